@@ -1,0 +1,1 @@
+"""Learned priors for variational autoencoders."""

@@ -1,0 +1,230 @@
+"""The diagonal normal, and the one mixture that every prior of the family returns."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.distributions import Distribution, Independent, Normal
+
+from priory.density import DEVICES_WITHOUT_FLOAT64, diagonal_normal_log_prob
+
+
+def diagonal_normal(loc: Float[Tensor, "*batch latent"], scale: Float[Tensor, "*batch latent"]) -> Independent:
+    """N(z | loc, diag(scale^2)): the last axis is the event.
+
+    The values are not checked (a check reads the tensor, which breaks a compiled graph); here `scale` is always an
+    exponential or a constant. Parameters in half precision, as autocast leaves them, are widened to float32.
+
+    >>> diagonal_normal(torch.zeros(3, 2), torch.ones(3, 2))
+    Independent(Normal(loc: torch.Size([3, 2]), scale: torch.Size([3, 2])), 1)
+    """
+    dtype = torch.promote_types(torch.promote_types(loc.dtype, scale.dtype), torch.float32)
+    normal = Normal(loc.to(dtype), scale.to(dtype), validate_args=False)
+    return Independent(normal, 1, validate_args=False)
+
+
+def is_diagonal_normal(distribution: Distribution) -> bool:
+    """Whether this is `Independent(Normal, 1)`: then closed forms and the fast kernel apply."""
+    return (
+        isinstance(distribution, Independent)
+        and distribution.reinterpreted_batch_ndims == 1
+        and type(distribution.base_dist) is Normal
+    )
+
+
+class Mixture(Distribution):
+    """A mixture of K components, with one *joint* density over the whole event.
+
+        p(z) = sum_k pi_k p_k(z),    pi = softmax(mixing_logits)
+
+    A drop-in for `torch.distributions.MixtureSameFamily` that adds the density of each component and the
+    responsibilities, draws only the components that it samples, and takes a matrix-product kernel where the
+    components are diagonal normals (`Independent(Normal, 1)`), so that nothing of size B x K x L is made.
+
+    Args:
+        mixing_logits: unnormalised log-weights, (..., K); -inf switches a component off.
+        components: a distribution with batch shape (..., K).
+        validate_args: whether `log_prob` checks that values lie in the support; off by default because a check of
+            values breaks a compiled graph. Shapes are always checked.
+
+    Raises:
+        TypeError: components are no distribution.
+        ValueError: the last batch dimension of the components is not the number of logits.
+
+    >>> loc = torch.tensor([[-5.0, -5.0], [5.0, 5.0]])
+    >>> p_z = Mixture(torch.zeros(2), diagonal_normal(loc, torch.ones(2, 2)))
+    >>> p_z.log_prob(torch.tensor([[-5.0, -5.0], [-5.0, 5.0]]))  # a mode, and an empty corner
+    tensor([ -2.5310, -51.8379])
+    >>> p_z.responsibilities(torch.zeros(2))
+    tensor([0.5000, 0.5000])
+    """
+
+    arg_constraints = {}  # noqa: RUF012  (torch's own attribute; nothing of value is checked, see validate_args)
+    has_rsample = False
+
+    def __init__(
+        self, mixing_logits: Float[Tensor, "*batch component"], components: Distribution, validate_args: bool = False
+    ) -> None:
+        _check_components(mixing_logits, components)
+        self.components = components
+        self.log_weights = torch.log_softmax(mixing_logits.to(_at_least_float32(mixing_logits.dtype)), -1)
+        batch_shape = torch.broadcast_shapes(mixing_logits.shape, components.batch_shape)[:-1]
+        super().__init__(batch_shape, components.event_shape, validate_args=validate_args)
+
+    @property
+    def num_components(self) -> int:
+        """K, the number of components."""
+        return self.log_weights.shape[-1]
+
+    @property
+    def mixing_weights(self) -> Float[Tensor, "*batch component"]:
+        """pi, the weights of the components; they sum to one."""
+        return self.log_weights.exp()
+
+    @property
+    def support(self) -> Any:
+        """The components' support."""
+        return self.components.support
+
+    @property
+    def mean(self) -> Tensor:
+        """E[z] = sum_k pi_k E_k[z]."""
+        return self._average(self.components.mean)
+
+    @property
+    def variance(self) -> Tensor:
+        """Var[z] = sum_k pi_k (Var_k[z] + (E_k[z] - E[z])^2), per coordinate."""
+        spread = self.components.mean - self.mean.unsqueeze(self._component_axis)
+        return self._average(self.components.variance + spread.square())
+
+    def component_log_prob(self, z: Tensor) -> Tensor:
+        """log pi_k + log p_k(z), in nats; the last axis of the result is the component."""
+        self._check_value(z)
+        if is_diagonal_normal(self.components):
+            base = self.components.base_dist  # type: ignore[attr-defined]
+            return self.log_weights + diagonal_normal_log_prob(z, base.loc, base.scale)
+        return self.log_weights + self.components.log_prob(z.unsqueeze(self._component_axis))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """log p(z) in nats, one number per z."""
+        return torch.logsumexp(self.component_log_prob(value), -1)
+
+    def responsibilities(self, z: Tensor) -> Tensor:
+        """p(k | z) = pi_k p_k(z) / p(z); the last axis of the result is the component, and sums to one."""
+        return torch.softmax(self.component_log_prob(z), -1)
+
+    def sample(self, sample_shape: torch.Size = torch.Size(), generator: torch.Generator | None = None) -> Tensor:
+        """Draw the component first, then one value from it; no gradients.
+
+        Args:
+            sample_shape: shape of the draws.
+            generator: a source of randomness; torch's global one by default. Only diagonal normals take another.
+
+        Raises:
+            ValueError: a generator is given and the components are no diagonal normals.
+        """
+        with torch.no_grad():
+            log_weights = self.log_weights.expand(*self.batch_shape, -1)
+            index = sample_index(log_weights, torch.Size(sample_shape), generator)
+            if is_diagonal_normal(self.components):
+                base = self.components.base_dist  # type: ignore[attr-defined]
+                loc, scale = self._select(base.loc, index), self._select(base.scale, index)
+                noise = torch.randn(loc.shape, dtype=loc.dtype, device=loc.device, generator=generator)
+                return loc + scale * noise
+            if generator is not None:
+                raise ValueError(
+                    "generator: torch's distributions draw from the global generator only, and these components are "
+                    f"{type(self.components).__name__}; leave it out, or seed with torch.manual_seed"
+                )
+            return self._select_drawn(self.components.sample(torch.Size(sample_shape)), index)
+
+    def expand(self, batch_shape: torch.Size, _instance: Any = None) -> "Mixture":
+        """The same mixture with its batch dimensions broadcast to `batch_shape`."""
+        shape = (*batch_shape, self.num_components)
+        return Mixture(self.log_weights.expand(shape), self.components.expand(torch.Size(shape)), self._validate_args)
+
+    def __repr__(self) -> str:
+        return f"Mixture(num_components: {self.num_components}, components: {self.components})"
+
+    @property
+    def _component_axis(self) -> int:
+        return -1 - len(self.event_shape)
+
+    def _average(self, values: Tensor) -> Tensor:
+        weights = self.mixing_weights.reshape(*self.mixing_weights.shape, *[1] * len(self.event_shape))
+        return (weights * values).sum(self._component_axis)
+
+    def _check_value(self, z: Tensor) -> None:
+        event = self.event_shape
+        if z.ndim < len(event) or z.shape[z.ndim - len(event) :] != event:
+            raise ValueError(f"z: expected shape (..., {', '.join(map(str, event))}), got {tuple(z.shape)}")
+        if self._validate_args:
+            self._validate_sample(z)
+
+    def _select(self, parameter: Tensor, index: Tensor) -> Tensor:
+        """The rows of a (*batch, K, L) parameter that the (*sample, *batch) index names."""
+        if not self.batch_shape:
+            return parameter[index]
+        parameter = parameter.expand(*self.batch_shape, self.num_components, -1)
+        flat = index.reshape(-1, *self.batch_shape).movedim(0, -1)
+        rows = parameter.gather(-2, flat.unsqueeze(-1).expand(*flat.shape, parameter.shape[-1]))
+        return rows.movedim(-2, 0).reshape(*index.shape, -1)
+
+    def _select_drawn(self, drawn: Tensor, index: Tensor) -> Tensor:
+        """Of one draw from every component, (*sample, *batch, K, *event), the one that the index names."""
+        event = self.event_shape
+        drawn = drawn.expand(*index.shape, self.num_components, *event)
+        chosen = index.reshape(*index.shape, 1, *[1] * len(event)).expand(*index.shape, 1, *event)
+        return drawn.gather(self._component_axis, chosen).squeeze(self._component_axis)
+
+
+def sample_index(
+    log_weights: Float[Tensor, "*batch component"],
+    sample_shape: torch.Size = torch.Size(),
+    generator: torch.Generator | None = None,
+) -> Int[Tensor, "*shape"]:
+    """Draw components by inverting the cumulated weights: for any K, where `torch.multinomial` ends at 2^24.
+
+    Args:
+        log_weights: normalised log-weights, (*batch, K); -inf is never drawn.
+        sample_shape: shape of the draws.
+        generator: a source of randomness; torch's global one by default.
+
+    Returns:
+        Indices of shape (*sample_shape, *batch).
+
+    >>> sample_index(torch.tensor([0.0, -torch.inf]), torch.Size((3,)))
+    tensor([0, 0, 0])
+    """
+    batch_shape = log_weights.shape[:-1]
+    dtype = torch.float32 if log_weights.device.type in DEVICES_WITHOUT_FLOAT64 else torch.float64
+    cumulated = log_weights.to(dtype).exp().cumsum(-1)
+    shape = (*batch_shape, sample_shape.numel())
+    uniform = torch.rand(shape, dtype=dtype, device=cumulated.device, generator=generator)
+    # Scaled by the last sum, which rounding keeps from being one. `right=True` passes over components of weight zero;
+    # a draw that rounds up to the very end belongs to the last component that has weight.
+    total = cumulated[..., -1:].contiguous()
+    index = torch.searchsorted(cumulated, uniform * total, right=True)
+    last = torch.searchsorted(cumulated, total)
+    return torch.minimum(index, last).movedim(-1, 0).reshape(*sample_shape, *batch_shape)
+
+
+def _at_least_float32(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
+
+
+def _check_components(mixing_logits: Tensor, components: Distribution) -> None:
+    if not isinstance(components, Distribution):
+        raise TypeError(
+            f"components: expected a torch Distribution with batch shape (..., K), got {type(components).__name__}"
+        )
+    if mixing_logits.ndim == 0 or not components.batch_shape:
+        raise ValueError(
+            f"expected mixing_logits of shape (..., K) and components of batch shape (..., K), got "
+            f"{tuple(mixing_logits.shape)} and {tuple(components.batch_shape)}; wrap one component as a batch of one"
+        )
+    if mixing_logits.shape[-1] != components.batch_shape[-1]:
+        raise ValueError(
+            f"mixing_logits: expected one per component ({components.batch_shape[-1]}), got {mixing_logits.shape[-1]}"
+        )

@@ -1,0 +1,224 @@
+"""Preprocessing: from data in their own units to the features that an encoder reads, and back for pictures.
+
+Every constant is a buffer, so it follows `.to(device)` and is saved with the model. The range of the features is known
+to each class, because learned pseudo-inputs live among the features and must end where the data end.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from jaxtyping import Float, Num
+from torch import Tensor, nn
+
+
+class Preprocessing(nn.Module, ABC):
+    """Base class: `forward` maps data (..., D) to features (..., D), `inverse` maps features back.
+
+    `feature_range` is (low, high), the interval in which the features of any valid datum lie; None is no bound.
+
+    >>> class Halve(Preprocessing):
+    ...     feature_range = (0.0, None)
+    ...     def forward(self, x):
+    ...         return x / 2
+    ...     def inverse(self, features):
+    ...         return features * 2
+    >>> Halve()(torch.tensor([4.0]))
+    tensor([2.])
+    """
+
+    feature_range: tuple[float | None, float | None]
+
+    @abstractmethod
+    def forward(self, x: Num[Tensor, "*batch input"]) -> Num[Tensor, "*batch input"]:
+        """Features of data x, same shape."""
+
+    @abstractmethod
+    def inverse(self, features: Num[Tensor, "*batch input"]) -> Num[Tensor, "*batch input"]:
+        """Data whose features these are, same shape."""
+
+
+class Identity(Preprocessing):
+    """Features are the data; for binary data, 0 and 1.
+
+    >>> Identity()(torch.tensor([0.0, 1.0]))
+    tensor([0., 1.])
+    """
+
+    feature_range = (0.0, 1.0)
+
+    def forward(self, x: Num[Tensor, "*batch input"]) -> Num[Tensor, "*batch input"]:
+        return x
+
+    def inverse(self, features: Num[Tensor, "*batch input"]) -> Num[Tensor, "*batch input"]:
+        return features
+
+
+class Rescale(Preprocessing):
+    """Map the interval of the data to the unit interval, features = (x - low) / (high - low).
+
+    Args:
+        low: smallest value that the data can take, in their own units.
+        high: largest such value; 255 for pixels in 0..255, 16 for digits in 0..16.
+
+    Raises:
+        ValueError: the two are not finite with low < high.
+
+    >>> rescale = Rescale(0, 16)
+    >>> rescale(torch.tensor([0.0, 4.0, 16.0]))
+    tensor([0.0000, 0.2500, 1.0000])
+    >>> rescale.inverse(torch.tensor([0.25]))
+    tensor([4.])
+    """
+
+    feature_range = (0.0, 1.0)
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, low: float, high: float) -> None:
+        super().__init__()
+        if not -float("inf") < low < high < float("inf"):
+            raise ValueError(
+                f"low and high must be finite with low < high, but they are {low} and {high}; "
+                "give the smallest and the largest value that the data can take"
+            )
+        self.register_buffer("low", torch.tensor(float(low)))
+        self.register_buffer("high", torch.tensor(float(high)))
+
+    def forward(self, x: Num[Tensor, "*batch input"]) -> Float[Tensor, "*batch input"]:
+        return (x - self.low) / (self.high - self.low)
+
+    def inverse(self, features: Float[Tensor, "*batch input"]) -> Float[Tensor, "*batch input"]:
+        return self.low + (self.high - self.low) * features
+
+
+class Standardise(Preprocessing):
+    """Centre each column and divide it by its standard deviation, features = (x - loc) / scale.
+
+    Args:
+        loc: (D,), subtracted from each column, in the column's own unit.
+        scale: (D,), positive, in the column's own unit.
+
+    Raises:
+        ValueError: shapes that differ; values that are not finite; a scale that is not positive.
+
+    >>> standardise = Standardise(loc=torch.tensor([1.0, 0.0]), scale=torch.tensor([2.0, 0.5]))
+    >>> standardise(torch.tensor([3.0, 1.0]))
+    tensor([1., 2.])
+    """
+
+    feature_range = (None, None)
+    loc: Tensor
+    scale: Tensor
+
+    def __init__(self, loc: Float[Tensor, " input"], scale: Float[Tensor, " input"]) -> None:
+        super().__init__()
+        check_loc_and_scale(loc, scale)
+        self.register_buffer("loc", loc.detach().clone())
+        self.register_buffer("scale", scale.detach().clone())
+
+    @classmethod
+    def from_data(cls, x: Num[Tensor, "batch input"]) -> Standardise:
+        """Take mean and standard deviation (divisor: the number of rows) of each column; constant columns get scale 1.
+
+        Raises:
+            ValueError: x is not a table with at least one row, or has values that are not finite.
+
+        >>> standardise = Standardise.from_data(torch.tensor([[1.0, 7.0], [3.0, 7.0]]))
+        >>> standardise.loc, standardise.scale
+        (tensor([2., 7.]), tensor([1., 1.]))
+        """
+        _check_table(x)
+        precise = x.double()  # a float32 mean of many rows loses digits
+        constant = precise.amin(0) == precise.amax(0)
+        scale = torch.where(constant, 1.0, precise.std(0, correction=0))
+        dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
+        return cls(precise.mean(0).to(dtype), scale.to(dtype))
+
+    def forward(self, x: Num[Tensor, "*batch input"]) -> Float[Tensor, "*batch input"]:
+        return (x - self.loc) / self.scale
+
+    def inverse(self, features: Float[Tensor, "*batch input"]) -> Float[Tensor, "*batch input"]:
+        return self.loc + self.scale * features
+
+
+class LogNormalise(Preprocessing):
+    """Logarithms of counts after bringing each row to the same total, features = log(1 + target * x / sum(x)).
+
+    A row of zeros gives features of zero. The inverse, exp(features) - 1, gives the counts of a row with total `target`:
+    the total of the original row is not in the features.
+
+    Args:
+        target: the total that each row is brought to, in counts.
+
+    Raises:
+        ValueError: target is not positive and finite.
+
+    Source: Luecken & Theis 2019 (Molecular Systems Biology 15, e8746), normalisation by counts per cell and log(x + 1).
+
+    >>> LogNormalise(target=4.0)(torch.tensor([[1.0, 1.0], [0.0, 0.0]]))
+    tensor([[1.0986, 1.0986],
+            [0.0000, 0.0000]])
+    """
+
+    feature_range = (0.0, None)
+    target: Tensor
+
+    def __init__(self, target: float) -> None:
+        super().__init__()
+        if not 0 < target < float("inf"):
+            raise ValueError(
+                f"target must be a positive, finite number of counts, but it is {target}; "
+                "give a typical row total, or build with LogNormalise.from_data(x)"
+            )
+        self.register_buffer("target", torch.tensor(float(target)))
+
+    @classmethod
+    def from_data(cls, x: Num[Tensor, "batch input"]) -> LogNormalise:
+        """Take as target the median total of those rows that have any counts.
+
+        Raises:
+            ValueError: x is not a table with finite values, has negative values, or no counts at all.
+
+        >>> LogNormalise.from_data(torch.tensor([[1.0, 1.0], [2.0, 4.0], [0.0, 9.0]])).target
+        tensor(6.)
+        """
+        _check_table(x)
+        totals = x.double().sum(-1)
+        if (x < 0).any() or not (totals > 0).any():
+            raise ValueError(
+                f"x must hold counts (0 or more, not all 0), but its smallest value is {x.min().item():g} and its largest "
+                f"{x.max().item():g}; give raw counts, neither logarithms nor centred values"
+            )
+        return cls(totals[totals > 0].quantile(0.5).item())
+
+    def forward(self, x: Num[Tensor, "*batch input"]) -> Float[Tensor, "*batch input"]:
+        total = x.sum(-1, keepdim=True)
+        return torch.log1p(x * (self.target / torch.where(total > 0, total, 1)))
+
+    def inverse(self, features: Float[Tensor, "*batch input"]) -> Float[Tensor, "*batch input"]:
+        return torch.expm1(features)
+
+
+def check_loc_and_scale(loc: Tensor, scale: Tensor) -> None:
+    """Raise ValueError unless loc and scale are vectors of one length, finite, with positive scale."""
+    if loc.ndim != 1 or loc.shape != scale.shape:
+        raise ValueError(
+            f"loc and scale must be two vectors with one number per column, but their shapes are {tuple(loc.shape)} and "
+            f"{tuple(scale.shape)}; take both from the training rows, as Standardise.from_data does"
+        )
+    if not (loc.isfinite().all() and scale.isfinite().all() and (scale > 0).all()):
+        raise ValueError(
+            f"loc and scale must be finite and scale positive, but the smallest scale is {scale.min().item():g}; "
+            "set the scale of constant columns to 1, as Standardise.from_data does"
+        )
+
+
+def _check_table(x: Tensor) -> None:
+    if x.ndim != 2 or x.numel() == 0:
+        raise ValueError(f"x must be a table (rows, columns) with at least one row, but its shape is {tuple(x.shape)}")
+    if not x.isfinite().all():
+        raise ValueError(
+            f"x must be finite, but {int((~x.isfinite()).sum())} of its values are not; remove or impute missing values"
+        )

@@ -1,0 +1,94 @@
+"""A mixture of Gaussians with free means, scales and weights."""
+
+import math
+from typing import Self
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Independent
+
+from priory.distributions import diagonal_normal
+from priory.priors.base import Encoder, MixturePrior, PriorSpec
+
+
+class MixtureOfGaussians(MixturePrior):
+    """p(z) = sum_k pi_k N(z | loc_k, diag(scale_k^2)), all three learned.
+
+    The means start in random directions at radius sqrt(L/2) with scales sqrt(1/2), so that the mixture as a whole
+    starts with about the mean and the variance of a standard normal.
+
+    Args:
+        latent_dim: L.
+        num_components: K.
+        learn_weights: learned mixing weights, or uniform ones.
+
+    Raises:
+        ValueError: latent_dim or num_components is not positive.
+
+    Reference: Tomczak 2022, *Deep Generative Modeling*, ch. 4.4.1.
+
+    >>> p_z = MixtureOfGaussians(latent_dim=3, num_components=5)()
+    >>> p_z.sample((7,)).shape, p_z.log_prob(torch.zeros(7, 3)).shape
+    (torch.Size([7, 3]), torch.Size([7]))
+    """
+
+    summary = "K diagonal normals with free means, scales and weights"
+    reference = "Tomczak 2022, Deep Generative Modeling, ch. 4.4.1"
+
+    def __init__(self, latent_dim: int, num_components: int, *, learn_weights: bool = True) -> None:
+        super().__init__(num_components, learn_weights=learn_weights)
+        if latent_dim < 1:
+            raise ValueError(f"latent_dim: expected a positive number of latent dimensions, got {latent_dim}")
+        self.latent_dim = latent_dim
+        directions = nn.functional.normalize(torch.randn(num_components, latent_dim), dim=-1)
+        self.loc = nn.Parameter(directions * math.sqrt(latent_dim / 2))
+        self.log_scale = nn.Parameter(torch.full((num_components, latent_dim), -0.5 * math.log(2)))
+
+    @classmethod
+    def from_latents(
+        cls, z: Float[Tensor, "datum latent"], num_components: int, *, learn_weights: bool = True, seed: int = 0
+    ) -> Self:
+        """Start from latents: k-means clusters give the means, scales and weights.
+
+        Args:
+            z: encoded data, (N, L) with N >= num_components.
+            num_components: K.
+            learn_weights: learned mixing weights (starting at the clusters' shares), or uniform ones.
+            seed: of k-means' own generator.
+
+        Raises:
+            ValueError: z is not a matrix, or has fewer rows than components.
+            ImportError: scikit-learn is not installed.
+        """
+        if z.ndim != 2 or len(z) < num_components:
+            raise ValueError(f"z: expected (N, L) with at least {num_components} rows, got {tuple(z.shape)}")
+        prior = cls(z.shape[1], num_components, learn_weights=learn_weights)
+        clusters = _k_means(z, num_components, seed)
+        counts = torch.bincount(clusters, minlength=num_components)
+        overall = z.detach().std(0, correction=0).clamp_min(1e-3)
+        for k in range(num_components):
+            rows = z.detach()[clusters == k]
+            prior.loc.data[k] = rows.mean(0)
+            # A cluster of one row, or of equal rows, has no spread of its own: never below 1 % of the whole.
+            prior.log_scale.data[k] = rows.std(0, correction=0).maximum(0.01 * overall).log()
+        if learn_weights and num_components > 1:
+            prior.mixing_logits.data.copy_((counts / counts.sum()).log())
+        return prior
+
+    @classmethod
+    def from_spec(cls, spec: PriorSpec) -> Self:
+        return cls(spec.latent_dim, spec.num_components, learn_weights=spec.learn_weights)
+
+    def components(self, encoder: Encoder | None = None) -> Independent:
+        """The K normals, batch shape (K,) and event shape (L,); the encoder is not used."""
+        return diagonal_normal(self.loc, self.log_scale.exp())
+
+
+def _k_means(z: Tensor, num_clusters: int, seed: int) -> Tensor:
+    try:
+        from sklearn.cluster import KMeans
+    except ImportError as error:
+        raise ImportError("from_latents takes k-means from scikit-learn: pip install 'priory[all]'") from error
+    labels = KMeans(num_clusters, n_init=4, random_state=seed).fit_predict(z.detach().double().cpu().numpy())
+    return torch.from_numpy(labels).long()

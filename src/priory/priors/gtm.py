@@ -1,0 +1,194 @@
+"""Priors with a grid behind their components: the GTM prior and the GTM-VampPrior."""
+
+from typing import Self
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent
+
+from priory.distributions import Mixture, diagonal_normal, sample_index
+from priory.networks import mlp
+from priory.priors.base import Encoder, MixturePrior, PriorSpec, encode_pseudo_inputs
+from priory.priors.feature_range import FeatureRange
+
+
+def latent_grid(
+    points_per_side: int, dim: int = 2, low: float = -1.0, high: float = 1.0
+) -> Float[Tensor, "node grid"]:
+    """The nodes of a regular grid in R^dim: the full Cartesian product, the last coordinate running fastest.
+
+    Args:
+        points_per_side: nodes along each side; a single one lies in the middle.
+        dim: C, dimensions of the grid.
+        low: smallest coordinate.
+        high: largest coordinate. The published [-10, 10] saturates tanh and leaves half of the nodes unused.
+
+    Returns:
+        (points_per_side^dim, dim).
+
+    Raises:
+        ValueError: points_per_side or dim is not positive, or low is not below high.
+
+    Reference: Bishop, Svensen & Williams 1998, Neural Computation 10(1), sec. 2.
+
+    >>> latent_grid(2)
+    tensor([[-1., -1.],
+            [-1.,  1.],
+            [ 1., -1.],
+            [ 1.,  1.]])
+    """
+    if points_per_side < 1 or dim < 1:
+        raise ValueError(f"points_per_side, dim: expected positive numbers, got {points_per_side} and {dim}")
+    if not low < high:
+        raise ValueError(f"low, high: expected low < high, got {low} and {high}")
+    middle = torch.tensor([(low + high) / 2])
+    side = torch.linspace(low, high, points_per_side) if points_per_side > 1 else middle
+    return torch.stack(torch.meshgrid(*[side] * dim, indexing="ij"), -1).reshape(-1, dim)
+
+
+class GridPrior(MixturePrior):
+    """A mixture prior whose components hang on the nodes u_k of a grid in R^C, and so draws a map.
+
+        p(u) = sum_k pi_k delta(u - u_k),    E[u | z] = sum_k p(k | z) u_k
+
+    Args:
+        grid: the nodes, (K, C); see `latent_grid`.
+        learn_weights: learned mixing weights, or uniform ones.
+
+    Raises:
+        ValueError: grid is no matrix with rows.
+
+    Reference: Tomczak 2022, *Deep Generative Modeling*, eq. 4.50.
+    """
+
+    nodes: Tensor
+
+    def __init__(self, grid: Float[Tensor, "node grid"], *, learn_weights: bool = True) -> None:
+        if grid.ndim != 2 or grid.numel() == 0:
+            raise ValueError(f"grid: expected nodes of shape (K, C), as from latent_grid, got {tuple(grid.shape)}")
+        super().__init__(len(grid), learn_weights=learn_weights)
+        self.register_buffer("nodes", grid.detach().clone())
+
+    @property
+    def grid_shape(self) -> tuple[int, ...]:
+        """Nodes along each side, (n_1, ..., n_C) of a Cartesian grid; (K,) for any other set of nodes."""
+        sides = tuple(len(column.unique()) for column in self.nodes.T)
+        return sides if torch.Size(sides).numel() == len(self.nodes) else (len(self.nodes),)
+
+    def sample_nodes(
+        self, sample_shape: torch.Size | tuple[int, ...] = (), generator: torch.Generator | None = None
+    ) -> Float[Tensor, "*sample grid"]:
+        """u from p(u) = sum_k pi_k delta(u - u_k), eq. 4.50."""
+        log_weights = torch.log_softmax(self.mixing_logits.detach(), -1)
+        return self.nodes[sample_index(log_weights, torch.Size(sample_shape), generator)]
+
+    def coordinates(self, p_z: Mixture, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch grid"]:
+        """The place of each z on the map, E[u | z] under the responsibilities of p_z = prior(encoder)."""
+        return p_z.responsibilities(z) @ self.nodes
+
+
+class GTMPrior(GridPrior):
+    """p(z) = sum_k pi_k N(z | loc_k, diag(scale_k^2)), with (loc_k, log scale_k^2) = g(u_k) at the nodes of a grid.
+
+    Args:
+        latent_dim: L.
+        grid: the nodes u_k, (K, C); see `latent_grid`.
+        network: g: R^C -> R^{2L}, means first, then log-variances.
+        learn_weights: learned mixing weights, or uniform ones.
+
+    Raises:
+        ValueError: latent_dim is not positive, or the network gives another width than 2L (when called).
+
+    Reference: Tomczak 2022, *Deep Generative Modeling*, eq. 4.51; Bishop, Svensen & Williams 1998.
+
+    >>> from priory import mlp
+    >>> prior = GTMPrior(latent_dim=3, grid=latent_grid(4), network=mlp(2, [8], 6))
+    >>> p_z = prior()
+    >>> p_z.log_prob(torch.zeros(7, 3)).shape, prior.coordinates(p_z, torch.zeros(7, 3)).shape
+    (torch.Size([7]), torch.Size([7, 2]))
+    """
+
+    summary = "diagonal normals that a network draws at the nodes of a fixed grid; it is also a map"
+    reference = "Tomczak 2022, Deep Generative Modeling, eq. 4.51; Bishop, Svensen & Williams 1998"
+
+    def __init__(
+        self, latent_dim: int, grid: Float[Tensor, "node grid"], network: nn.Module, *, learn_weights: bool = True
+    ) -> None:
+        super().__init__(grid, learn_weights=learn_weights)
+        if latent_dim < 1:
+            raise ValueError(f"latent_dim: expected a positive number of latent dimensions, got {latent_dim}")
+        self.latent_dim = latent_dim
+        self.network = network
+
+    @classmethod
+    def from_spec(cls, spec: PriorSpec) -> Self:
+        grid = latent_grid(spec.points_per_side, spec.grid_dim)
+        network = mlp(spec.grid_dim, spec.hidden, 2 * spec.latent_dim, activation=nn.Tanh)
+        return cls(spec.latent_dim, grid, network, learn_weights=spec.learn_weights)
+
+    def components(self, encoder: Encoder | None = None) -> Independent:
+        """The normals at the nodes, batch shape (K,) and event shape (L,); the encoder is not used."""
+        output = self.network(self.nodes)
+        expected = (len(self.nodes), 2 * (self.latent_dim or 0))
+        if output.shape != expected:
+            raise ValueError(f"network: expected g(nodes) of shape {expected}, got {tuple(output.shape)}")
+        loc, log_variance = output.to(torch.promote_types(output.dtype, torch.float32)).chunk(2, -1)
+        return diagonal_normal(loc, torch.exp(0.5 * log_variance))
+
+
+class GTMVampPrior(GridPrior):
+    """p(z) = sum_k pi_k q(z | g(u_k)): the encoder at pseudo-inputs that a network draws at the nodes of a grid.
+
+    Args:
+        grid: the nodes u_k, (K, C); see `latent_grid`.
+        network: g: R^C -> the space that the encoder's first layer reads, before its range is imposed.
+        low: smallest value of that space, or None.
+        high: largest value of that space, or None. Bounded spaces get a smooth map.
+        learn_weights: learned mixing weights, or uniform ones.
+
+    Raises:
+        ValueError: grid is no matrix with rows, or low is not below high.
+
+    Reference: Tomczak 2022, *Deep Generative Modeling*, eq. 4.52-4.53.
+
+    >>> from priory import NormalEncoder, mlp
+    >>> prior = GTMVampPrior(latent_grid(4), mlp(2, [8], 6), low=0.0, high=1.0)
+    >>> prior(NormalEncoder(mlp(6, [8], 4))).log_prob(torch.zeros(7, 2)).shape
+    torch.Size([7])
+    """
+
+    summary = "the encoder's posteriors at pseudo-inputs that a network draws at the nodes of a grid; it is also a map"
+    reference = "Tomczak 2022, Deep Generative Modeling, eq. 4.52-4.53"
+
+    def __init__(
+        self,
+        grid: Float[Tensor, "node grid"],
+        network: nn.Module,
+        *,
+        low: float | None = None,
+        high: float | None = None,
+        learn_weights: bool = True,
+    ) -> None:
+        super().__init__(grid, learn_weights=learn_weights)
+        self.network = network
+        self.feature_range = FeatureRange(low, high)
+
+    @classmethod
+    def from_spec(cls, spec: PriorSpec) -> Self:
+        low, high = spec.feature_range
+        grid = latent_grid(spec.points_per_side, spec.grid_dim)
+        network = mlp(spec.grid_dim, spec.hidden, spec.num_features, activation=nn.Tanh)
+        prior = cls(grid, network, low=low, high=high, learn_weights=spec.learn_weights)
+        # The sheet of pseudo-inputs unfolds from the mean datum, not from the middle of the range.
+        network[-1].bias.data.copy_(prior.feature_range.unconstrain(spec.rows.mean(0)))  # type: ignore[operator,union-attr]
+        return prior
+
+    @property
+    def pseudo_inputs(self) -> Float[Tensor, "node *input"]:
+        """g(u_k), in the space that the encoder's first layer reads."""
+        return self.feature_range.constrain(self.network(self.nodes))
+
+    def components(self, encoder: Encoder | None = None) -> Distribution:
+        """q(z | g(u_k)) at all nodes, in one pass of the encoder; batch shape (K,)."""
+        return encode_pseudo_inputs(self, encoder, self.pseudo_inputs)

@@ -1,0 +1,132 @@
+"""VampPrior: the mixture of the encoder's posteriors at learned pseudo-inputs."""
+
+from typing import Self
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from priory.priors.base import Encoder, MixturePrior, PriorSpec, encode_pseudo_inputs
+from priory.priors.feature_range import FeatureRange
+
+
+class VampPrior(MixturePrior):
+    """p(z) = sum_k pi_k q(z | u_k), with learned pseudo-inputs u_k.
+
+    Args:
+        pseudo_inputs: where they start, (K, *input), in the space that the encoder's first layer reads.
+        low: smallest value of that space, or None.
+        high: largest value of that space, or None. Bounded spaces get a smooth map; a start within 1/128 of the
+            range of a bound is moved that far inside.
+        learn_pseudo_inputs: parameters if true, a buffer otherwise.
+        learn_weights: learned mixing weights, or uniform ones as in the paper.
+
+    Raises:
+        ValueError: pseudo_inputs has no rows or leaves the range.
+
+    Reference: Tomczak & Welling 2018, arXiv:1705.07120, eq. 9.
+
+    >>> from priory import NormalEncoder, mlp
+    >>> prior = VampPrior.from_data(torch.rand(100, 6), num_components=5, low=0.0, high=1.0)
+    >>> prior(NormalEncoder(mlp(6, [8], 4))).log_prob(torch.zeros(3, 2)).shape
+    torch.Size([3])
+    """
+
+    summary = "the encoder's posteriors at K learned pseudo-inputs"
+    reference = "Tomczak & Welling 2018, arXiv:1705.07120, eq. 9"
+    raw_pseudo_inputs: Tensor
+
+    def __init__(
+        self,
+        pseudo_inputs: Float[Tensor, "component *input"],
+        *,
+        low: float | None = None,
+        high: float | None = None,
+        learn_pseudo_inputs: bool = True,
+        learn_weights: bool = True,
+    ) -> None:
+        if pseudo_inputs.ndim < 2:
+            raise ValueError(f"pseudo_inputs: expected shape (K, *input), got {tuple(pseudo_inputs.shape)}")
+        super().__init__(len(pseudo_inputs), learn_weights=learn_weights)
+        self.feature_range = FeatureRange(low, high)
+        raw = self.feature_range.unconstrain(pseudo_inputs.detach()).clone()
+        if learn_pseudo_inputs:
+            self.raw_pseudo_inputs = nn.Parameter(raw)
+        else:
+            self.register_buffer("raw_pseudo_inputs", raw)
+
+    @classmethod
+    def from_data(
+        cls,
+        x: Float[Tensor, "datum *input"],
+        num_components: int,
+        *,
+        initialise: str = "data",
+        low: float | None = None,
+        high: float | None = None,
+        learn_pseudo_inputs: bool = True,
+        learn_weights: bool = True,
+    ) -> Self:
+        """Start the pseudo-inputs from training data.
+
+        Args:
+            x: training rows as the encoder's first layer reads them, (N, *input).
+            num_components: K.
+            initialise: "data": random rows, without repetition while there are enough; "mean": the mean row plus
+                normal noise with each column's standard deviation; "uniform": over the range, or over each column's
+                own range where there is none.
+            low: smallest value of the space, or None.
+            high: largest value of the space, or None.
+            learn_pseudo_inputs: parameters if true, a buffer otherwise.
+            learn_weights: learned mixing weights, or uniform ones.
+
+        Raises:
+            ValueError: x is empty or initialise is not known.
+        """
+        if x.ndim < 2 or len(x) == 0:
+            raise ValueError(f"x: expected training rows of shape (N, *input) with N > 0, got {tuple(x.shape)}")
+        start = initial_pseudo_inputs(x, num_components, initialise, low, high)
+        return cls(
+            start, low=low, high=high, learn_pseudo_inputs=learn_pseudo_inputs, learn_weights=learn_weights
+        )
+
+    @classmethod
+    def from_spec(cls, spec: PriorSpec) -> Self:
+        low, high = spec.feature_range
+        return cls.from_data(
+            spec.rows,
+            spec.num_components,
+            initialise=spec.initialise,
+            low=low,
+            high=high,
+            learn_weights=spec.learn_weights,
+        )
+
+    @property
+    def pseudo_inputs(self) -> Float[Tensor, "component *input"]:
+        """u_k, in the space that the encoder's first layer reads."""
+        return self.feature_range.constrain(self.raw_pseudo_inputs)
+
+    def components(self, encoder: Encoder | None = None) -> Distribution:
+        """q(z | u_k) of all pseudo-inputs, in one pass of the encoder; batch shape (K,)."""
+        return encode_pseudo_inputs(self, encoder, self.pseudo_inputs)
+
+
+def initial_pseudo_inputs(
+    x: Float[Tensor, "datum *input"], num_components: int, initialise: str, low: float | None, high: float | None
+) -> Float[Tensor, "component *input"]:
+    """Starting points for pseudo-inputs; see `VampPrior.from_data`."""
+    x = x.detach()
+    if initialise == "data":
+        rounds = [torch.randperm(len(x)) for _ in range(-(-num_components // len(x)))]
+        return x[torch.cat(rounds)[:num_components]]
+    noise_shape = (num_components, *x.shape[1:])
+    if initialise == "mean":
+        start = x.mean(0) + x.std(0, correction=0) * torch.randn(noise_shape).to(x)
+        return start.clamp(min=low, max=high) if low is not None or high is not None else start
+    if initialise == "uniform":
+        lowest = x.amin(0) if low is None else torch.full_like(x[0], low)
+        highest = x.amax(0) if high is None else torch.full_like(x[0], high)
+        return lowest + (highest - lowest) * torch.rand(noise_shape).to(x)
+    raise ValueError(f"initialise: expected 'data', 'mean' or 'uniform', got {initialise!r}")

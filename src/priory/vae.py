@@ -1,0 +1,88 @@
+"""The variational autoencoder: an encoder, a decoder and a prior, composed; it knows none of their kinds."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+
+
+class VAE(nn.Module):
+    """p(x, z) = p(z) p(x | z) with the amortised posterior q(z | x).
+
+    Args:
+        encoder: a module from features (..., *input) to a reparameterised distribution q(z|x) with event (L,).
+        decoder: a module from z (..., L) to a distribution p(x|z) over x in the data's own units. One that
+            conditions on a part of x (a row's library size) has a method `covariates(x) -> dict`, whose entries are
+            passed to it as keywords.
+        prior: a module that gives p(z), called with the encoder.
+        preprocess: what the encoder's first layer reads, from x; identity by default. Pseudo-inputs live there.
+
+    >>> from priory import BernoulliDecoder, NormalEncoder, StandardNormal, mlp
+    >>> vae = VAE(NormalEncoder(mlp(6, [8], 4)), BernoulliDecoder(mlp(2, [8], 6)), StandardNormal(2))
+    >>> vae.sample(3).shape
+    torch.Size([3, 6])
+    """
+
+    def __init__(
+        self, encoder: nn.Module, decoder: nn.Module, prior: nn.Module, preprocess: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+        self.prior = prior
+        self.preprocess = nn.Identity() if preprocess is None else preprocess
+
+    def latent_prior(self) -> Distribution:
+        """p(z), evaluated here once; use it for any number of z.
+
+        The encoder is in evaluation mode while it reads pseudo-inputs: q(z|u_k) is then a function of u_k alone, and
+        they do not move its batch-norm statistics. Gradients flow.
+        """
+        with evaluation_mode(self.encoder):
+            return self.prior(self.encoder)
+
+    def encode(self, x: Float[Tensor, "*batch input"]) -> Distribution:
+        """q(z | x)."""
+        return self.encoder(self.preprocess(x))
+
+    def decode(self, z: Float[Tensor, "*batch latent"], x: Tensor | None = None) -> Distribution:
+        """p(x | z); `x`, where it is known, gives what the decoder conditions on."""
+        covariates: Callable[[Tensor], dict[str, Any]] | None = getattr(self.decoder, "covariates", None)
+        if x is None or covariates is None:
+            return self.decoder(z)
+        return self.decoder(z, **covariates(x))
+
+    @torch.no_grad()
+    def sample(self, sample_shape: int | Sequence[int] = (), *, mean: bool = False) -> Tensor:
+        """x from p(z) p(x|z); with `mean`, E[x|z] in place of a draw, as papers show."""
+        shape = (sample_shape,) if isinstance(sample_shape, int) else tuple(sample_shape)
+        with evaluation_mode(self):
+            p_x = self.decode(self.latent_prior().sample(torch.Size(shape)))
+        return p_x.mean if mean else p_x.sample()
+
+    @torch.no_grad()
+    def reconstruct(self, x: Float[Tensor, "*batch input"]) -> Float[Tensor, "*batch input"]:
+        """E[x | z] at z = E[z | x]."""
+        with evaluation_mode(self):
+            return self.decode(self.encode(x).mean, x).mean
+
+
+@contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Every submodule in evaluation mode inside the block, and as it was afterwards."""
+    if not isinstance(module, nn.Module):
+        yield  # a plain function has no mode
+        return
+    training = [m for m in module.modules() if m.training]
+    try:
+        for m in training:
+            m.training = False
+        yield
+    finally:
+        for m in training:
+            m.training = True

@@ -4,16 +4,15 @@ An encoder reads features (what a `Preprocessing` makes of the data), never the 
 pseudo-inputs can live in the space its first layer reads.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Normal
+from torch.distributions import Distribution, Independent
 
+from priory.distributions import diagonal_normal
 from priory.networks import at_least_float32, output_width
 
 
@@ -72,7 +71,7 @@ class NormalEncoder(nn.Module):
         loc, log_variance = outputs.chunk(2, dim=-1)
         if self.log_variance_range is not None:
             log_variance = log_variance.clamp(*self.log_variance_range)
-        return Independent(Normal(loc, torch.exp(0.5 * log_variance)), 1)
+        return diagonal_normal(loc, torch.exp(0.5 * log_variance))
 
     def extra_repr(self) -> str:
         return f"log_variance_range={self.log_variance_range}"

@@ -5,8 +5,6 @@ flat as (..., D * P) and read as (..., D, P). The distribution has batch (...,) 
 also under autocast; its densities are those of the data as they are, so that bounds of different models compare.
 """
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -21,7 +19,7 @@ from priory.likelihood_distributions import (
     CategoricalLevels,
     DiscretisedLogistic,
     NegativeBinomial,
-    _check_num_levels,
+    check_num_levels,
 )
 from priory.networks import at_least_float32, output_width
 from priory.preprocessing import check_loc_and_scale
@@ -29,7 +27,7 @@ from priory.preprocessing import check_loc_and_scale
 # A discretised logistic starts with a tenth of the range as its scale: wide enough that no pixel begins in a far tail.
 INITIAL_RELATIVE_LOG_SCALE = math.log(0.1)
 
-# Logarithms of scales and of total counts stay within e^-16..e^16, about 1e-7..1e7, where the distributions are precise.
+# Scales in levels and total counts stay within e^-16..e^16, about 1e-7..1e7, where the distributions are precise.
 LOG_BOUND = 16.0
 
 
@@ -117,7 +115,7 @@ class CategoricalDecoder(LikelihoodDecoder):
     """
 
     def __init__(self, network: nn.Module, num_levels: int) -> None:
-        _check_num_levels(num_levels)
+        check_num_levels(num_levels)
         super().__init__(network, self.outputs_per_dimension(num_levels=num_levels))
 
     @classmethod
@@ -151,7 +149,7 @@ class GaussianDecoder(LikelihoodDecoder):
     Source: Rybkin, Daniilidis & Levine 2021 (arXiv:2006.13202) for the shared learned variance.
 
     >>> decoder = GaussianDecoder(torch.nn.Linear(2, 3), loc=torch.zeros(3), scale=torch.tensor([1.0, 10.0, 100.0]))
-    >>> decoder(torch.zeros(2)).stddev.detach()
+    >>> decoder(torch.zeros(2)).stddev.detach().round()
     tensor([  1.,  10., 100.])
     """
 
@@ -219,7 +217,7 @@ class DiscretisedLogisticDecoder(LikelihoodDecoder):
     """
 
     def __init__(self, network: nn.Module, num_levels: int = 256) -> None:
-        _check_num_levels(num_levels)
+        check_num_levels(num_levels)
         super().__init__(network, self.outputs_per_dimension())
         self.num_levels = num_levels
 
@@ -248,7 +246,7 @@ class NegativeBinomialDecoder(LikelihoodDecoder):
         num_columns: D; needed only where the network has no `out_features` to read it from.
 
     Raises:
-        ValueError: library_sizes is not a vector of finite numbers, 0 or more; D is unknown, or not the network's width.
+        ValueError: library_sizes is not a vector of finite numbers, 0 or more; D is unknown or not the network's width.
 
     Source: Lopez et al. 2018 (Nature Methods 15) for the model; library sizes observed as in scvi-tools.
 
@@ -329,8 +327,8 @@ def _softly_bounded(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
 def _check_width(width: int, num_outputs: int) -> None:
     if width == 0 or width % num_outputs:
         raise ValueError(
-            f"network must give {num_outputs} numbers per data dimension, a multiple of {num_outputs} per row, but it gives "
-            f"{width}; build it with out_features = columns * outputs_per_dimension(...)"
+            f"network must give {num_outputs} numbers per data dimension, so a multiple of {num_outputs} per row, "
+            f"but it gives {width}; build it with out_features = columns * outputs_per_dimension(...)"
         )
 
 
@@ -347,8 +345,8 @@ def _check_columns(network: nn.Module, num_outputs: int, num_columns: int, argum
 def _check_library_sizes(library_sizes: Tensor) -> None:
     if library_sizes.ndim != 1 or len(library_sizes) == 0:
         raise ValueError(
-            f"library_sizes must be a vector with at least one row total, but its shape is {tuple(library_sizes.shape)}; "
-            "give x_train.sum(-1)"
+            f"library_sizes must be a vector with at least one row total, but its shape is "
+            f"{tuple(library_sizes.shape)}; give x_train.sum(-1)"
         )
     if not (library_sizes.isfinite().all() and (library_sizes >= 0).all()):
         raise ValueError(

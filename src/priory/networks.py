@@ -1,11 +1,9 @@
 """Networks from rows to rows: multilayer perceptrons, gated ones, and a convolutional pair for images.
 
-All of them read and write flat rows, (..., in_features) to (..., out_features), with any leading batch shape, so that an
-encoder or a decoder need not know which kind it holds. None has batch normalisation: it would make q(z|x) depend on the
-other rows of the batch, and pseudo-inputs sent through the encoder would move its statistics.
+All of them read and write flat rows, (..., in_features) to (..., out_features), with any leading batch shape, so that
+an encoder or a decoder need not know which kind it holds. None has batch normalisation: it would make q(z|x) depend on
+the other rows of the batch, and pseudo-inputs sent through the encoder would move its statistics.
 """
-
-from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence

@@ -4,8 +4,6 @@ Every constant is a buffer, so it follows `.to(device)` and is saved with the mo
 to each class, because learned pseudo-inputs live among the features and must end where the data end.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 
 import torch
@@ -119,7 +117,7 @@ class Standardise(Preprocessing):
         self.register_buffer("scale", scale.detach().clone())
 
     @classmethod
-    def from_data(cls, x: Num[Tensor, "batch input"]) -> Standardise:
+    def from_data(cls, x: Num[Tensor, "batch input"]) -> "Standardise":
         """Take mean and standard deviation (divisor: the number of rows) of each column; constant columns get scale 1.
 
         Raises:
@@ -146,8 +144,8 @@ class Standardise(Preprocessing):
 class LogNormalise(Preprocessing):
     """Logarithms of counts after bringing each row to the same total, features = log(1 + target * x / sum(x)).
 
-    A row of zeros gives features of zero. The inverse, exp(features) - 1, gives the counts of a row with total `target`:
-    the total of the original row is not in the features.
+    A row of zeros gives features of zero. The inverse, exp(features) - 1, gives the counts of a row with total
+    `target`: the total of the original row is not in the features.
 
     Args:
         target: the total that each row is brought to, in counts.
@@ -175,7 +173,7 @@ class LogNormalise(Preprocessing):
         self.register_buffer("target", torch.tensor(float(target)))
 
     @classmethod
-    def from_data(cls, x: Num[Tensor, "batch input"]) -> LogNormalise:
+    def from_data(cls, x: Num[Tensor, "batch input"]) -> "LogNormalise":
         """Take as target the median total of those rows that have any counts.
 
         Raises:
@@ -188,8 +186,8 @@ class LogNormalise(Preprocessing):
         totals = x.double().sum(-1)
         if (x < 0).any() or not (totals > 0).any():
             raise ValueError(
-                f"x must hold counts (0 or more, not all 0), but its smallest value is {x.min().item():g} and its largest "
-                f"{x.max().item():g}; give raw counts, neither logarithms nor centred values"
+                f"x must hold counts (0 or more, not all 0), but its smallest value is {x.min().item():g} "
+                f"and its largest {x.max().item():g}; give raw counts, neither logarithms nor centred values"
             )
         return cls(totals[totals > 0].quantile(0.5).item())
 
@@ -205,8 +203,8 @@ def check_loc_and_scale(loc: Tensor, scale: Tensor) -> None:
     """Raise ValueError unless loc and scale are vectors of one length, finite, with positive scale."""
     if loc.ndim != 1 or loc.shape != scale.shape:
         raise ValueError(
-            f"loc and scale must be two vectors with one number per column, but their shapes are {tuple(loc.shape)} and "
-            f"{tuple(scale.shape)}; take both from the training rows, as Standardise.from_data does"
+            "loc and scale must be two vectors with one number per column, but their shapes are "
+            f"{tuple(loc.shape)} and {tuple(scale.shape)}; take both from the training rows by Standardise.from_data"
         )
     if not (loc.isfinite().all() and scale.isfinite().all() and (scale > 0).all()):
         raise ValueError(

@@ -1,0 +1,22 @@
+"""Readers, splits, and what the values of a data set mean."""
+
+from priory.datasets.dataset import Dataset, Rows
+from priory.datasets.likelihood_rule import RULE, LikelihoodProposal, propose_likelihood
+from priory.datasets.loading import EMBEDDED, load_dataset
+from priory.datasets.readers import FORMATS
+from priory.datasets.summary import Summary, require_complete
+from priory.datasets.writers import write_rows
+
+__all__ = [
+    "EMBEDDED",
+    "FORMATS",
+    "RULE",
+    "Dataset",
+    "LikelihoodProposal",
+    "Rows",
+    "Summary",
+    "load_dataset",
+    "propose_likelihood",
+    "require_complete",
+    "write_rows",
+]

@@ -1,0 +1,72 @@
+"""Grey values as means of Bernoulli variables: drawn once (static), or anew for each training step (dynamic)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from priory.datasets.matrices import Matrix, is_sparse
+from priory.datasets.summary import Summary, summarise
+
+# Fixed, so that test scores of different runs are about the same binary data; the value is the one of the VampPrior
+# authors' code, though the draws are not theirs.
+_SEED = 777
+_BLOCK_ROWS = 4096
+
+
+def unit_scale(summary: Summary) -> float:
+    """The number that maps the values to [0, 1]: 1 for reals in [0, 1], 255 for bytes, the highest of 0..31.
+
+    >>> from dataclasses import replace
+    >>> grey = Summary(10, 4, 0.0, 16.0, integers=True, binary=False, missing=0, sparse=False, density=0.5)
+    >>> unit_scale(grey), unit_scale(replace(grey, high=200.0))
+    (16.0, 255.0)
+    """
+    if summary.binary:
+        raise ValueError("binarise: expected grey values, got data that are 0 and 1 already; leave --binarise out")
+    if summary.missing or summary.infinite:
+        raise ValueError(
+            f"binarise: expected a finite number in every cell, got {summary.missing} missing and {summary.infinite} "
+            "infinite values; fill them in or remove these rows"
+        )
+    if summary.low >= 0 and summary.high <= 1:
+        return 1.0
+    if summary.low >= 0 and summary.integers and summary.high <= 255:
+        return float(summary.high) if summary.high < 32 else 255.0
+    raise ValueError(
+        f"binarise: expected real values in [0, 1] or integers in 0..255, got values in "
+        f"{summary.low:g}..{summary.high:g}; rescale the data, or leave --binarise out"
+    )
+
+
+def binarise_all(matrix: Matrix) -> Matrix:
+    """Every row drawn once; uint8."""
+    return _binarise(matrix, keep_means=np.zeros(matrix.shape[0], dtype=bool), dtype=np.uint8)
+
+
+def binarise_except(matrix: Matrix, rows: np.ndarray) -> Matrix:
+    """Means in [0, 1] for `rows`, one fixed draw of 0 or 1 for all others; float32."""
+    keep_means = np.zeros(matrix.shape[0], dtype=bool)
+    keep_means[rows] = True
+    return _binarise(matrix, keep_means, np.float32)
+
+
+def _binarise(matrix: Matrix, keep_means: np.ndarray, dtype: type[np.generic]) -> Matrix:
+    # Draws are made for all values in the file's order, used or not: a row's draw does not depend on the split.
+    generator, scale = np.random.default_rng(_SEED), np.float32(unit_scale(summarise(matrix)))
+    if is_sparse(matrix):
+        keep = np.repeat(keep_means, np.diff(matrix.indptr))
+        result = matrix.astype(dtype)
+        result.data = _draw(matrix.data, scale, keep, generator).astype(dtype)
+        result.eliminate_zeros()
+        return result
+    result = np.empty(matrix.shape, dtype)
+    for start in range(0, len(matrix), _BLOCK_ROWS):
+        block = slice(start, start + _BLOCK_ROWS)
+        result[block] = _draw(matrix[block], scale, keep_means[block, None], generator)
+    return result
+
+
+def _draw(values: np.ndarray, scale: np.float32, keep: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    means = values.astype(np.float32) / scale
+    uniform = generator.random(means.shape, dtype=np.float32)  # in [0, 1): mean 0 gives 0, mean 1 gives 1
+    return np.where(keep, means, (uniform < means).astype(np.float32))

@@ -1,0 +1,225 @@
+"""`.npz` archives: one matrix, named splits, bit-packed rows, sparse matrices."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from priory.datasets.matrices import Matrix, as_rows
+from priory.datasets.optional import require
+from priory.datasets.splits import SPLITS, consecutive
+from priory.datasets.table import Claims, Table, default_columns, listed
+
+_SPLIT_NAMES = {
+    "train": "train",
+    "valid": "valid",
+    "validation": "valid",
+    "val": "valid",
+    "dev": "valid",
+    "test": "test",
+}
+_LABEL_KEYS = ("label", "labels", "y", "target")
+_COLUMN_KEYS = ("columns", "feature_names", "var_names", "gene_names")
+_ID_KEYS = ("ids", "obs_names")
+_CSR_KEYS = {"data", "indices", "indptr"}
+# A wide 2-D array beside the matrix is another data set, not a handful of label columns.
+_MOST_SIDE_COLUMNS = 20
+
+Arrays = dict[str, np.ndarray]
+
+
+@contextmanager
+def no_objects(name: str) -> Iterator[None]:
+    """Turn NumPy's errors about pickles and damaged arrays into ours, which do not suggest to allow pickles."""
+    try:
+        yield
+    except ValueError as error:
+        if "pickle" not in str(error).lower():
+            raise ValueError(f"{name}: expected a complete NumPy file, got a damaged one; save it again") from None
+        raise ValueError(
+            f"{name}: expected numbers, got Python objects (dtype object), which priory never reads because "
+            "unpickling can run any code; save numbers, for example np.save(path, x.astype('float32'))"
+        ) from None
+
+
+def read_npz(path: Path, claims: Claims) -> Table:
+    """One matrix (or `x` with `y`), `*_x` splits, scipy's sparse format, or CSR parts with `matrix_shape`."""
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path.name}: expected an .npz archive, got other content; write it with numpy.savez")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            keys = list(archive.files)
+            if {"format", "shape", "data"} <= set(keys):
+                return _scipy_table(path)
+            arrays = _readable(archive, path.name)
+    except (zipfile.BadZipFile, zlib.error):
+        raise ValueError(f"{path.name}: expected a complete archive, got a damaged one; save it again") from None
+    if set(arrays) >= _CSR_KEYS:
+        return _csr_table(arrays, path.name)
+    by_split = _by_split(arrays)
+    if any("x" in part for part in by_split.values()):
+        return _split_table(by_split, arrays, path.name)
+    return _single_table(arrays, path.name)
+
+
+def _readable(archive: np.lib.npyio.NpzFile, name: str) -> Arrays:
+    """All arrays of numbers or text; object arrays are an error where we need them and passed over elsewhere."""
+    arrays: Arrays = {}
+    for key in archive.files:
+        try:
+            with no_objects(f"{name}, array {key!r}"):
+                arrays[key] = archive[key]
+        except ValueError as error:
+            if "Python objects" not in str(error) or _is_needed(key):
+                raise
+    return arrays
+
+
+def _is_needed(key: str) -> bool:
+    parts = set(re.split(r"_", key.lower()))
+    return bool(parts & {"x", "data", "arr", *_LABEL_KEYS}) or key in _ID_KEYS
+
+
+def _scipy_table(path: Path) -> Table:
+    sparse = require("scipy.sparse", "all", "reading a sparse matrix")
+    with no_objects(path.name):
+        matrix = sparse.load_npz(path)
+    return Table(sparse.csr_matrix(matrix), default_columns(matrix.shape[1]))
+
+
+def _csr_table(arrays: Arrays, name: str) -> Table:
+    sparse = require("scipy.sparse", "all", "reading a sparse matrix")
+    shape = arrays.get("matrix_shape", arrays.get("shape"))
+    if shape is None or shape.shape != (2,):
+        raise ValueError(
+            f"{name}: expected an array 'matrix_shape' (rows, columns) beside data, indices and indptr, "
+            f"got {listed(arrays)}; or write the file with scipy.sparse.save_npz"
+        )
+    try:
+        parts = (arrays["data"], arrays["indices"], arrays["indptr"])
+        matrix = sparse.csr_matrix(parts, shape=tuple(map(int, shape)))
+        matrix.check_format(full_check=True)
+    except ValueError as error:
+        raise ValueError(f"{name}: expected the parts of a CSR matrix, got parts that do not fit: {error}") from None
+    rest = {key: a for key, a in arrays.items() if key not in {*_CSR_KEYS, "matrix_shape", "shape"}}
+    return _with_side(matrix, None, rest, name)
+
+
+def _by_split(arrays: Arrays) -> dict[str, Arrays]:
+    """{'train': {'x': ..., 'y': ...}, ...} from names such as train_x, x_train, val_y."""
+    by_split: dict[str, Arrays] = {}
+    for key, array in arrays.items():
+        for split, canonical in _SPLIT_NAMES.items():
+            if match := re.fullmatch(rf"{split}_(.+)|(.+)_{split}", key, flags=re.IGNORECASE):
+                what = match[1] or match[2]
+                by_split.setdefault(canonical, {})["x" if what in {"X", "x"} else what] = array
+    return by_split
+
+
+def _split_table(by_split: dict[str, Arrays], arrays: Arrays, name: str) -> Table:
+    parts = {split: by_split[split] for split in SPLITS if "x" in by_split.get(split, {})}
+    unpacked = {split: _images(part["x"], arrays, f"{name}, {split}_x") for split, part in parts.items()}
+    widths = {split: matrix.shape[1] for split, (matrix, _) in unpacked.items()}
+    if len(set(widths.values())) > 1:
+        raise ValueError(f"{name}: expected the same number of columns in all splits, got {widths}")
+    lengths = {split: len(matrix) for split, (matrix, _) in unpacked.items()}
+    matrix = np.concatenate([matrix for matrix, _ in unpacked.values()])
+    side = _joined_side(parts, lengths, name)
+    ids = np.array([f"{split}-{i}" for split, length in lengths.items() for i in range(length)])
+    image_shape = next(iter(unpacked.values()))[1]
+    columns = _column_names(arrays, matrix.shape[1])
+    return Table(matrix, columns, side, _default_labels(side), ids, consecutive(lengths), image_shape)
+
+
+def _joined_side(parts: dict[str, Arrays], lengths: dict[str, int], name: str) -> Arrays:
+    """`train_y`, `valid_y`, ... as one column `y`."""
+    keys = [key for key in dict.fromkeys(key for part in parts.values() for key in part) if key != "x"]
+    side: Arrays = {}
+    for key in keys:
+        if missing := [split for split in parts if key not in parts[split]]:
+            raise ValueError(f"{name}: expected {key!r} for all splits, got none for {', '.join(missing)}; add it")
+        for split, length in lengths.items():
+            _check_length(parts[split][key], length, f"{name}, {split}_{key}")
+        side |= _as_columns(key, np.concatenate([part[key] for part in parts.values()]))
+    return side
+
+
+def _single_table(arrays: Arrays, name: str) -> Table:
+    chosen = [key for key in arrays if key in {"x", "X"}]
+    if not chosen:
+        matrices = (key for key, a in arrays.items() if a.ndim >= 2 and a.dtype.kind in "biuf")
+        chosen = [key for key in matrices if key.lower() not in _LABEL_KEYS]
+    if len(chosen) != 1:
+        found = ", ".join(f"{key} {a.shape}" for key, a in arrays.items()) or "nothing"
+        raise ValueError(
+            f"{name}: expected one matrix, or splits named train_x, valid_x, test_x (with train_y, ... for labels), "
+            f"got {found}; name the matrix x, or save it in a file of its own"
+        )
+    matrix, image_shape = _images(arrays[chosen[0]], arrays, f"{name}, {chosen[0]}")
+    rest = {key: a for key, a in arrays.items() if key != chosen[0]}
+    return _with_side(matrix, image_shape, rest, name)
+
+
+def _with_side(matrix: Matrix, image_shape: tuple[int, int] | None, rest: Arrays, name: str) -> Table:
+    """A table without splits: arrays with one value a row are side columns."""
+    rows = matrix.shape[0]
+    side: Arrays = {}
+    ids = next((rest[key] for key in _ID_KEYS if key in rest), None)
+    if ids is not None:
+        _check_length(ids, rows, f"{name}, ids")
+    for key, array in rest.items():
+        if key.lower() in _LABEL_KEYS:
+            _check_length(array, rows, f"{name}, {key}")
+        if key not in {*_ID_KEYS, *_COLUMN_KEYS, "width", "shape"} and array.ndim and len(array) == rows:
+            side |= _as_columns(key, array)
+    columns = _column_names(rest, matrix.shape[1])
+    return Table(matrix, columns, side, _default_labels(side), ids, image_shape=image_shape)
+
+
+def _images(array: np.ndarray, arrays: Arrays, what: str) -> tuple[np.ndarray, tuple[int, int] | None]:
+    """Rows of features; packed bits are unpacked, and `shape` (height, width) tells what a row's image is."""
+    width = int(arrays["width"]) if "width" in arrays and arrays["width"].size == 1 else None
+    packed = width is not None and array.ndim == 2 and array.dtype == np.uint8 and array.shape[1] != width
+    if packed and width is not None and array.shape[1] == -(-width // 8):
+        array = np.unpackbits(array, axis=1, count=width)
+    matrix, image_shape = as_rows(array, what)
+    shape = arrays.get("shape")
+    if image_shape is None and shape is not None and shape.shape == (2,) and np.prod(shape) == matrix.shape[1]:
+        image_shape = (int(shape[0]), int(shape[1]))
+    return matrix, image_shape
+
+
+def _as_columns(key: str, array: np.ndarray) -> Arrays:
+    """A 1-D array is a column, a narrow 2-D array is several: fractions_0, fractions_1, ..."""
+    if array.ndim == 1:
+        return {key: array}
+    if array.ndim == 2 and array.shape[1] == 1:
+        return {key: array[:, 0]}
+    if array.ndim == 2 and array.shape[1] <= _MOST_SIDE_COLUMNS:
+        return {f"{key}_{i}": array[:, i] for i in range(array.shape[1])}
+    return {}
+
+
+def _default_labels(side: Arrays) -> tuple[str, ...]:
+    """Columns with a label's name first, then all that count or name something."""
+    named = [key for key in side if key.lower() in _LABEL_KEYS]
+    discrete = [key for key, a in side.items() if key not in named and a.dtype.kind in "iubUS"]
+    return (*named, *discrete)
+
+
+def _column_names(arrays: Arrays, count: int) -> tuple[str, ...]:
+    for key in _COLUMN_KEYS:
+        if key in arrays and arrays[key].shape == (count,) and arrays[key].dtype.kind == "U":
+            return tuple(map(str, arrays[key]))
+    return default_columns(count)
+
+
+def _check_length(array: np.ndarray, rows: int, what: str) -> None:
+    if array.ndim == 0 or len(array) != rows:
+        raise ValueError(f"{what}: expected {rows} values, one a row, got shape {array.shape}; fix or remove the array")

@@ -1,0 +1,100 @@
+"""Which rows train, validate and test; always by index, always from a local generator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+SPLITS = ("train", "valid", "test")
+MINIMUM_ROWS = 10  # fewer leave no row for validation or test at 80/10/10
+
+
+def default_sizes(rows: int) -> tuple[int, int, int]:
+    """80/10/10, or nothing at all for fewer than 10 rows.
+
+    >>> default_sizes(1000), default_sizes(5)
+    ((800, 100, 100), (0, 0, 0))
+    """
+    if rows < MINIMUM_ROWS:
+        return 0, 0, 0
+    tenth = round(rows / 10)
+    return rows - 2 * tenth, tenth, tenth
+
+
+def random_split(rows: int, seed: int, sizes: Sequence[int] | None = None) -> dict[str, np.ndarray]:
+    """A seeded random split; indices ascend within each part.
+
+    >>> {name: len(index) for name, index in random_split(50, seed=0).items()}
+    {'train': 40, 'valid': 5, 'test': 5}
+    """
+    order = np.random.default_rng(seed).permutation(rows)
+    return _assign(order, _interleaved(default_sizes(rows) if sizes is None else sizes))
+
+
+def stratified_split(labels: np.ndarray, seed: int, sizes: Sequence[int] | None = None) -> dict[str, np.ndarray]:
+    """A seeded split whose parts hold each label in proportion, within one row or two a class.
+
+    Rows are shuffled, sorted by label, and dealt to the parts in proportion along that order. So the sizes are exact,
+    and a real-valued label is stratified too, by its quantiles.
+    """
+    order = np.random.default_rng(seed).permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]
+    return _assign(order, _interleaved(default_sizes(len(labels)) if sizes is None else sizes))
+
+
+def _interleaved(sizes: Sequence[int]) -> np.ndarray:
+    """Part numbers such that any stretch holds the parts in proportion: member j of a part of n sits at (j + 0.5)/n."""
+    positions = np.concatenate([(np.arange(size) + 0.5) / size for size in sizes if size] or [np.zeros(0)])
+    parts = np.repeat(np.arange(len(sizes)), sizes)
+    return parts[np.argsort(positions, kind="stable")]
+
+
+def _assign(order: np.ndarray, parts: np.ndarray) -> dict[str, np.ndarray]:
+    order = order[: len(parts)]
+    return {name: np.sort(order[parts == i]).astype(np.int64) for i, name in enumerate(SPLITS)}
+
+
+def consecutive(lengths: Mapping[str, int]) -> dict[str, np.ndarray]:
+    """Parts that follow each other in the file; a part that is not named is empty."""
+    splits, start = {}, 0
+    for name in SPLITS:
+        length = lengths.get(name, 0)
+        splits[name] = np.arange(start, start + length, dtype=np.int64)
+        start += length
+    return splits
+
+
+def with_validation(splits: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
+    """A file with only train and test rows gives a seeded tenth of its train rows to validation."""
+    train = splits["train"]
+    if len(splits["valid"]) or not len(splits["test"]) or len(train) < MINIMUM_ROWS:
+        return splits
+    tenth = round(len(train) / 10)
+    parts = random_split(len(train), seed, (len(train) - tenth, tenth, 0))
+    return {"train": train[parts["train"]], "valid": train[parts["valid"]], "test": splits["test"]}
+
+
+def recorded_split(splits: Mapping[str, Sequence[int]], rows: int) -> dict[str, np.ndarray]:
+    """Recorded indices, checked against the rows of the file at hand."""
+    if unknown := set(splits) - set(SPLITS):
+        raise ValueError(f"splits: expected the names {', '.join(SPLITS)}, got {', '.join(sorted(map(str, unknown)))}")
+    checked = {name: _checked_indices(name, splits.get(name, ()), rows) for name in SPLITS}
+    together = np.concatenate(list(checked.values()))
+    if len(np.unique(together)) < len(together):
+        raise ValueError("splits: expected every row once, got a row that occurs twice; give each row to one split")
+    return checked
+
+
+def _checked_indices(name: str, given: Sequence[int], rows: int) -> np.ndarray:
+    index = np.asarray(given)
+    if index.size and (index.ndim != 1 or index.dtype.kind not in "iu"):
+        raise ValueError(f"splits: expected a list of row indices for {name!r}, got {index.dtype} values {index.shape}")
+    index = index.astype(np.int64).reshape(-1)
+    outside = index[(index < 0) | (index >= rows)]
+    if outside.size:
+        raise ValueError(
+            f"splits: expected row indices below {rows}, the number of rows of this data set, got {outside[0]} "
+            f"in {name!r}; load the data that the split was recorded for"
+        )
+    return index

@@ -1,0 +1,200 @@
+"""Files with named columns: `.csv`, `.tsv`, `.parquet` and `.h5ad`."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import warnings
+from dataclasses import dataclass
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+
+from priory.datasets.matrices import Matrix
+from priory.datasets.optional import require
+from priory.datasets.table import Claims, Table, as_values, check_claims, default_columns, listed, numbers_if_possible
+
+_SHOWN_TEXT_COLUMNS = 5
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a delimited file is laid out; reader and writer share it."""
+
+    delimiter: str
+    has_header: bool
+    names: tuple[str, ...]  # unique, one a field of a row; '' where the first column has none
+    bare_index: bool  # R's write.table: the header has no field for the row names
+
+    @property
+    def index_column(self) -> bool:
+        """Whether the first column holds row names, as pandas and R write them."""
+        return self.names[:1] == ("",)
+
+
+def open_text(path: Path) -> TextIOWrapper:
+    """The file as text, for the caller to close."""
+    raw = gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb")  # noqa: SIM115
+    return TextIOWrapper(cast(BinaryIO, raw), encoding="utf-8-sig", newline="")
+
+
+def layout_of(path: Path) -> Layout:
+    """Look at the first two rows: which delimiter, is there a header, does the first column hold row names."""
+    try:
+        with open_text(path) as file:
+            head = "".join(line for _, line in zip(range(2), (li for li in file if li.strip()), strict=False))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path.name}: expected UTF-8 text, got other bytes ({error}); save it as UTF-8") from None
+    if not head.strip():
+        raise ValueError(f"{path.name}: expected a table, got an empty file")
+    first_line = head.splitlines()[0]
+    tabs = ".tsv" in path.name.lower()
+    semicolons = ";" in first_line and "," not in first_line  # what spreadsheets write where ',' is a decimal comma
+    delimiter = "\t" if tabs else ";" if semicolons else ","
+    rows = list(csv.reader(head.splitlines(), delimiter=delimiter, skipinitialspace=True))
+    first, second = rows[0], rows[-1]
+    if _is_data(first):
+        return Layout(delimiter, False, default_columns(len(first)), False)
+    bare_index = len(rows) == 2 and len(second) == len(first) + 1
+    return Layout(delimiter, True, _unique(["", *first] if bare_index else first), bare_index)
+
+
+def _is_data(fields: list[str]) -> bool:
+    """A first row of numbers is data, except 0, 1, 2, ...: that is how pandas names the columns of a plain array."""
+    if len(fields) > 1 and fields == [str(i) for i in range(len(fields))]:
+        return False
+    try:
+        return bool([float(field) for field in fields])
+    except ValueError:
+        return False
+
+
+def _unique(names: list[str]) -> tuple[str, ...]:
+    """a, a, b -> a, a.1, b; an empty name is kept only in first place, where it marks row names."""
+    taken: set[str] = set()
+    for i, name in enumerate(names):
+        base = name or ("" if i == 0 else f"column_{i}")
+        candidate, count = base, 0
+        while candidate in taken:
+            count += 1
+            candidate = f"{base}.{count}"
+        taken.add(candidate)
+        names[i] = candidate
+    return tuple(names)
+
+
+def read_delimited(path: Path, claims: Claims) -> Table:
+    """Text with a header (or without one, if the first row is numbers); claimed columns are read as written."""
+    pandas = require("pandas", "all", f"reading {path.suffix} files")
+    layout = layout_of(path)
+    check_claims(claims, [name for name in layout.names if name], path.name)
+    verbatim = claims.names() | ({""} if layout.index_column else set())
+    # ids such as 007 and labels such as NA stay as they are written; the writer looks ids up in the same text
+    converters = {name: str if name in {"", claims.ids} else str.strip for name in verbatim}
+    frame = _read_csv(pandas, path, layout, converters)
+    side = {name: numbers_if_possible(frame[name].to_numpy(dtype=str)) for name in claims.names()}
+    if claims.ids is not None and claims.ids not in claims.labels:
+        side[claims.ids] = frame[claims.ids].to_numpy(dtype=str)
+    ids = frame[""].to_numpy(dtype=str) if layout.index_column else None
+    return _from_frame(frame.drop(columns=list(verbatim)), side, ids, path.name)
+
+
+def _read_csv(pandas: Any, path: Path, layout: Layout, converters: dict[str, Any]) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pandas.errors.ParserWarning)  # it would cut fields off
+            return pandas.read_csv(
+                path,
+                sep=layout.delimiter,
+                header=0 if layout.has_header else None,
+                names=list(layout.names),
+                index_col=False,  # else a row with one field too many makes pandas shift all columns
+                converters=converters,
+                skipinitialspace=True,
+                encoding="utf-8-sig",
+                low_memory=False,
+            )
+    except (pandas.errors.ParserError, pandas.errors.ParserWarning, UnicodeDecodeError) as error:
+        raise ValueError(f"{path.name}: expected {len(layout.names)} fields a row, got: {error}") from None
+
+
+def read_parquet(path: Path, claims: Claims) -> Table:
+    """A parquet table; an index that pandas stored becomes the ids."""
+    require("pyarrow", "parquet", "reading .parquet files")
+    pandas = require("pandas", "all", "reading .parquet files")
+    try:
+        frame = pandas.read_parquet(path, engine="pyarrow")
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path.name}: expected a parquet file, got: {str(error).splitlines()[0]}") from None
+    frame.columns = [str(name) for name in frame.columns]
+    ids = None if isinstance(frame.index, pandas.RangeIndex) else as_values(frame.index)
+    check_claims(claims, list(frame.columns), path.name)
+    side = {name: as_values(frame[name]) for name in claims.names()}
+    return _from_frame(frame.drop(columns=list(claims.names())), side, ids, path.name)
+
+
+def _from_frame(frame: Any, side: dict[str, np.ndarray], ids: np.ndarray | None, name: str) -> Table:
+    if not len(frame):
+        raise ValueError(f"{name}: expected at least one row, got none below the header")
+    _check_numeric(frame, name)
+    if not frame.shape[1]:
+        raise ValueError(f"{name}: no column is left for the model; labels, ids and drop take all of them out")
+    kinds = {np.dtype(getattr(dtype, "numpy_dtype", dtype)).kind for dtype in frame.dtypes}
+    nullable = any(hasattr(dtype, "numpy_dtype") for dtype in frame.dtypes)  # pandas' own types hold NA
+    matrix = frame.to_numpy(dtype=np.float64, na_value=np.nan) if nullable or kinds > {"b"} else frame.to_numpy()
+    return Table(matrix, tuple(map(str, frame.columns)), side, (), ids)
+
+
+def _check_numeric(frame: Any, name: str) -> None:
+    from pandas.api.types import is_numeric_dtype
+
+    bad = [column for column, dtype in frame.dtypes.items() if not is_numeric_dtype(dtype) or dtype.kind == "c"]
+    if not bad:
+        return
+    shown = "; ".join(f"{column!r} holds {_example(frame[column])}" for column in bad[:_SHOWN_TEXT_COLUMNS])
+    more = f"; ... ({len(bad)} columns)" if len(bad) > _SHOWN_TEXT_COLUMNS else ""
+    raise ValueError(
+        f"{name}: expected numbers, got other values: {shown}{more}. Say what these columns are: "
+        "--labels COLUMN for labels, --ids COLUMN for row names, --drop COLUMN to leave one out"
+    )
+
+
+def _example(column: Any) -> str:
+    import pandas
+
+    numbers = pandas.to_numeric(column.astype(str), errors="coerce")
+    other = column[numbers.isna() & column.notna()]
+    if other.empty:  # such as dates, or only empty cells
+        return f"values of type {column.dtype}"
+    return f"{str(other.iloc[0])!r} ({len(other)} of {len(column)} values are not numbers)"
+
+
+def read_h5ad(path: Path, claims: Claims) -> Table:
+    """AnnData: `X` or a layer, ids from obs_names, labels from obs, columns from var_names."""
+    anndata = require("anndata", "anndata", "reading .h5ad files")
+    try:
+        data = anndata.read_h5ad(path)
+    except (OSError, KeyError, TypeError) as error:
+        raise ValueError(f"{path.name}: expected an .h5ad file, got: {str(error).splitlines()[0]}") from None
+    matrix = _layer(data, claims.layer, path.name)
+    columns = tuple(map(str, data.var_names))
+    check_claims(claims, [*data.obs.columns, *columns], path.name)
+    for name in claims.drop:
+        if name not in columns:
+            raise ValueError(f"drop: {name!r} is a column of obs, which is not part of the matrix; leave it out")
+    side = {name: as_values(data.obs[name]) for name in claims.names() if name in data.obs.columns}
+    return Table(matrix, columns, side, (), as_values(data.obs_names))
+
+
+def _layer(data: Any, layer: str | None, name: str) -> Matrix:
+    if layer is not None and layer not in data.layers:
+        raise ValueError(f"layer: expected one of {name}'s layers ({listed(data.layers)}), got {layer!r}")
+    matrix = data.X if layer is None else data.layers[layer]
+    if matrix is None:
+        raise ValueError(f"{name}: expected a matrix X, got none; name a layer with --layer ({listed(data.layers)})")
+    if isinstance(matrix, np.ndarray):
+        return matrix
+    sparse = require("scipy.sparse", "anndata", "reading a sparse matrix")
+    return sparse.csr_matrix(matrix)

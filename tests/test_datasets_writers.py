@@ -1,0 +1,191 @@
+"""Output files, read back by other libraries."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from priory.datasets import load_dataset, write_rows
+
+pd = pytest.importorskip("pandas")
+
+IDS = np.array(["007", "b,c", 'q"x'])
+COLUMNS = {"score": np.array([0.1, np.nan, -3], np.float32), "k": np.array([2, 0, 1]), "kind": np.array(["", "é", "n"])}
+ARRAYS = {"z": np.arange(6, dtype=np.float64).reshape(3, 2) / 3}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".parquet"])
+def test_tables_come_back(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"out{suffix}"
+    write_rows(path, ids=IDS, columns=COLUMNS, arrays=ARRAYS)
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+        back = pd.read_parquet(path)
+    else:
+        text = {"id": str, "kind": str}
+        options = {"dtype": text, "keep_default_na": False, "na_values": {"score": [""]}}
+        back = pd.read_csv(path, sep="\t" if suffix == ".tsv" else ",", float_precision="round_trip", **options)
+    assert list(back.columns) == ["id", "score", "k", "kind", "z_0", "z_1"]
+    assert back["id"].tolist() == IDS.tolist()
+    assert np.array_equal(back["score"].to_numpy(np.float32), COLUMNS["score"], equal_nan=True)
+    assert back["kind"].tolist() == COLUMNS["kind"].tolist()
+    assert np.array_equal(back[["z_0", "z_1"]], ARRAYS["z"])
+
+
+def test_npz_holds_everything_without_pickles(tmp_path: Path) -> None:
+    images = np.zeros((5, 2, 2))  # more rows than ids: allowed in an archive
+    path = tmp_path / "out.npz"
+    columns = COLUMNS | {"file": np.array(["a", "b", None], dtype=object)}
+    write_rows(path, ids=list(IDS), columns=columns, arrays={**ARRAYS, "images": images})
+    with np.load(path, allow_pickle=False) as back:
+        assert set(back.files) == {"ids", "score", "k", "kind", "file", "z", "images"}
+        assert back["ids"].tolist() == IDS.tolist()
+        assert np.array_equal(back["z"], ARRAYS["z"])
+        assert back["file"].tolist() == ["a", "b", ""]
+    first = path.read_bytes()
+    write_rows(path, ids=list(IDS), columns=columns, arrays={**ARRAYS, "images": images})
+    assert path.read_bytes() == first
+
+
+TABLE = 'name,n,size\n"a, long",1,0.50\nb,0,1e3\nc,2,\n'
+
+
+def read(path: Path, delimiter: str = ",") -> list[list[str]]:
+    with path.open(newline="") as file:
+        return list(csv.reader(file, delimiter=delimiter))
+
+
+def test_a_copy_of_a_csv_keeps_its_cells_as_written(tmp_path: Path) -> None:
+    template, out = tmp_path / "t.csv", tmp_path / "o.csv"
+    template.write_text(TABLE)
+    rows = load_dataset(template, ids="name").all_rows()
+    write_rows(out, ids=rows.ids, columns={"s": np.array([1.5, np.nan, 3])}, template=template)
+    assert read(out) == [
+        ["name", "n", "size", "s"],
+        ["a, long", "1", "0.50", "1.5"],
+        ["b", "0", "1e3", ""],
+        ["c", "2", "", "3.0"],
+    ]
+    assert template.read_text() == TABLE
+
+
+@pytest.mark.parametrize(
+    ("ids", "ids_column", "expected"),
+    [
+        (["c", "b"], None, ["", "20", "10"]),  # by the column that holds them
+        (["c", "b"], "name", ["", "20", "10"]),
+        (["2", "0"], "n", ["", "20", "10"]),
+        (["0", "1", "2"], None, ["10", "20", "30"]),  # all row numbers in order
+    ],
+)
+def test_rows_are_matched_by_id(tmp_path: Path, ids: list[str], ids_column: str | None, expected: list[str]) -> None:
+    template, out = tmp_path / "t.csv", tmp_path / "o.csv"
+    template.write_text(TABLE)
+    values = np.array([10, 20, 30])[: len(ids)]
+    write_rows(out, ids=ids, columns={"s": values}, template=template, ids_column=ids_column)
+    assert [row[-1] for row in read(out)[1:]] == expected
+
+
+@pytest.mark.parametrize(
+    ("ids", "ids_column", "message"),
+    [
+        (["2", "0"], None, "several that disagree: the row numbers, column 'n'"),
+        (["zz"], None, "expected the row numbers of t.csv or the values of one of its columns, got 'zz'"),
+        (["zz"], "name", "some are missing"),
+        (["b", "b"], "name", "repeated"),
+        (["b"], "nam", "ids_column"),
+    ],
+)
+def test_ids_that_cannot_be_matched(tmp_path: Path, ids: list[str], ids_column: str | None, message: str) -> None:
+    template, out = tmp_path / "t.csv", tmp_path / "o.csv"
+    template.write_text(TABLE)
+    with pytest.raises(ValueError, match=message):
+        write_rows(out, ids=ids, columns={"s": np.zeros(len(ids))}, template=template, ids_column=ids_column)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "header"),
+    [
+        ("1;2\n3;4\n", ["x0", "x1", "s"]),
+        ("1,2\n3,4\n", ["x0", "x1", "s"]),
+        ("a,b\nr1,1,2\nr2,3,4\n", ["", "a", "b", "s"]),
+        (",a\nr1,1\nr2,3\n", ["", "a", "s"]),
+        ("a;b\n1;2\n3;4\n", ["a", "b", "s"]),
+    ],
+)
+def test_copies_of_all_layouts_load_again(tmp_path: Path, text: str, header: list[str]) -> None:
+    template, out = tmp_path / "t.csv", tmp_path / "o.csv"
+    template.write_text(text)
+    before = load_dataset(template)
+    write_rows(out, ids=before.ids, columns={"s": np.array([8, 9])}, template=template)
+    assert read(out, ";" if ";" in text else ",")[0] == header
+    after = load_dataset(out)
+    assert after.columns == (*before.columns, "s")
+    assert after.ids.tolist() == before.ids.tolist()
+    assert np.array_equal(after.x, np.column_stack([before.x, [8, 9]]))
+
+
+@pytest.mark.parametrize("subset", [False, True])
+def test_a_copy_of_an_h5ad(tmp_path: Path, subset: bool) -> None:
+    anndata = pytest.importorskip("anndata")
+    template, out = tmp_path / "t.h5ad", tmp_path / "o.h5ad"
+    obs = pd.DataFrame({"barcode": ["A", "B", "C"]}, index=["c0", "c1", "c2"])
+    anndata.AnnData(np.eye(3, dtype="f4"), obs=obs).write_h5ad(template)
+    ids = np.array(["c2", "c0"] if subset else ["c2", "c0", "c1"])
+    n = len(ids)
+    columns = {"score": np.arange(n) + 0.5, "k": np.arange(n), "kind": np.array(["u", "v", "w"][:n])}
+    write_rows(out, ids=ids, columns=columns, arrays={"z": np.arange(2 * n).reshape(n, 2)}, template=template)
+    back = anndata.read_h5ad(out)
+    assert np.array_equal(back.X, np.eye(3))
+    assert back.obs["barcode"].tolist() == ["A", "B", "C"]
+    last = np.nan if subset else 2.5
+    assert np.array_equal(back.obs["priory_score"], [1.5, last, 0.5], equal_nan=True)
+    assert back.obs["priory_kind"].astype(str).tolist() == ["v", "" if subset else "w", "u"]
+    assert back.obsm["X_priory_z"][[0, 2]].tolist() == [[2, 3], [0, 1]]
+    assert np.isnan(back.obsm["X_priory_z"][1]).all() == subset
+    write_rows(out, ids=["B"], columns={"score": np.array([4.0])}, template=template)
+    assert anndata.read_h5ad(out).obs["priory_score"]["c1"] == 4
+    with pytest.raises(ValueError, match="ids: expected the row numbers"):
+        write_rows(out, ids=["zz"], columns={"s": np.zeros(1)}, template=template)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("o.xlsx", {}, r"ends in \.npz, \.csv.*got 'o\.xlsx'"),
+        ("o.h5ad", {}, "expected the .h5ad file to copy"),
+        ("o.npz", {"template": "t.csv"}, "template: expected .csv or .tsv for the output"),
+        ("t.csv", {"template": "t.csv"}, "another file than the template"),
+        ("none/o.csv", {}, "expected an existing folder"),
+        ("o.csv", {"columns": {"s": np.zeros(3)}}, "s: expected 2 rows"),
+        ("o.csv", {"columns": {"s": np.zeros((2, 2))}}, "use arrays"),
+        ("o.csv", {"arrays": {"z": np.array([None, 1])}}, "dtype object"),
+        ("o.npz", {"columns": {"ids": np.zeros(2)}}, "ids twice"),
+        ("o.csv", {"columns": {"n": np.zeros(2)}, "template": "t.csv"}, "no column named n"),
+    ],
+)
+def test_writer_errors(tmp_path: Path, name: str, options: dict, message: str) -> None:
+    (tmp_path / "t.csv").write_text("n\n1\n2\n")
+    if "template" in options:
+        options = options | {"template": tmp_path / options["template"]}
+    with pytest.raises(ValueError, match=message):
+        write_rows(tmp_path / name, **({"ids": ["0", "1"], "columns": {}} | options))
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_scraps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "o.csv"
+    write_rows(path, ids=["a"], columns={"s": np.ones(1)})
+    before = path.read_text()
+
+    def full_disk(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("priory.datasets.writers.os.replace", full_disk)
+    with pytest.raises(OSError, match="no space"):
+        write_rows(path, ids=["b"], columns={"s": np.zeros(1)})
+    assert path.read_text() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["o.csv"]

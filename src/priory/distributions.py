@@ -207,7 +207,7 @@ def sample_index(
     total = cumulated[..., -1:].contiguous()
     index = torch.searchsorted(cumulated, uniform * total, right=True)
     last = torch.searchsorted(cumulated, total)
-    return torch.minimum(index, last).movedim(-1, 0).reshape(*sample_shape, *batch_shape)
+    return torch.minimum(index, last).movedim(-1, 0).reshape(sample_shape + batch_shape)
 
 
 def _at_least_float32(dtype: torch.dtype) -> torch.dtype:

@@ -1,7 +1,7 @@
 """What a prior is: a module that, called, returns a distribution over z."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from priory.distributions import Mixture
+from priory.encoders import Encoder
 
-Encoder = Callable[[Tensor], Distribution]
+
 
 
 @dataclass(frozen=True)

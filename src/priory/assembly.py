@@ -1,0 +1,174 @@
+"""From settings to a model: the one place where names become objects."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from priory.datasets import LikelihoodProposal, Rows, Summary, propose_likelihood
+from priory.encoders import NormalEncoder
+from priory.likelihoods import LIKELIHOODS, LikelihoodDecoder
+from priory.networks import ConvolutionalDecoderNetwork, ConvolutionalEncoderNetwork, gated_mlp, mlp
+from priory.preprocessing import Identity, LogNormalise, Preprocessing, Rescale, Standardise
+from priory.priors import PRIORS, Prior, PriorSpec
+from priory.settings import ModelSettings
+from priory.vae import VAE
+
+DEFAULT_HIDDEN = {"mlp": (256, 256), "gated": (300, 300), "conv": (32, 64)}
+MOST_START_ROWS = 20_000  # rows from which constants and pseudo-inputs start: enough for both, and sparse data fit
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What a model must know of its training data.
+
+    Attributes:
+        num_inputs: D.
+        rows: training rows to start from, in the data's units; None when a model is rebuilt for saved weights.
+        num_rows: of the library sizes that a count model keeps.
+        image_shape: height and width, where rows are images.
+    """
+
+    num_inputs: int
+    num_rows: int
+    rows: Float[Tensor, "datum input"] | None = None
+    image_shape: tuple[int, int] | None = None
+
+
+def facts_of(rows: Rows, image_shape: tuple[int, int] | None, seed: int) -> DataFacts:
+    """Facts from the training rows; of a large table a random part."""
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
+    x, _ = rows.batch(order[:MOST_START_ROWS])
+    return DataFacts(x.shape[1], len(x), x, image_shape)
+
+
+def resolve_likelihood(settings: ModelSettings, summary: Summary) -> tuple[ModelSettings, LikelihoodProposal]:
+    """Settings with the likelihood that the data propose, or that the user named and the data allow.
+
+    Raises:
+        ValueError: the name is not known, or the data are outside of the likelihood's support.
+    """
+    proposal = propose_likelihood(summary)
+    name = settings.likelihood or proposal.likelihood
+    check_name("--likelihood", name, LIKELIHOODS)
+    _check_support(name, summary)
+    levels = settings.num_levels
+    if levels is None and name == "categorical":
+        levels = int(summary.high) + 1
+    elif levels is None and name == "discretised-logistic":
+        levels = max(256, int(summary.high) + 1)
+    if levels is not None and summary.integers and summary.high >= levels:
+        raise ValueError(f"num_levels: the data reach {summary.high:g}, so expected at least {summary.high + 1:g} levels, got {levels}")
+    return settings.model_copy(update={"likelihood": name, "num_levels": levels}), proposal
+
+
+def build_vae(settings: ModelSettings, facts: DataFacts) -> VAE:
+    """The model that the settings describe; weights start from torch's global generator.
+
+    Raises:
+        ValueError: a name is not known, or a convolutional network is asked for rows that are no images.
+    """
+    check_name("--prior", settings.prior, PRIORS)
+    preprocess = _preprocess(settings, facts)
+    encoder = NormalEncoder(_encoder_network(settings, facts), settings.log_variance_range)
+    decoder = _decoder(settings, facts, preprocess)
+    return VAE(encoder, decoder, _prior(settings, facts, preprocess), preprocess)
+
+
+def check_name(option: str, name: str, known: dict[str, object] | dict[str, type]) -> None:
+    """Raise a ValueError that lists the known names, where this is none of them."""
+    if name not in known:
+        raise ValueError(f"{option} {name}: there is none of that name; known are {', '.join(known)}")
+
+
+def _prior(settings: ModelSettings, facts: DataFacts, preprocess: Preprocessing) -> Prior:
+    spec = PriorSpec(
+        latent_dim=settings.latent_dim,
+        num_features=facts.num_inputs,
+        num_components=settings.components,
+        points_per_side=settings.points_per_side,
+        grid_dim=settings.grid_dim,
+        hidden=settings.prior_hidden,
+        learn_weights=settings.learn_weights,
+        initialise=settings.initialise,
+        feature_range=preprocess.feature_range,
+        features=None if facts.rows is None else preprocess(facts.rows),
+        flow_transforms=settings.flow_transforms,
+    )
+    return PRIORS[settings.prior].from_spec(spec)
+
+
+def _preprocess(settings: ModelSettings, facts: DataFacts) -> Preprocessing:
+    if settings.likelihood == "bernoulli":
+        return Identity()
+    if settings.likelihood in ("categorical", "discretised-logistic"):
+        return Rescale(0.0, float((settings.num_levels or 256) - 1))
+    if settings.likelihood == "gaussian":
+        if facts.rows is None:
+            return Standardise(torch.zeros(facts.num_inputs), torch.ones(facts.num_inputs))
+        return Standardise.from_data(facts.rows)
+    return LogNormalise(1.0) if facts.rows is None else LogNormalise.from_data(facts.rows)
+
+
+def _decoder(settings: ModelSettings, facts: DataFacts, preprocess: Preprocessing) -> LikelihoodDecoder:
+    kind = LIKELIHOODS[settings.likelihood or "gaussian"]
+    options: dict[str, object] = {}
+    if settings.likelihood in ("categorical", "discretised-logistic"):
+        options["num_levels"] = settings.num_levels
+    if isinstance(preprocess, Standardise):
+        options |= {"loc": preprocess.loc, "scale": preprocess.scale}
+    if settings.likelihood == "negative-binomial":
+        options["library_sizes"] = torch.ones(facts.num_rows) if facts.rows is None else facts.rows.sum(-1)
+    network = _decoder_network(settings, facts, kind.outputs_per_dimension(**options))
+    return kind(network, **options)
+
+
+def _encoder_network(settings: ModelSettings, facts: DataFacts) -> nn.Module:
+    hidden, width = _hidden(settings), 2 * settings.latent_dim
+    if settings.network == "conv":
+        return ConvolutionalEncoderNetwork(_image_shape(facts), width, channels=hidden)
+    return _dense(settings)(facts.num_inputs, hidden, width)
+
+
+def _decoder_network(settings: ModelSettings, facts: DataFacts, outputs: int) -> nn.Module:
+    hidden = tuple(reversed(_hidden(settings)))
+    if settings.network == "conv":
+        return ConvolutionalDecoderNetwork(
+            settings.latent_dim, _image_shape(facts), outputs_per_pixel=outputs, channels=hidden
+        )
+    return _dense(settings)(settings.latent_dim, hidden, facts.num_inputs * outputs)
+
+
+def _dense(settings: ModelSettings):  # type: ignore[no-untyped-def]  # one of two functions of one signature
+    return gated_mlp if settings.network == "gated" else mlp
+
+
+def _hidden(settings: ModelSettings) -> tuple[int, ...]:
+    return settings.hidden or DEFAULT_HIDDEN[settings.network]
+
+
+def _image_shape(facts: DataFacts) -> tuple[int, int]:
+    if facts.image_shape is None or math.prod(facts.image_shape) != facts.num_inputs:
+        raise ValueError(
+            f"--network conv: expected images, got rows of {facts.num_inputs} columns without a shape; store (N, height, "
+            "width) or an array `shape` in the .npz, or choose --network mlp"
+        )
+    return facts.image_shape
+
+
+def _check_support(name: str, summary: Summary) -> None:
+    """Refuse data to which a likelihood gives no probability, before any work."""
+    counts = summary.integers and summary.low >= 0
+    fits = {
+        "bernoulli": summary.binary,
+        "categorical": counts,
+        "discretised-logistic": counts,
+        "negative-binomial": counts,
+        "gaussian": True,
+    }
+    if not fits[name]:
+        wanted = "only 0 and 1 (--binarise makes them from grey values)" if name == "bernoulli" else "integers from 0 up"
+        kind = "integers" if summary.integers else "real values"
+        raise ValueError(f"--likelihood {name}: expected {wanted}, got {kind} {summary.low:g}..{summary.high:g}")

@@ -1,0 +1,253 @@
+"""What each command does and says."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from priory import experiment
+from priory.assembly import check_name
+from priory.cli import console, errors, print_json, row_progress, show_metrics
+from priory.datasets import RULE, Dataset, LikelihoodProposal, Rows, write_rows
+from priory.evaluation import Estimate
+from priory.priors import PRIORS, GridPrior
+from priory.runs import CONFIG, HISTORY, METRICS, MODEL, Run
+from priory.settings import RunSettings, override, validated
+from priory.vae import VAE
+
+COPYABLE = (".csv", ".tsv", ".h5ad")
+EVALUATION_SEED = 0
+
+
+def fit_run(
+    given: Mapping[str, Any],
+    grid: str | None,
+    assignments: list[str],
+    out: Path | None,
+    resume: bool,
+    num_samples: int | None,
+    tensorboard: bool,
+) -> None:
+    """`priory fit`."""
+    given = {**given, **_grid(grid)}
+    if resume and out is not None and (out / CONFIG).exists():
+        run, dataset = _resumed(out, given, assignments)
+    else:
+        settings = _settings(RunSettings(), given, assignments)
+        check_name("--prior", settings.model.prior, PRIORS)
+        out = out or Path("runs") / f"{Path(settings.data.source).name.split('.')[0]}-{settings.model.prior}"
+        run, dataset, proposal = experiment.prepare(settings, out)
+        _say_what_was_found(dataset, proposal, run.settings)
+    vae = experiment.train(run, dataset, resume=resume, progress=errors.is_terminal, tensorboard=tensorboard)
+    if num_samples is not None:
+        metrics = _evaluate(run, vae, experiment.telling_rows(dataset), num_samples)
+        run.write_metrics(metrics)
+        show_metrics(metrics, f"{dataset.name}, {run.settings.model.prior} prior, rows not seen in training")
+    pictures = experiment.draw(run, vae, dataset)
+    _say_what_was_written(run, vae, pictures)
+
+
+def evaluate_run(
+    path: Path, data: str | None, num_samples: int, seed: int, device: str, reading: dict[str, Any], as_json: bool
+) -> None:
+    """`priory evaluate`."""
+    run, vae = _model(path, device)
+    rows = _rows(run, data, reading, experiment.telling_rows)
+    metrics = _evaluate(run, vae, rows, num_samples, seed)
+    if data is None:
+        run.write_metrics(metrics)
+    if as_json:
+        print_json({name: estimate._asdict() for name, estimate in metrics.items()})
+    else:
+        show_metrics(metrics, f"{data or run.settings.data.source}: {len(rows)} rows, nats per row")
+
+
+def sample_run(path: Path, number: int, out: Path, seed: int, mean: bool, device: str) -> None:
+    """`priory sample`."""
+    run, vae = _model(path, device)
+    torch.manual_seed(seed)
+    chunks = [vae.sample(min(1024, number - start), mean=mean).cpu() for start in range(0, number, 1024)]
+    x = torch.cat(chunks).numpy()
+    ids = np.array([f"sample-{i}" for i in range(number)])
+    if out.suffix == ".npz":
+        write_rows(out, ids=ids, columns={}, arrays={"x": x})
+    else:
+        write_rows(out, ids=ids, columns=dict(zip(run.columns, x.T, strict=True)))
+    console.print(f"{number} samples: {out}")
+
+
+def embed_run(
+    path: Path, data: str | None, out: Path, copy: bool, device: str, reading: dict[str, Any]
+) -> None:
+    """`priory embed`."""
+    run, vae = _model(path, device)
+    rows = _rows(run, data, reading, Dataset.all_rows)
+    arrays = experiment.embed(vae, rows)
+    columns = {} if _template(run, data, out, copy) else {"split": rows_split(rows, run, data), **rows.labels}
+    write_rows(out, ids=rows.ids, columns=columns, arrays=arrays, template=_template(run, data, out, copy))
+    what = ", ".join(f"{name} {values.shape}" for name, values in arrays.items())
+    console.print(f"{len(rows)} rows ({what}): {out}")
+
+
+def score_run(
+    path: Path,
+    data: str | None,
+    out: Path,
+    num_samples: int,
+    seed: int,
+    copy: bool,
+    device: str,
+    reading: dict[str, Any],
+) -> None:
+    """`priory score`."""
+    run, vae = _model(path, device)
+    rows = _rows(run, data, reading, Dataset.all_rows)
+    with row_progress("score", len(rows)) as progress:
+        scores = experiment.score(vae, rows, num_samples, seed, progress=progress)
+    template = _template(run, data, out, copy)
+    kept = {} if template else {"split": rows_split(rows, run, data), **rows.labels}
+    write_rows(out, ids=rows.ids, columns={"log_likelihood": scores, **kept}, template=template)
+    lowest = ", ".join(f"{rows.ids[i]} ({scores[i]:.1f})" for i in np.argsort(scores)[:5])
+    console.print(f"{len(rows)} rows scored: {out}\nlowest log-likelihoods in nats: {lowest}")
+
+
+def compare_runs(
+    given: dict[str, Any], assignments: list[str], priors: str, seeds: int, num_samples: int, out: Path
+) -> None:
+    """`priory compare`."""
+    from priory.comparison import comparison_table, finished_metrics
+
+    names = list(PRIORS) if priors == "all" else [name.strip() for name in priors.split(",")]
+    for name in names:
+        check_name("--priors", name, PRIORS)
+    results: dict[str, list[dict[str, Estimate]]] = {name: [] for name in names}
+    for seed in range(seeds):
+        for name in names:
+            settings = _settings(RunSettings(), {**given, "model.prior": name, "seed": seed}, assignments)
+            folder = out / f"{name}-{seed}"
+            metrics = finished_metrics(folder, settings)
+            if metrics is None:
+                metrics = _compared(folder, settings, num_samples)
+                errors.print(f"{name}, seed {seed}: nll {metrics['nll'].value:.2f}")
+            results[name].append(metrics)
+    table = comparison_table(results, out / "comparison.json")
+    console.print(table)
+    console.print(f"runs and comparison.json: {out}")
+
+
+def _compared(folder: Path, settings: RunSettings, num_samples: int) -> dict[str, Estimate]:
+    if (folder / CONFIG).exists():
+        run = Run.open(folder)
+        dataset = run.load_dataset()
+    else:
+        run, dataset, _ = experiment.prepare(settings, folder)
+    vae = experiment.train(run, dataset, resume=True, progress=errors.is_terminal)
+    metrics = _evaluate(run, vae, experiment.telling_rows(dataset), num_samples)
+    run.write_metrics(metrics)
+    return metrics
+
+
+def _evaluate(run: Run, vae: VAE, rows: Rows, num_samples: int, seed: int = EVALUATION_SEED) -> dict[str, Estimate]:
+    with row_progress("evaluate", len(rows)) as progress:
+        return experiment.measure(vae, rows, num_samples, seed, progress)
+
+
+def _settings(base: RunSettings, given: Mapping[str, Any], assignments: list[str]) -> RunSettings:
+    """Options over the base, then `--set` over both."""
+    tree = base.model_dump()
+    for path, value in given.items():
+        if value is None:
+            continue
+        branch = tree
+        *parents, name = path.split(".")
+        for parent in parents:
+            branch = branch[parent]
+        branch[name] = value
+    return override(validated(tree), assignments)
+
+
+def _resumed(out: Path, given: Mapping[str, Any], assignments: list[str]) -> tuple[Run, Dataset]:
+    run = Run.open(out)
+    wanted = _settings(run.settings, given, assignments)
+    changed = experiment.changed_settings(run.settings.model_dump(), wanted.model_dump())
+    if changed:
+        raise ValueError(
+            f"--resume: {out} was begun with other values of {', '.join(changed)}; leave these options out, or start "
+            "another run with another --out"
+        )
+    console.print(f"{out}: going on")
+    return run, run.load_dataset()
+
+
+def _grid(text: str | None) -> dict[str, int]:
+    if text is None:
+        return {}
+    sides = text.lower().replace("×", "x").split("x")
+    if not all(side.strip().isdigit() and int(side) > 0 for side in sides) or len(set(sides)) != 1:
+        raise ValueError(f"--grid {text}: expected equal sides such as 10x10, or 5x5x5 for three dimensions")
+    return {"model.points_per_side": int(sides[0]), "model.grid_dim": len(sides) if len(sides) > 1 else 2}
+
+
+def _model(path: Path, device: str) -> tuple[Run, VAE]:
+    run = Run.open(path)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return run, run.load_model().to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device {device}: {error}; expected auto, cpu or a device that torch sees") from error
+
+
+def _rows(run: Run, data: str | None, reading: dict[str, Any], choose: Any) -> Rows:
+    if data is None:
+        return choose(run.load_dataset())
+    dataset = run.load_table(data, **reading)
+    from priory.datasets import require_complete
+
+    require_complete(dataset)
+    return dataset.all_rows()
+
+
+def rows_split(rows: Rows, run: Run, data: str | None) -> np.ndarray:
+    """The split of each row of the run's own data; nothing for other data."""
+    names = np.full(len(rows), "new", dtype="U5")
+    if data is None:
+        for name, index in run.splits.items():
+            names[np.isin(rows.indices, index)] = name
+    return names
+
+
+def _template(run: Run, data: str | None, out: Path, copy: bool) -> Path | None:
+    source = Path(data or run.settings.data.source)
+    if not copy and out.suffix != ".h5ad":
+        return None
+    if source.suffix not in COPYABLE or source.suffix != out.suffix:
+        raise ValueError(
+            f"--out {out}: a copy is written of a {', '.join(COPYABLE)} file in its own format, and the data are "
+            f"{source}; choose --out with that suffix, or another without --copy"
+        )
+    return source
+
+
+def _say_what_was_found(dataset: Dataset, proposal: LikelihoodProposal, settings: RunSettings) -> None:
+    sizes = ", ".join(f"{len(index)} {name}" for name, index in dataset.splits.items())
+    console.print(f"[bold]{dataset.name}[/]: {dataset.summary().describe()}\nrows: {sizes}")
+    if settings.model.likelihood == proposal.likelihood:
+        console.print(proposal.describe(), markup=False)
+        console.print(RULE, style="dim", markup=False)
+    else:
+        console.print(f"likelihood: {settings.model.likelihood}, as asked (proposed: {proposal.likelihood})")
+    console.print(f"prior: {settings.model.prior} ({PRIORS[settings.model.prior].summary})")
+
+
+def _say_what_was_written(run: Run, vae: VAE, pictures: list[Path]) -> None:
+    files = [name for name in (CONFIG, MODEL, METRICS, HISTORY) if (run.path / name).exists()]
+    console.print(f"\nwritten to [bold]{run.path}[/]: {', '.join(files)}")
+    console.print(f"figures: {', '.join(str(path.relative_to(run.path)) for path in pictures)}")
+    what = "means, scales and map coordinates" if isinstance(vae.prior, GridPrior) else "means and scales"
+    console.print(f"next: priory embed {run.path} --out z.csv   ({what} of every row)")
+    console.print(f"      priory sample {run.path} -n 100 --out x.npz   (new data)")
+    if run.settings.model.latent_dim == 2:
+        console.print("      priory fit ... --latent-dim 16   (a better likelihood; 2 is for pictures)")

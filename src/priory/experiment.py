@@ -1,0 +1,135 @@
+"""The main jobs, from settings to a run folder: fit, evaluate, sample, embed, score. The command line prints around them."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from priory.assembly import build_vae, facts_of, resolve_likelihood
+from priory.datasets import Dataset, LikelihoodProposal, Rows, load_dataset, require_complete
+from priory.distributions import Mixture
+from priory.evaluation import Estimate, device_of, evaluate, log_likelihood
+from priory.priors import GridPrior
+from priory.runs import CONFIG, FIGURES, HISTORY, Run
+from priory.settings import RunSettings
+from priory.training import History, fit
+from priory.vae import VAE
+
+Progress = Callable[[int], None]
+TELLING_SPLITS = ("test", "valid")  # evaluation uses the first that has rows
+
+
+def prepare(settings: RunSettings, out: Path) -> tuple[Run, Dataset, LikelihoodProposal]:
+    """Read the data, settle the likelihood and write the run's configuration.
+
+    Raises:
+        ValueError: the data do not fit, or `out` holds something already.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise ValueError(
+            f"--out {out}: expected an empty or a new folder, so that nothing is lost; "
+            + ("go on with --resume, or choose another" if (out / CONFIG).exists() else "choose another")
+        )
+    dataset = load_dataset(**settings.data.model_dump())
+    require_complete(dataset)
+    model, proposal = resolve_likelihood(settings.model, dataset.summary())
+    settings = settings.model_copy(update={"model": model})
+    facts = facts_of(dataset.rows("train"), dataset.image_shape, settings.seed)
+    _seeded_vae(settings, facts)  # a model that cannot be built should fail before anything is written
+    return Run.create(out, settings, facts, dataset), dataset, proposal
+
+
+def train(run: Run, dataset: Dataset, *, resume: bool = False, progress: bool = False, tensorboard: bool = False) -> VAE:
+    """Train the run's model and write its weights; what has been done already is not done again."""
+    facts = facts_of(dataset.rows("train"), dataset.image_shape, run.settings.seed)
+    vae = _seeded_vae(run.settings, facts)
+    fit(
+        vae,
+        dataset.rows("train"),
+        dataset.rows("valid"),
+        settings=run.settings.training,
+        seed=run.settings.seed,
+        out=run.path,
+        resume=resume,
+        progress=progress,
+        tensorboard=tensorboard,
+    )
+    run.save_model(vae)
+    return vae
+
+
+def draw(run: Run, vae: VAE, dataset: Dataset) -> list[Path]:
+    """The run's figures."""
+    from priory.figures import draw_figures
+
+    history = History.read(run.path / HISTORY) if (run.path / HISTORY).exists() else None
+    return draw_figures(vae, dataset, telling_rows(dataset), history, run.path / FIGURES)
+
+
+def telling_rows(dataset: Dataset) -> Rows:
+    """The rows that the model has not seen: test, or validation where there are none; all of a file without splits.
+
+    Raises:
+        ValueError: no row.
+    """
+    for split in TELLING_SPLITS:
+        if len(dataset.splits.get(split, ())):
+            return dataset.rows(split)
+    return dataset.all_rows()
+
+
+def measure(vae: VAE, rows: Rows, num_samples: int, seed: int, progress: Progress | None = None) -> dict[str, Estimate]:
+    """`evaluate` with noise of its own seed, so that the same model gives the same numbers."""
+    with torch.random.fork_rng(devices=[] if device_of(vae).type == "cpu" else None):
+        torch.manual_seed(seed)
+        return evaluate(vae, rows, num_samples, progress=progress)
+
+
+@torch.no_grad()
+def embed(vae: VAE, rows: Rows, batch_size: int = 1024) -> dict[str, np.ndarray]:
+    """`z_mean` and `z_scale` of q(z|x), and for a prior with a grid the place on the map, `map` = E[u|z] at the mean."""
+    p_z = vae.latent_prior()
+    parts: list[tuple[Tensor, ...]] = []
+    for x, _ in rows.batches(batch_size):
+        q = vae.encode(x.to(device_of(vae)))
+        place = [vae.prior.coordinates(p_z, q.mean)] if isinstance(vae.prior, GridPrior) and isinstance(p_z, Mixture) else []
+        parts.append((q.mean, q.stddev, *place))
+    names = ("z_mean", "z_scale", "map")
+    return {name: torch.cat(column).cpu().numpy() for name, column in zip(names, zip(*parts, strict=True), strict=False)}
+
+
+@torch.no_grad()
+def score(
+    vae: VAE, rows: Rows, num_samples: int, seed: int, batch_size: int = 128, progress: Progress | None = None
+) -> np.ndarray:
+    """The estimated log p(x) of each row, in nats."""
+    with torch.random.fork_rng(devices=[] if device_of(vae).type == "cpu" else None):
+        torch.manual_seed(seed)
+        p_z = vae.latent_prior()
+        parts = []
+        for x, _ in rows.batches(batch_size):
+            parts.append(log_likelihood(vae, x.to(device_of(vae)), num_samples, prior=p_z))
+            if progress is not None:
+                progress(sum(map(len, parts)))
+    return torch.cat(parts).cpu().numpy()
+
+
+def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any], path: str = "") -> list[str]:
+    """Names of the settings that differ, for a message."""
+    names = []
+    for key, value in before.items():
+        name = f"{path}.{key}" if path else key
+        if isinstance(value, dict):
+            names += changed_settings(value, after[key], name)
+        elif value != after[key]:
+            names.append(name)
+    return names
+
+
+def _seeded_vae(settings: RunSettings, facts: Any) -> VAE:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        return build_vae(settings.model, facts)

@@ -1,0 +1,114 @@
+"""Everything that a run is made from, as one validated tree; it is the `config.json` of a run folder."""
+
+import json
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from priory.training import TrainingSettings
+
+NetworkName = Literal["mlp", "gated", "conv"]
+
+
+class Settings(BaseModel):
+    """Settings refuse names that they do not know, so that a slip of the pen is an error and no silent default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSettings(Settings):
+    """Where the data come from and how the table is read."""
+
+    source: str = Field("digits", description="a file, or the name of an embedded data set")
+    labels: tuple[str, ...] = Field((), description="columns that are labels, not data")
+    ids: str | None = Field(None, description="the column that names the rows")
+    drop: tuple[str, ...] = Field((), description="columns to leave out")
+    layer: str | None = Field(None, description="layer of an .h5ad file")
+    split: Literal["given", "shuffled"] = Field("given", description="the file's own split, or a shuffled one")
+    split_seed: int = Field(0, description="seed of a shuffled or 80/10/10 split")
+    binarise: Literal["none", "dynamic", "static"] = Field("none", description="binarise grey values as coin flips")
+
+
+class ModelSettings(Settings):
+    """The shape of the model, without its weights."""
+
+    prior: str = Field("standard", description="a name from `priory priors`")
+    latent_dim: int = Field(2, ge=1, description="L, latent dimensions")
+    components: int = Field(64, ge=1, description="K of a mixture without a grid")
+    points_per_side: int = Field(8, ge=1, description="nodes along each side of a grid")
+    grid_dim: int = Field(2, ge=1, description="C, dimensions of the grid")
+    prior_hidden: tuple[int, ...] = Field((256, 256), description="hidden widths of the prior's own network")
+    learn_weights: bool = Field(True, description="learned mixing weights, or uniform ones")
+    initialise: Literal["data", "mean", "uniform"] = Field("data", description="where pseudo-inputs start")
+    flow_transforms: int = Field(3, ge=1, description="coupling layers of a flow")
+    likelihood: str | None = Field(None, description="None takes what the data propose")
+    num_levels: int | None = Field(None, ge=2, description="levels of categorical or discretised-logistic values")
+    network: NetworkName = Field("mlp", description="kind of encoder and decoder")
+    hidden: tuple[int, ...] | None = Field(None, description="hidden widths; channels of a convolutional pair")
+    log_variance_range: tuple[float, float] | None = Field(
+        (-14.0, 6.0), description="bounds of the encoder's log-variance; the VampPrior paper has -6, 2"
+    )
+
+
+class RunSettings(Settings):
+    """A run: data, model, training, seed."""
+
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings()
+    training: TrainingSettings = TrainingSettings()
+    seed: int = Field(0, description="seeds weights, batches and noise")
+
+
+def override(settings: RunSettings, assignments: Iterable[str]) -> RunSettings:
+    """Settings changed by `a.b=c` texts; values are JSON where that parses, text otherwise.
+
+    Raises:
+        ValueError: a text is no assignment, names no setting, or its value does not fit.
+
+    >>> override(RunSettings(), ["training.epochs=3", "model.hidden=[300, 300]"]).training.epochs
+    3
+    """
+    tree = settings.model_dump()
+    for text in assignments:
+        path, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"--set {text}: expected NAME=VALUE, such as --set training.learning_rate=2e-3")
+        *parents, name = path.strip().split(".")
+        branch = tree
+        for parent in parents:
+            branch = branch.get(parent) if isinstance(branch, dict) else None  # type: ignore[assignment]
+        if not isinstance(branch, dict) or name not in branch or isinstance(branch[name], dict):
+            known = ", ".join(sorted(_leaves(settings.model_dump())))
+            raise ValueError(f"--set {path.strip()}: there is no such setting; known are {known}")
+        branch[name] = _value(value)
+    return validated(tree)
+
+
+def validated(tree: dict[str, Any]) -> RunSettings:
+    """The tree as settings, with errors in one line each.
+
+    Raises:
+        ValueError: a value does not fit.
+    """
+    try:
+        return RunSettings.model_validate(tree)
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in error.errors()]
+        raise ValueError("settings: " + "; ".join(lines)) from None
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return {"none": None, "None": None, "True": True, "False": False}.get(text.strip(), text.strip())
+
+
+def _leaves(tree: dict[str, Any], path: str = "") -> Iterable[str]:
+    for name, value in tree.items():
+        key = f"{path}.{name}" if path else name
+        if isinstance(value, dict):
+            yield from _leaves(value, key)
+        else:
+            yield key

@@ -1,0 +1,35 @@
+"""Formulas written a second time, as plain loops in float64, for the tests to compare with."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from priory import NormalEncoder, mlp
+
+
+def mixture_log_prob_loop(z: Tensor, log_weights: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+    """log sum_k pi_k prod_l N(z_l | loc_kl, scale_kl^2), one scalar at a time."""
+    result = []
+    log_weights, loc, scale = log_weights.detach(), loc.detach(), scale.detach()
+    for point in z.double().reshape(-1, z.shape[-1]).tolist():
+        terms = []
+        for k in range(len(loc)):
+            total = float(log_weights[k])
+            for x, m, s in zip(point, loc[k].double().tolist(), scale[k].double().tolist(), strict=True):
+                total += -0.5 * math.log(2 * math.pi) - math.log(s) - 0.5 * ((x - m) / s) ** 2
+            terms.append(total)
+        largest = max(terms)
+        result.append(largest + math.log(sum(math.exp(t - largest) for t in terms)) if largest > -math.inf else largest)
+    return torch.tensor(result, dtype=torch.float64).reshape(z.shape[:-1])
+
+
+def quadrature_grid(low: float, high: float, points: int, dim: int = 2) -> tuple[Tensor, float]:
+    """Midpoints of a regular grid over a square, and the area of a cell, in float64."""
+    width = (high - low) / points
+    side = low + width * (torch.arange(points, dtype=torch.float64) + 0.5)
+    return torch.cartesian_prod(*[side] * dim).reshape(-1, dim), width**dim
+
+
+def small_encoder(num_features: int = 6, latent_dim: int = 2) -> nn.Module:
+    return NormalEncoder(mlp(num_features, [8], 2 * latent_dim))

@@ -1,0 +1,466 @@
+"""Every property over every member of the family; each held against something written differently."""
+
+import copy
+
+import pytest
+import torch
+from oracles import mixture_log_prob_loop, quadrature_grid, small_encoder
+from torch import nn
+from torch.distributions import Categorical, Independent, MixtureSameFamily, MultivariateNormal, Normal
+
+from priory import (
+    DensityPrior,
+    FlowPrior,
+    GridPrior,
+    GTMPrior,
+    GTMVampPrior,
+    Mixture,
+    MixtureOfGaussians,
+    MixturePrior,
+    Prior,
+    StandardNormal,
+    VampPrior,
+    latent_grid,
+    mlp,
+)
+from priory.priors import PRIORS, PriorSpec
+from priory.priors.feature_range import FeatureRange
+
+NUM_FEATURES = 6
+RANGES = {"bounded": (0.0, 1.0), "half-bounded": (0.0, None), "unbounded": (None, None)}
+
+
+def make_prior(name: str, latent_dim: int = 2, **changes) -> Prior:
+    """A member whose components differ (fresh networks put them all at one place)."""
+    spec = PriorSpec(
+        latent_dim=latent_dim,
+        num_features=NUM_FEATURES,
+        num_components=changes.pop("num_components", 9),
+        points_per_side=changes.pop("points_per_side", 3),
+        hidden=(8,),
+        features=torch.rand(50, NUM_FEATURES),
+        feature_range=changes.pop("feature_range", (0.0, 1.0)),
+        **changes,
+    )
+    prior = PRIORS[name].from_spec(spec)
+    with torch.no_grad():
+        for parameter in prior.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return prior
+
+
+def spread_encoder(latent_dim: int = 2) -> nn.Module:
+    encoder = small_encoder(NUM_FEATURES, latent_dim)
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.mul_(3.0)
+    return encoder
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+each_prior = pytest.mark.parametrize("name", PRIORS)
+mixtures = [name for name, kind in PRIORS.items() if issubclass(kind, MixturePrior)]
+each_mixture = pytest.mark.parametrize("name", mixtures)
+each_grid = pytest.mark.parametrize("name", [name for name, kind in PRIORS.items() if issubclass(kind, GridPrior)])
+
+
+@each_prior
+def test_density_integrates_to_one(name):
+    p_z = make_prior(name).double()(spread_encoder().double())
+    points, cell = quadrature_grid(-30, 30, 600)
+    mass = p_z.log_prob(points).detach().exp().sum().item() * cell
+    assert mass == pytest.approx(1, abs=1e-3)
+
+
+@each_mixture
+def test_density_equals_a_loop_in_float64(name):
+    p_z = make_prior(name)(spread_encoder())
+    z = 3 * torch.randn(20, 2)
+    base = p_z.components.base_dist
+    expected = mixture_log_prob_loop(z, p_z.log_weights, base.loc, base.scale)
+    torch.testing.assert_close(p_z.log_prob(z).double(), expected, rtol=1e-5, atol=1e-5)
+
+
+@each_prior
+def test_density_and_sampler_are_one_distribution(name):
+    """The share of samples in each cell of a coarse grid is the density's integral over it: joint, not per axis."""
+    p_z = make_prior(name).double()(spread_encoder().double())
+    draws = p_z.sample((20_000,))
+    points, cell = quadrature_grid(-12, 12, 480)
+    mass = (p_z.log_prob(points).exp() * cell).detach().reshape(12, 40, 12, 40).sum((1, 3))
+    index = ((draws + 12) / 2).floor().long()
+    inside = ((index >= 0) & (index < 12)).all(-1)
+    counts = torch.zeros(12, 12, dtype=torch.float64)
+    counts.index_put_((index[inside, 0], index[inside, 1]), torch.ones(int(inside.sum()), dtype=counts.dtype), True)
+    large = mass > 5 / 20_000
+    chi_square = ((counts - 20_000 * mass).square() / (20_000 * mass))[large].sum()
+    degrees = int(large.sum())
+    assert chi_square < degrees + 5 * (2 * degrees) ** 0.5
+
+
+@each_prior
+@pytest.mark.parametrize("latent_dim", [1, 3])
+def test_shapes_for_batches_of_any_rank(name, latent_dim):
+    p_z = make_prior(name, latent_dim)(spread_encoder(latent_dim))
+    for batch in [(), (5,), (2, 5), (3, 2, 5)]:
+        assert p_z.sample(batch).shape == (*batch, latent_dim)
+        assert p_z.log_prob(torch.randn(*batch, latent_dim)).shape == batch
+    assert p_z.batch_shape == ()
+    assert p_z.event_shape == (latent_dim,)
+
+
+@each_prior
+def test_every_parameter_receives_a_gradient(name):
+    prior = make_prior(name)
+    z = torch.randn(64, 2, requires_grad=True)
+    prior(spread_encoder()).log_prob(z).sum().backward()
+    assert torch.isfinite(z.grad).all()
+    for key, parameter in prior.named_parameters():
+        assert parameter.grad is not None, key
+        assert torch.isfinite(parameter.grad).all(), key
+        assert parameter.grad.abs().max() > 0, key
+
+
+@each_prior
+def test_gradcheck(name):
+    prior, encoder = make_prior(name).double(), spread_encoder().double()
+    names, values = zip(*prior.named_parameters(), strict=True) if list(prior.parameters()) else ((), ())
+    z = torch.randn(3, 2, dtype=torch.float64, requires_grad=True)
+
+    def log_prob(z, *values):
+        state = dict(zip(names, values, strict=True))
+        return torch.func.functional_call(_Caller(prior), {f"prior.{k}": v for k, v in state.items()}, (encoder, z))
+
+    inputs = (z, *(v.detach().requires_grad_() for v in values))
+    assert torch.autograd.gradcheck(log_prob, inputs, fast_mode=True)
+
+
+class _Caller(nn.Module):
+    def __init__(self, prior: Prior) -> None:
+        super().__init__()
+        self.prior = prior
+
+    def forward(self, encoder, z):
+        return self.prior(encoder).log_prob(z)
+
+
+@each_prior
+def test_state_dict_is_complete_and_clean(name):
+    prior, encoder = make_prior(name), spread_encoder()
+    prior(encoder)
+    assert not any("encoder" in key for key in prior.state_dict())
+    assert sum(p.numel() for p in prior.parameters()) == sum(
+        p.numel() for key, p in prior.state_dict().items() if key in dict(prior.named_parameters())
+    )
+    other = make_prior(name)
+    other.load_state_dict(prior.state_dict())
+    z = torch.randn(5, 2)
+    assert torch.equal(other(encoder).log_prob(z), prior(encoder).log_prob(z))
+
+
+@each_prior
+def test_deepcopy_is_independent(name):
+    prior, encoder = make_prior(name), spread_encoder()
+    duplicate = copy.deepcopy(prior)
+    z = torch.randn(5, 2)
+    before = prior(encoder).log_prob(z)
+    assert torch.equal(duplicate(encoder).log_prob(z), before)
+    with torch.no_grad():
+        for parameter in duplicate.parameters():
+            parameter.add_(1.0)
+    assert torch.equal(prior(encoder).log_prob(z), before)
+
+
+@each_prior
+def test_moves_of_device_and_dtype(name):
+    prior, encoder = make_prior(name), spread_encoder()
+    single = prior(encoder).log_prob(torch.ones(4, 2))
+    double = prior.double()(encoder.double()).log_prob(torch.ones(4, 2, dtype=torch.float64))
+    assert double.dtype == torch.float64
+    torch.testing.assert_close(single.double(), double, rtol=1e-4, atol=1e-4)
+    for module in prior.modules():  # a plain tensor would not follow `.to`
+        assert not any(isinstance(value, torch.Tensor) for value in vars(module).values())
+
+
+@pytest.mark.gpu
+@each_prior
+def test_runs_on_cuda(name):
+    prior, encoder = make_prior(name), spread_encoder()
+    z = torch.randn(8, 2)
+    expected = prior(encoder).log_prob(z)
+    p_z = prior.cuda()(encoder.cuda())
+    torch.testing.assert_close(p_z.log_prob(z.cuda()).cpu(), expected, rtol=1e-4, atol=1e-4)
+    assert p_z.sample((3,)).is_cuda
+
+
+@each_mixture
+def test_compiles_without_a_graph_break(name):
+    prior, encoder = make_prior(name), spread_encoder()
+    compiled = torch.compile(lambda z: prior(encoder).log_prob(z), fullgraph=True, backend="aot_eager")
+    z = torch.randn(5, 2)
+    torch.testing.assert_close(compiled(z), prior(encoder).log_prob(z))
+
+
+@pytest.fixture(autouse=True)
+def _validation_as_before():
+    """torch.compile itself switches torch's argument validation off; tests must not pass that on."""
+    before = torch.distributions.Distribution._validate_args
+    yield
+    torch.distributions.Distribution.set_default_validate_args(before)
+
+
+@each_mixture
+def test_autocast_keeps_the_density_exact(name):
+    """The kernel leaves autocast: the density of the very components that autocast's networks made."""
+    prior, encoder = make_prior(name), spread_encoder()
+    z = torch.randn(50, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        p_z = prior(encoder)
+        log_prob = p_z.log_prob(z)
+    base = p_z.components.base_dist
+    assert log_prob.dtype == base.loc.dtype == torch.float32
+    expected = mixture_log_prob_loop(z, p_z.log_weights, base.loc, base.scale)
+    torch.testing.assert_close(log_prob.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+@each_prior
+def test_vmap_and_grad_of_torch_func(name):
+    p_z = make_prior(name)(spread_encoder())
+    z = torch.randn(5, 2)
+    torch.testing.assert_close(torch.func.vmap(p_z.log_prob)(z), p_z.log_prob(z))
+    score = torch.func.vmap(torch.func.grad(p_z.log_prob))(z)
+    leaf = z.clone().requires_grad_()
+    torch.testing.assert_close(score, torch.autograd.grad(p_z.log_prob(leaf).sum(), leaf)[0])
+
+
+@each_mixture
+def test_single_component(name):
+    p_z = make_prior(name, num_components=1, points_per_side=1)(spread_encoder())
+    z = torch.randn(7, 2)
+    torch.testing.assert_close(p_z.log_prob(z), p_z.components.log_prob(z.unsqueeze(-2)).squeeze(-1))
+    assert p_z.sample((4,)).shape == (4, 2)
+    assert torch.equal(p_z.responsibilities(z), torch.ones(7, 1))
+
+
+@each_mixture
+def test_uniform_weights_are_no_parameter(name):
+    prior = make_prior(name, learn_weights=False)
+    assert "mixing_logits" not in dict(prior.named_parameters())
+    torch.testing.assert_close(prior.mixing_weights, torch.full((9,), 1 / 9))
+
+
+@pytest.mark.parametrize("kind", [VampPrior, GTMVampPrior])
+def test_encoder_is_needed_and_asked_for(kind):
+    name = "vamp" if kind is VampPrior else "gtm-vamp"
+    with pytest.raises(TypeError, match=r"needs the encoder; call prior\(encoder\)"):
+        make_prior(name)()
+
+
+@pytest.mark.parametrize("bounds", RANGES.values(), ids=RANGES)
+def test_pseudo_inputs_start_within_a_hundredth_of_the_range_of_their_datum(bounds):
+    x = torch.rand(40, NUM_FEATURES)
+    x[:20] = x[:20].round()  # half of the data lie on the bounds
+    prior = VampPrior.from_data(x, 40, low=bounds[0], high=bounds[1])
+    distance = torch.cdist(prior.pseudo_inputs.detach(), x, p=float("inf")).amin(-1)
+    assert distance.max() <= 0.01
+    prior.pseudo_inputs.sum().backward()
+    assert prior.raw_pseudo_inputs.grad.min() > 0.005  # not saturated
+
+
+@pytest.mark.parametrize("bounds", RANGES.values(), ids=RANGES)
+@pytest.mark.parametrize("name", ["vamp", "gtm-vamp"])
+def test_pseudo_inputs_respect_the_range(name, bounds):
+    prior = make_prior(name, feature_range=bounds)
+    with torch.no_grad():
+        for parameter in prior.parameters():
+            parameter.mul_(50)
+    low, high = bounds
+    assert low is None or prior.pseudo_inputs.min() >= low
+    assert high is None or prior.pseudo_inputs.max() <= high
+
+
+@pytest.mark.parametrize("initialise", ["data", "mean", "uniform"])
+def test_initialisations_of_pseudo_inputs(initialise):
+    x = torch.rand(500, NUM_FEATURES) * torch.linspace(0.1, 0.8, NUM_FEATURES)
+    u = VampPrior.from_data(x, 400, initialise=initialise, low=0.0, high=1.0).pseudo_inputs.detach()
+    if initialise == "data":
+        assert len(torch.cdist(u, x).argmin(-1).unique()) == 400  # no row twice
+    elif initialise == "mean":
+        torch.testing.assert_close(u.mean(0), x.mean(0), rtol=0.1, atol=0.02)
+    else:
+        torch.testing.assert_close(u.mean(0), torch.full((NUM_FEATURES,), 0.5), rtol=0, atol=0.06)
+
+
+def test_more_pseudo_inputs_than_data_use_each_datum_before_any_twice():
+    x = torch.rand(5, NUM_FEATURES)
+    u = VampPrior.from_data(x, 12).pseudo_inputs.detach()
+    counts = torch.bincount(torch.cdist(u, x).argmin(-1), minlength=5)
+    assert counts.min() >= 2
+    assert counts.max() <= 3
+
+
+def test_fixed_pseudo_inputs_are_a_buffer():
+    prior = VampPrior(torch.rand(4, NUM_FEATURES), learn_pseudo_inputs=False)
+    assert [key for key, _ in prior.named_parameters()] == ["mixing_logits"]
+    assert "raw_pseudo_inputs" in prior.state_dict()
+
+
+def test_pseudo_inputs_of_any_shape():
+    encoder = nn.Sequential(nn.Flatten(), small_encoder(16, 2))
+    p_z = VampPrior(torch.rand(5, 1, 4, 4), low=0.0, high=1.0)(encoder)
+    assert p_z.log_prob(torch.zeros(3, 2)).shape == (3,)
+
+
+def test_mixture_of_gaussians_starts_like_a_standard_normal():
+    p_z = MixtureOfGaussians(16, 2000)()
+    torch.testing.assert_close(p_z.mean, torch.zeros(16), rtol=0, atol=0.1)
+    torch.testing.assert_close(p_z.variance, torch.ones(16), rtol=0.1, atol=0)
+
+
+def test_mixture_of_gaussians_from_latents_finds_the_clusters():
+    centres = torch.tensor([[-5.0, 0.0], [5.0, 0.0], [0.0, 5.0]])
+    counts = torch.tensor([100, 200, 300])
+    z = centres.repeat_interleave(counts, 0) + 0.1 * torch.randn(600, 2)
+    prior = MixtureOfGaussians.from_latents(z, 3)
+    match = torch.cdist(centres, prior.loc.detach()).argmin(-1)
+    torch.testing.assert_close(prior.loc.detach()[match], centres, rtol=0, atol=0.05)
+    torch.testing.assert_close(prior.mixing_weights.detach()[match], counts / 600)
+    assert prior.log_scale.exp().max() < 0.15
+
+
+def test_grid_is_the_full_cartesian_product():
+    for points, dim in [(1, 2), (3, 1), (3, 2), (2, 4)]:
+        grid = latent_grid(points, dim)
+        assert grid.shape == (points**dim, dim)
+        assert len(grid.unique(dim=0)) == points**dim
+    corners = latent_grid(3, 2, 0, 1)
+    for corner in [(0.0, 0.0), (1.0, 1.0), (0.0, 1.0), (1.0, 0.0), (0.5, 0.5)]:
+        assert (corners == torch.tensor(corner)).all(-1).any()
+
+
+@each_grid
+def test_grid_priors_keep_what_a_map_needs(name):
+    prior = make_prior(name)
+    assert prior.grid_shape == (3, 3)
+    assert "nodes" in prior.state_dict()
+    draws = prior.sample_nodes((20_000,))
+    share = (draws.unsqueeze(1) == prior.nodes).all(-1).double().mean(0)
+    error = 5 * (prior.mixing_weights * (1 - prior.mixing_weights) / 20_000).sqrt()
+    assert ((share - prior.mixing_weights).abs() < error).all()
+
+
+@each_grid
+def test_coordinates_are_the_posterior_mean_of_the_nodes(name):
+    prior = make_prior(name).double()
+    p_z = prior(spread_encoder().double())
+    z = torch.randn(6, 2, dtype=torch.float64)
+    base = p_z.components.base_dist
+    for point, place in zip(z, prior.coordinates(p_z, z), strict=True):
+        joint = p_z.mixing_weights * Normal(base.loc, base.scale).log_prob(point).sum(-1).exp()
+        torch.testing.assert_close(place, (joint[:, None] * prior.nodes).sum(0) / joint.sum())
+
+
+def test_flow_of_zuko_and_argument_validation_untouched():
+    validate = torch.distributions.Distribution._validate_args
+    prior = FlowPrior.coupling(latent_dim=5)  # odd, where the published flow fails
+    assert torch.distributions.Distribution._validate_args is validate
+    assert prior().log_prob(torch.zeros(3, 5)).shape == (3,)
+
+
+def test_flow_log_determinant_is_counted_once():
+    prior = FlowPrior.coupling(latent_dim=4).double()
+    with torch.no_grad():
+        for parameter in prior.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    flow, z = prior(), torch.randn(4, dtype=torch.float64)
+    jacobian = torch.autograd.functional.jacobian(flow.transform, z)
+    expected = Normal(0.0, 1.0).log_prob(flow.transform(z)).sum() + torch.linalg.slogdet(jacobian).logabsdet
+    torch.testing.assert_close(flow.log_prob(z), expected)
+
+
+DENSITIES = {
+    "independent": lambda: Independent(Normal(torch.randn(3), torch.rand(3) + 0.1), 1),
+    "multivariate": lambda: MultivariateNormal(torch.randn(3), torch.eye(3) + 0.5),
+    "mixture": lambda: MixtureSameFamily(
+        Categorical(logits=torch.randn(4)), Independent(Normal(torch.randn(4, 3), torch.rand(4, 3) + 0.1), 1)
+    ),
+}
+
+
+@pytest.mark.parametrize("density", DENSITIES.values(), ids=DENSITIES)
+def test_any_distribution_becomes_a_prior_that_moves_and_saves(density):
+    first = density()
+    prior, other = DensityPrior(first), DensityPrior(density())
+    z = torch.randn(6, 3)
+    torch.testing.assert_close(prior().log_prob(z), first.log_prob(z))
+    other.load_state_dict(prior.state_dict())
+    torch.testing.assert_close(other().log_prob(z), first.log_prob(z))
+    torch.testing.assert_close(prior.double()().log_prob(z.double()).float(), first.log_prob(z))
+    assert prior.latent_dim == 3
+
+
+def test_parameters_inside_a_distribution_are_trained():
+    loc = nn.Parameter(torch.zeros(2))
+    prior = DensityPrior(Independent(Normal(loc, torch.ones(2)), 1))
+    assert [p is loc for p in prior.parameters()] == [True]
+    prior().log_prob(torch.ones(2)).backward()
+    torch.testing.assert_close(loc.grad, torch.ones(2))
+
+
+class _OwnDensity(nn.Module):
+    def log_prob(self, z):
+        return Normal(0.0, 1.0).log_prob(z).sum(-1)
+
+    def sample(self, shape=()):
+        return torch.randn(*shape, 3)
+
+
+def test_a_module_with_a_density_becomes_a_prior():
+    p_z = DensityPrior(_OwnDensity(), latent_dim=3)()
+    torch.testing.assert_close(p_z.log_prob(torch.ones(2, 3)), StandardNormal(3)().log_prob(torch.ones(2, 3)))
+    assert p_z.sample((5,)).shape == (5, 3)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: StandardNormal(0), "latent_dim: expected a positive"),
+        (lambda: MixtureOfGaussians(2, 0), "num_components: expected at least one"),
+        (lambda: MixtureOfGaussians.from_latents(torch.zeros(3, 2), 4), "at least 4 rows"),
+        (lambda: VampPrior(torch.zeros(3)), r"pseudo_inputs: expected shape \(K, \*input\)"),
+        (lambda: VampPrior(torch.full((3, 2), 5.0), low=0.0, high=1.0), "expected values between 0.0 and 1.0, got 5"),
+        (lambda: VampPrior.from_data(torch.rand(3, 2), 2, initialise="zeros"), "'data', 'mean' or 'uniform'"),
+        (lambda: VampPrior.from_data(torch.rand(0, 2), 2), "expected training rows"),
+        (lambda: FeatureRange(1.0, 0.0), "expected low < high"),
+        (lambda: FeatureRange(None, 1.0), "needs a lower one too"),
+        (lambda: latent_grid(0), "expected positive numbers"),
+        (lambda: GTMPrior(2, torch.zeros(3), mlp(1, [], 4)), r"nodes of shape \(K, C\)"),
+        (lambda: GTMPrior(2, latent_grid(3), mlp(2, [4], 3))(), r"g\(nodes\) of shape \(9, 4\), got \(9, 3\)"),
+        (lambda: DensityPrior(Normal(0.0, 1.0)), "expected one over vectors"),
+        (lambda: DensityPrior(Independent(Normal(torch.zeros(2).requires_grad_() + 1, 1.0), 1)), "no nn.Parameter"),
+    ],
+)
+def test_bad_input_says_what_was_expected(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("make", [lambda: FlowPrior(3), lambda: FlowPrior(nn.Identity()), lambda: DensityPrior(3)])
+def test_wrong_types_are_named(make):
+    with pytest.raises(TypeError):
+        make()
+
+
+def test_registry_names_a_summary_and_a_source_for_each():
+    for name, kind in PRIORS.items():
+        assert kind.summary, name
+        assert kind.reference, name
+
+
+def test_mixture_priors_return_the_one_mixture():
+    for name in mixtures:
+        assert type(make_prior(name)(spread_encoder())) is Mixture

@@ -1,0 +1,273 @@
+"""What happens around the steps: the run's record at the end of an epoch, and the progress bar."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from priory.training.batches import Source, TensorSource, derived_seed
+from priory.training.history import History
+from priory.training.module import Training
+from priory.training.selection import Selection
+from priory.training.states import random_state, restore_random_state, snapshot, write_state
+from priory.training.validation import validation_sums
+
+# Between two writes of the state at least this many seconds, and twenty times what the last one took: a twentieth of
+# the run at most. A process that is killed outright redoes the epochs since; any other end writes the last one.
+WRITE_EVERY = 2.0
+WRITE_SHARE = 20
+REFRESHES_PER_SECOND = 4
+
+
+class Record(pl.Callback):
+    """Validates, keeps the history, the best weights and the state to resume from, and stops the run.
+
+    Args:
+        valid: validation rows; None where there are none.
+        patience: epochs without a better validation ELBO before the run stops.
+        identity: what the run was started with; part of the state.
+        seed: as given to `fit`; torch's global generator is left alone where it is None.
+        history_path, state_path: the files to keep up to date; None writes nothing.
+        state: the state to resume from.
+        tensorboard: receives every row of the history.
+    """
+
+    def __init__(
+        self,
+        valid: Source | None,
+        *,
+        patience: int | None,
+        identity: Mapping[str, Any],
+        seed: int | None,
+        history_path: Path | None,
+        state_path: Path | None,
+        state: Mapping[str, Any] | None = None,
+        tensorboard: TensorBoardLogger | None = None,
+    ) -> None:
+        self.valid = valid
+        self.identity = dict(identity)
+        self.seed = seed
+        self.history_path, self.state_path = history_path, state_path
+        self.tensorboard = tensorboard
+        self.history = History()
+        self.selection = Selection(patience)
+        self.best: dict[str, Tensor] | None = None
+        self._resumed = state
+        self._unwritten: dict[str, Any] | None = None
+        self._next_write = 0.0
+        self._epoch_began = 0.0
+
+    # before the first step
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Tells the batches their share; called before the optimiser is made, which needs their number."""
+        module = _training(pl_module)
+        batches = module.batches
+        batches.rank, batches.world_size = trainer.global_rank, trainer.world_size
+        if trainer.world_size > 1:
+            batches.seed = self.identity["order_seed"] = trainer.strategy.broadcast(batches.seed)
+        if isinstance(batches.source, TensorSource):
+            batches.source = batches.source.to(trainer.strategy.root_device)
+        if isinstance(self.valid, TensorSource):
+            self.valid = self.valid.to(trainer.strategy.root_device)
+        if self._resumed is not None:
+            progress = self._resumed["progress"]
+            module.epoch = batches.epoch = progress["epoch"]
+            module.step = progress["step"]
+            self.history = History(self._resumed["history"])
+            self.selection = Selection(self.selection.patience, **self._resumed["selection"])
+            self.best = self._resumed["best"]
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._resumed is None:
+            return
+        trainer.optimizers[0].load_state_dict(self._resumed["optimizer"])
+        for config, state in zip(trainer.lr_scheduler_configs, self._resumed["schedulers"], strict=True):
+            config.scheduler.load_state_dict(state)
+        trainer.precision_plugin.load_state_dict(self._resumed["precision"])
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The last thing before the first step: nothing that Lightning does in between draws from the generators."""
+        module = _training(pl_module)
+        if trainer.global_rank > 0:  # noise of its own, or every process would draw the same for its rows
+            torch.manual_seed(derived_seed(module.batches.seed, "noise", module.epoch, trainer.global_rank))
+        elif self._resumed is not None:
+            restore_random_state(self._resumed["random"], module.device)
+        elif self.seed is not None:
+            torch.manual_seed(self.seed)
+        self._resumed = None
+        self._next_write = time.monotonic() + WRITE_EVERY
+
+    # per epoch
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._epoch_began = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        module = _training(pl_module)
+        train = _reduced(trainer, module, module.take_sums())
+        valid = self._validate(trainer, module)
+        row = {
+            "epoch": module.epoch,
+            **_terms("train", train),
+            **_terms("valid", valid),
+            "beta": module.beta,
+            "learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"]),
+            "seconds": time.perf_counter() - self._epoch_began,
+        }
+        self.history.append(row)
+        if self.selection.update(module.epoch, row["valid_elbo"], warm=module.beta >= 1):
+            self.best = snapshot(module.vae.state_dict())
+        module.epoch += 1
+        module.batches.epoch = module.epoch
+        if self.selection.stop:
+            trainer.should_stop = True
+            self.history.stopped_early = module.epoch < module.settings.epochs
+        if trainer.is_global_zero:
+            self._write(trainer, module, row)
+
+    def _validate(self, trainer: pl.Trainer, module: Training) -> Tensor | None:
+        if self.valid is None:
+            return None
+        rank, world_size = trainer.global_rank, trainer.world_size
+        if world_size > 1:
+            for buffer in module.vae.buffers():  # batch-norm statistics differ between processes until the next step
+                torch.distributed.broadcast(buffer, src=0)
+        sums = validation_sums(
+            module.vae,
+            self.valid,
+            torch.arange(rank, len(self.valid), world_size),
+            batch_size=module.settings.validation_batch_size,
+            num_samples=module.settings.validation_draws,
+            seed=derived_seed(module.batches.seed, "validation", rank),
+            device=module.device,
+            epoch=module.epoch,
+        )
+        return _reduced(trainer, module, sums)
+
+    def _write(self, trainer: pl.Trainer, module: Training, row: Mapping[str, float]) -> None:
+        if self.history_path is not None:
+            self.history.write(self.history_path)
+        if self.tensorboard is not None:
+            self.tensorboard.log_metrics({k: v for k, v in row.items() if k != "epoch"}, step=int(row["epoch"]))
+        if self.state_path is None:
+            return
+        finished = trainer.should_stop or module.epoch >= module.settings.epochs
+        self._unwritten = self._state(trainer, module, finished=finished)
+        if finished or time.monotonic() >= self._next_write:
+            self._write_state()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._write_state()
+
+    # the state
+
+    def _write_state(self) -> None:
+        if self._unwritten is None or self.state_path is None:
+            return
+        began = time.monotonic()
+        write_state(self.state_path, self._unwritten)
+        self._unwritten = None
+        now = time.monotonic()
+        self._next_write = now + max(WRITE_EVERY, WRITE_SHARE * (now - began))
+
+    def _state(self, trainer: pl.Trainer, module: Training, *, finished: bool) -> dict[str, Any]:
+        selection = self.selection
+        return {
+            "identity": dict(self.identity),
+            "finished": finished,
+            "stopped_early": self.history.stopped_early,
+            "progress": {"epoch": module.epoch, "step": module.step},
+            "history": {name: list(column) for name, column in self.history.items()},
+            "selection": {
+                "best_epoch": selection.best_epoch,
+                "best_elbo": selection.best_elbo,
+            },
+            "vae": snapshot(module.vae.state_dict()),
+            "best": self.best,
+            "optimizer": snapshot(trainer.optimizers[0].state_dict()),
+            "schedulers": [snapshot(config.scheduler.state_dict()) for config in trainer.lr_scheduler_configs],
+            "precision": snapshot(trainer.precision_plugin.state_dict()),
+            "random": random_state(module.device),
+        }
+
+
+class ProgressBar(pl.Callback):
+    """A line with the epoch, the ELBO's terms in nats and the best validation ELBO, drawn a few times a second."""
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        self._next_refresh = 0.0
+        self._progress: Progress | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        columns = (TextColumn("epoch"), MofNCompleteColumn(), BarColumn(24), TextColumn("{task.description}"))
+        self._progress = Progress(*columns, TimeRemainingColumn(), auto_refresh=False)
+        module = _training(pl_module)
+        self._task = self._progress.add_task("", total=module.settings.epochs, completed=module.epoch)
+        self._progress.start()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self._progress is not None and time.monotonic() >= self._next_refresh:
+            self._refresh(_training(pl_module))
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._progress is not None:
+            self._refresh(_training(pl_module))
+            self._close()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def _refresh(self, module: Training) -> None:
+        assert self._progress is not None
+        self._next_refresh = time.monotonic() + 1 / REFRESHES_PER_SECOND
+        self._progress.update(self._task, completed=module.epoch, description=self._describe(module))
+        self._progress.refresh()
+
+    def _describe(self, module: Training) -> str:
+        parts = []
+        if module.last_terms is not None:
+            reconstruction, kl = (float(term.mean()) for term in module.last_terms[0])
+            parts.append(f"elbo {reconstruction - kl:.2f} = {reconstruction:.2f} - {kl:.2f} (beta {module.beta:.2f})")
+        if self.record.history.epochs and self.record.valid is not None:
+            parts.append(f"valid {self.record.history['valid_elbo'][-1]:.2f}")
+        if self.record.selection.best_epoch is not None:
+            parts.append(f"best {self.record.selection.best_elbo:.2f}")
+        return "  ".join(parts)
+
+
+def _training(module: pl.LightningModule) -> Training:
+    assert isinstance(module, Training)
+    return module
+
+
+def _reduced(trainer: pl.Trainer, module: Training, sums: Tensor) -> Tensor:
+    """The sum over processes."""
+    if trainer.world_size == 1:
+        return sums
+    total = sums.to(module.device)
+    torch.distributed.all_reduce(total)
+    return total.cpu()
+
+
+def _terms(prefix: str, sums: Tensor | None) -> dict[str, float]:
+    if sums is None:
+        return dict.fromkeys((f"{prefix}_{name}" for name in ("elbo", "reconstruction", "kl")), float("nan"))
+    reconstruction, kl = (sums[:2] / sums[2]).tolist()
+    return {f"{prefix}_elbo": reconstruction - kl, f"{prefix}_reconstruction": reconstruction, f"{prefix}_kl": kl}

@@ -1,0 +1,294 @@
+"""`fit`: a VAE, rows and settings in; trained weights and a history out."""
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from priory.training.batches import ShuffledBatches, Source, as_source, draws_anew
+from priory.training.history import History
+from priory.training.settings import TrainingSettings
+from priory.training.states import read_state
+from priory.vae import VAE
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
+
+    from priory.training.callbacks import Record
+
+HISTORY_FILE = "history.csv"
+STATE_FILE = "state.safetensors"
+TENSORBOARD_FOLDER = "tensorboard"
+SIGTERM_EXIT = 143  # 128 + 15, as a shell reports a process that SIGTERM ended
+
+
+def fit(
+    vae: VAE,
+    train: Tensor | Source,
+    valid: Tensor | Source | None = None,
+    *,
+    settings: TrainingSettings | None = None,
+    seed: int | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = False,
+    tensorboard: bool = False,
+    **overrides: Any,
+) -> History:
+    """Trains a VAE in place by maximising the evidence lower bound, with a KL warm-up.
+
+        loss_t = -mean_n (reconstruction_n - beta_t * kl_n),    beta_t = min(1, t / W)    (see `TrainingSettings`)
+
+    Afterwards the VAE holds the weights of the epoch with the best validation ELBO after the warm-up (the last weights
+    where there is no validation), is in evaluation mode and on the device that it came from.
+
+    Args:
+        vae: the model.
+        train: training rows, a float tensor (N, D), or an object with `__len__` and `batch(positions)` that gives
+            values and row numbers. Where it has a true attribute `dynamic_binarisation`, its values are means, and each
+            time a row is seen it is drawn anew from Bernoulli(mean).
+        valid: validation rows, likewise, used as they are.
+        settings: how to train; the defaults of `TrainingSettings` otherwise.
+        seed: seeds torch's global generator, which all noise comes from, and the order of the rows. Same seed, same
+            machine, one thread: same result to the last bit. None draws from the global generator as it is.
+        out: folder for history.csv, the state to resume from and TensorBoard's events; None writes nothing.
+        resume: continue the run in `out` from its last completed epoch, to the same result as without the interruption;
+            begin where there is none yet; return at once where it is finished.
+        progress: show a progress bar.
+        tensorboard: write the history for TensorBoard too (needs the extra `tensorboard`).
+        **overrides: single settings, `epochs=20`.
+
+    Returns:
+        One row per epoch, ELBO terms in nats.
+
+    Raises:
+        NonFiniteLossError: the loss or its gradient became NaN or infinite; what was written so far stays.
+        FileExistsError: `out` holds a run and `resume` is False.
+        ValueError: the state in `out` is damaged, or belongs to a run with other settings; settings are out of range.
+        ModuleNotFoundError: Lightning is not installed; the message names the extra.
+
+    Reference: Kingma & Welling 2014, arXiv:1312.6114, algorithm 1; Sonderby et al. 2016, arXiv:1602.02282.
+
+    >>> from priory.training import fit
+    >>> history = fit(vae, x_train, x_valid, seed=0, epochs=20)  # doctest: +SKIP
+    >>> history["valid_elbo"][history.best_epoch]  # doctest: +SKIP
+    -21.3
+    """
+    chosen = _merged(settings, overrides)
+    train_rows = as_source(train, "train")
+    valid_rows = None if valid is None else as_source(valid, "valid")
+    folder = _folder(out, resume=resume, tensorboard=tensorboard)
+    state = read_state(folder / STATE_FILE) if folder and resume and (folder / STATE_FILE).exists() else None
+    identity = _identity(chosen, seed, train_rows, valid_rows)
+    if state is not None:
+        _check_same_run(state["identity"], identity, folder / STATE_FILE if folder else None)
+        identity["order_seed"] = state["identity"]["order_seed"]
+        _load(vae, state["vae"], "the state's weights do not fit this VAE")
+        if _is_finished(state, chosen):
+            return _finish(vae, History(state["history"], stopped_early=state["stopped_early"]), state["best"])
+    identity.setdefault("order_seed", _order_seed(seed))
+    with _quiet():
+        record = _train(
+            vae, train_rows, valid_rows, chosen, identity, folder, state, progress=progress, tensorboard=tensorboard
+        )
+    return _finish(vae, record.history, record.best)
+
+
+def _train(
+    vae: VAE,
+    train: Source,
+    valid: Source | None,
+    settings: TrainingSettings,
+    identity: Mapping[str, Any],
+    folder: Path | None,
+    state: Mapping[str, Any] | None,
+    *,
+    progress: bool,
+    tensorboard: bool,
+) -> "Record":
+    _require_lightning()
+    from priory.training.callbacks import ProgressBar, Record
+    from priory.training.module import Training
+
+    record = Record(
+        valid,
+        patience=settings.patience,
+        identity=identity,
+        seed=identity["seed"],
+        history_path=folder and folder / HISTORY_FILE,
+        state_path=folder and folder / STATE_FILE,
+        state=state,
+        tensorboard=_tensorboard_logger(folder) if tensorboard and folder else None,
+    )
+    batches = ShuffledBatches(train, settings.batch_size, identity["order_seed"])
+    module = Training(vae, batches, settings, dynamic_binarisation=draws_anew(train))
+    done = state["progress"]["epoch"] if state else 0
+    trainer = _trainer(settings, settings.epochs - done, [record, *([ProgressBar(record)] if progress else [])])
+    device = next(vae.parameters()).device
+    vae.train()
+    try:
+        _run(trainer, module, batches)
+    finally:
+        vae.to(device)
+        if record.tensorboard is not None:
+            record.tensorboard.finalize("finished")
+    return record
+
+
+def _trainer(settings: TrainingSettings, epochs: int, callbacks: "list[pl.Callback]") -> "pl.Trainer":
+    import lightning.pytorch as pl
+    from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+
+    trainer = pl.Trainer(
+        max_epochs=epochs,
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        strategy=settings.strategy,
+        precision=settings.precision,
+        callbacks=callbacks,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+    launcher = trainer.strategy.launcher
+    spawns = launcher is not None and not launcher.is_interactive_compatible and hasattr(launcher, "_start_method")
+    if spawns or not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy):
+        raise ValueError(
+            f"training.strategy: expected a single device or plain ddp, got {settings.strategy!r}; "
+            "strategies that split the weights, or train in a spawned copy, would lose them"
+        )
+    return trainer
+
+
+def _run(trainer: "pl.Trainer", module: "pl.LightningModule", batches: ShuffledBatches) -> None:
+    """Lightning's fit; it ends a process that is interrupted, with code 1 or 0, where the caller should decide."""
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+    try:
+        trainer.fit(module, batches)
+    except SIGTERMException as stop:
+        raise SystemExit(SIGTERM_EXIT) from stop
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from stop
+        raise
+
+
+def _finish(vae: VAE, history: History, best: Mapping[str, Tensor] | None) -> History:
+    if best is not None:
+        vae.load_state_dict(best)
+    vae.eval()
+    return history
+
+
+def _merged(settings: TrainingSettings | None, overrides: Mapping[str, Any]) -> TrainingSettings:
+    given = {} if settings is None else settings.model_dump()
+    return TrainingSettings(**(given | dict(overrides)))
+
+
+def _folder(out: str | Path | None, *, resume: bool, tensorboard: bool) -> Path | None:
+    if out is None:
+        if resume or tensorboard:
+            raise ValueError(f"{'resume' if resume else 'tensorboard'}: expected out=, the run's folder; got None")
+        return None
+    folder = Path(out)
+    for name in (STATE_FILE, HISTORY_FILE):
+        if not resume and (folder / name).exists():
+            raise FileExistsError(
+                f"{folder / name} exists: the folder holds a run already; "
+                "continue it with resume=True, or choose another"
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+# the same run, or another
+
+
+def _identity(settings: TrainingSettings, seed: int | None, train: Source, valid: Source | None) -> dict[str, Any]:
+    rows = {"train": len(train), "valid": None if valid is None else len(valid)}
+    return {"settings": settings.model_dump(), "seed": seed, "rows": rows}
+
+
+def _order_seed(seed: int | None) -> int:
+    return seed if seed is not None else int(torch.randint(2**62, ()))
+
+
+def _check_same_run(old: Mapping[str, Any], new: dict[str, Any], path: Path | None) -> None:
+    """Refuses to continue a run as another one; a seed that is not given is the old one."""
+    if new["seed"] is None:
+        new["seed"] = old["seed"]
+    was, now = ({**run["settings"], "seed": run["seed"], **_row_fields(run)} for run in (old, new))
+    del was["accelerator"], now["accelerator"]
+    if now["epochs"] > was["epochs"] and TrainingSettings(**new["settings"]).independent_of_epochs():
+        was["epochs"] = now["epochs"]
+    different = [f"{name} (was {was[name]!r}, is {now[name]!r})" for name in now if was.get(name) != now[name]]
+    if different:
+        hint = ""
+        if was["epochs"] != now["epochs"]:
+            hint = "; epochs can be raised where the schedule is constant and the warm-up a number of steps, else not"
+        raise ValueError(f"resume: {path} belongs to a run with other settings: {', '.join(different)}{hint}")
+
+
+def _row_fields(run: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"number of {name} rows": number for name, number in run["rows"].items()}
+
+
+def _is_finished(state: Mapping[str, Any], settings: TrainingSettings) -> bool:
+    return state["finished"] and (state["stopped_early"] or state["progress"]["epoch"] >= settings.epochs)
+
+
+def _load(vae: VAE, weights: Mapping[str, Tensor], problem: str) -> None:
+    try:
+        vae.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"resume: {problem}: {error}") from error
+
+
+# Lightning
+
+
+def _require_lightning() -> None:
+    try:
+        import lightning.pytorch  # noqa: F401
+    except ModuleNotFoundError as error:
+        message = f"training needs {error.name}; install it with: pip install 'priory[all]'"
+        raise ModuleNotFoundError(message, name=error.name) from error
+
+
+def _tensorboard_logger(folder: Path) -> Any:
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    try:
+        return TensorBoardLogger(save_dir=folder, name=TENSORBOARD_FOLDER, version="")
+    except ModuleNotFoundError as error:
+        message = "tensorboard=True needs tensorboard; install it with: pip install 'priory[tensorboard]'"
+        raise ModuleNotFoundError(message, name="tensorboard") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Lightning's advice on hardware, loaders and its makers' products; everything is put back afterwards."""
+    with warnings.catch_warnings():
+        _require_lightning()
+        warnings.filterwarnings("ignore", module=r"lightning\.")
+        loggers = [logging.getLogger(name) for name in list(logging.root.manager.loggerDict) if _is_lightning(name)]
+        levels = [logger.level for logger in loggers]
+        try:
+            for logger in loggers:
+                logger.setLevel(logging.WARNING)
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def _is_lightning(name: str) -> bool:
+    return name.split(".")[0] in ("lightning", "pytorch_lightning")

@@ -1,0 +1,132 @@
+"""What happened in each epoch."""
+
+import csv
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+COLUMNS = (
+    "epoch",
+    "train_elbo",
+    "train_reconstruction",
+    "train_kl",
+    "valid_elbo",
+    "valid_reconstruction",
+    "valid_kl",
+    "beta",
+    "learning_rate",
+    "seconds",
+)
+ELIGIBLE_BETA = 1.0
+
+
+class History(Mapping[str, list[float]]):
+    """A column of numbers per quantity, one row per epoch; ELBO terms are means per datum in nats.
+
+    The ELBO is that of beta = 1 during the warm-up too, and `beta` and `learning_rate` are those of the step that comes
+    after the epoch. Training terms are means over the epoch's steps, while the weights moved.
+
+    Attributes:
+        stopped_early: whether patience ended the run before its last epoch; None where it is not known (`read`).
+
+    >>> history = History()
+    >>> history.append(dict.fromkeys(COLUMNS, 1.0) | {"epoch": 0})
+    >>> history["valid_elbo"], history.best_epoch
+    ([1.0], 0)
+    """
+
+    def __init__(
+        self, columns: Mapping[str, Sequence[float]] | None = None, *, stopped_early: bool | None = False
+    ) -> None:
+        self._columns: dict[str, list[float]] = {name: list(columns[name]) if columns else [] for name in COLUMNS}
+        self._lines = [_line(row) for row in self.rows()]
+        self.stopped_early = stopped_early
+
+    def __getitem__(self, column: str) -> list[float]:
+        return self._columns[column]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+    def __repr__(self) -> str:
+        return f"History(epochs={self.epochs}, best_epoch={self.best_epoch}, stopped_early={self.stopped_early})"
+
+    @property
+    def epochs(self) -> int:
+        """Epochs that were completed."""
+        return len(self["epoch"])
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch with the highest validation ELBO after the warm-up; the last one where there is no such epoch."""
+        eligible = [
+            (-elbo, int(epoch))
+            for epoch, elbo, beta in zip(self["epoch"], self["valid_elbo"], self["beta"], strict=True)
+            if beta >= ELIGIBLE_BETA and math.isfinite(elbo)
+        ]
+        if eligible:
+            return min(eligible)[1]
+        return int(self["epoch"][-1]) if self.epochs else None
+
+    def rows(self) -> list[dict[str, float]]:
+        """One dictionary per epoch."""
+        return [dict(zip(COLUMNS, row, strict=True)) for row in zip(*self._columns.values(), strict=True)]
+
+    def append(self, row: Mapping[str, float]) -> None:
+        """Adds an epoch."""
+        for name, column in self._columns.items():
+            column.append(row[name])
+        self._lines.append(_line(row))
+
+    def write(self, path: str | Path) -> None:
+        """Writes a CSV file, atomically; every number is written to its last bit."""
+        write_atomically(Path(path), "".join([",".join(COLUMNS) + "\n", *self._lines]).encode())
+
+    @classmethod
+    def read(cls, path: str | Path) -> "History":
+        """Reads what `write` wrote.
+
+        Raises:
+            ValueError: the file is no history.
+        """
+        with open(path, newline="", encoding="utf-8") as file:
+            header, *rows = list(csv.reader(file)) or [[]]
+        if tuple(header) != COLUMNS or any(len(row) != len(COLUMNS) for row in rows):
+            raise ValueError(f"{path}: expected a training history with the columns {', '.join(COLUMNS)}")
+        columns = {name: [float(row[i]) for row in rows] for i, name in enumerate(COLUMNS)}
+        columns["epoch"] = [int(epoch) for epoch in columns["epoch"]]
+        return cls(columns, stopped_early=None)
+
+
+def write_atomically(path: Path, content: bytes, *, durable: bool = False) -> None:
+    """Replaces the file in one step, so that a reader, or a crash, sees the old content or the new, never a part.
+
+    With `durable`, it survives a power cut as well.
+    """
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's files are for their owner only
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def _line(row: Mapping[str, float]) -> str:
+    return ",".join(repr(row[name]) for name in COLUMNS) + "\n"

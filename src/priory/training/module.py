@@ -1,0 +1,166 @@
+"""The Lightning module: one step, and what is counted over an epoch."""
+
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch import Tensor
+
+from priory.objectives import Elbo, elbo
+from priory.training.batches import ShuffledBatches
+from priory.training.failures import failed_step
+from priory.training.settings import TrainingSettings
+from priory.vae import VAE
+
+OPTIMIZERS = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "adamax": torch.optim.Adamax,
+    "nadam": torch.optim.NAdam,
+    "radam": torch.optim.RAdam,
+}
+# Steps whose terms wait on the device; reading them makes the device wait, keeping them takes memory.
+PENDING_STEPS = 256
+
+
+class Training(pl.LightningModule):
+    """Minimises -(reconstruction - beta * kl), averaged over the batch, in nats.
+
+    Nothing is logged through Lightning: its bookkeeping would take as long as a small model's step.
+    """
+
+    def __init__(
+        self, vae: VAE, batches: ShuffledBatches, settings: TrainingSettings, *, dynamic_binarisation: bool
+    ) -> None:
+        super().__init__()
+        self.vae = vae
+        self.batches = batches
+        self.settings = settings
+        self.dynamic_binarisation = dynamic_binarisation
+        self.epoch = 0
+        self.step = 0
+        self.batch = 0
+        self.last_terms: tuple[Elbo, Tensor] | None = None  # with the rows; for the progress bar and for failures
+        self._pending: list[Tensor] = []
+        self._pending_rows: list[int] = []
+        self._sums = torch.zeros(3, dtype=torch.float64)
+
+    @property
+    def beta(self) -> float:
+        """The weight of the KL term in the coming step."""
+        return self.settings.beta(self.step, len(self.batches))
+
+    # per step
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        x, rows = batch
+        return x.to(device, non_blocking=True), rows
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Everything random and everything with a gradient happens here, so that DDP's forward sees it."""
+        x, rows = batch
+        if self.dynamic_binarisation:
+            x = torch.bernoulli(x)
+        self.batch = batch_idx
+        terms = self._elbo(x, rows)
+        reconstruction, kl = terms.reconstruction.mean(), terms.kl.mean()
+        self.last_terms = Elbo(terms.reconstruction.detach(), terms.kl.detach()), rows
+        self._count(len(x), reconstruction.detach(), kl.detach())
+        return self.beta * kl - reconstruction
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips, and stops before the optimiser would take a step along NaN; one number is read from the device."""
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        norm_value, finite = self._check(norm)
+        if not finite:
+            raise self._failure()
+        limit = self.settings.gradient_clip
+        if limit is not None and norm_value > limit:
+            torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.step += 1
+        if self.trainer.world_size == 1 and self.trainer.received_sigterm:
+            raise SIGTERMException  # Lightning itself would wait for the end of the epoch
+
+    def _elbo(self, x: Tensor, rows: Tensor) -> Elbo:
+        try:
+            return elbo(self.vae, x, num_samples=self.settings.num_samples)
+        except ValueError as error:
+            # torch's distributions refuse NaN parameters with this sentence, before there is a loss
+            if "Expected parameter" not in str(error):
+                raise
+            raise failed_step(self.vae, None, None, rows, epoch=self.epoch, batch=self.batch) from error
+
+    def _check(self, norm: Tensor) -> tuple[float, bool]:
+        """The gradient's norm, and whether it and the loss are finite on every process."""
+        assert self.last_terms is not None
+        terms = self.last_terms[0]
+        loss = terms.reconstruction.sum() + terms.kl.sum()
+        numbers = torch.stack([norm.float(), loss.float()])
+        if self.settings.precision == "16-mixed":  # the scaler skips steps whose scaled gradient overflows
+            numbers[0] = torch.nan_to_num(numbers[0])
+        if self.trainer.world_size > 1:
+            finite = torch.isfinite(numbers).all().to(numbers)
+            torch.distributed.all_reduce(finite, torch.distributed.ReduceOp.MIN)
+            return float(numbers[0]), bool(finite)
+        norm_value, loss_value = numbers.tolist()
+        return norm_value, bool(abs(norm_value) + abs(loss_value) < float("inf"))
+
+    def _failure(self) -> Exception:
+        assert self.last_terms is not None
+        (reconstruction, kl), rows = self.last_terms
+        return failed_step(self.vae, reconstruction, kl, rows, epoch=self.epoch, batch=self.batch)
+
+    # per epoch
+
+    def _count(self, rows: int, reconstruction: Tensor, kl: Tensor) -> None:
+        self._pending += [reconstruction, kl]
+        self._pending_rows.append(rows)
+        if len(self._pending_rows) == PENDING_STEPS:
+            self._read_pending()
+
+    def _read_pending(self) -> None:
+        if self._pending_rows:
+            means = torch.stack(self._pending).cpu().double().reshape(-1, 2)
+            rows = torch.tensor(self._pending_rows, dtype=torch.float64)
+            self._sums[:2] += rows @ means
+            self._sums[2] += rows.sum()
+        self._pending, self._pending_rows = [], []
+
+    def take_sums(self) -> Tensor:
+        """Sums of this process's reconstruction and KL and the number of rows since the last call: (3,), float64."""
+        self._read_pending()
+        sums, self._sums = self._sums, torch.zeros(3, dtype=torch.float64)
+        return sums
+
+    # once
+
+    def configure_optimizers(self) -> Any:
+        parameters = [p for p in self.vae.parameters() if p.requires_grad]
+        # one kernel for all parameters, which Adam and AdamW have; Lightning does not clip with it under a scaler
+        can_fuse = self.settings.optimizer in ("adam", "adamw") and self.settings.precision != "16-mixed"
+        fuse = can_fuse and all(p.device.type in ("cpu", "cuda") for p in parameters)
+        options: dict[str, Any] = {"fused": True} if fuse else {}
+        optimizer = OPTIMIZERS[self.settings.optimizer](
+            parameters, lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay, **options
+        )
+        scheduler = self._scheduler(optimizer)
+        if scheduler is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _scheduler(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler | None:
+        steps = self.settings.epochs * len(self.batches)
+        if self.settings.schedule == "one-cycle":
+            return torch.optim.lr_scheduler.OneCycleLR(optimizer, self.settings.learning_rate, total_steps=steps + 1)
+        if self.settings.schedule == "cosine":
+            return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        return None

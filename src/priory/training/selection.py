@@ -1,0 +1,34 @@
+"""When to stop, and which weights to keep."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass
+class Selection:
+    """The best validation ELBO so far, and the epochs since; both begin when the warm-up has ended.
+
+    During the warm-up the objective is not the ELBO, and its first epochs, with an almost free KL, would win.
+
+    >>> selection = Selection(patience=2)
+    >>> [selection.update(e, elbo, warm=e > 0) for e, elbo in enumerate([-1.0, -9.0, -8.0, -8.5, -8.0])]
+    [False, True, True, False, False]
+    >>> selection.best_epoch, selection.stop
+    (2, True)
+    """
+
+    patience: int | None
+    best_epoch: int | None = None
+    best_elbo: float = -math.inf
+    stop: bool = False
+
+    def update(self, epoch: int, elbo: float, *, warm: bool) -> bool:
+        """Takes an epoch's validation ELBO (NaN where there is no validation) and says whether it is the best yet."""
+        if not warm or math.isnan(elbo):
+            return False
+        better = elbo > self.best_elbo
+        if better:
+            self.best_epoch, self.best_elbo = epoch, elbo
+        since = epoch - (self.best_epoch if self.best_epoch is not None else epoch)
+        self.stop = self.patience is not None and since >= self.patience
+        return better

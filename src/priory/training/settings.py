@@ -1,0 +1,103 @@
+"""How to train: every choice, checked once."""
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, field_validator
+
+# The norm of an ELBO's gradient, in nats per unit of parameter, is around 5 to 100 for digits and up to some hundreds
+# for 784 pixels in the first steps; Adam's step does not depend on its scale. A thousand cuts off the explosions that
+# would fill Adam's second moment for a thousand steps, and nothing else.
+GRADIENT_CLIP = 1000.0
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Steps = Annotated[StrictInt, Field(ge=0)]
+
+
+class TrainingSettings(BaseModel):
+    """The settings of `priory.training.fit`; unknown names are errors.
+
+    The KL warm-up weighs the KL term of optimiser step t = 0, 1, ... by
+
+        beta_t = min(1, t / W),    W = warmup if it is an int, else ceil(warmup * epochs * steps_per_epoch)
+
+    (Sonderby et al. 2016, arXiv:1602.02282, section 2.2). Early stopping and the choice of the best weights begin with
+    the first epoch after which W steps are done.
+
+    >>> TrainingSettings(epochs=10, warmup=0.2).warmup_steps(steps_per_epoch=5)
+    10
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    epochs: int = Field(500, ge=1, description="passes over the training rows, at most")
+    batch_size: int = Field(100, ge=1, description="rows per step, on each device")
+    optimizer: Literal["adam", "adamw", "adamax", "nadam", "radam"] = Field(
+        "adam", description="a member of Adam's family"
+    )
+    learning_rate: float = Field(1e-3, gt=0, description="step size; the peak of one-cycle, the start of cosine")
+    weight_decay: float = Field(0.0, ge=0, description="decay of the weights (decoupled from the gradient for adamw)")
+    schedule: Literal["constant", "one-cycle", "cosine"] = Field("constant", description="course of the learning rate")
+    warmup: Steps | Fraction = Field(
+        0.1, description="KL warm-up: a fraction of the run (0.1), or a number of steps (1000); 0 for none"
+    )
+    gradient_clip: float | None = Field(
+        GRADIENT_CLIP,
+        gt=0,
+        description="largest norm of the gradient; the default stops explosions only; none: no limit",
+    )
+    patience: int | None = Field(
+        50, ge=1, description="epochs without a better validation ELBO before training stops; none: never"
+    )
+    validation_draws: int = Field(4, ge=1, description="draws of z per validation row, averaged")
+    validation_batch_size: int = Field(1000, ge=1, description="validation rows at a time; costs memory only")
+    num_samples: int = Field(1, ge=1, description="draws of z per row in the objective")
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(
+        "32-true", description="number format of the matrix products (Lightning's names); validation is in float32"
+    )
+    accelerator: str = Field("auto", description="Lightning's accelerator: auto, cpu, gpu, mps, ...")
+    devices: StrictInt | str = Field(1, description="Lightning's devices: how many, a list such as 0,1, or auto")
+    strategy: str = Field("auto", description="Lightning's strategy: auto, or ddp on several devices")
+
+    @field_validator("warmup", mode="before")
+    @classmethod
+    def _read_warmup(cls, value: object) -> object:
+        """The command line's "1000" is a number of steps, its "0.1" a fraction."""
+        if isinstance(value, str):
+            value = int(value) if value.strip().isdigit() else float(value)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"expected a fraction of the run or a number of steps, got {value!r}")
+        if isinstance(value, float) and not 0 <= value < 1:
+            raise ValueError(
+                f"expected a float in [0, 1) (a fraction of the run) or an int (a number of steps), got {value!r}"
+            )
+        return value
+
+    @field_validator("devices")
+    @classmethod
+    def _check_devices(cls, value: int | str) -> int | str:
+        if isinstance(value, str) and value.strip().lstrip("-").isdigit():
+            value = int(value)
+        if isinstance(value, int) and value < 1 and value != -1:
+            raise ValueError(f"expected a positive number of devices, -1 or 'auto' for all, got {value}")
+        return value
+
+    def warmup_steps(self, steps_per_epoch: int) -> int:
+        """W, the number of optimiser steps whose beta is below one."""
+        if isinstance(self.warmup, int):
+            return self.warmup
+        # rounded first: 0.1 * 30 is 3.0000000000000004
+        return math.ceil(round(self.warmup * self.epochs * steps_per_epoch, 6))
+
+    def beta(self, step: int, steps_per_epoch: int) -> float:
+        """beta_t of optimiser step t = 0, 1, ...
+
+        >>> [TrainingSettings(warmup=4).beta(t, steps_per_epoch=10) for t in range(6)]
+        [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]
+        """
+        steps = self.warmup_steps(steps_per_epoch)
+        return 1.0 if step >= steps else step / steps
+
+    def independent_of_epochs(self) -> bool:
+        """Whether a longer run begins with exactly the steps of a shorter one."""
+        return self.schedule == "constant" and (isinstance(self.warmup, int) or self.warmup == 0)

@@ -1,0 +1,99 @@
+"""The state a run resumes from: tensors and numbers in a safetensors file, so nothing is ever unpickled."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from priory.training.history import write_atomically
+
+FORMAT = "priory training state 1"
+
+
+def snapshot(tree: Any) -> Any:
+    """A copy on the CPU that later steps do not change."""
+    if isinstance(tree, Tensor):
+        return tree.detach().to("cpu", copy=True).contiguous()
+    if isinstance(tree, Mapping):
+        return {key: snapshot(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return type(tree)(snapshot(value) for value in tree)
+    return tree
+
+
+def write_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Writes nested dictionaries, lists and tuples of tensors, numbers and strings, atomically."""
+    from safetensors.torch import save
+
+    tensors: dict[str, Tensor] = {}
+    structure = json.dumps(_flatten(state, "", tensors))
+    write_atomically(path, save(tensors, {"format": FORMAT, "structure": structure}), durable=True)
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Reads what `write_state` wrote, to the last bit.
+
+    Raises:
+        ValueError: the file is damaged or of another kind.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                found = metadata.get("format", "no format")
+                raise ValueError(f"{path}: expected the format {FORMAT!r}, got {found!r}; it cannot be resumed from")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+        return _unflatten(json.loads(metadata["structure"]), tensors)
+    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"{path}: the training state is damaged ({error}); remove it to train from the beginning"
+        ) from error
+
+
+def _flatten(tree: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """JSON for the tree, in which a tensor is a name; anything but plain values is wrapped as {kind: content}."""
+    if isinstance(tree, Tensor):
+        # a copy where it shares memory, which safetensors refuses
+        tensors[name] = tree.detach().cpu().contiguous().clone()
+        return {"tensor": name}
+    if isinstance(tree, Mapping):
+        pairs = [[key, _flatten(value, f"{name}/{key}", tensors)] for key, value in tree.items()]
+        return {"pairs": pairs}  # keys need not be strings: an optimiser's are numbers
+    if isinstance(tree, list | tuple):
+        kind = "tuple" if isinstance(tree, tuple) else "list"
+        return {kind: [_flatten(value, f"{name}/{i}", tensors) for i, value in enumerate(tree)]}
+    if tree is None or isinstance(tree, bool | int | float | str):
+        return tree
+    raise TypeError(f"{name}: cannot be part of a training state: {type(tree).__name__}")
+
+
+def _unflatten(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if not isinstance(tree, dict):
+        return tree
+    ((kind, content),) = tree.items()
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "pairs":
+        return {key: _unflatten(value, tensors) for key, value in content}
+    values = [_unflatten(value, tensors) for value in content]
+    return tuple(values) if kind == "tuple" else values
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """The states of torch's generators that training on this device draws from."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type != "cpu":
+        state[device.type] = getattr(torch, device.type).get_rng_state()
+    return state
+
+
+def restore_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
+    """Sets what `random_state` gave; another kind of device keeps its own."""
+    torch.set_rng_state(state["cpu"])
+    if device.type in state and device.type != "cpu":
+        getattr(torch, device.type).set_rng_state(state[device.type])

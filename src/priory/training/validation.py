@@ -1,0 +1,61 @@
+"""The validation ELBO, with the same noise in every epoch and none of the training's."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from priory.objectives import Elbo, elbo
+from priory.training.batches import Source
+from priory.training.failures import failed_step
+from priory.vae import VAE, evaluation_mode
+
+
+@contextmanager
+def own_noise(seed: int, device: torch.device) -> Iterator[None]:
+    """Torch's generators seeded inside the block, and as they were afterwards."""
+    kind = device.type
+    devices = [] if kind == "cpu" else [device.index or 0]
+    with torch.random.fork_rng(devices, device_type="cuda" if kind == "cpu" else kind):
+        torch.default_generator.manual_seed(seed)
+        if kind != "cpu":
+            getattr(torch, kind).manual_seed(seed)
+        yield
+
+
+@torch.no_grad()
+def validation_sums(
+    vae: VAE,
+    source: Source,
+    positions: Tensor,
+    *,
+    batch_size: int,
+    num_samples: int,
+    seed: int,
+    device: torch.device,
+    epoch: int,
+) -> Tensor:
+    """Sums over the rows at `positions` of reconstruction and KL, in nats, and the number of rows: (3,), float64.
+
+    The prior is evaluated once.
+
+    Raises:
+        NonFiniteLossError: a row's ELBO is NaN or infinite.
+    """
+    sums = torch.zeros(2, dtype=torch.float64)
+    with evaluation_mode(vae), own_noise(seed, device):
+        prior = vae.latent_prior()
+        for chunk in positions.split(batch_size):
+            x, rows = source.batch(chunk)
+            terms = elbo(vae, x.to(device), num_samples=num_samples, prior=prior)
+            chunk_sums = _sums(terms)
+            if not math.isfinite(float(chunk_sums.sum())):
+                raise failed_step(vae, terms.reconstruction, terms.kl, rows, epoch=epoch, batch=None)
+            sums += chunk_sums
+    return torch.cat([sums, torch.tensor([len(positions)], dtype=torch.float64)])
+
+
+def _sums(terms: Elbo) -> Tensor:
+    return torch.stack([terms.reconstruction.sum(), terms.kl.sum()]).cpu().double()

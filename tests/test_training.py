@@ -1,0 +1,421 @@
+"""`fit` against an explicit loop, its warm-up, stopping, best weights, records and side effects."""
+
+import logging
+import math
+import os
+import warnings
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.distributions import Bernoulli, Independent
+
+from priory.distributions import diagonal_normal
+from priory.objectives import elbo
+from priory.training import History, NonFiniteLossError, TrainingSettings, fit
+from priory.training.batches import ShuffledBatches, TensorSource, derived_seed
+from priory.training.history import COLUMNS
+from priory.training.selection import Selection
+from priory.vae import VAE
+
+pytest.importorskip("lightning")
+
+
+class Encoder(nn.Module):
+    def __init__(self, data_dim: int = 6, latent_dim: int = 2) -> None:
+        super().__init__()
+        self.network = nn.Sequential(nn.Linear(data_dim, 8), nn.Tanh(), nn.Linear(8, 2 * latent_dim))
+
+    def forward(self, x: Tensor) -> Independent:
+        loc, log_scale = self.network(x).chunk(2, -1)
+        return diagonal_normal(loc, log_scale.exp())
+
+
+class Decoder(nn.Module):
+    def __init__(self, data_dim: int = 6, latent_dim: int = 2) -> None:
+        super().__init__()
+        self.network = nn.Sequential(nn.Linear(latent_dim, 8), nn.Tanh(), nn.Linear(8, data_dim))
+
+    def forward(self, z: Tensor) -> Independent:
+        return Independent(Bernoulli(logits=self.network(z), validate_args=False), 1, validate_args=False)
+
+
+class LearnedNormal(nn.Module):
+    def __init__(self, latent_dim: int = 2) -> None:
+        super().__init__()
+        self.loc = nn.Parameter(torch.zeros(latent_dim))
+        self.evaluations = 0
+
+    def forward(self, encoder: nn.Module | None = None) -> Independent:
+        self.evaluations += 1
+        return diagonal_normal(self.loc, torch.ones_like(self.loc))
+
+
+def make() -> VAE:
+    torch.manual_seed(5)
+    return VAE(Encoder(), Decoder(), LearnedNormal())
+
+
+def binary(rows: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.rand(rows, 6, generator=generator) < torch.linspace(0.1, 0.9, 6)).float()
+
+
+def same_weights(a: nn.Module, b: nn.Module) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def test_fit_takes_the_steps_of_an_explicit_loop() -> None:
+    x, vae, plain = binary(25), make(), make()
+    history = fit(vae, x, seed=3, epochs=4, batch_size=10, warmup=6, learning_rate=0.01)
+    torch.manual_seed(3)
+    optimizer, step = torch.optim.Adam(plain.parameters(), 0.01), 0
+    for epoch in range(4):
+        order = torch.randperm(25, generator=torch.Generator().manual_seed(derived_seed(3, "order", epoch)))
+        for first in (0, 10, 20):
+            q = plain.encode(x[order[first : first + 10]])
+            z = q.rsample((1,))
+            reconstruction = plain.decoder(z).log_prob(x[order[first : first + 10]]).mean(0)
+            kl = torch.distributions.kl_divergence(q, plain.latent_prior())
+            loss = (min(1.0, step / 6) * kl - reconstruction).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            step += 1
+    for ours, theirs in zip(vae.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+    assert history["beta"] == [0.5, 1.0, 1.0, 1.0]
+    assert history.best_epoch == 3  # the last one, without validation
+    assert not vae.training
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "adamax", "nadam", "radam"])
+def test_same_seed_gives_the_same_bits(optimizer: str) -> None:
+    fits = []
+    for noise in (1, 2):
+        vae = make()
+        torch.manual_seed(noise)
+        fit(vae, binary(20), binary(9, 1), seed=4, epochs=2, batch_size=8, optimizer=optimizer, weight_decay=0.1)
+        fits.append(vae)
+    assert same_weights(*fits)
+    assert not same_weights(fits[0], make())
+
+
+def test_without_a_seed_the_global_generator_decides() -> None:
+    results = []
+    for _ in range(2):
+        vae = make()
+        torch.manual_seed(11)
+        fit(vae, binary(20), binary(9, 1), epochs=2, batch_size=8)
+        assert torch.initial_seed() == 11
+        results.append(vae)
+    assert same_weights(*results)
+
+
+def test_validation_noise_leaves_training_noise_alone() -> None:
+    weights = []
+    for valid in (None, binary(30, 1)):
+        vae = make()
+        fit(vae, binary(20), valid, seed=0, epochs=3, batch_size=8, warmup=10_000)  # no best weights: the last ones
+        weights.append(vae)
+    assert same_weights(*weights)
+
+
+def test_warmup_by_steps_by_fraction_and_none() -> None:
+    assert [TrainingSettings(warmup=4).beta(t, 99) for t in (0, 1, 3, 4, 9)] == [0, 0.25, 0.75, 1, 1]
+    assert TrainingSettings(warmup=0.25, epochs=8).warmup_steps(5) == 10
+    assert TrainingSettings(warmup=0.1, epochs=30).warmup_steps(1) == 3
+    assert TrainingSettings(warmup=0).beta(0, 5) == 1
+    assert TrainingSettings(warmup="0.5", epochs=2).warmup_steps(4) == 4
+    assert TrainingSettings(warmup="7").warmup_steps(4) == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("warmup", 1.5, "fraction of the run"),
+        ("warmup", -1, "warmup"),
+        ("warmup", True, "number of steps"),
+        ("epochs", 0, "greater than or equal to 1"),
+        ("learning_rate", float("nan"), "learning_rate"),
+        ("devices", 0, "number of devices"),
+        ("precision", "8", "bf16-mixed"),
+        ("optimiser", "adam", "Extra inputs"),
+    ],
+)
+def test_settings_refuse(name: str, value: object, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        TrainingSettings(**{name: value})
+
+
+def test_settings_are_described() -> None:
+    assert all(field.description for field in TrainingSettings.model_fields.values())
+
+
+def test_selection_follows_a_hand_made_sequence() -> None:
+    elbos = [-1.0, -2.0, -9.0, -7.0, -7.0, -8.0, -6.0, -6.5, -6.5, -6.5]
+    selection = Selection(patience=3)
+    better = []
+    for epoch, value in enumerate(elbos):
+        better.append(selection.update(epoch, value, warm=epoch >= 2))
+        if selection.stop:
+            break
+    assert [epoch for epoch, flag in enumerate(better) if flag] == [2, 3, 6]
+    assert (epoch, selection.best_epoch, selection.best_elbo) == (9, 6, -6.0)
+    never = Selection(patience=None)
+    for epoch in range(500):
+        never.update(epoch, -float(epoch), warm=True)
+    assert not never.stop
+
+
+def test_early_stopping_ends_the_run_and_gives_the_best_weights_back() -> None:
+    vae, valid = make(), 1 - binary(40, 1)  # what training learns is wrong here
+    history = fit(vae, binary(30), valid, seed=0, epochs=60, batch_size=10, warmup=6, patience=4, learning_rate=0.02)
+    assert history.stopped_early
+    assert history.epochs == history.best_epoch + 5 < 60
+    eligible = [e for e in range(history.epochs) if history["beta"][e] == 1]
+    assert eligible[0] == 1
+    assert history.best_epoch == max(eligible, key=lambda e: history["valid_elbo"][e])
+    assert same_draws_elbo(vae, valid, order_seed=0) == pytest.approx(max(history["valid_elbo"][1:]), abs=1e-5)
+
+
+def same_draws_elbo(vae: VAE, valid: Tensor, order_seed: int) -> float:
+    torch.manual_seed(derived_seed(order_seed, "validation", 0))
+    with torch.no_grad():
+        return float(elbo(vae, valid, num_samples=4).value().mean())
+
+
+def test_prior_is_evaluated_once_per_step_and_once_per_validation() -> None:
+    vae = make()
+    fit(vae, binary(20), binary(30, 1), seed=0, epochs=3, batch_size=8, validation_batch_size=7)
+    assert vae.prior.evaluations == 3 * (3 + 1)
+
+
+def test_history_is_written_and_read_back(tmp_path) -> None:
+    history = fit(make(), binary(25), binary(9, 1), seed=0, epochs=3, batch_size=10, warmup=3, out=tmp_path)
+    read = History.read(tmp_path / "history.csv")
+    assert dict(read) == dict(history)
+    assert read.best_epoch == history.best_epoch
+    assert tuple(read) == COLUMNS
+    assert read["epoch"] == [0, 1, 2]
+    for part in ("train", "valid"):
+        for row in read.rows():
+            assert row[f"{part}_elbo"] == pytest.approx(row[f"{part}_reconstruction"] - row[f"{part}_kl"])
+    assert sorted(os.listdir(tmp_path)) == ["history.csv", "state.safetensors"]
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match="expected a training history"):
+        History.read(tmp_path / "other.csv")
+
+
+def test_training_terms_are_means_over_rows() -> None:
+    vae = make()
+    history = fit(vae, binary(25), seed=0, epochs=1, batch_size=10, learning_rate=1e-12)
+    torch.manual_seed(0)
+    order = ShuffledBatches(TensorSource(binary(25)), 10, 0).order()
+    with torch.no_grad():
+        values = [elbo(vae, binary(25)[p]) for p in order.split(10)]
+    assert history["train_kl"][0] == pytest.approx(float(torch.cat([v.kl for v in values]).mean()), rel=1e-5)
+    assert history["train_reconstruction"][0] == pytest.approx(
+        float(torch.cat([v.reconstruction for v in values]).mean()), rel=1e-5
+    )
+    assert math.isnan(history["valid_elbo"][0])
+
+
+def test_nothing_else_changes(tmp_path, monkeypatch, capfd) -> None:
+    fit(make(), binary(9), epochs=1)  # Lightning's import is over
+    monkeypatch.chdir(tmp_path)
+    capfd.readouterr()
+    filters, threads = list(warnings.filters), torch.get_num_threads()
+    levels = {name: logging.getLogger(name).level for name in list(logging.root.manager.loggerDict)}
+    fit(make(), binary(20), binary(9, 1), epochs=2, batch_size=8)
+    assert os.listdir(tmp_path) == []
+    assert warnings.filters == filters
+    assert {name: logging.getLogger(name).level for name in levels} == levels
+    assert torch.get_num_threads() == threads
+    assert torch.is_grad_enabled()
+    output = capfd.readouterr()
+    assert (output.out, output.err) == ("", "")
+
+
+def test_progress_shows_the_terms(capsys) -> None:
+    fit(make(), binary(20), binary(9, 1), epochs=2, batch_size=8, progress=True, warmup=1)
+    output = capsys.readouterr().out
+    assert "2/2" in output
+    assert "elbo" in output
+
+
+def test_tensorboard_on_request(tmp_path) -> None:
+    pytest.importorskip("tensorboard")
+    fit(make(), binary(20), binary(9, 1), epochs=2, out=tmp_path, tensorboard=True)
+    assert any(name.startswith("events") for name in os.listdir(tmp_path / "tensorboard"))
+
+
+@pytest.mark.parametrize(("schedule", "last"), [("constant", 0.01), ("cosine", 0.0), ("one-cycle", 4e-8)])
+def test_schedules(schedule: str, last: float) -> None:
+    history = fit(make(), binary(20), epochs=5, batch_size=5, learning_rate=0.01, schedule=schedule)
+    assert history["learning_rate"][-1] == pytest.approx(last, abs=1e-6)
+
+
+def test_bf16_mixed_is_near_full_precision() -> None:
+    elbos = [
+        fit(make(), binary(40), binary(20, 1), seed=0, epochs=4, batch_size=10, precision=precision)["valid_elbo"][-1]
+        for precision in ("32-true", "bf16-mixed")
+    ]
+    assert elbos[0] != elbos[1]
+    assert elbos[0] == pytest.approx(elbos[1], abs=0.05)
+
+
+class Rows:
+    """Rows of a larger file, whose values are means."""
+
+    dynamic_binarisation = True
+
+    def __init__(self, x: Tensor) -> None:
+        self.x = x
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def batch(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        return self.x[positions], positions + 1000
+
+
+class Seen(Encoder):
+    def forward(self, x: Tensor) -> Independent:
+        self.__dict__.setdefault("batches", []).append((self.training, x))
+        return super().forward(x)
+
+
+def test_means_are_drawn_anew_for_training_only() -> None:
+    vae = VAE(Seen(), Decoder(), LearnedNormal())
+    x = torch.full((400, 6), 0.25)
+    fit(vae, Rows(x), x[:10], seed=0, epochs=2, batch_size=400, warmup=0)
+    first, second = (x for training, x in vae.encoder.batches if training)
+    assert set(first.unique().tolist()) == {0.0, 1.0}
+    assert not torch.equal(first, second)
+    assert abs(float(first.mean()) - 0.25) < 0.04
+    assert all(torch.equal(seen, x[:10]) for training, seen in vae.encoder.batches if not training)
+
+
+def test_batches_cover_every_row_and_depend_on_seed_and_epoch_alone() -> None:
+    batches = ShuffledBatches(TensorSource(binary(23)), 5, seed=1)
+    torch.manual_seed(0)
+    orders = []
+    for epoch in (0, 1):
+        batches.epoch = epoch
+        rows = [rows for _, rows in batches]
+        assert [len(r) for r in rows] == [5, 5, 5, 5, 3]
+        assert len(batches) == 5
+        orders.append(torch.cat(rows))
+        assert sorted(orders[-1].tolist()) == list(range(23))
+    assert not torch.equal(*orders)
+    torch.rand(7)
+    assert torch.equal(torch.cat([rows for _, rows in batches]), orders[1])
+    batches.world_size = 4
+    shares = []
+    for rank in range(4):
+        batches.rank = rank
+        shares.append(batches.order())
+        assert len(batches) == len(list(batches)) == 2
+    assert sorted(set(torch.cat(shares).tolist())) == list(range(23))
+    assert [len(share) for share in shares] == [6] * 4
+
+
+class FailingDecoder(Decoder):
+    """NaN for one row from the third call on."""
+
+    def forward(self, z: Tensor) -> Independent:
+        self.__dict__["calls"] = self.__dict__.get("calls", 0) + 1
+        logits = self.network(z)
+        if self.__dict__["calls"] == 3:
+            logits = logits.clone()
+            logits[:, 1] = float("nan")
+        return Independent(Bernoulli(logits=logits, validate_args=False), 1, validate_args=False)
+
+
+def test_nan_loss_names_term_batch_rows_and_group(tmp_path) -> None:
+    vae = VAE(Encoder(), FailingDecoder(), LearnedNormal())
+    with pytest.raises(NonFiniteLossError, match=r"epoch 1, batch 0.*reconstruction term.*gradient_clip") as caught:
+        fit(vae, binary(20), seed=0, epochs=9, batch_size=10, out=tmp_path)
+    batches = ShuffledBatches(TensorSource(binary(20)), 10, seed=0)
+    batches.epoch = 1
+    error = caught.value
+    assert (error.term, error.epoch, error.batch) == ("reconstruction", 1, 0)
+    assert error.rows == [int(batches.order()[1])]
+    assert error.group in ("encoder", "decoder")
+    assert all(torch.isfinite(p).all() for p in vae.parameters())  # the step was not taken
+    assert History.read(tmp_path / "history.csv").epochs == 1
+    assert (tmp_path / "state.safetensors").exists()
+
+
+def test_infinite_kl_names_the_prior() -> None:
+    vae = make()
+    vae.prior.loc.data[0] = 1e30
+    with pytest.raises(NonFiniteLossError, match="KL term") as caught:
+        fit(vae, binary(20), seed=0, epochs=1)
+    assert caught.value.term == "KL"
+    assert len(caught.value.rows) == 8
+    vae.prior.loc.data[0] = float("nan")
+    with pytest.raises(NonFiniteLossError, match="look at the prior first"):
+        fit(vae, binary(20), seed=0, epochs=1)
+
+
+class InfiniteGradient(LearnedNormal):
+    def forward(self, encoder: nn.Module | None = None) -> Independent:
+        loc = self.loc + (self.loc * 0).abs().sqrt()  # its value is finite, its gradient is not
+        return diagonal_normal(loc, torch.ones_like(loc))
+
+
+def test_infinite_gradient_of_a_finite_loss() -> None:
+    vae = VAE(Encoder(), Decoder(), InfiniteGradient())
+    with pytest.raises(NonFiniteLossError, match="gradient of a finite loss") as caught:
+        fit(vae, binary(20), seed=0, epochs=1, warmup=0)
+    assert (caught.value.term, caught.value.group) == ("gradient", "prior")
+
+
+def test_validation_that_is_not_finite_stops_too() -> None:
+    valid = binary(9, 1)
+    valid[4, 0] = float("nan")
+    with pytest.raises(NonFiniteLossError, match="epoch 0, validation") as caught:
+        fit(make(), binary(20), valid, seed=0, epochs=1)
+    assert caught.value.rows == [4]
+
+
+def test_gradient_clipping_limits_the_norm(monkeypatch) -> None:
+    norms = []
+
+    class Spy(torch.optim.Adam):
+        def step(self, closure=None):
+            result = super().step(closure)  # Lightning's closure computes the gradient
+            norms.append(float(torch.nn.utils.get_total_norm([p.grad for p in self.param_groups[0]["params"]])))
+            return result
+
+    from priory.training import module
+
+    monkeypatch.setitem(module.OPTIMIZERS, "adam", Spy)
+    fit(make(), binary(20), seed=0, epochs=1, batch_size=5, gradient_clip=0.1)
+    fit(make(), binary(20), seed=0, epochs=1, batch_size=5, gradient_clip=None)
+    assert norms[:4] == pytest.approx([0.1] * 4, rel=1e-3)
+    assert min(norms[4:]) > 0.2
+
+
+@pytest.mark.parametrize(
+    ("train", "words"),
+    [
+        (torch.zeros(0, 6), "at least one row"),
+        (torch.zeros(6), "float tensor"),
+        (torch.zeros(3, 6, dtype=torch.long), "float tensor"),
+    ],
+)
+def test_data_are_checked(train: Tensor, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        fit(make(), train, epochs=1)
+
+
+def test_other_objects_are_refused(tmp_path) -> None:
+    with pytest.raises(TypeError, match="batch"):
+        fit(make(), [1.0], epochs=1)
+    with pytest.raises(ValueError, match="expected out="):
+        fit(make(), binary(9), epochs=1, resume=True)
+    with pytest.raises(ValueError, match="single device or plain ddp"):
+        fit(make(), binary(9), epochs=1, strategy="ddp_spawn", devices=2, accelerator="cpu")

@@ -1,0 +1,122 @@
+"""A two-dimensional prior under the encoded data."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from priory.plots.figure import new_axes, to_numpy
+from priory.plots.regions import Density, adaptive_grid, draw, mass_thresholds, square_window
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+else:
+    Axes = Any
+
+_MANY_DOTS = 5000  # beyond, dots are drawn as pixels: an SVG with one element per dot stalls browsers
+
+
+def plot_prior_contours(
+    prior: Density,
+    points: Float[Tensor, "batch latent"],
+    *,
+    axes: Axes | None = None,
+    levels: Sequence[float] = (0.1, 0.3, 0.5, 0.7, 0.9, 0.99),
+    margin: float = 0.08,
+) -> Axes:
+    """Draw a two-dimensional prior as contours, encoded data as dots.
+
+    Contour m bounds the highest-density region {z : p(z) >= t_m} with integral of p over it = m. Linear steps in
+    density would show the narrowest component of a mixture and nothing else. The grid is refined where p changes.
+
+    Args:
+        prior: density over z in R^2, e.g. `vae.latent_prior()`; `log_prob` maps (n, 2) to (n,), in nats.
+        points: encoded data, e.g. posterior means, shape (batch, 2); their device and dtype are those of the grid.
+        axes: where to draw; a new figure without it.
+        levels: enclosed masses, between 0 and 1; levels that do not fit in the window are left out.
+        margin: empty border on every side, as a fraction of the window's side.
+
+    Returns:
+        The axes; window: a square with at least 99 % of the points and of the prior's samples.
+
+    Raises:
+        ValueError: the latent space is not two-dimensional, or an argument has no meaning.
+
+    Reference: Tomczak, *Deep Generative Modeling*, figures 4.11 and 4.12; Hyndman 1996 (highest-density regions).
+
+    >>> import torch
+    >>> from torch.distributions import Independent, Normal
+    >>> prior = Independent(Normal(torch.zeros(2), torch.ones(2)), 1)
+    >>> axes = plot_prior_contours(prior, torch.randn(100, 2), levels=[0.5, 0.9])
+    >>> axes.get_xlabel()
+    'latent 1'
+    """
+    _check_contour_arguments(prior, points, levels, margin)
+    points = points.detach()
+    with torch.no_grad():
+        samples = draw(prior, points)
+        clouds = [to_numpy(cloud) for cloud in (points, samples) if cloud is not None]
+        low, high = square_window(clouds, margin)
+        x, y, log_density = adaptive_grid(prior, points, low, high, None if samples is None else clouds[1])
+    drawn, thresholds = mass_thresholds(x, y, log_density, levels)
+    if axes is None:
+        axes = new_axes(1, 1, (5.0, 5.3))[0]
+    _draw_contours(axes, x, y, log_density, thresholds)
+    _draw_dots(axes, clouds[0])
+    axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xlabel="latent 1", ylabel="latent 2")
+    axes.set_aspect("equal", adjustable="box")
+    _write_contour_title(axes, drawn, clouds[0], low, high)
+    return axes
+
+
+def _check_contour_arguments(prior: Density, points: Tensor, levels: Sequence[float], margin: float) -> None:
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise ValueError(
+            f"points: expected shape (N, 2), got {tuple(points.shape)}. Contours need a latent space of two "
+            "dimensions; for any other, use a prior with a grid (GTM, GTM-VampPrior) and draw its map (priory.maps)"
+        )
+    if len(points) == 0 or not points.is_floating_point() or not points.isfinite().all():
+        raise ValueError(f"points: expected at least one row of finite floats, got {len(points)} rows, {points.dtype}")
+    if isinstance(prior, torch.distributions.Distribution) and (prior.batch_shape, prior.event_shape) != ((), (2,)):
+        raise ValueError(
+            f"prior: expected batch shape () and event shape (2,), got {tuple(prior.batch_shape)} and "
+            f"{tuple(prior.event_shape)}; for independent dimensions wrap it in torch.distributions.Independent(..., 1)"
+        )
+    if not levels or not all(0 < level < 1 for level in levels):
+        raise ValueError(f"levels: expected enclosed masses between 0 and 1, such as [0.5, 0.9], got {list(levels)}")
+    if not margin >= 0:
+        raise ValueError(f"margin: expected a fraction >= 0 of the window's side, got {margin}")
+
+
+def _draw_contours(axes: Axes, x: np.ndarray, y: np.ndarray, log_density: np.ndarray, thresholds: np.ndarray) -> None:
+    heights = np.unique(thresholds)  # a plateau gives several masses one height
+    floor = np.maximum(log_density, heights[0] - 20)  # contours do not interpolate towards -inf
+    light, dark = np.array([0.92, 0.95, 0.99]), np.array([0.45, 0.65, 0.85])  # under black dots, none may be darker
+    fills = list(light + (dark - light) * np.linspace(0, 1, len(heights))[:, None])
+    axes.contourf(x, y, floor, levels=[*heights, max(floor.max(), heights[-1]) + 1], colors=fills)
+    axes.contour(x, y, floor, levels=heights, colors="#1f4e79", linewidths=0.7, linestyles="solid")
+
+
+def _draw_dots(axes: Axes, points: np.ndarray) -> None:
+    axes.plot(
+        points[:, 0],
+        points[:, 1],
+        "o",
+        color="black",
+        markersize=2.2 if len(points) <= 1000 else 1.4 if len(points) <= _MANY_DOTS else 0.9,
+        markeredgewidth=0,
+        rasterized=len(points) > _MANY_DOTS,
+        label="encoded points",
+    )
+
+
+def _write_contour_title(
+    axes: Axes, levels: list[float], points: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> None:
+    outside = int(((points < low) | (points > high)).any(axis=1).sum())
+    masses = ", ".join(f"{100 * level:g}" for level in levels)
+    dots = f"dots: {len(points)} encoded points" + (f" ({outside} outside the window)" if outside else "")
+    axes.set_title(f"contours enclose {masses} % of the prior's mass\n{dots}", fontsize="medium")

@@ -1,0 +1,91 @@
+"""Figures that pyplot does not know: making, checking, saving."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from torch import Tensor
+
+from priory.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+else:
+    Axes = Figure = Any  # matplotlib is optional; annotations must hold without it
+
+Rows: TypeAlias = Tensor | np.ndarray  # (batch, input)
+
+DATA_COLOUR, MODEL_COLOUR = "black", "#d55e00"  # Okabe & Ito's vermilion: apart from black in hue and in lightness
+
+
+def save_figure(figure: "Figure | Axes | np.ndarray", path: str | Path) -> None:
+    """Write a figure, whole or not at all: a reader never meets half a file.
+
+    Args:
+        figure: a figure, one of its axes, or an array of them.
+        path: where to write; the suffix is the format: `.svg` and `.pdf` are vector graphics, `.png` has 200 dpi.
+
+    Raises:
+        ValueError: the suffix names no format that matplotlib writes.
+    """
+    kind = Path(path).suffix[1:].lower()
+    root = _root(figure)
+    formats = root.canvas.get_supported_filetypes()
+    if kind not in formats:
+        raise ValueError(f"path: expected a suffix among {', '.join(sorted(formats))}, got {Path(path).name!r}")
+    with replacing(path) as temporary:
+        root.savefig(temporary, format=kind, dpi=200)
+
+
+def _root(figure: "Figure | Axes | np.ndarray") -> Any:
+    first: Any = np.asarray(figure, dtype=object).flat[0]
+    part = getattr(first, "figure", first)  # of axes; a figure's own `figure` is itself, a subfigure's its parent
+    return part.canvas.figure
+
+
+def new_axes(rows: int, columns: int, size: tuple[float, float]) -> np.ndarray:
+    """Flat array of axes of a figure that pyplot does not know, size in inches."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("figures need matplotlib: pip install 'priory[all]'") from error
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure.subplots(rows, columns, squeeze=False, sharex=rows > 1).ravel()
+
+
+def two_axes(
+    axes: Sequence[Axes] | np.ndarray | None, rows: int, columns: int, size: tuple[float, float]
+) -> np.ndarray:
+    if axes is None:
+        return new_axes(rows, columns, size)
+    pair = np.asarray(axes, dtype=object).ravel()
+    if len(pair) != 2:
+        raise ValueError(f"axes: expected two axes, got {len(pair)}")
+    return pair
+
+
+def to_numpy(values: Rows) -> np.ndarray:
+    """On the CPU, in float64, which also takes what numpy lacks, bfloat16."""
+    return values.detach().double().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values, dtype=float)
+
+
+def to_rows(name: str, values: Rows) -> np.ndarray:
+    rows = to_numpy(values)
+    if rows.ndim != 2 or rows.size == 0:
+        raise ValueError(f"{name}: expected shape (batch, input) with at least one row and column, got {rows.shape}")
+    return rows
+
+
+def check_same_shape(name: str, values: np.ndarray, other_name: str, others: np.ndarray) -> None:
+    if values.shape != others.shape:
+        raise ValueError(f"{name}: expected the shape of {other_name}, {others.shape}, got {values.shape}")
+
+
+def column_names(names: Sequence[str] | None, count: int) -> list[str]:
+    if names is not None and len(names) != count:
+        raise ValueError(f"names: expected {count} names, one per column, got {len(names)}")
+    return [str(i + 1) for i in range(count)] if names is None else [str(name) for name in names]

@@ -1,0 +1,149 @@
+"""Mosaics of grey images."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from priory.plots.figure import Rows, check_same_shape, new_axes, to_rows
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+else:
+    Axes = Any
+
+
+def plot_images(
+    images: Rows,
+    *,
+    image_shape: Sequence[int],
+    columns: int | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    title: str | None = None,
+    axes: Axes | None = None,
+) -> Axes:
+    """Draw flat rows as a mosaic of grey images in reading order.
+
+    Args:
+        images: shape (batch, input), input = height * width.
+        image_shape: (height, width) or (1, height, width).
+        columns: images per line; a square mosaic without it.
+        low: value drawn black; the smallest without it.
+        high: value drawn white; the largest without it.
+        title: text above the mosaic.
+        axes: where to draw; a new figure without it.
+
+    Returns:
+        The axes; one data unit is one pixel, and image n begins at (n // columns * height, n % columns * width).
+
+    Raises:
+        ValueError: shapes disagree, or there is nothing to draw.
+
+    >>> plot_images(np.random.rand(6, 20), image_shape=(4, 5), columns=3).images[0].get_array().shape
+    (8, 15)
+    """
+    tiles = _tiles("images", images, image_shape)
+    columns = _column_count(columns, math.ceil(math.sqrt(len(tiles))))
+    line, place = np.divmod(np.arange(len(tiles)), columns)
+    corners = np.stack([line * tiles.shape[1], place * tiles.shape[2]], axis=1)
+    return _draw_mosaic(tiles, corners, low, high, title, axes)
+
+
+def plot_reconstructions(
+    originals: Rows,
+    reconstructions: Rows,
+    *,
+    image_shape: Sequence[int],
+    columns: int | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    title: str | None = None,
+    axes: Axes | None = None,
+) -> Axes:
+    """Draw images and, below each, its reconstruction, on one grey scale.
+
+    Args:
+        originals: shape (batch, input), input = height * width.
+        reconstructions: as `originals`, in the same order.
+        image_shape: (height, width) or (1, height, width).
+        columns: pairs per band; at most 10 without it.
+        low: value drawn black; the smallest original without it.
+        high: value drawn white; the largest original without it.
+        title: text above the mosaic.
+        axes: where to draw; a new figure without it.
+
+    Returns:
+        The axes; one data unit is one pixel, and the lines of images are labelled.
+
+    Raises:
+        ValueError: shapes disagree, or there is nothing to draw.
+    """
+    above = _tiles("originals", originals, image_shape)
+    below = _tiles("reconstructions", reconstructions, image_shape)
+    check_same_shape("reconstructions", below, "originals", above)
+    columns = _column_count(columns, min(10, len(above)))
+    low = float(np.nanmin(above)) if low is None else low
+    high = float(np.nanmax(above)) if high is None else high
+    _, height, width = above.shape
+    band, place = np.divmod(np.arange(len(above)), columns)
+    stride = 2 * height + math.ceil(height / 5)  # bands stand apart, so that pairs are seen as pairs
+    corners = np.stack([band * stride, place * width], axis=1)
+    tiles, corners = np.concatenate([above, below]), np.concatenate([corners, corners + np.array([height, 0])])
+    axes = _draw_mosaic(tiles, corners, low, high, title, axes)
+    centres = [
+        top + (height - 1) / 2 for first in range(0, (band[-1] + 1) * stride, stride) for top in (first, first + height)
+    ]
+    axes.set_yticks(centres, ["data", "reconstruction"] * (band[-1] + 1))
+    return axes
+
+
+def _tiles(name: str, images: Rows, image_shape: Sequence[int]) -> np.ndarray:
+    """Shape (batch, height, width)."""
+    rows = to_rows(name, images)
+    shape = tuple(image_shape)[1:] if len(image_shape) == 3 and image_shape[0] == 1 else tuple(image_shape)
+    if len(shape) != 2 or min(shape) < 1:
+        raise ValueError(f"image_shape: expected (height, width) or (1, height, width), got {tuple(image_shape)}")
+    if rows.shape[1] != math.prod(shape):
+        raise ValueError(f"{name}: expected {math.prod(shape)} columns for image_shape {shape}, got shape {rows.shape}")
+    return rows.reshape(-1, *shape)
+
+
+def _column_count(columns: int | None, default: int) -> int:
+    if columns is not None and columns < 1:
+        raise ValueError(f"columns: expected at least 1, got {columns}")
+    return columns or default
+
+
+def _draw_mosaic(
+    tiles: np.ndarray, corners: np.ndarray, low: float | None, high: float | None, title: str | None, axes: Axes | None
+) -> Axes:
+    """Tiles (n, height, width), framed, with their upper left pixels at corners (n, 2), line and column."""
+    _, height, width = tiles.shape
+    canvas = np.full(corners.max(axis=0) + np.array([height, width]), np.nan)
+    for tile, (top, left) in zip(tiles, corners, strict=True):
+        canvas[top : top + height, left : left + width] = tile
+    if axes is None:
+        inches = 6.0 / max(canvas.shape)
+        axes = new_axes(1, 1, (max(inches * canvas.shape[1], 1.5), max(inches * canvas.shape[0], 1.0)))[0]
+    axes.imshow(canvas, cmap="gray", vmin=low, vmax=high)
+    _draw_frames(axes, corners[:, ::-1] - 0.5, height, width)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    if title:
+        axes.set_title(title)
+    return axes
+
+
+def _draw_frames(axes: Axes, upper_left: np.ndarray, height: int, width: int) -> None:
+    from matplotlib.collections import PolyCollection
+
+    outline = np.array([[0, 0], [width, 0], [width, height], [0, height]])
+    outlines = list(upper_left[:, None] + outline)
+    # a light blue differs from the black and from the white of the images; not clipped: the outer frame is half outside
+    axes.add_collection(
+        PolyCollection(outlines, facecolors="none", edgecolors="#8fa3b8", linewidths=0.8, clip_on=False)
+    )

@@ -1,0 +1,120 @@
+"""Pictures of rows that are no images."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from priory.plots.figure import (
+    DATA_COLOUR,
+    MODEL_COLOUR,
+    Rows,
+    check_same_shape,
+    column_names,
+    new_axes,
+    to_rows,
+    two_axes,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+else:
+    Axes = Any
+
+
+def plot_rows(
+    originals: Rows,
+    reconstructions: Rows,
+    *,
+    names: Sequence[str] | None = None,
+    axes: Sequence[Axes] | np.ndarray | None = None,
+) -> np.ndarray:
+    """Draw a table and its reconstruction side by side as heat maps.
+
+    Both are standardised by the originals: (value - mean) / standard deviation, column by column; the colour scale ends
+    at +-2.5.
+
+    Args:
+        originals: shape (batch, input); some tens of rows are legible.
+        reconstructions: as `originals`, in the same order.
+        names: one per column; numbers without it.
+        axes: two axes to draw in; a new figure without it.
+
+    Returns:
+        The two axes, originals first.
+
+    Raises:
+        ValueError: shapes disagree, or there is nothing to draw.
+    """
+    data, model = to_rows("originals", originals), to_rows("reconstructions", reconstructions)
+    check_same_shape("reconstructions", model, "originals", data)
+    labels = column_names(names, data.shape[1])
+    pair = two_axes(axes, 1, 2, (7.5, 4.0))
+    for panel, values, title in zip(pair, _standardised(data, data, model), ("data", "reconstruction"), strict=True):
+        image = panel.imshow(values, cmap="cividis", vmin=-2.5, vmax=2.5, aspect="auto", interpolation="nearest")
+        image.set_extent((0.5, data.shape[1] + 0.5, len(data) + 0.5, 0.5))  # rows and columns count from one
+        panel.set(title=title, xlabel="column", ylabel="row" if panel is pair[0] else "")
+        if len(labels) <= 20:
+            panel.set_xticks(range(1, len(labels) + 1), labels, rotation=90, fontsize="small")
+    bar = pair[0].figure.colorbar(image, ax=list(pair), extend="both")
+    bar.set_label("value, in standard deviations of the data")
+    return pair
+
+
+def plot_samples(
+    data: Rows,
+    samples: Rows,
+    *,
+    names: Sequence[str] | None = None,
+    max_columns: int = 20,
+    axes: Axes | None = None,
+) -> Axes:
+    """Compare samples with data column by column: median, middle 50 % (thick) and middle 90 % (thin).
+
+    Values are standardised by the data: (value - mean) / standard deviation.
+
+    Args:
+        data: shape (batch, input).
+        samples: shape (any number, input).
+        names: one per column; numbers without it.
+        max_columns: only the first so many columns are drawn, and the title says so.
+        axes: where to draw; a new figure without it.
+
+    Raises:
+        ValueError: shapes disagree, or there is nothing to draw.
+    """
+    real, model = to_rows("data", data), to_rows("samples", samples)
+    if model.shape[1] != real.shape[1]:
+        raise ValueError(f"samples: expected {real.shape[1]} columns as in data, got shape {model.shape}")
+    labels = column_names(names, real.shape[1])
+    if max_columns < 1:
+        raise ValueError(f"max_columns: expected at least 1, got {max_columns}")
+    total = real.shape[1]
+    shown = min(max_columns, total)
+    if axes is None:
+        axes = new_axes(1, 1, (6.0, 1.6 + 0.32 * shown))[0]
+    real, model = _standardised(real[:, :shown], real[:, :shown], model[:, :shown])
+    _draw_ranges(axes, real, -0.16, DATA_COLOUR, "o", f"data ({len(real)})")
+    _draw_ranges(axes, model, 0.16, MODEL_COLOUR, "D", f"samples ({len(model)})")
+    axes.set_yticks(range(shown), labels[:shown])
+    axes.set(ylim=(shown - 0.5, -0.5), xlabel="value, in standard deviations of the data from its mean")
+    part = f", columns 1 to {shown} of {total}" if shown < total else ""
+    axes.set_title(f"median, middle 50 % and 90 %{part}", fontsize="medium")
+    axes.grid(axis="x", color="0.9")
+    axes.set_axisbelow(True)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    return axes
+
+
+def _draw_ranges(axes: Axes, values: np.ndarray, offset: float, colour: str, marker: str, label: str) -> None:
+    height = np.arange(values.shape[1]) + offset
+    low, first, median, third, high = np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95], axis=0)
+    axes.hlines(height, low, high, colors=colour, linewidths=1.0)
+    axes.hlines(height, first, third, colors=colour, linewidths=3.5)
+    axes.plot(median, height, marker, color=colour, markerfacecolor="white", markersize=5, label=label)
+
+
+def _standardised(data: np.ndarray, *tables: np.ndarray) -> list[np.ndarray]:
+    """(value - mean) / standard deviation, both of the data, column by column; a constant column is only shifted."""
+    scale = data.std(axis=0)
+    return [(table - data.mean(axis=0)) / np.where(scale > 0, scale, 1.0) for table in tables]

@@ -1,0 +1,113 @@
+"""The course of a training run."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from priory.plots.figure import DATA_COLOUR, MODEL_COLOUR, two_axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+else:
+    Axes = Any
+
+
+def plot_training_curve(
+    history: Mapping[str, Iterable[Any]], *, axes: Sequence[Axes] | np.ndarray | None = None
+) -> np.ndarray:
+    """Draw the ELBO and, below, the KL divergence against the epoch.
+
+    Marked are the best epoch, argmax of `valid_elbo` among epochs with beta = 1, and the end of the KL warm-up, the
+    epoch from which beta stays 1. Values far outside the bulk, as those of the first epochs, do not stretch the axes; a
+    note counts those that lie beyond.
+
+    Args:
+        history: columns of equal length, NaN where a value is missing: `epoch` and any of `train_elbo`, `valid_elbo`,
+            `train_kl`, `valid_kl` (nats per datum), `beta`.
+        axes: two axes to draw in; a new figure without it.
+
+    Returns:
+        The two axes: ELBO, KL.
+
+    Raises:
+        ValueError: `epoch` or both ELBO columns are missing, or lengths differ.
+
+    >>> panels = plot_training_curve({"epoch": [1, 2], "train_elbo": [-540.0, -200.0], "train_kl": [3.0, 9.0]})
+    >>> panels[0].get_ylabel()
+    'ELBO (nats)'
+    """
+    columns = _history_columns(history)
+    epoch = columns["epoch"]
+    upper, lower = pair = two_axes(axes, 2, 1, (6.5, 5.0))
+    for panel, quantity in ((upper, "elbo"), (lower, "kl")):
+        _draw_curve(panel, epoch, columns.get(f"train_{quantity}"), DATA_COLOUR, "-", "training")
+        _draw_curve(panel, epoch, columns.get(f"valid_{quantity}"), MODEL_COLOUR, "--", "validation")
+    _mark_epochs(upper, lower, columns)
+    _limit(upper, "below")
+    _limit(lower, "above")
+    upper.set_ylabel("ELBO (nats)")
+    lower.set(ylabel="KL (nats)", xlabel="epoch", xlim=(epoch.min() - 0.5, epoch.max() + 0.5))
+    lower.xaxis.get_major_locator().set_params(integer=True)
+    upper.figure.align_ylabels(list(pair))
+    upper.legend(frameon=False)
+    return pair
+
+
+def _history_columns(history: Mapping[str, Iterable[Any]]) -> dict[str, np.ndarray]:
+    wanted = ("epoch", "train_elbo", "valid_elbo", "train_kl", "valid_kl", "beta")
+    columns = {name: np.asarray(list(history[name]), dtype=float) for name in wanted if name in history}
+    if "epoch" not in columns or not {"train_elbo", "valid_elbo"} & columns.keys():
+        raise ValueError(f"history: expected 'epoch' and 'train_elbo' or 'valid_elbo', got columns {list(history)}")
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) > 1 or lengths["epoch"] == 0:
+        raise ValueError(f"history: expected columns of one length, at least 1, got {lengths}")
+    return columns
+
+
+def _draw_curve(axes: Axes, epoch: np.ndarray, values: np.ndarray | None, colour: str, style: str, label: str) -> None:
+    if values is not None and np.isfinite(values).any():
+        seen = np.isfinite(values)  # validation may run every few epochs only
+        marker = "o" if seen.sum() == 1 else ""
+        axes.plot(
+            epoch[seen], values[seen], style, color=colour, marker=marker, markersize=4, linewidth=1.4, label=label
+        )
+
+
+def _mark_epochs(upper: Axes, lower: Axes, columns: dict[str, np.ndarray]) -> None:
+    epoch = columns["epoch"]
+    full = np.isclose(columns["beta"], 1.0) if "beta" in columns else np.ones(len(epoch), dtype=bool)
+    partial = np.flatnonzero(~full)
+    if len(partial) and partial[-1] + 1 < len(epoch):
+        for panel in (upper, lower):
+            panel.axvline(epoch[partial[-1] + 1], color="0.45", linestyle=":", linewidth=1.2, label="KL warm-up ends")
+    valid = np.where(full, columns.get("valid_elbo", np.full(len(epoch), np.nan)), np.nan)
+    if np.isfinite(valid).any():
+        best = int(np.nanargmax(valid))
+        label = f"best epoch: {epoch[best]:g} ({valid[best]:.2f} nats)".replace("-", "\N{MINUS SIGN}")
+        upper.plot(epoch[best], valid[best], "o", markersize=9, color="black", markerfacecolor="none", label=label)
+
+
+def _limit(axes: Axes, side: str) -> None:
+    """Cut values off on one side where they would take up more than half of the axis.
+
+    The cut lies at the middle 80 % of the values or at 3 interquartile ranges, whichever is further out.
+    """
+    curves = [line.get_ydata() for line in axes.lines if line.get_label() in ("training", "validation")]
+    if not curves:
+        return
+    values = np.concatenate([np.asarray(curve, dtype=float) for curve in curves])
+    tenth, first, third, ninth = np.quantile(values, [0.1, 0.25, 0.75, 0.9])
+    low = full_low = values.min()
+    high = full_high = values.max()
+    if side == "below":
+        low = max(low, min(tenth, first - 3 * (third - first)))
+    else:
+        high = min(high, max(ninth, third + 3 * (third - first)))
+    if high - low > (full_high - full_low) / 2:
+        low, high = full_low, full_high
+    border = 0.06 * (high - low) or 1.0
+    axes.set_ylim(low - border, high + border)
+    beyond = int(((values < low - border) | (values > high + border)).sum())
+    if beyond:
+        axes.set_title(f"{beyond} of {len(values)} values lie {side} the axis", loc="right", fontsize="small")

@@ -1,0 +1,262 @@
+"""The experiment of Tomczak's *Deep Generative Modeling*, chapter 4, with this library: six priors on digits.
+
+    python benchmarks/book.py                 # all of it; run it again to continue
+    python benchmarks/book.py --table         # only the tables, from what is there
+
+Settings of the book: digits (1000 train, 350 validation, 447 test rows of 8 x 8 pixels with 17 levels), categorical
+likelihood, encoder 64-256-256-2L and decoder L-256-256-64*17 with LeakyReLU, L = 2, K = 16 (grid 4 x 4), networks g
+2-256-256-out with tanh, a flow of three affine couplings, Adamax at 1e-3, batches of 64, one sample, no warm-up, at
+most 1000 epochs, the weights of the best validation ELBO. Everything else is this library's default.
+
+Exact NLL is midpoint quadrature over the latent plane (`_book_quadrature.py`); the ELBO is averaged over 64 draws per
+datum. Every finished run is written to the results file at once and skipped the next time; a run that fails is recorded
+with its error and shown in the tables (remove its entry to try again).
+
+A run does not depend on its patience until it stops. So where a run of longer patience has the same best epoch that a
+shorter one would have had, the weights are the same to the last bit (one thread), and the shorter run is not repeated:
+its record says `same_weights_as`.
+"""
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch reads it
+
+import torch
+from torch import Tensor
+
+from _book_quadrature import exact_nll, latent_window
+from _book_report import report, write_report
+from priory import VAE, CategoricalDecoder, NormalEncoder, Rescale, elbo, load_dataset, mlp
+from priory.distributions import Mixture
+from priory.evaluation import effective_components
+from priory.priors import PRIORS, PriorSpec
+from priory.training import History, TrainingSettings, fit
+from priory.training.selection import Selection
+from priory.vae import evaluation_mode
+
+NUM_LEVELS = 17
+LATENT_DIM = 2
+HIDDEN = (256, 256)
+ELBO_DRAWS = 64
+POINTS_PER_SIDE = 256
+COARSE_POINTS_PER_SIDE = 128  # for the convergence check, and for the training rows, which need no more
+DEFAULT_OUT = Path(__file__).parent / "results" / "book.json"
+INITIALISATIONS = ("data", "mean", "uniform")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training run."""
+
+    prior: str
+    initialise: str  # of pseudo-inputs; "data", the library's default, for priors that have none
+    patience: int
+    seed: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.prior}/{self.initialise}/patience {self.patience}/seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Levels 0..16, (N, 64)."""
+
+    train: Tensor
+    valid: Tensor
+    test: Tensor
+
+    @classmethod
+    def load(cls) -> "Digits":
+        digits = load_dataset("digits")
+        return cls(*(digits.rows(split).tensor() for split in ("train", "valid", "test")))
+
+
+def build(prior: str, initialise: str, train: Tensor) -> VAE:
+    """The book's model; encoder and decoder are made first, so that they start alike for every prior of one seed."""
+    num_pixels = train.shape[1]
+    preprocess = Rescale(0, NUM_LEVELS - 1)
+    encoder = NormalEncoder(mlp(num_pixels, HIDDEN, 2 * LATENT_DIM))
+    decoder = CategoricalDecoder(mlp(LATENT_DIM, HIDDEN, num_pixels * NUM_LEVELS), NUM_LEVELS)
+    spec = PriorSpec(
+        latent_dim=LATENT_DIM,
+        num_features=num_pixels,
+        num_components=16,
+        points_per_side=4,
+        hidden=HIDDEN,
+        initialise=initialise,
+        feature_range=preprocess.feature_range,
+        features=preprocess(train),
+        flow_transforms=3,
+    )
+    return VAE(encoder, decoder, PRIORS[prior].from_spec(spec), preprocess)
+
+
+def training_settings(patience: int, epochs: int) -> TrainingSettings:
+    """The book's, on one CPU."""
+    return TrainingSettings(
+        epochs=epochs,
+        batch_size=64,
+        optimizer="adamax",
+        learning_rate=1e-3,
+        warmup=0,
+        patience=patience,
+        accelerator="cpu",
+    )
+
+
+@torch.no_grad()
+def measure(vae: VAE, data: Digits) -> dict[str, float]:
+    """Exact NLL, ELBO, and what the prior does with its components, in nats per datum."""
+    torch.manual_seed(0)  # the noise of the estimates is the same for every run
+    with evaluation_mode(vae):
+        p_z = vae.latent_prior()
+        bound = torch.cat([elbo(vae, x, num_samples=ELBO_DRAWS, prior=p_z).value() for x in data.test.split(64)])
+        window = latent_window(vae, torch.cat([data.train, data.test]), p_z)
+        fine = exact_nll(vae, data.test, POINTS_PER_SIDE, window=window)
+        coarse = exact_nll(vae, torch.cat([data.train, data.test]), COARSE_POINTS_PER_SIDE, window=window)
+        num_train = len(data.train)
+        numbers = {
+            "test_elbo": float(bound.double().mean()),
+            "test_nll": float(fine.nll.mean()),
+            "train_nll": float(coarse.nll[:num_train].mean()),
+            "quadrature_change": float((coarse.nll[num_train:] - fine.nll).abs().mean()),
+            "prior_mass": fine.prior_mass,
+            "window": float((window.high - window.low).max()),
+        }
+        if isinstance(p_z, Mixture):
+            numbers["effective_components"] = effective_components(p_z).value
+    return numbers
+
+
+def run(cell: Cell, data: Digits, epochs: int) -> dict[str, Any]:
+    """Trains and measures one model; an error becomes part of the record."""
+    began = time.perf_counter()
+    record: dict[str, Any] = asdict(cell)
+    try:
+        torch.manual_seed(cell.seed)
+        vae = build(cell.prior, cell.initialise, data.train)
+        settings = training_settings(cell.patience, epochs)
+        history = fit(vae, data.train, data.valid, settings=settings, seed=cell.seed)
+        record |= _course(history) | {"train_seconds": time.perf_counter() - began}
+        record |= measure(vae, data)
+    except Exception as error:  # one failed seed must not end, or hide from, the experiment
+        record["failure"] = f"{type(error).__name__}: {error}"
+    return record | {"seconds": time.perf_counter() - began}
+
+
+def _course(history: History) -> dict[str, Any]:
+    return {
+        "epochs": history.epochs,
+        "best_epoch": history.best_epoch,
+        "stopped_early": history.stopped_early,
+        "valid_elbo": [round(value, 5) for value in history["valid_elbo"]],
+    }
+
+
+def stop_and_best(valid_elbo: list[float], patience: int) -> tuple[int, int] | None:
+    """(epochs done, best epoch) of a run of this patience, from a longer run's validation ELBO; None if it ends first.
+
+    >>> stop_and_best([-3.0, -2.0, -2.5, -2.5, -1.0], patience=2)
+    (4, 1)
+    """
+    selection = Selection(patience)
+    for epoch, value in enumerate(valid_elbo):
+        selection.update(epoch, value, warm=True)
+        if selection.stop:
+            assert selection.best_epoch is not None
+            return epoch + 1, selection.best_epoch
+    return None
+
+
+def derive(cell: Cell, runs: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
+    """The record of a run whose weights a run of longer patience has kept too, or None where there is no such run."""
+    for other in runs.values():
+        same = all(other[name] == getattr(cell, name) for name in ("prior", "initialise", "seed"))
+        if not same or other["patience"] <= cell.patience or "failure" in other or "same_weights_as" in other:
+            continue
+        found = stop_and_best(other["valid_elbo"], cell.patience)
+        if found is None or found[1] != other["best_epoch"]:
+            continue
+        epochs, best_epoch = found
+        changed = {"epochs": epochs, "best_epoch": best_epoch, "stopped_early": True, "seconds": 0.0}
+        key = Cell(other["prior"], other["initialise"], other["patience"], other["seed"]).key
+        record = other | asdict(cell) | changed | {"valid_elbo": other["valid_elbo"][:epochs], "same_weights_as": key}
+        return {name: value for name, value in record.items() if name != "train_seconds"}
+    return None
+
+
+def cells(priors: list[str], patiences: list[int], seeds: list[int]) -> Iterator[Cell]:
+    """Longest patience first, the six priors before the other initialisations, one seed after the other."""
+    for patience in sorted(patiences, reverse=True):
+        for initialisations in (INITIALISATIONS[:1], INITIALISATIONS[1:]):
+            for seed in seeds:
+                for prior in priors:
+                    if initialisations == INITIALISATIONS[:1] or prior == "vamp":
+                        yield from (Cell(prior, initialise, patience, seed) for initialise in initialisations)
+
+
+def read_runs(path: Path) -> dict[str, dict[str, Any]]:
+    return json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else {}
+
+
+def write_runs(path: Path, runs: dict[str, dict[str, Any]]) -> None:
+    """Replaces the file in one step; one line per run."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(record)}" for key, record in runs.items())
+    content = f'{{"torch": {json.dumps(torch.__version__)}, "runs": {{\n{lines}\n}}}}\n'
+    temporary = path.with_suffix(".part")
+    temporary.write_text(content, encoding="utf-8")
+    temporary.replace(path)
+
+
+def run_all(todo: list[Cell], out: Path, data: Digits, epochs: int) -> None:
+    """Whatever the file does not have yet."""
+    for number, cell in enumerate(todo, 1):
+        runs = read_runs(out)
+        if cell.key in runs:
+            continue
+        record = derive(cell, runs) or run(cell, data, epochs)
+        write_runs(out, runs | {cell.key: record})
+        print(f"{number}/{len(todo)} {cell.key}: {_summary(record)}", flush=True)
+
+
+def _summary(record: dict[str, Any]) -> str:
+    if "failure" in record:
+        return record["failure"]
+    numbers = f"nll {record['test_nll']:.2f}, elbo {record['test_elbo']:.2f}, best epoch {record['best_epoch']}"
+    return f"{numbers} of {record['epochs']}, {record['seconds']:.0f} s"
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="The book's experiment: six priors on digits.")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--patience", type=int, nargs="+", default=[20, 50])
+    parser.add_argument("--priors", nargs="+", choices=list(PRIORS), default=list(PRIORS))
+    parser.add_argument("--epochs", type=int, default=1000, help="at most")
+    parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="results; the tables go beside it as .md")
+    parser.add_argument("--table", action="store_true", help="print the tables of what is there, and run nothing")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = parse(arguments)
+    torch.set_num_threads(1)
+    if not options.table:
+        todo = list(cells(options.priors, options.patience, options.seeds))
+        run_all(todo, options.out, Digits.load(), options.epochs)
+    runs = list(read_runs(options.out).values())
+    print(report(runs))
+    if runs:
+        write_report(options.out.with_suffix(".md"), runs)
+
+
+if __name__ == "__main__":
+    main()

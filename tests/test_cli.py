@@ -1,0 +1,264 @@
+"""The commands as a user types them, on small data; what they say, write, and refuse."""
+
+import json
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import priory
+from priory import cli
+from priory.priors import PRIORS
+from priory.runs import Run
+
+
+def run_cli(*arguments: object, monkeypatch: pytest.MonkeyPatch) -> int:
+    """The console script with these arguments; its exit code."""
+    monkeypatch.setattr(sys, "argv", ["priory", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return int(ended.value.code or 0)
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Run a command that must succeed; gives what it printed."""
+
+    def run(*arguments: object) -> str:
+        code = run_cli(*arguments, monkeypatch=monkeypatch)
+        captured = capsys.readouterr()
+        assert code == 0, captured.err
+        return captured.out
+
+    return run
+
+
+@pytest.fixture
+def refused(monkeypatch, capsys):
+    """Run a command that must fail with exit code 2; gives the error message."""
+
+    def run(*arguments: object) -> str:
+        assert run_cli(*arguments, monkeypatch=monkeypatch) == 2
+        error = capsys.readouterr().err
+        assert "Traceback" not in error
+        return " ".join(error.split())
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """A table of real columns with a text label and ids."""
+    generator = np.random.default_rng(0)
+    kind = generator.integers(0, 2, 120)
+    x = 3.0 * kind[:, None] + generator.normal(size=(120, 5)) * [1, 10, 0.1, 1, 1] + 100
+    frame = pd.DataFrame(x, columns=list("abcde")).assign(kind=np.where(kind, "big", "small"))
+    path = tmp_path_factory.mktemp("table") / "cells.csv"
+    frame.assign(name=[f"cell{i}" for i in range(120)]).to_csv(path, index=False)
+    return path
+
+
+READING = ("--labels", "kind", "--ids", "name")
+QUICK = ("--epochs", 2, "--samples", 8, "--set", "model.hidden=[16]", "--set", "model.prior_hidden=[16]")
+
+
+@pytest.fixture(scope="module")
+def trained(table, tmp_path_factory):
+    """A run of the table with a GTM-VampPrior."""
+    out = tmp_path_factory.mktemp("runs") / "cells"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        arguments = ("fit", table, "--prior", "gtm-vamp", "--grid", "3x3", *READING, *QUICK, "--out", out)
+        assert run_cli(*arguments, monkeypatch=monkeypatch) == 0
+    return out
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+def test_fit_writes_a_whole_run_for_every_prior(prior, command, tmp_path):
+    out = tmp_path / "run"
+    said = command("fit", "digits", "--prior", prior, "--components", 5, "--grid", "2x2", *QUICK, "--out", out)
+    assert "1797 rows x 64 columns" in said
+    assert "categorical" in said
+    assert f"written to {out}" in said
+    assert "next: priory embed" in said
+    for name in ("config.json", "model.safetensors", "metrics.json", "history.csv", "splits.npz"):
+        assert (out / name).stat().st_size > 0
+    pictures = {path.stem for path in (out / "figures").iterdir()}
+    assert pictures == {"prior", "samples", "reconstructions", "training"} | (
+        {"pseudo_inputs"} if "vamp" in prior else set()
+    )
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["nll"]["value"] > 50
+    assert metrics["nll"]["se"] > 0
+    assert {"elbo", "reconstruction", "kl", "active_units", "marginal_kl"} <= set(metrics)
+    vae = priory.load(out)
+    assert not vae.training
+    assert vae.sample(2).shape == (2, 64)
+
+
+def test_evaluate_repeats_what_fit_said(trained, command):
+    recorded = json.loads((trained / "metrics.json").read_text())
+    again = json.loads(command("evaluate", trained, "--samples", 8, "--json"))
+    assert again == recorded
+    assert "nll" in command("evaluate", trained, "--samples", 8)
+
+
+def test_evaluate_takes_another_file(trained, table, command):
+    metrics = json.loads(command("evaluate", trained, table, "--samples", 8, "--json"))
+    assert np.isfinite(metrics["nll"]["value"])
+    assert metrics != json.loads((trained / "metrics.json").read_text())  # all rows, not the test rows
+
+
+def test_embed_gives_every_row_its_id_latents_and_place_on_the_map(trained, table, command, tmp_path):
+    command("embed", trained, "--out", tmp_path / "z.npz")
+    with np.load(tmp_path / "z.npz", allow_pickle=False) as z:
+        assert z["ids"].tolist() == [f"cell{i}" for i in range(120)]
+        assert z["z_mean"].shape == z["z_scale"].shape == z["map"].shape == (120, 2)
+        assert (np.abs(z["map"]) <= 1).all()
+        assert sorted(set(z["split"].tolist())) == ["test", "train", "valid"]
+        vae, dataset = priory.load(trained), Run.open(trained).load_dataset()
+        q = vae.encode(dataset.all_rows().tensor())
+        np.testing.assert_allclose(z["z_mean"], q.mean.detach().numpy(), rtol=1e-5, atol=1e-6)
+        responsibilities = vae.latent_prior().responsibilities(q.mean).detach()
+        np.testing.assert_allclose(z["map"], (responsibilities @ vae.prior.nodes).numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_score_of_another_file_ranks_an_outlier_last(trained, table, command, tmp_path):
+    frame = pd.read_csv(table).head(20)
+    frame.loc[7, "c"] = 1e4
+    frame.to_csv(tmp_path / "new.csv", index=False)
+    said = command("score", trained, tmp_path / "new.csv", "--samples", 8, "--out", tmp_path / "scores.csv")
+    scores = pd.read_csv(tmp_path / "scores.csv")
+    assert scores.shape[0] == 20
+    assert scores["log_likelihood"].idxmin() == 7
+    assert "cell7" in said
+
+
+def test_score_writes_into_a_copy_of_the_table(trained, table, command, tmp_path):
+    command("score", trained, "--copy", "--samples", 8, "--out", tmp_path / "copy.csv")
+    copy = pd.read_csv(tmp_path / "copy.csv")
+    pd.testing.assert_frame_equal(copy[list("abcde")], pd.read_csv(table)[list("abcde")])
+    assert any("log_likelihood" in column for column in copy.columns)
+
+
+def test_columns_in_another_order_are_put_right(trained, table, command, tmp_path):
+    pd.read_csv(table)[["name", "e", "d", "c", "b", "a", "kind"]].to_csv(tmp_path / "turned.csv", index=False)
+    command("embed", trained, table, "--out", tmp_path / "one.npz")
+    command("embed", trained, tmp_path / "turned.csv", "--out", tmp_path / "two.npz")
+    with np.load(tmp_path / "one.npz") as one, np.load(tmp_path / "two.npz") as two:
+        np.testing.assert_array_equal(one["z_mean"], two["z_mean"])
+
+
+@pytest.mark.parametrize("suffix", ["npz", "csv", "parquet"])
+def test_sample_draws_in_the_units_of_the_data(suffix, trained, command, tmp_path):
+    command("sample", trained, "-n", 50, "--out", tmp_path / f"x.{suffix}")
+    if suffix == "npz":
+        x = np.load(tmp_path / "x.npz")["x"]
+    else:
+        frame = pd.read_csv(tmp_path / "x.csv") if suffix == "csv" else pd.read_parquet(tmp_path / "x.parquet")
+        x = frame[list("abcde")].to_numpy()
+    assert x.shape == (50, 5)
+    assert abs(x.mean() - 101.5) < 10
+
+
+def test_samples_of_a_seed_are_the_same(trained, command, tmp_path):
+    for name in ("one", "two"):
+        command("sample", trained, "-n", 5, "--seed", 3, "--out", tmp_path / f"{name}.npz")
+    np.testing.assert_array_equal(np.load(tmp_path / "one.npz")["x"], np.load(tmp_path / "two.npz")["x"])
+
+
+def test_the_same_seed_gives_the_same_bits(command, tmp_path):
+    for name in ("one", "two"):
+        command("fit", "digits", "--prior", "vamp", *QUICK, "--no-evaluate", "--seed", 5, "--out", tmp_path / name)
+    one, two = (priory.load(tmp_path / name).state_dict() for name in ("one", "two"))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_resume_of_a_finished_run_changes_nothing(trained, command):
+    before = (trained / "model.safetensors").read_bytes()
+    command("fit", "--resume", "--out", trained, "--no-evaluate")
+    assert (trained / "model.safetensors").read_bytes() == before
+
+
+def test_compare_makes_one_table_and_does_not_repeat_itself(command, tmp_path):
+    arguments = ("compare", "digits", "--priors", "standard,vamp", "--seeds", 2, "--samples", 8, "--epochs", 1)
+    first = command(*arguments, "--out", tmp_path)
+    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/model.safetensors")}
+    assert len(stamps) == 4
+    assert "standard" in first
+    assert "±" in first
+    assert command(*arguments, "--out", tmp_path) == first
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+    table = json.loads((tmp_path / "comparison.json").read_text())
+    values = [json.loads((tmp_path / f"vamp-{s}" / "metrics.json").read_text())["nll"]["value"] for s in (0, 1)]
+    assert table["vamp"]["nll"]["value"] == pytest.approx(np.mean(values))
+    assert table["vamp"]["nll"]["se"] == pytest.approx(np.std(values, ddof=1) / 2**0.5)
+
+
+def test_priors_are_listed_with_their_sources(command):
+    said = command("priors")
+    assert all(name in said for name in PRIORS)
+    assert "arXiv:1705.07120" in said
+
+
+@pytest.mark.parametrize("name", [None, "fit", "evaluate", "sample", "embed", "score", "compare", "priors"])
+def test_every_command_has_help(name, command):
+    said = command(*([] if name is None else [name]), "--help")
+    assert "Usage" in said
+
+
+REFUSALS = [
+    (("fit", "nothing.csv"), "nothing.csv"),
+    (("fit", "digits", "--prior", "vampire"), "--prior vampire: there is none of that name; known are standard"),
+    (("fit", "digits", "--likelihood", "poisson"), "--likelihood poisson: there is none of that name"),
+    (("fit", "digits", "--likelihood", "bernoulli"), "expected only 0 and 1 (--binarise makes them from grey values)"),
+    (("fit", "digits", "--grid", "3x4"), "--grid 3x4: expected equal sides such as 10x10"),
+    (("fit", "digits", "--set", "model.hiden=[3]"), "--set model.hiden: there is no such setting; known are"),
+    (("fit", "digits", "--set", "seed"), "expected NAME=VALUE"),
+    (("fit", "digits", "--epochs", "0"), "training.epochs"),
+    (("fit", "digits", "--warmup", "1.5"), "training.warmup"),
+    (("fit", "digits", "--network", "transformer"), "model.network"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), REFUSALS, ids=[m[:30] for _, m in REFUSALS])
+def test_bad_options_are_refused_before_any_work(arguments, message, refused, tmp_path):
+    assert message in refused(*arguments, "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_convolutions_need_images(table, refused, tmp_path):
+    assert "expected images" in refused("fit", table, *READING, "--network", "conv", "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_text_columns_are_refused_with_the_options_that_help(table, refused, tmp_path):
+    message = refused("fit", table, "--out", tmp_path / "run")
+    assert "--labels" in message
+    assert "--drop" in message
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(trained, refused):
+    assert "--resume" in refused("fit", "digits", "--out", trained)
+
+
+def test_resuming_with_other_settings_names_them(trained, refused):
+    message = refused("fit", "--resume", "--out", trained, "--latent-dim", 3)
+    assert "model.latent_dim" in message
+
+
+def test_missing_columns_are_named(trained, table, refused, tmp_path):
+    pd.read_csv(table).drop(columns="c").to_csv(tmp_path / "less.csv", index=False)
+    assert "1 are missing (c)" in refused("score", trained, tmp_path / "less.csv", "--out", tmp_path / "s.csv")
+
+
+def test_damaged_weights_are_reported(trained, refused, tmp_path):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for name in ("config.json", "splits.npz"):
+        (broken / name).write_bytes((trained / name).read_bytes())
+    assert "has no model.safetensors yet" in refused("evaluate", broken)
+    (broken / "model.safetensors").write_bytes((trained / "model.safetensors").read_bytes()[:-100])
+    assert "damaged" in refused("evaluate", broken)
+    assert "expected a run folder" in refused("evaluate", tmp_path)

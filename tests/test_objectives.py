@@ -1,0 +1,142 @@
+"""ELBO, importance-weighted bound and likelihood against the closed forms of a linear-Gaussian VAE."""
+
+
+import pytest
+import torch
+from linear_gaussian import linear_gaussian_vae
+from torch.distributions import Independent, MixtureSameFamily, Normal, kl_divergence
+
+from priory import Mixture, StandardNormal, VampPrior, diagonal_normal, elbo, importance_weighted_bound, log_likelihood
+from priory.priors.density import DensityPrior
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+def test_with_the_exact_posterior_every_bound_is_the_evidence():
+    vae, evidence = linear_gaussian_vae()
+    x = evidence.sample((40,))
+    expected = evidence.log_prob(x)
+    torch.testing.assert_close(importance_weighted_bound(vae, x, 3), expected)  # every weight is p(x)
+    torch.testing.assert_close(log_likelihood(vae, x, 3, prior_share=0.0), expected)
+    bound = elbo(vae, x, num_samples=20_000)
+    torch.testing.assert_close(bound.value(), expected, rtol=0, atol=0.05)
+
+
+def test_gap_of_the_elbo_is_the_divergence_to_the_true_posterior():
+    vae, evidence = linear_gaussian_vae(scale_factor=1.7)
+    exact, _ = linear_gaussian_vae()
+    x = evidence.sample((40,))
+    gap = evidence.log_prob(x) - elbo(vae, x, num_samples=20_000).value()
+    expected = kl_divergence(vae.encode(x), exact.encode(x))
+    torch.testing.assert_close(gap, expected, rtol=0, atol=0.1)
+
+
+@pytest.mark.parametrize("prior_share", [0.0, 0.5])
+@pytest.mark.parametrize("scale_factor", [0.7, 1.7])
+def test_likelihood_converges_to_the_evidence(scale_factor, prior_share):
+    vae, evidence = linear_gaussian_vae(scale_factor=scale_factor)
+    x = evidence.sample((40,))
+    estimate = log_likelihood(vae, x, 20_000, prior_share=prior_share, chunk_size=7777)
+    torch.testing.assert_close(estimate.mean(), evidence.log_prob(x).mean(), rtol=0, atol=0.02)
+
+
+def test_defensive_mixture_saves_a_posterior_that_is_far_too_narrow():
+    vae, evidence = linear_gaussian_vae(scale_factor=0.15)
+    x = evidence.sample((40,))
+    truth = evidence.log_prob(x).mean()
+    alone = log_likelihood(vae, x, 512, prior_share=0.0).mean()
+    defensive = log_likelihood(vae, x, 512, prior_share=0.5).mean()
+    assert truth - alone > 0.2  # q alone misses the tails, and says too little
+    assert abs(defensive - truth) < 0.05
+
+
+def test_importance_weighted_bound_grows_with_samples_between_elbo_and_evidence():
+    vae, evidence = linear_gaussian_vae(scale_factor=1.7)
+    x = evidence.sample((4000,))
+    bounds = [importance_weighted_bound(vae, x, s).mean().item() for s in (1, 5, 50)]
+    assert elbo(vae, x).value().mean().item() == pytest.approx(bounds[0], abs=0.1)
+    assert bounds[0] < bounds[1] < bounds[2] < evidence.log_prob(x).mean() + 0.02
+
+
+def test_chunks_and_number_of_samples_mean_what_they_say(monkeypatch):
+    vae, evidence = linear_gaussian_vae()
+    x = evidence.sample((6,))
+    decoded = []
+    decoder = vae.decoder.forward
+    monkeypatch.setattr(vae.decoder, "forward", lambda z: decoded.append(z.shape[:-1].numel()) or decoder(z))
+    log_likelihood(vae, x, 101, chunk_size=60)
+    assert sum(decoded) == 101 * 6
+    assert max(decoded) <= 60
+
+
+def test_prior_is_evaluated_once_and_encoder_once_per_datum():
+    vae, evidence = linear_gaussian_vae()
+    vae.prior = VampPrior(evidence.sample((7,)))
+    vae.double()
+    rows = []
+    vae.encoder.register_forward_hook(lambda module, inputs, output: rows.append(len(inputs[0])))
+    log_likelihood(vae, evidence.sample((6,)), 500, chunk_size=30)
+    assert rows == [7, 6]
+
+
+def test_closed_form_of_the_kl_where_torch_has_one():
+    vae, evidence = linear_gaussian_vae(scale_factor=1.3)
+    x = evidence.sample((5,))
+    torch.testing.assert_close(elbo(vae, x).kl, kl_divergence(vae.encode(x), StandardNormal(2).double()()))
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_monte_carlo_kl_to_a_mixture_agrees_with_quadrature(own):
+    vae, evidence = linear_gaussian_vae(scale_factor=1.3)
+    loc, scale = torch.randn(3, 2).double(), torch.rand(3, 2).double() + 0.5
+    ours = Mixture(torch.zeros(3).double(), diagonal_normal(loc, scale))
+    weights = torch.distributions.Categorical(logits=torch.zeros(3).double())
+    vae.prior = DensityPrior(ours if own else MixtureSameFamily(weights, Independent(Normal(loc, scale), 1)))
+    x = evidence.sample((3,))
+    side = torch.linspace(-8, 8, 401, dtype=torch.float64)
+    grid = torch.cartesian_prod(side, side)
+    q = vae.encode(x)
+    log_q = q.log_prob(grid.unsqueeze(1))
+    density = torch.stack([Normal(m, s).log_prob(grid).sum(-1).exp() for m, s in zip(loc, scale, strict=True)]).mean(0)
+    expected = (log_q.exp() * (log_q - density.log().unsqueeze(1))).sum(0) * (16 / 400) ** 2
+    torch.testing.assert_close(elbo(vae, x, num_samples=50_000).kl, expected, rtol=0, atol=0.03)
+
+
+def test_terms_are_per_datum_and_beta_weighs_the_kl():
+    vae, evidence = linear_gaussian_vae()
+    bound = elbo(vae, evidence.sample((9,)))
+    assert bound.reconstruction.shape == bound.kl.shape == (9,)
+    torch.testing.assert_close(bound.value(0.3), bound.reconstruction - 0.3 * bound.kl)
+
+
+def test_gradients_reach_every_parameter():
+    vae, evidence = linear_gaussian_vae()
+    for objective in (lambda x: elbo(vae, x).value(), lambda x: importance_weighted_bound(vae, x, 4)):
+        vae.zero_grad()
+        objective(evidence.sample((9,))).mean().backward()
+        assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in vae.parameters())
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda vae, x: elbo(vae, x, num_samples=0), "num_samples: expected a positive"),
+        (lambda vae, x: importance_weighted_bound(vae, x, 0), "num_samples: expected a positive"),
+        (lambda vae, x: log_likelihood(vae, x, 0), "num_samples: expected a positive"),
+        (lambda vae, x: log_likelihood(vae, x, 5, prior_share=1.0), r"prior_share: expected a share in \[0, 1\)"),
+    ],
+)
+def test_bad_input_says_what_was_expected(call, message):
+    vae, evidence = linear_gaussian_vae()
+    with pytest.raises(ValueError, match=message):
+        call(vae, evidence.sample((2,)))
+
+
+def test_importance_weights_do_not_overflow():
+    vae, evidence = linear_gaussian_vae()
+    x = evidence.sample((3,)) * 1e3
+    assert torch.isfinite(log_likelihood(vae, x, 10)).all()
+    assert torch.isfinite(importance_weighted_bound(vae, x, 10)).all()

@@ -54,7 +54,8 @@ def write_report(path: Path, runs: list[Run]) -> None:
 EXPLANATION = f"""Mean ± standard error over seeds; the error does not hold the choice of the test rows.
 
 - NLL: exact, by 256 x 256 quadrature. *Earlier*: the same with corrected code of the book, patience 20, grid ±10.
-- *Minus standard*: difference of exact NLLs of one seed (encoder, decoder, order of rows and noise start alike).
+- *Minus standard*: difference of exact NLLs of one seed (encoder, decoder, order of rows and noise start alike); *minus
+  data*: likewise, from the VampPrior whose pseudo-inputs start at training rows.
 - *Train NLL*: of the training rows; test minus train is what the model overfits.
 - exp(I(k; z)): how many of the 16 components can be told apart.
 - *Stuck*: runs more than {STUCK_NATS:.0f} nats above the median of their cell.
@@ -77,15 +78,16 @@ def priors_table(runs: list[Run]) -> str:
 
 def initialisation_table(runs: list[Run]) -> str:
     """The VampPrior by where its pseudo-inputs start, beside the GTM-VampPrior."""
+    data = _ok(_cell(runs, "vamp", "data"))
     cells = [("VampPrior, " + name, _cell(runs, "vamp", key)) for key, name in INITIALISATION_NAMES.items()]
     cells.append(("GTM-VampPrior", _cell(runs, "gtm-vamp", "data")))
     rows = []
     for name, cell in cells:
-        nlls = _column(cell, "test_nll")
-        spread = f"{min(nlls):.1f} to {max(nlls):.1f}" if nlls else ""
         if cell:
-            rows.append([name, *_numbers(cell), spread, *_fate(cell)])
-    return table(["prior, start", *NUMBER_COLUMNS, "NLL, best to worst seed", *FATE_COLUMNS], rows)
+            is_data = cell[0]["prior"] == "vamp" and cell[0]["initialise"] == "data"
+            difference = "" if is_data else mean_se(_paired(_ok(cell), data), signed=True)
+            rows.append([name, *_numbers(cell), difference, _spread(_column(cell, "test_nll")), *_fate(cell)])
+    return table(["prior, start", *NUMBER_COLUMNS, "minus data", "best, worst NLL", *FATE_COLUMNS], rows)
 
 
 NUMBER_COLUMNS = ["test ELBO", "exact NLL", "train NLL", "exp(I(k; z))"]
@@ -104,6 +106,10 @@ def _numbers(cell: list[Run]) -> list[str]:
 def _fate(cell: list[Run]) -> list[str]:
     epochs = [f"{median(_column(cell, name)):.0f}" if _ok(cell) else "" for name in ("best_epoch", "epochs")]
     return [*epochs, str(stuck(_column(cell, "test_nll"))), str(len(cell) - len(_ok(cell))), str(len(cell))]
+
+
+def _spread(values: list[float]) -> str:
+    return f"{min(values):.1f}, {max(values):.1f}" if values else ""
 
 
 def stuck(nlls: list[float]) -> int:
@@ -176,8 +182,8 @@ def _column(runs: Iterable[Run], name: str) -> list[float]:
     return [run[name] for run in _ok(runs) if name in run]
 
 
-def _paired(runs: list[Run], standard: list[Run]) -> list[float]:
-    reference = {run["seed"]: run["test_nll"] for run in standard}
+def _paired(runs: list[Run], others: list[Run]) -> list[float]:
+    reference = {run["seed"]: run["test_nll"] for run in others}
     return [run["test_nll"] - reference[run["seed"]] for run in runs if run["seed"] in reference]
 
 

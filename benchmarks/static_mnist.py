@@ -85,8 +85,8 @@ def table(results: dict[str, dict[str, float]]) -> str:
     for prior, r in results.items():
         paper = f"{-PAPER[prior]:.2f}" if prior in PAPER else ""
         lines.append(
-            f"| {LABELS[prior]} | {-r['elbo']:.2f} ± {r['elbo_se']:.2f} | {r['nll']:.2f} ± {r['nll_se']:.2f} | {paper} | "
-            f"{r['active_units']:.0f} of {MODEL.latent_dim} | {r['minutes']:.0f} |"
+            f"| {LABELS[prior]} | {-r['elbo']:.2f} ± {r['elbo_se']:.2f} | {r['nll']:.2f} ± {r['nll_se']:.2f} | "
+            f"{paper} | {r['active_units']:.0f} of {MODEL.latent_dim} | {r['minutes']:.0f} |"
         )
     return "\n".join(lines) + "\n"
 

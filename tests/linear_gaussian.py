@@ -1,6 +1,7 @@
 """The linear-Gaussian VAE, where everything is known in closed form.
 
-    z ~ N(0, I),  x | z ~ N(W z + b, noise^2 I)   =>   x ~ N(b, W W^T + noise^2 I),  z | x ~ N(M^-1 W^T (x - b), noise^2 M^-1)
+    z ~ N(0, I),  x | z ~ N(W z + b, noise^2 I)
+    =>  x ~ N(b, W W^T + noise^2 I),  z | x ~ N(M^-1 W^T (x - b), noise^2 M^-1)
 
 with M = W^T W + noise^2 I. With orthogonal columns of W the exact posterior is diagonal, so an encoder can hold it.
 """

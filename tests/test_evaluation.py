@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from linear_gaussian import linear_gaussian_vae
 from torch.distributions import MultivariateNormal, Normal
 
+from linear_gaussian import linear_gaussian_vae
 from priory import Mixture, diagonal_normal, evaluate
 from priory.evaluation import effective_components
 
@@ -76,7 +76,9 @@ def test_effective_components_counts_the_distinct_ones():
     together = torch.zeros(3, 1)
     two = torch.tensor([-100.0, -100.0, 100.0]).unsqueeze(-1)
     ones = torch.ones(3, 1)
-    assert effective_components(Mixture(torch.zeros(3), diagonal_normal(apart, ones))).value == pytest.approx(3, abs=0.01)
+    assert effective_components(Mixture(torch.zeros(3), diagonal_normal(apart, ones))).value == pytest.approx(
+        3, abs=0.01
+    )
     assert effective_components(Mixture(torch.zeros(3), diagonal_normal(together, ones))).value == pytest.approx(1)
     # Two thirds and one third can be told apart: exp of the entropy of (2/3, 1/3).
     entropy = -(2 / 3 * math.log(2 / 3) + 1 / 3 * math.log(1 / 3))
@@ -96,7 +98,9 @@ def test_effective_components_of_overlapping_ones_agree_with_quadrature():
 
 
 def test_component_switched_off_does_no_harm():
-    p_z = Mixture(torch.tensor([0.0, 0.0, -math.inf]), diagonal_normal(torch.tensor([[-50.0], [50.0], [0.0]]), torch.ones(3, 1)))
+    p_z = Mixture(
+        torch.tensor([0.0, 0.0, -math.inf]), diagonal_normal(torch.tensor([[-50.0], [50.0], [0.0]]), torch.ones(3, 1))
+    )
     assert effective_components(p_z).value == pytest.approx(2, abs=0.01)
 
 

@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from oracles import mixture_log_prob_loop
 from torch.distributions import Categorical, Independent, Laplace, MixtureSameFamily, MultivariateNormal, Normal
 
+from oracles import mixture_log_prob_loop
 from priory import Mixture, diagonal_normal
 from priory.density import _by_differences, diagonal_normal_log_prob
 from priory.distributions import sample_index
@@ -130,7 +130,10 @@ def test_generator_makes_samples_repeatable_and_leaves_the_global_one():
 def test_permuting_components_changes_nothing():
     logits, loc, scale = torch.randn(7), torch.randn(7, 3), torch.rand(7, 3) + 0.1
     order, z = torch.randperm(7), torch.randn(10, 3)
-    one, other = Mixture(logits, diagonal_normal(loc, scale)), Mixture(logits[order], diagonal_normal(loc[order], scale[order]))
+    one, other = (
+        Mixture(logits, diagonal_normal(loc, scale)),
+        Mixture(logits[order], diagonal_normal(loc[order], scale[order])),
+    )
     torch.testing.assert_close(one.log_prob(z), other.log_prob(z))
 
 

@@ -1,11 +1,10 @@
 """ELBO, importance-weighted bound and likelihood against the closed forms of a linear-Gaussian VAE."""
 
-
 import pytest
 import torch
-from linear_gaussian import linear_gaussian_vae
 from torch.distributions import Independent, MixtureSameFamily, Normal, kl_divergence
 
+from linear_gaussian import linear_gaussian_vae
 from priory import Mixture, StandardNormal, VampPrior, diagonal_normal, elbo, importance_weighted_bound, log_likelihood
 from priory.priors.density import DensityPrior
 

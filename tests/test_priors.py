@@ -4,10 +4,10 @@ import copy
 
 import pytest
 import torch
-from oracles import mixture_log_prob_loop, quadrature_grid, small_encoder
 from torch import nn
 from torch.distributions import Categorical, Independent, MixtureSameFamily, MultivariateNormal, Normal
 
+from oracles import mixture_log_prob_loop, quadrature_grid, small_encoder
 from priory import (
     DensityPrior,
     FlowPrior,

@@ -52,11 +52,15 @@ def test_pseudo_inputs_do_not_move_batch_norm_statistics():
     assert not torch.equal(norm.running_mean, before)  # the data do move them
 
 
+def _fail_in_evaluation_mode(module):
+    with evaluation_mode(module):
+        raise RuntimeError(str(module[0].training))
+
+
 def test_modes_come_back_after_an_error():
     module = nn.Sequential(nn.Dropout(), nn.Dropout().eval())
-    with pytest.raises(RuntimeError), evaluation_mode(module):
-        assert not module[0].training
-        raise RuntimeError
+    with pytest.raises(RuntimeError, match="False"):
+        _fail_in_evaluation_mode(module)
     assert [m.training for m in module] == [True, False]
 
 

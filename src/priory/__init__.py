@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0.dev0"
 
-# These need the extra `all`; they are imported when first used, so that the core needs torch alone.
+# These need the extra `all`; they are imported when first used, so that the core needs torch alone. For the same reason
+# `from priory import *` leaves them out.
 _LAZY = {"fit": "priory.training", "load": "priory.runs", "load_dataset": "priory.datasets"}
 
 
@@ -81,12 +82,9 @@ __all__ = [
     "diagonal_normal",
     "elbo",
     "evaluate",
-    "fit",
     "gated_mlp",
     "importance_weighted_bound",
     "latent_grid",
-    "load",
-    "load_dataset",
     "log_likelihood",
     "mlp",
 ]

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -60,7 +61,9 @@ def resolve_likelihood(settings: ModelSettings, summary: Summary) -> tuple[Model
     elif levels is None and name == "discretised-logistic":
         levels = max(256, int(summary.high) + 1)
     if levels is not None and summary.integers and summary.high >= levels:
-        raise ValueError(f"num_levels: the data reach {summary.high:g}, so expected at least {summary.high + 1:g} levels, got {levels}")
+        raise ValueError(
+            f"num_levels: expected at least {summary.high + 1:g}, since the data reach {summary.high:g}; got {levels}"
+        )
     return settings.model_copy(update={"likelihood": name, "num_levels": levels}), proposal
 
 
@@ -114,7 +117,7 @@ def _preprocess(settings: ModelSettings, facts: DataFacts) -> Preprocessing:
 
 def _decoder(settings: ModelSettings, facts: DataFacts, preprocess: Preprocessing) -> LikelihoodDecoder:
     kind = LIKELIHOODS[settings.likelihood or "gaussian"]
-    options: dict[str, object] = {}
+    options: dict[str, Any] = {}
     if settings.likelihood in ("categorical", "discretised-logistic"):
         options["num_levels"] = settings.num_levels
     if isinstance(preprocess, Standardise):
@@ -152,8 +155,8 @@ def _hidden(settings: ModelSettings) -> tuple[int, ...]:
 def _image_shape(facts: DataFacts) -> tuple[int, int]:
     if facts.image_shape is None or math.prod(facts.image_shape) != facts.num_inputs:
         raise ValueError(
-            f"--network conv: expected images, got rows of {facts.num_inputs} columns without a shape; store (N, height, "
-            "width) or an array `shape` in the .npz, or choose --network mlp"
+            f"--network conv: expected images, got rows of {facts.num_inputs} columns without a shape; store (N, "
+            "height, width) or an array `shape` in the .npz, or choose --network mlp"
         )
     return facts.image_shape
 
@@ -169,6 +172,8 @@ def _check_support(name: str, summary: Summary) -> None:
         "gaussian": True,
     }
     if not fits[name]:
-        wanted = "only 0 and 1 (--binarise makes them from grey values)" if name == "bernoulli" else "integers from 0 up"
+        wanted = (
+            "only 0 and 1 (--binarise makes them from grey values)" if name == "bernoulli" else "integers from 0 up"
+        )
         kind = "integers" if summary.integers else "real values"
         raise ValueError(f"--likelihood {name}: expected {wanted}, got {kind} {summary.low:g}..{summary.high:g}")

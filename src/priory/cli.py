@@ -19,8 +19,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    help="Variational autoencoders with learned priors: from a data file to a trained model, its likelihood and pictures."
-    "\n\nStart with [bold]priory fit digits --prior gtm-vamp --out runs/first[/bold].",
+    help="Variational autoencoders with learned priors: from a data file to a trained model, its likelihood and its "
+    "pictures.\n\nStart with [bold]priory fit digits --prior gtm-vamp --out runs/first[/bold].",
 )
 console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -63,13 +63,11 @@ def fit(
     likelihood: Annotated[
         str | None,
         typer.Option(
-            help="bernoulli, categorical, gaussian, discretised-logistic, negative-binomial; default: what fits the data.",
+            help="bernoulli, categorical, gaussian, discretised-logistic, negative-binomial; default: what fits.",
             rich_help_panel=MODEL,
         ),
     ] = None,
-    network: Annotated[
-        str | None, typer.Option(help="mlp, gated or conv; default mlp.", rich_help_panel=MODEL)
-    ] = None,
+    network: Annotated[str | None, typer.Option(help="mlp, gated or conv; default mlp.", rich_help_panel=MODEL)] = None,
     epochs: Annotated[int | None, typer.Option(help="At most; default 500.", rich_help_panel=TRAINING)] = None,
     batch_size: Annotated[int | None, typer.Option(help="Default 100.", rich_help_panel=TRAINING)] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Default 1e-3.", rich_help_panel=TRAINING)] = None,
@@ -111,7 +109,9 @@ def fit(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --out; DATA and options are its own.")
     ] = False,
-    evaluate: Annotated[bool, typer.Option(help="End with what `priory evaluate` does.", rich_help_panel=OUTPUT)] = True,
+    evaluate: Annotated[
+        bool, typer.Option(help="End with what `priory evaluate` does.", rich_help_panel=OUTPUT)
+    ] = True,
     samples: Samples = 512,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Log for TensorBoard too.", rich_help_panel=OUTPUT)
@@ -192,7 +192,7 @@ def embed(
     ids: Ids = None,
     drop: Drop = None,
 ) -> None:
-    """Each row's posterior mean and scale, and for a grid prior its place on the map; all rows of the run's data, or DATA."""
+    """Each row's posterior mean and scale, and with a grid prior its place on the map."""
     from priory.commands import embed_run
 
     embed_run(run, data, out, copy, device, reading(labels, ids, drop))

@@ -78,9 +78,7 @@ def sample_run(path: Path, number: int, out: Path, seed: int, mean: bool, device
     console.print(f"{number} samples: {out}")
 
 
-def embed_run(
-    path: Path, data: str | None, out: Path, copy: bool, device: str, reading: dict[str, Any]
-) -> None:
+def embed_run(path: Path, data: str | None, out: Path, copy: bool, device: str, reading: dict[str, Any]) -> None:
     """`priory embed`."""
     run, vae = _model(path, device)
     rows = _rows(run, data, reading, Dataset.all_rows)
@@ -184,7 +182,7 @@ def _resumed(out: Path, given: Mapping[str, Any], assignments: list[str]) -> tup
 def _grid(text: str | None) -> dict[str, int]:
     if text is None:
         return {}
-    sides = text.lower().replace("×", "x").split("x")
+    sides = text.lower().split("x")
     if not all(side.strip().isdigit() and int(side) > 0 for side in sides) or len(set(sides)) != 1:
         raise ValueError(f"--grid {text}: expected equal sides such as 10x10, or 5x5x5 for three dimensions")
     return {"model.points_per_side": int(sides[0]), "model.grid_dim": len(sides) if len(sides) > 1 else 2}

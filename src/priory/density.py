@@ -36,7 +36,9 @@ def diagonal_normal_log_prob(
     >>> diagonal_normal_log_prob(torch.zeros(2), torch.zeros(3, 2), torch.ones(3, 2))
     tensor([-1.8379, -1.8379, -1.8379])
     """
-    dtype = torch.promote_types(torch.promote_types(z.dtype, loc.dtype), torch.promote_types(scale.dtype, torch.float32))
+    dtype = torch.promote_types(
+        torch.promote_types(z.dtype, loc.dtype), torch.promote_types(scale.dtype, torch.float32)
+    )
     if z.device.type in DEVICES_WITHOUT_FLOAT64:
         return _by_differences(z.to(dtype), loc.to(dtype), scale.to(dtype))
     with torch.autocast(z.device.type, enabled=False):

@@ -1,5 +1,6 @@
 """The diagonal normal, and the one mixture that every prior of the family returns."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -114,7 +115,7 @@ class Mixture(Distribution):
         """p(k | z) = pi_k p_k(z) / p(z); the last axis of the result is the component, and sums to one."""
         return torch.softmax(self.component_log_prob(z), -1)
 
-    def sample(self, sample_shape: torch.Size = torch.Size(), generator: torch.Generator | None = None) -> Tensor:
+    def sample(self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
         """Draw the component first, then one value from it; no gradients.
 
         Args:
@@ -126,7 +127,7 @@ class Mixture(Distribution):
         """
         with torch.no_grad():
             log_weights = self.log_weights.expand(*self.batch_shape, -1)
-            index = sample_index(log_weights, torch.Size(sample_shape), generator)
+            index = sample_index(log_weights, sample_shape, generator)
             if is_diagonal_normal(self.components):
                 base = self.components.base_dist  # type: ignore[attr-defined]
                 loc, scale = self._select(base.loc, index), self._select(base.scale, index)
@@ -139,7 +140,7 @@ class Mixture(Distribution):
                 )
             return self._select_drawn(self.components.sample(torch.Size(sample_shape)), index)
 
-    def expand(self, batch_shape: torch.Size, _instance: Any = None) -> "Mixture":
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "Mixture":
         """The same mixture with its batch dimensions broadcast to `batch_shape`."""
         shape = (*batch_shape, self.num_components)
         return Mixture(self.log_weights.expand(shape), self.components.expand(torch.Size(shape)), self._validate_args)
@@ -181,7 +182,7 @@ class Mixture(Distribution):
 
 def sample_index(
     log_weights: Float[Tensor, "*batch component"],
-    sample_shape: torch.Size = torch.Size(),
+    sample_shape: Sequence[int] = (),
     generator: torch.Generator | None = None,
 ) -> Int[Tensor, "*shape"]:
     """Draw components by inverting the cumulated weights: for any K, where `torch.multinomial` ends at 2^24.
@@ -194,10 +195,10 @@ def sample_index(
     Returns:
         Indices of shape (*sample_shape, *batch).
 
-    >>> sample_index(torch.tensor([0.0, -torch.inf]), torch.Size((3,)))
+    >>> sample_index(torch.tensor([0.0, -torch.inf]), (3,))
     tensor([0, 0, 0])
     """
-    batch_shape = log_weights.shape[:-1]
+    batch_shape, sample_shape = log_weights.shape[:-1], torch.Size(sample_shape)
     dtype = torch.float32 if log_weights.device.type in DEVICES_WITHOUT_FLOAT64 else torch.float64
     cumulated = log_weights.to(dtype).exp().cumsum(-1)
     shape = (*batch_shape, sample_shape.numel())

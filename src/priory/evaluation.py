@@ -90,7 +90,9 @@ def log_likelihood(
     with evaluation_mode(vae):
         p_z = vae.latent_prior() if prior is None else prior
         rows = min(len(x), chunk_size)
-        estimates = [_log_likelihood_rows(vae, part, num_samples, prior_share, chunk_size, p_z) for part in x.split(rows)]
+        estimates = [
+            _log_likelihood_rows(vae, part, num_samples, prior_share, chunk_size, p_z) for part in x.split(rows)
+        ]
     return torch.cat(estimates)
 
 
@@ -192,9 +194,7 @@ def _likelihood_metrics(values: dict[str, Tensor], num_inputs: int) -> dict[str,
 
 
 @torch.no_grad()
-def latent_metrics(
-    vae: VAE, source: RowSource, p_z: Distribution, *, batch_size: int = 128
-) -> dict[str, Estimate]:
+def latent_metrics(vae: VAE, source: RowSource, p_z: Distribution, *, batch_size: int = 128) -> dict[str, Estimate]:
     """ELBO surgery, active units and the use of components; see `evaluate`.
 
     The aggregate posterior q(z) = 1/N sum_n q(z|x_n) is itself a mixture, so one `Mixture` evaluates it.

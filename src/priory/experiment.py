@@ -1,4 +1,4 @@
-"""The main jobs, from settings to a run folder: fit, evaluate, sample, embed, score. The command line prints around them."""
+"""The main jobs, from settings to a run folder: fit, evaluate, embed, score. The command line prints around them."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -42,7 +42,9 @@ def prepare(settings: RunSettings, out: Path) -> tuple[Run, Dataset, LikelihoodP
     return Run.create(out, settings, facts, dataset), dataset, proposal
 
 
-def train(run: Run, dataset: Dataset, *, resume: bool = False, progress: bool = False, tensorboard: bool = False) -> VAE:
+def train(
+    run: Run, dataset: Dataset, *, resume: bool = False, progress: bool = False, tensorboard: bool = False
+) -> VAE:
     """Train the run's model and write its weights; what has been done already is not done again."""
     facts = facts_of(dataset.rows("train"), dataset.image_shape, run.settings.seed)
     vae = _seeded_vae(run.settings, facts)
@@ -90,15 +92,21 @@ def measure(vae: VAE, rows: Rows, num_samples: int, seed: int, progress: Progres
 
 @torch.no_grad()
 def embed(vae: VAE, rows: Rows, batch_size: int = 1024) -> dict[str, np.ndarray]:
-    """`z_mean` and `z_scale` of q(z|x), and for a prior with a grid the place on the map, `map` = E[u|z] at the mean."""
+    """`z_mean`, `z_scale` of q(z|x), and with a grid prior the place on the map, `map` = E[u|z] at the mean."""
     p_z = vae.latent_prior()
     parts: list[tuple[Tensor, ...]] = []
     for x, _ in rows.batches(batch_size):
         q = vae.encode(x.to(device_of(vae)))
-        place = [vae.prior.coordinates(p_z, q.mean)] if isinstance(vae.prior, GridPrior) and isinstance(p_z, Mixture) else []
+        place = (
+            [vae.prior.coordinates(p_z, q.mean)]
+            if isinstance(vae.prior, GridPrior) and isinstance(p_z, Mixture)
+            else []
+        )
         parts.append((q.mean, q.stddev, *place))
     names = ("z_mean", "z_scale", "map")
-    return {name: torch.cat(column).cpu().numpy() for name, column in zip(names, zip(*parts, strict=True), strict=False)}
+    return {
+        name: torch.cat(column).cpu().numpy() for name, column in zip(names, zip(*parts, strict=True), strict=False)
+    }
 
 
 @torch.no_grad()

@@ -58,7 +58,7 @@ def _data_figures(vae: VAE, dataset: Dataset, x: Tensor) -> dict[str, Any]:
     reconstructions = vae.reconstruct(x[:NUM_PAIRS]).cpu()
     if dataset.image_shape is None:
         return _table_figures(vae, dataset, x.cpu(), reconstructions)
-    grey = {"image_shape": dataset.image_shape, "low": 0.0, "high": _highest(vae, x)}
+    grey: dict[str, Any] = {"image_shape": dataset.image_shape, "low": 0.0, "high": _highest(vae, x)}
     figures = {
         "samples": plot_images(
             vae.sample(NUM_IMAGES, mean=True).cpu(), title="Means of p(x|z), z drawn from the prior", **grey

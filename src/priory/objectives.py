@@ -22,7 +22,9 @@ class Elbo(NamedTuple):
         return self.reconstruction - beta * self.kl
 
 
-def elbo(vae: VAE, x: Float[Tensor, "*batch input"], *, num_samples: int = 1, prior: Distribution | None = None) -> Elbo:
+def elbo(
+    vae: VAE, x: Float[Tensor, "*batch input"], *, num_samples: int = 1, prior: Distribution | None = None
+) -> Elbo:
     """The evidence lower bound of each datum, by Monte Carlo, with the closed form of the KL term where torch has one.
 
         log p(x) >= E_q(z|x) [log p(x|z)] - KL(q(z|x) || p(z))

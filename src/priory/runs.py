@@ -130,8 +130,8 @@ def with_columns(dataset: Dataset, columns: tuple[str, ...]) -> Dataset:
     if missing:
         shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise ValueError(
-            f"{dataset.name}: expected the {len(columns)} columns that the model was trained on, and {len(missing)} are "
-            f"missing ({shown}); it has {len(dataset.columns)} columns, from {dataset.columns[0]} on"
+            f"{dataset.name}: expected the {len(columns)} columns that the model was trained on, and {len(missing)} "
+            f"are missing ({shown}); it has {len(dataset.columns)} columns, from {dataset.columns[0]} on"
         )
     order = [place[name] for name in columns]
     return replace(dataset, x=dataset.x[:, order], columns=columns)

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 
-
 class VAE(nn.Module):
     """p(x, z) = p(z) p(x | z) with the amortised posterior q(z | x).
 

@@ -14,8 +14,6 @@ from priory.distributions import Mixture
 from priory.encoders import Encoder
 
 
-
-
 @dataclass(frozen=True)
 class PriorSpec:
     """What a command line knows when it builds a prior; each prior takes from it what it needs.

@@ -1,6 +1,7 @@
 """Somebody else's density as a prior: any torch distribution, or any module that has a density."""
 
 import copy
+from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
@@ -80,8 +81,8 @@ class ModuleDensity(Distribution):
     def log_prob(self, value: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]:
         return self.module.log_prob(value)
 
-    def sample(self, sample_shape: torch.Size = torch.Size()) -> Float[Tensor, "*sample latent"]:
-        return self.module.sample(sample_shape)
+    def sample(self, sample_shape: Sequence[int] = ()) -> Float[Tensor, "*sample latent"]:
+        return self.module.sample(torch.Size(sample_shape))
 
 
 def _is_nested(value: object) -> bool:

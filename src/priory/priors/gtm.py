@@ -1,5 +1,6 @@
 """Priors with a grid behind their components: the GTM prior and the GTM-VampPrior."""
 
+from collections.abc import Sequence
 from typing import Self
 
 import torch
@@ -13,9 +14,7 @@ from priory.priors.base import Encoder, MixturePrior, PriorSpec, encode_pseudo_i
 from priory.priors.feature_range import FeatureRange
 
 
-def latent_grid(
-    points_per_side: int, dim: int = 2, low: float = -1.0, high: float = 1.0
-) -> Float[Tensor, "node grid"]:
+def latent_grid(points_per_side: int, dim: int = 2, low: float = -1.0, high: float = 1.0) -> Float[Tensor, "node grid"]:
     """The nodes of a regular grid in R^dim: the full Cartesian product, the last coordinate running fastest.
 
     Args:
@@ -77,11 +76,11 @@ class GridPrior(MixturePrior):
         return sides if torch.Size(sides).numel() == len(self.nodes) else (len(self.nodes),)
 
     def sample_nodes(
-        self, sample_shape: torch.Size | tuple[int, ...] = (), generator: torch.Generator | None = None
+        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
     ) -> Float[Tensor, "*sample grid"]:
         """u from p(u) = sum_k pi_k delta(u - u_k), eq. 4.50."""
         log_weights = torch.log_softmax(self.mixing_logits.detach(), -1)
-        return self.nodes[sample_index(log_weights, torch.Size(sample_shape), generator)]
+        return self.nodes[sample_index(log_weights, sample_shape, generator)]
 
     def coordinates(self, p_z: Mixture, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch grid"]:
         """The place of each z on the map, E[u | z] under the responsibilities of p_z = prior(encoder)."""
@@ -181,7 +180,7 @@ class GTMVampPrior(GridPrior):
         network = mlp(spec.grid_dim, spec.hidden, spec.num_features, activation=nn.Tanh)
         prior = cls(grid, network, low=low, high=high, learn_weights=spec.learn_weights)
         # The sheet of pseudo-inputs unfolds from the mean datum, not from the middle of the range.
-        network[-1].bias.data.copy_(prior.feature_range.unconstrain(spec.rows.mean(0)))  # type: ignore[operator,union-attr]
+        network[-1].bias.data.copy_(prior.feature_range.unconstrain(spec.rows.mean(0)))  # type: ignore[operator]
         return prior
 
     @property

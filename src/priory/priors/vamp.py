@@ -87,9 +87,7 @@ class VampPrior(MixturePrior):
         if x.ndim < 2 or len(x) == 0:
             raise ValueError(f"x: expected training rows of shape (N, *input) with N > 0, got {tuple(x.shape)}")
         start = initial_pseudo_inputs(x, num_components, initialise, low, high)
-        return cls(
-            start, low=low, high=high, learn_pseudo_inputs=learn_pseudo_inputs, learn_weights=learn_weights
-        )
+        return cls(start, low=low, high=high, learn_pseudo_inputs=learn_pseudo_inputs, learn_weights=learn_weights)
 
     @classmethod
     def from_spec(cls, spec: PriorSpec) -> Self:

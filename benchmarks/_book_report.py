@@ -56,7 +56,7 @@ EXPLANATION = f"""Mean ± standard error over seeds; the error does not hold the
 - NLL: exact, by 256 x 256 quadrature. *Earlier*: the same with corrected code of the book, patience 20, grid ±10.
 - *Minus standard*: difference of exact NLLs of one seed (encoder, decoder, order of rows and noise start alike); *minus
   data*: likewise, from the VampPrior whose pseudo-inputs start at training rows.
-- *Train NLL*: of the training rows; test minus train is what the model overfits.
+- *Train NLL*: of the training rows. Test minus train holds the overfitting, and what the split's order adds to it.
 - exp(I(k; z)): how many of the 16 components can be told apart.
 - *Stuck*: runs more than {STUCK_NATS:.0f} nats above the median of their cell.
 """
@@ -129,7 +129,7 @@ def mean_se(values: list[float], *, signed: bool = False) -> str:
     """
     if not values:
         return ""
-    text = f"{mean(values):+.1f}" if signed else f"{mean(values):.1f}"
+    text = f"{mean(values):+.2f}" if signed else f"{mean(values):.1f}"
     return f"{text} ± {stdev(values) / len(values) ** 0.5:.2f}" if len(values) > 1 else text
 
 

@@ -186,10 +186,10 @@ def derive(cell: Cell, runs: dict[str, dict[str, Any]]) -> dict[str, Any] | None
         if found is None or found[1] != other["best_epoch"]:
             continue
         epochs, best_epoch = found
+        key = Cell(cell.prior, cell.initialise, other["patience"], cell.seed).key
         changed = {"epochs": epochs, "best_epoch": best_epoch, "stopped_early": True, "seconds": 0.0}
-        key = Cell(other["prior"], other["initialise"], other["patience"], other["seed"]).key
-        record = other | asdict(cell) | changed | {"valid_elbo": other["valid_elbo"][:epochs], "same_weights_as": key}
-        return {name: value for name, value in record.items() if name != "train_seconds"}
+        kept = {name: value for name, value in other.items() if name not in ("train_seconds", "valid_elbo")}
+        return kept | asdict(cell) | changed | {"same_weights_as": key}
     return None
 
 

@@ -1,5 +1,6 @@
 """The book's experiment: its quadrature, against independent sums; its bookkeeping, against a run."""
 
+import doctest
 import importlib
 import itertools
 import json
@@ -145,3 +146,10 @@ def test_script_resumes_records_failures_and_keeps_what_was_written(
     book.main(["--table", "--out", str(out)])
     assert len(calls) == 9
     assert "## Six priors, patience 50" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["book", "_book_report"])
+def test_examples_in_docstrings(book: ModuleType, name: str) -> None:
+    results = doctest.testmod(_module(name))
+    assert results.attempted > 0
+    assert results.failed == 0

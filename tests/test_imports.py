@@ -14,8 +14,9 @@ import sys
 
 class Blocked:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {"lightning", "pytorch_lightning", "safetensors", "sklearn", "scipy", "pandas",
-                                  "typer", "rich", "pydantic", "matplotlib", "plotly", "pyarrow", "anndata", "beartype"}:
+        if name.split(".")[0] in {"lightning", "pytorch_lightning", "safetensors", "sklearn", "scipy",
+                                  "pandas", "typer", "rich", "pydantic", "matplotlib", "plotly",
+                                  "pyarrow", "anndata", "beartype"}:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Blocked())

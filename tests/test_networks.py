@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from priory.distributions import at_least_float32
 from priory.networks import (
     ConvolutionalDecoderNetwork,
     ConvolutionalEncoderNetwork,
     GatedLinear,
-    at_least_float32,
     gated_mlp,
     mlp,
     output_width,

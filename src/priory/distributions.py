@@ -11,6 +11,17 @@ from torch.distributions import Distribution, Independent, Normal
 from priory.density import DEVICES_WITHOUT_FLOAT64, diagonal_normal_log_prob
 
 
+def at_least_float32(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Turn half precision into float32 and leave float32 and float64 as they are.
+
+    Under autocast a network's last layer gives bfloat16 or float16, too coarse for logarithms of probabilities.
+
+    >>> at_least_float32(torch.zeros(1, dtype=torch.bfloat16)).dtype
+    torch.float32
+    """
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def diagonal_normal(loc: Float[Tensor, "*batch latent"], scale: Float[Tensor, "*batch latent"]) -> Independent:
     """N(z | loc, diag(scale^2)): the last axis is the event.
 
@@ -20,8 +31,7 @@ def diagonal_normal(loc: Float[Tensor, "*batch latent"], scale: Float[Tensor, "*
     >>> diagonal_normal(torch.zeros(3, 2), torch.ones(3, 2))
     Independent(Normal(loc: torch.Size([3, 2]), scale: torch.Size([3, 2])), 1)
     """
-    dtype = torch.promote_types(torch.promote_types(loc.dtype, scale.dtype), torch.float32)
-    normal = Normal(loc.to(dtype), scale.to(dtype), validate_args=False)
+    normal = Normal(at_least_float32(loc), at_least_float32(scale), validate_args=False)
     return Independent(normal, 1, validate_args=False)
 
 
@@ -69,7 +79,7 @@ class Mixture(Distribution):
     ) -> None:
         _check_components(mixing_logits, components)
         self.components = components
-        self.log_weights = torch.log_softmax(mixing_logits.to(_at_least_float32(mixing_logits.dtype)), -1)
+        self.log_weights = torch.log_softmax(at_least_float32(mixing_logits), -1)
         batch_shape = torch.broadcast_shapes(mixing_logits.shape, components.batch_shape)[:-1]
         super().__init__(batch_shape, components.event_shape, validate_args=validate_args)
 
@@ -209,10 +219,6 @@ def sample_index(
     index = torch.searchsorted(cumulated, uniform * total, right=True)
     last = torch.searchsorted(cumulated, total)
     return torch.minimum(index, last).movedim(-1, 0).reshape(sample_shape + batch_shape)
-
-
-def _at_least_float32(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)
 
 
 def _check_components(mixing_logits: Tensor, components: Distribution) -> None:

@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 
-from priory.distributions import diagonal_normal
-from priory.networks import at_least_float32, output_width
+from priory.distributions import at_least_float32, diagonal_normal
+from priory.networks import output_width
 
 
 @runtime_checkable

@@ -220,6 +220,7 @@ def latent_metrics(vae: VAE, source: RowSource, p_z: Distribution, *, batch_size
     return metrics
 
 
+@torch.no_grad()
 def effective_components(p_z: Mixture, num_samples: int = PRIOR_SAMPLES) -> Estimate:
     """exp(I(k; z)): how many components of the prior can be told apart, between 1 and K.
 
@@ -237,6 +238,7 @@ def effective_components(p_z: Mixture, num_samples: int = PRIOR_SAMPLES) -> Esti
     return Estimate(value, value * information.se)
 
 
+@torch.no_grad()
 def _used_components(p_z: Mixture, loc: Tensor) -> Estimate:
     """exp(H) of the mean responsibilities over the data; standard error by the delta method."""
     responsibilities = torch.cat([p_z.responsibilities(part) for part in loc.split(4096)]).double()

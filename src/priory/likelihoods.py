@@ -15,13 +15,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Independent, Normal
 
+from priory.distributions import at_least_float32
 from priory.likelihood_distributions import (
     CategoricalLevels,
     DiscretisedLogistic,
     NegativeBinomial,
     check_num_levels,
 )
-from priory.networks import at_least_float32, output_width
+from priory.networks import output_width
 from priory.preprocessing import check_loc_and_scale
 
 # A discretised logistic starts with a tenth of the range as its scale: wide enough that no pixel begins in a far tail.

@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -200,17 +199,6 @@ class ConvolutionalDecoderNetwork(nn.Module):
             h = convolution(h)[..., :height, :width]  # the doubled size exceeds an odd one by one
         images = h.unflatten(1, (self.image_shape[0], self.outputs_per_pixel)).movedim(2, -1)
         return images.reshape(*z.shape[:-1], self.out_features)
-
-
-def at_least_float32(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """Turn half precision into float32 and leave float32 and float64 as they are.
-
-    Under autocast a network's last layer gives bfloat16 or float16, too coarse for logarithms of probabilities.
-
-    >>> at_least_float32(torch.zeros(1, dtype=torch.bfloat16)).dtype
-    torch.float32
-    """
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def output_width(network: nn.Module) -> int | None:

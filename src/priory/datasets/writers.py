@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import csv
-import os
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 
@@ -64,7 +61,7 @@ def write_rows(
     extra = {name: np.asarray(array) for name, array in (arrays or {}).items()}
     write = _writer(path, template, ids_column)
     _check(path, template, names, values, extra)
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         write(temporary, names, values, extra)
 
 
@@ -113,19 +110,6 @@ def _check(path: Path, template: Path | None, ids: np.ndarray, columns: Columns,
     everything = ["ids", *columns, *arrays]
     if double := sorted({name for name in everything if everything.count(name) > 1}):
         raise ValueError(f"columns, arrays: expected different names, got {', '.join(double)} twice; rename one")
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    # open() rather than tempfile: the file gets the permissions that the user's umask asks for
-    temporary = path.with_name(f".{path.stem}-{uuid4().hex}{path.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
-        raise
 
 
 def _write_npz(path: Path, ids: np.ndarray, columns: Columns, arrays: Columns) -> None:

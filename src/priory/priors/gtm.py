@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 
-from priory.distributions import Mixture, diagonal_normal, sample_index
+from priory.distributions import Mixture, at_least_float32, diagonal_normal, sample_index
 from priory.networks import mlp
 from priory.priors.base import Encoder, MixturePrior, PriorSpec, encode_pseudo_inputs
 from priory.priors.feature_range import FeatureRange
@@ -132,7 +132,7 @@ class GTMPrior(GridPrior):
         expected = (len(self.nodes), 2 * (self.latent_dim or 0))
         if output.shape != expected:
             raise ValueError(f"network: expected g(nodes) of shape {expected}, got {tuple(output.shape)}")
-        loc, log_variance = output.to(torch.promote_types(output.dtype, torch.float32)).chunk(2, -1)
+        loc, log_variance = at_least_float32(output).chunk(2, -1)
         return diagonal_normal(loc, torch.exp(0.5 * log_variance))
 
 

@@ -2,10 +2,10 @@
 
 import csv
 import math
-import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+
+from priory.files import replacing
 
 COLUMNS = (
     "epoch",
@@ -85,7 +85,8 @@ class History(Mapping[str, list[float]]):
 
     def write(self, path: str | Path) -> None:
         """Writes a CSV file, atomically; every number is written to its last bit."""
-        write_atomically(Path(path), "".join([",".join(COLUMNS) + "\n", *self._lines]).encode())
+        with replacing(path, durable=False) as temporary:
+            temporary.write_text("".join([",".join(COLUMNS) + "\n", *self._lines]), encoding="utf-8")
 
     @classmethod
     def read(cls, path: str | Path) -> "History":
@@ -101,31 +102,6 @@ class History(Mapping[str, list[float]]):
         columns = {name: [float(row[i]) for row in rows] for i, name in enumerate(COLUMNS)}
         columns["epoch"] = [int(epoch) for epoch in columns["epoch"]]
         return cls(columns, stopped_early=None)
-
-
-def write_atomically(path: Path, content: bytes, *, durable: bool = False) -> None:
-    """Replaces the file in one step, so that a reader, or a crash, sees the old content or the new, never a part.
-
-    With `durable`, it survives a power cut as well.
-    """
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's files are for their owner only
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 def _line(row: Mapping[str, float]) -> str:

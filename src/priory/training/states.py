@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from priory.training.history import write_atomically
+from priory.files import replacing
 
 FORMAT = "priory training state 1"
 
@@ -26,11 +26,12 @@ def snapshot(tree: Any) -> Any:
 
 def write_state(path: Path, state: Mapping[str, Any]) -> None:
     """Writes nested dictionaries, lists and tuples of tensors, numbers and strings, atomically."""
-    from safetensors.torch import save
+    from safetensors.torch import save_file
 
     tensors: dict[str, Tensor] = {}
     structure = json.dumps(_flatten(state, "", tensors))
-    write_atomically(path, save(tensors, {"format": FORMAT, "structure": structure}), durable=True)
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, {"format": FORMAT, "structure": structure})
 
 
 def read_state(path: Path) -> dict[str, Any]:

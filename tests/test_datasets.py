@@ -455,6 +455,48 @@ def test_h5ad_layers_obs_and_names(tmp_path: Path, layer: str | None) -> None:
         load_dataset(tmp_path / "c.h5ad", drop=["depth"])
 
 
+# --- columns that another file may lack -------------------------------------------------------------------------------
+
+ALL = ("labels", "ids", "drop", "layer")
+
+
+def test_optional_columns_of_a_csv(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("kind,a,b\nu,1,2\nv,3,4\n")
+    options = {"labels": ["age", "kind"], "ids": "name", "drop": ["a", "c"], "layer": "raw"}
+    data = load_dataset(path, **options, optional=ALL)
+    assert data.columns == ("b",)
+    assert {name: values.tolist() for name, values in data.labels.items()} == {"kind": ["u", "v"]}
+    assert data.ids.tolist() == ["0", "1"]
+    for strict in ALL:
+        with pytest.raises(ValueError, match=f"^{strict}: expected"):
+            load_dataset(path, **options, optional=set(ALL) - {strict})
+    path.write_text("name,kind,age,a,b,c\nr,u,5,1,2,3\n")
+    data = load_dataset(path, **options, optional=ALL)
+    assert (data.columns, list(data.labels), data.ids.tolist()) == (("b",), ["age", "kind"], ["r"])
+
+
+def test_optional_labels_leave_no_others_in_their_place(tmp_path: Path) -> None:
+    np.savez(tmp_path / "t.npz", x=counts(4, 2), y=np.arange(4))
+    assert load_dataset(tmp_path / "t.npz", labels=["fractions"], optional=["labels"]).labels == {}
+    assert load_dataset("digits", layer="raw", ids="name", optional=["layer", "ids"]).ids[0] == "0"
+
+
+def test_optional_columns_of_an_h5ad(tmp_path: Path) -> None:
+    anndata = pytest.importorskip("anndata")
+    obs = pd.DataFrame({"kind": ["u", "v"], "depth": [7, 8]}, index=["c0", "c1"])
+    var = pd.DataFrame(index=["g1", "g2"])
+    anndata.AnnData(counts(2, 2).astype("f4"), obs=obs, var=var).write_h5ad(tmp_path / "t.h5ad")
+    options = {"labels": ["kind", "age"], "ids": "barcode", "drop": ["g2", "g3", "depth"], "layer": "raw"}
+    data = load_dataset(tmp_path / "t.h5ad", **options, optional=ALL)
+    assert data.columns == ("g1",)
+    assert {name: values.tolist() for name, values in data.labels.items()} == {"kind": ["u", "v"]}
+    assert data.ids.tolist() == ["c0", "c1"]
+    for strict in ALL:
+        with pytest.raises(ValueError, match=f"^{strict}: expected"):
+            load_dataset(tmp_path / "t.h5ad", **options, optional=set(ALL) - {strict})
+
+
 # --- arguments and splits ---------------------------------------------------------------------------------------------
 
 
@@ -464,6 +506,8 @@ def test_h5ad_layers_obs_and_names(tmp_path: Path, layer: str | None) -> None:
         ({"split": "random"}, "split: expected one of given, shuffled, got 'random'"),
         ({"binarise": "yes"}, "binarise: expected one of none, dynamic, static"),
         ({"split_seed": -1}, "split_seed"),
+        ({"optional": ["split"]}, "optional: expected one of labels, ids, drop, layer, got 'split'"),
+        ({"binarise": "static", "binarise_scale": 0.0}, "binarise_scale: expected a finite number above 0"),
         ({"layer": "raw"}, "layer: expected an .h5ad file"),
         ({"labels": ["digits"]}, "close to 'digit'"),
         ({"splits": {"train": [0, 1797]}}, "below 1797.*got 1797 in 'train'"),
@@ -621,6 +665,26 @@ def test_values_that_are_no_means(tmp_path: Path, x: np.ndarray, message: str) -
     np.save(tmp_path / "x.npy", x)
     with pytest.raises(ValueError, match=message):
         load_dataset(tmp_path / "x.npy", binarise="dynamic")
+
+
+def test_another_file_is_binarised_on_the_scale_of_the_training_data(tmp_path: Path) -> None:
+    grey, trained = load_dataset("digits"), load_dataset("digits", binarise="dynamic")
+    assert (grey.binarise_scale, trained.binarise_scale) == (None, 16)
+    dim = grey.x[:400] // 2  # its own maximum is 8
+    np.save(tmp_path / "x.npy", dim)
+    path = tmp_path / "x.npy"
+    assert load_dataset(path, binarise="static").binarise_scale == 8
+    data = load_dataset(path, binarise="static", binarise_scale=trained.binarise_scale)
+    assert data.binarise_scale == 16
+    means = dim / 16
+    deviation = (data.x - means).sum() / np.sqrt((means * (1 - means)).sum())
+    assert abs(deviation) < 4  # standard deviations
+    assert load_dataset(path, binarise_scale=16).binarise_scale is None
+    with pytest.raises(ValueError, match=r"expected values in 0\.\.4, .*got values in 0\.\.8"):
+        load_dataset(path, binarise="static", binarise_scale=4)
+    np.save(path, means)
+    with pytest.raises(ValueError, match=r"expected values in 0\.\.16, .*got values in 0\.\.0\.5"):
+        load_dataset(path, binarise="static", binarise_scale=16)
 
 
 # --- optional libraries and side effects ------------------------------------------------------------------------------

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import gzip
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from priory.datasets import load_dataset, write_rows
+from priory.datasets import check_output, load_dataset, write_rows
 
 pd = pytest.importorskip("pandas")
 
@@ -96,7 +97,7 @@ def test_rows_are_matched_by_id(tmp_path: Path, ids: list[str], ids_column: str 
         (["zz"], None, "expected the row numbers of t.csv or the values of one of its columns, got 'zz'"),
         (["zz"], "name", "some are missing"),
         (["b", "b"], "name", "repeated"),
-        (["b"], "nam", "ids_column"),
+        (["b"], "nam", "--ids: expected a column of t.csv, got 'nam'"),
     ],
 )
 def test_ids_that_cannot_be_matched(tmp_path: Path, ids: list[str], ids_column: str | None, message: str) -> None:
@@ -156,15 +157,15 @@ def test_a_copy_of_an_h5ad(tmp_path: Path, subset: bool) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("o.xlsx", {}, r"ends in \.npz, \.csv.*got 'o\.xlsx'"),
-        ("o.h5ad", {}, "expected the .h5ad file to copy"),
-        ("o.npz", {"template": "t.csv"}, "template: expected .csv or .tsv for the output"),
-        ("t.csv", {"template": "t.csv"}, "another file than the template"),
-        ("none/o.csv", {}, "expected an existing folder"),
         ("o.csv", {"columns": {"s": np.zeros(3)}}, "s: expected 2 rows"),
         ("o.csv", {"columns": {"s": np.zeros((2, 2))}}, "use arrays"),
         ("o.csv", {"arrays": {"z": np.array([None, 1])}}, "dtype object"),
-        ("o.npz", {"columns": {"ids": np.zeros(2)}}, "ids twice"),
+        ("o.npz", {"columns": {"ids": np.zeros(2)}}, "other names than 'ids', which holds the ids in 'o.npz'"),
+        ("o.npz", {"arrays": {"ids": np.zeros(2)}}, "other names than 'ids'"),
+        ("o.csv", {"columns": {"id": np.zeros(2)}}, "other names than 'id', which holds the ids in 'o.csv'"),
+        ("o.tsv", {"arrays": {"id": np.zeros(2)}}, "other names than 'id'"),
+        ("o.parquet", {"columns": {"id": np.zeros(2)}}, "other names than 'id'"),
+        ("o.csv", {"columns": {"z_0": np.zeros(2)}, "arrays": {"z": np.zeros((2, 1))}}, "z_0 twice"),
         ("o.csv", {"columns": {"n": np.zeros(2)}, "template": "t.csv"}, "no column named n"),
     ],
 )
@@ -176,6 +177,86 @@ def test_writer_errors(tmp_path: Path, name: str, options: dict, message: str) -
         write_rows(tmp_path / name, **({"ids": ["0", "1"], "columns": {}} | options))
 
 
+OUTPUT_ERRORS = [
+    ("o.xlsx", None, r"--out: .*ends in \.npz, \.csv.*got 'o\.xlsx'"),
+    ("o.csv.gz", None, "--out: expected a name that ends in"),
+    ("o.h5ad", None, "--copy: expected an .h5ad file to copy"),
+    ("o.h5ad", "t.csv", "--copy: expected .csv or .tsv"),
+    ("o.npz", "t.csv", "--copy: expected .csv or .tsv"),
+    ("t.csv", "t.csv", "--out: expected another file"),
+    ("sub/../t.csv", "t.csv", "--out: expected another file"),
+    ("folder.csv", None, "--out: expected a file, got the folder"),
+    ("t.csv/deep/o.csv", None, "--out: expected a folder, got the file"),
+    ("o.csv", "none.csv", "--copy: expected an existing file"),
+]
+
+
+@pytest.mark.parametrize(("name", "template", "message"), OUTPUT_ERRORS)
+def test_outputs_that_are_refused_early(tmp_path: Path, name: str, template: str | None, message: str) -> None:
+    (tmp_path / "t.csv").write_text("n\n1\n2\n")
+    (tmp_path / "folder.csv").mkdir()
+    copied = None if template is None else tmp_path / template
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        check_output(tmp_path / name, copied)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        write_rows(tmp_path / name, ids=["0", "1"], columns={}, template=copied)
+
+
+def test_missing_folders_are_made(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "o.csv"
+    check_output(path)
+    assert not path.parent.exists()
+    write_rows(path, ids=["r"], columns={"s": np.array([1])})
+    assert read(path) == [["id", "s"], ["r", "1"]]
+
+
+@pytest.mark.parametrize(("template", "out"), [("t.csv.gz", "o.csv"), ("t.csv.gz", "o.tsv"), ("t.csv", "o.tsv")])
+def test_copies_from_gz_and_into_another_delimiter(tmp_path: Path, template: str, out: str) -> None:
+    content = TABLE.encode()
+    (tmp_path / template).write_bytes(gzip.compress(content) if template.endswith(".gz") else content)
+    check_output(tmp_path / out, tmp_path / template)
+    write_rows(tmp_path / out, ids=["0", "1", "2"], columns={"id": np.arange(3)}, template=tmp_path / template)
+    back = read(tmp_path / out, "\t" if out.endswith(".tsv") else ",")
+    assert back[:2] == [["name", "n", "size", "id"], ["a, long", "1", "0.50", "0"]]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".h5ad"])
+@pytest.mark.parametrize(
+    ("row_names", "ids", "expected"),
+    [
+        ("201", "201", [0, 1, 2]),  # the row names, in order
+        ("abc", "012", [0, 1, 2]),  # row numbers and nothing else
+        ("bca", "abc", [1, 2, 0]),
+        ("210", "1", [np.nan, 0, np.nan]),  # both readings agree
+        ("201", "012", None),
+        ("201", "20", None),
+    ],
+)
+def test_row_names_that_look_like_row_numbers(
+    tmp_path: Path, suffix: str, row_names: str, ids: str, expected: list[float] | None
+) -> None:
+    template, out = tmp_path / f"t{suffix}", tmp_path / f"o{suffix}"
+    frame = pd.DataFrame({"x": [0.5, 1.5, 2.5]}, index=list(row_names))
+    if suffix == ".csv":
+        frame.to_csv(template)
+    else:
+        pytest.importorskip("anndata").AnnData(frame).write_h5ad(template)
+    arguments = {"ids": list(ids), "columns": {"s": np.arange(len(ids)) + 0.0}, "template": template}
+    if expected is None:
+        with pytest.raises(ValueError, match=r"disagree: the row numbers, the row names; name .* with --ids$"):
+            write_rows(out, **arguments)
+        write_rows(out, **arguments, ids_column="")
+        expected = [list(ids).index(name) if name in ids else np.nan for name in row_names]
+    else:
+        write_rows(out, **arguments)
+    back = pd.read_csv(out)["s"] if suffix == ".csv" else load_obs(out)["priory_s"]
+    np.testing.assert_array_equal(back, expected)
+
+
+def load_obs(path: Path) -> pd.DataFrame:
+    return pytest.importorskip("anndata").read_h5ad(path).obs
+
+
 def test_a_failed_write_leaves_the_old_file_and_no_scraps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "o.csv"
     write_rows(path, ids=["a"], columns={"s": np.ones(1)})
@@ -184,7 +265,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_scraps(tmp_path: Path, monkey
     def full_disk(*_: object) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr("priory.datasets.writers.os.replace", full_disk)
+    monkeypatch.setattr("priory.files.os.replace", full_disk)
     with pytest.raises(OSError, match="no space"):
         write_rows(path, ids=["b"], columns={"s": np.zeros(1)})
     assert path.read_text() == before

@@ -5,7 +5,7 @@ from priory.datasets.likelihood_rule import RULE, LikelihoodProposal, propose_li
 from priory.datasets.loading import EMBEDDED, load_dataset
 from priory.datasets.readers import FORMATS
 from priory.datasets.summary import Summary, require_complete
-from priory.datasets.writers import write_rows
+from priory.datasets.writers import check_output, write_rows
 
 __all__ = [
     "EMBEDDED",
@@ -15,6 +15,7 @@ __all__ = [
     "LikelihoodProposal",
     "Rows",
     "Summary",
+    "check_output",
     "load_dataset",
     "propose_likelihood",
     "require_complete",

@@ -31,6 +31,7 @@ class Dataset:
         source: the file, or None for embedded data.
         dynamic_binarisation: train rows hold means in [0, 1], to be binarised anew each time they are seen; valid and
             test rows were binarised once.
+        binarise_scale: the value that counted as one where the data were binarised, else None.
 
     Example:
         >>> from priory.datasets import load_dataset
@@ -48,6 +49,7 @@ class Dataset:
     image_shape: tuple[int, int] | None
     source: Path | None
     dynamic_binarisation: bool = False
+    binarise_scale: float | None = None
 
     def __post_init__(self) -> None:
         for what, values in {"ids": self.ids, **{f"labels[{k!r}]": v for k, v in self.labels.items()}}.items():

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from priory.datasets.binarise import binarise_all, binarise_except
+from priory.datasets.binarise import binarise_all, binarise_except, unit_scale
 from priory.datasets.dataset import Dataset
 from priory.datasets.matrices import Matrix, compact_matrix, is_sparse
 from priory.datasets.optional import require
 from priory.datasets.readers import plain_name, read_table
 from priory.datasets.splits import consecutive, random_split, recorded_split, stratified_split, with_validation
+from priory.datasets.summary import summarise
 from priory.datasets.table import Claims, Selection, Table, default_columns, select
 
 EMBEDDED = ("digits",)
+OPTIONAL = ("labels", "ids", "drop", "layer")
 
 # Tomczak, Deep Generative Modeling (2022): the first 1000 of scikit-learn's digits train, the next 350 validate.
 _BOOK_SPLIT = {"train": 1000, "valid": 350, "test": 447}
@@ -33,6 +35,8 @@ def load_dataset(
     split_seed: int = 0,
     splits: Mapping[str, Sequence[int]] | None = None,
     binarise: Literal["none", "dynamic", "static"] = "none",
+    binarise_scale: float | None = None,
+    optional: Collection[str] = (),
 ) -> Dataset:
     """Load an embedded data set or a file.
 
@@ -48,6 +52,10 @@ def load_dataset(
         splits: recorded row indices by split, which overrule `split`.
         binarise: 'dynamic' keeps means in [0, 1] for train rows and draws valid and test rows once; 'static' draws all
             rows once.
+        binarise_scale: the value that counts as one, such as that of the training data; None to go by these data. Not
+            used without `binarise`.
+        optional: arguments among 'labels', 'ids', 'drop' and 'layer' whose columns the source may lack: those that it
+            lacks are left out, rows without ids are named as the file does or by number, and X stands in for a layer.
 
     Returns:
         The data set with its values in native units.
@@ -66,7 +74,11 @@ def load_dataset(
     _check_choice("binarise", binarise, ("none", "dynamic", "static"))
     if split_seed < 0:
         raise ValueError(f"split_seed: expected an integer from 0 up, got {split_seed}")
-    claims = Claims(tuple(dict.fromkeys(_names("labels", labels))), ids, tuple(_names("drop", drop)), layer)
+    for option in _names("optional", optional):
+        _check_choice("optional", option, OPTIONAL)
+    claims = Claims(
+        tuple(dict.fromkeys(_names("labels", labels))), ids, tuple(_names("drop", drop)), layer, frozenset(optional)
+    )
     path = None if str(source) in EMBEDDED else _existing(Path(source))
     name = str(source) if path is None else Path(plain_name_of(path)).stem
     table = _digits(claims) if path is None else read_table(path, claims)
@@ -74,8 +86,9 @@ def load_dataset(
     selection = select(table, claims, name if path is None else path.name)
     x = compact_matrix(selection.matrix, name if path is None else path.name)
     parts = _splits(table, selection, split, split_seed, splits)
-    if binarise != "none":
-        x = binarise_all(x) if binarise == "static" else binarise_except(x, parts["train"])
+    scale = None if binarise == "none" else unit_scale(summarise(x), binarise_scale)
+    if scale is not None:
+        x = binarise_all(x, scale) if binarise == "static" else binarise_except(x, scale, parts["train"])
     return Dataset(
         name=name,
         x=x if is_sparse(x) else np.ascontiguousarray(x),
@@ -86,6 +99,7 @@ def load_dataset(
         image_shape=selection.image_shape,
         source=path,
         dynamic_binarisation=binarise == "dynamic",
+        binarise_scale=scale,
     )
 
 
@@ -109,7 +123,7 @@ def _splits(
 
 
 def _digits(claims: Claims) -> Table:
-    if claims.layer is not None:
+    if claims.layer is not None and "layer" not in claims.optional:
         raise ValueError("layer: expected an .h5ad file, got 'digits'; leave --layer out")
     datasets = require("sklearn.datasets", "all", "the embedded digits")
     bunch = datasets.load_digits()
@@ -140,7 +154,7 @@ def _check_choice(argument: str, value: str, choices: Sequence[str]) -> None:
         raise ValueError(f"{argument}: expected one of {', '.join(choices)}, got {value!r}")
 
 
-def _names(argument: str, value: Sequence[str]) -> Sequence[str]:
+def _names(argument: str, value: Collection[str]) -> Collection[str]:
     if isinstance(value, str):
         raise TypeError(f"{argument}: expected a list of column names, got the text {value!r}; write [{value!r}]")
     return value

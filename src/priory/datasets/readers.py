@@ -31,7 +31,7 @@ def plain_name(path: Path) -> str:
 def read_table(path: Path, claims: Claims) -> Table:
     """Read a file of any known format."""
     reader = reader_of(path)
-    if claims.layer is not None and reader is not read_h5ad:
+    if claims.layer is not None and reader is not read_h5ad and "layer" not in claims.optional:
         raise ValueError(f"layer: expected an .h5ad file, got {path.name!r}; leave --layer out")
     try:
         return reader(path, claims)

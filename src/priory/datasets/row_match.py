@@ -12,33 +12,40 @@ def match_rows(
 ) -> np.ndarray:
     """The template's row of each id.
 
-    Without `ids_column`, ids are row numbers, or they stand in the one column of the template that holds them all. If
-    both readings are possible and disagree, that is an error: a wrong match would put results beside the wrong rows.
+    Without `ids_column`, ids are row names (the column ''), row numbers, or they stand in the one column that holds
+    them all. Ids in the file's order by one reading are certain, unless they are row names in another order. Otherwise
+    readings that disagree are an error: a wrong match would put results beside the wrong rows.
 
     >>> match_rows(np.array(["b", "a"]), {"name": ["a", "b", "c"]}, 3, None, "table.csv")
     array([1, 0])
     """
     if ids_column is not None:
         return _by_named_column(ids, columns, rows, ids_column, where)
-    candidates = {"the row numbers": _row_numbers(ids, rows)}
-    if (numbers := candidates["the row numbers"]) is not None and _in_order(numbers, rows):
+    row_names = columns.get("", ())
+    if len(row_names) and list(ids) == list(row_names):
+        return np.arange(rows)
+    numbers = _row_numbers(ids, rows)
+    candidates = {"the row numbers": numbers}
+    if len(ids) and set(ids) <= set(row_names):
+        candidates["the row names"] = _by_named_column(ids, columns, rows, "", where)
+    elif numbers is not None and _in_order(numbers, rows):
         return numbers
-    candidates |= {f"column {name!r}": _positions(ids, values) for name, values in columns.items()}
+    else:
+        candidates |= {f"column {name!r}": _positions(ids, values) for name, values in columns.items()}
+        if any(positions is not None and _in_order(positions, rows) for positions in candidates.values()):
+            return np.arange(rows)
     found = {name: positions for name, positions in candidates.items() if positions is not None}
-    for positions in found.values():
-        if _in_order(positions, rows):
-            return positions
     if not found:
         raise ValueError(
             f"ids: expected the row numbers of {where} or the values of one of its columns, got {_shown(ids)}; "
-            "name the column with ids_column, or leave the template out"
+            "name the column that holds them with --ids, or leave --copy out"
         )
     first, *others = found.values()
     if all(np.array_equal(first, other) for other in others):
         return first
     raise ValueError(
         f"ids: expected one reading of the ids in {where}, got several that disagree: {', '.join(found)}; "
-        "name the column with ids_column"
+        "name the column that holds them with --ids"
     )
 
 
@@ -47,7 +54,7 @@ def _by_named_column(
 ) -> np.ndarray:
     called = f"column {ids_column!r}" if ids_column else "the row names"
     if ids_column not in columns:
-        raise ValueError(f"ids_column: expected a column of {where}, got {ids_column!r}")
+        raise ValueError(f"--ids: expected a column of {where}, got {ids_column!r}")
     values = columns[ids_column]
     if len(ids) == rows and list(ids) == list(values):
         return np.arange(rows)  # in order, so that repeated ids do no harm

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -16,12 +16,16 @@ _LISTED_NAMES = 12  # names in an error message: enough to recognise the file, s
 
 @dataclass(frozen=True)
 class Claims:
-    """Columns that the user names, which are not part of the matrix, and the h5ad layer to read."""
+    """Columns that the user names, which are not part of the matrix, and the h5ad layer to read.
+
+    `optional` holds the options among labels, ids, drop and layer whose columns a file may lack.
+    """
 
     labels: tuple[str, ...] = ()
     ids: str | None = None
     drop: tuple[str, ...] = ()
     layer: str | None = None
+    optional: frozenset[str] = frozenset()
 
     def by_option(self) -> list[tuple[str, str]]:
         """(option, column) pairs in the order in which they are checked."""
@@ -67,11 +71,15 @@ def listed(names: Iterable[str]) -> str:
     return f"{text}, ... ({len(names)} in all)" if len(names) > _LISTED_NAMES else text or "none"
 
 
-def check_claims(claims: Claims, known: Sequence[str], where: str) -> None:
-    """Raise a ValueError for a claimed column that does not exist; it lists the close matches."""
+def met_claims(claims: Claims, known: Sequence[str], where: str) -> Claims:
+    """The claims without the optional columns that do not exist.
+
+    Raises:
+        ValueError: for any other column that does not exist; it lists the close matches.
+    """
     found = set(known)
     for option, name in claims.by_option():
-        if name in found:
+        if name in found or option in claims.optional:
             continue
         close = get_close_matches(name, known, n=3, cutoff=0.5)
         hint = f"close to {listed(close)}" if close else f"its columns are {listed(known)}"
@@ -79,6 +87,12 @@ def check_claims(claims: Claims, known: Sequence[str], where: str) -> None:
             f"{option}: expected a column of {where}, got {name!r}, which it does not have; {hint}. "
             f"Give --{option} one of its columns"
         )
+    return replace(
+        claims,
+        labels=tuple(name for name in claims.labels if name in found),
+        ids=claims.ids if claims.ids in found else None,
+        drop=tuple(name for name in claims.drop if name in found),
+    )
 
 
 def as_values(values: Any) -> np.ndarray:
@@ -121,12 +135,13 @@ def numbers_if_possible(text: np.ndarray) -> np.ndarray:
 def select(table: Table, claims: Claims, where: str) -> Selection:
     """Take the claimed columns out of the matrix and keep them as labels and ids."""
     position = {name: i for i, name in enumerate(table.columns)}
-    check_claims(claims, [*table.side, *table.columns], where)
+    label_names = claims.labels or table.default_labels
+    claims = met_claims(claims, [*table.side, *table.columns], where)
 
     def values(name: str) -> np.ndarray:
         return as_values(table.side[name]) if name in table.side else _column(table.matrix, position[name])
 
-    labels = {name: values(name) for name in claims.labels or table.default_labels}
+    labels = {name: values(name) for name in label_names if name in table.side or name in position}
     row_numbers = np.arange(table.matrix.shape[0]).astype(str)
     own = row_numbers if table.ids is None else as_values(table.ids).astype(str)
     ids = own if claims.ids is None else values(claims.ids).astype(str)

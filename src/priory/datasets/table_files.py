@@ -14,7 +14,7 @@ import numpy as np
 
 from priory.datasets.matrices import Matrix
 from priory.datasets.optional import require
-from priory.datasets.table import Claims, Table, as_values, check_claims, default_columns, listed, numbers_if_possible
+from priory.datasets.table import Claims, Table, as_values, default_columns, listed, met_claims, numbers_if_possible
 
 _SHOWN_TEXT_COLUMNS = 5
 
@@ -89,7 +89,7 @@ def read_delimited(path: Path, claims: Claims) -> Table:
     """Text with a header (or without one, if the first row is numbers); claimed columns are read as written."""
     pandas = require("pandas", "all", f"reading {path.suffix} files")
     layout = layout_of(path)
-    check_claims(claims, [name for name in layout.names if name], path.name)
+    claims = met_claims(claims, [name for name in layout.names if name], path.name)
     verbatim = claims.names() | ({""} if layout.index_column else set())
     # ids such as 007 and labels such as NA stay as they are written; the writer looks ids up in the same text
     converters = {name: str if name in {"", claims.ids} else str.strip for name in verbatim}
@@ -130,7 +130,7 @@ def read_parquet(path: Path, claims: Claims) -> Table:
         raise ValueError(f"{path.name}: expected a parquet file, got: {str(error).splitlines()[0]}") from None
     frame.columns = [str(name) for name in frame.columns]
     ids = None if isinstance(frame.index, pandas.RangeIndex) else as_values(frame.index)
-    check_claims(claims, list(frame.columns), path.name)
+    claims = met_claims(claims, list(frame.columns), path.name)
     side = {name: as_values(frame[name]) for name in claims.names()}
     return _from_frame(frame.drop(columns=list(claims.names())), side, ids, path.name)
 
@@ -178,11 +178,12 @@ def read_h5ad(path: Path, claims: Claims) -> Table:
         data = anndata.read_h5ad(path)
     except (OSError, KeyError, TypeError) as error:
         raise ValueError(f"{path.name}: expected an .h5ad file, got: {str(error).splitlines()[0]}") from None
-    matrix = _layer(data, claims.layer, path.name)
+    layer = None if "layer" in claims.optional and claims.layer not in data.layers else claims.layer
+    matrix = _layer(data, layer, path.name)
     columns = tuple(map(str, data.var_names))
-    check_claims(claims, [*data.obs.columns, *columns], path.name)
+    claims = met_claims(claims, [*data.obs.columns, *columns], path.name)
     for name in claims.drop:
-        if name not in columns:
+        if name not in columns and "drop" not in claims.optional:
             raise ValueError(f"drop: {name!r} is a column of obs, which is not part of the matrix; leave it out")
     side = {name: as_values(data.obs[name]) for name in claims.names() if name in data.obs.columns}
     return Table(matrix, columns, side, (), as_values(data.obs_names))

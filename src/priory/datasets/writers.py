@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,12 @@ from priory.datasets.optional import require
 from priory.datasets.row_match import match_rows
 from priory.datasets.table import as_values
 from priory.datasets.table_files import layout_of, open_text
+from priory.files import replacing
 
 OUTPUT_FORMATS = (".npz", ".csv", ".tsv", ".parquet", ".h5ad")
+_DELIMITED = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+_COPIED = {".csv": _DELIMITED, ".tsv": _DELIMITED, ".h5ad": (".h5ad",)}  # what an output can be a copy of
+_LIBRARIES = {".parquet": ("pyarrow", "parquet"), ".h5ad": ("anndata", "anndata")}
 
 Columns = dict[str, np.ndarray]
 
@@ -32,17 +37,20 @@ def write_rows(
 
     Args:
         path: .npz (every array under its name, no pickles), .csv, .tsv or .parquet (an array of two axes becomes
-            name_0, name_1, ...), or .h5ad (with a template).
-        ids: one a row; written as the column 'id'.
+            name_0, name_1, ...), or .h5ad (with a template). Its folder is made if it is missing.
+        ids: one a row; written as the column 'id' ('ids' in .npz), or used to match the rows of a template.
         columns: one value a row, numbers or text.
         arrays: one row a datum; in .npz any array.
         template: for .csv and .tsv, a file of which the output is a copy with new columns; for .h5ad, a file of which
             the output is a copy with `priory_<name>` in obs and `X_priory_<name>` in obsm. Rows are matched by id,
             rows of the template that are not in `ids` stay empty.
-        ids_column: the template's column that holds the ids, if they are not the row numbers or names.
+        ids_column: the template's column that holds the ids, if they are not the row numbers or names; '' for the
+            row names.
 
     Raises:
-        ValueError: for an unknown ending, lengths that differ, or ids that the template does not have.
+        ValueError: for what `check_output` refuses, lengths that differ, a name that is taken, ids that the template
+            does not have, or that it has in several readings that disagree.
+        FileNotFoundError: if there is no such template.
         ImportError: if the library for the format is missing; the error names the extra to install.
 
     Example:
@@ -59,44 +67,73 @@ def write_rows(
     names = as_values(list(ids)).astype(str)
     values = {name: as_values(column) for name, column in columns.items()}
     extra = {name: np.asarray(array) for name, array in (arrays or {}).items()}
+    check_output(path, template)
     write = _writer(path, template, ids_column)
     _check(path, template, names, values, extra)
     with replacing(path) as temporary:
         write(temporary, names, values, extra)
 
 
+def check_output(path: str | Path, template: str | Path | None = None) -> None:
+    """Raise what `write_rows` would raise about the file to write and its template, before there is anything to write.
+
+    Raises:
+        ValueError: for an unknown ending, a folder or the template itself as the output, or a template of another kind.
+        FileNotFoundError: if there is no such template.
+        ImportError: if the library for the format is missing; the error names the extra to install.
+
+    Example:
+        >>> check_output("codes.csv")
+        >>> check_output("codes.xlsx")
+        Traceback (most recent call last):
+        ValueError: --out: expected a name that ends in .npz, .csv, .tsv, .parquet, .h5ad, got 'codes.xlsx'; rename it
+    """
+    path, template = Path(path), None if template is None else Path(template)
+    suffix = path.suffix.lower()
+    if suffix not in OUTPUT_FORMATS:
+        raise ValueError(
+            f"--out: expected a name that ends in {', '.join(OUTPUT_FORMATS)}, got {path.name!r}; rename it"
+        )
+    if path.is_dir():
+        raise ValueError(f"--out: expected a file, got the folder {str(path)!r}; name a file in it")
+    if blocking := next((folder for folder in path.parents if folder.exists() and not folder.is_dir()), None):
+        raise ValueError(f"--out: expected a folder, got the file {str(blocking)!r}; name another folder")
+    _check_template(path, suffix, template)
+    if suffix in _LIBRARIES:
+        library, extra = _LIBRARIES[suffix]
+        require(library, extra, f"writing {suffix} files")
+
+
+def _check_template(path: Path, suffix: str, template: Path | None) -> None:
+    if template is None:
+        if suffix == ".h5ad":
+            raise ValueError(
+                f"--copy: expected an .h5ad file to copy for {path.name!r}, got none; choose another --out"
+            )
+        return
+    if not template.name.lower().endswith(_COPIED.get(suffix, ())):
+        raise ValueError(
+            f"--copy: expected .csv or .tsv for the data and --out, or .h5ad for both, got data {template.name!r} "
+            f"and --out {path.name!r}; leave --copy out, or change the ending of --out"
+        )
+    if not template.is_file():
+        raise FileNotFoundError(f"--copy: expected an existing file to copy, got {str(template)!r}; check the spelling")
+    if path.resolve() == template.resolve():
+        raise ValueError(f"--out: expected another file than the one to copy, got {str(path)!r}; name a new file")
+
+
 def _writer(
     path: Path, template: Path | None, ids_column: str | None
 ) -> Callable[[Path, np.ndarray, Columns, Columns], None]:
     suffix = path.suffix.lower()
-    if suffix not in OUTPUT_FORMATS:
-        raise ValueError(
-            f"path: expected a name that ends in {', '.join(OUTPUT_FORMATS)}, got {path.name!r}; rename it"
-        )
-    if suffix == ".h5ad":
-        if template is None or template.suffix.lower() != ".h5ad":
-            raise ValueError(f"template: expected the .h5ad file to copy for {path.name!r}, got {_named(template)}")
-        return lambda to, ids, columns, arrays: _write_h5ad(to, ids, columns, arrays, template, ids_column)
     if template is None:
         plain = {".npz": _write_npz, ".parquet": _write_parquet}
         return plain.get(suffix, _write_delimited)
-    if suffix in {".csv", ".tsv"} and template.name.lower().removesuffix(".gz").endswith((".csv", ".tsv")):
-        return lambda to, ids, columns, arrays: _write_copy(to, ids, columns, arrays, template, ids_column)
-    raise ValueError(
-        f"template: expected .csv or .tsv for the output {path.name!r}, or .h5ad for both, got {_named(template)}; "
-        "leave the template out, or change the output's ending"
-    )
-
-
-def _named(template: Path | None) -> str:
-    return "none" if template is None else repr(template.name)
+    copy = _write_h5ad if suffix == ".h5ad" else _write_copy
+    return partial(copy, template=template, ids_column=ids_column)
 
 
 def _check(path: Path, template: Path | None, ids: np.ndarray, columns: Columns, arrays: Columns) -> None:
-    if template is not None and path.resolve() == template.resolve():
-        raise ValueError(f"path: expected another file than the template, got {str(path)!r}; name a new file")
-    if not path.parent.is_dir():
-        raise ValueError(f"path: expected an existing folder, got {str(path.parent)!r}; create it first")
     aligned = columns if path.suffix.lower() == ".npz" else columns | arrays
     for name, array in aligned.items():
         if array.ndim == 0 or len(array) != len(ids):
@@ -107,8 +144,20 @@ def _check(path: Path, template: Path | None, ids: np.ndarray, columns: Columns,
     for name, array in arrays.items():
         if array.dtype.kind not in "biufUS":
             raise ValueError(f"arrays[{name!r}]: expected numbers or text, got dtype {array.dtype}; convert it")
-    everything = ["ids", *columns, *arrays]
-    if double := sorted({name for name in everything if everything.count(name) > 1}):
+    _check_names(path, template, columns, arrays)
+
+
+def _check_names(path: Path, template: Path | None, columns: Columns, arrays: Columns) -> None:
+    suffix = path.suffix.lower()
+    id_name = "ids" if suffix == ".npz" else "id"
+    whole = suffix in {".npz", ".h5ad"}
+    flat = [name for key, array in arrays.items() for name in ([key] if whole else _flat({}, {key: array}))]
+    written = [*columns, *flat]
+    if template is None and id_name in written:
+        raise ValueError(
+            f"columns, arrays: expected other names than {id_name!r}, which holds the ids in {path.name!r}; rename it"
+        )
+    if double := sorted({name for name in written if written.count(name) > 1}):
         raise ValueError(f"columns, arrays: expected different names, got {', '.join(double)} twice; rename one")
 
 
@@ -170,7 +219,7 @@ def _write_copy(
     body = rows[1:] if layout.has_header else rows
     new = _flat(columns, arrays)
     if taken := sorted(set(new) & set(names)):
-        raise ValueError(f"template: expected no column named {', '.join(taken)} in {template.name}; rename it there")
+        raise ValueError(f"--copy: expected no column named {', '.join(taken)} in {template.name}; rename it there")
     filled = [[*row, *[""] * (len(names) - len(row))] for row in body]
     by_column = dict(zip(names, zip(*filled, strict=True), strict=True)) if body else {}
     positions = match_rows(ids, by_column, len(body), ids_column, template.name)
@@ -197,8 +246,6 @@ def _write_h5ad(
     anndata = require("anndata", "anndata", "writing .h5ad files")
     data = anndata.read_h5ad(template)
     by_column = {"": list(map(str, data.obs_names))}
-    if ids_column is None and set(ids) <= set(by_column[""]):
-        ids_column = ""
     by_column |= {str(name): list(as_values(data.obs[name]).astype(str)) for name in data.obs.columns}
     positions = match_rows(ids, by_column, data.n_obs, ids_column, template.name)
     for name, values in columns.items():

@@ -3,7 +3,7 @@
     python benchmarks/static_mnist.py --data-dir DIR standard vamp gtm-vamp
 
 Trains each prior with the library's own `fit` (Adam, one-cycle to 2e-3, batch 250, 150 epochs, warm-up over the first
-fifth, log-variance in [-6, 2]) on one thread, and judges it on the 10 000 test images (ELBO) and on the first 1000 of
+fifth, log-variance in [-6, 2]) on one thread, and judges it on the 10 000 test images (ELBO) and on every tenth of
 them (NLL, 500 importance samples from q). The data are `binarized_mnist.npz` in `--data-dir` or $PRIORY_DATA.
 
 Every prior's numbers go to `benchmarks/results/static_mnist.json` when it ends; one that is there is not run again, one
@@ -29,6 +29,7 @@ from priory.training import TrainingSettings
 from priory.vae import VAE
 
 RESULTS = Path(__file__).parent / "results"
+NLL_STEP = 10  # not the first thousand: their ELBO is 8 nats worse than that of the second half
 PAPER = {"standard": -88.56, "vamp": -85.57}  # Tomczak & Welling 2018, table 1; 5000 samples
 LABELS = {"standard": "standard normal", "vamp": "VampPrior", "gtm-vamp": "GTM-VampPrior", "mog": "MoG", "gtm": "GTM"}
 
@@ -65,10 +66,10 @@ def train(prior: str, dataset: Dataset, epochs: int, scratch: Path) -> tuple[VAE
 
 
 def judge(vae: VAE, dataset: Dataset) -> dict[str, float]:
-    """Test ELBO over all images; NLL by 500 samples from q over the first thousand."""
+    """Test ELBO over all images; NLL by 500 samples from q over every tenth."""
     test = dataset.rows("test").tensor()
     bound = evaluate(vae, test, num_samples=1, prior_share=0.0, elbo_samples=4, batch_size=250)
-    nll = evaluate(vae, test[:1000], num_samples=500, prior_share=0.0, batch_size=100)["nll"]
+    nll = evaluate(vae, test[::NLL_STEP], num_samples=500, prior_share=0.0, batch_size=100)["nll"]
     result = {"elbo": bound["elbo"].value, "elbo_se": bound["elbo"].se, "nll": nll.value, "nll_se": nll.se}
     for name in ("kl", "active_units", "marginal_kl", "effective_components", "used_components"):
         if name in bound:

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal, Normal
 
-from linear_gaussian import linear_gaussian_vae
-from priory import Mixture, diagonal_normal, evaluate
+from linear_gaussian import NOISE, linear_gaussian_vae
+from priory import DensityPrior, Mixture, diagonal_normal, evaluate
 from priory.evaluation import effective_components
 
 
@@ -41,19 +41,15 @@ def test_surgery_splits_the_kl(model):
 
 
 def test_mutual_information_and_marginal_kl_have_their_closed_forms(model):
-    vae, evidence, _, metrics = model
-    weight, noise = vae.decoder.weight.detach(), 0.7
+    _, evidence, _, metrics = model
     # I(x; z) of the linear-Gaussian joint; the aggregate posterior is the prior, up to the finite sample of x.
-    information = 0.5 * torch.logdet(evidence.covariance_matrix) - 5 * math.log(noise)
+    information = 0.5 * torch.logdet(evidence.covariance_matrix) - 5 * math.log(NOISE)
     assert metrics["index_code_mutual_information"].value == pytest.approx(information.item(), abs=0.1)
     assert metrics["marginal_kl"].value == pytest.approx(0.0, abs=0.1)
-    assert weight.shape == (5, 2)
 
 
 def test_marginal_kl_of_a_prior_that_is_off(model):
     """Against the closed form KL(N(0, I) || N(m, S)): for the exact encoder the aggregate posterior is N(0, I)."""
-    from priory.priors.density import DensityPrior
-
     vae, evidence = linear_gaussian_vae()
     off = MultivariateNormal(torch.tensor([1.0, -0.5]).double(), torch.tensor([[2.0, 0.3], [0.3, 0.7]]).double())
     vae.prior = DensityPrior(off)
@@ -102,6 +98,24 @@ def test_component_switched_off_does_no_harm():
         torch.tensor([0.0, 0.0, -math.inf]), diagonal_normal(torch.tensor([[-50.0], [50.0], [0.0]]), torch.ones(3, 1))
     )
     assert effective_components(p_z).value == pytest.approx(2, abs=0.01)
+
+
+def test_mutual_information_never_exceeds_the_logarithm_of_the_number_of_rows():
+    vae, evidence = linear_gaussian_vae(num_inputs=12, latent_dim=8)
+    metrics = evaluate(vae, evidence.sample((30,)), num_samples=2)
+    assert metrics["index_code_mutual_information"].value <= math.log(30)
+
+
+def test_used_components_counts_by_draws_of_the_posterior_not_by_its_means():
+    """All means lie in the middle of 3 x 3 components, the draws reach all of them."""
+    vae, evidence = linear_gaussian_vae()
+    side = torch.tensor([-1.0, 0.0, 1.0]).double()
+    grid = torch.cartesian_prod(side, side)
+    vae.prior = DensityPrior(Mixture(torch.zeros(9).double(), diagonal_normal(grid, 0.3 * torch.ones(9, 2).double())))
+    with torch.no_grad():
+        vae.encoder.map.zero_()
+        vae.encoder.scale.fill_(1.0)
+    assert evaluate(vae, evidence.sample((500,)), num_samples=2)["used_components"].value > 6
 
 
 def test_one_row_has_no_standard_error():

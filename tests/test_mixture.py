@@ -54,6 +54,7 @@ def test_agrees_with_mixture_same_family(family, batch):
     wide = ours.expand(torch.Size((3, *batch)))
     assert wide.batch_shape == (3, *batch)
     assert wide.sample((2,)).shape == (2, 3, *batch, *ours.event_shape)
+    assert ours.sample((0,)).shape == (0, *ours.batch_shape, *ours.event_shape)
 
 
 def test_sample_moments_agree_with_mean_and_variance():

@@ -119,12 +119,20 @@ def test_gradients_reach_every_parameter():
         assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in vae.parameters())
 
 
+@pytest.mark.parametrize(("num_samples", "prior_share"), [(10, 0.95), (1, 0.9), (1, 0.5)])
+def test_at_least_one_draw_comes_from_the_posterior(num_samples, prior_share):
+    vae, evidence = linear_gaussian_vae()
+    assert torch.isfinite(log_likelihood(vae, evidence.sample((3,)), num_samples, prior_share=prior_share)).all()
+    assert log_likelihood(vae, evidence.sample((0,)), num_samples).shape == (0,)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda vae, x: elbo(vae, x, num_samples=0), "num_samples: expected a positive"),
         (lambda vae, x: importance_weighted_bound(vae, x, 0), "num_samples: expected a positive"),
         (lambda vae, x: log_likelihood(vae, x, 0), "num_samples: expected a positive"),
+        (lambda vae, x: log_likelihood(vae, x, 5, chunk_size=0), "chunk_size: expected a positive"),
         (lambda vae, x: log_likelihood(vae, x, 5, prior_share=1.0), r"prior_share: expected a share in \[0, 1\)"),
     ],
 )

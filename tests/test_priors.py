@@ -5,7 +5,15 @@ import copy
 import pytest
 import torch
 from torch import nn
-from torch.distributions import Categorical, Independent, MixtureSameFamily, MultivariateNormal, Normal
+from torch.distributions import (
+    AffineTransform,
+    Categorical,
+    Independent,
+    MixtureSameFamily,
+    MultivariateNormal,
+    Normal,
+    TransformedDistribution,
+)
 
 from oracles import mixture_log_prob_loop, quadrature_grid, small_encoder
 from priory import (
@@ -151,11 +159,12 @@ class _Caller(nn.Module):
 @each_prior
 def test_state_dict_is_complete_and_clean(name):
     prior, encoder = make_prior(name), spread_encoder()
+    keys = set(prior.state_dict())
     prior(encoder)
-    assert not any("encoder" in key for key in prior.state_dict())
-    assert sum(p.numel() for p in prior.parameters()) == sum(
-        p.numel() for key, p in prior.state_dict().items() if key in dict(prior.named_parameters())
-    )
+    assert set(prior.state_dict()) == keys
+    theirs = {p.data_ptr() for p in encoder.state_dict().values()}
+    assert theirs.isdisjoint(p.data_ptr() for p in prior.state_dict().values())
+    assert {key for key, _ in prior.named_parameters()} <= keys
     other = make_prior(name)
     other.load_state_dict(prior.state_dict())
     z = torch.randn(5, 2)
@@ -211,6 +220,29 @@ def _validation_as_before():
     before = torch.distributions.Distribution._validate_args
     yield
     torch.distributions.Distribution.set_default_validate_args(before)
+
+
+@each_prior
+def test_autocast_changes_no_density_of_parameters_at_rest(name):
+    """With an encoder outside of autocast's reach (float64 stays), the density is that without autocast."""
+    prior, encoder = make_prior(name).double(), spread_encoder().double()
+    z = torch.randn(20, 2, dtype=torch.float64)
+    expected = prior(encoder).log_prob(z)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(prior(encoder).log_prob(z), expected)
+
+
+def test_autocast_leaves_a_flow_in_full_precision():
+    p_z = make_prior("flow", 8)(None)
+    z = torch.randn(50, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(p_z.log_prob(z), p_z.log_prob(z.clone()))
+        within = p_z.log_prob(z)
+        torch.manual_seed(1)
+        draws = p_z.sample((3,))
+    torch.testing.assert_close(within, p_z.log_prob(z))
+    torch.manual_seed(1)
+    torch.testing.assert_close(draws, p_z.sample((3,)))
 
 
 @each_mixture
@@ -271,6 +303,19 @@ def test_pseudo_inputs_start_within_a_hundredth_of_the_range_of_their_datum(boun
     assert prior.raw_pseudo_inputs.grad.min() > 0.005  # not saturated
 
 
+@pytest.mark.parametrize("size", [0.1, 1.0, 100.0])
+def test_zeros_of_half_bounded_columns_stay_near_zero_whatever_the_scale(size):
+    """Sparse counts: thousands of zeros must not add up to a row that no encoder has seen."""
+    x = size * torch.rand(40, 200) * (torch.rand(40, 200) < 0.1) * torch.linspace(0.2, 1.0, 200)
+    prior = VampPrior.from_data(x, 40, low=0.0)
+    u = prior.pseudo_inputs.detach()
+    nearest = torch.cdist(u, x).argmin(-1)
+    assert ((u - x[nearest]).abs() <= 0.01 * x.amax(0)).all()
+    torch.testing.assert_close(u.sum(-1), x[nearest].sum(-1), rtol=0.05, atol=0)
+    prior.pseudo_inputs.sum().backward()
+    assert (prior.raw_pseudo_inputs.grad.amin(0) > 0.01 * x.amax(0)).all()
+
+
 @pytest.mark.parametrize("bounds", RANGES.values(), ids=RANGES)
 @pytest.mark.parametrize("name", ["vamp", "gtm-vamp"])
 def test_pseudo_inputs_respect_the_range(name, bounds):
@@ -291,8 +336,10 @@ def test_initialisations_of_pseudo_inputs(initialise):
         assert len(torch.cdist(u, x).argmin(-1).unique()) == 400  # no row twice
     elif initialise == "mean":
         torch.testing.assert_close(u.mean(0), x.mean(0), rtol=0.1, atol=0.02)
+        assert (u.std(0) > 0.6 * x.std(0)).all()  # less than the data's: what left the range was moved inside
     else:
         torch.testing.assert_close(u.mean(0), torch.full((NUM_FEATURES,), 0.5), rtol=0, atol=0.06)
+        torch.testing.assert_close(u.std(0), torch.full((NUM_FEATURES,), 12**-0.5), rtol=0.1, atol=0)
 
 
 def test_more_pseudo_inputs_than_data_use_each_datum_before_any_twice():
@@ -319,6 +366,21 @@ def test_mixture_of_gaussians_starts_like_a_standard_normal():
     p_z = MixtureOfGaussians(16, 2000)()
     torch.testing.assert_close(p_z.mean, torch.zeros(16), rtol=0, atol=0.1)
     torch.testing.assert_close(p_z.variance, torch.ones(16), rtol=0.1, atol=0)
+
+
+def test_a_single_gaussian_starts_as_a_standard_normal():
+    z = torch.randn(5, 16)
+    torch.testing.assert_close(MixtureOfGaussians(16, 1)().log_prob(z), StandardNormal(16)().log_prob(z))
+
+
+@pytest.mark.parametrize("extreme", [-1e3, 1e3])
+def test_runaway_scales_leave_a_finite_density_with_finite_gradients(extreme):
+    prior = MixtureOfGaussians(2, 3)
+    prior.log_scale.data[0] = extreme
+    log_prob = prior().log_prob(torch.randn(5, 2))
+    log_prob.sum().backward()
+    assert torch.isfinite(log_prob).all()
+    assert all(torch.isfinite(p.grad).all() for p in prior.parameters())
 
 
 def test_mixture_of_gaussians_from_latents_finds_the_clusters():
@@ -353,6 +415,20 @@ def test_grid_priors_keep_what_a_map_needs(name):
     assert ((share - prior.mixing_weights).abs() < error).all()
 
 
+def test_coordinates_take_another_precision():
+    prior = make_prior("gtm")
+    for dtype in (torch.float64, torch.bfloat16):
+        place = prior.coordinates(prior(), torch.randn(3, 2, dtype=dtype))
+        assert place.shape == (3, 2)
+
+
+def test_grid_shape_of_other_nodes_is_their_number():
+    shuffled = latent_grid(3)[torch.randperm(9)]
+    repeated = torch.tensor([[0.0, 0.0], [0.0, 0.0], [1.0, 1.0], [1.0, 1.0]])
+    for nodes in (shuffled, repeated):
+        assert GTMPrior(2, nodes, mlp(2, [], 4)).grid_shape == (len(nodes),)
+
+
 @each_grid
 def test_coordinates_are_the_posterior_mean_of_the_nodes(name):
     prior = make_prior(name).double()
@@ -376,10 +452,10 @@ def test_flow_log_determinant_is_counted_once():
     with torch.no_grad():
         for parameter in prior.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
-    flow, z = prior(), torch.randn(4, dtype=torch.float64)
+    flow, z = prior.flow(), torch.randn(4, dtype=torch.float64)
     jacobian = torch.autograd.functional.jacobian(flow.transform, z)
     expected = Normal(0.0, 1.0).log_prob(flow.transform(z)).sum() + torch.linalg.slogdet(jacobian).logabsdet
-    torch.testing.assert_close(flow.log_prob(z), expected)
+    torch.testing.assert_close(prior().log_prob(z), expected)
 
 
 DENSITIES = {
@@ -401,6 +477,15 @@ def test_any_distribution_becomes_a_prior_that_moves_and_saves(density):
     torch.testing.assert_close(other().log_prob(z), first.log_prob(z))
     torch.testing.assert_close(prior.double()().log_prob(z.double()).float(), first.log_prob(z))
     assert prior.latent_dim == 3
+
+
+def test_transforms_and_their_inverses_are_found():
+    affine = AffineTransform(torch.ones(2), 2 * torch.ones(2))
+    density = TransformedDistribution(Independent(Normal(torch.zeros(2), torch.ones(2)), 1), [affine.inv])
+    prior = DensityPrior(density)
+    z = torch.randn(5, 2)
+    torch.testing.assert_close(prior().log_prob(z), density.log_prob(z))
+    torch.testing.assert_close(prior.double()().log_prob(z.double()).float(), density.log_prob(z))
 
 
 def test_parameters_inside_a_distribution_are_trained():
@@ -430,7 +515,7 @@ def test_a_module_with_a_density_becomes_a_prior():
     [
         (lambda: StandardNormal(0), "latent_dim: expected a positive"),
         (lambda: MixtureOfGaussians(2, 0), "num_components: expected at least one"),
-        (lambda: MixtureOfGaussians.from_latents(torch.zeros(3, 2), 4), "at least 4 rows"),
+        (lambda: MixtureOfGaussians.from_latents(torch.zeros(3, 2), 4), "at least 4 distinct rows"),
         (lambda: VampPrior(torch.zeros(3)), r"pseudo_inputs: expected shape \(K, \*input\)"),
         (lambda: VampPrior(torch.full((3, 2), 5.0), low=0.0, high=1.0), "expected values between 0.0 and 1.0, got 5"),
         (lambda: VampPrior.from_data(torch.rand(3, 2), 2, initialise="zeros"), "'data', 'mean' or 'uniform'"),
@@ -440,7 +525,11 @@ def test_a_module_with_a_density_becomes_a_prior():
         (lambda: latent_grid(0), "expected positive numbers"),
         (lambda: GTMPrior(2, torch.zeros(3), mlp(1, [], 4)), r"nodes of shape \(K, C\)"),
         (lambda: GTMPrior(2, latent_grid(3), mlp(2, [4], 3))(), r"g\(nodes\) of shape \(9, 4\), got \(9, 3\)"),
-        (lambda: DensityPrior(Normal(0.0, 1.0)), "expected one over vectors"),
+        (lambda: DensityPrior(Normal(0.0, 1.0)), "expected one density over vectors"),
+        (lambda: DensityPrior(Independent(Normal(torch.zeros(5, 2), 1.0), 1)), r"got batch shape \(5,\)"),
+        (lambda: DensityPrior(FlowPrior.coupling(2)()), "pass the module that makes it"),
+        (lambda: VampPrior(torch.zeros(3, 2, dtype=torch.long)), "expected floating point values"),
+        (lambda: MixtureOfGaussians.from_latents(torch.zeros(9, 2), 4), "at least 4 distinct rows"),
         (lambda: DensityPrior(Independent(Normal(torch.zeros(2).requires_grad_() + 1, 1.0), 1)), "no nn.Parameter"),
     ],
 )

@@ -90,6 +90,11 @@ def test_samples_have_the_shape_asked_for(shape):
     assert ((means > 0) & (means < 1)).all()
 
 
+def test_latent_dimensions_must_agree():
+    with pytest.raises(ValueError, match="expected 2 latent dimensions, those of the encoder, got 3"):
+        VAE(NormalEncoder(mlp(6, [], 4)), BernoulliDecoder(mlp(2, [], 6)), StandardNormal(3))
+
+
 def test_prior_stays_out_of_the_encoders_state():
     vae = VAE(NormalEncoder(mlp(6, [], 4)), BernoulliDecoder(mlp(2, [], 6)), VampPrior(torch.rand(5, 6)))
     vae.latent_prior()

@@ -95,6 +95,7 @@ def _prior(settings: ModelSettings, facts: DataFacts, preprocess: Preprocessing)
         grid_dim=settings.grid_dim,
         hidden=settings.prior_hidden,
         learn_weights=settings.learn_weights,
+        learn_pseudo_inputs=settings.learn_pseudo_inputs,
         initialise=settings.initialise,
         feature_range=preprocess.feature_range,
         features=None if facts.rows is None else preprocess(facts.rows),

@@ -3,9 +3,9 @@
     log N(z_b | loc_k, diag(scale_k^2)) = -1/2 sum_l ((z_bl - loc_kl) / scale_kl)^2 - sum_l log scale_kl - L/2 log(2 pi)
 
 Expanding the square turns the sum over l into a matrix product of [z^2, z] with [-1/(2 scale^2), loc/scale^2], so
-nothing of size B x K x L is ever made. The expansion cancels: in float32 it is off by up to 0.8 nats at scale 0.01.
-Therefore the product runs in float64, on coordinates centred on the components. Where a device has no float64, the
-differences are taken directly.
+nothing of size B x K x L is made for one set of components. The expansion cancels: in float32 it is off by up to 0.8
+nats at scale 0.01. Therefore the product runs in float64, on coordinates centred on the components. Where a device has
+no float64, the differences are taken directly.
 """
 
 import math

@@ -10,6 +10,8 @@ from torch.distributions import Distribution, Independent, Normal
 
 from priory.density import DEVICES_WITHOUT_FLOAT64, diagonal_normal_log_prob
 
+LOG_SCALE_BOUND = 20.0  # exp(20)^2 and exp(-20)^2 are finite and above zero in float32
+
 
 def at_least_float32(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """Turn half precision into float32 and leave float32 and float64 as they are.
@@ -35,6 +37,15 @@ def diagonal_normal(loc: Float[Tensor, "*batch latent"], scale: Float[Tensor, "*
     return Independent(normal, 1, validate_args=False)
 
 
+def bounded_scale(log_scale: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """exp(log_scale), between exp(-20) and exp(20): beyond, squares overflow or vanish, and one NaN spoils all.
+
+    >>> bounded_scale(torch.tensor([0.0, -1000.0]))
+    tensor([1.0000e+00, 2.0612e-09])
+    """
+    return log_scale.clamp(-LOG_SCALE_BOUND, LOG_SCALE_BOUND).exp()
+
+
 def is_diagonal_normal(distribution: Distribution) -> bool:
     """Whether this is `Independent(Normal, 1)`: then closed forms and the fast kernel apply."""
     return (
@@ -49,9 +60,10 @@ class Mixture(Distribution):
 
         p(z) = sum_k pi_k p_k(z),    pi = softmax(mixing_logits)
 
-    A drop-in for `torch.distributions.MixtureSameFamily` that adds the density of each component and the
+    To be used in place of `torch.distributions.MixtureSameFamily`; it adds the density of each component and the
     responsibilities, draws only the components that it samples, and takes a matrix-product kernel where the
-    components are diagonal normals (`Independent(Normal, 1)`), so that nothing of size B x K x L is made.
+    components are diagonal normals (`Independent(Normal, 1)`), so that a mixture without
+    batch dimensions makes nothing of size B x K x L.
 
     Args:
         mixing_logits: unnormalised log-weights, (..., K); -inf switches a component off.
@@ -180,7 +192,7 @@ class Mixture(Distribution):
         parameter = parameter.expand(*self.batch_shape, self.num_components, -1)
         flat = index.reshape(-1, *self.batch_shape).movedim(0, -1)
         rows = parameter.gather(-2, flat.unsqueeze(-1).expand(*flat.shape, parameter.shape[-1]))
-        return rows.movedim(-2, 0).reshape(*index.shape, -1)
+        return rows.movedim(-2, 0).reshape(*index.shape, parameter.shape[-1])
 
     def _select_drawn(self, drawn: Tensor, index: Tensor) -> Tensor:
         """Of one draw from every component, (*sample, *batch, K, *event), the one that the index names."""
@@ -217,7 +229,7 @@ def sample_index(
     # a draw that rounds up to the very end belongs to the last component that has weight.
     total = cumulated[..., -1:].contiguous()
     index = torch.searchsorted(cumulated, uniform * total, right=True)
-    last = torch.searchsorted(cumulated, total)
+    last = torch.searchsorted(cumulated, total).clamp(max=cumulated.shape[-1] - 1)  # NaN weights sort last
     return torch.minimum(index, last).movedim(-1, 0).reshape(sample_shape + batch_shape)
 
 

@@ -9,11 +9,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution
 
-from priory.distributions import Mixture
+from priory.density import DEVICES_WITHOUT_FLOAT64
+from priory.distributions import Mixture, diagonal_normal, is_diagonal_normal
 from priory.objectives import elbo
 from priory.vae import VAE, evaluation_mode
 
 ACTIVE_UNIT_VARIANCE = 0.01  # the threshold of Burda, Grosse & Salakhutdinov 2016, sec. 5.2
+VALUES_AT_ONCE = 2**22  # numbers of x that are decoded at a time: at most some hundred MB for any likelihood here
+RESPONSIBILITIES_AT_ONCE = 4096  # rows of the B x K matrix
 PRIOR_SAMPLES = 10_000  # for what is a property of the prior alone; its standard error is reported
 
 
@@ -54,7 +57,7 @@ def log_likelihood(
     num_samples: int,
     *,
     prior_share: float = 0.5,
-    chunk_size: int = 8192,
+    chunk_size: int | None = None,
     prior: Distribution | None = None,
 ) -> Float[Tensor, " datum"]:
     """Importance-weighted estimate of log p(x) per datum, in nats, streamed over samples.
@@ -71,15 +74,16 @@ def log_likelihood(
         vae: the model; used in evaluation mode.
         x: data, (N, D).
         num_samples: S, per datum.
-        prior_share: a, in [0, 1).
-        chunk_size: how many (datum, sample) pairs are decoded at once; bounds the memory.
+        prior_share: a, in [0, 1); at least one sample is drawn from q.
+        chunk_size: how many (datum, sample) pairs are decoded at once, which bounds the memory; by default as many as
+            make 2^22 numbers of x.
         prior: p(z), where it has been evaluated already.
 
     Returns:
         (N,), accumulated in float64.
 
     Raises:
-        ValueError: num_samples is not positive, or prior_share is outside [0, 1).
+        ValueError: num_samples or chunk_size is not positive, or prior_share is outside [0, 1).
 
     Reference: Burda et al. 2016, arXiv:1509.00519, eq. 8; Hesterberg 1995, Technometrics 37(2), on the mixture.
     """
@@ -87,12 +91,14 @@ def log_likelihood(
         raise ValueError(f"num_samples: expected a positive number of draws, got {num_samples}")
     if not 0 <= prior_share < 1:
         raise ValueError(f"prior_share: expected a share in [0, 1), got {prior_share}")
+    pairs = max(1, VALUES_AT_ONCE // x.shape[-1]) if chunk_size is None else chunk_size
+    if pairs < 1:
+        raise ValueError(f"chunk_size: expected a positive number of (datum, sample) pairs, got {chunk_size}")
+    if len(x) == 0:
+        return x.new_zeros(0, dtype=_accumulator(x))
     with evaluation_mode(vae):
         p_z = vae.latent_prior() if prior is None else prior
-        rows = min(len(x), chunk_size)
-        estimates = [
-            _log_likelihood_rows(vae, part, num_samples, prior_share, chunk_size, p_z) for part in x.split(rows)
-        ]
+        estimates = [_log_likelihood_rows(vae, part, num_samples, prior_share, pairs, p_z) for part in x.split(pairs)]
     return torch.cat(estimates)
 
 
@@ -100,10 +106,10 @@ def _log_likelihood_rows(
     vae: VAE, x: Tensor, num_samples: int, prior_share: float, chunk_size: int, p_z: Distribution
 ) -> Tensor:
     q = vae.encode(x)
-    from_prior = round(prior_share * num_samples)
+    from_prior = min(round(prior_share * num_samples), num_samples - 1)
     share = from_prior / num_samples
     per_chunk = max(1, chunk_size // len(x))
-    total = torch.full((len(x),), -math.inf, dtype=_float64(x), device=x.device)
+    total = torch.full((len(x),), -math.inf, dtype=_accumulator(x), device=x.device)
     draws: list[tuple[int, Callable[[int], Tensor]]] = [
         (num_samples - from_prior, lambda n: q.sample(torch.Size((n,)))),
         (from_prior, lambda n: p_z.sample(torch.Size((n, len(x))))),
@@ -132,7 +138,7 @@ def evaluate(
     *,
     elbo_samples: int = 16,
     prior_share: float = 0.5,
-    chunk_size: int = 8192,
+    chunk_size: int | None = None,
     batch_size: int = 128,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Estimate]:
@@ -150,10 +156,11 @@ def evaluate(
 
     Returns:
         By name: `elbo`, `reconstruction`, `kl`, `nll` (nats per datum), `bits_per_dimension`,
-        `index_code_mutual_information` and `marginal_kl` (their sum is `kl`; Hoffman & Johnson 2016),
-        `active_units` (Burda et al. 2016), and for a mixture prior `effective_components` = exp(I(k; z)) and
-        `used_components` = exp(H(k)) of the aggregate posterior's responsibilities. The standard errors are over
-        data, or over draws from the prior.
+        `index_code_mutual_information` and `marginal_kl` (their sum is `kl`; Hoffman & Johnson 2016), both of the
+        aggregate posterior of these N rows: the information never exceeds log N, and where it comes near, `marginal_kl`
+        is little more than `kl` - log N; `active_units` (Burda et al. 2016); and for a mixture prior
+        `effective_components` = exp(I(k; z)), and `used_components` = exp(H(k)) of the aggregate posterior's
+        responsibilities. The standard errors are over data, or over draws from the prior.
 
     Raises:
         ValueError: there are fewer than two rows (no standard error).
@@ -167,16 +174,17 @@ def evaluate(
         done = 0
         for x, _ in source.batches(batch_size):
             x = x.to(device_of(vae))
-            bound = elbo(vae, x, num_samples=elbo_samples, prior=p_z)
-            columns["reconstruction"].append(bound.reconstruction)
-            columns["kl"].append(bound.kl)
+            for part in x.split(max(1, VALUES_AT_ONCE // (elbo_samples * x.shape[-1]))):
+                bound = elbo(vae, part, num_samples=elbo_samples, prior=p_z)
+                columns["reconstruction"].append(bound.reconstruction)
+                columns["kl"].append(bound.kl)
             columns["log_likelihood"].append(
                 log_likelihood(vae, x, num_samples, prior_share=prior_share, chunk_size=chunk_size, prior=p_z)
             )
             done += len(x)
             if progress is not None:
                 progress(done)
-        values = {name: torch.cat(parts).double() for name, parts in columns.items()}
+        values = {name: torch.cat(parts) for name, parts in columns.items()}
         metrics = _likelihood_metrics(values, x.shape[-1])
         metrics |= latent_metrics(vae, source, p_z, batch_size=batch_size)
     return metrics
@@ -197,26 +205,25 @@ def _likelihood_metrics(values: dict[str, Tensor], num_inputs: int) -> dict[str,
 def latent_metrics(vae: VAE, source: RowSource, p_z: Distribution, *, batch_size: int = 128) -> dict[str, Estimate]:
     """ELBO surgery, active units and the use of components; see `evaluate`.
 
-    The aggregate posterior q(z) = 1/N sum_n q(z|x_n) is itself a mixture, so one `Mixture` evaluates it.
+    The aggregate posterior q(z) = 1/N sum_n q(z|x_n) is itself a mixture, so one `Mixture` evaluates it. It holds the
+    posterior of the datum itself, so the mutual information is at most log N.
 
     Reference: Hoffman & Johnson 2016, "ELBO surgery", NIPS workshop; Burda et al. 2016, sec. 5.2.
     """
     posteriors = [vae.encode(x.to(device_of(vae))) for x, _ in source.batches(batch_size)]
     loc = torch.cat([q.mean for q in posteriors])
+    draws = [q.sample() for q in posteriors]
     aggregate = _aggregate_posterior(posteriors, loc)
-    metrics = {"active_units": _active_units(loc)}
+    metrics = {"active_units": _active_units(loc.cpu())}
     if aggregate is not None:
-        information, marginal = [], []
-        for q in posteriors:
-            z = q.sample()
-            log_aggregate = aggregate.log_prob(z)
-            information.append(q.log_prob(z) - log_aggregate)
-            marginal.append(log_aggregate - p_z.log_prob(z))
-        metrics["index_code_mutual_information"] = _mean(torch.cat(information).double())
-        metrics["marginal_kl"] = _mean(torch.cat(marginal).double())
+        log_aggregate = torch.cat([aggregate.log_prob(z) for z in draws])
+        log_q = torch.cat([q.log_prob(z) for q, z in zip(posteriors, draws, strict=True)])
+        log_p = torch.cat([p_z.log_prob(z) for z in draws])
+        metrics["index_code_mutual_information"] = _mean(log_q - log_aggregate)
+        metrics["marginal_kl"] = _mean(log_aggregate - log_p)
     if isinstance(p_z, Mixture):
         metrics["effective_components"] = effective_components(p_z)
-        metrics["used_components"] = _used_components(p_z, loc)
+        metrics["used_components"] = _used_components(p_z, torch.cat(draws))
     return metrics
 
 
@@ -233,24 +240,24 @@ def effective_components(p_z: Mixture, num_samples: int = PRIOR_SAMPLES) -> Esti
     responsibilities = log_posterior.exp()
     divergence = (torch.special.xlogy(responsibilities, responsibilities)).sum(-1)
     divergence = divergence - (responsibilities * p_z.log_weights.clamp_min(torch.finfo(torch.float32).min)).sum(-1)
-    information = _mean(divergence.double())
+    information = _mean(divergence)
     value = math.exp(max(information.value, 0.0))
     return Estimate(value, value * information.se)
 
 
 @torch.no_grad()
-def _used_components(p_z: Mixture, loc: Tensor) -> Estimate:
-    """exp(H) of the mean responsibilities over the data; standard error by the delta method."""
-    responsibilities = torch.cat([p_z.responsibilities(part) for part in loc.split(4096)]).double()
+def _used_components(p_z: Mixture, z: Tensor) -> Estimate:
+    """exp(H) of the mean responsibilities of draws from the aggregate posterior; s.e. by the delta method."""
+    responsibilities = torch.cat(
+        [p_z.responsibilities(part).cpu() for part in z.split(RESPONSIBILITIES_AT_ONCE)]
+    ).double()
     share = responsibilities.mean(0)
-    surprise = -torch.special.xlogy(responsibilities, share.clamp_min(1e-300)).sum(-1)
+    surprise = -torch.special.xlogy(responsibilities, share.clamp_min(torch.finfo(share.dtype).tiny)).sum(-1)
     entropy = _mean(surprise)
     return Estimate(math.exp(entropy.value), math.exp(entropy.value) * entropy.se)
 
 
 def _aggregate_posterior(posteriors: list[Distribution], loc: Tensor) -> Mixture | None:
-    from priory.distributions import diagonal_normal, is_diagonal_normal
-
     if not all(is_diagonal_normal(q) for q in posteriors):
         return None
     scale = torch.cat([q.stddev for q in posteriors])
@@ -276,8 +283,9 @@ def device_of(module: torch.nn.Module) -> torch.device:
 
 
 def _mean(values: Float[Tensor, " datum"]) -> Estimate:
+    values = values.cpu().double()
     return Estimate(float(values.mean()), float(values.std()) / math.sqrt(len(values)))
 
 
-def _float64(x: Tensor) -> torch.dtype:
-    return torch.float32 if x.device.type == "mps" else torch.float64
+def _accumulator(x: Tensor) -> torch.dtype:
+    return torch.float32 if x.device.type in DEVICES_WITHOUT_FLOAT64 else torch.float64

@@ -40,6 +40,7 @@ class ModelSettings(Settings):
     grid_dim: int = Field(2, ge=1, description="C, dimensions of the grid")
     prior_hidden: tuple[int, ...] = Field((256, 256), description="hidden widths of the prior's own network")
     learn_weights: bool = Field(True, description="learned mixing weights, or uniform ones")
+    learn_pseudo_inputs: bool = Field(True, description="learned pseudo-inputs, or fixed where they start")
     initialise: Literal["data", "mean", "uniform"] = Field("data", description="where pseudo-inputs start")
     flow_transforms: int = Field(3, ge=1, description="coupling layers of a flow")
     likelihood: str | None = Field(None, description="None takes what the data propose")

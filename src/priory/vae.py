@@ -21,6 +21,9 @@ class VAE(nn.Module):
         prior: a module that gives p(z), called with the encoder.
         preprocess: what the encoder's first layer reads, from x; identity by default. Pseudo-inputs live there.
 
+    Raises:
+        ValueError: encoder and prior say that they have different latent dimensions.
+
     >>> from priory import BernoulliDecoder, NormalEncoder, StandardNormal, mlp
     >>> vae = VAE(NormalEncoder(mlp(6, [8], 4)), BernoulliDecoder(mlp(2, [8], 6)), StandardNormal(2))
     >>> vae.sample(3).shape
@@ -31,6 +34,9 @@ class VAE(nn.Module):
         self, encoder: nn.Module, decoder: nn.Module, prior: nn.Module, preprocess: nn.Module | None = None
     ) -> None:
         super().__init__()
+        ours, theirs = getattr(encoder, "latent_dim", None), getattr(prior, "latent_dim", None)
+        if isinstance(ours, int) and isinstance(theirs, int) and ours != theirs:
+            raise ValueError(f"prior: expected {ours} latent dimensions, those of the encoder, got {theirs}")
         self.encoder = encoder
         self.decoder = decoder
         self.prior = prior

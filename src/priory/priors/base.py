@@ -26,6 +26,7 @@ class PriorSpec:
         grid_dim: C, dimensions of the grid.
         hidden: widths of the hidden layers of a prior's own network.
         learn_weights: whether mixing weights are learned or uniform.
+        learn_pseudo_inputs: whether the pseudo-inputs of a VampPrior are learned or stay where they start.
         initialise: where pseudo-inputs start: "data", "mean" (plus noise) or "uniform" over the range.
         feature_range: smallest and largest value of a feature; None where there is no bound.
         features: training rows as the encoder's first layer reads them, (N, num_features); None when a model is
@@ -40,6 +41,7 @@ class PriorSpec:
     grid_dim: int = 2
     hidden: Sequence[int] = (256, 256)
     learn_weights: bool = True
+    learn_pseudo_inputs: bool = True
     initialise: str = "data"
     feature_range: tuple[float | None, float | None] = (None, None)
     features: Float[Tensor, "datum feature"] | None = None
@@ -47,8 +49,10 @@ class PriorSpec:
 
     @property
     def rows(self) -> Float[Tensor, "datum feature"]:
-        """Features to start from: the training rows, or zeros that saved weights will overwrite."""
-        return torch.zeros(1, self.num_features) if self.features is None else self.features
+        """Features to start from: the training rows, or a row of constants that saved weights will overwrite."""
+        if self.features is not None:
+            return self.features
+        return torch.full((1, self.num_features), self.feature_range[0] or 0.0)
 
 
 class Prior(nn.Module, ABC):
@@ -114,6 +118,17 @@ class MixturePrior(Prior):
     def forward(self, encoder: Encoder | None = None) -> Mixture:
         """p(z), with batch shape () and event shape (L,)."""
         return Mixture(self.mixing_logits, self.components(encoder))
+
+
+def check_vector_density(argument: str, p_z: Distribution) -> int:
+    """L of a distribution over vectors without a batch, or a ValueError that says what came instead."""
+    if len(p_z.event_shape) != 1 or p_z.batch_shape:
+        raise ValueError(
+            f"{argument}: expected one density over vectors (batch shape (), event shape (L,)), got batch shape "
+            f"{tuple(p_z.batch_shape)} and event shape {tuple(p_z.event_shape)}; wrap independent dimensions in "
+            "torch.distributions.Independent(density, 1)"
+        )
+    return p_z.event_shape[0]
 
 
 def encode_pseudo_inputs(prior: Prior, encoder: Encoder | None, pseudo_inputs: Tensor) -> Distribution:

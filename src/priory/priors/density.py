@@ -1,7 +1,7 @@
 """Somebody else's density as a prior: any torch distribution, or any module that has a density."""
 
-import copy
-from collections.abc import Sequence
+import weakref
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import torch
@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution, Transform, constraints
 
-from priory.priors.base import Encoder, Prior, PriorSpec
+from priory.priors.base import Encoder, Prior, PriorSpec, check_vector_density
 
 
 class DensityPrior(Prior):
@@ -25,7 +25,8 @@ class DensityPrior(Prior):
 
     Raises:
         TypeError: the object is none of the three.
-        ValueError: the density is not over vectors, or latent_dim is missing.
+        ValueError: the density is not over vectors, latent_dim is missing, or the distribution hides parameters where
+            they could not be trained or saved.
 
     >>> prior = DensityPrior(torch.distributions.MultivariateNormal(torch.zeros(2), torch.eye(2)))
     >>> prior.double()().log_prob(torch.zeros(2, dtype=torch.float64))
@@ -38,20 +39,15 @@ class DensityPrior(Prior):
     def __init__(self, density: Distribution | nn.Module, *, latent_dim: int | None = None) -> None:
         super().__init__()
         if isinstance(density, Distribution):
-            self.template = density
-            _register_tensors(self, density)
+            # A copy of its own: a distribution caches tensors when it is used, which would then be taken for its state.
+            self.template = _copied(density, {}, {})
+            self._adopt_tensors()
         elif isinstance(density, nn.Module):
             self.density = density
         else:
             raise TypeError(f"density: expected a torch Distribution or a module, got {type(density).__name__}")
         self.latent_dim = latent_dim
-        event_shape = self().event_shape
-        if len(event_shape) != 1:
-            raise ValueError(
-                f"density: expected one over vectors (event shape (L,)), got event shape {tuple(event_shape)}; wrap "
-                "independent dimensions in torch.distributions.Independent(density, 1)"
-            )
-        self.latent_dim = event_shape[0]
+        self.latent_dim = check_vector_density("density", self())
 
     @classmethod
     def from_spec(cls, spec: PriorSpec) -> Self:
@@ -60,12 +56,32 @@ class DensityPrior(Prior):
     def forward(self, encoder: Encoder | None = None) -> Distribution:
         """The density as a distribution with event shape (L,); the encoder is not used."""
         if not hasattr(self, "density"):
-            return _with_tensors(self.template, dict(_own_tensors(self)))
+            own = {**dict(self.named_parameters(recurse=False)), **dict(self.named_buffers(recurse=False))}
+            return _copied(self.template, {id(value): own[name] for name, value in _tensors(self.template)}, {})
         if not (hasattr(self.density, "log_prob") and hasattr(self.density, "sample")):
             return self.density()
         if self.latent_dim is None:
             raise ValueError("latent_dim: needed for a module with log_prob and sample of its own; give latent_dim=")
         return ModuleDensity(self.density, self.latent_dim)
+
+    def _adopt_tensors(self) -> None:
+        """Every tensor inside the distribution, under a flat name such as `base_dist__loc`."""
+        for name, value in _tensors(self.template):
+            if isinstance(value, nn.Parameter):
+                self.register_parameter(name, value)
+            elif value.requires_grad:
+                raise ValueError(
+                    f"density: its tensor {name} requires a gradient but is no nn.Parameter, so it could not be "
+                    "trained or saved with the prior; pass an nn.Parameter, or a module that makes the distribution"
+                )
+            else:
+                self.register_buffer(name, value.clone())  # views of one storage could not be saved
+        p_z = self()
+        if not list(self.parameters()) and p_z.log_prob(p_z.sample()).requires_grad:
+            raise ValueError(
+                f"density: a {type(self.template).__name__} with parameters that cannot be found, trained or saved; "
+                "pass the module that makes it"
+            )
 
 
 class ModuleDensity(Distribution):
@@ -85,52 +101,34 @@ class ModuleDensity(Distribution):
         return self.module.sample(torch.Size(sample_shape))
 
 
-def _is_nested(value: object) -> bool:
-    return isinstance(value, (Distribution, Transform, list, tuple))
+def _tensors(owner: Any, path: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Tensor]]:
+    """The tensors inside a distribution, its transforms, lists and tuples, each once, with a name for each."""
+    seen = set() if seen is None else seen
+    items = enumerate(owner) if isinstance(owner, (list, tuple)) else vars(owner).items()
+    for name, value in items:
+        key = f"{path}__{str(name).lstrip('_')}" if path else str(name).lstrip("_")
+        if id(value) in seen:  # an inverse transform and the one that it inverts know each other
+            continue
+        if isinstance(value, Tensor):
+            seen.add(id(value))
+            yield key, value
+        elif isinstance(value, (Distribution, Transform, list, tuple)):
+            seen.add(id(value))
+            yield from _tensors(value, key, seen)
 
 
-def _items(owner: Any) -> list[tuple[str, Any]]:
-    if isinstance(owner, (list, tuple)):
-        return [(str(i), value) for i, value in enumerate(owner)]
-    return [(name.lstrip("_"), value) for name, value in vars(owner).items()]
+def _copied(owner: Any, tensors: dict[int, Tensor], copies: dict[int, Any]) -> Any:
+    """A copy of a distribution with other tensors in place of those whose id is named.
 
-
-def _register_tensors(prior: DensityPrior, owner: Any, path: str = "") -> None:
-    """Every tensor inside the distribution, under a flat name such as `base_dist__loc`."""
-    for name, value in _items(owner):
-        key = f"{path}__{name}" if path else name
-        if isinstance(value, nn.Parameter):
-            prior.register_parameter(key, value)
-        elif isinstance(value, Tensor):
-            _check_leaf(key, value)
-            prior.register_buffer(key, value.clone())  # views of one storage could not be saved
-        elif _is_nested(value):
-            _register_tensors(prior, value, key)
-
-
-def _check_leaf(name: str, value: Tensor) -> None:
-    if value.requires_grad:
-        raise ValueError(
-            f"density: its tensor {name} requires a gradient but is no nn.Parameter, so it could not be trained or "
-            "saved with the prior; pass an nn.Parameter, or a module that makes the distribution"
-        )
-
-
-def _own_tensors(prior: DensityPrior) -> list[tuple[str, Tensor]]:
-    return [*prior.named_parameters(recurse=False), *prior.named_buffers(recurse=False)]
-
-
-def _with_tensors(owner: Any, tensors: dict[str, Tensor], path: str = "") -> Any:
-    """A copy of the distribution that holds these tensors."""
-    replaced = {}
-    for name, value in _items(owner):
-        key = f"{path}__{name}" if path else name
-        replaced[name] = tensors[key] if isinstance(value, Tensor) else value
-        if _is_nested(value):
-            replaced[name] = _with_tensors(value, tensors, key)
-    if isinstance(owner, (list, tuple)):
-        return type(owner)(replaced.values()) if type(owner) in (list, tuple) else owner
-    duplicate = copy.copy(owner)
-    for attribute in vars(owner):
-        vars(duplicate)[attribute] = replaced[attribute.lstrip("_")]
-    return duplicate
+    `copy.deepcopy` does not serve: torch's inverse transforms cannot be copied by it.
+    """
+    if isinstance(owner, Tensor):
+        return tensors.get(id(owner), owner)
+    if type(owner) in (list, tuple):
+        return type(owner)(_copied(value, tensors, copies) for value in owner)
+    if not isinstance(owner, (Distribution, Transform)):
+        return None if isinstance(owner, weakref.ref) else owner  # a transform's link to its inverse, which it renews
+    if id(owner) not in copies:
+        copies[id(owner)] = duplicate = object.__new__(type(owner))
+        vars(duplicate).update({name: _copied(value, tensors, copies) for name, value in vars(owner).items()})
+    return copies[id(owner)]

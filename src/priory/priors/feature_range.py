@@ -3,38 +3,52 @@
 import math
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
-MARGIN = 1 / 128  # of the range: how near to a bound a start may lie, so that it can still move away
+MARGIN = 1 / 128  # of a range with two bounds: how near to a bound a start may lie, so that it can still move away
 STEEPNESS = 4.0  # makes the sigmoid's slope one in the middle: a step of the optimiser is a step in the data
+# With a lower bound alone most values may lie on it (the zeros of counts), so a start must stay much nearer to it than
+# MARGIN, or thousands of zeros add up; the steeper map keeps its slope there above 1/100 all the same.
+LOWER_MARGIN = 1 / 1024  # of a column's range
+LOWER_STEEPNESS = 16.0
+CONSTANT_COLUMN = 1 / 64  # of the whole range: the range that a column without one is given
+ROUNDING = 1e-5  # of the range: how far outside a float32 value may lie
 
 
 class FeatureRange(nn.Module):
-    """x = low + (high - low) sigmoid(4 r) with two bounds, low + softplus(r) with a lower one, x = r with none.
+    """x = low + (high - low) sigmoid(4 r) with two bounds, low + scale/16 softplus(16 r) with a lower one, r with none.
 
-    No hard clip anywhere: the gradient never vanishes exactly, and `unconstrain` starts no parameter where it has
-    all but vanished: a value within 1/128 of the range of a bound is moved that far inside.
+    Smooth, with no hard clip, and `unconstrain` starts no parameter where the slope has all but vanished: with two
+    bounds a start keeps 1/128 of the range away from them (slope at least 0.03), with one 1/1024 of its column's range.
 
     Args:
         low: smallest value, or None.
         high: largest value, or None; needs `low`.
+        scale: size of the values above a lone lower bound.
 
     Raises:
-        ValueError: low is not below high, or only high is given.
+        ValueError: low is not below high, only high is given, or scale is not positive.
 
     >>> unit = FeatureRange(0.0, 1.0)
     >>> unit.constrain(unit.unconstrain(torch.tensor([0.25, 0.5])))
     tensor([0.2500, 0.5000])
     """
 
-    def __init__(self, low: float | None = None, high: float | None = None) -> None:
+    scale: Tensor
+
+    def __init__(self, low: float | None = None, high: float | None = None, scale: float = 1.0) -> None:
         super().__init__()
         if low is None and high is not None:
             raise ValueError(f"low: a range with an upper bound ({high}) needs a lower one too; give low=")
         if low is not None and high is not None and not low < high:
             raise ValueError(f"low, high: expected low < high, got {low} and {high}")
+        if not scale > 0:
+            raise ValueError(f"scale: expected a positive size of the values, got {scale}")
         self.low = low
         self.high = high
+        if low is not None and high is None:
+            self.register_buffer("scale", torch.tensor(float(scale)))
 
     def extra_repr(self) -> str:
         return f"{self.low}, {self.high}"
@@ -44,11 +58,11 @@ class FeatureRange(nn.Module):
         if self.low is None:
             return raw
         if self.high is None:
-            return self.low + nn.functional.softplus(raw)
+            return self.low + self.scale / LOWER_STEEPNESS * nn.functional.softplus(LOWER_STEEPNESS * raw)
         return self.low + (self.high - self.low) * torch.sigmoid(STEEPNESS * raw)
 
-    def unconstrain(self, value: Tensor) -> Tensor:
-        """Values in the range to free numbers: the inverse of `constrain`, up to 1/128 of the range at a bound.
+    def unconstrain(self, value: Float[Tensor, "*component input"]) -> Float[Tensor, "*component input"]:
+        """Values in the range to free numbers: the inverse of `constrain`, but for the margin at a bound.
 
         Raises:
             ValueError: a value lies outside of the range.
@@ -58,8 +72,9 @@ class FeatureRange(nn.Module):
             return value
         if self.high is None:
             above = value - self.low
-            above = above.clamp_min(MARGIN * max(float(above.max()), 1.0))
-            return above + torch.log(-torch.expm1(-above))
+            columns = above.amax(0).maximum(CONSTANT_COLUMN * self.scale) if above.ndim > 1 else self.scale
+            above = LOWER_STEEPNESS / self.scale * above.maximum(LOWER_MARGIN * columns)
+            return (above + torch.log(-torch.expm1(-above))) / LOWER_STEEPNESS
         share = ((value - self.low) / (self.high - self.low)).clamp(MARGIN, 1 - MARGIN)
         return torch.logit(share) / STEEPNESS
 
@@ -67,9 +82,15 @@ class FeatureRange(nn.Module):
         lowest, highest = (float(v) for v in value.aminmax())
         low = -math.inf if self.low is None else self.low
         high = math.inf if self.high is None else self.high
-        slack = 1e-5 * (high - low) if math.isfinite(high - low) else 1e-5
+        slack = ROUNDING * (high - low) if math.isfinite(high - low) else ROUNDING
         if not (low - slack <= lowest and highest <= high + slack):
             raise ValueError(
                 f"pseudo-inputs: expected values between {low} and {high}, got {lowest:g} to {highest:g}; they live in "
                 "the space that the encoder's first layer reads, so scale them as its input is scaled"
             )
+
+
+def scale_above(x: Tensor, low: float | None) -> float:
+    """The largest value above a lower bound, for `FeatureRange(scale=)`; 1 where there is none."""
+    largest = 0.0 if low is None else float(x.max()) - low
+    return largest if largest > 0 else 1.0

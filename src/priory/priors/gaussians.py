@@ -8,15 +8,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Independent
 
-from priory.distributions import diagonal_normal
+from priory.distributions import bounded_scale, diagonal_normal
 from priory.priors.base import Encoder, MixturePrior, PriorSpec
 
 
 class MixtureOfGaussians(MixturePrior):
     """p(z) = sum_k pi_k N(z | loc_k, diag(scale_k^2)), all three learned.
 
-    The means start in random directions at radius sqrt(L/2) with scales sqrt(1/2), so that the mixture as a whole
-    starts with about the mean and the variance of a standard normal.
+    The means start in random directions at radius sqrt(L/2) with scales sqrt(1/2), so that a mixture of many starts
+    with about the mean and the variance of a standard normal; a single component starts as one.
 
     Args:
         latent_dim: L.
@@ -42,8 +42,9 @@ class MixtureOfGaussians(MixturePrior):
             raise ValueError(f"latent_dim: expected a positive number of latent dimensions, got {latent_dim}")
         self.latent_dim = latent_dim
         directions = nn.functional.normalize(torch.randn(num_components, latent_dim), dim=-1)
-        self.loc = nn.Parameter(directions * math.sqrt(latent_dim / 2))
-        self.log_scale = nn.Parameter(torch.full((num_components, latent_dim), -0.5 * math.log(2)))
+        share = 0.5 if num_components > 1 else 0.0  # of the variance that lies between the components
+        self.loc = nn.Parameter(directions * math.sqrt(latent_dim * share))
+        self.log_scale = nn.Parameter(torch.full((num_components, latent_dim), 0.5 * math.log1p(-share)))
 
     @classmethod
     def from_latents(
@@ -58,13 +59,13 @@ class MixtureOfGaussians(MixturePrior):
             seed: of k-means' own generator.
 
         Raises:
-            ValueError: z is not a matrix, or has fewer rows than components.
+            ValueError: z is not a matrix, or has fewer distinct rows than components.
             ImportError: scikit-learn is not installed.
         """
-        if z.ndim != 2 or len(z) < num_components:
-            raise ValueError(f"z: expected (N, L) with at least {num_components} rows, got {tuple(z.shape)}")
-        prior = cls(z.shape[1], num_components, learn_weights=learn_weights)
-        clusters = _k_means(z, num_components, seed)
+        if z.ndim != 2 or len(z.detach().unique(dim=0)) < num_components:
+            raise ValueError(f"z: expected (N, L) with at least {num_components} distinct rows, got {tuple(z.shape)}")
+        prior = cls(z.shape[1], num_components, learn_weights=learn_weights).to(z)
+        clusters = _k_means(z, num_components, seed).to(z.device)
         counts = torch.bincount(clusters, minlength=num_components)
         overall = z.detach().std(0, correction=0).clamp_min(1e-3)
         for k in range(num_components):
@@ -82,7 +83,7 @@ class MixtureOfGaussians(MixturePrior):
 
     def components(self, encoder: Encoder | None = None) -> Independent:
         """The K normals, batch shape (K,) and event shape (L,); the encoder is not used."""
-        return diagonal_normal(self.loc, self.log_scale.exp())
+        return diagonal_normal(self.loc, bounded_scale(self.log_scale))
 
 
 def _k_means(z: Tensor, num_clusters: int, seed: int) -> Tensor:

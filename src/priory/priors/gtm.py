@@ -8,10 +8,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 
-from priory.distributions import Mixture, at_least_float32, diagonal_normal, sample_index
+from priory.distributions import Mixture, at_least_float32, bounded_scale, diagonal_normal, sample_index
 from priory.networks import mlp
 from priory.priors.base import Encoder, MixturePrior, PriorSpec, encode_pseudo_inputs
-from priory.priors.feature_range import FeatureRange
+from priory.priors.feature_range import FeatureRange, scale_above
 
 
 def latent_grid(points_per_side: int, dim: int = 2, low: float = -1.0, high: float = 1.0) -> Float[Tensor, "node grid"]:
@@ -71,9 +71,10 @@ class GridPrior(MixturePrior):
 
     @property
     def grid_shape(self) -> tuple[int, ...]:
-        """Nodes along each side, (n_1, ..., n_C) of a Cartesian grid; (K,) for any other set of nodes."""
-        sides = tuple(len(column.unique()) for column in self.nodes.T)
-        return sides if torch.Size(sides).numel() == len(self.nodes) else (len(self.nodes),)
+        """Nodes along each side, (n_1, ..., n_C) of a Cartesian grid in `latent_grid`'s order; else (K,)."""
+        sides = [column.unique() for column in self.nodes.T]
+        product = torch.stack(torch.meshgrid(*sides, indexing="ij"), -1).reshape(-1, len(sides))
+        return tuple(map(len, sides)) if torch.equal(product, self.nodes) else (len(self.nodes),)
 
     def sample_nodes(
         self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
@@ -84,7 +85,9 @@ class GridPrior(MixturePrior):
 
     def coordinates(self, p_z: Mixture, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch grid"]:
         """The place of each z on the map, E[u | z] under the responsibilities of p_z = prior(encoder)."""
-        return p_z.responsibilities(z) @ self.nodes
+        responsibilities = p_z.responsibilities(z)
+        with torch.autocast(z.device.type, enabled=False):
+            return responsibilities @ self.nodes.to(responsibilities.dtype)
 
 
 class GTMPrior(GridPrior):
@@ -133,7 +136,7 @@ class GTMPrior(GridPrior):
         if output.shape != expected:
             raise ValueError(f"network: expected g(nodes) of shape {expected}, got {tuple(output.shape)}")
         loc, log_variance = at_least_float32(output).chunk(2, -1)
-        return diagonal_normal(loc, torch.exp(0.5 * log_variance))
+        return diagonal_normal(loc, bounded_scale(0.5 * log_variance))
 
 
 class GTMVampPrior(GridPrior):
@@ -144,6 +147,7 @@ class GTMVampPrior(GridPrior):
         network: g: R^C -> the space that the encoder's first layer reads, before its range is imposed.
         low: smallest value of that space, or None.
         high: largest value of that space, or None. Bounded spaces get a smooth map.
+        scale: size of the values above a lone lower bound.
         learn_weights: learned mixing weights, or uniform ones.
 
     Raises:
@@ -167,18 +171,21 @@ class GTMVampPrior(GridPrior):
         *,
         low: float | None = None,
         high: float | None = None,
+        scale: float = 1.0,
         learn_weights: bool = True,
     ) -> None:
         super().__init__(grid, learn_weights=learn_weights)
         self.network = network
-        self.feature_range = FeatureRange(low, high)
+        self.feature_range = FeatureRange(low, high, scale)
 
     @classmethod
     def from_spec(cls, spec: PriorSpec) -> Self:
         low, high = spec.feature_range
         grid = latent_grid(spec.points_per_side, spec.grid_dim)
         network = mlp(spec.grid_dim, spec.hidden, spec.num_features, activation=nn.Tanh)
-        prior = cls(grid, network, low=low, high=high, learn_weights=spec.learn_weights)
+        prior = cls(
+            grid, network, low=low, high=high, scale=scale_above(spec.rows, low), learn_weights=spec.learn_weights
+        )
         # The sheet of pseudo-inputs unfolds from the mean datum, not from the middle of the range.
         network[-1].bias.data.copy_(prior.feature_range.unconstrain(spec.rows.mean(0)))  # type: ignore[operator]
         return prior

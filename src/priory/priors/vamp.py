@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from priory.priors.base import Encoder, MixturePrior, PriorSpec, encode_pseudo_inputs
-from priory.priors.feature_range import FeatureRange
+from priory.priors.feature_range import FeatureRange, scale_above
 
 
 class VampPrior(MixturePrior):
@@ -17,8 +17,8 @@ class VampPrior(MixturePrior):
     Args:
         pseudo_inputs: where they start, (K, *input), in the space that the encoder's first layer reads.
         low: smallest value of that space, or None.
-        high: largest value of that space, or None. Bounded spaces get a smooth map; a start within 1/128 of the
-            range of a bound is moved that far inside.
+        high: largest value of that space, or None. Bounded spaces get a smooth map; a start on a bound is moved
+            inside by less than 1 % of the range.
         learn_pseudo_inputs: parameters if true, a buffer otherwise.
         learn_weights: learned mixing weights, or uniform ones as in the paper.
 
@@ -48,8 +48,13 @@ class VampPrior(MixturePrior):
     ) -> None:
         if pseudo_inputs.ndim < 2:
             raise ValueError(f"pseudo_inputs: expected shape (K, *input), got {tuple(pseudo_inputs.shape)}")
+        if not pseudo_inputs.is_floating_point():
+            raise ValueError(
+                f"pseudo_inputs: expected floating point values, as the encoder's first layer reads them, got "
+                f"{pseudo_inputs.dtype}; scale them as its input is scaled"
+            )
         super().__init__(len(pseudo_inputs), learn_weights=learn_weights)
-        self.feature_range = FeatureRange(low, high)
+        self.feature_range = FeatureRange(low, high, scale_above(pseudo_inputs, low))
         raw = self.feature_range.unconstrain(pseudo_inputs.detach()).clone()
         if learn_pseudo_inputs:
             self.raw_pseudo_inputs = nn.Parameter(raw)
@@ -74,8 +79,8 @@ class VampPrior(MixturePrior):
             x: training rows as the encoder's first layer reads them, (N, *input).
             num_components: K.
             initialise: "data": random rows, without repetition while there are enough; "mean": the mean row plus
-                normal noise with each column's standard deviation; "uniform": over the range, or over each column's
-                own range where there is none.
+                normal noise with each column's standard deviation, moved inside the range; "uniform": over the
+                range, or over each column's own where there is none.
             low: smallest value of the space, or None.
             high: largest value of the space, or None.
             learn_pseudo_inputs: parameters if true, a buffer otherwise.
@@ -98,6 +103,7 @@ class VampPrior(MixturePrior):
             initialise=spec.initialise,
             low=low,
             high=high,
+            learn_pseudo_inputs=spec.learn_pseudo_inputs,
             learn_weights=spec.learn_weights,
         )
 

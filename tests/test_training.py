@@ -3,16 +3,18 @@
 import logging
 import math
 import os
+import sys
 import warnings
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.distributions import Bernoulli, Independent
+from torch.distributions import Bernoulli, Independent, Normal
 
 from priory.distributions import diagonal_normal
 from priory.objectives import elbo
-from priory.training import History, NonFiniteLossError, TrainingSettings, fit
+from priory.training import History, NonFiniteLossError, TrainingSettings, check_devices, fit, process_rank
 from priory.training.batches import ShuffledBatches, TensorSource, derived_seed
 from priory.training.history import COLUMNS
 from priory.training.selection import Selection
@@ -138,7 +140,11 @@ def test_warmup_by_steps_by_fraction_and_none() -> None:
         ("warmup", True, "number of steps"),
         ("epochs", 0, "greater than or equal to 1"),
         ("learning_rate", float("nan"), "learning_rate"),
+        ("warmup", "abc", r"expected a fraction of the run \(0.1\) or a number of steps \(1000\), got 'abc'"),
+        ("warmup", "nan", "fraction of the run"),
         ("devices", 0, "number of devices"),
+        ("devices", "two", r"a list such as '0,1', or 'auto', got 'two'"),
+        ("devices", "0,,1", "a list such as"),
         ("precision", "8", "bf16-mixed"),
         ("optimiser", "adam", "Extra inputs"),
     ],
@@ -146,6 +152,13 @@ def test_warmup_by_steps_by_fraction_and_none() -> None:
 def test_settings_refuse(name: str, value: object, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         TrainingSettings(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [("auto", "auto"), (" 2 ", 2), ("-1", -1), ("0, 1", "0,1"), ("3,", "3,"), (4, 4)]
+)
+def test_devices_are_a_number_a_list_or_auto(given: int | str, kept: int | str) -> None:
+    assert TrainingSettings(devices=given).devices == kept
 
 
 def test_settings_are_described() -> None:
@@ -248,6 +261,79 @@ def test_tensorboard_on_request(tmp_path) -> None:
     pytest.importorskip("tensorboard")
     fit(make(), binary(20), binary(9, 1), epochs=2, out=tmp_path, tensorboard=True)
     assert any(name.startswith("events") for name in os.listdir(tmp_path / "tensorboard"))
+
+
+def test_missing_tensorboard_is_an_error_before_anything_is_written(tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(ImportError, match=r"priory\[tensorboard\]"):
+        fit(make(), binary(20), epochs=2, out=tmp_path / "run", tensorboard=True)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("environment", "rank"),
+    [
+        ({}, 0),
+        ({"LOCAL_RANK": "2"}, 2),
+        ({"RANK": "3", "WORLD_SIZE": "4"}, 0),  # a cluster's container without torchrun
+        ({"TORCHELASTIC_RUN_ID": "a", "RANK": "5", "LOCAL_RANK": "1"}, 5),
+        ({"SLURM_NTASKS": "1", "SLURM_PROCID": "0"}, 0),
+        ({"SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "4", "SLURM_LOCALID": "3", "SLURM_PROCID": "3"}, 3),
+        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "3", "SLURM_JOB_NAME": "interactive"}, 0),
+        ({"SLURM_PROCID": "3"}, 0),
+    ],
+)
+def test_process_rank_is_the_launchers_and_lightnings(monkeypatch, environment: dict[str, str], rank: int) -> None:
+    from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+    for name in [name for name in os.environ if name.startswith(("SLURM", "TORCHELASTIC"))] + ["RANK", "LOCAL_RANK"]:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in ({"SLURM_NODEID": "0", "SLURM_LOCALID": "0", "WORLD_SIZE": "8"} | environment).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(rank_zero_only, "rank", 0)  # Lightning's own, put back afterwards
+    assert process_rank() == rank
+    check_devices(TrainingSettings(accelerator="cpu", devices=8, strategy="ddp"))  # compares with Lightning's rank
+    if rank > 0:
+        with pytest.raises(ValueError, match="join the processes of a launcher"):
+            check_devices(TrainingSettings(accelerator="cpu"))
+
+
+def test_other_ranks_neither_look_into_the_folder_nor_write(tmp_path, monkeypatch) -> None:
+    fit(make(), binary(9), epochs=1, out=tmp_path / "a")
+    with pytest.raises(FileExistsError):
+        fit(make(), binary(9), epochs=1, out=tmp_path / "a")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    for name in ("a", "b"):
+        with pytest.raises(ValueError, match="join the processes of a launcher"):  # past the check of the folder
+            fit(make(), binary(9), epochs=1, out=tmp_path / name)
+    assert os.listdir(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"accelerator": "abacus"}, r"training\.accelerator=abacus, .*invalid accelerator name"),
+        ({"accelerator": "cpu", "devices": "0,1"}, r"training\.devices=0,1, .*should be an int > 0"),
+        ({"accelerator": "tpu"}, r"training\.accelerator=tpu, "),
+        ({"accelerator": "cpu", "strategy": "magic"}, r"training\.strategy=magic, .*invalid strategy name"),
+        ({"accelerator": "cpu", "strategy": "fsdp"}, r"training\.strategy=fsdp, .*requires a GPU"),
+        ({"accelerator": "cpu", "strategy": "ddp_spawn", "devices": 2}, "single device or plain ddp"),
+    ],
+)
+def test_devices_that_are_not_there(tmp_path, settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words) as caught:
+        check_devices(TrainingSettings(**settings))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match=words):
+        fit(make(), binary(9), epochs=1, out=tmp_path / "run", **settings)
+    assert os.listdir(tmp_path) == []
+
+
+def test_checking_devices_says_nothing(capfd) -> None:
+    for settings in ({}, {"accelerator": "cpu", "devices": 2, "strategy": "ddp"}, {"precision": "16-mixed"}):
+        check_devices(TrainingSettings(**settings))  # warnings are errors here
+    output = capfd.readouterr()
+    assert (output.out, output.err) == ("", "")
 
 
 @pytest.mark.parametrize(("schedule", "last"), [("constant", 0.01), ("cosine", 0.0), ("one-cycle", 4e-8)])
@@ -379,6 +465,29 @@ def test_validation_that_is_not_finite_stops_too() -> None:
     with pytest.raises(NonFiniteLossError, match="epoch 0, validation") as caught:
         fit(make(), binary(20), valid, seed=0, epochs=1)
     assert caught.value.rows == [4]
+
+
+class InvalidWhenEvaluated(nn.Module):
+    """A part whose distribution has NaN for its scale in evaluation mode."""
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.part = part
+
+    def forward(self, *arguments: Any) -> Independent:
+        loc = self.part(*arguments).mean
+        scale = torch.full_like(loc, 1.0 if self.training else float("nan"))
+        return Independent(Normal(loc, scale, validate_args=True), 1)
+
+
+@pytest.mark.parametrize("part", ["encoder", "prior"])
+def test_validation_that_meets_invalid_parameters_stops_too(part: str) -> None:
+    vae = make()
+    setattr(vae, part, InvalidWhenEvaluated(getattr(vae, part)))
+    with pytest.raises(NonFiniteLossError, match="epoch 0, validation") as caught:
+        fit(vae, binary(20), binary(9, 1), seed=0, epochs=1)
+    assert caught.value.batch is None
+    assert "Expected parameter scale" in str(caught.value.__cause__)
 
 
 def test_gradient_clipping_limits_the_norm(monkeypatch) -> None:

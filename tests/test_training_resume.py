@@ -176,6 +176,18 @@ def test_another_run_is_refused(tmp_path) -> None:
         run(other, tmp_path / "a", warmup=0.2, resume=True)
 
 
+def test_devices_may_differ_where_the_number_of_processes_does_not(tmp_path) -> None:
+    run(make(), tmp_path, epochs=4)
+    finished = tmp_path / "state.safetensors"
+    with pytest.raises(ValueError, match=r"a run of 1 process\(es\).* give 2 here"):
+        run(make(), tmp_path, devices=2, strategy="ddp", accelerator="cpu", resume=True)
+    whole, resumed = make(), make()
+    history = run(whole, None)
+    result = run(resumed, tmp_path, devices="auto", strategy="single_device", accelerator="cpu", resume=True)
+    assert_same(whole, history, resumed, result)
+    assert read_state(finished)["identity"]["processes"] == 1
+
+
 @pytest.mark.parametrize("damage", ["truncated", "other", "pickle"])
 def test_damaged_states_are_errors(tmp_path, damage: str) -> None:
     run(make(), tmp_path)
@@ -207,10 +219,11 @@ def test_states_come_back_to_the_last_bit(tmp_path) -> None:
 
 SCRIPT = """
 import json, sys
+from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from test_training_resume import Rows, binary, make
-from priory.training import fit
+from priory.training import fit, process_rank
 
 class Slow(Rows):
     def batch(self, positions):
@@ -219,6 +232,8 @@ class Slow(Rows):
 
 if __name__ == "__main__":
     out, mode = sys.argv[1:]
+    if mode == "ddp" and process_rank() > 0:  # the command line's rank 0 has written by the time the others start
+        (Path(out) / "history.csv").touch()
     vae = make()
     train = Rows(binary(35)) if mode == "resume" else Slow(binary(35))
     distributed = {"devices": 2, "strategy": "ddp", "accelerator": "cpu"}
@@ -226,8 +241,7 @@ if __name__ == "__main__":
     history = fit(vae, binary(35) if mode == "ddp" else train, binary(13, 1), seed=3, out=out, epochs=60, batch_size=10,
                   warmup=6, learning_rate=0.01, patience=None, **keywords)
     if mode == "ddp":
-        import os
-        rank = int(os.environ.get("LOCAL_RANK", 0))
+        rank = process_rank()
         state = [float(p.double().sum()) for p in vae.state_dict().values()]
         with open(f"{out}.{rank}.json", "w") as file:
             json.dump({"weights": state, "valid": history["valid_elbo"], "train": history["train_elbo"]}, file)

@@ -9,7 +9,8 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError(message, name=error.name) from error
 
 from priory.training.failures import NonFiniteLossError
-from priory.training.fitting import fit
+from priory.training.fitting import check_devices, fit
 from priory.training.history import History
+from priory.training.ranks import process_rank
 
-__all__ = ["History", "NonFiniteLossError", "TrainingSettings", "fit"]
+__all__ = ["History", "NonFiniteLossError", "TrainingSettings", "check_devices", "fit", "process_rank"]

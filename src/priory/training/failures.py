@@ -1,7 +1,8 @@
 """What a failed step says."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -56,6 +57,17 @@ def failed_step(
     shown = rows.cpu()[mask][:SHOWN_ROWS].tolist()
     message = _message(term, group, groups, shown, int(mask.sum()), len(rows), epoch, batch)
     return NonFiniteLossError(message, term=term, group=group, epoch=epoch, batch=batch, rows=shown)
+
+
+@contextmanager
+def invalid_parameters(vae: nn.Module, rows: Tensor, *, epoch: int, batch: int | None) -> Iterator[None]:
+    """Turns the ValueError by which torch's distributions refuse NaN parameters, before there is a loss, into ours."""
+    try:
+        yield
+    except ValueError as error:
+        if "Expected parameter" not in str(error):
+            raise
+        raise failed_step(vae, None, None, rows, epoch=epoch, batch=batch) from error
 
 
 def suspect(groups: Sequence[GroupState]) -> str:

@@ -1,5 +1,6 @@
 """`fit`: a VAE, rows and settings in; trained weights and a history out."""
 
+import importlib.util
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from priory.training.batches import ShuffledBatches, Source, as_source, draws_anew
 from priory.training.history import History
+from priory.training.ranks import process_rank
 from priory.training.settings import TrainingSettings
 from priory.training.states import read_state
 from priory.vae import VAE
@@ -56,9 +58,11 @@ def fit(
         settings: how to train; the defaults of `TrainingSettings` otherwise.
         seed: seeds torch's global generator, which all noise comes from, and the order of the rows. Same seed, same
             machine, one thread: same result to the last bit. None draws from the global generator as it is.
-        out: folder for history.csv, the state to resume from and TensorBoard's events; None writes nothing.
+        out: folder for history.csv, the state to resume from and TensorBoard's events; None writes nothing. Of
+            several processes (`training.devices`) all call `fit`, and rank 0 alone writes: see `process_rank`.
         resume: continue the run in `out` from its last completed epoch, to the same result as without the interruption;
-            begin where there is none yet; return at once where it is finished.
+            begin where there is none yet; return at once where it is finished. The kind of device may have changed, the
+            number of processes not.
         progress: show a progress bar.
         tensorboard: write the history for TensorBoard too (needs the extra `tensorboard`).
         **overrides: single settings, `epochs=20`.
@@ -69,8 +73,10 @@ def fit(
     Raises:
         NonFiniteLossError: the loss or its gradient became NaN or infinite; what was written so far stays.
         FileExistsError: `out` holds a run and `resume` is False.
-        ValueError: the state in `out` is damaged, or belongs to a run with other settings; settings are out of range.
-        ModuleNotFoundError: Lightning is not installed; the message names the extra.
+        ValueError: the state in `out` is damaged, or belongs to a run with other settings; settings are out of range;
+            this machine has no such devices.
+        ModuleNotFoundError: Lightning, or TensorBoard where it is asked for, is not installed; the message names the
+            extra.
 
     Reference: Kingma & Welling 2014, arXiv:1312.6114, algorithm 1; Sonderby et al. 2016, arXiv:1602.02282.
 
@@ -91,12 +97,37 @@ def fit(
         _load(vae, state["vae"], "the state's weights do not fit this VAE")
         if _is_finished(state, chosen):
             return _finish(vae, History(state["history"], stopped_early=state["stopped_early"]), state["best"])
+    identity["processes"] = _number_of_processes(chosen)
+    if folder is not None:
+        if state is not None:
+            _check_same_processes(state["identity"], identity, folder / STATE_FILE)
+        if process_rank() == 0:
+            folder.mkdir(parents=True, exist_ok=True)
     identity.setdefault("order_seed", _order_seed(seed))
     with _quiet():
         record = _train(
             vae, train_rows, valid_rows, chosen, identity, folder, state, progress=progress, tensorboard=tensorboard
         )
     return _finish(vae, record.history, record.best)
+
+
+def check_devices(settings: TrainingSettings) -> None:
+    """Asks Lightning, without a word printed, for the devices that these settings train on; nothing is kept.
+
+    Raises:
+        ValueError: there are no such devices, or no such accelerator, strategy or precision; or a launcher started
+            several processes (see `process_rank`) that these settings do not join to one run.
+        ModuleNotFoundError: Lightning is not installed; the message names the extra.
+
+    >>> check_devices(TrainingSettings(accelerator="cpu"))
+    """
+    _number_of_processes(settings)
+
+
+def _number_of_processes(settings: TrainingSettings) -> int:
+    with _quiet():
+        warnings.simplefilter("ignore")  # what Lightning has to say it says when training begins
+        return _trainer(settings, 1, []).world_size
 
 
 def _train(
@@ -123,7 +154,7 @@ def _train(
         history_path=folder and folder / HISTORY_FILE,
         state_path=folder and folder / STATE_FILE,
         state=state,
-        tensorboard=_tensorboard_logger(folder) if tensorboard and folder else None,
+        tensorboard=_tensorboard_logger(folder) if tensorboard and folder and process_rank() == 0 else None,
     )
     batches = ShuffledBatches(train, settings.batch_size, identity["order_seed"])
     module = Training(vae, batches, settings, dynamic_binarisation=draws_anew(train))
@@ -143,20 +174,26 @@ def _train(
 def _trainer(settings: TrainingSettings, epochs: int, callbacks: "list[pl.Callback]") -> "pl.Trainer":
     import lightning.pytorch as pl
     from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-    trainer = pl.Trainer(
-        max_epochs=epochs,
-        accelerator=settings.accelerator,
-        devices=settings.devices,
-        strategy=settings.strategy,
-        precision=settings.precision,
-        callbacks=callbacks,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-    )
+    try:
+        trainer = pl.Trainer(
+            max_epochs=epochs,
+            accelerator=settings.accelerator,
+            devices=settings.devices,
+            strategy=settings.strategy,
+            precision=settings.precision,
+            callbacks=callbacks,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+    except (MisconfigurationException, TypeError, ValueError, RuntimeError, ImportError) as error:
+        raise ValueError(
+            f"{_devices(settings)}: Lightning cannot train with these: {' '.join(str(error).split())}"
+        ) from error
     launcher = trainer.strategy.launcher
     spawns = launcher is not None and not launcher.is_interactive_compatible and hasattr(launcher, "_start_method")
     if spawns or not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy):
@@ -164,7 +201,18 @@ def _trainer(settings: TrainingSettings, epochs: int, callbacks: "list[pl.Callba
             f"training.strategy: expected a single device or plain ddp, got {settings.strategy!r}; "
             "strategies that split the weights, or train in a spawned copy, would lose them"
         )
+    if trainer.global_rank != process_rank():
+        raise ValueError(
+            f"{_devices(settings)}: expected settings that join the processes of a launcher to one run, such as "
+            f"training.strategy=ddp with training.devices their number; this process is number {process_rank()} in its "
+            f"environment, and number {trainer.global_rank} with these; start separate runs one by one (srun -n1)"
+        )
     return trainer
+
+
+def _devices(settings: TrainingSettings) -> str:
+    names = ("accelerator", "devices", "strategy", "precision")
+    return ", ".join(f"training.{name}={getattr(settings, name)}" for name in names)
 
 
 def _run(trainer: "pl.Trainer", module: "pl.LightningModule", batches: ShuffledBatches) -> None:
@@ -198,14 +246,17 @@ def _folder(out: str | Path | None, *, resume: bool, tensorboard: bool) -> Path 
         if resume or tensorboard:
             raise ValueError(f"{'resume' if resume else 'tensorboard'}: expected out=, the run's folder; got None")
         return None
+    if tensorboard:
+        _require_tensorboard()
     folder = Path(out)
+    if resume or process_rank() > 0:  # rank 0 looked before it started the others, and may have written since
+        return folder
     for name in (STATE_FILE, HISTORY_FILE):
-        if not resume and (folder / name).exists():
+        if (folder / name).exists():
             raise FileExistsError(
                 f"{folder / name} exists: the folder holds a run already; "
                 "continue it with resume=True, or choose another"
             )
-    folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
@@ -226,7 +277,8 @@ def _check_same_run(old: Mapping[str, Any], new: dict[str, Any], path: Path | No
     if new["seed"] is None:
         new["seed"] = old["seed"]
     was, now = ({**run["settings"], "seed": run["seed"], **_row_fields(run)} for run in (old, new))
-    del was["accelerator"], now["accelerator"]
+    for name in ("accelerator", "devices", "strategy"):  # the number of processes counts: `_check_same_processes`
+        del was[name], now[name]
     if now["epochs"] > was["epochs"] and TrainingSettings(**new["settings"]).independent_of_epochs():
         was["epochs"] = now["epochs"]
     different = [f"{name} (was {was[name]!r}, is {now[name]!r})" for name in now if was.get(name) != now[name]]
@@ -235,6 +287,15 @@ def _check_same_run(old: Mapping[str, Any], new: dict[str, Any], path: Path | No
         if was["epochs"] != now["epochs"]:
             hint = "; epochs can be raised where the schedule is constant and the warm-up a number of steps, else not"
         raise ValueError(f"resume: {path} belongs to a run with other settings: {', '.join(different)}{hint}")
+
+
+def _check_same_processes(old: Mapping[str, Any], new: Mapping[str, Any], path: Path) -> None:
+    was, now = old.get("processes", 1), new["processes"]
+    if was != now:
+        raise ValueError(
+            f"resume: {path} belongs to a run of {was} process(es), and training.devices and training.strategy give "
+            f"{now} here; expected the same number, because a step is training.batch_size rows on each"
+        )
 
 
 def _row_fields(run: Mapping[str, Any]) -> dict[str, Any]:
@@ -263,14 +324,16 @@ def _require_lightning() -> None:
         raise ModuleNotFoundError(message, name=error.name) from error
 
 
+def _require_tensorboard() -> None:
+    if importlib.util.find_spec("tensorboard") is None:
+        message = "tensorboard=True needs tensorboard; install it with: pip install 'priory[tensorboard]'"
+        raise ModuleNotFoundError(message, name="tensorboard")
+
+
 def _tensorboard_logger(folder: Path) -> Any:
     from lightning.pytorch.loggers import TensorBoardLogger
 
-    try:
-        return TensorBoardLogger(save_dir=folder, name=TENSORBOARD_FOLDER, version="")
-    except ModuleNotFoundError as error:
-        message = "tensorboard=True needs tensorboard; install it with: pip install 'priory[tensorboard]'"
-        raise ModuleNotFoundError(message, name="tensorboard") from error
+    return TensorBoardLogger(save_dir=folder, name=TENSORBOARD_FOLDER, version="")
 
 
 @contextmanager

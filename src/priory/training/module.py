@@ -9,7 +9,7 @@ from torch import Tensor
 
 from priory.objectives import Elbo, elbo
 from priory.training.batches import ShuffledBatches
-from priory.training.failures import failed_step
+from priory.training.failures import failed_step, invalid_parameters
 from priory.training.settings import TrainingSettings
 from priory.vae import VAE
 
@@ -91,13 +91,8 @@ class Training(pl.LightningModule):
             raise SIGTERMException  # Lightning itself would wait for the end of the epoch
 
     def _elbo(self, x: Tensor, rows: Tensor) -> Elbo:
-        try:
+        with invalid_parameters(self.vae, rows, epoch=self.epoch, batch=self.batch):
             return elbo(self.vae, x, num_samples=self.settings.num_samples)
-        except ValueError as error:
-            # torch's distributions refuse NaN parameters with this sentence, before there is a loss
-            if "Expected parameter" not in str(error):
-                raise
-            raise failed_step(self.vae, None, None, rows, epoch=self.epoch, batch=self.batch) from error
 
     def _check(self, norm: Tensor) -> tuple[float, bool]:
         """The gradient's norm, and whether it and the loss are finite on every process."""

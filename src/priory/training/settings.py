@@ -1,6 +1,8 @@
 """How to train: every choice, checked once."""
 
 import math
+import re
+from contextlib import suppress
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, field_validator
@@ -64,9 +66,10 @@ class TrainingSettings(BaseModel):
     def _read_warmup(cls, value: object) -> object:
         """The command line's "1000" is a number of steps, its "0.1" a fraction."""
         if isinstance(value, str):
-            value = int(value) if value.strip().isdigit() else float(value)
+            with suppress(ValueError):  # the next sentence says what was expected
+                value = int(value) if value.strip().isdecimal() else float(value)
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError(f"expected a fraction of the run or a number of steps, got {value!r}")
+            raise ValueError(f"expected a fraction of the run (0.1) or a number of steps (1000), got {value!r}")
         if isinstance(value, float) and not 0 <= value < 1:
             raise ValueError(
                 f"expected a float in [0, 1) (a fraction of the run) or an int (a number of steps), got {value!r}"
@@ -76,8 +79,12 @@ class TrainingSettings(BaseModel):
     @field_validator("devices")
     @classmethod
     def _check_devices(cls, value: int | str) -> int | str:
-        if isinstance(value, str) and value.strip().lstrip("-").isdigit():
-            value = int(value)
+        if isinstance(value, str):
+            value = "".join(value.split())
+            if re.fullmatch(r"-?[0-9]+", value):
+                value = int(value)
+            elif value != "auto" and not re.fullmatch(r"[0-9]+(,[0-9]+)*,?", value):
+                raise ValueError(f"expected a number of devices, a list such as '0,1', or 'auto', got {value!r}")
         if isinstance(value, int) and value < 1 and value != -1:
             raise ValueError(f"expected a positive number of devices, -1 or 'auto' for all, got {value}")
         return value

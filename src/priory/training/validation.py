@@ -9,7 +9,7 @@ from torch import Tensor
 
 from priory.objectives import Elbo, elbo
 from priory.training.batches import Source
-from priory.training.failures import failed_step
+from priory.training.failures import failed_step, invalid_parameters
 from priory.vae import VAE, evaluation_mode
 
 
@@ -42,14 +42,16 @@ def validation_sums(
     The prior is evaluated once.
 
     Raises:
-        NonFiniteLossError: a row's ELBO is NaN or infinite.
+        NonFiniteLossError: a row's ELBO, or a distribution's parameter, is NaN or infinite.
     """
     sums = torch.zeros(2, dtype=torch.float64)
     with evaluation_mode(vae), own_noise(seed, device):
-        prior = vae.latent_prior()
+        prior = None
         for chunk in positions.split(batch_size):
             x, rows = source.batch(chunk)
-            terms = elbo(vae, x.to(device), num_samples=num_samples, prior=prior)
+            with invalid_parameters(vae, rows, epoch=epoch, batch=None):
+                prior = vae.latent_prior() if prior is None else prior
+                terms = elbo(vae, x.to(device), num_samples=num_samples, prior=prior)
             chunk_sums = _sums(terms)
             if not math.isfinite(float(chunk_sums.sum())):
                 raise failed_step(vae, terms.reconstruction, terms.kl, rows, epoch=epoch, batch=None)

@@ -1,12 +1,17 @@
 """The commands as a user types them, on small data; what they say, write, and refuse."""
 
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import sparse
 
 import priory
 from priory import cli
@@ -208,6 +213,132 @@ def test_every_command_has_help(name, command):
     assert "Usage" in said
 
 
+def test_a_new_file_needs_no_labels(trained, table, command, tmp_path):
+    pd.read_csv(table).drop(columns=["kind", "name"]).head(5).to_csv(tmp_path / "new.csv", index=False)
+    command("score", trained, tmp_path / "new.csv", "--samples", 8, "--out", tmp_path / "deep" / "scores.csv")
+    assert pd.read_csv(tmp_path / "deep" / "scores.csv")["log_likelihood"].notna().sum() == 5
+
+
+def test_labels_named_like_results_do_not_overwrite_them(table, command, tmp_path):
+    frame = pd.read_csv(table).rename(columns={"kind": "split"})
+    frame.assign(log_likelihood="text").to_csv(tmp_path / "named.csv", index=False)
+    labels = ("--labels", "split", "--labels", "log_likelihood", "--ids", "name")
+    command("fit", tmp_path / "named.csv", *labels, *QUICK, "--no-evaluate", "--out", tmp_path / "run")
+    command("score", tmp_path / "run", "--samples", 2, "--out", tmp_path / "s.csv")
+    scores = pd.read_csv(tmp_path / "s.csv")
+    assert scores["log_likelihood"].dtype == float
+    assert set(scores["split"]) == {"train", "valid", "test"}
+    assert set(scores["label_split"]) == {"big", "small"}
+
+
+def test_h5ad_rows_are_matched_by_the_ids_column(command, tmp_path):
+    anndata = pytest.importorskip("anndata")
+    generator = np.random.default_rng(1)
+    order = generator.permutation(40)
+    cells = pd.DataFrame({"cell": order.astype(str)}, index=np.arange(40).astype(str))
+    anndata.AnnData(X=generator.normal(size=(40, 3)).astype("f4"), obs=cells).write_h5ad(tmp_path / "a.h5ad")
+    command("fit", tmp_path / "a.h5ad", "--ids", "cell", *QUICK, "--no-evaluate", "--out", tmp_path / "run")
+    command("score", tmp_path / "run", "--samples", 64, "--out", tmp_path / "copy.h5ad")
+    command("score", tmp_path / "run", "--samples", 64, "--out", tmp_path / "plain.csv")
+    plain = pd.read_csv(tmp_path / "plain.csv")
+    assert plain["id"].astype(str).tolist() == order.astype(str).tolist()
+    copy = anndata.read_h5ad(tmp_path / "copy.h5ad").obs
+    np.testing.assert_allclose(copy["priory_log_likelihood"].to_numpy(), plain["log_likelihood"], rtol=1e-5)
+
+
+def test_dynamic_binarisation_from_fit_to_score(command, tmp_path):
+    out = tmp_path / "run"
+    said = command("fit", "digits", "--binarise", "dynamic", "--prior", "vamp", *QUICK, "--out", out)
+    assert "bernoulli" in said
+    command("score", out, "--samples", 2, "--out", tmp_path / "s.csv")
+    scores = pd.read_csv(tmp_path / "s.csv")
+    assert len(scores) == 1797
+    assert scores["log_likelihood"].max() < 0  # a probability of binary data
+    np.save(tmp_path / "dim.npy", np.full((10, 8, 8), 4, dtype=np.uint8))
+    command("score", out, tmp_path / "dim.npy", "--samples", 2, "--out", tmp_path / "dim.csv")
+    np.save(tmp_path / "binary.npy", np.eye(64, dtype=np.uint8))
+    command("score", out, tmp_path / "binary.npy", "--samples", 2, "--out", tmp_path / "binary.csv")
+
+
+def test_counts_and_images_from_files(command, tmp_path):
+    generator = np.random.default_rng(2)
+    counts = generator.poisson(generator.gamma(0.3, 3.0, size=(60, 30)))
+    sparse.save_npz(tmp_path / "counts.npz", sparse.csr_matrix(counts))
+    assert "negative-binomial" in command("fit", tmp_path / "counts.npz", *QUICK, "--out", tmp_path / "counts")
+    command("sample", tmp_path / "counts", "-n", 20, "--out", tmp_path / "x.npz")
+    x = np.load(tmp_path / "x.npz")["x"]
+    assert (x == x.round()).all()
+    assert (x >= 0).all()
+    np.save(tmp_path / "images.npy", generator.integers(0, 256, size=(40, 9, 7), dtype=np.uint8))
+    arguments = ("fit", tmp_path / "images.npy", "--network", "conv", "--set", "model.hidden=[4,8]", "--epochs", 1)
+    assert "discretised-logistic" in command(*arguments, "--samples", 4, "--out", tmp_path / "images")
+
+
+def test_a_test_split_of_one_row_is_no_reason_to_fail(command, tmp_path):
+    np.save(tmp_path / "few.npy", np.random.default_rng(3).normal(size=(12, 3)))
+    command("fit", tmp_path / "few.npy", *QUICK, "--out", tmp_path / "run")
+    assert (tmp_path / "run" / "metrics.json").exists()
+
+
+def test_leftovers_of_an_interruption_before_the_configuration_do_no_harm(command, tmp_path):
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "splits.npz").write_bytes(b"half")
+    (out / ".config-0123.json").write_text("{")
+    command("fit", "digits", *QUICK, "--no-evaluate", "--resume", "--out", out)
+
+
+def test_a_run_is_used_from_any_folder(table, command, tmp_path, monkeypatch):
+    monkeypatch.chdir(table.parent)
+    command("fit", table.name, *READING, *QUICK, "--no-evaluate", "--out", tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    command("embed", "run", "--out", "z.npz")
+
+
+def test_json_is_standard_where_an_error_is_not_known(command, tmp_path):
+    command("compare", "--priors", "standard", "--seeds", 1, "--samples", 2, "--epochs", 1, "--out", tmp_path)
+    table = json.loads((tmp_path / "comparison.json").read_text(), parse_constant=pytest.fail)
+    assert table["standard"]["nll"]["se"] is None
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_run(tmp_path):
+    """Lightning starts the command again for the second process; one run comes out, written once."""
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "priory", "fit", "digits", "--epochs", "2", "--samples", "4", "--out", str(out)]
+    options = ["--accelerator", "cpu", "--devices", "2", "--strategy", "ddp"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("written to") == 1
+    assert priory.load(out).sample(1).shape == (1, 64)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_an_interrupted_run_goes_on_to_the_same_bits(number, code, tmp_path, command):
+    arguments = ("fit", "digits", "--epochs", 60, "--no-evaluate", "--set", "model.hidden=[16]", "--set")
+    arguments = (*arguments, "training.patience=null")
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    command(*arguments, "--out", whole)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "priory", *map(str, arguments), "--out", str(broken)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    deadline = time.monotonic() + 120
+    while not (broken / "state.safetensors").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(number)
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode in (code, 0)  # 0: it was faster than the signal
+    assert process.returncode in (0, -9) or "priory fit --resume --out" in said
+    command("fit", "--resume", "--no-evaluate", "--out", broken)
+    one, two = (priory.load(path).state_dict() for path in (whole, broken))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
 REFUSALS = [
     (("fit", "nothing.csv"), "nothing.csv"),
     (("fit", "digits", "--prior", "vampire"), "--prior vampire: there is none of that name; known are standard"),
@@ -219,10 +350,16 @@ REFUSALS = [
     (("fit", "digits", "--epochs", "0"), "training.epochs"),
     (("fit", "digits", "--warmup", "1.5"), "training.warmup"),
     (("fit", "digits", "--network", "transformer"), "model.network"),
+    (("fit", "digits", "--warmup", "abc"), "training.warmup"),
+    (("fit", "digits", "--seed", str(10**30)), "seed"),
+    (("fit", "digits", "--devices", "two"), "devices"),
+    (("fit", "digits", "--accelerator", "abacus"), "accelerator"),
+    (("fit", "--resume"), "holds no run yet; give DATA"),
+    (("fit",), "DATA: expected a file or an embedded data set"),
 ]
 
 
-@pytest.mark.parametrize(("arguments", "message"), REFUSALS, ids=[m[:30] for _, m in REFUSALS])
+@pytest.mark.parametrize(("arguments", "message"), REFUSALS, ids=[" ".join(a)[:40] for a, _ in REFUSALS])
 def test_bad_options_are_refused_before_any_work(arguments, message, refused, tmp_path):
     assert message in refused(*arguments, "--out", tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -251,6 +388,24 @@ def test_resuming_with_other_settings_names_them(trained, refused):
 def test_missing_columns_are_named(trained, table, refused, tmp_path):
     pd.read_csv(table).drop(columns="c").to_csv(tmp_path / "less.csv", index=False)
     assert "1 are missing (c)" in refused("score", trained, tmp_path / "less.csv", "--out", tmp_path / "s.csv")
+
+
+def test_a_new_file_outside_of_the_support_is_refused(command, refused, tmp_path):
+    command("fit", "digits", *QUICK, "--no-evaluate", "--out", tmp_path / "run")
+    np.save(tmp_path / "high.npy", np.full((10, 64), 20, dtype=np.uint8))
+    message = refused("score", tmp_path / "run", tmp_path / "high.npy", "--out", tmp_path / "s.csv")
+    assert "the data reach 20" in message
+
+
+def test_outputs_that_cannot_be_written_are_refused_before_any_work(trained, refused, tmp_path):
+    assert ".xyz" in refused("score", trained, "--out", tmp_path / "s.xyz")
+    assert refused("embed", trained, "--copy", "--out", tmp_path / "z.npz")
+
+
+def test_a_diverged_training_is_an_error_message(table, refused, tmp_path):
+    message = refused("fit", table, *READING, *QUICK, "--learning-rate", "1e30", "--out", tmp_path / "run")
+    assert "is NaN or infinite" in message
+    assert "training.gradient_clip" in message
 
 
 def test_damaged_weights_are_reported(trained, refused, tmp_path):

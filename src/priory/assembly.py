@@ -54,17 +54,14 @@ def resolve_likelihood(settings: ModelSettings, summary: Summary) -> tuple[Model
     proposal = propose_likelihood(summary)
     name = settings.likelihood or proposal.likelihood
     check_name("--likelihood", name, LIKELIHOODS)
-    _check_support(name, summary)
     levels = settings.num_levels
     if levels is None and name == "categorical":
         levels = int(summary.high) + 1
     elif levels is None and name == "discretised-logistic":
         levels = max(256, int(summary.high) + 1)
-    if levels is not None and summary.integers and summary.high >= levels:
-        raise ValueError(
-            f"num_levels: expected at least {summary.high + 1:g}, since the data reach {summary.high:g}; got {levels}"
-        )
-    return settings.model_copy(update={"likelihood": name, "num_levels": levels}), proposal
+    resolved = settings.model_copy(update={"likelihood": name, "num_levels": levels})
+    check_support(resolved, summary)
+    return resolved, proposal
 
 
 def build_vae(settings: ModelSettings, facts: DataFacts) -> VAE:
@@ -162,8 +159,18 @@ def _image_shape(facts: DataFacts) -> tuple[int, int]:
     return facts.image_shape
 
 
-def _check_support(name: str, summary: Summary) -> None:
-    """Refuse data to which a likelihood gives no probability, before any work."""
+def check_support(settings: ModelSettings, summary: Summary) -> None:
+    """Refuse data to which the likelihood gives no probability, before any work.
+
+    Raises:
+        ValueError: values outside of the likelihood's support.
+    """
+    name = settings.likelihood or "gaussian"
+    if settings.num_levels is not None and summary.integers and summary.high >= settings.num_levels:
+        raise ValueError(
+            f"model.num_levels: expected at least {summary.high + 1:g}, since the data reach {summary.high:g}; got "
+            f"{settings.num_levels}"
+        )
     counts = summary.integers and summary.low >= 0
     fits = {
         "bernoulli": summary.binary,

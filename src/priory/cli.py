@@ -1,6 +1,5 @@
 """The command line: options in, messages out; the work is done in `experiment`."""
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,7 +57,8 @@ def fit(
         int | None, typer.Option(help="K of mog and vamp; default 64.", rich_help_panel=MODEL)
     ] = None,
     grid: Annotated[
-        str | None, typer.Option(metavar="NxN", help="Grid of gtm and gtm-vamp; default 8x8.", rich_help_panel=MODEL)
+        str | None,
+        typer.Option(metavar="NxN", help="Grid of gtm, gtm-vamp: 8x8 (the default), 5x5x5.", rich_help_panel=MODEL),
     ] = None,
     likelihood: Annotated[
         str | None,
@@ -80,23 +80,24 @@ def fit(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Default 0.", rich_help_panel=TRAINING)] = None,
     precision: Annotated[
-        str | None, typer.Option(help="32-true, bf16-mixed or 16-mixed.", rich_help_panel=TRAINING)
+        str | None, typer.Option(help="32-true (the default), bf16-mixed or 16-mixed.", rich_help_panel=TRAINING)
     ] = None,
     accelerator: Annotated[
-        str | None, typer.Option(help="auto, cpu, gpu, mps: passed to Lightning.", rich_help_panel=TRAINING)
+        str | None, typer.Option(help="auto (the default), cpu, gpu, mps: Lightning's.", rich_help_panel=TRAINING)
     ] = None,
     devices: Annotated[
-        str | None, typer.Option(help="How many, or which: passed to Lightning.", rich_help_panel=TRAINING)
+        str | None, typer.Option(help="How many (1), or which: Lightning's.", rich_help_panel=TRAINING)
     ] = None,
     strategy: Annotated[
-        str | None, typer.Option(help="auto or ddp: passed to Lightning.", rich_help_panel=TRAINING)
+        str | None, typer.Option(help="auto (the default) or ddp: Lightning's.", rich_help_panel=TRAINING)
     ] = None,
     labels: Labels = None,
     ids: Ids = None,
     drop: Drop = None,
     layer: Layer = None,
     split: Annotated[
-        str | None, typer.Option(help="given or shuffled; default given, else 80/10/10.", rich_help_panel=DATA)
+        str | None,
+        typer.Option(help="given (the file's own, else 80/10/10; the default) or shuffled.", rich_help_panel=DATA),
     ] = None,
     split_seed: Annotated[int | None, typer.Option(help="Default 0.", rich_help_panel=DATA)] = None,
     binarise: Annotated[
@@ -107,7 +108,10 @@ def fit(
         Path | None, typer.Option(help="The run folder; default runs/DATA-PRIOR.", rich_help_panel=OUTPUT)
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in --out; DATA and options are its own.")
+        bool,
+        typer.Option(
+            "--resume", help="Go on with the run in --out; DATA and options are its own.", rich_help_panel=OUTPUT
+        ),
     ] = False,
     evaluate: Annotated[
         bool, typer.Option(help="End with what `priory evaluate` does.", rich_help_panel=OUTPUT)
@@ -275,19 +279,36 @@ def row_progress(description: str, total: int) -> Iterator[Any]:
 
 def print_json(tree: Any) -> None:
     """JSON for other programs."""
-    print(json.dumps(tree, indent=2))
+    from priory.runs import json_text
+
+    print(json_text(tree))
 
 
 def main() -> None:
     """Run the command line; what the user can mend is an error message and exit code 2, not a traceback."""
     try:
         app()
-    except (ValueError, FileNotFoundError, FileExistsError, ImportError, PermissionError, IsADirectoryError) as error:
+    except (ValueError, OSError, ImportError, MemoryError, ArithmeticError, RuntimeError) as error:
+        if not _can_be_mended(error):
+            raise
         errors.print(f"[bold red]Error:[/] {_plain(error)}", style=None)
         sys.exit(2)
+
+
+def _can_be_mended(error: BaseException) -> bool:
+    """Of runtime errors, only a diverged training and a device that ran out of memory are the user's to mend."""
+    if not isinstance(error, RuntimeError):
+        return True
+    from torch import OutOfMemoryError
+
+    from priory.training import NonFiniteLossError
+
+    return isinstance(error, (NonFiniteLossError, OutOfMemoryError))
 
 
 def _plain(error: BaseException) -> str:
     from rich.markup import escape
 
-    return escape(str(error))
+    if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
+        return escape(f"{error.filename}: {error.strerror}")
+    return escape(str(error) or type(error).__name__)

@@ -1,6 +1,7 @@
 """What each command does and says."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,16 @@ import torch
 from priory import experiment
 from priory.assembly import check_name
 from priory.cli import console, errors, print_json, row_progress, show_metrics
-from priory.datasets import RULE, Dataset, LikelihoodProposal, Rows, write_rows
+from priory.datasets import RULE, Dataset, LikelihoodProposal, Rows, check_output, write_rows
 from priory.evaluation import Estimate
 from priory.priors import PRIORS, GridPrior
 from priory.runs import CONFIG, HISTORY, METRICS, MODEL, Run
 from priory.settings import RunSettings, override, validated
+from priory.training import process_rank
+from priory.training.fitting import SIGTERM_EXIT
 from priory.vae import VAE
 
-COPYABLE = (".csv", ".tsv", ".h5ad")
+MACHINE = ("training.accelerator", "training.devices", "training.strategy")  # may change when a run goes on
 EVALUATION_SEED = 0
 
 
@@ -32,19 +35,47 @@ def fit_run(
 ) -> None:
     """`priory fit`."""
     given = {**given, **_grid(grid)}
-    if resume and out is not None and (out / CONFIG).exists():
+    settings = _settings(RunSettings(), given, assignments)
+    check_name("--prior", settings.model.prior, PRIORS)
+    out = out or Path("runs") / f"{Path(settings.data.source).name.split('.')[0]}-{settings.model.prior}"
+    if process_rank() > 0:  # the first process has written the configuration, and says and writes everything
+        run = Run.open(out)
+        experiment.train(run, run.load_dataset(), resume=resume)
+        return
+    if resume and (out / CONFIG).exists():
         run, dataset = _resumed(out, given, assignments)
+    elif given["data.source"] is None:
+        raise ValueError(
+            f"--resume: {out} holds no run yet; give DATA to begin one, or check --out"
+            if resume
+            else "DATA: expected a file or an embedded data set, such as: priory fit digits --out runs/first"
+        )
     else:
-        settings = _settings(RunSettings(), given, assignments)
-        check_name("--prior", settings.model.prior, PRIORS)
-        out = out or Path("runs") / f"{Path(settings.data.source).name.split('.')[0]}-{settings.model.prior}"
         run, dataset, proposal = experiment.prepare(settings, out)
         _say_what_was_found(dataset, proposal, run.settings)
+    _fit(run, dataset, resume, num_samples, tensorboard)
+
+
+def _fit(run: Run, dataset: Dataset, resume: bool, num_samples: int | None, tensorboard: bool) -> None:
+    """Train, evaluate, draw; an interruption says how to go on."""
+    try:
+        _fit_to_the_end(run, dataset, resume, num_samples, tensorboard)
+    except KeyboardInterrupt:
+        errors.print(f"interrupted; go on with: priory fit --resume --out {run.path}")
+        raise
+    except SystemExit as stop:
+        if stop.code == SIGTERM_EXIT:
+            errors.print(f"terminated; go on with: priory fit --resume --out {run.path}")
+        raise
+
+
+def _fit_to_the_end(run: Run, dataset: Dataset, resume: bool, num_samples: int | None, tensorboard: bool) -> None:
     vae = experiment.train(run, dataset, resume=resume, progress=errors.is_terminal, tensorboard=tensorboard)
     if num_samples is not None:
-        metrics = _evaluate(run, vae, experiment.telling_rows(dataset), num_samples)
+        rows = experiment.telling_rows(dataset)
+        metrics = _evaluate(vae, rows, num_samples)
         run.write_metrics(metrics)
-        show_metrics(metrics, f"{dataset.name}, {run.settings.model.prior} prior, rows not seen in training")
+        show_metrics(metrics, f"{dataset.name}, {run.settings.model.prior} prior: {len(rows)} rows, nats per row")
     pictures = experiment.draw(run, vae, dataset)
     _say_what_was_written(run, vae, pictures)
 
@@ -55,7 +86,7 @@ def evaluate_run(
     """`priory evaluate`."""
     run, vae = _model(path, device)
     rows = _rows(run, data, reading, experiment.telling_rows)
-    metrics = _evaluate(run, vae, rows, num_samples, seed)
+    metrics = _evaluate(vae, rows, num_samples, seed)
     if data is None:
         run.write_metrics(metrics)
     if as_json:
@@ -66,6 +97,7 @@ def evaluate_run(
 
 def sample_run(path: Path, number: int, out: Path, seed: int, mean: bool, device: str) -> None:
     """`priory sample`."""
+    check_output(out)
     run, vae = _model(path, device)
     torch.manual_seed(seed)
     chunks = [vae.sample(min(1024, number - start), mean=mean).cpu() for start in range(0, number, 1024)]
@@ -80,11 +112,12 @@ def sample_run(path: Path, number: int, out: Path, seed: int, mean: bool, device
 
 def embed_run(path: Path, data: str | None, out: Path, copy: bool, device: str, reading: dict[str, Any]) -> None:
     """`priory embed`."""
+    template, ids_column = _template(path, data, out, copy, reading)
     run, vae = _model(path, device)
     rows = _rows(run, data, reading, Dataset.all_rows)
     arrays = experiment.embed(vae, rows)
-    columns = {} if _template(run, data, out, copy) else {"split": rows_split(rows, run, data), **rows.labels}
-    write_rows(out, ids=rows.ids, columns=columns, arrays=arrays, template=_template(run, data, out, copy))
+    columns = {} if template else _kept(rows, run, data, taken=("id", "ids", *arrays))
+    write_rows(out, ids=rows.ids, columns=columns, arrays=arrays, template=template, ids_column=ids_column)
     what = ", ".join(f"{name} {values.shape}" for name, values in arrays.items())
     console.print(f"{len(rows)} rows ({what}): {out}")
 
@@ -100,13 +133,15 @@ def score_run(
     reading: dict[str, Any],
 ) -> None:
     """`priory score`."""
+    template, ids_column = _template(path, data, out, copy, reading)
     run, vae = _model(path, device)
     rows = _rows(run, data, reading, Dataset.all_rows)
     with row_progress("score", len(rows)) as progress:
         scores = experiment.score(vae, rows, num_samples, seed, progress=progress)
-    template = _template(run, data, out, copy)
-    kept = {} if template else {"split": rows_split(rows, run, data), **rows.labels}
-    write_rows(out, ids=rows.ids, columns={"log_likelihood": scores, **kept}, template=template)
+    columns = {"log_likelihood": scores}
+    if template is None:
+        columns |= _kept(rows, run, data, taken=("id", "ids", "log_likelihood"))
+    write_rows(out, ids=rows.ids, columns=columns, template=template, ids_column=ids_column)
     lowest = ", ".join(f"{rows.ids[i]} ({scores[i]:.1f})" for i in np.argsort(scores)[:5])
     console.print(f"{len(rows)} rows scored: {out}\nlowest log-likelihoods in nats: {lowest}")
 
@@ -142,12 +177,12 @@ def _compared(folder: Path, settings: RunSettings, num_samples: int) -> dict[str
     else:
         run, dataset, _ = experiment.prepare(settings, folder)
     vae = experiment.train(run, dataset, resume=True, progress=errors.is_terminal)
-    metrics = _evaluate(run, vae, experiment.telling_rows(dataset), num_samples)
+    metrics = _evaluate(vae, experiment.telling_rows(dataset), num_samples)
     run.write_metrics(metrics)
     return metrics
 
 
-def _evaluate(run: Run, vae: VAE, rows: Rows, num_samples: int, seed: int = EVALUATION_SEED) -> dict[str, Estimate]:
+def _evaluate(vae: VAE, rows: Rows, num_samples: int, seed: int = EVALUATION_SEED) -> dict[str, Estimate]:
     with row_progress("evaluate", len(rows)) as progress:
         return experiment.measure(vae, rows, num_samples, seed, progress)
 
@@ -170,13 +205,13 @@ def _resumed(out: Path, given: Mapping[str, Any], assignments: list[str]) -> tup
     run = Run.open(out)
     wanted = _settings(run.settings, given, assignments)
     changed = experiment.changed_settings(run.settings.model_dump(), wanted.model_dump())
-    if changed:
-        raise ValueError(
-            f"--resume: {out} was begun with other values of {', '.join(changed)}; leave these options out, or start "
-            "another run with another --out"
-        )
-    console.print(f"{out}: going on")
-    return run, run.load_dataset()
+    if set(changed) <= set(MACHINE):  # another machine, the same run
+        console.print(f"{out}: going on")
+        return replace(run, settings=wanted), run.load_dataset()
+    raise ValueError(
+        f"--resume: {out} was begun with other values of {', '.join(changed)}; leave these options out, or start "
+        "another run with another --out"
+    )
 
 
 def _grid(text: str | None) -> dict[str, int]:
@@ -200,33 +235,34 @@ def _model(path: Path, device: str) -> tuple[Run, VAE]:
 
 def _rows(run: Run, data: str | None, reading: dict[str, Any], choose: Any) -> Rows:
     if data is None:
-        return choose(run.load_dataset())
-    dataset = run.load_table(data, **reading)
-    from priory.datasets import require_complete
-
-    require_complete(dataset)
-    return dataset.all_rows()
+        return choose(run.load_dataset(drawn=True))
+    return run.load_table(data, **reading).all_rows()
 
 
-def rows_split(rows: Rows, run: Run, data: str | None) -> np.ndarray:
+def _kept(rows: Rows, run: Run, data: str | None, taken: Sequence[str]) -> dict[str, np.ndarray]:
+    """The split and the labels of the rows, for an output file whose columns `taken` are spoken for."""
+    labels = {f"label_{name}" if name in (*taken, "split") else name: column for name, column in rows.labels.items()}
+    return {"split": _split_of(rows, run, data), **labels}
+
+
+def _split_of(rows: Rows, run: Run, data: str | None) -> np.ndarray:
     """The split of each row of the run's own data; nothing for other data."""
     names = np.full(len(rows), "new", dtype="U5")
-    if data is None:
+    source = run.settings.data.source
+    if data is None or data == source or str(Path(data).resolve()) == source:
         for name, index in run.splits.items():
             names[np.isin(rows.indices, index)] = name
     return names
 
 
-def _template(run: Run, data: str | None, out: Path, copy: bool) -> Path | None:
-    source = Path(data or run.settings.data.source)
-    if not copy and out.suffix != ".h5ad":
-        return None
-    if source.suffix not in COPYABLE or source.suffix != out.suffix:
-        raise ValueError(
-            f"--out {out}: a copy is written of a {', '.join(COPYABLE)} file in its own format, and the data are "
-            f"{source}; choose --out with that suffix, or another without --copy"
-        )
-    return source
+def _template(
+    path: Path, data: str | None, out: Path, copy: bool, reading: dict[str, Any]
+) -> tuple[Path | None, str | None]:
+    """The file to write a copy of, and its column of ids; refuses what cannot be written, before any work."""
+    options = Run.open(path).reading_options() | reading
+    template = Path(data or options["source"]) if copy or out.suffix == ".h5ad" else None
+    check_output(out, template)
+    return template, options["ids"] if template else None
 
 
 def _say_what_was_found(dataset: Dataset, proposal: LikelihoodProposal, settings: RunSettings) -> None:

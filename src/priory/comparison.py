@@ -29,7 +29,8 @@ def finished_metrics(folder: Path, settings: RunSettings) -> dict[str, Estimate]
         raise ValueError(f"{folder}: holds a run with other settings; choose another --out, or remove it")
     if not (folder / METRICS).exists():
         return None
-    return {name: Estimate(**numbers) for name, numbers in json.loads((folder / METRICS).read_text()).items()}
+    stored = json.loads((folder / METRICS).read_text())
+    return {name: Estimate(*(math.nan if n is None else n for n in e.values())) for name, e in stored.items()}
 
 
 def comparison_table(results: dict[str, list[dict[str, Estimate]]], path: Path) -> Table:

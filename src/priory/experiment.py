@@ -13,9 +13,9 @@ from priory.datasets import Dataset, LikelihoodProposal, Rows, load_dataset, req
 from priory.distributions import Mixture
 from priory.evaluation import Estimate, device_of, evaluate, log_likelihood
 from priory.priors import GridPrior
-from priory.runs import CONFIG, FIGURES, HISTORY, Run
+from priory.runs import CONFIG, FIGURES, HISTORY, SPLITS, Run
 from priory.settings import RunSettings
-from priory.training import History, fit
+from priory.training import History, check_devices, fit, process_rank
 from priory.vae import VAE
 
 Progress = Callable[[int], None]
@@ -28,12 +28,16 @@ def prepare(settings: RunSettings, out: Path) -> tuple[Run, Dataset, LikelihoodP
     Raises:
         ValueError: the data do not fit, or `out` holds something already.
     """
-    if out.exists() and any(out.iterdir()):
+    if out.exists() and any(not _left_by_an_interruption(path) for path in out.iterdir()):
         raise ValueError(
             f"--out {out}: expected an empty or a new folder, so that nothing is lost; "
             + ("go on with --resume, or choose another" if (out / CONFIG).exists() else "choose another")
         )
+    check_devices(settings.training)
     dataset = load_dataset(**settings.data.model_dump())
+    if dataset.source is not None:  # the run can then be used from any folder
+        data = settings.data.model_copy(update={"source": str(dataset.source.resolve())})
+        settings = settings.model_copy(update={"data": data})
     require_complete(dataset)
     model, proposal = resolve_likelihood(settings.model, dataset.summary())
     settings = settings.model_copy(update={"model": model})
@@ -59,7 +63,8 @@ def train(
         progress=progress,
         tensorboard=tensorboard,
     )
-    run.save_model(vae)
+    if process_rank() == 0:
+        run.save_model(vae)
     return vae
 
 
@@ -72,13 +77,9 @@ def draw(run: Run, vae: VAE, dataset: Dataset) -> list[Path]:
 
 
 def telling_rows(dataset: Dataset) -> Rows:
-    """The rows that the model has not seen: test, or validation where there are none; all of a file without splits.
-
-    Raises:
-        ValueError: no row.
-    """
+    """Rows that the model has not seen: test, or validation where these are too few for a standard error; else all."""
     for split in TELLING_SPLITS:
-        if len(dataset.splits.get(split, ())):
+        if len(dataset.splits.get(split, ())) >= 2:
             return dataset.rows(split)
     return dataset.all_rows()
 
@@ -135,6 +136,11 @@ def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any], path: 
         elif value != after[key]:
             names.append(name)
     return names
+
+
+def _left_by_an_interruption(path: Path) -> bool:
+    """What a run leaves that was stopped before its configuration was written."""
+    return path.name == SPLITS or path.name.startswith((f".{Path(SPLITS).stem}-", f".{Path(CONFIG).stem}-"))
 
 
 def _seeded_vae(settings: RunSettings, facts: Any) -> VAE:

@@ -1,6 +1,7 @@
 """A run folder: what was trained, on what, how well; enough to rebuild the model without unpickling anything."""
 
 import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 import priory
-from priory.assembly import DataFacts, build_vae
-from priory.datasets import Dataset, load_dataset
+from priory.assembly import DataFacts, build_vae, check_support
+from priory.datasets import Dataset, load_dataset, require_complete
 from priory.evaluation import Estimate
 from priory.files import replacing
 from priory.settings import RunSettings, validated
@@ -31,16 +32,18 @@ class Run:
     settings: RunSettings
     facts: DataFacts
     columns: tuple[str, ...]
+    binarise_scale: float | None = None
 
     @classmethod
     def create(cls, path: Path, settings: RunSettings, facts: DataFacts, dataset: Dataset) -> "Run":
         """Write the configuration and the split, before training."""
-        run = cls(path, settings, facts, dataset.columns)
+        run = cls(path, settings, facts, dataset.columns, dataset.binarise_scale)
         config = {
             "priory": priory.__version__,
             "settings": settings.model_dump(mode="json"),
             "facts": {"num_inputs": facts.num_inputs, "num_rows": facts.num_rows, "image_shape": facts.image_shape},
             "columns": dataset.columns,
+            "binarise_scale": dataset.binarise_scale,
         }
         with replacing(path / SPLITS) as temporary:
             np.savez_compressed(temporary, **dataset.splits)  # type: ignore[arg-type]
@@ -60,7 +63,8 @@ class Run:
         try:
             config = json.loads((path / CONFIG).read_text())
             facts = DataFacts(**{**config["facts"], "image_shape": _shape(config["facts"]["image_shape"])})
-            return cls(path, validated(config["settings"]), facts, tuple(config["columns"]))
+            settings, columns = validated(config["settings"]), tuple(config["columns"])
+            return cls(path, settings, facts, columns, config["binarise_scale"])
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"{path / CONFIG}: damaged or of another version of priory ({error})") from error
 
@@ -93,24 +97,38 @@ class Run:
             raise ValueError(f"{file}: damaged, or not of this configuration ({error})") from error
         return vae.eval()
 
-    def load_dataset(self) -> Dataset:
-        """The data that it was trained on, with the recorded split."""
-        return load_dataset(**self.reading_options(), splits={k: v.tolist() for k, v in self.splits.items()})
+    def load_dataset(self, *, drawn: bool = False) -> Dataset:
+        """The data that it was trained on, with the recorded split.
+
+        With `drawn`, training rows that are binarised anew in each epoch are binarised once, like the others.
+        """
+        options = self.reading_options()
+        if drawn and options["binarise"] == "dynamic":
+            options["binarise"] = "static"
+        return load_dataset(**options, splits={k: v.tolist() for k, v in self.splits.items()})
 
     def load_table(self, source: str, **changes: Any) -> Dataset:
         """Another file, read as the training data were except for `changes`, its columns in the training order.
 
+        Label columns and the like that only the training data have are not missed. Grey values are drawn once.
+
         Raises:
-            ValueError: it lacks columns that the model reads.
+            ValueError: it lacks columns that the model reads, or its values are outside of the likelihood's support.
         """
-        options = self.reading_options() | {"source": source} | changes
-        if options["binarise"] == "dynamic":
-            options["binarise"] = "static"  # nothing is trained: each row is drawn once
-        return with_columns(load_dataset(**options), self.columns)
+        optional = {"labels", "ids", "drop", "layer"} - set(changes)
+        options = self.reading_options() | {"source": source, "optional": optional} | changes
+        wanted = options.pop("binarise")
+        dataset = load_dataset(**options)
+        if wanted != "none" and not dataset.summary().binary:
+            dataset = load_dataset(**options, binarise="static")
+        dataset = with_columns(dataset, self.columns)
+        require_complete(dataset)
+        check_support(self.settings.model, dataset.summary())
+        return dataset
 
     def reading_options(self) -> dict[str, Any]:
         """How the training data were read, as arguments of `load_dataset`."""
-        return self.settings.data.model_dump()
+        return self.settings.data.model_dump() | {"binarise_scale": self.binarise_scale}
 
     def write_metrics(self, metrics: dict[str, Estimate], name: str = METRICS) -> None:
         """Write `{"name": {"value": ..., "se": ...}}`."""
@@ -149,7 +167,24 @@ def load(path: str | Path) -> VAE:
 def write_json(path: Path, tree: Any) -> None:
     """Write JSON, whole or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(tree, indent=2) + "\n")
+        temporary.write_text(json_text(tree) + "\n")
+
+
+def json_text(tree: Any) -> str:
+    """Standard JSON, which has no NaN: null stands for what is not known.
+
+    >>> json_text([1.5, float("nan")]).split()
+    ['[', '1.5,', 'null', ']']
+    """
+    return json.dumps(_standard(tree), indent=2, allow_nan=False)
+
+
+def _standard(tree: Any) -> Any:
+    if isinstance(tree, float):
+        return tree if math.isfinite(tree) else None
+    if isinstance(tree, dict):
+        return {key: _standard(value) for key, value in tree.items()}
+    return [_standard(value) for value in tree] if isinstance(tree, (list, tuple)) else tree
 
 
 def _shape(shape: list[int] | None) -> tuple[int, int] | None:

@@ -58,7 +58,7 @@ class RunSettings(Settings):
     data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()
-    seed: int = Field(0, description="seeds weights, batches and noise")
+    seed: int = Field(0, ge=0, lt=2**63, description="seeds weights, batches and noise")
 
 
 def override(settings: RunSettings, assignments: Iterable[str]) -> RunSettings:
@@ -95,7 +95,10 @@ def validated(tree: dict[str, Any]) -> RunSettings:
     try:
         return RunSettings.model_validate(tree)
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in error.errors()]
+        lines = [
+            f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}, got {e['input']!r}"
+            for e in error.errors()
+        ]
         raise ValueError("settings: " + "; ".join(lines)) from None
 
 

@@ -1,0 +1,5 @@
+"""`python -m priory`: the command line."""
+
+from priory.cli import main
+
+main()

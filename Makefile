@@ -13,8 +13,7 @@ demo: $(READY)
 	$(BIN)/priory fit digits --prior gtm-vamp --out runs/demo --resume
 
 test: $(READY)
-	$(BIN)/pytest -n 2
-	$(BIN)/pytest -n 2 -m slow
+	$(BIN)/pytest -n 2; quick=$$?; $(BIN)/pytest -n 2 -m slow && exit $$quick
 
 lint: $(READY)
 	$(BIN)/ruff check .

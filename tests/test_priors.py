@@ -319,12 +319,13 @@ def test_zeros_of_half_bounded_columns_stay_near_zero_whatever_the_scale(size):
 @pytest.mark.parametrize("bounds", RANGES.values(), ids=RANGES)
 @pytest.mark.parametrize("name", ["vamp", "gtm-vamp"])
 def test_pseudo_inputs_respect_the_range(name, bounds):
+    """However far the free numbers run, values stay inside, and so far from a bound that none is denormal."""
     prior = make_prior(name, feature_range=bounds)
     with torch.no_grad():
         for parameter in prior.parameters():
             parameter.mul_(50)
     low, high = bounds
-    assert low is None or prior.pseudo_inputs.min() >= low
+    assert low is None or prior.pseudo_inputs.min() > low + 1e-9
     assert high is None or prior.pseudo_inputs.max() <= high
 
 

@@ -13,14 +13,19 @@ STEEPNESS = 4.0  # makes the sigmoid's slope one in the middle: a step of the op
 LOWER_MARGIN = 1 / 1024  # of a column's range
 LOWER_STEEPNESS = 16.0
 CONSTANT_COLUMN = 1 / 64  # of the whole range: the range that a column without one is given
+# Beyond exp(-88) numbers are denormal, and matrix products over saturated pseudo-inputs take three times as long
+# (measured: a GTM-VampPrior on static MNIST, 295 ms a step against 94); exp(-16) is as black, and far from there.
+LOGIT_BOUND = 16.0
 ROUNDING = 1e-5  # of the range: how far outside a float32 value may lie
 
 
 class FeatureRange(nn.Module):
     """x = low + (high - low) sigmoid(4 r) with two bounds, low + scale/16 softplus(16 r) with a lower one, r with none.
 
-    Smooth, with no hard clip, and `unconstrain` starts no parameter where the slope has all but vanished: with two
-    bounds a start keeps 1/128 of the range away from them (slope at least 0.03), with one 1/1024 of its column's range.
+    The argument of sigmoid and, below zero, of softplus is bounded smoothly, 16 tanh(./16): values stay 1e-7 of the range
+    away from a bound. There is no hard clip, and `unconstrain` starts no parameter where the slope has all but
+    vanished: with two bounds a start keeps 1/128 of the range away from them (slope at least 0.03), with one 1/1024 of
+    its column's range.
 
     Args:
         low: smallest value, or None.
@@ -58,8 +63,10 @@ class FeatureRange(nn.Module):
         if self.low is None:
             return raw
         if self.high is None:
-            return self.low + self.scale / LOWER_STEEPNESS * nn.functional.softplus(LOWER_STEEPNESS * raw)
-        return self.low + (self.high - self.low) * torch.sigmoid(STEEPNESS * raw)
+            argument = LOWER_STEEPNESS * raw
+            argument = torch.where(argument < 0, _softly_bounded(argument), argument)
+            return self.low + self.scale / LOWER_STEEPNESS * nn.functional.softplus(argument)
+        return self.low + (self.high - self.low) * torch.sigmoid(_softly_bounded(STEEPNESS * raw))
 
     def unconstrain(self, value: Float[Tensor, "*component input"]) -> Float[Tensor, "*component input"]:
         """Values in the range to free numbers: the inverse of `constrain`, but for the margin at a bound.
@@ -74,9 +81,10 @@ class FeatureRange(nn.Module):
             above = value - self.low
             columns = above.amax(0).maximum(CONSTANT_COLUMN * self.scale) if above.ndim > 1 else self.scale
             above = LOWER_STEEPNESS / self.scale * above.maximum(LOWER_MARGIN * columns)
-            return (above + torch.log(-torch.expm1(-above))) / LOWER_STEEPNESS
+            argument = above + torch.log(-torch.expm1(-above))
+            return torch.where(argument < 0, _unbounded(argument), argument) / LOWER_STEEPNESS
         share = ((value - self.low) / (self.high - self.low)).clamp(MARGIN, 1 - MARGIN)
-        return torch.logit(share) / STEEPNESS
+        return _unbounded(torch.logit(share)) / STEEPNESS
 
     def _check(self, value: Tensor) -> None:
         lowest, highest = (float(v) for v in value.aminmax())
@@ -88,6 +96,15 @@ class FeatureRange(nn.Module):
                 f"pseudo-inputs: expected values between {low} and {high}, got {lowest:g} to {highest:g}; they live in "
                 "the space that the encoder's first layer reads, so scale them as its input is scaled"
             )
+
+
+def _softly_bounded(argument: Tensor) -> Tensor:
+    return LOGIT_BOUND * torch.tanh(argument / LOGIT_BOUND)
+
+
+def _unbounded(argument: Tensor) -> Tensor:
+    """The inverse of `_softly_bounded`; beyond the bound, where only the other branch is wanted, the bound's."""
+    return LOGIT_BOUND * torch.atanh((argument / LOGIT_BOUND).clamp(-0.99, 0.99))
 
 
 def scale_above(x: Tensor, low: float | None) -> float:

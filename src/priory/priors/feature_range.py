@@ -22,8 +22,8 @@ ROUNDING = 1e-5  # of the range: how far outside a float32 value may lie
 class FeatureRange(nn.Module):
     """x = low + (high - low) sigmoid(4 r) with two bounds, low + scale/16 softplus(16 r) with a lower one, r with none.
 
-    The argument of sigmoid and, below zero, of softplus is bounded smoothly, 16 tanh(./16): values stay 1e-7 of the range
-    away from a bound. There is no hard clip, and `unconstrain` starts no parameter where the slope has all but
+    The argument of sigmoid and, below zero, of softplus is bounded smoothly, 16 tanh(./16): values stay 1e-7 of the
+    range away from a bound. There is no hard clip, and `unconstrain` starts no parameter where the slope has all but
     vanished: with two bounds a start keeps 1/128 of the range away from them (slope at least 0.03), with one 1/1024 of
     its column's range.
 

@@ -301,6 +301,15 @@ def test_json_is_standard_where_an_error_is_not_known(command, tmp_path):
     assert table["standard"]["nll"]["se"] is None
 
 
+def test_a_file_named_relatively_is_the_same_run_again(table, command, tmp_path, monkeypatch):
+    monkeypatch.chdir(table.parent)
+    arguments = ("fit", table.name, *READING, *QUICK, "--no-evaluate", "--resume", "--out", tmp_path / "run")
+    command(*arguments)
+    assert "going on" in command(*arguments)
+    arguments = ("compare", table.name, *READING, "--priors", "standard", "--seeds", 1, "--samples", 2, "--epochs", 1)
+    assert command(*arguments, "--out", tmp_path / "all") == command(*arguments, "--out", tmp_path / "all")
+
+
 @pytest.mark.slow
 def test_two_processes_train_one_run(tmp_path):
     """Lightning starts the command again for the second process; one run comes out, written once."""

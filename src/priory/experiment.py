@@ -35,9 +35,6 @@ def prepare(settings: RunSettings, out: Path) -> tuple[Run, Dataset, LikelihoodP
         )
     check_devices(settings.training)
     dataset = load_dataset(**settings.data.model_dump())
-    if dataset.source is not None:  # the run can then be used from any folder
-        data = settings.data.model_copy(update={"source": str(dataset.source.resolve())})
-        settings = settings.model_copy(update={"data": data})
     require_complete(dataset)
     model, proposal = resolve_likelihood(settings.model, dataset.summary())
     settings = settings.model_copy(update={"model": model})

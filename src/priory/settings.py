@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from priory.datasets import EMBEDDED
 from priory.training import TrainingSettings
 
 NetworkName = Literal["mlp", "gated", "conv"]
@@ -28,6 +30,12 @@ class DataSettings(Settings):
     split: Literal["given", "shuffled"] = Field("given", description="the file's own split, or a shuffled one")
     split_seed: int = Field(0, description="seed of a shuffled or 80/10/10 split")
     binarise: Literal["none", "dynamic", "static"] = Field("none", description="binarise grey values as coin flips")
+
+    @field_validator("source")
+    @classmethod
+    def _from_any_folder(cls, source: str) -> str:
+        """A file's absolute path, so that a run is the same run, and can be used, from any folder."""
+        return source if source in EMBEDDED else str(Path(source).resolve())
 
 
 class ModelSettings(Settings):

@@ -10,6 +10,7 @@ from torch.distributions import Distribution, Independent, Normal
 
 from priory.density import DEVICES_WITHOUT_FLOAT64, diagonal_normal_log_prob
 
+NEGLIGIBLE = 60.0  # nats
 LOG_SCALE_BOUND = 20.0  # exp(20)^2 and exp(-20)^2 are finite and above zero in float32
 
 
@@ -131,7 +132,10 @@ class Mixture(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log p(z) in nats, one number per z."""
-        return torch.logsumexp(self.component_log_prob(value), -1)
+        joint = self.component_log_prob(value)
+        # What is exp(-60) of the largest term changes no sum, and exponentials that underflow take ten times as long.
+        lowest = joint.detach().amax(-1, keepdim=True) - NEGLIGIBLE
+        return torch.logsumexp(joint.clamp(min=lowest), -1)
 
     def responsibilities(self, z: Tensor) -> Tensor:
         """p(k | z) = pi_k p_k(z) / p(z); the last axis of the result is the component, and sums to one."""

@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import Bernoulli, Distribution, Independent, Normal
+from torch.distributions import Distribution, Independent, Normal
 
 from priory.distributions import at_least_float32
 from priory.likelihood_distributions import (
+    Binary,
     CategoricalLevels,
     DiscretisedLogistic,
     NegativeBinomial,
@@ -97,7 +98,7 @@ class BernoulliDecoder(LikelihoodDecoder):
         return 1
 
     def forward(self, z: Float[Tensor, "*batch latent"]) -> Independent:
-        return Independent(Bernoulli(logits=self._outputs(z).squeeze(-1)), 1)
+        return Independent(Binary(logits=self._outputs(z).squeeze(-1)), 1)
 
 
 class CategoricalDecoder(LikelihoodDecoder):

@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch.distributions import Categorical, Independent, Laplace, MixtureSameFamily, MultivariateNormal, Normal
 
-from oracles import mixture_log_prob_loop
+from oracles import mixture_log_prob_loop, quadrature_grid
 from priory import Mixture, diagonal_normal
-from priory.density import _by_differences, diagonal_normal_log_prob
 from priory.distributions import sample_index
 
 
@@ -85,11 +84,6 @@ def test_kernel_is_exact_where_the_float32_expansion_cancels(scale, distance):
     assert ((result - expected).abs() <= 1e-4 * expected.abs().clamp_min(1)).all()
 
 
-def test_both_forms_of_the_kernel_agree():
-    z, loc, scale = torch.randn(3, 4, 5).double(), torch.randn(4, 6, 5).double(), torch.rand(4, 6, 5).double() + 0.1
-    torch.testing.assert_close(_by_differences(z, loc, scale), diagonal_normal_log_prob(z, loc, scale))
-
-
 def test_components_of_weight_zero_are_neither_seen_nor_drawn():
     p_z = Mixture(torch.tensor([-math.inf, 0.0, -math.inf]), diagonal_normal(torch.randn(3, 2), torch.ones(3, 2)))
     z = torch.randn(4, 2)
@@ -150,3 +144,137 @@ def test_permuting_components_changes_nothing():
 def test_bad_input_says_what_was_expected(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+def three_components(dtype=torch.float64):
+    logits = torch.tensor([0.3, -0.4, 0.1], dtype=dtype)
+    loc = torch.tensor([[-0.6, 0.2], [0.5, 0.9], [0.1, -0.8]], dtype=dtype)
+    scale = torch.tensor([[0.9, 0.6], [0.7, 1.1], [0.8, 0.5]], dtype=dtype)
+    return [x.requires_grad_() for x in (logits, loc, scale)]
+
+
+def mixture_of(logits, loc, scale):
+    return Mixture(logits, diagonal_normal(loc, scale))
+
+
+def test_rsample_of_one_dimension_moves_along_the_quantile():
+    """dz/dtheta at fixed F(z), by finite differences of a root that bisection finds."""
+    parameters = [x.detach()[..., :1].squeeze() for x in three_components()]
+    parameters[0] = three_components()[0].detach()
+
+    def quantile(level, logits, loc, scale):
+        low, high = -20.0, 20.0
+        for _ in range(200):
+            middle = (low + high) / 2
+            value = (torch.softmax(logits, -1) * torch.special.ndtr((middle - loc) / scale)).sum()
+            low, high = (middle, high) if value < level else (low, middle)
+        return low
+
+    torch.manual_seed(0)
+    arguments = [x.clone().requires_grad_() for x in parameters]
+    logits, loc, scale = arguments
+    z = mixture_of(logits, loc.unsqueeze(-1), scale.unsqueeze(-1)).rsample((4,)).squeeze(-1)
+    for value in z:
+        level = (torch.softmax(logits, -1) * torch.special.ndtr((value - loc) / scale)).sum().detach()
+        gradients = torch.autograd.grad(value, arguments, retain_graph=True)
+        for which, gradient in enumerate(gradients):
+            for k in range(3):
+                moved = [[x.detach().clone() for x in parameters] for _ in range(2)]
+                moved[0][which][k] += 1e-5
+                moved[1][which][k] -= 1e-5
+                slope = (quantile(level, *moved[0]) - quantile(level, *moved[1])) / 2e-5
+                assert gradient[k] == pytest.approx(float(slope), rel=1e-4, abs=1e-6)
+
+
+def test_rsample_gradients_of_expectations_are_finite_differences_of_quadrature():
+    """E[z_1 z_2 + cos(z_1 + 2 z_2)] couples the coordinates; its gradient in every parameter, weights too."""
+    parameters = three_components()
+
+    def function(z):
+        return z[..., 0] * z[..., 1] + torch.cos(z[..., 0] + 2 * z[..., 1])
+
+    grid, area = quadrature_grid(-8, 8, 400)
+
+    def expectation(*moved):
+        with torch.no_grad():
+            return float((mixture_of(*moved).log_prob(grid).exp() * function(grid)).sum() * area)
+
+    batches = []
+    for _ in range(20):
+        value = function(mixture_of(*parameters).rsample((10_000,))).mean()
+        batches.append(torch.cat([g.flatten() for g in torch.autograd.grad(value, parameters)]))
+    estimates = torch.stack(batches)
+    mean, error = estimates.mean(0), estimates.std(0) / math.sqrt(len(estimates))
+    index = 0
+    for which, parameter in enumerate(parameters):
+        for position in range(parameter.numel()):
+            slopes = []
+            for step in (1e-4, -1e-4):
+                moved = [x.detach().clone() for x in parameters]
+                moved[which].view(-1)[position] += step
+                slopes.append(expectation(*moved))
+            slope = (slopes[0] - slopes[1]) / 2e-4
+            assert abs(mean[index] - slope) <= 5 * error[index] + 1e-4
+            assert error[index] < 0.02
+            index += 1
+
+
+def test_rsample_of_one_component_is_loc_plus_scale_times_noise():
+    loc = torch.randn(1, 4, dtype=torch.float64, requires_grad=True)
+    scale = torch.full((1, 4), 1e-6, dtype=torch.float64, requires_grad=True)
+    z = mixture_of(torch.zeros(1), loc, scale).rsample((5,))
+    weights = torch.randn(5, 4, dtype=torch.float64)
+    of_loc, of_scale = torch.autograd.grad((z * weights).sum(), [loc, scale])
+    torch.testing.assert_close(of_loc, weights.sum(0, keepdim=True))
+    noise = (z - loc) / scale
+    torch.testing.assert_close(of_scale, (noise * weights).sum(0, keepdim=True), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch", [(), (4,), (2, 4)])
+def test_rsample_has_the_law_and_the_shape_of_sample(batch):
+    logits, loc, scale = torch.randn(*batch, 5), torch.randn(*batch, 5, 3), torch.rand(*batch, 5, 3) + 0.1
+    p_z = mixture_of(logits.requires_grad_(), loc.requires_grad_(), scale)
+    assert p_z.has_rsample
+    z = p_z.rsample((20_000,))
+    assert z.shape == (20_000, *batch, 3)
+    assert z.dtype == loc.dtype
+    torch.testing.assert_close(z.mean(0), p_z.mean, rtol=0, atol=0.06)
+    z[:10].sum().backward()
+    assert torch.isfinite(loc.grad).all()
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_rsample_of_other_components_is_refused():
+    p_z = Mixture(torch.zeros(5), FAMILIES["laplace"]((5,)))
+    assert not p_z.has_rsample
+    with pytest.raises(NotImplementedError, match=r"use sample\(\)"):
+        p_z.rsample()
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+@pytest.mark.parametrize("batch", [(), (4,)])
+@pytest.mark.parametrize("grad", [True, False])
+def test_expected_value_and_top_responsibilities_are_those_of_the_matrix(family, batch, grad):
+    p_z = Mixture(torch.randn(*batch, 5).requires_grad_(grad), family((*batch, 5)))
+    z, values = p_z.sample((7,)), torch.randn(5, 2)
+    matrix = p_z.responsibilities(z)
+    mean = p_z.expected_value(z, values)
+    torch.testing.assert_close(mean, matrix @ values)
+    assert mean.requires_grad == grad
+    shares, index = p_z.top_responsibilities(z, 3)
+    torch.testing.assert_close(shares, matrix.topk(3, -1).values)
+    torch.testing.assert_close(matrix.gather(-1, index), shares)
+    with pytest.raises(ValueError, match="from 1 to 5"):
+        p_z.top_responsibilities(z, 6)
+
+
+def test_more_components_than_multinomial_can_draw_from():
+    """`torch.multinomial` ends at 2^24; the tail behind it must be drawn as often as its weight says."""
+    num_components = 2**24 + 1000
+    log_weights = torch.full((num_components,), -math.log(2 * 2**24))
+    log_weights[2**24 :] = -math.log(2 * 1000)  # half of the weight on the last thousand
+    index = sample_index(log_weights, (20_000,))
+    share = (index >= 2**24).double().mean()
+    assert abs(share - 0.5) < 5 * math.sqrt(0.25 / 20_000)
+    assert index.max() < num_components
+    assert len(index[index >= 2**24].unique()) > 990

@@ -8,9 +8,17 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
-from priory.density import DEVICES_WITHOUT_FLOAT64, diagonal_normal_log_prob
+from priory.density import (
+    Components,
+    expected_value,
+    is_transformed,
+    joint_log_prob,
+    mixture_log_prob,
+    top_responsibilities,
+    working_dtype,
+)
+from priory.pathwise import reparameterised
 
-NEGLIGIBLE = 60.0  # nats
 LOG_SCALE_BOUND = 20.0  # exp(20)^2 and exp(-20)^2 are finite and above zero in float32
 
 
@@ -62,9 +70,9 @@ class Mixture(Distribution):
         p(z) = sum_k pi_k p_k(z),    pi = softmax(mixing_logits)
 
     To be used in place of `torch.distributions.MixtureSameFamily`; it adds the density of each component and the
-    responsibilities, draws only the components that it samples, and takes a matrix-product kernel where the
-    components are diagonal normals (`Independent(Normal, 1)`), so that a mixture without
-    batch dimensions makes nothing of size B x K x L.
+    responsibilities, and draws only the components that it samples. Where the components are diagonal normals
+    (`Independent(Normal, 1)`) it takes the kernel of `priory.density`, which makes nothing of size B x K x L, nor of
+    B x K in `log_prob`, for a mixture without batch dimensions; and its samples have gradients.
 
     Args:
         mixing_logits: unnormalised log-weights, (..., K); -inf switches a component off.
@@ -85,7 +93,6 @@ class Mixture(Distribution):
     """
 
     arg_constraints = {}  # noqa: RUF012  (torch's own attribute; nothing of value is checked, see validate_args)
-    has_rsample = False
 
     def __init__(
         self, mixing_logits: Float[Tensor, "*batch component"], components: Distribution, validate_args: bool = False
@@ -95,6 +102,11 @@ class Mixture(Distribution):
         self.log_weights = torch.log_softmax(at_least_float32(mixing_logits), -1)
         batch_shape = torch.broadcast_shapes(mixing_logits.shape, components.batch_shape)[:-1]
         super().__init__(batch_shape, components.event_shape, validate_args=validate_args)
+
+    @property
+    def has_rsample(self) -> bool:  # type: ignore[override]
+        """Whether samples have gradients: where the components are diagonal normals."""
+        return is_diagonal_normal(self.components)
 
     @property
     def num_components(self) -> int:
@@ -126,20 +138,57 @@ class Mixture(Distribution):
         """log pi_k + log p_k(z), in nats; the last axis of the result is the component."""
         self._check_value(z)
         if is_diagonal_normal(self.components):
-            base = self.components.base_dist  # type: ignore[attr-defined]
-            return self.log_weights + diagonal_normal_log_prob(z, base.loc, base.scale)
+            return joint_log_prob(z, *self._diagonal_components())
         return self.log_weights + self.components.log_prob(z.unsqueeze(self._component_axis))
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log p(z) in nats, one number per z."""
-        joint = self.component_log_prob(value)
-        # What is exp(-60) of the largest term changes no sum, and exponentials that underflow take ten times as long.
-        lowest = joint.detach().amax(-1, keepdim=True) - NEGLIGIBLE
-        return torch.logsumexp(joint.clamp(min=lowest), -1)
+        self._check_value(value)
+        if is_diagonal_normal(self.components):
+            return mixture_log_prob(value, *self._diagonal_components())
+        return torch.logsumexp(self.component_log_prob(value), -1)
 
     def responsibilities(self, z: Tensor) -> Tensor:
         """p(k | z) = pi_k p_k(z) / p(z); the last axis of the result is the component, and sums to one."""
         return torch.softmax(self.component_log_prob(z), -1)
+
+    def expected_value(self, z: Tensor, values: Float[Tensor, "component value"]) -> Tensor:
+        """E[values_k | z] = sum_k p(k | z) values_k, of shape (*z's batch, value).
+
+        Without gradients, and for a mixture of diagonal normals without batch dimensions, no matrix of all
+        responsibilities is made: millions of points, any number of components.
+
+        Args:
+            z: points.
+            values: what each component stands for, as its node on a grid.
+        """
+        if self._streams(z, values):
+            result = expected_value(z.reshape(-1, z.shape[-1]), self._diagonal_components(), values)
+            return result.to(self.log_weights.dtype).reshape(*z.shape[:-1], -1)
+        responsibilities = self.responsibilities(z)
+        with torch.autocast(z.device.type, enabled=False):
+            return responsibilities @ values.to(responsibilities.dtype)
+
+    def top_responsibilities(self, z: Tensor, count: int = 1) -> tuple[Tensor, Tensor]:
+        """The `count` largest p(k | z) of each z, largest first, and their components: (*z's batch, count) each.
+
+        Args:
+            z: points.
+            count: how many.
+
+        Raises:
+            ValueError: count is not between 1 and the number of components.
+        """
+        if not 1 <= count <= self.num_components:
+            raise ValueError(
+                f"count: expected a number from 1 to {self.num_components}, that of the components, got {count}"
+            )
+        if self._streams(z):
+            shares, index = top_responsibilities(z.reshape(-1, z.shape[-1]), self._diagonal_components(), count)
+            shape = (*z.shape[:-1], count)
+            return shares.to(self.log_weights.dtype).reshape(shape), index.reshape(shape)
+        shares, index = self.responsibilities(z).topk(count, -1)
+        return shares, index
 
     def sample(self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
         """Draw the component first, then one value from it; no gradients.
@@ -152,19 +201,38 @@ class Mixture(Distribution):
             ValueError: a generator is given and the components are no diagonal normals.
         """
         with torch.no_grad():
-            log_weights = self.log_weights.expand(*self.batch_shape, -1)
-            index = sample_index(log_weights, sample_shape, generator)
             if is_diagonal_normal(self.components):
                 base = self.components.base_dist  # type: ignore[attr-defined]
-                loc, scale = self._select(base.loc, index), self._select(base.scale, index)
-                noise = torch.randn(loc.shape, dtype=loc.dtype, device=loc.device, generator=generator)
-                return loc + scale * noise
+                return self._draw(base.loc, base.scale, sample_shape, generator)
             if generator is not None:
                 raise ValueError(
                     "generator: torch's distributions draw from the global generator only, and these components are "
                     f"{type(self.components).__name__}; leave it out, or seed with torch.manual_seed"
                 )
+            index = self._draw_index(sample_shape)
             return self._select_drawn(self.components.sample(torch.Size(sample_shape)), index)
+
+    def rsample(self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
+        """Draw values with pathwise gradients in all parameters, mixing weights too; see `priory.pathwise`.
+
+        Args:
+            sample_shape: shape of the draws.
+            generator: a source of randomness; torch's global one by default.
+
+        Raises:
+            NotImplementedError: the components are no diagonal normals.
+        """
+        if not self.has_rsample:
+            raise NotImplementedError(
+                "rsample: expected components Independent(Normal, 1), for which the gradient of a sample is known, got "
+                f"{self.components}; use sample()"
+            )
+        base = self.components.base_dist  # type: ignore[attr-defined]
+        dtype = working_dtype(base.loc.device)
+        loc, scale = base.loc.to(dtype), base.scale.to(dtype)
+        with torch.no_grad():
+            z = self._draw(loc, scale, sample_shape, generator)
+        return reparameterised(z, self.log_weights.to(dtype), loc, scale).to(base.loc.dtype)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "Mixture":
         """The same mixture with its batch dimensions broadcast to `batch_shape`."""
@@ -173,6 +241,17 @@ class Mixture(Distribution):
 
     def __repr__(self) -> str:
         return f"Mixture(num_components: {self.num_components}, components: {self.components})"
+
+    def _diagonal_components(self) -> Components:
+        base = self.components.base_dist  # type: ignore[attr-defined]
+        return Components(self.log_weights, base.loc, base.scale)
+
+    def _streams(self, *inputs: Tensor) -> bool:
+        """Whether the blocked functions that autograd does not record may be used."""
+        if not is_diagonal_normal(self.components) or self.batch_shape or is_transformed():
+            return False
+        tensors = (*inputs, *self._diagonal_components())
+        return not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors))
 
     @property
     def _component_axis(self) -> int:
@@ -188,6 +267,18 @@ class Mixture(Distribution):
             raise ValueError(f"z: expected shape (..., {', '.join(map(str, event))}), got {tuple(z.shape)}")
         if self._validate_args:
             self._validate_sample(z)
+
+    def _draw_index(self, sample_shape: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
+        return sample_index(self.log_weights.expand(*self.batch_shape, -1), sample_shape, generator)
+
+    def _draw(
+        self, loc: Tensor, scale: Tensor, sample_shape: Sequence[int], generator: torch.Generator | None
+    ) -> Tensor:
+        """Of diagonal normals: the component, then one normal."""
+        index = self._draw_index(sample_shape, generator)
+        shape = (*index.shape, loc.shape[-1])
+        noise = torch.randn(shape, dtype=loc.dtype, device=loc.device, generator=generator)
+        return noise.mul_(self._select(scale, index)).add_(self._select(loc, index))
 
     def _select(self, parameter: Tensor, index: Tensor) -> Tensor:
         """The rows of a (*batch, K, L) parameter that the (*sample, *batch) index names."""
@@ -225,10 +316,9 @@ def sample_index(
     tensor([0, 0, 0])
     """
     batch_shape, sample_shape = log_weights.shape[:-1], torch.Size(sample_shape)
-    dtype = torch.float32 if log_weights.device.type in DEVICES_WITHOUT_FLOAT64 else torch.float64
-    cumulated = log_weights.to(dtype).exp().cumsum(-1)
+    cumulated = log_weights.to(working_dtype(log_weights.device)).exp().cumsum(-1)
     shape = (*batch_shape, sample_shape.numel())
-    uniform = torch.rand(shape, dtype=dtype, device=cumulated.device, generator=generator)
+    uniform = torch.rand(shape, dtype=cumulated.dtype, device=cumulated.device, generator=generator)
     # Scaled by the last sum, which rounding keeps from being one. `right=True` passes over components of weight zero;
     # a draw that rounds up to the very end belongs to the last component that has weight.
     total = cumulated[..., -1:].contiguous()

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution
 
-from priory.density import DEVICES_WITHOUT_FLOAT64
+from priory.density import working_dtype
 from priory.distributions import Mixture, diagonal_normal, is_diagonal_normal
 from priory.objectives import elbo
 from priory.vae import VAE, evaluation_mode
@@ -95,7 +95,7 @@ def log_likelihood(
     if pairs < 1:
         raise ValueError(f"chunk_size: expected a positive number of (datum, sample) pairs, got {chunk_size}")
     if len(x) == 0:
-        return x.new_zeros(0, dtype=_accumulator(x))
+        return x.new_zeros(0, dtype=working_dtype(x.device))
     with evaluation_mode(vae):
         p_z = vae.latent_prior() if prior is None else prior
         estimates = [_log_likelihood_rows(vae, part, num_samples, prior_share, pairs, p_z) for part in x.split(pairs)]
@@ -109,7 +109,7 @@ def _log_likelihood_rows(
     from_prior = min(round(prior_share * num_samples), num_samples - 1)
     share = from_prior / num_samples
     per_chunk = max(1, chunk_size // len(x))
-    total = torch.full((len(x),), -math.inf, dtype=_accumulator(x), device=x.device)
+    total = torch.full((len(x),), -math.inf, dtype=working_dtype(x.device), device=x.device)
     draws: list[tuple[int, Callable[[int], Tensor]]] = [
         (num_samples - from_prior, lambda n: q.sample(torch.Size((n,)))),
         (from_prior, lambda n: p_z.sample(torch.Size((n, len(x))))),
@@ -285,7 +285,3 @@ def device_of(module: torch.nn.Module) -> torch.device:
 def _mean(values: Float[Tensor, " datum"]) -> Estimate:
     values = values.cpu().double()
     return Estimate(float(values.mean()), float(values.std()) / math.sqrt(len(values)))
-
-
-def _accumulator(x: Tensor) -> torch.dtype:
-    return torch.float32 if x.device.type in DEVICES_WITHOUT_FLOAT64 else torch.float64

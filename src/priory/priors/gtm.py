@@ -85,9 +85,7 @@ class GridPrior(MixturePrior):
 
     def coordinates(self, p_z: Mixture, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch grid"]:
         """The place of each z on the map, E[u | z] under the responsibilities of p_z = prior(encoder)."""
-        responsibilities = p_z.responsibilities(z)
-        with torch.autocast(z.device.type, enabled=False):
-            return responsibilities @ self.nodes.to(responsibilities.dtype)
+        return p_z.expected_value(z, self.nodes)
 
 
 class GTMPrior(GridPrior):

@@ -1,0 +1,383 @@
+"""The kernel against scipy in float64, its gradients against autograd's, its blocks against each other."""
+
+import itertools
+import math
+import subprocess
+import sys
+import textwrap
+from contextlib import ExitStack
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from priory.density import (
+    Components,
+    expected_value,
+    joint_log_prob,
+    mixture_log_prob,
+    small,
+    top_responsibilities,
+)
+from priory.density import log_prob as blocked
+from priory.density.components import TOLERANCE, UNIT_ROUNDOFF, Block, Differences, Products
+
+TOLERATED = 1e-4  # of max(1, |log p|)
+
+
+def no_path_but_blocks(numbers=256):
+    """Tiny blocks for everything: what large mixtures take."""
+    stack = ExitStack()
+    stack.enter_context(patch.object(small, "SMALL", 0))
+    stack.enter_context(patch.object(blocked, "SMALL", 0))
+    stack.enter_context(patch.object(blocked, "BLOCK_ON_CPU", numbers))
+    return stack
+
+
+# torch's own forward mode decomposes operations by torch.jit.script, which torch itself has deprecated.
+forward_mode = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
+
+PATHS = {"as it is": ExitStack, "blocks": no_path_but_blocks}
+
+
+def scipy_log_prob(z, log_weights, loc, scale):
+    """log sum_k pi_k prod_l N(z_l | loc_kl, scale_kl^2) in float64."""
+    z, log_weights, loc, scale = (x.detach().double().numpy() for x in (z, log_weights, loc, scale))
+    joint = log_weights + scipy.stats.norm.logpdf(z[:, None], loc, scale).sum(-1)
+    return torch.from_numpy(scipy.special.logsumexp(joint, axis=-1))
+
+
+def recorded_log_prob(z, log_weights, loc, scale):
+    """The same for autograd."""
+    squares = ((z.unsqueeze(-2) - loc) / scale).square()
+    normal = -0.5 * squares.sum(-1) - scale.log().sum(-1) - 0.5 * math.log(2 * math.pi) * z.shape[-1]
+    return torch.logsumexp(log_weights + normal, -1)
+
+
+def assert_exact(result, expected):
+    error = (result.double() - expected).abs() / expected.abs().clamp_min(1)
+    assert error.max() <= TOLERATED
+
+
+@st.composite
+def mixtures(draw):
+    """(z, log_weights, loc, scale) in float32 over all magnitudes, with points near, between and far."""
+    latent_dim = draw(st.sampled_from([1, 2, 3, 8, 9, 40, 512]))
+    num_components = draw(st.sampled_from([1, 2, 7, 40]))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=generator)
+
+    spread = draw(st.sampled_from([0.0, 1e-3, 1.0, 30.0, 1e3]))
+    loc = (spread * normal(num_components, latent_dim)).clamp(-1e3, 1e3)
+    loc = loc + draw(st.sampled_from([0.0, 1e3]))
+    size = 10.0 ** draw(st.floats(-3, 3))
+    jitter = draw(st.sampled_from([0.0, 0.5, 2.0]))
+    scale = (size * torch.exp(jitter * normal(num_components, latent_dim))).clamp(1e-3, 1e3)
+    logits = normal(num_components) * draw(st.sampled_from([0.0, 1.0, 30.0]))
+    kind = draw(st.sampled_from(["all", "some off", "one"]))
+    if kind == "some off":
+        logits[1::2] = -math.inf
+    if kind == "one":
+        logits[:-1] = -math.inf
+    near = loc + scale * normal(num_components, latent_dim)
+    between = (loc + loc.flip(0)) / 2
+    far = loc[:1] + 10.0 ** draw(st.integers(0, 6)) * normal(5, latent_dim)
+    return torch.cat([near, between, far]), torch.log_softmax(logits, -1), loc, scale
+
+
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(arguments=mixtures())
+def test_density_is_scipys_at_any_magnitude(path, arguments):
+    with path():
+        result = mixture_log_prob(*arguments)
+    assert result.dtype == torch.float32
+    assert_exact(result, scipy_log_prob(*arguments))
+
+
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(arguments=mixtures())
+def test_gradients_are_those_of_a_float64_sum(path, arguments):
+    arguments = [x.requires_grad_() for x in arguments]
+    doubles = [x.detach().double().requires_grad_() for x in arguments]
+    direction = torch.linspace(-1, 2, len(arguments[0]))
+    with path():
+        found = torch.autograd.grad(mixture_log_prob(*arguments) @ direction, arguments)
+    expected = torch.autograd.grad(recorded_log_prob(*doubles) @ direction.double(), doubles)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.isfinite(ours).all()
+        assert (ours - theirs).abs().max() <= 1e-4 * max(1.0, theirs.abs().max())
+
+
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(arguments=mixtures())
+def test_joint_is_scipys_and_its_logsumexp_is_the_density(path, arguments):
+    z, log_weights, loc, scale = arguments
+    with path():
+        joint = joint_log_prob(*arguments)
+    normal = scipy.stats.norm.logpdf(z.double().numpy()[:, None], loc.double().numpy(), scale.double().numpy())
+    expected = log_weights.double() + torch.from_numpy(normal.sum(-1))
+    on = torch.isfinite(log_weights)
+    assert_exact(joint[:, on], expected[:, on])
+    assert (joint[:, ~on] == -math.inf).all()
+
+
+def small_arguments(dtype=torch.float64, num_points=5, num_components=7, latent_dim=3):
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(num_points, latent_dim, generator=generator)
+    loc = torch.randn(num_components, latent_dim, generator=generator)
+    scale = torch.rand(num_components, latent_dim, generator=generator) + 0.3
+    log_weights = torch.log_softmax(torch.randn(num_components, generator=generator), -1)
+    return [x.to(dtype).requires_grad_() for x in (z, log_weights, loc, scale)]
+
+
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+@pytest.mark.parametrize("function", [mixture_log_prob, joint_log_prob])
+@forward_mode
+def test_gradcheck_forward_backward_and_twice(function, path):
+    with path():
+        assert torch.autograd.gradcheck(function, small_arguments(), check_forward_ad=True)
+        assert torch.autograd.gradgradcheck(function, small_arguments())
+
+
+def test_recorded_products_have_the_same_gradients_of_gradients():
+    """What large mixtures take for gradients of gradients, where differences would need B x K x L."""
+    with patch("priory.density.functions.RECORDED_DIFFERENCES", 0):
+        for function in (mixture_log_prob, joint_log_prob):
+            assert torch.autograd.gradgradcheck(function, small_arguments())
+
+
+@pytest.mark.parametrize(("points", "parameters"), [(True, False), (False, True), (True, True)])
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+def test_only_the_wanted_gradients_are_made_and_they_are_the_same(points, parameters, path):
+    full = small_arguments()
+    with path():
+        expected = torch.autograd.grad(mixture_log_prob(*full).sum(), full)
+        some = [x.detach().requires_grad_(points if i == 0 else parameters) for i, x in enumerate(full)]
+        mixture_log_prob(*some).sum().backward()
+    for x, gradient in zip(some, expected, strict=True):
+        assert (x.grad is not None) == x.requires_grad
+        if x.grad is not None:
+            torch.testing.assert_close(x.grad, gradient)
+
+
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+@forward_mode
+def test_transforms_of_torch_func_agree_with_autograd(path):
+    z, log_weights, loc, scale = small_arguments()
+    with path():
+        score = torch.func.vmap(torch.func.grad(lambda point: mixture_log_prob(point, log_weights, loc, scale)))(z)
+        torch.testing.assert_close(score, torch.autograd.grad(mixture_log_prob(z, log_weights, loc, scale).sum(), z)[0])
+        moved = torch.stack([loc, loc + 1])
+        many = torch.func.vmap(lambda centre: mixture_log_prob(z, log_weights, centre, scale))(moved)
+        one_by_one = [mixture_log_prob(z, log_weights, centre, scale) for centre in moved]
+        torch.testing.assert_close(many, torch.stack(one_by_one))
+        many = torch.func.vmap(lambda centre: joint_log_prob(z, log_weights, centre, scale))(moved)
+        one_by_one = [joint_log_prob(z, log_weights, centre, scale) for centre in moved]
+        torch.testing.assert_close(many, torch.stack(one_by_one))
+        point = z[0].detach()
+        hessian = torch.func.hessian(lambda x: mixture_log_prob(x, log_weights, loc, scale))(point)
+    expected = torch.autograd.functional.hessian(lambda x: recorded_log_prob(x, log_weights, loc, scale), point)
+    torch.testing.assert_close(hessian, expected)
+
+
+def test_compiled_without_a_graph_break_with_the_same_gradients_and_blocks():
+    arguments = small_arguments()
+    compiled = torch.compile(mixture_log_prob, fullgraph=True, backend="aot_eager")
+    with no_path_but_blocks():
+        expected = mixture_log_prob(*arguments)
+        result = compiled(*arguments)
+        torch.testing.assert_close(result, expected)
+        found = torch.autograd.grad(result.sum(), arguments)
+        torch.testing.assert_close(found, torch.autograd.grad(expected.sum(), arguments))
+
+
+@pytest.mark.parametrize("batch", [(4,), (2, 4)])
+def test_mixtures_with_a_batch_shape_are_those_mixtures_one_by_one(batch):
+    torch.manual_seed(0)
+    loc, scale = torch.randn(*batch, 6, 3), torch.rand(*batch, 6, 3) + 0.1
+    log_weights, z = torch.log_softmax(torch.randn(*batch, 6), -1), torch.randn(5, *batch, 3)
+    result = mixture_log_prob(z, log_weights, loc, scale)
+    assert result.shape == (5, *batch)
+    for index in np.ndindex(*batch):
+        alone = mixture_log_prob(z[(slice(None), *index)], log_weights[index], loc[index], scale[index])
+        torch.testing.assert_close(result[(slice(None), *index)], alone)
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 3), (2, 1, 3)])
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+def test_points_of_any_batch_shape(shape, path):
+    _, log_weights, loc, scale = small_arguments()
+    z = torch.randn(*shape, 3, dtype=torch.float64)
+    with path():
+        result = mixture_log_prob(z, log_weights, loc, scale)
+        joint = joint_log_prob(z, log_weights, loc, scale)
+    assert result.shape == shape
+    assert joint.shape == (*shape, 7)
+    torch.testing.assert_close(torch.logsumexp(joint, -1), result)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+def test_half_precision_is_widened_and_double_is_kept(dtype, path):
+    arguments = [x.detach() for x in small_arguments(dtype)]
+    with path():
+        result = mixture_log_prob(*arguments)
+    assert result.dtype == torch.promote_types(dtype, torch.float32)
+    torch.testing.assert_close(result.double(), scipy_log_prob(*arguments), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+def test_autocast_does_not_reach_inside(path):
+    arguments = small_arguments(torch.float32)
+    with path():
+        expected = mixture_log_prob(*arguments)
+        with torch.autocast("cpu", torch.bfloat16):
+            result = mixture_log_prob(*arguments)
+    assert torch.equal(result, expected)
+
+
+# -- extremes ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+def test_where_the_density_is_zero_it_is_minus_infinity_and_the_gradients_are_zero(path):
+    z, log_weights, loc, scale = small_arguments(torch.float32)
+    infinite = torch.full_like(z, math.inf).requires_grad_()
+    off = torch.full_like(log_weights, -math.inf).requires_grad_()
+    for arguments in ([infinite, log_weights, loc, scale], [z, off, loc, scale]):
+        with path():
+            result = mixture_log_prob(*arguments)
+            gradients = torch.autograd.grad(result.sum(), arguments)
+        assert (result == -math.inf).all()
+        assert all((gradient == 0).all() for gradient in gradients)
+
+
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+@pytest.mark.parametrize("distance", [1e4, 1e10, 1e18])
+def test_far_tails_have_their_finite_density_and_score(path, distance):
+    z, log_weights, loc, scale = small_arguments(torch.float32)
+    far = (distance * torch.ones_like(z)).requires_grad_()
+    with path():
+        result = mixture_log_prob(far, log_weights, loc, scale)
+        (score,) = torch.autograd.grad(result.sum(), far)
+    assert_exact(result, scipy_log_prob(far, log_weights, loc, scale))
+    double = far.detach().double().requires_grad_()
+    others = [x.detach().double() for x in (log_weights, loc, scale)]
+    (expected,) = torch.autograd.grad(recorded_log_prob(double, *others).sum(), double)
+    torch.testing.assert_close(score.double(), expected, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+def test_nan_stays_in_its_own_point(path):
+    z, log_weights, loc, scale = (x.detach() for x in small_arguments(torch.float32))
+    spoilt = z.clone()
+    spoilt[2, 1] = math.nan
+    with path():
+        result, clean = (mixture_log_prob(points, log_weights, loc, scale) for points in (spoilt, z))
+    assert torch.isnan(result).tolist() == [False, False, True, False, False]
+    keep = [0, 1, 3, 4]
+    torch.testing.assert_close(result[keep], clean[keep])
+
+
+# -- the bound of the cancellation -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("scale", "spread"), list(itertools.product([1e-3, 1e-2, 0.1, 1.0, 1e3], [0.0, 1.0, 1e3])))
+@pytest.mark.parametrize("latent_dim", [1, 40, 512])
+def test_the_bound_of_the_cancellation_holds(scale, spread, latent_dim):
+    torch.manual_seed(0)
+    loc = spread * torch.randn(30, latent_dim)
+    components = Components(torch.zeros(30), loc, scale * (0.5 + torch.rand(30, latent_dim)))
+    z = loc + scale * torch.randn(30, latent_dim)
+    products = Products(components, loc.mean(0).double())
+    features = products.features(z)
+    error = (products.joint(features) - Differences(components).joint(z)).abs().amax(-1)
+    size = features[:, :latent_dim].sum(-1) * products.precision.amax() + products._squared_lengths.amax()
+    bound = (2 * latent_dim + 8) * UNIT_ROUNDOFF * size
+    floor = 1e-14 * products.joint(features).abs().amax()  # differences round too
+    assert (error <= bound + floor).all()
+    assert torch.equal(products.are_precise(features), bound <= TOLERANCE)
+
+
+def test_only_the_points_that_need_them_take_differences():
+    torch.manual_seed(0)
+    components = Components(torch.zeros(20), torch.randn(20, 4), torch.full((20, 4), 1e-3))
+    z = torch.randn(6, 4)
+    z[[1, 4]] = 1e5
+    pair = Block(components, components.loc.mean(0).double()).at(z)
+    assert pair._direct.tolist() == [1, 4]
+    torch.testing.assert_close(pair.joint(), Differences(components).joint(z), rtol=1e-12, atol=1e-6)
+
+
+def test_blocks_cover_everything_once():
+    for num_points, num_components, latent_dim in itertools.product([1, 1000, 10**6], [1, 500, 10**6], [1, 40, 4096]):
+        components = Components(*(torch.empty(shape) for shape in [(1,), (1, 1), (1, 1)]))
+        components = components._replace(loc=torch.empty(1).expand(num_components, latent_dim))
+        points, size = blocked.block_sizes(num_points, components)
+        assert 1 <= points <= num_points
+        assert 1 <= size <= num_components
+        assert points * size <= max(blocked.BLOCK_ON_CPU, 1)
+        assert max(points, size) * latent_dim <= blocked.PREPARED_AT_ONCE
+
+
+# -- responsibilities of many points -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+def test_streamed_responsibilities_are_bayes_rule(path):
+    torch.manual_seed(0)
+    loc, scale, values = torch.randn(60, 3), torch.rand(60, 3) + 0.05, torch.randn(60, 2)
+    logits = torch.randn(60)
+    logits[10:30] = -math.inf
+    components = Components(torch.log_softmax(logits, -1), loc, scale)
+    z = torch.cat([torch.randn(40, 3), 1e4 * torch.randn(3, 3)])
+    joint = logits.double() + torch.distributions.Normal(loc.double(), scale.double()).log_prob(
+        z.double()[:, None]
+    ).sum(-1)
+    expected = torch.softmax(joint, -1)
+    with path():
+        mean = expected_value(z, components, values)
+        shares, index = top_responsibilities(z, components, 5)
+    torch.testing.assert_close(mean, expected @ values.double(), rtol=1e-6, atol=1e-6)
+    top, where = expected.topk(5, -1)
+    torch.testing.assert_close(shares, top, rtol=1e-5, atol=1e-8)
+    assert torch.equal(index[top > 1e-12], where[top > 1e-12])
+
+
+# -- memory ------------------------------------------------------------------------------------------------------------
+
+MEMORY = """
+import resource, torch
+from priory.density import mixture_log_prob
+torch.set_num_threads(1)
+B, K, L = {sizes}
+z = torch.randn(B, L, requires_grad=True)
+loc = torch.randn(K, L, requires_grad=True)
+scale = torch.full((K, L), 0.5, requires_grad=True)
+log_weights = torch.full((K,), -float(torch.tensor(float(K)).log()), requires_grad=True)
+arguments = (z, log_weights, loc, scale)
+mixture_log_prob(*(x[:600].detach() for x in arguments))  # the library's own
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+mixture_log_prob(*arguments).sum().backward()
+after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+gradients = sum(x.grad.numel() * 4 for x in arguments)
+print((after - before) * 1024 - gradients)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sizes", "limit"), [((1000, 1_000_000, 40), 1.5e9), ((300_000, 500, 16), 0.5e9)])
+def test_memory_is_that_of_the_arguments_gradients_and_a_block(sizes, limit):
+    code = textwrap.dedent(MEMORY.format(sizes=sizes))
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(result.stdout) <= limit

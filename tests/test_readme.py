@@ -1,19 +1,23 @@
-"""The README's Python runs as it stands."""
+"""The Python of the README and of the pages in docs/ runs as it stands."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parents[1] / "README.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+ROOT = Path(__file__).parents[1]
+BLOCKS = {
+    f"{page.stem} {number}": code
+    for page in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))
+    for number, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
+}
 
 
-@pytest.mark.parametrize("code", BLOCKS, ids=range(len(BLOCKS)))
-def test_readme_code_runs(code, capsys):
-    exec(compile(code, README.name, "exec"), {"__name__": "readme"})
-    assert "print" not in code or "Estimate(value=" in capsys.readouterr().out
+@pytest.mark.parametrize("name", BLOCKS)
+def test_code_of_the_pages_runs(name, capsys):
+    exec(compile(BLOCKS[name], name, "exec"), {"__name__": "page"})
+    assert ("print" in BLOCKS[name]) == bool(capsys.readouterr().out)
 
 
 def test_readme_shows_the_library_and_the_hand_written_vae():
-    assert len(BLOCKS) == 2
+    assert [name for name in BLOCKS if name.startswith("README")] == ["README 0", "README 1"]

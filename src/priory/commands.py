@@ -1,5 +1,6 @@
 """What each command does and says."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -281,7 +282,8 @@ def _say_what_was_written(run: Run, vae: VAE, pictures: list[Path]) -> None:
     console.print(f"\nwritten to [bold]{run.path}[/]: {', '.join(files)}")
     console.print(f"figures: {', '.join(str(path.relative_to(run.path)) for path in pictures)}")
     what = "means, scales and map coordinates" if isinstance(vae.prior, GridPrior) else "means and scales"
-    console.print(f"next: priory embed {run.path} --out z.csv   ({what} of every row)")
-    console.print(f"      priory sample {run.path} -n 100 --out x.npz   (new data)")
+    folder = shlex.quote(str(run.path))
+    console.print(f"next: priory embed {folder} --out z.csv   ({what} of every row)")
+    console.print(f"      priory sample {folder} -n 100 --out x.npz   (new data)")
     if run.settings.model.latent_dim == 2:
         console.print("      priory fit ... --latent-dim 16   (a better likelihood; 2 is for pictures)")

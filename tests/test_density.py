@@ -36,6 +36,7 @@ def no_path_but_blocks(numbers=256):
     stack.enter_context(patch.object(small, "SMALL", 0))
     stack.enter_context(patch.object(blocked, "SMALL", 0))
     stack.enter_context(patch.object(blocked, "BLOCK_ON_CPU", numbers))
+    stack.enter_context(patch.object(blocked, "POINTS_AT_ONCE", 16))
     return stack
 
 
@@ -100,6 +101,27 @@ def test_density_is_scipys_at_any_magnitude(path, arguments):
         result = mixture_log_prob(*arguments)
     assert result.dtype == torch.float32
     assert_exact(result, scipy_log_prob(*arguments))
+
+
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+@pytest.mark.parametrize("latent_dim", [1, 8, 9, 512])
+@pytest.mark.parametrize("scale", [1e-3, 1e-2, 1e3])
+def test_density_is_exact_where_its_terms_cancel(path, latent_dim, scale):
+    """z where -q/2 and -sum log scale have nearly the same size and other signs: log p is small, its terms are not."""
+    torch.manual_seed(0)
+    loc = torch.randn(20, latent_dim)
+    scales = torch.full((20, latent_dim), scale)
+    height = -latent_dim * math.log(scale * math.sqrt(2 * math.pi))
+    direction = torch.nn.functional.normalize(torch.randn(20, latent_dim), dim=-1)
+    z = loc + scales * direction * math.sqrt(max(2 * height, 0.0))
+    log_weights = torch.full((20,), -math.log(20))
+    for point, centre, width in zip(z, loc, scales, strict=True):
+        arguments = point[None], torch.zeros(1), centre[None], width[None]
+        with path():
+            result = mixture_log_prob(*arguments)
+        assert_exact(result, scipy_log_prob(*arguments))
+    with path():
+        assert_exact(mixture_log_prob(z, log_weights, loc, scales), scipy_log_prob(z, log_weights, loc, scales))
 
 
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)

@@ -12,7 +12,7 @@ of the bare float64 matrix products and exponentials that a gradient of log sum 
 - growth in K at B = 1000, L = 40: time, and the peak memory above inputs and gradients (a process each);
 - drawing 1 000 000 samples; E[u|z] of 1 000 000 points.
 
-Results go to `benchmarks/results/density.json` and `density.md` after each part.
+Results go to `benchmarks/results/density.json` after each part; in the end, tables to `.md` and the growth to `.png`.
 """
 
 import argparse
@@ -239,6 +239,35 @@ def markdown(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def draw_growth(rows: list[dict[str, float]], path: Path) -> None:
+    """Seconds and memory against the number of components, both logarithmic; a line of slope one beside them."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    for axes, name, label in zip(
+        figure.subplots(1, 2), ("seconds", "MB"), ("seconds", "MB above inputs and gradients"), strict=True
+    ):
+        for threads in sorted({row["threads"] for row in rows}):
+            chosen = [row for row in rows if row["threads"] == threads]
+            axes.plot([r["K"] for r in chosen], [max(r[name], 1e-3) for r in chosen], "o-", label=f"{threads} threads")
+        axes.set(xscale="log", xlabel="components K  (B = 1000, L = 40)", ylabel=label)
+        if name == "seconds":
+            last = chosen[-1]
+            axes.plot(
+                [r["K"] for r in chosen],
+                [last["seconds"] * r["K"] / last["K"] for r in chosen],
+                color="0.6",
+                linestyle=":",
+                label="linear in K",
+            )
+            axes.set(yscale="log")
+            axes.legend(frameon=False)
+        else:
+            axes.set(ylim=(0, None))
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
+
+
 def processor() -> str:
     """What the tables were made on."""
     info = Path("/proc/cpuinfo")
@@ -275,6 +304,7 @@ def main() -> None:
                     temporary.write_text(json.dumps(results, indent=2) + "\n")
     with replacing(arguments.out.with_suffix(".md")) as temporary:
         temporary.write_text(markdown(results))
+    draw_growth(results["growth"], arguments.out.with_suffix(".png"))
     print(markdown(results))
 
 

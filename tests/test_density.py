@@ -15,6 +15,7 @@ import scipy.stats
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.overrides import TorchFunctionMode
 
 from priory.density import (
     Components,
@@ -63,6 +64,16 @@ def recorded_log_prob(z, log_weights, loc, scale):
 def assert_exact(result, expected):
     error = (result.double() - expected).abs() / expected.abs().clamp_min(1)
     assert error.max() <= TOLERATED
+
+
+class NoFloat64(TorchFunctionMode):
+    """Fails where anything makes a float64 tensor, as `mps` does."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            assert result.dtype != torch.float64
+        return result
 
 
 @st.composite
@@ -350,6 +361,23 @@ def test_blocks_cover_everything_once():
         assert 1 <= size <= num_components
         assert points * size <= max(blocked.BLOCK_ON_CPU, 1)
         assert max(points, size) * latent_dim <= blocked.PREPARED_AT_ONCE
+
+
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+def test_a_device_without_float64_computes_in_float32_all_the_way(path):
+    arguments = [x.requires_grad_() for x in (y.detach() for y in small_arguments(torch.float32, 30, 20, 12))]
+    doubles = [x.detach().double().requires_grad_() for x in arguments]
+    expected = recorded_log_prob(*doubles)
+    with path(), patch("priory.density.components.DEVICES_WITHOUT_FLOAT64", ("cpu",)), NoFloat64():
+        result = mixture_log_prob(*arguments)
+        gradients = torch.autograd.grad(result.sum(), arguments)
+        values = expected_value(
+            arguments[0].detach(), Components(*(x.detach() for x in arguments[1:])), torch.ones(20, 1)
+        )
+    torch.testing.assert_close(result.double(), expected, rtol=1e-5, atol=1e-4)
+    for ours, theirs in zip(gradients, torch.autograd.grad(expected.sum(), doubles), strict=True):
+        torch.testing.assert_close(ours.double(), theirs, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(values, torch.ones(30, 1))
 
 
 # -- responsibilities of many points -----------------------------------------------------------------------------------

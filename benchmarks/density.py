@@ -33,7 +33,7 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 
 from priory import Mixture, diagonal_normal
 from priory.density import Components, mixture_log_prob
-from priory.density.log_prob import block_sizes
+from priory.density.blocks import block_sizes
 from priory.files import replacing
 
 RESULTS = Path(__file__).parent / "results" / "density.json"

@@ -19,14 +19,15 @@ from torch.overrides import TorchFunctionMode
 
 from priory.density import (
     Components,
+    blocks,
     expected_value,
     joint_log_prob,
     mixture_log_prob,
     small,
     top_responsibilities,
 )
-from priory.density import log_prob as blocked
-from priory.density.components import TOLERANCE, UNIT_ROUNDOFF, Block, Differences, Products
+from priory.density.blocks import Block, prepare_points
+from priory.density.components import TOLERANCE, UNIT_ROUNDOFF, Differences, Products, point_features
 
 TOLERATED = 1e-4  # of max(1, |log p|)
 
@@ -35,9 +36,9 @@ def no_path_but_blocks(numbers=256):
     """Tiny blocks for everything: what large mixtures take."""
     stack = ExitStack()
     stack.enter_context(patch.object(small, "SMALL", 0))
-    stack.enter_context(patch.object(blocked, "SMALL", 0))
-    stack.enter_context(patch.object(blocked, "BLOCK_ON_CPU", numbers))
-    stack.enter_context(patch.object(blocked, "POINTS_AT_ONCE", 16))
+    stack.enter_context(patch.object(blocks, "SMALL", 0))
+    stack.enter_context(patch.object(blocks, "BLOCK_ON_CPU", numbers))
+    stack.enter_context(patch.object(blocks, "POINTS_AT_ONCE", 16))
     return stack
 
 
@@ -333,13 +334,14 @@ def test_the_bound_of_the_cancellation_holds(scale, spread, latent_dim):
     components = Components(torch.zeros(30), loc, scale * (0.5 + torch.rand(30, latent_dim)))
     z = loc + scale * torch.randn(30, latent_dim)
     products = Products(components, loc.mean(0).double())
-    features = products.features(z)
+    features = point_features(z, products.centre)
+    squared_norm = features[:, :latent_dim].sum(-1)
     error = (products.joint(features) - Differences(components).joint(z)).abs().amax(-1)
-    size = features[:, :latent_dim].sum(-1) * products.precision.amax() + products._squared_lengths.amax()
+    size = squared_norm * products.precision.amax() + products._squared_lengths.amax()
     bound = (2 * latent_dim + 8) * UNIT_ROUNDOFF * size
     floor = 1e-14 * products.joint(features).abs().amax()  # differences round too
     assert (error <= bound + floor).all()
-    assert torch.equal(products.are_precise(features), bound <= TOLERANCE)
+    assert torch.equal(products.are_precise(squared_norm), bound <= TOLERANCE)
 
 
 def test_only_the_points_that_need_them_take_differences():
@@ -347,7 +349,8 @@ def test_only_the_points_that_need_them_take_differences():
     components = Components(torch.zeros(20), torch.randn(20, 4), torch.full((20, 4), 1e-3))
     z = torch.randn(6, 4)
     z[[1, 4]] = 1e5
-    pair = Block(components, components.loc.mean(0).double()).at(z)
+    centre = components.loc.mean(0).double()
+    pair = Block(components, centre).at(prepare_points(z, centre))
     assert pair._direct.tolist() == [1, 4]
     torch.testing.assert_close(pair.joint(), Differences(components).joint(z), rtol=1e-12, atol=1e-6)
 
@@ -356,11 +359,11 @@ def test_blocks_cover_everything_once():
     for num_points, num_components, latent_dim in itertools.product([1, 1000, 10**6], [1, 500, 10**6], [1, 40, 4096]):
         components = Components(*(torch.empty(shape) for shape in [(1,), (1, 1), (1, 1)]))
         components = components._replace(loc=torch.empty(1).expand(num_components, latent_dim))
-        points, size = blocked.block_sizes(num_points, components)
+        points, size = blocks.block_sizes(num_points, components)
         assert 1 <= points <= num_points
         assert 1 <= size <= num_components
-        assert points * size <= max(blocked.BLOCK_ON_CPU, 1)
-        assert max(points, size) * latent_dim <= blocked.PREPARED_AT_ONCE
+        assert points * size <= blocks.BLOCK_ON_CPU
+        assert max(points, size) * latent_dim <= blocks.PREPARED_AT_ONCE
 
 
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)

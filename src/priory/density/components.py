@@ -9,6 +9,7 @@ Shapes: points (*batch, b, L), components (*batch, k, L), joint log-densities (*
 """
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -46,12 +47,12 @@ class Exponentials(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """Of sum_b row_b sum_k r_bk (log pi_k + log N(z_b | loc_k, scale_k^2)); None where none was wanted."""
+    """Of sum_b row_b sum_k r_bk (log pi_k + log N(z_b | loc_k, scale_k^2)), r and row fixed; None where not wanted."""
 
     z: Tensor | None
-    log_weights: Tensor | None
-    loc: Tensor | None
-    scale: Tensor | None
+    log_weights: Tensor | None = None
+    loc: Tensor | None = None
+    scale: Tensor | None = None
 
 
 class Wanted(NamedTuple):
@@ -95,25 +96,29 @@ class Differences:
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts, -2)
 
-    def gradients(self, z: Tensor, r: Tensor, row: Tensor, wanted: Wanted) -> Gradients:
+    def gradient_of_points(self, z: Tensor, r: Tensor, row: Tensor) -> Float[Tensor, "*batch point latent"]:
         """See `Gradients`; r is (*batch, b, k), row (*batch, b)."""
+        parts = [
+            -(weight.unsqueeze(-1) * self._standardised(part) / self.scale.unsqueeze(-3)).sum(-2)
+            for part, weight in self._parts(z, r * row.unsqueeze(-1))
+        ]
+        return torch.cat(parts, -2)
+
+    def gradients_of_components(self, z: Tensor, r: Tensor, row: Tensor) -> Components:
+        """See `Gradients`; r is (*batch, b, k), row (*batch, b)."""
+        of_loc, of_scale = torch.zeros_like(self.loc), torch.zeros_like(self.loc)
         weights = r * row.unsqueeze(-1)
-        to_points, pulls, squares = [], [], []
-        parts = self._split(z)
-        for part, weight in zip(parts, weights.split(parts[0].shape[-2], -2), strict=True):
+        for part, weight in self._parts(z, weights):
             standardised = self._standardised(part)
             pulled = weight.unsqueeze(-1) * standardised
-            if wanted.points:
-                to_points.append(-(pulled / self.scale.unsqueeze(-3)).sum(-2))
-            if wanted.components:
-                pulls.append(pulled.sum(-3))
-                squares.append((pulled * standardised).sum(-3))
-        of_z = torch.cat(to_points, -2) if wanted.points else None
-        if not wanted.components:
-            return Gradients(of_z, None, None, None)
+            of_loc = of_loc + pulled.sum(-3)
+            of_scale = of_scale + (pulled * standardised).sum(-3)
         total = weights.sum(-2)
-        of_scale = (sum(squares[1:], squares[0]) - total.unsqueeze(-1)) / self.scale
-        return Gradients(of_z, total, sum(pulls[1:], pulls[0]) / self.scale, of_scale)
+        return Components(total, of_loc / self.scale, (of_scale - total.unsqueeze(-1)) / self.scale)
+
+    def _parts(self, z: Tensor, weights: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        parts = self._split(z)
+        yield from zip(parts, weights.split(parts[0].shape[-2], -2), strict=True)
 
     def _standardised(self, z: Tensor) -> Tensor:
         return (z.to(self.loc.dtype).unsqueeze(-2) - self.loc.unsqueeze(-3)) / self.scale.unsqueeze(-3)
@@ -146,96 +151,44 @@ class Products:
         last = constant.unsqueeze(-1)
         self.weights = torch.cat([-0.5 * self.precision, weighted, last, torch.ones_like(last)], -1)
 
-    def features(
-        self, z: Float[Tensor, "*batch point latent"], shift: Float[Tensor, "*batch point"] | None = None
-    ) -> Float[Tensor, "*batch point feature"]:
-        """[z^2, z, 1, shift] of the centred points; `shift` is added to every joint log-density of its point."""
-        z = z.double() - self.centre
-        one = z.new_ones(1).expand(*z.shape[:-1], 1)
-        last = torch.zeros_like(one) if shift is None else shift.unsqueeze(-1)
-        return torch.cat([z.square(), z, one, last], -1)
-
-    def are_precise(self, features: Float[Tensor, "point feature"]) -> Bool[Tensor, " point"]:
-        """Which points have an error below `TOLERANCE`; not those with NaN or infinity."""
-        latent_dim = self.loc.shape[-1]
-        squared_norm = features[:, :latent_dim].sum(-1)
+    def are_precise(self, squared_norm: Float[Tensor, " point"]) -> Bool[Tensor, " point"]:
+        """Which points, |z - c|^2 given, have an error below `TOLERANCE`; not those with NaN or infinity."""
         bound = squared_norm * self.precision.amax() + self._squared_lengths.amax()
-        return bound <= TOLERANCE / ((2 * latent_dim + 8) * UNIT_ROUNDOFF)
+        return bound <= TOLERANCE / ((2 * self.loc.shape[-1] + 8) * UNIT_ROUNDOFF)
 
     def joint(self, features: Float[Tensor, "*batch point feature"]) -> Float[Tensor, "*batch point component"]:
-        """log pi_k + log N(z_b | loc_k, scale_k^2) + shift_b in nats."""
+        """log pi_k + log N(z_b | loc_k, scale_k^2) + shift_b in nats; see `point_features`."""
         return features @ self.weights.mT
 
-    def gradients(self, features: Tensor, r: Tensor, row: Tensor, wanted: Wanted) -> Gradients:
-        """See `Gradients`; r is (*batch, b, k), row (*batch, b)."""
+    @property
+    def slopes(self) -> Float[Tensor, "*batch component slope"]:
+        """[-1/(2 scale^2), (loc - c)/scale^2]: r @ slopes is what `gradient_of_points` takes."""
+        return self.weights[..., : 2 * self.loc.shape[-1]]
+
+    def gradients_of_components(self, moments: Float[Tensor, "*batch moment component"]) -> Components:
+        """Given sum_b row_b r_bk [z^2, z, 1] of the centred points, see `Gradients`."""
         latent_dim = self.loc.shape[-1]
-        of_z = None
-        if wanted.points:
-            quadratic, linear = (r @ self.weights[..., : 2 * latent_dim]).split(latent_dim, -1)
-            of_z = (2 * features[..., latent_dim : 2 * latent_dim] * quadratic + linear) * row.unsqueeze(-1)
-        if not wanted.components:
-            return Gradients(of_z, None, None, None)
-        moments = ((features[..., : 2 * latent_dim + 1] * row.unsqueeze(-1)).mT @ r).mT
-        second, first, zeroth = moments.split((latent_dim, latent_dim, 1), -1)
+        second, first, zeroth = moments.mT.split((latent_dim, latent_dim, 1), -1)
         spread = second - self.loc * (2 * first - self.loc * zeroth)
         of_loc = self.precision * (first - self.loc * zeroth)
-        return Gradients(of_z, zeroth.squeeze(-1), of_loc, (self.precision * spread - zeroth) / self.scale)
+        return Components(zeroth.squeeze(-1), of_loc, (self.precision * spread - zeroth) / self.scale)
 
 
-class Block:
-    """A block of components that takes products for the points where they are exact enough, else differences.
-
-    Args:
-        components: (k,), (k, L), (k, L).
-        centre: see `Products`; None takes differences for all points.
-    """
-
-    def __init__(self, components: Components, centre: Float[Tensor, " latent"] | None) -> None:
-        self.components = components
-        self.products = None if centre is None else Products(components, centre)
-
-    def at(self, z: Float[Tensor, "point latent"], shift: Float[Tensor, " point"] | None = None) -> "Pair":
-        """Prepare a block of points; `shift` is added to every joint log-density of its point."""
-        return Pair(self, z, shift)
+def point_features(
+    z: Float[Tensor, "*batch point latent"],
+    centre: Float[Tensor, " latent"],
+    shift: Float[Tensor, "*batch point"] | None = None,
+) -> Float[Tensor, "*batch point feature"]:
+    """[z^2, z, 1, shift] of the centred points; `shift` is added to every joint log-density of its point."""
+    z = z.double() - centre
+    one = z.new_ones(1).expand(*z.shape[:-1], 1)
+    last = torch.zeros_like(one) if shift is None else shift.unsqueeze(-1)
+    return torch.cat([z.square(), z, one, last], -1)
 
 
-class Pair:
-    """A block of components and one of points; see `Block.at`."""
-
-    def __init__(self, block: Block, z: Float[Tensor, "point latent"], shift: Float[Tensor, " point"] | None) -> None:
-        self._block, self._z, self._shift = block, z, shift
-        self._features = None if block.products is None else block.products.features(z, shift)
-        self._direct: Tensor | None = None  # the points that need differences; None for all of them or none
-        if block.products is not None and self._features is not None:
-            precise = block.products.are_precise(self._features)
-            if not bool(precise.all()):
-                self._direct = (~precise).nonzero().squeeze(-1)
-                self._precise = precise.nonzero().squeeze(-1)
-
-    def joint(self) -> Float[Tensor, "point component"]:
-        """log pi_k + log N(z_b | loc_k, scale_k^2) + shift_b in nats."""
-        if self._block.products is None or self._features is None:
-            return self._by_differences(slice(None))
-        joint = self._block.products.joint(self._features)
-        if self._direct is not None:
-            joint[self._direct] = self._by_differences(self._direct)
-        return joint
-
-    def gradients(self, r: Tensor, row: Tensor, wanted: Wanted) -> Gradients:
-        """See `Gradients`; r is (b, k), row (b,)."""
-        products, direct = self._block.products, self._direct
-        if products is None or self._features is None:
-            return Differences(self._block.components).gradients(self._z, r, row, wanted)
-        if direct is None:
-            return products.gradients(self._features, r, row, wanted)
-        some = products.gradients(self._features[self._precise], r[self._precise], row[self._precise], wanted)
-        others = Differences(self._block.components).gradients(self._z[direct], r[direct], row[direct], wanted)
-        of_z = None
-        if some.z is not None and others.z is not None:
-            of_z = r.new_empty(self._z.shape).index_copy(0, self._precise, some.z).index_copy(0, direct, others.z)
-        sums = [None if a is None or b is None else a + b for a, b in zip(some[1:], others[1:], strict=True)]
-        return Gradients(of_z, *sums)
-
-    def _by_differences(self, points: slice | Tensor) -> Tensor:
-        joint = Differences(self._block.components).joint(self._z[points])
-        return joint if self._shift is None else joint + self._shift[points].unsqueeze(-1)
+def gradient_of_points(
+    pull: Float[Tensor, "*batch point slope"], centred: Float[Tensor, "*batch point latent"], row: Tensor
+) -> Float[Tensor, "*batch point latent"]:
+    """Given sum_k r_bk [-1/(2 scale_k^2), (loc_k - c)/scale_k^2] and z - c, see `Gradients`."""
+    quadratic, linear = pull.chunk(2, -1)
+    return (2 * centred * quadratic + linear) * row.unsqueeze(-1)

@@ -9,7 +9,17 @@ from torch import Tensor
 
 from priory.density import compiled, small
 from priory.density import log_prob as blocked
-from priory.density.components import Components, Differences, Exponentials, Gradients, Products, Wanted, has_float64
+from priory.density.components import (
+    Components,
+    Differences,
+    Exponentials,
+    Gradients,
+    Products,
+    Wanted,
+    gradient_of_points,
+    has_float64,
+    point_features,
+)
 
 # Numbers b x k x L up to which recorded operations take differences, which are always exact, else products.
 RECORDED_DIFFERENCES = 2**20
@@ -135,18 +145,28 @@ def recorded_joint(z: Tensor, components: Components) -> Tensor:
     """Joint log-densities as operations that autograd records: any batch shape, no choice that depends on values."""
     if _takes_differences(z, components):
         return Differences(components).joint(z)
-    products = Products(components, _centre(components))
-    return products.joint(products.features(z))
+    centre = _centre(components)
+    return Products(components, centre).joint(point_features(z, centre))
 
 
 def recorded_joint_gradients(r: Tensor, z: Tensor, components: Components, wanted: Wanted) -> Gradients:
     """Gradients of sum_bk r_bk joint_bk as operations that autograd records."""
     r = r.to(torch.promote_types(r.dtype, torch.float32))
     row = r.new_ones(r.shape[:-1])
+    of_z = None
     if _takes_differences(z, components):
-        return Differences(components).gradients(z, r, row, wanted)
-    products = Products(components, _centre(components))
-    return products.gradients(products.features(z), r.double(), row.double(), wanted)
+        differences = Differences(components)
+        of_z = differences.gradient_of_points(z, r, row) if wanted.points else None
+        return (
+            Gradients(of_z, *differences.gradients_of_components(z, r, row)) if wanted.components else Gradients(of_z)
+        )
+    centre = _centre(components)
+    products, features, r = Products(components, centre), point_features(z, centre), r.double()
+    if wanted.points:
+        of_z = gradient_of_points(r @ products.slopes, features[..., z.shape[-1] : 2 * z.shape[-1]], row)
+    if wanted.components:
+        return Gradients(of_z, *products.gradients_of_components(features[..., :-1].mT @ r))
+    return Gradients(of_z)
 
 
 def recorded_log_prob_gradients(grad: Tensor, z: Tensor, components: Components, wanted: Wanted) -> Gradients:

@@ -60,7 +60,7 @@ def log_prob_gradients(
     pulled = weights.unsqueeze(-1) * standardised / components.scale
     of_z = -pulled.sum(-2) if wanted.points else None
     if not wanted.components:
-        return Gradients(of_z, None, None, None)
+        return Gradients(of_z)
     total = weights.sum(-2)
     of_scale = (pulled * standardised).sum(-3) - total.unsqueeze(-1) / components.scale
     return Gradients(of_z, total, pulled.sum(-3), of_scale)

@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from priory.density.components import Block, Components, lowest_exponent, working_dtype
-from priory.density.log_prob import block_sizes, component_blocks, exponentials
+from priory.density.blocks import KEPT, Points, Walk
+from priory.density.components import Components, lowest_exponent, working_dtype
+from priory.density.log_prob import exponentials
 
 
 def expected_value(
@@ -28,11 +29,11 @@ def expected_value(
     """
     values = values.to(working_dtype(z.device))
     results = []
-    for points, blocks in _point_blocks(z, components):
+    for points, joints in _point_blocks(z, components):
         log_sum = torch.full((len(points),), -math.inf, dtype=values.dtype, device=z.device)
         result = values.new_zeros(len(points), values.shape[-1])
-        for part, block in blocks:
-            found = exponentials(block.at(points).joint())
+        for part, joint in joints:
+            found = exponentials(joint)
             mean = (found.terms * found.reciprocal.unsqueeze(-1)) @ values[part]
             together = torch.logaddexp(log_sum, found.log_sum)
             share = torch.exp(found.log_sum - together).unsqueeze(-1)
@@ -53,13 +54,12 @@ def top_responsibilities(
         count: how many; from 1 to the number of components.
     """
     shares, indices = [], []
-    for points, blocks in _point_blocks(z, components):
+    for points, joints in _point_blocks(z, components):
         dtype = working_dtype(z.device)
         log_sum = torch.full((len(points),), -math.inf, dtype=dtype, device=z.device)
         best = torch.empty(len(points), 0, dtype=dtype, device=z.device)
         index = torch.empty(len(points), 0, dtype=torch.long, device=z.device)
-        for part, block in blocks:
-            joint = block.at(points).joint()
+        for part, joint in joints:
             found, where = joint.topk(min(count, joint.shape[-1]), -1)
             index = torch.cat([index, where + part.start], -1)
             best, order = torch.cat([best, found], -1).topk(min(count, best.shape[-1] + found.shape[-1]), -1)
@@ -72,8 +72,14 @@ def top_responsibilities(
     return torch.cat(shares), torch.cat(indices)
 
 
-def _point_blocks(z: Tensor, components: Components) -> Iterator[tuple[Tensor, Iterator[tuple[slice, Block]]]]:
-    """Blocks of points, with the blocks of components for each."""
-    sizes = block_sizes(len(z), components)
-    for points in z.split(sizes.points):
-        yield points, component_blocks(len(z), components, sizes.components)
+def _point_blocks(z: Tensor, components: Components) -> Iterator[tuple[Tensor, Iterator[tuple[slice, Tensor]]]]:
+    """Blocks of points, with the joint log-densities of each block of components for them."""
+    walk = Walk(z, components)
+    kept = list(walk.component_blocks()) if components.loc.numel() <= KEPT else None
+
+    def joints(points: Points) -> Iterator[tuple[slice, Tensor]]:
+        for part, block in walk.component_blocks() if kept is None else kept:
+            yield part, block.at(points).joint()
+
+    for _, points in walk.point_blocks():
+        yield points.z, joints(points)

@@ -1,0 +1,246 @@
+"""Blocks of components and of points, prepared; and what a pair of them adds to the density and to its gradients.
+
+A pair takes `Products` for the points where they are exact enough, and `Differences` for the others.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from priory.density.components import (
+    Components,
+    Differences,
+    Products,
+    gradient_of_points,
+    has_float64,
+    point_features,
+    working_dtype,
+)
+from priory.density.small import SMALL
+
+POINTS_AT_ONCE = 256
+BLOCK_ON_CPU = 2**18  # numbers b x k held at a time: what a core's own cache holds
+BLOCK_ELSEWHERE = 2**24
+PREPARED_AT_ONCE = 2**22  # numbers b x L and k x L prepared at a time
+KEPT = 2**23  # numbers b x L of prepared points that are kept from one block of components to the next
+
+
+class BlockSizes(NamedTuple):
+    """How many points and components are taken at a time."""
+
+    points: int
+    components: int
+
+
+def block_sizes(num_points: int, components: Components) -> BlockSizes:
+    """Sizes that keep a block in the cache and its matrix products efficient."""
+    num_components, latent_dim = components.loc.shape
+    on_cpu = components.loc.device.type == "cpu"
+    block, least = (BLOCK_ON_CPU, POINTS_AT_ONCE) if on_cpu else (BLOCK_ELSEWHERE, 4 * POINTS_AT_ONCE)
+    prepared = max(1, PREPARED_AT_ONCE // max(1, latent_dim))
+    points = max(1, min(num_points, least, prepared))
+    size = max(1, min(num_components, block // points, prepared))
+    return BlockSizes(max(1, min(num_points, block // size, prepared)), size)
+
+
+class Points(NamedTuple):
+    """A block of points; the last three are None where differences are taken for all."""
+
+    z: Float[Tensor, "point latent"]
+    shift: Float[Tensor, " point"] | None  # added to every joint log-density of the point
+    row: Float[Tensor, " point"] | None  # a factor of the point's gradients
+    features: Float[Tensor, "point feature"] | None
+    weighted: Float[Tensor, "point moment"] | None  # row [z^2, z, 1]
+    squared_norm: Float[Tensor, " point"] | None
+
+
+def prepare_points(
+    z: Float[Tensor, "point latent"],
+    centre: Float[Tensor, " latent"] | None,
+    shift: Float[Tensor, " point"] | None = None,
+    row: Float[Tensor, " point"] | None = None,
+) -> Points:
+    """See `Points`; a centre of None stands for differences."""
+    if centre is None:
+        return Points(z, shift, row, None, None, None)
+    features = point_features(z, centre, shift)
+    weighted = None if row is None else features[:, :-1] * row.unsqueeze(-1)
+    return Points(z, shift, row, features, weighted, features[:, : z.shape[-1]].sum(-1))
+
+
+class Walk:
+    """All pairs of blocks: components outside, points inside, the points prepared once where they fit.
+
+    Args:
+        z: all points.
+        components: all components.
+        shift: added to the joint log-densities of a point.
+        row: a factor of its gradients.
+    """
+
+    def __init__(
+        self,
+        z: Float[Tensor, "point latent"],
+        components: Components,
+        shift: Tensor | None = None,
+        row: Tensor | None = None,
+    ) -> None:
+        self.z, self.components, self._shift, self.row = z, components, shift, row
+        self.sizes = block_sizes(len(z), components)
+        direct = z.numel() * len(components.loc) <= SMALL or not has_float64(z.device)
+        self.centre = None if direct else components.loc.mean(0).double()
+        self._kept: list[Points] | None = None
+        if z.numel() <= KEPT:
+            self._kept = [self._prepare(rows) for rows in self._row_blocks()]
+
+    def component_blocks(self) -> Iterator[tuple[slice, "Block"]]:
+        """Where the components of a block stand, and the block."""
+        size = self.sizes.components
+        for start in range(0, len(self.components.loc), size):
+            part = slice(start, start + size)
+            yield part, Block(Components(*(parameter[part] for parameter in self.components)), self.centre)
+
+    def point_blocks(self) -> Iterator[tuple[slice, Points]]:
+        """Where the points of a block stand, and the block."""
+        for number, rows in enumerate(self._row_blocks()):
+            yield rows, self._prepare(rows) if self._kept is None else self._kept[number]
+
+    def _row_blocks(self) -> Iterator[slice]:
+        for start in range(0, max(1, len(self.z)), self.sizes.points):
+            yield slice(start, start + self.sizes.points)
+
+    def _prepare(self, rows: slice) -> Points:
+        shift, row = (None if x is None else x[rows] for x in (self._shift, self.row))
+        return prepare_points(self.z[rows], self.centre, shift, row)
+
+
+class Block:
+    """A block of components.
+
+    Args:
+        components: (k,), (k, L), (k, L).
+        centre: see `Products`; None takes differences for all points.
+    """
+
+    def __init__(self, components: Components, centre: Float[Tensor, " latent"] | None) -> None:
+        self.components = components
+        self.products = None if centre is None else Products(components, centre)
+
+    def at(self, points: Points) -> "Pair":
+        """This block and one of points."""
+        return Pair(self, points)
+
+
+class Pair:
+    """A block of components and one of points."""
+
+    def __init__(self, block: Block, points: Points) -> None:
+        self._block, self._points = block, points
+        self._direct: Tensor | None = None  # the points that need differences; None where all or none do
+        if block.products is not None and points.squared_norm is not None:
+            precise = block.products.are_precise(points.squared_norm)
+            if not bool(precise.all()):
+                self._direct, self._precise = (which.nonzero().squeeze(-1) for which in (~precise, precise))
+
+    def joint(self, out: Float[Tensor, "point component"] | None = None) -> Float[Tensor, "point component"]:
+        """log pi_k + log N(z_b | loc_k, scale_k^2) + shift_b in nats, also written to `out`."""
+        if self._block.products is None or self._points.features is None:
+            joint = self._by_differences(slice(None))
+            return joint if out is None else out.copy_(joint)
+        joint = torch.mm(self._points.features, self._block.products.weights.mT, out=out)
+        if self._direct is not None:
+            joint[self._direct] = self._by_differences(self._direct)
+        return joint
+
+    def add_to_points(self, r: Float[Tensor, "point component"], sums: "PointSums", rows: slice) -> None:
+        """Add what the gradient of these points gets from these components, with the weights r."""
+        products, direct = self._block.products, self._direct
+        if products is None:
+            sums.direct[rows] += self._differences.gradient_of_points(self._points.z, r, self._row)
+        elif direct is None:
+            sums.pull[rows].addmm_(r, products.slopes)
+        else:
+            sums.pull[rows].index_add_(0, self._precise, r[self._precise] @ products.slopes)
+            found = self._differences.gradient_of_points(self._points.z[direct], r[direct], self._row[direct])
+            sums.direct[rows].index_add_(0, direct, found)
+
+    def add_to_components(self, r: Float[Tensor, "point component"], sums: "ComponentSums") -> None:
+        """Add what the gradients of these components get from these points, with the weights r."""
+        weighted, direct = self._points.weighted, self._direct
+        if weighted is None:
+            sums.add(self._differences.gradients_of_components(self._points.z, r, self._row))
+        elif direct is None:
+            sums.moments.addmm_(weighted.mT, r)
+        else:
+            sums.moments.addmm_(weighted[self._precise].mT, r[self._precise])
+            sums.add(self._differences.gradients_of_components(self._points.z[direct], r[direct], self._row[direct]))
+
+    @property
+    def _differences(self) -> Differences:
+        return Differences(self._block.components)
+
+    @property
+    def _row(self) -> Tensor:
+        assert self._points.row is not None
+        return self._points.row
+
+    def _by_differences(self, points: slice | Tensor) -> Tensor:
+        joint = self._differences.joint(self._points.z[points])
+        return joint if self._points.shift is None else joint + self._points.shift[points].unsqueeze(-1)
+
+
+class PointSums:
+    """What blocks of components have added to the gradient of all points."""
+
+    def __init__(self, walk: Walk) -> None:
+        self._walk = walk
+        self._direct: Tensor | None = None
+        if walk.centre is not None:
+            self.pull = self._zeros(2 * walk.z.shape[-1])
+
+    @property
+    def direct(self) -> Float[Tensor, "point latent"]:
+        """The part that comes from differences; made when first asked for."""
+        if self._direct is None:
+            self._direct = self._zeros(self._walk.z.shape[-1])
+        return self._direct
+
+    def gradient(self) -> Float[Tensor, "point latent"]:
+        """In the dtype of the points."""
+        z, centre, row = self._walk.z, self._walk.centre, self._walk.row
+        if centre is None or row is None:
+            return self.direct.to(z.dtype)
+        found = gradient_of_points(self.pull, z - centre, row)
+        if self._direct is not None:
+            # z - c may be infinite or NaN where all came from differences.
+            found = torch.where(self.pull.any(-1, keepdim=True), found, 0.0) + self._direct
+        return found.to(z.dtype)
+
+    def _zeros(self, width: int) -> Tensor:
+        z = self._walk.z
+        return torch.zeros(len(z), width, dtype=working_dtype(z.device), device=z.device)
+
+
+class ComponentSums:
+    """What blocks of points have added to the gradients of a block of components."""
+
+    def __init__(self, block: Block) -> None:
+        self._products = block.products
+        self._direct: list[Components] = []
+        if block.products is not None:
+            shape = block.products.slopes.shape[-1] + 1, len(block.components.loc)
+            self.moments = torch.zeros(shape, dtype=torch.float64, device=block.components.loc.device)
+
+    def add(self, gradients: Components) -> None:
+        """Add a part that comes from differences."""
+        self._direct.append(gradients)
+
+    def gradients(self) -> Components:
+        """Of the log-weights, means and scales."""
+        parts = list(self._direct)
+        if self._products is not None:
+            parts.append(self._products.gradients_of_components(self.moments))
+        return Components(*(sum(tensors[1:], tensors[0]) for tensors in zip(*parts, strict=True)))

@@ -3,6 +3,7 @@
 A pair takes `Products` for the points where they are exact enough, and `Differences` for the others.
 """
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -21,8 +22,8 @@ from priory.density.components import (
 )
 from priory.density.small import SMALL
 
-POINTS_AT_ONCE = 256
-BLOCK_ON_CPU = 2**18  # numbers b x k held at a time: what a core's own cache holds
+POINTS_AT_ONCE = 512
+BLOCK_ON_CPU = 2**19  # numbers b x k held at a time: what the caches hold, and enough for two cores
 BLOCK_ELSEWHERE = 2**24
 PREPARED_AT_ONCE = 2**22  # numbers b x L and k x L prepared at a time
 KEPT = 2**23  # numbers b x L of prepared points that are kept from one block of components to the next
@@ -39,7 +40,7 @@ def block_sizes(num_points: int, components: Components) -> BlockSizes:
     """Sizes that keep a block in the cache and its matrix products efficient."""
     num_components, latent_dim = components.loc.shape
     on_cpu = components.loc.device.type == "cpu"
-    block, least = (BLOCK_ON_CPU, POINTS_AT_ONCE) if on_cpu else (BLOCK_ELSEWHERE, 4 * POINTS_AT_ONCE)
+    block, least = (BLOCK_ON_CPU, POINTS_AT_ONCE) if on_cpu else (BLOCK_ELSEWHERE, 2 * POINTS_AT_ONCE)
     prepared = max(1, PREPARED_AT_ONCE // max(1, latent_dim))
     points = max(1, min(num_points, least, prepared))
     size = max(1, min(num_components, block // points, prepared))
@@ -93,6 +94,7 @@ class Walk:
         direct = z.numel() * len(components.loc) <= SMALL or not has_float64(z.device)
         self.centre = None if direct else components.loc.mean(0).double()
         self._kept: list[Points] | None = None
+        self._workspace: Tensor | None = None
         if z.numel() <= KEPT:
             self._kept = [self._prepare(rows) for rows in self._row_blocks()]
 
@@ -107,6 +109,17 @@ class Walk:
         """Where the points of a block stand, and the block."""
         for number, rows in enumerate(self._row_blocks()):
             yield rows, self._prepare(rows) if self._kept is None else self._kept[number]
+
+    def joint(self, block: "Block", points: Points) -> Float[Tensor, "point component"]:
+        """The joint log-densities of a pair, in a workspace that the next call overwrites.
+
+        Fresh memory for every block would cost as much as a narrow matrix product.
+        """
+        shape = len(points.z), len(block.components.loc)
+        if self._workspace is None:
+            numbers = self.sizes.points * self.sizes.components
+            self._workspace = torch.empty(numbers, dtype=working_dtype(self.z.device), device=self.z.device)
+        return block.at(points).joint(out=self._workspace[: math.prod(shape)].view(shape))
 
     def _row_blocks(self) -> Iterator[slice]:
         for start in range(0, max(1, len(self.z)), self.sizes.points):

@@ -142,12 +142,12 @@ class Products:
 
     def __init__(self, components: Components, centre: Float[Tensor, " latent"]) -> None:
         log_weights, loc, self.scale = components.to(torch.float64)
-        self.centre = centre
+        latent_dim = loc.shape[-1]
         self.loc = loc - centre
-        self.precision = self.scale.square().reciprocal()
+        self.precision = self.scale.square().reciprocal_()
         weighted = self.loc * self.precision
-        self._squared_lengths = (self.loc * weighted).sum(-1)
-        constant = log_weights - 0.5 * self._squared_lengths - self.scale.log().sum(-1) - 0.5 * LOG_2PI * loc.shape[-1]
+        self._squared_lengths = torch.linalg.vecdot(self.loc, weighted)
+        constant = log_weights - 0.5 * self._squared_lengths - self.scale.log().sum(-1) - 0.5 * LOG_2PI * latent_dim
         last = constant.unsqueeze(-1)
         self.weights = torch.cat([-0.5 * self.precision, weighted, last, torch.ones_like(last)], -1)
 
@@ -168,10 +168,10 @@ class Products:
     def gradients_of_components(self, moments: Float[Tensor, "*batch moment component"]) -> Components:
         """Given sum_b row_b r_bk [z^2, z, 1] of the centred points, see `Gradients`."""
         latent_dim = self.loc.shape[-1]
-        second, first, zeroth = moments.mT.split((latent_dim, latent_dim, 1), -1)
-        spread = second - self.loc * (2 * first - self.loc * zeroth)
-        of_loc = self.precision * (first - self.loc * zeroth)
-        return Components(zeroth.squeeze(-1), of_loc, (self.precision * spread - zeroth) / self.scale)
+        second, first, zeroth = moments.mT.contiguous().split((latent_dim, latent_dim, 1), -1)
+        moved = first - self.loc * zeroth
+        spread = second - self.loc * (first + moved)
+        return Components(zeroth.squeeze(-1), self.precision * moved, (self.precision * spread - zeroth) / self.scale)
 
 
 def point_features(

@@ -14,12 +14,13 @@ References: Dao et al. 2022, arXiv:2205.14135 (blocks and recomputation); Milako
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from priory.density.blocks import ComponentSums, Pair, PointSums, Walk
+from priory.density.blocks import ComponentSums, PointSums, Walk
 from priory.density.components import Components, Exponentials, Gradients, Wanted, lowest_exponent, working_dtype
 
 KEPT_EXPONENTIALS = 2**19  # numbers b x k that forward keeps for backward
@@ -45,7 +46,7 @@ def log_prob(z: Float[Tensor, "point latent"], components: Components) -> Expone
     reciprocal = torch.empty_like(log_sum if few else terms)
     for _, block in walk.component_blocks():
         for rows, points in walk.point_blocks():
-            found = exponentials(block.at(points).joint(out=terms[rows] if few else None))
+            found = exponentials(block.at(points).joint(out=terms[rows]) if few else walk.joint(block, points))
             torch.logaddexp(log_sum[rows], found.log_sum, out=log_sum[rows])
             if few:
                 reciprocal[rows] = found.reciprocal
@@ -73,11 +74,11 @@ def log_prob_gradients(
     z = z.masked_fill(empty.unsqueeze(-1), 0.0)  # infinity times zero is NaN
     if len(found.reciprocal) == len(z):
         walk = Walk(z, components, row=grad * found.reciprocal)
-        return gradients(walk, lambda rows, part, pair: found.terms[rows], wanted)
+        return gradients(walk, lambda rows, part, joint: found.terms[rows], wanted)
 
-    def responsibilities(rows: slice, part: slice, pair: Pair) -> Tensor:
-        joint = pair.joint()
-        return joint.clamp_(min=lowest_exponent(joint.dtype)).exp_()
+    def responsibilities(rows: slice, part: slice, joint: Callable[[], Tensor]) -> Tensor:
+        exponents = joint()
+        return exponents.clamp_(min=lowest_exponent(exponents.dtype)).exp_()
 
     shift = -found.log_sum.masked_fill(empty, 0.0)
     return gradients(Walk(z, components, shift=shift, row=grad), responsibilities, wanted)
@@ -91,7 +92,7 @@ def joint_log_prob(
     result = torch.empty(len(z), len(components.loc), dtype=dtype, device=z.device)
     for part, block in walk.component_blocks():
         for rows, points in walk.point_blocks():
-            result[rows, part] = block.at(points).joint()
+            result[rows, part] = walk.joint(block, points)
     return result
 
 
@@ -101,17 +102,16 @@ def joint_gradients(
     """Gradients of sum_bk grad_bk joint_bk."""
     row = torch.ones(len(z), dtype=working_dtype(z.device), device=z.device)
     walk = Walk(z, components, row=row)
-    return gradients(walk, lambda rows, part, pair: grad[rows, part].to(row.dtype), wanted)
+    return gradients(walk, lambda rows, part, joint: grad[rows, part].to(row.dtype), wanted)
 
 
-def gradients(
-    walk: Walk, weights: Callable[[slice, slice, Pair], Float[Tensor, "point component"]], wanted: Wanted
-) -> Gradients:
+def gradients(walk: Walk, weights: Callable[[slice, slice, Callable[[], Tensor]], Tensor], wanted: Wanted) -> Gradients:
     """Gradients of sum_b row_b sum_k weights_bk joint_bk with the weights held fixed, in the arguments' dtypes.
 
     Args:
         walk: over the pairs of blocks; it knows the factors row_b.
-        weights: gives those of a pair, from its rows, its components and the pair itself.
+        weights: gives those of a pair of blocks, (b, k), from its rows, its components and a function that computes
+            their joint log-densities.
         wanted: which gradients.
     """
     of_points = PointSums(walk)
@@ -120,7 +120,7 @@ def gradients(
         sums = ComponentSums(block)
         for rows, points in walk.point_blocks():
             pair = block.at(points)
-            r = weights(rows, part, pair)
+            r = weights(rows, part, partial(walk.joint, block, points))
             if wanted.points:
                 pair.add_to_points(r, of_points, rows)
             if wanted.components:

@@ -5,6 +5,7 @@ A pair takes `Products` for the points where they are exact enough, and `Differe
 
 import math
 from collections.abc import Iterator
+from copy import copy
 from typing import NamedTuple
 
 import torch
@@ -57,6 +58,11 @@ class Points(NamedTuple):
     weighted: Float[Tensor, "point moment"] | None  # row [z^2, z, 1]
     squared_norm: Float[Tensor, " point"] | None
 
+    def with_row(self, row: Float[Tensor, " point"]) -> "Points":
+        """The same with a factor for the gradients."""
+        weighted = None if self.features is None else self.features[:, :-1] * row.unsqueeze(-1)
+        return self._replace(row=row, weighted=weighted)
+
 
 def prepare_points(
     z: Float[Tensor, "point latent"],
@@ -68,8 +74,8 @@ def prepare_points(
     if centre is None:
         return Points(z, shift, row, None, None, None)
     features = point_features(z, centre, shift)
-    weighted = None if row is None else features[:, :-1] * row.unsqueeze(-1)
-    return Points(z, shift, row, features, weighted, features[:, : z.shape[-1]].sum(-1))
+    points = Points(z, shift, None, features, None, features[:, : z.shape[-1]].sum(-1))
+    return points if row is None else points.with_row(row)
 
 
 class Walk:
@@ -95,12 +101,27 @@ class Walk:
         self.centre = None if direct else components.loc.mean(0).double()
         self._kept: list[Points] | None = None
         self._workspace: Tensor | None = None
+        self._block: tuple[slice, Block] | None = None  # where there is only one
         if z.numel() <= KEPT:
             self._kept = [self._prepare(rows) for rows in self._row_blocks()]
+
+    def again(self, row: Float[Tensor, " point"]) -> "Walk":
+        """The same walk with a factor for each point, and what has been prepared."""
+        other = copy(self)
+        other.row = row
+        if self._kept is not None:
+            rows = zip(self._row_blocks(), self._kept, strict=True)
+            other._kept = [points.with_row(row[part]) for part, points in rows]
+        return other
 
     def component_blocks(self) -> Iterator[tuple[slice, "Block"]]:
         """Where the components of a block stand, and the block."""
         size = self.sizes.components
+        if size >= len(self.components.loc):
+            if self._block is None:
+                self._block = slice(0, size), Block(self.components, self.centre)
+            yield self._block
+            return
         for start in range(0, len(self.components.loc), size):
             part = slice(start, start + size)
             yield part, Block(Components(*(parameter[part] for parameter in self.components)), self.centre)

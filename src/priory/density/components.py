@@ -169,8 +169,8 @@ class Products:
         """Given sum_b row_b r_bk [z^2, z, 1] of the centred points, see `Gradients`."""
         latent_dim = self.loc.shape[-1]
         second, first, zeroth = moments.mT.contiguous().split((latent_dim, latent_dim, 1), -1)
-        moved = first - self.loc * zeroth
-        spread = second - self.loc * (first + moved)
+        moved = torch.addcmul(first, self.loc, zeroth, value=-1)
+        spread = torch.addcmul(second, self.loc, first + moved, value=-1)
         return Components(zeroth.squeeze(-1), self.precision * moved, (self.precision * spread - zeroth) / self.scale)
 
 
@@ -180,10 +180,11 @@ def point_features(
     shift: Float[Tensor, "*batch point"] | None = None,
 ) -> Float[Tensor, "*batch point feature"]:
     """[z^2, z, 1, shift] of the centred points; `shift` is added to every joint log-density of its point."""
-    z = z.double() - centre
-    one = z.new_ones(1).expand(*z.shape[:-1], 1)
-    last = torch.zeros_like(one) if shift is None else shift.unsqueeze(-1)
-    return torch.cat([z.square(), z, one, last], -1)
+    z = z - centre
+    constants = z.new_tensor([1.0, 0.0]).expand(*z.shape[:-1], 2)
+    if shift is not None:
+        constants = torch.stack([constants[..., 0], shift], -1)
+    return torch.cat([z.square(), z, constants], -1)
 
 
 def gradient_of_points(
@@ -191,4 +192,4 @@ def gradient_of_points(
 ) -> Float[Tensor, "*batch point latent"]:
     """Given sum_k r_bk [-1/(2 scale_k^2), (loc_k - c)/scale_k^2] and z - c, see `Gradients`."""
     quadratic, linear = pull.chunk(2, -1)
-    return (2 * centred * quadratic + linear) * row.unsqueeze(-1)
+    return torch.addcmul(linear, centred, quadratic, value=2) * row.unsqueeze(-1)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from priory.density import compiled, small
 from priory.density import log_prob as blocked
+from priory.density.blocks import Walk
 from priory.density.components import (
     Components,
     Differences,
@@ -33,14 +34,7 @@ class MixtureLogProb(torch.autograd.Function):
 
     @staticmethod
     def forward(z: Tensor, log_weights: Tensor, loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        components = Components(log_weights, loc, scale)
-        if not small.is_small(z, components):
-            return blocked.log_prob(z, components)
-        found = small.log_prob(z, components)
-        if found is None:
-            log_sum = blocked.log_prob(z, components).log_sum
-            return log_sum, log_sum.new_empty(0), log_sum.new_empty(0)
-        return found
+        return _forward(z, Components(log_weights, loc, scale))[0]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
@@ -51,15 +45,7 @@ class MixtureLogProb(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
-        if grad is None:
-            return (None,) * 4
-        z, *parameters, log_sum, terms, reciprocal = ctx.saved_tensors
-        components, found, wanted = Components(*parameters), Exponentials(log_sum, terms, reciprocal), _wanted(ctx)
-        if torch.is_grad_enabled():
-            return _cast(recorded_log_prob_gradients(grad, z, components, wanted), z, components)
-        if small.is_small(z, components) and len(reciprocal):
-            return _cast(small.log_prob_gradients(grad, z, components, found, wanted), z, components)
-        return blocked.log_prob_gradients(grad, z, components, found, wanted)
+        return _backward(ctx, grad, None)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor, None, None]:
@@ -83,12 +69,39 @@ class EagerMixtureLogProb(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        output = MixtureLogProb.forward(*inputs)
+        output, ctx.walk = _forward(inputs[0], Components(*inputs[1:]))
         MixtureLogProb.setup_context(ctx, inputs, output)
         return output
 
-    backward = MixtureLogProb.backward
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+        return _backward(ctx, grad, ctx.walk)
+
     jvp = MixtureLogProb.jvp
+
+
+def _forward(z: Tensor, components: Components) -> tuple[Exponentials, Walk | None]:
+    """What was found; and the walk, prepared, where it is short."""
+    found = small.log_prob(z, components) if small.is_small(z, components) else None
+    if found is not None:
+        return found, None
+    walk = Walk(z, components)
+    found = blocked.log_prob(walk)
+    if small.is_small(z, components):  # and has a density that is zero or NaN: nothing that `small` can go back from
+        return Exponentials(found.log_sum, *found.log_sum.new_empty(2, 0)), None
+    return found, walk if len(found.reciprocal) else None
+
+
+def _backward(ctx: Any, grad: Tensor | None, walk: Walk | None) -> tuple[Tensor | None, ...]:
+    if grad is None:
+        return (None,) * 4
+    z, *parameters, log_sum, terms, reciprocal = ctx.saved_tensors
+    components, found, wanted = Components(*parameters), Exponentials(log_sum, terms, reciprocal), _wanted(ctx)
+    if torch.is_grad_enabled():
+        return _cast(recorded_log_prob_gradients(grad, z, components, wanted), z, components)
+    if small.is_small(z, components) and len(reciprocal):
+        return _cast(small.log_prob_gradients(grad, z, components, found, wanted), z, components)
+    return blocked.log_prob_gradients(grad, Walk(z, components) if walk is None else walk, found, wanted)
 
 
 def mixture_log_prob(z: Tensor, components: Components) -> Tensor:

@@ -35,12 +35,11 @@ def exponentials(joint: Float[Tensor, "point component"]) -> Exponentials:
     return Exponentials(largest + total.log(), joint, total.reciprocal().masked_fill(empty, 0.0))
 
 
-def log_prob(z: Float[Tensor, "point latent"], components: Components) -> Exponentials:
+def log_prob(walk: Walk) -> Exponentials:
     """log p(z_b) in nats, in the working dtype; and the exponentials where they are few, else empties."""
-    walk = Walk(z, components)
-    shape = len(z), len(components.loc)
+    shape = len(walk.z), len(walk.components.loc)
+    dtype, device = working_dtype(walk.z.device), walk.z.device
     few = math.prod(shape) <= KEPT_EXPONENTIALS and shape[1] <= walk.sizes.components
-    dtype, device = working_dtype(z.device), z.device
     log_sum = torch.full(shape[:1], -math.inf, dtype=dtype, device=device)
     terms = torch.empty(shape if few else 0, dtype=dtype, device=device)
     reciprocal = torch.empty_like(log_sum if few else terms)
@@ -53,35 +52,28 @@ def log_prob(z: Float[Tensor, "point latent"], components: Components) -> Expone
     return Exponentials(log_sum, terms, reciprocal)
 
 
-def log_prob_gradients(
-    grad: Float[Tensor, " point"],
-    z: Float[Tensor, "point latent"],
-    components: Components,
-    found: Exponentials,
-    wanted: Wanted,
-) -> Gradients:
+def log_prob_gradients(grad: Float[Tensor, " point"], walk: Walk, found: Exponentials, wanted: Wanted) -> Gradients:
     """Gradients of sum_b grad_b log p(z_b); zero where the density is zero.
 
     Args:
         grad: what the loss changes by with each log-density.
-        z: the points.
-        components: the mixture.
+        walk: over points and components; `log_prob`'s own saves what it has prepared.
         found: what `log_prob` returned.
         wanted: which gradients.
     """
-    empty = found.log_sum == -math.inf
-    grad = grad.to(found.log_sum.dtype).masked_fill(empty, 0.0)
-    z = z.masked_fill(empty.unsqueeze(-1), 0.0)  # infinity times zero is NaN
-    if len(found.reciprocal) == len(z):
-        walk = Walk(z, components, row=grad * found.reciprocal)
-        return gradients(walk, lambda rows, part, joint: found.terms[rows], wanted)
+    log_sum, grad = found.log_sum, grad.to(found.log_sum.dtype)
+    empty = log_sum == -math.inf
+    if bool(empty.any()):
+        grad, log_sum = grad.masked_fill(empty, 0.0), log_sum.masked_fill(empty, 0.0)
+        walk = Walk(walk.z.masked_fill(empty.unsqueeze(-1), 0.0), walk.components)  # infinity times zero is NaN
+    if len(found.reciprocal) == len(walk.z):
+        return gradients(walk.again(grad * found.reciprocal), lambda rows, part, joint: found.terms[rows], wanted)
 
     def responsibilities(rows: slice, part: slice, joint: Callable[[], Tensor]) -> Tensor:
         exponents = joint()
         return exponents.clamp_(min=lowest_exponent(exponents.dtype)).exp_()
 
-    shift = -found.log_sum.masked_fill(empty, 0.0)
-    return gradients(Walk(z, components, shift=shift, row=grad), responsibilities, wanted)
+    return gradients(Walk(walk.z, walk.components, -log_sum, grad), responsibilities, wanted)
 
 
 def joint_log_prob(

@@ -410,10 +410,8 @@ def test_idx_types_are_big_endian(tmp_path: Path) -> None:
         (b"\0\0\x08\x02" + struct.pack(">II", 2, 2) + b"\1\2\3", r"expected 16 bytes for shape \(2, 2\), got 15"),
         (b"\0\0\x08\x02\0", "expected a header of 12 bytes"),
         (b"\1\0\x08\x01", "expected an IDX file"),
-        (
-            gzip.compress(bytes(1000), mtime=0)[:-9],
-            "ends early",
-        ),  # with the time in it, two workers name the test differently
+        # With the time in it, two workers that collect in different seconds name the test differently.
+        (gzip.compress(bytes(1000), mtime=0)[:-9], "ends early"),
     ],
 )
 def test_idx_errors(tmp_path: Path, content: bytes, message: str) -> None:

@@ -214,14 +214,6 @@ def test_compiles_without_a_graph_break(name):
     torch.testing.assert_close(compiled(z), prior(encoder).log_prob(z))
 
 
-@pytest.fixture(autouse=True)
-def _validation_as_before():
-    """torch.compile itself switches torch's argument validation off; tests must not pass that on."""
-    before = torch.distributions.Distribution._validate_args
-    yield
-    torch.distributions.Distribution.set_default_validate_args(before)
-
-
 @each_prior
 def test_autocast_changes_no_density_of_parameters_at_rest(name):
     """With an encoder outside of autocast's reach (float64 stays), the density is that without autocast."""

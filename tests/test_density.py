@@ -281,6 +281,19 @@ def test_autocast_does_not_reach_inside(path):
     assert torch.equal(result, expected)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("sizes", [(5, 7, 3), (1000, 5000, 40)])
+def test_the_same_numbers_on_a_gpu(sizes):
+    arguments = small_arguments(torch.float32, *sizes)
+    on_gpu = [x.detach().cuda().requires_grad_() for x in arguments]
+    results = [mixture_log_prob(*x) for x in (arguments, on_gpu)]
+    torch.testing.assert_close(results[1].cpu(), results[0], rtol=1e-5, atol=1e-5)
+    ours, theirs = (torch.autograd.grad(r.sum(), x) for r, x in zip(results, (arguments, on_gpu), strict=True))
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one.cpu(), other.cpu(), rtol=1e-4, atol=1e-5)
+
+
 # -- extremes ----------------------------------------------------------------------------------------------------------
 
 

@@ -98,7 +98,7 @@ class Walk:
         self.z, self.components, self._shift, self.row = z, components, shift, row
         self.sizes = block_sizes(len(z), components)
         direct = z.numel() * len(components.loc) <= SMALL or not has_float64(z.device)
-        self.centre = None if direct else components.loc.mean(0).double()
+        self.centre = None if direct else components.centre
         self._kept: list[Points] | None = None
         self._workspace: Tensor | None = None
         self._block: tuple[slice, Block] | None = None  # where there is only one
@@ -131,16 +131,15 @@ class Walk:
         for number, rows in enumerate(self._row_blocks()):
             yield rows, self._prepare(rows) if self._kept is None else self._kept[number]
 
-    def joint(self, block: "Block", points: Points) -> Float[Tensor, "point component"]:
+    def joint(self, pair: "Pair") -> Float[Tensor, "point component"]:
         """The joint log-densities of a pair, in a workspace that the next call overwrites.
 
         Fresh memory for every block would cost as much as a narrow matrix product.
         """
-        shape = len(points.z), len(block.components.loc)
         if self._workspace is None:
             numbers = self.sizes.points * self.sizes.components
             self._workspace = torch.empty(numbers, dtype=working_dtype(self.z.device), device=self.z.device)
-        return block.at(points).joint(out=self._workspace[: math.prod(shape)].view(shape))
+        return pair.joint(out=self._workspace[: math.prod(pair.shape)].view(pair.shape))
 
     def _row_blocks(self) -> Iterator[slice]:
         for start in range(0, max(1, len(self.z)), self.sizes.points):
@@ -173,6 +172,7 @@ class Pair:
 
     def __init__(self, block: Block, points: Points) -> None:
         self._block, self._points = block, points
+        self.shape = len(points.z), len(block.components.loc)
         self._direct: Tensor | None = None  # the points that need differences; None where all or none do
         if block.products is not None and points.squared_norm is not None:
             precise = block.products.are_precise(points.squared_norm)
@@ -184,7 +184,7 @@ class Pair:
         if self._block.products is None or self._points.features is None:
             joint = self._by_differences(slice(None))
             return joint if out is None else out.copy_(joint)
-        joint = torch.mm(self._points.features, self._block.products.weights.mT, out=out)
+        joint = self._block.products.joint(self._points.features, out)
         if self._direct is not None:
             joint[self._direct] = self._by_differences(self._direct)
         return joint

@@ -34,6 +34,16 @@ class Components(NamedTuple):
         """The same in another dtype."""
         return Components(*(parameter.to(dtype) for parameter in self))
 
+    @property
+    def log_peaks(self) -> Float[Tensor, "*batch component"]:
+        """log pi_k + log N(loc_k | loc_k, scale_k^2), the largest joint log-density of each."""
+        return self.log_weights - self.scale.log().sum(-1) - 0.5 * LOG_2PI * self.scale.shape[-1]
+
+    @property
+    def centre(self) -> Float[Tensor, " latent"]:
+        """The mean of the means, in float64, for `Products`: a constant, without a gradient."""
+        return self.loc.detach().mean(tuple(range(self.loc.ndim - 1))).double()
+
 
 class Exponentials(NamedTuple):
     """Of one row of joint log-densities each: log sum_k exp; exp(joint - largest); one over the sum of those.
@@ -85,14 +95,14 @@ class Differences:
     """
 
     def __init__(self, components: Components) -> None:
-        dtype = working_dtype(components.loc.device)
-        log_weights, self.loc, self.scale = components.to(dtype)
-        self.constant = log_weights - self.scale.log().sum(-1) - 0.5 * LOG_2PI * self.loc.shape[-1]
+        components = components.to(working_dtype(components.loc.device))
+        _, self.loc, self.scale = components
+        self.log_peaks = components.log_peaks
 
     def joint(self, z: Float[Tensor, "*batch point latent"]) -> Float[Tensor, "*batch point component"]:
         """log pi_k + log N(z_b | loc_k, scale_k^2) in nats."""
         parts = [
-            self.constant.unsqueeze(-2) - 0.5 * self._standardised(part).square().sum(-1) for part in self._split(z)
+            self.log_peaks.unsqueeze(-2) - 0.5 * self._standardised(part).square().sum(-1) for part in self._split(z)
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts, -2)
 
@@ -141,14 +151,12 @@ class Products:
     """
 
     def __init__(self, components: Components, centre: Float[Tensor, " latent"]) -> None:
-        log_weights, loc, self.scale = components.to(torch.float64)
-        latent_dim = loc.shape[-1]
-        self.loc = loc - centre
+        components = components.to(torch.float64)
+        self.loc, self.scale = components.loc - centre, components.scale
         self.precision = self.scale.square().reciprocal_()
         weighted = self.loc * self.precision
         self._squared_lengths = torch.linalg.vecdot(self.loc, weighted)
-        constant = log_weights - 0.5 * self._squared_lengths - self.scale.log().sum(-1) - 0.5 * LOG_2PI * latent_dim
-        last = constant.unsqueeze(-1)
+        last = (components.log_peaks - 0.5 * self._squared_lengths).unsqueeze(-1)
         self.weights = torch.cat([-0.5 * self.precision, weighted, last, torch.ones_like(last)], -1)
 
     def are_precise(self, squared_norm: Float[Tensor, " point"]) -> Bool[Tensor, " point"]:
@@ -156,9 +164,11 @@ class Products:
         bound = squared_norm * self.precision.amax() + self._squared_lengths.amax()
         return bound <= TOLERANCE / ((2 * self.loc.shape[-1] + 8) * UNIT_ROUNDOFF)
 
-    def joint(self, features: Float[Tensor, "*batch point feature"]) -> Float[Tensor, "*batch point component"]:
-        """log pi_k + log N(z_b | loc_k, scale_k^2) + shift_b in nats; see `point_features`."""
-        return features @ self.weights.mT
+    def joint(
+        self, features: Float[Tensor, "*batch point feature"], out: Tensor | None = None
+    ) -> Float[Tensor, "*batch point component"]:
+        """log pi_k + log N(z_b | loc_k, scale_k^2) + shift_b in nats, also written to `out`; see `point_features`."""
+        return torch.matmul(features, self.weights.mT, out=out)
 
     @property
     def slopes(self) -> Float[Tensor, "*batch component slope"]:

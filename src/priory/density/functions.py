@@ -1,7 +1,7 @@
 """The blocked densities as functions that autograd, `torch.func` and `torch.compile` know."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -158,7 +158,7 @@ def recorded_joint(z: Tensor, components: Components) -> Tensor:
     """Joint log-densities as operations that autograd records: any batch shape, no choice that depends on values."""
     if _takes_differences(z, components):
         return Differences(components).joint(z)
-    centre = _centre(components)
+    centre = components.centre
     return Products(components, centre).joint(point_features(z, centre))
 
 
@@ -166,20 +166,25 @@ def recorded_joint_gradients(r: Tensor, z: Tensor, components: Components, wante
     """Gradients of sum_bk r_bk joint_bk as operations that autograd records."""
     r = r.to(torch.promote_types(r.dtype, torch.float32))
     row = r.new_ones(r.shape[:-1])
-    of_z = None
+    of_z: Tensor | None = None
+    of_components: Sequence[Tensor] = ()
     if _takes_differences(z, components):
         differences = Differences(components)
-        of_z = differences.gradient_of_points(z, r, row) if wanted.points else None
-        return (
-            Gradients(of_z, *differences.gradients_of_components(z, r, row)) if wanted.components else Gradients(of_z)
+        if wanted.points:
+            of_z = differences.gradient_of_points(z, r, row)
+        if wanted.components:
+            of_components = differences.gradients_of_components(z, r, row)
+    else:
+        products, features, r = (
+            Products(components, components.centre),
+            point_features(z, components.centre),
+            r.double(),
         )
-    centre = _centre(components)
-    products, features, r = Products(components, centre), point_features(z, centre), r.double()
-    if wanted.points:
-        of_z = gradient_of_points(r @ products.slopes, features[..., z.shape[-1] : 2 * z.shape[-1]], row)
-    if wanted.components:
-        return Gradients(of_z, *products.gradients_of_components(features[..., :-1].mT @ r))
-    return Gradients(of_z)
+        if wanted.points:
+            of_z = gradient_of_points(r @ products.slopes, features[..., z.shape[-1] : 2 * z.shape[-1]], row)
+        if wanted.components:
+            of_components = products.gradients_of_components(features[..., :-1].mT @ r)
+    return Gradients(of_z, *of_components)
 
 
 def recorded_log_prob_gradients(grad: Tensor, z: Tensor, components: Components, wanted: Wanted) -> Gradients:
@@ -191,10 +196,6 @@ def recorded_log_prob_gradients(grad: Tensor, z: Tensor, components: Components,
 def _takes_differences(z: Tensor, components: Components) -> bool:
     numbers = z.numel() * components.loc.shape[-2]
     return numbers <= RECORDED_DIFFERENCES or not has_float64(z.device)
-
-
-def _centre(components: Components) -> Tensor:
-    return components.loc.detach().mean(tuple(range(components.loc.ndim - 1))).double()
 
 
 def _responsibilities(joint: Tensor) -> Tensor:

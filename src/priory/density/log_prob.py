@@ -14,13 +14,12 @@ References: Dao et al. 2022, arXiv:2205.14135 (blocks and recomputation); Milako
 
 import math
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from priory.density.blocks import ComponentSums, PointSums, Walk
+from priory.density.blocks import ComponentSums, Pair, PointSums, Walk
 from priory.density.components import Components, Exponentials, Gradients, Wanted, lowest_exponent, working_dtype
 
 KEPT_EXPONENTIALS = 2**19  # numbers b x k that forward keeps for backward
@@ -45,7 +44,8 @@ def log_prob(walk: Walk) -> Exponentials:
     reciprocal = torch.empty_like(log_sum if few else terms)
     for _, block in walk.component_blocks():
         for rows, points in walk.point_blocks():
-            found = exponentials(block.at(points).joint(out=terms[rows]) if few else walk.joint(block, points))
+            pair = block.at(points)
+            found = exponentials(pair.joint(out=terms[rows]) if few else walk.joint(pair))
             torch.logaddexp(log_sum[rows], found.log_sum, out=log_sum[rows])
             if few:
                 reciprocal[rows] = found.reciprocal
@@ -67,13 +67,14 @@ def log_prob_gradients(grad: Float[Tensor, " point"], walk: Walk, found: Exponen
         grad, log_sum = grad.masked_fill(empty, 0.0), log_sum.masked_fill(empty, 0.0)
         walk = Walk(walk.z.masked_fill(empty.unsqueeze(-1), 0.0), walk.components)  # infinity times zero is NaN
     if len(found.reciprocal) == len(walk.z):
-        return gradients(walk.again(grad * found.reciprocal), lambda rows, part, joint: found.terms[rows], wanted)
+        return gradients(walk.again(grad * found.reciprocal), lambda rows, part, pair: found.terms[rows], wanted)
+    shifted = Walk(walk.z, walk.components, -log_sum, grad)
 
-    def responsibilities(rows: slice, part: slice, joint: Callable[[], Tensor]) -> Tensor:
-        exponents = joint()
+    def responsibilities(rows: slice, part: slice, pair: Pair) -> Tensor:
+        exponents = shifted.joint(pair)
         return exponents.clamp_(min=lowest_exponent(exponents.dtype)).exp_()
 
-    return gradients(Walk(walk.z, walk.components, -log_sum, grad), responsibilities, wanted)
+    return gradients(shifted, responsibilities, wanted)
 
 
 def joint_log_prob(
@@ -84,7 +85,7 @@ def joint_log_prob(
     result = torch.empty(len(z), len(components.loc), dtype=dtype, device=z.device)
     for part, block in walk.component_blocks():
         for rows, points in walk.point_blocks():
-            result[rows, part] = walk.joint(block, points)
+            result[rows, part] = walk.joint(block.at(points))
     return result
 
 
@@ -94,25 +95,24 @@ def joint_gradients(
     """Gradients of sum_bk grad_bk joint_bk."""
     row = torch.ones(len(z), dtype=working_dtype(z.device), device=z.device)
     walk = Walk(z, components, row=row)
-    return gradients(walk, lambda rows, part, joint: grad[rows, part].to(row.dtype), wanted)
+    return gradients(walk, lambda rows, part, pair: grad[rows, part].to(row.dtype), wanted)
 
 
-def gradients(walk: Walk, weights: Callable[[slice, slice, Callable[[], Tensor]], Tensor], wanted: Wanted) -> Gradients:
+def gradients(walk: Walk, weights: Callable[[slice, slice, Pair], Tensor], wanted: Wanted) -> Gradients:
     """Gradients of sum_b row_b sum_k weights_bk joint_bk with the weights held fixed, in the arguments' dtypes.
 
     Args:
         walk: over the pairs of blocks; it knows the factors row_b.
-        weights: gives those of a pair of blocks, (b, k), from its rows, its components and a function that computes
-            their joint log-densities.
+        weights: gives those of a pair of blocks, (b, k), from its rows, its components and the pair.
         wanted: which gradients.
     """
     of_points = PointSums(walk)
-    of_components = Components(*(torch.empty_like(parameter) for parameter in walk.components))
+    of_components = [torch.empty_like(parameter) for parameter in walk.components] if wanted.components else []
     for part, block in walk.component_blocks():
         sums = ComponentSums(block)
         for rows, points in walk.point_blocks():
             pair = block.at(points)
-            r = weights(rows, part, partial(walk.joint, block, points))
+            r = weights(rows, part, pair)
             if wanted.points:
                 pair.add_to_points(r, of_points, rows)
             if wanted.components:
@@ -120,5 +120,4 @@ def gradients(walk: Walk, weights: Callable[[slice, slice, Callable[[], Tensor]]
         if wanted.components:
             for result, value in zip(of_components, sums.gradients(), strict=True):
                 result[part] = value
-    of_z = of_points.gradient() if wanted.points else None
-    return Gradients(of_z, *of_components) if wanted.components else Gradients(of_z)
+    return Gradients(of_points.gradient() if wanted.points else None, *of_components)

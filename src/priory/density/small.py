@@ -10,7 +10,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from priory.density.components import (
-    LOG_2PI,
     Components,
     Exponentials,
     Gradients,
@@ -34,9 +33,7 @@ def log_prob(z: Float[Tensor, "point latent"], components: Components) -> Expone
     """log p(z_b) and what backward needs; None where a log-density is infinite or NaN, which is no case for haste."""
     if z.shape[-1] > LATENT_DIM_FOR_FLOAT32:
         z, components = z.to(working_dtype(z.device)), components.to(working_dtype(z.device))
-    log_weights, _, scale = components
-    constant = log_weights - scale.log().sum(-1) - 0.5 * LOG_2PI * z.shape[-1]
-    terms = torch.sub(constant, _standardised(z, components).square().sum(-1), alpha=0.5)
+    terms = torch.sub(components.log_peaks, _standardised(z, components).square().sum(-1), alpha=0.5)
     largest = terms.amax(-1, keepdim=True)
     if not math.isfinite(float(largest.sum())):
         return None

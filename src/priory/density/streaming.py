@@ -79,7 +79,7 @@ def _point_blocks(z: Tensor, components: Components) -> Iterator[tuple[Tensor, I
 
     def joints(points: Points) -> Iterator[tuple[slice, Tensor]]:
         for part, block in walk.component_blocks() if kept is None else kept:
-            yield part, walk.joint(block, points)
+            yield part, walk.joint(block.at(points))
 
     for _, points in walk.point_blocks():
         yield points.z, joints(points)

@@ -23,6 +23,7 @@ from priory.density import (
     blocks,
     expected_value,
     joint_log_prob,
+    log_prob,
     mixture_log_prob,
     small,
     top_responsibilities,
@@ -40,6 +41,7 @@ def no_path_but_blocks(numbers=256):
     stack.enter_context(patch.object(blocks, "SMALL", 0))
     stack.enter_context(patch.object(blocks, "BLOCK_ON_CPU", numbers))
     stack.enter_context(patch.object(blocks, "POINTS_AT_ONCE", 16))
+    stack.enter_context(patch.object(log_prob, "SOME", 1))
     return stack
 
 
@@ -356,7 +358,7 @@ def test_the_bound_of_the_cancellation_holds(scale, spread, latent_dim):
     bound = (2 * latent_dim + 8) * UNIT_ROUNDOFF * size
     floor = 1e-14 * products.joint(features).abs().amax()  # differences round too
     assert (error <= bound + floor).all()
-    assert torch.equal(products.are_precise(squared_norm), bound <= TOLERANCE)
+    assert torch.equal(squared_norm <= products.reach, bound <= TOLERANCE)
 
 
 def test_only_the_points_that_need_them_take_differences():
@@ -368,6 +370,26 @@ def test_only_the_points_that_need_them_take_differences():
     pair = Block(components, centre).at(prepare_points(z, centre))
     assert pair._direct.tolist() == [1, 4]
     torch.testing.assert_close(pair.joint(), Differences(components).joint(z), rtol=1e-12, atol=1e-6)
+
+
+@pytest.mark.parametrize("gap", [10.0, 500.0, 590.0, 610.0, 5000.0])
+@pytest.mark.parametrize("order", ["rising", "falling"])
+def test_components_of_very_different_density_are_all_counted(gap, order):
+    """Blocks whose reference is nearly right, off by as much as it may be, or by more."""
+    num_components = 64
+    steps = torch.linspace(0, 1, num_components) if order == "rising" else torch.linspace(1, 0, num_components)
+    loc, scale = torch.zeros(num_components, 2), torch.ones(num_components, 2)
+    arguments = [torch.zeros(40, 2), gap * steps, loc, scale]  # log-weights need not be normalised
+    arguments[0][::3] = 1e3
+    arguments = [x.requires_grad_() for x in arguments]
+    with no_path_but_blocks():
+        result = mixture_log_prob(*arguments)
+        gradients = torch.autograd.grad(result.sum(), arguments)
+    assert_exact(result, scipy_log_prob(*arguments))
+    doubles = [x.detach().double().requires_grad_() for x in arguments]
+    expected = torch.autograd.grad(recorded_log_prob(*doubles).sum(), doubles)
+    for ours, theirs in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(ours.double(), theirs, rtol=1e-5, atol=1e-6)
 
 
 def test_blocks_cover_everything_once():

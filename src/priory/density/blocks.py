@@ -49,7 +49,7 @@ def block_sizes(num_points: int, components: Components) -> BlockSizes:
 
 
 class Points(NamedTuple):
-    """A block of points; the last three are None where differences are taken for all."""
+    """A block of points; the last four are None where differences are taken for all."""
 
     z: Float[Tensor, "point latent"]
     shift: Float[Tensor, " point"] | None  # added to every joint log-density of the point
@@ -57,11 +57,24 @@ class Points(NamedTuple):
     features: Float[Tensor, "point feature"] | None
     weighted: Float[Tensor, "point moment"] | None  # row [z^2, z, 1]
     squared_norm: Float[Tensor, " point"] | None
+    largest_norm: float | None  # no squared norm of these points is larger; NaN where one is NaN
 
     def with_row(self, row: Float[Tensor, " point"]) -> "Points":
         """The same with a factor for the gradients."""
         weighted = None if self.features is None else self.features[:, :-1] * row.unsqueeze(-1)
         return self._replace(row=row, weighted=weighted)
+
+    def with_shift(self, shift: Float[Tensor, " point"]) -> "Points":
+        """The same with another shift."""
+        features = self.features
+        if features is not None:
+            features = torch.cat([features[:, :-1], shift.unsqueeze(-1)], -1)
+        return self._replace(shift=shift, features=features)
+
+    def part(self, rows: slice) -> "Points":
+        """Some of them."""
+        shift, row, features, weighted, squared_norm = (None if x is None else x[rows] for x in self[1:6])
+        return Points(self.z[rows], shift, row, features, weighted, squared_norm, self.largest_norm)
 
 
 def prepare_points(
@@ -72,9 +85,11 @@ def prepare_points(
 ) -> Points:
     """See `Points`; a centre of None stands for differences."""
     if centre is None:
-        return Points(z, shift, row, None, None, None)
+        return Points(z, shift, row, None, None, None, None)
     features = point_features(z, centre, shift)
-    points = Points(z, shift, None, features, None, features[:, : z.shape[-1]].sum(-1))
+    squared_norm = features[:, : z.shape[-1]].sum(-1)
+    largest_norm = float(squared_norm.amax()) if len(z) else 0.0
+    points = Points(z, shift, None, features, None, squared_norm, largest_norm)
     return points if row is None else points.with_row(row)
 
 
@@ -99,19 +114,15 @@ class Walk:
         self.sizes = block_sizes(len(z), components)
         direct = z.numel() * len(components.loc) <= SMALL or not has_float64(z.device)
         self.centre = None if direct else components.centre
-        self._kept: list[Points] | None = None
         self._workspace: Tensor | None = None
         self._block: tuple[slice, Block] | None = None  # where there is only one
-        if z.numel() <= KEPT:
-            self._kept = [self._prepare(rows) for rows in self._row_blocks()]
+        self._kept = prepare_points(z, self.centre, shift, row) if z.numel() <= KEPT else None
 
     def again(self, row: Float[Tensor, " point"]) -> "Walk":
         """The same walk with a factor for each point, and what has been prepared."""
         other = copy(self)
         other.row = row
-        if self._kept is not None:
-            rows = zip(self._row_blocks(), self._kept, strict=True)
-            other._kept = [points.with_row(row[part]) for part, points in rows]
+        other._kept = None if self._kept is None else self._kept.with_row(row)
         return other
 
     def component_blocks(self) -> Iterator[tuple[slice, "Block"]]:
@@ -128,22 +139,19 @@ class Walk:
 
     def point_blocks(self) -> Iterator[tuple[slice, Points]]:
         """Where the points of a block stand, and the block."""
-        for number, rows in enumerate(self._row_blocks()):
-            yield rows, self._prepare(rows) if self._kept is None else self._kept[number]
+        for start in range(0, max(1, len(self.z)), self.sizes.points):
+            rows = slice(start, start + self.sizes.points)
+            yield rows, self._prepare(rows) if self._kept is None else self._kept.part(rows)
 
-    def joint(self, pair: "Pair") -> Float[Tensor, "point component"]:
-        """The joint log-densities of a pair, in a workspace that the next call overwrites.
+    def workspace(self, pair: "Pair") -> Float[Tensor, "point component"]:
+        """Room for the joint log-densities of a pair, the same at each call.
 
         Fresh memory for every block would cost as much as a narrow matrix product.
         """
         if self._workspace is None:
             numbers = self.sizes.points * self.sizes.components
             self._workspace = torch.empty(numbers, dtype=working_dtype(self.z.device), device=self.z.device)
-        return pair.joint(out=self._workspace[: math.prod(pair.shape)].view(pair.shape))
-
-    def _row_blocks(self) -> Iterator[slice]:
-        for start in range(0, max(1, len(self.z)), self.sizes.points):
-            yield slice(start, start + self.sizes.points)
+        return self._workspace[: math.prod(pair.shape)].view(pair.shape)
 
     def _prepare(self, rows: slice) -> Points:
         shift, row = (None if x is None else x[rows] for x in (self._shift, self.row))
@@ -174,10 +182,25 @@ class Pair:
         self._block, self._points = block, points
         self.shape = len(points.z), len(block.components.loc)
         self._direct: Tensor | None = None  # the points that need differences; None where all or none do
-        if block.products is not None and points.squared_norm is not None:
-            precise = block.products.are_precise(points.squared_norm)
+        if block.products is None or points.squared_norm is None or points.largest_norm is None:
+            return
+        if not points.largest_norm <= block.products.reach:
+            precise = points.squared_norm <= block.products.reach
             if not bool(precise.all()):
                 self._direct, self._precise = (which.nonzero().squeeze(-1) for which in (~precise, precise))
+
+    def largest_of_some(self, count: int) -> Float[Tensor, " point"] | None:
+        """The largest joint log-density under about `count` components, over the block; None where it is not cheap."""
+        products, features = self._block.products, self._points.features
+        if products is None or features is None or self._direct is not None or self.shape[1] < 4 * count:
+            return None
+        return (features @ products.weights[:: self.shape[1] // count].mT).amax(-1)
+
+    def with_shift(self, shift: Float[Tensor, " point"]) -> "Pair":
+        """The same pair, with another shift of the points."""
+        other = copy(self)
+        other._points = self._points.with_shift(shift)
+        return other
 
     def joint(self, out: Float[Tensor, "point component"] | None = None) -> Float[Tensor, "point component"]:
         """log pi_k + log N(z_b | loc_k, scale_k^2) + shift_b in nats, also written to `out`."""

@@ -8,12 +8,13 @@ as it stands: exact for any numbers, and some twenty times slower.
 Shapes: points (*batch, b, L), components (*batch, k, L), joint log-densities (*batch, b, k).
 """
 
+import functools
 import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 LOG_2PI = math.log(2 * math.pi)
@@ -159,10 +160,14 @@ class Products:
         last = (components.log_peaks - 0.5 * self._squared_lengths).unsqueeze(-1)
         self.weights = torch.cat([-0.5 * self.precision, weighted, last, torch.ones_like(last)], -1)
 
-    def are_precise(self, squared_norm: Float[Tensor, " point"]) -> Bool[Tensor, " point"]:
-        """Which points, |z - c|^2 given, have an error below `TOLERANCE`; not those with NaN or infinity."""
-        bound = squared_norm * self.precision.amax() + self._squared_lengths.amax()
-        return bound <= TOLERANCE / ((2 * self.loc.shape[-1] + 8) * UNIT_ROUNDOFF)
+    @functools.cached_property
+    def reach(self) -> float:
+        """The largest |z - c|^2 at which the error stays below `TOLERANCE`; NaN where no number is.
+
+        Points with a NaN or an infinity have none: comparing with it is false.
+        """
+        allowed = TOLERANCE / ((2 * self.loc.shape[-1] + 8) * UNIT_ROUNDOFF)
+        return float((allowed - self._squared_lengths.amax()) / self.precision.amax())
 
     def joint(
         self, features: Float[Tensor, "*batch point feature"], out: Tensor | None = None

@@ -22,6 +22,8 @@ from torch import Tensor
 from priory.density.blocks import ComponentSums, Pair, PointSums, Walk
 from priory.density.components import Components, Exponentials, Gradients, Wanted, lowest_exponent, working_dtype
 
+REFERENCE_MAY_BE_OFF = -300.0, 600.0  # nats: below, float64 exponentials are zero to any sum; above, they overflow
+SOME = 32  # components whose largest joint log-density is a first reference
 KEPT_EXPONENTIALS = 2**19  # numbers b x k that forward keeps for backward
 
 
@@ -34,6 +36,20 @@ def exponentials(joint: Float[Tensor, "point component"]) -> Exponentials:
     return Exponentials(largest + total.log(), joint, total.reciprocal().masked_fill(empty, 0.0))
 
 
+def exponentials_about(
+    reference: Float[Tensor, " point"], pair: Pair, out: Float[Tensor, "point component"]
+) -> Exponentials | None:
+    """`exponentials` of a pair, each row about a reference instead of its largest, which is never searched for.
+
+    In float64 a reference may be hundreds of nats off. None where one was more, or infinite; `out` is overwritten.
+    """
+    terms = pair.with_shift(-reference).joint(out).clamp_(*REFERENCE_MAY_BE_OFF).exp_()
+    total = terms.sum(-1)
+    if not float(total.amax()) < math.exp(REFERENCE_MAY_BE_OFF[1] - 1):  # false for NaN too
+        return None
+    return Exponentials(reference + total.log(), terms, total.reciprocal())
+
+
 def log_prob(walk: Walk) -> Exponentials:
     """log p(z_b) in nats, in the working dtype; and the exponentials where they are few, else empties."""
     shape = len(walk.z), len(walk.components.loc)
@@ -42,10 +58,18 @@ def log_prob(walk: Walk) -> Exponentials:
     log_sum = torch.full(shape[:1], -math.inf, dtype=dtype, device=device)
     terms = torch.empty(shape if few else 0, dtype=dtype, device=device)
     reciprocal = torch.empty_like(log_sum if few else terms)
-    for _, block in walk.component_blocks():
+    about_references = dtype == torch.float64  # until one is too far off
+    for part, block in walk.component_blocks():
         for rows, points in walk.point_blocks():
             pair = block.at(points)
-            found = exponentials(pair.joint(out=terms[rows]) if few else walk.joint(pair))
+            out = terms[rows] if few else walk.workspace(pair)
+            found = None
+            if about_references:
+                reference = log_sum[rows] if part.start else pair.largest_of_some(SOME)
+                found = None if reference is None else exponentials_about(reference, pair, out)
+                about_references = found is not None
+            if found is None:
+                found = exponentials(pair.joint(out))
             torch.logaddexp(log_sum[rows], found.log_sum, out=log_sum[rows])
             if few:
                 reciprocal[rows] = found.reciprocal
@@ -71,7 +95,7 @@ def log_prob_gradients(grad: Float[Tensor, " point"], walk: Walk, found: Exponen
     shifted = Walk(walk.z, walk.components, -log_sum, grad)
 
     def responsibilities(rows: slice, part: slice, pair: Pair) -> Tensor:
-        exponents = shifted.joint(pair)
+        exponents = pair.joint(out=shifted.workspace(pair))
         return exponents.clamp_(min=lowest_exponent(exponents.dtype)).exp_()
 
     return gradients(shifted, responsibilities, wanted)
@@ -85,7 +109,8 @@ def joint_log_prob(
     result = torch.empty(len(z), len(components.loc), dtype=dtype, device=z.device)
     for part, block in walk.component_blocks():
         for rows, points in walk.point_blocks():
-            result[rows, part] = walk.joint(block.at(points))
+            pair = block.at(points)
+            result[rows, part] = pair.joint(out=walk.workspace(pair))
     return result
 
 

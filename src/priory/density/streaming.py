@@ -79,7 +79,8 @@ def _point_blocks(z: Tensor, components: Components) -> Iterator[tuple[Tensor, I
 
     def joints(points: Points) -> Iterator[tuple[slice, Tensor]]:
         for part, block in walk.component_blocks() if kept is None else kept:
-            yield part, walk.joint(block.at(points))
+            pair = block.at(points)
+            yield part, pair.joint(out=walk.workspace(pair))
 
     for _, points in walk.point_blocks():
         yield points.z, joints(points)

@@ -10,7 +10,7 @@ from priory.evaluation import Estimate
 from priory.runs import CONFIG, METRICS, Run, write_json
 from priory.settings import RunSettings
 
-SHOWN = ("nll", "elbo", "reconstruction", "kl", "active_units", "effective_components")
+SHOWN = ("nll", "elbo", "distortion", "rate", "active_units", "effective_components")
 
 
 def finished_metrics(folder: Path, settings: RunSettings) -> dict[str, Estimate] | None:

@@ -15,6 +15,7 @@ from priory.vae import VAE, evaluation_mode
 # long; and what keeps a GPU busy.
 VALUES_AT_ONCE = 2**19
 VALUES_AT_ONCE_ELSEWHERE = 2**25
+LATENTS_AT_ONCE = 2**20  # numbers of z whose densities are evaluated at a time
 ROWS_TOGETHER = 16  # data that share the draws from the prior
 
 
@@ -140,7 +141,8 @@ class _Sampling:
     def run(self, pairs: int) -> ImportanceEstimate:
         """Draw everything, `pairs` of datum and sample decoded at a time."""
         from_q = self._num_samples - self._from_prior
-        at_once = max(1, pairs // len(self._x))
+        self._decoded_at_once = max(1, pairs // len(self._x))
+        at_once = max(self._decoded_at_once, LATENTS_AT_ONCE // (len(self._x) * self._p_z.event_shape[-1]))
         for start in range(0, from_q, at_once):
             self._add_from_posterior(min(at_once, from_q - start))
         for start in range(0, self._from_prior, at_once):
@@ -155,7 +157,7 @@ class _Sampling:
     def _add_from_posterior(self, count: int) -> None:
         z = self._q.sample(torch.Size((count,)))
         log_p, log_q = self._p_z.log_prob(z), self._q.log_prob(z)
-        log_p_x = self._vae.decode(z, self._x).log_prob(self._x)
+        log_p_x = self._log_likelihood_given(z)
         self._add(log_p, log_q, log_p_x)
         self._reconstruction = self._reconstruction + log_p_x.to(self._log_sum.dtype).sum(0)
         self._kl = self._kl + (log_q - log_p).to(self._log_sum.dtype).sum(0)
@@ -165,7 +167,12 @@ class _Sampling:
         log_p, log_q = self._p_z.log_prob(z), self._q.log_prob(z)
         if not self._share_draws:
             z = z.expand(count, len(self._x), -1)
-        self._add(log_p, log_q, self._vae.decode(z, self._x).log_prob(self._x))
+        self._add(log_p, log_q, self._log_likelihood_given(z))
+
+    def _log_likelihood_given(self, z: Tensor) -> Tensor:
+        """log p(x|z) of draws (s, B, L), or (s, 1, L) for all of the data: (s, B)."""
+        parts = z.split(self._decoded_at_once)
+        return torch.cat([self._vae.decode(part, self._x).log_prob(self._x) for part in parts])
 
     def _add(self, log_p: Tensor, log_q: Tensor, log_p_x: Tensor) -> None:
         """Weights p(z) p(x|z) / r(z) of draws (s, B); `log_p` may be (s, 1)."""

@@ -49,6 +49,7 @@ def run_command(request: dict[str, Any], folder: Path, files: dict[str, Path]) -
     """In the forked process."""
     for descriptor, path in ((0, os.devnull), (1, files["out"]), (2, files["err"])):
         os.dup2(os.open(path, os.O_RDWR), descriptor)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are begun without
     from priory import cli
     from priory.training import callbacks
 

@@ -97,7 +97,7 @@ def test_fit_writes_a_whole_run_for_every_prior(prior, command, tmp_path):
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["nll"]["value"] > 50
     assert metrics["nll"]["se"] > 0
-    assert {"elbo", "reconstruction", "kl", "active_units", "marginal_kl"} <= set(metrics)
+    assert {"elbo", "distortion", "rate", "active_units", "marginal_kl", "prior_in_aggregate"} <= set(metrics)
     vae = priory.load(out)
     assert not vae.training
     assert vae.sample(2).shape == (2, 64)

@@ -261,10 +261,14 @@ def reading(labels: list[str] | None, ids: str | None, drop: list[str] | None) -
 
 
 def show_metrics(metrics: dict[str, Any], title: str) -> None:
-    """A table of estimates with their standard errors."""
-    table = Table("", "value", "s.e.", title=title, title_justify="left", box=None, pad_edge=False)
+    """A table of estimates with their standard errors, and what they are."""
+    from priory.evaluation import DESCRIPTIONS
+
+    table = Table("", "value", "s.e.", "", title=title, title_justify="left", box=None, pad_edge=False)
+    for column in table.columns[1:3]:
+        column.justify = "right"
     for name, estimate in metrics.items():
-        table.add_row(name, f"{estimate.value:.3f}", f"{estimate.se:.3f}")
+        table.add_row(name, f"{estimate.value:.3f}", f"{estimate.se:.3f}", f"[dim]{DESCRIPTIONS[name]}[/]")
     console.print(table)
 
 

@@ -1,6 +1,7 @@
 """What each command does and says."""
 
 import shlex
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,7 +15,7 @@ from priory import experiment
 from priory.assembly import check_name
 from priory.cli import console, errors, print_json, row_progress, show_metrics
 from priory.datasets import RULE, Dataset, LikelihoodProposal, Rows, check_output, write_rows
-from priory.evaluation import Estimate
+from priory.evaluation import Estimate, LowEffectiveSampleSizeWarning
 from priory.files import remove_leftovers
 from priory.priors import PRIORS, GridPrior
 from priory.runs import CONFIG, HISTORY, METRICS, MODEL, Run, metrics_tree
@@ -219,8 +220,15 @@ def _compared(folder: Path, settings: RunSettings, num_samples: int) -> dict[str
 
 
 def _evaluate(vae: VAE, rows: Rows, num_samples: int, seed: int = EVALUATION_SEED) -> dict[str, Estimate]:
-    with row_progress("evaluate", len(rows)) as progress:
-        return experiment.measure(vae, rows, num_samples, seed, progress)
+    with row_progress("evaluate", len(rows)) as progress, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", LowEffectiveSampleSizeWarning)
+        metrics = experiment.measure(vae, rows, num_samples, seed, progress)
+    for warning in caught:
+        if issubclass(warning.category, LowEffectiveSampleSizeWarning):
+            errors.print(f"[yellow]note:[/] {warning.message} (--samples {8 * num_samples})")
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    return metrics
 
 
 def _settings(base: RunSettings, given: Mapping[str, Any], assignments: list[str]) -> RunSettings:

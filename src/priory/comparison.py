@@ -10,7 +10,7 @@ from priory.runs import CONFIG, Run, write_json
 from priory.settings import RunSettings
 
 TABLE = "comparison.json"
-SHOWN = ("nll", "elbo", "reconstruction", "kl", "active_units", "effective_components")
+SHOWN = ("nll", "elbo", "distortion", "rate", "active_units", "effective_components")
 
 
 def finished_metrics(folder: Path, settings: RunSettings, num_samples: int, seed: int) -> dict[str, Estimate] | None:

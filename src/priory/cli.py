@@ -315,4 +315,4 @@ def _plain(error: BaseException) -> str:
 
     if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
         return escape(f"{error.filename}: {error.strerror}")
-    return escape(str(error) or type(error).__name__)
+    return escape("\n".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())]))

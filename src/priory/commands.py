@@ -2,7 +2,8 @@
 
 import shlex
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,18 @@ from priory.assembly import check_name
 from priory.cli import console, errors, print_json, row_progress, show_metrics
 from priory.datasets import RULE, Dataset, LikelihoodProposal, Rows, check_output, write_rows
 from priory.evaluation import Estimate, LowEffectiveSampleSizeWarning
+from priory.files import remove_leftovers
 from priory.priors import PRIORS, GridPrior
-from priory.runs import CONFIG, HISTORY, METRICS, MODEL, Run
+from priory.runs import CONFIG, HISTORY, METRICS, MODEL, Run, metrics_tree
 from priory.settings import RunSettings, override, validated
-from priory.training import process_rank
-from priory.training.fitting import SIGTERM_EXIT
+from priory.training import NonFiniteLossError, process_rank
+from priory.training.fitting import SIGTERM_EXIT, STATE_FILE
+from priory.training.settings import TrainingSettings
 from priory.vae import VAE
 
 MACHINE = ("training.accelerator", "training.devices", "training.strategy")  # may change when a run goes on
+EPOCHS = "training.epochs"  # may grow
+SAME_AGAIN = "give the same command again; what is finished is not done again"
 EVALUATION_SEED = 0
 
 
@@ -44,39 +49,67 @@ def fit_run(
         run = Run.open(out)
         experiment.train(run, run.load_dataset(), resume=resume)
         return
+    with _saying_how_to_go_on(out):
+        run, dataset = _run_to_fit(settings, given, assignments, out, resume)
+        _fit(run, dataset, resume, num_samples, tensorboard)
+
+
+def _run_to_fit(
+    settings: RunSettings, given: Mapping[str, Any], assignments: list[str], out: Path, resume: bool
+) -> tuple[Run, Dataset]:
     if resume and (out / CONFIG).exists():
-        run, dataset = _resumed(out, given, assignments)
-    elif given["data.source"] is None:
+        return _resumed(out, given, assignments)
+    if given["data.source"] is None:
         raise ValueError(
             f"--resume: {out} holds no run yet; give DATA to begin one, or check --out"
             if resume
             else "DATA: expected a file or an embedded data set, such as: priory fit digits --out runs/first"
         )
-    else:
-        run, dataset, proposal = experiment.prepare(settings, out)
-        _say_what_was_found(dataset, proposal, run.settings)
-    _fit(run, dataset, resume, num_samples, tensorboard)
+    run, dataset, proposal = experiment.prepare(settings, out)
+    _say_what_was_found(dataset, proposal, run.settings)
+    return run, dataset
 
 
-def _fit(run: Run, dataset: Dataset, resume: bool, num_samples: int | None, tensorboard: bool) -> None:
-    """Train, evaluate, draw; an interruption says how to go on."""
+@contextmanager
+def _saying_how_to_go_on(out: Path, line: str | None = None) -> Iterator[None]:
+    """An interruption, and a training that failed, end with what to do next: the line, or what `out` asks for."""
     try:
-        _fit_to_the_end(run, dataset, resume, num_samples, tensorboard)
+        yield
     except KeyboardInterrupt:
-        errors.print(f"interrupted; go on with: priory fit --resume --out {run.path}")
+        errors.print(f"interrupted; {line or _how_to_go_on(out)}", markup=False)
         raise
     except SystemExit as stop:
         if stop.code == SIGTERM_EXIT:
-            errors.print(f"terminated; go on with: priory fit --resume --out {run.path}")
+            errors.print(f"terminated; {line or _how_to_go_on(out)}", markup=False)
+        raise
+    except NonFiniteLossError as error:
+        error.add_note(_what_a_failure_left(out))
         raise
 
 
-def _fit_to_the_end(run: Run, dataset: Dataset, resume: bool, num_samples: int | None, tensorboard: bool) -> None:
+def _how_to_go_on(out: Path) -> str:
+    if not (out / CONFIG).exists():
+        return "no run was begun yet; give the same command again"
+    return f"go on with: {Run.open(out).resume_line}"
+
+
+def _what_a_failure_left(out: Path) -> str:
+    run = Run.open(out)
+    kept = f"the epochs before it are kept: priory evaluate {shlex.quote(str(out))}" if run.begun else "nothing is kept"
+    rate = run.settings.training.learning_rate
+    return (
+        f"{out}: {kept}. --resume would fail again, because a run's settings are fixed; begin another one, with "
+        f"another --out and for example --set training.learning_rate={rate / 10:g}"
+    )
+
+
+def _fit(run: Run, dataset: Dataset, resume: bool, num_samples: int | None, tensorboard: bool) -> None:
+    """Train, evaluate, draw."""
     vae = experiment.train(run, dataset, resume=resume, progress=errors.is_terminal, tensorboard=tensorboard)
     if num_samples is not None:
         rows = experiment.telling_rows(dataset)
         metrics = _evaluate(vae, rows, num_samples)
-        run.write_metrics(metrics)
+        run.write_metrics(metrics, num_samples, EVALUATION_SEED)
         show_metrics(metrics, f"{dataset.name}, {run.settings.model.prior} prior: {len(rows)} rows, nats per row")
     pictures = experiment.draw(run, vae, dataset)
     _say_what_was_written(run, vae, pictures)
@@ -89,10 +122,10 @@ def evaluate_run(
     run, vae = _model(path, device)
     rows = _rows(run, data, reading, experiment.telling_rows)
     metrics = _evaluate(vae, rows, num_samples, seed)
-    if data is None:
-        run.write_metrics(metrics)
+    if data is None and run.finished:
+        run.write_metrics(metrics, num_samples, seed)
     if as_json:
-        print_json({name: estimate._asdict() for name, estimate in metrics.items()})
+        print_json(metrics_tree(metrics, num_samples, seed))
     else:
         show_metrics(metrics, f"{data or run.settings.data.source}: {len(rows)} rows, nats per row")
 
@@ -152,24 +185,26 @@ def compare_runs(
     given: dict[str, Any], assignments: list[str], priors: str, seeds: int, num_samples: int, out: Path
 ) -> None:
     """`priory compare`."""
-    from priory.comparison import comparison_table, finished_metrics
+    from priory.comparison import TABLE, comparison_table, finished_metrics
 
     names = list(PRIORS) if priors == "all" else [name.strip() for name in priors.split(",")]
     for name in names:
         check_name("--priors", name, PRIORS)
     results: dict[str, list[dict[str, Estimate]]] = {name: [] for name in names}
+    remove_leftovers(out, Path(TABLE).stem)
     for seed in range(seeds):
         for name in names:
             settings = _settings(RunSettings(), {**given, "model.prior": name, "seed": seed}, assignments)
             folder = out / f"{name}-{seed}"
-            metrics = finished_metrics(folder, settings)
+            metrics = finished_metrics(folder, settings, num_samples, EVALUATION_SEED)
             if metrics is None:
-                metrics = _compared(folder, settings, num_samples)
+                with _saying_how_to_go_on(folder, SAME_AGAIN):
+                    metrics = _compared(folder, settings, num_samples)
                 errors.print(f"{name}, seed {seed}: nll {metrics['nll'].value:.2f}")
             results[name].append(metrics)
-    table = comparison_table(results, out / "comparison.json")
+    table = comparison_table(results, out / TABLE)
     console.print(table)
-    console.print(f"runs and comparison.json: {out}")
+    console.print(f"runs and {TABLE}: {out}")
 
 
 def _compared(folder: Path, settings: RunSettings, num_samples: int) -> dict[str, Estimate]:
@@ -180,7 +215,7 @@ def _compared(folder: Path, settings: RunSettings, num_samples: int) -> dict[str
         run, dataset, _ = experiment.prepare(settings, folder)
     vae = experiment.train(run, dataset, resume=True, progress=errors.is_terminal)
     metrics = _evaluate(vae, experiment.telling_rows(dataset), num_samples)
-    run.write_metrics(metrics)
+    run.write_metrics(metrics, num_samples, EVALUATION_SEED)
     return metrics
 
 
@@ -214,13 +249,34 @@ def _resumed(out: Path, given: Mapping[str, Any], assignments: list[str]) -> tup
     run = Run.open(out)
     wanted = _settings(run.settings, given, assignments)
     changed = experiment.changed_settings(run.settings.model_dump(), wanted.model_dump())
-    if set(changed) <= set(MACHINE):  # another machine, the same run
-        console.print(f"{out}: going on")
-        return replace(run, settings=wanted), run.load_dataset()
-    raise ValueError(
-        f"--resume: {out} was begun with other values of {', '.join(changed)}; leave these options out, or start "
-        "another run with another --out"
-    )
+    if not set(changed) <= {*MACHINE, EPOCHS}:
+        raise ValueError(
+            f"--resume: {out} was begun with other values of {', '.join(changed)}; leave these options out, or start "
+            "another run with another --out"
+        )
+    if EPOCHS in changed:
+        _check_more_epochs(run, wanted.training)
+        run = run.lengthened(wanted.training.epochs)
+    console.print(f"{out}: going on")
+    return replace(run, settings=wanted), run.load_dataset()  # another machine, the same run
+
+
+def _check_more_epochs(run: Run, now: TrainingSettings) -> None:
+    """Refuse another number of epochs where the run would not be what it had been with that number from its start."""
+    out, was = run.path, run.settings.training
+    if run.finished and not run.has_state:
+        raise ValueError(f"--epochs {now.epochs}: {out} has no {STATE_FILE} to go on from; start another run")
+    if now.epochs < was.epochs:
+        raise ValueError(
+            f"--epochs {now.epochs}: {out} was begun with {was.epochs}, and --resume goes on to that many or more"
+        )
+    if not was.independent_of_epochs():
+        raise ValueError(
+            f"--epochs {now.epochs}: {out} was begun with {was.epochs} and training.schedule={was.schedule}, "
+            f"training.warmup={was.warmup}; --resume can go on for longer where the schedule is constant and the "
+            "warm-up a number of steps (--warmup 1000), because only then does the course of the first epochs not "
+            "depend on how many follow; start another run with another --out"
+        )
 
 
 def _grid(text: str | None) -> dict[str, int]:
@@ -237,9 +293,12 @@ def _model(path: Path, device: str) -> tuple[Run, VAE]:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        return run, run.load_model().to(device)
+        vae = run.load_model().to(device)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"--device {device}: {error}; expected auto, cpu or a device that torch sees") from error
+    if not run.finished:
+        errors.print(f"training has not ended: these are the best weights so far; {_how_to_go_on(path)}", markup=False)
+    return run, vae
 
 
 def _rows(run: Run, data: str | None, reading: dict[str, Any], choose: Any) -> Rows:

@@ -1,10 +1,14 @@
 """Writing so that a file is whole or not there."""
 
+import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
+
+TEMPORARY = re.compile(r"\..+-[0-9a-f]{32}(\.[^.]+)?")  # the names that `replacing` gives
 
 
 @contextmanager
@@ -16,7 +20,9 @@ def replacing(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
 
     Args:
         path: where the file is to stand; its folder is made if it is missing.
-        durable: whether it must survive a power cut as well, which costs a wait for the disk.
+        durable: whether it must survive a power cut as well, which costs two waits for the disk: the file's bytes
+            reach it before the file takes its name, and the name before the block ends. So of two files, the second is
+            never there without the first. A killed process alone loses nothing that was written, durable or not.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -34,5 +40,28 @@ def replacing(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
             with open(temporary, "rb") as written:
                 os.fsync(written.fileno())
         os.replace(temporary, path)
+        if durable:
+            _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path, stem: str = "*") -> None:
+    """Remove the temporary files that a process which was killed while it wrote has left in a folder, for this stem."""
+    for path in folder.glob(f".{stem}-*"):
+        if TEMPORARY.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk, on systems that can say so."""
+    if not hasattr(os, "O_DIRECTORY"):  # Windows
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF):  # what file systems say that cannot
+            raise
+    finally:
+        os.close(descriptor)

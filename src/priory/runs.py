@@ -2,6 +2,8 @@
 
 import json
 import math
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
+from torch import Tensor
 
 import priory
 from priory.assembly import DataFacts, build_vae, check_support
@@ -17,16 +20,19 @@ from priory.datasets import Dataset, load_dataset, require_complete
 from priory.evaluation import Estimate
 from priory.files import replacing
 from priory.settings import RunSettings, validated
+from priory.training.fitting import STATE_FILE
+from priory.training.states import read_state
 from priory.vae import VAE
 
 CONFIG, MODEL, METRICS, HISTORY, SPLITS, FIGURES = (
     "config.json", "model.safetensors", "metrics.json", "history.csv", "splits.npz", "figures",
 )  # fmt: skip
+EVALUATION = "evaluation"
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder that has a configuration; it has a model once training has ended."""
+    """A run folder that has a configuration, and a state while it trains; a model once training has ended."""
 
     path: Path
     settings: RunSettings
@@ -38,17 +44,30 @@ class Run:
     def create(cls, path: Path, settings: RunSettings, facts: DataFacts, dataset: Dataset) -> "Run":
         """Write the configuration and the split, before training."""
         run = cls(path, settings, facts, dataset.columns, dataset.binarise_scale)
-        config = {
-            "priory": priory.__version__,
-            "settings": settings.model_dump(mode="json"),
-            "facts": {"num_inputs": facts.num_inputs, "num_rows": facts.num_rows, "image_shape": facts.image_shape},
-            "columns": dataset.columns,
-            "binarise_scale": dataset.binarise_scale,
-        }
         with replacing(path / SPLITS) as temporary:
             np.savez_compressed(temporary, **dataset.splits)  # type: ignore[arg-type]
-        write_json(path / CONFIG, config)
+        run._write_config()
         return run
+
+    def lengthened(self, epochs: int) -> "Run":
+        """The same run with more epochs, recorded; it counts as unfinished until it has been trained to its new end."""
+        training = self.settings.training.model_copy(update={"epochs": epochs})
+        run = replace(self, settings=self.settings.model_copy(update={"training": training}))
+        for name in (METRICS, MODEL):  # the state holds the weights; in this order what is left fits together
+            (self.path / name).unlink(missing_ok=True)
+        run._write_config()
+        return run
+
+    def _write_config(self) -> None:
+        facts = {name: getattr(self.facts, name) for name in ("num_inputs", "num_rows", "image_shape")}
+        config = {
+            "priory": priory.__version__,
+            "settings": self.settings.model_dump(mode="json"),
+            "facts": facts,
+            "columns": self.columns,
+            "binarise_scale": self.binarise_scale,
+        }
+        write_json(self.path / CONFIG, config)
 
     @classmethod
     def open(cls, path: str | Path) -> "Run":
@@ -78,21 +97,36 @@ class Run:
         """Write the weights."""
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in vae.state_dict().items()}
         with replacing(self.path / MODEL) as temporary:
-            save_file(state, temporary)
+            temporary.write_bytes(save(state))  # `save_file` keeps a file from all but its owner
+
+    @property
+    def finished(self) -> bool:
+        """Whether training has ended."""
+        return (self.path / MODEL).is_file()
+
+    @property
+    def begun(self) -> bool:
+        """Whether there are weights: those of the end, or those of the epochs so far."""
+        return self.finished or self.has_state
+
+    @property
+    def has_state(self) -> bool:
+        """Whether there is what training goes on from."""
+        return (self.path / STATE_FILE).is_file()
 
     def load_model(self) -> VAE:
-        """The trained model, in evaluation mode, on the CPU.
+        """The trained model, in evaluation mode, on the CPU; where training has not ended, its best weights so far.
 
         Raises:
             ValueError: there are no weights yet, they are damaged, or they do not fit the configuration.
         """
-        file = self.path / MODEL
-        if not file.is_file():
-            raise ValueError(f"{self.path}: has no {MODEL} yet; finish it with `priory fit --resume --out {self.path}`")
+        if not self.begun:
+            raise ValueError(f"{self.path}: has no {MODEL} yet; finish it with `{self.resume_line}`")
+        file = self.path / (MODEL if self.finished else STATE_FILE)
         with torch.random.fork_rng(devices=[]):  # initial weights are drawn and overwritten
             vae = build_vae(self.settings.model, self.facts)
         try:
-            vae.load_state_dict(load_file(file))
+            vae.load_state_dict(load_file(file) if self.finished else _best_so_far(file))
         except (SafetensorError, RuntimeError) as error:
             raise ValueError(f"{file}: damaged, or not of this configuration ({error})") from error
         return vae.eval()
@@ -130,9 +164,37 @@ class Run:
         """How the training data were read, as arguments of `load_dataset`."""
         return self.settings.data.model_dump() | {"binarise_scale": self.binarise_scale}
 
-    def write_metrics(self, metrics: dict[str, Estimate], name: str = METRICS) -> None:
-        """Write `{"name": {"value": ..., "se": ...}}`."""
-        write_json(self.path / name, {key: estimate._asdict() for key, estimate in metrics.items()})
+    @property
+    def resume_line(self) -> str:
+        """The command that goes on with this run."""
+        return f"priory fit --resume --out {shlex.quote(str(self.path))}"
+
+    def write_metrics(self, metrics: Mapping[str, Estimate], num_samples: int, seed: int) -> None:
+        """Write what `metrics_tree` gives."""
+        write_json(self.path / METRICS, metrics_tree(metrics, num_samples, seed))
+
+    def read_metrics(self, num_samples: int, seed: int) -> dict[str, Estimate] | None:
+        """The metrics of the finished run; None where there are none yet that were estimated in this way."""
+        if not self.finished or not (self.path / METRICS).is_file():
+            return None
+        tree = json.loads((self.path / METRICS).read_text())
+        if tree.pop(EVALUATION, None) != _evaluation(num_samples, seed):
+            return None
+        return {name: Estimate(*(math.nan if n is None else n for n in e.values())) for name, e in tree.items()}
+
+
+def metrics_tree(metrics: Mapping[str, Estimate], num_samples: int, seed: int) -> dict[str, Any]:
+    """`{"nll": {"value": ..., "se": ...}, ..., "evaluation": {"num_samples": ..., "seed": ...}}`: numbers, and how."""
+    return {name: e._asdict() for name, e in metrics.items()} | {EVALUATION: _evaluation(num_samples, seed)}
+
+
+def _evaluation(num_samples: int, seed: int) -> dict[str, int]:
+    return {"num_samples": num_samples, "seed": seed}
+
+
+def _best_so_far(file: Path) -> dict[str, Tensor]:
+    state = read_state(file)
+    return state["vae"] if state["best"] is None else state["best"]
 
 
 def with_columns(dataset: Dataset, columns: tuple[str, ...]) -> Dataset:
@@ -156,10 +218,12 @@ def with_columns(dataset: Dataset, columns: tuple[str, ...]) -> Dataset:
 
 
 def load(path: str | Path) -> VAE:
-    """The trained model of a run folder, in evaluation mode; nothing is unpickled.
+    """The model of a run folder, in evaluation mode; nothing is unpickled.
+
+    Where training has not ended, the weights are the best so far.
 
     Raises:
-        ValueError: the folder holds no finished run.
+        ValueError: the folder holds no run, or one without weights yet.
     """
     return Run.open(path).load_model()
 

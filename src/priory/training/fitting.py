@@ -62,7 +62,8 @@ def fit(
             several processes (`training.devices`) all call `fit`, and rank 0 alone writes: see `process_rank`.
         resume: continue the run in `out` from its last completed epoch, to the same result as without the interruption;
             begin where there is none yet; return at once where it is finished. The kind of device may have changed, the
-            number of processes not.
+            number of processes not. `epochs` may have been raised where the schedule is constant and the warm-up a
+            number of steps: the result is that of a run which was as long from its start.
         progress: show a progress bar.
         tensorboard: write the history for TensorBoard too (needs the extra `tensorboard`).
         **overrides: single settings, `epochs=20`.
@@ -96,7 +97,7 @@ def fit(
         identity["order_seed"] = state["identity"]["order_seed"]
         _load(vae, state["vae"], "the state's weights do not fit this VAE")
         if _is_finished(state, chosen):
-            return _finish(vae, History(state["history"], stopped_early=state["stopped_early"]), state["best"])
+            return _finish(vae, _written_again(state, chosen, folder), state["best"])
     identity["processes"] = _number_of_processes(chosen)
     if folder is not None:
         if state is not None:
@@ -303,7 +304,15 @@ def _row_fields(run: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_finished(state: Mapping[str, Any], settings: TrainingSettings) -> bool:
-    return state["finished"] and (state["stopped_early"] or state["progress"]["epoch"] >= settings.epochs)
+    return state["finished"] and (state["selection"]["stop"] or state["progress"]["epoch"] >= settings.epochs)
+
+
+def _written_again(state: Mapping[str, Any], settings: TrainingSettings, folder: Path | None) -> History:
+    """The history of a finished run; its file, unlike the state's, need not have survived a power cut."""
+    history = History(state["history"], stopped_early=state["progress"]["epoch"] < settings.epochs)
+    if folder is not None and process_rank() == 0:
+        history.write(folder / HISTORY_FILE)
+    return history
 
 
 def _load(vae: VAE, weights: Mapping[str, Tensor], problem: str) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from priory.files import replacing
 
-FORMAT = "priory training state 1"
+FORMAT = "priory training state 2"
 
 
 def snapshot(tree: Any) -> Any:
@@ -26,12 +26,12 @@ def snapshot(tree: Any) -> Any:
 
 def write_state(path: Path, state: Mapping[str, Any]) -> None:
     """Writes nested dictionaries, lists and tuples of tensors, numbers and strings, atomically."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     tensors: dict[str, Tensor] = {}
     structure = json.dumps(_flatten(state, "", tensors))
     with replacing(path) as temporary:
-        save_file(tensors, temporary, {"format": FORMAT, "structure": structure})
+        temporary.write_bytes(save(tensors, {"format": FORMAT, "structure": structure}))
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -47,7 +47,9 @@ def read_state(path: Path) -> dict[str, Any]:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
                 found = metadata.get("format", "no format")
-                raise ValueError(f"{path}: expected the format {FORMAT!r}, got {found!r}; it cannot be resumed from")
+                raise ValueError(
+                    f"{path}: expected the format {FORMAT!r}, got {found!r}; remove it to train from the beginning"
+                )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
         return _unflatten(json.loads(metadata["structure"]), tensors)
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:

@@ -7,8 +7,8 @@ They are not dependencies of priory, so they get an environment of their own:
     published/bin/pip install -r benchmarks/requirements-published.txt
     PYTHONPATH=src published/bin/python benchmarks/published.py
 
-Every implementation is called through its own functions. What an adapter adds is said in its docstring and in the table:
-shapes (a method for matrices gets matrices), and a sampler where there is none.
+Every implementation is called through its own functions. What an adapter adds is said in its docstring and in the
+table: shapes (a method for matrices gets matrices), and a sampler where there is none.
 """
 
 import argparse
@@ -173,37 +173,35 @@ def zuko_mixture() -> Subject:
     return Subject(make)
 
 
-CONSTANT = (
-    "The density leaves out -L/2 log 2 pi. So does the log q(z given x) that it is subtracted from, in the loss and in "
-    "`get_nll` (which says so in a comment): there the constants cancel. `idle_input` is a plain tensor that `_log_p_z` "
-    "moves between devices by hand, and which `.double()` misses."
-)
 IMPLEMENTATIONS = {
     "pythae-vamp": Implementation(
         "pythae",
-        "`VAMP._log_p_z` (pythae/models/vamp/vamp_model.py) and `VAMPSampler.sample` with a decoder that returns z; new "
-        "encoder, log-variances near zero",
+        "`VAMP._log_p_z` (pythae/models/vamp/vamp_model.py) and `VAMPSampler.sample` with a decoder that returns "
+        "z; new encoder, log-variances near zero",
         pythae_vamp,
-        CONSTANT,
+        "The density leaves out -L/2 log 2 pi. So does the log q(z given x) that it is subtracted from, in the "
+        "loss and in `get_nll` (which says so in a comment): there the constants cancel. `idle_input` is a plain "
+        "tensor that `_log_p_z` moves between devices by hand, and which `.double()` misses.",
     ),
     "pythae-vamp-trained": Implementation(
         "pythae",
-        "the same with the encoder's log-variances near -2, as training makes them",
+        "the same with the encoder's log-variances moved to about -2",
         partial(pythae_vamp, -2.0),
-        "The sampler (pythae/samplers/vamp_sampler) passes log-variances through tanh, the density does not: they agree "
-        "near zero only, and the draws are wider than the density. The other failures are those above.",
+        "The sampler (pythae/samplers/vamp_sampler) passes log-variances through tanh, the density does not: they "
+        "agree near zero only, and the draws are wider than the density. The other failures are those above.",
     ),
     "sysvi-vamp": Implementation(
         "scvi-tools",
-        "`scvi.external.sysvi` `VampPrior.log_prob`, summed over dimensions as its `kl` does; it has no sampler, the "
-        "suite draws from the joint mixture of its components",
+        "`scvi.external.sysvi` `VampPrior.log_prob`, summed over dimensions as its `kl` does; it has no sampler, "
+        "the suite draws from the joint mixture of its components",
         sysvi_vamp,
-        "`log_prob` (scvi/external/sysvi/_priors.py) takes the log-sum-exp over components in every dimension, and `kl` "
-        "sums over dimensions afterwards: a product of one-dimensional mixtures. Its docstring names the published "
-        "listing that it follows. Only the first two failures depend on the sampler, which is not theirs. `u_cat` is "
-        "declared trainable, but categories are drawn from it by `torch.multinomial`, which has no gradient. The encoder "
-        "is registered, so it is saved twice. Not seen by the suite, but in the source: `get_params` returns the "
-        "posteriors' scale, and `log_prob` takes its square root as the components' scale.",
+        "`log_prob` (scvi/external/sysvi/_priors.py) takes the log-sum-exp over components in every dimension, "
+        "and `kl` sums over dimensions afterwards: a product of one-dimensional mixtures. Its docstring names the "
+        "published listing that it follows. Only the first two failures depend on the sampler, which is not "
+        "theirs. `u_cat` is declared trainable, but categories are drawn from it by `torch.multinomial`, which "
+        "has no gradient. The encoder is registered, so it is saved twice. Not seen by the suite, but in the "
+        "source: `get_params` returns the posteriors' scale, and `log_prob` takes its square root as the "
+        "components' scale.",
     ),
     "scvi-mog": Implementation(
         "scvi-tools",
@@ -213,20 +211,20 @@ IMPLEMENTATIONS = {
     ),
     "ugtm": Implementation(
         "ugtm",
-        "`computelogLikelihood(createPMatrix(...))` (ugtm/ugtm_core.py), one row at a time, sign turned; it has no "
-        "sampler, the suite draws from the mixture at `matY`, `betaInv`",
+        "`computelogLikelihood(createPMatrix(...))` (ugtm/ugtm_core.py), one row at a time, sign turned; it has "
+        "no sampler, the suite draws from the mixture at `matY`, `betaInv`",
         ugtm_likelihood,
-        "`createPMatrix` subtracts each datum's largest exponent (its docstring: not exact, meant for responsibilities, "
-        "which are right), and `computelogLikelihood` does not add it back: the value does not fall with the distance "
-        "from the map, so no density has it. `optimize` uses it only to see whether EM has converged. No gradient by "
-        "design: it is fitted by EM, in numpy.",
+        "`createPMatrix` subtracts each datum's largest exponent (its docstring: not exact, meant for "
+        "responsibilities, which are right), and `computelogLikelihood` does not add it back: the value does not "
+        "fall with the distance from the map, so no density has it. `optimize` uses it only to see whether EM has "
+        "converged. No gradient by design: it is fitted by EM, in numpy.",
     ),
     "zuko-gmm": Implementation(
         "zuko",
         "`zuko.mixtures.GMM`",
         zuko_mixture,
-        "Keeps what it promises about densities. Importing zuko switches torch's argument validation off for the whole "
-        "process, on purpose and for speed; priory switches it back when it imports zuko.",
+        "Keeps what it promises about densities. Importing zuko switches torch's argument validation off for the "
+        "whole process (zuko/distributions.py); priory switches it back when it imports zuko.",
     ),
 }
 

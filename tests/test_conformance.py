@@ -312,6 +312,28 @@ class _FlatSampler(mutants.PlainMixture):
         return super().sample(torch.Size((torch.Size(shape).numel(),)))
 
 
+def test_batch_norm_that_pseudo_inputs_move_is_noticed():
+    encoder = nn.Sequential(nn.BatchNorm1d(6), spread_encoder())
+    check = run_check("state_dict_clean", Subject(mutants.PlainVamp, encoder=encoder))
+    assert "change by use: the encoder's 0.num_batches_tracked, the encoder's 0.running_mean" in check.seen
+    assert run_check("state_dict_clean", Subject(mutants.PlainVamp, encoder=encoder.eval())).status == "passed"
+
+
+def test_an_encoder_that_is_a_method_moves_with_its_module():
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = spread_encoder()
+
+        def encode(self, x):
+            return self.network(x)
+
+    subject = Subject(mutants.PlainVamp, encoder=Model().encode)
+    assert run_check("moves", subject).status == run_check("float64_agreement", subject).status == "passed"
+    plain = Subject(mutants.PlainVamp, encoder=lambda x: diagonal_normal(x[:, :2], torch.ones_like(x[:, :2])))
+    assert "give a module" in run_check("moves", plain).seen
+
+
 @pytest.mark.parametrize(
     ("kind", "check", "seen"),
     [

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from priory.conformance.candidate import Candidate
 from priory.conformance.global_state import EVERYTHING, OTHER_GENERATORS, SETTINGS, changes, preserved, snapshot
 from priory.conformance.report import Outcome, SkippedError
-from priory.conformance.subject import Candidate, Subject
+from priory.conformance.subject import Subject
 from priory.conformance.value_checks import in_precision, other_precision
 
 STEP_SIZES = (1e-4, 1e-5, 1e-6, 1e-3)  # the smaller ones for functions with kinks, the larger ones for large values
@@ -37,7 +38,7 @@ def gradients_exist(subject: Subject) -> Outcome:
 def gradients_right(subject: Subject) -> Outcome:
     """Central differences in float64, along a random direction of z and of each parameter."""
     if isinstance(subject.candidate.built, nn.Module):
-        candidate = subject.candidate.converted(torch.float64)
+        candidate = subject.candidate.moved(torch.float64)
     else:
         candidate = subject.candidate
         in_precision(subject, torch.float64)
@@ -80,21 +81,22 @@ def state_dict_complete(subject: Subject) -> Outcome:
 
 
 def state_dict_clean(subject: Subject) -> Outcome:
-    """The prior's own tensors and no others: not the encoder's, and none that appear by use."""
-    module = subject.candidate.module
-    before = set(module.state_dict())
+    """The prior's own tensors and no others: not the encoder's, none that appear by use, none that use changes."""
+    module, encoder = subject.candidate.module, subject.candidate.encoder
+    before = _state(module, encoder)
     with torch.no_grad():
         density = subject.candidate.density()
         density.log_prob(density.sample(torch.Size((3,))))
-    appeared = sorted(set(module.state_dict()) - before)
-    if appeared:
-        return Outcome(False, f"entries that appeared by use: {', '.join(appeared)}")
-    if not isinstance(subject.candidate.encoder, nn.Module):
-        return Outcome(True, f"{len(before)} entries, none appears by use; no encoder was given to look for")
-    theirs = {id(tensor) for tensor in _tensors(subject.candidate.encoder).values()}
+    after = _state(module, encoder)
+    changed = sorted(name for name in before.keys() | after.keys() if not _same(before.get(name), after.get(name)))
+    if changed:
+        return Outcome(False, f"entries that appear or change by use: {', '.join(changed)}")
+    if not isinstance(encoder, nn.Module):
+        return Outcome(True, f"{len(before)} entries, none appears or changes by use; no encoder was given to look for")
+    theirs = {id(tensor) for tensor in _tensors(encoder).values()}
     held = sorted(name for name, tensor in _tensors(module).items() if id(tensor) in theirs)
-    seen = f"it holds the encoder's {', '.join(held)}" if held else f"{len(before)} entries, none of them the encoder's"
-    return Outcome(not held, seen)
+    own = f"{len(module.state_dict())} entries, none of them the encoder's"
+    return Outcome(not held, f"it holds the encoder's {', '.join(held)}" if held else own)
 
 
 def moves(subject: Subject) -> Outcome:
@@ -103,8 +105,7 @@ def moves(subject: Subject) -> Outcome:
     other = other_precision(z.dtype)
     targets: list[Any] = [other, *([] if z.device.type != "cpu" else _accelerators())]
     for target in targets:
-        subject.candidate.module  # noqa: B018  (skips what is no module)
-        copied = _moved(subject.candidate, target)
+        copied = subject.candidate.moved(target)
         density = copied.density()
         with torch.no_grad():
             values, drawn = density.log_prob(z.to(target)), density.sample(torch.Size((3,)))
@@ -202,22 +203,24 @@ def _another(subject: Subject) -> tuple[Candidate, str]:
     return subject.candidate.copied(), "a copy with other numbers"
 
 
-def _moved(candidate: Candidate, target: Any) -> Candidate:
-    if isinstance(target, torch.dtype):
-        return candidate.converted(target)
-    copied = candidate.copied()
-    for module in (copied.module, copied.encoder):
-        if isinstance(module, nn.Module):
-            module.to(target)
-    return copied
-
-
 def _accelerators() -> Sequence[str]:
     return ["cuda"] if torch.cuda.is_available() else []
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def _state(module: nn.Module, encoder: Any) -> dict[str, Tensor]:
+    """Copies of all that a module and its encoder save."""
+    state = {name: value.clone() for name, value in module.state_dict().items()}
+    if isinstance(encoder, nn.Module):
+        state |= {f"the encoder's {name}": value.clone() for name, value in encoder.state_dict().items()}
+    return state
+
+
+def _same(first: Tensor | None, second: Tensor | None) -> bool:
+    return first is not None and second is not None and torch.equal(first, second)
 
 
 def _plain_tensors(module: nn.Module) -> Iterator[str]:

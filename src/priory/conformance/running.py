@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from priory.conformance import density_checks, module_checks, value_checks
+from priory.conformance.candidate import one_line
 from priory.conformance.global_state import preserved
 from priory.conformance.report import BrokenError, Check, Outcome, Report, SkippedError
-from priory.conformance.subject import Subject, one_line
+from priory.conformance.subject import Subject
 
 
 class Promise(NamedTuple):

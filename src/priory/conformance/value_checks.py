@@ -6,8 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from priory.conformance.candidate import Candidate, located, needs_arguments
 from priory.conformance.report import Outcome, SkippedError
-from priory.conformance.subject import Candidate, Subject, located, needs_arguments
+from priory.conformance.subject import Subject
 
 FAR = (10.0, 100.0, 1000.0)  # standard deviations
 Points = Float[Tensor, "point latent"]
@@ -148,7 +149,7 @@ def in_precision(subject: Subject, dtype: torch.dtype) -> Any:
         SkippedError: it cannot be had.
     """
     if isinstance(subject.candidate.built, torch.nn.Module):
-        return subject.candidate.converted(dtype).density()
+        return subject.candidate.moved(dtype).density()
     if not _takes_double(subject.density.log_prob, subject.some) or dtype != torch.float64:
         raise SkippedError(f"no module, and its log_prob takes {_name(subject.some.dtype)} only")
     return subject.density

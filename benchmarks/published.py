@@ -29,6 +29,8 @@ from torch.distributions import Categorical, Distribution, Independent, MixtureS
 from priory.conformance import Subject, check_prior
 
 RESULTS = Path(__file__).parent / "results"
+PAGE = Path(__file__).parents[1] / "docs" / "conformance.md"
+MARK = "<!-- from here on made by benchmarks/published.py -->"
 LATENT_DIM, NUM_COMPONENTS, NUM_FEATURES = 2, 9, 6
 
 
@@ -273,9 +275,16 @@ def main() -> None:
         done = subprocess.run([sys.executable, __file__, "--one", name], capture_output=True, text=True, check=True)
         results[name] = json.loads(done.stdout.splitlines()[-1])
         print(name, {c["name"]: c["seen"] for c in results[name]["checks"] if c["status"] == "failed"}, flush=True)
+    write(results)
+
+
+def write(results: dict[str, dict[str, Any]]) -> None:
+    """The results as JSON and as a table, which is also the end of the page on the suite."""
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "published.json").write_text(json.dumps(results, indent=2) + "\n")
     (RESULTS / "published.md").write_text(table(results))
+    before = PAGE.read_text().partition(MARK)[0]
+    PAGE.write_text(f"{before}{MARK}\n\n{table(results)}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from priory.conformance import density_checks, module_checks, value_checks
-from priory.conformance.candidate import one_line
+from priory.conformance.candidate import located, one_line
 from priory.conformance.global_state import preserved
 from priory.conformance.report import BrokenError, Check, Outcome, Report, SkippedError
 from priory.conformance.subject import Subject
@@ -107,8 +107,10 @@ def check_prior(
         component_tensors=component_tensors,
         seed=seed,
     )
-    with preserved(seed):
-        name = str(subject)  # what cannot be checked at all raises here
+    with preserved(seed):  # what cannot be checked at all raises here
+        name = str(subject)
+        for place in (reference, single):
+            located(place)
     return Report(name, tuple(run_check(name, subject) for name in CHECKS))
 
 

@@ -150,20 +150,29 @@ class Subject:
         try:
             with torch.no_grad():
                 return self.candidate.density()
-        except TypeError as error:
+        except Exception as error:
             hint = "" if self.encoder is not None else "; where it needs an encoder, give encoder="
-            raise TypeError(f"{one_line(error)}{hint}") from error
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"calling the prior raised {type(error).__name__}: {one_line(error)}{hint}") from error
 
     @cached_property
     def latent_dim(self) -> int:
         """L, the last axis of `event_shape` or of a draw."""
-        shape = tuple(getattr(self.density, "event_shape", ())) or tuple(self.draw(()).shape)
+        shape = tuple(getattr(self.density, "event_shape", ())) or self._drawn_shape()
         if not shape:
             raise ValueError(
                 "sample(()): expected a vector z of shape (L,), got a single number; wrap a distribution of one number "
                 "in torch.distributions.Independent, or unsqueeze"
             )
         return shape[-1]
+
+    def _drawn_shape(self) -> tuple[int, ...]:
+        for shape in ((), (1,)):  # a sampler that fails at one may do the other; broadcast_shapes says so
+            try:
+                return tuple(self.draw(shape).shape)
+            except Exception as error:
+                reason = f"{type(error).__name__}: {one_line(error)}"
+        raise ValueError(f"sample(shape): expected draws z of shape (*shape, L), but it raised {reason}")
 
     def draw(self, shape: Sequence[int]) -> Tensor:
         """Draws as the object gives them; reproducible, and without a trace in the caller's generators."""

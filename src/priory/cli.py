@@ -254,6 +254,31 @@ def priors() -> None:
     console.print(table)
 
 
+@app.command()
+def check(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="PACKAGE.MODULE:NAME",
+            help="A prior, or a function without arguments (or a class) that makes one.",
+        ),
+    ],
+    encoder: Annotated[
+        str | None, typer.Option(help="The encoder that it is called with, or what makes it: package.module:name.")
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="A distribution that its density must equal: package.module:name.")
+    ] = None,
+    single: Annotated[str | None, typer.Option(help="The same prior with one component: package.module:name.")] = None,
+    seed: Seed = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Which promises a prior keeps. Exit code 0: all; 1: not all; 2: it could not be checked."""
+    from priory.commands import check_target
+
+    check_target(target, encoder, reference, single, seed, as_json)
+
+
 def reading(labels: list[str] | None, ids: str | None, drop: list[str] | None) -> dict[str, Any]:
     """How to read a table, as far as the user said."""
     given = {"labels": tuple(labels) if labels else None, "ids": ids, "drop": tuple(drop) if drop else None}

@@ -1,15 +1,17 @@
 """What each command does and says."""
 
 import shlex
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import typer
 
 from priory import experiment
 from priory.assembly import check_name
@@ -205,6 +207,25 @@ def compare_runs(
     table = comparison_table(results, out / TABLE)
     console.print(table)
     console.print(f"runs and {TABLE}: {out}")
+
+
+def check_target(
+    target: str, encoder: str | None, reference: str | None, single: str | None, seed: int, as_json: bool
+) -> None:
+    """`priory check`."""
+    from priory.conformance import check_prior
+
+    sys.path.insert(0, str(Path.cwd()))  # as `python -m` does: one's own module, where one stands
+    try:
+        report = check_prior(target, encoder=encoder, reference=reference, single=single, seed=seed)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+    if as_json:
+        print_json({**asdict(report), "passed": report.passed})
+    else:
+        console.print(str(report), markup=False)
+    if not report.passed:
+        raise typer.Exit(1)
 
 
 def _compared(folder: Path, settings: RunSettings, num_samples: int) -> dict[str, Estimate]:

@@ -189,7 +189,7 @@ def test_a_killed_comparison_ends_with_the_same_table(launch: Launcher) -> None:
     ("place", "ended"),
     [
         (("priory.training.module", "elbo", 8), False),
-        (("priory.evaluation", "log_likelihood", 1), True),
+        (("priory.experiment", "evaluate", 1), True),
         (("priory.figures", "save_figure", 1), True),
     ],
     ids=["training", "evaluation", "figures"],

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from priory.datasets import LikelihoodProposal, Rows, Summary, propose_likelihood
 from priory.encoders import NormalEncoder
 from priory.likelihoods import LIKELIHOODS, LikelihoodDecoder
+from priory.messages import did_you_mean, shortened
 from priory.networks import ConvolutionalDecoderNetwork, ConvolutionalEncoderNetwork, gated_mlp, mlp
 from priory.preprocessing import Identity, LogNormalise, Preprocessing, Rescale, Standardise
 from priory.priors import PRIORS, Prior, PriorSpec
-from priory.settings import ModelSettings
+from priory.settings import ModelSettings, RunSettings
 from priory.vae import VAE
 
 DEFAULT_HIDDEN = {"mlp": (256, 256), "gated": (300, 300), "conv": (32, 64)}
@@ -38,10 +39,10 @@ class DataFacts:
     image_shape: tuple[int, int] | None = None
 
 
-def facts_of(rows: Rows, image_shape: tuple[int, int] | None, seed: int) -> DataFacts:
-    """Facts from the training rows; of a large table a random part."""
-    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
-    x, _ = rows.batch(order[:MOST_START_ROWS])
+def facts_of(rows: Rows, image_shape: tuple[int, int] | None, settings: RunSettings) -> DataFacts:
+    """Facts from the training rows; of a large table a random part, with a row for each component."""
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(settings.seed))
+    x, _ = rows.batch(order[: max(MOST_START_ROWS, settings.model.components)])
     return DataFacts(x.shape[1], len(x), x, image_shape)
 
 
@@ -78,9 +79,10 @@ def build_vae(settings: ModelSettings, facts: DataFacts) -> VAE:
 
 
 def check_name(option: str, name: str, known: dict[str, object] | dict[str, type]) -> None:
-    """Raise a ValueError that lists the known names, where this is none of them."""
+    """Raise a ValueError that lists the known names and the nearest, where this is none of them."""
     if name not in known:
-        raise ValueError(f"{option} {name}: there is none of that name; known are {', '.join(known)}")
+        hint = did_you_mean(name, known)
+        raise ValueError(f"{option} {shortened(name)}: there is none of that name; known are {', '.join(known)}{hint}")
 
 
 def _prior(settings: ModelSettings, facts: DataFacts, preprocess: Preprocessing) -> Prior:

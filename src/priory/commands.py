@@ -1,5 +1,6 @@
 """What each command does and says."""
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ from priory.assembly import check_name
 from priory.cli import console, errors, print_json, row_progress, show_metrics
 from priory.datasets import RULE, Dataset, LikelihoodProposal, Rows, check_output, write_rows
 from priory.evaluation import Estimate
+from priory.messages import shortened
 from priory.priors import PRIORS, GridPrior
 from priory.runs import CONFIG, HISTORY, METRICS, MODEL, Run
 from priory.settings import RunSettings, override, validated
@@ -53,7 +55,7 @@ def fit_run(
         )
     else:
         run, dataset, proposal = experiment.prepare(settings, out)
-        _say_what_was_found(dataset, proposal, run.settings)
+        _say_what_was_found(run, dataset, proposal)
     _fit(run, dataset, resume, num_samples, tensorboard)
 
 
@@ -88,12 +90,12 @@ def evaluate_run(
     run, vae = _model(path, device)
     rows = _rows(run, data, reading, experiment.telling_rows)
     metrics = _evaluate(vae, rows, num_samples, seed)
-    if data is None:
-        run.write_metrics(metrics)
     if as_json:
         print_json({name: estimate._asdict() for name, estimate in metrics.items()})
     else:
         show_metrics(metrics, f"{data or run.settings.data.source}: {len(rows)} rows, nats per row")
+    if data is None:  # after the numbers were said: the folder may be one that cannot be written to
+        run.write_metrics(metrics)
 
 
 def sample_run(path: Path, number: int, out: Path, seed: int, mean: bool, device: str) -> None:
@@ -102,7 +104,7 @@ def sample_run(path: Path, number: int, out: Path, seed: int, mean: bool, device
     run, vae = _model(path, device)
     torch.manual_seed(seed)
     chunks = [vae.sample(min(1024, number - start), mean=mean).cpu() for start in range(0, number, 1024)]
-    x = torch.cat(chunks).numpy()
+    x = run.restored(torch.cat(chunks)).numpy()
     ids = np.array([f"sample-{i}" for i in range(number)])
     if out.suffix == ".npz":
         write_rows(out, ids=ids, columns={}, arrays={"x": x})
@@ -153,7 +155,9 @@ def compare_runs(
     """`priory compare`."""
     from priory.comparison import comparison_table, finished_metrics
 
-    names = list(PRIORS) if priors == "all" else [name.strip() for name in priors.split(",")]
+    names = list(PRIORS) if priors == "all" else [name.strip() for name in priors.split(",") if name.strip()]
+    if not names:
+        raise ValueError(f"--priors {priors!r}: expected names with commas between them, or all; see: priory priors")
     for name in names:
         check_name("--priors", name, PRIORS)
     results: dict[str, list[dict[str, Estimate]]] = {name: [] for name in names}
@@ -219,8 +223,8 @@ def _grid(text: str | None) -> dict[str, int]:
     if text is None:
         return {}
     sides = text.lower().split("x")
-    if not all(side.strip().isdigit() and int(side) > 0 for side in sides) or len(set(sides)) != 1:
-        raise ValueError(f"--grid {text}: expected equal sides such as 10x10, or 5x5x5 for three dimensions")
+    if not re.fullmatch("[1-9][0-9]{0,5}", sides[0]) or len(set(sides)) != 1:
+        raise ValueError(f"--grid {shortened(text)}: expected equal sides such as 10x10, or 5x5x5 for three dimensions")
     return {"model.points_per_side": int(sides[0]), "model.grid_dim": len(sides) if len(sides) > 1 else 2}
 
 
@@ -266,9 +270,14 @@ def _template(
     return template, options["ids"] if template else None
 
 
-def _say_what_was_found(dataset: Dataset, proposal: LikelihoodProposal, settings: RunSettings) -> None:
+def _say_what_was_found(run: Run, dataset: Dataset, proposal: LikelihoodProposal) -> None:
+    settings = run.settings
     sizes = ", ".join(f"{len(index)} {name}" for name, index in dataset.splits.items())
     console.print(f"[bold]{dataset.name}[/]: {dataset.summary().describe()}\nrows: {sizes}")
+    if run.constants:
+        number = f"{len(run.constants)} column{'s have' if len(run.constants) > 1 else ' has'}"
+        shown = experiment.describe_constants(run.constants)
+        console.print(f"left out of the model: {number} one value in all training rows ({shown})", markup=False)
     if settings.model.likelihood == proposal.likelihood:
         console.print(proposal.describe(), markup=False)
         console.print(RULE, style="dim", markup=False)

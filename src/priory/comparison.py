@@ -1,23 +1,34 @@
 """One table over priors and seeds."""
 
-import json
 import math
 from pathlib import Path
 
+from pydantic import BaseModel, RootModel
 from rich.table import Table
 
 from priory.evaluation import Estimate
-from priory.runs import CONFIG, METRICS, Run, write_json
-from priory.settings import RunSettings
+from priory.runs import CONFIG, METRICS, Run, read_json, write_json
+from priory.settings import RunSettings, checked
 
 SHOWN = ("nll", "elbo", "reconstruction", "kl", "active_units", "effective_components")
+
+
+class StoredEstimate(BaseModel):
+    """JSON's null is a number that is not known."""
+
+    value: float | None
+    se: float | None
+
+
+class StoredMetrics(RootModel[dict[str, StoredEstimate]]):
+    """What `metrics.json` holds."""
 
 
 def finished_metrics(folder: Path, settings: RunSettings) -> dict[str, Estimate] | None:
     """The metrics of a finished run with these settings; None where there is none yet.
 
     Raises:
-        ValueError: the folder holds a run with other settings.
+        ValueError: the folder holds a run with other settings, or its metrics are damaged.
     """
     if not (folder / CONFIG).exists():
         return None
@@ -27,10 +38,11 @@ def finished_metrics(folder: Path, settings: RunSettings) -> dict[str, Estimate]
     model = settings.model.model_copy(update={key: asked[key] or resolved[key] for key in resolved})
     if settings.model_copy(update={"model": model}) != recorded:
         raise ValueError(f"{folder}: holds a run with other settings; choose another --out, or remove it")
-    if not (folder / METRICS).exists():
+    file = folder / METRICS
+    if not file.is_file():
         return None
-    stored = json.loads((folder / METRICS).read_text())
-    return {name: Estimate(*(math.nan if n is None else n for n in e.values())) for name, e in stored.items()}
+    stored = checked(StoredMetrics, read_json(file), str(file)).root
+    return {name: Estimate(*(math.nan if n is None else n for n in (e.value, e.se))) for name, e in stored.items()}
 
 
 def comparison_table(results: dict[str, list[dict[str, Estimate]]], path: Path) -> Table:

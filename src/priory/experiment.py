@@ -9,16 +9,17 @@ import torch
 from torch import Tensor
 
 from priory.assembly import build_vae, facts_of, resolve_likelihood
-from priory.datasets import Dataset, LikelihoodProposal, Rows, load_dataset, require_complete
+from priory.datasets import Dataset, LikelihoodProposal, Rows, constant_columns, load_dataset, require_complete
 from priory.distributions import Mixture
 from priory.evaluation import Estimate, device_of, evaluate, log_likelihood
 from priory.priors import GridPrior
-from priory.runs import CONFIG, FIGURES, HISTORY, SPLITS, Run
-from priory.settings import RunSettings
+from priory.runs import CONFIG, FIGURES, HISTORY, SPLITS, Run, with_columns
+from priory.settings import ModelSettings, RunSettings
 from priory.training import History, check_devices, fit, process_rank
 from priory.vae import VAE
 
 Progress = Callable[[int], None]
+MOST_NAMED = 5  # columns in a message
 TELLING_SPLITS = ("test", "valid")  # evaluation uses the first that has rows
 
 
@@ -38,16 +39,45 @@ def prepare(settings: RunSettings, out: Path) -> tuple[Run, Dataset, LikelihoodP
     require_complete(dataset)
     model, proposal = resolve_likelihood(settings.model, dataset.summary())
     settings = settings.model_copy(update={"model": model})
-    facts = facts_of(dataset.rows("train"), dataset.image_shape, settings.seed)
+    constants = _left_out(dataset, model)
+    modelled = with_columns(dataset, tuple(name for name in dataset.columns if name not in constants))
+    facts = facts_of(modelled.rows("train"), dataset.image_shape, settings)
     _seeded_vae(settings, facts)  # a model that cannot be built should fail before anything is written
-    return Run.create(out, settings, facts, dataset), dataset, proposal
+    return Run.create(out, settings, facts, dataset, constants), modelled, proposal
+
+
+def _left_out(dataset: Dataset, model: ModelSettings) -> dict[str, float]:
+    """Constant columns that the model is to leave out: a Gaussian has no density for them.
+
+    A convolutional network keeps them, because an image must stay whole.
+
+    Raises:
+        ValueError: there is one training row, or all of its columns are constant.
+    """
+    rows = dataset.rows("train")
+    if len(rows) < 2:
+        raise ValueError(f"{dataset.origin}: expected at least two training rows, got one; give more rows")
+    constants = constant_columns(rows)
+    if len(constants) == len(dataset.columns):
+        raise ValueError(
+            f"{dataset.origin}: expected at least one column with different values in the training rows, got "
+            f"{len(constants)} columns that are constant ({describe_constants(constants)}); there is nothing to learn, "
+            "check how the file was made"
+        )
+    return constants if model.likelihood == "gaussian" and model.network != "conv" else {}
+
+
+def describe_constants(constants: Mapping[str, float]) -> str:
+    """Columns and their values, for a message."""
+    shown = ", ".join(f"{name!r} = {value:g}" for name, value in list(constants.items())[:MOST_NAMED])
+    return shown + (", ..." if len(constants) > MOST_NAMED else "")
 
 
 def train(
     run: Run, dataset: Dataset, *, resume: bool = False, progress: bool = False, tensorboard: bool = False
 ) -> VAE:
     """Train the run's model and write its weights; what has been done already is not done again."""
-    facts = facts_of(dataset.rows("train"), dataset.image_shape, run.settings.seed)
+    facts = facts_of(dataset.rows("train"), run.facts.image_shape, run.settings)
     vae = _seeded_vae(run.settings, facts)
     fit(
         vae,
@@ -69,8 +99,9 @@ def draw(run: Run, vae: VAE, dataset: Dataset) -> list[Path]:
     """The run's figures."""
     from priory.figures import draw_figures
 
-    history = History.read(run.path / HISTORY) if (run.path / HISTORY).exists() else None
-    return draw_figures(vae, dataset, telling_rows(dataset), history, run.path / FIGURES)
+    history = History.read(run.path / HISTORY) if (run.path / HISTORY).is_file() else None
+    shown = (run.facts.image_shape, run.restored)
+    return draw_figures(vae, telling_rows(dataset), *shown, history, run.path / FIGURES)
 
 
 def telling_rows(dataset: Dataset) -> Rows:

@@ -8,15 +8,24 @@ import warnings
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import IO, Any, BinaryIO, cast
 
 import numpy as np
 
-from priory.datasets.matrices import Matrix
+from priory.datasets.arrays import FEWER
+from priory.datasets.foreign import foreign
+from priory.datasets.matrices import Matrix, checked_csr
 from priory.datasets.optional import require
 from priory.datasets.table import Claims, Table, as_values, default_columns, listed, met_claims, numbers_if_possible
+from priory.memory import available_memory, readable, require_memory
 
 _SHOWN_TEXT_COLUMNS = 5
+_TEXT = ("UTF-8 text, a line a row", "save the table as CSV in UTF-8, or fetch it again")
+_PARQUET = ("a complete parquet file", "write it again, or fetch it again")
+_H5AD = ("a complete .h5ad file", "write it again with anndata, or fetch it again")
+_MOST_COMPRESSION = 1032  # of deflate, which gzip uses
+_CELL_BYTES = 32  # of a cell while a table is parsed: two of pandas' pointers and two doubles
+_BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -42,23 +51,40 @@ def open_text(path: Path) -> TextIOWrapper:
 
 def layout_of(path: Path) -> Layout:
     """Look at the first two rows: which delimiter, is there a header, does the first column hold row names."""
-    try:
-        with open_text(path) as file:
-            head = "".join(line for _, line in zip(range(2), (li for li in file if li.strip()), strict=False))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path.name}: expected UTF-8 text, got other bytes ({error}); save it as UTF-8") from None
+    _require_room(path)
+    with foreign(path.name, *_TEXT), open_text(path) as file:
+        head = "".join(line for _, line in zip(range(2), (li for li in file if li.strip()), strict=False))
     if not head.strip():
-        raise ValueError(f"{path.name}: expected a table, got an empty file")
+        raise ValueError(f"{path.name}: expected a table, got an empty file; save it again")
     first_line = head.splitlines()[0]
     tabs = ".tsv" in path.name.lower()
     semicolons = ";" in first_line and "," not in first_line  # what spreadsheets write where ',' is a decimal comma
     delimiter = "\t" if tabs else ";" if semicolons else ","
-    rows = list(csv.reader(head.splitlines(), delimiter=delimiter, skipinitialspace=True))
+    with foreign(path.name, *_TEXT):
+        rows = list(csv.reader(head.splitlines(), delimiter=delimiter, skipinitialspace=True))
     first, second = rows[0], rows[-1]
     if _is_data(first):
         return Layout(delimiter, False, default_columns(len(first)), False)
     bare_index = len(rows) == 2 and len(second) == len(first) + 1
     return Layout(delimiter, True, _unique(["", *first] if bare_index else first), bare_index)
+
+
+def _require_room(path: Path) -> None:
+    """Refuse a table that would not fit, by a count of its cells; a small gzip file can hold a very large one."""
+    most = path.stat().st_size * (_MOST_COMPRESSION if path.name.lower().endswith(".gz") else 1) * (_CELL_BYTES + 1)
+    free = available_memory()
+    if free is None or most <= free:
+        return
+    size = 0
+    with gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb") as file:
+        while block := _block(file, path.name):
+            size += len(block) + _CELL_BYTES * sum(map(block.count, (b",", b";", b"\t", b"\n")))
+            require_memory(size, f"{path.name}: a table of {readable(size)} and more", FEWER)
+
+
+def _block(file: IO[bytes], name: str) -> bytes:
+    with foreign(name, *_TEXT):
+        return file.read(_BLOCK_BYTES)
 
 
 def _is_data(fields: list[str]) -> bool:
@@ -74,12 +100,13 @@ def _is_data(fields: list[str]) -> bool:
 def _unique(names: list[str]) -> tuple[str, ...]:
     """a, a, b -> a, a.1, b; an empty name is kept only in first place, where it marks row names."""
     taken: set[str] = set()
+    counts: dict[str, int] = {}
     for i, name in enumerate(names):
         base = name or ("" if i == 0 else f"column_{i}")
-        candidate, count = base, 0
+        candidate = base
         while candidate in taken:
-            count += 1
-            candidate = f"{base}.{count}"
+            counts[base] = counts.get(base, 0) + 1
+            candidate = f"{base}.{counts[base]}"
         taken.add(candidate)
         names[i] = candidate
     return tuple(names)
@@ -94,6 +121,8 @@ def read_delimited(path: Path, claims: Claims) -> Table:
     # ids such as 007 and labels such as NA stay as they are written; the writer looks ids up in the same text
     converters = {name: str if name in {"", claims.ids} else str.strip for name in verbatim}
     frame = _read_csv(pandas, path, layout, converters)
+    if len(frame) and _is_empty(frame.iloc[:, -1]).any():  # as it is in a row with too few fields
+        _require_whole_rows(path, layout)
     side = {name: numbers_if_possible(frame[name].to_numpy(dtype=str)) for name in claims.names()}
     if claims.ids is not None and claims.ids not in claims.labels:
         side[claims.ids] = frame[claims.ids].to_numpy(dtype=str)
@@ -101,9 +130,29 @@ def read_delimited(path: Path, claims: Claims) -> Table:
     return _from_frame(frame.drop(columns=list(verbatim)), side, ids, path.name)
 
 
+def _is_empty(column: Any) -> Any:
+    return column.isna() | (column == "")
+
+
+def _require_whole_rows(path: Path, layout: Layout) -> None:
+    """Refuse a row that has fewer fields than the header, which pandas would fill up, or more."""
+    expected = len(layout.names)
+    with foreign(path.name, *_TEXT), open_text(path) as file:
+        rows = csv.reader(file, delimiter=layout.delimiter, skipinitialspace=True)
+        if layout.bare_index:
+            next(rows)
+        whole = (len(row) == expected or not "".join(row).strip() for row in rows)
+        found = None if all(whole) else rows.line_num
+    if found is not None:
+        raise ValueError(
+            f"{path.name}, line {found}: expected {expected} fields, as the header has, got another number; correct "
+            "this line, or put text that holds the delimiter in quotation marks"
+        )
+
+
 def _read_csv(pandas: Any, path: Path, layout: Layout, converters: dict[str, Any]) -> Any:
     try:
-        with warnings.catch_warnings():
+        with foreign(path.name, *_TEXT), warnings.catch_warnings():
             warnings.simplefilter("error", pandas.errors.ParserWarning)  # it would cut fields off
             return pandas.read_csv(
                 path,
@@ -116,23 +165,29 @@ def _read_csv(pandas: Any, path: Path, layout: Layout, converters: dict[str, Any
                 encoding="utf-8-sig",
                 low_memory=False,
             )
-    except (pandas.errors.ParserError, pandas.errors.ParserWarning, UnicodeDecodeError) as error:
-        raise ValueError(f"{path.name}: expected {len(layout.names)} fields a row, got: {error}") from None
+    except ValueError:
+        _require_whole_rows(path, layout)  # names the line, where that is the reason
+        raise
 
 
 def read_parquet(path: Path, claims: Claims) -> Table:
     """A parquet table; an index that pandas stored becomes the ids."""
-    require("pyarrow", "parquet", "reading .parquet files")
+    parquet = require("pyarrow.parquet", "parquet", "reading .parquet files")
     pandas = require("pandas", "all", "reading .parquet files")
-    try:
+    with foreign(path.name, *_PARQUET):
+        found = parquet.read_metadata(path)
+    require_memory(2 * 8 * found.num_rows * found.num_columns, f"{path.name}: {_size(found)}", FEWER)
+    with foreign(path.name, *_PARQUET):
         frame = pandas.read_parquet(path, engine="pyarrow")
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path.name}: expected a parquet file, got: {str(error).splitlines()[0]}") from None
     frame.columns = [str(name) for name in frame.columns]
     ids = None if isinstance(frame.index, pandas.RangeIndex) else as_values(frame.index)
     claims = met_claims(claims, list(frame.columns), path.name)
     side = {name: as_values(frame[name]) for name in claims.names()}
     return _from_frame(frame.drop(columns=list(claims.names())), side, ids, path.name)
+
+
+def _size(found: Any) -> str:
+    return f"{found.num_rows} rows x {found.num_columns} columns"
 
 
 def _from_frame(frame: Any, side: dict[str, np.ndarray], ids: np.ndarray | None, name: str) -> Table:
@@ -174,10 +229,9 @@ def _example(column: Any) -> str:
 def read_h5ad(path: Path, claims: Claims) -> Table:
     """AnnData: `X` or a layer, ids from obs_names, labels from obs, columns from var_names."""
     anndata = require("anndata", "anndata", "reading .h5ad files")
-    try:
+    _check_h5(path)
+    with foreign(path.name, *_H5AD):
         data = anndata.read_h5ad(path)
-    except (OSError, KeyError, TypeError) as error:
-        raise ValueError(f"{path.name}: expected an .h5ad file, got: {str(error).splitlines()[0]}") from None
     layer = None if "layer" in claims.optional and claims.layer not in data.layers else claims.layer
     matrix = _layer(data, layer, path.name)
     columns = tuple(map(str, data.var_names))
@@ -197,5 +251,31 @@ def _layer(data: Any, layer: str | None, name: str) -> Matrix:
         raise ValueError(f"{name}: expected a matrix X, got none; name a layer with --layer ({listed(data.layers)})")
     if isinstance(matrix, np.ndarray):
         return matrix
-    sparse = require("scipy.sparse", "anndata", "reading a sparse matrix")
-    return sparse.csr_matrix(matrix)
+    return checked_csr(matrix, name)
+
+
+def _check_h5(path: Path) -> None:
+    """Refuse a file that claims more values than fit, or that names other files to take its values from."""
+    h5py = require("h5py", "anndata", "reading .h5ad files")
+    outside: list[str] = []
+    sizes: list[int] = []
+
+    def look(name: str, node: Any) -> None:
+        if isinstance(node, h5py.Dataset):
+            sizes.append(node.size * node.dtype.itemsize if node.size else 0)
+            if node.is_virtual or node.external:
+                outside.append(name)
+
+    def look_at_link(name: str, link: Any) -> None:
+        if isinstance(link, h5py.ExternalLink):
+            outside.append(name)
+
+    with foreign(path.name, *_H5AD), h5py.File(path, "r") as file:
+        file.visititems_links(look_at_link)
+        file.visititems(look)
+    if outside:
+        raise ValueError(
+            f"{path.name}: expected an .h5ad file that holds its values, got links to other files ({listed(outside)}); "
+            "write it again with anndata"
+        )
+    require_memory(sum(sizes), path.name, FEWER)

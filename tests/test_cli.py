@@ -354,7 +354,10 @@ REFUSALS = [
     (("fit", "digits", "--likelihood", "poisson"), "--likelihood poisson: there is none of that name"),
     (("fit", "digits", "--likelihood", "bernoulli"), "expected only 0 and 1 (--binarise makes them from grey values)"),
     (("fit", "digits", "--grid", "3x4"), "--grid 3x4: expected equal sides such as 10x10"),
-    (("fit", "digits", "--set", "model.hiden=[3]"), "--set model.hiden: there is no such setting; did you mean model.hidden?"),
+    (
+        ("fit", "digits", "--set", "model.hiden=[3]"),
+        "--set model.hiden: there is no such setting; did you mean model.hidden?",
+    ),
     (("fit", "digits", "--set", "seed"), "expected NAME=VALUE"),
     (("fit", "digits", "--epochs", "0"), "training.epochs"),
     (("fit", "digits", "--warmup", "1.5"), "training.warmup"),

@@ -407,7 +407,10 @@ def test_idx_types_are_big_endian(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"\0\0\x08\x02" + struct.pack(">II", 2, 2) + b"\1\2\3", r"expected 4 bytes of values for shape \(2, 2\), got 3"),
+        (
+            b"\0\0\x08\x02" + struct.pack(">II", 2, 2) + b"\1\2\3",
+            r"expected 4 bytes of values for shape \(2, 2\), got 3",
+        ),
         (b"\0\0\x08\x02\0", "expected a header of 12 bytes"),
         (b"\1\0\x08\x01", "expected an IDX file"),
         # With the time in it, two workers that collect in different seconds name the test differently.
@@ -591,7 +594,10 @@ def test_missing_cells_are_counted_and_named(tmp_path: Path) -> None:
     data = load_dataset(tmp_path / "m.csv")
     assert data.summary().missing == 3
     assert "3 missing values" in data.summary().describe()
-    with pytest.raises(ValueError, match=r"got 3 missing values .* in 2 of 3 columns: 'a' \(1\), 'b' \(2\), the first in row 1 .*; fill"):
+    with pytest.raises(
+        ValueError,
+        match=r"got 3 missing values .* in 2 of 3 columns: 'a' \(1\), 'b' \(2\), the first in row 1 .*; fill",
+    ):
         require_complete(data)
 
 

@@ -14,7 +14,7 @@ from priory.likelihoods import LIKELIHOODS, LikelihoodDecoder
 from priory.messages import did_you_mean, shortened
 from priory.networks import ConvolutionalDecoderNetwork, ConvolutionalEncoderNetwork, gated_mlp, mlp
 from priory.preprocessing import Identity, LogNormalise, Preprocessing, Rescale, Standardise
-from priory.priors import PRIORS, Prior, PriorSpec
+from priory.priors import PRIORS, PriorSpec
 from priory.settings import ModelSettings, RunSettings
 from priory.vae import VAE
 
@@ -73,9 +73,11 @@ def build_vae(settings: ModelSettings, facts: DataFacts) -> VAE:
     """
     check_name("--prior", settings.prior, PRIORS)
     preprocess = _preprocess(settings, facts)
-    encoder = NormalEncoder(_encoder_network(settings, facts), settings.log_variance_range)
+    encoder = NormalEncoder(encoder_network(settings, facts), settings.log_variance_range)
     decoder = _decoder(settings, facts, preprocess)
-    return VAE(encoder, decoder, _prior(settings, facts, preprocess), preprocess)
+    features = None if facts.rows is None else preprocess(facts.rows)
+    spec = prior_spec(settings, facts, preprocess.feature_range, features)
+    return VAE(encoder, decoder, PRIORS[settings.prior].from_spec(spec), preprocess)
 
 
 def check_name(option: str, name: str, known: dict[str, object] | dict[str, type]) -> None:
@@ -85,8 +87,14 @@ def check_name(option: str, name: str, known: dict[str, object] | dict[str, type
         raise ValueError(f"{option} {shortened(name)}: there is none of that name; known are {', '.join(known)}{hint}")
 
 
-def _prior(settings: ModelSettings, facts: DataFacts, preprocess: Preprocessing) -> Prior:
-    spec = PriorSpec(
+def prior_spec(
+    settings: ModelSettings,
+    facts: DataFacts,
+    feature_range: tuple[float | None, float | None] = (None, None),
+    features: Tensor | None = None,
+) -> PriorSpec:
+    """What the prior is built from."""
+    return PriorSpec(
         latent_dim=settings.latent_dim,
         num_features=facts.num_inputs,
         num_components=settings.components,
@@ -96,11 +104,10 @@ def _prior(settings: ModelSettings, facts: DataFacts, preprocess: Preprocessing)
         learn_weights=settings.learn_weights,
         learn_pseudo_inputs=settings.learn_pseudo_inputs,
         initialise=settings.initialise,
-        feature_range=preprocess.feature_range,
-        features=None if facts.rows is None else preprocess(facts.rows),
+        feature_range=feature_range,
+        features=features,
         flow_transforms=settings.flow_transforms,
     )
-    return PRIORS[settings.prior].from_spec(spec)
 
 
 def _preprocess(settings: ModelSettings, facts: DataFacts) -> Preprocessing:
@@ -116,27 +123,35 @@ def _preprocess(settings: ModelSettings, facts: DataFacts) -> Preprocessing:
 
 
 def _decoder(settings: ModelSettings, facts: DataFacts, preprocess: Preprocessing) -> LikelihoodDecoder:
-    kind = LIKELIHOODS[settings.likelihood or "gaussian"]
-    options: dict[str, Any] = {}
-    if settings.likelihood in ("categorical", "discretised-logistic"):
-        options["num_levels"] = settings.num_levels
+    options = _levels(settings)
     if isinstance(preprocess, Standardise):
         options |= {"loc": preprocess.loc, "scale": preprocess.scale}
     if settings.likelihood == "negative-binomial":
         options["library_sizes"] = torch.ones(facts.num_rows) if facts.rows is None else facts.rows.sum(-1)
-    network = _decoder_network(settings, facts, kind.outputs_per_dimension(**options))
-    return kind(network, **options)
+    return LIKELIHOODS[settings.likelihood or "gaussian"](decoder_network(settings, facts), **options)
 
 
-def _encoder_network(settings: ModelSettings, facts: DataFacts) -> nn.Module:
+def _levels(settings: ModelSettings) -> dict[str, Any]:
+    ordinal = settings.likelihood in ("categorical", "discretised-logistic")
+    return {"num_levels": settings.num_levels} if ordinal else {}
+
+
+def outputs_per_column(settings: ModelSettings) -> int:
+    """P, the numbers that the decoder's network gives for each column."""
+    return LIKELIHOODS[settings.likelihood or "gaussian"].outputs_per_dimension(**_levels(settings))
+
+
+def encoder_network(settings: ModelSettings, facts: DataFacts) -> nn.Module:
+    """The network behind q(z|x)."""
     hidden, width = _hidden(settings), 2 * settings.latent_dim
     if settings.network == "conv":
         return ConvolutionalEncoderNetwork(_image_shape(facts), width, channels=hidden)
     return _dense(settings)(facts.num_inputs, hidden, width)
 
 
-def _decoder_network(settings: ModelSettings, facts: DataFacts, outputs: int) -> nn.Module:
-    hidden = tuple(reversed(_hidden(settings)))
+def decoder_network(settings: ModelSettings, facts: DataFacts) -> nn.Module:
+    """The network behind p(x|z)."""
+    hidden, outputs = tuple(reversed(_hidden(settings))), outputs_per_column(settings)
     if settings.network == "conv":
         return ConvolutionalDecoderNetwork(
             settings.latent_dim, _image_shape(facts), outputs_per_pixel=outputs, channels=hidden

@@ -15,6 +15,7 @@ from priory.assembly import check_name
 from priory.cli import console, errors, print_json, row_progress, show_metrics
 from priory.datasets import RULE, Dataset, LikelihoodProposal, Rows, check_output, write_rows
 from priory.evaluation import Estimate
+from priory.memory import require_memory
 from priory.messages import shortened
 from priory.priors import PRIORS, GridPrior
 from priory.runs import CONFIG, HISTORY, METRICS, MODEL, Run
@@ -25,6 +26,7 @@ from priory.vae import VAE
 
 MACHINE = ("training.accelerator", "training.devices", "training.strategy")  # may change when a run goes on
 EVALUATION_SEED = 0
+SAMPLE_BYTES = 3 * 4  # bytes of a sampled number: in parts, together, and as it is written
 
 
 def fit_run(
@@ -102,6 +104,7 @@ def sample_run(path: Path, number: int, out: Path, seed: int, mean: bool, device
     """`priory sample`."""
     check_output(out)
     run, vae = _model(path, device)
+    require_memory(SAMPLE_BYTES * number * len(run.columns), f"-n {number}: {number} samples", "take fewer at a time")
     torch.manual_seed(seed)
     chunks = [vae.sample(min(1024, number - start), mean=mean).cpu() for start in range(0, number, 1024)]
     x = run.restored(torch.cat(chunks)).numpy()

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from priory.assembly import build_vae, facts_of, resolve_likelihood
+from priory.assembly import build_vae, check_name, facts_of, resolve_likelihood
 from priory.datasets import Dataset, LikelihoodProposal, Rows, constant_columns, load_dataset, require_complete
 from priory.distributions import Mixture
 from priory.evaluation import Estimate, device_of, evaluate, log_likelihood
-from priory.priors import GridPrior
+from priory.footprint import require_training_fits
+from priory.priors import PRIORS, GridPrior
 from priory.runs import CONFIG, FIGURES, HISTORY, SPLITS, Run, with_columns
 from priory.settings import ModelSettings, RunSettings
 from priory.training import History, check_devices, fit, process_rank
@@ -41,6 +42,8 @@ def prepare(settings: RunSettings, out: Path) -> tuple[Run, Dataset, LikelihoodP
     settings = settings.model_copy(update={"model": model})
     constants = _left_out(dataset, model)
     modelled = with_columns(dataset, tuple(name for name in dataset.columns if name not in constants))
+    check_name("--prior", model.prior, PRIORS)
+    require_training_fits(settings, modelled, dataset.image_shape)
     facts = facts_of(modelled.rows("train"), dataset.image_shape, settings)
     _seeded_vae(settings, facts)  # a model that cannot be built should fail before anything is written
     return Run.create(out, settings, facts, dataset, constants), modelled, proposal
@@ -77,6 +80,7 @@ def train(
     run: Run, dataset: Dataset, *, resume: bool = False, progress: bool = False, tensorboard: bool = False
 ) -> VAE:
     """Train the run's model and write its weights; what has been done already is not done again."""
+    require_training_fits(run.settings, dataset, run.facts.image_shape)
     facts = facts_of(dataset.rows("train"), run.facts.image_shape, run.settings)
     vae = _seeded_vae(run.settings, facts)
     fit(

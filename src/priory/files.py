@@ -1,10 +1,16 @@
 """Writing so that a file is whole or not there."""
 
+import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
+
+_CURE = "name another place"
+_CURES = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free space on the disk, or name another place") | (
+    dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "name a folder that you may write to")
+)
 
 
 @contextmanager
@@ -18,6 +24,10 @@ def replacing(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
         path: where the file is to stand; its folder is made if it is missing.
         durable: whether it must survive a power cut as well, which costs a wait for the disk.
 
+    Raises:
+        OSError: the disk is full, the folder may not be written to, ...; what stood there before still does, and the
+            error names the file and what to do.
+
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     with replacing(Path(folder) / "a.txt") as temporary:
@@ -26,13 +36,23 @@ def replacing(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     ['a.txt']
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}-{uuid4().hex}{path.suffix}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         if durable:
             with open(temporary, "rb") as written:
                 os.fsync(written.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename not in (None, str(temporary), temporary, str(path.parent)):
+            raise  # of another file, which the block was reading
+        raise type(error)(error.errno, _described(error), str(path)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # that there is no such folder has been said
+            temporary.unlink(missing_ok=True)
+
+
+def _described(error: OSError) -> str:
+    reason = error.strerror or str(error)
+    return f"cannot be written ({reason}); {_CURES.get(error.errno or 0, _CURE)}, what was there before is as it was"

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from pydantic import Field, FiniteFloat
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 import priory
@@ -19,9 +19,11 @@ from priory.assembly import DataFacts, build_vae, check_name, check_support
 from priory.datasets import Dataset, load_dataset, read_arrays, require_complete
 from priory.evaluation import Estimate
 from priory.files import replacing
+from priory.footprint import require_model_fits
 from priory.likelihoods import LIKELIHOODS
 from priory.priors import PRIORS
 from priory.settings import RunSettings, Settings, checked
+from priory.training.states import write_tensors
 from priory.vae import VAE
 
 CONFIG, MODEL, METRICS, HISTORY, SPLITS, FIGURES = (
@@ -46,7 +48,7 @@ class Config(Settings):
     settings: RunSettings
     facts: StoredFacts
     columns: tuple[str, ...]
-    constants: dict[str, FiniteFloat] = {}
+    constants: dict[str, FiniteFloat]
     binarise_scale: FiniteFloat | None
 
 
@@ -137,8 +139,7 @@ class Run:
     def save_model(self, vae: VAE) -> None:
         """Write the weights."""
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in vae.state_dict().items()}
-        with replacing(self.path / MODEL) as temporary:
-            save_file(state, temporary)
+        write_tensors(self.path / MODEL, state)
 
     def load_model(self) -> VAE:
         """The trained model, in evaluation mode, on the CPU.
@@ -156,6 +157,7 @@ class Run:
                 f"{file}: expected the weights of a model in safetensors' format, got a damaged file or another kind "
                 f"({error}); {_AGAIN}"
             ) from error
+        require_model_fits(self.settings.model, self.facts)
         with torch.random.fork_rng(devices=[]):  # initial weights are drawn and overwritten
             vae = build_vae(self.settings.model, self.facts)
         try:

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -14,6 +14,7 @@ from priory.training import TrainingSettings
 _MOST_ERRORS = 5  # in one message
 
 NetworkName = Literal["mlp", "gated", "conv"]
+Width = Annotated[int, Field(ge=1)]
 Kind = TypeVar("Kind", bound=BaseModel)
 
 
@@ -50,7 +51,7 @@ class ModelSettings(Settings):
     components: int = Field(64, ge=1, description="K of a mixture without a grid")
     points_per_side: int = Field(8, ge=1, description="nodes along each side of a grid")
     grid_dim: int = Field(2, ge=1, description="C, dimensions of the grid")
-    prior_hidden: tuple[int, ...] = Field((256, 256), description="hidden widths of the prior's own network")
+    prior_hidden: tuple[Width, ...] = Field((256, 256), description="hidden widths of the prior's own network")
     learn_weights: bool = Field(True, description="learned mixing weights, or uniform ones")
     learn_pseudo_inputs: bool = Field(True, description="learned pseudo-inputs, or fixed where they start")
     initialise: Literal["data", "mean", "uniform"] = Field("data", description="where pseudo-inputs start")
@@ -58,7 +59,7 @@ class ModelSettings(Settings):
     likelihood: str | None = Field(None, description="None takes what the data propose")
     num_levels: int | None = Field(None, ge=2, description="levels of categorical or discretised-logistic values")
     network: NetworkName = Field("mlp", description="kind of encoder and decoder")
-    hidden: tuple[int, ...] | None = Field(None, description="hidden widths; channels of a convolutional pair")
+    hidden: tuple[Width, ...] | None = Field(None, description="hidden widths; channels of a convolutional pair")
     log_variance_range: tuple[float, float] | None = Field(
         (-14.0, 6.0), description="bounds of the encoder's log-variance; the VampPrior paper has -6, 2"
     )

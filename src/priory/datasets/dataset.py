@@ -89,8 +89,8 @@ class Dataset:
         if filled:
             return f"split: {self.origin} has no {split!r} rows, only {', '.join(filled)}; add them to the file"
         return (
-            f"split: expected at least {MINIMUM_ROWS} rows to make an 80/10/10 split, got {len(self)} in {self.origin}; "
-            "give a larger file (embedding and scoring take any number of rows)"
+            f"split: expected at least {MINIMUM_ROWS} rows to make an 80/10/10 split, got {len(self)} in "
+            f"{self.origin}; give a larger file (embedding and scoring take any number of rows)"
         )
 
     def all_rows(self) -> Rows:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, cast
 
 from priory.memory import NotEnoughMemoryError
 from priory.messages import shortened
@@ -52,3 +55,8 @@ def _unreadable(what: str, expected: str, cure: str, error: Exception) -> ValueE
 def _reason(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return shortened(lines[0] if lines else type(error).__name__, _LONGEST_REASON)
+
+
+def open_bytes(path: Path, *, zipped: bool) -> BinaryIO:
+    """A file's bytes, decompressed where it is gzipped, for the caller to close."""
+    return cast(BinaryIO, gzip.open(path, "rb")) if zipped else path.open("rb")

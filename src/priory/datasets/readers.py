@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import re
 import struct
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from typing import IO, Any
 import numpy as np
 
 from priory.datasets.arrays import FEWER, read_array
-from priory.datasets.foreign import foreign
+from priory.datasets.foreign import foreign, open_bytes
 from priory.datasets.matrices import as_rows
 from priory.datasets.npz import read_npz
 from priory.datasets.table import Claims, Table, default_columns
@@ -94,7 +93,7 @@ def idx_array(path: Path) -> np.ndarray:
     """
     with path.open("rb") as file:
         zipped = file.read(2) == b"\x1f\x8b"
-    with gzip.open(path, "rb") if zipped else path.open("rb") as file:
+    with open_bytes(path, zipped=zipped) as file:
         shape, dtype = _idx_header(file, path.name)
         size = dtype.itemsize * prod(shape)
         require_memory(size, path.name, FEWER)

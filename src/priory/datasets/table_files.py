@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import warnings
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
-from typing import IO, Any, BinaryIO, cast
+from typing import IO, Any
 
 import numpy as np
 
 from priory.datasets.arrays import FEWER
-from priory.datasets.foreign import foreign
+from priory.datasets.foreign import foreign, open_bytes
 from priory.datasets.matrices import Matrix, checked_csr
 from priory.datasets.optional import require
 from priory.datasets.table import Claims, Table, as_values, default_columns, listed, met_claims, numbers_if_possible
@@ -45,8 +44,7 @@ class Layout:
 
 def open_text(path: Path) -> TextIOWrapper:
     """The file as text, for the caller to close."""
-    raw = gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb")  # noqa: SIM115
-    return TextIOWrapper(cast(BinaryIO, raw), encoding="utf-8-sig", newline="")
+    return TextIOWrapper(open_bytes(path, zipped=_is_zipped(path)), encoding="utf-8-sig", newline="")
 
 
 def layout_of(path: Path) -> Layout:
@@ -71,15 +69,19 @@ def layout_of(path: Path) -> Layout:
 
 def _require_room(path: Path) -> None:
     """Refuse a table that would not fit, by a count of its cells; a small gzip file can hold a very large one."""
-    most = path.stat().st_size * (_MOST_COMPRESSION if path.name.lower().endswith(".gz") else 1) * (_CELL_BYTES + 1)
+    most = path.stat().st_size * (_MOST_COMPRESSION if _is_zipped(path) else 1) * (_CELL_BYTES + 1)
     free = available_memory()
     if free is None or most <= free:
         return
     size = 0
-    with gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb") as file:
+    with open_bytes(path, zipped=_is_zipped(path)) as file:
         while block := _block(file, path.name):
             size += len(block) + _CELL_BYTES * sum(map(block.count, (b",", b";", b"\t", b"\n")))
             require_memory(size, f"{path.name}: a table of {readable(size)} and more", FEWER)
+
+
+def _is_zipped(path: Path) -> bool:
+    return path.name.lower().endswith(".gz")
 
 
 def _block(file: IO[bytes], name: str) -> bytes:

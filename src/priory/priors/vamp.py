@@ -108,6 +108,10 @@ class VampPrior(MixturePrior):
             learn_weights=spec.learn_weights,
         )
 
+    @classmethod
+    def num_values(cls, spec: PriorSpec) -> int:
+        return spec.num_components * spec.num_features
+
     @property
     def pseudo_inputs(self) -> Float[Tensor, "component *input"]:
         """u_k, in the space that the encoder's first layer reads."""

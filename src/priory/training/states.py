@@ -1,6 +1,9 @@
 """The state a run resumes from: tensors and numbers in a safetensors file, so nothing is ever unpickled."""
 
+import errno
 import json
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ from torch import Tensor
 from priory.files import replacing
 
 FORMAT = "priory training state 1"
+_ANEW = "remove it to train from the beginning"
 
 
 def snapshot(tree: Any) -> Any:
@@ -26,12 +30,27 @@ def snapshot(tree: Any) -> Any:
 
 def write_state(path: Path, state: Mapping[str, Any]) -> None:
     """Writes nested dictionaries, lists and tuples of tensors, numbers and strings, atomically."""
-    from safetensors.torch import save_file
-
     tensors: dict[str, Tensor] = {}
     structure = json.dumps(_flatten(state, "", tensors))
+    write_tensors(path, tensors, {"format": FORMAT, "structure": structure})
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """A safetensors file, atomically.
+
+    Raises:
+        OSError: the disk is full, the folder may not be written to, ...
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
     with replacing(path) as temporary:
-        save_file(tensors, temporary, {"format": FORMAT, "structure": structure})
+        try:
+            save_file(tensors, temporary, metadata)
+        except SafetensorError as error:  # its words for what the system refused
+            found = re.search(r"os error (\d+)", str(error))
+            number = int(found[1]) if found else errno.EIO
+            raise OSError(number, os.strerror(number)) from error
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -42,18 +61,21 @@ def read_state(path: Path) -> dict[str, Any]:
     """
     from safetensors import SafetensorError, safe_open
 
+    if not path.is_file():
+        raise ValueError(f"{path}: expected a regular file with the training state; {_ANEW}")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                found = metadata.get("format", "no format")
-                raise ValueError(f"{path}: expected the format {FORMAT!r}, got {found!r}; it cannot be resumed from")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
-        return _unflatten(json.loads(metadata["structure"]), tensors)
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise ValueError(
-            f"{path}: the training state is damaged ({error}); remove it to train from the beginning"
-        ) from error
+    except SafetensorError as error:
+        raise ValueError(f"{path}: the training state is damaged ({error}); {_ANEW}") from error
+    if metadata.get("format") != FORMAT:
+        found = metadata.get("format", "no format")
+        raise ValueError(f"{path}: expected the format {FORMAT!r}, got {found!r}; it cannot be resumed from, {_ANEW}")
+    try:
+        return dict(_unflatten(json.loads(metadata["structure"]), tensors))
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: the training state is damaged ({error}); {_ANEW}") from error
 
 
 def _flatten(tree: Any, name: str, tensors: dict[str, Tensor]) -> Any:

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from priory.messages import shortened
 from priory.priors import PRIORS
 from priory.usage import UsageError, describe_usage_error
 
@@ -318,9 +319,9 @@ def _can_be_mended(error: BaseException) -> bool:
 
 def _plain(error: BaseException) -> str:
     if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
-        return f"{error.filename}: {error.strerror}"
-    if isinstance(error, MemoryError) or _NO_MEMORY in str(error):
-        return f"memory: {error or 'there is not enough'}; take fewer rows or columns, or a smaller model"
+        return f"{shortened(str(error.filename), 300)}: {error.strerror}"
+    if _NO_MEMORY in str(error) or type(error) is MemoryError:
+        return f"memory: there is not enough ({error}); take fewer rows or columns, or a smaller model"
     return str(error) or type(error).__name__
 
 

@@ -91,6 +91,11 @@ def evaluate_run(
     """`priory evaluate`."""
     run, vae = _model(path, device)
     rows = _rows(run, data, reading, experiment.telling_rows)
+    if len(rows) < 2:
+        raise ValueError(
+            f"{rows.dataset.origin}: expected at least two rows to evaluate, for a standard error, got {len(rows)}; "
+            f"give more, or ask for the row's log-likelihood: priory score {shlex.quote(str(path))} DATA"
+        )
     metrics = _evaluate(vae, rows, num_samples, seed)
     if as_json:
         print_json({name: estimate._asdict() for name, estimate in metrics.items()})
@@ -236,9 +241,13 @@ def _model(path: Path, device: str) -> tuple[Run, VAE]:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        return run, run.load_model().to(device)
+        torch.zeros(1, device=device).item()  # of the device meta, which holds no numbers, too
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device {device}: {error}; expected auto, cpu or a device that torch sees") from error
+        reason = shortened(str(error))
+        raise ValueError(
+            f"--device {device}: expected auto, cpu or a device that torch sees; torch: {reason}"
+        ) from error
+    return run, run.load_model().to(device)
 
 
 def _rows(run: Run, data: str | None, reading: dict[str, Any], choose: Any) -> Rows:

@@ -118,9 +118,15 @@ class Run:
         """The rows of the data that trained, validated and tested.
 
         Raises:
-            ValueError: the file is damaged.
+            ValueError: the file is missing or damaged.
         """
-        return read_arrays(self.path / SPLITS)
+        file = self.path / SPLITS
+        try:
+            return read_arrays(file)
+        except (ValueError, FileNotFoundError) as error:
+            raise ValueError(
+                f"{file}: expected the split that `priory fit` wrote, got none or a damaged one ({error}); {_AGAIN}"
+            ) from None
 
     @property
     def modelled(self) -> tuple[str, ...]:

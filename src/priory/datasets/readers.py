@@ -16,7 +16,7 @@ from priory.datasets.foreign import foreign, open_bytes
 from priory.datasets.matrices import as_rows
 from priory.datasets.npz import read_npz
 from priory.datasets.table import Claims, Table, default_columns
-from priory.datasets.table_files import read_delimited, read_h5ad, read_parquet
+from priory.datasets.table_files import MOST_COMPRESSION, read_delimited, read_h5ad, read_parquet
 from priory.memory import require_memory
 
 FORMATS = (".npy", ".npz", ".csv", ".tsv", ".parquet", ".h5ad", "-ubyte", ".idx")
@@ -96,10 +96,11 @@ def idx_array(path: Path) -> np.ndarray:
     with open_bytes(path, zipped=zipped) as file:
         shape, dtype = _idx_header(file, path.name)
         size = dtype.itemsize * prod(shape)
-        require_memory(size, path.name, FEWER)
-        content = _read(file, size + 1, path.name)
+        possible = size <= path.stat().st_size * (MOST_COMPRESSION if zipped else 1)
+        require_memory(size if possible else 0, path.name, FEWER)
+        content = _read(file, size + 1, path.name) if possible else b""
     if len(content) != size:
-        found = len(content) if len(content) < size else "more"
+        found = "more" if len(content) > size else len(content) or "fewer"
         raise ValueError(
             f"{path.name}: expected {size} bytes of values for shape {shape}, got {found}; fetch the file again"
         )

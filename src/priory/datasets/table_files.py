@@ -17,12 +17,13 @@ from priory.datasets.matrices import Matrix, checked_csr
 from priory.datasets.optional import require
 from priory.datasets.table import Claims, Table, as_values, default_columns, listed, met_claims, numbers_if_possible
 from priory.memory import available_memory, readable, require_memory
+from priory.messages import shortened
 
 _SHOWN_TEXT_COLUMNS = 5
-_TEXT = ("UTF-8 text, a line a row", "save the table as CSV in UTF-8, or fetch it again")
+_TEXT = ("UTF-8 text, a line a row", "save the table as CSV in UTF-8, with every quotation mark closed")
 _PARQUET = ("a complete parquet file", "write it again, or fetch it again")
 _H5AD = ("a complete .h5ad file", "write it again with anndata, or fetch it again")
-_MOST_COMPRESSION = 1032  # of deflate, which gzip uses
+MOST_COMPRESSION = 1032  # of deflate, which gzip uses
 _CELL_BYTES = 32  # of a cell while a table is parsed: two of pandas' pointers and two doubles
 _BLOCK_BYTES = 1 << 20
 
@@ -69,7 +70,7 @@ def layout_of(path: Path) -> Layout:
 
 def _require_room(path: Path) -> None:
     """Refuse a table that would not fit, by a count of its cells; a small gzip file can hold a very large one."""
-    most = path.stat().st_size * (_MOST_COMPRESSION if _is_zipped(path) else 1) * (_CELL_BYTES + 1)
+    most = path.stat().st_size * (MOST_COMPRESSION if _is_zipped(path) else 1) * (_CELL_BYTES + 1)
     free = available_memory()
     if free is None or most <= free:
         return
@@ -143,12 +144,12 @@ def _require_whole_rows(path: Path, layout: Layout) -> None:
         rows = csv.reader(file, delimiter=layout.delimiter, skipinitialspace=True)
         if layout.bare_index:
             next(rows)
-        whole = (len(row) == expected or not "".join(row).strip() for row in rows)
-        found = None if all(whole) else rows.line_num
-    if found is not None:
+        other = (row for row in rows if len(row) != expected and "".join(row).strip())
+        found = len(next(other, ()))
+    if found:
         raise ValueError(
-            f"{path.name}, line {found}: expected {expected} fields, as the header has, got another number; correct "
-            "this line, or put text that holds the delimiter in quotation marks"
+            f"{path.name}, line {rows.line_num}: expected {expected} fields, one a column, got {found}; "
+            "correct this line, or put text that holds the delimiter in quotation marks"
         )
 
 
@@ -210,10 +211,10 @@ def _check_numeric(frame: Any, name: str) -> None:
     bad = [column for column, dtype in frame.dtypes.items() if not is_numeric_dtype(dtype) or dtype.kind == "c"]
     if not bad:
         return
-    shown = "; ".join(f"{column!r} holds {_example(frame[column])}" for column in bad[:_SHOWN_TEXT_COLUMNS])
+    shown = "; ".join(f"{shortened(column)!r} holds {_example(frame[column])}" for column in bad[:_SHOWN_TEXT_COLUMNS])
     more = f"; ... ({len(bad)} columns)" if len(bad) > _SHOWN_TEXT_COLUMNS else ""
     raise ValueError(
-        f"{name}: expected numbers, got other values: {shown}{more}. Say what these columns are: "
+        f"{name}: expected numbers, got other values: {shown}{more}. Correct them, or say what these columns are: "
         "--labels COLUMN for labels, --ids COLUMN for row names, --drop COLUMN to leave one out"
     )
 
@@ -225,7 +226,9 @@ def _example(column: Any) -> str:
     other = column[numbers.isna() & column.notna()]
     if other.empty:  # such as dates, or only empty cells
         return f"values of type {column.dtype}"
-    return f"{str(other.iloc[0])!r} ({len(other)} of {len(column)} values are not numbers)"
+    row = int((numbers.isna() & column.notna()).to_numpy().argmax()) + 1
+    text = shortened(str(other.iloc[0]))
+    return f"{text!r} in row {row} ({len(other)} of {len(column)} values are not numbers)"
 
 
 def read_h5ad(path: Path, claims: Claims) -> Table:

@@ -15,7 +15,7 @@ from priory.messages import did_you_mean, shortened
 from priory.networks import ConvolutionalDecoderNetwork, ConvolutionalEncoderNetwork, gated_mlp, mlp
 from priory.preprocessing import Identity, LogNormalise, Preprocessing, Rescale, Standardise
 from priory.priors import PRIORS, PriorSpec
-from priory.settings import ModelSettings, RunSettings
+from priory.settings import ModelSettings
 from priory.vae import VAE
 
 DEFAULT_HIDDEN = {"mlp": (256, 256), "gated": (300, 300), "conv": (32, 64)}
@@ -39,14 +39,21 @@ class DataFacts:
     image_shape: tuple[int, int] | None = None
 
 
-def facts_of(rows: Rows, image_shape: tuple[int, int] | None, settings: RunSettings) -> DataFacts:
-    """Facts from the training rows; of a large table a random part, with a row for each component."""
-    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(settings.seed))
-    x, _ = rows.batch(order[: max(MOST_START_ROWS, settings.model.components)])
+def facts_of(rows: Rows, image_shape: tuple[int, int] | None, seed: int, most_rows: int = MOST_START_ROWS) -> DataFacts:
+    """Facts from the training rows; of a large table a random part."""
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
+    x, _ = rows.batch(order[:most_rows])
     return DataFacts(x.shape[1], len(x), x, image_shape)
 
 
-def resolve_likelihood(settings: ModelSettings, summary: Summary) -> tuple[ModelSettings, LikelihoodProposal]:
+def start_rows(settings: ModelSettings) -> int:
+    """How many training rows a model starts from: one for each component, if there are as many."""
+    return max(MOST_START_ROWS, settings.components)
+
+
+def resolve_likelihood(
+    settings: ModelSettings, summary: Summary, where: str
+) -> tuple[ModelSettings, LikelihoodProposal]:
     """Settings with the likelihood that the data propose, or that the user named and the data allow.
 
     Raises:
@@ -61,7 +68,7 @@ def resolve_likelihood(settings: ModelSettings, summary: Summary) -> tuple[Model
     elif levels is None and name == "discretised-logistic":
         levels = max(256, int(summary.high) + 1)
     resolved = settings.model_copy(update={"likelihood": name, "num_levels": levels})
-    check_support(resolved, summary)
+    check_support(resolved, summary, where)
     return resolved, proposal
 
 
@@ -176,8 +183,8 @@ def _image_shape(facts: DataFacts) -> tuple[int, int]:
     return facts.image_shape
 
 
-def check_support(settings: ModelSettings, summary: Summary) -> None:
-    """Refuse data to which the likelihood gives no probability, before any work.
+def check_support(settings: ModelSettings, summary: Summary, where: str) -> None:
+    """Refuse data, called `where`, to which the likelihood gives no probability, before any work.
 
     Raises:
         ValueError: values outside of the likelihood's support.
@@ -185,8 +192,9 @@ def check_support(settings: ModelSettings, summary: Summary) -> None:
     name = settings.likelihood or "gaussian"
     if settings.num_levels is not None and summary.integers and summary.high >= settings.num_levels:
         raise ValueError(
-            f"model.num_levels: expected at least {summary.high + 1:g}, since the data reach {summary.high:g}; got "
-            f"{settings.num_levels}"
+            f"{where}: expected values below {settings.num_levels}, the number of levels that the model has, and the "
+            f"data reach {summary.high:g}; leave these rows out, or train with --set model.num_levels="
+            f"{summary.high + 1:.0f}"
         )
     counts = summary.integers and summary.low >= 0
     fits = {
@@ -201,4 +209,7 @@ def check_support(settings: ModelSettings, summary: Summary) -> None:
             "only 0 and 1 (--binarise makes them from grey values)" if name == "bernoulli" else "integers from 0 up"
         )
         kind = "integers" if summary.integers else "real values"
-        raise ValueError(f"--likelihood {name}: expected {wanted}, got {kind} {summary.low:g}..{summary.high:g}")
+        raise ValueError(
+            f"{where}: expected {wanted} for --likelihood {name}, got {kind} {summary.low:g}..{summary.high:g}; give "
+            "such data, or train with another --likelihood"
+        )

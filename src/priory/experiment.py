@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from priory.assembly import build_vae, check_name, facts_of, resolve_likelihood
+from priory.assembly import build_vae, check_name, facts_of, resolve_likelihood, start_rows
 from priory.datasets import Dataset, LikelihoodProposal, Rows, constant_columns, load_dataset, require_complete
 from priory.distributions import Mixture
 from priory.evaluation import Estimate, device_of, evaluate, log_likelihood
@@ -38,13 +38,13 @@ def prepare(settings: RunSettings, out: Path) -> tuple[Run, Dataset, LikelihoodP
     check_devices(settings.training)
     dataset = load_dataset(**settings.data.model_dump())
     require_complete(dataset)
-    model, proposal = resolve_likelihood(settings.model, dataset.summary())
+    model, proposal = resolve_likelihood(settings.model, dataset.summary(), dataset.origin)
     settings = settings.model_copy(update={"model": model})
     constants = _left_out(dataset, model)
     modelled = with_columns(dataset, tuple(name for name in dataset.columns if name not in constants))
     check_name("--prior", model.prior, PRIORS)
     require_training_fits(settings, modelled, dataset.image_shape)
-    facts = facts_of(modelled.rows("train"), dataset.image_shape, settings)
+    facts = facts_of(modelled.rows("train"), dataset.image_shape, settings.seed, start_rows(model))
     _seeded_vae(settings, facts)  # a model that cannot be built should fail before anything is written
     return Run.create(out, settings, facts, dataset, constants), modelled, proposal
 
@@ -81,7 +81,7 @@ def train(
 ) -> VAE:
     """Train the run's model and write its weights; what has been done already is not done again."""
     require_training_fits(run.settings, dataset, run.facts.image_shape)
-    facts = facts_of(dataset.rows("train"), run.facts.image_shape, run.settings)
+    facts = facts_of(dataset.rows("train"), run.facts.image_shape, run.settings.seed, start_rows(run.settings.model))
     vae = _seeded_vae(run.settings, facts)
     fit(
         vae,

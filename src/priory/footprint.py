@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from priory.assembly import MOST_START_ROWS, DataFacts, decoder_network, encoder_network, outputs_per_column, prior_spec
+from priory.assembly import DataFacts, decoder_network, encoder_network, outputs_per_column, prior_spec, start_rows
 from priory.datasets import Dataset
 from priory.memory import require_memory
 from priory.priors import PRIORS
@@ -36,7 +36,7 @@ def require_training_fits(settings: RunSettings, dataset: Dataset, image_shape: 
     training, columns = settings.training, len(dataset.columns)
     train, valid = (len(dataset.splits[name]) for name in ("train", "valid"))
     outputs = outputs_per_column(settings.model)
-    start = min(train, max(MOST_START_ROWS, settings.model.components)) * START_COPIES
+    start = min(train, start_rows(settings.model)) * START_COPIES
     step = min(train, training.batch_size) * training.num_samples * (2 + 4 * outputs)
     validation = min(valid, training.validation_batch_size) * training.validation_draws * (1 + outputs)
     learned = num_values(settings.model, DataFacts(columns, train, image_shape=image_shape))

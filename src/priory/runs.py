@@ -17,6 +17,7 @@ from torch import Tensor
 import priory
 from priory.assembly import DataFacts, build_vae, check_name, check_support
 from priory.datasets import Dataset, load_dataset, read_arrays, require_complete
+from priory.datasets.splits import SPLITS as SPLIT_NAMES
 from priory.evaluation import Estimate
 from priory.files import replacing
 from priory.footprint import require_model_fits
@@ -122,7 +123,10 @@ class Run:
         """
         file = self.path / SPLITS
         try:
-            return read_arrays(file)
+            arrays = read_arrays(file)
+            if arrays.keys() != set(SPLIT_NAMES):
+                raise ValueError(f"arrays named {', '.join(arrays) or 'nothing'}")
+            return arrays
         except (ValueError, FileNotFoundError) as error:
             raise ValueError(
                 f"{file}: expected the split that `priory fit` wrote, got none or a damaged one ({error}); {_AGAIN}"
@@ -215,7 +219,7 @@ class Run:
             dataset = load_dataset(**options, binarise="static")
         dataset = self.matched(dataset)
         require_complete(dataset)
-        check_support(self.settings.model, dataset.summary())
+        check_support(self.settings.model, dataset.summary(), dataset.origin)
         return dataset
 
     def matched(self, dataset: Dataset) -> Dataset:

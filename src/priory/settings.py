@@ -14,7 +14,8 @@ from priory.training import TrainingSettings
 _MOST_ERRORS = 5  # in one message
 
 NetworkName = Literal["mlp", "gated", "conv"]
-Width = Annotated[int, Field(ge=1)]
+# More than any machine holds, and few enough that torch can count a product of two.
+Size = Annotated[int, Field(ge=1, le=10**9)]
 Kind = TypeVar("Kind", bound=BaseModel)
 
 
@@ -47,19 +48,21 @@ class ModelSettings(Settings):
     """The shape of the model, without its weights."""
 
     prior: str = Field("standard", description="a name from `priory priors`")
-    latent_dim: int = Field(2, ge=1, description="L, latent dimensions")
-    components: int = Field(64, ge=1, description="K of a mixture without a grid")
-    points_per_side: int = Field(8, ge=1, description="nodes along each side of a grid")
-    grid_dim: int = Field(2, ge=1, description="C, dimensions of the grid")
-    prior_hidden: tuple[Width, ...] = Field((256, 256), description="hidden widths of the prior's own network")
+    latent_dim: Size = Field(2, description="L, latent dimensions")
+    components: Size = Field(64, description="K of a mixture without a grid")
+    points_per_side: int = Field(8, ge=1, le=10**6, description="nodes along each side of a grid")
+    grid_dim: int = Field(2, ge=1, le=16, description="C, dimensions of the grid")
+    prior_hidden: tuple[Size, ...] = Field((256, 256), description="hidden widths of the prior's own network")
     learn_weights: bool = Field(True, description="learned mixing weights, or uniform ones")
     learn_pseudo_inputs: bool = Field(True, description="learned pseudo-inputs, or fixed where they start")
     initialise: Literal["data", "mean", "uniform"] = Field("data", description="where pseudo-inputs start")
-    flow_transforms: int = Field(3, ge=1, description="coupling layers of a flow")
+    flow_transforms: int = Field(3, ge=1, le=1000, description="coupling layers of a flow")
     likelihood: str | None = Field(None, description="None takes what the data propose")
-    num_levels: int | None = Field(None, ge=2, description="levels of categorical or discretised-logistic values")
+    num_levels: int | None = Field(
+        None, ge=2, le=10**9, description="levels of categorical or discretised-logistic values"
+    )
     network: NetworkName = Field("mlp", description="kind of encoder and decoder")
-    hidden: tuple[Width, ...] | None = Field(None, description="hidden widths; channels of a convolutional pair")
+    hidden: tuple[Size, ...] | None = Field(None, description="hidden widths; channels of a convolutional pair")
     log_variance_range: tuple[float, float] | None = Field(
         (-14.0, 6.0), description="bounds of the encoder's log-variance; the VampPrior paper has -6, 2"
     )
@@ -155,7 +158,7 @@ def _known(path: str) -> str:
 def _value(text: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, a number of thousands of digits, or thousands of brackets
         return {"none": None, "None": None, "True": True, "False": False}.get(text.strip(), text.strip())
 
 

@@ -96,11 +96,11 @@ def idx_array(path: Path) -> np.ndarray:
     with open_bytes(path, zipped=zipped) as file:
         shape, dtype = _idx_header(file, path.name)
         size = dtype.itemsize * prod(shape)
-        possible = size <= path.stat().st_size * (MOST_COMPRESSION if zipped else 1)
-        require_memory(size if possible else 0, path.name, FEWER)
-        content = _read(file, size + 1, path.name) if possible else b""
+        possible = min(size, path.stat().st_size * (MOST_COMPRESSION if zipped else 1))
+        require_memory(possible, path.name, FEWER)
+        content = _read(file, possible + 1, path.name)
     if len(content) != size:
-        found = "more" if len(content) > size else len(content) or "fewer"
+        found = "more" if len(content) > size else len(content)
         raise ValueError(
             f"{path.name}: expected {size} bytes of values for shape {shape}, got {found}; fetch the file again"
         )

@@ -9,9 +9,9 @@ import os
 import pickle
 import shutil
 import struct
-import sys
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,65 +19,27 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
+from command_line import MATRIX, QUICK, ROWS, contents, idx, must_be_refused, must_succeed, run_cli, write
 from priory import cli, memory
 from priory.datasets import load_dataset
 
 anndata = pytest.importorskip("anndata")
 
-ROWS, NAMES = 40, ["a", "b", "c", "d"]
 FORMATS = ("csv", "tsv", "csv.gz", "npy", "npz", "parquet", "h5ad")
-QUICK = ("--epochs", 1, "--samples", 2, "--set", "model.hidden=[8]", "--set", "model.prior_hidden=[8]")
-MATRIX = np.random.default_rng(0).normal(size=(ROWS, 4)).astype(np.float32)
-
-
-def run_cli(*arguments: object) -> int:
-    """The console script with these arguments; its exit code."""
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(sys, "argv", ["priory", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-    return int(ended.value.code or 0)
 
 
 @pytest.fixture
 def refused(capsys, tmp_path, monkeypatch):
     """Run a command that must be refused and must leave every file as it was; gives the line it said."""
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> str:
-        before = contents(tmp_path)
-        capsys.readouterr()
-        assert run_cli(*arguments) == 2
-        said = capsys.readouterr().err
-        assert said.startswith("Error: ")
-        assert said.count("\n") == 1, said
-        assert said.endswith("\n")
-        assert len(said) < 1500
-        assert "Traceback" not in said
-        assert contents(tmp_path) == before
-        return said
-
-    return run
+    return partial(must_be_refused, capsys, tmp_path)
 
 
 @pytest.fixture
 def done(capsys, tmp_path, monkeypatch):
     """Run a command that must succeed without a word on stderr; gives what it printed."""
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> str:
-        code = run_cli(*arguments)
-        captured = capsys.readouterr()
-        assert (code, captured.err) == (0, "")
-        return captured.out
-
-    return run
-
-
-def contents(folder: Path) -> dict[str, bytes | None]:
-    """Every path under a folder, with what regular files hold."""
-    paths = sorted(folder.rglob("*"))
-    return {str(path): path.read_bytes() if path.is_file() else None for path in paths}
+    return partial(must_succeed, capsys)
 
 
 @pytest.fixture(scope="module")
@@ -96,28 +58,6 @@ def run(trained, tmp_path) -> Path:
     """A run of its own for each test, for damage."""
     shutil.copytree(trained, tmp_path / "run")
     return tmp_path / "run"
-
-
-def write(path: Path, values: np.ndarray, names: list[str] = NAMES) -> Path:
-    """A matrix in the format that the file's name asks for."""
-    frame = pd.DataFrame(values, columns=[*names, *(f"e{i}" for i in range(values.shape[1]))][: values.shape[1]])
-    ending = path.name.partition(".")[2]
-    writers: dict[str, Callable[[], object]] = {
-        "csv": lambda: frame.to_csv(path, index=False),
-        "csv.gz": lambda: path.write_bytes(gzip.compress(frame.to_csv(index=False).encode())),
-        "tsv": lambda: frame.to_csv(path, index=False, sep="\t"),
-        "npy": lambda: np.save(path, values),
-        "npz": lambda: np.savez(path, x=values),
-        "parquet": lambda: frame.to_parquet(path),
-        "h5ad": lambda: anndata.AnnData(values, var=pd.DataFrame(index=frame.columns)).write_h5ad(path),
-        "idx": lambda: path.write_bytes(idx(values.shape) + values.astype(">f4").tobytes()),
-    }
-    writers[ending]()
-    return path
-
-
-def idx(shape: tuple[int, ...], kind: int = 0x0D) -> bytes:
-    return bytes([0, 0, kind, len(shape)]) + struct.pack(f">{len(shape)}I", *shape)
 
 
 def npy_header(shape: tuple[int, ...]) -> bytes:
@@ -193,7 +133,7 @@ def test_new_values_outside_of_the_support(done, refused, tmp_path):
 
 @pytest.mark.parametrize("ending", ["csv", "tsv", "parquet"])
 def test_columns_of_text(ending, refused, tmp_path):
-    frame = pd.DataFrame(MATRIX, columns=NAMES).assign(kind="red")
+    frame = pd.DataFrame(MATRIX, columns=["a", "b", "c", "d"]).assign(kind="red")
     frame.loc[7, "c"] = 1.0
     frame.to_parquet(tmp_path / "t.parquet")
     frame.to_csv(
@@ -214,7 +154,7 @@ def test_a_single_cell_of_text_is_found(refused, tmp_path):
 
 
 def text(line: str, at: int = 7) -> bytes:
-    lines = [",".join(NAMES), *(",".join(map(str, row)) for row in MATRIX)]
+    lines = ["a,b,c,d", *(",".join(map(str, row)) for row in MATRIX)]
     lines[at] = line
     return "\n".join(lines).encode()
 

@@ -354,7 +354,7 @@ def test_labels_with_gaps(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
-        (TABLE, {}, r"'kind' holds 'b' \(2 of 3 values are not numbers\).*--labels.*--ids.*--drop"),
+        (TABLE, {}, r"'kind' holds 'b' in row 2 \(2 of 3 values are not numbers\).*--labels.*--ids.*--drop"),
         (TABLE, {"labels": ["knd"]}, "labels: expected a column of t.csv, got 'knd'.*did you mean 'kind'"),
         (TABLE, {"ids": "zzz"}, "ids: .*its columns are 'id', 'age', 'kind', 'size'"),
         (TABLE, {"drop": ["Size"]}, "did you mean 'size'"),
@@ -363,7 +363,7 @@ def test_labels_with_gaps(tmp_path: Path) -> None:
         ("", {}, "got an empty file"),
         ("a,b\n", {}, "at least one row"),
         ("a,b\n1,2\n1,2,3\n", {}, "line 3: expected 2 fields"),
-        ("a,b\n1,?\n2,3\n", {}, r"'b' holds '\?' \(1 of 2"),
+        ("a,b\n1,?\n2,3\n", {}, r"'b' holds '\?' in row 1 \(1 of 2"),
     ],
 )
 def test_text_table_errors(tmp_path: Path, text: str, options: dict, message: str) -> None:

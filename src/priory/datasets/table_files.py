@@ -6,6 +6,7 @@ import csv
 import warnings
 from dataclasses import dataclass
 from io import TextIOWrapper
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,9 +34,14 @@ class Layout:
     """How a delimited file is laid out; reader and writer share it."""
 
     delimiter: str
-    has_header: bool
+    header_lines: int  # lines to the end of the header, 0 where there is none
     names: tuple[str, ...]  # unique, one a field of a row; '' where the first column has none
     bare_index: bool  # R's write.table: the header has no field for the row names
+
+    @property
+    def has_header(self) -> bool:
+        """Whether the first row holds names."""
+        return self.header_lines > 0
 
     @property
     def index_column(self) -> bool:
@@ -52,9 +58,11 @@ def layout_of(path: Path) -> Layout:
     """Look at the first two rows: which delimiter, is there a header, does the first column hold row names."""
     _require_room(path)
     with foreign(path.name, *_TEXT), open_text(path) as file:
-        head = "".join(line for _, line in zip(range(2), (li for li in file if li.strip()), strict=False))
-    if not head.strip():
+        lines = ((number, line) for number, line in enumerate(file, 1) if line.strip())
+        found = list(islice(lines, 2))
+    if not found:
         raise ValueError(f"{path.name}: expected a table, got an empty file; save it again")
+    head = "".join(line for _, line in found)
     first_line = head.splitlines()[0]
     tabs = ".tsv" in path.name.lower()
     semicolons = ";" in first_line and "," not in first_line  # what spreadsheets write where ',' is a decimal comma
@@ -63,9 +71,9 @@ def layout_of(path: Path) -> Layout:
         rows = list(csv.reader(head.splitlines(), delimiter=delimiter, skipinitialspace=True))
     first, second = rows[0], rows[-1]
     if _is_data(first):
-        return Layout(delimiter, False, default_columns(len(first)), False)
+        return Layout(delimiter, 0, default_columns(len(first)), False)
     bare_index = len(rows) == 2 and len(second) == len(first) + 1
-    return Layout(delimiter, True, _unique(["", *first] if bare_index else first), bare_index)
+    return Layout(delimiter, found[0][0], _unique(["", *first] if bare_index else first), bare_index)
 
 
 def _require_room(path: Path) -> None:
@@ -160,7 +168,8 @@ def _read_csv(pandas: Any, path: Path, layout: Layout, converters: dict[str, Any
             return pandas.read_csv(
                 path,
                 sep=layout.delimiter,
-                header=0 if layout.has_header else None,
+                header=None,
+                skiprows=layout.header_lines,  # pandas compares all names of a header with all others
                 names=list(layout.names),
                 index_col=False,  # else a row with one field too many makes pandas shift all columns
                 converters=converters,

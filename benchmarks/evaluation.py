@@ -4,9 +4,9 @@
 
 - speed: 5000 importance samples for each of 200 test images of static MNIST (noise of that size without the folder),
   under a VampPrior with K = 500, L = 40 and gated 300-300 networks, freshly initialised: the time does not depend on
-  the weights. Every 16 images take turns with the floors, the decoder's bare matrix products and the exponentials of its
-  gates and pixels, in chunks of the size that is decoded: (a) for the draws that priory decodes, (b) for all 5000 of
-  each image, as an estimate that does not share its draws from the prior has to. Ratios are medians.
+  the weights. Every 16 images take turns with the floors, the decoder's bare matrix products and the exponentials of
+  its gates and pixels, in chunks of the size that is decoded: (a) for the draws that priory decodes, (b) for all 5000
+  of each image, as an estimate that does not share its draws from the prior has to. Ratios are medians.
 - proposals: VAEs on scikit-learn's digits, L = 2; the mean NLL of the test rows from q alone and from the half-and-half
   mixture of q and prior, against quadrature; five seeds of noise.
 

@@ -389,9 +389,15 @@ REFUSALS = [
     (("fit", "nothing.csv"), "nothing.csv"),
     (("fit", "digits", "--prior", "vampire"), "--prior vampire: there is none of that name; known are standard"),
     (("fit", "digits", "--likelihood", "poisson"), "--likelihood poisson: there is none of that name"),
-    (("fit", "digits", "--likelihood", "bernoulli"), "expected only 0 and 1 (--binarise makes them from grey values)"),
+    (
+        ("fit", "digits", "--likelihood", "bernoulli"),
+        "digits: expected only 0 and 1 (--binarise makes them from grey values) for --likelihood bernoulli",
+    ),
     (("fit", "digits", "--grid", "3x4"), "--grid 3x4: expected equal sides such as 10x10"),
-    (("fit", "digits", "--set", "model.hiden=[3]"), "--set model.hiden: there is no such setting; known are"),
+    (
+        ("fit", "digits", "--set", "model.hiden=[3]"),
+        "--set model.hiden: there is no such setting; did you mean model.hidden?",
+    ),
     (("fit", "digits", "--set", "seed"), "expected NAME=VALUE"),
     (("fit", "digits", "--epochs", "0"), "training.epochs"),
     (("fit", "digits", "--warmup", "1.5"), "training.warmup"),

@@ -171,7 +171,7 @@ def test_objects_are_refused_without_a_hint_to_unpickle(tmp_path: Path, name: st
     with pytest.raises(ValueError, match="Python objects") as caught:
         load_dataset(tmp_path / name)
     assert "allow_pickle" not in str(caught.value)
-    assert caught.value.__suppress_context__
+    assert caught.value.__context__ is None
 
 
 def test_objects_beside_the_matrix_do_no_harm(tmp_path: Path) -> None:
@@ -284,7 +284,7 @@ def test_sparse_files_against_toarray(tmp_path: Path, form: str) -> None:
                 "indptr": np.array([0, 1]),
                 "matrix_shape": np.array([1, 2]),
             },
-            "parts that do not fit",
+            "parts of a sparse matrix that fit each other",
         ),
     ],
 )
@@ -354,16 +354,16 @@ def test_labels_with_gaps(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
-        (TABLE, {}, r"'kind' holds 'b' \(2 of 3 values are not numbers\).*--labels.*--ids.*--drop"),
-        (TABLE, {"labels": ["knd"]}, "labels: expected a column of t.csv, got 'knd'.*close to 'kind'"),
+        (TABLE, {}, r"'kind' holds 'b' in row 2 \(2 of 3 values are not numbers\).*--labels.*--ids.*--drop"),
+        (TABLE, {"labels": ["knd"]}, "labels: expected a column of t.csv, got 'knd'.*did you mean 'kind'"),
         (TABLE, {"ids": "zzz"}, "ids: .*its columns are 'id', 'age', 'kind', 'size'"),
-        (TABLE, {"drop": ["Size"]}, "close to 'size'"),
+        (TABLE, {"drop": ["Size"]}, "did you mean 'size'"),
         (TABLE, {"labels": "kind"}, r"write \['kind'\]"),
         (TABLE, {"labels": ["kind"], "ids": "id", "drop": ["age", "size"]}, "no column is left"),
         ("", {}, "got an empty file"),
         ("a,b\n", {}, "at least one row"),
-        ("a,b\n1,2\n1,2,3\n", {}, "expected 2 fields a row"),
-        ("a,b\n1,?\n2,3\n", {}, r"'b' holds '\?' \(1 of 2"),
+        ("a,b\n1,2\n1,2,3\n", {}, "line 3: expected 2 fields"),
+        ("a,b\n1,?\n2,3\n", {}, r"'b' holds '\?' in row 1 \(1 of 2"),
     ],
 )
 def test_text_table_errors(tmp_path: Path, text: str, options: dict, message: str) -> None:
@@ -407,11 +407,14 @@ def test_idx_types_are_big_endian(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"\0\0\x08\x02" + struct.pack(">II", 2, 2) + b"\1\2\3", r"expected 16 bytes for shape \(2, 2\), got 15"),
+        (
+            b"\0\0\x08\x02" + struct.pack(">II", 2, 2) + b"\1\2\3",
+            r"expected 4 bytes of values for shape \(2, 2\), got 3",
+        ),
         (b"\0\0\x08\x02\0", "expected a header of 12 bytes"),
         (b"\1\0\x08\x01", "expected an IDX file"),
         # With the time in it, two workers that collect in different seconds name the test differently.
-        (gzip.compress(bytes(1000), mtime=0)[:-9], "ends early"),
+        (gzip.compress(b"\0\0\x08\x01\0\0\x03\xe8" + bytes(1000), mtime=0)[:-9], "ended before"),
     ],
 )
 def test_idx_errors(tmp_path: Path, content: bytes, message: str) -> None:
@@ -450,7 +453,7 @@ def test_h5ad_layers_obs_and_names(tmp_path: Path, layer: str | None) -> None:
     assert data.labels["depth"].tolist() == list(range(6))
     with pytest.raises(ValueError, match=r"layers .'counts'., got 'raw'"):
         load_dataset(tmp_path / "c.h5ad", layer="raw")
-    with pytest.raises(ValueError, match=r"got 'knd'.*close to 'kind'"):
+    with pytest.raises(ValueError, match=r"got 'knd'.*did you mean 'kind'"):
         load_dataset(tmp_path / "c.h5ad", labels=["knd"])
     with pytest.raises(ValueError, match="'depth' is a column of obs"):
         load_dataset(tmp_path / "c.h5ad", drop=["depth"])
@@ -510,7 +513,7 @@ def test_optional_columns_of_an_h5ad(tmp_path: Path) -> None:
         ({"optional": ["split"]}, "optional: expected one of labels, ids, drop, layer, got 'split'"),
         ({"binarise": "static", "binarise_scale": 0.0}, "binarise_scale: expected a finite number above 0"),
         ({"layer": "raw"}, "layer: expected an .h5ad file"),
-        ({"labels": ["digits"]}, "close to 'digit'"),
+        ({"labels": ["digits"]}, "did you mean 'digit'"),
         ({"splits": {"train": [0, 1797]}}, "below 1797.*got 1797 in 'train'"),
         ({"splits": {"train": [0], "test": [0]}}, "occurs twice"),
         ({"splits": {"training": [0]}}, "got training"),
@@ -591,7 +594,10 @@ def test_missing_cells_are_counted_and_named(tmp_path: Path) -> None:
     data = load_dataset(tmp_path / "m.csv")
     assert data.summary().missing == 3
     assert "3 missing values" in data.summary().describe()
-    with pytest.raises(ValueError, match=r"got 3 missing values .* in 2 of 3 columns: 'a' \(1\), 'b' \(2\); fill"):
+    with pytest.raises(
+        ValueError,
+        match=r"got 3 missing values .* in 2 of 3 columns: 'a' \(1\), 'b' \(2\), the first in row 1 .*; fill",
+    ):
         require_complete(data)
 
 
@@ -705,7 +711,7 @@ def test_a_missing_library_is_named_with_its_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, library: str, extra: str
 ) -> None:
     path = tmp_path / name
-    np.savez(path, data=0, indices=0, indptr=0, matrix_shape=0) if name == "x.npz" else path.write_text("a\n1\n")
+    np.savez(path, data=0, indices=0, indptr=0, matrix_shape=[1, 1]) if name == "x.npz" else path.write_text("a\n1\n")
     real = builtins.__import__
 
     def blocked(module: str, *args: object, **kwargs: object) -> object:

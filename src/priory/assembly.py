@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from priory.datasets import LikelihoodProposal, Rows, Summary, propose_likelihood
 from priory.encoders import NormalEncoder
 from priory.likelihoods import LIKELIHOODS, LikelihoodDecoder
+from priory.messages import did_you_mean, shortened
 from priory.networks import ConvolutionalDecoderNetwork, ConvolutionalEncoderNetwork, gated_mlp, mlp
 from priory.preprocessing import Identity, LogNormalise, Preprocessing, Rescale, Standardise
-from priory.priors import PRIORS, Prior, PriorSpec
+from priory.priors import PRIORS, PriorSpec
 from priory.settings import ModelSettings
 from priory.vae import VAE
 
@@ -38,14 +39,21 @@ class DataFacts:
     image_shape: tuple[int, int] | None = None
 
 
-def facts_of(rows: Rows, image_shape: tuple[int, int] | None, seed: int) -> DataFacts:
+def facts_of(rows: Rows, image_shape: tuple[int, int] | None, seed: int, most_rows: int = MOST_START_ROWS) -> DataFacts:
     """Facts from the training rows; of a large table a random part."""
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
-    x, _ = rows.batch(order[:MOST_START_ROWS])
+    x, _ = rows.batch(order[:most_rows])
     return DataFacts(x.shape[1], len(x), x, image_shape)
 
 
-def resolve_likelihood(settings: ModelSettings, summary: Summary) -> tuple[ModelSettings, LikelihoodProposal]:
+def start_rows(settings: ModelSettings) -> int:
+    """How many training rows a model starts from: one for each component, if there are as many."""
+    return max(MOST_START_ROWS, settings.components)
+
+
+def resolve_likelihood(
+    settings: ModelSettings, summary: Summary, where: str
+) -> tuple[ModelSettings, LikelihoodProposal]:
     """Settings with the likelihood that the data propose, or that the user named and the data allow.
 
     Raises:
@@ -60,7 +68,7 @@ def resolve_likelihood(settings: ModelSettings, summary: Summary) -> tuple[Model
     elif levels is None and name == "discretised-logistic":
         levels = max(256, int(summary.high) + 1)
     resolved = settings.model_copy(update={"likelihood": name, "num_levels": levels})
-    check_support(resolved, summary)
+    check_support(resolved, summary, where)
     return resolved, proposal
 
 
@@ -72,19 +80,28 @@ def build_vae(settings: ModelSettings, facts: DataFacts) -> VAE:
     """
     check_name("--prior", settings.prior, PRIORS)
     preprocess = _preprocess(settings, facts)
-    encoder = NormalEncoder(_encoder_network(settings, facts), settings.log_variance_range)
+    encoder = NormalEncoder(encoder_network(settings, facts), settings.log_variance_range)
     decoder = _decoder(settings, facts, preprocess)
-    return VAE(encoder, decoder, _prior(settings, facts, preprocess), preprocess)
+    features = None if facts.rows is None else preprocess(facts.rows)
+    spec = prior_spec(settings, facts, preprocess.feature_range, features)
+    return VAE(encoder, decoder, PRIORS[settings.prior].from_spec(spec), preprocess)
 
 
 def check_name(option: str, name: str, known: dict[str, object] | dict[str, type]) -> None:
-    """Raise a ValueError that lists the known names, where this is none of them."""
+    """Raise a ValueError that lists the known names and the nearest, where this is none of them."""
     if name not in known:
-        raise ValueError(f"{option} {name}: there is none of that name; known are {', '.join(known)}")
+        hint = did_you_mean(name, known)
+        raise ValueError(f"{option} {shortened(name)}: there is none of that name; known are {', '.join(known)}{hint}")
 
 
-def _prior(settings: ModelSettings, facts: DataFacts, preprocess: Preprocessing) -> Prior:
-    spec = PriorSpec(
+def prior_spec(
+    settings: ModelSettings,
+    facts: DataFacts,
+    feature_range: tuple[float | None, float | None] = (None, None),
+    features: Tensor | None = None,
+) -> PriorSpec:
+    """What the prior is built from."""
+    return PriorSpec(
         latent_dim=settings.latent_dim,
         num_features=facts.num_inputs,
         num_components=settings.components,
@@ -94,11 +111,10 @@ def _prior(settings: ModelSettings, facts: DataFacts, preprocess: Preprocessing)
         learn_weights=settings.learn_weights,
         learn_pseudo_inputs=settings.learn_pseudo_inputs,
         initialise=settings.initialise,
-        feature_range=preprocess.feature_range,
-        features=None if facts.rows is None else preprocess(facts.rows),
+        feature_range=feature_range,
+        features=features,
         flow_transforms=settings.flow_transforms,
     )
-    return PRIORS[settings.prior].from_spec(spec)
 
 
 def _preprocess(settings: ModelSettings, facts: DataFacts) -> Preprocessing:
@@ -114,27 +130,35 @@ def _preprocess(settings: ModelSettings, facts: DataFacts) -> Preprocessing:
 
 
 def _decoder(settings: ModelSettings, facts: DataFacts, preprocess: Preprocessing) -> LikelihoodDecoder:
-    kind = LIKELIHOODS[settings.likelihood or "gaussian"]
-    options: dict[str, Any] = {}
-    if settings.likelihood in ("categorical", "discretised-logistic"):
-        options["num_levels"] = settings.num_levels
+    options = _levels(settings)
     if isinstance(preprocess, Standardise):
         options |= {"loc": preprocess.loc, "scale": preprocess.scale}
     if settings.likelihood == "negative-binomial":
         options["library_sizes"] = torch.ones(facts.num_rows) if facts.rows is None else facts.rows.sum(-1)
-    network = _decoder_network(settings, facts, kind.outputs_per_dimension(**options))
-    return kind(network, **options)
+    return LIKELIHOODS[settings.likelihood or "gaussian"](decoder_network(settings, facts), **options)
 
 
-def _encoder_network(settings: ModelSettings, facts: DataFacts) -> nn.Module:
+def _levels(settings: ModelSettings) -> dict[str, Any]:
+    ordinal = settings.likelihood in ("categorical", "discretised-logistic")
+    return {"num_levels": settings.num_levels} if ordinal else {}
+
+
+def outputs_per_column(settings: ModelSettings) -> int:
+    """P, the numbers that the decoder's network gives for each column."""
+    return LIKELIHOODS[settings.likelihood or "gaussian"].outputs_per_dimension(**_levels(settings))
+
+
+def encoder_network(settings: ModelSettings, facts: DataFacts) -> nn.Module:
+    """The network behind q(z|x)."""
     hidden, width = _hidden(settings), 2 * settings.latent_dim
     if settings.network == "conv":
         return ConvolutionalEncoderNetwork(_image_shape(facts), width, channels=hidden)
     return _dense(settings)(facts.num_inputs, hidden, width)
 
 
-def _decoder_network(settings: ModelSettings, facts: DataFacts, outputs: int) -> nn.Module:
-    hidden = tuple(reversed(_hidden(settings)))
+def decoder_network(settings: ModelSettings, facts: DataFacts) -> nn.Module:
+    """The network behind p(x|z)."""
+    hidden, outputs = tuple(reversed(_hidden(settings))), outputs_per_column(settings)
     if settings.network == "conv":
         return ConvolutionalDecoderNetwork(
             settings.latent_dim, _image_shape(facts), outputs_per_pixel=outputs, channels=hidden
@@ -159,8 +183,8 @@ def _image_shape(facts: DataFacts) -> tuple[int, int]:
     return facts.image_shape
 
 
-def check_support(settings: ModelSettings, summary: Summary) -> None:
-    """Refuse data to which the likelihood gives no probability, before any work.
+def check_support(settings: ModelSettings, summary: Summary, where: str) -> None:
+    """Refuse data, called `where`, to which the likelihood gives no probability, before any work.
 
     Raises:
         ValueError: values outside of the likelihood's support.
@@ -168,8 +192,9 @@ def check_support(settings: ModelSettings, summary: Summary) -> None:
     name = settings.likelihood or "gaussian"
     if settings.num_levels is not None and summary.integers and summary.high >= settings.num_levels:
         raise ValueError(
-            f"model.num_levels: expected at least {summary.high + 1:g}, since the data reach {summary.high:g}; got "
-            f"{settings.num_levels}"
+            f"{where}: expected values below {settings.num_levels}, the number of levels that the model has, and the "
+            f"data reach {summary.high:g}; leave these rows out, or train with --set model.num_levels="
+            f"{summary.high + 1:.0f}"
         )
     counts = summary.integers and summary.low >= 0
     fits = {
@@ -184,4 +209,7 @@ def check_support(settings: ModelSettings, summary: Summary) -> None:
             "only 0 and 1 (--binarise makes them from grey values)" if name == "bernoulli" else "integers from 0 up"
         )
         kind = "integers" if summary.integers else "real values"
-        raise ValueError(f"--likelihood {name}: expected {wanted}, got {kind} {summary.low:g}..{summary.high:g}")
+        raise ValueError(
+            f"{where}: expected {wanted} for --likelihood {name}, got {kind} {summary.low:g}..{summary.high:g}; give "
+            "such data, or train with another --likelihood"
+        )

@@ -4,25 +4,27 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from priory.messages import shortened
 from priory.priors import PRIORS
+from priory.usage import UsageError, describe_usage_error
 
 app = typer.Typer(
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     help="Variational autoencoders with learned priors: from a data file to a trained model, its likelihood and its "
     "pictures.\n\nStart with [bold]priory fit digits --prior gtm-vamp --out runs/first[/bold].",
 )
-console = Console(highlight=False, soft_wrap=True)
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, emoji=False)
+errors = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 DataArgument = Annotated[
     str | None,
@@ -34,13 +36,14 @@ Ids = Annotated[str | None, typer.Option("--ids", help="The column that names th
 Drop = Annotated[list[str] | None, typer.Option("--drop", help="A column to leave out; repeatable.")]
 Layer = Annotated[str | None, typer.Option("--layer", help="The layer of an .h5ad file to read, instead of X.")]
 Samples = Annotated[int, typer.Option("--samples", min=1, help="Importance samples per row for the likelihood.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of the noise.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of the noise.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda: where to compute.")]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Any setting, as in config.json: training.learning_rate=2e-3."),
 ]
 
+_NO_MEMORY = "DefaultCPUAllocator"  # torch has no class of its own for it on the CPU
 DATA, MODEL, TRAINING, OUTPUT = "Data", "Model", "Training", "Output"
 
 
@@ -314,30 +317,44 @@ def print_json(tree: Any) -> None:
 
 
 def main() -> None:
-    """Run the command line; what the user can mend is an error message and exit code 2, not a traceback."""
+    """Run the command line; what the user can mend is one line on stderr and exit code 2, not a traceback."""
+    arguments = sys.argv[1:] or ["--help"]
     try:
-        app()
+        code = app(arguments, standalone_mode=False)
+    except UsageError as error:
+        _refuse(describe_usage_error(error, arguments))
     except (ValueError, OSError, ImportError, MemoryError, ArithmeticError, RuntimeError) as error:
         if not _can_be_mended(error):
             raise
-        errors.print(f"[bold red]Error:[/] {_plain(error)}", style=None)
-        sys.exit(2)
+        _refuse(_plain(error))
+    sys.exit(code)
+
+
+def _refuse(message: str) -> NoReturn:
+    errors.print(f"[bold red]Error:[/] {escape(_one_line(message))}", style=None)
+    sys.exit(2)
 
 
 def _can_be_mended(error: BaseException) -> bool:
-    """Of runtime errors, only a diverged training and a device that ran out of memory are the user's to mend."""
+    """Of runtime errors, only a diverged training and a machine that ran out of memory are the user's to mend."""
     if not isinstance(error, RuntimeError):
         return True
     from torch import OutOfMemoryError
 
     from priory.training import NonFiniteLossError
 
-    return isinstance(error, (NonFiniteLossError, OutOfMemoryError))
+    return isinstance(error, (NonFiniteLossError, OutOfMemoryError)) or _NO_MEMORY in str(error)
 
 
 def _plain(error: BaseException) -> str:
-    from rich.markup import escape
-
     if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
-        return escape(f"{error.filename}: {error.strerror}")
-    return escape("\n".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())]))
+        return f"{shortened(str(error.filename), 300)}: {error.strerror}"
+    if _NO_MEMORY in str(error) or type(error) is MemoryError:
+        return f"memory: there is not enough ({error}); take fewer rows or columns, or a smaller model"
+    return " ".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())])
+
+
+def _one_line(message: str) -> str:
+    """Without line breaks, and without what a file's or a column's name could do to a terminal."""
+    text = " ".join(message.split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)

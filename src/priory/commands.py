@@ -1,5 +1,6 @@
 """What each command does and says."""
 
+import re
 import shlex
 import sys
 import warnings
@@ -19,6 +20,8 @@ from priory.cli import console, errors, print_json, row_progress, show_metrics
 from priory.datasets import RULE, Dataset, LikelihoodProposal, Rows, check_output, write_rows
 from priory.evaluation import Estimate, LowEffectiveSampleSizeWarning
 from priory.files import remove_leftovers
+from priory.memory import require_memory
+from priory.messages import shortened
 from priory.priors import PRIORS, GridPrior
 from priory.runs import CONFIG, HISTORY, METRICS, MODEL, Run, metrics_tree
 from priory.settings import RunSettings, override, validated
@@ -31,6 +34,7 @@ MACHINE = ("training.accelerator", "training.devices", "training.strategy")  # m
 EPOCHS = "training.epochs"  # may grow
 SAME_AGAIN = "give the same command again; what is finished is not done again"
 EVALUATION_SEED = 0
+SAMPLE_BYTES = 3 * 4  # bytes of a sampled number: in parts, together, and as it is written
 
 
 def fit_run(
@@ -68,7 +72,7 @@ def _run_to_fit(
             else "DATA: expected a file or an embedded data set, such as: priory fit digits --out runs/first"
         )
     run, dataset, proposal = experiment.prepare(settings, out)
-    _say_what_was_found(dataset, proposal, run.settings)
+    _say_what_was_found(run, dataset, proposal)
     return run, dataset
 
 
@@ -123,22 +127,28 @@ def evaluate_run(
     """`priory evaluate`."""
     run, vae = _model(path, device)
     rows = _rows(run, data, reading, experiment.telling_rows)
+    if len(rows) < 2:
+        raise ValueError(
+            f"{rows.dataset.origin}: expected at least two rows to evaluate, for a standard error, got {len(rows)}; "
+            f"give more, or ask for the row's log-likelihood: priory score {shlex.quote(str(path))} DATA"
+        )
     metrics = _evaluate(vae, rows, num_samples, seed)
-    if data is None and run.finished:
-        run.write_metrics(metrics, num_samples, seed)
     if as_json:
         print_json(metrics_tree(metrics, num_samples, seed))
     else:
         show_metrics(metrics, f"{data or run.settings.data.source}: {len(rows)} rows, nats per row")
+    if data is None and run.finished:  # after the numbers were said: the folder may be one that cannot be written to
+        run.write_metrics(metrics, num_samples, seed)
 
 
 def sample_run(path: Path, number: int, out: Path, seed: int, mean: bool, device: str) -> None:
     """`priory sample`."""
     check_output(out)
     run, vae = _model(path, device)
+    require_memory(SAMPLE_BYTES * number * len(run.columns), f"-n {number}: {number} samples", "take fewer at a time")
     torch.manual_seed(seed)
     chunks = [vae.sample(min(1024, number - start), mean=mean).cpu() for start in range(0, number, 1024)]
-    x = torch.cat(chunks).numpy()
+    x = run.restored(torch.cat(chunks)).numpy()
     ids = np.array([f"sample-{i}" for i in range(number)])
     if out.suffix == ".npz":
         write_rows(out, ids=ids, columns={}, arrays={"x": x})
@@ -189,7 +199,9 @@ def compare_runs(
     """`priory compare`."""
     from priory.comparison import TABLE, comparison_table, finished_metrics
 
-    names = list(PRIORS) if priors == "all" else [name.strip() for name in priors.split(",")]
+    names = list(PRIORS) if priors == "all" else [name.strip() for name in priors.split(",") if name.strip()]
+    if not names:
+        raise ValueError(f"--priors {priors!r}: expected names with commas between them, or all; see: priory priors")
     for name in names:
         check_name("--priors", name, PRIORS)
     results: dict[str, list[dict[str, Estimate]]] = {name: [] for name in names}
@@ -304,8 +316,8 @@ def _grid(text: str | None) -> dict[str, int]:
     if text is None:
         return {}
     sides = text.lower().split("x")
-    if not all(side.strip().isdigit() and int(side) > 0 for side in sides) or len(set(sides)) != 1:
-        raise ValueError(f"--grid {text}: expected equal sides such as 10x10, or 5x5x5 for three dimensions")
+    if not re.fullmatch("[1-9][0-9]{0,5}", sides[0]) or len(set(sides)) != 1:
+        raise ValueError(f"--grid {shortened(text)}: expected equal sides such as 10x10, or 5x5x5 for three dimensions")
     return {"model.points_per_side": int(sides[0]), "model.grid_dim": len(sides) if len(sides) > 1 else 2}
 
 
@@ -314,9 +326,13 @@ def _model(path: Path, device: str) -> tuple[Run, VAE]:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        vae = run.load_model().to(device)
+        torch.zeros(1, device=device).item()  # of the device meta, which holds no numbers, too
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device {device}: {error}; expected auto, cpu or a device that torch sees") from error
+        reason = shortened(str(error))
+        raise ValueError(
+            f"--device {device}: expected auto, cpu or a device that torch sees; torch: {reason}"
+        ) from error
+    vae = run.load_model().to(device)
     if not run.finished:
         errors.print(f"training has not ended: these are the best weights so far; {_how_to_go_on(path)}", markup=False)
     return run, vae
@@ -354,9 +370,14 @@ def _template(
     return template, options["ids"] if template else None
 
 
-def _say_what_was_found(dataset: Dataset, proposal: LikelihoodProposal, settings: RunSettings) -> None:
+def _say_what_was_found(run: Run, dataset: Dataset, proposal: LikelihoodProposal) -> None:
+    settings = run.settings
     sizes = ", ".join(f"{len(index)} {name}" for name, index in dataset.splits.items())
     console.print(f"[bold]{dataset.name}[/]: {dataset.summary().describe()}\nrows: {sizes}")
+    if run.constants:
+        number = f"{len(run.constants)} column{'s have' if len(run.constants) > 1 else ' has'}"
+        shown = experiment.describe_constants(run.constants)
+        console.print(f"left out of the model: {number} one value in all training rows ({shown})", markup=False)
     if settings.model.likelihood == proposal.likelihood:
         console.print(proposal.describe(), markup=False)
         console.print(RULE, style="dim", markup=False)

@@ -17,7 +17,7 @@ def finished_metrics(folder: Path, settings: RunSettings, num_samples: int, seed
     """The metrics of a finished run with these settings, estimated in this way; None where there are none yet.
 
     Raises:
-        ValueError: the folder holds a run with other settings.
+        ValueError: the folder holds a run with other settings, or its metrics are damaged.
     """
     if not (folder / CONFIG).exists():
         return None

@@ -10,18 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from priory.assembly import build_vae, facts_of, resolve_likelihood
-from priory.datasets import Dataset, LikelihoodProposal, Rows, load_dataset, require_complete
+from priory.assembly import build_vae, check_name, facts_of, resolve_likelihood, start_rows
+from priory.datasets import Dataset, LikelihoodProposal, Rows, constant_columns, load_dataset, require_complete
 from priory.distributions import Mixture
 from priory.evaluation import Estimate, device_of, evaluate, log_likelihood
 from priory.files import remove_leftovers
-from priory.priors import GridPrior
-from priory.runs import CONFIG, FIGURES, HISTORY, SPLITS, Run
-from priory.settings import RunSettings
+from priory.footprint import require_training_fits
+from priory.priors import PRIORS, GridPrior
+from priory.runs import CONFIG, FIGURES, HISTORY, SPLITS, Run, with_columns
+from priory.settings import ModelSettings, RunSettings
 from priory.training import History, check_devices, fit, process_rank
 from priory.vae import VAE
 
 Progress = Callable[[int], None]
+MOST_NAMED = 5  # columns in a message
 TELLING_SPLITS = ("test", "valid")  # evaluation uses the first that has rows
 
 
@@ -39,11 +41,42 @@ def prepare(settings: RunSettings, out: Path) -> tuple[Run, Dataset, LikelihoodP
     check_devices(settings.training)
     dataset = load_dataset(**settings.data.model_dump())
     require_complete(dataset)
-    model, proposal = resolve_likelihood(settings.model, dataset.summary())
+    model, proposal = resolve_likelihood(settings.model, dataset.summary(), dataset.origin)
     settings = settings.model_copy(update={"model": model})
-    facts = facts_of(dataset.rows("train"), dataset.image_shape, settings.seed)
+    constants = _left_out(dataset, model)
+    modelled = with_columns(dataset, tuple(name for name in dataset.columns if name not in constants))
+    check_name("--prior", model.prior, PRIORS)
+    require_training_fits(settings, modelled, dataset.image_shape)
+    facts = facts_of(modelled.rows("train"), dataset.image_shape, settings.seed, start_rows(model))
     _seeded_vae(settings, facts)  # a model that cannot be built should fail before anything is written
-    return Run.create(out, settings, facts, dataset), dataset, proposal
+    return Run.create(out, settings, facts, dataset, constants), modelled, proposal
+
+
+def _left_out(dataset: Dataset, model: ModelSettings) -> dict[str, float]:
+    """Constant columns that the model is to leave out: a Gaussian has no density for them.
+
+    A convolutional network keeps them, because an image must stay whole.
+
+    Raises:
+        ValueError: there is one training row, or all of its columns are constant.
+    """
+    rows = dataset.rows("train")
+    if len(rows) < 2:
+        raise ValueError(f"{dataset.origin}: expected at least two training rows, got one; give more rows")
+    constants = constant_columns(rows)
+    if len(constants) == len(dataset.columns):
+        raise ValueError(
+            f"{dataset.origin}: expected at least one column with different values in the training rows, got "
+            f"{len(constants)} columns that are constant ({describe_constants(constants)}); there is nothing to learn, "
+            "check how the file was made"
+        )
+    return constants if model.likelihood == "gaussian" and model.network != "conv" else {}
+
+
+def describe_constants(constants: Mapping[str, float]) -> str:
+    """Columns and their values, for a message."""
+    shown = ", ".join(f"{name!r} = {value:g}" for name, value in list(constants.items())[:MOST_NAMED])
+    return shown + (", ..." if len(constants) > MOST_NAMED else "")
 
 
 def train(
@@ -53,7 +86,8 @@ def train(
     if process_rank() == 0:
         for folder in (run.path, run.path / FIGURES):
             remove_leftovers(folder)
-    facts = facts_of(dataset.rows("train"), dataset.image_shape, run.settings.seed)
+    require_training_fits(run.settings, dataset, run.facts.image_shape)
+    facts = facts_of(dataset.rows("train"), run.facts.image_shape, run.settings.seed, start_rows(run.settings.model))
     vae = _seeded_vae(run.settings, facts)
     fit(
         vae,
@@ -75,9 +109,10 @@ def draw(run: Run, vae: VAE, dataset: Dataset) -> list[Path]:
     """The run's figures, with noise of the run's seed: whether it was interrupted makes no difference."""
     from priory.figures import draw_figures
 
-    history = History.read(run.path / HISTORY) if (run.path / HISTORY).exists() else None
+    history = History.read(run.path / HISTORY) if (run.path / HISTORY).is_file() else None
+    shown = (run.facts.image_shape, run.restored)
     with _own_noise(vae, run.settings.seed):
-        return draw_figures(vae, dataset, telling_rows(dataset), history, run.path / FIGURES)
+        return draw_figures(vae, telling_rows(dataset), *shown, history, run.path / FIGURES)
 
 
 def telling_rows(dataset: Dataset) -> Rows:

@@ -4,11 +4,15 @@ import errno
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
 TEMPORARY = re.compile(r"\..+-[0-9a-f]{32}(\.[^.]+)?")  # the names that `replacing` gives
+_CURE = "name another place"
+_CURES = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free space on the disk, or name another place") | (
+    dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "name a folder that you may write to")
+)
 
 
 @contextmanager
@@ -24,6 +28,10 @@ def replacing(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
             reach it before the file takes its name, and the name before the block ends. So of two files, the second is
             never there without the first. A killed process alone loses nothing that was written, durable or not.
 
+    Raises:
+        OSError: the disk is full, the folder may not be written to, ...; what stood there before still does, and the
+            error names the file and what to do.
+
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     with replacing(Path(folder) / "a.txt") as temporary:
@@ -32,9 +40,9 @@ def replacing(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     ['a.txt']
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}-{uuid4().hex}{path.suffix}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         if durable:
             with open(temporary, "rb") as written:
@@ -42,8 +50,18 @@ def replacing(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
         os.replace(temporary, path)
         if durable:
             _sync_folder(path.parent)
+    except OSError as error:
+        if error.filename not in (None, str(temporary), temporary, str(path.parent)):
+            raise  # of another file, which the block was reading
+        raise type(error)(error.errno, _described(error), str(path)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # that there is no such folder has been said
+            temporary.unlink(missing_ok=True)
+
+
+def _described(error: OSError) -> str:
+    reason = error.strerror or str(error)
+    return f"cannot be written ({reason}); {_CURES.get(error.errno or 0, _CURE)}, what was there before is as it was"
 
 
 def remove_leftovers(folder: Path, stem: str = "*") -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -10,18 +11,23 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import BaseModel, Field, FiniteFloat, RootModel
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor
 
 import priory
-from priory.assembly import DataFacts, build_vae, check_support
-from priory.datasets import Dataset, load_dataset, require_complete
+from priory.assembly import DataFacts, build_vae, check_name, check_support
+from priory.datasets import Dataset, load_dataset, read_arrays, require_complete
+from priory.datasets.splits import SPLITS as SPLIT_NAMES
 from priory.evaluation import Estimate
 from priory.files import replacing
-from priory.settings import RunSettings, validated
+from priory.footprint import require_model_fits
+from priory.likelihoods import LIKELIHOODS
+from priory.priors import PRIORS
+from priory.settings import RunSettings, Settings, checked
 from priory.training.fitting import STATE_FILE
-from priory.training.states import read_state
+from priory.training.states import read_state, write_tensors
 from priory.vae import VAE
 
 CONFIG, MODEL, METRICS, HISTORY, SPLITS, FIGURES = (
@@ -29,21 +35,65 @@ CONFIG, MODEL, METRICS, HISTORY, SPLITS, FIGURES = (
 )  # fmt: skip
 EVALUATION = "evaluation"
 
+_AGAIN = "put back the file that `priory fit` wrote, or train again"
+
+
+class StoredFacts(Settings):
+    """The part of `DataFacts` that a model is rebuilt from."""
+
+    num_inputs: int = Field(ge=1)
+    num_rows: int = Field(ge=1)
+    image_shape: tuple[int, int] | None
+
+
+class StoredEstimate(BaseModel):
+    """JSON's null is a number that is not known."""
+
+    value: float | None
+    se: float | None
+
+
+class StoredMetrics(RootModel[dict[str, StoredEstimate]]):
+    """What `metrics.json` holds, apart from how it was estimated."""
+
+
+class Config(Settings):
+    """What `config.json` holds."""
+
+    priory: str
+    settings: RunSettings
+    facts: StoredFacts
+    columns: tuple[str, ...]
+    constants: dict[str, FiniteFloat]
+    binarise_scale: FiniteFloat | None
+
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder that has a configuration, and a state while it trains; a model once training has ended."""
+    """A run folder that has a configuration, and a state while it trains; a model once training has ended.
+
+    Attributes:
+        path: the folder.
+        settings: what the run was asked to do, with the likelihood that the data got.
+        facts: what the model must know of its training data.
+        columns: of the data, in their order.
+        constants: the columns that the model leaves out because the training rows have one value there, and the value.
+        binarise_scale: the value that counted as one where the data were binarised, else None.
+    """
 
     path: Path
     settings: RunSettings
     facts: DataFacts
     columns: tuple[str, ...]
+    constants: dict[str, float]
     binarise_scale: float | None = None
 
     @classmethod
-    def create(cls, path: Path, settings: RunSettings, facts: DataFacts, dataset: Dataset) -> "Run":
-        """Write the configuration and the split, before training."""
-        run = cls(path, settings, facts, dataset.columns, dataset.binarise_scale)
+    def create(
+        cls, path: Path, settings: RunSettings, facts: DataFacts, dataset: Dataset, constants: dict[str, float]
+    ) -> "Run":
+        """Write the configuration and the split, before training; the data set with all of its columns."""
+        run = cls(path, settings, facts, dataset.columns, constants, dataset.binarise_scale)
         with replacing(path / SPLITS) as temporary:
             np.savez_compressed(temporary, **dataset.splits)  # type: ignore[arg-type]
         run._write_config()
@@ -60,14 +110,15 @@ class Run:
 
     def _write_config(self) -> None:
         facts = {name: getattr(self.facts, name) for name in ("num_inputs", "num_rows", "image_shape")}
-        config = {
-            "priory": priory.__version__,
-            "settings": self.settings.model_dump(mode="json"),
-            "facts": facts,
-            "columns": self.columns,
-            "binarise_scale": self.binarise_scale,
-        }
-        write_json(self.path / CONFIG, config)
+        config = Config(
+            priory=priory.__version__,
+            settings=self.settings,
+            facts=StoredFacts(**facts),
+            columns=self.columns,
+            constants=self.constants,
+            binarise_scale=self.binarise_scale,
+        )
+        write_json(self.path / CONFIG, config.model_dump(mode="json"))
 
     @classmethod
     def open(cls, path: str | Path) -> "Run":
@@ -77,27 +128,57 @@ class Run:
             ValueError: the folder is no run, or its configuration is damaged.
         """
         path = Path(path)
-        if not (path / CONFIG).is_file():
+        file = path / CONFIG
+        if not file.is_file():
             raise ValueError(f"{path}: expected a run folder with {CONFIG}, as `priory fit ... --out RUN` leaves it")
-        try:
-            config = json.loads((path / CONFIG).read_text())
-            facts = DataFacts(**{**config["facts"], "image_shape": _shape(config["facts"]["image_shape"])})
-            settings, columns = validated(config["settings"]), tuple(config["columns"])
-            return cls(path, settings, facts, columns, config["binarise_scale"])
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f"{path / CONFIG}: damaged or of another version of priory ({error})") from error
+        config = checked(Config, read_json(file), str(file))
+        model, left = config.settings.model, len(config.columns) - len(config.constants)
+        check_name(f"{file}: model.prior", model.prior, PRIORS)
+        check_name(f"{file}: model.likelihood", model.likelihood or "gaussian", LIKELIHOODS)
+        if config.facts.num_inputs != left or not config.constants.keys() <= set(config.columns):
+            raise ValueError(
+                f"{file}: expected facts.num_inputs to be the number of columns that are not constant, {left}, got "
+                f"{config.facts.num_inputs}; put the file back as `priory fit` wrote it"
+            )
+        facts = DataFacts(**config.facts.model_dump())
+        return cls(path, config.settings, facts, config.columns, config.constants, config.binarise_scale)
 
     @property
     def splits(self) -> dict[str, np.ndarray]:
-        """The rows of the data that trained, validated and tested."""
-        with np.load(self.path / SPLITS, allow_pickle=False) as stored:
-            return dict(stored)
+        """The rows of the data that trained, validated and tested.
+
+        Raises:
+            ValueError: the file is missing or damaged.
+        """
+        file = self.path / SPLITS
+        try:
+            arrays = read_arrays(file)
+            if arrays.keys() != set(SPLIT_NAMES):
+                raise ValueError(f"arrays named {', '.join(arrays) or 'nothing'}")
+            return arrays
+        except (ValueError, FileNotFoundError) as error:
+            raise ValueError(
+                f"{file}: expected the split that `priory fit` wrote, got none or a damaged one ({error}); {_AGAIN}"
+            ) from None
+
+    @property
+    def modelled(self) -> tuple[str, ...]:
+        """The columns that the model has, in the data's order."""
+        return tuple(name for name in self.columns if name not in self.constants)
+
+    def restored(self, x: Tensor) -> Tensor:
+        """Rows of the model, (..., modelled), with the constant columns back in their places, (..., columns)."""
+        if not self.constants:
+            return x
+        values = torch.tensor([self.constants.get(name, math.nan) for name in self.columns], dtype=x.dtype)
+        whole = values.to(x.device).repeat(*x.shape[:-1], 1)
+        whole[..., whole.new_tensor([name not in self.constants for name in self.columns], dtype=torch.bool)] = x
+        return whole
 
     def save_model(self, vae: VAE) -> None:
         """Write the weights."""
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in vae.state_dict().items()}
-        with replacing(self.path / MODEL) as temporary:
-            temporary.write_bytes(save(state))  # `save_file` keeps a file from all but its owner
+        write_tensors(self.path / MODEL, state)
 
     @property
     def finished(self) -> bool:
@@ -123,23 +204,48 @@ class Run:
         if not self.begun:
             raise ValueError(f"{self.path}: has no {MODEL} yet; finish it with `{self.resume_line}`")
         file = self.path / (MODEL if self.finished else STATE_FILE)
+        try:
+            weights = load_file(file) if self.finished else _best_so_far(file)
+        except SafetensorError as error:
+            raise ValueError(
+                f"{file}: expected the weights of a model in safetensors' format, got a damaged file or another kind "
+                f"({error}); {_AGAIN}"
+            ) from error
+        require_model_fits(self.settings.model, self.facts)
         with torch.random.fork_rng(devices=[]):  # initial weights are drawn and overwritten
             vae = build_vae(self.settings.model, self.facts)
         try:
-            vae.load_state_dict(load_file(file) if self.finished else _best_so_far(file))
-        except (SafetensorError, RuntimeError) as error:
-            raise ValueError(f"{file}: damaged, or not of this configuration ({error})") from error
+            vae.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ValueError(f"{file}: expected the weights that {CONFIG} describes, got others; {_AGAIN}") from error
         return vae.eval()
 
     def load_dataset(self, *, drawn: bool = False) -> Dataset:
-        """The data that it was trained on, with the recorded split.
+        """The data that it was trained on, with the recorded split and the columns of the model.
 
         With `drawn`, training rows that are binarised anew in each epoch are binarised once, like the others.
+
+        Raises:
+            FileNotFoundError: the file is not where it was.
+            ValueError: the file has changed since, or cannot be read.
         """
         options = self.reading_options()
         if drawn and options["binarise"] == "dynamic":
             options["binarise"] = "static"
-        return load_dataset(**options, splits={k: v.tolist() for k, v in self.splits.items()})
+        splits = {name: index.tolist() for name, index in self.splits.items()}
+        try:
+            dataset = load_dataset(**options, splits=splits)
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                f"{self.path / CONFIG}: its data, {options['source']}, are not there any more; put the file back, or "
+                "name other data: priory evaluate RUN DATA"
+            ) from None
+        if len(dataset) != sum(map(len, splits.values())):
+            raise ValueError(
+                f"{dataset.origin}: expected the {sum(map(len, splits.values()))} rows that {self.path} was trained "
+                f"with, got {len(dataset)}: the file has changed since; put it back as it was, or name it as new data"
+            )
+        return self.matched(dataset)
 
     def load_table(self, source: str, **changes: Any) -> Dataset:
         """Another file, read as the training data were except for `changes`, its columns in the training order.
@@ -155,10 +261,20 @@ class Run:
         dataset = load_dataset(**options)
         if wanted != "none" and not dataset.summary().binary:
             dataset = load_dataset(**options, binarise="static")
-        dataset = with_columns(dataset, self.columns)
+        dataset = self.matched(dataset)
         require_complete(dataset)
-        check_support(self.settings.model, dataset.summary())
+        check_support(self.settings.model, dataset.summary(), dataset.origin)
         return dataset
+
+    def matched(self, dataset: Dataset) -> Dataset:
+        """The columns that the model has, in its order.
+
+        Raises:
+            ValueError: columns are missing, or columns that have only numbers for names are too many.
+        """
+        if dataset.columns != self.columns and all(re.fullmatch(r"x\d+", name) for name in dataset.columns):
+            _check_width(dataset, self.columns)
+        return with_columns(dataset, self.modelled)
 
     def reading_options(self) -> dict[str, Any]:
         """How the training data were read, as arguments of `load_dataset`."""
@@ -174,13 +290,19 @@ class Run:
         write_json(self.path / METRICS, metrics_tree(metrics, num_samples, seed))
 
     def read_metrics(self, num_samples: int, seed: int) -> dict[str, Estimate] | None:
-        """The metrics of the finished run; None where there are none yet that were estimated in this way."""
-        if not self.finished or not (self.path / METRICS).is_file():
+        """The metrics of the finished run; None where there are none yet that were estimated in this way.
+
+        Raises:
+            ValueError: they are damaged.
+        """
+        file = self.path / METRICS
+        if not self.finished or not file.is_file():
             return None
-        tree = json.loads((self.path / METRICS).read_text())
-        if tree.pop(EVALUATION, None) != _evaluation(num_samples, seed):
+        tree = read_json(file)
+        if not isinstance(tree, dict) or tree.pop(EVALUATION, None) != _evaluation(num_samples, seed):
             return None
-        return {name: Estimate(*(math.nan if n is None else n for n in e.values())) for name, e in tree.items()}
+        stored = checked(StoredMetrics, tree, str(file)).root
+        return {name: Estimate(*(math.nan if n is None else n for n in (e.value, e.se))) for name, e in stored.items()}
 
 
 def metrics_tree(metrics: Mapping[str, Estimate], num_samples: int, seed: int) -> dict[str, Any]:
@@ -197,8 +319,17 @@ def _best_so_far(file: Path) -> dict[str, Tensor]:
     return state["vae"] if state["best"] is None else state["best"]
 
 
+def _check_width(dataset: Dataset, columns: tuple[str, ...]) -> None:
+    """Columns without names are matched by place, so there must be as many as there were."""
+    if len(dataset.columns) != len(columns):
+        raise ValueError(
+            f"{dataset.origin}: expected {len(columns)} columns, as many as the model was trained on, got "
+            f"{len(dataset.columns)}; give a file with the same columns in the same order"
+        )
+
+
 def with_columns(dataset: Dataset, columns: tuple[str, ...]) -> Dataset:
-    """The data set with these columns in this order.
+    """The data set with these columns in this order; rows that are no longer whole images are no images.
 
     Raises:
         ValueError: columns are missing.
@@ -210,11 +341,13 @@ def with_columns(dataset: Dataset, columns: tuple[str, ...]) -> Dataset:
     if missing:
         shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise ValueError(
-            f"{dataset.name}: expected the {len(columns)} columns that the model was trained on, and {len(missing)} "
-            f"are missing ({shown}); it has {len(dataset.columns)} columns, from {dataset.columns[0]} on"
+            f"{dataset.origin}: expected the {len(columns)} columns that the model was trained on, and {len(missing)} "
+            f"are missing ({shown}); it has {len(dataset.columns)} columns, from {dataset.columns[0]} on; add or "
+            "rename them"
         )
     order = [place[name] for name in columns]
-    return replace(dataset, x=dataset.x[:, order], columns=columns)
+    image_shape = dataset.image_shape if len(columns) == len(dataset.columns) else None
+    return replace(dataset, x=dataset.x[:, order], columns=columns, image_shape=image_shape)
 
 
 def load(path: str | Path) -> VAE:
@@ -228,10 +361,22 @@ def load(path: str | Path) -> VAE:
     return Run.open(path).load_model()
 
 
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # of bytes that are no text, too
+        raise ValueError(f"{path}: expected JSON, got other content ({error}); {_AGAIN}") from None
+
+
 def write_json(path: Path, tree: Any) -> None:
     """Write JSON, whole or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text(json_text(tree) + "\n")
+        temporary.write_text(json_text(tree) + "\n", encoding="utf-8")
 
 
 def json_text(tree: Any) -> str:
@@ -249,7 +394,3 @@ def _standard(tree: Any) -> Any:
     if isinstance(tree, dict):
         return {key: _standard(value) for key, value in tree.items()}
     return [_standard(value) for value in tree] if isinstance(tree, (list, tuple)) else tree
-
-
-def _shape(shape: list[int] | None) -> tuple[int, int] | None:
-    return None if shape is None else (shape[0], shape[1])

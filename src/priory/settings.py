@@ -1,16 +1,22 @@
 """Everything that a run is made from, as one validated tree; it is the `config.json` of a run folder."""
 
 import json
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Any, Literal
+import os
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from priory.datasets import EMBEDDED
+from priory.messages import did_you_mean, in_our_words, nearest, shortened
 from priory.training import TrainingSettings
 
+_MOST_ERRORS = 5  # in one message
+
 NetworkName = Literal["mlp", "gated", "conv"]
+# More than any machine holds, and few enough that torch can count a product of two.
+Size = Annotated[int, Field(ge=1, le=10**9)]
+Kind = TypeVar("Kind", bound=BaseModel)
 
 
 class Settings(BaseModel):
@@ -35,26 +41,28 @@ class DataSettings(Settings):
     @classmethod
     def _from_any_folder(cls, source: str) -> str:
         """A file's absolute path, so that a run is the same run, and can be used, from any folder."""
-        return source if source in EMBEDDED else str(Path(source).resolve())
+        return source if source in EMBEDDED else os.path.realpath(source)  # of a circle of links too
 
 
 class ModelSettings(Settings):
     """The shape of the model, without its weights."""
 
     prior: str = Field("standard", description="a name from `priory priors`")
-    latent_dim: int = Field(2, ge=1, description="L, latent dimensions")
-    components: int = Field(64, ge=1, description="K of a mixture without a grid")
-    points_per_side: int = Field(8, ge=1, description="nodes along each side of a grid")
-    grid_dim: int = Field(2, ge=1, description="C, dimensions of the grid")
-    prior_hidden: tuple[int, ...] = Field((256, 256), description="hidden widths of the prior's own network")
+    latent_dim: Size = Field(2, description="L, latent dimensions")
+    components: Size = Field(64, description="K of a mixture without a grid")
+    points_per_side: int = Field(8, ge=1, le=10**6, description="nodes along each side of a grid")
+    grid_dim: int = Field(2, ge=1, le=16, description="C, dimensions of the grid")
+    prior_hidden: tuple[Size, ...] = Field((256, 256), description="hidden widths of the prior's own network")
     learn_weights: bool = Field(True, description="learned mixing weights, or uniform ones")
     learn_pseudo_inputs: bool = Field(True, description="learned pseudo-inputs, or fixed where they start")
     initialise: Literal["data", "mean", "uniform"] = Field("data", description="where pseudo-inputs start")
-    flow_transforms: int = Field(3, ge=1, description="coupling layers of a flow")
+    flow_transforms: int = Field(3, ge=1, le=1000, description="coupling layers of a flow")
     likelihood: str | None = Field(None, description="None takes what the data propose")
-    num_levels: int | None = Field(None, ge=2, description="levels of categorical or discretised-logistic values")
+    num_levels: int | None = Field(
+        None, ge=2, le=10**9, description="levels of categorical or discretised-logistic values"
+    )
     network: NetworkName = Field("mlp", description="kind of encoder and decoder")
-    hidden: tuple[int, ...] | None = Field(None, description="hidden widths; channels of a convolutional pair")
+    hidden: tuple[Size, ...] | None = Field(None, description="hidden widths; channels of a convolutional pair")
     log_variance_range: tuple[float, float] | None = Field(
         (-14.0, 6.0), description="bounds of the encoder's log-variance; the VampPrior paper has -6, 2"
     )
@@ -88,8 +96,7 @@ def override(settings: RunSettings, assignments: Iterable[str]) -> RunSettings:
         for parent in parents:
             branch = branch.get(parent) if isinstance(branch, dict) else None  # type: ignore[assignment]
         if not isinstance(branch, dict) or name not in branch or isinstance(branch[name], dict):
-            known = ", ".join(sorted(_leaves(settings.model_dump())))
-            raise ValueError(f"--set {path.strip()}: there is no such setting; known are {known}")
+            raise ValueError(f"--set {shortened(path.strip())}: there is no such setting{_known(path.strip())}")
         branch[name] = _value(value)
     return validated(tree)
 
@@ -100,20 +107,58 @@ def validated(tree: dict[str, Any]) -> RunSettings:
     Raises:
         ValueError: a value does not fit.
     """
+    return checked(RunSettings, tree, "settings")
+
+
+def checked(kind: type[Kind], tree: object, where: str) -> Kind:
+    """The tree as an object of this kind.
+
+    Raises:
+        ValueError: a value does not fit, or a name is not known; one line that names each, and the nearest known name.
+    """
     try:
-        return RunSettings.model_validate(tree)
+        return kind.model_validate(tree)
     except ValidationError as error:
-        lines = [
-            f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}, got {e['input']!r}"
-            for e in error.errors()
-        ]
-        raise ValueError("settings: " + "; ".join(lines)) from None
+        raise ValueError(f"{where}: " + "; ".join(_described(kind, e) for e in error.errors()[:_MOST_ERRORS])) from None
+    except RecursionError:
+        raise ValueError(f"{where}: expected settings by name, got a structure that is too deep") from None
+
+
+def _described(kind: type[BaseModel], error: Mapping[str, Any]) -> str:
+    *parents, name = map(str, error["loc"]) if error["loc"] else [""]
+    path = ".".join([*parents, name])
+    if error["type"] == "extra_forbidden":
+        return f"{path}: there is no such setting{did_you_mean(name, _names(kind, parents))}"
+    if error["type"] == "missing":
+        return f"{path}: expected a value, got none"
+    hint = did_you_mean(str(error["input"]), _choices(error)) if error["type"] == "literal_error" else ""
+    where = f"{path}: " if path else ""
+    return f"{where}{in_our_words(error['msg'])}, got {shortened(repr(error['input']))}{hint}"
+
+
+def _names(kind: type[BaseModel], parents: Iterable[str]) -> Iterable[str]:
+    """The names that the branch of these parents has."""
+    branch: Any = kind
+    for parent in parents:
+        branch = branch.model_fields[parent].annotation
+    return branch.model_fields
+
+
+def _choices(error: Mapping[str, Any]) -> list[str]:
+    return [text.strip("' ") for text in str(error["ctx"]["expected"]).replace(" or ", ", ").split(",")]
+
+
+def _known(path: str) -> str:
+    """The setting that was meant, or all there are."""
+    leaves = sorted(_leaves(RunSettings().model_dump()))
+    close = nearest(path, leaves)
+    return f"; did you mean {close}?" if close else f"; known are {', '.join(leaves)}"
 
 
 def _value(text: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, a number of thousands of digits, or thousands of brackets
         return {"none": None, "None": None, "True": True, "False": False}.get(text.strip(), text.strip())
 
 

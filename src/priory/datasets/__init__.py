@@ -1,5 +1,7 @@
 """Readers, splits, and what the values of a data set mean."""
 
+from priory.datasets.arrays import read_arrays
+from priory.datasets.constants import constant_columns
 from priory.datasets.dataset import Dataset, Rows
 from priory.datasets.likelihood_rule import RULE, LikelihoodProposal, propose_likelihood
 from priory.datasets.loading import EMBEDDED, load_dataset
@@ -16,8 +18,10 @@ __all__ = [
     "Rows",
     "Summary",
     "check_output",
+    "constant_columns",
     "load_dataset",
     "propose_likelihood",
+    "read_arrays",
     "require_complete",
     "write_rows",
 ]

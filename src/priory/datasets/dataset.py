@@ -61,6 +61,11 @@ class Dataset:
     def __len__(self) -> int:
         return int(self.x.shape[0])
 
+    @property
+    def origin(self) -> str:
+        """What messages call the data: the file's name, or that of the embedded data."""
+        return self.name if self.source is None else self.source.name
+
     @cached_property
     def _tensor(self) -> Tensor:
         """Dense data once as a tensor of the compact dtype; it shares the memory of `x` where torch allows that."""
@@ -82,10 +87,10 @@ class Dataset:
     def _why_empty(self, split: str) -> str:
         filled = [name for name, index in self.splits.items() if len(index)]
         if filled:
-            return f"split: {self.name} has no {split!r} rows, only {', '.join(filled)}; add them to the file"
+            return f"split: {self.origin} has no {split!r} rows, only {', '.join(filled)}; add them to the file"
         return (
-            f"split: expected at least {MINIMUM_ROWS} rows to make an 80/10/10 split, got {len(self)} in {self.name}; "
-            "give a larger file (embedding and scoring take any number of rows)"
+            f"split: expected at least {MINIMUM_ROWS} rows to make an 80/10/10 split, got {len(self)} in "
+            f"{self.origin}; give a larger file (embedding and scoring take any number of rows)"
         )
 
     def all_rows(self) -> Rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,7 @@ from priory.datasets.readers import plain_name, read_table
 from priory.datasets.splits import consecutive, random_split, recorded_split, stratified_split, with_validation
 from priory.datasets.summary import summarise
 from priory.datasets.table import Claims, Selection, Table, default_columns, select
+from priory.messages import nearest, shortened
 
 EMBEDDED = ("digits",)
 OPTIONAL = ("labels", "ids", "drop", "layer")
@@ -135,13 +137,28 @@ def _digits(claims: Claims) -> Table:
 
 def _existing(path: Path) -> Path:
     if path.is_file():
-        return path
+        if os.access(path, os.R_OK):
+            return path
+        raise PermissionError(f"source: expected a file that you may read, got {str(path)!r}; change its permissions")
     if path.is_dir():
         raise ValueError(f"source: expected a file, got the folder {str(path)!r}; name a file in it")
+    if path.exists():
+        raise ValueError(f"source: expected a regular file, got the pipe or device {str(path)!r}; save the data first")
+    shown = shortened(str(path), 300)
+    beside = {name.partition(".")[0]: name for name in _beside(path)}
+    close = nearest(path.name.partition(".")[0], beside)
+    hint = f"did you mean {beside[close]!r}?" if close else "check the spelling and the folder"
     raise FileNotFoundError(
-        f"source: expected an embedded data set ({', '.join(EMBEDDED)}) or an existing file, got {str(path)!r}; "
-        "check the spelling and the folder"
+        f"source: expected an embedded data set ({', '.join(EMBEDDED)}) or an existing file, got {shown!r}; {hint}"
     )
+
+
+def _beside(path: Path) -> list[str]:
+    """The names that a mistyped one may stand for."""
+    try:
+        return sorted(name for name in os.listdir(path.parent) if (path.parent / name).is_file())
+    except OSError:
+        return []
 
 
 def _check_not_empty(matrix: Matrix, name: str) -> None:

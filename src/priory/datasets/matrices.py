@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from priory.datasets.foreign import foreign
+
 # np.ndarray or scipy.sparse.csr_matrix. Any, because scipy is optional and is not imported to name a type.
 Matrix: TypeAlias = Any
 
@@ -60,9 +62,21 @@ def compact_matrix(matrix: Matrix, what: str) -> Matrix:
     return csr_matrix((compact(matrix.data, what), matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
+def checked_csr(matrix: Matrix, what: str) -> Matrix:
+    """A sparse matrix of any kind as CSR, after a look at its indices: scipy itself would follow any into memory."""
+    from scipy.sparse import csr_matrix
+
+    with foreign(what, "the parts of a sparse matrix that fit each other", "write it again with scipy.sparse.save_npz"):
+        if hasattr(matrix, "check_format"):
+            matrix.check_format(full_check=True)
+        return csr_matrix(matrix)
+
+
 def as_rows(array: np.ndarray, what: str) -> tuple[np.ndarray, tuple[int, int] | None]:
     """One row a datum: (N, D) as it is, (N, H, W), (N, H, W, 1) and (N, 1, H, W) flattened, with the image's shape."""
     shape = array.shape
+    if not array.size:
+        raise ValueError(f"{what}: expected at least one row and one column, got {' x '.join(map(str, shape))} values")
     if array.ndim == 2:
         return array, None
     if array.ndim == 4 and shape[3] == 1:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-import zipfile
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from priory.datasets.matrices import Matrix, as_rows
+from priory.datasets.arrays import Arrays, read_arrays
+from priory.datasets.foreign import foreign
+from priory.datasets.matrices import Matrix, as_rows, checked_csr
 from priory.datasets.optional import require
 from priory.datasets.splits import SPLITS, consecutive
 from priory.datasets.table import Claims, Table, default_columns, listed
+from priory.memory import require_memory
 
 _SPLIT_NAMES = {
     "train": "train",
@@ -30,37 +30,15 @@ _ID_KEYS = ("ids", "obs_names")
 _CSR_KEYS = {"data", "indices", "indptr"}
 # A wide 2-D array beside the matrix is another data set, not a handful of label columns.
 _MOST_SIDE_COLUMNS = 20
-
-Arrays = dict[str, np.ndarray]
-
-
-@contextmanager
-def no_objects(name: str) -> Iterator[None]:
-    """Turn NumPy's errors about pickles and damaged arrays into ours, which do not suggest to allow pickles."""
-    try:
-        yield
-    except ValueError as error:
-        if "pickle" not in str(error).lower():
-            raise ValueError(f"{name}: expected a complete NumPy file, got a damaged one; save it again") from None
-        raise ValueError(
-            f"{name}: expected numbers, got Python objects (dtype object), which priory never reads because "
-            "unpickling can run any code; save numbers, for example np.save(path, x.astype('float32'))"
-        ) from None
+_ROW_BYTES = 8  # of a row of a sparse matrix that holds nothing: its index pointer
 
 
 def read_npz(path: Path, claims: Claims) -> Table:
     """One matrix (or `x` with `y`), `*_x` splits, scipy's sparse format, or CSR parts with `matrix_shape`."""
-    if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path.name}: expected an .npz archive, got other content; write it with numpy.savez")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            keys = list(archive.files)
-            if {"format", "shape", "data"} <= set(keys):
-                return _scipy_table(path)
-            arrays = _readable(archive, path.name)
-    except (zipfile.BadZipFile, zlib.error):
-        raise ValueError(f"{path.name}: expected a complete archive, got a damaged one; save it again") from None
-    if set(arrays) >= _CSR_KEYS:
+    arrays = read_arrays(path, is_needed=_is_needed)
+    if {"format", "shape", "data"} <= arrays.keys():
+        return _scipy_table(arrays, path.name)
+    if arrays.keys() >= _CSR_KEYS:
         return _csr_table(arrays, path.name)
     by_split = _by_split(arrays)
     if any("x" in part for part in by_split.values()):
@@ -68,47 +46,47 @@ def read_npz(path: Path, claims: Claims) -> Table:
     return _single_table(arrays, path.name)
 
 
-def _readable(archive: np.lib.npyio.NpzFile, name: str) -> Arrays:
-    """All arrays of numbers or text; object arrays are an error where we need them and passed over elsewhere."""
-    arrays: Arrays = {}
-    for key in archive.files:
-        try:
-            with no_objects(f"{name}, array {key!r}"):
-                arrays[key] = archive[key]
-        except ValueError as error:
-            if "Python objects" not in str(error) or _is_needed(key):
-                raise
-    return arrays
-
-
 def _is_needed(key: str) -> bool:
     parts = set(re.split(r"_", key.lower()))
     return bool(parts & {"x", "data", "arr", *_LABEL_KEYS}) or key in _ID_KEYS
 
 
-def _scipy_table(path: Path) -> Table:
+def _scipy_table(arrays: Arrays, name: str) -> Table:
+    """What `scipy.sparse.save_npz` writes: csr, csc, bsr, coo or dia."""
+    kind = str(arrays["format"].astype(str)) if arrays["format"].ndim == 0 else "?"
+    parts = {"coo": ("row", "col"), "dia": ("offsets",)}.get(kind, ("indices", "indptr"))
+    shape = _sparse_shape(arrays, name)
+    if kind not in ("csr", "csc", "bsr", "coo", "dia") or not arrays.keys() >= set(parts):
+        raise ValueError(f"{name}: expected what scipy.sparse.save_npz writes, got {listed(arrays)}; write it so")
+    indices = [arrays[part] for part in parts]
+    content = (arrays["data"], tuple(indices)) if kind == "coo" else (arrays["data"], *indices)
+    return Table(_built(kind, content, shape, name), default_columns(shape[1]))
+
+
+def _built(kind: str, content: tuple[Any, ...], shape: tuple[int, int], name: str) -> Matrix:
     sparse = require("scipy.sparse", "all", "reading a sparse matrix")
-    with no_objects(path.name):
-        matrix = sparse.load_npz(path)
-    return Table(sparse.csr_matrix(matrix), default_columns(matrix.shape[1]))
+    with foreign(name, "the parts of a sparse matrix that fit each other", "write it with scipy.sparse.save_npz"):
+        matrix = getattr(sparse, f"{kind}_matrix")(content, shape=shape)
+    return checked_csr(matrix, name)
 
 
 def _csr_table(arrays: Arrays, name: str) -> Table:
-    sparse = require("scipy.sparse", "all", "reading a sparse matrix")
+    shape = _sparse_shape(arrays, name)
+    matrix = _built("csr", (arrays["data"], arrays["indices"], arrays["indptr"]), shape, name)
+    rest = {key: a for key, a in arrays.items() if key not in {*_CSR_KEYS, "matrix_shape", "shape"}}
+    return _with_side(matrix, None, rest, name)
+
+
+def _sparse_shape(arrays: Arrays, name: str) -> tuple[int, int]:
     shape = arrays.get("matrix_shape", arrays.get("shape"))
-    if shape is None or shape.shape != (2,):
+    if shape is None or shape.shape != (2,) or shape.dtype.kind not in "iu" or not (shape > 0).all():
         raise ValueError(
             f"{name}: expected an array 'matrix_shape' (rows, columns) beside data, indices and indptr, "
             f"got {listed(arrays)}; or write the file with scipy.sparse.save_npz"
         )
-    try:
-        parts = (arrays["data"], arrays["indices"], arrays["indptr"])
-        matrix = sparse.csr_matrix(parts, shape=tuple(map(int, shape)))
-        matrix.check_format(full_check=True)
-    except ValueError as error:
-        raise ValueError(f"{name}: expected the parts of a CSR matrix, got parts that do not fit: {error}") from None
-    rest = {key: a for key, a in arrays.items() if key not in {*_CSR_KEYS, "matrix_shape", "shape"}}
-    return _with_side(matrix, None, rest, name)
+    rows, columns = int(shape[0]), int(shape[1])
+    require_memory(_ROW_BYTES * rows, f"{name}: {rows} rows", "check its shape")
+    return rows, columns
 
 
 def _by_split(arrays: Arrays) -> dict[str, Arrays]:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import gzip
 import re
 import struct
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 
+from priory.datasets.arrays import FEWER, read_array
+from priory.datasets.foreign import foreign, open_bytes
 from priory.datasets.matrices import as_rows
-from priory.datasets.npz import no_objects, read_npz
+from priory.datasets.npz import read_npz
 from priory.datasets.table import Claims, Table, default_columns
-from priory.datasets.table_files import read_delimited, read_h5ad, read_parquet
+from priory.datasets.table_files import MOST_COMPRESSION, read_delimited, read_h5ad, read_parquet
+from priory.memory import require_memory
 
 FORMATS = (".npy", ".npz", ".csv", ".tsv", ".parquet", ".h5ad", "-ubyte", ".idx")
 
@@ -21,6 +25,7 @@ Reader = Callable[[Path, Claims], Table]
 
 # The types of an IDX file, big-endian, by the third byte of its header (LeCun's description of MNIST).
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_MOST_AXES = 4  # (N, 1, H, W)
 
 
 def plain_name(path: Path) -> str:
@@ -33,10 +38,7 @@ def read_table(path: Path, claims: Claims) -> Table:
     reader = reader_of(path)
     if claims.layer is not None and reader is not read_h5ad and "layer" not in claims.optional:
         raise ValueError(f"layer: expected an .h5ad file, got {path.name!r}; leave --layer out")
-    try:
-        return reader(path, claims)
-    except (EOFError, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path.name}: expected a complete file, got one that ends early ({error})") from None
+    return reader(path, claims)
 
 
 def reader_of(path: Path) -> Reader:
@@ -63,13 +65,7 @@ def reader_of(path: Path) -> Reader:
 
 def read_npy(path: Path, claims: Claims) -> Table:
     """A matrix, or grey images, as NumPy saves them."""
-    with path.open("rb") as file:
-        if file.read(6) != b"\x93NUMPY":
-            raise ValueError(f"{path.name}: expected a NumPy array, got other content; write it with numpy.save")
-        file.seek(0)
-        with no_objects(path.name):
-            array = np.lib.format.read_array(file, allow_pickle=False)
-    matrix, image_shape = as_rows(array, path.name)
+    matrix, image_shape = as_rows(read_array(path), path.name)
     return Table(matrix, default_columns(matrix.shape[1]), image_shape=image_shape)
 
 
@@ -78,7 +74,7 @@ def read_idx(path: Path, claims: Claims) -> Table:
     matrix, image_shape = as_rows(idx_array(path), path.name)
     labels_path = path.with_name(re.sub(r"images([-.])idx\d", r"labels\1idx1", path.name))
     side = {}
-    if labels_path != path and labels_path.exists():
+    if labels_path != path and labels_path.is_file():
         side["label"] = idx_array(labels_path).astype(np.int64)
         if side["label"].shape != (len(matrix),):
             raise ValueError(
@@ -89,20 +85,40 @@ def read_idx(path: Path, claims: Claims) -> Table:
 
 
 def idx_array(path: Path) -> np.ndarray:
-    """The array of an IDX file, gzipped or not: two zeros, type, number of axes, lengths, values; big-endian."""
-    content = path.read_bytes()
-    if content[:2] == b"\x1f\x8b":
-        content = gzip.decompress(content)
-    if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in _IDX_TYPES:
-        raise ValueError(f"{path.name}: expected an IDX file, got a header of {content[:4]!r}; see docs/data.md")
-    axes, dtype = content[3], np.dtype(_IDX_TYPES[content[2]])
-    start = 4 + 4 * axes
-    if len(content) < start:
-        raise ValueError(f"{path.name}: expected a header of {start} bytes, got {len(content)}; fetch the file again")
-    shape = struct.unpack(f">{axes}I", content[4:start])
-    expected = start + dtype.itemsize * int(np.prod(shape, dtype=np.int64))
-    if len(content) != expected:
+    """The array of an IDX file, gzipped or not: two zeros, type, number of axes, lengths, values; big-endian.
+
+    Raises:
+        ValueError: it is no such file, or has fewer or more bytes than its header says.
+        NotEnoughMemoryError: it would not fit.
+    """
+    with path.open("rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"
+    with open_bytes(path, zipped=zipped) as file:
+        shape, dtype = _idx_header(file, path.name)
+        size = dtype.itemsize * prod(shape)
+        possible = min(size, path.stat().st_size * (MOST_COMPRESSION if zipped else 1))
+        require_memory(possible, path.name, FEWER)
+        content = _read(file, possible + 1, path.name)
+    if len(content) != size:
+        found = "more" if len(content) > size else len(content)
         raise ValueError(
-            f"{path.name}: expected {expected} bytes for shape {shape}, got {len(content)}; fetch the file again"
+            f"{path.name}: expected {size} bytes of values for shape {shape}, got {found}; fetch the file again"
         )
-    return np.frombuffer(content, dtype, offset=start).reshape(shape).astype(dtype.newbyteorder("="))
+    return np.frombuffer(content, dtype).reshape(shape).astype(dtype.newbyteorder("="))
+
+
+def _idx_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    start = _read(file, 4, name)
+    if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in _IDX_TYPES or not 1 <= start[3] <= _MOST_AXES:
+        raise ValueError(
+            f"{name}: expected an IDX file, got a header of {start!r}; fetch the file again, or see docs/data.md"
+        )
+    lengths = _read(file, 4 * start[3], name)
+    if len(lengths) < 4 * start[3]:
+        raise ValueError(f"{name}: expected a header of {4 + 4 * start[3]} bytes, got fewer; fetch the file again")
+    return struct.unpack(f">{start[3]}I", lengths), np.dtype(_IDX_TYPES[start[2]])
+
+
+def _read(file: IO[bytes], size: int, name: str) -> bytes:
+    with foreign(name, "a complete IDX file", "fetch the file again"):
+        return file.read(size)

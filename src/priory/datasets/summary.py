@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from priory.datasets.matrices import Matrix, implicit_zeros, is_sparse, stored_values
+from priory.messages import shortened
 
 if TYPE_CHECKING:
     from priory.datasets.dataset import Dataset
 
 _LISTED_COLUMNS = 5
+_MEANING = {"missing value": "(NaN or empty cells)", "infinite value": "(or beyond 3.4e38)"}
 
 
 @dataclass(frozen=True)
@@ -95,21 +97,36 @@ def summarise(
 
 
 def require_complete(dataset: Dataset) -> None:
-    """Raise a ValueError where values are missing or infinite; it says how many, in which columns, and what to do."""
+    """Raise a ValueError where values are missing or infinite; it says how many, where, and what to do."""
     if dataset.x.dtype.kind != "f":
         return
-    for test, what in ((np.isnan, "missing values (NaN or empty cells)"), (np.isinf, "infinite values (or > 3.4e38)")):
+    for test, what in ((np.isnan, "missing value"), (np.isinf, "infinite value")):
         counts = _counts_by_column(dataset.x, test)
         bad = np.flatnonzero(counts)
         if not bad.size:
             continue
-        names = ", ".join(f"{dataset.columns[i]!r} ({counts[i]})" for i in bad[:_LISTED_COLUMNS])
+        names = ", ".join(f"{shortened(dataset.columns[i])!r} ({counts[i]})" for i in bad[:_LISTED_COLUMNS])
         more = ", ..." if bad.size > _LISTED_COLUMNS else ""
+        number = f"{counts.sum()} {what}{'s' if counts.sum() > 1 else ''} {_MEANING[what]}"
+        row = _first_row(dataset.x, test)
         raise ValueError(
-            f"{dataset.name}: expected a finite number in every cell, got {counts.sum()} {what} "
-            f"in {bad.size} of {len(counts)} columns: {names}{more}; "
+            f"{dataset.origin}: expected a finite number in every cell, got {number} in {bad.size} of {len(counts)} "
+            f"columns: {names}{more}, the first in row {row + 1} (id {shortened(str(dataset.ids[row]))!r}); "
             "fill them in, remove these rows, or leave the columns out with --drop"
         )
+
+
+def _first_row(matrix: Matrix, test: np.ufunc) -> int:
+    """The first row with such a value, counted from 0."""
+    if is_sparse(matrix):
+        return int(np.searchsorted(matrix.indptr, np.flatnonzero(test(matrix.data))[0], side="right")) - 1
+    start = 0
+    for block in stored_values(matrix):
+        rows = np.flatnonzero(test(block).any(axis=1))
+        if rows.size:
+            return start + int(rows[0])
+        start += len(block)
+    raise AssertionError("no such value")
 
 
 def _counts_by_column(matrix: Matrix, test: np.ufunc) -> np.ndarray:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 
 from priory.datasets.matrices import Matrix, is_sparse
+from priory.memory import require_memory
+from priory.messages import nearest, shortened
 
 _LISTED_NAMES = 12  # names in an error message: enough to recognise the file, short enough to read
+_NAME_BYTES = 100  # of the name of a row or a column
 
 
 @dataclass(frozen=True)
@@ -61,13 +63,19 @@ class Selection:
 
 
 def default_columns(count: int) -> tuple[str, ...]:
+    """x0, x1, ...
+
+    Raises:
+        NotEnoughMemoryError: the names alone would not fit.
+    """
+    require_memory(_NAME_BYTES * count, f"{count} columns", "check the shape of the data: a row is a datum")
     return tuple(f"x{i}" for i in range(count))
 
 
 def listed(names: Iterable[str]) -> str:
     """Names for an error message, cut where the list gets long."""
     names = list(names)
-    text = ", ".join(map(repr, names[:_LISTED_NAMES]))
+    text = ", ".join(repr(shortened(str(name))) for name in names[:_LISTED_NAMES])
     return f"{text}, ... ({len(names)} in all)" if len(names) > _LISTED_NAMES else text or "none"
 
 
@@ -75,16 +83,16 @@ def met_claims(claims: Claims, known: Sequence[str], where: str) -> Claims:
     """The claims without the optional columns that do not exist.
 
     Raises:
-        ValueError: for any other column that does not exist; it lists the close matches.
+        ValueError: for any other column that does not exist; it names the nearest, or lists them.
     """
     found = set(known)
     for option, name in claims.by_option():
         if name in found or option in claims.optional:
             continue
-        close = get_close_matches(name, known, n=3, cutoff=0.5)
-        hint = f"close to {listed(close)}" if close else f"its columns are {listed(known)}"
+        close = nearest(name, known)
+        hint = f"did you mean {close!r}?" if close else f"its columns are {listed(known)}"
         raise ValueError(
-            f"{option}: expected a column of {where}, got {name!r}, which it does not have; {hint}. "
+            f"{option}: expected a column of {where}, got {shortened(name)!r}, which it does not have; {hint} "
             f"Give --{option} one of its columns"
         )
     return replace(
@@ -142,8 +150,9 @@ def select(table: Table, claims: Claims, where: str) -> Selection:
         return as_values(table.side[name]) if name in table.side else _column(table.matrix, position[name])
 
     labels = {name: values(name) for name in label_names if name in table.side or name in position}
-    row_numbers = np.arange(table.matrix.shape[0]).astype(str)
-    own = row_numbers if table.ids is None else as_values(table.ids).astype(str)
+    rows = table.matrix.shape[0]
+    require_memory(_NAME_BYTES * rows, f"{where}: {rows} rows", "give fewer rows")
+    own = np.arange(rows).astype(str) if table.ids is None else as_values(table.ids).astype(str)
     ids = own if claims.ids is None else values(claims.ids).astype(str)
     taken = sorted(position[name] for name in claims.names() if name in position and name not in table.side)
     matrix, columns = without_columns(table.matrix, table.columns, taken)

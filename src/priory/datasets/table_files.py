@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import warnings
 from dataclasses import dataclass
 from io import TextIOWrapper
+from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import IO, Any
 
 import numpy as np
 
-from priory.datasets.matrices import Matrix
+from priory.datasets.arrays import FEWER
+from priory.datasets.foreign import foreign, open_bytes
+from priory.datasets.matrices import Matrix, checked_csr
 from priory.datasets.optional import require
 from priory.datasets.table import Claims, Table, as_values, default_columns, listed, met_claims, numbers_if_possible
+from priory.memory import available_memory, readable, require_memory
+from priory.messages import shortened
 
 _SHOWN_TEXT_COLUMNS = 5
+_TEXT = ("UTF-8 text, a line a row", "save the table as CSV in UTF-8, with every quotation mark closed")
+_PARQUET = ("a complete parquet file", "write it again, or fetch it again")
+_H5AD = ("a complete .h5ad file", "write it again with anndata, or fetch it again")
+MOST_COMPRESSION = 1032  # of deflate, which gzip uses
+_CELL_BYTES = 32  # of a cell while a table is parsed: two of pandas' pointers and two doubles
+_BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -24,9 +34,14 @@ class Layout:
     """How a delimited file is laid out; reader and writer share it."""
 
     delimiter: str
-    has_header: bool
+    header_lines: int  # lines to the end of the header, 0 where there is none
     names: tuple[str, ...]  # unique, one a field of a row; '' where the first column has none
     bare_index: bool  # R's write.table: the header has no field for the row names
+
+    @property
+    def has_header(self) -> bool:
+        """Whether the first row holds names."""
+        return self.header_lines > 0
 
     @property
     def index_column(self) -> bool:
@@ -36,29 +51,51 @@ class Layout:
 
 def open_text(path: Path) -> TextIOWrapper:
     """The file as text, for the caller to close."""
-    raw = gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb")  # noqa: SIM115
-    return TextIOWrapper(cast(BinaryIO, raw), encoding="utf-8-sig", newline="")
+    return TextIOWrapper(open_bytes(path, zipped=_is_zipped(path)), encoding="utf-8-sig", newline="")
 
 
 def layout_of(path: Path) -> Layout:
     """Look at the first two rows: which delimiter, is there a header, does the first column hold row names."""
-    try:
-        with open_text(path) as file:
-            head = "".join(line for _, line in zip(range(2), (li for li in file if li.strip()), strict=False))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path.name}: expected UTF-8 text, got other bytes ({error}); save it as UTF-8") from None
-    if not head.strip():
-        raise ValueError(f"{path.name}: expected a table, got an empty file")
+    _require_room(path)
+    with foreign(path.name, *_TEXT), open_text(path) as file:
+        lines = ((number, line) for number, line in enumerate(file, 1) if line.strip())
+        found = list(islice(lines, 2))
+    if not found:
+        raise ValueError(f"{path.name}: expected a table, got an empty file; save it again")
+    head = "".join(line for _, line in found)
     first_line = head.splitlines()[0]
     tabs = ".tsv" in path.name.lower()
     semicolons = ";" in first_line and "," not in first_line  # what spreadsheets write where ',' is a decimal comma
     delimiter = "\t" if tabs else ";" if semicolons else ","
-    rows = list(csv.reader(head.splitlines(), delimiter=delimiter, skipinitialspace=True))
+    with foreign(path.name, *_TEXT):
+        rows = list(csv.reader(head.splitlines(), delimiter=delimiter, skipinitialspace=True))
     first, second = rows[0], rows[-1]
     if _is_data(first):
-        return Layout(delimiter, False, default_columns(len(first)), False)
+        return Layout(delimiter, 0, default_columns(len(first)), False)
     bare_index = len(rows) == 2 and len(second) == len(first) + 1
-    return Layout(delimiter, True, _unique(["", *first] if bare_index else first), bare_index)
+    return Layout(delimiter, found[0][0], _unique(["", *first] if bare_index else first), bare_index)
+
+
+def _require_room(path: Path) -> None:
+    """Refuse a table that would not fit, by a count of its cells; a small gzip file can hold a very large one."""
+    most = path.stat().st_size * (MOST_COMPRESSION if _is_zipped(path) else 1) * (_CELL_BYTES + 1)
+    free = available_memory()
+    if free is None or most <= free:
+        return
+    size = 0
+    with open_bytes(path, zipped=_is_zipped(path)) as file:
+        while block := _block(file, path.name):
+            size += len(block) + _CELL_BYTES * sum(map(block.count, (b",", b";", b"\t", b"\n")))
+            require_memory(size, f"{path.name}: a table of {readable(size)} and more", FEWER)
+
+
+def _is_zipped(path: Path) -> bool:
+    return path.name.lower().endswith(".gz")
+
+
+def _block(file: IO[bytes], name: str) -> bytes:
+    with foreign(name, *_TEXT):
+        return file.read(_BLOCK_BYTES)
 
 
 def _is_data(fields: list[str]) -> bool:
@@ -74,12 +111,13 @@ def _is_data(fields: list[str]) -> bool:
 def _unique(names: list[str]) -> tuple[str, ...]:
     """a, a, b -> a, a.1, b; an empty name is kept only in first place, where it marks row names."""
     taken: set[str] = set()
+    counts: dict[str, int] = {}
     for i, name in enumerate(names):
         base = name or ("" if i == 0 else f"column_{i}")
-        candidate, count = base, 0
+        candidate = base
         while candidate in taken:
-            count += 1
-            candidate = f"{base}.{count}"
+            counts[base] = counts.get(base, 0) + 1
+            candidate = f"{base}.{counts[base]}"
         taken.add(candidate)
         names[i] = candidate
     return tuple(names)
@@ -94,6 +132,8 @@ def read_delimited(path: Path, claims: Claims) -> Table:
     # ids such as 007 and labels such as NA stay as they are written; the writer looks ids up in the same text
     converters = {name: str if name in {"", claims.ids} else str.strip for name in verbatim}
     frame = _read_csv(pandas, path, layout, converters)
+    if len(frame) and _is_empty(frame.iloc[:, -1]).any():  # as it is in a row with too few fields
+        _require_whole_rows(path, layout)
     side = {name: numbers_if_possible(frame[name].to_numpy(dtype=str)) for name in claims.names()}
     if claims.ids is not None and claims.ids not in claims.labels:
         side[claims.ids] = frame[claims.ids].to_numpy(dtype=str)
@@ -101,14 +141,35 @@ def read_delimited(path: Path, claims: Claims) -> Table:
     return _from_frame(frame.drop(columns=list(verbatim)), side, ids, path.name)
 
 
+def _is_empty(column: Any) -> Any:
+    return column.isna() | (column == "")
+
+
+def _require_whole_rows(path: Path, layout: Layout) -> None:
+    """Refuse a row that has fewer fields than the header, which pandas would fill up, or more."""
+    expected = len(layout.names)
+    with foreign(path.name, *_TEXT), open_text(path) as file:
+        rows = csv.reader(file, delimiter=layout.delimiter, skipinitialspace=True)
+        if layout.bare_index:
+            next(rows)
+        other = (row for row in rows if len(row) != expected and "".join(row).strip())
+        found = len(next(other, ()))
+    if found:
+        raise ValueError(
+            f"{path.name}, line {rows.line_num}: expected {expected} fields, one a column, got {found}; "
+            "correct this line, or put text that holds the delimiter in quotation marks"
+        )
+
+
 def _read_csv(pandas: Any, path: Path, layout: Layout, converters: dict[str, Any]) -> Any:
     try:
-        with warnings.catch_warnings():
+        with foreign(path.name, *_TEXT), warnings.catch_warnings():
             warnings.simplefilter("error", pandas.errors.ParserWarning)  # it would cut fields off
             return pandas.read_csv(
                 path,
                 sep=layout.delimiter,
-                header=0 if layout.has_header else None,
+                header=None,
+                skiprows=layout.header_lines,  # pandas compares all names of a header with all others
                 names=list(layout.names),
                 index_col=False,  # else a row with one field too many makes pandas shift all columns
                 converters=converters,
@@ -116,23 +177,29 @@ def _read_csv(pandas: Any, path: Path, layout: Layout, converters: dict[str, Any
                 encoding="utf-8-sig",
                 low_memory=False,
             )
-    except (pandas.errors.ParserError, pandas.errors.ParserWarning, UnicodeDecodeError) as error:
-        raise ValueError(f"{path.name}: expected {len(layout.names)} fields a row, got: {error}") from None
+    except ValueError:
+        _require_whole_rows(path, layout)  # names the line, where that is the reason
+        raise
 
 
 def read_parquet(path: Path, claims: Claims) -> Table:
     """A parquet table; an index that pandas stored becomes the ids."""
-    require("pyarrow", "parquet", "reading .parquet files")
+    parquet = require("pyarrow.parquet", "parquet", "reading .parquet files")
     pandas = require("pandas", "all", "reading .parquet files")
-    try:
+    with foreign(path.name, *_PARQUET):
+        found = parquet.read_metadata(path)
+    require_memory(2 * 8 * found.num_rows * found.num_columns, f"{path.name}: {_size(found)}", FEWER)
+    with foreign(path.name, *_PARQUET):
         frame = pandas.read_parquet(path, engine="pyarrow")
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path.name}: expected a parquet file, got: {str(error).splitlines()[0]}") from None
     frame.columns = [str(name) for name in frame.columns]
     ids = None if isinstance(frame.index, pandas.RangeIndex) else as_values(frame.index)
     claims = met_claims(claims, list(frame.columns), path.name)
     side = {name: as_values(frame[name]) for name in claims.names()}
     return _from_frame(frame.drop(columns=list(claims.names())), side, ids, path.name)
+
+
+def _size(found: Any) -> str:
+    return f"{found.num_rows} rows x {found.num_columns} columns"
 
 
 def _from_frame(frame: Any, side: dict[str, np.ndarray], ids: np.ndarray | None, name: str) -> Table:
@@ -153,10 +220,10 @@ def _check_numeric(frame: Any, name: str) -> None:
     bad = [column for column, dtype in frame.dtypes.items() if not is_numeric_dtype(dtype) or dtype.kind == "c"]
     if not bad:
         return
-    shown = "; ".join(f"{column!r} holds {_example(frame[column])}" for column in bad[:_SHOWN_TEXT_COLUMNS])
+    shown = "; ".join(f"{shortened(column)!r} holds {_example(frame[column])}" for column in bad[:_SHOWN_TEXT_COLUMNS])
     more = f"; ... ({len(bad)} columns)" if len(bad) > _SHOWN_TEXT_COLUMNS else ""
     raise ValueError(
-        f"{name}: expected numbers, got other values: {shown}{more}. Say what these columns are: "
+        f"{name}: expected numbers, got other values: {shown}{more}. Correct them, or say what these columns are: "
         "--labels COLUMN for labels, --ids COLUMN for row names, --drop COLUMN to leave one out"
     )
 
@@ -168,16 +235,17 @@ def _example(column: Any) -> str:
     other = column[numbers.isna() & column.notna()]
     if other.empty:  # such as dates, or only empty cells
         return f"values of type {column.dtype}"
-    return f"{str(other.iloc[0])!r} ({len(other)} of {len(column)} values are not numbers)"
+    row = int((numbers.isna() & column.notna()).to_numpy().argmax()) + 1
+    text = shortened(str(other.iloc[0]))
+    return f"{text!r} in row {row} ({len(other)} of {len(column)} values are not numbers)"
 
 
 def read_h5ad(path: Path, claims: Claims) -> Table:
     """AnnData: `X` or a layer, ids from obs_names, labels from obs, columns from var_names."""
     anndata = require("anndata", "anndata", "reading .h5ad files")
-    try:
+    _check_h5(path)
+    with foreign(path.name, *_H5AD):
         data = anndata.read_h5ad(path)
-    except (OSError, KeyError, TypeError) as error:
-        raise ValueError(f"{path.name}: expected an .h5ad file, got: {str(error).splitlines()[0]}") from None
     layer = None if "layer" in claims.optional and claims.layer not in data.layers else claims.layer
     matrix = _layer(data, layer, path.name)
     columns = tuple(map(str, data.var_names))
@@ -197,5 +265,31 @@ def _layer(data: Any, layer: str | None, name: str) -> Matrix:
         raise ValueError(f"{name}: expected a matrix X, got none; name a layer with --layer ({listed(data.layers)})")
     if isinstance(matrix, np.ndarray):
         return matrix
-    sparse = require("scipy.sparse", "anndata", "reading a sparse matrix")
-    return sparse.csr_matrix(matrix)
+    return checked_csr(matrix, name)
+
+
+def _check_h5(path: Path) -> None:
+    """Refuse a file that claims more values than fit, or that names other files to take its values from."""
+    h5py = require("h5py", "anndata", "reading .h5ad files")
+    outside: list[str] = []
+    sizes: list[int] = []
+
+    def look(name: str, node: Any) -> None:
+        if isinstance(node, h5py.Dataset):
+            sizes.append(node.size * node.dtype.itemsize if node.size else 0)
+            if node.is_virtual or node.external:
+                outside.append(name)
+
+    def look_at_link(name: str, link: Any) -> None:
+        if isinstance(link, h5py.ExternalLink):
+            outside.append(name)
+
+    with foreign(path.name, *_H5AD), h5py.File(path, "r") as file:
+        file.visititems_links(look_at_link)
+        file.visititems(look)
+    if outside:
+        raise ValueError(
+            f"{path.name}: expected an .h5ad file that holds its values, got links to other files ({listed(outside)}); "
+            "write it again with anndata"
+        )
+    require_memory(sum(sizes), path.name, FEWER)

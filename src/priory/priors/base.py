@@ -48,6 +48,11 @@ class PriorSpec:
     flow_transforms: int = 3
 
     @property
+    def num_nodes(self) -> int:
+        """Nodes of the grid."""
+        return self.points_per_side**self.grid_dim
+
+    @property
     def rows(self) -> Float[Tensor, "datum feature"]:
         """Features to start from: the training rows, or a row of constants that saved weights will overwrite."""
         if self.features is not None:
@@ -79,6 +84,11 @@ class Prior(nn.Module, ABC):
     @abstractmethod
     def from_spec(cls, spec: PriorSpec) -> Self:
         """The prior that the command line builds."""
+
+    @classmethod
+    def num_values(cls, spec: PriorSpec) -> int:
+        """About how many numbers it holds, and computes where it is evaluated: for an estimate of the memory."""
+        return 0
 
 
 class MixturePrior(Prior):

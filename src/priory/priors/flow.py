@@ -1,6 +1,7 @@
 """A normalising flow as the prior."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Self
 
 import torch
@@ -51,6 +52,11 @@ class FlowPrior(Prior):
     @classmethod
     def from_spec(cls, spec: PriorSpec) -> Self:
         return cls.coupling(spec.latent_dim, spec.flow_transforms, spec.hidden)
+
+    @classmethod
+    def num_values(cls, spec: PriorSpec) -> int:
+        widths = (spec.latent_dim, *spec.hidden, 2 * spec.latent_dim)
+        return spec.flow_transforms * sum(width * following for width, following in pairwise(widths))
 
     def forward(self, encoder: Encoder | None = None) -> "FullPrecision":
         """The flow's distribution, with batch shape () and event shape (L,); the encoder is not used."""

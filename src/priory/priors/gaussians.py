@@ -81,6 +81,10 @@ class MixtureOfGaussians(MixturePrior):
     def from_spec(cls, spec: PriorSpec) -> Self:
         return cls(spec.latent_dim, spec.num_components, learn_weights=spec.learn_weights)
 
+    @classmethod
+    def num_values(cls, spec: PriorSpec) -> int:
+        return 2 * spec.num_components * spec.latent_dim
+
     def components(self, encoder: Encoder | None = None) -> Independent:
         """The K normals, batch shape (K,) and event shape (L,); the encoder is not used."""
         return diagonal_normal(self.loc, bounded_scale(self.log_scale))

@@ -127,6 +127,10 @@ class GTMPrior(GridPrior):
         network = mlp(spec.grid_dim, spec.hidden, 2 * spec.latent_dim, activation=nn.Tanh)
         return cls(spec.latent_dim, grid, network, learn_weights=spec.learn_weights)
 
+    @classmethod
+    def num_values(cls, spec: PriorSpec) -> int:
+        return spec.num_nodes * sum((spec.grid_dim, *spec.hidden, 2 * spec.latent_dim))
+
     def components(self, encoder: Encoder | None = None) -> Independent:
         """The normals at the nodes, batch shape (K,) and event shape (L,); the encoder is not used."""
         output = self.network(self.nodes)
@@ -187,6 +191,10 @@ class GTMVampPrior(GridPrior):
         # The sheet of pseudo-inputs unfolds from the mean datum, not from the middle of the range.
         network[-1].bias.data.copy_(prior.feature_range.unconstrain(spec.rows.mean(0)))  # type: ignore[operator]
         return prior
+
+    @classmethod
+    def num_values(cls, spec: PriorSpec) -> int:
+        return spec.num_nodes * sum((spec.grid_dim, *spec.hidden, spec.num_features))
 
     @property
     def pseudo_inputs(self) -> Float[Tensor, "node *input"]:

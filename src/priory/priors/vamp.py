@@ -97,6 +97,7 @@ class VampPrior(MixturePrior):
     @classmethod
     def from_spec(cls, spec: PriorSpec) -> Self:
         low, high = spec.feature_range
+        _check_enough_rows(spec)
         return cls.from_data(
             spec.rows,
             spec.num_components,
@@ -107,6 +108,10 @@ class VampPrior(MixturePrior):
             learn_weights=spec.learn_weights,
         )
 
+    @classmethod
+    def num_values(cls, spec: PriorSpec) -> int:
+        return spec.num_components * spec.num_features
+
     @property
     def pseudo_inputs(self) -> Float[Tensor, "component *input"]:
         """u_k, in the space that the encoder's first layer reads."""
@@ -115,6 +120,18 @@ class VampPrior(MixturePrior):
     def components(self, encoder: Encoder | None = None) -> Distribution:
         """q(z | u_k) of all pseudo-inputs, in one pass of the encoder; batch shape (K,)."""
         return encode_pseudo_inputs(self, encoder, self.pseudo_inputs)
+
+
+def _check_enough_rows(spec: PriorSpec) -> None:
+    """At the command line, rows that would start several components alike are more likely a slip than a wish."""
+    if spec.features is None or spec.initialise != "data" or spec.num_components <= len(spec.features):
+        return
+    rows = len(spec.features)
+    raise ValueError(
+        f"--components {spec.num_components}: expected at most {rows}, as many as there are training rows for "
+        f"pseudo-inputs to start from; give --set model.components={rows} or fewer, or let them start elsewhere with "
+        "--set model.initialise=mean"
+    )
 
 
 def initial_pseudo_inputs(

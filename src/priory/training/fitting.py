@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 HISTORY_FILE = "history.csv"
 STATE_FILE = "state.safetensors"
+STATE_PARTS = frozenset(
+    ("identity", "finished", "stopped_early", "progress", "history", "selection", "vae", "best", "optimizer",
+     "schedulers", "precision", "random")
+)  # fmt: skip
 TENSORBOARD_FOLDER = "tensorboard"
 SIGTERM_EXIT = 143  # 128 + 15, as a shell reports a process that SIGTERM ended
 
@@ -90,7 +94,7 @@ def fit(
     train_rows = as_source(train, "train")
     valid_rows = None if valid is None else as_source(valid, "valid")
     folder = _folder(out, resume=resume, tensorboard=tensorboard)
-    state = read_state(folder / STATE_FILE) if folder and resume and (folder / STATE_FILE).exists() else None
+    state = _stored_state(folder / STATE_FILE) if folder and resume else None
     identity = _identity(chosen, seed, train_rows, valid_rows)
     if state is not None:
         _check_same_run(state["identity"], identity, folder / STATE_FILE if folder else None)
@@ -262,6 +266,19 @@ def _folder(out: str | Path | None, *, resume: bool, tensorboard: bool) -> Path 
 
 
 # the same run, or another
+
+
+def _stored_state(path: Path) -> dict[str, Any] | None:
+    """What to resume from; None where there is nothing yet."""
+    if not path.exists():
+        return None
+    state = read_state(path)
+    if missing := sorted(STATE_PARTS - state.keys()):
+        raise ValueError(
+            f"{path}: the training state is damaged (it lacks {', '.join(missing)}); remove it to train from the "
+            "beginning"
+        )
+    return state
 
 
 def _identity(settings: TrainingSettings, seed: int | None, train: Source, valid: Source | None) -> dict[str, Any]:

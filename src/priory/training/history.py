@@ -95,12 +95,16 @@ class History(Mapping[str, list[float]]):
         Raises:
             ValueError: the file is no history.
         """
-        with open(path, newline="", encoding="utf-8") as file:
-            header, *rows = list(csv.reader(file)) or [[]]
-        if tuple(header) != COLUMNS or any(len(row) != len(COLUMNS) for row in rows):
-            raise ValueError(f"{path}: expected a training history with the columns {', '.join(COLUMNS)}")
-        columns = {name: [float(row[i]) for row in rows] for i, name in enumerate(COLUMNS)}
-        columns["epoch"] = [int(epoch) for epoch in columns["epoch"]]
+        try:
+            with open(path, newline="", encoding="utf-8") as file:
+                header, *rows = list(csv.reader(file)) or [[]]
+            if tuple(header) != COLUMNS or any(len(row) != len(COLUMNS) for row in rows):
+                raise ValueError("other columns")
+            columns = {name: [float(row[i]) for row in rows] for i, name in enumerate(COLUMNS)}
+            columns["epoch"] = [int(epoch) for epoch in columns["epoch"]]
+        except (ValueError, OverflowError, csv.Error) as error:
+            expected = f"a training history with the columns {', '.join(COLUMNS)}"
+            raise ValueError(f"{path}: expected {expected}, got another file ({error}); remove it") from None
         return cls(columns, stopped_early=None)
 
 

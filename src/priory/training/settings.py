@@ -11,9 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, field_validator
 # counts of 2000 genes 156 and 310, of 20670 genes 560 and 1910. Adam's step does not depend on the gradient's scale, so
 # the limit need not be near: it cuts off explosions that would fill Adam's second moment for a thousand steps.
 GRADIENT_CLIP = 10_000.0
+MOST = 10**9  # of anything counted: more than anybody waits for, and few enough to multiply in torch
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-Steps = Annotated[StrictInt, Field(ge=0)]
+Steps = Annotated[StrictInt, Field(ge=0, le=MOST)]
 
 
 class TrainingSettings(BaseModel):
@@ -32,8 +33,8 @@ class TrainingSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    epochs: int = Field(500, ge=1, description="passes over the training rows, at most")
-    batch_size: int = Field(100, ge=1, description="rows per step, on each device")
+    epochs: int = Field(500, ge=1, le=MOST, description="passes over the training rows, at most")
+    batch_size: int = Field(100, ge=1, le=MOST, description="rows per step, on each device")
     optimizer: Literal["adam", "adamw", "adamax", "nadam", "radam"] = Field(
         "adam", description="a member of Adam's family"
     )
@@ -49,11 +50,11 @@ class TrainingSettings(BaseModel):
         description="largest norm of the gradient; the default stops explosions only; none: no limit",
     )
     patience: int | None = Field(
-        50, ge=1, description="epochs without a better validation ELBO before training stops; none: never"
+        50, ge=1, le=MOST, description="epochs without a better validation ELBO before training stops; none: never"
     )
-    validation_draws: int = Field(4, ge=1, description="draws of z per validation row, averaged")
-    validation_batch_size: int = Field(1000, ge=1, description="validation rows at a time; costs memory only")
-    num_samples: int = Field(1, ge=1, description="draws of z per row in the objective")
+    validation_draws: int = Field(4, ge=1, le=MOST, description="draws of z per validation row, averaged")
+    validation_batch_size: int = Field(1000, ge=1, le=MOST, description="validation rows at a time; costs memory only")
+    num_samples: int = Field(1, ge=1, le=MOST, description="draws of z per row in the objective")
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(
         "32-true", description="number format of the matrix products (Lightning's names); validation is in float32"
     )

@@ -11,6 +11,7 @@ from torch import Tensor
 from priory.files import replacing
 
 FORMAT = "priory training state 2"
+_ANEW = "remove it to train from the beginning"
 
 
 def snapshot(tree: Any) -> Any:
@@ -26,12 +27,21 @@ def snapshot(tree: Any) -> Any:
 
 def write_state(path: Path, state: Mapping[str, Any]) -> None:
     """Writes nested dictionaries, lists and tuples of tensors, numbers and strings, atomically."""
-    from safetensors.torch import save
-
     tensors: dict[str, Tensor] = {}
     structure = json.dumps(_flatten(state, "", tensors))
+    write_tensors(path, tensors, {"format": FORMAT, "structure": structure})
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """A safetensors file, atomically.
+
+    Raises:
+        OSError: the disk is full, the folder may not be written to, ...
+    """
+    from safetensors.torch import save
+
     with replacing(path) as temporary:
-        temporary.write_bytes(save(tensors, {"format": FORMAT, "structure": structure}))
+        temporary.write_bytes(save(tensors, metadata))  # `save_file` keeps a file from all but its owner
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -42,20 +52,21 @@ def read_state(path: Path) -> dict[str, Any]:
     """
     from safetensors import SafetensorError, safe_open
 
+    if not path.is_file():
+        raise ValueError(f"{path}: expected a regular file with the training state; {_ANEW}")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                found = metadata.get("format", "no format")
-                raise ValueError(
-                    f"{path}: expected the format {FORMAT!r}, got {found!r}; remove it to train from the beginning"
-                )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
-        return _unflatten(json.loads(metadata["structure"]), tensors)
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise ValueError(
-            f"{path}: the training state is damaged ({error}); remove it to train from the beginning"
-        ) from error
+    except SafetensorError as error:
+        raise ValueError(f"{path}: the training state is damaged ({error}); {_ANEW}") from error
+    if metadata.get("format") != FORMAT:
+        found = metadata.get("format", "no format")
+        raise ValueError(f"{path}: expected the format {FORMAT!r}, got {found!r}; it cannot be resumed from, {_ANEW}")
+    try:
+        return dict(_unflatten(json.loads(metadata["structure"]), tensors))
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: the training state is damaged ({error}); {_ANEW}") from error
 
 
 def _flatten(tree: Any, name: str, tensors: dict[str, Tensor]) -> Any:

@@ -1,0 +1,362 @@
+"""Bytes that nobody meant: every reader and the configuration give data or an error of ours, and nothing else.
+
+The quick tests draw a few hundred files; the slow ones run in a process that may not take more than a little memory.
+`atheris` was left out: it needs a build of CPython's extensions with clang's instrumentation to see into the parsers
+that do the work here (pandas, pyarrow, HDF5), and without that it is a slower hypothesis.
+"""
+
+import gzip
+import json
+import resource
+import struct
+import subprocess
+import sys
+import zipfile
+import zlib
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+
+from command_line import MATRIX, write
+from priory.datasets import load_dataset, read_arrays, require_complete
+from priory.runs import Config, Run
+from priory.settings import RunSettings, checked, override
+from priory.training import History
+from priory.training.states import read_state, write_state
+
+ENDINGS = ("csv", "tsv", "csv.gz", "npy", "npz", "parquet", "h5ad", "idx", "idx.gz")
+FIXED = {"suppress_health_check": list(HealthCheck), "derandomize": True, "database": None}
+quick = settings(max_examples=60, deadline=5000, **FIXED)
+Change = Callable[[bytes], bytes]
+
+
+@st.composite
+def mutations(draw: st.DrawFn, size: int) -> Change:
+    """A few bytes flipped, cut out, doubled, moved or overwritten."""
+    at, other = draw(st.integers(0, size)), draw(st.integers(0, size))
+    low, high = sorted((at, other))
+    noise = draw(st.binary(min_size=1, max_size=8))
+    kind = draw(st.sampled_from(("flip", "overwrite", "cut", "truncate", "double", "splice", "number")))
+    number = draw(st.sampled_from((0, 1, 255, 2**31 - 1, 2**32 - 1, 2**63, 2**64 - 1)))
+    return {
+        "flip": lambda b: b[:at] + bytes(c ^ 255 for c in b[at : at + 1]) + b[at + 1 :],
+        "overwrite": lambda b: b[:at] + noise + b[at + len(noise) :],
+        "cut": lambda b: b[:low] + b[high:],
+        "truncate": lambda b: b[:at],
+        "double": lambda b: b[:high] + b[low:],
+        "splice": lambda b: b[:low] + noise + b[low:],
+        "number": lambda b: b[:at] + struct.pack("<Q", number) + b[at + 8 :],
+    }[kind]
+
+
+def valid_files(folder: Path) -> dict[str, bytes]:
+    """One small file of each format, two of some."""
+    from anndata import AnnData
+
+    files = {ending: write(folder / f"x.{ending}", MATRIX).read_bytes() for ending in ENDINGS if ending != "idx.gz"}
+    files["idx.gz"] = gzip.compress(files["idx"])
+    counts = sparse.random(30, 20, 0.2, format="csr", random_state=0)
+    for kind in SPARSE:
+        sparse.save_npz(folder / f"{kind}.npz", counts.asformat(kind))
+        files[f"{kind}.npz"] = (folder / f"{kind}.npz").read_bytes()
+    AnnData(counts).write_h5ad(folder / "csr.h5ad")
+    files["csr.h5ad"] = (folder / "csr.h5ad").read_bytes()
+    return files
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> dict[str, bytes]:
+    return valid_files(tmp_path_factory.mktemp("valid"))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("fuzz")
+
+
+def error_of(read: Callable[..., object], *arguments: object) -> str | None:
+    """What a reader says that refuses, None if it does not; any other error is one of the reader's."""
+    try:
+        read(*arguments)
+    except (ValueError, OSError) as error:
+        return str(error)
+    return None
+
+
+def use(path: Path) -> None:
+    data = load_dataset(path)
+    data.summary()
+    require_complete(data)
+    data.all_rows().tensor()
+
+
+def look(path: Path, content: bytes) -> None:
+    """Read a file; whatever is wrong with it must be an error of ours, in one line that names it."""
+    path.write_bytes(content)
+    said = error_of(use, path) or path.name
+    assert path.name in said or "columns" in said or "rows" in said, said
+    assert "\n" not in said
+
+
+SPARSE = ("csr", "csc", "coo", "bsr", "dia")
+
+
+def name_of(kind: str) -> str:
+    first, _, rest = kind.partition(".")
+    return f"x.{rest if first in SPARSE else kind}"
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_any_bytes(ending, place):
+    @quick
+    @given(st.binary(max_size=300))
+    def check(content: bytes) -> None:
+        look(place / f"x.{ending}", content)
+
+    check()
+
+
+KINDS = (*ENDINGS, *(f"{kind}.npz" for kind in SPARSE), "csr.h5ad")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_damaged_files(kind, files, place):
+    content = files[kind]
+
+    @quick
+    @given(st.lists(mutations(len(content)), min_size=1, max_size=3))
+    def check(changes: list[Change]) -> None:
+        damaged = content
+        for change in changes:
+            damaged = change(damaged)
+        look(place / name_of(kind), damaged)
+
+    check()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.endswith("npz")])
+def test_damage_inside_of_an_archive_with_right_checksums(kind, files, place):
+    """Behind the checksums, which flipped bytes do not pass."""
+    with zipfile.ZipFile(BytesIO(files[kind])) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    sizes = {name: len(content) for name, content in members.items()}
+
+    @quick
+    @given(st.sampled_from(sorted(sizes)).flatmap(lambda name: st.tuples(st.just(name), mutations(sizes[name]))))
+    def check(choice: tuple[str, Change]) -> None:
+        name, change = choice
+        buffer = BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            for other, content in members.items():
+                archive.writestr(other, change(content) if other == name else content)
+        look(place / "x.npz", buffer.getvalue())
+
+    check()
+
+
+cells = st.one_of(
+    st.floats(allow_nan=True).map(str),
+    st.integers().map(str),
+    st.sampled_from(
+        ["", "NA", "nan", "inf", "-", '"', '""', '"a,b"', "\0", "\ufeff", "é", "1e999", "0x10", "1_000", "#", "\\"]
+    ),
+    st.text(max_size=6),
+)
+
+
+@quick
+@given(
+    st.lists(st.lists(cells, max_size=5), max_size=14),
+    st.sampled_from([",", ";", "\t"]),
+    st.sampled_from(["\n", "\r\n", "\r"]),
+)
+def test_any_table_of_text(place, rows, delimiter, newline):
+    text = newline.join(delimiter.join(row) for row in rows)
+    look(place / "x.csv", text.encode("utf-8", "replace"))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=8), children, max_size=3),
+    max_leaves=6,
+)
+
+
+def paths(tree: dict[str, object], *parents: str) -> list[tuple[str, ...]]:
+    """Every branch and leaf of a tree."""
+    found: list[tuple[str, ...]] = []
+    for name, value in tree.items():
+        found.append((*parents, name))
+        found += paths(value, *parents, name) if isinstance(value, dict) else []
+    return found
+
+
+CONFIG = {
+    "priory": "0",
+    "settings": RunSettings().model_dump(mode="json"),
+    "facts": {"num_inputs": 3, "num_rows": 9, "image_shape": None},
+    "columns": ["a", "b", "c"],
+    "constants": {},
+    "binarise_scale": None,
+}
+
+
+NAMES = [".".join(path) for path in paths(RunSettings().model_dump())]
+
+
+@settings(max_examples=300, deadline=5000, **FIXED)
+@given(st.sampled_from(paths(CONFIG)), json_values, st.booleans())
+def test_any_configuration(place, path, value, rename):
+    tree = json.loads(json.dumps(CONFIG))
+    *parents, name = path
+    branch = tree
+    for parent in parents:
+        branch = branch[parent]
+    if rename:
+        branch[str(value)[:20]] = branch.pop(name)
+    else:
+        branch[name] = value
+    (place / "config.json").write_text(json.dumps(tree))
+    said = error_of(Run.open, place) or str(place / "config.json")
+    assert said.startswith(str(place / "config.json"))
+    assert len(said) < 1500
+
+
+@quick
+@given(st.binary(max_size=100) | json_values.map(lambda tree: json.dumps(tree).encode()))
+def test_any_bytes_as_a_configuration(place, content):
+    (place / "config.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"config\.json"):
+        Run.open(place)
+
+
+@quick
+@given(json_values)
+def test_any_tree_of_settings(tree):
+    for kind in (Config, RunSettings):
+        assert (error_of(checked, kind, tree, "here") or "here: ").startswith("here: ")
+
+
+@quick
+@given(
+    st.sampled_from([".".join(path) for path in paths(RunSettings().model_dump())]) | st.text(max_size=12),
+    st.text(max_size=12),
+)
+def test_any_assignment(name, value):
+    said = error_of(override, RunSettings(), [f"{name}={value}"]) or "--set"
+    assert "settings: " in said or "--set" in said
+
+
+def test_damaged_states_splits_and_histories(place):
+    write_state(place / "s.safetensors", {"a": {"b": a_tensor()}, "c": [1, 2.5, "x"]})
+    np.savez_compressed(place / "splits.npz", train=np.arange(5), valid=np.arange(2), test=np.arange(3))
+    (place / "history.csv").write_text("epoch,train_elbo\n0,1.0\n")
+    readers = {"s.safetensors": read_state, "splits.npz": read_arrays, "history.csv": History.read}
+    for name, reader in readers.items():
+        content = (place / name).read_bytes()
+
+        @quick
+        @given(mutations(len(content)) | st.binary(max_size=200).map(lambda noise: lambda b: noise))
+        def check(change: Change) -> None:
+            damaged = place / f"damaged-{name}"  # noqa: B023 (called in the loop)
+            damaged.write_bytes(change(content))  # noqa: B023
+            assert name in (error_of(reader, damaged) or name)  # noqa: B023
+
+        check()
+
+
+def a_tensor():
+    import torch
+
+    return torch.arange(6.0)
+
+
+def test_headers_of_many_equal_names_take_no_time(place):
+    names = ",".join(["a"] * 30_000)
+    values = ",".join(["1"] * 30_000)
+    (place / "x.csv").write_text(f"{names}\n{values}\n")
+    assert load_dataset(place / "x.csv").columns[-1] == "a.29999"
+
+
+# --- in a process with little memory ----------------------------------------------------------------------------------
+
+LIMITED = """
+import random, resource, sys, time
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+import test_fuzz
+from priory.datasets import load_dataset
+place = Path({place!r})
+files = test_fuzz.valid_files(place)
+for kind, content in files.items():                      # libraries are loaded before memory becomes scarce
+    test_fuzz.look(place / test_fuzz.name_of(kind), content)
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 600_000_000,) * 2)
+generator = random.Random({seed})
+deadline = time.monotonic() + {seconds}
+numbers = [0, 2**31 - 1, 2**32, 2**63 - 1, 2**64 - 1]
+number = 0
+while time.monotonic() < deadline:
+    kind = generator.choice(test_fuzz.KINDS)
+    damaged = bytearray(files[kind])
+    for _ in range(generator.choice([1, 1, 2, 4, 16])):
+        at = generator.randrange(len(damaged) + 1)
+        how = generator.randrange(5)
+        if how == 0: damaged[at:at + 1] = bytes([generator.randrange(256)])
+        if how == 1: del damaged[at:at + generator.randrange(64)]
+        if how == 2: damaged[at:at] = damaged[at:at + generator.randrange(64)]
+        if how == 3: damaged[at:at + 8] = generator.choice(numbers).to_bytes(8, "little")
+        if how == 4: damaged[at:at + 4] = generator.randbytes(4)
+        damaged = damaged or bytearray(b"x")
+    (place / "current").write_text(kind)
+    (place / "last").write_bytes(damaged)
+    began = time.monotonic()
+    test_fuzz.look(place / test_fuzz.name_of(kind), bytes(damaged))
+    assert time.monotonic() - began < 20, kind
+    number += 1
+print(number, "files")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
+def test_an_hour_in_a_minute(seed, tmp_path):
+    """Many thousand damaged files in a process that has 600 MB: no other error, no hang, no crash."""
+    if not Path("/proc/self/statm").exists() or not hasattr(resource, "RLIMIT_AS"):
+        pytest.skip("the limit is Linux's")
+    code = LIMITED.format(tests=str(Path(__file__).parent), place=str(tmp_path), seed=seed, seconds=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, f"{(tmp_path / 'current').read_text()}: {done.stderr[-2000:]}"
+    assert int(done.stdout.split()[0]) > 100
+
+
+@pytest.mark.slow
+def test_a_zip_bomb_takes_no_memory(tmp_path):
+    """A gigabyte of zeros in a megabyte, as a table and as images, in a process that has 300 MB."""
+    bomb = zlib.compressobj(9, zlib.DEFLATED, 31)
+    head = b"\0\0\x08\x02" + struct.pack(">II", 30_000, 30_000)
+    block = bytes(10_000_000)
+    (tmp_path / "x.idx.gz").write_bytes(
+        b"".join([bomb.compress(head), *(bomb.compress(block) for _ in range(90)), bomb.flush()])
+    )
+    code = f"""
+import resource
+from pathlib import Path
+import priory.memory
+from priory.datasets import load_dataset
+priory.memory._of_the_system = lambda: 200_000_000
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 300_000_000,) * 2)
+try:
+    load_dataset({str(tmp_path / "x.idx.gz")!r})
+except ValueError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert "x.idx.gz: would take about 900 MB of memory, this machine has 200 MB free" in done.stdout, done.stderr

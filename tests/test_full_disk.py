@@ -16,7 +16,7 @@ from command_line import MATRIX, QUICK, contents, must_be_refused, must_succeed,
 from priory import files
 from priory.datasets import write_rows
 from priory.files import replacing
-from priory.training.states import read_state, write_state, write_tensors
+from priory.training.states import read_state
 
 
 def half_written(path: Path, number: int) -> None:
@@ -83,21 +83,6 @@ def test_output_files_on_a_full_disk(name, full_disk, tmp_path, monkeypatch):
     with pytest.raises(OSError, match=r"cannot be written \(.*No space left on device.*\); free space"):
         write_rows(tmp_path / name, **arguments)
     assert contents(tmp_path) == before
-
-
-def test_tensors_that_safetensors_cannot_write(tmp_path, monkeypatch):
-    from safetensors import SafetensorError
-
-    write_state(tmp_path / "s.safetensors", {"a": torch.ones(3)})
-
-    def full(*arguments: object) -> None:
-        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
-
-    monkeypatch.setattr("safetensors.torch.save_file", full)
-    with pytest.raises(OSError, match="No space left on device") as caught:
-        write_tensors(tmp_path / "s.safetensors", {"a": torch.ones(3)})
-    assert caught.value.errno == errno.ENOSPC
-    assert torch.equal(read_state(tmp_path / "s.safetensors")["a"], torch.ones(3))
 
 
 class Failing:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 HISTORY_FILE = "history.csv"
 STATE_FILE = "state.safetensors"
 STATE_PARTS = frozenset(
-    ("identity", "finished", "stopped_early", "progress", "history", "selection", "vae", "best", "optimizer",
+    ("identity", "finished", "progress", "history", "selection", "vae", "best", "optimizer",
      "schedulers", "precision", "random")
 )  # fmt: skip
 TENSORBOARD_FOLDER = "tensorboard"

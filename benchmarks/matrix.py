@@ -71,7 +71,7 @@ def why_not(python: Path, torch: str) -> str:
         return error.stderr.strip().splitlines()[-1]
     required = json.loads(said)["install"][0]["metadata"].get("requires_dist", [])
     cuda = sorted({re.split(r"[\[ (<>=!~;]", text)[0] for text in required if CUDA.match(text)})
-    return f"its only build for this platform requires {', '.join(cuda)}" if cuda else ""
+    return f"its build for this platform requires {len(cuda)} CUDA packages: {', '.join(cuda[:2])}, ..." if cuda else ""
 
 
 def requirements(oldest: bool) -> Iterable[str]:

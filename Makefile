@@ -1,4 +1,4 @@
-# Everything from a fresh clone: `make demo` and `make test`. Needs python3 (3.11 or later), pip, git and make.
+# Everything from a fresh clone: `make demo` and `make test`. Needs python3 (3.11), pip, git and make.
 
 PYTHON ?= python3
 VENV ?= .venv

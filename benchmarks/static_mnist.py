@@ -68,10 +68,10 @@ def train(prior: str, dataset: Dataset, epochs: int, scratch: Path) -> tuple[VAE
 def judge(vae: VAE, dataset: Dataset) -> dict[str, float]:
     """Test ELBO over all images; NLL by 500 samples from q over every tenth."""
     test = dataset.rows("test").tensor()
-    bound = evaluate(vae, test, num_samples=1, prior_share=0.0, elbo_samples=4, batch_size=250)
+    bound = evaluate(vae, test, num_samples=4, prior_share=0.0, batch_size=250)
     nll = evaluate(vae, test[::NLL_STEP], num_samples=500, prior_share=0.0, batch_size=100)["nll"]
     result = {"elbo": bound["elbo"].value, "elbo_se": bound["elbo"].se, "nll": nll.value, "nll_se": nll.se}
-    for name in ("kl", "active_units", "marginal_kl", "effective_components", "used_components"):
+    for name in ("rate", "active_units", "marginal_kl", "effective_components", "used_components"):
         if name in bound:
             result[name] = bound[name].value
     return result

@@ -17,6 +17,7 @@ import priory
 from priory import cli
 from priory.priors import PRIORS
 from priory.runs import Run
+from priory.training import History
 
 
 def run_cli(*arguments: object, monkeypatch: pytest.MonkeyPatch) -> int:
@@ -96,7 +97,7 @@ def test_fit_writes_a_whole_run_for_every_prior(prior, command, tmp_path):
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["nll"]["value"] > 50
     assert metrics["nll"]["se"] > 0
-    assert {"elbo", "reconstruction", "kl", "active_units", "marginal_kl"} <= set(metrics)
+    assert {"elbo", "distortion", "rate", "active_units", "marginal_kl", "prior_in_aggregate"} <= set(metrics)
     vae = priory.load(out)
     assert not vae.training
     assert vae.sample(2).shape == (2, 64)
@@ -199,6 +200,42 @@ def test_compare_makes_one_table_and_does_not_repeat_itself(command, tmp_path):
     values = [json.loads((tmp_path / f"vamp-{s}" / "metrics.json").read_text())["nll"]["value"] for s in (0, 1)]
     assert table["vamp"]["nll"]["value"] == pytest.approx(np.mean(values))
     assert table["vamp"]["nll"]["se"] == pytest.approx(np.std(values, ddof=1) / 2**0.5)
+
+
+def test_compare_with_another_number_of_samples_evaluates_again_and_trains_no_more(command, tmp_path):
+    arguments = ("compare", "digits", "--priors", "standard", "--seeds", 1, "--epochs", 1, "--out", tmp_path)
+    few = command(*arguments, "--samples", 2)
+    run, state = tmp_path / "standard-0", (tmp_path / "standard-0" / "state.safetensors").stat().st_mtime_ns
+    many = command(*arguments, "--samples", 64)
+    assert many != few
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["evaluation"] == {"num_samples": 64, "seed": 0}
+    assert metrics == json.loads(command("evaluate", run, "--samples", 64, "--json"))
+    assert (run / "state.safetensors").stat().st_mtime_ns == state
+    command("evaluate", run, "--samples", 64, "--seed", 1)  # recorded too, and no answer to the question of compare
+    assert command(*arguments, "--samples", 64) == many
+
+
+def test_more_epochs_go_on_to_what_a_longer_run_would_have_been(command, tmp_path):
+    arguments = ("fit", "digits", "--warmup", 5, "--set", "model.hidden=[16]", "--samples", 4)
+    command(*arguments, "--epochs", 4, "--out", tmp_path / "whole")
+    command(*arguments, "--epochs", 2, "--out", tmp_path / "longer")
+    command("fit", "--resume", "--epochs", 4, "--samples", 4, "--out", tmp_path / "longer")
+    for name in ("config.json", "model.safetensors", "metrics.json"):
+        assert (tmp_path / "longer" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_lengthened_run_is_unfinished_until_its_new_end(command, tmp_path):
+    out = tmp_path / "run"
+    command("fit", "digits", "--warmup", 5, *QUICK, "--out", out)
+    shorter = priory.load(out).state_dict()
+    run = Run.open(out).lengthened(3)
+    assert Run.open(out) == run
+    assert not run.finished
+    assert not (out / "metrics.json").exists()
+    assert all(torch.equal(tensor, shorter[name]) for name, tensor in priory.load(out).state_dict().items())
+    command("fit", "--resume", "--no-evaluate", "--out", out)
+    assert History.read(out / "history.csv").epochs == 3
 
 
 def test_priors_are_listed_with_their_sources(command):
@@ -323,7 +360,7 @@ def test_two_processes_train_one_run(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_run_goes_on_to_the_same_bits(number, code, tmp_path, command):
     arguments = ("fit", "digits", "--epochs", 60, "--no-evaluate", "--set", "model.hidden=[16]", "--set")
     arguments = (*arguments, "training.patience=null")
@@ -342,7 +379,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(number, code, tmp_path, com
     process.send_signal(number)
     said = process.communicate(timeout=120)[1]
     assert process.returncode in (code, 0)  # 0: it was faster than the signal
-    assert process.returncode in (0, -9) or "priory fit --resume --out" in said
+    assert process.returncode == 0 or "priory fit --resume --out" in said
     command("fit", "--resume", "--no-evaluate", "--out", broken)
     one, two = (priory.load(path).state_dict() for path in (whole, broken))
     assert all(torch.equal(one[key], two[key]) for key in one)
@@ -400,6 +437,23 @@ def test_resuming_with_other_settings_names_them(trained, refused):
     assert "model.latent_dim" in message
 
 
+def test_another_number_of_epochs_is_refused_with_the_reason(command, refused, tmp_path):
+    command("fit", "digits", *QUICK, "--no-evaluate", "--out", tmp_path / "run")
+    files = {path: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
+    fewer = refused("fit", "--resume", "--epochs", 1, "--out", tmp_path / "run")
+    assert "--epochs 1: " in fewer
+    assert "was begun with 2, and --resume goes on to that many or more" in fewer
+    more = refused("fit", "--resume", "--epochs", 9, "--out", tmp_path / "run")
+    assert "training.warmup=0.1" in more
+    assert "where the schedule is constant and the warm-up a number of steps (--warmup 1000)" in more
+    (tmp_path / "run" / "state.safetensors").unlink()
+    del files[tmp_path / "run" / "state.safetensors"]
+    assert "has no state.safetensors to go on from" in refused(
+        "fit", "--resume", "--epochs", 9, "--out", tmp_path / "run"
+    )
+    assert files == {path: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
+
+
 def test_missing_columns_are_named(trained, table, refused, tmp_path):
     pd.read_csv(table).drop(columns="c").to_csv(tmp_path / "less.csv", index=False)
     assert "1 are missing (c)" in refused("score", trained, tmp_path / "less.csv", "--out", tmp_path / "s.csv")
@@ -421,6 +475,48 @@ def test_a_diverged_training_is_an_error_message(table, refused, tmp_path):
     message = refused("fit", table, *READING, *QUICK, "--learning-rate", "1e30", "--out", tmp_path / "run")
     assert "is NaN or infinite" in message
     assert "training.gradient_clip" in message
+    assert "nothing is kept" in message
+    assert "begin another one, with another --out and for example --set training.learning_rate=1e+29" in message
+
+
+def test_a_training_that_diverges_late_leaves_its_last_good_state(table, command, refused, tmp_path, monkeypatch):
+    from priory.training import module
+
+    class Breaking(torch.optim.Adam):
+        def step(self, closure=None):
+            result = super().step(closure)
+            steps.append(1)
+            if len(steps) == 4:  # a step too long, after two epochs of two steps
+                self.param_groups[0]["params"][0].data *= 1e38
+            return result
+
+    steps, out = [], tmp_path / "run"
+    monkeypatch.setitem(module.OPTIMIZERS, "adam", Breaking)
+    arguments = ("fit", table, *READING, *QUICK, "--epochs", 9, "--set", "training.batch_size=48", "--out", out)
+    message = refused(*arguments)
+    assert "training stopped at epoch 1, validation" in message
+    assert f"the epochs before it are kept: priory evaluate {out}" in message
+    assert History.read(out / "history.csv").epochs == 1
+    said = json.loads(command("evaluate", out, "--samples", 4, "--json"))
+    assert np.isfinite(said["nll"]["value"])
+    assert not (out / "metrics.json").exists()
+
+
+def test_likelihoods_that_are_not_finite_are_no_metrics(command, refused, table, tmp_path):
+    command("fit", table, *READING, *QUICK, "--no-evaluate", "--out", tmp_path / "run")
+    frame = pd.read_csv(table).head(20)
+    frame.loc[3, "c"] = 1e30
+    frame.to_csv(tmp_path / "far.csv", index=False)
+    message = refused("evaluate", tmp_path / "run", tmp_path / "far.csv", "--samples", 4)
+    assert "expected finite numbers, got NaN or infinity for" in message
+    assert "nll" in message
+    run = Run.open(tmp_path / "run")
+    vae = run.load_model()
+    with torch.no_grad():
+        vae.decoder.loc.fill_(1e30)
+    run.save_model(vae)
+    assert "expected finite numbers" in refused("evaluate", run.path, "--samples", 4)
+    assert not (run.path / "metrics.json").exists()
 
 
 def test_damaged_weights_are_reported(trained, refused, tmp_path):

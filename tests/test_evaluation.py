@@ -3,12 +3,22 @@
 import math
 
 import pytest
+import scipy.stats
 import torch
 from torch.distributions import MultivariateNormal, Normal
 
 from linear_gaussian import NOISE, linear_gaussian_vae
+from oracles import quadrature_grid
 from priory import DensityPrior, Mixture, diagonal_normal, evaluate
-from priory.evaluation import effective_components
+from priory.evaluation import (
+    DESCRIPTIONS,
+    AggregatePosterior,
+    LowEffectiveSampleSizeWarning,
+    active_units,
+    component_use,
+    coverage,
+    effective_components,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +31,7 @@ def model():
     torch.manual_seed(0)
     vae, evidence = linear_gaussian_vae()
     x = evidence.sample((4000,))
-    return vae, evidence, x, evaluate(vae, x, num_samples=64, elbo_samples=4)
+    return vae, evidence, x, evaluate(vae, x, num_samples=64)
 
 
 def test_likelihood_and_bound_are_the_evidence(model):
@@ -33,11 +43,13 @@ def test_likelihood_and_bound_are_the_evidence(model):
     assert metrics["bits_per_dimension"].value == pytest.approx(metrics["nll"].value / 5 / math.log(2))
 
 
-def test_surgery_splits_the_kl(model):
+def test_surgery_splits_the_rate(model):
     metrics = model[3]
     parts = metrics["index_code_mutual_information"].value + metrics["marginal_kl"].value
     error = metrics["index_code_mutual_information"].se + metrics["marginal_kl"].se
-    assert parts == pytest.approx(metrics["kl"].value, abs=4 * error)
+    assert parts == pytest.approx(metrics["rate"].value, abs=4 * error)
+    bound = -metrics["distortion"].value - metrics["rate"].value
+    assert metrics["elbo"].value == pytest.approx(bound)
 
 
 def test_mutual_information_and_marginal_kl_have_their_closed_forms(model):
@@ -85,12 +97,140 @@ def test_effective_components_counts_the_distinct_ones():
 def test_effective_components_of_overlapping_ones_agree_with_quadrature():
     loc, weights = torch.tensor([[-1.0], [1.0]]), torch.tensor([0.3, 0.7])
     p_z = Mixture(weights.log(), diagonal_normal(loc, torch.ones(2, 1)))
-    z = torch.linspace(-10, 10, 20_001).double()
+    z = torch.linspace(-10, 10, 20_001, dtype=torch.float64)
     densities = torch.stack([Normal(m, 1.0).log_prob(z).exp() for m in (-1.0, 1.0)])
     joint = weights.double()[:, None] * densities
     information = (joint * (densities / joint.sum(0)).log()).sum() * (z[1] - z[0])
     estimate = effective_components(p_z)
-    assert estimate.value == pytest.approx(math.exp(information), abs=4 * estimate.se)
+    assert estimate.value == pytest.approx(math.exp(information), abs=1e-5)
+    assert estimate.se == 0
+    in_three = Mixture(weights.log(), diagonal_normal(torch.cat([loc, torch.zeros(2, 2)], -1), torch.ones(2, 3)))
+    sampled = effective_components(in_three)
+    assert sampled.value == pytest.approx(math.exp(information), abs=4 * sampled.se)
+    assert 0 < sampled.se < 0.02
+
+
+def test_surgery_by_quadrature_is_that_on_a_fine_grid():
+    """Five posteriors in two dimensions, against sums over a grid of 1e6 midpoints."""
+    loc, scale = torch.randn(5, 2).double(), 0.3 + torch.rand(5, 2).double()
+    prior = diagonal_normal(torch.ones(2).double(), 1.5 * torch.ones(2).double())
+    metrics = AggregatePosterior(loc, scale).surgery(prior)
+    z, cell = quadrature_grid(-8, 8, 1000)
+    parts = diagonal_normal(loc, scale).log_prob(z.unsqueeze(1))
+    whole = torch.logsumexp(parts, 1) - math.log(5)
+    information = (parts.exp() * (parts - whole.unsqueeze(1))).sum(0) * cell
+    others = torch.stack([torch.logsumexp(parts[:, torch.arange(5) != n], 1) - math.log(4) for n in range(5)], 1)
+    upper = (parts.exp() * (parts - others)).sum(0) * cell
+    marginal = (whole.exp() * (whole - prior.log_prob(z))).sum() * cell
+    assert metrics["index_code_mutual_information"].value == pytest.approx(information.mean().item(), abs=5e-4)
+    assert metrics["index_code_mutual_information"].se == pytest.approx(information.std().item() / 5**0.5, abs=5e-4)
+    assert metrics["mutual_information_upper_bound"].value == pytest.approx(upper.mean().item(), abs=3e-3)
+    assert metrics["marginal_kl"].value == pytest.approx(marginal.item(), abs=5e-4)
+
+
+def test_information_about_rows_without_end_lies_between_its_two_estimates():
+    vae, evidence = linear_gaussian_vae(num_inputs=12, latent_dim=6)
+    truth = (0.5 * torch.logdet(evidence.covariance_matrix) - 12 * math.log(NOISE)).item()
+    metrics = evaluate(vae, evidence.sample((60,)), num_samples=2)
+    assert metrics["index_code_mutual_information"].value < truth - 0.5  # log 60 holds no more
+    assert metrics["mutual_information_upper_bound"].value > truth
+
+
+def test_active_units_near_the_threshold_have_an_error_and_others_none():
+    far = torch.randn(400, 3) * torch.tensor([1.0, 0.5, 1e-3])
+    assert active_units(far) == (2, 0)
+    near = 0.1 * torch.randn(400, 20)
+    counts = torch.tensor([active_units(0.1 * torch.randn(400, 20)).value for _ in range(50)])
+    assert 0.5 < active_units(near).se / counts.std().item() < 2
+
+
+@pytest.mark.parametrize("latent_dim", [1, 2, 5])
+@pytest.mark.parametrize("width", [0.5, 1.0, 2.0])
+def test_coverage_of_one_normal_by_another_is_that_of_the_chi_square(latent_dim, width):
+    """The 95 % region of N(0, s^2 I) is a ball, in which another normal has the mass of a chi-square."""
+    aggregate = AggregatePosterior(torch.zeros(30, latent_dim), torch.full((30, latent_dim), width))
+    prior = diagonal_normal(torch.zeros(latent_dim), torch.ones(latent_dim))
+    found = coverage(prior, aggregate)
+    squared_radius = scipy.stats.chi2.ppf(0.95, latent_dim)
+    expected = [scipy.stats.chi2.cdf(squared_radius * factor, latent_dim) for factor in (width**2, width**-2)]
+    for estimate, truth in zip(found.values(), expected, strict=True):
+        assert estimate.value == pytest.approx(truth, abs=max(4 * estimate.se, 2e-3))
+        assert (estimate.se == 0) == (latent_dim <= 2)
+        assert estimate.se < 0.01
+
+
+def test_holes_are_found_in_either_direction():
+    """Codes at one of the prior's two places; and a prior at one of the codes' two places."""
+    places = torch.tensor([[-5.0, 0.0], [5.0, 0.0]])
+    both = Mixture(torch.zeros(2), diagonal_normal(places, torch.ones(2, 2)))
+    one = Mixture(torch.zeros(1), diagonal_normal(places[:1], torch.ones(1, 2)))
+    found = coverage(both, AggregatePosterior(places[:1].expand(50, 2), torch.ones(50, 2)))
+    assert found["prior_in_aggregate"].value == pytest.approx(0.475, abs=0.005)
+    assert found["aggregate_in_prior"].value == pytest.approx(0.95, abs=0.005)
+    found = coverage(one, AggregatePosterior(places.repeat(25, 1), torch.ones(50, 2)))
+    assert found["prior_in_aggregate"].value == pytest.approx(0.95, abs=0.005)
+    assert found["aggregate_in_prior"].value == pytest.approx(0.475, abs=0.005)
+
+
+def test_a_distribution_that_is_too_narrow_for_the_grid_is_sampled():
+    narrow = Mixture(torch.zeros(2), diagonal_normal(torch.tensor([[-5.0, 0.0], [5.0, 0.0]]), torch.full((2, 2), 1e-4)))
+    found = coverage(narrow, AggregatePosterior(torch.zeros(20, 2), torch.ones(20, 2)))
+    assert found["prior_in_aggregate"].value == 0
+    assert found["aggregate_in_prior"].value == 0
+
+
+def test_component_use_tells_the_weight_that_nobody_uses():
+    places = torch.tensor([[-10.0, 0.0], [10.0, 0.0], [0.0, 30.0]])
+    p_z = Mixture(torch.tensor([0.5, 0.3, 0.2]).log(), diagonal_normal(places, torch.ones(3, 2)))
+    codes = places[:2].repeat_interleave(torch.tensor([30, 10]), 0)
+    found = component_use(p_z, AggregatePosterior(codes, torch.full((40, 2), 0.1)))
+    assert found["unused_weight"].value == pytest.approx(0.2)
+    assert found["unused_weight"].se == pytest.approx(0)
+    entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
+    assert found["used_components"].value == pytest.approx(math.exp(entropy))
+    shares = torch.distributions.Binomial(40, torch.tensor(0.25)).sample((2000,)) / 40
+    spread = torch.exp(-torch.special.xlogy(shares, shares) - torch.special.xlogy(1 - shares, 1 - shares)).std().item()
+    assert found["used_components"].se == pytest.approx(spread, rel=0.3)
+
+
+def test_many_rows_take_draws_and_agree_with_quadrature(monkeypatch):
+    loc, scale = torch.randn(300, 2), torch.full((300, 2), 0.3)
+    prior = diagonal_normal(torch.zeros(2), torch.ones(2))
+    exact = AggregatePosterior(loc, scale).surgery(prior)
+    monkeypatch.setattr("priory.evaluation.aggregate.PAIRS_FOR_QUADRATURE", 0)
+    drawn = AggregatePosterior(loc, scale).surgery(prior)
+    for name, estimate in drawn.items():
+        assert estimate.value == pytest.approx(exact[name].value, abs=4 * estimate.se)
+        assert estimate.value != exact[name].value
+
+
+def test_rows_of_the_aggregate_posterior_have_a_limit(monkeypatch):
+    monkeypatch.setattr("priory.evaluation.aggregate.ROWS_AT_MOST", 10)
+    loc = torch.arange(100.0).unsqueeze(-1)
+    aggregate = AggregatePosterior(loc, torch.ones(100, 1))
+    assert len(aggregate) == 10
+    assert aggregate.loc[0] == 0
+    assert aggregate.loc[-1] == 99
+
+
+def test_few_effective_samples_are_warned_of_and_many_are_not():
+    vae, evidence = linear_gaussian_vae(num_inputs=40, latent_dim=8, scale_factor=4.0)
+    x = evidence.sample((20,))
+    with pytest.warns(LowEffectiveSampleSizeWarning, match="half of the rows have fewer than .* take more samples"):
+        evaluate(vae, x, num_samples=64)
+    vae, evidence = linear_gaussian_vae()
+    assert evaluate(vae, evidence.sample((20,)), num_samples=64)["effective_sample_size"].value > 20
+
+
+def test_every_number_is_described_and_the_encoder_reads_each_row_once():
+    vae, evidence = linear_gaussian_vae()
+    vae.prior = DensityPrior(Mixture(torch.zeros(2).double(), diagonal_normal(torch.randn(2, 2), torch.ones(2, 2))))
+    rows = []
+    vae.encoder.register_forward_hook(lambda module, inputs, output: rows.append(len(inputs[0])))
+    metrics = evaluate(vae.double(), evidence.sample((70,)), num_samples=4, batch_size=30)
+    assert sum(rows) == 70
+    assert set(metrics) == set(DESCRIPTIONS)
+    assert all(math.isfinite(number) for estimate in metrics.values() for number in estimate)
 
 
 def test_component_switched_off_does_no_harm():

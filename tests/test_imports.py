@@ -34,6 +34,8 @@ for prior in (StandardNormal(2), MixtureOfGaussians(2, 3), VampPrior.from_data(x
     elbo(vae, x).value().mean().backward()
     assert torch.isfinite(importance_weighted_bound(vae, x, 3)).all()
     assert evaluate(vae, x, num_samples=3)["nll"].value > 0
+assert priory.check_prior(StandardNormal(2)).passed
+assert priory.check_bound(importance_weighted_bound).passed
 try:
     priory.fit
 except ImportError as error:
@@ -52,7 +54,7 @@ def state():
             torch.backends.cudnn.benchmark, torch.get_float32_matmul_precision())
 
 before = state()
-import priory, priory.priors, priory.training, priory.plots, priory.cli, priory.datasets
+import priory, priory.priors, priory.training, priory.plots, priory.cli, priory.datasets, priory.conformance
 assert state() == before
 """
 

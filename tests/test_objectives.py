@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from torch.distributions import Independent, MixtureSameFamily, Normal, kl_divergence
+from torch.distributions import Independent, MixtureSameFamily, MultivariateNormal, Normal, kl_divergence
 
 from linear_gaussian import linear_gaussian_vae
 from priory import Mixture, StandardNormal, VampPrior, diagonal_normal, elbo, importance_weighted_bound, log_likelihood
+from priory.evaluation import importance_estimate
 from priory.priors.density import DensityPrior
 
 
@@ -60,15 +61,59 @@ def test_importance_weighted_bound_grows_with_samples_between_elbo_and_evidence(
     assert bounds[0] < bounds[1] < bounds[2] < evidence.log_prob(x).mean() + 0.02
 
 
-def test_chunks_and_number_of_samples_mean_what_they_say(monkeypatch):
+@pytest.mark.parametrize("covariates", [False, True])
+def test_chunks_and_number_of_samples_mean_what_they_say(monkeypatch, covariates):
     vae, evidence = linear_gaussian_vae()
     x = evidence.sample((6,))
     decoded = []
     decoder = vae.decoder.forward
     monkeypatch.setattr(vae.decoder, "forward", lambda z: decoded.append(z.shape[:-1].numel()) or decoder(z))
+    if covariates:
+        vae.decoder.covariates = lambda x: {}
     log_likelihood(vae, x, 101, chunk_size=60)
-    assert sum(decoded) == 101 * 6
+    # 51 draws of q for each of the six; 50 of the prior, for each of them or for all.
+    assert sum(decoded) == 51 * 6 + 50 * (6 if covariates else 1)
     assert max(decoded) <= 60
+
+
+@pytest.mark.parametrize("covariates", [False, True])
+@pytest.mark.parametrize("prior_share", [0.0, 0.3])
+def test_importance_estimate_is_the_formula_in_a_loop(covariates, prior_share):
+    vae, evidence = linear_gaussian_vae(scale_factor=1.4)
+    vae.prior = DensityPrior(MultivariateNormal(torch.ones(2).double(), torch.eye(2).double()))
+    if covariates:
+        vae.decoder.covariates = lambda x: {}
+    x = evidence.sample((3,))
+    torch.manual_seed(3)
+    found = importance_estimate(vae, x, 10, prior_share=prior_share)
+    torch.manual_seed(3)
+    q, p_z, from_prior = vae.encode(x), vae.latent_prior(), round(10 * prior_share)
+    z_q = q.sample((10 - from_prior,))
+    z_p = p_z.sample((from_prior, 1)).expand(-1, 3, -1)
+    for n in range(3):
+        q_n = Independent(Normal(q.mean[n], q.stddev[n]), 1)
+        weights, terms, divergences = [], [], []
+        for z in torch.cat([z_q[:, n], z_p[:, n]]):
+            proposal = (1 - prior_share) * q_n.log_prob(z).exp() + prior_share * p_z.log_prob(z).exp()
+            terms.append(vae.decode(z).log_prob(x[n]))
+            divergences.append(q_n.log_prob(z) - p_z.log_prob(z))
+            weights.append((p_z.log_prob(z) + terms[-1]).exp() / proposal)
+        weights = torch.stack(weights)
+        size = weights.sum() ** 2 / weights.square().sum()
+        torch.testing.assert_close(found.log_likelihood[n], weights.mean().log())
+        torch.testing.assert_close(found.effective_sample_size[n], size)
+        torch.testing.assert_close(found.reconstruction[n], torch.stack(terms[: len(z_q)]).mean())
+        torch.testing.assert_close(found.kl[n], torch.stack(divergences[: len(z_q)]).mean())
+
+
+def test_rows_are_the_same_whether_encoded_before_or_not_and_in_groups():
+    vae, evidence = linear_gaussian_vae(scale_factor=1.3)
+    x = evidence.sample((40,))
+    truth = evidence.log_prob(x)
+    for posterior in (None, vae.encode(x)):
+        found = importance_estimate(vae, x, 4000, posterior=posterior)
+        torch.testing.assert_close(found.log_likelihood, truth, rtol=0, atol=0.15)
+        assert (found.effective_sample_size > 500).all()
 
 
 def test_prior_is_evaluated_once_and_encoder_once_per_datum():

@@ -14,10 +14,12 @@ from torch.distributions import Bernoulli, Independent, Normal
 
 from priory.distributions import diagonal_normal
 from priory.objectives import elbo
+from priory.priors import FlowPrior
 from priory.training import History, NonFiniteLossError, TrainingSettings, check_devices, fit, process_rank
 from priory.training.batches import ShuffledBatches, TensorSource, derived_seed
 from priory.training.history import COLUMNS
 from priory.training.selection import Selection
+from priory.training.states import read_state
 from priory.vae import VAE
 
 pytest.importorskip("lightning")
@@ -457,6 +459,91 @@ def test_infinite_gradient_of_a_finite_loss() -> None:
     with pytest.raises(NonFiniteLossError, match="gradient of a finite loss") as caught:
         fit(vae, binary(20), seed=0, epochs=1, warmup=0)
     assert (caught.value.term, caught.value.group) == ("gradient", "prior")
+
+
+class ZeroVariance(Decoder):
+    """A Gaussian likelihood whose scale is zero from the third step on, where the log-likelihood is infinite."""
+
+    def __init__(self, validate: bool) -> None:
+        super().__init__()
+        self.validate, self.calls = validate, 0
+
+    def forward(self, z: Tensor) -> Independent:
+        self.calls += self.training
+        loc = self.network(z)
+        scale = torch.full_like(loc, float(self.calls < 3))
+        return Independent(Normal(loc, scale, validate_args=self.validate), 1, validate_args=False)
+
+
+@pytest.mark.parametrize("validate", [False, True])  # an infinite likelihood, or torch's refusal of the scale
+def test_a_likelihood_of_zero_variance_stops_the_run_and_keeps_what_was_good(tmp_path, validate: bool) -> None:
+    torch.manual_seed(5)
+    vae = VAE(Encoder(), ZeroVariance(validate), LearnedNormal())
+    with pytest.raises(NonFiniteLossError, match=r"epoch 1, batch 0: the reconstruction") as caught:
+        fit(vae, binary(20), binary(9, 1), seed=0, epochs=9, batch_size=10, warmup=0, out=tmp_path)
+    assert len(caught.value.rows) == 8
+    assert ("Expected parameter scale" in str(caught.value)) == validate
+    assert all(torch.isfinite(p).all() for p in vae.parameters())  # the step was not taken
+    state = read_state(tmp_path / "state.safetensors")
+    assert state["progress"]["epoch"] == History.read(tmp_path / "history.csv").epochs == 1
+
+
+def test_an_exploding_flow_stops_the_run_and_is_named(tmp_path) -> None:
+    torch.manual_seed(5)
+    vae = VAE(Encoder(), Decoder(), FlowPrior.coupling(2, hidden=(8,)))
+    with torch.no_grad():
+        for parameter in vae.prior.parameters():
+            parameter *= 1e19  # the flow's densities leave float32
+    with pytest.raises(NonFiniteLossError, match=r"epoch 0, batch 0: .*KL term is NaN or infinite.* look at the prior"):
+        fit(vae, binary(20), seed=0, epochs=1, batch_size=10, out=tmp_path)
+    assert not (tmp_path / "state.safetensors").exists()
+
+
+def test_a_parameter_that_the_last_step_of_an_epoch_breaks_is_not_saved(tmp_path, monkeypatch) -> None:
+    """Without validation no loss sees it; the state stays the one of the epoch before."""
+    vae, steps = make(), []
+
+    class Breaking(torch.optim.Adam):
+        def step(self, closure=None):
+            result = super().step(closure)
+            steps.append(1)
+            if len(steps) == 4:
+                vae.decoder.network[0].bias.data[3] = float("inf")
+            return result
+
+    from priory.training import module
+
+    monkeypatch.setitem(module.OPTIMIZERS, "adam", Breaking)
+    with pytest.raises(NonFiniteLossError, match=r"end of epoch 1: the last step left NaN or infinite") as caught:
+        fit(vae, binary(20), seed=0, epochs=9, batch_size=10, out=tmp_path)
+    assert (caught.value.term, caught.value.group) == ("parameter", "decoder")
+    assert caught.value.parameter == "decoder.network.0.bias"
+    state = read_state(tmp_path / "state.safetensors")
+    assert state["progress"]["epoch"] == 1
+    assert all(torch.isfinite(tensor).all() for tensor in state["vae"].values())
+
+
+class NormalDecoder(Decoder):
+    def forward(self, z: Tensor) -> Independent:
+        return diagonal_normal(self.network(z), torch.ones(6))
+
+
+@pytest.mark.parametrize("learning_rate", [1e4, 1e30])
+def test_too_high_a_learning_rate_saves_nothing_that_is_not_finite(tmp_path, learning_rate: float) -> None:
+    vae = VAE(Encoder(), NormalDecoder(), LearnedNormal())
+    with pytest.raises(NonFiniteLossError, match="Lower the learning rate"):
+        fit(vae, binary(20), seed=0, epochs=99, batch_size=10, out=tmp_path, learning_rate=learning_rate)
+    path = tmp_path / "state.safetensors"
+    if path.exists():
+        assert all(torch.isfinite(tensor).all() for tensor in read_state(path)["vae"].values())
+
+
+def test_a_finite_gradient_that_is_too_large_for_its_norm_is_said_to_be_so() -> None:
+    vae = make()
+    vae.prior.loc.register_hook(lambda gradient: torch.full_like(gradient, 1e30))
+    with pytest.raises(NonFiniteLossError, match="the gradient of a finite loss is too large for its norm") as caught:
+        fit(vae, binary(20), seed=0, epochs=1)
+    assert (caught.value.parameter, caught.value.group) == (None, "prior")
 
 
 def test_validation_that_is_not_finite_stops_too() -> None:

@@ -32,15 +32,22 @@ from priory.priors import (
 from priory.vae import VAE
 
 if TYPE_CHECKING:
+    from priory.conformance import check_bound, check_prior
     from priory.datasets import load_dataset
     from priory.runs import load
     from priory.training import fit
 
 __version__ = "0.1.0.dev0"
 
-# These need the extra `all`; they are imported when first used, so that the core needs torch alone. For the same reason
-# `from priory import *` leaves them out.
-_LAZY = {"fit": "priory.training", "load": "priory.runs", "load_dataset": "priory.datasets"}
+# Imported when first used. The first three need the extra `all`, so that the core needs torch alone, and `from priory
+# import *` leaves them out; the checks are for tests.
+_LAZY = {
+    "fit": "priory.training",
+    "load": "priory.runs",
+    "load_dataset": "priory.datasets",
+    "check_prior": "priory.conformance",
+    "check_bound": "priory.conformance",
+}
 
 
 def __getattr__(name: str) -> Any:

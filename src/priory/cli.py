@@ -257,6 +257,31 @@ def priors() -> None:
     console.print(table)
 
 
+@app.command()
+def check(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="PACKAGE.MODULE:NAME",
+            help="A prior, or a function without arguments (or a class) that makes one.",
+        ),
+    ],
+    encoder: Annotated[
+        str | None, typer.Option(help="The encoder that it is called with, or what makes it: package.module:name.")
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="A distribution that its density must equal: package.module:name.")
+    ] = None,
+    single: Annotated[str | None, typer.Option(help="The same prior with one component: package.module:name.")] = None,
+    seed: Seed = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Which promises a prior keeps. Exit code 0: all; 1: not all; 2: it could not be checked."""
+    from priory.commands import check_target
+
+    check_target(target, encoder, reference, single, seed, as_json)
+
+
 def reading(labels: list[str] | None, ids: str | None, drop: list[str] | None) -> dict[str, Any]:
     """How to read a table, as far as the user said."""
     given = {"labels": tuple(labels) if labels else None, "ids": ids, "drop": tuple(drop) if drop else None}
@@ -264,10 +289,14 @@ def reading(labels: list[str] | None, ids: str | None, drop: list[str] | None) -
 
 
 def show_metrics(metrics: dict[str, Any], title: str) -> None:
-    """A table of estimates with their standard errors."""
-    table = Table("", "value", "s.e.", title=title, title_justify="left", box=None, pad_edge=False)
+    """A table of estimates with their standard errors, and what they are."""
+    from priory.evaluation import DESCRIPTIONS
+
+    table = Table("", "value", "s.e.", "", title=title, title_justify="left", box=None, pad_edge=False)
+    for column in table.columns[1:3]:
+        column.justify = "right"
     for name, estimate in metrics.items():
-        table.add_row(name, f"{estimate.value:.3f}", f"{estimate.se:.3f}")
+        table.add_row(name, f"{estimate.value:.3f}", f"{estimate.se:.3f}", f"[dim]{DESCRIPTIONS[name]}[/]")
     console.print(table)
 
 
@@ -322,7 +351,7 @@ def _plain(error: BaseException) -> str:
         return f"{shortened(str(error.filename), 300)}: {error.strerror}"
     if _NO_MEMORY in str(error) or type(error) is MemoryError:
         return f"memory: there is not enough ({error}); take fewer rows or columns, or a smaller model"
-    return str(error) or type(error).__name__
+    return " ".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())])
 
 
 def _one_line(message: str) -> str:

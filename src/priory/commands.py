@@ -2,29 +2,37 @@
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import typer
 
 from priory import experiment
 from priory.assembly import check_name
 from priory.cli import console, errors, print_json, row_progress, show_metrics
 from priory.datasets import RULE, Dataset, LikelihoodProposal, Rows, check_output, write_rows
-from priory.evaluation import Estimate
+from priory.evaluation import Estimate, LowEffectiveSampleSizeWarning
+from priory.files import remove_leftovers
 from priory.memory import require_memory
 from priory.messages import shortened
 from priory.priors import PRIORS, GridPrior
-from priory.runs import CONFIG, HISTORY, METRICS, MODEL, Run
+from priory.runs import CONFIG, HISTORY, METRICS, MODEL, Run, metrics_tree
 from priory.settings import RunSettings, override, validated
-from priory.training import process_rank
-from priory.training.fitting import SIGTERM_EXIT
+from priory.training import NonFiniteLossError, process_rank
+from priory.training.fitting import SIGTERM_EXIT, STATE_FILE
+from priory.training.settings import TrainingSettings
 from priory.vae import VAE
 
 MACHINE = ("training.accelerator", "training.devices", "training.strategy")  # may change when a run goes on
+EPOCHS = "training.epochs"  # may grow
+SAME_AGAIN = "give the same command again; what is finished is not done again"
 EVALUATION_SEED = 0
 SAMPLE_BYTES = 3 * 4  # bytes of a sampled number: in parts, together, and as it is written
 
@@ -47,39 +55,67 @@ def fit_run(
         run = Run.open(out)
         experiment.train(run, run.load_dataset(), resume=resume)
         return
+    with _saying_how_to_go_on(out):
+        run, dataset = _run_to_fit(settings, given, assignments, out, resume)
+        _fit(run, dataset, resume, num_samples, tensorboard)
+
+
+def _run_to_fit(
+    settings: RunSettings, given: Mapping[str, Any], assignments: list[str], out: Path, resume: bool
+) -> tuple[Run, Dataset]:
     if resume and (out / CONFIG).exists():
-        run, dataset = _resumed(out, given, assignments)
-    elif given["data.source"] is None:
+        return _resumed(out, given, assignments)
+    if given["data.source"] is None:
         raise ValueError(
             f"--resume: {out} holds no run yet; give DATA to begin one, or check --out"
             if resume
             else "DATA: expected a file or an embedded data set, such as: priory fit digits --out runs/first"
         )
-    else:
-        run, dataset, proposal = experiment.prepare(settings, out)
-        _say_what_was_found(run, dataset, proposal)
-    _fit(run, dataset, resume, num_samples, tensorboard)
+    run, dataset, proposal = experiment.prepare(settings, out)
+    _say_what_was_found(run, dataset, proposal)
+    return run, dataset
 
 
-def _fit(run: Run, dataset: Dataset, resume: bool, num_samples: int | None, tensorboard: bool) -> None:
-    """Train, evaluate, draw; an interruption says how to go on."""
+@contextmanager
+def _saying_how_to_go_on(out: Path, line: str | None = None) -> Iterator[None]:
+    """An interruption, and a training that failed, end with what to do next: the line, or what `out` asks for."""
     try:
-        _fit_to_the_end(run, dataset, resume, num_samples, tensorboard)
+        yield
     except KeyboardInterrupt:
-        errors.print(f"interrupted; go on with: priory fit --resume --out {run.path}")
+        errors.print(f"interrupted; {line or _how_to_go_on(out)}", markup=False)
         raise
     except SystemExit as stop:
         if stop.code == SIGTERM_EXIT:
-            errors.print(f"terminated; go on with: priory fit --resume --out {run.path}")
+            errors.print(f"terminated; {line or _how_to_go_on(out)}", markup=False)
+        raise
+    except NonFiniteLossError as error:
+        error.add_note(_what_a_failure_left(out))
         raise
 
 
-def _fit_to_the_end(run: Run, dataset: Dataset, resume: bool, num_samples: int | None, tensorboard: bool) -> None:
+def _how_to_go_on(out: Path) -> str:
+    if not (out / CONFIG).exists():
+        return "no run was begun yet; give the same command again"
+    return f"go on with: {Run.open(out).resume_line}"
+
+
+def _what_a_failure_left(out: Path) -> str:
+    run = Run.open(out)
+    kept = f"the epochs before it are kept: priory evaluate {shlex.quote(str(out))}" if run.begun else "nothing is kept"
+    rate = run.settings.training.learning_rate
+    return (
+        f"{out}: {kept}. --resume would fail again, because a run's settings are fixed; begin another one, with "
+        f"another --out and for example --set training.learning_rate={rate / 10:g}"
+    )
+
+
+def _fit(run: Run, dataset: Dataset, resume: bool, num_samples: int | None, tensorboard: bool) -> None:
+    """Train, evaluate, draw."""
     vae = experiment.train(run, dataset, resume=resume, progress=errors.is_terminal, tensorboard=tensorboard)
     if num_samples is not None:
         rows = experiment.telling_rows(dataset)
         metrics = _evaluate(vae, rows, num_samples)
-        run.write_metrics(metrics)
+        run.write_metrics(metrics, num_samples, EVALUATION_SEED)
         show_metrics(metrics, f"{dataset.name}, {run.settings.model.prior} prior: {len(rows)} rows, nats per row")
     pictures = experiment.draw(run, vae, dataset)
     _say_what_was_written(run, vae, pictures)
@@ -98,11 +134,11 @@ def evaluate_run(
         )
     metrics = _evaluate(vae, rows, num_samples, seed)
     if as_json:
-        print_json({name: estimate._asdict() for name, estimate in metrics.items()})
+        print_json(metrics_tree(metrics, num_samples, seed))
     else:
         show_metrics(metrics, f"{data or run.settings.data.source}: {len(rows)} rows, nats per row")
-    if data is None:  # after the numbers were said: the folder may be one that cannot be written to
-        run.write_metrics(metrics)
+    if data is None and run.finished:  # after the numbers were said: the folder may not be one to write to
+        run.write_metrics(metrics, num_samples, seed)
 
 
 def sample_run(path: Path, number: int, out: Path, seed: int, mean: bool, device: str) -> None:
@@ -161,7 +197,7 @@ def compare_runs(
     given: dict[str, Any], assignments: list[str], priors: str, seeds: int, num_samples: int, out: Path
 ) -> None:
     """`priory compare`."""
-    from priory.comparison import comparison_table, finished_metrics
+    from priory.comparison import TABLE, comparison_table, finished_metrics
 
     names = list(PRIORS) if priors == "all" else [name.strip() for name in priors.split(",") if name.strip()]
     if not names:
@@ -169,18 +205,39 @@ def compare_runs(
     for name in names:
         check_name("--priors", name, PRIORS)
     results: dict[str, list[dict[str, Estimate]]] = {name: [] for name in names}
+    remove_leftovers(out, Path(TABLE).stem)
     for seed in range(seeds):
         for name in names:
             settings = _settings(RunSettings(), {**given, "model.prior": name, "seed": seed}, assignments)
             folder = out / f"{name}-{seed}"
-            metrics = finished_metrics(folder, settings)
+            metrics = finished_metrics(folder, settings, num_samples, EVALUATION_SEED)
             if metrics is None:
-                metrics = _compared(folder, settings, num_samples)
+                with _saying_how_to_go_on(folder, SAME_AGAIN):
+                    metrics = _compared(folder, settings, num_samples)
                 errors.print(f"{name}, seed {seed}: nll {metrics['nll'].value:.2f}")
             results[name].append(metrics)
-    table = comparison_table(results, out / "comparison.json")
+    table = comparison_table(results, out / TABLE)
     console.print(table)
-    console.print(f"runs and comparison.json: {out}")
+    console.print(f"runs and {TABLE}: {out}")
+
+
+def check_target(
+    target: str, encoder: str | None, reference: str | None, single: str | None, seed: int, as_json: bool
+) -> None:
+    """`priory check`."""
+    from priory.conformance import check_prior
+
+    sys.path.insert(0, str(Path.cwd()))  # as `python -m` does: one's own module, where one stands
+    try:
+        report = check_prior(target, encoder=encoder, reference=reference, single=single, seed=seed)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+    if as_json:
+        print_json({**asdict(report), "passed": report.passed})
+    else:
+        console.print(str(report), markup=False)
+    if not report.passed:
+        raise typer.Exit(1)
 
 
 def _compared(folder: Path, settings: RunSettings, num_samples: int) -> dict[str, Estimate]:
@@ -191,13 +248,20 @@ def _compared(folder: Path, settings: RunSettings, num_samples: int) -> dict[str
         run, dataset, _ = experiment.prepare(settings, folder)
     vae = experiment.train(run, dataset, resume=True, progress=errors.is_terminal)
     metrics = _evaluate(vae, experiment.telling_rows(dataset), num_samples)
-    run.write_metrics(metrics)
+    run.write_metrics(metrics, num_samples, EVALUATION_SEED)
     return metrics
 
 
 def _evaluate(vae: VAE, rows: Rows, num_samples: int, seed: int = EVALUATION_SEED) -> dict[str, Estimate]:
-    with row_progress("evaluate", len(rows)) as progress:
-        return experiment.measure(vae, rows, num_samples, seed, progress)
+    with row_progress("evaluate", len(rows)) as progress, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", LowEffectiveSampleSizeWarning)
+        metrics = experiment.measure(vae, rows, num_samples, seed, progress)
+    for warning in caught:
+        if issubclass(warning.category, LowEffectiveSampleSizeWarning):
+            errors.print(f"[yellow]note:[/] {warning.message} (--samples {8 * num_samples})")
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    return metrics
 
 
 def _settings(base: RunSettings, given: Mapping[str, Any], assignments: list[str]) -> RunSettings:
@@ -218,13 +282,34 @@ def _resumed(out: Path, given: Mapping[str, Any], assignments: list[str]) -> tup
     run = Run.open(out)
     wanted = _settings(run.settings, given, assignments)
     changed = experiment.changed_settings(run.settings.model_dump(), wanted.model_dump())
-    if set(changed) <= set(MACHINE):  # another machine, the same run
-        console.print(f"{out}: going on")
-        return replace(run, settings=wanted), run.load_dataset()
-    raise ValueError(
-        f"--resume: {out} was begun with other values of {', '.join(changed)}; leave these options out, or start "
-        "another run with another --out"
-    )
+    if not set(changed) <= {*MACHINE, EPOCHS}:
+        raise ValueError(
+            f"--resume: {out} was begun with other values of {', '.join(changed)}; leave these options out, or start "
+            "another run with another --out"
+        )
+    if EPOCHS in changed:
+        _check_more_epochs(run, wanted.training)
+        run = run.lengthened(wanted.training.epochs)
+    console.print(f"{out}: going on")
+    return replace(run, settings=wanted), run.load_dataset()  # another machine, the same run
+
+
+def _check_more_epochs(run: Run, now: TrainingSettings) -> None:
+    """Refuse another number of epochs where the run would not be what it had been with that number from its start."""
+    out, was = run.path, run.settings.training
+    if run.finished and not run.has_state:
+        raise ValueError(f"--epochs {now.epochs}: {out} has no {STATE_FILE} to go on from; start another run")
+    if now.epochs < was.epochs:
+        raise ValueError(
+            f"--epochs {now.epochs}: {out} was begun with {was.epochs}, and --resume goes on to that many or more"
+        )
+    if not was.independent_of_epochs():
+        raise ValueError(
+            f"--epochs {now.epochs}: {out} was begun with {was.epochs} and training.schedule={was.schedule}, "
+            f"training.warmup={was.warmup}; --resume can go on for longer where the schedule is constant and the "
+            "warm-up a number of steps (--warmup 1000), because only then does the course of the first epochs not "
+            "depend on how many follow; start another run with another --out"
+        )
 
 
 def _grid(text: str | None) -> dict[str, int]:
@@ -247,7 +332,10 @@ def _model(path: Path, device: str) -> tuple[Run, VAE]:
         raise ValueError(
             f"--device {device}: expected auto, cpu or a device that torch sees; torch: {reason}"
         ) from error
-    return run, run.load_model().to(device)
+    vae = run.load_model().to(device)
+    if not run.finished:
+        errors.print(f"training has not ended: these are the best weights so far; {_how_to_go_on(path)}", markup=False)
+    return run, vae
 
 
 def _rows(run: Run, data: str | None, reading: dict[str, Any], choose: Any) -> Rows:

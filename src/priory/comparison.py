@@ -3,46 +3,32 @@
 import math
 from pathlib import Path
 
-from pydantic import BaseModel, RootModel
 from rich.table import Table
 
 from priory.evaluation import Estimate
-from priory.runs import CONFIG, METRICS, Run, read_json, write_json
-from priory.settings import RunSettings, checked
+from priory.runs import CONFIG, Run, write_json
+from priory.settings import RunSettings
 
-SHOWN = ("nll", "elbo", "reconstruction", "kl", "active_units", "effective_components")
-
-
-class StoredEstimate(BaseModel):
-    """JSON's null is a number that is not known."""
-
-    value: float | None
-    se: float | None
+TABLE = "comparison.json"
+SHOWN = ("nll", "elbo", "distortion", "rate", "active_units", "effective_components")
 
 
-class StoredMetrics(RootModel[dict[str, StoredEstimate]]):
-    """What `metrics.json` holds."""
-
-
-def finished_metrics(folder: Path, settings: RunSettings) -> dict[str, Estimate] | None:
-    """The metrics of a finished run with these settings; None where there is none yet.
+def finished_metrics(folder: Path, settings: RunSettings, num_samples: int, seed: int) -> dict[str, Estimate] | None:
+    """The metrics of a finished run with these settings, estimated in this way; None where there are none yet.
 
     Raises:
         ValueError: the folder holds a run with other settings, or its metrics are damaged.
     """
     if not (folder / CONFIG).exists():
         return None
-    recorded = Run.open(folder).settings
+    run = Run.open(folder)
+    recorded = run.settings
     resolved = {"likelihood": recorded.model.likelihood, "num_levels": recorded.model.num_levels}
     asked = {key: getattr(settings.model, key) for key in resolved}
     model = settings.model.model_copy(update={key: asked[key] or resolved[key] for key in resolved})
     if settings.model_copy(update={"model": model}) != recorded:
         raise ValueError(f"{folder}: holds a run with other settings; choose another --out, or remove it")
-    file = folder / METRICS
-    if not file.is_file():
-        return None
-    stored = checked(StoredMetrics, read_json(file), str(file)).root
-    return {name: Estimate(*(math.nan if n is None else n for n in (e.value, e.se))) for name, e in stored.items()}
+    return run.read_metrics(num_samples, seed)
 
 
 def comparison_table(results: dict[str, list[dict[str, Estimate]]], path: Path) -> Table:

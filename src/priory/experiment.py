@@ -1,6 +1,8 @@
 """The main jobs, from settings to a run folder: fit, evaluate, embed, score. The command line prints around them."""
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from priory.assembly import build_vae, check_name, facts_of, resolve_likelihood,
 from priory.datasets import Dataset, LikelihoodProposal, Rows, constant_columns, load_dataset, require_complete
 from priory.distributions import Mixture
 from priory.evaluation import Estimate, device_of, evaluate, log_likelihood
+from priory.files import remove_leftovers
 from priory.footprint import require_training_fits
 from priory.priors import PRIORS, GridPrior
 from priory.runs import CONFIG, FIGURES, HISTORY, SPLITS, Run, with_columns
@@ -80,6 +83,9 @@ def train(
     run: Run, dataset: Dataset, *, resume: bool = False, progress: bool = False, tensorboard: bool = False
 ) -> VAE:
     """Train the run's model and write its weights; what has been done already is not done again."""
+    if process_rank() == 0:
+        for folder in (run.path, run.path / FIGURES):
+            remove_leftovers(folder)
     require_training_fits(run.settings, dataset, run.facts.image_shape)
     facts = facts_of(dataset.rows("train"), run.facts.image_shape, run.settings.seed, start_rows(run.settings.model))
     vae = _seeded_vae(run.settings, facts)
@@ -100,12 +106,13 @@ def train(
 
 
 def draw(run: Run, vae: VAE, dataset: Dataset) -> list[Path]:
-    """The run's figures."""
+    """The run's figures, with noise of the run's seed: whether it was interrupted makes no difference."""
     from priory.figures import draw_figures
 
     history = History.read(run.path / HISTORY) if (run.path / HISTORY).is_file() else None
     shown = (run.facts.image_shape, run.restored)
-    return draw_figures(vae, telling_rows(dataset), *shown, history, run.path / FIGURES)
+    with _own_noise(vae, run.settings.seed):
+        return draw_figures(vae, telling_rows(dataset), *shown, history, run.path / FIGURES)
 
 
 def telling_rows(dataset: Dataset) -> Rows:
@@ -117,10 +124,20 @@ def telling_rows(dataset: Dataset) -> Rows:
 
 
 def measure(vae: VAE, rows: Rows, num_samples: int, seed: int, progress: Progress | None = None) -> dict[str, Estimate]:
-    """`evaluate` with noise of its own seed, so that the same model gives the same numbers."""
-    with torch.random.fork_rng(devices=[] if device_of(vae).type == "cpu" else None):
-        torch.manual_seed(seed)
-        return evaluate(vae, rows, num_samples, progress=progress)
+    """`evaluate` with noise of its own seed, so that the same model gives the same numbers.
+
+    Raises:
+        ArithmeticError: a number is NaN or infinite, so some rows have no likelihood under the model.
+    """
+    with _own_noise(vae, seed):
+        metrics = evaluate(vae, rows, num_samples, progress=progress)
+    bad = [name for name, estimate in metrics.items() if not math.isfinite(estimate.value)]
+    if bad:
+        raise ArithmeticError(
+            f"evaluation: expected finite numbers, got NaN or infinity for {', '.join(bad)}; some rows have no "
+            "likelihood under this model: `priory score` writes each row's, and shows which they are"
+        )
+    return metrics
 
 
 @torch.no_grad()
@@ -147,8 +164,7 @@ def score(
     vae: VAE, rows: Rows, num_samples: int, seed: int, batch_size: int = 128, progress: Progress | None = None
 ) -> np.ndarray:
     """The estimated log p(x) of each row, in nats."""
-    with torch.random.fork_rng(devices=[] if device_of(vae).type == "cpu" else None):
-        torch.manual_seed(seed)
+    with _own_noise(vae, seed):
         p_z = vae.latent_prior()
         parts = []
         for x, _ in rows.batches(batch_size):
@@ -173,6 +189,14 @@ def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any], path: 
 def _left_by_an_interruption(path: Path) -> bool:
     """What a run leaves that was stopped before its configuration was written."""
     return path.name == SPLITS or path.name.startswith((f".{Path(SPLITS).stem}-", f".{Path(CONFIG).stem}-"))
+
+
+@contextmanager
+def _own_noise(vae: VAE, seed: int) -> Iterator[None]:
+    """Torch's generators seeded inside the block, and as they were afterwards."""
+    with torch.random.fork_rng(devices=[] if device_of(vae).type == "cpu" else None):
+        torch.manual_seed(seed)
+        yield
 
 
 def _seeded_vae(settings: RunSettings, facts: Any) -> VAE:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ _CURE = "name another place"
 _CURES = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free space on the disk, or name another place") | (
     dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "name a folder that you may write to")
 )
+TEMPORARY = re.compile(r"\..+-[0-9a-f]{32}(\.[^.]+)?")  # the names that `replacing` gives
 
 
 @contextmanager
@@ -22,7 +24,9 @@ def replacing(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
 
     Args:
         path: where the file is to stand; its folder is made if it is missing.
-        durable: whether it must survive a power cut as well, which costs a wait for the disk.
+        durable: whether it must survive a power cut as well, which costs two waits for the disk: the file's bytes
+            reach it before the file takes its name, and the name before the block ends. So of two files, the second is
+            never there without the first. A killed process alone loses nothing that was written, durable or not.
 
     Raises:
         OSError: the disk is full, the folder may not be written to, ...; what stood there before still does, and the
@@ -44,6 +48,8 @@ def replacing(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
             with open(temporary, "rb") as written:
                 os.fsync(written.fileno())
         os.replace(temporary, path)
+        if durable:
+            _sync_folder(path.parent)
     except OSError as error:
         if error.filename not in (None, str(temporary), temporary, str(path.parent)):
             raise  # of another file, which the block was reading
@@ -56,3 +62,24 @@ def replacing(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
 def _described(error: OSError) -> str:
     reason = error.strerror or str(error)
     return f"cannot be written ({reason}); {_CURES.get(error.errno or 0, _CURE)}, what was there before is as it was"
+
+
+def remove_leftovers(folder: Path, stem: str = "*") -> None:
+    """Remove the temporary files that a process which was killed while it wrote has left in a folder, for this stem."""
+    for path in folder.glob(f".{stem}-*"):
+        if TEMPORARY.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk, on systems that can say so."""
+    if not hasattr(os, "O_DIRECTORY"):  # Windows
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF):  # what file systems say that cannot
+            raise
+    finally:
+        os.close(descriptor)

@@ -17,7 +17,7 @@ from torch.distributions import Distribution, Independent, Normal
 
 from priory.distributions import at_least_float32
 from priory.likelihood_distributions import (
-    Binary,
+    BinaryVector,
     CategoricalLevels,
     DiscretisedLogistic,
     NegativeBinomial,
@@ -98,7 +98,7 @@ class BernoulliDecoder(LikelihoodDecoder):
         return 1
 
     def forward(self, z: Float[Tensor, "*batch latent"]) -> Independent:
-        return Independent(Binary(logits=self._outputs(z).squeeze(-1)), 1)
+        return BinaryVector(self._outputs(z).squeeze(-1))
 
 
 class CategoricalDecoder(LikelihoodDecoder):

@@ -3,15 +3,17 @@
 import json
 import math
 import re
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field, FiniteFloat
+from pydantic import Field, FiniteFloat, RootModel
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 import priory
@@ -24,12 +26,13 @@ from priory.footprint import require_model_fits
 from priory.likelihoods import LIKELIHOODS
 from priory.priors import PRIORS
 from priory.settings import RunSettings, Settings, checked
-from priory.training.states import write_tensors
+from priory.training.fitting import STATE_FILE, stored_state
 from priory.vae import VAE
 
 CONFIG, MODEL, METRICS, HISTORY, SPLITS, FIGURES = (
     "config.json", "model.safetensors", "metrics.json", "history.csv", "splits.npz", "figures",
 )  # fmt: skip
+EVALUATION = "evaluation"
 
 _AGAIN = "put back the file that `priory fit` wrote, or train again"
 
@@ -53,9 +56,13 @@ class Config(Settings):
     binarise_scale: FiniteFloat | None
 
 
+class StoredMetrics(RootModel[dict[str, dict[str, float | None]]]):
+    """What `metrics.json` holds; null is a number that is not known."""
+
+
 @dataclass(frozen=True)
 class Run:
-    """A run folder that has a configuration; it has a model once training has ended.
+    """A run folder that has a configuration, and a state while it trains; a model once training has ended.
 
     Attributes:
         path: the folder.
@@ -78,18 +85,32 @@ class Run:
         cls, path: Path, settings: RunSettings, facts: DataFacts, dataset: Dataset, constants: dict[str, float]
     ) -> "Run":
         """Write the configuration and the split, before training; the data set with all of its columns."""
-        config = Config(
-            priory=priory.__version__,
-            settings=settings,
-            facts=StoredFacts(num_inputs=facts.num_inputs, num_rows=facts.num_rows, image_shape=facts.image_shape),
-            columns=dataset.columns,
-            constants=constants,
-            binarise_scale=dataset.binarise_scale,
-        )
+        run = cls(path, settings, facts, dataset.columns, constants, dataset.binarise_scale)
         with replacing(path / SPLITS) as temporary:
             np.savez_compressed(temporary, **dataset.splits)  # type: ignore[arg-type]
-        write_json(path / CONFIG, config.model_dump(mode="json"))
-        return cls(path, settings, facts, dataset.columns, constants, dataset.binarise_scale)
+        run._write_config()
+        return run
+
+    def lengthened(self, epochs: int) -> "Run":
+        """The same run with more epochs, recorded; it counts as unfinished until it has been trained to its new end."""
+        training = self.settings.training.model_copy(update={"epochs": epochs})
+        run = replace(self, settings=self.settings.model_copy(update={"training": training}))
+        for name in (METRICS, MODEL):  # the state holds the weights; in this order what is left fits together
+            (self.path / name).unlink(missing_ok=True)
+        run._write_config()
+        return run
+
+    def _write_config(self) -> None:
+        facts = {name: getattr(self.facts, name) for name in StoredFacts.model_fields}
+        config = Config(
+            priory=priory.__version__,
+            settings=self.settings,
+            facts=StoredFacts(**facts),
+            columns=self.columns,
+            constants=self.constants,
+            binarise_scale=self.binarise_scale,
+        )
+        write_json(self.path / CONFIG, config.model_dump(mode="json"))
 
     @classmethod
     def open(cls, path: str | Path) -> "Run":
@@ -149,24 +170,34 @@ class Run:
     def save_model(self, vae: VAE) -> None:
         """Write the weights."""
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in vae.state_dict().items()}
-        write_tensors(self.path / MODEL, state)
+        with replacing(self.path / MODEL) as temporary:
+            temporary.write_bytes(save(state))  # `save_file` keeps a file from all but its owner
+
+    @property
+    def finished(self) -> bool:
+        """Whether training has ended."""
+        return (self.path / MODEL).is_file()
+
+    @property
+    def begun(self) -> bool:
+        """Whether there are weights: those of the end, or those of the epochs so far."""
+        return self.finished or self.has_state
+
+    @property
+    def has_state(self) -> bool:
+        """Whether there is what training goes on from."""
+        return (self.path / STATE_FILE).is_file()
 
     def load_model(self) -> VAE:
-        """The trained model, in evaluation mode, on the CPU.
+        """The trained model, in evaluation mode, on the CPU; where training has not ended, its best weights so far.
 
         Raises:
             ValueError: there are no weights yet, they are damaged, or they do not fit the configuration.
         """
-        file = self.path / MODEL
-        if not file.is_file():
-            raise ValueError(f"{self.path}: has no {MODEL} yet; finish it with `priory fit --resume --out {self.path}`")
-        try:
-            weights = load_file(file)
-        except SafetensorError as error:
-            raise ValueError(
-                f"{file}: expected the weights of a model in safetensors' format, got a damaged file or another kind "
-                f"({error}); {_AGAIN}"
-            ) from error
+        if not self.begun:
+            raise ValueError(f"{self.path}: has no {MODEL} yet; finish it with `{self.resume_line}`")
+        file = self.path / (MODEL if self.finished else STATE_FILE)
+        weights = _weights(file) if self.finished else _best_so_far(file)
         require_model_fits(self.settings.model, self.facts)
         with torch.random.fork_rng(devices=[]):  # initial weights are drawn and overwritten
             vae = build_vae(self.settings.model, self.facts)
@@ -236,9 +267,52 @@ class Run:
         """How the training data were read, as arguments of `load_dataset`."""
         return self.settings.data.model_dump() | {"binarise_scale": self.binarise_scale}
 
-    def write_metrics(self, metrics: dict[str, Estimate], name: str = METRICS) -> None:
-        """Write `{"name": {"value": ..., "se": ...}}`."""
-        write_json(self.path / name, {key: estimate._asdict() for key, estimate in metrics.items()})
+    @property
+    def resume_line(self) -> str:
+        """The command that goes on with this run."""
+        return f"priory fit --resume --out {shlex.quote(str(self.path))}"
+
+    def write_metrics(self, metrics: Mapping[str, Estimate], num_samples: int, seed: int) -> None:
+        """Write what `metrics_tree` gives."""
+        write_json(self.path / METRICS, metrics_tree(metrics, num_samples, seed))
+
+    def read_metrics(self, num_samples: int, seed: int) -> dict[str, Estimate] | None:
+        """The metrics of the finished run; None where there are none yet that were estimated in this way."""
+        if not self.finished or not (self.path / METRICS).is_file():
+            return None
+        tree = checked(StoredMetrics, read_json(self.path / METRICS), str(self.path / METRICS)).root
+        if tree.pop(EVALUATION, None) != _evaluation(num_samples, seed):
+            return None
+        return {name: _estimate(numbers) for name, numbers in tree.items()}
+
+
+def metrics_tree(metrics: Mapping[str, Estimate], num_samples: int, seed: int) -> dict[str, Any]:
+    """`{"nll": {"value": ..., "se": ...}, ..., "evaluation": {"num_samples": ..., "seed": ...}}`: numbers, and how."""
+    return {name: e._asdict() for name, e in metrics.items()} | {EVALUATION: _evaluation(num_samples, seed)}
+
+
+def _estimate(numbers: Mapping[str, float | None]) -> Estimate:
+    found = [numbers.get(name) for name in Estimate._fields]
+    return Estimate(*(math.nan if number is None else number for number in found))
+
+
+def _evaluation(num_samples: int, seed: int) -> dict[str, int]:
+    return {"num_samples": num_samples, "seed": seed}
+
+
+def _weights(file: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise ValueError(
+            f"{file}: expected the weights of a model in safetensors' format, got a damaged file or another kind "
+            f"({error}); {_AGAIN}"
+        ) from error
+
+
+def _best_so_far(file: Path) -> dict[str, Tensor]:
+    state = stored_state(file) or {}
+    return state["vae"] if state["best"] is None else state["best"]
 
 
 def _check_width(dataset: Dataset, columns: tuple[str, ...]) -> None:
@@ -273,10 +347,12 @@ def with_columns(dataset: Dataset, columns: tuple[str, ...]) -> Dataset:
 
 
 def load(path: str | Path) -> VAE:
-    """The trained model of a run folder, in evaluation mode; nothing is unpickled.
+    """The model of a run folder, in evaluation mode; nothing is unpickled.
+
+    Where training has not ended, the weights are the best so far.
 
     Raises:
-        ValueError: the folder holds no finished run.
+        ValueError: the folder holds no run, or one without weights yet.
     """
     return Run.open(path).load_model()
 

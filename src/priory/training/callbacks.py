@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from priory.training.batches import Source, TensorSource, derived_seed
+from priory.training.failures import check_parameters
 from priory.training.history import History
 from priory.training.module import Training
 from priory.training.selection import Selection
@@ -111,6 +112,7 @@ class Record(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         module = _training(pl_module)
+        check_parameters(module.vae, epoch=module.epoch)
         train = _reduced(trainer, module, module.take_sums())
         valid = self._validate(trainer, module)
         row = {
@@ -182,12 +184,12 @@ class Record(pl.Callback):
         return {
             "identity": dict(self.identity),
             "finished": finished,
-            "stopped_early": self.history.stopped_early,
             "progress": {"epoch": module.epoch, "step": module.step},
             "history": {name: list(column) for name, column in self.history.items()},
             "selection": {
                 "best_epoch": selection.best_epoch,
                 "best_elbo": selection.best_elbo,
+                "stop": selection.stop,
             },
             "vae": snapshot(module.vae.state_dict()),
             "best": self.best,

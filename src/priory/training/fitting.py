@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 HISTORY_FILE = "history.csv"
 STATE_FILE = "state.safetensors"
 STATE_PARTS = frozenset(
-    ("identity", "finished", "stopped_early", "progress", "history", "selection", "vae", "best", "optimizer",
+    ("identity", "finished", "progress", "history", "selection", "vae", "best", "optimizer",
      "schedulers", "precision", "random")
 )  # fmt: skip
 TENSORBOARD_FOLDER = "tensorboard"
@@ -66,7 +66,8 @@ def fit(
             several processes (`training.devices`) all call `fit`, and rank 0 alone writes: see `process_rank`.
         resume: continue the run in `out` from its last completed epoch, to the same result as without the interruption;
             begin where there is none yet; return at once where it is finished. The kind of device may have changed, the
-            number of processes not.
+            number of processes not. `epochs` may have been raised where the schedule is constant and the warm-up a
+            number of steps: the result is that of a run which was as long from its start.
         progress: show a progress bar.
         tensorboard: write the history for TensorBoard too (needs the extra `tensorboard`).
         **overrides: single settings, `epochs=20`.
@@ -93,14 +94,14 @@ def fit(
     train_rows = as_source(train, "train")
     valid_rows = None if valid is None else as_source(valid, "valid")
     folder = _folder(out, resume=resume, tensorboard=tensorboard)
-    state = _stored_state(folder / STATE_FILE) if folder and resume else None
+    state = stored_state(folder / STATE_FILE) if folder and resume else None
     identity = _identity(chosen, seed, train_rows, valid_rows)
     if state is not None:
         _check_same_run(state["identity"], identity, folder / STATE_FILE if folder else None)
         identity["order_seed"] = state["identity"]["order_seed"]
         _load(vae, state["vae"], "the state's weights do not fit this VAE")
         if _is_finished(state, chosen):
-            return _finish(vae, History(state["history"], stopped_early=state["stopped_early"]), state["best"])
+            return _finish(vae, _written_again(state, chosen, folder), state["best"])
     identity["processes"] = _number_of_processes(chosen)
     if folder is not None:
         if state is not None:
@@ -267,8 +268,12 @@ def _folder(out: str | Path | None, *, resume: bool, tensorboard: bool) -> Path 
 # the same run, or another
 
 
-def _stored_state(path: Path) -> dict[str, Any] | None:
-    """What to resume from; None where there is nothing yet."""
+def stored_state(path: Path) -> dict[str, Any] | None:
+    """What a run resumes from; None where there is nothing yet.
+
+    Raises:
+        ValueError: the file is damaged or of another kind.
+    """
     if not path.exists():
         return None
     state = read_state(path)
@@ -320,7 +325,15 @@ def _row_fields(run: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_finished(state: Mapping[str, Any], settings: TrainingSettings) -> bool:
-    return state["finished"] and (state["stopped_early"] or state["progress"]["epoch"] >= settings.epochs)
+    return state["finished"] and (state["selection"]["stop"] or state["progress"]["epoch"] >= settings.epochs)
+
+
+def _written_again(state: Mapping[str, Any], settings: TrainingSettings, folder: Path | None) -> History:
+    """The history of a finished run; its file, unlike the state's, need not have survived a power cut."""
+    history = History(state["history"], stopped_early=state["progress"]["epoch"] < settings.epochs)
+    if folder is not None and process_rank() == 0:
+        history.write(folder / HISTORY_FILE)
+    return history
 
 
 def _load(vae: VAE, weights: Mapping[str, Tensor], problem: str) -> None:

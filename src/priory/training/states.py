@@ -1,9 +1,6 @@
 """The state a run resumes from: tensors and numbers in a safetensors file, so nothing is ever unpickled."""
 
-import errno
 import json
-import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +10,7 @@ from torch import Tensor
 
 from priory.files import replacing
 
-FORMAT = "priory training state 1"
+FORMAT = "priory training state 2"
 _ANEW = "remove it to train from the beginning"
 
 
@@ -30,27 +27,12 @@ def snapshot(tree: Any) -> Any:
 
 def write_state(path: Path, state: Mapping[str, Any]) -> None:
     """Writes nested dictionaries, lists and tuples of tensors, numbers and strings, atomically."""
+    from safetensors.torch import save
+
     tensors: dict[str, Tensor] = {}
     structure = json.dumps(_flatten(state, "", tensors))
-    write_tensors(path, tensors, {"format": FORMAT, "structure": structure})
-
-
-def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """A safetensors file, atomically.
-
-    Raises:
-        OSError: the disk is full, the folder may not be written to, ...
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
     with replacing(path) as temporary:
-        try:
-            save_file(tensors, temporary, metadata)
-        except SafetensorError as error:  # its words for what the system refused
-            found = re.search(r"os error (\d+)", str(error))
-            number = int(found[1]) if found else errno.EIO
-            raise OSError(number, os.strerror(number)) from error
+        temporary.write_bytes(save(tensors, {"format": FORMAT, "structure": structure}))
 
 
 def read_state(path: Path) -> dict[str, Any]:

@@ -1,0 +1,99 @@
+"""How small an error the randomised checks of the conformance suite see: mixtures with one slip of a given size.
+
+    python benchmarks/conformance_power.py
+
+Nine components with scales sqrt(1/2) at radius sqrt(L/2), as `MixtureOfGaussians` starts, and the same three times as
+far apart; three seeds each. The table says in how many of them the check meant for the error found it.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from priory import MixtureOfGaussians
+from priory.conformance import Subject, run_check
+
+RESULTS = Path(__file__).parent / "results"
+SEEDS = range(3)
+LogProb = Callable[[Tensor], Tensor]
+Sample = Callable[[torch.Size], Tensor]
+
+
+def mixture(latent_dim: int, distance: float, seed: int) -> MixtureOfGaussians:
+    """The right prior."""
+    torch.manual_seed(seed)
+    prior = MixtureOfGaussians(latent_dim, 9)
+    with torch.no_grad():
+        prior.loc.mul_(distance)
+    return prior
+
+
+def none(prior: MixtureOfGaussians, size: float) -> tuple[LogProb, Sample]:
+    """No error."""
+    return prior().log_prob, prior().sample
+
+
+def scale(prior: MixtureOfGaussians, size: float) -> tuple[LogProb, Sample]:
+    """Samples whose scale is 1 + size times the density's."""
+    wrong = MixtureOfGaussians(prior.latent_dim or 0, prior.num_components)
+    wrong.load_state_dict(prior.state_dict())
+    with torch.no_grad():
+        wrong.log_scale.add_(math.log1p(size))
+    return prior().log_prob, wrong().sample
+
+
+def mass(prior: MixtureOfGaussians, size: float) -> tuple[LogProb, Sample]:
+    """A density that integrates to 1 + size."""
+    p_z = prior()
+    return lambda z: p_z.log_prob(z) + math.log1p(size), p_z.sample
+
+
+def weight(prior: MixtureOfGaussians, size: float) -> tuple[LogProb, Sample]:
+    """Samples in which one component's weight is 1 + size times the density's."""
+    wrong = MixtureOfGaussians(prior.latent_dim or 0, prior.num_components)
+    wrong.load_state_dict(prior.state_dict())
+    with torch.no_grad():
+        wrong.mixing_logits[0] += math.log1p(size)
+    return prior().log_prob, wrong().sample
+
+
+ERRORS = {
+    "scale of samples": (scale, "density_and_sampler_agree", (0.02, 0.05, 0.1)),
+    "weight of a component": (weight, "density_and_sampler_agree", (0.5, 1.0)),
+    "total mass": (mass, "integrates_to_one", (0.02, 0.05, 0.1)),
+}
+
+
+def main() -> None:
+    rows = []
+    for error, (plant, check, sizes) in ERRORS.items():
+        for latent_dim in (2, 40):
+            for distance in (1.0, 3.0):
+                for size in (0.0, *sizes):
+                    found = []
+                    for seed in SEEDS:
+                        slip = plant if size else none
+                        with torch.no_grad():
+                            subject = Subject(slip(mixture(latent_dim, distance, seed), size), seed=seed)
+                        found.append(run_check(check, subject).status == "failed")
+                    rows.append(
+                        {"error": error, "L": latent_dim, "distance": distance, "size": size, "found": sum(found)}
+                    )
+                    print(rows[-1], flush=True)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "conformance_power.json").write_text(json.dumps(rows, indent=2) + "\n")
+    lines = [f"Made by `benchmarks/conformance_power.py`; found in how many of {len(SEEDS)} seeds.", ""]
+    lines += ["| error | L | distance | " + "size: found |", "|---|---|---|---|"]
+    for error, latent_dim, distance in dict.fromkeys((r["error"], r["L"], r["distance"]) for r in rows):
+        same = [r for r in rows if (r["error"], r["L"], r["distance"]) == (error, latent_dim, distance)]
+        cells = ", ".join(f"{r['size']:.0%}: {r['found']}" for r in same)
+        lines.append(f"| {error} | {latent_dim} | {distance:g} | {cells} |")
+    (RESULTS / "conformance_power.md").write_text("\n".join([*lines, ""]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""The likelihood: how long it takes against the floor of the hardware, and how far each proposal is from the truth.
+
+    python benchmarks/evaluation.py [--data-dir DIR] [--parts speed proposals] [--quick]
+
+- speed: 5000 importance samples for each of 200 test images of static MNIST (noise of that size without the folder),
+  under a VampPrior with K = 500, L = 40 and gated 300-300 networks, freshly initialised: the time does not depend on
+  the weights. Every 16 images take turns with the floors, the decoder's bare matrix products and the exponentials of its
+  gates and pixels, in chunks of the size that is decoded: (a) for the draws that priory decodes, (b) for all 5000 of
+  each image, as an estimate that does not share its draws from the prior has to. Ratios are medians.
+- proposals: VAEs on scikit-learn's digits, L = 2; the mean NLL of the test rows from q alone and from the half-and-half
+  mixture of q and prior, against quadrature; five seeds of noise.
+
+Results go to `benchmarks/results/evaluation.json` after each part, and to `.md`.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from _book_quadrature import exact_nll, latent_window
+from priory import VAE, BernoulliDecoder, NormalEncoder, VampPrior, fit, gated_mlp, load_dataset, log_likelihood
+from priory.assembly import build_vae, facts_of
+from priory.evaluation.importance import ROWS_TOGETHER, VALUES_AT_ONCE
+from priory.files import replacing
+from priory.settings import ModelSettings
+from priory.training import TrainingSettings
+
+RESULTS = Path(__file__).parent / "results" / "evaluation.json"
+NUM_INPUTS, LATENT_DIM, HIDDEN, COMPONENTS = 784, 40, 300, 500
+POINTS_PER_SIDE = 600  # of the quadrature
+IMAGES, SAMPLES = 200, 5000
+PRIORS_COMPARED, SAMPLE_SIZES, NOISE_SEEDS = ("standard", "vamp", "gtm-vamp"), (64, 512), 5
+
+
+def images(data_dir: str | None) -> Tensor:
+    """Test images, or noise."""
+    path = None if data_dir is None else Path(data_dir) / "binarized_mnist.npz"
+    if path is None or not path.exists():
+        return (torch.rand(IMAGES, NUM_INPUTS) < 0.13).float()
+    return load_dataset(path).rows("test").tensor()[:: 10_000 // IMAGES].float()
+
+
+def model(x: Tensor) -> VAE:
+    """The model of Tomczak & Welling 2018, section 5."""
+    encoder = NormalEncoder(gated_mlp(NUM_INPUTS, [HIDDEN, HIDDEN], 2 * LATENT_DIM))
+    decoder = BernoulliDecoder(gated_mlp(LATENT_DIM, [HIDDEN, HIDDEN], NUM_INPUTS))
+    pseudo_inputs = (torch.rand(COMPONENTS, NUM_INPUTS) < 0.13).float()
+    return VAE(encoder, decoder, VampPrior.from_data(pseudo_inputs, COMPONENTS, low=0.0, high=1.0)).eval()
+
+
+class Floor:
+    """Matrix products and exponentials of one chunk of draws."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+        widths = [(LATENT_DIM, 2 * HIDDEN), (HIDDEN, 2 * HIDDEN), (HIDDEN, NUM_INPUTS)]
+        self.products = [(torch.randn(rows, a), torch.randn(a, b) / a**0.5, torch.empty(rows, b)) for a, b in widths]
+        self.gates = torch.randn(rows, HIDDEN)
+
+    @torch.no_grad()
+    def __call__(self, draws: int) -> None:
+        for _ in range(max(1, round(draws / self.rows))):
+            for inputs, weights, outputs in self.products:
+                torch.mm(inputs, weights, out=outputs)
+            torch.exp(self.gates)
+            torch.exp(self.gates)
+            torch.exp(outputs)
+
+
+def seconds(function: object, *arguments: object) -> float:
+    """Time of one call."""
+    start = time.perf_counter()
+    function(*arguments)  # type: ignore[operator]
+    return time.perf_counter() - start
+
+
+def speed(data_dir: str | None, threads: int, num_images: int, num_samples: int) -> dict[str, float]:
+    """Medians over groups of images."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    x = images(data_dir)[:num_images]
+    vae, floor = model(x), Floor(VALUES_AT_ONCE // NUM_INPUTS // ROWS_TOGETHER * ROWS_TOGETHER)
+    p_z = vae.latent_prior()
+    from_prior = num_samples // 2
+    ours, own_floor, full_floor, sizes = [], [], [], []
+    log_likelihood(vae, x[:2], 100, prior=p_z)
+    for part in x.split(ROWS_TOGETHER):
+        ours.append(seconds(lambda part=part: log_likelihood(vae, part, num_samples, prior=p_z)))
+        own_floor.append(seconds(floor, (num_samples - from_prior) * len(part) + from_prior))
+        full_floor.append(seconds(floor, num_samples * len(part)))
+        sizes.append(len(part))
+    return {
+        "threads": threads,
+        "images": len(x),
+        "samples": num_samples,
+        "ms an image": 1e3 * statistics.median(a / n for a, n in zip(ours, sizes, strict=True)),
+        "minutes for 10 000 images": sum(ours) / len(x) * 10_000 / 60,
+        "/ floor": statistics.median(a / b for a, b in zip(ours, own_floor, strict=True)),
+        "/ floor of decoding every draw": statistics.median(a / b for a, b in zip(ours, full_floor, strict=True)),
+    }
+
+
+@torch.no_grad()
+def proposals(prior: str, epochs: int) -> list[dict[str, Any]]:
+    """NLL by each proposal minus the exact one, in nats, of a VAE trained on digits."""
+    torch.set_num_threads(1)
+    data = load_dataset("digits")
+    settings = ModelSettings(prior=prior, likelihood="categorical", num_levels=17)
+    vae = build_vae(settings, facts_of(data.rows("train"), data.image_shape, 0))
+    with torch.enable_grad(), tempfile.TemporaryDirectory() as folder:
+        training = TrainingSettings(epochs=epochs)
+        fit(vae, data.rows("train"), data.rows("valid"), settings=training, seed=0, out=Path(folder) / "run")
+    vae.eval()
+    x = data.rows("test").tensor()
+    p_z = vae.latent_prior()
+    window = latent_window(vae, torch.cat([data.rows("train").tensor(), x]), p_z)
+    exact = float(exact_nll(vae, x, POINTS_PER_SIDE, window=window).nll.mean())
+    rows = []
+    for num_samples in SAMPLE_SIZES:
+        for share in (0.0, 0.5):
+            errors = []
+            for seed in range(NOISE_SEEDS):
+                torch.manual_seed(seed)
+                estimate = log_likelihood(vae, x, num_samples, prior_share=share, prior=p_z)
+                errors.append(-float(estimate.mean()) - exact)
+            rows.append(
+                {"prior": prior, "exact NLL": round(exact, 3), "samples": num_samples, "share of the prior": share}
+                | {"error": round(statistics.mean(errors), 3), "s.d. of the noise": round(statistics.stdev(errors), 3)}
+            )
+    return rows
+
+
+def tables(results: dict[str, Any]) -> str:
+    """All parts as Markdown."""
+    lines = [f"Made by `benchmarks/evaluation.py`, {platform.machine()}, torch {torch.__version__}."]
+    for part, rows in results.items():
+        lines += ["", f"## {part.capitalize()}", "", "| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])]
+        lines += [
+            "| " + " | ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in r.values()) + " |" for r in rows
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", default=os.environ.get("PRIORY_DATA"))
+    parser.add_argument("--parts", nargs="+", choices=["speed", "proposals"], default=["speed", "proposals"])
+    parser.add_argument("--quick", action="store_true", help="few images, samples and epochs, to see that it runs")
+    arguments = parser.parse_args()
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() and not arguments.quick else {}
+    for part in arguments.parts:
+        if part == "speed":
+            size = (32, 200) if arguments.quick else (IMAGES, SAMPLES)
+            results[part] = [speed(arguments.data_dir, threads, *size) for threads in (1, 2)]
+        else:
+            epochs = 2 if arguments.quick else 500
+            results[part] = [row for prior in PRIORS_COMPARED for row in proposals(prior, epochs)]
+        print(tables({part: results[part]}), flush=True)
+        if not arguments.quick:
+            with replacing(RESULTS) as temporary:
+                temporary.write_text(json.dumps(results, indent=1))
+            with replacing(RESULTS.with_suffix(".md")) as temporary:
+                temporary.write_text(tables(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,294 @@
+"""What the conformance suite says about published implementations, each in a process of its own.
+
+They are not dependencies of priory, so they get an environment of their own:
+
+    python -m venv published
+    published/bin/pip install torch==2.13.0
+    published/bin/pip install -r benchmarks/requirements-published.txt
+    PYTHONPATH=src published/bin/python benchmarks/published.py
+
+Every implementation is called through its own functions. What an adapter adds is said in its docstring and in the
+table: shapes (a method for matrices gets matrices), and a sampler where there is none.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, Normal
+
+from priory.conformance import Subject, check_prior
+
+RESULTS = Path(__file__).parent / "results"
+PAGE = Path(__file__).parents[1] / "docs" / "conformance.md"
+MARK = "<!-- from here on made by benchmarks/published.py -->"
+LATENT_DIM, NUM_COMPONENTS, NUM_FEATURES = 2, 9, 6
+
+
+class Implementation(NamedTuple):
+    """Something published.
+
+    Attributes:
+        package: its name on the package index.
+        what: the class or function, and what the adapter adds.
+        subject: makes what is checked.
+        reading: what the failures mean, and what the authors meant.
+    """
+
+    package: str
+    what: str
+    subject: Callable[[], Subject]
+    reading: str
+
+
+def _matrix(z: Tensor) -> Tensor:
+    return z.reshape(-1, z.shape[-1])
+
+
+def _spread(module: nn.Module) -> None:
+    """Fresh encoders put all components at one place; three times the weights put them apart."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.mul_(3.0)
+
+
+def pythae_vamp(log_variance: float = 0.0) -> Subject:
+    """`VAMP._log_p_z`, and `VAMPSampler.sample` with a decoder that returns z as it is.
+
+    Args:
+        log_variance: about that of the encoder's posteriors: zero when it is new, less once it is trained.
+    """
+    from pythae.models import VAMP, VAMPConfig
+    from pythae.models.base.base_utils import ModelOutput
+    from pythae.models.nn import BaseDecoder
+    from pythae.samplers import VAMPSampler
+
+    class Identity(BaseDecoder):
+        def forward(self, z: Tensor) -> Any:
+            return ModelOutput(reconstruction=z)
+
+    class Adapter(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            config = VAMPConfig(input_dim=(NUM_FEATURES,), latent_dim=LATENT_DIM, number_components=NUM_COMPONENTS)
+            self.model = VAMP(config, decoder=Identity())
+            _spread(self.model.encoder)
+            nn.init.constant_(self.model.encoder.log_var.bias, log_variance)
+
+        def log_prob(self, z: Tensor) -> Tensor:
+            return self.model._log_p_z(_matrix(z)).reshape(z.shape[:-1])
+
+        def sample(self, shape: torch.Size) -> Tensor:
+            drawn = VAMPSampler(self.model).sample(num_samples=max(1, shape.numel()))
+            return drawn[: shape.numel()].reshape(*shape, LATENT_DIM)
+
+    return Subject(Adapter)
+
+
+def sysvi_vamp() -> Subject:
+    """`VampPrior.log_prob`, summed over dimensions as `VampPrior.kl` sums it; the sampler is ours."""
+    from scvi.external.sysvi._base_components import EncoderDecoder
+    from scvi.external.sysvi._priors import VampPrior
+
+    torch.manual_seed(0)
+    encoder = EncoderDecoder(
+        NUM_FEATURES, LATENT_DIM, [2], 0, n_hidden=16, n_layers=1, sample=True, var_mode="sample_feature"
+    )  # the settings of SysVI's own encoder, but for its size
+    _spread(encoder)
+
+    class Adapter(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            batch_index = torch.zeros(NUM_COMPONENTS, 1, dtype=torch.long)
+            x = torch.randn(NUM_COMPONENTS, NUM_FEATURES)
+            self.prior = VampPrior(NUM_COMPONENTS, encoder, x, [2], batch_index, [])
+
+        def log_prob(self, z: Tensor) -> Tensor:
+            return self.prior.log_prob(_matrix(z)).sum(1).reshape(z.shape[:-1])
+
+        def sample(self, shape: torch.Size) -> Tensor:
+            loc, variance = self.prior.get_params()  # named as log_prob names them, which takes the root
+            normals = Independent(Normal(loc, variance.sqrt()), 1)
+            return MixtureSameFamily(Categorical(logits=self.prior.w.flatten()), normals).sample(shape)
+
+    encoder.eval()
+    return Subject(Adapter, encoder=encoder)
+
+
+def scvi_mixture() -> Subject:
+    """`MogPrior.get_prior`, which returns a distribution; nothing added."""
+    from scvi.module.base._priors import MogPrior
+
+    class Adapter(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.prior = MogPrior(NUM_COMPONENTS, LATENT_DIM)
+            with torch.no_grad():
+                self.prior.prior_means.mul_(20)  # they start within 0.1 of each other
+
+        def forward(self) -> Distribution:
+            return self.prior.get_prior(torch.zeros(1, LATENT_DIM))
+
+    return Subject(Adapter)
+
+
+def ugtm_likelihood() -> Subject:
+    """`computelogLikelihood(createPMatrix(...))` of one row at a time; it has no sampler, this one is ours."""
+    from ugtm import ugtm_core, ugtm_gtm
+
+    data = np.random.default_rng(0).normal(size=(200, 3))
+    model = ugtm_gtm.runGTM(data, k=4, m=2)
+    scale = float(np.sqrt(model.betaInv))
+
+    def log_prob_row(row: np.ndarray) -> float:
+        distance = ugtm_core.createDistanceMatrix(model.matY, row[None])
+        exponentials = ugtm_core.createPMatrix(distance, model.betaInv, 3)
+        return -float(ugtm_core.computelogLikelihood(exponentials, model.betaInv, 3))
+
+    def log_prob(z: Tensor) -> Tensor:
+        values = [log_prob_row(row) for row in _matrix(z).detach().double().numpy()]
+        return torch.tensor(values, dtype=z.dtype).reshape(z.shape[:-1])
+
+    def sample(shape: torch.Size) -> Tensor:
+        centres = torch.from_numpy(np.asarray(model.matY.T, dtype=np.float64))
+        index = torch.randint(len(centres), shape)
+        return torch.normal(centres[index], scale)
+
+    return Subject((log_prob, sample))
+
+
+def zuko_mixture() -> Subject:
+    """`zuko.mixtures.GMM`, called; nothing added."""
+
+    def make() -> nn.Module:
+        import zuko
+
+        return zuko.mixtures.GMM(LATENT_DIM, components=NUM_COMPONENTS)
+
+    return Subject(make)
+
+
+IMPLEMENTATIONS = {
+    "pythae-vamp": Implementation(
+        "pythae",
+        "`VAMP._log_p_z` (pythae/models/vamp/vamp_model.py) and `VAMPSampler.sample` with a decoder that returns "
+        "z; new encoder, log-variances near zero",
+        pythae_vamp,
+        "The density leaves out -L/2 log 2 pi. So does the log q(z given x) that it is subtracted from, in the "
+        "loss and in `get_nll` (which says so in a comment): there the constants cancel. `idle_input` is a plain "
+        "tensor that `_log_p_z` moves between devices by hand, and which `.double()` misses.",
+    ),
+    "pythae-vamp-trained": Implementation(
+        "pythae",
+        "the same with the encoder's log-variances moved to about -2",
+        partial(pythae_vamp, -2.0),
+        "The sampler (pythae/samplers/vamp_sampler) passes log-variances through tanh, the density does not: they "
+        "agree near zero only, and the draws are wider than the density. The checks that compare the two fail by "
+        "that; the other failures are those above.",
+    ),
+    "sysvi-vamp": Implementation(
+        "scvi-tools",
+        "`scvi.external.sysvi` `VampPrior.log_prob`, summed over dimensions as its `kl` does; it has no sampler, "
+        "the suite draws from the joint mixture of its components",
+        sysvi_vamp,
+        "`log_prob` (scvi/external/sysvi/_priors.py) takes the log-sum-exp over components in every dimension, "
+        "and `kl` sums over dimensions afterwards: a product of one-dimensional mixtures. Its docstring names the "
+        "published listing that it follows. Only the first two failures depend on the sampler, which is not "
+        "theirs. `u_cat` is declared trainable, but categories are drawn from it by `torch.multinomial`, which "
+        "has no gradient. The encoder is registered, so it is saved twice. Not seen by the suite, but in the "
+        "source: `get_params` returns the posteriors' scale, and `log_prob` takes its square root as the "
+        "components' scale.",
+    ),
+    "scvi-mog": Implementation(
+        "scvi-tools",
+        "`scvi.module.base` `MogPrior.get_prior`",
+        scvi_mixture,
+        "Keeps what it promises, through torch's `MixtureSameFamily`.",
+    ),
+    "ugtm": Implementation(
+        "ugtm",
+        "`computelogLikelihood(createPMatrix(...))` (ugtm/ugtm_core.py), one row at a time, sign turned; it has "
+        "no sampler, the suite draws from the mixture at `matY`, `betaInv`",
+        ugtm_likelihood,
+        "`createPMatrix` subtracts each datum's largest exponent (its docstring: not exact, meant for "
+        "responsibilities, which are right), and `computelogLikelihood` does not add it back: the value does not "
+        "fall with the distance from the map, so no density has it. `optimize` uses it only to see whether EM has "
+        "converged. No gradient by design: it is fitted by EM, in numpy.",
+    ),
+    "zuko-gmm": Implementation(
+        "zuko",
+        "`zuko.mixtures.GMM`",
+        zuko_mixture,
+        "Keeps what it promises about densities. Importing zuko switches torch's argument validation off for the "
+        "whole process (zuko/distributions.py); priory switches it back when it imports zuko.",
+    ),
+}
+
+
+def check_one(name: str) -> dict[str, Any]:
+    """The report on one implementation, with the versions that it ran with."""
+    implementation = IMPLEMENTATIONS[name]
+    torch.set_num_threads(1)
+    subject = implementation.subject()
+    report = check_prior(subject.obj, encoder=subject.encoder)
+    return {
+        "package": implementation.package,
+        "version": version(implementation.package),
+        "torch": version("torch"),
+        "what": implementation.what,
+        "reading": implementation.reading,
+        "checks": [{"name": c.name, "status": c.status, "seen": c.seen} for c in report.checks],
+    }
+
+
+def table(results: dict[str, dict[str, Any]]) -> str:
+    """The results in Markdown: first what was checked and what it means, then every failure with its numbers."""
+    lines = ["| implementation | passed | failed | skipped | reading |", "|---|---|---|---|---|"]
+    for result in results.values():
+        counts = [sum(c["status"] == s for c in result["checks"]) for s in ("passed", "failed", "skipped")]
+        cells = [f"{result['package']} {result['version']}: {result['what']}", *map(str, counts), result["reading"]]
+        lines.append("| " + " | ".join(cells) + " |")
+    lines += ["", "| implementation | failed check | seen |", "|---|---|---|"]
+    for name, result in results.items():
+        for c in result["checks"]:
+            if c["status"] == "failed":
+                lines.append(f"| {name} | `{c['name']}` | {c['seen'].replace('|', chr(92) + '|')} |")
+    torch_version = next(iter(results.values()))["torch"]
+    return "\n".join([f"Made by `benchmarks/published.py` with torch {torch_version}.", "", *lines, ""])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--one", choices=IMPLEMENTATIONS, help="check this one here and print the report as JSON")
+    one = parser.parse_args().one
+    if one is not None:
+        print(json.dumps(check_one(one)))
+        return
+    results = {}
+    for name in IMPLEMENTATIONS:
+        done = subprocess.run([sys.executable, __file__, "--one", name], capture_output=True, text=True, check=True)
+        results[name] = json.loads(done.stdout.splitlines()[-1])
+        print(name, {c["name"]: c["seen"] for c in results[name]["checks"] if c["status"] == "failed"}, flush=True)
+    write(results)
+
+
+def write(results: dict[str, dict[str, Any]]) -> None:
+    """The results as JSON and as a table, which is also the end of the page on the suite."""
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "published.json").write_text(json.dumps(results, indent=2) + "\n")
+    (RESULTS / "published.md").write_text(table(results))
+    before = PAGE.read_text().partition(MARK)[0]
+    PAGE.write_text(f"{before}{MARK}\n\n{table(results)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""From what a caller gives to an object that can be checked: a module, a distribution, a pair, a factory, a place."""
+
+import copy
+import importlib
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from priory.conformance.report import SkippedError
+
+KINDS = (
+    "expected a module (that returns a distribution when called, or has log_prob and sample), an object with log_prob "
+    "and sample, a pair of callables (log_prob, sample), or a function without arguments that makes one of these"
+)
+
+
+class PairDensity:
+    """Two functions behind the interface of a distribution: log_prob(z) and sample(shape)."""
+
+    def __init__(self, log_prob: Callable[[Tensor], Tensor], sample: Callable[[torch.Size], Tensor]) -> None:
+        self.log_prob = log_prob
+        self._sample = sample
+
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        return self._sample(torch.Size(sample_shape))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One object under test, with the encoder that it is called with.
+
+    Attributes:
+        built: a module, a distribution-like object, or a pair of callables.
+        encoder: what the module is called with; None for nothing.
+    """
+
+    built: Any
+    encoder: Any = None
+
+    @property
+    def module(self) -> nn.Module:
+        """The module, for checks of modules.
+
+        Raises:
+            SkippedError: it is none.
+        """
+        if not isinstance(self.built, nn.Module):
+            raise SkippedError(f"a promise of modules; this is {_kind(self.built)}")
+        return self.built
+
+    def density(self) -> Any:
+        """The object with `log_prob` and `sample`; a module is evaluated here."""
+        if isinstance(self.built, tuple):
+            return PairDensity(*self.built)
+        if _has_density(self.built):
+            return self.built
+        result = self.built(self.encoder) if self._takes_encoder() else self.built()
+        if not _has_density(result):
+            raise TypeError(
+                f"calling {type(self.built).__name__}: expected an object with log_prob and sample, got "
+                f"{type(result).__name__}; return a torch.distributions.Distribution"
+            )
+        return result
+
+    def copied(self) -> "Candidate":
+        """A copy that shares nothing with this one.
+
+        Raises:
+            SkippedError: the module cannot be copied.
+        """
+        try:
+            built, encoder = copy.deepcopy((self.module, self.encoder))
+        except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
+            raise SkippedError(f"copy.deepcopy fails: {one_line(error)}") from error
+        return Candidate(built, encoder)
+
+    def moved(self, target: torch.dtype | str) -> "Candidate":
+        """A copy of the module and its encoder in another precision or on another device.
+
+        Raises:
+            SkippedError: they cannot be copied, or the encoder is a function, which cannot be moved.
+        """
+        duplicate = self.copied()
+        encoder = getattr(duplicate.encoder, "__self__", duplicate.encoder)  # of a module's method, the module
+        if encoder is not None and not isinstance(encoder, nn.Module):
+            raise SkippedError("the encoder is a function, which cannot be moved; give a module")
+        for module in (duplicate.module, encoder):
+            if module is not None:
+                module.to(target)
+        return duplicate
+
+    def _takes_encoder(self) -> bool:
+        if self.encoder is None:
+            return False
+        kinds = ("POSITIONAL_ONLY", "POSITIONAL_OR_KEYWORD", "VAR_POSITIONAL")
+        return any(p.kind.name in kinds for p in inspect.signature(self.built.forward).parameters.values())
+
+
+def located(obj: Any) -> Any:
+    """The object, or what "package.module:name" names.
+
+    Raises:
+        ValueError: the place is not there.
+    """
+    if not isinstance(obj, str):
+        return obj
+    module_name, _, name = obj.partition(":")
+    if not module_name or not name:
+        raise ValueError(f"{obj}: expected package.module:factory, such as mypackage.priors:make_prior")
+    try:
+        place: Any = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ValueError(
+            f"{obj}: expected a module {module_name} that can be imported: {one_line(error)}; check its name, the "
+            "working directory and PYTHONPATH"
+        ) from error
+    for part in name.split("."):
+        if not hasattr(place, part):
+            raise ValueError(f"{obj}: expected {part} in {module_name}, which has no such name; check its spelling")
+        place = getattr(place, part)
+    return place
+
+
+def made(obj: Any) -> Any:
+    """A module, a density or a pair, from one of these, from a factory, or from the place of either.
+
+    Raises:
+        TypeError: it is none of these, or the factory's result is not.
+        ValueError: the factory raised an exception.
+    """
+    place = located(obj)
+    if not is_factory(place):
+        return _checkable(place, obj if isinstance(obj, str) else "obj")
+    name = obj if isinstance(obj, str) else getattr(place, "__qualname__", repr(place))
+    try:
+        result = place()
+    except Exception as error:
+        raise ValueError(
+            f"{name}: expected a factory that works without arguments, but calling it raised "
+            f"{type(error).__name__}: {one_line(error)}"
+        ) from error
+    return _checkable(result, f"{name}()")
+
+
+def resolved_encoder(encoder: Any) -> Any:
+    """An encoder, or what "package.module:name" names; a function without arguments there makes it."""
+    if not isinstance(encoder, str):
+        return encoder
+    place = located(encoder)
+    if isinstance(place, nn.Module) or (callable(place) and needs_arguments(place)):
+        return place
+    return place()
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of an exception's message, or its type."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _checkable(obj: Any, name: str) -> Any:
+    if isinstance(obj, (tuple, list)) and len(obj) == 2 and all(map(callable, obj)):
+        return tuple(obj)
+    if isinstance(obj, nn.Module) or _has_density(obj):
+        return obj
+    raise TypeError(f"{name}: {KINDS}; got {_kind(obj)}")
+
+
+def _has_density(obj: Any) -> bool:
+    return callable(getattr(obj, "log_prob", None)) and callable(getattr(obj, "sample", None))
+
+
+def is_factory(obj: Any) -> bool:
+    if isinstance(obj, type):
+        return True
+    return callable(obj) and not isinstance(obj, nn.Module) and not _has_density(obj)
+
+
+def needs_arguments(function: Callable[..., Any]) -> bool:
+    parameters = inspect.signature(function).parameters.values()
+    return any(p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters)
+
+
+def _kind(obj: Any) -> str:
+    return "a pair of callables" if isinstance(obj, tuple) else f"a {type(obj).__name__}"

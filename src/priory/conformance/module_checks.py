@@ -1,0 +1,245 @@
+"""The checks of modules: gradients, state, moves, and what the process looks like afterwards."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from priory.conformance.candidate import Candidate
+from priory.conformance.global_state import EVERYTHING, OTHER_GENERATORS, SETTINGS, changes, preserved, snapshot
+from priory.conformance.report import Outcome, SkippedError
+from priory.conformance.subject import Subject
+from priory.conformance.value_checks import in_precision, other_precision
+
+STEP_SIZES = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)  # the smaller ones for networks with kinks and for crumpled flows
+LARGEST_SLOPE_ERROR = 1e-4
+
+
+def gradients_exist(subject: Subject) -> Outcome:
+    """log_prob gives z and every parameter a finite gradient; none is zero wherever the parameters are."""
+    gradients = _gradients(subject.candidate, subject.some)
+    missing = [name for name, gradient in gradients.items() if gradient is None]
+    if missing:
+        return Outcome(False, f"no gradient: {', '.join(missing)}")
+    broken = [name for name, gradient in gradients.items() if gradient is not None and not gradient.isfinite().all()]
+    if broken:
+        return Outcome(False, f"gradient not finite: {', '.join(broken)}")
+    zero = [name for name, gradient in gradients.items() if gradient is not None and not gradient.any()]
+    if zero and isinstance(subject.candidate.built, nn.Module):
+        elsewhere = _gradients(_disturbed(subject.candidate), subject.some)  # a layer may well start at zero
+        zero = [name for name in zero if not _nonzero(elsewhere[name])]
+        if zero:
+            return Outcome(False, f"gradient zero: {', '.join(zero)}")
+    return Outcome(True, f"finite for z and {len(gradients) - 1} parameters")
+
+
+def gradients_right(subject: Subject) -> Outcome:
+    """Central differences in float64, along a random direction of z and of each parameter."""
+    if isinstance(subject.candidate.built, nn.Module):
+        candidate = subject.candidate.moved(torch.float64)
+    else:
+        candidate = subject.candidate
+        in_precision(subject, torch.float64)
+    z = subject.some[:16].double()
+    coefficients = torch.randn(len(z)).to(z)  # so that errors of different points do not cancel
+    gradients = _gradients(candidate, z, coefficients)
+    if all(gradient is None for gradient in gradients.values()):
+        raise SkippedError("there is no gradient to compare with")
+    leaves: dict[str, Tensor] = {"z": z, **_parameters(candidate)}
+    worst, where = 0.0, "z"
+    with torch.no_grad():
+        for name, leaf in leaves.items():
+            gradient = gradients[name]
+            if gradient is None:
+                continue  # said by gradients_exist
+            error = _difference_error(candidate, z, coefficients, leaf, gradient)
+            worst, where = max((worst, where), (error, name))
+    return Outcome(
+        worst < LARGEST_SLOPE_ERROR, f"differs from central differences by {worst:.1g} of the slope, most in {where}"
+    )
+
+
+def state_dict_complete(subject: Subject) -> Outcome:
+    """Everything that decides the density is a parameter or a buffer, and loading them brings the density back."""
+    plain = list(_plain_tensors(subject.candidate.module))
+    if plain:
+        return Outcome(False, f"neither parameter nor buffer: {', '.join(plain)}")
+    other, how = _another(subject)
+    with torch.no_grad():
+        saved = {name: value.clone() for name, value in subject.candidate.module.state_dict().items()}
+        _disturb(other.module.state_dict().values())
+        with suppress(ValueError, RuntimeError):  # numbers at random need not be valid ones
+            other.density().log_prob(subject.some)  # what it keeps of this must not outlive the loading
+        other.module.load_state_dict(saved)
+        expected = subject.candidate.density().log_prob(subject.some)
+        values = other.density().log_prob(subject.some)
+    difference = (values - expected).abs().max().item()
+    close = torch.allclose(values, expected, rtol=1e-5, atol=1e-5)
+    return Outcome(close, f"{len(saved)} tensors loaded into {how}: the density differs by {difference:.1g}")
+
+
+def state_dict_clean(subject: Subject) -> Outcome:
+    """The prior's own tensors and no others: not the encoder's, none that appear by use, none that use changes."""
+    module, encoder = subject.candidate.module, subject.candidate.encoder
+    before = _state(module, encoder)
+    with torch.no_grad():
+        density = subject.candidate.density()
+        density.log_prob(density.sample(torch.Size((3,))))
+    after = _state(module, encoder)
+    changed = sorted(name for name in before.keys() | after.keys() if not _same(before.get(name), after.get(name)))
+    if changed:
+        return Outcome(False, f"entries that appear or change by use: {', '.join(changed)}")
+    if not isinstance(encoder, nn.Module):
+        return Outcome(True, f"{len(before)} entries, none appears or changes by use; no encoder was given to look for")
+    theirs = {id(tensor) for tensor in _tensors(encoder).values()}
+    held = sorted(name for name, tensor in _tensors(module).items() if id(tensor) in theirs)
+    own = f"{len(module.state_dict())} entries, none of them the encoder's"
+    return Outcome(not held, f"it holds the encoder's {', '.join(held)}" if held else own)
+
+
+def moves(subject: Subject) -> Outcome:
+    """A copy in another precision, and on an accelerator where there is one, works there and returns its kind."""
+    z = subject.some
+    other = other_precision(z.dtype)
+    targets: list[Any] = [other, *([] if z.device.type != "cpu" else _accelerators())]
+    for target in targets:
+        copied = subject.candidate.moved(target)
+        density = copied.density()
+        with torch.no_grad():
+            values, drawn = density.log_prob(z.to(target)), density.sample(torch.Size((3,)))
+        wanted = z.to(target)
+        for what, tensor in (("log_prob", values), ("sample", drawn)):
+            if (tensor.dtype, tensor.device.type) != (wanted.dtype, wanted.device.type):
+                return Outcome(False, f"after .to({target}), {what} gives {tensor.dtype} on {tensor.device.type}")
+    names = ", ".join(str(target).removeprefix("torch.") for target in targets)
+    return Outcome(True, f"moved to {names}" + ("" if len(targets) > 1 else " (no accelerator here)"))
+
+
+def global_state_untouched(subject: Subject) -> Outcome:
+    """Settings stay; log_prob draws no random numbers; sample draws from torch's generators only."""
+    changed = list(subject.changed_by_building)
+    with preserved(subject.seed):
+        before = snapshot(EVERYTHING)
+        _gradients(subject.candidate, subject.some)
+        changed += [f"{what} (by log_prob)" for what in changes(before)]
+    with preserved(subject.seed):
+        before = snapshot({**SETTINGS, **OTHER_GENERATORS})
+        subject.candidate.density().sample(torch.Size((3,)))
+        changed += [f"{what} (by sample)" for what in changes(before)]
+    return Outcome(
+        not changed, "; ".join(changed) if changed else f"{len(EVERYTHING)} settings and generators as before"
+    )
+
+
+def _parameters(candidate: Candidate) -> dict[str, Tensor]:
+    if not isinstance(candidate.built, nn.Module):
+        return {}
+    return {name: value for name, value in candidate.built.named_parameters() if value.requires_grad}
+
+
+def _gradients(candidate: Candidate, z: Tensor, coefficients: Tensor | None = None) -> dict[str, Tensor | None]:
+    """Of the (weighted) sum of log_prob, in z and every parameter; nothing is accumulated in `.grad`."""
+    with torch.enable_grad():
+        leaves = {"z": z.detach().clone().requires_grad_(), **_parameters(candidate)}
+        values = candidate.density().log_prob(leaves["z"])
+        total = values.sum() if coefficients is None else values @ coefficients
+        if not total.requires_grad:
+            return dict.fromkeys(leaves)
+        found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+    return dict(zip(leaves, found, strict=True))
+
+
+def _difference_error(candidate: Candidate, z: Tensor, coefficients: Tensor, leaf: Tensor, gradient: Tensor) -> float:
+    """|slope - central difference| over the larger of the two, beyond rounding.
+
+    At the step size and along the direction that suit best: where a network has kinks a difference may cross one, but
+    a wrong gradient is wrong along every direction. `leaf` is z or a parameter, changed in place and put back.
+    """
+    start = leaf.clone()
+    errors: list[float] = []
+
+    def moved(displacement: Tensor | float) -> float:
+        leaf.copy_(start + displacement)
+        return (candidate.density().log_prob(z) @ coefficients).item()
+
+    magnitude = abs(moved(0.0))
+    for step in STEP_SIZES * 2:
+        direction = torch.randn_like(leaf)
+        slope = (gradient * direction).sum().item()
+        difference = (moved(step * direction) - moved(-step * direction)) / (2 * step)
+        rounding, size = 1e-14 * (1 + magnitude) / step, max(abs(difference), abs(slope), 1e-6)
+        if errors and rounding > LARGEST_SLOPE_ERROR * size:
+            continue  # too small a step to tell anything
+        errors.append(max(0.0, abs(difference - slope) - rounding) / size)
+        if errors[-1] < LARGEST_SLOPE_ERROR / 10:
+            break
+    leaf.copy_(start)
+    return min(errors)
+
+
+def _nonzero(gradient: Tensor | None) -> bool:
+    return gradient is not None and bool(gradient.any())
+
+
+def _disturbed(candidate: Candidate) -> Candidate:
+    """A copy with other parameters."""
+    other = candidate.copied()
+    _disturb(other.module.parameters())
+    return other
+
+
+def _disturb(tensors: Any) -> None:
+    """Random numbers added in place; integers and flags stay."""
+    with torch.no_grad():
+        for tensor in tensors:
+            if tensor.is_floating_point():
+                tensor.add_(0.1 * torch.randn_like(tensor))
+
+
+def _another(subject: Subject) -> tuple[Candidate, str]:
+    """Another of the same kind: from the factory with other random numbers, else a copy."""
+    if subject.has_factory:
+        with preserved(subject.seed + 1):
+            return subject.build(), "another from the factory"
+    return subject.candidate.copied(), "a copy with other numbers"
+
+
+def _accelerators() -> Sequence[str]:
+    return ["cuda"] if torch.cuda.is_available() else []
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def _state(module: nn.Module, encoder: Any) -> dict[str, Tensor]:
+    """Copies of all that a module and its encoder save."""
+    state = {name: value.clone() for name, value in module.state_dict().items()}
+    if isinstance(encoder, nn.Module):
+        state |= {f"the encoder's {name}": value.clone() for name, value in encoder.state_dict().items()}
+    return state
+
+
+def _same(first: Tensor | None, second: Tensor | None) -> bool:
+    return first is not None and second is not None and torch.equal(first, second)
+
+
+def _plain_tensors(module: nn.Module) -> Iterator[str]:
+    """Tensors among the attributes of a module and its children, in lists, tuples and dictionaries too."""
+    for path, owner in module.named_modules():
+        for name, value in vars(owner).items():
+            if name not in ("_parameters", "_buffers", "_modules"):
+                yield from (f"{path}.{found}" if path else found for found in _tensor_names(name, value))
+
+
+def _tensor_names(name: str, value: Any) -> Iterator[str]:
+    if isinstance(value, Tensor):
+        yield name
+    elif isinstance(value, (list, tuple)):
+        for i, item in enumerate(value):
+            yield from _tensor_names(f"{name}[{i}]", item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _tensor_names(f"{name}[{key!r}]", item)

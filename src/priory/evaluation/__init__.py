@@ -1,0 +1,27 @@
+"""How good a model is: likelihood, bound, and what its latent space does; every number with a standard error."""
+
+from priory.evaluation.aggregate import AggregatePosterior, active_units
+from priory.evaluation.components import component_use, effective_components
+from priory.evaluation.estimates import Estimate
+from priory.evaluation.holes import coverage
+from priory.evaluation.importance import ImportanceEstimate, importance_estimate, log_likelihood
+from priory.evaluation.metrics import DESCRIPTIONS, LowEffectiveSampleSizeWarning, evaluate
+from priory.evaluation.rows import RowSource, TensorRows, device_of
+
+__all__ = [
+    "DESCRIPTIONS",
+    "AggregatePosterior",
+    "Estimate",
+    "ImportanceEstimate",
+    "LowEffectiveSampleSizeWarning",
+    "RowSource",
+    "TensorRows",
+    "active_units",
+    "component_use",
+    "coverage",
+    "device_of",
+    "effective_components",
+    "evaluate",
+    "importance_estimate",
+    "log_likelihood",
+]

@@ -1,0 +1,78 @@
+"""Which components of a mixture prior can be told apart, and which of them the data use."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from priory.distributions import Mixture, is_diagonal_normal
+from priory.evaluation.aggregate import AggregatePosterior
+from priory.evaluation.estimates import Bootstrap, Estimate, mean
+from priory.evaluation.quadrature import gauss_hermite
+
+PRIOR_SAMPLES = 10_000  # for what is a property of the prior alone; its standard error is reported
+RESPONSIBILITIES_AT_ONCE = 4096  # rows of the B x K matrix
+NODES_PER_SIDE = {1: 64, 2: 20}  # by latent dimension
+UNUSED = 0.1  # a component is not used where it gets less than this share of its own weight
+
+
+@torch.no_grad()
+def effective_components(p_z: Mixture, num_samples: int = PRIOR_SAMPLES) -> Estimate:
+    """exp(I(k; z)): how many components of the prior can be told apart, between 1 and K.
+
+        I(k; z) = E_p(k, z) [log p(z|k) - log p(z)] = E_p(z) [KL(p(k|z) || pi)]
+
+    By Gauss-Hermite quadrature of the components in one and two dimensions (the standard error is then zero), else by
+    draws of the prior, whose error is carried through the exponential to first order.
+
+    Args:
+        p_z: the mixture, without batch dimensions.
+        num_samples: draws, where they are needed.
+    """
+    if is_diagonal_normal(p_z.components) and p_z.event_shape[0] in NODES_PER_SIDE:
+        loc, scale = p_z.components.mean.double(), p_z.components.stddev.double()
+        z, weights = gauss_hermite(loc, scale, NODES_PER_SIDE[p_z.event_shape[0]])
+        information = weights @ _divergence_of_responsibilities(p_z, z) @ p_z.log_weights.double().exp()
+        return Estimate(math.exp(max(float(information), 0.0)), 0.0)
+    sampled = mean(_divergence_of_responsibilities(p_z, p_z.sample(torch.Size((num_samples,)))))
+    return Estimate(max(sampled.value, 0.0), sampled.se).exp()
+
+
+def _divergence_of_responsibilities(p_z: Mixture, z: Tensor) -> Float[Tensor, "*batch"]:
+    """KL(p(k|z) || pi) in nats, in float64."""
+    rows = z.reshape(-1, z.shape[-1])
+    log_weights = p_z.log_weights.double().clamp_min(torch.finfo(torch.float64).min)
+    parts = []
+    for part in rows.split(RESPONSIBILITIES_AT_ONCE):
+        log_posterior = torch.log_softmax(p_z.component_log_prob(part).double(), -1)
+        posterior = log_posterior.exp()
+        parts.append((torch.special.xlogy(posterior, posterior) - posterior * log_weights).sum(-1))
+    return torch.cat(parts).reshape(z.shape[:-1])
+
+
+@torch.no_grad()
+def component_use(p_z: Mixture, aggregate: AggregatePosterior) -> dict[str, Estimate]:
+    """How the data use the components: the mean of the responsibilities p(k|z) over the aggregate posterior.
+
+    Returns:
+        `used_components`, its perplexity exp(H), between 1 and K; and `unused_weight`, the mixing weight of the
+        components that get less than a tenth of it. Standard errors by the bootstrap over rows.
+    """
+    z, weights = aggregate.points
+    bootstrap = Bootstrap(len(aggregate))
+    averages: Tensor | None = None
+    for start in range(0, len(aggregate), RESPONSIBILITIES_AT_ONCE):
+        rows = z[:, start : start + RESPONSIBILITIES_AT_ONCE]
+        share = sum(
+            weight * p_z.responsibilities(part).cpu().double()
+            for weight, part in zip(weights.tolist(), rows, strict=True)
+        )
+        found = bootstrap.averages(start, share)
+        averages = found if averages is None else averages + found
+    assert averages is not None
+    prior_weights = p_z.log_weights.cpu().double().exp()
+    return {
+        "used_components": Bootstrap.estimate(averages, lambda a: torch.exp(-torch.special.xlogy(a, a).sum(-1))),
+        "unused_weight": Bootstrap.estimate(averages, lambda a: (prior_weights * (a < UNUSED * prior_weights)).sum(-1)),
+    }

@@ -1,0 +1,65 @@
+"""Numbers with their standard errors."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+RESAMPLES = 200
+BOOTSTRAP_SEED = 0
+
+
+class Estimate(NamedTuple):
+    """A number and its standard error."""
+
+    value: float
+    se: float
+
+    def exp(self) -> "Estimate":
+        """The exponential, its error carried through to first order."""
+        return Estimate(math.exp(self.value), math.exp(self.value) * self.se)
+
+
+def mean(values: Float[Tensor, " datum"]) -> Estimate:
+    """The mean over data and its standard error."""
+    values = values.cpu().double()
+    return Estimate(float(values.mean()), float(values.std()) / math.sqrt(len(values)))
+
+
+class Bootstrap:
+    """Resampled rows, for the standard error of what is no mean: a count above a threshold, a perplexity.
+
+    Each resample is the number of times that every row is drawn, so that averages over it are one matrix product.
+
+    Args:
+        num_rows: N.
+
+    Reference: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", ch. 6.
+    """
+
+    def __init__(self, num_rows: int) -> None:
+        generator = torch.Generator().manual_seed(BOOTSTRAP_SEED)
+        self.num_rows = num_rows
+        self._drawn = [torch.randint(num_rows, (num_rows,), generator=generator) for _ in range(RESAMPLES)]
+
+    def averages(self, start: int, values: Float[Tensor, "row column"]) -> Float[Tensor, "resample column"]:
+        """What the rows from `start` on add to the average of each column in each resample, in float64.
+
+        The first row of the result is of the rows as they are.
+        """
+        values = values.cpu().double()
+        stop = start + len(values)
+        counts = [torch.ones(len(values), dtype=torch.float64)]
+        for drawn in self._drawn:
+            here = drawn[(drawn >= start) & (drawn < stop)] - start
+            counts.append(torch.bincount(here, minlength=len(values)).double())
+        return torch.stack(counts) @ values / self.num_rows
+
+    @staticmethod
+    def estimate(averages: Tensor, statistic: Callable[[Tensor], Tensor]) -> Estimate:
+        """A statistic of the averages, and its standard deviation over resamples."""
+        values = statistic(averages)
+        return Estimate(float(values[0]), float(values[1:].std()))

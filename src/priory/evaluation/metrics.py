@@ -1,0 +1,166 @@
+"""Everything that is reported about a model, in one pass over the data and a look at its latent space."""
+
+import math
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, kl_divergence
+
+from priory.distributions import Mixture, is_diagonal_normal
+from priory.evaluation.aggregate import AggregatePosterior, active_units
+from priory.evaluation.components import component_use, effective_components
+from priory.evaluation.estimates import Estimate, mean
+from priory.evaluation.holes import coverage
+from priory.evaluation.importance import ROWS_TOGETHER, ImportanceEstimate, importance_estimate
+from priory.evaluation.rows import RowSource, TensorRows, device_of
+from priory.vae import VAE, evaluation_mode
+
+ENOUGH_EFFECTIVE_SAMPLES = 10.0
+
+DESCRIPTIONS = {
+    "nll": "-log p(x), by importance sampling",
+    "bits_per_dimension": "the same in bits a column",
+    "effective_sample_size": "median; below 10 is too few",
+    "elbo": "-(distortion + rate)",
+    "distortion": "-E log p(x|z): what is missed",
+    "rate": "KL(q(z|x) || p(z)): code length",
+    "index_code_mutual_information": "part of the rate, at most log N",
+    "mutual_information_upper_bound": "the same, were N infinite",
+    "marginal_kl": "rest of the rate: KL(q(z) || p(z))",
+    "active_units": "dimensions that z uses",
+    "prior_in_aggregate": "0.95 where there are no holes",
+    "aggregate_in_prior": "0.95 where all codes are covered",
+    "effective_components": "that can be told apart, exp I(k; z)",
+    "used_components": "perplexity of their use",
+    "unused_weight": "of components hardly used",
+}
+
+
+class LowEffectiveSampleSizeWarning(UserWarning):
+    """Few importance samples carry the estimate of the likelihood: more would raise it."""
+
+
+@torch.no_grad()
+def evaluate(
+    vae: VAE,
+    data: Tensor | RowSource,
+    num_samples: int = 512,
+    *,
+    prior_share: float = 0.5,
+    chunk_size: int | None = None,
+    batch_size: int = 128,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Estimate]:
+    """Everything that `priory evaluate` reports, on the data given; the encoder reads each datum once.
+
+    Args:
+        vae: the model; used in evaluation mode.
+        data: (N, D), or a source of rows.
+        num_samples: importance samples per datum; those of them that come from q give the bound too.
+        prior_share: see `log_likelihood`.
+        chunk_size: see `log_likelihood`.
+        batch_size: rows read at a time.
+        progress: called with the number of rows done, after every batch.
+
+    Returns:
+        By name, in nats per datum where `DESCRIPTIONS` says nothing else: `nll`, `bits_per_dimension`,
+        `effective_sample_size` (the median, with the spread of the rows' over it), `elbo`, `distortion`, `rate`;
+        `index_code_mutual_information`, `mutual_information_upper_bound`, `marginal_kl` (see
+        `AggregatePosterior.surgery`); `active_units`; `prior_in_aggregate`, `aggregate_in_prior` (see `coverage`); and
+        for a mixture prior `effective_components`, `used_components`, `unused_weight`. Standard errors are over data,
+        or over draws where nothing depends on the data; zero stands for quadrature.
+
+    Raises:
+        ValueError: there are fewer than two rows (no standard error), or an argument of `log_likelihood`'s is wrong.
+
+    Warns:
+        LowEffectiveSampleSizeWarning: half of the rows have fewer than ten effective samples.
+    """
+    source = TensorRows(data) if isinstance(data, Tensor) else data
+    if len(source) < 2:
+        raise ValueError(f"data: expected at least two rows for a standard error, got {len(source)}")
+    collected = _Collected()
+    with evaluation_mode(vae):
+        p_z = vae.latent_prior()
+        for x, _ in source.batches(batch_size):
+            for rows in x.to(device_of(vae)).split(ROWS_TOGETHER):
+                q = vae.encode(rows)
+                found = importance_estimate(
+                    vae, rows, num_samples, prior_share=prior_share, chunk_size=chunk_size, prior=p_z, posterior=q
+                )
+                collected.add(found, q, p_z)
+            if progress is not None:
+                progress(collected.num_rows)
+        metrics = collected.likelihood_metrics(x.shape[-1]) | collected.latent_metrics(p_z)
+    _warn_if_low(metrics["effective_sample_size"], num_samples)
+    return metrics
+
+
+class _Collected:
+    """What one pass over the data leaves: numbers per datum, and the posteriors."""
+
+    def __init__(self) -> None:
+        self._estimates: list[ImportanceEstimate] = []
+        self._rates: list[Tensor] = []
+        self._posteriors: list[tuple[Tensor, Tensor]] = []
+        self._are_normal = True
+        self.num_rows = 0
+
+    def add(self, found: ImportanceEstimate, q: Distribution, p_z: Distribution) -> None:
+        """Some more rows."""
+        try:
+            rate = kl_divergence(q, p_z)
+        except NotImplementedError:  # torch has no closed form for this pair
+            rate = found.kl
+        self._estimates.append(ImportanceEstimate(*(column.cpu() for column in found)))
+        self._rates.append(rate.cpu())
+        self._posteriors.append((q.mean, q.stddev))
+        self._are_normal = self._are_normal and is_diagonal_normal(q)
+        self.num_rows += len(rate)
+
+    def likelihood_metrics(self, num_inputs: int) -> dict[str, Estimate]:
+        """What the importance samples tell."""
+        found = ImportanceEstimate(*(torch.cat(column) for column in zip(*self._estimates, strict=True)))
+        rate, nll = torch.cat(self._rates), -found.log_likelihood
+        return {
+            "nll": mean(nll),
+            "bits_per_dimension": mean(nll / (num_inputs * math.log(2))),
+            "effective_sample_size": _median(found.effective_sample_size),
+            "elbo": mean(found.reconstruction - rate),
+            "distortion": mean(-found.reconstruction),
+            "rate": mean(rate),
+        }
+
+    def latent_metrics(self, p_z: Distribution) -> dict[str, Estimate]:
+        """What the posteriors tell; of those that are no diagonal normals, only the means."""
+        loc, scale = (torch.cat(column) for column in zip(*self._posteriors, strict=True))
+        metrics: dict[str, Estimate] = {}
+        aggregate = AggregatePosterior(loc, scale)
+        if self._are_normal:
+            metrics |= aggregate.surgery(p_z)
+        metrics["active_units"] = active_units(loc)
+        if self._are_normal:
+            metrics |= coverage(p_z, aggregate)
+        if isinstance(p_z, Mixture):
+            metrics["effective_components"] = effective_components(p_z)
+            if self._are_normal:
+                metrics |= component_use(p_z, aggregate)
+        return metrics
+
+
+def _median(values: Tensor) -> Estimate:
+    """The median, and its standard error from the quartiles as for a normal: 1.25 sd / sqrt(N)."""
+    low, middle, high = torch.quantile(values.double(), torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)).tolist()
+    return Estimate(middle, 1.2533 * (high - low) / 1.349 / math.sqrt(len(values)))
+
+
+def _warn_if_low(effective: Estimate, num_samples: int) -> None:
+    if effective.value < min(ENOUGH_EFFECTIVE_SAMPLES, num_samples / 2):
+        warnings.warn(
+            f"half of the rows have fewer than {effective.value:.1f} effective samples of {num_samples}: "
+            "the NLL is too high by an unknown amount; take more samples",
+            LowEffectiveSampleSizeWarning,
+            stacklevel=3,
+        )

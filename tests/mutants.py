@@ -1,0 +1,198 @@
+"""A mixture and a flow that keep their promises, and the known errors, planted in them one at a time.
+
+None of them has a base class of the package, nor the package's mixture: what the checks see, they see in anybody's.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
+
+from oracles import small_encoder
+from priory import latent_grid
+
+NUM_COMPONENTS = 4
+
+
+class PlainMixture(nn.Module):
+    """A joint mixture of diagonal normals, written as its formula, with log_prob and sample of its own."""
+
+    def __init__(self, latent_dim: int = 2, distance: float = 3.0) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(latent_dim)
+        shape = (NUM_COMPONENTS, latent_dim)
+        corners = torch.randint(0, 2, shape, generator=generator) * 2.0 - 1
+        corners[0], corners[1] = -1.0, 1.0
+        self.loc = nn.Parameter(distance * corners + 0.3 * torch.randn(shape, generator=generator))
+        self.log_scale = nn.Parameter(torch.full(shape, math.log(0.6)))
+        self.mixing_logits = nn.Parameter(0.5 * torch.randn(NUM_COMPONENTS, generator=generator))
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        terms = Normal(self.loc, self.log_scale.exp()).log_prob(z.unsqueeze(-2)).sum(-1)
+        return torch.logsumexp(torch.log_softmax(self.mixing_logits, -1) + terms, -1)
+
+    def sample(self, shape: torch.Size) -> Tensor:
+        index = torch.distributions.Categorical(logits=self.mixing_logits).sample(shape)
+        return torch.normal(self.loc[index], self.scale_of_samples()[index])
+
+    def scale_of_samples(self) -> Tensor:
+        return self.log_scale.exp()
+
+
+class PerDimension(PlainMixture):
+    """The log-sum-exp over components in every dimension, summed afterwards: a product of marginals."""
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        terms = Normal(self.loc, self.log_scale.exp()).log_prob(z.unsqueeze(-2))
+        return torch.logsumexp(torch.log_softmax(self.mixing_logits, -1)[:, None] + terms, -2).sum(-1)
+
+
+class SquaredScaleInSamples(PlainMixture):
+    def scale_of_samples(self) -> Tensor:
+        return torch.exp(2 * self.log_scale)
+
+
+class FirstComponent(PlainMixture):
+    def sample(self, shape: torch.Size) -> Tensor:
+        first = torch.zeros(shape, dtype=torch.long)
+        return torch.normal(self.loc[first], self.scale_of_samples()[first])
+
+
+class FirstOfSeen(torch.distributions.MixtureSameFamily):
+    """torch's mixture with a sampler that always takes the first component."""
+
+    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
+        return self.component_distribution.sample(sample_shape)[..., 0, :]
+
+
+class FirstOfSeenComponents(PlainMixture):
+    """The same error behind a distribution whose components can be seen."""
+
+    log_prob = sample = None  # type: ignore[assignment]
+
+    def forward(self) -> Distribution:
+        normals = Independent(Normal(self.loc, self.log_scale.exp()), 1)
+        return FirstOfSeen(torch.distributions.Categorical(logits=self.mixing_logits), normals)
+
+
+class UnnormalisedWeights(PlainMixture):
+    def log_prob(self, z: Tensor) -> Tensor:
+        terms = Normal(self.loc, self.log_scale.exp()).log_prob(z.unsqueeze(-2)).sum(-1)
+        return torch.logsumexp(self.mixing_logits + terms, -1)
+
+
+class ParameterWithoutGradient(PlainMixture):
+    def log_prob(self, z: Tensor) -> Tensor:
+        terms = Normal(self.loc, self.log_scale.exp()).log_prob(z.unsqueeze(-2)).sum(-1)
+        return torch.logsumexp(torch.log_softmax(self.mixing_logits.detach(), -1) + terms, -1)
+
+
+class ValidationSwitchedOff(PlainMixture):
+    def __init__(self, latent_dim: int = 2) -> None:
+        super().__init__(latent_dim)
+        Distribution.set_default_validate_args(False)
+
+
+class PlainVamp(nn.Module):
+    """q(z|u_k) at pseudo-inputs, weighted equally; the encoder is an argument."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pseudo_inputs = nn.Parameter(torch.randn(NUM_COMPONENTS, 6))
+
+    def forward(self, encoder: nn.Module) -> Distribution:
+        weights = torch.distributions.Categorical(logits=torch.zeros_like(self.pseudo_inputs[:, 0]))
+        return torch.distributions.MixtureSameFamily(weights, encoder(self.pseudo_inputs))
+
+
+class EncoderInside(PlainVamp):
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self) -> Distribution:
+        return super().forward(self.encoder)
+
+
+class PlainGrid(nn.Module):
+    """Equally weighted normals where a network puts the nodes of a grid; the grid is a buffer."""
+
+    def __init__(self, latent_dim: int = 2) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+        self.network = nn.Linear(2, latent_dim)
+        self.log_scale = nn.Parameter(torch.zeros(latent_dim))
+        self.keep(latent_grid(2))
+
+    def keep(self, grid: Tensor) -> None:
+        self.register_buffer("grid", grid)
+
+    def forward(self) -> Distribution:
+        loc = self.network(self.grid)
+        weights = torch.distributions.Categorical(logits=torch.zeros_like(loc[:, 0]))
+        normals = Independent(Normal(loc, self.log_scale.exp().expand_as(loc)), 1)
+        return torch.distributions.MixtureSameFamily(weights, normals)
+
+
+class GridNotBuffer(PlainGrid):
+    def keep(self, grid: Tensor) -> None:
+        self.grid = grid
+
+
+class PlainNormal(nn.Module):
+    """N(0, variance I), whose documentation says so."""
+
+    def __init__(self, latent_dim: int = 2, variance: float = 0.25) -> None:
+        super().__init__()
+        self.loc = nn.Parameter(torch.zeros(latent_dim))
+        self.log_scale = nn.Parameter(torch.full((latent_dim,), math.log(self.start(variance))))
+
+    def start(self, variance: float) -> float:
+        return math.sqrt(variance)
+
+    def forward(self) -> Distribution:
+        return Independent(Normal(self.loc, self.log_scale.exp()), 1)
+
+
+class VarianceAsScale(PlainNormal):
+    def start(self, variance: float) -> float:
+        return variance
+
+
+class PlainFlow(nn.Module):
+    """z = A e + b with a lower triangular A: log p(z) = log N(A^-1 (z - b) | 0, I) - log |det A|."""
+
+    def __init__(self, latent_dim: int = 2) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(latent_dim)
+        self.raw = nn.Parameter(0.2 * torch.randn(latent_dim, latent_dim, generator=generator))
+        self.loc = nn.Parameter(torch.randn(latent_dim, generator=generator))
+        self.log_diagonal = nn.Parameter(torch.full((latent_dim,), 0.4))
+
+    def matrix(self) -> Tensor:
+        return self.raw.tril(-1) + torch.diag(self.log_diagonal.exp())
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        noise = (z - self.loc) @ torch.linalg.inv(self.matrix()).T
+        return Normal(0.0, 1.0).log_prob(noise).sum(-1) - self.times() * self.log_diagonal.sum()
+
+    def times(self) -> int:
+        return 1
+
+    def sample(self, shape: torch.Size) -> Tensor:
+        return self.loc + torch.randn(*shape, len(self.loc)).to(self.loc) @ self.matrix().T
+
+
+class LogDeterminantCountedLTimes(PlainFlow):
+    def times(self) -> int:
+        return len(self.loc)
+
+
+def unit_encoder() -> nn.Module:
+    torch.manual_seed(1)
+    return small_encoder()
+
+
+def named_start() -> Distribution:
+    return MultivariateNormal(torch.zeros(2), 0.25 * torch.eye(2))

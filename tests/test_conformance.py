@@ -1,0 +1,509 @@
+"""The conformance suite finds the known errors, each where it should, and accuses no correct prior."""
+
+import math
+import random
+import re
+import sys
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.distributions import (
+    Categorical,
+    Distribution,
+    Independent,
+    Laplace,
+    MixtureSameFamily,
+    MultivariateNormal,
+    Normal,
+    StudentT,
+)
+
+import mutants
+from priory import (
+    DensityPrior,
+    FlowPrior,
+    MixtureOfGaussians,
+    StandardNormal,
+    cli,
+    diagonal_normal,
+    importance_weighted_bound,
+)
+from priory.conformance import (
+    CHECKS,
+    ConformanceError,
+    Report,
+    Subject,
+    check_bound,
+    check_prior,
+    parametrize_with_checks,
+    run_check,
+)
+from priory.conformance.exchange import excess, limit
+from priory.priors import PRIORS
+from priory.priors.flow import import_zuko
+from test_priors import make_prior, spread_encoder
+
+ENCODER = mutants.unit_encoder()
+
+
+def failed(report: Report) -> set[str]:
+    return {check.name for check in report.failures}
+
+
+# Each error: the mutant, its twin without the error, what check_prior is told, and the checks that must fail. Where
+# these are more than one, the error breaks more than one promise.
+PLANTED = {
+    "per-dimension mixture": (
+        mutants.PerDimension,
+        mutants.PlainMixture,
+        {},
+        {"joint_not_per_dimension", "density_and_sampler_agree"},
+    ),
+    "squared scale in samples": (
+        mutants.SquaredScaleInSamples,
+        mutants.PlainMixture,
+        {},
+        # The coordinates of narrower components depend on each other in another way, too.
+        {"density_and_sampler_agree", "joint_not_per_dimension"},
+    ),
+    # A black box has mass elsewhere that its sampler never finds; where components are seen, so is their mass.
+    "first component instead of a random one": (
+        mutants.FirstComponent,
+        mutants.PlainMixture,
+        {},
+        {"integrates_to_one"},
+    ),
+    "first component, components seen": (
+        mutants.FirstOfSeenComponents,
+        mutants.PlainMixture,
+        {},
+        {"density_and_sampler_agree"},
+    ),
+    "unnormalised weights": (mutants.UnnormalisedWeights, mutants.PlainMixture, {}, {"integrates_to_one"}),
+    "encoder registered inside the prior": (
+        lambda: mutants.EncoderInside(ENCODER),
+        mutants.PlainVamp,
+        {"encoder": ENCODER},
+        {"state_dict_clean"},
+    ),
+    "parameter without gradient": (mutants.ParameterWithoutGradient, mutants.PlainMixture, {}, {"gradients_exist"}),
+    "argument validation switched off globally": (
+        mutants.ValidationSwitchedOff,
+        mutants.PlainMixture,
+        {},
+        {"global_state_untouched"},
+    ),
+    "grid not a buffer": (
+        mutants.GridNotBuffer,
+        mutants.PlainGrid,
+        {},
+        {"state_dict_complete", "moves", "float64_agreement", "gradients_right"},
+    ),
+    "variance used as scale at initialisation": (
+        mutants.VarianceAsScale,
+        mutants.PlainNormal,
+        {"reference": mutants.named_start},
+        {"equals_reference"},
+    ),
+    "log-determinant counted L times": (
+        mutants.LogDeterminantCountedLTimes,
+        mutants.PlainFlow,
+        {},
+        {"integrates_to_one"},
+    ),
+}
+
+
+@pytest.mark.parametrize("error", PLANTED)
+def test_planted_errors_fail_the_checks_meant_for_them_and_no_others(error):
+    mutant, _, told, expected = PLANTED[error]
+    assert failed(check_prior(mutant, **told)) == expected
+
+
+@pytest.mark.parametrize("error", [error for error, row in PLANTED.items() if row[1] is not mutants.PlainMixture])
+def test_their_twins_without_the_error_pass(error):
+    _, twin, told, _ = PLANTED[error]
+    report = check_prior(twin, **told)
+    assert report.passed, str(report)
+
+
+HIGH = {
+    mutants.PerDimension: "joint_not_per_dimension",
+    mutants.SquaredScaleInSamples: "density_and_sampler_agree",
+    mutants.FirstComponent: "integrates_to_one",
+    mutants.FirstOfSeenComponents: "density_and_sampler_agree",
+    mutants.UnnormalisedWeights: "integrates_to_one",
+    mutants.LogDeterminantCountedLTimes: "integrates_to_one",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("latent_dim", [5, 40])
+@pytest.mark.parametrize("mutant", HIGH)
+def test_errors_are_found_in_many_dimensions(mutant, latent_dim):
+    assert run_check(HIGH[mutant], Subject(partial(mutant, latent_dim))).status == "failed"
+
+
+@pytest.mark.parametrize("distance", [0.5, 1.0])
+def test_a_product_of_marginals_is_found_where_components_overlap(distance):
+    subject = Subject(lambda: mutants.PerDimension(2, distance))
+    assert run_check("joint_not_per_dimension", subject).status == "failed"
+
+
+def test_mass_mean_and_log_density_alone_cannot_tell_a_product_of_marginals():
+    """Why the joint check exists: in two dimensions the product passes the check of mass."""
+    assert run_check("integrates_to_one", Subject(mutants.PerDimension)).status == "passed"
+
+
+@parametrize_with_checks({"plain mixture": Subject(mutants.PlainMixture, single=lambda: MixtureOfGaussians(2, 1))})
+def test_one_item_per_promise(check):
+    check()
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_the_family_keeps_its_promises(name):
+    encoder = spread_encoder() if "vamp" in name else None
+    single = None if name in ("standard", "flow") else make_prior(name, num_components=1, points_per_side=1)
+    torch.manual_seed(0)
+    report = check_prior(make_prior(name), encoder=encoder, single=single)
+    assert report.passed, str(report)
+    skipped = {check.name for check in report.checks if check.status == "skipped"}
+    assert skipped == {"equals_reference"} | (
+        {"permutation_of_components", "single_component"} if not single else set()
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("latent_dim", [1, 5, 40])
+@pytest.mark.parametrize("name", PRIORS)
+def test_the_family_in_other_dimensions_and_precisions(name, latent_dim, dtype):
+    for seed in range(3):
+        torch.manual_seed(seed)
+        encoder = spread_encoder(latent_dim).to(dtype) if "vamp" in name else None
+        report = check_prior(make_prior(name, latent_dim).to(dtype), encoder=encoder, seed=seed)
+        assert report.passed, str(report)
+
+
+def correlated(latent_dim: int = 3) -> MultivariateNormal:
+    return MultivariateNormal(torch.ones(latent_dim), 0.5 * torch.eye(latent_dim) + 0.5)
+
+
+def uneven_mixture() -> MixtureSameFamily:
+    scale = torch.tensor([[1e-2, 1.0], [1.0, 2.0], [0.1, 0.1]])
+    normals = Independent(Normal(torch.tensor([[0.0, 0.0], [5.0, -5.0], [1.0, 1.0]]), scale), 1)
+    return MixtureSameFamily(Categorical(torch.tensor([0.2, 0.79, 0.01])), normals)
+
+
+def pair() -> tuple:
+    return (lambda z: -0.5 * z.square().sum(-1) - math.log(2 * math.pi), lambda shape: torch.randn(*shape, 2))
+
+
+def zuko_flow(name: str, latent_dim: int) -> nn.Module:
+    torch.manual_seed(0)
+    return getattr(import_zuko().flows, name)(latent_dim, hidden_features=(16,), transforms=2)
+
+
+CORRECT = {
+    "multivariate normal": correlated,
+    "multivariate normal as a prior": lambda: DensityPrior(correlated()),
+    "uneven mixture": uneven_mixture,
+    "uneven mixture in a module": lambda: DensityPrior(uneven_mixture()),
+    "heavy tails": lambda: Independent(StudentT(3.0, torch.zeros(2), torch.ones(2)), 1),
+    "heavier tails": lambda: Independent(StudentT(1.0, torch.zeros(1), torch.ones(1)), 1),
+    "a kink": lambda: Independent(Laplace(torch.zeros(5), torch.ones(5)), 1),
+    "a pair of callables": pair,
+    "many dimensions": lambda: correlated(40),
+    "autoregressive flow": lambda: zuko_flow("MAF", 2),
+    "spline flow": lambda: FlowPrior(zuko_flow("NSF", 3)),
+    "mixture of zuko": lambda: import_zuko().mixtures.GMM(2, components=3),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("name", CORRECT)
+def test_no_correct_density_is_accused(name, seed):
+    report = check_prior(CORRECT[name], seed=seed)
+    assert failed(report) <= ({"global_state_untouched"} if "zuko" in name else set()), str(report)
+
+
+@pytest.mark.parametrize("name", ["multivariate normal", "heavier tails", "a pair of callables"])
+def test_densities_that_are_no_modules_pass_what_applies(name):
+    report = check_prior(CORRECT[name]())
+    assert report.passed, str(report)
+    reasons = {check.name: check.seen for check in report.checks if check.status == "skipped"}
+    assert reasons["state_dict_complete"].startswith("a promise of modules; this is a ")
+
+
+def test_the_limit_of_a_drift_holds_whatever_the_tails():
+    """Of many sums of symmetric numbers of any kind, none comes to what one in 10^8 may exceed."""
+    torch.manual_seed(0)
+    shape = (200, 20_000)
+    signs = torch.randint(0, 2, shape) * 2.0 - 1
+    for numbers in (signs, signs / (1e-4 + torch.rand(shape)) ** 2, signs * (torch.rand(shape) < 0.01)):
+        assert excess(numbers).abs().max() < limit(1)
+
+
+@pytest.mark.parametrize("kind", [mutants.PlainMixture, mutants.ValidationSwitchedOff])
+def test_checking_leaves_the_process_and_the_object_as_they_were(kind):
+    def state() -> list:
+        return [
+            torch.get_rng_state().tolist(),
+            random.getstate(),
+            np.random.get_state()[1].tolist(),  # noqa: NPY002  (the global generator is meant)
+            Distribution._validate_args,
+            torch.get_default_dtype(),
+        ]
+
+    prior = mutants.PlainMixture()
+    before, weights = state(), {name: value.clone() for name, value in prior.state_dict().items()}
+    first = check_prior(prior if kind is mutants.PlainMixture else kind)
+    assert state() == before
+    assert all(torch.equal(value, weights[name]) for name, value in prior.state_dict().items())
+    assert all(parameter.grad is None for parameter in prior.parameters())
+    torch.rand(3)
+    assert check_prior(prior if kind is mutants.PlainMixture else kind) == first  # whatever the caller drew before
+
+
+class _LastAxisKept(mutants.PlainMixture):
+    def log_prob(self, z):
+        return Normal(self.loc[0], self.log_scale[0].exp()).log_prob(z)
+
+
+class _Overflowing(mutants.PlainMixture):
+    def log_prob(self, z):
+        terms = Normal(self.loc, self.log_scale.exp()).log_prob(z.unsqueeze(-2)).sum(-1)
+        return (torch.softmax(self.mixing_logits, -1) * terms.exp()).sum(-1).log()
+
+
+class _WrongGradient(mutants.PlainMixture):
+    def log_prob(self, z):
+        value = super().log_prob(z)
+        return value.detach() + 1.01 * (value - value.detach())
+
+
+class _Caching(mutants.PlainMixture):
+    kept = None
+
+    def log_prob(self, z):
+        if self.kept is None:
+            weights = torch.log_softmax(self.mixing_logits, -1)
+            object.__setattr__(self, "kept", lambda: weights)
+        terms = Normal(self.loc, self.log_scale.exp()).log_prob(z.unsqueeze(-2)).sum(-1)
+        return torch.logsumexp(self.kept() + terms, -1)
+
+
+class _RandomDensity(mutants.PlainMixture):
+    def log_prob(self, z):
+        return super().log_prob(z + 1e-3 * torch.randn_like(z))
+
+
+class _NumpySampler(mutants.PlainMixture):
+    def sample(self, shape):
+        return super().sample(shape) + 0.0 * float(np.random.rand())  # noqa: NPY002  (the global generator is meant)
+
+
+class _FlatSampler(mutants.PlainMixture):
+    def sample(self, shape):
+        return super().sample(torch.Size((torch.Size(shape).numel(),)))
+
+
+def test_batch_norm_that_pseudo_inputs_move_is_noticed():
+    encoder = nn.Sequential(nn.BatchNorm1d(6), spread_encoder())
+    check = run_check("state_dict_clean", Subject(mutants.PlainVamp, encoder=encoder))
+    assert "change by use: the encoder's 0.num_batches_tracked, the encoder's 0.running_mean" in check.seen
+    assert run_check("state_dict_clean", Subject(mutants.PlainVamp, encoder=encoder.eval())).status == "passed"
+
+
+def test_an_encoder_that_is_a_method_moves_with_its_module():
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = spread_encoder()
+
+        def encode(self, x):
+            return self.network(x)
+
+    subject = Subject(mutants.PlainVamp, encoder=Model().encode)
+    assert run_check("moves", subject).status == run_check("float64_agreement", subject).status == "passed"
+    plain = Subject(mutants.PlainVamp, encoder=lambda x: diagonal_normal(x[:, :2], torch.ones_like(x[:, :2])))
+    assert "give a module" in run_check("moves", plain).seen
+
+
+@pytest.mark.parametrize(
+    ("kind", "check", "seen"),
+    [
+        (_LastAxisKept, "one_number_per_z", r"log_prob of shape \(64, 2\), float32 for z of shape \(64, 2\)"),
+        (_Overflowing, "far_tails_finite", "log_prob is -inf at 10 standard deviations"),
+        (_WrongGradient, "gradients_right", "differs from central differences by 0.0"),
+        (_Caching, "state_dict_complete", "the density differs by"),
+        (_RandomDensity, "global_state_untouched", r"torch's generator changed \(by log_prob\)"),
+        (_RandomDensity, "one_number_per_z", "alone or repeated the same within"),
+        (_NumpySampler, "global_state_untouched", r"numpy's generator changed \(by sample\)"),
+        (_FlatSampler, "broadcast_shapes", r"sample\(\(\)\) has shape \(1, 2\), not \(2,\)"),
+    ],
+)
+def test_further_errors_are_named(kind, check, seen):
+    found = run_check(check, Subject(kind))
+    assert found.status == "failed"
+    assert re.search(seen, found.seen), found.seen
+
+
+def test_components_named_by_the_caller_are_reordered():
+    prior = MixtureOfGaussians(2, 4)
+    whole = Subject(prior, component_tensors=["loc", "log_scale", "mixing_logits"])
+    assert run_check("permutation_of_components", whole).status == "passed"
+    with torch.no_grad():
+        prior.mixing_logits[0] = 3.0
+    assert run_check("permutation_of_components", Subject(prior, component_tensors=["loc"])).status == "failed"
+
+
+def test_a_report_raises_only_when_asked():
+    report = check_prior(mutants.UnnormalisedWeights)
+    assert not report.passed
+    with pytest.raises(ConformanceError, match=r"integrates_to_one .* mass 2\.6"):
+        report.raise_on_failure()
+    check_prior(StandardNormal(1)).raise_on_failure()
+    assert len(str(report).splitlines()) == 1 + len(CHECKS) + len(report.failures)
+
+
+def wrong_sample_count(vae, x, num_samples):
+    return importance_weighted_bound(vae, x, num_samples) + math.log(num_samples) - math.log(num_samples + 1)
+
+
+def one_sample_only(vae, x, num_samples):
+    return importance_weighted_bound(vae, x, 1)
+
+
+def summed(vae, x, num_samples):
+    return importance_weighted_bound(vae, x, num_samples).sum()
+
+
+def mean_of_logarithms(vae, x, num_samples):
+    return torch.stack([importance_weighted_bound(vae, x, 1) for _ in range(num_samples)]).mean(0)
+
+
+def logarithm_of_exponentials(vae, x, num_samples):
+    q = vae.encode(x)
+    z = q.rsample((num_samples,))
+    return torch.log(torch.exp(vae.latent_prior().log_prob(z) + vae.decode(z).log_prob(x) - q.log_prob(z)).mean(0))
+
+
+def without_gradient(vae, x, num_samples):
+    return importance_weighted_bound(vae, x, num_samples).detach()
+
+
+@pytest.mark.parametrize(
+    ("bound", "expected"),
+    [
+        (importance_weighted_bound, set()),
+        (wrong_sample_count, {"exact_at_the_posterior", "right_on_average"}),
+        (one_sample_only, {"right_on_average"}),
+        (mean_of_logarithms, {"right_on_average"}),
+        (summed, {"one_number_per_datum", "exact_at_the_posterior", "right_on_average"}),
+        (logarithm_of_exponentials, {"far_data_finite"}),
+        (without_gradient, {"gradients_exist"}),
+    ],
+)
+def test_bounds(bound, expected):
+    assert failed(check_bound(bound)) == expected
+
+
+def needs_its_encoder():
+    return make_prior("vamp")
+
+
+def broken_factory():
+    raise RuntimeError("no such file")
+
+
+def vamp_encoder():
+    return spread_encoder()
+
+
+def good():
+    return mutants.PlainMixture()
+
+
+@pytest.fixture
+def priory_check(monkeypatch, capsys):
+    """`priory check` with these arguments: exit code, output, error."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["priory", "check", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, " ".join(captured.err.split())
+
+    return run
+
+
+def test_command_line_says_what_was_found(priory_check):
+    code, out, _ = priory_check("test_conformance:good")
+    assert code == 0
+    assert "integrates_to_one           mass 1.0" in out
+    code, out, _ = priory_check("mutants:UnnormalisedWeights", "--json")
+    assert code == 1
+    assert '"passed": false' in out
+    code, out, _ = priory_check("test_conformance:needs_its_encoder", "--encoder", "test_conformance:vamp_encoder")
+    assert code == 0
+    assert "none of them the encoder's" in out
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("nothing", "nothing: expected package.module:factory"),
+        ("no.such:thing", "expected a module no.such that can be imported: No module named 'no'"),
+        ("mutants:Missing", "expected Missing in mutants, which has no such name"),
+        ("test_conformance:broken_factory", "calling it raised RuntimeError: no such file"),
+        ("mutants:NUM_COMPONENTS", "mutants:NUM_COMPONENTS: expected a module"),
+        ("test_conformance:needs_its_encoder", "needs the encoder"),
+    ],
+)
+def test_command_line_refuses_what_cannot_be_checked(priory_check, target, message):
+    code, _, error = priory_check(target)
+    assert code == 2
+    assert message in error
+    assert "Traceback" not in error
+
+
+class _Dead(mutants.PlainMixture):
+    def sample(self, shape):
+        raise RuntimeError("empty")
+
+
+class _DeadForward(nn.Module):
+    def forward(self):
+        raise RuntimeError("no weights")
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: check_prior(3), TypeError, "obj: expected a module .* or a function without arguments"),
+        (lambda: check_prior(lambda: 3), TypeError, r"expected a module .* got a int"),
+        (lambda: check_prior(nn.Identity), TypeError, "give encoder="),
+        (lambda: check_prior(Normal(0.0, 1.0)), ValueError, r"sample\(\(\)\): expected a vector z of shape \(L,\)"),
+        (lambda: check_prior(_Dead), ValueError, r"sample\(shape\): .* it raised RuntimeError: empty"),
+        (lambda: check_prior(_DeadForward), ValueError, "calling the prior raised RuntimeError: no weights"),
+        (lambda: check_prior(mutants.PlainMixture, reference="no.such:thing"), ValueError, "that can be imported"),
+        (lambda: check_bound(3), TypeError, "bound: expected a function"),
+        (lambda: check_bound(importance_weighted_bound, num_samples=()), ValueError, "num_samples: expected positive"),
+    ],
+)
+def test_bad_input_says_what_was_expected(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_references_of_every_kind():
+    start = diagonal_normal(torch.zeros(3), torch.ones(3))
+    for reference in (start, start.log_prob, lambda: start):
+        check = run_check("equals_reference", Subject(MixtureOfGaussians(3, 1), reference=reference))
+        assert check.status == "passed", check

@@ -1,0 +1,227 @@
+"""A command that is killed or interrupted anywhere goes on to the same bits, and never leaves half of anything."""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from priory.training import History
+
+FIT = (
+    "fit", "digits", "--prior", "vamp", "--components", "5", "--epochs", "4", "--warmup", "10", "--samples", "4",
+    "--set", "model.hidden=[16]", "--set", "training.batch_size=500", "--resume",
+)  # fmt: skip
+EVALUATE = ("evaluate", "--samples", "2")
+
+
+class Launcher:
+    """The commands that `launcher.py` runs, all in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+        script = str(Path(__file__).with_name("launcher.py"))
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self.process = subprocess.Popen([sys.executable, script], env=environment, **pipes)
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "ready\n"
+
+    def __call__(self, *arguments: str, watch: Path, **request: Any) -> dict[str, Any]:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps({"arguments": arguments, "watch": str(watch), **request}) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def fit(self, out: Path, **request: Any) -> dict[str, Any]:
+        """The line that begins a run and goes on with it."""
+        return self(*FIT, "--out", str(out), watch=out, **request)
+
+    def close(self) -> None:
+        self.process.communicate(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
+    launcher = Launcher(tmp_path_factory.mktemp("crash"))
+    yield launcher
+    launcher.close()
+
+
+@pytest.fixture(scope="module")
+def whole(launch: Launcher) -> tuple[Path, dict[str, Any]]:
+    """A run that nothing interrupted, and what the launcher said of it."""
+    out = launch.folder / "whole"
+    said = launch.fit(out)
+    assert said["code"] == 0, said["err"]
+    return out, said
+
+
+def assert_same_run(out: Path, whole: Path) -> None:
+    """The same files with the same bytes; of the history and the state, all but the seconds."""
+    names = {path.relative_to(whole) for path in whole.rglob("*")}
+    assert {path.relative_to(out) for path in out.rglob("*")} == names  # so no temporary file is left
+    timed = {Path("history.csv"), Path("state.safetensors")}
+    for name in names - timed:
+        if (whole / name).is_file():
+            assert (out / name).read_bytes() == (whole / name).read_bytes(), name
+    histories = [dict(History.read(folder / "history.csv")) | {"seconds": None} for folder in (out, whole)]
+    np.testing.assert_equal(*histories)
+
+
+def check_evaluation(launch: Launcher, out: Path) -> None:
+    """A broken run is evaluated, or one line says what to do."""
+    said = launch(*EVALUATE, str(out), watch=out)
+    assert "Traceback" not in said["err"]
+    if said["code"] == 0:
+        finished = (out / "model.safetensors").exists()
+        assert finished or "training has not ended: these are the best weights so far; go on with" in said["err"]
+    else:
+        assert said["code"] == 2
+        assert said["err"].count("\n") == 1
+        assert "priory fit" in said["err"]
+
+
+def killed_at(launch: Launcher, whole: Path, kills: list[tuple[int | str, str]], name: str) -> None:
+    """Killed at writes, one after the other, looked at each time, and gone on with."""
+    out = launch.folder / name
+    for kill in kills:
+        assert launch.fit(out, kill_at=kill)["code"] == -9
+        check_evaluation(launch, out)
+    said = launch.fit(out)
+    assert said["code"] == 0, said["err"]
+    assert_same_run(out, whole)
+    shutil.rmtree(out)
+
+
+def killed_at_random(launch: Launcher, whole: Path, seconds: float, kills: list[float], name: str) -> None:
+    """Killed after these shares of the time that the whole command takes, one after the other, and gone on with."""
+    out = launch.folder / name
+    for share in kills:
+        assert launch.fit(out, kill_after=share * seconds)["code"] in (-9, 0)  # 0: it was faster than the signal
+        check_evaluation(launch, out)
+    said = launch.fit(out)
+    assert said["code"] == 0, said["err"]
+    assert_same_run(out, whole)
+    shutil.rmtree(out)
+
+
+def test_every_file_of_a_run_is_written_whole(whole: tuple[Path, dict[str, Any]]) -> None:
+    """What the tests below kill at is everything there is: each file and folder of a run comes by a write they see."""
+    out, said = whole
+    seen = {line.split(" ", 1)[1] for line in said["writes"]} - {"whole"}
+    assert seen == {path.name for path in out.rglob("*")}
+    assert said["writes"].count("file state.safetensors") == 4
+
+
+def test_every_file_of_a_run_has_the_permissions_of_any_new_file(whole: tuple[Path, dict[str, Any]]) -> None:
+    out, _ = whole
+    (out.parent / "any").touch()
+    usual = (out.parent / "any").stat().st_mode
+    assert {path.stat().st_mode for path in out.rglob("*") if path.is_file()} == {usual}
+
+
+def test_killed_at_one_write_after_the_other(launch: Launcher, whole: tuple[Path, dict[str, Any]]) -> None:
+    kills: list[tuple[int | str, str]] = [
+        ("folder writes", "after"),
+        ("file splits.npz", "torn"),
+        ("file config.json", "before"),
+        ("file state.safetensors", "torn"),
+        ("file model.safetensors", "before"),
+        ("file metrics.json", "after"),
+        ("file samples.png", "torn"),
+    ]
+    killed_at(launch, whole[0], kills, "writes")
+
+
+def test_killed_at_three_random_moments(launch: Launcher, whole: tuple[Path, dict[str, Any]]) -> None:
+    out, said = whole
+    killed_at_random(launch, out, said["seconds"], [random.Random(0).random() for _ in range(3)], "three")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["before", "torn", "after"])
+def test_killed_at_every_write(how: str, launch: Launcher, whole: tuple[Path, dict[str, Any]]) -> None:
+    out, said = whole
+    for number, line in enumerate(said["writes"], 1):
+        if line.startswith("file") or how != "torn":
+            killed_at(launch, out, [(number, how)], f"{how}-{number}")
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_random_moments(launch: Launcher, whole: tuple[Path, dict[str, Any]]) -> None:
+    out, said = whole
+    generator = random.Random(1)
+    for number, kills in enumerate([1] * 10 + [2, 3, 5]):  # some of them again and again
+        killed_at_random(launch, out, said["seconds"], [generator.random() for _ in range(kills)], f"random-{number}")
+
+
+def compare_line(out: Path, *more: str) -> tuple[str, ...]:
+    quick = ("--set", "model.hidden=[16]", "--set", "training.batch_size=500", "--samples", "4", "--epochs", "2")
+    return ("compare", "digits", "--priors", "standard,mog", "--seeds", "1", *quick, *more, "--out", str(out))
+
+
+def test_a_killed_comparison_ends_with_the_same_table(launch: Launcher) -> None:
+    whole, out = launch.folder / "compare", launch.folder / "compare-killed"
+    said = launch(*compare_line(whole), watch=whole)
+    assert said["code"] == 0, said["err"]
+    metrics = [i for i, line in enumerate(said["writes"], 1) if line == "file metrics.json"]
+    for kill in ((metrics[0], "torn"), ("file state.safetensors", "after"), ("file comparison.json", "torn")):
+        assert launch(*compare_line(out), watch=out, kill_at=kill)["code"] == -9
+    again = launch(*compare_line(out), watch=out)
+    assert again["out"] == said["out"].replace(str(whole), str(out))
+    names = {path.relative_to(whole) for path in whole.rglob("*")}
+    assert {path.relative_to(out) for path in out.rglob("*")} == names
+    for name in (Path("comparison.json"), *(name for name in names if name.name == "metrics.json")):
+        assert (out / name).read_bytes() == (whole / name).read_bytes()
+
+
+# In the last but one epoch, in the likelihood's estimate, before the first picture.
+@pytest.mark.parametrize(
+    ("place", "ended"),
+    [
+        (("priory.training.module", "elbo", 8), False),
+        (("priory.experiment", "evaluate", 1), True),
+        (("priory.figures", "save_figure", 1), True),
+    ],
+    ids=["training", "evaluation", "figures"],
+)
+def test_ctrl_c_leaves_a_run_that_evaluates_and_goes_on(
+    place: tuple[str, str, int], ended: bool, launch: Launcher, whole: tuple[Path, dict[str, Any]]
+) -> None:
+    out = launch.folder / f"interrupted-{place[1]}"
+    said = launch.fit(out, interrupt=place)
+    assert said["code"] == 130
+    assert f"interrupted; go on with: priory fit --resume --out {out}" in said["err"]
+    assert "Traceback" not in said["err"]
+    assert (out / "model.safetensors").exists() == ended
+    evaluated = launch(*EVALUATE, str(out), "--json", watch=out)
+    assert evaluated["code"] == 0, evaluated["err"]
+    assert ("the best weights so far" in evaluated["err"]) != ended
+    assert json.loads(evaluated["out"])["nll"]["value"] > 0
+    assert (out / "metrics.json").exists() == ended  # the metrics of a run are those of its end
+    assert launch.fit(out)["code"] == 0
+    assert_same_run(out, whole[0])
+
+
+def test_ctrl_c_before_there_is_a_run_says_so(launch: Launcher) -> None:
+    out = launch.folder / "nothing"
+    said = launch.fit(out, interrupt=("priory.experiment", "load_dataset", 1))
+    assert said["code"] == 130
+    assert "interrupted; no run was begun yet; give the same command again" in said["err"]
+    assert not out.exists()
+
+
+def test_an_interrupted_comparison_says_how_to_go_on(launch: Launcher) -> None:
+    out = launch.folder / "compare-interrupted"
+    said = launch(*compare_line(out), watch=out, interrupt=("priory.training.module", "elbo", 2))
+    assert said["code"] == 130
+    assert "interrupted; give the same command again; what is finished is not done again" in said["err"]

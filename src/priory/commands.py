@@ -137,7 +137,7 @@ def evaluate_run(
         print_json(metrics_tree(metrics, num_samples, seed))
     else:
         show_metrics(metrics, f"{data or run.settings.data.source}: {len(rows)} rows, nats per row")
-    if data is None and run.finished:  # after the numbers were said: the folder may be one that cannot be written to
+    if data is None and run.finished:  # after the numbers were said: the folder may not be one to write to
         run.write_metrics(metrics, num_samples, seed)
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, Field, FiniteFloat, RootModel
+from pydantic import Field, FiniteFloat, RootModel
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 import priory
@@ -26,8 +26,7 @@ from priory.footprint import require_model_fits
 from priory.likelihoods import LIKELIHOODS
 from priory.priors import PRIORS
 from priory.settings import RunSettings, Settings, checked
-from priory.training.fitting import STATE_FILE
-from priory.training.states import read_state, write_tensors
+from priory.training.fitting import STATE_FILE, stored_state
 from priory.vae import VAE
 
 CONFIG, MODEL, METRICS, HISTORY, SPLITS, FIGURES = (
@@ -66,6 +65,10 @@ class Config(Settings):
     columns: tuple[str, ...]
     constants: dict[str, FiniteFloat]
     binarise_scale: FiniteFloat | None
+
+
+class StoredMetrics(RootModel[dict[str, dict[str, float | None]]]):
+    """What `metrics.json` holds; null is a number that is not known."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ class Run:
         return run
 
     def _write_config(self) -> None:
-        facts = {name: getattr(self.facts, name) for name in ("num_inputs", "num_rows", "image_shape")}
+        facts = {name: getattr(self.facts, name) for name in StoredFacts.model_fields}
         config = Config(
             priory=priory.__version__,
             settings=self.settings,
@@ -178,7 +181,8 @@ class Run:
     def save_model(self, vae: VAE) -> None:
         """Write the weights."""
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in vae.state_dict().items()}
-        write_tensors(self.path / MODEL, state)
+        with replacing(self.path / MODEL) as temporary:
+            temporary.write_bytes(save(state))  # `save_file` keeps a file from all but its owner
 
     @property
     def finished(self) -> bool:
@@ -204,13 +208,7 @@ class Run:
         if not self.begun:
             raise ValueError(f"{self.path}: has no {MODEL} yet; finish it with `{self.resume_line}`")
         file = self.path / (MODEL if self.finished else STATE_FILE)
-        try:
-            weights = load_file(file) if self.finished else _best_so_far(file)
-        except SafetensorError as error:
-            raise ValueError(
-                f"{file}: expected the weights of a model in safetensors' format, got a damaged file or another kind "
-                f"({error}); {_AGAIN}"
-            ) from error
+        weights = _weights(file) if self.finished else _best_so_far(file)
         require_model_fits(self.settings.model, self.facts)
         with torch.random.fork_rng(devices=[]):  # initial weights are drawn and overwritten
             vae = build_vae(self.settings.model, self.facts)
@@ -298,11 +296,10 @@ class Run:
         file = self.path / METRICS
         if not self.finished or not file.is_file():
             return None
-        tree = read_json(file)
-        if not isinstance(tree, dict) or tree.pop(EVALUATION, None) != _evaluation(num_samples, seed):
+        tree = checked(StoredMetrics, read_json(self.path / METRICS), str(self.path / METRICS)).root
+        if tree.pop(EVALUATION, None) != _evaluation(num_samples, seed):
             return None
-        stored = checked(StoredMetrics, tree, str(file)).root
-        return {name: Estimate(*(math.nan if n is None else n for n in (e.value, e.se))) for name, e in stored.items()}
+        return {name: _estimate(numbers) for name, numbers in tree.items()}
 
 
 def metrics_tree(metrics: Mapping[str, Estimate], num_samples: int, seed: int) -> dict[str, Any]:
@@ -310,12 +307,27 @@ def metrics_tree(metrics: Mapping[str, Estimate], num_samples: int, seed: int) -
     return {name: e._asdict() for name, e in metrics.items()} | {EVALUATION: _evaluation(num_samples, seed)}
 
 
+def _estimate(numbers: Mapping[str, float | None]) -> Estimate:
+    found = [numbers.get(name) for name in Estimate._fields]
+    return Estimate(*(math.nan if number is None else number for number in found))
+
+
 def _evaluation(num_samples: int, seed: int) -> dict[str, int]:
     return {"num_samples": num_samples, "seed": seed}
 
 
+def _weights(file: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise ValueError(
+            f"{file}: expected the weights of a model in safetensors' format, got a damaged file or another kind "
+            f"({error}); {_AGAIN}"
+        ) from error
+
+
 def _best_so_far(file: Path) -> dict[str, Tensor]:
-    state = read_state(file)
+    state = stored_state(file) or {}
     return state["vae"] if state["best"] is None else state["best"]
 
 

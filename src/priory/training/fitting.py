@@ -94,7 +94,7 @@ def fit(
     train_rows = as_source(train, "train")
     valid_rows = None if valid is None else as_source(valid, "valid")
     folder = _folder(out, resume=resume, tensorboard=tensorboard)
-    state = _stored_state(folder / STATE_FILE) if folder and resume else None
+    state = stored_state(folder / STATE_FILE) if folder and resume else None
     identity = _identity(chosen, seed, train_rows, valid_rows)
     if state is not None:
         _check_same_run(state["identity"], identity, folder / STATE_FILE if folder else None)
@@ -268,8 +268,12 @@ def _folder(out: str | Path | None, *, resume: bool, tensorboard: bool) -> Path 
 # the same run, or another
 
 
-def _stored_state(path: Path) -> dict[str, Any] | None:
-    """What to resume from; None where there is nothing yet."""
+def stored_state(path: Path) -> dict[str, Any] | None:
+    """What a run resumes from; None where there is nothing yet.
+
+    Raises:
+        ValueError: the file is damaged or of another kind.
+    """
     if not path.exists():
         return None
     state = read_state(path)

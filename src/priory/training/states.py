@@ -27,21 +27,12 @@ def snapshot(tree: Any) -> Any:
 
 def write_state(path: Path, state: Mapping[str, Any]) -> None:
     """Writes nested dictionaries, lists and tuples of tensors, numbers and strings, atomically."""
-    tensors: dict[str, Tensor] = {}
-    structure = json.dumps(_flatten(state, "", tensors))
-    write_tensors(path, tensors, {"format": FORMAT, "structure": structure})
-
-
-def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """A safetensors file, atomically.
-
-    Raises:
-        OSError: the disk is full, the folder may not be written to, ...
-    """
     from safetensors.torch import save
 
+    tensors: dict[str, Tensor] = {}
+    structure = json.dumps(_flatten(state, "", tensors))
     with replacing(path) as temporary:
-        temporary.write_bytes(save(tensors, metadata))  # `save_file` keeps a file from all but its owner
+        temporary.write_bytes(save(tensors, {"format": FORMAT, "structure": structure}))
 
 
 def read_state(path: Path) -> dict[str, Any]:

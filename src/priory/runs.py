@@ -45,17 +45,6 @@ class StoredFacts(Settings):
     image_shape: tuple[int, int] | None
 
 
-class StoredEstimate(BaseModel):
-    """JSON's null is a number that is not known."""
-
-    value: float | None
-    se: float | None
-
-
-class StoredMetrics(RootModel[dict[str, StoredEstimate]]):
-    """What `metrics.json` holds, apart from how it was estimated."""
-
-
 class Config(Settings):
     """What `config.json` holds."""
 
@@ -288,13 +277,8 @@ class Run:
         write_json(self.path / METRICS, metrics_tree(metrics, num_samples, seed))
 
     def read_metrics(self, num_samples: int, seed: int) -> dict[str, Estimate] | None:
-        """The metrics of the finished run; None where there are none yet that were estimated in this way.
-
-        Raises:
-            ValueError: they are damaged.
-        """
-        file = self.path / METRICS
-        if not self.finished or not file.is_file():
+        """The metrics of the finished run; None where there are none yet that were estimated in this way."""
+        if not self.finished or not (self.path / METRICS).is_file():
             return None
         tree = checked(StoredMetrics, read_json(self.path / METRICS), str(self.path / METRICS)).root
         if tree.pop(EVALUATION, None) != _evaluation(num_samples, seed):

@@ -176,7 +176,7 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether training has ended."""
-        return (self.path / MODEL).is_file()
+        return (self.path / MODEL).exists()
 
     @property
     def begun(self) -> bool:
@@ -301,6 +301,8 @@ def _evaluation(num_samples: int, seed: int) -> dict[str, int]:
 
 
 def _weights(file: Path) -> dict[str, Tensor]:
+    if not file.is_file():
+        raise ValueError(f"{file}: expected the weights of a model, got no regular file; {_AGAIN}")
     try:
         return load_file(file)
     except SafetensorError as error:

@@ -11,7 +11,6 @@ import shutil
 import struct
 import zipfile
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,27 +18,13 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from command_line import MATRIX, QUICK, ROWS, contents, idx, must_be_refused, must_succeed, run_cli, write
+from command_line import MATRIX, QUICK, ROWS, contents, idx, run_cli, write
 from priory import memory
 from priory.datasets import load_dataset
 
 anndata = pytest.importorskip("anndata")
 
 FORMATS = ("csv", "tsv", "csv.gz", "npy", "npz", "parquet", "h5ad")
-
-
-@pytest.fixture
-def refused(capsys, tmp_path, monkeypatch):
-    """Run a command that must be refused and must leave every file as it was; gives the line it said."""
-    monkeypatch.chdir(tmp_path)
-    return partial(must_be_refused, capsys, tmp_path)
-
-
-@pytest.fixture
-def done(capsys, tmp_path, monkeypatch):
-    """Run a command that must succeed without a word on stderr; gives what it printed."""
-    monkeypatch.chdir(tmp_path)
-    return partial(must_succeed, capsys)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ import errno
 import os
 import random
 import shutil
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import pytest
 import torch
 
 import priory
-from command_line import MATRIX, QUICK, contents, must_be_refused, must_succeed, run_cli, write
+from command_line import MATRIX, QUICK, contents, run_cli, write
 from priory import files
 from priory.datasets import write_rows
 from priory.files import replacing
@@ -39,20 +38,6 @@ def test_an_error_about_another_file_stays_one(tmp_path):
     with pytest.raises(FileNotFoundError) as caught, replacing(tmp_path / "a.txt"):
         (tmp_path / "template.txt").read_text()
     assert caught.value.filename == str(tmp_path / "template.txt")
-
-
-@pytest.fixture
-def refused(capsys, tmp_path, monkeypatch):
-    """Run a command that must be refused and must leave every file as it was; gives the line it said."""
-    monkeypatch.chdir(tmp_path)
-    return partial(must_be_refused, capsys, tmp_path)
-
-
-@pytest.fixture
-def done(capsys, tmp_path, monkeypatch):
-    """Run a command that must succeed without a word on stderr; gives what it printed."""
-    monkeypatch.chdir(tmp_path)
-    return partial(must_succeed, capsys)
 
 
 @pytest.fixture

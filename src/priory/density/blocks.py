@@ -28,6 +28,7 @@ BLOCK_ON_CPU = 2**19  # numbers b x k held at a time: what the caches hold, and 
 BLOCK_ELSEWHERE = 2**24
 PREPARED_AT_ONCE = 2**22  # numbers b x L and k x L prepared at a time
 KEPT = 2**23  # numbers b x L of prepared points that are kept from one block of components to the next
+KEPT_IN_CACHE = 2**17  # the same where there is one: beyond, making them again block by block is cheaper
 
 
 class BlockSizes(NamedTuple):
@@ -68,7 +69,8 @@ class Points(NamedTuple):
         """The same with another shift."""
         features = self.features
         if features is not None:
-            features = torch.cat([features[:, :-1], shift.unsqueeze(-1)], -1)
+            features = features.clone()  # `cat` takes twice as long
+            features[:, -1] = shift
         return self._replace(shift=shift, features=features)
 
     def part(self, rows: slice) -> "Points":
@@ -116,7 +118,8 @@ class Walk:
         self.centre = None if direct else components.centre
         self._workspace: Tensor | None = None
         self._block: tuple[slice, Block] | None = None  # where there is only one
-        self._kept = prepare_points(z, self.centre, shift, row) if z.numel() <= KEPT else None
+        kept = KEPT if len(components.loc) > self.sizes.components else KEPT_IN_CACHE
+        self._kept = prepare_points(z, self.centre, shift, row) if z.numel() <= kept else None
 
     def again(self, row: Float[Tensor, " point"]) -> "Walk":
         """The same walk with a factor for each point, and what has been prepared."""

@@ -115,6 +115,7 @@ def proposals(prior: str, epochs: int) -> list[dict[str, Any]]:
     torch.set_num_threads(1)
     data = load_dataset("digits")
     settings = ModelSettings(prior=prior, likelihood="categorical", num_levels=17)
+    torch.manual_seed(0)
     vae = build_vae(settings, facts_of(data.rows("train"), data.image_shape, 0))
     with torch.enable_grad(), tempfile.TemporaryDirectory() as folder:
         training = TrainingSettings(epochs=epochs)

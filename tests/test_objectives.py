@@ -7,6 +7,7 @@ from torch.distributions import Independent, MixtureSameFamily, MultivariateNorm
 from linear_gaussian import linear_gaussian_vae
 from priory import Mixture, StandardNormal, VampPrior, diagonal_normal, elbo, importance_weighted_bound, log_likelihood
 from priory.evaluation import importance_estimate
+from priory.evaluation.importance import POOLED_DIMENSIONS
 from priory.priors.density import DensityPrior
 
 
@@ -61,9 +62,16 @@ def test_importance_weighted_bound_grows_with_samples_between_elbo_and_evidence(
     assert bounds[0] < bounds[1] < bounds[2] < evidence.log_prob(x).mean() + 0.02
 
 
-@pytest.mark.parametrize("covariates", [False, True])
-def test_chunks_and_number_of_samples_mean_what_they_say(monkeypatch, covariates):
-    vae, evidence = linear_gaussian_vae()
+WAYS_TO_SHARE = pytest.mark.parametrize(
+    ("latent_dim", "covariates", "pooled", "shared"),
+    [(2, False, True, True), (POOLED_DIMENSIONS + 1, False, False, True), (2, True, False, False)],
+    ids=["all draws of all rows", "the same draws", "own decoding"],
+)
+
+
+@WAYS_TO_SHARE
+def test_chunks_and_number_of_samples_mean_what_they_say(monkeypatch, latent_dim, covariates, pooled, shared):
+    vae, evidence = linear_gaussian_vae(num_inputs=12, latent_dim=latent_dim)
     x = evidence.sample((6,))
     decoded = []
     decoder = vae.decoder.forward
@@ -71,33 +79,36 @@ def test_chunks_and_number_of_samples_mean_what_they_say(monkeypatch, covariates
     if covariates:
         vae.decoder.covariates = lambda x: {}
     log_likelihood(vae, x, 101, chunk_size=60)
-    # 51 draws of q for each of the six; 50 of the prior, for each of them or for all.
-    assert sum(decoded) == 51 * 6 + 50 * (6 if covariates else 1)
+    # One to see what kind of distribution it gives; 51 draws of q for each of the six, 50 of the prior.
+    one = 0 if covariates else 1
+    assert sum(decoded) == one + 51 * 6 + 50 * (6 if pooled or not shared else 1)
     assert max(decoded) <= 60
 
 
-@pytest.mark.parametrize("covariates", [False, True])
+@WAYS_TO_SHARE
 @pytest.mark.parametrize("prior_share", [0.0, 0.3])
-def test_importance_estimate_is_the_formula_in_a_loop(covariates, prior_share):
-    vae, evidence = linear_gaussian_vae(scale_factor=1.4)
-    vae.prior = DensityPrior(MultivariateNormal(torch.ones(2).double(), torch.eye(2).double()))
+def test_importance_estimate_is_the_formula_in_a_loop(latent_dim, covariates, pooled, shared, prior_share):
+    vae, evidence = linear_gaussian_vae(num_inputs=12, latent_dim=latent_dim, scale_factor=1.4)
+    prior = MultivariateNormal(torch.ones(latent_dim).double(), torch.eye(latent_dim).double())
+    vae.prior = DensityPrior(prior)
     if covariates:
         vae.decoder.covariates = lambda x: {}
     x = evidence.sample((3,))
     torch.manual_seed(3)
     found = importance_estimate(vae, x, 10, prior_share=prior_share)
     torch.manual_seed(3)
-    q, p_z, from_prior = vae.encode(x), vae.latent_prior(), round(10 * prior_share)
-    z_q = q.sample((10 - from_prior,))
-    z_p = p_z.sample((from_prior, 1)).expand(-1, 3, -1)
+    q, from_prior = vae.encode(x), round(10 * prior_share) * (3 if pooled else 1)
+    z_q = q.sample((10 - round(10 * prior_share),))
+    z_p = prior.sample((from_prior,))
+    share = from_prior / (len(z_q) + from_prior)
     for n in range(3):
         q_n = Independent(Normal(q.mean[n], q.stddev[n]), 1)
         weights, terms, divergences = [], [], []
-        for z in torch.cat([z_q[:, n], z_p[:, n]]):
-            proposal = (1 - prior_share) * q_n.log_prob(z).exp() + prior_share * p_z.log_prob(z).exp()
+        for z in torch.cat([z_q[:, n], z_p]):
+            proposal = (1 - share) * q_n.log_prob(z).exp() + share * prior.log_prob(z).exp()
             terms.append(vae.decode(z).log_prob(x[n]))
-            divergences.append(q_n.log_prob(z) - p_z.log_prob(z))
-            weights.append((p_z.log_prob(z) + terms[-1]).exp() / proposal)
+            divergences.append(q_n.log_prob(z) - prior.log_prob(z))
+            weights.append((prior.log_prob(z) + terms[-1]).exp() / proposal)
         weights = torch.stack(weights)
         size = weights.sum() ** 2 / weights.square().sum()
         torch.testing.assert_close(found.log_likelihood[n], weights.mean().log())

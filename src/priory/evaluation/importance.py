@@ -9,14 +9,16 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from priory.density import working_dtype
+from priory.evaluation.pairs import by_matrix_product, log_prob_of_pairs
 from priory.vae import VAE, evaluation_mode
 
-# Numbers of x that are decoded at a time: what a processor's cache holds, since passes over more take three times as
+# Outputs of the decoder at a time: what a processor's cache holds, since passes over more take three times as
 # long; and what keeps a GPU busy.
 VALUES_AT_ONCE = 2**19
 VALUES_AT_ONCE_ELSEWHERE = 2**25
 LATENTS_AT_ONCE = 2**20  # numbers of z whose densities are evaluated at a time
 ROWS_TOGETHER = 16  # data that share the draws from the prior
+POOLED_DIMENSIONS = 8  # latent dimensions in which draws of the prior come near a given datum
 
 
 class ImportanceEstimate(NamedTuple):
@@ -54,16 +56,19 @@ def log_likelihood(
     defensive mixture bounds every weight by p(x|z)/a. In many dimensions draws from the prior hit nothing, and
     a = 0 wastes none; but little is lost there with half of the draws: the estimate grows with their logarithm.
 
-    Sixteen data share their draws from the prior, which are decoded once (a decoder with covariates decodes them for
-    each datum). Every estimate stands as it did; those sixteen are no longer quite independent of each other.
+    Groups of sixteen data share their draws from the prior. In up to eight latent dimensions, and with a decoder whose
+    log p(x|z) of all pairs is a matrix product (binary, categorical or Gaussian columns), they pool them: each datum
+    takes those of all sixteen, with `a` in r(z) as it then is. Else all take the same a S draws,
+    which are decoded once; or, where the decoder has covariates, once for each datum. Every estimate stands as it did;
+    those sixteen are no longer quite independent of each other.
 
     Args:
         vae: the model; used in evaluation mode.
         x: data, (N, D).
-        num_samples: S, per datum.
+        num_samples: S, drawn per datum.
         prior_share: a, in [0, 1); at least one sample is drawn from q.
         chunk_size: how many (datum, sample) pairs are decoded at once, which bounds the memory; by default as many as
-            make 2^19 numbers of x on a CPU, and 2^25 elsewhere.
+            make 2^19 outputs of the decoder on a CPU, and 2^25 elsewhere.
         prior: p(z), where it has been evaluated already.
 
     Returns:
@@ -107,14 +112,15 @@ def importance_estimate(
         raise ValueError(f"chunk_size: expected a positive number of (datum, sample) pairs, got {chunk_size}")
     if len(x) == 0:
         return ImportanceEstimate(*x.new_zeros(4, 0, dtype=working_dtype(x.device)))
-    pairs = _pairs_at_once(x) if chunk_size is None else chunk_size
+    pairs = _pairs_at_once(vae, x) if chunk_size is None else chunk_size
     from_prior = min(round(prior_share * num_samples), num_samples - 1)
+    counts = {"from_q": num_samples - from_prior, "from_prior": from_prior, "pairs": pairs}
     with evaluation_mode(vae):
         p_z = vae.latent_prior() if prior is None else prior
         if posterior is not None:
-            return _Sampling(vae, x, posterior, p_z, num_samples, from_prior).run(pairs)
+            return _Sampling(vae, x, posterior, p_z, **counts).run()
         groups = x.split(min(ROWS_TOGETHER, pairs))
-        parts = [_Sampling(vae, rows, vae.encode(rows), p_z, num_samples, from_prior).run(pairs) for rows in groups]
+        parts = [_Sampling(vae, rows, vae.encode(rows), p_z, **counts).run() for rows in groups]
     return ImportanceEstimate(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
@@ -124,67 +130,77 @@ class _Sampling:
     Args:
         x: (B, D).
         q: q(z|x), of batch shape (B,).
-        num_samples: S, per datum.
-        from_prior: how many of them come from the prior.
+        from_q: draws of it for each datum.
+        from_prior: draws of the prior for each datum.
+        pairs: how many pairs of datum and sample are decoded at a time.
     """
 
     def __init__(
-        self, vae: VAE, x: Tensor, q: Distribution, p_z: Distribution, num_samples: int, from_prior: int
+        self, vae: VAE, x: Tensor, q: Distribution, p_z: Distribution, *, from_q: int, from_prior: int, pairs: int
     ) -> None:
         self._vae, self._x, self._q, self._p_z = vae, x, q, p_z
-        self._num_samples, self._from_prior = num_samples, from_prior
+        self._from_q, self._from_prior, self._pairs = from_q, from_prior, pairs
+        # A decoder that conditions on the datum has to decode a draw for each of them.
+        self._decodes_for_all = getattr(vae.decoder, "covariates", None) is None
+        self._by_product = self._decodes_for_all and by_matrix_product(vae.decode(q.mean[:1]))
+        if self._by_product and p_z.event_shape[0] <= POOLED_DIMENSIONS:
+            self._from_prior = from_prior * len(x)
         zero = x.new_zeros(len(x), dtype=working_dtype(x.device))
         self._log_sum = self._log_sum_of_squares = zero - math.inf
         self._reconstruction = self._kl = zero
-        self._share_draws = getattr(vae.decoder, "covariates", None) is None
 
-    def run(self, pairs: int) -> ImportanceEstimate:
-        """Draw everything, `pairs` of datum and sample decoded at a time."""
-        from_q = self._num_samples - self._from_prior
-        self._decoded_at_once = max(1, pairs // len(self._x))
-        at_once = max(self._decoded_at_once, LATENTS_AT_ONCE // (len(self._x) * self._p_z.event_shape[-1]))
-        for start in range(0, from_q, at_once):
-            self._add_from_posterior(min(at_once, from_q - start))
+    def run(self) -> ImportanceEstimate:
+        """Draw everything."""
+        at_once = max(1, self._pairs // len(self._x), LATENTS_AT_ONCE // (len(self._x) * self._p_z.event_shape[-1]))
+        for start in range(0, self._from_q, at_once):
+            self._add_from_posterior(min(at_once, self._from_q - start))
         for start in range(0, self._from_prior, at_once):
             self._add_from_prior(min(at_once, self._from_prior - start))
         return ImportanceEstimate(
-            self._log_sum - math.log(self._num_samples),
+            self._log_sum - math.log(self._from_q + self._from_prior),
             torch.exp(2 * self._log_sum - self._log_sum_of_squares).nan_to_num(0.0),  # all weights zero
-            self._reconstruction / from_q,
-            self._kl / from_q,
+            self._reconstruction / self._from_q,
+            self._kl / self._from_q,
         )
 
     def _add_from_posterior(self, count: int) -> None:
         z = self._q.sample(torch.Size((count,)))
         log_p, log_q = self._p_z.log_prob(z), self._q.log_prob(z)
-        log_p_x = self._log_likelihood_given(z)
+        log_p_x = self._log_likelihood(z)
         self._add(log_p, log_q, log_p_x)
         self._reconstruction = self._reconstruction + log_p_x.to(self._log_sum.dtype).sum(0)
         self._kl = self._kl + (log_q - log_p).to(self._log_sum.dtype).sum(0)
 
     def _add_from_prior(self, count: int) -> None:
-        z = self._p_z.sample(torch.Size((count, 1)))
-        log_p, log_q = self._p_z.log_prob(z), self._q.log_prob(z)
-        if not self._share_draws:
-            z = z.expand(count, len(self._x), -1)
-        self._add(log_p, log_q, self._log_likelihood_given(z))
+        z = self._p_z.sample(torch.Size((count,)))
+        log_p, log_q = self._p_z.log_prob(z).unsqueeze(-1), log_prob_of_pairs(self._q, z).mT
+        if self._decodes_for_all:
+            log_p_x = self._log_likelihood_of_pairs(z)
+        else:
+            log_p_x = self._log_likelihood(z.unsqueeze(1).expand(-1, len(self._x), -1))
+        self._add(log_p, log_q, log_p_x)
 
-    def _log_likelihood_given(self, z: Tensor) -> Tensor:
-        """log p(x|z) of draws (s, B, L), or (s, 1, L) for all of the data: (s, B)."""
-        parts = z.split(self._decoded_at_once)
+    def _log_likelihood(self, z: Float[Tensor, "sample datum latent"]) -> Float[Tensor, "sample datum"]:
+        """log p(x_b|z_sb)."""
+        parts = z.split(max(1, self._pairs // len(self._x)))
         return torch.cat([self._vae.decode(part, self._x).log_prob(self._x) for part in parts])
+
+    def _log_likelihood_of_pairs(self, z: Float[Tensor, "sample latent"]) -> Float[Tensor, "sample datum"]:
+        """log p(x_b|z_s), each draw decoded once for all data."""
+        parts = z.split(self._pairs if self._by_product else max(1, self._pairs // len(self._x)))
+        return torch.cat([log_prob_of_pairs(self._vae.decode(part), self._x) for part in parts])
 
     def _add(self, log_p: Tensor, log_q: Tensor, log_p_x: Tensor) -> None:
         """Weights p(z) p(x|z) / r(z) of draws (s, B); `log_p` may be (s, 1)."""
         proposal = log_q
         if self._from_prior:
-            share = self._from_prior / self._num_samples
+            share = self._from_prior / (self._from_q + self._from_prior)
             proposal = torch.logaddexp(log_q + math.log1p(-share), log_p + math.log(share))
         log_weights = (log_p + log_p_x - proposal).to(self._log_sum.dtype)
         self._log_sum = torch.logaddexp(self._log_sum, torch.logsumexp(log_weights, 0))
         self._log_sum_of_squares = torch.logaddexp(self._log_sum_of_squares, torch.logsumexp(2 * log_weights, 0))
 
 
-def _pairs_at_once(x: Tensor) -> int:
+def _pairs_at_once(vae: VAE, x: Tensor) -> int:
     values = VALUES_AT_ONCE if x.device.type == "cpu" else VALUES_AT_ONCE_ELSEWHERE
-    return max(1, values // x.shape[-1])
+    return max(1, values // (x.shape[-1] * getattr(vae.decoder, "num_outputs", 1)))

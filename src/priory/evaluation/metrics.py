@@ -82,10 +82,11 @@ def evaluate(
     if len(source) < 2:
         raise ValueError(f"data: expected at least two rows for a standard error, got {len(source)}")
     collected = _Collected()
+    together = ROWS_TOGETHER if chunk_size is None else max(1, min(ROWS_TOGETHER, chunk_size))
     with evaluation_mode(vae):
         p_z = vae.latent_prior()
         for x, _ in source.batches(batch_size):
-            for rows in x.to(device_of(vae)).split(ROWS_TOGETHER):
+            for rows in x.to(device_of(vae)).split(together):
                 q = vae.encode(rows)
                 found = importance_estimate(
                     vae, rows, num_samples, prior_share=prior_share, chunk_size=chunk_size, prior=p_z, posterior=q

@@ -1,0 +1,50 @@
+"""Log-densities of all pairs of a distribution and a value, by one matrix product where the family allows it."""
+
+from typing import TypeGuard
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributions import Categorical, Distribution, Independent
+
+from priory.density import joint_log_prob
+from priory.distributions import is_diagonal_normal
+from priory.likelihood_distributions import BinaryVector
+
+
+def by_matrix_product(p: Distribution) -> bool:
+    """Whether `log_prob_of_pairs` takes little more time for many values than for one."""
+    return is_diagonal_normal(p) or isinstance(p, BinaryVector) or _is_categorical_vector(p)
+
+
+def log_prob_of_pairs(p: Distribution, values: Float[Tensor, "value event"]) -> Float[Tensor, "distribution value"]:
+    """log p_a(v_b) of every distribution a and every value b, in nats.
+
+    Diagonal normals are the components of a mixture without its sum. Of binary and categorical vectors the density is
+    linear in the value, or in its indicators:
+
+        log p_a(v) = v . logits_a - sum_d softplus(logits_ad),    log p_a(v) = sum_d log_softmax(logits_ad)[v_d]
+
+    Args:
+        p: distributions over vectors, of batch shape (A,).
+        values: (B, D); those of discrete families are taken as they are, without a check.
+
+    >>> log_prob_of_pairs(BinaryVector(torch.zeros(3, 4)), torch.ones(2, 4)).exp()
+    tensor([[0.0625, 0.0625],
+            [0.0625, 0.0625],
+            [0.0625, 0.0625]])
+    """
+    if is_diagonal_normal(p):
+        return joint_log_prob(values, p.mean.new_zeros(len(p.mean)), p.mean, p.stddev).mT
+    if isinstance(p, BinaryVector):
+        logits = p.base_dist.logits
+        return logits @ values.to(logits.dtype).mT - F.softplus(logits).sum(-1, keepdim=True)
+    if _is_categorical_vector(p):
+        log_probs = p.base_dist.logits  # normalised by torch
+        indicators = F.one_hot(values.long(), log_probs.shape[-1]).flatten(1)
+        return log_probs.flatten(1) @ indicators.to(log_probs.dtype).mT
+    return p.log_prob(values.unsqueeze(1)).mT
+
+
+def _is_categorical_vector(p: Distribution) -> TypeGuard[Independent]:
+    return isinstance(p, Independent) and p.reinterpreted_batch_ndims == 1 and isinstance(p.base_dist, Categorical)

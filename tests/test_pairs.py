@@ -1,0 +1,73 @@
+"""Log-densities of all pairs against a loop over distributions and values in float64."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Categorical, Distribution, Independent, Laplace
+
+from priory import diagonal_normal
+from priory.evaluation.pairs import by_matrix_product, log_prob_of_pairs
+from priory.likelihood_distributions import BinaryVector, CategoricalLevels, DiscretisedLogistic
+
+SHAPE = 4, 5  # distributions, dimensions
+
+
+def numbers(*more: int) -> Tensor:
+    return 3 * torch.randn(*SHAPE, *more)
+
+
+# Makes the distributions from numbers, those numbers, values, whether a matrix product is expected.
+FAMILIES: dict[str, tuple[Callable[..., Distribution], Callable[[], list[Tensor]], Callable[[], Tensor], bool]] = {
+    "normal": (diagonal_normal, lambda: [numbers(), numbers().exp()], lambda: 3 * torch.randn(7, 5), True),
+    "binary": (BinaryVector, lambda: [10 * numbers()], lambda: torch.rand(7, 5).round(), True),
+    "levels": (
+        lambda logits: Independent(CategoricalLevels(logits=logits), 1),
+        lambda: [numbers(6)],
+        lambda: torch.randint(6, (7, 5)).float(),
+        True,
+    ),
+    "categorical": (
+        lambda probs: Independent(Categorical(probs=probs), 1),
+        lambda: [numbers(6).softmax(-1)],
+        lambda: torch.randint(6, (7, 5)),
+        True,
+    ),
+    "logistic": (
+        lambda loc, log_scale: Independent(DiscretisedLogistic(loc, log_scale, 8), 1),
+        lambda: [numbers(), numbers()],
+        lambda: torch.randint(8, (7, 5)).float(),
+        False,
+    ),
+    "other": (
+        lambda loc, scale: Independent(Laplace(loc, scale), 1),
+        lambda: [numbers(), numbers().exp()],
+        lambda: torch.randn(7, 5),
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_it_is_the_loop(name):
+    torch.manual_seed(0)
+    family, parameters, values, by_product = FAMILIES[name]
+    given, x = parameters(), values()
+    p = family(*given)
+    found = log_prob_of_pairs(p, x)
+    assert by_matrix_product(p) == by_product
+    assert found.shape == (4, 7)
+    for a in range(4):
+        one = family(*(parameter[a].double() for parameter in given))
+        for b in range(7):
+            expected = one.log_prob(x[b].double() if x.is_floating_point() else x[b])
+            torch.testing.assert_close(found[a, b].double(), expected, rtol=1e-5, atol=1e-4)
+
+
+def test_narrow_normals_far_away_are_exact():
+    """The squares that a matrix product expands would cancel."""
+    loc, scale = torch.tensor([[1e4, -1e4], [1e4 + 1, -1e4]]), torch.full((2, 2), 1e-3)
+    found = log_prob_of_pairs(diagonal_normal(loc, scale), loc + 1e-3)
+    expected = diagonal_normal(loc.double().unsqueeze(1), scale.double().unsqueeze(1)).log_prob((loc + 1e-3).double())
+    torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=1e-4)

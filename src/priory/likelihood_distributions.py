@@ -87,7 +87,8 @@ class CategoricalLevels(Categorical):
 
         p(x = k) = softmax(logits)_k,    mean = sum_k k p(x = k)
 
-    Samples have the floating-point type of the logits, as data rows have, and `log_prob` takes such values.
+    Samples have the floating-point type of the logits, as data rows have, and `log_prob` takes such values. NaN among
+    the parameters shows in `log_prob`.
 
     Args:
         probs: (..., K), probabilities, or
@@ -99,6 +100,8 @@ class CategoricalLevels(Categorical):
     >>> levels.log_prob(torch.tensor(3.0)).exp()
     tensor(0.2000)
     """
+
+    arg_constraints = {}  # noqa: RUF012, torch's convention; its search for NaN takes a quarter of a decoding
 
     @property
     def mean(self) -> Float[Tensor, "..."]:

@@ -7,6 +7,7 @@ parsers that do most of the work (pandas, pyarrow, HDF5) are closed to it: it is
 
 import gzip
 import json
+import resource
 import struct
 import subprocess
 import sys
@@ -284,6 +285,56 @@ def test_headers_of_many_equal_names_take_no_time(place):
 
 
 # --- in a process with little memory ----------------------------------------------------------------------------------
+
+LIMITED = """
+import faulthandler, random, resource, signal, sys, time
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+import test_fuzz
+place = Path({place!r})
+files = test_fuzz.valid_files(place)
+for kind, content in files.items():                      # libraries are loaded before memory becomes scarce
+    test_fuzz.look(place / test_fuzz.name_of(kind), content)
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 600_000_000,) * 2)
+faulthandler.enable()
+faulthandler.register(signal.SIGALRM, chain=True)        # says where, even from within a library's loop, and ends
+generator = random.Random({seed})
+deadline = time.monotonic() + {seconds}
+numbers = [0, 2**31 - 1, 2**32, 2**63 - 1, 2**64 - 1]
+number = 0
+while time.monotonic() < deadline:
+    kind = generator.choice(test_fuzz.KINDS)
+    damaged = bytearray(files[kind])
+    for _ in range(generator.choice([1, 1, 2, 4, 16])):
+        at = generator.randrange(len(damaged) + 1)
+        how = generator.randrange(5)
+        if how == 0: damaged[at:at + 1] = bytes([generator.randrange(256)])
+        if how == 1: del damaged[at:at + generator.randrange(64)]
+        if how == 2: damaged[at:at] = damaged[at:at + generator.randrange(64)]
+        if how == 3: damaged[at:at + 8] = generator.choice(numbers).to_bytes(8, "little")
+        if how == 4: damaged[at:at + 4] = generator.randbytes(4)
+        damaged = damaged or bytearray(b"x")
+    (place / "current").write_text(kind)
+    (place / "last").write_bytes(damaged)
+    signal.alarm({longest})                              # for the last one, the process's end is in it
+    test_fuzz.look(place / test_fuzz.name_of(kind), bytes(damaged))
+    number += 1
+print(number, "files")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
+def test_an_hour_in_a_minute(seed, tmp_path):
+    """Many thousand damaged files in a process that has 600 MB: no other error, no hang, no crash."""
+    if not Path("/proc/self/statm").exists() or not hasattr(resource, "RLIMIT_AS"):
+        pytest.skip("the limit is Linux's")
+    code = LIMITED.format(tests=str(Path(__file__).parent), place=str(tmp_path), seed=seed, seconds=60, longest=20)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
+    read = f"{(tmp_path / 'current').read_text()}, its bytes are in {tmp_path / 'last'}"
+    assert done.returncode == 0, f"{read}: {done.stderr[:4000]}"
+    assert int(done.stdout.split()[0]) > 100
 
 
 @pytest.mark.slow

@@ -67,6 +67,9 @@ def checked_csr(matrix: Matrix, what: str) -> Matrix:
     from scipy.sparse import csr_matrix
 
     with foreign(what, "the parts of a sparse matrix that fit each other", "write it again with scipy.sparse.save_npz"):
+        if hasattr(matrix, "indptr") and (np.diff(matrix.indptr) < 0).any():
+            # check_format cuts the matrix to its last pointer first, and does not look at the others where that is 0
+            raise ValueError("indptr must not decrease")
         if hasattr(matrix, "check_format"):
             matrix.check_format(full_check=True)
         return csr_matrix(matrix)

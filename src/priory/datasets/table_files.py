@@ -14,6 +14,7 @@ import numpy as np
 
 from priory.datasets.arrays import FEWER
 from priory.datasets.foreign import foreign, open_bytes
+from priory.datasets.hdf5 import H5AD, check_h5
 from priory.datasets.matrices import Matrix, checked_csr
 from priory.datasets.optional import require
 from priory.datasets.table import Claims, Table, as_values, default_columns, listed, met_claims, numbers_if_possible
@@ -23,7 +24,6 @@ from priory.messages import shortened
 _SHOWN_TEXT_COLUMNS = 5
 _TEXT = ("UTF-8 text, a line a row", "save the table as CSV in UTF-8, with every quotation mark closed")
 _PARQUET = ("a complete parquet file", "write it again, or fetch it again")
-_H5AD = ("a complete .h5ad file", "write it again with anndata, or fetch it again")
 MOST_COMPRESSION = 1032  # of deflate, which gzip uses
 _CELL_BYTES = 32  # of a cell while a table is parsed: two of pandas' pointers and two doubles
 _BLOCK_BYTES = 1 << 20
@@ -243,8 +243,8 @@ def _example(column: Any) -> str:
 def read_h5ad(path: Path, claims: Claims) -> Table:
     """AnnData: `X` or a layer, ids from obs_names, labels from obs, columns from var_names."""
     anndata = require("anndata", "anndata", "reading .h5ad files")
-    _check_h5(path)
-    with foreign(path.name, *_H5AD):
+    check_h5(path)
+    with foreign(path.name, *H5AD):
         data = anndata.read_h5ad(path)
     layer = None if "layer" in claims.optional and claims.layer not in data.layers else claims.layer
     matrix = _layer(data, layer, path.name)
@@ -266,30 +266,3 @@ def _layer(data: Any, layer: str | None, name: str) -> Matrix:
     if isinstance(matrix, np.ndarray):
         return matrix
     return checked_csr(matrix, name)
-
-
-def _check_h5(path: Path) -> None:
-    """Refuse a file that claims more values than fit, or that names other files to take its values from."""
-    h5py = require("h5py", "anndata", "reading .h5ad files")
-    outside: list[str] = []
-    sizes: list[int] = []
-
-    def look(name: str, node: Any) -> None:
-        if isinstance(node, h5py.Dataset):
-            sizes.append(node.size * node.dtype.itemsize if node.size else 0)
-            if node.is_virtual or node.external:
-                outside.append(name)
-
-    def look_at_link(name: str, link: Any) -> None:
-        if isinstance(link, h5py.ExternalLink):
-            outside.append(name)
-
-    with foreign(path.name, *_H5AD), h5py.File(path, "r") as file:
-        file.visititems_links(look_at_link)
-        file.visititems(look)
-    if outside:
-        raise ValueError(
-            f"{path.name}: expected an .h5ad file that holds its values, got links to other files ({listed(outside)}); "
-            "write it again with anndata"
-        )
-    require_memory(sum(sizes), path.name, FEWER)

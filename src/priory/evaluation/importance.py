@@ -18,7 +18,7 @@ VALUES_AT_ONCE = 2**19
 VALUES_AT_ONCE_ELSEWHERE = 2**25
 LATENTS_AT_ONCE = 2**20  # numbers of z whose densities are evaluated at a time
 ROWS_TOGETHER = 16  # data that share the draws from the prior
-POOLED_DIMENSIONS = 8  # latent dimensions in which draws of the prior come near a given datum
+ENOUGH_HITS = 0.05  # expected draws of the prior in the posterior's place, for pooling them to be worth its decodings
 
 
 class ImportanceEstimate(NamedTuple):
@@ -56,11 +56,11 @@ def log_likelihood(
     defensive mixture bounds every weight by p(x|z)/a. In many dimensions draws from the prior hit nothing, and
     a = 0 wastes none; but little is lost there with half of the draws: the estimate grows with their logarithm.
 
-    Groups of sixteen data share their draws from the prior. In up to eight latent dimensions, and with a decoder whose
-    log p(x|z) of all pairs is a matrix product (binary, categorical or Gaussian columns), they pool them: each datum
-    takes those of all sixteen, with `a` in r(z) as it then is. Else all take the same a S draws,
-    which are decoded once; or, where the decoder has covariates, once for each datum. Every estimate stands as it did;
-    those sixteen are no longer quite independent of each other.
+    Groups of sixteen data share their draws from the prior. With a decoder whose log p(x|z) of all pairs is a matrix
+    product (binary, categorical or Gaussian columns) they pool them where any can be expected to hit a posterior: each
+    datum takes those of all sixteen, with `a` in r(z) as it then is. Else all take the same a S draws, which are
+    decoded once; or, where the decoder has covariates, once for each datum. Every estimate stands as it did; those
+    sixteen are no longer quite independent of each other.
 
     Args:
         vae: the model; used in evaluation mode.
@@ -143,7 +143,7 @@ class _Sampling:
         # A decoder that conditions on the datum has to decode a draw for each of them.
         self._decodes_for_all = getattr(vae.decoder, "covariates", None) is None
         self._by_product = self._decodes_for_all and by_matrix_product(vae.decode(q.mean[:1]))
-        if self._by_product and p_z.event_shape[0] <= POOLED_DIMENSIONS:
+        if self._by_product and self._expected_hits(from_prior * len(x)) > ENOUGH_HITS:
             self._from_prior = from_prior * len(x)
         zero = x.new_zeros(len(x), dtype=working_dtype(x.device))
         self._log_sum = self._log_sum_of_squares = zero - math.inf
@@ -162,6 +162,12 @@ class _Sampling:
             self._reconstruction / self._from_q,
             self._kl / self._from_q,
         )
+
+    def _expected_hits(self, count: int) -> float:
+        """About how many of so many draws of the prior fall where half of the posteriors are: count p(m) / q(m|x)."""
+        mean = self._q.mean
+        log_share = self._p_z.log_prob(mean) - self._q.log_prob(mean)
+        return count * float(log_share.median().exp())
 
     def _add_from_posterior(self, count: int) -> None:
         z = self._q.sample(torch.Size((count,)))

@@ -16,7 +16,6 @@ import typer
 
 from priory import experiment
 from priory.assembly import check_name
-from priory.cli import console, errors, print_json, row_progress, show_metrics
 from priory.datasets import RULE, Dataset, LikelihoodProposal, Rows, check_output, write_rows
 from priory.evaluation import Estimate, LowEffectiveSampleSizeWarning
 from priory.files import remove_leftovers
@@ -25,6 +24,7 @@ from priory.messages import shortened
 from priory.priors import PRIORS, GridPrior
 from priory.runs import CONFIG, HISTORY, METRICS, MODEL, Run, metrics_tree
 from priory.settings import RunSettings, override, validated
+from priory.terminal import console, errors, print_json, row_progress, show_metrics
 from priory.training import NonFiniteLossError, process_rank
 from priory.training.fitting import SIGTERM_EXIT, STATE_FILE
 from priory.training.settings import TrainingSettings

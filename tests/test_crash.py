@@ -4,8 +4,10 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -218,6 +220,33 @@ def test_ctrl_c_before_there_is_a_run_says_so(launch: Launcher) -> None:
     assert said["code"] == 130
     assert "interrupted; no run was begun yet; give the same command again" in said["err"]
     assert not out.exists()
+
+
+def interrupted_while_importing(folder: Path, seconds: float) -> tuple[int, list[str]]:
+    """Exit code, and what was said, of a command that gets SIGINT this long after Python itself has started."""
+    command = [sys.executable, "-X", "importtime", "-m", "priory", "fit", "digits", "--out", str(folder / "run")]
+    log = folder / f"{seconds}.err"
+    with log.open("w") as err:
+        process = subprocess.Popen(
+            command,
+            stderr=err,
+            stdout=subprocess.DEVNULL,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job would ignore it
+        )
+    while "runpy" not in log.read_text() and process.poll() is None:
+        time.sleep(0.005)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    code = process.wait(timeout=120)
+    return code, [line for line in log.read_text().splitlines() if not line.startswith("import time:")]
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.3, 0.6, 1.0, 1.5])
+def test_ctrl_c_while_libraries_are_imported_ends_with_one_line_at_most(seconds: float, tmp_path: Path) -> None:
+    code, said = interrupted_while_importing(tmp_path, seconds)
+    assert code == 130, said
+    assert said in ([], ["interrupted; no run was begun yet; give the same command again"])
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_interrupted_comparison_says_how_to_go_on(launch: Launcher) -> None:

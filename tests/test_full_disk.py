@@ -152,7 +152,7 @@ def test_a_folder_that_cannot_be_made(monkeypatch, refused, tmp_path):
 
     monkeypatch.setattr(Path, "mkdir", denied)
     said = refused("fit", "digits", "--out", "locked/run")
-    assert "locked/run/splits.npz: cannot be written (Permission denied); name a folder that you may write to" in said
+    assert "locked/run: cannot be written (Permission denied); name a folder that you may write to" in said
 
 
 def test_a_copy_of_a_run_folder_is_a_run(done, tmp_path):

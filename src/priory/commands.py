@@ -19,10 +19,11 @@ from priory.assembly import check_name
 from priory.datasets import RULE, Dataset, LikelihoodProposal, Rows, check_output, write_rows
 from priory.evaluation import Estimate, LowEffectiveSampleSizeWarning
 from priory.files import remove_leftovers
+from priory.locking import sole_writer
 from priory.memory import require_memory
 from priory.messages import shortened
 from priory.priors import PRIORS, GridPrior
-from priory.runs import CONFIG, HISTORY, METRICS, MODEL, Run, metrics_tree
+from priory.runs import CONFIG, HISTORY, METRICS, MODEL, Run, metrics_tree, model_stamp
 from priory.settings import RunSettings, override, validated
 from priory.terminal import console, errors, print_json, row_progress, show_metrics
 from priory.training import NonFiniteLossError, process_rank
@@ -55,25 +56,28 @@ def fit_run(
         run = Run.open(out)
         experiment.train(run, run.load_dataset(), resume=resume)
         return
-    with _saying_how_to_go_on(out):
-        run, dataset = _run_to_fit(settings, given, assignments, out, resume)
+    with _saying_how_to_go_on(out), _run_to_fit(settings, given, assignments, out, resume) as (run, dataset):
         _fit(run, dataset, resume, num_samples, tensorboard)
 
 
+@contextmanager
 def _run_to_fit(
     settings: RunSettings, given: Mapping[str, Any], assignments: list[str], out: Path, resume: bool
-) -> tuple[Run, Dataset]:
+) -> Iterator[tuple[Run, Dataset]]:
+    """The run that was asked for, its folder held against other processes."""
     if resume and (out / CONFIG).exists():
-        return _resumed(out, given, assignments)
+        with sole_writer(out):
+            yield _resumed(out, given, assignments)
+        return
     if given["data.source"] is None:
         raise ValueError(
             f"--resume: {out} holds no run yet; give DATA to begin one, or check --out"
             if resume
             else "DATA: expected a file or an embedded data set, such as: priory fit digits --out runs/first"
         )
-    run, dataset, proposal = experiment.prepare(settings, out)
-    _say_what_was_found(run, dataset, proposal)
-    return run, dataset
+    with experiment.new_run(settings, out) as (run, dataset, proposal):
+        _say_what_was_found(run, dataset, proposal)
+        yield run, dataset
 
 
 @contextmanager
@@ -125,6 +129,7 @@ def evaluate_run(
     path: Path, data: str | None, num_samples: int, seed: int, device: str, reading: dict[str, Any], as_json: bool
 ) -> None:
     """`priory evaluate`."""
+    stamp = model_stamp(path)
     run, vae = _model(path, device)
     rows = _rows(run, data, reading, experiment.telling_rows)
     if len(rows) < 2:
@@ -137,8 +142,21 @@ def evaluate_run(
         print_json(metrics_tree(metrics, num_samples, seed))
     else:
         show_metrics(metrics, f"{data or run.settings.data.source}: {len(rows)} rows, nats per row")
-    if data is None and run.finished:  # after the numbers were said: the folder may not be one to write to
-        run.write_metrics(metrics, num_samples, seed)
+    if data is None and stamp is not None:  # after the numbers were said: the folder may not be one to write to
+        _keep_metrics(run, stamp, metrics, num_samples, seed)
+
+
+def _keep_metrics(run: Run, stamp: object, metrics: dict[str, Estimate], num_samples: int, seed: int) -> None:
+    """Write the metrics of the model with this stamp, unless the run is being trained, or has been, in the meantime."""
+    try:
+        with sole_writer(run.path):
+            if model_stamp(run.path) == stamp:
+                run.write_metrics(metrics, num_samples, seed)
+                return
+            reason = "the run has been trained on since"
+    except BlockingIOError as error:
+        reason = str(error.strerror)
+    errors.print(f"note: {run.path / METRICS} was not written: {reason}", markup=False)
 
 
 def sample_run(path: Path, number: int, out: Path, seed: int, mean: bool, device: str) -> None:
@@ -241,15 +259,22 @@ def check_target(
 
 
 def _compared(folder: Path, settings: RunSettings, num_samples: int) -> dict[str, Estimate]:
-    if (folder / CONFIG).exists():
-        run = Run.open(folder)
-        dataset = run.load_dataset()
-    else:
-        run, dataset, _ = experiment.prepare(settings, folder)
-    vae = experiment.train(run, dataset, resume=True, progress=errors.is_terminal)
-    metrics = _evaluate(vae, experiment.telling_rows(dataset), num_samples)
-    run.write_metrics(metrics, num_samples, EVALUATION_SEED)
+    with _run_to_compare(folder, settings) as (run, dataset):
+        vae = experiment.train(run, dataset, resume=True, progress=errors.is_terminal)
+        metrics = _evaluate(vae, experiment.telling_rows(dataset), num_samples)
+        run.write_metrics(metrics, num_samples, EVALUATION_SEED)
     return metrics
+
+
+@contextmanager
+def _run_to_compare(folder: Path, settings: RunSettings) -> Iterator[tuple[Run, Dataset]]:
+    if (folder / CONFIG).exists():
+        with sole_writer(folder):
+            run = Run.open(folder)
+            yield run, run.load_dataset()
+        return
+    with experiment.new_run(settings, folder) as (run, dataset, _):
+        yield run, dataset
 
 
 def _evaluate(vae: VAE, rows: Rows, num_samples: int, seed: int = EVALUATION_SEED) -> dict[str, Estimate]:

@@ -16,6 +16,7 @@ from priory.distributions import Mixture
 from priory.evaluation import Estimate, device_of, evaluate, log_likelihood
 from priory.files import remove_leftovers
 from priory.footprint import require_training_fits
+from priory.locking import sole_writer
 from priory.priors import PRIORS, GridPrior
 from priory.runs import CONFIG, FIGURES, HISTORY, SPLITS, Run, with_columns
 from priory.settings import ModelSettings, RunSettings
@@ -27,17 +28,15 @@ MOST_NAMED = 5  # columns in a message
 TELLING_SPLITS = ("test", "valid")  # evaluation uses the first that has rows
 
 
-def prepare(settings: RunSettings, out: Path) -> tuple[Run, Dataset, LikelihoodProposal]:
-    """Read the data, settle the likelihood and write the run's configuration.
+@contextmanager
+def new_run(settings: RunSettings, out: Path) -> Iterator[tuple[Run, Dataset, LikelihoodProposal]]:
+    """Read the data, settle the likelihood, write the run's configuration, and hold the folder while the block lasts.
 
     Raises:
         ValueError: the data do not fit, or `out` holds something already.
+        BlockingIOError: another process is writing to `out`.
     """
-    if out.exists() and any(not _left_by_an_interruption(path) for path in out.iterdir()):
-        raise ValueError(
-            f"--out {out}: expected an empty or a new folder, so that nothing is lost; "
-            + ("go on with --resume, or choose another" if (out / CONFIG).exists() else "choose another")
-        )
+    _require_free(out)
     check_devices(settings.training)
     dataset = load_dataset(**settings.data.model_dump())
     require_complete(dataset)
@@ -49,7 +48,17 @@ def prepare(settings: RunSettings, out: Path) -> tuple[Run, Dataset, LikelihoodP
     require_training_fits(settings, modelled, dataset.image_shape)
     facts = facts_of(modelled.rows("train"), dataset.image_shape, settings.seed, start_rows(model))
     _seeded_vae(settings, facts)  # a model that cannot be built should fail before anything is written
-    return Run.create(out, settings, facts, dataset, constants), modelled, proposal
+    with sole_writer(out):
+        _require_free(out)  # another process may have begun a run since
+        yield Run.create(out, settings, facts, dataset, constants), modelled, proposal
+
+
+def _require_free(out: Path) -> None:
+    if out.exists() and any(not _left_by_an_interruption(path) for path in out.iterdir()):
+        raise ValueError(
+            f"--out {out}: expected an empty or a new folder, so that nothing is lost; "
+            + ("go on with --resume, or choose another" if (out / CONFIG).exists() else "choose another")
+        )
 
 
 def _left_out(dataset: Dataset, model: ModelSettings) -> dict[str, float]:

@@ -59,6 +59,18 @@ def replacing(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, where it is missing.
+
+    Raises:
+        OSError: it cannot be made; the error names it and what to do.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise type(error)(error.errno, _described(error), str(folder)) from error
+
+
 def _described(error: OSError) -> str:
     reason = error.strerror or str(error)
     return f"cannot be written ({reason}); {_CURES.get(error.errno or 0, _CURE)}, what was there before is as it was"

@@ -286,6 +286,19 @@ class Run:
         return {name: _estimate(numbers) for name, numbers in tree.items()}
 
 
+def model_stamp(path: Path) -> tuple[int, ...] | None:
+    """What tells the model of a run folder from one that replaces it; None where training has not ended.
+
+    >>> model_stamp(Path("nowhere")) is None
+    True
+    """
+    try:
+        status = (path / MODEL).stat()
+    except OSError:
+        return None
+    return (status.st_ino, status.st_mtime_ns, status.st_size)
+
+
 def metrics_tree(metrics: Mapping[str, Estimate], num_samples: int, seed: int) -> dict[str, Any]:
     """`{"nll": {"value": ..., "se": ...}, ..., "evaluation": {"num_samples": ..., "seed": ...}}`: numbers, and how."""
     return {name: e._asdict() for name, e in metrics.items()} | {EVALUATION: _evaluation(num_samples, seed)}

@@ -4,13 +4,14 @@ import importlib.util
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from priory.locking import sole_writer
 from priory.training.batches import ShuffledBatches, Source, as_source, draws_anew
 from priory.training.history import History
 from priory.training.ranks import process_rank
@@ -78,6 +79,7 @@ def fit(
     Raises:
         NonFiniteLossError: the loss or its gradient became NaN or infinite; what was written so far stays.
         FileExistsError: `out` holds a run and `resume` is False.
+        BlockingIOError: another process is writing to `out`.
         ValueError: the state in `out` is damaged, or belongs to a run with other settings; settings are out of range;
             this machine has no such devices.
         ModuleNotFoundError: Lightning, or TensorBoard where it is asked for, is not installed; the message names the
@@ -94,26 +96,31 @@ def fit(
     train_rows = as_source(train, "train")
     valid_rows = None if valid is None else as_source(valid, "valid")
     folder = _folder(out, resume=resume, tensorboard=tensorboard)
-    state = stored_state(folder / STATE_FILE) if folder and resume else None
-    identity = _identity(chosen, seed, train_rows, valid_rows)
-    if state is not None:
-        _check_same_run(state["identity"], identity, folder / STATE_FILE if folder else None)
-        identity["order_seed"] = state["identity"]["order_seed"]
-        _load(vae, state["vae"], "the state's weights do not fit this VAE")
-        if _is_finished(state, chosen):
-            return _finish(vae, _written_again(state, chosen, folder), state["best"])
-    identity["processes"] = _number_of_processes(chosen)
-    if folder is not None:
+    with _held(folder, make=False):
+        state = stored_state(folder / STATE_FILE) if folder and resume else None
+        identity = _identity(chosen, seed, train_rows, valid_rows)
         if state is not None:
+            _check_same_run(state["identity"], identity, folder / STATE_FILE if folder else None)
+            identity["order_seed"] = state["identity"]["order_seed"]
+            _load(vae, state["vae"], "the state's weights do not fit this VAE")
+            if _is_finished(state, chosen):
+                return _finish(vae, _written_again(state, chosen, folder), state["best"])
+        identity["processes"] = _number_of_processes(chosen)
+        if folder is not None and state is not None:
             _check_same_processes(state["identity"], identity, folder / STATE_FILE)
-        if process_rank() == 0:
-            folder.mkdir(parents=True, exist_ok=True)
-    identity.setdefault("order_seed", _order_seed(seed))
-    with _quiet():
-        record = _train(
-            vae, train_rows, valid_rows, chosen, identity, folder, state, progress=progress, tensorboard=tensorboard
-        )
+        identity.setdefault("order_seed", _order_seed(seed))
+        with _held(folder, make=True), _quiet():
+            record = _train(
+                vae, train_rows, valid_rows, chosen, identity, folder, state, progress=progress, tensorboard=tensorboard
+            )
     return _finish(vae, record.history, record.best)
+
+
+def _held(folder: Path | None, *, make: bool) -> AbstractContextManager[None]:
+    """The folder held by the process that writes, once it is there."""
+    if folder is None or process_rank() > 0 or not (make or folder.exists()):
+        return nullcontext()
+    return sole_writer(folder)
 
 
 def check_devices(settings: TrainingSettings) -> None:

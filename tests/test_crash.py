@@ -186,6 +186,21 @@ def test_a_killed_comparison_ends_with_the_same_table(launch: Launcher) -> None:
         assert (out / name).read_bytes() == (whole / name).read_bytes()
 
 
+@pytest.mark.parametrize("command", [("embed",), ("score", "--samples", "2"), ("sample", "-n", "3")])
+def test_what_a_killed_command_left_goes_with_the_next(
+    command: tuple[str, ...], launch: Launcher, whole: tuple[Path, dict[str, Any]]
+) -> None:
+    folder = launch.folder / f"output-{command[0]}"
+    folder.mkdir()
+    name, *options = command
+    line = (name, str(whole[0]), *options, "--out", str(folder / "z.csv"))
+    assert launch(*line, watch=folder, kill_at=("file z.csv", "torn"))["code"] == -9
+    (left,) = folder.iterdir()
+    assert left.name.startswith(".z-")
+    assert launch(*line, watch=folder)["code"] == 0
+    assert [path.name for path in folder.iterdir()] == ["z.csv"]
+
+
 # In the last but one epoch, in the likelihood's estimate, before the first picture.
 @pytest.mark.parametrize(
     ("place", "ended"),

@@ -57,14 +57,14 @@ def test_output_files_on_a_full_disk(name, full_disk, tmp_path, monkeypatch):
     arguments = {"ids": ["a", "b"], "columns": {"k": np.arange(2)}, "arrays": {"z": np.ones((2, 9000))}}
     write_rows(tmp_path / name, **arguments)
     before = contents(tmp_path)
-    genuine = files.uuid4
+    genuine = files._temporary
 
-    def linked():
-        unique = genuine()
-        full_disk(tmp_path / f".x-{unique.hex}{Path(name).suffix}")
-        return unique
+    def linked(path):
+        temporary = genuine(path)
+        full_disk(temporary)
+        return temporary
 
-    monkeypatch.setattr(files, "uuid4", linked)
+    monkeypatch.setattr(files, "_temporary", linked)
     with pytest.raises(OSError, match=r"cannot be written \(.*No space left on device.*\); free space"):
         write_rows(tmp_path / name, **arguments)
     assert contents(tmp_path) == before

@@ -18,7 +18,6 @@ from priory import experiment
 from priory.assembly import check_name
 from priory.datasets import RULE, Dataset, LikelihoodProposal, Rows, check_output, write_rows
 from priory.evaluation import Estimate, LowEffectiveSampleSizeWarning
-from priory.files import remove_leftovers
 from priory.locking import sole_writer
 from priory.memory import require_memory
 from priory.messages import shortened
@@ -223,7 +222,6 @@ def compare_runs(
     for name in names:
         check_name("--priors", name, PRIORS)
     results: dict[str, list[dict[str, Estimate]]] = {name: [] for name in names}
-    remove_leftovers(out, Path(TABLE).stem)
     for seed in range(seeds):
         for name in names:
             settings = _settings(RunSettings(), {**given, "model.prior": name, "seed": seed}, assignments)

@@ -1,6 +1,6 @@
 """The public names that need torch alone; `priory` gives them as its own, and imports this when the first is used."""
 
-from priory.distributions import Mixture, diagonal_normal
+from priory.distributions import diagonal_normal
 from priory.encoders import Encoder, NormalEncoder
 from priory.evaluation import Estimate, evaluate, log_likelihood
 from priory.likelihoods import (
@@ -11,6 +11,7 @@ from priory.likelihoods import (
     GaussianDecoder,
     NegativeBinomialDecoder,
 )
+from priory.mixture import Mixture
 from priory.networks import ConvolutionalDecoderNetwork, ConvolutionalEncoderNetwork, gated_mlp, mlp
 from priory.objectives import Elbo, elbo, importance_weighted_bound
 from priory.preprocessing import LogNormalise, Rescale, Standardise

@@ -26,8 +26,9 @@ from priory.runs import CONFIG, HISTORY, METRICS, MODEL, Run, metrics_tree, mode
 from priory.settings import RunSettings, override, validated
 from priory.terminal import console, errors, print_json, row_progress, show_metrics
 from priory.training import NonFiniteLossError, process_rank
-from priory.training.fitting import SIGTERM_EXIT, STATE_FILE
 from priory.training.settings import TrainingSettings
+from priory.training.states import STATE_FILE
+from priory.training.trainer import SIGTERM_EXIT
 from priory.vae import VAE
 
 MACHINE = ("training.accelerator", "training.devices", "training.strategy")  # may change when a run goes on

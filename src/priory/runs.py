@@ -26,7 +26,7 @@ from priory.footprint import require_model_fits
 from priory.likelihoods import LIKELIHOODS
 from priory.priors import PRIORS
 from priory.settings import RunSettings, Settings, checked
-from priory.training.fitting import STATE_FILE, stored_state
+from priory.training.states import STATE_FILE, stored_state
 from priory.vae import VAE
 
 CONFIG, MODEL, METRICS, HISTORY, SPLITS, FIGURES = (

@@ -22,8 +22,9 @@ from priory.locking import sole_writer
 from priory.memory import require_memory
 from priory.messages import shortened
 from priory.priors import PRIORS, GridPrior
-from priory.runs import CONFIG, HISTORY, METRICS, MODEL, Run, metrics_tree, model_stamp
+from priory.runs import CONFIG, HISTORY, METRICS, MODEL, Run, model_stamp
 from priory.settings import RunSettings, override, validated
+from priory.stored import metrics_tree
 from priory.terminal import console, errors, print_json, row_progress, show_metrics
 from priory.training import NonFiniteLossError, process_rank
 from priory.training.settings import TrainingSettings

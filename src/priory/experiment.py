@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from priory.assembly import build_vae, check_name, facts_of, resolve_likelihood, start_rows
+from priory.columns import with_columns
 from priory.datasets import Dataset, LikelihoodProposal, Rows, constant_columns, load_dataset, require_complete
 from priory.evaluation import Estimate, device_of, evaluate, log_likelihood
 from priory.files import remove_leftovers
@@ -18,7 +19,7 @@ from priory.footprint import require_training_fits
 from priory.locking import sole_writer
 from priory.mixture import Mixture
 from priory.priors import PRIORS, GridPrior
-from priory.runs import CONFIG, FIGURES, HISTORY, SPLITS, Run, with_columns
+from priory.runs import CONFIG, FIGURES, HISTORY, SPLITS, Run
 from priory.settings import ModelSettings, RunSettings
 from priory.training import History, check_devices, fit, process_rank
 from priory.vae import VAE

@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from priory.json_files import json_text
+
 console = Console(highlight=False, soft_wrap=True, emoji=False)
 errors = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
@@ -35,6 +37,4 @@ def row_progress(description: str, total: int) -> Iterator[Any]:
 
 def print_json(tree: Any) -> None:
     """JSON for other programs."""
-    from priory.runs import json_text
-
     print(json_text(tree))

@@ -115,7 +115,7 @@ def fit(
     ] = False,
 ) -> None:
     """Train a VAE on DATA, write a run folder, evaluate it and draw its pictures."""
-    from priory.commands import fit_run
+    from priory.commands.fit import fit_run
 
     given = {
         "data.source": data,
@@ -158,7 +158,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """The ELBO, the importance-weighted NLL and more, with standard errors, on the run's test rows or on DATA."""
-    from priory.commands import evaluate_run
+    from priory.commands.evaluate import evaluate_run
 
     evaluate_run(run, data, samples, seed, device, reading(labels, ids, drop), as_json)
 
@@ -173,7 +173,7 @@ def sample(
     device: Device = "auto",
 ) -> None:
     """Draw new data: z from the prior, x from the decoder."""
-    from priory.commands import sample_run
+    from priory.commands.sample import sample_run
 
     sample_run(run, number, out, seed, mean, device)
 
@@ -190,7 +190,7 @@ def embed(
     drop: Drop = None,
 ) -> None:
     """Each row's posterior mean and scale, and with a grid prior its place on the map."""
-    from priory.commands import embed_run
+    from priory.commands.rows import embed_run
 
     embed_run(run, data, out, copy, device, reading(labels, ids, drop))
 
@@ -209,7 +209,7 @@ def score(
     drop: Drop = None,
 ) -> None:
     """Each row's estimated log-likelihood in nats; the lowest are outliers."""
-    from priory.commands import score_run
+    from priory.commands.rows import score_run
 
     score_run(run, data, out, samples, seed, copy, device, reading(labels, ids, drop))
 
@@ -231,7 +231,7 @@ def compare(
     assignments: Set = None,
 ) -> None:
     """One table over priors: mean and standard error over seeds."""
-    from priory.commands import compare_runs
+    from priory.commands.compare import compare_runs
 
     given = {"data.source": data, "model.latent_dim": latent_dim, "training.epochs": epochs}
     given |= {f"data.{key}": value for key, value in reading(labels, ids, drop).items()}
@@ -267,7 +267,7 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Which promises a prior keeps. Exit code 0: all; 1: not all; 2: it could not be checked."""
-    from priory.commands import check_target
+    from priory.commands.check import check_target
 
     check_target(target, encoder, reference, single, seed, as_json)
 

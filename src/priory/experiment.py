@@ -18,10 +18,12 @@ from priory.files import remove_leftovers
 from priory.footprint import require_training_fits
 from priory.locking import sole_writer
 from priory.mixture import Mixture
+from priory.noise import own_noise
 from priory.priors import PRIORS, GridPrior
-from priory.runs import CONFIG, FIGURES, HISTORY, SPLITS, Run
+from priory.runs import CONFIG, FIGURES, SPLITS, Run
 from priory.settings import ModelSettings, RunSettings
 from priory.training import History, check_devices, fit, process_rank
+from priory.training.history import HISTORY_FILE
 from priory.vae import VAE
 
 Progress = Callable[[int], None]
@@ -119,9 +121,9 @@ def draw(run: Run, vae: VAE, dataset: Dataset) -> list[Path]:
     """The run's figures, with noise of the run's seed: whether it was interrupted makes no difference."""
     from priory.figures import draw_figures
 
-    history = History.read(run.path / HISTORY) if (run.path / HISTORY).is_file() else None
+    history = History.read(run.path / HISTORY_FILE) if (run.path / HISTORY_FILE).is_file() else None
     shown = (run.facts.image_shape, run.restored)
-    with _own_noise(vae, run.settings.seed):
+    with own_noise(run.settings.seed, device_of(vae)):
         return draw_figures(vae, telling_rows(dataset), *shown, history, run.path / FIGURES)
 
 
@@ -139,7 +141,7 @@ def measure(vae: VAE, rows: Rows, num_samples: int, seed: int, progress: Progres
     Raises:
         ArithmeticError: a number is NaN or infinite, so some rows have no likelihood under the model.
     """
-    with _own_noise(vae, seed):
+    with own_noise(seed, device_of(vae)):
         metrics = evaluate(vae, rows, num_samples, progress=progress)
     bad = [name for name, estimate in metrics.items() if not math.isfinite(estimate.value)]
     if bad:
@@ -174,7 +176,7 @@ def score(
     vae: VAE, rows: Rows, num_samples: int, seed: int, batch_size: int = 128, progress: Progress | None = None
 ) -> np.ndarray:
     """The estimated log p(x) of each row, in nats."""
-    with _own_noise(vae, seed):
+    with own_noise(seed, device_of(vae)):
         p_z = vae.latent_prior()
         parts = []
         for x, _ in rows.batches(batch_size):
@@ -201,15 +203,6 @@ def _left_by_an_interruption(path: Path) -> bool:
     return path.name == SPLITS or path.name.startswith((f".{Path(SPLITS).stem}-", f".{Path(CONFIG).stem}-"))
 
 
-@contextmanager
-def _own_noise(vae: VAE, seed: int) -> Iterator[None]:
-    """Torch's generators seeded inside the block, and as they were afterwards."""
-    with torch.random.fork_rng(devices=[] if device_of(vae).type == "cpu" else None):
-        torch.manual_seed(seed)
-        yield
-
-
 def _seeded_vae(settings: RunSettings, facts: Any) -> VAE:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
+    with own_noise(settings.seed, torch.device("cpu")):
         return build_vae(settings.model, facts)

@@ -31,9 +31,7 @@ from priory.stored import Config, StoredFacts, StoredMetrics, estimates, metrics
 from priory.training.states import STATE_FILE, stored_state
 from priory.vae import VAE
 
-CONFIG, MODEL, METRICS, HISTORY, SPLITS, FIGURES = (
-    "config.json", "model.safetensors", "metrics.json", "history.csv", "splits.npz", "figures",
-)  # fmt: skip
+CONFIG, MODEL, METRICS, SPLITS, FIGURES = "config.json", "model.safetensors", "metrics.json", "splits.npz", "figures"
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,11 @@ from priory.datasets import RULE, Dataset, LikelihoodProposal
 from priory.locking import sole_writer
 from priory.messages import shortened
 from priory.priors import PRIORS, GridPrior
-from priory.runs import CONFIG, HISTORY, METRICS, MODEL, Run
+from priory.runs import CONFIG, METRICS, MODEL, Run
 from priory.settings import RunSettings, with_options
 from priory.terminal import console, errors, show_metrics
 from priory.training import process_rank
+from priory.training.history import HISTORY_FILE
 from priory.training.settings import TrainingSettings
 from priory.training.states import STATE_FILE
 from priory.vae import VAE
@@ -142,7 +143,7 @@ def _say_what_was_found(run: Run, dataset: Dataset, proposal: LikelihoodProposal
 
 
 def _say_what_was_written(run: Run, vae: VAE, pictures: list[Path]) -> None:
-    files = [name for name in (CONFIG, MODEL, METRICS, HISTORY) if (run.path / name).exists()]
+    files = [name for name in (CONFIG, MODEL, METRICS, HISTORY_FILE) if (run.path / name).exists()]
     console.print(f"\nwritten to [bold]{run.path}[/]: {', '.join(files)}")
     console.print(f"figures: {', '.join(str(path.relative_to(run.path)) for path in pictures)}")
     what = "means, scales and map coordinates" if isinstance(vae.prior, GridPrior) else "means and scales"

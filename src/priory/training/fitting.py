@@ -9,7 +9,7 @@ from torch import Tensor
 
 from priory.locking import sole_writer
 from priory.training.batches import ShuffledBatches, Source, as_source, draws_anew
-from priory.training.history import History
+from priory.training.history import HISTORY_FILE, History
 from priory.training.identity import check_same_processes, check_same_run, drawn_order_seed, identity_of
 from priory.training.ranks import process_rank
 from priory.training.settings import TrainingSettings
@@ -27,8 +27,6 @@ from priory.vae import VAE
 
 if TYPE_CHECKING:
     from priory.training.callbacks import Record
-
-HISTORY_FILE = "history.csv"
 
 
 def fit(

@@ -264,6 +264,15 @@ def test_ctrl_c_while_libraries_are_imported_ends_with_one_line_at_most(seconds:
     assert not (tmp_path / "run").exists()
 
 
+def test_ctrl_c_in_code_that_a_library_makes_has_the_same_exit_code(tmp_path: Path) -> None:
+    """As in dataclasses of the libraries that are imported: `python -m` would die of the signal, with another code."""
+    code = 'exec("import os, signal; os.kill(os.getpid(), signal.SIGINT); list(range(1000))")'
+    (tmp_path / "mine.py").write_text(f"import signal; signal.signal(2, signal.default_int_handler); {code}")
+    command = [sys.executable, "-m", "priory", "check", "mine:prior"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
 def test_an_interrupted_comparison_says_how_to_go_on(launch: Launcher) -> None:
     out = launch.folder / "compare-interrupted"
     said = launch(*compare_line(out), watch=out, interrupt=("priory.training.module", "elbo", 2))

@@ -2,4 +2,9 @@
 
 from priory.cli import main
 
-main()
+try:
+    main()
+finally:
+    # Python remembers a Ctrl-C that met code which a library was making by exec, and `python -m` then dies of SIGINT
+    # instead of exiting with main's code; another exec makes it forget.
+    exec("")

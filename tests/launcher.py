@@ -15,7 +15,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-WARM = ("priory.commands", "priory.comparison", "priory.figures", "priory.training.callbacks", "priory.training.module")
+COMMANDS = tuple(f"priory.commands.{name}" for name in ("fit", "evaluate", "rows", "sample", "compare"))
+WARM = (*COMMANDS, "priory.comparison", "priory.figures", "priory.training.callbacks", "priory.training.module")
 LIBRARIES = ("lightning.pytorch", "matplotlib.backends.backend_agg", "sklearn.datasets", "safetensors.torch")
 
 

@@ -4,8 +4,10 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -184,6 +186,21 @@ def test_a_killed_comparison_ends_with_the_same_table(launch: Launcher) -> None:
         assert (out / name).read_bytes() == (whole / name).read_bytes()
 
 
+@pytest.mark.parametrize("command", [("embed",), ("score", "--samples", "2"), ("sample", "-n", "3")])
+def test_what_a_killed_command_left_goes_with_the_next(
+    command: tuple[str, ...], launch: Launcher, whole: tuple[Path, dict[str, Any]]
+) -> None:
+    folder = launch.folder / f"output-{command[0]}"
+    folder.mkdir()
+    name, *options = command
+    line = (name, str(whole[0]), *options, "--out", str(folder / "z.csv"))
+    assert launch(*line, watch=folder, kill_at=("file z.csv", "torn"))["code"] == -9
+    (left,) = folder.iterdir()
+    assert left.name.startswith(".z-")
+    assert launch(*line, watch=folder)["code"] == 0
+    assert [path.name for path in folder.iterdir()] == ["z.csv"]
+
+
 # In the last but one epoch, in the likelihood's estimate, before the first picture.
 @pytest.mark.parametrize(
     ("place", "ended"),
@@ -218,6 +235,42 @@ def test_ctrl_c_before_there_is_a_run_says_so(launch: Launcher) -> None:
     assert said["code"] == 130
     assert "interrupted; no run was begun yet; give the same command again" in said["err"]
     assert not out.exists()
+
+
+def interrupted_while_importing(folder: Path, seconds: float) -> tuple[int, list[str]]:
+    """Exit code, and what was said, of a command that gets SIGINT this long after Python itself has started."""
+    command = [sys.executable, "-X", "importtime", "-m", "priory", "fit", "digits", "--out", str(folder / "run")]
+    log = folder / f"{seconds}.err"
+    with log.open("w") as err:
+        process = subprocess.Popen(
+            command,
+            stderr=err,
+            stdout=subprocess.DEVNULL,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job would ignore it
+        )
+    while "runpy" not in log.read_text() and process.poll() is None:
+        time.sleep(0.005)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    code = process.wait(timeout=120)
+    return code, [line for line in log.read_text().splitlines() if not line.startswith("import time:")]
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.3, 0.6, 1.0, 1.5])
+def test_ctrl_c_while_libraries_are_imported_ends_with_one_line_at_most(seconds: float, tmp_path: Path) -> None:
+    code, said = interrupted_while_importing(tmp_path, seconds)
+    assert code == 130, said
+    assert said in ([], ["interrupted; no run was begun yet; give the same command again"])
+    assert not (tmp_path / "run").exists()
+
+
+def test_ctrl_c_in_code_that_a_library_makes_has_the_same_exit_code(tmp_path: Path) -> None:
+    """As in dataclasses of the libraries that are imported: `python -m` would die of the signal, with another code."""
+    code = 'exec("import os, signal; os.kill(os.getpid(), signal.SIGINT); list(range(1000))")'
+    (tmp_path / "mine.py").write_text(f"import signal; signal.signal(2, signal.default_int_handler); {code}")
+    command = [sys.executable, "-m", "priory", "check", "mine:prior"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (130, "")
 
 
 def test_an_interrupted_comparison_says_how_to_go_on(launch: Launcher) -> None:

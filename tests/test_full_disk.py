@@ -57,14 +57,14 @@ def test_output_files_on_a_full_disk(name, full_disk, tmp_path, monkeypatch):
     arguments = {"ids": ["a", "b"], "columns": {"k": np.arange(2)}, "arrays": {"z": np.ones((2, 9000))}}
     write_rows(tmp_path / name, **arguments)
     before = contents(tmp_path)
-    genuine = files.uuid4
+    genuine = files._temporary
 
-    def linked():
-        unique = genuine()
-        full_disk(tmp_path / f".x-{unique.hex}{Path(name).suffix}")
-        return unique
+    def linked(path):
+        temporary = genuine(path)
+        full_disk(temporary)
+        return temporary
 
-    monkeypatch.setattr(files, "uuid4", linked)
+    monkeypatch.setattr(files, "_temporary", linked)
     with pytest.raises(OSError, match=r"cannot be written \(.*No space left on device.*\); free space"):
         write_rows(tmp_path / name, **arguments)
     assert contents(tmp_path) == before
@@ -152,7 +152,7 @@ def test_a_folder_that_cannot_be_made(monkeypatch, refused, tmp_path):
 
     monkeypatch.setattr(Path, "mkdir", denied)
     said = refused("fit", "digits", "--out", "locked/run")
-    assert "locked/run/splits.npz: cannot be written (Permission denied); name a folder that you may write to" in said
+    assert "locked/run: cannot be written (Permission denied); name a folder that you may write to" in said
 
 
 def test_a_copy_of_a_run_folder_is_a_run(done, tmp_path):

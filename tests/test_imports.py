@@ -5,9 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import priory
 
 SOURCE = Path(priory.__file__).parent
+
+ORDER = ("density", "distributions", "mixture", "priors", "assembly", "runs", "experiment", "commands")  # some of it
 
 CORE_ONLY = """
 import sys
@@ -73,6 +77,18 @@ def test_importing_changes_nothing_and_prints_nothing():
     assert run_python(NOTHING_CHANGES) == ""
 
 
+def test_the_package_and_the_command_line_begin_without_torch():
+    """The seconds that torch takes are `cli.main`'s, which is ready for Ctrl-C by then."""
+    run_python("import sys, priory, priory.cli; assert not {'torch', 'numpy', 'rich', 'typer'} & set(sys.modules)")
+
+
+def test_names_are_found_without_importing_their_rooms_first():
+    code = "import priory; assert {'VAE', 'fit'} <= set(dir(priory)); priory.density; priory.fit; priory.%s"
+    run_python(code.replace("priory.%s", "priory.Mixture"))
+    with pytest.raises(AssertionError, match="module 'priory' has no attribute 'Vae'"):
+        run_python(code.replace("%s", "Vae"))
+
+
 def imported_at_the_top(file: Path) -> set[str]:
     """Modules of priory that a file imports when it is imported, without the package's own name."""
     names = set()
@@ -96,7 +112,7 @@ def test_imports_run_one_way():
         placed += free
         for room in free:
             del rooms[room]
-    assert placed.index("density") < placed.index("distributions") < placed.index("priors") < placed.index("assembly")
+    assert [room for room in placed if room in ORDER] == list(ORDER)
 
 
 def test_public_names_exist_and_are_documented():

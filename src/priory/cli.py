@@ -1,323 +1,27 @@
-"""The command line: options in, messages out; the work is done in `experiment`."""
+"""The command line: runs what was typed, and what the user can mend is one line on stderr, not a traceback.
 
+What takes time to import is imported when `main` is ready for Ctrl-C.
+"""
+
+import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Annotated, Any, NoReturn
-
-import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from typing import NoReturn
 
 from priory.messages import shortened
-from priory.priors import PRIORS
-from priory.usage import UsageError, describe_usage_error
 
-app = typer.Typer(
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    help="Variational autoencoders with learned priors: from a data file to a trained model, its likelihood and its "
-    "pictures.\n\nStart with [bold]priory fit digits --prior gtm-vamp --out runs/first[/bold].",
-)
-console = Console(highlight=False, soft_wrap=True, emoji=False)
-errors = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
-
-DataArgument = Annotated[
-    str | None,
-    typer.Argument(metavar="DATA", help="A file (.npy .npz .csv .tsv .parquet .h5ad, IDX) or an embedded set: digits."),
-]
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as `priory fit --out RUN` leaves it.")]
-Labels = Annotated[list[str] | None, typer.Option("--labels", help="A column that is a label, not data; repeatable.")]
-Ids = Annotated[str | None, typer.Option("--ids", help="The column that names the rows.")]
-Drop = Annotated[list[str] | None, typer.Option("--drop", help="A column to leave out; repeatable.")]
-Layer = Annotated[str | None, typer.Option("--layer", help="The layer of an .h5ad file to read, instead of X.")]
-Samples = Annotated[int, typer.Option("--samples", min=1, help="Importance samples per row for the likelihood.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of the noise.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda: where to compute.")]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Any setting, as in config.json: training.learning_rate=2e-3."),
-]
-
+INTERRUPTED = 130  # 128 + 2, as a shell reports a process that SIGINT ended
 _NO_MEMORY = "DefaultCPUAllocator"  # torch has no class of its own for it on the CPU
-DATA, MODEL, TRAINING, OUTPUT = "Data", "Model", "Training", "Output"
-
-
-@app.command()
-def fit(
-    data: DataArgument = None,
-    prior: Annotated[
-        str | None, typer.Option(help=f"One of {', '.join(PRIORS)}; default standard.", rich_help_panel=MODEL)
-    ] = None,
-    latent_dim: Annotated[
-        int | None, typer.Option(help="L; default 2, which can be drawn. 16 or more fit better.", rich_help_panel=MODEL)
-    ] = None,
-    components: Annotated[
-        int | None, typer.Option(help="K of mog and vamp; default 64.", rich_help_panel=MODEL)
-    ] = None,
-    grid: Annotated[
-        str | None,
-        typer.Option(metavar="NxN", help="Grid of gtm, gtm-vamp: 8x8 (the default), 5x5x5.", rich_help_panel=MODEL),
-    ] = None,
-    likelihood: Annotated[
-        str | None,
-        typer.Option(
-            help="bernoulli, categorical, gaussian, discretised-logistic, negative-binomial; default: what fits.",
-            rich_help_panel=MODEL,
-        ),
-    ] = None,
-    network: Annotated[str | None, typer.Option(help="mlp, gated or conv; default mlp.", rich_help_panel=MODEL)] = None,
-    epochs: Annotated[int | None, typer.Option(help="At most; default 500.", rich_help_panel=TRAINING)] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Default 100.", rich_help_panel=TRAINING)] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Default 1e-3.", rich_help_panel=TRAINING)] = None,
-    warmup: Annotated[
-        str | None,
-        typer.Option(help="KL warm-up: a fraction of the run or steps; default 0.1.", rich_help_panel=TRAINING),
-    ] = None,
-    patience: Annotated[
-        int | None, typer.Option(help="Epochs without a better ELBO; default 50.", rich_help_panel=TRAINING)
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Default 0.", rich_help_panel=TRAINING)] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="32-true (the default), bf16-mixed or 16-mixed.", rich_help_panel=TRAINING)
-    ] = None,
-    accelerator: Annotated[
-        str | None, typer.Option(help="auto (the default), cpu, gpu, mps: Lightning's.", rich_help_panel=TRAINING)
-    ] = None,
-    devices: Annotated[
-        str | None, typer.Option(help="How many (1), or which: Lightning's.", rich_help_panel=TRAINING)
-    ] = None,
-    strategy: Annotated[
-        str | None, typer.Option(help="auto (the default) or ddp: Lightning's.", rich_help_panel=TRAINING)
-    ] = None,
-    labels: Labels = None,
-    ids: Ids = None,
-    drop: Drop = None,
-    layer: Layer = None,
-    split: Annotated[
-        str | None,
-        typer.Option(help="given (the file's own, else 80/10/10; the default) or shuffled.", rich_help_panel=DATA),
-    ] = None,
-    split_seed: Annotated[int | None, typer.Option(help="Default 0.", rich_help_panel=DATA)] = None,
-    binarise: Annotated[
-        str | None, typer.Option(help="none, dynamic or static: grey values as coin flips.", rich_help_panel=DATA)
-    ] = None,
-    assignments: Set = None,
-    out: Annotated[
-        Path | None, typer.Option(help="The run folder; default runs/DATA-PRIOR.", rich_help_panel=OUTPUT)
-    ] = None,
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume", help="Go on with the run in --out; DATA and options are its own.", rich_help_panel=OUTPUT
-        ),
-    ] = False,
-    evaluate: Annotated[
-        bool, typer.Option(help="End with what `priory evaluate` does.", rich_help_panel=OUTPUT)
-    ] = True,
-    samples: Samples = 512,
-    tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Log for TensorBoard too.", rich_help_panel=OUTPUT)
-    ] = False,
-) -> None:
-    """Train a VAE on DATA, write a run folder, evaluate it and draw its pictures."""
-    from priory.commands import fit_run
-
-    given = {
-        "data.source": data,
-        "data.labels": labels,
-        "data.ids": ids,
-        "data.drop": drop,
-        "data.layer": layer,
-        "data.split": split,
-        "data.split_seed": split_seed,
-        "data.binarise": binarise,
-        "model.prior": prior,
-        "model.latent_dim": latent_dim,
-        "model.components": components,
-        "model.likelihood": likelihood,
-        "model.network": network,
-        "training.epochs": epochs,
-        "training.batch_size": batch_size,
-        "training.learning_rate": learning_rate,
-        "training.warmup": warmup,
-        "training.patience": patience,
-        "training.precision": precision,
-        "training.accelerator": accelerator,
-        "training.devices": devices,
-        "training.strategy": strategy,
-        "seed": seed,
-    }
-    fit_run(given, grid, assignments or [], out, resume, samples if evaluate else None, tensorboard)
-
-
-@app.command()
-def evaluate(
-    run: RunArgument,
-    data: DataArgument = None,
-    samples: Samples = 512,
-    seed: Seed = 0,
-    device: Device = "auto",
-    labels: Labels = None,
-    ids: Ids = None,
-    drop: Drop = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-) -> None:
-    """The ELBO, the importance-weighted NLL and more, with standard errors, on the run's test rows or on DATA."""
-    from priory.commands import evaluate_run
-
-    evaluate_run(run, data, samples, seed, device, reading(labels, ids, drop), as_json)
-
-
-@app.command()
-def sample(
-    run: RunArgument,
-    number: Annotated[int, typer.Option("-n", "--number", min=1, help="How many.")] = 1000,
-    out: Annotated[Path, typer.Option(help="Where to: .npz .csv .tsv .parquet.")] = Path("samples.npz"),
-    seed: Seed = 0,
-    mean: Annotated[bool, typer.Option("--mean", help="E[x|z] instead of draws from p(x|z).")] = False,
-    device: Device = "auto",
-) -> None:
-    """Draw new data: z from the prior, x from the decoder."""
-    from priory.commands import sample_run
-
-    sample_run(run, number, out, seed, mean, device)
-
-
-@app.command()
-def embed(
-    run: RunArgument,
-    data: DataArgument = None,
-    out: Annotated[Path, typer.Option(help="Where to: .npz .csv .tsv .parquet .h5ad.")] = Path("embedding.npz"),
-    copy: Annotated[bool, typer.Option("--copy", help="Write into a copy of DATA (csv, tsv, h5ad).")] = False,
-    device: Device = "auto",
-    labels: Labels = None,
-    ids: Ids = None,
-    drop: Drop = None,
-) -> None:
-    """Each row's posterior mean and scale, and with a grid prior its place on the map."""
-    from priory.commands import embed_run
-
-    embed_run(run, data, out, copy, device, reading(labels, ids, drop))
-
-
-@app.command()
-def score(
-    run: RunArgument,
-    data: DataArgument = None,
-    out: Annotated[Path, typer.Option(help="Where to: .csv .tsv .npz .parquet .h5ad.")] = Path("scores.csv"),
-    samples: Samples = 512,
-    seed: Seed = 0,
-    copy: Annotated[bool, typer.Option("--copy", help="Write into a copy of DATA (csv, tsv, h5ad).")] = False,
-    device: Device = "auto",
-    labels: Labels = None,
-    ids: Ids = None,
-    drop: Drop = None,
-) -> None:
-    """Each row's estimated log-likelihood in nats; the lowest are outliers."""
-    from priory.commands import score_run
-
-    score_run(run, data, out, samples, seed, copy, device, reading(labels, ids, drop))
-
-
-@app.command()
-def compare(
-    data: DataArgument = "digits",
-    priors: Annotated[str, typer.Option(help="Names with commas, or all.")] = "all",
-    seeds: Annotated[int, typer.Option(min=1, help="Runs per prior.")] = 5,
-    samples: Samples = 512,
-    out: Annotated[Path, typer.Option(help="Folder of the runs; what is finished there is not run again.")] = Path(
-        "runs/compare"
-    ),
-    latent_dim: Annotated[int | None, typer.Option(help="L; default 2.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="At most; default 500.")] = None,
-    labels: Labels = None,
-    ids: Ids = None,
-    drop: Drop = None,
-    assignments: Set = None,
-) -> None:
-    """One table over priors: mean and standard error over seeds."""
-    from priory.commands import compare_runs
-
-    given = {"data.source": data, "model.latent_dim": latent_dim, "training.epochs": epochs}
-    given |= {f"data.{key}": value for key, value in reading(labels, ids, drop).items()}
-    compare_runs(given, assignments or [], priors, seeds, samples, out)
-
-
-@app.command()
-def priors() -> None:
-    """What there is, in a sentence each, with its source."""
-    table = Table("name", "p(z)", "source", box=None, pad_edge=False)
-    for name, kind in PRIORS.items():
-        table.add_row(name, kind.summary, kind.reference)
-    console.print(table)
-
-
-@app.command()
-def check(
-    target: Annotated[
-        str,
-        typer.Argument(
-            metavar="PACKAGE.MODULE:NAME",
-            help="A prior, or a function without arguments (or a class) that makes one.",
-        ),
-    ],
-    encoder: Annotated[
-        str | None, typer.Option(help="The encoder that it is called with, or what makes it: package.module:name.")
-    ] = None,
-    reference: Annotated[
-        str | None, typer.Option(help="A distribution that its density must equal: package.module:name.")
-    ] = None,
-    single: Annotated[str | None, typer.Option(help="The same prior with one component: package.module:name.")] = None,
-    seed: Seed = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-) -> None:
-    """Which promises a prior keeps. Exit code 0: all; 1: not all; 2: it could not be checked."""
-    from priory.commands import check_target
-
-    check_target(target, encoder, reference, single, seed, as_json)
-
-
-def reading(labels: list[str] | None, ids: str | None, drop: list[str] | None) -> dict[str, Any]:
-    """How to read a table, as far as the user said."""
-    given = {"labels": tuple(labels) if labels else None, "ids": ids, "drop": tuple(drop) if drop else None}
-    return {name: value for name, value in given.items() if value is not None}
-
-
-def show_metrics(metrics: dict[str, Any], title: str) -> None:
-    """A table of estimates with their standard errors, and what they are."""
-    from priory.evaluation import DESCRIPTIONS
-
-    table = Table("", "value", "s.e.", "", title=title, title_justify="left", box=None, pad_edge=False)
-    for column in table.columns[1:3]:
-        column.justify = "right"
-    for name, estimate in metrics.items():
-        table.add_row(name, f"{estimate.value:.3f}", f"{estimate.se:.3f}", f"[dim]{DESCRIPTIONS[name]}[/]")
-    console.print(table)
-
-
-@contextmanager
-def row_progress(description: str, total: int) -> Iterator[Any]:
-    """A bar over rows on the terminal, nothing elsewhere; gives the function that moves it."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
-        task = progress.add_task(description, total=total)
-        yield lambda done: progress.update(task, completed=done)
-
-
-def print_json(tree: Any) -> None:
-    """JSON for other programs."""
-    from priory.runs import json_text
-
-    print(json_text(tree))
 
 
 def main() -> None:
     """Run the command line; what the user can mend is one line on stderr and exit code 2, not a traceback."""
+    with _ending_at_once():
+        from priory.options import app
+        from priory.usage import UsageError, describe_usage_error
     arguments = sys.argv[1:] or ["--help"]
     try:
         code = app(arguments, standalone_mode=False)
@@ -330,7 +34,29 @@ def main() -> None:
     sys.exit(code)
 
 
+@contextmanager
+def _ending_at_once() -> Iterator[None]:
+    """Ctrl-C ends the process without a word: for imports, which take seconds and where nothing has begun.
+
+    An exception would do no better: libraries swallow it, or print it where they cannot raise it.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    mine = before is signal.default_int_handler  # not where a shell's background job ignores it
+    if not mine or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _refuse(message: str) -> NoReturn:
+    from rich.markup import escape
+
+    from priory.terminal import errors
+
     errors.print(f"[bold red]Error:[/] {escape(_one_line(message))}", style=None)
     sys.exit(2)
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from rich.table import Table
 
 from priory.evaluation import Estimate
-from priory.runs import CONFIG, Run, write_json
+from priory.json_files import write_json
+from priory.runs import CONFIG, Run
 from priory.settings import RunSettings
 
 TABLE = "comparison.json"

@@ -11,15 +11,19 @@ import torch
 from torch import Tensor
 
 from priory.assembly import build_vae, check_name, facts_of, resolve_likelihood, start_rows
+from priory.columns import with_columns
 from priory.datasets import Dataset, LikelihoodProposal, Rows, constant_columns, load_dataset, require_complete
-from priory.distributions import Mixture
 from priory.evaluation import Estimate, device_of, evaluate, log_likelihood
 from priory.files import remove_leftovers
 from priory.footprint import require_training_fits
+from priory.locking import sole_writer
+from priory.mixture import Mixture
+from priory.noise import own_noise
 from priory.priors import PRIORS, GridPrior
-from priory.runs import CONFIG, FIGURES, HISTORY, SPLITS, Run, with_columns
+from priory.runs import CONFIG, FIGURES, SPLITS, Run
 from priory.settings import ModelSettings, RunSettings
 from priory.training import History, check_devices, fit, process_rank
+from priory.training.history import HISTORY_FILE
 from priory.vae import VAE
 
 Progress = Callable[[int], None]
@@ -27,17 +31,15 @@ MOST_NAMED = 5  # columns in a message
 TELLING_SPLITS = ("test", "valid")  # evaluation uses the first that has rows
 
 
-def prepare(settings: RunSettings, out: Path) -> tuple[Run, Dataset, LikelihoodProposal]:
-    """Read the data, settle the likelihood and write the run's configuration.
+@contextmanager
+def new_run(settings: RunSettings, out: Path) -> Iterator[tuple[Run, Dataset, LikelihoodProposal]]:
+    """Read the data, settle the likelihood, write the run's configuration, and hold the folder while the block lasts.
 
     Raises:
         ValueError: the data do not fit, or `out` holds something already.
+        BlockingIOError: another process is writing to `out`.
     """
-    if out.exists() and any(not _left_by_an_interruption(path) for path in out.iterdir()):
-        raise ValueError(
-            f"--out {out}: expected an empty or a new folder, so that nothing is lost; "
-            + ("go on with --resume, or choose another" if (out / CONFIG).exists() else "choose another")
-        )
+    _require_free(out)
     check_devices(settings.training)
     dataset = load_dataset(**settings.data.model_dump())
     require_complete(dataset)
@@ -49,7 +51,17 @@ def prepare(settings: RunSettings, out: Path) -> tuple[Run, Dataset, LikelihoodP
     require_training_fits(settings, modelled, dataset.image_shape)
     facts = facts_of(modelled.rows("train"), dataset.image_shape, settings.seed, start_rows(model))
     _seeded_vae(settings, facts)  # a model that cannot be built should fail before anything is written
-    return Run.create(out, settings, facts, dataset, constants), modelled, proposal
+    with sole_writer(out):
+        _require_free(out)  # another process may have begun a run since
+        yield Run.create(out, settings, facts, dataset, constants), modelled, proposal
+
+
+def _require_free(out: Path) -> None:
+    if out.exists() and any(not _left_by_an_interruption(path) for path in out.iterdir()):
+        raise ValueError(
+            f"--out {out}: expected an empty or a new folder, so that nothing is lost; "
+            + ("go on with --resume, or choose another" if (out / CONFIG).exists() else "choose another")
+        )
 
 
 def _left_out(dataset: Dataset, model: ModelSettings) -> dict[str, float]:
@@ -109,9 +121,9 @@ def draw(run: Run, vae: VAE, dataset: Dataset) -> list[Path]:
     """The run's figures, with noise of the run's seed: whether it was interrupted makes no difference."""
     from priory.figures import draw_figures
 
-    history = History.read(run.path / HISTORY) if (run.path / HISTORY).is_file() else None
+    history = History.read(run.path / HISTORY_FILE) if (run.path / HISTORY_FILE).is_file() else None
     shown = (run.facts.image_shape, run.restored)
-    with _own_noise(vae, run.settings.seed):
+    with own_noise(run.settings.seed, device_of(vae)):
         return draw_figures(vae, telling_rows(dataset), *shown, history, run.path / FIGURES)
 
 
@@ -129,7 +141,7 @@ def measure(vae: VAE, rows: Rows, num_samples: int, seed: int, progress: Progres
     Raises:
         ArithmeticError: a number is NaN or infinite, so some rows have no likelihood under the model.
     """
-    with _own_noise(vae, seed):
+    with own_noise(seed, device_of(vae)):
         metrics = evaluate(vae, rows, num_samples, progress=progress)
     bad = [name for name, estimate in metrics.items() if not math.isfinite(estimate.value)]
     if bad:
@@ -164,7 +176,7 @@ def score(
     vae: VAE, rows: Rows, num_samples: int, seed: int, batch_size: int = 128, progress: Progress | None = None
 ) -> np.ndarray:
     """The estimated log p(x) of each row, in nats."""
-    with _own_noise(vae, seed):
+    with own_noise(seed, device_of(vae)):
         p_z = vae.latent_prior()
         parts = []
         for x, _ in rows.batches(batch_size):
@@ -191,15 +203,6 @@ def _left_by_an_interruption(path: Path) -> bool:
     return path.name == SPLITS or path.name.startswith((f".{Path(SPLITS).stem}-", f".{Path(CONFIG).stem}-"))
 
 
-@contextmanager
-def _own_noise(vae: VAE, seed: int) -> Iterator[None]:
-    """Torch's generators seeded inside the block, and as they were afterwards."""
-    with torch.random.fork_rng(devices=[] if device_of(vae).type == "cpu" else None):
-        torch.manual_seed(seed)
-        yield
-
-
 def _seeded_vae(settings: RunSettings, facts: Any) -> VAE:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
+    with own_noise(settings.seed, torch.device("cpu")):
         return build_vae(settings.model, facts)

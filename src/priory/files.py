@@ -1,26 +1,29 @@
 """Writing so that a file is whole or not there."""
 
 import errno
+import hashlib
 import os
+import platform
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from uuid import uuid4
+from secrets import token_hex
 
 _CURE = "name another place"
 _CURES = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free space on the disk, or name another place") | (
     dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "name a folder that you may write to")
 )
-TEMPORARY = re.compile(r"\..+-[0-9a-f]{32}(\.[^.]+)?")  # the names that `replacing` gives
+TEMPORARY = re.compile(r"\..+-[0-9a-f]{32}(\.[^.]+)?")  # the names that `_temporary` gives
 
 
 @contextmanager
 def replacing(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     """A temporary path beside `path`, which takes its place when the block ends well and vanishes when it does not.
 
-    The name keeps the suffix, for writers that go by it. The block creates the file, so its permissions are those that
-    the user's umask asks for.
+    A process that is killed leaves the temporary file; the next one that writes to `path` removes it. The name keeps
+    the suffix, for writers that go by it. The block creates the file, so its permissions are those that the user's
+    umask asks for.
 
     Args:
         path: where the file is to stand; its folder is made if it is missing.
@@ -40,9 +43,10 @@ def replacing(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     ['a.txt']
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}-{uuid4().hex}{path.suffix}")
+    temporary = _temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_those_of_the_dead(path)
         yield temporary
         if durable:
             with open(temporary, "rb") as written:
@@ -59,16 +63,63 @@ def replacing(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, where it is missing.
+
+    Raises:
+        OSError: it cannot be made; the error names it and what to do.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise type(error)(error.errno, _described(error), str(folder)) from error
+
+
 def _described(error: OSError) -> str:
     reason = error.strerror or str(error)
     return f"cannot be written ({reason}); {_CURES.get(error.errno or 0, _CURE)}, what was there before is as it was"
 
 
-def remove_leftovers(folder: Path, stem: str = "*") -> None:
-    """Remove the temporary files that a process which was killed while it wrote has left in a folder, for this stem."""
-    for path in folder.glob(f".{stem}-*"):
+def remove_leftovers(folder: Path) -> None:
+    """Remove all temporary files from a folder that nobody else writes to: what killed processes have left there."""
+    for path in folder.glob(".*-*"):
         if TEMPORARY.fullmatch(path.name) and path.is_file():
             path.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    """A name beside `path` that no other writer has: where and which the process is, and a random number."""
+    return path.with_name(f".{path.stem}-{_here()}{os.getpid():08x}{token_hex(8)}{path.suffix}")
+
+
+def _remove_those_of_the_dead(path: Path) -> None:
+    """Remove the temporary files for `path` whose writers do not run any more, as far as they ran here."""
+    ours = re.compile(re.escape(f".{path.stem}-{_here()}") + "([0-9a-f]{8})[0-9a-f]{16}" + re.escape(path.suffix))
+    for name in os.listdir(path.parent):
+        found = ours.fullmatch(name)
+        if found and _is_dead(int(found[1], 16)):
+            with suppress(OSError):  # another process was faster, or it is no file
+                path.with_name(name).unlink()
+
+
+def _here() -> str:
+    """Where a process's number means something: this machine, and of its containers this one; eight digits."""
+    namespace = ""
+    with suppress(OSError):  # only Linux has it
+        namespace = os.readlink("/proc/self/ns/pid")
+    return hashlib.blake2b(f"{platform.node()} {namespace}".encode(), digest_size=4).hexdigest()
+
+
+def _is_dead(process: int) -> bool:
+    if os.name == "nt":  # where os.kill would end it
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):  # it is another user's, or no number that we gave
+        pass
+    return False
 
 
 def _sync_folder(folder: Path) -> None:

@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+TRAIN_AGAIN = "put back the file that `priory fit` wrote, or train again"
+
 _ALIKE = 0.6  # difflib's ratio from which a name is worth suggesting: two letters of three that changed places are
 _MOST_NAMES = 10_000  # comparing takes microseconds each; nobody mistypes one of a million columns
 _LONGEST_NAME = 100

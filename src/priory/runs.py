@@ -1,6 +1,5 @@
 """A run folder: what was trained, on what, how well; enough to rebuild the model without unpickling anything."""
 
-import json
 import math
 import re
 import shlex
@@ -11,53 +10,28 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field, FiniteFloat, RootModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 import priory
 from priory.assembly import DataFacts, build_vae, check_name, check_support
+from priory.columns import check_width, with_columns
 from priory.datasets import Dataset, load_dataset, read_arrays, require_complete
 from priory.datasets.splits import SPLITS as SPLIT_NAMES
 from priory.evaluation import Estimate
 from priory.files import replacing
 from priory.footprint import require_model_fits
+from priory.json_files import read_json, write_json
 from priory.likelihoods import LIKELIHOODS
+from priory.messages import TRAIN_AGAIN
 from priory.priors import PRIORS
-from priory.settings import RunSettings, Settings, checked
-from priory.training.fitting import STATE_FILE, stored_state
+from priory.settings import RunSettings, checked
+from priory.stored import Config, StoredFacts, StoredMetrics, estimates, metrics_tree
+from priory.training.states import STATE_FILE, stored_state
 from priory.vae import VAE
 
-CONFIG, MODEL, METRICS, HISTORY, SPLITS, FIGURES = (
-    "config.json", "model.safetensors", "metrics.json", "history.csv", "splits.npz", "figures",
-)  # fmt: skip
-EVALUATION = "evaluation"
-
-_AGAIN = "put back the file that `priory fit` wrote, or train again"
-
-
-class StoredFacts(Settings):
-    """The part of `DataFacts` that a model is rebuilt from."""
-
-    num_inputs: int = Field(ge=1)
-    num_rows: int = Field(ge=1)
-    image_shape: tuple[int, int] | None
-
-
-class Config(Settings):
-    """What `config.json` holds."""
-
-    priory: str
-    settings: RunSettings
-    facts: StoredFacts
-    columns: tuple[str, ...]
-    constants: dict[str, FiniteFloat]
-    binarise_scale: FiniteFloat | None
-
-
-class StoredMetrics(RootModel[dict[str, dict[str, float | None]]]):
-    """What `metrics.json` holds; null is a number that is not known."""
+CONFIG, MODEL, METRICS, SPLITS, FIGURES = "config.json", "model.safetensors", "metrics.json", "splits.npz", "figures"
 
 
 @dataclass(frozen=True)
@@ -150,7 +124,8 @@ class Run:
             return arrays
         except (ValueError, FileNotFoundError) as error:
             raise ValueError(
-                f"{file}: expected the split that `priory fit` wrote, got none or a damaged one ({error}); {_AGAIN}"
+                f"{file}: expected the split that `priory fit` wrote, got none or a damaged one ({error}); "
+                f"{TRAIN_AGAIN}"
             ) from None
 
     @property
@@ -204,7 +179,9 @@ class Run:
         try:
             vae.load_state_dict(weights)
         except RuntimeError as error:
-            raise ValueError(f"{file}: expected the weights that {CONFIG} describes, got others; {_AGAIN}") from error
+            raise ValueError(
+                f"{file}: expected the weights that {CONFIG} describes, got others; {TRAIN_AGAIN}"
+            ) from error
         return vae.eval()
 
     def load_dataset(self, *, drawn: bool = False) -> Dataset:
@@ -260,7 +237,7 @@ class Run:
             ValueError: columns are missing, or columns that have only numbers for names are too many.
         """
         if dataset.columns != self.columns and all(re.fullmatch(r"x\d+", name) for name in dataset.columns):
-            _check_width(dataset, self.columns)
+            check_width(dataset, self.columns)
         return with_columns(dataset, self.modelled)
 
     def reading_options(self) -> dict[str, Any]:
@@ -280,72 +257,38 @@ class Run:
         """The metrics of the finished run; None where there are none yet that were estimated in this way."""
         if not self.finished or not (self.path / METRICS).is_file():
             return None
-        tree = checked(StoredMetrics, read_json(self.path / METRICS), str(self.path / METRICS)).root
-        if tree.pop(EVALUATION, None) != _evaluation(num_samples, seed):
-            return None
-        return {name: _estimate(numbers) for name, numbers in tree.items()}
+        stored = checked(StoredMetrics, read_json(self.path / METRICS), str(self.path / METRICS))
+        return estimates(stored, num_samples, seed)
 
 
-def metrics_tree(metrics: Mapping[str, Estimate], num_samples: int, seed: int) -> dict[str, Any]:
-    """`{"nll": {"value": ..., "se": ...}, ..., "evaluation": {"num_samples": ..., "seed": ...}}`: numbers, and how."""
-    return {name: e._asdict() for name, e in metrics.items()} | {EVALUATION: _evaluation(num_samples, seed)}
+def model_stamp(path: Path) -> tuple[int, ...] | None:
+    """What tells the model of a run folder from one that replaces it; None where training has not ended.
 
-
-def _estimate(numbers: Mapping[str, float | None]) -> Estimate:
-    found = [numbers.get(name) for name in Estimate._fields]
-    return Estimate(*(math.nan if number is None else number for number in found))
-
-
-def _evaluation(num_samples: int, seed: int) -> dict[str, int]:
-    return {"num_samples": num_samples, "seed": seed}
+    >>> model_stamp(Path("nowhere")) is None
+    True
+    """
+    try:
+        status = (path / MODEL).stat()
+    except OSError:
+        return None
+    return (status.st_ino, status.st_mtime_ns, status.st_size)
 
 
 def _weights(file: Path) -> dict[str, Tensor]:
     if not file.is_file():
-        raise ValueError(f"{file}: expected the weights of a model, got no regular file; {_AGAIN}")
+        raise ValueError(f"{file}: expected the weights of a model, got no regular file; {TRAIN_AGAIN}")
     try:
         return load_file(file)
     except SafetensorError as error:
         raise ValueError(
             f"{file}: expected the weights of a model in safetensors' format, got a damaged file or another kind "
-            f"({error}); {_AGAIN}"
+            f"({error}); {TRAIN_AGAIN}"
         ) from error
 
 
 def _best_so_far(file: Path) -> dict[str, Tensor]:
     state = stored_state(file) or {}
     return state["vae"] if state["best"] is None else state["best"]
-
-
-def _check_width(dataset: Dataset, columns: tuple[str, ...]) -> None:
-    """Columns without names are matched by place, so there must be as many as there were."""
-    if len(dataset.columns) != len(columns):
-        raise ValueError(
-            f"{dataset.origin}: expected {len(columns)} columns, as many as the model was trained on, got "
-            f"{len(dataset.columns)}; give a file with the same columns in the same order"
-        )
-
-
-def with_columns(dataset: Dataset, columns: tuple[str, ...]) -> Dataset:
-    """The data set with these columns in this order; rows that are no longer whole images are no images.
-
-    Raises:
-        ValueError: columns are missing.
-    """
-    if dataset.columns == columns:
-        return dataset
-    place = {name: i for i, name in enumerate(dataset.columns)}
-    missing = [name for name in columns if name not in place]
-    if missing:
-        shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-        raise ValueError(
-            f"{dataset.origin}: expected the {len(columns)} columns that the model was trained on, and {len(missing)} "
-            f"are missing ({shown}); it has {len(dataset.columns)} columns, from {dataset.columns[0]} on; add or "
-            "rename them"
-        )
-    order = [place[name] for name in columns]
-    image_shape = dataset.image_shape if len(columns) == len(dataset.columns) else None
-    return replace(dataset, x=dataset.x[:, order], columns=columns, image_shape=image_shape)
 
 
 def load(path: str | Path) -> VAE:
@@ -357,38 +300,3 @@ def load(path: str | Path) -> VAE:
         ValueError: the folder holds no run, or one without weights yet.
     """
     return Run.open(path).load_model()
-
-
-def read_json(path: Path) -> Any:
-    """What a JSON file holds.
-
-    Raises:
-        ValueError: it is no JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # of bytes that are no text, too
-        raise ValueError(f"{path}: expected JSON, got other content ({error}); {_AGAIN}") from None
-
-
-def write_json(path: Path, tree: Any) -> None:
-    """Write JSON, whole or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_text(json_text(tree) + "\n", encoding="utf-8")
-
-
-def json_text(tree: Any) -> str:
-    """Standard JSON, which has no NaN: null stands for what is not known.
-
-    >>> json_text([1.5, float("nan")]).split()
-    ['[', '1.5,', 'null', ']']
-    """
-    return json.dumps(_standard(tree), indent=2, allow_nan=False)
-
-
-def _standard(tree: Any) -> Any:
-    if isinstance(tree, float):
-        return tree if math.isfinite(tree) else None
-    if isinstance(tree, dict):
-        return {key: _standard(value) for key, value in tree.items()}
-    return [_standard(value) for value in tree] if isinstance(tree, (list, tuple)) else tree

@@ -77,6 +77,20 @@ class RunSettings(Settings):
     seed: int = Field(0, ge=0, lt=2**63, description="seeds weights, batches and noise")
 
 
+def with_options(base: RunSettings, given: Mapping[str, Any], assignments: list[str]) -> RunSettings:
+    """Options over the base, then `--set` over both; names are paths into the tree, and None was not given."""
+    tree = base.model_dump()
+    for path, value in given.items():
+        if value is None:
+            continue
+        branch = tree
+        *parents, name = path.split(".")
+        for parent in parents:
+            branch = branch[parent]
+        branch[name] = value
+    return override(validated(tree), assignments)
+
+
 def override(settings: RunSettings, assignments: Iterable[str]) -> RunSettings:
     """Settings changed by `a.b=c` texts; values are JSON where that parses, text otherwise.
 

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from priory.distributions import Mixture, diagonal_normal
+from priory.distributions import diagonal_normal
+from priory.mixture import Mixture
 
 Points = Float[Tensor, "point latent"]
 STEPS = 12  # of EM; the fit need not be the best one, it need only be close

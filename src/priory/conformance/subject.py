@@ -12,7 +12,8 @@ from priory.conformance.candidate import Candidate, is_factory, located, made, o
 from priory.conformance.global_state import SETTINGS, changes, preserved, snapshot
 from priory.conformance.proposal import AffineMixture, Shared, fitted, one_normal
 from priory.conformance.report import BrokenError, SkippedError
-from priory.distributions import Mixture, diagonal_normal
+from priory.distributions import diagonal_normal
+from priory.mixture import Mixture
 
 NUM_DRAWS = (
     24_576  # a quarter fits the proposal, a twelfth chooses it; two thirds start Markov chains and test the mass

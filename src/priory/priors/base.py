@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from priory.distributions import Mixture
 from priory.encoders import Encoder
+from priory.mixture import Mixture
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 
-from priory.distributions import Mixture, at_least_float32, bounded_scale, diagonal_normal, sample_index
+from priory.distributions import at_least_float32, bounded_scale, diagonal_normal
+from priory.mixture import Mixture, sample_index
 from priory.networks import mlp
 from priory.priors.base import Encoder, MixturePrior, PriorSpec, encode_pseudo_inputs
 from priory.priors.feature_range import FeatureRange, scale_above

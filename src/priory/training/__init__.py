@@ -9,8 +9,9 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError(message, name=error.name) from error
 
 from priory.training.failures import NonFiniteLossError
-from priory.training.fitting import check_devices, fit
+from priory.training.fitting import fit
 from priory.training.history import History
 from priory.training.ranks import process_rank
+from priory.training.trainer import check_devices
 
 __all__ = ["History", "NonFiniteLossError", "TrainingSettings", "check_devices", "fit", "process_rank"]

@@ -1,36 +1,32 @@
 """`fit`: a VAE, rows and settings in; trained weights and a history out."""
 
-import importlib.util
-import logging
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
+from priory.locking import sole_writer
 from priory.training.batches import ShuffledBatches, Source, as_source, draws_anew
-from priory.training.history import History
+from priory.training.history import HISTORY_FILE, History
+from priory.training.identity import check_same_processes, check_same_run, drawn_order_seed, identity_of
 from priory.training.ranks import process_rank
 from priory.training.settings import TrainingSettings
-from priory.training.states import read_state
+from priory.training.states import STATE_FILE, stored_state
+from priory.training.trainer import (
+    make_trainer,
+    number_of_processes,
+    quiet,
+    require_lightning,
+    require_tensorboard,
+    run_trainer,
+    tensorboard_logger,
+)
 from priory.vae import VAE
 
 if TYPE_CHECKING:
-    import lightning.pytorch as pl
-
     from priory.training.callbacks import Record
-
-HISTORY_FILE = "history.csv"
-STATE_FILE = "state.safetensors"
-STATE_PARTS = frozenset(
-    ("identity", "finished", "progress", "history", "selection", "vae", "best", "optimizer",
-     "schedulers", "precision", "random")
-)  # fmt: skip
-TENSORBOARD_FOLDER = "tensorboard"
-SIGTERM_EXIT = 143  # 128 + 15, as a shell reports a process that SIGTERM ended
 
 
 def fit(
@@ -78,6 +74,7 @@ def fit(
     Raises:
         NonFiniteLossError: the loss or its gradient became NaN or infinite; what was written so far stays.
         FileExistsError: `out` holds a run and `resume` is False.
+        BlockingIOError: another process is writing to `out`.
         ValueError: the state in `out` is damaged, or belongs to a run with other settings; settings are out of range;
             this machine has no such devices.
         ModuleNotFoundError: Lightning, or TensorBoard where it is asked for, is not installed; the message names the
@@ -94,45 +91,31 @@ def fit(
     train_rows = as_source(train, "train")
     valid_rows = None if valid is None else as_source(valid, "valid")
     folder = _folder(out, resume=resume, tensorboard=tensorboard)
-    state = stored_state(folder / STATE_FILE) if folder and resume else None
-    identity = _identity(chosen, seed, train_rows, valid_rows)
-    if state is not None:
-        _check_same_run(state["identity"], identity, folder / STATE_FILE if folder else None)
-        identity["order_seed"] = state["identity"]["order_seed"]
-        _load(vae, state["vae"], "the state's weights do not fit this VAE")
-        if _is_finished(state, chosen):
-            return _finish(vae, _written_again(state, chosen, folder), state["best"])
-    identity["processes"] = _number_of_processes(chosen)
-    if folder is not None:
+    with _held(folder, make=False):
+        state = stored_state(folder / STATE_FILE) if folder and resume else None
+        identity = identity_of(chosen, seed, train_rows, valid_rows)
         if state is not None:
-            _check_same_processes(state["identity"], identity, folder / STATE_FILE)
-        if process_rank() == 0:
-            folder.mkdir(parents=True, exist_ok=True)
-    identity.setdefault("order_seed", _order_seed(seed))
-    with _quiet():
-        record = _train(
-            vae, train_rows, valid_rows, chosen, identity, folder, state, progress=progress, tensorboard=tensorboard
-        )
+            check_same_run(state["identity"], identity, folder / STATE_FILE if folder else None)
+            identity["order_seed"] = state["identity"]["order_seed"]
+            _load(vae, state["vae"], "the state's weights do not fit this VAE")
+            if _is_finished(state, chosen):
+                return _finish(vae, _written_again(state, chosen, folder), state["best"])
+        identity["processes"] = number_of_processes(chosen)
+        if folder is not None and state is not None:
+            check_same_processes(state["identity"], identity, folder / STATE_FILE)
+        identity.setdefault("order_seed", drawn_order_seed(seed))
+        with _held(folder, make=True), quiet():
+            record = _train(
+                vae, train_rows, valid_rows, chosen, identity, folder, state, progress=progress, tensorboard=tensorboard
+            )
     return _finish(vae, record.history, record.best)
 
 
-def check_devices(settings: TrainingSettings) -> None:
-    """Asks Lightning, without a word printed, for the devices that these settings train on; nothing is kept.
-
-    Raises:
-        ValueError: there are no such devices, or no such accelerator, strategy or precision; or a launcher started
-            several processes (see `process_rank`) that these settings do not join to one run.
-        ModuleNotFoundError: Lightning is not installed; the message names the extra.
-
-    >>> check_devices(TrainingSettings(accelerator="cpu"))
-    """
-    _number_of_processes(settings)
-
-
-def _number_of_processes(settings: TrainingSettings) -> int:
-    with _quiet():
-        warnings.simplefilter("ignore")  # what Lightning has to say it says when training begins
-        return _trainer(settings, 1, []).world_size
+def _held(folder: Path | None, *, make: bool) -> AbstractContextManager[None]:
+    """The folder held by the process that writes, once it is there."""
+    if folder is None or process_rank() > 0 or not (make or folder.exists()):
+        return nullcontext()
+    return sole_writer(folder)
 
 
 def _train(
@@ -147,7 +130,7 @@ def _train(
     progress: bool,
     tensorboard: bool,
 ) -> "Record":
-    _require_lightning()
+    require_lightning()
     from priory.training.callbacks import ProgressBar, Record
     from priory.training.module import Training
 
@@ -159,79 +142,21 @@ def _train(
         history_path=folder and folder / HISTORY_FILE,
         state_path=folder and folder / STATE_FILE,
         state=state,
-        tensorboard=_tensorboard_logger(folder) if tensorboard and folder and process_rank() == 0 else None,
+        tensorboard=tensorboard_logger(folder) if tensorboard and folder and process_rank() == 0 else None,
     )
     batches = ShuffledBatches(train, settings.batch_size, identity["order_seed"])
     module = Training(vae, batches, settings, dynamic_binarisation=draws_anew(train))
     done = state["progress"]["epoch"] if state else 0
-    trainer = _trainer(settings, settings.epochs - done, [record, *([ProgressBar(record)] if progress else [])])
+    trainer = make_trainer(settings, settings.epochs - done, [record, *([ProgressBar(record)] if progress else [])])
     device = next(vae.parameters()).device
     vae.train()
     try:
-        _run(trainer, module, batches)
+        run_trainer(trainer, module, batches)
     finally:
         vae.to(device)
         if record.tensorboard is not None:
             record.tensorboard.finalize("finished")
     return record
-
-
-def _trainer(settings: TrainingSettings, epochs: int, callbacks: "list[pl.Callback]") -> "pl.Trainer":
-    import lightning.pytorch as pl
-    from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
-    from lightning.pytorch.utilities.exceptions import MisconfigurationException
-
-    try:
-        trainer = pl.Trainer(
-            max_epochs=epochs,
-            accelerator=settings.accelerator,
-            devices=settings.devices,
-            strategy=settings.strategy,
-            precision=settings.precision,
-            callbacks=callbacks,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-        )
-    except (MisconfigurationException, TypeError, ValueError, RuntimeError, ImportError) as error:
-        raise ValueError(
-            f"{_devices(settings)}: Lightning cannot train with these: {' '.join(str(error).split())}"
-        ) from error
-    launcher = trainer.strategy.launcher
-    spawns = launcher is not None and not launcher.is_interactive_compatible and hasattr(launcher, "_start_method")
-    if spawns or not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy):
-        raise ValueError(
-            f"training.strategy: expected a single device or plain ddp, got {settings.strategy!r}; "
-            "strategies that split the weights, or train in a spawned copy, would lose them"
-        )
-    if trainer.global_rank != process_rank():
-        raise ValueError(
-            f"{_devices(settings)}: expected settings that join the processes of a launcher to one run, such as "
-            f"training.strategy=ddp with training.devices their number; this process is number {process_rank()} in its "
-            f"environment, and number {trainer.global_rank} with these; start separate runs one by one (srun -n1)"
-        )
-    return trainer
-
-
-def _devices(settings: TrainingSettings) -> str:
-    names = ("accelerator", "devices", "strategy", "precision")
-    return ", ".join(f"training.{name}={getattr(settings, name)}" for name in names)
-
-
-def _run(trainer: "pl.Trainer", module: "pl.LightningModule", batches: ShuffledBatches) -> None:
-    """Lightning's fit; it ends a process that is interrupted, with code 1 or 0, where the caller should decide."""
-    from lightning.pytorch.utilities.exceptions import SIGTERMException
-
-    try:
-        trainer.fit(module, batches)
-    except SIGTERMException as stop:
-        raise SystemExit(SIGTERM_EXIT) from stop
-    except SystemExit as stop:
-        if isinstance(stop.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from stop
-        raise
 
 
 def _finish(vae: VAE, history: History, best: Mapping[str, Tensor] | None) -> History:
@@ -252,7 +177,7 @@ def _folder(out: str | Path | None, *, resume: bool, tensorboard: bool) -> Path 
             raise ValueError(f"{'resume' if resume else 'tensorboard'}: expected out=, the run's folder; got None")
         return None
     if tensorboard:
-        _require_tensorboard()
+        require_tensorboard()
     folder = Path(out)
     if resume or process_rank() > 0:  # rank 0 looked before it started the others, and may have written since
         return folder
@@ -263,65 +188,6 @@ def _folder(out: str | Path | None, *, resume: bool, tensorboard: bool) -> Path 
                 "continue it with resume=True, or choose another"
             )
     return folder
-
-
-# the same run, or another
-
-
-def stored_state(path: Path) -> dict[str, Any] | None:
-    """What a run resumes from; None where there is nothing yet.
-
-    Raises:
-        ValueError: the file is damaged or of another kind.
-    """
-    if not path.exists():
-        return None
-    state = read_state(path)
-    if missing := sorted(STATE_PARTS - state.keys()):
-        raise ValueError(
-            f"{path}: the training state is damaged (it lacks {', '.join(missing)}); remove it to train from the "
-            "beginning"
-        )
-    return state
-
-
-def _identity(settings: TrainingSettings, seed: int | None, train: Source, valid: Source | None) -> dict[str, Any]:
-    rows = {"train": len(train), "valid": None if valid is None else len(valid)}
-    return {"settings": settings.model_dump(), "seed": seed, "rows": rows}
-
-
-def _order_seed(seed: int | None) -> int:
-    return seed if seed is not None else int(torch.randint(2**62, ()))
-
-
-def _check_same_run(old: Mapping[str, Any], new: dict[str, Any], path: Path | None) -> None:
-    """Refuses to continue a run as another one; a seed that is not given is the old one."""
-    if new["seed"] is None:
-        new["seed"] = old["seed"]
-    was, now = ({**run["settings"], "seed": run["seed"], **_row_fields(run)} for run in (old, new))
-    for name in ("accelerator", "devices", "strategy"):  # the number of processes counts: `_check_same_processes`
-        del was[name], now[name]
-    if now["epochs"] > was["epochs"] and TrainingSettings(**new["settings"]).independent_of_epochs():
-        was["epochs"] = now["epochs"]
-    different = [f"{name} (was {was[name]!r}, is {now[name]!r})" for name in now if was.get(name) != now[name]]
-    if different:
-        hint = ""
-        if was["epochs"] != now["epochs"]:
-            hint = "; epochs can be raised where the schedule is constant and the warm-up a number of steps, else not"
-        raise ValueError(f"resume: {path} belongs to a run with other settings: {', '.join(different)}{hint}")
-
-
-def _check_same_processes(old: Mapping[str, Any], new: Mapping[str, Any], path: Path) -> None:
-    was, now = old.get("processes", 1), new["processes"]
-    if was != now:
-        raise ValueError(
-            f"resume: {path} belongs to a run of {was} process(es), and training.devices and training.strategy give "
-            f"{now} here; expected the same number, because a step is training.batch_size rows on each"
-        )
-
-
-def _row_fields(run: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"number of {name} rows": number for name, number in run["rows"].items()}
 
 
 def _is_finished(state: Mapping[str, Any], settings: TrainingSettings) -> bool:
@@ -341,47 +207,3 @@ def _load(vae: VAE, weights: Mapping[str, Tensor], problem: str) -> None:
         vae.load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(f"resume: {problem}: {error}") from error
-
-
-# Lightning
-
-
-def _require_lightning() -> None:
-    try:
-        import lightning.pytorch  # noqa: F401
-    except ModuleNotFoundError as error:
-        message = f"training needs {error.name}; install it with: pip install 'priory[all]'"
-        raise ModuleNotFoundError(message, name=error.name) from error
-
-
-def _require_tensorboard() -> None:
-    if importlib.util.find_spec("tensorboard") is None:
-        message = "tensorboard=True needs tensorboard; install it with: pip install 'priory[tensorboard]'"
-        raise ModuleNotFoundError(message, name="tensorboard")
-
-
-def _tensorboard_logger(folder: Path) -> Any:
-    from lightning.pytorch.loggers import TensorBoardLogger
-
-    return TensorBoardLogger(save_dir=folder, name=TENSORBOARD_FOLDER, version="")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Lightning's advice on hardware, loaders and its makers' products; everything is put back afterwards."""
-    with warnings.catch_warnings():
-        _require_lightning()
-        warnings.filterwarnings("ignore", module=r"lightning\.")
-        loggers = [logging.getLogger(name) for name in list(logging.root.manager.loggerDict) if _is_lightning(name)]
-        levels = [logger.level for logger in loggers]
-        try:
-            for logger in loggers:
-                logger.setLevel(logging.WARNING)
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
-
-
-def _is_lightning(name: str) -> bool:
-    return name.split(".")[0] in ("lightning", "pytorch_lightning")

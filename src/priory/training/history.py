@@ -20,6 +20,7 @@ COLUMNS = (
     "seconds",
 )
 ELIGIBLE_BETA = 1.0
+HISTORY_FILE = "history.csv"
 
 
 class History(Mapping[str, list[float]]):

@@ -10,6 +10,11 @@ from torch import Tensor
 
 from priory.files import replacing
 
+STATE_FILE = "state.safetensors"
+STATE_PARTS = frozenset(
+    ("identity", "finished", "progress", "history", "selection", "vae", "best", "optimizer",
+     "schedulers", "precision", "random")
+)  # fmt: skip
 FORMAT = "priory training state 2"
 _ANEW = "remove it to train from the beginning"
 
@@ -58,6 +63,23 @@ def read_state(path: Path) -> dict[str, Any]:
         return dict(_unflatten(json.loads(metadata["structure"]), tensors))
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: the training state is damaged ({error}); {_ANEW}") from error
+
+
+def stored_state(path: Path) -> dict[str, Any] | None:
+    """What a run resumes from; None where there is nothing yet.
+
+    Raises:
+        ValueError: the file is damaged or of another kind.
+    """
+    if not path.exists():
+        return None
+    state = read_state(path)
+    if missing := sorted(STATE_PARTS - state.keys()):
+        raise ValueError(
+            f"{path}: the training state is damaged (it lacks {', '.join(missing)}); remove it to train from the "
+            "beginning"
+        )
+    return state
 
 
 def _flatten(tree: Any, name: str, tensors: dict[str, Tensor]) -> Any:

@@ -1,28 +1,15 @@
 """The validation ELBO, with the same noise in every epoch and none of the training's."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
+from priory.noise import own_noise
 from priory.objectives import Elbo, elbo
 from priory.training.batches import Source
 from priory.training.failures import failed_step, invalid_parameters
 from priory.vae import VAE, evaluation_mode
-
-
-@contextmanager
-def own_noise(seed: int, device: torch.device) -> Iterator[None]:
-    """Torch's generators seeded inside the block, and as they were afterwards."""
-    kind = device.type
-    devices = [] if kind == "cpu" else [device.index or 0]
-    with torch.random.fork_rng(devices, device_type="cuda" if kind == "cpu" else kind):
-        torch.default_generator.manual_seed(seed)
-        if kind != "cpu":
-            getattr(torch, kind).manual_seed(seed)
-        yield
 
 
 @torch.no_grad()

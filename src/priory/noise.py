@@ -1,0 +1,27 @@
+"""Noise of a seed of its own."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+@contextmanager
+def own_noise(seed: int, device: torch.device) -> Iterator[None]:
+    """The generators of the CPU and of this device seeded inside the block, and as they were afterwards.
+
+    >>> with own_noise(0, torch.device("cpu")):
+    ...     first = torch.randn(3)
+    >>> with own_noise(0, torch.device("cpu")):
+    ...     print((torch.randn(3) == first).all())
+    tensor(True)
+    """
+    kind, index = device.type, device.index or 0
+    devices = [] if kind == "cpu" else [index]
+    with torch.random.fork_rng(devices, device_type="cuda" if kind == "cpu" else kind):
+        torch.default_generator.manual_seed(seed)
+        if kind == "cuda":
+            torch.cuda.default_generators[index].manual_seed(seed)  # torch.cuda.manual_seed takes the current device's
+        elif kind != "cpu":
+            getattr(torch, kind).manual_seed(seed)
+        yield

@@ -1,0 +1,40 @@
+"""What is written to the terminal: messages, tables, a bar over rows, JSON for other programs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from priory.json_files import json_text
+
+console = Console(highlight=False, soft_wrap=True, emoji=False)
+errors = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+
+
+def show_metrics(metrics: dict[str, Any], title: str) -> None:
+    """A table of estimates with their standard errors, and what they are."""
+    from priory.evaluation import DESCRIPTIONS
+
+    table = Table("", "value", "s.e.", "", title=title, title_justify="left", box=None, pad_edge=False)
+    for column in table.columns[1:3]:
+        column.justify = "right"
+    for name, estimate in metrics.items():
+        table.add_row(name, f"{estimate.value:.3f}", f"{estimate.se:.3f}", f"[dim]{DESCRIPTIONS[name]}[/]")
+    console.print(table)
+
+
+@contextmanager
+def row_progress(description: str, total: int) -> Iterator[Any]:
+    """A bar over rows on the terminal, nothing elsewhere; gives the function that moves it."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
+        task = progress.add_task(description, total=total)
+        yield lambda done: progress.update(task, completed=done)
+
+
+def print_json(tree: Any) -> None:
+    """JSON for other programs."""
+    print(json_text(tree))

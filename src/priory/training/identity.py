@@ -1,0 +1,52 @@
+"""Whether a state belongs to the run that is to go on from it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from priory.training.batches import Source
+from priory.training.settings import TrainingSettings
+
+
+def identity_of(settings: TrainingSettings, seed: int | None, train: Source, valid: Source | None) -> dict[str, Any]:
+    """What a run is: its settings, its seed and how many rows it has; part of its state."""
+    rows = {"train": len(train), "valid": None if valid is None else len(valid)}
+    return {"settings": settings.model_dump(), "seed": seed, "rows": rows}
+
+
+def drawn_order_seed(seed: int | None) -> int:
+    """The seed of the order of the rows: the run's, or one that is drawn."""
+    return seed if seed is not None else int(torch.randint(2**62, ()))
+
+
+def check_same_run(old: Mapping[str, Any], new: dict[str, Any], path: Path | None) -> None:
+    """Refuses to continue a run as another one; a seed that is not given is the old one."""
+    if new["seed"] is None:
+        new["seed"] = old["seed"]
+    was, now = ({**run["settings"], "seed": run["seed"], **_row_fields(run)} for run in (old, new))
+    for name in ("accelerator", "devices", "strategy"):  # the number of processes counts: `check_same_processes`
+        del was[name], now[name]
+    if now["epochs"] > was["epochs"] and TrainingSettings(**new["settings"]).independent_of_epochs():
+        was["epochs"] = now["epochs"]
+    different = [f"{name} (was {was[name]!r}, is {now[name]!r})" for name in now if was.get(name) != now[name]]
+    if different:
+        hint = ""
+        if was["epochs"] != now["epochs"]:
+            hint = "; epochs can be raised where the schedule is constant and the warm-up a number of steps, else not"
+        raise ValueError(f"resume: {path} belongs to a run with other settings: {', '.join(different)}{hint}")
+
+
+def check_same_processes(old: Mapping[str, Any], new: Mapping[str, Any], path: Path) -> None:
+    """Refuses to continue a run with another number of processes, whose steps are other steps."""
+    was, now = old.get("processes", 1), new["processes"]
+    if was != now:
+        raise ValueError(
+            f"resume: {path} belongs to a run of {was} process(es), and training.devices and training.strategy give "
+            f"{now} here; expected the same number, because a step is training.batch_size rows on each"
+        )
+
+
+def _row_fields(run: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"number of {name} rows": number for name, number in run["rows"].items()}

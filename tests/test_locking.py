@@ -1,0 +1,187 @@
+"""One process at a time writes into a run folder; what another one sees of it."""
+
+import errno
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from command_line import QUICK, contents, run_cli
+from priory import VAE, BernoulliDecoder, NormalEncoder, StandardNormal, experiment, locking, mlp
+from priory.locking import sole_writer
+from priory.runs import Run
+from priory.training import fit
+
+HOLD = """
+import sys
+from pathlib import Path
+from priory.locking import sole_writer
+with sole_writer(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+Hold = Callable[[Path], subprocess.Popen[str]]
+
+
+@pytest.fixture
+def hold() -> Iterator[Hold]:
+    """Start a process that holds a folder until its input ends."""
+    processes = []
+
+    def start(folder: Path) -> subprocess.Popen[str]:
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        process = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], **pipes)
+        processes.append(process)
+        assert process.stdout.readline() == "held\n"
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("locking") / "run"
+    assert run_cli("fit", "digits", *QUICK, "--set", "training.warmup=1", "--out", out) == 0
+    return out
+
+
+def take(folder: Path) -> None:
+    with sole_writer(folder):
+        pass
+
+
+def test_a_held_folder_is_refused_with_the_process_that_holds_it(hold: Hold, tmp_path: Path) -> None:
+    holder = hold(tmp_path / "run")
+    with pytest.raises(BlockingIOError, match=rf"another priory process \(pid {holder.pid}\) is writing") as caught:
+        take(tmp_path / "run")
+    assert caught.value.filename == str(tmp_path / "run")
+    holder.communicate("")
+    take(tmp_path / "run")
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_killed_process_holds_nothing(hold: Hold, tmp_path: Path) -> None:
+    holder = hold(tmp_path)
+    holder.kill()
+    holder.wait()
+    take(tmp_path)
+
+
+def test_a_folder_may_be_taken_again_by_its_holder_and_is_free_when_the_first_block_ends(
+    hold: Hold, tmp_path: Path
+) -> None:
+    with sole_writer(tmp_path), sole_writer(tmp_path / "." / "."):
+        take(tmp_path)
+    hold(tmp_path)
+
+
+def test_without_a_list_of_locks_the_process_is_not_named(hold: Hold, tmp_path: Path, monkeypatch) -> None:
+    hold(tmp_path)
+    monkeypatch.setattr(locking, "_LOCKS", tmp_path / "nowhere")
+    with pytest.raises(BlockingIOError, match="another priory process is writing"):
+        take(tmp_path)
+
+
+def test_where_there_are_no_locks_nothing_is_held(hold: Hold, tmp_path: Path, monkeypatch) -> None:
+    hold(tmp_path)
+
+    def unsupported(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(locking.fcntl, "flock", unsupported)
+    take(tmp_path)
+    monkeypatch.setattr(locking, "fcntl", None)
+    take(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "folder"),
+    [
+        (("fit", "--resume", "--out", "run"), "run"),
+        (("fit", "--resume", "--epochs", 9, "--out", "run"), "run"),
+        (("fit", "digits", *QUICK, "--out", "new"), "new"),
+        (("compare", "digits", *QUICK, "--priors", "standard", "--seeds", 1, "--out", "all"), "all/standard-0"),
+    ],
+)
+def test_a_second_writer_is_refused_before_anything_is_changed(
+    arguments: tuple[object, ...], folder: str, hold: Hold, refused, tmp_path: Path
+) -> None:
+    run_cli("fit", "digits", *QUICK, "--no-evaluate", "--set", "training.warmup=1", "--out", "run")
+    holder = hold(tmp_path / folder)
+    said = refused(*arguments)
+    assert said == (
+        f"Error: {folder}: another priory process (pid {holder.pid}) is writing to this folder; wait until it has "
+        "ended, or choose another folder\n"
+    )
+    holder.communicate("")
+    assert run_cli(*arguments) == 0
+
+
+def test_fit_in_python_holds_its_folder(hold: Hold, tmp_path: Path) -> None:
+    x = torch.rand(20, 6).round()
+    vae = VAE(NormalEncoder(mlp(6, [4], 4)), BernoulliDecoder(mlp(2, [4], 6)), StandardNormal(2))
+    fit(vae, x, epochs=1, out=tmp_path)
+    before = contents(tmp_path)
+    hold(tmp_path)
+    with pytest.raises(BlockingIOError):
+        fit(vae, x, epochs=1, out=tmp_path, resume=True)
+    assert contents(tmp_path) == before
+
+
+def test_reading_commands_do_not_mind(trained: Path, hold: Hold, done) -> None:
+    hold(trained)
+    done("sample", trained, "-n", 2)
+    done("embed", trained)
+    done("score", trained, "--samples", 2)
+
+
+def test_evaluating_a_run_that_is_written_to_says_the_numbers_and_writes_nothing(
+    trained: Path, hold: Hold, capsys
+) -> None:
+    holder = hold(trained)
+    before = contents(trained)
+    capsys.readouterr()
+    assert run_cli("evaluate", trained, "--samples", 3) == 0
+    said = capsys.readouterr()
+    assert "nll" in said.out
+    assert said.err == (
+        f"note: {trained}/metrics.json was not written: another priory process (pid {holder.pid}) is writing to this "
+        "folder; wait until it has ended, or choose another folder\n"
+    )
+    assert contents(trained) == before
+
+
+def trained_on_meanwhile(monkeypatch, run: Run) -> None:
+    """Another process ends its training while this one evaluates."""
+    genuine = experiment.measure
+
+    def measure(*arguments: object) -> object:
+        run.save_model(run.load_model())
+        return genuine(*arguments)
+
+    monkeypatch.setattr(experiment, "measure", measure)
+
+
+def test_the_metrics_of_a_model_that_was_replaced_are_not_written(trained: Path, monkeypatch, capsys) -> None:
+    before = (trained / "metrics.json").read_bytes()
+    trained_on_meanwhile(monkeypatch, Run.open(trained))
+    assert run_cli("evaluate", trained, "--samples", 3) == 0
+    assert "metrics.json was not written: the run has been trained on since" in capsys.readouterr().err
+    assert (trained / "metrics.json").read_bytes() == before
+
+
+def test_the_metrics_of_the_best_weights_so_far_are_not_those_of_the_run_that_ends_meanwhile(
+    done, monkeypatch, capsys, tmp_path: Path
+) -> None:
+    done("fit", "digits", *QUICK, "--no-evaluate", "--out", "run")
+    (tmp_path / "run" / "model.safetensors").unlink()
+    trained_on_meanwhile(monkeypatch, Run.open(tmp_path / "run"))
+    assert run_cli("evaluate", "run", "--samples", 3) == 0
+    assert "the best weights so far" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "metrics.json").exists()

@@ -17,6 +17,8 @@ _WORDS = (
     (r"Input should be less than or equal to (.*)", r"expected at most \1"),
     (r"Input should be a valid integer.*|Unable to parse input string as an integer.*", "expected a whole number"),
     (r".* is not a valid integer.*", "expected a whole number"),
+    (r".* is not in the range x>=(\S+)", r"expected at least \1"),
+    (r".* is not in the range (\S+)<=x<=(\S+)", r"expected at least \1 and at most \2"),
     (r"Input should be a valid number.*|.* is not a valid float.*", "expected a number"),
     (r"Input should be a valid string.*", "expected text"),
     (r"Input should be a valid (dictionary|object).*", "expected settings by name, {...}"),

@@ -29,8 +29,11 @@ def show_metrics(metrics: dict[str, Any], title: str) -> None:
 @contextmanager
 def row_progress(description: str, total: int) -> Iterator[Any]:
     """A bar over rows on the terminal, nothing elsewhere; gives the function that moves it."""
+    if not errors.is_terminal:  # a bar that is switched off leaves an empty line there, in rich before 14
+        yield lambda done: None
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
+    with Progress(*columns, console=errors, transient=True) as progress:
         task = progress.add_task(description, total=total)
         yield lambda done: progress.update(task, completed=done)
 

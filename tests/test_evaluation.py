@@ -154,7 +154,7 @@ def test_coverage_of_one_normal_by_another_is_that_of_the_chi_square(latent_dim,
     squared_radius = scipy.stats.chi2.ppf(0.95, latent_dim)
     expected = [scipy.stats.chi2.cdf(squared_radius * factor, latent_dim) for factor in (width**2, width**-2)]
     for estimate, truth in zip(found.values(), expected, strict=True):
-        assert estimate.value == pytest.approx(truth, abs=max(4 * estimate.se, 2e-3))
+        assert estimate.value == pytest.approx(truth, abs=max(4 * estimate.se, 5e-4))
         assert (estimate.se == 0) == (latent_dim <= 2)
         assert estimate.se < 0.01
 
@@ -216,7 +216,7 @@ def test_rows_of_the_aggregate_posterior_have_a_limit(monkeypatch):
 def test_few_effective_samples_are_warned_of_and_many_are_not():
     vae, evidence = linear_gaussian_vae(num_inputs=40, latent_dim=8, scale_factor=4.0)
     x = evidence.sample((20,))
-    with pytest.warns(LowEffectiveSampleSizeWarning, match="half of the rows have fewer than .* take more samples"):
+    with pytest.warns(LowEffectiveSampleSizeWarning, match="half of the rows have at most .* take more samples"):
         evaluate(vae, x, num_samples=64)
     vae, evidence = linear_gaussian_vae()
     assert evaluate(vae, evidence.sample((20,)), num_samples=64)["effective_sample_size"].value > 20

@@ -2,10 +2,27 @@
 
 import pytest
 import torch
-from torch.distributions import Independent, MixtureSameFamily, MultivariateNormal, Normal, kl_divergence
+from torch.distributions import (
+    AffineTransform,
+    Independent,
+    MixtureSameFamily,
+    MultivariateNormal,
+    Normal,
+    TransformedDistribution,
+    kl_divergence,
+)
 
 from linear_gaussian import linear_gaussian_vae
-from priory import Mixture, StandardNormal, VampPrior, diagonal_normal, elbo, importance_weighted_bound, log_likelihood
+from priory import (
+    Mixture,
+    StandardNormal,
+    VampPrior,
+    diagonal_normal,
+    elbo,
+    evaluate,
+    importance_weighted_bound,
+    log_likelihood,
+)
 from priory.evaluation import importance_estimate
 from priory.priors.density import DensityPrior
 
@@ -98,6 +115,8 @@ def test_importance_estimate_is_the_formula_in_a_loop(latent_dim, covariates, po
     found = importance_estimate(vae, x, 10, prior_share=prior_share)
     torch.manual_seed(3)
     q, from_prior = vae.encode(x), round(10 * prior_share) * (3 if pooled else 1)
+    if prior_share and not covariates:
+        prior.sample((1,))  # to see what kind of distribution the decoder gives
     z_q = q.sample((10 - round(10 * prior_share),))
     z_p = prior.sample((from_prior,))
     share = from_prior / (len(z_q) + from_prior)
@@ -125,6 +144,25 @@ def test_rows_are_the_same_whether_encoded_before_or_not_and_in_groups():
         found = importance_estimate(vae, x, 4000, posterior=posterior)
         torch.testing.assert_close(found.log_likelihood, truth, rtol=0, atol=0.15)
         assert (found.effective_sample_size > 500).all()
+
+
+def test_posteriors_need_no_mean(monkeypatch):
+    vae, evidence = linear_gaussian_vae(scale_factor=1.3)
+    x, encoder = evidence.sample((40,)), vae.encoder.forward
+    shift = AffineTransform(torch.zeros(2).double(), torch.ones(2).double(), event_dim=1)
+    monkeypatch.setattr(vae.encoder, "forward", lambda x: TransformedDistribution(encoder(x), [shift]))
+    torch.testing.assert_close(log_likelihood(vae, x, 4000), evidence.log_prob(x), rtol=0, atol=0.15)
+    metrics = evaluate(vae, x, 2000)
+    assert metrics["nll"].value == pytest.approx(-evidence.log_prob(x).mean().item(), abs=0.05)
+    assert metrics["active_units"].value == 2
+
+
+def test_many_rows_that_were_encoded_before_pool_no_more_than_sixteen_do(monkeypatch):
+    vae, evidence = linear_gaussian_vae()
+    x, decoded, decoder = evidence.sample((64,)), [], vae.decoder.forward
+    monkeypatch.setattr(vae.decoder, "forward", lambda z: decoded.append(z.shape[:-1].numel()) or decoder(z))
+    importance_estimate(vae, x, 100, posterior=vae.encode(x))
+    assert sum(decoded) == 1 + 50 * 64 + 50 * 16
 
 
 def test_prior_is_evaluated_once_and_encoder_once_per_datum():

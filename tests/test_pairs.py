@@ -1,5 +1,6 @@
 """Log-densities of all pairs against a loop over distributions and values in float64."""
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -71,3 +72,36 @@ def test_narrow_normals_far_away_are_exact():
     found = log_prob_of_pairs(diagonal_normal(loc, scale), loc + 1e-3)
     expected = diagonal_normal(loc.double().unsqueeze(1), scale.double().unsqueeze(1)).log_prob((loc + 1e-3).double())
     torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=1e-4)
+
+
+def test_impossible_values_and_certain_ones():
+    """Levels and pixels of probability zero and one: infinity times zero has no place in the sum."""
+    logits = torch.randn(4, 5, 3).index_fill(-1, torch.tensor([2]), -math.inf)
+    levels = Independent(Categorical(logits=logits), 1)
+    possible, impossible = torch.zeros(1, 5), torch.full((1, 5), 2.0)
+    expected = levels.log_prob(possible)
+    torch.testing.assert_close(log_prob_of_pairs(levels, torch.cat([possible, impossible]))[:, 0], expected)
+    assert (log_prob_of_pairs(levels, impossible) == -math.inf).all()
+    pixels = BinaryVector(torch.tensor([[math.inf, -math.inf, 0.0]]))
+    found = log_prob_of_pairs(pixels, torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]]))
+    torch.testing.assert_close(found, torch.tensor([[-math.log(2), -math.inf]]))
+
+
+@pytest.mark.parametrize("name", ["normal", "binary", "levels"])
+def test_autocast_does_not_round_the_product(name):
+    torch.manual_seed(0)
+    family, parameters, values, _ = FAMILIES[name]
+    p, x = family(*parameters()), values()
+    expected = log_prob_of_pairs(p, x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(log_prob_of_pairs(p, x), expected, rtol=0, atol=0)
+
+
+def test_a_categorical_with_a_density_of_its_own_keeps_it():
+    class Tempered(Categorical):
+        def log_prob(self, value):
+            return 0.5 * super().log_prob(value)
+
+    p = Independent(Tempered(logits=torch.randn(4, 5, 3)), 1)
+    x = torch.randint(3, (7, 5))
+    torch.testing.assert_close(log_prob_of_pairs(p, x), torch.stack([p.log_prob(row) for row in x], 1))

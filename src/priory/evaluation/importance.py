@@ -26,7 +26,8 @@ class ImportanceEstimate(NamedTuple):
 
     Attributes:
         log_likelihood: log p(x), nats.
-        effective_sample_size: (sum w)^2 / sum w^2 of the weights, between 1 and S.
+        effective_sample_size: (sum w)^2 / sum w^2 of the weights, between 1 and the number of draws weighed: S, or
+            where draws of the prior are pooled up to sixteen times that part of them.
         reconstruction: E_q [log p(x|z)], nats, from the draws of q.
         kl: E_q [log q(z|x) - log p(z)], nats, from the draws of q.
     """
@@ -99,7 +100,8 @@ def importance_estimate(
 
     Args:
         vae, x, num_samples, prior_share, chunk_size, prior: as there.
-        posterior: q(z|x), where the rows have been encoded already; they then all share their draws from the prior.
+        posterior: q(z|x), where the rows have been encoded already; they then all share their draws from the prior, so
+            that groups of about sixteen are best, and at least one draw of each row is decoded at a time.
 
     Raises:
         ValueError: as there.
@@ -142,9 +144,11 @@ class _Sampling:
         self._from_q, self._from_prior, self._pairs = from_q, from_prior, pairs
         # A decoder that conditions on the datum has to decode a draw for each of them.
         self._decodes_for_all = getattr(vae.decoder, "covariates", None) is None
-        self._by_product = self._decodes_for_all and by_matrix_product(vae.decode(q.mean[:1]))
-        if self._by_product and self._expected_hits(from_prior * len(x)) > ENOUGH_HITS:
-            self._from_prior = from_prior * len(x)
+        if from_prior and self._decodes_for_all:
+            self._by_product = by_matrix_product(vae.decode(p_z.sample(torch.Size((1,)))))
+            pooled = from_prior * min(len(x), ROWS_TOGETHER)
+            if self._by_product and self._expected_hits(pooled) > ENOUGH_HITS:
+                self._from_prior = pooled
         zero = x.new_zeros(len(x), dtype=working_dtype(x.device))
         self._log_sum = self._log_sum_of_squares = zero - math.inf
         self._reconstruction = self._kl = zero
@@ -165,7 +169,10 @@ class _Sampling:
 
     def _expected_hits(self, count: int) -> float:
         """About how many of so many draws of the prior fall where half of the posteriors are: count p(m) / q(m|x)."""
-        mean = self._q.mean
+        try:
+            mean = self._q.mean
+        except NotImplementedError:  # torch's word for distributions that have none in closed form
+            return 0.0
         log_share = self._p_z.log_prob(mean) - self._q.log_prob(mean)
         return count * float(log_share.median().exp())
 

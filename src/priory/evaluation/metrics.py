@@ -19,6 +19,7 @@ from priory.mixture import Mixture
 from priory.vae import VAE, evaluation_mode
 
 ENOUGH_EFFECTIVE_SAMPLES = 10.0
+DRAWS_FOR_A_MEAN = 1000  # of a posterior whose mean has no closed form
 
 DESCRIPTIONS = {
     "nll": "-log p(x), by importance sampling",
@@ -106,8 +107,8 @@ class _Collected:
     def __init__(self) -> None:
         self._estimates: list[ImportanceEstimate] = []
         self._rates: list[Tensor] = []
-        self._posteriors: list[tuple[Tensor, Tensor]] = []
-        self._are_normal = True
+        self._means: list[Tensor] = []
+        self._scales: list[Tensor] = []  # of diagonal normals
         self.num_rows = 0
 
     def add(self, found: ImportanceEstimate, q: Distribution, p_z: Distribution) -> None:
@@ -118,8 +119,9 @@ class _Collected:
             rate = found.kl
         self._estimates.append(ImportanceEstimate(*(column.cpu() for column in found)))
         self._rates.append(rate.cpu())
-        self._posteriors.append((q.mean, q.stddev))
-        self._are_normal = self._are_normal and is_diagonal_normal(q)
+        self._means.append(_mean_of(q))
+        if is_diagonal_normal(q):
+            self._scales.append(q.stddev)
         self.num_rows += len(rate)
 
     def likelihood_metrics(self, num_inputs: int) -> dict[str, Estimate]:
@@ -137,19 +139,24 @@ class _Collected:
 
     def latent_metrics(self, p_z: Distribution) -> dict[str, Estimate]:
         """What the posteriors tell; of those that are no diagonal normals, only the means."""
-        loc, scale = (torch.cat(column) for column in zip(*self._posteriors, strict=True))
-        metrics: dict[str, Estimate] = {}
-        aggregate = AggregatePosterior(loc, scale)
-        if self._are_normal:
-            metrics |= aggregate.surgery(p_z)
-        metrics["active_units"] = active_units(loc)
-        if self._are_normal:
-            metrics |= coverage(p_z, aggregate)
+        loc = torch.cat(self._means)
+        metrics = {"active_units": active_units(loc)}
+        aggregate = AggregatePosterior(loc, torch.cat(self._scales)) if len(self._scales) == len(self._means) else None
+        if aggregate is not None:
+            metrics = aggregate.surgery(p_z) | metrics | coverage(p_z, aggregate)
         if isinstance(p_z, Mixture):
             metrics["effective_components"] = effective_components(p_z)
-            if self._are_normal:
+            if aggregate is not None:
                 metrics |= component_use(p_z, aggregate)
         return metrics
+
+
+def _mean_of(q: Distribution) -> Tensor:
+    """E[z|x], by draws where there is no closed form."""
+    try:
+        return q.mean
+    except NotImplementedError:
+        return q.sample(torch.Size((DRAWS_FOR_A_MEAN,))).mean(0)
 
 
 def _median(values: Tensor) -> Estimate:
@@ -161,7 +168,7 @@ def _median(values: Tensor) -> Estimate:
 def _warn_if_low(effective: Estimate, num_samples: int) -> None:
     if effective.value < min(ENOUGH_EFFECTIVE_SAMPLES, num_samples / 2):
         warnings.warn(
-            f"half of the rows have fewer than {effective.value:.1f} effective samples of {num_samples}: "
+            f"half of the rows have at most {effective.value:.1f} effective samples, at {num_samples} a row: "
             "the NLL is too high by an unknown amount; take more samples",
             LowEffectiveSampleSizeWarning,
             stacklevel=3,

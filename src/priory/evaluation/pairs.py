@@ -1,15 +1,14 @@
 """Log-densities of all pairs of a distribution and a value, by one matrix product where the family allows it."""
 
-from typing import TypeGuard
-
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent
 
 from priory.density import joint_log_prob
-from priory.distributions import is_diagonal_normal
-from priory.likelihood_distributions import BinaryVector
+from priory.distributions import at_least_float32, is_diagonal_normal
+from priory.likelihood_distributions import BinaryVector, CategoricalLevels
 
 
 def by_matrix_product(p: Distribution) -> bool:
@@ -18,7 +17,7 @@ def by_matrix_product(p: Distribution) -> bool:
 
 
 def log_prob_of_pairs(p: Distribution, values: Float[Tensor, "value event"]) -> Float[Tensor, "distribution value"]:
-    """log p_a(v_b) of every distribution a and every value b, in nats.
+    """log p_a(v_b) of every distribution a and every value b, in nats, in float32 at least.
 
     Diagonal normals are the components of a mixture without its sum. Of binary and categorical vectors the density is
     linear in the value, or in its indicators:
@@ -36,15 +35,26 @@ def log_prob_of_pairs(p: Distribution, values: Float[Tensor, "value event"]) -> 
     """
     if is_diagonal_normal(p):
         return joint_log_prob(values, p.mean.new_zeros(len(p.mean)), p.mean, p.stddev).mT
-    if isinstance(p, BinaryVector):
-        logits = p.base_dist.logits
-        return logits @ values.to(logits.dtype).mT - F.softplus(logits).sum(-1, keepdim=True)
-    if _is_categorical_vector(p):
-        log_probs = p.base_dist.logits  # normalised by torch
-        indicators = F.one_hot(values.long(), log_probs.shape[-1]).flatten(1)
-        return log_probs.flatten(1) @ indicators.to(log_probs.dtype).mT
+    if by_matrix_product(p):
+        with torch.autocast(values.device.type, enabled=False):
+            found = _linear_log_prob(p, values)
+        if not bool(found.isnan().any()):
+            return found  # else infinite logits, impossible values: zero times infinity
     return p.log_prob(values.unsqueeze(1)).mT
 
 
-def _is_categorical_vector(p: Distribution) -> TypeGuard[Independent]:
-    return isinstance(p, Independent) and p.reinterpreted_batch_ndims == 1 and isinstance(p.base_dist, Categorical)
+def _linear_log_prob(p: Distribution, values: Float[Tensor, "value event"]) -> Float[Tensor, "distribution value"]:
+    assert isinstance(p, Independent)
+    logits = at_least_float32(p.base_dist.logits)
+    if isinstance(p, BinaryVector):
+        return logits @ values.to(logits.dtype).mT - F.softplus(logits).sum(-1, keepdim=True)
+    indicators = F.one_hot(values.long(), logits.shape[-1]).flatten(1)  # a categorical's logits are normalised by torch
+    return logits.flatten(1) @ indicators.to(logits.dtype).mT
+
+
+def _is_categorical_vector(p: Distribution) -> bool:
+    return (
+        isinstance(p, Independent)
+        and p.reinterpreted_batch_ndims == 1
+        and type(p.base_dist) in (Categorical, CategoricalLevels)
+    )

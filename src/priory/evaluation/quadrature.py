@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution
 
-GRID_NODES = 2**16  # at most
+GRID_NODES = 2**18  # at most
 MASS_TOLERANCE = 1e-2
-BOX_MARGIN = 0.5  # of the range of the points given, on either side
+BOX_MARGIN = 0.15  # of the range of the points given, on either side
 
 
 def gauss_hermite(
@@ -47,7 +47,7 @@ def grid_nodes(p_z: Distribution, points: Float[Tensor, "point latent"], count: 
     Args:
         p_z: over one or two latent dimensions.
         points: samples of it.
-        count: about how many nodes, if not more than 2^16.
+        count: about how many nodes, if not more than 2^18.
     """
     latent_dim = points.shape[-1]
     low, high = points.amin(0), points.amax(0)

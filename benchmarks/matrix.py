@@ -68,7 +68,8 @@ def why_not(python: Path, torch: str) -> str:
     try:
         said = output(python, "-m", "pip", "install", *options, "--quiet", "--report=-", f"torch=={torch}")
     except subprocess.CalledProcessError as error:
-        return error.stderr.strip().splitlines()[-1]
+        said = error.stderr.strip().splitlines()[-1]
+        return "pip of this machine is told not to install it" if "ResolutionImpossible" in said else said
     required = json.loads(said)["install"][0]["metadata"].get("requires_dist", [])
     cuda = sorted({re.split(r"[\[ (<>=!~;]", text)[0] for text in required if CUDA.match(text)})
     return f"its build for this platform requires {len(cuda)} CUDA packages: {', '.join(cuda[:2])}, ..." if cuda else ""

@@ -412,6 +412,12 @@ def test_labels_with_gaps(tmp_path: Path) -> None:
             {},
             "line 3: .* got 2; correct this line, or remove the ',' at the end of the first row",
         ),
+        (
+            "a\n1\n" + "1" * 41,
+            {},
+            r"'a' holds '1{21}\.\.\.' in row 2, a whole number of more than 64 bits: written as 1\.1",
+        ),
+        (f"a\n-1\n{2**64 - 1}\n", {}, "'a' holds '18446744073709551615' in row 2, a whole number of more than 64 bits"),
     ],
 )
 def test_text_table_errors(tmp_path: Path, text: str, options: dict, message: str) -> None:

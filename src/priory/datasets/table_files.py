@@ -26,6 +26,8 @@ _SHOWN_TEXT_COLUMNS = 5
 _TEXT = ("UTF-8 text, a line a row", "save the table as CSV in UTF-8, with every quotation mark closed")
 _PARQUET = ("a complete parquet file", "write it again, or fetch it again")
 MOST_COMPRESSION = 1032  # of deflate, which gzip uses
+_TOO_LARGE = 2.0**63  # of whole numbers, which are not read as real ones
+_SHOWN_DIGITS = 24
 _CELL_BYTES = 32  # of a cell while a table is parsed: two of pandas' pointers and two doubles
 _BLOCK_BYTES = 1 << 20
 
@@ -278,6 +280,12 @@ def _example(column: Any) -> str:
 
     numbers = pandas.to_numeric(column.astype(str), errors="coerce")
     other = column[numbers.isna() & column.notna()]
+    if other.empty and (numbers.abs() >= _TOO_LARGE).any():  # where pandas keeps the text
+        row = int((numbers.abs() >= _TOO_LARGE).to_numpy().argmax())
+        text = shortened(str(column.iloc[row]), _SHOWN_DIGITS)
+        return (
+            f"{text!r} in row {row + 1}, a whole number of more than 64 bits: written as {numbers.iloc[row]:g} it fits"
+        )
     if other.empty:  # such as dates, or only empty cells
         return f"values of type {column.dtype}"
     row = int((numbers.isna() & column.notna()).to_numpy().argmax()) + 1

@@ -298,8 +298,12 @@ def test_outputs_that_cannot_be(run, refused, tmp_path):
     assert "expected a name that ends in .npz" in refused("sample", run, "-n", 3, "--out", "x.xlsx")
     assert "expected a folder, got the file 'file'" in refused("embed", run, "--out", "file/z.csv")
     assert "expected a file, got the folder 'folder.csv'" in refused("score", run, "--out", "folder.csv")
-    assert "file: " in refused("fit", "digits", "--out", "file")
-    assert "file" in refused("fit", "digits", "--out", "file/run")
+    for out in ("file", "file/run"):
+        for more in ((), ("--resume",)):
+            assert f"--out {out}: expected a folder to make the run in, got the file 'file'; name another" in refused(
+                "fit", "digits", "--out", out, *more
+            )
+    assert "--out file/standard-0: expected a folder" in refused("compare", "digits", "--out", "file")
     assert "go on with --resume, or choose another" in refused("fit", "digits", "--out", run)
 
 

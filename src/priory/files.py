@@ -5,7 +5,7 @@ import hashlib
 import os
 import platform
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
@@ -73,6 +73,15 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise type(error)(error.errno, _described(error), str(folder)) from error
+
+
+def not_a_folder(folders: Iterable[Path]) -> Path | None:
+    """The first of these paths where something else stands than a folder.
+
+    >>> not_a_folder([Path("/"), Path("nowhere")]) is None
+    True
+    """
+    return next((path for path in folders if path.exists() and not path.is_dir()), None)
 
 
 def _described(error: OSError) -> str:

@@ -3,6 +3,7 @@
 Every row of the tables runs the real command line.
 """
 
+import errno
 import gzip
 import json
 import os
@@ -509,6 +510,21 @@ def test_a_folder_or_a_pipe_in_a_files_place(name, kind, run, refused):
     (run / name).mkdir() if kind == "folder" else os.mkfifo(run / name)
     arguments = ("fit", "--resume", "--out", run) if name == "state.safetensors" else ("evaluate", run)
     assert name in refused(*arguments)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "state.safetensors"])
+def test_weights_that_may_not_be_read(name, run, monkeypatch, capsys):
+    """safetensors calls them missing."""
+    if os.geteuid() == 0:  # root may read every file
+
+        def closed(path, mode):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+        monkeypatch.setattr("priory.files.open", closed, raising=False)
+    (run / name).chmod(0)
+    arguments = ("fit", "--resume", "--out", run) if name == "state.safetensors" else ("evaluate", run)
+    assert run_cli(*arguments) == 2
+    assert f"{name}: cannot be read (Permission denied); change its permissions\n" in capsys.readouterr().err
 
 
 def test_a_history_that_is_no_file(run, done, refused):

@@ -266,6 +266,9 @@ def test_files_that_are_none(command, run, refused, tmp_path):
     os.mkfifo(tmp_path / "pipe.csv")
     out = () if command == "evaluate" else ("--out", "out.csv")
     assert "did you mean 'good.csv'?" in refused(*arguments, "god.csv", *out)
+    (tmp_path / "digit.csv").write_text("a\n1\n")
+    assert "did you mean 'digits'?" in refused(*arguments, "digit", *out)
+    assert "did you mean 'digit.csv'?" in refused(*arguments, "digits.csv", *out)
     assert "check the spelling and the folder" in refused(*arguments, "elsewhere/z.csv", *out)
     assert "expected a file, got the folder" in refused(*arguments, "folder.csv", *out)
     assert "expected a regular file, got the pipe or device" in refused(*arguments, "pipe.csv", *out)
@@ -333,6 +336,14 @@ OPTIONS: list[tuple[tuple[object, ...], str]] = [
     ((*FIT, "--epoch", 3), "priory fit: there is no option --epoch; did you mean --epochs?"),
     ((*FIT, "--latent_dim", 3), "there is no option --latent_dim; did you mean --latent-dim?"),
     ((*FIT, "-x"), "priory fit: there is no option -x; see: priory fit --help"),
+    ((*FIT, "--lr", 3), "priory fit: there is no option --lr; did you mean --learning-rate?"),
+    ((*FIT, "--hidden", 64), "priory fit: there is no option --hidden; did you mean --set model.hidden=VALUE?"),
+    ((*FIT, "--weight_decay=1"), "there is no option --weight_decay; did you mean --set training.weight_decay=VALUE?"),
+    ((*FIT, "--hiddenx", 64), "priory fit: there is no option --hiddenx; see: priory fit --help"),
+    (("sample", "run", "--hidden", 64), "priory sample: there is no option --hidden; see: priory sample --help"),
+    (("fit", "digit"), "'; did you mean 'digits'?"),
+    (("fit", "Digits"), "'; did you mean 'digits'?"),
+    (("fit", "elsewhere/digit"), "elsewhere/digit'; check the spelling and the folder"),
     (("fti", "digits"), "priory: there is no command fti; did you mean fit?"),
     (("frobnicate",), "there is no command frobnicate; there are fit, evaluate, sample"),
     (("--vers",), "priory: there is no option --vers"),
@@ -384,6 +395,9 @@ OPTIONS: list[tuple[tuple[object, ...], str]] = [
         "--set training.epochz: there is no such setting; did you mean training.epochs?",
     ),
     ((*FIT, "--set", "epochs=3"), "--set epochs: there is no such setting; did you mean training.epochs?"),
+    ((*FIT, "--set", "epochz=3"), "--set epochz: there is no such setting; did you mean training.epochs?"),
+    ((*FIT, "--set", "training.lr=3"), "training.lr: there is no such setting; did you mean training.learning_rate?"),
+    ((*FIT, "--set", "training.zzz=3"), "--set training.zzz: there is no such setting; known are data.binarise"),
     ((*FIT, "--set", "zzz=3"), "--set zzz: there is no such setting; known are data.binarise"),
     ((*FIT, "--set", "training.epochs"), "expected NAME=VALUE"),
     ((*FIT, "--set", "training.epochs=x"), "training.epochs: expected a whole number, got 'x'"),

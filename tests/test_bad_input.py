@@ -738,20 +738,30 @@ def test_files_that_hold_more_than_fits(little_memory, refused, tmp_path):
 
 
 MODELS = [
-    ("--latent-dim", 10**9),
-    ("--set", "model.hidden=[1000000000]"),
-    ("--grid", "99999x99999", "--prior", "gtm"),
-    ("--grid", "99999x99999", "--prior", "gtm-vamp"),
-    ("--components", 10**9, "--prior", "mog"),
-    ("--prior", "flow", "--set", "model.prior_hidden=[1000000000]"),
-    ("--set", "training.batch_size=1000", "--set", "training.num_samples=1000000"),
+    (("--latent-dim", 10**9), "fewer latent dimensions (--latent-dim 2)"),
+    (("--latent-dim", 10**8, "--prior", "flow"), "fewer latent dimensions (--latent-dim 2)"),
+    (("--set", "model.hidden=[1000000000]"), "drop columns (--drop), or take a smaller model"),
+    (("--grid", "99999x99999", "--prior", "gtm"), "a smaller grid (--grid 8x8)"),
+    (("--grid", "99999x99999", "--prior", "gtm-vamp"), "a smaller grid (--grid 8x8)"),
+    (("--grid", "999x999x999", "--prior", "gtm"), "a smaller grid (--grid 8x8)"),
+    (("--components", 10**9, "--prior", "mog"), "fewer components (--components 64)"),
+    (("--prior", "flow", "--set", "model.prior_hidden=[1000000000]"), "(--set model.prior_hidden=[64])"),
+    (
+        ("--prior", "flow", "--set", "model.flow_transforms=1000", "--set", "model.prior_hidden=[40000,40000]"),
+        "network",
+    ),
+    (("--set", "training.batch_size=1000", "--set", "training.num_samples=1000000"), "(--set training.num_samples=1)"),
+    (("--set", "training.validation_draws=10000000"), "(--set training.validation_draws=4)"),
+    (("--latent-dim", 10**9, "--set", "model.hidden=[1000000000]"), "drop columns (--drop), or take a smaller model"),
 ]
 
 
-@pytest.mark.parametrize("options", MODELS, ids=[str(options[-3:]) for options in MODELS])
-def test_models_that_would_not_fit(options, refused):
+@pytest.mark.parametrize(("options", "cure"), MODELS, ids=[str(options[-3:]) for options, _ in MODELS])
+def test_models_that_would_not_fit(options, cure, refused):
+    """The cure names what is too large."""
     said = refused("fit", "digits", *options, "--out", "out")
     assert "training on 1000 rows of 64 columns: would take about" in said
+    assert cure in said.partition(" free; ")[2]
 
 
 def test_samples_that_would_not_fit(run, refused):

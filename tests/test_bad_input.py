@@ -3,6 +3,7 @@
 Every row of the tables runs the real command line.
 """
 
+import errno
 import gzip
 import json
 import os
@@ -265,6 +266,9 @@ def test_files_that_are_none(command, run, refused, tmp_path):
     os.mkfifo(tmp_path / "pipe.csv")
     out = () if command == "evaluate" else ("--out", "out.csv")
     assert "did you mean 'good.csv'?" in refused(*arguments, "god.csv", *out)
+    (tmp_path / "digit.csv").write_text("a\n1\n")
+    assert "did you mean 'digits'?" in refused(*arguments, "digit", *out)
+    assert "did you mean 'digit.csv'?" in refused(*arguments, "digits.csv", *out)
     assert "check the spelling and the folder" in refused(*arguments, "elsewhere/z.csv", *out)
     assert "expected a file, got the folder" in refused(*arguments, "folder.csv", *out)
     assert "expected a regular file, got the pipe or device" in refused(*arguments, "pipe.csv", *out)
@@ -298,8 +302,12 @@ def test_outputs_that_cannot_be(run, refused, tmp_path):
     assert "expected a name that ends in .npz" in refused("sample", run, "-n", 3, "--out", "x.xlsx")
     assert "expected a folder, got the file 'file'" in refused("embed", run, "--out", "file/z.csv")
     assert "expected a file, got the folder 'folder.csv'" in refused("score", run, "--out", "folder.csv")
-    assert "file: " in refused("fit", "digits", "--out", "file")
-    assert "file" in refused("fit", "digits", "--out", "file/run")
+    for out in ("file", "file/run"):
+        for more in ((), ("--resume",)):
+            assert f"--out {out}: expected a folder to make the run in, got the file 'file'; name another" in refused(
+                "fit", "digits", "--out", out, *more
+            )
+    assert "--out file/standard-0: expected a folder" in refused("compare", "digits", "--out", "file")
     assert "go on with --resume, or choose another" in refused("fit", "digits", "--out", run)
 
 
@@ -328,6 +336,14 @@ OPTIONS: list[tuple[tuple[object, ...], str]] = [
     ((*FIT, "--epoch", 3), "priory fit: there is no option --epoch; did you mean --epochs?"),
     ((*FIT, "--latent_dim", 3), "there is no option --latent_dim; did you mean --latent-dim?"),
     ((*FIT, "-x"), "priory fit: there is no option -x; see: priory fit --help"),
+    ((*FIT, "--lr", 3), "priory fit: there is no option --lr; did you mean --learning-rate?"),
+    ((*FIT, "--hidden", 64), "priory fit: there is no option --hidden; did you mean --set model.hidden=VALUE?"),
+    ((*FIT, "--weight_decay=1"), "there is no option --weight_decay; did you mean --set training.weight_decay=VALUE?"),
+    ((*FIT, "--hiddenx", 64), "priory fit: there is no option --hiddenx; see: priory fit --help"),
+    (("sample", "run", "--hidden", 64), "priory sample: there is no option --hidden; see: priory sample --help"),
+    (("fit", "digit"), "'; did you mean 'digits'?"),
+    (("fit", "Digits"), "'; did you mean 'digits'?"),
+    (("fit", "elsewhere/digit"), "elsewhere/digit'; check the spelling and the folder"),
     (("fti", "digits"), "priory: there is no command fti; did you mean fit?"),
     (("frobnicate",), "there is no command frobnicate; there are fit, evaluate, sample"),
     (("--vers",), "priory: there is no option --vers"),
@@ -379,6 +395,9 @@ OPTIONS: list[tuple[tuple[object, ...], str]] = [
         "--set training.epochz: there is no such setting; did you mean training.epochs?",
     ),
     ((*FIT, "--set", "epochs=3"), "--set epochs: there is no such setting; did you mean training.epochs?"),
+    ((*FIT, "--set", "epochz=3"), "--set epochz: there is no such setting; did you mean training.epochs?"),
+    ((*FIT, "--set", "training.lr=3"), "training.lr: there is no such setting; did you mean training.learning_rate?"),
+    ((*FIT, "--set", "training.zzz=3"), "--set training.zzz: there is no such setting; known are data.binarise"),
     ((*FIT, "--set", "zzz=3"), "--set zzz: there is no such setting; known are data.binarise"),
     ((*FIT, "--set", "training.epochs"), "expected NAME=VALUE"),
     ((*FIT, "--set", "training.epochs=x"), "training.epochs: expected a whole number, got 'x'"),
@@ -505,6 +524,21 @@ def test_a_folder_or_a_pipe_in_a_files_place(name, kind, run, refused):
     (run / name).mkdir() if kind == "folder" else os.mkfifo(run / name)
     arguments = ("fit", "--resume", "--out", run) if name == "state.safetensors" else ("evaluate", run)
     assert name in refused(*arguments)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "state.safetensors"])
+def test_weights_that_may_not_be_read(name, run, monkeypatch, capsys):
+    """safetensors calls them missing."""
+    if os.geteuid() == 0:  # root may read every file
+
+        def closed(path, mode):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+        monkeypatch.setattr("priory.files.open", closed, raising=False)
+    (run / name).chmod(0)
+    arguments = ("fit", "--resume", "--out", run) if name == "state.safetensors" else ("evaluate", run)
+    assert run_cli(*arguments) == 2
+    assert f"{name}: cannot be read (Permission denied); change its permissions\n" in capsys.readouterr().err
 
 
 def test_a_history_that_is_no_file(run, done, refused):
@@ -704,20 +738,30 @@ def test_files_that_hold_more_than_fits(little_memory, refused, tmp_path):
 
 
 MODELS = [
-    ("--latent-dim", 10**9),
-    ("--set", "model.hidden=[1000000000]"),
-    ("--grid", "99999x99999", "--prior", "gtm"),
-    ("--grid", "99999x99999", "--prior", "gtm-vamp"),
-    ("--components", 10**9, "--prior", "mog"),
-    ("--prior", "flow", "--set", "model.prior_hidden=[1000000000]"),
-    ("--set", "training.batch_size=1000", "--set", "training.num_samples=1000000"),
+    (("--latent-dim", 10**9), "fewer latent dimensions (--latent-dim 2)"),
+    (("--latent-dim", 10**8, "--prior", "flow"), "fewer latent dimensions (--latent-dim 2)"),
+    (("--set", "model.hidden=[1000000000]"), "drop columns (--drop), or take a smaller model"),
+    (("--grid", "99999x99999", "--prior", "gtm"), "a smaller grid (--grid 8x8)"),
+    (("--grid", "99999x99999", "--prior", "gtm-vamp"), "a smaller grid (--grid 8x8)"),
+    (("--grid", "999x999x999", "--prior", "gtm"), "a smaller grid (--grid 8x8)"),
+    (("--components", 10**9, "--prior", "mog"), "fewer components (--components 64)"),
+    (("--prior", "flow", "--set", "model.prior_hidden=[1000000000]"), "(--set model.prior_hidden=[64])"),
+    (
+        ("--prior", "flow", "--set", "model.flow_transforms=1000", "--set", "model.prior_hidden=[40000,40000]"),
+        "network",
+    ),
+    (("--set", "training.batch_size=1000", "--set", "training.num_samples=1000000"), "(--set training.num_samples=1)"),
+    (("--set", "training.validation_draws=10000000"), "(--set training.validation_draws=4)"),
+    (("--latent-dim", 10**9, "--set", "model.hidden=[1000000000]"), "drop columns (--drop), or take a smaller model"),
 ]
 
 
-@pytest.mark.parametrize("options", MODELS, ids=[str(options[-3:]) for options in MODELS])
-def test_models_that_would_not_fit(options, refused):
+@pytest.mark.parametrize(("options", "cure"), MODELS, ids=[str(options[-3:]) for options, _ in MODELS])
+def test_models_that_would_not_fit(options, cure, refused):
+    """The cure names what is too large."""
     said = refused("fit", "digits", *options, "--out", "out")
     assert "training on 1000 rows of 64 columns: would take about" in said
+    assert cure in said.partition(" free; ")[2]
 
 
 def test_samples_that_would_not_fit(run, refused):

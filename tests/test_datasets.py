@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import gzip
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -343,6 +344,12 @@ def test_columns_are_taken_out_and_kept_as_written(tmp_path: Path, name: str) ->
         ("\ufeffa, b\n1, 2\n", ("a", "b"), "0", [1, 2]),
         ("a,b\nTrue,False\n", ("a", "b"), "0", [1, 0]),
         ("a,b\nTrue,7\n", ("a", "b"), "0", [1, 7]),
+        (",2019,2020\n7,1,2\n", ("2019", "2020"), "7", [1, 2]),
+        ("a,b,\n1,2,3\n", ("a", "b", "column_2"), "0", [1, 2, 3]),
+        ("a,b\nr1,1,\nr2,1,2\n", ("a", "b"), "r1", [1, np.nan]),  # row names, and a cell that is missing
+        ("a,b\nr1,1,NA\nr2,1,NA\n", ("a", "b"), "r1", [1, np.nan]),
+        ("1,2,\n1,2,3\n", ("x0", "x1", "x2"), "0", [1, 2, np.nan]),  # a row of data, not lost as a header
+        ("1,,3\n1,2,3\n", ("x0", "x1", "x2"), "0", [1, np.nan, 3]),
     ],
 )
 def test_layouts_of_text_tables(tmp_path: Path, text: str, columns: tuple, ids: str, first: list[int]) -> None:
@@ -350,7 +357,34 @@ def test_layouts_of_text_tables(tmp_path: Path, text: str, columns: tuple, ids: 
     data = load_dataset(tmp_path / "t.csv")
     assert data.columns == columns
     assert data.ids[0] == ids
-    assert data.x[0].tolist() == first
+    assert np.array_equal(data.x[0], first, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "delimiter", "shown"), [("t.csv", ",", "','"), ("t.csv", ";", "';'"), ("t.tsv", "\t", "tab")]
+)
+@pytest.mark.parametrize("end", ["", " "])
+@pytest.mark.parametrize("options", [{}, {"drop": ["c"]}, {"ids": "a", "optional": ["drop"]}])
+def test_rows_that_end_with_a_delimiter_do_not_move_the_columns(tmp_path, name, delimiter, shown, end, options):
+    """The first column would count as row names, and every other would get the name before its own."""
+    path = tmp_path / name
+    path.write_text("a,b,c\n0.5,1,2,#\n\n1.5,2,4,#\n".replace(",", delimiter).replace("#", end))
+    message = f"rows that each end with a {shown} that the header does not have; remove it from the ends of the rows"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load_dataset(path, **options)
+    path.write_text(f"{delimiter}{path.read_text()}")  # what else the line advises
+    assert load_dataset(path).ids.tolist() == ["0.5", "1.5"]
+
+
+@pytest.mark.parametrize(("head", "column"), [("a,b,\n", "column_2"), ("", "x2")])
+def test_an_empty_column_without_a_name_is_refused_until_it_is_dropped(tmp_path, head, column):
+    path = tmp_path / "t.csv"
+    path.write_text(f"{head}0.5,1,\n1.5,2,\n")
+    message = f"rows that each end with a ','; remove it .* or leave the empty column out with --drop {column}"
+    with pytest.raises(ValueError, match=message):
+        load_dataset(path)
+    assert load_dataset(path, drop=[column]).x.tolist() == [[0.5, 1], [1.5, 2]]
+    assert load_dataset(path, optional=["drop"]).x.shape == (2, 3)  # new data, with a column that the model lacks
 
 
 def test_labels_with_gaps(tmp_path: Path) -> None:
@@ -373,6 +407,17 @@ def test_labels_with_gaps(tmp_path: Path) -> None:
         ("a,b\n", {}, "at least one row"),
         ("a,b\n1,2\n1,2,3\n", {}, "line 3: expected 2 fields"),
         ("a,b\n1,?\n2,3\n", {}, r"'b' holds '\?' in row 1 \(1 of 2"),
+        (
+            "a,b,\n1,2,3\n1,2\n",
+            {},
+            "line 3: .* got 2; correct this line, or remove the ',' at the end of the first row",
+        ),
+        (
+            "a\n1\n" + "1" * 41,
+            {},
+            r"'a' holds '1{21}\.\.\.' in row 2, a whole number of more than 64 bits: written as 1\.1",
+        ),
+        (f"a\n-1\n{2**64 - 1}\n", {}, "'a' holds '18446744073709551615' in row 2, a whole number of more than 64 bits"),
     ],
 )
 def test_text_table_errors(tmp_path: Path, text: str, options: dict, message: str) -> None:

@@ -107,7 +107,48 @@ def test_whole_files_pass(libver, userblock, tmp_path):
         row = np.dtype([("name", h5py.string_dtype()), ("values", h5py.vlen_dtype(np.float32)), ("pair", "i4", 2)])
         file.create_dataset("rows", 3, row)
         file.attrs["to"] = file.ref
+        file.create_dataset("shortest", 20_000, h5py.string_dtype())[:] = ["x"] * 20_000  # heaps fill the file
     hdf5.check_h5(tmp_path / "x.h5")
+
+
+def test_heaps_within_an_object_of_a_heap_pass(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w", libver="latest") as file:
+        file.create_dataset("texts", 20_000, h5py.string_dtype())[:] = ["x"] * 20_000
+    with h5py.File(tmp_path / "y.h5", "w", libver="latest") as file:
+        file.create_dataset("file", 1, h5py.vlen_dtype(np.uint8))[0] = np.fromfile(tmp_path / "x.h5", np.uint8)
+    hdf5.check_h5(tmp_path / "y.h5")
+
+
+def global_heaps_into_one_run(number: int) -> bytes:
+    """Headers of heaps whose first object ends at the same small objects."""
+    heads = HEADER * 2 * number
+    content = b""
+    for start in range(0, heads, 2 * HEADER):
+        jump = heads - start - 2 * HEADER
+        content += GLOBAL_HEAP + bytes(3) + struct.pack("<QH6xQ", heads + HEADER * number - start, 1, jump)
+    return content + struct.pack("<H6xQ", 0, HEADER) * number
+
+
+def local_heaps_into_one_run(number: int) -> bytes:
+    """Headers of heaps that have the same free blocks."""
+    head = LOCAL_HEAP + bytes(3) + struct.pack("<QQQ", 2**62, 0, 32 * number)
+    blocks = [struct.pack("<QQ", HEADER * (i + 1), HEADER) for i in range(number - 1)]
+    return head * number + b"".join(blocks) + struct.pack("<QQ", 1, HEADER)
+
+
+@pytest.mark.parametrize("made", [global_heaps_into_one_run, local_heaps_into_one_run])
+def test_heaps_that_lead_into_one_another_are_not_walked_for_each(made, tmp_path, monkeypatch):
+    """5 MB of them took hours."""
+    path = tmp_path / "x.h5ad"
+    path.write_bytes(made(1))
+    hdf5._check_heaps(path, (8, 8), 0)
+    reads = []
+    read = hdf5._Reader.__call__
+    monkeypatch.setattr(hdf5._Reader, "__call__", lambda self, *place: reads.append(place) or read(self, *place))
+    path.write_bytes(made(1000))
+    with pytest.raises(ValueError, match="got a damaged one \\(heaps that lead into one another, at byte"):
+        hdf5._check_heaps(path, (8, 8), 0)
+    assert len(reads) < path.stat().st_size / 4
 
 
 @pytest.mark.parametrize("block_bytes", [4, 5, 7, 1000])

@@ -270,12 +270,25 @@ def test_training_curve_marks_the_best_full_epoch_and_the_end_of_the_warm_up():
     upper, lower = plots.plot_training_curve(columns)
     candidates = [(columns["valid_elbo"][i], i + 1) for i in range(19, 100) if np.isfinite(columns["valid_elbo"][i])]
     best, epoch = max(candidates)
-    assert labelled(upper, "best epoch").get_xydata().tolist() == [[epoch, best]]
+    assert labelled(upper, f"best epoch after the warm-up: {epoch} (\N{MINUS SIGN}").get_xydata().tolist() == [
+        [epoch, best]
+    ]
     for panel in (upper, lower):
         assert set(labelled(panel, "KL warm-up ends").get_xdata()) == {20}
     assert len(labelled(upper, "validation").get_xdata()) == 20  # a line through the epochs that were validated
     np.testing.assert_array_equal(labelled(lower, "training").get_ydata(), columns["train_kl"])
     assert [panel.get_ylabel() for panel in (upper, lower)] == ["ELBO (nats)", "KL (nats)"]
+
+
+def test_the_legend_speaks_of_the_warm_up_only_where_it_decides():
+    columns = history()
+    columns["valid_elbo"][9] = np.nan
+    upper, _ = plots.plot_training_curve(columns)
+    assert labelled(upper, "best epoch").get_label().startswith("best epoch: ")
+    columns["beta"][:] = 1
+    columns["valid_elbo"][9] = 0
+    upper, _ = plots.plot_training_curve(columns)
+    assert labelled(upper, "best epoch").get_label() == "best epoch: 10 (0.00 nats)"
 
 
 def test_first_epochs_do_not_squash_the_training_curve():

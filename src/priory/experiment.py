@@ -14,7 +14,7 @@ from priory.assembly import build_vae, check_name, facts_of, resolve_likelihood,
 from priory.columns import with_columns
 from priory.datasets import Dataset, LikelihoodProposal, Rows, constant_columns, load_dataset, require_complete
 from priory.evaluation import Estimate, device_of, evaluate, log_likelihood
-from priory.files import remove_leftovers
+from priory.files import not_a_folder, remove_leftovers
 from priory.footprint import require_training_fits
 from priory.locking import sole_writer
 from priory.mixture import Mixture
@@ -57,6 +57,10 @@ def new_run(settings: RunSettings, out: Path) -> Iterator[tuple[Run, Dataset, Li
 
 
 def _require_free(out: Path) -> None:
+    if blocking := not_a_folder([out, *out.parents]):
+        raise ValueError(
+            f"--out {out}: expected a folder to make the run in, got the file {str(blocking)!r}; name another"
+        )
     if out.exists() and any(not _left_by_an_interruption(path) for path in out.iterdir()):
         raise ValueError(
             f"--out {out}: expected an empty or a new folder, so that nothing is lost; "

@@ -5,10 +5,12 @@ import hashlib
 import os
 import platform
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
+
+from priory.messages import TRAIN_AGAIN
 
 _CURE = "name another place"
 _CURES = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free space on the disk, or name another place") | (
@@ -73,6 +75,29 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise type(error)(error.errno, _described(error), str(folder)) from error
+
+
+def require_readable(path: Path) -> None:
+    """Open a file for a library that takes whatever keeps it from doing so for a file that is missing, as safetensors.
+
+    Raises:
+        OSError: it cannot be opened; the error names it, the system's reason and what to do.
+    """
+    try:
+        with open(path, "rb"):
+            pass
+    except OSError as error:
+        cure = "change its permissions" if error.errno in (errno.EACCES, errno.EPERM) else TRAIN_AGAIN
+        raise type(error)(error.errno, f"cannot be read ({error.strerror}); {cure}", str(path)) from error
+
+
+def not_a_folder(folders: Iterable[Path]) -> Path | None:
+    """The first of these paths where something else stands than a folder.
+
+    >>> not_a_folder([Path("/"), Path("nowhere")]) is None
+    True
+    """
+    return next((path for path in folders if path.exists() and not path.is_dir()), None)
 
 
 def _described(error: OSError) -> str:

@@ -1,5 +1,8 @@
 """About how much memory a model takes, before anything of it is made."""
 
+from collections.abc import Callable, Iterable
+from functools import partial
+
 import torch
 from torch import nn
 
@@ -16,6 +19,20 @@ COPIES = 18
 START_COPIES = 5  # of the rows that constants start from: in float32, and twice in float64
 UNCOUNTABLE = 2**63  # more numbers than torch has indices for
 CURE = "drop columns (--drop), or take a smaller model (--set model.hidden=[64])"
+# What can be too large, with what to ask for instead. One is to blame where its default would halve the memory.
+CURES = (
+    ("model.points_per_side model.grid_dim", "take a smaller grid (--grid 8x8)"),
+    ("model.latent_dim", "take fewer latent dimensions (--latent-dim 2)"),
+    ("model.components", "take fewer components (--components 64)"),
+    ("model.prior_hidden", "take a smaller network for the prior (--set model.prior_hidden=[64])"),
+    ("model.flow_transforms", "take fewer layers of the flow (--set model.flow_transforms=3)"),
+    ("model.hidden", CURE),
+    ("training.batch_size", "take smaller batches (--batch-size 100)"),
+    ("training.num_samples", "take fewer draws (--set training.num_samples=1)"),
+    ("training.validation_batch_size", "validate in smaller batches (--set training.validation_batch_size=1000)"),
+    ("training.validation_draws", "validate with fewer draws (--set training.validation_draws=4)"),
+)
+Estimate = Callable[[RunSettings], int]
 
 
 def require_model_fits(settings: ModelSettings, facts: DataFacts) -> None:
@@ -24,7 +41,12 @@ def require_model_fits(settings: ModelSettings, facts: DataFacts) -> None:
     Raises:
         NotEnoughMemoryError: it would take more memory than there is.
     """
-    require_memory(BYTES * num_values(settings, facts), f"a model of {facts.num_inputs} columns", CURE)
+
+    def estimate(run: RunSettings) -> int:
+        return num_values(run.model, facts)
+
+    run = RunSettings(model=settings)
+    require_memory(BYTES * estimate(run), f"a model of {facts.num_inputs} columns", partial(_cure, estimate, run))
 
 
 def require_training_fits(settings: RunSettings, dataset: Dataset, image_shape: tuple[int, int] | None) -> None:
@@ -33,15 +55,35 @@ def require_training_fits(settings: RunSettings, dataset: Dataset, image_shape: 
     Raises:
         NotEnoughMemoryError: it would take more memory than there is, besides the data that are there already.
     """
-    training, columns = settings.training, len(dataset.columns)
-    train, valid = (len(dataset.splits[name]) for name in ("train", "valid"))
+    columns, train = len(dataset.columns), len(dataset.splits["train"])
+    facts = DataFacts(columns, train, image_shape=image_shape)
+    estimate = partial(_training_values, facts=facts, valid=len(dataset.splits["valid"]))
+    what = f"training on {train} rows of {columns} columns"
+    require_memory(BYTES * estimate(settings), what, partial(_cure, estimate, settings))
+
+
+def _training_values(settings: RunSettings, facts: DataFacts, valid: int) -> int:
+    training, train = settings.training, facts.num_rows
     outputs = outputs_per_column(settings.model)
     start = min(train, start_rows(settings.model)) * START_COPIES
     step = min(train, training.batch_size) * training.num_samples * (2 + 4 * outputs)
     validation = min(valid, training.validation_batch_size) * training.validation_draws * (1 + outputs)
-    learned = num_values(settings.model, DataFacts(columns, train, image_shape=image_shape))
-    values = COPIES * learned + max(start, step, validation) * columns
-    require_memory(BYTES * values, f"training on {train} rows of {columns} columns", CURE)
+    return COPIES * num_values(settings.model, facts) + max(start, step, validation) * facts.num_inputs
+
+
+def _cure(estimate: Estimate, settings: RunSettings) -> str:
+    """What to do about the setting that takes most of the memory, or about the columns where no single one does."""
+    needed, cure = min((estimate(_with_defaults(settings, names.split())), cure) for names, cure in CURES)
+    return cure if needed <= estimate(settings) / 2 else CURE
+
+
+def _with_defaults(settings: RunSettings, names: Iterable[str]) -> RunSettings:
+    for name in names:
+        branch, leaf = name.split(".")
+        default = getattr(getattr(RunSettings(), branch), leaf)
+        changed = getattr(settings, branch).model_copy(update={leaf: default})
+        settings = settings.model_copy(update={branch: changed})
+    return settings
 
 
 def num_values(settings: ModelSettings, facts: DataFacts) -> int:

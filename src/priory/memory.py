@@ -1,6 +1,7 @@
 """How much memory there is, and a refusal beforehand where something would not fit."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 _CGROUPS = (
@@ -14,13 +15,13 @@ class NotEnoughMemoryError(MemoryError, ValueError):
     """Something would take more memory than there is; nothing was allocated."""
 
 
-def require_memory(needed: int, what: str, cure: str) -> None:
+def require_memory(needed: int, what: str, cure: str | Callable[[], str]) -> None:
     """Refuse what does not fit; where nobody knows how much there is, nothing is refused.
 
     Args:
         needed: bytes.
         what: what would take them, the subject of the sentence.
-        cure: what to do about it.
+        cure: what to do about it, or what finds that out.
 
     Raises:
         NotEnoughMemoryError: it is more than `available_memory()`.
@@ -31,8 +32,9 @@ def require_memory(needed: int, what: str, cure: str) -> None:
     """
     free = available_memory()
     if free is not None and needed > free:
+        advice = cure if isinstance(cure, str) else cure()
         raise NotEnoughMemoryError(
-            f"{what}: would take about {readable(needed)} of memory, this machine has {readable(free)} free; {cure}"
+            f"{what}: would take about {readable(needed)} of memory, this machine has {readable(free)} free; {advice}"
         )
 
 

@@ -29,21 +29,27 @@ _WORDS = (
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is most like this one, by its letters or, for `a.b`, by its last part; None if none is.
+    """The known name that is most like this one, by its letters or by the initials of its words; None if none is.
 
-    >>> nearest("vmap", ["standard", "vamp", "gtm-vamp"]), nearest("epochs", ["training.epochs", "seed"])
-    ('vamp', 'training.epochs')
+    >>> nearest("vmap", ["standard", "vamp", "gtm-vamp"]), nearest("lr", ["layer", "learning_rate"])
+    ('vamp', 'learning_rate')
     >>> nearest("quux", ["standard", "vamp"]) is None
     True
     """
     names = list(known)
     if len(name) > _LONGEST_NAME or len(names) > _MOST_NAMES:
         return None
+    typed = name.lower()
     lowered = {other.lower(): other for other in reversed(names)}
-    close = get_close_matches(name.lower(), lowered, n=1, cutoff=_ALIKE)
-    last = name.lower().rpartition(".")[2]
-    same_leaf = [other for other in names if other.lower().rpartition(".")[2] == last]
-    return same_leaf[0] if same_leaf else lowered[close[0]] if close else None
+    abbreviated = {_initials(other): lowered[other] for other in reversed(lowered) if len(_initials(other)) > 1}
+    close = get_close_matches(typed, lowered, n=1, cutoff=_ALIKE)
+    if typed in abbreviated and typed not in lowered:
+        return abbreviated[typed]
+    return lowered[close[0]] if close else None
+
+
+def _initials(name: str) -> str:
+    return "".join(word[:1] for word in re.split("[-_]", name))
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

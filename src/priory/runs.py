@@ -20,7 +20,7 @@ from priory.columns import check_width, with_columns
 from priory.datasets import Dataset, load_dataset, read_arrays, require_complete
 from priory.datasets.splits import SPLITS as SPLIT_NAMES
 from priory.evaluation import Estimate
-from priory.files import replacing
+from priory.files import replacing, require_readable
 from priory.footprint import require_model_fits
 from priory.json_files import read_json, write_json
 from priory.likelihoods import LIKELIHOODS
@@ -277,6 +277,7 @@ def model_stamp(path: Path) -> tuple[int, ...] | None:
 def _weights(file: Path) -> dict[str, Tensor]:
     if not file.is_file():
         raise ValueError(f"{file}: expected the weights of a model, got no regular file; {TRAIN_AGAIN}")
+    require_readable(file)
     try:
         return load_file(file)
     except SafetensorError as error:

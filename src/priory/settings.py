@@ -162,10 +162,16 @@ def _choices(error: Mapping[str, Any]) -> list[str]:
     return [text.strip("' ") for text in str(error["ctx"]["expected"]).replace(" or ", ", ").split(",")]
 
 
+def setting_names() -> list[str]:
+    """What `--set` takes: each setting's path in the tree. Their last parts differ."""
+    return sorted(_leaves(RunSettings().model_dump()))
+
+
 def _known(path: str) -> str:
     """The setting that was meant, or all there are."""
-    leaves = sorted(_leaves(RunSettings().model_dump()))
-    close = nearest(path, leaves)
+    leaves = setting_names()
+    by_name = {leaf.rpartition(".")[2]: leaf for leaf in leaves}  # branches would make all of their leaves alike
+    close = by_name.get(nearest(path.rpartition(".")[2], by_name) or "")
     return f"; did you mean {close}?" if close else f"; known are {', '.join(leaves)}"
 
 

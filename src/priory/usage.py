@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 
-from priory.messages import did_you_mean, in_our_words, nearest, shortened
+from priory.messages import in_our_words, nearest, shortened
 
 # typer brings click along, or uses the one that is installed; the classes above its own are the same in both.
 UsageError: type[Exception] = typer.BadParameter.__mro__[2]
@@ -26,15 +26,28 @@ def describe_usage_error(error: Any, arguments: Sequence[str]) -> str:
     commands = list(getattr(context.command, "commands", ()))
     typed = getattr(error, "option_name", None)
     if typed is not None and typed not in known:
-        options = [name for name in known if name.startswith("-")]
-        hint = did_you_mean(typed, options) if typed.startswith("--") else ""
-        return f"{path}: there is no option {shortened(typed)}{hint or _help(path)}"
+        return f"{path}: there is no option {shortened(typed)}{_option_hint(typed, known) or _help(path)}"
     if commands:
         return _no_command(error, path, commands, arguments)
     parameter = getattr(error, "param", None)
     if parameter is not None:
         return _bad_parameter(error, path, parameter, arguments)
     return f"{path}: {_sentence(error)}{_help(path)}"
+
+
+def _option_hint(typed: str, known: list[str]) -> str:
+    """The option or the setting that was meant; compared without dashes, which would make short ones alike."""
+    if not typed.startswith("--"):
+        return ""
+    name = typed[2:].replace("_", "-")
+    options = {option[2:]: option for option in known if option.startswith("--")}
+    if "set" in options and name not in options:
+        from priory.settings import setting_names
+
+        if same := [path for path in setting_names() if path.rpartition(".")[2].replace("_", "-") == name]:
+            return f"; did you mean --set {same[0]}=VALUE?"
+    close = nearest(name, options)
+    return f"; did you mean {options[close]}?" if close else ""
 
 
 def _no_command(error: Any, path: str, commands: list[str], arguments: Sequence[str]) -> str:

@@ -3,7 +3,8 @@
 HDF5 follows lists in its files by what they say, up to 2.0 at least: over the objects of a global heap (texts of any
 length) by their sizes, over the free blocks of a local heap (names) by the place of the next. A size of nothing, or a
 block that leads back, and it goes on for ever, in C, where Python hears no signal, or until no memory is left. A few
-bytes of a valid file are enough for either, so both are walked here first.
+bytes of a valid file are enough for either, so both are walked here first. Objects and free blocks take 16 bytes each
+and no two of them overlap, so a file has room for so many: heaps that lead to more, all into the same, are refused too.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ _NAMES = struct.Struct("<8xQQQ")  # a local heap: size of its data, first free b
 _FREE = struct.Struct("<Q")  # a free block: the next one
 _LAST_FREE = 1
 _LENGTH_BYTES = 8  # of a size in the file; HDF5 can write others, h5py does not
+_BYTES_A_STEP = 8  # half of what an object takes: what deleted heaps have left may lead into others
 _BLOCK_BYTES = 1 << 20
 _SEQUENCE = 0  # a kind of what varies in length, beside text
 
@@ -51,7 +53,7 @@ def _check_heaps(path: Path, lengths: tuple[int, int], base: int) -> None:
     if set(lengths) != {_LENGTH_BYTES}:
         raise _damaged(path, f"places and lengths of {lengths} bytes, not {_LENGTH_BYTES}")
     with path.open("rb") as file:
-        reader = _Reader(file, path.stat().st_size)
+        reader = _Reader(path, file)
         for signature, place in _places(file):
             if signature == _GLOBAL_HEAP and _is_endless(reader, place):
                 raise _damaged(path, f"a text that takes no bytes, in the heap at byte {place}")
@@ -66,9 +68,11 @@ def _damaged(path: Path, found: str) -> ValueError:
 class _Reader:
     """Numbers from anywhere in a file, None behind its end."""
 
-    def __init__(self, file: IO[bytes], size: int) -> None:
+    def __init__(self, path: Path, file: IO[bytes]) -> None:
+        self._path = path
         self._file = file
-        self.size = size
+        self.size = path.stat().st_size
+        self._steps = self.size // _BYTES_A_STEP  # of all walks together
 
     def __call__(self, form: struct.Struct, place: int) -> tuple[int, ...] | None:
         if place + form.size > self.size:
@@ -76,6 +80,17 @@ class _Reader:
         self._file.seek(place)
         content = self._file.read(form.size)
         return form.unpack(content) if len(content) == form.size else None
+
+    def step(self, form: struct.Struct, place: int) -> tuple[int, ...] | None:
+        """The same for what a heap leads to.
+
+        Raises:
+            ValueError: heaps have led to more than the file has room for, so the next ones could do so for hours.
+        """
+        self._steps -= 1
+        if self._steps < 0:
+            raise _damaged(self._path, f"heaps that lead into one another, at byte {place}")
+        return self(form, place)
 
 
 def _places(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
@@ -103,7 +118,7 @@ def _is_endless(read: _Reader, start: int) -> bool:
     if header is None or start + header[0] > read.size:
         return False  # HDF5 refuses it
     end, place = start + header[0], start + _OBJECT.size
-    while place + _OBJECT.size <= end and (found := read(_OBJECT, place)):
+    while place + _OBJECT.size <= end and (found := read.step(_OBJECT, place)):
         index, size = found
         step = (_OBJECT.size + _aligned(size)) % 2**64 if index else size  # free space counts its header
         if not step:
@@ -128,7 +143,7 @@ def _is_cyclic(read: _Reader, start: int, base: int) -> bool:
         if block in seen:
             return True
         seen.add(block)
-        found = read(_FREE, base + place + block)
+        found = read.step(_FREE, base + place + block)
         if found is None:
             return False
         (block,) = found

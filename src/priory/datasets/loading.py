@@ -146,8 +146,10 @@ def _existing(path: Path) -> Path:
         raise ValueError(f"source: expected a regular file, got the pipe or device {str(path)!r}; save the data first")
     shown = shortened(str(path), 300)
     beside = {name.partition(".")[0]: name for name in _beside(path)}
-    close = nearest(path.name.partition(".")[0], beside)
-    hint = f"did you mean {beside[close]!r}?" if close else "check the spelling and the folder"
+    here = not path.suffix and path.parent.resolve() == Path.cwd()
+    close = nearest(path.name, EMBEDDED) if here else None
+    close = close or beside.get(nearest(path.name.partition(".")[0], beside) or "")
+    hint = f"did you mean {close!r}?" if close else "check the spelling and the folder"
     raise FileNotFoundError(
         f"source: expected an embedded data set ({', '.join(EMBEDDED)}) or an existing file, got {shown!r}; {hint}"
     )

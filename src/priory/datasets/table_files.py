@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import TextIOWrapper
 from itertools import islice
@@ -25,6 +26,8 @@ _SHOWN_TEXT_COLUMNS = 5
 _TEXT = ("UTF-8 text, a line a row", "save the table as CSV in UTF-8, with every quotation mark closed")
 _PARQUET = ("a complete parquet file", "write it again, or fetch it again")
 MOST_COMPRESSION = 1032  # of deflate, which gzip uses
+_TOO_LARGE = 2.0**63  # of whole numbers, which are not read as real ones
+_SHOWN_DIGITS = 24
 _CELL_BYTES = 32  # of a cell while a table is parsed: two of pandas' pointers and two doubles
 _BLOCK_BYTES = 1 << 20
 
@@ -37,6 +40,7 @@ class Layout:
     header_lines: int  # lines to the end of the header, 0 where there is none
     names: tuple[str, ...]  # unique, one a field of a row; '' where the first column has none
     bare_index: bool  # R's write.table: the header has no field for the row names
+    open_end: bool  # the first row ends with a delimiter, behind which the last column would begin
 
     @property
     def has_header(self) -> bool:
@@ -70,10 +74,11 @@ def layout_of(path: Path) -> Layout:
     with foreign(path.name, *_TEXT):
         rows = list(csv.reader(head.splitlines(), delimiter=delimiter, skipinitialspace=True))
     first, second = rows[0], rows[-1]
+    open_end = first[-1:] == [""]
     if _is_data(first):
-        return Layout(delimiter, 0, default_columns(len(first)), False)
+        return Layout(delimiter, 0, default_columns(len(first)), False, open_end)
     bare_index = len(rows) == 2 and len(second) == len(first) + 1
-    return Layout(delimiter, found[0][0], _unique(["", *first] if bare_index else first), bare_index)
+    return Layout(delimiter, found[0][0], _unique(["", *first] if bare_index else first), bare_index, open_end)
 
 
 def _require_room(path: Path) -> None:
@@ -99,11 +104,14 @@ def _block(file: IO[bytes], name: str) -> bytes:
 
 
 def _is_data(fields: list[str]) -> bool:
-    """A first row of numbers is data, except 0, 1, 2, ...: that is how pandas names the columns of a plain array."""
+    """A first row of numbers is data, except 0, 1, 2, ...: that is how pandas names the columns of a plain array.
+
+    Cells may be empty but for the first, which is where a table with row names has no name.
+    """
     if len(fields) > 1 and fields == [str(i) for i in range(len(fields))]:
         return False
     try:
-        return bool([float(field) for field in fields])
+        return fields[:1] != [""] and bool([float(field) for field in fields if field])
     except ValueError:
         return False
 
@@ -134,6 +142,7 @@ def read_delimited(path: Path, claims: Claims) -> Table:
     frame = _read_csv(pandas, path, layout, converters)
     if len(frame) and _is_empty(frame.iloc[:, -1]).any():  # as it is in a row with too few fields
         _require_whole_rows(path, layout)
+        _require_closed_rows(path, layout, claims)
     side = {name: numbers_if_possible(frame[name].to_numpy(dtype=str)) for name in claims.names()}
     if claims.ids is not None and claims.ids not in claims.labels:
         side[claims.ids] = frame[claims.ids].to_numpy(dtype=str)
@@ -148,17 +157,55 @@ def _is_empty(column: Any) -> Any:
 def _require_whole_rows(path: Path, layout: Layout) -> None:
     """Refuse a row that has fewer fields than the header, which pandas would fill up, or more."""
     expected = len(layout.names)
+    line, row = _first_row(path, layout, lambda row: len(row) != expected)
+    found = len(row)
+    if not found:
+        return
+    cure = "correct this line, or put text that holds the delimiter in quotation marks"
+    if layout.open_end and found == expected - 1:
+        cure = f"correct this line, or remove the {_delimiter(layout)} at the end of the first row"
+    raise ValueError(f"{path.name}, line {line}: expected {expected} fields, one a column, got {found}; {cure}")
+
+
+def _require_closed_rows(path: Path, layout: Layout, claims: Claims) -> None:
+    """Refuse rows that all end with a delimiter: it makes a column that nobody meant.
+
+    Where the header ends without, the first column would count as row names and all others move by one place. Where it
+    ends so too, the last column has neither name nor values; a new file may have columns that the model does not know.
+    """
+    last = layout.names[-1]
+    unnamed = layout.open_end and last and last not in claims.names() and not claims.optional
+    if not (unnamed or layout.bare_index) or _first_row(path, layout, _has_end)[1]:
+        return
+    delimiter = _delimiter(layout)
+    if layout.open_end:
+        raise ValueError(
+            f"{path.name}: expected a last column with values, got rows that each end with a {delimiter}; remove it "
+            f"from the end of every line, the first one too, or leave the empty column out with --drop {last}"
+        )
+    raise ValueError(
+        f"{path.name}: expected as many fields in the header as in a row, got rows that each end with a {delimiter} "
+        "that the header does not have; remove it from the ends of the rows, or, if the first column holds row names, "
+        f"begin the header with a {delimiter}"
+    )
+
+
+def _delimiter(layout: Layout) -> str:
+    return "tab" if layout.delimiter == "\t" else f"{layout.delimiter!r}"
+
+
+def _has_end(row: list[str]) -> bool:
+    return bool(row[-1].strip())
+
+
+def _first_row(path: Path, layout: Layout, wanted: Callable[[list[str]], bool]) -> tuple[int, list[str]]:
+    """The first row below the header that holds anything and is wanted, and the line where it ends; else 0, []."""
     with foreign(path.name, *_TEXT), open_text(path) as file:
         rows = csv.reader(file, delimiter=layout.delimiter, skipinitialspace=True)
-        if layout.bare_index:
-            next(rows)
-        other = (row for row in rows if len(row) != expected and "".join(row).strip())
-        found = len(next(other, ()))
-    if found:
-        raise ValueError(
-            f"{path.name}, line {rows.line_num}: expected {expected} fields, one a column, got {found}; "
-            "correct this line, or put text that holds the delimiter in quotation marks"
-        )
+        for row in rows:
+            if rows.line_num > layout.header_lines and "".join(row).strip() and wanted(row):
+                return rows.line_num, row
+    return 0, []
 
 
 def _read_csv(pandas: Any, path: Path, layout: Layout, converters: dict[str, Any]) -> Any:
@@ -233,6 +280,12 @@ def _example(column: Any) -> str:
 
     numbers = pandas.to_numeric(column.astype(str), errors="coerce")
     other = column[numbers.isna() & column.notna()]
+    if other.empty and (numbers.abs() >= _TOO_LARGE).any():  # where pandas keeps the text
+        row = int((numbers.abs() >= _TOO_LARGE).to_numpy().argmax())
+        text = shortened(str(column.iloc[row]), _SHOWN_DIGITS)
+        return (
+            f"{text!r} in row {row + 1}, a whole number of more than 64 bits: written as {numbers.iloc[row]:g} it fits"
+        )
     if other.empty:  # such as dates, or only empty cells
         return f"values of type {column.dtype}"
     row = int((numbers.isna() & column.notna()).to_numpy().argmax()) + 1

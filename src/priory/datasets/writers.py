@@ -14,7 +14,7 @@ from priory.datasets.optional import require
 from priory.datasets.row_match import match_rows
 from priory.datasets.table import as_values
 from priory.datasets.table_files import layout_of, open_text
-from priory.files import replacing
+from priory.files import not_a_folder, replacing
 
 OUTPUT_FORMATS = (".npz", ".csv", ".tsv", ".parquet", ".h5ad")
 _DELIMITED = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
@@ -96,7 +96,7 @@ def check_output(path: str | Path, template: str | Path | None = None) -> None:
         )
     if path.is_dir():
         raise ValueError(f"--out: expected a file, got the folder {str(path)!r}; name a file in it")
-    if blocking := next((folder for folder in path.parents if folder.exists() and not folder.is_dir()), None):
+    if blocking := not_a_folder(path.parents):
         raise ValueError(f"--out: expected a folder, got the file {str(blocking)!r}; name another folder")
     _check_template(path, suffix, template)
     if suffix in _LIBRARIES:

@@ -19,8 +19,9 @@ def plot_training_curve(
     """Draw the ELBO and, below, the KL divergence against the epoch.
 
     Marked are the best epoch, argmax of `valid_elbo` among epochs with beta = 1, and the end of the KL warm-up, the
-    epoch from which beta stays 1. Values far outside the bulk, as those of the first epochs, do not stretch the axes; a
-    note counts those that lie beyond.
+    epoch from which beta stays 1. Where an epoch of the warm-up has a higher value, the legend says that these do not
+    count. Values far outside the bulk, as those of the first epochs, do not stretch the axes; a note counts those that
+    lie beyond.
 
     Args:
         history: columns of equal length, NaN where a value is missing: `epoch` and any of `train_elbo`, `valid_elbo`,
@@ -81,10 +82,13 @@ def _mark_epochs(upper: Axes, lower: Axes, columns: dict[str, np.ndarray]) -> No
     if len(partial) and partial[-1] + 1 < len(epoch):
         for panel in (upper, lower):
             panel.axvline(epoch[partial[-1] + 1], color="0.45", linestyle=":", linewidth=1.2, label="KL warm-up ends")
-    valid = np.where(full, columns.get("valid_elbo", np.full(len(epoch), np.nan)), np.nan)
+    elbo = columns.get("valid_elbo", np.full(len(epoch), np.nan))
+    valid = np.where(full, elbo, np.nan)
     if np.isfinite(valid).any():
         best = int(np.nanargmax(valid))
-        label = f"best epoch: {epoch[best]:g} ({valid[best]:.2f} nats)".replace("-", "\N{MINUS SIGN}")
+        value = f"{valid[best]:.2f}".replace("-", "\N{MINUS SIGN}")
+        higher_before = bool((elbo[~full] > valid[best]).any())  # without the words, the mark would look wrong
+        label = f"best epoch{' after the warm-up' if higher_before else ''}: {epoch[best]:g} ({value} nats)"
         upper.plot(epoch[best], valid[best], "o", markersize=9, color="black", markerfacecolor="none", label=label)
 
 

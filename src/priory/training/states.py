@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from priory.files import replacing
+from priory.files import replacing, require_readable
 
 STATE_FILE = "state.safetensors"
 STATE_PARTS = frozenset(
@@ -50,6 +50,7 @@ def read_state(path: Path) -> dict[str, Any]:
 
     if not path.is_file():
         raise ValueError(f"{path}: expected a regular file with the training state; {_ANEW}")
+    require_readable(path)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

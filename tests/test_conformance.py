@@ -362,6 +362,47 @@ def test_components_named_by_the_caller_are_reordered():
     assert run_check("permutation_of_components", Subject(prior, component_tensors=["loc"])).status == "failed"
 
 
+class _EndingLogProb(mutants.PlainMixture):
+    def log_prob(self, z):
+        sys.exit(0)
+
+
+class _EndingSampler(mutants.PlainMixture):
+    def sample(self, shape):
+        sys.exit("bye")
+
+
+class _EndingForward(nn.Module):
+    def forward(self):
+        sys.exit()
+
+
+class _EndingAttribute(mutants.PlainMixture):
+    @property
+    def event_shape(self):
+        sys.exit(0)
+
+
+class _Interrupted(mutants.PlainMixture):
+    def log_prob(self, z):
+        raise KeyboardInterrupt
+
+
+def ending_factory():
+    sys.exit(0)
+
+
+def test_an_object_that_ends_the_process_is_broken_and_the_process_goes_on():
+    report = check_prior(_EndingLogProb)
+    assert {"one_number_per_z", "integrates_to_one", "far_tails_finite"} <= failed(report)
+    assert all(check.seen == "SystemExit: 0" for check in report.failures)
+
+
+def test_an_interruption_by_the_user_still_interrupts():
+    with pytest.raises(KeyboardInterrupt):
+        check_prior(_Interrupted)
+
+
 def test_a_report_raises_only_when_asked():
     report = check_prior(mutants.UnnormalisedWeights)
     assert not report.passed
@@ -443,6 +484,22 @@ def priory_check(monkeypatch, capsys):
     return run
 
 
+@pytest.fixture
+def own_module(tmp_path, monkeypatch):
+    """Write a module of this source where it can be imported; gives its name."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(source: str) -> str:
+        name = f"own_module_{len(list(tmp_path.iterdir()))}"
+        (tmp_path / f"{name}.py").write_text(source)
+        return name
+
+    before = set(sys.modules)
+    yield write
+    for name in [name for name in sys.modules if name.startswith("own_module_") and name not in before]:
+        del sys.modules[name]
+
+
 def test_command_line_says_what_was_found(priory_check):
     code, out, _ = priory_check("test_conformance:good")
     assert code == 0
@@ -464,6 +521,10 @@ def test_command_line_says_what_was_found(priory_check):
         ("test_conformance:broken_factory", "calling it raised RuntimeError: no such file"),
         ("mutants:NUM_COMPONENTS", "mutants:NUM_COMPONENTS: expected a module"),
         ("test_conformance:needs_its_encoder", "needs the encoder"),
+        ("test_conformance:ending_factory", "calling it raised SystemExit: 0"),
+        ("test_conformance:_EndingForward", "calling the prior raised SystemExit"),
+        ("test_conformance:_EndingSampler", "it raised SystemExit: bye"),
+        ("test_conformance:_EndingAttribute", "looking at the prior raised SystemExit: 0"),
     ],
 )
 def test_command_line_refuses_what_cannot_be_checked(priory_check, target, message):
@@ -471,6 +532,37 @@ def test_command_line_refuses_what_cannot_be_checked(priory_check, target, messa
     assert code == 2
     assert message in error
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("option", ["target", "--encoder", "--reference", "--single"])
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("raise RuntimeError('no weights here')", "that raised RuntimeError: no weights here"),
+        ("def broken(:", "that raised SyntaxError: "),
+        ("import sys; sys.exit(0)", "that raised SystemExit: 0"),
+        ("def __getattr__(name): raise RuntimeError('too late')", "that raised RuntimeError: too late"),
+    ],
+)
+def test_command_line_refuses_modules_that_fail_at_import(priory_check, own_module, option, source, message):
+    place = f"{own_module(source)}:make"
+    code, out, error = priory_check(*([place] if option == "target" else ["test_conformance:good", option, place]))
+    assert (code, out) == (2, "")
+    assert message in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("option", ["--encoder", "--reference"])
+def test_command_line_refuses_what_stands_beside_the_prior_and_cannot_be_made(priory_check, option):
+    code, out, error = priory_check("test_conformance:good", option, "test_conformance:broken_factory")
+    assert (code, out) == (2, "")
+    assert "test_conformance:broken_factory: expected a factory that works without arguments" in error
+
+
+def test_command_line_counts_an_object_that_ends_the_process_as_broken(priory_check):
+    code, out, _ = priory_check("test_conformance:_EndingLogProb")
+    assert code == 1
+    assert re.search("failed +one_number_per_z +SystemExit: 0", out)
 
 
 class _Dead(mutants.PlainMixture):
@@ -493,6 +585,9 @@ class _DeadForward(nn.Module):
         (lambda: check_prior(_Dead), ValueError, r"sample\(shape\): .* it raised RuntimeError: empty"),
         (lambda: check_prior(_DeadForward), ValueError, "calling the prior raised RuntimeError: no weights"),
         (lambda: check_prior(mutants.PlainMixture, reference="no.such:thing"), ValueError, "that can be imported"),
+        (lambda: check_prior(mutants.PlainMixture, reference=3), TypeError, "reference: expected a distribution"),
+        (lambda: check_prior(ending_factory), ValueError, "calling it raised SystemExit: 0"),
+        (lambda: check_prior(_EndingAttribute), ValueError, "looking at the prior raised SystemExit: 0"),
         (lambda: check_bound(3), TypeError, "bound: expected a function"),
         (lambda: check_bound(importance_weighted_bound, num_samples=()), ValueError, "num_samples: expected positive"),
     ],

@@ -8,7 +8,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from priory.conformance.candidate import Candidate, is_factory, located, made, one_line, resolved_encoder
+from priory.conformance.candidate import (
+    RAISED,
+    Candidate,
+    described,
+    is_factory,
+    located,
+    made,
+    resolved_encoder,
+    resolved_reference,
+)
 from priory.conformance.global_state import SETTINGS, changes, preserved, snapshot
 from priory.conformance.proposal import AffineMixture, Shared, fitted, one_normal
 from priory.conformance.report import BrokenError, SkippedError
@@ -146,15 +155,21 @@ class Subject:
         return resolved_encoder(self.encoder)
 
     @cached_property
+    def named_density(self) -> Any:
+        """What the density must equal, made where a factory was given; None for nothing."""
+        with preserved(self.seed):
+            return resolved_reference(self.reference)
+
+    @cached_property
     def density(self) -> Any:
         """What has `log_prob` and `sample`: of a module, what it returned, evaluated once."""
         try:
             with torch.no_grad():
                 return self.candidate.density()
-        except Exception as error:
+        except RAISED as error:
             hint = "" if self.encoder is not None else "; where it needs an encoder, give encoder="
             kind = TypeError if isinstance(error, TypeError) else ValueError
-            raise kind(f"calling the prior raised {type(error).__name__}: {one_line(error)}{hint}") from error
+            raise kind(f"calling the prior raised {described(error)}{hint}") from error
 
     @cached_property
     def latent_dim(self) -> int:
@@ -171,8 +186,8 @@ class Subject:
         for shape in ((), (1,)):  # a sampler that fails at one may do the other; broadcast_shapes says so
             try:
                 return tuple(self.draw(shape).shape)
-            except Exception as error:
-                reason = f"{type(error).__name__}: {one_line(error)}"
+            except RAISED as error:
+                reason = described(error)
         raise ValueError(f"sample(shape): expected draws z of shape (*shape, L), but it raised {reason}")
 
     def draw(self, shape: Sequence[int]) -> Tensor:

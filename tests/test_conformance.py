@@ -353,6 +353,49 @@ def test_further_errors_are_named(kind, check, seen):
     assert re.search(seen, found.seen), found.seen
 
 
+@pytest.mark.parametrize("kind", [mutants.PlainMixture, mutants.PlainTriangles])
+def test_the_weight_of_a_single_component_needs_no_gradient(kind):
+    report = check_prior(lambda: kind(num_components=1))
+    assert report.passed, str(report)
+    seen = {check.name: check.seen for check in report.checks}
+    assert "zero, and rightly, for mixing_logits" in seen["gradients_exist"]
+    assert "rightly" not in run_check("gradients_exist", Subject(kind)).seen  # of several, each has its own
+
+
+@pytest.mark.parametrize("latent_dim", [1, 2])
+@pytest.mark.parametrize(
+    ("kind", "seen"),
+    [
+        (mutants.ParameterWithoutGradient, "no gradient: mixing_logits"),
+        (mutants.ScaleWithoutGradient, "gradient zero: log_scale"),
+    ],
+)
+def test_parameters_of_a_single_component_without_gradient_are_found(kind, seen, latent_dim):
+    check = run_check("gradients_exist", Subject(lambda: kind(latent_dim, num_components=1)))
+    assert (check.status, check.seen) == ("failed", seen)
+
+
+def test_parameters_that_refuse_to_be_moved_are_left_out_and_named():
+    report = check_prior(mutants.PlainTriangles)
+    assert report.passed, str(report)
+    seen = {check.name: check.seen for check in report.checks}["gradients_right"]
+    assert re.search(r"most in \w+; cannot tell for scale_tril: .* LowerCholesky\(\)", seen)
+
+
+def test_a_density_that_refuses_every_other_point_has_no_slope_to_compare():
+    class Refusing(mutants.PlainMixture):
+        first = None
+
+        def log_prob(self, z):
+            self.first = z.detach().clone() if self.first is None else self.first
+            if not torch.equal(self.first, z):
+                raise ValueError("no such point")
+            return super().log_prob(z)
+
+    check = run_check("gradients_right", Subject(Refusing().requires_grad_(False)))
+    assert (check.status, check.seen) == ("skipped", "cannot tell for z: moved a little, refused (no such point)")
+
+
 def test_components_named_by_the_caller_are_reordered():
     prior = MixtureOfGaussians(2, 4)
     whole = Subject(prior, component_tensors=["loc", "log_scale", "mixing_logits"])

@@ -82,6 +82,15 @@ class UnnormalisedWeights(PlainMixture):
         return torch.logsumexp(self.mixing_logits + terms, -1)
 
 
+class ConstantAdded(PlainMixture):
+    """A common cure for log 0: no density, as its mass is infinite, though hardly any of it is near the draws."""
+
+    constant = 1e-10
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return torch.log(super().log_prob(z).exp() + self.constant)
+
+
 class ParameterWithoutGradient(PlainMixture):
     def log_prob(self, z: Tensor) -> Tensor:
         terms = Normal(self.loc, self.log_scale.exp()).log_prob(z.unsqueeze(-2)).sum(-1)

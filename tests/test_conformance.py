@@ -83,6 +83,7 @@ PLANTED = {
         {"density_and_sampler_agree"},
     ),
     "unnormalised weights": (mutants.UnnormalisedWeights, mutants.PlainMixture, {}, {"integrates_to_one"}),
+    "constant added to the density": (mutants.ConstantAdded, mutants.PlainMixture, {}, {"integrates_to_one"}),
     "encoder registered inside the prior": (
         lambda: mutants.EncoderInside(ENCODER),
         mutants.PlainVamp,
@@ -136,6 +137,7 @@ HIGH = {
     mutants.FirstComponent: "integrates_to_one",
     mutants.FirstOfSeenComponents: "density_and_sampler_agree",
     mutants.UnnormalisedWeights: "integrates_to_one",
+    mutants.ConstantAdded: "integrates_to_one",
     mutants.LogDeterminantCountedLTimes: "integrates_to_one",
 }
 
@@ -145,6 +147,35 @@ HIGH = {
 @pytest.mark.parametrize("mutant", HIGH)
 def test_errors_are_found_in_many_dimensions(mutant, latent_dim):
     assert run_check(HIGH[mutant], Subject(partial(mutant, latent_dim))).status == "failed"
+
+
+class _TinyConstantAdded(mutants.ConstantAdded):
+    constant = 1e-20
+
+
+@pytest.mark.parametrize("latent_dim", [1, 2])
+@pytest.mark.parametrize("kind", [mutants.ConstantAdded, _TinyConstantAdded])
+def test_a_constant_added_to_the_density_is_found_though_it_has_no_mass_near_the_draws(kind, latent_dim):
+    check = run_check("integrates_to_one", Subject(partial(kind, latent_dim)))
+    assert check.status == "failed"
+    assert "far outside its draws, where log_prob does not fall as a density must" in check.seen
+
+
+def wide_component() -> MixtureSameFamily:
+    normals = Independent(Normal(torch.zeros(2, 1), torch.tensor([[1.0], [1000.0]])), 1)
+    return MixtureSameFamily(Categorical(torch.tensor([1 - 1e-6, 1e-6])), normals)
+
+
+@pytest.mark.parametrize("latent_dim", [1, 2, 5])
+@pytest.mark.parametrize("kind", [*[partial(StudentT, df) for df in (1.0, 1.1, 3.0)], Laplace])
+def test_heavy_tails_are_not_accused_of_infinite_mass(kind, latent_dim):
+    density = Independent(kind(torch.zeros(latent_dim), torch.ones(latent_dim)), 1)
+    for name in ("integrates_to_one", "far_tails_finite"):
+        assert run_check(name, Subject(density)).status == "passed"
+
+
+def test_a_wide_component_that_no_draw_shows_is_not_accused_of_infinite_mass():
+    assert run_check("integrates_to_one", Subject(wide_component())).status == "passed"
 
 
 @pytest.mark.parametrize("distance", [0.5, 1.0])

@@ -242,6 +242,19 @@ class Subject:
             raise BrokenError(f"log_prob is nan or inf at {int((~(values < torch.inf)).sum())} of {len(z)} points")
         return values
 
+    def log_prob_where_finite(self, z: Float[Tensor, "point latent"]) -> Float[Tensor, " point"]:
+        """log p(z) at points that may be too large for the object: -inf where a number overflows or is refused."""
+        z = z.to(self.some)
+        values = torch.full((len(z),), -torch.inf, dtype=torch.float64)
+        inside = z.isfinite().all(-1).cpu()
+        with torch.no_grad():
+            try:
+                found = self.density.log_prob(z[inside.to(z.device)]).double().cpu()
+            except RAISED:
+                return values
+        values[inside] = torch.where(found.isfinite(), found, -torch.inf)
+        return values
+
     def rounded(self, z: Float[Tensor, "point latent"]) -> Float[Tensor, "point latent"]:
         """The points that the object sees when it is given these: float64 rounded to its own precision."""
         return z.to(self.some).double().cpu()

@@ -97,6 +97,7 @@ PLANTED = {
         {},
         {"global_state_untouched"},
     ),
+    "seed set by the sampler": (mutants.SeedInSampler, mutants.PlainMixture, {}, {"global_state_untouched"}),
     "grid not a buffer": (
         mutants.GridNotBuffer,
         mutants.PlainGrid,
@@ -338,6 +339,19 @@ class _NumpySampler(mutants.PlainMixture):
         return super().sample(shape) + 0.0 * float(np.random.rand())  # noqa: NPY002  (the global generator is meant)
 
 
+class _ForkedSampler(mutants.PlainMixture):
+    def sample(self, shape):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return super().sample(shape)
+
+
+class _SeedInLogProb(mutants.PlainMixture):
+    def log_prob(self, z):
+        torch.manual_seed(0)
+        return super().log_prob(z)
+
+
 class _FlatSampler(mutants.PlainMixture):
     def sample(self, shape):
         return super().sample(torch.Size((torch.Size(shape).numel(),)))
@@ -375,6 +389,9 @@ def test_an_encoder_that_is_a_method_moves_with_its_module():
         (_RandomDensity, "global_state_untouched", r"torch's generator changed \(by log_prob\)"),
         (_RandomDensity, "one_number_per_z", "alone or repeated the same within"),
         (_NumpySampler, "global_state_untouched", r"numpy's generator changed \(by sample\)"),
+        (mutants.SeedInSampler, "global_state_untouched", r"^torch's generator seeded \(by sample\); the same draws"),
+        (_ForkedSampler, "global_state_untouched", r"^the same draws again and again \(by sample\)$"),
+        (_SeedInLogProb, "global_state_untouched", r"torch's generator changed \(by log_prob\)"),
         (_FlatSampler, "broadcast_shapes", r"sample\(\(\)\) has shape \(1, 2\), not \(2,\)"),
     ],
 )

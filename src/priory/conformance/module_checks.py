@@ -15,6 +15,7 @@ from priory.conformance.value_checks import in_precision, other_precision
 
 STEP_SIZES = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)  # the smaller ones for networks with kinks and for crumpled flows
 LARGEST_SLOPE_ERROR = 1e-4
+STARTS = (2_654_435_769, 1_779_033_703)  # seeds that nobody sets: who sets one that is set already changes nothing
 
 
 def gradients_exist(subject: Subject) -> Outcome:
@@ -137,19 +138,31 @@ def moves(subject: Subject) -> Outcome:
 
 
 def global_state_untouched(subject: Subject) -> Outcome:
-    """Settings stay; log_prob draws no random numbers; sample draws from torch's generators only."""
+    """Settings stay; log_prob draws no random numbers; sample draws from torch's generators only, and seeds none."""
     changed = list(subject.changed_by_building)
-    with preserved(subject.seed):
+    with preserved(STARTS[0]):
         before = snapshot(EVERYTHING)
         _gradients(subject.candidate, subject.some)
         changed += [f"{what} (by log_prob)" for what in changes(before)]
-    with preserved(subject.seed):
+    with preserved(STARTS[0]):
         before = snapshot({**SETTINGS, **OTHER_GENERATORS})
         subject.candidate.density().sample(torch.Size((3,)))
         changed += [f"{what} (by sample)" for what in changes(before)]
+    changed += [f"{what} (by sample)" for what in _seeded_by_sampling(subject)]
     return Outcome(
         not changed, "; ".join(changed) if changed else f"{len(EVERYTHING)} settings and generators as before"
     )
+
+
+def _seeded_by_sampling(subject: Subject) -> list[str]:
+    """Signs that a sampler sets a seed of its own: what it leaves, or what it draws, is the same wherever it starts."""
+    ends: list[Tensor] = []
+    for start in STARTS:
+        with preserved(start):
+            first, second = (subject.candidate.density().sample(torch.Size((3,))) for _ in range(2))
+            ends.append(torch.get_rng_state())
+    found = ["torch's generator seeded"] if torch.equal(*ends) else []
+    return [*found, "the same draws again and again"] if torch.equal(first, second) else found
 
 
 def _parameters(candidate: Candidate) -> dict[str, Tensor]:

@@ -56,7 +56,8 @@ CHECKS: Mapping[str, Promise] = {
     ),
     "moves": Promise(module_checks.moves, "`.to(dtype)` and `.to(device)` move all of it"),
     "global_state_untouched": Promise(
-        module_checks.global_state_untouched, "no setting of the process changes; log_prob draws no random numbers"
+        module_checks.global_state_untouched,
+        "no setting of the process changes; log_prob draws no random numbers; sample sets no seed",
     ),
     "far_tails_finite": Promise(value_checks.far_tails_finite, "finite numbers up to 1000 standard deviations"),
 }

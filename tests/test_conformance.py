@@ -650,6 +650,33 @@ def test_command_line_refuses_what_stands_beside_the_prior_and_cannot_be_made(pr
     assert "test_conformance:broken_factory: expected a factory that works without arguments" in error
 
 
+SWITCHING = "from torch.distributions import Distribution\nDistribution.set_default_validate_args(False)\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "seen"),
+    [
+        ("PlainMixture", ["when its module was imported"]),
+        ("ValidationSwitchedOff", ["when its module was imported", "when it was built"]),
+    ],
+)
+def test_a_module_that_changes_a_setting_when_it_is_imported_is_told_from_its_object(own_module, kind, seen):
+    place = f"{own_module(SWITCHING + 'import mutants')}:mutants.{kind}"
+    found = run_check("global_state_untouched", Subject(place))
+    assert found.status == "failed"
+    change = "torch's argument validation changed from True to False"
+    assert found.seen == "; ".join(f"{change} ({when})" for when in seen)
+    assert Distribution._validate_args
+    again = run_check("global_state_untouched", Subject(place))  # imported already
+    assert again.status == ("passed" if kind == "PlainMixture" else "failed")
+
+
+def test_what_importing_the_encoders_module_changes_is_not_said_to_be_building(own_module):
+    encoder = f"{own_module(SWITCHING + 'import mutants')}:mutants.unit_encoder"
+    found = run_check("global_state_untouched", Subject("mutants:PlainVamp", encoder=encoder))
+    assert found.seen.endswith("(when its encoder's module was imported)")
+
+
 def test_command_line_counts_an_object_that_ends_the_process_as_broken(priory_check):
     code, out, _ = priory_check("test_conformance:_EndingLogProb")
     assert code == 1

@@ -1,6 +1,6 @@
 """One object under test: its draws, its density, its components, the proposal fitted to it; each made once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -125,11 +125,17 @@ class Subject:
     @cached_property
     def _made(self) -> tuple[Candidate, list[str]]:
         """The candidate, and what making it changed in the process; whatever that is, it is put back."""
+        _, imported = self._watched(lambda: located(self.obj), "when its module was imported")
+        _, encoders = self._watched(lambda: located(self.encoder), "when its encoder's module was imported")
+        candidate, built = self._watched(self.build, "when it was built")
+        return candidate, imported + encoders + built
+
+    def _watched(self, step: Callable[[], Any], when: str) -> tuple[Any, list[str]]:
+        """A step's result, and the settings that it changed; they are put back, so the next begins as this one did."""
         with preserved(self.seed):
             before = snapshot(SETTINGS)
-            candidate = self.build()
-            changed = [f"{what} (when it was built)" for what in changes(before)]
-        return candidate, changed
+            result = step()
+            return result, [f"{what} ({when})" for what in changes(before)]
 
     @property
     def candidate(self) -> Candidate:

@@ -41,7 +41,9 @@ from priory.conformance import (
     parametrize_with_checks,
     run_check,
 )
+from priory.conformance.density_checks import _mass_far_out
 from priory.conformance.exchange import excess, limit
+from priory.conformance.subject import NUM_DRAWS
 from priory.priors import PRIORS
 from priory.priors.flow import import_zuko
 from test_priors import make_prior, spread_encoder
@@ -177,6 +179,12 @@ def test_heavy_tails_are_not_accused_of_infinite_mass(kind, latent_dim):
 
 def test_a_wide_component_that_no_draw_shows_is_not_accused_of_infinite_mass():
     assert run_check("integrates_to_one", Subject(wide_component())).status == "passed"
+
+
+def test_draws_whose_variance_overflows_are_not_accused_of_infinite_mass():
+    draws = 1e200 * torch.randn(NUM_DRAWS, 1).double()
+    subject = Subject((lambda z: -z.abs().sum(-1), lambda shape: draws[: math.prod(shape)].reshape(*shape, 1)))
+    assert _mass_far_out(subject) is None
 
 
 @pytest.mark.parametrize("distance", [0.5, 1.0])

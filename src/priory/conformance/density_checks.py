@@ -117,8 +117,8 @@ def _mass_far_out(subject: Subject) -> Outcome | None:
 
         q(z) = 1 / (r^L log(R / R_0) A prod_i s_i),    A = 2 pi^(L/2) / Gamma(L/2), the area of the unit sphere.
 
-    The average of p / q exceeds 1/alpha with probability alpha, whatever p is; how fast a density must fall is not
-    assumed, and a wide component of small weight is no error. Where numbers overflow, nothing is counted.
+    The average of p / q exceeds 1/alpha with probability alpha at most, whatever p is; how fast a density must fall is
+    not assumed, and a wide component of small weight is no error. Where numbers overflow, nothing is counted.
     """
     mean, spread = subject.draws.fit.mean(0), subject.draws.fit.std(0)
     latent_dim = subject.latent_dim
@@ -130,7 +130,7 @@ def _mass_far_out(subject: Subject) -> Outcome | None:
     log_volume = latent_dim * log_radius + math.log(farthest - nearest) + log_area + spread.log().sum()  # -log q
     log_mass = torch.logsumexp(values + log_volume, 0).item() - math.log(FAR_DRAWS)
     at_least = log_mass - math.log(1 / ALPHA)
-    if at_least <= 0:
+    if not at_least > 0:  # or not a number, where draws are so wide that their variance overflows
         return None
     where = f"far outside its draws, where log_prob does not fall as a density must: {_farthest(values, log_radius)}"
     return Outcome(False, f"log mass at least {at_least:.0f} {where}")

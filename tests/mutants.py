@@ -18,15 +18,15 @@ NUM_COMPONENTS = 4
 class PlainMixture(nn.Module):
     """A joint mixture of diagonal normals, written as its formula, with log_prob and sample of its own."""
 
-    def __init__(self, latent_dim: int = 2, distance: float = 3.0) -> None:
+    def __init__(self, latent_dim: int = 2, distance: float = 3.0, num_components: int = NUM_COMPONENTS) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(latent_dim)
-        shape = (NUM_COMPONENTS, latent_dim)
+        shape = (num_components, latent_dim)
         corners = torch.randint(0, 2, shape, generator=generator) * 2.0 - 1
-        corners[0], corners[1] = -1.0, 1.0
+        corners[:1], corners[1:2] = -1.0, 1.0
         self.loc = nn.Parameter(distance * corners + 0.3 * torch.randn(shape, generator=generator))
         self.log_scale = nn.Parameter(torch.full(shape, math.log(0.6)))
-        self.mixing_logits = nn.Parameter(0.5 * torch.randn(NUM_COMPONENTS, generator=generator))
+        self.mixing_logits = nn.Parameter(0.5 * torch.randn(num_components, generator=generator))
 
     def log_prob(self, z: Tensor) -> Tensor:
         terms = Normal(self.loc, self.log_scale.exp()).log_prob(z.unsqueeze(-2)).sum(-1)
@@ -82,16 +82,59 @@ class UnnormalisedWeights(PlainMixture):
         return torch.logsumexp(self.mixing_logits + terms, -1)
 
 
+class ConstantAdded(PlainMixture):
+    """A common cure for log 0: no density, as its mass is infinite, though hardly any of it is near the draws."""
+
+    constant = 1e-10
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return torch.log(super().log_prob(z).exp() + self.constant)
+
+
 class ParameterWithoutGradient(PlainMixture):
     def log_prob(self, z: Tensor) -> Tensor:
         terms = Normal(self.loc, self.log_scale.exp()).log_prob(z.unsqueeze(-2)).sum(-1)
         return torch.logsumexp(torch.log_softmax(self.mixing_logits.detach(), -1) + terms, -1)
 
 
+class ScaleWithoutGradient(PlainMixture):
+    """In the graph, with a gradient of zero, and decides the density all the same."""
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        scale = self.log_scale.detach().exp() + 0 * self.log_scale
+        terms = Normal(self.loc, scale).log_prob(z.unsqueeze(-2)).sum(-1)
+        return torch.logsumexp(torch.log_softmax(self.mixing_logits, -1) + terms, -1)
+
+
+class PlainTriangles(PlainMixture):
+    """torch's mixture of normals whose Cholesky factors are the parameter, which torch holds to be triangles."""
+
+    log_prob = sample = None  # type: ignore[assignment]
+
+    def __init__(self, latent_dim: int = 2, num_components: int = NUM_COMPONENTS) -> None:
+        super().__init__(latent_dim, num_components=num_components)
+        del self.log_scale
+        self.scale_tril = nn.Parameter(torch.eye(latent_dim).repeat(num_components, 1, 1))
+
+    def forward(self) -> Distribution:
+        normals = MultivariateNormal(self.loc, scale_tril=self.scale_tril)
+        return torch.distributions.MixtureSameFamily(
+            torch.distributions.Categorical(logits=self.mixing_logits), normals
+        )
+
+
 class ValidationSwitchedOff(PlainMixture):
     def __init__(self, latent_dim: int = 2) -> None:
         super().__init__(latent_dim)
         Distribution.set_default_validate_args(False)
+
+
+class SeedInSampler(PlainMixture):
+    """Reproducible, says its author: every call gives the same draws, and the caller's generator starts again."""
+
+    def sample(self, shape: torch.Size) -> Tensor:
+        torch.manual_seed(0)
+        return super().sample(shape)
 
 
 class PlainVamp(nn.Module):

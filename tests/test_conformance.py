@@ -41,7 +41,9 @@ from priory.conformance import (
     parametrize_with_checks,
     run_check,
 )
+from priory.conformance.density_checks import _mass_far_out
 from priory.conformance.exchange import excess, limit
+from priory.conformance.subject import NUM_DRAWS
 from priory.priors import PRIORS
 from priory.priors.flow import import_zuko
 from test_priors import make_prior, spread_encoder
@@ -83,6 +85,7 @@ PLANTED = {
         {"density_and_sampler_agree"},
     ),
     "unnormalised weights": (mutants.UnnormalisedWeights, mutants.PlainMixture, {}, {"integrates_to_one"}),
+    "constant added to the density": (mutants.ConstantAdded, mutants.PlainMixture, {}, {"integrates_to_one"}),
     "encoder registered inside the prior": (
         lambda: mutants.EncoderInside(ENCODER),
         mutants.PlainVamp,
@@ -96,6 +99,7 @@ PLANTED = {
         {},
         {"global_state_untouched"},
     ),
+    "seed set by the sampler": (mutants.SeedInSampler, mutants.PlainMixture, {}, {"global_state_untouched"}),
     "grid not a buffer": (
         mutants.GridNotBuffer,
         mutants.PlainGrid,
@@ -136,6 +140,7 @@ HIGH = {
     mutants.FirstComponent: "integrates_to_one",
     mutants.FirstOfSeenComponents: "density_and_sampler_agree",
     mutants.UnnormalisedWeights: "integrates_to_one",
+    mutants.ConstantAdded: "integrates_to_one",
     mutants.LogDeterminantCountedLTimes: "integrates_to_one",
 }
 
@@ -145,6 +150,41 @@ HIGH = {
 @pytest.mark.parametrize("mutant", HIGH)
 def test_errors_are_found_in_many_dimensions(mutant, latent_dim):
     assert run_check(HIGH[mutant], Subject(partial(mutant, latent_dim))).status == "failed"
+
+
+class _TinyConstantAdded(mutants.ConstantAdded):
+    constant = 1e-20
+
+
+@pytest.mark.parametrize("latent_dim", [1, 2])
+@pytest.mark.parametrize("kind", [mutants.ConstantAdded, _TinyConstantAdded])
+def test_a_constant_added_to_the_density_is_found_though_it_has_no_mass_near_the_draws(kind, latent_dim):
+    check = run_check("integrates_to_one", Subject(partial(kind, latent_dim)))
+    assert check.status == "failed"
+    assert "far outside its draws, where log_prob does not fall as a density must" in check.seen
+
+
+def wide_component() -> MixtureSameFamily:
+    normals = Independent(Normal(torch.zeros(2, 1), torch.tensor([[1.0], [1000.0]])), 1)
+    return MixtureSameFamily(Categorical(torch.tensor([1 - 1e-6, 1e-6])), normals)
+
+
+@pytest.mark.parametrize("latent_dim", [1, 2, 5])
+@pytest.mark.parametrize("kind", [*[partial(StudentT, df) for df in (1.0, 1.1, 3.0)], Laplace])
+def test_heavy_tails_are_not_accused_of_infinite_mass(kind, latent_dim):
+    density = Independent(kind(torch.zeros(latent_dim), torch.ones(latent_dim)), 1)
+    for name in ("integrates_to_one", "far_tails_finite"):
+        assert run_check(name, Subject(density)).status == "passed"
+
+
+def test_a_wide_component_that_no_draw_shows_is_not_accused_of_infinite_mass():
+    assert run_check("integrates_to_one", Subject(wide_component())).status == "passed"
+
+
+def test_draws_whose_variance_overflows_are_not_accused_of_infinite_mass():
+    draws = 1e200 * torch.randn(NUM_DRAWS, 1).double()
+    subject = Subject((lambda z: -z.abs().sum(-1), lambda shape: draws[: math.prod(shape)].reshape(*shape, 1)))
+    assert _mass_far_out(subject) is None
 
 
 @pytest.mark.parametrize("distance", [0.5, 1.0])
@@ -307,6 +347,19 @@ class _NumpySampler(mutants.PlainMixture):
         return super().sample(shape) + 0.0 * float(np.random.rand())  # noqa: NPY002  (the global generator is meant)
 
 
+class _ForkedSampler(mutants.PlainMixture):
+    def sample(self, shape):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return super().sample(shape)
+
+
+class _SeedInLogProb(mutants.PlainMixture):
+    def log_prob(self, z):
+        torch.manual_seed(0)
+        return super().log_prob(z)
+
+
 class _FlatSampler(mutants.PlainMixture):
     def sample(self, shape):
         return super().sample(torch.Size((torch.Size(shape).numel(),)))
@@ -344,6 +397,9 @@ def test_an_encoder_that_is_a_method_moves_with_its_module():
         (_RandomDensity, "global_state_untouched", r"torch's generator changed \(by log_prob\)"),
         (_RandomDensity, "one_number_per_z", "alone or repeated the same within"),
         (_NumpySampler, "global_state_untouched", r"numpy's generator changed \(by sample\)"),
+        (mutants.SeedInSampler, "global_state_untouched", r"^torch's generator seeded \(by sample\); the same draws"),
+        (_ForkedSampler, "global_state_untouched", r"^the same draws again and again \(by sample\)$"),
+        (_SeedInLogProb, "global_state_untouched", r"torch's generator changed \(by log_prob\)"),
         (_FlatSampler, "broadcast_shapes", r"sample\(\(\)\) has shape \(1, 2\), not \(2,\)"),
     ],
 )
@@ -353,6 +409,49 @@ def test_further_errors_are_named(kind, check, seen):
     assert re.search(seen, found.seen), found.seen
 
 
+@pytest.mark.parametrize("kind", [mutants.PlainMixture, mutants.PlainTriangles])
+def test_the_weight_of_a_single_component_needs_no_gradient(kind):
+    report = check_prior(lambda: kind(num_components=1))
+    assert report.passed, str(report)
+    seen = {check.name: check.seen for check in report.checks}
+    assert "zero, and rightly, for mixing_logits" in seen["gradients_exist"]
+    assert "rightly" not in run_check("gradients_exist", Subject(kind)).seen  # of several, each has its own
+
+
+@pytest.mark.parametrize("latent_dim", [1, 2])
+@pytest.mark.parametrize(
+    ("kind", "seen"),
+    [
+        (mutants.ParameterWithoutGradient, "no gradient: mixing_logits"),
+        (mutants.ScaleWithoutGradient, "gradient zero: log_scale"),
+    ],
+)
+def test_parameters_of_a_single_component_without_gradient_are_found(kind, seen, latent_dim):
+    check = run_check("gradients_exist", Subject(lambda: kind(latent_dim, num_components=1)))
+    assert (check.status, check.seen) == ("failed", seen)
+
+
+def test_parameters_that_refuse_to_be_moved_are_left_out_and_named():
+    report = check_prior(mutants.PlainTriangles)
+    assert report.passed, str(report)
+    seen = {check.name: check.seen for check in report.checks}["gradients_right"]
+    assert re.search(r"most in \w+; cannot tell for scale_tril: .* LowerCholesky\(\)", seen)
+
+
+def test_a_density_that_refuses_every_other_point_has_no_slope_to_compare():
+    class Refusing(mutants.PlainMixture):
+        first = None
+
+        def log_prob(self, z):
+            self.first = z.detach().clone() if self.first is None else self.first
+            if not torch.equal(self.first, z):
+                raise ValueError("no such point")
+            return super().log_prob(z)
+
+    check = run_check("gradients_right", Subject(Refusing().requires_grad_(False)))
+    assert (check.status, check.seen) == ("skipped", "cannot tell for z: moved a little, refused (no such point)")
+
+
 def test_components_named_by_the_caller_are_reordered():
     prior = MixtureOfGaussians(2, 4)
     whole = Subject(prior, component_tensors=["loc", "log_scale", "mixing_logits"])
@@ -360,6 +459,47 @@ def test_components_named_by_the_caller_are_reordered():
     with torch.no_grad():
         prior.mixing_logits[0] = 3.0
     assert run_check("permutation_of_components", Subject(prior, component_tensors=["loc"])).status == "failed"
+
+
+class _EndingLogProb(mutants.PlainMixture):
+    def log_prob(self, z):
+        sys.exit(0)
+
+
+class _EndingSampler(mutants.PlainMixture):
+    def sample(self, shape):
+        sys.exit("bye")
+
+
+class _EndingForward(nn.Module):
+    def forward(self):
+        sys.exit()
+
+
+class _EndingAttribute(mutants.PlainMixture):
+    @property
+    def event_shape(self):
+        sys.exit(0)
+
+
+class _Interrupted(mutants.PlainMixture):
+    def log_prob(self, z):
+        raise KeyboardInterrupt
+
+
+def ending_factory():
+    sys.exit(0)
+
+
+def test_an_object_that_ends_the_process_is_broken_and_the_process_goes_on():
+    report = check_prior(_EndingLogProb)
+    assert {"one_number_per_z", "integrates_to_one", "far_tails_finite"} <= failed(report)
+    assert all(check.seen == "SystemExit: 0" for check in report.failures)
+
+
+def test_an_interruption_by_the_user_still_interrupts():
+    with pytest.raises(KeyboardInterrupt):
+        check_prior(_Interrupted)
 
 
 def test_a_report_raises_only_when_asked():
@@ -443,6 +583,22 @@ def priory_check(monkeypatch, capsys):
     return run
 
 
+@pytest.fixture
+def own_module(tmp_path, monkeypatch):
+    """Write a module of this source where it can be imported; gives its name."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(source: str) -> str:
+        name = f"own_module_{len(list(tmp_path.iterdir()))}"
+        (tmp_path / f"{name}.py").write_text(source)
+        return name
+
+    before = set(sys.modules)
+    yield write
+    for name in [name for name in sys.modules if name.startswith("own_module_") and name not in before]:
+        del sys.modules[name]
+
+
 def test_command_line_says_what_was_found(priory_check):
     code, out, _ = priory_check("test_conformance:good")
     assert code == 0
@@ -464,6 +620,10 @@ def test_command_line_says_what_was_found(priory_check):
         ("test_conformance:broken_factory", "calling it raised RuntimeError: no such file"),
         ("mutants:NUM_COMPONENTS", "mutants:NUM_COMPONENTS: expected a module"),
         ("test_conformance:needs_its_encoder", "needs the encoder"),
+        ("test_conformance:ending_factory", "calling it raised SystemExit: 0"),
+        ("test_conformance:_EndingForward", "calling the prior raised SystemExit"),
+        ("test_conformance:_EndingSampler", "it raised SystemExit: bye"),
+        ("test_conformance:_EndingAttribute", "looking at the prior raised SystemExit: 0"),
     ],
 )
 def test_command_line_refuses_what_cannot_be_checked(priory_check, target, message):
@@ -471,6 +631,64 @@ def test_command_line_refuses_what_cannot_be_checked(priory_check, target, messa
     assert code == 2
     assert message in error
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("option", ["target", "--encoder", "--reference", "--single"])
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("raise RuntimeError('no weights here')", "that raised RuntimeError: no weights here"),
+        ("def broken(:", "that raised SyntaxError: "),
+        ("import sys; sys.exit(0)", "that raised SystemExit: 0"),
+        ("def __getattr__(name): raise RuntimeError('too late')", "that raised RuntimeError: too late"),
+    ],
+)
+def test_command_line_refuses_modules_that_fail_at_import(priory_check, own_module, option, source, message):
+    place = f"{own_module(source)}:make"
+    code, out, error = priory_check(*([place] if option == "target" else ["test_conformance:good", option, place]))
+    assert (code, out) == (2, "")
+    assert message in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("option", ["--encoder", "--reference"])
+def test_command_line_refuses_what_stands_beside_the_prior_and_cannot_be_made(priory_check, option):
+    code, out, error = priory_check("test_conformance:good", option, "test_conformance:broken_factory")
+    assert (code, out) == (2, "")
+    assert "test_conformance:broken_factory: expected a factory that works without arguments" in error
+
+
+SWITCHING = "from torch.distributions import Distribution\nDistribution.set_default_validate_args(False)\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "seen"),
+    [
+        ("PlainMixture", ["when its module was imported"]),
+        ("ValidationSwitchedOff", ["when its module was imported", "when it was built"]),
+    ],
+)
+def test_a_module_that_changes_a_setting_when_it_is_imported_is_told_from_its_object(own_module, kind, seen):
+    place = f"{own_module(SWITCHING + 'import mutants')}:mutants.{kind}"
+    found = run_check("global_state_untouched", Subject(place))
+    assert found.status == "failed"
+    change = "torch's argument validation changed from True to False"
+    assert found.seen == "; ".join(f"{change} ({when})" for when in seen)
+    assert Distribution._validate_args
+    again = run_check("global_state_untouched", Subject(place))  # imported already
+    assert again.status == ("passed" if kind == "PlainMixture" else "failed")
+
+
+def test_what_importing_the_encoders_module_changes_is_not_said_to_be_building(own_module):
+    encoder = f"{own_module(SWITCHING + 'import mutants')}:mutants.unit_encoder"
+    found = run_check("global_state_untouched", Subject("mutants:PlainVamp", encoder=encoder))
+    assert found.seen.endswith("(when its encoder's module was imported)")
+
+
+def test_command_line_counts_an_object_that_ends_the_process_as_broken(priory_check):
+    code, out, _ = priory_check("test_conformance:_EndingLogProb")
+    assert code == 1
+    assert re.search("failed +one_number_per_z +SystemExit: 0", out)
 
 
 class _Dead(mutants.PlainMixture):
@@ -493,6 +711,9 @@ class _DeadForward(nn.Module):
         (lambda: check_prior(_Dead), ValueError, r"sample\(shape\): .* it raised RuntimeError: empty"),
         (lambda: check_prior(_DeadForward), ValueError, "calling the prior raised RuntimeError: no weights"),
         (lambda: check_prior(mutants.PlainMixture, reference="no.such:thing"), ValueError, "that can be imported"),
+        (lambda: check_prior(mutants.PlainMixture, reference=3), TypeError, "reference: expected a distribution"),
+        (lambda: check_prior(ending_factory), ValueError, "calling it raised SystemExit: 0"),
+        (lambda: check_prior(_EndingAttribute), ValueError, "looking at the prior raised SystemExit: 0"),
         (lambda: check_bound(3), TypeError, "bound: expected a function"),
         (lambda: check_bound(importance_weighted_bound, num_samples=()), ValueError, "num_samples: expected positive"),
     ],

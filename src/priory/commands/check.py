@@ -18,7 +18,7 @@ def check_target(
     sys.path.insert(0, str(Path.cwd()))  # as `python -m` does: one's own module, where one stands
     try:
         report = check_prior(target, encoder=encoder, reference=reference, single=single, seed=seed)
-    except TypeError as error:
+    except TypeError as error:  # which the user can mend here: what the place names is of the wrong kind
         raise ValueError(str(error)) from error
     if as_json:
         print_json({**asdict(report), "passed": report.passed})

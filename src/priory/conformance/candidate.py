@@ -16,6 +16,8 @@ KINDS = (
     "expected a module (that returns a distribution when called, or has log_prob and sample), an object with log_prob "
     "and sample, a pair of callables (log_prob, sample), or a function without arguments that makes one of these"
 )
+# By the object's own code. An object that ends the process is broken like any other; KeyboardInterrupt is the user's.
+RAISED = (Exception, SystemExit)
 
 
 class PairDensity:
@@ -104,25 +106,39 @@ def located(obj: Any) -> Any:
     """The object, or what "package.module:name" names.
 
     Raises:
-        ValueError: the place is not there.
+        ValueError: the place is not there, or its module cannot be imported.
     """
     if not isinstance(obj, str):
         return obj
     module_name, _, name = obj.partition(":")
     if not module_name or not name:
         raise ValueError(f"{obj}: expected package.module:factory, such as mypackage.priors:make_prior")
+    place = _imported(module_name, obj)
+    for part in name.split("."):
+        try:
+            place = getattr(place, part)
+        except AttributeError as error:
+            raise ValueError(
+                f"{obj}: expected {part} in {module_name}, which has no such name; check its spelling"
+            ) from error
+        except RAISED as error:  # of a module's own __getattr__
+            raise ValueError(f"{obj}: expected {part} in {module_name}, but that raised {described(error)}") from error
+    return place
+
+
+def _imported(module_name: str, obj: str) -> Any:
     try:
-        place: Any = importlib.import_module(module_name)
+        return importlib.import_module(module_name)
     except ImportError as error:
         raise ValueError(
             f"{obj}: expected a module {module_name} that can be imported: {one_line(error)}; check its name, the "
             "working directory and PYTHONPATH"
         ) from error
-    for part in name.split("."):
-        if not hasattr(place, part):
-            raise ValueError(f"{obj}: expected {part} in {module_name}, which has no such name; check its spelling")
-        place = getattr(place, part)
-    return place
+    except RAISED as error:
+        raise ValueError(
+            f"{obj}: expected a module {module_name} that can be imported, but that raised {described(error)}; "
+            f"`import {module_name}` in Python shows where"
+        ) from error
 
 
 def made(obj: Any) -> Any:
@@ -136,29 +152,61 @@ def made(obj: Any) -> Any:
     if not is_factory(place):
         return _checkable(place, obj if isinstance(obj, str) else "obj")
     name = obj if isinstance(obj, str) else getattr(place, "__qualname__", repr(place))
+    return _checkable(_result(place, name), f"{name}()")
+
+
+def _result(factory: Callable[[], Any], name: str) -> Any:
     try:
-        result = place()
-    except Exception as error:
+        return factory()
+    except RAISED as error:
         raise ValueError(
-            f"{name}: expected a factory that works without arguments, but calling it raised "
-            f"{type(error).__name__}: {one_line(error)}"
+            f"{name}: expected a factory that works without arguments, but calling it raised {described(error)}"
         ) from error
-    return _checkable(result, f"{name}()")
 
 
 def resolved_encoder(encoder: Any) -> Any:
-    """An encoder, or what "package.module:name" names; a function without arguments there makes it."""
+    """An encoder, or what "package.module:name" names; a function without arguments there makes it.
+
+    Raises:
+        ValueError: the place is not there, or the factory raised an exception.
+    """
     if not isinstance(encoder, str):
         return encoder
     place = located(encoder)
     if isinstance(place, nn.Module) or (callable(place) and needs_arguments(place)):
         return place
-    return place()
+    return _result(place, encoder)
+
+
+def resolved_reference(reference: Any) -> Any:
+    """A distribution or a function z -> log p(z), given as it is, as its place, or as a factory of the first.
+
+    Raises:
+        TypeError: it is none of these.
+        ValueError: the place is not there, or the factory raised an exception.
+    """
+    place = located(reference)
+    if place is None or hasattr(place, "log_prob"):
+        return place
+    if not callable(place):
+        raise TypeError(
+            "reference: expected a distribution, a function z -> log p(z), or a function without arguments that makes "
+            f"a distribution; got {_kind(place)}"
+        )
+    if needs_arguments(place):
+        return place
+    return _result(place, reference if isinstance(reference, str) else "reference")
 
 
 def one_line(error: BaseException) -> str:
     """The first line of an exception's message, or its type."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def described(error: BaseException) -> str:
+    """An exception's type and the first line of its message, where it has one."""
+    name, line = type(error).__name__, one_line(error)
+    return name if line == name else f"{name}: {line}"
 
 
 def _checkable(obj: Any, name: str) -> Any:

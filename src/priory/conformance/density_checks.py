@@ -11,6 +11,8 @@ from priory.conformance.report import BrokenError, Outcome, SkippedError
 from priory.conformance.subject import Subject
 
 MASS_DRAWS = 65_536
+FAR_DRAWS = 2048
+FAR_RADII = (10.0, 1e30)  # standard deviations; a constant added to the density has mass in proportion to r^L
 LARGEST_RATIO = 20.0  # of density to proposal in what importance sampling counts; the sampler's draws count the rest
 CHAIN_STEPS = 8
 
@@ -24,7 +26,8 @@ def integrates_to_one(subject: Subject) -> Outcome:
     bound holds without any appeal to normality (empirical Bernstein; Maurer & Pontil 2009, theorem 4), and a proposal
     that misses a part of the density costs power, not correctness. Where it misses half of it, only gross errors can be
     told: by Markov's inequality the average of w under q, or of 1/w under the sampler, exceeds 1/alpha with
-    probability alpha.
+    probability alpha. By the same inequality a density that does not fall far outside its draws is found, whose mass is
+    infinite though none of it is where the proposal looks.
     """
     z = subject.rounded(subject.proposal.draw(MASS_DRAWS))
     log_ratio = subject.log_prob(z) - subject.proposal.log_prob(z)
@@ -32,8 +35,11 @@ def integrates_to_one(subject: Subject) -> Outcome:
     gross = _gross_error(log_ratio, at_draws)
     if gross is not None:
         return gross
+    far = _mass_far_out(subject)
     outside = (at_draws > math.log(LARGEST_RATIO)).double()
     if outside.mean() > 0.5:
+        if far is not None:
+            return far
         raise SkippedError(
             f"cannot tell: in {subject.latent_dim} dimensions no fitted mixture of normals comes near this density "
             f"({outside.mean():.0%} of the draws lie where it is more than {LARGEST_RATIO:.0f} times the fit)"
@@ -42,7 +48,8 @@ def integrates_to_one(subject: Subject) -> Outcome:
     mass = weights.mean().item() + outside.mean().item()
     error = _bernstein(weights, LARGEST_RATIO) + _bernstein(outside, 1.0)
     rest = "; the rest is missing, or lies where the sampler never goes" if mass < 1 - error else ""
-    return Outcome(abs(mass - 1) <= error, f"mass {mass:.3f} where its draws lie, tolerance {error:.3f}{rest}")
+    near = Outcome(abs(mass - 1) <= error, f"mass {mass:.3f} where its draws lie, tolerance {error:.3f}{rest}")
+    return far if near.kept and far is not None else near
 
 
 def joint(subject: Subject) -> Outcome:
@@ -101,6 +108,37 @@ def _gross_error(log_ratio: Float[Tensor, " point"], at_draws: Float[Tensor, " d
     if too_little > largest:
         return Outcome(False, f"log mass about {-too_little:.1f} where its draws lie")
     return None
+
+
+def _mass_far_out(subject: Subject) -> Outcome | None:
+    """A failure where the density cannot have finite mass, such as log(p + 1e-10), which stays at -23 for ever.
+
+    Importance sampling with a random direction and a radius r, in standard deviations s, whose logarithm is uniform:
+
+        q(z) = 1 / (r^L log(R / R_0) A prod_i s_i),    A = 2 pi^(L/2) / Gamma(L/2), the area of the unit sphere.
+
+    The average of p / q exceeds 1/alpha with probability alpha at most, whatever p is; how fast a density must fall is
+    not assumed, and a wide component of small weight is no error. Where numbers overflow, nothing is counted.
+    """
+    mean, spread = subject.draws.fit.mean(0), subject.draws.fit.std(0)
+    latent_dim = subject.latent_dim
+    nearest, farthest = map(math.log, FAR_RADII)
+    directions = torch.nn.functional.normalize(torch.randn(FAR_DRAWS, latent_dim).double(), dim=-1)
+    log_radius = nearest + (farthest - nearest) * torch.rand(FAR_DRAWS).double()
+    values = subject.log_prob_where_finite(mean + spread * log_radius.exp()[:, None] * directions)
+    log_area = math.log(2) + latent_dim / 2 * math.log(math.pi) - math.lgamma(latent_dim / 2)
+    log_volume = latent_dim * log_radius + math.log(farthest - nearest) + log_area + spread.log().sum()  # -log q
+    log_mass = torch.logsumexp(values + log_volume, 0).item() - math.log(FAR_DRAWS)
+    at_least = log_mass - math.log(1 / ALPHA)
+    if not at_least > 0:  # or not a number, where draws are so wide that their variance overflows
+        return None
+    where = f"far outside its draws, where log_prob does not fall as a density must: {_farthest(values, log_radius)}"
+    return Outcome(False, f"log mass at least {at_least:.0f} {where}")
+
+
+def _farthest(values: Float[Tensor, " point"], log_radius: Float[Tensor, " point"]) -> str:
+    last = int(log_radius.masked_fill(values == -math.inf, -math.inf).argmax())
+    return f"{values[last].item():.4g} at {log_radius[last].exp().item():.0e} standard deviations"
 
 
 def _bernstein(values: Float[Tensor, " value"], bound: float) -> float:

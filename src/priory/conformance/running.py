@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from priory.conformance import density_checks, module_checks, value_checks
-from priory.conformance.candidate import located, one_line
+from priory.conformance.candidate import RAISED, described, located
 from priory.conformance.global_state import preserved
 from priory.conformance.report import BrokenError, Check, Outcome, Report, SkippedError
 from priory.conformance.subject import Subject
@@ -56,7 +56,8 @@ CHECKS: Mapping[str, Promise] = {
     ),
     "moves": Promise(module_checks.moves, "`.to(dtype)` and `.to(device)` move all of it"),
     "global_state_untouched": Promise(
-        module_checks.global_state_untouched, "no setting of the process changes; log_prob draws no random numbers"
+        module_checks.global_state_untouched,
+        "no setting of the process changes; log_prob draws no random numbers; sample sets no seed",
     ),
     "far_tails_finite": Promise(value_checks.far_tails_finite, "finite numbers up to 1000 standard deviations"),
 }
@@ -92,7 +93,7 @@ def check_prior(
 
     Raises:
         TypeError: obj is none of these kinds, or a module that needs an encoder got none.
-        ValueError: a place that is not there, a factory that fails, or draws that are no vectors.
+        ValueError: a place that is not there or cannot be imported, a factory that fails, or draws that are no vectors.
 
     >>> from priory import MixtureOfGaussians
     >>> report = check_prior(MixtureOfGaussians(latent_dim=2, num_components=4))
@@ -107,11 +108,22 @@ def check_prior(
         component_tensors=component_tensors,
         seed=seed,
     )
-    with preserved(seed):  # what cannot be checked at all raises here
-        name = str(subject)
-        for place in (reference, single):
-            located(place)
-    return Report(name, tuple(run_check(name, subject) for name in CHECKS))
+    name = _prepared(subject)
+    return Report(name, tuple(run_check(check, subject) for check in CHECKS))
+
+
+def _prepared(subject: Subject) -> str:
+    """Make what the checks need, and say what it is; what cannot be checked at all raises here."""
+    with preserved(subject.seed):
+        try:
+            name = str(subject)
+            located(subject.single)  # whether one can be made is a promise
+            _ = subject.named_density
+        except (TypeError, ValueError):
+            raise
+        except RAISED as error:  # by an attribute that is computed, such as event_shape
+            raise ValueError(f"looking at the prior raised {described(error)}") from error
+    return name
 
 
 def run_check(name: str, subject: Any, checks: Mapping[str, Promise] = CHECKS) -> Check:
@@ -124,6 +136,6 @@ def run_check(name: str, subject: Any, checks: Mapping[str, Promise] = CHECKS) -
             return Check(name, "skipped", str(reason), promise.expected)
         except BrokenError as broken:
             kept, seen = False, str(broken)
-        except Exception as error:
-            kept, seen = False, f"{type(error).__name__}: {one_line(error)}"
+        except RAISED as error:
+            kept, seen = False, described(error)
     return Check(name, "passed" if kept else "failed", seen, promise.expected)

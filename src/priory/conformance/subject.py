@@ -1,6 +1,6 @@
 """One object under test: its draws, its density, its components, the proposal fitted to it; each made once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -8,7 +8,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from priory.conformance.candidate import Candidate, is_factory, located, made, one_line, resolved_encoder
+from priory.conformance.candidate import (
+    RAISED,
+    Candidate,
+    described,
+    is_factory,
+    located,
+    made,
+    resolved_encoder,
+    resolved_reference,
+)
 from priory.conformance.global_state import SETTINGS, changes, preserved, snapshot
 from priory.conformance.proposal import AffineMixture, Shared, fitted, one_normal
 from priory.conformance.report import BrokenError, SkippedError
@@ -116,11 +125,17 @@ class Subject:
     @cached_property
     def _made(self) -> tuple[Candidate, list[str]]:
         """The candidate, and what making it changed in the process; whatever that is, it is put back."""
+        _, imported = self._watched(lambda: located(self.obj), "when its module was imported")
+        _, encoders = self._watched(lambda: located(self.encoder), "when its encoder's module was imported")
+        candidate, built = self._watched(self.build, "when it was built")
+        return candidate, imported + encoders + built
+
+    def _watched(self, step: Callable[[], Any], when: str) -> tuple[Any, list[str]]:
+        """A step's result, and the settings that it changed; they are put back, so the next begins as this one did."""
         with preserved(self.seed):
             before = snapshot(SETTINGS)
-            candidate = self.build()
-            changed = [f"{what} (when it was built)" for what in changes(before)]
-        return candidate, changed
+            result = step()
+            return result, [f"{what} ({when})" for what in changes(before)]
 
     @property
     def candidate(self) -> Candidate:
@@ -146,15 +161,21 @@ class Subject:
         return resolved_encoder(self.encoder)
 
     @cached_property
+    def named_density(self) -> Any:
+        """What the density must equal, made where a factory was given; None for nothing."""
+        with preserved(self.seed):
+            return resolved_reference(self.reference)
+
+    @cached_property
     def density(self) -> Any:
         """What has `log_prob` and `sample`: of a module, what it returned, evaluated once."""
         try:
             with torch.no_grad():
                 return self.candidate.density()
-        except Exception as error:
+        except RAISED as error:
             hint = "" if self.encoder is not None else "; where it needs an encoder, give encoder="
             kind = TypeError if isinstance(error, TypeError) else ValueError
-            raise kind(f"calling the prior raised {type(error).__name__}: {one_line(error)}{hint}") from error
+            raise kind(f"calling the prior raised {described(error)}{hint}") from error
 
     @cached_property
     def latent_dim(self) -> int:
@@ -171,8 +192,8 @@ class Subject:
         for shape in ((), (1,)):  # a sampler that fails at one may do the other; broadcast_shapes says so
             try:
                 return tuple(self.draw(shape).shape)
-            except Exception as error:
-                reason = f"{type(error).__name__}: {one_line(error)}"
+            except RAISED as error:
+                reason = described(error)
         raise ValueError(f"sample(shape): expected draws z of shape (*shape, L), but it raised {reason}")
 
     def draw(self, shape: Sequence[int]) -> Tensor:
@@ -225,6 +246,19 @@ class Subject:
             raise SkippedError(f"needs one number per z, got shape {tuple(blocks[0].shape)} for {tuple(z.shape)}")
         if values.isnan().any() or (values == torch.inf).any():
             raise BrokenError(f"log_prob is nan or inf at {int((~(values < torch.inf)).sum())} of {len(z)} points")
+        return values
+
+    def log_prob_where_finite(self, z: Float[Tensor, "point latent"]) -> Float[Tensor, " point"]:
+        """log p(z) at points that may be too large for the object: -inf where a number overflows or is refused."""
+        z = z.to(self.some)
+        values = torch.full((len(z),), -torch.inf, dtype=torch.float64)
+        inside = z.isfinite().all(-1).cpu()
+        with torch.no_grad():
+            try:
+                found = self.density.log_prob(z[inside.to(z.device)]).double().cpu()
+            except RAISED:
+                return values
+        values[inside] = torch.where(found.isfinite(), found, -torch.inf)
         return values
 
     def rounded(self, z: Float[Tensor, "point latent"]) -> Float[Tensor, "point latent"]:

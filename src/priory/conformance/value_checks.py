@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from priory.conformance.candidate import Candidate, located, needs_arguments
+from priory.conformance.candidate import Candidate
 from priory.conformance.report import Outcome, SkippedError
 from priory.conformance.subject import Subject
 
@@ -97,9 +97,7 @@ def equals_reference(subject: Subject) -> Outcome:
     """The density is the one that the caller names: where a prior starts, for example."""
     if subject.reference is None:
         raise SkippedError("no density to compare with was given (reference=)")
-    reference = located(subject.reference)
-    if not hasattr(reference, "log_prob") and not needs_arguments(reference):
-        reference = reference()
+    reference = subject.named_density
     z = subject.some
     if hasattr(reference, "sample"):
         z = torch.cat([z, reference.sample((64,)).to(z)])

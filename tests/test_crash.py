@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from priory.cli import main
 from priory.training import History
 
 FIT = (
@@ -262,6 +263,17 @@ def test_ctrl_c_while_libraries_are_imported_ends_with_one_line_at_most(seconds:
     assert code == 130, said
     assert said in ([], ["interrupted; no run was begun yet; give the same command again"])
     assert not (tmp_path / "run").exists()
+
+
+def test_ctrl_c_between_the_imports_and_the_command(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    def interrupted(*arguments: object, **options: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("priory.options.app", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
+    assert capsys.readouterr() == ("", "")
 
 
 def test_ctrl_c_in_code_that_a_library_makes_has_the_same_exit_code(tmp_path: Path) -> None:

@@ -31,6 +31,8 @@ def main() -> None:
         if not _can_be_mended(error):
             raise
         _refuse(_plain(error))
+    except KeyboardInterrupt:  # before typer, which turns it into the code, has begun to run the command
+        code = INTERRUPTED
     sys.exit(code)
 
 

@@ -13,10 +13,11 @@ import numpy as np
 
 from priory.datasets.arrays import FEWER, read_array
 from priory.datasets.foreign import foreign, open_bytes
+from priory.datasets.h5ad import read_h5ad
 from priory.datasets.matrices import as_rows
 from priory.datasets.npz import read_npz
 from priory.datasets.table import Claims, Table, default_columns
-from priory.datasets.table_files import MOST_COMPRESSION, read_delimited, read_h5ad, read_parquet
+from priory.datasets.table_files import MOST_COMPRESSION, read_delimited, read_parquet
 from priory.memory import require_memory
 
 FORMATS = (".npy", ".npz", ".csv", ".tsv", ".parquet", ".h5ad", "-ubyte", ".idx")

@@ -1,4 +1,4 @@
-"""Files with named columns: `.csv`, `.tsv`, `.parquet` and `.h5ad`."""
+"""Text and parquet files with named columns: `.csv`, `.tsv` and `.parquet`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,8 @@ import numpy as np
 
 from priory.datasets.arrays import FEWER
 from priory.datasets.foreign import foreign, open_bytes
-from priory.datasets.hdf5 import H5AD, check_h5
-from priory.datasets.matrices import Matrix, checked_csr
 from priory.datasets.optional import require
-from priory.datasets.table import Claims, Table, as_values, default_columns, listed, met_claims, numbers_if_possible
+from priory.datasets.table import Claims, Table, as_values, default_columns, met_claims, numbers_if_possible
 from priory.memory import available_memory, readable, require_memory
 from priory.messages import shortened
 
@@ -291,31 +289,3 @@ def _example(column: Any) -> str:
     row = int((numbers.isna() & column.notna()).to_numpy().argmax()) + 1
     text = shortened(str(other.iloc[0]))
     return f"{text!r} in row {row} ({len(other)} of {len(column)} values are not numbers)"
-
-
-def read_h5ad(path: Path, claims: Claims) -> Table:
-    """AnnData: `X` or a layer, ids from obs_names, labels from obs, columns from var_names."""
-    anndata = require("anndata", "anndata", "reading .h5ad files")
-    check_h5(path)
-    with foreign(path.name, *H5AD):
-        data = anndata.read_h5ad(path)
-    layer = None if "layer" in claims.optional and claims.layer not in data.layers else claims.layer
-    matrix = _layer(data, layer, path.name)
-    columns = tuple(map(str, data.var_names))
-    claims = met_claims(claims, [*data.obs.columns, *columns], path.name)
-    for name in claims.drop:
-        if name not in columns and "drop" not in claims.optional:
-            raise ValueError(f"drop: {name!r} is a column of obs, which is not part of the matrix; leave it out")
-    side = {name: as_values(data.obs[name]) for name in claims.names() if name in data.obs.columns}
-    return Table(matrix, columns, side, (), as_values(data.obs_names))
-
-
-def _layer(data: Any, layer: str | None, name: str) -> Matrix:
-    if layer is not None and layer not in data.layers:
-        raise ValueError(f"layer: expected one of {name}'s layers ({listed(data.layers)}), got {layer!r}")
-    matrix = data.X if layer is None else data.layers[layer]
-    if matrix is None:
-        raise ValueError(f"{name}: expected a matrix X, got none; name a layer with --layer ({listed(data.layers)})")
-    if isinstance(matrix, np.ndarray):
-        return matrix
-    return checked_csr(matrix, name)

@@ -69,7 +69,7 @@ class Points(NamedTuple):
         """The same with another shift."""
         features = self.features
         if features is not None:
-            features = features.clone()  # `cat` takes twice as long
+            features = features.clone()  # `cat` takes half as long again
             features[:, -1] = shift
         return self._replace(shift=shift, features=features)
 

@@ -144,11 +144,11 @@ class _Sampling:
         self._from_q, self._from_prior, self._pairs = from_q, from_prior, pairs
         # A decoder that conditions on the datum has to decode a draw for each of them.
         self._decodes_for_all = getattr(vae.decoder, "covariates", None) is None
-        if from_prior and self._decodes_for_all:
-            self._by_product = by_matrix_product(vae.decode(p_z.sample(torch.Size((1,)))))
-            pooled = from_prior * min(len(x), ROWS_TOGETHER)
-            if self._by_product and self._expected_hits(pooled) > ENOUGH_HITS:
-                self._from_prior = pooled
+        once = from_prior > 0 and self._decodes_for_all
+        self._by_product = once and by_matrix_product(vae.decode(p_z.sample(torch.Size((1,)))))
+        pooled = from_prior * min(len(x), ROWS_TOGETHER)
+        if self._by_product and self._expected_hits(pooled) > ENOUGH_HITS:
+            self._from_prior = pooled
         zero = x.new_zeros(len(x), dtype=working_dtype(x.device))
         self._log_sum = self._log_sum_of_squares = zero - math.inf
         self._reconstruction = self._kl = zero

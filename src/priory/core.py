@@ -3,6 +3,7 @@
 from priory.distributions import diagonal_normal
 from priory.encoders import Encoder, NormalEncoder
 from priory.evaluation import Estimate, evaluate, log_likelihood
+from priory.grids import latent_grid
 from priory.likelihoods import (
     BernoulliDecoder,
     CategoricalDecoder,
@@ -26,7 +27,6 @@ from priory.priors import (
     Prior,
     StandardNormal,
     VampPrior,
-    latent_grid,
 )
 from priory.vae import VAE
 

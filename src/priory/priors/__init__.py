@@ -4,7 +4,7 @@ from priory.priors.base import MixturePrior, Prior, PriorSpec
 from priory.priors.density import DensityPrior
 from priory.priors.flow import FlowPrior
 from priory.priors.gaussians import MixtureOfGaussians
-from priory.priors.gtm import GridPrior, GTMPrior, GTMVampPrior, latent_grid
+from priory.priors.gtm import GridPrior, GTMPrior, GTMVampPrior
 from priory.priors.normal import StandardNormal
 from priory.priors.vamp import VampPrior
 
@@ -30,5 +30,4 @@ __all__ = [
     "PriorSpec",
     "StandardNormal",
     "VampPrior",
-    "latent_grid",
 ]

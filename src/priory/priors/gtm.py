@@ -9,42 +9,11 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 
 from priory.distributions import at_least_float32, bounded_scale, diagonal_normal
+from priory.grids import latent_grid
 from priory.mixture import Mixture, sample_index
 from priory.networks import mlp
 from priory.priors.base import Encoder, MixturePrior, PriorSpec, encode_pseudo_inputs
 from priory.priors.feature_range import FeatureRange, scale_above
-
-
-def latent_grid(points_per_side: int, dim: int = 2, low: float = -1.0, high: float = 1.0) -> Float[Tensor, "node grid"]:
-    """The nodes of a regular grid in R^dim: the full Cartesian product, the last coordinate running fastest.
-
-    Args:
-        points_per_side: nodes along each side; a single one lies in the middle.
-        dim: C, dimensions of the grid.
-        low: smallest coordinate.
-        high: largest coordinate. The published [-10, 10] saturates tanh and leaves half of the nodes unused.
-
-    Returns:
-        (points_per_side^dim, dim).
-
-    Raises:
-        ValueError: points_per_side or dim is not positive, or low is not below high.
-
-    Reference: Bishop, Svensen & Williams 1998, Neural Computation 10(1), sec. 2.
-
-    >>> latent_grid(2)
-    tensor([[-1., -1.],
-            [-1.,  1.],
-            [ 1., -1.],
-            [ 1.,  1.]])
-    """
-    if points_per_side < 1 or dim < 1:
-        raise ValueError(f"points_per_side, dim: expected positive numbers, got {points_per_side} and {dim}")
-    if not low < high:
-        raise ValueError(f"low, high: expected low < high, got {low} and {high}")
-    middle = torch.tensor([(low + high) / 2])
-    side = torch.linspace(low, high, points_per_side) if points_per_side > 1 else middle
-    return torch.stack(torch.meshgrid(*[side] * dim, indexing="ij"), -1).reshape(-1, dim)
 
 
 class GridPrior(MixturePrior):

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from priory.conformance import check_bound, check_prior
     from priory.core import *
     from priory.datasets import load_dataset
+    from priory.gtm import GTM
     from priory.runs import load
     from priory.training import fit
 
@@ -20,6 +21,7 @@ _MORE = {
     "load_dataset": "priory.datasets",
     "check_prior": "priory.conformance",
     "check_bound": "priory.conformance",
+    "GTM": "priory.gtm",
 }
 
 

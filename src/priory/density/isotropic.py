@@ -1,0 +1,64 @@
+"""Normals with one variance for all components and dimensions: their joint log-densities are one matrix product.
+
+    log pi_k + log N(x_n | loc_k, variance I) = x_n . loc_k / variance + constant_k + shift_n,
+
+    constant_k = log pi_k - |loc_k|^2 / (2 variance),    shift_n = -|x_n|^2 / (2 variance) - D_n/2 log(2 pi variance)
+
+Nothing of the row n alone enters the sum over components. Cells that are missing are integrated out, so a row has its
+own number D_n of dimensions and its own |loc_k|^2, summed over what is there: a second product. Rows and means should
+be centred: the products cancel by |x| |loc| / variance roundoffs.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from priory.density.components import LOG_2PI, Exponentials
+from priory.density.log_prob import exponentials
+
+
+class Incomplete(NamedTuple):
+    """Rows of which some cells are missing."""
+
+    x: Float[Tensor, "point input"]  # zero where a cell is missing
+    present: Float[Tensor, "point input"] | None  # 1 where there is a value, 0 where not; None where all are there
+
+
+class IsotropicNormals:
+    """sum_k pi_k N(x | loc_k, variance I), and the responsibilities of its components.
+
+    Args:
+        log_weights: log pi_k.
+        loc: the means.
+        variance: of every component along every dimension.
+    """
+
+    def __init__(
+        self, log_weights: Float[Tensor, " component"], loc: Float[Tensor, "component input"], variance: float
+    ) -> None:
+        self.log_weights, self.variance = log_weights, variance
+        self._pull = (loc / variance).mT
+        self._halves = loc.square().mT / (2 * variance)
+        self._constants = log_weights - self._halves.sum(0)
+
+    def shift(
+        self, squares: Float[Tensor, " point"], present_cells: Float[Tensor, " point"] | int
+    ) -> Float[Tensor, " point"]:
+        """What a row adds to all of its joint log-densities, from its sum of squares and number of cells."""
+        log_peak = LOG_2PI + torch.log(squares.new_tensor(self.variance))
+        return -0.5 * (squares / self.variance + present_cells * log_peak)
+
+    def exponentials(self, rows: Incomplete, out: Tensor | None = None) -> Exponentials:
+        """What `shift` completes to log p(x_n), and what makes the responsibilities: terms times reciprocal.
+
+        Args:
+            rows: (b, D).
+            out: room for (b, K) numbers, which the result's terms take.
+        """
+        x, present = rows
+        if present is None:
+            return exponentials(torch.addmm(self._constants, x, self._pull, out=out))
+        joint = torch.addmm(self.log_weights, x, self._pull, out=out)
+        return exponentials(joint.addmm_(present, self._halves, alpha=-1))

@@ -1,0 +1,136 @@
+"""What `GTM` takes: its parameters, rows, weights, batches and places on the map."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import check_array
+from sklearn.utils.validation import _check_sample_weight, validate_data
+from torch import Tensor
+
+from priory.gtm.rows import Batch
+from priory.messages import shortened
+
+DTYPES = {"float64": torch.float64, "float32": torch.float32}
+MOST_NODES = 2**20  # a million images of 64 columns are half a gigabyte; more is a slip of the keyboard
+
+
+def check_parameters(gtm: Any) -> None:
+    """That every parameter is one that `GTM` can work with.
+
+    Raises:
+        ValueError: one is not; the message says which, what was expected and what came.
+    """
+    least = dict.fromkeys(("points_per_side", "basis_per_side", "n_components", "max_iter", "batch_size"), 1)
+    least["annealing"] = 0
+    for name, lowest in least.items():
+        value = getattr(gtm, name)
+        if value is None and name in ("batch_size", "basis_per_side"):
+            continue
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < lowest:
+            raise ValueError(f"{name}: expected a whole number, at least {lowest}, got {value!r}")
+    for name, above_zero in {"basis_width": True, "weight_decay": False, "tol": False}.items():
+        value = getattr(gtm, name)
+        number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+        if not number or value < 0 or (above_zero and value == 0):
+            kind = "a positive number" if above_zero else "a number that is not negative"
+            raise ValueError(f"{name}: expected {kind}, got {value!r}")
+    for name, side in {"points_per_side": gtm.points_per_side, "basis_per_side": basis_per_side(gtm)}.items():
+        if side**gtm.n_components > MOST_NODES:
+            raise ValueError(
+                f"{name}: expected at most {MOST_NODES} points on the grid, got {side}^{gtm.n_components}; take fewer, "
+                "or a smaller n_components"
+            )
+    if gtm.dtype not in DTYPES:
+        raise ValueError(f"dtype: expected {' or '.join(DTYPES)}, got {gtm.dtype!r}")
+    checked_device(gtm.device)
+
+
+def basis_per_side(gtm: Any) -> int:
+    """Radial basis functions along each side: as asked for, or half as many as nodes, rounded up."""
+    return (gtm.points_per_side + 1) // 2 if gtm.basis_per_side is None else int(gtm.basis_per_side)
+
+
+def checked_device(device: str | None) -> torch.device:
+    """The device that is meant.
+
+    Raises:
+        ValueError: torch sees no such device, or it has no numbers of 64 bits.
+    """
+    try:
+        found = torch.device("cpu" if device is None else device)
+        torch.zeros(1, device=found, dtype=torch.float64).item()  # of the device meta, which holds no numbers, too
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ValueError(
+            f"device: expected None (the CPU) or a device that torch sees and that has float64, got {device!r}; torch: "
+            f"{shortened(str(error))}"
+        ) from error
+    return found
+
+
+def checked_rows(gtm: Any, X: ArrayLike, *, reset: bool) -> NDArray[Any]:
+    """Rows as scikit-learn checks them, NaN allowed, in the type they have: blocks become floats when they are read."""
+    return validate_data(gtm, X, reset=reset, dtype="numeric", ensure_all_finite="allow-nan")
+
+
+def checked_weights(X: NDArray[Any], sample_weight: ArrayLike | None) -> NDArray[Any] | None:
+    """Weights of rows, or None where all are one.
+
+    Raises:
+        ValueError: they are not one finite number for each row, one is negative, or none is positive.
+    """
+    if sample_weight is None:
+        return None
+    weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    if not weight.any():
+        raise ValueError("sample_weight: expected a row with a positive weight, got zeros only")
+    return weight
+
+
+def checked_places(gtm: Any, X: ArrayLike) -> Tensor:
+    """Places on the map.
+
+    Raises:
+        ValueError: they are not (n, C).
+    """
+    places = check_array(X, dtype=np.float64, input_name="X")
+    if places.shape[1] != gtm.n_components:
+        raise ValueError(
+            f"X: expected places on the map, (n, {gtm.n_components}), got {places.shape}; the nodes are in nodes_"
+        )
+    return torch.from_numpy(np.array(places))
+
+
+def checked_batches(gtm: Any, batches: Iterable[Any] | Callable[[], Iterable[Any]]) -> Callable[[], Iterator[Batch]]:
+    """What starts a reading of batches, checked as they come.
+
+    Raises:
+        ValueError: they can be read only once, or gtm.batch_size asks for something else.
+    """
+    if gtm.batch_size is not None:
+        raise ValueError(
+            f"batch_size: expected None, got {gtm.batch_size}: fit_batches sees all batches in each iteration; for "
+            "incremental EM call partial_fit with each batch"
+        )
+    start = batches if callable(batches) else lambda: batches
+    if isinstance(start(), Iterator) and start() is start():
+        raise ValueError(
+            "batches: expected what can be read again and again (a list, a DataLoader, a function that starts a "
+            "reading), got an iterator; call partial_fit with each batch where there is a single reading"
+        )
+    widths: list[int] = []
+
+    def read() -> Iterator[Batch]:
+        for batch in start():
+            x = batch[0] if isinstance(batch, tuple | list) else batch
+            x = checked_rows(gtm, x, reset=not widths)
+            widths.append(x.shape[1])
+            yield Batch(x)
+        if not widths:
+            raise ValueError("batches: expected batches of rows, got none")
+
+    return read

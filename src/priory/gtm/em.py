@@ -1,0 +1,178 @@
+"""One step of EM for the generative topographic mapping: what the rows say (E), and the sheet that fits it (M).
+
+    p(x) = 1/K sum_k N(x | y(u_k), variance I),    y(u) = phi(u) W
+
+    penalised log-likelihood = sum_n w_n log p(x_n) - decay/2 |W|^2    (the bias is free)
+
+Cells that are missing are integrated out exactly. References: Bishop, Svensen & Williams 1998, Neural Computation
+10(1), eq. 2.8-2.15; Dempster, Laird & Rubin 1977 (EM); Meng & Rubin 1993 (W first, then the variance).
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from priory.density.isotropic import IsotropicNormals
+from priory.gtm.rows import Block
+
+SYSTEMS_AT_ONCE = 2**22  # numbers of the normal equations of columns with missing cells that are made at a time
+NEGLIGIBLE = 1e-13  # of the largest eigenvalue: directions of W about which the rows say nothing
+
+
+class Sheet(NamedTuple):
+    """The parameters: W, its last row the bias, and the noise variance."""
+
+    weights: Float[Tensor, "feature input"]
+    variance: float
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """All that the M-step needs of the rows; sums over rows, each with its weight.
+
+    Attributes:
+        rows: sum_n w_n.
+        cells: sum_n w_n D_n, the cells that are there.
+        squares: sum_n w_n |x_n|^2.
+        log_likelihood: sum_n w_n log p(x_n), in nats, of the sheet that the responsibilities r are those of.
+        usage: sum_n w_n r_nk, (K,).
+        sums: sum_n w_n r_nk x_nd, (K, D); missing cells add nothing.
+        missing: sum_n w_n r_nk over the rows whose cell d is missing, (K, D); None where none is.
+    """
+
+    rows: float
+    cells: float
+    squares: float
+    log_likelihood: float
+    usage: Float[Tensor, " node"]
+    sums: Float[Tensor, "node input"]
+    missing: Float[Tensor, "node input"] | None
+
+    def scaled(self, factor: float) -> "Statistics":
+        """All of them times a factor."""
+        return Statistics(
+            factor * self.rows,
+            factor * self.cells,
+            factor * self.squares,
+            factor * self.log_likelihood,
+            factor * self.usage,
+            factor * self.sums,
+            None if self.missing is None else factor * self.missing,
+        )
+
+    def towards(self, other: "Statistics", step: float) -> "Statistics":
+        """(1 - step) these + step others."""
+        ours, theirs = self.scaled(1 - step), other.scaled(step)
+        missing = [part for part in (ours.missing, theirs.missing) if part is not None]
+        return Statistics(
+            ours.rows + theirs.rows,
+            ours.cells + theirs.cells,
+            ours.squares + theirs.squares,
+            ours.log_likelihood + theirs.log_likelihood,
+            ours.usage + theirs.usage,
+            ours.sums + theirs.sums,
+            sum(missing[1:], missing[0]) if missing else None,
+        )
+
+
+class Topography:
+    """What stays as it is from step to step: the basis at the nodes, the mixing weights, the prior of W.
+
+    Args:
+        features: phi(u_k), (K, M + 1), the bias last.
+        least_variance: the noise variance goes no lower.
+    """
+
+    def __init__(self, features: Float[Tensor, "node feature"], least_variance: float) -> None:
+        self.features, self.least_variance = features, least_variance
+        self.log_weights = features.new_full((len(features),), -math.log(len(features)))
+        self._penalised = features.new_ones(features.shape[1])
+        self._penalised[-1] = 0.0
+
+    def images(self, sheet: Sheet) -> Float[Tensor, "node input"]:
+        """y(u_k) = phi(u_k) W."""
+        return self.features @ sheet.weights
+
+    def normals(self, sheet: Sheet, dtype: torch.dtype = torch.float64) -> IsotropicNormals:
+        """The mixture that the sheet stands for, to compute in that dtype."""
+        return IsotropicNormals(self.log_weights.to(dtype), self.images(sheet).to(dtype), sheet.variance)
+
+    def penalty(self, sheet: Sheet, decay: float) -> float:
+        """decay/2 |W|^2 without the bias, in nats."""
+        return 0.5 * decay * float((self._penalised.unsqueeze(-1) * sheet.weights.square()).sum())
+
+    def expectation(self, blocks: Iterable[Block], sheet: Sheet, dtype: torch.dtype = torch.float64) -> Statistics:
+        """The E-step: the responsibilities of all rows, summed up; `dtype` is that of the blocks."""
+        normals = self.normals(sheet, dtype)
+        usage, sums = torch.zeros_like(self.log_weights), torch.zeros_like(self.images(sheet))
+        missing: Tensor | None = None
+        totals = usage.new_zeros(4)
+        for block in blocks:
+            found = normals.exponentials(block.rows)
+            log_density = found.log_sum + normals.shift(block.squares, block.cells)
+            cells = block.weight * block.cells
+            of_rows = torch.stack([block.weight, cells, block.weight * block.squares, block.weight * log_density])
+            totals += of_rows.sum(-1, dtype=totals.dtype)
+            share = block.weight * found.reciprocal
+            usage += found.terms.mT @ share
+            x, present = block.rows
+            _add_product(sums, found.terms.mT, x * share.unsqueeze(-1))
+            if present is not None:
+                missing = torch.zeros_like(sums) if missing is None else missing
+                _add_product(missing, found.terms.mT, (1 - present) * share.unsqueeze(-1))
+        rows, row_cells, squares, log_likelihood = totals.tolist()
+        return Statistics(rows, row_cells, squares, log_likelihood, usage, sums, missing)
+
+    def maximisation(self, statistics: Statistics, decay: float, variance: float) -> Sheet:
+        """The M-step: W given the last noise variance, then the noise variance given W.
+
+        (Phi' G Phi + decay variance I) W = Phi' S,    variance = sum_nk r_nk |x_n - phi_k W|^2 / cells
+        """
+        weights = self._weights(statistics, decay * variance)
+        return Sheet(weights, max(self.least_variance, self._noise_variance(statistics, weights)))
+
+    def _weights(self, statistics: Statistics, ridge: float) -> Float[Tensor, "feature input"]:
+        ridges = ridge * self._penalised
+        targets = self.features.mT @ statistics.sums
+        usage = statistics.usage.unsqueeze(-1)
+        weights = _solve(self.features.mT @ (usage * self.features) + ridges.diag(), targets)
+        if statistics.missing is not None:
+            columns = statistics.missing.amax(0).nonzero().squeeze(-1)
+            size = max(1, SYSTEMS_AT_ONCE // self.features.numel())
+            for part in columns.split(size):  # each of these columns has normal equations of its own
+                there = (usage - statistics.missing[:, part]).clamp_(min=0.0)
+                systems = (self.features.mT * there.mT.unsqueeze(1)) @ self.features + ridges.diag()
+                weights[:, part] = _solve(systems, targets[:, part].mT.unsqueeze(-1)).squeeze(-1).mT
+        return weights
+
+    def _noise_variance(self, statistics: Statistics, weights: Float[Tensor, "feature input"]) -> float:
+        images = self.features @ weights
+        squares = images.square()
+        total = (statistics.usage @ squares).sum() - 2 * (statistics.sums * images).sum()
+        if statistics.missing is not None:
+            total -= (statistics.missing * squares).sum()
+        return (statistics.squares + float(total)) / max(statistics.cells, 1e-300)
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """total += left @ right, in place; a total of float64 adds up blocks of float32."""
+    if total.dtype == left.dtype:
+        total.addmm_(left, right)
+    else:
+        total += left @ right
+
+
+def _solve(systems: Float[Tensor, "*batch m m"], targets: Float[Tensor, "*batch m column"]) -> Tensor:
+    """Symmetric, positive semi-definite systems; of many solutions that without what the rows say nothing about."""
+    factor, failed = torch.linalg.cholesky_ex(systems)
+    diagonal = factor.diagonal(dim1=-2, dim2=-1)
+    if not bool(failed.any()) and bool((diagonal.amin(-1) > NEGLIGIBLE**0.5 * diagonal.amax(-1)).all()):
+        return torch.cholesky_solve(targets, factor)
+    values, vectors = torch.linalg.eigh(systems)
+    inverse = torch.where(values > NEGLIGIBLE * values.amax(-1, keepdim=True), values.reciprocal(), 0.0)
+    return vectors @ (inverse.unsqueeze(-1) * (vectors.mT @ targets))

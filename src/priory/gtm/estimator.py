@@ -1,0 +1,304 @@
+"""`GTM`: the generative topographic mapping in scikit-learn's dialect."""
+
+import math
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from priory.density.components import Exponentials
+from priory.density.isotropic import IsotropicNormals
+from priory.grids import RadialBasis, latent_grid
+from priory.gtm.checks import (
+    DTYPES,
+    basis_per_side,
+    check_parameters,
+    checked_batches,
+    checked_device,
+    checked_places,
+    checked_rows,
+    checked_weights,
+)
+from priory.gtm.fitting import Progress, begin, fit_in_batches, fit_in_turns
+from priory.gtm.rows import Batch, Block, Rows
+
+
+class GTM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator):
+    """A map of rows of numbers, and their density: a smooth sheet through the data, with noise about it.
+
+        p(x) = 1/K sum_k N(x | y(u_k), noise_variance I),    y(u) = sum_m W_m exp(-|u - c_m|^2 / (2 width^2)) + W_0
+
+    The nodes u_k are a regular grid over [-1, 1]^C. EM maximises the log-likelihood minus weight_decay/2 |W|^2 / v,
+    where v is the mean variance of a column. A row's place on the map is E[u | x]. Cells that are NaN are missing, and
+    integrated out exactly. Columns of different units should be standardised first: the noise is the same in all.
+
+    Args:
+        points_per_side: nodes along each side of the grid; K = points_per_side^n_components.
+        basis_per_side: radial basis functions along each side; None takes half of points_per_side, rounded up.
+        basis_width: their width, in units of the distance between two of them.
+        weight_decay: the precision of the prior of W; the bias W_0 has none.
+        max_iter: most iterations of EM; with batch_size, most passes over the rows.
+        tol: EM ends when an iteration changes the penalised log-likelihood of a row by less than tol times its size (or
+            times one nat, where it is smaller than that).
+        n_components: C, dimensions of the grid.
+        batch_size: None sees all rows in each iteration; a number does incremental EM with that many rows at a time.
+        annealing: iterations over which the weight decay falls to its value, at most half of max_iter; 0 starts there.
+        device: where to compute: cpu where None, or whatever torch sees, as "cuda".
+        dtype: what to compute in, "float64" or "float32".
+        random_state: of the order of batches, and of `sample`.
+
+    Attributes:
+        means_: the nodes' images y(u_k), (K, D), in the data's units.
+        nodes_: u_k, (K, C).
+        weights_: mixing weights, (K,); all 1/K.
+        noise_variance_: in the data's units, squared.
+        log_likelihoods_: mean log-likelihood of a training row in nats, of the parameters each iteration began with.
+        penalised_log_likelihoods_: the same minus the penalty; without batch_size it never falls.
+        n_iter_: iterations.
+        converged_: whether tol was reached.
+        basis_: phi, a `RadialBasis`.
+        basis_weights_: W, (M + 1, D), the bias last: means_ = phi(nodes_) W.
+
+    Reference: Bishop, Svensen & Williams 1998, Neural Computation 10(1), GTM: The generative topographic mapping.
+
+    >>> from sklearn.datasets import load_iris
+    >>> x = load_iris().data
+    >>> gtm = GTM(points_per_side=10).fit(x)
+    >>> gtm.transform(x).shape, gtm.score(x) > -2.0
+    ((150, 2), True)
+    """
+
+    def __init__(
+        self,
+        points_per_side: int = 16,
+        *,
+        basis_per_side: int | None = None,
+        basis_width: float = 1.0,
+        weight_decay: float = 0.1,
+        max_iter: int = 300,
+        tol: float = 1e-6,
+        n_components: int = 2,
+        batch_size: int | None = None,
+        annealing: int = 60,
+        device: str | None = None,
+        dtype: str = "float64",
+        random_state: Any = None,
+    ) -> None:
+        self.points_per_side = points_per_side
+        self.basis_per_side = basis_per_side
+        self.basis_width = basis_width
+        self.weight_decay = weight_decay
+        self.max_iter = max_iter
+        self.tol = tol
+        self.n_components = n_components
+        self.batch_size = batch_size
+        self.annealing = annealing
+        self.device = device
+        self.dtype = dtype
+        self.random_state = random_state
+
+    def fit(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
+        """Fit the sheet to rows.
+
+        Args:
+            X: (N, D), NaN where a cell is missing; a memory map is read block by block.
+            y: ignored.
+            sample_weight: (N,), not negative: a row of weight two counts as two rows.
+
+        Raises:
+            ValueError: a parameter or the data are not as said; a column has no value at all.
+        """
+        check_parameters(self)
+        X = checked_rows(self, X, reset=True)
+        weight = checked_weights(X, sample_weight)
+        epochs = None if self.batch_size is None else self._epochs(X, weight)
+        return self._fit(lambda: [Batch(X, weight)], epochs)
+
+    def fit_batches(self, batches: Iterable[Any] | Callable[[], Iterable[Any]]) -> Self:
+        """Fit the sheet to rows that come in batches and need not fit into memory; each iteration reads them once.
+
+        Args:
+            batches: what can be read again and again: a list, a DataLoader, or a function that starts a reading. Each
+                batch is (b, D), or a tuple or list whose first item is that.
+
+        Raises:
+            ValueError: as `fit`; the batches can be read only once.
+        """
+        check_parameters(self)
+        batches = checked_batches(self, batches)
+        return self._fit(batches)
+
+    def partial_fit(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
+        """One step of incremental EM with these rows; the first call also makes the start of them, so give it many.
+
+        The n-th step moves the statistics by (2 / (n + 1))^0.6 towards those of its rows. After `fit`, it goes on from
+        there.
+
+        Args:
+            X: (N, D), NaN where a cell is missing.
+            y: ignored.
+            sample_weight: (N,), not negative.
+
+        Raises:
+            ValueError: as `fit`; at the first call, or another number of columns at a later one.
+        """
+        check_parameters(self)
+        first = not hasattr(self, "_course")
+        X = checked_rows(self, X, reset=first)
+        weight = checked_weights(X, sample_weight)
+        if first:
+            rows = self._begin(self._rows(lambda: [Batch(X, weight)]), annealing=0)
+            self._course.decay = replace(self._course.decay, rows=0.0)  # counted as they come
+        else:
+            rows = self._batch(X, weight)
+        found = self._course.step(list(rows), rows.dtype)
+        history = [] if first else list(self.log_likelihoods_)
+        return self._finish(Progress([*history, found.log_likelihood / found.rows]))
+
+    def transform(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Each row's place on the map, E[u | x] = sum_k p(k | x) u_k, (N, C)."""
+        check_is_fitted(self)
+        nodes = torch.from_numpy(self.nodes_).to(checked_device(self.device), DTYPES[self.dtype])
+        return self._of_rows(X, lambda found, block, normals: _responsibilities(found) @ nodes)
+
+    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
+        """The node with the largest responsibility for each row, (N,)."""
+        return self._of_rows(X, lambda found, block, normals: found.terms.argmax(-1))
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """The responsibilities p(k | x), (N, K)."""
+        return self._of_rows(X, lambda found, block, normals: _responsibilities(found))
+
+    def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:
+        """log p(x) of each row in nats, (N,); of its cells that are there."""
+        return self._of_rows(X, lambda found, block, normals: found.log_sum + normals.shift(block.squares, block.cells))
+
+    def score(self, X: ArrayLike, y: Any = None) -> float:
+        """The mean of `score_samples`, in nats a row."""
+        return float(self.score_samples(X).mean())
+
+    def sample(self, n_samples: int = 1) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Draw rows, (n_samples, D), and the nodes they come from, (n_samples,)."""
+        check_is_fitted(self)
+        if n_samples < 1:
+            raise ValueError(f"n_samples: expected a positive number, got {n_samples}")
+        random = check_random_state(self.random_state)
+        node = random.choice(len(self.means_), size=n_samples, p=self.weights_)
+        noise = random.standard_normal((n_samples, self.means_.shape[1]))
+        return self.means_[node] + math.sqrt(self.noise_variance_) * noise, node
+
+    def inverse_transform(self, X: ArrayLike) -> NDArray[np.float64]:
+        """The images y(u) of places on the map, (n, C) to (n, D) in the data's units; between the nodes as well."""
+        check_is_fitted(self)
+        return self.basis_(checked_places(self, X)).numpy() @ self.basis_weights_
+
+    def magnification_factors(self, X: ArrayLike | None = None) -> NDArray[np.float64]:
+        """How much the sheet is stretched at the nodes, or at places on the map (n, C): sqrt(det(J'J)), J = dy/du.
+
+        A volume of data space, in the data's units to the power C, per volume of the map.
+
+        Reference: Bishop, Svensen & Williams 1997, Magnification factors for the GTM algorithm, eq. 6.
+        """
+        check_is_fitted(self)
+        slopes = self.basis_.slopes(checked_places(self, self.nodes_ if X is None else X))
+        weights = torch.from_numpy(self.basis_weights_)
+        metric = slopes @ (weights @ weights.mT) @ slopes.mT
+        return torch.linalg.det(metric).clamp(min=0.0).sqrt().numpy()
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_components
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
+    def _fit(self, batches: Callable[[], Iterable[Batch]], epochs: Iterable[Iterable[Rows]] | None = None) -> Self:
+        annealing = min(self.annealing, self.max_iter // 2)
+        rows = self._begin(self._rows(batches), annealing)
+        if epochs is None:
+            progress = fit_in_turns(self._course, rows, self.max_iter, self.tol)
+        else:
+            progress = fit_in_batches(self._course, epochs, self.tol)
+        if not progress.converged and self.tol > 0:
+            message = (
+                f"GTM: after max_iter={self.max_iter} iterations the likelihood still changed by more than "
+                f"tol={self.tol}; raise max_iter or tol"
+            )
+            warnings.warn(message, ConvergenceWarning, stacklevel=3)
+        return self._finish(progress)
+
+    def _begin(self, rows: Rows, annealing: int) -> Rows:
+        """Start EM with these rows; returns them centred."""
+        self.basis_ = RadialBasis.on_grid(
+            basis_per_side(self), self.n_components, self.basis_width, dtype=torch.float64
+        )
+        self._course, rows = begin(rows, self._nodes(), self.basis_, self.weight_decay, annealing)
+        return rows
+
+    def _finish(self, progress: Progress) -> Self:
+        """The fitted attributes."""
+        sheet, centre, nodes = self._course.sheet, self._course.centre, self._nodes()
+        weights = sheet.weights.cpu().clone()
+        weights[-1] += centre.cpu()
+        self.basis_weights_ = weights.numpy()
+        self.nodes_ = nodes.numpy()
+        self.means_ = (self.basis_(nodes) @ weights).numpy()
+        self.weights_ = np.full(len(nodes), 1 / len(nodes))
+        self.noise_variance_ = sheet.variance
+        self.log_likelihoods_ = np.array(progress.log_likelihoods)
+        self.penalised_log_likelihoods_ = np.array(progress.penalised)
+        self.n_iter_ = len(progress.log_likelihoods)
+        self.converged_ = progress.converged
+        return self
+
+    def _nodes(self) -> Tensor:
+        return latent_grid(self.points_per_side, self.n_components, dtype=torch.float64)
+
+    def _rows(self, batches: Callable[[], Iterable[Batch]]) -> Rows:
+        num_nodes = self.points_per_side**self.n_components
+        return Rows(batches, num_nodes, checked_device(self.device), DTYPES[self.dtype])
+
+    def _epochs(self, X: NDArray[Any], weight: NDArray[Any] | None) -> Iterator[Iterator[Rows]]:
+        """Passes over the rows, in an order of their own each."""
+        random = check_random_state(self.random_state)
+        for _ in range(self.max_iter):
+            order = random.permutation(len(X))
+            starts = range(0, len(X), self.batch_size or len(X))
+            parts = (np.sort(order[start : start + starts.step]) for start in starts)
+            yield (self._batch(X[part], None if weight is None else weight[part]) for part in parts)
+
+    def _batch(self, X: NDArray[Any], weight: NDArray[Any] | None) -> Rows:
+        return self._rows(lambda: [Batch(X, weight)]).centred(self._course.centre)
+
+    def _of_rows(self, X: ArrayLike, number: Callable[[Exponentials, Block, IsotropicNormals], Tensor]) -> NDArray[Any]:
+        """What `number` says of each row, block by block."""
+        check_is_fitted(self)
+        X = checked_rows(self, X, reset=False)
+        rows = self._rows(lambda: [Batch(X)])
+        centre = torch.from_numpy(self.means_.mean(0)).to(rows.device)
+        loc = torch.from_numpy(self.means_).to(rows.device) - centre
+        log_weights = torch.from_numpy(np.log(self.weights_)).to(rows.device)
+        normals = IsotropicNormals(log_weights.to(rows.dtype), loc.to(rows.dtype), self.noise_variance_)
+        results: list[Tensor] = []
+        places: list[Tensor] = []
+        for block in rows.centred(centre, keep=False):
+            results.append(number(normals.exponentials(block.rows), block, normals))
+            places.append(block.place)
+        result = torch.cat(results)
+        result[torch.cat(places)] = result.clone()
+        return result.cpu().numpy()
+
+
+def _responsibilities(found: Exponentials) -> Tensor:
+    return found.terms * found.reciprocal.unsqueeze(-1)

@@ -1,0 +1,109 @@
+"""Where EM starts: the sheet of nodes in the plane of the first principal components.
+
+    y(u) = centre + sum_c u_c / |u_c| sqrt(lambda_c) v_c,    |u_c|^2 the mean over nodes of u_c^2,
+
+    variance = max(lambda_{C+1}, (half of the nodes' spacing in data space)^2),
+
+with lambda_c, v_c the eigenvalues, largest first, and eigenvectors of the rows' covariance (1/N). Missing cells count
+as the column's mean. Reference: Bishop, Svensen & Williams 1998, Neural Computation 10(1), sec. 2.2.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from priory.gtm.em import Sheet
+from priory.gtm.rows import Rows
+
+OVERSAMPLING = 10  # directions beyond those wanted that subspace iteration carries along
+WALKS = 12  # over the rows; exact after one where there are no more columns than directions
+SEED = 0  # of the directions that it starts from: the same data always give the same start
+
+
+class Axes(NamedTuple):
+    """Principal axes."""
+
+    variances: Float[Tensor, " axis"]  # largest first
+    directions: Float[Tensor, "input axis"]
+
+
+def column_means(rows: Rows) -> Float[Tensor, " input"]:
+    """The weighted mean of each column over the cells that are there; NaN where there are none."""
+    total = count = torch.zeros(1, dtype=torch.float64, device=rows.device)
+    for block in rows:
+        x, present = block.rows
+        total = total + (block.weight @ x).double()
+        there = block.weight.sum() if present is None else block.weight @ present
+        count = count + there.double()
+    return total / count
+
+
+def spread(rows: Rows) -> tuple[float, float]:
+    """The mean square of the cells that are there, and the sum of the rows' weights."""
+    squares = cells = weights = 0.0
+    for block in rows:
+        squares += float((block.weight * block.squares).sum())
+        cells += float((block.weight * block.cells).sum())
+        weights += float(block.weight.sum())
+    return squares / cells if cells else 0.0, weights
+
+
+def principal_axes(rows: Rows, count: int) -> Axes:
+    """The first axes of centred rows by subspace iteration, `count` of them or as many as there are columns.
+
+    Reference: Halko, Martinsson & Tropp 2011, arXiv:0909.4061, alg. 4.4.
+    """
+    assert rows.centre is not None
+    num_inputs = len(rows.centre)
+    size = min(num_inputs, count + OVERSAMPLING)
+    generator = torch.Generator().manual_seed(SEED)
+    start = torch.randn(num_inputs, size, generator=generator, dtype=torch.float64)
+    basis = torch.linalg.qr(start.to(rows.device)).Q
+    for _ in range(WALKS if size < num_inputs else 1):
+        image = _covariance_times(rows, basis)
+        last, basis = basis, torch.linalg.qr(image).Q
+    small = last.mT @ image
+    variances, vectors = torch.linalg.eigh(0.5 * (small + small.mT))
+    directions = (last @ vectors).flip(-1)[:, :count]
+    signs = directions.gather(0, directions.abs().argmax(0, keepdim=True)).sign()
+    return Axes(variances.flip(-1)[:count].clamp(min=0.0), directions * signs)
+
+
+def _covariance_times(rows: Rows, directions: Float[Tensor, "input axis"]) -> Float[Tensor, "input axis"]:
+    total, weights = torch.zeros_like(directions), 0.0
+    for block in rows:
+        x = block.rows.x
+        projected = x @ directions.to(x.dtype)
+        total += (x.mT @ (projected * block.weight.unsqueeze(-1))).to(total.dtype)
+        weights += float(block.weight.sum())
+    return total / weights
+
+
+def principal_sheet(
+    axes: Axes, nodes: Float[Tensor, "node grid"], features: Float[Tensor, "node feature"], least_variance: float
+) -> Sheet:
+    """The sheet above about a centre of zero, as near as the basis gets to it; axes that the data lack are flat.
+
+    Args:
+        axes: C + 1 of them, where the data have as many.
+        nodes: u_k.
+        features: phi(u_k).
+        least_variance: the noise variance is not below.
+    """
+    grid_dim, found = nodes.shape[1], len(axes.variances)
+    used = min(grid_dim, found)
+    sizes = nodes.square().mean(0).sqrt()
+    scales = torch.where(sizes > 0, sizes.reciprocal(), 0.0)[:used] * axes.variances[:used].sqrt()
+    images = (nodes[:, :used] * scales) @ axes.directions[:, :used].mT
+    weights = torch.linalg.pinv(features) @ images
+    beyond = float(axes.variances[grid_dim]) if found > grid_dim else 0.0
+    return Sheet(weights, max(beyond, (_spacing(nodes, scales) / 2) ** 2, least_variance))
+
+
+def _spacing(nodes: Float[Tensor, "node grid"], scales: Float[Tensor, " axis"]) -> float:
+    """How far a node of the plane lies from the nearest other one."""
+    sides = [nodes[:, axis].unique() for axis in range(len(scales))]
+    gaps = [float(side[1] - side[0]) * float(scale) for side, scale in zip(sides, scales, strict=True) if len(side) > 1]
+    return min((gap for gap in gaps if gap > 0), default=0.0)

@@ -1,0 +1,114 @@
+"""Rows of numbers, some of them missing, that EM walks over again and again: block by block, wherever they are kept."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from priory.density.isotropic import Incomplete
+
+NUMBERS_AT_ONCE = 2**19  # b x K of a block on the CPU: what its caches hold
+NUMBERS_AT_ONCE_ELSEWHERE = 2**25
+ROWS_AT_LEAST = 64  # fewer make slow matrix products
+COPIED_AT_ONCE = 2**22  # b x D that are centred at a time
+KEPT = 2**25  # numbers N x D of centred rows that are kept from one walk to the next
+KEPT_ELSEWHERE = 2**29
+
+
+class Block(NamedTuple):
+    """Some rows, all complete or each with a cell missing."""
+
+    place: Int[Tensor, " point"]  # where they stand among all rows
+    rows: Incomplete  # minus the centre
+    squares: Float[Tensor, " point"]  # sum of squares of the cells that are there
+    cells: Float[Tensor, " point"] | int  # how many those are
+    weight: Float[Tensor, " point"]
+
+
+class Batch(NamedTuple):
+    """Rows as they come, (b, D) with NaN where a cell is missing, and their weights, (b,); None weighs them all one."""
+
+    x: Any
+    weight: Any = None
+
+
+class Rows:
+    """Rows from a source that can be read any number of times, minus a centre, on a device.
+
+    Args:
+        batches: starts a reading.
+        num_nodes: K: how many numbers each row will need.
+        device: where to.
+        dtype: what to compute in.
+    """
+
+    def __init__(
+        self, batches: Callable[[], Iterable[Batch]], num_nodes: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self._batches, self._num_nodes = batches, num_nodes
+        self.device, self.dtype = device, dtype
+        self.centre: Float[Tensor, " input"] | None = None
+        self._kept: list[Block] | None = None
+
+    def centred(self, centre: Float[Tensor, " input"], *, keep: bool = True) -> "Rows":
+        """The same rows about another centre, kept in memory where that is little."""
+        rows = Rows(self._batches, self._num_nodes, self.device, self.dtype)
+        rows.centre = centre
+        rows._kept = rows._within(KEPT if self.device.type == "cpu" else KEPT_ELSEWHERE) if keep else None
+        return rows
+
+    def __iter__(self) -> Iterator[Block]:
+        return self._read() if self._kept is None else iter(self._kept)
+
+    def _within(self, most: int) -> list[Block] | None:
+        """All blocks, or None where they have more than `most` numbers."""
+        blocks, numbers = [], 0
+        for block in self._read():
+            numbers += block.rows.x.numel() * (1 if block.rows.present is None else 2)
+            if numbers > most:
+                return None
+            blocks.append(block)
+        return blocks
+
+    def _read(self) -> Iterator[Block]:
+        start = 0
+        for x, weight in self._batches():
+            size = self._block_size(x.shape[1])
+            for first in range(0, len(x), size):
+                part = slice(first, first + size)
+                rows = self._tensor(x[part])
+                weights = rows.new_ones(len(rows)) if weight is None else self._tensor(weight[part])
+                yield from self._blocks(rows, weights, start + first)
+            start += len(x)
+
+    def _tensor(self, values: Any) -> Tensor:
+        """A copy of these, of any numeric type and byte order."""
+        if isinstance(values, Tensor):
+            return values.detach().to(self.device, self.dtype, copy=True)
+        dtype = np.float32 if self.dtype == torch.float32 else np.float64
+        return torch.from_numpy(np.array(values, dtype=dtype)).to(self.device)
+
+    def _block_size(self, num_inputs: int) -> int:
+        numbers = NUMBERS_AT_ONCE if self.device.type == "cpu" else NUMBERS_AT_ONCE_ELSEWHERE
+        copied = COPIED_AT_ONCE * numbers // NUMBERS_AT_ONCE
+        return max(1, min(max(ROWS_AT_LEAST, numbers // self._num_nodes), copied // num_inputs))
+
+    def _blocks(self, x: Tensor, weight: Tensor, start: int) -> Iterator[Block]:
+        """The complete rows of these, and the others."""
+        place = torch.arange(start, start + len(x), device=self.device)
+        if self.centre is not None:
+            x -= self.centre.to(x.dtype)
+        missing = x.isnan()
+        some = missing.any(-1)
+        if not bool(some.any()):
+            yield Block(place, Incomplete(x, None), x.square().sum(-1), x.shape[1], weight)
+            return
+        for incomplete, which in ((False, ~some), (True, some)):
+            if bool(which.any()):
+                part, absent = x[which].nan_to_num_(0.0), missing[which]
+                present = (~absent).to(x.dtype) if incomplete else None
+                cells = x.shape[1] if present is None else present.sum(-1)
+                yield Block(place[which], Incomplete(part, present), part.square().sum(-1), cells, weight[which])

@@ -14,7 +14,7 @@ from priory.likelihoods import LIKELIHOODS, LikelihoodDecoder
 from priory.messages import did_you_mean, shortened
 from priory.networks import ConvolutionalDecoderNetwork, ConvolutionalEncoderNetwork, gated_mlp, mlp
 from priory.preprocessing import Identity, LogNormalise, Preprocessing, Rescale, Standardise
-from priory.priors import PRIORS, PriorSpec
+from priory.priors import PRIORS, Prior, PriorSpec
 from priory.settings import ModelSettings
 from priory.vae import VAE
 
@@ -82,9 +82,18 @@ def build_vae(settings: ModelSettings, facts: DataFacts) -> VAE:
     preprocess = _preprocess(settings, facts)
     encoder = NormalEncoder(encoder_network(settings, facts), settings.log_variance_range)
     decoder = _decoder(settings, facts, preprocess)
+    return VAE(encoder, decoder, build_prior(settings, facts, preprocess), preprocess)
+
+
+def build_prior(settings: ModelSettings, facts: DataFacts, preprocess: Preprocessing) -> Prior:
+    """The prior that the settings describe, where it starts; `preprocess` gives what the encoder's first layer reads.
+
+    Raises:
+        ValueError: the name is not known.
+    """
+    check_name("--prior", settings.prior, PRIORS)
     features = None if facts.rows is None else preprocess(facts.rows)
-    spec = prior_spec(settings, facts, preprocess.feature_range, features)
-    return VAE(encoder, decoder, PRIORS[settings.prior].from_spec(spec), preprocess)
+    return PRIORS[settings.prior].from_spec(prior_spec(settings, facts, preprocess.feature_range, features))
 
 
 def check_name(option: str, name: str, known: dict[str, object] | dict[str, type]) -> None:
@@ -114,6 +123,9 @@ def prior_spec(
         feature_range=feature_range,
         features=features,
         flow_transforms=settings.flow_transforms,
+        grid_network=settings.grid_network,
+        basis_per_side=settings.basis_per_side,
+        basis_width=settings.basis_width,
     )
 
 

@@ -53,6 +53,11 @@ class ModelSettings(Settings):
     points_per_side: int = Field(8, ge=1, le=10**6, description="nodes along each side of a grid")
     grid_dim: int = Field(2, ge=1, le=16, description="C, dimensions of the grid")
     prior_hidden: tuple[Size, ...] = Field((256, 256), description="hidden widths of the prior's own network")
+    grid_network: Literal["mlp", "rbf"] = Field("mlp", description="behind a grid: a perceptron, or radial functions")
+    basis_per_side: int | None = Field(
+        None, ge=1, le=10**6, description="radial functions along each side; None: half of points_per_side"
+    )
+    basis_width: float = Field(1.0, gt=0, le=10**6, description="of a radial function, in spacings of their centres")
     learn_weights: bool = Field(True, description="learned mixing weights, or uniform ones")
     learn_pseudo_inputs: bool = Field(True, description="learned pseudo-inputs, or fixed where they start")
     initialise: Literal["data", "mean", "uniform"] = Field("data", description="where pseudo-inputs start")

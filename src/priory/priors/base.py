@@ -32,6 +32,10 @@ class PriorSpec:
         features: training rows as the encoder's first layer reads them, (N, num_features); None when a model is
             rebuilt only to take saved weights.
         flow_transforms: coupling layers of a flow.
+        grid_network: the network behind a grid: "mlp", or "rbf", radial basis functions as in the classical GTM.
+        basis_per_side: radial basis functions along each side; None for half of
+            `points_per_side`, rounded up.
+        basis_width: standard deviation of a radial basis function, in spacings between their centres.
     """
 
     latent_dim: int
@@ -46,11 +50,26 @@ class PriorSpec:
     feature_range: tuple[float | None, float | None] = (None, None)
     features: Float[Tensor, "datum feature"] | None = None
     flow_transforms: int = 3
+    grid_network: str = "mlp"
+    basis_per_side: int | None = None
+    basis_width: float = 1.0
 
     @property
     def num_nodes(self) -> int:
         """Nodes of the grid."""
         return self.points_per_side**self.grid_dim
+
+    @property
+    def functions_per_side(self) -> int:
+        """Radial basis functions along each side."""
+        return self.basis_per_side or (self.points_per_side + 1) // 2
+
+    @property
+    def grid_widths(self) -> tuple[int, ...]:
+        """What the network behind a grid computes at each node, before its outputs."""
+        if self.grid_network == "rbf":
+            return (self.functions_per_side**self.grid_dim + 1,)
+        return (self.grid_dim, *self.hidden)
 
     @property
     def rows(self) -> Float[Tensor, "datum feature"]:
@@ -84,6 +103,18 @@ class Prior(nn.Module, ABC):
     @abstractmethod
     def from_spec(cls, spec: PriorSpec) -> Self:
         """The prior that the command line builds."""
+
+    def fit_to_latents(self, z: Float[Tensor, "datum latent"], *, seed: int = 0) -> bool:
+        """Start from encoded data by expectation maximisation, where this prior has a closed form for its steps.
+
+        Args:
+            z: draws from the aggregate posterior, (N, L).
+            seed: of its own generator.
+
+        Returns:
+            Whether it did; where it did not, nothing has changed.
+        """
+        return False
 
     @classmethod
     def num_values(cls, spec: PriorSpec) -> int:

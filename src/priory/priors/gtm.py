@@ -1,5 +1,6 @@
 """Priors with a grid behind their components: the GTM prior and the GTM-VampPrior."""
 
+import math
 from collections.abc import Sequence
 from typing import Self
 
@@ -11,9 +12,9 @@ from torch.distributions import Distribution, Independent
 from priory.distributions import at_least_float32, bounded_scale, diagonal_normal
 from priory.grids import latent_grid
 from priory.mixture import Mixture, sample_index
-from priory.networks import mlp
 from priory.priors.base import Encoder, MixturePrior, PriorSpec, encode_pseudo_inputs
 from priory.priors.feature_range import FeatureRange, scale_above
+from priory.priors.radial import FittedGTM, Sheet, grid_network, options_of, set_constant
 
 
 class GridPrior(MixturePrior):
@@ -94,12 +95,64 @@ class GTMPrior(GridPrior):
     @classmethod
     def from_spec(cls, spec: PriorSpec) -> Self:
         grid = latent_grid(spec.points_per_side, spec.grid_dim)
-        network = mlp(spec.grid_dim, spec.hidden, 2 * spec.latent_dim, activation=nn.Tanh)
+        network = grid_network(spec, 2 * spec.latent_dim)
         return cls(spec.latent_dim, grid, network, learn_weights=spec.learn_weights)
 
     @classmethod
+    def from_gtm(cls, gtm: FittedGTM, *, learn_weights: bool = True) -> Self:
+        """The prior whose density is that of a classical GTM, fitted to latents: an ex-post prior, or a start.
+
+            loc_k = y(u_k),    scale_k^2 = noise variance,    pi_k = 1/K
+
+        g is the GTM's radial basis functions, with its weights for the means and a constant for the log-variance; the
+        gradient can move all of them, and then the variances need not be equal.
+
+        Args:
+            gtm: fitted to latents, (N, L): draws from q(z|x) of the training rows, whose spread the noise then has.
+            learn_weights: learned mixing weights, or the GTM's.
+
+        Raises:
+            ValueError: the GTM is not fitted.
+
+        Reference: Bishop, Svensen & Williams 1998, Neural Computation 10(1), eq. 2.2 and 2.13.
+        """
+        sheet = Sheet(gtm)
+        log_variance = torch.zeros_like(sheet.weights)
+        log_variance[-1] = math.log(sheet.noise_variance)
+        network = sheet.network(torch.cat([sheet.weights, log_variance], 1))
+        prior = cls(sheet.means.shape[1], sheet.grid(), network, learn_weights=learn_weights)
+        prior.mixing_logits.data.copy_(sheet.logits())
+        return prior
+
+    def fit_to_latents(self, z: Float[Tensor, "datum latent"], *, seed: int = 0) -> bool:
+        """Expectation maximisation of the classical GTM with the same grid and basis; needs g of radial functions.
+
+        Args:
+            z: draws from the aggregate posterior, (N, L).
+            seed: of its own generator.
+
+        Returns:
+            Whether it was done: not where g is another network, or the nodes are no full grid over [-1, 1]^C.
+
+        Raises:
+            ValueError: z has another width.
+            ImportError: scikit-learn is not installed.
+        """
+        options = options_of(self.nodes, self.network)
+        if options is None:
+            return False
+        if z.ndim != 2 or z.shape[1] != self.latent_dim:
+            raise ValueError(f"z: expected draws (N, {self.latent_dim}), got {tuple(z.shape)}")
+        from priory.gtm import GTM
+
+        gtm = GTM(**options, random_state=seed).fit(z.detach().double().cpu().numpy())
+        started = type(self).from_gtm(gtm, learn_weights=isinstance(self.mixing_logits, nn.Parameter))
+        self.load_state_dict(started.state_dict())
+        return True
+
+    @classmethod
     def num_values(cls, spec: PriorSpec) -> int:
-        return spec.num_nodes * sum((spec.grid_dim, *spec.hidden, 2 * spec.latent_dim))
+        return spec.num_nodes * sum((*spec.grid_widths, 2 * spec.latent_dim))
 
     def components(self, encoder: Encoder | None = None) -> Independent:
         """The normals at the nodes, batch shape (K,) and event shape (L,); the encoder is not used."""
@@ -154,17 +207,59 @@ class GTMVampPrior(GridPrior):
     def from_spec(cls, spec: PriorSpec) -> Self:
         low, high = spec.feature_range
         grid = latent_grid(spec.points_per_side, spec.grid_dim)
-        network = mlp(spec.grid_dim, spec.hidden, spec.num_features, activation=nn.Tanh)
+        network = grid_network(spec, spec.num_features)
         prior = cls(
             grid, network, low=low, high=high, scale=scale_above(spec.rows, low), learn_weights=spec.learn_weights
         )
         # The sheet of pseudo-inputs unfolds from the mean datum, not from the middle of the range.
-        network[-1].bias.data.copy_(prior.feature_range.unconstrain(spec.rows.mean(0)))  # type: ignore[operator]
+        set_constant(network, prior.feature_range.unconstrain(spec.rows.mean(0)))
+        return prior
+
+    @classmethod
+    def from_gtm(
+        cls,
+        gtm: FittedGTM,
+        *,
+        preprocess: nn.Module | None = None,
+        low: float | None = None,
+        high: float | None = None,
+        scale: float | None = None,
+        learn_weights: bool = True,
+    ) -> Self:
+        """The prior whose pseudo-inputs start as the sheet that a classical GTM has laid through the data.
+
+            g(u_k) = y(u_k), the image of node k, as the encoder's first layer reads it
+
+        g is the GTM's radial basis functions, with its own weights where the features are an affine function of the
+        data and have no bounds: the two maps are then the same between the nodes too. Elsewhere the weights are those
+        nearest to the images at the nodes, by least squares before the range is imposed; images outside of the range,
+        which a GTM knows nothing of, are moved inside.
+
+        Args:
+            gtm: fitted to the data, (N, D), in their own units; or to the features, with no `preprocess`.
+            preprocess: what the encoder's first layer reads, from x, as in the VAE; None where it reads x.
+            low: smallest value of that space, or None; `preprocess.feature_range` has both.
+            high: largest value of that space, or None.
+            scale: size of the values above a lone lower bound; None takes the images'.
+            learn_weights: learned mixing weights, or the GTM's.
+
+        Raises:
+            ValueError: the GTM is not fitted, or to another number of columns than `preprocess` has.
+
+        Reference: Bishop, Svensen & Williams 1998, Neural Computation 10(1), eq. 2.1 and 2.13.
+        """
+        sheet = Sheet(gtm)
+        features = sheet.features(preprocess, low, high)
+        scale = scale_above(features, low) if scale is None else scale
+        weights = sheet.feature_weights(features, preprocess, FeatureRange(low, high, scale))
+        grid, network = sheet.grid(), sheet.network(weights)
+        prior = cls(grid, network, low=low, high=high, scale=scale, learn_weights=learn_weights)
+        prior.mixing_logits.data.copy_(sheet.logits())
         return prior
 
     @classmethod
     def num_values(cls, spec: PriorSpec) -> int:
-        return spec.num_nodes * sum((spec.grid_dim, *spec.hidden, spec.num_features))
+        return spec.num_nodes * sum((*spec.grid_widths, spec.num_features))
 
     @property
     def pseudo_inputs(self) -> Float[Tensor, "node *input"]:

@@ -1,0 +1,193 @@
+"""Radial basis functions as the network g behind a grid, and a fitted classical GTM in that form."""
+
+import copy
+from collections.abc import Callable
+from itertools import chain
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from priory.grids import RadialBasis
+from priory.networks import mlp
+from priory.priors.base import PriorSpec
+from priory.priors.feature_range import FeatureRange
+
+FITTED = ("means_", "nodes_", "weights_", "noise_variance_", "basis_", "basis_weights_")
+AFFINE = 1e-5  # of the features' largest size: how near an affine map's weights must bring the nodes
+
+
+class FittedGTM(Protocol):
+    """What is read of a classical GTM, `priory.GTM` or another, after its `fit`.
+
+    Attributes:
+        means_: the nodes' images, (K, D), in the data's units: basis_(nodes_) @ basis_weights_.
+        nodes_: (K, C).
+        weights_: mixing weights, (K,).
+        noise_variance_: of every column, the data's unit squared.
+        basis_: a module from (..., C) to (..., M + 1), the last a constant 1.
+        basis_weights_: (M + 1, D).
+    """
+
+    means_: Any
+    nodes_: Any
+    weights_: Any
+    noise_variance_: float
+    basis_: nn.Module
+    basis_weights_: Any
+
+
+class Sheet:
+    """A fitted GTM's attributes as tensors of our own, in float64 on the CPU, and its basis at the nodes.
+
+    Raises:
+        ValueError: the GTM is not fitted, or its attributes' shapes do not fit together.
+    """
+
+    def __init__(self, gtm: FittedGTM) -> None:
+        missing = [name for name in FITTED if not hasattr(gtm, name)]
+        if missing:
+            raise ValueError(
+                f"gtm: expected a fitted GTM, got a {type(gtm).__name__} without {', '.join(missing)}; call gtm.fit(X) "
+                "first"
+            )
+        arrays = (gtm.means_, gtm.nodes_, gtm.weights_, gtm.basis_weights_)
+        self.means, self.nodes, self.mixing_weights, self.weights = (
+            torch.as_tensor(array).detach().to("cpu", torch.float64) for array in arrays
+        )
+        self.noise_variance = float(gtm.noise_variance_)
+        self.basis = copy.deepcopy(gtm.basis_).to("cpu", torch.float64)
+        with torch.no_grad():
+            self.design: Float[Tensor, "node function"] = self.basis(self.nodes)
+        expected = (self.design.shape[-1], self.means.shape[-1])
+        if len(self.means) != len(self.nodes) or self.weights.shape != expected:
+            raise ValueError(
+                f"gtm: expected basis_weights_ of shape {expected}, a row for each function of basis_ and a column for "
+                f"each of means_, and as many means_ as nodes_, got {tuple(self.weights.shape)}, {len(self.means)} "
+                f"and {len(self.nodes)}; fit it again"
+            )
+
+    def network(self, weights: Float[Tensor, "function output"]) -> nn.Sequential:
+        """g(u) = W^T phi(u) with these weights and this GTM's phi, in torch's default dtype."""
+        network = _with_outputs(self.basis, len(weights), weights.shape[1])
+        network[1].weight.data = weights.mT.contiguous()
+        return network.to(torch.get_default_dtype())
+
+    def grid(self) -> Float[Tensor, "node grid"]:
+        """The nodes, in torch's default dtype."""
+        return self.nodes.to(torch.get_default_dtype())
+
+    def logits(self) -> Float[Tensor, " node"]:
+        """Of the mixing weights; uniform ones give zeros."""
+        return (self.mixing_weights * len(self.mixing_weights)).log()
+
+    def feature_weights(
+        self, features: Float[Tensor, "node feature"], preprocess: nn.Module | None, feature_range: FeatureRange
+    ) -> Float[Tensor, "function feature"]:
+        """W of a g whose values in the range are these features at the nodes.
+
+        Exact between the nodes as well where the features are an affine function of the data and have no bounds; else
+        the least squares on the nodes, before the range is imposed.
+        """
+        if feature_range.low is None:
+            exact = self._affine(preprocess)
+            if (self.design @ exact - features).abs().max() <= AFFINE * features.abs().max():
+                return exact
+        raw = feature_range.unconstrain(features)
+        return torch.linalg.lstsq(self.design, raw, driver="gelsd").solution  # the smallest, where nodes are few
+
+    def _affine(self, preprocess: nn.Module | None) -> Float[Tensor, "function feature"]:
+        """a(sum_m phi_m w_m + w_0) = sum_m phi_m (a(w_m) - a(0)) + a(w_0), if a is affine."""
+        if preprocess is None:
+            return self.weights
+        images = applied(preprocess, torch.cat([self.weights, torch.zeros_like(self.weights[:1])]))
+        return torch.cat([images[:-2] - images[-1], images[-2:-1]])
+
+    def features(
+        self, preprocess: nn.Module | None, low: float | None, high: float | None
+    ) -> Float[Tensor, "node feature"]:
+        """The nodes' images as the encoder's first layer reads them.
+
+        A GTM's sheet overshoots what has bounds, so it is moved inside before and after: counts below zero have no
+        logarithm.
+
+        Raises:
+            ValueError: the preprocessing is for another number of columns, or its values are not finite.
+        """
+        images = self.means
+        inverse: Callable[[Tensor], Tensor] | None = getattr(preprocess, "inverse", None)
+        if inverse is not None:
+            ends = [None if end is None else float(inverse(torch.tensor(end))) for end in (low, high)]
+            images = _between(images, *ends)
+        features = images if preprocess is None else applied(preprocess, images)
+        if not features.isfinite().all():
+            raise ValueError(
+                "preprocess: expected finite features of the nodes' images, got NaN or infinity; give the range of the "
+                "features (low=, high=), or fit the GTM to the features and leave preprocess out"
+            )
+        return _between(features, low, high)
+
+
+def applied(preprocess: nn.Module, x: Float[Tensor, "row input"]) -> Float[Tensor, "row feature"]:
+    """The features of rows in float64, on the CPU again.
+
+    Raises:
+        ValueError: the preprocessing is for another number of columns.
+    """
+    tensor = next(chain(preprocess.parameters(), preprocess.buffers()), x)
+    try:
+        with torch.no_grad():
+            return preprocess(x.to(tensor.device)).to(x)
+    except RuntimeError as error:
+        raise ValueError(
+            f"preprocess: expected one for the {x.shape[1]} columns that the GTM was fitted to, got a "
+            f"{type(preprocess).__name__} for others ({error}); fit the GTM to the data that the VAE reads"
+        ) from error
+
+
+def grid_network(spec: PriorSpec, num_outputs: int) -> nn.Sequential:
+    """g: R^C -> R^num_outputs as the command line asks for it: a perceptron, or weighted radial basis functions.
+
+    Raises:
+        ValueError: the kind is not known.
+    """
+    if spec.grid_network == "mlp":
+        return mlp(spec.grid_dim, spec.hidden, num_outputs, activation=nn.Tanh)
+    if spec.grid_network == "rbf":
+        basis = RadialBasis.on_grid(spec.functions_per_side, spec.grid_dim, spec.basis_width)
+        return _with_outputs(basis, len(basis.centres) + 1, num_outputs)
+    raise ValueError(f"grid_network: expected 'mlp' or 'rbf', got {spec.grid_network!r}")
+
+
+def options_of(nodes: Float[Tensor, "node grid"], network: nn.Module) -> dict[str, Any] | None:
+    """The options of a classical GTM with these nodes and this network's radial functions.
+
+    None where it has none, or where the nodes or the centres are no full grid over [-1, 1]^C.
+    """
+    if not isinstance(network, nn.Sequential) or not isinstance(network[0], RadialBasis):
+        return None
+    basis, dim = network[0], nodes.shape[1]
+    sides = [round(len(points) ** (1 / dim)) for points in (nodes, basis.centres)]
+    for side, points in zip(sides, (nodes, basis.centres), strict=True):
+        grid = latent_grid(side, dim).to(points)
+        if grid.shape != points.shape or not torch.allclose(grid, points, atol=1e-6):
+            return None
+    width = basis.width * max(1, sides[1] - 1) / 2  # in spacings
+    return {"points_per_side": sides[0], "basis_per_side": sides[1], "basis_width": width, "n_components": dim}
+
+
+def set_constant(network: nn.Sequential, value: Float[Tensor, " output"]) -> None:
+    """Let g's constant part be this value."""
+    last: Any = network[-1]
+    constant = last.weight[:, -1] if last.bias is None else last.bias  # of radial functions, the last is the constant
+    constant.data.copy_(value)
+
+
+def _with_outputs(basis: nn.Module, num_functions: int, num_outputs: int) -> nn.Sequential:
+    """g(u) = W^T phi(u); one function is the constant 1, so the layer needs no bias."""
+    return nn.Sequential(basis, nn.Linear(num_functions, num_outputs, bias=False))
+
+
+def _between(x: Tensor, low: float | None, high: float | None) -> Tensor:
+    return x if low is None and high is None else x.clamp(low, high)

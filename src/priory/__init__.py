@@ -19,6 +19,7 @@ _MORE = {
     "fit": "priory.training",
     "load": "priory.runs",
     "load_dataset": "priory.datasets",
+    "refit": "priory.refitting",
     "check_prior": "priory.conformance",
     "check_bound": "priory.conformance",
     "GTM": "priory.gtm",

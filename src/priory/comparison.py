@@ -27,7 +27,7 @@ def finished_metrics(folder: Path, settings: RunSettings, num_samples: int, seed
     resolved = {"likelihood": recorded.model.likelihood, "num_levels": recorded.model.num_levels}
     asked = {key: getattr(settings.model, key) for key in resolved}
     model = settings.model.model_copy(update={key: asked[key] or resolved[key] for key in resolved})
-    if settings.model_copy(update={"model": model}) != recorded:
+    if run.refit_of is not None or settings.model_copy(update={"model": model}) != recorded:
         raise ValueError(f"{folder}: holds a run with other settings; choose another --out, or remove it")
     return run.read_metrics(num_samples, seed)
 

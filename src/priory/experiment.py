@@ -39,7 +39,7 @@ def new_run(settings: RunSettings, out: Path) -> Iterator[tuple[Run, Dataset, Li
         ValueError: the data do not fit, or `out` holds something already.
         BlockingIOError: another process is writing to `out`.
     """
-    _require_free(out)
+    require_free(out)
     check_devices(settings.training)
     dataset = load_dataset(**settings.data.model_dump())
     require_complete(dataset)
@@ -52,19 +52,25 @@ def new_run(settings: RunSettings, out: Path) -> Iterator[tuple[Run, Dataset, Li
     facts = facts_of(modelled.rows("train"), dataset.image_shape, settings.seed, start_rows(model))
     _seeded_vae(settings, facts)  # a model that cannot be built should fail before anything is written
     with sole_writer(out):
-        _require_free(out)  # another process may have begun a run since
+        require_free(out)  # another process may have begun a run since
         yield Run.create(out, settings, facts, dataset, constants), modelled, proposal
 
 
-def _require_free(out: Path) -> None:
+def require_free(out: Path, left: Callable[[Path], bool] | None = None) -> None:
+    """Refuse a folder that holds anything but what an interrupted run, or `left`, says may go.
+
+    Raises:
+        ValueError: it is not empty, or no folder.
+    """
+    may_go = left or _left_by_an_interruption
     if blocking := not_a_folder([out, *out.parents]):
         raise ValueError(
             f"--out {out}: expected a folder to make the run in, got the file {str(blocking)!r}; name another"
         )
-    if out.exists() and any(not _left_by_an_interruption(path) for path in out.iterdir()):
+    if out.exists() and any(not may_go(path) for path in out.iterdir()):
         raise ValueError(
             f"--out {out}: expected an empty or a new folder, so that nothing is lost; "
-            + ("go on with --resume, or choose another" if (out / CONFIG).exists() else "choose another")
+            + ("go on with --resume, or choose another" if left is None and (out / CONFIG).exists() else "choose another")
         )
 
 
@@ -139,14 +145,21 @@ def telling_rows(dataset: Dataset) -> Rows:
     return dataset.all_rows()
 
 
-def measure(vae: VAE, rows: Rows, num_samples: int, seed: int, progress: Progress | None = None) -> dict[str, Estimate]:
+def measure(
+    vae: VAE,
+    rows: Rows,
+    num_samples: int,
+    seed: int,
+    progress: Progress | None = None,
+    per_row: Callable[[dict[str, Tensor]], None] | None = None,
+) -> dict[str, Estimate]:
     """`evaluate` with noise of its own seed, so that the same model gives the same numbers.
 
     Raises:
         ArithmeticError: a number is NaN or infinite, so some rows have no likelihood under the model.
     """
     with own_noise(seed, device_of(vae)):
-        metrics = evaluate(vae, rows, num_samples, progress=progress)
+        metrics = evaluate(vae, rows, num_samples, progress=progress, per_row=per_row)
     bad = [name for name, estimate in metrics.items() if not math.isfinite(estimate.value)]
     if bad:
         raise ArithmeticError(

@@ -215,6 +215,31 @@ def score(
 
 
 @app.command()
+def refit(
+    run: RunArgument,
+    prior: Annotated[str, typer.Option(help=f"The new prior: one of {', '.join(PRIORS)}.")],
+    out: Annotated[Path | None, typer.Option(help="The new run folder; default RUN-PRIOR.")] = None,
+    components: Annotated[int | None, typer.Option(help="K of mog and vamp; default the run's.")] = None,
+    grid: Annotated[
+        str | None, typer.Option(metavar="NxN", help="Grid of gtm, gtm-vamp: 10x10, 5x5x5; default the run's.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="At most; default 500. 0: no gradient steps.")] = None,
+    samples: Samples = 512,
+    seed: Seed = 0,
+    device: Device = "auto",
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="model.* of the prior, refit.*: refit.learning_rate=1e-3."),
+    ] = None,
+) -> None:
+    """Fit another prior to a trained encoder and decoder, which stay as they are; says what it changed."""
+    from priory.commands.refit import refit_run
+
+    given = {"model.prior": prior, "model.components": components, "refit.epochs": epochs, "seed": seed}
+    refit_run(run, given, grid, assignments or [], out, samples, device)
+
+
+@app.command()
 def compare(
     data: DataArgument = "digits",
     priors: Annotated[str, typer.Option(help="Names with commas, or all.")] = "all",

@@ -27,7 +27,7 @@ from priory.likelihoods import LIKELIHOODS
 from priory.messages import TRAIN_AGAIN
 from priory.priors import PRIORS
 from priory.settings import RunSettings, checked
-from priory.stored import Config, StoredFacts, StoredMetrics, estimates, metrics_tree
+from priory.stored import Config, RefitRecord, StoredFacts, StoredMetrics, estimates, metrics_tree
 from priory.training.states import STATE_FILE, stored_state
 from priory.vae import VAE
 
@@ -45,6 +45,7 @@ class Run:
         columns: of the data, in their order.
         constants: the columns that the model leaves out because the training rows have one value there, and the value.
         binarise_scale: the value that counted as one where the data were binarised, else None.
+        refit_of: where encoder and decoder come from, if the prior was fitted to them afterwards; else None.
     """
 
     path: Path
@@ -53,6 +54,7 @@ class Run:
     columns: tuple[str, ...]
     constants: dict[str, float]
     binarise_scale: float | None = None
+    refit_of: RefitRecord | None = None
 
     @classmethod
     def create(
@@ -60,10 +62,14 @@ class Run:
     ) -> "Run":
         """Write the configuration and the split, before training; the data set with all of its columns."""
         run = cls(path, settings, facts, dataset.columns, constants, dataset.binarise_scale)
-        with replacing(path / SPLITS) as temporary:
-            np.savez_compressed(temporary, **dataset.splits)  # type: ignore[arg-type]
-        run._write_config()
+        run.write_splits(dataset.splits)
+        run.write_config()
         return run
+
+    def write_splits(self, splits: Mapping[str, np.ndarray]) -> None:
+        """Write which rows train, validate and test."""
+        with replacing(self.path / SPLITS) as temporary:
+            np.savez_compressed(temporary, **splits)  # type: ignore[arg-type]
 
     def lengthened(self, epochs: int) -> "Run":
         """The same run with more epochs, recorded; it counts as unfinished until it has been trained to its new end."""
@@ -71,10 +77,11 @@ class Run:
         run = replace(self, settings=self.settings.model_copy(update={"training": training}))
         for name in (METRICS, MODEL):  # the state holds the weights; in this order what is left fits together
             (self.path / name).unlink(missing_ok=True)
-        run._write_config()
+        run.write_config()
         return run
 
-    def _write_config(self) -> None:
+    def write_config(self) -> None:
+        """Write what makes a folder a run."""
         facts = {name: getattr(self.facts, name) for name in StoredFacts.model_fields}
         config = Config(
             priory=priory.__version__,
@@ -83,6 +90,7 @@ class Run:
             columns=self.columns,
             constants=self.constants,
             binarise_scale=self.binarise_scale,
+            refit_of=self.refit_of,
         )
         write_json(self.path / CONFIG, config.model_dump(mode="json"))
 
@@ -107,7 +115,8 @@ class Run:
                 f"{config.facts.num_inputs}; put the file back as `priory fit` wrote it"
             )
         facts = DataFacts(**config.facts.model_dump())
-        return cls(path, config.settings, facts, config.columns, config.constants, config.binarise_scale)
+        left_out = (config.columns, config.constants, config.binarise_scale)
+        return cls(path, config.settings, facts, *left_out, config.refit_of)
 
     @property
     def splits(self) -> dict[str, np.ndarray]:

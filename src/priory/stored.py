@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import Field, FiniteFloat, RootModel
 
 from priory.evaluation import Estimate
+from priory.refitting import RefitSettings
 from priory.settings import RunSettings, Settings
 
 _EVALUATION = "evaluation"
@@ -20,6 +21,15 @@ class StoredFacts(Settings):
     image_shape: tuple[int, int] | None
 
 
+class RefitRecord(Settings):
+    """Where the encoder and the decoder of a run come from whose prior was fitted to them by `priory refit`."""
+
+    run: str = Field(description="the folder of the run they were trained in")
+    prior: str = Field(description="the prior that they were trained with")
+    seed: int
+    settings: RefitSettings
+
+
 class Config(Settings):
     """What `config.json` holds."""
 
@@ -29,6 +39,7 @@ class Config(Settings):
     columns: tuple[str, ...]
     constants: dict[str, FiniteFloat]
     binarise_scale: FiniteFloat | None
+    refit_of: RefitRecord | None = None
 
 
 class StoredMetrics(RootModel[dict[str, dict[str, float | None]]]):

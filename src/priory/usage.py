@@ -26,7 +26,8 @@ def describe_usage_error(error: Any, arguments: Sequence[str]) -> str:
     commands = list(getattr(context.command, "commands", ()))
     typed = getattr(error, "option_name", None)
     if typed is not None and typed not in known:
-        return f"{path}: there is no option {shortened(typed)}{_option_hint(typed, known) or _help(path)}"
+        hint = _option_hint(typed, known, context.command.name) or _help(path)
+        return f"{path}: there is no option {shortened(typed)}{hint}"
     if commands:
         return _no_command(error, path, commands, arguments)
     parameter = getattr(error, "param", None)
@@ -35,16 +36,17 @@ def describe_usage_error(error: Any, arguments: Sequence[str]) -> str:
     return f"{path}: {_sentence(error)}{_help(path)}"
 
 
-def _option_hint(typed: str, known: list[str]) -> str:
+def _option_hint(typed: str, known: list[str], command: str) -> str:
     """The option or the setting that was meant; compared without dashes, which would make short ones alike."""
     if not typed.startswith("--"):
         return ""
     name = typed[2:].replace("_", "-")
     options = {option[2:]: option for option in known if option.startswith("--")}
     if "set" in options and name not in options:
-        from priory.settings import setting_names
+        from priory.settings import RefitRequest, RunSettings, setting_names
 
-        if same := [path for path in setting_names() if path.rpartition(".")[2].replace("_", "-") == name]:
+        names = setting_names(RefitRequest if command == "refit" else RunSettings)
+        if same := [path for path in names if path.rpartition(".")[2].replace("_", "-") == name]:
             return f"; did you mean --set {same[0]}=VALUE?"
     close = nearest(name, options)
     return f"; did you mean {options[close]}?" if close else ""

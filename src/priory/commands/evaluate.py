@@ -2,8 +2,11 @@
 
 import shlex
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from priory import experiment
 from priory.commands.opening import chosen_rows, opened_model
@@ -52,11 +55,17 @@ def _keep_metrics(run: Run, stamp: object, metrics: dict[str, Estimate], num_sam
     errors.print(f"note: {run.path / METRICS} was not written: {reason}", markup=False)
 
 
-def evaluated(vae: VAE, rows: Rows, num_samples: int, seed: int = EVALUATION_SEED) -> dict[str, Estimate]:
+def evaluated(
+    vae: VAE,
+    rows: Rows,
+    num_samples: int,
+    seed: int = EVALUATION_SEED,
+    per_row: Callable[[dict[str, Tensor]], None] | None = None,
+) -> dict[str, Estimate]:
     """The metrics of these rows, with a bar while they are computed, and a note where more samples would help."""
     with row_progress("evaluate", len(rows)) as progress, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", LowEffectiveSampleSizeWarning)
-        metrics = experiment.measure(vae, rows, num_samples, seed, progress)
+        metrics = experiment.measure(vae, rows, num_samples, seed, progress, per_row)
     for warning in caught:
         if issubclass(warning.category, LowEffectiveSampleSizeWarning):
             errors.print(f"[yellow]note:[/] {warning.message} (--samples {8 * num_samples})")

@@ -39,7 +39,7 @@ def fit_run(
     tensorboard: bool,
 ) -> None:
     """`priory fit`."""
-    given = {**given, **_grid(grid)}
+    given = {**given, **grid_settings(grid)}
     settings = with_options(RunSettings(), given, assignments)
     check_name("--prior", settings.model.prior, PRIORS)
     out = out or Path("runs") / f"{Path(settings.data.source).name.split('.')[0]}-{settings.model.prior}"
@@ -73,6 +73,11 @@ def _run_to_fit(
 
 def _resumed(out: Path, given: Mapping[str, Any], assignments: list[str]) -> tuple[Run, Dataset]:
     run = Run.open(out)
+    if run.refit_of is not None:
+        raise ValueError(
+            f"--resume: {out} has its prior from `priory refit` and its other parts from {run.refit_of.run}; there is "
+            "no training to go on with"
+        )
     wanted = with_options(run.settings, given, assignments)
     changed = experiment.changed_settings(run.settings.model_dump(), wanted.model_dump())
     if not set(changed) <= {*MACHINE, EPOCHS}:
@@ -117,7 +122,12 @@ def _fit(run: Run, dataset: Dataset, resume: bool, num_samples: int | None, tens
     _say_what_was_written(run, vae, pictures)
 
 
-def _grid(text: str | None) -> dict[str, int]:
+def grid_settings(text: str | None) -> dict[str, int]:
+    """What `--grid` says.
+
+    Raises:
+        ValueError: it is no grid with equal sides.
+    """
     if text is None:
         return {}
     sides = text.lower().split("x")

@@ -54,6 +54,7 @@ def evaluate(
     chunk_size: int | None = None,
     batch_size: int = 128,
     progress: Callable[[int], None] | None = None,
+    per_row: Callable[[dict[str, Tensor]], None] | None = None,
 ) -> dict[str, Estimate]:
     """Everything that `priory evaluate` reports, on the data given; the encoder reads each datum once.
 
@@ -65,6 +66,7 @@ def evaluate(
         chunk_size: see `log_likelihood`.
         batch_size: rows read at a time.
         progress: called with the number of rows done, after every batch.
+        per_row: called at the end with `nll` and `elbo` of each row, (N,) in nats: for differences between models.
 
     Returns:
         By name, in nats per datum where `DESCRIPTIONS` says nothing else: `nll`, `bits_per_dimension`,
@@ -97,6 +99,8 @@ def evaluate(
             if progress is not None:
                 progress(collected.num_rows)
         metrics = collected.likelihood_metrics(x.shape[-1]) | collected.latent_metrics(p_z)
+    if per_row is not None:
+        per_row(collected.per_row())
     _warn_if_low(metrics["effective_sample_size"], num_samples)
     return metrics
 
@@ -124,10 +128,20 @@ class _Collected:
             self._scales.append(q.stddev)
         self.num_rows += len(rate)
 
+    def _found(self) -> tuple[ImportanceEstimate, Tensor]:
+        """What the importance samples tell of each row, and its rate."""
+        found = ImportanceEstimate(*(torch.cat(column) for column in zip(*self._estimates, strict=True)))
+        return found, torch.cat(self._rates)
+
+    def per_row(self) -> dict[str, Tensor]:
+        """The likelihood and the bound of each row."""
+        found, rate = self._found()
+        return {"nll": -found.log_likelihood, "elbo": found.reconstruction - rate}
+
     def likelihood_metrics(self, num_inputs: int) -> dict[str, Estimate]:
         """What the importance samples tell."""
-        found = ImportanceEstimate(*(torch.cat(column) for column in zip(*self._estimates, strict=True)))
-        rate, nll = torch.cat(self._rates), -found.log_likelihood
+        found, rate = self._found()
+        nll = -found.log_likelihood
         return {
             "nll": mean(nll),
             "bits_per_dimension": mean(nll / (num_inputs * math.log(2))),

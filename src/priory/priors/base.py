@@ -1,7 +1,7 @@
 """What a prior is: a module that, called, returns a distribution over z."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -104,15 +104,22 @@ class Prior(nn.Module, ABC):
     def from_spec(cls, spec: PriorSpec) -> Self:
         """The prior that the command line builds."""
 
-    def fit_to_latents(self, z: Float[Tensor, "datum latent"], *, seed: int = 0) -> bool:
-        """Start from encoded data by expectation maximisation, where this prior has a closed form for its steps.
+    def fit_by_em(
+        self,
+        z: Float[Tensor, "draw latent"],
+        features: Callable[[], Float[Tensor, "datum feature"]] | None = None,
+        *,
+        seed: int = 0,
+    ) -> bool:
+        """Fit it to encoded data by expectation maximisation, where its steps have a closed form.
 
         Args:
-            z: draws from the aggregate posterior, (N, L).
+            z: draws from the aggregate posterior, (M, L), several for each datum.
+            features: gives data as the encoder's first layer reads them, (N, D), for pseudo-inputs.
             seed: of its own generator.
 
         Returns:
-            Whether it did; where it did not, nothing has changed.
+            Whether it was done; where it was not, nothing has changed.
         """
         return False
 

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any, Self
 
 import torch
@@ -80,12 +81,14 @@ class MixtureOfGaussians(MixturePrior):
             prior.mixing_logits.data.copy_((counts / counts.sum()).log())
         return prior
 
-    def fit_to_latents(self, z: Float[Tensor, "datum latent"], *, seed: int = 0) -> bool:
-        """Expectation maximisation from k-means, scikit-learn's `GaussianMixture`; not with uniform weights.
-
-        Args:
-            z: draws from the aggregate posterior, (N, L) with N >= K.
-            seed: of its own generator.
+    def fit_by_em(
+        self,
+        z: Float[Tensor, "draw latent"],
+        features: Callable[[], Float[Tensor, "datum feature"]] | None = None,
+        *,
+        seed: int = 0,
+    ) -> bool:
+        """EM from k-means clusters: scikit-learn's `GaussianMixture` on draws from q(z|x).
 
         Returns:
             Whether it was done: not where the weights are uniform, because scikit-learn would learn them.
@@ -126,7 +129,7 @@ def _fitted_mixture(z: Tensor, num_components: int, seed: int) -> Any:
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.mixture import GaussianMixture
     except ImportError as error:
-        raise ImportError("fit_to_latents takes EM from scikit-learn: pip install 'priory[all]'") from error
+        raise ImportError("fit_by_em takes EM from scikit-learn: pip install 'priory[all]'") from error
     mixture = GaussianMixture(num_components, covariance_type="diag", max_iter=EM_ITERATIONS, random_state=seed)
     with warnings.catch_warnings():  # what EM left undone, the gradient may do
         warnings.simplefilter("ignore", ConvergenceWarning)

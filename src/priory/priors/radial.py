@@ -1,7 +1,8 @@
 """Radial basis functions as the network g behind a grid, and a fitted classical GTM in that form."""
 
 import copy
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from itertools import chain
 from typing import Any, Protocol
 
@@ -9,13 +10,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from priory.grids import RadialBasis
+from priory.grids import RadialBasis, latent_grid
 from priory.networks import mlp
 from priory.priors.base import PriorSpec
 from priory.priors.feature_range import FeatureRange
 
 FITTED = ("means_", "nodes_", "weights_", "noise_variance_", "basis_", "basis_weights_")
 AFFINE = 1e-5  # of the features' largest size: how near an affine map's weights must bring the nodes
+COLUMNS_AT_ONCE = 256  # of a least-squares problem for each column
+RIDGE = 1e-10
 
 
 class FittedGTM(Protocol):
@@ -88,14 +91,16 @@ class Sheet:
         """W of a g whose values in the range are these features at the nodes.
 
         Exact between the nodes as well where the features are an affine function of the data and have no bounds; else
-        the least squares on the nodes, before the range is imposed.
+        least squares on the nodes, in the features to first order.
         """
         if feature_range.low is None:
             exact = self._affine(preprocess)
             if (self.design @ exact - features).abs().max() <= AFFINE * features.abs().max():
                 return exact
-        raw = feature_range.unconstrain(features)
-        return torch.linalg.lstsq(self.design, raw, driver="gelsd").solution  # the smallest, where nodes are few
+        raw = feature_range.unconstrain(features).requires_grad_()
+        slopes = torch.autograd.grad(feature_range.constrain(raw).sum(), raw)[0]
+        parts = zip(raw.detach().split(COLUMNS_AT_ONCE, 1), slopes.split(COLUMNS_AT_ONCE, 1), strict=True)
+        return torch.cat([_least_squares(self.design, target, slope) for target, slope in parts], 1)
 
     def _affine(self, preprocess: nn.Module | None) -> Float[Tensor, "function feature"]:
         """a(sum_m phi_m w_m + w_0) = sum_m phi_m (a(w_m) - a(0)) + a(w_0), if a is affine."""
@@ -177,6 +182,22 @@ def options_of(nodes: Float[Tensor, "node grid"], network: nn.Module) -> dict[st
     return {"points_per_side": sides[0], "basis_per_side": sides[1], "basis_width": width, "n_components": dim}
 
 
+def fitted_gtm(x: Float[Tensor, "row column"], options: Mapping[str, Any], seed: int) -> FittedGTM:
+    """A classical GTM fitted to rows by EM.
+
+    Raises:
+        ImportError: scikit-learn is not installed.
+    """
+    from priory.gtm import GTM
+
+    with warnings.catch_warnings():
+        from sklearn.exceptions import ConvergenceWarning
+
+        # What EM left undone, the gradient may do.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return GTM(**options, random_state=seed).fit(x.detach().double().cpu().numpy())
+
+
 def set_constant(network: nn.Sequential, value: Float[Tensor, " output"]) -> None:
     """Let g's constant part be this value."""
     last: Any = network[-1]
@@ -187,6 +208,22 @@ def set_constant(network: nn.Sequential, value: Float[Tensor, " output"]) -> Non
 def _with_outputs(basis: nn.Module, num_functions: int, num_outputs: int) -> nn.Sequential:
     """g(u) = W^T phi(u); one function is the constant 1, so the layer needs no bias."""
     return nn.Sequential(basis, nn.Linear(num_functions, num_outputs, bias=False))
+
+
+def _least_squares(
+    design: Float[Tensor, "node function"], target: Float[Tensor, "node column"], weight: Float[Tensor, "node column"]
+) -> Float[Tensor, "function column"]:
+    """argmin_W sum_k weight_kd^2 (design W - target)_kd^2 for each column d.
+
+    A value at a bound is the same value whatever its logit, so its weight, the slope there, is next to nothing: digits
+    come twice as near as they do with equal weights.
+    """
+    squares = weight.square()
+    gram = torch.einsum("km,kd,kn->dmn", design, squares, design)
+    sides = torch.einsum("km,kd->dm", design, squares * target)
+    ridge = RIDGE * gram.diagonal(dim1=1, dim2=2).mean(1)  # a basis richer than the nodes leaves W open
+    gram.diagonal(dim1=1, dim2=2).add_(ridge.unsqueeze(-1))
+    return torch.linalg.solve(gram, sides).mT
 
 
 def _between(x: Tensor, low: float | None, high: float | None) -> Tensor:

@@ -1,0 +1,149 @@
+"""The job of `priory refit`: from a run to another one with the same encoder and decoder and a prior fitted to them."""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from priory import experiment
+from priory.assembly import build_prior, facts_of, start_rows
+from priory.datasets import Dataset
+from priory.evaluation import Estimate, device_of
+from priory.evaluation.estimates import mean
+from priory.files import TEMPORARY, remove_leftovers
+from priory.footprint import require_training_fits
+from priory.json_files import write_json
+from priory.locking import sole_writer
+from priory.noise import own_noise
+from priory.priors import PRIORS, GridPrior
+from priory.refitting import Refitted, RefitSettings, refit
+from priory.runs import CONFIG, FIGURES, METRICS, MODEL, SPLITS, Run
+from priory.settings import ModelSettings, RefitRequest, with_options
+from priory.stored import RefitRecord
+from priory.vae import VAE
+
+REFIT = "refit.json"
+OF_THE_PRIOR = (
+    "prior components points_per_side grid_dim prior_hidden learn_weights learn_pseudo_inputs initialise "
+    "flow_transforms grid_network basis_per_side basis_width"
+).split()  # the model's settings that a refit may change
+COMPARED = ("elbo", "nll")
+
+
+def requested(run: Run, given: Mapping[str, Any], assignments: list[str]) -> RefitRequest:
+    """What was asked for, over the run's own settings of the model.
+
+    A grid's network is one of radial functions where nothing else is said: it has a closed form to start from.
+
+    Raises:
+        ValueError: a setting is not known or its value does not fit, or it is the encoder's or the decoder's.
+    """
+    prior = PRIORS[given["model.prior"]]
+    network = {"model.grid_network": "rbf"} if issubclass(prior, GridPrior) else {}
+    base = RefitRequest(model=run.settings.model)
+    request = with_options(base, network | dict(given), assignments)
+    changed = experiment.changed_settings(base.model.model_dump(), request.model.model_dump())
+    kept = [f"model.{name}" for name in changed if name not in OF_THE_PRIOR]
+    if kept or request.model.prior != given["model.prior"]:
+        raise ValueError(
+            f"--set {kept[0] if kept else 'model.prior'}: refit keeps the encoder and the decoder as they are; expected "
+            f"settings of the prior ({', '.join(OF_THE_PRIOR[1:])}) or of refit ({', '.join(RefitSettings.model_fields)})"
+        )
+    return request
+
+
+@contextmanager
+def free_folder(out: Path) -> Iterator[None]:
+    """Hold a folder that is new, or empty, or has what an interrupted refit left, which is not yet a run.
+
+    Raises:
+        ValueError: it holds something else.
+        BlockingIOError: another process is writing to it.
+    """
+    experiment.require_free(out, _left_by_a_refit)
+    with sole_writer(out):
+        experiment.require_free(out, _left_by_a_refit)  # another process may have written since
+        for folder in (out, out / FIGURES):
+            remove_leftovers(folder)
+        yield
+
+
+def _left_by_a_refit(path: Path) -> bool:
+    """Its configuration comes last, and the split first: between them, what lies there is nobody's."""
+    begun = (path.parent / SPLITS).exists() and not (path.parent / CONFIG).exists()
+    ours = path.name in (SPLITS, MODEL, METRICS, FIGURES, REFIT) or bool(TEMPORARY.fullmatch(path.name))
+    return ours and (begun or path.name.startswith(f".{Path(SPLITS).stem}-"))
+
+
+def refitted(
+    run: Run, vae: VAE, dataset: Dataset, request: RefitRequest, progress: Callable[[int], None] | None = None
+) -> Refitted:
+    """The run's model with another prior, fitted to its training rows and chosen by its validation rows.
+
+    Raises:
+        NotEnoughMemoryError: it would take more memory than there is.
+    """
+    settings = run.settings.model_copy(update={"model": request.model})
+    require_training_fits(settings, dataset, run.facts.image_shape)
+    prior = _start(vae, dataset, run, request.model, request.seed)
+    valid = dataset.rows("valid") if len(dataset.splits["valid"]) else None
+    options: Any = {"settings": request.refit, "seed": request.seed, "progress": progress}
+    return refit(vae, dataset.rows("train"), prior, valid, **options)
+
+
+def _start(vae: VAE, dataset: Dataset, run: Run, model: ModelSettings, seed: int) -> Any:
+    """The prior before it is fitted, as `priory fit` would begin with it."""
+    facts = facts_of(dataset.rows("train"), run.facts.image_shape, seed, start_rows(model))
+    preprocess: Any = copy.deepcopy(vae.preprocess).cpu()
+    with own_noise(seed, torch.device("cpu")), torch.no_grad():
+        return build_prior(model, facts, preprocess)
+
+
+def difference(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str, Estimate]:
+    """after - before of each row's ELBO and NLL, averaged: as the rows are the same, its error is small."""
+    return {name: mean(after[name] - before[name]) for name in COMPARED}
+
+
+def write_run(
+    run: Run,
+    out: Path,
+    found: Refitted,
+    request: RefitRequest,
+    dataset: Dataset,
+    measured: Mapping[str, dict[str, Estimate]],
+    evaluation: tuple[int, int],
+) -> tuple[Run, list[Path]]:
+    """Write the new run, its configuration last, so that the folder is a run when it is whole.
+
+    Args:
+        run: where encoder and decoder come from.
+        out: the new folder, held.
+        found: what `refitted` gave.
+        request: what it was asked for.
+        dataset: for the figures.
+        measured: `before`, `after` and `difference`.
+        evaluation: importance samples and seed of the measurements.
+
+    Returns:
+        The new run and its figures.
+    """
+    settings = run.settings.model_copy(update={"model": request.model})
+    record = RefitRecord(
+        run=str(run.path.resolve()), prior=run.settings.model.prior, seed=request.seed, settings=request.refit
+    )
+    new = replace(run, path=out, settings=settings, refit_of=record)
+    new.write_splits(run.splits)
+    new.save_model(found.vae)
+    new.write_metrics(measured["after"], *evaluation)
+    compared = {which: {name: m[name]._asdict() for name in COMPARED} for which, m in measured.items()}
+    course = {"by_em": found.by_em, "valid_log_prior": found.course, "best": found.best}
+    write_json(out / REFIT, compared | course)
+    pictures = experiment.draw(new, found.vae, dataset)
+    new.write_config()
+    return new, pictures
+

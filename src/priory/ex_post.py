@@ -13,7 +13,7 @@ from torch import Tensor
 from priory import experiment
 from priory.assembly import build_prior, facts_of, start_rows
 from priory.datasets import Dataset
-from priory.evaluation import Estimate, device_of
+from priory.evaluation import Estimate
 from priory.evaluation.estimates import mean
 from priory.files import TEMPORARY, remove_leftovers
 from priory.footprint import require_training_fits
@@ -21,17 +21,28 @@ from priory.json_files import write_json
 from priory.locking import sole_writer
 from priory.noise import own_noise
 from priory.priors import PRIORS, GridPrior
-from priory.refitting import Refitted, RefitSettings, refit
+from priory.refitting import RefitSettings, Refitted, refit
 from priory.runs import CONFIG, FIGURES, METRICS, MODEL, SPLITS, Run
 from priory.settings import ModelSettings, RefitRequest, with_options
 from priory.stored import RefitRecord
 from priory.vae import VAE
 
 REFIT = "refit.json"
-OF_THE_PRIOR = (
-    "prior components points_per_side grid_dim prior_hidden learn_weights learn_pseudo_inputs initialise "
-    "flow_transforms grid_network basis_per_side basis_width"
-).split()  # the model's settings that a refit may change
+# The model's settings that a refit may change.
+OF_THE_PRIOR = {
+    "prior",
+    "components",
+    "points_per_side",
+    "grid_dim",
+    "prior_hidden",
+    "learn_weights",
+    "learn_pseudo_inputs",
+    "initialise",
+    "flow_transforms",
+    "grid_network",
+    "basis_per_side",
+    "basis_width",
+}
 COMPARED = ("elbo", "nll")
 
 
@@ -49,10 +60,13 @@ def requested(run: Run, given: Mapping[str, Any], assignments: list[str]) -> Ref
     request = with_options(base, network | dict(given), assignments)
     changed = experiment.changed_settings(base.model.model_dump(), request.model.model_dump())
     kept = [f"model.{name}" for name in changed if name not in OF_THE_PRIOR]
-    if kept or request.model.prior != given["model.prior"]:
+    if request.model.prior != given["model.prior"]:
+        raise ValueError("--set model.prior: the new prior is named by --prior")
+    if kept:
+        settings = (*(OF_THE_PRIOR - {"prior"}), *RefitSettings.model_fields)
         raise ValueError(
-            f"--set {kept[0] if kept else 'model.prior'}: refit keeps the encoder and the decoder as they are; expected "
-            f"settings of the prior ({', '.join(OF_THE_PRIOR[1:])}) or of refit ({', '.join(RefitSettings.model_fields)})"
+            f"--set {kept[0]}: refit keeps the encoder and the decoder as they are; expected a setting of the prior or "
+            f"of refit: {', '.join(sorted(settings))}"
         )
     return request
 
@@ -146,4 +160,3 @@ def write_run(
     pictures = experiment.draw(new, found.vae, dataset)
     new.write_config()
     return new, pictures
-

@@ -70,7 +70,11 @@ def require_free(out: Path, left: Callable[[Path], bool] | None = None) -> None:
     if out.exists() and any(not may_go(path) for path in out.iterdir()):
         raise ValueError(
             f"--out {out}: expected an empty or a new folder, so that nothing is lost; "
-            + ("go on with --resume, or choose another" if left is None and (out / CONFIG).exists() else "choose another")
+            + (
+                "go on with --resume, or choose another"
+                if left is None and (out / CONFIG).exists()
+                else "choose another"
+            )
         )
 
 

@@ -23,6 +23,7 @@ from priory.vae import VAE, evaluation_mode
 MOST_DRAWS = 100_000
 MOST_DRAWS_PER_ROW = 10
 MOST_ROWS = 20_000
+MOST_VALUES = 2**27  # of the rows, a gigabyte in float64
 ROWS_AT_ONCE = 1024  # encoded
 MOST_JUDGED = 2**24  # numbers of z in the draws that all epochs are judged by
 
@@ -44,7 +45,8 @@ class Refitted(NamedTuple):
     """What `refit` gives.
 
     Attributes:
-        vae: the same encoder, decoder and preprocessing (the objects themselves) with the new prior, in evaluation mode.
+        vae: the same encoder, decoder and preprocessing (the objects themselves) with the new prior; in evaluation
+            mode.
         by_em: whether the prior was fitted by expectation maximisation before any gradient step.
         course: E_q [log p(z)] of the validation rows in nats, before the first epoch and after each.
         best: the index in `course` of the weights that were kept.
@@ -163,7 +165,8 @@ class Posteriors:
 
 def _features(vae: VAE, rows: Source) -> Tensor:
     """What the encoder's first layer reads, of all rows, or of a random part of very many."""
-    x, _ = rows.batch(torch.randperm(len(rows))[:MOST_ROWS])
+    columns = rows.batch(torch.zeros(1, dtype=torch.int64))[0].numel()
+    x, _ = rows.batch(torch.randperm(len(rows))[: min(MOST_ROWS, max(1, MOST_VALUES // columns))])
     with torch.no_grad():
         return vae.preprocess(x.to(device_of(vae)))
 
@@ -182,9 +185,11 @@ class _Fitting:
     def run(self, progress: Callable[[int], None] | None) -> None:
         """Fit until the validation has not been better for `patience` epochs, and put the best weights back."""
         self._judge()
+        if not self.parameters:
+            return
         weights = copy.deepcopy(self.vae.prior.state_dict())
-        optimizer = torch.optim.Adam(self.parameters, self.settings.learning_rate) if self.parameters else None
-        for epoch in range(1, self.settings.epochs + 1 if optimizer else 1):
+        optimizer = torch.optim.Adam(self.parameters, self.settings.learning_rate)
+        for epoch in range(1, self.settings.epochs + 1):
             self._epoch(optimizer)
             if self._judge():
                 weights = copy.deepcopy(self.vae.prior.state_dict())

@@ -125,7 +125,9 @@ def override(settings: Kind, assignments: Iterable[str]) -> Kind:
         for parent in parents:
             branch = branch.get(parent) if isinstance(branch, dict) else None  # type: ignore[assignment]
         if not isinstance(branch, dict) or name not in branch or isinstance(branch[name], dict):
-            raise ValueError(f"--set {shortened(path.strip())}: there is no such setting{_known(path.strip(), type(settings))}")
+            raise ValueError(
+                f"--set {shortened(path.strip())}: there is no such setting{_known(path.strip(), type(settings))}"
+            )
         branch[name] = _value(value)
     return checked(type(settings), tree, _WHERE)
 

@@ -83,7 +83,9 @@ def _say_how(found: Refitted, run: Run, request: RefitRequest) -> None:
         return
     steps = len(found.course) - 1
     how = "expectation maximisation" if found.by_em else "its start"
-    kept = f"best after {found.best}" if found.best else f"none of them better than {how}" if steps else "none asked for"
+    kept = (
+        f"best after {found.best}" if found.best else f"none of them better than {how}" if steps else "none asked for"
+    )
     console.print(f"fitted to q(z) of the training rows: {how}, then {steps} epochs of gradient steps, {kept}")
     course = found.course
     console.print(f"E log p(z) of the validation rows: {course[0]:.3f} at the start, {course[found.best]:.3f} kept")

@@ -231,8 +231,8 @@ class GTMVampPrior(GridPrior):
 
         g is the GTM's radial basis functions, with its own weights where the features are an affine function of the
         data and have no bounds: the two maps are then the same between the nodes too. Elsewhere the weights are those
-        nearest to the images at the nodes by least squares, off by 0.02 of the range (root mean square) on digits; images
-        outside of the range, which a GTM knows nothing of, are moved inside.
+        nearest to the images at the nodes by least squares, off by 0.02 of the range (root mean square) on digits.
+        Images outside of the range, which a GTM knows nothing of, are moved inside.
 
         Args:
             gtm: fitted to the data, (N, D), in their own units; or to the features, with no `preprocess`.

@@ -4,8 +4,8 @@
 
 A VAE with a standard normal prior and eight latent dimensions is trained on scikit-learn's digits with `priory fit`'s
 defaults; `priory refit` fits each prior of the family to it; and `priory fit` trains each prior from the start. All by
-the command line, with its defaults and seed 0. ELBO and NLL (512 importance samples) of the 447 test rows, in nats, with
-standard errors over rows; differences are those of the same rows under the two priors.
+the command line, with its defaults and seed 0. ELBO and NLL (512 importance samples) of the 447 test rows, in nats,
+with standard errors over rows; differences are those of the same rows under the two priors.
 
 Results go to `benchmarks/results/refit.json` after each prior, and to `.md`.
 """

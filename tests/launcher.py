@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-COMMANDS = tuple(f"priory.commands.{name}" for name in ("fit", "evaluate", "rows", "sample", "compare"))
+COMMANDS = tuple(f"priory.commands.{name}" for name in ("fit", "evaluate", "refit", "rows", "sample", "compare"))
 WARM = (*COMMANDS, "priory.comparison", "priory.figures", "priory.training.callbacks", "priory.training.module")
 LIBRARIES = ("lightning.pytorch", "matplotlib.backends.backend_agg", "sklearn.datasets", "safetensors.torch")
 

@@ -187,6 +187,78 @@ def test_a_killed_comparison_ends_with_the_same_table(launch: Launcher) -> None:
         assert (out / name).read_bytes() == (whole / name).read_bytes()
 
 
+def refit_line(whole: Path, out: Path) -> tuple[str, ...]:
+    quick = ("--components", "3", "--epochs", "2", "--samples", "4", "--set", "refit.batch_size=500")
+    return ("refit", str(whole), "--prior", "mog", *quick, "--out", str(out))
+
+
+def refit_killed_at(launch: Launcher, whole: Path, refitted: Path, kills: list[tuple[int | str, str]]) -> None:
+    """Killed at writes, and the same command again each time: until it is whole the folder is no run, then it is."""
+    out = launch.folder / "refit-killed"
+    for kill in kills:
+        assert launch(*refit_line(whole, out), watch=out, kill_at=kill)["code"] == -9
+    done = (out / "config.json").exists()
+    said = launch(*refit_line(whole, out), watch=out)
+    assert said["code"] == (2 if done else 0), said["err"]
+    assert_same_files(out, refitted)
+    shutil.rmtree(out)
+
+
+def assert_same_files(out: Path, whole: Path) -> None:
+    names = {path.relative_to(whole) for path in whole.rglob("*")}
+    assert {path.relative_to(out) for path in out.rglob("*")} == names
+    for name in names:
+        assert (whole / name).is_dir() or (out / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+@pytest.fixture(scope="module")
+def refitted(launch: Launcher, whole: tuple[Path, dict[str, Any]]) -> tuple[Path, list[str]]:
+    """A refit that nothing interrupted, and its writes."""
+    out = launch.folder / "refit"
+    said = launch(*refit_line(whole[0], out), watch=out)
+    assert said["code"] == 0, said["err"]
+    return out, said["writes"]
+
+
+def test_a_refit_killed_while_it_writes_is_begun_again_with_the_same_command(
+    launch: Launcher, whole: tuple[Path, dict[str, Any]], refitted: tuple[Path, list[str]]
+) -> None:
+    kills: list[tuple[int | str, str]] = [
+        ("folder refit-killed", "after"),
+        ("file splits.npz", "torn"),
+        ("file model.safetensors", "torn"),
+        ("file refit.json", "before"),
+        ("file samples.png", "torn"),
+        ("file config.json", "torn"),
+    ]
+    refit_killed_at(launch, whole[0], refitted[0], kills)
+    assert refitted[1][-1] == "file config.json"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["before", "torn", "after"])
+def test_a_refit_killed_at_every_write(
+    how: str, launch: Launcher, whole: tuple[Path, dict[str, Any]], refitted: tuple[Path, list[str]]
+) -> None:
+    for number, line in enumerate(refitted[1], 1):
+        if line.startswith("file") or how != "torn":
+            refit_killed_at(launch, whole[0], refitted[0], [(number, how)])
+
+
+@pytest.mark.parametrize("place", [("priory.refitting", "_features", 1), ("priory.figures", "save_figure", 1)])
+def test_ctrl_c_in_a_refit_says_what_to_do(
+    place: tuple[str, str, int], launch: Launcher, whole: tuple[Path, dict[str, Any]], refitted: tuple[Path, list[str]]
+) -> None:
+    out = launch.folder / "refit-interrupted"
+    said = launch(*refit_line(whole[0], out), watch=out, interrupt=place)
+    assert said["code"] == 130
+    assert "interrupted; nothing was begun that can be gone on with; give the same command again" in said["err"]
+    assert "Traceback" not in said["err"]
+    assert launch(*refit_line(whole[0], out), watch=out)["code"] == 0
+    assert_same_files(out, refitted[0])
+    shutil.rmtree(out)
+
+
 @pytest.mark.parametrize("command", [("embed",), ("score", "--samples", "2"), ("sample", "-n", "3")])
 def test_what_a_killed_command_left_goes_with_the_next(
     command: tuple[str, ...], launch: Launcher, whole: tuple[Path, dict[str, Any]]

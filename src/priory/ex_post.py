@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -80,11 +80,24 @@ def free_folder(out: Path) -> Iterator[None]:
         BlockingIOError: another process is writing to it.
     """
     experiment.require_free(out, _left_by_a_refit)
-    with sole_writer(out):
+    with _gone_if_empty(out), sole_writer(out):
         experiment.require_free(out, _left_by_a_refit)  # another process may have written since
         for folder in (out, out / FIGURES):
             remove_leftovers(folder)
         yield
+
+
+@contextmanager
+def _gone_if_empty(out: Path) -> Iterator[None]:
+    """Where nothing was written because something was wrong, no folder is left that was not there before."""
+    there = out.exists()
+    try:
+        yield
+    except BaseException:
+        if not there:
+            with suppress(OSError):  # it holds something, or was not made
+                out.rmdir()
+        raise
 
 
 def _left_by_a_refit(path: Path) -> bool:

@@ -17,6 +17,7 @@ from priory.evaluation import device_of
 from priory.noise import own_noise
 from priory.priors import Prior
 from priory.training.batches import Source, as_source, draws_anew
+from priory.training.failures import REFUSALS
 from priory.vae import VAE, evaluation_mode
 
 # For expectation maximisation, which keeps its draws: enough of both, and seconds of work.
@@ -190,14 +191,23 @@ class _Fitting:
         weights = copy.deepcopy(self.vae.prior.state_dict())
         optimizer = torch.optim.Adam(self.parameters, self.settings.learning_rate)
         for epoch in range(1, self.settings.epochs + 1):
-            self._epoch(optimizer)
-            if self._judge():
+            if self._step_through(optimizer):
                 weights = copy.deepcopy(self.vae.prior.state_dict())
             if progress is not None:
                 progress(epoch)
             if self.settings.patience is not None and epoch - self.best >= self.settings.patience:
                 break
         self.vae.prior.load_state_dict(weights)
+
+    def _step_through(self, optimizer: torch.optim.Optimizer) -> bool:
+        """An epoch, and whether the weights are the best so far."""
+        try:
+            self._epoch(optimizer)
+            return self._judge()
+        except ValueError as error:  # torch's distributions refuse NaN
+            if not str(error).startswith(REFUSALS):
+                raise
+            raise self._diverged("NaN") from error
 
     def _epoch(self, optimizer: torch.optim.Optimizer) -> None:
         if self.train.changes:
@@ -217,15 +227,18 @@ class _Fitting:
         p_z = self.vae.latent_prior()
         score = float(torch.stack([p_z.log_prob(z).double().mean() for z in self.judged]).mean())
         if not math.isfinite(score):
-            raise ArithmeticError(
-                f"refit: expected a finite density of the validation rows' z, got {score} after {len(self.course)} "
-                "epochs; lower the learning rate (--set refit.learning_rate=3e-4)"
-            )
+            raise self._diverged(f"E log p(z) = {score}")
         self.course.append(score)
         better = score > self.course[self.best] or len(self.course) == 1
         if better:
             self.best = len(self.course) - 1
         return better
+
+    def _diverged(self, what: str) -> ArithmeticError:
+        return ArithmeticError(
+            f"refit: expected a prior with finite densities, got {what} in epoch {len(self.course)}; lower the "
+            "learning rate (--set refit.learning_rate=3e-4)"
+        )
 
 
 @contextmanager

@@ -1,0 +1,245 @@
+"""A classical GTM as a neural prior: the same density, the same sheet, and then it can be trained on."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.mixture import GaussianMixture
+from torch import nn
+
+from priory import (
+    GTM,
+    GTMPrior,
+    GTMVampPrior,
+    LogNormalise,
+    MixtureOfGaussians,
+    NormalEncoder,
+    Rescale,
+    Standardise,
+    latent_grid,
+    mlp,
+)
+from priory.priors import PRIORS, PriorSpec
+from priory.priors.radial import options_of
+
+RANDOM = np.random.default_rng(0)
+PLACES = torch.from_numpy(RANDOM.uniform(-1.2, 1.2, (50, 2)))  # between the nodes, and beyond them
+
+
+def bent_sheet(columns: int = 5, rows: int = 300) -> np.ndarray:
+    """Rows about a bent sheet in so many columns, none of them about zero."""
+    u = RANDOM.uniform(-1, 1, (rows, 2))
+    features = np.stack([u[:, 0], u[:, 1], u[:, 0] ** 2, u[:, 0] * u[:, 1], np.sin(2 * u[:, 1])], 1)
+    return 3.0 + features @ RANDOM.normal(size=(5, columns)) + 0.2 * RANDOM.normal(size=(rows, columns))
+
+
+@pytest.fixture(scope="module")
+def x() -> np.ndarray:
+    return bent_sheet()
+
+
+@pytest.fixture(scope="module")
+def gtm(x):
+    return GTM(points_per_side=6, max_iter=30, tol=1e-2).fit(x)
+
+
+def mixture_by_hand(gtm, z: np.ndarray) -> np.ndarray:
+    """log sum_k w_k N(z | m_k, v I), written out, in float64."""
+    squares = ((z[:, None, :] - gtm.means_) ** 2).sum(-1)
+    log_normal = -0.5 * squares / gtm.noise_variance_ - 0.5 * z.shape[1] * math.log(2 * math.pi * gtm.noise_variance_)
+    return np.log((np.exp(log_normal) * gtm.weights_).sum(1))
+
+
+def test_gtm_prior_has_the_density_of_the_gtm(gtm, x):
+    near = x[:40] + 0.1
+    log_prob = GTMPrior.from_gtm(gtm)().log_prob(torch.from_numpy(near).float()).detach().numpy()
+    np.testing.assert_allclose(log_prob, gtm.score_samples(near), atol=1e-4)
+    np.testing.assert_allclose(log_prob, mixture_by_hand(gtm, near), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "options", [{"n_components": 1}, {"n_components": 3}, {"basis_per_side": 5, "basis_width": 1.5}]
+)
+def test_other_grids_and_bases(options, x):
+    gtm = GTM(points_per_side=4, max_iter=5, tol=1.0, **options).fit(x)
+    prior = GTMPrior.from_gtm(gtm)
+    np.testing.assert_allclose(
+        prior().log_prob(torch.from_numpy(x[:20]).float()).detach(), gtm.score_samples(x[:20]), atol=1e-4
+    )
+    assert prior.nodes.shape == (4 ** options.get("n_components", 2), options.get("n_components", 2))
+
+
+def test_weights_that_are_not_uniform_and_a_basis_of_another_kind():
+    """Any object with the attributes will do; the basis need not be ours."""
+
+    class Corners(nn.Module):
+        def forward(self, u):
+            return torch.cat([u, u.prod(-1, keepdim=True), torch.ones_like(u[..., :1])], -1)
+
+    nodes, weights = latent_grid(2).double(), RANDOM.normal(size=(4, 3))
+    gtm = SimpleNamespace(nodes_=nodes.numpy(), basis_=Corners(), basis_weights_=weights, noise_variance_=0.3)
+    gtm.means_, gtm.weights_ = (Corners()(nodes).numpy() @ weights), np.array([0.1, 0.2, 0.3, 0.4])
+    for learn_weights in (True, False):
+        prior = GTMPrior.from_gtm(gtm, learn_weights=learn_weights)
+        z = RANDOM.normal(size=(10, 3))
+        np.testing.assert_allclose(
+            prior().log_prob(torch.from_numpy(z).float()).detach(), mixture_by_hand(gtm, z), atol=1e-4
+        )
+        np.testing.assert_allclose(prior.mixing_weights.detach(), gtm.weights_, rtol=1e-5)
+        assert isinstance(prior.mixing_logits, nn.Parameter) == learn_weights
+
+
+def test_it_can_be_trained_on(gtm, x):
+    prior, z = GTMPrior.from_gtm(gtm), torch.from_numpy(x).float()
+    optimizer = torch.optim.Adam(prior.parameters(), 1e-2)
+    losses = []
+    for step in range(50):
+        loss = -prior().log_prob(z).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        if step == 0:  # the variances of all functions too, which start at zero
+            assert all(bool(p.grad.abs().amax(0).min() > 0) for p in prior.parameters())
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] - 0.05
+
+
+@pytest.mark.parametrize("name", ["gtm", "gtm-vamp"])
+def test_a_prior_that_the_settings_build_takes_the_weights(name, gtm, x):
+    made = PRIORS[name].from_gtm(gtm)
+    spec = PriorSpec(x.shape[1], x.shape[1], points_per_side=6, grid_network="rbf")
+    rebuilt = PRIORS[name].from_spec(spec)
+    rebuilt.load_state_dict(made.state_dict())
+    encoder = NormalEncoder(mlp(5, [8], 10))
+    z = torch.from_numpy(x[:10]).float()
+    assert torch.equal(rebuilt(encoder).log_prob(z), made(encoder).log_prob(z))
+    assert rebuilt.network[0].width == gtm.basis_.width
+
+
+def test_the_command_lines_radial_functions_start_about_the_mean(x):
+    rows = torch.from_numpy(x).float()
+    spec = PriorSpec(2, 5, points_per_side=6, grid_network="rbf", basis_per_side=4, basis_width=0.5, features=rows)
+    prior = GTMVampPrior.from_spec(spec)
+    assert len(prior.network[0].centres) == 16
+    assert prior.network[0].width == pytest.approx(1 / 3)  # half of 2/3
+    far = prior.network(torch.full((1, 2), 100.0))[0]  # where nothing but the constant is left
+    torch.testing.assert_close(far, rows.mean(0))
+    with pytest.raises(ValueError, match=r"grid_network: expected 'mlp' or 'rbf', got 'none'"):
+        GTMPrior.from_spec(PriorSpec(2, 5, grid_network="none"))
+
+
+@pytest.mark.parametrize("preprocess", [None, Rescale(-10.0, 20.0), "standardise"], ids=["none", "rescale", "standard"])
+def test_an_affine_sheet_is_the_gtms_between_the_nodes_too(preprocess, gtm, x):
+    if preprocess == "standardise":
+        preprocess = Standardise.from_data(torch.from_numpy(x).float())
+    prior = GTMVampPrior.from_gtm(gtm, preprocess=preprocess)
+    features = preprocess or (lambda values: values)
+    images = features(torch.from_numpy(gtm.means_).float())
+    torch.testing.assert_close(prior.pseudo_inputs, images, atol=1e-5, rtol=1e-5)
+    between = features(torch.from_numpy(gtm.inverse_transform(PLACES.numpy())).float())
+    torch.testing.assert_close(prior.network(PLACES.float()), between, atol=1e-5, rtol=1e-5)
+
+
+def sheet_within(x: np.ndarray, preprocess, low, high, **options):
+    gtm = GTM(points_per_side=6, max_iter=10, tol=1.0, **options).fit(x)
+    prior = GTMVampPrior.from_gtm(gtm, preprocess=preprocess, low=low, high=high)
+    return gtm, prior, prior.pseudo_inputs.detach().double()
+
+
+def test_a_sheet_within_a_range_to_its_margin():
+    """With as many functions as nodes the least squares leave nothing; images that overshoot are moved inside."""
+    x = np.clip(8 * bent_sheet() / 3, 0, 16).round()
+    gtm, prior, found = sheet_within(x, Rescale(0.0, 16.0), 0.0, 1.0, basis_per_side=6)
+    assert gtm.means_.max() > 16 or gtm.means_.min() < 0
+    wanted = torch.from_numpy(gtm.means_ / 16).clamp(1 / 128, 1 - 1 / 128)
+    torch.testing.assert_close(found, wanted, atol=1e-3, rtol=0)
+    assert 0 < found.min() < found.max() < 1
+    _, _, few = sheet_within(x, Rescale(0.0, 16.0), 0.0, 1.0)
+    assert (few - wanted).square().mean().sqrt() < 0.05
+    grid, network = latent_grid(6), prior.network
+    assert prior.feature_range.constrain(network(PLACES.float())).isfinite().all()
+    torch.testing.assert_close(prior.nodes, grid)
+
+
+class Logarithm(nn.Module):
+    """Of what may be below zero."""
+
+    def forward(self, x):
+        return x.log()
+
+
+def test_counts_with_a_lower_bound():
+    x = np.maximum(bent_sheet(8), 0.0).round() ** 2
+    preprocess = LogNormalise.from_data(torch.from_numpy(x))
+    gtm, prior, found = sheet_within(x, preprocess, 0.0, None, basis_per_side=6)
+    assert gtm.means_.min() < 0  # which have no logarithm
+    wanted = preprocess(torch.from_numpy(np.maximum(gtm.means_, 0.0)))
+    torch.testing.assert_close(found, wanted.maximum(wanted.amax(0) / 1024), atol=1e-2, rtol=0)
+    assert float(prior.feature_range.scale) == pytest.approx(float(wanted.max()))
+    with pytest.raises(ValueError, match=r"preprocess: expected finite features of the nodes' images, got NaN"):
+        GTMVampPrior.from_gtm(gtm, preprocess=Logarithm())
+
+
+def test_pseudo_inputs_train_through_the_encoder(gtm, x):
+    encoder = NormalEncoder(mlp(5, [8], 4))
+    prior = GTMVampPrior.from_gtm(gtm)
+    prior(encoder).log_prob(torch.zeros(3, 2)).sum().backward()
+    assert all(bool(p.grad.abs().sum() > 0) for p in prior.parameters())
+
+
+def test_what_is_refused(gtm):
+    for kind in (GTMPrior, GTMVampPrior):
+        with pytest.raises(ValueError, match=r"gtm: expected a fitted GTM, got a GTM without means_, .*call gtm.fit"):
+            kind.from_gtm(GTM())
+    broken = SimpleNamespace(**{name: getattr(gtm, name) for name in ("means_", "nodes_", "weights_", "basis_")})
+    broken.noise_variance_, broken.basis_weights_ = 1.0, gtm.basis_weights_[:, :3]
+    with pytest.raises(ValueError, match=r"basis_weights_ of shape \(10, 5\), .*got \(10, 3\), 36 and 36"):
+        GTMPrior.from_gtm(broken)
+    other = Standardise(torch.zeros(4), torch.ones(4))
+    with pytest.raises(ValueError, match=r"preprocess: expected one for the 5 columns that the GTM was fitted to"):
+        GTMVampPrior.from_gtm(gtm, preprocess=other)
+
+
+def test_em_of_a_gtm_prior_is_the_classical_gtm(x):
+    z = torch.from_numpy(x - 3.0).float()
+    for learn_weights in (True, False):
+        spec = PriorSpec(5, 5, points_per_side=5, grid_network="rbf", basis_width=1.2, learn_weights=learn_weights)
+        prior = GTMPrior.from_spec(spec)
+        assert prior.fit_by_em(z)
+        gtm = GTM(points_per_side=5, basis_width=1.2).fit(z.double().numpy())
+        np.testing.assert_allclose(prior().log_prob(z).detach(), gtm.score_samples(z.numpy()), atol=1e-3)
+    with pytest.raises(ValueError, match=r"z: expected draws \(N, 5\), got \(300, 4\)"):
+        prior.fit_by_em(z[:, :4])
+
+
+def test_em_of_a_sheet_is_from_gtm_of_the_features(x):
+    features = torch.from_numpy(x).float()
+    prior = GTMVampPrior.from_spec(PriorSpec(2, 5, points_per_side=5, grid_network="rbf", features=features))
+    assert not prior.fit_by_em(torch.zeros(3, 2))
+    assert prior.fit_by_em(torch.zeros(3, 2), lambda: features)
+    gtm = GTM(points_per_side=5).fit(features.double().numpy())
+    torch.testing.assert_close(prior.pseudo_inputs.double(), torch.from_numpy(gtm.means_), atol=1e-4, rtol=0)
+
+
+def test_em_of_a_mixture_is_scikit_learns():
+    z = np.concatenate([RANDOM.normal(loc, 0.5, (200, 2)) for loc in (-3.0, 0.0, 3.0)])
+    prior = MixtureOfGaussians(2, 3)
+    assert prior.fit_by_em(torch.from_numpy(z).float(), seed=1)
+    mixture = GaussianMixture(3, covariance_type="diag", random_state=1).fit(z)
+    log_prob = prior().log_prob(torch.from_numpy(z).float()).detach()
+    np.testing.assert_allclose(log_prob, mixture.score_samples(z), atol=1e-3)
+    assert not MixtureOfGaussians(2, 3, learn_weights=False).fit_by_em(torch.from_numpy(z).float())
+    with pytest.raises(ValueError, match=r"z: expected \(N, 2\) with at least 3 rows, one for each component"):
+        prior.fit_by_em(torch.zeros(2, 2))
+
+
+def test_what_has_no_closed_form_is_left_alone():
+    z = torch.zeros(3, 2)
+    shifted = GTMPrior(2, latent_grid(3, low=0.0), PRIORS["gtm"].from_spec(PriorSpec(2, 2, grid_network="rbf")).network)
+    assert options_of(shifted.nodes, shifted.network) is None
+    for prior in (shifted, *(PRIORS[name].from_spec(PriorSpec(2, 2)) for name in PRIORS if name != "mog")):
+        before = {name: value.clone() for name, value in prior.state_dict().items()}
+        assert not prior.fit_by_em(z, lambda: z)
+        assert all(torch.equal(value, before[name]) for name, value in prior.state_dict().items())

@@ -245,11 +245,11 @@ def test_a_refit_killed_at_every_write(
             refit_killed_at(launch, whole[0], refitted[0], [(number, how)])
 
 
-@pytest.mark.parametrize("place", [("priory.refitting", "_features", 1), ("priory.figures", "save_figure", 1)])
+@pytest.mark.parametrize("place", [("priory.refitting", "_frozen", 1), ("priory.figures", "save_figure", 1)])
 def test_ctrl_c_in_a_refit_says_what_to_do(
     place: tuple[str, str, int], launch: Launcher, whole: tuple[Path, dict[str, Any]], refitted: tuple[Path, list[str]]
 ) -> None:
-    out = launch.folder / "refit-interrupted"
+    out = launch.folder / f"refit-interrupted-{place[1]}"
     said = launch(*refit_line(whole[0], out), watch=out, interrupt=place)
     assert said["code"] == 130
     assert "interrupted; nothing was begun that can be gone on with; give the same command again" in said["err"]

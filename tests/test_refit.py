@@ -63,9 +63,8 @@ def test_the_optimum_is_the_aggregate_posterior(by_em):
     if not by_em:
         prior.loc.data = torch.tensor([[-1.0, -1.0], [1.0, 1.0]])
         prior.fit_by_em = lambda *arguments, **options: False  # type: ignore[method-assign]
-    found = refit(
-        model(), signs(400), prior, signs(200), seed=0, epochs=0 if by_em else 60, learning_rate=0.02, draws=8
-    )
+    options = {"epochs": 0 if by_em else 200, "learning_rate": 0.03, "batch_size": 400, "draws": 8}
+    found = refit(model(), signs(400), prior, signs(200), seed=0, **options)
     assert found.by_em == by_em
     order = prior.loc[:, 0].argsort()
     torch.testing.assert_close(prior.loc[order], torch.tensor([[-3.0, -3.0], [3.0, 3.0]]), atol=0.06, rtol=0)

@@ -114,7 +114,7 @@ class GTMPrior(GridPrior):
         Raises:
             ValueError: the GTM is not fitted.
 
-        Reference: Bishop, Svensen & Williams 1998, Neural Computation 10(1), eq. 2.2 and 2.13.
+        Reference: Bishop, Svensen & Williams 1998, Neural Computation 10(1), sec. 2.
         """
         sheet = Sheet(gtm)
         log_variance = torch.zeros_like(sheet.weights)
@@ -245,7 +245,7 @@ class GTMVampPrior(GridPrior):
         Raises:
             ValueError: the GTM is not fitted, or to another number of columns than `preprocess` has.
 
-        Reference: Bishop, Svensen & Williams 1998, Neural Computation 10(1), eq. 2.1 and 2.13.
+        Reference: Bishop, Svensen & Williams 1998, Neural Computation 10(1), sec. 2.
         """
         sheet = Sheet(gtm)
         features = sheet.features(preprocess, low, high)

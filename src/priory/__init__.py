@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from priory.conformance import check_bound, check_prior
     from priory.core import *
     from priory.datasets import load_dataset
-    from priory.gtm import GTM
+    from priory.gtm import GTM, GTMClassifier, GTMRegressor
     from priory.runs import load
     from priory.training import fit
 
@@ -22,6 +22,8 @@ _MORE = {
     "check_prior": "priory.conformance",
     "check_bound": "priory.conformance",
     "GTM": "priory.gtm",
+    "GTMClassifier": "priory.gtm",
+    "GTMRegressor": "priory.gtm",
 }
 
 

@@ -221,6 +221,7 @@ class GTM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseE
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
+        tags.transformer_tags.preserves_dtype = [self.dtype]
         return tags
 
     def _fit(self, batches: Callable[[], Iterable[Batch]], epochs: Iterable[Iterable[Rows]] | None = None) -> Self:
@@ -283,6 +284,17 @@ class GTM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseE
 
     def _of_rows(self, X: ArrayLike, number: Callable[[Exponentials, Block, IsotropicNormals], Tensor]) -> NDArray[Any]:
         """What `number` says of each row, block by block."""
+        results: list[Tensor] = []
+        places: list[Tensor] = []
+        for found, block, normals in self._walk(X):
+            results.append(number(found, block, normals))
+            places.append(block.place)
+        result = torch.cat(results)
+        result[torch.cat(places)] = result.clone()
+        return result.cpu().numpy()
+
+    def _walk(self, X: ArrayLike) -> Iterator[tuple[Exponentials, Block, IsotropicNormals]]:
+        """Rows, block by block, with what their densities and responsibilities are made of."""
         check_is_fitted(self)
         X = checked_rows(self, X, reset=False)
         rows = self._rows(lambda: [Batch(X)])
@@ -290,14 +302,8 @@ class GTM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseE
         loc = torch.from_numpy(self.means_).to(rows.device) - centre
         log_weights = torch.from_numpy(np.log(self.weights_)).to(rows.device)
         normals = IsotropicNormals(log_weights.to(rows.dtype), loc.to(rows.dtype), self.noise_variance_)
-        results: list[Tensor] = []
-        places: list[Tensor] = []
         for block in rows.centred(centre, keep=False):
-            results.append(number(normals.exponentials(block.rows), block, normals))
-            places.append(block.place)
-        result = torch.cat(results)
-        result[torch.cat(places)] = result.clone()
-        return result.cpu().numpy()
+            yield normals.exponentials(block.rows), block, normals
 
 
 def _responsibilities(found: Exponentials) -> Tensor:

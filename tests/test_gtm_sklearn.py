@@ -15,6 +15,7 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, KFold, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import priory
@@ -261,6 +262,7 @@ def test_regressor_against_a_loop(outputs):
     means = shares @ t
     variances = np.array([share @ (t - mean) ** 2 for share, mean in zip(shares, means, strict=True)])
     shape = y.shape[1:]
+    assert get_tags(model).target_tags.multi_output
     np.testing.assert_allclose(model.node_means_, means.reshape(-1, *shape), rtol=1e-9)
     np.testing.assert_allclose(model.node_scales_, np.sqrt(variances).reshape(-1, *shape), rtol=1e-7)
 
@@ -299,10 +301,12 @@ def test_nodes_without_rows_answer_as_those_around_or_all(smoothing):
     gtm = GTM(41, n_components=1, annealing=0, tol=0.0, max_iter=3)
     model = GTMClassifier(gtm, smoothing=smoothing).fit(x, y)
     low, high = model.gtm_.predict([[0.0], [100.0]])
-    assert responsibilities(model.gtm_, x).sum(0)[20] < 1e-100  # in the middle of nowhere
+    usage = responsibilities(model.gtm_, x).sum(0)
+    beside_low, beside_high = (low - 2, high + 2) if low < high else (low + 2, high - 2)
+    assert usage[[20, beside_low, beside_high]].max() < 1e-200
     assert model.node_probabilities_[20] == pytest.approx([0.5, 0.5])
-    assert model.node_probabilities_[low, 0] > 0.8
-    assert model.node_probabilities_[high, 1] > 0.8
+    assert (model.node_probabilities_[[low, beside_low], 0] > 0.7).all()
+    assert (model.node_probabilities_[[high, beside_high], 1] > 0.7).all()
 
 
 @pytest.mark.parametrize("model", [GTMClassifier(COARSE), GTMRegressor(COARSE)], ids=["classes", "numbers"])

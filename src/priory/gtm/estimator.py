@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import _num_samples, check_is_fitted
 from torch import Tensor
 
 from priory.density.components import Exponentials
@@ -284,13 +284,13 @@ class GTM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseE
 
     def _of_rows(self, X: ArrayLike, number: Callable[[Exponentials, Block, IsotropicNormals], Tensor]) -> NDArray[Any]:
         """What `number` says of each row, block by block."""
-        results: list[Tensor] = []
-        places: list[Tensor] = []
+        result: Tensor | None = None
         for found, block, normals in self._walk(X):
-            results.append(number(found, block, normals))
-            places.append(block.place)
-        result = torch.cat(results)
-        result[torch.cat(places)] = result.clone()
+            of_block = number(found, block, normals)
+            if result is None:  # at once: small results kept among large blocks tear the heap up, to N x K
+                result = of_block.new_empty((_num_samples(X), *of_block.shape[1:]))
+            result[block.place] = of_block
+        assert result is not None
         return result.cpu().numpy()
 
     def _walk(self, X: ArrayLike) -> Iterator[tuple[Exponentials, Block, IsotropicNormals]]:

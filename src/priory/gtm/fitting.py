@@ -89,7 +89,7 @@ class Course:
             self.statistics = per_row if self.statistics is None else self.statistics.towards(per_row, share)
             self.steps += 1
             self.rows += found.rows
-            whole = self.statistics.scaled(max(self.decay.rows, self.rows))
+            whole = self.statistics.scaled(self.decay.rows or self.rows)
             self.sheet = self.topography.maximisation(whole, self.decay.at(iteration), self.sheet.variance)
         return found
 

@@ -13,7 +13,7 @@ READING = "<!-- Below: written by hand; the script keeps it. -->"
 TITLES = {
     "speed": "Speed: 20 iterations of EM on 8000 rows of MNIST, 16 x 16 nodes, 8 x 8 basis",
     "floor": "One iteration beside its matrix products and exponentials",
-    "growth": "Growth on one thread",
+    "growth": "Growth on one thread, in processor time",
     "memory": "Peak memory of a process that fits a memory-mapped file, 3 iterations",
     "maps": "Maps, 20 x 20 nodes, judged on test rows",
     "sweep": "Settings, judged on validation rows; mean ± standard error over subsets of the training rows",
@@ -116,6 +116,7 @@ def write_report(path: Path, results: dict[str, Any], versions: str) -> None:
 EXPLANATION = """
 - *True*: the mean log-likelihood of the training rows in nats a row, an explicit float64 mixture of the nodes' images
   and noise that were fitted (`benchmarks/_gtm_judging.py`). *Its claim*: the same as the package itself computes it.
-- *Times as long*: median over repeats of theirs by ours, run in turn in one process. Settings are equal ones
+- *Times as long*: median over repeats of theirs by ours, run in turn in one process. *Times the processor*: the same of
+  processor time, which other work on a shared machine hardly changes. Settings are equal ones
   (`benchmarks/_gtm_packages.py` says how).
 """

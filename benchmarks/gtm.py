@@ -69,7 +69,7 @@ def run_speed(results: Results, arguments: argparse.Namespace) -> None:
     """One thread first."""
     size = {"num_rows": 500} if arguments.quick else {}
     for number in arguments.threads:
-        for package in PACKAGES:
+        for package in (p for p in PACKAGES if p.name in arguments.packages):
             if not package.installed:
                 print(f"{package.name}: not installed, left out")
             elif arguments.again or not results.has(
@@ -120,6 +120,8 @@ def parse(line: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS[:-1])
     parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA), help="of maps and sweep")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="of speed and floor")
+    names = [package.name for package in PACKAGES]
+    parser.add_argument("--packages", nargs="+", choices=names, default=names, help="of speed")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--again", action="store_true", help="measure rows that are there anew")
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs; writes no results")

@@ -122,8 +122,8 @@ def test_script_keeps_rows_that_are_there_and_what_was_written_by_hand(
         calls.append((package.name, number))
         return {"package": package.label, "threads": number, "s": 1.5, "remark": package.remark}
 
-    package = SimpleNamespace(name="other", label="other 1.0", remark="", installed=True)
-    missing = SimpleNamespace(name="missing", installed=False)
+    package = SimpleNamespace(name="ugtm", label="other 1.0", remark="", installed=True)
+    missing = SimpleNamespace(name="pygtm", installed=False)
     monkeypatch.setattr(gtm, "PACKAGES", [package, missing])
     monkeypatch.setattr(gtm, "speed", speed)
     out = tmp_path / "results" / "gtm.json"
@@ -131,13 +131,13 @@ def test_script_keeps_rows_that_are_there_and_what_was_written_by_hand(
     table = out.with_suffix(".md")
     table.write_text(table.read_text() + "By hand.\n")
     gtm.main(["--parts", "speed", "--out", str(out)])
-    assert calls == [("other", 1), ("other", 2)]
+    assert calls == [("ugtm", 1), ("ugtm", 2)]
     assert "| other 1.0 | 2 | 1.5 |" in table.read_text()
     assert table.read_text().endswith("By hand.\n")
     gtm.main(["--parts", "speed", "--again", "--out", str(out)])
-    assert calls == 2 * [("other", 1), ("other", 2)]
+    assert calls == 2 * [("ugtm", 1), ("ugtm", 2)]
     assert len(json.loads(out.read_text())["speed"]) == 2
-    assert "missing: not installed, left out" in capsys.readouterr().out
+    assert "pygtm: not installed, left out" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="name another file"):
         gtm.main(["--quick"])
 

@@ -81,14 +81,11 @@ def checked_weights(X: NDArray[Any], sample_weight: ArrayLike | None) -> NDArray
     """Weights of rows, or None where all are one.
 
     Raises:
-        ValueError: they are not one finite number for each row, one is negative, or none is positive.
+        ValueError: they are not one finite number for each row, or one is negative.
     """
     if sample_weight is None:
         return None
-    weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-    if not weight.any():
-        raise ValueError("sample_weight: expected a row with a positive weight, got zeros only")
-    return weight
+    return _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
 
 
 def checked_places(gtm: Any, X: ArrayLike) -> Tensor:

@@ -121,10 +121,10 @@ class Topography:
             share = block.weight * found.reciprocal
             usage += found.terms.mT @ share
             x, present = block.rows
-            _add_product(sums, found.terms.mT, x * share.unsqueeze(-1))
+            _add_shares(sums, found.terms, x, share)
             if present is not None:
                 missing = torch.zeros_like(sums) if missing is None else missing
-                _add_product(missing, found.terms.mT, (1 - present) * share.unsqueeze(-1))
+                _add_shares(missing, found.terms, 1 - present, share)
         rows, row_cells, squares, log_likelihood = totals.tolist()
         return Statistics(rows, row_cells, squares, log_likelihood, usage, sums, missing)
 
@@ -159,12 +159,16 @@ class Topography:
         return (statistics.squares + float(total)) / max(statistics.cells, 1e-300)
 
 
-def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """total += left @ right, in place; a total of float64 adds up blocks of float32."""
-    if total.dtype == left.dtype:
-        total.addmm_(left, right)
+def _add_shares(total: Tensor, terms: Tensor, values: Tensor, share: Tensor) -> None:
+    """total_kd += sum_n share_n terms_nk values_nd, in place; a total of float64 adds up blocks of float32."""
+    if terms.shape[1] < values.shape[1]:
+        terms = terms * share.unsqueeze(-1)
     else:
-        total += left @ right
+        values = values * share.unsqueeze(-1)
+    if total.dtype == terms.dtype:
+        total.addmm_(terms.mT, values)
+    else:
+        total += terms.mT @ values
 
 
 def _solve(systems: Float[Tensor, "*batch m m"], targets: Float[Tensor, "*batch m column"]) -> Tensor:

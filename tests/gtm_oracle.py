@@ -1,0 +1,46 @@
+"""The generative topographic mapping cell by cell in numpy, as the paper's formulas stand; slow."""
+
+import math
+
+import numpy as np
+from scipy.special import logsumexp
+
+
+def joint(x, means, variance):
+    """log 1/K + log N(x_n | mean_k, variance I) over the cells that are there, (N, K)."""
+    result = np.empty((len(x), len(means)))
+    for n, row in enumerate(x):
+        there = ~np.isnan(row)
+        for k, mean in enumerate(means):
+            squares = sum((row[d] - mean[d]) ** 2 for d in there.nonzero()[0])
+            result[n, k] = -math.log(len(means)) - squares / (2 * variance)
+            result[n, k] -= there.sum() / 2 * math.log(2 * math.pi * variance)
+    return result
+
+
+def log_likelihoods(x, means, variance):
+    """log p(x_n) in nats."""
+    return logsumexp(joint(x, means, variance), axis=1)
+
+
+def responsibilities(x, means, variance):
+    """p(k | x_n)."""
+    terms = joint(x, means, variance)
+    return np.exp(terms - logsumexp(terms, axis=1, keepdims=True))
+
+
+def em_step(x, features, weights, variance, decay, row_weights):
+    """One iteration: W column by column by stacked least squares, one equation a pair of row and node."""
+    shares = responsibilities(x, features @ weights, variance) * row_weights[:, None]
+    found = np.empty_like(weights)
+    for d in range(x.shape[1]):
+        there = ~np.isnan(x[:, d])
+        roots = np.sqrt(shares[there]).reshape(-1, 1)
+        equations = roots * np.tile(features, (there.sum(), 1))
+        values = roots[:, 0] * np.repeat(x[there, d], len(features))
+        prior = math.sqrt(decay * variance) * np.eye(features.shape[1])[:-1]
+        equations, values = np.vstack([equations, prior]), np.concatenate([values, np.zeros(len(prior))])
+        found[:, d] = np.linalg.lstsq(equations, values, rcond=None)[0]
+    squares = (x[:, None] - features @ found) ** 2
+    total = np.nansum(squares * shares[:, :, None])
+    return found, total / (row_weights[:, None] * ~np.isnan(x)).sum()

@@ -1,0 +1,483 @@
+"""The generative topographic mapping by EM, against the paper's formulas cell by cell, closed forms and autograd."""
+
+import math
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import stats
+from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+
+from gtm_oracle import em_step, joint, log_likelihoods, responsibilities
+from priory import GTM, latent_grid
+from priory.density import mixture_log_prob
+from priory.density.isotropic import Incomplete, IsotropicNormals
+from priory.grids import RadialBasis
+from priory.gtm.em import Sheet, Topography
+from priory.gtm.fitting import Decay, begin
+from priory.gtm.initial import principal_axes
+from priory.gtm.rows import Batch, Rows
+
+CPU = torch.device("cpu")
+
+
+def curved(rows=120, columns=5, noise=0.1, seed=0):
+    """Rows about a curved sheet."""
+    random = np.random.default_rng(seed)
+    u = random.uniform(-1, 1, (rows, 2))
+    directions = random.standard_normal((4, columns))
+    sheet = np.stack([u[:, 0], u[:, 1], np.sin(2 * u[:, 0]), u[:, 0] * u[:, 1]], 1)
+    return sheet @ directions + noise * random.standard_normal((rows, columns)) + 3.0
+
+
+def with_holes(x, share=0.2, seed=1):
+    """The same with cells missing, one row without any and one column complete."""
+    random = np.random.default_rng(seed)
+    x = x.copy()
+    x[random.random(x.shape) < share] = np.nan
+    x[3] = np.nan
+    x[:, 0] = np.where(np.isnan(x[:, 0]), 0.5, x[:, 0])
+    x[3, 0] = np.nan
+    return x
+
+
+def quiet_fit(gtm, x, **kwargs):
+    """Fitted, whether or not it has converged."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return gtm.fit(x, **kwargs)
+
+
+def walked(x, weight=None, num_nodes=9):
+    return Rows(lambda: [Batch(x, weight)], num_nodes, CPU, torch.float64)
+
+
+CASES = {
+    "as it comes": ({}, curved()),
+    "no annealing": ({"annealing": 0}, curved()),
+    "no decay": ({"weight_decay": 0.0}, curved()),
+    "no decay, no annealing": ({"weight_decay": 0.0, "annealing": 0}, curved()),
+    "large decay": ({"weight_decay": 30.0}, curved()),
+    "holes": ({}, with_holes(curved())),
+    "holes, no decay": ({"weight_decay": 0.0}, with_holes(curved())),
+    "one column": ({}, curved(columns=1)),
+    "two columns": ({}, curved(columns=2)),
+    "more columns than rows": ({}, curved(rows=12, columns=30)),
+    "two rows": ({}, curved(rows=2)),
+    "one row": ({}, curved(rows=1)),
+    "duplicated rows": ({}, np.repeat(curved(rows=10), 8, axis=0)),
+    "constant column": ({}, np.insert(curved(), 2, 7.0, axis=1)),
+    "constant": ({}, np.full((20, 3), 5.0)),
+    "one node": ({"points_per_side": 1}, curved()),
+    "one basis function": ({"basis_per_side": 1}, curved()),
+    "more basis functions than nodes": ({"points_per_side": 3, "basis_per_side": 8}, curved()),
+    "line": ({"n_components": 1}, curved()),
+    "cube": ({"n_components": 3, "points_per_side": 4}, curved()),
+    "far away": ({}, curved() + 1e6),
+    "tiny": ({}, 1e-9 * curved()),
+    "huge": ({}, 1e9 * curved()),
+    "outlier": ({}, np.vstack([curved(), np.full((1, 5), 1e5)])),
+    "on the sheet": ({}, curved(noise=0.0, columns=2)),
+}
+
+
+@pytest.fixture(params=CASES, ids=lambda name: name.replace(" ", "-"))
+def case(request):
+    options, x = CASES[request.param]
+    return quiet_fit(GTM(**{"points_per_side": 6, "max_iter": 60, **options}), x), x
+
+
+def test_the_likelihood_is_that_of_the_explicit_mixture(case):
+    gtm, x = case
+    expected = log_likelihoods(x, gtm.means_, gtm.noise_variance_)
+    assert_allclose(gtm.score_samples(x), expected, rtol=1e-9, atol=1e-6)
+    assert gtm.score(x) == pytest.approx(expected.mean())
+
+
+def test_responsibilities_and_places_are_those_of_the_explicit_mixture(case):
+    gtm, x = case
+    expected = responsibilities(x, gtm.means_, gtm.noise_variance_)
+    assert_allclose(gtm.predict_proba(x), expected, atol=1e-6)
+    assert_allclose(gtm.transform(x), expected @ gtm.nodes_, atol=1e-6)
+    assert_allclose(expected[range(len(x)), gtm.predict(x)], expected.max(1), atol=1e-6)
+
+
+def test_em_never_makes_the_penalised_likelihood_less(case):
+    gtm, x = case
+    gains = np.diff(gtm.penalised_log_likelihoods_)
+    assert gains.min(initial=0.0) >= -1e-9 * np.abs(gtm.penalised_log_likelihoods_).max()
+    assert len(gtm.log_likelihoods_) == gtm.n_iter_ > 1
+    assert gtm.noise_variance_ > 0
+    assert np.isfinite(gtm.means_).all()
+    assert gtm.means_.shape == (len(gtm.nodes_), x.shape[1])
+
+
+@pytest.mark.parametrize("holes", [False, True], ids=["complete", "holes"])
+@pytest.mark.parametrize("decay", [0.0, 0.4])
+def test_a_step_of_em_is_the_papers(holes, decay):
+    x = with_holes(curved(rows=30)) if holes else curved(rows=30)
+    weight = np.random.default_rng(2).uniform(0, 3, len(x))
+    nodes, basis = latent_grid(3, dtype=torch.float64), RadialBasis.on_grid(2, dtype=torch.float64)
+    topography = Topography(basis(nodes), 1e-12)
+    start = Sheet(torch.randn(5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)), 0.7)
+    centre = torch.full((5,), 2.5, dtype=torch.float64)
+    found = topography.expectation(walked(x, weight).centred(centre), start)
+    sheet = topography.maximisation(found, decay, start.variance)
+    moved = start.weights.numpy().copy()
+    moved[-1] += 2.5
+    weights, variance = em_step(x, topography.features.numpy(), moved, 0.7, decay, weight)
+    expected = (weight * log_likelihoods(x, topography.features.numpy() @ moved, 0.7)).sum()
+    assert found.log_likelihood == pytest.approx(expected, rel=1e-10)
+    weights[-1] -= 2.5
+    assert_allclose(sheet.weights.numpy(), weights, atol=1e-8)
+    assert sheet.variance == pytest.approx(variance, rel=1e-10)
+
+
+@pytest.mark.parametrize("holes", [False, True], ids=["complete", "holes"])
+def test_em_ends_where_the_gradient_of_the_penalised_likelihood_is_zero(holes):
+    x = with_holes(curved()) if holes else curved()
+    gtm = GTM(points_per_side=6, max_iter=20_000, tol=1e-14, weight_decay=0.5).fit(x)
+    data = torch.from_numpy(x)
+    there = ~data.isnan()
+    weights = torch.from_numpy(gtm.basis_weights_).requires_grad_()
+    log_variance = torch.tensor(math.log(gtm.noise_variance_), dtype=torch.float64, requires_grad=True)
+    features = gtm.basis_(torch.from_numpy(gtm.nodes_))
+    differences = (data.nan_to_num().unsqueeze(1) - features @ weights) * there.unsqueeze(1)
+    exponent = -0.5 * differences.square().sum(-1) / log_variance.exp()
+    exponent = exponent - 0.5 * there.sum(-1, keepdim=True) * (math.log(2 * math.pi) + log_variance)
+    scale = np.nanmean((x - np.nanmean(x, 0)) ** 2)
+    penalty = 0.25 / scale * weights[:-1].square().sum()
+    penalised = (torch.logsumexp(exponent, -1) - math.log(36)).sum() - penalty
+    penalised.backward()
+    assert penalised.item() / len(x) == pytest.approx(gtm.penalised_log_likelihoods_[-1], abs=1e-7)
+    assert float(weights.grad.abs().max()) < 1e-3
+    assert abs(float(log_variance.grad)) < 1e-3
+
+
+def test_the_start_is_the_plane_of_the_principal_components():
+    x = curved(rows=300, columns=20)
+    nodes, basis = latent_grid(8, dtype=torch.float64), RadialBasis.on_grid(8, width=1.5, dtype=torch.float64)
+    course, _ = begin(walked(x), nodes, basis, 0.1, 0)
+    pca = PCA(3).fit(x)
+    variances = pca.explained_variance_ * (len(x) - 1) / len(x)
+    images = course.topography.images(course.sheet).numpy()
+    assert_allclose(images.mean(0), 0.0, atol=1e-3)
+    assert_allclose((images**2).sum() / 64, variances[:2].sum(), rtol=1e-3)
+    outside = images - images @ pca.components_[:2].T @ pca.components_[:2]
+    assert np.abs(outside).max() < 1e-6
+    spacing = math.sqrt(variances[1]) * 2 / 7 / float(nodes.square().mean(0).sqrt()[1])
+    assert course.sheet.variance == pytest.approx(max(variances[2], (spacing / 2) ** 2), rel=1e-3)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(300, 3), (300, 60), (15, 60)])
+def test_principal_axes_are_those_of_the_singular_value_decomposition(rows, columns):
+    x = curved(rows=rows, columns=columns)
+    weight = np.random.default_rng(0).integers(1, 4, rows).astype(float)
+    centre = (weight @ x) / weight.sum()
+    axes = principal_axes(walked(x, weight).centred(torch.from_numpy(centre)), 3)
+    _, sizes, directions = np.linalg.svd(np.sqrt(weight)[:, None] * (x - centre), full_matrices=False)
+    assert_allclose(axes.variances, sizes[:3] ** 2 / weight.sum(), rtol=1e-4)
+    assert_allclose(np.abs((axes.directions.mT.numpy() * directions[:3]).sum(1)), 1.0, atol=1e-3)
+
+
+def test_one_node_is_one_normal():
+    x = curved()
+    gtm = GTM(points_per_side=1).fit(x)
+    assert_allclose(gtm.means_, x.mean(0)[None], rtol=1e-9)
+    assert gtm.noise_variance_ == pytest.approx(x.var(0).mean())
+    normal = stats.multivariate_normal(x.mean(0), x.var(0).mean() * np.eye(5))
+    assert_allclose(gtm.score_samples(x), normal.logpdf(x))
+    assert_array_equal(gtm.transform(x), np.zeros((len(x), 2)))
+
+
+def test_weights_count_rows():
+    x = curved(rows=40)
+    weight = np.arange(40) % 3
+    repeated = quiet_fit(GTM(points_per_side=5, max_iter=40), np.repeat(x, weight, axis=0))
+    weighted = quiet_fit(GTM(points_per_side=5, max_iter=40), x, sample_weight=weight)
+    assert_allclose(weighted.means_, repeated.means_, atol=1e-7)
+    assert_allclose(weighted.log_likelihoods_, repeated.log_likelihoods_, atol=1e-8)
+
+
+def test_units_and_origin_change_nothing_but_units_and_origin():
+    x = curved()
+    plain, moved = (GTM(points_per_side=6).fit(rows) for rows in (x, 1000 * x - 5e4))
+    assert_allclose(moved.transform(1000 * x - 5e4), plain.transform(x), atol=1e-5)
+    assert_allclose(moved.score_samples(1000 * x - 5e4), plain.score_samples(x) - 5 * math.log(1000), atol=1e-5)
+
+
+def test_missing_cells_are_integrated_out():
+    """The marginal of the mixture, by quadrature over the missing cell."""
+    x = curved(columns=3)
+    gtm = GTM(points_per_side=5).fit(x)
+    holed = x[:5].copy()
+    holed[:, 1] = np.nan
+    grid = np.linspace(x[:, 1].min() - 5, x[:, 1].max() + 5, 4001)
+    for n in range(5):
+        filled = np.repeat(x[n : n + 1], len(grid), axis=0)
+        filled[:, 1] = grid
+        mass = np.trapezoid(np.exp(gtm.score_samples(filled)), grid)
+        assert gtm.score_samples(holed)[n] == pytest.approx(math.log(mass), abs=1e-6)
+
+
+def test_a_row_without_values_has_probability_one_and_lies_in_the_middle():
+    gtm = GTM(points_per_side=5).fit(with_holes(curved()))
+    empty = np.full((1, 5), np.nan)
+    assert gtm.score_samples(empty) == pytest.approx(0.0)
+    assert_allclose(gtm.transform(empty), 0.0, atol=1e-12)
+
+
+def test_missing_cells_cost_little_of_a_map():
+    """Not the column's mean: with two thirds of the cells the fitted sheet is nearly that of all."""
+    x = curved(rows=600, columns=12)
+    holed = np.where(np.random.default_rng(0).random(x.shape) < 1 / 3, np.nan, x)
+    whole, partial = GTM(points_per_side=8).fit(x), GTM(points_per_side=8).fit(holed)
+    filled = GTM(points_per_side=8).fit(np.where(np.isnan(holed), np.nanmean(holed, 0), holed))
+    assert partial.score(x) > whole.score(x) - 0.5
+    assert filled.score(x) < whole.score(x) - 3
+
+
+def test_incremental_em_comes_to_the_batch_solution():
+    x = curved(rows=600)
+    batch = GTM(points_per_side=6, tol=1e-10, max_iter=5000).fit(x)
+    incremental = GTM(points_per_side=6, batch_size=100, max_iter=300, tol=0.0, random_state=0).fit(x)
+    assert incremental.score(x) == pytest.approx(batch.score(x), abs=0.01)
+    assert incremental.noise_variance_ == pytest.approx(batch.noise_variance_, rel=0.02)
+    assert_allclose(incremental.transform(x), batch.transform(x), atol=0.1)
+
+
+def test_the_batch_solution_does_not_move_under_incremental_em():
+    x = curved(rows=600)
+    gtm = GTM(points_per_side=6, tol=1e-12, max_iter=20_000).fit(x)
+    before = gtm.means_
+    for _ in range(5):
+        gtm.partial_fit(x)
+    assert_allclose(gtm.means_, before, atol=1e-3)
+
+
+def test_partial_fit_learns_from_a_stream():
+    x = curved(rows=3000)
+    gtm, first = GTM(points_per_side=6), GTM(points_per_side=6)
+    first.partial_fit(x[:300])
+    for _ in range(10):
+        for start in range(0, 3000, 300):
+            gtm.partial_fit(x[start : start + 300])
+    assert len(gtm.log_likelihoods_) == gtm.n_iter_ == 100
+    assert gtm.score(x) > first.score(x) + 0.5
+    assert gtm.score(x) == pytest.approx(GTM(points_per_side=6).fit(x).score(x), abs=0.3)
+
+
+def test_batches_give_what_the_whole_gives(tmp_path):
+    x = with_holes(curved(rows=90))
+    whole = GTM(points_per_side=5).fit(x)
+    parts = [x[:10], x[10:70], x[70:]]
+    np.save(tmp_path / "x.npy", x)
+    tensors = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.from_numpy(x)), batch_size=32)
+    fits = {
+        "list": GTM(points_per_side=5).fit_batches(parts),
+        "function": GTM(points_per_side=5).fit_batches(lambda: (part for part in parts)),
+        "loader": GTM(points_per_side=5).fit_batches(tensors),
+        "memory map": GTM(points_per_side=5).fit(np.load(tmp_path / "x.npy", mmap_mode="r")),
+        "byte order": GTM(points_per_side=5).fit(x.astype(">f8")),
+    }
+    for name, gtm in fits.items():
+        assert_allclose(gtm.means_, whole.means_, atol=1e-7, err_msg=name)
+        assert gtm.n_iter_ == whole.n_iter_
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "bool", "int32", "float16", "float32"])
+def test_numbers_of_any_type(dtype):
+    x = np.random.default_rng(0).integers(0, 2, (50, 6)).astype(dtype)
+    gtm, wide = GTM(points_per_side=4).fit(x), GTM(points_per_side=4).fit(x.astype(np.float64))
+    assert_array_equal(gtm.means_, wide.means_)
+
+
+def test_float32_is_near_float64():
+    x = curved(rows=500)
+    narrow, wide = GTM(points_per_side=8, dtype="float32").fit(x), GTM(points_per_side=8).fit(x)
+    assert narrow.score(x) == pytest.approx(wide.score(x), abs=1e-3)
+    assert_allclose(narrow.transform(x), wide.transform(x), atol=0.02)
+
+
+def test_samples_are_draws_of_the_density():
+    gtm = GTM(points_per_side=3, random_state=0).fit(curved(rows=300, columns=2))
+    x, node = gtm.sample(20_000)
+    assert stats.chisquare(np.bincount(node, minlength=9)).pvalue > 1e-3
+    assert_allclose((x - gtm.means_[node]).var(), gtm.noise_variance_, rtol=0.05)
+    low, high = x.min(0) - 2, x.max(0) + 2
+    axes = [np.linspace(a, b, 200) for a, b in zip(low, high, strict=True)]
+    places = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2)
+    mass = np.exp(gtm.score_samples(places)).reshape(200, 200)
+    cumulative = np.cumsum(mass.sum(1)) * np.prod((high - low) / 199)
+    assert cumulative[-1] == pytest.approx(1.0, abs=1e-3)
+    assert stats.kstest(x[:, 0], lambda t: np.interp(t, axes[0], cumulative)).pvalue > 1e-3
+    with pytest.raises(ValueError, match="n_samples: expected a positive number, got 0"):
+        gtm.sample(0)
+
+
+def test_images_of_places_and_their_stretching():
+    gtm = GTM(points_per_side=5).fit(curved())
+    assert_allclose(gtm.inverse_transform(gtm.nodes_), gtm.means_, atol=1e-12)
+    places, step = np.array([[0.1, -0.3], [0.9, 0.2]]), 1e-6
+    slopes = [
+        (gtm.inverse_transform(places + step * e) - gtm.inverse_transform(places - step * e)) / (2 * step)
+        for e in np.eye(2)
+    ]
+    areas = [
+        np.linalg.norm(a) * np.linalg.norm(b) * math.sqrt(1 - (_cosine(a, b)) ** 2)
+        for a, b in zip(*slopes, strict=True)
+    ]
+    assert_allclose(gtm.magnification_factors(places), areas, rtol=1e-6)
+    assert gtm.magnification_factors().shape == (25,)
+
+
+def _cosine(a, b):
+    return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+
+
+def test_wide_rows():
+    x = curved(rows=40, columns=20_000)
+    gtm = quiet_fit(GTM(points_per_side=5, max_iter=10), x)
+    expected = joint(x[:2], gtm.means_[:3], gtm.noise_variance_)
+    assert_allclose(gtm.score_samples(x[:2]), log_likelihoods(x[:2], gtm.means_, gtm.noise_variance_), rtol=1e-9)
+    assert np.isfinite(expected).all()
+
+
+def test_a_line_follows_an_arc():
+    random = np.random.default_rng(0)
+    along = random.uniform(0, np.pi, 500)
+    arc = np.stack([np.cos(along), np.sin(along)], 1) + 0.02 * random.standard_normal((500, 2))
+    gtm = GTM(points_per_side=40, n_components=1).fit(arc)
+    assert abs(stats.spearmanr(gtm.transform(arc)[:, 0], along).statistic) > 0.999
+    assert gtm.noise_variance_ == pytest.approx(0.02**2, rel=0.3)
+
+
+def test_annealing_finds_the_better_optimum():
+    x = load_digits().data[:600]
+    annealed, plain = GTM(points_per_side=12).fit(x), GTM(points_per_side=12, annealing=0).fit(x)
+    assert annealed.penalised_log_likelihoods_[-1] > plain.penalised_log_likelihoods_[-1]
+
+
+def test_the_decay_only_falls():
+    decay = Decay(last=0.1, scale=2.0, rows=1000, iterations=20)
+    values = [decay.at(iteration) for iteration in range(25)]
+    assert values[0] == pytest.approx(50.0)
+    assert (np.diff(values) <= 0).all()
+    assert values[20:] == [0.05] * 5
+    assert Decay(0.0, 1.0, 1000, 5).at(5) == 0.0
+    assert Decay(500.0, 1.0, 1000, 5).at(0) == 500.0
+
+
+def test_fitting_the_same_again_gives_the_same_bits():
+    x = curved()
+    for options in ({}, {"batch_size": 50, "random_state": 3, "max_iter": 5}):
+        first, second = (quiet_fit(GTM(points_per_side=5, **options), x) for _ in range(2))
+        assert_array_equal(first.means_, second.means_)
+
+
+def test_the_kernel_equals_the_density_of_the_mixtures():
+    """That of `priory.Mixture`, with one scale for all."""
+    torch.manual_seed(0)
+    x, loc = torch.randn(50, 7, dtype=torch.float64), torch.randn(4, 7, dtype=torch.float64)
+    log_weights = torch.log_softmax(torch.randn(4, dtype=torch.float64), -1)
+    normals = IsotropicNormals(log_weights, loc, 0.3)
+    found = normals.exponentials(Incomplete(x, None)).log_sum + normals.shift(x.square().sum(-1), 7)
+    expected = mixture_log_prob(x, log_weights, loc, torch.full_like(loc, math.sqrt(0.3)))
+    assert_allclose(found, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"points_per_side": 0}, "points_per_side: expected a whole number, at least 1, got 0"),
+        ({"points_per_side": 2.5}, "points_per_side: expected a whole number, at least 1, got 2.5"),
+        ({"basis_per_side": 0}, "basis_per_side: expected a whole number, at least 1, got 0"),
+        ({"max_iter": True}, "max_iter: expected a whole number, at least 1, got True"),
+        ({"annealing": -1}, "annealing: expected a whole number, at least 0, got -1"),
+        ({"batch_size": 0}, "batch_size: expected a whole number, at least 1, got 0"),
+        ({"basis_width": 0.0}, "basis_width: expected a positive number, got 0.0"),
+        ({"weight_decay": -1}, "weight_decay: expected a number that is not negative, got -1"),
+        ({"tol": math.nan}, "tol: expected a number that is not negative, got nan"),
+        ({"n_components": 6}, r"points_per_side: expected at most 1048576 points on the grid, got 16\^6"),
+        ({"dtype": "float16"}, "dtype: expected float64 or float32, got 'float16'"),
+        ({"device": "gpu"}, "device: expected None .the CPU. or a device that torch sees"),
+        ({"device": "meta"}, "device: expected None .the CPU. or a device that torch sees"),
+    ],
+)
+def test_parameters_that_cannot_be(options, message):
+    with pytest.raises(ValueError, match=message):
+        GTM(**options).fit(curved())
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: GTM().fit(np.full((5, 2), np.nan)), "a value in every column.* got none in column 0 and 1 others"),
+        (lambda: GTM().fit(np.full((5, 2), np.inf)), "infinity"),
+        (
+            lambda: GTM().fit(curved(), sample_weight=np.zeros(120)),
+            "(?i)sample.weights? must contain|in rows with a weight",
+        ),
+        (lambda: GTM().fit(curved(), sample_weight=-np.ones(120)), "Negative values in data passed to `sample_weight`"),
+        (lambda: GTM().fit_batches(iter([curved()])), "batches: expected what can be read again and again"),
+        (lambda: GTM().fit_batches([]), "batches: expected batches of rows, got none"),
+        (lambda: GTM().fit_batches([curved(), curved(columns=4)]), "X has 4 features, but GTM is expecting 5"),
+        (lambda: GTM(batch_size=5).fit_batches([curved()]), "batch_size: expected None, got 5"),
+        (lambda: quiet_fit(GTM(3, max_iter=2), curved()).inverse_transform([[0.0]]), r"X: expected places .*\(n, 2\)"),
+        (lambda: quiet_fit(GTM(3, max_iter=2), curved()).transform(curved(columns=4)), "X has 4 features"),
+    ],
+)
+def test_data_that_cannot_be(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_what_is_not_fitted_says_so():
+    for method in ("transform", "predict", "predict_proba", "score_samples", "inverse_transform"):
+        with pytest.raises(NotFittedError):
+            getattr(GTM(), method)(curved())
+    with pytest.raises(NotFittedError):
+        GTM().magnification_factors()
+
+
+def test_ending_before_convergence_warns():
+    with pytest.warns(ConvergenceWarning, match="after max_iter=3 iterations .* raise max_iter or tol"):
+        gtm = GTM(points_per_side=4, max_iter=3).fit(curved())
+    assert not gtm.converged_
+    assert GTM(points_per_side=4).fit(curved()).converged_
+
+
+MEMORY = """
+import resource, sys, warnings
+import numpy as np
+from priory import GTM
+warnings.simplefilter("ignore")
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+x = np.random.default_rng(0).standard_normal((300_000, 5))
+GTM(points_per_side=20, max_iter=1).fit(x[:1000])
+before = peak()
+gtm = GTM(points_per_side=20, max_iter=2).fit(x)
+gtm.transform(x), gtm.score(x), gtm.predict(x)
+print(peak() - before)
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_rows_times_nodes():
+    done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 200  # MiB; rows times nodes would be 916
+
+
+@pytest.mark.gpu
+def test_the_gpu_gives_what_the_cpu_gives():
+    x = with_holes(curved(rows=500))
+    cpu, gpu = GTM(points_per_side=8).fit(x), GTM(points_per_side=8, device="cuda").fit(x)
+    assert_allclose(gpu.means_, cpu.means_, atol=1e-6)
+    assert_allclose(gpu.transform(x), cpu.transform(x), atol=1e-6)

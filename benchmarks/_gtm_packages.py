@@ -84,13 +84,13 @@ def quietly(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> A
         return function(*arguments, **keywords)
 
 
-def fit_priory(x: Array, settings: Settings) -> Any:
-    """Exactly that many iterations of plain EM: no tolerance, and no annealing, which nobody else has."""
+def fit_priory(x: Array, settings: Settings, **keywords: Any) -> Any:
+    """Exactly that many iterations of what it does by default, with the weight decay annealed over half of them."""
     from priory import GTM
 
     points, centres, width, decay, iterations = settings
     grid = {"points_per_side": points, "basis_per_side": centres, "basis_width": width, "weight_decay": decay}
-    return GTM(**grid, max_iter=iterations, tol=0.0, annealing=0).fit(x)
+    return GTM(**grid, max_iter=iterations, tol=0.0, **keywords).fit(x)
 
 
 def read_priory(gtm: Any, x: Array) -> Model:

@@ -116,7 +116,7 @@ def write_report(path: Path, results: dict[str, Any], versions: str) -> None:
 EXPLANATION = """
 - *True*: the mean log-likelihood of the training rows in nats a row, an explicit float64 mixture of the nodes' images
   and noise that were fitted (`benchmarks/_gtm_judging.py`). *Its claim*: the same as the package itself computes it.
-- *Times as long*: median over repeats of theirs by ours, run in turn in one process. *Times the processor*: the same of
-  processor time, which other work on a shared machine hardly changes. Settings are equal ones
-  (`benchmarks/_gtm_packages.py` says how).
+- *Times as long*: median over repeats of theirs by the mean of ours before and after, in one process. *Times the
+  processor*: the same of processor time, which other work on a shared machine hardly changes. Settings are equal ones
+  (`benchmarks/_gtm_packages.py` says how); *plain EM* is ours without annealing, whose iterations are theirs.
 """

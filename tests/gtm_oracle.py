@@ -29,7 +29,7 @@ def responsibilities(x, means, variance):
     return np.exp(terms - logsumexp(terms, axis=1, keepdims=True))
 
 
-def em_step(x, features, weights, variance, decay, row_weights):
+def em_step(x, features, weights, variance, decay, tether, plane, row_weights):
     """One iteration: W column by column by stacked least squares, one equation a pair of row and node."""
     shares = responsibilities(x, features @ weights, variance) * row_weights[:, None]
     found = np.empty_like(weights)
@@ -39,7 +39,9 @@ def em_step(x, features, weights, variance, decay, row_weights):
         equations = roots * np.tile(features, (there.sum(), 1))
         values = roots[:, 0] * np.repeat(x[there, d], len(features))
         prior = math.sqrt(decay * variance) * np.eye(features.shape[1])[:-1]
-        equations, values = np.vstack([equations, prior]), np.concatenate([values, np.zeros(len(prior))])
+        tie = math.sqrt(tether * variance) * np.eye(features.shape[1])
+        equations = np.vstack([equations, prior, tie])
+        values = np.concatenate([values, np.zeros(len(prior)), tie @ plane[:, d]])
         found[:, d] = np.linalg.lstsq(equations, values, rcond=None)[0]
     squares = (x[:, None] - features @ found) ** 2
     total = np.nansum(squares * shares[:, :, None])

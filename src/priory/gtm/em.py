@@ -2,9 +2,13 @@
 
     p(x) = 1/K sum_k N(x | y(u_k), variance I),    y(u) = phi(u) W
 
-    penalised log-likelihood = sum_n w_n log p(x_n) - decay/2 |W|^2    (the bias is free)
+    penalised log-likelihood = sum_n w_n log p(x_n) - decay/2 |W|^2 - tether/2 |W - W_plane|^2
 
-Cells that are missing are integrated out exactly. References: Bishop, Svensen & Williams 1998, Neural Computation
+The decay spares the bias; the tether is there for the first iterations only.
+
+Cells that are missing are integrated out exactly.
+
+References: Bishop, Svensen & Williams 1998, Neural Computation
 10(1), eq. 2.8-2.15; Dempster, Laird & Rubin 1977 (EM); Meng & Rubin 1993 (W first, then the variance).
 """
 
@@ -29,6 +33,14 @@ class Sheet(NamedTuple):
 
     weights: Float[Tensor, "feature input"]
     variance: float
+
+
+class WeightPrior(NamedTuple):
+    """The Gaussian prior of W."""
+
+    decay: float  # the precision of each weight about zero, the paper's; the bias has none
+    tether: float  # the precision of each weight about that of the plane
+    plane: Float[Tensor, "feature input"]  # W of the plane that the sheet starts as
 
 
 @dataclass(frozen=True)
@@ -81,7 +93,7 @@ class Statistics:
 
 
 class Topography:
-    """What stays as it is from step to step: the basis at the nodes, the mixing weights, the prior of W.
+    """What stays as it is from step to step: the basis at the nodes, the mixing weights, the least noise.
 
     Args:
         features: phi(u_k), (K, M + 1), the bias last.
@@ -91,8 +103,8 @@ class Topography:
     def __init__(self, features: Float[Tensor, "node feature"], least_variance: float) -> None:
         self.features, self.least_variance = features, least_variance
         self.log_weights = features.new_full((len(features),), -math.log(len(features)))
-        self._penalised = features.new_ones(features.shape[1])
-        self._penalised[-1] = 0.0
+        self._decaying = features.new_ones(features.shape[1])
+        self._decaying[-1] = 0.0
 
     def images(self, sheet: Sheet) -> Float[Tensor, "node input"]:
         """y(u_k) = phi(u_k) W."""
@@ -102,9 +114,11 @@ class Topography:
         """The mixture that the sheet stands for, to compute in that dtype."""
         return IsotropicNormals(self.log_weights.to(dtype), self.images(sheet).to(dtype), sheet.variance)
 
-    def penalty(self, sheet: Sheet, decay: float) -> float:
-        """decay/2 |W|^2 without the bias, in nats."""
-        return 0.5 * decay * float((self._penalised.unsqueeze(-1) * sheet.weights.square()).sum())
+    def penalty(self, sheet: Sheet, prior: WeightPrior) -> float:
+        """decay/2 |W|^2 + tether/2 |W - W_plane|^2 in nats."""
+        decaying = float(self._decaying @ sheet.weights.square().sum(-1))
+        away = float((sheet.weights - prior.plane).square().sum()) if prior.tether else 0.0
+        return 0.5 * (prior.decay * decaying + prior.tether * away)
 
     def expectation(self, blocks: Iterable[Block], sheet: Sheet, dtype: torch.dtype = torch.float64) -> Statistics:
         """The E-step: the responsibilities of all rows, summed up; `dtype` is that of the blocks."""
@@ -128,25 +142,32 @@ class Topography:
         rows, row_cells, squares, log_likelihood = totals.tolist()
         return Statistics(rows, row_cells, squares, log_likelihood, usage, sums, missing)
 
-    def maximisation(self, statistics: Statistics, decay: float, variance: float) -> Sheet:
+    def maximisation(self, statistics: Statistics, prior: WeightPrior, variance: float) -> Sheet:
         """The M-step: W given the last noise variance, then the noise variance given W.
 
-        (Phi' G Phi + decay variance I) W = Phi' S,    variance = sum_nk r_nk |x_n - phi_k W|^2 / cells
+            (Phi' G Phi + variance (decay + tether) I) W = Phi' S + variance tether W_plane
+
+            variance = sum_nk r_nk |x_n - phi_k W|^2 / cells
+
+        Args:
+            statistics: of the E-step.
+            prior: of W.
+            variance: of the noise, so far.
         """
-        weights = self._weights(statistics, decay * variance)
+        weights = self._weights(statistics, prior, variance)
         return Sheet(weights, max(self.least_variance, self._noise_variance(statistics, weights)))
 
-    def _weights(self, statistics: Statistics, ridge: float) -> Float[Tensor, "feature input"]:
-        ridges = ridge * self._penalised
-        targets = self.features.mT @ statistics.sums
+    def _weights(self, statistics: Statistics, prior: WeightPrior, variance: float) -> Float[Tensor, "feature input"]:
+        ridge = (variance * (prior.decay * self._decaying + prior.tether)).diag()
+        targets = self.features.mT @ statistics.sums + variance * prior.tether * prior.plane
         usage = statistics.usage.unsqueeze(-1)
-        weights = _solve(self.features.mT @ (usage * self.features) + ridges.diag(), targets)
+        weights = _solve(self.features.mT @ (usage * self.features) + ridge, targets)
         if statistics.missing is not None:
             columns = statistics.missing.amax(0).nonzero().squeeze(-1)
             size = max(1, SYSTEMS_AT_ONCE // self.features.numel())
             for part in columns.split(size):  # each of these columns has normal equations of its own
                 there = (usage - statistics.missing[:, part]).clamp_(min=0.0)
-                systems = (self.features.mT * there.mT.unsqueeze(1)) @ self.features + ridges.diag()
+                systems = (self.features.mT * there.mT.unsqueeze(1)) @ self.features + ridge
                 weights[:, part] = _solve(systems, targets[:, part].mT.unsqueeze(-1)).squeeze(-1).mT
         return weights
 

@@ -47,11 +47,11 @@ class GTM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseE
         basis_width: their width, in units of the distance between two of them.
         weight_decay: the precision of the prior of W; the bias W_0 has none.
         max_iter: most iterations of EM; with batch_size, most passes over the rows.
-        tol: EM ends when an iteration changes the penalised log-likelihood of a row by less than tol times its size (or
-            times one nat, where it is smaller than that).
+        tol: EM ends when an iteration changes the penalised log-likelihood by less than tol times what all have gained.
         n_components: C, dimensions of the grid.
         batch_size: None sees all rows in each iteration; a number does incremental EM with that many rows at a time.
-        annealing: iterations over which the weight decay falls to its value, at most half of max_iter; 0 starts there.
+        annealing: iterations over which the sheet is let go from the plane of the principal components, at most half of
+            max_iter; 0 lets it go at once, which is the paper's EM, and ends in worse optima.
         device: where to compute: cpu where None, or whatever torch sees, as "cuda".
         dtype: what to compute in, "float64" or "float32".
         random_state: of the order of batches, and of `sample`.
@@ -84,11 +84,11 @@ class GTM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseE
         basis_per_side: int | None = None,
         basis_width: float = 1.0,
         weight_decay: float = 0.1,
-        max_iter: int = 300,
-        tol: float = 1e-6,
+        max_iter: int = 500,
+        tol: float = 1e-5,
         n_components: int = 2,
         batch_size: int | None = None,
-        annealing: int = 60,
+        annealing: int = 100,
         device: str | None = None,
         dtype: str = "float64",
         random_state: Any = None,
@@ -157,7 +157,7 @@ class GTM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseE
         weight = checked_weights(X, sample_weight)
         if first:
             rows = self._begin(self._rows(lambda: [Batch(X, weight)]), annealing=0)
-            self._course.decay = replace(self._course.decay, rows=0.0)  # counted as they come
+            self._course.release = replace(self._course.release, rows=0.0)  # counted as they come
         else:
             rows = self._batch(X, weight)
         found = self._course.step(list(rows), rows.dtype)

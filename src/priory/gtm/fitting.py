@@ -8,43 +8,47 @@ import torch
 from torch import Tensor
 
 from priory.grids import RadialBasis
-from priory.gtm.em import Sheet, Statistics, Topography
+from priory.gtm.em import Sheet, Statistics, Topography, WeightPrior
 from priory.gtm.initial import column_means, principal_axes, principal_sheet, spread
 from priory.gtm.rows import Block, Rows
 
-FIRST_DECAY = 0.1  # the decay that annealing starts from, times scale, per row
-LAST_BEFORE_NONE = 1e-4  # where an annealed decay ends that goes to zero
+FIRST_TETHER = 10.0  # times rows over scale: at first the sheet hardly leaves the plane
+LAST_TETHER = 1e-4  # the same, in the last iteration that has one
+ROUNDING = 1e-13  # of a penalised likelihood: what EM cannot tell from a gain
 STEP_POWER = 0.6  # above a half and below one: the statistics converge, and forget the start
 STEP_OFFSET = 2.0
 LEAST_VARIANCE = {torch.float64: 1e-6, torch.float32: 1e-4}  # of the noise, in units of a column's mean variance
 
 
 @dataclass(frozen=True)
-class Decay:
-    """The weight decay of each iteration: large at first, so that the sheet unfolds from its coarse features on.
+class Release:
+    """The prior of W in each iteration: the sheet is tied to the plane that it starts as, and let go little by little.
 
-        decay_t = first^(1 - t/T) last^(t/T) / scale up to iteration T, then last / scale
+        tether_t = rows / scale first^(1 - t/T) last^(t/T) for t < T, then 0
 
-    It only ever falls, so that what EM gains in an iteration, the penalised likelihood keeps in the next.
+    EM from the plane alone ends in worse optima, of likelihood and of maps: where the plane is far from the data, the
+    sheet tears and folds at once. The tether only ever falls, so that what EM gains in an iteration, the penalised
+    likelihood keeps in the next.
 
     Attributes:
-        last: the weight decay of the model, per unit of `scale`.
-        scale: the mean variance of a column, which makes it a pure number.
-        rows: how many rows there are: with many, the same start takes a larger decay.
+        decay: the weight decay, per unit of `scale`.
+        scale: the mean variance of a column, which makes both pure numbers.
+        rows: how many rows there are; 0 where they are counted as they come, and nothing ties the sheet.
         iterations: T.
+        plane: W at the start.
     """
 
-    last: float
+    decay: float
     scale: float
     rows: float
     iterations: int
+    plane: Tensor
 
-    def at(self, iteration: float) -> float:
-        """decay_t, in units of one over squared weights."""
-        first, last = FIRST_DECAY * self.rows, max(self.last, LAST_BEFORE_NONE)
-        if iteration >= self.iterations or first <= last:
-            return self.last / self.scale
-        return last * (first / last) ** (1 - iteration / self.iterations) / self.scale
+    def at(self, iteration: float) -> WeightPrior:
+        """The prior of an iteration, counted from 0."""
+        done = min(1.0, iteration / self.iterations) if self.iterations else 1.0
+        tether = FIRST_TETHER ** (1 - done) * LAST_TETHER**done * self.rows if done < 1 else 0.0
+        return WeightPrior(self.decay / self.scale, tether / self.scale, self.plane)
 
 
 class Course:
@@ -58,7 +62,7 @@ class Course:
         topography: basis, mixing weights, bounds.
         centre: what has been subtracted from the rows.
         sheet: where it starts.
-        decay: the weight decay.
+        release: the prior of W.
 
     Attributes:
         statistics: averaged, per row; None before the first step.
@@ -68,15 +72,15 @@ class Course:
     Reference: Cappe & Moulines 2009, arXiv:0712.4273 (the step); Neal & Hinton 1998.
     """
 
-    def __init__(self, topography: Topography, centre: Tensor, sheet: Sheet, decay: Decay) -> None:
-        self.topography, self.centre, self.sheet, self.decay = topography, centre, sheet, decay
+    def __init__(self, topography: Topography, centre: Tensor, sheet: Sheet, release: Release) -> None:
+        self.topography, self.centre, self.sheet, self.release = topography, centre, sheet, release
         self.statistics: Statistics | None = None
         self.steps, self.rows = 0, 0.0
 
     def whole_step(self, rows: Rows, iteration: int) -> Statistics:
         """EM over all rows; returns their statistics under the sheet as it was."""
         found = self.topography.expectation(rows, self.sheet, rows.dtype)
-        self.sheet = self.topography.maximisation(found, self.decay.at(iteration), self.sheet.variance)
+        self.sheet = self.topography.maximisation(found, self.release.at(iteration), self.sheet.variance)
         self.statistics, self.steps, self.rows = found.scaled(1 / found.rows), iteration + 1, found.rows
         return found
 
@@ -89,8 +93,8 @@ class Course:
             self.statistics = per_row if self.statistics is None else self.statistics.towards(per_row, share)
             self.steps += 1
             self.rows += found.rows
-            whole = self.statistics.scaled(self.decay.rows or self.rows)
-            self.sheet = self.topography.maximisation(whole, self.decay.at(iteration), self.sheet.variance)
+            whole = self.statistics.scaled(self.release.rows or self.rows)
+            self.sheet = self.topography.maximisation(whole, self.release.at(iteration), self.sheet.variance)
         return found
 
 
@@ -100,7 +104,7 @@ class Progress:
 
     Attributes:
         log_likelihoods: mean log-likelihood of a row in nats, of the parameters each iteration began with.
-        penalised: the same minus the penalty at that iteration's decay.
+        penalised: the same minus the penalty of that iteration.
         converged: whether the last iteration changed it by less than asked.
     """
 
@@ -114,11 +118,11 @@ class Progress:
         self.penalised.append((log_likelihood - penalty) / rows)
 
     def settled(self, tol: float) -> bool:
-        """Whether the last two penalised likelihoods are alike, relative to their size and to one nat."""
+        """Whether the last iteration changed little of what all have gained: no unit of the data enters."""
         if len(self.penalised) < 2:
             return False
         before, now = self.penalised[-2:]
-        return abs(now - before) <= tol * max(1.0, abs(now))
+        return abs(now - before) <= tol * abs(now - self.penalised[0]) + ROUNDING * max(1.0, abs(now))
 
 
 def begin(rows: Rows, nodes: Tensor, basis: RadialBasis, weight_decay: float, annealing: int) -> tuple[Course, Rows]:
@@ -140,18 +144,18 @@ def begin(rows: Rows, nodes: Tensor, basis: RadialBasis, weight_decay: float, an
     least = LEAST_VARIANCE[rows.dtype] * scale
     nodes, features = nodes.to(rows.device), basis(nodes).to(rows.device)
     sheet = principal_sheet(principal_axes(rows, nodes.shape[1] + 1), nodes, features, least)
-    decay = Decay(weight_decay, scale, total, annealing)
-    return Course(Topography(features, least), centre, sheet, decay), rows
+    release = Release(weight_decay, scale, total, annealing, sheet.weights)
+    return Course(Topography(features, least), centre, sheet, release), rows
 
 
 def fit_in_turns(course: Course, rows: Rows, max_iter: int, tol: float) -> Progress:
     """EM over all rows; no iteration makes the penalised likelihood less."""
     progress = Progress()
     for iteration in range(max_iter):
-        penalty = course.topography.penalty(course.sheet, course.decay.at(iteration))
+        penalty = course.topography.penalty(course.sheet, course.release.at(iteration))
         found = course.whole_step(rows, iteration)
         progress.record(found.log_likelihood, penalty, found.rows)
-        if iteration > course.decay.iterations and progress.settled(tol):
+        if iteration > course.release.iterations and progress.settled(tol):
             progress.converged = True
             break
     return progress
@@ -166,8 +170,8 @@ def fit_in_batches(course: Course, epochs: Iterable[Iterable[Rows]], tol: float)
             found = course.step(list(batch), batch.dtype, epoch)
             log_likelihood += found.log_likelihood
             rows += found.rows
-        progress.record(log_likelihood, course.topography.penalty(course.sheet, course.decay.at(epoch)), rows)
-        if epoch > course.decay.iterations and progress.settled(tol):
+        progress.record(log_likelihood, course.topography.penalty(course.sheet, course.release.at(epoch)), rows)
+        if epoch > course.release.iterations and progress.settled(tol):
             progress.converged = True
             break
     return progress

@@ -85,7 +85,7 @@ def quietly(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> A
 
 
 def fit_priory(x: Array, settings: Settings, **keywords: Any) -> Any:
-    """Exactly that many iterations of what it does by default, with the weight decay annealed over half of them."""
+    """Exactly that many iterations of what it does by default, annealed over half of them."""
     from priory import GTM
 
     points, centres, width, decay, iterations = settings

@@ -1,5 +1,6 @@
 """The tables of the GTM benchmark, as Markdown."""
 
+import math
 import platform
 from collections.abc import Iterable
 from pathlib import Path
@@ -81,13 +82,16 @@ def _rank(found: list[Row]) -> float:
 
 
 def mean_se(values: list[float]) -> str:
-    """Mean and standard error.
+    """Mean and standard error, to two digits of the latter.
 
-    >>> mean_se([1.0, 2.0, 3.0]), mean_se([0.5])
-    ('2 ± 0.58', '0.5')
+    >>> mean_se([1.0, 2.0, 3.0]), mean_se([-165.5, -164.5]), mean_se([0.5]), mean_se([20.0, 20.0])
+    ('2.00 ± 0.58', '-165.00 ± 0.50', '0.5', '20')
     """
-    text = f"{mean(values):.4g}"
-    return f"{text} ± {stdev(values) / len(values) ** 0.5:.2g}" if len(values) > 1 else text
+    error = stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
+    if error == 0.0:
+        return f"{mean(values):.4g}"
+    digits = max(0, 1 - math.floor(math.log10(error)))
+    return f"{mean(values):.{digits}f} ± {error:.{digits}f}"
 
 
 def report(results: dict[str, Any]) -> str:

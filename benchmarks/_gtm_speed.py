@@ -172,19 +172,16 @@ def _each(few: Taken, many: Taken, more: int) -> Taken:
     return Taken(*((b - a) / more for a, b in zip(few, many, strict=True)))
 
 
-def growth(which: str, quick: bool) -> list[Row]:
+def growth(which: str, quick: bool) -> Iterator[Row]:
     """Seconds of processor time an iteration for every size, on one thread; the median of three differences."""
-    rows = []
-    sizes = GROWTH[which][:2] if quick else GROWTH[which]
-    for num_rows, num_columns, side in sizes:
+    for num_rows, num_columns, side in GROWTH[which][:2] if quick else GROWTH[which]:
         x, settings = sheet(num_rows, num_columns), Settings(points_per_side=side, basis_per_side=8)
         more = 3 if num_rows * num_columns * side**2 > 4e9 else 12
         with threads(1):
             taken = [_per_iteration(x, settings, more) for _ in range(3)]
         each, start = ([pair[i].processor for pair in taken] for i in (0, 1))
         row = {"varies": which, "N": num_rows, "D": num_columns, "K": side**2}
-        rows.append(row | {"s an iteration": statistics.median(each), "s before the first": statistics.median(start)})
-    return rows
+        yield row | {"s an iteration": statistics.median(each), "s before the first": statistics.median(start)}
 
 
 def _per_iteration(x: Array, settings: Settings, more: int) -> tuple[Taken, Taken]:

@@ -20,7 +20,6 @@ kept; `--again` measures them anew.
 import argparse
 import json
 import os
-from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -88,11 +87,6 @@ def run_maps(results: Results, arguments: argparse.Namespace) -> None:
                 results.add("maps", map_row(data, who, split), ("data", "map"))
 
 
-def growth_rows(quick: bool) -> Iterator[Row]:
-    for which in GROWTH:
-        yield from growth(which, quick)
-
-
 def run(part: str, results: Results, arguments: argparse.Namespace) -> None:
     """One part."""
     if part == "speed":
@@ -102,7 +96,7 @@ def run(part: str, results: Results, arguments: argparse.Namespace) -> None:
             size = {"num_rows": 500} if arguments.quick else {}
             results.add("floor", floor(arguments.data_dir, number, 2 * arguments.repeats + 1, **size), ("threads",))
     elif part == "growth":
-        for row in growth_rows(arguments.quick):
+        for row in (row for which in GROWTH for row in growth(which, arguments.quick)):
             results.add("growth", row, ("varies", "N", "D", "K"))
     elif part == "memory":
         results.add("memory", memory(10_000) if arguments.quick else memory(), ("N", "D", "K"))

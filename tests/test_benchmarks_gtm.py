@@ -92,7 +92,7 @@ def test_sweep_averages_over_subsets_and_puts_the_best_first() -> None:
     better = [{"data": "digits", "cell": "b", "subset": 0} | numbers | {"trustworthiness": 0.95}]
     rows = _module("_gtm_report").sweep_rows([*worse, *better])
     assert [row["cell"] for row in rows] == ["b", "a"]
-    assert (rows[1]["subsets"], rows[1]["trustworthiness"]) == (2, "0.905 ± 0.005")
+    assert (rows[1]["subsets"], rows[1]["trustworthiness"]) == (2, "0.9050 ± 0.0050")
 
 
 def test_sweep_goes_on_where_its_file_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,7 +97,7 @@ def test_files_that_are_missing_or_something_else(tmp_path):
     with pytest.raises(ValueError, match="got a folder"):
         GTM.load(tmp_path)
     (tmp_path / "text").write_text("no tensors")
-    with pytest.raises(ValueError, match="got a damaged file .*; give a file that `GTM.save` wrote, or fit again"):
+    with pytest.raises(ValueError, match=r"got a damaged file .*; give a file that `GTM.save` wrote, or fit again"):
         GTM.load(tmp_path / "text")
     save_file({"a": torch.ones(2)}, tmp_path / "other")
     with pytest.raises(ValueError, match="expected the format 'priory gtm 1', got 'no format'"):

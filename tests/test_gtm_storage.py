@@ -33,8 +33,8 @@ def rewritten(file, arrays=(), dropped=(), **header):
     with safe_open(file, framework="pt") as stored:
         metadata = stored.metadata()
         tensors = {name: stored.get_tensor(name) for name in stored.keys() if name not in dropped}  # noqa: SIM118
-    tree = json.loads(metadata["gtm"]) | header
-    save_file(tensors | dict(arrays), file, metadata | {"gtm": json.dumps(tree)})
+    tree = json.loads(metadata["priory gtm"]) | header
+    save_file(tensors | dict(arrays), file, {"priory gtm": json.dumps(tree)})
     return file
 
 
@@ -100,7 +100,7 @@ def test_files_that_are_missing_or_something_else(tmp_path):
     with pytest.raises(ValueError, match=r"got a damaged file .*; give a file that `GTM.save` wrote, or fit again"):
         GTM.load(tmp_path / "text")
     save_file({"a": torch.ones(2)}, tmp_path / "other")
-    with pytest.raises(ValueError, match="expected the format 'priory gtm 1', got 'no format'"):
+    with pytest.raises(ValueError, match="expected a fitted GTM, got a safetensors file of another kind"):
         GTM.load(tmp_path / "other")
 
 
@@ -124,6 +124,7 @@ def test_a_torn_file(file):
         ({"feature_names_in_": ["a"]}, "feature_names_in_ does not name each column"),
         ({"parameters": {"colour": 1}}, "unexpected keyword argument 'colour'"),
         ({"parameters": []}, "damaged"),
+        ({"format": 2}, "format 1 is what this version of priory reads, and this is 2"),
     ],
 )
 def test_a_damaged_file(change, message, file):

@@ -57,7 +57,7 @@ def continuity(
 
 
 def _squared_distances(x: Float[Tensor, "datum input"], rows: Tensor) -> Float[Tensor, "row datum"]:
-    """From these rows to all; infinite from a row to itself, and where no cell is in both."""
+    """From these rows to all; the largest number where no cell is in both, and infinity from a row to itself."""
     missing = x.isnan()
     if not bool(missing.any()):
         squares = x.square().sum(-1)
@@ -67,6 +67,6 @@ def _squared_distances(x: Float[Tensor, "datum input"], rows: Tensor) -> Float[T
         squares = filled.square()
         total = squares[rows] @ there.mT + there[rows] @ squares.mT - 2 * filled[rows] @ filled.mT
         distances = total * (x.shape[1] / (there[rows] @ there.mT))
-        distances = distances.nan_to_num(torch.inf)  # 0 cells: 0 times infinity
+        distances = distances.nan_to_num(torch.finfo(distances.dtype).max)  # no cell: 0 times infinity
     distances = distances.clamp(min=0.0)
     return distances.scatter(1, rows.unsqueeze(-1), torch.inf)

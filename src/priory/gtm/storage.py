@@ -16,7 +16,8 @@ from priory.files import replacing, require_readable
 from priory.grids import RadialBasis
 from priory.gtm.checks import check_parameters
 
-FORMAT = "priory gtm 1"
+FORMAT = 1
+KEY = "priory gtm"
 CENTRES = "basis_centres"
 ARRAYS = {  # the axes of each array: nodes K, grid dimensions C, columns D, features M + 1
     "nodes_": "KC",
@@ -44,9 +45,9 @@ class SafetensorsMixin:
             OSError: the file cannot be written.
         """
         check_is_fitted(self)
-        tensors, header = _tensors(self), {"format": FORMAT, "gtm": json.dumps(_header(self))}
+        header = {KEY: json.dumps(_header(self))}  # one entry: safetensors writes several in any order
         with replacing(path) as temporary:
-            temporary.write_bytes(save(tensors, header))  # `save_file` keeps a file from all but its owner
+            temporary.write_bytes(save(_tensors(self), header))  # `save_file` keeps a file from all but its owner
 
     @classmethod
     def load(cls, path: str | Path, *, device: str | None = None) -> Self:
@@ -91,6 +92,7 @@ def _header(gtm: Any) -> dict[str, Any]:
     parameters = {name: _plain(value) for name, value in gtm.get_params(deep=False).items() if name != "device"}
     names = getattr(gtm, "feature_names_in_", None)
     return {
+        "format": FORMAT,
         "parameters": parameters,
         "feature_names_in_": None if names is None else [str(name) for name in names],
         "width": float(gtm.basis_.width),
@@ -115,11 +117,12 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
     except SafetensorError as error:
         raise _damaged(path, str(error)) from error
-    if metadata.get("format") != FORMAT:
-        found = metadata.get("format", "no format")
-        raise ValueError(f"{path}: expected the format {FORMAT!r}, got {found!r}; {_CURE}")
+    if KEY not in metadata:
+        raise ValueError(f"{path}: expected a fitted GTM, got a safetensors file of another kind; {_CURE}")
     try:
-        header = json.loads(metadata["gtm"])
+        header = json.loads(metadata[KEY])
+        if header["format"] != FORMAT:
+            raise ValueError(f"format {FORMAT} is what this version of priory reads, and this is {header['format']}")
         _check_arrays(arrays, int(header["n_features_in_"]))
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise _damaged(path, str(error)) from error

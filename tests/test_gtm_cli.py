@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 from scipy.special import logsumexp
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline
@@ -168,6 +169,20 @@ def test_the_map_in_a_copy_of_the_table(run, table, done, tmp_path):
     copy = pd.read_csv(tmp_path / "copy.csv")
     pd.testing.assert_frame_equal(copy[list("abcd")], pd.read_csv(table)[list("abcd")])
     assert copy.columns[-9:].tolist()[:2] == ["u1", "u2"]
+
+
+def test_the_map_of_an_h5ad_file(done, tmp_path):
+    anndata = pytest.importorskip("anndata")
+    counts = sparse.random(60, 5, 0.5, format="csr", random_state=0, data_rvs=lambda n: np.arange(1.0, n + 1))
+    obs = pd.DataFrame({"batch": ["x", "y"] * 30}, index=[f"cell{i}" for i in range(60)])
+    anndata.AnnData(counts, obs=obs).write_h5ad(tmp_path / "cells.h5ad")
+    done("gtm", "fit", "cells.h5ad", "--labels", "batch", *QUICK, "--out", "run")
+    done("gtm", "map", "run", "--out", "mapped.h5ad")
+    done("gtm", "map", "run", "--out", "mapped.csv")
+    found, table = anndata.read_h5ad(tmp_path / "mapped.h5ad"), pd.read_csv(tmp_path / "mapped.csv")
+    np.testing.assert_allclose(found.obsm["X_priory_map"], table[["u1", "u2"]], rtol=1e-12)
+    np.testing.assert_allclose(found.obs["priory_log_likelihood"], table["log_likelihood"], rtol=1e-12)
+    assert (tmp_path / "mapped.png").is_file()
 
 
 def test_other_commands_work_on_the_run_of_a_map(run, rows, done, tmp_path):

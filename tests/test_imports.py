@@ -12,7 +12,8 @@ import priory
 SOURCE = Path(priory.__file__).parent
 
 ORDER = (  # some of it
-    "density", "distributions", "mixture", "priors", "assembly", "runs", "experiment", "gtm_runs", "run_kinds", "commands"
+    "density", "distributions", "mixture", "priors", "assembly", "runs", "experiment", "gtm_runs", "run_kinds",
+    "commands",
 )  # fmt: skip
 
 CORE_ONLY = """

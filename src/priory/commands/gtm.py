@@ -113,7 +113,8 @@ def gtm_map_run(
     columns = _columns(model, places)
     if template is None:
         columns = kept(rows, run, data, taken=("id", "ids", *columns)) | columns
-    write_rows(out, ids=rows.ids, columns=columns, template=template, ids_column=ids_column)
+    arrays = {"map": places.mean} if out.suffix == ".h5ad" else {}  # obsm, where scanpy draws from
+    write_rows(out, ids=rows.ids, columns=columns, arrays=arrays, template=template, ids_column=ids_column)
     console.print(f"{len(rows)} rows on the map: {out}")
     shown = some_rows(rows)
     save_figure(draw_map(model, shown, places.mean[np.isin(rows.indices, shown.indices)]), figure)

@@ -101,9 +101,8 @@ def _draw_values(axes: Axes, points: np.ndarray, values: np.ndarray, size: float
     if not known.all():
         axes.plot(*points[~known].T, "x", color=_EMPTY, markersize=size, label=f"none ({(~known).sum()})")
         axes.legend(loc="upper left", bbox_to_anchor=(0.0, -0.12), frameon=False)
-    dots = axes.scatter(
-        *points[known].T, c=values[known], s=size**2, cmap="cividis", linewidths=0.2, edgecolors="white"
-    )
+    look: dict[str, Any] = {"cmap": "cividis", "linewidths": 0.2, "edgecolors": "white"}
+    dots = axes.scatter(points[known, 0], points[known, 1], size**2, values[known], **look)
     axes.figure.colorbar(dots, ax=axes, label=name or "", shrink=0.85)
 
 

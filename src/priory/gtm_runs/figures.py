@@ -9,6 +9,7 @@ import torch
 from priory.datasets import Dataset, Rows
 from priory.grids import latent_grid
 from priory.gtm_runs.folder import GTMRun
+from priory.gtm_runs.jobs import PICTURES
 from priory.gtm_runs.labels import as_classes
 from priory.gtm_runs.model import MapModel
 from priory.plots import (
@@ -31,14 +32,14 @@ def draw_figures(run: GTMRun, model: MapModel, dataset: Dataset, history: dict[s
     rows = some_rows(dataset.all_rows())
     places = model.places(rows).mean
     fine = latent_grid(FINE_SIDE, dtype=torch.float64).numpy()
-    figures = {
-        "map": draw_map(model, rows, places),
-        "nodes": _nodes(run, model, dataset),
-        "magnification": plot_magnification(model.gtm.magnification_factors(fine), places),
-        "training": plot_likelihood_curve(history["log_likelihood"]),
-    }
+    figures = (
+        draw_map(model, rows, places),
+        _nodes(run, model, dataset),
+        plot_magnification(model.gtm.magnification_factors(fine), places),
+        plot_likelihood_curve(history["log_likelihood"]),
+    )
     paths = []
-    for name, figure in figures.items():
+    for name, figure in zip(PICTURES, figures, strict=True):
         paths.append(run.path / FIGURES / f"{name}.png")
         save_figure(figure, paths[-1])
     return paths

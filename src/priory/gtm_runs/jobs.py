@@ -29,6 +29,7 @@ from priory.locking import sole_writer
 from priory.memory import require_memory
 from priory.run_folder import CONFIG, FIGURES, METRICS, MODEL, kind_of
 
+PICTURES = ("map", "nodes", "magnification", "training")  # the first is the one to look at
 MOST_COMPARED = 5000  # rows whose neighbours are looked up: their number of distances grows with its square
 
 DESCRIPTIONS = {
@@ -162,8 +163,8 @@ def fit(run: GTMRun, dataset: Dataset, device: str) -> MapModel:
 
 
 def _clear(out: Path) -> None:
-    """Remove what is in a folder that `_require_free` lets through."""
-    figures = sorted((out / FIGURES).glob("*.png"))
+    """Remove what an earlier fit wrote into a folder that `_require_free` lets through, and nothing else."""
+    figures = [out / FIGURES / f"{name}.png" for name in PICTURES]
     for file in (out / CONFIG, out / METRICS, out / HISTORY_FILE, *figures):
         file.unlink(missing_ok=True)
     for folder in (out, out / FIGURES):

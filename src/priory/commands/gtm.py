@@ -117,7 +117,8 @@ def gtm_map_run(
     write_rows(out, ids=rows.ids, columns=columns, arrays=arrays, template=template, ids_column=ids_column)
     console.print(f"{len(rows)} rows on the map: {out}")
     shown = some_rows(rows)
-    save_figure(draw_map(model, shown, places.mean[np.isin(rows.indices, shown.indices)]), figure)
+    mean = places.mean[np.isin(rows.indices, shown.indices)]
+    save_figure(draw_map(model, shown, mean, len(rows)), figure)
     console.print(f"picture: {figure}")
 
 

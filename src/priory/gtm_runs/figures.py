@@ -22,18 +22,19 @@ from priory.plots import (
 )
 from priory.run_folder import FIGURES
 
-MOST_POINTS = 20_000  # of one picture
+MOST_POINTS = 5000  # of one picture; more are no longer seen one by one
 MOST_LANDSCAPES = 9
 FINE_SIDE = 64  # places along each side at which the magnification is drawn
 
 
 def draw_figures(run: GTMRun, model: MapModel, dataset: Dataset, history: dict[str, np.ndarray]) -> list[Path]:
     """Draw all rows on the map, its nodes, its magnification, the course of EM; returns the files in that order."""
-    rows = some_rows(dataset.all_rows())
+    every = dataset.all_rows()
+    rows = some_rows(every)
     places = model.places(rows).mean
     fine = latent_grid(FINE_SIDE, dtype=torch.float64).numpy()
     figures = (
-        draw_map(model, rows, places),
+        draw_map(model, rows, places, len(every)),
         _nodes(run, model, dataset),
         plot_magnification(model.gtm.magnification_factors(fine), places),
         plot_likelihood_curve(history["log_likelihood"]),
@@ -51,13 +52,14 @@ def some_rows(rows: Rows) -> Rows:
     return Rows(rows.dataset, rows.indices[chosen])
 
 
-def draw_map(model: MapModel, rows: Rows, places: np.ndarray) -> Any:
-    """The rows at their places, by their first label."""
+def draw_map(model: MapModel, rows: Rows, places: np.ndarray, total: int) -> Any:
+    """The rows, some or all of so many, at their places, by their first label."""
     name, values = next(iter(rows.labels.items()), (None, None))
     kinds = None if values is None else as_classes(values)
     look: dict[str, Any] = {"classes": kinds} if kinds is not None else {} if values is None else {"values": values}
     axes = plot_map(places, **look, name=name, nodes=model.gtm.nodes_)
-    title = f"{rows.dataset.name}: {len(rows)} rows; those at one place are spread about it"
+    number = f"{len(rows)} rows" if len(rows) == total else f"{len(rows)} of {total} rows"
+    title = f"{rows.dataset.name}: {number}; those at one place are spread about it"
     axes.set_title(title, fontsize="medium")
     return axes
 

@@ -16,8 +16,11 @@ else:
 MOST_CLASSES = 12  # that are told apart; markers for more are too alike
 _OTHERS = "others"
 _MARKERS = "os^DvPX*<>hd"
-# Okabe & Ito's, without the yellow that is lost on white; neighbours differ in lightness too
-_COLOURS = ("#0072b2", "#e69f00", "#000000", "#cc79a7", "#009e73", "#d55e00", "#56b4e9")
+# Okabe & Ito's, without the yellow that is lost on white, then Tol's muted; neighbours differ in lightness too
+_COLOURS = (
+    "#0072b2", "#e69f00", "#000000", "#cc79a7", "#009e73", "#d55e00",
+    "#56b4e9", "#882255", "#999933", "#332288", "#ddcc77", "#8c6bb1",
+)  # fmt: skip
 _LAYERS = 8  # in which classes are drawn by turns, so that none hides all others
 _SIZES = ((300, 6.5), (2000, 4.5), (5000, 3.4), (math.inf, 2.4))  # up to so many rows: points across a marker
 _EMPTY = "#b3b3b3"
@@ -134,10 +137,7 @@ def _styles(classes: np.ndarray) -> dict[str, tuple[str, str]]:
         kinds = kinds[np.argsort(-counts, kind="stable")[: MOST_CLASSES - 1]]
     named = sorted(kinds.tolist(), key=_natural)
     short = all(len(kind) <= 2 and kind.isascii() and kind.isalnum() for kind in named)
-    styles = {
-        kind: (f"$\\mathbf{{{kind}}}$" if short else _MARKERS[i], _COLOURS[i % len(_COLOURS)])
-        for i, kind in enumerate(named)
-    }
+    styles = {kind: (f"$\\mathbf{{{kind}}}$" if short else _MARKERS[i], _COLOURS[i]) for i, kind in enumerate(named)}
     grey = [
         kind
         for kind, any_left in (("", (classes == "").any()), (_OTHERS, len(named) < len(set(classes) - {""})))

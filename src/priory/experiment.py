@@ -13,6 +13,7 @@ from torch import Tensor
 from priory.assembly import build_vae, check_name, facts_of, resolve_likelihood, start_rows
 from priory.columns import with_columns
 from priory.datasets import Dataset, LikelihoodProposal, Rows, constant_columns, load_dataset, require_complete
+from priory.evaluation import DESCRIPTIONS as DESCRIPTIONS
 from priory.evaluation import Estimate, device_of, evaluate, log_likelihood
 from priory.files import not_a_folder, remove_leftovers
 from priory.footprint import require_training_fits
@@ -20,7 +21,8 @@ from priory.locking import sole_writer
 from priory.mixture import Mixture
 from priory.noise import own_noise
 from priory.priors import PRIORS, GridPrior
-from priory.runs import CONFIG, FIGURES, SPLITS, Run
+from priory.run_folder import CONFIG, FIGURES, SPLITS
+from priory.runs import Run
 from priory.settings import ModelSettings, RunSettings
 from priory.training import History, check_devices, fit, process_rank
 from priory.training.history import HISTORY_FILE
@@ -39,7 +41,7 @@ def new_run(settings: RunSettings, out: Path) -> Iterator[tuple[Run, Dataset, Li
         ValueError: the data do not fit, or `out` holds something already.
         BlockingIOError: another process is writing to `out`.
     """
-    _require_free(out)
+    require_free(out)
     check_devices(settings.training)
     dataset = load_dataset(**settings.data.model_dump())
     require_complete(dataset)
@@ -52,11 +54,12 @@ def new_run(settings: RunSettings, out: Path) -> Iterator[tuple[Run, Dataset, Li
     facts = facts_of(modelled.rows("train"), dataset.image_shape, settings.seed, start_rows(model))
     _seeded_vae(settings, facts)  # a model that cannot be built should fail before anything is written
     with sole_writer(out):
-        _require_free(out)  # another process may have begun a run since
+        require_free(out)  # another process may have begun a run since
         yield Run.create(out, settings, facts, dataset, constants), modelled, proposal
 
 
-def _require_free(out: Path) -> None:
+def require_free(out: Path, go_on: str = "go on with --resume, or choose another") -> None:
+    """Raise a ValueError where there is something in the folder; `go_on` says what to do where it is a run."""
     if blocking := not_a_folder([out, *out.parents]):
         raise ValueError(
             f"--out {out}: expected a folder to make the run in, got the file {str(blocking)!r}; name another"
@@ -64,7 +67,7 @@ def _require_free(out: Path) -> None:
     if out.exists() and any(not _left_by_an_interruption(path) for path in out.iterdir()):
         raise ValueError(
             f"--out {out}: expected an empty or a new folder, so that nothing is lost; "
-            + ("go on with --resume, or choose another" if (out / CONFIG).exists() else "choose another")
+            + (go_on if (out / CONFIG).exists() else "choose another")
         )
 
 
@@ -188,6 +191,13 @@ def score(
             if progress is not None:
                 progress(sum(map(len, parts)))
     return torch.cat(parts).cpu().numpy()
+
+
+@torch.no_grad()
+def sample(vae: VAE, number: int, seed: int, mean: bool) -> Tensor:
+    """New rows, (number, columns of the model), on the CPU; with `mean`, E[x|z] instead of draws from p(x|z)."""
+    torch.manual_seed(seed)
+    return torch.cat([vae.sample(min(1024, number - start), mean=mean).cpu() for start in range(0, number, 1024)])
 
 
 def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any], path: str = "") -> list[str]:

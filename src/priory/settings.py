@@ -77,7 +77,7 @@ class RunSettings(Settings):
     seed: int = Field(0, ge=0, lt=2**63, description="seeds weights, batches and noise")
 
 
-def with_options(base: RunSettings, given: Mapping[str, Any], assignments: list[str]) -> RunSettings:
+def with_options(base: Kind, given: Mapping[str, Any], assignments: list[str]) -> Kind:
     """Options over the base, then `--set` over both; names are paths into the tree, and None was not given."""
     tree = base.model_dump()
     for path, value in given.items():
@@ -88,10 +88,10 @@ def with_options(base: RunSettings, given: Mapping[str, Any], assignments: list[
         for parent in parents:
             branch = branch[parent]
         branch[name] = value
-    return override(validated(tree), assignments)
+    return override(checked(type(base), tree, "settings"), assignments)
 
 
-def override(settings: RunSettings, assignments: Iterable[str]) -> RunSettings:
+def override(settings: Kind, assignments: Iterable[str]) -> Kind:
     """Settings changed by `a.b=c` texts; values are JSON where that parses, text otherwise.
 
     Raises:
@@ -110,18 +110,9 @@ def override(settings: RunSettings, assignments: Iterable[str]) -> RunSettings:
         for parent in parents:
             branch = branch.get(parent) if isinstance(branch, dict) else None  # type: ignore[assignment]
         if not isinstance(branch, dict) or name not in branch or isinstance(branch[name], dict):
-            raise ValueError(f"--set {shortened(path.strip())}: there is no such setting{_known(path.strip())}")
+            raise ValueError(f"--set {shortened(path.strip())}: there is no such setting{_known(tree, path.strip())}")
         branch[name] = _value(value)
-    return validated(tree)
-
-
-def validated(tree: dict[str, Any]) -> RunSettings:
-    """The tree as settings, with errors in one line each.
-
-    Raises:
-        ValueError: a value does not fit.
-    """
-    return checked(RunSettings, tree, "settings")
+    return checked(type(settings), tree, "settings")
 
 
 def checked(kind: type[Kind], tree: object, where: str) -> Kind:
@@ -162,14 +153,14 @@ def _choices(error: Mapping[str, Any]) -> list[str]:
     return [text.strip("' ") for text in str(error["ctx"]["expected"]).replace(" or ", ", ").split(",")]
 
 
-def setting_names() -> list[str]:
-    """What `--set` takes: each setting's path in the tree. Their last parts differ."""
-    return sorted(_leaves(RunSettings().model_dump()))
+def setting_names(tree: dict[str, Any] | None = None) -> list[str]:
+    """What `--set` takes: each setting's path in the tree, that of a VAE's run where None. Their last parts differ."""
+    return sorted(_leaves(RunSettings().model_dump() if tree is None else tree))
 
 
-def _known(path: str) -> str:
+def _known(tree: dict[str, Any], path: str) -> str:
     """The setting that was meant, or all there are."""
-    leaves = setting_names()
+    leaves = setting_names(tree)
     by_name = {leaf.rpartition(".")[2]: leaf for leaf in leaves}  # branches would make all of their leaves alike
     close = by_name.get(nearest(path.rpartition(".")[2], by_name) or "")
     return f"; did you mean {close}?" if close else f"; known are {', '.join(leaves)}"

@@ -30,9 +30,10 @@ from priory.gtm.checks import (
 )
 from priory.gtm.fitting import Progress, begin, fit_in_batches, fit_in_turns
 from priory.gtm.rows import Batch, Block, Rows
+from priory.gtm.storage import SafetensorsMixin
 
 
-class GTM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator):
+class GTM(SafetensorsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator):
     """A map of rows of numbers, and their density: a smooth sheet through the data, with noise about it.
 
         p(x) = 1/K sum_k N(x | y(u_k), noise_variance I),    y(u) = sum_m W_m exp(-|u - c_m|^2 / (2 width^2)) + W_0

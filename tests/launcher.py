@@ -15,8 +15,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-COMMANDS = tuple(f"priory.commands.{name}" for name in ("fit", "evaluate", "refit", "rows", "sample", "compare"))
-WARM = (*COMMANDS, "priory.comparison", "priory.figures", "priory.training.callbacks", "priory.training.module")
+COMMANDS = tuple(f"priory.commands.{name}" for name in ("fit", "evaluate", "refit", "rows", "sample", "compare", "gtm"))
+WARM = (
+    *COMMANDS,
+    "priory.comparison",
+    "priory.figures",
+    "priory.gtm_runs.figures",
+    "priory.training.callbacks",
+    "priory.training.module",
+)
 LIBRARIES = ("lightning.pytorch", "matplotlib.backends.backend_agg", "sklearn.datasets", "safetensors.torch")
 
 

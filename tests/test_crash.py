@@ -80,7 +80,7 @@ def assert_same_run(out: Path, whole: Path) -> None:
     np.testing.assert_equal(*histories)
 
 
-def check_evaluation(launch: Launcher, out: Path) -> None:
+def check_evaluation(launch: Launcher, out: Path, cure: str = "priory fit") -> None:
     """A broken run is evaluated, or one line says what to do."""
     said = launch(*EVALUATE, str(out), watch=out)
     assert "Traceback" not in said["err"]
@@ -90,7 +90,7 @@ def check_evaluation(launch: Launcher, out: Path) -> None:
     else:
         assert said["code"] == 2
         assert said["err"].count("\n") == 1
-        assert "priory fit" in said["err"]
+        assert cure in said["err"]
 
 
 def killed_at(launch: Launcher, whole: Path, kills: list[tuple[int | str, str]], name: str) -> None:
@@ -257,6 +257,61 @@ def test_ctrl_c_in_a_refit_says_what_to_do(
     assert launch(*refit_line(whole[0], out), watch=out)["code"] == 0
     assert_same_files(out, refitted[0])
     shutil.rmtree(out)
+
+
+MAP = ("gtm", "fit", "digits", "--points-per-side", "3", "--max-iter", "60", "--set", "model.tol=1e-3")
+
+
+@pytest.fixture(scope="module")
+def whole_map(launch: Launcher) -> tuple[Path, dict[str, Any]]:
+    """The run of a map that nothing interrupted, and what the launcher said of it."""
+    out = launch.folder / "whole-map"
+    said = launch(*MAP, "--out", str(out), watch=out)
+    assert said["code"] == 0, said["err"]
+    return out, said
+
+
+def map_killed_at(launch: Launcher, whole: Path, kills: list[tuple[int | str, str]], name: str) -> None:
+    """Killed at writes, one after the other; then the same line makes the same files, and no other is left."""
+    out = launch.folder / name
+    for kill in kills:
+        assert launch(*MAP, "--out", str(out), watch=out, kill_at=kill)["code"] == -9
+        check_evaluation(launch, out, "fit")
+    said = launch(*MAP, "--out", str(out), watch=out)
+    assert said["code"] == 0, said["err"]
+    names = {path.relative_to(whole) for path in whole.rglob("*")}
+    assert {path.relative_to(out) for path in out.rglob("*")} == names
+    for path in whole.rglob("*.*"):
+        assert (out / path.relative_to(whole)).read_bytes() == path.read_bytes(), path.name
+    shutil.rmtree(out)
+
+
+def test_every_file_of_a_map_is_written_whole(whole_map: tuple[Path, dict[str, Any]]) -> None:
+    out, said = whole_map
+    seen = [line.split(" ", 1)[1] for line in said["writes"]]
+    assert sorted(seen) == sorted(["whole-map", *(path.name for path in out.rglob("*"))])
+    assert seen[-1] == "model.safetensors"  # so all is there where it is
+
+
+def test_a_killed_map_is_begun_again(launch: Launcher, whole_map: tuple[Path, dict[str, Any]]) -> None:
+    kills: list[tuple[int | str, str]] = [
+        ("file splits.npz", "torn"),
+        ("file config.json", "before"),
+        ("file config.json", "after"),
+        ("file nodes.png", "torn"),
+        ("file model.safetensors", "torn"),
+    ]
+    map_killed_at(launch, whole_map[0], kills, "map")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["before", "torn", "after"])
+def test_a_map_killed_at_every_write(how: str, launch: Launcher, whole_map: tuple[Path, dict[str, Any]]) -> None:
+    out, said = whole_map
+    for number, line in enumerate(said["writes"], 1):
+        last = number == len(said["writes"]) and how == "after"  # then it has ended
+        if not last and (line.startswith("file") or how != "torn"):
+            map_killed_at(launch, out, [(number, how)], f"map-{how}-{number}")
 
 
 @pytest.mark.parametrize("command", [("embed",), ("score", "--samples", "2"), ("sample", "-n", "3")])

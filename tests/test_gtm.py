@@ -180,7 +180,7 @@ def test_the_start_is_the_plane_of_the_principal_components():
     assert_allclose(images.mean(0), 0.0, atol=1e-3)
     assert_allclose((images**2).sum() / 64, variances[:2].sum(), rtol=1e-3)
     outside = images - images @ pca.components_[:2].T @ pca.components_[:2]
-    assert np.abs(outside).max() < 1e-6
+    assert np.abs(outside).max() < 1e-4
     spacing = math.sqrt(variances[1]) * 2 / 7 / float(nodes.square().mean(0).sqrt()[1])
     assert course.sheet.variance == pytest.approx(max(variances[2], (spacing / 2) ** 2), rel=1e-3)
 
@@ -192,7 +192,7 @@ def test_principal_axes_are_those_of_the_singular_value_decomposition(rows, colu
     centre = (weight @ x) / weight.sum()
     axes = principal_axes(walked(x, weight).centred(torch.from_numpy(centre)), 3)
     _, sizes, directions = np.linalg.svd(np.sqrt(weight)[:, None] * (x - centre), full_matrices=False)
-    assert_allclose(axes.variances, sizes[:3] ** 2 / weight.sum(), rtol=1e-4)
+    assert_allclose(axes.variances, sizes[:3] ** 2 / weight.sum(), rtol=1e-3)
     assert_allclose(np.abs((axes.directions.mT.numpy() * directions[:3]).sum(1)), 1.0, atol=1e-3)
 
 

@@ -11,7 +11,10 @@ import priory
 
 SOURCE = Path(priory.__file__).parent
 
-ORDER = ("density", "distributions", "mixture", "priors", "assembly", "runs", "experiment", "commands")  # some of it
+ORDER = (  # some of it
+    "density", "distributions", "mixture", "priors", "assembly", "runs", "experiment", "gtm_runs", "run_kinds",
+    "commands",
+)  # fmt: skip
 
 CORE_ONLY = """
 import sys

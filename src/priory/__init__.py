@@ -7,8 +7,8 @@ if TYPE_CHECKING:
     from priory.conformance import check_bound, check_prior
     from priory.core import *
     from priory.datasets import load_dataset
-    from priory.gtm import GTM
-    from priory.runs import load
+    from priory.gtm import GTM, GTMClassifier, GTMRegressor
+    from priory.run_kinds import load
     from priory.training import fit
 
 __version__ = "0.1.0.dev0"
@@ -17,12 +17,14 @@ __version__ = "0.1.0.dev0"
 # `all`, the checks are for tests.
 _MORE = {
     "fit": "priory.training",
-    "load": "priory.runs",
+    "load": "priory.run_kinds",
     "load_dataset": "priory.datasets",
     "refit": "priory.refitting",
     "check_prior": "priory.conformance",
     "check_bound": "priory.conformance",
     "GTM": "priory.gtm",
+    "GTMClassifier": "priory.gtm",
+    "GTMRegressor": "priory.gtm",
 }
 
 

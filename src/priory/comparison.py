@@ -7,7 +7,8 @@ from rich.table import Table
 
 from priory.evaluation import Estimate
 from priory.json_files import write_json
-from priory.runs import CONFIG, Run
+from priory.run_folder import CONFIG
+from priory.runs import Run
 from priory.settings import RunSettings
 
 TABLE = "comparison.json"

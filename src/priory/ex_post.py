@@ -22,7 +22,8 @@ from priory.locking import sole_writer
 from priory.noise import own_noise
 from priory.priors import PRIORS, GridPrior
 from priory.refitting import RefitSettings, Refitted, refit
-from priory.runs import CONFIG, FIGURES, METRICS, MODEL, SPLITS, Run
+from priory.run_folder import CONFIG, FIGURES, METRICS, MODEL, SPLITS
+from priory.runs import Run
 from priory.settings import ModelSettings, RefitRequest, with_options
 from priory.stored import RefitRecord
 from priory.vae import VAE
@@ -79,9 +80,9 @@ def free_folder(out: Path) -> Iterator[None]:
         ValueError: it holds something else.
         BlockingIOError: another process is writing to it.
     """
-    experiment.require_free(out, _left_by_a_refit)
+    experiment.require_free(out, "choose another", _left_by_a_refit)
     with _gone_if_empty(out), sole_writer(out):
-        experiment.require_free(out, _left_by_a_refit)  # another process may have written since
+        experiment.require_free(out, "choose another", _left_by_a_refit)  # another process may have written since
         for folder in (out, out / FIGURES):
             remove_leftovers(folder)
         yield
@@ -164,7 +165,7 @@ def write_run(
         run=str(run.path.resolve()), prior=run.settings.model.prior, seed=request.seed, settings=request.refit
     )
     new = replace(run, path=out, settings=settings, refit_of=record)
-    new.write_splits(run.splits)
+    new.write_splits(dataset)
     new.save_model(found.vae)
     new.write_metrics(measured["after"], *evaluation)
     compared = {which: {name: m[name]._asdict() for name in COMPARED} for which, m in measured.items()}

@@ -13,6 +13,7 @@ from torch import Tensor
 from priory.assembly import build_vae, check_name, facts_of, resolve_likelihood, start_rows
 from priory.columns import with_columns
 from priory.datasets import Dataset, LikelihoodProposal, Rows, constant_columns, load_dataset, require_complete
+from priory.evaluation import DESCRIPTIONS as DESCRIPTIONS
 from priory.evaluation import Estimate, device_of, evaluate, log_likelihood
 from priory.files import not_a_folder, remove_leftovers
 from priory.footprint import require_training_fits
@@ -20,7 +21,8 @@ from priory.locking import sole_writer
 from priory.mixture import Mixture
 from priory.noise import own_noise
 from priory.priors import PRIORS, GridPrior
-from priory.runs import CONFIG, FIGURES, SPLITS, Run
+from priory.run_folder import CONFIG, FIGURES, SPLITS
+from priory.runs import Run
 from priory.settings import ModelSettings, RunSettings
 from priory.training import History, check_devices, fit, process_rank
 from priory.training.history import HISTORY_FILE
@@ -56,11 +58,15 @@ def new_run(settings: RunSettings, out: Path) -> Iterator[tuple[Run, Dataset, Li
         yield Run.create(out, settings, facts, dataset, constants), modelled, proposal
 
 
-def require_free(out: Path, left: Callable[[Path], bool] | None = None) -> None:
+def require_free(
+    out: Path,
+    go_on: str = "go on with --resume, or choose another",
+    left: Callable[[Path], bool] | None = None,
+) -> None:
     """Refuse a folder that holds anything but what an interrupted run, or `left`, says may go.
 
     Raises:
-        ValueError: it is not empty, or no folder.
+        ValueError: it is not empty, or no folder; `go_on` says what to do where it is a run.
     """
     may_go = left or _left_by_an_interruption
     if blocking := not_a_folder([out, *out.parents]):
@@ -70,11 +76,7 @@ def require_free(out: Path, left: Callable[[Path], bool] | None = None) -> None:
     if out.exists() and any(not may_go(path) for path in out.iterdir()):
         raise ValueError(
             f"--out {out}: expected an empty or a new folder, so that nothing is lost; "
-            + (
-                "go on with --resume, or choose another"
-                if left is None and (out / CONFIG).exists()
-                else "choose another"
-            )
+            + (go_on if (out / CONFIG).exists() else "choose another")
         )
 
 
@@ -205,6 +207,13 @@ def score(
             if progress is not None:
                 progress(sum(map(len, parts)))
     return torch.cat(parts).cpu().numpy()
+
+
+@torch.no_grad()
+def sample(vae: VAE, number: int, seed: int, mean: bool) -> Tensor:
+    """New rows, (number, columns of the model), on the CPU; with `mean`, E[x|z] instead of draws from p(x|z)."""
+    torch.manual_seed(seed)
+    return torch.cat([vae.sample(min(1024, number - start), mean=mean).cpu() for start in range(0, number, 1024)])
 
 
 def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any], path: str = "") -> list[str]:

@@ -1,11 +1,13 @@
 """The commands and their options, as the user types them; what they do is in `commands`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
+from priory.gtm_options import gtm_app
+from priory.option_types import DataArgument, Device, Drop, Ids, Labels, Layer, RunArgument, Samples, Seed, Set, reading
 from priory.priors import PRIORS
 from priory.terminal import console
 
@@ -17,22 +19,7 @@ app = typer.Typer(
     "pictures.\n\nStart with [bold]priory fit digits --prior gtm-vamp --out runs/first[/bold].",
 )
 
-DataArgument = Annotated[
-    str | None,
-    typer.Argument(metavar="DATA", help="A file (.npy .npz .csv .tsv .parquet .h5ad, IDX) or an embedded set: digits."),
-]
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as `priory fit --out RUN` leaves it.")]
-Labels = Annotated[list[str] | None, typer.Option("--labels", help="A column that is a label, not data; repeatable.")]
-Ids = Annotated[str | None, typer.Option("--ids", help="The column that names the rows.")]
-Drop = Annotated[list[str] | None, typer.Option("--drop", help="A column to leave out; repeatable.")]
-Layer = Annotated[str | None, typer.Option("--layer", help="The layer of an .h5ad file to read, instead of X.")]
-Samples = Annotated[int, typer.Option("--samples", min=1, help="Importance samples per row for the likelihood.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of the noise.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda: where to compute.")]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Any setting, as in config.json: training.learning_rate=2e-3."),
-]
+app.add_typer(gtm_app, name="gtm")
 
 DATA, MODEL, TRAINING, OUTPUT = "Data", "Model", "Training", "Output"
 
@@ -295,9 +282,3 @@ def check(
     from priory.commands.check import check_target
 
     check_target(target, encoder, reference, single, seed, as_json)
-
-
-def reading(labels: list[str] | None, ids: str | None, drop: list[str] | None) -> dict[str, Any]:
-    """How to read a table, as far as the user said."""
-    given = {"labels": tuple(labels) if labels else None, "ids": ids, "drop": tuple(drop) if drop else None}
-    return {name: value for name, value in given.items() if value is not None}

@@ -1,14 +1,11 @@
-"""A run folder: what was trained, on what, how well; enough to rebuild the model without unpickling anything."""
+"""The run folder of a VAE: what was trained, on what, how well; enough to rebuild the model without unpickling."""
 
-import math
-import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -16,9 +13,7 @@ from torch import Tensor
 
 import priory
 from priory.assembly import DataFacts, build_vae, check_name, check_support
-from priory.columns import check_width, with_columns
-from priory.datasets import Dataset, load_dataset, read_arrays, require_complete
-from priory.datasets.splits import SPLITS as SPLIT_NAMES
+from priory.datasets import Dataset, require_complete
 from priory.evaluation import Estimate
 from priory.files import replacing, require_readable
 from priory.footprint import require_model_fits
@@ -26,50 +21,38 @@ from priory.json_files import read_json, write_json
 from priory.likelihoods import LIKELIHOODS
 from priory.messages import TRAIN_AGAIN
 from priory.priors import PRIORS
+from priory.run_folder import CONFIG, METRICS, MODEL, RunFolder, read_config
 from priory.settings import RunSettings, checked
 from priory.stored import Config, RefitRecord, StoredFacts, StoredMetrics, estimates, metrics_tree
 from priory.training.states import STATE_FILE, stored_state
 from priory.vae import VAE
 
-CONFIG, MODEL, METRICS, SPLITS, FIGURES = "config.json", "model.safetensors", "metrics.json", "splits.npz", "figures"
-
 
 @dataclass(frozen=True)
-class Run:
-    """A run folder that has a configuration, and a state while it trains; a model once training has ended.
+class Run(RunFolder):
+    """The run of a VAE: a configuration, and a state while it trains; a model once training has ended.
 
     Attributes:
-        path: the folder.
         settings: what the run was asked to do, with the likelihood that the data got.
         facts: what the model must know of its training data.
-        columns: of the data, in their order.
-        constants: the columns that the model leaves out because the training rows have one value there, and the value.
-        binarise_scale: the value that counted as one where the data were binarised, else None.
         refit_of: where encoder and decoder come from, if the prior was fitted to them afterwards; else None.
     """
 
-    path: Path
+    kind: ClassVar[str] = "vae"
     settings: RunSettings
-    facts: DataFacts
-    columns: tuple[str, ...]
     constants: dict[str, float]
-    binarise_scale: float | None = None
-    refit_of: RefitRecord | None = None
+    facts: DataFacts = field(kw_only=True)
+    refit_of: RefitRecord | None = field(default=None, kw_only=True)
 
     @classmethod
     def create(
         cls, path: Path, settings: RunSettings, facts: DataFacts, dataset: Dataset, constants: dict[str, float]
     ) -> "Run":
         """Write the configuration and the split, before training; the data set with all of its columns."""
-        run = cls(path, settings, facts, dataset.columns, constants, dataset.binarise_scale)
-        run.write_splits(dataset.splits)
+        run = cls(path, settings, dataset.columns, constants, dataset.binarise_scale, facts=facts)
+        run.write_splits(dataset)
         run.write_config()
         return run
-
-    def write_splits(self, splits: Mapping[str, np.ndarray]) -> None:
-        """Write which rows train, validate and test."""
-        with replacing(self.path / SPLITS) as temporary:
-            np.savez_compressed(temporary, **splits)  # type: ignore[arg-type]
 
     def lengthened(self, epochs: int) -> "Run":
         """The same run with more epochs, recorded; it counts as unfinished until it has been trained to its new end."""
@@ -102,10 +85,7 @@ class Run:
             ValueError: the folder is no run, or its configuration is damaged.
         """
         path = Path(path)
-        file = path / CONFIG
-        if not file.is_file():
-            raise ValueError(f"{path}: expected a run folder with {CONFIG}, as `priory fit ... --out RUN` leaves it")
-        config = checked(Config, read_json(file), str(file))
+        file, config = path / CONFIG, read_config(path, Config, cls.kind)
         model, left = config.settings.model, len(config.columns) - len(config.constants)
         check_name(f"{file}: model.prior", model.prior, PRIORS)
         check_name(f"{file}: model.likelihood", model.likelihood or "gaussian", LIKELIHOODS)
@@ -115,52 +95,14 @@ class Run:
                 f"{config.facts.num_inputs}; put the file back as `priory fit` wrote it"
             )
         facts = DataFacts(**config.facts.model_dump())
-        left_out = (config.columns, config.constants, config.binarise_scale)
-        return cls(path, config.settings, facts, *left_out, config.refit_of)
-
-    @property
-    def splits(self) -> dict[str, np.ndarray]:
-        """The rows of the data that trained, validated and tested.
-
-        Raises:
-            ValueError: the file is missing or damaged.
-        """
-        file = self.path / SPLITS
-        try:
-            arrays = read_arrays(file)
-            if arrays.keys() != set(SPLIT_NAMES):
-                raise ValueError(f"arrays named {', '.join(arrays) or 'nothing'}")
-            return arrays
-        except (ValueError, FileNotFoundError) as error:
-            raise ValueError(
-                f"{file}: expected the split that `priory fit` wrote, got none or a damaged one ({error}); "
-                f"{TRAIN_AGAIN}"
-            ) from None
-
-    @property
-    def modelled(self) -> tuple[str, ...]:
-        """The columns that the model has, in the data's order."""
-        return tuple(name for name in self.columns if name not in self.constants)
-
-    def restored(self, x: Tensor) -> Tensor:
-        """Rows of the model, (..., modelled), with the constant columns back in their places, (..., columns)."""
-        if not self.constants:
-            return x
-        values = torch.tensor([self.constants.get(name, math.nan) for name in self.columns], dtype=x.dtype)
-        whole = values.to(x.device).repeat(*x.shape[:-1], 1)
-        whole[..., whole.new_tensor([name not in self.constants for name in self.columns], dtype=torch.bool)] = x
-        return whole
+        kept = (config.settings, config.columns, config.constants, config.binarise_scale)
+        return cls(path, *kept, facts=facts, refit_of=config.refit_of)
 
     def save_model(self, vae: VAE) -> None:
         """Write the weights."""
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in vae.state_dict().items()}
         with replacing(self.path / MODEL) as temporary:
             temporary.write_bytes(save(state))  # `save_file` keeps a file from all but its owner
-
-    @property
-    def finished(self) -> bool:
-        """Whether training has ended."""
-        return (self.path / MODEL).exists()
 
     @property
     def begun(self) -> bool:
@@ -193,74 +135,23 @@ class Run:
             ) from error
         return vae.eval()
 
-    def load_dataset(self, *, drawn: bool = False) -> Dataset:
-        """The data that it was trained on, with the recorded split and the columns of the model.
-
-        With `drawn`, training rows that are binarised anew in each epoch are binarised once, like the others.
-
-        Raises:
-            FileNotFoundError: the file is not where it was.
-            ValueError: the file has changed since, or cannot be read.
-        """
-        options = self.reading_options()
-        if drawn and options["binarise"] == "dynamic":
-            options["binarise"] = "static"
-        splits = {name: index.tolist() for name, index in self.splits.items()}
-        try:
-            dataset = load_dataset(**options, splits=splits)
-        except FileNotFoundError:
-            raise FileNotFoundError(
-                f"{self.path / CONFIG}: its data, {options['source']}, are not there any more; put the file back, or "
-                "name other data: priory evaluate RUN DATA"
-            ) from None
-        if len(dataset) != sum(map(len, splits.values())):
-            raise ValueError(
-                f"{dataset.origin}: expected the {sum(map(len, splits.values()))} rows that {self.path} was trained "
-                f"with, got {len(dataset)}: the file has changed since; put it back as it was, or name it as new data"
-            )
-        return self.matched(dataset)
-
-    def load_table(self, source: str, **changes: Any) -> Dataset:
-        """Another file, read as the training data were except for `changes`, its columns in the training order.
-
-        Label columns and the like that only the training data have are not missed. Grey values are drawn once.
-
-        Raises:
-            ValueError: it lacks columns that the model reads, or its values are outside of the likelihood's support.
-        """
-        optional = {"labels", "ids", "drop", "layer"} - set(changes)
-        options = self.reading_options() | {"source": source, "optional": optional} | changes
-        wanted = options.pop("binarise")
-        dataset = load_dataset(**options)
-        if wanted != "none" and not dataset.summary().binary:
-            dataset = load_dataset(**options, binarise="static")
-        dataset = self.matched(dataset)
-        require_complete(dataset)
-        check_support(self.settings.model, dataset.summary(), dataset.origin)
-        return dataset
-
-    def matched(self, dataset: Dataset) -> Dataset:
-        """The columns that the model has, in its order.
-
-        Raises:
-            ValueError: columns are missing, or columns that have only numbers for names are too many.
-        """
-        if dataset.columns != self.columns and all(re.fullmatch(r"x\d+", name) for name in dataset.columns):
-            check_width(dataset, self.columns)
-        return with_columns(dataset, self.modelled)
-
-    def reading_options(self) -> dict[str, Any]:
-        """How the training data were read, as arguments of `load_dataset`."""
-        return self.settings.data.model_dump() | {"binarise_scale": self.binarise_scale}
+    def loaded(self) -> VAE:
+        """What `priory.load` gives."""
+        return self.load_model()
 
     @property
     def resume_line(self) -> str:
         """The command that goes on with this run."""
         return f"priory fit --resume --out {shlex.quote(str(self.path))}"
 
-    def write_metrics(self, metrics: Mapping[str, Estimate], num_samples: int, seed: int) -> None:
-        """Write what `metrics_tree` gives."""
-        write_json(self.path / METRICS, metrics_tree(metrics, num_samples, seed))
+    def check_new_rows(self, dataset: Dataset) -> None:
+        """Raise a ValueError where cells are missing, or values are outside of the likelihood's support."""
+        require_complete(dataset)
+        check_support(self.settings.model, dataset.summary(), dataset.origin)
+
+    def metrics_tree(self, metrics: Mapping[str, Estimate], num_samples: int, seed: int) -> dict[str, Any]:
+        """The metrics, the number of importance samples, and the seed of the noise."""
+        return metrics_tree(metrics, num_samples, seed)
 
     def read_metrics(self, num_samples: int, seed: int) -> dict[str, Estimate] | None:
         """The metrics of the finished run; None where there are none yet that were estimated in this way."""
@@ -268,19 +159,6 @@ class Run:
             return None
         stored = checked(StoredMetrics, read_json(self.path / METRICS), str(self.path / METRICS))
         return estimates(stored, num_samples, seed)
-
-
-def model_stamp(path: Path) -> tuple[int, ...] | None:
-    """What tells the model of a run folder from one that replaces it; None where training has not ended.
-
-    >>> model_stamp(Path("nowhere")) is None
-    True
-    """
-    try:
-        status = (path / MODEL).stat()
-    except OSError:
-        return None
-    return (status.st_ino, status.st_mtime_ns, status.st_size)
 
 
 def _weights(file: Path) -> dict[str, Tensor]:
@@ -299,14 +177,3 @@ def _weights(file: Path) -> dict[str, Tensor]:
 def _best_so_far(file: Path) -> dict[str, Tensor]:
     state = stored_state(file) or {}
     return state["vae"] if state["best"] is None else state["best"]
-
-
-def load(path: str | Path) -> VAE:
-    """The model of a run folder, in evaluation mode; nothing is unpickled.
-
-    Where training has not ended, the weights are the best so far.
-
-    Raises:
-        ValueError: the folder holds no run, or one without weights yet.
-    """
-    return Run.open(path).load_model()

@@ -13,7 +13,6 @@ from priory.refitting import RefitSettings
 from priory.training import TrainingSettings
 
 _MOST_ERRORS = 5  # in one message
-_WHERE = "settings"
 
 NetworkName = Literal["mlp", "gated", "conv"]
 # More than any machine holds, and few enough that torch can count a product of two.
@@ -103,7 +102,7 @@ def with_options(base: Kind, given: Mapping[str, Any], assignments: list[str]) -
         for parent in parents:
             branch = branch[parent]
         branch[name] = value
-    return override(checked(type(base), tree, _WHERE), assignments)
+    return override(checked(type(base), tree, "settings"), assignments)
 
 
 def override(settings: Kind, assignments: Iterable[str]) -> Kind:
@@ -125,11 +124,9 @@ def override(settings: Kind, assignments: Iterable[str]) -> Kind:
         for parent in parents:
             branch = branch.get(parent) if isinstance(branch, dict) else None  # type: ignore[assignment]
         if not isinstance(branch, dict) or name not in branch or isinstance(branch[name], dict):
-            raise ValueError(
-                f"--set {shortened(path.strip())}: there is no such setting{_known(path.strip(), type(settings))}"
-            )
+            raise ValueError(f"--set {shortened(path.strip())}: there is no such setting{_known(tree, path.strip())}")
         branch[name] = _value(value)
-    return checked(type(settings), tree, _WHERE)
+    return checked(type(settings), tree, "settings")
 
 
 def checked(kind: type[Kind], tree: object, where: str) -> Kind:
@@ -170,14 +167,14 @@ def _choices(error: Mapping[str, Any]) -> list[str]:
     return [text.strip("' ") for text in str(error["ctx"]["expected"]).replace(" or ", ", ").split(",")]
 
 
-def setting_names(kind: type[BaseModel] = RunSettings) -> list[str]:
-    """What `--set` takes: each setting's path in the tree. Their last parts differ."""
-    return sorted(_leaves(kind().model_dump()))
+def setting_names(tree: dict[str, Any] | None = None) -> list[str]:
+    """What `--set` takes: each setting's path in the tree, that of a VAE's run where None. Their last parts differ."""
+    return sorted(_leaves(RunSettings().model_dump() if tree is None else tree))
 
 
-def _known(path: str, kind: type[BaseModel]) -> str:
+def _known(tree: dict[str, Any], path: str) -> str:
     """The setting that was meant, or all there are."""
-    leaves = setting_names(kind)
+    leaves = setting_names(tree)
     by_name = {leaf.rpartition(".")[2]: leaf for leaf in leaves}  # branches would make all of their leaves alike
     close = by_name.get(nearest(path.rpartition(".")[2], by_name) or "")
     return f"; did you mean {close}?" if close else f"; known are {', '.join(leaves)}"

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, FiniteFloat, RootModel
 
@@ -31,9 +31,10 @@ class RefitRecord(Settings):
 
 
 class Config(Settings):
-    """What `config.json` holds."""
+    """What `config.json` of a VAE holds."""
 
     priory: str
+    kind: Literal["vae"] = "vae"
     settings: RunSettings
     facts: StoredFacts
     columns: tuple[str, ...]

@@ -1,5 +1,6 @@
 """What is written to the terminal: messages, tables, a bar over rows, JSON for other programs."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,15 +15,14 @@ console = Console(highlight=False, soft_wrap=True, emoji=False)
 errors = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
-def show_metrics(metrics: dict[str, Any], title: str) -> None:
-    """A table of estimates with their standard errors, and what they are."""
-    from priory.evaluation import DESCRIPTIONS
-
+def show_metrics(metrics: dict[str, Any], title: str, descriptions: dict[str, str]) -> None:
+    """A table of estimates with their standard errors, where they have some, and what they are."""
     table = Table("", "value", "s.e.", "", title=title, title_justify="left", box=None, pad_edge=False)
     for column in table.columns[1:3]:
         column.justify = "right"
     for name, estimate in metrics.items():
-        table.add_row(name, f"{estimate.value:.3f}", f"{estimate.se:.3f}", f"[dim]{DESCRIPTIONS[name]}[/]")
+        error = "" if math.isnan(estimate.se) else f"{estimate.se:.3f}"
+        table.add_row(name, f"{estimate.value:.3f}", error, f"[dim]{descriptions[name]}[/]")
     console.print(table)
 
 

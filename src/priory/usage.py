@@ -26,8 +26,7 @@ def describe_usage_error(error: Any, arguments: Sequence[str]) -> str:
     commands = list(getattr(context.command, "commands", ()))
     typed = getattr(error, "option_name", None)
     if typed is not None and typed not in known:
-        hint = _option_hint(typed, known, context.command.name) or _help(path)
-        return f"{path}: there is no option {shortened(typed)}{hint}"
+        return f"{path}: there is no option {shortened(typed)}{_option_hint(typed, known, path) or _help(path)}"
     if commands:
         return _no_command(error, path, commands, arguments)
     parameter = getattr(error, "param", None)
@@ -36,24 +35,36 @@ def describe_usage_error(error: Any, arguments: Sequence[str]) -> str:
     return f"{path}: {_sentence(error)}{_help(path)}"
 
 
-def _option_hint(typed: str, known: list[str], command: str) -> str:
+def _option_hint(typed: str, known: list[str], path: str) -> str:
     """The option or the setting that was meant; compared without dashes, which would make short ones alike."""
     if not typed.startswith("--"):
         return ""
     name = typed[2:].replace("_", "-")
     options = {option[2:]: option for option in known if option.startswith("--")}
     if "set" in options and name not in options:
-        from priory.settings import RefitRequest, RunSettings, setting_names
-
-        names = setting_names(RefitRequest if command == "refit" else RunSettings)
-        if same := [path for path in names if path.rpartition(".")[2].replace("_", "-") == name]:
+        same = [setting for setting in _settings(path) if setting.rpartition(".")[2].replace("_", "-") == name]
+        if same:
             return f"; did you mean --set {same[0]}=VALUE?"
     close = nearest(name, options)
     return f"; did you mean {options[close]}?" if close else ""
 
 
+def _settings(path: str) -> list[str]:
+    """What `--set` of this command takes."""
+    from priory.settings import RefitRequest, setting_names
+
+    if path.endswith("gtm fit"):
+        from priory.gtm_runs.settings import MapRunSettings
+
+        return setting_names(MapRunSettings().model_dump())
+    if path.endswith(" refit"):
+        return setting_names(RefitRequest().model_dump())
+    return setting_names()
+
+
 def _no_command(error: Any, path: str, commands: list[str], arguments: Sequence[str]) -> str:
-    typed = next((text for text in arguments if text not in commands and not text.startswith("-")), None)
+    known = {*commands, *path.split()}
+    typed = next((text for text in arguments if text not in known and not text.startswith("-")), None)
     if typed is None:
         return f"{path}: {_sentence(error)}{_help(path)}"
     close = nearest(typed, commands)

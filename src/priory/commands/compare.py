@@ -13,7 +13,8 @@ from priory.datasets import Dataset
 from priory.evaluation import Estimate
 from priory.locking import sole_writer
 from priory.priors import PRIORS
-from priory.runs import CONFIG, Run
+from priory.run_folder import CONFIG
+from priory.runs import Run
 from priory.settings import RunSettings, with_options
 from priory.terminal import console, errors
 

@@ -9,14 +9,12 @@ from typing import Any
 from torch import Tensor
 
 from priory import experiment
-from priory.commands.opening import chosen_rows, opened_model
+from priory.commands.opening import Jobs, chosen_rows, opened_model
 from priory.datasets import Rows
 from priory.evaluation import Estimate, LowEffectiveSampleSizeWarning
 from priory.locking import sole_writer
-from priory.runs import METRICS, Run, model_stamp
-from priory.stored import metrics_tree
+from priory.run_folder import METRICS, RunFolder, model_stamp
 from priory.terminal import errors, print_json, row_progress, show_metrics
-from priory.vae import VAE
 
 EVALUATION_SEED = 0
 
@@ -26,23 +24,24 @@ def evaluate_run(
 ) -> None:
     """`priory evaluate`."""
     stamp = model_stamp(path)
-    run, vae = opened_model(path, device)
+    run, model, jobs = opened_model(path, device)
     rows = chosen_rows(run, data, reading, experiment.telling_rows)
     if len(rows) < 2:
         raise ValueError(
             f"{rows.dataset.origin}: expected at least two rows to evaluate, for a standard error, got {len(rows)}; "
             f"give more, or ask for the row's log-likelihood: priory score {shlex.quote(str(path))} DATA"
         )
-    metrics = evaluated(vae, rows, num_samples, seed)
+    metrics = evaluated(model, rows, num_samples, seed, jobs)
     if as_json:
-        print_json(metrics_tree(metrics, num_samples, seed))
+        print_json(run.metrics_tree(metrics, num_samples, seed))
     else:
-        show_metrics(metrics, f"{data or run.settings.data.source}: {len(rows)} rows, nats per row")
+        title = f"{data or run.settings.data.source}: {len(rows)} rows, nats per row"
+        show_metrics(metrics, title, jobs.DESCRIPTIONS)
     if data is None and stamp is not None:  # after the numbers were said: the folder may not be one to write to
         _keep_metrics(run, stamp, metrics, num_samples, seed)
 
 
-def _keep_metrics(run: Run, stamp: object, metrics: dict[str, Estimate], num_samples: int, seed: int) -> None:
+def _keep_metrics(run: RunFolder, stamp: object, metrics: dict[str, Estimate], num_samples: int, seed: int) -> None:
     """Write the metrics of the model with this stamp, unless the run is being trained, or has been, in the meantime."""
     try:
         with sole_writer(run.path):
@@ -56,16 +55,18 @@ def _keep_metrics(run: Run, stamp: object, metrics: dict[str, Estimate], num_sam
 
 
 def evaluated(
-    vae: VAE,
+    model: Any,
     rows: Rows,
     num_samples: int,
     seed: int = EVALUATION_SEED,
+    jobs: Jobs = experiment,
     per_row: Callable[[dict[str, Tensor]], None] | None = None,
 ) -> dict[str, Estimate]:
     """The metrics of these rows, with a bar while they are computed, and a note where more samples would help."""
     with row_progress("evaluate", len(rows)) as progress, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", LowEffectiveSampleSizeWarning)
-        metrics = experiment.measure(vae, rows, num_samples, seed, progress, per_row)
+        options: dict[str, Any] = {} if per_row is None else {"per_row": per_row}  # which maps do not take
+        metrics = jobs.measure(model, rows, num_samples, seed, progress, **options)
     for warning in caught:
         if issubclass(warning.category, LowEffectiveSampleSizeWarning):
             errors.print(f"[yellow]note:[/] {warning.message} (--samples {8 * num_samples})")

@@ -16,7 +16,8 @@ from priory.datasets import RULE, Dataset, LikelihoodProposal
 from priory.locking import sole_writer
 from priory.messages import shortened
 from priory.priors import PRIORS, GridPrior
-from priory.runs import CONFIG, METRICS, MODEL, Run
+from priory.run_folder import CONFIG, METRICS, MODEL
+from priory.runs import Run
 from priory.settings import RunSettings, with_options
 from priory.terminal import console, errors, show_metrics
 from priory.training import process_rank
@@ -117,7 +118,8 @@ def _fit(run: Run, dataset: Dataset, resume: bool, num_samples: int | None, tens
         rows = experiment.telling_rows(dataset)
         metrics = evaluated(vae, rows, num_samples)
         run.write_metrics(metrics, num_samples, EVALUATION_SEED)
-        show_metrics(metrics, f"{dataset.name}, {run.settings.model.prior} prior: {len(rows)} rows, nats per row")
+        title = f"{dataset.name}, {run.settings.model.prior} prior: {len(rows)} rows, nats per row"
+        show_metrics(metrics, title, experiment.DESCRIPTIONS)
     pictures = experiment.draw(run, vae, dataset)
     _say_what_was_written(run, vae, pictures)
 

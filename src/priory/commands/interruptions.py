@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from priory.runs import CONFIG, Run
+from priory.run_folder import CONFIG
+from priory.runs import Run
 from priory.terminal import errors
 from priory.training import NonFiniteLossError
 from priory.training.trainer import SIGTERM_EXIT

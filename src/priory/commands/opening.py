@@ -1,25 +1,70 @@
-"""A run's model and the rows that a command is about."""
+"""A run's model, what can be done with a model of its kind, and the rows that a command is about."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
+from torch import Tensor
 
+from priory import experiment
 from priory.commands.interruptions import how_to_go_on
 from priory.datasets import Rows
+from priory.evaluation import Estimate
+from priory.gtm_runs import jobs as gtm_jobs
 from priory.messages import shortened
-from priory.runs import Run
+from priory.run_folder import RunFolder
+from priory.run_kinds import open_run
 from priory.terminal import errors
-from priory.vae import VAE
 
 
-def opened_model(path: Path, device: str) -> tuple[Run, VAE]:
+class Jobs(Protocol):
+    """What commands do with a model; a module has these functions for each kind of run."""
+
+    DESCRIPTIONS: dict[str, str]
+
+    def measure(
+        self, model: Any, rows: Rows, num_samples: int, seed: int, progress: Any = None
+    ) -> dict[str, Estimate]: ...
+
+    def embed(self, model: Any, rows: Rows) -> dict[str, np.ndarray]: ...
+
+    def score(self, model: Any, rows: Rows, num_samples: int, seed: int, *, progress: Any = None) -> np.ndarray: ...
+
+    def sample(self, model: Any, number: int, seed: int, mean: bool) -> Tensor: ...
+
+
+JOBS: dict[str, Any] = {"vae": experiment, "gtm": gtm_jobs}
+
+
+class Opened(NamedTuple):
+    """A run, its model on the device, and what can be done with it."""
+
+    run: RunFolder
+    model: Any
+    jobs: Jobs
+
+
+def opened_model(path: Path, device: str) -> Opened:
     """The run and its model on the device; where training has not ended, with a note that says so.
 
     Raises:
         ValueError: there is no run, no weights yet, or no such device.
     """
-    run = Run.open(path)
+    run = open_run(path)
+    device = chosen_device(device)
+    model = run.load_model().to(device)
+    if not run.finished:
+        errors.print(f"training has not ended: these are the best weights so far; {how_to_go_on(path)}", markup=False)
+    return Opened(run, model, JOBS[run.kind])
+
+
+def chosen_device(device: str) -> str:
+    """The device that --device means.
+
+    Raises:
+        ValueError: torch sees none of that name.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -29,13 +74,10 @@ def opened_model(path: Path, device: str) -> tuple[Run, VAE]:
         raise ValueError(
             f"--device {device}: expected auto, cpu or a device that torch sees; torch: {reason}"
         ) from error
-    vae = run.load_model().to(device)
-    if not run.finished:
-        errors.print(f"training has not ended: these are the best weights so far; {how_to_go_on(path)}", markup=False)
-    return run, vae
+    return device
 
 
-def chosen_rows(run: Run, data: str | None, reading: dict[str, Any], choose: Any) -> Rows:
+def chosen_rows(run: RunFolder, data: str | None, reading: dict[str, Any], choose: Any) -> Rows:
     """All rows of the data that were named, read as `reading` says; else of the run's own those that `choose` takes."""
     if data is None:
         return choose(run.load_dataset(drawn=True))

@@ -18,7 +18,8 @@ from priory.datasets import Dataset
 from priory.evaluation import Estimate
 from priory.priors import PRIORS
 from priory.refitting import Refitted
-from priory.runs import CONFIG, METRICS, MODEL, Run
+from priory.run_folder import CONFIG, METRICS, MODEL
+from priory.runs import Run
 from priory.settings import RefitRequest
 from priory.terminal import console, row_progress
 from priory.vae import VAE
@@ -44,7 +45,7 @@ def refit_run(
     request = ex_post.requested(run, {**given, **grid_settings(grid)}, assignments)
     out = out or path.with_name(f"{path.resolve().name}-{request.model.prior}")
     with saying_how_to_go_on(out, SAME_AGAIN):
-        run, vae = opened_model(path, device)
+        vae = opened_model(path, device).model
         dataset = run.load_dataset()
         with ex_post.free_folder(out):
             found, measured = _refitted(run, vae, dataset, request, num_samples)

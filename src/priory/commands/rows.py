@@ -6,20 +6,20 @@ from typing import Any
 
 import numpy as np
 
-from priory import experiment
 from priory.commands.opening import chosen_rows, opened_model
 from priory.datasets import Dataset, Rows, check_output, write_rows
-from priory.runs import Run
+from priory.run_folder import RunFolder
+from priory.run_kinds import open_run
 from priory.terminal import console, row_progress
 
 
 def embed_run(path: Path, data: str | None, out: Path, copy: bool, device: str, reading: dict[str, Any]) -> None:
     """`priory embed`."""
-    template, ids_column = _template(path, data, out, copy, reading)
-    run, vae = opened_model(path, device)
+    template, ids_column = template_of(path, data, out, copy, reading)
+    run, model, jobs = opened_model(path, device)
     rows = chosen_rows(run, data, reading, Dataset.all_rows)
-    arrays = experiment.embed(vae, rows)
-    columns = {} if template else _kept(rows, run, data, taken=("id", "ids", *arrays))
+    arrays = jobs.embed(model, rows)
+    columns = {} if template else kept(rows, run, data, taken=("id", "ids", *arrays))
     write_rows(out, ids=rows.ids, columns=columns, arrays=arrays, template=template, ids_column=ids_column)
     what = ", ".join(f"{name} {values.shape}" for name, values in arrays.items())
     console.print(f"{len(rows)} rows ({what}): {out}")
@@ -36,26 +36,26 @@ def score_run(
     reading: dict[str, Any],
 ) -> None:
     """`priory score`."""
-    template, ids_column = _template(path, data, out, copy, reading)
-    run, vae = opened_model(path, device)
+    template, ids_column = template_of(path, data, out, copy, reading)
+    run, model, jobs = opened_model(path, device)
     rows = chosen_rows(run, data, reading, Dataset.all_rows)
     with row_progress("score", len(rows)) as progress:
-        scores = experiment.score(vae, rows, num_samples, seed, progress=progress)
+        scores = jobs.score(model, rows, num_samples, seed, progress=progress)
     columns = {"log_likelihood": scores}
     if template is None:
-        columns |= _kept(rows, run, data, taken=("id", "ids", "log_likelihood"))
+        columns |= kept(rows, run, data, taken=("id", "ids", "log_likelihood"))
     write_rows(out, ids=rows.ids, columns=columns, template=template, ids_column=ids_column)
     lowest = ", ".join(f"{rows.ids[i]} ({scores[i]:.1f})" for i in np.argsort(scores)[:5])
     console.print(f"{len(rows)} rows scored: {out}\nlowest log-likelihoods in nats: {lowest}")
 
 
-def _kept(rows: Rows, run: Run, data: str | None, taken: Sequence[str]) -> dict[str, np.ndarray]:
+def kept(rows: Rows, run: RunFolder, data: str | None, taken: Sequence[str]) -> dict[str, np.ndarray]:
     """The split and the labels of the rows, for an output file whose columns `taken` are spoken for."""
     labels = {f"label_{name}" if name in (*taken, "split") else name: column for name, column in rows.labels.items()}
     return {"split": _split_of(rows, run, data), **labels}
 
 
-def _split_of(rows: Rows, run: Run, data: str | None) -> np.ndarray:
+def _split_of(rows: Rows, run: RunFolder, data: str | None) -> np.ndarray:
     """The split of each row of the run's own data; nothing for other data."""
     names = np.full(len(rows), "new", dtype="U5")
     source = run.settings.data.source
@@ -65,11 +65,11 @@ def _split_of(rows: Rows, run: Run, data: str | None) -> np.ndarray:
     return names
 
 
-def _template(
+def template_of(
     path: Path, data: str | None, out: Path, copy: bool, reading: dict[str, Any]
 ) -> tuple[Path | None, str | None]:
     """The file to write a copy of, and its column of ids; refuses what cannot be written, before any work."""
-    options = Run.open(path).reading_options() | reading
+    options = open_run(path).reading_options() | reading
     template = Path(data or options["source"]) if copy or out.suffix == ".h5ad" else None
     check_output(out, template)
     return template, options["ids"] if template else None

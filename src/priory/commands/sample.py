@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from priory.commands.opening import opened_model
 from priory.datasets import check_output, write_rows
@@ -16,11 +15,9 @@ SAMPLE_BYTES = 3 * 4  # bytes of a sampled number: in parts, together, and as it
 def sample_run(path: Path, number: int, out: Path, seed: int, mean: bool, device: str) -> None:
     """`priory sample`."""
     check_output(out)
-    run, vae = opened_model(path, device)
+    run, model, jobs = opened_model(path, device)
     require_memory(SAMPLE_BYTES * number * len(run.columns), f"-n {number}: {number} samples", "take fewer at a time")
-    torch.manual_seed(seed)
-    chunks = [vae.sample(min(1024, number - start), mean=mean).cpu() for start in range(0, number, 1024)]
-    x = run.restored(torch.cat(chunks)).numpy()
+    x = run.restored(jobs.sample(model, number, seed, mean)).numpy()
     ids = np.array([f"sample-{i}" for i in range(number)])
     if out.suffix == ".npz":
         write_rows(out, ids=ids, columns={}, arrays={"x": x})

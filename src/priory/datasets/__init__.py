@@ -6,7 +6,7 @@ from priory.datasets.dataset import Dataset, Rows
 from priory.datasets.likelihood_rule import RULE, LikelihoodProposal, propose_likelihood
 from priory.datasets.loading import EMBEDDED, load_dataset
 from priory.datasets.readers import FORMATS
-from priory.datasets.summary import Summary, require_complete
+from priory.datasets.summary import Summary, require_complete, require_finite
 from priory.datasets.writers import check_output, write_rows
 
 __all__ = [
@@ -23,5 +23,6 @@ __all__ = [
     "propose_likelihood",
     "read_arrays",
     "require_complete",
+    "require_finite",
     "write_rows",
 ]

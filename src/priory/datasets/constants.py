@@ -13,6 +13,8 @@ _BLOCK_ROWS = 4096
 def constant_columns(rows: Rows) -> dict[str, float]:
     """The columns that have one value in all of these rows, as models see them (float32), and that value.
 
+    Cells that are missing do not count.
+
     >>> from priory.datasets import load_dataset
     >>> list(constant_columns(load_dataset("digits").rows("train")))
     ['x0', 'x32', 'x39']
@@ -25,7 +27,7 @@ def constant_columns(rows: Rows) -> dict[str, float]:
 
 def _extremes(matrix: Matrix) -> tuple[np.ndarray, np.ndarray]:
     """Smallest and largest value of each column of a sparse matrix, its zeros among them."""
-    low, high = (part.toarray().ravel().astype(np.float32) for part in (matrix.min(axis=0), matrix.max(axis=0)))
+    low, high = (part.toarray().ravel().astype(np.float32) for part in (matrix.nanmin(axis=0), matrix.nanmax(axis=0)))
     return low, high
 
 
@@ -33,5 +35,5 @@ def _dense_extremes(x: np.ndarray, indices: np.ndarray) -> tuple[np.ndarray, np.
     low = high = x[indices[0]]
     for start in range(0, len(indices), _BLOCK_ROWS):
         block = x[indices[start : start + _BLOCK_ROWS]]
-        low, high = np.minimum(low, block.min(axis=0)), np.maximum(high, block.max(axis=0))
+        low, high = np.fmin(low, np.fmin.reduce(block)), np.fmax(high, np.fmax.reduce(block))
     return low.astype(np.float32), high.astype(np.float32)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from priory.datasets.dataset import Dataset
 
 _LISTED_COLUMNS = 5
+_TESTS: dict[str, np.ufunc] = {"missing value": np.isnan, "infinite value": np.isinf}
 _MEANING = {"missing value": "(NaN or empty cells)", "infinite value": "(or beyond 3.4e38)"}
 
 
@@ -98,9 +99,19 @@ def summarise(
 
 def require_complete(dataset: Dataset) -> None:
     """Raise a ValueError where values are missing or infinite; it says how many, where, and what to do."""
+    _require_none(dataset, ("missing value", "infinite value"))
+
+
+def require_finite(dataset: Dataset) -> None:
+    """Raise a ValueError where values are infinite, but not where they are missing."""
+    _require_none(dataset, ("infinite value",))
+
+
+def _require_none(dataset: Dataset, kinds: tuple[str, ...]) -> None:
     if dataset.x.dtype.kind != "f":
         return
-    for test, what in ((np.isnan, "missing value"), (np.isinf, "infinite value")):
+    for what in kinds:
+        test = _TESTS[what]
         counts = _counts_by_column(dataset.x, test)
         bad = np.flatnonzero(counts)
         if not bad.size:

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import _num_samples, check_is_fitted
 from torch import Tensor
 
 from priory.density.components import Exponentials
@@ -30,9 +30,10 @@ from priory.gtm.checks import (
 )
 from priory.gtm.fitting import Progress, begin, fit_in_batches, fit_in_turns
 from priory.gtm.rows import Batch, Block, Rows
+from priory.gtm.storage import SafetensorsMixin
 
 
-class GTM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator):
+class GTM(SafetensorsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator):
     """A map of rows of numbers, and their density: a smooth sheet through the data, with noise about it.
 
         p(x) = 1/K sum_k N(x | y(u_k), noise_variance I),    y(u) = sum_m W_m exp(-|u - c_m|^2 / (2 width^2)) + W_0
@@ -221,6 +222,7 @@ class GTM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseE
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
+        tags.transformer_tags.preserves_dtype = [self.dtype]
         return tags
 
     def _fit(self, batches: Callable[[], Iterable[Batch]], epochs: Iterable[Iterable[Rows]] | None = None) -> Self:
@@ -283,6 +285,17 @@ class GTM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseE
 
     def _of_rows(self, X: ArrayLike, number: Callable[[Exponentials, Block, IsotropicNormals], Tensor]) -> NDArray[Any]:
         """What `number` says of each row, block by block."""
+        result: Tensor | None = None
+        for found, block, normals in self._walk(X):
+            of_block = number(found, block, normals)
+            if result is None:  # at once: small results kept among large blocks tear the heap up, to N x K
+                result = of_block.new_empty((_num_samples(X), *of_block.shape[1:]))
+            result[block.place] = of_block
+        assert result is not None
+        return result.cpu().numpy()
+
+    def _walk(self, X: ArrayLike) -> Iterator[tuple[Exponentials, Block, IsotropicNormals]]:
+        """Rows, block by block, with what their densities and responsibilities are made of."""
         check_is_fitted(self)
         X = checked_rows(self, X, reset=False)
         rows = self._rows(lambda: [Batch(X)])
@@ -290,14 +303,8 @@ class GTM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseE
         loc = torch.from_numpy(self.means_).to(rows.device) - centre
         log_weights = torch.from_numpy(np.log(self.weights_)).to(rows.device)
         normals = IsotropicNormals(log_weights.to(rows.dtype), loc.to(rows.dtype), self.noise_variance_)
-        results: list[Tensor] = []
-        places: list[Tensor] = []
         for block in rows.centred(centre, keep=False):
-            results.append(number(normals.exponentials(block.rows), block, normals))
-            places.append(block.place)
-        result = torch.cat(results)
-        result[torch.cat(places)] = result.clone()
-        return result.cpu().numpy()
+            yield normals.exponentials(block.rows), block, normals
 
 
 def _responsibilities(found: Exponentials) -> Tensor:

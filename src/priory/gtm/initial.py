@@ -18,7 +18,8 @@ from priory.gtm.em import Sheet
 from priory.gtm.rows import Rows
 
 OVERSAMPLING = 10  # directions beyond those wanted that subspace iteration carries along
-WALKS = 12  # over the rows; exact after one where there are no more columns than directions
+MOST_WALKS = 12  # over the rows; exact after one where there are no more columns than directions
+ENOUGH = 1e-4  # change of the variances, relative to the largest, that ends them
 SEED = 0  # of the directions that it starts from: the same data always give the same start
 
 
@@ -61,12 +62,16 @@ def principal_axes(rows: Rows, count: int) -> Axes:
     generator = torch.Generator().manual_seed(SEED)
     start = torch.randn(num_inputs, size, generator=generator, dtype=torch.float64)
     basis = torch.linalg.qr(start.to(rows.device)).Q
-    for _ in range(WALKS if size < num_inputs else 1):
-        image = _covariance_times(rows, basis)
-        last, basis = basis, torch.linalg.qr(image).Q
-    small = last.mT @ image
-    variances, vectors = torch.linalg.eigh(0.5 * (small + small.mT))
-    directions = (last @ vectors).flip(-1)[:, :count]
+    variances = torch.zeros(size, dtype=basis.dtype, device=basis.device)
+    for _ in range(MOST_WALKS):
+        before, image = variances, _covariance_times(rows, basis)
+        small = basis.mT @ image
+        variances, vectors = torch.linalg.eigh(0.5 * (small + small.mT))
+        directions = (basis @ vectors).flip(-1)[:, :count]
+        change = (variances - before)[-count:].abs().amax()
+        if size == num_inputs or bool(change <= ENOUGH * variances[-1]):
+            break
+        basis = torch.linalg.qr(image).Q
     signs = directions.gather(0, directions.abs().argmax(0, keepdim=True)).sign()
     return Axes(variances.flip(-1)[:count].clamp(min=0.0), directions * signs)
 

@@ -8,11 +8,16 @@ survives grey printing and colour blindness.
 from priory.plots.contours import plot_prior_contours
 from priory.plots.figure import save_figure
 from priory.plots.images import plot_images, plot_reconstructions
+from priory.plots.maps import plot_landscapes, plot_likelihood_curve, plot_magnification, plot_map
 from priory.plots.tables import plot_rows, plot_samples
 from priory.plots.training import plot_training_curve
 
 __all__ = [
     "plot_images",
+    "plot_landscapes",
+    "plot_likelihood_curve",
+    "plot_magnification",
+    "plot_map",
     "plot_prior_contours",
     "plot_reconstructions",
     "plot_rows",

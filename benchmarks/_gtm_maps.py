@@ -1,0 +1,111 @@
+"""Maps of digits, oil flow and MNIST: how likely unseen rows are, and how well the map keeps neighbours and classes."""
+
+import os
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.stats import multivariate_normal
+
+from _gtm_judging import accuracy, continuity, true_log_likelihood, trustworthiness
+from _gtm_packages import PACKAGES, UGTM_DEFAULTS, Array, Package, Settings
+
+Row = dict[str, Any]
+SIDE = 20
+FIRST_ROWS = 5000  # of MNIST, for packages that take hours for all
+DATA = ("digits", "oil flow", "MNIST")
+
+
+class Split(NamedTuple):
+    """Rows and classes of the three parts."""
+
+    train: tuple[Array, Array]
+    valid: tuple[Array, Array]
+    test: tuple[Array, Array]
+
+
+def load(name: str, data_dir: str | None) -> Split:
+    """In the units of the file; MNIST in [0, 1]."""
+    if name == "digits":
+        from priory import load_dataset
+
+        parts = [load_dataset("digits").rows(part) for part in Split._fields]
+        (label,) = parts[0].labels
+        return Split(*((rows.tensor().double().numpy(), np.asarray(rows.labels[label])) for rows in parts))
+    if data_dir is None:
+        raise FileNotFoundError(f"{name} is a file of the data folder: name the folder by --data-dir or PRIORY_DATA")
+    file, unit = {"oil flow": ("oil_flow.npz", 1.0), "MNIST": ("mnist.npz", 255.0)}[name]
+    with np.load(os.path.join(data_dir, file), allow_pickle=False) as arrays:
+        return Split(*((arrays[f"{part}_x"] / unit, arrays[f"{part}_y"]) for part in Split._fields))
+
+
+def judged(split: Split, train: Array, test: Array) -> Row:
+    """Of coordinates of the training rows that were used, and of all test rows."""
+    x, labels = split.test
+    return {
+        "trustworthiness": trustworthiness(x, test),
+        "continuity": continuity(x, test),
+        "10-NN accuracy": accuracy(train, split.train[1][: len(train)], test, labels),
+    }
+
+
+def priory_row(split: Split) -> Row:
+    """Defaults but for the number of nodes."""
+    from priory import GTM
+
+    x = split.train[0]
+    start = time.perf_counter()
+    gtm = GTM(points_per_side=SIDE, random_state=0).fit(x)
+    elapsed = time.perf_counter() - start
+    likelihood = true_log_likelihood(split.test[0], gtm.means_, gtm.noise_variance_)
+    row = {"rows": len(x), "log-likelihood": likelihood} | judged(split, gtm.transform(x), gtm.transform(split.test[0]))
+    return row | {"s": elapsed, "iterations": gtm.n_iter_}
+
+
+def package_row(package: Package, split: Split, most: int) -> Row:
+    """Of the first `most` rows, at the settings of `Settings` or the package's own, at most 200 iterations."""
+    x = split.train[0][:most]
+    settings = Settings(SIDE, SIDE // 2, iterations=200)
+    start = time.perf_counter()
+    with np.errstate(all="ignore"):
+        fitted = package.fit(x, settings)
+        elapsed = time.perf_counter() - start
+        model = package.read(fitted, x)
+        likelihood = true_log_likelihood(split.test[0], model.means, model.noise_variance, model.shift, model.scale)
+        row = {"rows": len(x), "log-likelihood": likelihood}
+        if model.place is not None:
+            row |= judged(split, model.place(x), model.place(split.test[0]))
+    return row | {"s": elapsed}
+
+
+def pca_row(split: Split) -> Row:
+    """Two principal components; the density of probabilistic PCA (Tipping & Bishop 1999)."""
+    from sklearn.decomposition import PCA
+
+    x = split.train[0]
+    start = time.perf_counter()
+    pca = PCA(2).fit(x)
+    elapsed = time.perf_counter() - start
+    density = multivariate_normal(pca.mean_, pca.get_covariance())
+    row = {"rows": len(x), "log-likelihood": float(density.logpdf(split.test[0]).mean())}
+    return row | judged(split, pca.transform(x), pca.transform(split.test[0])) | {"s": elapsed}
+
+
+def map_row(data: str, who: str, split: Split) -> Row:
+    """One row of the table; what a package raises is its row."""
+    try:
+        if who == "priory":
+            return {"data": data, "map": who} | priory_row(split)
+        if who == "PCA":
+            return {"data": data, "map": who} | pca_row(split)
+        (package,) = [p for p in (*PACKAGES, UGTM_DEFAULTS) if p.name == who]
+        most = FIRST_ROWS if data == "MNIST" else len(split.train[0])
+        return {"data": data, "map": who} | package_row(package, split, most)
+    except (ArithmeticError, ValueError, RuntimeError) as error:
+        return {"data": data, "map": who, "remark": f"{type(error).__name__}: {str(error).splitlines()[0]}"}
+
+
+def wanted(data: str) -> list[str]:
+    """Rows of a data set: all packages on the small ones, ugtm alone on MNIST."""
+    packages = [p for p in (UGTM_DEFAULTS, *PACKAGES) if p.installed and p.name != "ugtm by blocks"]
+    return ["priory", "PCA", *(p.name for p in packages if data != "MNIST" or p.distribution == "ugtm")]

@@ -1,0 +1,148 @@
+"""`priory gtm fit` and `priory gtm map`."""
+
+import shlex
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from priory.commands.evaluate import evaluated
+from priory.commands.interruptions import saying_how_to_go_on
+from priory.commands.opening import chosen_device, chosen_rows
+from priory.commands.rows import kept, template_of
+from priory.datasets import Dataset, write_rows
+from priory.experiment import describe_constants, telling_rows
+from priory.gtm_runs import jobs
+from priory.gtm_runs.folder import GTMRun
+from priory.gtm_runs.history import HISTORY_FILE
+from priory.gtm_runs.model import MapModel, Places
+from priory.gtm_runs.settings import MapRunSettings
+from priory.run_folder import CONFIG, METRICS, MODEL
+from priory.settings import with_options
+from priory.terminal import console, errors, row_progress, show_metrics
+
+PICTURES = (".png", ".svg", ".pdf")
+AGAIN = "nothing was finished; give the same command again"
+
+
+def gtm_fit_run(given: Mapping[str, Any], assignments: list[str], out: Path | None, device: str) -> None:
+    """`priory gtm fit`."""
+    settings = with_options(MapRunSettings(), given, assignments)
+    if given["data.source"] is None:
+        raise ValueError("DATA: expected a file or an embedded data set, such as: priory gtm fit digits --out runs/map")
+    out = out or Path("runs") / f"{Path(settings.data.source).name.split('.')[0]}-map"
+    device = chosen_device(device)
+    with saying_how_to_go_on(out, AGAIN), jobs.new_gtm_run(settings, out) as (run, found):
+        _say_what_was_found(run, found)
+        model = _fitted(run, found.dataset, device)
+        rows = telling_rows(found.dataset)
+        metrics = evaluated(model, rows, 1, 0, jobs)
+        title = f"{found.dataset.name}, map of {run.settings.model.points_per_side} x "
+        title += f"{run.settings.model.points_per_side} nodes: {len(rows)} rows"
+        show_metrics(metrics, title, jobs.DESCRIPTIONS)
+        _say_what_was_written(run, jobs.write(run, model, found, metrics))
+
+
+def _fitted(run: GTMRun, dataset: Dataset, device: str) -> MapModel:
+    """The fitted map, and a note where EM has not settled."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        model = jobs.fit(run, dataset, device)
+    gtm = model.gtm
+    unsettled = False
+    for warning in caught:
+        if issubclass(warning.category, ConvergenceWarning):
+            unsettled = True
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    if unsettled:
+        more = 2 * gtm.max_iter
+        errors.print(f"[yellow]note:[/] EM still moved after {gtm.n_iter_} iterations (--max-iter {more})")
+    else:
+        console.print(f"EM settled after {gtm.n_iter_} iterations")
+    return model
+
+
+def _say_what_was_found(run: GTMRun, found: jobs.Found) -> None:
+    dataset = found.dataset
+    sizes = ", ".join(f"{len(index)} {name}" for name, index in dataset.splits.items())
+    console.print(f"[bold]{dataset.name}[/]: {dataset.summary().describe()}\nrows: {sizes}")
+    if found.missing:
+        cells = len(dataset) * len(dataset.columns)
+        share = f"{found.missing} of {cells} cells, {found.missing / cells:.1%}"
+        console.print(f"missing: {share}; they are integrated out, nothing is filled in", markup=False)
+    constants = {name: value for name, value in run.constants.items() if value is not None}
+    empty = [name for name in run.constants if name not in constants]
+    if constants:
+        number = f"{len(constants)} column{'s have' if len(constants) > 1 else ' has'}"
+        shown = describe_constants(constants)
+        console.print(f"left out of the model: {number} one value in all training rows ({shown})", markup=False)
+    if empty:
+        number = f"{len(empty)} column{'s have' if len(empty) > 1 else ' has'}"
+        shown = ", ".join(map(repr, empty[:5])) + (", ..." if len(empty) > 5 else "")
+        console.print(f"left out of the model: {number} no value in any training row ({shown})", markup=False)
+    what = "not standardised" if run.standardised is None else "standardised"
+    console.print(f"columns: {what} ({found.why})", markup=False)
+
+
+def _say_what_was_written(run: GTMRun, pictures: list[Path]) -> None:
+    console.print(f"\nwritten to [bold]{run.path}[/]: {', '.join((CONFIG, MODEL, METRICS, HISTORY_FILE))}")
+    console.print(f"figures: {', '.join(str(path.relative_to(run.path)) for path in pictures)}")
+    folder = shlex.quote(str(run.path))
+    console.print(f"next: priory gtm map {folder} --out map.csv   (each row's place, and a picture)")
+    console.print(f"      priory gtm map {folder} NEW --out new.csv   (other rows on the same map)")
+
+
+def gtm_map_run(
+    path: Path, data: str | None, out: Path, copy: bool, figure: Path | None, device: str, reading: dict[str, Any]
+) -> None:
+    """`priory gtm map`."""
+    from priory.gtm_runs.figures import draw_map, some_rows
+    from priory.plots import save_figure
+
+    run = GTMRun.open(path)
+    figure = _checked_figure(figure, out)
+    template, ids_column = template_of(path, data, out, copy, reading)
+    model = run.load_model().to(chosen_device(device))
+    rows = chosen_rows(run, data, reading, Dataset.all_rows)
+    with row_progress("map", len(rows)) as progress:
+        places = model.places(rows, progress)
+    columns = _columns(model, places)
+    if template is None:
+        columns = kept(rows, run, data, taken=("id", "ids", *columns)) | columns
+    arrays = {"map": places.mean} if out.suffix == ".h5ad" else {}  # obsm, where scanpy draws from
+    write_rows(out, ids=rows.ids, columns=columns, arrays=arrays, template=template, ids_column=ids_column)
+    console.print(f"{len(rows)} rows on the map: {out}")
+    shown = some_rows(rows)
+    mean = places.mean[np.isin(rows.indices, shown.indices)]
+    save_figure(draw_map(model, shown, mean, len(rows)), figure)
+    console.print(f"picture: {figure}")
+
+
+def _checked_figure(figure: Path | None, out: Path) -> Path:
+    """Where the picture goes: where it was asked for, or beside the table."""
+    figure = figure or out.with_suffix(".png")
+    if figure.suffix.lower() not in PICTURES:
+        raise ValueError(
+            f"--figure: expected a name that ends in {', '.join(PICTURES)}, got {figure.name!r}; rename it"
+        )
+    if figure.is_dir():
+        raise ValueError(f"--figure: expected a file, got the folder {str(figure)!r}; name a file in it")
+    return figure
+
+
+def _columns(model: MapModel, places: Places) -> dict[str, np.ndarray]:
+    """One column for each number of a row."""
+    names = [f"u{i + 1}" for i in range(places.mean.shape[1])]
+    node = model.gtm.nodes_[places.node]
+    return {
+        **dict(zip(names, places.mean.T, strict=True)),
+        **{f"{name}_scale": values for name, values in zip(names, places.scale.T, strict=True)},
+        "node": places.node,
+        **{f"node_{name}": values for name, values in zip(names, node.T, strict=True)},
+        "responsibility": places.responsibility,
+        "log_likelihood": places.log_likelihood,
+    }

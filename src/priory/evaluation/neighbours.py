@@ -1,0 +1,72 @@
+"""Does a map keep neighbours together? Ranks of neighbours in data space and on the map."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+DISTANCES_AT_ONCE = 2**23  # numbers of the distances from some rows to all that are made at a time
+
+
+def trustworthiness(
+    x: Float[Tensor, "datum input"], places: Float[Tensor, "datum grid"], num_neighbours: int = 10
+) -> Float[Tensor, " datum"]:
+    """How near in data space the rows are that are neighbours on the map; 1 where they are neighbours there too.
+
+        t_n = 1 - 2 / (k (2N - 3k - 1)) sum_j max(0, r(n, j) - k),   j the k neighbours of n on the map
+
+    with r(n, j) the rank of j among the other rows by their distance from n in data space. The mean over rows is the
+    trustworthiness; with data and map exchanged (`continuity`) it falls where data neighbours are torn apart. Where
+    cells are NaN, a distance is that over the cells that both rows have, scaled up to all.
+
+    Args:
+        x: rows in data space.
+        places: the same rows on the map.
+        num_neighbours: k.
+
+    Raises:
+        ValueError: the rows do not match, or are not more than twice as many as the neighbours.
+
+    Reference: Venna & Kaski 2001, Neighborhood preservation in nonlinear projection methods, eq. 2.
+
+    >>> x = torch.arange(8.0).unsqueeze(-1)
+    >>> trustworthiness(x, 2 * x, num_neighbours=2).mean()
+    tensor(1., dtype=torch.float64)
+    """
+    size, k = len(x), num_neighbours
+    if len(places) != size or not 1 <= k < size / 2:
+        raise ValueError(
+            f"x, places, num_neighbours: expected as many rows in both, more than twice the neighbours, got {size}, "
+            f"{len(places)} and {k}"
+        )
+    x, places = x.double(), places.double()
+    parts = []
+    for rows in torch.arange(size, device=x.device).split(max(1, DISTANCES_AT_ONCE // size)):
+        near = _squared_distances(places, rows).topk(k, largest=False).indices
+        distances = _squared_distances(x, rows)
+        ranks, order = torch.empty_like(distances), torch.arange(1, size + 1, device=x.device).to(distances)
+        ranks.scatter_(1, distances.argsort(stable=True), order.expand_as(ranks))
+        parts.append((ranks.gather(1, near) - k).clamp(min=0.0).sum(1))
+    return 1 - 2 / (k * (2 * size - 3 * k - 1)) * torch.cat(parts)
+
+
+def continuity(
+    x: Float[Tensor, "datum input"], places: Float[Tensor, "datum grid"], num_neighbours: int = 10
+) -> Float[Tensor, " datum"]:
+    """How near on the map the rows are that are neighbours in data space; see `trustworthiness`."""
+    return trustworthiness(places, x, num_neighbours)
+
+
+def _squared_distances(x: Float[Tensor, "datum input"], rows: Tensor) -> Float[Tensor, "row datum"]:
+    """From these rows to all; the largest number where no cell is in both, and infinity from a row to itself."""
+    missing = x.isnan()
+    if not bool(missing.any()):
+        squares = x.square().sum(-1)
+        distances = squares[rows].unsqueeze(-1) + squares - 2 * x[rows] @ x.mT
+    else:
+        there, filled = (~missing).double(), x.nan_to_num(0.0)
+        squares = filled.square()
+        total = squares[rows] @ there.mT + there[rows] @ squares.mT - 2 * filled[rows] @ filled.mT
+        distances = total * (x.shape[1] / (there[rows] @ there.mT))
+        distances = distances.nan_to_num(torch.finfo(distances.dtype).max)  # no cell: 0 times infinity
+    distances = distances.clamp(min=0.0)
+    return distances.scatter(1, rows.unsqueeze(-1), torch.inf)

@@ -1,0 +1,304 @@
+"""`GTMClassifier` and `GTMRegressor`: labels spread over a map that was drawn without them.
+
+    answer(x) = sum_k p(k | x) answer_k,    answer_k = (sum_n w_n r_nk t_n + smoothing near_k) / (usage_k + smoothing),
+
+    near_k = (sum_j h_kj sum_n w_n r_nj t_n + smoothing everywhere) / (sum_j h_kj usage_j + smoothing),
+
+    usage_k = sum_n w_n r_nk,    h_kj = exp(-d_kj^2 / 2), d_kj the distance of two nodes in steps of the grid
+
+with t the training rows' labels (one-hot) or numbers, r their responsibilities on a fitted `GTM`, w their weights and
+`everywhere` the mean of t. Every node answers for the rows near it; smoothing adds to each node some rows that are as
+those of its neighbourhood, and to each neighbourhood as many that are as all rows: many a node has hardly a row.
+
+References: Gaspar, Marcou, Horvath, Arault, Lozano, Vayer & Varnek 2013, J. Chem. Inf. Model. 53(12), 3318 (classes);
+Gaspar, Baskin, Marcou, Horvath & Varnek 2015, Molecular Informatics 34(6-7), 348 (numbers); Gaspar 2018, J. Open
+Research Software 6:26 (ugtm, whose eGTC is the classifier with smoothing=0). The smoothing is ours.
+"""
+
+import math
+from collections.abc import Callable
+from numbers import Real
+from typing import Any, Self
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import correlate1d
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+from torch import Tensor
+
+from priory.gtm.checks import checked_weights
+from priory.gtm.estimator import GTM
+
+REACH = 8  # nodes: h is 1e-14 there
+NO_ROWS = 1e-200  # of usage: below, a quotient of sums has lost its digits
+
+
+class OnMap(BaseEstimator):
+    """What a classifier and a regressor on a map have in common: the map, and sums over rows at its nodes."""
+
+    gtm: GTM | None
+    smoothing: float
+    gtm_: GTM
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
+    def _check_parameters(self) -> None:
+        if self.gtm is not None and not isinstance(self.gtm, GTM):
+            raise ValueError(f"gtm: expected None or a GTM, got {type(self.gtm).__name__}")
+        number = isinstance(self.smoothing, Real) and not isinstance(self.smoothing, bool)
+        if not number or not math.isfinite(self.smoothing) or self.smoothing < 0:
+            raise ValueError(f"smoothing: expected a number of rows that is not negative, got {self.smoothing!r}")
+
+    def _fit_map(self, X: ArrayLike, weight: NDArray[Any] | None) -> None:
+        """A map of its own; of X as it came, so that the map too knows the names of the columns."""
+        self.gtm_ = (GTM() if self.gtm is None else clone(self.gtm)).fit(X, sample_weight=weight)
+
+    def _sums(
+        self, X: ArrayLike, columns: Callable[[Int[Tensor, " point"]], Float[Tensor, "point column"]]
+    ) -> Float[NDArray[Any], "node column"]:
+        """sum_n r_nk c_n, (K, T).
+
+        Args:
+            X: (N, D).
+            columns: c of the rows at these places, float64 (b, T).
+        """
+        total: Tensor | float = 0.0
+        for found, block, _ in self.gtm_._walk(X):
+            share = columns(block.place.cpu()).to(found.terms.device) * found.reciprocal.double().unsqueeze(-1)
+            total = total + found.terms.double().mT @ share
+        assert isinstance(total, Tensor)
+        return total.cpu().numpy()
+
+    def _answers(
+        self,
+        sums: Float[NDArray[Any], "node column"],
+        usage: Float[NDArray[Any], "node 1"],
+        everywhere: Float[NDArray[Any], " column"],
+    ) -> Float[NDArray[Any], "node column"]:
+        """answer_k, (K, T), of sum_n w_n r_nk t_n; without smoothing too, a node without rows asks its neighbours."""
+        some = self.smoothing
+        near = _ratio(self._nearby(sums) + some * everywhere, self._nearby(usage) + some, everywhere)
+        return _ratio(sums + some * near, usage + some, near)
+
+    def _nearby(self, sums: Float[NDArray[Any], "node column"]) -> Float[NDArray[Any], "node column"]:
+        """sum_j h_kj sums_j: a filter along each axis of the grid."""
+        filtered = sums.reshape(*[self.gtm_.points_per_side] * self.gtm_.n_components, -1)
+        kernel = np.exp(-0.5 * np.arange(-REACH, REACH + 1) ** 2)
+        for axis in range(self.gtm_.n_components):
+            filtered = correlate1d(filtered, kernel, axis, mode="constant")
+        return filtered.reshape(sums.shape)
+
+    def _mixed(self, X: ArrayLike, landscape: Float[NDArray[Any], "node column"]) -> NDArray[np.float64]:
+        """sum_k p(k | x) landscape_k of each row, (N, T)."""
+        answers = torch.from_numpy(landscape)
+
+        def mixed(found: Any, block: Any, normals: Any) -> Tensor:
+            terms = found.terms.double()  # of a map in float32 too: the probabilities add up to one
+            return terms @ answers.to(terms.device) / terms.sum(-1, keepdim=True)
+
+        return self.gtm_._of_rows(X, mixed)
+
+
+class GTMClassifier(ClassifierMixin, OnMap):
+    """Classes on a map: the map is fitted to the rows alone, then its nodes learn how often each class is theirs.
+
+        p(c | x) = sum_k p(k | x) p(c | k),    p(c | k) ~ pi_c / f_c sum_n w_n r_nk [y_n = c]
+
+    with r the training rows' responsibilities, w their weights, f the classes' frequencies among them, and pi the
+    prior of the classes: f, where class_prior is None. Nodes often have few rows, or none: `smoothing` rows are added
+    to each that are as those of its neighbourhood, or where it has none, as all rows (`priory.gtm.supervised` has the
+    formula).
+
+    Args:
+        gtm: the map, a `GTM` that is cloned before it is fitted; None is `GTM()`.
+        smoothing: how many rows are added to each node.
+        class_prior: pi: None is the frequencies, "equal" the same for all classes, else one number for each of
+            `classes_` in its order, which add up to one.
+
+    Attributes:
+        gtm_: the fitted map.
+        classes_: the labels, sorted.
+        class_prior_: pi.
+        node_probabilities_: p(c | k), (K, classes): the landscape.
+
+    Reference: Gaspar et al. 2013, J. Chem. Inf. Model. 53(12), GTM-based classification models; eGTC of ugtm.
+
+    >>> from sklearn.datasets import load_iris
+    >>> x, y = load_iris(return_X_y=True)
+    >>> classifier = GTMClassifier(GTM(points_per_side=10)).fit(x, y)
+    >>> classifier.node_probabilities_.shape, classifier.score(x, y) > 0.95
+    ((100, 3), True)
+    """
+
+    def __init__(
+        self, gtm: GTM | None = None, *, smoothing: float = 1.0, class_prior: str | ArrayLike | None = None
+    ) -> None:
+        self.gtm = gtm
+        self.smoothing = smoothing
+        self.class_prior = class_prior
+
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Fit the map to X, then the nodes' classes to y.
+
+        Args:
+            X: (N, D), NaN where a cell is missing.
+            y: labels of any kind, (N,).
+            sample_weight: (N,), not negative: a row of weight two counts as two rows.
+
+        Raises:
+            ValueError: a parameter or the data are not as said; see also `GTM.fit`.
+        """
+        self._check_parameters()
+        rows, y = validate_data(self, X, y, dtype="numeric", ensure_all_finite="allow-nan")
+        check_classification_targets(y)
+        self.classes_, codes = np.unique(column_or_1d(y, warn=True), return_inverse=True)
+        given = checked_weights(rows, sample_weight)
+        weight = np.ones(len(codes)) if given is None else given
+        frequencies = np.bincount(codes, weight, len(self.classes_)) / weight.sum()
+        self.class_prior_ = self._prior(frequencies)
+        self._fit_map(X, given)
+        label, share = torch.from_numpy(codes), torch.from_numpy(weight)
+        one_hot = torch.eye(len(self.classes_), dtype=torch.float64)
+        sums = self._sums(X, lambda place: one_hot[label[place]] * share[place].unsqueeze(-1))
+        self.node_probabilities_ = self._probabilities(sums, frequencies)
+        return self
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """The class with the largest probability for each row, (N,)."""
+        probabilities = self.predict_proba(X)
+        return self.classes_[probabilities.argmax(-1)]
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """p(c | x), (N, classes), in the order of `classes_`."""
+        check_is_fitted(self)
+        return self._mixed(X, self.node_probabilities_)
+
+    def _prior(self, frequencies: NDArray[Any]) -> NDArray[np.float64]:
+        count = len(frequencies)
+        if self.class_prior is None:
+            return frequencies
+        if isinstance(self.class_prior, str) and self.class_prior == "equal":
+            return np.full(count, 1 / count)
+        try:
+            prior = np.array(self.class_prior, dtype=np.float64)
+        except (TypeError, ValueError):
+            prior = np.empty(0)
+        if prior.shape != (count,) or not (prior >= 0).all() or not math.isclose(prior.sum(), 1.0, rel_tol=1e-6):
+            raise ValueError(
+                f"class_prior: expected None, 'equal' or {count} numbers that are not negative and add up to one, one "
+                f"for each of the classes {self.classes_.tolist()}, got {self.class_prior!r}"
+            )
+        return prior
+
+    def _probabilities(self, sums: NDArray[Any], frequencies: NDArray[Any]) -> NDArray[np.float64]:
+        """p(c | k) of sum_n w_n r_nk [y_n = c]."""
+        odds = _ratio(self.class_prior_, frequencies, np.zeros(1))
+        return self._answers(odds * sums, (odds * sums).sum(-1, keepdims=True), self.class_prior_)
+
+
+class GTMRegressor(RegressorMixin, OnMap):
+    """Numbers on a map: the map is fitted to the rows alone, then its nodes learn the mean and spread of y.
+
+        E[y | x] = sum_k p(k | x) m_k,    Var[y | x] = sum_k p(k | x) (v_k + (m_k - E[y | x])^2),
+
+        m_k = sum_n w_n r_nk y_n / sum_n w_n r_nk,    v_k = sum_n w_n r_nk (y_n - m_k)^2 / sum_n w_n r_nk
+
+    with r the training rows' responsibilities and w their weights. Nodes often have few rows, or none: `smoothing` rows
+    are added to each that are as those of its neighbourhood, or where it has none, as all rows
+    (`priory.gtm.supervised` has the formula; v_k + m_k^2 is the smoothed mean of y^2).
+
+    Args:
+        gtm: the map, a `GTM` that is cloned before it is fitted; None is `GTM()`.
+        smoothing: how many rows are added to each node.
+
+    Attributes:
+        gtm_: the fitted map.
+        node_means_: m_k, (K,) or (K, T) as y is (N,) or (N, T): the landscape.
+        node_scales_: the standard deviation sqrt(v_k), of that shape: the landscape's spread.
+
+    Reference: Gaspar et al. 2015, Molecular Informatics 34(6-7), GTM-based QSAR models; eGTR of ugtm.
+
+    >>> from sklearn.datasets import load_diabetes
+    >>> x, y = load_diabetes(return_X_y=True)
+    >>> regressor = GTMRegressor(GTM(points_per_side=10)).fit(x, y)
+    >>> mean, scale = regressor.predict(x[:5], return_std=True)
+    >>> mean.shape, scale.shape, regressor.score(x, y) > 0.3
+    ((5,), (5,), True)
+    """
+
+    def __init__(self, gtm: GTM | None = None, *, smoothing: float = 1.0) -> None:
+        self.gtm = gtm
+        self.smoothing = smoothing
+
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Fit the map to X, then the nodes' means to y.
+
+        Args:
+            X: (N, D), NaN where a cell is missing.
+            y: one number for each row, (N,), or several, (N, T).
+            sample_weight: (N,), not negative: a row of weight two counts as two rows.
+
+        Raises:
+            ValueError: a parameter or the data are not as said; see also `GTM.fit`.
+        """
+        self._check_parameters()
+        checks = {"dtype": "numeric", "ensure_all_finite": "allow-nan", "multi_output": True, "y_numeric": True}
+        rows, outputs = validate_data(self, X, y, **checks)
+        given = checked_weights(rows, sample_weight)
+        self._fit_map(X, given)
+        self._fit_nodes(X, outputs.astype(np.float64), np.ones(len(outputs)) if given is None else given)
+        return self
+
+    def predict(self, X: ArrayLike, return_std: bool = False) -> NDArray[Any] | tuple[NDArray[Any], NDArray[Any]]:
+        """E[y | x], (N,) or (N, T) as y was; with return_std, beside it the standard deviation sqrt(Var[y | x])."""
+        check_is_fitted(self)
+        shape = self.node_means_.shape[1:]
+        means = self.node_means_.reshape(len(self.node_means_), -1)
+        centre = means.mean(0)  # subtracted: the squares of what is left cancel less
+        means = means - centre
+        if not return_std:
+            return (centre + self._mixed(X, means)).reshape(-1, *shape)
+        squares = self.node_scales_.reshape(means.shape) ** 2 + means**2
+        mean, square = np.split(self._mixed(X, np.concatenate([means, squares], -1)), 2, axis=-1)
+        return (centre + mean).reshape(-1, *shape), _scale(mean, square).reshape(-1, *shape)
+
+    def _fit_nodes(self, X: ArrayLike, y: NDArray[Any], weight: NDArray[Any]) -> None:
+        """The landscape."""
+        shape = y.shape[1:]
+        y = y.reshape(len(y), -1)
+        centre = np.average(y, axis=0, weights=weight)
+        centred = y - centre
+        outputs, share = torch.from_numpy(centred), torch.from_numpy(weight).unsqueeze(-1)
+
+        def columns(place: Tensor) -> Tensor:
+            here = outputs[place]
+            return torch.cat([torch.ones_like(here[:, :1]), here, here.square()], -1) * share[place]
+
+        sums = self._sums(X, columns)
+        everywhere = np.concatenate([np.zeros(y.shape[1]), np.average(centred**2, axis=0, weights=weight)])
+        mean, square = np.split(self._answers(sums[:, 1:], sums[:, :1], everywhere), 2, axis=-1)
+        self.node_means_ = (centre + mean).reshape(-1, *shape)
+        self.node_scales_ = _scale(mean, square).reshape(-1, *shape)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+
+def _ratio(over: NDArray[Any], under: NDArray[Any], otherwise: NDArray[Any]) -> NDArray[np.float64]:
+    """over / under, or `otherwise` where under is nothing."""
+    under = np.broadcast_to(under, over.shape)
+    return np.divide(over, under, out=np.broadcast_to(otherwise, over.shape).copy(), where=under > NO_ROWS)
+
+
+def _scale(mean: NDArray[Any], square: NDArray[Any]) -> NDArray[np.float64]:
+    """The standard deviation of what has this mean and mean square."""
+    return np.sqrt(np.maximum(square - mean**2, 0.0))

@@ -1,0 +1,82 @@
+"""Which pictures a map gets: chosen here, drawn by `plots`."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from priory.datasets import Dataset, Rows
+from priory.grids import latent_grid
+from priory.gtm_runs.folder import GTMRun
+from priory.gtm_runs.jobs import PICTURES
+from priory.gtm_runs.labels import as_classes
+from priory.gtm_runs.model import MapModel
+from priory.plots import (
+    plot_images,
+    plot_landscapes,
+    plot_likelihood_curve,
+    plot_magnification,
+    plot_map,
+    save_figure,
+)
+from priory.run_folder import FIGURES
+
+MOST_POINTS = 5000  # of one picture; more are no longer seen one by one
+MOST_LANDSCAPES = 9
+FINE_SIDE = 64  # places along each side at which the magnification is drawn
+
+
+def draw_figures(run: GTMRun, model: MapModel, dataset: Dataset, history: dict[str, np.ndarray]) -> list[Path]:
+    """Draw all rows on the map, its nodes, its magnification, the course of EM; returns the files in that order."""
+    every = dataset.all_rows()
+    rows = some_rows(every)
+    places = model.places(rows).mean
+    fine = latent_grid(FINE_SIDE, dtype=torch.float64).numpy()
+    figures = (
+        draw_map(model, rows, places, len(every)),
+        _nodes(run, model, dataset),
+        plot_magnification(model.gtm.magnification_factors(fine), places),
+        plot_likelihood_curve(history["log_likelihood"]),
+    )
+    paths = []
+    for name, figure in zip(PICTURES, figures, strict=True):
+        paths.append(run.path / FIGURES / f"{name}.png")
+        save_figure(figure, paths[-1])
+    return paths
+
+
+def some_rows(rows: Rows) -> Rows:
+    """These rows, or of many some, evenly spaced."""
+    chosen = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), MOST_POINTS)).astype(int))
+    return Rows(rows.dataset, rows.indices[chosen])
+
+
+def draw_map(model: MapModel, rows: Rows, places: np.ndarray, total: int) -> Any:
+    """The rows, some or all of so many, at their places, by their first label."""
+    name, values = next(iter(rows.labels.items()), (None, None))
+    kinds = None if values is None else as_classes(values)
+    look: dict[str, Any] = {"classes": kinds} if kinds is not None else {} if values is None else {"values": values}
+    axes = plot_map(places, **look, name=name, nodes=model.gtm.nodes_)
+    number = f"{len(rows)} rows" if len(rows) == total else f"{len(rows)} of {total} rows"
+    title = f"{rows.dataset.name}: {number}; those at one place are spread about it"
+    axes.set_title(title, fontsize="medium")
+    return axes
+
+
+def _nodes(run: GTMRun, model: MapModel, dataset: Dataset) -> Any:
+    """The nodes' images, u_1 to the right and u_2 upwards; of a table, the columns that vary most over the map."""
+    side = model.gtm.points_per_side
+    if run.image_shape is not None:
+        images = run.restored(torch.from_numpy(model.images()))
+        images = images.unflatten(0, (side, side)).transpose(0, 1).flip(0).flatten(0, 1)
+        title = "The nodes' images, $u_1$ to the right, $u_2$ upwards"
+        found = dataset.summary()
+        grey: dict[str, Any] = {"image_shape": run.image_shape, "low": found.low, "high": found.high}
+        return plot_images(images, columns=side, title=title, **grey)
+    order = np.argsort(-model.gtm.means_.var(axis=0), kind="stable")[:MOST_LANDSCAPES]
+    axes = plot_landscapes(model.images()[:, order], names=[run.modelled[i] for i in order], most=MOST_LANDSCAPES)
+    shown = f"the {len(order)} of {len(run.modelled)} columns that vary most" if len(run.modelled) > len(order) else ""
+    text = f"Columns over the map, $u_1$ to the right, $u_2$ upwards{'; ' if shown else ''}{shown}"
+    axes[0].figure.suptitle(text, fontsize="medium")
+    return axes

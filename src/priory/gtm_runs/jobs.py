@@ -1,0 +1,260 @@
+"""The jobs of a map, from settings to a run folder: fit, measure, embed, score, sample, draw."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.neighbors import KNeighborsClassifier
+from torch import Tensor
+
+from priory.columns import with_columns
+from priory.datasets import Dataset, Rows, constant_columns, load_dataset, require_finite
+from priory.evaluation import Estimate
+from priory.evaluation.estimates import Bootstrap, mean
+from priory.evaluation.neighbours import continuity, trustworthiness
+from priory.experiment import require_free
+from priory.files import remove_leftovers
+from priory.gtm import GTM
+from priory.gtm_runs.folder import NUM_NEIGHBOURS, GTMRun
+from priory.gtm_runs.history import HISTORY_FILE, history_of, write_history
+from priory.gtm_runs.labels import classes
+from priory.gtm_runs.model import BATCH, MapModel, Progress, Scaling
+from priory.gtm_runs.settings import MapRunSettings, MapSettings, StoredScaling
+from priory.locking import sole_writer
+from priory.memory import require_memory
+from priory.run_folder import CONFIG, FIGURES, METRICS, MODEL, kind_of
+
+PICTURES = ("map", "nodes", "magnification", "training")  # the first is the one to look at
+MOST_COMPARED = 5000  # rows whose neighbours are looked up: their number of distances grows with its square
+
+DESCRIPTIONS = {
+    "nll": "-log p(x), exact, in the data's units",
+    "trustworthiness": "map neighbours are data neighbours: 1",
+    "continuity": "data neighbours are map neighbours: 1",
+    "knn_accuracy": "of the label, by 10 neighbours on the map",
+    "noise_variance": "about the sheet, in the model's units",
+    "used_nodes": "perplexity of their use",
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found in the data before the fit.
+
+    Attributes:
+        dataset: with the columns that the model has.
+        missing: empty cells of those columns, in all rows.
+        why: why columns are standardised, or are not.
+    """
+
+    dataset: Dataset
+    missing: int
+    why: str
+
+
+@contextmanager
+def new_gtm_run(settings: MapRunSettings, out: Path) -> Iterator[tuple[GTMRun, Found]]:
+    """Read the data, settle how columns are scaled, and hold the folder while the block lasts; nothing is written yet.
+
+    Raises:
+        ValueError: the data do not fit, or `out` holds something already.
+        BlockingIOError: another process is writing to `out`.
+    """
+    _require_free(out)
+    dataset = load_dataset(**settings.data.model_dump())
+    require_finite(dataset)
+    if len(dataset.rows("train")) < 2:
+        raise ValueError(f"{dataset.origin}: expected at least two training rows, got one; give more rows")
+    standardise, why = _standardise(settings.model, dataset)
+    constants = _left_out(dataset, standardise)
+    modelled = with_columns(dataset, tuple(name for name in dataset.columns if name not in constants))
+    _require_memory(settings.model, modelled)
+    standardised = None
+    if standardise:
+        scaling = Scaling.of_rows(modelled.rows("train"))
+        standardised = StoredScaling(loc=tuple(scaling.loc.tolist()), scale=tuple(scaling.scale.tolist()))
+    shape = dataset.image_shape
+    with sole_writer(out):
+        _require_free(out)  # another process may have begun a run since
+        run = GTMRun(out, settings, dataset.columns, constants, image_shape=shape, standardised=standardised)
+        yield run, Found(modelled, modelled.summary().missing, why)
+
+
+def unfinished(out: Path) -> bool:
+    """Whether the folder holds what a fit left that did not end: the same line begins it again."""
+    try:
+        return kind_of(out) == GTMRun.kind and not (out / MODEL).exists()
+    except ValueError:
+        return False
+
+
+def _require_free(out: Path) -> None:
+    if not unfinished(out):
+        require_free(out, go_on="choose another, or remove the run that is there")
+
+
+def _standardise(settings: MapSettings, dataset: Dataset) -> tuple[bool, str]:
+    """Whether columns are standardised, and why: the noise of a GTM is the same in all of them."""
+    if settings.standardise is not None:
+        return settings.standardise, "as asked"
+    if dataset.image_shape is not None:
+        return False, "images: pixels have a common unit; --standardise gives each the same weight"
+    if dataset.summary().binary:
+        return False, "all values are 0 or 1; --standardise gives rare ones more weight"
+    return True, "so that no column's unit counts; --raw leaves them as they are"
+
+
+def _left_out(dataset: Dataset, standardise: bool) -> dict[str, float | None]:
+    """Columns that the model leaves out: without a value in all training rows, and constant ones if standardised.
+
+    Raises:
+        ValueError: none is left.
+    """
+    rows = dataset.rows("train")
+    empty = _empty_columns(rows)
+    constants: dict[str, float] = constant_columns(rows)
+    if len(constants) + len(empty) == len(dataset.columns):
+        raise ValueError(
+            f"{dataset.origin}: expected at least one column with different values in the training rows, got "
+            f"{len(constants)} that are constant and {len(empty)} that are empty; there is nothing to learn, check how "
+            "the file was made"
+        )
+    return dict.fromkeys(empty) | (constants if standardise else {})
+
+
+def _empty_columns(rows: Rows) -> list[str]:
+    if rows.dataset.x.dtype.kind != "f":
+        return []
+    there = torch.zeros(len(rows.dataset.columns), dtype=torch.bool)
+    for x, _ in rows.batches(BATCH):
+        there |= ~x.isnan().all(0)
+    return [name for name, some in zip(rows.dataset.columns, there.tolist(), strict=True) if not some]
+
+
+def _require_memory(settings: MapSettings, dataset: Dataset) -> None:
+    nodes, columns = settings.points_per_side**2, len(dataset.columns)
+    basis = (settings.basis_per_side or (settings.points_per_side + 1) // 2) ** 2 + 1
+    rows = 8 * min(4 * len(dataset) * columns, 2**26)
+    require_memory(
+        rows + 8 * (4 * nodes * columns + 2 * nodes * basis + 3 * basis**2 + 2 * basis * columns),
+        f"a map of {nodes} nodes, {basis - 1} radial functions and {columns} columns",
+        "take a smaller --points-per-side or --basis-per-side, or fewer columns",
+    )
+
+
+def fit(run: GTMRun, dataset: Dataset, device: str) -> MapModel:
+    """Fit the map to the training rows. What an earlier fit left in the folder that did not end is removed."""
+    _clear(run.path)
+    settings = run.settings.model
+    parameters = settings.model_dump(exclude={"standardise"})
+    gtm = GTM(**parameters, device=device, random_state=run.settings.seed)
+    model = MapModel(gtm, run.scaling, run.standardised is not None)
+    rows = dataset.rows("train")
+    if settings.batch_size is None:
+        gtm.fit_batches(lambda: (z for z, _ in model.batches(rows)))
+    else:
+        gtm.fit(model.scaling.into(rows.tensor().double().numpy()))
+    return model
+
+
+def _clear(out: Path) -> None:
+    """Remove what an earlier fit wrote into a folder that `_require_free` lets through, and nothing else."""
+    figures = [out / FIGURES / f"{name}.png" for name in PICTURES]
+    for file in (out / CONFIG, out / METRICS, out / HISTORY_FILE, *figures):
+        file.unlink(missing_ok=True)
+    for folder in (out, out / FIGURES):
+        remove_leftovers(folder)
+
+
+def write(run: GTMRun, model: MapModel, found: Found, metrics: dict[str, Estimate]) -> list[Path]:
+    """Write the run folder, its figures too; the model comes last, so that all is there where it is."""
+    from priory.gtm_runs.figures import draw_figures
+
+    run.write_splits(found.dataset)
+    run.write_config()
+    history = history_of(model, found.dataset.rows("train"))
+    write_history(run.path / HISTORY_FILE, history)
+    run.write_metrics(metrics, 0, 0)
+    pictures = draw_figures(run, model, found.dataset, history)
+    model.gtm.save(run.path / MODEL)
+    return pictures
+
+
+def measure(
+    model: MapModel, rows: Rows, num_samples: int, seed: int, progress: Progress | None = None
+) -> dict[str, Estimate]:
+    """What `DESCRIPTIONS` lists; the likelihood is exact, so samples and seed are not used.
+
+    Neighbours are looked up among at most `MOST_COMPARED` rows, evenly spaced; that needs more than 20 rows, and the
+    accuracy rows with a label and training rows beside them.
+
+    Raises:
+        ArithmeticError: a row's likelihood is NaN or infinite.
+    """
+    places = model.places(rows, progress)
+    nll = mean(torch.from_numpy(-places.log_likelihood))
+    if not math.isfinite(nll.value):
+        raise ArithmeticError(
+            "evaluation: expected finite likelihoods, got NaN or infinity; `priory score` writes each row's, and shows "
+            "which they are"
+        )
+    metrics = {"nll": nll}
+    chosen = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), MOST_COMPARED)).astype(int))
+    if len(chosen) > 2 * NUM_NEIGHBOURS:
+        compared = Rows(rows.dataset, rows.indices[chosen])
+        z = torch.from_numpy(np.concatenate([z for z, _ in model.batches(compared)]))
+        on_map = torch.from_numpy(places.mean[chosen])
+        metrics["trustworthiness"] = mean(trustworthiness(z, on_map, NUM_NEIGHBOURS))
+        metrics["continuity"] = mean(continuity(z, on_map, NUM_NEIGHBOURS))
+    if (right := _right(model, rows, places.mean)) is not None:
+        metrics["knn_accuracy"] = mean(torch.from_numpy(right))
+    metrics["noise_variance"] = Estimate(model.gtm.noise_variance_, math.nan)
+    metrics["used_nodes"] = _used_nodes(model, rows)
+    return metrics
+
+
+def _right(model: MapModel, rows: Rows, places: np.ndarray) -> np.ndarray | None:
+    """Whether each row that has a label has that of its neighbours among the training rows, as 0 and 1."""
+    dataset = rows.dataset
+    train = dataset.splits["train"]
+    kinds = classes(dataset.labels)
+    if kinds is None or not len(train) or np.isin(rows.indices, train).any():
+        return None
+    known = train[kinds[train] != ""]
+    mine = kinds[rows.indices]
+    if len(known) < NUM_NEIGHBOURS or (mine != "").sum() < 2:
+        return None
+    classifier = KNeighborsClassifier(NUM_NEIGHBOURS).fit(model.places(Rows(dataset, known)).mean, kinds[known])
+    return (classifier.predict(places[mine != ""]) == mine[mine != ""]).astype(float)
+
+
+def _used_nodes(model: MapModel, rows: Rows) -> Estimate:
+    """exp H(k) of the rows' mean responsibilities."""
+    bootstrap, start, averages = Bootstrap(len(rows)), 0, torch.zeros(1, dtype=torch.float64)
+    for z, _ in model.batches(rows):
+        averages = averages + bootstrap.averages(start, torch.from_numpy(model.gtm.predict_proba(z)))
+        start += len(z)
+    return bootstrap.estimate(averages, lambda share: torch.special.entr(share).sum(-1).exp())
+
+
+def embed(model: MapModel, rows: Rows) -> dict[str, np.ndarray]:
+    """`map` = E[u|x], each row's place, and `map_scale`, the standard deviation of u given x."""
+    places = model.places(rows)
+    return {"map": places.mean, "map_scale": places.scale}
+
+
+def score(model: MapModel, rows: Rows, num_samples: int, seed: int, *, progress: Progress | None = None) -> np.ndarray:
+    """log p(x) of each row in nats, in the data's units; exact."""
+    return model.places(rows, progress).log_likelihood
+
+
+def sample(model: MapModel, number: int, seed: int, mean: bool) -> Tensor:
+    """New rows in the data's units, (number, columns of the model); with `mean`, images of nodes that were drawn."""
+    random = np.random.RandomState(np.random.MT19937(seed))
+    x, node = copy(model.gtm).set_params(random_state=random).sample(number)
+    return torch.from_numpy(model.scaling.back(model.gtm.means_[node] if mean else x)).float()

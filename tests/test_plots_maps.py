@@ -1,0 +1,102 @@
+"""Pictures of maps: what is drawn where."""
+
+import numpy as np
+import pytest
+import torch
+
+from priory.grids import latent_grid
+from priory.plots import plot_landscapes, plot_likelihood_curve, plot_magnification, plot_map, save_figure
+from priory.plots.maps import MOST_CLASSES
+
+PLACES = np.random.default_rng(0).uniform(-1, 1, size=(60, 2))
+
+
+def legend_of(axes):
+    return [text.get_text() for text in axes.get_legend().get_texts()]
+
+
+def drawn(axes):
+    """Every row's marker, without the nodes."""
+    return np.concatenate([line.get_xydata() for line in axes.lines if line.get_zorder() > 0])
+
+
+def test_classes_differ_in_marker_and_are_counted(tmp_path):
+    classes = np.repeat(["ten", "nine", ""], [30, 20, 10])
+    axes = plot_map(PLACES, classes=classes, name="kind")
+    assert legend_of(axes) == ["nine (20)", "ten (30)", "none (10)"]
+    assert axes.get_legend().get_title().get_text() == "kind"
+    assert len({line.get_marker() for line in axes.lines}) == 3
+    np.testing.assert_array_equal(np.sort(drawn(axes), axis=0), np.sort(PLACES, axis=0))
+    save_figure(axes, tmp_path / "map.png")
+
+
+def test_short_names_are_the_markers_in_the_order_of_numbers():
+    axes = plot_map(PLACES, classes=np.repeat(["10", "9", "b"], 20))
+    assert [line.get_marker() for line in axes.lines[:3]] == [f"$\\mathbf{{{name}}}$" for name in ("9", "10", "b")]
+
+
+def test_of_many_classes_the_commonest_are_told_apart():
+    counts = np.arange(1, 15)
+    classes = np.repeat([f"class {i}" for i in counts], counts)
+    axes = plot_map(np.zeros((len(classes), 2)), classes=classes)
+    assert len(legend_of(axes)) == MOST_CLASSES
+    assert legend_of(axes)[-1] == "others (6)"  # of 1, 2 and 3
+
+
+def test_numbers_shade():
+    axes = plot_map(torch.from_numpy(PLACES), values=np.r_[np.nan, np.arange(59.0)], name="weight")
+    assert axes.collections[0].get_array().tolist() == list(range(59))
+    assert axes.figure.axes[1].get_ylabel() == "weight"
+    assert legend_of(axes) == ["none (1)"]
+
+
+def test_rows_at_one_place_are_spread_about_it_within_the_nodes_distance():
+    nodes = latent_grid(5)
+    places = np.repeat([[0.5, -0.5], [-1.0, 1.0]], [40, 1], axis=0)
+    shown = drawn(plot_map(places, nodes=nodes))
+    assert len(np.unique(shown.round(6), axis=0)) == 41
+    distances = np.linalg.norm(shown[:40] - places[:40], axis=1)
+    assert distances.max() < 0.25
+    np.testing.assert_array_equal(shown[40], places[40])
+    np.testing.assert_array_equal(drawn(plot_map(places)), places)
+
+
+def test_landscapes_have_u1_to_the_right_and_u2_upwards():
+    nodes = latent_grid(3)
+    axes = plot_landscapes(torch.cat([nodes, nodes.square()], 1), names=["u1", "u2", "a", "b" * 40], most=4)
+    assert [panel.get_title() for panel in axes] == ["u1", "u2", "a", "b" * 21 + "..."]
+    first, second = (panel.images[0].get_array() for panel in axes[:2])
+    np.testing.assert_array_equal(first, [[-1, 0, 1]] * 3)
+    np.testing.assert_array_equal(second, np.array([[-1, 0, 1]] * 3).T)
+    assert axes[0].images[0].origin == "lower"
+    assert axes[0].images[0].get_extent() == [-1.5, 1.5, -1.5, 1.5]
+    assert len(plot_landscapes(torch.cat([nodes, nodes], 1), most=3)) == 3
+
+
+def test_magnification_is_relative_to_its_geometric_mean():
+    axes = plot_magnification(np.repeat([1.0, 4.0, 16.0], 3), PLACES)
+    np.testing.assert_allclose(axes.images[0].get_array(), [[-2, 0, 2]] * 3)
+    flat = plot_magnification(np.zeros(4)).images[0].get_array()
+    assert np.isfinite(flat).all()
+
+
+def test_the_likelihood_curve_names_its_end():
+    axes = plot_likelihood_curve([-9.0, -4.0, -3.25])
+    assert legend_of(axes) == ["iteration 3: \N{MINUS SIGN}3.25 nats"]
+    assert plot_likelihood_curve([1.0]).lines[0].get_marker() == "o"
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: plot_map(np.zeros((3, 3))), r"places: expected shape \(batch, 2\)"),
+        (lambda: plot_map(PLACES, classes=["a"]), "classes, values: expected one of them, 60 long, got"),
+        (lambda: plot_map(PLACES, classes=["a"] * 60, values=[1.0] * 60), "classes, values: expected one of them"),
+        (lambda: plot_landscapes(np.zeros((5, 2))), "images: expected the nodes of a square grid, got 5"),
+        (lambda: plot_magnification(np.zeros(5)), "factors: expected those of a square grid, got 5"),
+        (lambda: plot_likelihood_curve([]), "log_likelihood: expected at least one iteration"),
+    ],
+)
+def test_what_cannot_be_drawn(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -19,5 +19,5 @@ def test_code_of_the_pages_runs(name, capsys):
     assert ("print" in BLOCKS[name]) == bool(capsys.readouterr().out)
 
 
-def test_readme_shows_the_library_and_the_hand_written_vae():
-    assert [name for name in BLOCKS if name.startswith("README")] == ["README 0", "README 1"]
+def test_readme_shows_the_hand_written_vae_the_library_and_the_map():
+    assert [name for name in BLOCKS if name.startswith("README")] == ["README 0", "README 1", "README 2"]

@@ -90,6 +90,17 @@ CASES = {
     "tiny": ({}, 1e-9 * curved()),
     "huge": ({}, 1e9 * curved()),
     "outlier": ({}, np.vstack([curved(), np.full((1, 5), 1e5)])),
+    "wide functions, no decay": ({"basis_width": 3.0, "weight_decay": 0.0}, curved()),
+    "wider, no decay": ({"basis_width": 10.0, "weight_decay": 0.0, "points_per_side": 8}, curved()),
+    "flat functions, no decay": ({"basis_width": 3000.0, "weight_decay": 0.0}, curved()),
+    "wide functions, hardly a decay": ({"basis_width": 3.0, "weight_decay": 1e-12}, curved()),
+    "wide functions on a line": (
+        {"basis_width": 3.0, "weight_decay": 0.0, "n_components": 1, "points_per_side": 20, "max_iter": 200},
+        curved(),
+    ),
+    "wide functions, holes": ({"basis_width": 3.0, "weight_decay": 0.0}, with_holes(curved())),
+    "immense decay": ({"weight_decay": 1e20}, curved()),
+    "mostly holes": ({}, with_holes(curved(rows=300), share=0.9)),
     "on the sheet": ({}, curved(noise=0.0, columns=2)),
 }
 
@@ -165,7 +176,7 @@ def test_em_ends_where_the_gradient_of_the_penalised_likelihood_is_zero(holes):
     penalty = 0.25 / scale * weights[:-1].square().sum()
     penalised = (torch.logsumexp(exponent, -1) - math.log(36)).sum() - penalty
     penalised.backward()
-    assert penalised.item() / len(x) == pytest.approx(gtm.penalised_log_likelihoods_[-1], abs=1e-7)
+    assert penalised.item() / int(there.any(1).sum()) == pytest.approx(gtm.penalised_log_likelihoods_[-1], abs=1e-7)
     assert float(weights.grad.abs().max()) < 1e-3
     assert abs(float(log_variance.grad)) < 1e-3
 
@@ -183,6 +194,21 @@ def test_the_start_is_the_plane_of_the_principal_components():
     assert np.abs(outside).max() < 1e-4
     spacing = math.sqrt(variances[1]) * 2 / 7 / float(nodes.square().mean(0).sqrt()[1])
     assert course.sheet.variance == pytest.approx(max(variances[2], (spacing / 2) ** 2), rel=1e-3)
+
+
+def test_the_noise_starts_no_narrower_than_half_of_the_spacing():
+    x = curved(rows=300, columns=2)  # no third component
+    nodes, basis = latent_grid(3, dtype=torch.float64), RadialBasis.on_grid(3, dtype=torch.float64)
+    course, _ = begin(walked(x), nodes, basis, 0.1, 0)
+    spacing = math.sqrt(PCA(2).fit(x).explained_variance_[1] * 299 / 300) / float(nodes.square().mean(0).sqrt()[1])
+    assert course.sheet.variance == pytest.approx((spacing / 2) ** 2)
+
+
+def test_the_start_does_not_depend_on_signs():
+    x = curved(rows=100, columns=6)
+    axes, again = (principal_axes(walked(rows).centred(torch.from_numpy(x.mean(0))), 2) for rows in (x, x[::-1]))
+    assert_allclose(axes.directions, again.directions, atol=1e-9)
+    assert (axes.directions.gather(0, axes.directions.abs().argmax(0, keepdim=True)) > 0).all()
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(300, 3), (300, 60), (15, 60)])
@@ -253,6 +279,53 @@ def test_missing_cells_cost_little_of_a_map():
     assert filled.score(x) < whole.score(x) - 3
 
 
+def test_rows_without_a_cell_are_no_rows():
+    x = curved()
+    options = {"points_per_side": 5, "weight_decay": 5.0}
+    plain, padded = GTM(**options).fit(x), GTM(**options).fit(np.vstack([x, np.full((60, 5), np.nan)]))
+    assert_allclose(padded.means_, plain.means_, atol=1e-7)
+    assert padded.log_likelihoods_[-1] == pytest.approx(plain.log_likelihoods_[-1])
+
+
+def test_in_float32_too_cells_are_mostly_missing():
+    x = curved(rows=5000, columns=20)
+    holed = np.where(np.random.default_rng(0).random(x.shape) < 0.97, np.nan, x)
+    options = {"points_per_side": 4, "max_iter": 40, "tol": 0.0}
+    wide, narrow = (GTM(**options, dtype=dtype).fit(holed) for dtype in ("float64", "float32"))
+    assert narrow.noise_variance_ == pytest.approx(wide.noise_variance_, rel=0.02)
+    assert narrow.score(x) == pytest.approx(wide.score(x), abs=0.3)
+
+
+def test_float32_bears_a_far_origin():
+    x = curved()
+    gtm = GTM(points_per_side=4, dtype="float32").fit(x + 1e7)
+    expected = log_likelihoods(x + 1e7, gtm.means_, gtm.noise_variance_)
+    assert_allclose(gtm.score_samples(x + 1e7), expected, atol=0.01)
+    assert gtm.score(x + 1e7) == pytest.approx(GTM(points_per_side=4).fit(x).score(x), abs=0.2)
+
+
+def test_em_ends_when_it_gains_little_of_what_it_gained():
+    x = load_digits().data[:400]
+    for options in ({}, {"basis_width": 3.0}):
+        gtm = GTM(points_per_side=10, tol=1e-4, **options).fit(x)
+        gains = np.diff(gtm.penalised_log_likelihoods_)
+        gained = gtm.penalised_log_likelihoods_[1:] - gtm.log_likelihoods_[0]
+        assert gains[-1] <= 1e-4 * gained[-1] + 1e-9
+        assert gtm.n_iter_ > 101  # not while the tether is on
+        late = slice(101, -1)
+        assert (gains[late] > 1e-4 * gained[late]).all()
+
+
+def test_rows_that_are_not_kept_are_read_again(monkeypatch):
+    x = with_holes(curved(rows=200))
+    kept = quiet_fit(GTM(points_per_side=5, max_iter=5), x)
+    monkeypatch.setattr("priory.gtm.rows.KEPT", 300)
+    monkeypatch.setattr("priory.gtm.rows.NUMBERS_AT_ONCE", 1000)
+    read = quiet_fit(GTM(points_per_side=5, max_iter=5), x)
+    assert_allclose(read.means_, kept.means_, atol=1e-9)
+    assert_allclose(read.transform(x), kept.transform(x), atol=1e-9)
+
+
 def test_incremental_em_comes_to_the_batch_solution():
     x, _ = arc(noise=0.1)
     one_optimum = {"points_per_side": 30, "basis_per_side": 5, "n_components": 1}
@@ -265,7 +338,7 @@ def test_incremental_em_comes_to_the_batch_solution():
 
 def test_the_batch_solution_does_not_move_under_incremental_em():
     x = curved(rows=600)
-    gtm = GTM(points_per_side=6, tol=1e-12, max_iter=20_000).fit(x)
+    gtm = GTM(points_per_side=6, weight_decay=0.0, tol=1e-12, max_iter=20_000).fit(x)  # a decay counts rows seen
     before = gtm.means_
     for _ in range(5):
         gtm.partial_fit(x)
@@ -282,6 +355,71 @@ def test_partial_fit_learns_from_a_stream():
     assert len(gtm.log_likelihoods_) == gtm.n_iter_ == 100
     assert gtm.score(x) > first.score(x) + 0.5
     assert gtm.score(x) == pytest.approx(whole.fit(x).score(x), abs=0.05)
+
+
+def test_steps_move_the_statistics_as_they_say():
+    """Averages of two batches with the weights of the formula, by hand."""
+    first, second = with_holes(curved(rows=50)), curved(rows=70, seed=5)
+    gtm = GTM(points_per_side=4).partial_fit(first)
+    course = gtm._course
+    before, sheet = course.statistics, course.sheet
+    expected = course.topography.expectation(walked(second).centred(course.centre), sheet)
+    gtm.partial_fit(second)
+    share = (2 / 3) ** 0.6
+    for name in ("usage", "sums", "whole"):
+        mixed = (1 - share) * getattr(before, name) + share * getattr(expected, name) / 70
+        assert_allclose(getattr(gtm._course.statistics, name), mixed, atol=1e-12)
+    assert_allclose(gtm._course.statistics.there, (1 - share) * before.there, atol=1e-12)
+    assert gtm._course.statistics.holes.tolist() == (np.isnan(first[:-1]).any(0) & np.isnan(first).any(0)).tolist()
+    assert gtm._course.rows == 49 + 70
+
+
+def test_partial_fit_remembers_the_fit():
+    x = curved(rows=400)
+    gtm = GTM(points_per_side=5).fit(x)
+    before, steps = gtm.score(x), gtm.n_iter_
+    gtm.partial_fit(x[:5])
+    assert gtm.score(x) > before - 0.1  # five rows weigh (2 / (t + 2))^0.6, not all
+    assert gtm.n_iter_ == steps + 1
+    assert not gtm.converged_
+
+
+def test_batches_of_a_fit_are_shuffled_and_weighted():
+    x = np.sort(curved(rows=100), axis=0)
+    options = {"points_per_side": 4, "batch_size": 30, "max_iter": 3, "random_state": 0}
+    plain = quiet_fit(GTM(**options), x)
+    other = quiet_fit(GTM(**options | {"random_state": 1}), x)
+    assert np.abs(plain.means_ - other.means_).max() > 1e-6
+    weight = np.where(np.arange(100) < 50, 0.0, 2.0)
+    half = quiet_fit(GTM(**options), x, sample_weight=weight)
+    assert half.score(x[50:]) > plain.score(x[50:])
+    nothing = quiet_fit(GTM(**options | {"batch_size": 1}), x, sample_weight=weight)  # batches without a weight
+    assert np.isfinite(nothing.means_).all()
+
+
+def test_a_fit_that_fails_leaves_the_last():
+    x = curved()
+    gtm = GTM(points_per_side=5).fit(x)
+    before = gtm.transform(x)
+    with pytest.raises(ValueError, match="a value in every column"):
+        gtm.set_params(basis_per_side=2).fit(np.full((5, 5), np.nan))
+    assert_array_equal(gtm.transform(x), before)
+    assert_allclose(gtm.inverse_transform(gtm.nodes_), gtm.means_)
+    with pytest.raises(ValueError, match="expected those of the map that was fitted, with 25 nodes in 2 dimensions"):
+        gtm.partial_fit(x)
+
+
+def test_the_noise_goes_no_lower_than_a_millionth():
+    x = np.random.default_rng(0).standard_normal((4, 3))
+    gtm = quiet_fit(GTM(points_per_side=8, weight_decay=0.0, basis_per_side=8), x)
+    assert gtm.noise_variance_ == pytest.approx(1e-6 * x.var(0).mean())
+
+
+def test_torchs_default_device_does_not_matter():
+    x = curved()
+    expected = quiet_fit(GTM(points_per_side=4, max_iter=3), x).transform(x)
+    with torch.device("meta"):
+        assert_array_equal(quiet_fit(GTM(points_per_side=4, max_iter=3), x).transform(x), expected)
 
 
 def test_batches_give_what_the_whole_gives(tmp_path):
@@ -333,7 +471,7 @@ def test_samples_are_draws_of_the_density():
 
 
 def test_images_of_places_and_their_stretching():
-    gtm = GTM(points_per_side=5).fit(curved())
+    gtm = GTM(points_per_side=5, basis_width=0.7).fit(curved())
     assert_allclose(gtm.inverse_transform(gtm.nodes_), gtm.means_, atol=1e-12)
     places, step = np.array([[0.1, -0.3], [0.9, 0.2]]), 1e-6
     slopes = [
@@ -414,6 +552,7 @@ def test_the_kernel_equals_the_density_of_the_mixtures():
         ({"weight_decay": -1}, "weight_decay: expected a number that is not negative, got -1"),
         ({"tol": math.nan}, "tol: expected a number that is not negative, got nan"),
         ({"n_components": 6}, r"points_per_side: expected at most 1048576 points on the grid, got 16\^6"),
+        ({"points_per_side": 600}, "expected at most 134217728 pairs of a node and a radial function"),
         ({"dtype": "float16"}, "dtype: expected float64 or float32, got 'float16'"),
         ({"device": "gpu"}, "device: expected None .the CPU. or a device that torch sees"),
         ({"device": "meta"}, "device: expected None .the CPU. or a device that torch sees"),
@@ -429,6 +568,8 @@ def test_parameters_that_cannot_be(options, message):
     [
         (lambda: GTM().fit(np.full((5, 2), np.nan)), "a value in every column.* got none in column 0 and 1 others"),
         (lambda: GTM().fit(np.full((5, 2), np.inf)), "infinity"),
+        (lambda: GTM().fit(1e200 * curved()), "X: expected values whose squares torch.float64 can hold, got .* inf"),
+        (lambda: GTM(dtype="float32").fit(1e30 * curved()), "X: expected values whose squares torch.float32 can hold"),
         (
             lambda: GTM().fit(curved(), sample_weight=np.zeros(120)),
             "(?i)sample.weights? must contain|in rows with a weight",

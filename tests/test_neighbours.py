@@ -43,3 +43,13 @@ def test_rows_without_a_cell_in_common_are_furthest():
 def test_what_cannot_be_compared(rows, num_neighbours):
     with pytest.raises(ValueError, match="x, places, num_neighbours: expected as many rows in both"):
         trustworthiness(torch.from_numpy(X), torch.from_numpy(PLACES[:rows]), num_neighbours)
+
+
+def test_far_from_the_origin_neighbours_are_the_same():
+    x, places = torch.from_numpy(X), torch.from_numpy(PLACES)
+    assert torch.allclose(trustworthiness(x + 1e8, places - 1e8, 5), trustworthiness(x, places, 5))
+
+
+def test_repeated_rows_have_distances_that_are_not_negative():
+    x = torch.from_numpy(np.repeat(1e3 * X[:40], 2, axis=0))
+    assert (neighbours._squared_distances(x, torch.arange(80)) >= 0).all()

@@ -16,6 +16,7 @@ from priory.gtm.rows import Batch
 from priory.messages import shortened
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
+MOST_FEATURES = 2**27  # nodes x radial functions: a gigabyte
 MOST_NODES = 2**20  # a million images of 64 columns are half a gigabyte; more is a slip of the keyboard
 
 
@@ -45,9 +46,31 @@ def check_parameters(gtm: Any) -> None:
                 f"{name}: expected at most {MOST_NODES} points on the grid, got {side}^{gtm.n_components}; take fewer, "
                 "or a smaller n_components"
             )
+    numbers = gtm.points_per_side**gtm.n_components * basis_per_side(gtm) ** gtm.n_components
+    if numbers > MOST_FEATURES:
+        raise ValueError(
+            f"points_per_side, basis_per_side: expected at most {MOST_FEATURES} pairs of a node and a radial function, "
+            f"got {numbers}; take fewer of either"
+        )
     if gtm.dtype not in DTYPES:
         raise ValueError(f"dtype: expected {' or '.join(DTYPES)}, got {gtm.dtype!r}")
     checked_device(gtm.device)
+
+
+def check_same_grid(gtm: Any) -> None:
+    """That the parameters are those of the grid that was fitted.
+
+    Raises:
+        ValueError: they have been changed since.
+    """
+    asked = (gtm.points_per_side**gtm.n_components, gtm.n_components)
+    centres = basis_per_side(gtm) ** gtm.n_components
+    if gtm.nodes_.shape != asked or len(gtm.basis_.centres) != centres:
+        raise ValueError(
+            f"points_per_side, basis_per_side, n_components: expected those of the map that was fitted, with "
+            f"{len(gtm.nodes_)} nodes in {gtm.nodes_.shape[1]} dimensions and {len(gtm.basis_.centres)} radial "
+            f"functions, got {asked[0]} in {asked[1]} and {centres}; put them back, or call fit"
+        )
 
 
 def basis_per_side(gtm: Any) -> int:
@@ -95,9 +118,9 @@ def checked_places(gtm: Any, X: ArrayLike) -> Tensor:
         ValueError: they are not (n, C).
     """
     places = check_array(X, dtype=np.float64, input_name="X")
-    if places.shape[1] != gtm.n_components:
+    if places.shape[1] != gtm.nodes_.shape[1]:
         raise ValueError(
-            f"X: expected places on the map, (n, {gtm.n_components}), got {places.shape}; the nodes are in nodes_"
+            f"X: expected places on the map, (n, {gtm.nodes_.shape[1]}), got {places.shape}; the nodes are in nodes_"
         )
     return torch.from_numpy(np.array(places))
 

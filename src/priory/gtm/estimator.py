@@ -22,13 +22,14 @@ from priory.gtm.checks import (
     DTYPES,
     basis_per_side,
     check_parameters,
+    check_same_grid,
     checked_batches,
     checked_device,
     checked_places,
     checked_rows,
     checked_weights,
 )
-from priory.gtm.fitting import Progress, begin, fit_in_batches, fit_in_turns
+from priory.gtm.fitting import Course, Progress, begin, fit_in_batches, fit_in_turns
 from priory.gtm.rows import Batch, Block, Rows
 from priory.gtm.storage import SafetensorsMixin
 
@@ -40,7 +41,8 @@ class GTM(SafetensorsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, D
 
     The nodes u_k are a regular grid over [-1, 1]^C. EM maximises the log-likelihood minus weight_decay/2 |W|^2 / v,
     where v is the mean variance of a column. A row's place on the map is E[u | x]. Cells that are NaN are missing, and
-    integrated out exactly. Columns of different units should be standardised first: the noise is the same in all.
+    integrated out exactly; rows without any cell do not count. Columns of different units should be standardised first:
+    the noise is the same in all, and goes no lower than a millionth of v (in float32, a ten thousandth).
 
     Args:
         points_per_side: nodes along each side of the grid; K = points_per_side^n_components.
@@ -121,8 +123,7 @@ class GTM(SafetensorsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, D
         check_parameters(self)
         X = checked_rows(self, X, reset=True)
         weight = checked_weights(X, sample_weight)
-        epochs = None if self.batch_size is None else self._epochs(X, weight)
-        return self._fit(lambda: [Batch(X, weight)], epochs)
+        return self._fit(lambda: [Batch(X, weight)])
 
     def fit_batches(self, batches: Iterable[Any] | Callable[[], Iterable[Any]]) -> Self:
         """Fit the sheet to rows that come in batches and need not fit into memory; each iteration reads them once.
@@ -141,8 +142,9 @@ class GTM(SafetensorsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, D
     def partial_fit(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
         """One step of incremental EM with these rows; the first call also makes the start of them, so give it many.
 
-        The n-th step moves the statistics by (2 / (n + 1))^0.6 towards those of its rows. After `fit`, it goes on from
-        there.
+        The n-th step moves the statistics by (2 / (n + 1))^0.6 towards those of its rows; the prior of W is weighed
+        against all rows seen so far. After `fit`, it goes on from there. `log_likelihoods_` goes on, with the mean over
+        the rows of each step; `penalised_log_likelihoods_` is empty and `converged_` False from then on.
 
         Args:
             X: (N, D), NaN where a cell is missing.
@@ -157,13 +159,16 @@ class GTM(SafetensorsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, D
         X = checked_rows(self, X, reset=first)
         weight = checked_weights(X, sample_weight)
         if first:
-            rows = self._begin(self._rows(lambda: [Batch(X, weight)]), annealing=0)
-            self._course.release = replace(self._course.release, rows=0.0)  # counted as they come
+            course, rows = self._begin(self._rows(lambda: [Batch(X, weight)]), annealing=0)
         else:
-            rows = self._batch(X, weight)
-        found = self._course.step(list(rows), rows.dtype)
-        history = [] if first else list(self.log_likelihoods_)
-        return self._finish(Progress([*history, found.log_likelihood / found.rows]))
+            check_same_grid(self)
+            course = self._course.to(checked_device(self.device))
+            rows = self._batch(course, X, weight)
+        course.release = replace(course.release, rows=0.0)  # counted as they come
+        found = course.step(list(rows), rows.dtype)
+        history = [] if first else self.log_likelihoods_.tolist()
+        new = [found.log_likelihood / found.rows] if found.rows > 0 else []
+        return self._finish(course, Progress([*history, *new]))
 
     def transform(self, X: ArrayLike) -> NDArray[np.float64]:
         """Each row's place on the map, E[u | x] = sum_k p(k | x) u_k, (N, C)."""
@@ -217,7 +222,14 @@ class GTM(SafetensorsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, D
 
     @property
     def _n_features_out(self) -> int:
-        return self.n_components
+        return self.nodes_.shape[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle holds: on the CPU, so that it can be read where there is no other device."""
+        state = super().__getstate__()
+        if isinstance(course := state.get("_course"), Course):
+            state["_course"] = course.to(torch.device("cpu"))
+        return state
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -225,34 +237,36 @@ class GTM(SafetensorsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, D
         tags.transformer_tags.preserves_dtype = [self.dtype]
         return tags
 
-    def _fit(self, batches: Callable[[], Iterable[Batch]], epochs: Iterable[Iterable[Rows]] | None = None) -> Self:
+    def _fit(self, batches: Callable[[], Iterable[Batch]]) -> Self:
         annealing = min(self.annealing, self.max_iter // 2)
-        rows = self._begin(self._rows(batches), annealing)
-        if epochs is None:
-            progress = fit_in_turns(self._course, rows, self.max_iter, self.tol)
+        course, rows = self._begin(self._rows(batches), annealing)
+        if self.batch_size is None:
+            progress = fit_in_turns(course, rows, self.max_iter, self.tol)
         else:
-            progress = fit_in_batches(self._course, epochs, self.tol)
+            [(X, weight)] = batches()
+            del rows  # what they keep in memory
+            progress = fit_in_batches(course, self._epochs(course, X, weight), self.tol)
         if not progress.converged and self.tol > 0:
             message = (
                 f"GTM: after max_iter={self.max_iter} iterations the likelihood still changed by more than "
                 f"tol={self.tol}; raise max_iter or tol"
             )
             warnings.warn(message, ConvergenceWarning, stacklevel=3)
-        return self._finish(progress)
+        return self._finish(course, progress)
 
-    def _begin(self, rows: Rows, annealing: int) -> Rows:
-        """Start EM with these rows; returns them centred."""
-        self.basis_ = RadialBasis.on_grid(
-            basis_per_side(self), self.n_components, self.basis_width, dtype=torch.float64
-        )
-        self._course, rows = begin(rows, self._nodes(), self.basis_, self.weight_decay, annealing)
-        return rows
+    def _begin(self, rows: Rows, annealing: int) -> tuple[Course, Rows]:
+        """Start EM with these rows; returns them centred too."""
+        with torch.device("cpu"):  # whatever torch's default is
+            nodes = latent_grid(self.points_per_side, self.n_components, dtype=torch.float64)
+            basis = RadialBasis.on_grid(basis_per_side(self), self.n_components, self.basis_width, dtype=torch.float64)
+        return begin(rows, nodes, basis, self.weight_decay, annealing)
 
-    def _finish(self, progress: Progress) -> Self:
-        """The fitted attributes."""
-        sheet, centre, nodes = self._course.sheet, self._course.centre, self._nodes()
+    def _finish(self, course: Course, progress: Progress) -> Self:
+        """The fitted attributes; none is touched before EM has ended."""
+        sheet, nodes = course.sheet, course.nodes
         weights = sheet.weights.cpu().clone()
-        weights[-1] += centre.cpu()
+        weights[-1] += course.centre.cpu()
+        self._course, self.basis_ = course, course.basis
         self.basis_weights_ = weights.numpy()
         self.nodes_ = nodes.numpy()
         self.means_ = (self.basis_(nodes) @ weights).numpy()
@@ -264,24 +278,21 @@ class GTM(SafetensorsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, D
         self.converged_ = progress.converged
         return self
 
-    def _nodes(self) -> Tensor:
-        return latent_grid(self.points_per_side, self.n_components, dtype=torch.float64)
-
     def _rows(self, batches: Callable[[], Iterable[Batch]]) -> Rows:
         num_nodes = self.points_per_side**self.n_components
         return Rows(batches, num_nodes, checked_device(self.device), DTYPES[self.dtype])
 
-    def _epochs(self, X: NDArray[Any], weight: NDArray[Any] | None) -> Iterator[Iterator[Rows]]:
+    def _epochs(self, course: Course, X: NDArray[Any], weight: NDArray[Any] | None) -> Iterator[Iterator[Rows]]:
         """Passes over the rows, in an order of their own each."""
         random = check_random_state(self.random_state)
         for _ in range(self.max_iter):
             order = random.permutation(len(X))
             starts = range(0, len(X), self.batch_size or len(X))
             parts = (np.sort(order[start : start + starts.step]) for start in starts)
-            yield (self._batch(X[part], None if weight is None else weight[part]) for part in parts)
+            yield (self._batch(course, X[part], None if weight is None else weight[part]) for part in parts)
 
-    def _batch(self, X: NDArray[Any], weight: NDArray[Any] | None) -> Rows:
-        return self._rows(lambda: [Batch(X, weight)]).centred(self._course.centre)
+    def _batch(self, course: Course, X: NDArray[Any], weight: NDArray[Any] | None) -> Rows:
+        return self._rows(lambda: [Batch(X, weight)]).centred(course.centre)
 
     def _of_rows(self, X: ArrayLike, number: Callable[[Exponentials, Block, IsotropicNormals], Tensor]) -> NDArray[Any]:
         """What `number` says of each row, block by block."""
@@ -289,10 +300,11 @@ class GTM(SafetensorsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, D
         for found, block, normals in self._walk(X):
             of_block = number(found, block, normals)
             if result is None:  # at once: small results kept among large blocks tear the heap up, to N x K
-                result = of_block.new_empty((_num_samples(X), *of_block.shape[1:]))
-            result[block.place] = of_block
+                shape = _num_samples(X), *of_block.shape[1:]
+                result = torch.empty(shape, dtype=of_block.dtype, device="cpu")
+            result[block.place.cpu()] = of_block.cpu()
         assert result is not None
-        return result.cpu().numpy()
+        return result.numpy()
 
     def _walk(self, X: ArrayLike) -> Iterator[tuple[Exponentials, Block, IsotropicNormals]]:
         """Rows, block by block, with what their densities and responsibilities are made of."""

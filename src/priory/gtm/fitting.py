@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from priory.grids import RadialBasis
 from priory.gtm.em import Sheet, Statistics, Topography, WeightPrior
-from priory.gtm.initial import column_means, principal_axes, principal_sheet, spread
+from priory.gtm.initial import column_means, principal_axes, principal_plane, spread
 from priory.gtm.rows import Block, Rows
 
 FIRST_TETHER = 10.0  # times rows over scale: at first the sheet hardly leaves the plane
@@ -59,7 +59,9 @@ class Course:
     is its step with a batch of rows: averaged statistics move by a step that decreases, and the sheet follows them.
 
     Args:
-        topography: basis, mixing weights, bounds.
+        nodes: of the grid, on the CPU.
+        basis: the radial functions, on the CPU.
+        topography: basis at the nodes, mixing weights, bounds.
         centre: what has been subtracted from the rows.
         sheet: where it starts.
         release: the prior of W.
@@ -72,10 +74,25 @@ class Course:
     Reference: Cappe & Moulines 2009, arXiv:0712.4273 (the step); Neal & Hinton 1998.
     """
 
-    def __init__(self, topography: Topography, centre: Tensor, sheet: Sheet, release: Release) -> None:
-        self.topography, self.centre, self.sheet, self.release = topography, centre, sheet, release
+    def __init__(
+        self, nodes: Tensor, basis: RadialBasis, topography: Topography, centre: Tensor, sheet: Sheet, release: Release
+    ) -> None:
+        self.nodes, self.basis, self.topography = nodes, basis, topography
+        self.centre, self.sheet, self.release = centre, sheet, release
         self.statistics: Statistics | None = None
         self.steps, self.rows = 0, 0.0
+
+    def to(self, device: torch.device) -> "Course":
+        """The same on another device."""
+        if self.centre.device == device:
+            return self
+        topography = Topography(self.topography.features.to(device), self.topography.least_variance)
+        sheet = Sheet(self.sheet.weights.to(device), self.sheet.variance)
+        release = replace(self.release, plane=self.release.plane.to(device))
+        moved = Course(self.nodes, self.basis, topography, self.centre.to(device), sheet, release)
+        moved.statistics = None if self.statistics is None else self.statistics.to(device)
+        moved.steps, moved.rows = self.steps, self.rows
+        return moved
 
     def whole_step(self, rows: Rows, iteration: int) -> Statistics:
         """EM over all rows; returns their statistics under the sheet as it was."""
@@ -118,11 +135,14 @@ class Progress:
         self.penalised.append((log_likelihood - penalty) / rows)
 
     def settled(self, tol: float) -> bool:
-        """Whether the last iteration changed little of what all have gained: no unit of the data enters."""
+        """Whether the last iteration changed little of what all have gained, so that no unit of the data enters.
+
+        Gained since the likelihood of the start without its penalty, which wide radial functions make enormous.
+        """
         if len(self.penalised) < 2:
             return False
         before, now = self.penalised[-2:]
-        return abs(now - before) <= tol * abs(now - self.penalised[0]) + ROUNDING * max(1.0, abs(now))
+        return abs(now - before) <= tol * abs(now - self.log_likelihoods[0]) + ROUNDING * max(1.0, abs(now))
 
 
 def begin(rows: Rows, nodes: Tensor, basis: RadialBasis, weight_decay: float, annealing: int) -> tuple[Course, Rows]:
@@ -140,12 +160,18 @@ def begin(rows: Rows, nodes: Tensor, basis: RadialBasis, weight_decay: float, an
         )
     rows = rows.centred(centre)
     scale, total = spread(rows)
+    if not math.isfinite(scale):
+        raise ValueError(
+            f"X: expected values whose squares {rows.dtype} can hold, got a mean square of {scale}; divide them by a "
+            "common unit"
+        )
     scale = scale if scale > 0 else 1.0
     least = LEAST_VARIANCE[rows.dtype] * scale
-    nodes, features = nodes.to(rows.device), basis(nodes).to(rows.device)
-    sheet = principal_sheet(principal_axes(rows, nodes.shape[1] + 1), nodes, features, least)
+    topography = Topography(basis(nodes).to(rows.device), least)
+    start = principal_plane(principal_axes(rows, nodes.shape[1] + 1), nodes.to(rows.device))
+    sheet = Sheet(topography.weights_near(start.images), max(start.variance, least))
     release = Release(weight_decay, scale, total, annealing, sheet.weights)
-    return Course(Topography(features, least), centre, sheet, release), rows
+    return Course(nodes, basis, topography, centre, sheet, release), rows
 
 
 def fit_in_turns(course: Course, rows: Rows, max_iter: int, tol: float) -> Progress:

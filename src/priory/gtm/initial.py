@@ -14,7 +14,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from priory.gtm.em import Sheet
 from priory.gtm.rows import Rows
 
 OVERSAMPLING = 10  # directions beyond those wanted that subspace iteration carries along
@@ -35,9 +34,9 @@ def column_means(rows: Rows) -> Float[Tensor, " input"]:
     total = count = torch.zeros(1, dtype=torch.float64, device=rows.device)
     for block in rows:
         x, present = block.rows
-        total = total + (block.weight @ x).double()
-        there = block.weight.sum() if present is None else block.weight @ present
-        count = count + there.double()
+        weight = block.weight.double()
+        total = total + weight @ x.double()
+        count = count + (weight.sum() if present is None else weight @ present.double())
     return total / count
 
 
@@ -59,8 +58,8 @@ def principal_axes(rows: Rows, count: int) -> Axes:
     assert rows.centre is not None
     num_inputs = len(rows.centre)
     size = min(num_inputs, count + OVERSAMPLING)
-    generator = torch.Generator().manual_seed(SEED)
-    start = torch.randn(num_inputs, size, generator=generator, dtype=torch.float64)
+    generator = torch.Generator("cpu").manual_seed(SEED)
+    start = torch.randn(num_inputs, size, generator=generator, dtype=torch.float64, device="cpu")
     basis = torch.linalg.qr(start.to(rows.device)).Q
     variances = torch.zeros(size, dtype=basis.dtype, device=basis.device)
     for _ in range(MOST_WALKS):
@@ -86,25 +85,27 @@ def _covariance_times(rows: Rows, directions: Float[Tensor, "input axis"]) -> Fl
     return total / weights
 
 
-def principal_sheet(
-    axes: Axes, nodes: Float[Tensor, "node grid"], features: Float[Tensor, "node feature"], least_variance: float
-) -> Sheet:
-    """The sheet above about a centre of zero, as near as the basis gets to it; axes that the data lack are flat.
+class Plane(NamedTuple):
+    """Where the nodes lie at first, about a centre of zero, and the noise variance."""
+
+    images: Float[Tensor, "node input"]
+    variance: float
+
+
+def principal_plane(axes: Axes, nodes: Float[Tensor, "node grid"]) -> Plane:
+    """The plane above; axes that the data lack are flat.
 
     Args:
         axes: C + 1 of them, where the data have as many.
         nodes: u_k.
-        features: phi(u_k).
-        least_variance: the noise variance is not below.
     """
     grid_dim, found = nodes.shape[1], len(axes.variances)
     used = min(grid_dim, found)
     sizes = nodes.square().mean(0).sqrt()
     scales = torch.where(sizes > 0, sizes.reciprocal(), 0.0)[:used] * axes.variances[:used].sqrt()
     images = (nodes[:, :used] * scales) @ axes.directions[:, :used].mT
-    weights = torch.linalg.pinv(features) @ images
     beyond = float(axes.variances[grid_dim]) if found > grid_dim else 0.0
-    return Sheet(weights, max(beyond, (_spacing(nodes, scales) / 2) ** 2, least_variance))
+    return Plane(images, max(beyond, (_spacing(nodes, scales) / 2) ** 2))
 
 
 def _spacing(nodes: Float[Tensor, "node grid"], scales: Float[Tensor, " axis"]) -> float:

@@ -80,16 +80,14 @@ class Rows:
             for first in range(0, len(x), size):
                 part = slice(first, first + size)
                 rows = self._tensor(x[part])
-                weights = rows.new_ones(len(rows)) if weight is None else self._tensor(weight[part])
+                rows = (rows if self.centre is None else rows.sub_(self.centre)).to(self.dtype)
+                weights = rows.new_ones(len(rows)) if weight is None else self._tensor(weight[part]).to(self.dtype)
                 yield from self._blocks(rows, weights, start + first)
             start += len(x)
 
     def _tensor(self, values: Any) -> Tensor:
-        """A copy of these, of any numeric type and byte order."""
-        if isinstance(values, Tensor):
-            return values.detach().to(self.device, self.dtype, copy=True)
-        dtype = np.float32 if self.dtype == torch.float32 else np.float64
-        return torch.from_numpy(np.array(values, dtype=dtype)).to(self.device)
+        """A copy of numbers of any type and byte order, in float64: what float32 cannot hold is mostly the centre."""
+        return torch.from_numpy(np.array(values, dtype=np.float64)).to(self.device)
 
     def _block_size(self, num_inputs: int) -> int:
         numbers = NUMBERS_AT_ONCE if self.device.type == "cpu" else NUMBERS_AT_ONCE_ELSEWHERE
@@ -99,8 +97,6 @@ class Rows:
     def _blocks(self, x: Tensor, weight: Tensor, start: int) -> Iterator[Block]:
         """The complete rows of these, and the others."""
         place = torch.arange(start, start + len(x), device=self.device)
-        if self.centre is not None:
-            x -= self.centre.to(x.dtype)
         missing = x.isnan()
         some = missing.any(-1)
         if not bool(some.any()):
@@ -108,7 +104,9 @@ class Rows:
             return
         for incomplete, which in ((False, ~some), (True, some)):
             if bool(which.any()):
-                part, absent = x[which].nan_to_num_(0.0), missing[which]
+                part, absent, weights = x[which].nan_to_num_(0.0), missing[which], weight[which]
                 present = (~absent).to(x.dtype) if incomplete else None
                 cells = x.shape[1] if present is None else present.sum(-1)
-                yield Block(place[which], Incomplete(part, present), part.square().sum(-1), cells, weight[which])
+                if incomplete:
+                    weights = weights * ~absent.all(-1)  # a row without a cell is no row
+                yield Block(place[which], Incomplete(part, present), part.square().sum(-1), cells, weights)

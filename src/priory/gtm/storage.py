@@ -14,7 +14,7 @@ from torch import Tensor
 
 from priory.files import replacing, require_readable
 from priory.grids import RadialBasis
-from priory.gtm.checks import check_parameters
+from priory.gtm.checks import check_parameters, check_same_grid
 
 FORMAT = 1
 KEY = "priory gtm"
@@ -68,14 +68,18 @@ class SafetensorsMixin:
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise _damaged(path, str(error)) from error
         check_parameters(gtm)
+        try:
+            check_same_grid(gtm)
+        except ValueError as error:
+            raise _damaged(path, str(error)) from error
         return gtm
 
 
 class EndedCourse:
     """Stands for the EM of a model that was read from a file: it cannot go on."""
 
-    @property
-    def centre(self) -> NoReturn:
+    def to(self, device: torch.device) -> NoReturn:
+        """Of `partial_fit`."""
         raise ValueError(
             "partial_fit: this model was read from a file, which does not hold the statistics that EM goes on from; "
             "fit a new one (sklearn.base.clone(gtm)), or go on with the one that was saved"

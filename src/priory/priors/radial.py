@@ -17,7 +17,7 @@ from priory.priors.feature_range import FeatureRange
 
 FITTED = ("means_", "nodes_", "weights_", "noise_variance_", "basis_", "basis_weights_")
 AFFINE = 1e-5  # of the features' largest size: how near an affine map's weights must bring the nodes
-COLUMNS_AT_ONCE = 256  # of a least-squares problem for each column
+SYSTEMS_AT_ONCE = 2**24  # numbers of the least-squares problems of columns that are made at a time
 RIDGE = 1e-10
 
 
@@ -99,7 +99,8 @@ class Sheet:
                 return exact
         raw = feature_range.unconstrain(features).requires_grad_()
         slopes = torch.autograd.grad(feature_range.constrain(raw).sum(), raw)[0]
-        parts = zip(raw.detach().split(COLUMNS_AT_ONCE, 1), slopes.split(COLUMNS_AT_ONCE, 1), strict=True)
+        columns = max(1, SYSTEMS_AT_ONCE // self.design.shape[1] ** 2)
+        parts = zip(raw.detach().split(columns, 1), slopes.split(columns, 1), strict=True)
         return torch.cat([_least_squares(self.design, target, slope) for target, slope in parts], 1)
 
     def _affine(self, preprocess: nn.Module | None) -> Float[Tensor, "function feature"]:
@@ -170,7 +171,9 @@ def options_of(nodes: Float[Tensor, "node grid"], network: nn.Module) -> dict[st
 
     None where it has none, or where the nodes or the centres are no full grid over [-1, 1]^C.
     """
-    if not isinstance(network, nn.Sequential) or not isinstance(network[0], RadialBasis):
+    if not isinstance(network, nn.Sequential) or len(network) != 2 or not isinstance(network[0], RadialBasis):
+        return None
+    if not isinstance(network[1], nn.Linear) or network[1].bias is not None:  # the last of the functions is the bias
         return None
     basis, dim = network[0], nodes.shape[1]
     sides = [round(len(points) ** (1 / dim)) for points in (nodes, basis.centres)]

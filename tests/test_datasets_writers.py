@@ -180,8 +180,8 @@ def test_writer_errors(tmp_path: Path, name: str, options: dict, message: str) -
 OUTPUT_ERRORS = [
     ("o.xlsx", None, r"--out: .*ends in \.npz, \.csv.*got 'o\.xlsx'"),
     ("o.csv.gz", None, "--out: expected a name that ends in"),
-    ("o.h5ad", None, "--copy: expected an .h5ad file to copy"),
-    ("o.h5ad", "t.csv", "--copy: expected .csv or .tsv"),
+    ("o.h5ad", None, "--out: expected an .h5ad file to copy"),
+    ("o.h5ad", "t.csv", "--out: 'o.h5ad' would be a copy of the data, .* expected them to be .h5ad too, got 't.csv'"),
     ("o.npz", "t.csv", "--copy: expected .csv or .tsv"),
     ("t.csv", "t.csv", "--out: expected another file"),
     ("sub/../t.csv", "t.csv", "--out: expected another file"),

@@ -447,6 +447,11 @@ def test_numbers_of_any_type(dtype):
     assert_array_equal(gtm.means_, wide.means_)
 
 
+def test_tensors_straight_from_an_encoder():
+    x = torch.from_numpy(curved()).requires_grad_()
+    assert_array_equal(GTM(points_per_side=4).fit(x).means_, GTM(points_per_side=4).fit(curved()).means_)
+
+
 def test_float32_is_near_float64():
     x = curved(rows=500)
     narrow, wide = GTM(points_per_side=8, dtype="float32").fit(x), GTM(points_per_side=8).fit(x)
@@ -552,7 +557,8 @@ def test_the_kernel_equals_the_density_of_the_mixtures():
         ({"weight_decay": -1}, "weight_decay: expected a number that is not negative, got -1"),
         ({"tol": math.nan}, "tol: expected a number that is not negative, got nan"),
         ({"n_components": 6}, r"points_per_side: expected at most 1048576 points on the grid, got 16\^6"),
-        ({"points_per_side": 600}, "expected at most 134217728 pairs of a node and a radial function"),
+        ({"points_per_side": 600}, "expected at most 134217728 pairs .* got 360000 nodes and 90000 functions"),
+        ({"basis_per_side": 300}, "expected at most 134217728 pairs .* got 256 nodes and 90000 functions"),
         ({"dtype": "float16"}, "dtype: expected float64 or float32, got 'float16'"),
         ({"device": "gpu"}, "device: expected None .the CPU. or a device that torch sees"),
         ({"device": "meta"}, "device: expected None .the CPU. or a device that torch sees"),
@@ -570,6 +576,8 @@ def test_parameters_that_cannot_be(options, message):
         (lambda: GTM().fit(np.full((5, 2), np.inf)), "infinity"),
         (lambda: GTM().fit(1e200 * curved()), "X: expected values whose squares torch.float64 can hold, got .* inf"),
         (lambda: GTM(dtype="float32").fit(1e30 * curved()), "X: expected values whose squares torch.float32 can hold"),
+        (lambda: GTM(dtype="float32").fit(1e-25 * curved()), "X: expected values whose squares torch.float32 can hold"),
+        (lambda: GTM().fit(1e-160 * curved()), "X: expected values whose squares torch.float64 can hold"),
         (
             lambda: GTM().fit(curved(), sample_weight=np.zeros(120)),
             "(?i)sample.weights? must contain|in rows with a weight",

@@ -77,7 +77,7 @@ def make_folder(folder: Path) -> None:
         raise type(error)(error.errno, _described(error), str(folder)) from error
 
 
-def require_readable(path: Path) -> None:
+def require_readable(path: Path, cure: str = TRAIN_AGAIN) -> None:
     """Open a file for a library that takes whatever keeps it from doing so for a file that is missing, as safetensors.
 
     Raises:
@@ -87,7 +87,8 @@ def require_readable(path: Path) -> None:
         with open(path, "rb"):
             pass
     except OSError as error:
-        cure = "change its permissions" if error.errno in (errno.EACCES, errno.EPERM) else TRAIN_AGAIN
+        if error.errno in (errno.EACCES, errno.EPERM):
+            cure = "change its permissions"
         raise type(error)(error.errno, f"cannot be read ({error.strerror}); {cure}", str(path)) from error
 
 

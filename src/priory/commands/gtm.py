@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from priory.commands.evaluate import evaluated
 from priory.commands.interruptions import saying_how_to_go_on
 from priory.commands.opening import chosen_device, chosen_rows
-from priory.commands.rows import kept, template_of
+from priory.commands.rows import kept, require_another_file, template_of
 from priory.datasets import Dataset, write_rows
 from priory.experiment import describe_constants, telling_rows
 from priory.gtm_runs import jobs
@@ -106,6 +106,7 @@ def gtm_map_run(
     run = GTMRun.open(path)
     figure = _checked_figure(figure, out)
     template, ids_column = template_of(path, data, out, copy, reading)
+    require_another_file(figure, data or run.settings.data.source, "--figure")
     model = run.load_model().to(chosen_device(device))
     rows = chosen_rows(run, data, reading, Dataset.all_rows)
     with row_progress("map", len(rows)) as progress:

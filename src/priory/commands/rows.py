@@ -1,5 +1,6 @@
 """`priory embed` and `priory score`: numbers for each row, in a file."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -65,11 +66,30 @@ def _split_of(rows: Rows, run: RunFolder, data: str | None) -> np.ndarray:
     return names
 
 
+def require_another_file(out: Path, data: str, option: str) -> None:
+    """Refuse to write over the table that is read.
+
+    Raises:
+        ValueError: both are one file.
+    """
+    if _real(out) == _real(data):
+        raise ValueError(f"{option}: expected another file than the data, got {str(out)!r}; name a new file")
+
+
+def _real(path: Path | str) -> str:
+    """Where a path leads, through links, loops of links too; itself where it is no path, which reading it will say."""
+    try:
+        return os.path.realpath(path)
+    except ValueError:
+        return str(path)
+
+
 def template_of(
     path: Path, data: str | None, out: Path, copy: bool, reading: dict[str, Any]
 ) -> tuple[Path | None, str | None]:
     """The file to write a copy of, and its column of ids; refuses what cannot be written, before any work."""
     options = open_run(path).reading_options() | reading
+    require_another_file(out, data or options["source"], "--out")
     template = Path(data or options["source"]) if copy or out.suffix == ".h5ad" else None
     check_output(out, template)
     return template, options["ids"] if template else None

@@ -99,15 +99,15 @@ def summarise(
 
 def require_complete(dataset: Dataset) -> None:
     """Raise a ValueError where values are missing or infinite; it says how many, where, and what to do."""
-    _require_none(dataset, ("missing value", "infinite value"))
+    _require_none(dataset, ("missing value", "infinite value"), "fill them in")
 
 
 def require_finite(dataset: Dataset) -> None:
     """Raise a ValueError where values are infinite, but not where they are missing."""
-    _require_none(dataset, ("infinite value",))
+    _require_none(dataset, ("infinite value",), "leave these cells empty")
 
 
-def _require_none(dataset: Dataset, kinds: tuple[str, ...]) -> None:
+def _require_none(dataset: Dataset, kinds: tuple[str, ...], cure: str) -> None:
     if dataset.x.dtype.kind != "f":
         return
     for what in kinds:
@@ -123,7 +123,7 @@ def _require_none(dataset: Dataset, kinds: tuple[str, ...]) -> None:
         raise ValueError(
             f"{dataset.origin}: expected a finite number in every cell, got {number} in {bad.size} of {len(counts)} "
             f"columns: {names}{more}, the first in row {row + 1} (id {shortened(str(dataset.ids[row]))!r}); "
-            "fill them in, remove these rows, or leave the columns out with --drop"
+            f"{cure}, remove these rows, or leave the columns out with --drop"
         )
 
 

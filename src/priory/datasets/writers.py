@@ -108,9 +108,14 @@ def _check_template(path: Path, suffix: str, template: Path | None) -> None:
     if template is None:
         if suffix == ".h5ad":
             raise ValueError(
-                f"--copy: expected an .h5ad file to copy for {path.name!r}, got none; choose another --out"
+                f"--out: expected an .h5ad file to copy for {path.name!r}, got none; choose another ending"
             )
         return
+    if suffix == ".h5ad" and not template.name.lower().endswith(_COPIED[suffix]):
+        raise ValueError(
+            f"--out: {path.name!r} would be a copy of the data, as .h5ad always is, and expected them to be .h5ad too, "
+            f"got {template.name!r}; take .csv, .tsv, .npz or .parquet"
+        )
     if not template.name.lower().endswith(_COPIED.get(suffix, ())):
         raise ValueError(
             f"--copy: expected .csv or .tsv for the data and --out, or .h5ad for both, got data {template.name!r} "

@@ -46,11 +46,11 @@ def check_parameters(gtm: Any) -> None:
                 f"{name}: expected at most {MOST_NODES} points on the grid, got {side}^{gtm.n_components}; take fewer, "
                 "or a smaller n_components"
             )
-    numbers = gtm.points_per_side**gtm.n_components * basis_per_side(gtm) ** gtm.n_components
-    if numbers > MOST_FEATURES:
+    nodes, functions = (side**gtm.n_components for side in (gtm.points_per_side, basis_per_side(gtm)))
+    if max(nodes, functions) * functions > MOST_FEATURES:
         raise ValueError(
-            f"points_per_side, basis_per_side: expected at most {MOST_FEATURES} pairs of a node and a radial function, "
-            f"got {numbers}; take fewer of either"
+            f"points_per_side, basis_per_side: expected at most {MOST_FEATURES} pairs of a node or a radial function "
+            f"with a radial function, got {nodes} nodes and {functions} functions; take fewer"
         )
     if gtm.dtype not in DTYPES:
         raise ValueError(f"dtype: expected {' or '.join(DTYPES)}, got {gtm.dtype!r}")
@@ -95,8 +95,10 @@ def checked_device(device: str | None) -> torch.device:
     return found
 
 
-def checked_rows(gtm: Any, X: ArrayLike, *, reset: bool) -> NDArray[Any]:
+def checked_rows(gtm: Any, X: ArrayLike | Tensor, *, reset: bool) -> NDArray[Any]:
     """Rows as scikit-learn checks them, NaN allowed, in the type they have: blocks become floats when they are read."""
+    if isinstance(X, Tensor):
+        X = X.detach().cpu()  # latents, straight from an encoder
     return validate_data(gtm, X, reset=reset, dtype="numeric", ensure_all_finite="allow-nan")
 
 

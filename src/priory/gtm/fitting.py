@@ -15,6 +15,8 @@ from priory.gtm.rows import Block, Rows
 FIRST_TETHER = 10.0  # times rows over scale: at first the sheet hardly leaves the plane
 LAST_TETHER = 1e-4  # the same, in the last iteration that has one
 ROUNDING = 1e-13  # of a penalised likelihood: what EM cannot tell from a gain
+LEAST_SQUARE = {torch.float64: 1e-290, torch.float32: 1e-30}  # of a cell: below, squares lose their digits
+ROUNDING_OF_VALUES = 1e-12  # of a column's mean: what its cells differ by where it is constant
 STEP_POWER = 0.6  # above a half and below one: the statistics converge, and forget the start
 STEP_OFFSET = 2.0
 LEAST_VARIANCE = {torch.float64: 1e-6, torch.float32: 1e-4}  # of the noise, in units of a column's mean variance
@@ -160,10 +162,10 @@ def begin(rows: Rows, nodes: Tensor, basis: RadialBasis, weight_decay: float, an
         )
     rows = rows.centred(centre)
     scale, total = spread(rows)
-    if not math.isfinite(scale):
+    if not math.isfinite(scale) or (scale < LEAST_SQUARE[rows.dtype] and _differ(rows)):
         raise ValueError(
-            f"X: expected values whose squares {rows.dtype} can hold, got a mean square of {scale}; divide them by a "
-            "common unit"
+            f"X: expected values whose squares {rows.dtype} can hold, got a mean square of {scale:.3g}; divide them by "
+            "a common unit"
         )
     scale = scale if scale > 0 else 1.0
     least = LEAST_VARIANCE[rows.dtype] * scale
@@ -172,6 +174,13 @@ def begin(rows: Rows, nodes: Tensor, basis: RadialBasis, weight_decay: float, an
     sheet = Sheet(topography.weights_near(start.images), max(start.variance, least))
     release = Release(weight_decay, scale, total, annealing, sheet.weights)
     return Course(nodes, basis, topography, centre, sheet, release), rows
+
+
+def _differ(rows: Rows) -> bool:
+    """Whether centred rows differ by more than rounding."""
+    assert rows.centre is not None
+    least = ROUNDING_OF_VALUES * rows.centre.abs()
+    return any(bool((block.rows.x.abs() > least).any()) for block in rows)
 
 
 def fit_in_turns(course: Course, rows: Rows, max_iter: int, tol: float) -> Progress:

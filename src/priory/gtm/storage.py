@@ -114,7 +114,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The file's arrays, checked, and its header."""
     if path.is_dir():
         raise ValueError(f"{path}: expected a file with a fitted GTM, got a folder; {_CURE}")
-    require_readable(path)
+    require_readable(path, _CURE)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

@@ -139,7 +139,8 @@ def _empty_columns(rows: Rows) -> list[str]:
 def _require_memory(settings: MapSettings, dataset: Dataset) -> None:
     nodes, columns = settings.points_per_side**2, len(dataset.columns)
     basis = (settings.basis_per_side or (settings.points_per_side + 1) // 2) ** 2 + 1
-    rows = 8 * min(4 * len(dataset) * columns, 2**26)
+    numbers = len(dataset) * columns
+    rows = 8 * (3 * numbers if settings.batch_size else min(4 * numbers, 2**26))  # batches are drawn from all of them
     require_memory(
         rows + 8 * (4 * nodes * columns + 2 * nodes * basis + 3 * basis**2 + 2 * basis * columns),
         f"a map of {nodes} nodes, {basis - 1} radial functions and {columns} columns",

@@ -26,7 +26,7 @@ class MapSettings(Settings):
     basis_per_side: Side | None = Field(_GTM["basis_per_side"], description="radial functions along each side")
     basis_width: float = Field(_GTM["basis_width"], gt=0, le=1e6, description="in units of their distance")
     weight_decay: float = Field(_GTM["weight_decay"], ge=0, le=1e12, description="precision of the prior of W")
-    annealing: int = Field(_GTM["annealing"], ge=0, description="iterations over which the weight decay falls")
+    annealing: int = Field(_GTM["annealing"], ge=0, description="iterations that let go of the plane")
     max_iter: int = Field(_GTM["max_iter"], ge=1, description="most iterations of EM")
     tol: float = Field(_GTM["tol"], ge=0, allow_inf_nan=False, description="relative change at which EM ends")
     batch_size: int | None = Field(_GTM["batch_size"], ge=1, description="rows of a step of incremental EM")

@@ -51,9 +51,11 @@ class Sheet:
     def __init__(self, gtm: FittedGTM) -> None:
         missing = [name for name in FITTED if not hasattr(gtm, name)]
         if missing:
+            cure = "give its gtm_" if hasattr(gtm, "gtm_") else "call gtm.fit(X) first"
+            if hasattr(gtm, "named_steps"):
+                cure = "give its last step, and the steps before it as preprocess"
             raise ValueError(
-                f"gtm: expected a fitted GTM, got a {type(gtm).__name__} without {', '.join(missing)}; call gtm.fit(X) "
-                "first"
+                f"gtm: expected a fitted GTM, got a {type(gtm).__name__} without {', '.join(missing)}; {cure}"
             )
         arrays = (gtm.means_, gtm.nodes_, gtm.weights_, gtm.basis_weights_)
         self.means, self.nodes, self.mixing_weights, self.weights = (

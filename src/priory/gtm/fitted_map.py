@@ -1,0 +1,127 @@
+"""What a fitted map says: of rows, of places on the map; and draws from it."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import _num_samples, check_is_fitted
+from torch import Tensor
+
+from priory.density.components import Exponentials
+from priory.density.isotropic import IsotropicNormals
+from priory.grids import RadialBasis
+from priory.gtm.checks import DTYPES, checked_device, checked_places, checked_rows
+from priory.gtm.rows import Batch, Block, Rows
+
+
+class FittedMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator):
+    """The questions that a `GTM` answers from its fitted attributes, row by row in blocks."""
+
+    points_per_side: int
+    n_components: int
+    device: str | None
+    dtype: str
+    random_state: Any
+    means_: NDArray[np.float64]
+    nodes_: NDArray[np.float64]
+    weights_: NDArray[np.float64]
+    noise_variance_: float
+    basis_: RadialBasis
+    basis_weights_: NDArray[np.float64]
+
+    def transform(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Each row's place on the map, E[u | x] = sum_k p(k | x) u_k, (N, C)."""
+        check_is_fitted(self)
+        nodes = torch.from_numpy(self.nodes_).to(checked_device(self.device), DTYPES[self.dtype])
+        return self._of_rows(X, lambda found, block, normals: _responsibilities(found) @ nodes)
+
+    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
+        """The node with the largest responsibility for each row, (N,)."""
+        return self._of_rows(X, lambda found, block, normals: found.terms.argmax(-1))
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """The responsibilities p(k | x), (N, K)."""
+        return self._of_rows(X, lambda found, block, normals: _responsibilities(found))
+
+    def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:
+        """log p(x) of each row in nats, (N,); of its cells that are there."""
+        return self._of_rows(X, lambda found, block, normals: found.log_sum + normals.shift(block.squares, block.cells))
+
+    def score(self, X: ArrayLike, y: Any = None) -> float:
+        """The mean of `score_samples`, in nats a row."""
+        return float(self.score_samples(X).mean())
+
+    def sample(self, n_samples: int = 1) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Draw rows, (n_samples, D), and the nodes they come from, (n_samples,)."""
+        check_is_fitted(self)
+        if n_samples < 1:
+            raise ValueError(f"n_samples: expected a positive number, got {n_samples}")
+        random = check_random_state(self.random_state)
+        node = random.choice(len(self.means_), size=n_samples, p=self.weights_)
+        noise = random.standard_normal((n_samples, self.means_.shape[1]))
+        return self.means_[node] + math.sqrt(self.noise_variance_) * noise, node
+
+    def inverse_transform(self, X: ArrayLike) -> NDArray[np.float64]:
+        """The images y(u) of places on the map, (n, C) to (n, D) in the data's units; between the nodes as well."""
+        check_is_fitted(self)
+        return self.basis_(checked_places(self, X)).numpy() @ self.basis_weights_
+
+    def magnification_factors(self, X: ArrayLike | None = None) -> NDArray[np.float64]:
+        """How much the sheet is stretched at the nodes, or at places on the map (n, C): sqrt(det(J'J)), J = dy/du.
+
+        A volume of data space, in the data's units to the power C, per volume of the map.
+
+        Reference: Bishop, Svensen & Williams 1997, Magnification factors for the GTM algorithm, eq. 6.
+        """
+        check_is_fitted(self)
+        slopes = self.basis_.slopes(checked_places(self, self.nodes_ if X is None else X))
+        weights = torch.from_numpy(self.basis_weights_)
+        metric = slopes @ (weights @ weights.mT) @ slopes.mT
+        return torch.linalg.det(metric).clamp(min=0.0).sqrt().numpy()
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.nodes_.shape[1]
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.transformer_tags.preserves_dtype = [self.dtype]
+        return tags
+
+    def _rows(self, batches: Callable[[], Iterable[Batch]]) -> Rows:
+        num_nodes = self.points_per_side**self.n_components
+        return Rows(batches, num_nodes, checked_device(self.device), DTYPES[self.dtype])
+
+    def _of_rows(self, X: ArrayLike, number: Callable[[Exponentials, Block, IsotropicNormals], Tensor]) -> NDArray[Any]:
+        """What `number` says of each row, block by block."""
+        result: Tensor | None = None
+        for found, block, normals in self._walk(X):
+            of_block = number(found, block, normals)
+            if result is None:  # at once: small results kept among large blocks tear the heap up, to N x K
+                shape = _num_samples(X), *of_block.shape[1:]
+                result = torch.empty(shape, dtype=of_block.dtype, device="cpu")
+            result[block.place.cpu()] = of_block.cpu()
+        assert result is not None
+        return result.numpy()
+
+    def _walk(self, X: ArrayLike) -> Iterator[tuple[Exponentials, Block, IsotropicNormals]]:
+        """Rows, block by block, with what their densities and responsibilities are made of."""
+        check_is_fitted(self)
+        X = checked_rows(self, X, reset=False)
+        rows = self._rows(lambda: [Batch(X)])
+        centre = torch.from_numpy(self.means_.mean(0)).to(rows.device)
+        loc = torch.from_numpy(self.means_).to(rows.device) - centre
+        log_weights = torch.from_numpy(np.log(self.weights_)).to(rows.device)
+        normals = IsotropicNormals(log_weights.to(rows.dtype), loc.to(rows.dtype), self.noise_variance_)
+        for block in rows.centred(centre, keep=False):
+            yield normals.exponentials(block.rows), block, normals
+
+
+def _responsibilities(found: Exponentials) -> Tensor:
+    return found.terms * found.reciprocal.unsqueeze(-1)

@@ -425,7 +425,7 @@ def test_torchs_default_device_does_not_matter():
 def test_batches_give_what_the_whole_gives(tmp_path):
     x = with_holes(curved(rows=90))
     whole = GTM(points_per_side=5).fit(x)
-    parts = [x[:10], x[10:70], x[70:]]
+    parts = [x[:10], x[10:70], x[:0], x[70:]]
     np.save(tmp_path / "x.npy", x)
     tensors = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.from_numpy(x)), batch_size=32)
     fits = {
@@ -560,6 +560,7 @@ def test_the_kernel_equals_the_density_of_the_mixtures():
         ({"points_per_side": 600}, "expected at most 134217728 pairs .* got 360000 nodes and 90000 functions"),
         ({"basis_per_side": 300}, "expected at most 134217728 pairs .* got 256 nodes and 90000 functions"),
         ({"dtype": "float16"}, "dtype: expected float64 or float32, got 'float16'"),
+        ({"random_state": "x"}, "'x' cannot be used to seed"),
         ({"device": "gpu"}, "device: expected None .the CPU. or a device that torch sees"),
         ({"device": "meta"}, "device: expected None .the CPU. or a device that torch sees"),
     ],

@@ -306,6 +306,7 @@ ERRORS = [
     (("gtm", "map", "vae"), "expected a run that `priory gtm fit` made, got one that `priory fit` made"),
     (("fit", "--resume", "--out", "run"), "expected a run that `priory fit` made, got one that `priory gtm fit` made"),
     (("gtm", "fit", "digits", "--out", "run"), "expected an empty or a new folder"),
+    (("fit", "digits", "--out", "run"), "remove what `priory gtm fit` left there"),
 ]
 
 

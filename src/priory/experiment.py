@@ -21,7 +21,7 @@ from priory.locking import sole_writer
 from priory.mixture import Mixture
 from priory.noise import own_noise
 from priory.priors import PRIORS, GridPrior
-from priory.run_folder import CONFIG, FIGURES, SPLITS
+from priory.run_folder import CONFIG, FIGURES, FITTED_BY, SPLITS, kind_of
 from priory.runs import Run
 from priory.settings import ModelSettings, RunSettings
 from priory.training import History, check_devices, fit, process_rank
@@ -60,13 +60,13 @@ def new_run(settings: RunSettings, out: Path) -> Iterator[tuple[Run, Dataset, Li
 
 def require_free(
     out: Path,
-    go_on: str = "go on with --resume, or choose another",
+    go_on: str | None = None,
     left: Callable[[Path], bool] | None = None,
 ) -> None:
     """Refuse a folder that holds anything but what an interrupted run, or `left`, says may go.
 
     Raises:
-        ValueError: it is not empty, or no folder; `go_on` says what to do where it is a run.
+        ValueError: it is not empty, or no folder; `go_on` says what to do where it is a run; None finds out.
     """
     may_go = left or _left_by_an_interruption
     if blocking := not_a_folder([out, *out.parents]):
@@ -76,8 +76,18 @@ def require_free(
     if out.exists() and any(not may_go(path) for path in out.iterdir()):
         raise ValueError(
             f"--out {out}: expected an empty or a new folder, so that nothing is lost; "
-            + (go_on if (out / CONFIG).exists() else "choose another")
+            + (go_on or _how_to_go_on(out) if (out / CONFIG).exists() else "choose another")
         )
+
+
+def _how_to_go_on(out: Path) -> str:
+    try:
+        kind = kind_of(out)
+    except ValueError:
+        return "choose another"
+    if kind != Run.kind:
+        return f"choose another, or remove what `{FITTED_BY[kind]}` left there"
+    return "go on with --resume, or choose another"
 
 
 def _left_out(dataset: Dataset, model: ModelSettings) -> dict[str, float]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import check_array
+from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import _check_sample_weight, validate_data
 from torch import Tensor
 
@@ -54,6 +54,7 @@ def check_parameters(gtm: Any) -> None:
         )
     if gtm.dtype not in DTYPES:
         raise ValueError(f"dtype: expected {' or '.join(DTYPES)}, got {gtm.dtype!r}")
+    check_random_state(gtm.random_state)
     checked_device(gtm.device)
 
 
@@ -149,6 +150,8 @@ def checked_batches(gtm: Any, batches: Iterable[Any] | Callable[[], Iterable[Any
     def read() -> Iterator[Batch]:
         for batch in start():
             x = batch[0] if isinstance(batch, tuple | list) else batch
+            if not len(x):
+                continue
             x = checked_rows(gtm, x, reset=not widths)
             widths.append(x.shape[1])
             yield Batch(x)

@@ -17,7 +17,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from gtm_oracle import em_step, joint, log_likelihoods, responsibilities
 from priory import GTM, latent_grid
 from priory.density import mixture_log_prob
-from priory.density.isotropic import Incomplete, IsotropicNormals
+from priory.density.isotropic import IsotropicNormals, MaskedRows
 from priory.grids import RadialBasis
 from priory.gtm.em import Sheet, Topography, WeightPrior
 from priory.gtm.fitting import Release, begin
@@ -539,7 +539,7 @@ def test_the_kernel_equals_the_density_of_the_mixtures():
     x, loc = torch.randn(50, 7, dtype=torch.float64), torch.randn(4, 7, dtype=torch.float64)
     log_weights = torch.log_softmax(torch.randn(4, dtype=torch.float64), -1)
     normals = IsotropicNormals(log_weights, loc, 0.3)
-    found = normals.exponentials(Incomplete(x, None)).log_sum + normals.shift(x.square().sum(-1), 7)
+    found = normals.exponentials(MaskedRows(x, None)).log_sum + normals.shift(x.square().sum(-1), 7)
     expected = mixture_log_prob(x, log_weights, loc, torch.full_like(loc, math.sqrt(0.3)))
     assert_allclose(found, expected, rtol=1e-9)
 

@@ -19,8 +19,8 @@ from priory.density.components import LOG_2PI, Exponentials
 from priory.density.log_prob import exponentials
 
 
-class Incomplete(NamedTuple):
-    """Rows of which some cells are missing."""
+class MaskedRows(NamedTuple):
+    """Rows of which cells may be missing."""
 
     x: Float[Tensor, "point input"]  # zero where a cell is missing
     present: Float[Tensor, "point input"] | None  # 1 where there is a value, 0 where not; None where all are there
@@ -50,7 +50,7 @@ class IsotropicNormals:
         log_peak = LOG_2PI + torch.log(squares.new_tensor(self.variance))
         return -0.5 * (squares / self.variance + present_cells * log_peak)
 
-    def exponentials(self, rows: Incomplete, out: Tensor | None = None) -> Exponentials:
+    def exponentials(self, rows: MaskedRows, out: Tensor | None = None) -> Exponentials:
         """What `shift` completes to log p(x_n), and what makes the responsibilities: terms times reciprocal.
 
         Args:

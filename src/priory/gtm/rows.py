@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from priory.density.isotropic import Incomplete
+from priory.density.isotropic import MaskedRows
 
 NUMBERS_AT_ONCE = 2**19  # b x K of a block on the CPU: what its caches hold
 NUMBERS_AT_ONCE_ELSEWHERE = 2**25
@@ -22,7 +22,7 @@ class Block(NamedTuple):
     """Some rows, all complete or each with a cell missing."""
 
     place: Int[Tensor, " point"]  # where they stand among all rows
-    rows: Incomplete  # minus the centre
+    rows: MaskedRows  # minus the centre
     squares: Float[Tensor, " point"]  # sum of squares of the cells that are there
     cells: Float[Tensor, " point"] | int  # how many those are
     weight: Float[Tensor, " point"]
@@ -100,7 +100,7 @@ class Rows:
         missing = x.isnan()
         some = missing.any(-1)
         if not bool(some.any()):
-            yield Block(place, Incomplete(x, None), x.square().sum(-1), x.shape[1], weight)
+            yield Block(place, MaskedRows(x, None), x.square().sum(-1), x.shape[1], weight)
             return
         for incomplete, which in ((False, ~some), (True, some)):
             if bool(which.any()):
@@ -109,4 +109,4 @@ class Rows:
                 cells = x.shape[1] if present is None else present.sum(-1)
                 if incomplete:
                     weights = weights * ~absent.all(-1)  # a row without a cell is no row
-                yield Block(place[which], Incomplete(part, present), part.square().sum(-1), cells, weights)
+                yield Block(place[which], MaskedRows(part, present), part.square().sum(-1), cells, weights)

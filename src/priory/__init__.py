@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from priory.core import *
     from priory.datasets import load_dataset
     from priory.gtm import GTM, GTMClassifier, GTMRegressor
+    from priory.maps import TopographicMap
     from priory.run_kinds import load
     from priory.training import fit
 
@@ -22,6 +23,7 @@ _MORE = {
     "refit": "priory.refitting",
     "check_prior": "priory.conformance",
     "check_bound": "priory.conformance",
+    "TopographicMap": "priory.maps",
     "GTM": "priory.gtm",
     "GTMClassifier": "priory.gtm",
     "GTMRegressor": "priory.gtm",

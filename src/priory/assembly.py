@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from priory.datasets import LikelihoodProposal, Rows, Summary, propose_likelihood
 from priory.encoders import NormalEncoder
+from priory.guide import Guide
 from priory.likelihoods import LIKELIHOODS, LikelihoodDecoder
 from priory.messages import did_you_mean, shortened
 from priory.networks import ConvolutionalDecoderNetwork, ConvolutionalEncoderNetwork, gated_mlp, mlp
@@ -82,7 +83,17 @@ def build_vae(settings: ModelSettings, facts: DataFacts) -> VAE:
     preprocess = _preprocess(settings, facts)
     encoder = NormalEncoder(encoder_network(settings, facts), settings.log_variance_range)
     decoder = _decoder(settings, facts, preprocess)
-    return VAE(encoder, decoder, build_prior(settings, facts, preprocess), preprocess)
+    prior = build_prior(settings, facts, preprocess)
+    encoder.input_noise = _input_noise(settings, prior)
+    return VAE(encoder, decoder, prior, preprocess)
+
+
+def _input_noise(settings: ModelSettings, prior: Prior) -> float:
+    """A sheet with noise about it is what a guided grid takes the data for: the encoder learns to see through it."""
+    if settings.input_noise is not None:
+        return settings.input_noise
+    guide: Guide | None = getattr(prior, "guide", None)
+    return 0.0 if guide is None else math.sqrt(float(guide.noise_variance))
 
 
 def build_prior(settings: ModelSettings, facts: DataFacts, preprocess: Preprocessing) -> Prior:
@@ -123,6 +134,7 @@ def prior_spec(
         feature_range=feature_range,
         features=features,
         flow_transforms=settings.flow_transforms,
+        grid_start=settings.grid_start,
         grid_network=settings.grid_network,
         basis_per_side=settings.basis_per_side,
         basis_width=settings.basis_width,

@@ -4,6 +4,7 @@ from priory.distributions import diagonal_normal
 from priory.encoders import Encoder, NormalEncoder
 from priory.evaluation import Estimate, evaluate, log_likelihood
 from priory.grids import latent_grid
+from priory.guide import Guide
 from priory.likelihoods import (
     BernoulliDecoder,
     CategoricalDecoder,
@@ -14,7 +15,7 @@ from priory.likelihoods import (
 )
 from priory.mixture import Mixture
 from priory.networks import ConvolutionalDecoderNetwork, ConvolutionalEncoderNetwork, gated_mlp, mlp
-from priory.objectives import Elbo, elbo, importance_weighted_bound
+from priory.objectives import Elbo, elbo, guided_elbo, importance_weighted_bound
 from priory.preprocessing import LogNormalise, Rescale, Standardise
 from priory.priors import (
     DensityPrior,
@@ -47,6 +48,7 @@ __all__ = [
     "GTMVampPrior",
     "GaussianDecoder",
     "GridPrior",
+    "Guide",
     "LogNormalise",
     "Mixture",
     "MixtureOfGaussians",
@@ -62,6 +64,7 @@ __all__ = [
     "elbo",
     "evaluate",
     "gated_mlp",
+    "guided_elbo",
     "importance_weighted_bound",
     "latent_grid",
     "log_likelihood",

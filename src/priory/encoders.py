@@ -36,11 +36,14 @@ class NormalEncoder(nn.Module):
     Args:
         network: maps features (..., D) to (..., 2 L): L means, then L log-variances.
         log_variance_range: log-variances are clipped to this (low, high); None leaves them alone.
+        input_noise: standard deviation of normal noise that is added to the features in training mode only: the
+            encoder then reads its pseudo-inputs, and everything afterwards, without.
 
     Raises:
-        ValueError: a range that is not low < high; a network with an odd output width.
+        ValueError: a range that is not low < high; a network with an odd output width; noise below zero.
 
-    Source: Kingma & Welling 2014 (arXiv:1312.6114), eq. 9; the clipping: Tomczak & Welling 2018, published code.
+    Source: Kingma & Welling 2014 (arXiv:1312.6114), eq. 9; the clipping: Tomczak & Welling 2018, published code; the
+    noise: Im, Ahn, Memisevic & Bengio 2017 (arXiv:1511.06406), denoising criterion.
 
     >>> encoder = NormalEncoder(torch.nn.Linear(5, 4))
     >>> q_z = encoder(torch.zeros(3, 5))
@@ -48,8 +51,16 @@ class NormalEncoder(nn.Module):
     (torch.Size([3]), torch.Size([2]), 2)
     """
 
-    def __init__(self, network: nn.Module, log_variance_range: tuple[float, float] | None = (-14.0, 6.0)) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        log_variance_range: tuple[float, float] | None = (-14.0, 6.0),
+        *,
+        input_noise: float = 0.0,
+    ) -> None:
         super().__init__()
+        if not (input_noise >= 0 and math.isfinite(input_noise)):
+            raise ValueError(f"input_noise: expected a standard deviation that is not negative, got {input_noise}")
         if log_variance_range is not None:
             _check_range(log_variance_range)
         width = output_width(network)
@@ -57,6 +68,7 @@ class NormalEncoder(nn.Module):
             _check_even(width)
         self.network = network
         self.log_variance_range = log_variance_range
+        self.input_noise = input_noise
 
     @property
     def latent_dim(self) -> int | None:
@@ -66,6 +78,8 @@ class NormalEncoder(nn.Module):
 
     def forward(self, features: Float[Tensor, "*batch input"]) -> Independent:
         """q(z|x) with batch (...,) and event (L,); in float32 or float64, also under autocast."""
+        if self.training and self.input_noise:
+            features = features + self.input_noise * torch.randn_like(features)
         outputs = at_least_float32(self.network(features))
         _check_even(outputs.shape[-1])
         loc, log_variance = outputs.chunk(2, dim=-1)
@@ -74,7 +88,8 @@ class NormalEncoder(nn.Module):
         return diagonal_normal(loc, torch.exp(0.5 * log_variance))
 
     def extra_repr(self) -> str:
-        return f"log_variance_range={self.log_variance_range}"
+        noise = f", input_noise={self.input_noise:.3g}" if self.input_noise else ""
+        return f"log_variance_range={self.log_variance_range}{noise}"
 
 
 def _check_range(log_variance_range: tuple[float, float]) -> None:

@@ -40,6 +40,7 @@ OF_THE_PRIOR = {
     "learn_pseudo_inputs",
     "initialise",
     "flow_transforms",
+    "grid_start",
     "grid_network",
     "basis_per_side",
     "basis_width",

@@ -13,12 +13,14 @@ from torch import Tensor
 from priory.assembly import build_vae, check_name, facts_of, resolve_likelihood, start_rows
 from priory.columns import with_columns
 from priory.datasets import Dataset, LikelihoodProposal, Rows, constant_columns, load_dataset, require_complete
-from priory.evaluation import DESCRIPTIONS as DESCRIPTIONS
+from priory.evaluation import DESCRIPTIONS as LIKELIHOOD_DESCRIPTIONS
 from priory.evaluation import Estimate, device_of, evaluate, log_likelihood
 from priory.files import not_a_folder, remove_leftovers
 from priory.footprint import require_training_fits
 from priory.locking import sole_writer
-from priory.mixture import Mixture
+from priory.maps import TopographicMap
+from priory.maps.quality import DESCRIPTIONS as MAP_DESCRIPTIONS
+from priory.maps.rows_of_data import quality_on_map
 from priory.noise import own_noise
 from priory.priors import PRIORS, GridPrior
 from priory.run_folder import CONFIG, FIGURES, FITTED_BY, SPLITS, kind_of
@@ -29,6 +31,7 @@ from priory.training.history import HISTORY_FILE
 from priory.vae import VAE
 
 Progress = Callable[[int], None]
+DESCRIPTIONS = LIKELIHOOD_DESCRIPTIONS | MAP_DESCRIPTIONS
 MOST_NAMED = 5  # columns in a message
 TELLING_SPLITS = ("test", "valid")  # evaluation uses the first that has rows
 
@@ -52,7 +55,8 @@ def new_run(settings: RunSettings, out: Path) -> Iterator[tuple[Run, Dataset, Li
     check_name("--prior", model.prior, PRIORS)
     require_training_fits(settings, modelled, dataset.image_shape)
     facts = facts_of(modelled.rows("train"), dataset.image_shape, settings.seed, start_rows(model))
-    _seeded_vae(settings, facts)  # a model that cannot be built should fail before anything is written
+    quickly = settings.model_copy(update={"model": model.model_copy(update={"grid_start": "mean"})})
+    _seeded_vae(quickly, facts)  # a model that cannot be built should fail before anything is written
     with sole_writer(out):
         require_free(out)  # another process may have begun a run since
         yield Run.create(out, settings, facts, dataset, constants), modelled, proposal
@@ -169,13 +173,16 @@ def measure(
     progress: Progress | None = None,
     per_row: Callable[[dict[str, Tensor]], None] | None = None,
 ) -> dict[str, Estimate]:
-    """`evaluate` with noise of its own seed, so that the same model gives the same numbers.
+    """`evaluate` with noise of its own seed, so that the same model gives the same numbers; and with a grid prior,
+    how good its map is.
 
     Raises:
         ArithmeticError: a number is NaN or infinite, so some rows have no likelihood under the model.
     """
     with own_noise(seed, device_of(vae)):
         metrics = evaluate(vae, rows, num_samples, progress=progress, per_row=per_row)
+    if isinstance(vae.prior, GridPrior):
+        metrics |= quality_on_map(TopographicMap(vae, rows), rows)
     bad = [name for name, estimate in metrics.items() if not math.isfinite(estimate.value)]
     if bad:
         raise ArithmeticError(
@@ -187,21 +194,17 @@ def measure(
 
 @torch.no_grad()
 def embed(vae: VAE, rows: Rows, batch_size: int = 1024) -> dict[str, np.ndarray]:
-    """`z_mean`, `z_scale` of q(z|x), and with a grid prior the place on the map, `map` = E[u|z] at the mean."""
-    p_z = vae.latent_prior()
+    """`z_mean`, `z_scale` of q(z|x); with a grid prior `map`, each row's place, and `map_scale`, the spread of u."""
     parts: list[tuple[Tensor, ...]] = []
     for x, _ in rows.batches(batch_size):
         q = vae.encode(x.to(device_of(vae)))
-        place = (
-            [vae.prior.coordinates(p_z, q.mean)]
-            if isinstance(vae.prior, GridPrior) and isinstance(p_z, Mixture)
-            else []
-        )
-        parts.append((q.mean, q.stddev, *place))
-    names = ("z_mean", "z_scale", "map")
-    return {
-        name: torch.cat(column).cpu().numpy() for name, column in zip(names, zip(*parts, strict=True), strict=False)
-    }
+        parts.append((q.mean, q.stddev))
+    columns = [torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True)]
+    found = dict(zip(("z_mean", "z_scale"), columns, strict=True))
+    if isinstance(vae.prior, GridPrior):
+        places = TopographicMap(vae, rows).places
+        found |= {"map": places.place.numpy(), "map_scale": places.scale.numpy()}
+    return found
 
 
 @torch.no_grad()

@@ -51,6 +51,59 @@ def elbo(
     return Elbo(reconstruction, _kl(q, p_z, z))
 
 
+def guided_elbo(
+    vae: VAE,
+    x: Float[Tensor, "*batch input"],
+    weight: float = 1.0,
+    *,
+    num_samples: int = 1,
+    prior: Distribution | None = None,
+) -> Elbo:
+    """A lower bound that gives each datum to the nodes of a grid that a guide names; for training a map.
+
+        log p(x) >= E_q [log p(x|z)] - (1 - weight) KL(q || p) - weight (KL(r || pi) + sum_k r_k KL(q || p_k))
+
+    with r = r(k | x), the responsibilities of `vae.prior.guide` in data space. The last bracket is KL(q r || p), the
+    divergence of the posteriors of z and k together, and so never below KL(q || p): for any weight from 0 to 1 this is
+    a bound, below the ELBO, which it meets where r is p(k | z). By Monte Carlo, the same draws for both parts.
+
+    Args:
+        vae: a VAE whose prior is a mixture with a `guide`.
+        x: data, (*batch, D).
+        weight: how far the guide is followed, from 0 (the ELBO) to 1.
+        num_samples: draws from q(z|x) per datum.
+        prior: p(z), where it has been evaluated already.
+
+    Returns:
+        Reconstruction, and the whole of what is subtracted as `kl`, each of shape (*batch,), in nats.
+
+    Raises:
+        ValueError: num_samples is not positive, weight is outside of [0, 1], or the prior has no guide.
+
+    Reference: Tomczak 2022, *Deep Generative Modeling*, eq. 4.50 (the prior over nodes); the amortised posterior over
+    them is the responsibility of Bishop, Svensen & Williams 1998, eq. 2.10.
+    """
+    _check_num_samples(num_samples)
+    guide = getattr(vae.prior, "guide", None)
+    if guide is None:
+        raise ValueError(
+            f"vae: expected a prior with a guide, as GTMVampPrior.from_gtm makes it, got a {type(vae.prior).__name__} "
+            "without; use elbo, or give its prior one"
+        )
+    if not 0 <= weight <= 1:
+        raise ValueError(f"weight: expected a number from 0 to 1, got {weight}")
+    p_z = vae.latent_prior() if prior is None else prior
+    features = vae.preprocess(x)
+    log_r = guide.log_responsibilities(features)
+    q = vae.encoder(features)
+    z = q.rsample(torch.Size((num_samples,)))
+    reconstruction = vae.decode(z, x).log_prob(x).mean(0)
+    log_q, log_p_k = q.log_prob(z), p_z.component_log_prob(z)
+    whole = (log_r.exp() * (log_r - log_p_k)).sum(-1)
+    kl = log_q + weight * whole - (1 - weight) * torch.logsumexp(log_p_k, -1)
+    return Elbo(reconstruction, kl.mean(0))
+
+
 def importance_weighted_bound(
     vae: VAE, x: Float[Tensor, "*batch input"], num_samples: int, *, prior: Distribution | None = None
 ) -> Float[Tensor, "*batch"]:

@@ -54,7 +54,10 @@ class ModelSettings(Settings):
     points_per_side: int = Field(8, ge=1, le=10**6, description="nodes along each side of a grid")
     grid_dim: int = Field(2, ge=1, le=16, description="C, dimensions of the grid")
     prior_hidden: tuple[Size, ...] = Field((256, 256), description="hidden widths of the prior's own network")
-    grid_network: Literal["mlp", "rbf"] = Field("mlp", description="behind a grid: a perceptron, or radial functions")
+    grid_start: Literal["gtm", "mean"] = Field(
+        "gtm", description="a grid starts as a classical GTM of the data, which guides it too, or at their mean"
+    )
+    grid_network: Literal["mlp", "rbf"] = Field("rbf", description="behind a grid: radial functions, or a perceptron")
     basis_per_side: int | None = Field(
         None, ge=1, le=10**6, description="radial functions along each side; None: half of points_per_side"
     )
@@ -69,6 +72,9 @@ class ModelSettings(Settings):
     )
     network: NetworkName = Field("mlp", description="kind of encoder and decoder")
     hidden: tuple[Size, ...] | None = Field(None, description="hidden widths; channels of a convolutional pair")
+    input_noise: float | None = Field(
+        None, ge=0, le=1e6, description="of what the encoder reads in training; None: the GTM's that a grid starts as"
+    )
     log_variance_range: tuple[float, float] | None = Field(
         (-14.0, 6.0), description="bounds of the encoder's log-variance; the VampPrior paper has -6, 2"
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
+from torch import Tensor
 
 from priory.commands.evaluate import evaluated
 from priory.commands.interruptions import saying_how_to_go_on
@@ -18,8 +19,9 @@ from priory.experiment import describe_constants, telling_rows
 from priory.gtm_runs import jobs
 from priory.gtm_runs.folder import GTMRun
 from priory.gtm_runs.history import HISTORY_FILE
-from priory.gtm_runs.model import MapModel, Places
+from priory.gtm_runs.model import MapModel
 from priory.gtm_runs.settings import MapRunSettings
+from priory.maps import TopographicMap
 from priory.run_folder import CONFIG, METRICS, MODEL
 from priory.settings import with_options
 from priory.terminal import console, errors, row_progress, show_metrics
@@ -110,16 +112,17 @@ def gtm_map_run(
     model = run.load_model().to(chosen_device(device))
     rows = chosen_rows(run, data, reading, Dataset.all_rows)
     with row_progress("map", len(rows)) as progress:
-        places = model.places(rows, progress)
-    columns = _columns(model, places)
+        drawn = model.drawn(rows, progress)
+    columns = _columns(drawn)
     if template is None:
         columns = kept(rows, run, data, taken=("id", "ids", *columns)) | columns
-    arrays = {"map": places.mean} if out.suffix == ".h5ad" else {}  # obsm, where scanpy draws from
+    places = drawn.places.place.numpy()
+    arrays = {"map": places} if out.suffix == ".h5ad" else {}  # obsm, where scanpy draws from
     write_rows(out, ids=rows.ids, columns=columns, arrays=arrays, template=template, ids_column=ids_column)
     console.print(f"{len(rows)} rows on the map: {out}")
     shown = some_rows(rows)
-    mean = places.mean[np.isin(rows.indices, shown.indices)]
-    save_figure(draw_map(model, shown, mean, len(rows)), figure)
+    here = places[np.isin(rows.indices, shown.indices)]
+    save_figure(draw_map(model, shown, here, len(rows)), figure)
     console.print(f"picture: {figure}")
 
 
@@ -135,15 +138,19 @@ def _checked_figure(figure: Path | None, out: Path) -> Path:
     return figure
 
 
-def _columns(model: MapModel, places: Places) -> dict[str, np.ndarray]:
+def _columns(drawn: TopographicMap) -> dict[str, np.ndarray]:
     """One column for each number of a row."""
-    names = [f"u{i + 1}" for i in range(places.mean.shape[1])]
-    node = model.gtm.nodes_[places.node]
+    places = drawn.places
+    names = [f"u{i + 1}" for i in range(places.place.shape[1])]
     return {
-        **dict(zip(names, places.mean.T, strict=True)),
-        **{f"{name}_scale": values for name, values in zip(names, places.scale.T, strict=True)},
-        "node": places.node,
-        **{f"node_{name}": values for name, values in zip(names, node.T, strict=True)},
-        "responsibility": places.responsibility,
-        "log_likelihood": places.log_likelihood,
+        **_by_axis(names, "", places.place),
+        **_by_axis(names, "_scale", places.scale),
+        "node": places.node.numpy(),
+        **_by_axis([f"node_{name}" for name in names], "", places.mode),
+        "responsibility": places.responsibility.numpy(),
+        "log_likelihood": drawn.log_likelihood.numpy(),
     }
+
+
+def _by_axis(names: list[str], ending: str, values: Tensor) -> dict[str, np.ndarray]:
+    return {f"{name}{ending}": column for name, column in zip(names, values.mT.numpy(), strict=True)}

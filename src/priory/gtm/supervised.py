@@ -1,18 +1,9 @@
 """`GTMClassifier` and `GTMRegressor`: labels spread over a map that was drawn without them.
 
-    answer(x) = sum_k p(k | x) answer_k,    answer_k = (sum_n w_n r_nk t_n + smoothing near_k) / (usage_k + smoothing),
+    answer(x) = sum_k p(k | x) answer_k
 
-    near_k = (sum_j h_kj sum_n w_n r_nj t_n + smoothing everywhere) / (sum_j h_kj usage_j + smoothing),
-
-    usage_k = sum_n w_n r_nk,    h_kj = exp(-d_kj^2 / 2), d_kj the distance of two nodes in steps of the grid
-
-with t the training rows' labels (one-hot) or numbers, r their responsibilities on a fitted `GTM`, w their weights and
-`everywhere` the mean of t. Every node answers for the rows near it; smoothing adds to each node some rows that are as
-those of its neighbourhood, and to each neighbourhood as many that are as all rows: many a node has hardly a row.
-
-References: Gaspar, Marcou, Horvath, Arault, Lozano, Vayer & Varnek 2013, J. Chem. Inf. Model. 53(12), 3318 (classes);
-Gaspar, Baskin, Marcou, Horvath & Varnek 2015, Molecular Informatics 34(6-7), 348 (numbers); Gaspar 2018, J. Open
-Research Software 6:26 (ugtm, whose eGTC is the classifier with smoothing=0). The smoothing is ours.
+with answer_k what node k has learned from the training rows near it; `priory.landscapes` has the formula and its
+sources. ugtm's eGTC (Gaspar 2018, J. Open Research Software 6:26) is the classifier with smoothing=0.
 """
 
 import math
@@ -24,7 +15,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike, NDArray
-from scipy.ndimage import correlate1d
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
@@ -32,9 +22,7 @@ from torch import Tensor
 
 from priory.gtm.checks import checked_weights
 from priory.gtm.estimator import GTM
-
-REACH = 8  # nodes: h is 1e-14 there
-NO_ROWS = 1e-200  # of usage: below, a quotient of sums has lost its digits
+from priory.landscapes import answers, ratio, scale_of
 
 
 class OnMap(BaseEstimator):
@@ -83,17 +71,8 @@ class OnMap(BaseEstimator):
         everywhere: Float[NDArray[Any], " column"],
     ) -> Float[NDArray[Any], "node column"]:
         """answer_k, (K, T), of sum_n w_n r_nk t_n; without smoothing too, a node without rows asks its neighbours."""
-        some = self.smoothing
-        near = _ratio(self._nearby(sums) + some * everywhere, self._nearby(usage) + some, everywhere)
-        return _ratio(sums + some * near, usage + some, near)
-
-    def _nearby(self, sums: Float[NDArray[Any], "node column"]) -> Float[NDArray[Any], "node column"]:
-        """sum_j h_kj sums_j: a filter along each axis of the grid."""
-        filtered = sums.reshape(*[self.gtm_.points_per_side] * self.gtm_.n_components, -1)
-        kernel = np.exp(-0.5 * np.arange(-REACH, REACH + 1) ** 2)
-        for axis in range(self.gtm_.n_components):
-            filtered = correlate1d(filtered, kernel, axis, mode="constant")
-        return filtered.reshape(sums.shape)
+        shape = (self.gtm_.points_per_side,) * self.gtm_.n_components
+        return answers(*map(torch.from_numpy, (sums, usage, everywhere)), self.smoothing, shape).numpy()
 
     def _mixed(self, X: ArrayLike, landscape: Float[NDArray[Any], "node column"]) -> NDArray[np.float64]:
         """sum_k p(k | x) landscape_k of each row, (N, T)."""
@@ -113,7 +92,7 @@ class GTMClassifier(ClassifierMixin, OnMap):
 
     with r the training rows' responsibilities, w their weights, f the classes' frequencies among them, and pi the
     prior of the classes: f, where class_prior is None. Nodes often have few rows, or none: `smoothing` rows are added
-    to each that are as those of its neighbourhood, or where it has none, as all rows (`priory.gtm.supervised` has the
+    to each that are as those of its neighbourhood, or where it has none, as all rows (`priory.landscapes` has the
     formula).
 
     Args:
@@ -199,7 +178,7 @@ class GTMClassifier(ClassifierMixin, OnMap):
 
     def _probabilities(self, sums: NDArray[Any], frequencies: NDArray[Any]) -> NDArray[np.float64]:
         """p(c | k) of sum_n w_n r_nk [y_n = c]."""
-        odds = _ratio(self.class_prior_, frequencies, np.zeros(1))
+        odds = ratio(*map(torch.from_numpy, (self.class_prior_, frequencies, np.zeros(1)))).numpy()
         return self._answers(odds * sums, (odds * sums).sum(-1, keepdims=True), self.class_prior_)
 
 
@@ -212,7 +191,7 @@ class GTMRegressor(RegressorMixin, OnMap):
 
     with r the training rows' responsibilities and w their weights. Nodes often have few rows, or none: `smoothing` rows
     are added to each that are as those of its neighbourhood, or where it has none, as all rows
-    (`priory.gtm.supervised` has the formula; v_k + m_k^2 is the smoothed mean of y^2).
+    (`priory.landscapes` has the formula; v_k + m_k^2 is the smoothed mean of y^2).
 
     Args:
         gtm: the map, a `GTM` that is cloned before it is fitted; None is `GTM()`.
@@ -293,12 +272,5 @@ class GTMRegressor(RegressorMixin, OnMap):
         return tags
 
 
-def _ratio(over: NDArray[Any], under: NDArray[Any], otherwise: NDArray[Any]) -> NDArray[np.float64]:
-    """over / under, or `otherwise` where under is nothing."""
-    under = np.broadcast_to(under, over.shape)
-    return np.divide(over, under, out=np.broadcast_to(otherwise, over.shape).copy(), where=under > NO_ROWS)
-
-
 def _scale(mean: NDArray[Any], square: NDArray[Any]) -> NDArray[np.float64]:
-    """The standard deviation of what has this mean and mean square."""
-    return np.sqrt(np.maximum(square - mean**2, 0.0))
+    return scale_of(torch.from_numpy(mean), torch.from_numpy(square)).numpy()

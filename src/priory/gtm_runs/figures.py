@@ -10,8 +10,8 @@ from priory.datasets import Dataset, Rows
 from priory.grids import latent_grid
 from priory.gtm_runs.folder import GTMRun
 from priory.gtm_runs.jobs import PICTURES
-from priory.gtm_runs.labels import as_classes
 from priory.gtm_runs.model import MapModel
+from priory.maps.labels import as_classes
 from priory.plots import (
     plot_images,
     plot_landscapes,
@@ -31,7 +31,7 @@ def draw_figures(run: GTMRun, model: MapModel, dataset: Dataset, history: dict[s
     """Draw all rows on the map, its nodes, its magnification, the course of EM; returns the files in that order."""
     every = dataset.all_rows()
     rows = some_rows(every)
-    places = model.places(rows).mean
+    places = model.drawn(rows).places.place.numpy()
     fine = latent_grid(FINE_SIDE, dtype=torch.float64).numpy()
     figures = (
         draw_map(model, rows, places, len(every)),

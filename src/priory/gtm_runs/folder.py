@@ -12,9 +12,8 @@ from priory.gtm import GTM
 from priory.gtm_runs.model import MapModel, Scaling
 from priory.gtm_runs.settings import MapConfig, MapRunSettings, StoredScaling
 from priory.json_files import write_json
+from priory.maps.quality import NUM_NEIGHBOURS
 from priory.run_folder import CONFIG, MODEL, RunFolder, read_config
-
-NUM_NEIGHBOURS = 10
 
 
 @dataclass(frozen=True)

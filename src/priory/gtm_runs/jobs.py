@@ -9,36 +9,31 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
 from priory.columns import with_columns
 from priory.datasets import Dataset, Rows, constant_columns, load_dataset, require_finite
 from priory.evaluation import Estimate
-from priory.evaluation.estimates import Bootstrap, mean
-from priory.evaluation.neighbours import continuity, trustworthiness
+from priory.evaluation.estimates import mean
 from priory.experiment import require_free
 from priory.files import remove_leftovers
 from priory.gtm import GTM
-from priory.gtm_runs.folder import NUM_NEIGHBOURS, GTMRun
+from priory.gtm_runs.folder import GTMRun
 from priory.gtm_runs.history import HISTORY_FILE, history_of, write_history
-from priory.gtm_runs.labels import classes
 from priory.gtm_runs.model import BATCH, MapModel, Progress, Scaling
 from priory.gtm_runs.settings import MapRunSettings, MapSettings, StoredScaling
 from priory.locking import sole_writer
+from priory.maps.quality import DESCRIPTIONS as MAP_DESCRIPTIONS
+from priory.maps.rows_of_data import quality_on_map
 from priory.memory import require_memory
 from priory.run_folder import CONFIG, FIGURES, METRICS, MODEL, kind_of
 
 PICTURES = ("map", "nodes", "magnification", "training")  # the first is the one to look at
-MOST_COMPARED = 5000  # rows whose neighbours are looked up: their number of distances grows with its square
 
 DESCRIPTIONS = {
     "nll": "-log p(x), exact, in the data's units",
-    "trustworthiness": "map neighbours are data neighbours: 1",
-    "continuity": "data neighbours are map neighbours: 1",
-    "knn_accuracy": "of the label, by 10 neighbours on the map",
+    **MAP_DESCRIPTIONS,
     "noise_variance": "about the sheet, in the model's units",
-    "used_nodes": "perplexity of their use",
 }
 
 
@@ -191,67 +186,37 @@ def measure(
 ) -> dict[str, Estimate]:
     """What `DESCRIPTIONS` lists; the likelihood is exact, so samples and seed are not used.
 
-    Neighbours are looked up among at most `MOST_COMPARED` rows, evenly spaced; that needs more than 20 rows, and the
-    accuracy rows with a label and training rows beside them.
+    What `quality_on_map` says of neighbours goes with it.
 
     Raises:
         ArithmeticError: a row's likelihood is NaN or infinite.
     """
-    places = model.places(rows, progress)
-    nll = mean(torch.from_numpy(-places.log_likelihood))
+    drawn = model.drawn(rows, progress)
+    nll = mean(-drawn.log_likelihood)
     if not math.isfinite(nll.value):
         raise ArithmeticError(
             "evaluation: expected finite likelihoods, got NaN or infinity; `priory score` writes each row's, and shows "
             "which they are"
         )
-    metrics = {"nll": nll}
-    chosen = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), MOST_COMPARED)).astype(int))
-    if len(chosen) > 2 * NUM_NEIGHBOURS:
-        compared = Rows(rows.dataset, rows.indices[chosen])
-        z = torch.from_numpy(np.concatenate([z for z, _ in model.batches(compared)]))
-        on_map = torch.from_numpy(places.mean[chosen])
-        metrics["trustworthiness"] = mean(trustworthiness(z, on_map, NUM_NEIGHBOURS))
-        metrics["continuity"] = mean(continuity(z, on_map, NUM_NEIGHBOURS))
-    if (right := _right(model, rows, places.mean)) is not None:
-        metrics["knn_accuracy"] = mean(torch.from_numpy(right))
-    metrics["noise_variance"] = Estimate(model.gtm.noise_variance_, math.nan)
-    metrics["used_nodes"] = _used_nodes(model, rows)
-    return metrics
-
-
-def _right(model: MapModel, rows: Rows, places: np.ndarray) -> np.ndarray | None:
-    """Whether each row that has a label has that of its neighbours among the training rows, as 0 and 1."""
-    dataset = rows.dataset
-    train = dataset.splits["train"]
-    kinds = classes(dataset.labels)
-    if kinds is None or not len(train) or np.isin(rows.indices, train).any():
-        return None
-    known = train[kinds[train] != ""]
-    mine = kinds[rows.indices]
-    if len(known) < NUM_NEIGHBOURS or (mine != "").sum() < 2:
-        return None
-    classifier = KNeighborsClassifier(NUM_NEIGHBOURS).fit(model.places(Rows(dataset, known)).mean, kinds[known])
-    return (classifier.predict(places[mine != ""]) == mine[mine != ""]).astype(float)
-
-
-def _used_nodes(model: MapModel, rows: Rows) -> Estimate:
-    """exp H(k) of the rows' mean responsibilities."""
-    bootstrap, start, averages = Bootstrap(len(rows)), 0, torch.zeros(1, dtype=torch.float64)
-    for z, _ in model.batches(rows):
-        averages = averages + bootstrap.averages(start, torch.from_numpy(model.gtm.predict_proba(z)))
-        start += len(z)
-    return bootstrap.estimate(averages, lambda share: torch.special.entr(share).sum(-1).exp())
+    noise = Estimate(model.gtm.noise_variance_, math.nan)
+    return {"nll": nll, **quality_on_map(drawn, rows), "noise_variance": noise}
 
 
 def embed(model: MapModel, rows: Rows) -> dict[str, np.ndarray]:
-    """`map` = E[u|x], each row's place, and `map_scale`, the standard deviation of u given x."""
-    places = model.places(rows)
-    return {"map": places.mean, "map_scale": places.scale}
+    """`map`, each row's place, and `map_scale`, the standard deviation of u given x."""
+    places = model.drawn(rows).places
+    return {"map": places.place.numpy(), "map_scale": places.scale.numpy()}
 
 
 def score(model: MapModel, rows: Rows, num_samples: int, seed: int, *, progress: Progress | None = None) -> np.ndarray:
     """log p(x) of each row in nats, in the data's units; exact."""
-    return model.places(rows, progress).log_likelihood
+    parts, done = [], 0
+    for x, _ in rows.batches(BATCH):
+        parts.append(model.surface.log_likelihood(x))
+        done += len(x)
+        if progress is not None:
+            progress(done)
+    return torch.cat(parts).numpy()
 
 
 def sample(model: MapModel, number: int, seed: int, mean: bool) -> Tensor:

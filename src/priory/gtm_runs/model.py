@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,12 @@ from sklearn.preprocessing import StandardScaler
 from priory.datasets import Rows
 from priory.gtm import GTM
 from priory.gtm_runs.settings import StoredScaling
+from priory.maps import TopographicMap
+from priory.maps.gtm_surface import GTMSurface
 
 Numbers = NDArray[np.float64]
 Progress = Callable[[int], None]
-BATCH = 1024  # rows whose responsibilities are looked at together
+BATCH = 1024  # rows that are read together
 
 
 @dataclass(frozen=True)
@@ -57,24 +59,6 @@ class Scaling:
         return ~np.isnan(x) @ np.log(self.scale)
 
 
-class Places(NamedTuple):
-    """Where rows lie on the map, and how likely they are.
-
-    Attributes:
-        mean: E[u | x], (N, C).
-        scale: the standard deviation of u given x, for each coordinate, (N, C).
-        node: the node with the largest responsibility, (N,).
-        responsibility: that responsibility, (N,).
-        log_likelihood: log p(x) of the cells that are there, in nats, in the data's units, (N,).
-    """
-
-    mean: Numbers
-    scale: Numbers
-    node: NDArray[np.int64]
-    responsibility: Numbers
-    log_likelihood: Numbers
-
-
 @dataclass(frozen=True)
 class MapModel:
     """A fitted map of rows in the data's own units.
@@ -99,20 +83,14 @@ class MapModel:
             raw = x.double().numpy()
             yield self.scaling.into(raw), raw
 
-    def places(self, rows: Rows, progress: Progress | None = None) -> Places:
-        """Where the rows lie."""
-        parts = []
-        for z, x in self.batches(rows):
-            share = self.gtm.predict_proba(z)
-            mean = share @ self.gtm.nodes_
-            variance = share @ self.gtm.nodes_**2 - mean**2
-            node = share.argmax(1)
-            log_likelihood = self.gtm.score_samples(z) - self.scaling.log_volume(x)
-            largest = np.take_along_axis(share, node[:, None], 1)[:, 0]
-            parts.append(Places(mean, np.sqrt(variance.clip(min=0.0)), node, largest, log_likelihood))
-            if progress is not None:
-                progress(sum(len(part.node) for part in parts))
-        return Places(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    @property
+    def surface(self) -> GTMSurface:
+        """The map for rows in the data's own units."""
+        return GTMSurface(self.gtm, self.scaling)
+
+    def drawn(self, rows: Rows, progress: Progress | None = None) -> TopographicMap:
+        """The rows on the map."""
+        return TopographicMap(self.surface, rows, progress=progress)
 
     def images(self) -> Numbers:
         """The nodes' images in the data's units, (K, D)."""

@@ -32,6 +32,7 @@ class PriorSpec:
         features: training rows as the encoder's first layer reads them, (N, num_features); None when a model is
             rebuilt only to take saved weights.
         flow_transforms: coupling layers of a flow.
+        grid_start: how a grid starts: "gtm", as a classical GTM of the features, which then guides it, or "mean".
         grid_network: the network behind a grid: "mlp", or "rbf", radial basis functions as in the classical GTM.
         basis_per_side: radial basis functions along each side; None for half of
             `points_per_side`, rounded up.
@@ -50,6 +51,7 @@ class PriorSpec:
     feature_range: tuple[float | None, float | None] = (None, None)
     features: Float[Tensor, "datum feature"] | None = None
     flow_transforms: int = 3
+    grid_start: str = "mean"
     grid_network: str = "mlp"
     basis_per_side: int | None = None
     basis_width: float = 1.0

@@ -1,6 +1,7 @@
 """Priors with a grid behind their components: the GTM prior and the GTM-VampPrior."""
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Self
 
@@ -11,10 +12,20 @@ from torch.distributions import Distribution, Independent
 
 from priory.distributions import at_least_float32, bounded_scale, diagonal_normal
 from priory.grids import latent_grid
+from priory.guide import Guide
 from priory.mixture import Mixture, sample_index
 from priory.priors.base import Encoder, MixturePrior, PriorSpec, encode_pseudo_inputs
 from priory.priors.feature_range import FeatureRange, scale_above
-from priory.priors.radial import FittedGTM, Sheet, fitted_gtm, grid_network, options_of, set_constant
+from priory.priors.radial import (
+    FittedGTM,
+    Sheet,
+    fitted_gtm,
+    grid_network,
+    guide_of,
+    options_of,
+    set_constant,
+    started_gtm,
+)
 
 
 class GridPrior(MixturePrior):
@@ -25,20 +36,27 @@ class GridPrior(MixturePrior):
     Args:
         grid: the nodes, (K, C); see `latent_grid`.
         learn_weights: learned mixing weights, or uniform ones.
+        guide: says in data space which node a datum belongs to, while the VAE is trained; see `guided_elbo`. It does
+            not change the prior.
 
     Raises:
-        ValueError: grid is no matrix with rows.
+        ValueError: grid is no matrix with rows, or the guide is for another number of nodes.
 
     Reference: Tomczak 2022, *Deep Generative Modeling*, eq. 4.50.
     """
 
     nodes: Tensor
 
-    def __init__(self, grid: Float[Tensor, "node grid"], *, learn_weights: bool = True) -> None:
+    def __init__(
+        self, grid: Float[Tensor, "node grid"], *, learn_weights: bool = True, guide: Guide | None = None
+    ) -> None:
         if grid.ndim != 2 or grid.numel() == 0:
             raise ValueError(f"grid: expected nodes of shape (K, C), as from latent_grid, got {tuple(grid.shape)}")
+        if guide is not None and len(guide.images) != len(grid):
+            raise ValueError(f"guide: expected an image for each of {len(grid)} nodes, got {len(guide.images)}")
         super().__init__(len(grid), learn_weights=learn_weights)
         self.register_buffer("nodes", grid.detach().clone())
+        self.guide = guide
 
     @property
     def grid_shape(self) -> tuple[int, ...]:
@@ -54,6 +72,20 @@ class GridPrior(MixturePrior):
         log_weights = torch.log_softmax(self.mixing_logits.detach(), -1)
         return self.nodes[sample_index(log_weights, sample_shape, generator)]
 
+    def _take(self, other: Self) -> None:
+        """The other's network, range and weights; the guide stays."""
+        state = {name: value for name, value in other.state_dict().items() if not name.startswith("guide.")}
+        kept = {name: value for name, value in self.state_dict().items() if name.startswith("guide.")}
+        self.load_state_dict(kept | state)
+
+    @abstractmethod
+    def components_at(self, u: Float[Tensor, "place grid"], encoder: Encoder | None = None) -> Distribution:
+        """The components at places of the grid, between the nodes too; batch shape (P,)."""
+
+    def components(self, encoder: Encoder | None = None) -> Distribution:
+        """The components at the nodes, in one pass of the networks; batch shape (K,), event shape (L,)."""
+        return self.components_at(self.nodes, encoder)
+
     def coordinates(self, p_z: Mixture, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch grid"]:
         """The place of each z on the map, E[u | z] under the responsibilities of p_z = prior(encoder)."""
         return p_z.expected_value(z, self.nodes)
@@ -67,6 +99,7 @@ class GTMPrior(GridPrior):
         grid: the nodes u_k, (K, C); see `latent_grid`.
         network: g: R^C -> R^{2L}, means first, then log-variances.
         learn_weights: learned mixing weights, or uniform ones.
+        guide: see `GridPrior`.
 
     Raises:
         ValueError: latent_dim is not positive, or the network gives another width than 2L (when called).
@@ -84,9 +117,15 @@ class GTMPrior(GridPrior):
     reference = "Tomczak 2022, Deep Generative Modeling, eq. 4.51; Bishop, Svensen & Williams 1998"
 
     def __init__(
-        self, latent_dim: int, grid: Float[Tensor, "node grid"], network: nn.Module, *, learn_weights: bool = True
+        self,
+        latent_dim: int,
+        grid: Float[Tensor, "node grid"],
+        network: nn.Module,
+        *,
+        learn_weights: bool = True,
+        guide: Guide | None = None,
     ) -> None:
-        super().__init__(grid, learn_weights=learn_weights)
+        super().__init__(grid, learn_weights=learn_weights, guide=guide)
         if latent_dim < 1:
             raise ValueError(f"latent_dim: expected a positive number of latent dimensions, got {latent_dim}")
         self.latent_dim = latent_dim
@@ -96,7 +135,7 @@ class GTMPrior(GridPrior):
     def from_spec(cls, spec: PriorSpec) -> Self:
         grid = latent_grid(spec.points_per_side, spec.grid_dim)
         network = grid_network(spec, 2 * spec.latent_dim)
-        return cls(spec.latent_dim, grid, network, learn_weights=spec.learn_weights)
+        return cls(spec.latent_dim, grid, network, learn_weights=spec.learn_weights, guide=guide_of(spec))
 
     @classmethod
     def from_gtm(cls, gtm: FittedGTM, *, learn_weights: bool = True) -> Self:
@@ -145,18 +184,18 @@ class GTMPrior(GridPrior):
             return False
         if z.ndim != 2 or z.shape[1] != self.latent_dim:
             raise ValueError(f"z: expected draws (N, {self.latent_dim}), got {tuple(z.shape)}")
-        started = type(self).from_gtm(fitted_gtm(z, options, seed))
-        self.load_state_dict(started.state_dict())
+        self._take(type(self).from_gtm(fitted_gtm(z, options, seed)))
         return True
 
     @classmethod
     def num_values(cls, spec: PriorSpec) -> int:
-        return spec.num_nodes * sum((*spec.grid_widths, 2 * spec.latent_dim))
+        guided = spec.num_features if spec.grid_start == "gtm" else 0
+        return spec.num_nodes * sum((*spec.grid_widths, 2 * spec.latent_dim, guided))
 
-    def components(self, encoder: Encoder | None = None) -> Independent:
-        """The normals at the nodes, batch shape (K,) and event shape (L,); the encoder is not used."""
-        output = self.network(self.nodes)
-        expected = (len(self.nodes), 2 * (self.latent_dim or 0))
+    def components_at(self, u: Float[Tensor, "place grid"], encoder: Encoder | None = None) -> Independent:
+        """The normals at these places, batch shape (P,) and event shape (L,); the encoder is not used."""
+        output = self.network(u)
+        expected = (len(u), 2 * (self.latent_dim or 0))
         if output.shape != expected:
             raise ValueError(f"network: expected g(nodes) of shape {expected}, got {tuple(output.shape)}")
         loc, log_variance = at_least_float32(output).chunk(2, -1)
@@ -173,6 +212,8 @@ class GTMVampPrior(GridPrior):
         high: largest value of that space, or None. Bounded spaces get a smooth map.
         scale: size of the values above a lone lower bound.
         learn_weights: learned mixing weights, or uniform ones.
+        learn_pseudo_inputs: whether g is learned, or stays as it is.
+        guide: see `GridPrior`.
 
     Raises:
         ValueError: grid is no matrix with rows, or low is not below high.
@@ -197,19 +238,23 @@ class GTMVampPrior(GridPrior):
         high: float | None = None,
         scale: float = 1.0,
         learn_weights: bool = True,
+        learn_pseudo_inputs: bool = True,
+        guide: Guide | None = None,
     ) -> None:
-        super().__init__(grid, learn_weights=learn_weights)
-        self.network = network
+        super().__init__(grid, learn_weights=learn_weights, guide=guide)
+        self.network = network.requires_grad_(learn_pseudo_inputs)
         self.feature_range = FeatureRange(low, high, scale)
 
     @classmethod
     def from_spec(cls, spec: PriorSpec) -> Self:
         low, high = spec.feature_range
-        grid = latent_grid(spec.points_per_side, spec.grid_dim)
-        network = grid_network(spec, spec.num_features)
-        prior = cls(
-            grid, network, low=low, high=high, scale=scale_above(spec.rows, low), learn_weights=spec.learn_weights
-        )
+        learned = {"learn_weights": spec.learn_weights, "learn_pseudo_inputs": spec.learn_pseudo_inputs}
+        gtm = started_gtm(spec)
+        if gtm is not None and spec.grid_network == "rbf":
+            return cls.from_gtm(gtm, low=low, high=high, **learned)
+        scale = scale_above(spec.rows, low)
+        grid, network = latent_grid(spec.points_per_side, spec.grid_dim), grid_network(spec, spec.num_features)
+        prior = cls(grid, network, low=low, high=high, scale=scale, guide=guide_of(spec, gtm), **learned)
         # The sheet of pseudo-inputs unfolds from the mean datum, not from the middle of the range.
         set_constant(network, prior.feature_range.unconstrain(spec.rows.mean(0)))
         return prior
@@ -224,6 +269,7 @@ class GTMVampPrior(GridPrior):
         high: float | None = None,
         scale: float | None = None,
         learn_weights: bool = True,
+        learn_pseudo_inputs: bool = True,
     ) -> Self:
         """The prior whose pseudo-inputs start as the sheet that a classical GTM has laid through the data.
 
@@ -232,7 +278,8 @@ class GTMVampPrior(GridPrior):
         g is the GTM's radial basis functions, with its own weights where the features are an affine function of the
         data and have no bounds: the two maps are then the same between the nodes too. Elsewhere the weights are those
         nearest to the images at the nodes by least squares, off by 0.02 of the range (root mean square) on digits.
-        Images outside of the range, which a GTM knows nothing of, are moved inside.
+        Images outside of the range, which a GTM knows nothing of, are moved inside. Its responsibilities are the guide
+        that `guided_elbo` follows.
 
         Args:
             gtm: fitted to the data, (N, D), in their own units; or to the features, with no `preprocess`.
@@ -241,6 +288,7 @@ class GTMVampPrior(GridPrior):
             high: largest value of that space, or None.
             scale: size of the values above a lone lower bound; None takes the images'.
             learn_weights: learned mixing weights, or the GTM's.
+            learn_pseudo_inputs: whether g is learned, or stays the GTM's.
 
         Raises:
             ValueError: the GTM is not fitted, or to another number of columns than `preprocess` has.
@@ -252,7 +300,9 @@ class GTMVampPrior(GridPrior):
         scale = scale_above(features, low) if scale is None else scale
         weights = sheet.feature_weights(features, preprocess, FeatureRange(low, high, scale))
         grid, network = sheet.grid(), sheet.network(weights)
-        prior = cls(grid, network, low=low, high=high, scale=scale, learn_weights=learn_weights)
+        options = {"learn_weights": learn_weights, "learn_pseudo_inputs": learn_pseudo_inputs}
+        guide = sheet.guide(preprocess, low, high)
+        prior = cls(grid, network, low=low, high=high, scale=scale, guide=guide, **options)
         prior.mixing_logits.data.copy_(sheet.logits())
         return prior
 
@@ -277,19 +327,23 @@ class GTMVampPrior(GridPrior):
             return False
         low, high = self.feature_range.low, self.feature_range.high
         scale = float(self.feature_range.scale) if low is not None and high is None else None
-        gtm = fitted_gtm(features(), options, seed)
-        self.load_state_dict(type(self).from_gtm(gtm, low=low, high=high, scale=scale).state_dict())
+        self._take(type(self).from_gtm(fitted_gtm(features(), options, seed), low=low, high=high, scale=scale))
         return True
 
     @classmethod
     def num_values(cls, spec: PriorSpec) -> int:
-        return spec.num_nodes * sum((*spec.grid_widths, spec.num_features))
+        guided = spec.num_features if spec.grid_start == "gtm" else 0
+        return spec.num_nodes * sum((*spec.grid_widths, spec.num_features, guided))
 
     @property
     def pseudo_inputs(self) -> Float[Tensor, "node *input"]:
         """g(u_k), in the space that the encoder's first layer reads."""
-        return self.feature_range.constrain(self.network(self.nodes))
+        return self.pseudo_inputs_at(self.nodes)
 
-    def components(self, encoder: Encoder | None = None) -> Distribution:
-        """q(z | g(u_k)) at all nodes, in one pass of the encoder; batch shape (K,)."""
-        return encode_pseudo_inputs(self, encoder, self.pseudo_inputs)
+    def pseudo_inputs_at(self, u: Float[Tensor, "place grid"]) -> Float[Tensor, "place *input"]:
+        """g(u) at places of the grid."""
+        return self.feature_range.constrain(self.network(u))
+
+    def components_at(self, u: Float[Tensor, "place grid"], encoder: Encoder | None = None) -> Distribution:
+        """q(z | g(u)) at these places, in one pass of the encoder; batch shape (P,)."""
+        return encode_pseudo_inputs(self, encoder, self.pseudo_inputs_at(u))

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from priory.grids import RadialBasis, latent_grid
+from priory.guide import Guide
 from priory.networks import mlp
 from priory.priors.base import PriorSpec
 from priory.priors.feature_range import FeatureRange
@@ -105,6 +106,16 @@ class Sheet:
         parts = zip(raw.detach().split(columns, 1), slopes.split(columns, 1), strict=True)
         return torch.cat([_least_squares(self.design, target, slope) for target, slope in parts], 1)
 
+    def guide(self, preprocess: nn.Module | None, low: float | None, high: float | None) -> Guide:
+        """The GTM's responsibilities, of features: its noise is carried over to them to first order, on average."""
+        features = self.features(preprocess, low, high)
+        variance = self.noise_variance
+        if preprocess is not None:
+            step = variance**0.5
+            moved = [applied(preprocess, self.data_images(preprocess, low, high, by)) for by in (step, -step)]
+            variance = float(((moved[0] - moved[1]) / 2).square().mean())
+        return Guide(features, variance or self.noise_variance, self.mixing_weights)
+
     def _affine(self, preprocess: nn.Module | None) -> Float[Tensor, "function feature"]:
         """a(sum_m phi_m w_m + w_0) = sum_m phi_m (a(w_m) - a(0)) + a(w_0), if a is affine."""
         if preprocess is None:
@@ -123,11 +134,7 @@ class Sheet:
         Raises:
             ValueError: the preprocessing is for another number of columns, or its values are not finite.
         """
-        images = self.means
-        inverse: Callable[[Tensor], Tensor] | None = getattr(preprocess, "inverse", None)
-        if inverse is not None:
-            ends = [None if end is None else float(inverse(torch.tensor(end))) for end in (low, high)]
-            images = _between(images, *ends)
+        images = self.data_images(preprocess, low, high)
         features = images if preprocess is None else applied(preprocess, images)
         if not features.isfinite().all():
             raise ValueError(
@@ -135,6 +142,17 @@ class Sheet:
                 "features (low=, high=), or fit the GTM to the features and leave preprocess out"
             )
         return _between(features, low, high)
+
+    def data_images(
+        self, preprocess: nn.Module | None, low: float | None, high: float | None, moved_by: float = 0.0
+    ) -> Float[Tensor, "node input"]:
+        """The nodes' images in the data's units, moved by a number and then into the range that the features allow."""
+        images = self.means + moved_by
+        inverse: Callable[[Tensor], Tensor] | None = getattr(preprocess, "inverse", None)
+        if inverse is None:
+            return images
+        ends = [None if end is None else float(inverse(torch.tensor(end))) for end in (low, high)]
+        return _between(images, *ends)
 
 
 def applied(preprocess: nn.Module, x: Float[Tensor, "row input"]) -> Float[Tensor, "row feature"]:
@@ -201,6 +219,36 @@ def fitted_gtm(x: Float[Tensor, "row column"], options: Mapping[str, Any], seed:
         # What EM left undone, the gradient may do.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return GTM(**options, random_state=seed).fit(x.detach().double().cpu().numpy())
+
+
+def started_gtm(spec: PriorSpec) -> FittedGTM | None:
+    """The classical GTM of the training rows that a grid starts from; None where there is to be none, or no rows.
+
+    Raises:
+        ImportError: scikit-learn is not installed.
+        ValueError: the start is not known.
+    """
+    if spec.grid_start not in ("gtm", "mean"):
+        raise ValueError(f"grid_start: expected 'gtm' or 'mean', got {spec.grid_start!r}")
+    if spec.grid_start == "mean" or spec.features is None:
+        return None
+    options = {
+        "points_per_side": spec.points_per_side,
+        "n_components": spec.grid_dim,
+        "basis_per_side": spec.functions_per_side,
+        "basis_width": spec.basis_width,
+    }
+    return fitted_gtm(spec.features, options, 0)
+
+
+def guide_of(spec: PriorSpec, gtm: FittedGTM | None = None) -> Guide | None:
+    """The guide that a grid starts with; where saved weights will overwrite it, one of the right size."""
+    if spec.grid_start == "mean":
+        return None
+    gtm = started_gtm(spec) if gtm is None else gtm
+    if gtm is None:
+        return Guide(torch.zeros(spec.num_nodes, spec.num_features), 1.0)
+    return Sheet(gtm).guide(None, *spec.feature_range)
 
 
 def set_constant(network: nn.Sequential, value: Float[Tensor, " output"]) -> None:

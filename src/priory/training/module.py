@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
-from priory.objectives import Elbo, elbo
+from priory.objectives import Elbo, elbo, guided_elbo
 from priory.training.batches import ShuffledBatches
 from priory.training.failures import failed_step, invalid_parameters
 from priory.training.settings import TrainingSettings
@@ -25,7 +25,8 @@ PENDING_STEPS = 256
 
 
 class Training(pl.LightningModule):
-    """Minimises -(reconstruction - beta * kl), averaged over the batch, in nats.
+    """Minimises -(reconstruction - beta * kl), averaged over the batch, in nats; the kl of `guided_elbo` where the
+    prior has a guide.
 
     Nothing is logged through Lightning: its bookkeeping would take as long as a small model's step.
     """
@@ -92,6 +93,8 @@ class Training(pl.LightningModule):
 
     def _elbo(self, x: Tensor, rows: Tensor) -> Elbo:
         with invalid_parameters(self.vae, rows, epoch=self.epoch, batch=self.batch):
+            if self.settings.guidance and getattr(self.vae.prior, "guide", None) is not None:
+                return guided_elbo(self.vae, x, self.settings.guidance, num_samples=self.settings.num_samples)
             return elbo(self.vae, x, num_samples=self.settings.num_samples)
 
     def _check(self, norm: Tensor) -> tuple[float, bool]:

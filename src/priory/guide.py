@@ -1,0 +1,61 @@
+"""Which node of a grid each datum belongs to, said in data space: what a map is led by while a VAE is trained."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class Guide(nn.Module):
+    """The responsibilities of a fixed sheet of images with noise, as a classical GTM over the same nodes has them.
+
+        r_k(x) ~ w_k exp(-|f(x) - image_k|^2 / (2 noise_variance)),    sum_k r_k(x) = 1
+
+    A grid prior says nothing of which node should stand for which data, so its sheet folds as the training happens to
+    fold it. With a guide, `guided_elbo` gives each datum to the nodes near it in data space.
+
+    Args:
+        images: of the nodes, as the encoder's first layer reads them, (K, F).
+        noise_variance: of each feature about the sheet.
+        weights: w_k, (K,); uniform where None.
+
+    Raises:
+        ValueError: images is no matrix, the noise is not positive, or there is not one weight for each image.
+
+    Reference: Bishop, Svensen & Williams 1998, Neural Computation 10(1), eq. 2.10.
+
+    >>> guide = Guide(torch.tensor([[0.0], [1.0]]), noise_variance=0.1)
+    >>> guide.log_responsibilities(torch.tensor([[0.5], [1.0]])).exp()
+    tensor([[0.5000, 0.5000],
+            [0.0067, 0.9933]])
+    """
+
+    images: Tensor
+    noise_variance: Tensor
+    log_weights: Tensor
+
+    def __init__(
+        self, images: Float[Tensor, "node feature"], noise_variance: float, weights: Tensor | None = None
+    ) -> None:
+        super().__init__()
+        if images.ndim != 2 or images.numel() == 0:
+            raise ValueError(f"images: expected shape (K, features), got {tuple(images.shape)}")
+        if not (noise_variance > 0 and math.isfinite(noise_variance)):
+            raise ValueError(f"noise_variance: expected a positive number, got {noise_variance}")
+        if weights is not None and weights.shape != images.shape[:1]:
+            raise ValueError(f"weights: expected one for each of {len(images)} images, got {tuple(weights.shape)}")
+        log_weights = torch.zeros(len(images)) if weights is None else weights.log()
+        self.register_buffer("images", images.detach().to(torch.get_default_dtype()).clone())
+        self.register_buffer("noise_variance", torch.tensor(float(noise_variance)))
+        self.register_buffer("log_weights", log_weights.detach().to(torch.get_default_dtype()).clone())
+
+    @torch.no_grad()
+    def log_responsibilities(self, features: Float[Tensor, "datum feature"]) -> Float[Tensor, "datum node"]:
+        """log r_k(x) of rows as the encoder's first layer reads them, without gradients."""
+        with torch.autocast(features.device.type, enabled=False):
+            features = features.to(self.images)
+            centre = self.images.mean(0)  # far off, squares cancel
+            rows, images = features - centre, self.images - centre
+            squares = images.square().sum(1) - 2 * rows @ images.mT  # |row|^2 is the same for all nodes
+            return torch.log_softmax(self.log_weights - 0.5 * squares / self.noise_variance, -1)

@@ -1,0 +1,69 @@
+"""Where rows lie on a grid, from their responsibilities."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+REACH = 3.0  # steps of the grid; the choice is measured in docs/maps.md
+
+
+class Places(NamedTuple):
+    """Where rows lie on a map of nodes u_k, with responsibilities r_k = p(k | x).
+
+    Attributes:
+        place: sum_k r_k u_k / sum_k r_k over the nodes near the likeliest one: where a row is drawn, (N, C).
+        mean: E[u | x] = sum_k r_k u_k over all nodes, (N, C); between two far places where a row may be at either.
+        scale: the standard deviation of u given x, for each coordinate, (N, C).
+        node: the likeliest node, (N,); `mode` has its coordinates.
+        next_node: the second likeliest, (N,).
+        responsibility: that of the likeliest node, (N,).
+        mode: the likeliest node's coordinates, (N, C).
+    """
+
+    place: Float[Tensor, "datum grid"]
+    mean: Float[Tensor, "datum grid"]
+    scale: Float[Tensor, "datum grid"]
+    node: Int[Tensor, " datum"]
+    next_node: Int[Tensor, " datum"]
+    responsibility: Float[Tensor, " datum"]
+    mode: Float[Tensor, "datum grid"]
+
+
+def places_of(share: Float[Tensor, "datum node"], nodes: Float[Tensor, "node grid"], reach: float = REACH) -> Places:
+    """The places of rows with these responsibilities.
+
+    A row's responsibilities have often more than one peak, and the mean over all of them lies where none is: so its
+    place is the mean over the nodes within `reach` of the likeliest.
+
+    Args:
+        share: p(k | x), rows adding up to one.
+        nodes: u_k.
+        reach: in steps of the grid; 0 gives the likeliest node itself, infinity E[u | x].
+
+    >>> nodes = torch.tensor([[-1.0], [0.0], [1.0]])
+    >>> found = places_of(torch.tensor([[0.5, 0.1, 0.4]]), nodes, reach=1)
+    >>> found.place, found.mean
+    (tensor([[-0.8333]]), tensor([[-0.1000]]))
+    """
+    responsibility, top = share.topk(min(2, share.shape[1]), dim=1)
+    node, mode = top[:, 0], nodes[top[:, 0]]
+    near = share * (torch.cdist(mode, nodes) <= (1 + 1e-6) * reach * grid_step(nodes))
+    mean = share @ nodes
+    variance = share @ nodes.square() - mean.square()
+    return Places(
+        near @ nodes / near.sum(1, keepdim=True),
+        mean,
+        variance.clamp(min=0.0).sqrt(),
+        node,
+        top[:, -1],
+        responsibility[:, 0],
+        mode,
+    )
+
+
+def grid_step(nodes: Float[Tensor, "node grid"]) -> float:
+    """The smallest distance between two coordinates of nodes along an axis; 1 where there is one node."""
+    gaps = [float(column.unique().diff().min()) for column in nodes.T if len(column.unique()) > 1]
+    return min(gaps, default=1.0)

@@ -1,0 +1,245 @@
+"""The map of a data set that a grid behind a model draws."""
+
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from priory.evaluation import Estimate, RowSource, TensorRows
+from priory.evaluation.estimates import mean
+from priory.landscapes import (
+    ClassLandscape,
+    ClassPrediction,
+    ValueLandscape,
+    ValuePrediction,
+    check_smoothing,
+    class_landscape,
+    predicted_class,
+    predicted_value,
+    value_landscape,
+)
+from priory.maps.labels import as_classes
+from priory.maps.places import REACH, Places, places_of
+from priory.maps.quality import knn_accuracy, neighbourhoods, topographic_error
+from priory.maps.surfaces import surface_of
+
+BATCH = 1024  # rows whose responsibilities are looked at together
+Rows = Tensor | np.ndarray | RowSource
+
+
+class Nodes(NamedTuple):
+    """What lives at the nodes of a map; K of them, the last coordinate of the grid running fastest.
+
+    Attributes:
+        places: their coordinates u_k, (K, C).
+        contents: the mean of x at each, in the data's units, (K, D).
+        weight: mixing weights, (K,).
+        usage: the rows' mean responsibilities, (K,).
+        magnification: how far the sheet is stretched there: a volume of feature space per volume of the map, (K,).
+        distance: the mean distance in feature space to the neighbours along the axes, the U-matrix, (K,).
+    """
+
+    places: Float[Tensor, "node grid"]
+    contents: Float[Tensor, "node input"]
+    weight: Float[Tensor, " node"]
+    usage: Float[Tensor, " node"]
+    magnification: Float[Tensor, " node"]
+    distance: Float[Tensor, " node"]
+
+
+class TopographicMap:
+    """Rows on the grid behind a model: where each lies, what lives at each node, how labels spread over it.
+
+    The rows are read once, in batches; no matrix of all responsibilities is made.
+
+    Args:
+        model: a VAE whose prior has a grid, a fitted `GTM`, or a pipeline of a `StandardScaler` and one, as
+            `priory.load` gives them.
+        rows: (N, D) in the data's units, or a source of rows such as `dataset.rows("test")`.
+        reach: how far from the likeliest node others count for a row's place, in steps of the grid.
+        batch_size: rows read at a time.
+        progress: called with the number of rows done.
+
+    Attributes:
+        places: a `Places`, float64 on the CPU.
+        usage: the rows' mean responsibilities, (K,).
+
+    Raises:
+        ValueError: the model has no grid, or there are no rows.
+
+    References: Bishop, Svensen & Williams 1998, Neural Computation 10(1), sec. 2.3 (E[u | x]); Ultsch & Siemon 1990
+    (the U-matrix).
+
+    >>> from sklearn.datasets import load_iris
+    >>> from priory import GTM
+    >>> x, y = load_iris(return_X_y=True)
+    >>> drawn = TopographicMap(GTM(points_per_side=8).fit(x), x)
+    >>> drawn.places.place.shape, drawn.nodes.contents.shape
+    (torch.Size([150, 2]), torch.Size([64, 4]))
+    >>> kinds = drawn.landscape(y.astype(str))
+    >>> drawn.predict(kinds, x[:1]).label
+    ('0',)
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        rows: Rows,
+        *,
+        reach: float = REACH,
+        batch_size: int = BATCH,
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        self.surface = surface_of(model)
+        self.rows, self.reach, self.batch_size = _source(rows), reach, batch_size
+        if not len(self.rows):
+            raise ValueError("rows: expected at least one row, got none; give the rows that the map is to show")
+        parts, done, total = [], 0, torch.zeros(len(self.surface.nodes), dtype=torch.float64)
+        for share in self._shares(self.rows):
+            parts.append(places_of(share, self.surface.nodes, reach))
+            total += share.sum(0)
+            done += len(share)
+            if progress is not None:
+                progress(done)
+        self.places, self.usage = _joined(parts), total / done
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def nodes(self) -> Nodes:
+        """What lives at the nodes."""
+        surface = self.surface
+        contents = surface.contents()
+        distance = neighbour_distances(surface.features(contents), surface.grid_shape)
+        return Nodes(surface.nodes, contents, surface.weights, self.usage, surface.magnification(), distance)
+
+    @cached_property
+    def log_likelihood(self) -> Float[Tensor, " datum"]:
+        """log p(x) of each row in nats, in the data's units; of a VAE an estimate by a few importance samples."""
+        return torch.cat([self.surface.log_likelihood(x) for x, _ in self.rows.batches(self.batch_size)])
+
+    def project(self, rows: Rows) -> Places:
+        """The places of other rows on the same map."""
+        return _joined([places_of(share, self.surface.nodes, self.reach) for share in self._shares(_source(rows))])
+
+    def landscape(self, values: Any, *, smoothing: float = 1.0) -> ClassLandscape | ValueLandscape:
+        """How labels or numbers of these rows spread over the nodes; `priory.landscapes` has the formula.
+
+        Args:
+            values: N texts, '' where a row has none, or N numbers, NaN where a row has none. Whole numbers of which
+                there are few kinds are classes.
+            smoothing: so many rows are added to each node that are as those of its neighbourhood.
+
+        Returns:
+            A `ClassLandscape` of texts, a `ValueLandscape` of measurements.
+
+        Raises:
+            ValueError: the values are not one for each row, no row has one, or smoothing is negative.
+        """
+        check_smoothing(smoothing)
+        values = np.asarray(values)
+        if values.shape != (len(self),):
+            raise ValueError(f"values: expected one for each of the {len(self)} rows, got shape {values.shape}")
+        kinds = as_classes(values)
+        there = np.isfinite(values) if kinds is None else kinds != ""
+        if not there.any():
+            raise ValueError("values: expected a value for at least one row, got none; name another label")
+        if kinds is not None:
+            names, codes = np.unique(kinds[there], return_inverse=True)
+            columns = torch.zeros(len(self), len(names), dtype=torch.float64)
+            columns[torch.from_numpy(np.flatnonzero(there)), torch.from_numpy(codes)] = 1.0
+            sums = self._sums(columns)
+            return class_landscape(sums, tuple(map(str, names.tolist())), smoothing, self.surface.grid_shape)
+        centre = float(values[there].mean(dtype=np.float64))
+        centred = torch.from_numpy(np.where(there, values - centre, 0.0)).double()
+        known = torch.from_numpy(there).double()
+        sums = self._sums(torch.stack([known, centred, centred.square()], 1))
+        return value_landscape(sums, centre, smoothing, self.surface.grid_shape)
+
+    def predict(
+        self, landscape: ClassLandscape | ValueLandscape, rows: Rows | None = None
+    ) -> ClassPrediction | ValuePrediction:
+        """What a landscape says of rows, of the map's own where None; they need no labels."""
+        predicted: Any = predicted_class if isinstance(landscape, ClassLandscape) else predicted_value
+        source = self.rows if rows is None else _source(rows)
+        parts = [predicted(share, landscape) for share in self._shares(source)]
+        if isinstance(landscape, ClassLandscape):
+            labels = tuple(label for part in parts for label in part.label)
+            return ClassPrediction(labels, *(torch.cat(column) for column in list(zip(*parts, strict=True))[1:]))
+        return ValuePrediction(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+    def quality(
+        self,
+        kinds: np.ndarray | None = None,
+        train: "TopographicMap | None" = None,
+        train_kinds: np.ndarray | None = None,
+    ) -> dict[str, Estimate]:
+        """`trustworthiness`, `continuity`, `topographic_error`, `used_nodes`; with classes `knn_accuracy` too.
+
+        Args:
+            kinds: classes of these rows as texts, '' where a row has none.
+            train: a map of other rows by the same model, whose neighbours give these rows a class.
+            train_kinds: their classes.
+        """
+        width = next(iter(self.rows.batches(1)))[0].shape[-1]
+        found = neighbourhoods(self, width)
+        if kinds is not None and train is not None and train_kinds is not None:
+            mine, theirs = np.flatnonzero(kinds != ""), np.flatnonzero(train_kinds != "")
+            places, others = self.places.place[mine], train.places.place[theirs]
+            found["knn_accuracy"] = knn_accuracy(others, train_kinds[theirs], places, kinds[mine])
+        found["topographic_error"] = topographic_error(self.places, self.surface.nodes)
+        found["used_nodes"] = self._used_nodes()
+        return found
+
+    def _used_nodes(self) -> Estimate:
+        """exp(-sum_k usage_k log usage_k), the exponential of a mean over rows of -sum_k r_nk log usage_k."""
+        information = -self.usage.clamp(min=torch.finfo(torch.float64).tiny).log()
+        return mean(torch.cat([share @ information for share in self._shares(self.rows)])).exp()
+
+    def features_of(self, chosen: np.ndarray) -> Tensor:
+        """Some rows in the space where distances between them are looked at."""
+        wanted, parts = torch.from_numpy(chosen), []
+        for start, (x, _) in zip(range(0, len(self), self.batch_size), self.rows.batches(self.batch_size), strict=True):
+            here = wanted[(wanted >= start) & (wanted < start + len(x))] - start
+            if len(here):
+                parts.append(self.surface.features(x[here]))
+        return torch.cat(parts)
+
+    def _shares(self, rows: RowSource) -> Iterator[Float[Tensor, "datum node"]]:
+        return (self.surface.responsibilities(x) for x, _ in rows.batches(self.batch_size))
+
+    def _sums(self, columns: Float[Tensor, "datum column"]) -> Float[Tensor, "node column"]:
+        """sum_n r_nk c_n."""
+        total = torch.zeros(len(self.surface.nodes), columns.shape[1], dtype=torch.float64)
+        start = 0
+        for share in self._shares(self.rows):
+            total += share.mT @ columns[start : start + len(share)]
+            start += len(share)
+        return total
+
+
+def neighbour_distances(features: Float[Tensor, "node feature"], grid_shape: tuple[int, ...]) -> Float[Tensor, " node"]:
+    """The mean distance of each node to its neighbours along the axes of the grid, at most two on each axis."""
+    sheet = features.double().reshape(*grid_shape, -1)
+    total, count = torch.zeros(grid_shape, dtype=torch.float64), torch.zeros(grid_shape)
+    for axis, side in enumerate(grid_shape):
+        gaps = sheet.diff(dim=axis).norm(dim=-1)
+        for start in (0, 1):
+            total.narrow(axis, start, side - 1).add_(gaps)
+            count.narrow(axis, start, side - 1).add_(1.0)
+    return (total / count.clamp(min=1.0)).reshape(-1)
+
+
+def _source(rows: Rows) -> RowSource:
+    if isinstance(rows, np.ndarray):
+        rows = torch.from_numpy(rows)
+    return TensorRows(rows) if isinstance(rows, Tensor) else rows
+
+
+def _joined(parts: list[Places]) -> Places:
+    return Places(*(torch.cat(column) for column in zip(*parts, strict=True)))

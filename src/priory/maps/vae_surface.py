@@ -1,0 +1,91 @@
+"""The map that the grid behind a VAE's prior draws."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from priory.evaluation import log_likelihood
+from priory.mixture import Mixture
+from priory.priors import GridPrior
+from priory.vae import VAE, evaluation_mode
+
+AT_ONCE = 2**24  # numbers of the decoded nodes that are made at a time
+
+
+class VAESurface:
+    """The surface of a VAE whose prior has a grid: p(k | x) is p(k | z) at z = E[z | x].
+
+    Its image of a place u is the decoded mean at the component's mean there; distances are those of what the encoder's
+    first layer reads.
+
+    Args:
+        vae: used in evaluation mode; its prior is evaluated here, once.
+        num_samples: importance samples a row of `log_likelihood`.
+
+    Raises:
+        ValueError: the prior has no grid, or its nodes are no full grid.
+    """
+
+    def __init__(self, vae: VAE, num_samples: int = 64) -> None:
+        prior = vae.prior
+        if not isinstance(prior, GridPrior):
+            raise ValueError(
+                f"model: expected a VAE whose prior has a grid (GTM, GTM-VampPrior), got a {type(prior).__name__}, "
+                "which draws no map; train with --prior gtm-vamp, or fit a GTM to the latents (priory refit)"
+            )
+        self.grid_shape = prior.grid_shape
+        if len(self.grid_shape) != prior.nodes.shape[1]:
+            raise ValueError(
+                f"model: expected a prior over a full grid as `latent_grid` makes it, got {len(prior.nodes)} nodes "
+                "that are none"
+            )
+        self.vae, self.prior, self.num_samples = vae, prior, num_samples
+        with torch.no_grad(), evaluation_mode(vae):
+            self._p_z: Mixture = vae.latent_prior()  # type: ignore[assignment]
+        self.nodes = prior.nodes.detach().double().cpu()
+        self.weights = prior.mixing_weights.detach().double().cpu()
+
+    @torch.no_grad()
+    def responsibilities(self, x: Float[Tensor, "datum input"]) -> Float[Tensor, "datum node"]:
+        with evaluation_mode(self.vae):
+            z = self.vae.encode(self._read(x)).mean
+        return torch.softmax(self._p_z.component_log_prob(z).double(), -1).cpu()
+
+    @torch.no_grad()
+    def log_likelihood(self, x: Float[Tensor, "datum input"]) -> Float[Tensor, " datum"]:
+        return log_likelihood(self.vae, self._read(x), self.num_samples, prior=self._p_z).double().cpu()
+
+    @torch.no_grad()
+    def contents(self) -> Float[Tensor, "node input"]:
+        with evaluation_mode(self.vae):
+            first = self.vae.decode(self._p_z.components.mean[:1]).mean
+            parts = self._p_z.components.mean.split(max(1, AT_ONCE // first.shape[-1]))
+            return torch.cat([self.vae.decode(z).mean.double().cpu() for z in parts])
+
+    @torch.no_grad()
+    def features(self, x: Float[Tensor, "datum input"]) -> Float[Tensor, "datum feature"]:
+        with evaluation_mode(self.vae):
+            return self.vae.preprocess(self._read(x)).cpu()
+
+    @torch.no_grad()
+    def magnification(self, u: Float[Tensor, "place grid"] | None = None) -> Float[Tensor, " place"]:
+        places = self.prior.nodes if u is None else u.to(self.prior.nodes)
+        with evaluation_mode(self.vae):
+            return torch.cat([self._stretch(part) for part in places.split(1024)]).double().cpu()
+
+    def _stretch(self, u: Float[Tensor, "place grid"]) -> Float[Tensor, " place"]:
+        slopes = []
+        for axis in range(u.shape[1]):
+            towards = torch.zeros_like(u)
+            towards[:, axis] = 1.0
+            slopes.append(torch.func.jvp(self._image, (u,), (towards,))[1].double())
+        jacobian = torch.stack(slopes, -1)
+        return torch.linalg.det(jacobian.mT @ jacobian).clamp(min=0.0).sqrt()
+
+    def _image(self, u: Float[Tensor, "place grid"]) -> Float[Tensor, "place feature"]:
+        z = self.prior.components_at(u, self.vae.encoder).mean
+        return self.vae.preprocess(self.vae.decode(z).mean)
+
+    def _read(self, x: Tensor) -> Tensor:
+        """Rows where the model is, in its number format."""
+        return x.to(next(self.vae.parameters()))

@@ -1,4 +1,4 @@
-"""`priory gtm fit` and `priory gtm map`, and what the other commands do with the run folder of a map."""
+"""`priory gtm fit` and `priory map`, and what the other commands do with the run folder of a map."""
 
 import json
 import math
@@ -82,7 +82,7 @@ def test_fit_says_what_it_found_and_writes_a_whole_run(table, run, rows, done, t
     assert "1 column has no value in any training row ('none')" in said
     assert "columns: standardised (so that no column's unit counts" in said
     assert "EM settled after" in said
-    assert "next: priory gtm map again --out map.csv" in said
+    assert "next: priory map again --out map.csv" in said
     assert {path.name for path in run.iterdir()} == FILES
     assert {path.name for path in (run / "figures").iterdir()} == PICTURES
     for name in {*FILES, *(f"figures/{name}" for name in PICTURES)} - {"figures"}:  # the same line, the same bits
@@ -99,7 +99,7 @@ def test_columns_are_standardised_by_the_training_rows_cells_that_are_there(run,
 
 
 def test_the_map_of_every_row(run, rows, table, done, tmp_path):
-    done("gtm", "map", run, "--out", "map.csv")
+    done("map", run, "--out", "map.csv")
     assert (tmp_path / "map.png").stat().st_size > 10_000
     found = pd.read_csv(tmp_path / "map.csv", keep_default_na=False)
     x, splits = rows
@@ -152,8 +152,8 @@ def test_other_rows_go_onto_the_same_map(run, table, done, tmp_path):
     frame = pd.read_csv(table).head(12)[["d", "c", "a", "b"]]  # no label, no ids, another order, no constant column
     frame.loc[3] = np.nan
     frame.assign(same=7.5, none=np.nan).to_csv("new.csv", index=False)
-    done("gtm", "map", run, "new.csv", "--out", "new.npz", "--figure", "pictures/new.svg")
-    done("gtm", "map", run, "--out", "old.csv")
+    done("map", run, "new.csv", "--out", "new.npz", "--figure", "pictures/new.svg")
+    done("map", run, "--out", "old.csv")
     old = pd.read_csv(tmp_path / "old.csv").head(12)
     assert (tmp_path / "pictures" / "new.svg").read_text().count("<svg") == 1
     with np.load(tmp_path / "new.npz") as new:
@@ -165,7 +165,7 @@ def test_other_rows_go_onto_the_same_map(run, table, done, tmp_path):
 
 
 def test_the_map_in_a_copy_of_the_table(run, table, done, tmp_path):
-    done("gtm", "map", run, "--copy", "--out", "copy.csv")
+    done("map", run, "--copy", "--out", "copy.csv")
     copy = pd.read_csv(tmp_path / "copy.csv")
     pd.testing.assert_frame_equal(copy[list("abcd")], pd.read_csv(table)[list("abcd")])
     assert copy.columns[-9:].tolist()[:2] == ["u1", "u2"]
@@ -177,8 +177,8 @@ def test_the_map_of_an_h5ad_file(done, tmp_path):
     obs = pd.DataFrame({"batch": ["x", "y"] * 30}, index=[f"cell{i}" for i in range(60)])
     anndata.AnnData(counts, obs=obs).write_h5ad(tmp_path / "cells.h5ad")
     done("gtm", "fit", "cells.h5ad", "--labels", "batch", *QUICK, "--out", "run")
-    done("gtm", "map", "run", "--out", "mapped.h5ad")
-    done("gtm", "map", "run", "--out", "mapped.csv")
+    done("map", "run", "--out", "mapped.h5ad")
+    done("map", "run", "--out", "mapped.csv")
     found, table = anndata.read_h5ad(tmp_path / "mapped.h5ad"), pd.read_csv(tmp_path / "mapped.csv")
     np.testing.assert_allclose(found.obsm["X_priory_map"], table[["u1", "u2"]], rtol=1e-12)
     np.testing.assert_allclose(found.obs["priory_log_likelihood"], table["log_likelihood"], rtol=1e-12)
@@ -248,7 +248,7 @@ def test_few_rows_and_labels_that_are_measurements(done, tmp_path):
     done("gtm", "fit", "few.csv", "--labels", "weight", *QUICK, "--out", "run")
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics.keys() == {"nll", "noise_variance", "used_nodes", "evaluation"}
-    done("gtm", "map", "run", "--out", "m.parquet")
+    done("map", "run", "--out", "m.parquet")
     assert pd.read_parquet(tmp_path / "m.parquet")["weight"].tolist() == frame["weight"].tolist()
 
 
@@ -257,7 +257,7 @@ def test_a_fit_that_did_not_end_begins_again(table, run, refused, done, monkeypa
     (tmp_path / "run" / "model.safetensors").unlink()
     (tmp_path / "run" / "figures" / "nodes.png").unlink()
     again = "has no model.safetensors, because its fit did not end; give its `priory gtm fit` line again"
-    for command in (("gtm", "map"), ("evaluate",), ("embed",), ("score",), ("sample",)):
+    for command in (("map"), ("evaluate",), ("embed",), ("score",), ("sample",)):
         assert again in refused(*command, "run")
     done("gtm", "fit", table, *READING, *QUICK, "--out", "run")
     whole, found = (
@@ -295,15 +295,15 @@ ERRORS = [
     (("gtm", "fit", "same.csv"), "expected at least one column with different values"),
     (("gtm", "fit", "two.csv"), "expected at least 10 rows to make an 80/10/10 split"),
     (("gtm", "frob"), "there is no command frob; there are fit, map"),
-    (("gtm", "map", "nothing"), "expected a run folder with config.json, as `priory gtm fit ... --out RUN` leaves it"),
-    (("gtm", "map", "run", "two.csv", "--drop", "a"), "are missing"),
-    (("gtm", "map", "run", "--out", "map.xlsx"), "--out: expected a name that ends in .npz"),
-    (("gtm", "map", "run", "--figure", "map.txt"), "--figure: expected a name that ends in .png, .svg, .pdf"),
-    (("gtm", "map", "run", "two.csv", "--out", "two.csv"), "--out: expected another file than the data"),
+    (("map", "nothing"), "expected a run folder with config.json, as `priory gtm fit ... --out RUN` leaves it"),
+    (("map", "run", "two.csv", "--drop", "a"), "are missing"),
+    (("map", "run", "--out", "map.xlsx"), "--out: expected a name that ends in .npz"),
+    (("map", "run", "--figure", "map.txt"), "--figure: expected a name that ends in .png, .svg, .pdf"),
+    (("map", "run", "two.csv", "--out", "two.csv"), "--out: expected another file than the data"),
     (("embed", "run", "two.csv", "--out", "two.csv"), "--out: expected another file than the data"),
     (("score", "run", "two.csv", "--out", "./two.csv"), "--out: expected another file than the data"),
-    (("gtm", "map", "run", "image.svg", "--figure", "image.svg"), "--figure: expected another file than the data"),
-    (("gtm", "map", "vae"), "expected a run that `priory gtm fit` made, got one that `priory fit` made"),
+    (("map", "run", "image.svg", "--figure", "image.svg"), "--figure: expected another file than the data"),
+    (("map", "vae"), "expected a run that `priory gtm fit` made, got one that `priory fit` made"),
     (("fit", "--resume", "--out", "run"), "expected a run that `priory fit` made, got one that `priory gtm fit` made"),
     (("gtm", "fit", "digits", "--out", "run"), "expected an empty or a new folder"),
     (("fit", "digits", "--out", "run"), "remove what `priory gtm fit` left there"),
@@ -337,7 +337,7 @@ def test_a_damaged_configuration(change, message, run, refused, tmp_path):
     shutil.copytree(run, "run")
     config = json.loads((run / "config.json").read_text())
     (tmp_path / "run" / "config.json").write_text(json.dumps(config | change))
-    assert message in refused("gtm", "map", "run")
+    assert message in refused("map", "run")
 
 
 def test_a_damaged_model(run, digits, refused, tmp_path):
@@ -345,7 +345,7 @@ def test_a_damaged_model(run, digits, refused, tmp_path):
     shutil.copy(digits / "model.safetensors", "run")
     assert "expected a map of 4 columns on 2 axes, as config.json says, got 64 on 2" in refused("evaluate", "run")
     (tmp_path / "run" / "model.safetensors").write_text("no tensors")
-    assert "expected a fitted GTM in safetensors' format, got a damaged file" in refused("gtm", "map", "run")
+    assert "expected a fitted GTM in safetensors' format, got a damaged file" in refused("map", "run")
 
 
 def test_a_run_knows_its_kind(run):

@@ -21,6 +21,8 @@ from priory.locking import sole_writer
 from priory.maps import TopographicMap
 from priory.maps.quality import DESCRIPTIONS as MAP_DESCRIPTIONS
 from priory.maps.rows_of_data import quality_on_map
+from priory.maps.surfaces import Surface
+from priory.maps.vae_surface import VAESurface
 from priory.noise import own_noise
 from priory.priors import PRIORS, GridPrior
 from priory.run_folder import CONFIG, FIGURES, FITTED_BY, SPLITS, kind_of
@@ -227,6 +229,11 @@ def sample(vae: VAE, number: int, seed: int, mean: bool) -> Tensor:
     """New rows, (number, columns of the model), on the CPU; with `mean`, E[x|z] instead of draws from p(x|z)."""
     torch.manual_seed(seed)
     return torch.cat([vae.sample(min(1024, number - start), mean=mean).cpu() for start in range(0, number, 1024)])
+
+
+def surface(vae: VAE, num_samples: int) -> Surface:
+    """The map that the model draws, if its prior has a grid; likelihoods by so many importance samples."""
+    return VAESurface(vae, num_samples)
 
 
 def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any], path: str = "") -> list[str]:

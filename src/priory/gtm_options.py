@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from priory.option_types import DataArgument, Device, Drop, Ids, Labels, Layer, reading
+from priory.option_types import DataArgument, Device, Drop, Ids, Labels, Layer
 
 gtm_app = typer.Typer(
     rich_markup_mode="rich",
@@ -88,23 +88,3 @@ def gtm_fit(
         "seed": seed,
     }
     gtm_fit_run(given, assignments or [], out, device)
-
-
-@gtm_app.command("map")
-def gtm_map(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as `priory gtm fit --out RUN` leaves it.")],
-    data: DataArgument = None,
-    out: Annotated[Path, typer.Option(help="Where to: .csv .tsv .npz .parquet .h5ad.")] = Path("map.csv"),
-    copy: Annotated[bool, typer.Option("--copy", help="Write into a copy of DATA (csv, tsv, h5ad).")] = False,
-    figure: Annotated[
-        Path | None, typer.Option(help="The picture of the rows on the map: .png .svg .pdf; default beside --out.")
-    ] = None,
-    device: Device = "auto",
-    labels: Labels = None,
-    ids: Ids = None,
-    drop: Drop = None,
-) -> None:
-    """Each row's place on the map, its spread, its node and its log-likelihood; and a picture."""
-    from priory.commands.gtm import gtm_map_run
-
-    gtm_map_run(run, data, out, copy, figure, device, reading(labels, ids, drop))

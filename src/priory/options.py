@@ -182,6 +182,30 @@ def embed(
     embed_run(run, data, out, copy, device, reading(labels, ids, drop))
 
 
+@app.command("map")
+def map_rows(
+    run: RunArgument,
+    data: DataArgument = None,
+    out: Annotated[Path, typer.Option(help="Where to: .csv .tsv .npz .parquet .h5ad.")] = Path("map.csv"),
+    copy: Annotated[bool, typer.Option("--copy", help="Write into a copy of DATA (csv, tsv, h5ad).")] = False,
+    figure: Annotated[
+        Path | None, typer.Option(help="The picture of the rows on the map: .png .svg .pdf; default beside --out.")
+    ] = None,
+    predict: Annotated[
+        list[str] | None, typer.Option(help="A label of the run's data to predict for each row; repeatable.")
+    ] = None,
+    samples: Samples = 64,
+    device: Device = "auto",
+    labels: Labels = None,
+    ids: Ids = None,
+    drop: Drop = None,
+) -> None:
+    """Each row's place on the grid behind the model, its spread, node and log-likelihood; and a picture."""
+    from priory.commands.map import map_run
+
+    map_run(run, data, out, copy, figure, predict or [], samples, device, reading(labels, ids, drop))
+
+
 @app.command()
 def score(
     run: RunArgument,

@@ -1,4 +1,4 @@
-"""`priory gtm fit` and `priory gtm map`."""
+"""`priory gtm fit`."""
 
 import shlex
 import warnings
@@ -6,27 +6,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from sklearn.exceptions import ConvergenceWarning
-from torch import Tensor
 
 from priory.commands.evaluate import evaluated
 from priory.commands.interruptions import saying_how_to_go_on
-from priory.commands.opening import chosen_device, chosen_rows
-from priory.commands.rows import kept, require_another_file, template_of
-from priory.datasets import Dataset, write_rows
+from priory.commands.opening import chosen_device
+from priory.datasets import Dataset
 from priory.experiment import describe_constants, telling_rows
 from priory.gtm_runs import jobs
 from priory.gtm_runs.folder import GTMRun
 from priory.gtm_runs.history import HISTORY_FILE
 from priory.gtm_runs.model import MapModel
 from priory.gtm_runs.settings import MapRunSettings
-from priory.maps import TopographicMap
 from priory.run_folder import CONFIG, METRICS, MODEL
 from priory.settings import with_options
-from priory.terminal import console, errors, row_progress, show_metrics
+from priory.terminal import console, errors, show_metrics
 
-PICTURES = (".png", ".svg", ".pdf")
 AGAIN = "nothing was finished; give the same command again"
 
 
@@ -94,63 +89,5 @@ def _say_what_was_written(run: GTMRun, pictures: list[Path]) -> None:
     console.print(f"\nwritten to [bold]{run.path}[/]: {', '.join((CONFIG, MODEL, METRICS, HISTORY_FILE))}")
     console.print(f"figures: {', '.join(str(path.relative_to(run.path)) for path in pictures)}")
     folder = shlex.quote(str(run.path))
-    console.print(f"next: priory gtm map {folder} --out map.csv   (each row's place, and a picture)")
-    console.print(f"      priory gtm map {folder} NEW --out new.csv   (other rows on the same map)")
-
-
-def gtm_map_run(
-    path: Path, data: str | None, out: Path, copy: bool, figure: Path | None, device: str, reading: dict[str, Any]
-) -> None:
-    """`priory gtm map`."""
-    from priory.gtm_runs.figures import draw_map, some_rows
-    from priory.plots import save_figure
-
-    run = GTMRun.open(path)
-    figure = _checked_figure(figure, out)
-    template, ids_column = template_of(path, data, out, copy, reading)
-    require_another_file(figure, data or run.settings.data.source, "--figure")
-    model = run.load_model().to(chosen_device(device))
-    rows = chosen_rows(run, data, reading, Dataset.all_rows)
-    with row_progress("map", len(rows)) as progress:
-        drawn = model.drawn(rows, progress)
-    columns = _columns(drawn)
-    if template is None:
-        columns = kept(rows, run, data, taken=("id", "ids", *columns)) | columns
-    places = drawn.places.place.numpy()
-    arrays = {"map": places} if out.suffix == ".h5ad" else {}  # obsm, where scanpy draws from
-    write_rows(out, ids=rows.ids, columns=columns, arrays=arrays, template=template, ids_column=ids_column)
-    console.print(f"{len(rows)} rows on the map: {out}")
-    shown = some_rows(rows)
-    here = places[np.isin(rows.indices, shown.indices)]
-    save_figure(draw_map(model, shown, here, len(rows)), figure)
-    console.print(f"picture: {figure}")
-
-
-def _checked_figure(figure: Path | None, out: Path) -> Path:
-    """Where the picture goes: where it was asked for, or beside the table."""
-    figure = figure or out.with_suffix(".png")
-    if figure.suffix.lower() not in PICTURES:
-        raise ValueError(
-            f"--figure: expected a name that ends in {', '.join(PICTURES)}, got {figure.name!r}; rename it"
-        )
-    if figure.is_dir():
-        raise ValueError(f"--figure: expected a file, got the folder {str(figure)!r}; name a file in it")
-    return figure
-
-
-def _columns(drawn: TopographicMap) -> dict[str, np.ndarray]:
-    """One column for each number of a row."""
-    places = drawn.places
-    names = [f"u{i + 1}" for i in range(places.place.shape[1])]
-    return {
-        **_by_axis(names, "", places.place),
-        **_by_axis(names, "_scale", places.scale),
-        "node": places.node.numpy(),
-        **_by_axis([f"node_{name}" for name in names], "", places.mode),
-        "responsibility": places.responsibility.numpy(),
-        "log_likelihood": drawn.log_likelihood.numpy(),
-    }
-
-
-def _by_axis(names: list[str], ending: str, values: Tensor) -> dict[str, np.ndarray]:
-    return {f"{name}{ending}": column for name, column in zip(names, values.mT.numpy(), strict=True)}
+    console.print(f"next: priory map {folder} --out map.csv   (each row's place, and a picture)")
+    console.print(f"      priory map {folder} NEW --out new.csv   (other rows on the same map)")

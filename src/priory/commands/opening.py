@@ -12,6 +12,7 @@ from priory.commands.interruptions import how_to_go_on
 from priory.datasets import Rows
 from priory.evaluation import Estimate
 from priory.gtm_runs import jobs as gtm_jobs
+from priory.maps.surfaces import Surface
 from priory.messages import shortened
 from priory.run_folder import RunFolder
 from priory.run_kinds import open_run
@@ -32,6 +33,8 @@ class Jobs(Protocol):
     def score(self, model: Any, rows: Rows, num_samples: int, seed: int, *, progress: Any = None) -> np.ndarray: ...
 
     def sample(self, model: Any, number: int, seed: int, mean: bool) -> Tensor: ...
+
+    def surface(self, model: Any, num_samples: int) -> Surface: ...
 
 
 JOBS: dict[str, Any] = {"vae": experiment, "gtm": gtm_jobs}

@@ -6,23 +6,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from priory.datasets import Dataset, Rows
+from priory.datasets import Dataset
 from priory.grids import latent_grid
 from priory.gtm_runs.folder import GTMRun
 from priory.gtm_runs.jobs import PICTURES
 from priory.gtm_runs.model import MapModel
-from priory.maps.labels import as_classes
+from priory.maps.pictures import draw_map, some_rows
 from priory.plots import (
     plot_images,
     plot_landscapes,
     plot_likelihood_curve,
     plot_magnification,
-    plot_map,
     save_figure,
 )
 from priory.run_folder import FIGURES
 
-MOST_POINTS = 5000  # of one picture; more are no longer seen one by one
 MOST_LANDSCAPES = 9
 FINE_SIDE = 64  # places along each side at which the magnification is drawn
 
@@ -34,7 +32,7 @@ def draw_figures(run: GTMRun, model: MapModel, dataset: Dataset, history: dict[s
     places = model.drawn(rows).places.place.numpy()
     fine = latent_grid(FINE_SIDE, dtype=torch.float64).numpy()
     figures = (
-        draw_map(model, rows, places, len(every)),
+        draw_map(rows, places, model.gtm.nodes_, len(every)),
         _nodes(run, model, dataset),
         plot_magnification(model.gtm.magnification_factors(fine), places),
         plot_likelihood_curve(history["log_likelihood"]),
@@ -44,24 +42,6 @@ def draw_figures(run: GTMRun, model: MapModel, dataset: Dataset, history: dict[s
         paths.append(run.path / FIGURES / f"{name}.png")
         save_figure(figure, paths[-1])
     return paths
-
-
-def some_rows(rows: Rows) -> Rows:
-    """These rows, or of many some, evenly spaced."""
-    chosen = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), MOST_POINTS)).astype(int))
-    return Rows(rows.dataset, rows.indices[chosen])
-
-
-def draw_map(model: MapModel, rows: Rows, places: np.ndarray, total: int) -> Any:
-    """The rows, some or all of so many, at their places, by their first label."""
-    name, values = next(iter(rows.labels.items()), (None, None))
-    kinds = None if values is None else as_classes(values)
-    look: dict[str, Any] = {"classes": kinds} if kinds is not None else {} if values is None else {"values": values}
-    axes = plot_map(places, **look, name=name, nodes=model.gtm.nodes_)
-    number = f"{len(rows)} rows" if len(rows) == total else f"{len(rows)} of {total} rows"
-    title = f"{rows.dataset.name}: {number}; those at one place are spread about it"
-    axes.set_title(title, fontsize="medium")
-    return axes
 
 
 def _nodes(run: GTMRun, model: MapModel, dataset: Dataset) -> Any:

@@ -25,6 +25,7 @@ from priory.gtm_runs.settings import MapRunSettings, MapSettings, StoredScaling
 from priory.locking import sole_writer
 from priory.maps.quality import DESCRIPTIONS as MAP_DESCRIPTIONS
 from priory.maps.rows_of_data import quality_on_map
+from priory.maps.surfaces import Surface
 from priory.memory import require_memory
 from priory.run_folder import CONFIG, FIGURES, METRICS, MODEL, kind_of
 
@@ -224,3 +225,8 @@ def sample(model: MapModel, number: int, seed: int, mean: bool) -> Tensor:
     random = np.random.RandomState(np.random.MT19937(seed))
     x, node = copy(model.gtm).set_params(random_state=random).sample(number)
     return torch.from_numpy(model.scaling.back(model.gtm.means_[node] if mean else x)).float()
+
+
+def surface(model: MapModel, num_samples: int) -> Surface:
+    """The map; its likelihoods are exact, so the number of samples is not used."""
+    return model.surface

@@ -34,6 +34,22 @@ class Unscaled:
         return np.zeros(len(x))
 
 
+class Standardised:
+    """What a fitted `StandardScaler` does, for a `GTMSurface`."""
+
+    def __init__(self, scaler: Any) -> None:
+        self.scaler = scaler
+
+    def into(self, x: np.ndarray) -> np.ndarray:
+        return self.scaler.transform(x)
+
+    def back(self, z: np.ndarray) -> np.ndarray:
+        return self.scaler.inverse_transform(z)
+
+    def log_volume(self, x: np.ndarray) -> np.ndarray:
+        return ~np.isnan(x) @ np.log(self.scaler.scale_)
+
+
 class GTMSurface:
     """The surface of a fitted classical GTM.
 

@@ -49,7 +49,8 @@ def places_of(share: Float[Tensor, "datum node"], nodes: Float[Tensor, "node gri
     """
     responsibility, top = share.topk(min(2, share.shape[1]), dim=1)
     node, mode = top[:, 0], nodes[top[:, 0]]
-    near = share * (torch.cdist(mode, nodes) <= (1 + 1e-6) * reach * grid_step(nodes))
+    distance = torch.cdist(mode, nodes, compute_mode="donot_use_mm_for_euclid_dist")  # zero is zero
+    near = share * (distance <= (reach + 1e-6) * grid_step(nodes))
     mean = share @ nodes
     variance = share @ nodes.square() - mean.square()
     return Places(

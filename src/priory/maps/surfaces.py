@@ -5,7 +5,7 @@ from typing import Any, Protocol
 from jaxtyping import Float
 from torch import Tensor
 
-from priory.maps.gtm_surface import GTMSurface
+from priory.maps.gtm_surface import GTMSurface, Standardised
 from priory.maps.vae_surface import VAESurface
 from priory.vae import VAE
 
@@ -49,11 +49,18 @@ def surface_of(model: Any) -> Surface:
         return VAESurface(model)
     if hasattr(model, "grid_shape") and hasattr(model, "contents"):
         return model
-    if hasattr(model, "predict_proba") and hasattr(model, "magnification_factors"):
-        if not hasattr(model, "means_"):
-            raise ValueError("model: expected a fitted GTM, got one without means_; call gtm.fit(X) first")
-        return GTMSurface(model)
+    steps = getattr(model, "named_steps", None)
+    if steps is not None and len(steps) == 2 and hasattr(model[0], "scale_"):
+        return GTMSurface(_fitted(model[1]), Standardised(model[0]))
+    if hasattr(model, "magnification_factors"):
+        return GTMSurface(_fitted(model))
     raise ValueError(
-        f"model: expected a VAE whose prior has a grid, or a fitted GTM, got a {type(model).__name__}; "
-        "`priory.load(RUN)` gives either"
+        "model: expected a VAE whose prior has a grid, a fitted GTM or a pipeline of a StandardScaler and one, got a "
+        f"{type(model).__name__}; `priory.load(RUN)` gives either"
     )
+
+
+def _fitted(gtm: Any) -> Any:
+    if not hasattr(gtm, "means_"):
+        raise ValueError(f"model: expected a fitted GTM, got a {type(gtm).__name__} without means_; call fit(X) first")
+    return gtm

@@ -67,18 +67,23 @@ class VAESurface:
         with evaluation_mode(self.vae):
             return self.vae.preprocess(self._read(x)).cpu()
 
-    @torch.no_grad()
     def magnification(self, u: Float[Tensor, "place grid"] | None = None) -> Float[Tensor, " place"]:
         places = self.prior.nodes if u is None else u.to(self.prior.nodes)
         with evaluation_mode(self.vae):
-            return torch.cat([self._stretch(part) for part in places.split(1024)]).double().cpu()
+            return torch.cat([self._stretch(part.detach()) for part in places.split(1024)]).double().cpu()
 
     def _stretch(self, u: Float[Tensor, "place grid"]) -> Float[Tensor, " place"]:
-        slopes = []
-        for axis in range(u.shape[1]):
-            towards = torch.zeros_like(u)
-            towards[:, axis] = 1.0
-            slopes.append(torch.func.jvp(self._image, (u,), (towards,))[1].double())
+        """By two passes backwards: v'J is linear in v, and its derivative by v, towards an axis of the map, is J's column.
+
+        `torch.func.jvp` would take one pass forwards, but torch's own code for it warns that it is deprecated.
+        """
+        with torch.enable_grad():
+            u = u.clone().requires_grad_()
+            image = self._image(u)
+            v = torch.zeros_like(image, requires_grad=True)
+            (pulled,) = torch.autograd.grad(image, u, v, create_graph=True)
+            axes = pulled.unbind(1)
+            slopes = [torch.autograd.grad(axis.sum(), v, retain_graph=True)[0].double() for axis in axes]
         jacobian = torch.stack(slopes, -1)
         return torch.linalg.det(jacobian.mT @ jacobian).clamp(min=0.0).sqrt()
 

@@ -1,0 +1,193 @@
+"""The guide of a grid and the bound that follows it, against explicit loops, closed forms and other libraries."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import multivariate_normal
+from torch.distributions import kl_divergence
+
+from priory import (
+    GTM,
+    VAE,
+    BernoulliDecoder,
+    GTMPrior,
+    GTMVampPrior,
+    Guide,
+    NormalEncoder,
+    Rescale,
+    StandardNormal,
+    elbo,
+    fit,
+    guided_elbo,
+    latent_grid,
+    mlp,
+)
+from priory.assembly import DataFacts, build_vae
+from priory.settings import ModelSettings
+
+
+@pytest.fixture
+def images():
+    return torch.tensor([[0.1, 0.2, 0.9], [0.8, 0.3, 0.1], [0.5, 0.5, 0.5], [0.0, 1.0, 0.4]])
+
+
+def guided_vae(images, prior="gtm-vamp", weights=None):
+    torch.manual_seed(0)
+    guide, grid = Guide(images, 0.05, weights), latent_grid(2)
+    chosen = (
+        GTMPrior(2, grid, mlp(2, [8], 4), guide=guide)
+        if prior == "gtm"
+        else GTMVampPrior(grid, mlp(2, [8], 3), low=0.0, high=1.0, guide=guide)
+    )
+    return VAE(NormalEncoder(mlp(3, [8], 4)), BernoulliDecoder(mlp(2, [8], 3)), chosen)
+
+
+@pytest.mark.parametrize("shift", [0.0, 1e3])
+def test_responsibilities_are_those_of_a_mixture_of_isotropic_normals(images, shift):
+    weights, x = torch.tensor([0.4, 0.3, 0.2, 0.1]), torch.rand(5, 3, generator=torch.Generator().manual_seed(1))
+    found = Guide(images + shift, 0.07, weights).log_responsibilities(x + shift).exp().numpy()
+    for row, shares in zip(x.double().numpy(), found, strict=True):
+        densities = np.array(
+            [w * multivariate_normal(m, 0.07).pdf(row) for w, m in zip(weights.tolist(), images.numpy(), strict=True)]
+        )
+        np.testing.assert_allclose(shares, densities / densities.sum(), rtol=1e-4 if shift == 0 else 1e-2)
+
+
+def test_a_guide_made_of_a_gtm_has_its_responsibilities():
+    x = np.random.default_rng(0).random((200, 3))
+    gtm = GTM(points_per_side=5, max_iter=20, tol=0.1).fit(x)
+    prior = GTMVampPrior.from_gtm(gtm)
+    found = prior.guide.log_responsibilities(torch.from_numpy(x)).exp()
+    np.testing.assert_allclose(found, gtm.predict_proba(x), atol=1e-4)
+
+
+def test_the_noise_of_a_guide_is_carried_over_to_the_features():
+    x = np.random.default_rng(0).random((200, 3)) * 16
+    gtm = GTM(points_per_side=5, max_iter=20, tol=0.1).fit(x)
+    guide = GTMVampPrior.from_gtm(gtm, preprocess=Rescale(0.0, 16.0), low=0.0, high=1.0).guide
+    assert float(guide.noise_variance) == pytest.approx(gtm.noise_variance_ / 256, rel=0.05)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("prior", ["gtm", "gtm-vamp"])
+def test_the_guided_bound_is_the_sum_that_its_formula_says(images, prior, weight):
+    vae = guided_vae(images, prior, torch.tensor([0.4, 0.3, 0.2, 0.1]))
+    with torch.no_grad():
+        vae.prior.mixing_logits.copy_(torch.tensor([0.0, 0.5, -0.2, 0.3]))
+        x = torch.rand(3, 3, generator=torch.Generator().manual_seed(2)).round()
+        torch.manual_seed(3)
+        found = guided_elbo(vae, x, weight, num_samples=20_000)
+        p_z, q = vae.latent_prior(), vae.encode(x)
+        shares = vae.prior.guide.log_responsibilities(x).exp()
+        for n in range(3):
+            q_n = torch.distributions.Independent(torch.distributions.Normal(q.mean[n], q.stddev[n]), 1)
+            whole = 0.0
+            for k in range(4):
+                p_k = torch.distributions.Independent(
+                    torch.distributions.Normal(p_z.components.mean[k], p_z.components.stddev[k]), 1
+                )
+                r = float(shares[n, k])
+                log_pi = float(torch.log_softmax(vae.prior.mixing_logits, 0)[k])
+                whole += r * (float(kl_divergence(q_n, p_k)) - log_pi + math.log(max(r, 1e-300)))
+            z = q_n.sample((50_000,))
+            true = float((q_n.log_prob(z) - p_z.log_prob(z)).mean())
+            assert float(found.kl[n]) == pytest.approx((1 - weight) * true + weight * whole, abs=0.05)
+
+
+@pytest.mark.parametrize("prior", ["gtm", "gtm-vamp"])
+def test_it_is_never_above_the_bound_itself(images, prior):
+    vae = guided_vae(images, prior)
+    x = torch.rand(50, 3, generator=torch.Generator().manual_seed(4)).round()
+    values = []
+    for weight in (0.0, 0.5, 1.0):
+        torch.manual_seed(0)
+        values.append(guided_elbo(vae, x, weight, num_samples=64).value())
+    torch.manual_seed(0)
+    torch.testing.assert_close(values[0], elbo(vae, x, num_samples=64).value(), rtol=1e-4, atol=1e-4)
+    assert (values[0] > values[1]).all()
+    assert (values[1] > values[2]).all()
+
+
+def test_where_the_guide_names_the_true_posterior_of_nodes_nothing_is_lost(images):
+    """Components far apart: p(k | z) is one-hot, and so is a guide with little noise at the images themselves."""
+    vae = guided_vae(images)
+
+    class Far(torch.nn.Module):
+        def forward(self, features):
+            loc = 50 * features[..., :2]
+            return torch.distributions.Independent(torch.distributions.Normal(loc, torch.ones_like(loc)), 1)
+
+    vae.encoder = Far()
+    x = torch.tensor([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 1.0, 0.0]])
+    vae.prior.guide = Guide(x, 1e-6)
+    vae.prior.pseudo_inputs_at = lambda u: x
+    torch.manual_seed(0)
+    guided = guided_elbo(vae, x, 1.0, num_samples=8).value()
+    torch.manual_seed(0)
+    torch.testing.assert_close(guided, elbo(vae, x, num_samples=8).value(), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda v, i: guided_elbo(v, i, 1.5), "weight: expected a number from 0 to 1, got 1.5"),
+        (lambda v, i: guided_elbo(v, i, num_samples=0), "num_samples: expected a positive number"),
+        (lambda v, i: guided_elbo(VAE(v.encoder, v.decoder, StandardNormal(2)), i), "a StandardNormal without"),
+        (lambda v, i: Guide(i[0], 1.0), "images: expected shape"),
+        (lambda v, i: Guide(i, 0.0), "noise_variance: expected a positive number, got 0.0"),
+        (lambda v, i: Guide(i, 1.0, torch.ones(3)), "weights: expected one for each of 4 images"),
+        (lambda v, i: GTMPrior(2, latent_grid(3), mlp(2, [8], 4), guide=Guide(i, 1.0)), "for each of 9 nodes, got 4"),
+    ],
+)
+def test_what_cannot_be_is_refused(images, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(guided_vae(images), images)
+
+
+def test_training_follows_the_guide(images):
+    """The likeliest node of each image, by p(k | z), becomes the node of that image; without guidance it need not."""
+    agreement = {}
+    x = images[torch.randint(4, (400,), generator=torch.Generator().manual_seed(0))].round(decimals=0)
+    wanted = Guide(images, 0.05).log_responsibilities(x).argmax(1)
+    for guidance in (0.0, 1.0):
+        vae = guided_vae(images, "gtm")
+        fit(vae, x, None, epochs=60, batch_size=50, warmup=0, guidance=guidance, learning_rate=1e-2, seed=1)
+        with torch.no_grad():
+            node = vae.latent_prior().responsibilities(vae.encode(x).mean).argmax(1)
+        agreement[guidance] = float((node == wanted).double().mean())
+    assert agreement[1.0] == 1.0
+    assert agreement[0.0] < 0.6
+
+
+def test_a_grid_from_the_command_line_starts_as_a_gtm_of_the_features_and_is_guided_by_it():
+    x = torch.randint(0, 17, (300, 6), generator=torch.Generator().manual_seed(0)).float()
+    settings = ModelSettings(prior="gtm-vamp", points_per_side=4, likelihood="categorical", num_levels=17, hidden=(8,))
+    vae = build_vae(settings, DataFacts(6, 300, x))
+    gtm = GTM(points_per_side=4).fit(x.double().numpy() / 16)
+    torch.testing.assert_close(vae.prior.guide.images, torch.from_numpy(gtm.means_).float(), rtol=1e-3, atol=1e-3)
+    assert float((vae.prior.pseudo_inputs - vae.prior.guide.images).detach().abs().max()) < 0.1
+    assert vae.encoder.input_noise == pytest.approx(math.sqrt(gtm.noise_variance_), rel=1e-3)
+    assert build_vae(settings.model_copy(update={"input_noise": 0.5}), DataFacts(6, 300, x)).encoder.input_noise == 0.5
+    plain = build_vae(settings.model_copy(update={"grid_start": "mean"}), DataFacts(6, 300, x))
+    assert plain.prior.guide is None
+    assert plain.encoder.input_noise == 0
+    rebuilt = build_vae(settings, DataFacts(6, 300))  # to take saved weights
+    rebuilt.load_state_dict(vae.state_dict())
+    torch.testing.assert_close(rebuilt.prior.guide.images, vae.prior.guide.images)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_noise_is_added_to_what_the_encoder_reads_in_training_only(training):
+    encoder = NormalEncoder(torch.nn.Linear(4, 2, bias=False), input_noise=0.5).train(training)
+    with torch.no_grad():
+        torch.nn.init.ones_(encoder.network.weight)
+        means = encoder(torch.zeros(20_000, 4)).mean
+    expected = 0.5 * 2 if training else 0.0  # of the sum of four
+    assert float(means.std()) == pytest.approx(expected, rel=0.03)
+
+
+def test_negative_noise_is_refused():
+    with pytest.raises(ValueError, match="input_noise: expected a standard deviation that is not negative, got -1"):
+        NormalEncoder(torch.nn.Linear(4, 2), input_noise=-1.0)

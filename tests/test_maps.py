@@ -1,0 +1,327 @@
+"""Maps: places, nodes, landscapes, quality, against explicit loops, finite differences and other libraries."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import multivariate_normal
+from sklearn.datasets import load_digits, load_wine
+from sklearn.manifold import trustworthiness as sklearn_trustworthiness
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import grid_oracle
+from priory import (
+    GTM,
+    VAE,
+    BernoulliDecoder,
+    GaussianDecoder,
+    GTMPrior,
+    GTMVampPrior,
+    NormalEncoder,
+    Rescale,
+    Standardise,
+    StandardNormal,
+    TopographicMap,
+    latent_grid,
+    log_likelihood,
+    mlp,
+)
+from priory.maps import places_of, surface_of
+from priory.maps.quality import topographic_error
+from priory.maps.topographic_map import neighbour_distances
+
+SIDE = 5
+
+
+def make_vae(kind):
+    torch.manual_seed(0)
+    grid = latent_grid(SIDE)
+    prior = GTMPrior(3, grid, mlp(2, [16], 6)) if kind == "gtm" else GTMVampPrior(grid, mlp(2, [16], 4), low=0, high=1)
+    vae = VAE(NormalEncoder(mlp(4, [16], 6)), BernoulliDecoder(mlp(3, [16], 4)), prior)
+    with torch.no_grad():
+        for parameter in vae.parameters():
+            parameter.mul_(3.0)  # far from the even responsibilities of small weights
+        vae.prior.mixing_logits.copy_(torch.randn(SIDE**2))
+    return vae.eval()
+
+
+@pytest.fixture(scope="module", params=["gtm", "gtm-vamp", "classical", "pipeline"])
+def case(request):
+    """A model, rows, and p(k | x) of the rows by a loop over rows and nodes in float64."""
+    x = torch.rand(60, 4, generator=torch.Generator().manual_seed(1))
+    if request.param in ("classical", "pipeline"):
+        x = x.double()
+        gtm = GTM(points_per_side=SIDE, max_iter=30, tol=0.1)
+        model = gtm if request.param == "classical" else make_pipeline(StandardScaler(), gtm)
+        model.fit(x.numpy())
+        scaler = model[0] if request.param == "pipeline" else None
+        rows = x.numpy() if scaler is None else (x.numpy() - scaler.mean_) / scaler.scale_
+        densities = [[multivariate_normal(m, gtm.noise_variance_).pdf(row) for m in gtm.means_] for row in rows]
+        shares = np.array(densities) * gtm.weights_
+        return model, x, shares / shares.sum(1, keepdims=True)
+    model, x, shares = make_vae(request.param), x.round(), []
+    with torch.no_grad():
+        components, weights = model.latent_prior().components, model.prior.mixing_weights.double()
+        for z in model.encode(x).mean.double():
+            density = [
+                float(w) * math.prod(torch.distributions.Normal(m, s).log_prob(z).exp().tolist())
+                for w, m, s in zip(weights, components.mean.double(), components.stddev.double(), strict=True)
+            ]
+            shares.append(np.array(density) / sum(density))
+    return model, x, np.array(shares)
+
+
+def test_places_of_rows(case):
+    model, x, shares = case
+    nodes = latent_grid(SIDE, dtype=torch.float64).numpy()
+    found = TopographicMap(model, x, batch_size=7).places
+    tolerance = {"atol": 2e-4}
+    np.testing.assert_allclose(found.place, grid_oracle.places(shares, nodes), **tolerance)
+    np.testing.assert_allclose(found.mean, shares @ nodes, **tolerance)
+    np.testing.assert_array_equal(found.node, shares.argmax(1))
+    np.testing.assert_array_equal(found.next_node, np.argsort(shares, 1)[:, -2])
+    np.testing.assert_allclose(found.responsibility, shares.max(1), **tolerance)
+    np.testing.assert_allclose(found.mode, nodes[shares.argmax(1)], atol=1e-6)
+    variance = [(share[:, None] * (nodes - share @ nodes) ** 2).sum(0) for share in shares]
+    np.testing.assert_allclose(found.scale, np.sqrt(variance), atol=2e-3)
+
+
+def test_reach_zero_is_the_likeliest_node_and_a_long_reach_the_mean(case):
+    model, x, _ = case
+    near, far = (TopographicMap(model, x, reach=reach).places for reach in (0.0, math.inf))
+    torch.testing.assert_close(near.place, near.mode)
+    torch.testing.assert_close(far.place, far.mean)
+
+
+def test_a_row_between_two_far_nodes_is_placed_at_one_of_them():
+    nodes = latent_grid(11, dim=1, dtype=torch.float64)
+    share = torch.zeros(1, 11, dtype=torch.float64)
+    share[0, [0, 1, 10]] = torch.tensor([0.5, 0.1, 0.4], dtype=torch.float64)
+    found = places_of(share, nodes)
+    assert float(found.place) == pytest.approx((0.5 * -1 + 0.1 * -0.8) / 0.6)
+    assert float(found.mean) == pytest.approx(-1 * 0.5 - 0.8 * 0.1 + 0.4)
+
+
+def test_other_rows_are_projected_as_if_they_had_been_there(case):
+    model, x, _ = case
+    whole, part = TopographicMap(model, x), TopographicMap(model, x[:20])
+    for theirs, ours in zip(part.project(x[20:]), whole.places, strict=True):
+        torch.testing.assert_close(theirs, ours[20:], rtol=1e-5, atol=1e-6)
+
+
+def test_what_lives_at_the_nodes(case):
+    model, x, shares = case
+    nodes = TopographicMap(model, x).nodes
+    np.testing.assert_allclose(nodes.usage, shares.mean(0), atol=1e-5)
+    if isinstance(model, VAE):
+        with torch.no_grad():
+            contents = model.decode(model.latent_prior().components.mean).mean
+        expected_weight = model.prior.mixing_weights.detach().double()
+    else:
+        gtm = model if isinstance(model, GTM) else model[1]
+        contents = gtm.means_ if gtm is model else model[0].inverse_transform(gtm.means_)
+        expected_weight = gtm.weights_
+    np.testing.assert_allclose(nodes.contents, contents, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(nodes.weight, expected_weight, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["gtm", "gtm-vamp"])
+def test_magnification_is_that_of_finite_differences(kind):
+    vae = make_vae(kind).double()
+    vae.preprocess = Rescale(0.0, 2.0)
+    u = torch.tensor([[0.1, -0.3], [0.7, 0.2], [-0.9, 0.9]], dtype=torch.float64)
+
+    def image(place):
+        z = vae.prior.components_at(place[None], vae.encoder).mean
+        return vae.decode(z).mean[0] / 2
+
+    expected = []
+    with torch.no_grad():
+        for place in u:
+            steps = [1e-5 * torch.eye(2, dtype=torch.float64)[axis] for axis in (0, 1)]
+            slopes = torch.stack([(image(place + h) - image(place - h)) / 2e-5 for h in steps], 1)
+            expected.append(float(torch.linalg.det(slopes.T @ slopes).sqrt()))
+    np.testing.assert_allclose(surface_of(vae).magnification(u), expected, rtol=1e-5)
+    np.testing.assert_allclose(surface_of(vae).magnification(), surface_of(vae).magnification(vae.prior.nodes))
+
+
+def test_a_u_matrix_is_the_mean_distance_to_the_neighbours():
+    features = torch.rand(12, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    sheet = features.reshape(3, 4, 3).numpy()
+    for i in range(3):
+        for j in range(4):
+            near = [(i + a, j + b) for a, b in ((0, 1), (1, 0), (0, -1), (-1, 0)) if 0 <= i + a < 3 and 0 <= j + b < 4]
+            expected = np.mean([np.linalg.norm(sheet[i, j] - sheet[other]) for other in near])
+            assert float(neighbour_distances(features, (3, 4))[4 * i + j]) == pytest.approx(expected)
+
+
+def test_log_likelihoods_are_exact_of_a_gtm_and_estimated_of_a_vae(case):
+    model, x, _ = case
+    torch.manual_seed(0)
+    found = TopographicMap(model, x).log_likelihood
+    if isinstance(model, VAE):
+        torch.manual_seed(0)
+        expected = log_likelihood(model, x, 64)
+    elif isinstance(model, GTM):
+        expected = model.score_samples(x.numpy())
+    else:
+        expected = model.score_samples(x.numpy()) - np.log(model[0].scale_).sum()
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 1.0])
+def test_a_landscape_of_classes_and_what_it_predicts(case, smoothing):
+    model, x, shares = case
+    labels = np.array(["b", "a", ""] * 20)
+    drawn = TopographicMap(model, x, batch_size=11)
+    landscape = drawn.landscape(labels, smoothing=smoothing)
+    assert landscape.classes == ("a", "b")
+    counts = np.array(
+        [[sum(r for r, t in zip(column, labels, strict=True) if t == c) for c in "ab"] for column in shares.T]
+    )
+    expected = smoothed(counts, counts.sum(1, keepdims=True), counts.sum(0) / counts.sum(), smoothing)
+    np.testing.assert_allclose(landscape.probabilities, expected, atol=2e-3)
+    prediction = drawn.predict(landscape, x[:9])
+    np.testing.assert_allclose(prediction.probabilities, shares[:9] @ expected, atol=2e-3)
+    assert prediction.label == tuple("ab"[i] for i in (prediction.probabilities).argmax(1).tolist())
+    np.testing.assert_allclose(prediction.confidence, prediction.probabilities.numpy().max(1))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 1.0])
+def test_a_landscape_of_a_number_and_what_it_predicts(case, smoothing):
+    model, x, shares = case
+    values = np.where(np.arange(60) % 7 == 0, np.nan, np.linspace(10.0, 11.0, 60) ** 2)
+    there = ~np.isnan(values)
+    drawn = TopographicMap(model, x)
+    landscape = drawn.landscape(values, smoothing=smoothing)
+    known, centre = shares[there], values[there].mean()
+    t = values[there] - centre
+    sums = np.stack([known.T @ t, known.T @ t**2], 1)
+    found = smoothed(sums, known.sum(0)[:, None], np.array([0.0, (t**2).mean()]), smoothing)
+    np.testing.assert_allclose(landscape.mean, centre + found[:, 0], atol=1e-3)
+    np.testing.assert_allclose(landscape.scale, np.sqrt(np.maximum(found[:, 1] - found[:, 0] ** 2, 0)), atol=1e-2)
+    prediction = drawn.predict(landscape)
+    mean = shares @ (centre + found[:, 0])
+    second = shares @ (landscape.scale.numpy() ** 2 + landscape.mean.numpy() ** 2)
+    np.testing.assert_allclose(prediction.mean, mean, atol=1e-3)
+    np.testing.assert_allclose(prediction.scale, np.sqrt(np.maximum(second - mean**2, 0)), atol=1e-2)
+
+
+def smoothed(sums, usage, everywhere, smoothing):
+    """The formula of `priory.landscapes`, node by node."""
+    place = np.array([(i, j) for i in range(SIDE) for j in range(SIDE)])
+    result = []
+    for k in range(SIDE**2):
+        h = np.exp(-0.5 * ((place - place[k]) ** 2).sum(1))
+        near = (h @ sums + smoothing * everywhere) / (h @ usage + smoothing)
+        result.append((sums[k] + smoothing * near) / (usage[k] + smoothing))
+    return np.array(result)
+
+
+def test_numbers_of_few_kinds_are_classes():
+    x = torch.rand(30, 4)
+    drawn = TopographicMap(make_vae("gtm"), x)
+    assert drawn.landscape(np.arange(30) % 3).classes == ("0", "1", "2")
+    assert drawn.landscape(x[:, 0].numpy()).mean.shape == (SIDE**2,)
+
+
+def test_the_quality_of_a_map():
+    x, y = load_digits(return_X_y=True)
+    gtm = GTM(points_per_side=8).fit(x[:600])
+    train, test = TopographicMap(gtm, x[:600]), TopographicMap(gtm, x[600:900])
+    found = test.quality(
+        y[600:900].astype(str), train, y[:600].astype(str)
+    )  # of ties among ranks each has its own order
+    places = test.places.place.numpy()
+    assert found["trustworthiness"].value == pytest.approx(
+        sklearn_trustworthiness(x[600:900], places, n_neighbors=10), abs=2e-4
+    )
+    assert found["continuity"].value == pytest.approx(
+        sklearn_trustworthiness(places, x[600:900], n_neighbors=10), abs=2e-4
+    )
+    classifier = KNeighborsClassifier(10).fit(train.places.place.numpy(), y[:600])
+    assert found["knn_accuracy"].value == pytest.approx(classifier.score(places, y[600:900]))
+    share = gtm.predict_proba(x[600:900])
+    usage = share.mean(0)
+    perplexity = math.exp(-sum(u * math.log(u) for u in usage if u > 0))
+    assert found["used_nodes"].value == pytest.approx(perplexity)
+    resampled = []
+    random = np.random.default_rng(0)
+    for _ in range(300):
+        again = share[random.integers(300, size=300)].mean(0)
+        resampled.append(math.exp(-sum(u * math.log(u) for u in again if u > 0)))
+    assert found["used_nodes"].se == pytest.approx(np.std(resampled), rel=0.25)
+    apart = 0
+    for row in share:
+        first, second = np.argsort(row)[::-1][:2]
+        (a, b), (c, d) = divmod(first, 8), divmod(second, 8)
+        apart += max(abs(a - c), abs(b - d)) > 1
+    assert found["topographic_error"].value == pytest.approx(apart / 300)
+    assert topographic_error(test.places, test.surface.nodes) == found["topographic_error"]
+
+
+def test_few_rows_have_no_neighbourhoods_and_no_labels_no_accuracy():
+    assert TopographicMap(make_vae("gtm"), torch.rand(20, 4)).quality().keys() == {"topographic_error", "used_nodes"}
+
+
+def test_cells_may_be_missing_in_rows_of_a_gtm():
+    x, _ = load_wine(return_X_y=True)
+    x[::3, 1] = np.nan
+    model = make_pipeline(StandardScaler(), GTM(points_per_side=6)).fit(x)
+    drawn = TopographicMap(model, x)
+    assert torch.isfinite(drawn.places.place).all()
+    assert 0.5 < drawn.quality()["trustworthiness"].value <= 1
+
+
+def test_a_map_of_standardised_columns_looks_at_them_standardised():
+    loc, scale = torch.tensor([1.0, -2.0, 0.0, 5.0]), torch.tensor([1.0, 10.0, 0.1, 3.0])
+    decoder = GaussianDecoder(mlp(3, [8], 4), loc=loc, scale=scale)
+
+    vae = VAE(
+        NormalEncoder(mlp(4, [8], 6)), decoder, GTMPrior(3, latent_grid(4), mlp(2, [8], 6)), Standardise(loc, scale)
+    )
+    x = loc + scale * torch.randn(10, 4)
+    torch.testing.assert_close(surface_of(vae).features(x), (x - loc) / scale)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: TopographicMap(vae_of(StandardNormal(3)), torch.rand(5, 4)),
+            "prior has a grid .*StandardNormal",
+        ),
+        (lambda: TopographicMap(vae_of(irregular()), torch.rand(5, 4)), "full grid"),
+        (lambda: TopographicMap(GTM(), torch.rand(5, 4)), "expected a fitted GTM"),
+        (lambda: TopographicMap("runs/map", torch.rand(5, 4)), "got a str"),
+        (lambda: TopographicMap(make_vae("gtm"), torch.rand(0, 4)), "expected at least one row, got none"),
+        (lambda: small().landscape(["a"] * 4), r"one for each of the 5 rows, got shape \(4,\)"),
+        (lambda: small().landscape([""] * 5), "a value for at least one row"),
+        (lambda: small().landscape(["a"] * 5, smoothing=-1.0), "smoothing: expected a number of rows"),
+    ],
+)
+def test_what_cannot_be_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def small():
+    return TopographicMap(make_vae("gtm"), torch.rand(5, 4))
+
+
+def irregular():
+    return GTMPrior(3, torch.rand(7, 2), mlp(2, [8], 6))
+
+
+def vae_of(prior):
+    return VAE(NormalEncoder(mlp(4, [8], 6)), BernoulliDecoder(mlp(3, [8], 4)), prior)
+
+
+def test_memory_does_not_grow_with_rows_times_nodes():
+    """The largest tensor that places keep is as long as the rows, and as wide as a few numbers."""
+    drawn = TopographicMap(make_vae("gtm"), torch.rand(3000, 4), batch_size=100)
+    kept = [value for value in vars(drawn).values() if isinstance(value, torch.Tensor)] + list(drawn.places)
+    assert max(value.numel() for value in kept) <= 3000 * 2

@@ -114,9 +114,10 @@ def _draw_markers(
         )
     legend = axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, title=name)
     legend.set_alignment("left")
-    for handle, kind in zip(legend.legend_handles, [text.get_text() for text in legend.get_texts()], strict=True):
-        colour = styles.get(kind.rpartition(" (")[0], ("", None))[1]
-        handle.set(markersize=9.0, **({} if colour is None else {"color": colour}))
+    handles: list[Any] = legend.legend_handles
+    for handle, text in zip(handles, legend.get_texts(), strict=True):
+        style = styles.get(text.get_text().rpartition(" (")[0])
+        handle.set(markersize=9.0, **({} if style is None else {"color": style[1]}))
 
 
 def _draw_scale(axes: Axes, decided: float) -> None:

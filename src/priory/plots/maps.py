@@ -103,13 +103,15 @@ def _draw_values(axes: Axes, points: np.ndarray, values: np.ndarray, size: float
         axes.plot(*rest, "x", color=NOTHING, markersize=size, label=f"none ({(~known).sum()})", rasterized=many)
         axes.legend(loc="upper left", bbox_to_anchor=(0.0, -0.12), frameon=False)
     points, values = points[known], values[known]
+    shown: Any
     if many:
         end = _end(points)
         means = cell_means(points, values, np.full(2, -end), np.full(2, end), _CELLS)
         shown = axes.imshow(means, cmap="cividis", origin="lower", extent=(-end, end, -end, end), aspect="equal")
         name = f"{name or 'value'}, mean of the rows in each cell"
     else:
-        shown = axes.scatter(*points.T, size**2, values, cmap="cividis", linewidths=0.2, edgecolors="white")
+        look: dict[str, Any] = {"cmap": "cividis", "linewidths": 0.2, "edgecolors": "white"}
+        shown = axes.scatter(points[:, 0], points[:, 1], size**2, values, **look)
     axes.figure.colorbar(shown, ax=axes, label=name or "", shrink=0.85)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from priory.plots.cells import cell_counts
 from priory.plots.contours import CONTOUR_COLOUR, draw_contours
-from priory.plots.figure import DATA_COLOUR, MANY_DOTS, Rows, new_axes, to_numpy, to_rows
+from priory.plots.figure import DATA_COLOUR, Rows, new_axes, to_numpy, to_rows
 from priory.plots.regions import mass_thresholds
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ else:
 _PRIOR_SAMPLES = 50_000
 _PRIOR_CELLS = 80  # along each side of a panel, for the prior's density
 _DOT_CELLS = 160  # for points too many to be dots: about two pixels each
+_MANY_DOTS = 1500  # for a panel: more would be one black blot
 _LINES = 200  # places at which a one-dimensional density is drawn
 _FILL = "#b9d4ea"
 
@@ -49,7 +50,7 @@ def plot_pairwise_marginals(
     """Draw the marginals of prior and aggregate posterior, of every pair of dimensions and of each alone.
 
     Below the diagonal: the prior as regions of highest density that hold `levels` of its mass, the codes as dots; of
-    more than 5000 codes, pixels below the contours, the darker the more codes. On the diagonal: both one-dimensional
+    more than 1500 codes, pixels below the contours, the darker the more codes. On the diagonal: both one-dimensional
     densities. Densities are smoothed samples. Of many dimensions those are drawn in which the codes (the posteriors'
     means, where they are known) vary most: a dimension that the model does not use looks like its prior and tells
     nothing.
@@ -91,7 +92,7 @@ def plot_pairwise_marginals(
         f"the {len(chosen)} of {len(spread)} dimensions\nwhose codes vary most" if len(chosen) < len(spread) else None
     )
     panels[0, 0].figure.align_ylabels(panels[:, 0].tolist())
-    _draw_legend(panels, f"prior: regions with\n{masses} % of its mass", text, some)
+    _draw_legend(panels, f"prior: contours around\n{masses} % of its mass", text, some)
     return panels
 
 
@@ -110,7 +111,7 @@ def _drawn(codes: Codes) -> tuple[np.ndarray, np.ndarray, str]:
     else:
         with torch.random.fork_rng(devices=[codes.loc.device] if codes.loc.is_cuda else []):
             points = to_rows("codes", codes.loc + codes.scale * torch.randn_like(codes.scale))
-        centres, text = to_numpy(codes.loc), f"aggregate posterior:\none draw of each of {len(points)}"
+        centres, text = to_numpy(codes.loc), f"aggregate posterior:\none draw for each of {len(points)}"
     if points.shape[1] < 2 or not np.isfinite(points).all():
         raise ValueError(f"codes: expected finite numbers (batch, latent) in 2 dimensions or more, got {points.shape}")
     return points, centres.var(axis=0), text
@@ -157,10 +158,10 @@ def _draw_pair(
     counts = cell_counts(samples, low, high, _PRIOR_CELLS)
     density = _kernel(y, y, widths[1]) @ counts @ _kernel(x, x, widths[0]) / len(samples)
     log_density = np.log(np.maximum(density, np.finfo(float).tiny))
-    few = len(points) <= MANY_DOTS
+    few = len(points) <= _MANY_DOTS
     draw_contours(axes, x, y, log_density, mass_thresholds(x, y, log_density, levels)[1], filled=few)
     if few:
-        axes.plot(*points.T, "o", color=DATA_COLOUR, markersize=1.6 if len(points) <= 1000 else 1.0, markeredgewidth=0)
+        axes.plot(*points.T, "o", color=DATA_COLOUR, markersize=1.6 if len(points) <= 500 else 1.1, markeredgewidth=0)
     else:
         _draw_pixels(axes, points, low, high)
     axes.set(xlim=window[0], ylim=window[1])
@@ -176,18 +177,23 @@ def _draw_pixels(axes: Axes, points: np.ndarray, low: np.ndarray, high: np.ndarr
 
 def _draw_densities(axes: Axes, samples: np.ndarray, points: np.ndarray, window: tuple[float, float]) -> None:
     x = np.linspace(*window, _LINES)
-    prior, codes = (smoothed(cloud, x) for cloud in (samples, points))
+    width = max(_bandwidth(cloud) for cloud in (samples, points))  # one for both: the difference is theirs
+    prior, codes = (smoothed(cloud, x, width) for cloud in (samples, points))
     axes.fill_between(x, prior, facecolor=_FILL, edgecolor=CONTOUR_COLOUR, linewidth=0.9)
     axes.plot(x, codes, color=DATA_COLOUR, linewidth=1.3)
     axes.set(xlim=window, ylim=(0, 1.08 * max(prior.max(), codes.max())), yticks=[])
 
 
-def smoothed(values: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """A density at evenly spaced x: a kernel estimate with Silverman's bandwidth, on the values counted in cells."""
+def smoothed(values: np.ndarray, x: np.ndarray, width: float) -> np.ndarray:
+    """A density at evenly spaced x: a normal kernel of that width on the values counted in cells."""
     step = x[1] - x[0]
     edges = np.append(x - step / 2, x[-1] + step / 2)
-    width = max(0.9 * _scale(values) * len(values) ** -0.2, step)
-    return _kernel(x, x, width) @ np.histogram(values, edges)[0] / len(values)
+    return _kernel(x, x, max(width, step)) @ np.histogram(values, edges)[0] / len(values)
+
+
+def _bandwidth(values: np.ndarray) -> float:
+    """Two thirds of Silverman's, which is for one normal and too wide for several."""
+    return 0.6 * _scale(values) * len(values) ** -0.2
 
 
 def _scale(values: np.ndarray) -> float:
@@ -204,7 +210,7 @@ def _kernel(x: np.ndarray, centres: np.ndarray, width: float) -> np.ndarray:
 def _name_axes(panels: np.ndarray, chosen: np.ndarray) -> None:
     size = len(chosen)
     for row, column in np.ndindex(size, size):
-        panel = panels[row, column]
+        panel: Any = panels[row, column]
         if column > row:
             panel.set_axis_off()
             continue

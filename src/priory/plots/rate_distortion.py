@@ -50,17 +50,20 @@ def plot_rate_distortion(
     if axes is None:
         axes = new_axes(1, 1, (6.2, 5.0))[0]
     for i, (place, bar) in enumerate(zip(places, bars, strict=True)):
-        axes.errorbar(
-            *place[:, None], bar[1], bar[0], fmt=_MARKERS[i % len(_MARKERS)], color=DATA_COLOUR, markersize=6,
-            markerfacecolor="white" if i % 2 else DATA_COLOUR, elinewidth=1.0, capsize=2.5, zorder=3,
-        )  # fmt: skip
+        look: dict[str, Any] = {
+            "fmt": _MARKERS[i % len(_MARKERS)],
+            "markerfacecolor": "white" if i % 2 else DATA_COLOUR,
+        }
+        look |= {"color": DATA_COLOUR, "markersize": 6, "elinewidth": 1.0, "capsize": 2.5, "zorder": 3}
+        axes.errorbar(place[:1], place[1:], xerr=bar[0], yerr=bar[1], **look)
     low, high = (places - bars).min(axis=0), (places + bars).max(axis=0)
     border = np.maximum(0.15 * (high - low), 0.5)
     axes.set(xlim=(low[0] - border[0], high[0] + border[0]), ylim=(low[1] - border[1], high[1] + border[1]))
     axes.set(xlabel="rate (nats)", ylabel="distortion (nats)")
     axes.set_title("grey lines: equal ELBO; lower left is better", fontsize="medium")
     taken = _draw_iso_lines(axes)
-    axes.figure.draw_without_rendering()  # the layout, on which the names' room depends
+    figure: Any = axes.figure
+    figure.draw_without_rendering()  # the layout, on which the names' room depends
     _place_names(axes, list(points), places, bars, taken)
     return axes
 
@@ -80,12 +83,12 @@ def _numbers(
     return places, bars
 
 
-def _draw_iso_lines(axes: Axes) -> "list[Text]":
+def _draw_iso_lines(axes: Axes) -> "Sequence[Text]":
     """Lines rate + distortion = constant at round numbers, named where they leave the axes below or to the right."""
     from matplotlib.ticker import MaxNLocator
 
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
-    names = []
+    names: list[Text] = []
     for total in MaxNLocator(9, steps=[1, 2, 5, 10]).tick_values(left + bottom, right + top):
         first, last = max(left, total - top), min(right, total - bottom)
         if first >= last:
@@ -110,49 +113,53 @@ def _draw_iso_lines(axes: Axes) -> "list[Text]":
     return names
 
 
-def _place_names(axes: Axes, names: list[str], places: np.ndarray, bars: np.ndarray, iso: "list[Text]") -> None:
+def _place_names(axes: Axes, names: list[str], places: np.ndarray, bars: np.ndarray, iso: "Sequence[Text]") -> None:
     """Each name at the first place at which it covers no other name, model, bar or number, within the axes."""
+    point = axes.figure.dpi / 72
+    taken = [text.get_window_extent() for text in iso] + _bar_boxes(axes, places, bars, 4 * point)
+    for name, place in zip(names, places, strict=True):
+        probe = axes.text(place[0], place[1], name)
+        size = np.array(probe.get_window_extent().size)
+        probe.remove()
+        offset, box = _room(axes.transData.transform(place), size, point, taken, axes.get_window_extent())
+        taken.append(box)
+        far = np.hypot(*offset) > 1.01 * _DISTANCES[0]
+        line = {"arrowstyle": "-", "color": "0.4", "linewidth": 0.7, "shrinkA": 0, "shrinkB": 4}
+        across, up = np.sign(np.round(offset)).astype(int)
+        look: dict[str, Any] = {"ha": ("center", "left", "right")[across], "va": ("center", "bottom", "top")[up]}
+        look |= {"textcoords": "offset points", "annotation_clip": False, "arrowprops": line if far else None}
+        axes.annotate(name, (place[0], place[1]), xytext=(offset[0], offset[1]), zorder=4, **look)
+
+
+def _bar_boxes(axes: Axes, places: np.ndarray, bars: np.ndarray, dot: float) -> "list[Bbox]":
+    """Where the models and their bars are, in pixels."""
     from matplotlib.transforms import Bbox
 
-    dot = 4 * axes.figure.dpi / 72
-    corners = [
-        axes.transData.transform(np.stack([place - bar, place + bar])) for place, bar in zip(places, bars, strict=True)
+    low, centre, high = (axes.transData.transform(corner) for corner in (places - bars, places, places + bars))
+    across = [
+        np.array([[x - dot, y - dot], [z + dot, y + dot]])
+        for (x, _), (_, y), (z, _) in zip(low, centre, high, strict=True)
     ]
-    centres = axes.transData.transform(places)
-    taken = [text.get_window_extent() for text in iso]
-    for (low, high), centre in zip(corners, centres, strict=True):
-        taken += [Bbox([[low[0], centre[1] - dot], [high[0], centre[1] + dot]]).padded(dot, 0)]
-        taken += [Bbox([[centre[0] - dot, low[1]], [centre[0] + dot, high[1]]])]
-    for name, place in zip(names, places, strict=True):
-        text = axes.annotate(
-            name, place, xytext=(0, 0), textcoords="offset points", zorder=4, annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": "0.4", "linewidth": 0.7, "shrinkA": 0, "shrinkB": 4},
-        )  # fmt: skip
-        taken.append(_move_to_room(text, taken, axes.get_window_extent()))
+    up = [np.array([[x - dot, y], [x + dot, z]]) for (_, y), (x, _), (_, z) in zip(low, centre, high, strict=True)]
+    return [Bbox(corners) for corners in across + up]
 
 
-def _move_to_room(text: Any, taken: "list[Bbox]", window: "Bbox") -> "Bbox":
-    """The box of the text at the place with least overlap, the nearest of several."""
-    found: list[tuple[float, tuple[float, float], str, str]] = []
+def _room(
+    centre: np.ndarray, size: np.ndarray, point: float, taken: "list[Bbox]", window: "Bbox"
+) -> "tuple[np.ndarray, Bbox]":
+    """Offset in points from the model, and the box in pixels, at the place of least overlap, the nearest of several."""
+    from matplotlib.transforms import Bbox
+
+    found: list[tuple[float, int, np.ndarray, Bbox]] = []
     for distance in _DISTANCES:
-        for across, up in _DIRECTIONS:
-            shrink = distance / max(1.0, np.hypot(across, up))
-            offset = (across * shrink, up * shrink)
-            sides = ("left", "center", "right")[1 - across], ("bottom", "center", "top")[1 - up]
-            found.append((_overlap(_put(text, offset, *sides), taken, window), offset, *sides))
+        for direction in np.array(_DIRECTIONS):
+            offset = distance * direction / np.hypot(*direction)
+            corner = centre + offset * point + (direction - 1) / 2 * size
+            box = Bbox([corner, corner + size]).padded(1.0)
+            found.append((_overlap(box, taken, window), len(found), offset, box))
             if found[-1][0] == 0:
-                return _put(text, *found[-1][1:])
-    return _put(text, *min(found)[1:])
-
-
-def _put(text: Any, offset: tuple[float, float], across: str, up: str) -> "Bbox":
-    from matplotlib.text import Text
-
-    text.set(position=offset, ha=across, va=up)
-    text.arrow_patch.set_visible(np.hypot(*offset) > _DISTANCES[0])
-    renderer = text.figure.canvas.get_renderer()
-    text.update_positions(renderer)
-    return Text.get_window_extent(text, renderer).padded(1.0)  # an annotation's own would include its arrow
+                return offset, box
+    return min(found)[2:]
 
 
 def _overlap(box: "Bbox", taken: "list[Bbox]", window: "Bbox") -> float:

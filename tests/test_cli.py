@@ -104,6 +104,16 @@ def test_fit_writes_a_whole_run_for_every_prior(prior, command, tmp_path):
     assert vae.sample(2).shape == (2, 64)
 
 
+def test_beyond_two_latent_dimensions_pairs_are_drawn_and_the_same_each_time(command, tmp_path):
+    for name in ("one", "two"):
+        command("fit", "digits", "--prior", "mog", "--latent-dim", 6, *QUICK, "--no-evaluate", "--out", tmp_path / name)
+    one, two = (
+        {path.name: path.read_bytes() for path in (tmp_path / name / "figures").iterdir()} for name in ("one", "two")
+    )
+    assert set(one) == {f"{name}.png" for name in ("pairwise", "components", "samples", "reconstructions", "training")}
+    assert one == two
+
+
 def test_evaluate_repeats_what_fit_said(trained, command):
     recorded = json.loads((trained / "metrics.json").read_text())
     again = json.loads(command("evaluate", trained, "--samples", 8, "--json"))

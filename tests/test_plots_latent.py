@@ -5,13 +5,15 @@ import math
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_rgb
 from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
+from PIL import Image
 from scipy.stats import gaussian_kde
 from torch.distributions import Independent, Normal
 
 from priory.evaluation import AggregatePosterior
-from priory.plots import plot_component_use, plot_pairwise_marginals, plot_rate_distortion
+from priory.plots import plot_component_use, plot_pairwise_marginals, plot_rate_distortion, save_figure
 from priory.plots.cells import cell_counts, cell_means
 
 SCALES = torch.tensor([0.5, 2.0, 1.0, 0.1])
@@ -200,11 +202,38 @@ def test_errors_are_bars():
     np.testing.assert_allclose(up, [[25.0, 68.0], [25.0, 72.0]])
 
 
+def luma(colour):
+    """By Pillow, as a picture is made grey."""
+    pixel = tuple(round(255 * part) for part in to_rgb(colour))
+    return Image.new("RGB", (1, 1), pixel).convert("L").getpixel((0, 0)) / 255
+
+
+def test_prior_and_codes_differ_in_grey():
+    few, many = (plot_pairwise_marginals(torch.randn(4000, 2), torch.randn(n, 2)) for n in (50, 5000))
+    fills = [luma(colour) for each in few[1, 0].collections if each.filled for colour in each.get_facecolor()[:, :3]]
+    assert min(fills) - luma(few[1, 0].lines[0].get_color()) > 0.5
+    assert (np.diff(fills) < -0.02).all()  # each region darker than the one around it
+    (contours,) = many[1, 0].collections
+    darkest = 1 - many[1, 0].images[0].get_array()[..., 3].max()
+    assert darkest - luma(contours.get_edgecolor()[0]) > 0.15
+    line, dots, _ = plot_component_use([0.5, 0.5], [1.0, 0.0]).lines
+    assert luma(dots.get_color()) - luma(line.get_color()) > 0.4
+
+
+@pytest.mark.filterwarnings("error")
+def test_dimensions_of_one_value_are_drawn(tmp_path):
+    codes = torch.randn(30, 3) * torch.tensor([1.0, 0.0, 1.0])
+    save_figure(plot_pairwise_marginals(torch.zeros(50, 3), codes), tmp_path / "flat.svg")
+
+
 def test_given_axes_are_drawn_in():
     panels = Figure().subplots(2, 3)
     assert plot_component_use([0.5, 0.5], [0.5, 0.5], axes=panels[0, 2]) is panels[0, 2]
     assert plot_rate_distortion({"a": (1, 2)}, axes=panels[1, 2]) is panels[1, 2]
     assert (plot_pairwise_marginals(torch.randn(99, 2), torch.randn(9, 2), axes=panels[:, :2]) == panels[:, :2]).all()
+
+
+CODES = torch.randn(9, 2)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ else:
     Axes = Any
 
 _CELLS = 130  # along each side, each about as large as a marker
-_LAYERS = 8  # in which classes are drawn by turns, so that none hides all others
+_LAYERS, _MOST_LAYERS, _ROWS_OF_LAYER = 8, 64, 2000  # classes are drawn by turns, so that none hides all others
 _SIZES = ((300, 6.5), (2000, 4.5), (5000, 3.4), (math.inf, 2.4))  # up to so many rows: points across a marker
 _ONE_PLACE = 0.02  # rows that are nearer than about this, in units of the map, would hide one another
 _GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
@@ -79,7 +79,8 @@ def plot_map(
 
 def _width(classes: Sequence[str] | np.ndarray, name: str | None) -> float:
     """Inches for the map and a legend beside it."""
-    longest = max([len(name or ""), *(len(kind) + 7 for kind in set(map(str, classes)))])
+    count = len(str(len(classes))) + 3
+    longest = max([len(name or ""), *(len(kind or "none") + count for kind in set(map(str, classes)))])
     return 5.7 + 0.1 * min(longest, 40)
 
 
@@ -124,12 +125,13 @@ def _draw_classes(axes: Axes, points: np.ndarray, classes: np.ndarray, size: flo
     styles = _with_the_rest(class_styles(told_apart(classes)), classes)
     kinds = np.array([kind if kind in styles else OTHERS for kind in classes.tolist()])
     rows = {kind: points[kinds == kind] for kind in styles}
-    for layer in range(_LAYERS):
+    layers = min(max(_LAYERS, len(points) // _ROWS_OF_LAYER), _MOST_LAYERS)
+    for layer in range(layers):
         for kind, (marker, colour) in styles.items():
             mine = rows[kind]
             text = marker.startswith("$")
             axes.plot(
-                *mine[layer::_LAYERS].T,
+                *mine[layer::layers].T,
                 linestyle="",
                 marker=marker,
                 color=colour,
@@ -139,7 +141,8 @@ def _draw_classes(axes: Axes, points: np.ndarray, classes: np.ndarray, size: flo
                 rasterized=len(points) > MANY_DOTS,
                 label=None if layer else f"{kind or 'none'} ({len(mine)})",
             )
-    legend = axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, title=name, markerscale=1.3)
+    look: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "frameon": False}
+    legend = axes.legend(**look, title=name, markerscale=max(1.3, 6.0 / size))  # at least 6 points across
     legend.set_alignment("left")
 
 

@@ -154,7 +154,7 @@ def _draw_pair(
     low, high = window.T
     edges = np.linspace(low, high, _PRIOR_CELLS + 1, axis=1)
     x, y = (edges[:, 1:] + edges[:, :-1]) / 2
-    widths = [max(0.5 * _scale(samples[:, k]) * len(samples) ** (-1 / 6), edges[k, 1] - edges[k, 0]) for k in (0, 1)]
+    widths = [max(0.6 * _scale(samples[:, k]) * len(samples) ** (-1 / 6), edges[k, 1] - edges[k, 0]) for k in (0, 1)]
     counts = cell_counts(samples, low, high, _PRIOR_CELLS)
     density = _kernel(y, y, widths[1]) @ counts @ _kernel(x, x, widths[0]) / len(samples)
     log_density = np.log(np.maximum(density, np.finfo(float).tiny))
@@ -170,7 +170,7 @@ def _draw_pair(
 def _draw_pixels(axes: Axes, points: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
     counts = cell_counts(points, low, high, _DOT_CELLS)
     picture = np.zeros((*counts.shape, 4))  # grey by the logarithm of the count, and lighter than the contours
-    picture[..., 3] = np.where(counts > 0, 0.2 + 0.35 * np.log1p(counts) / max(np.log1p(counts).max(), 1e-9), 0.0)
+    picture[..., 3] = np.where(counts > 0, 0.3 + 0.25 * np.log1p(counts) / max(np.log1p(counts).max(), 1e-9), 0.0)
     extent = (low[0], high[0], low[1], high[1])
     axes.imshow(picture, origin="lower", extent=extent, aspect="auto", interpolation="nearest", zorder=1)
 

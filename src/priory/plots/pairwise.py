@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 else:
     Axes = Any
 
-_PRIOR_SAMPLES = 50_000
+_PRIOR_SAMPLES = 30_000  # of a flow, a second
 _PRIOR_CELLS = 80  # along each side of a panel, for the prior's density
 _DOT_CELLS = 160  # for points too many to be dots: about two pixels each
 _MANY_DOTS = 1500  # for a panel: more would be one black blot
@@ -57,7 +57,7 @@ def plot_pairwise_marginals(
 
     Args:
         prior: samples (number, latent), or what has a `sample` method, such as `vae.latent_prior()`; it is drawn from
-            50 000 times, and torch's generator is left as it was found.
+            30 000 times, and torch's generator is left as it was found.
         codes: encoded rows (batch, latent), or their posteriors, an `AggregatePosterior`: one draw of each is shown.
         most: dimensions at most.
         levels: masses of the prior, between 0 and 1.

@@ -91,9 +91,10 @@ def test_fit_writes_a_whole_run_for_every_prior(prior, command, tmp_path):
     for name in ("config.json", "model.safetensors", "metrics.json", "history.csv", "splits.npz"):
         assert (out / name).stat().st_size > 0
     pictures = {path.stem for path in (out / "figures").iterdir()}
-    assert pictures == {"prior", "samples", "reconstructions", "training"} | (
-        {"pseudo_inputs"} if "vamp" in prior else set()
-    )
+    expected = {"prior", "samples", "reconstructions", "training"}
+    expected |= {"pseudo_inputs"} if "vamp" in prior else set()
+    expected |= set() if prior in ("standard", "flow") else {"components"}
+    assert pictures == expected
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["nll"]["value"] > 50
     assert metrics["nll"]["se"] > 0
@@ -101,6 +102,16 @@ def test_fit_writes_a_whole_run_for_every_prior(prior, command, tmp_path):
     vae = priory.load(out)
     assert not vae.training
     assert vae.sample(2).shape == (2, 64)
+
+
+def test_beyond_two_latent_dimensions_pairs_are_drawn_and_the_same_each_time(command, tmp_path):
+    for name in ("one", "two"):
+        command("fit", "digits", "--prior", "mog", "--latent-dim", 6, *QUICK, "--no-evaluate", "--out", tmp_path / name)
+    one, two = (
+        {path.name: path.read_bytes() for path in (tmp_path / name / "figures").iterdir()} for name in ("one", "two")
+    )
+    assert set(one) == {f"{name}.png" for name in ("pairwise", "components", "samples", "reconstructions", "training")}
+    assert one == two
 
 
 def test_evaluate_repeats_what_fit_said(trained, command):

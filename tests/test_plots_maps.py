@@ -6,7 +6,7 @@ import torch
 
 from priory.grids import latent_grid
 from priory.plots import plot_landscapes, plot_likelihood_curve, plot_magnification, plot_map, save_figure
-from priory.plots.maps import MOST_CLASSES
+from priory.plots.classes import MOST_CLASSES
 
 PLACES = np.random.default_rng(0).uniform(-1, 1, size=(60, 2))
 
@@ -93,7 +93,7 @@ def test_the_likelihood_curve_names_its_end():
         (lambda: plot_map(PLACES, classes=["a"]), "classes, values: expected one of them, 60 long, got"),
         (lambda: plot_map(PLACES, classes=["a"] * 60, values=[1.0] * 60), "classes, values: expected one of them"),
         (lambda: plot_landscapes(np.zeros((5, 2))), "images: expected the nodes of a square grid, got 5"),
-        (lambda: plot_magnification(np.zeros(5)), "factors: expected those of a square grid, got 5"),
+        (lambda: plot_magnification(np.zeros(5)), "factors: expected the nodes of a square grid, got 5"),
         (lambda: plot_likelihood_curve([]), "log_likelihood: expected at least one iteration"),
     ],
 )

@@ -5,12 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from priory.datasets import Rows
-from priory.evaluation import device_of
+from priory.distributions import is_diagonal_normal
+from priory.evaluation import AggregatePosterior, device_of
+from priory.mixture import Mixture
 from priory.plots import (
+    plot_component_use,
     plot_images,
+    plot_node_images,
+    plot_pairwise_marginals,
     plot_prior_contours,
     plot_reconstructions,
     plot_rows,
@@ -25,6 +31,8 @@ MOST_POINTS = 20_000  # dots in one picture
 NUM_IMAGES = 64
 NUM_PAIRS = 16
 MOST_COLUMNS = 200  # of a table whose rows are shown as a heat map
+MOST_DIMENSIONS = 5  # of a latent space shown pair by pair: more take over two seconds to draw
+RESPONSIBILITIES_AT_ONCE = 4096  # rows of the B x K matrix
 
 
 @torch.no_grad()
@@ -38,21 +46,22 @@ def draw_figures(
 ) -> list[Path]:
     """Draw what suits the model and the data, on the given rows; returns the files in the order to look at them.
 
-    Two latent dimensions: `prior.png`, the prior's density around the encoded rows. Always: `samples.png`,
-    `reconstructions.png`, and `training.png` where there is a history. Images and a prior with pseudo-inputs:
-    `pseudo_inputs.png`. `restored` makes whole images of rows that lack what is constant in all.
+    Two latent dimensions: `prior.png`, the prior's density around the encoded rows; more: `pairwise.png`, its marginals
+    and the aggregate posterior's. Always: `samples.png`, `reconstructions.png`, and `training.png` where there is a
+    history. Images and a prior with pseudo-inputs: `pseudo_inputs.png`. A mixture: `components.png`, what the rows use
+    of it. `restored` makes whole images of rows that lack what is constant in all.
     """
     device = device_of(vae)
     x, _ = rows.batch(torch.arange(min(len(rows), MOST_POINTS)))
     x = x.to(device)
-    figures: dict[str, Any] = {}
-    loc = torch.cat([vae.encode(part).mean for part in x.split(1024)])
-    if loc.shape[-1] == 2:
-        figures["prior"] = plot_prior_contours(vae.latent_prior(), loc)
+    p_z, posteriors = vae.latent_prior(), [vae.encode(part) for part in x.split(1024)]
+    figures = _latent_figures(p_z, posteriors)
     if image_shape is None:
         figures |= _table_figures(vae, rows.dataset.columns, x)
     else:
         figures |= _image_figures(vae, image_shape, restored, x)
+    if isinstance(p_z, Mixture) and p_z.num_components > 1:
+        figures["components"] = plot_component_use(p_z.mixing_weights, _usage(p_z, posteriors))
     if history is not None and len(history["epoch"]) > 1:
         figures["training"] = plot_training_curve(history)
     paths = []
@@ -60,6 +69,27 @@ def draw_figures(
         paths.append(folder / f"{name}.png")
         save_figure(figure, paths[-1])
     return paths
+
+
+def _latent_figures(p_z: Distribution, posteriors: Sequence[Distribution]) -> dict[str, Any]:
+    """Both functions leave the generator as it was found."""
+    loc = torch.cat([q_z.mean for q_z in posteriors])
+    if loc.shape[-1] < 2:
+        return {}
+    if loc.shape[-1] == 2:
+        return {"prior": plot_prior_contours(p_z, loc)}
+    if all(is_diagonal_normal(q_z) for q_z in posteriors):
+        codes: Any = AggregatePosterior(loc, torch.cat([q_z.stddev for q_z in posteriors]))
+    else:
+        codes = loc
+    return {"pairwise": plot_pairwise_marginals(p_z, codes, most=MOST_DIMENSIONS)}
+
+
+def _usage(p_z: Mixture, posteriors: Sequence[Distribution]) -> Tensor:
+    """The mean of the responsibilities p(k|z) over one draw of each posterior, (component,)."""
+    z = torch.cat([q_z.sample() for q_z in posteriors])
+    parts = z.split(RESPONSIBILITIES_AT_ONCE)
+    return torch.stack([p_z.responsibilities(part).double().sum(0) for part in parts]).sum(0) / len(z)
 
 
 def _image_figures(
@@ -73,9 +103,7 @@ def _image_figures(
     }
     pseudo_inputs = _pseudo_inputs(vae)
     if pseudo_inputs is not None:
-        side = getattr(vae.prior, "grid_shape", (0, 0))[-1] or None
-        shown = restored(pseudo_inputs if side is not None else pseudo_inputs[:100])
-        figures["pseudo_inputs"] = plot_images(shown, columns=side, title="Pseudo-inputs", **grey)
+        figures["pseudo_inputs"] = _draw_pseudo_inputs(pseudo_inputs, vae.prior, restored, grey)
     return figures
 
 
@@ -92,15 +120,24 @@ def _table_figures(vae: VAE, all_names: Sequence[str], x: Tensor) -> dict[str, A
 
 
 def _pseudo_inputs(vae: VAE) -> Tensor | None:
-    """Pseudo-inputs in the data's units; on a grid of two dimensions, with u_1 to the right and u_2 upwards."""
+    """In the data's units."""
     pseudo_inputs = getattr(vae.prior, "pseudo_inputs", None)
     if pseudo_inputs is None:
         return None
     images = vae.preprocess.inverse(pseudo_inputs) if isinstance(vae.preprocess, Preprocessing) else pseudo_inputs
-    grid_shape = getattr(vae.prior, "grid_shape", ())
-    if len(grid_shape) == 2:
-        images = images.unflatten(0, grid_shape).transpose(0, 1).flip(0).flatten(0, 1)
     return images.cpu()
+
+
+def _draw_pseudo_inputs(
+    images: Tensor, prior: nn.Module, restored: Callable[[Tensor], Tensor], grey: Mapping[str, Any]
+) -> Any:
+    """On a square grid at their places; on a line in its order; else some."""
+    grid_shape: tuple[int, ...] = getattr(prior, "grid_shape", ())
+    if len(grid_shape) == 2 and grid_shape[0] == grid_shape[1]:
+        title = "Pseudo-inputs, $u_1$ to the right, $u_2$ upwards"
+        return plot_node_images(restored(images), side=grid_shape[0], title=title, **grey)
+    columns = grid_shape[-1] if grid_shape else None
+    return plot_images(restored(images if grid_shape else images[:100]), columns=columns, title="Pseudo-inputs", **grey)
 
 
 def _highest(vae: VAE, x: Tensor) -> float:

@@ -13,10 +13,10 @@ from priory.gtm_runs.jobs import PICTURES
 from priory.gtm_runs.model import MapModel
 from priory.maps.pictures import draw_map, some_rows
 from priory.plots import (
-    plot_images,
     plot_landscapes,
     plot_likelihood_curve,
     plot_magnification,
+    plot_node_images,
     save_figure,
 )
 from priory.run_folder import FIGURES
@@ -49,11 +49,10 @@ def _nodes(run: GTMRun, model: MapModel, dataset: Dataset) -> Any:
     side = model.gtm.points_per_side
     if run.image_shape is not None:
         images = run.restored(torch.from_numpy(model.images()))
-        images = images.unflatten(0, (side, side)).transpose(0, 1).flip(0).flatten(0, 1)
         title = "The nodes' images, $u_1$ to the right, $u_2$ upwards"
         found = dataset.summary()
         grey: dict[str, Any] = {"image_shape": run.image_shape, "low": found.low, "high": found.high}
-        return plot_images(images, columns=side, title=title, **grey)
+        return plot_node_images(images, side=side, title=title, **grey)
     order = np.argsort(-model.gtm.means_.var(axis=0), kind="stable")[:MOST_LANDSCAPES]
     axes = plot_landscapes(model.images()[:, order], names=[run.modelled[i] for i in order], most=MOST_LANDSCAPES)
     shown = f"the {len(order)} of {len(run.modelled)} columns that vary most" if len(run.modelled) > len(order) else ""

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from priory.plots.figure import new_axes, to_numpy
+from priory.plots.figure import MANY_DOTS, new_axes, to_numpy
 from priory.plots.regions import Density, adaptive_grid, draw, mass_thresholds, square_window
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 else:
     Axes = Any
 
-_MANY_DOTS = 5000  # beyond, dots are drawn as pixels: an SVG with one element per dot stalls browsers
+CONTOUR_COLOUR = "#1f4e79"
 
 
 def plot_prior_contours(
@@ -64,7 +64,7 @@ def plot_prior_contours(
     drawn, thresholds = mass_thresholds(x, y, log_density, levels)
     if axes is None:
         axes = new_axes(1, 1, (5.0, 5.3))[0]
-    _draw_contours(axes, x, y, log_density, thresholds)
+    draw_contours(axes, x, y, log_density, thresholds)
     _draw_dots(axes, clouds[0])
     axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xlabel="latent 1", ylabel="latent 2")
     axes.set_aspect("equal", adjustable="box")
@@ -91,13 +91,16 @@ def _check_contour_arguments(prior: Density, points: Tensor, levels: Sequence[fl
         raise ValueError(f"margin: expected a fraction >= 0 of the window's side, got {margin}")
 
 
-def _draw_contours(axes: Axes, x: np.ndarray, y: np.ndarray, log_density: np.ndarray, thresholds: np.ndarray) -> None:
+def draw_contours(
+    axes: Axes, x: np.ndarray, y: np.ndarray, log_density: np.ndarray, thresholds: np.ndarray, *, filled: bool = True
+) -> None:
     heights = np.unique(thresholds)  # a plateau gives several masses one height
     floor = np.maximum(log_density, heights[0] - 20)  # contours do not interpolate towards -inf
-    light, dark = np.array([0.92, 0.95, 0.99]), np.array([0.45, 0.65, 0.85])  # under black dots, none may be darker
-    fills = list(light + (dark - light) * np.linspace(0, 1, len(heights))[:, None])
-    axes.contourf(x, y, floor, levels=[*heights, max(floor.max(), heights[-1]) + 1], colors=fills)
-    axes.contour(x, y, floor, levels=heights, colors="#1f4e79", linewidths=0.7, linestyles="solid")
+    if filled:
+        light, dark = np.array([0.92, 0.95, 0.99]), np.array([0.45, 0.65, 0.85])  # under black dots, none may be darker
+        fills = list(light + (dark - light) * np.linspace(0, 1, len(heights))[:, None])
+        axes.contourf(x, y, floor, levels=[*heights, max(floor.max(), heights[-1]) + 1], colors=fills)
+    axes.contour(x, y, floor, levels=heights, colors=CONTOUR_COLOUR, linewidths=0.7, linestyles="solid", zorder=1.9)
 
 
 def _draw_dots(axes: Axes, points: np.ndarray) -> None:
@@ -106,9 +109,9 @@ def _draw_dots(axes: Axes, points: np.ndarray) -> None:
         points[:, 1],
         "o",
         color="black",
-        markersize=2.2 if len(points) <= 1000 else 1.4 if len(points) <= _MANY_DOTS else 0.9,
+        markersize=2.2 if len(points) <= 1000 else 1.4 if len(points) <= MANY_DOTS else 0.9,
         markeredgewidth=0,
-        rasterized=len(points) > _MANY_DOTS,
+        rasterized=len(points) > MANY_DOTS,
         label="encoded points",
     )
 

@@ -19,6 +19,8 @@ Rows: TypeAlias = Tensor | np.ndarray  # (batch, input)
 
 DATA_COLOUR, MODEL_COLOUR = "black", "#d55e00"  # Okabe & Ito's vermilion: apart from black in hue and in lightness
 
+MANY_DOTS = 5000  # beyond, dots are drawn as pixels: an SVG with one element per dot stalls browsers
+
 
 def save_figure(figure: "Figure | Axes | np.ndarray", path: str | Path) -> None:
     """Write a figure, whole or not at all: a reader never meets half a file.
@@ -45,7 +47,7 @@ def _root(figure: "Figure | Axes | np.ndarray") -> Any:
     return part.canvas.figure
 
 
-def new_axes(rows: int, columns: int, size: tuple[float, float]) -> np.ndarray:
+def new_axes(rows: int, columns: int, size: tuple[float, float], *, sharex: bool = True) -> np.ndarray:
     """Flat array of axes of a figure that pyplot does not know, size in inches."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -54,7 +56,7 @@ def new_axes(rows: int, columns: int, size: tuple[float, float]) -> np.ndarray:
         raise ImportError("figures need matplotlib: pip install 'priory[all]'") from error
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
-    return figure.subplots(rows, columns, squeeze=False, sharex=rows > 1).ravel()
+    return figure.subplots(rows, columns, squeeze=False, sharex=sharex and rows > 1).ravel()
 
 
 def two_axes(

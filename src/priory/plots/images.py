@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from priory.plots.figure import Rows, check_same_shape, new_axes, to_rows
+from priory.plots.figure import Rows, check_same_shape, new_axes, to_numpy, to_rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -99,6 +99,57 @@ def plot_reconstructions(
     return axes
 
 
+def plot_node_images(
+    contents: Rows,
+    *,
+    image_shape: Sequence[int],
+    side: int,
+    usage: Rows | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    title: str | None = None,
+    axes: Axes | None = None,
+) -> Axes:
+    """Draw what the nodes of a square grid stand for, each at its place: u_1 to the right, u_2 upwards.
+
+    Args:
+        contents: (node, input), input = height * width; the grid's last coordinate runs fastest.
+        image_shape: (height, width) or (1, height, width).
+        side: nodes along each side of the grid.
+        usage: (node,), the share of the rows that each node takes; images of nodes with less than half of an equal
+            share fade, those without rows to 0.3 of their strength.
+        low: value drawn black; the smallest without it.
+        high: value drawn white; the largest without it.
+        title: text above the images.
+        axes: where to draw; a new figure without it.
+
+    Returns:
+        The axes; one data unit is one pixel, and node k is in column k // side from the left, k % side from below.
+
+    Raises:
+        ValueError: shapes disagree.
+    """
+    tiles = _tiles("contents", contents, image_shape)
+    if side < 1 or len(tiles) != side**2:
+        raise ValueError(f"contents: expected {side} x {side} nodes as side says, got {len(tiles)}")
+    opacity = None if usage is None else _opacity(to_numpy(usage).ravel(), len(tiles))
+    column, up = np.divmod(np.arange(len(tiles)), side)
+    corners = np.stack([(side - 1 - up) * tiles.shape[1], column * tiles.shape[2]], axis=1)
+    if axes is None:
+        width = min(9.0, max(6.0, 0.4 * side))  # inches: 20 x 20 nodes need more room than 10 x 10
+        axes = new_axes(1, 1, (width, max(1.0, width * tiles.shape[1] / tiles.shape[2])))[0]
+    axes = _draw_mosaic(tiles, corners, low, high, title, axes, opacity)
+    axes.set(xlabel="$u_1$", ylabel="$u_2$")
+    return axes
+
+
+def _opacity(usage: np.ndarray, count: int) -> np.ndarray:
+    if len(usage) != count or not (usage >= 0).all():
+        raise ValueError(f"usage: expected {count} shares of at least 0, one per node, got shape {usage.shape}")
+    equal = usage.sum() / count or 1.0
+    return 0.3 + 0.7 * np.minimum(usage / (0.5 * equal), 1.0)
+
+
 def _tiles(name: str, images: Rows, image_shape: Sequence[int]) -> np.ndarray:
     """Shape (batch, height, width)."""
     rows = to_rows(name, images)
@@ -117,17 +168,22 @@ def _column_count(columns: int | None, default: int) -> int:
 
 
 def _draw_mosaic(
-    tiles: np.ndarray, corners: np.ndarray, low: float | None, high: float | None, title: str | None, axes: Axes | None
+    tiles: np.ndarray,
+    corners: np.ndarray,
+    low: float | None,
+    high: float | None,
+    title: str | None,
+    axes: Axes | None,
+    opacity: np.ndarray | None = None,
 ) -> Axes:
     """Tiles (n, height, width), framed, with their upper left pixels at corners (n, 2), line and column."""
     _, height, width = tiles.shape
-    canvas = np.full(corners.max(axis=0) + np.array([height, width]), np.nan)
-    for tile, (top, left) in zip(tiles, corners, strict=True):
-        canvas[top : top + height, left : left + width] = tile
+    canvas = _laid_out(tiles, corners)
     if axes is None:
         inches = 6.0 / max(canvas.shape)
         axes = new_axes(1, 1, (max(inches * canvas.shape[1], 1.5), max(inches * canvas.shape[0], 1.0)))[0]
-    axes.imshow(canvas, cmap="gray", vmin=low, vmax=high)
+    alpha = None if opacity is None else _laid_out(np.broadcast_to(opacity[:, None, None], tiles.shape), corners)
+    axes.imshow(canvas, cmap="gray", vmin=low, vmax=high, alpha=alpha)
     _draw_frames(axes, corners[:, ::-1] - 0.5, height, width)
     axes.set_xticks([])
     axes.set_yticks([])
@@ -136,6 +192,14 @@ def _draw_mosaic(
     if title:
         axes.set_title(title)
     return axes
+
+
+def _laid_out(tiles: np.ndarray, corners: np.ndarray) -> np.ndarray:
+    _, height, width = tiles.shape
+    canvas = np.full(corners.max(axis=0) + np.array([height, width]), np.nan)
+    for tile, (top, left) in zip(tiles, corners, strict=True):
+        canvas[top : top + height, left : left + width] = tile
+    return canvas
 
 
 def _draw_frames(axes: Axes, upper_left: np.ndarray, height: int, width: int) -> None:

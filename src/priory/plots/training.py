@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from priory.plots.figure import DATA_COLOUR, MODEL_COLOUR, two_axes
+from priory.plots.figure import DATA_COLOUR, MODEL_COLOUR, new_axes, two_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,6 +53,31 @@ def plot_training_curve(
     upper.figure.align_ylabels(list(pair))
     upper.legend(frameon=False)
     return pair
+
+
+def plot_likelihood_curve(log_likelihood: Sequence[float] | np.ndarray, *, axes: Axes | None = None) -> Axes:
+    """Draw the mean log-likelihood of a row, in nats, against the iteration.
+
+    Args:
+        log_likelihood: one value for each iteration.
+        axes: where to draw; a new figure without it.
+
+    Raises:
+        ValueError: there is no value.
+    """
+    values = np.asarray(log_likelihood, dtype=float)
+    if not values.size:
+        raise ValueError("log_likelihood: expected at least one iteration, got none")
+    if axes is None:
+        axes = new_axes(1, 1, (6.5, 3.6))[0]
+    steps = np.arange(1, len(values) + 1)
+    axes.plot(steps, values, "-" if len(values) > 1 else "o", color=DATA_COLOUR, linewidth=1.4)
+    last = f"{values[-1]:.2f}".replace("-", "\N{MINUS SIGN}")
+    axes.plot(steps[-1], values[-1], "o", color=MODEL_COLOUR, label=f"iteration {steps[-1]}: {last} nats")
+    axes.set(xlabel="iteration of EM", ylabel="mean log-likelihood (nats)")
+    axes.locator_params(axis="x", integer=True)
+    axes.legend(frameon=False, loc="lower right")
+    return axes
 
 
 def _history_columns(history: Mapping[str, Iterable[Any]]) -> dict[str, np.ndarray]:

@@ -1,0 +1,135 @@
+"""Which class lives where on a map, and how surely."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from priory.plots.classes import MOST_CLASSES, NOTHING, OTHERS, class_styles, told_apart
+from priory.plots.figure import Rows, column_names, new_axes, to_rows
+from priory.plots.landscapes import check_square, draw_sheet, finish_map, on_square
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
+else:
+    Axes = Colormap = Any
+
+_UNDECIDED = ""
+_UNSURE, _SURE = 0.94, 0.6  # lightness, from the threshold to certainty: black letters are read on all of it
+_LUMA = np.array([299, 587, 114]) / 1000  # ITU-R BT.601, by which a picture is made grey
+
+
+def plot_class_landscape(
+    probabilities: Rows,
+    names: Sequence[str],
+    *,
+    name: str | None = None,
+    decided: float = 0.5,
+    places: Rows | None = None,
+    axes: Axes | None = None,
+) -> Axes:
+    """Draw each node's most probable class, by colour and letter or marker, and its probability, by lightness.
+
+    Equal probabilities are equally light whatever the colour, so that the picture says the same in grey. Nodes whose
+    most probable class has less than `decided`, or without finite probabilities, are white with a small grey cross. Of
+    many classes, those that take most nodes are told apart.
+
+    Args:
+        probabilities: (node, class), of a square grid over the map, the last coordinate running fastest.
+        names: one per class.
+        name: of what the classes are.
+        decided: the least probability of a class that is drawn, at least 0 and below 1.
+        places: (batch, 2), rows to draw on it.
+        axes: where to draw; a new figure without it.
+
+    Returns:
+        The axes; u_1 to the right, u_2 upwards.
+
+    Raises:
+        ValueError: shapes disagree, or an argument has no meaning.
+
+    >>> axes = plot_class_landscape([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5], [0.0, 1.0]], ["a", "b"], decided=0.6)
+    >>> [text.get_text() for text in axes.get_legend().get_texts()]
+    ['a (1)', 'b (2)', 'undecided (1)']
+    """
+    shares = to_rows("probabilities", probabilities)
+    side = check_square("probabilities", len(shares))
+    labels = np.array(column_names(names, shares.shape[1]))
+    if not 0 <= decided < 1:
+        raise ValueError(f"decided: expected a probability of at least 0 and below 1, got {decided}")
+    surest = np.where(np.isfinite(shares).all(axis=1), shares.max(axis=1), -1.0)
+    winners = np.where(surest >= decided, labels[shares.argmax(axis=1)], _UNDECIDED)
+    styles = class_styles(told_apart(labels if len(labels) <= MOST_CLASSES else winners))
+    winners = np.array([each if each in styles or each == _UNDECIDED else OTHERS for each in winners.tolist()])
+    lightness = np.where(surest >= decided, _UNSURE + (_SURE - _UNSURE) * (surest - decided) / (1 - decided), 1.0)
+    if axes is None:
+        longest = max(map(len, [name or "", "undecided", *labels.tolist()]))
+        axes = new_axes(1, 1, (6.2 + 0.1 * min(longest + 6, 40), 6.0))[0]
+    draw_sheet(axes, _patches(winners, styles, lightness))
+    _draw_markers(axes, winners, styles, side, name)
+    _draw_scale(axes, decided)
+    return finish_map(axes, places)
+
+
+def _patches(winners: np.ndarray, styles: dict[str, tuple[str, str]], lightness: np.ndarray) -> np.ndarray:
+    """(side, side, 3): each node's colour, made as light as it is sure."""
+    from matplotlib.colors import to_rgb
+
+    hues = {kind: np.array(to_rgb(colour)) for kind, (_, colour) in styles.items()}
+    colours = [
+        at_lightness(hues.get(kind, np.ones(3)), light)
+        for kind, light in zip(winners.tolist(), lightness.tolist(), strict=True)
+    ]
+    return np.stack([on_square("probabilities", channel) for channel in np.transpose(colours)], axis=-1)
+
+
+def at_lightness(colour: np.ndarray, lightness: float) -> np.ndarray:
+    """The colour mixed with white or with black until its luma is the lightness."""
+    luma = float(_LUMA @ colour)
+    if luma >= lightness:
+        return colour * lightness / luma
+    return colour + (1 - colour) * (lightness - luma) / (1 - luma)
+
+
+def _draw_markers(
+    axes: Axes, winners: np.ndarray, styles: dict[str, tuple[str, str]], side: int, name: str | None
+) -> None:
+    line = np.linspace(-1, 1, side) if side > 1 else np.zeros(1)
+    nodes = np.stack(np.meshgrid(line, line, indexing="ij"), axis=-1).reshape(-1, 2)
+    size = min(9.0, 150 / side)  # half of a patch, where the map has its usual 4.3 inches
+    rest = {OTHERS: (".", "black"), _UNDECIDED: ("x", NOTHING)}
+    for kind, (marker, colour) in (styles | rest).items():
+        mine = nodes[winners == kind]
+        if not len(mine):
+            continue
+        axes.plot(
+            *mine.T,
+            linestyle="",
+            marker=marker,
+            color="black" if kind in styles else colour,
+            markersize=size if kind in styles else 0.6 * size,
+            markeredgewidth=0.0 if kind in styles else 0.8,
+            label=f"{kind or 'undecided'} ({len(mine)})",
+        )
+    legend = axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, title=name)
+    legend.set_alignment("left")
+    handles: list[Any] = legend.legend_handles
+    for handle, text in zip(handles, legend.get_texts(), strict=True):
+        style = styles.get(text.get_text().rpartition(" (")[0])
+        handle.set(markersize=9.0, **({} if style is None else {"color": style[1]}))
+
+
+def _draw_scale(axes: Axes, decided: float) -> None:
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import LinearSegmentedColormap, Normalize
+
+    greys: Colormap = LinearSegmentedColormap.from_list("sureness", [str(_UNSURE), str(_SURE)])
+    axes.figure.colorbar(
+        ScalarMappable(Normalize(decided, 1.0), greys),
+        ax=axes,
+        location="bottom",
+        shrink=0.6,
+        aspect=30,
+        label="probability of the class",
+    )

@@ -1,0 +1,33 @@
+"""How classes are told apart: by marker and by colour."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+MOST_CLASSES = 12  # that are told apart; markers for more are too alike
+OTHERS, NOTHING = "others", "#b3b3b3"  # the name of the rest; the grey of what has no value or no class of its own
+_MARKERS = "os^DvPX*<>hd"
+# Okabe & Ito's, without the yellow that is lost on white, then Tol's muted; neighbours differ in lightness too
+_COLOURS = (
+    "#0072b2", "#e69f00", "#000000", "#cc79a7", "#009e73", "#d55e00",
+    "#56b4e9", "#882255", "#999933", "#332288", "#ddcc77", "#8c6bb1",
+)  # fmt: skip
+
+
+def told_apart(classes: np.ndarray) -> list[str]:
+    """The names that get a marker, in their order; of many classes, the commonest. '' is none of them."""
+    kinds, counts = np.unique(classes[classes != ""], return_counts=True)
+    if len(kinds) > MOST_CLASSES:
+        kinds = kinds[np.argsort(-counts, kind="stable")[: MOST_CLASSES - 1]]
+    return sorted(kinds.tolist(), key=_natural)
+
+
+def class_styles(named: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Marker and colour of each name; names of one or two letters or digits are the markers themselves."""
+    short = all(len(name) <= 2 and name.isascii() and name.isalnum() for name in named)
+    return {name: (f"$\\mathbf{{{name}}}$" if short else _MARKERS[i], _COLOURS[i]) for i, name in enumerate(named)}
+
+
+def _natural(name: str) -> tuple[bool, float, str]:
+    """Numbers by their size, before other names."""
+    return (False, float(name), "") if name.lstrip("-").isdecimal() else (True, 0.0, name)

@@ -1,0 +1,164 @@
+"""Numbers of a map's nodes as landscapes: what the nodes stand for, how far the sheet is stretched."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from priory.plots.figure import MANY_DOTS, Rows, column_names, new_axes, to_numpy, to_rows
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.image import AxesImage
+else:
+    Axes = AxesImage = Any
+
+
+def plot_node_values(
+    values: Rows,
+    name: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    places: Rows | None = None,
+    axes: Axes | None = None,
+) -> Axes:
+    """Draw one number of each node as a landscape over the map.
+
+    Such as a property's expected value or spread, the usage, the mixing weights, a density, or the mean distance to the
+    neighbours (the U-matrix: ridges part what lies apart).
+
+    Args:
+        values: (node,), of a square grid over the map, the last coordinate running fastest; nodes without a finite
+            value are hatched.
+        name: of the number, with its unit.
+        low: value drawn darkest; the smallest without it.
+        high: value drawn lightest; the largest without it.
+        places: (batch, 2), rows to draw on it.
+        axes: where to draw; a new figure without it.
+
+    Returns:
+        The axes; u_1 to the right, u_2 upwards.
+
+    Raises:
+        ValueError: the values are not those of a square grid.
+
+    >>> plot_node_values(np.arange(9.0), "usage").images[0].get_array()[0].tolist()
+    [0.0, 3.0, 6.0]
+    """
+    heights = on_square("values", values)
+    if axes is None:
+        axes = new_axes(1, 1, (6.4, 5.3))[0]
+    picture = draw_sheet(axes, heights, low, high)
+    axes.figure.colorbar(picture, ax=axes, shrink=0.85, label=name)
+    return finish_map(axes, places)
+
+
+def plot_landscapes(images: Rows, *, names: Sequence[str] | None = None, most: int = 9) -> np.ndarray:
+    """Draw columns as landscapes over the map: at each node the value of its image, in the data's units.
+
+    Args:
+        images: (node, input), nodes of a square grid, the last coordinate running fastest.
+        names: one per column; numbers without it.
+        most: only the first so many columns are drawn.
+
+    Returns:
+        The axes, one for each column; u_1 to the right, u_2 upwards.
+
+    Raises:
+        ValueError: the nodes are no square grid.
+    """
+    sheet = to_rows("images", images)
+    check_square("images", len(sheet))
+    titles = column_names(names, sheet.shape[1])[:most]
+    across = math.ceil(math.sqrt(len(titles)))
+    down = math.ceil(len(titles) / across)
+    panels = new_axes(down, across, (2.9 * across + 0.4, 2.5 * down + 0.4))
+    for panel, column, title in zip(panels, sheet.T, titles, strict=False):
+        picture = draw_sheet(panel, on_square("images", column))
+        panel.set_title(title if len(title) <= 24 else title[:21] + "...", fontsize="medium")
+        panel.figure.colorbar(picture, ax=panel, shrink=0.9)
+        panel.set_xticks([])
+        panel.set_yticks([])
+    for panel in panels[len(titles) :]:
+        panel.remove()
+    return panels[: len(titles)]
+
+
+def plot_magnification(factors: Rows, places: Rows | None = None, *, axes: Axes | None = None) -> Axes:
+    """Draw how far the sheet is stretched at each place of the map: ridges part what lies apart in data space.
+
+    Args:
+        factors: (node,), of a square grid over the map, the last coordinate running fastest.
+        places: (batch, 2), rows to draw on it.
+        axes: where to draw; a new figure without it.
+
+    Raises:
+        ValueError: the factors are not those of a square grid.
+    """
+    values = on_square("factors", factors)
+    positive = values[values > 0]
+    usual = float(np.exp(np.log(positive).mean())) if len(positive) else 1.0
+    levels = np.log2(np.maximum(values / usual, 2.0**-6))
+    if axes is None:
+        axes = new_axes(1, 1, (6.4, 5.3))[0]
+    picture = draw_sheet(axes, levels, max(-4.0, float(levels.min())), interpolation="bilinear")
+    axes.figure.colorbar(picture, ax=axes, shrink=0.85, label="log2(magnification / its geometric mean)")
+    return finish_map(axes, places)
+
+
+def check_square(name: str, count: int) -> int:
+    """Nodes along each side of the square grid."""
+    side = math.isqrt(count)
+    if side**2 != count or not side:
+        raise ValueError(f"{name}: expected the nodes of a square grid, got {count}")
+    return side
+
+
+def on_square(name: str, values: Rows) -> np.ndarray:
+    """Values (node,) as a picture with u_2 along its lines, upwards, and u_1 along its columns."""
+    flat = to_numpy(values).ravel()
+    side = check_square(name, len(flat))
+    return flat.reshape(side, side).T
+
+
+def draw_sheet(
+    axes: Axes,
+    heights: np.ndarray,
+    low: float | None = None,
+    high: float | None = None,
+    *,
+    interpolation: str = "nearest",
+) -> AxesImage:
+    """Cover the map with a picture, numbers (side, side) or colours (side, side, 3), each node amid its patch."""
+    if not np.isfinite(heights).all():  # cividis has neither white nor hatches, in colour or in grey
+        axes.patch.set(hatch="////", edgecolor="0.6", linewidth=0.0)
+    side = len(heights)
+    end = 1 + (1 / (side - 1) if side > 1 else 1)
+    return axes.imshow(
+        np.ma.masked_invalid(heights),
+        origin="lower",
+        extent=(-end, end, -end, end),
+        cmap="cividis",
+        vmin=low,
+        vmax=high,
+        interpolation=interpolation,
+    )
+
+
+def finish_map(axes: Axes, places: Rows | None) -> Axes:
+    """Rows as light dots with a dark edge, seen on light and dark, and the names of the axes."""
+    if places is not None:
+        rows = to_rows("places", places)
+        axes.plot(
+            *rows.T,
+            ".",
+            color="white",
+            markersize=4.0 if len(rows) <= 1000 else 2.5,
+            markeredgewidth=0.5 if len(rows) <= 1000 else 0.25,
+            markeredgecolor="black",
+            rasterized=len(rows) > MANY_DOTS,
+        )
+    axes.set(xlabel="$u_1$", ylabel="$u_2$")
+    return axes

@@ -12,6 +12,7 @@ from scipy.special import logsumexp
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline
 
+import grid_oracle
 import priory
 from command_line import contents, run_cli
 from priory import GTM
@@ -21,7 +22,7 @@ from priory.run_kinds import open_run
 QUICK = ("--points-per-side", 4, "--max-iter", 60, "--set", "model.tol=1e-4")
 READING = ("--labels", "kind", "--ids", "name")
 FILES = {"config.json", "model.safetensors", "metrics.json", "history.csv", "splits.npz", "figures"}
-PICTURES = {"map.png", "nodes.png", "magnification.png", "training.png"}
+PICTURES = {"map.png", "nodes.png", "magnification.png", "landscape.png", "training.png"}
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +110,7 @@ def test_the_map_of_every_row(run, rows, table, done, tmp_path):
     assert found["kind"].tolist() == pd.read_csv(table, keep_default_na=False)["kind"].tolist()
     assert set(found.index[found["split"] == "test"]) == set(splits["test"])
     np.testing.assert_allclose(found["log_likelihood"], log_likelihood, rtol=1e-9)
-    np.testing.assert_allclose(found[["u1", "u2"]], shares @ nodes, atol=1e-9)
+    np.testing.assert_allclose(found[["u1", "u2"]], grid_oracle.places(shares, nodes), atol=1e-9)
     spread = np.sqrt(
         [((nodes - place) ** 2 * share[:, None]).sum(0) for place, share in zip(shares @ nodes, shares, strict=True)]
     )
@@ -130,7 +131,7 @@ def test_metrics_are_those_of_the_test_rows_in_the_datas_units(run, rows, table)
     assert metrics["noise_variance"] == {"value": GTM.load(run / "model.safetensors").noise_variance_, "se": None}
     assert metrics["evaluation"] == {"num_neighbours": 10}
     kinds = pd.read_csv(table, keep_default_na=False)["kind"].to_numpy()
-    places = log_likelihoods(run, x)[1] @ GTM.load(run / "model.safetensors").nodes_
+    places = grid_oracle.places(log_likelihoods(run, x)[1], GTM.load(run / "model.safetensors").nodes_)
     train, test = (index[kinds[index] != ""] for index in (splits["train"], splits["test"]))
     accuracy = KNeighborsClassifier(10).fit(places[train], kinds[train]).score(places[test], kinds[test])
     assert metrics["knn_accuracy"]["value"] == pytest.approx(accuracy)
@@ -193,7 +194,8 @@ def test_other_commands_work_on_the_run_of_a_map(run, rows, done, tmp_path):
     log_likelihood, shares = log_likelihoods(run, x)
     done("embed", run, "--out", "z.npz")
     with np.load(tmp_path / "z.npz") as z:
-        np.testing.assert_allclose(z["map"], shares @ GTM.load(run / "model.safetensors").nodes_, atol=1e-9)
+        places = grid_oracle.places(shares, GTM.load(run / "model.safetensors").nodes_)
+        np.testing.assert_allclose(z["map"], places, atol=1e-9)
         assert z["map_scale"].shape == (250, 2)
     said = done("score", run, "--out", "s.csv")
     scores = pd.read_csv(tmp_path / "s.csv")["log_likelihood"]
@@ -247,7 +249,7 @@ def test_few_rows_and_labels_that_are_measurements(done, tmp_path):
     frame.to_csv("few.csv", index=False)
     done("gtm", "fit", "few.csv", "--labels", "weight", *QUICK, "--out", "run")
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    assert metrics.keys() == {"nll", "noise_variance", "used_nodes", "evaluation"}
+    assert metrics.keys() == {"nll", "noise_variance", "topographic_error", "used_nodes", "evaluation"}
     done("map", "run", "--out", "m.parquet")
     assert pd.read_parquet(tmp_path / "m.parquet")["weight"].tolist() == frame["weight"].tolist()
 
@@ -257,7 +259,7 @@ def test_a_fit_that_did_not_end_begins_again(table, run, refused, done, monkeypa
     (tmp_path / "run" / "model.safetensors").unlink()
     (tmp_path / "run" / "figures" / "nodes.png").unlink()
     again = "has no model.safetensors, because its fit did not end; give its `priory gtm fit` line again"
-    for command in (("map"), ("evaluate",), ("embed",), ("score",), ("sample",)):
+    for command in (("map",), ("evaluate",), ("embed",), ("score",), ("sample",)):
         assert again in refused(*command, "run")
     done("gtm", "fit", table, *READING, *QUICK, "--out", "run")
     whole, found = (
@@ -294,8 +296,8 @@ ERRORS = [
     (("gtm", "fit", "inf.csv"), "inf.csv: expected a finite number in every cell, got 1 infinite value"),
     (("gtm", "fit", "same.csv"), "expected at least one column with different values"),
     (("gtm", "fit", "two.csv"), "expected at least 10 rows to make an 80/10/10 split"),
-    (("gtm", "frob"), "there is no command frob; there are fit, map"),
-    (("map", "nothing"), "expected a run folder with config.json, as `priory gtm fit ... --out RUN` leaves it"),
+    (("gtm", "frob"), "there is no command frob; there are fit"),
+    (("map", "nothing"), "expected a run folder with config.json, as `priory fit ... --out RUN` leaves it"),
     (("map", "run", "two.csv", "--drop", "a"), "are missing"),
     (("map", "run", "--out", "map.xlsx"), "--out: expected a name that ends in .npz"),
     (("map", "run", "--figure", "map.txt"), "--figure: expected a name that ends in .png, .svg, .pdf"),
@@ -303,7 +305,7 @@ ERRORS = [
     (("embed", "run", "two.csv", "--out", "two.csv"), "--out: expected another file than the data"),
     (("score", "run", "two.csv", "--out", "./two.csv"), "--out: expected another file than the data"),
     (("map", "run", "image.svg", "--figure", "image.svg"), "--figure: expected another file than the data"),
-    (("map", "vae"), "expected a run that `priory gtm fit` made, got one that `priory fit` made"),
+    (("map", "run", "two.csv", "--predict", "size"), "--predict size: expected a label of the run's data, kind"),
     (("fit", "--resume", "--out", "run"), "expected a run that `priory fit` made, got one that `priory gtm fit` made"),
     (("gtm", "fit", "digits", "--out", "run"), "expected an empty or a new folder"),
     (("fit", "digits", "--out", "run"), "remove what `priory gtm fit` left there"),

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from priory.datasets import Rows
+from priory.datasets import Dataset, Rows
 from priory.distributions import is_diagonal_normal
 from priory.evaluation import AggregatePosterior, device_of
+from priory.maps import TopographicMap
+from priory.maps.pictures import Look, map_figures, some_rows
 from priory.mixture import Mixture
 from priory.plots import (
     plot_component_use,
@@ -25,6 +27,7 @@ from priory.plots import (
     save_figure,
 )
 from priory.preprocessing import Preprocessing
+from priory.priors import GridPrior
 from priory.vae import VAE
 
 MOST_POINTS = 20_000  # dots in one picture
@@ -46,16 +49,17 @@ def draw_figures(
 ) -> list[Path]:
     """Draw what suits the model and the data, on the given rows; returns the files in the order to look at them.
 
-    Two latent dimensions: `prior.png`, the prior's density around the encoded rows; more: `pairwise.png`, its marginals
-    and the aggregate posterior's. Always: `samples.png`, `reconstructions.png`, and `training.png` where there is a
-    history. Images and a prior with pseudo-inputs: `pseudo_inputs.png`. A mixture: `components.png`, what the rows use
-    of it. `restored` makes whole images of rows that lack what is constant in all.
+    A prior with a square grid: what `map_figures` says, of all rows of the data set. Two latent dimensions:
+    `prior.png`, the prior's density around the encoded rows; more: `pairwise.png`, its marginals and the aggregate
+    posterior's. Always: `samples.png`, `reconstructions.png`, and `training.png` where there is a history. Images and a
+    prior with pseudo-inputs: `pseudo_inputs.png`. A mixture: `components.png`, what the rows use of it. `restored`
+    makes whole images of rows that lack what is constant in all.
     """
     device = device_of(vae)
     x, _ = rows.batch(torch.arange(min(len(rows), MOST_POINTS)))
     x = x.to(device)
     p_z, posteriors = vae.latent_prior(), [vae.encode(part) for part in x.split(1024)]
-    figures = _latent_figures(p_z, posteriors)
+    figures = _map_figures(vae, rows.dataset, image_shape, restored, x) | _latent_figures(p_z, posteriors)
     if image_shape is None:
         figures |= _table_figures(vae, rows.dataset.columns, x)
     else:
@@ -69,6 +73,16 @@ def draw_figures(
         paths.append(folder / f"{name}.png")
         save_figure(figure, paths[-1])
     return paths
+
+
+def _map_figures(
+    vae: VAE, dataset: Dataset, image_shape: tuple[int, int] | None, restored: Callable[[Tensor], Tensor], x: Tensor
+) -> dict[str, Any]:
+    if not isinstance(vae.prior, GridPrior):
+        return {}
+    rows = some_rows(dataset.all_rows())
+    look = Look(dataset.columns, image_shape, restored, 0.0, _highest(vae, x))
+    return map_figures(TopographicMap(vae, rows), rows, len(dataset), look)
 
 
 def _latent_figures(p_z: Distribution, posteriors: Sequence[Distribution]) -> dict[str, Any]:

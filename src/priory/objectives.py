@@ -1,7 +1,7 @@
 """What a VAE is trained and judged by: per datum, in nats, unreduced."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -92,7 +92,7 @@ def guided_elbo(
         )
     if not 0 <= weight <= 1:
         raise ValueError(f"weight: expected a number from 0 to 1, got {weight}")
-    p_z = vae.latent_prior() if prior is None else prior
+    p_z: Any = vae.latent_prior() if prior is None else prior
     features = vae.preprocess(x)
     log_r = guide.log_responsibilities(features)
     q = vae.encoder(features)

@@ -72,7 +72,8 @@ class OnMap(BaseEstimator):
     ) -> Float[NDArray[Any], "node column"]:
         """answer_k, (K, T), of sum_n w_n r_nk t_n; without smoothing too, a node without rows asks its neighbours."""
         shape = (self.gtm_.points_per_side,) * self.gtm_.n_components
-        return answers(*map(torch.from_numpy, (sums, usage, everywhere)), self.smoothing, shape).numpy()
+        t, n, mean = (torch.from_numpy(values) for values in (sums, usage, everywhere))
+        return answers(t, n, mean, self.smoothing, shape).numpy()
 
     def _mixed(self, X: ArrayLike, landscape: Float[NDArray[Any], "node column"]) -> NDArray[np.float64]:
         """sum_k p(k | x) landscape_k of each row, (N, T)."""

@@ -29,7 +29,7 @@ from priory.maps.surfaces import Surface
 from priory.memory import require_memory
 from priory.run_folder import CONFIG, FIGURES, METRICS, MODEL, kind_of
 
-PICTURES = ("map", "nodes", "magnification", "training")  # the first is the one to look at
+PICTURES = ("map", "nodes", "magnification", "landscape", "training")  # that a fit may have left
 
 DESCRIPTIONS = {
     "nll": "-log p(x), exact, in the data's units",

@@ -30,7 +30,6 @@ class RowsWithFeatures(Protocol):
     """Places of rows, and some of the rows in the space where distances mean something."""
 
     places: Places
-    nodes: Tensor
 
     def __len__(self) -> int: ...
 

@@ -73,7 +73,7 @@ class VAESurface:
             return torch.cat([self._stretch(part.detach()) for part in places.split(1024)]).double().cpu()
 
     def _stretch(self, u: Float[Tensor, "place grid"]) -> Float[Tensor, " place"]:
-        """By two passes backwards: v'J is linear in v, and its derivative by v, towards an axis of the map, is J's column.
+        """By two passes backwards: v'J is linear in v, and its derivative by v, along an axis, a column of J.
 
         `torch.func.jvp` would take one pass forwards, but torch's own code for it warns that it is deprecated.
         """

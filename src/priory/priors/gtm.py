@@ -3,7 +3,7 @@
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Self
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float
@@ -248,7 +248,7 @@ class GTMVampPrior(GridPrior):
     @classmethod
     def from_spec(cls, spec: PriorSpec) -> Self:
         low, high = spec.feature_range
-        learned = {"learn_weights": spec.learn_weights, "learn_pseudo_inputs": spec.learn_pseudo_inputs}
+        learned: dict[str, Any] = {"learn_weights": spec.learn_weights, "learn_pseudo_inputs": spec.learn_pseudo_inputs}
         gtm = started_gtm(spec)
         if gtm is not None and spec.grid_network == "rbf":
             return cls.from_gtm(gtm, low=low, high=high, **learned)

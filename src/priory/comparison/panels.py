@@ -1,0 +1,68 @@
+"""Panels side by side: axes, what belongs to all of them, a sentence below."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from priory.plots.figure import new_figure
+
+ACROSS = 3
+TICKS = 5  # along each axis
+_INSIDE = 0.9  # of a panel's width, beside what is written at its margin
+_TITLE = 0.35  # inches above a panel
+_BELOW = 0.45  # inches below all, for a sentence
+
+
+class Panels(list[Any]):
+    """Square axes in reading order.
+
+    Args:
+        axes: of one figure.
+        alike: whether all have the same limits, so that numbers are written at the margin only.
+    """
+
+    def __init__(self, axes: list[Any], alike: bool) -> None:
+        super().__init__(axes)
+        self.alike = alike
+
+
+def panels_for(number: int, side: float, *, alike: bool) -> Panels:
+    """Axes for so many pictures, each about so many inches wide and high, in a figure of their own."""
+    across = min(ACROSS, number)
+    down = math.ceil(number / across)
+    figure = new_figure((side * across, (_INSIDE * side + _TITLE) * down + _BELOW))
+    axes: np.ndarray = figure.subplots(down, across, squeeze=False).ravel()
+    for spare in axes[number:]:
+        spare.remove()
+    return Panels(list(axes[:number]), alike)
+
+
+def for_all(panels: Panels) -> None:
+    """One legend beside all panels in place of their own, which are the same; the panels keep their size."""
+    handles, labels = panels[0].get_legend_handles_labels()
+    legends = [panel.get_legend() for panel in panels]
+    if legends[0] is None or not handles:
+        return
+    title = legends[0].get_title().get_text()
+    for legend in legends:
+        legend.remove()
+    figure = panels[0].figure
+    width, height = figure.get_size_inches()
+    longest = max(len(text) for text in (title, *labels))
+    figure.set_size_inches(width + 0.7 + 0.1 * min(longest, 40), height)
+    beside = figure.legend(handles, labels, title=title, loc="outside right center", frameon=False, markerscale=1.3)
+    beside.set_alignment("left")
+
+
+def write_below(panels: Panels, sentence: str) -> None:
+    """A sentence below all panels; where these are alike, only those at the margin name their axes."""
+    for place, panel in enumerate(panels):
+        if place % ACROSS:
+            panel.set_ylabel("")
+        if place + ACROSS < len(panels):
+            panel.set_xlabel("")
+        panel.locator_params(nbins=TICKS)
+        if panels.alike:
+            panel.tick_params(labelleft=place % ACROSS == 0, labelbottom=place + ACROSS >= len(panels))
+    panels[0].figure.supxlabel(sentence, fontsize="small", wrap=True)

@@ -108,6 +108,7 @@ def made_up(nll: dict[str, list[float]], rows: dict[str, list[int]] | None = Non
             index = np.array((rows or {}).get(prior, [7, 9]))
             spread = np.array([value - 3.0, value + 3.0])
             metrics = {"nll": Estimate(value, 3.0), "elbo": Estimate(-value - 1, 3.0)}
+            metrics |= {"rate": Estimate(2.0 + seed, 0.1), "distortion": Estimate(value - 1.0 - seed, 0.1)}
             comparison.finished[Cell(prior, seed)] = Finished(metrics, RowScores(index, spread, -spread - 1))
     return comparison
 
@@ -129,6 +130,13 @@ def test_the_tables_say_what_is_better() -> None:
     assert vamp == ("vamp", "2", "better by 1.500 ± 0.500", "0.000", "better by 1.500 ± 0.500", "0.000")
     assert mog == ("mog", "3", "worse by 0.250 ± 0.000", "0.000", "worse by 0.250 ± 0.000", "0.000")
     assert flow[:3] == ("flow", "none in common", "")
+
+
+def test_each_prior_with_a_finished_run_has_a_place_in_the_plane_of_rate_and_distortion() -> None:
+    places = made_up({"standard": [10.0, 12.0], "flow": [], "vamp": [9.0]}).rates_and_distortions()
+    assert list(places) == ["standard", "vamp"]
+    assert places["standard"] == (Estimate(2.5, 0.5), Estimate(9.5, 0.5))
+    assert [estimate.value for estimate in places["vamp"]] == [2.0, 8.0]
 
 
 def test_runs_with_other_rows_have_no_difference() -> None:

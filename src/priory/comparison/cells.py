@@ -91,7 +91,7 @@ def write_row_scores(path: Path, scores: RowScores, num_samples: int, seed: int)
     """Write the scores, and the number of samples and the seed that they were estimated with."""
     arrays = scores._asdict() | {_EVALUATION: np.array([num_samples, seed])}
     with replacing(path) as temporary:
-        np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
+        np.savez_compressed(temporary, **arrays)
 
 
 def read_row_scores(path: Path, num_samples: int, seed: int) -> RowScores | None:

@@ -67,6 +67,11 @@ class Comparison:
         names = [name for name in runs[0] if all(name in metrics for metrics in runs)] if runs else []
         return {name: mean_of([metrics[name].value for metrics in runs]) for name in names}
 
+    def rates_and_distortions(self) -> dict[str, tuple[Estimate, Estimate]]:
+        """Means over seeds in nats per row, of the priors that have a finished run: a place in their plane for each."""
+        means = {prior: self.means(prior) for prior in self.priors}
+        return {prior: (found["rate"], found["distortion"]) for prior, found in means.items() if found}
+
     def common_seeds(self, prior: str) -> list[int]:
         """The seeds that are finished for the prior and for the baseline."""
         return [seed for seed in self.seeds_of(prior) if seed in self.seeds_of(self.baseline)]

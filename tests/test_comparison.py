@@ -14,13 +14,14 @@ from scipy.stats import ttest_rel
 from torch.distributions import Independent, Normal
 
 from command_line import run_cli
-from priory import experiment
+from priory import VAE, BernoulliDecoder, DensityPrior, NormalEncoder, experiment, mlp
 from priory.comparison.cells import Cell, Finished, RowScores, read_row_scores, write_row_scores
 from priory.comparison.differences import paired_difference
 from priory.comparison.page import page_contents
-from priory.comparison.pictures import draw_pictures
+from priory.comparison.pictures import Shown, contours, draw_pictures
 from priory.comparison.results import Comparison
 from priory.comparison.tables import aligned, differences_table, means_table
+from priory.datasets import load_dataset
 from priory.evaluation import Estimate
 from priory.plots import plot_prior_contours
 from priory.settings import RunSettings
@@ -317,6 +318,25 @@ def test_pictures_have_a_panel_a_prior_and_the_page_has_all(compared: Path) -> N
     assert [len(table.rows) for table in page.tables] == [2, 1]
     assert page.notes == ("a note",)
     assert dict(page.facts)["baseline"] == "standard"
+
+
+@pytest.mark.parametrize(("scale", "alike"), [(2.0, True), (10.0, False)])
+def test_panels_compare_unless_one_latent_space_is_much_wider(scale: float, alike: bool) -> None:
+    drawing = contours([shown("standard", 1.0), shown("vamp", scale)])
+    assert not isinstance(drawing, str)
+    limits = [(panel.get_xlim(), panel.get_ylim()) for panel in drawing.figure.axes]
+    assert (limits[0] == limits[1]) == alike
+    assert ("all panels have the same axes" in drawing.caption) == alike
+    assert limits[1][0][0] < -2 * scale < 2 * scale < limits[1][0][1]
+
+
+def shown(name: str, scale: float) -> Shown:
+    """A model whose prior and encoded rows have this scale in a latent space of two dimensions."""
+    prior = DensityPrior(Independent(Normal(torch.zeros(2), torch.full((2,), scale)), 1))
+    vae = VAE(NormalEncoder(mlp(64, [4], 4)), BernoulliDecoder(mlp(2, [4], 64)), prior)
+    rows = load_dataset("digits").rows("test")
+    means = scale * np.random.default_rng(0).normal(size=(len(rows), 2)).astype(np.float32)
+    return Shown(Cell(name, 0), vae, rows, {"z_mean": means})
 
 
 def test_without_two_dimensions_it_says_why_nothing_is_drawn(

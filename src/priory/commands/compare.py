@@ -57,11 +57,7 @@ def compare_runs(
     comparison.settings = _as_recorded(comparison, out)
     comparison.write(out)
     _say_what_was_found(comparison, out)
-    with saying_how_to_go_on(out, SAME_AGAIN):
-        pictures, left_out = draw_pictures(comparison, out)
-    for sentence in left_out:
-        console.print(sentence, markup=False)
-    console.print(f"figures: {', '.join(str(p.path.relative_to(out)) for p in pictures) or 'none'}", markup=False)
+    _draw(comparison, out)
     if comparison.failures:
         _say_what_failed(comparison)
         raise typer.Exit(1)
@@ -167,6 +163,15 @@ def _say_what_was_found(comparison: Comparison, out: Path) -> None:
     tables = [means_table(comparison), differences_table(comparison)]
     console.print("\n\n".join(aligned(table) for table in tables if table is not None), markup=False)
     console.print(f"\nruns, {JSON} and {CSV}: {out}", markup=False)
+
+
+def _draw(comparison: Comparison, out: Path) -> None:
+    with saying_how_to_go_on(out, SAME_AGAIN):
+        pictures, left_out = draw_pictures(comparison, out)
+    for sentence in left_out:
+        console.print(sentence, markup=False)
+    names = [str(picture.path.relative_to(out)) for picture in pictures]
+    console.print(f"figures: {', '.join(names) or 'none'}", markup=False)
 
 
 def _say_what_failed(comparison: Comparison) -> None:

@@ -14,31 +14,18 @@ _TITLE = 0.35  # inches above a panel
 _BELOW = 0.45  # inches below all, for a sentence
 
 
-class Panels(list[Any]):
-    """Square axes in reading order.
-
-    Args:
-        axes: of one figure.
-        alike: whether all have the same limits, so that numbers are written at the margin only.
-    """
-
-    def __init__(self, axes: list[Any], alike: bool) -> None:
-        super().__init__(axes)
-        self.alike = alike
-
-
-def panels_for(number: int, side: float, *, alike: bool) -> Panels:
-    """Axes for so many pictures, each about so many inches wide and high, in a figure of their own."""
+def panels_for(number: int, side: float) -> list[Any]:
+    """Axes for so many pictures, in reading order, each about so many inches wide and high, in a figure of their own."""
     across = min(ACROSS, number)
     down = math.ceil(number / across)
     figure = new_figure((side * across, (_INSIDE * side + _TITLE) * down + _BELOW))
     axes: np.ndarray = figure.subplots(down, across, squeeze=False).ravel()
     for spare in axes[number:]:
         spare.remove()
-    return Panels(list(axes[:number]), alike)
+    return list(axes[:number])
 
 
-def for_all(panels: Panels) -> None:
+def for_all(panels: list[Any]) -> None:
     """One legend beside all panels in place of their own, which are the same; the panels keep their size."""
     handles, labels = panels[0].get_legend_handles_labels()
     legends = [panel.get_legend() for panel in panels]
@@ -55,14 +42,14 @@ def for_all(panels: Panels) -> None:
     beside.set_alignment("left")
 
 
-def write_below(panels: Panels, sentence: str) -> None:
-    """A sentence below all panels; where these are alike, only those at the margin name their axes."""
+def write_below(panels: list[Any], sentence: str, *, alike: bool) -> None:
+    """A sentence below all panels; only those at the margin name their axes, and where all are alike, have numbers."""
     for place, panel in enumerate(panels):
         if place % ACROSS:
             panel.set_ylabel("")
         if place + ACROSS < len(panels):
             panel.set_xlabel("")
         panel.locator_params(nbins=TICKS)
-        if panels.alike:
+        if alike:
             panel.tick_params(labelleft=place % ACROSS == 0, labelbottom=place + ACROSS >= len(panels))
     panels[0].figure.supxlabel(sentence, fontsize="small", wrap=True)

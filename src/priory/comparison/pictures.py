@@ -62,7 +62,7 @@ def draw_pictures(comparison: Comparison, out: Path) -> tuple[list[Picture], lis
     if not shown:
         return [], []
     pictures, left_out = [], []
-    for name, drawn in {"contours": _contours(shown), "maps": _maps(shown)}.items():
+    for name, drawn in {"contours": contours(shown), "maps": maps(shown)}.items():
         if isinstance(drawn, str):
             left_out.append(drawn)
             continue
@@ -83,7 +83,7 @@ def _shown_runs(comparison: Comparison, out: Path) -> list[Shown]:
     return shown
 
 
-def _contours(shown: list[Shown]) -> Drawing | str:
+def contours(shown: list[Shown]) -> Drawing | str:
     """A contour panel for each prior, all of the same part of the plane."""
     latent_dim = shown[0].places["z_mean"].shape[1]
     if latent_dim != 2:
@@ -93,7 +93,7 @@ def _contours(shown: list[Shown]) -> Drawing | str:
     shared = max(sides) <= MOST_ALIKE * min(sides)
     if shared:
         windows = [_around(windows)] * len(windows)
-    panels = panels_for(len(shown), 3.6, alike=shared)
+    panels = panels_for(len(shown), 3.6)
     for panel, each, window in zip(panels, shown, windows, strict=True):
         with torch.no_grad():
             plot_prior_contours(each.vae.latent_prior(), _means(each), levels=LEVELS, window=window, axes=panel)
@@ -103,7 +103,7 @@ def _contours(shown: list[Shown]) -> Drawing | str:
     caption = (
         f"Contours enclose {masses} % of the prior's mass; dots are the encoded means of {_number(shown)}; {scales}."
     )
-    write_below(panels, caption)
+    write_below(panels, caption, alike=shared)
     return Drawing(panels[0].figure, "Priors and encoded rows", caption)
 
 
@@ -127,7 +127,7 @@ def _around(windows: list[Window]) -> Window:
     return centre - half, centre + half
 
 
-def _maps(shown: list[Shown]) -> Drawing | str:
+def maps(shown: list[Shown]) -> Drawing | str:
     """The rows on the map of each grid prior, by their first label."""
     shown = [each for each in shown if each.places.get("map", np.empty((0, 0))).shape[1] == 2]
     if not shown:
@@ -135,7 +135,7 @@ def _maps(shown: list[Shown]) -> Drawing | str:
     name, values = next(iter(shown[0].rows.labels.items()), (None, None))
     kinds = None if values is None else as_classes(values)
     look: dict[str, Any] = {"classes": kinds} if kinds is not None else {} if values is None else {"values": values}
-    panels = panels_for(len(shown), 4.4, alike=True)
+    panels = panels_for(len(shown), 4.4)
     for panel, each in zip(panels, shown, strict=True):
         assert isinstance(each.vae.prior, GridPrior)
         plot_map(each.places["map"], **look, name=name, nodes=each.vae.prior.nodes, axes=panel)
@@ -146,7 +146,7 @@ def _maps(shown: list[Shown]) -> Drawing | str:
         f"{_number(shown)} at their places on the map, E[u | z]{label}. Neighbours have similar codes; which way up a "
         "map lies has no meaning."
     )
-    write_below(panels, caption)
+    write_below(panels, caption, alike=True)
     return Drawing(panels[0].figure, "Maps of the grid priors", caption)
 
 

@@ -9,16 +9,17 @@ from priory.plots.figure import new_figure
 
 ACROSS = 3
 TICKS = 5  # along each axis
-_INSIDE = 0.9  # of a panel's width, beside what is written at its margin
+_INSIDE = 0.95  # of a panel's width, beside what is written at its margin
 _TITLE = 0.35  # inches above a panel
-_BELOW = 0.45  # inches below all, for a sentence
+_BELOW = 0.6  # inches below all, for a sentence
 
 
 def panels_for(number: int, side: float) -> list[Any]:
-    """Axes for so many pictures, in reading order, each about so many inches wide and high, in a figure of their own."""
+    """Axes for so many pictures in reading order, each about so many inches wide and high, in a figure of their own."""
     across = min(ACROSS, number)
     down = math.ceil(number / across)
     figure = new_figure((side * across, (_INSIDE * side + _TITLE) * down + _BELOW))
+    figure.set_layout_engine("compressed")  # which knows that the axes are square
     axes: np.ndarray = figure.subplots(down, across, squeeze=False).ravel()
     for spare in axes[number:]:
         spare.remove()
@@ -52,4 +53,6 @@ def write_below(panels: list[Any], sentence: str, *, alike: bool) -> None:
         panel.locator_params(nbins=TICKS)
         if alike:
             panel.tick_params(labelleft=place % ACROSS == 0, labelbottom=place + ACROSS >= len(panels))
-    panels[0].figure.supxlabel(sentence, fontsize="small", wrap=True)
+    panels[0].figure.supxlabel(
+        sentence, fontsize="small", wrap=True, parse_math=False
+    )  # a label's name may have a dollar

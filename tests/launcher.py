@@ -18,7 +18,6 @@ from typing import Any, NoReturn
 COMMANDS = tuple(f"priory.commands.{name}" for name in ("fit", "evaluate", "refit", "rows", "sample", "compare", "gtm"))
 WARM = (
     *COMMANDS,
-    "priory.comparison",
     "priory.figures",
     "priory.gtm_runs.figures",
     "priory.training.callbacks",

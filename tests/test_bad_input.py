@@ -574,6 +574,8 @@ def test_a_damaged_comparison(done, refused, tmp_path):
         1,
         "--samples",
         2,
+        "--latent-dim",
+        3,
         "--out",
         "all",
     )

@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-from priory.messages import shortened
+from priory.mendable import MENDABLE, can_be_mended, one_line, said_in_a_line
 
 INTERRUPTED = 130  # 128 + 2, as a shell reports a process that SIGINT ended
-_NO_MEMORY = "DefaultCPUAllocator"  # torch has no class of its own for it on the CPU
 
 
 def main() -> None:
@@ -27,10 +26,10 @@ def main() -> None:
         code = app(arguments, standalone_mode=False)
     except UsageError as error:
         _refuse(describe_usage_error(error, arguments))
-    except (ValueError, OSError, ImportError, MemoryError, ArithmeticError, RuntimeError) as error:
-        if not _can_be_mended(error):
+    except MENDABLE as error:
+        if not can_be_mended(error):
             raise
-        _refuse(_plain(error))
+        _refuse(said_in_a_line(error))
     except KeyboardInterrupt:  # before typer, which turns it into the code, has begun to run the command
         code = INTERRUPTED
     sys.exit(code)
@@ -59,30 +58,5 @@ def _refuse(message: str) -> NoReturn:
 
     from priory.terminal import errors
 
-    errors.print(f"[bold red]Error:[/] {escape(_one_line(message))}", style=None)
+    errors.print(f"[bold red]Error:[/] {escape(one_line(message))}", style=None)
     sys.exit(2)
-
-
-def _can_be_mended(error: BaseException) -> bool:
-    """Of runtime errors, only a diverged training and a machine that ran out of memory are the user's to mend."""
-    if not isinstance(error, RuntimeError):
-        return True
-    from torch import OutOfMemoryError
-
-    from priory.training import NonFiniteLossError
-
-    return isinstance(error, (NonFiniteLossError, OutOfMemoryError)) or _NO_MEMORY in str(error)
-
-
-def _plain(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
-        return f"{shortened(str(error.filename), 300)}: {error.strerror}"
-    if _NO_MEMORY in str(error) or type(error) is MemoryError:
-        return f"memory: there is not enough ({error}); take fewer rows or columns, or a smaller model"
-    return " ".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())])
-
-
-def _one_line(message: str) -> str:
-    """Without line breaks, and without what a file's or a column's name could do to a terminal."""
-    text = " ".join(message.split())
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)

@@ -256,9 +256,14 @@ def compare(
     priors: Annotated[str, typer.Option(help="Names with commas, or all.")] = "all",
     seeds: Annotated[int, typer.Option(min=1, help="Runs per prior.")] = 5,
     samples: Samples = 512,
-    out: Annotated[Path, typer.Option(help="Folder of the runs; what is finished there is not run again.")] = Path(
-        "runs/compare"
-    ),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the runs, default runs/DATA-compare; what is finished there is not run again."),
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(help="The prior that the others are compared with; default standard, or else the first."),
+    ] = None,
     latent_dim: Annotated[int | None, typer.Option(help="L; default 2.")] = None,
     epochs: Annotated[int | None, typer.Option(help="At most; default 500.")] = None,
     labels: Labels = None,
@@ -266,12 +271,12 @@ def compare(
     drop: Drop = None,
     assignments: Set = None,
 ) -> None:
-    """One table over priors: mean and standard error over seeds."""
+    """Priors side by side: means over seeds, differences to a baseline on the same rows, pictures."""
     from priory.commands.compare import compare_runs
 
     given = {"data.source": data, "model.latent_dim": latent_dim, "training.epochs": epochs}
     given |= {f"data.{key}": value for key, value in reading(labels, ids, drop).items()}
-    compare_runs(given, assignments or [], priors, seeds, samples, out)
+    compare_runs(given, assignments or [], priors, baseline, seeds, samples, out)
 
 
 @app.command()

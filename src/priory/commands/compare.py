@@ -1,59 +1,145 @@
-"""`priory compare`: a run per prior and seed, and one table."""
+"""`priory compare`: a run per prior and seed; means, differences, pictures."""
 
+import gc
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import typer
+from rich.markup import escape
+
 from priory import experiment
-from priory.assembly import check_name
+from priory.assembly import check_name, resolve_likelihood
 from priory.commands.evaluate import EVALUATION_SEED, evaluated
 from priory.commands.interruptions import saying_how_to_go_on
-from priory.datasets import Dataset
-from priory.evaluation import Estimate
+from priory.comparison.cells import ROW_SCORES, Cell, Finished, finished_cell, row_scores, write_row_scores
+from priory.comparison.pace import Pace
+from priory.comparison.pictures import draw_pictures
+from priory.comparison.results import CSV, JSON, Comparison
+from priory.comparison.tables import aligned, differences_table, failure_lines, means_table
+from priory.datasets import Dataset, load_dataset, require_complete
 from priory.locking import sole_writer
+from priory.mendable import MENDABLE, can_be_mended, said_in_a_line
 from priory.priors import PRIORS
 from priory.run_folder import CONFIG
 from priory.runs import Run
 from priory.settings import RunSettings, with_options
 from priory.terminal import console, errors
+from priory.training import check_devices
 
 SAME_AGAIN = "give the same command again; what is finished is not done again"
+DEFAULT_BASELINE = "standard"
 
 
 def compare_runs(
-    given: dict[str, Any], assignments: list[str], priors: str, seeds: int, num_samples: int, out: Path
+    given: dict[str, Any],
+    assignments: list[str],
+    priors: str,
+    baseline: str | None,
+    seeds: int,
+    num_samples: int,
+    out: Path | None,
 ) -> None:
-    """`priory compare`."""
-    from priory.comparison import TABLE, comparison_table, finished_metrics
+    """`priory compare`. Exit code 1: a run failed."""
+    names = _names(priors)
+    settings = with_options(RunSettings(), {**given, "model.prior": names[0], "seed": 0}, assignments)
+    out = out or Path("runs") / f"{Path(settings.data.source).name.split('.')[0]}-compare"
+    how = (_baseline(baseline, names), num_samples, EVALUATION_SEED)
+    comparison = Comparison(settings, names, tuple(range(seeds)), *how)
+    plan = {
+        cell: with_options(RunSettings(), {**given, "model.prior": cell.prior, "seed": cell.seed}, assignments)
+        for cell in comparison.cells
+    }
+    _find_what_is_done(comparison, plan, out)
+    _fill(comparison, plan, out)
+    comparison.settings = _as_recorded(comparison, out)
+    comparison.write(out)
+    _say_what_was_found(comparison, out)
+    _draw(comparison, out)
+    if comparison.failures:
+        _say_what_failed(comparison)
+        raise typer.Exit(1)
 
+
+def _names(priors: str) -> tuple[str, ...]:
     names = list(PRIORS) if priors == "all" else [name.strip() for name in priors.split(",") if name.strip()]
     if not names:
         raise ValueError(f"--priors {priors!r}: expected names with commas between them, or all; see: priory priors")
     for name in names:
         check_name("--priors", name, PRIORS)
-    results: dict[str, list[dict[str, Estimate]]] = {name: [] for name in names}
-    for seed in range(seeds):
-        for name in names:
-            settings = with_options(RunSettings(), {**given, "model.prior": name, "seed": seed}, assignments)
-            folder = out / f"{name}-{seed}"
-            metrics = finished_metrics(folder, settings, num_samples, EVALUATION_SEED)
-            if metrics is None:
-                with saying_how_to_go_on(folder, SAME_AGAIN):
-                    metrics = _compared(folder, settings, num_samples)
-                errors.print(f"{name}, seed {seed}: nll {metrics['nll'].value:.2f}")
-            results[name].append(metrics)
-    table = comparison_table(results, out / TABLE)
-    console.print(table)
-    console.print(f"runs and {TABLE}: {out}")
+    return tuple(dict.fromkeys(names))
 
 
-def _compared(folder: Path, settings: RunSettings, num_samples: int) -> dict[str, Estimate]:
+def _baseline(asked: str | None, names: tuple[str, ...]) -> str:
+    if asked is None:
+        return DEFAULT_BASELINE if DEFAULT_BASELINE in names else names[0]
+    check_name("--baseline", asked, dict.fromkeys(names))
+    return asked
+
+
+def _find_what_is_done(comparison: Comparison, plan: dict[Cell, RunSettings], out: Path) -> None:
+    """Read the finished cells; refuse at once what would keep all others from being filled: folder, data, device."""
+    for cell, settings in plan.items():
+        folder = out / cell.name
+        found = finished_cell(folder, settings, comparison.num_samples, comparison.evaluation_seed)
+        if found is not None:
+            comparison.finished[cell] = found
+        else:
+            _require_ours(folder)
+    if len(comparison.finished) < len(plan):
+        settings = comparison.settings
+        check_devices(settings.training)
+        dataset = load_dataset(**settings.data.model_dump())
+        require_complete(dataset)
+        resolve_likelihood(settings.model, dataset.summary(), dataset.origin)
+
+
+def _require_ours(folder: Path) -> None:
+    """Refuse a folder that another process holds, or that has something else than a run in it."""
+    if folder.is_dir():
+        with sole_writer(folder):
+            pass
+    if not (folder / CONFIG).exists():
+        experiment.require_free(folder)
+
+
+def _fill(comparison: Comparison, plan: dict[Cell, RunSettings], out: Path) -> None:
+    """Train and evaluate what is not done; a cell that fails is recorded, and the others go on."""
+    left = [cell for cell in plan if cell not in comparison.finished]
+    pace = Pace()
+    if len(left) < len(plan):
+        errors.print(f"{len(plan) - len(left)} of {len(plan)} runs are done already")
+    for number, cell in enumerate(left):
+        errors.print(f"run {number + 1} of {len(left)}: {cell}{pace.estimate(left[number:])}")
+        began = time.monotonic()
+        try:
+            with saying_how_to_go_on(out / cell.name, SAME_AGAIN):
+                found = _compared(out / cell.name, plan[cell], comparison)
+        except MENDABLE as error:
+            if not can_be_mended(error):
+                raise
+            comparison.failures[cell] = said_in_a_line(error)
+            errors.print(f"[bold red]failed:[/] {cell}: {escape(comparison.failures[cell])}")
+        else:
+            comparison.finished[cell] = found
+            pace.add(cell, time.monotonic() - began)
+            errors.print(f"{cell}: nll {found.metrics['nll'].value:.2f}")
+        gc.collect()  # a trainer is full of cycles, and the next run needs the memory of one that failed for lack of it
+
+
+def _compared(folder: Path, settings: RunSettings, comparison: Comparison) -> Finished:
+    """Train and evaluate a cell, as far as that has not been done; `metrics.json` is written last."""
+    how = (comparison.num_samples, comparison.evaluation_seed)
+    scores = []
     with _run_to_compare(folder, settings) as (run, dataset):
         vae = experiment.train(run, dataset, resume=True, progress=errors.is_terminal)
-        metrics = evaluated(vae, experiment.telling_rows(dataset), num_samples)
-        run.write_metrics(metrics, num_samples, EVALUATION_SEED)
-    return metrics
+        rows = experiment.telling_rows(dataset)
+        metrics = evaluated(vae, rows, *how, per_row=lambda found: scores.append(row_scores(rows, found)))
+        write_row_scores(folder / ROW_SCORES, scores[0], *how)
+        run.write_metrics(metrics, *how)
+    return Finished(metrics, scores[0])
 
 
 @contextmanager
@@ -65,3 +151,32 @@ def _run_to_compare(folder: Path, settings: RunSettings) -> Iterator[tuple[Run, 
         return
     with experiment.new_run(settings, folder) as (run, dataset, _):
         yield run, dataset
+
+
+def _as_recorded(comparison: Comparison, out: Path) -> RunSettings:
+    """The settings with the likelihood that the data got, as the first finished run has them."""
+    cell = next((cell for cell in comparison.cells if cell in comparison.finished), None)
+    return comparison.settings if cell is None else Run.open(out / cell.name).settings
+
+
+def _say_what_was_found(comparison: Comparison, out: Path) -> None:
+    tables = [means_table(comparison), differences_table(comparison)]
+    console.print("\n\n".join(aligned(table) for table in tables if table is not None), markup=False)
+    console.print(f"\nruns, {JSON} and {CSV}: {out}", markup=False)
+
+
+def _draw(comparison: Comparison, out: Path) -> None:
+    with saying_how_to_go_on(out, SAME_AGAIN):
+        pictures, left_out = draw_pictures(comparison, out)
+    for sentence in left_out:
+        console.print(sentence, markup=False)
+    names = [str(picture.path.relative_to(out)) for picture in pictures]
+    console.print(f"figures: {', '.join(names) or 'none'}", markup=False)
+
+
+def _say_what_failed(comparison: Comparison) -> None:
+    number, total = len(comparison.failures), len(comparison.cells)
+    errors.print(f"[bold red]{number} of {total} runs failed[/]")
+    for line in failure_lines(comparison):
+        errors.print(line, markup=False)
+    errors.print(f"to try again: {SAME_AGAIN}", markup=False)

@@ -26,6 +26,7 @@ def plot_prior_contours(
     axes: Axes | None = None,
     levels: Sequence[float] = (0.1, 0.3, 0.5, 0.7, 0.9, 0.99),
     margin: float = 0.08,
+    window: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Axes:
     """Draw a two-dimensional prior as contours, encoded data as dots.
 
@@ -38,9 +39,11 @@ def plot_prior_contours(
         axes: where to draw; a new figure without it.
         levels: enclosed masses, between 0 and 1; levels that do not fit in the window are left out.
         margin: empty border on every side, as a fraction of the window's side.
+        window: lower left and upper right corner, (2,) each, so that several pictures show the same part of the plane;
+            without it a square with at least 99 % of the points and of the prior's samples.
 
     Returns:
-        The axes; window: a square with at least 99 % of the points and of the prior's samples.
+        The axes.
 
     Raises:
         ValueError: the latent space is not two-dimensional, or an argument has no meaning.
@@ -54,12 +57,12 @@ def plot_prior_contours(
     >>> axes.get_xlabel()
     'latent 1'
     """
-    _check_contour_arguments(prior, points, levels, margin)
+    _check_contour_arguments(prior, points, levels, margin, window)
     points = points.detach()
     with torch.no_grad():
         samples = draw(prior, points)
         clouds = [to_numpy(cloud) for cloud in (points, samples) if cloud is not None]
-        low, high = square_window(clouds, margin)
+        low, high = square_window(clouds, margin) if window is None else window
         x, y, log_density = adaptive_grid(prior, points, low, high, None if samples is None else clouds[1])
     drawn, thresholds = mass_thresholds(x, y, log_density, levels)
     if axes is None:
@@ -72,7 +75,13 @@ def plot_prior_contours(
     return axes
 
 
-def _check_contour_arguments(prior: Density, points: Tensor, levels: Sequence[float], margin: float) -> None:
+def _check_contour_arguments(
+    prior: Density,
+    points: Tensor,
+    levels: Sequence[float],
+    margin: float,
+    window: tuple[np.ndarray, np.ndarray] | None,
+) -> None:
     if points.ndim != 2 or points.shape[1] != 2:
         raise ValueError(
             f"points: expected shape (N, 2), got {tuple(points.shape)}. Contours need a latent space of two "
@@ -89,6 +98,8 @@ def _check_contour_arguments(prior: Density, points: Tensor, levels: Sequence[fl
         raise ValueError(f"levels: expected enclosed masses between 0 and 1, such as [0.5, 0.9], got {list(levels)}")
     if not margin >= 0:
         raise ValueError(f"margin: expected a fraction >= 0 of the window's side, got {margin}")
+    if window is not None and not (np.asarray(window[0]) < np.asarray(window[1])).all():
+        raise ValueError(f"window: expected the lower left and the upper right corner, got {window}")
 
 
 def draw_contours(

@@ -49,6 +49,11 @@ def _root(figure: "Figure | Axes | np.ndarray") -> Any:
 
 def new_axes(rows: int, columns: int, size: tuple[float, float], *, sharex: bool = True) -> np.ndarray:
     """Flat array of axes of a figure that pyplot does not know, size in inches."""
+    return new_figure(size).subplots(rows, columns, squeeze=False, sharex=sharex and rows > 1).ravel()
+
+
+def new_figure(size: tuple[float, float]) -> Figure:
+    """An empty figure that pyplot does not know, size in inches."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -56,7 +61,7 @@ def new_axes(rows: int, columns: int, size: tuple[float, float], *, sharex: bool
         raise ImportError("figures need matplotlib: pip install 'priory[all]'") from error
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
-    return figure.subplots(rows, columns, squeeze=False, sharex=sharex and rows > 1).ravel()
+    return figure
 
 
 def two_axes(

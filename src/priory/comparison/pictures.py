@@ -13,8 +13,8 @@ from priory.comparison.panels import for_all, panels_for, write_below
 from priory.comparison.results import Comparison
 from priory.datasets import Rows
 from priory.evaluation import device_of
-from priory.gtm_runs.figures import some_rows
-from priory.gtm_runs.labels import as_classes
+from priory.maps.labels import as_classes
+from priory.maps.pictures import some_rows
 from priory.noise import own_noise
 from priory.plots import plot_map, plot_prior_contours, save_figure
 from priory.plots.figure import to_numpy

@@ -17,7 +17,7 @@ MOST_CLASSES = 12  # that are told apart; markers for more are too alike
 _OTHERS = "others"
 _MARKERS = "os^DvPX*<>hd"
 # Okabe & Ito's, without the yellow that is lost on white, then Tol's muted; neighbours differ in lightness too
-_COLOURS = (
+CLASS_COLOURS = (
     "#0072b2", "#e69f00", "#000000", "#cc79a7", "#009e73", "#d55e00",
     "#56b4e9", "#882255", "#999933", "#332288", "#ddcc77", "#8c6bb1",
 )  # fmt: skip
@@ -67,7 +67,7 @@ def plot_map(
         axes = new_axes(1, 1, (6.4 if classes is None else _width(classes, name), 5.3))[0]
     if nodes is not None:
         axes.plot(*to_numpy(nodes).T, ".", color="0.85", markersize=2, zorder=0)
-        points = _spread(points, 0.9 / max(1, math.isqrt(len(nodes)) - 1))
+        points = spread_about(points, 0.9 / max(1, math.isqrt(len(nodes)) - 1))
     size = next(size for most, size in _SIZES if len(points) <= most)
     if values is not None:
         _draw_values(axes, points, np.asarray(values, dtype=float), size, name)
@@ -87,7 +87,7 @@ def _width(classes: Sequence[str] | np.ndarray, name: str | None) -> float:
     return 5.7 + 0.1 * min(longest, 40)
 
 
-def _spread(points: np.ndarray, radius: float) -> np.ndarray:
+def spread_about(points: np.ndarray, radius: float) -> np.ndarray:
     """Rows at one place in a spiral about it, within the radius: the n-th at sqrt(n), a golden angle further."""
     _, place, counts = np.unique(np.rint(points / _ONE_PLACE), axis=0, return_inverse=True, return_counts=True)
     place = place.ravel()
@@ -137,7 +137,7 @@ def _styles(classes: np.ndarray) -> dict[str, tuple[str, str]]:
         kinds = kinds[np.argsort(-counts, kind="stable")[: MOST_CLASSES - 1]]
     named = sorted(kinds.tolist(), key=_natural)
     short = all(len(kind) <= 2 and kind.isascii() and kind.isalnum() for kind in named)
-    styles = {kind: (f"$\\mathbf{{{kind}}}$" if short else _MARKERS[i], _COLOURS[i]) for i, kind in enumerate(named)}
+    styles = {kind: (f"$\\mathbf{{{kind}}}$" if short else _MARKERS[i], CLASS_COLOURS[i]) for i, kind in enumerate(named)}
     grey = [
         kind
         for kind, any_left in (("", (classes == "").any()), (_OTHERS, len(named) < len(set(classes) - {""})))

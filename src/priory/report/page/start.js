@@ -1,0 +1,144 @@
+// The page comes alive: unpack, draw, and connect what can be pressed.
+
+const byId = (id) => document.getElementById(id);
+
+async function loadPlotly() {
+  const script = document.createElement("script");
+  script.textContent = await decodedText(byId("plotly-packed").textContent);
+  document.head.append(script);
+  if (typeof Plotly === "undefined") throw new Error("plotly.js did not start");
+}
+
+function nodeOptions(map) {
+  const options = [{ name: "grey", kind: "plain" }];
+  if (map.nodes.sheet && map.nodes.side) options.push({ name: "their images", kind: "picture" });
+  map.nodes.numbers.forEach((each) => options.push({ name: each.name, kind: "number", column: each }));
+  if (map.columns.length) options.push({ name: "the rows’ column", kind: "column" });
+  options.push({ name: "hidden", kind: "hidden" });
+  return options;
+}
+
+async function nodeLookOf(map, option, rowOption) {
+  if (option.kind === "number") return numberLook(option.column);
+  const column = option.kind === "column" && rowOption.key.startsWith("column-") ? map.columns[Number(rowOption.key.slice(7))] : null;
+  return column && column.nodes ? numberLook({ name: column.name, values: await column.nodes() }) : null;
+}
+
+async function colourNodes(map, plot, option, look) {
+  const marker = look ? look.marker : { color: MISSING };
+  await Plotly.restyle(plot, {
+    visible: option.kind !== "hidden" && option.kind !== "picture", "marker.size": nodeSize(map, plot, Boolean(look)),
+    "marker.color": [marker.color], "marker.colorscale": [marker.colorscale || null],
+    "marker.cmin": marker.cmin ?? null, "marker.cmax": marker.cmax ?? null,
+  }, [NODES]);
+  await Plotly.relayout(plot, { images: option.kind === "picture" ? [nodesPicture(map)] : [] });
+}
+
+function startColours(map, plot) {
+  const rowOptions = optionsOf(map), nodeChoices = map.nodes ? nodeOptions(map) : [];
+  const state = { nodeLook: null };
+  fillSelect(byId("colour-by"), rowOptions);
+  fillSelect(byId("nodes-by"), nodeChoices);
+  byId("nodes-by").parentElement.hidden = byId("node-form").hidden = !map.nodes;
+  async function recolour() {
+    const rowOption = rowOptions[byId("colour-by").value];
+    const look = lookOf(await rowOption.get(), map.data.colours, map.count);
+    await showRows(map, plot, look, new Set());
+    await colourRows(plot, look);
+    if (map.nodes) {
+      const option = nodeChoices[byId("nodes-by").value];
+      state.nodeLook = await nodeLookOf(map, option, rowOption);
+      await colourNodes(map, plot, option, state.nodeLook);
+    }
+    writeLegend(look, state.nodeLook, map.count <= MOST_SHAPES, (hidden) => showRows(map, plot, look, hidden));
+  }
+  byId("colour-by").addEventListener("change", recolour);
+  byId("nodes-by").addEventListener("change", recolour);
+  byId("rows-shown").addEventListener("change", (event) => Plotly.restyle(plot, { visible: event.target.checked }, [ROWS]));
+  followZoom(map, plot, state);
+  return recolour();
+}
+
+// Coloured nodes keep touching each other when the map is zoomed.
+function followZoom(map, plot, state) {
+  if (!map.nodes) return;
+  let size = 0;
+  plot.on("plotly_relayout", () => {
+    const wanted = nodeSize(map, plot, Boolean(state.nodeLook));
+    if (Math.abs(wanted - size) < 0.5) return;
+    size = wanted;
+    Plotly.restyle(plot, { "marker.size": wanted }, [NODES]);
+  });
+}
+
+function startDetails(map, plot) {
+  const tip = byId("tip");
+  let asked = 0; // hovers outrun the unpacking of columns: the last one counts
+  plot.on("plotly_hover", async ({ points, event }) => {
+    const mine = ++asked, { curveNumber, pointNumber } = points[0];
+    const parts = await (curveNumber === ROWS ? describedRow(map, pointNumber, 84) : describedNode(map, pointNumber, 84));
+    if (mine !== asked) return;
+    tip.replaceChildren(...parts);
+    placeTip(tip, event);
+  });
+  plot.on("plotly_unhover", () => { asked++; tip.hidden = true; });
+  plot.on("plotly_click", ({ points: [point] }) => (point.curveNumber === ROWS ? pinRow(map, plot, point.pointNumber) : pinNode(map, plot, point.pointNumber)));
+}
+
+function mark(plot, x, y) {
+  return Plotly.restyle(plot, { x: [[x]], y: [[y]] }, [FOUND]);
+}
+
+async function pinRow(map, plot, row) {
+  await showRow(map, row);
+  await mark(plot, map.shown[0][row], map.shown[1][row]);
+}
+
+async function pinNode(map, plot, node) {
+  byId("node-number").value = node;
+  await showNode(map, node);
+  await mark(plot, map.nodes.places[0][node], map.nodes.places[1][node]);
+}
+
+// The same by keyboard.
+function startSearch(map, plot) {
+  byId("find-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const row = map.ids.indexOf(byId("find").value.trim());
+    byId("find").setCustomValidity(row < 0 ? "No row has this id." : "");
+    if (row < 0) byId("find").reportValidity(); else pinRow(map, plot, row);
+  });
+  byId("find").addEventListener("input", () => byId("find").setCustomValidity(""));
+  if (!map.nodes) return;
+  byId("node-number").max = map.nodes.count - 1;
+  const show = () => { if (byId("node-number").value !== "" && byId("node-number").checkValidity()) pinNode(map, plot, Number(byId("node-number").value)); };
+  byId("node-number").addEventListener("change", show);
+  byId("node-form").addEventListener("submit", (event) => { event.preventDefault(); show(); });
+}
+
+function say(text) {
+  byId("map-state").textContent = text;
+  byId("map-state").hidden = !text;
+}
+
+async function start() {
+  const data = JSON.parse(byId("map-data").textContent);
+  const [map] = await Promise.all([decodedMap(data), loadPlotly()]);
+  byId("map").hidden = false;
+  const plot = byId("plot");
+  const type = await drawMap(map, plot);
+  await startColours(map, plot);
+  startDetails(map, plot);
+  startSelection(map, plot);
+  startSearch(map, plot);
+  byId("axes-hint").textContent = "Across: " + data.axes[0] + "; up: " + data.axes[1] + ". " + map.count + " rows; those at one place are spread about it.";
+  byId("map-notes").replaceChildren(...data.notes.map((note) => element("li", note)));
+  say(type === "scattergl" ? "" : "This browser has no WebGL: the map is drawn slowly.");
+  document.documentElement.dataset.ready = "yes";
+}
+
+start().catch((error) => {
+  byId("map").hidden = true;
+  say("The map could not be drawn: " + error.message + ". The rest of the page is as it should be.");
+  console.error(error);
+});

@@ -137,7 +137,9 @@ def _styles(classes: np.ndarray) -> dict[str, tuple[str, str]]:
         kinds = kinds[np.argsort(-counts, kind="stable")[: MOST_CLASSES - 1]]
     named = sorted(kinds.tolist(), key=_natural)
     short = all(len(kind) <= 2 and kind.isascii() and kind.isalnum() for kind in named)
-    styles = {kind: (f"$\\mathbf{{{kind}}}$" if short else _MARKERS[i], CLASS_COLOURS[i]) for i, kind in enumerate(named)}
+    styles = {
+        kind: (f"$\\mathbf{{{kind}}}$" if short else _MARKERS[i], CLASS_COLOURS[i]) for i, kind in enumerate(named)
+    }
     grey = [
         kind
         for kind, any_left in (("", (classes == "").any()), (_OTHERS, len(named) < len(set(classes) - {""})))

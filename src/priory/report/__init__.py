@@ -1,7 +1,7 @@
-"""One page for a run: a file that is opened by a double-click, asks nothing of the network, and has the map to explore.
+"""One page for a run: a file to open by a double-click, which asks nothing of the network and has the map to explore.
 
-The page knows nothing of models: it is told numbers, pictures, and places of rows and nodes. What it is told is taken as
-untrusted text throughout.
+The page knows nothing of models: it is told numbers, pictures, and places of rows and nodes. Texts that it is told are
+never taken for markup.
 """
 
 from priory.report.contents import MapContents, Metric, NodeContents, Picture, ReportContents

@@ -72,7 +72,7 @@ class NodeContents:
     Attributes:
         places: (K, 2), a square grid, the last coordinate running fastest.
         contents: (K, D), decoded means in the data's units.
-        numbers: name to (K,): mixing weight, usage, magnification, distance to the neighbours, ...; they colour the nodes.
+        numbers: name to (K,): weight, usage, magnification, distance to the neighbours, ...; they colour the nodes.
     """
 
     places: np.ndarray

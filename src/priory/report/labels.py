@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from priory.plots.maps import MOST_CLASSES
@@ -65,7 +67,7 @@ def _as_text(values: np.ndarray) -> np.ndarray:
     return values.astype(str)
 
 
-def _natural(kinds: np.ndarray):  # type: ignore[no-untyped-def]
+def _natural(kinds: np.ndarray) -> Callable[[int], tuple[bool, float, str]]:
     """Numbers by their size, before other names."""
 
     def key(i: int) -> tuple[bool, float, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-
 import numpy as np
 
 from priory.plots.maps import CLASS_COLOURS, spread_about
@@ -29,7 +28,7 @@ def map_data(contents: MapContents, bytes_left: int) -> Part:
     index = rows_that_fit(len(contents.places), allowance.left)
     if len(index) < len(contents.places):
         allowance.notes.append(
-            f"{len(index)} of the {len(contents.places)} rows are drawn, chosen by lot: all would make the file too large."
+            f"{len(index)} of the {len(contents.places)} rows are drawn, chosen by lot: all make the file too large."
         )
     data = _rows_part(contents, index, allowance)
     moments = None if contents.x is None else column_moments(contents.x)
@@ -60,15 +59,11 @@ def _rows_part(contents: MapContents, index: np.ndarray, allowance: Allowance) -
         data["score"] = take({"name": contents.score_name, "numbers": score})
     ids = texts(np.asarray(contents.ids)[index])
     data["ids"] = allowance.take_if_it_fits(
-        ids, "The ids would make the file too large; rows are named by their number, from 0, in the data set."
+        ids, "The ids make the file too large; rows are named by their number, from 0, in the data set."
     ) or take(texts(index))
-    data["labels"] = [
-        part
-        for name, values in contents.labels.items()
-        if (part := allowance.take_if_it_fits(
-            label_part(str(name), np.asarray(values)[index]), f"The label {name} would make the file too large."
-        ))
-    ]  # fmt: skip
+    parts = [label_part(str(name), np.asarray(values)[index]) for name, values in contents.labels.items()]
+    kept = [allowance.take_if_it_fits(part, f"The label {part['name']} makes the file too large.") for part in parts]
+    data["labels"] = [part for part in kept if part is not None]
     return data
 
 
@@ -124,7 +119,7 @@ def _images_part(contents: MapContents, index: np.ndarray, moments: ColumnMoment
         part["sheet"] = allowance.take(sheet | {"rows": whole_numbers(chosen)})
         if len(chosen) < len(index):
             allowance.notes.append(
-                f"{len(chosen)} of {len(index)} rows have a thumbnail, chosen by lot: all would make the file too large."
+                f"{len(chosen)} of {len(index)} rows have a thumbnail, chosen by lot: all make the file too large."
             )
     return part
 
@@ -140,7 +135,7 @@ def _columns_part(contents: MapContents, index: np.ndarray, moments: ColumnMomen
         if size(part) > allowance.left:
             allowance.notes.append(
                 f"{len(kept)} of the {len(names)} columns can be coloured by and are listed, those that vary most: "
-                "all would make the file too large."
+                "all make the file too large."
             )
             break
         kept[column] = allowance.take(part)
@@ -162,5 +157,3 @@ def _column(
     if contents.nodes is not None:
         part["nodes"] = quantised(np.asarray(contents.nodes.contents)[:, column], "u2" if kind == "u1" else kind)
     return part
-
-

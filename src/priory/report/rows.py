@@ -12,7 +12,7 @@ _BLOCK_VALUES = 1 << 22  # made dense at a time, 32 MB
 
 
 class ColumnMoments(NamedTuple):
-    """Of each column, (D,): the mean, the standard deviation, the smallest and the largest value; missing ones apart."""
+    """Of each column, (D,): mean, standard deviation, smallest and largest value, without the missing ones."""
 
     mean: np.ndarray
     scale: np.ndarray

@@ -40,13 +40,15 @@ def sprite_sheet(tiles: np.ndarray, side: int | None = None) -> Part:
     down = side or math.ceil(count / across)
     i = np.arange(count)
     line, place = (side - 1 - i % side, i // side) if side else (i // across, i % across)
-    canvas = np.zeros((down, height, across, width), dtype=np.uint8)
-    canvas[line, :, place, :] = tiles
-    png = _as_png(canvas.reshape(down * height, across * width))
+    gap = max(1, round(min(height, width) / 8)) if side else 0  # a map of them is looked at as one picture
+    canvas = np.full((down, height + gap, across, width + gap), 255 if gap else 0, dtype=np.uint8)
+    canvas[line, :height, place, :width] = tiles
+    png = _as_png(canvas.reshape(down * (height + gap), across * (width + gap)))
     return {
         "png": b64encode(png).decode(),
         "height": height,
         "width": width,
+        "gap": gap,
         "across": across,
         "as_map": bool(side),
     }

@@ -107,7 +107,7 @@ function element(tag, text, className) {
 
 function written(value) {
   if (!Number.isFinite(value)) return "none";
-  return String(Number(value.toPrecision(4))).replace("-", "−");
+  return String(Number(value.toPrecision(4))).replaceAll("-", "−");
 }
 
 function scaleBar(low, high) {

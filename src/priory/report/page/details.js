@@ -4,7 +4,7 @@ const MOST_COLUMNS = 6; // that are listed
 
 function drawTile(sheet, place, side) {
   const canvas = element("canvas");
-  const { width, height } = sheet;
+  const { width, height, gap } = sheet;
   canvas.width = width;
   canvas.height = height;
   const shown = Math.max(1, Math.round(side / Math.max(width, height)));
@@ -13,7 +13,7 @@ function drawTile(sheet, place, side) {
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", "image");
   const [column, line] = place;
-  canvas.getContext("2d").drawImage(sheet.image, column * width, line * height, width, height, 0, 0, width, height);
+  canvas.getContext("2d").drawImage(sheet.image, column * (width + gap), line * (height + gap), width, height, 0, 0, width, height);
   return canvas;
 }
 
@@ -31,9 +31,9 @@ function nodeTile(map, node, side) {
   return drawTile(sheet, place, side);
 }
 
-function listOf(pairs) {
-  const list = element("dl", undefined, "facts-small");
-  for (const [name, text] of pairs) list.append(element("dt", name), element("dd", text));
+function listOf(rows, kind = "") {
+  const list = element("dl", undefined, "facts-small " + kind);
+  for (const [name, ...texts] of rows) list.append(element("dt", name), ...texts.map((text) => element("dd", text)));
   return list;
 }
 
@@ -43,7 +43,7 @@ function topColumns(columns, at) {
   const known = far.filter(([, distance]) => Number.isFinite(distance)).sort((a, b) => b[1] - a[1]);
   return known.slice(0, MOST_COLUMNS).map(([i]) => {
     const column = columns[i], value = at(column), score = (value - column.mean) / column.scale;
-    return [column.name, written(value) + "  (" + (score < 0 ? "−" : "+") + Math.abs(score).toFixed(1) + " sd)"];
+    return [column.name, written(value), (score < 0 ? "−" : "+") + Math.abs(score).toFixed(1) + " sd"];
   });
 }
 
@@ -69,7 +69,7 @@ async function describedRow(map, row, side) {
   if (tile) parts.push(tile);
   else if (map.sheet) parts.push(element("p", "no thumbnail of this row is kept", "hint"));
   parts.push(rowFacts(map, row));
-  if (!map.sheet && map.columns.length) parts.push(listOf(topColumns(await map.allColumns(), (column) => column.rows.at(row))));
+  if (!map.sheet && map.columns.length) parts.push(listOf(topColumns(await map.allColumns(), (column) => column.rows.at(row)), "columns"));
   return parts;
 }
 
@@ -79,7 +79,7 @@ async function describedNode(map, node, side) {
   if (tile) parts.push(tile);
   parts.push(nodeFacts(map, node));
   if (!tile && map.columns.length && map.columns[0].nodes) {
-    parts.push(listOf(topColumns(await map.allColumns(), (column) => column.nodes.at(node))));
+    parts.push(listOf(topColumns(await map.allColumns(), (column) => column.nodes.at(node)), "columns"));
   }
   return parts;
 }

@@ -74,15 +74,18 @@ function followZoom(map, plot, state) {
 function startDetails(map, plot) {
   const tip = byId("tip");
   let asked = 0; // hovers outrun the unpacking of columns: the last one counts
-  plot.on("plotly_hover", async ({ points, event }) => {
-    const mine = ++asked, { curveNumber, pointNumber } = points[0];
-    const parts = await (curveNumber === ROWS ? describedRow(map, pointNumber, 84) : describedNode(map, pointNumber, 84));
+  plot.on("plotly_hover", async (found) => {
+    const mine = ++asked, { row, node } = pointed(plot, found);
+    const parts = await (row === undefined ? describedNode(map, node, 84) : describedRow(map, row, 84));
     if (mine !== asked) return;
     tip.replaceChildren(...parts);
-    placeTip(tip, event);
+    placeTip(tip, found.event);
   });
   plot.on("plotly_unhover", () => { asked++; tip.hidden = true; });
-  plot.on("plotly_click", ({ points: [point] }) => (point.curveNumber === ROWS ? pinRow(map, plot, point.pointNumber) : pinNode(map, plot, point.pointNumber)));
+  plot.on("plotly_click", (found) => {
+    const { row, node } = pointed(plot, found);
+    return row === undefined ? pinNode(map, plot, node) : pinRow(map, plot, row);
+  });
 }
 
 function mark(plot, x, y) {

@@ -56,17 +56,18 @@ def column_moments(x: Any) -> ColumnMoments:
     number = total = squares = np.zeros(x.shape[1])
     low, high = np.full(x.shape[1], np.inf), np.full(x.shape[1], -np.inf)
     origin: np.ndarray | None = None
-    for block in blocks(x):
-        there = np.isfinite(block)
-        if origin is None:
-            origin = np.where(there, block, 0.0).sum(0) / np.maximum(there.sum(0), 1)
-        gap = np.where(there, block - origin, 0.0)
-        number, total, squares = number + there.sum(0), total + gap.sum(0), squares + np.square(gap).sum(0)
-        low = np.minimum(low, np.where(there, block, np.inf).min(0))
-        high = np.maximum(high, np.where(there, block, -np.inf).max(0))
+    with np.errstate(over="ignore", invalid="ignore"):  # of huge values; what comes out is made finite
+        for block in blocks(x):
+            there = np.isfinite(block)
+            if origin is None:
+                origin = np.nan_to_num(np.where(there, block, 0.0).sum(0) / np.maximum(there.sum(0), 1))
+            gap = np.where(there, block - origin, 0.0)
+            number, total, squares = number + there.sum(0), total + gap.sum(0), squares + np.square(gap).sum(0)
+            low = np.minimum(low, np.where(there, block, np.inf).min(0))
+            high = np.maximum(high, np.where(there, block, -np.inf).max(0))
     assert origin is not None
     share = total / np.maximum(number, 1)
-    variance = np.maximum(squares / np.maximum(number, 1) - share**2, 0.0)
-    empty = number == 0
-    found = (np.where(empty, 0.0, each) for each in (origin + share, np.sqrt(variance), low, high))
-    return ColumnMoments(*found)
+    with np.errstate(over="ignore", invalid="ignore"):
+        variance = np.maximum(squares / np.maximum(number, 1) - share**2, 0.0)
+    found = (origin + share, np.sqrt(variance), low, high)
+    return ColumnMoments(*(np.where(number == 0, 0.0, np.nan_to_num(each)) for each in found))

@@ -1,6 +1,6 @@
 // The drawing: nodes below, rows above, one trace each. Plotly gets numbers only, no text of the data.
 
-const NODES = 0, ROWS = 1, FOUND = 2; // traces
+const NODES = 0, ROWS = 1, SHEET = 2; // traces; the sheet is the nodes' colours, below all
 const SAME_SPOT = 5; // pixels
 const SIZES = [[300, 9], [2000, 7], [5000, 5.5], [20000, 4.5], [Infinity, 3]];
 
@@ -24,28 +24,12 @@ function layoutOf(map) {
   return {
     xaxis: axis(map.shown[0], nodes[0], apart),
     yaxis: { ...axis(map.shown[1], nodes[1], apart), scaleanchor: "x", constrain: "domain" },
-    margin: { l: 38, r: 10, t: 34, b: 30 },
-    showlegend: false, hovermode: "closest", hoverdistance: 20, dragmode: "pan",
+    margin: { l: 38, r: 10, t: 34, b: 30 }, uirevision: "kept",
+    showlegend: false, hovermode: "closest", hoverdistance: 10, dragmode: "pan",
     paper_bgcolor: "#fff", plot_bgcolor: "#fff", font: { family: "system-ui, sans-serif", size: 12, color: "#5c6470" },
     modebar: { orientation: "h", bgcolor: "rgba(255,255,255,0.9)", color: "#6a727d", activecolor: "#0072b2" },
-    images: [],
+    images: [], shapes: [],
   };
-}
-
-function tracesOf(map, type, width) {
-  const size = SIZES.find(([most]) => map.count <= most)[1] * Math.min(1, Math.max(0.6, width / 650));
-  const base = { type, mode: "markers", hoverinfo: "none" };
-  const none = new Float32Array(0);
-  const nodes = map.nodes ? map.nodes.places : [none, none];
-  return [
-    { ...base, x: nodes[0], y: nodes[1], marker: { symbol: "square", size: 6, color: MISSING } },
-    {
-      ...base, x: map.shown[0], y: map.shown[1],
-      marker: { size, color: "#1a1a1a", line: { width: map.count <= 5000 ? 0.5 : 0, color: "#fff" }, opacity: map.count <= 20000 ? 1 : 0.8 },
-      selected: { marker: { opacity: 1 } }, unselected: { marker: { opacity: 0.12 } },
-    },
-    { ...base, hoverinfo: "skip", x: none, y: none, marker: { symbol: "circle-open", size: size + 12, color: "#000", line: { width: 2.5 } } },
-  ];
 }
 
 const CONFIG = {
@@ -53,18 +37,42 @@ const CONFIG = {
   modeBarButtons: [["pan2d", "zoom2d", "select2d", "lasso2d"], ["zoomIn2d", "zoomOut2d", "resetScale2d"], ["toImage"]],
 };
 
-// Distance between neighbouring nodes on the screen, in pixels.
-function nodeSpacing(map, plot) {
-  const across = Math.max(2, map.nodes.side || Math.ceil(Math.sqrt(map.nodes.count)));
-  const x = map.nodes.places[0];
-  let low = Infinity, high = -Infinity;
-  for (const value of x) { low = Math.min(low, value); high = Math.max(high, value); }
-  const shown = plot._fullLayout.xaxis;
-  return ((high - low) / (across - 1)) * shown._length / (shown.range[1] - shown.range[0]);
+function rowsTrace(map, state) {
+  const [x, y] = map.shown.map((values) => withoutHidden(values, state.look.group, state.hidden));
+  const many = map.count > 5000;
+  return {
+    type: state.type, mode: "markers", hoverinfo: "none", x, y, visible: state.rowsShown,
+    marker: { ...state.look.marker, size: state.size, line: { width: many ? 0 : 0.5, color: "#fff" }, opacity: map.count > 20000 ? 0.8 : 1 },
+    selectedpoints: state.selected.length ? state.selected : null,
+    selected: { marker: { opacity: 1 } }, unselected: { marker: { opacity: 0.12 } },
+  };
 }
 
-function nodeSize(map, plot, coloured) {
-  return coloured ? Math.min(120, Math.max(4, 0.86 * nodeSpacing(map, plot))) : 4;
+// Rows of hidden classes have no place.
+function withoutHidden(values, group, hidden) {
+  return hidden.size ? Float32Array.from(values, (value, i) => (hidden.has(group[i]) ? NaN : value)) : values;
+}
+
+function nodesTrace(map, state) {
+  const [x, y] = map.nodes ? map.nodes.places : [[], []];
+  const look = map.nodes && !map.nodes.side ? state.nodeLook : null; // of no regular grid: larger squares
+  const marker = look ? { ...look.marker, size: 14, symbol: "square" } : { symbol: "square", size: 4, color: MISSING };
+  const visible = look !== null || state.nodeKind === "plain" || (state.nodeKind === "column" && !state.nodeLook);
+  return { type: state.type, mode: "markers", hoverinfo: "none", x, y, visible, marker };
+}
+
+// The nodes' colours as a sheet of patches: node i is in column i / side, line i % side from below.
+function sheetTrace(map, state) {
+  const side = map.nodes && map.nodes.side;
+  if (!side || !state.nodeLook) return { type: "heatmap", x: [0], y: [0], z: [[0]], visible: false, showscale: false };
+  const { color, colorscale, cmin, cmax } = state.nodeLook.marker;
+  const line = (j) => Array.from({ length: side }, (_, i) => color[i * side + j]);
+  return {
+    type: "heatmap", hoverinfo: "none", showscale: false, colorscale, zmin: cmin, zmax: cmax, xgap: 1, ygap: 1,
+    x: Array.from({ length: side }, (_, i) => map.nodes.places[0][i * side]),
+    y: Array.from({ length: side }, (_, j) => map.nodes.places[1][j]),
+    z: Array.from({ length: side }, (_, j) => line(j)),
+  };
 }
 
 // The nodes' images as one picture below the rows; node i is in the middle of its tile.
@@ -78,34 +86,28 @@ function nodesPicture(map) {
   };
 }
 
+// A ring around what was clicked or found.
+function ring(x, y) {
+  const size = { xsizemode: "pixel", ysizemode: "pixel", xanchor: x, yanchor: y, x0: -11, x1: 11, y0: -11, y1: 11 };
+  return { type: "circle", xref: "x", yref: "y", ...size, line: { color: "#000", width: 2.5 } };
+}
+
+// One drawing of all that the state says.
+function draw(map, plot, state) {
+  const layout = plot.layout || layoutOf(map);
+  layout.images = state.nodeKind === "picture" ? [nodesPicture(map)] : [];
+  return Plotly.react(plot, [nodesTrace(map, state), rowsTrace(map, state), sheetTrace(map, state)], layout, CONFIG);
+}
+
 // Plain wheel turns scroll the page; with Ctrl, which a pinch on a touchpad is too, they zoom.
 function leaveTheWheel(plot) {
   plot.addEventListener("wheel", (event) => { if (!event.ctrlKey) event.stopPropagation(); }, { capture: true, passive: true });
 }
 
-async function drawMap(map, plot) {
+function firstState(map, plot) {
+  const size = SIZES.find(([most]) => map.count <= most)[1] * Math.min(1, Math.max(0.6, plot.clientWidth / 650));
   const type = hasWebGL() ? "scattergl" : "scatter";
-  leaveTheWheel(plot);
-  await Plotly.newPlot(plot, tracesOf(map, type, plot.clientWidth), layoutOf(map), CONFIG);
-  return type;
-}
-
-// Rows of hidden classes have no place.
-function withoutHidden(values, group, hidden) {
-  return hidden.size ? Float32Array.from(values, (value, i) => (hidden.has(group[i]) ? NaN : value)) : values;
-}
-
-function showRows(map, plot, look, hidden) {
-  const [x, y] = map.shown.map((values) => withoutHidden(values, look.group, hidden));
-  return Plotly.restyle(plot, { x: [x], y: [y] }, [ROWS]);
-}
-
-function colourRows(plot, look) {
-  const { color, symbol, colorscale, cmin, cmax } = look.marker;
-  return Plotly.restyle(plot, {
-    "marker.color": [color], "marker.symbol": [symbol], "marker.colorscale": [colorscale || null],
-    "marker.cmin": cmin ?? null, "marker.cmax": cmax ?? null,
-  }, [ROWS]);
+  return { type, size, look: plainLook(), nodeLook: null, nodeKind: "hidden", hidden: new Set(), rowsShown: true, selected: [] };
 }
 
 // A row under the pointer where plotly found the node below it: both may stand at the same place.
@@ -125,8 +127,11 @@ function rowNear(plot, event) {
 }
 
 // The row, or else the node, that an event of plotly is about.
-function pointed(plot, { points: [point], event }) {
+function pointed(map, plot, { points: [point], event }) {
   if (point.curveNumber === ROWS) return { row: point.pointNumber };
   const row = rowNear(plot, event);
-  return row < 0 ? { node: point.pointNumber } : { row };
+  if (row >= 0) return { row };
+  if (point.curveNumber === NODES) return { node: point.pointNumber };
+  const [line, column] = point.pointNumber;
+  return { node: column * map.nodes.side + line };
 }

@@ -21,12 +21,11 @@ function download(name, text) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 
-function startSelection(map, plot) {
-  let rows = [];
+function startSelection(map, plot, state) {
   const count = document.getElementById("selected-count");
   const button = document.getElementById("export");
   const show = (chosen) => {
-    rows = chosen;
+    const rows = (state.selected = chosen);
     count.textContent = rows.length ? rows.length + (rows.length === 1 ? " row" : " rows") + " selected." : "No rows selected.";
     button.disabled = !rows.length;
   };
@@ -35,5 +34,5 @@ function startSelection(map, plot) {
     show(points.filter((point) => point.curveNumber === ROWS).map((point) => point.pointNumber).sort((a, b) => a - b));
   });
   plot.on("plotly_deselect", () => show([]));
-  button.addEventListener("click", () => download("selected-ids.csv", csvOf(map, rows)));
+  button.addEventListener("click", () => download("selected-ids.csv", csvOf(map, state.selected)));
 }

@@ -24,58 +24,32 @@ async function nodeLookOf(map, option, rowOption) {
   return column && column.nodes ? numberLook({ name: column.name, values: await column.nodes() }) : null;
 }
 
-async function colourNodes(map, plot, option, look) {
-  const marker = look ? look.marker : { color: MISSING };
-  await Plotly.restyle(plot, {
-    visible: option.kind !== "hidden" && option.kind !== "picture", "marker.size": nodeSize(map, plot, Boolean(look)),
-    "marker.color": [marker.color], "marker.colorscale": [marker.colorscale || null],
-    "marker.cmin": marker.cmin ?? null, "marker.cmax": marker.cmax ?? null,
-  }, [NODES]);
-  await Plotly.relayout(plot, { images: option.kind === "picture" ? [nodesPicture(map)] : [] });
-}
-
-function startColours(map, plot) {
+// What is chosen in the controls becomes the state, and the state is drawn.
+function startColours(map, plot, state) {
   const rowOptions = optionsOf(map), nodeChoices = map.nodes ? nodeOptions(map) : [];
-  const state = { nodeLook: null };
   fillSelect(byId("colour-by"), rowOptions);
   fillSelect(byId("nodes-by"), nodeChoices);
   byId("nodes-by").parentElement.hidden = byId("node-form").hidden = !map.nodes;
+  const redraw = (changes) => draw(map, plot, Object.assign(state, changes));
   async function recolour() {
     const rowOption = rowOptions[byId("colour-by").value];
+    const option = nodeChoices[byId("nodes-by").value] || { kind: "hidden" };
     const look = lookOf(await rowOption.get(), map.data.colours, map.count);
-    await showRows(map, plot, look, new Set());
-    await colourRows(plot, look);
-    if (map.nodes) {
-      const option = nodeChoices[byId("nodes-by").value];
-      state.nodeLook = await nodeLookOf(map, option, rowOption);
-      await colourNodes(map, plot, option, state.nodeLook);
-    }
-    writeLegend(look, state.nodeLook, map.count <= MOST_SHAPES, (hidden) => showRows(map, plot, look, hidden));
+    const nodeLook = await nodeLookOf(map, option, rowOption);
+    await redraw({ look, nodeLook, nodeKind: option.kind, hidden: new Set() });
+    writeLegend(look, nodeLook, map.count <= MOST_SHAPES, (hidden) => redraw({ hidden }));
   }
   byId("colour-by").addEventListener("change", recolour);
   byId("nodes-by").addEventListener("change", recolour);
-  byId("rows-shown").addEventListener("change", (event) => Plotly.restyle(plot, { visible: event.target.checked }, [ROWS]));
-  followZoom(map, plot, state);
+  byId("rows-shown").addEventListener("change", (event) => redraw({ rowsShown: event.target.checked }));
   return recolour();
-}
-
-// Coloured nodes keep touching each other when the map is zoomed.
-function followZoom(map, plot, state) {
-  if (!map.nodes) return;
-  let size = 0;
-  plot.on("plotly_relayout", () => {
-    const wanted = nodeSize(map, plot, Boolean(state.nodeLook));
-    if (Math.abs(wanted - size) < 0.5) return;
-    size = wanted;
-    Plotly.restyle(plot, { "marker.size": wanted }, [NODES]);
-  });
 }
 
 function startDetails(map, plot) {
   const tip = byId("tip");
   let asked = 0; // hovers outrun the unpacking of columns: the last one counts
   plot.on("plotly_hover", async (found) => {
-    const mine = ++asked, { row, node } = pointed(plot, found);
+    const mine = ++asked, { row, node } = pointed(map, plot, found);
     const parts = await (row === undefined ? describedNode(map, node, 84) : describedRow(map, row, 84));
     if (mine !== asked) return;
     tip.replaceChildren(...parts);
@@ -83,13 +57,13 @@ function startDetails(map, plot) {
   });
   plot.on("plotly_unhover", () => { asked++; tip.hidden = true; });
   plot.on("plotly_click", (found) => {
-    const { row, node } = pointed(plot, found);
+    const { row, node } = pointed(map, plot, found);
     return row === undefined ? pinNode(map, plot, node) : pinRow(map, plot, row);
   });
 }
 
 function mark(plot, x, y) {
-  return Plotly.restyle(plot, { x: [[x]], y: [[y]] }, [FOUND]);
+  return Plotly.relayout(plot, { shapes: [ring(x, y)] });
 }
 
 async function pinRow(map, plot, row) {
@@ -129,14 +103,15 @@ async function start() {
   const [map] = await Promise.all([decodedMap(data), loadPlotly()]);
   byId("map").hidden = false;
   const plot = byId("plot");
-  const type = await drawMap(map, plot);
-  await startColours(map, plot);
+  const state = firstState(map, plot);
+  leaveTheWheel(plot);
+  await startColours(map, plot, state);
   startDetails(map, plot);
-  startSelection(map, plot);
+  startSelection(map, plot, state);
   startSearch(map, plot);
   byId("axes-hint").textContent = "Across: " + data.axes[0] + "; up: " + data.axes[1] + ". " + map.count + " rows; those at one place are spread about it.";
   byId("map-notes").replaceChildren(...data.notes.map((note) => element("li", note)));
-  say(type === "scattergl" ? "" : "This browser has no WebGL: the map is drawn slowly.");
+  say(state.type === "scattergl" ? "" : "This browser has no WebGL: the map is drawn slowly.");
   document.documentElement.dataset.ready = "yes";
 }
 

@@ -240,6 +240,8 @@ def test_exported_ids_are_those_in_the_box(of_images):
     tab.mouse.up()
     inside = [i for i, (u, v) in enumerate(places()) if u < -0.6 and v < 0.0]
     tab.wait_for_function(f"document.getElementById('selected-count').textContent.startsWith('{len(inside)} rows')")
+    of_images.choose("#colour-by", "pixel 3")  # what is selected stays so
+    assert tab.evaluate("[...document.getElementById('plot').data[1].selectedpoints]") == inside
     with tab.expect_download() as download:
         tab.get_by_role("button", name="Export").click()
     with open(download.value.path(), encoding="utf-8-sig", newline="") as file:
@@ -287,6 +289,36 @@ def test_a_phone_scrolls_downwards_only(browser, tmp_path):
     assert opened.tab.evaluate("document.documentElement.scrollWidth") == 390
     assert opened.said == []
     opened.tab.close()
+
+
+def test_the_wheel_scrolls_the_page_and_with_ctrl_it_zooms_the_map(of_table):
+    seen = "(({ xaxis }) => xaxis.range[1] - xaxis.range[0])(document.getElementById('plot')._fullLayout)"
+    of_table.tab.mouse.move(*of_table.point((0.05, 0.05)))
+    before, top = of_table.tab.evaluate(seen), of_table.tab.evaluate("scrollY")
+    of_table.tab.mouse.wheel(0, -50)
+    of_table.tab.wait_for_function(f"scrollY < {top}")
+    assert of_table.tab.evaluate(seen) == before
+    of_table.tab.keyboard.down("Control")
+    of_table.tab.mouse.wheel(0, -200)
+    of_table.tab.keyboard.up("Control")
+    of_table.tab.wait_for_function(f"{seen} < {0.95 * before}")
+    zoomed = of_table.tab.evaluate(seen)
+    of_table.choose("#colour-by", "c3")
+    assert of_table.tab.evaluate(seen) == zoomed
+
+
+def test_without_webgl_it_is_drawn_all_the_same(browser, tmp_path):
+    path = write_report(tmp_path / "report.html", table())
+    tab = browser.new_page()
+    tab.add_init_script("""const real = HTMLCanvasElement.prototype.getContext;
+        HTMLCanvasElement.prototype.getContext = function (kind, ...others) {
+            return kind.startsWith("webgl") ? null : real.call(this, kind, ...others);
+        };""")
+    tab.goto(path.as_uri())
+    tab.wait_for_selector("html[data-ready]")
+    assert tab.locator("#map-state").text_content() == "This browser has no WebGL: the map is drawn slowly."
+    assert tab.locator("#plot .scatterlayer path.point").count() == 60 + 9
+    tab.close()
 
 
 def test_without_javascript_the_rest_is_there(browser, tmp_path):

@@ -2,6 +2,7 @@
 
 const NODES = 0, ROWS = 1, SHEET = 2; // traces; the sheet is the nodes' colours, below all
 const SAME_SPOT = 5; // pixels
+const MOST_WITHOUT_WEBGL = 20000; // rows
 const SIZES = [[300, 9], [2000, 7], [5000, 5.5], [20000, 4.5], [Infinity, 3]];
 
 function hasWebGL() {
@@ -28,7 +29,7 @@ function layoutOf(map) {
     showlegend: false, hovermode: "closest", hoverdistance: 10, dragmode: "pan",
     paper_bgcolor: "#fff", plot_bgcolor: "#fff", font: { family: "system-ui, sans-serif", size: 12, color: "#5c6470" },
     modebar: { orientation: "h", bgcolor: "rgba(255,255,255,0.9)", color: "#6a727d", activecolor: "#0072b2" },
-    images: [], shapes: [],
+    images: [], annotations: [],
   };
 }
 
@@ -86,10 +87,14 @@ function nodesPicture(map) {
   };
 }
 
-// A ring around what was clicked or found.
-function ring(x, y) {
-  const size = { xsizemode: "pixel", ysizemode: "pixel", xanchor: x, yanchor: y, x0: -11, x1: 11, y0: -11, y1: 11 };
-  return { type: "circle", xref: "x", yref: "y", ...size, line: { color: "#000", width: 2.5 } };
+// Frames around what was clicked or found, black in white: seen on every colour. No shapes of a size in pixels: beside
+// them plotly (4.1) takes the corners of a selection for pixels too.
+function frames(x, y) {
+  const frame = { x, y, xref: "x", yref: "y", text: " ", showarrow: false, borderpad: 0 };
+  return [
+    { ...frame, width: 21, height: 21, borderwidth: 6, bordercolor: "#fff" },
+    { ...frame, width: 20, height: 20, borderwidth: 2, bordercolor: "#000" },
+  ];
 }
 
 // One drawing of all that the state says.
@@ -107,6 +112,7 @@ function leaveTheWheel(plot) {
 function firstState(map, plot) {
   const size = SIZES.find(([most]) => map.count <= most)[1] * Math.min(1, Math.max(0.6, plot.clientWidth / 650));
   const type = hasWebGL() ? "scattergl" : "scatter";
+  if (type === "scatter" && map.count > MOST_WITHOUT_WEBGL) throw new Error("this browser has no WebGL, which " + map.count + " rows need");
   return { type, size, look: plainLook(), nodeLook: null, nodeKind: "hidden", hidden: new Set(), rowsShown: true, selected: [] };
 }
 

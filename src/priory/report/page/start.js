@@ -55,7 +55,9 @@ function startDetails(map, plot) {
     tip.replaceChildren(...parts);
     placeTip(tip, found.event);
   });
-  plot.on("plotly_unhover", () => { asked++; tip.hidden = true; });
+  const leave = () => { asked++; tip.hidden = true; };
+  plot.on("plotly_unhover", leave);
+  plot.addEventListener("mouseleave", leave); // after a lasso, plotly does not say so
   plot.on("plotly_click", (found) => {
     const { row, node } = pointed(map, plot, found);
     return row === undefined ? pinNode(map, plot, node) : pinRow(map, plot, row);
@@ -63,7 +65,7 @@ function startDetails(map, plot) {
 }
 
 function mark(plot, x, y) {
-  return Plotly.relayout(plot, { shapes: [ring(x, y)] });
+  return Plotly.relayout(plot, { annotations: frames(x, y) });
 }
 
 async function pinRow(map, plot, row) {

@@ -211,6 +211,8 @@ def test_moments_leave_missing_values_out():
     found = column_moments(x)
     np.testing.assert_allclose(found.scale[:3], np.nanstd(x[:, :3], axis=0), rtol=1e-6)
     assert [each[3] for each in found] == [0, 0, 0, 0]
+    sparse = csr_matrix([[0.0, np.nan], [4.0, 3.0], [0.0, 0.0]])
+    np.testing.assert_allclose(column_moments(sparse).mean, [4 / 3, 1.5])
 
 
 def test_numbers_at_the_end_of_what_is_a_number_do_no_harm():

@@ -56,6 +56,7 @@ def images():
 
 def table():
     x = np.random.default_rng(1).normal(size=(60, 9)) * 10.0 ** np.arange(9)
+    x[33, 4] = np.nan
     columns = [f"c{i}" for i in range(9)]
     return ReportContents("table", map=MapContents(places(), IDS, x=x, columns=columns, nodes=nodes(x[:9])))
 
@@ -147,7 +148,7 @@ def test_hovering_shows_the_rows_thumbnail_and_id(of_images, row):
 def test_hovering_shows_a_tables_furthest_columns(of_table):
     tip = of_table.hover(places()[17])
     x = of_table.contents.x
-    far = (x[17] - x.mean(0)) / x.std(0)
+    far = (x[17] - np.nanmean(x, 0)) / np.nanstd(x, 0)
     order = np.argsort(-np.abs(far))[:6]
     assert tip.locator(".columns dt").all_text_contents() == [f"c{i}" for i in order]
     written = [text.replace(MINUS, "-") for text in tip.locator(".columns dd").all_text_contents()]
@@ -171,6 +172,15 @@ def test_colours_follow_the_choice(of_images):
     assert of_images.colour(last) == before
 
 
+def test_missing_values_have_a_colour_of_their_own_and_are_counted(of_table):
+    of_table.tab.mouse.move(5, 5)
+    of_table.choose("#colour-by", "c4")
+    assert of_table.colour(places()[33]) == pytest.approx((0xD0, 0xD4, 0xD9), abs=3)
+    smallest = np.nanargmin(of_table.contents.x[:, 4])
+    assert of_table.colour(places()[smallest]) == pytest.approx((0x00, 0x22, 0x4E), abs=3)
+    assert "1 row has none" in of_table.tab.locator("#legend").text_content()
+
+
 def test_a_class_can_be_hidden(of_images):
     of_images.choose("#colour-by", "half")
     box = of_images.tab.get_by_label("left")
@@ -192,7 +202,7 @@ def test_clicking_a_node_shows_what_it_decodes_to(of_images, of_table, node):
     of_table.tab.mouse.click(*of_table.point(place))
     of_table.tab.wait_for_function(f"document.querySelector('#details h3')?.textContent === 'Node {node}'")
     x = of_table.contents.x
-    far = np.abs((x[node] - x.mean(0)) / x.std(0))
+    far = np.abs((x[node] - np.nanmean(x, 0)) / np.nanstd(x, 0))
     names = of_table.tab.locator("#details .columns dt").all_text_contents()
     assert names == [f"c{i}" for i in np.argsort(-far)[:6]]
 
@@ -262,7 +272,7 @@ def test_a_cell_of_the_export_is_no_formula(of_images):
 def test_names_do_nothing(of_images):
     """After all of the above: nothing ran, nothing became an element, nothing was asked for."""
     assert of_images.tab.evaluate("window.stolen") is None
-    assert of_images.tab.locator("main b, main a, main img[src='x'], #plot a").count() == 0
+    assert of_images.tab.locator("main b, main a, main img[src='x'], #plot a[href]").count() == 0
     assert of_images.tab.locator("h1").text_content() == HOSTILE
     assert of_images.tab.title() == HOSTILE
     assert of_images.said == []

@@ -101,7 +101,7 @@ class MapContents:
         columns: D names.
         image_shape: (height, width) if a row is a grey image, row-major.
         low, high: of images, the values drawn black and white; those of x without them.
-        nodes: the nodes; None for a map that has none.
+        nodes: the nodes; None for a map that has none. Their contents are shown on the scales of x.
 
     Raises:
         ValueError: shapes disagree, or a place is not finite; the error names the attribute.

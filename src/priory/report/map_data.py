@@ -38,7 +38,6 @@ def map_data(contents: MapContents, bytes_left: int) -> Part:
         data |= _images_part(contents, index, moments, allowance)
     if moments is not None:
         data["columns"] = _columns_part(contents, index, moments, allowance)
-        data["columns_total"] = len(contents.columns)
     return data | {"notes": allowance.notes, "colours": list(CLASS_COLOURS)}
 
 

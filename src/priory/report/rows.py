@@ -53,6 +53,8 @@ def column_moments(x: Any) -> ColumnMoments:
 
     The deviations are taken from the first block's mean, so that large values lose no digits.
     """
+    if hasattr(x, "tocsc") and np.isfinite(x.data).all():
+        return _sparse_moments(x)
     number = total = squares = np.zeros(x.shape[1])
     low, high = np.full(x.shape[1], np.inf), np.full(x.shape[1], -np.inf)
     origin: np.ndarray | None = None
@@ -71,3 +73,12 @@ def column_moments(x: Any) -> ColumnMoments:
         variance = np.maximum(squares / np.maximum(number, 1) - share**2, 0.0)
     found = (origin + share, np.sqrt(variance), low, high)
     return ColumnMoments(*(np.where(number == 0, 0.0, np.nan_to_num(each)) for each in found))
+
+
+def _sparse_moments(x: Any) -> ColumnMoments:
+    """The same of a sparse matrix without missing values, from what it stores alone."""
+    x = x.astype(np.float64)
+    mean = np.asarray(x.mean(axis=0)).ravel()
+    squares = np.asarray(x.multiply(x).mean(axis=0)).ravel()
+    low, high = (ends.toarray().ravel() for ends in (x.min(axis=0), x.max(axis=0)))
+    return ColumnMoments(mean, np.sqrt(np.maximum(squares - mean**2, 0.0)), low, high)

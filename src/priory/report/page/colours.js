@@ -14,9 +14,12 @@ const MISSING = "#d0d4d9";
 const MOST_SHAPES = 20000; // rows; of more, shapes are too small to be seen and slow to draw
 const CIVIDIS = ["#00224e", "#123570", "#3b496c", "#575d6d", "#707173", "#8a8678", "#a59c74", "#c3b369", "#e1cc55", "#fee838"];
 
-function numberScale() {
-  return CIVIDIS.map((colour, i) => [i / (CIVIDIS.length - 1), colour]);
-}
+// Numbers are drawn as parts of their range, from 0 to 1; missing ones stand below it in a colour of their own.
+const BELOW = -0.25;
+const NUMBER_SCALE = [
+  [0, MISSING], [0.19, MISSING], // 0 of the range is at 0.2 of the scale
+  ...CIVIDIS.map((colour, i) => [i ? 0.2 + (0.8 * i) / (CIVIDIS.length - 1) : 0.19, colour]),
+];
 
 function classScale(colours) {
   if (colours.length === 1) return [[0, colours[0]], [1, colours[0]]];
@@ -72,7 +75,9 @@ function numberLook(column) {
     if (value > high) high = value;
   }
   if (low > high) { low = 0; high = 1; }
-  const marker = { color: values, symbol: "circle", colorscale: numberScale(), cmin: low, cmax: high > low ? high : low + 1 };
+  const width = high - low || 1;
+  const color = Float32Array.from(values, (value) => (Number.isFinite(value) ? (value - low) / width : BELOW));
+  const marker = { color, symbol: "circle", colorscale: NUMBER_SCALE, cmin: BELOW, cmax: 1 };
   return { marker, name: column.name, low, high, missing };
 }
 
@@ -145,7 +150,7 @@ function writeLegend(rowLook, nodeLook, shapes, changed) {
   if (rowLook.groups) parts.push(classLegend(rowLook, shapes, changed));
   else if (rowLook.name) {
     parts.push(...scaleBar(rowLook.low, rowLook.high));
-    if (rowLook.missing) parts.push(element("p", rowLook.missing + " rows have none: they are not coloured", "hint"));
+    if (rowLook.missing) parts.push(element("p", rowLook.missing + (missing === 1 ? " row has none: it is" : " rows have none: they are") + " light grey", "hint"));
   }
   if (nodeLook) parts.push(element("h3", "Nodes: " + nodeLook.name), ...scaleBar(nodeLook.low, nodeLook.high));
   legend.replaceChildren(...parts);

@@ -36,8 +36,8 @@ function startColours(map, plot, state) {
     const option = nodeChoices[byId("nodes-by").value] || { kind: "hidden" };
     const look = lookOf(await rowOption.get(), map.data.colours, map.count);
     const nodeLook = await nodeLookOf(map, option, rowOption);
-    await redraw({ look, nodeLook, nodeKind: option.kind, hidden: new Set() });
     writeLegend(look, nodeLook, map.count <= MOST_SHAPES, (hidden) => redraw({ hidden }));
+    await redraw({ look, nodeLook, nodeKind: option.kind, hidden: new Set() });
   }
   byId("colour-by").addEventListener("change", recolour);
   byId("nodes-by").addEventListener("change", recolour);
@@ -83,7 +83,8 @@ async function pinNode(map, plot, node) {
 function startSearch(map, plot) {
   byId("find-form").addEventListener("submit", (event) => {
     event.preventDefault();
-    const row = map.ids.indexOf(byId("find").value.trim());
+    const wanted = byId("find").value;
+    const row = map.ids.indexOf(map.ids.includes(wanted) ? wanted : wanted.trim());
     byId("find").setCustomValidity(row < 0 ? "No row has this id." : "");
     if (row < 0) byId("find").reportValidity(); else pinRow(map, plot, row);
   });

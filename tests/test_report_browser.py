@@ -3,6 +3,7 @@
 import csv
 import io
 import shutil
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -111,9 +112,18 @@ class Opened:
         shot = self.tab.screenshot(clip={"x": round(x) - 1, "y": round(y) - 1, "width": 3, "height": 3})
         return tuple(np.rint(255 * imread(io.BytesIO(shot))[1, 1, :3]).astype(int).tolist())
 
+    @contextmanager
+    def drawn_anew(self):
+        """What the block does has been drawn when it ends."""
+        drawings = "Number(document.getElementById('plot').dataset.drawings)"
+        before = self.tab.evaluate(drawings)
+        yield
+        self.tab.wait_for_function(f"{drawings} > {before}")
+        self.tab.wait_for_timeout(50)
+
     def choose(self, selector, name):
-        self.tab.select_option(selector, label=name)
-        self.tab.wait_for_timeout(300)
+        with self.drawn_anew():
+            self.tab.select_option(selector, label=name)
 
 
 @pytest.fixture(scope="module")
@@ -184,12 +194,12 @@ def test_missing_values_have_a_colour_of_their_own_and_are_counted(of_table):
 def test_a_class_can_be_hidden(of_images):
     of_images.choose("#colour-by", "half")
     box = of_images.tab.get_by_label("left")
-    box.uncheck()
-    of_images.tab.wait_for_timeout(200)
+    with of_images.drawn_anew():
+        box.uncheck()
     assert of_images.colour(places()[7]) == (255, 255, 255)
     assert of_images.colour(places()[52]) != (255, 255, 255)
-    box.check()
-    of_images.tab.wait_for_timeout(200)
+    with of_images.drawn_anew():
+        box.check()
     assert of_images.colour(places()[7]) == pytest.approx(BLUE, abs=3)
 
 
@@ -269,13 +279,13 @@ def test_a_cell_of_the_export_is_no_formula(of_images):
     assert [row[0] if row else "" for row in read] == guarded
 
 
-def test_names_do_nothing(of_images):
+def test_names_do_nothing(of_images, of_table):
     """After all of the above: nothing ran, nothing became an element, nothing was asked for."""
     assert of_images.tab.evaluate("window.stolen") is None
     assert of_images.tab.locator("main b, main a, main img[src='x'], #plot a[href]").count() == 0
     assert of_images.tab.locator("h1").text_content() == HOSTILE
     assert of_images.tab.title() == HOSTILE
-    assert of_images.said == []
+    assert of_images.said == of_table.said == []
     assert [url for url in of_images.asked if not url.startswith(("data:", "blob:"))] == [of_images.url]
 
 

@@ -150,7 +150,7 @@ function writeLegend(rowLook, nodeLook, shapes, changed) {
   if (rowLook.groups) parts.push(classLegend(rowLook, shapes, changed));
   else if (rowLook.name) {
     parts.push(...scaleBar(rowLook.low, rowLook.high));
-    if (rowLook.missing) parts.push(element("p", rowLook.missing + (missing === 1 ? " row has none: it is" : " rows have none: they are") + " light grey", "hint"));
+    if (rowLook.missing) parts.push(element("p", rowLook.missing + (rowLook.missing === 1 ? " row has none: it is" : " rows have none: they are") + " light grey", "hint"));
   }
   if (nodeLook) parts.push(element("h3", "Nodes: " + nodeLook.name), ...scaleBar(nodeLook.low, nodeLook.high));
   legend.replaceChildren(...parts);

@@ -98,10 +98,11 @@ function frames(x, y) {
 }
 
 // One drawing of all that the state says.
-function draw(map, plot, state) {
+async function draw(map, plot, state) {
   const layout = plot.layout || layoutOf(map);
   layout.images = state.nodeKind === "picture" ? [nodesPicture(map)] : [];
-  return Plotly.react(plot, [nodesTrace(map, state), rowsTrace(map, state), sheetTrace(map, state)], layout, CONFIG);
+  await Plotly.react(plot, [nodesTrace(map, state), rowsTrace(map, state), sheetTrace(map, state)], layout, CONFIG);
+  plot.dataset.drawings = Number(plot.dataset.drawings || 0) + 1; // for those who wait for it
 }
 
 // Plain wheel turns scroll the page; with Ctrl, which a pinch on a touchpad is too, they zoom.

@@ -12,8 +12,8 @@ import priory
 SOURCE = Path(priory.__file__).parent
 
 ORDER = (  # some of it
-    "density", "distributions", "mixture", "priors", "assembly", "runs", "experiment", "gtm_runs", "run_kinds",
-    "commands",
+    "density", "distributions", "mixture", "priors", "report", "assembly", "runs", "experiment", "gtm_runs",
+    "run_kinds", "commands",
 )  # fmt: skip
 
 CORE_ONLY = """
@@ -62,6 +62,7 @@ def state():
 
 before = state()
 import priory, priory.priors, priory.training, priory.plots, priory.cli, priory.datasets, priory.conformance
+import priory.report
 assert state() == before
 """
 

@@ -62,7 +62,7 @@ def plot_map(
         axes = new_axes(1, 1, (6.4 if classes is None else _width(classes, name), 5.3))[0]
     if nodes is not None:
         axes.plot(*to_numpy(nodes).T, ".", color="0.85", markersize=2, zorder=0)
-        points = _spread(points, 0.9 / max(1, math.isqrt(len(nodes)) - 1))
+        points = spread_about(points, 0.9 / max(1, math.isqrt(len(nodes)) - 1))
     size = next(size for most, size in _SIZES if len(points) <= most)
     if values is not None:
         _draw_values(axes, points, np.asarray(values, dtype=float), size, name)
@@ -84,7 +84,7 @@ def _width(classes: Sequence[str] | np.ndarray, name: str | None) -> float:
     return 5.7 + 0.1 * min(longest, 40)
 
 
-def _spread(points: np.ndarray, radius: float) -> np.ndarray:
+def spread_about(points: np.ndarray, radius: float) -> np.ndarray:
     """Rows at one place in a spiral about it, within the radius: the n-th at sqrt(n), a golden angle further."""
     cells = np.rint(points / _ONE_PLACE)
     codes = cells[:, 0] * (2 * np.abs(cells).max() + 1) + cells[:, 1]  # as pairs, but sorted in a tenth of the time

@@ -1,0 +1,158 @@
+// What the rows and nodes are coloured by, and the legend that says so. Shapes differ as well as colours.
+
+// [plotly's symbol, its outline in a box from -6 to 6]
+const SHAPES = [
+  ["circle", "M0,-5A5,5 0 1 1 0,5A5,5 0 1 1 0,-5Z"], ["square", "M-4.5,-4.5H4.5V4.5H-4.5Z"],
+  ["triangle-up", "M0,-5.5L5.5,4.5H-5.5Z"], ["diamond", "M0,-6L6,0L0,6L-6,0Z"],
+  ["triangle-down", "M0,5.5L5.5,-4.5H-5.5Z"], ["cross", "M-2,-6H2V-2H6V2H2V6H-2V2H-6V-2H-2Z"],
+  ["x", "M-6,-3L-3,-6L0,-3L3,-6L6,-3L3,0L6,3L3,6L0,3L-3,6L-6,3L-3,0Z"], ["star", "M0,-6L1.8,-1.9L6,-1.9L2.6,0.8L3.8,5.2L0,2.6L-3.8,5.2L-2.6,0.8L-6,-1.9L-1.8,-1.9Z"],
+  ["triangle-left", "M-5.5,0L4.5,-5.5V5.5Z"], ["triangle-right", "M5.5,0L-4.5,-5.5V5.5Z"],
+  ["hexagon", "M0,-6L5.2,-3V3L0,6L-5.2,3V-3Z"], ["pentagon", "M0,-6L5.7,-1.9L3.5,4.9H-3.5L-5.7,-1.9Z"],
+];
+const GREY = "#b3b3b3";
+const MISSING = "#d0d4d9";
+const MOST_SHAPES = 20000; // rows; of more, shapes are too small to be seen and slow to draw
+const CIVIDIS = ["#00224e", "#123570", "#3b496c", "#575d6d", "#707173", "#8a8678", "#a59c74", "#c3b369", "#e1cc55", "#fee838"];
+
+// Numbers are drawn as parts of their range, from 0 to 1; missing ones stand below it in a colour of their own.
+const BELOW = -0.25;
+const NUMBER_SCALE = [
+  [0, MISSING], [0.19, MISSING], // 0 of the range is at 0.2 of the scale
+  ...CIVIDIS.map((colour, i) => [i ? 0.2 + (0.8 * i) / (CIVIDIS.length - 1) : 0.19, colour]),
+];
+
+function classScale(colours) {
+  if (colours.length === 1) return [[0, colours[0]], [1, colours[0]]];
+  return colours.flatMap((colour, i) => [[i / colours.length, colour], [(i + 1) / colours.length, colour]]);
+}
+
+function optionsOf(map) {
+  const options = [];
+  map.labels.forEach((label, i) => options.push({ group: "Labels", name: label.name, get: async () => label, key: "label-" + i }));
+  if (map.score) options.push({ group: "Score", name: map.score.name, get: async () => map.score, key: "score" });
+  map.columns.forEach((column, i) => options.push({
+    group: "Columns", name: column.name, key: "column-" + i,
+    get: async () => ({ name: column.name, values: await column.rows() }),
+  }));
+  options.push({ group: "", name: "nothing", get: async () => null, key: "nothing" });
+  return options;
+}
+
+function fillSelect(select, options) {
+  let parent = select;
+  options.forEach((option, i) => {
+    if (option.group && parent.label !== option.group) {
+      parent = document.createElement("optgroup");
+      parent.label = option.group;
+      select.append(parent);
+    } else if (!option.group) parent = select;
+    const element = document.createElement("option");
+    element.value = i;
+    element.textContent = option.name;
+    parent.append(element);
+  });
+}
+
+// The marker of plotly for one way to colour `count` rows, and what it takes to write a legend.
+function classLook(label, colours, count) {
+  const groupOf = label.kind.raw, table = label.group.raw;
+  const group = Float32Array.from(groupOf, (kind) => table[kind]);
+  const own = label.groups.filter((each) => each.own).length;
+  const palette = label.groups.map((each, i) => (each.own ? colours[i] : i === own && each.name !== "none" ? GREY : MISSING));
+  const shape = (i) => (label.groups[i].own ? SHAPES[i][0] : "circle");
+  const symbol = count <= MOST_SHAPES ? Array.from(group, shape) : "circle";
+  const marker = { color: group, symbol, colorscale: classScale(palette), cmin: -0.5, cmax: palette.length - 0.5 };
+  return { marker, name: label.name, group, palette, groups: label.groups };
+}
+
+function numberLook(column) {
+  const values = asFloats(column.values);
+  let low = Infinity, high = -Infinity;
+  let missing = 0;
+  for (const value of values) {
+    if (!Number.isFinite(value)) { missing++; continue; }
+    if (value < low) low = value;
+    if (value > high) high = value;
+  }
+  if (low > high) { low = 0; high = 1; }
+  const width = high - low || 1;
+  const color = Float32Array.from(values, (value) => (Number.isFinite(value) ? (value - low) / width : BELOW));
+  const marker = { color, symbol: "circle", colorscale: NUMBER_SCALE, cmin: BELOW, cmax: 1 };
+  return { marker, name: column.name, low, high, missing };
+}
+
+function plainLook() {
+  return { marker: { color: "#1a1a1a", symbol: "circle" }, name: "" };
+}
+
+function lookOf(chosen, colours, count) {
+  if (!chosen) return plainLook();
+  return chosen.kinds ? classLook(chosen, colours, count) : numberLook(chosen);
+}
+
+function swatch(shape, colour) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("viewBox", "-7 -7 14 14");
+  svg.setAttribute("width", "14");
+  svg.setAttribute("height", "14");
+  svg.setAttribute("aria-hidden", "true");
+  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  path.setAttribute("d", shape);
+  path.setAttribute("fill", colour);
+  svg.append(path);
+  return svg;
+}
+
+function element(tag, text, className) {
+  const made = document.createElement(tag);
+  if (text !== undefined) made.textContent = text;
+  if (className) made.className = className;
+  return made;
+}
+
+function written(value) {
+  if (!Number.isFinite(value)) return "none";
+  return String(Number(value.toPrecision(4))).replaceAll("-", "−");
+}
+
+function scaleBar(low, high) {
+  const bar = element("div", undefined, "scale");
+  bar.style.background = "linear-gradient(to right, " + CIVIDIS.join(", ") + ")";
+  const ends = element("div", undefined, "scale-ends");
+  ends.append(element("span", written(low)), element("span", written(high)));
+  return [bar, ends];
+}
+
+// Classes can be hidden one by one; `changed` is told which are.
+function classLegend(look, shapes, changed) {
+  const list = element("div", undefined, "legend-list");
+  const hidden = new Set();
+  look.groups.forEach((group, i) => {
+    const label = element("label");
+    const box = element("input");
+    box.type = "checkbox";
+    box.checked = true;
+    box.addEventListener("change", () => {
+      if (box.checked) hidden.delete(i); else hidden.add(i);
+      changed(hidden);
+    });
+    const shape = SHAPES[shapes && group.own ? i : 0][1];
+    label.append(box, swatch(shape, look.palette[i]), element("span", group.name), element("span", String(group.count), "count"));
+    list.append(label);
+  });
+  return list;
+}
+
+function writeLegend(rowLook, nodeLook, shapes, changed) {
+  const legend = document.getElementById("legend");
+  const parts = [];
+  if (rowLook.name) parts.push(element("h3", rowLook.name));
+  if (rowLook.groups) parts.push(classLegend(rowLook, shapes, changed));
+  else if (rowLook.name) {
+    parts.push(...scaleBar(rowLook.low, rowLook.high));
+    if (rowLook.missing) parts.push(element("p", rowLook.missing + (rowLook.missing === 1 ? " row has none: it is" : " rows have none: they are") + " light grey", "hint"));
+  }
+  if (nodeLook) parts.push(element("h3", "Nodes: " + nodeLook.name), ...scaleBar(nodeLook.low, nodeLook.high));
+  legend.replaceChildren(...parts);
+  legend.hidden = !parts.length;
+}

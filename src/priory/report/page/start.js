@@ -1,0 +1,125 @@
+// The page comes alive: unpack, draw, and connect what can be pressed.
+
+const byId = (id) => document.getElementById(id);
+
+async function loadPlotly() {
+  const script = document.createElement("script");
+  script.textContent = await decodedText(byId("plotly-packed").textContent);
+  document.head.append(script);
+  if (typeof Plotly === "undefined") throw new Error("plotly.js did not start");
+}
+
+function nodeOptions(map) {
+  const options = [{ name: "grey", kind: "plain" }];
+  if (map.nodes.sheet && map.nodes.side) options.push({ name: "their images", kind: "picture" });
+  map.nodes.numbers.forEach((each) => options.push({ name: each.name, kind: "number", column: each }));
+  if (map.columns.length) options.push({ name: "the rows’ column", kind: "column" });
+  options.push({ name: "hidden", kind: "hidden" });
+  return options;
+}
+
+async function nodeLookOf(map, option, rowOption) {
+  if (option.kind === "number") return numberLook(option.column);
+  const column = option.kind === "column" && rowOption.key.startsWith("column-") ? map.columns[Number(rowOption.key.slice(7))] : null;
+  return column && column.nodes ? numberLook({ name: column.name, values: await column.nodes() }) : null;
+}
+
+// What is chosen in the controls becomes the state, and the state is drawn.
+function startColours(map, plot, state) {
+  const rowOptions = optionsOf(map), nodeChoices = map.nodes ? nodeOptions(map) : [];
+  fillSelect(byId("colour-by"), rowOptions);
+  fillSelect(byId("nodes-by"), nodeChoices);
+  byId("nodes-by").parentElement.hidden = byId("node-form").hidden = !map.nodes;
+  const redraw = (changes) => draw(map, plot, Object.assign(state, changes));
+  async function recolour() {
+    const rowOption = rowOptions[byId("colour-by").value];
+    const option = nodeChoices[byId("nodes-by").value] || { kind: "hidden" };
+    const look = lookOf(await rowOption.get(), map.data.colours, map.count);
+    const nodeLook = await nodeLookOf(map, option, rowOption);
+    writeLegend(look, nodeLook, map.count <= MOST_SHAPES, (hidden) => redraw({ hidden }));
+    await redraw({ look, nodeLook, nodeKind: option.kind, hidden: new Set() });
+  }
+  byId("colour-by").addEventListener("change", recolour);
+  byId("nodes-by").addEventListener("change", recolour);
+  byId("rows-shown").addEventListener("change", (event) => redraw({ rowsShown: event.target.checked }));
+  return recolour();
+}
+
+function startDetails(map, plot) {
+  const tip = byId("tip");
+  let asked = 0; // hovers outrun the unpacking of columns: the last one counts
+  plot.on("plotly_hover", async (found) => {
+    const mine = ++asked, { row, node } = pointed(map, plot, found);
+    const parts = await (row === undefined ? describedNode(map, node, 84) : describedRow(map, row, 84));
+    if (mine !== asked) return;
+    tip.replaceChildren(...parts);
+    placeTip(tip, found.event);
+  });
+  const leave = () => { asked++; tip.hidden = true; };
+  plot.on("plotly_unhover", leave);
+  plot.addEventListener("mouseleave", leave); // after a lasso, plotly does not say so
+  plot.on("plotly_click", (found) => {
+    const { row, node } = pointed(map, plot, found);
+    return row === undefined ? pinNode(map, plot, node) : pinRow(map, plot, row);
+  });
+}
+
+function mark(plot, x, y) {
+  return Plotly.relayout(plot, { annotations: frames(x, y) });
+}
+
+async function pinRow(map, plot, row) {
+  await showRow(map, row);
+  await mark(plot, map.shown[0][row], map.shown[1][row]);
+}
+
+async function pinNode(map, plot, node) {
+  byId("node-number").value = node;
+  await showNode(map, node);
+  await mark(plot, map.nodes.places[0][node], map.nodes.places[1][node]);
+}
+
+// The same by keyboard.
+function startSearch(map, plot) {
+  byId("find-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const wanted = byId("find").value;
+    const row = map.ids.indexOf(map.ids.includes(wanted) ? wanted : wanted.trim());
+    byId("find").setCustomValidity(row < 0 ? "No row has this id." : "");
+    if (row < 0) byId("find").reportValidity(); else pinRow(map, plot, row);
+  });
+  byId("find").addEventListener("input", () => byId("find").setCustomValidity(""));
+  if (!map.nodes) return;
+  byId("node-number").max = map.nodes.count - 1;
+  const show = () => { if (byId("node-number").value !== "" && byId("node-number").checkValidity()) pinNode(map, plot, Number(byId("node-number").value)); };
+  byId("node-number").addEventListener("change", show);
+  byId("node-form").addEventListener("submit", (event) => { event.preventDefault(); show(); });
+}
+
+function say(text) {
+  byId("map-state").textContent = text;
+  byId("map-state").hidden = !text;
+}
+
+async function start() {
+  const data = JSON.parse(byId("map-data").textContent);
+  const [map] = await Promise.all([decodedMap(data), loadPlotly()]);
+  byId("map").hidden = false;
+  const plot = byId("plot");
+  const state = firstState(map, plot);
+  leaveTheWheel(plot);
+  await startColours(map, plot, state);
+  startDetails(map, plot);
+  startSelection(map, plot, state);
+  startSearch(map, plot);
+  byId("axes-hint").textContent = "Across: " + data.axes[0] + "; up: " + data.axes[1] + ". " + map.count + " rows; those at one place are spread about it.";
+  byId("map-notes").replaceChildren(...data.notes.map((note) => element("li", note)));
+  say(state.type === "scattergl" ? "" : "This browser has no WebGL: the map is drawn slowly.");
+  document.documentElement.dataset.ready = "yes";
+}
+
+start().catch((error) => {
+  byId("map").hidden = true;
+  say("The map could not be drawn: " + error.message + ". The rest of the page is as it should be.");
+  console.error(error);
+});

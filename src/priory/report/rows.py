@@ -1,0 +1,84 @@
+"""Rows of data whatever they are kept in: by blocks, by columns, and their moments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+_BLOCK_VALUES = 1 << 22  # made dense at a time, 32 MB
+
+
+class ColumnMoments(NamedTuple):
+    """Of each column, (D,): mean, standard deviation, smallest and largest value, without the missing ones."""
+
+    mean: np.ndarray
+    scale: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def as_matrix(x: Any) -> Any:
+    """A NumPy array or a scipy CSR matrix of x, which shares its memory where it can."""
+    if isinstance(x, Tensor):
+        x = x.detach().cpu()
+        return x.numpy() if x.dtype.itemsize > 2 or not x.is_floating_point() else x.float().numpy()
+    return x.tocsr() if hasattr(x, "tocsr") else np.asarray(x)
+
+
+def dense(x: Any, index: np.ndarray | slice) -> np.ndarray:
+    """Some rows, float64 (n, D)."""
+    rows = x[index]
+    return np.asarray(rows.toarray() if hasattr(rows, "toarray") else rows, dtype=np.float64)
+
+
+def blocks(x: Any) -> Iterator[np.ndarray]:
+    """All rows, some at a time, float64 (n, D)."""
+    step = max(1, _BLOCK_VALUES // max(1, x.shape[1]))
+    return (dense(x, slice(start, start + step)) for start in range(0, x.shape[0], step))
+
+
+def columns(x: Any, which: np.ndarray) -> Iterator[np.ndarray]:
+    """These columns one after another, float64 (N,)."""
+    by_column = x.tocsc() if hasattr(x, "tocsc") else x
+    for column in which:
+        values = by_column[:, [column]].toarray()[:, 0] if by_column is not x else x[:, column]
+        yield np.asarray(values, dtype=np.float64)
+
+
+def column_moments(x: Any) -> ColumnMoments:
+    """Mean, standard deviation and range of each column; of a column without any value: 0, 0, 0, 0.
+
+    The deviations are taken from the first block's mean, so that large values lose no digits.
+    """
+    if hasattr(x, "tocsc") and np.isfinite(x.data).all():
+        return _sparse_moments(x)
+    number = total = squares = np.zeros(x.shape[1])
+    low, high = np.full(x.shape[1], np.inf), np.full(x.shape[1], -np.inf)
+    origin: np.ndarray | None = None
+    with np.errstate(over="ignore", invalid="ignore"):  # of huge values; what comes out is made finite
+        for block in blocks(x):
+            there = np.isfinite(block)
+            if origin is None:
+                origin = np.nan_to_num(np.where(there, block, 0.0).sum(0) / np.maximum(there.sum(0), 1))
+            gap = np.where(there, block - origin, 0.0)
+            number, total, squares = number + there.sum(0), total + gap.sum(0), squares + np.square(gap).sum(0)
+            low = np.minimum(low, np.where(there, block, np.inf).min(0))
+            high = np.maximum(high, np.where(there, block, -np.inf).max(0))
+    assert origin is not None
+    share = total / np.maximum(number, 1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        variance = np.maximum(squares / np.maximum(number, 1) - share**2, 0.0)
+    found = (origin + share, np.sqrt(variance), low, high)
+    return ColumnMoments(*(np.where(number == 0, 0.0, np.nan_to_num(each)) for each in found))
+
+
+def _sparse_moments(x: Any) -> ColumnMoments:
+    """The same of a sparse matrix without missing values, from what it stores alone."""
+    x = x.astype(np.float64)
+    mean = np.asarray(x.mean(axis=0)).ravel()
+    squares = np.asarray(x.multiply(x).mean(axis=0)).ravel()
+    low, high = (ends.toarray().ravel() for ends in (x.min(axis=0), x.max(axis=0)))
+    return ColumnMoments(mean, np.sqrt(np.maximum(squares - mean**2, 0.0)), low, high)

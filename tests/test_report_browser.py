@@ -1,0 +1,351 @@
+"""The report in real Chromium: what it shows when it is opened, pointed at, clicked and selected from."""
+
+import csv
+import io
+import shutil
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+pytest.importorskip("plotly")
+pytest.importorskip("matplotlib")
+pytest.importorskip("playwright", reason="playwright is not installed: pip install 'priory[dev]'")
+
+from matplotlib.image import imread
+from playwright.sync_api import sync_playwright
+
+from priory.report import MapContents, Metric, NodeContents, Picture, ReportContents, write_report
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed: apt-get install chromium")
+
+# WebGL without a graphics card; a container's root has no sandbox
+SWITCHES = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+HOSTILE = "<img src=x onerror='window.stolen=1'><b>bold</b><a href='http://example.org/'>link</a></script>"
+IDS = [f"row {i}" for i in range(60)]
+IDS[:6] = [HOSTILE, "=cmd|' /C calc'!A0", '+1 "quoted", with comma', "-5", "@sum", "two\nlines"]
+MINUS = "\N{MINUS SIGN}"
+BLUE = (0x00, 0x72, 0xB2)  # Okabe & Ito's, the first class's
+
+
+def places():
+    """60 rows apart from each other, none on a node."""
+    return np.array([[-0.9 + 0.2 * (i // 6), -0.75 + 0.3 * (i % 6)] for i in range(60)])
+
+
+def nodes(contents):
+    line = np.array([-1.0, 0.0, 1.0])
+    numbers = {"usage": np.linspace(0, 1, 9), HOSTILE: np.arange(9.0)}
+    return NodeContents(np.array([[u, v] for u in line for v in line]), contents, numbers)
+
+
+def images():
+    random = np.random.default_rng(0)
+    x = random.integers(0, 256, (60, 64))
+    x[0, :2] = 0, 255  # black and white are found
+    labels = {"half": np.repeat(["left", "right"], 30), HOSTILE: np.repeat([HOSTILE, ""], 30)}
+    names = [f"pixel {i}" for i in range(63)] + [HOSTILE]
+    a_map = MapContents(
+        places(), IDS, labels, score=np.linspace(-9, 9, 60), score_name=HOSTILE, x=x, columns=names,
+        image_shape=(8, 8), nodes=nodes(random.integers(0, 256, (9, 64))), axes=(HOSTILE, HOSTILE),
+    )  # fmt: skip
+    svg = Picture(HOSTILE, HOSTILE, b'<svg xmlns="http://www.w3.org/2000/svg"><script>window.stolen=1</script></svg>')
+    metrics = [Metric("negative log-likelihood of the test rows (nats)", 92.44, 0.41, "Lower is better. " * 9)]
+    return ReportContents(HOSTILE, [(HOSTILE, "x" * 200)], metrics, a_map, [svg], [HOSTILE])
+
+
+def table():
+    x = np.random.default_rng(1).normal(size=(60, 9)) * 10.0 ** np.arange(9)
+    x[33, 4] = np.nan
+    columns = [f"c{i}" for i in range(9)]
+    return ReportContents("table", map=MapContents(places(), IDS, x=x, columns=columns, nodes=nodes(x[:9])))
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
+        yield started
+        started.close()
+
+
+class Opened:
+    """A report in a tab, and what the tab said and asked for."""
+
+    def __init__(self, browser, path, contents, **options):
+        self.contents, self.said, self.asked = contents.map, [], []
+        self.tab = browser.new_page(**{"viewport": {"width": 1280, "height": 1000}} | options)
+        self.tab.on("console", lambda message: self.said.append(message.text))
+        self.tab.on("pageerror", lambda error: self.said.append(str(error)))
+        self.tab.on("request", lambda request: self.asked.append(request.url))
+        self.url = write_report(path, contents).as_uri()
+        self.tab.goto(self.url)
+        self.tab.wait_for_selector("html[data-ready]", timeout=30_000)
+        self.tab.evaluate("document.getElementById('map').scrollIntoView()")
+
+    def point(self, place):
+        """Where a place of the map is on the screen."""
+        script = """([u, v]) => {
+            const plot = document.getElementById("plot"), { xaxis, yaxis } = plot._fullLayout;
+            const box = plot.getBoundingClientRect();
+            return [box.x + xaxis._offset + xaxis.d2p(u), box.y + yaxis._offset + yaxis.d2p(v)];
+        }"""
+        return self.tab.evaluate(script, [float(each) for each in place])
+
+    def hover(self, place):
+        x, y = self.point(place)
+        self.tab.mouse.move(x - 60, y + 7)
+        self.tab.mouse.move(x, y)
+        self.tab.wait_for_selector("#tip:not([hidden])")
+        return self.tab.locator("#tip")
+
+    def pixels(self, of):
+        """The grey values of the first canvas in an element, as it was drawn."""
+        script = """canvas => [canvas.width, ...canvas.getContext("2d").getImageData(
+            0, 0, canvas.width, canvas.height).data.filter((_, i) => i % 4 === 0)]"""
+        return self.tab.locator(f"{of} canvas").first.evaluate(script)[1:]
+
+    def colour(self, place):
+        """Of the screen there."""
+        x, y = self.point(place)
+        shot = self.tab.screenshot(clip={"x": round(x) - 1, "y": round(y) - 1, "width": 3, "height": 3})
+        return tuple(np.rint(255 * imread(io.BytesIO(shot))[1, 1, :3]).astype(int).tolist())
+
+    @contextmanager
+    def drawn_anew(self):
+        """What the block does has been drawn when it ends."""
+        drawings = "Number(document.getElementById('plot').dataset.drawings)"
+        before = self.tab.evaluate(drawings)
+        yield
+        self.tab.wait_for_function(f"{drawings} > {before}")
+        self.tab.wait_for_timeout(50)
+
+    def choose(self, selector, name):
+        with self.drawn_anew():
+            self.tab.select_option(selector, label=name)
+
+
+@pytest.fixture(scope="module")
+def of_images(browser, tmp_path_factory):
+    return Opened(browser, tmp_path_factory.mktemp("images") / "report.html", images())
+
+
+@pytest.fixture(scope="module")
+def of_table(browser, tmp_path_factory):
+    return Opened(browser, tmp_path_factory.mktemp("table") / "report.html", table())
+
+
+def test_it_opens_without_a_word_and_asks_for_nothing(of_images, of_table):
+    for opened in (of_images, of_table):
+        assert opened.said == []
+        assert [url for url in opened.asked if not url.startswith(("data:", "blob:"))] == [opened.url]
+        assert opened.tab.locator("#map-state").is_hidden()
+        assert opened.tab.evaluate("document.getElementById('plot').data[1].type") == "scattergl"
+
+
+@pytest.mark.parametrize("row", [0, 5, 44])
+def test_hovering_shows_the_rows_thumbnail_and_id(of_images, row):
+    tip = of_images.hover(places()[row])
+    assert tip.locator("dd").first.text_content() == IDS[row]
+    assert of_images.pixels("#tip") == of_images.contents.x[row].tolist()
+    values = tip.locator("dd").all_text_contents()
+    assert values[1] == ("left" if row < 30 else "right")
+    assert values[2] == (HOSTILE if row < 30 else "none")
+    assert float(values[3].replace(MINUS, "-")) == pytest.approx(of_images.contents.score[row], rel=1e-3)
+
+
+def test_hovering_shows_a_tables_furthest_columns(of_table):
+    tip = of_table.hover(places()[17])
+    x = of_table.contents.x
+    far = (x[17] - np.nanmean(x, 0)) / np.nanstd(x, 0)
+    order = np.argsort(-np.abs(far))[:6]
+    assert tip.locator(".columns dt").all_text_contents() == [f"c{i}" for i in order]
+    written = [text.replace(MINUS, "-") for text in tip.locator(".columns dd").all_text_contents()]
+    assert [float(text) for text in written[::2]] == pytest.approx(x[17, order], rel=1e-3)
+    assert written[1::2] == [f"{far[i]:+.1f} sd" for i in order]
+
+
+def test_colours_follow_the_choice(of_images):
+    of_images.tab.mouse.move(5, 5)
+    first, last = places()[7], places()[52]
+    of_images.choose("#colour-by", "half")
+    assert of_images.colour(first) == pytest.approx(BLUE, abs=3)
+    before = of_images.colour(last)
+    assert before != pytest.approx(BLUE, abs=40)
+    of_images.choose("#colour-by", "pixel 3")
+    darkest, lightest = (places()[find(of_images.contents.x[:, 3])] for find in (np.argmin, np.argmax))
+    assert of_images.colour(darkest) == pytest.approx((0x00, 0x22, 0x4E), abs=3)  # the ends of cividis
+    assert of_images.colour(lightest) == pytest.approx((0xFE, 0xE8, 0x38), abs=3)
+    of_images.choose("#colour-by", HOSTILE)
+    of_images.choose("#colour-by", "half")
+    assert of_images.colour(last) == before
+
+
+def test_missing_values_have_a_colour_of_their_own_and_are_counted(of_table):
+    of_table.tab.mouse.move(5, 5)
+    of_table.choose("#colour-by", "c4")
+    assert of_table.colour(places()[33]) == pytest.approx((0xD0, 0xD4, 0xD9), abs=3)
+    smallest = np.nanargmin(of_table.contents.x[:, 4])
+    assert of_table.colour(places()[smallest]) == pytest.approx((0x00, 0x22, 0x4E), abs=3)
+    assert "1 row has none" in of_table.tab.locator("#legend").text_content()
+
+
+def test_a_class_can_be_hidden(of_images):
+    of_images.choose("#colour-by", "half")
+    box = of_images.tab.get_by_label("left")
+    with of_images.drawn_anew():
+        box.uncheck()
+    assert of_images.colour(places()[7]) == (255, 255, 255)
+    assert of_images.colour(places()[52]) != (255, 255, 255)
+    with of_images.drawn_anew():
+        box.check()
+    assert of_images.colour(places()[7]) == pytest.approx(BLUE, abs=3)
+
+
+@pytest.mark.parametrize("node", [1, 5])
+def test_clicking_a_node_shows_what_it_decodes_to(of_images, of_table, node):
+    place = of_images.contents.nodes.places[node]
+    of_images.tab.mouse.click(*of_images.point(place))
+    of_images.tab.wait_for_function(f"document.querySelector('#details h3')?.textContent === 'Node {node}'")
+    assert of_images.pixels("#details") == of_images.contents.nodes.contents[node].tolist()
+    of_table.tab.mouse.click(*of_table.point(place))
+    of_table.tab.wait_for_function(f"document.querySelector('#details h3')?.textContent === 'Node {node}'")
+    x = of_table.contents.x
+    far = np.abs((x[node] - np.nanmean(x, 0)) / np.nanstd(x, 0))
+    names = of_table.tab.locator("#details .columns dt").all_text_contents()
+    assert names == [f"c{i}" for i in np.argsort(-far)[:6]]
+
+
+def test_clicking_a_row_shows_it_and_its_nearest_node(of_images):
+    of_images.tab.mouse.click(*of_images.point(places()[20]))
+    of_images.tab.wait_for_function("document.querySelector('#details h3')?.textContent === 'Row'")
+    gaps = np.square(of_images.contents.nodes.places - places()[20]).sum(1)
+    titles = of_images.tab.locator("#details h3").all_text_contents()
+    assert titles == ["Row", f"Nearest node: {gaps.argmin()}"]
+    assert of_images.pixels("#details") == of_images.contents.x[20].tolist()
+
+
+def test_nodes_and_rows_are_found_by_keyboard(of_images):
+    of_images.tab.get_by_label("Node", exact=True).fill("4")
+    of_images.tab.keyboard.press("Enter")
+    of_images.tab.wait_for_function("document.querySelector('#details h3')?.textContent === 'Node 4'")
+    of_images.tab.get_by_label("Find id").fill("row 31")
+    of_images.tab.keyboard.press("Enter")
+    of_images.tab.wait_for_function("document.querySelector('#details dd')?.textContent === 'row 31'")
+
+
+def test_nodes_are_coloured_and_pictured(of_images):
+    tab = of_images.tab
+    tab.mouse.move(5, 5)
+    tab.uncheck("#rows-shown")
+    of_images.choose("#nodes-by", "usage")
+    corner = of_images.contents.nodes.places[8] + 0.05  # the ring around what was found is elsewhere
+    assert of_images.colour(corner) == pytest.approx((0xFE, 0xE8, 0x38), abs=3)
+    of_images.choose("#nodes-by", "their images")
+    assert tab.locator("#plot .imagelayer image").count() == 1
+    of_images.choose("#nodes-by", "grey")
+    assert tab.locator("#plot .imagelayer image").count() == 0
+    tab.check("#rows-shown")
+
+
+def test_exported_ids_are_those_in_the_box(of_images):
+    tab = of_images.tab
+    tab.locator('.modebar-btn[data-val="select"]').click()
+    (left, top), (right, bottom) = of_images.point((-1.0, 0.0)), of_images.point((-0.6, -0.85))
+    tab.mouse.move(left, top)
+    tab.mouse.down()
+    tab.mouse.move((left + right) / 2, bottom, steps=3)
+    tab.mouse.move(right, bottom, steps=3)
+    tab.mouse.up()
+    inside = [i for i, (u, v) in enumerate(places()) if u < -0.6 and v < 0.0]
+    tab.wait_for_function(f"document.getElementById('selected-count').textContent.startsWith('{len(inside)} rows')")
+    of_images.choose("#colour-by", "pixel 3")  # what is selected stays so
+    assert tab.evaluate("[...document.getElementById('plot').data[1].selectedpoints]") == inside
+    with tab.expect_download() as download:
+        tab.get_by_role("button", name="Export").click()
+    with open(download.value.path(), encoding="utf-8-sig", newline="") as file:
+        header, *rows = csv.reader(file)
+    guarded = {IDS[1]: "'" + IDS[1], IDS[2]: "'" + IDS[2], IDS[4]: "'" + IDS[4]}
+    assert header == ["id"]
+    assert rows == [[guarded.get(IDS[i], IDS[i])] for i in inside]
+
+
+def test_a_cell_of_the_export_is_no_formula(of_images):
+    given = ["=1+1", "+cmd", "-cmd", "@a", "\tx", "-5", "+1.5e-3", "1", "a", ' "q", ', "a\nb", "", "-"]
+    written = of_images.tab.evaluate("cells => cells.map(csvCell)", given)
+    read = list(csv.reader(io.StringIO("\r\n".join(written) + "\r\n", newline="")))
+    guarded = ["'=1+1", "'+cmd", "'-cmd", "'@a", "'\tx", "-5", "+1.5e-3", "1", "a", ' "q", ', "a\nb", "", "'-"]
+    assert [row[0] if row else "" for row in read] == guarded
+
+
+def test_names_do_nothing(of_images, of_table):
+    """After all of the above: nothing ran, nothing became an element, nothing was asked for."""
+    assert of_images.tab.evaluate("window.stolen") is None
+    assert of_images.tab.locator("main b, main a, main img[src='x'], #plot a[href]").count() == 0
+    assert of_images.tab.locator("h1").text_content() == HOSTILE
+    assert of_images.tab.title() == HOSTILE
+    assert of_images.said == of_table.said == []
+    assert [url for url in of_images.asked if not url.startswith(("data:", "blob:"))] == [of_images.url]
+
+
+def test_a_script_that_slipped_in_would_not_run(of_images):
+    of_images.tab.evaluate("""() => {
+        const script = document.createElement("script");
+        script.textContent = "window.stolen = 1";
+        document.body.append(script);
+        document.body.insertAdjacentHTML("beforeend", "<img src='x:' onerror='window.stolen = 1'>");
+    }""")
+    of_images.tab.wait_for_timeout(100)
+    assert of_images.tab.evaluate("window.stolen") is None
+
+
+def test_a_phone_scrolls_downwards_only(browser, tmp_path):
+    phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "device_scale_factor": 2}
+    opened = Opened(browser, tmp_path / "report.html", images(), **phone)
+    opened.tab.touchscreen.tap(*opened.point(places()[44]))
+    opened.tab.wait_for_function("document.querySelector('#details dd')?.textContent === 'row 44'")
+    opened.choose("#nodes-by", "usage")
+    assert opened.tab.evaluate("document.documentElement.scrollWidth") == 390
+    assert opened.said == []
+    opened.tab.close()
+
+
+def test_the_wheel_scrolls_the_page_and_with_ctrl_it_zooms_the_map(of_table):
+    seen = "(({ xaxis }) => xaxis.range[1] - xaxis.range[0])(document.getElementById('plot')._fullLayout)"
+    of_table.tab.mouse.move(*of_table.point((0.05, 0.05)))
+    before, top = of_table.tab.evaluate(seen), of_table.tab.evaluate("scrollY")
+    of_table.tab.mouse.wheel(0, -50)
+    of_table.tab.wait_for_function(f"scrollY < {top}")
+    assert of_table.tab.evaluate(seen) == before
+    of_table.tab.keyboard.down("Control")
+    of_table.tab.mouse.wheel(0, -200)
+    of_table.tab.keyboard.up("Control")
+    of_table.tab.wait_for_function(f"{seen} < {0.95 * before}")
+    zoomed = of_table.tab.evaluate(seen)
+    of_table.choose("#colour-by", "c3")
+    assert of_table.tab.evaluate(seen) == zoomed
+
+
+def test_without_webgl_it_is_drawn_all_the_same(browser, tmp_path):
+    path = write_report(tmp_path / "report.html", table())
+    tab = browser.new_page()
+    tab.add_init_script("""const real = HTMLCanvasElement.prototype.getContext;
+        HTMLCanvasElement.prototype.getContext = function (kind, ...others) {
+            return kind.startsWith("webgl") ? null : real.call(this, kind, ...others);
+        };""")
+    tab.goto(path.as_uri())
+    tab.wait_for_selector("html[data-ready]")
+    assert tab.locator("#map-state").text_content() == "This browser has no WebGL: the map is drawn slowly."
+    assert tab.locator("#plot .scatterlayer path.point").count() == 60 + 9
+    tab.close()
+
+
+def test_without_javascript_the_rest_is_there(browser, tmp_path):
+    path = write_report(tmp_path / "report.html", images())
+    tab = browser.new_page(java_script_enabled=False)
+    tab.goto(path.as_uri())
+    assert "needs JavaScript" in tab.locator("noscript").text_content()
+    assert "92.44" in tab.locator("table").text_content()
+    assert tab.locator("#map").is_hidden()
+    tab.close()

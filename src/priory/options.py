@@ -226,6 +226,14 @@ def score(
 
 
 @app.command()
+def report(run: RunArgument, device: Device = "auto") -> None:
+    """Write the run's page again, RUN/report.html: numbers, pictures and the interactive map."""
+    from priory.commands.report import report_run
+
+    report_run(run, device)
+
+
+@app.command()
 def refit(
     run: RunArgument,
     prior: Annotated[str, typer.Option(help=f"The new prior: one of {', '.join(PRIORS)}.")],

@@ -63,6 +63,20 @@ class RunFolder(ABC):
     def metrics_tree(self, metrics: Mapping[str, Estimate], num_samples: int, seed: int) -> dict[str, Any]:
         """The metrics and how they were estimated, as `metrics.json` holds them."""
 
+    @abstractmethod
+    def described(self) -> list[tuple[str, str]]:
+        """What was fitted and how, as (name, text), in the order to be read; the model comes first."""
+
+    @property
+    @abstractmethod
+    def has_map(self) -> bool:
+        """Whether a grid stands behind the model."""
+
+    @property
+    @abstractmethod
+    def rows_shape(self) -> tuple[int, int] | None:
+        """Height and width, where rows with all columns are images."""
+
     @property
     def finished(self) -> bool:
         """Whether fitting has ended."""

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 import priory
-from priory.assembly import DataFacts, build_vae, check_name, check_support
+from priory.assembly import DEFAULT_HIDDEN, DataFacts, build_vae, check_name, check_support
 from priory.datasets import Dataset, require_complete
 from priory.evaluation import Estimate
 from priory.files import replacing, require_readable
@@ -20,7 +20,7 @@ from priory.footprint import require_model_fits
 from priory.json_files import read_json, write_json
 from priory.likelihoods import LIKELIHOODS
 from priory.messages import TRAIN_AGAIN
-from priory.priors import PRIORS
+from priory.priors import PRIORS, GridPrior
 from priory.run_folder import CONFIG, METRICS, MODEL, RunFolder, read_config
 from priory.settings import RunSettings, checked
 from priory.stored import Config, RefitRecord, StoredFacts, StoredMetrics, estimates, metrics_tree
@@ -97,6 +97,31 @@ class Run(RunFolder):
         facts = DataFacts(**config.facts.model_dump())
         kept = (config.settings, config.columns, config.constants, config.binarise_scale)
         return cls(path, *kept, facts=facts, refit_of=config.refit_of)
+
+    def described(self) -> list[tuple[str, str]]:
+        """The model and its training."""
+        model, training = self.settings.model, self.settings.training
+        size = f", {model.points_per_side} nodes a side" if self.has_map else ""
+        found = [
+            ("model", f"VAE with a {model.prior} prior{size}"),
+            ("latent dimensions", str(model.latent_dim)),
+            ("likelihood", str(model.likelihood)),
+            ("networks", f"{model.network}, {' '.join(map(str, model.hidden or DEFAULT_HIDDEN[model.network]))}"),
+            ("training", f"at most {training.epochs} epochs of batches of {training.batch_size}"),
+        ]
+        if self.refit_of is not None:
+            found.append(("refit", f"the prior was fitted afterwards to the codes of {self.refit_of.run}"))
+        return found
+
+    @property
+    def has_map(self) -> bool:
+        """Whether the prior has a grid."""
+        return issubclass(PRIORS[self.settings.model.prior], GridPrior)
+
+    @property
+    def rows_shape(self) -> tuple[int, int] | None:
+        """Height and width, where rows with all columns are images."""
+        return self.facts.image_shape
 
     def save_model(self, vae: VAE) -> None:
         """Write the weights."""

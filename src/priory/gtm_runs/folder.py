@@ -67,6 +67,26 @@ class GTMRun(RunFolder):
         )
         write_json(self.path / CONFIG, config.model_dump(mode="json"))
 
+    def described(self) -> list[tuple[str, str]]:
+        """The map and its columns."""
+        model = self.settings.model
+        side = model.points_per_side
+        return [
+            ("model", f"classical GTM of {side} x {side} nodes"),
+            ("columns", "standardised" if self.standardised is not None else "as they are"),
+            ("training", f"at most {model.max_iter} iterations of EM"),
+        ]
+
+    @property
+    def has_map(self) -> bool:
+        """It is one."""
+        return True
+
+    @property
+    def rows_shape(self) -> tuple[int, int] | None:
+        """Height and width, where rows with all columns are images."""
+        return self.image_shape
+
     @property
     def scaling(self) -> Scaling:
         """From the data's units to the model's."""

@@ -1,0 +1,52 @@
+"""How to read each number of a run: one sentence, for people who have not met it before."""
+
+HOW_TO_READ = {
+    "nll": (
+        "-log p(x) of a row the model has not seen, in nats: lower is better; compare it with other models of "
+        "the same data and likelihood."
+    ),
+    "bits_per_dimension": "The NLL in bits for each column: what a code by this model needs for one value.",
+    "effective_sample_size": (
+        "How many of a row's importance samples carry its estimate (the median): below 10 the NLL is too high "
+        "by an unknown amount."
+    ),
+    "elbo": (
+        "The lower bound of log p(x) that was trained, in nats: higher is better; the NLL is below its "
+        "negative."
+    ),
+    "distortion": "-E log p(x | z), what the codes fail to say about the data, in nats: lower is better.",
+    "rate": "KL(q(z | x) || p(z)), the length of a code in nats: the price of a lower distortion.",
+    "index_code_mutual_information": "The part of the rate that tells rows apart, at most log N.",
+    "mutual_information_upper_bound": (
+        "The same if there were infinitely many rows: the truth lies between the two."
+    ),
+    "marginal_kl": (
+        "The part of the rate that is wasted because the codes of all rows are not spread as the prior is: "
+        "near 0 is best, and a learned prior lowers it."
+    ),
+    "active_units": "Dimensions of z whose mean moves from row to row: the others carry nothing.",
+    "prior_in_aggregate": (
+        "The share of the prior's draws that lie where codes of data lie: 0.95 where there are no holes."
+    ),
+    "aggregate_in_prior": "The share of the codes that lie where the prior is likely: 0.95 where all are covered.",
+    "effective_components": "Components of the prior that can be told apart, between 1 and their number.",
+    "used_components": "Components that the data use, as the perplexity of their use.",
+    "unused_weight": "The weight of components that the data hardly use: near 0 is best.",
+    "trustworthiness": (
+        "1 where rows that are neighbours on the map are neighbours in the data too; 0.5 is chance."
+    ),
+    "continuity": (
+        "1 where neighbours in the data are neighbours on the map too; it falls where the map tears them "
+        "apart."
+    ),
+    "knn_accuracy": (
+        "How often most of a row's ten neighbours on the map have its label; the map has never seen a label."
+    ),
+    "topographic_error": (
+        "The share of rows whose two likeliest nodes are no neighbours on the grid: folds of the sheet."
+    ),
+    "used_nodes": "Nodes that the rows use, as the perplexity of their use.",
+    "noise_variance": (
+        "The variance of each column about the sheet, in the model's units: what the map does not explain."
+    ),
+}

@@ -120,7 +120,7 @@ async function start() {
   startSelection(map, plot, state);
   startSearch(map, plot);
   keepSizeInPrint(plot);
-  byId("axes-hint").textContent = "Across: " + data.axes[0] + "; up: " + data.axes[1] + ". " + map.count + " rows; those at one place are spread about it.";
+  byId("axes-hint").textContent = "Across: " + data.axes[0] + "; up: " + data.axes[1] + ". " + map.count + " rows" + (map.nodes ? "; those at one place are spread about it." : ".");
   byId("map-notes").replaceChildren(...data.notes.map((note) => element("li", note)));
   say(state.type === "scattergl" ? "" : "This browser has no WebGL: the map is drawn slowly.");
   document.documentElement.dataset.ready = "yes";

@@ -305,6 +305,21 @@ def test_ids_that_do_not_fit_give_way_to_numbers_and_are_said():
     assert "ids make the file too large" in data["notes"][0]
 
 
+@pytest.mark.parametrize("bytes_left", [60_000, 80_000, 150_000, 400_000])
+@pytest.mark.parametrize("image_shape", [None, (4, 5)])
+def test_whatever_does_not_fit_is_left_out(bytes_left, image_shape):
+    random = np.random.default_rng(0)
+    names = np.array([random.bytes(30).hex() for _ in range(1000)])
+    nodes = NodeContents(grid(15), random.normal(size=(225, 20)), {"usage": random.random(225)})
+    labels = {"first": names, "second": names[::-1], "third": random.random(1000)}
+    contents = a_map(1000, 20, ids=names, labels=labels, image_shape=image_shape, nodes=nodes)
+    data = map_data(contents, bytes_left)
+    assert len(json_for_html(data)) <= bytes_left
+    assert len(unpacked(data["ids"])) == 1000
+    assert (unpacked(data["ids"]) == names.tolist()) == (bytes_left == 400_000)
+    assert len(data["labels"]) == 3 or any("label" in note for note in data["notes"])
+
+
 def test_of_too_many_rows_a_seeded_subset_is_drawn_and_said():
     contents = a_map(20_000)
     data = map_data(contents, 300_000)

@@ -38,9 +38,9 @@ class Allowance:
         self.left -= size(part)
         return part
 
-    def take_if_it_fits(self, part: Part, otherwise: str) -> Part | None:
-        """The part, or None and a note."""
-        if size(part) <= self.left:
+    def take_if_it_fits(self, part: Part, otherwise: str, *, keep: int = 0) -> Part | None:
+        """The part, or None and a note, if less than so many bytes would be kept for what must come after it."""
+        if size(part) <= self.left - keep:
             return self.take(part)
         self.notes.append(otherwise)
         return None

@@ -31,19 +31,20 @@ def map_data(contents: MapContents, bytes_left: int) -> Part:
         allowance.notes.append(
             f"{len(index)} of the {len(contents.places)} rows are drawn, chosen by lot: all make the file too large."
         )
-    data = _rows_part(contents, index, allowance)
-    moments = None if contents.x is None else column_moments(contents.x)
+    data = _places_part(contents, index, allowance)
     if contents.nodes is not None:
         data["nodes"] = allowance.take(_nodes_part(contents.nodes))
-    if contents.x is not None and contents.image_shape is not None:
+    data |= _names_part(contents, index, allowance)
+    moments = None if contents.x is None else column_moments(contents.x)
+    if moments is not None and contents.image_shape is not None:
         data |= _images_part(contents, index, moments, allowance)
     if moments is not None:
         data["columns"] = _columns_part(contents, index, moments, allowance)
     return data | {"notes": allowance.notes, "colours": list(CLASS_COLOURS)}
 
 
-def _rows_part(contents: MapContents, index: np.ndarray, allowance: Allowance) -> Part:
-    """Places, ids, labels and the score."""
+def _places_part(contents: MapContents, index: np.ndarray, allowance: Allowance) -> Part:
+    """Places and the score."""
     places = np.asarray(contents.places, dtype=np.float64)[index]
     kind = place_kind(len(index))
     shown = _shown(places, contents.nodes)
@@ -57,14 +58,22 @@ def _rows_part(contents: MapContents, index: np.ndarray, allowance: Allowance) -
     if contents.score is not None:
         score = quantised(np.asarray(contents.score)[index], kind)
         data["score"] = take({"name": contents.score_name, "numbers": score})
-    ids = texts(np.asarray(contents.ids)[index])
-    data["ids"] = allowance.take_if_it_fits(
-        ids, "The ids make the file too large; rows are named by their number, from 0, in the data set."
-    ) or take(texts(index))
-    parts = [label_part(str(name), np.asarray(values)[index]) for name, values in contents.labels.items()]
-    kept = [allowance.take_if_it_fits(part, f"The label {part['name']} makes the file too large.") for part in parts]
-    data["labels"] = [part for part in kept if part is not None]
     return data
+
+
+def _names_part(contents: MapContents, index: np.ndarray, allowance: Allowance) -> Part:
+    """Labels and ids; instead of ids that do not fit, numbers."""
+    numbers = texts(index)
+    labels = []
+    for name, values in contents.labels.items():
+        part = label_part(str(name), np.asarray(values)[index])
+        if allowance.take_if_it_fits(part, f"The label {name} makes the file too large.", keep=size(numbers)):
+            labels.append(part)
+    ids = allowance.take_if_it_fits(
+        texts(np.asarray(contents.ids)[index]),
+        "The ids make the file too large; rows are named by their number, from 0, in the data set.",
+    )
+    return {"labels": labels, "ids": ids or allowance.take(numbers)}
 
 
 def _shown(places: np.ndarray, nodes: NodeContents | None) -> np.ndarray:
@@ -97,17 +106,17 @@ def _side(places: np.ndarray) -> int | None:
     return side if np.allclose(places, grid, atol=1e-6) else None
 
 
-def _images_part(contents: MapContents, index: np.ndarray, moments: ColumnMoments | None, allowance: Allowance) -> Part:
+def _images_part(contents: MapContents, index: np.ndarray, moments: ColumnMoments, allowance: Allowance) -> Part:
     """The sheets of the nodes' images and of the rows'."""
     assert contents.image_shape is not None
-    assert moments is not None
     shape = contents.image_shape
     low = float(moments.low.min()) if contents.low is None else contents.low
     high = float(moments.high.max()) if contents.high is None else contents.high
     part: Part = {}
     if contents.nodes is not None:
         tiles = grey_tiles(np.asarray(contents.nodes.contents), shape, low, high)
-        part["node_sheet"] = allowance.take(sprite_sheet(tiles, _side(np.asarray(contents.nodes.places))))
+        sheet = sprite_sheet(tiles, _side(np.asarray(contents.nodes.places)))
+        part["node_sheet"] = allowance.take_if_it_fits(sheet, "The nodes' images make the file too large.")
 
     def make(chosen: np.ndarray) -> Part:
         return sprite_sheet(grey_tiles(dense(contents.x, index[chosen]), shape, low, high))
@@ -115,8 +124,8 @@ def _images_part(contents: MapContents, index: np.ndarray, moments: ColumnMoment
     numbers_left = 4 * len(index)  # which rows, at most
     found = sheet_that_fits(make, len(index), int(THUMBNAILS_SHARE * allowance.left) - numbers_left)
     if found is not None:
-        chosen, sheet = found
-        part["sheet"] = allowance.take(sheet | {"rows": whole_numbers(chosen)})
+        chosen, thumbnails = found
+        part["sheet"] = allowance.take(thumbnails | {"rows": whole_numbers(chosen)})
         if len(chosen) < len(index):
             allowance.notes.append(
                 f"{len(chosen)} of {len(index)} rows have a thumbnail, chosen by lot: all make the file too large."

@@ -96,6 +96,13 @@ function startSearch(map, plot) {
   byId("node-form").addEventListener("submit", (event) => { event.preventDefault(); show(); });
 }
 
+// On paper the map is as large as it was drawn.
+function keepSizeInPrint(plot) {
+  const sized = (width, height) => Object.assign(plot.style, { width, height, maxHeight: width && "none" });
+  window.addEventListener("beforeprint", () => sized(plot.offsetWidth + "px", plot.offsetHeight + "px"));
+  window.addEventListener("afterprint", () => sized("", ""));
+}
+
 function say(text) {
   byId("map-state").textContent = text;
   byId("map-state").hidden = !text;
@@ -112,7 +119,8 @@ async function start() {
   startDetails(map, plot);
   startSelection(map, plot, state);
   startSearch(map, plot);
-  byId("axes-hint").textContent = "Across: " + data.axes[0] + "; up: " + data.axes[1] + ". " + map.count + " rows; those at one place are spread about it.";
+  keepSizeInPrint(plot);
+  byId("axes-hint").textContent = "Across: " + data.axes[0] + "; up: " + data.axes[1] + ". " + map.count + " rows" + (map.nodes ? "; those at one place are spread about it." : ".");
   byId("map-notes").replaceChildren(...data.notes.map((note) => element("li", note)));
   say(state.type === "scattergl" ? "" : "This browser has no WebGL: the map is drawn slowly.");
   document.documentElement.dataset.ready = "yes";

@@ -307,16 +307,17 @@ def test_pictures_have_a_panel_a_prior_and_the_page_has_all(compared: Path) -> N
     assert [picture.path.relative_to(compared) for picture in pictures] == [
         Path("figures/contours.png"),
         Path("figures/maps.png"),
+        Path("figures/rate_distortion.png"),
     ]
     assert notes == []
     assert "447 rows" in pictures[0].caption
     (compared / "gtm-0" / "report.html").write_text("<p>")
     page = page_contents(of(compared), compared, pictures, ["a note"])
     (compared / "gtm-0" / "report.html").unlink()
-    assert page.links == (("gtm, seed 0", "gtm-0/report.html"),)
-    assert page.failures == ("flow, seed 0: memory: there is not enough",)
+    assert page.links == [("gtm, seed 0", "gtm-0/report.html")]
+    assert page.failures == ["flow, seed 0: memory: there is not enough"]
     assert [len(table.rows) for table in page.tables] == [2, 1]
-    assert page.notes == ("a note",)
+    assert page.notes == ["a note"]
     assert dict(page.facts)["baseline"] == "standard"
 
 

@@ -23,6 +23,7 @@ from priory.noise import own_noise
 from priory.priors import PRIORS, GridPrior
 from priory.refitting import RefitSettings, Refitted, refit
 from priory.run_folder import CONFIG, FIGURES, METRICS, MODEL, SPLITS
+from priory.run_report import REPORT, write_run_report
 from priory.runs import Run
 from priory.settings import ModelSettings, RefitRequest, with_options
 from priory.stored import RefitRecord
@@ -105,7 +106,7 @@ def _gone_if_empty(out: Path) -> Iterator[None]:
 def _left_by_a_refit(path: Path) -> bool:
     """Its configuration comes last, and the split first: between them, what lies there is nobody's."""
     begun = (path.parent / SPLITS).exists() and not (path.parent / CONFIG).exists()
-    ours = path.name in (SPLITS, MODEL, METRICS, FIGURES, REFIT) or bool(TEMPORARY.fullmatch(path.name))
+    ours = path.name in (SPLITS, MODEL, METRICS, FIGURES, REFIT, REPORT) or bool(TEMPORARY.fullmatch(path.name))
     return ours and (begun or path.name.startswith(f".{Path(SPLITS).stem}-"))
 
 
@@ -172,6 +173,9 @@ def write_run(
     compared = {which: {name: m[name]._asdict() for name in COMPARED} for which, m in measured.items()}
     course = {"by_em": found.by_em, "valid_log_prior": found.course, "best": found.best}
     write_json(out / REFIT, compared | course)
+    if dataset.dynamic_binarisation:
+        dataset = run.load_dataset(drawn=True)
     pictures = experiment.draw(new, found.vae, dataset)
+    write_run_report(new, found.vae, dataset, experiment)
     new.write_config()
     return new, pictures

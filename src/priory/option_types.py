@@ -17,6 +17,7 @@ Layer = Annotated[str | None, typer.Option("--layer", help="The layer of an .h5a
 Samples = Annotated[int, typer.Option("--samples", min=1, help="Importance samples per row for the likelihood.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of the noise.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda: where to compute.")]
+Report = Annotated[bool, typer.Option("--report/--no-report", help="Write the page, report.html.")]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Any setting, as in config.json: training.learning_rate=2e-3."),

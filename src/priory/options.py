@@ -7,8 +7,22 @@ import typer
 from rich.table import Table
 
 from priory.gtm_options import gtm_app
-from priory.option_types import DataArgument, Device, Drop, Ids, Labels, Layer, RunArgument, Samples, Seed, Set, reading
+from priory.option_types import (
+    DataArgument,
+    Device,
+    Drop,
+    Ids,
+    Labels,
+    Layer,
+    Report,
+    RunArgument,
+    Samples,
+    Seed,
+    Set,
+    reading,
+)
 from priory.priors import PRIORS
+from priory.row_options import ROW_COMMANDS
 from priory.terminal import console
 
 app = typer.Typer(
@@ -97,6 +111,7 @@ def fit(
         bool, typer.Option(help="End with what `priory evaluate` does.", rich_help_panel=OUTPUT)
     ] = True,
     samples: Samples = 512,
+    page: Report = True,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Log for TensorBoard too.", rich_help_panel=OUTPUT)
     ] = False,
@@ -129,7 +144,7 @@ def fit(
         "training.strategy": strategy,
         "seed": seed,
     }
-    fit_run(given, grid, assignments or [], out, resume, samples if evaluate else None, tensorboard)
+    fit_run(given, grid, assignments or [], out, resume, samples if evaluate else None, tensorboard, page)
 
 
 @app.command()
@@ -150,79 +165,8 @@ def evaluate(
     evaluate_run(run, data, samples, seed, device, reading(labels, ids, drop), as_json)
 
 
-@app.command()
-def sample(
-    run: RunArgument,
-    number: Annotated[int, typer.Option("-n", "--number", min=1, help="How many.")] = 1000,
-    out: Annotated[Path, typer.Option(help="Where to: .npz .csv .tsv .parquet.")] = Path("samples.npz"),
-    seed: Seed = 0,
-    mean: Annotated[bool, typer.Option("--mean", help="E[x|z] instead of draws from p(x|z).")] = False,
-    device: Device = "auto",
-) -> None:
-    """Draw new data: z from the prior, x from the decoder."""
-    from priory.commands.sample import sample_run
-
-    sample_run(run, number, out, seed, mean, device)
-
-
-@app.command()
-def embed(
-    run: RunArgument,
-    data: DataArgument = None,
-    out: Annotated[Path, typer.Option(help="Where to: .npz .csv .tsv .parquet .h5ad.")] = Path("embedding.npz"),
-    copy: Annotated[bool, typer.Option("--copy", help="Write into a copy of DATA (csv, tsv, h5ad).")] = False,
-    device: Device = "auto",
-    labels: Labels = None,
-    ids: Ids = None,
-    drop: Drop = None,
-) -> None:
-    """Each row's posterior mean and scale, and with a grid prior its place on the map."""
-    from priory.commands.rows import embed_run
-
-    embed_run(run, data, out, copy, device, reading(labels, ids, drop))
-
-
-@app.command("map")
-def map_rows(
-    run: RunArgument,
-    data: DataArgument = None,
-    out: Annotated[Path, typer.Option(help="Where to: .csv .tsv .npz .parquet .h5ad.")] = Path("map.csv"),
-    copy: Annotated[bool, typer.Option("--copy", help="Write into a copy of DATA (csv, tsv, h5ad).")] = False,
-    figure: Annotated[
-        Path | None, typer.Option(help="The picture of the rows on the map: .png .svg .pdf; default beside --out.")
-    ] = None,
-    predict: Annotated[
-        list[str] | None, typer.Option(help="A label of the run's data to predict for each row; repeatable.")
-    ] = None,
-    samples: Samples = 64,
-    device: Device = "auto",
-    labels: Labels = None,
-    ids: Ids = None,
-    drop: Drop = None,
-) -> None:
-    """Each row's place on the grid behind the model, its spread, node and log-likelihood; and a picture."""
-    from priory.commands.map import map_run
-
-    map_run(run, data, out, copy, figure, predict or [], samples, device, reading(labels, ids, drop))
-
-
-@app.command()
-def score(
-    run: RunArgument,
-    data: DataArgument = None,
-    out: Annotated[Path, typer.Option(help="Where to: .csv .tsv .npz .parquet .h5ad.")] = Path("scores.csv"),
-    samples: Samples = 512,
-    seed: Seed = 0,
-    copy: Annotated[bool, typer.Option("--copy", help="Write into a copy of DATA (csv, tsv, h5ad).")] = False,
-    device: Device = "auto",
-    labels: Labels = None,
-    ids: Ids = None,
-    drop: Drop = None,
-) -> None:
-    """Each row's estimated log-likelihood in nats; the lowest are outliers."""
-    from priory.commands.rows import score_run
-
-    score_run(run, data, out, samples, seed, copy, device, reading(labels, ids, drop))
+for _name, _command in ROW_COMMANDS.items():
+    app.command(_name)(_command)
 
 
 @app.command()
@@ -268,6 +212,7 @@ def compare(
         Path | None,
         typer.Option(help="Folder of the runs, default runs/DATA-compare; what is finished there is not run again."),
     ] = None,
+    page: Report = True,
     baseline: Annotated[
         str | None,
         typer.Option(help="The prior that the others are compared with; default standard, or else the first."),
@@ -284,7 +229,7 @@ def compare(
 
     given = {"data.source": data, "model.latent_dim": latent_dim, "training.epochs": epochs}
     given |= {f"data.{key}": value for key, value in reading(labels, ids, drop).items()}
-    compare_runs(given, assignments or [], priors, baseline, seeds, samples, out)
+    compare_runs(given, assignments or [], priors, baseline, seeds, samples, out, page)
 
 
 @app.command()

@@ -14,8 +14,10 @@ from priory import experiment
 from priory.assembly import check_name, resolve_likelihood
 from priory.commands.evaluate import EVALUATION_SEED, evaluated
 from priory.commands.interruptions import saying_how_to_go_on
+from priory.commands.report import say_where_the_page_is
 from priory.comparison.cells import ROW_SCORES, Cell, Finished, finished_cell, row_scores, write_row_scores
 from priory.comparison.pace import Pace
+from priory.comparison.page import page_contents
 from priory.comparison.pictures import draw_pictures
 from priory.comparison.results import CSV, JSON, Comparison
 from priory.comparison.tables import aligned, differences_table, failure_lines, means_table
@@ -23,7 +25,9 @@ from priory.datasets import Dataset, load_dataset, require_complete
 from priory.locking import sole_writer
 from priory.mendable import MENDABLE, can_be_mended, said_in_a_line
 from priory.priors import PRIORS
+from priory.report import write_report
 from priory.run_folder import CONFIG
+from priory.run_report import REPORT, write_run_report
 from priory.runs import Run
 from priory.settings import RunSettings, with_options
 from priory.terminal import console, errors
@@ -41,6 +45,7 @@ def compare_runs(
     seeds: int,
     num_samples: int,
     out: Path | None,
+    report: bool,
 ) -> None:
     """`priory compare`. Exit code 1: a run failed."""
     names = _names(priors)
@@ -57,7 +62,7 @@ def compare_runs(
     comparison.settings = _as_recorded(comparison, out)
     comparison.write(out)
     _say_what_was_found(comparison, out)
-    _draw(comparison, out)
+    _draw(comparison, out, report)
     if comparison.failures:
         _say_what_failed(comparison)
         raise typer.Exit(1)
@@ -165,13 +170,30 @@ def _say_what_was_found(comparison: Comparison, out: Path) -> None:
     console.print(f"\nruns, {JSON} and {CSV}: {out}", markup=False)
 
 
-def _draw(comparison: Comparison, out: Path) -> None:
+def _draw(comparison: Comparison, out: Path, report: bool) -> None:
+    """Pictures, and the pages of the runs and of all together."""
     with saying_how_to_go_on(out, SAME_AGAIN):
         pictures, left_out = draw_pictures(comparison, out)
+        if report:
+            _write_pages(comparison, out)
+            page = write_report(out / REPORT, page_contents(comparison, out, pictures, left_out))
     for sentence in left_out:
         console.print(sentence, markup=False)
     names = [str(picture.path.relative_to(out)) for picture in pictures]
     console.print(f"figures: {', '.join(names) or 'none'}", markup=False)
+    say_where_the_page_is(page if report else None)
+
+
+def _write_pages(comparison: Comparison, out: Path) -> None:
+    """Of runs that have none yet."""
+    missing = [cell for cell in comparison.finished if not (out / cell.name / REPORT).is_file()]
+    for number, cell in enumerate(missing):
+        errors.print(f"page {number + 1} of {len(missing)}: {cell}")
+        run = Run.open(out / cell.name)
+        with sole_writer(run.path):
+            vae, dataset = run.load_model(), run.load_dataset(drawn=True)
+            experiment.draw(run, vae, dataset)
+            write_run_report(run, vae, dataset, experiment)
 
 
 def _say_what_failed(comparison: Comparison) -> None:

@@ -12,11 +12,13 @@ from priory import experiment
 from priory.assembly import check_name
 from priory.commands.evaluate import EVALUATION_SEED, evaluated
 from priory.commands.interruptions import saying_how_to_go_on
+from priory.commands.report import say_where_the_page_is
 from priory.datasets import RULE, Dataset, LikelihoodProposal
 from priory.locking import sole_writer
 from priory.messages import shortened
 from priory.priors import PRIORS, GridPrior
 from priory.run_folder import CONFIG, METRICS, MODEL
+from priory.run_report import write_run_report
 from priory.runs import Run
 from priory.settings import RunSettings, with_options
 from priory.terminal import console, errors, show_metrics
@@ -38,6 +40,7 @@ def fit_run(
     resume: bool,
     num_samples: int | None,
     tensorboard: bool,
+    report: bool,
 ) -> None:
     """`priory fit`."""
     given = {**given, **grid_settings(grid)}
@@ -49,7 +52,8 @@ def fit_run(
         experiment.train(run, run.load_dataset(), resume=resume)
         return
     with saying_how_to_go_on(out), _run_to_fit(settings, given, assignments, out, resume) as (run, dataset):
-        _fit(run, dataset, resume, num_samples, tensorboard)
+        vae = _fit(run, dataset, resume, num_samples, tensorboard)
+        _draw(run, vae, dataset, report)
 
 
 @contextmanager
@@ -111,8 +115,8 @@ def _check_more_epochs(run: Run, now: TrainingSettings) -> None:
         )
 
 
-def _fit(run: Run, dataset: Dataset, resume: bool, num_samples: int | None, tensorboard: bool) -> None:
-    """Train, evaluate, draw."""
+def _fit(run: Run, dataset: Dataset, resume: bool, num_samples: int | None, tensorboard: bool) -> VAE:
+    """Train and evaluate."""
     vae = experiment.train(run, dataset, resume=resume, progress=errors.is_terminal, tensorboard=tensorboard)
     if num_samples is not None:
         rows = experiment.telling_rows(dataset)
@@ -120,8 +124,16 @@ def _fit(run: Run, dataset: Dataset, resume: bool, num_samples: int | None, tens
         run.write_metrics(metrics, num_samples, EVALUATION_SEED)
         title = f"{dataset.name}, {run.settings.model.prior} prior: {len(rows)} rows, nats per row"
         show_metrics(metrics, title, experiment.DESCRIPTIONS)
+    return vae
+
+
+def _draw(run: Run, vae: VAE, dataset: Dataset, report: bool) -> None:
+    """The figures, the page, and what was written."""
+    if dataset.dynamic_binarisation:
+        dataset = run.load_dataset(drawn=True)
     pictures = experiment.draw(run, vae, dataset)
-    _say_what_was_written(run, vae, pictures)
+    page = write_run_report(run, vae, dataset, experiment) if report else None
+    _say_what_was_written(run, vae, pictures, page)
 
 
 def grid_settings(text: str | None) -> dict[str, int]:
@@ -154,10 +166,11 @@ def _say_what_was_found(run: Run, dataset: Dataset, proposal: LikelihoodProposal
     console.print(f"prior: {settings.model.prior} ({PRIORS[settings.model.prior].summary})")
 
 
-def _say_what_was_written(run: Run, vae: VAE, pictures: list[Path]) -> None:
+def _say_what_was_written(run: Run, vae: VAE, pictures: list[Path], page: Path | None) -> None:
     files = [name for name in (CONFIG, MODEL, METRICS, HISTORY_FILE) if (run.path / name).exists()]
     console.print(f"\nwritten to [bold]{run.path}[/]: {', '.join(files)}")
     console.print(f"figures: {', '.join(str(path.relative_to(run.path)) for path in pictures)}")
+    say_where_the_page_is(page)
     what = "means, scales and map coordinates" if isinstance(vae.prior, GridPrior) else "means and scales"
     folder = shlex.quote(str(run.path))
     console.print(f"next: priory embed {folder} --out z.csv   ({what} of every row)")

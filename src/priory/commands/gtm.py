@@ -11,6 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from priory.commands.evaluate import evaluated
 from priory.commands.interruptions import saying_how_to_go_on
 from priory.commands.opening import chosen_device
+from priory.commands.report import say_where_the_page_is
 from priory.datasets import Dataset
 from priory.experiment import describe_constants, telling_rows
 from priory.gtm_runs import jobs
@@ -19,6 +20,7 @@ from priory.gtm_runs.history import HISTORY_FILE
 from priory.gtm_runs.model import MapModel
 from priory.gtm_runs.settings import MapRunSettings
 from priory.run_folder import CONFIG, METRICS, MODEL
+from priory.run_report import REPORT, write_run_report
 from priory.settings import with_options
 from priory.terminal import console, errors, show_metrics
 
@@ -40,7 +42,8 @@ def gtm_fit_run(given: Mapping[str, Any], assignments: list[str], out: Path | No
         title = f"{found.dataset.name}, map of {run.settings.model.points_per_side} x "
         title += f"{run.settings.model.points_per_side} nodes: {len(rows)} rows"
         show_metrics(metrics, title, jobs.DESCRIPTIONS)
-        _say_what_was_written(run, jobs.write(run, model, found, metrics))
+        pictures = jobs.write(run, model, found, metrics, lambda: write_run_report(run, model, found.dataset, jobs))
+        _say_what_was_written(run, pictures)
 
 
 def _fitted(run: GTMRun, dataset: Dataset, device: str) -> MapModel:
@@ -88,6 +91,7 @@ def _say_what_was_found(run: GTMRun, found: jobs.Found) -> None:
 def _say_what_was_written(run: GTMRun, pictures: list[Path]) -> None:
     console.print(f"\nwritten to [bold]{run.path}[/]: {', '.join((CONFIG, MODEL, METRICS, HISTORY_FILE))}")
     console.print(f"figures: {', '.join(str(path.relative_to(run.path)) for path in pictures)}")
+    say_where_the_page_is(run.path / REPORT)
     folder = shlex.quote(str(run.path))
     console.print(f"next: priory map {folder} --out map.csv   (each row's place, and a picture)")
     console.print(f"      priory map {folder} NEW --out new.csv   (other rows on the same map)")

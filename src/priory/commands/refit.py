@@ -14,11 +14,13 @@ from priory.commands.evaluate import EVALUATION_SEED, evaluated
 from priory.commands.fit import grid_settings
 from priory.commands.interruptions import saying_how_to_go_on
 from priory.commands.opening import opened_model
+from priory.commands.report import say_where_the_page_is
 from priory.datasets import Dataset
 from priory.evaluation import Estimate
 from priory.priors import PRIORS
 from priory.refitting import Refitted
 from priory.run_folder import CONFIG, METRICS, MODEL
+from priory.run_report import REPORT
 from priory.runs import Run
 from priory.settings import RefitRequest
 from priory.terminal import console, row_progress
@@ -130,4 +132,5 @@ def verdict(name: str, difference: Estimate) -> str:
 def _say_what_was_written(run: Run, pictures: list[Path]) -> None:
     console.print(f"\nwritten to [bold]{run.path}[/]: {', '.join((CONFIG, MODEL, METRICS, ex_post.REFIT))}")
     console.print(f"figures: {', '.join(str(path.relative_to(run.path)) for path in pictures)}")
+    say_where_the_page_is(run.path / REPORT)
     console.print(f"next: priory evaluate {shlex.quote(str(run.path))}   (as with any run)")

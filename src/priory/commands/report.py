@@ -14,4 +14,10 @@ def report_run(path: Path, device: str) -> None:
     dataset = run.load_dataset(drawn=True)
     with sole_writer(run.path):
         page = write_run_report(run, model, dataset, jobs)
-    console.print(f"{page} ({page.stat().st_size / 1e6:.1f} MB): open it in a browser", markup=False)
+    say_where_the_page_is(page)
+
+
+def say_where_the_page_is(page: Path | None) -> None:
+    """Where there is one."""
+    if page is not None:
+        console.print(f"page: {page} ({page.stat().st_size / 1e6:.1f} MB; open it in a browser)", markup=False)

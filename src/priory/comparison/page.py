@@ -1,50 +1,29 @@
-"""What a page about a comparison says; how it looks is not decided here."""
+"""The page of a comparison: what it says; how it looks is not decided here."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from priory.comparison.pictures import Picture
 from priory.comparison.results import Comparison
-from priory.comparison.tables import TextTable, differences_table, failure_lines, means_table
+from priory.comparison.tables import differences_table, failure_lines, means_table
+from priory.report import Picture as PagePicture
+from priory.report import ReportContents, Table
+from priory.run_report import REPORT
 
-REPORT = "report.html"
 
-
-@dataclass(frozen=True)
-class PageContents:
-    """All of it, as text that has not been escaped, in its order.
-
-    Attributes:
-        title: what was compared on what.
-        facts: (name, text).
-        tables: means over seeds; where there are several priors, the differences to the baseline.
-        pictures: PNG files with a title and a caption each.
-        notes: sentences: pictures that were left out, and why.
-        failures: a line for each reason, with the runs that it stopped.
-        links: (the run, its own page relative to the comparison's folder), of finished runs that have one.
+def page_contents(comparison: Comparison, out: Path, pictures: list[Picture], notes: list[str]) -> ReportContents:
+    """Gather the page of a comparison in `out`, with what `draw_pictures` gave: tables, pictures, failures, and links
+    to the pages of its runs.
     """
-
-    title: str
-    facts: tuple[tuple[str, str], ...]
-    tables: tuple[TextTable, ...]
-    pictures: tuple[Picture, ...]
-    notes: tuple[str, ...]
-    failures: tuple[str, ...]
-    links: tuple[tuple[str, str], ...]
-
-
-def page_contents(comparison: Comparison, out: Path, pictures: list[Picture], notes: list[str]) -> PageContents:
-    """Gather the page of a comparison in `out`, with what `draw_pictures` gave."""
     tables = (means_table(comparison), differences_table(comparison))
     reports = [(str(cell), f"{cell.name}/{REPORT}") for cell in comparison.cells if cell in comparison.finished]
-    return PageContents(
+    return ReportContents(
         title=f"{_data(comparison)}: {len(comparison.priors)} priors compared",
-        facts=tuple(_facts(comparison)),
-        tables=tuple(table for table in tables if table is not None),
-        pictures=tuple(pictures),
-        notes=tuple(notes),
-        failures=tuple(failure_lines(comparison)),
-        links=tuple((name, link) for name, link in reports if (out / link).is_file()),
+        facts=_facts(comparison),
+        tables=[Table(*table) for table in tables if table is not None],
+        pictures=[PagePicture(*picture) for picture in pictures],
+        notes=notes,
+        failures=failure_lines(comparison),
+        links=[(name, link) for name, link in reports if (out / link).is_file()],
     )
 
 

@@ -16,7 +16,7 @@ from priory.evaluation import device_of
 from priory.maps.labels import as_classes
 from priory.maps.pictures import some_rows
 from priory.noise import own_noise
-from priory.plots import plot_map, plot_prior_contours, save_figure
+from priory.plots import plot_map, plot_prior_contours, plot_rate_distortion, save_figure
 from priory.plots.figure import to_numpy
 from priory.plots.regions import draw, square_window
 from priory.priors import GridPrior
@@ -62,7 +62,8 @@ def draw_pictures(comparison: Comparison, out: Path) -> tuple[list[Picture], lis
     if not shown:
         return [], []
     pictures, left_out = [], []
-    for name, drawn in {"contours": contours(shown), "maps": maps(shown)}.items():
+    drawings = {"contours": contours(shown), "maps": maps(shown), "rate_distortion": rate_distortion(comparison)}
+    for name, drawn in drawings.items():
         if isinstance(drawn, str):
             left_out.append(drawn)
             continue
@@ -143,11 +144,22 @@ def maps(shown: list[Shown]) -> Drawing | str:
     for_all(panels)
     label = "" if name is None else f", by {name}"
     caption = (
-        f"{_number(shown)} at their places on the map, E[u | z]{label}. Neighbours have similar codes; which way up a "
+        f"{_number(shown)} at their places on the map{label}. Neighbours have similar codes; which way up a "
         "map lies has no meaning."
     )
     write_below(panels, caption, alike=True)
     return Drawing(panels[0].figure, "Maps of the grid priors", caption)
+
+
+def rate_distortion(comparison: Comparison) -> Drawing:
+    """Each prior's place in the plane of rate and distortion."""
+    found = comparison.rates_and_distortions()
+    points = {prior: (rate.value, distortion.value) for prior, (rate, distortion) in found.items()}
+    several = len(comparison.seeds) > 1
+    errors = {prior: (rate.se, distortion.se) for prior, (rate, distortion) in found.items()} if several else None
+    axes = plot_rate_distortion(points, errors=errors)
+    caption = "On a line of equal ELBO, further to the right a code says more about its row; lines below are better."
+    return Drawing(axes.figure, "Rate and distortion", caption)
 
 
 def _number(shown: list[Shown]) -> str:

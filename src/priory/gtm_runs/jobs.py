@@ -1,7 +1,7 @@
 """The jobs of a map, from settings to a run folder: fit, measure, embed, score, sample, draw."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
@@ -28,6 +28,7 @@ from priory.maps.rows_of_data import quality_on_map
 from priory.maps.surfaces import Surface
 from priory.memory import require_memory
 from priory.run_folder import CONFIG, FIGURES, METRICS, MODEL, kind_of
+from priory.run_report import REPORT
 
 PICTURES = ("map", "nodes", "magnification", "landscape", "training")  # that a fit may have left
 
@@ -162,14 +163,16 @@ def fit(run: GTMRun, dataset: Dataset, device: str) -> MapModel:
 def _clear(out: Path) -> None:
     """Remove what an earlier fit wrote into a folder that `_require_free` lets through, and nothing else."""
     figures = [out / FIGURES / f"{name}.png" for name in PICTURES]
-    for file in (out / CONFIG, out / METRICS, out / HISTORY_FILE, *figures):
+    for file in (out / CONFIG, out / METRICS, out / HISTORY_FILE, out / REPORT, *figures):
         file.unlink(missing_ok=True)
     for folder in (out, out / FIGURES):
         remove_leftovers(folder)
 
 
-def write(run: GTMRun, model: MapModel, found: Found, metrics: dict[str, Estimate]) -> list[Path]:
-    """Write the run folder, its figures too; the model comes last, so that all is there where it is."""
+def write(
+    run: GTMRun, model: MapModel, found: Found, metrics: dict[str, Estimate], page: Callable[[], object]
+) -> list[Path]:
+    """Write the run folder, its figures and its page too; the model comes last, so that all is there where it is."""
     from priory.gtm_runs.figures import draw_figures
 
     run.write_splits(found.dataset)
@@ -178,6 +181,7 @@ def write(run: GTMRun, model: MapModel, found: Found, metrics: dict[str, Estimat
     write_history(run.path / HISTORY_FILE, history)
     run.write_metrics(metrics, 0, 0)
     pictures = draw_figures(run, model, found.dataset, history)
+    page()
     model.gtm.save(run.path / MODEL)
     return pictures
 

@@ -4,7 +4,16 @@ The page knows nothing of models: it is told numbers, pictures, and places of ro
 never taken for markup.
 """
 
-from priory.report.contents import MapContents, Metric, NodeContents, Picture, ReportContents
+from priory.report.contents import MapContents, Metric, NodeContents, Picture, ReportContents, Table
 from priory.report.page import render_report, write_report
 
-__all__ = ["MapContents", "Metric", "NodeContents", "Picture", "ReportContents", "render_report", "write_report"]
+__all__ = [
+    "MapContents",
+    "Metric",
+    "NodeContents",
+    "Picture",
+    "ReportContents",
+    "Table",
+    "render_report",
+    "write_report",
+]

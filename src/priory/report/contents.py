@@ -31,6 +31,31 @@ class Metric:
     how_to_read: str
 
 
+@dataclass(frozen=True)
+class Table:
+    """Cells as text; the first column names the rows.
+
+    Attributes:
+        title: what is compared, with units.
+        header: names of the columns.
+        rows: a text for each column.
+        note: what the errors are over, or what else is to be known.
+
+    Raises:
+        ValueError: a row has more or fewer cells than the header.
+    """
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.header):
+                raise ValueError(f"rows: expected {len(self.header)} cells, as the header has, got {list(row)}")
+
+
 @dataclass(frozen=True, eq=False)
 class Picture:
     """A figure of the run.
@@ -150,18 +175,24 @@ class ReportContents:
     Attributes:
         title: what was trained on what.
         facts: (name, text): data, model, versions, seed.
+        tables: of several models.
+        failures: what went wrong, a line each.
         metrics: the table of numbers.
         map: the map; None without one.
         pictures: curves, samples, ...
         notes: sentences at the end: warnings, what to know.
+        links: (text, path relative to the page), of other pages.
     """
 
     title: str
     facts: Sequence[tuple[str, str]] = ()
+    tables: Sequence[Table] = ()
+    failures: Sequence[str] = ()
     metrics: Sequence[Metric] = ()
     map: MapContents | None = None
     pictures: Sequence[Picture] = ()
     notes: Sequence[str] = ()
+    links: Sequence[tuple[str, str]] = ()
 
 
 def _require_shape(name: str, values: Any, expected: tuple[int | None, ...]) -> None:

@@ -9,6 +9,7 @@ from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from priory.datasets.optional import require
 from priory.files import replacing
@@ -59,6 +60,9 @@ def _values(contents: ReportContents) -> dict[str, Any]:
     return {
         "title": contents.title,
         "facts": contents.facts,
+        "tables": contents.tables,
+        "failures": contents.failures,
+        "links": [(text, quote(path)) for text, path in contents.links],
         "metrics": [_metric(metric) for metric in contents.metrics],
         "pictures": pictures,
         "notes": [*contents.notes, *notes],

@@ -147,7 +147,7 @@ INTRODUCTION = """Made by `benchmarks/maps.py`, which says what was run; {versio
 10-NN: accuracy of ten nearest neighbours, fitted to the training rows' coordinates and scored on the test rows.
 Trustworthiness and continuity: ten neighbours, of the test rows alone, against the pixels (or standardised columns).
 NLL: importance sampling on test rows (512 samples; MNIST 128 on every tenth row). Mean ± standard deviation over
-seeds; seconds of fitting, and of placing where that is one step with it, are medians.
+seeds; seconds of fitting, and of placing where that is one step with it, are medians by the clock, beside other work.
 
 Places on the map of a grid prior: *mean*, E[u given z] over all nodes at the mean of q(z given x); *near mode*, the
 same over the nodes at most 0.5 from the most responsible one (the grid is 2 wide); *mode*, the most responsible node.

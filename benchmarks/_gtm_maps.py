@@ -1,52 +1,19 @@
 """Maps of digits, oil flow and MNIST: how likely unseen rows are, and how well the map keeps neighbours and classes."""
 
-import os
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from scipy.stats import multivariate_normal
 
-from _gtm_judging import accuracy, continuity, true_log_likelihood, trustworthiness
-from _gtm_packages import PACKAGES, UGTM_DEFAULTS, Array, Package, Settings
+from _gtm_packages import PACKAGES, UGTM_DEFAULTS, Package, Settings
+from _map_data import Split
+from _map_judging import judged, true_log_likelihood
 
 Row = dict[str, Any]
 SIDE = 20
 FIRST_ROWS = 5000  # of MNIST, for packages that take hours for all
 DATA = ("digits", "oil flow", "MNIST")
-
-
-class Split(NamedTuple):
-    """Rows and classes of the three parts."""
-
-    train: tuple[Array, Array]
-    valid: tuple[Array, Array]
-    test: tuple[Array, Array]
-
-
-def load(name: str, data_dir: str | None) -> Split:
-    """In the units of the file; MNIST in [0, 1]."""
-    if name == "digits":
-        from priory import load_dataset
-
-        parts = [load_dataset("digits").rows(part) for part in Split._fields]
-        (label,) = parts[0].labels
-        return Split(*((rows.tensor().double().numpy(), np.asarray(rows.labels[label])) for rows in parts))
-    if data_dir is None:
-        raise FileNotFoundError(f"{name} is a file of the data folder: name the folder by --data-dir or PRIORY_DATA")
-    file, unit = {"oil flow": ("oil_flow.npz", 1.0), "MNIST": ("mnist.npz", 255.0)}[name]
-    with np.load(os.path.join(data_dir, file), allow_pickle=False) as arrays:
-        return Split(*((arrays[f"{part}_x"] / unit, arrays[f"{part}_y"]) for part in Split._fields))
-
-
-def judged(split: Split, train: Array, test: Array) -> Row:
-    """Of coordinates of the training rows that were used, and of all test rows."""
-    x, labels = split.test
-    return {
-        "trustworthiness": trustworthiness(x, test),
-        "continuity": continuity(x, test),
-        "10-NN accuracy": accuracy(train, split.train[1][: len(train)], test, labels),
-    }
 
 
 def priory_row(split: Split) -> Row:

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from _gtm_judging import exponent
+from _map_judging import exponent
 
 Row = dict[str, Any]
 READING = "<!-- Below: written by hand; the script keeps it. -->"
@@ -119,7 +119,7 @@ def write_report(path: Path, results: dict[str, Any], versions: str) -> None:
 
 EXPLANATION = """
 - *True*: the mean log-likelihood of the training rows in nats a row, an explicit float64 mixture of the nodes' images
-  and noise that were fitted (`benchmarks/_gtm_judging.py`). *Its claim*: the same as the package itself computes it.
+  and noise that were fitted (`benchmarks/_map_judging.py`). *Its claim*: the same as the package itself computes it.
 - *Times as long*: median over repeats of theirs by the mean of ours before and after, in one process. *Times the
   processor*: the same of processor time, which other work on a shared machine hardly changes. Settings are equal ones
   (`benchmarks/_gtm_packages.py` says how); *plain EM* is ours without annealing, whose iterations are theirs.

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from _gtm_judging import true_log_likelihood
 from _gtm_packages import PRIORY, Array, Model, Package, Settings, fit_priory
+from _map_judging import true_log_likelihood
 
 Row = dict[str, Any]
 NUM_ROWS, NUM_COLUMNS = 8000, 784

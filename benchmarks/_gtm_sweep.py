@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from _gtm_judging import accuracy, true_log_likelihood, trustworthiness
-from _gtm_maps import SIDE, Split, load
+from _gtm_maps import SIDE
+from _map_data import Split, load
+from _map_judging import accuracy, true_log_likelihood, trustworthiness
 
 Row = dict[str, Any]
 # What is swept: keywords of `priory.GTM`. Every combination of one from each table is a cell.

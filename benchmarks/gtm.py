@@ -24,11 +24,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from _gtm_maps import DATA, load, map_row, wanted
+from _gtm_maps import DATA, map_row, wanted
 from _gtm_packages import PACKAGES
 from _gtm_report import report, write_report
 from _gtm_speed import GROWTH, floor, growth, memory, speed
 from _gtm_sweep import SUBSETS, sweep
+from _map_data import load
 from priory.files import replacing
 
 Row = dict[str, Any]

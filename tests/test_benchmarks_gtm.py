@@ -16,7 +16,7 @@ pytest.importorskip("sklearn")
 pytest.importorskip("threadpoolctl")
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-NAMES = ["_gtm_judging", "_gtm_packages", "_gtm_report"]
+NAMES = ["_map_judging", "_gtm_packages", "_gtm_report"]
 
 
 def _module(name: str) -> ModuleType:
@@ -37,18 +37,18 @@ def test_true_likelihood_is_that_of_a_mixture(num_columns: int, noise_variance: 
     loc, scale = torch.from_numpy(means), torch.full(means.shape, noise_variance**0.5, dtype=torch.float64)
     p_x = MixtureSameFamily(Categorical(logits=torch.zeros(9).double()), Independent(Normal(loc, scale), 1))
     expected = float(p_x.log_prob(torch.from_numpy(x)).mean())
-    assert _module("_gtm_judging").true_log_likelihood(x, means, noise_variance) == pytest.approx(expected, rel=1e-11)
+    assert _module("_map_judging").true_log_likelihood(x, means, noise_variance) == pytest.approx(expected, rel=1e-11)
 
 
 def test_true_likelihood_of_standardised_rows_integrates_to_one() -> None:
     x = np.linspace(-60, 60, 4001)[:, None]
     means = np.array([[-1.0], [0.5], [2.0]])
-    log_density = [_module("_gtm_judging").true_log_likelihood(row[None], means, 0.3, 4.0, 7.0) for row in x]
+    log_density = [_module("_map_judging").true_log_likelihood(row[None], means, 0.3, 4.0, 7.0) for row in x]
     assert np.trapezoid(np.exp(log_density), x[:, 0]) == pytest.approx(1.0, abs=1e-9)
 
 
 def test_likelihood_of_a_failed_fit_is_no_number() -> None:
-    judging = _module("_gtm_judging")
+    judging = _module("_map_judging")
     assert math.isnan(judging.true_log_likelihood(np.zeros((2, 1)), np.full((3, 1), np.nan), 1.0))
     assert math.isnan(judging.true_log_likelihood(np.zeros((2, 1)), np.zeros((3, 1)), math.nan))
 
@@ -56,7 +56,7 @@ def test_likelihood_of_a_failed_fit_is_no_number() -> None:
 def test_trustworthiness_by_blocks_is_scikit_learns(monkeypatch: pytest.MonkeyPatch) -> None:
     from sklearn.manifold import trustworthiness
 
-    judging = _module("_gtm_judging")
+    judging = _module("_map_judging")
     monkeypatch.setattr(judging, "ROWS_AT_ONCE", 37)
     x = np.random.default_rng(1).normal(size=(250, 6))
     coordinates = x[:, :2] + 0.5 * np.random.default_rng(2).normal(size=(250, 2))
@@ -71,7 +71,7 @@ def test_settings_are_those_of_our_basis_and_ours_is_read_in_full() -> None:
     gtm = packages.PRIORY.fit(x, settings)
     assert (gtm.n_iter_, gtm.basis_.width) == (7, pytest.approx(1.5 * settings.spacing))
     model = packages.PRIORY.read(gtm, x)
-    assert _module("_gtm_judging").true_log_likelihood(x, model.means, model.noise_variance) == pytest.approx(
+    assert _module("_map_judging").true_log_likelihood(x, model.means, model.noise_variance) == pytest.approx(
         model.claim(), rel=1e-10
     )
     assert settings.decay_of(x) == pytest.approx(settings.weight_decay / np.mean((x - x.mean(0)) ** 2))

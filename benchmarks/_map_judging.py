@@ -1,4 +1,4 @@
-"""What the benchmark of GTMs judges by, each computed here and not by the packages that are judged."""
+"""What the benchmarks of maps judge by, each computed here and not by the packages that are judged."""
 
 import math
 
@@ -8,7 +8,8 @@ from scipy.special import logsumexp
 from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
-Array = np.ndarray
+from _map_data import Array, Split
+
 ROWS_AT_ONCE = 1000
 NEIGHBOURS = 10
 
@@ -74,6 +75,16 @@ def continuity(x: Array, coordinates: Array) -> float:
 def accuracy(train: Array, train_labels: Array, test: Array, test_labels: Array) -> float:
     """Of 10 nearest neighbours on the map."""
     return float(KNeighborsClassifier(NEIGHBOURS).fit(train, train_labels).score(test, test_labels))
+
+
+def judged(split: Split, train: Array, test: Array) -> dict[str, float]:
+    """Of coordinates of the training rows that were used, and of all test rows."""
+    x, labels = split.test
+    return {
+        "trustworthiness": trustworthiness(x, test),
+        "continuity": continuity(x, test),
+        "10-NN accuracy": accuracy(train, split.train[1][: len(train)], test, labels),
+    }
 
 
 def exponent(sizes: list[float], seconds: list[float]) -> float:

@@ -1,0 +1,86 @@
+"""Maps without a likelihood of a VAE: principal components, the classical GTM, t-SNE, UMAP.
+
+A map takes training rows, test rows and a seed, and gives the coordinates of both.
+"""
+
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import NamedTuple
+
+import numpy as np
+
+from _map_data import Array
+
+SIDE = 20
+Coordinates = tuple[Array, Array]
+
+
+class Baseline(NamedTuple):
+    """A row of the table.
+
+    Attributes:
+        places: the map.
+        how: what was done with the test rows.
+        package: what it is from.
+        stochastic: whether the seed changes anything.
+        largest: the most training rows that it is asked for; None where there is no limit.
+    """
+
+    places: Callable[[Array, Array, int], Coordinates]
+    how: str
+    package: str
+    stochastic: bool = False
+    largest: int | None = None
+
+    @property
+    def remark(self) -> str:
+        return f"{self.package} {version(self.package)}; {self.how}"
+
+
+def pca(train: Array, test: Array, seed: int) -> Coordinates:
+    """Two components."""
+    from sklearn.decomposition import PCA
+
+    fitted = PCA(2, random_state=seed).fit(train)
+    return fitted.transform(train), fitted.transform(test)
+
+
+def gtm(train: Array, test: Array, seed: int) -> Coordinates:
+    """Defaults but for the number of nodes."""
+    from priory import GTM
+
+    fitted = GTM(points_per_side=SIDE, random_state=seed).fit(train)
+    return fitted.transform(train), fitted.transform(test)
+
+
+def tsne(train: Array, test: Array, seed: int) -> Coordinates:
+    """Defaults."""
+    from openTSNE import TSNE
+
+    fitted = TSNE(n_jobs=1, random_state=seed).fit(train)
+    return np.asarray(fitted), np.asarray(fitted.transform(test))
+
+
+def tsne_of_all(train: Array, test: Array, seed: int) -> Coordinates:
+    """Defaults."""
+    from openTSNE import TSNE
+
+    places = np.asarray(TSNE(n_jobs=1, random_state=seed).fit(np.concatenate([train, test])))
+    return places[: len(train)], places[len(train) :]
+
+
+def umap(train: Array, test: Array, seed: int) -> Coordinates:
+    """Defaults."""
+    from umap import UMAP
+
+    fitted = UMAP(n_jobs=1, random_state=seed).fit(train)
+    return fitted.embedding_, fitted.transform(test)
+
+
+BASELINES = {
+    "PCA": Baseline(pca, "fitted to training rows", "scikit-learn"),
+    "GTM": Baseline(gtm, "the classical one, fitted to training rows", "priory"),
+    "UMAP": Baseline(umap, "fitted to training rows, test rows by its transform", "umap-learn", True),
+    "t-SNE": Baseline(tsne, "fitted to training rows, test rows by its transform", "openTSNE", True),
+    "t-SNE of all": Baseline(tsne_of_all, "fitted to training and test rows together", "openTSNE", True, 10_000),
+}

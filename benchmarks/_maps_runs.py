@@ -1,0 +1,88 @@
+"""A row of the table of maps for a trained model: the run, its NLL, and its map by each way to place rows."""
+
+import hashlib
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from _map_data import Split, file_of
+from _map_judging import judged
+from _maps_places import places_of
+from _maps_variants import assignments
+from priory import experiment
+from priory.datasets import Dataset, Rows, load_dataset
+from priory.locking import sole_writer
+from priory.run_folder import CONFIG
+from priory.runs import Run
+from priory.settings import RunSettings, override
+from priory.training.history import HISTORY_FILE, History
+from priory.vae import VAE
+
+Row = dict[str, Any]
+Parts = tuple[Rows, Rows]
+NUM_SAMPLES = {"digits": 512, "oil flow": 512}
+MOST_SAMPLES, STEP = 128, 10  # of MNIST: samples, and every tenth test row
+
+
+def told(data: str, variant: str, seed: int, extra: tuple[str, ...] = ()) -> list[str]:
+    """The assignments of a run; those of its seed too."""
+    return [*assignments(data, variant), *extra, f"seed={seed}"]
+
+
+def folder_of(runs: Path, data: str, variant: str, settings: list[str]) -> Path:
+    """A folder of its own for other settings, so that a variant may change under its name."""
+    stamp = hashlib.sha256("\n".join(settings).encode()).hexdigest()[:8]
+    return runs / f"{data.replace(', ', '-').replace(' ', '-')}-{variant}-{stamp}"
+
+
+def trained(folder: Path, source: str, settings: list[str]) -> tuple[Run, VAE]:
+    """The run in the folder; begun, gone on with, or read where it is finished."""
+    wanted = override(RunSettings(), [f"data.source={source}", *settings])
+    if not (folder / CONFIG).exists():
+        with experiment.new_run(wanted, folder) as (run, dataset, _):
+            return run, experiment.train(run, dataset).eval()
+    run = Run.open(folder)
+    if run.finished:
+        return run, run.load_model()
+    with sole_writer(folder):
+        return run, experiment.train(run, run.load_dataset(), resume=True).eval()
+
+
+def inputs(run: Run) -> dict[str, Parts]:
+    """Training and test rows that the encoder gets; of binarised images the grey values, and the binary ones."""
+    if run.settings.data.binarise == "none":
+        return {"": _parts(run.load_dataset())}
+    grey = load_dataset(run.settings.data.source)
+    grey = replace(grey, x=(grey.x / np.float32(run.binarise_scale)).astype(np.float32))
+    return {"": _parts(grey), ", binary rows": _parts(run.load_dataset(drawn=True))}
+
+
+def _parts(dataset: Dataset) -> Parts:
+    return dataset.rows("train"), dataset.rows("test")
+
+
+def nll(vae: VAE, test: Rows, data: str) -> Row:
+    """By importance sampling, in nats, with the standard error over rows."""
+    step = 1 if data in NUM_SAMPLES else STEP
+    rows, number = Rows(test.dataset, test.indices[::step]), NUM_SAMPLES.get(data, MOST_SAMPLES)
+    values = -experiment.score(vae, rows, number, seed=0)
+    return {"nll": float(values.mean()), "nll s.e.": float(values.std(ddof=1) / len(values) ** 0.5)}
+
+
+def run_row(data: str, data_dir: str | None, split: Split, variant: str, settings: list[str], runs: Path) -> Row:
+    """Train, or read, and judge; `split` has what neighbours are judged by."""
+    source = "digits" if data == "digits" else str(file_of(data.partition(",")[0], data_dir))
+    run, vae = trained(folder_of(runs, data, variant, settings), source, settings)
+    start = time.perf_counter()
+    row: Row = {"settings": " ".join(settings)} | nll(vae, run.load_dataset().rows("test"), data)
+    row["places"] = {
+        name + suffix: judged(split, *place(vae, *parts))
+        for suffix, parts in inputs(run).items()
+        for name, place in places_of(vae).items()
+    }
+    history = History.read(run.path / HISTORY_FILE)
+    row |= {"epochs": history.epochs, "best epoch": history.best_epoch, "s": sum(history["seconds"])}
+    return row | {"s to judge": time.perf_counter() - start}

@@ -53,6 +53,15 @@ def gtm(train: Array, test: Array, seed: int) -> Coordinates:
     return fitted.transform(train), fitted.transform(test)
 
 
+def gtm_near_mode(train: Array, test: Array, seed: int) -> Coordinates:
+    """The same, rows placed as `TopographicMap` places them."""
+    from priory import GTM, TopographicMap
+
+    fitted = GTM(points_per_side=SIDE, random_state=seed).fit(train)
+    before, after = (TopographicMap(fitted, rows).places.place.numpy() for rows in (train, test))
+    return before, after
+
+
 def tsne(train: Array, test: Array, seed: int) -> Coordinates:
     """Defaults."""
     from openTSNE import TSNE
@@ -80,6 +89,7 @@ def umap(train: Array, test: Array, seed: int) -> Coordinates:
 BASELINES = {
     "PCA": Baseline(pca, "fitted to training rows", "scikit-learn"),
     "GTM": Baseline(gtm, "the classical one, fitted to training rows", "priory"),
+    "GTM, near mode": Baseline(gtm_near_mode, "the same, by the nodes near the likeliest one", "priory"),
     "UMAP": Baseline(umap, "fitted to training rows, test rows by its transform", "umap-learn", True),
     "t-SNE": Baseline(tsne, "fitted to training rows, test rows by its transform", "openTSNE", True),
     "t-SNE of all": Baseline(tsne_of_all, "fitted to training and test rows together", "openTSNE", True, 10_000),

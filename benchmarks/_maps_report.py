@@ -149,8 +149,9 @@ Trustworthiness and continuity: ten neighbours, of the test rows alone, against 
 NLL: importance sampling on test rows (512 samples; MNIST 128 on every tenth row). Mean ± standard deviation over
 seeds; seconds of fitting, and of placing where that is one step with it, are medians by the clock, beside other work.
 
-Places on the map of a grid prior: *mean*, E[u given z] over all nodes at the mean of q(z given x); *near mode*, the
-same over the nodes at most 0.5 from the most responsible one (the grid is 2 wide); *mode*, the most responsible node.
+Places on the map of a grid prior: *place*, the mean of the nodes within three steps of the likeliest one, weighted by
+p(k given z) at the mean of q(z given x), which is what priory draws; *mean*, E[u given z] over all nodes; *mode*, the
+likeliest node.
 *latents* are the means of q(z given x) themselves, no map where they have more than two dimensions; *GTM of latents* is
 a classical GTM that is fitted to them afterwards."""
 

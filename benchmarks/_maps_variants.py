@@ -3,6 +3,8 @@
 from typing import NamedTuple
 
 GRID = "model.points_per_side=20"
+VAMP, GTM = (f"model.prior={prior} model.latent_dim=16 {GRID}" for prior in ("gtm-vamp", "gtm"))
+AS_IT_CAME = "model.grid_start=mean model.grid_network=mlp"  # as the book has it: no start, no guide, no noise
 
 
 class Variant(NamedTuple):
@@ -20,8 +22,18 @@ class Variant(NamedTuple):
 VARIANTS = {
     "vae-2": Variant("model.prior=standard model.latent_dim=2"),
     "vamp-16": Variant("model.prior=vamp model.latent_dim=16 model.components=400"),
-    "gtm-16": Variant(f"model.prior=gtm model.latent_dim=16 {GRID}"),
-    "gtm-vamp-16": Variant(f"model.prior=gtm-vamp model.latent_dim=16 {GRID}"),
+    "vamp-16, noise": Variant("model.prior=vamp model.latent_dim=16 model.components=400 model.input_noise=0.1256"),
+    "gtm-vamp-16": Variant(VAMP),
+    "gtm-16": Variant(GTM),
+    "gtm-vamp-16, as it came": Variant(f"{VAMP} {AS_IT_CAME}"),
+    "gtm-16, as it came": Variant(f"{GTM} {AS_IT_CAME}"),
+    "gtm-vamp-16, start alone": Variant(f"{VAMP} training.guidance=0 model.input_noise=0"),
+    "gtm-vamp-16, no guide": Variant(f"{VAMP} training.guidance=0"),
+    "gtm-vamp-16, no noise": Variant(f"{VAMP} model.input_noise=0"),
+    "gtm-vamp-16, guide at 0.3": Variant(f"{VAMP} training.guidance=0.3"),
+    "gtm-vamp-16, fixed sheet": Variant(f"{VAMP} model.learn_pseudo_inputs=false"),
+    "gtm-vamp-16, perceptron": Variant(f"{VAMP} model.grid_network=mlp"),
+    "gtm-vamp-16, noise 0.2": Variant(f"{VAMP} model.input_noise=0.2"),
 }
 
 MNIST = "training.epochs=30 training.batch_size=200 training.validation_draws=1"  # 10 000 rows need no more draws

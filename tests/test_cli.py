@@ -70,7 +70,10 @@ def table(tmp_path_factory):
 
 
 READING = ("--labels", "kind", "--ids", "name")
-QUICK = ("--epochs", 2, "--samples", 8, "--set", "model.hidden=[16]", "--set", "model.prior_hidden=[16]")
+QUICK = (
+    *("--epochs", 2, "--samples", 8, "--set", "model.hidden=[16]", "--set", "model.prior_hidden=[16]"),
+    "--no-report",
+)
 
 
 @pytest.fixture(scope="module")

@@ -109,7 +109,8 @@ def test_it_can_be_trained_on(gtm, x):
 @pytest.mark.parametrize("name", ["gtm", "gtm-vamp"])
 def test_a_prior_that_the_settings_build_takes_the_weights(name, gtm, x):
     made = PRIORS[name].from_gtm(gtm)
-    spec = PriorSpec(x.shape[1], x.shape[1], points_per_side=6, grid_network="rbf")
+    start = "gtm" if name == "gtm-vamp" else "mean"  # of latents there is no guide
+    spec = PriorSpec(x.shape[1], x.shape[1], points_per_side=6, grid_network="rbf", grid_start=start)
     rebuilt = PRIORS[name].from_spec(spec)
     rebuilt.load_state_dict(made.state_dict())
     encoder = NormalEncoder(mlp(5, [8], 10))

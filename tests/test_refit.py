@@ -225,7 +225,7 @@ def test_a_run_gets_another_prior(name, trained, done, tmp_path):
     assert run.refit_of is not None
     assert (run.refit_of.run, run.refit_of.prior, run.refit_of.settings.epochs) == (str(trained), "standard", 2)
     assert run.settings.training == Run.open(trained).settings.training
-    assert run.settings.model.grid_network == ("rbf" if "gtm" in name else "mlp")
+    assert run.settings.model.grid_network == "rbf"
     assert {path.name for path in Path("new").iterdir()} == {
         "config.json", "model.safetensors", "metrics.json", "refit.json", "splits.npz", "figures"
     }  # fmt: skip

@@ -18,7 +18,7 @@ pytest.importorskip("matplotlib")
 
 from matplotlib.image import imread
 
-from priory.plots.maps import MOST_CLASSES
+from priory.plots.classes import MOST_CLASSES
 from priory.report import MapContents, Metric, NodeContents, Picture, ReportContents, render_report, write_report
 from priory.report.budget import LIMIT, seeded_subset
 from priory.report.encoding import json_for_html, quantised

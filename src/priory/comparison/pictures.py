@@ -1,5 +1,6 @@
 """The pictures of a comparison: one panel a prior, each of the run of its first seed."""
 
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -155,9 +156,8 @@ def rate_distortion(comparison: Comparison) -> Drawing:
     """Each prior's place in the plane of rate and distortion."""
     found = comparison.rates_and_distortions()
     points = {prior: (rate.value, distortion.value) for prior, (rate, distortion) in found.items()}
-    several = len(comparison.seeds) > 1
-    errors = {prior: (rate.se, distortion.se) for prior, (rate, distortion) in found.items()} if several else None
-    axes = plot_rate_distortion(points, errors=errors)
+    errors = {prior: (rate.se, distortion.se) for prior, (rate, distortion) in found.items() if math.isfinite(rate.se)}
+    axes = plot_rate_distortion(points, errors=errors or None)
     caption = "On a line of equal ELBO, further to the right a code says more about its row; lines below are better."
     return Drawing(axes.figure, "Rate and distortion", caption)
 

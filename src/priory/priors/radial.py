@@ -100,8 +100,9 @@ class Sheet:
             exact = self._affine(preprocess)
             if (self.design @ exact - features).abs().max() <= AFFINE * features.abs().max():
                 return exact
-        raw = feature_range.unconstrain(features).requires_grad_()
-        slopes = torch.autograd.grad(feature_range.constrain(raw).sum(), raw)[0]
+        with torch.enable_grad():
+            raw = feature_range.unconstrain(features).requires_grad_()
+            slopes = torch.autograd.grad(feature_range.constrain(raw).sum(), raw)[0]
         columns = max(1, SYSTEMS_AT_ONCE // self.design.shape[1] ** 2)
         parts = zip(raw.detach().split(columns, 1), slopes.split(columns, 1), strict=True)
         return torch.cat([_least_squares(self.design, target, slope) for target, slope in parts], 1)

@@ -175,23 +175,23 @@ class ReportContents:
     Attributes:
         title: what was trained on what.
         facts: (name, text): data, model, versions, seed.
-        tables: of several models.
-        failures: what went wrong, a line each.
         metrics: the table of numbers.
         map: the map; None without one.
         pictures: curves, samples, ...
         notes: sentences at the end: warnings, what to know.
+        tables: of several models.
+        failures: what went wrong, a line each.
         links: (text, path relative to the page), of other pages.
     """
 
     title: str
     facts: Sequence[tuple[str, str]] = ()
-    tables: Sequence[Table] = ()
-    failures: Sequence[str] = ()
     metrics: Sequence[Metric] = ()
     map: MapContents | None = None
     pictures: Sequence[Picture] = ()
     notes: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+    failures: Sequence[str] = ()
     links: Sequence[tuple[str, str]] = ()
 
 

@@ -1,0 +1,134 @@
+"""The page of a run: what it is told, of every kind of run, against the run's own files and models."""
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.decomposition import PCA
+
+import grid_oracle
+import priory
+from command_line import must_be_refused, must_succeed
+from priory import run_report
+from priory.run_kinds import open_run
+
+TINY = ("--epochs", 1, "--samples", 2, "--set", "model.hidden=[8]", "--labels", "kind", "--ids", "name")
+
+
+@pytest.fixture(autouse=True)
+def table(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    generator = np.random.default_rng(0)
+    kind = generator.integers(0, 2, 80)
+    frame = pd.DataFrame(3.0 * kind[:, None] + generator.normal(size=(80, 4)), columns=list("abcd")).assign(same=7.0)
+    frame.assign(kind=np.where(kind, "big", "<b>small</b>"), name=[f"r{i}" for i in range(80)]).to_csv(
+        "cells.csv", index=False
+    )
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """What the pages that are written were told."""
+    contents = []
+    write = run_report.write_report
+    monkeypatch.setattr(run_report, "write_report", lambda path, found: (contents.append(found), write(path, found))[1])
+    return contents
+
+
+def test_a_page_of_a_vae_with_a_grid(told, capsys, tmp_path):
+    said = must_succeed(
+        capsys, "fit", "cells.csv", *TINY, "--prior", "gtm-vamp", "--grid", "4x4", "--latent-dim", 3, "--out", "run"
+    )
+    page = tmp_path / "run" / "report.html"
+    assert "page: run/report.html" in said.replace("\n", " ")
+    (found,) = told
+    facts = dict(found.facts)
+    assert facts["data"] == "cells: 80 rows, 4 columns (1 more are constant and left out)"
+    assert facts["model"] == "VAE with a gtm-vamp prior, 4 nodes a side"
+    assert facts["latent dimensions"] == "3"
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert {m.name: (m.value, m.se) for m in found.metrics} == {
+        name: (values["value"], values["se"]) for name, values in metrics.items() if name != "evaluation"
+    }
+    assert all(len(metric.how_to_read) > 20 for metric in found.metrics)
+    drawn, run = found.map, open_run("run")
+    vae, rows = run.load_model(), run.load_dataset().all_rows()
+    with torch.no_grad():
+        z = vae.encode(rows.tensor()).mean
+        shares = vae.latent_prior().responsibilities(z).double().numpy()
+        contents = vae.decode(vae.latent_prior().components.mean).mean
+    nodes = vae.prior.nodes.double().numpy()
+    np.testing.assert_allclose(drawn.places, grid_oracle.places(shares, nodes), atol=1e-4)
+    assert list(drawn.ids) == [f"r{i}" for i in range(80)]
+    assert set(drawn.labels) == {"kind", "split"}
+    assert (drawn.labels["split"] == "train").sum() == len(run.splits["train"])
+    assert tuple(drawn.columns) == ("a", "b", "c", "d", "same")
+    np.testing.assert_allclose(drawn.x, pd.read_csv("cells.csv")[list(drawn.columns)], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(drawn.nodes.contents[:, :4], contents, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(drawn.nodes.numbers["share of the rows"], shares.mean(0), atol=1e-4)
+    assert {picture.title for picture in found.pictures} >= {"The nodes", "Samples", "Use of the components"}
+    text = page.read_text()
+    assert "<b>small</b>" not in text
+    assert not re.findall(r"""(?:src|href)=["']https?:""", text)
+    first = page.read_bytes()
+    must_succeed(capsys, "report", "run")
+    assert page.read_bytes() == first
+
+
+@pytest.mark.parametrize("latent_dim", [1, 2, 5])
+def test_without_a_grid_the_map_is_the_plane_of_the_codes(told, capsys, latent_dim):
+    must_succeed(capsys, "fit", "cells.csv", *TINY, "--latent-dim", latent_dim, "--no-evaluate", "--out", "run")
+    (found,) = told
+    run = open_run("run")
+    with torch.no_grad():
+        z = run.load_model().encode(run.load_dataset().all_rows().tensor()).mean.double().numpy()
+    expected = {1: lambda: np.c_[z, 0 * z], 2: lambda: z, 5: lambda: PCA(2).fit_transform(z)}[latent_dim]()
+    for axis in (0, 1):  # a component's sign is nobody's
+        sign = np.sign((found.map.places[:, axis] * expected[:, axis]).sum()) or 1
+        np.testing.assert_allclose(sign * found.map.places[:, axis], expected[:, axis], atol=1e-5)
+    assert found.map.nodes is None
+    assert "no two-dimensional grid" in found.notes[0]
+    assert found.metrics == []
+
+
+def test_a_page_of_a_classical_gtm_with_missing_cells(told, capsys, tmp_path):
+    frame = pd.read_csv("cells.csv")
+    frame.loc[::5, "b"] = np.nan
+    frame.to_csv("cells.csv", index=False)
+    must_succeed(
+        capsys, "gtm", "fit", "cells.csv", "--labels", "kind", "--ids", "name", "--points-per-side", 4, "--out", "run"
+    )
+    (found,) = told
+    x, model = frame[list("abcd")].to_numpy(), priory.load("run")
+    volume = (~np.isnan(x) * np.log(model[0].scale_)).sum(1)
+    np.testing.assert_allclose(found.map.score, model.score_samples(x) - volume, rtol=1e-5)
+    shares = model[1].predict_proba(model[0].transform(x))
+    np.testing.assert_allclose(found.map.places, grid_oracle.places(shares, model[1].nodes_), atol=1e-6)
+    assert dict(found.facts)["model"] == "classical GTM of 4 x 4 nodes"
+    assert np.isnan(found.map.x[0, 1])
+    assert (tmp_path / "run" / "report.html").stat().st_size < 5e6
+
+
+def test_of_very_many_rows_the_map_shows_some(told, capsys, monkeypatch):
+    monkeypatch.setattr(run_report, "MOST_ROWS", 30)
+    must_succeed(capsys, "fit", "cells.csv", *TINY, "--no-evaluate", "--out", "run")
+    (found,) = told
+    assert found.notes[0] == "The map shows 30 of the 80 rows, evenly spaced."
+    assert len(found.map.places) == len(found.map.ids) == 30
+    assert found.map.ids[0] == "r0"
+    assert found.map.ids[-1] == "r79"
+
+
+def test_every_metric_has_a_sentence_that_says_how_to_read_it():
+    from priory.experiment import DESCRIPTIONS
+    from priory.gtm_runs.jobs import DESCRIPTIONS as OF_MAPS
+    from priory.report.reading import HOW_TO_READ
+
+    assert HOW_TO_READ.keys() == DESCRIPTIONS.keys() | OF_MAPS.keys()
+
+
+def test_a_folder_that_is_no_run_has_no_page(capsys, tmp_path):
+    assert "expected a run folder" in must_be_refused(capsys, tmp_path, "report", "nowhere")

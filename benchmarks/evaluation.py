@@ -124,7 +124,8 @@ def trained(prior: str, latent_dim: int, epochs: int) -> VAE:
     """A VAE on the digits."""
     torch.set_num_threads(1)
     data = load_dataset("digits")
-    settings = ModelSettings(prior=prior, likelihood="categorical", num_levels=17, latent_dim=latent_dim)
+    data_are = {"likelihood": "categorical", "num_levels": 17}
+    settings = ModelSettings(prior=prior, latent_dim=latent_dim, grid_start="mean", grid_network="mlp", **data_are)
     torch.manual_seed(0)
     vae = build_vae(settings, facts_of(data.rows("train"), data.image_shape, 0))
     with tempfile.TemporaryDirectory() as folder:

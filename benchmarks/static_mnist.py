@@ -41,6 +41,8 @@ MODEL = ModelSettings(
     log_variance_range=(-6.0, 2.0),
     components=500,
     points_per_side=22,  # 484 nodes
+    grid_start="mean",  # no start, no guide and no noise, as the prior was published
+    grid_network="mlp",
 )
 TRAINING = TrainingSettings(
     epochs=150,

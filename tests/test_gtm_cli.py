@@ -21,7 +21,7 @@ from priory.run_kinds import open_run
 
 QUICK = ("--points-per-side", 4, "--max-iter", 60, "--set", "model.tol=1e-4")
 READING = ("--labels", "kind", "--ids", "name")
-FILES = {"config.json", "model.safetensors", "metrics.json", "history.csv", "splits.npz", "figures"}
+FILES = {"config.json", "model.safetensors", "metrics.json", "history.csv", "report.html", "splits.npz", "figures"}
 PICTURES = {"map.png", "nodes.png", "magnification.png", "landscape.png", "training.png"}
 
 

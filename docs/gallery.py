@@ -1,0 +1,178 @@
+"""Make `docs/gallery.md` and its pictures: from runs, by the commands that the page shows.
+
+    python docs/gallery.py [--data-dir DIR] [--runs DIR]
+
+Finished runs under --runs are used as they are, so that the page can be written anew in seconds; delete a folder to train
+it again.
+With the benchmark data (--data-dir or PRIORY_DATA) MNIST is shown too.
+"""
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+from sklearn.datasets import load_wine
+
+from priory.files import replacing
+from priory.json_files import read_json
+
+DOCS = Path(__file__).parent
+IMAGES = DOCS / "images" / "gallery"
+MOST_PIXELS = 900  # along a side
+SHOWN = {
+    "nll": "NLL {:.1f} nats",
+    "trustworthiness": "trustworthiness {:.3f}",
+    "knn_accuracy": "10-NN accuracy on the map {:.2f}",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run and the pictures of it.
+
+    Attributes:
+        name: of its folder.
+        title: of its section.
+        text: what to see.
+        command: what a user types, without --out.
+        pictures: names of figures.
+        data: the file that it needs from the data folder; None for none.
+    """
+
+    name: str
+    title: str
+    text: str
+    command: str
+    pictures: tuple[str, ...]
+    data: str | None = None
+
+
+ENTRIES = (
+    Entry(
+        "digits-map",
+        "Digits: sixteen latent dimensions on a map",
+        "scikit-learn's digits. The map has seen no label; beneath it what lives at each node, and what the rows near "
+        "each node are.",
+        "priory fit digits --prior gtm-vamp --latent-dim 16 --grid 20x20",
+        ("map", "nodes", "landscape", "magnification"),
+    ),
+    Entry(
+        "mnist-map",
+        "MNIST",
+        "70 000 images in 16 latent dimensions; 5000 of them are drawn.",
+        "priory fit mnist.npz --binarise dynamic --prior gtm-vamp --latent-dim 16 --grid 20x20 --epochs 30 "
+        "--batch-size 200 --set model.hidden=[300,300] --set training.validation_draws=1 --samples 16",
+        ("map", "nodes"),
+        "mnist.npz",
+    ),
+    Entry(
+        "wine-map",
+        "A table: the chemistry of wines",
+        "178 Italian wines, 13 measurements, by the classical GTM: where each wine lies, the columns that vary most "
+        "over the map, and which cultivar is where.",
+        "priory gtm fit wine.csv --labels cultivar --points-per-side 12",
+        ("map", "nodes", "landscape"),
+    ),
+    Entry(
+        "digits-compare",
+        "All priors side by side",
+        "The same VAE with each prior in two latent dimensions: contours of the prior about the encoded test rows, the "
+        "maps of the priors that have one, and rate against distortion.",
+        "priory compare digits --priors all --seeds 1",
+        ("contours", "maps", "rate_distortion"),
+    ),
+    Entry(
+        "digits-pairs",
+        "Beyond two dimensions without a grid",
+        "Marginals of a VampPrior and of the codes of the test rows, pair by pair; how far the components are used.",
+        "priory fit digits --prior vamp --latent-dim 8 --components 100",
+        ("pairwise", "components", "samples", "training"),
+    ),
+)
+
+
+def main() -> None:
+    """Make what is missing, then the page."""
+    arguments = _arguments()
+    arguments.runs.mkdir(parents=True, exist_ok=True)
+    _write_wine(arguments.runs / "wine.csv")
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    sections = []
+    for entry in ENTRIES:
+        if entry.data is not None and arguments.data_dir is None:
+            print(f"{entry.name}: left out, because it needs {entry.data} in --data-dir")
+            continue
+        folder = arguments.runs / entry.name
+        _make(entry, folder, arguments)
+        sections.append(_section(entry, folder))
+    page = "\n\n".join([_INTRODUCTION, *sections]) + "\n"
+    with replacing(DOCS / "gallery.md") as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+_INTRODUCTION = """# Gallery
+
+Every picture here is a figure of a run, made by the command above it; `python docs/gallery.py --data-dir DIR` trains
+the runs and writes this page."""
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", type=Path, default=os.environ.get("PRIORY_DATA"))
+    parser.add_argument("--runs", type=Path, default=Path("runs/gallery"))
+    return parser.parse_args()
+
+
+def _write_wine(path: Path) -> None:
+    """The table as a user would have it."""
+    bunch = load_wine(as_frame=True)
+    with replacing(path) as temporary:
+        bunch.frame.rename(columns={"target": "cultivar"}).to_csv(temporary, index=False)
+
+
+def _make(entry: Entry, folder: Path, arguments: argparse.Namespace) -> None:
+    """Run the command, unless its pictures are there."""
+    if all((folder / "figures" / f"{name}.png").exists() for name in entry.pictures):
+        return
+    words = shlex.split(entry.command)[1:]
+    if entry.data is not None:
+        words[words.index(entry.data)] = str(Path(arguments.data_dir) / entry.data)
+    words = [str(arguments.runs / "wine.csv") if word == "wine.csv" else word for word in words]
+    subprocess.run([sys.executable, "-m", "priory", *words, "--out", str(folder)], check=True)
+
+
+def _section(entry: Entry, folder: Path) -> str:
+    """The command, the numbers, the pictures."""
+    lines = [f"## {entry.title}", entry.text + _numbers(folder), f"    {entry.command}"]
+    for name in entry.pictures:
+        target = IMAGES / f"{entry.name}-{name}.png"
+        _shrink(folder / "figures" / f"{name}.png", target)
+        lines.append(f"![{entry.title}: {name.replace('_', ' ')}](images/gallery/{target.name})")
+    return "\n\n".join(lines)
+
+
+def _numbers(folder: Path) -> str:
+    """What `metrics.json` says, if the folder is one run's."""
+    file = folder / "metrics.json"
+    if not file.is_file():
+        return ""
+    metrics = read_json(file)
+    said = [text.format(metrics[name]["value"]) for name, text in SHOWN.items() if name in metrics]
+    return f" {', '.join(said)} on rows that it has not seen." if said else ""
+
+
+def _shrink(source: Path, target: Path) -> None:
+    """A copy in 128 colours that is no larger than a page needs."""
+    picture = Image.open(source).convert("RGB")
+    picture.thumbnail((MOST_PIXELS, MOST_PIXELS), Image.Resampling.LANCZOS)
+    with replacing(target) as temporary:
+        picture.quantize(128, dither=Image.Dither.NONE).save(temporary, format="PNG", optimize=True)
+
+
+if __name__ == "__main__":
+    main()

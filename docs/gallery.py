@@ -2,8 +2,8 @@
 
     python docs/gallery.py [--data-dir DIR] [--runs DIR]
 
-Finished runs under --runs are used as they are, so that the page can be written anew in seconds; delete a folder to train
-it again.
+Finished runs under --runs are used as they are, so that the page can be written anew in seconds; delete a folder to
+train it again.
 With the benchmark data (--data-dir or PRIORY_DATA) MNIST is shown too.
 """
 

@@ -12,7 +12,7 @@ import priory
 SOURCE = Path(priory.__file__).parent
 
 ORDER = (  # some of it
-    "density", "distributions", "mixture", "priors", "report", "assembly", "runs", "experiment", "gtm_runs",
+    "density", "distributions", "mixture", "priors", "maps", "report", "assembly", "runs", "experiment", "gtm_runs",
     "run_kinds", "commands",
 )  # fmt: skip
 

@@ -1,5 +1,6 @@
 """The commands that say something of each row or draw new ones: their options, as the user types them."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -79,4 +80,4 @@ def score(
     score_run(run, data, out, samples, seed, copy, device, reading(labels, ids, drop))
 
 
-ROW_COMMANDS = {"sample": sample, "embed": embed, "map": map_rows, "score": score}
+ROW_COMMANDS: dict[str, Callable[..., None]] = {"sample": sample, "embed": embed, "map": map_rows, "score": score}

@@ -149,6 +149,35 @@ def test_embed_gives_every_row_its_id_latents_and_place_on_the_map(trained, tabl
         np.testing.assert_allclose(z["map"], places, rtol=1e-4, atol=1e-5)
 
 
+def test_map_gives_every_row_its_place_and_what_its_label_would_be(trained, table, command, tmp_path):
+    command("map", trained, "--predict", "kind", "--out", tmp_path / "map.csv", "--samples", 8)
+    assert (tmp_path / "map.png").stat().st_size > 10_000
+    found = pd.read_csv(tmp_path / "map.csv")
+    vae, dataset = priory.load(trained), Run.open(trained).load_dataset()
+    with torch.no_grad():
+        z = vae.encode(dataset.all_rows().tensor()).mean
+        shares = vae.latent_prior().responsibilities(z).double().numpy()
+    nodes = vae.prior.nodes.double().numpy()
+    np.testing.assert_allclose(found[["u1", "u2"]], grid_oracle.places(shares, nodes), atol=1e-4)
+    np.testing.assert_array_equal(found["node"], shares.argmax(1))
+    np.testing.assert_allclose(found["responsibility"], shares.max(1), rtol=1e-4)
+    train = Run.open(trained).splits["train"]
+    big = (found["kind"] == "big").to_numpy()[train]
+    usage, near = shares[train].sum(0), np.exp(-0.5 * ((nodes[:, None] - nodes) ** 2).sum(-1))  # a step of 3 x 3 is 1
+    sums = shares[train].T @ big
+    expected = (sums + (near @ sums + big.mean()) / (near @ usage + 1)) / (usage + 1)
+    probability = shares @ expected
+    assert found["kind_predicted"].tolist() == np.where(probability > 0.5, "big", "small").tolist()
+    np.testing.assert_allclose(found["kind_confidence"], np.maximum(probability, 1 - probability), atol=1e-4)
+    new = pd.read_csv(table).drop(columns=["kind"]).head(7)
+    new.to_csv(tmp_path / "new.csv", index=False)
+    command("map", trained, tmp_path / "new.csv", "--predict", "kind", "--out", tmp_path / "there.csv", "--samples", 8)
+    there = pd.read_csv(tmp_path / "there.csv")
+    assert there["split"].tolist() == ["new"] * 7
+    np.testing.assert_allclose(there[["u1", "u2"]], found[["u1", "u2"]].head(7), rtol=1e-6)
+    assert there["kind_predicted"].tolist() == found["kind_predicted"].head(7).tolist()
+
+
 def test_score_of_another_file_ranks_an_outlier_last(trained, table, command, tmp_path):
     frame = pd.read_csv(table).head(20)
     frame.loc[7, "c"] = 1e4

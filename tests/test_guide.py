@@ -25,6 +25,7 @@ from priory import (
     mlp,
 )
 from priory.assembly import DataFacts, build_vae
+from priory.priors.radial import rows_to_start_from
 from priory.settings import ModelSettings
 
 
@@ -191,3 +192,8 @@ def test_noise_is_added_to_what_the_encoder_reads_in_training_only(training):
 def test_negative_noise_is_refused():
     with pytest.raises(ValueError, match="input_noise: expected a standard deviation that is not negative, got -1"):
         NormalEncoder(torch.nn.Linear(4, 2), input_noise=-1.0)
+
+
+@pytest.mark.parametrize(("shape", "expected"), [((500, 4), 500), ((20_000, 784), 20_000), ((20_000, 20_000), 3355)])
+def test_very_wide_rows_start_a_grid_from_fewer(shape, expected):
+    assert rows_to_start_from(*shape) == expected

@@ -10,6 +10,7 @@ from priory.assembly import DataFacts, decoder_network, encoder_network, outputs
 from priory.datasets import Dataset
 from priory.memory import require_memory
 from priory.priors import PRIORS, GridPrior
+from priory.priors.radial import rows_to_start_from
 from priory.settings import ModelSettings, RunSettings
 
 BYTES = 4  # of a number in float32
@@ -17,7 +18,7 @@ BYTES = 4  # of a number in float32
 # from, which holds all but the gradient, and is copied twice to be written. Measured on 100 rows of 100000 columns.
 COPIES = 18
 START_COPIES = 5  # of the rows that constants start from: in float32, and twice in float64
-GTM_COPIES, MOST_OF_GTM = 8, 2**27  # of the rows that a grid starts from, in float64; it walks over more in blocks
+GTM_COPIES = 8  # of the rows that a grid starts from: four in float64
 UNCOUNTABLE = 2**63  # more numbers than torch has indices for
 CURE = "drop columns (--drop), or take a smaller model (--set model.hidden=[64])"
 # What can be too large, with what to ask for instead. One is to blame where its default would halve the memory.
@@ -69,7 +70,7 @@ def _training_values(settings: RunSettings, facts: DataFacts, valid: int) -> int
     rows = min(train, start_rows(settings.model))
     start = rows * START_COPIES
     if issubclass(PRIORS[settings.model.prior], GridPrior) and settings.model.grid_start == "gtm":
-        start += min(GTM_COPIES * rows, MOST_OF_GTM // max(1, facts.num_inputs))
+        start += GTM_COPIES * rows_to_start_from(rows, facts.num_inputs)
     step = min(train, training.batch_size) * training.num_samples * (2 + 4 * outputs)
     validation = min(valid, training.validation_batch_size) * training.validation_draws * (1 + outputs)
     return COPIES * num_values(settings.model, facts) + max(start, step, validation) * facts.num_inputs

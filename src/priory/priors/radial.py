@@ -20,6 +20,7 @@ FITTED = ("means_", "nodes_", "weights_", "noise_variance_", "basis_", "basis_we
 AFFINE = 1e-5  # of the features' largest size: how near an affine map's weights must bring the nodes
 SYSTEMS_AT_ONCE = 2**24  # numbers of the least-squares problems of columns that are made at a time
 RIDGE = 1e-10
+FEWEST_STARTING_ROWS, MOST_STARTING_NUMBERS = 1000, 2**26  # of the features that a grid's start is fitted to
 
 
 class FittedGTM(Protocol):
@@ -239,7 +240,12 @@ def started_gtm(spec: PriorSpec) -> FittedGTM | None:
         "basis_per_side": spec.functions_per_side,
         "basis_width": spec.basis_width,
     }
-    return fitted_gtm(spec.features, options, 0)
+    return fitted_gtm(spec.features[: rows_to_start_from(*spec.features.shape)], options, 0)
+
+
+def rows_to_start_from(num_rows: int, num_features: int) -> int:
+    """How many rows a grid's start is fitted to: all, unless they are very wide."""
+    return min(num_rows, max(FEWEST_STARTING_ROWS, MOST_STARTING_NUMBERS // num_features))
 
 
 def guide_of(spec: PriorSpec, gtm: FittedGTM | None = None) -> Guide | None:

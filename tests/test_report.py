@@ -19,7 +19,16 @@ pytest.importorskip("matplotlib")
 from matplotlib.image import imread
 
 from priory.plots.classes import MOST_CLASSES
-from priory.report import MapContents, Metric, NodeContents, Picture, ReportContents, render_report, write_report
+from priory.report import (
+    MapContents,
+    Metric,
+    NodeContents,
+    Picture,
+    ReportContents,
+    Table,
+    render_report,
+    write_report,
+)
 from priory.report.budget import LIMIT, seeded_subset
 from priory.report.encoding import json_for_html, quantised
 from priory.report.labels import label_part
@@ -401,3 +410,20 @@ def test_a_hundred_thousand_rows_are_at_most_ten_megabytes(make, tmp_path):
     assert len(unpacked(data["labels"][0]["kind"])) == 100_000
     assert data["columns"]
     assert ("sheet" in data) == (contents.image_shape is not None)
+
+
+def test_tables_failures_and_links_of_a_comparison():
+    contents = ReportContents(
+        "two priors",
+        tables=[Table("nats", ("prior", "nll"), [("standard", "97.8 ± 0.4"), ("<i>vamp", "98.2 ± 0.6")], "over seeds")],
+        failures=["flow, seed 0: memory: <none>"],
+        links=[("gtm, seed 0", "gtm-0/report.html"), ("odd", 'a"b/<c>.html')],
+    )
+    page = Page(render_report(contents))
+    assert [a["href"] for a in page.all("a")] == ["gtm-0/report.html", "a%22b/%3Cc%3E.html"]
+    assert not page.all("i")
+    text = render_report(contents).decode()
+    for shown in ("97.8 ± 0.4", "&lt;i&gt;vamp", "over seeds", "flow, seed 0: memory: &lt;none&gt;"):
+        assert shown in text
+    with pytest.raises(ValueError, match="rows: expected 2 cells, as the header has, got"):
+        Table("", ("a", "b"), [("only one",)])

@@ -42,9 +42,9 @@ def found_in(out: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two priors and two seeds, with all that the command leaves."""
+    """Two priors and two seeds, with all that the command leaves but pages."""
     out = tmp_path_factory.mktemp("compared") / "all"
-    assert compare(out, "--priors", "gtm,standard", "--seeds", 2) == 0
+    assert compare(out, "--priors", "gtm,standard", "--seeds", 2, "--no-report") == 0
     return out
 
 
@@ -183,14 +183,14 @@ def test_the_spreadsheet_says_the_same(compared: Path) -> None:
 def test_another_baseline_needs_no_training(compared: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (compared / "comparison.json").read_bytes()
     stamps = {file: file.stat().st_mtime_ns for file in compared.glob("*/model.safetensors")}
-    assert compare(compared, "--priors", "gtm,standard", "--seeds", 2, "--baseline", "gtm") == 0
+    assert compare(compared, "--priors", "gtm,standard", "--seeds", 2, "--baseline", "gtm", "--no-report") == 0
     said = capsys.readouterr()
     assert "against gtm, same seeds and same rows" in said.out
     assert "4 of 4 runs are done already" in said.err
     assert found_in(compared)["priors"]["standard"]["against_baseline"]["nll"]["per_seed"].keys() == {"0", "1"}
     assert {file: file.stat().st_mtime_ns for file in stamps} == stamps
     (compared / "gtm-1" / "row_scores.npz").unlink()
-    assert compare(compared, "--priors", "gtm,standard", "--seeds", 2) == 0
+    assert compare(compared, "--priors", "gtm,standard", "--seeds", 2, "--no-report") == 0
     assert "run 1 of 1: gtm, seed 1" in capsys.readouterr().err
     assert (compared / "comparison.json").read_bytes() == before
 
@@ -319,6 +319,20 @@ def test_pictures_have_a_panel_a_prior_and_the_page_has_all(compared: Path) -> N
     assert [len(table.rows) for table in page.tables] == [2, 1]
     assert page.notes == ["a note"]
     assert dict(page.facts)["baseline"] == "standard"
+
+
+def test_every_run_gets_a_page_and_the_comparison_links_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("--priors", "standard", "--seeds", 1, "--latent-dim", 3)
+    assert compare(tmp_path, *asked) == 0
+    assert "page: " in capsys.readouterr().out
+    page = (tmp_path / "report.html").read_text()
+    assert 'href="standard-0/report.html"' in page
+    assert "digits: 1 priors compared" in page
+    of_run = tmp_path / "standard-0" / "report.html"
+    before = of_run.stat().st_mtime_ns
+    assert 'id="map-data"' in of_run.read_text()
+    assert compare(tmp_path, *asked) == 0
+    assert of_run.stat().st_mtime_ns == before  # a page that is there is not made again
 
 
 @pytest.mark.parametrize(("scale", "alike"), [(2.0, True), (10.0, False)])

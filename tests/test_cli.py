@@ -358,6 +358,15 @@ def test_dynamic_binarisation_from_fit_to_score(command, tmp_path):
     command("score", out, tmp_path / "binary.npy", "--samples", 2, "--out", tmp_path / "binary.csv")
 
 
+def test_metrics_of_rows_binarised_anew_are_those_of_a_second_evaluation(command, tmp_path):
+    out, grid = tmp_path / "run", ("--prior", "gtm-vamp", "--grid", "3x3", "--labels", "digit")
+    command("fit", "digits", "--binarise", "dynamic", *grid, *QUICK, "--out", out)
+    first = json.loads((out / "metrics.json").read_text())
+    command("evaluate", out, "--samples", first["evaluation"]["num_samples"])
+    assert json.loads((out / "metrics.json").read_text()) == first
+    assert 0 < first["knn_accuracy"]["value"] < 1
+
+
 def test_counts_and_images_from_files(command, tmp_path):
     generator = np.random.default_rng(2)
     counts = generator.poisson(generator.gamma(0.3, 3.0, size=(60, 30)))

@@ -25,8 +25,10 @@ from priory import (
     mlp,
 )
 from priory.assembly import DataFacts, build_vae
-from priory.priors.radial import rows_to_start_from
-from priory.settings import ModelSettings
+from priory.experiment import new_run, train
+from priory.priors import radial
+from priory.priors.radial import fitted_gtm, rows_to_start_from
+from priory.settings import ModelSettings, RunSettings
 
 
 @pytest.fixture
@@ -130,6 +132,30 @@ def test_where_the_guide_names_the_true_posterior_of_nodes_nothing_is_lost(image
     torch.testing.assert_close(guided, elbo(vae, x, num_samples=8).value(), rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_node_without_weight_in_the_guide_adds_nothing(images, dtype):
+    vae, x = guided_vae(images).to(dtype), images.round().to(dtype)
+    values = {}
+    for weight in (0.0, 1e-30):
+        vae.prior.guide = Guide(images, 0.05, torch.tensor([0.5, 0.5, weight, 0.0])).to(dtype)
+        torch.manual_seed(0)
+        values[weight] = guided_elbo(vae, x).kl
+    torch.testing.assert_close(values[0.0], values[1e-30])
+    values[0.0].sum().backward()
+    assert all(p.grad.isfinite().all() for p in vae.prior.parameters())
+
+
+def test_the_bound_keeps_its_digits_under_autocast(images):
+    vae, x = guided_vae(images), images.round()
+    torch.manual_seed(0)
+    exact = guided_elbo(vae, x, 0.5).kl
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.manual_seed(0)
+        found = guided_elbo(vae, x, 0.5).kl
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, exact, rtol=0.03, atol=0.03)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -139,6 +165,8 @@ def test_where_the_guide_names_the_true_posterior_of_nodes_nothing_is_lost(image
         (lambda v, i: Guide(i[0], 1.0), "images: expected shape"),
         (lambda v, i: Guide(i, 0.0), "noise_variance: expected a positive number, got 0.0"),
         (lambda v, i: Guide(i, 1.0, torch.ones(3)), "weights: expected one for each of 4 images"),
+        (lambda v, i: Guide(i, 1.0, torch.tensor([0.5, 0.6, 0.1, -0.2])), "weights: expected finite numbers, none bel"),
+        (lambda v, i: Guide(i, 1.0, torch.zeros(4)), "weights: expected finite numbers, none below zero and not all"),
         (lambda v, i: GTMPrior(2, latent_grid(3), mlp(2, [8], 4), guide=Guide(i, 1.0)), "for each of 9 nodes, got 4"),
     ],
 )
@@ -187,6 +215,41 @@ def test_noise_is_added_to_what_the_encoder_reads_in_training_only(training):
         means = encoder(torch.zeros(20_000, 4)).mean
     expected = 0.5 * 2 if training else 0.0  # of the sum of four
     assert float(means.std()) == pytest.approx(expected, rel=0.03)
+
+
+def test_the_prior_is_evaluated_without_noise():
+    vae = guided_vae(torch.rand(4, 3, generator=torch.Generator().manual_seed(0)))
+    vae.encoder.input_noise = 5.0
+    vae.train()
+    expected = vae.encoder.eval()(vae.prior.pseudo_inputs).mean
+    vae.encoder.train()
+    torch.testing.assert_close(vae.latent_prior().components.mean, expected)
+    assert vae.encoder.training
+
+
+@pytest.fixture
+def settings():
+    model = {"prior": "gtm-vamp", "points_per_side": 3, "hidden": (8,), "latent_dim": 2}
+    training = {"epochs": 1, "batch_size": 300, "warmup": 10}
+    return RunSettings(data={"source": "digits"}, model=model, training=training)
+
+
+def test_a_run_goes_on_with_the_guide_and_the_noise_that_it_has_and_fits_no_gtm_again(tmp_path, monkeypatch, settings):
+    fits = []
+    monkeypatch.setattr(radial, "fitted_gtm", lambda *given: fits.append(1) or fitted_gtm(*given))
+    with new_run(settings, tmp_path / "one") as (run, dataset, _):
+        train(run, dataset)
+    assert len(fits) == 1
+    train(run.lengthened(2), dataset, resume=True)
+    assert len(fits) == 1
+    longer = settings.model_copy(update={"training": settings.training.model_copy(update={"epochs": 2})})
+    with new_run(longer, tmp_path / "two") as (whole, dataset, _):
+        expected = train(whole, dataset)
+    found = run.load_model()
+    assert all(torch.equal(found.state_dict()[name], value) for name, value in expected.state_dict().items())
+    assert found.encoder.input_noise == expected.encoder.input_noise
+    assert found.encoder.input_noise == pytest.approx(math.sqrt(float(expected.prior.guide.noise_variance)))
+    assert 0 < found.encoder.input_noise < 0.5
 
 
 def test_negative_noise_is_refused():

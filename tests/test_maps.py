@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits, load_wine
 from sklearn.manifold import trustworthiness as sklearn_trustworthiness
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 import grid_oracle
 from priory import (
@@ -261,6 +261,32 @@ def test_the_quality_of_a_map():
         apart += max(abs(a - c), abs(b - d)) > 1
     assert found["topographic_error"].value == pytest.approx(apart / 300)
     assert topographic_error(test.places, test.surface.nodes) == found["topographic_error"]
+
+
+def test_a_step_along_every_axis_at_once_is_next_door_whatever_the_axes_measure():
+    nodes = latent_grid(3, dim=3, dtype=torch.float64) * torch.tensor([1.0, 4.0, 9.0])
+    shape = (3, 3, 3)
+    share = torch.zeros(27, 27, dtype=torch.float64)
+    other, apart = (7 * np.arange(27) + 5) % 27, []
+    for n in range(27):
+        share[n, n], share[n, int(other[n])] = 0.6, 0.4
+        pair = np.subtract(np.unravel_index(n, shape), np.unravel_index(int(other[n]), shape))
+        apart.append(np.abs(pair).max() > 1)
+    found = places_of(share / share.sum(1, keepdim=True), nodes, reach=1.0)
+    assert topographic_error(found, nodes).value == pytest.approx(np.mean(apart))
+    assert 0 < np.mean(apart) < 1
+    straight = torch.zeros(1, 27, dtype=torch.float64)
+    straight[0, [13, 14, 10, 4, 17]] = torch.tensor([0.5, 0.2, 0.1, 0.1, 0.1], dtype=torch.float64)
+    near = torch.tensor([0.5, 0.2, 0.1, 0.1], dtype=torch.float64) @ nodes[[13, 14, 10, 4]] / 0.9
+    torch.testing.assert_close(places_of(straight, nodes, reach=1.0).place[0], near)
+
+
+def test_a_pipeline_may_only_centre_but_not_scale_by_another_rule():
+    x = 10 * np.random.default_rng(0).random((60, 3))
+    model = make_pipeline(StandardScaler(with_std=False), GTM(points_per_side=4)).fit(x)
+    np.testing.assert_allclose(TopographicMap(model, x).log_likelihood, model.score_samples(x))
+    with pytest.raises(ValueError, match="pipeline of a StandardScaler"):
+        surface_of(make_pipeline(MinMaxScaler(), GTM(points_per_side=4)).fit(x))
 
 
 def test_few_rows_have_no_neighbourhoods_and_no_labels_no_accuracy():

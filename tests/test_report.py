@@ -250,6 +250,7 @@ def test_the_commonest_of_many_classes_are_told_apart():
 def test_whole_numbers_are_classes_and_others_are_measurements():
     assert [g["name"] for g in label_part("k", np.array([10, 9, 9]))["groups"]] == ["9", "10"]
     assert [g["name"] for g in label_part("k", np.array([1.0, np.nan]))["groups"]] == ["1", "none"]
+    assert [g["name"] for g in label_part("k", np.array(["--5", "3", "-4"]))["groups"]] == ["-4", "3", "--5"]
     assert "numbers" in label_part("k", np.array([0.5, 1.0]))
     assert "numbers" in label_part("k", np.arange(51))
 

@@ -84,12 +84,15 @@ def build_vae(settings: ModelSettings, facts: DataFacts) -> VAE:
     encoder = NormalEncoder(encoder_network(settings, facts), settings.log_variance_range)
     decoder = _decoder(settings, facts, preprocess)
     prior = build_prior(settings, facts, preprocess)
-    encoder.input_noise = _input_noise(settings, prior)
+    encoder.input_noise = input_noise(settings, prior)
     return VAE(encoder, decoder, prior, preprocess)
 
 
-def _input_noise(settings: ModelSettings, prior: Prior) -> float:
-    """A sheet with noise about it is what a guided grid takes the data for: the encoder learns to see through it."""
+def input_noise(settings: ModelSettings, prior: nn.Module) -> float:
+    """The noise that the settings ask for, else that of the prior's guide, a standard deviation of a feature.
+
+    A sheet with noise about it is what a guided grid takes the data for: the encoder learns to see through it.
+    """
     if settings.input_noise is not None:
         return settings.input_noise
     guide: Guide | None = getattr(prior, "guide", None)

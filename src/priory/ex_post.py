@@ -173,8 +173,7 @@ def write_run(
     compared = {which: {name: m[name]._asdict() for name in COMPARED} for which, m in measured.items()}
     course = {"by_em": found.by_em, "valid_log_prior": found.course, "best": found.best}
     write_json(out / REFIT, compared | course)
-    if dataset.dynamic_binarisation:
-        dataset = run.load_dataset(drawn=True)
+    dataset = experiment.as_judged(run, dataset)
     pictures = experiment.draw(new, found.vae, dataset)
     write_run_report(new, found.vae, dataset, experiment)
     new.write_config()

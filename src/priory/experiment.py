@@ -131,8 +131,8 @@ def train(
         for folder in (run.path, run.path / FIGURES):
             remove_leftovers(folder)
     require_training_fits(run.settings, dataset, run.facts.image_shape)
-    facts = facts_of(dataset.rows("train"), run.facts.image_shape, run.settings.seed, start_rows(run.settings.model))
-    vae = _seeded_vae(run.settings, facts)
+    began = run.load_state() if resume else None  # which spares a grid the fit of the GTM that it started as
+    vae = _new_model(run, dataset) if began is None else began
     fit(
         vae,
         dataset.rows("train"),
@@ -147,6 +147,16 @@ def train(
     if process_rank() == 0:
         run.save_model(vae)
     return vae
+
+
+def _new_model(run: Run, dataset: Dataset) -> VAE:
+    model, seed = run.settings.model, run.settings.seed
+    return _seeded_vae(run.settings, facts_of(dataset.rows("train"), run.facts.image_shape, seed, start_rows(model)))
+
+
+def as_judged(run: Run, dataset: Dataset) -> Dataset:
+    """The data that a model is judged by: rows that are binarised anew in each epoch of training are binarised once."""
+    return run.load_dataset(drawn=True) if dataset.dynamic_binarisation else dataset
 
 
 def draw(run: Run, vae: VAE, dataset: Dataset) -> list[Path]:

@@ -18,10 +18,11 @@ class Guide(nn.Module):
     Args:
         images: of the nodes, as the encoder's first layer reads them, (K, F).
         noise_variance: of each feature about the sheet.
-        weights: w_k, (K,); uniform where None.
+        weights: w_k, (K,), not negative; uniform where None.
 
     Raises:
-        ValueError: images is no matrix, the noise is not positive, or there is not one weight for each image.
+        ValueError: images is no matrix, the noise is not positive, or the weights are not one for each image, some of
+            them below zero, or all of them zero.
 
     Reference: Bishop, Svensen & Williams 1998, Neural Computation 10(1), eq. 2.10.
 
@@ -45,6 +46,8 @@ class Guide(nn.Module):
             raise ValueError(f"noise_variance: expected a positive number, got {noise_variance}")
         if weights is not None and weights.shape != images.shape[:1]:
             raise ValueError(f"weights: expected one for each of {len(images)} images, got {tuple(weights.shape)}")
+        if weights is not None and not (bool((weights >= 0).all()) and 0 < float(weights.sum()) < math.inf):
+            raise ValueError("weights: expected finite numbers, none below zero and not all zero; check the GTM's")
         log_weights = torch.zeros(len(images)) if weights is None else weights.log()
         self.register_buffer("images", images.detach().to(torch.get_default_dtype()).clone())
         self.register_buffer("noise_variance", torch.tensor(float(noise_variance)))

@@ -99,7 +99,8 @@ def guided_elbo(
     z = q.rsample(torch.Size((num_samples,)))
     reconstruction = vae.decode(z, x).log_prob(x).mean(0)
     log_q, log_p_k = q.log_prob(z), p_z.component_log_prob(z)
-    whole = (log_r.exp() * (log_r - log_p_k)).sum(-1)
+    apart = log_r.clamp(min=torch.finfo(log_r.dtype).min) - log_p_k  # of a node without weight: 0 log 0 = 0
+    whole = (log_r.exp() * apart).sum(-1)
     kl = log_q + weight * whole - (1 - weight) * torch.logsumexp(log_p_k, -1)
     return Elbo(reconstruction, kl.mean(0))
 

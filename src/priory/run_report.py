@@ -10,7 +10,7 @@ from torch import Tensor
 
 import priory
 from priory.datasets import Dataset, Rows
-from priory.evaluation import Estimate
+from priory.evaluation import Estimate, device_of
 from priory.json_files import read_json
 from priory.maps import TopographicMap
 from priory.maps.quality import evenly_spaced
@@ -107,7 +107,8 @@ def _map(run: RunFolder, model: Any, rows: Rows, jobs: ModelJobs, notes: list[st
         "columns": run.columns,
         "image_shape": run.rows_shape,
     }
-    with own_noise(SEED, torch.device("cpu")):
+    device = device_of(model) if isinstance(model, torch.nn.Module) else torch.device("cpu")  # a GTM draws no noise
+    with own_noise(SEED, device):
         if run.has_map:
             drawn = TopographicMap(jobs.surface(model, SCORE_SAMPLES), rows)
             if drawn.surface.nodes.shape[1] == 2:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 import priory
-from priory.assembly import DEFAULT_HIDDEN, DataFacts, build_vae, check_name, check_support
+from priory.assembly import DEFAULT_HIDDEN, DataFacts, build_vae, check_name, check_support, input_noise
 from priory.datasets import Dataset, require_complete
 from priory.evaluation import Estimate
 from priory.files import replacing, require_readable
@@ -148,17 +148,31 @@ class Run(RunFolder):
         if not self.begun:
             raise ValueError(f"{self.path}: has no {MODEL} yet; finish it with `{self.resume_line}`")
         file = self.path / (MODEL if self.finished else STATE_FILE)
-        weights = _weights(file) if self.finished else _best_so_far(file)
+        return self._with_weights(_weights(file) if self.finished else _best_so_far(file), file).eval()
+
+    def load_state(self) -> VAE | None:
+        """The model as the last epoch left it, to go on with; None where there is no state.
+
+        Raises:
+            ValueError: the state is damaged, or does not fit the configuration.
+        """
+        file = self.path / STATE_FILE
+        state = stored_state(file)
+        return None if state is None else self._with_weights(state["vae"], file)
+
+    def _with_weights(self, weights: Mapping[str, Tensor], file: Path) -> VAE:
         require_model_fits(self.settings.model, self.facts)
         with torch.random.fork_rng(devices=[]):  # initial weights are drawn and overwritten
-            vae = build_vae(self.settings.model, self.facts)
+            vae = build_vae(self.settings.model, replace(self.facts, rows=None))
         try:
             vae.load_state_dict(weights)
         except RuntimeError as error:
             raise ValueError(
                 f"{file}: expected the weights that {CONFIG} describes, got others; {TRAIN_AGAIN}"
             ) from error
-        return vae.eval()
+        encoder: Any = vae.encoder
+        encoder.input_noise = input_noise(self.settings.model, vae.prior)  # now that the guide has its own
+        return vae
 
     def loaded(self) -> VAE:
         """What `priory.load` gives."""

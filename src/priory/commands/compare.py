@@ -140,7 +140,7 @@ def _compared(folder: Path, settings: RunSettings, comparison: Comparison) -> Fi
     scores = []
     with _run_to_compare(folder, settings) as (run, dataset):
         vae = experiment.train(run, dataset, resume=True, progress=errors.is_terminal)
-        rows = experiment.telling_rows(dataset)
+        rows = experiment.telling_rows(experiment.as_judged(run, dataset))
         metrics = evaluated(vae, rows, *how, per_row=lambda found: scores.append(row_scores(rows, found)))
         write_row_scores(folder / ROW_SCORES, scores[0], *how)
         run.write_metrics(metrics, *how)

@@ -52,7 +52,10 @@ def fit_run(
         experiment.train(run, run.load_dataset(), resume=resume)
         return
     with saying_how_to_go_on(out), _run_to_fit(settings, given, assignments, out, resume) as (run, dataset):
-        vae = _fit(run, dataset, resume, num_samples, tensorboard)
+        vae = experiment.train(run, dataset, resume=resume, progress=errors.is_terminal, tensorboard=tensorboard)
+        dataset = experiment.as_judged(run, dataset)
+        if num_samples is not None:
+            _evaluate(run, vae, dataset, num_samples)
         _draw(run, vae, dataset, report)
 
 
@@ -115,22 +118,16 @@ def _check_more_epochs(run: Run, now: TrainingSettings) -> None:
         )
 
 
-def _fit(run: Run, dataset: Dataset, resume: bool, num_samples: int | None, tensorboard: bool) -> VAE:
-    """Train and evaluate."""
-    vae = experiment.train(run, dataset, resume=resume, progress=errors.is_terminal, tensorboard=tensorboard)
-    if num_samples is not None:
-        rows = experiment.telling_rows(dataset)
-        metrics = evaluated(vae, rows, num_samples)
-        run.write_metrics(metrics, num_samples, EVALUATION_SEED)
-        title = f"{dataset.name}, {run.settings.model.prior} prior: {len(rows)} rows, nats per row"
-        show_metrics(metrics, title, experiment.DESCRIPTIONS)
-    return vae
+def _evaluate(run: Run, vae: VAE, dataset: Dataset, num_samples: int) -> None:
+    rows = experiment.telling_rows(dataset)
+    metrics = evaluated(vae, rows, num_samples)
+    run.write_metrics(metrics, num_samples, EVALUATION_SEED)
+    title = f"{dataset.name}, {run.settings.model.prior} prior: {len(rows)} rows, nats per row"
+    show_metrics(metrics, title, experiment.DESCRIPTIONS)
 
 
 def _draw(run: Run, vae: VAE, dataset: Dataset, report: bool) -> None:
     """The figures, the page, and what was written."""
-    if dataset.dynamic_binarisation:
-        dataset = run.load_dataset(drawn=True)
     pictures = experiment.draw(run, vae, dataset)
     page = write_run_report(run, vae, dataset, experiment) if report else None
     _say_what_was_written(run, vae, pictures, page)

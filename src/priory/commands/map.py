@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from priory.commands.opening import chosen_rows, opened_model
+from priory.commands.opening import chosen_device, chosen_rows, opened_model
 from priory.commands.rows import kept, require_another_file, template_of
 from priory.datasets import Dataset, Rows, write_rows
 from priory.landscapes import ClassPrediction
@@ -42,7 +42,7 @@ def map_run(
     surface = jobs.surface(model, num_samples)
     known = _rows_with_labels(run, predict)
     rows = chosen_rows(run, data, reading, Dataset.all_rows)
-    with row_progress("map", len(rows)) as progress, own_noise(SEED, torch.device("cpu")):
+    with row_progress("map", len(rows)) as progress, own_noise(SEED, torch.device(chosen_device(device))):
         drawn = TopographicMap(surface, rows, progress=progress)
         columns = _columns(drawn)
     columns |= _predictions(TopographicMap(surface, known), known, drawn, predict) if known is not None else {}

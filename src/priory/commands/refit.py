@@ -63,7 +63,7 @@ def _refitted(
     """The model with the new prior; its metrics, the old one's, and the differences of the rows."""
     measured: Measured = {}
     rows: dict[str, dict[str, Tensor]] = {}
-    telling = experiment.telling_rows(dataset)
+    telling = experiment.telling_rows(experiment.as_judged(run, dataset))
 
     def measure(which: str, model: VAE) -> None:
         keep = rows.setdefault(which, {}).update

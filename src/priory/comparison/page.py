@@ -17,7 +17,7 @@ def page_contents(comparison: Comparison, out: Path, pictures: list[Picture], no
     tables = (means_table(comparison), differences_table(comparison))
     reports = [(str(cell), f"{cell.name}/{REPORT}") for cell in comparison.cells if cell in comparison.finished]
     return ReportContents(
-        title=f"{_data(comparison)}: {len(comparison.priors)} priors compared",
+        title=f"{_data(comparison)}: {', '.join(comparison.priors)}",
         facts=_facts(comparison),
         tables=[Table(*table) for table in tables if table is not None],
         pictures=[PagePicture(*picture) for picture in pictures],

@@ -47,7 +47,8 @@ class Standardised:
         return self.scaler.inverse_transform(z)
 
     def log_volume(self, x: np.ndarray) -> np.ndarray:
-        return ~np.isnan(x) @ np.log(self.scaler.scale_)
+        scale = self.scaler.scale_
+        return np.zeros(len(x)) if scale is None else ~np.isnan(x) @ np.log(scale)  # None: it only centres
 
 
 class GTMSurface:

@@ -49,8 +49,9 @@ def places_of(share: Float[Tensor, "datum node"], nodes: Float[Tensor, "node gri
     """
     responsibility, top = share.topk(min(2, share.shape[1]), dim=1)
     node, mode = top[:, 0], nodes[top[:, 0]]
-    distance = torch.cdist(mode, nodes, compute_mode="donot_use_mm_for_euclid_dist")  # zero is zero
-    near = share * (distance <= (reach + 1e-6) * grid_step(nodes))
+    step = grid_steps(nodes)
+    distance = torch.cdist(mode / step, nodes / step, compute_mode="donot_use_mm_for_euclid_dist")  # zero is zero
+    near = share * (distance <= reach + 1e-6)
     mean = share @ nodes
     variance = share @ nodes.square() - mean.square()
     return Places(
@@ -64,7 +65,7 @@ def places_of(share: Float[Tensor, "datum node"], nodes: Float[Tensor, "node gri
     )
 
 
-def grid_step(nodes: Float[Tensor, "node grid"]) -> float:
-    """The smallest distance between two coordinates of nodes along an axis; 1 where there is one node."""
-    gaps = [float(column.unique().diff().min()) for column in nodes.T if len(column.unique()) > 1]
-    return min(gaps, default=1.0)
+def grid_steps(nodes: Float[Tensor, "node grid"]) -> Float[Tensor, " grid"]:
+    """The smallest distance between two coordinates of nodes along each axis, (C,); 1 where there is one."""
+    sides = [column.unique() for column in nodes.T]
+    return torch.stack([side.diff().min() if len(side) > 1 else torch.ones_like(side[0]) for side in sides])

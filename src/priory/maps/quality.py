@@ -10,12 +10,12 @@ from torch import Tensor
 from priory.evaluation import Estimate
 from priory.evaluation.estimates import mean
 from priory.evaluation.neighbours import continuity, trustworthiness
-from priory.maps.places import Places, grid_step
+from priory.maps.places import Places, grid_steps
 
 NUM_NEIGHBOURS = 10
 MOST_COMPARED = 5000  # rows whose neighbours are looked up: their number of distances grows with its square
 MOST_NUMBERS = 2**26  # of those rows' features, in float64
-NEXT_DOOR = 1.5  # steps of the grid: a node's neighbours, the diagonal ones too
+NEXT_DOOR = 1.5  # steps along each axis of the grid: a node's neighbours, the diagonal ones too
 
 DESCRIPTIONS = {
     "trustworthiness": "map neighbours are data neighbours: 1",
@@ -57,8 +57,8 @@ def topographic_error(places: Places, nodes: Float[Tensor, "node grid"]) -> Esti
 
     Reference: Kiviluoto 1996, Topology preservation in self-organizing maps, ICNN, p. 294.
     """
-    apart = (nodes[places.node] - nodes[places.next_node]).norm(dim=1) > NEXT_DOOR * grid_step(nodes)
-    return mean(apart)
+    steps = (nodes[places.node] - nodes[places.next_node]).abs() / grid_steps(nodes)
+    return mean(steps.amax(dim=1) > NEXT_DOOR)
 
 
 def knn_accuracy(

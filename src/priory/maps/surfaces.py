@@ -50,7 +50,7 @@ def surface_of(model: Any) -> Surface:
     if hasattr(model, "grid_shape") and hasattr(model, "contents"):
         return model
     steps = getattr(model, "named_steps", None)
-    if steps is not None and len(steps) == 2 and hasattr(model[0], "scale_"):
+    if steps is not None and len(steps) == 2 and hasattr(model[0], "scale_") and not hasattr(model[0], "min_"):
         return GTMSurface(_fitted(model[1]), Standardised(model[0]))
     if hasattr(model, "magnification_factors"):
         return GTMSurface(_fitted(model))

@@ -72,6 +72,6 @@ def _natural(kinds: np.ndarray) -> Callable[[int], tuple[bool, float, str]]:
 
     def key(i: int) -> tuple[bool, float, str]:
         name = str(kinds[i])
-        return (False, float(name), "") if name.lstrip("-").isdecimal() else (True, 0.0, name)
+        return (False, float(name), "") if name.removeprefix("-").isdecimal() else (True, 0.0, name)
 
     return key

@@ -134,6 +134,17 @@ def test_evaluate_takes_another_file(trained, table, command):
     assert metrics != json.loads((trained / "metrics.json").read_text())  # all rows, not the test rows
 
 
+def test_a_grid_of_three_dimensions_has_places_and_no_picture(command, refused, tmp_path):
+    quick = ("--latent-dim", 3, "--epochs", 1, "--no-evaluate", "--no-report", "--out", tmp_path / "run")
+    command("fit", "digits", "--prior", "gtm", "--grid", "3x3x3", *quick)
+    said = command("map", tmp_path / "run", "--samples", 2, "--out", tmp_path / "map.csv")
+    assert "no picture: it is of a grid of two dimensions, and this one has 3" in said
+    assert (tmp_path / "map.csv").read_text().startswith("id,split,digit,u1,u2,u3,")
+    asked = ("--out", tmp_path / "other.csv", "--figure", tmp_path / "other.png")
+    assert "--figure: expected a run with a grid of two dimensions, got" in refused("map", tmp_path / "run", *asked)
+    assert not (tmp_path / "other.csv").exists()
+
+
 def test_embed_gives_every_row_its_id_latents_and_place_on_the_map(trained, table, command, tmp_path):
     command("embed", trained, "--out", tmp_path / "z.npz")
     with np.load(tmp_path / "z.npz", allow_pickle=False) as z:

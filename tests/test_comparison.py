@@ -114,6 +114,13 @@ def made_up(nll: dict[str, list[float]], rows: dict[str, list[int]] | None = Non
     return comparison
 
 
+def test_where_the_baseline_failed_the_table_says_that_nothing_can_be_compared() -> None:
+    table = differences_table(made_up({"standard": [], "vamp": [9.0, 10.0]}))
+    assert table is not None
+    assert table.rows[0][:2] == ("vamp", "none in common")
+    assert table.note == "no seed has a finished run of both, so there is nothing to compare"
+
+
 def test_the_tables_say_what_is_better() -> None:
     comparison = made_up(
         {"standard": [10.0, 12.0, 11.0], "vamp": [9.0, 10.0], "mog": [10.25, 12.25, 11.25], "flow": []}

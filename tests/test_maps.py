@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.stats import multivariate_normal
@@ -228,6 +229,32 @@ def test_numbers_of_few_kinds_are_classes():
     assert drawn.landscape(x[:, 0].numpy()).mean.shape == (SIDE**2,)
 
 
+def test_labels_may_be_missing_as_they_are_in_a_data_frame():
+    x = torch.rand(6, 4)
+    drawn = TopographicMap(make_vae("gtm"), pd.DataFrame(x.numpy()))
+    expected = drawn.landscape(["a", "b", "", "a", "", "b"])
+    frame = pd.DataFrame({"kind": ["a", "b", None, "a", np.nan, "b"]}, dtype=object)
+    for column in (
+        frame["kind"],
+        frame["kind"].tolist(),
+        frame["kind"].astype("string"),
+        frame["kind"].astype("category"),
+    ):
+        found = drawn.landscape(column)
+        assert found.classes == ("a", "b")
+        torch.testing.assert_close(found.probabilities, expected.probabilities)
+    weights = [0.5, None, 1.5, pd.NA, np.nan, 2.5]
+    there = drawn.landscape(np.array([0.5, np.nan, 1.5, np.nan, np.nan, 2.5]))
+    torch.testing.assert_close(drawn.landscape(weights).mean, there.mean)
+
+
+def test_rows_may_be_a_list_or_a_data_frame():
+    x = np.random.default_rng(0).random((5, 4))
+    expected = TopographicMap(make_vae("gtm"), x).places.place
+    for rows in (x.tolist(), pd.DataFrame(x)):
+        torch.testing.assert_close(TopographicMap(make_vae("gtm"), rows).places.place, expected)
+
+
 def test_the_quality_of_a_map():
     x, y = load_digits(return_X_y=True)
     gtm = GTM(points_per_side=8).fit(x[:600])
@@ -324,6 +351,10 @@ def test_a_map_of_standardised_columns_looks_at_them_standardised():
         (lambda: TopographicMap(GTM(), torch.rand(5, 4)), "expected a fitted GTM"),
         (lambda: TopographicMap("runs/map", torch.rand(5, 4)), "got a str"),
         (lambda: TopographicMap(make_vae("gtm"), torch.rand(0, 4)), "expected at least one row, got none"),
+        (lambda: TopographicMap(make_vae("gtm"), torch.rand(4)), r"shape \(N, D\), got \(4,\)"),
+        (lambda: TopographicMap(make_vae("gtm"), [["a", "b"]]), "rows: expected numbers, got values of type <U1"),
+        (lambda: TopographicMap(make_vae("gtm"), torch.rand(5, 4), reach=-1), "not negative, and at least 1, got -1"),
+        (lambda: TopographicMap(make_vae("gtm"), torch.rand(5, 4), batch_size=0), "at least 1, got 3.0, 0"),
         (lambda: small().landscape(["a"] * 4), r"one for each of the 5 rows, got shape \(4,\)"),
         (lambda: small().landscape([""] * 5), "a value for at least one row"),
         (lambda: small().landscape(["a"] * 5, smoothing=-1.0), "smoothing: expected a number of rows"),

@@ -397,3 +397,30 @@ else:
 """
     result = run(script)
     assert result.returncode == 0, result.stderr
+
+
+HOSTILE = [r"$\foo$", "_hidden", "a$_{b$ c", "x" * 200, "<b>two\nlines</b>"]
+
+
+@pytest.mark.parametrize("kind", ["svg", "png"])
+def test_names_from_a_file_are_drawn_to_the_letter(tmp_path, kind):
+    """Two $ are no formula, names that begin with _ are in the legend, and long ones leave room for the picture."""
+    rows = np.random.default_rng(0).normal(size=(9, 5))
+    classes = np.resize(HOSTILE, 9)
+    axes = {
+        "samples": plots.plot_samples(rows, rows, names=HOSTILE),
+        "reconstructions": plots.plot_rows(rows, rows, names=HOSTILE)[0],
+        "landscapes": plots.plot_landscapes(rows, names=HOSTILE)[0],
+        "classes": plots.plot_map(rows[:, :2], classes=classes, name=HOSTILE[0]),
+        "values": plots.plot_map(rows[:, :2], values=rows[:, 2], name=HOSTILE[0]),
+        "nodes": plots.plot_node_values(rows[:, 0], HOSTILE[0]),
+        "landscape": plots.plot_class_landscape(np.eye(5)[np.arange(9) % 5], HOSTILE, name=HOSTILE[3]),
+    }
+    for name, drawn in axes.items():
+        plots.save_figure(drawn, tmp_path / f"{name}.{kind}")
+        box = drawn.get_position()
+        assert min(box.width, box.height) > 0.1, name
+    for name in ("classes", "landscape"):
+        listed = [text.get_text().strip() for text in axes[name].get_legend().get_texts()]
+        assert len(listed) == 5
+        assert any(text.startswith("_hidden (") for text in listed)

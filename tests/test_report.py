@@ -176,6 +176,7 @@ def test_a_page_without_a_map_has_no_script():
         (92.4412, 0.4131, ("92.44", "0.41")),
         (-1234.5, 61.0, ("\N{MINUS SIGN}1234", "61")),  # half to even
         (0.96314, 0.0021, ("0.9631", "0.0021")),
+        (1.0000000229, 3e-16, ("1", "3e\N{MINUS SIGN}16")),  # rounding is no error to print sixteen digits for
         (0.5, None, ("0.5", "")),
         (0.5, 0.0, ("0.5", "0")),
         (math.nan, math.nan, ("nan", "nan")),

@@ -166,6 +166,15 @@ def test_hovering_shows_a_tables_furthest_columns(of_table):
     assert written[1::2] == [f"{far[i]:+.1f} sd" for i in order]
 
 
+def test_what_is_said_of_a_row_stays_inside_the_window(browser, tmp_path):
+    opened = Opened(browser, tmp_path / "report.html", table(), viewport={"width": 1280, "height": 800})
+    for row in (places()[:, 1].argmin(), places()[:, 1].argmax(), places()[:, 0].argmax()):
+        box = opened.hover(places()[row]).bounding_box()
+        assert 0 <= box["x"] <= 1280 - box["width"]
+        assert 0 <= box["y"] <= 800 - box["height"]
+    opened.tab.close()
+
+
 def test_colours_follow_the_choice(of_images):
     of_images.tab.mouse.move(5, 5)
     first, last = places()[7], places()[52]

@@ -47,7 +47,7 @@ def test_a_page_of_a_vae_with_a_grid(told, capsys, tmp_path):
     (found,) = told
     facts = dict(found.facts)
     assert facts["data"] == "cells: 80 rows, 4 columns (1 more are constant and left out)"
-    assert facts["model"] == "VAE with a gtm-vamp prior, 4 nodes a side"
+    assert facts["model"] == "VAE with a gtm-vamp prior, 4 x 4 nodes"
     assert facts["latent dimensions"] == "3"
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert {m.name: (m.value, m.se) for m in found.metrics} == {
@@ -63,6 +63,7 @@ def test_a_page_of_a_vae_with_a_grid(told, capsys, tmp_path):
     nodes = vae.prior.nodes.double().numpy()
     np.testing.assert_allclose(drawn.places, grid_oracle.places(shares, nodes), atol=1e-4)
     assert list(drawn.ids) == [f"r{i}" for i in range(80)]
+    assert drawn.score_name == "log p(x), nats, by 16 samples"
     assert set(drawn.labels) == {"kind", "split"}
     assert (drawn.labels["split"] == "train").sum() == len(run.splits["train"])
     assert tuple(drawn.columns) == ("a", "b", "c", "d", "same")

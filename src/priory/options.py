@@ -52,7 +52,9 @@ def fit(
     ] = None,
     grid: Annotated[
         str | None,
-        typer.Option(metavar="NxN", help="Grid of gtm, gtm-vamp: 8x8 (the default), 5x5x5.", rich_help_panel=MODEL),
+        typer.Option(
+            metavar="NxN", help="Grid of gtm, gtm-vamp: 8x8 (the default) or just 8; 5x5x5.", rich_help_panel=MODEL
+        ),
     ] = None,
     likelihood: Annotated[
         str | None,

@@ -21,7 +21,9 @@ from priory.report.reading import HOW_TO_READ
 from priory.run_folder import FIGURES, METRICS, RunFolder
 
 REPORT = "report.html"
+SCORE = "log p(x), nats"
 SCORE_SAMPLES = 16  # importance samples a row: enough to tell likely rows from unlikely ones
+ESTIMATED = f"{SCORE}, by {SCORE_SAMPLES} samples"
 SEED = 0
 MOST_ROWS = 200_000  # of the map
 CAPTIONS = {
@@ -112,7 +114,8 @@ def _map(run: RunFolder, model: Any, rows: Rows, jobs: ModelJobs, notes: list[st
         if run.has_map:
             drawn = TopographicMap(jobs.surface(model, SCORE_SAMPLES), rows)
             if drawn.surface.nodes.shape[1] == 2:
-                scored: dict[str, Any] = {"score": drawn.log_likelihood.numpy(), "score_name": "log p(x), nats"}
+                name = ESTIMATED if hasattr(drawn.surface, "num_samples") else SCORE  # a classical GTM's is exact
+                scored: dict[str, Any] = {"score": drawn.log_likelihood.numpy(), "score_name": name}
                 return MapContents(drawn.places.place.numpy(), nodes=_nodes(run, drawn), **scored, **common)
         codes = jobs.embed(model, rows).get("z_mean")
         if codes is None:
@@ -120,7 +123,7 @@ def _map(run: RunFolder, model: Any, rows: Rows, jobs: ModelJobs, notes: list[st
         places, axes = _plane(codes)
         score = jobs.score(model, rows, SCORE_SAMPLES, SEED)
     notes.append(f"The prior has no two-dimensional grid, so the map shows {' and '.join(axes)}.")
-    return MapContents(places, axes=axes, score=score, score_name="log p(x), nats", **common)
+    return MapContents(places, axes=axes, score=score, score_name=ESTIMATED, **common)
 
 
 def _split(rows: Rows) -> Mapping[str, np.ndarray]:

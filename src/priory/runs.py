@@ -101,7 +101,8 @@ class Run(RunFolder):
     def described(self) -> list[tuple[str, str]]:
         """The model and its training."""
         model, training = self.settings.model, self.settings.training
-        size = f", {model.points_per_side} nodes a side" if self.has_map else ""
+        grid = " x ".join([str(model.points_per_side)] * model.grid_dim)
+        size = f", {grid} nodes" if self.has_map else ""
         found = [
             ("model", f"VAE with a {model.prior} prior{size}"),
             ("latent dimensions", str(model.latent_dim)),

@@ -35,11 +35,12 @@ def map_run(
     """`priory map`."""
     from priory.plots import save_figure
 
-    figure = _checked_figure(figure, out)
+    asked, figure = figure, _checked_figure(figure, out)
     template, ids_column = template_of(path, data, out, copy, reading)
     run, model, jobs = opened_model(path, device)
     require_another_file(figure, data or run.settings.data.source, "--figure")
     surface = jobs.surface(model, num_samples)
+    no_picture = _why_no_picture(surface.nodes.shape[1], asked)
     known = _rows_with_labels(run, predict)
     rows = chosen_rows(run, data, reading, Dataset.all_rows)
     with row_progress("map", len(rows)) as progress, own_noise(SEED, torch.device(chosen_device(device))):
@@ -52,7 +53,9 @@ def map_run(
     arrays = {"map": places} if out.suffix == ".h5ad" else {}  # obsm, where scanpy draws from
     write_rows(out, ids=rows.ids, columns=columns, arrays=arrays, template=template, ids_column=ids_column)
     console.print(f"{len(rows)} rows on the map: {out}")
-    if places.shape[1] == 2:
+    if no_picture:
+        console.print(no_picture)
+    else:
         shown = some_rows(rows)
         here = places[np.isin(rows.indices, shown.indices)]
         save_figure(draw_map(shown, here, surface.nodes.numpy(), len(rows)), figure)
@@ -69,6 +72,16 @@ def _checked_figure(figure: Path | None, out: Path) -> Path:
     if figure.is_dir():
         raise ValueError(f"--figure: expected a file, got the folder {str(figure)!r}; name a file in it")
     return figure
+
+
+def _why_no_picture(axes: int, asked: Path | None) -> str:
+    """Of a grid that does not fit on paper; an error where a picture was asked for."""
+    if axes != 2 and asked is not None:
+        raise ValueError(
+            f"--figure: expected a run with a grid of two dimensions, got one of {axes}; leave --figure out and draw "
+            "the columns u1, u2, ... of --out"
+        )
+    return "" if axes == 2 else f"no picture: it is of a grid of two dimensions, and this one has {axes}"
 
 
 def _rows_with_labels(run: RunFolder, predict: list[str]) -> Rows | None:

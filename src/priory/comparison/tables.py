@@ -8,6 +8,11 @@ from priory.comparison.results import Comparison, better_by
 from priory.evaluation import Estimate
 
 SHOWN = ("nll", "elbo", "distortion", "rate", "active_units", "effective_components")
+_NOTES = (  # by the seeds that a prior and the baseline have in common
+    "no seed has a finished run of both, so there is nothing to compare",
+    "one seed: the only standard error is the one over rows, and it says nothing of another training",
+    "±: standard error of the differences over seeds (another training); s.e. over rows: other rows",
+)
 
 
 class TextTable(NamedTuple):
@@ -57,13 +62,8 @@ def differences_table(comparison: Comparison) -> TextTable | None:
     ]
     header = ("prior", "seeds", "nll", "s.e. over rows", "elbo", "s.e. over rows")
     title = f"against {comparison.baseline}, same seeds and same rows, nats per row"
-    several = any(len(comparison.common_seeds(row[0])) > 1 for row in rows)
-    note = (
-        "±: standard error of the differences over seeds (another training); s.e. over rows: other rows"
-        if several
-        else "one seed: the only standard error is the one over rows, and it says nothing of another training"
-    )
-    return TextTable(title, header, tuple(rows), note)
+    most = max((len(comparison.common_seeds(row[0])) for row in rows), default=0)
+    return TextTable(title, header, tuple(rows), _NOTES[min(most, 2)])
 
 
 def _difference_row(comparison: Comparison, prior: str, differences: dict[str, Difference]) -> tuple[str, ...]:

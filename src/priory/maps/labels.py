@@ -1,6 +1,8 @@
 """What a label is good for: classes to tell apart, or a number to shade by."""
 
 from collections.abc import Mapping
+from numbers import Real
+from typing import Any
 
 import numpy as np
 
@@ -28,3 +30,18 @@ def as_classes(values: np.ndarray) -> np.ndarray | None:
     if len(kinds) > MOST_CLASSES or (kinds != np.rint(kinds)).any():
         return None
     return np.array([f"{value:.0f}" if known else "" for value, known in zip(values, there, strict=True)])
+
+
+def as_labels(values: Any) -> np.ndarray:
+    """Values as numbers with NaN or texts with '' where there is none; a table's column may have None or NaN there.
+
+    >>> as_labels(["a", None, float("nan")]), as_labels([1, None])
+    (array(['a', '', ''], dtype='<U1'), array([ 1., nan]))
+    """
+    found = np.asarray(values, dtype=object if isinstance(values, list | tuple) else None)
+    if found.dtype != object or found.ndim != 1:
+        return found
+    known = [not (each is None or type(each).__name__ == "NAType" or each != each) for each in found]
+    if all(isinstance(each, Real) for each in found[known]):
+        return np.array([float(each) if there else np.nan for each, there in zip(found, known, strict=True)])
+    return np.array([str(each) if there else "" for each, there in zip(found, known, strict=True)])

@@ -14,6 +14,7 @@ from priory.landscapes import ClassLandscape
 from priory.maps.labels import as_classes
 from priory.maps.quality import evenly_spaced
 from priory.maps.topographic_map import TopographicMap
+from priory.messages import shortened
 
 MOST_POINTS = 5000  # of one picture; more are no longer seen one by one
 MOST_LANDSCAPES = 9
@@ -82,8 +83,8 @@ def draw_map(rows: Rows, places: np.ndarray, nodes: np.ndarray, total: int) -> A
     look: dict[str, Any] = {"classes": kinds} if kinds is not None else {} if values is None else {"values": values}
     axes = plot_map(places, **look, name=name, nodes=nodes)
     number = f"{len(rows)} rows" if len(rows) == total else f"{len(rows)} of {total} rows"
-    title = f"{rows.dataset.name}: {number}; those at one place are spread about it"
-    axes.set_title(title, fontsize="medium")
+    title = f"{shortened(rows.dataset.name)}: {number}; those at one place are spread about it"
+    axes.set_title(title, fontsize="medium", parse_math=False)
     return axes
 
 

@@ -22,13 +22,13 @@ from priory.landscapes import (
     predicted_value,
     value_landscape,
 )
-from priory.maps.labels import as_classes
+from priory.maps.labels import as_classes, as_labels
 from priory.maps.places import REACH, Places, places_of
 from priory.maps.quality import knn_accuracy, neighbourhoods, topographic_error
 from priory.maps.surfaces import surface_of
 
 BATCH = 1024  # rows whose responsibilities are looked at together
-Rows = Tensor | np.ndarray | RowSource
+Rows = Any  # a RowSource, or what NumPy makes an array (N, D) of
 
 
 class Nodes(NamedTuple):
@@ -59,7 +59,8 @@ class TopographicMap:
     Args:
         model: a VAE whose prior has a grid, a fitted `GTM`, or a pipeline of a `StandardScaler` and one, as
             `priory.load` gives them.
-        rows: (N, D) in the data's units, or a source of rows such as `dataset.rows("test")`.
+        rows: (N, D) in the data's units, a tensor, an array or a data frame, or a source of rows such as
+            `dataset.rows("test")`.
         reach: how far from the likeliest node others count for a row's place, in steps of the grid.
         batch_size: rows read at a time.
         progress: called with the number of rows done.
@@ -69,7 +70,7 @@ class TopographicMap:
         usage: the rows' mean responsibilities, (K,).
 
     Raises:
-        ValueError: the model has no grid, or there are no rows.
+        ValueError: the model has no grid, there are no rows, or an argument has no meaning.
 
     References: Bishop, Svensen & Williams 1998, Neural Computation 10(1), sec. 2.3 (E[u | x]); Ultsch & Siemon 1990
     (the U-matrix).
@@ -94,6 +95,10 @@ class TopographicMap:
         batch_size: int = BATCH,
         progress: Callable[[int], None] | None = None,
     ) -> None:
+        if not reach >= 0 or batch_size < 1:
+            raise ValueError(
+                f"reach, batch_size: expected steps that are not negative, and at least 1, got {reach}, {batch_size}"
+            )
         self.surface = surface_of(model)
         self.rows, self.reach, self.batch_size = _source(rows), reach, batch_size
         if not len(self.rows):
@@ -131,8 +136,8 @@ class TopographicMap:
         """How labels or numbers of these rows spread over the nodes; `priory.landscapes` has the formula.
 
         Args:
-            values: N texts, '' where a row has none, or N numbers, NaN where a row has none. Whole numbers of which
-                there are few kinds are classes.
+            values: N texts, '' where a row has none, or N numbers, NaN where a row has none; None is none, too. Whole
+                numbers of which there are few kinds are classes.
             smoothing: so many rows are added to each node that are as those of its neighbourhood.
 
         Returns:
@@ -142,7 +147,7 @@ class TopographicMap:
             ValueError: the values are not one for each row, no row has one, or smoothing is negative.
         """
         check_smoothing(smoothing)
-        values = np.asarray(values)
+        values = as_labels(values)
         if values.shape != (len(self),):
             raise ValueError(f"values: expected one for each of the {len(self)} rows, got shape {values.shape}")
         kinds = as_classes(values)
@@ -236,9 +241,16 @@ def neighbour_distances(features: Float[Tensor, "node feature"], grid_shape: tup
 
 
 def _source(rows: Rows) -> RowSource:
-    if isinstance(rows, np.ndarray):
-        rows = torch.from_numpy(rows)
-    return TensorRows(rows) if isinstance(rows, Tensor) else rows
+    if hasattr(rows, "batches"):
+        return rows
+    if not isinstance(rows, Tensor):
+        array = np.asarray(rows)
+        if array.dtype.kind not in "biuf":
+            raise ValueError(f"rows: expected numbers, got values of type {array.dtype}; leave columns of text out")
+        rows = torch.from_numpy(array if array.flags.writeable else array.copy())  # a data frame's cannot be written to
+    if rows.ndim != 2:
+        raise ValueError(f"rows: expected shape (N, D), got {tuple(rows.shape)}; a single row x is x[None]")
+    return TensorRows(rows)
 
 
 def _joined(parts: list[Places]) -> Places:

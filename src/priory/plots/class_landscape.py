@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from priory.plots.classes import MOST_CLASSES, NOTHING, OTHERS, class_styles, told_apart
-from priory.plots.figure import Rows, column_names, new_axes, to_rows
+from priory.plots.figure import LONGEST_NAME, Rows, as_drawn, column_names, new_axes, to_rows
 from priory.plots.landscapes import check_square, draw_sheet, finish_map, on_square
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def plot_class_landscape(
     lightness = np.where(surest >= decided, _UNSURE + (_SURE - _UNSURE) * (surest - decided) / (1 - decided), 1.0)
     if axes is None:
         longest = max(map(len, [name or "", "undecided", *labels.tolist()]))
-        axes = new_axes(1, 1, (6.2 + 0.1 * min(longest + 6, 40), 6.0))[0]
+        axes = new_axes(1, 1, (6.2 + 0.1 * min(longest, LONGEST_NAME) + 0.6, 6.0))[0]
     draw_sheet(axes, _patches(winners, styles, lightness))
     _draw_markers(axes, winners, styles, side, name)
     _draw_scale(axes, decided)
@@ -99,10 +99,9 @@ def _draw_markers(
     nodes = np.stack(np.meshgrid(line, line, indexing="ij"), axis=-1).reshape(-1, 2)
     size = min(9.0, 150 / side)  # half of a patch, where the map has its usual 4.3 inches
     rest = {OTHERS: (".", "black"), _UNDECIDED: ("x", NOTHING)}
-    for kind, (marker, colour) in (styles | rest).items():
-        mine = nodes[winners == kind]
-        if not len(mine):
-            continue
+    listed = [kind for kind in styles | rest if (winners == kind).any()]
+    for kind in listed:
+        mine, (marker, colour) = nodes[winners == kind], (styles | rest)[kind]
         axes.plot(
             *mine.T,
             linestyle="",
@@ -110,14 +109,13 @@ def _draw_markers(
             color="black" if kind in styles else colour,
             markersize=size if kind in styles else 0.6 * size,
             markeredgewidth=0.0 if kind in styles else 0.8,
-            label=f"{kind or 'undecided'} ({len(mine)})",
+            label=f"{as_drawn(kind) or 'undecided'} ({len(mine)})",
         )
-    legend = axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, title=name)
+    legend = axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, title=as_drawn(name or ""))
     legend.set_alignment("left")
     handles: list[Any] = legend.legend_handles
-    for handle, text in zip(handles, legend.get_texts(), strict=True):
-        style = styles.get(text.get_text().rpartition(" (")[0])
-        handle.set(markersize=9.0, **({} if style is None else {"color": style[1]}))
+    for handle, kind in zip(handles, listed, strict=True):
+        handle.set(markersize=9.0, **({"color": styles[kind][1]} if kind in styles else {}))
 
 
 def _draw_scale(axes: Axes, decided: float) -> None:

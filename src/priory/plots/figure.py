@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from priory.files import replacing
+from priory.messages import shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,6 +20,7 @@ Rows: TypeAlias = Tensor | np.ndarray  # (batch, input)
 
 DATA_COLOUR, MODEL_COLOUR = "black", "#d55e00"  # Okabe & Ito's vermilion: apart from black in hue and in lightness
 
+LONGEST_NAME = 40  # letters of a name that are drawn: beside more there is no room for the picture
 MANY_DOTS = 5000  # beyond, dots are drawn as pixels: an SVG with one element per dot stalls browsers
 
 
@@ -96,3 +98,13 @@ def column_names(names: Sequence[str] | None, count: int) -> list[str]:
     if names is not None and len(names) != count:
         raise ValueError(f"names: expected {count} names, one per column, got {len(names)}")
     return [str(i + 1) for i in range(count)] if names is None else [str(name) for name in names]
+
+
+def as_drawn(name: object, most: int = LONGEST_NAME) -> str:
+    """A name from the data as matplotlib draws it to the letter: no formula between $, nothing hidden after _.
+
+    >>> as_drawn("US$ per $"), as_drawn("_id"), as_drawn("long " * 9, most=12)
+    ('US\\\\$ per \\\\$', ' _id', 'long long...')
+    """
+    text = shortened(" ".join(str(name).split()), most)
+    return (" " if text.startswith("_") else "") + text.replace("$", r"\$")  # legends leave out what begins with _

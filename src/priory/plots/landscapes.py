@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from priory.plots.figure import MANY_DOTS, Rows, column_names, new_axes, to_numpy, to_rows
+from priory.plots.figure import MANY_DOTS, Rows, as_drawn, column_names, new_axes, to_numpy, to_rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,7 +51,7 @@ def plot_node_values(
     if axes is None:
         axes = new_axes(1, 1, (6.4, 5.3))[0]
     picture = draw_sheet(axes, heights, low, high)
-    axes.figure.colorbar(picture, ax=axes, shrink=0.85, label=name)
+    axes.figure.colorbar(picture, ax=axes, shrink=0.85, label=as_drawn(name))
     return finish_map(axes, places)
 
 
@@ -77,7 +77,7 @@ def plot_landscapes(images: Rows, *, names: Sequence[str] | None = None, most: i
     panels = new_axes(down, across, (2.9 * across + 0.4, 2.5 * down + 0.4))
     for panel, column, title in zip(panels, sheet.T, titles, strict=False):
         picture = draw_sheet(panel, on_square("images", column))
-        panel.set_title(title if len(title) <= 24 else title[:21] + "...", fontsize="medium")
+        panel.set_title(as_drawn(title, 24), fontsize="medium")
         panel.figure.colorbar(picture, ax=panel, shrink=0.9)
         panel.set_xticks([])
         panel.set_yticks([])

@@ -8,7 +8,7 @@ import numpy as np
 
 from priory.plots.cells import cell_means
 from priory.plots.classes import NOTHING, OTHERS, class_styles, told_apart
-from priory.plots.figure import DATA_COLOUR, MANY_DOTS, Rows, new_axes, to_numpy, to_rows
+from priory.plots.figure import DATA_COLOUR, LONGEST_NAME, MANY_DOTS, Rows, as_drawn, new_axes, to_numpy, to_rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -81,7 +81,7 @@ def _width(classes: Sequence[str] | np.ndarray, name: str | None) -> float:
     """Inches for the map and a legend beside it."""
     count = len(str(len(classes))) + 3
     longest = max([len(name or ""), *(len(kind or "none") + count for kind in set(map(str, classes)))])
-    return 5.7 + 0.1 * min(longest, 40)
+    return 5.7 + 0.1 * min(longest, LONGEST_NAME + count)
 
 
 def spread_about(points: np.ndarray, radius: float) -> np.ndarray:
@@ -98,7 +98,7 @@ def spread_about(points: np.ndarray, radius: float) -> np.ndarray:
 
 
 def _draw_values(axes: Axes, points: np.ndarray, values: np.ndarray, size: float, name: str | None) -> None:
-    known, many = np.isfinite(values), len(values) > MANY_DOTS
+    known, many, name = np.isfinite(values), len(values) > MANY_DOTS, as_drawn(name or "")
     if not known.all():
         rest = points[~known].T
         axes.plot(*rest, "x", color=NOTHING, markersize=size, label=f"none ({(~known).sum()})", rasterized=many)
@@ -113,7 +113,7 @@ def _draw_values(axes: Axes, points: np.ndarray, values: np.ndarray, size: float
     else:
         look: dict[str, Any] = {"cmap": "cividis", "linewidths": 0.2, "edgecolors": "white"}
         shown = axes.scatter(points[:, 0], points[:, 1], size**2, values, **look)
-    axes.figure.colorbar(shown, ax=axes, label=name or "", shrink=0.85)
+    axes.figure.colorbar(shown, ax=axes, label=name, shrink=0.85)
 
 
 def _end(points: np.ndarray) -> float:
@@ -139,10 +139,11 @@ def _draw_classes(axes: Axes, points: np.ndarray, classes: np.ndarray, size: flo
                 markeredgecolor=colour if text else "white",
                 markeredgewidth=0.0 if text else 0.3,
                 rasterized=len(points) > MANY_DOTS,
-                label=None if layer else f"{kind or 'none'} ({len(mine)})",
+                label=None if layer else f"{as_drawn(kind) or 'none'} ({len(mine)})",
             )
     look: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "frameon": False}
-    legend = axes.legend(**look, title=name, markerscale=max(1.3, 6.0 / size))  # at least 6 points across
+    scale = max(1.3, 6.0 / size)  # at least 6 points across
+    legend = axes.legend(**look, title=as_drawn(name or ""), markerscale=scale)
     legend.set_alignment("left")
 
 

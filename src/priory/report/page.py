@@ -19,6 +19,7 @@ from priory.report.encoding import Part, json_for_html
 from priory.report.map_data import map_data
 
 SCRIPTS = ("decode.js", "colours.js", "details.js", "selection.js", "map.js", "start.js")
+_ROUNDING = 1e-6  # of a value: an error below it has no digit in common with it that is worth reading
 _PICTURES_LIMIT = 4_000_000  # bytes in letters, of all pictures together
 
 
@@ -74,10 +75,12 @@ def _values(contents: ReportContents) -> dict[str, Any]:
 
 
 def _metric(metric: Metric) -> dict[str, str]:
-    """Value and error to the same digit: two digits of the error."""
+    """Value and error to the same digit: two digits of the error, where it is more than rounding."""
     value, se = float(metric.value), metric.se
     if se is None or not math.isfinite(se) or se <= 0 or not math.isfinite(value):
         written = (_number(f"{value:.5g}"), "" if se is None else _number(f"{se:.2g}"))
+    elif se < abs(value) * _ROUNDING:
+        written = _number(f"{value:.6g}"), _number(f"{se:.0e}")
     else:
         digits = max(0, 1 - math.floor(math.log10(se)))
         written = _number(f"{value:.{digits}f}"), _number(f"{se:.{digits}f}")

@@ -108,10 +108,12 @@ async function showNode(map, node) {
   document.getElementById("details").replaceChildren(...(await describedNode(map, node, 168)));
 }
 
+// Beside the pointer, where the window has room for it: what is below its edge cannot be scrolled to.
 function placeTip(tip, event) {
   tip.hidden = false;
-  const room = document.documentElement.clientWidth;
+  const { clientWidth: room, clientHeight: height } = document.documentElement;
   const left = event.pageX + 16 + tip.offsetWidth > room ? event.pageX - 16 - tip.offsetWidth : event.pageX + 16;
   tip.style.left = Math.max(4, left) + "px";
-  tip.style.top = event.pageY + 14 + "px";
+  const top = event.clientY + 14 + tip.offsetHeight > height ? event.clientY - 14 - tip.offsetHeight : event.clientY + 14;
+  tip.style.top = event.pageY - event.clientY + Math.max(4, top) + "px";
 }

@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 
 import grid_oracle
 import priory
-from command_line import must_be_refused, must_succeed
+from command_line import must_be_refused, must_succeed, run_cli
 from priory import run_report
 from priory.run_kinds import open_run
 
@@ -133,3 +133,12 @@ def test_every_metric_has_a_sentence_that_says_how_to_read_it():
 
 def test_a_folder_that_is_no_run_has_no_page(capsys, tmp_path):
     assert "expected a run folder" in must_be_refused(capsys, tmp_path, "report", "nowhere")
+
+
+def test_an_evaluation_with_other_numbers_says_that_the_page_has_those_of_before(capsys):
+    must_succeed(capsys, "fit", "cells.csv", *TINY, "--out", "run")
+    assert run_cli("evaluate", "run", "--samples", 2) == 0
+    assert "report.html has the numbers of before" not in capsys.readouterr().err
+    assert run_cli("evaluate", "run", "--samples", 3) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "report.html has the numbers of before; write it again: priory report run" in said

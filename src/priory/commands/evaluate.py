@@ -14,6 +14,7 @@ from priory.datasets import Rows
 from priory.evaluation import Estimate, LowEffectiveSampleSizeWarning
 from priory.locking import sole_writer
 from priory.run_folder import METRICS, RunFolder, model_stamp
+from priory.run_report import REPORT
 from priory.terminal import errors, print_json, row_progress, show_metrics
 
 EVALUATION_SEED = 0
@@ -46,7 +47,11 @@ def _keep_metrics(run: RunFolder, stamp: object, metrics: dict[str, Estimate], n
     try:
         with sole_writer(run.path):
             if model_stamp(run.path) == stamp:
+                before = file.read_bytes() if (file := run.path / METRICS).is_file() else b""
                 run.write_metrics(metrics, num_samples, seed)
+                if file.read_bytes() != before and (run.path / REPORT).is_file():
+                    again = f"priory report {shlex.quote(str(run.path))}"
+                    errors.print(f"note: {REPORT} has the numbers of before; write it again: {again}", markup=False)
                 return
             reason = "the run has been trained on since"
     except BlockingIOError as error:

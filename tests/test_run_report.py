@@ -49,6 +49,7 @@ def test_a_page_of_a_vae_with_a_grid(told, capsys, tmp_path):
     assert facts["data"] == "cells: 80 rows, 4 columns (1 more are constant and left out)"
     assert facts["model"] == "VAE with a gtm-vamp prior, 4 x 4 nodes"
     assert facts["latent dimensions"] == "3"
+    assert facts["numbers and pictures"] == "of the 8 test rows"
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert {m.name: (m.value, m.se) for m in found.metrics} == {
         name: (values["value"], values["se"]) for name, values in metrics.items() if name != "evaluation"

@@ -11,6 +11,7 @@ from torch import Tensor
 import priory
 from priory.datasets import Dataset, Rows
 from priory.evaluation import Estimate, device_of
+from priory.experiment import telling_rows
 from priory.json_files import read_json
 from priory.maps import TopographicMap
 from priory.maps.quality import evenly_spaced
@@ -76,9 +77,17 @@ def _facts(run: RunFolder, dataset: Dataset) -> list[tuple[str, str]]:
         ("data", f"{dataset.name}: {len(dataset)} rows, {len(dataset.columns)} columns{left_out}"),
         ("split", sizes or "none"),
         *run.described(),
+        ("numbers and pictures", _what_was_measured(dataset)),
         ("seed", str(run.settings.seed)),
         ("made by", f"priory {priory.__version__}, torch {torch.__version__}"),
     ]
+
+
+def _what_was_measured(dataset: Dataset) -> str:
+    """The rows that `priory evaluate` takes."""
+    rows = telling_rows(dataset)
+    split = next((name for name, index in dataset.splits.items() if np.array_equal(index, rows.indices)), None)
+    return f"of the {len(rows)} {split} rows" if split else f"of all {len(rows)} rows: there are too few others"
 
 
 def _metrics(run: RunFolder) -> list[Metric]:

@@ -2,8 +2,7 @@
 
 HOW_TO_READ = {
     "nll": (
-        "-log p(x) of a row the model has not seen, in nats: lower is better; compare it with other models of "
-        "the same data and likelihood."
+        "-log p(x) of a row, in nats: lower is better; compare it with other models of the same data and likelihood."
     ),
     "bits_per_dimension": "The NLL in bits for each column: what a code by this model needs for one value.",
     "effective_sample_size": (

@@ -98,14 +98,8 @@ class TopographicMap:
         self.rows, self.reach, self.batch_size = _source(rows), reach, batch_size
         if not len(self.rows):
             raise ValueError("rows: expected at least one row, got none; give the rows that the map is to show")
-        parts, done, total = [], 0, torch.zeros(len(self.surface.nodes), dtype=torch.float64)
-        for share in self._shares(self.rows):
-            parts.append(places_of(share, self.surface.nodes, reach))
-            total += share.sum(0)
-            done += len(share)
-            if progress is not None:
-                progress(done)
-        self.places, self.usage = _joined(parts), total / done
+        self.places, total = self._placed(self.rows, progress)
+        self.usage = total / len(self.rows)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -124,8 +118,15 @@ class TopographicMap:
         return torch.cat([self.surface.log_likelihood(x) for x, _ in self.rows.batches(self.batch_size)])
 
     def project(self, rows: Rows) -> Places:
-        """The places of other rows on the same map."""
-        return _joined([places_of(share, self.surface.nodes, self.reach) for share in self._shares(_source(rows))])
+        """The places of other rows on the same map.
+
+        Raises:
+            ValueError: there are no rows.
+        """
+        source = _source(rows)
+        if not len(source):
+            raise ValueError("rows: expected at least one row, got none; give the rows that are to be placed")
+        return self._placed(source)[0]
 
     def landscape(self, values: Any, *, smoothing: float = 1.0) -> ClassLandscape | ValueLandscape:
         """How labels or numbers of these rows spread over the nodes; `priory.landscapes` has the formula.
@@ -210,6 +211,28 @@ class TopographicMap:
                 parts.append(self.surface.features(x[here]))
         return torch.cat(parts)
 
+    def _placed(
+        self, rows: RowSource, progress: Callable[[int], None] | None = None
+    ) -> tuple[Places, Float[Tensor, " node"]]:
+        """The rows' places, and the sum of their responsibilities.
+
+        What is kept is made first: small parts that are kept between large ones that are not leave holes in the heap,
+        and it then grows as if all responsibilities were kept.
+        """
+        places, done, total = None, 0, torch.zeros(len(self.surface.nodes), dtype=torch.float64)
+        for share in self._shares(rows):
+            part = places_of(share, self.surface.nodes, self.reach)
+            if places is None:
+                places = Places(*(column.new_empty(len(rows), *column.shape[1:]) for column in part))
+            for whole, column in zip(places, part, strict=True):
+                whole[done : done + len(share)] = column
+            total += share.sum(0)
+            done += len(share)
+            if progress is not None:
+                progress(done)
+        assert places is not None
+        return places, total
+
     def _shares(self, rows: RowSource) -> Iterator[Float[Tensor, "datum node"]]:
         return (self.surface.responsibilities(x) for x, _ in rows.batches(self.batch_size))
 
@@ -239,7 +262,3 @@ def _source(rows: Rows) -> RowSource:
     if isinstance(rows, np.ndarray):
         rows = torch.from_numpy(rows)
     return TensorRows(rows) if isinstance(rows, Tensor) else rows
-
-
-def _joined(parts: list[Places]) -> Places:
-    return Places(*(torch.cat(column) for column in zip(*parts, strict=True)))

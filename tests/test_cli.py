@@ -189,6 +189,18 @@ def test_map_gives_every_row_its_place_and_what_its_label_would_be(trained, tabl
     assert there["kind_predicted"].tolist() == found["kind_predicted"].head(7).tolist()
 
 
+def test_map_predicts_from_the_training_rows(trained, command, tmp_path):
+    command("map", trained, "--predict", "kind", "--samples", 4, "--out", tmp_path / "m.csv")
+    found = pd.read_csv(tmp_path / "m.csv")
+    vae, dataset = priory.load(trained), Run.open(trained).load_dataset()
+    train, every = dataset.rows("train"), dataset.all_rows()
+    drawn = priory.TopographicMap(vae, every)
+    expected = drawn.predict(priory.TopographicMap(vae, train).landscape(train.labels["kind"]))
+    assert found["kind_predicted"].tolist() == list(expected.label)
+    np.testing.assert_allclose(found["kind_confidence"], expected.confidence, rtol=1e-5)
+    np.testing.assert_allclose(found[["u1_scale", "u2_scale"]], drawn.places.scale, rtol=1e-4, atol=1e-5)
+
+
 def test_score_of_another_file_ranks_an_outlier_last(trained, table, command, tmp_path):
     frame = pd.read_csv(table).head(20)
     frame.loc[7, "c"] = 1e4

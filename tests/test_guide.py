@@ -27,8 +27,10 @@ from priory import (
 from priory.assembly import DataFacts, build_vae
 from priory.experiment import new_run, train
 from priory.priors import radial
+from priory.priors.base import PriorSpec
 from priory.priors.radial import fitted_gtm, rows_to_start_from
 from priory.settings import ModelSettings, RunSettings
+from priory.training import module
 
 
 @pytest.fixture
@@ -130,6 +132,41 @@ def test_where_the_guide_names_the_true_posterior_of_nodes_nothing_is_lost(image
     guided = guided_elbo(vae, x, 1.0, num_samples=8).value()
     torch.manual_seed(0)
     torch.testing.assert_close(guided, elbo(vae, x, num_samples=8).value(), rtol=1e-4, atol=1e-3)
+
+
+def test_guide_and_encoder_read_what_preprocess_makes(images):
+    vae, x = guided_vae(images), torch.rand(6, 3, generator=torch.Generator().manual_seed(2)).round()
+    torch.manual_seed(0)
+    plain = guided_elbo(vae, x).kl
+    vae.preprocess = Rescale(0.0, 1.0)
+    vae.preprocess.forward = lambda rows: 1 - rows
+    torch.manual_seed(0)
+    torch.testing.assert_close(guided_elbo(vae, 1 - x).kl, plain)
+
+
+def test_a_guide_has_the_mixing_weights_of_its_gtm():
+    gtm = GTM(points_per_side=2, max_iter=5, tol=0.1).fit(np.random.default_rng(0).random((50, 3)))
+    gtm.weights_ = np.array([0.4, 0.3, 0.2, 0.1])
+    guide = GTMVampPrior.from_gtm(gtm).guide
+    np.testing.assert_allclose(guide.log_weights.exp(), gtm.weights_, rtol=1e-6)
+
+
+@pytest.mark.parametrize("prior", [GTMPrior, GTMVampPrior])
+def test_the_guide_counts_in_what_a_prior_holds(prior):
+    options = {"latent_dim": 2, "num_features": 7, "points_per_side": 3}
+    guided, plain = (prior.num_values(PriorSpec(**options, grid_start=start)) for start in ("gtm", "mean"))
+    assert guided - plain == 9 * 7
+
+
+def test_training_follows_the_guide_as_far_as_asked_with_as_many_draws(images, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        module, "guided_elbo", lambda *given, **named: asked.append((given[2], named)) or elbo(*given[:2])
+    )
+    fit(
+        guided_vae(images), images.round(), None, epochs=1, batch_size=4, warmup=0, guidance=0.25, num_samples=3, seed=1
+    )
+    assert asked == [(0.25, {"num_samples": 3})]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

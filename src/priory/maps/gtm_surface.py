@@ -78,7 +78,7 @@ class GTMSurface:
         return torch.from_numpy(self._scaled(x))
 
     def magnification(self, u: Float[Tensor, "place grid"] | None = None) -> Float[Tensor, " place"]:
-        return torch.from_numpy(self.gtm.magnification_factors(None if u is None else u.double().numpy()))
+        return torch.from_numpy(self.gtm.magnification_factors(None if u is None else _array(u)))
 
     def _scaled(self, x: Tensor) -> np.ndarray:
         return self.scaling.into(_array(x))

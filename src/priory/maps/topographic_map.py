@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from priory.evaluation import Estimate, RowSource, TensorRows
 from priory.evaluation.estimates import mean
@@ -103,14 +104,8 @@ class TopographicMap:
         self.rows, self.reach, self.batch_size = _source(rows), reach, batch_size
         if not len(self.rows):
             raise ValueError("rows: expected at least one row, got none; give the rows that the map is to show")
-        parts, done, total = [], 0, torch.zeros(len(self.surface.nodes), dtype=torch.float64)
-        for share in self._shares(self.rows):
-            parts.append(places_of(share, self.surface.nodes, reach))
-            total += share.sum(0)
-            done += len(share)
-            if progress is not None:
-                progress(done)
-        self.places, self.usage = _joined(parts), total / done
+        self.places, total = self._placed(self.rows, progress)
+        self.usage = total / len(self.rows)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -129,8 +124,15 @@ class TopographicMap:
         return torch.cat([self.surface.log_likelihood(x) for x, _ in self.rows.batches(self.batch_size)])
 
     def project(self, rows: Rows) -> Places:
-        """The places of other rows on the same map."""
-        return _joined([places_of(share, self.surface.nodes, self.reach) for share in self._shares(_source(rows))])
+        """The places of other rows on the same map.
+
+        Raises:
+            ValueError: there are no rows.
+        """
+        source = _source(rows)
+        if not len(source):
+            raise ValueError("rows: expected at least one row, got none; give the rows that are to be placed")
+        return self._placed(source)[0]
 
     def landscape(self, values: Any, *, smoothing: float = 1.0) -> ClassLandscape | ValueLandscape:
         """How labels or numbers of these rows spread over the nodes; `priory.landscapes` has the formula.
@@ -156,14 +158,15 @@ class TopographicMap:
             raise ValueError("values: expected a value for at least one row, got none; name another label")
         if kinds is not None:
             names, codes = np.unique(kinds[there], return_inverse=True)
-            columns = torch.zeros(len(self), len(names), dtype=torch.float64)
-            columns[torch.from_numpy(np.flatnonzero(there)), torch.from_numpy(codes)] = 1.0
-            sums = self._sums(columns)
+            places = torch.zeros(len(self), dtype=torch.int64)  # 0 for rows without a class
+            places[torch.from_numpy(np.flatnonzero(there))] = torch.from_numpy(codes) + 1
+            sums = self._sums(lambda rows: one_hot(places[rows], len(names) + 1)[:, 1:].double())
             return class_landscape(sums, tuple(map(str, names.tolist())), smoothing, self.surface.grid_shape)
         centre = float(values[there].mean(dtype=np.float64))
         centred = torch.from_numpy(np.where(there, values - centre, 0.0)).double()
         known = torch.from_numpy(there).double()
-        sums = self._sums(torch.stack([known, centred, centred.square()], 1))
+        columns = torch.stack([known, centred, centred.square()], 1)
+        sums = self._sums(lambda rows: columns[rows])
         return value_landscape(sums, centre, smoothing, self.surface.grid_shape)
 
     def predict(
@@ -215,15 +218,36 @@ class TopographicMap:
                 parts.append(self.surface.features(x[here]))
         return torch.cat(parts)
 
+    def _placed(
+        self, rows: RowSource, progress: Callable[[int], None] | None = None
+    ) -> tuple[Places, Float[Tensor, " node"]]:
+        """The rows' places, and the sum of their responsibilities.
+
+        What is kept is made first: small parts that are kept between large ones that are not leave holes in the heap,
+        and it then grows as if all responsibilities were kept.
+        """
+        places, done, total = None, 0, torch.zeros(len(self.surface.nodes), dtype=torch.float64)
+        for share in self._shares(rows):
+            part = places_of(share, self.surface.nodes, self.reach)
+            if places is None:
+                places = Places(*(column.new_empty(len(rows), *column.shape[1:]) for column in part))
+            for whole, column in zip(places, part, strict=True):
+                whole[done : done + len(share)] = column
+            total += share.sum(0)
+            done += len(share)
+            if progress is not None:
+                progress(done)
+        assert places is not None
+        return places, total
+
     def _shares(self, rows: RowSource) -> Iterator[Float[Tensor, "datum node"]]:
         return (self.surface.responsibilities(x) for x, _ in rows.batches(self.batch_size))
 
-    def _sums(self, columns: Float[Tensor, "datum column"]) -> Float[Tensor, "node column"]:
-        """sum_n r_nk c_n."""
-        total = torch.zeros(len(self.surface.nodes), columns.shape[1], dtype=torch.float64)
-        start = 0
+    def _sums(self, columns: Callable[[slice], Float[Tensor, "row column"]]) -> Float[Tensor, "node column"]:
+        """sum_n r_nk c_n; `columns` gives c of some rows."""
+        total, start = torch.zeros(1, dtype=torch.float64), 0
         for share in self._shares(self.rows):
-            total += share.mT @ columns[start : start + len(share)]
+            total = total + share.mT @ columns(slice(start, start + len(share)))
             start += len(share)
         return total
 
@@ -251,7 +275,3 @@ def _source(rows: Rows) -> RowSource:
     if rows.ndim != 2:
         raise ValueError(f"rows: expected shape (N, D), got {tuple(rows.shape)}; a single row x is x[None]")
     return TensorRows(rows)
-
-
-def _joined(parts: list[Places]) -> Places:
-    return Places(*(torch.cat(column) for column in zip(*parts, strict=True)))

@@ -4,7 +4,9 @@ from priory.priors.base import MixturePrior, Prior, PriorSpec
 from priory.priors.density import DensityPrior
 from priory.priors.flow import FlowPrior
 from priory.priors.gaussians import MixtureOfGaussians
-from priory.priors.gtm import GridPrior, GTMPrior, GTMVampPrior
+from priory.priors.grid import GridPrior
+from priory.priors.gtm import GTMPrior
+from priory.priors.gtm_vamp import GTMVampPrior
 from priory.priors.normal import StandardNormal
 from priory.priors.vamp import VampPrior
 

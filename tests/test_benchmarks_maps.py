@@ -51,7 +51,7 @@ def _by_loop(vae: VAE, x: torch.Tensor, near: float) -> np.ndarray:
     return torch.stack(places).numpy()
 
 
-@pytest.mark.parametrize(("name", "near"), [("mean", 9.0), ("near mode", 0.5), ("mode", 0.01)])
+@pytest.mark.parametrize(("name", "near"), [("mean", 9.0), ("place", 1.21), ("mode", 0.01)])
 @torch.no_grad()
 def test_places_are_those_of_a_loop(name: str, near: float) -> None:
     places, digits, vae = _module("_maps_places"), load_dataset("digits"), _vae_with_grid()
@@ -119,7 +119,7 @@ def test_row_of_a_run_has_its_nll_and_all_of_its_places(tmp_path: Path, monkeypa
     log_p = runs.experiment.score(run.load_model(), run.load_dataset().rows("test"), 4, seed=0)
     assert len(log_p) == 447
     assert row["nll"] == pytest.approx(-log_p.mean())
-    assert set(row["places"]) == {"mean", "near mode", "mode", "latents"}
+    assert set(row["places"]) == {"place", "mean", "mode", "latents"}
     assert row["epochs"] == 2
 
 

@@ -52,13 +52,14 @@ COMPARED = ("elbo", "nll")
 def requested(run: Run, given: Mapping[str, Any], assignments: list[str]) -> RefitRequest:
     """What was asked for, over the run's own settings of the model.
 
-    A grid's network is one of radial functions where nothing else is said: it has a closed form to start from.
+    A grid's network is one of radial functions where nothing else is said: it has a closed form to start from. A guide is
+    for training an encoder, which is over.
 
     Raises:
         ValueError: a setting is not known or its value does not fit, or it is the encoder's or the decoder's.
     """
     prior = PRIORS[given["model.prior"]]
-    network = {"model.grid_network": "rbf"} if issubclass(prior, GridPrior) else {}
+    network = {"model.grid_network": "rbf", "model.grid_start": "mean"} if issubclass(prior, GridPrior) else {}
     base = RefitRequest(model=run.settings.model)
     request = with_options(base, network | dict(given), assignments)
     changed = experiment.changed_settings(base.model.model_dump(), request.model.model_dump())

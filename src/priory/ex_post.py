@@ -52,8 +52,8 @@ COMPARED = ("elbo", "nll")
 def requested(run: Run, given: Mapping[str, Any], assignments: list[str]) -> RefitRequest:
     """What was asked for, over the run's own settings of the model.
 
-    A grid's network is one of radial functions where nothing else is said: it has a closed form to start from. A guide is
-    for training an encoder, which is over.
+    A grid's network is one of radial functions where nothing else is said: it has a closed form to start from. A guide
+    is for training an encoder, which is over.
 
     Raises:
         ValueError: a setting is not known or its value does not fit, or it is the encoder's or the decoder's.

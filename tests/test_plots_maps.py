@@ -100,3 +100,8 @@ def test_the_likelihood_curve_names_its_end():
 def test_what_cannot_be_drawn(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_class_that_is_nearly_a_number_is_a_name():
+    axes = plot_map(np.zeros((3, 2)), classes=["--5", "10", "9"])
+    assert axes.get_legend_handles_labels()[1] == ["9 (1)", "10 (1)", "--5 (1)"]

@@ -1,6 +1,5 @@
 """The page of a run, of whatever kind: what it says is gathered here, how it looks is decided in `report`."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,6 +9,7 @@ from torch import Tensor
 
 import priory
 from priory.datasets import Dataset, Rows
+from priory.datasets.splits import split_names
 from priory.evaluation import Estimate, device_of
 from priory.experiment import telling_rows
 from priory.json_files import read_json
@@ -95,10 +95,7 @@ def _metrics(run: RunFolder) -> list[Metric]:
     file = run.path / METRICS
     tree = read_json(file) if file.is_file() else {}
     found = {name: Estimate(**values) for name, values in tree.items() if name != "evaluation"}
-    return [
-        Metric(name, estimate.value, None if estimate.se is None else estimate.se, HOW_TO_READ.get(name, ""))
-        for name, estimate in found.items()
-    ]
+    return [Metric(name, estimate.value, estimate.se, HOW_TO_READ.get(name, "")) for name, estimate in found.items()]
 
 
 def _pictures(folder: Path) -> list[Picture]:
@@ -111,9 +108,10 @@ def _pictures(folder: Path) -> list[Picture]:
 
 def _map(run: RunFolder, model: Any, rows: Rows, jobs: ModelJobs, notes: list[str]) -> MapContents | None:
     """The rows on the grid behind the model; where there is none, on the plane of their codes."""
+    split = split_names(rows.indices, rows.dataset.splits, "")  # one more label, unless the data have one of that name
     common: dict[str, Any] = {
         "ids": rows.ids,
-        "labels": {**rows.labels, **_split(rows)},
+        "labels": {**rows.labels, "split": rows.labels.get("split", split)},
         "x": _whole(run, rows),
         "columns": run.columns,
         "image_shape": run.rows_shape,
@@ -133,14 +131,6 @@ def _map(run: RunFolder, model: Any, rows: Rows, jobs: ModelJobs, notes: list[st
         score = jobs.score(model, rows, SCORE_SAMPLES, SEED)
     notes.append(f"The prior has no two-dimensional grid, so the map shows {' and '.join(axes)}.")
     return MapContents(places, axes=axes, score=score, score_name=ESTIMATED, **common)
-
-
-def _split(rows: Rows) -> Mapping[str, np.ndarray]:
-    """Which rows trained, as one more label."""
-    names = np.full(len(rows), "", dtype="U5")
-    for name, index in rows.dataset.splits.items():
-        names[np.isin(rows.indices, index)] = name
-    return {} if "split" in rows.labels else {"split": names}
 
 
 def _whole(run: RunFolder, rows: Rows) -> Any:

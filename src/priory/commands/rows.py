@@ -9,6 +9,7 @@ import numpy as np
 
 from priory.commands.opening import chosen_rows, opened_model
 from priory.datasets import Dataset, Rows, check_output, write_rows
+from priory.datasets.splits import split_names
 from priory.run_folder import RunFolder
 from priory.run_kinds import open_run
 from priory.terminal import console, row_progress
@@ -58,12 +59,9 @@ def kept(rows: Rows, run: RunFolder, data: str | None, taken: Sequence[str]) -> 
 
 def _split_of(rows: Rows, run: RunFolder, data: str | None) -> np.ndarray:
     """The split of each row of the run's own data; nothing for other data."""
-    names = np.full(len(rows), "new", dtype="U5")
     source = run.settings.data.source
-    if data is None or data == source or str(Path(data).resolve()) == source:
-        for name, index in run.splits.items():
-            names[np.isin(rows.indices, index)] = name
-    return names
+    own = data is None or data == source or str(Path(data).resolve()) == source
+    return split_names(rows.indices, run.splits if own else {}, "new")
 
 
 def require_another_file(out: Path, data: str, option: str) -> None:

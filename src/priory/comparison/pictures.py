@@ -14,8 +14,7 @@ from priory.comparison.panels import for_all, panels_for, write_below
 from priory.comparison.results import Comparison
 from priory.datasets import Rows
 from priory.evaluation import device_of
-from priory.maps.labels import as_classes
-from priory.maps.pictures import some_rows
+from priory.maps.pictures import by_first_label, some_rows
 from priory.noise import own_noise
 from priory.plots import plot_map, plot_prior_contours, plot_rate_distortion, save_figure
 from priory.plots.figure import to_numpy
@@ -134,16 +133,14 @@ def maps(shown: list[Shown]) -> Drawing | str:
     shown = [each for each in shown if each.places.get("map", np.empty((0, 0))).shape[1] == 2]
     if not shown:
         return "maps are left out: no prior of these has a grid of two dimensions (gtm and gtm-vamp do)"
-    name, values = next(iter(shown[0].rows.labels.items()), (None, None))
-    kinds = None if values is None else as_classes(values)
-    look: dict[str, Any] = {"classes": kinds} if kinds is not None else {} if values is None else {"values": values}
+    look = by_first_label(shown[0].rows)
     panels = panels_for(len(shown), 4.4)
     for panel, each in zip(panels, shown, strict=True):
         assert isinstance(each.vae.prior, GridPrior)
-        plot_map(each.places["map"], **look, name=name, nodes=each.vae.prior.nodes, axes=panel)
+        plot_map(each.places["map"], **look, nodes=each.vae.prior.nodes, axes=panel)
         panel.set_title(str(each.cell), fontsize="medium")
     for_all(panels)
-    label = "" if name is None else f", by {name}"
+    label = f", by {look['name']}" if look else ""
     caption = (
         f"{_number(shown)} at their places on the map{label}. Neighbours have similar codes; which way up a "
         "map lies has no meaning."

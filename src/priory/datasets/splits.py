@@ -98,3 +98,15 @@ def _checked_indices(name: str, given: Sequence[int], rows: int) -> np.ndarray:
             f"in {name!r}; load the data that the split was recorded for"
         )
     return index
+
+
+def split_names(rows: np.ndarray, splits: Mapping[str, np.ndarray], otherwise: str) -> np.ndarray:
+    """The split that each row is in, by its index.
+
+    >>> split_names(np.array([3, 0, 7]), {"train": np.array([0, 1]), "test": np.array([3])}, "new").tolist()
+    ['test', 'train', 'new']
+    """
+    names = np.full(len(rows), otherwise, dtype="U5")
+    for name, index in splits.items():
+        names[np.isin(rows, index)] = name
+    return names

@@ -70,6 +70,15 @@ def some_rows(rows: Rows) -> Rows:
     return Rows(rows.dataset, rows.indices[evenly_spaced(len(rows), MOST_POINTS)])
 
 
+def by_first_label(rows: Rows) -> dict[str, Any]:
+    """How `plot_map` tells rows apart: by the classes or the numbers of their first label, and its name."""
+    if not rows.labels:
+        return {}
+    name, values = next(iter(rows.labels.items()))
+    kinds = as_classes(values)
+    return {"name": name} | ({"values": values} if kinds is None else {"classes": kinds})
+
+
 def draw_map(rows: Rows, places: np.ndarray, nodes: np.ndarray, total: int) -> Any:
     """Rows, some or all of so many, at their places on a map with these nodes, told apart by their first label.
 
@@ -78,10 +87,7 @@ def draw_map(rows: Rows, places: np.ndarray, nodes: np.ndarray, total: int) -> A
     """
     from priory.plots import plot_map
 
-    name, values = next(iter(rows.labels.items()), (None, None))
-    kinds = None if values is None else as_classes(values)
-    look: dict[str, Any] = {"classes": kinds} if kinds is not None else {} if values is None else {"values": values}
-    axes = plot_map(places, **look, name=name, nodes=nodes)
+    axes = plot_map(places, **by_first_label(rows), nodes=nodes)
     number = f"{len(rows)} rows" if len(rows) == total else f"{len(rows)} of {total} rows"
     title = f"{shortened(rows.dataset.name)}: {number}; those at one place are spread about it"
     axes.set_title(title, fontsize="medium", parse_math=False)

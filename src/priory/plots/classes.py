@@ -19,7 +19,7 @@ def told_apart(classes: np.ndarray) -> list[str]:
     kinds, counts = np.unique(classes[classes != ""], return_counts=True)
     if len(kinds) > MOST_CLASSES:
         kinds = kinds[np.argsort(-counts, kind="stable")[: MOST_CLASSES - 1]]
-    return sorted(kinds.tolist(), key=_natural)
+    return sorted(kinds.tolist(), key=natural)
 
 
 def class_styles(named: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -28,6 +28,6 @@ def class_styles(named: Sequence[str]) -> dict[str, tuple[str, str]]:
     return {name: (f"$\\mathbf{{{name}}}$" if short else _MARKERS[i], CLASS_COLOURS[i]) for i, name in enumerate(named)}
 
 
-def _natural(name: str) -> tuple[bool, float, str]:
+def natural(name: str) -> tuple[bool, float, str]:
     """Numbers by their size, before other names."""
-    return (False, float(name), "") if name.lstrip("-").isdecimal() else (True, 0.0, name)
+    return (False, float(name), "") if name.removeprefix("-").isdecimal() else (True, 0.0, name)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
-from priory.plots.classes import MOST_CLASSES
+from priory.maps.labels import as_classes
+from priory.plots.classes import MOST_CLASSES, natural
 from priory.report.encoding import Part, quantised, texts, whole_numbers
-
-_MOST_WHOLE_NUMBERS = 50  # that are classes; more are measurements
 
 
 def label_part(name: str, values: np.ndarray) -> Part:
@@ -19,9 +16,10 @@ def label_part(name: str, values: np.ndarray) -> Part:
     "others". Rows without a label come last.
     """
     values = np.asarray(values)
-    if _are_measurements(values):
+    classes = as_classes(values)
+    if classes is None:
         return {"name": name, "numbers": quantised(values, "f4")}
-    kinds, kind, counts = np.unique(_as_text(values), return_inverse=True, return_counts=True)
+    kinds, kind, counts = np.unique(classes.astype(str), return_inverse=True, return_counts=True)
     names, group = groups(kinds, counts)
     return {
         "name": name,
@@ -40,7 +38,8 @@ def groups(kinds: np.ndarray, counts: np.ndarray) -> tuple[list[Part], np.ndarra
     """
     named = [i for i, kind in enumerate(kinds) if kind != ""]
     commonest = sorted(named, key=lambda i: -counts[i])
-    own = sorted(commonest if len(named) <= MOST_CLASSES else commonest[: MOST_CLASSES - 1], key=_natural(kinds))
+    kept = commonest if len(named) <= MOST_CLASSES else commonest[: MOST_CLASSES - 1]
+    own = sorted(kept, key=lambda i: natural(str(kinds[i])))
     listed = [{"name": str(kinds[i]), "count": int(counts[i]), "own": True} for i in own]
     place = dict(zip(own, range(len(own)), strict=True))
     for name, members in (
@@ -51,27 +50,3 @@ def groups(kinds: np.ndarray, counts: np.ndarray) -> tuple[list[Part], np.ndarra
             place |= dict.fromkeys(members, len(listed))
             listed.append({"name": name, "count": int(counts[members].sum()), "own": False})
     return listed, np.array([place[i] for i in range(len(kinds))])
-
-
-def _are_measurements(values: np.ndarray) -> bool:
-    if values.dtype.kind not in "iuf":
-        return False
-    kinds = np.unique(values[np.isfinite(values)])
-    return len(kinds) > _MOST_WHOLE_NUMBERS or bool((kinds != np.rint(kinds)).any())
-
-
-def _as_text(values: np.ndarray) -> np.ndarray:
-    if values.dtype.kind in "iuf":
-        there = np.isfinite(values)
-        return np.array([f"{value:.0f}" if known else "" for value, known in zip(values, there, strict=True)])
-    return values.astype(str)
-
-
-def _natural(kinds: np.ndarray) -> Callable[[int], tuple[bool, float, str]]:
-    """Numbers by their size, before other names."""
-
-    def key(i: int) -> tuple[bool, float, str]:
-        name = str(kinds[i])
-        return (False, float(name), "") if name.removeprefix("-").isdecimal() else (True, 0.0, name)
-
-    return key

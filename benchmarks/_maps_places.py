@@ -5,11 +5,11 @@ from collections.abc import Callable
 import numpy as np
 
 from _map_data import Array
-from priory.datasets import Rows
-from priory.experiment import embed
 from priory.maps import Places, TopographicMap
 from priory.priors import GridPrior
 from priory.vae import VAE
+from priory.workbench.data import Rows
+from priory.workbench.jobs.vae import embed
 
 SIDE = 20
 Coordinates = tuple[Array, Array]

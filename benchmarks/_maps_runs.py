@@ -12,14 +12,14 @@ from _map_data import Split, file_of
 from _map_judging import judged
 from _maps_places import places_of
 from _maps_variants import assignments
-from priory import experiment
-from priory.datasets import Dataset, Rows, load_dataset
-from priory.locking import sole_writer
-from priory.run_folder import CONFIG
-from priory.runs import Run
-from priory.settings import RunSettings, override
+from priory._support.locking import sole_writer
 from priory.training.history import HISTORY_FILE, History
 from priory.vae import VAE
+from priory.workbench.data import Dataset, Rows, load_dataset
+from priory.workbench.jobs import vae as experiment
+from priory.workbench.runs.folder import CONFIG
+from priory.workbench.runs.vae_run import Run
+from priory.workbench.settings.vae import RunSettings, override
 
 Row = dict[str, Any]
 Parts = tuple[Rows, Rows]

@@ -34,8 +34,8 @@ from torch import Tensor
 from _book_quadrature import exact_nll, latent_window
 from _book_report import report, write_report
 from priory import VAE, CategoricalDecoder, NormalEncoder, Rescale, elbo, load_dataset, mlp
+from priory.distributions.mixture import Mixture
 from priory.evaluation import effective_components
-from priory.mixture import Mixture
 from priory.priors import PRIORS, PriorSpec
 from priory.training import History, TrainingSettings, fit
 from priory.training.selection import Selection

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from priory import MixtureOfGaussians
-from priory.conformance import Subject, run_check
+from priory.testing import Subject, run_check
 
 RESULTS = Path(__file__).parent / "results"
 SEEDS = range(3)

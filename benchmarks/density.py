@@ -33,9 +33,9 @@ from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 from priory import Mixture, diagonal_normal
+from priory._support.files import replacing
 from priory.density import Components, mixture_log_prob
 from priory.density.blocks import block_sizes
-from priory.files import replacing
 
 RESULTS = Path(__file__).parent / "results" / "density.json"
 SIZES = [(64, 16, 2), (1000, 16, 2), (250, 500, 40), (1000, 500, 40), (10_000, 400, 2), (1000, 5000, 40)]

@@ -33,12 +33,12 @@ from torch import Tensor
 
 from _book_quadrature import exact_nll, latent_window
 from priory import VAE, BernoulliDecoder, NormalEncoder, VampPrior, fit, gated_mlp, load_dataset, log_likelihood
-from priory.assembly import build_vae, facts_of
+from priory._support.files import replacing
 from priory.evaluation import importance
 from priory.evaluation.importance import ROWS_TOGETHER, VALUES_AT_ONCE
-from priory.files import replacing
-from priory.settings import ModelSettings
 from priory.training import TrainingSettings
+from priory.workbench.models.building import build_vae, facts_of
+from priory.workbench.settings.vae import ModelSettings
 
 RESULTS = Path(__file__).parent / "results" / "evaluation.json"
 NUM_INPUTS, LATENT_DIM, HIDDEN, COMPONENTS = 784, 40, 300, 500

@@ -30,7 +30,7 @@ from _gtm_report import report, write_report
 from _gtm_speed import GROWTH, floor, growth, memory, speed
 from _gtm_sweep import SUBSETS, sweep
 from _map_data import load
-from priory.files import replacing
+from priory._support.files import replacing
 
 Row = dict[str, Any]
 RESULTS = Path(__file__).parent / "results" / "gtm.json"

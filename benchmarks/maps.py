@@ -32,7 +32,7 @@ from _maps_baselines import BASELINES
 from _maps_report import page, report, without_seed
 from _maps_runs import run_row, told
 from _maps_variants import OF_DATA, VARIANTS
-from priory.files import replacing
+from priory._support.files import replacing
 
 Row = dict[str, Any]
 RESULTS = Path(__file__).parent / "results" / "maps.json"

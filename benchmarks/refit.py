@@ -20,7 +20,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from priory.files import replacing
+from priory._support.files import replacing
 from priory.priors import PRIORS
 
 RESULTS = Path(__file__).parent / "results" / "refit.json"

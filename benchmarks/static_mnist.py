@@ -21,12 +21,12 @@ from pathlib import Path
 import torch
 
 from priory import evaluate, fit, load_dataset
-from priory.assembly import build_vae, facts_of
-from priory.datasets import Dataset
-from priory.files import replacing
-from priory.settings import ModelSettings
+from priory._support.files import replacing
 from priory.training import TrainingSettings
 from priory.vae import VAE
+from priory.workbench.data import Dataset
+from priory.workbench.models.building import build_vae, facts_of
+from priory.workbench.settings.vae import ModelSettings
 
 RESULTS = Path(__file__).parent / "results"
 NLL_STEP = 10  # not the first thousand: their ELBO is 8 nats worse than that of the second half

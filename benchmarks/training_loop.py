@@ -21,9 +21,9 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from priory.encoders import NormalEncoder
-from priory.likelihoods import BernoulliDecoder
-from priory.networks import mlp
+from priory.nn.decoders import BernoulliDecoder
+from priory.nn.encoders import NormalEncoder
+from priory.nn.networks import mlp
 from priory.objectives import elbo
 from priory.priors.gaussians import MixtureOfGaussians
 from priory.priors.normal import StandardNormal

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from priory import cli
+from priory.workbench.cli import main as cli
 
 ROWS, NAMES = 40, ["a", "b", "c", "d"]
 QUICK = ("--epochs", 1, "--samples", 2, "--set", "model.hidden=[8]", "--set", "model.prior_hidden=[8]", "--no-report")

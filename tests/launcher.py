@@ -15,11 +15,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-COMMANDS = tuple(f"priory.commands.{name}" for name in ("fit", "evaluate", "refit", "rows", "sample", "compare", "gtm"))
+COMMANDS = tuple(
+    f"priory.workbench.cli.commands.{name}" for name in ("fit", "evaluate", "refit", "rows", "sample", "compare", "gtm")
+)
 WARM = (
     *COMMANDS,
-    "priory.figures",
-    "priory.gtm_runs.figures",
+    "priory.workbench.pictures.vae",
+    "priory.workbench.pictures.gtm",
     "priory.training.callbacks",
     "priory.training.module",
 )
@@ -57,8 +59,8 @@ def run_command(request: dict[str, Any], folder: Path, files: dict[str, Path]) -
     for descriptor, path in ((0, os.devnull), (1, files["out"]), (2, files["err"])):
         os.dup2(os.open(path, os.O_RDWR), descriptor)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are begun without
-    from priory import cli
     from priory.training import callbacks
+    from priory.workbench.cli import main as cli
 
     callbacks.WRITE_EVERY = callbacks.WRITE_SHARE = 0  # the state of every epoch, however short it was
     watch_writes(folder, os.open(files["writes"], os.O_WRONLY | os.O_APPEND), *request.get("kill_at", (0, "")))

@@ -20,8 +20,8 @@ import pytest
 from scipy import sparse
 
 from command_line import MATRIX, QUICK, ROWS, contents, idx, run_cli, write
-from priory import memory
-from priory.datasets import load_dataset
+from priory._support import memory
+from priory.workbench.data import load_dataset
 
 anndata = pytest.importorskip("anndata")
 
@@ -534,7 +534,7 @@ def test_weights_that_may_not_be_read(name, run, monkeypatch, capsys):
         def closed(path, mode):
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
-        monkeypatch.setattr("priory.files.open", closed, raising=False)
+        monkeypatch.setattr("priory._support.files.open", closed, raising=False)
     (run / name).chmod(0)
     arguments = ("fit", "--resume", "--out", run) if name == "state.safetensors" else ("evaluate", run)
     assert run_cli(*arguments) == 2
@@ -699,7 +699,7 @@ def test_links_to_other_files_in_an_h5ad_are_refused(refused, tmp_path):
 def little_memory(monkeypatch):
     """A machine with 40 MB to spare."""
     monkeypatch.setattr(memory, "available_memory", lambda: 40_000_000)
-    monkeypatch.setattr("priory.datasets.table_files.available_memory", lambda: 40_000_000)
+    monkeypatch.setattr("priory.workbench.data.reading.table_files.available_memory", lambda: 40_000_000)
 
 
 @pytest.mark.parametrize("ending", ["npy", "npz"])

@@ -15,10 +15,10 @@ from scipy import sparse
 
 import grid_oracle
 import priory
-from priory import cli
 from priory.priors import PRIORS
-from priory.runs import Run
 from priory.training import History
+from priory.workbench.cli import main as cli
+from priory.workbench.runs.vae_run import Run
 
 NO_PICTURES = ("--latent-dim", 3)  # which a comparison draws nothing for without a grid
 

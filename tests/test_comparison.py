@@ -14,18 +14,19 @@ from scipy.stats import ttest_rel
 from torch.distributions import Independent, Normal
 
 from command_line import run_cli
-from priory import VAE, BernoulliDecoder, DensityPrior, NormalEncoder, experiment, mlp
-from priory.comparison.cells import Cell, Finished, RowScores, read_row_scores, write_row_scores
-from priory.comparison.differences import paired_difference
-from priory.comparison.page import page_contents
-from priory.comparison.pictures import Shown, contours, draw_pictures
-from priory.comparison.results import Comparison
-from priory.comparison.tables import aligned, differences_table, means_table
-from priory.datasets import load_dataset
+from priory import VAE, BernoulliDecoder, DensityPrior, NormalEncoder, mlp
 from priory.evaluation import Estimate
 from priory.plots import plot_prior_contours
-from priory.settings import RunSettings
 from priory.training import NonFiniteLossError
+from priory.workbench.compare.cells import Cell, Finished, RowScores, read_row_scores, write_row_scores
+from priory.workbench.compare.differences import paired_difference
+from priory.workbench.compare.page import page_contents
+from priory.workbench.compare.pictures import Shown, contours, draw_pictures
+from priory.workbench.compare.results import Comparison
+from priory.workbench.compare.tables import aligned, differences_table, means_table
+from priory.workbench.data import load_dataset
+from priory.workbench.jobs import vae as experiment
+from priory.workbench.settings.vae import RunSettings
 
 SIZE = ("--samples", 2, "--epochs", 1, "--set", "model.hidden=[8]", "--set", "training.batch_size=500")
 SMALL = (*SIZE, "--set", "model.prior_hidden=[8]", "--set", "model.points_per_side=3")

@@ -27,11 +27,12 @@ from priory import (
     FlowPrior,
     MixtureOfGaussians,
     StandardNormal,
-    cli,
     diagonal_normal,
     importance_weighted_bound,
 )
-from priory.conformance import (
+from priory.priors import PRIORS
+from priory.priors.flow import import_zuko
+from priory.testing import (
     CHECKS,
     ConformanceError,
     Report,
@@ -41,11 +42,10 @@ from priory.conformance import (
     parametrize_with_checks,
     run_check,
 )
-from priory.conformance.density_checks import _mass_far_out
-from priory.conformance.exchange import excess, limit
-from priory.conformance.subject import NUM_DRAWS
-from priory.priors import PRIORS
-from priory.priors.flow import import_zuko
+from priory.testing.density_checks import _mass_far_out
+from priory.testing.exchange import excess, limit
+from priory.testing.subject import NUM_DRAWS
+from priory.workbench.cli import main as cli
 from test_priors import make_prior, spread_encoder
 
 ENCODER = mutants.unit_encoder()

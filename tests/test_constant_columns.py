@@ -11,8 +11,8 @@ from scipy import sparse
 
 import priory
 from command_line import MATRIX, QUICK, must_succeed, write
-from priory.datasets import constant_columns, load_dataset
-from priory.runs import Run
+from priory.workbench.data import constant_columns, load_dataset
+from priory.workbench.runs.vae_run import Run
 
 CONSTANT = MATRIX.copy()
 CONSTANT[:, 2] = 7.25

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from priory.cli import main
 from priory.training import History
+from priory.workbench.cli.main import main
 
 FIT = (
     "fit", "digits", "--prior", "vamp", "--components", "5", "--epochs", "4", "--warmup", "10", "--samples", "4",
@@ -247,7 +247,9 @@ def test_a_refit_killed_at_every_write(
         refit_killed_at(launch, whole[0], refitted[0], [(number, how)])
 
 
-@pytest.mark.parametrize("place", [("priory.refitting", "_frozen", 1), ("priory.figures", "save_figure", 1)])
+@pytest.mark.parametrize(
+    "place", [("priory.training.refitting", "_frozen", 1), ("priory.workbench.pictures.vae", "save_figure", 1)]
+)
 def test_ctrl_c_in_a_refit_says_what_to_do(
     place: tuple[str, str, int], launch: Launcher, whole: tuple[Path, dict[str, Any]], refitted: tuple[Path, list[str]]
 ) -> None:
@@ -336,8 +338,8 @@ def test_what_a_killed_command_left_goes_with_the_next(
     ("place", "ended"),
     [
         (("priory.training.module", "elbo", 8), False),
-        (("priory.experiment", "evaluate", 1), True),
-        (("priory.figures", "save_figure", 1), True),
+        (("priory.workbench.jobs.vae", "evaluate", 1), True),
+        (("priory.workbench.pictures.vae", "save_figure", 1), True),
     ],
     ids=["training", "evaluation", "figures"],
 )
@@ -361,7 +363,7 @@ def test_ctrl_c_leaves_a_run_that_evaluates_and_goes_on(
 
 def test_ctrl_c_before_there_is_a_run_says_so(launch: Launcher) -> None:
     out = launch.folder / "nothing"
-    said = launch.fit(out, interrupt=("priory.experiment", "load_dataset", 1))
+    said = launch.fit(out, interrupt=("priory.workbench.jobs.vae", "load_dataset", 1))
     assert said["code"] == 130
     assert "interrupted; no run was begun yet; give the same command again" in said["err"]
     assert not out.exists()
@@ -398,7 +400,7 @@ def test_ctrl_c_between_the_imports_and_the_command(monkeypatch: pytest.MonkeyPa
     def interrupted(*arguments: object, **options: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("priory.options.app", interrupted)
+    monkeypatch.setattr("priory.workbench.cli.app.app", interrupted)
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 130

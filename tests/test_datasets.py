@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from priory.datasets import Dataset, load_dataset, require_complete
+from priory.workbench.data import Dataset, load_dataset, require_complete
 
 sp = pytest.importorskip("scipy.sparse")
 pd = pytest.importorskip("pandas")
@@ -782,7 +782,7 @@ def test_a_missing_library_is_named_with_its_extra(
 
 def test_importing_loads_no_optional_library() -> None:
     code = (
-        "import sys, priory.datasets; "
+        "import sys, priory.workbench.data; "
         "print([m for m in ('pandas', 'scipy', 'sklearn', 'pyarrow', 'anndata') if m in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from priory.datasets import RULE, Summary, load_dataset, propose_likelihood
+from priory.workbench.data import RULE, Summary, load_dataset, propose_likelihood
 
 GENERATOR = np.random.default_rng(0)
 SHAPE = (400, 25)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from priory.datasets import check_output, load_dataset, write_rows
+from priory.workbench.data import check_output, load_dataset, write_rows
 
 pd = pytest.importorskip("pandas")
 
@@ -265,7 +265,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_scraps(tmp_path: Path, monkey
     def full_disk(*_: object) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr("priory.files.os.replace", full_disk)
+    monkeypatch.setattr("priory._support.files.os.replace", full_disk)
     with pytest.raises(OSError, match="no space"):
         write_rows(path, ids=["b"], columns={"s": np.zeros(1)})
     assert path.read_text() == before

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.distributions import Independent, Normal
 
-from priory.encoders import Encoder, NormalEncoder
-from priory.networks import mlp
+from priory.nn.encoders import Encoder, NormalEncoder
+from priory.nn.networks import mlp
 
 
 class Constant(nn.Module):

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from priory import files
-from priory.files import remove_leftovers, replacing
+from priory._support import files
+from priory._support.files import remove_leftovers, replacing
 
 
 def write(path: Path, text: str, **options: bool) -> None:
@@ -46,7 +46,7 @@ def killed_while_writing(path: Path) -> Path:
     """The temporary file that a killed process leaves."""
     code = """if True:
         import os, sys
-        from priory.files import replacing
+        from priory._support.files import replacing
         with replacing(sys.argv[1]) as temporary:
             temporary.write_text("half")
             print(temporary, flush=True)

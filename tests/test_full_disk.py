@@ -12,10 +12,10 @@ import torch
 
 import priory
 from command_line import MATRIX, QUICK, contents, run_cli, write
-from priory import files
-from priory.datasets import write_rows
-from priory.files import replacing
+from priory._support import files
+from priory._support.files import replacing
 from priory.training.states import read_state
+from priory.workbench.data import write_rows
 
 
 def half_written(path: Path, number: int) -> None:
@@ -87,7 +87,7 @@ def state_of_a_run(folder: Path) -> None:
     """Whatever there is of a run can be read, and there are no temporary files."""
     assert not list(folder.rglob(".*"))
     if (folder / "config.json").exists():
-        run = priory.runs.Run.open(folder)
+        run = priory.workbench.runs.vae_run.Run.open(folder)
         assert set(run.splits) == {"train", "valid", "test"}
         run.load_dataset()
     if (folder / "state.safetensors").exists():

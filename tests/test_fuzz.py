@@ -24,11 +24,11 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from command_line import MATRIX, write
-from priory.datasets import load_dataset, read_arrays, require_complete
-from priory.runs import Config, Run
-from priory.settings import RunSettings, checked, override
 from priory.training import History
 from priory.training.states import read_state, write_state
+from priory.workbench.data import load_dataset, read_arrays, require_complete
+from priory.workbench.runs.vae_run import Config, Run
+from priory.workbench.settings.vae import RunSettings, checked, override
 
 ENDINGS = ("csv", "tsv", "csv.gz", "npy", "npz", "parquet", "h5ad", "idx", "idx.gz")
 DEADLINE = 60_000  # milliseconds: a file that HDF5 fills 4 GB for takes seconds where others work too
@@ -350,9 +350,9 @@ def test_a_zip_bomb_takes_no_memory(tmp_path):
     code = f"""
 import resource
 from pathlib import Path
-import priory.memory
-from priory.datasets import load_dataset
-priory.memory._of_the_system = lambda: 200_000_000
+import priory._support.memory
+from priory.workbench.data import load_dataset
+priory._support.memory._of_the_system = lambda: 200_000_000
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 300_000_000,) * 2)
 try:

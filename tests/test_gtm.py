@@ -18,7 +18,7 @@ from gtm_oracle import em_step, joint, log_likelihoods, responsibilities
 from priory import GTM, latent_grid
 from priory.density import mixture_log_prob
 from priory.density.isotropic import IsotropicNormals, MaskedRows
-from priory.grids import RadialBasis
+from priory.grid.nodes import RadialBasis
 from priory.gtm.em import Sheet, Topography, WeightPrior
 from priory.gtm.fitting import Release, begin
 from priory.gtm.initial import principal_axes

@@ -16,8 +16,8 @@ import grid_oracle
 import priory
 from command_line import contents, run_cli
 from priory import GTM
-from priory.gtm_runs.folder import GTMRun
-from priory.run_kinds import open_run
+from priory.workbench.runs.gtm_run import GTMRun
+from priory.workbench.runs.kinds import open_run
 
 QUICK = ("--points-per-side", 4, "--max-iter", 60, "--set", "model.tol=1e-4")
 READING = ("--labels", "kind", "--ids", "name")
@@ -268,7 +268,7 @@ def test_a_fit_that_did_not_end_begins_again(table, run, refused, done, monkeypa
     assert found == whole
 
 
-@pytest.mark.parametrize("place", ["priory.gtm_runs.jobs.measure", "priory.gtm_runs.figures.draw_figures"])
+@pytest.mark.parametrize("place", ["priory.workbench.jobs.gtm.measure", "priory.workbench.pictures.gtm.draw_figures"])
 def test_after_ctrl_c_the_same_line_begins_again(place, table, run, monkeypatch, capsys, tmp_path):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt

@@ -24,13 +24,13 @@ from priory import (
     latent_grid,
     mlp,
 )
-from priory.assembly import DataFacts, build_vae
-from priory.experiment import new_run, train
 from priory.priors import radial
 from priory.priors.base import PriorSpec
 from priory.priors.radial import fitted_gtm, rows_to_start_from
-from priory.settings import ModelSettings, RunSettings
 from priory.training import module
+from priory.workbench.jobs.vae import new_run, train
+from priory.workbench.models.building import DataFacts, build_vae
+from priory.workbench.settings.vae import ModelSettings, RunSettings
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from command_line import MATRIX, write
-from priory.datasets import hdf5, load_dataset
+from priory.workbench.data import load_dataset
+from priory.workbench.data.reading import hdf5
 
 h5py = pytest.importorskip("h5py")
 anndata = pytest.importorskip("anndata")
@@ -54,7 +55,7 @@ DAMAGES = {
 
 CHILD = """
 import faulthandler, resource, sys
-from priory.datasets import load_dataset
+from priory.workbench.data import load_dataset
 faulthandler.dump_traceback_later(60, exit=True)
 resource.setrlimit(resource.RLIMIT_AS, (8_000_000_000,) * 2)
 for path in sys.argv[1:]:

@@ -11,11 +11,6 @@ import priory
 
 SOURCE = Path(priory.__file__).parent
 
-ORDER = (  # some of it
-    "density", "distributions", "mixture", "priors", "maps", "report", "assembly", "runs", "experiment", "gtm_runs",
-    "run_kinds", "commands",
-)  # fmt: skip
-
 CORE_ONLY = """
 import sys
 
@@ -61,8 +56,8 @@ def state():
             torch.backends.cudnn.benchmark, torch.get_float32_matmul_precision())
 
 before = state()
-import priory, priory.priors, priory.training, priory.plots, priory.cli, priory.datasets, priory.conformance
-import priory.report
+import priory, priory.priors, priory.training, priory.plots, priory.testing
+import priory.workbench.cli.main, priory.workbench.data, priory.workbench.report
 assert state() == before
 """
 
@@ -83,7 +78,10 @@ def test_importing_changes_nothing_and_prints_nothing():
 
 def test_the_package_and_the_command_line_begin_without_torch():
     """The seconds that torch takes are `cli.main`'s, which is ready for Ctrl-C by then."""
-    run_python("import sys, priory, priory.cli; assert not {'torch', 'numpy', 'rich', 'typer'} & set(sys.modules)")
+    run_python(
+        "import sys, priory, priory.workbench.cli.main\n"
+        "assert not {'torch', 'numpy', 'rich', 'typer'} & set(sys.modules)"
+    )
 
 
 def test_names_are_found_without_importing_their_rooms_first():
@@ -93,30 +91,68 @@ def test_names_are_found_without_importing_their_rooms_first():
         run_python(code.replace("%s", "Vae"))
 
 
-def imported_at_the_top(file: Path) -> set[str]:
-    """Modules of priory that a file imports when it is imported, without the package's own name."""
-    names = set()
-    for node in ast.parse(file.read_text()).body:
+def module_name(file: Path) -> str:
+    return ".".join(file.relative_to(SOURCE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_name(file): ast.parse(file.read_text()) for file in SOURCE.rglob("*.py")}
+
+
+def imported_modules(tree: ast.Module) -> set[str]:
+    """Modules of this package that a file imports, inside of functions too."""
+    modules = set()
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "priory":
-            parts = node.module.split(".")
-            names.add(parts[1] if len(parts) > 1 else node.names[0].name)
-    return names
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            modules |= {name if name in MODULES else node.module for name in names}
+        elif isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names if alias.name in MODULES}
+    return modules
 
 
-def test_imports_run_one_way():
+IMPORTS = {module: imported_modules(tree) for module, tree in MODULES.items() if module != "priory"}
+
+
+def layers(imports: dict[str, set[str]]) -> list[set[str]]:
+    """Modules sorted into layers, each of which imports from layers before it only."""
+    left, sorted_layers = {name: needs & imports.keys() - {name} for name, needs in imports.items()}, []
+    while left:
+        layer = {name for name, needs in left.items() if needs.isdisjoint(left)}
+        assert layer, f"an import cycle among {sorted(left)}"
+        sorted_layers.append(layer)
+        left = {name: needs for name, needs in left.items() if name not in layer}
+    return sorted_layers
+
+
+def between_rooms(depth: int, prefix: str) -> dict[str, set[str]]:
+    """What each file or folder under the prefix imports from its siblings."""
     rooms: dict[str, set[str]] = {}
-    for file in SOURCE.rglob("*.py"):
-        room = file.relative_to(SOURCE).parts[0].removesuffix(".py")
-        if room != "__init__":
-            rooms.setdefault(room, set()).update(imported_at_the_top(file) - {room})
-    placed: list[str] = []
-    while rooms:
-        free = sorted(room for room, needs in rooms.items() if needs.isdisjoint(rooms))
-        assert free, f"a cycle among {sorted(rooms)}"
-        placed += free
-        for room in free:
-            del rooms[room]
-    assert [room for room in placed if room in ORDER] == list(ORDER)
+    for module, needs in IMPORTS.items():
+        if module.startswith(prefix) and module.count(".") >= depth:
+            room = rooms.setdefault(module.split(".")[depth], set())
+            room |= {name.split(".")[depth] for name in needs if name.startswith(prefix) and name.count(".") >= depth}
+    return rooms
+
+
+def test_modules_import_each_other_without_cycles():
+    assert len(layers(IMPORTS)) > 1
+
+
+def test_nothing_outside_of_the_workbench_imports_it():
+    outside = {module for module in IMPORTS if not module.startswith("priory.workbench")} - {"priory.__main__"}
+    assert not [module for module in outside if any(name.startswith("priory.workbench") for name in IMPORTS[module])]
+
+
+def test_the_rooms_of_the_library_import_one_way():
+    order = ("_support", "distributions", "nn", "priors", "evaluation", "maps", "workbench")
+    placed = [room for layer in layers(between_rooms(1, "priory.")) for room in sorted(layer)]
+    assert [room for room in placed if room in order] == list(order)
+
+
+def test_the_rooms_of_the_workbench_import_one_way():
+    order = ("data", "settings", "models", "runs", "jobs", "compare", "cli")
+    placed = [room for layer in layers(between_rooms(2, "priory.workbench.")) for room in sorted(layer)]
+    assert [room for room in placed if room in order] == list(order)
 
 
 def test_public_names_exist_and_are_documented():

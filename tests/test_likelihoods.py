@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.distributions import Normal
 
-from priory.likelihood_distributions import CategoricalLevels, DiscretisedLogistic, NegativeBinomial
-from priory.likelihoods import (
+from priory.distributions import CategoricalLevels, DiscretisedLogistic, NegativeBinomial
+from priory.nn.decoders import (
     LIKELIHOODS,
     BernoulliDecoder,
     CategoricalDecoder,
@@ -21,7 +21,7 @@ from priory.likelihoods import (
     GaussianDecoder,
     NegativeBinomialDecoder,
 )
-from priory.networks import ConvolutionalDecoderNetwork, mlp
+from priory.nn.networks import ConvolutionalDecoderNetwork, mlp
 
 LATENT, COLUMNS = 3, 5
 LIBRARY_SIZES = torch.tensor([10.0, 400.0, 90.0, 5000.0])

@@ -10,15 +10,17 @@ import pytest
 import torch
 
 from command_line import QUICK, contents, run_cli
-from priory import VAE, BernoulliDecoder, NormalEncoder, StandardNormal, experiment, locking, mlp
-from priory.locking import sole_writer
-from priory.runs import Run
+from priory import VAE, BernoulliDecoder, NormalEncoder, StandardNormal, mlp
+from priory._support import locking
+from priory._support.locking import sole_writer
 from priory.training import fit
+from priory.workbench.jobs import vae as experiment
+from priory.workbench.runs.vae_run import Run
 
 HOLD = """
 import sys
 from pathlib import Path
-from priory.locking import sole_writer
+from priory._support.locking import sole_writer
 with sole_writer(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

@@ -35,8 +35,8 @@ from priory import (
 )
 from priory.maps import places_of, surface_of
 from priory.maps.quality import topographic_error
-from priory.maps.rows_of_data import quality_on_map
 from priory.maps.topographic_map import neighbour_distances
+from priory.workbench.jobs.map_quality import quality_on_map
 
 SIDE = 5
 
@@ -267,7 +267,7 @@ def test_a_landscape_of_a_number_and_what_it_predicts(case, smoothing):
 
 
 def smoothed(sums, usage, everywhere, smoothing):
-    """The formula of `priory.landscapes`, node by node."""
+    """The formula of `priory.grid.landscapes`, node by node."""
     place = np.array([(i, j) for i in range(SIDE) for j in range(SIDE)])
     result = []
     for k in range(SIDE**2):

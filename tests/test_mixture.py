@@ -8,7 +8,7 @@ from torch.distributions import Categorical, Independent, Laplace, MixtureSameFa
 
 from oracles import mixture_log_prob_loop, quadrature_grid
 from priory import Mixture, diagonal_normal
-from priory.mixture import sample_index
+from priory.distributions.mixture import sample_index
 
 
 @pytest.fixture(autouse=True)

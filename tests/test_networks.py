@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from priory.distributions import at_least_float32
-from priory.networks import (
+from priory.distributions.normal import at_least_float32
+from priory.nn.networks import (
     ConvolutionalDecoderNetwork,
     ConvolutionalEncoderNetwork,
     GatedLinear,

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent, Laplace
 
 from priory import diagonal_normal
+from priory.distributions import BinaryVector, CategoricalLevels, DiscretisedLogistic
 from priory.evaluation.pairs import by_matrix_product, log_prob_of_pairs
-from priory.likelihood_distributions import BinaryVector, CategoricalLevels, DiscretisedLogistic
 
 SHAPE = 4, 5  # distributions, dimensions
 

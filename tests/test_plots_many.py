@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from priory import plots
-from priory.grids import latent_grid
+from priory.grid.nodes import latent_grid
 
 MANY = 200_000  # a million, in the slow suite, take five times as long
 SECONDS, MEGABYTES = 30.0, 4.0  # generous: 200 000 take 0.5 to 3.5 s; as vectors their maps are 14 MB and more

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from priory.grids import latent_grid
+from priory.grid.nodes import latent_grid
 from priory.plots import plot_landscapes, plot_likelihood_curve, plot_magnification, plot_map, save_figure
 from priory.plots.classes import MOST_CLASSES
 

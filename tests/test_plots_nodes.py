@@ -6,7 +6,7 @@ import torch
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from priory.grids import latent_grid
+from priory.grid.nodes import latent_grid
 from priory.plots import plot_class_landscape, plot_node_images, plot_node_values, save_figure
 from priory.plots.class_landscape import at_lightness
 from priory.plots.classes import MOST_CLASSES, class_styles

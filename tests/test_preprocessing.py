@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from priory.preprocessing import Identity, LogNormalise, Preprocessing, Rescale, Standardise
+from priory.nn.preprocessing import Identity, LogNormalise, Preprocessing, Rescale, Standardise
 
 COUNTS = torch.tensor([[0.0, 3.0, 5.0], [2.0, 0.0, 0.0], [0.0, 0.0, 0.0], [10.0, 1.0, 4.0]])
 

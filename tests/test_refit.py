@@ -13,12 +13,12 @@ from torch.distributions import Independent, Laplace
 import priory
 from command_line import MATRIX, QUICK, must_be_refused, must_succeed, run_cli, write
 from priory import VAE, BernoulliDecoder, MixtureOfGaussians, NormalEncoder, StandardNormal, diagonal_normal, mlp, refit
-from priory.commands.refit import verdict
-from priory.datasets import load_dataset
 from priory.evaluation import Estimate
 from priory.priors import PRIORS, PriorSpec
-from priory.refitting import Posteriors, RefitSettings
-from priory.runs import Run
+from priory.training.refitting import Posteriors, RefitSettings
+from priory.workbench.cli.commands.refit import verdict
+from priory.workbench.data import load_dataset
+from priory.workbench.runs.vae_run import Run
 
 
 class Clusters(nn.Module):

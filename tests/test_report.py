@@ -19,7 +19,7 @@ pytest.importorskip("matplotlib")
 from matplotlib.image import imread
 
 from priory.plots.classes import MOST_CLASSES
-from priory.report import (
+from priory.workbench.report import (
     MapContents,
     Metric,
     NodeContents,
@@ -29,12 +29,12 @@ from priory.report import (
     render_report,
     write_report,
 )
-from priory.report.budget import LIMIT, seeded_subset
-from priory.report.encoding import json_for_html, quantised
-from priory.report.labels import label_part
-from priory.report.map_data import map_data
-from priory.report.rows import column_moments
-from priory.report.thumbnails import grey_tiles, sprite_sheet
+from priory.workbench.report.budget import LIMIT, seeded_subset
+from priory.workbench.report.encoding import json_for_html, quantised
+from priory.workbench.report.labels import label_part
+from priory.workbench.report.map_data import map_data
+from priory.workbench.report.rows import column_moments
+from priory.workbench.report.thumbnails import grey_tiles, sprite_sheet
 
 HOSTILE = "</script><script>alert(1)</script><!-- <img src=x onerror=alert(1)> & \u2028\u2029 \"'` {{ 7 * 7 }} =1+1"
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'

@@ -15,7 +15,7 @@ pytest.importorskip("playwright", reason="playwright is not installed: pip insta
 from matplotlib.image import imread
 from playwright.sync_api import sync_playwright
 
-from priory.report import MapContents, Metric, NodeContents, Picture, ReportContents, write_report
+from priory.workbench.report import MapContents, Metric, NodeContents, Picture, ReportContents, write_report
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed: apt-get install chromium")

@@ -12,8 +12,8 @@ from sklearn.decomposition import PCA
 import grid_oracle
 import priory
 from command_line import must_be_refused, must_succeed, run_cli
-from priory import run_report
-from priory.run_kinds import open_run
+from priory.workbench.report import run as run_report
+from priory.workbench.runs.kinds import open_run
 
 TINY = ("--epochs", 1, "--samples", 2, "--set", "model.hidden=[8]", "--labels", "kind", "--ids", "name")
 
@@ -125,9 +125,9 @@ def test_of_very_many_rows_the_map_shows_some(told, capsys, monkeypatch):
 
 
 def test_every_metric_has_a_sentence_that_says_how_to_read_it():
-    from priory.experiment import DESCRIPTIONS
-    from priory.gtm_runs.jobs import DESCRIPTIONS as OF_MAPS
-    from priory.report.reading import HOW_TO_READ
+    from priory.workbench.jobs.gtm import DESCRIPTIONS as OF_MAPS
+    from priory.workbench.jobs.vae import DESCRIPTIONS
+    from priory.workbench.report.reading import HOW_TO_READ
 
     assert HOW_TO_READ.keys() == DESCRIPTIONS.keys() | OF_MAPS.keys()
 

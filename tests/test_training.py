@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Independent, Normal
 
-from priory.distributions import diagonal_normal
+from priory.distributions.normal import diagonal_normal
 from priory.objectives import elbo
 from priory.priors import FlowPrior
 from priory.training import History, NonFiniteLossError, TrainingSettings, check_devices, fit, process_rank

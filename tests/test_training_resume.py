@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Independent
 
-from priory.distributions import diagonal_normal
+from priory.distributions.normal import diagonal_normal
 from priory.training import History, fit
 from priory.training.states import read_state, write_state
 from priory.vae import VAE

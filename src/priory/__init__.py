@@ -4,13 +4,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from priory.conformance import check_bound, check_prior
     from priory.core import *
-    from priory.datasets import load_dataset
     from priory.gtm import GTM, GTMClassifier, GTMRegressor
     from priory.maps import TopographicMap
-    from priory.run_kinds import load
+    from priory.testing import check_bound, check_prior
     from priory.training import fit
+    from priory.workbench.data import load_dataset
+    from priory.workbench.runs.kinds import load
 
 __version__ = "0.1.0.dev0"
 
@@ -18,11 +18,11 @@ __version__ = "0.1.0.dev0"
 # `all`, the checks are for tests.
 _MORE = {
     "fit": "priory.training",
-    "load": "priory.run_kinds",
-    "load_dataset": "priory.datasets",
-    "refit": "priory.refitting",
-    "check_prior": "priory.conformance",
-    "check_bound": "priory.conformance",
+    "load": "priory.workbench.runs.kinds",
+    "load_dataset": "priory.workbench.data",
+    "refit": "priory.training.refitting",
+    "check_prior": "priory.testing",
+    "check_bound": "priory.testing",
     "TopographicMap": "priory.maps",
     "GTM": "priory.gtm",
     "GTMClassifier": "priory.gtm",

@@ -2,7 +2,7 @@
 
 from collections import namedtuple
 
-from priory.cli import main
+from priory.workbench.cli.main import main
 
 try:
     main()

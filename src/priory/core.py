@@ -1,11 +1,11 @@
 """The public names that need torch alone; `priory` gives them as its own, and imports this when the first is used."""
 
-from priory.distributions import diagonal_normal
-from priory.encoders import Encoder, NormalEncoder
+from priory.distributions.mixture import Mixture
+from priory.distributions.normal import diagonal_normal
 from priory.evaluation import Estimate, evaluate, log_likelihood
-from priory.grids import latent_grid
-from priory.guide import Guide
-from priory.likelihoods import (
+from priory.grid.guide import Guide
+from priory.grid.nodes import latent_grid
+from priory.nn.decoders import (
     BernoulliDecoder,
     CategoricalDecoder,
     Decoder,
@@ -13,10 +13,10 @@ from priory.likelihoods import (
     GaussianDecoder,
     NegativeBinomialDecoder,
 )
-from priory.mixture import Mixture
-from priory.networks import ConvolutionalDecoderNetwork, ConvolutionalEncoderNetwork, gated_mlp, mlp
+from priory.nn.encoders import Encoder, NormalEncoder
+from priory.nn.networks import ConvolutionalDecoderNetwork, ConvolutionalEncoderNetwork, gated_mlp, mlp
+from priory.nn.preprocessing import LogNormalise, Rescale, Standardise
 from priory.objectives import Elbo, elbo, guided_elbo, importance_weighted_bound
-from priory.preprocessing import LogNormalise, Rescale, Standardise
 from priory.priors import (
     DensityPrior,
     FlowPrior,

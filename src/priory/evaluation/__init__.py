@@ -6,7 +6,7 @@ from priory.evaluation.estimates import Estimate
 from priory.evaluation.holes import coverage
 from priory.evaluation.importance import ImportanceEstimate, importance_estimate, log_likelihood
 from priory.evaluation.metrics import DESCRIPTIONS, LowEffectiveSampleSizeWarning, evaluate
-from priory.evaluation.rows import RowSource, TensorRows, device_of
+from priory.rows import RowSource, TensorRows, device_of
 
 __all__ = [
     "DESCRIPTIONS",

@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from priory.density import joint_log_prob
-from priory.distributions import diagonal_normal
+from priory.distributions.mixture import Mixture
+from priory.distributions.normal import diagonal_normal
 from priory.evaluation.estimates import Bootstrap, Estimate, mean
 from priory.evaluation.quadrature import gauss_hermite
-from priory.mixture import Mixture
 
 ACTIVE_UNIT_VARIANCE = 0.01  # the threshold of Burda, Grosse & Salakhutdinov 2016, sec. 5.2
 ROWS_AT_MOST = 20_000  # of the aggregate posterior: its cost grows with their square

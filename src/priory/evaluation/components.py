@@ -6,11 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from priory.distributions import is_diagonal_normal
+from priory.distributions.mixture import Mixture
+from priory.distributions.normal import is_diagonal_normal
 from priory.evaluation.aggregate import AggregatePosterior
 from priory.evaluation.estimates import Bootstrap, Estimate, mean
 from priory.evaluation.quadrature import gauss_hermite
-from priory.mixture import Mixture
 
 PRIOR_SAMPLES = 10_000  # for what is a property of the prior alone; its standard error is reported
 RESPONSIBILITIES_AT_ONCE = 4096  # rows of the B x K matrix

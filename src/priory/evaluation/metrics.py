@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
-from priory.distributions import is_diagonal_normal
+from priory.distributions.mixture import Mixture
+from priory.distributions.normal import is_diagonal_normal
 from priory.evaluation.aggregate import AggregatePosterior, active_units
 from priory.evaluation.components import component_use, effective_components
 from priory.evaluation.estimates import Estimate, mean
 from priory.evaluation.holes import coverage
 from priory.evaluation.importance import ROWS_TOGETHER, ImportanceEstimate, importance_estimate
-from priory.evaluation.rows import RowSource, TensorRows, device_of
-from priory.mixture import Mixture
+from priory.rows import RowSource, TensorRows, device_of
 from priory.vae import VAE, evaluation_mode
 
 ENOUGH_EFFECTIVE_SAMPLES = 10.0

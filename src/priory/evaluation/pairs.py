@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent
 
 from priory.density import joint_log_prob
-from priory.distributions import at_least_float32, is_diagonal_normal
-from priory.likelihood_distributions import BinaryVector, CategoricalLevels
+from priory.distributions import BinaryVector, CategoricalLevels
+from priory.distributions.normal import at_least_float32, is_diagonal_normal
 
 
 def by_matrix_product(p: Distribution) -> bool:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
-from priory.grids import RadialBasis, latent_grid
+from priory.grid.nodes import RadialBasis, latent_grid
 from priory.gtm.checks import (
     basis_per_side,
     check_parameters,

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from priory.density.components import Exponentials
 from priory.density.isotropic import IsotropicNormals
-from priory.grids import RadialBasis
+from priory.grid.nodes import RadialBasis
 from priory.gtm.checks import DTYPES, checked_device, checked_places, checked_rows
 from priory.gtm.rows import Batch, Block, Rows
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from priory.grids import RadialBasis
+from priory.grid.nodes import RadialBasis
 from priory.gtm.em import Sheet, Statistics, Topography, WeightPrior
 from priory.gtm.initial import column_means, principal_axes, principal_plane, spread
 from priory.gtm.rows import Block, Rows

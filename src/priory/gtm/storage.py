@@ -12,8 +12,8 @@ from safetensors.torch import save
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from priory.files import replacing, require_readable
-from priory.grids import RadialBasis
+from priory._support.files import replacing, require_readable
+from priory.grid.nodes import RadialBasis
 from priory.gtm.checks import check_parameters, check_same_grid
 
 FORMAT = 1

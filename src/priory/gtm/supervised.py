@@ -2,7 +2,7 @@
 
     answer(x) = sum_k p(k | x) answer_k
 
-with answer_k what node k has learned from the training rows near it; `priory.landscapes` has the formula and its
+with answer_k what node k has learned from the training rows near it; `priory.grid.landscapes` has the formula and its
 sources. ugtm's eGTC (Gaspar 2018, J. Open Research Software 6:26) is the classifier with smoothing=0.
 """
 
@@ -20,9 +20,9 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 from torch import Tensor
 
+from priory.grid.landscapes import answers, ratio, scale_of
 from priory.gtm.checks import checked_weights
 from priory.gtm.estimator import GTM
-from priory.landscapes import answers, ratio, scale_of
 
 
 class OnMap(BaseEstimator):
@@ -93,7 +93,7 @@ class GTMClassifier(ClassifierMixin, OnMap):
 
     with r the training rows' responsibilities, w their weights, f the classes' frequencies among them, and pi the
     prior of the classes: f, where class_prior is None. Nodes often have few rows, or none: `smoothing` rows are added
-    to each that are as those of its neighbourhood, or where it has none, as all rows (`priory.landscapes` has the
+    to each that are as those of its neighbourhood, or where it has none, as all rows (`priory.grid.landscapes` has the
     formula).
 
     Args:
@@ -192,7 +192,7 @@ class GTMRegressor(RegressorMixin, OnMap):
 
     with r the training rows' responsibilities and w their weights. Nodes often have few rows, or none: `smoothing` rows
     are added to each that are as those of its neighbourhood, or where it has none, as all rows
-    (`priory.landscapes` has the formula; v_k + m_k^2 is the smoothed mean of y^2).
+    (`priory.grid.landscapes` has the formula; v_k + m_k^2 is the smoothed mean of y^2).
 
     Args:
         gtm: the map, a `GTM` that is cloned before it is fitted; None is `GTM()`.

@@ -12,7 +12,7 @@ from torch.nn.functional import one_hot
 
 from priory.evaluation import Estimate, RowSource, TensorRows
 from priory.evaluation.estimates import mean
-from priory.landscapes import (
+from priory.grid.landscapes import (
     ClassLandscape,
     ClassPrediction,
     ValueLandscape,
@@ -135,7 +135,7 @@ class TopographicMap:
         return self._placed(source)[0]
 
     def landscape(self, values: Any, *, smoothing: float = 1.0) -> ClassLandscape | ValueLandscape:
-        """How labels or numbers of these rows spread over the nodes; `priory.landscapes` has the formula.
+        """How labels or numbers of these rows spread over the nodes; `priory.grid.landscapes` has the formula.
 
         Args:
             values: N texts, '' where a row has none, or N numbers, NaN where a row has none; None is none, too. Whole

@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from priory.distributions.mixture import Mixture
 from priory.evaluation import log_likelihood
-from priory.mixture import Mixture
 from priory.priors import GridPrior
 from priory.vae import VAE, evaluation_mode
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from torch import Tensor
 
-from priory.files import replacing
-from priory.messages import shortened
+from priory._support.files import replacing
+from priory._support.messages import shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from priory.encoders import Encoder
-from priory.mixture import Mixture
+from priory.distributions.mixture import Mixture
+from priory.nn.encoders import Encoder
 
 
 @dataclass(frozen=True)

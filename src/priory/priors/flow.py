@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from priory.distributions import at_least_float32
+from priory.distributions.normal import at_least_float32
 from priory.priors.base import Encoder, Prior, PriorSpec, check_vector_density
 
 

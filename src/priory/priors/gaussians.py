@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Independent
 
-from priory.distributions import bounded_scale, diagonal_normal
+from priory.distributions.normal import bounded_scale, diagonal_normal
 from priory.priors.base import Encoder, MixturePrior, PriorSpec
 
 EM_ITERATIONS = 200  # at most; digits at L = 8 and 64 components converge in 45

@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution
 
-from priory.guide import Guide
-from priory.mixture import Mixture, sample_index
+from priory.distributions.mixture import Mixture, sample_index
+from priory.grid.guide import Guide
 from priory.priors.base import Encoder, MixturePrior
 
 

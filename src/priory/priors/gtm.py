@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Independent
 
-from priory.distributions import at_least_float32, bounded_scale, diagonal_normal
-from priory.grids import latent_grid
-from priory.guide import Guide
+from priory.distributions.normal import at_least_float32, bounded_scale, diagonal_normal
+from priory.grid.guide import Guide
+from priory.grid.nodes import latent_grid
 from priory.priors.base import Encoder, PriorSpec
 from priory.priors.grid import GridPrior
 from priory.priors.radial import (

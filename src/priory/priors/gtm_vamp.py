@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from priory.grids import latent_grid
-from priory.guide import Guide
+from priory.grid.guide import Guide
+from priory.grid.nodes import latent_grid
 from priory.priors.base import Encoder, PriorSpec, encode_pseudo_inputs
 from priory.priors.feature_range import FeatureRange, scale_above
 from priory.priors.grid import GridPrior

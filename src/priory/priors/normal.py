@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Independent
 
-from priory.distributions import diagonal_normal
+from priory.distributions.normal import diagonal_normal
 from priory.priors.base import Encoder, Prior, PriorSpec
 
 

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from priory.grids import RadialBasis, latent_grid
-from priory.guide import Guide
-from priory.networks import mlp
+from priory.grid.guide import Guide
+from priory.grid.nodes import RadialBasis, latent_grid
+from priory.nn.networks import mlp
 from priory.priors.base import PriorSpec
 from priory.priors.feature_range import FeatureRange
 

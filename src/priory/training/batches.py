@@ -13,7 +13,7 @@ RESIDENT_BYTES = 1 << 30
 
 @runtime_checkable
 class Source(Protocol):
-    """Rows that are read by position; `priory.datasets.Rows` is one."""
+    """Rows that are read by position; `priory.workbench.data.Rows` is one."""
 
     def __len__(self) -> int: ...
 

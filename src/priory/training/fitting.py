@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from priory.locking import sole_writer
+from priory._support.locking import sole_writer
 from priory.training.batches import ShuffledBatches, Source, as_source, draws_anew
 from priory.training.history import HISTORY_FILE, History
 from priory.training.identity import check_same_processes, check_same_run, drawn_order_seed, identity_of

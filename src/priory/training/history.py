@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from priory.files import replacing
+from priory._support.files import replacing
 
 COLUMNS = (
     "epoch",

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from priory.files import replacing, require_readable
+from priory._support.files import replacing, require_readable
 
 STATE_FILE = "state.safetensors"
 STATE_PARTS = frozenset(

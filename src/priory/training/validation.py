@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from priory.noise import own_noise
+from priory._support.seeds import own_noise
 from priory.objectives import Elbo, elbo
 from priory.training.batches import Source
 from priory.training.failures import failed_step, invalid_parameters

@@ -1,0 +1,76 @@
+"""How much memory there is, and a refusal beforehand where something would not fit."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+_CGROUPS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+_UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB", "EB")
+
+
+class NotEnoughMemoryError(MemoryError, ValueError):
+    """Something would take more memory than there is; nothing was allocated."""
+
+
+def require_memory(needed: int, what: str, cure: str | Callable[[], str]) -> None:
+    """Refuse what does not fit; where nobody knows how much there is, nothing is refused.
+
+    Args:
+        needed: bytes.
+        what: what would take them, the subject of the sentence.
+        cure: what to do about it, or what finds that out.
+
+    Raises:
+        NotEnoughMemoryError: it is more than `available_memory()`.
+
+    >>> require_memory(10**30, "table.npy", "drop columns")
+    Traceback (most recent call last):
+    priory._support.memory.NotEnoughMemoryError: table.npy: would take about 1e+12 EB of memory, this machine has ...
+    """
+    free = available_memory()
+    if free is not None and needed > free:
+        advice = cure if isinstance(cure, str) else cure()
+        raise NotEnoughMemoryError(
+            f"{what}: would take about {readable(needed)} of memory, this machine has {readable(free)} free; {advice}"
+        )
+
+
+def available_memory() -> int | None:
+    """Bytes that can be taken without swapping, within the limit of a container; None where the system does not say."""
+    known = [free for free in (_of_the_system(), *(_of_a_container(*paths) for paths in _CGROUPS)) if free is not None]
+    return min(known, default=None)
+
+
+def readable(size: int) -> str:
+    """A number of bytes for people.
+
+    >>> readable(24_300_000_000), readable(512)
+    ('24 GB', '512 bytes')
+    """
+    value, unit = float(size), 0
+    while value >= 999.5 and unit < len(_UNITS) - 1:
+        value, unit = value / 1000, unit + 1
+    return f"{value:.{3 if value >= 99.5 else 2}g} {_UNITS[unit]}"
+
+
+def _of_the_system() -> int | None:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return 1024 * int(line.split()[1])
+    except OSError:
+        pass  # no Linux
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")  # macOS does not say how many of them are free
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _of_a_container(limit: str, used: str) -> int | None:
+    try:
+        return max(0, int(Path(limit).read_text()) - int(Path(used).read_text()))
+    except (OSError, ValueError):  # no such control group, or no limit: "max"
+        return None

@@ -1,0 +1,89 @@
+"""Decoders: modules from z to the distribution p(x|z), over data in their own units.
+
+A decoder holds a network that gives, for each of the D data dimensions, the P numbers its distribution needs, laid out
+flat as (..., D * P) and read as (..., D, P). The distribution has batch (...,) and event (D,), in float32 or float64,
+also under autocast; its densities are those of the data as they are, so that bounds of different models compare.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent
+
+from priory.distributions.normal import at_least_float32
+from priory.nn.networks import output_width
+
+# Scales in levels and total counts stay within e^-16..e^16, about 1e-7..1e7, where the distributions are precise.
+LOG_BOUND = 16.0
+
+
+@runtime_checkable
+class Decoder(Protocol):
+    """Anything that turns z (..., L) into a distribution over x with batch (...,) and event (D,).
+
+    A decoder whose distribution depends on more than z also has `covariates(x) -> dict[str, Tensor]`, and is called as
+    `decoder(z, **decoder.covariates(x))` where a datum is given.
+    """
+
+    def __call__(self, z: Float[Tensor, "*batch latent"], /) -> Distribution: ...
+
+
+class LikelihoodDecoder(nn.Module, ABC):
+    """Base class of the ready-made decoders: a network, and the family that its outputs are the parameters of.
+
+    Args:
+        network: maps z (..., L) to (..., D * P).
+        num_outputs: P, what `outputs_per_dimension` says for the options at hand.
+
+    Raises:
+        ValueError: the width of the network's output is not a multiple of P.
+    """
+
+    def __init__(self, network: nn.Module, num_outputs: int) -> None:
+        super().__init__()
+        width = output_width(network)
+        if width is not None:
+            _check_width(width, num_outputs)
+        self.network = network
+        self.num_outputs = num_outputs
+
+    @classmethod
+    @abstractmethod
+    def outputs_per_dimension(cls, *args: Any, **options: Any) -> int:
+        """P, the number of network outputs per data dimension; takes the options of the constructor."""
+
+    @abstractmethod
+    def forward(self, z: Float[Tensor, "*batch latent"]) -> Independent:
+        """p(x|z) with batch (...,) and event (D,)."""
+
+    def _outputs(self, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch input output"]:
+        flat = at_least_float32(self.network(z))
+        _check_width(flat.shape[-1], self.num_outputs)
+        return flat.unflatten(-1, (flat.shape[-1] // self.num_outputs, self.num_outputs))
+
+
+def softly_bounded(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """b tanh(x / b) with b = LOG_BOUND: x itself near zero, never beyond b."""
+    return LOG_BOUND * torch.tanh(x / LOG_BOUND)
+
+
+def _check_width(width: int, num_outputs: int) -> None:
+    if width == 0 or width % num_outputs:
+        raise ValueError(
+            f"network must give {num_outputs} numbers per data dimension, so a multiple of {num_outputs} per row, "
+            f"but it gives {width}; build it with out_features = columns * outputs_per_dimension(...)"
+        )
+
+
+def check_columns(network: nn.Module, num_outputs: int, num_columns: int, argument: str) -> None:
+    """Refuse a number of columns that is not the network's, in the name of the argument that gives it."""
+    width = output_width(network)
+    if width is not None and width != num_columns * num_outputs:
+        raise ValueError(
+            f"{argument} must match the network, but {num_columns} columns with {num_outputs} outputs each are "
+            f"{num_columns * num_outputs} numbers and the network gives {width}; "
+            "build it with out_features = columns * outputs_per_dimension(...)"
+        )

@@ -1,0 +1,80 @@
+"""The decoder of real columns."""
+
+import math
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Independent, Normal
+
+from priory.nn.decoders.base import LikelihoodDecoder, check_columns
+from priory.nn.preprocessing import check_loc_and_scale
+
+
+class GaussianDecoder(LikelihoodDecoder):
+    """Real columns, with a mean from the network and a learned noise.
+
+        p(x_d | z) = N(x_d | loc_d + scale_d mean_d(z), (scale_d noise_d)^2),    noise = min_scale + softplus(free)
+
+    The network works in standardised units; the affine map brings the density into the units of the data. One noise per
+    column (the default) is enough for most tables and cannot run away: the variance is that of the residuals over all
+    rows. One per datum lets the likelihood grow without limit at rows that are reproduced exactly; min_scale bounds it.
+
+    Args:
+        network: maps z (..., L) to (..., D) means, or to (..., D * 2) with `learn_scale="per-datum"`.
+        loc: (D,), the columns' means, in their own units.
+        scale: (D,), the columns' standard deviations, in their own units.
+        min_scale: smallest noise, as a standard deviation in standardised units.
+        learn_scale: "per-column", one noise for each column; "per-datum", the network gives noise for each z as well.
+
+    Raises:
+        ValueError: loc and scale are not vectors of one length, finite, scale positive; min_scale is not positive;
+            learn_scale is neither of the two; the width of the network does not fit.
+
+    Source: Rybkin, Daniilidis & Levine 2021 (arXiv:2006.13202) for the shared learned variance.
+
+    >>> decoder = GaussianDecoder(torch.nn.Linear(2, 3), loc=torch.zeros(3), scale=torch.tensor([1.0, 10.0, 100.0]))
+    >>> decoder(torch.zeros(2)).stddev.detach().round()
+    tensor([  1.,  10., 100.])
+    """
+
+    loc: Tensor
+    scale: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        loc: Float[Tensor, " input"],
+        scale: Float[Tensor, " input"],
+        min_scale: float = 1e-3,
+        learn_scale: Literal["per-column", "per-datum"] = "per-column",
+    ) -> None:
+        super().__init__(network, self.outputs_per_dimension(learn_scale=learn_scale))
+        check_loc_and_scale(loc, scale)
+        if not 0 < min_scale < 1:
+            raise ValueError(
+                f"min_scale must lie between 0 and 1, in standard deviations of a column, but it is {min_scale}; "
+                "give for example 1e-3"
+            )
+        check_columns(network, self.num_outputs, len(loc), "loc and scale")
+        self.register_buffer("loc", loc.detach().clone())
+        self.register_buffer("scale", scale.detach().clone())
+        self.min_scale = min_scale
+        self._start = math.log(math.expm1(1 - min_scale))  # softplus of it + min_scale = 1, the spread of the data
+        if learn_scale == "per-column":
+            self.free_scale = nn.Parameter(torch.zeros_like(self.loc))
+
+    @classmethod
+    def outputs_per_dimension(cls, learn_scale: str = "per-column", **options: Any) -> int:
+        if learn_scale not in ("per-column", "per-datum"):
+            raise ValueError(f"learn_scale must be 'per-column' or 'per-datum', but it is {learn_scale!r}")
+        return 1 if learn_scale == "per-column" else 2
+
+    def forward(self, z: Float[Tensor, "*batch latent"]) -> Independent:
+        outputs = self._outputs(z)
+        free_scale = self.free_scale if self.num_outputs == 1 else outputs[..., 1]
+        noise = self.min_scale + F.softplus(self._start + free_scale)
+        loc = self.loc + self.scale * outputs[..., 0]
+        return Independent(Normal(loc, (self.scale * noise).expand_as(loc)), 1)

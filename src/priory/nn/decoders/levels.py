@@ -1,0 +1,106 @@
+"""Decoders of binary data and of levels 0..n-1."""
+
+import math
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Independent
+
+from priory.distributions import BinaryVector, CategoricalLevels, DiscretisedLogistic, check_num_levels
+from priory.nn.decoders.base import LikelihoodDecoder, softly_bounded
+
+# A discretised logistic starts with a tenth of the range as its scale: wide enough that no pixel begins in a far tail.
+INITIAL_RELATIVE_LOG_SCALE = math.log(0.1)
+
+
+class BernoulliDecoder(LikelihoodDecoder):
+    """Binary data, p(x_d = 1 | z) = sigmoid(network(z)_d).
+
+    Args:
+        network: maps z (..., L) to logits (..., D).
+
+    >>> import torch
+    >>> decoder = BernoulliDecoder(torch.nn.Linear(2, 5))
+    >>> p_x = decoder(torch.zeros(3, 2))
+    >>> p_x.batch_shape, p_x.event_shape
+    (torch.Size([3]), torch.Size([5]))
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__(network, self.outputs_per_dimension())
+
+    @classmethod
+    def outputs_per_dimension(cls, **options: Any) -> int:
+        return 1
+
+    def forward(self, z: Float[Tensor, "*batch latent"]) -> Independent:
+        return BinaryVector(self._outputs(z).squeeze(-1))
+
+
+class CategoricalDecoder(LikelihoodDecoder):
+    """Levels 0..n-1, each with a probability of its own, p(x_d = k | z) = softmax_k(network(z)_d).
+
+    Args:
+        network: maps z (..., L) to logits (..., D * n).
+        num_levels: n, at least two.
+
+    Raises:
+        ValueError: num_levels below two; a network whose output width is not a multiple of it.
+
+    >>> import torch
+    >>> decoder = CategoricalDecoder(torch.nn.Linear(2, 5 * 17), num_levels=17)
+    >>> decoder(torch.zeros(3, 2)).mean.shape
+    torch.Size([3, 5])
+    """
+
+    def __init__(self, network: nn.Module, num_levels: int) -> None:
+        check_num_levels(num_levels)
+        super().__init__(network, self.outputs_per_dimension(num_levels=num_levels))
+
+    @classmethod
+    def outputs_per_dimension(cls, num_levels: int, **options: Any) -> int:
+        return num_levels
+
+    def forward(self, z: Float[Tensor, "*batch latent"]) -> Independent:
+        return Independent(CategoricalLevels(logits=self._outputs(z)), 1)
+
+
+class DiscretisedLogisticDecoder(LikelihoodDecoder):
+    """Levels 0..n-1 with an order: a logistic density, rounded to levels, for each pixel.
+
+        x_d | z ~ round(Logistic((n - 1) loc_d(z), (n - 1) scale_d(z))), the tails in the end levels
+
+    The network's outputs are loc, in units of the range, so 0 is the lowest level and 1 the highest, and the logarithm
+    of scale / 0.1. Loc is left unbounded: beyond the ends it says that a pixel is certainly black or white. The
+    logarithm is bounded smoothly, which keeps every density finite without a dead gradient at ordinary values.
+
+    Args:
+        network: maps z (..., L) to (..., D * 2).
+        num_levels: n, at least two.
+
+    Raises:
+        ValueError: num_levels below two; a network whose output width is odd.
+
+    Source: Salimans et al. 2017 (arXiv:1701.05517), eq. 2.
+
+    >>> import torch
+    >>> decoder = DiscretisedLogisticDecoder(torch.nn.Linear(2, 5 * 2), num_levels=256)
+    >>> decoder(torch.zeros(3, 2)).log_prob(torch.zeros(3, 5)).shape
+    torch.Size([3])
+    """
+
+    def __init__(self, network: nn.Module, num_levels: int = 256) -> None:
+        check_num_levels(num_levels)
+        super().__init__(network, self.outputs_per_dimension())
+        self.num_levels = num_levels
+
+    @classmethod
+    def outputs_per_dimension(cls, **options: Any) -> int:
+        return 2
+
+    def forward(self, z: Float[Tensor, "*batch latent"]) -> Independent:
+        loc, relative_log_scale = self._outputs(z).unbind(-1)
+        log_scale = math.log(self.num_levels - 1) + INITIAL_RELATIVE_LOG_SCALE + relative_log_scale
+        levels = DiscretisedLogistic((self.num_levels - 1) * loc, softly_bounded(log_scale), self.num_levels)
+        return Independent(levels, 1)

@@ -1,0 +1,236 @@
+"""From what a caller gives to an object that can be checked: a module, a distribution, a pair, a factory, a place."""
+
+import copy
+import importlib
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from priory.testing.report import SkippedError
+
+KINDS = (
+    "expected a module (that returns a distribution when called, or has log_prob and sample), an object with log_prob "
+    "and sample, a pair of callables (log_prob, sample), or a function without arguments that makes one of these"
+)
+# By the object's own code. An object that ends the process is broken like any other; KeyboardInterrupt is the user's.
+RAISED = (Exception, SystemExit)
+
+
+class PairDensity:
+    """Two functions behind the interface of a distribution: log_prob(z) and sample(shape)."""
+
+    def __init__(self, log_prob: Callable[[Tensor], Tensor], sample: Callable[[torch.Size], Tensor]) -> None:
+        self.log_prob = log_prob
+        self._sample = sample
+
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        return self._sample(torch.Size(sample_shape))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One object under test, with the encoder that it is called with.
+
+    Attributes:
+        built: a module, a distribution-like object, or a pair of callables.
+        encoder: what the module is called with; None for nothing.
+    """
+
+    built: Any
+    encoder: Any = None
+
+    @property
+    def module(self) -> nn.Module:
+        """The module, for checks of modules.
+
+        Raises:
+            SkippedError: it is none.
+        """
+        if not isinstance(self.built, nn.Module):
+            raise SkippedError(f"a promise of modules; this is {_kind(self.built)}")
+        return self.built
+
+    def density(self) -> Any:
+        """The object with `log_prob` and `sample`; a module is evaluated here."""
+        if isinstance(self.built, tuple):
+            return PairDensity(*self.built)
+        if _has_density(self.built):
+            return self.built
+        result = self.built(self.encoder) if self._takes_encoder() else self.built()
+        if not _has_density(result):
+            raise TypeError(
+                f"calling {type(self.built).__name__}: expected an object with log_prob and sample, got "
+                f"{type(result).__name__}; return a torch.distributions.Distribution"
+            )
+        return result
+
+    def copied(self) -> "Candidate":
+        """A copy that shares nothing with this one.
+
+        Raises:
+            SkippedError: the module cannot be copied.
+        """
+        try:
+            built, encoder = copy.deepcopy((self.module, self.encoder))
+        except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
+            raise SkippedError(f"copy.deepcopy fails: {one_line(error)}") from error
+        return Candidate(built, encoder)
+
+    def moved(self, target: torch.dtype | str) -> "Candidate":
+        """A copy of the module and its encoder in another precision or on another device.
+
+        Raises:
+            SkippedError: they cannot be copied, or the encoder is a function, which cannot be moved.
+        """
+        duplicate = self.copied()
+        encoder = getattr(duplicate.encoder, "__self__", duplicate.encoder)  # of a module's method, the module
+        if encoder is not None and not isinstance(encoder, nn.Module):
+            raise SkippedError("the encoder is a function, which cannot be moved; give a module")
+        for module in (duplicate.module, encoder):
+            if module is not None:
+                module.to(target)
+        return duplicate
+
+    def _takes_encoder(self) -> bool:
+        if self.encoder is None:
+            return False
+        kinds = ("POSITIONAL_ONLY", "POSITIONAL_OR_KEYWORD", "VAR_POSITIONAL")
+        return any(p.kind.name in kinds for p in inspect.signature(self.built.forward).parameters.values())
+
+
+def located(obj: Any) -> Any:
+    """The object, or what "package.module:name" names.
+
+    Raises:
+        ValueError: the place is not there, or its module cannot be imported.
+    """
+    if not isinstance(obj, str):
+        return obj
+    module_name, _, name = obj.partition(":")
+    if not module_name or not name:
+        raise ValueError(f"{obj}: expected package.module:factory, such as mypackage.priors:make_prior")
+    place = _imported(module_name, obj)
+    for part in name.split("."):
+        try:
+            place = getattr(place, part)
+        except AttributeError as error:
+            raise ValueError(
+                f"{obj}: expected {part} in {module_name}, which has no such name; check its spelling"
+            ) from error
+        except RAISED as error:  # of a module's own __getattr__
+            raise ValueError(f"{obj}: expected {part} in {module_name}, but that raised {described(error)}") from error
+    return place
+
+
+def _imported(module_name: str, obj: str) -> Any:
+    try:
+        return importlib.import_module(module_name)
+    except ImportError as error:
+        raise ValueError(
+            f"{obj}: expected a module {module_name} that can be imported: {one_line(error)}; check its name, the "
+            "working directory and PYTHONPATH"
+        ) from error
+    except RAISED as error:
+        raise ValueError(
+            f"{obj}: expected a module {module_name} that can be imported, but that raised {described(error)}; "
+            f"`import {module_name}` in Python shows where"
+        ) from error
+
+
+def made(obj: Any) -> Any:
+    """A module, a density or a pair, from one of these, from a factory, or from the place of either.
+
+    Raises:
+        TypeError: it is none of these, or the factory's result is not.
+        ValueError: the factory raised an exception.
+    """
+    place = located(obj)
+    if not is_factory(place):
+        return _checkable(place, obj if isinstance(obj, str) else "obj")
+    name = obj if isinstance(obj, str) else getattr(place, "__qualname__", repr(place))
+    return _checkable(_result(place, name), f"{name}()")
+
+
+def _result(factory: Callable[[], Any], name: str) -> Any:
+    try:
+        return factory()
+    except RAISED as error:
+        raise ValueError(
+            f"{name}: expected a factory that works without arguments, but calling it raised {described(error)}"
+        ) from error
+
+
+def resolved_encoder(encoder: Any) -> Any:
+    """An encoder, or what "package.module:name" names; a function without arguments there makes it.
+
+    Raises:
+        ValueError: the place is not there, or the factory raised an exception.
+    """
+    if not isinstance(encoder, str):
+        return encoder
+    place = located(encoder)
+    if isinstance(place, nn.Module) or (callable(place) and needs_arguments(place)):
+        return place
+    return _result(place, encoder)
+
+
+def resolved_reference(reference: Any) -> Any:
+    """A distribution or a function z -> log p(z), given as it is, as its place, or as a factory of the first.
+
+    Raises:
+        TypeError: it is none of these.
+        ValueError: the place is not there, or the factory raised an exception.
+    """
+    place = located(reference)
+    if place is None or hasattr(place, "log_prob"):
+        return place
+    if not callable(place):
+        raise TypeError(
+            "reference: expected a distribution, a function z -> log p(z), or a function without arguments that makes "
+            f"a distribution; got {_kind(place)}"
+        )
+    if needs_arguments(place):
+        return place
+    return _result(place, reference if isinstance(reference, str) else "reference")
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of an exception's message, or its type."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def described(error: BaseException) -> str:
+    """An exception's type and the first line of its message, where it has one."""
+    name, line = type(error).__name__, one_line(error)
+    return name if line == name else f"{name}: {line}"
+
+
+def _checkable(obj: Any, name: str) -> Any:
+    if isinstance(obj, (tuple, list)) and len(obj) == 2 and all(map(callable, obj)):
+        return tuple(obj)
+    if isinstance(obj, nn.Module) or _has_density(obj):
+        return obj
+    raise TypeError(f"{name}: {KINDS}; got {_kind(obj)}")
+
+
+def _has_density(obj: Any) -> bool:
+    return callable(getattr(obj, "log_prob", None)) and callable(getattr(obj, "sample", None))
+
+
+def is_factory(obj: Any) -> bool:
+    if isinstance(obj, type):
+        return True
+    return callable(obj) and not isinstance(obj, nn.Module) and not _has_density(obj)
+
+
+def needs_arguments(function: Callable[..., Any]) -> bool:
+    parameters = inspect.signature(function).parameters.values()
+    return any(p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters)
+
+
+def _kind(obj: Any) -> str:
+    return "a pair of callables" if isinstance(obj, tuple) else f"a {type(obj).__name__}"

@@ -1,0 +1,147 @@
+"""The randomised checks: mass, dependence between coordinates, and whether the sampler draws from the density."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from priory.testing.exchange import ALPHA, Statistics, coordinate_swap, excess, independence, limit, random_walk
+from priory.testing.report import BrokenError, Outcome, SkippedError
+from priory.testing.subject import Subject
+
+MASS_DRAWS = 65_536
+FAR_DRAWS = 2048
+FAR_RADII = (10.0, 1e30)  # standard deviations; a constant added to the density has mass in proportion to r^L
+LARGEST_RATIO = 20.0  # of density to proposal in what importance sampling counts; the sampler's draws count the rest
+CHAIN_STEPS = 8
+
+
+def integrates_to_one(subject: Subject) -> Outcome:
+    """The integral of exp(log_prob), by importance sampling where the proposal is close, else by the sampler's draws.
+
+        mass = E_q[w, w <= b] + P(w > b),    w(z) = exp(log_prob(z)) / q(z)
+
+    The second term is the share of the sampler's own draws. Each term is an average of bounded numbers, so the error
+    bound holds without any appeal to normality (empirical Bernstein; Maurer & Pontil 2009, theorem 4), and a proposal
+    that misses a part of the density costs power, not correctness. Where it misses half of it, only gross errors can be
+    told: by Markov's inequality the average of w under q, or of 1/w under the sampler, exceeds 1/alpha with
+    probability alpha. By the same inequality a density that does not fall far outside its draws is found, whose mass is
+    infinite though none of it is where the proposal looks.
+    """
+    z = subject.rounded(subject.proposal.draw(MASS_DRAWS))
+    log_ratio = subject.log_prob(z) - subject.proposal.log_prob(z)
+    at_draws = subject.log_prob(subject.draws.other) - subject.proposal.log_prob(subject.draws.other)
+    gross = _gross_error(log_ratio, at_draws)
+    if gross is not None:
+        return gross
+    far = _mass_far_out(subject)
+    outside = (at_draws > math.log(LARGEST_RATIO)).double()
+    if outside.mean() > 0.5:
+        if far is not None:
+            return far
+        raise SkippedError(
+            f"cannot tell: in {subject.latent_dim} dimensions no fitted mixture of normals comes near this density "
+            f"({outside.mean():.0%} of the draws lie where it is more than {LARGEST_RATIO:.0f} times the fit)"
+        )
+    weights = log_ratio.exp() * (log_ratio <= math.log(LARGEST_RATIO))
+    mass = weights.mean().item() + outside.mean().item()
+    error = _bernstein(weights, LARGEST_RATIO) + _bernstein(outside, 1.0)
+    rest = "; the rest is missing, or lies where the sampler never goes" if mass < 1 - error else ""
+    near = Outcome(abs(mass - 1) <= error, f"mass {mass:.3f} where its draws lie, tolerance {error:.3f}{rest}")
+    return far if near.kept and far is not None else near
+
+
+def joint(subject: Subject) -> Outcome:
+    """Pairs of draws exchange coordinates as the density accepts it; that must leave the pairs' joint structure alone.
+
+    A product of marginals accepts every exchange, and the draws lose their dependence. The marginals cannot change, so
+    nothing but dependence is tested.
+    """
+    if subject.latent_dim == 1:
+        raise SkippedError("one dimension has no dependence between dimensions")
+    start, other = subject.draws.start, subject.draws.other
+    _check_support(subject, start)
+    statistics = Statistics(subject.log_prob, subject.proposal, subject.draws.fit)
+    ends = [subject.rounded(points) for points in coordinate_swap(subject.log_prob, start, other)]
+    before, after = (statistics(first) + statistics(second) for first, second in ((start, other), ends))
+    return _judged(excess(after - before), statistics.names)
+
+
+def agree(subject: Subject) -> Outcome:
+    """Markov chains that leave the density unchanged start at the sampler's draws; they must not drift."""
+    start, fit = subject.draws.start, subject.draws.fit
+    _check_support(subject, start)
+    statistics = Statistics(subject.log_prob, subject.proposal, fit)
+    walkers, jumpers = start.chunk(2)
+    ends = (
+        random_walk(subject.log_prob, walkers, fit.std(0), CHAIN_STEPS),
+        independence(subject.log_prob, jumpers, subject.proposal, CHAIN_STEPS),
+    )
+    drifts = [
+        excess(statistics(subject.rounded(end)) - statistics(begin))
+        for begin, end in zip((walkers, jumpers), ends, strict=True)
+    ]
+    kinds = ("local moves", "jumps")
+    return _judged(torch.cat(drifts), [f"{name} under {kind}" for kind in kinds for name in statistics.names])
+
+
+def _judged(values: Float[Tensor, " statistic"], names: list[str]) -> Outcome:
+    worst = int(values.abs().argmax())
+    largest, allowed = values[worst].abs().item(), limit(len(values))
+    return Outcome(largest <= allowed, f"largest drift {largest:.1f} ({names[worst]}), limit {allowed:.1f}")
+
+
+def _check_support(subject: Subject, draws: Float[Tensor, "draw latent"]) -> None:
+    empty = (subject.log_prob(draws) == -math.inf).sum().item()
+    if empty:
+        raise BrokenError(f"log_prob is -inf at {empty} of {len(draws)} of its own draws")
+
+
+def _gross_error(log_ratio: Float[Tensor, " point"], at_draws: Float[Tensor, " draw"]) -> Outcome | None:
+    """A failure where the mass is so large or so small that any proposal shows it."""
+    largest = math.log(1 / ALPHA)
+    too_much = torch.logsumexp(log_ratio, 0).item() - math.log(len(log_ratio))
+    too_little = torch.logsumexp(-at_draws, 0).item() - math.log(len(at_draws))
+    if too_much > largest:
+        return Outcome(False, f"log mass about {too_much:.1f}")
+    if too_little > largest:
+        return Outcome(False, f"log mass about {-too_little:.1f} where its draws lie")
+    return None
+
+
+def _mass_far_out(subject: Subject) -> Outcome | None:
+    """A failure where the density cannot have finite mass, such as log(p + 1e-10), which stays at -23 for ever.
+
+    Importance sampling with a random direction and a radius r, in standard deviations s, whose logarithm is uniform:
+
+        q(z) = 1 / (r^L log(R / R_0) A prod_i s_i),    A = 2 pi^(L/2) / Gamma(L/2), the area of the unit sphere.
+
+    The average of p / q exceeds 1/alpha with probability alpha at most, whatever p is; how fast a density must fall is
+    not assumed, and a wide component of small weight is no error. Where numbers overflow, nothing is counted.
+    """
+    mean, spread = subject.draws.fit.mean(0), subject.draws.fit.std(0)
+    latent_dim = subject.latent_dim
+    nearest, farthest = map(math.log, FAR_RADII)
+    directions = torch.nn.functional.normalize(torch.randn(FAR_DRAWS, latent_dim).double(), dim=-1)
+    log_radius = nearest + (farthest - nearest) * torch.rand(FAR_DRAWS).double()
+    values = subject.log_prob_where_finite(mean + spread * log_radius.exp()[:, None] * directions)
+    log_area = math.log(2) + latent_dim / 2 * math.log(math.pi) - math.lgamma(latent_dim / 2)
+    log_volume = latent_dim * log_radius + math.log(farthest - nearest) + log_area + spread.log().sum()  # -log q
+    log_mass = torch.logsumexp(values + log_volume, 0).item() - math.log(FAR_DRAWS)
+    at_least = log_mass - math.log(1 / ALPHA)
+    if not at_least > 0:  # or not a number, where draws are so wide that their variance overflows
+        return None
+    where = f"far outside its draws, where log_prob does not fall as a density must: {_farthest(values, log_radius)}"
+    return Outcome(False, f"log mass at least {at_least:.0f} {where}")
+
+
+def _farthest(values: Float[Tensor, " point"], log_radius: Float[Tensor, " point"]) -> str:
+    last = int(log_radius.masked_fill(values == -math.inf, -math.inf).argmax())
+    return f"{values[last].item():.4g} at {log_radius[last].exp().item():.0e} standard deviations"
+
+
+def _bernstein(values: Float[Tensor, " value"], bound: float) -> float:
+    """How far the mean of independent values in [0, bound] lies from its expectation, but with probability ALPHA."""
+    logarithm, number = math.log(4 / ALPHA), len(values)
+    return math.sqrt(2 * values.var().item() * logarithm / number) + 7 * bound * logarithm / (3 * (number - 1))

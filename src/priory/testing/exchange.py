@@ -1,0 +1,139 @@
+"""Markov kernels that leave a density unchanged, and an exact test of whether they leave a sampler's draws unchanged.
+
+A Metropolis-Hastings kernel is reversible. Started at a draw from the very density that it was built for, start and
+end are exchangeable: for any statistic t, t(end) - t(start) is symmetric about zero, however slowly the kernel mixes.
+The kernel sees differences of log p only, so it is blind to a missing constant.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from priory.testing.proposal import Proposal
+
+Points = Float[Tensor, "chain latent"]
+LogProb = Callable[[Points], Float[Tensor, " chain"]]
+ALPHA = 1e-8  # how often one check, at most, accuses a correct prior
+
+
+def excess(
+    differences: Float[Tensor, "chain statistic"],
+) -> Float[Tensor, " statistic"]:
+    """sum_i d_i / sqrt(sum_i d_i^2) of each column.
+
+    With independent symmetric d_i its tails are at most those of a sum of signs: P(|.| > x) <= 2 exp(-x^2/2), for any
+    number of chains and any distribution (Efron 1969, JASA 64; Hoeffding 1963).
+    """
+    differences = differences.double()
+    return differences.sum(0) / (differences.square().sum(0).sqrt() + 1e-300)
+
+
+def limit(num_statistics: int) -> float:
+    """What no |excess| among so many exceeds, but with probability ALPHA.
+
+    >>> round(limit(100), 2)
+    6.89
+    """
+    return math.sqrt(2 * math.log(2 * num_statistics / ALPHA))
+
+
+def random_walk(log_prob: LogProb, z: Points, spread: Points, steps: int) -> Points:
+    """Symmetric steps along random subsets of coordinates; every chain has its own step size and subset for good.
+
+    Args:
+        log_prob: the density that the kernel leaves unchanged.
+        z: where the chains start.
+        spread: (1, L) or (chain, L), the size of the draws along each coordinate.
+        steps: how many.
+    """
+    share = torch.rand(len(z), 1, dtype=z.dtype)
+    moved = torch.rand_like(z) < share
+    moved[torch.arange(len(z)), torch.randint(z.shape[-1], (len(z),))] = True
+    # From a thousandth of the spread (components may be narrow) to twice it; shorter where more coordinates move.
+    size = torch.exp(torch.empty(len(z), 1, dtype=z.dtype).uniform_(math.log(1e-3), math.log(2.0)))
+    scale = spread * moved * (2 * size / moved.sum(-1, keepdim=True).sqrt())
+    value = log_prob(z)
+    for _ in range(steps):
+        z, value = _accepted(log_prob, z, value, z + scale * torch.randn_like(z), torch.zeros(()))
+    return z
+
+
+def independence(log_prob: LogProb, z: Points, proposal: Proposal, steps: int) -> Points:
+    """Proposals from a fixed density, wherever the chain is: these go from mode to mode."""
+    value, log_q = log_prob(z), proposal.log_prob(z)
+    for _ in range(steps):
+        candidate = proposal.draw(len(z))
+        candidate_log_q = proposal.log_prob(candidate)
+        moved, value = _accepted(log_prob, z, value, candidate, log_q - candidate_log_q)
+        log_q = torch.where((moved == candidate).all(-1), candidate_log_q, log_q)
+        z = moved
+    return z
+
+
+def coordinate_swap(log_prob: LogProb, first: Points, second: Points) -> tuple[Points, Points]:
+    """Two independent draws exchange a random subset of their coordinates, as the joint density p(a) p(b) accepts it.
+
+    Every coordinate keeps its own distribution, so only the dependence between coordinates decides.
+    """
+    swapped = torch.rand_like(first) < torch.rand(len(first), 1, dtype=first.dtype)
+    new_first, new_second = torch.where(swapped, second, first), torch.where(swapped, first, second)
+    log_ratio = log_prob(new_first) + log_prob(new_second) - log_prob(first) - log_prob(second)
+    accept = _accept(log_ratio).unsqueeze(-1)
+    return torch.where(accept, new_first, first), torch.where(accept, new_second, second)
+
+
+def _accepted(
+    log_prob: LogProb, z: Points, value: Tensor, candidate: Points, log_correction: Tensor
+) -> tuple[Points, Tensor]:
+    """One step of Metropolis-Hastings."""
+    candidate_value = log_prob(candidate)
+    accept = _accept(candidate_value - value + log_correction)
+    return torch.where(accept.unsqueeze(-1), candidate, z), torch.where(accept, candidate_value, value)
+
+
+def _accept(log_ratio: Float[Tensor, " chain"]) -> Bool[Tensor, " chain"]:
+    return torch.rand_like(log_ratio).log() < log_ratio
+
+
+class Statistics:
+    """Functions of z whose averages two distributions must share: both log-densities, moments, Fourier features.
+
+    The features cos(w z + b), with w in random directions and of sizes from a tenth to three whitened standard
+    deviations, see joint structure of any shape (they are those of a kernel two-sample test; Rahimi & Recht 2007).
+
+    Args:
+        log_prob: the density under test, or None where its values must not enter.
+        proposal: a mixture fitted to other draws.
+        draws: other draws, for scales.
+    """
+
+    NUM_FEATURES = 64
+
+    def __init__(self, log_prob: LogProb | None, proposal: Proposal, draws: Points) -> None:
+        self.log_prob, self.proposal = log_prob, proposal
+        self.loc, self.scale = draws.mean(0), draws.std(0) + 1e-300
+        directions = torch.nn.functional.normalize(
+            torch.randn(draws.shape[-1], self.NUM_FEATURES, dtype=draws.dtype), dim=0
+        )
+        sizes = torch.exp(torch.empty(self.NUM_FEATURES, dtype=draws.dtype).uniform_(math.log(0.1), math.log(3.0)))
+        projections = (draws - self.loc) / self.scale @ directions
+        self.frequencies = directions * sizes / (projections.std(0) + 1e-300)
+        self.phases = 2 * math.pi * torch.rand(self.NUM_FEATURES, dtype=draws.dtype)
+        self.names = [
+            *(["log p"] if log_prob is not None else []),
+            "the log-density fitted to the draws",
+            "the distance from the mean",
+            *[f"Fourier feature {i}" for i in range(self.NUM_FEATURES)],
+            *[f"z_{i}" for i in range(draws.shape[-1])],
+            *[f"z_{i}^2" for i in range(draws.shape[-1])],
+        ]
+
+    def __call__(self, z: Points) -> Float[Tensor, "chain statistic"]:
+        scaled = (z - self.loc) / self.scale
+        columns = [self.log_prob(z)] if self.log_prob is not None else []
+        columns += [self.proposal.log_prob(z), scaled.square().sum(-1).sqrt()]
+        features = torch.cos(scaled @ self.frequencies + self.phases)
+        return torch.cat([torch.stack(columns, -1), features, scaled, scaled.square()], -1)

@@ -1,0 +1,271 @@
+"""One object under test: its draws, its density, its components, the proposal fitted to it; each made once."""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from priory.distributions.mixture import Mixture
+from priory.distributions.normal import diagonal_normal
+from priory.testing.candidate import (
+    RAISED,
+    Candidate,
+    described,
+    is_factory,
+    located,
+    made,
+    resolved_encoder,
+    resolved_reference,
+)
+from priory.testing.global_state import SETTINGS, changes, preserved, snapshot
+from priory.testing.proposal import AffineMixture, Shared, fitted, one_normal
+from priory.testing.report import BrokenError, SkippedError
+
+NUM_DRAWS = (
+    24_576  # a quarter fits the proposal, a twelfth chooses it; two thirds start Markov chains and test the mass
+)
+POINTS_AT_ONCE = 2048  # somebody else's mixture may make B x K x L numbers
+
+
+class Draws(NamedTuple):
+    """Independent draws, each part for one purpose, in float64 on the CPU.
+
+    Attributes:
+        fit: for fitting a mixture.
+        choose: for choosing among fits.
+        start: where Markov chains start.
+        other: their partners, and a test of where the proposal lacks mass.
+    """
+
+    fit: Float[Tensor, "draw latent"]
+    choose: Float[Tensor, "draw latent"]
+    start: Float[Tensor, "draw latent"]
+    other: Float[Tensor, "draw latent"]
+
+
+class Components(NamedTuple):
+    """What a mixture says that it is made of.
+
+    Attributes:
+        log_weights: (K,).
+        distribution: with batch shape (K,) and event shape (L,).
+    """
+
+    log_weights: Float[Tensor, " component"]
+    distribution: Any
+
+    def log_prob(self, z: Float[Tensor, "point latent"]) -> Float[Tensor, "point component"]:
+        """log pi_k + log p_k(z)."""
+        return self.log_weights + self.distribution.log_prob(z.unsqueeze(-2))
+
+    def as_normals(self) -> AffineMixture | None:
+        """Normals with the components' means and scales, none with less than half of its uniform share of weight."""
+        try:
+            loc, scale = self.distribution.mean, self.distribution.stddev
+        except (AttributeError, NotImplementedError):
+            return None
+        loc, scale, weights = (x.detach().double().cpu() for x in (loc, scale, self.log_weights.exp()))
+        if not (torch.isfinite(loc).all() and torch.isfinite(scale).all() and (scale > 0).all()):
+            return None
+        logits = (weights / weights.sum() + 1 / len(weights)).log()
+        latent_dim = loc.shape[-1]
+        zero, eye = torch.zeros(latent_dim).double(), torch.eye(latent_dim).double()
+        return AffineMixture(Mixture(logits, diagonal_normal(loc, scale)), zero, eye)
+
+
+def found_components(density: Any) -> Components | None:
+    """The components of a mixture without batch dimensions, or None."""
+    if hasattr(density, "mixture_distribution"):
+        found = Components(density.mixture_distribution.logits, density.component_distribution)
+    elif isinstance(getattr(density, "log_weights", None), Tensor) and hasattr(density, "components"):
+        found = Components(density.log_weights, density.components)
+    else:
+        return None
+    batch_shape = getattr(found.distribution, "batch_shape", None)
+    return found if found.log_weights.ndim == 1 and batch_shape == found.log_weights.shape else None
+
+
+class Subject:
+    """An object and what is known about it: all that a check may ask for, each thing made once.
+
+    Args:
+        obj: a module, a distribution or anything with `log_prob(z)` and `sample(shape)`, a pair of callables
+            (log_prob, sample), a function without arguments (or a class) that makes one of these, or the place of
+            such a thing as "package.module:name". A factory makes the check of `state_dict` stricter.
+        encoder: what a module is called with, where its components are an encoder's posteriors.
+        reference: a distribution, or a function z -> log p(z), that the density must equal; or a factory or place
+            of a distribution.
+        single: the same prior with one component, as `obj` can be given.
+        component_tensors: names of the entries of `state_dict` whose first axis is the component; found by
+            themselves where that is unambiguous.
+        seed: of the draws.
+
+    Raises:
+        TypeError: obj is none of these kinds.
+        ValueError: a place that is not there, or a factory that fails.
+    """
+
+    def __init__(
+        self,
+        obj: Any,
+        *,
+        encoder: Any = None,
+        reference: Any = None,
+        single: Any = None,
+        component_tensors: Sequence[str] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.obj, self.encoder, self.reference, self.single = obj, encoder, reference, single
+        self.component_tensors = component_tensors
+        self.seed = seed
+
+    @cached_property
+    def _made(self) -> tuple[Candidate, list[str]]:
+        """The candidate, and what making it changed in the process; whatever that is, it is put back."""
+        _, imported = self._watched(lambda: located(self.obj), "when its module was imported")
+        _, encoders = self._watched(lambda: located(self.encoder), "when its encoder's module was imported")
+        candidate, built = self._watched(self.build, "when it was built")
+        return candidate, imported + encoders + built
+
+    def _watched(self, step: Callable[[], Any], when: str) -> tuple[Any, list[str]]:
+        """A step's result, and the settings that it changed; they are put back, so the next begins as this one did."""
+        with preserved(self.seed):
+            before = snapshot(SETTINGS)
+            result = step()
+            return result, [f"{what} ({when})" for what in changes(before)]
+
+    @property
+    def candidate(self) -> Candidate:
+        """The object under test."""
+        return self._made[0]
+
+    @property
+    def changed_by_building(self) -> list[str]:
+        """Global settings that importing and building the object changed."""
+        return self._made[1]
+
+    @property
+    def has_factory(self) -> bool:
+        """Whether the object can be made again."""
+        return is_factory(located(self.obj))
+
+    def build(self) -> Candidate:
+        """A new one from the factory, or the object that was given."""
+        return Candidate(made(self.obj), self._encoder)
+
+    @cached_property
+    def _encoder(self) -> Any:
+        return resolved_encoder(self.encoder)
+
+    @cached_property
+    def named_density(self) -> Any:
+        """What the density must equal, made where a factory was given; None for nothing."""
+        with preserved(self.seed):
+            return resolved_reference(self.reference)
+
+    @cached_property
+    def density(self) -> Any:
+        """What has `log_prob` and `sample`: of a module, what it returned, evaluated once."""
+        try:
+            with torch.no_grad():
+                return self.candidate.density()
+        except RAISED as error:
+            hint = "" if self.encoder is not None else "; where it needs an encoder, give encoder="
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"calling the prior raised {described(error)}{hint}") from error
+
+    @cached_property
+    def latent_dim(self) -> int:
+        """L, the last axis of `event_shape` or of a draw."""
+        shape = tuple(getattr(self.density, "event_shape", ())) or self._drawn_shape()
+        if not shape:
+            raise ValueError(
+                "sample(()): expected a vector z of shape (L,), got a single number; wrap a distribution of one number "
+                "in torch.distributions.Independent, or unsqueeze"
+            )
+        return shape[-1]
+
+    def _drawn_shape(self) -> tuple[int, ...]:
+        for shape in ((), (1,)):  # a sampler that fails at one may do the other; broadcast_shapes says so
+            try:
+                return tuple(self.draw(shape).shape)
+            except RAISED as error:
+                reason = described(error)
+        raise ValueError(f"sample(shape): expected draws z of shape (*shape, L), but it raised {reason}")
+
+    def draw(self, shape: Sequence[int]) -> Tensor:
+        """Draws as the object gives them; reproducible, and without a trace in the caller's generators."""
+        with torch.no_grad():
+            return self.density.sample(torch.Size(shape))
+
+    @cached_property
+    def some(self) -> Float[Tensor, "point latent"]:
+        """64 draws in the object's own precision: points that the density is evaluated at."""
+        with preserved(self.seed):
+            return self.draw((64,))
+
+    @cached_property
+    def draws(self) -> Draws:
+        """Many draws for the statistics, in parts that are used for different things."""
+        with preserved(self.seed + 1):
+            draws = self.draw((NUM_DRAWS,))
+        if draws.shape != (NUM_DRAWS, self.latent_dim):
+            raise SkippedError(f"needs draws of shape ({NUM_DRAWS}, {self.latent_dim}), got {tuple(draws.shape)}")
+        if not torch.isfinite(draws).all():
+            raise BrokenError("its sampler draws numbers that are not finite")
+        return Draws(*draws.detach().double().cpu().split([NUM_DRAWS // 4, NUM_DRAWS // 12] + [NUM_DRAWS // 3] * 2))
+
+    @cached_property
+    def components(self) -> Components | None:
+        """The components of a mixture that shows them, as torch's MixtureSameFamily and `priory.Mixture` do."""
+        with torch.no_grad():
+            return found_components(self.density)
+
+    @cached_property
+    def proposal(self) -> Shared:
+        """A normalised density that covers the sampler's draws, and the components' places where they can be seen."""
+        with preserved(self.seed + 2):
+            fit = fitted(self.draws.fit, self.draws.choose)
+            around = [one_normal(self.draws.fit, factor) for factor in (1.0, 2.0, 4.0)]
+            parts = [fit.widened(1.1), *around]
+            places = None if self.components is None else self.components.as_normals()
+            if places is None:
+                return Shared((0.75, 0.15, 0.05, 0.05), parts)
+            return Shared((0.3, 0.1, 0.05, 0.05, 0.5), [*parts, places])
+
+    def log_prob(self, z: Float[Tensor, "point latent"]) -> Float[Tensor, " point"]:
+        """log p(z) for the statistics: no gradients, in blocks; float64 on the CPU in and out."""
+        like = self.some
+        with torch.no_grad():
+            blocks = [self.density.log_prob(block.to(like)).double().cpu() for block in z.split(POINTS_AT_ONCE)]
+        values = torch.cat(blocks)
+        if values.shape != z.shape[:1]:
+            raise SkippedError(f"needs one number per z, got shape {tuple(blocks[0].shape)} for {tuple(z.shape)}")
+        if values.isnan().any() or (values == torch.inf).any():
+            raise BrokenError(f"log_prob is nan or inf at {int((~(values < torch.inf)).sum())} of {len(z)} points")
+        return values
+
+    def log_prob_where_finite(self, z: Float[Tensor, "point latent"]) -> Float[Tensor, " point"]:
+        """log p(z) at points that may be too large for the object: -inf where a number overflows or is refused."""
+        z = z.to(self.some)
+        values = torch.full((len(z),), -torch.inf, dtype=torch.float64)
+        inside = z.isfinite().all(-1).cpu()
+        with torch.no_grad():
+            try:
+                found = self.density.log_prob(z[inside.to(z.device)]).double().cpu()
+            except RAISED:
+                return values
+        values[inside] = torch.where(found.isfinite(), found, -torch.inf)
+        return values
+
+    def rounded(self, z: Float[Tensor, "point latent"]) -> Float[Tensor, "point latent"]:
+        """The points that the object sees when it is given these: float64 rounded to its own precision."""
+        return z.to(self.some).double().cpu()
+
+    def __str__(self) -> str:
+        built = self.candidate.built
+        what = "log_prob and sample" if isinstance(built, tuple) else type(built).__name__
+        return f"{what}, L = {self.latent_dim}"

@@ -1,0 +1,254 @@
+"""Ex-post priors: a new prior for a trained encoder and decoder, which stay as they are to the last bit."""
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from priory._support.seeds import own_noise
+from priory.distributions.normal import is_diagonal_normal
+from priory.evaluation import device_of
+from priory.priors import Prior
+from priory.training.batches import Source, as_source, draws_anew
+from priory.training.failures import REFUSALS
+from priory.vae import VAE, evaluation_mode
+
+# For expectation maximisation, which keeps its draws: enough of both, and seconds of work.
+MOST_DRAWS = 100_000
+MOST_DRAWS_PER_ROW = 10
+MOST_ROWS = 20_000
+MOST_VALUES = 2**27  # of the rows, a gigabyte in float64
+ROWS_AT_ONCE = 1024  # encoded
+MOST_JUDGED = 2**24  # numbers of z in the draws that all epochs are judged by
+
+
+class RefitSettings(BaseModel):
+    """How `refit` fits a prior to a trained encoder; unknown names are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    epochs: int = Field(500, ge=0, le=10**9, description="passes over the training rows, at most; 0: no gradient steps")
+    batch_size: int = Field(100, ge=1, le=10**9, description="rows per step")
+    learning_rate: float = Field(3e-3, gt=0, description="Adam's step size")
+    draws: int = Field(4, ge=1, le=10**9, description="draws of z per row and step")
+    patience: int | None = Field(50, ge=1, le=10**9, description="epochs without a better validation; none: never stop")
+    validation_draws: int = Field(32, ge=1, le=10**9, description="draws of z per validation row, the same each time")
+
+
+class Refitted(NamedTuple):
+    """What `refit` gives.
+
+    Attributes:
+        vae: the same encoder, decoder and preprocessing (the objects themselves) with the new prior; in evaluation
+            mode.
+        by_em: whether the prior was fitted by expectation maximisation before any gradient step.
+        course: E_q [log p(z)] of the validation rows in nats, before the first epoch and after each.
+        best: the index in `course` of the weights that were kept.
+    """
+
+    vae: VAE
+    by_em: bool
+    course: list[float]
+    best: int
+
+
+def refit(
+    vae: VAE,
+    train: Tensor | Source,
+    prior: Prior,
+    valid: Tensor | Source | None = None,
+    *,
+    settings: RefitSettings | None = None,
+    seed: int | None = None,
+    progress: Callable[[int], None] | None = None,
+    **overrides: Any,
+) -> Refitted:
+    """Fits a prior to the aggregate posterior of a trained VAE, whose encoder and decoder do not change.
+
+        maximise over p:    1/N sum_n E_{q(z|x_n)} [log p(z)]
+
+    the only term of the evidence lower bound that depends on the prior; its maximum is the aggregate posterior
+    1/N sum_n q(z|x_n). Where the prior has a closed form for it (`Prior.fit_by_em`: mixtures of Gaussians, a GTM of
+    radial functions), expectation maximisation on draws of z comes first. Then Adam, on the prior's parameters alone:
+    no decoder is in the loop, the posteriors are computed once, and each step draws z anew. The weights with the best
+    validation are kept, those of the start included.
+
+    Args:
+        vae: the trained model; its encoder gives diagonal normals. Its own prior stays what it is.
+        train: training rows, a float tensor (N, D), or an object with `__len__` and `batch(positions)`, as in `fit`.
+        prior: the new prior, at its start; it is fitted in place.
+        valid: validation rows, likewise; None judges by the training rows.
+        settings: how to fit; the defaults of `RefitSettings` otherwise.
+        seed: of all noise; None draws from torch's global generator as it is.
+        progress: called with the number of epochs done.
+        **overrides: single settings, `epochs=20`.
+
+    Raises:
+        TypeError: the encoder gives another distribution than a diagonal normal.
+        ValueError: the rows are not as said, or the prior is of another latent dimension.
+        ArithmeticError: the prior's density became NaN or infinite.
+
+    Reference: Hoffman & Johnson 2016, ELBO surgery; Ghosh et al. 2020, arXiv:1903.12436, sec. 4 (ex-post densities).
+
+    >>> from priory import BernoulliDecoder, MixtureOfGaussians, NormalEncoder, StandardNormal, mlp
+    >>> vae = VAE(NormalEncoder(mlp(6, [8], 4)), BernoulliDecoder(mlp(2, [8], 6)), StandardNormal(2))
+    >>> found = refit(vae, torch.rand(50, 6).round(), MixtureOfGaussians(2, 3), seed=0, epochs=5)
+    >>> found.by_em, type(found.vae.prior).__name__, found.vae.encoder is vae.encoder
+    (True, 'MixtureOfGaussians', True)
+    """
+    chosen = RefitSettings(**((settings.model_dump() if settings else {}) | overrides))
+    rows = as_source(train, "train")
+    judges = rows if valid is None else as_source(valid, "valid")
+    fitted = VAE(vae.encoder, vae.decoder, prior.to(device_of(vae)), vae.preprocess)
+    noise = nullcontext() if seed is None else own_noise(seed, device_of(vae))
+    with noise, _frozen(vae.encoder), evaluation_mode(fitted):
+        fitting = _Fitting(fitted, Posteriors(vae, rows), Posteriors(vae, judges), chosen)
+        by_em = prior.fit_by_em(fitting.train.many_draws(), partial(_features, vae, rows), seed=seed or 0)
+        fitting.run(progress)
+    fitted.eval()
+    return Refitted(fitted, by_em, fitting.course, fitting.best)
+
+
+class Posteriors:
+    """q(z|x_n) of all rows, encoded once; rows that are binarised anew each time they are seen, in each epoch.
+
+    Args:
+        vae: whose encoder it is.
+        rows: in the data's own units.
+
+    Raises:
+        TypeError: q(z|x) is no diagonal normal.
+    """
+
+    def __init__(self, vae: VAE, rows: Source) -> None:
+        self._vae, self._rows = vae, rows
+        self.changes = draws_anew(rows)
+        self.encode()
+
+    def __len__(self) -> int:
+        return len(self.loc)
+
+    @torch.no_grad()
+    def encode(self) -> None:
+        """Pass all rows through the encoder."""
+        parts = []
+        for positions in torch.arange(len(self._rows)).split(ROWS_AT_ONCE):
+            q = self._vae.encode(self._read(positions))
+            if not is_diagonal_normal(q):
+                raise TypeError(
+                    f"vae: refit expects an encoder that gives Independent(Normal, 1), got {type(q).__name__}; use "
+                    "NormalEncoder, or fit the prior in a loop of your own: loss = -prior(encoder).log_prob(z).mean()"
+                )
+            parts.append((q.mean, q.stddev))
+        self.loc, self.scale = (torch.cat(column) for column in zip(*parts, strict=True))
+
+    def _read(self, positions: Tensor) -> Tensor:
+        x = self._rows.batch(positions)[0].to(device_of(self._vae))
+        return torch.bernoulli(x) if self.changes else x
+
+    def draws(self, positions: Tensor | slice, number: int) -> Float[Tensor, "draw datum latent"]:
+        """z from q(z|x) of some rows."""
+        loc, scale = self.loc[positions], self.scale[positions]
+        return loc + scale * torch.randn(number, *loc.shape, dtype=loc.dtype, device=loc.device)
+
+    def many_draws(self) -> Float[Tensor, "draw latent"]:
+        """As many draws as expectation maximisation takes, of all rows, or of a random part of very many."""
+        number = min(MOST_DRAWS_PER_ROW, math.ceil(MOST_DRAWS / len(self)))
+        return self.draws(torch.randperm(len(self))[:MOST_DRAWS], number).flatten(0, 1)
+
+
+def _features(vae: VAE, rows: Source) -> Tensor:
+    """What the encoder's first layer reads, of all rows, or of a random part of very many."""
+    columns = rows.batch(torch.zeros(1, dtype=torch.int64))[0].numel()
+    x, _ = rows.batch(torch.randperm(len(rows))[: min(MOST_ROWS, max(1, MOST_VALUES // columns))])
+    with torch.no_grad():
+        return vae.preprocess(x.to(device_of(vae)))
+
+
+class _Fitting:
+    """Gradient steps on a prior, and the best weights so far."""
+
+    def __init__(self, vae: VAE, train: Posteriors, valid: Posteriors, settings: RefitSettings) -> None:
+        self.vae, self.train, self.settings = vae, train, settings
+        number = min(settings.validation_draws, max(1, MOST_JUDGED // valid.loc.numel()))
+        self.judged = valid.draws(slice(None), number)
+        self.course: list[float] = []
+        self.best = 0
+        self.parameters = [p for p in vae.prior.parameters() if p.requires_grad]
+
+    def run(self, progress: Callable[[int], None] | None) -> None:
+        """Fit until the validation has not been better for `patience` epochs, and put the best weights back."""
+        self._judge()
+        if not self.parameters:
+            return
+        weights = copy.deepcopy(self.vae.prior.state_dict())
+        optimizer = torch.optim.Adam(self.parameters, self.settings.learning_rate)
+        for epoch in range(1, self.settings.epochs + 1):
+            if self._step_through(optimizer):
+                weights = copy.deepcopy(self.vae.prior.state_dict())
+            if progress is not None:
+                progress(epoch)
+            if self.settings.patience is not None and epoch - self.best >= self.settings.patience:
+                break
+        self.vae.prior.load_state_dict(weights)
+
+    def _step_through(self, optimizer: torch.optim.Optimizer) -> bool:
+        """An epoch, and whether the weights are the best so far."""
+        try:
+            self._epoch(optimizer)
+            return self._judge()
+        except ValueError as error:  # torch's distributions refuse NaN
+            if not str(error).startswith(REFUSALS):
+                raise
+            raise self._diverged("NaN") from error
+
+    def _epoch(self, optimizer: torch.optim.Optimizer) -> None:
+        if self.train.changes:
+            self.train.encode()
+        self.vae.prior.train()
+        for positions in torch.randperm(len(self.train)).split(self.settings.batch_size):
+            z = self.train.draws(positions, self.settings.draws)
+            loss = -self.vae.latent_prior().log_prob(z).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        self.vae.prior.eval()
+
+    @torch.no_grad()
+    def _judge(self) -> bool:
+        """Add E_q [log p(z)] of the validation rows to the course, and say whether it is the best."""
+        p_z = self.vae.latent_prior()
+        score = float(torch.stack([p_z.log_prob(z).double().mean() for z in self.judged]).mean())
+        if not math.isfinite(score):
+            raise self._diverged(f"E log p(z) = {score}")
+        self.course.append(score)
+        better = score > self.course[self.best] or len(self.course) == 1
+        if better:
+            self.best = len(self.course) - 1
+        return better
+
+    def _diverged(self, what: str) -> ArithmeticError:
+        return ArithmeticError(
+            f"refit: expected a prior with finite densities, got {what} in epoch {len(self.course)}; lower the "
+            "learning rate (--set refit.learning_rate=3e-4)"
+        )
+
+
+@contextmanager
+def _frozen(encoder: nn.Module) -> Iterator[None]:
+    """No gradients for the encoder's parameters inside the block: pseudo-inputs need those of its input alone."""
+    learned = [p for p in encoder.parameters() if p.requires_grad]
+    for p in learned:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in learned:
+            p.requires_grad_(True)

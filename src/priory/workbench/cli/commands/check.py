@@ -1,0 +1,28 @@
+"""`priory check`."""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import typer
+
+from priory.workbench.cli.terminal import console, print_json
+
+
+def check_target(
+    target: str, encoder: str | None, reference: str | None, single: str | None, seed: int, as_json: bool
+) -> None:
+    """`priory check`."""
+    from priory.testing import check_prior
+
+    sys.path.insert(0, str(Path.cwd()))  # as `python -m` does: one's own module, where one stands
+    try:
+        report = check_prior(target, encoder=encoder, reference=reference, single=single, seed=seed)
+    except TypeError as error:  # which the user can mend here: what the place names is of the wrong kind
+        raise ValueError(str(error)) from error
+    if as_json:
+        print_json({**asdict(report), "passed": report.passed})
+    else:
+        console.print(str(report), markup=False)
+    if not report.passed:
+        raise typer.Exit(1)

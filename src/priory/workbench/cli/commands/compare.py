@@ -1,0 +1,204 @@
+"""`priory compare`: a run per prior and seed; means, differences, pictures."""
+
+import gc
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.markup import escape
+
+from priory._support.locking import sole_writer
+from priory.priors import PRIORS
+from priory.training import check_devices
+from priory.workbench.cli.commands.evaluate import EVALUATION_SEED, evaluated
+from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
+from priory.workbench.cli.commands.report import say_where_the_page_is
+from priory.workbench.cli.errors import MENDABLE, can_be_mended, said_in_a_line
+from priory.workbench.cli.terminal import console, errors
+from priory.workbench.compare.cells import ROW_SCORES, Cell, Finished, finished_cell, row_scores, write_row_scores
+from priory.workbench.compare.pace import Pace
+from priory.workbench.compare.page import page_contents
+from priory.workbench.compare.pictures import draw_pictures
+from priory.workbench.compare.results import CSV, JSON, Comparison
+from priory.workbench.compare.tables import aligned, differences_table, failure_lines, means_table
+from priory.workbench.data import Dataset, load_dataset, require_complete
+from priory.workbench.jobs import vae as experiment
+from priory.workbench.models.building import check_name, resolve_likelihood
+from priory.workbench.report import write_report
+from priory.workbench.report.run import REPORT, write_run_report
+from priory.workbench.runs.folder import CONFIG
+from priory.workbench.runs.vae_run import Run
+from priory.workbench.settings.vae import RunSettings, with_options
+
+SAME_AGAIN = "give the same command again; what is finished is not done again"
+DEFAULT_BASELINE = "standard"
+
+
+def compare_runs(
+    given: dict[str, Any],
+    assignments: list[str],
+    priors: str,
+    baseline: str | None,
+    seeds: int,
+    num_samples: int,
+    out: Path | None,
+    report: bool,
+) -> None:
+    """`priory compare`. Exit code 1: a run failed."""
+    names = _names(priors)
+    settings = with_options(RunSettings(), {**given, "model.prior": names[0], "seed": 0}, assignments)
+    out = out or Path("runs") / f"{Path(settings.data.source).name.split('.')[0]}-compare"
+    how = (_baseline(baseline, names), num_samples, EVALUATION_SEED)
+    comparison = Comparison(settings, names, tuple(range(seeds)), *how)
+    plan = {
+        cell: with_options(RunSettings(), {**given, "model.prior": cell.prior, "seed": cell.seed}, assignments)
+        for cell in comparison.cells
+    }
+    _find_what_is_done(comparison, plan, out)
+    _fill(comparison, plan, out)
+    comparison.settings = _as_recorded(comparison, out)
+    comparison.write(out)
+    _say_what_was_found(comparison, out)
+    _draw(comparison, out, report)
+    if comparison.failures:
+        _say_what_failed(comparison)
+        raise typer.Exit(1)
+
+
+def _names(priors: str) -> tuple[str, ...]:
+    names = list(PRIORS) if priors == "all" else [name.strip() for name in priors.split(",") if name.strip()]
+    if not names:
+        raise ValueError(f"--priors {priors!r}: expected names with commas between them, or all; see: priory priors")
+    for name in names:
+        check_name("--priors", name, PRIORS)
+    return tuple(dict.fromkeys(names))
+
+
+def _baseline(asked: str | None, names: tuple[str, ...]) -> str:
+    if asked is None:
+        return DEFAULT_BASELINE if DEFAULT_BASELINE in names else names[0]
+    check_name("--baseline", asked, dict.fromkeys(names))
+    return asked
+
+
+def _find_what_is_done(comparison: Comparison, plan: dict[Cell, RunSettings], out: Path) -> None:
+    """Read the finished cells; refuse at once what would keep all others from being filled: folder, data, device."""
+    for cell, settings in plan.items():
+        folder = out / cell.name
+        found = finished_cell(folder, settings, comparison.num_samples, comparison.evaluation_seed)
+        if found is not None:
+            comparison.finished[cell] = found
+        else:
+            _require_ours(folder)
+    if len(comparison.finished) < len(plan):
+        settings = comparison.settings
+        check_devices(settings.training)
+        dataset = load_dataset(**settings.data.model_dump())
+        require_complete(dataset)
+        resolve_likelihood(settings.model, dataset.summary(), dataset.origin)
+
+
+def _require_ours(folder: Path) -> None:
+    """Refuse a folder that another process holds, or that has something else than a run in it."""
+    if folder.is_dir():
+        with sole_writer(folder):
+            pass
+    if not (folder / CONFIG).exists():
+        experiment.require_free(folder)
+
+
+def _fill(comparison: Comparison, plan: dict[Cell, RunSettings], out: Path) -> None:
+    """Train and evaluate what is not done; a cell that fails is recorded, and the others go on."""
+    left = [cell for cell in plan if cell not in comparison.finished]
+    pace = Pace()
+    if len(left) < len(plan):
+        errors.print(f"{len(plan) - len(left)} of {len(plan)} runs are done already")
+    for number, cell in enumerate(left):
+        errors.print(f"run {number + 1} of {len(left)}: {cell}{pace.estimate(left[number:])}")
+        began = time.monotonic()
+        try:
+            with saying_how_to_go_on(out / cell.name, SAME_AGAIN):
+                found = _compared(out / cell.name, plan[cell], comparison)
+        except MENDABLE as error:
+            if not can_be_mended(error):
+                raise
+            comparison.failures[cell] = said_in_a_line(error)
+            errors.print(f"[bold red]failed:[/] {cell}: {escape(comparison.failures[cell])}")
+        else:
+            comparison.finished[cell] = found
+            pace.add(cell, time.monotonic() - began)
+            errors.print(f"{cell}: nll {found.metrics['nll'].value:.2f}")
+        gc.collect()  # a trainer is full of cycles, and the next run needs the memory of one that failed for lack of it
+
+
+def _compared(folder: Path, settings: RunSettings, comparison: Comparison) -> Finished:
+    """Train and evaluate a cell, as far as that has not been done; `metrics.json` is written last."""
+    how = (comparison.num_samples, comparison.evaluation_seed)
+    scores = []
+    with _run_to_compare(folder, settings) as (run, dataset):
+        vae = experiment.train(run, dataset, resume=True, progress=errors.is_terminal)
+        rows = experiment.telling_rows(experiment.as_judged(run, dataset))
+        metrics = evaluated(vae, rows, *how, per_row=lambda found: scores.append(row_scores(rows, found)))
+        write_row_scores(folder / ROW_SCORES, scores[0], *how)
+        run.write_metrics(metrics, *how)
+    return Finished(metrics, scores[0])
+
+
+@contextmanager
+def _run_to_compare(folder: Path, settings: RunSettings) -> Iterator[tuple[Run, Dataset]]:
+    if (folder / CONFIG).exists():
+        with sole_writer(folder):
+            run = Run.open(folder)
+            yield run, run.load_dataset()
+        return
+    with experiment.new_run(settings, folder) as (run, dataset, _):
+        yield run, dataset
+
+
+def _as_recorded(comparison: Comparison, out: Path) -> RunSettings:
+    """The settings with the likelihood that the data got, as the first finished run has them."""
+    cell = next((cell for cell in comparison.cells if cell in comparison.finished), None)
+    return comparison.settings if cell is None else Run.open(out / cell.name).settings
+
+
+def _say_what_was_found(comparison: Comparison, out: Path) -> None:
+    tables = [means_table(comparison), differences_table(comparison)]
+    console.print("\n\n".join(aligned(table) for table in tables if table is not None), markup=False)
+    console.print(f"\nruns, {JSON} and {CSV}: {out}", markup=False)
+
+
+def _draw(comparison: Comparison, out: Path, report: bool) -> None:
+    """Pictures, and the pages of the runs and of all together."""
+    with saying_how_to_go_on(out, SAME_AGAIN):
+        pictures, left_out = draw_pictures(comparison, out)
+        if report:
+            _write_pages(comparison, out)
+            page = write_report(out / REPORT, page_contents(comparison, out, pictures, left_out))
+    for sentence in left_out:
+        console.print(sentence, markup=False)
+    names = [str(picture.path.relative_to(out)) for picture in pictures]
+    console.print(f"figures: {', '.join(names) or 'none'}", markup=False)
+    say_where_the_page_is(page if report else None)
+
+
+def _write_pages(comparison: Comparison, out: Path) -> None:
+    """Of runs that have none yet."""
+    missing = [cell for cell in comparison.finished if not (out / cell.name / REPORT).is_file()]
+    for number, cell in enumerate(missing):
+        errors.print(f"page {number + 1} of {len(missing)}: {cell}")
+        run = Run.open(out / cell.name)
+        with sole_writer(run.path):
+            vae, dataset = run.load_model(), run.load_dataset(drawn=True)
+            experiment.draw(run, vae, dataset)
+            write_run_report(run, vae, dataset, experiment)
+
+
+def _say_what_failed(comparison: Comparison) -> None:
+    number, total = len(comparison.failures), len(comparison.cells)
+    errors.print(f"[bold red]{number} of {total} runs failed[/]")
+    for line in failure_lines(comparison):
+        errors.print(line, markup=False)
+    errors.print(f"to try again: {SAME_AGAIN}", markup=False)

@@ -1,0 +1,80 @@
+"""`priory evaluate`, and the evaluation that ends a training."""
+
+import shlex
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from priory._support.locking import sole_writer
+from priory.evaluation import Estimate, LowEffectiveSampleSizeWarning
+from priory.workbench.cli.commands.opening import Jobs, chosen_rows, opened_model
+from priory.workbench.cli.terminal import errors, print_json, row_progress, show_metrics
+from priory.workbench.data import Rows
+from priory.workbench.jobs import vae as experiment
+from priory.workbench.report.run import REPORT
+from priory.workbench.runs.folder import METRICS, RunFolder, model_stamp
+
+EVALUATION_SEED = 0
+
+
+def evaluate_run(
+    path: Path, data: str | None, num_samples: int, seed: int, device: str, reading: dict[str, Any], as_json: bool
+) -> None:
+    """`priory evaluate`."""
+    stamp = model_stamp(path)
+    run, model, jobs = opened_model(path, device)
+    rows = chosen_rows(run, data, reading, experiment.telling_rows)
+    if len(rows) < 2:
+        raise ValueError(
+            f"{rows.dataset.origin}: expected at least two rows to evaluate, for a standard error, got {len(rows)}; "
+            f"give more, or ask for the row's log-likelihood: priory score {shlex.quote(str(path))} DATA"
+        )
+    metrics = evaluated(model, rows, num_samples, seed, jobs)
+    if as_json:
+        print_json(run.metrics_tree(metrics, num_samples, seed))
+    else:
+        title = f"{data or run.settings.data.source}: {len(rows)} rows, nats per row"
+        show_metrics(metrics, title, jobs.DESCRIPTIONS)
+    if data is None and stamp is not None:  # after the numbers were said: the folder may not be one to write to
+        _keep_metrics(run, stamp, metrics, num_samples, seed)
+
+
+def _keep_metrics(run: RunFolder, stamp: object, metrics: dict[str, Estimate], num_samples: int, seed: int) -> None:
+    """Write the metrics of the model with this stamp, unless the run is being trained, or has been, in the meantime."""
+    try:
+        with sole_writer(run.path):
+            if model_stamp(run.path) == stamp:
+                before = file.read_bytes() if (file := run.path / METRICS).is_file() else b""
+                run.write_metrics(metrics, num_samples, seed)
+                if file.read_bytes() != before and (run.path / REPORT).is_file():
+                    again = f"priory report {shlex.quote(str(run.path))}"
+                    errors.print(f"note: {REPORT} has the numbers of before; write it again: {again}", markup=False)
+                return
+            reason = "the run has been trained on since"
+    except BlockingIOError as error:
+        reason = str(error.strerror)
+    errors.print(f"note: {run.path / METRICS} was not written: {reason}", markup=False)
+
+
+def evaluated(
+    model: Any,
+    rows: Rows,
+    num_samples: int,
+    seed: int = EVALUATION_SEED,
+    jobs: Jobs = experiment,
+    per_row: Callable[[dict[str, Tensor]], None] | None = None,
+) -> dict[str, Estimate]:
+    """The metrics of these rows, with a bar while they are computed, and a note where more samples would help."""
+    with row_progress("evaluate", len(rows)) as progress, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", LowEffectiveSampleSizeWarning)
+        options: dict[str, Any] = {} if per_row is None else {"per_row": per_row}  # which maps do not take
+        metrics = jobs.measure(model, rows, num_samples, seed, progress, **options)
+    for warning in caught:
+        if issubclass(warning.category, LowEffectiveSampleSizeWarning):
+            errors.print(f"[yellow]note:[/] {warning.message} (--samples {8 * num_samples})")
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    return metrics

@@ -1,0 +1,176 @@
+"""`priory fit`: begin a run or go on with one, train, evaluate, draw."""
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from priory._support.locking import sole_writer
+from priory._support.messages import shortened
+from priory.priors import PRIORS, GridPrior
+from priory.training import process_rank
+from priory.training.history import HISTORY_FILE
+from priory.training.settings import TrainingSettings
+from priory.training.states import STATE_FILE
+from priory.vae import VAE
+from priory.workbench.cli.commands.evaluate import EVALUATION_SEED, evaluated
+from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
+from priory.workbench.cli.commands.report import say_where_the_page_is
+from priory.workbench.cli.terminal import console, errors, show_metrics
+from priory.workbench.data import RULE, Dataset, LikelihoodProposal
+from priory.workbench.jobs import vae as experiment
+from priory.workbench.models.building import check_name
+from priory.workbench.report.run import write_run_report
+from priory.workbench.runs.folder import CONFIG, METRICS, MODEL
+from priory.workbench.runs.vae_run import Run
+from priory.workbench.settings.vae import RunSettings, with_options
+
+MACHINE = ("training.accelerator", "training.devices", "training.strategy")  # may change when a run goes on
+EPOCHS = "training.epochs"  # may grow
+
+
+def fit_run(
+    given: Mapping[str, Any],
+    grid: str | None,
+    assignments: list[str],
+    out: Path | None,
+    resume: bool,
+    num_samples: int | None,
+    tensorboard: bool,
+    report: bool,
+) -> None:
+    """`priory fit`."""
+    given = {**given, **grid_settings(grid)}
+    settings = with_options(RunSettings(), given, assignments)
+    check_name("--prior", settings.model.prior, PRIORS)
+    out = out or Path("runs") / f"{Path(settings.data.source).name.split('.')[0]}-{settings.model.prior}"
+    if process_rank() > 0:  # the first process has written the configuration, and says and writes everything
+        run = Run.open(out)
+        experiment.train(run, run.load_dataset(), resume=resume)
+        return
+    with saying_how_to_go_on(out), _run_to_fit(settings, given, assignments, out, resume) as (run, dataset):
+        vae = experiment.train(run, dataset, resume=resume, progress=errors.is_terminal, tensorboard=tensorboard)
+        dataset = experiment.as_judged(run, dataset)
+        if num_samples is not None:
+            _evaluate(run, vae, dataset, num_samples)
+        _draw(run, vae, dataset, report)
+
+
+@contextmanager
+def _run_to_fit(
+    settings: RunSettings, given: Mapping[str, Any], assignments: list[str], out: Path, resume: bool
+) -> Iterator[tuple[Run, Dataset]]:
+    """The run that was asked for, its folder held against other processes."""
+    if resume and (out / CONFIG).exists():
+        with sole_writer(out):
+            yield _resumed(out, given, assignments)
+        return
+    if given["data.source"] is None:
+        raise ValueError(
+            f"--resume: {out} holds no run yet; give DATA to begin one, or check --out"
+            if resume
+            else "DATA: expected a file or an embedded data set, such as: priory fit digits --out runs/first"
+        )
+    with experiment.new_run(settings, out) as (run, dataset, proposal):
+        _say_what_was_found(run, dataset, proposal)
+        yield run, dataset
+
+
+def _resumed(out: Path, given: Mapping[str, Any], assignments: list[str]) -> tuple[Run, Dataset]:
+    run = Run.open(out)
+    if run.refit_of is not None:
+        raise ValueError(
+            f"--resume: {out} has its prior from `priory refit` and its other parts from {run.refit_of.run}; there is "
+            "no training to go on with"
+        )
+    wanted = with_options(run.settings, given, assignments)
+    changed = experiment.changed_settings(run.settings.model_dump(), wanted.model_dump())
+    if not set(changed) <= {*MACHINE, EPOCHS}:
+        raise ValueError(
+            f"--resume: {out} was begun with other values of {', '.join(changed)}; leave these options out, or start "
+            "another run with another --out"
+        )
+    if EPOCHS in changed:
+        _check_more_epochs(run, wanted.training)
+        run = run.lengthened(wanted.training.epochs)
+    console.print(f"{out}: going on")
+    return replace(run, settings=wanted), run.load_dataset()  # another machine, the same run
+
+
+def _check_more_epochs(run: Run, now: TrainingSettings) -> None:
+    """Refuse another number of epochs where the run would not be what it had been with that number from its start."""
+    out, was = run.path, run.settings.training
+    if run.finished and not run.has_state:
+        raise ValueError(f"--epochs {now.epochs}: {out} has no {STATE_FILE} to go on from; start another run")
+    if now.epochs < was.epochs:
+        raise ValueError(
+            f"--epochs {now.epochs}: {out} was begun with {was.epochs}, and --resume goes on to that many or more"
+        )
+    if not was.independent_of_epochs():
+        raise ValueError(
+            f"--epochs {now.epochs}: {out} was begun with {was.epochs} and training.schedule={was.schedule}, "
+            f"training.warmup={was.warmup}; --resume can go on for longer where the schedule is constant and the "
+            "warm-up a number of steps (--warmup 1000), because only then does the course of the first epochs not "
+            "depend on how many follow; start another run with another --out"
+        )
+
+
+def _evaluate(run: Run, vae: VAE, dataset: Dataset, num_samples: int) -> None:
+    rows = experiment.telling_rows(dataset)
+    metrics = evaluated(vae, rows, num_samples)
+    run.write_metrics(metrics, num_samples, EVALUATION_SEED)
+    title = f"{dataset.name}, {run.settings.model.prior} prior: {len(rows)} rows, nats per row"
+    show_metrics(metrics, title, experiment.DESCRIPTIONS)
+
+
+def _draw(run: Run, vae: VAE, dataset: Dataset, report: bool) -> None:
+    """The figures, the page, and what was written."""
+    pictures = experiment.draw(run, vae, dataset)
+    page = write_run_report(run, vae, dataset, experiment) if report else None
+    _say_what_was_written(run, vae, pictures, page)
+
+
+def grid_settings(text: str | None) -> dict[str, int]:
+    """What `--grid` says.
+
+    Raises:
+        ValueError: it is no grid with equal sides.
+    """
+    if text is None:
+        return {}
+    sides = text.lower().split("x")
+    if not re.fullmatch("[1-9][0-9]{0,5}", sides[0]) or len(set(sides)) != 1:
+        raise ValueError(f"--grid {shortened(text)}: expected equal sides such as 10x10, or 5x5x5 for three dimensions")
+    return {"model.points_per_side": int(sides[0]), "model.grid_dim": len(sides) if len(sides) > 1 else 2}
+
+
+def _say_what_was_found(run: Run, dataset: Dataset, proposal: LikelihoodProposal) -> None:
+    settings = run.settings
+    sizes = ", ".join(f"{len(index)} {name}" for name, index in dataset.splits.items())
+    console.print(f"[bold]{dataset.name}[/]: {dataset.summary().describe()}\nrows: {sizes}")
+    if run.constants:
+        number = f"{len(run.constants)} column{'s have' if len(run.constants) > 1 else ' has'}"
+        shown = experiment.describe_constants(run.constants)
+        console.print(f"left out of the model: {number} one value in all training rows ({shown})", markup=False)
+    if settings.model.likelihood == proposal.likelihood:
+        console.print(proposal.describe(), markup=False)
+        console.print(RULE, style="dim", markup=False)
+    else:
+        console.print(f"likelihood: {settings.model.likelihood}, as asked (proposed: {proposal.likelihood})")
+    console.print(f"prior: {settings.model.prior} ({PRIORS[settings.model.prior].summary})")
+
+
+def _say_what_was_written(run: Run, vae: VAE, pictures: list[Path], page: Path | None) -> None:
+    files = [name for name in (CONFIG, MODEL, METRICS, HISTORY_FILE) if (run.path / name).exists()]
+    console.print(f"\nwritten to [bold]{run.path}[/]: {', '.join(files)}")
+    console.print(f"figures: {', '.join(str(path.relative_to(run.path)) for path in pictures)}")
+    say_where_the_page_is(page)
+    what = "means, scales and map coordinates" if isinstance(vae.prior, GridPrior) else "means and scales"
+    folder = shlex.quote(str(run.path))
+    console.print(f"next: priory embed {folder} --out z.csv   ({what} of every row)")
+    console.print(f"      priory sample {folder} -n 100 --out x.npz   (new data)")
+    if run.settings.model.latent_dim == 2:
+        console.print("      priory fit ... --latent-dim 16   (a better likelihood; 2 is for pictures)")

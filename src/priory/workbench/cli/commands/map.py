@@ -1,0 +1,131 @@
+"""`priory map`: rows on the grid behind a run's model, in a file and in a picture."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from priory._support.seeds import own_noise
+from priory.grid.landscapes import ClassPrediction
+from priory.maps import TopographicMap
+from priory.workbench.cli.commands.opening import chosen_device, chosen_rows, opened_model
+from priory.workbench.cli.commands.rows import kept, require_another_file, template_of
+from priory.workbench.cli.terminal import console, row_progress
+from priory.workbench.data import Dataset, Rows, write_rows
+from priory.workbench.pictures.maps import draw_map, some_rows
+from priory.workbench.runs.folder import RunFolder
+
+PICTURES = (".png", ".svg", ".pdf")
+SEED = 0  # of the importance samples
+
+
+def map_run(
+    path: Path,
+    data: str | None,
+    out: Path,
+    copy: bool,
+    figure: Path | None,
+    predict: list[str],
+    num_samples: int,
+    device: str,
+    reading: dict[str, Any],
+) -> None:
+    """`priory map`."""
+    from priory.plots import save_figure
+
+    asked, figure = figure, _checked_figure(figure, out)
+    template, ids_column = template_of(path, data, out, copy, reading)
+    run, model, jobs = opened_model(path, device)
+    require_another_file(figure, data or run.settings.data.source, "--figure")
+    surface = jobs.surface(model, num_samples)
+    no_picture = _why_no_picture(surface.nodes.shape[1], asked)
+    known = _rows_with_labels(run, predict)
+    rows = chosen_rows(run, data, reading, Dataset.all_rows)
+    with row_progress("map", len(rows)) as progress, own_noise(SEED, torch.device(chosen_device(device))):
+        drawn = TopographicMap(surface, rows, progress=progress)
+        columns = _columns(drawn)
+    columns |= _predictions(TopographicMap(surface, known), known, drawn, predict) if known is not None else {}
+    if template is None:
+        columns = kept(rows, run, data, taken=("id", "ids", *columns)) | columns
+    places = drawn.places.place.numpy()
+    arrays = {"map": places} if out.suffix == ".h5ad" else {}  # obsm, where scanpy draws from
+    write_rows(out, ids=rows.ids, columns=columns, arrays=arrays, template=template, ids_column=ids_column)
+    console.print(f"{len(rows)} rows on the map: {out}")
+    if no_picture:
+        console.print(no_picture)
+    else:
+        shown = some_rows(rows)
+        here = places[np.isin(rows.indices, shown.indices)]
+        save_figure(draw_map(shown, here, surface.nodes.numpy(), len(rows)), figure)
+        console.print(f"picture: {figure}")
+
+
+def _checked_figure(figure: Path | None, out: Path) -> Path:
+    """Where the picture goes: where it was asked for, or beside the table."""
+    figure = figure or out.with_suffix(".png")
+    if figure.suffix.lower() not in PICTURES:
+        raise ValueError(
+            f"--figure: expected a name that ends in {', '.join(PICTURES)}, got {figure.name!r}; rename it"
+        )
+    if figure.is_dir():
+        raise ValueError(f"--figure: expected a file, got the folder {str(figure)!r}; name a file in it")
+    return figure
+
+
+def _why_no_picture(axes: int, asked: Path | None) -> str:
+    """Of a grid that does not fit on paper; an error where a picture was asked for."""
+    if axes != 2 and asked is not None:
+        raise ValueError(
+            f"--figure: expected a run with a grid of two dimensions, got one of {axes}; leave --figure out and draw "
+            "the columns u1, u2, ... of --out"
+        )
+    return "" if axes == 2 else f"no picture: it is of a grid of two dimensions, and this one has {axes}"
+
+
+def _rows_with_labels(run: RunFolder, predict: list[str]) -> Rows | None:
+    """The run's training rows, whose labels are to be predicted; None where none are asked for."""
+    if not predict:
+        return None
+    rows = run.load_dataset(drawn=True).rows("train")
+    unknown = [name for name in predict if name not in rows.labels]
+    if unknown:
+        raise ValueError(
+            f"--predict {unknown[0]}: expected a label of the run's data, "
+            f"{', '.join(rows.labels) or 'which have none'}; name one of them, or train with --labels {unknown[0]}"
+        )
+    return rows
+
+
+def _predictions(
+    training: TopographicMap, known: Rows, drawn: TopographicMap, labels: list[str]
+) -> dict[str, np.ndarray]:
+    """What the landscapes of the training rows' labels say of the rows."""
+    columns = {}
+    for name in labels:
+        found = drawn.predict(training.landscape(known.labels[name]))
+        if isinstance(found, ClassPrediction):
+            columns[f"{name}_predicted"] = np.array(found.label)
+            columns[f"{name}_confidence"] = found.confidence.numpy()
+        else:
+            columns[f"{name}_predicted"], columns[f"{name}_scale"] = found.mean.numpy(), found.scale.numpy()
+    return columns
+
+
+def _columns(drawn: TopographicMap) -> dict[str, np.ndarray]:
+    """One column for each number of a row."""
+    places = drawn.places
+    names = [f"u{i + 1}" for i in range(places.place.shape[1])]
+    return {
+        **_by_axis(names, places.place),
+        **_by_axis([f"{name}_scale" for name in names], places.scale),
+        "node": places.node.numpy(),
+        **_by_axis([f"node_{name}" for name in names], places.mode),
+        "responsibility": places.responsibility.numpy(),
+        "log_likelihood": drawn.log_likelihood.numpy(),
+    }
+
+
+def _by_axis(names: list[str], values: Tensor) -> dict[str, np.ndarray]:
+    return dict(zip(names, values.mT.numpy(), strict=True))

@@ -1,0 +1,87 @@
+"""A run's model, what can be done with a model of its kind, and the rows that a command is about."""
+
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from priory._support.messages import shortened
+from priory.evaluation import Estimate
+from priory.maps.surfaces import Surface
+from priory.workbench.cli.commands.interruptions import how_to_go_on
+from priory.workbench.cli.terminal import errors
+from priory.workbench.data import Rows
+from priory.workbench.jobs import gtm as gtm_jobs
+from priory.workbench.jobs import vae as experiment
+from priory.workbench.runs.folder import RunFolder
+from priory.workbench.runs.kinds import open_run
+
+
+class Jobs(Protocol):
+    """What commands do with a model; a module has these functions for each kind of run."""
+
+    DESCRIPTIONS: dict[str, str]
+
+    def measure(
+        self, model: Any, rows: Rows, num_samples: int, seed: int, progress: Any = None
+    ) -> dict[str, Estimate]: ...
+
+    def embed(self, model: Any, rows: Rows) -> dict[str, np.ndarray]: ...
+
+    def score(self, model: Any, rows: Rows, num_samples: int, seed: int, *, progress: Any = None) -> np.ndarray: ...
+
+    def sample(self, model: Any, number: int, seed: int, mean: bool) -> Tensor: ...
+
+    def surface(self, model: Any, num_samples: int) -> Surface: ...
+
+
+JOBS: dict[str, Any] = {"vae": experiment, "gtm": gtm_jobs}
+
+
+class Opened(NamedTuple):
+    """A run, its model on the device, and what can be done with it."""
+
+    run: RunFolder
+    model: Any
+    jobs: Jobs
+
+
+def opened_model(path: Path, device: str) -> Opened:
+    """The run and its model on the device; where training has not ended, with a note that says so.
+
+    Raises:
+        ValueError: there is no run, no weights yet, or no such device.
+    """
+    run = open_run(path)
+    device = chosen_device(device)
+    model = run.load_model().to(device)
+    if not run.finished:
+        errors.print(f"training has not ended: these are the best weights so far; {how_to_go_on(path)}", markup=False)
+    return Opened(run, model, JOBS[run.kind])
+
+
+def chosen_device(device: str) -> str:
+    """The device that --device means.
+
+    Raises:
+        ValueError: torch sees none of that name.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=device).item()  # of the device meta, which holds no numbers, too
+    except (RuntimeError, AssertionError) as error:
+        reason = shortened(str(error))
+        raise ValueError(
+            f"--device {device}: expected auto, cpu or a device that torch sees; torch: {reason}"
+        ) from error
+    return device
+
+
+def chosen_rows(run: RunFolder, data: str | None, reading: dict[str, Any], choose: Any) -> Rows:
+    """All rows of the data that were named, read as `reading` says; else of the run's own those that `choose` takes."""
+    if data is None:
+        return choose(run.load_dataset(drawn=True))
+    return run.load_table(data, **reading).all_rows()

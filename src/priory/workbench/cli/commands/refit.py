@@ -1,0 +1,137 @@
+"""`priory refit`: another prior for a trained encoder and decoder, and what it changed."""
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from torch import Tensor
+
+from priory.evaluation import Estimate
+from priory.priors import PRIORS
+from priory.training.refitting import Refitted
+from priory.vae import VAE
+from priory.workbench.cli.commands.evaluate import EVALUATION_SEED, evaluated
+from priory.workbench.cli.commands.fit import grid_settings
+from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
+from priory.workbench.cli.commands.opening import opened_model
+from priory.workbench.cli.commands.report import say_where_the_page_is
+from priory.workbench.cli.terminal import console, row_progress
+from priory.workbench.data import Dataset
+from priory.workbench.jobs import refit as ex_post
+from priory.workbench.jobs import vae as experiment
+from priory.workbench.models.building import check_name
+from priory.workbench.report.run import REPORT
+from priory.workbench.runs.folder import CONFIG, METRICS, MODEL
+from priory.workbench.runs.vae_run import Run
+from priory.workbench.settings.vae import RefitRequest
+
+SAME_AGAIN = "nothing was begun that can be gone on with; give the same command again"
+CLEAR = 2.0  # standard errors from which on a difference is told as one
+NAMES = {"elbo": "ELBO", "nll": "NLL"}
+Measured = dict[str, dict[str, Estimate]]
+
+
+def refit_run(
+    path: Path,
+    given: Mapping[str, Any],
+    grid: str | None,
+    assignments: list[str],
+    out: Path | None,
+    num_samples: int,
+    device: str,
+) -> None:
+    """`priory refit`."""
+    check_name("--prior", given["model.prior"], PRIORS)
+    run = Run.open(path)
+    request = ex_post.requested(run, {**given, **grid_settings(grid)}, assignments)
+    out = out or path.with_name(f"{path.resolve().name}-{request.model.prior}")
+    with saying_how_to_go_on(out, SAME_AGAIN):
+        vae = opened_model(path, device).model
+        dataset = run.load_dataset()
+        with ex_post.free_folder(out):
+            found, measured = _refitted(run, vae, dataset, request, num_samples)
+            _say_what_changed(measured, dataset, num_samples)
+            evaluation = (num_samples, EVALUATION_SEED)
+            new, pictures = ex_post.write_run(run, out, found, request, dataset, measured, evaluation)
+            _say_what_was_written(new, pictures)
+
+
+def _refitted(
+    run: Run, vae: VAE, dataset: Dataset, request: RefitRequest, num_samples: int
+) -> tuple[Refitted, Measured]:
+    """The model with the new prior; its metrics, the old one's, and the differences of the rows."""
+    measured: Measured = {}
+    rows: dict[str, dict[str, Tensor]] = {}
+    telling = experiment.telling_rows(experiment.as_judged(run, dataset))
+
+    def measure(which: str, model: VAE) -> None:
+        keep = rows.setdefault(which, {}).update
+        measured[which] = evaluated(model, telling, num_samples, per_row=keep)
+
+    measure("before", vae)
+    with row_progress("refit", request.refit.epochs) as progress:
+        found = ex_post.refitted(run, vae, dataset, request, progress)
+    _say_how(found, run, request)
+    measure("after", found.vae)
+    measured["difference"] = ex_post.difference(rows["before"], rows["after"])
+    return found, measured
+
+
+def _say_how(found: Refitted, run: Run, request: RefitRequest) -> None:
+    name = request.model.prior
+    console.print(f"prior: {run.settings.model.prior} before, {name} now ({PRIORS[name].summary})", markup=False)
+    if not any(p.requires_grad for p in found.vae.prior.parameters()):
+        console.print("it has nothing to fit")
+        return
+    steps = len(found.course) - 1
+    how = "expectation maximisation" if found.by_em else "its start"
+    kept = (
+        f"best after {found.best}" if found.best else f"none of them better than {how}" if steps else "none asked for"
+    )
+    console.print(f"fitted to q(z) of the training rows: {how}, then {steps} epochs of gradient steps, {kept}")
+    course = found.course
+    console.print(f"E log p(z) of the validation rows: {course[0]:.3f} at the start, {course[found.best]:.3f} kept")
+
+
+def _say_what_changed(measured: Measured, dataset: Dataset, num_samples: int) -> None:
+    """One table, and whether it was worth it."""
+    rows = experiment.telling_rows(dataset)
+    title = f"{dataset.name}: {len(rows)} rows, nats per row, {num_samples} importance samples"
+    table = Table("", "before", "after", "difference", title=title, title_justify="left", box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name in ex_post.COMPARED:
+        table.add_row(name, *(_with_error(measured[which][name]) for which in ("before", "after", "difference")))
+    console.print(table)
+    for name in ex_post.COMPARED:
+        console.print(verdict(name, measured["difference"][name]))
+
+
+def _with_error(estimate: Estimate) -> str:
+    return f"{estimate.value:.3f} ± {estimate.se:.3f}"
+
+
+def verdict(name: str, difference: Estimate) -> str:
+    """What a difference after - before of the ELBO or the NLL means.
+
+    >>> verdict("nll", Estimate(-0.5, 0.1))
+    'NLL: better by 0.500 ± 0.100 nats'
+    >>> verdict("elbo", Estimate(-0.01, 0.1))
+    'ELBO: not changed as far as these rows can show (worse by 0.010 ± 0.100 nats)'
+    """
+    gain = difference.value if name == "elbo" else -difference.value
+    size = f"{'better' if gain > 0 else 'worse'} by {abs(gain):.3f} ± {difference.se:.3f} nats"
+    if gain == 0:
+        return f"{NAMES[name]}: the same"
+    if abs(gain) < CLEAR * difference.se:
+        return f"{NAMES[name]}: not changed as far as these rows can show ({size})"
+    return f"{NAMES[name]}: {size}" + ("" if gain > 0 else "; the old prior is the better one")
+
+
+def _say_what_was_written(run: Run, pictures: list[Path]) -> None:
+    console.print(f"\nwritten to [bold]{run.path}[/]: {', '.join((CONFIG, MODEL, METRICS, ex_post.REFIT))}")
+    console.print(f"figures: {', '.join(str(path.relative_to(run.path)) for path in pictures)}")
+    say_where_the_page_is(run.path / REPORT)
+    console.print(f"next: priory evaluate {shlex.quote(str(run.path))}   (as with any run)")

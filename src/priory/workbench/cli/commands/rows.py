@@ -1,0 +1,93 @@
+"""`priory embed` and `priory score`: numbers for each row, in a file."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from priory.workbench.cli.commands.opening import chosen_rows, opened_model
+from priory.workbench.cli.terminal import console, row_progress
+from priory.workbench.data import Dataset, Rows, check_output, write_rows
+from priory.workbench.data.splits import split_names
+from priory.workbench.runs.folder import RunFolder
+from priory.workbench.runs.kinds import open_run
+
+
+def embed_run(path: Path, data: str | None, out: Path, copy: bool, device: str, reading: dict[str, Any]) -> None:
+    """`priory embed`."""
+    template, ids_column = template_of(path, data, out, copy, reading)
+    run, model, jobs = opened_model(path, device)
+    rows = chosen_rows(run, data, reading, Dataset.all_rows)
+    arrays = jobs.embed(model, rows)
+    columns = {} if template else kept(rows, run, data, taken=("id", "ids", *arrays))
+    write_rows(out, ids=rows.ids, columns=columns, arrays=arrays, template=template, ids_column=ids_column)
+    what = ", ".join(f"{name} {values.shape}" for name, values in arrays.items())
+    console.print(f"{len(rows)} rows ({what}): {out}")
+
+
+def score_run(
+    path: Path,
+    data: str | None,
+    out: Path,
+    num_samples: int,
+    seed: int,
+    copy: bool,
+    device: str,
+    reading: dict[str, Any],
+) -> None:
+    """`priory score`."""
+    template, ids_column = template_of(path, data, out, copy, reading)
+    run, model, jobs = opened_model(path, device)
+    rows = chosen_rows(run, data, reading, Dataset.all_rows)
+    with row_progress("score", len(rows)) as progress:
+        scores = jobs.score(model, rows, num_samples, seed, progress=progress)
+    columns = {"log_likelihood": scores}
+    if template is None:
+        columns |= kept(rows, run, data, taken=("id", "ids", "log_likelihood"))
+    write_rows(out, ids=rows.ids, columns=columns, template=template, ids_column=ids_column)
+    lowest = ", ".join(f"{rows.ids[i]} ({scores[i]:.1f})" for i in np.argsort(scores)[:5])
+    console.print(f"{len(rows)} rows scored: {out}\nlowest log-likelihoods in nats: {lowest}")
+
+
+def kept(rows: Rows, run: RunFolder, data: str | None, taken: Sequence[str]) -> dict[str, np.ndarray]:
+    """The split and the labels of the rows, for an output file whose columns `taken` are spoken for."""
+    labels = {f"label_{name}" if name in (*taken, "split") else name: column for name, column in rows.labels.items()}
+    return {"split": _split_of(rows, run, data), **labels}
+
+
+def _split_of(rows: Rows, run: RunFolder, data: str | None) -> np.ndarray:
+    """The split of each row of the run's own data; nothing for other data."""
+    source = run.settings.data.source
+    own = data is None or data == source or str(Path(data).resolve()) == source
+    return split_names(rows.indices, run.splits if own else {}, "new")
+
+
+def require_another_file(out: Path, data: str, option: str) -> None:
+    """Refuse to write over the table that is read.
+
+    Raises:
+        ValueError: both are one file.
+    """
+    if _real(out) == _real(data):
+        raise ValueError(f"{option}: expected another file than the data, got {str(out)!r}; name a new file")
+
+
+def _real(path: Path | str) -> str:
+    """Where a path leads, through links, loops of links too; itself where it is no path, which reading it will say."""
+    try:
+        return os.path.realpath(path)
+    except ValueError:
+        return str(path)
+
+
+def template_of(
+    path: Path, data: str | None, out: Path, copy: bool, reading: dict[str, Any]
+) -> tuple[Path | None, str | None]:
+    """The file to write a copy of, and its column of ids; refuses what cannot be written, before any work."""
+    options = open_run(path).reading_options() | reading
+    require_another_file(out, data or options["source"], "--out")
+    template = Path(data or options["source"]) if copy or out.suffix == ".h5ad" else None
+    check_output(out, template)
+    return template, options["ids"] if template else None

@@ -1,0 +1,44 @@
+"""Which errors the user can mend, and how one is said in a line."""
+
+from priory._support.messages import shortened
+
+MENDABLE = (ValueError, OSError, ImportError, MemoryError, ArithmeticError, RuntimeError)  # some runtime errors only
+_NO_MEMORY = "DefaultCPUAllocator"  # torch has no class of its own for it on the CPU
+
+
+def can_be_mended(error: BaseException) -> bool:
+    """Whether it is the user's: of runtime errors, only a diverged training and a machine that ran out of memory.
+
+    >>> can_be_mended(ValueError("--epochs -1")), can_be_mended(KeyError("a slip of ours"))
+    (True, False)
+    """
+    if not isinstance(error, RuntimeError):
+        return isinstance(error, MENDABLE)
+    from torch import OutOfMemoryError
+
+    from priory.training import NonFiniteLossError
+
+    return isinstance(error, (NonFiniteLossError, OutOfMemoryError)) or _NO_MEMORY in str(error)
+
+
+def said_in_a_line(error: BaseException) -> str:
+    """What the command line says of an error that can be mended, its notes behind it.
+
+    >>> said_in_a_line(ValueError("two\\nlines"))
+    'two lines'
+    """
+    return one_line(_plain(error))
+
+
+def one_line(message: str) -> str:
+    """Without line breaks, and without what a file's or a column's name could do to a terminal."""
+    text = " ".join(message.split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)
+
+
+def _plain(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
+        return f"{shortened(str(error.filename), 300)}: {error.strerror}"
+    if _NO_MEMORY in str(error) or type(error) is MemoryError:
+        return f"memory: there is not enough ({error}); take fewer rows or columns, or a smaller model"
+    return " ".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())])

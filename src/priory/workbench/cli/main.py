@@ -1,0 +1,62 @@
+"""The command line: runs what was typed, and what the user can mend is one line on stderr, not a traceback.
+
+What takes time to import is imported when `main` is ready for Ctrl-C.
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+from priory.workbench.cli.errors import MENDABLE, can_be_mended, one_line, said_in_a_line
+
+INTERRUPTED = 130  # 128 + 2, as a shell reports a process that SIGINT ended
+
+
+def main() -> None:
+    """Run the command line; what the user can mend is one line on stderr and exit code 2, not a traceback."""
+    with _ending_at_once():
+        from priory.workbench.cli.app import app
+        from priory.workbench.cli.usage import UsageError, describe_usage_error
+    arguments = sys.argv[1:] or ["--help"]
+    try:
+        code = app(arguments, standalone_mode=False)
+    except UsageError as error:
+        _refuse(describe_usage_error(error, arguments))
+    except MENDABLE as error:
+        if not can_be_mended(error):
+            raise
+        _refuse(said_in_a_line(error))
+    except KeyboardInterrupt:  # before typer, which turns it into the code, has begun to run the command
+        code = INTERRUPTED
+    sys.exit(code)
+
+
+@contextmanager
+def _ending_at_once() -> Iterator[None]:
+    """Ctrl-C ends the process without a word: for imports, which take seconds and where nothing has begun.
+
+    An exception would do no better: libraries swallow it, or print it where they cannot raise it.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    mine = before is signal.default_int_handler  # not where a shell's background job ignores it
+    if not mine or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _refuse(message: str) -> NoReturn:
+    from rich.markup import escape
+
+    from priory.workbench.cli.terminal import errors
+
+    errors.print(f"[bold red]Error:[/] {escape(one_line(message))}", style=None)
+    sys.exit(2)

@@ -1,0 +1,93 @@
+"""The commands that say something of each row or draw new ones: their options, as the user types them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from priory.workbench.cli.option_types import (
+    DataArgument,
+    Device,
+    Drop,
+    Ids,
+    Labels,
+    RunArgument,
+    Samples,
+    Seed,
+    reading,
+)
+
+
+def sample(
+    run: RunArgument,
+    number: Annotated[int, typer.Option("-n", "--number", min=1, help="How many.")] = 1000,
+    out: Annotated[Path, typer.Option(help="Where to: .npz .csv .tsv .parquet.")] = Path("samples.npz"),
+    seed: Seed = 0,
+    mean: Annotated[bool, typer.Option("--mean", help="E[x|z] instead of draws from p(x|z).")] = False,
+    device: Device = "auto",
+) -> None:
+    """Draw new data: z from the prior, x from the decoder."""
+    from priory.workbench.cli.commands.sample import sample_run
+
+    sample_run(run, number, out, seed, mean, device)
+
+
+def embed(
+    run: RunArgument,
+    data: DataArgument = None,
+    out: Annotated[Path, typer.Option(help="Where to: .npz .csv .tsv .parquet .h5ad.")] = Path("embedding.npz"),
+    copy: Annotated[bool, typer.Option("--copy", help="Write into a copy of DATA (csv, tsv, h5ad).")] = False,
+    device: Device = "auto",
+    labels: Labels = None,
+    ids: Ids = None,
+    drop: Drop = None,
+) -> None:
+    """Each row's posterior mean and scale, and with a grid prior its place on the map."""
+    from priory.workbench.cli.commands.rows import embed_run
+
+    embed_run(run, data, out, copy, device, reading(labels, ids, drop))
+
+
+def map_rows(
+    run: RunArgument,
+    data: DataArgument = None,
+    out: Annotated[Path, typer.Option(help="Where to: .csv .tsv .npz .parquet .h5ad.")] = Path("map.csv"),
+    copy: Annotated[bool, typer.Option("--copy", help="Write into a copy of DATA (csv, tsv, h5ad).")] = False,
+    figure: Annotated[
+        Path | None, typer.Option(help="The picture of the rows on the map: .png .svg .pdf; default beside --out.")
+    ] = None,
+    predict: Annotated[
+        list[str] | None, typer.Option(help="A label of the run's data to predict for each row; repeatable.")
+    ] = None,
+    samples: Samples = 64,
+    device: Device = "auto",
+    labels: Labels = None,
+    ids: Ids = None,
+    drop: Drop = None,
+) -> None:
+    """Each row's place on the grid behind the model, its spread, node and log-likelihood; and a picture."""
+    from priory.workbench.cli.commands.map import map_run
+
+    map_run(run, data, out, copy, figure, predict or [], samples, device, reading(labels, ids, drop))
+
+
+def score(
+    run: RunArgument,
+    data: DataArgument = None,
+    out: Annotated[Path, typer.Option(help="Where to: .csv .tsv .npz .parquet .h5ad.")] = Path("scores.csv"),
+    samples: Samples = 512,
+    seed: Seed = 0,
+    copy: Annotated[bool, typer.Option("--copy", help="Write into a copy of DATA (csv, tsv, h5ad).")] = False,
+    device: Device = "auto",
+    labels: Labels = None,
+    ids: Ids = None,
+    drop: Drop = None,
+) -> None:
+    """Each row's estimated log-likelihood in nats; the lowest are outliers."""
+    from priory.workbench.cli.commands.rows import score_run
+
+    score_run(run, data, out, samples, seed, copy, device, reading(labels, ids, drop))
+
+
+ROW_COMMANDS: dict[str, Callable[..., None]] = {"sample": sample, "embed": embed, "map": map_rows, "score": score}

@@ -1,0 +1,106 @@
+"""A cell of the matrix of priors and seeds: its run folder, and what is known of each row it was evaluated on."""
+
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from priory._support.files import replacing
+from priory.evaluation import Estimate
+from priory.workbench.data import Rows, read_arrays
+from priory.workbench.runs.folder import CONFIG
+from priory.workbench.runs.vae_run import Run
+from priory.workbench.settings.vae import RunSettings
+
+ROW_SCORES = "row_scores.npz"
+SCORES = ("nll", "elbo")
+_EVALUATION = "evaluation"  # importance samples and seed, as in metrics.json
+
+
+class Cell(NamedTuple):
+    """A prior and a seed."""
+
+    prior: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.prior}, seed {self.seed}"
+
+    @property
+    def name(self) -> str:
+        """The name of its folder, below that of the comparison."""
+        return f"{self.prior}-{self.seed}"
+
+
+class RowScores(NamedTuple):
+    """What an evaluation found for each row: the row's index in the data set, NLL and ELBO in nats, (N,) each."""
+
+    row: np.ndarray
+    nll: np.ndarray
+    elbo: np.ndarray
+
+
+class Finished(NamedTuple):
+    """What a finished cell leaves."""
+
+    metrics: dict[str, Estimate]
+    scores: RowScores
+
+
+def finished_cell(folder: Path, settings: RunSettings, num_samples: int, seed: int) -> Finished | None:
+    """The results of a finished run with these settings, estimated in this way; None where there are none yet.
+
+    Raises:
+        ValueError: the folder holds a run with other settings, or its metrics are damaged.
+    """
+    if not (folder / CONFIG).exists():
+        return None
+    run = Run.open(folder)
+    _require_same_settings(run, settings)
+    metrics = run.read_metrics(num_samples, seed)
+    if metrics is None:
+        return None
+    scores = read_row_scores(folder / ROW_SCORES, num_samples, seed)
+    return None if scores is None or not _belong_together(metrics, scores) else Finished(metrics, scores)
+
+
+def _require_same_settings(run: Run, settings: RunSettings) -> None:
+    recorded = run.settings
+    resolved = {"likelihood": recorded.model.likelihood, "num_levels": recorded.model.num_levels}
+    asked = {key: getattr(settings.model, key) for key in resolved}
+    model = settings.model.model_copy(update={key: asked[key] or resolved[key] for key in resolved})
+    if run.refit_of is not None or settings.model_copy(update={"model": model}) != recorded:
+        raise ValueError(f"{run.path}: holds a run with other settings; choose another --out, or remove it")
+
+
+def _belong_together(metrics: dict[str, Estimate], scores: RowScores) -> bool:
+    """Whether the metrics are the means of these rows: a run that was trained again has other ones."""
+    means = {name: float(getattr(scores, name).mean()) for name in SCORES}
+    return all(name in metrics and math.isclose(metrics[name].value, means[name], rel_tol=1e-6) for name in SCORES)
+
+
+def row_scores(rows: Rows, found: dict[str, Tensor]) -> RowScores:
+    """What `measure(per_row=)` gives, with the rows that it is of."""
+    nll, elbo = (found[name].double().numpy() for name in SCORES)
+    return RowScores(rows.indices.copy(), nll, elbo)
+
+
+def write_row_scores(path: Path, scores: RowScores, num_samples: int, seed: int) -> None:
+    """Write the scores, and the number of samples and the seed that they were estimated with."""
+    arrays = scores._asdict() | {_EVALUATION: np.array([num_samples, seed])}
+    with replacing(path) as temporary:
+        np.savez_compressed(temporary, **arrays)
+
+
+def read_row_scores(path: Path, num_samples: int, seed: int) -> RowScores | None:
+    """The scores that were estimated in this way; None where there are none that can be read: they are made again."""
+    try:
+        arrays = read_arrays(path)
+        scores = RowScores(*(arrays[name] for name in RowScores._fields))
+        same = arrays[_EVALUATION].tolist() == [num_samples, seed]
+    except (FileNotFoundError, ValueError, KeyError):  # read_arrays unpickles nothing: a damaged file is an error
+        return None
+    whole = all(a.ndim == 1 and len(a) == len(scores.row) > 0 and a.dtype.kind in "if" for a in scores)
+    return scores if same and whole else None

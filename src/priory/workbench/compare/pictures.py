@@ -1,0 +1,163 @@
+"""The pictures of a comparison: one panel a prior, each of the run of its first seed."""
+
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from priory._support.seeds import own_noise
+from priory.evaluation import device_of
+from priory.plots import plot_map, plot_prior_contours, plot_rate_distortion, save_figure
+from priory.plots.figure import to_numpy
+from priory.plots.regions import draw, square_window
+from priory.priors import GridPrior
+from priory.vae import VAE
+from priory.workbench.compare.cells import Cell
+from priory.workbench.compare.panels import for_all, panels_for, write_below
+from priory.workbench.compare.results import Comparison
+from priory.workbench.data import Rows
+from priory.workbench.jobs import vae as experiment
+from priory.workbench.pictures.maps import by_first_label, some_rows
+from priory.workbench.runs.folder import FIGURES
+from priory.workbench.runs.vae_run import Run
+
+MARGIN = 0.06  # around the window, as a share of its side
+MOST_ALIKE = 4.0  # times as wide as another prior's window: beyond, the smaller one's contours would be a blot
+LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9, 0.99)  # of the prior's mass, inside of a contour
+
+Window = tuple[np.ndarray, np.ndarray]  # lower left and upper right corner
+
+
+class Picture(NamedTuple):
+    """A file, and what is to be seen in it."""
+
+    title: str
+    caption: str
+    path: Path
+
+
+class Drawing(NamedTuple):
+    """A figure that is not yet written, and what is to be seen in it."""
+
+    figure: Any
+    title: str
+    caption: str
+
+
+class Shown(NamedTuple):
+    """A run in a picture: its cell, the model, the rows, and what `experiment.embed` says of them."""
+
+    cell: Cell
+    vae: VAE
+    rows: Rows
+    places: dict[str, np.ndarray]
+
+
+def draw_pictures(comparison: Comparison, out: Path) -> tuple[list[Picture], list[str]]:
+    """Draw what suits the models into `out/figures`; gives the pictures and a sentence for each that is left out."""
+    shown = _shown_runs(comparison, out)
+    if not shown:
+        return [], []
+    pictures, left_out = [], []
+    drawings = {"contours": contours(shown), "maps": maps(shown), "rate_distortion": rate_distortion(comparison)}
+    for name, drawn in drawings.items():
+        if isinstance(drawn, str):
+            left_out.append(drawn)
+            continue
+        pictures.append(Picture(drawn.title, drawn.caption, out / FIGURES / f"{name}.png"))
+        save_figure(drawn.figure, pictures[-1].path)
+    return pictures, left_out
+
+
+def _shown_runs(comparison: Comparison, out: Path) -> list[Shown]:
+    """Each prior's first finished run, all with the rows of the first: they are the same."""
+    cells = [cell for cell in map(comparison.first_run, comparison.priors) if cell is not None]
+    shown: list[Shown] = []
+    for cell in cells:
+        run = Run.open(out / cell.name)
+        vae = run.load_model()
+        rows = shown[0].rows if shown else some_rows(experiment.telling_rows(run.load_dataset()))
+        shown.append(Shown(cell, vae, rows, experiment.embed(vae, rows)))
+    return shown
+
+
+def contours(shown: list[Shown]) -> Drawing | str:
+    """A contour panel for each prior, all of the same part of the plane."""
+    latent_dim = shown[0].places["z_mean"].shape[1]
+    if latent_dim != 2:
+        return f"contours of the priors are left out: they need --latent-dim 2, and these runs have {latent_dim}"
+    windows = [_window(each) for each in shown]
+    sides = [float((high - low).max()) for low, high in windows]
+    shared = max(sides) <= MOST_ALIKE * min(sides)
+    if shared:
+        windows = [_around(windows)] * len(windows)
+    panels = panels_for(len(shown), 3.6)
+    for panel, each, window in zip(panels, shown, windows, strict=True):
+        with torch.no_grad():
+            plot_prior_contours(each.vae.latent_prior(), _means(each), levels=LEVELS, window=window, axes=panel)
+        panel.set_title(str(each.cell), fontsize="medium")
+    masses = ", ".join(f"{100 * level:g}" for level in LEVELS)
+    scales = "all panels have the same axes" if shared else "the axes differ, because the latent spaces do"
+    caption = (
+        f"Contours enclose {masses} % of the prior's mass; dots are the encoded means of {_number(shown)}; {scales}."
+    )
+    write_below(panels, caption, alike=shared)
+    return Drawing(panels[0].figure, "Priors and encoded rows", caption)
+
+
+def _means(shown: Shown) -> Tensor:
+    device = device_of(shown.vae)
+    return torch.from_numpy(shown.places["z_mean"]).to(device)
+
+
+def _window(shown: Shown) -> Window:
+    """A square with nearly all of the encoded rows and of the prior's mass."""
+    points = _means(shown)
+    with torch.no_grad(), own_noise(shown.cell.seed, device_of(shown.vae)):
+        samples = draw(shown.vae.latent_prior(), points)
+    return square_window([to_numpy(cloud) for cloud in (points, samples) if cloud is not None], MARGIN)
+
+
+def _around(windows: list[Window]) -> Window:
+    """The smallest square around all."""
+    low, high = np.min([w[0] for w in windows], axis=0), np.max([w[1] for w in windows], axis=0)
+    centre, half = (low + high) / 2, float((high - low).max()) / 2
+    return centre - half, centre + half
+
+
+def maps(shown: list[Shown]) -> Drawing | str:
+    """The rows on the map of each grid prior, by their first label."""
+    shown = [each for each in shown if each.places.get("map", np.empty((0, 0))).shape[1] == 2]
+    if not shown:
+        return "maps are left out: no prior of these has a grid of two dimensions (gtm and gtm-vamp do)"
+    look = by_first_label(shown[0].rows)
+    panels = panels_for(len(shown), 4.4)
+    for panel, each in zip(panels, shown, strict=True):
+        assert isinstance(each.vae.prior, GridPrior)
+        plot_map(each.places["map"], **look, nodes=each.vae.prior.nodes, axes=panel)
+        panel.set_title(str(each.cell), fontsize="medium")
+    for_all(panels)
+    label = f", by {look['name']}" if look else ""
+    caption = (
+        f"{_number(shown)} at their places on the map{label}. Neighbours have similar codes; which way up a "
+        "map lies has no meaning."
+    )
+    write_below(panels, caption, alike=True)
+    return Drawing(panels[0].figure, "Maps of the grid priors", caption)
+
+
+def rate_distortion(comparison: Comparison) -> Drawing:
+    """Each prior's place in the plane of rate and distortion."""
+    found = comparison.rates_and_distortions()
+    points = {prior: (rate.value, distortion.value) for prior, (rate, distortion) in found.items()}
+    errors = {prior: (rate.se, distortion.se) for prior, (rate, distortion) in found.items() if math.isfinite(rate.se)}
+    axes = plot_rate_distortion(points, errors=errors or None)
+    caption = "On a line of equal ELBO, further to the right a code says more about its row; lines below are better."
+    return Drawing(axes.figure, "Rate and distortion", caption)
+
+
+def _number(shown: list[Shown]) -> str:
+    return f"{len(shown[0].rows)} rows"

@@ -1,0 +1,172 @@
+"""What a comparison found: means over seeds, differences to the baseline, failures; as JSON and for spreadsheets."""
+
+import csv
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from priory._support.files import replacing
+from priory._support.json_files import write_json
+from priory.evaluation import Estimate
+from priory.workbench.compare.cells import SCORES, Cell, Finished
+from priory.workbench.compare.differences import Difference, mean_of, paired_difference
+from priory.workbench.settings.vae import RunSettings
+
+JSON, CSV = "comparison.json", "comparison.csv"
+SIGNS = {"nll": -1.0, "elbo": 1.0}  # times "ours minus the baseline's": how much better
+
+
+@dataclass
+class Comparison:
+    """The matrix of priors and seeds, as far as it has been filled.
+
+    Attributes:
+        settings: of all runs; prior and seed are those of the first.
+        priors: in the order of the table.
+        seeds: asked for.
+        baseline: the prior that the others are compared with.
+        num_samples: importance samples per row.
+        evaluation_seed: of the noise of the evaluation.
+        finished: what the cells found.
+        failures: why the others did not.
+    """
+
+    settings: RunSettings
+    priors: tuple[str, ...]
+    seeds: tuple[int, ...]
+    baseline: str
+    num_samples: int
+    evaluation_seed: int
+    finished: dict[Cell, Finished] = field(default_factory=dict)
+    failures: dict[Cell, str] = field(default_factory=dict)
+
+    @property
+    def cells(self) -> list[Cell]:
+        """All of them, seed by seed, so that an interrupted comparison has all priors for the first seeds."""
+        return [Cell(prior, seed) for seed in self.seeds for prior in self.priors]
+
+    @property
+    def num_rows(self) -> int | None:
+        """The rows that were evaluated; None where no cell is finished."""
+        return next((len(found.scores.row) for found in self.finished.values()), None)
+
+    def seeds_of(self, prior: str) -> list[int]:
+        """The seeds whose run is finished."""
+        return [seed for seed in self.seeds if Cell(prior, seed) in self.finished]
+
+    def first_run(self, prior: str) -> Cell | None:
+        """The run that pictures show: that of the first seed that is finished."""
+        seeds = self.seeds_of(prior)
+        return Cell(prior, seeds[0]) if seeds else None
+
+    def means(self, prior: str) -> dict[str, Estimate]:
+        """Mean and standard error over seeds of each metric that all finished runs of the prior have."""
+        runs = [self.finished[Cell(prior, seed)].metrics for seed in self.seeds_of(prior)]
+        names = [name for name in runs[0] if all(name in metrics for metrics in runs)] if runs else []
+        return {name: mean_of([metrics[name].value for metrics in runs]) for name in names}
+
+    def rates_and_distortions(self) -> dict[str, tuple[Estimate, Estimate]]:
+        """Means over seeds in nats per row, of the priors that have a finished run: a place in their plane for each."""
+        means = {prior: self.means(prior) for prior in self.priors}
+        return {prior: (found["rate"], found["distortion"]) for prior, found in means.items() if found}
+
+    def common_seeds(self, prior: str) -> list[int]:
+        """The seeds that are finished for the prior and for the baseline."""
+        return [seed for seed in self.seeds_of(prior) if seed in self.seeds_of(self.baseline)]
+
+    def differences(self, prior: str) -> dict[str, Difference]:
+        """Of NLL and ELBO, the prior's minus the baseline's; none for the baseline, or without a common seed.
+
+        Raises:
+            ValueError: two runs were evaluated on different rows.
+        """
+        seeds = self.common_seeds(prior)
+        if prior == self.baseline or not seeds:
+            return {}
+        pairs = [[self.finished[Cell(name, seed)].scores for seed in seeds] for name in (prior, self.baseline)]
+        if any(not np.array_equal(scores.row, pairs[1][0].row) for side in pairs for scores in side):
+            raise ValueError(
+                f"{prior}, {self.baseline}: expected runs that were evaluated on the same rows, got different ones; "
+                "the data have changed in between: choose another --out"
+            )
+        return {
+            name: paired_difference(*([getattr(scores, name) for scores in side] for side in pairs)) for name in SCORES
+        }
+
+    def write(self, out: Path) -> None:
+        """Write `comparison.json`, which has everything, and `comparison.csv`, a line a prior."""
+        _write_csv(self, out / CSV)
+        write_json(out / JSON, self.tree())
+
+    def tree(self) -> dict[str, Any]:
+        """Everything, for JSON."""
+        return {
+            "settings": _shared_settings(self.settings),
+            "evaluation": {"num_samples": self.num_samples, "seed": self.evaluation_seed, "num_rows": self.num_rows},
+            "seeds": list(self.seeds),
+            "baseline": self.baseline,
+            "priors": {prior: self._prior_tree(prior) for prior in self.priors},
+            "failures": [{**cell._asdict(), "message": message} for cell, message in self.failures.items()],
+        }
+
+    def _prior_tree(self, prior: str) -> dict[str, Any]:
+        seeds = self.seeds_of(prior)
+        runs = {seed: self.finished[Cell(prior, seed)].metrics for seed in seeds}
+        return {
+            "seeds": seeds,
+            "mean": {name: estimate._asdict() for name, estimate in self.means(prior).items()},
+            "runs": {str(seed): {name: e._asdict() for name, e in metrics.items()} for seed, metrics in runs.items()},
+            "against_baseline": {
+                name: _difference_tree(name, difference, self.common_seeds(prior))
+                for name, difference in self.differences(prior).items()
+            },
+        }
+
+
+def better_by(name: str, difference: Difference) -> float:
+    """How much better than the baseline, in nats: lower is better for the NLL, higher for the ELBO."""
+    return SIGNS[name] * difference.value
+
+
+def _difference_tree(name: str, difference: Difference, seeds: list[int]) -> dict[str, Any]:
+    return {
+        "better_by": better_by(name, difference),
+        "prior_minus_baseline": difference.value,
+        "se": difference.se,
+        "se_over": difference.over,
+        "se_over_seeds": difference.se_seeds,
+        "se_over_rows": difference.se_rows,
+        "per_seed": dict(zip(map(str, seeds), difference.per_seed, strict=True)),
+    }
+
+
+def _shared_settings(settings: RunSettings) -> dict[str, Any]:
+    tree = settings.model_dump(mode="json")
+    del tree["seed"], tree["model"]["prior"]
+    return tree
+
+
+def _write_csv(comparison: Comparison, path: Path) -> None:
+    lines = [_csv_line(comparison, prior) for prior in comparison.priors]
+    names = list(dict.fromkeys(name for line in lines for name in line))
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+
+
+def _csv_line(comparison: Comparison, prior: str) -> dict[str, Any]:
+    """The prior's numbers, by column; those that are not known are left out."""
+    finished = len(comparison.seeds_of(prior))
+    line: dict[str, Any] = {"prior": prior, "seeds_finished": finished, "seeds_asked": len(comparison.seeds)}
+    line["baseline"] = comparison.baseline
+    numbers: dict[str, float] = {}
+    for name, difference in comparison.differences(prior).items():
+        numbers[f"{name}_better_by"] = better_by(name, difference)
+        numbers[f"{name}_better_by_se_over_seeds"] = difference.se_seeds
+        numbers[f"{name}_better_by_se_over_rows"] = difference.se_rows
+    for name, estimate in comparison.means(prior).items():
+        numbers |= {name: estimate.value, f"{name}_se": estimate.se}
+    return line | {name: number for name, number in numbers.items() if np.isfinite(number)}

@@ -1,0 +1,113 @@
+"""The comparison as text: a table of means over seeds, a table of differences to the baseline, the failures."""
+
+import math
+from typing import NamedTuple
+
+from priory.evaluation import Estimate
+from priory.workbench.compare.differences import Difference
+from priory.workbench.compare.results import Comparison, better_by
+
+SHOWN = ("nll", "elbo", "distortion", "rate", "active_units", "effective_components")
+_NOTES = (  # by the seeds that a prior and the baseline have in common
+    "no seed has a finished run of both, so there is nothing to compare",
+    "one seed: the only standard error is the one over rows, and it says nothing of another training",
+    "±: standard error of the differences over seeds (another training); s.e. over rows: other rows",
+)
+
+
+class TextTable(NamedTuple):
+    """Cells as text, in the order they are read; the note says what the numbers are."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+def means_table(comparison: Comparison) -> TextTable:
+    """Mean ± standard error over seeds."""
+    rows = []
+    for prior in comparison.priors:
+        means = comparison.means(prior)
+        rows.append((prior, _seeds(comparison, prior), *(_mean(means.get(name)) for name in SHOWN)))
+    several = len(comparison.seeds) > 1
+    error = "mean ± standard error over seeds" if several else "one seed, so no standard error over seeds"
+    names = (name.replace("_", " ") for name in SHOWN)
+    return TextTable(f"{_rows(comparison)}, nats per row; {error}", ("prior", "seeds", *names), tuple(rows))
+
+
+def _seeds(comparison: Comparison, prior: str) -> str:
+    finished, asked = len(comparison.seeds_of(prior)), len(comparison.seeds)
+    return str(asked) if finished == asked else f"{finished} of {asked} seeds" if finished else "failed"
+
+
+def _rows(comparison: Comparison) -> str:
+    return "no rows" if comparison.num_rows is None else f"{comparison.num_rows} rows"
+
+
+def _mean(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return ""
+    return f"{estimate.value:.2f}" + ("" if math.isnan(estimate.se) else f" ± {estimate.se:.2f}")
+
+
+def differences_table(comparison: Comparison) -> TextTable | None:
+    """How much better or worse than the baseline, on the same seeds and rows; None where there is nothing beside it."""
+    if len(comparison.priors) < 2:
+        return None
+    rows = [
+        _difference_row(comparison, prior, comparison.differences(prior))
+        for prior in comparison.priors
+        if prior != comparison.baseline
+    ]
+    header = ("prior", "seeds", "nll", "s.e. over rows", "elbo", "s.e. over rows")
+    title = f"against {comparison.baseline}, same seeds and same rows, nats per row"
+    most = max((len(comparison.common_seeds(row[0])) for row in rows), default=0)
+    return TextTable(title, header, tuple(rows), _NOTES[min(most, 2)])
+
+
+def _difference_row(comparison: Comparison, prior: str, differences: dict[str, Difference]) -> tuple[str, ...]:
+    if not differences:
+        return (prior, "none in common", "", "", "", "")
+    seeds = str(len(comparison.common_seeds(prior)))
+    cells = [(in_words(name, d), f"{d.se_rows:.3f}") for name, d in differences.items()]
+    return (prior, seeds, *(text for pair in cells for text in pair))
+
+
+def in_words(name: str, difference: Difference) -> str:
+    """The difference with the standard error over seeds, where there is one.
+
+    >>> in_words("nll", Difference(-1.5, 0.25, 0.125, (-1.25, -1.75)))
+    'better by 1.500 ± 0.250'
+    >>> in_words("elbo", Difference(-1.5, math.nan, 0.125, (-1.5,)))
+    'worse by 1.500'
+    """
+    gain = better_by(name, difference)
+    error = "" if math.isnan(difference.se_seeds) else f" ± {difference.se_seeds:.3f}"
+    return f"{'worse' if gain < 0 else 'better'} by {abs(gain):.3f}{error}"
+
+
+def failure_lines(comparison: Comparison) -> list[str]:
+    """Which runs failed, and why; those that said the same together."""
+    cells: dict[str, list[str]] = {}
+    for cell, message in comparison.failures.items():
+        cells.setdefault(message, []).append(str(cell))
+    return [f"{'; '.join(names)}: {message}" for message, names in cells.items()]
+
+
+def aligned(text: TextTable) -> str:
+    """The table in columns of equal width, the first to the left and the others to the right.
+
+    >>> print(aligned(TextTable("a table", ("prior", "nll"), (("standard", "9.25"), ("flow", "10.50")))))
+    a table
+    prior       nll
+    standard   9.25
+    flow      10.50
+    """
+    lines = (text.header, *text.rows)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    shown = []
+    for line in lines:
+        cells = [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
+        shown.append("  ".join([line[0].ljust(widths[0]), *cells]).rstrip())
+    return "\n".join([text.title, *shown, *filter(None, [text.note])])

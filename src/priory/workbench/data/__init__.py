@@ -1,0 +1,28 @@
+"""Readers, splits, and what the values of a data set mean."""
+
+from priory.workbench.data.constants import constant_columns
+from priory.workbench.data.dataset import Dataset, Rows
+from priory.workbench.data.likelihood_rule import RULE, LikelihoodProposal, propose_likelihood
+from priory.workbench.data.loading import EMBEDDED, load_dataset
+from priory.workbench.data.reading.arrays import read_arrays
+from priory.workbench.data.reading.readers import FORMATS
+from priory.workbench.data.summary import Summary, require_complete, require_finite
+from priory.workbench.data.writing.writers import check_output, write_rows
+
+__all__ = [
+    "EMBEDDED",
+    "FORMATS",
+    "RULE",
+    "Dataset",
+    "LikelihoodProposal",
+    "Rows",
+    "Summary",
+    "check_output",
+    "constant_columns",
+    "load_dataset",
+    "propose_likelihood",
+    "read_arrays",
+    "require_complete",
+    "require_finite",
+    "write_rows",
+]

@@ -1,0 +1,39 @@
+"""Columns that say nothing, because all rows have the same value in them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from priory.workbench.data.dataset import Rows
+from priory.workbench.data.reading.matrices import Matrix, is_sparse
+
+_BLOCK_ROWS = 4096
+
+
+def constant_columns(rows: Rows) -> dict[str, float]:
+    """The columns that have one value in all of these rows, as models see them (float32), and that value.
+
+    Cells that are missing do not count.
+
+    >>> from priory.workbench.data import load_dataset
+    >>> list(constant_columns(load_dataset("digits").rows("train")))
+    ['x0', 'x32', 'x39']
+    """
+    x = rows.dataset.x
+    low, high = _extremes(x[rows.indices]) if is_sparse(x) else _dense_extremes(x, rows.indices)
+    constant = np.flatnonzero(low == high)
+    return {rows.dataset.columns[i]: float(low[i]) for i in constant}
+
+
+def _extremes(matrix: Matrix) -> tuple[np.ndarray, np.ndarray]:
+    """Smallest and largest value of each column of a sparse matrix, its zeros among them."""
+    low, high = (part.toarray().ravel().astype(np.float32) for part in (matrix.nanmin(axis=0), matrix.nanmax(axis=0)))
+    return low, high
+
+
+def _dense_extremes(x: np.ndarray, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    low = high = x[indices[0]]
+    for start in range(0, len(indices), _BLOCK_ROWS):
+        block = x[indices[start : start + _BLOCK_ROWS]]
+        low, high = np.fmin(low, np.fmin.reduce(block)), np.fmax(high, np.fmax.reduce(block))
+    return low.astype(np.float32), high.astype(np.float32)

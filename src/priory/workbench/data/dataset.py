@@ -1,0 +1,157 @@
+"""A data set in memory and views of its splits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from priory.workbench.data.reading.matrices import Matrix, compact, is_sparse
+from priory.workbench.data.splits import MINIMUM_ROWS
+from priory.workbench.data.summary import Summary, summarise
+
+
+@dataclass(frozen=True, eq=False)  # arrays have no single truth value to compare by
+class Dataset:
+    """All rows of a data set in native units, and which of them train, validate and test.
+
+    Attributes:
+        name: 'digits' or the file's stem.
+        x: (rows, columns), a NumPy array or a scipy CSR matrix, in a compact dtype.
+        splits: 'train', 'valid', 'test' to int64 row indices into `x`; a split without rows is an empty array.
+        ids: one string a row.
+        labels: column name to the values of all rows, text or numbers; the first one is the main label.
+        columns: feature names.
+        image_shape: (height, width) if a row is a grey image, row-major.
+        source: the file, or None for embedded data.
+        dynamic_binarisation: train rows hold means in [0, 1], to be binarised anew each time they are seen; valid and
+            test rows were binarised once.
+        binarise_scale: the value that counted as one where the data were binarised, else None.
+
+    Example:
+        >>> from priory.workbench.data import load_dataset
+        >>> digits = load_dataset("digits")
+        >>> digits.x.shape, digits.x.dtype, len(digits.rows("train")), digits.image_shape
+        ((1797, 64), dtype('uint8'), 1000, (8, 8))
+    """
+
+    name: str
+    x: Matrix
+    splits: dict[str, np.ndarray]
+    ids: np.ndarray
+    labels: dict[str, np.ndarray]
+    columns: tuple[str, ...]
+    image_shape: tuple[int, int] | None
+    source: Path | None
+    dynamic_binarisation: bool = False
+    binarise_scale: float | None = None
+
+    def __post_init__(self) -> None:
+        for what, values in {"ids": self.ids, **{f"labels[{k!r}]": v for k, v in self.labels.items()}}.items():
+            if len(values) != self.x.shape[0]:
+                raise ValueError(f"{what}: expected {self.x.shape[0]} values, one a row of x, got {len(values)}")
+        if len(self.columns) != self.x.shape[1]:
+            raise ValueError(f"columns: expected {self.x.shape[1]} names, one a column of x, got {len(self.columns)}")
+
+    def __len__(self) -> int:
+        return int(self.x.shape[0])
+
+    @property
+    def origin(self) -> str:
+        """What messages call the data: the file's name, or that of the embedded data."""
+        return self.name if self.source is None else self.source.name
+
+    @cached_property
+    def _tensor(self) -> Tensor:
+        """Dense data once as a tensor of the compact dtype; it shares the memory of `x` where torch allows that."""
+        array = compact(np.ascontiguousarray(self.x))
+        return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+    def rows(self, split: str) -> Rows:
+        """The rows of 'train', 'valid' or 'test'.
+
+        Raises:
+            ValueError: for another name, or a split without rows.
+        """
+        if split not in self.splits:
+            raise ValueError(f"split: expected one of {', '.join(self.splits)}, got {split!r}")
+        if not len(self.splits[split]):
+            raise ValueError(self._why_empty(split))
+        return Rows(self, self.splits[split])
+
+    def _why_empty(self, split: str) -> str:
+        filled = [name for name, index in self.splits.items() if len(index)]
+        if filled:
+            return f"split: {self.origin} has no {split!r} rows, only {', '.join(filled)}; add them to the file"
+        return (
+            f"split: expected at least {MINIMUM_ROWS} rows to make an 80/10/10 split, got {len(self)} in "
+            f"{self.origin}; give a larger file (embedding and scoring take any number of rows)"
+        )
+
+    def all_rows(self) -> Rows:
+        """Every row, in the file's order."""
+        return Rows(self, np.arange(len(self), dtype=np.int64))
+
+    def summary(self) -> Summary:
+        """What the values look like; see `propose_likelihood`."""
+        return summarise(self.x, self.image_shape, self.dynamic_binarisation)
+
+
+class Rows:
+    """A view of some rows of a data set; batches are made dense and float32 on the way out.
+
+    Example:
+        >>> from priory.workbench.data import load_dataset
+        >>> rows = load_dataset("digits").rows("valid")
+        >>> x, index = rows.batch(torch.tensor([0, 1]))
+        >>> x.shape, x.dtype, index
+        (torch.Size([2, 64]), torch.float32, tensor([1000, 1001]))
+    """
+
+    def __init__(self, dataset: Dataset, indices: np.ndarray) -> None:
+        self.dataset = dataset
+        self.indices = np.array(indices, dtype=np.int64)  # a copy: the tensor below shares it
+        self._index = torch.from_numpy(self.indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __repr__(self) -> str:
+        return f"Rows({len(self)} of {len(self.dataset)} of {self.dataset.name!r})"
+
+    @property
+    def ids(self) -> np.ndarray:
+        return self.dataset.ids[self.indices]
+
+    @property
+    def labels(self) -> dict[str, np.ndarray]:
+        return {name: values[self.indices] for name, values in self.dataset.labels.items()}
+
+    def tensor(self) -> Tensor:
+        """All rows at once, dense float32 (n, D): for small data."""
+        return self._dense(self._index)
+
+    def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """(x, row index) in order: float32 (b, D) and int64 (b,), the last batch possibly smaller."""
+        if batch_size < 1:
+            raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+        return ((self._dense(index), index) for index in self._index.split(batch_size) if len(index))
+
+    def batch(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """(x, row index) of the rows at these positions, 0..len-1, of the view.
+
+        Train rows of dynamically binarised data come as means in [0, 1]; the training loop draws.
+        """
+        index = self._index[positions.to("cpu", torch.int64)]
+        return self._dense(index), index
+
+    def _dense(self, index: Tensor) -> Tensor:
+        x = self.dataset.x
+        if is_sparse(x):
+            return torch.from_numpy(x[index.numpy()].astype(np.float32).toarray())
+        return self.dataset._tensor.index_select(0, index).to(torch.float32)

@@ -1,0 +1,93 @@
+"""From what the values look like to the likelihood that suits them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from priory.workbench.data.summary import Summary
+
+RULE = """\
+The first line that fits the values decides.
+1. Only 0 and 1 (or --binarise): bernoulli.
+2. Integers 0..31: categorical. If no image, and stored sparse or under 20 % non-zero: negative-binomial, ambiguous.
+3. Integers 0..255, an image or with 255 as the highest value and stored dense: discretised-logistic.
+4. Integers from 0 up: negative-binomial. Ambiguous if over half are non-zero, or an image, or 0..255 stored dense.
+5. Real values 0..1, an image or 10 % of them exactly 0 or 1: gaussian, ambiguous (grey values? --binarise dynamic).
+6. All else: gaussian, standardised columns. Ambiguous if none is negative and most are 0 (normalised counts?).
+--likelihood NAME overrules the proposal."""
+
+# Integers up to 31 have at most 32 levels: a softmax over them is cheap, and ordered families gain little.
+_MOST_LEVELS = 32
+# Pixels and answers on a scale use their range; tables of small counts (words, cells) are nearly empty.
+_SPARSE_COUNTS = 0.2
+# Grey images have saturated ink or paper; a real-valued table scaled to [0, 1] touches the ends once a column.
+_SATURATED = 0.1
+
+
+@dataclass(frozen=True)
+class LikelihoodProposal:
+    """A likelihood and why; `alternatives` are the options to give where the case is ambiguous."""
+
+    likelihood: str
+    reason: str
+    ambiguous: bool = False
+    alternatives: tuple[str, ...] = ()
+    num_levels: int | None = None
+
+    def describe(self) -> str:
+        """One line for people, which names `--likelihood` where the case is ambiguous."""
+        text = f"likelihood: {self.likelihood} ({self.reason})"
+        return f"{text}; ambiguous: choose with {' or '.join(self.alternatives)}" if self.ambiguous else text
+
+
+def propose_likelihood(summary: Summary) -> LikelihoodProposal:
+    """Apply `RULE` to what was found in a data set.
+
+    Example:
+        >>> from priory.workbench.data import Summary
+        >>> found = Summary(rows=1797, columns=64, low=0.0, high=16.0, integers=True, binary=False, missing=0,
+        ...                 sparse=False, density=0.5, image_shape=(8, 8))
+        >>> propose_likelihood(found).likelihood, propose_likelihood(found).num_levels
+        ('categorical', 17)
+    """
+    if summary.binary:
+        why = "binarised on request" if summary.dynamic_binarisation else "only 0 and 1"
+        return LikelihoodProposal("bernoulli", why)
+    if summary.integers and summary.low >= 0:
+        return _for_integers(summary)
+    return _for_reals(summary)
+
+
+def _for_integers(summary: Summary) -> LikelihoodProposal:
+    high, image, sparse = int(summary.high), summary.image_shape is not None, summary.sparse
+    span = f"integers {summary.low:.0f}..{high}"
+    if high < _MOST_LEVELS:
+        if image or not (sparse or summary.density < _SPARSE_COUNTS):
+            return LikelihoodProposal("categorical", f"{span}, {high + 1} levels", num_levels=high + 1)
+        return _ambiguous("negative-binomial", f"{span}, mostly 0: small counts, or classes", "categorical")
+    if high <= 255 and (image or (high == 255 and not sparse)):
+        return LikelihoodProposal("discretised-logistic", f"{span}, pixels")
+    if image:
+        return _ambiguous("negative-binomial", f"{span}, images: counts, or intensities", "gaussian")
+    if high <= 255 and not sparse:
+        return _ambiguous("negative-binomial", f"{span}: counts, or pixels", "discretised-logistic")
+    if summary.density > 0.5:
+        return _ambiguous("negative-binomial", f"{span}, few are 0: counts, or measurements", "gaussian")
+    return LikelihoodProposal("negative-binomial", f"{span}, counts")
+
+
+def _for_reals(summary: Summary) -> LikelihoodProposal:
+    span = f"real values {summary.low:.4g}..{summary.high:.4g}"
+    unit = summary.low >= 0 and summary.high <= 1
+    if unit and (summary.image_shape is not None or summary.extremes >= _SATURATED):
+        reason = f"{span}: grey values that stand for probabilities, or measurements"
+        return LikelihoodProposal("gaussian", reason, True, ("--likelihood gaussian", "--binarise dynamic"))
+    if summary.low >= 0 and summary.density < 0.5:
+        reason = f"{span}, mostly 0: if these are normalised counts, the raw counts fit better"
+        alternatives = ("--likelihood gaussian", "the raw counts (another file, or --layer) with negative-binomial")
+        return LikelihoodProposal("gaussian", reason, True, alternatives)
+    return LikelihoodProposal("gaussian", f"{span}, columns are standardised")
+
+
+def _ambiguous(likelihood: str, reason: str, other: str) -> LikelihoodProposal:
+    return LikelihoodProposal(likelihood, reason, True, (f"--likelihood {likelihood}", f"--likelihood {other}"))

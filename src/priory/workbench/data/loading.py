@@ -1,0 +1,179 @@
+"""`load_dataset`: from a name or a file to a `Dataset`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from priory._support.messages import nearest, shortened
+from priory._support.optional import require
+from priory.workbench.data.binarize import binarise_all, binarise_except, unit_scale
+from priory.workbench.data.dataset import Dataset
+from priory.workbench.data.reading.matrices import Matrix, compact_matrix, is_sparse
+from priory.workbench.data.reading.readers import plain_name, read_table
+from priory.workbench.data.reading.table import Claims, Selection, Table, default_columns, select
+from priory.workbench.data.splits import consecutive, random_split, recorded_split, stratified_split, with_validation
+from priory.workbench.data.summary import summarise
+
+EMBEDDED = ("digits",)
+OPTIONAL = ("labels", "ids", "drop", "layer")
+
+# Tomczak, Deep Generative Modeling (2022): the first 1000 of scikit-learn's digits train, the next 350 validate.
+_BOOK_SPLIT = {"train": 1000, "valid": 350, "test": 447}
+
+
+def load_dataset(
+    source: str | Path,
+    *,
+    labels: Sequence[str] = (),
+    ids: str | None = None,
+    drop: Sequence[str] = (),
+    layer: str | None = None,
+    split: Literal["given", "shuffled"] = "given",
+    split_seed: int = 0,
+    splits: Mapping[str, Sequence[int]] | None = None,
+    binarise: Literal["none", "dynamic", "static"] = "none",
+    binarise_scale: float | None = None,
+    optional: Collection[str] = (),
+) -> Dataset:
+    """Load an embedded data set or a file.
+
+    Args:
+        source: 'digits', or a file: .npy, .npz, .csv, .tsv, .parquet, .h5ad, IDX (-ubyte).
+        labels: columns to take out of the matrix and keep as labels; the first one is the main label.
+        ids: a column to take out of the matrix that names the rows.
+        drop: columns to leave out.
+        layer: the layer of an .h5ad file to read instead of X.
+        split: 'given' is the file's own split or the book's (digits), else a seeded 80/10/10; 'shuffled' is a seeded
+            split of the same sizes, stratified by the first label where there is one.
+        split_seed: seed of both.
+        splits: recorded row indices by split, which overrule `split`.
+        binarise: 'dynamic' keeps means in [0, 1] for train rows and draws valid and test rows once; 'static' draws all
+            rows once.
+        binarise_scale: the value that counts as one, such as that of the training data; None to go by these data. Not
+            used without `binarise`.
+        optional: arguments among 'labels', 'ids', 'drop' and 'layer' whose columns the source may lack: those that it
+            lacks are left out, rows without ids are named as the file does or by number, and X stands in for a layer.
+
+    Returns:
+        The data set with its values in native units.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ImportError: if the library for the format is missing; the error names the extra to install.
+        ValueError: for anything in the file or the arguments that does not fit.
+
+    Example:
+        >>> shuffled = load_dataset("digits", split="shuffled", split_seed=1)
+        >>> [len(shuffled.splits[name]) for name in ("train", "valid", "test")]
+        [1000, 350, 447]
+    """
+    _check_choice("split", split, ("given", "shuffled"))
+    _check_choice("binarise", binarise, ("none", "dynamic", "static"))
+    if split_seed < 0:
+        raise ValueError(f"split_seed: expected an integer from 0 up, got {split_seed}")
+    for option in _names("optional", optional):
+        _check_choice("optional", option, OPTIONAL)
+    claims = Claims(
+        tuple(dict.fromkeys(_names("labels", labels))), ids, tuple(_names("drop", drop)), layer, frozenset(optional)
+    )
+    path = None if str(source) in EMBEDDED else _existing(Path(source))
+    name = str(source) if path is None else Path(plain_name_of(path)).stem
+    table = _digits(claims) if path is None else read_table(path, claims)
+    _check_not_empty(table.matrix, name if path is None else path.name)
+    selection = select(table, claims, name if path is None else path.name)
+    x = compact_matrix(selection.matrix, name if path is None else path.name)
+    parts = _splits(table, selection, split, split_seed, splits)
+    scale = None if binarise == "none" else unit_scale(summarise(x), binarise_scale)
+    if scale is not None:
+        x = binarise_all(x, scale) if binarise == "static" else binarise_except(x, scale, parts["train"])
+    return Dataset(
+        name=name,
+        x=x if is_sparse(x) else np.ascontiguousarray(x),
+        splits=parts,
+        ids=selection.ids,
+        labels=selection.labels,
+        columns=selection.columns,
+        image_shape=selection.image_shape,
+        source=path,
+        dynamic_binarisation=binarise == "dynamic",
+        binarise_scale=scale,
+    )
+
+
+def plain_name_of(path: Path) -> str:
+    """The file's name without '.gz', in its own case."""
+    return path.name[: len(plain_name(path))]
+
+
+def _splits(
+    table: Table, selection: Selection, split: str, seed: int, recorded: Mapping[str, Sequence[int]] | None
+) -> dict[str, np.ndarray]:
+    rows = table.matrix.shape[0]
+    if recorded is not None:
+        return recorded_split(recorded, rows)
+    given = random_split(rows, seed) if table.splits is None else with_validation(table.splits, seed)
+    if split == "given":
+        return given
+    sizes = [len(index) for index in given.values()]
+    main = next(iter(selection.labels.values()), None)
+    return random_split(rows, seed, sizes) if main is None else stratified_split(main, seed, sizes)
+
+
+def _digits(claims: Claims) -> Table:
+    if claims.layer is not None and "layer" not in claims.optional:
+        raise ValueError("layer: expected an .h5ad file, got 'digits'; leave --layer out")
+    datasets = require("sklearn.datasets", "all", "the embedded digits")
+    bunch = datasets.load_digits()
+    matrix = bunch.data.astype(np.uint8)
+    side = {"digit": bunch.target.astype(np.int64)}
+    splits = consecutive(_BOOK_SPLIT)
+    return Table(matrix, default_columns(64), side, ("digit",), splits=splits, image_shape=(8, 8))
+
+
+def _existing(path: Path) -> Path:
+    if path.is_file():
+        if os.access(path, os.R_OK):
+            return path
+        raise PermissionError(f"source: expected a file that you may read, got {str(path)!r}; change its permissions")
+    if path.is_dir():
+        raise ValueError(f"source: expected a file, got the folder {str(path)!r}; name a file in it")
+    if path.exists():
+        raise ValueError(f"source: expected a regular file, got the pipe or device {str(path)!r}; save the data first")
+    shown = shortened(str(path), 300)
+    beside = {name.partition(".")[0]: name for name in _beside(path)}
+    here = not path.suffix and path.parent.resolve() == Path.cwd()
+    close = nearest(path.name, EMBEDDED) if here else None
+    close = close or beside.get(nearest(path.name.partition(".")[0], beside) or "")
+    hint = f"did you mean {close!r}?" if close else "check the spelling and the folder"
+    raise FileNotFoundError(
+        f"source: expected an embedded data set ({', '.join(EMBEDDED)}) or an existing file, got {shown!r}; {hint}"
+    )
+
+
+def _beside(path: Path) -> list[str]:
+    """The names that a mistyped one may stand for."""
+    try:
+        return sorted(name for name in os.listdir(path.parent) if (path.parent / name).is_file())
+    except OSError:
+        return []
+
+
+def _check_not_empty(matrix: Matrix, name: str) -> None:
+    if not all(matrix.shape):
+        raise ValueError(f"{name}: expected at least one row and one column, got {matrix.shape[0]} x {matrix.shape[1]}")
+
+
+def _check_choice(argument: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"{argument}: expected one of {', '.join(choices)}, got {value!r}")
+
+
+def _names(argument: str, value: Collection[str]) -> Collection[str]:
+    if isinstance(value, str):
+        raise TypeError(f"{argument}: expected a list of column names, got the text {value!r}; write [{value!r}]")
+    return value

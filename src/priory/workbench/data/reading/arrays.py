@@ -1,0 +1,110 @@
+"""NumPy's files: arrays of numbers or text, never of Python objects; what a header claims is checked before it is read.
+
+An array of objects is a pickle, and reading that runs whatever code it holds. A header that claims more than the file
+has would be allocated before anybody notices.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from math import prod
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from priory._support.memory import require_memory
+from priory.workbench.data.reading.foreign import foreign
+
+Arrays = dict[str, np.ndarray]
+
+FEWER = "give fewer rows or columns"
+_SUFFIX = ".npy"
+_ARRAY = ("a complete NumPy array", "save it again with numpy.save, or fetch it again")
+_ARCHIVE = ("a complete .npz archive", "write it again with numpy.savez, or fetch it again")
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+class ObjectsError(ValueError):
+    """An array of Python objects."""
+
+
+def read_array(path: Path) -> np.ndarray:
+    """The array of a `.npy` file.
+
+    Raises:
+        ValueError: it is no such file, is damaged, or holds Python objects.
+        NotEnoughMemoryError: it would not fit.
+    """
+    with path.open("rb") as file:
+        _check_header(file, path.stat().st_size, path.name)
+        file.seek(0)
+        return _content(file, path.name)
+
+
+def read_arrays(path: Path, is_needed: Callable[[str], bool] = lambda name: True) -> Arrays:
+    """The arrays of an `.npz` archive. They are read in memory: their names are never those of files to write.
+
+    Args:
+        path: the archive.
+        is_needed: which arrays must not be Python objects; others that are, are passed over.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no such archive, is damaged, or a needed array holds Python objects.
+        NotEnoughMemoryError: it would not fit.
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path}: expected an .npz archive, got no regular file; put the file back")
+    with foreign(path.name, *_ARCHIVE):
+        archive = zipfile.ZipFile(path)
+    with archive:
+        members = [member for member in archive.infolist() if member.filename.endswith(_SUFFIX)]
+        require_memory(sum(member.file_size for member in members), path.name, FEWER)
+        arrays: Arrays = {}
+        for member in members:
+            key = member.filename.removesuffix(_SUFFIX)
+            try:
+                arrays[key] = _member(archive, member, f"{path.name}, array {key!r}")
+            except ObjectsError:
+                if is_needed(key):
+                    raise
+    return arrays
+
+
+def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, what: str) -> np.ndarray:
+    with foreign(what, *_ARCHIVE):
+        header, content = archive.open(member), archive.open(member)
+    with header, content:
+        _check_header(header, member.file_size, what)
+        return _content(content, what)
+
+
+def _check_header(file: IO[bytes], size: int, what: str) -> None:
+    """Refuse objects, and an array of another size than the file's."""
+    shape, dtype, start = _header(file, what)
+    if dtype.hasobject:
+        raise ObjectsError(
+            f"{what}: expected numbers, got Python objects (dtype object), which priory never reads because "
+            "unpickling can run any code; save numbers, for example np.save(path, x.astype('float32'))"
+        )
+    expected = start + prod(shape) * dtype.itemsize
+    if size != expected or min(shape, default=0) < 0:
+        raise ValueError(
+            f"{what}: expected a complete NumPy file of {expected} bytes for values of shape {shape} ({dtype}), got "
+            f"{size}: it is damaged; save it again, or fetch it again"
+        )
+    require_memory(expected, what, FEWER)
+
+
+def _header(file: IO[bytes], what: str) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    with foreign(what, *_ARRAY):
+        version = np.lib.format.read_magic(file)
+        shape, _, dtype = _HEADERS[version](file)
+        return shape, dtype, file.tell()
+
+
+def _content(file: IO[bytes], what: str) -> np.ndarray:
+    with foreign(what, *_ARRAY):
+        return np.lib.format.read_array(file, allow_pickle=False)

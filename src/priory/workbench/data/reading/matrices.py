@@ -1,0 +1,111 @@
+"""Matrices of data: a NumPy array or a scipy CSR matrix, in the smallest dtype that holds the values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from priory.workbench.data.reading.foreign import foreign
+
+# np.ndarray or scipy.sparse.csr_matrix. Any, because scipy is optional and is not imported to name a type.
+Matrix: TypeAlias = Any
+
+# Values looked at together: large enough for vectorised passes, small enough not to double a big data set in memory.
+_BLOCK_VALUES = 1 << 22
+
+
+def is_sparse(matrix: Matrix) -> bool:
+    return not isinstance(matrix, np.ndarray)
+
+
+def compact(values: np.ndarray, what: str = "data") -> np.ndarray:
+    """The same numbers in the smallest dtype that torch can index: uint8, int16, int32, int64 or float32.
+
+    >>> compact(np.array([[0, 255]])).dtype, compact(np.array([[0.5]])).dtype, compact(np.array([[True]])).dtype
+    (dtype('uint8'), dtype('float32'), dtype('uint8'))
+    """
+    kind = values.dtype.kind
+    if kind == "b":
+        return values.astype(np.uint8)
+    if kind == "f":
+        with np.errstate(over="ignore"):  # a value beyond float32 becomes infinite, which require_complete reports
+            return values.astype(np.float32, copy=False)
+    if kind in "iu":
+        return values.astype(_integer_dtype(values), copy=False)
+    raise ValueError(
+        f"{what}: expected numbers, got dtype {values.dtype}; save real numbers, integers or booleans instead, "
+        "for example x.astype('float32')"
+    )
+
+
+def _integer_dtype(values: np.ndarray) -> np.dtype[Any]:
+    if values.dtype == np.uint8 or values.size == 0:
+        return np.dtype(np.uint8)
+    low, high = int(values.min()), int(values.max())
+    for dtype in (np.uint8, np.int16, np.int32, np.int64):
+        if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
+            return np.dtype(dtype)
+    return np.dtype(np.float32)  # uint64 beyond int64; every batch is float32 in the end
+
+
+def compact_matrix(matrix: Matrix, what: str) -> Matrix:
+    """`compact` for dense and sparse matrices; a sparse one comes back as a CSR matrix without duplicates."""
+    if not is_sparse(matrix):
+        return compact(matrix, what)
+    from scipy.sparse import csr_matrix
+
+    matrix = csr_matrix(matrix)
+    matrix.sum_duplicates()
+    return csr_matrix((compact(matrix.data, what), matrix.indices, matrix.indptr), shape=matrix.shape)
+
+
+def checked_csr(matrix: Matrix, what: str) -> Matrix:
+    """A sparse matrix of any kind as CSR, after a look at its indices: scipy itself would follow any into memory."""
+    from scipy.sparse import csr_matrix
+
+    with foreign(what, "the parts of a sparse matrix that fit each other", "write it again with scipy.sparse.save_npz"):
+        if hasattr(matrix, "indptr") and (np.diff(matrix.indptr) < 0).any():
+            # check_format cuts the matrix to its last pointer first, and does not look at the others where that is 0
+            raise ValueError("indptr must not decrease")
+        if hasattr(matrix, "check_format"):
+            matrix.check_format(full_check=True)
+        return csr_matrix(matrix)
+
+
+def as_rows(array: np.ndarray, what: str) -> tuple[np.ndarray, tuple[int, int] | None]:
+    """One row a datum: (N, D) as it is, (N, H, W), (N, H, W, 1) and (N, 1, H, W) flattened, with the image's shape."""
+    shape = array.shape
+    if not array.size:
+        raise ValueError(f"{what}: expected at least one row and one column, got {' x '.join(map(str, shape))} values")
+    if array.ndim == 2:
+        return array, None
+    if array.ndim == 4 and shape[3] == 1:
+        shape = shape[:3]
+    elif array.ndim == 4 and shape[1] == 1:
+        shape = (shape[0], *shape[2:])
+    if len(shape) == 3:
+        return array.reshape(shape[0], prod(shape[1:])), (shape[1], shape[2])
+    cure = "x.reshape(-1, 1) if it is one column" if array.ndim < 2 else "x.reshape(len(x), -1) to flatten the rows"
+    raise ValueError(
+        f"{what}: expected a matrix (rows, columns) or grey images (rows, height, width), "
+        f"got an array of shape {array.shape}; save {cure}"
+    )
+
+
+def stored_values(matrix: Matrix) -> Iterator[np.ndarray]:
+    """Blocks of the values in memory: all of a dense matrix, the explicit ones of a sparse matrix."""
+    if is_sparse(matrix):
+        for start in range(0, len(matrix.data), _BLOCK_VALUES):
+            yield matrix.data[start : start + _BLOCK_VALUES]
+        return
+    rows = max(1, _BLOCK_VALUES // max(1, matrix.shape[1]))
+    for start in range(0, len(matrix), rows):
+        yield matrix[start : start + rows]
+
+
+def implicit_zeros(matrix: Matrix) -> int:
+    """Zeros that a sparse matrix does not store; none in a dense one."""
+    return prod(matrix.shape) - matrix.nnz if is_sparse(matrix) else 0

@@ -1,0 +1,261 @@
+"""Results back into files, one row a datum, each with its id; a file appears complete or not at all."""
+
+from __future__ import annotations
+
+import csv
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from priory._support.files import not_a_folder, replacing
+from priory._support.optional import require
+from priory.workbench.data.reading.table import as_values
+from priory.workbench.data.reading.table_files import layout_of, open_text
+from priory.workbench.data.writing.row_match import match_rows
+
+OUTPUT_FORMATS = (".npz", ".csv", ".tsv", ".parquet", ".h5ad")
+_DELIMITED = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+_COPIED = {".csv": _DELIMITED, ".tsv": _DELIMITED, ".h5ad": (".h5ad",)}  # what an output can be a copy of
+_LIBRARIES = {".parquet": ("pyarrow", "parquet"), ".h5ad": ("anndata", "anndata")}
+
+Columns = dict[str, np.ndarray]
+
+
+def write_rows(
+    path: str | Path,
+    *,
+    ids: Sequence[str] | np.ndarray,
+    columns: Mapping[str, np.ndarray],
+    arrays: Mapping[str, np.ndarray] | None = None,
+    template: str | Path | None = None,
+    ids_column: str | None = None,
+) -> None:
+    """Write one row a datum, atomically: to a temporary file in the same folder, which then takes the name.
+
+    Args:
+        path: .npz (every array under its name, no pickles), .csv, .tsv or .parquet (an array of two axes becomes
+            name_0, name_1, ...), or .h5ad (with a template). Its folder is made if it is missing.
+        ids: one a row; written as the column 'id' ('ids' in .npz), or used to match the rows of a template.
+        columns: one value a row, numbers or text.
+        arrays: one row a datum; in .npz any array.
+        template: for .csv and .tsv, a file of which the output is a copy with new columns; for .h5ad, a file of which
+            the output is a copy with `priory_<name>` in obs and `X_priory_<name>` in obsm. Rows are matched by id,
+            rows of the template that are not in `ids` stay empty.
+        ids_column: the template's column that holds the ids, if they are not the row numbers or names; '' for the
+            row names.
+
+    Raises:
+        ValueError: for what `check_output` refuses, lengths that differ, a name that is taken, ids that the template
+            does not have, or that it has in several readings that disagree.
+        FileNotFoundError: if there is no such template.
+        ImportError: if the library for the format is missing; the error names the extra to install.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     out = Path(folder) / "codes.csv"
+        ...     write_rows(out, ids=["a", "b"], columns={"k": np.array([3, 1])}, arrays={"z": np.eye(2)})
+        ...     print(out.read_text())
+        id,k,z_0,z_1
+        a,3,1.0,0.0
+        b,1,0.0,1.0
+    """
+    path, template = Path(path), None if template is None else Path(template)
+    names = as_values(list(ids)).astype(str)
+    values = {name: as_values(column) for name, column in columns.items()}
+    extra = {name: np.asarray(array) for name, array in (arrays or {}).items()}
+    check_output(path, template)
+    write = _writer(path, template, ids_column)
+    _check(path, template, names, values, extra)
+    with replacing(path) as temporary:
+        write(temporary, names, values, extra)
+
+
+def check_output(path: str | Path, template: str | Path | None = None) -> None:
+    """Raise what `write_rows` would raise about the file to write and its template, before there is anything to write.
+
+    Raises:
+        ValueError: for an unknown ending, a folder or the template itself as the output, or a template of another kind.
+        FileNotFoundError: if there is no such template.
+        ImportError: if the library for the format is missing; the error names the extra to install.
+
+    Example:
+        >>> check_output("codes.csv")
+        >>> check_output("codes.xlsx")
+        Traceback (most recent call last):
+        ValueError: --out: expected a name that ends in .npz, .csv, .tsv, .parquet, .h5ad, got 'codes.xlsx'; rename it
+    """
+    path, template = Path(path), None if template is None else Path(template)
+    suffix = path.suffix.lower()
+    if suffix not in OUTPUT_FORMATS:
+        raise ValueError(
+            f"--out: expected a name that ends in {', '.join(OUTPUT_FORMATS)}, got {path.name!r}; rename it"
+        )
+    if path.is_dir():
+        raise ValueError(f"--out: expected a file, got the folder {str(path)!r}; name a file in it")
+    if blocking := not_a_folder(path.parents):
+        raise ValueError(f"--out: expected a folder, got the file {str(blocking)!r}; name another folder")
+    _check_template(path, suffix, template)
+    if suffix in _LIBRARIES:
+        library, extra = _LIBRARIES[suffix]
+        require(library, extra, f"writing {suffix} files")
+
+
+def _check_template(path: Path, suffix: str, template: Path | None) -> None:
+    if template is None:
+        if suffix == ".h5ad":
+            raise ValueError(
+                f"--out: expected an .h5ad file to copy for {path.name!r}, got none; choose another ending"
+            )
+        return
+    if suffix == ".h5ad" and not template.name.lower().endswith(_COPIED[suffix]):
+        raise ValueError(
+            f"--out: {path.name!r} would be a copy of the data, as .h5ad always is, and expected them to be .h5ad too, "
+            f"got {template.name!r}; take .csv, .tsv, .npz or .parquet"
+        )
+    if not template.name.lower().endswith(_COPIED.get(suffix, ())):
+        raise ValueError(
+            f"--copy: expected .csv or .tsv for the data and --out, or .h5ad for both, got data {template.name!r} "
+            f"and --out {path.name!r}; leave --copy out, or change the ending of --out"
+        )
+    if not template.is_file():
+        raise FileNotFoundError(f"--copy: expected an existing file to copy, got {str(template)!r}; check the spelling")
+    if path.resolve() == template.resolve():
+        raise ValueError(f"--out: expected another file than the one to copy, got {str(path)!r}; name a new file")
+
+
+def _writer(
+    path: Path, template: Path | None, ids_column: str | None
+) -> Callable[[Path, np.ndarray, Columns, Columns], None]:
+    suffix = path.suffix.lower()
+    if template is None:
+        plain = {".npz": _write_npz, ".parquet": _write_parquet}
+        return plain.get(suffix, _write_delimited)
+    copy = _write_h5ad if suffix == ".h5ad" else _write_copy
+    return partial(copy, template=template, ids_column=ids_column)
+
+
+def _check(path: Path, template: Path | None, ids: np.ndarray, columns: Columns, arrays: Columns) -> None:
+    aligned = columns if path.suffix.lower() == ".npz" else columns | arrays
+    for name, array in aligned.items():
+        if array.ndim == 0 or len(array) != len(ids):
+            raise ValueError(f"{name}: expected {len(ids)} rows, one an id, got shape {array.shape}")
+    for name, array in columns.items():
+        if array.ndim != 1:
+            raise ValueError(f"columns[{name!r}]: expected one value a row, got shape {array.shape}; use arrays")
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biufUS":
+            raise ValueError(f"arrays[{name!r}]: expected numbers or text, got dtype {array.dtype}; convert it")
+    _check_names(path, template, columns, arrays)
+
+
+def _check_names(path: Path, template: Path | None, columns: Columns, arrays: Columns) -> None:
+    suffix = path.suffix.lower()
+    id_name = "ids" if suffix == ".npz" else "id"
+    whole = suffix in {".npz", ".h5ad"}
+    flat = [name for key, array in arrays.items() for name in ([key] if whole else _flat({}, {key: array}))]
+    written = [*columns, *flat]
+    if template is None and id_name in written:
+        raise ValueError(
+            f"columns, arrays: expected other names than {id_name!r}, which holds the ids in {path.name!r}; rename it"
+        )
+    if double := sorted({name for name in written if written.count(name) > 1}):
+        raise ValueError(f"columns, arrays: expected different names, got {', '.join(double)} twice; rename one")
+
+
+def _write_npz(path: Path, ids: np.ndarray, columns: Columns, arrays: Columns) -> None:
+    # numpy.savez cannot hold an array named 'file' and stamps the time of writing into the archive
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in {"ids": ids, **columns, **arrays}.items():
+            entry = zipfile.ZipInfo(f"{name}.npy")
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            with archive.open(entry, "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+
+
+def _flat(columns: Columns, arrays: Columns) -> Columns:
+    """Columns only: an array of more axes becomes name_0, name_1, ..."""
+    flat = dict(columns)
+    for name, array in arrays.items():
+        if array.ndim == 1:
+            flat[name] = array
+            continue
+        wide = array.reshape(len(array), int(np.prod(array.shape[1:])))
+        flat |= {f"{name}_{i}": wide[:, i] for i in range(wide.shape[1])}
+    return flat
+
+
+def _cells(values: np.ndarray) -> list[str]:
+    """Numbers as the shortest text that gives the same number of their dtype, missing ones as empty cells."""
+    text: list[str] = values.astype(str).tolist()
+    return ["" if cell == "nan" else cell for cell in text] if values.dtype.kind == "f" else text
+
+
+def _write_delimited(path: Path, ids: np.ndarray, columns: Columns, arrays: Columns) -> None:
+    table = {"id": ids, **_flat(columns, arrays)}
+    cells = [_cells(values) for values in table.values()]
+    _write_text(path, "\t" if path.suffix.lower() == ".tsv" else ",", [[*table], *zip(*cells, strict=True)])
+
+
+def _write_text(path: Path, delimiter: str, rows: Iterable[Sequence[str]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, delimiter=delimiter, lineterminator="\n").writerows(rows)
+
+
+def _write_parquet(path: Path, ids: np.ndarray, columns: Columns, arrays: Columns) -> None:
+    arrow = require("pyarrow", "parquet", "writing .parquet files")
+    parquet = require("pyarrow.parquet", "parquet", "writing .parquet files")
+    table = {"id": ids, **_flat(columns, arrays)}
+    plain = {name: v.tolist() if v.dtype.kind == "U" else np.ascontiguousarray(v) for name, v in table.items()}
+    parquet.write_table(arrow.table(plain), path)
+
+
+def _write_copy(
+    path: Path, ids: np.ndarray, columns: Columns, arrays: Columns, template: Path, ids_column: str | None
+) -> None:
+    """The template's cells as they are written there, and the new columns behind them."""
+    layout = layout_of(template)
+    with open_text(template) as file:
+        rows = [row for row in csv.reader(file, delimiter=layout.delimiter, skipinitialspace=True) if row]
+    names = list(layout.names)
+    body = rows[1:] if layout.has_header else rows
+    new = _flat(columns, arrays)
+    if taken := sorted(set(new) & set(names)):
+        raise ValueError(f"--copy: expected no column named {', '.join(taken)} in {template.name}; rename it there")
+    filled = [[*row, *[""] * (len(names) - len(row))] for row in body]
+    by_column = dict(zip(names, zip(*filled, strict=True), strict=True)) if body else {}
+    positions = match_rows(ids, by_column, len(body), ids_column, template.name)
+    added = [_spread(np.array(_cells(values)), positions, len(body)).tolist() for values in new.values()]
+    header = rows[0] if layout.has_header and not layout.bare_index else names
+    joined = [[*row, *cells] for row, cells in zip(filled, zip(*added, strict=True), strict=True)] if added else filled
+    delimiter = {".tsv": "\t", ".csv": "," if layout.delimiter == "\t" else layout.delimiter}[path.suffix.lower()]
+    _write_text(path, delimiter, [[*header, *new], *joined])
+
+
+def _spread(values: np.ndarray, positions: np.ndarray, rows: int) -> np.ndarray:
+    """Values at their rows of the template; NaN or '' in rows that have none."""
+    whole = len(positions) == rows or values.dtype.kind not in "biu"  # integers have no value for 'empty'
+    dtype = values.dtype if whole else np.dtype(np.float64)
+    empty = np.nan if dtype.kind == "f" else np.zeros((), dtype)
+    result = np.full((rows, *values.shape[1:]), empty, dtype=dtype)
+    result[positions] = values
+    return result
+
+
+def _write_h5ad(
+    path: Path, ids: np.ndarray, columns: Columns, arrays: Columns, template: Path, ids_column: str | None
+) -> None:
+    anndata = require("anndata", "anndata", "writing .h5ad files")
+    data = anndata.read_h5ad(template)
+    by_column = {"": list(map(str, data.obs_names))}
+    by_column |= {str(name): list(as_values(data.obs[name]).astype(str)) for name in data.obs.columns}
+    positions = match_rows(ids, by_column, data.n_obs, ids_column, template.name)
+    for name, values in columns.items():
+        data.obs[f"priory_{name}"] = _spread(values, positions, data.n_obs)
+    for name, array in arrays.items():
+        wide = array.reshape(len(array), -1) if array.ndim > 1 else array[:, None]
+        data.obsm[f"X_priory_{name}"] = _spread(wide, positions, data.n_obs)
+    data.write_h5ad(path, compression="gzip")

@@ -1,0 +1,236 @@
+"""The jobs of a map, from settings to a run folder: fit, measure, embed, score, sample, draw."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from priory._support.files import remove_leftovers
+from priory._support.locking import sole_writer
+from priory._support.memory import require_memory
+from priory.evaluation import Estimate
+from priory.evaluation.estimates import mean
+from priory.gtm import GTM
+from priory.maps.quality import DESCRIPTIONS as MAP_DESCRIPTIONS
+from priory.maps.surfaces import Surface
+from priory.workbench.data import Dataset, Rows, constant_columns, load_dataset, require_finite
+from priory.workbench.data.columns import with_columns
+from priory.workbench.jobs.map_quality import quality_on_map
+from priory.workbench.jobs.vae import require_free
+from priory.workbench.models.scaled_gtm import BATCH, MapModel, Progress, Scaling
+from priory.workbench.report.run import REPORT
+from priory.workbench.runs.folder import CONFIG, FIGURES, METRICS, MODEL, kind_of
+from priory.workbench.runs.gtm_history import HISTORY_FILE, history_of, write_history
+from priory.workbench.runs.gtm_run import GTMRun
+from priory.workbench.settings.gtm import MapRunSettings, MapSettings, StoredScaling
+
+PICTURES = ("map", "nodes", "magnification", "landscape", "training")  # that a fit may have left
+
+DESCRIPTIONS = {
+    "nll": "-log p(x), exact, in the data's units",
+    **MAP_DESCRIPTIONS,
+    "noise_variance": "about the sheet, in the model's units",
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found in the data before the fit.
+
+    Attributes:
+        dataset: with the columns that the model has.
+        missing: empty cells of those columns, in all rows.
+        why: why columns are standardised, or are not.
+    """
+
+    dataset: Dataset
+    missing: int
+    why: str
+
+
+@contextmanager
+def new_gtm_run(settings: MapRunSettings, out: Path) -> Iterator[tuple[GTMRun, Found]]:
+    """Read the data, settle how columns are scaled, and hold the folder while the block lasts; nothing is written yet.
+
+    Raises:
+        ValueError: the data do not fit, or `out` holds something already.
+        BlockingIOError: another process is writing to `out`.
+    """
+    _require_free(out)
+    dataset = load_dataset(**settings.data.model_dump())
+    require_finite(dataset)
+    if len(dataset.rows("train")) < 2:
+        raise ValueError(f"{dataset.origin}: expected at least two training rows, got one; give more rows")
+    standardise, why = _standardise(settings.model, dataset)
+    constants = _left_out(dataset, standardise)
+    modelled = with_columns(dataset, tuple(name for name in dataset.columns if name not in constants))
+    _require_memory(settings.model, modelled)
+    standardised = None
+    if standardise:
+        scaling = Scaling.of_rows(modelled.rows("train"))
+        standardised = StoredScaling(loc=tuple(scaling.loc.tolist()), scale=tuple(scaling.scale.tolist()))
+    shape = dataset.image_shape
+    with sole_writer(out):
+        _require_free(out)  # another process may have begun a run since
+        run = GTMRun(out, settings, dataset.columns, constants, image_shape=shape, standardised=standardised)
+        yield run, Found(modelled, modelled.summary().missing, why)
+
+
+def unfinished(out: Path) -> bool:
+    """Whether the folder holds what a fit left that did not end: the same line begins it again."""
+    try:
+        return kind_of(out) == GTMRun.kind and not (out / MODEL).exists()
+    except ValueError:
+        return False
+
+
+def _require_free(out: Path) -> None:
+    if not unfinished(out):
+        require_free(out, go_on="choose another, or remove the run that is there")
+
+
+def _standardise(settings: MapSettings, dataset: Dataset) -> tuple[bool, str]:
+    """Whether columns are standardised, and why: the noise of a GTM is the same in all of them."""
+    if settings.standardise is not None:
+        return settings.standardise, "as asked"
+    if dataset.image_shape is not None:
+        return False, "images: pixels have a common unit; --standardise gives each the same weight"
+    if dataset.summary().binary:
+        return False, "all values are 0 or 1; --standardise gives rare ones more weight"
+    return True, "so that no column's unit counts; --raw leaves them as they are"
+
+
+def _left_out(dataset: Dataset, standardise: bool) -> dict[str, float | None]:
+    """Columns that the model leaves out: without a value in all training rows, and constant ones if standardised.
+
+    Raises:
+        ValueError: none is left.
+    """
+    rows = dataset.rows("train")
+    empty = _empty_columns(rows)
+    constants: dict[str, float] = constant_columns(rows)
+    if len(constants) + len(empty) == len(dataset.columns):
+        raise ValueError(
+            f"{dataset.origin}: expected at least one column with different values in the training rows, got "
+            f"{len(constants)} that are constant and {len(empty)} that are empty; there is nothing to learn, check how "
+            "the file was made"
+        )
+    return dict.fromkeys(empty) | (constants if standardise else {})
+
+
+def _empty_columns(rows: Rows) -> list[str]:
+    if rows.dataset.x.dtype.kind != "f":
+        return []
+    there = torch.zeros(len(rows.dataset.columns), dtype=torch.bool)
+    for x, _ in rows.batches(BATCH):
+        there |= ~x.isnan().all(0)
+    return [name for name, some in zip(rows.dataset.columns, there.tolist(), strict=True) if not some]
+
+
+def _require_memory(settings: MapSettings, dataset: Dataset) -> None:
+    nodes, columns = settings.points_per_side**2, len(dataset.columns)
+    basis = (settings.basis_per_side or (settings.points_per_side + 1) // 2) ** 2 + 1
+    numbers = len(dataset) * columns
+    rows = 8 * (3 * numbers if settings.batch_size else min(4 * numbers, 2**26))  # batches are drawn from all of them
+    require_memory(
+        rows + 8 * (4 * nodes * columns + 2 * nodes * basis + 3 * basis**2 + 2 * basis * columns),
+        f"a map of {nodes} nodes, {basis - 1} radial functions and {columns} columns",
+        "take a smaller --points-per-side or --basis-per-side, or fewer columns",
+    )
+
+
+def fit(run: GTMRun, dataset: Dataset, device: str) -> MapModel:
+    """Fit the map to the training rows. What an earlier fit left in the folder that did not end is removed."""
+    _clear(run.path)
+    settings = run.settings.model
+    parameters = settings.model_dump(exclude={"standardise"})
+    gtm = GTM(**parameters, device=device, random_state=run.settings.seed)
+    model = MapModel(gtm, run.scaling, run.standardised is not None)
+    rows = dataset.rows("train")
+    if settings.batch_size is None:
+        gtm.fit_batches(lambda: (z for z, _ in model.batches(rows)))
+    else:
+        gtm.fit(model.scaling.into(rows.tensor().double().numpy()))
+    return model
+
+
+def _clear(out: Path) -> None:
+    """Remove what an earlier fit wrote into a folder that `_require_free` lets through, and nothing else."""
+    figures = [out / FIGURES / f"{name}.png" for name in PICTURES]
+    for file in (out / CONFIG, out / METRICS, out / HISTORY_FILE, out / REPORT, *figures):
+        file.unlink(missing_ok=True)
+    for folder in (out, out / FIGURES):
+        remove_leftovers(folder)
+
+
+def write(
+    run: GTMRun, model: MapModel, found: Found, metrics: dict[str, Estimate], page: Callable[[], object]
+) -> list[Path]:
+    """Write the run folder, its figures and its page too; the model comes last, so that all is there where it is."""
+    from priory.workbench.pictures.gtm import draw_figures
+
+    run.write_splits(found.dataset)
+    run.write_config()
+    history = history_of(model, found.dataset.rows("train"))
+    write_history(run.path / HISTORY_FILE, history)
+    run.write_metrics(metrics, 0, 0)
+    pictures = draw_figures(run, model, found.dataset, history)
+    page()
+    model.gtm.save(run.path / MODEL)
+    return pictures
+
+
+def measure(
+    model: MapModel, rows: Rows, num_samples: int, seed: int, progress: Progress | None = None
+) -> dict[str, Estimate]:
+    """What `DESCRIPTIONS` lists; the likelihood is exact, so samples and seed are not used.
+
+    What `quality_on_map` says of neighbours goes with it.
+
+    Raises:
+        ArithmeticError: a row's likelihood is NaN or infinite.
+    """
+    drawn = model.drawn(rows, progress)
+    nll = mean(-drawn.log_likelihood)
+    if not math.isfinite(nll.value):
+        raise ArithmeticError(
+            "evaluation: expected finite likelihoods, got NaN or infinity; `priory score` writes each row's, and shows "
+            "which they are"
+        )
+    noise = Estimate(model.gtm.noise_variance_, math.nan)
+    return {"nll": nll, **quality_on_map(drawn, rows), "noise_variance": noise}
+
+
+def embed(model: MapModel, rows: Rows) -> dict[str, np.ndarray]:
+    """`map`, each row's place, and `map_scale`, the standard deviation of u given x."""
+    places = model.drawn(rows).places
+    return {"map": places.place.numpy(), "map_scale": places.scale.numpy()}
+
+
+def score(model: MapModel, rows: Rows, num_samples: int, seed: int, *, progress: Progress | None = None) -> np.ndarray:
+    """log p(x) of each row in nats, in the data's units; exact."""
+    parts, done = [], 0
+    for x, _ in rows.batches(BATCH):
+        parts.append(model.surface.log_likelihood(x))
+        done += len(x)
+        if progress is not None:
+            progress(done)
+    return torch.cat(parts).numpy()
+
+
+def sample(model: MapModel, number: int, seed: int, mean: bool) -> Tensor:
+    """New rows in the data's units, (number, columns of the model); with `mean`, images of nodes that were drawn."""
+    random = np.random.RandomState(np.random.MT19937(seed))
+    x, node = copy(model.gtm).set_params(random_state=random).sample(number)
+    return torch.from_numpy(model.scaling.back(model.gtm.means_[node] if mean else x)).float()
+
+
+def surface(model: MapModel, num_samples: int) -> Surface:
+    """The map; its likelihoods are exact, so the number of samples is not used."""
+    return model.surface

@@ -1,0 +1,134 @@
+"""The pictures of a map: rows on it, what lives at its nodes, how labels spread, how far the sheet is stretched."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from priory._support.messages import shortened
+from priory.grid.landscapes import ClassLandscape
+from priory.grid.nodes import latent_grid
+from priory.maps.labels import as_classes
+from priory.maps.quality import evenly_spaced
+from priory.maps.topographic_map import TopographicMap
+from priory.workbench.data import Rows
+
+MOST_POINTS = 5000  # of one picture; more are no longer seen one by one
+MOST_LANDSCAPES = 9
+FINE_SIDE = 64  # places along each side at which the magnification is drawn
+AXES = "$u_1$ to the right, $u_2$ upwards"
+
+
+@dataclass(frozen=True)
+class Look:
+    """How contents of nodes are shown.
+
+    Attributes:
+        columns: names of the columns that the model has.
+        image_shape: height and width, where rows with all columns are images.
+        restored: rows with all columns, of rows of the model.
+        low: black.
+        high: white.
+    """
+
+    columns: Sequence[str]
+    image_shape: tuple[int, int] | None
+    restored: Callable[[Tensor], Tensor]
+    low: float
+    high: float
+
+
+def map_figures(drawn: TopographicMap, rows: Rows, total: int, look: Look) -> dict[str, Any]:
+    """`map`, `nodes`, `magnification`, and of rows with a label `landscape`; nothing where the grid is no square.
+
+    Args:
+        drawn: the map of these rows.
+        rows: some or all of so many in the data set.
+        total: how many.
+        look: of the nodes' contents.
+    """
+    from priory.plots import plot_magnification
+
+    shape = drawn.surface.grid_shape
+    if len(shape) != 2 or shape[0] != shape[1]:
+        return {}
+    places = drawn.places.place.numpy()
+    stretch = drawn.surface.magnification(latent_grid(FINE_SIDE, dtype=torch.float64))
+    figures = {
+        "map": draw_map(rows, places, drawn.surface.nodes.numpy(), total),
+        "nodes": _nodes(drawn, look),
+        "magnification": plot_magnification(stretch.numpy(), places),
+    }
+    return figures | _landscape(drawn, rows)
+
+
+def some_rows(rows: Rows) -> Rows:
+    """These rows, or of many some, evenly spaced."""
+    return Rows(rows.dataset, rows.indices[evenly_spaced(len(rows), MOST_POINTS)])
+
+
+def by_first_label(rows: Rows) -> dict[str, Any]:
+    """How `plot_map` tells rows apart: by the classes or the numbers of their first label, and its name."""
+    if not rows.labels:
+        return {}
+    name, values = next(iter(rows.labels.items()))
+    kinds = as_classes(values)
+    return {"name": name} | ({"values": values} if kinds is None else {"classes": kinds})
+
+
+def draw_map(rows: Rows, places: np.ndarray, nodes: np.ndarray, total: int) -> Any:
+    """Rows, some or all of so many, at their places on a map with these nodes, told apart by their first label.
+
+    Returns:
+        The axes.
+    """
+    from priory.plots import plot_map
+
+    axes = plot_map(places, **by_first_label(rows), nodes=nodes)
+    number = f"{len(rows)} rows" if len(rows) == total else f"{len(rows)} of {total} rows"
+    title = f"{shortened(rows.dataset.name)}: {number}; those at one place are spread about it"
+    axes.set_title(title, fontsize="medium", parse_math=False)
+    return axes
+
+
+def _nodes(drawn: TopographicMap, look: Look) -> Any:
+    """The nodes' images; of a table, the columns that vary most over the map."""
+    from priory.plots import plot_landscapes, plot_node_images
+
+    contents, side = drawn.nodes.contents, drawn.surface.grid_shape[0]
+    if look.image_shape is not None:
+        grey: dict[str, Any] = {"image_shape": look.image_shape, "low": look.low, "high": look.high}
+        return plot_node_images(look.restored(contents), side=side, title=f"The nodes' images, {AXES}", **grey)
+    values = contents.numpy()
+    spread = values.var(axis=0) / np.maximum(_variances(drawn), 1e-300)  # units of columns differ
+    order = np.argsort(-spread, kind="stable")[:MOST_LANDSCAPES]
+    axes = plot_landscapes(values[:, order], names=[look.columns[i] for i in order], most=MOST_LANDSCAPES)
+    some = f"; the {len(order)} of {len(look.columns)} columns that vary most" if len(look.columns) > len(order) else ""
+    axes[0].figure.suptitle(f"Columns over the map, {AXES}{some}", fontsize="medium")
+    return axes
+
+
+def _variances(drawn: TopographicMap) -> np.ndarray:
+    """Of the rows' columns, over the cells that are there."""
+    x = torch.cat([x for x, _ in drawn.rows.batches(drawn.batch_size)]).double().numpy()
+    with np.errstate(invalid="ignore"):
+        loc = np.nansum(x, axis=0) / np.maximum((~np.isnan(x)).sum(axis=0), 1)
+        return np.nansum((x - loc) ** 2, axis=0) / np.maximum((~np.isnan(x)).sum(axis=0), 1)
+
+
+def _landscape(drawn: TopographicMap, rows: Rows) -> dict[str, Any]:
+    """How the first label spreads over the nodes."""
+    from priory.plots import plot_class_landscape, plot_node_values
+
+    name, values = next(iter(rows.labels.items()), ("", np.empty(0)))
+    kinds = as_classes(values) if len(values) else values
+    there = np.isfinite(values) if kinds is None else kinds != ""
+    if not there.any():
+        return {}
+    found = drawn.landscape(values)
+    if isinstance(found, ClassLandscape):
+        return {"landscape": plot_class_landscape(found.probabilities, found.classes, name=name)}
+    return {"landscape": plot_node_values(found.mean, name)}

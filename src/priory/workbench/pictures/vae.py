@@ -1,0 +1,160 @@
+"""Which pictures a run gets: chosen here, drawn by `plots`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from priory.distributions.mixture import Mixture
+from priory.distributions.normal import is_diagonal_normal
+from priory.evaluation import AggregatePosterior, device_of
+from priory.maps import TopographicMap
+from priory.nn.preprocessing import Preprocessing
+from priory.plots import (
+    plot_component_use,
+    plot_images,
+    plot_node_images,
+    plot_pairwise_marginals,
+    plot_prior_contours,
+    plot_reconstructions,
+    plot_rows,
+    plot_samples,
+    plot_training_curve,
+    save_figure,
+)
+from priory.priors import GridPrior
+from priory.vae import VAE
+from priory.workbench.data import Dataset, Rows
+from priory.workbench.pictures.maps import Look, map_figures, some_rows
+
+MOST_POINTS = 20_000  # dots in one picture
+NUM_IMAGES = 64
+NUM_PAIRS = 16
+MOST_COLUMNS = 200  # of a table whose rows are shown as a heat map
+MOST_DIMENSIONS = 5  # of a latent space shown pair by pair: more take over two seconds to draw
+RESPONSIBILITIES_AT_ONCE = 4096  # rows of the B x K matrix
+
+
+@torch.no_grad()
+def draw_figures(
+    vae: VAE,
+    rows: Rows,
+    image_shape: tuple[int, int] | None,
+    restored: Callable[[Tensor], Tensor],
+    history: Mapping[str, Sequence[float]] | None,
+    folder: Path,
+) -> list[Path]:
+    """Draw what suits the model and the data, on the given rows; returns the files in the order to look at them.
+
+    A prior with a square grid: what `map_figures` says, of all rows of the data set. Two latent dimensions:
+    `prior.png`, the prior's density around the encoded rows; more: `pairwise.png`, its marginals and the aggregate
+    posterior's. Always: `samples.png`, `reconstructions.png`, and `training.png` where there is a history. Images and a
+    prior with pseudo-inputs: `pseudo_inputs.png`. A mixture: `components.png`, what the rows use of it. `restored`
+    makes whole images of rows that lack what is constant in all.
+    """
+    device = device_of(vae)
+    x, _ = rows.batch(torch.arange(min(len(rows), MOST_POINTS)))
+    x = x.to(device)
+    p_z, posteriors = vae.latent_prior(), [vae.encode(part) for part in x.split(1024)]
+    figures = _map_figures(vae, rows.dataset, image_shape, restored, x) | _latent_figures(p_z, posteriors)
+    if image_shape is None:
+        figures |= _table_figures(vae, rows.dataset.columns, x)
+    else:
+        figures |= _image_figures(vae, image_shape, restored, x)
+    if isinstance(p_z, Mixture) and p_z.num_components > 1:
+        figures["components"] = plot_component_use(p_z.mixing_weights, _usage(p_z, posteriors))
+    if history is not None and len(history["epoch"]) > 1:
+        figures["training"] = plot_training_curve(history)
+    paths = []
+    for name, figure in figures.items():
+        paths.append(folder / f"{name}.png")
+        save_figure(figure, paths[-1])
+    return paths
+
+
+def _map_figures(
+    vae: VAE, dataset: Dataset, image_shape: tuple[int, int] | None, restored: Callable[[Tensor], Tensor], x: Tensor
+) -> dict[str, Any]:
+    if not isinstance(vae.prior, GridPrior):
+        return {}
+    rows = some_rows(dataset.all_rows())
+    look = Look(dataset.columns, image_shape, restored, 0.0, _highest(vae, x))
+    return map_figures(TopographicMap(vae, rows), rows, len(dataset), look)
+
+
+def _latent_figures(p_z: Distribution, posteriors: Sequence[Distribution]) -> dict[str, Any]:
+    """Both functions leave the generator as it was found."""
+    loc = torch.cat([q_z.mean for q_z in posteriors])
+    if loc.shape[-1] < 2:
+        return {}
+    if loc.shape[-1] == 2:
+        return {"prior": plot_prior_contours(p_z, loc)}
+    if all(is_diagonal_normal(q_z) for q_z in posteriors):
+        codes: Any = AggregatePosterior(loc, torch.cat([q_z.stddev for q_z in posteriors]))
+    else:
+        codes = loc
+    return {"pairwise": plot_pairwise_marginals(p_z, codes, most=MOST_DIMENSIONS)}
+
+
+def _usage(p_z: Mixture, posteriors: Sequence[Distribution]) -> Tensor:
+    """The mean of the responsibilities p(k|z) over one draw of each posterior, (component,)."""
+    z = torch.cat([q_z.sample() for q_z in posteriors])
+    parts = z.split(RESPONSIBILITIES_AT_ONCE)
+    return torch.stack([p_z.responsibilities(part).double().sum(0) for part in parts]).sum(0) / len(z)
+
+
+def _image_figures(
+    vae: VAE, image_shape: tuple[int, int], restored: Callable[[Tensor], Tensor], x: Tensor
+) -> dict[str, Any]:
+    grey: dict[str, Any] = {"image_shape": image_shape, "low": 0.0, "high": _highest(vae, x)}
+    samples, reconstructions = vae.sample(NUM_IMAGES, mean=True), vae.reconstruct(x[:NUM_PAIRS])
+    figures = {
+        "samples": plot_images(restored(samples).cpu(), title="Means of p(x|z), z drawn from the prior", **grey),
+        "reconstructions": plot_reconstructions(restored(x[:NUM_PAIRS]).cpu(), restored(reconstructions).cpu(), **grey),
+    }
+    pseudo_inputs = _pseudo_inputs(vae)
+    if pseudo_inputs is not None:
+        figures["pseudo_inputs"] = _draw_pseudo_inputs(pseudo_inputs, vae.prior, restored, grey)
+    return figures
+
+
+def _table_figures(vae: VAE, all_names: Sequence[str], x: Tensor) -> dict[str, Any]:
+    """Of a wide table, the columns that vary most."""
+    reconstructions, x = vae.reconstruct(x[:NUM_PAIRS]).cpu(), x.cpu()
+    columns = x.var(0).topk(min(MOST_COLUMNS, x.shape[1])).indices.sort().values
+    names = [all_names[i] for i in columns]
+    samples = torch.cat([vae.sample(256).cpu()[:, columns] for _ in range(4)])
+    return {
+        "samples": plot_samples(x[:, columns], samples, names=names),
+        "reconstructions": plot_rows(x[: len(reconstructions), columns], reconstructions[:, columns], names=names),
+    }
+
+
+def _pseudo_inputs(vae: VAE) -> Tensor | None:
+    """In the data's units."""
+    pseudo_inputs = getattr(vae.prior, "pseudo_inputs", None)
+    if pseudo_inputs is None:
+        return None
+    images = vae.preprocess.inverse(pseudo_inputs) if isinstance(vae.preprocess, Preprocessing) else pseudo_inputs
+    return images.cpu()
+
+
+def _draw_pseudo_inputs(
+    images: Tensor, prior: nn.Module, restored: Callable[[Tensor], Tensor], grey: Mapping[str, Any]
+) -> Any:
+    """On a square grid at their places; on a line in its order; else some."""
+    grid_shape: tuple[int, ...] = getattr(prior, "grid_shape", ())
+    if len(grid_shape) == 2 and grid_shape[0] == grid_shape[1]:
+        title = "Pseudo-inputs, $u_1$ to the right, $u_2$ upwards"
+        return plot_node_images(restored(images), side=grid_shape[0], title=title, **grey)
+    columns = grid_shape[-1] if grid_shape else None
+    return plot_images(restored(images if grid_shape else images[:100]), columns=columns, title="Pseudo-inputs", **grey)
+
+
+def _highest(vae: VAE, x: Tensor) -> float:
+    """White: the top of the likelihood's range."""
+    levels = getattr(vae.decoder, "num_levels", None)
+    return float(levels - 1) if levels is not None else max(1.0, float(x.max()))

@@ -1,0 +1,202 @@
+"""What a report says: numbers with their errors, pictures, and a map of rows and nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from priory.workbench.report.rows import as_matrix
+
+_SIGNATURES = {b"\x89PNG": "image/png", b"<svg": "image/svg+xml", b"<?xml": "image/svg+xml"}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number and how to read it.
+
+    Attributes:
+        name: what was measured, with its unit.
+        value: the number.
+        se: its standard error; None where it has none.
+        how_to_read: one sentence: what is good, what is bad, what to compare it with.
+    """
+
+    name: str
+    value: float
+    se: float | None
+    how_to_read: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as text; the first column names the rows.
+
+    Attributes:
+        title: what is compared, with units.
+        header: names of the columns.
+        rows: a text for each column.
+        note: what the errors are over, or what else is to be known.
+
+    Raises:
+        ValueError: a row has more or fewer cells than the header.
+    """
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.header):
+                raise ValueError(f"rows: expected {len(self.header)} cells, as the header has, got {list(row)}")
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A figure of the run.
+
+    Attributes:
+        title: a few words above it.
+        caption: what to see in it; said aloud to those who cannot see it.
+        image: a PNG or SVG: its bytes, or the file's path.
+
+    Raises:
+        ValueError: the image is neither PNG nor SVG.
+    """
+
+    title: str
+    caption: str
+    image: bytes | Path
+
+    def __post_init__(self) -> None:
+        self.media_type  # noqa: B018  raises for what no browser shows
+
+    @property
+    def bytes(self) -> bytes:
+        return self.image if isinstance(self.image, bytes) else Path(self.image).read_bytes()
+
+    @property
+    def media_type(self) -> str:
+        """'image/png' or 'image/svg+xml', by the first bytes."""
+        start = self.bytes[:64].lstrip()
+        for signature, kind in _SIGNATURES.items():
+            if start.startswith(signature):
+                return kind
+        raise ValueError(f"image: expected PNG or SVG, got a file that starts with {start[:8]!r}; save it as .png")
+
+
+@dataclass(frozen=True, eq=False)
+class NodeContents:
+    """The nodes of a map and what lives there.
+
+    Attributes:
+        places: (K, 2), a square grid, the last coordinate running fastest.
+        contents: (K, D), decoded means in the data's units.
+        numbers: name to (K,): weight, usage, magnification, distance to the neighbours, ...; they colour the nodes.
+    """
+
+    places: np.ndarray
+    contents: np.ndarray
+    numbers: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _require_shape("nodes.places", self.places, (None, 2))
+        _require_shape("nodes.contents", self.contents, (len(self.places), None))
+        for name, values in self.numbers.items():
+            _require_shape(f"nodes.numbers[{name!r}]", values, (len(self.places),))
+
+
+@dataclass(frozen=True, eq=False)  # arrays have no single truth value to compare by
+class MapContents:
+    """A map of N rows of data with D columns.
+
+    Attributes:
+        places: (N, 2), such as E[u | x].
+        axes: names of the two coordinates.
+        ids: (N,), one text a row.
+        labels: name to (N,) text or numbers; '' or NaN for a row that has none.
+        score: (N,), such as the log-likelihood in nats; None without it.
+        score_name: what the score is, with its unit.
+        x: (N, D) rows in the data's units: an array, a tensor or a scipy sparse matrix; None without them.
+        columns: D names.
+        image_shape: (height, width) if a row is a grey image, row-major.
+        low, high: of images, the values drawn black and white; those of x without them.
+        nodes: the nodes; None for a map that has none. Their contents are shown on the scales of x.
+
+    Raises:
+        ValueError: shapes disagree, or a place is not finite; the error names the attribute.
+    """
+
+    places: np.ndarray
+    ids: Sequence[str] | np.ndarray
+    labels: Mapping[str, np.ndarray] = field(default_factory=dict)
+    axes: tuple[str, str] = ("u\N{SUBSCRIPT ONE}", "u\N{SUBSCRIPT TWO}")
+    score: np.ndarray | None = None
+    score_name: str = "score"
+    x: Any = None
+    columns: Sequence[str] = ()
+    image_shape: tuple[int, int] | None = None
+    low: float | None = None
+    high: float | None = None
+    nodes: NodeContents | None = None
+
+    def __post_init__(self) -> None:
+        _require_shape("places", self.places, (None, 2))
+        if not len(self.places) or not np.isfinite(self.places).all():
+            raise ValueError(f"places: expected finite coordinates of at least one row, got {len(self.places)} rows")
+        by_row = {"ids": self.ids, "score": self.score} | {f"labels[{k!r}]": v for k, v in self.labels.items()}
+        for name, values in by_row.items():
+            if values is not None:
+                _require_shape(name, values, (len(self.places),))
+        if self.x is not None:
+            object.__setattr__(self, "x", as_matrix(self.x))
+            _require_shape("x", self.x, (len(self.places), len(self.columns)))
+            self._check_columns()
+
+    def _check_columns(self) -> None:
+        if self.image_shape is not None and np.prod(self.image_shape) != len(self.columns):
+            raise ValueError(
+                f"image_shape: expected height * width = {len(self.columns)}, the number of columns, "
+                f"got {tuple(self.image_shape)}"
+            )
+        if self.nodes is not None:
+            _require_shape("nodes.contents", self.nodes.contents, (len(self.nodes.places), len(self.columns)))
+
+
+@dataclass(frozen=True, eq=False)
+class ReportContents:
+    """All that the page of a run says, in its order.
+
+    Attributes:
+        title: what was trained on what.
+        facts: (name, text): data, model, versions, seed.
+        metrics: the table of numbers.
+        map: the map; None without one.
+        pictures: curves, samples, ...
+        notes: sentences at the end: warnings, what to know.
+        tables: of several models.
+        failures: what went wrong, a line each.
+        links: (text, path relative to the page), of other pages.
+    """
+
+    title: str
+    facts: Sequence[tuple[str, str]] = ()
+    metrics: Sequence[Metric] = ()
+    map: MapContents | None = None
+    pictures: Sequence[Picture] = ()
+    notes: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+    failures: Sequence[str] = ()
+    links: Sequence[tuple[str, str]] = ()
+
+
+def _require_shape(name: str, values: Any, expected: tuple[int | None, ...]) -> None:
+    shape = tuple(np.shape(values) if not hasattr(values, "shape") else values.shape)
+    if len(shape) != len(expected) or any(e not in (None, s) for e, s in zip(expected, shape, strict=True)):
+        wanted = ", ".join("any" if e is None else str(e) for e in expected)
+        raise ValueError(f"{name}: expected shape ({wanted}{',' if len(expected) == 1 else ''}), got {shape}")

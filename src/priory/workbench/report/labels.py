@@ -1,0 +1,52 @@
+"""Labels as the page colours by them: classes in groups that can be told apart, or numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from priory.maps.labels import as_classes
+from priory.plots.classes import MOST_CLASSES, natural
+from priory.workbench.report.encoding import Part, quantised, texts, whole_numbers
+
+
+def label_part(name: str, values: np.ndarray) -> Part:
+    """A label of all rows: `kinds` and each row's, and each kind's group; or, of measurements, the numbers.
+
+    Groups are numbered in the order of the legend; of many kinds the commonest have one each, and the rest share
+    "others". Rows without a label come last.
+    """
+    values = np.asarray(values)
+    classes = as_classes(values)
+    if classes is None:
+        return {"name": name, "numbers": quantised(values, "f4")}
+    kinds, kind, counts = np.unique(classes.astype(str), return_inverse=True, return_counts=True)
+    names, group = groups(kinds, counts)
+    return {
+        "name": name,
+        "kinds": texts(kinds),
+        "kind": whole_numbers(kind.ravel()),
+        "group": whole_numbers(group),
+        "groups": names,
+    }
+
+
+def groups(kinds: np.ndarray, counts: np.ndarray) -> tuple[list[Part], np.ndarray]:
+    """What the legend lists, and each kind's place in it.
+
+    >>> groups(np.array(["", "10", "9"]), np.array([1, 5, 2]))[0]
+    [{'name': '9', 'count': 2, 'own': True}, {'name': '10', 'count': 5, 'own': True}, {'name': 'none', ...}]
+    """
+    named = [i for i, kind in enumerate(kinds) if kind != ""]
+    commonest = sorted(named, key=lambda i: -counts[i])
+    kept = commonest if len(named) <= MOST_CLASSES else commonest[: MOST_CLASSES - 1]
+    own = sorted(kept, key=lambda i: natural(str(kinds[i])))
+    listed = [{"name": str(kinds[i]), "count": int(counts[i]), "own": True} for i in own]
+    place = dict(zip(own, range(len(own)), strict=True))
+    for name, members in (
+        (f"{len(named) - len(own)} others", [i for i in named if i not in place]),
+        ("none", [i for i, kind in enumerate(kinds) if kind == ""]),
+    ):
+        if members:
+            place |= dict.fromkeys(members, len(listed))
+            listed.append({"name": name, "count": int(counts[members].sum()), "own": False})
+    return listed, np.array([place[i] for i in range(len(kinds))])

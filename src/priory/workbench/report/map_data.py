@@ -1,0 +1,168 @@
+"""The map as the page's script reads it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from priory.plots.classes import CLASS_COLOURS
+from priory.plots.maps import spread_about
+from priory.workbench.report.budget import (
+    THUMBNAILS_SHARE,
+    Allowance,
+    column_kind,
+    place_kind,
+    rows_that_fit,
+    sheet_that_fits,
+)
+from priory.workbench.report.contents import MapContents, NodeContents
+from priory.workbench.report.encoding import Kind, Part, quantised, size, texts, whole_numbers
+from priory.workbench.report.labels import label_part
+from priory.workbench.report.rows import ColumnMoments, column_moments, columns, dense
+from priory.workbench.report.thumbnails import grey_tiles, sprite_sheet
+
+
+def map_data(contents: MapContents, bytes_left: int) -> Part:
+    """What the page needs of a map, in at most so many bytes; `notes` say what had to be left out."""
+    allowance = Allowance(bytes_left)
+    index = rows_that_fit(len(contents.places), allowance.left)
+    if len(index) < len(contents.places):
+        allowance.notes.append(
+            f"{len(index)} of the {len(contents.places)} rows are drawn, chosen by lot: all make the file too large."
+        )
+    data = _places_part(contents, index, allowance)
+    if contents.nodes is not None:
+        data["nodes"] = allowance.take(_nodes_part(contents.nodes))
+    data |= _names_part(contents, index, allowance)
+    moments = None if contents.x is None else column_moments(contents.x)
+    if moments is not None and contents.image_shape is not None:
+        data |= _images_part(contents, index, moments, allowance)
+    if moments is not None:
+        data["columns"] = _columns_part(contents, index, moments, allowance)
+    return data | {"notes": allowance.notes, "colours": list(CLASS_COLOURS)}
+
+
+def _places_part(contents: MapContents, index: np.ndarray, allowance: Allowance) -> Part:
+    """Places and the score."""
+    places = np.asarray(contents.places, dtype=np.float64)[index]
+    kind = place_kind(len(index))
+    shown = _shown(places, contents.nodes)
+    take = allowance.take
+    data: Part = {
+        "count": len(index),
+        "axes": [str(axis) for axis in contents.axes],
+        "places": take([quantised(places[:, i], kind) for i in range(2)]),
+        "shown": take([quantised(shown[:, i], "u2") for i in range(2)]),
+    }
+    if contents.score is not None:
+        score = quantised(np.asarray(contents.score)[index], kind)
+        data["score"] = take({"name": contents.score_name, "numbers": score})
+    return data
+
+
+def _names_part(contents: MapContents, index: np.ndarray, allowance: Allowance) -> Part:
+    """Labels and ids; instead of ids that do not fit, numbers."""
+    numbers = texts(index)
+    labels = []
+    for name, values in contents.labels.items():
+        part = label_part(str(name), np.asarray(values)[index])
+        if allowance.take_if_it_fits(part, f"The label {name} makes the file too large.", keep=size(numbers)):
+            labels.append(part)
+    ids = allowance.take_if_it_fits(
+        texts(np.asarray(contents.ids)[index]),
+        "The ids make the file too large; rows are named by their number, from 0, in the data set.",
+    )
+    return {"labels": labels, "ids": ids or allowance.take(numbers)}
+
+
+def _shown(places: np.ndarray, nodes: NodeContents | None) -> np.ndarray:
+    """Where the rows are drawn: those at one place are spread about it, by less than half of the nodes' distance."""
+    if nodes is None:
+        return places
+    ends = np.ptp(np.asarray(nodes.places), axis=0).max() / 2 or 1.0
+    return spread_about(places / ends, 0.9 / max(1, math.isqrt(len(nodes.places)) - 1)) * ends
+
+
+def _nodes_part(nodes: NodeContents) -> Part:
+    places = np.asarray(nodes.places, dtype=np.float64)
+    numbers = [{"name": str(name), "numbers": quantised(values, "f4")} for name, values in nodes.numbers.items()]
+    side = _side(places)
+    return {
+        "count": len(places),
+        "places": [quantised(places[:, i], "f4") for i in range(2)],
+        "numbers": numbers,
+        "side": side,
+    }
+
+
+def _side(places: np.ndarray) -> int | None:
+    """Nodes along a side, if they are a regular square grid, the last coordinate running fastest."""
+    side = math.isqrt(len(places))
+    if side < 2 or side**2 != len(places):
+        return None
+    axes = [np.linspace(places[:, i].min(), places[:, i].max(), side) for i in range(2)]
+    grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
+    return side if np.allclose(places, grid, atol=1e-6) else None
+
+
+def _images_part(contents: MapContents, index: np.ndarray, moments: ColumnMoments, allowance: Allowance) -> Part:
+    """The sheets of the nodes' images and of the rows'."""
+    assert contents.image_shape is not None
+    shape = contents.image_shape
+    low = float(moments.low.min()) if contents.low is None else contents.low
+    high = float(moments.high.max()) if contents.high is None else contents.high
+    part: Part = {}
+    if contents.nodes is not None:
+        tiles = grey_tiles(np.asarray(contents.nodes.contents), shape, low, high)
+        sheet = sprite_sheet(tiles, _side(np.asarray(contents.nodes.places)))
+        part["node_sheet"] = allowance.take_if_it_fits(sheet, "The nodes' images make the file too large.")
+
+    def make(chosen: np.ndarray) -> Part:
+        return sprite_sheet(grey_tiles(dense(contents.x, index[chosen]), shape, low, high))
+
+    numbers_left = 4 * len(index)  # which rows, at most
+    found = sheet_that_fits(make, len(index), int(THUMBNAILS_SHARE * allowance.left) - numbers_left)
+    if found is not None:
+        chosen, thumbnails = found
+        part["sheet"] = allowance.take(thumbnails | {"rows": whole_numbers(chosen)})
+        if len(chosen) < len(index):
+            allowance.notes.append(
+                f"{len(chosen)} of {len(index)} rows have a thumbnail, chosen by lot: all make the file too large."
+            )
+    return part
+
+
+def _columns_part(contents: MapContents, index: np.ndarray, moments: ColumnMoments, allowance: Allowance) -> list[Part]:
+    """Columns to colour by and to list, those that vary most first where not all fit."""
+    names = [str(name) for name in contents.columns]
+    kind = column_kind(len(index), len(names), allowance.left)
+    order = np.argsort(-moments.scale, kind="stable")
+    kept: dict[int, Part] = {}
+    for column, values in zip(order.tolist(), columns(contents.x, order), strict=False):
+        part = _column(contents, values[index], column, names[column], moments, kind)
+        if size(part) > allowance.left:
+            allowance.notes.append(
+                f"{len(kept)} of the {len(names)} columns can be coloured by and are listed, those that vary most: "
+                "all make the file too large."
+            )
+            break
+        kept[column] = allowance.take(part)
+    if kind != "f4":
+        levels = {"u2": 65535, "u1": 255}[kind]
+        allowance.notes.append(f"Values of columns are rounded to {levels} levels of their range.")
+    return [kept[column] for column in sorted(kept)]
+
+
+def _column(
+    contents: MapContents, values: np.ndarray, column: int, name: str, moments: ColumnMoments, kind: Kind
+) -> Part:
+    part: Part = {
+        "name": name,
+        "mean": float(moments.mean[column]),
+        "scale": float(moments.scale[column]),
+        "rows": quantised(values, kind),
+    }
+    if contents.nodes is not None:
+        part["nodes"] = quantised(np.asarray(contents.nodes.contents)[:, column], "u2" if kind == "u1" else kind)
+    return part

@@ -1,0 +1,131 @@
+"""From contents to a page that stands alone."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from base64 import b64encode
+from hashlib import sha256
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from priory._support.files import replacing
+from priory._support.optional import require
+from priory.workbench.report.budget import LIMIT
+from priory.workbench.report.contents import Metric, Picture, ReportContents
+from priory.workbench.report.encoding import Part, json_for_html
+from priory.workbench.report.map_data import map_data
+
+SCRIPTS = ("decode.js", "colours.js", "details.js", "selection.js", "map.js", "start.js")
+_ROUNDING = 1e-6  # of a value: an error below it has no digit in common with it that is worth reading
+_PICTURES_LIMIT = 4_000_000  # bytes in letters, of all pictures together
+
+
+def write_report(path: str | Path, contents: ReportContents) -> Path:
+    """Write the page of a run, whole or not at all.
+
+    Args:
+        path: such as `RUN/report.html`.
+        contents: what it says.
+
+    Returns:
+        The path.
+
+    Raises:
+        OSError: it cannot be written.
+        ImportError: plotly, jinja2 or Pillow is missing; the error names the extra to install.
+    """
+    page = render_report(contents)
+    with replacing(path) as temporary:
+        temporary.write_bytes(page)
+    return Path(path)
+
+
+def render_report(contents: ReportContents) -> bytes:
+    """The page as UTF-8, at most 10 MB; it asks nothing of the network, and the browser is told to allow none."""
+    values = _values(contents)
+    if contents.map is None:
+        return _filled(values)
+    plotly = _plotly()
+    values |= {"plotly": plotly, "plotly_hash": _hash(plotly), "plotly_packed": _packed(plotly)}
+    without = len(_filled(values | {"map": "{}"}))
+    return _filled(values | {"map": json_for_html(map_data(contents.map, LIMIT - without))})
+
+
+def _values(contents: ReportContents) -> dict[str, Any]:
+    """What the template is filled with, but for the map."""
+    script = "\n".join(_text(name) for name in SCRIPTS)
+    pictures, notes = _pictures(contents.pictures)
+    return {
+        "title": contents.title,
+        "facts": contents.facts,
+        "tables": contents.tables,
+        "failures": contents.failures,
+        "links": [(text, quote(path)) for text, path in contents.links],
+        "metrics": [_metric(metric) for metric in contents.metrics],
+        "pictures": pictures,
+        "notes": [*contents.notes, *notes],
+        "style": _text("page.css"),
+        "script": script,
+        "script_hash": _hash(script),
+        "map": None,
+    }
+
+
+def _metric(metric: Metric) -> dict[str, str]:
+    """Value and error to the same digit: two digits of the error, where it is more than rounding."""
+    value, se = float(metric.value), metric.se
+    if se is None or not math.isfinite(se) or se <= 0 or not math.isfinite(value):
+        written = (_number(f"{value:.5g}"), "" if se is None else _number(f"{se:.2g}"))
+    elif se < abs(value) * _ROUNDING:
+        written = _number(f"{value:.6g}"), _number(f"{se:.0e}")
+    else:
+        digits = max(0, 1 - math.floor(math.log10(se)))
+        written = _number(f"{value:.{digits}f}"), _number(f"{se:.{digits}f}")
+    return {"name": metric.name, "value": written[0], "se": written[1], "how_to_read": metric.how_to_read}
+
+
+def _number(text: str) -> str:
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def _pictures(pictures: Any) -> tuple[list[Part], list[str]]:
+    """Those that fit, and notes about the others."""
+    left, kept, notes = _PICTURES_LIMIT, [], []
+    for picture in pictures:
+        source = _source(picture)
+        if len(source) > left:
+            notes.append(f"The picture “{picture.title}” is left out: it would make the file too large.")
+            continue
+        left -= len(source)
+        kept.append({"title": picture.title, "caption": picture.caption, "source": source})
+    return kept, notes
+
+
+def _source(picture: Picture) -> str:
+    return f"data:{picture.media_type};base64,{b64encode(picture.bytes).decode()}"
+
+
+def _plotly() -> str:
+    return require("plotly.offline", "all", "the report's map").get_plotlyjs()
+
+
+def _packed(script: str) -> str:
+    return b64encode(zlib.compress(script.encode(), 9)).decode()
+
+
+def _hash(script: str) -> str:
+    """By which the page's policy lets a script run, and no other."""
+    return f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'"
+
+
+def _text(name: str) -> str:
+    return (files("priory.workbench.report") / "assets" / name).read_text(encoding="utf-8")
+
+
+def _filled(values: dict[str, Any]) -> bytes:
+    jinja = require("jinja2", "all", "a report")
+    template = jinja.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(_text("page.html"))
+    return template.render(values).encode("utf-8", errors="replace")

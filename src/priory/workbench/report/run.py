@@ -1,0 +1,164 @@
+"""The page of a run, of whatever kind: what it says is gathered here, how it looks is decided in `report`."""
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import priory
+from priory._support.json_files import read_json
+from priory._support.seeds import own_noise
+from priory.evaluation import Estimate, device_of
+from priory.maps import TopographicMap
+from priory.maps.quality import evenly_spaced
+from priory.maps.surfaces import Surface
+from priory.workbench.data import Dataset, Rows
+from priory.workbench.data.splits import split_names
+from priory.workbench.jobs.vae import telling_rows
+from priory.workbench.report import MapContents, Metric, NodeContents, Picture, ReportContents, write_report
+from priory.workbench.report.reading import HOW_TO_READ
+from priory.workbench.runs.folder import FIGURES, METRICS, RunFolder
+
+REPORT = "report.html"
+SCORE = "log p(x), nats"
+SCORE_SAMPLES = 16  # importance samples a row: enough to tell likely rows from unlikely ones
+ESTIMATED = f"{SCORE}, by {SCORE_SAMPLES} samples"
+SEED = 0
+MOST_ROWS = 200_000  # of the map
+CAPTIONS = {
+    "map": ("The map", "Each row where the map puts it, told apart by its first label, which the map has not seen."),
+    "nodes": ("The nodes", "What lives at each node: its decoded mean, u1 to the right, u2 upwards."),
+    "landscape": ("The first label over the map", "At each node what the rows near it are; paler where they disagree."),
+    "magnification": ("Magnification", "How far the sheet is stretched: ridges part what lies apart in the data."),
+    "prior": ("The prior", "Contours of the prior's density about the codes of rows it has not seen."),
+    "pairwise": ("The prior, pair by pair", "Marginals of the prior and of the codes of all rows: they should agree."),
+    "samples": ("Samples", "New data: z drawn from the prior, then decoded."),
+    "reconstructions": ("Reconstructions", "Rows and what the model makes of their codes."),
+    "pseudo_inputs": ("Pseudo-inputs", "The learned inputs whose codes are the prior's components."),
+    "components": ("Use of the components", "Weights of the prior's components, and how far the data use them."),
+    "training": ("Training", "The course of what was trained; the best epoch is the one that was kept."),
+}
+
+
+class ModelJobs(Protocol):
+    """What is asked of a kind of model."""
+
+    def surface(self, model: Any, num_samples: int) -> Surface: ...
+
+    def embed(self, model: Any, rows: Rows) -> dict[str, np.ndarray]: ...
+
+    def score(self, model: Any, rows: Rows, num_samples: int, seed: int) -> np.ndarray: ...
+
+
+def write_run_report(run: RunFolder, model: Any, dataset: Dataset, jobs: ModelJobs) -> Path:
+    """Write `report.html` into the run's folder: numbers and pictures that are there, and the map of all rows."""
+    every = dataset.all_rows()
+    rows = Rows(dataset, every.indices[evenly_spaced(len(every), MOST_ROWS)])
+    notes = []
+    if len(rows) < len(every):
+        notes.append(f"The map shows {len(rows)} of the {len(every)} rows, evenly spaced.")
+    contents = ReportContents(
+        title=f"{dataset.name}: {run.described()[0][1]}",
+        facts=_facts(run, dataset),
+        metrics=_metrics(run),
+        map=_map(run, model, rows, jobs, notes),
+        pictures=_pictures(run.path / FIGURES),
+        notes=notes,
+    )
+    return write_report(run.path / REPORT, contents)
+
+
+def _facts(run: RunFolder, dataset: Dataset) -> list[tuple[str, str]]:
+    sizes = ", ".join(f"{len(index)} {name}" for name, index in dataset.splits.items() if len(index))
+    left_out = f" ({len(run.constants)} more are constant and left out)" if run.constants else ""
+    return [
+        ("data", f"{dataset.name}: {len(dataset)} rows, {len(dataset.columns)} columns{left_out}"),
+        ("split", sizes or "none"),
+        *run.described(),
+        ("numbers and pictures", _what_was_measured(dataset)),
+        ("seed", str(run.settings.seed)),
+        ("made by", f"priory {priory.__version__}, torch {torch.__version__}"),
+    ]
+
+
+def _what_was_measured(dataset: Dataset) -> str:
+    """The rows that `priory evaluate` takes."""
+    rows = telling_rows(dataset)
+    split = next((name for name, index in dataset.splits.items() if np.array_equal(index, rows.indices)), None)
+    return f"of the {len(rows)} {split} rows" if split else f"of all {len(rows)} rows: there are too few others"
+
+
+def _metrics(run: RunFolder) -> list[Metric]:
+    """Those in the run's file; none where it has not been evaluated."""
+    file = run.path / METRICS
+    tree = read_json(file) if file.is_file() else {}
+    found = {name: Estimate(**values) for name, values in tree.items() if name != "evaluation"}
+    return [Metric(name, estimate.value, estimate.se, HOW_TO_READ.get(name, "")) for name, estimate in found.items()]
+
+
+def _pictures(folder: Path) -> list[Picture]:
+    return [
+        Picture(title, caption, folder / f"{name}.png")
+        for name, (title, caption) in CAPTIONS.items()
+        if name != "map" and (folder / f"{name}.png").is_file()  # the interactive one says more
+    ]
+
+
+def _map(run: RunFolder, model: Any, rows: Rows, jobs: ModelJobs, notes: list[str]) -> MapContents | None:
+    """The rows on the grid behind the model; where there is none, on the plane of their codes."""
+    split = split_names(rows.indices, rows.dataset.splits, "")  # one more label, unless the data have one of that name
+    common: dict[str, Any] = {
+        "ids": rows.ids,
+        "labels": {**rows.labels, "split": rows.labels.get("split", split)},
+        "x": _whole(run, rows),
+        "columns": run.columns,
+        "image_shape": run.rows_shape,
+    }
+    device = device_of(model) if isinstance(model, torch.nn.Module) else torch.device("cpu")  # a GTM draws no noise
+    with own_noise(SEED, device):
+        if run.has_map:
+            drawn = TopographicMap(jobs.surface(model, SCORE_SAMPLES), rows)
+            if drawn.surface.nodes.shape[1] == 2:
+                name = ESTIMATED if hasattr(drawn.surface, "num_samples") else SCORE  # a classical GTM's is exact
+                scored: dict[str, Any] = {"score": drawn.log_likelihood.numpy(), "score_name": name}
+                return MapContents(drawn.places.place.numpy(), nodes=_nodes(run, drawn), **scored, **common)
+        codes = jobs.embed(model, rows).get("z_mean")
+        if codes is None:
+            return None
+        places, axes = _plane(codes)
+        score = jobs.score(model, rows, SCORE_SAMPLES, SEED)
+    notes.append(f"The prior has no two-dimensional grid, so the map shows {' and '.join(axes)}.")
+    return MapContents(places, axes=axes, score=score, score_name=ESTIMATED, **common)
+
+
+def _whole(run: RunFolder, rows: Rows) -> Any:
+    """The rows with all columns of the data: constants are put back; sparse ones stay sparse."""
+    if run.constants:
+        return run.restored(rows.tensor()).numpy()
+    return rows.dataset.x[rows.indices]
+
+
+def _nodes(run: RunFolder, drawn: TopographicMap) -> NodeContents:
+    nodes = drawn.nodes
+    numbers = {
+        "share of the rows": nodes.usage,
+        "mixing weight": nodes.weight,
+        "magnification": nodes.magnification,
+        "distance to the neighbours": nodes.distance,
+    }
+    contents: Tensor = run.restored(nodes.contents)
+    as_arrays = {name: values.numpy() for name, values in numbers.items()}
+    return NodeContents(nodes.places.numpy(), contents.numpy(), as_arrays)
+
+
+def _plane(codes: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:
+    """Codes in two dimensions: themselves, or their first two principal components."""
+    if codes.shape[1] == 1:
+        return np.concatenate([codes, np.zeros_like(codes)], 1), ("z", "nothing")
+    if codes.shape[1] == 2:
+        return codes, ("z1", "z2")
+    centred = codes.astype(np.float64) - codes.mean(0, dtype=np.float64)
+    _, axes = np.linalg.eigh(centred.T @ centred)
+    return centred @ axes[:, :-3:-1], ("z's first principal component", "its second")

@@ -1,0 +1,61 @@
+"""Many small grey images as one PNG."""
+
+from __future__ import annotations
+
+import io
+import math
+from base64 import b64encode
+
+import numpy as np
+
+from priory._support.optional import require
+from priory.workbench.report.encoding import Part
+
+_LARGEST_SIDE = 64  # pixels of a thumbnail; larger images are shrunk by whole factors
+
+
+def grey_tiles(rows: np.ndarray, image_shape: tuple[int, int], low: float, high: float) -> np.ndarray:
+    """Rows (n, D) as images (n, height, width) of uint8; low is black, high white, a missing pixel black."""
+    height, width = image_shape
+    factor = math.ceil(max(height, width) / _LARGEST_SIDE)
+    tiles = np.nan_to_num(rows, nan=low).reshape(-1, height, width)
+    if factor > 1:
+        padding = ((0, 0), (0, -height % factor), (0, -width % factor))
+        tiles = np.pad(tiles, padding, mode="edge")
+        shape = len(tiles), tiles.shape[1] // factor, factor, tiles.shape[2] // factor, factor
+        tiles = tiles.reshape(shape).mean(axis=(2, 4))
+    scaled = (tiles - low) / ((high - low) or 1.0)
+    return np.rint(255 * np.clip(scaled, 0.0, 1.0)).astype(np.uint8)
+
+
+def sprite_sheet(tiles: np.ndarray, side: int | None = None) -> Part:
+    """One PNG of all tiles, in reading order.
+
+    Args:
+        tiles: uint8 (n, height, width).
+        side: of nodes of a square grid: tile i stands where node i does, the last coordinate upwards.
+    """
+    count, height, width = tiles.shape
+    across = side or max(1, math.ceil(math.sqrt(count * height / width)))
+    down = side or math.ceil(count / across)
+    i = np.arange(count)
+    line, place = (side - 1 - i % side, i // side) if side else (i // across, i % across)
+    gap = max(1, round(min(height, width) / 8)) if side else 0  # a map of them is looked at as one picture
+    canvas = np.full((down, height + gap, across, width + gap), 255 if gap else 0, dtype=np.uint8)
+    canvas[line, :height, place, :width] = tiles
+    png = _as_png(canvas.reshape(down * (height + gap), across * (width + gap)))
+    return {
+        "png": b64encode(png).decode(),
+        "height": height,
+        "width": width,
+        "gap": gap,
+        "across": across,
+        "as_map": bool(side),
+    }
+
+
+def _as_png(pixels: np.ndarray) -> bytes:
+    image = require("PIL.Image", "all", "a sheet of thumbnails")
+    file = io.BytesIO()
+    image.fromarray(pixels).save(file, "PNG", compress_level=7)
+    return file.getvalue()

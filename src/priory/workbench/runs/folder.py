@@ -1,0 +1,235 @@
+"""What all run folders have in common, whatever was fitted: the data, their columns, the split, the metrics."""
+
+import math
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+import torch
+from pydantic import BaseModel
+from torch import Tensor
+
+from priory._support.files import replacing
+from priory._support.json_files import read_json, write_json
+from priory._support.messages import TRAIN_AGAIN
+from priory.evaluation import Estimate
+from priory.workbench.data import Dataset, load_dataset, read_arrays
+from priory.workbench.data.columns import check_width, with_columns
+from priory.workbench.data.splits import SPLITS as SPLIT_NAMES
+from priory.workbench.settings.vae import checked
+
+CONFIG, MODEL, METRICS, SPLITS, FIGURES = "config.json", "model.safetensors", "metrics.json", "splits.npz", "figures"
+FITTED_BY = {"vae": "priory fit", "gtm": "priory gtm fit"}  # the kinds of runs: what config.json says, what makes them
+
+Stored = TypeVar("Stored", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class RunFolder(ABC):
+    """A folder with a configuration, a model where fitting has ended, and what is known of the data.
+
+    Attributes:
+        path: the folder.
+        settings: what the run was asked to do; `settings.data` says how the data are read.
+        columns: of the data, in their order.
+        constants: the columns that the model leaves out, and the value that they have; None where they have none.
+        binarise_scale: the value that counted as one where the data were binarised, else None.
+    """
+
+    kind: ClassVar[str]
+    path: Path
+    settings: Any
+    columns: tuple[str, ...]
+    constants: Mapping[str, float | None]
+    binarise_scale: float | None = None
+
+    @abstractmethod
+    def load_model(self) -> Any:
+        """The model, on the CPU."""
+
+    @abstractmethod
+    def loaded(self) -> Any:
+        """What `priory.load` gives: the model for rows in the data's own units."""
+
+    @abstractmethod
+    def check_new_rows(self, dataset: Dataset) -> None:
+        """Raise a ValueError where the model cannot take these rows."""
+
+    @abstractmethod
+    def metrics_tree(self, metrics: Mapping[str, Estimate], num_samples: int, seed: int) -> dict[str, Any]:
+        """The metrics and how they were estimated, as `metrics.json` holds them."""
+
+    @abstractmethod
+    def described(self) -> list[tuple[str, str]]:
+        """What was fitted and how, as (name, text), in the order to be read; the model comes first."""
+
+    @property
+    @abstractmethod
+    def has_map(self) -> bool:
+        """Whether a grid stands behind the model."""
+
+    @property
+    @abstractmethod
+    def rows_shape(self) -> tuple[int, int] | None:
+        """Height and width, where rows with all columns are images."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether fitting has ended."""
+        return (self.path / MODEL).exists()
+
+    @property
+    def splits(self) -> dict[str, np.ndarray]:
+        """The rows of the data that trained, validated and tested.
+
+        Raises:
+            ValueError: the file is missing or damaged.
+        """
+        file = self.path / SPLITS
+        try:
+            arrays = read_arrays(file)
+            if arrays.keys() != set(SPLIT_NAMES):
+                raise ValueError(f"arrays named {', '.join(arrays) or 'nothing'}")
+            return arrays
+        except (ValueError, FileNotFoundError) as error:
+            raise ValueError(
+                f"{file}: expected the split that `{FITTED_BY[self.kind]}` wrote, got none or a damaged one ({error}); "
+                f"{TRAIN_AGAIN}"
+            ) from None
+
+    def write_splits(self, dataset: Dataset) -> None:
+        """Record the data set's split."""
+        with replacing(self.path / SPLITS) as temporary:
+            np.savez_compressed(temporary, **dataset.splits)  # type: ignore[arg-type]
+
+    @property
+    def modelled(self) -> tuple[str, ...]:
+        """The columns that the model has, in the data's order."""
+        return tuple(name for name in self.columns if name not in self.constants)
+
+    def restored(self, x: Tensor) -> Tensor:
+        """Rows of the model, (..., modelled), with the constant columns back in their places, (..., columns)."""
+        if not self.constants:
+            return x
+        known = {name: math.nan if value is None else value for name, value in self.constants.items()}
+        values = torch.tensor([known.get(name, math.nan) for name in self.columns], dtype=x.dtype)
+        whole = values.to(x.device).repeat(*x.shape[:-1], 1)
+        whole[..., whole.new_tensor([name not in known for name in self.columns], dtype=torch.bool)] = x
+        return whole
+
+    def load_dataset(self, *, drawn: bool = False) -> Dataset:
+        """The data that it was trained on, with the recorded split and the columns of the model.
+
+        With `drawn`, training rows that are binarised anew in each epoch are binarised once, like the others.
+
+        Raises:
+            FileNotFoundError: the file is not where it was.
+            ValueError: the file has changed since, or cannot be read.
+        """
+        options = self.reading_options()
+        if drawn and options["binarise"] == "dynamic":
+            options["binarise"] = "static"
+        splits = {name: index.tolist() for name, index in self.splits.items()}
+        try:
+            dataset = load_dataset(**options, splits=splits)
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                f"{self.path / CONFIG}: its data, {options['source']}, are not there any more; put the file back, or "
+                "name other data: priory evaluate RUN DATA"
+            ) from None
+        if len(dataset) != sum(map(len, splits.values())):
+            raise ValueError(
+                f"{dataset.origin}: expected the {sum(map(len, splits.values()))} rows that {self.path} was trained "
+                f"with, got {len(dataset)}: the file has changed since; put it back as it was, or name it as new data"
+            )
+        return self.matched(dataset)
+
+    def load_table(self, source: str, **changes: Any) -> Dataset:
+        """Another file, read as the training data were except for `changes`, its columns in the training order.
+
+        Label columns and the like that only the training data have are not missed. Grey values are drawn once.
+
+        Raises:
+            ValueError: it lacks columns that the model reads, or its values are outside of the likelihood's support.
+        """
+        optional = {"labels", "ids", "drop", "layer"} - set(changes)
+        options = self.reading_options() | {"source": source, "optional": optional} | changes
+        wanted = options.pop("binarise")
+        dataset = load_dataset(**options)
+        if wanted != "none" and not dataset.summary().binary:
+            dataset = load_dataset(**options, binarise="static")
+        dataset = self.matched(dataset)
+        self.check_new_rows(dataset)
+        return dataset
+
+    def matched(self, dataset: Dataset) -> Dataset:
+        """The columns that the model has, in its order.
+
+        Raises:
+            ValueError: columns are missing, or columns that have only numbers for names are too many.
+        """
+        if dataset.columns != self.columns and all(re.fullmatch(r"x\d+", name) for name in dataset.columns):
+            check_width(dataset, self.columns)
+        return with_columns(dataset, self.modelled)
+
+    def reading_options(self) -> dict[str, Any]:
+        """How the training data were read, as arguments of `load_dataset`."""
+        return self.settings.data.model_dump() | {"binarise_scale": self.binarise_scale}
+
+    def write_metrics(self, metrics: Mapping[str, Estimate], num_samples: int, seed: int) -> None:
+        """Write what `metrics_tree` gives."""
+        write_json(self.path / METRICS, self.metrics_tree(metrics, num_samples, seed))
+
+
+def kind_of(path: Path, wanted: str = "vae") -> str:
+    """What was fitted in a run folder: a key of `FITTED_BY`.
+
+    Args:
+        path: the folder.
+        wanted: the kind whose command an error names where there is no run.
+
+    Raises:
+        ValueError: the folder is no run, or its configuration is damaged.
+    """
+    file = path / CONFIG
+    if not file.is_file():
+        raise ValueError(
+            f"{path}: expected a run folder with {CONFIG}, as `{FITTED_BY[wanted]} ... --out RUN` leaves it"
+        )
+    tree = read_json(file)
+    kind = tree.get("kind", "vae") if isinstance(tree, dict) else "vae"
+    if kind not in FITTED_BY:
+        raise ValueError(f"{file}: kind: expected {' or '.join(FITTED_BY)}, got {kind!r}; {TRAIN_AGAIN}")
+    return kind
+
+
+def read_config(path: Path, stored: type[Stored], kind: str) -> Stored:
+    """The configuration of a run folder of this kind.
+
+    Raises:
+        ValueError: the folder is no run, or one of another kind, or its configuration is damaged.
+    """
+    found = kind_of(path, kind)
+    if found != kind:
+        raise ValueError(
+            f"{path}: expected a run that `{FITTED_BY[kind]}` made, got one that `{FITTED_BY[found]}` made; name "
+            "another, or see which commands take it: priory --help"
+        )
+    return checked(stored, read_json(path / CONFIG), str(path / CONFIG))
+
+
+def model_stamp(path: Path) -> tuple[int, ...] | None:
+    """What tells the model of a run folder from one that replaces it; None where training has not ended.
+
+    >>> model_stamp(Path("nowhere")) is None
+    True
+    """
+    try:
+        status = (path / MODEL).stat()
+    except OSError:
+        return None
+    return (status.st_ino, status.st_mtime_ns, status.st_size)

@@ -1,0 +1,124 @@
+"""The run folder of a map: what was fitted, on what, how well."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import priory
+from priory._support.json_files import write_json
+from priory.evaluation import Estimate
+from priory.gtm import GTM
+from priory.maps.quality import NUM_NEIGHBOURS
+from priory.workbench.data import Dataset, require_finite
+from priory.workbench.models.scaled_gtm import MapModel, Scaling
+from priory.workbench.runs.folder import CONFIG, MODEL, RunFolder, read_config
+from priory.workbench.settings.gtm import MapConfig, MapRunSettings, StoredScaling
+
+
+@dataclass(frozen=True)
+class GTMRun(RunFolder):
+    """The run of a map.
+
+    Attributes:
+        image_shape: height and width, where the rows of all columns are images.
+        standardised: means and standard deviations of the columns that the model has; None where they are as they were.
+    """
+
+    kind: ClassVar[str] = "gtm"
+    settings: MapRunSettings
+    image_shape: tuple[int, int] | None = field(kw_only=True)
+    standardised: StoredScaling | None = field(kw_only=True)
+
+    @classmethod
+    def open(cls, path: str | Path) -> "GTMRun":
+        """Read a run folder's configuration.
+
+        Raises:
+            ValueError: the folder is no run of a map, or its configuration is damaged.
+        """
+        path = Path(path)
+        config = read_config(path, MapConfig, cls.kind)
+        left = len(config.columns) - len(config.constants)
+        scaled = left if config.standardised is None else len(config.standardised.loc)
+        if not config.constants.keys() <= set(config.columns) or scaled != left:
+            raise ValueError(
+                f"{path / CONFIG}: expected constants to be columns, and a scale for each of the {left} others, got "
+                f"{scaled}; put the file back as `priory gtm fit` wrote it"
+            )
+        return cls(
+            path,
+            config.settings,
+            config.columns,
+            config.constants,
+            image_shape=config.image_shape,
+            standardised=config.standardised,
+        )
+
+    def write_config(self) -> None:
+        """Record what was asked for and found."""
+        config = MapConfig(
+            priory=priory.__version__,
+            settings=self.settings,
+            columns=self.columns,
+            constants=dict(self.constants),
+            image_shape=self.image_shape,
+            standardised=self.standardised,
+        )
+        write_json(self.path / CONFIG, config.model_dump(mode="json"))
+
+    def described(self) -> list[tuple[str, str]]:
+        """The map and its columns."""
+        model = self.settings.model
+        side = model.points_per_side
+        return [
+            ("model", f"classical GTM of {side} x {side} nodes"),
+            ("columns", "standardised" if self.standardised is not None else "as they are"),
+            ("training", f"at most {model.max_iter} iterations of EM"),
+        ]
+
+    @property
+    def has_map(self) -> bool:
+        """It is one."""
+        return True
+
+    @property
+    def rows_shape(self) -> tuple[int, int] | None:
+        """Height and width, where rows with all columns are images."""
+        return self.image_shape
+
+    @property
+    def scaling(self) -> Scaling:
+        """From the data's units to the model's."""
+        return Scaling.restored(self.standardised, len(self.modelled))
+
+    def load_model(self) -> MapModel:
+        """The fitted map, on the CPU.
+
+        Raises:
+            ValueError: there is none, it is damaged, or it does not fit the configuration.
+        """
+        if not self.finished:
+            raise ValueError(
+                f"{self.path}: has no {MODEL}, because its fit did not end; give its `priory gtm fit` line again"
+            )
+        gtm = GTM.load(self.path / MODEL)
+        if (gtm.n_features_in_, gtm.n_components) != (len(self.modelled), 2):
+            raise ValueError(
+                f"{self.path / MODEL}: expected a map of {len(self.modelled)} columns on 2 axes, as {CONFIG} says, got "
+                f"{gtm.n_features_in_} on {gtm.n_components}; put the file back, or fit again"
+            )
+        return MapModel(gtm, self.scaling, self.standardised is not None)
+
+    def loaded(self) -> Any:
+        """An estimator for rows in the data's own units: a `GTM`, or a pipeline that standardises first."""
+        return self.load_model().estimator()
+
+    def check_new_rows(self, dataset: Dataset) -> None:
+        """Raise a ValueError where cells are infinite; they may be missing."""
+        require_finite(dataset)
+
+    def metrics_tree(self, metrics: Mapping[str, Estimate], num_samples: int, seed: int) -> dict[str, Any]:
+        """The metrics, which need no samples and no noise, and how many neighbours were looked at."""
+        numbers = {name: estimate._asdict() for name, estimate in metrics.items()}
+        return numbers | {"evaluation": {"num_neighbours": NUM_NEIGHBOURS}}

@@ -1,0 +1,32 @@
+"""Run folders of whatever kind: opened by what their configuration says."""
+
+from pathlib import Path
+from typing import Any
+
+from priory.workbench.runs.folder import RunFolder, kind_of
+from priory.workbench.runs.gtm_run import GTMRun
+from priory.workbench.runs.vae_run import Run
+
+KINDS: dict[str, type[Run] | type[GTMRun]] = {kind.kind: kind for kind in (Run, GTMRun)}
+
+
+def open_run(path: str | Path) -> RunFolder:
+    """Read a run folder's configuration.
+
+    Raises:
+        ValueError: the folder is no run, or its configuration is damaged.
+    """
+    return KINDS[kind_of(Path(path))].open(path)
+
+
+def load(path: str | Path) -> Any:
+    """The model of a run folder; nothing is unpickled.
+
+    Of `priory fit`, a `VAE` in evaluation mode; where training has not ended, its weights are the best so far. Of
+    `priory gtm fit`, an estimator for rows of the columns that the model has, in the data's own units: a `GTM`, or
+    where the columns were standardised a scikit-learn pipeline that does so and ends with the `GTM`.
+
+    Raises:
+        ValueError: the folder holds no run, or one without weights yet.
+    """
+    return open_run(path).loaded()

@@ -1,0 +1,226 @@
+"""The run folder of a VAE: what was trained, on what, how well; enough to rebuild the model without unpickling."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+import priory
+from priory._support.files import replacing, require_readable
+from priory._support.json_files import read_json, write_json
+from priory._support.messages import TRAIN_AGAIN
+from priory.evaluation import Estimate
+from priory.nn.decoders import LIKELIHOODS
+from priory.priors import PRIORS, GridPrior
+from priory.training.states import STATE_FILE, stored_state
+from priory.vae import VAE
+from priory.workbench.data import Dataset, require_complete
+from priory.workbench.models.building import (
+    DEFAULT_HIDDEN,
+    DataFacts,
+    build_vae,
+    check_name,
+    check_support,
+    input_noise,
+)
+from priory.workbench.models.footprint import require_model_fits
+from priory.workbench.runs.folder import CONFIG, METRICS, MODEL, RunFolder, read_config
+from priory.workbench.runs.stored import Config, RefitRecord, StoredFacts, StoredMetrics, estimates, metrics_tree
+from priory.workbench.settings.vae import RunSettings, checked
+
+
+@dataclass(frozen=True)
+class Run(RunFolder):
+    """The run of a VAE: a configuration, and a state while it trains; a model once training has ended.
+
+    Attributes:
+        settings: what the run was asked to do, with the likelihood that the data got.
+        facts: what the model must know of its training data.
+        refit_of: where encoder and decoder come from, if the prior was fitted to them afterwards; else None.
+    """
+
+    kind: ClassVar[str] = "vae"
+    settings: RunSettings
+    constants: dict[str, float]
+    facts: DataFacts = field(kw_only=True)
+    refit_of: RefitRecord | None = field(default=None, kw_only=True)
+
+    @classmethod
+    def create(
+        cls, path: Path, settings: RunSettings, facts: DataFacts, dataset: Dataset, constants: dict[str, float]
+    ) -> "Run":
+        """Write the configuration and the split, before training; the data set with all of its columns."""
+        run = cls(path, settings, dataset.columns, constants, dataset.binarise_scale, facts=facts)
+        run.write_splits(dataset)
+        run.write_config()
+        return run
+
+    def lengthened(self, epochs: int) -> "Run":
+        """The same run with more epochs, recorded; it counts as unfinished until it has been trained to its new end."""
+        training = self.settings.training.model_copy(update={"epochs": epochs})
+        run = replace(self, settings=self.settings.model_copy(update={"training": training}))
+        for name in (METRICS, MODEL):  # the state holds the weights; in this order what is left fits together
+            (self.path / name).unlink(missing_ok=True)
+        run.write_config()
+        return run
+
+    def write_config(self) -> None:
+        """Write what makes a folder a run."""
+        facts = {name: getattr(self.facts, name) for name in StoredFacts.model_fields}
+        config = Config(
+            priory=priory.__version__,
+            settings=self.settings,
+            facts=StoredFacts(**facts),
+            columns=self.columns,
+            constants=self.constants,
+            binarise_scale=self.binarise_scale,
+            refit_of=self.refit_of,
+        )
+        write_json(self.path / CONFIG, config.model_dump(mode="json"))
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Run":
+        """Read a run folder's configuration.
+
+        Raises:
+            ValueError: the folder is no run, or its configuration is damaged.
+        """
+        path = Path(path)
+        file, config = path / CONFIG, read_config(path, Config, cls.kind)
+        model, left = config.settings.model, len(config.columns) - len(config.constants)
+        check_name(f"{file}: model.prior", model.prior, PRIORS)
+        check_name(f"{file}: model.likelihood", model.likelihood or "gaussian", LIKELIHOODS)
+        if config.facts.num_inputs != left or not config.constants.keys() <= set(config.columns):
+            raise ValueError(
+                f"{file}: expected facts.num_inputs to be the number of columns that are not constant, {left}, got "
+                f"{config.facts.num_inputs}; put the file back as `priory fit` wrote it"
+            )
+        facts = DataFacts(**config.facts.model_dump())
+        kept = (config.settings, config.columns, config.constants, config.binarise_scale)
+        return cls(path, *kept, facts=facts, refit_of=config.refit_of)
+
+    def described(self) -> list[tuple[str, str]]:
+        """The model and its training."""
+        model, training = self.settings.model, self.settings.training
+        grid = " x ".join([str(model.points_per_side)] * model.grid_dim)
+        size = f", {grid} nodes" if self.has_map else ""
+        found = [
+            ("model", f"VAE with a {model.prior} prior{size}"),
+            ("latent dimensions", str(model.latent_dim)),
+            ("likelihood", str(model.likelihood)),
+            ("networks", f"{model.network}, {' '.join(map(str, model.hidden or DEFAULT_HIDDEN[model.network]))}"),
+            ("training", f"at most {training.epochs} epochs of batches of {training.batch_size}"),
+        ]
+        if self.refit_of is not None:
+            found.append(("refit", f"the prior was fitted afterwards to the codes of {self.refit_of.run}"))
+        return found
+
+    @property
+    def has_map(self) -> bool:
+        """Whether the prior has a grid."""
+        return issubclass(PRIORS[self.settings.model.prior], GridPrior)
+
+    @property
+    def rows_shape(self) -> tuple[int, int] | None:
+        """Height and width, where rows with all columns are images."""
+        return self.facts.image_shape
+
+    def save_model(self, vae: VAE) -> None:
+        """Write the weights."""
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in vae.state_dict().items()}
+        with replacing(self.path / MODEL) as temporary:
+            temporary.write_bytes(save(state))  # `save_file` keeps a file from all but its owner
+
+    @property
+    def begun(self) -> bool:
+        """Whether there are weights: those of the end, or those of the epochs so far."""
+        return self.finished or self.has_state
+
+    @property
+    def has_state(self) -> bool:
+        """Whether there is what training goes on from."""
+        return (self.path / STATE_FILE).is_file()
+
+    def load_model(self) -> VAE:
+        """The trained model, in evaluation mode, on the CPU; where training has not ended, its best weights so far.
+
+        Raises:
+            ValueError: there are no weights yet, they are damaged, or they do not fit the configuration.
+        """
+        if not self.begun:
+            raise ValueError(f"{self.path}: has no {MODEL} yet; finish it with `{self.resume_line}`")
+        file = self.path / (MODEL if self.finished else STATE_FILE)
+        return self._with_weights(_weights(file) if self.finished else _best_so_far(file), file).eval()
+
+    def load_state(self) -> VAE | None:
+        """The model as the last epoch left it, to go on with; None where there is no state.
+
+        Raises:
+            ValueError: the state is damaged, or does not fit the configuration.
+        """
+        file = self.path / STATE_FILE
+        state = stored_state(file)
+        return None if state is None else self._with_weights(state["vae"], file)
+
+    def _with_weights(self, weights: Mapping[str, Tensor], file: Path) -> VAE:
+        require_model_fits(self.settings.model, self.facts)
+        with torch.random.fork_rng(devices=[]):  # initial weights are drawn and overwritten
+            vae = build_vae(self.settings.model, replace(self.facts, rows=None))
+        try:
+            vae.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ValueError(
+                f"{file}: expected the weights that {CONFIG} describes, got others; {TRAIN_AGAIN}"
+            ) from error
+        encoder: Any = vae.encoder
+        encoder.input_noise = input_noise(self.settings.model, vae.prior)  # now that the guide has its own
+        return vae
+
+    def loaded(self) -> VAE:
+        """What `priory.load` gives."""
+        return self.load_model()
+
+    @property
+    def resume_line(self) -> str:
+        """The command that goes on with this run."""
+        return f"priory fit --resume --out {shlex.quote(str(self.path))}"
+
+    def check_new_rows(self, dataset: Dataset) -> None:
+        """Raise a ValueError where cells are missing, or values are outside of the likelihood's support."""
+        require_complete(dataset)
+        check_support(self.settings.model, dataset.summary(), dataset.origin)
+
+    def metrics_tree(self, metrics: Mapping[str, Estimate], num_samples: int, seed: int) -> dict[str, Any]:
+        """The metrics, the number of importance samples, and the seed of the noise."""
+        return metrics_tree(metrics, num_samples, seed)
+
+    def read_metrics(self, num_samples: int, seed: int) -> dict[str, Estimate] | None:
+        """The metrics of the finished run; None where there are none yet that were estimated in this way."""
+        if not self.finished or not (self.path / METRICS).is_file():
+            return None
+        stored = checked(StoredMetrics, read_json(self.path / METRICS), str(self.path / METRICS))
+        return estimates(stored, num_samples, seed)
+
+
+def _weights(file: Path) -> dict[str, Tensor]:
+    if not file.is_file():
+        raise ValueError(f"{file}: expected the weights of a model, got no regular file; {TRAIN_AGAIN}")
+    require_readable(file)
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise ValueError(
+            f"{file}: expected the weights of a model in safetensors' format, got a damaged file or another kind "
+            f"({error}); {TRAIN_AGAIN}"
+        ) from error
+
+
+def _best_so_far(file: Path) -> dict[str, Tensor]:
+    state = stored_state(file) or {}
+    return state["vae"] if state["best"] is None else state["best"]

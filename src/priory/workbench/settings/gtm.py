@@ -1,0 +1,67 @@
+"""What a run of `priory gtm fit` is made from, and the `config.json` of its folder."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, FiniteFloat, model_validator
+
+from priory.gtm import GTM
+from priory.workbench.settings.vae import DataSettings, Settings
+
+_GTM: dict[str, Any] = GTM().get_params()  # its defaults are ours
+
+Side = Annotated[int, Field(ge=2, le=1024)]  # of a grid; one point is no map
+Scale = Annotated[FiniteFloat, Field(gt=0)]
+
+
+class TableSettings(DataSettings):
+    """Where the data come from and how the table is read."""
+
+    binarise: Literal["none"] = Field("none", description="values are modelled as they are")
+
+
+class MapSettings(Settings):
+    """The shape of the map and how it is fitted; `GTM` explains each."""
+
+    points_per_side: Side = Field(_GTM["points_per_side"], description="nodes along each side of the map")
+    basis_per_side: Side | None = Field(_GTM["basis_per_side"], description="radial functions along each side")
+    basis_width: float = Field(_GTM["basis_width"], gt=0, le=1e6, description="in units of their distance")
+    weight_decay: float = Field(_GTM["weight_decay"], ge=0, le=1e12, description="precision of the prior of W")
+    annealing: int = Field(_GTM["annealing"], ge=0, description="iterations that let go of the plane")
+    max_iter: int = Field(_GTM["max_iter"], ge=1, description="most iterations of EM")
+    tol: float = Field(_GTM["tol"], ge=0, allow_inf_nan=False, description="relative change at which EM ends")
+    batch_size: int | None = Field(_GTM["batch_size"], ge=1, description="rows of a step of incremental EM")
+    dtype: Literal["float64", "float32"] = Field(_GTM["dtype"], description="what to compute in")
+    standardise: bool | None = Field(None, description="standardise columns; None: unless they have a common unit")
+
+
+class MapRunSettings(Settings):
+    """A run: data, model, seed."""
+
+    data: TableSettings = TableSettings()
+    model: MapSettings = MapSettings()
+    seed: int = Field(0, ge=0, lt=2**32, description="seeds the order of batches")
+
+
+class StoredScaling(Settings):
+    """The training rows' means and standard deviations, a number for each column of the model."""
+
+    loc: tuple[FiniteFloat, ...]
+    scale: tuple[Scale, ...]
+
+    @model_validator(mode="after")
+    def _of_one_length(self) -> "StoredScaling":
+        if len(self.loc) != len(self.scale):
+            raise ValueError(f"expected as many scales as locs, {len(self.loc)}, got {len(self.scale)}")
+        return self
+
+
+class MapConfig(Settings):
+    """What `config.json` of a map holds."""
+
+    priory: str
+    kind: Literal["gtm"] = "gtm"
+    settings: MapRunSettings
+    columns: tuple[str, ...]
+    constants: dict[str, FiniteFloat | None]
+    image_shape: tuple[int, int] | None
+    standardised: StoredScaling | None

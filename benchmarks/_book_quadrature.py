@@ -77,7 +77,7 @@ def exact_nll(vae: VAE, x: Tensor, points_per_side: int, *, window: Window | Non
         total = torch.full((len(x),), -torch.inf, dtype=torch.float64)
         log_mass = torch.tensor(-torch.inf, dtype=torch.float64)
         for part in z.float().split(CHUNK):
-            log_p_x = vae.decode(part).base_dist.logits  # (G, D, n), normalised by torch's Categorical
+            log_p_x = vae.decode(part).base_dist.logits  # (G, D, n), normalized by torch's Categorical
             if one_hot is None:
                 one_hot = _one_hot(x, log_p_x.shape[-1])
             log_p_z = p_z.log_prob(part).double() + log_area

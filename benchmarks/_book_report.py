@@ -15,7 +15,7 @@ NAMES = {
     "gtm-vamp": "GTM-VampPrior",
     "flow": "flow",
 }
-INITIALISATION_NAMES = {"uniform": "uniform", "mean": "mean plus noise", "data": "data"}
+INITIALIZATION_NAMES = {"uniform": "uniform", "mean": "mean plus noise", "data": "data"}
 # Exact NLL of corrected code at patience 20 and grid +-10, mean and standard error; measured before this library.
 EARLIER = {
     "standard": "97.5 ± 0.3",
@@ -37,7 +37,7 @@ def report(runs: list[Run]) -> str:
     for patience in sorted({run["patience"] for run in runs}, reverse=True):
         chosen = [run for run in runs if run["patience"] == patience]
         parts += [f"## Six priors, patience {patience}", priors_table(chosen)]
-        parts += [f"## VampPrior by initialisation, patience {patience}", initialisation_table(chosen)]
+        parts += [f"## VampPrior by initialization, patience {patience}", initialization_table(chosen)]
     return "\n\n".join([*parts, "## The runs", checks(runs)])
 
 
@@ -63,7 +63,7 @@ EXPLANATION = f"""Mean ± standard error over seeds; the error does not hold the
 
 
 def priors_table(runs: list[Run]) -> str:
-    """The six priors, each with the library's default initialisation."""
+    """The six priors, each with the library's default initialization."""
     rows = []
     for prior, name in NAMES.items():
         cell = _cell(runs, prior, "data")
@@ -76,15 +76,15 @@ def priors_table(runs: list[Run]) -> str:
     return table(columns, rows)
 
 
-def initialisation_table(runs: list[Run]) -> str:
+def initialization_table(runs: list[Run]) -> str:
     """The VampPrior by where its pseudo-inputs start, beside the GTM-VampPrior."""
     data = _ok(_cell(runs, "vamp", "data"))
-    cells = [("VampPrior, " + name, _cell(runs, "vamp", key)) for key, name in INITIALISATION_NAMES.items()]
+    cells = [("VampPrior, " + name, _cell(runs, "vamp", key)) for key, name in INITIALIZATION_NAMES.items()]
     cells.append(("GTM-VampPrior", _cell(runs, "gtm-vamp", "data")))
     rows = []
     for name, cell in cells:
         if cell:
-            is_data = cell[0]["prior"] == "vamp" and cell[0]["initialise"] == "data"
+            is_data = cell[0]["prior"] == "vamp" and cell[0]["initialize"] == "data"
             difference = "" if is_data else mean_se(_paired(_ok(cell), data), signed=True)
             rows.append([name, *_numbers(cell), difference, _spread(_column(cell, "test_nll")), *_fate(cell)])
     return table(["prior, start", *NUMBER_COLUMNS, "minus data", "best, worst NLL", *FATE_COLUMNS], rows)
@@ -166,12 +166,12 @@ def _wall_time(trained: list[Run]) -> str:
 
 
 def _label(run: Run) -> str:
-    start = f", {INITIALISATION_NAMES[run['initialise']]}" if run["prior"] == "vamp" else ""
+    start = f", {INITIALIZATION_NAMES[run['initialize']]}" if run["prior"] == "vamp" else ""
     return f"{NAMES[run['prior']]}{start}, patience {run['patience']}, seed {run['seed']}"
 
 
-def _cell(runs: Iterable[Run], prior: str, initialise: str) -> list[Run]:
-    return [run for run in runs if run["prior"] == prior and run["initialise"] == initialise]
+def _cell(runs: Iterable[Run], prior: str, initialize: str) -> list[Run]:
+    return [run for run in runs if run["prior"] == prior and run["initialize"] == initialize]
 
 
 def _ok(runs: Iterable[Run]) -> list[Run]:

@@ -1,4 +1,4 @@
-"""Maps of digits, oil flow and MNIST: how likely unseen rows are, and how well the map keeps neighbours and classes."""
+"""Maps of digits, oil flow and MNIST: how likely unseen rows are, and how well the map keeps neighbors and classes."""
 
 import time
 from typing import Any

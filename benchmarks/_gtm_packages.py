@@ -1,12 +1,12 @@
 """Published packages of the classical GTM, each called through its own functions at the settings that equal ours.
 
-What "equal" takes, with h the distance between neighbouring centres of the basis and v the data's mean variance:
+What "equal" takes, with h the distance between neighboring centers of the basis and v the data's mean variance:
 
 - width w in distances h: ugtm takes w^2; GTMAnalysisToolkit, dcekit and pygtm take the square (w h)^2; ChemographyKit
-  and gtmx take w, but stretch the grid of centres by m / (m - 1).
+  and gtmx take w, but stretch the grid of centers by m / (m - 1).
 - weight decay a, of data scaled to a mean variance of one: the others' is not scaled, so a / v; gtmx's does not change
   with the noise either, so a is passed as it is, which is what it amounts to where the noise is the data's variance.
-- no standardisation; where a package asks for data around zero, the mean is taken off and put back.
+- no standardization; where a package asks for data around zero, the mean is taken off and put back.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ Array = np.ndarray
 
 
 class Settings(NamedTuple):
-    """Of a fit: nodes and centres a side, the width in distances between centres, decay, and iterations of EM."""
+    """Of a fit: nodes and centers a side, the width in distances between centers, decay, and iterations of EM."""
 
     points_per_side: int = 16
     basis_per_side: int = 8
@@ -31,7 +31,7 @@ class Settings(NamedTuple):
 
     @property
     def spacing(self) -> float:
-        """Distance between neighbouring centres on [-1, 1].
+        """Distance between neighboring centers on [-1, 1].
 
         >>> Settings(basis_per_side=5).spacing
         0.5
@@ -88,8 +88,8 @@ def fit_priory(x: Array, settings: Settings, **keywords: Any) -> Any:
     """Exactly that many iterations of what it does by default, annealed over half of them."""
     from priory import GTM
 
-    points, centres, width, decay, iterations = settings
-    grid = {"points_per_side": points, "basis_per_side": centres, "basis_width": width, "weight_decay": decay}
+    points, centers, width, decay, iterations = settings
+    grid = {"points_per_side": points, "basis_per_side": centers, "basis_width": width, "weight_decay": decay}
     return GTM(**grid, max_iter=iterations, tol=0.0, **keywords).fit(x)
 
 
@@ -98,11 +98,11 @@ def read_priory(gtm: Any, x: Array) -> Model:
 
 
 def fit_ugtm(x: Array, settings: Settings) -> Any:
-    """`eGTM`, which does not standardise as `runGTM` does."""
+    """`eGTM`, which does not standardize as `runGTM` does."""
     from ugtm import eGTM
 
-    points, centres, width, _, iterations = settings
-    return eGTM(k=points, m=centres, s=width**2, regul=settings.decay_of(x), niter=iterations).fit(x)
+    points, centers, width, _, iterations = settings
+    return eGTM(k=points, m=centers, s=width**2, regul=settings.decay_of(x), niter=iterations).fit(x)
 
 
 def read_ugtm(fitted: Any, x: Array) -> Model:
@@ -110,20 +110,20 @@ def read_ugtm(fitted: Any, x: Array) -> Model:
 
 
 def _ugtm_model(model: Any, x: Array, scaler: Any = None) -> Model:
-    """The likelihood as `optimize` prints it, of the final model; `scaler` is what standardised rows, if any did."""
+    """The likelihood as `optimize` prints it, of the final model; `scaler` is what standardized rows, if any did."""
     from ugtm import projection
     from ugtm.ugtm_core import computelogLikelihood
 
-    def standardised(rows: Array) -> Array:
+    def standardized(rows: Array) -> Array:
         return rows if scaler is None else scaler.transform(rows)
 
     def claim() -> float:
-        return -float(computelogLikelihood(projection(model, standardised(x)).matP.T, model.betaInv, x.shape[1]))
+        return -float(computelogLikelihood(projection(model, standardized(x)).matP.T, model.betaInv, x.shape[1]))
 
     shift, scale = (0.0, 1.0) if scaler is None else (scaler.mean_, scaler.scale_)
 
     def place(rows: Array) -> Array:
-        return projection(model, standardised(rows)).matMeans
+        return projection(model, standardized(rows)).matMeans
 
     return Model(model.matY.T, float(model.betaInv), claim, place, shift, scale)
 
@@ -132,13 +132,13 @@ def fit_ugtm_blocks(x: Array, settings: Settings) -> Any:
     """`optimize_igtm`, the same EM by blocks of 5000 rows."""
     from ugtm import initialize, optimize_igtm
 
-    points, centres, width, _, iterations = settings
-    start = initialize(x, points, centres, width**2)
+    points, centers, width, _, iterations = settings
+    start = initialize(x, points, centers, width**2)
     return optimize_igtm(x, start, settings.decay_of(x), iterations, max(1, -(-len(x) // 5000)))
 
 
 def fit_ugtm_defaults(x: Array, settings: Settings) -> Any:
-    """`runGTM` as it comes but for the number of nodes; it standardises columns."""
+    """`runGTM` as it comes but for the number of nodes; it standardizes columns."""
     from ugtm import runGTM
 
     return runGTM(x, k=settings.points_per_side, niter=settings.iterations)
@@ -155,10 +155,10 @@ def fit_chemographykit(x: Array, settings: Settings) -> Any:
     import torch
     from chemographykit.gtm import GTM
 
-    points, centres, width, _, iterations = settings
+    points, centers, width, _, iterations = settings
     gtm = GTM(
         num_nodes=points**2,
-        num_basis_functions=centres**2,
+        num_basis_functions=centers**2,
         basis_width=width,
         reg_coeff=settings.decay_of(x),
         max_iter=iterations + 1,
@@ -186,10 +186,10 @@ def kaneko(module: str) -> Callable[[Array, Settings], Any]:
     def fit(x: Array, settings: Settings) -> Any:
         import importlib
 
-        points, centres, width, _, iterations = settings
+        points, centers, width, _, iterations = settings
         gtm = importlib.import_module(module).GTM(
             shape_of_map=[points, points],
-            shape_of_rbf_centers=[centres, centres],
+            shape_of_rbf_centers=[centers, centers],
             variance_of_rbfs=(width * settings.spacing) ** 2,
             lambda_in_em_algorithm=settings.decay_of(x),
             number_of_iterations=iterations,
@@ -216,8 +216,8 @@ def read_kaneko(gtm: Any, x: Array) -> Model:
 def fit_gtmx(x: Array, settings: Settings) -> Any:
     from gtmx import GTMBase
 
-    points, centres, width, decay, iterations = settings
-    gtm = GTMBase(s=width, l=decay, map_shape=(points, points), rbf_shape=(centres, centres))
+    points, centers, width, decay, iterations = settings
+    gtm = GTMBase(s=width, l=decay, map_shape=(points, points), rbf_shape=(centers, centers))
     quietly(gtm.fit, x, epoch=iterations)
     return gtm
 
@@ -230,9 +230,9 @@ def fit_pygtm(x: Array, settings: Settings) -> Any:
     """It counts the steps of a grid, not its points."""
     from pygtm import GTM
 
-    points, centres, width, _, iterations = settings
+    points, centers, width, _, iterations = settings
     gtm = GTM(
-        n_rbfs=centres - 1,
+        n_rbfs=centers - 1,
         sigma=(width * settings.spacing) ** 2,
         alpha=settings.decay_of(x),
         n_grids=points - 1,
@@ -257,10 +257,10 @@ PRIORY = Package("priory", "priory", fit_priory, read_priory)
 PACKAGES = [
     Package("ugtm", "ugtm", fit_ugtm, read_ugtm, "`eGTM`"),
     Package("ugtm by blocks", "ugtm", fit_ugtm_blocks, _ugtm_model, "`optimize_igtm`"),
-    Package("ChemographyKit", "chemographykit", fit_chemographykit, read_chemographykit, "centres stretched by 8/7"),
+    Package("ChemographyKit", "chemographykit", fit_chemographykit, read_chemographykit, "centers stretched by 8/7"),
     Package("GTMAnalysisToolkit", "GTMAnalysisToolkit", kaneko("GTMAnalysisToolkit"), read_kaneko),
     Package("dcekit", "dcekit", kaneko("dcekit.generative_model"), read_kaneko),
-    Package("gtmx", "gtmx", fit_gtmx, read_gtmx, "centres stretched by 8/7; decay not scaled by the noise"),
+    Package("gtmx", "gtmx", fit_gtmx, read_gtmx, "centers stretched by 8/7; decay not scaled by the noise"),
     Package("pygtm", "pygtm", fit_pygtm, read_pygtm, "no bias"),
 ]
 UGTM_DEFAULTS = Package("ugtm, its defaults", "ugtm", fit_ugtm_defaults, read_ugtm_defaults, "`runGTM`, 4 x 4 basis")

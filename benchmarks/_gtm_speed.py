@@ -19,7 +19,7 @@ from _map_judging import true_log_likelihood
 
 Row = dict[str, Any]
 NUM_ROWS, NUM_COLUMNS = 8000, 784
-FEW, MANY = 2, 22  # iterations of two fits whose difference leaves initialisation out
+FEW, MANY = 2, 22  # iterations of two fits whose difference leaves initialization out
 # Rows, columns and points a side; what varies comes first.
 GROWTH = {
     "N": [(n, 50, 20) for n in (10_000, 31_623, 100_000, 316_228, 1_000_000)],
@@ -39,7 +39,7 @@ def threads(number: int) -> Iterator[None]:
 
 
 def images(data_dir: str | None, num_rows: int) -> Array:
-    """Grey MNIST in [0, 1], or without the folder noise around a curved sheet of as many columns."""
+    """Gray MNIST in [0, 1], or without the folder noise around a curved sheet of as many columns."""
     if data_dir is not None:
         with np.load(os.path.join(data_dir, "mnist.npz"), allow_pickle=False) as arrays:
             return arrays["train_x"][:num_rows] / 255.0
@@ -160,7 +160,7 @@ def floor(data_dir: str | None, number: int, repeats: int, num_rows: int = NUM_R
     return {
         "threads": number,
         "ms an iteration": 1e3 * median(ours, "wall"),
-        "ms, initialisation spread over 22": 1e3 * median(whole, "wall"),
+        "ms, initialization spread over 22": 1e3 * median(whole, "wall"),
         "floor ms": 1e3 * median(floors, "wall"),
         "iteration / floor": ratio(ours, floors, "wall"),
         "processor / floor's": ratio(ours, floors, "processor"),

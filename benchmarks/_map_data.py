@@ -17,7 +17,7 @@ class Split(NamedTuple):
     valid: tuple[Array, Array]
     test: tuple[Array, Array]
 
-    def standardised(self) -> "Split":
+    def standardized(self) -> "Split":
         """Each column by the mean and standard deviation of its training rows."""
         x = self.train[0]
         loc, scale = x.mean(0), x.std(0)

@@ -11,13 +11,13 @@ from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from _map_data import Array, Split
 
 ROWS_AT_ONCE = 1000
-NEIGHBOURS = 10
+NEIGHBORS = 10
 
 
 def true_log_likelihood(
     x: Array, means: Array, noise_variance: float, shift: Array | float = 0.0, scale: Array | float = 1.0
 ) -> float:
-    """Mean of log p(x_n) in nats a row, an explicit mixture in float64, of rows that were standardised to z first:
+    """Mean of log p(x_n) in nats a row, an explicit mixture in float64, of rows that were standardized to z first:
 
         log p(x) = log sum_k exp(-|z - means_k|^2 / (2 s2)) - log K - D/2 log(2 pi s2) - sum_d log scale_d,
         z = (x - shift) / scale.
@@ -44,8 +44,8 @@ def true_log_likelihood(
     return total / len(z) - constant
 
 
-def trustworthiness(x: Array, coordinates: Array, neighbours: int = NEIGHBOURS) -> float:
-    """How far the map's neighbours are neighbours in the data, as `sklearn.manifold.trustworthiness` in less memory.
+def trustworthiness(x: Array, coordinates: Array, neighbors: int = NEIGHBORS) -> float:
+    """How far the map's neighbors are neighbors in the data, as `sklearn.manifold.trustworthiness` in less memory.
 
         T = 1 - 2 / (n k (2 n - 3 k - 1)) sum_i sum_{j among i's k nearest on the map} max(0, rank(i, j) - k)
 
@@ -55,7 +55,7 @@ def trustworthiness(x: Array, coordinates: Array, neighbours: int = NEIGHBOURS) 
     >>> trustworthiness(rows, -rows)
     1.0
     """
-    nearest = NearestNeighbors(n_neighbors=neighbours).fit(coordinates).kneighbors(return_distance=False)
+    nearest = NearestNeighbors(n_neighbors=neighbors).fit(coordinates).kneighbors(return_distance=False)
     excess = 0
     for start in range(0, len(x), ROWS_AT_ONCE):
         block = np.arange(start, min(start + ROWS_AT_ONCE, len(x)))
@@ -63,18 +63,18 @@ def trustworthiness(x: Array, coordinates: Array, neighbours: int = NEIGHBOURS) 
         distances[np.arange(len(block)), block] = np.inf
         ranks = np.empty(distances.shape, np.int32)
         np.put_along_axis(ranks, np.argsort(distances, axis=1), np.arange(1, len(x) + 1, dtype=np.int32)[None], 1)
-        excess += int(np.maximum(np.take_along_axis(ranks, nearest[block], 1) - neighbours, 0).sum())
-    return 1 - 2 * excess / (len(x) * neighbours * (2 * len(x) - 3 * neighbours - 1))
+        excess += int(np.maximum(np.take_along_axis(ranks, nearest[block], 1) - neighbors, 0).sum())
+    return 1 - 2 * excess / (len(x) * neighbors * (2 * len(x) - 3 * neighbors - 1))
 
 
 def continuity(x: Array, coordinates: Array) -> float:
-    """How far neighbours in the data stay neighbours on the map."""
+    """How far neighbors in the data stay neighbors on the map."""
     return trustworthiness(coordinates, x)
 
 
 def accuracy(train: Array, train_labels: Array, test: Array, test_labels: Array) -> float:
-    """Of 10 nearest neighbours on the map."""
-    return float(KNeighborsClassifier(NEIGHBOURS).fit(train, train_labels).score(test, test_labels))
+    """Of 10 nearest neighbors on the map."""
+    return float(KNeighborsClassifier(NEIGHBORS).fit(train, train_labels).score(test, test_labels))
 
 
 def judged(split: Split, train: Array, test: Array) -> dict[str, float]:

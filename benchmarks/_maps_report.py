@@ -90,9 +90,9 @@ def _nats(line: Line, all_lines: list[Line]) -> str:
     return f"NLL {difference:+.2f} nats from {beside}: {'met' if difference <= MOST_NATS else 'missed'}"
 
 
-def mnist_verdicts(all_lines: list[Line], grey: list[Line]) -> Iterator[str]:
-    """Each map of a prior beside the classical GTM of the grey values and the VAE with two latent dimensions."""
-    rivals = [line for line in grey if line.map == "GTM"] + [line for line in all_lines if line.map == "vae-2"]
+def mnist_verdicts(all_lines: list[Line], gray: list[Line]) -> Iterator[str]:
+    """Each map of a prior beside the classical GTM of the gray values and the VAE with two latent dimensions."""
+    rivals = [line for line in gray if line.map == "GTM"] + [line for line in all_lines if line.map == "vae-2"]
     for line in filter(on_grid, all_lines):
         said = []
         for rival in rivals:
@@ -144,8 +144,8 @@ def page(text: str, versions: str) -> str:
 
 INTRODUCTION = """Made by `benchmarks/maps.py`, which says what was run; {versions}; one thread of a shared machine.
 
-10-NN: accuracy of ten nearest neighbours, fitted to the training rows' coordinates and scored on the test rows.
-Trustworthiness and continuity: ten neighbours, of the test rows alone, against the pixels (or standardised columns).
+10-NN: accuracy of ten nearest neighbors, fitted to the training rows' coordinates and scored on the test rows.
+Trustworthiness and continuity: ten neighbors, of the test rows alone, against the pixels (or standardized columns).
 NLL: importance sampling on test rows (512 samples; MNIST 128 on every tenth row). Mean ± standard deviation over
 seeds; seconds of fitting, and of placing where that is one step with it, are medians by the clock, beside other work.
 
@@ -162,15 +162,15 @@ TEXT = {
         "trustworthiness >= 0.95 from the prior itself (required), >= 0.90 and >= 0.96 (stretch), with an NLL at most "
         "0.5 nats above that of the same model with a VampPrior."
     ),
-    "oil flow": "1000 training and 1000 test rows, judged by standardised columns; no targets.",
+    "oil flow": "1000 training and 1000 test rows, judged by standardized columns; no targets.",
     "MNIST": (
-        "50 000 training and 10 000 test rows, as they are: the VAEs have the discretised logistic likelihood of 256 "
-        "grey values. Target: better on 10-NN and trustworthiness than a classical GTM with the same grid, and than a "
+        "50 000 training and 10 000 test rows, as they are: the VAEs have the discretized logistic likelihood of 256 "
+        "gray values. Target: better on 10-NN and trustworthiness than a classical GTM with the same grid, and than a "
         "VAE with L = 2."
     ),
     "MNIST, binary": (
-        "50 000 training rows, binarised anew in each epoch, and 10 000 test rows, binarised once, with a Bernoulli "
-        "likelihood. The encoder gets the grey values, or (*binary rows*) what was drawn from them; both are judged by "
-        "the grey values. Target: as for MNIST; the classical GTM is that of the grey values."
+        "50 000 training rows, binarized anew in each epoch, and 10 000 test rows, binarized once, with a Bernoulli "
+        "likelihood. The encoder gets the gray values, or (*binary rows*) what was drawn from them; both are judged by "
+        "the gray values. Target: as for MNIST; the classical GTM is that of the gray values."
     ),
 }

@@ -52,12 +52,12 @@ def trained(folder: Path, source: str, settings: list[str]) -> tuple[Run, VAE]:
 
 
 def inputs(run: Run) -> dict[str, Parts]:
-    """Training and test rows that the encoder gets; of binarised images the grey values, and the binary ones."""
-    if run.settings.data.binarise == "none":
+    """Training and test rows that the encoder gets; of binarized images the gray values, and the binary ones."""
+    if run.settings.data.binarize == "none":
         return {"": _parts(run.load_dataset())}
-    grey = load_dataset(run.settings.data.source)
-    grey = replace(grey, x=(grey.x / np.float32(run.binarise_scale)).astype(np.float32))
-    return {"": _parts(grey), ", binary rows": _parts(run.load_dataset(drawn=True))}
+    gray = load_dataset(run.settings.data.source)
+    gray = replace(gray, x=(gray.x / np.float32(run.binarize_scale)).astype(np.float32))
+    return {"": _parts(gray), ", binary rows": _parts(run.load_dataset(drawn=True))}
 
 
 def _parts(dataset: Dataset) -> Parts:
@@ -73,7 +73,7 @@ def nll(vae: VAE, test: Rows, data: str) -> Row:
 
 
 def run_row(data: str, data_dir: str | None, split: Split, variant: str, settings: list[str], runs: Path) -> Row:
-    """Train, or read, and judge; `split` has what neighbours are judged by."""
+    """Train, or read, and judge; `split` has what neighbors are judged by."""
     source = "digits" if data == "digits" else str(file_of(data.partition(",")[0], data_dir))
     run, vae = trained(folder_of(runs, data, variant, settings), source, settings)
     start = time.perf_counter()

@@ -41,7 +41,7 @@ OF_DATA = {
     "digits": "",
     "oil flow": "",
     "MNIST": MNIST,
-    "MNIST, binary": f"{MNIST} data.binarise=dynamic",
+    "MNIST, binary": f"{MNIST} data.binarize=dynamic",
 }
 
 

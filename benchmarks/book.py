@@ -48,7 +48,7 @@ ELBO_DRAWS = 64
 POINTS_PER_SIDE = 256
 COARSE_POINTS_PER_SIDE = 128  # for the convergence check, and for the training rows, which need no more
 DEFAULT_OUT = Path(__file__).parent / "results" / "book.json"
-INITIALISATIONS = ("data", "mean", "uniform")
+INITIALIZATIONS = ("data", "mean", "uniform")
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,13 @@ class Cell:
     """One training run."""
 
     prior: str
-    initialise: str  # of pseudo-inputs; "data", the library's default, for priors that have none
+    initialize: str  # of pseudo-inputs; "data", the library's default, for priors that have none
     patience: int
     seed: int
 
     @property
     def key(self) -> str:
-        return f"{self.prior}/{self.initialise}/patience {self.patience}/seed {self.seed}"
+        return f"{self.prior}/{self.initialize}/patience {self.patience}/seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Digits:
         return cls(*(digits.rows(split).tensor() for split in ("train", "valid", "test")))
 
 
-def build(prior: str, initialise: str, train: Tensor) -> VAE:
+def build(prior: str, initialize: str, train: Tensor) -> VAE:
     """The book's model; encoder and decoder are made first, so that they start alike for every prior of one seed."""
     num_pixels = train.shape[1]
     preprocess = Rescale(0, NUM_LEVELS - 1)
@@ -91,7 +91,7 @@ def build(prior: str, initialise: str, train: Tensor) -> VAE:
         num_components=16,
         points_per_side=4,
         hidden=HIDDEN,
-        initialise=initialise,
+        initialize=initialize,
         feature_range=preprocess.feature_range,
         features=preprocess(train),
         flow_transforms=3,
@@ -142,7 +142,7 @@ def run(cell: Cell, data: Digits, epochs: int) -> dict[str, Any]:
     record: dict[str, Any] = asdict(cell)
     try:
         torch.manual_seed(cell.seed)
-        vae = build(cell.prior, cell.initialise, data.train)
+        vae = build(cell.prior, cell.initialize, data.train)
         settings = training_settings(cell.patience, epochs)
         history = fit(vae, data.train, data.valid, settings=settings, seed=cell.seed)
         record |= _course(history) | {"train_seconds": time.perf_counter() - began}
@@ -179,14 +179,14 @@ def stop_and_best(valid_elbo: list[float], patience: int) -> tuple[int, int] | N
 def derive(cell: Cell, runs: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
     """The record of a run whose weights a run of longer patience has kept too, or None where there is no such run."""
     for other in runs.values():
-        same = all(other[name] == getattr(cell, name) for name in ("prior", "initialise", "seed"))
+        same = all(other[name] == getattr(cell, name) for name in ("prior", "initialize", "seed"))
         if not same or other["patience"] <= cell.patience or "failure" in other or "same_weights_as" in other:
             continue
         found = stop_and_best(other["valid_elbo"], cell.patience)
         if found is None or found[1] != other["best_epoch"]:
             continue
         epochs, best_epoch = found
-        key = Cell(cell.prior, cell.initialise, other["patience"], cell.seed).key
+        key = Cell(cell.prior, cell.initialize, other["patience"], cell.seed).key
         changed = {"epochs": epochs, "best_epoch": best_epoch, "stopped_early": True, "seconds": 0.0}
         kept = {name: value for name, value in other.items() if name not in ("train_seconds", "valid_elbo")}
         return kept | asdict(cell) | changed | {"same_weights_as": key}
@@ -194,13 +194,13 @@ def derive(cell: Cell, runs: dict[str, dict[str, Any]]) -> dict[str, Any] | None
 
 
 def cells(priors: list[str], patiences: list[int], seeds: list[int]) -> Iterator[Cell]:
-    """Longest patience first, the six priors before the other initialisations, one seed after the other."""
+    """Longest patience first, the six priors before the other initializations, one seed after the other."""
     for patience in sorted(patiences, reverse=True):
-        for initialisations in (INITIALISATIONS[:1], INITIALISATIONS[1:]):
+        for initializations in (INITIALIZATIONS[:1], INITIALIZATIONS[1:]):
             for seed in seeds:
                 for prior in priors:
-                    if initialisations == INITIALISATIONS[:1] or prior == "vamp":
-                        yield from (Cell(prior, initialise, patience, seed) for initialise in initialisations)
+                    if initializations == INITIALIZATIONS[:1] or prior == "vamp":
+                        yield from (Cell(prior, initialize, patience, seed) for initialize in initializations)
 
 
 def read_runs(path: Path) -> dict[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""How small an error the randomised checks of the conformance suite see: mixtures with one slip of a given size.
+"""How small an error the randomized checks of the conformance suite see: mixtures with one slip of a given size.
 
     python benchmarks/conformance_power.py
 

@@ -153,8 +153,8 @@ def keops(z: Tensor, log_weights: Tensor, loc: Tensor, scale: Tensor) -> Callabl
     root = scale.reciprocal()
 
     def function() -> Tensor:
-        points, centres = LazyTensor(z[:, None, :].contiguous()), LazyTensor(loc[None].contiguous())
-        squares = (((points - centres) * LazyTensor(root[None].contiguous())) ** 2).sum(-1)
+        points, centers = LazyTensor(z[:, None, :].contiguous()), LazyTensor(loc[None].contiguous())
+        squares = (((points - centers) * LazyTensor(root[None].contiguous())) ** 2).sum(-1)
         return (-0.5 * squares + LazyTensor(constant[None, :, None].contiguous())).logsumexp(dim=1).squeeze(-1).double()
 
     return function

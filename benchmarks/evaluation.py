@@ -3,7 +3,7 @@
     python benchmarks/evaluation.py [--data-dir DIR] [--parts speed proposals] [--quick]
 
 - speed: 5000 importance samples for each of 200 test images of static MNIST (noise of that size without the folder),
-  under a VampPrior with K = 500, L = 40 and gated 300-300 networks, freshly initialised: the weights decide no more
+  under a VampPrior with K = 500, L = 40 and gated 300-300 networks, freshly initialized: the weights decide no more
   than whether rows pool their draws from the prior, and both are measured. (A trained model's do not: its codes take 25
   nats.) Every 16 images take turns with the floors, the decoder's bare matrix products and the exponentials of its
   gates and pixels, in chunks of the size that is decoded: (a) for the draws that priory decodes, (b) for all 5000 of

@@ -8,7 +8,7 @@ In an environment of its own (`benchmarks/requirements-gtm.txt` says how); packa
   spacing wide, 20 iterations of EM; priory and each package in turn, medians; on one thread and on two. What was
   fitted is judged by the true likelihood, not by what packages say of themselves.
 - floor: an iteration beside its two matrix products and its exponentials, at the same sizes.
-- growth: seconds an iteration as N, D or K grows, initialisation left out by the difference of two fits.
+- growth: seconds an iteration as N, D or K grows, initialization left out by the difference of two fits.
 - memory: the peak of a process that fits a million rows of a memory-mapped file.
 - maps: 20 x 20 nodes; digits, oil flow and MNIST, fitted to training rows and judged on test rows.
 - sweep: settings, on validation rows; not a default part, since it takes hours. A line of `gtm_sweep.csv` a fit.

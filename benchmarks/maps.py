@@ -8,7 +8,7 @@ lines of `benchmarks/_maps_variants.py`: add one, and name it by --maps to run i
 `_maps_places.py`: after a new one, `--judge-again` reads the finished runs anew.
 
 Protocol: coordinates of all rows; 10-NN fitted to the training rows' coordinates and scored on the test rows;
-trustworthiness and continuity with 10 neighbours on the test rows, against the pixels (oil flow: standardised columns).
+trustworthiness and continuity with 10 neighbors on the test rows, against the pixels (oil flow: standardized columns).
 NLL by importance sampling: 512 samples on all test rows; MNIST 128 on every tenth. Grids have 20 x 20 nodes. Digits and
 oil flow are run with five seeds, MNIST with one, and what no seed changes once.
 
@@ -72,7 +72,7 @@ def _stale(old: Row, new: Row) -> bool:
 
 
 def _order(row: Row) -> tuple[int, ...]:
-    """As the tables of this file and its neighbours have them; what they no longer name comes last."""
+    """As the tables of this file and its neighbors have them; what they no longer name comes last."""
     maps, data = [*BASELINES, *VARIANTS], list(OF_DATA)
     return (
         data.index(row["data"]),
@@ -89,7 +89,7 @@ def versions() -> str:
 def splits(data: str, data_dir: str | None) -> Split:
     """What baselines are fitted to and all maps are judged by."""
     split = load(data.partition(",")[0], data_dir)
-    return split.standardised() if data == "oil flow" else split
+    return split.standardized() if data == "oil flow" else split
 
 
 def baseline_row(name: str, split: Split, seed: int) -> Row:

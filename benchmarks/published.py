@@ -159,9 +159,9 @@ def ugtm_likelihood() -> Subject:
         return torch.tensor(values, dtype=z.dtype).reshape(z.shape[:-1])
 
     def sample(shape: torch.Size) -> Tensor:
-        centres = torch.from_numpy(np.asarray(model.matY.T, dtype=np.float64))
-        index = torch.randint(len(centres), shape)
-        return torch.normal(centres[index], scale)
+        centers = torch.from_numpy(np.asarray(model.matY.T, dtype=np.float64))
+        index = torch.randint(len(centers), shape)
+        return torch.normal(centers[index], scale)
 
     return Subject((log_prob, sample))
 

@@ -37,7 +37,7 @@ RESULTS = Path(__file__).parent / "results" / "training_loop.json"
 
 
 def digits() -> tuple[Tensor, Tensor]:
-    """Binarised: 1000 rows to train on, 397 to validate on."""
+    """Binarized: 1000 rows to train on, 397 to validate on."""
     x = torch.from_numpy(load_digits().data > 7.5).float()
     return x[:1000], x[1000:1397]
 

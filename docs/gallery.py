@@ -65,7 +65,7 @@ ENTRIES = (
         "mnist-map",
         "MNIST",
         "70 000 images in 16 latent dimensions; 5000 of them are drawn.",
-        "priory fit mnist.npz --binarise dynamic --prior gtm-vamp --latent-dim 16 --grid 20x20 --epochs 30 "
+        "priory fit mnist.npz --binarize dynamic --prior gtm-vamp --latent-dim 16 --grid 20x20 --epochs 30 "
         "--batch-size 200 --set model.hidden=[300,300] --set training.validation_draws=1 --samples 16",
         ("map", "nodes"),
         "mnist.npz",
@@ -167,7 +167,7 @@ def _numbers(folder: Path) -> str:
 
 
 def _shrink(source: Path, target: Path) -> None:
-    """A copy in 128 colours that is no larger than a page needs."""
+    """A copy in 128 colors that is no larger than a page needs."""
     picture = Image.open(source).convert("RGB")
     picture.thumbnail((MOST_PIXELS, MOST_PIXELS), Image.Resampling.LANCZOS)
     with replacing(target) as temporary:

@@ -76,7 +76,7 @@ class FirstOfSeenComponents(PlainMixture):
         return FirstOfSeen(torch.distributions.Categorical(logits=self.mixing_logits), normals)
 
 
-class UnnormalisedWeights(PlainMixture):
+class UnnormalizedWeights(PlainMixture):
     def log_prob(self, z: Tensor) -> Tensor:
         terms = Normal(self.loc, self.log_scale.exp()).log_prob(z.unsqueeze(-2)).sum(-1)
         return torch.logsumexp(self.mixing_logits + terms, -1)

@@ -89,11 +89,11 @@ def test_sparse_matrices_with_missing_values(refused, tmp_path):
 
 
 SUPPORT = [
-    ("bernoulli", MATRIX, "expected only 0 and 1 (--binarise makes them from grey values) for"),
+    ("bernoulli", MATRIX, "expected only 0 and 1 (--binarize makes them from gray values) for"),
     ("bernoulli", np.arange(160).reshape(ROWS, 4) % 5, "got integers 0..4"),
     ("categorical", MATRIX, "expected integers from 0 up for"),
     (
-        "discretised-logistic",
+        "discretized-logistic",
         np.arange(160).reshape(ROWS, 4) - 5,
         "got integers -5..154; give such data, or train with another --likelihood",
     ),
@@ -386,8 +386,8 @@ OPTIONS: list[tuple[tuple[object, ...], str]] = [
     ((*FIT, "--network", "mpl"), "model.network: expected 'mlp', 'gated' or 'conv', got 'mpl'; did you mean mlp?"),
     ((*FIT, "--split", "shufled"), "data.split: expected 'given' or 'shuffled', got 'shufled'; did you mean shuffled?"),
     (
-        (*FIT, "--binarise", "dynamc"),
-        "data.binarise: expected 'none', 'dynamic' or 'static', got 'dynamc'; did you mean dynamic?",
+        (*FIT, "--binarize", "dynamc"),
+        "data.binarize: expected 'none', 'dynamic' or 'static', got 'dynamc'; did you mean dynamic?",
     ),
     ((*FIT, "--precision", "16"), "training.precision: expected '32-true', 'bf16-mixed' or '16-mixed', got '16'"),
     (
@@ -397,8 +397,8 @@ OPTIONS: list[tuple[tuple[object, ...], str]] = [
     ((*FIT, "--set", "epochs=3"), "--set epochs: there is no such setting; did you mean training.epochs?"),
     ((*FIT, "--set", "epochz=3"), "--set epochz: there is no such setting; did you mean training.epochs?"),
     ((*FIT, "--set", "training.lr=3"), "training.lr: there is no such setting; did you mean training.learning_rate?"),
-    ((*FIT, "--set", "training.zzz=3"), "--set training.zzz: there is no such setting; known are data.binarise"),
-    ((*FIT, "--set", "zzz=3"), "--set zzz: there is no such setting; known are data.binarise"),
+    ((*FIT, "--set", "training.zzz=3"), "--set training.zzz: there is no such setting; known are data.binarize"),
+    ((*FIT, "--set", "zzz=3"), "--set zzz: there is no such setting; known are data.binarize"),
     ((*FIT, "--set", "training.epochs"), "expected NAME=VALUE"),
     ((*FIT, "--set", "training.epochs=x"), "training.epochs: expected a whole number, got 'x'"),
     ((*FIT, "--set", "model.hidden=[0]"), "model.hidden.0: expected at least 1, got 0"),
@@ -427,7 +427,7 @@ def test_options(arguments, message, refused):
 
 def test_as_many_pseudo_inputs_as_rows_are_no_error_and_more_may_start_elsewhere(done):
     done(*FIT, "--prior", "vamp", "--components", 1000, *QUICK, "--no-evaluate", "--out", "one")
-    arguments = ("--components", 1001, "--set", "model.initialise=mean")
+    arguments = ("--components", 1001, "--set", "model.initialize=mean")
     done(*FIT, "--prior", "vamp", *arguments, *QUICK, "--no-evaluate", "--out", "two")
     done("sample", "two", "-n", 2)
 
@@ -466,7 +466,7 @@ CONFIGURATIONS: list[tuple[str, object, str]] = [
     ("facts.image_shape", [3], "facts.image_shape"),
     ("columns", "abc", "columns: expected a list, got 'abc'"),
     ("constants", {"z": 1.0}, "put the file back"),
-    ("binarise_scale", "x", "binarise_scale: expected a number, got 'x'"),
+    ("binarize_scale", "x", "binarize_scale: expected a number, got 'x'"),
     ("settings.data.source", "/nowhere/x.csv", "its data, /nowhere/x.csv, are not there any more; put the file back"),
     ("settings.data.source", "/etc/passwd", "passwd: expected a file whose name ends in"),
 ]

@@ -102,7 +102,7 @@ def test_derived_record_is_that_of_a_run(book: ModuleType) -> None:
     data = book.Digits(digits.train[:64], digits.valid[:40], digits.test[:5])
     long, short = (book.Cell("vamp", "mean", patience, 0) for patience in (3, 1))
     course = [-3.0, -2.0, -2.5, -2.6, -2.7]
-    record = {"prior": "vamp", "initialise": "mean", "patience": 3, "seed": 0, "valid_elbo": course, "best_epoch": 1}
+    record = {"prior": "vamp", "initialize": "mean", "patience": 3, "seed": 0, "valid_elbo": course, "best_epoch": 1}
     assert book.derive(short, {"a": record | {"best_epoch": 4}}) is None  # the long run went on to something better
     assert book.derive(short, {"a": record | {"seed": 1}}) is None
     assert book.derive(short, {"a": record})["epochs"] == 3
@@ -122,7 +122,7 @@ def test_script_resumes_records_failures_and_keeps_what_was_written(
 
     def run(cell, data, epochs):
         calls.append(cell.key)
-        record = {"prior": cell.prior, "initialise": cell.initialise, "patience": cell.patience, "seed": cell.seed}
+        record = {"prior": cell.prior, "initialize": cell.initialize, "patience": cell.patience, "seed": cell.seed}
         if cell.seed == 1:
             return record | {"failure": "NonFiniteLossError: nan", "seconds": 1.0}
         numbers = dict.fromkeys(["test_nll", "test_elbo", "train_nll", "effective_components"], 97.0 + cell.seed)

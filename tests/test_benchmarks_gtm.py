@@ -40,7 +40,7 @@ def test_true_likelihood_is_that_of_a_mixture(num_columns: int, noise_variance: 
     assert _module("_map_judging").true_log_likelihood(x, means, noise_variance) == pytest.approx(expected, rel=1e-11)
 
 
-def test_true_likelihood_of_standardised_rows_integrates_to_one() -> None:
+def test_true_likelihood_of_standardized_rows_integrates_to_one() -> None:
     x = np.linspace(-60, 60, 4001)[:, None]
     means = np.array([[-1.0], [0.5], [2.0]])
     log_density = [_module("_map_judging").true_log_likelihood(row[None], means, 0.3, 4.0, 7.0) for row in x]

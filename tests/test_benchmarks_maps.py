@@ -68,10 +68,10 @@ def test_rows_of_runs_are_those_of_the_split_they_are_judged_by() -> None:
         assert np.array_equal(digits.rows(part).labels["digit"], labels)
 
 
-def test_standardised_columns_have_no_mean_and_unit_variance_in_training() -> None:
+def test_standardized_columns_have_no_mean_and_unit_variance_in_training() -> None:
     data, random = _module("_map_data"), np.random.default_rng(0)
     parts = [(random.normal(3, [1, 5], (50, 2)), np.zeros(50)) for _ in range(3)]
-    standard = data.Split(*parts).standardised()
+    standard = data.Split(*parts).standardized()
     assert standard.train[0].mean(0) == pytest.approx([0, 0], abs=1e-12)
     assert standard.test[0] * parts[0][0].std(0) + parts[0][0].mean(0) == pytest.approx(parts[2][0])
 

@@ -367,9 +367,9 @@ def test_h5ad_rows_are_matched_by_the_ids_column(command, tmp_path):
     np.testing.assert_allclose(copy["priory_log_likelihood"].to_numpy(), plain["log_likelihood"], rtol=1e-5)
 
 
-def test_dynamic_binarisation_from_fit_to_score(command, tmp_path):
+def test_dynamic_binarization_from_fit_to_score(command, tmp_path):
     out = tmp_path / "run"
-    said = command("fit", "digits", "--binarise", "dynamic", "--prior", "vamp", *QUICK, "--out", out)
+    said = command("fit", "digits", "--binarize", "dynamic", "--prior", "vamp", *QUICK, "--out", out)
     assert "bernoulli" in said
     command("score", out, "--samples", 2, "--out", tmp_path / "s.csv")
     scores = pd.read_csv(tmp_path / "s.csv")
@@ -381,9 +381,9 @@ def test_dynamic_binarisation_from_fit_to_score(command, tmp_path):
     command("score", out, tmp_path / "binary.npy", "--samples", 2, "--out", tmp_path / "binary.csv")
 
 
-def test_metrics_of_rows_binarised_anew_are_those_of_a_second_evaluation(command, tmp_path):
+def test_metrics_of_rows_binarized_anew_are_those_of_a_second_evaluation(command, tmp_path):
     out, grid = tmp_path / "run", ("--prior", "gtm-vamp", "--grid", "3x3", "--labels", "digit")
-    command("fit", "digits", "--binarise", "dynamic", *grid, *QUICK, "--out", out)
+    command("fit", "digits", "--binarize", "dynamic", *grid, *QUICK, "--out", out)
     first = json.loads((out / "metrics.json").read_text())
     command("evaluate", out, "--samples", first["evaluation"]["num_samples"])
     assert json.loads((out / "metrics.json").read_text()) == first
@@ -401,7 +401,7 @@ def test_counts_and_images_from_files(command, tmp_path):
     assert (x >= 0).all()
     np.save(tmp_path / "images.npy", generator.integers(0, 256, size=(40, 9, 7), dtype=np.uint8))
     arguments = ("fit", tmp_path / "images.npy", "--network", "conv", "--set", "model.hidden=[4,8]", "--epochs", 1)
-    assert "discretised-logistic" in command(*arguments, "--samples", 4, "--out", tmp_path / "images")
+    assert "discretized-logistic" in command(*arguments, "--samples", 4, "--out", tmp_path / "images")
 
 
 def test_a_test_split_of_one_row_is_no_reason_to_fail(command, tmp_path):
@@ -486,7 +486,7 @@ REFUSALS = [
     (("fit", "digits", "--likelihood", "poisson"), "--likelihood poisson: there is none of that name"),
     (
         ("fit", "digits", "--likelihood", "bernoulli"),
-        "digits: expected only 0 and 1 (--binarise makes them from grey values) for --likelihood bernoulli",
+        "digits: expected only 0 and 1 (--binarize makes them from gray values) for --likelihood bernoulli",
     ),
     (("fit", "digits", "--grid", "3x4"), "--grid 3x4: expected equal sides such as 10x10"),
     (

@@ -84,7 +84,7 @@ PLANTED = {
         {},
         {"density_and_sampler_agree"},
     ),
-    "unnormalised weights": (mutants.UnnormalisedWeights, mutants.PlainMixture, {}, {"integrates_to_one"}),
+    "unnormalized weights": (mutants.UnnormalizedWeights, mutants.PlainMixture, {}, {"integrates_to_one"}),
     "constant added to the density": (mutants.ConstantAdded, mutants.PlainMixture, {}, {"integrates_to_one"}),
     "encoder registered inside the prior": (
         lambda: mutants.EncoderInside(ENCODER),
@@ -106,7 +106,7 @@ PLANTED = {
         {},
         {"state_dict_complete", "moves", "float64_agreement", "gradients_right"},
     ),
-    "variance used as scale at initialisation": (
+    "variance used as scale at initialization": (
         mutants.VarianceAsScale,
         mutants.PlainNormal,
         {"reference": mutants.named_start},
@@ -139,7 +139,7 @@ HIGH = {
     mutants.SquaredScaleInSamples: "density_and_sampler_agree",
     mutants.FirstComponent: "integrates_to_one",
     mutants.FirstOfSeenComponents: "density_and_sampler_agree",
-    mutants.UnnormalisedWeights: "integrates_to_one",
+    mutants.UnnormalizedWeights: "integrates_to_one",
     mutants.ConstantAdded: "integrates_to_one",
     mutants.LogDeterminantCountedLTimes: "integrates_to_one",
 }
@@ -503,7 +503,7 @@ def test_an_interruption_by_the_user_still_interrupts():
 
 
 def test_a_report_raises_only_when_asked():
-    report = check_prior(mutants.UnnormalisedWeights)
+    report = check_prior(mutants.UnnormalizedWeights)
     assert not report.passed
     with pytest.raises(ConformanceError, match=r"integrates_to_one .* mass 2\.6"):
         report.raise_on_failure()
@@ -603,7 +603,7 @@ def test_command_line_says_what_was_found(priory_check):
     code, out, _ = priory_check("test_conformance:good")
     assert code == 0
     assert "integrates_to_one           mass 1.0" in out
-    code, out, _ = priory_check("mutants:UnnormalisedWeights", "--json")
+    code, out, _ = priory_check("mutants:UnnormalizedWeights", "--json")
     assert code == 1
     assert '"passed": false' in out
     code, out, _ = priory_check("test_conformance:needs_its_encoder", "--encoder", "test_conformance:vamp_encoder")

@@ -93,7 +93,7 @@ def test_images_without_their_constant_pixels_are_drawn_whole(done, tmp_path):
     )
     assert (tmp_path / "run" / "figures" / "pseudo_inputs.png").exists()
     run = Run.open(tmp_path / "run")
-    assert (run.facts.num_inputs, run.facts.image_shape, len(run.modelled)) == (61, (8, 8), 61)
+    assert (run.facts.num_inputs, run.facts.image_shape, len(run.modeled)) == (61, (8, 8), 61)
     x = torch.rand(2, 3, 61)
     whole = run.restored(x)
     assert whole.shape == (2, 3, 64)

@@ -562,10 +562,10 @@ def test_optional_columns_of_an_h5ad(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"split": "random"}, "split: expected one of given, shuffled, got 'random'"),
-        ({"binarise": "yes"}, "binarise: expected one of none, dynamic, static"),
+        ({"binarize": "yes"}, "binarize: expected one of none, dynamic, static"),
         ({"split_seed": -1}, "split_seed"),
         ({"optional": ["split"]}, "optional: expected one of labels, ids, drop, layer, got 'split'"),
-        ({"binarise": "static", "binarise_scale": 0.0}, "binarise_scale: expected a finite number above 0"),
+        ({"binarize": "static", "binarize_scale": 0.0}, "binarize_scale: expected a finite number above 0"),
         ({"layer": "raw"}, "layer: expected an .h5ad file"),
         ({"labels": ["digits"]}, "did you mean 'digit'"),
         ({"splits": {"train": [0, 1797]}}, "below 1797.*got 1797 in 'train'"),
@@ -575,7 +575,7 @@ def test_optional_columns_of_an_h5ad(tmp_path: Path) -> None:
     ],
 )
 def test_argument_errors(options: dict, message: str) -> None:
-    by_type = "Type-check error whilst checking the parameters"  # where the run has beartype check them first
+    by_type = "Type-check error while checking the parameters"  # where the run has beartype check them first
     with pytest.raises((ValueError, TypeError), match=f"{message}|{by_type}"):
         load_dataset("digits", **options)
 
@@ -672,43 +672,43 @@ def test_complete_data_pass(tmp_path: Path) -> None:
     require_complete(load_dataset(tmp_path / "x.npy"))
 
 
-# --- binarisation -----------------------------------------------------------------------------------------------------
+# --- binarization -----------------------------------------------------------------------------------------------------
 
 
-def test_dynamic_binarisation_keeps_means_for_train_rows_only() -> None:
-    grey, data = load_dataset("digits"), load_dataset("digits", binarise="dynamic")
-    assert data.dynamic_binarisation
-    assert torch.equal(data.rows("train").tensor(), grey.rows("train").tensor() / 16)
-    drawn, means = data.rows("test").tensor(), grey.rows("test").tensor() / 16
+def test_dynamic_binarization_keeps_means_for_train_rows_only() -> None:
+    gray, data = load_dataset("digits"), load_dataset("digits", binarize="dynamic")
+    assert data.dynamic_binarization
+    assert torch.equal(data.rows("train").tensor(), gray.rows("train").tensor() / 16)
+    drawn, means = data.rows("test").tensor(), gray.rows("test").tensor() / 16
     assert set(drawn.unique().tolist()) == {0.0, 1.0}
     assert torch.equal(drawn[means == 0], means[means == 0])
     assert torch.equal(drawn[means == 1], means[means == 1])
     deviation = (drawn - means).sum() / (means * (1 - means)).sum().sqrt()
     assert abs(deviation) < 4  # standard deviations
-    again = load_dataset("digits", binarise="dynamic").rows("test").tensor()
+    again = load_dataset("digits", binarize="dynamic").rows("test").tensor()
     assert torch.equal(drawn, again)
 
 
 def test_a_rows_draw_does_not_depend_on_the_split() -> None:
-    one = load_dataset("digits", binarise="static")
-    two = load_dataset("digits", binarise="dynamic", split="shuffled")
+    one = load_dataset("digits", binarize="static")
+    two = load_dataset("digits", binarize="dynamic", split="shuffled")
     held_out = np.concatenate([two.splits["valid"], two.splits["test"]])
     assert one.x.dtype == np.uint8
-    assert not one.dynamic_binarisation
+    assert not one.dynamic_binarization
     assert np.array_equal(one.x[held_out], two.x[held_out])
 
 
-@pytest.mark.parametrize("binarise", ["static", "dynamic"])
-def test_binarised_sparse_data_stay_sparse(tmp_path: Path, binarise: str) -> None:
+@pytest.mark.parametrize("binarize", ["static", "dynamic"])
+def test_binarized_sparse_data_stay_sparse(tmp_path: Path, binarize: str) -> None:
     x = np.minimum(counts(200), 255).astype(np.uint8) * 20
     sp.save_npz(tmp_path / "s.npz", sp.csr_matrix(x))
-    data = load_dataset(tmp_path / "s.npz", binarise=binarise)
+    data = load_dataset(tmp_path / "s.npz", binarize=binarize)
     dense = data.x.toarray()
     assert sp.issparse(data.x)
     assert (dense[x == 0] == 0).all()
-    drawn = data.splits["test"] if binarise == "dynamic" else np.arange(200)
+    drawn = data.splits["test"] if binarize == "dynamic" else np.arange(200)
     assert set(np.unique(dense[drawn])) == {0, 1}
-    if binarise == "dynamic":
+    if binarize == "dynamic":
         train = data.splits["train"]
         np.testing.assert_allclose(dense[train], x[train] / 255, rtol=1e-6)
 
@@ -725,27 +725,27 @@ def test_binarised_sparse_data_stay_sparse(tmp_path: Path, binarise: str) -> Non
 def test_values_that_are_no_means(tmp_path: Path, x: np.ndarray, message: str) -> None:
     np.save(tmp_path / "x.npy", x)
     with pytest.raises(ValueError, match=message):
-        load_dataset(tmp_path / "x.npy", binarise="dynamic")
+        load_dataset(tmp_path / "x.npy", binarize="dynamic")
 
 
-def test_another_file_is_binarised_on_the_scale_of_the_training_data(tmp_path: Path) -> None:
-    grey, trained = load_dataset("digits"), load_dataset("digits", binarise="dynamic")
-    assert (grey.binarise_scale, trained.binarise_scale) == (None, 16)
-    dim = grey.x[:400] // 2  # its own maximum is 8
+def test_another_file_is_binarized_on_the_scale_of_the_training_data(tmp_path: Path) -> None:
+    gray, trained = load_dataset("digits"), load_dataset("digits", binarize="dynamic")
+    assert (gray.binarize_scale, trained.binarize_scale) == (None, 16)
+    dim = gray.x[:400] // 2  # its own maximum is 8
     np.save(tmp_path / "x.npy", dim)
     path = tmp_path / "x.npy"
-    assert load_dataset(path, binarise="static").binarise_scale == 8
-    data = load_dataset(path, binarise="static", binarise_scale=trained.binarise_scale)
-    assert data.binarise_scale == 16
+    assert load_dataset(path, binarize="static").binarize_scale == 8
+    data = load_dataset(path, binarize="static", binarize_scale=trained.binarize_scale)
+    assert data.binarize_scale == 16
     means = dim / 16
     deviation = (data.x - means).sum() / np.sqrt((means * (1 - means)).sum())
     assert abs(deviation) < 4  # standard deviations
-    assert load_dataset(path, binarise_scale=16).binarise_scale is None
+    assert load_dataset(path, binarize_scale=16).binarize_scale is None
     with pytest.raises(ValueError, match=r"expected values in 0\.\.4, .*got values in 0\.\.8"):
-        load_dataset(path, binarise="static", binarise_scale=4)
+        load_dataset(path, binarize="static", binarize_scale=4)
     np.save(path, means)
     with pytest.raises(ValueError, match=r"expected values in 0\.\.16, .*got values in 0\.\.0\.5"):
-        load_dataset(path, binarise="static", binarise_scale=16)
+        load_dataset(path, binarize="static", binarize_scale=16)
 
 
 # --- optional libraries and side effects ------------------------------------------------------------------------------
@@ -793,7 +793,7 @@ def test_loading_leaves_the_global_generators_alone() -> None:
     np.random.seed(0)  # noqa: NPY002 - the global generator is the subject
     torch.manual_seed(0)
     numpy_before, torch_before = np.random.get_state()[1].tolist(), torch.get_rng_state()  # noqa: NPY002
-    load_dataset("digits", split="shuffled", binarise="dynamic")
+    load_dataset("digits", split="shuffled", binarize="dynamic")
     assert np.random.get_state()[1].tolist() == numpy_before  # noqa: NPY002
     assert torch.equal(torch.get_rng_state(), torch_before)
 
@@ -801,7 +801,7 @@ def test_loading_leaves_the_global_generators_alone() -> None:
 # --- the benchmark files ----------------------------------------------------------------------------------------------
 
 
-def test_published_binarised_mnist() -> None:
+def test_published_binarized_mnist() -> None:
     path = published("binarized_mnist.npz")
     data = load_dataset(path)
     with np.load(path, allow_pickle=False) as archive:

@@ -46,18 +46,18 @@ CASES = {
     "dark image": (np.where(pixels(9) < 8, 0, pixels(9)), True, False, "categorical", False),
     "word counts": (counts(0.1, 12), False, False, "negative-binomial", True),
     "sparse word counts": (counts(0.1, 12), False, True, "negative-binomial", True),
-    "grey images": (pixels(254), True, False, "discretised-logistic", False),
-    "flat pixels": (pixels(255), False, False, "discretised-logistic", False),
+    "gray images": (pixels(254), True, False, "discretized-logistic", False),
+    "flat pixels": (pixels(255), False, False, "discretized-logistic", False),
     "pixels or counts": (pixels(200), False, False, "negative-binomial", True),
     "sequencing counts": (counts(2, 3000), False, False, "negative-binomial", False),
     "sparse sequencing counts": (counts(2, 200), False, True, "negative-binomial", False),
     "16-bit images": (pixels(4000), True, False, "negative-binomial", True),
     "integer measurements": (GENERATOR.integers(150, 2000, SHAPE), False, False, "negative-binomial", True),
     "signed integers": (GENERATOR.integers(-5, 5, SHAPE), False, False, "gaussian", False),
-    "grey reals": (GENERATOR.random(SHAPE), True, False, "gaussian", True),
+    "gray reals": (GENERATOR.random(SHAPE), True, False, "gaussian", True),
     "saturated reals": (np.clip(GENERATOR.normal(size=SHAPE), 0, 1), False, False, "gaussian", True),
     "shares": (GENERATOR.random(SHAPE), False, False, "gaussian", False),
-    "normalised counts": (np.log1p(counts(1, 90) / 3), False, True, "gaussian", True),
+    "normalized counts": (np.log1p(counts(1, 90) / 3), False, True, "gaussian", True),
     "real": (GENERATOR.normal(size=SHAPE), False, False, "gaussian", False),
 }
 
@@ -79,16 +79,16 @@ def test_levels_reach_the_highest_value(tmp_path: Path) -> None:
     assert propose_likelihood(load_dataset("digits").summary()).num_levels == 17
 
 
-def test_grey_reals_name_both_ways_out(tmp_path: Path) -> None:
+def test_gray_reals_name_both_ways_out(tmp_path: Path) -> None:
     proposal = propose_likelihood(loaded(tmp_path, GENERATOR.random(SHAPE), image=True))
-    assert proposal.alternatives == ("--likelihood gaussian", "--binarise dynamic")
+    assert proposal.alternatives == ("--likelihood gaussian", "--binarize dynamic")
 
 
-@pytest.mark.parametrize("binarise", ["dynamic", "static"])
-def test_binarised_data_are_bernoulli(binarise: str) -> None:
-    summary = load_dataset("digits", binarise=binarise).summary()  # type: ignore[arg-type]
+@pytest.mark.parametrize("binarize", ["dynamic", "static"])
+def test_binarized_data_are_bernoulli(binarize: str) -> None:
+    summary = load_dataset("digits", binarize=binarize).summary()  # type: ignore[arg-type]
     assert propose_likelihood(summary).likelihood == "bernoulli"
-    assert ("anew" in summary.describe()) == (binarise == "dynamic")
+    assert ("anew" in summary.describe()) == (binarize == "dynamic")
 
 
 def test_a_missing_value_does_not_hide_the_kind(tmp_path: Path) -> None:
@@ -121,8 +121,8 @@ def test_summary_against_an_explicit_loop(tmp_path: Path, sparse: bool) -> None:
     ("name", "likelihood", "ambiguous"),
     [
         ("binarized_mnist", "bernoulli", False),
-        ("mnist", "discretised-logistic", False),
-        ("fashion_mnist", "discretised-logistic", False),
+        ("mnist", "discretized-logistic", False),
+        ("fashion_mnist", "discretized-logistic", False),
         ("omniglot", "gaussian", True),
         ("oil_flow", "gaussian", False),
         ("mouse_bladder", "negative-binomial", False),

@@ -130,8 +130,8 @@ def test_density_is_exact_where_its_terms_cancel(path, latent_dim, scale):
     direction = torch.nn.functional.normalize(torch.randn(20, latent_dim), dim=-1)
     z = loc + scales * direction * math.sqrt(max(2 * height, 0.0))
     log_weights = torch.full((20,), -math.log(20))
-    for point, centre, width in zip(z, loc, scales, strict=True):
-        arguments = point[None], torch.zeros(1), centre[None], width[None]
+    for point, center, width in zip(z, loc, scales, strict=True):
+        arguments = point[None], torch.zeros(1), center[None], width[None]
         with path():
             result = mixture_log_prob(*arguments)
         assert_exact(result, scipy_log_prob(*arguments))
@@ -215,11 +215,11 @@ def test_transforms_of_torch_func_agree_with_autograd(path):
         score = torch.func.vmap(torch.func.grad(lambda point: mixture_log_prob(point, log_weights, loc, scale)))(z)
         torch.testing.assert_close(score, torch.autograd.grad(mixture_log_prob(z, log_weights, loc, scale).sum(), z)[0])
         moved = torch.stack([loc, loc + 1])
-        many = torch.func.vmap(lambda centre: mixture_log_prob(z, log_weights, centre, scale))(moved)
-        one_by_one = [mixture_log_prob(z, log_weights, centre, scale) for centre in moved]
+        many = torch.func.vmap(lambda center: mixture_log_prob(z, log_weights, center, scale))(moved)
+        one_by_one = [mixture_log_prob(z, log_weights, center, scale) for center in moved]
         torch.testing.assert_close(many, torch.stack(one_by_one))
-        many = torch.func.vmap(lambda centre: joint_log_prob(z, log_weights, centre, scale))(moved)
-        one_by_one = [joint_log_prob(z, log_weights, centre, scale) for centre in moved]
+        many = torch.func.vmap(lambda center: joint_log_prob(z, log_weights, center, scale))(moved)
+        one_by_one = [joint_log_prob(z, log_weights, center, scale) for center in moved]
         torch.testing.assert_close(many, torch.stack(one_by_one))
         point = z[0].detach()
         hessian = torch.func.hessian(lambda x: mixture_log_prob(x, log_weights, loc, scale))(point)
@@ -349,9 +349,9 @@ def test_the_bound_of_the_cancellation_holds(scale, spread, latent_dim):
     loc = spread * torch.randn(30, latent_dim)
     components = Components(torch.zeros(30), loc, scale * (0.5 + torch.rand(30, latent_dim)))
     z = loc + scale * torch.randn(30, latent_dim)
-    centre = loc.mean(0).double()
-    products = Products(components, centre)
-    features = point_features(z, centre)
+    center = loc.mean(0).double()
+    products = Products(components, center)
+    features = point_features(z, center)
     squared_norm = features[:, :latent_dim].sum(-1)
     error = (products.joint(features) - Differences(components).joint(z)).abs().amax(-1)
     size = squared_norm * products.precision.amax() + products._squared_lengths.amax()
@@ -366,8 +366,8 @@ def test_only_the_points_that_need_them_take_differences():
     components = Components(torch.zeros(20), torch.randn(20, 4), torch.full((20, 4), 1e-3))
     z = torch.randn(6, 4)
     z[[1, 4]] = 1e5
-    centre = components.loc.mean(0).double()
-    pair = Block(components, centre).at(prepare_points(z, centre))
+    center = components.loc.mean(0).double()
+    pair = Block(components, center).at(prepare_points(z, center))
     assert pair._direct.tolist() == [1, 4]
     torch.testing.assert_close(pair.joint(), Differences(components).joint(z), rtol=1e-12, atol=1e-6)
 
@@ -379,7 +379,7 @@ def test_components_of_very_different_density_are_all_counted(gap, order):
     num_components = 64
     steps = torch.linspace(0, 1, num_components) if order == "rising" else torch.linspace(1, 0, num_components)
     loc, scale = torch.zeros(num_components, 2), torch.ones(num_components, 2)
-    arguments = [torch.zeros(40, 2), gap * steps, loc, scale]  # log-weights need not be normalised
+    arguments = [torch.zeros(40, 2), gap * steps, loc, scale]  # log-weights need not be normalized
     arguments[0][::3] = 1e3
     arguments = [x.requires_grad_() for x in arguments]
     with no_path_but_blocks():

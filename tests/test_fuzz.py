@@ -204,7 +204,7 @@ CONFIG = {
     "facts": {"num_inputs": 3, "num_rows": 9, "image_shape": None},
     "columns": ["a", "b", "c"],
     "constants": {},
-    "binarise_scale": None,
+    "binarize_scale": None,
 }
 
 

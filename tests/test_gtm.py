@@ -126,10 +126,10 @@ def test_responsibilities_and_places_are_those_of_the_explicit_mixture(case):
     assert_allclose(expected[range(len(x)), gtm.predict(x)], expected.max(1), atol=1e-6)
 
 
-def test_em_never_makes_the_penalised_likelihood_less(case):
+def test_em_never_makes_the_penalized_likelihood_less(case):
     gtm, x = case
-    gains = np.diff(gtm.penalised_log_likelihoods_)
-    assert gains.min(initial=0.0) >= -1e-9 * np.abs(gtm.penalised_log_likelihoods_).max()
+    gains = np.diff(gtm.penalized_log_likelihoods_)
+    assert gains.min(initial=0.0) >= -1e-9 * np.abs(gtm.penalized_log_likelihoods_).max()
     assert len(gtm.log_likelihoods_) == gtm.n_iter_ > 1
     assert gtm.noise_variance_ > 0
     assert np.isfinite(gtm.means_).all()
@@ -144,10 +144,10 @@ def test_a_step_of_em_is_the_papers(holes, decay, tether):
     nodes, basis = latent_grid(3, dtype=torch.float64), RadialBasis.on_grid(2, dtype=torch.float64)
     topography = Topography(basis(nodes), 1e-12)
     start = Sheet(torch.randn(5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)), 0.7)
-    centre = torch.full((5,), 2.5, dtype=torch.float64)
-    found = topography.expectation(walked(x, weight).centred(centre), start)
+    center = torch.full((5,), 2.5, dtype=torch.float64)
+    found = topography.expectation(walked(x, weight).centered(center), start)
     plane = torch.randn(5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    sheet = topography.maximisation(found, WeightPrior(decay, tether, plane), start.variance)
+    sheet = topography.maximization(found, WeightPrior(decay, tether, plane), start.variance)
     moved = start.weights.numpy().copy()
     moved[-1] += 2.5
     far = plane.numpy().copy()
@@ -161,7 +161,7 @@ def test_a_step_of_em_is_the_papers(holes, decay, tether):
 
 
 @pytest.mark.parametrize("holes", [False, True], ids=["complete", "holes"])
-def test_em_ends_where_the_gradient_of_the_penalised_likelihood_is_zero(holes):
+def test_em_ends_where_the_gradient_of_the_penalized_likelihood_is_zero(holes):
     x = with_holes(curved()) if holes else curved()
     gtm = GTM(points_per_side=6, max_iter=20_000, tol=1e-14, weight_decay=0.5).fit(x)
     data = torch.from_numpy(x)
@@ -174,9 +174,9 @@ def test_em_ends_where_the_gradient_of_the_penalised_likelihood_is_zero(holes):
     exponent = exponent - 0.5 * there.sum(-1, keepdim=True) * (math.log(2 * math.pi) + log_variance)
     scale = np.nanmean((x - np.nanmean(x, 0)) ** 2)
     penalty = 0.25 / scale * weights[:-1].square().sum()
-    penalised = (torch.logsumexp(exponent, -1) - math.log(36)).sum() - penalty
-    penalised.backward()
-    assert penalised.item() / int(there.any(1).sum()) == pytest.approx(gtm.penalised_log_likelihoods_[-1], abs=1e-7)
+    penalized = (torch.logsumexp(exponent, -1) - math.log(36)).sum() - penalty
+    penalized.backward()
+    assert penalized.item() / int(there.any(1).sum()) == pytest.approx(gtm.penalized_log_likelihoods_[-1], abs=1e-7)
     assert float(weights.grad.abs().max()) < 1e-3
     assert abs(float(log_variance.grad)) < 1e-3
 
@@ -206,7 +206,7 @@ def test_the_noise_starts_no_narrower_than_half_of_the_spacing():
 
 def test_the_start_does_not_depend_on_signs():
     x = curved(rows=100, columns=6)
-    axes, again = (principal_axes(walked(rows).centred(torch.from_numpy(x.mean(0))), 2) for rows in (x, x[::-1]))
+    axes, again = (principal_axes(walked(rows).centered(torch.from_numpy(x.mean(0))), 2) for rows in (x, x[::-1]))
     assert_allclose(axes.directions, again.directions, atol=1e-9)
     assert (axes.directions.gather(0, axes.directions.abs().argmax(0, keepdim=True)) > 0).all()
 
@@ -215,9 +215,9 @@ def test_the_start_does_not_depend_on_signs():
 def test_principal_axes_are_those_of_the_singular_value_decomposition(rows, columns):
     x = curved(rows=rows, columns=columns)
     weight = np.random.default_rng(0).integers(1, 4, rows).astype(float)
-    centre = (weight @ x) / weight.sum()
-    axes = principal_axes(walked(x, weight).centred(torch.from_numpy(centre)), 3)
-    _, sizes, directions = np.linalg.svd(np.sqrt(weight)[:, None] * (x - centre), full_matrices=False)
+    center = (weight @ x) / weight.sum()
+    axes = principal_axes(walked(x, weight).centered(torch.from_numpy(center)), 3)
+    _, sizes, directions = np.linalg.svd(np.sqrt(weight)[:, None] * (x - center), full_matrices=False)
     assert_allclose(axes.variances, sizes[:3] ** 2 / weight.sum(), rtol=1e-3)
     assert_allclose(np.abs((axes.directions.mT.numpy() * directions[:3]).sum(1)), 1.0, atol=1e-3)
 
@@ -308,8 +308,8 @@ def test_em_ends_when_it_gains_little_of_what_it_gained():
     x = load_digits().data[:400]
     for options in ({}, {"basis_width": 3.0}):
         gtm = GTM(points_per_side=10, tol=1e-4, **options).fit(x)
-        gains = np.diff(gtm.penalised_log_likelihoods_)
-        gained = gtm.penalised_log_likelihoods_[1:] - gtm.log_likelihoods_[0]
+        gains = np.diff(gtm.penalized_log_likelihoods_)
+        gained = gtm.penalized_log_likelihoods_[1:] - gtm.log_likelihoods_[0]
         assert gains[-1] <= 1e-4 * gained[-1] + 1e-9
         assert gtm.n_iter_ > 101  # not while the tether is on
         late = slice(101, -1)
@@ -363,7 +363,7 @@ def test_steps_move_the_statistics_as_they_say():
     gtm = GTM(points_per_side=4).partial_fit(first)
     course = gtm._course
     before, sheet = course.statistics, course.sheet
-    expected = course.topography.expectation(walked(second).centred(course.centre), sheet)
+    expected = course.topography.expectation(walked(second).centered(course.center), sheet)
     gtm.partial_fit(second)
     share = (2 / 3) ** 0.6
     for name in ("usage", "sums", "whole"):
@@ -513,7 +513,7 @@ def test_a_line_follows_an_arc():
 def test_annealing_finds_the_better_optimum():
     x = load_digits().data[:600]
     annealed, plain = GTM(points_per_side=12).fit(x), GTM(points_per_side=12, annealing=0).fit(x)
-    assert annealed.penalised_log_likelihoods_[-1] > plain.penalised_log_likelihoods_[-1]
+    assert annealed.penalized_log_likelihoods_[-1] > plain.penalized_log_likelihoods_[-1]
 
 
 def test_the_tether_only_falls():

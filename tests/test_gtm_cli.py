@@ -54,7 +54,7 @@ def digits(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def rows(table, run):
-    """The modelled columns, and which rows train and test."""
+    """The modeled columns, and which rows train and test."""
     with np.load(run / "splits.npz") as splits:
         return pd.read_csv(table)[list("abcd")].to_numpy(np.float32).astype(float), dict(splits)
 
@@ -63,7 +63,7 @@ def log_likelihoods(run, x):
     """log p(x) row by row: the mixture over the cells that are there, written out in the data's units."""
     config = json.loads((run / "config.json").read_text())
     gtm = GTM.load(run / "model.safetensors")
-    loc, scale = (np.array(config["standardised"][name]) for name in ("loc", "scale"))
+    loc, scale = (np.array(config["standardized"][name]) for name in ("loc", "scale"))
     means, scales = loc + scale * gtm.means_, scale * math.sqrt(gtm.noise_variance_)
     result = []
     for row in x:
@@ -81,7 +81,7 @@ def test_fit_says_what_it_found_and_writes_a_whole_run(table, run, rows, done, t
     assert f"missing: {missing} of 1000 cells, {missing / 1000:.1%}; they are integrated out" in said
     assert "1 column has one value in all training rows ('same' = 7.5)" in said
     assert "1 column has no value in any training row ('none')" in said
-    assert "columns: standardised (so that no column's unit counts" in said
+    assert "columns: standardized (so that no column's unit counts" in said
     assert "EM settled after" in said
     assert "next: priory map again --out map.csv" in said
     assert {path.name for path in run.iterdir()} == FILES
@@ -90,13 +90,13 @@ def test_fit_says_what_it_found_and_writes_a_whole_run(table, run, rows, done, t
         assert (run / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
 
 
-def test_columns_are_standardised_by_the_training_rows_cells_that_are_there(run, rows):
+def test_columns_are_standardized_by_the_training_rows_cells_that_are_there(run, rows):
     config = json.loads((run / "config.json").read_text())
     x, splits = rows
     assert config["kind"] == "gtm"
     assert config["constants"] == {"same": 7.5, "none": None}
-    np.testing.assert_allclose(config["standardised"]["loc"], np.nanmean(x[splits["train"]], 0), rtol=1e-12)
-    np.testing.assert_allclose(config["standardised"]["scale"], np.nanstd(x[splits["train"]], 0), rtol=1e-12)
+    np.testing.assert_allclose(config["standardized"]["loc"], np.nanmean(x[splits["train"]], 0), rtol=1e-12)
+    np.testing.assert_allclose(config["standardized"]["scale"], np.nanstd(x[splits["train"]], 0), rtol=1e-12)
 
 
 def test_the_map_of_every_row(run, rows, table, done, tmp_path):
@@ -129,7 +129,7 @@ def test_metrics_are_those_of_the_test_rows_in_the_datas_units(run, rows, table)
     usage = shares.mean(0)
     assert metrics["used_nodes"]["value"] == pytest.approx(np.exp(-(usage * np.log(usage + 1e-300)).sum()), rel=1e-6)
     assert metrics["noise_variance"] == {"value": GTM.load(run / "model.safetensors").noise_variance_, "se": None}
-    assert metrics["evaluation"] == {"num_neighbours": 10}
+    assert metrics["evaluation"] == {"num_neighbors": 10}
     kinds = pd.read_csv(table, keep_default_na=False)["kind"].to_numpy()
     places = grid_oracle.places(log_likelihoods(run, x)[1], GTM.load(run / "model.safetensors").nodes_)
     train, test = (index[kinds[index] != ""] for index in (splits["train"], splits["test"]))
@@ -227,14 +227,14 @@ def test_what_load_gives_takes_rows_in_the_datas_units(run, digits, rows):
 
 def test_digits_have_a_common_unit(digits, done):
     config = json.loads((digits / "config.json").read_text())
-    assert config["standardised"] is None
+    assert config["standardized"] is None
     assert config["constants"] == {}
     assert config["image_shape"] == [8, 8]
     assert json.loads((digits / "metrics.json").read_text())["knn_accuracy"]["value"] > 0.5
-    said = done("gtm", "fit", "digits", "--standardise", *QUICK, "--out", "standardised")
-    assert "columns: standardised (as asked)" in said
+    said = done("gtm", "fit", "digits", "--standardize", *QUICK, "--out", "standardized")
+    assert "columns: standardized (as asked)" in said
     assert "3 columns have one value in all training rows" in said
-    assert "columns: not standardised (as asked)" in done(
+    assert "columns: not standardized (as asked)" in done(
         "gtm", "fit", "digits", "--raw", "--set", "model.batch_size=300", *QUICK, "--set", "model.tol=0", "--out", "raw"
     )
 
@@ -288,7 +288,7 @@ ERRORS = [
     (("gtm", "fit", "dgits"), "did you mean 'digits'?"),
     (("gtm", "fit", "digits", "--point", 3), "there is no option --point"),
     (("gtm", "fit", "digits", "--tol", 3), "did you mean --set model.tol=VALUE?"),
-    (("gtm", "fit", "digits", "--set", "model.prior=vamp"), "there is no such setting; known are data.binarise"),
+    (("gtm", "fit", "digits", "--set", "model.prior=vamp"), "there is no such setting; known are data.binarize"),
     (("gtm", "fit", "digits", "--set", "model.widht=2"), "there is no such setting"),
     (("gtm", "fit", "digits", "--points-per-side", 1), "model.points_per_side: expected at least 2, got 1"),
     (("gtm", "fit", "digits", "--weight-decay", -1), "model.weight_decay: expected at least 0"),
@@ -330,9 +330,9 @@ def test_what_is_refused(arguments, message, run, refused, tmp_path):
         ({"kind": "som"}, "kind: expected vae or gtm, got 'som'"),
         ({"constants": {"a": 1.0, "same": 7.5, "none": None}}, "a scale for each of the 3 others, got 4"),
         ({"constants": {"z": 1.0, "none": None}}, "expected constants to be columns"),
-        ({"standardised": {"loc": [0, 0, 0, 0], "scale": [1, 1, 1, 0]}}, "expected more than 0, got 0"),
-        ({"standardised": {"loc": [0, 0, 0, 0], "scale": [1]}}, "expected as many scales as locs, 4, got 1"),
-        ({"colour": 1}, "colour: there is no such setting"),
+        ({"standardized": {"loc": [0, 0, 0, 0], "scale": [1, 1, 1, 0]}}, "expected more than 0, got 0"),
+        ({"standardized": {"loc": [0, 0, 0, 0], "scale": [1]}}, "expected as many scales as locs, 4, got 1"),
+        ({"color": 1}, "color: there is no such setting"),
     ],
 )
 def test_a_damaged_configuration(change, message, run, refused, tmp_path):
@@ -352,4 +352,4 @@ def test_a_damaged_model(run, digits, refused, tmp_path):
 
 def test_a_run_knows_its_kind(run):
     assert isinstance(open_run(run), GTMRun)
-    assert open_run(run).modelled == ("a", "b", "c", "d")
+    assert open_run(run).modeled == ("a", "b", "c", "d")

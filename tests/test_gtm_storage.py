@@ -122,7 +122,7 @@ def test_a_torn_file(file):
         ({"noise_variance_": "much"}, "noise_variance_ is 'much'"),
         ({"n_features_in_": None}, "NoneType"),
         ({"feature_names_in_": ["a"]}, "feature_names_in_ does not name each column"),
-        ({"parameters": {"colour": 1}}, "unexpected keyword argument 'colour'"),
+        ({"parameters": {"color": 1}}, "unexpected keyword argument 'color'"),
         ({"parameters": []}, "damaged"),
         ({"format": 2}, "format 1 is what this version of priory reads, and this is 2"),
     ],

@@ -11,13 +11,13 @@ import torch
 from torch import nn
 from torch.distributions import Normal
 
-from priory.distributions import CategoricalLevels, DiscretisedLogistic, NegativeBinomial
+from priory.distributions import CategoricalLevels, DiscretizedLogistic, NegativeBinomial
 from priory.nn.decoders import (
     LIKELIHOODS,
     BernoulliDecoder,
     CategoricalDecoder,
     Decoder,
-    DiscretisedLogisticDecoder,
+    DiscretizedLogisticDecoder,
     GaussianDecoder,
     NegativeBinomialDecoder,
 )
@@ -31,7 +31,7 @@ OPTIONS = {
     "bernoulli": {},
     "categorical": {"num_levels": 17},
     "gaussian": {"loc": LOC, "scale": SCALE},
-    "discretised-logistic": {"num_levels": 17},
+    "discretized-logistic": {"num_levels": 17},
     "negative-binomial": {"library_sizes": LIBRARY_SIZES},
 }
 CASES = [*OPTIONS.items(), ("gaussian", {"loc": LOC, "scale": SCALE, "learn_scale": "per-datum"})]
@@ -168,14 +168,14 @@ def test_distributions_expand(name, options):
     assert wide.sample().shape == (3, 2, COLUMNS)
 
 
-@pytest.mark.parametrize("name", ["bernoulli", "categorical", "discretised-logistic"])
+@pytest.mark.parametrize("name", ["bernoulli", "categorical", "discretized-logistic"])
 def test_convolutional_networks_fit(name):
     family, options = LIKELIHOODS[name], OPTIONS[name]
     network = ConvolutionalDecoderNetwork(LATENT, (7, 6), family.outputs_per_dimension(**options), channels=(4, 4))
     assert family(network, **options)(torch.randn(2, LATENT)).event_shape == (42,)
 
 
-@pytest.mark.parametrize("name", ["categorical", "discretised-logistic"])
+@pytest.mark.parametrize("name", ["categorical", "discretized-logistic"])
 def test_outputs_of_one_dimension_lie_side_by_side(name):
     """Moving one dimension's outputs moves that dimension's mean and no other."""
     family, options = LIKELIHOODS[name], OPTIONS[name]
@@ -190,7 +190,7 @@ def test_outputs_of_one_dimension_lie_side_by_side(name):
 # -- formulas of the simple ones ---------------------------------------------------------------------------------------
 
 
-def test_bernoulli_is_the_formula_and_refuses_grey():
+def test_bernoulli_is_the_formula_and_refuses_gray():
     logits = torch.tensor([-2.0, 0.5, 60.0, -60.0])
     p_x = BernoulliDecoder(Fixed(logits))(torch.zeros(LATENT))
     x = torch.tensor([0.0, 1.0, 1.0, 0.0])
@@ -248,24 +248,24 @@ def test_gaussian_scale_is_bounded_below_and_finite(free):
     assert 0.999e-3 * SCALE[1] <= stddev < float("inf")
 
 
-# -- discretised logistic ----------------------------------------------------------------------------------------------
+# -- discretized logistic ----------------------------------------------------------------------------------------------
 
 LOGISTIC_LOCS = (-1e4, -300.0, -0.5, 0.0, 0.3, 100.0, 127.49, 255.0, 255.5, 1e4)
 LOGISTIC_LOG_SCALES = tuple(math.log(scale) for scale in (1e-3, 1e-1, 1.0, 30.0, 1e3, 1e6))
 
 
 @pytest.mark.parametrize(("loc", "log_scale"), list(itertools.product(LOGISTIC_LOCS, LOGISTIC_LOG_SCALES)))
-def test_discretised_logistic_sums_to_one(loc, log_scale):
+def test_discretized_logistic_sums_to_one(loc, log_scale):
     loc, log_scale = torch.tensor([loc, log_scale], dtype=torch.float64)
     levels = torch.arange(256.0, dtype=torch.float64)
-    total = DiscretisedLogistic(loc, log_scale).log_prob(levels).exp().sum()
+    total = DiscretizedLogistic(loc, log_scale).log_prob(levels).exp().sum()
     torch.testing.assert_close(total, torch.ones((), dtype=torch.float64), rtol=1e-10, atol=0)
 
 
 @pytest.mark.parametrize("num_levels", [2, 17])
-def test_discretised_logistic_is_a_difference_of_scipys_distribution_functions(num_levels):
+def test_discretized_logistic_is_a_difference_of_scipys_distribution_functions(num_levels):
     for loc, scale in itertools.product((-3.0, 0.2, 7.7, 20.0), (0.5, 2.0, 40.0)):
-        distribution = DiscretisedLogistic(
+        distribution = DiscretizedLogistic(
             torch.tensor(loc, dtype=torch.float64), torch.tensor(scale, dtype=torch.float64).log(), num_levels
         )
         edges = np.concatenate([[-np.inf], np.arange(num_levels - 1) + 0.5, [np.inf]])
@@ -275,10 +275,10 @@ def test_discretised_logistic_is_a_difference_of_scipys_distribution_functions(n
 
 
 @pytest.mark.parametrize(("loc", "log_scale"), list(itertools.product(LOGISTIC_LOCS, LOGISTIC_LOG_SCALES)))
-def test_discretised_logistic_is_precise_in_float32_far_in_the_tails(loc, log_scale):
+def test_discretized_logistic_is_precise_in_float32_far_in_the_tails(loc, log_scale):
     parameters = torch.tensor([loc, log_scale], requires_grad=True)
     levels = torch.tensor([0.0, 1.0, 99.0, 100.0, 128.0, 254.0, 255.0])
-    actual = DiscretisedLogistic(parameters[0], parameters[1]).log_prob(levels)
+    actual = DiscretizedLogistic(parameters[0], parameters[1]).log_prob(levels)
     with mpmath.workdps(60):
         center, scale = mpmath.mpf(parameters[0].item()), mpmath.exp(parameters[1].item())
         for level, value in zip(levels.tolist(), actual.tolist(), strict=True):
@@ -296,17 +296,17 @@ def test_discretised_logistic_is_precise_in_float32_far_in_the_tails(loc, log_sc
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0, 7.0, 15.0, 16.0])
-def test_discretised_logistic_gradients_are_those_of_finite_differences(level):
+def test_discretized_logistic_gradients_are_those_of_finite_differences(level):
     loc = torch.tensor([-4.0, 6.8, 30.0], dtype=torch.float64, requires_grad=True)
     log_scale = torch.tensor([0.3, -1.0, 2.0], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(
-        lambda a, b: DiscretisedLogistic(a, b, 17).log_prob(torch.tensor(level)), (loc, log_scale)
+        lambda a, b: DiscretizedLogistic(a, b, 17).log_prob(torch.tensor(level)), (loc, log_scale)
     )
 
 
 @pytest.mark.parametrize(("loc", "scale"), [(8.3, 1.5), (-2.0, 3.0), (15.6, 0.1), (8.0, 1e4)])
-def test_discretised_logistic_moments_and_sampler_agree_with_the_density(loc, scale):
-    distribution = DiscretisedLogistic(torch.tensor(loc), torch.tensor(scale).log(), num_levels=17)
+def test_discretized_logistic_moments_and_sampler_agree_with_the_density(loc, scale):
+    distribution = DiscretizedLogistic(torch.tensor(loc), torch.tensor(scale).log(), num_levels=17)
     levels = torch.arange(17.0)
     probabilities = distribution.log_prob(levels).exp()
     mean = (probabilities * levels).sum()
@@ -318,17 +318,17 @@ def test_discretised_logistic_moments_and_sampler_agree_with_the_density(loc, sc
     assert chi_square_p_value(distribution.sample((20_000,)), probabilities) > 1e-4
 
 
-def test_discretised_logistic_decoder_scales_loc_to_levels():
-    decoder = DiscretisedLogisticDecoder(Fixed([0.5, 0.3]), num_levels=17)
+def test_discretized_logistic_decoder_scales_loc_to_levels():
+    decoder = DiscretizedLogisticDecoder(Fixed([0.5, 0.3]), num_levels=17)
     levels = decoder(torch.zeros(LATENT)).base_dist
     assert levels.loc.item() == pytest.approx(8.0)
     assert levels.log_scale.item() == pytest.approx(math.log(1.6) + 0.3, rel=1e-2)  # the soft bound is near identity
 
 
 @pytest.mark.parametrize("outputs", list(itertools.product((-1e6, 0.0, 1e6), (-1e6, -30.0, 0.0, 30.0, 1e6))))
-def test_discretised_logistic_decoder_is_finite_for_any_network(outputs):
+def test_discretized_logistic_decoder_is_finite_for_any_network(outputs):
     network = Fixed(list(outputs))
-    p_x = DiscretisedLogisticDecoder(network)(torch.zeros(LATENT))
+    p_x = DiscretizedLogisticDecoder(network)(torch.zeros(LATENT))
     log_prob = p_x.log_prob(torch.tensor([[0.0], [3.0], [255.0]]))
     log_prob.sum().backward()
     assert log_prob.isfinite().all()
@@ -489,11 +489,11 @@ UNKNOWN_WIDTH = nn.Sequential(nn.Linear(LATENT, 10), nn.GLU())
 @pytest.mark.parametrize(
     ("build_or_call", "message"),
     [
-        (lambda: DiscretisedLogistic(ZEROS, ZEROS, num_levels=1), "num_levels must be at least 2, but it is 1"),
-        (lambda: DiscretisedLogisticDecoder(nn.Linear(2, 4), num_levels=0), "num_levels must be at least 2"),
+        (lambda: DiscretizedLogistic(ZEROS, ZEROS, num_levels=1), "num_levels must be at least 2, but it is 1"),
+        (lambda: DiscretizedLogisticDecoder(nn.Linear(2, 4), num_levels=0), "num_levels must be at least 2"),
         (lambda: CategoricalDecoder(nn.Linear(2, 4), num_levels=1), "num_levels must be at least 2"),
         (lambda: CategoricalDecoder(nn.Linear(2, 4), num_levels=3), "a multiple of 3 per row, but it gives 4"),
-        (lambda: DiscretisedLogisticDecoder(nn.Linear(2, 3)), "2 numbers per data dimension"),
+        (lambda: DiscretizedLogisticDecoder(nn.Linear(2, 3)), "2 numbers per data dimension"),
         (lambda: CategoricalDecoder(UNKNOWN_WIDTH, 3)(torch.zeros(LATENT)), "but it gives 5"),
         (lambda: GaussianDecoder(nn.Linear(2, 2), ZEROS, torch.ones(3)), "two vectors with one number per column"),
         (lambda: GaussianDecoder(nn.Linear(2, 2), ZEROS, ZEROS), "the smallest scale is 0"),
@@ -528,7 +528,7 @@ def test_num_columns_serves_a_network_that_does_not_say_its_width():
     assert decoder(torch.zeros(2, LATENT)).event_shape == (5,)
 
 
-@pytest.mark.parametrize("family", [DiscretisedLogistic, NegativeBinomial])
+@pytest.mark.parametrize("family", [DiscretizedLogistic, NegativeBinomial])
 def test_values_and_parameters_are_validated(family):
     with pytest.raises(ValueError, match="support"):
         family(ZEROS, ZEROS, validate_args=True).log_prob(torch.tensor([0.5, 1.0]))

@@ -25,7 +25,7 @@ from priory import (
     GTMVampPrior,
     NormalEncoder,
     Rescale,
-    Standardise,
+    Standardize,
     StandardNormal,
     TopographicMap,
     latent_grid,
@@ -35,7 +35,7 @@ from priory import (
 )
 from priory.maps import places_of, surface_of
 from priory.maps.quality import topographic_error
-from priory.maps.topographic_map import neighbour_distances
+from priory.maps.topographic_map import neighbor_distances
 from priory.workbench.jobs.map_quality import quality_on_map
 
 SIDE = 5
@@ -204,14 +204,14 @@ def test_magnification_is_that_of_finite_differences(kind):
     np.testing.assert_allclose(surface_of(vae).magnification(), surface_of(vae).magnification(vae.prior.nodes))
 
 
-def test_a_u_matrix_is_the_mean_distance_to_the_neighbours():
+def test_a_u_matrix_is_the_mean_distance_to_the_neighbors():
     features = torch.rand(12, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     sheet = features.reshape(3, 4, 3).numpy()
     for i in range(3):
         for j in range(4):
             near = [(i + a, j + b) for a, b in ((0, 1), (1, 0), (0, -1), (-1, 0)) if 0 <= i + a < 3 and 0 <= j + b < 4]
             expected = np.mean([np.linalg.norm(sheet[i, j] - sheet[other]) for other in near])
-            assert float(neighbour_distances(features, (3, 4))[4 * i + j]) == pytest.approx(expected)
+            assert float(neighbor_distances(features, (3, 4))[4 * i + j]) == pytest.approx(expected)
 
 
 def test_log_likelihoods_are_exact_of_a_gtm_and_estimated_of_a_vae(case):
@@ -253,14 +253,14 @@ def test_a_landscape_of_a_number_and_what_it_predicts(case, smoothing):
     there = ~np.isnan(values)
     drawn = TopographicMap(model, x)
     landscape = drawn.landscape(values, smoothing=smoothing)
-    known, centre = shares[there], values[there].mean()
-    t = values[there] - centre
+    known, center = shares[there], values[there].mean()
+    t = values[there] - center
     sums = np.stack([known.T @ t, known.T @ t**2], 1)
     found = smoothed(sums, known.sum(0)[:, None], np.array([0.0, (t**2).mean()]), smoothing)
-    np.testing.assert_allclose(landscape.mean, centre + found[:, 0], atol=1e-3)
+    np.testing.assert_allclose(landscape.mean, center + found[:, 0], atol=1e-3)
     np.testing.assert_allclose(landscape.scale, np.sqrt(np.maximum(found[:, 1] - found[:, 0] ** 2, 0)), atol=1e-2)
     prediction = drawn.predict(landscape)
-    mean = shares @ (centre + found[:, 0])
+    mean = shares @ (center + found[:, 0])
     second = shares @ (landscape.scale.numpy() ** 2 + landscape.mean.numpy() ** 2)
     np.testing.assert_allclose(prediction.mean, mean, atol=1e-3)
     np.testing.assert_allclose(prediction.scale, np.sqrt(np.maximum(second - mean**2, 0)), atol=1e-2)
@@ -363,7 +363,7 @@ def test_a_step_along_every_axis_at_once_is_next_door_whatever_the_axes_measure(
     torch.testing.assert_close(places_of(straight, nodes, reach=1.0).place[0], near)
 
 
-def test_a_pipeline_may_only_centre_but_not_scale_by_another_rule():
+def test_a_pipeline_may_only_center_but_not_scale_by_another_rule():
     x = 10 * np.random.default_rng(0).random((60, 3))
     model = make_pipeline(StandardScaler(with_std=False), GTM(points_per_side=4)).fit(x)
     np.testing.assert_allclose(TopographicMap(model, x).log_likelihood, model.score_samples(x))
@@ -371,7 +371,7 @@ def test_a_pipeline_may_only_centre_but_not_scale_by_another_rule():
         surface_of(make_pipeline(MinMaxScaler(), GTM(points_per_side=4)).fit(x))
 
 
-def test_few_rows_have_no_neighbourhoods_and_no_labels_no_accuracy():
+def test_few_rows_have_no_neighborhoods_and_no_labels_no_accuracy():
     assert TopographicMap(make_vae("gtm"), torch.rand(20, 4)).quality().keys() == {"topographic_error", "used_nodes"}
 
 
@@ -384,12 +384,12 @@ def test_cells_may_be_missing_in_rows_of_a_gtm():
     assert 0.5 < drawn.quality()["trustworthiness"].value <= 1
 
 
-def test_a_map_of_standardised_columns_looks_at_them_standardised():
+def test_a_map_of_standardized_columns_looks_at_them_standardized():
     loc, scale = torch.tensor([1.0, -2.0, 0.0, 5.0]), torch.tensor([1.0, 10.0, 0.1, 3.0])
     decoder = GaussianDecoder(mlp(3, [8], 4), loc=loc, scale=scale)
 
     vae = VAE(
-        NormalEncoder(mlp(4, [8], 6)), decoder, GTMPrior(3, latent_grid(4), mlp(2, [8], 6)), Standardise(loc, scale)
+        NormalEncoder(mlp(4, [8], 6)), decoder, GTMPrior(3, latent_grid(4), mlp(2, [8], 6)), Standardize(loc, scale)
     )
     x = loc + scale * torch.randn(10, 4)
     torch.testing.assert_close(surface_of(vae).features(x), (x - loc) / scale)

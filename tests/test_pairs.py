@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent, Laplace
 
 from priory import diagonal_normal
-from priory.distributions import BinaryVector, CategoricalLevels, DiscretisedLogistic
+from priory.distributions import BinaryVector, CategoricalLevels, DiscretizedLogistic
 from priory.evaluation.pairs import by_matrix_product, log_prob_of_pairs
 
 SHAPE = 4, 5  # distributions, dimensions
@@ -36,7 +36,7 @@ FAMILIES: dict[str, tuple[Callable[..., Distribution], Callable[[], list[Tensor]
         True,
     ),
     "logistic": (
-        lambda loc, log_scale: Independent(DiscretisedLogistic(loc, log_scale, 8), 1),
+        lambda loc, log_scale: Independent(DiscretizedLogistic(loc, log_scale, 8), 1),
         lambda: [numbers(), numbers()],
         lambda: torch.randint(8, (7, 5)).float(),
         False,

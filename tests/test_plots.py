@@ -152,8 +152,8 @@ def test_contours_refuse_a_window_without_the_prior():
         plots.plot_prior_contours(far, torch.randn(50, 2))
 
 
-def test_unnormalised_densities_are_told_so_and_scaled():
-    with pytest.warns(UserWarning, match="not normalised"):
+def test_unnormalized_densities_are_told_so_and_scaled():
+    with pytest.warns(UserWarning, match="not normalized"):
         axes = plots.plot_prior_contours(LogProbOnly(standard_normal(), 5.0), 4 * torch.randn(99, 2), levels=[0.5])
     np.testing.assert_allclose(thresholds(axes), [math.log(0.5 / (2 * math.pi)) + 5], atol=0.02)
 
@@ -175,14 +175,14 @@ def test_each_pixel_of_each_image_is_where_it_must_be(shape):
     assert axes.get_title() == "seven"
 
 
-def test_images_share_one_grey_scale():
+def test_images_share_one_gray_scale():
     scale = plots.plot_images(np.eye(4, dtype=np.uint8), image_shape=(2, 2), low=-1.0, high=3.0).images[0].norm
     assert (scale.vmin, scale.vmax) == (-1, 3)
     scale = plots.plot_reconstructions(np.eye(4), 9 * np.eye(4), image_shape=(2, 2)).images[0].norm
     assert (scale.vmin, scale.vmax) == (0, 1)
 
 
-def test_reconstructions_stand_below_their_originals_and_are_labelled():
+def test_reconstructions_stand_below_their_originals_and_are_labeled():
     originals, reconstructions = np.random.default_rng(0).random((2, 5, 6))
     axes = plots.plot_reconstructions(originals, reconstructions, image_shape=(2, 3), columns=3)
     canvas = axes.images[0].get_array()
@@ -224,7 +224,7 @@ def test_errors_name_the_argument(draw, message):
         draw()
 
 
-def test_rows_are_standardised_by_the_data():
+def test_rows_are_standardized_by_the_data():
     data = torch.tensor([[1.0, 7.0], [3.0, 7.0], [5.0, 7.0]])
     left, right = plots.plot_rows(data, data + 2, names=["a", "b"])
     scale = math.sqrt(8 / 3)
@@ -260,7 +260,7 @@ def history(epochs=100, warm_up=20):
     return {"epoch": epoch, "train_elbo": train, "valid_elbo": valid, "train_kl": kl, "beta": beta, "seconds": epoch}
 
 
-def labelled(axes, label):
+def labeled(axes, label):
     (line,) = (line for line in axes.lines if line.get_label().startswith(label))
     return line
 
@@ -270,13 +270,13 @@ def test_training_curve_marks_the_best_full_epoch_and_the_end_of_the_warm_up():
     upper, lower = plots.plot_training_curve(columns)
     candidates = [(columns["valid_elbo"][i], i + 1) for i in range(19, 100) if np.isfinite(columns["valid_elbo"][i])]
     best, epoch = max(candidates)
-    assert labelled(upper, f"best epoch after the warm-up: {epoch} (\N{MINUS SIGN}").get_xydata().tolist() == [
+    assert labeled(upper, f"best epoch after the warm-up: {epoch} (\N{MINUS SIGN}").get_xydata().tolist() == [
         [epoch, best]
     ]
     for panel in (upper, lower):
-        assert set(labelled(panel, "KL warm-up ends").get_xdata()) == {20}
-    assert len(labelled(upper, "validation").get_xdata()) == 20  # a line through the epochs that were validated
-    np.testing.assert_array_equal(labelled(lower, "training").get_ydata(), columns["train_kl"])
+        assert set(labeled(panel, "KL warm-up ends").get_xdata()) == {20}
+    assert len(labeled(upper, "validation").get_xdata()) == 20  # a line through the epochs that were validated
+    np.testing.assert_array_equal(labeled(lower, "training").get_ydata(), columns["train_kl"])
     assert [panel.get_ylabel() for panel in (upper, lower)] == ["ELBO (nats)", "KL (nats)"]
 
 
@@ -284,11 +284,11 @@ def test_the_legend_speaks_of_the_warm_up_only_where_it_decides():
     columns = history()
     columns["valid_elbo"][9] = np.nan
     upper, _ = plots.plot_training_curve(columns)
-    assert labelled(upper, "best epoch").get_label().startswith("best epoch: ")
+    assert labeled(upper, "best epoch").get_label().startswith("best epoch: ")
     columns["beta"][:] = 1
     columns["valid_elbo"][9] = 0
     upper, _ = plots.plot_training_curve(columns)
-    assert labelled(upper, "best epoch").get_label() == "best epoch: 10 (0.00 nats)"
+    assert labeled(upper, "best epoch").get_label() == "best epoch: 10 (0.00 nats)"
 
 
 def test_first_epochs_do_not_squash_the_training_curve():

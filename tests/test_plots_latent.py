@@ -119,7 +119,7 @@ def test_many_codes_are_pixels_and_each_is_counted():
     np.testing.assert_array_equal(opacity > 0, counts > 0)
     order = np.argsort(counts[counts > 0], kind="stable")
     assert (np.diff(opacity[counts > 0][order]) >= 0).all()
-    assert opacity.max() < 0.6  # grey that a dark contour is seen on
+    assert opacity.max() < 0.6  # gray that a dark contour is seen on
 
 
 def test_cells_hold_counts_and_means():
@@ -202,15 +202,15 @@ def test_errors_are_bars():
     np.testing.assert_allclose(up, [[25.0, 68.0], [25.0, 72.0]])
 
 
-def luma(colour):
-    """By Pillow, as a picture is made grey."""
-    pixel = tuple(round(255 * part) for part in to_rgb(colour))
+def luma(color):
+    """By Pillow, as a picture is made gray."""
+    pixel = tuple(round(255 * part) for part in to_rgb(color))
     return Image.new("RGB", (1, 1), pixel).convert("L").getpixel((0, 0)) / 255
 
 
-def test_prior_and_codes_differ_in_grey():
+def test_prior_and_codes_differ_in_gray():
     few, many = (plot_pairwise_marginals(torch.randn(4000, 2), torch.randn(n, 2)) for n in (50, 5000))
-    fills = [luma(colour) for each in few[1, 0].collections if each.filled for colour in each.get_facecolor()[:, :3]]
+    fills = [luma(color) for each in few[1, 0].collections if each.filled for color in each.get_facecolor()[:, :3]]
     assert min(fills) - luma(few[1, 0].lines[0].get_color()) > 0.5
     assert (np.diff(fills) < -0.02).all()  # each region darker than the one around it
     (contours,) = many[1, 0].collections

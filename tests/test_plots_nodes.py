@@ -25,9 +25,9 @@ def patch(axes, node):
     return picture[line, column]
 
 
-def luma(colour):
-    """By Pillow, as a picture is made grey."""
-    pixel = tuple(round(255 * part) for part in colour[:3])
+def luma(color):
+    """By Pillow, as a picture is made gray."""
+    pixel = tuple(round(255 * part) for part in color[:3])
     return Image.new("RGB", (1, 1), pixel).convert("L").getpixel((0, 0)) / 255
 
 
@@ -59,7 +59,7 @@ def test_a_node_without_a_number_is_hatched_and_no_other():
     assert mask[1, 1]
 
 
-def test_each_node_has_its_most_probable_class_by_letter_and_colour():
+def test_each_node_has_its_most_probable_class_by_letter_and_color():
     side, names = 6, ["0", "1", "b"]
     shares = np.random.default_rng(2).dirichlet(np.full(3, 0.5), size=side**2)
     axes = plot_class_landscape(shares, names, decided=0.6, name="kind")
@@ -69,12 +69,12 @@ def test_each_node_has_its_most_probable_class_by_letter_and_colour():
         best = max(range(3), key=lambda k: share[k])
         sure = share[best] >= 0.6
         expected[names[best] if sure else "undecided"].append(node)
-        colour = patch(axes, node)
+        color = patch(axes, node)
         lightness = 0.94 - 0.34 * (share[best] - 0.6) / 0.4 if sure else 1.0
-        assert luma(colour) == pytest.approx(lightness, abs=0.006)
-        if sure:  # between its class's colour and white or black: same hue
+        assert luma(color) == pytest.approx(lightness, abs=0.006)
+        if sure:  # between its class's color and white or black: same hue
             hue = np.array(to_rgb(styles[names[best]][1]))
-            assert np.array_equal(np.argsort(hue, kind="stable")[[0, -1]], np.argsort(colour, kind="stable")[[0, -1]])
+            assert np.array_equal(np.argsort(hue, kind="stable")[[0, -1]], np.argsort(color, kind="stable")[[0, -1]])
     for name, nodes in expected.items():
         np.testing.assert_allclose(places[name], nodes)
     assert axes.get_legend().get_title().get_text() == "kind"
@@ -82,14 +82,14 @@ def test_each_node_has_its_most_probable_class_by_letter_and_colour():
     assert markers == {name: f"$\\mathbf{{{name}}}$" for name in names} | {"undecided": "x"}
 
 
-@pytest.mark.parametrize("colour", ["#000000", "#ffffff", "#ddcc77", "#0072b2", "#332288"])
+@pytest.mark.parametrize("color", ["#000000", "#ffffff", "#ddcc77", "#0072b2", "#332288"])
 @pytest.mark.parametrize("lightness", [0.6, 0.77, 0.94])
-def test_equally_sure_is_equally_light_in_grey(colour, lightness):
-    mixed = at_lightness(np.array(to_rgb(colour)), lightness)
+def test_equally_sure_is_equally_light_in_gray(color, lightness):
+    mixed = at_lightness(np.array(to_rgb(color)), lightness)
     assert (mixed >= 0).all()
     assert (mixed <= 1).all()
     assert luma(mixed) == pytest.approx(lightness, abs=0.006)
-    assert luma(mixed) - luma(to_rgb("black")) > 0.5  # the letter's colour
+    assert luma(mixed) - luma(to_rgb("black")) > 0.5  # the letter's color
 
 
 def test_nodes_without_probabilities_and_classes_that_are_too_many():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from priory.nn.preprocessing import Identity, LogNormalise, Preprocessing, Rescale, Standardise
+from priory.nn.preprocessing import Identity, LogNormalize, Preprocessing, Rescale, Standardize
 
 COUNTS = torch.tensor([[0.0, 3.0, 5.0], [2.0, 0.0, 0.0], [0.0, 0.0, 0.0], [10.0, 1.0, 4.0]])
 
@@ -14,11 +14,11 @@ COUNTS = torch.tensor([[0.0, 3.0, 5.0], [2.0, 0.0, 0.0], [0.0, 0.0, 0.0], [10.0,
 MEMBERS = {
     "identity": (Identity(), torch.tensor([[0.0, 1.0], [1.0, 1.0]])),
     "rescale": (Rescale(0, 255), torch.tensor([[0.0, 255.0], [17.0, 128.0]])),
-    "standardise": (
-        Standardise(torch.tensor([5.0, -3.0]), torch.tensor([2.0, 1e-3])),
+    "standardize": (
+        Standardize(torch.tensor([5.0, -3.0]), torch.tensor([2.0, 1e-3])),
         torch.tensor([[9.0, -3.001], [1.0, 2.0]]),
     ),
-    "log-normalise": (LogNormalise(8.0), torch.tensor([[0.0, 8.0], [3.0, 5.0]])),  # rows of total 8: invertible
+    "log-normalize": (LogNormalize(8.0), torch.tensor([[0.0, 8.0], [3.0, 5.0]])),  # rows of total 8: invertible
 }
 
 
@@ -70,31 +70,31 @@ def test_rescale_reaches_exactly_the_ends():
     assert Rescale(0, 255)(torch.tensor([0, 255], dtype=torch.uint8)).tolist() == [0.0, 1.0]
 
 
-def test_standardise_from_data_is_numpys_mean_and_standard_deviation():
+def test_standardize_from_data_is_numpys_mean_and_standard_deviation():
     x = np.random.default_rng(0).normal([1e4, 0.0, -3.0], [0.5, 2.0, 1e-3], size=(500, 3)).astype(np.float32)
-    standardise = Standardise.from_data(torch.from_numpy(x))
-    np.testing.assert_allclose(standardise.loc, x.astype(np.float64).mean(0), rtol=1e-6)
-    np.testing.assert_allclose(standardise.scale, x.astype(np.float64).std(0), rtol=1e-6)
-    features = standardise(torch.from_numpy(x[:, 1]).unsqueeze(-1).expand(-1, 3))[:, 1]
+    standardize = Standardize.from_data(torch.from_numpy(x))
+    np.testing.assert_allclose(standardize.loc, x.astype(np.float64).mean(0), rtol=1e-6)
+    np.testing.assert_allclose(standardize.scale, x.astype(np.float64).std(0), rtol=1e-6)
+    features = standardize(torch.from_numpy(x[:, 1]).unsqueeze(-1).expand(-1, 3))[:, 1]
     np.testing.assert_allclose((features.mean(), features.std(correction=0)), (0, 1), atol=1e-5)
 
 
 @pytest.mark.parametrize("constant", [0.0, 0.1, 1e8, -7.0])
 def test_constant_columns_get_scale_one(constant):
     x = torch.stack([torch.arange(101.0), torch.full((101,), constant)], dim=1)
-    standardise = Standardise.from_data(x)
-    assert standardise.scale[1] == 1
-    assert (standardise(x)[:, 1].abs() <= 1e-7 * abs(constant)).all()
+    standardize = Standardize.from_data(x)
+    assert standardize.scale[1] == 1
+    assert (standardize(x)[:, 1].abs() <= 1e-7 * abs(constant)).all()
 
 
-def test_a_single_row_and_integers_can_be_standardised():
-    assert Standardise.from_data(torch.tensor([[1.0, 2.0]])).scale.tolist() == [1.0, 1.0]
-    standardise = Standardise.from_data(torch.tensor([[1], [3]]))
-    assert (standardise.loc.item(), standardise.scale.item(), standardise.loc.dtype) == (2.0, 1.0, torch.float32)
+def test_a_single_row_and_integers_can_be_standardized():
+    assert Standardize.from_data(torch.tensor([[1.0, 2.0]])).scale.tolist() == [1.0, 1.0]
+    standardize = Standardize.from_data(torch.tensor([[1], [3]]))
+    assert (standardize.loc.item(), standardize.scale.item(), standardize.loc.dtype) == (2.0, 1.0, torch.float32)
 
 
-def test_log_normalise_is_the_formula_row_by_row():
-    features = LogNormalise(target=100.0)(COUNTS)
+def test_log_normalize_is_the_formula_row_by_row():
+    features = LogNormalize(target=100.0)(COUNTS)
     for row, expected_row in zip(COUNTS.tolist(), features.tolist(), strict=True):
         total = sum(row)
         expected = [math.log1p(100.0 * count / total) if total else 0.0 for count in row]
@@ -102,18 +102,18 @@ def test_log_normalise_is_the_formula_row_by_row():
 
 
 def test_features_bring_every_row_to_the_target():
-    preprocess = LogNormalise(target=100.0)
+    preprocess = LogNormalize(target=100.0)
     totals = preprocess.inverse(preprocess(COUNTS)).sum(-1)
     torch.testing.assert_close(totals, torch.tensor([100.0, 100.0, 0.0, 100.0]))
 
 
 def test_target_is_the_median_total_of_rows_with_counts():
-    assert LogNormalise.from_data(COUNTS).target == np.median([8, 2, 15])
-    assert LogNormalise.from_data(COUNTS[:2]).target == np.median([8, 2])
+    assert LogNormalize.from_data(COUNTS).target == np.median([8, 2, 15])
+    assert LogNormalize.from_data(COUNTS[:2]).target == np.median([8, 2])
 
 
 def test_from_data_keeps_the_class():
-    class Child(Standardise):
+    class Child(Standardize):
         pass
 
     assert type(Child.from_data(torch.eye(2))) is Child
@@ -128,18 +128,18 @@ NAN = float("nan")
         (lambda: Rescale(1, 1), "low < high, but they are 1 and 1"),
         (lambda: Rescale(0, float("inf")), "must be finite"),
         (lambda: Rescale(NAN, 1), "must be finite"),
-        (lambda: Standardise(torch.zeros(2), torch.ones(3)), r"shapes are \(2,\) and \(3,\)"),
-        (lambda: Standardise(torch.zeros(1, 2), torch.ones(1, 2)), "two vectors"),
-        (lambda: Standardise(torch.zeros(2), torch.tensor([1.0, 0.0])), "the smallest scale is 0"),
-        (lambda: Standardise(torch.tensor([NAN]), torch.ones(1)), "must be finite"),
-        (lambda: Standardise.from_data(torch.zeros(3)), r"x must be a table .* shape is \(3,\)"),
-        (lambda: Standardise.from_data(torch.zeros(0, 3)), "at least one row"),
-        (lambda: Standardise.from_data(torch.tensor([[NAN], [1.0]])), "1 of its values are not"),
-        (lambda: LogNormalise(0.0), "target must be a positive, finite number of counts, but it is 0.0"),
-        (lambda: LogNormalise(NAN), "target must be"),
-        (lambda: LogNormalise.from_data(torch.tensor([[1.0, -2.0]])), "its smallest value is -2 and its largest 1"),
-        (lambda: LogNormalise.from_data(torch.zeros(2, 2)), "not all 0"),
-        (lambda: LogNormalise.from_data(torch.zeros(2)), "x must be a table"),
+        (lambda: Standardize(torch.zeros(2), torch.ones(3)), r"shapes are \(2,\) and \(3,\)"),
+        (lambda: Standardize(torch.zeros(1, 2), torch.ones(1, 2)), "two vectors"),
+        (lambda: Standardize(torch.zeros(2), torch.tensor([1.0, 0.0])), "the smallest scale is 0"),
+        (lambda: Standardize(torch.tensor([NAN]), torch.ones(1)), "must be finite"),
+        (lambda: Standardize.from_data(torch.zeros(3)), r"x must be a table .* shape is \(3,\)"),
+        (lambda: Standardize.from_data(torch.zeros(0, 3)), "at least one row"),
+        (lambda: Standardize.from_data(torch.tensor([[NAN], [1.0]])), "1 of its values are not"),
+        (lambda: LogNormalize(0.0), "target must be a positive, finite number of counts, but it is 0.0"),
+        (lambda: LogNormalize(NAN), "target must be"),
+        (lambda: LogNormalize.from_data(torch.tensor([[1.0, -2.0]])), "its smallest value is -2 and its largest 1"),
+        (lambda: LogNormalize.from_data(torch.zeros(2, 2)), "not all 0"),
+        (lambda: LogNormalize.from_data(torch.zeros(2)), "x must be a table"),
     ],
 )
 def test_errors_say_what_was_expected(build, message):

@@ -321,13 +321,13 @@ def test_pseudo_inputs_respect_the_range(name, bounds):
     assert high is None or prior.pseudo_inputs.max() <= high
 
 
-@pytest.mark.parametrize("initialise", ["data", "mean", "uniform"])
-def test_initialisations_of_pseudo_inputs(initialise):
+@pytest.mark.parametrize("initialize", ["data", "mean", "uniform"])
+def test_initializations_of_pseudo_inputs(initialize):
     x = torch.rand(500, NUM_FEATURES) * torch.linspace(0.1, 0.8, NUM_FEATURES)
-    u = VampPrior.from_data(x, 400, initialise=initialise, low=0.0, high=1.0).pseudo_inputs.detach()
-    if initialise == "data":
+    u = VampPrior.from_data(x, 400, initialize=initialize, low=0.0, high=1.0).pseudo_inputs.detach()
+    if initialize == "data":
         assert len(torch.cdist(u, x).argmin(-1).unique()) == 400  # no row twice
-    elif initialise == "mean":
+    elif initialize == "mean":
         torch.testing.assert_close(u.mean(0), x.mean(0), rtol=0.1, atol=0.02)
         assert (u.std(0) > 0.6 * x.std(0)).all()  # less than the data's: what left the range was moved inside
     else:
@@ -377,12 +377,12 @@ def test_runaway_scales_leave_a_finite_density_with_finite_gradients(extreme):
 
 
 def test_mixture_of_gaussians_from_latents_finds_the_clusters():
-    centres = torch.tensor([[-5.0, 0.0], [5.0, 0.0], [0.0, 5.0]])
+    centers = torch.tensor([[-5.0, 0.0], [5.0, 0.0], [0.0, 5.0]])
     counts = torch.tensor([100, 200, 300])
-    z = centres.repeat_interleave(counts, 0) + 0.1 * torch.randn(600, 2)
+    z = centers.repeat_interleave(counts, 0) + 0.1 * torch.randn(600, 2)
     prior = MixtureOfGaussians.from_latents(z, 3)
-    match = torch.cdist(centres, prior.loc.detach()).argmin(-1)
-    torch.testing.assert_close(prior.loc.detach()[match], centres, rtol=0, atol=0.05)
+    match = torch.cdist(centers, prior.loc.detach()).argmin(-1)
+    torch.testing.assert_close(prior.loc.detach()[match], centers, rtol=0, atol=0.05)
     torch.testing.assert_close(prior.mixing_weights.detach()[match], counts / 600)
     assert prior.log_scale.exp().max() < 0.15
 
@@ -511,7 +511,7 @@ def test_a_module_with_a_density_becomes_a_prior():
         (lambda: MixtureOfGaussians.from_latents(torch.zeros(3, 2), 4), "at least 4 distinct rows"),
         (lambda: VampPrior(torch.zeros(3)), r"pseudo_inputs: expected shape \(K, \*input\)"),
         (lambda: VampPrior(torch.full((3, 2), 5.0), low=0.0, high=1.0), "expected values between 0.0 and 1.0, got 5"),
-        (lambda: VampPrior.from_data(torch.rand(3, 2), 2, initialise="zeros"), "'data', 'mean' or 'uniform'"),
+        (lambda: VampPrior.from_data(torch.rand(3, 2), 2, initialize="zeros"), "'data', 'mean' or 'uniform'"),
         (lambda: VampPrior.from_data(torch.rand(0, 2), 2), "expected training rows"),
         (lambda: FeatureRange(1.0, 0.0), "expected low < high"),
         (lambda: FeatureRange(None, 1.0), "needs a lower one too"),

@@ -13,11 +13,11 @@ from priory import (
     GTM,
     GTMPrior,
     GTMVampPrior,
-    LogNormalise,
+    LogNormalize,
     MixtureOfGaussians,
     NormalEncoder,
     Rescale,
-    Standardise,
+    Standardize,
     latent_grid,
     mlp,
 )
@@ -123,7 +123,7 @@ def test_the_command_lines_radial_functions_start_about_the_mean(x):
     rows = torch.from_numpy(x).float()
     spec = PriorSpec(2, 5, points_per_side=6, grid_network="rbf", basis_per_side=4, basis_width=0.5, features=rows)
     prior = GTMVampPrior.from_spec(spec)
-    assert len(prior.network[0].centres) == 16
+    assert len(prior.network[0].centers) == 16
     assert prior.network[0].width == pytest.approx(1 / 3)  # half of 2/3
     far = prior.network(torch.full((1, 2), 100.0))[0]  # where nothing but the constant is left
     torch.testing.assert_close(far, rows.mean(0))
@@ -131,10 +131,10 @@ def test_the_command_lines_radial_functions_start_about_the_mean(x):
         GTMPrior.from_spec(PriorSpec(2, 5, grid_network="none"))
 
 
-@pytest.mark.parametrize("preprocess", [None, Rescale(-10.0, 20.0), "standardise"], ids=["none", "rescale", "standard"])
+@pytest.mark.parametrize("preprocess", [None, Rescale(-10.0, 20.0), "standardize"], ids=["none", "rescale", "standard"])
 def test_an_affine_sheet_is_the_gtms_between_the_nodes_too(preprocess, gtm, x):
-    if preprocess == "standardise":
-        preprocess = Standardise.from_data(torch.from_numpy(x).float())
+    if preprocess == "standardize":
+        preprocess = Standardize.from_data(torch.from_numpy(x).float())
     prior = GTMVampPrior.from_gtm(gtm, preprocess=preprocess)
     features = preprocess or (lambda values: values)
     images = features(torch.from_numpy(gtm.means_).float())
@@ -173,7 +173,7 @@ class Logarithm(nn.Module):
 
 def test_counts_with_a_lower_bound():
     x = np.maximum(bent_sheet(8), 0.0).round() ** 2
-    preprocess = LogNormalise.from_data(torch.from_numpy(x))
+    preprocess = LogNormalize.from_data(torch.from_numpy(x))
     gtm, prior, found = sheet_within(x, preprocess, 0.0, None, basis_per_side=6)
     assert gtm.means_.min() < 0  # which have no logarithm
     wanted = preprocess(torch.from_numpy(np.maximum(gtm.means_, 0.0)))
@@ -198,7 +198,7 @@ def test_what_is_refused(gtm):
     broken.noise_variance_, broken.basis_weights_ = 1.0, gtm.basis_weights_[:, :3]
     with pytest.raises(ValueError, match=r"basis_weights_ of shape \(10, 5\), .*got \(10, 3\), 36 and 36"):
         GTMPrior.from_gtm(broken)
-    other = Standardise(torch.zeros(4), torch.ones(4))
+    other = Standardize(torch.zeros(4), torch.ones(4))
     with pytest.raises(ValueError, match=r"preprocess: expected one for the 5 columns that the GTM was fitted to"):
         GTMVampPrior.from_gtm(gtm, preprocess=other)
 

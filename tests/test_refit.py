@@ -128,9 +128,9 @@ def test_a_vaes_own_prior_can_be_fitted_on():
     assert vae.prior.loc.abs().min() > 2
 
 
-def test_rows_that_are_binarised_anew_are_encoded_anew():
+def test_rows_that_are_binarized_anew_are_encoded_anew():
     class Means:
-        dynamic_binarisation = True
+        dynamic_binarization = True
 
         def __len__(self) -> int:
             return 200
@@ -208,7 +208,7 @@ def test_a_run_gets_another_prior(name, trained, done, tmp_path):
     assert f"prior: standard before, {name} now" in said
     assert "difference" in said
     assert ("it has nothing to fit" in said) == (name == "standard")
-    assert ("expectation maximisation" in said) == (name in ("mog", "gtm", "gtm-vamp"))
+    assert ("expectation maximization" in said) == (name in ("mog", "gtm", "gtm-vamp"))
     new, old = priory.load("new"), priory.load(trained)
     assert type(new.prior) is PRIORS[name]
     for part in ("encoder", "decoder", "preprocess"):
@@ -261,7 +261,7 @@ def test_of_a_refit_again_and_the_default_folder(trained, done, tmp_path):
 @pytest.mark.parametrize("likelihood", ["gaussian", "negative-binomial"])
 @pytest.mark.parametrize("name", ["vamp", "gtm-vamp"])
 def test_pseudo_inputs_live_where_the_encoder_reads(name, likelihood, capsys, monkeypatch, tmp_path):
-    """Standardised columns, one of them constant, and counts; means of pseudo-inputs are near those of the features."""
+    """Standardized columns, one of them constant, and counts; means of pseudo-inputs are near those of the features."""
     monkeypatch.chdir(tmp_path)
     values = MATRIX + 5.0 if likelihood == "gaussian" else np.round(np.exp(MATRIX + 2))
     values = values.astype(np.float32).copy()

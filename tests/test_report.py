@@ -30,11 +30,11 @@ from priory.workbench.report import (
     write_report,
 )
 from priory.workbench.report.budget import LIMIT, seeded_subset
-from priory.workbench.report.encoding import json_for_html, quantised
+from priory.workbench.report.encoding import json_for_html, quantized
 from priory.workbench.report.labels import label_part
 from priory.workbench.report.map_data import map_data
 from priory.workbench.report.rows import column_moments
-from priory.workbench.report.thumbnails import grey_tiles, sprite_sheet
+from priory.workbench.report.thumbnails import gray_tiles, sprite_sheet
 
 HOSTILE = "</script><script>alert(1)</script><!-- <img src=x onerror=alert(1)> & \u2028\u2029 \"'` {{ 7 * 7 }} =1+1"
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
@@ -190,10 +190,10 @@ def test_a_number_has_the_digits_that_its_error_leaves(value, se, expected):
 
 
 @pytest.mark.parametrize(("kind", "levels"), [("u1", 254), ("u2", 65534)])
-def test_quantised_numbers_are_off_by_half_a_step_at_most(kind, levels):
+def test_quantized_numbers_are_off_by_half_a_step_at_most(kind, levels):
     values = np.random.default_rng(0).normal(size=500) * 1e3 + 7
     values[3] = np.nan
-    found = unpacked(quantised(values, kind))
+    found = unpacked(quantized(values, kind))
     step = (np.nanmax(values) - np.nanmin(values)) / levels
     assert np.isnan(found[3])
     known = np.isfinite(values)
@@ -202,8 +202,8 @@ def test_quantised_numbers_are_off_by_half_a_step_at_most(kind, levels):
 
 
 @pytest.mark.parametrize("values", [[5.0, 5.0], [np.nan, np.nan], [-8e307, 8e307], [3.0, np.inf]])
-def test_odd_ranges_are_quantised(values):
-    found = unpacked(quantised(np.array(values), "u1"))
+def test_odd_ranges_are_quantized(values):
+    found = unpacked(quantized(np.array(values), "u1"))
     np.testing.assert_allclose(found, np.where(np.isfinite(values), values, np.nan), rtol=1e-12)
 
 
@@ -273,11 +273,11 @@ def test_a_sheet_of_nodes_lies_as_the_map_does():
     np.testing.assert_array_equal(pixels, [[40, 100, 160], [20, 80, 140], [0, 60, 120]])
 
 
-def test_grey_values_are_clipped_and_large_images_are_shrunk():
-    found = grey_tiles(np.array([[-1.0, 0.0, 8.0, 99.0]]), (2, 2), 0.0, 16.0)
+def test_gray_values_are_clipped_and_large_images_are_shrunk():
+    found = gray_tiles(np.array([[-1.0, 0.0, 8.0, 99.0]]), (2, 2), 0.0, 16.0)
     np.testing.assert_array_equal(found, [[[0, 0], [128, 255]]])
     large = np.kron(np.array([[0.0, 1.0], [1.0, 0.0]]), np.ones((100, 50)))
-    small = grey_tiles(large.reshape(1, -1), (200, 100), 0.0, 1.0)
+    small = gray_tiles(large.reshape(1, -1), (200, 100), 0.0, 1.0)
     assert small.shape == (1, 50, 25)
     assert (small[0, :25, :12] == 0).all()
     assert (small[0, :25, 13:] == 255).all()
@@ -389,7 +389,7 @@ def test_without_its_libraries_the_extra_is_named(monkeypatch):
 
 
 def large_images(num_rows=100_000):
-    """Rows of 784 pixels that compress as badly as handwriting: a seventh of them is grey."""
+    """Rows of 784 pixels that compress as badly as handwriting: a seventh of them is gray."""
     random = np.random.default_rng(0)
     x = np.zeros((num_rows, 784), dtype=np.uint8)
     x[:, 330:440] = random.integers(0, 256, (num_rows, 110))

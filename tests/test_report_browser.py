@@ -101,12 +101,12 @@ class Opened:
         return self.tab.locator("#tip")
 
     def pixels(self, of):
-        """The grey values of the first canvas in an element, as it was drawn."""
+        """The gray values of the first canvas in an element, as it was drawn."""
         script = """canvas => [canvas.width, ...canvas.getContext("2d").getImageData(
             0, 0, canvas.width, canvas.height).data.filter((_, i) => i % 4 === 0)]"""
         return self.tab.locator(f"{of} canvas").first.evaluate(script)[1:]
 
-    def colour(self, place):
+    def color(self, place):
         """Of the screen there."""
         x, y = self.point(place)
         shot = self.tab.screenshot(clip={"x": round(x) - 1, "y": round(y) - 1, "width": 3, "height": 3})
@@ -175,41 +175,41 @@ def test_what_is_said_of_a_row_stays_inside_the_window(browser, tmp_path):
     opened.tab.close()
 
 
-def test_colours_follow_the_choice(of_images):
+def test_colors_follow_the_choice(of_images):
     of_images.tab.mouse.move(5, 5)
     first, last = places()[7], places()[52]
-    of_images.choose("#colour-by", "half")
-    assert of_images.colour(first) == pytest.approx(BLUE, abs=3)
-    before = of_images.colour(last)
+    of_images.choose("#color-by", "half")
+    assert of_images.color(first) == pytest.approx(BLUE, abs=3)
+    before = of_images.color(last)
     assert before != pytest.approx(BLUE, abs=40)
-    of_images.choose("#colour-by", "pixel 3")
+    of_images.choose("#color-by", "pixel 3")
     darkest, lightest = (places()[find(of_images.contents.x[:, 3])] for find in (np.argmin, np.argmax))
-    assert of_images.colour(darkest) == pytest.approx((0x00, 0x22, 0x4E), abs=3)  # the ends of cividis
-    assert of_images.colour(lightest) == pytest.approx((0xFE, 0xE8, 0x38), abs=3)
-    of_images.choose("#colour-by", HOSTILE)
-    of_images.choose("#colour-by", "half")
-    assert of_images.colour(last) == before
+    assert of_images.color(darkest) == pytest.approx((0x00, 0x22, 0x4E), abs=3)  # the ends of cividis
+    assert of_images.color(lightest) == pytest.approx((0xFE, 0xE8, 0x38), abs=3)
+    of_images.choose("#color-by", HOSTILE)
+    of_images.choose("#color-by", "half")
+    assert of_images.color(last) == before
 
 
-def test_missing_values_have_a_colour_of_their_own_and_are_counted(of_table):
+def test_missing_values_have_a_color_of_their_own_and_are_counted(of_table):
     of_table.tab.mouse.move(5, 5)
-    of_table.choose("#colour-by", "c4")
-    assert of_table.colour(places()[33]) == pytest.approx((0xD0, 0xD4, 0xD9), abs=3)
+    of_table.choose("#color-by", "c4")
+    assert of_table.color(places()[33]) == pytest.approx((0xD0, 0xD4, 0xD9), abs=3)
     smallest = np.nanargmin(of_table.contents.x[:, 4])
-    assert of_table.colour(places()[smallest]) == pytest.approx((0x00, 0x22, 0x4E), abs=3)
+    assert of_table.color(places()[smallest]) == pytest.approx((0x00, 0x22, 0x4E), abs=3)
     assert "1 row has none" in of_table.tab.locator("#legend").text_content()
 
 
 def test_a_class_can_be_hidden(of_images):
-    of_images.choose("#colour-by", "half")
+    of_images.choose("#color-by", "half")
     box = of_images.tab.get_by_label("left")
     with of_images.drawn_anew():
         box.uncheck()
-    assert of_images.colour(places()[7]) == (255, 255, 255)
-    assert of_images.colour(places()[52]) != (255, 255, 255)
+    assert of_images.color(places()[7]) == (255, 255, 255)
+    assert of_images.color(places()[52]) != (255, 255, 255)
     with of_images.drawn_anew():
         box.check()
-    assert of_images.colour(places()[7]) == pytest.approx(BLUE, abs=3)
+    assert of_images.color(places()[7]) == pytest.approx(BLUE, abs=3)
 
 
 @pytest.mark.parametrize("node", [1, 5])
@@ -244,16 +244,16 @@ def test_nodes_and_rows_are_found_by_keyboard(of_images):
     of_images.tab.wait_for_function("document.querySelector('#details dd')?.textContent === 'row 31'")
 
 
-def test_nodes_are_coloured_and_pictured(of_images):
+def test_nodes_are_colored_and_pictured(of_images):
     tab = of_images.tab
     tab.mouse.move(5, 5)
     tab.uncheck("#rows-shown")
     of_images.choose("#nodes-by", "usage")
     corner = of_images.contents.nodes.places[8] + 0.05  # the ring around what was found is elsewhere
-    assert of_images.colour(corner) == pytest.approx((0xFE, 0xE8, 0x38), abs=3)
+    assert of_images.color(corner) == pytest.approx((0xFE, 0xE8, 0x38), abs=3)
     of_images.choose("#nodes-by", "their images")
     assert tab.locator("#plot .imagelayer image").count() == 1
-    of_images.choose("#nodes-by", "grey")
+    of_images.choose("#nodes-by", "gray")
     assert tab.locator("#plot .imagelayer image").count() == 0
     tab.check("#rows-shown")
 
@@ -269,7 +269,7 @@ def test_exported_ids_are_those_in_the_box(of_images):
     tab.mouse.up()
     inside = [i for i, (u, v) in enumerate(places()) if u < -0.6 and v < 0.0]
     tab.wait_for_function(f"document.getElementById('selected-count').textContent.startsWith('{len(inside)} rows')")
-    of_images.choose("#colour-by", "pixel 3")  # what is selected stays so
+    of_images.choose("#color-by", "pixel 3")  # what is selected stays so
     assert tab.evaluate("[...document.getElementById('plot').data[1].selectedpoints]") == inside
     with tab.expect_download() as download:
         tab.get_by_role("button", name="Export").click()
@@ -332,7 +332,7 @@ def test_the_wheel_scrolls_the_page_and_with_ctrl_it_zooms_the_map(of_table):
     of_table.tab.keyboard.up("Control")
     of_table.tab.wait_for_function(f"{seen} < {0.95 * before}")
     zoomed = of_table.tab.evaluate(seen)
-    of_table.choose("#colour-by", "c3")
+    of_table.choose("#color-by", "c3")
     assert of_table.tab.evaluate(seen) == pytest.approx(zoomed)
 
 

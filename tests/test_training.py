@@ -356,7 +356,7 @@ def test_bf16_mixed_is_near_full_precision() -> None:
 class Rows:
     """Rows of a larger file, whose values are means."""
 
-    dynamic_binarisation = True
+    dynamic_binarization = True
 
     def __init__(self, x: Tensor) -> None:
         self.x = x

@@ -113,7 +113,7 @@ def test_resumed_run_equals_an_uninterrupted_one(tmp_path, raise_at: int, schedu
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adamax", "nadam", "radam"])
-def test_resume_restores_every_optimiser(tmp_path, optimizer: str) -> None:
+def test_resume_restores_every_optimizer(tmp_path, optimizer: str) -> None:
     whole, half = make(), make()
     history = run(whole, tmp_path / "whole", optimizer=optimizer, schedule="cosine", seed=None)
     torch.manual_seed(5)

@@ -9,13 +9,13 @@ from priory.nn.decoders import (
     BernoulliDecoder,
     CategoricalDecoder,
     Decoder,
-    DiscretisedLogisticDecoder,
+    DiscretizedLogisticDecoder,
     GaussianDecoder,
     NegativeBinomialDecoder,
 )
 from priory.nn.encoders import Encoder, NormalEncoder
 from priory.nn.networks import ConvolutionalDecoderNetwork, ConvolutionalEncoderNetwork, gated_mlp, mlp
-from priory.nn.preprocessing import LogNormalise, Rescale, Standardise
+from priory.nn.preprocessing import LogNormalize, Rescale, Standardize
 from priory.objectives import Elbo, elbo, guided_elbo, importance_weighted_bound
 from priory.priors import (
     DensityPrior,
@@ -39,7 +39,7 @@ __all__ = [
     "ConvolutionalEncoderNetwork",
     "Decoder",
     "DensityPrior",
-    "DiscretisedLogisticDecoder",
+    "DiscretizedLogisticDecoder",
     "Elbo",
     "Encoder",
     "Estimate",
@@ -49,7 +49,7 @@ __all__ = [
     "GaussianDecoder",
     "GridPrior",
     "Guide",
-    "LogNormalise",
+    "LogNormalize",
     "Mixture",
     "MixtureOfGaussians",
     "MixturePrior",
@@ -58,7 +58,7 @@ __all__ = [
     "Prior",
     "Rescale",
     "StandardNormal",
-    "Standardise",
+    "Standardize",
     "VampPrior",
     "diagonal_normal",
     "elbo",

@@ -80,7 +80,7 @@ def guided_elbo(
     Raises:
         ValueError: num_samples is not positive, weight is outside of [0, 1], or the prior has no guide.
 
-    Reference: Tomczak 2022, *Deep Generative Modeling*, eq. 4.50 (the prior over nodes); the amortised posterior over
+    Reference: Tomczak 2022, *Deep Generative Modeling*, eq. 4.50 (the prior over nodes); the amortized posterior over
     them is the responsibility of Bishop, Svensen & Williams 1998, eq. 2.10.
     """
     _check_num_samples(num_samples)

@@ -11,10 +11,10 @@ from torch.distributions import Distribution
 
 
 class VAE(nn.Module):
-    """p(x, z) = p(z) p(x | z) with the amortised posterior q(z | x).
+    """p(x, z) = p(z) p(x | z) with the amortized posterior q(z | x).
 
     Args:
-        encoder: a module from features (..., *input) to a reparameterised distribution q(z|x) with event (L,).
+        encoder: a module from features (..., *input) to a reparameterized distribution q(z|x) with event (L,).
         decoder: a module from z (..., L) to a distribution p(x|z) over x in the data's own units. One that
             conditions on a part of x (a row's library size) has a method `covariates(x) -> dict`, whose entries are
             passed to it as keywords.

@@ -5,7 +5,7 @@
     log N(z_b | loc_k, scale_k^2) = -1/2 sum_l ((z_bl - loc_kl) / scale_kl)^2 - sum_l log scale_kl - L/2 log(2 pi)
 
 The one function in which every prior of the family spends its time. Results are within 1e-4 max(1, |log p|) of a sum in
-float64, whatever the scales and centres; how: `components.py`. The memory is that of the arguments, of their gradients
+float64, whatever the scales and centers; how: `components.py`. The memory is that of the arguments, of their gradients
 and of one block of b x k numbers; how: `log_prob.py`.
 """
 

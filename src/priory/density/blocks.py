@@ -81,14 +81,14 @@ class Points(NamedTuple):
 
 def prepare_points(
     z: Float[Tensor, "point latent"],
-    centre: Float[Tensor, " latent"] | None,
+    center: Float[Tensor, " latent"] | None,
     shift: Float[Tensor, " point"] | None = None,
     row: Float[Tensor, " point"] | None = None,
 ) -> Points:
-    """See `Points`; a centre of None stands for differences."""
-    if centre is None:
+    """See `Points`; a center of None stands for differences."""
+    if center is None:
         return Points(z, shift, row, None, None, None, None)
-    features = point_features(z, centre, shift)
+    features = point_features(z, center, shift)
     squared_norm = features[:, : z.shape[-1]].sum(-1)
     largest_norm = float(squared_norm.amax()) if len(z) else 0.0
     points = Points(z, shift, None, features, None, squared_norm, largest_norm)
@@ -115,11 +115,11 @@ class Walk:
         self.z, self.components, self._shift, self.row = z, components, shift, row
         self.sizes = block_sizes(len(z), components)
         direct = z.numel() * len(components.loc) <= SMALL or not has_float64(z.device)
-        self.centre = None if direct else components.centre
+        self.center = None if direct else components.center
         self._workspace: Tensor | None = None
         self._block: tuple[slice, Block] | None = None  # where there is only one
         kept = KEPT if len(components.loc) > self.sizes.components else KEPT_IN_CACHE
-        self._kept = prepare_points(z, self.centre, shift, row) if z.numel() <= kept else None
+        self._kept = prepare_points(z, self.center, shift, row) if z.numel() <= kept else None
 
     def again(self, row: Float[Tensor, " point"]) -> "Walk":
         """The same walk with a factor for each point, and what has been prepared."""
@@ -133,12 +133,12 @@ class Walk:
         size = self.sizes.components
         if size >= len(self.components.loc):
             if self._block is None:
-                self._block = slice(0, size), Block(self.components, self.centre)
+                self._block = slice(0, size), Block(self.components, self.center)
             yield self._block
             return
         for start in range(0, len(self.components.loc), size):
             part = slice(start, start + size)
-            yield part, Block(Components(*(parameter[part] for parameter in self.components)), self.centre)
+            yield part, Block(Components(*(parameter[part] for parameter in self.components)), self.center)
 
     def point_blocks(self) -> Iterator[tuple[slice, Points]]:
         """Where the points of a block stand, and the block."""
@@ -158,7 +158,7 @@ class Walk:
 
     def _prepare(self, rows: slice) -> Points:
         shift, row = (None if x is None else x[rows] for x in (self._shift, self.row))
-        return prepare_points(self.z[rows], self.centre, shift, row)
+        return prepare_points(self.z[rows], self.center, shift, row)
 
 
 class Block:
@@ -166,12 +166,12 @@ class Block:
 
     Args:
         components: (k,), (k, L), (k, L).
-        centre: see `Products`; None takes differences for all points.
+        center: see `Products`; None takes differences for all points.
     """
 
-    def __init__(self, components: Components, centre: Float[Tensor, " latent"] | None) -> None:
+    def __init__(self, components: Components, center: Float[Tensor, " latent"] | None) -> None:
         self.components = components
-        self.products = None if centre is None else Products(components, centre)
+        self.products = None if center is None else Products(components, center)
 
     def at(self, points: Points) -> "Pair":
         """This block and one of points."""
@@ -258,7 +258,7 @@ class PointSums:
     def __init__(self, walk: Walk) -> None:
         self._walk = walk
         self._direct: Tensor | None = None
-        if walk.centre is not None:
+        if walk.center is not None:
             self.pull = self._zeros(2 * walk.z.shape[-1])
 
     @property
@@ -270,10 +270,10 @@ class PointSums:
 
     def gradient(self) -> Float[Tensor, "point latent"]:
         """In the dtype of the points."""
-        z, centre, row = self._walk.z, self._walk.centre, self._walk.row
-        if centre is None or row is None:
+        z, center, row = self._walk.z, self._walk.center, self._walk.row
+        if center is None or row is None:
             return self.direct.to(z.dtype)
-        found = gradient_of_points(self.pull, z - centre, row)
+        found = gradient_of_points(self.pull, z - center, row)
         if self._direct is not None:
             # z - c may be infinite or NaN where all came from differences.
             found = torch.where(self.pull.any(-1, keepdim=True), found, 0.0) + self._direct

@@ -2,7 +2,7 @@
 
 Two ways to the same numbers. `Products` expands the square, so that all is a matrix product of [z^2, z, 1] with
 [-1/(2 scale^2), loc/scale^2, constant], and nothing of size B x K x L is made. The expansion cancels: it runs in
-float64, on coordinates centred on the components, and knows a bound of its error. `Differences` takes (z - loc)/scale
+float64, on coordinates centered on the components, and knows a bound of its error. `Differences` takes (z - loc)/scale
 as it stands: exact for any numbers, and some twenty times slower.
 
 Shapes: points (*batch, b, L), components (*batch, k, L), joint log-densities (*batch, b, k).
@@ -41,7 +41,7 @@ class Components(NamedTuple):
         return self.log_weights - self.scale.log().sum(-1) - 0.5 * LOG_2PI * self.scale.shape[-1]
 
     @property
-    def centre(self) -> Float[Tensor, " latent"]:
+    def center(self) -> Float[Tensor, " latent"]:
         """The mean of the means, in float64, for `Products`: a constant, without a gradient."""
         return self.loc.detach().mean(tuple(range(self.loc.ndim - 1))).double()
 
@@ -103,14 +103,14 @@ class Differences:
     def joint(self, z: Float[Tensor, "*batch point latent"]) -> Float[Tensor, "*batch point component"]:
         """log pi_k + log N(z_b | loc_k, scale_k^2) in nats."""
         parts = [
-            self.log_peaks.unsqueeze(-2) - 0.5 * self._standardised(part).square().sum(-1) for part in self._split(z)
+            self.log_peaks.unsqueeze(-2) - 0.5 * self._standardized(part).square().sum(-1) for part in self._split(z)
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts, -2)
 
     def gradient_of_points(self, z: Tensor, r: Tensor, row: Tensor) -> Float[Tensor, "*batch point latent"]:
         """See `Gradients`; r is (*batch, b, k), row (*batch, b)."""
         parts = [
-            -(weight.unsqueeze(-1) * self._standardised(part) / self.scale.unsqueeze(-3)).sum(-2)
+            -(weight.unsqueeze(-1) * self._standardized(part) / self.scale.unsqueeze(-3)).sum(-2)
             for part, weight in self._parts(z, r * row.unsqueeze(-1))
         ]
         return torch.cat(parts, -2)
@@ -120,10 +120,10 @@ class Differences:
         of_loc, of_scale = torch.zeros_like(self.loc), torch.zeros_like(self.loc)
         weights = r * row.unsqueeze(-1)
         for part, weight in self._parts(z, weights):
-            standardised = self._standardised(part)
-            pulled = weight.unsqueeze(-1) * standardised
+            standardized = self._standardized(part)
+            pulled = weight.unsqueeze(-1) * standardized
             of_loc = of_loc + pulled.sum(-3)
-            of_scale = of_scale + (pulled * standardised).sum(-3)
+            of_scale = of_scale + (pulled * standardized).sum(-3)
         total = weights.sum(-2)
         return Components(total, of_loc / self.scale, (of_scale - total.unsqueeze(-1)) / self.scale)
 
@@ -131,7 +131,7 @@ class Differences:
         parts = self._split(z)
         yield from zip(parts, weights.split(parts[0].shape[-2], -2), strict=True)
 
-    def _standardised(self, z: Tensor) -> Tensor:
+    def _standardized(self, z: Tensor) -> Tensor:
         return (z.to(self.loc.dtype).unsqueeze(-2) - self.loc.unsqueeze(-3)) / self.scale.unsqueeze(-3)
 
     def _split(self, z: Tensor) -> tuple[Tensor, ...]:
@@ -142,18 +142,18 @@ class Differences:
 class Products:
     """The joint log-densities by a matrix product, in float64.
 
-    With u the unit roundoff, c the centre, and every term of the sum counted, the result for a point is off by at most
+    With u the unit roundoff, c the center, and every term of the sum counted, the result for a point is off by at most
 
         (2 L + 8) u (|z - c|^2 max_kl 1/scale_kl^2 + max_k sum_l (loc_kl - c_l)^2 / scale_kl^2).
 
     Args:
         components: of any floating dtype, on a device that has float64.
-        centre: subtracted from all coordinates; any constant is exact, the components' own middle cancels least.
+        center: subtracted from all coordinates; any constant is exact, the components' own middle cancels least.
     """
 
-    def __init__(self, components: Components, centre: Float[Tensor, " latent"]) -> None:
+    def __init__(self, components: Components, center: Float[Tensor, " latent"]) -> None:
         components = components.to(torch.float64)
-        self.loc, self.scale = components.loc - centre, components.scale
+        self.loc, self.scale = components.loc - center, components.scale
         self.precision = self.scale.square().reciprocal_()
         weighted = self.loc * self.precision
         self._squared_lengths = torch.linalg.vecdot(self.loc, weighted)
@@ -181,7 +181,7 @@ class Products:
         return self.weights[..., : 2 * self.loc.shape[-1]]
 
     def gradients_of_components(self, moments: Float[Tensor, "*batch moment component"]) -> Components:
-        """Given sum_b row_b r_bk [z^2, z, 1] of the centred points, see `Gradients`."""
+        """Given sum_b row_b r_bk [z^2, z, 1] of the centered points, see `Gradients`."""
         latent_dim = self.loc.shape[-1]
         second, first, zeroth = moments.mT.contiguous().split((latent_dim, latent_dim, 1), -1)
         moved = torch.addcmul(first, self.loc, zeroth, value=-1)
@@ -191,11 +191,11 @@ class Products:
 
 def point_features(
     z: Float[Tensor, "*batch point latent"],
-    centre: Float[Tensor, " latent"],
+    center: Float[Tensor, " latent"],
     shift: Float[Tensor, "*batch point"] | None = None,
 ) -> Float[Tensor, "*batch point feature"]:
-    """[z^2, z, 1, shift] of the centred points; `shift` is added to every joint log-density of its point."""
-    z = z - centre
+    """[z^2, z, 1, shift] of the centered points; `shift` is added to every joint log-density of its point."""
+    z = z - center
     constants = z.new_tensor([1.0, 0.0]).expand(*z.shape[:-1], 2)
     if shift is not None:
         constants = torch.stack([constants[..., 0], shift], -1)
@@ -203,8 +203,8 @@ def point_features(
 
 
 def gradient_of_points(
-    pull: Float[Tensor, "*batch point slope"], centred: Float[Tensor, "*batch point latent"], row: Tensor
+    pull: Float[Tensor, "*batch point slope"], centered: Float[Tensor, "*batch point latent"], row: Tensor
 ) -> Float[Tensor, "*batch point latent"]:
     """Given sum_k r_bk [-1/(2 scale_k^2), (loc_k - c)/scale_k^2] and z - c, see `Gradients`."""
     quadratic, linear = pull.chunk(2, -1)
-    return torch.addcmul(linear, centred, quadratic, value=2) * row.unsqueeze(-1)
+    return torch.addcmul(linear, centered, quadratic, value=2) * row.unsqueeze(-1)

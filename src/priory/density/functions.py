@@ -158,8 +158,8 @@ def recorded_joint(z: Tensor, components: Components) -> Tensor:
     """Joint log-densities as operations that autograd records: any batch shape, no choice that depends on values."""
     if _takes_differences(z, components):
         return Differences(components).joint(z)
-    centre = components.centre
-    return Products(components, centre).joint(point_features(z, centre))
+    center = components.center
+    return Products(components, center).joint(point_features(z, center))
 
 
 def recorded_joint_gradients(r: Tensor, z: Tensor, components: Components, wanted: Wanted) -> Gradients:
@@ -176,8 +176,8 @@ def recorded_joint_gradients(r: Tensor, z: Tensor, components: Components, wante
             of_components = differences.gradients_of_components(z, r, row)
     else:
         products, features, r = (
-            Products(components, components.centre),
-            point_features(z, components.centre),
+            Products(components, components.center),
+            point_features(z, components.center),
             r.double(),
         )
         if wanted.points:
@@ -207,15 +207,15 @@ def _responsibilities(joint: Tensor) -> Tensor:
 def _joint_tangent(z: Tensor, components: Components, tangents: tuple[Tensor | None, ...]) -> tuple[Tensor, Tensor]:
     """Joint log-densities and how they change along the tangents, by differences: (b, k) each."""
     along_z, along_weights, along_loc, along_scale = tangents
-    standardised = (z.unsqueeze(-2) - components.loc) / components.scale
-    change = torch.zeros_like(standardised)
+    standardized = (z.unsqueeze(-2) - components.loc) / components.scale
+    change = torch.zeros_like(standardized)
     if along_z is not None:
         change = change + along_z.unsqueeze(-2)
     if along_loc is not None:
         change = change - along_loc
     if along_scale is not None:
-        change = change - standardised * along_scale
-    tangent = -(standardised * change / components.scale).sum(-1)
+        change = change - standardized * along_scale
+    tangent = -(standardized * change / components.scale).sum(-1)
     if along_scale is not None:
         tangent = tangent - (along_scale / components.scale).sum(-1)
     if along_weights is not None:

@@ -6,7 +6,7 @@
 
 Nothing of the row n alone enters the sum over components. Cells that are missing are integrated out, so a row has its
 own number D_n of dimensions and its own |loc_k|^2, summed over what is there: a second product. Rows and means should
-be centred: the products cancel by |x| |loc| / variance roundoffs.
+be centered: the products cancel by |x| |loc| / variance roundoffs.
 """
 
 from typing import NamedTuple

@@ -33,7 +33,7 @@ def log_prob(z: Float[Tensor, "point latent"], components: Components) -> Expone
     """log p(z_b) and what backward needs; None where a log-density is infinite or NaN, which is no case for haste."""
     if z.shape[-1] > LATENT_DIM_FOR_FLOAT32:
         z, components = z.to(working_dtype(z.device)), components.to(working_dtype(z.device))
-    terms = torch.sub(components.log_peaks, _standardised(z, components).square().sum(-1), alpha=0.5)
+    terms = torch.sub(components.log_peaks, _standardized(z, components).square().sum(-1), alpha=0.5)
     largest = terms.amax(-1, keepdim=True)
     if not math.isfinite(float(largest.sum())):
         return None
@@ -52,16 +52,16 @@ def log_prob_gradients(
     """Gradients of sum_b grad_b log p(z_b), where `log_prob` has found something."""
     dtype = found.terms.dtype
     z, components = z.to(dtype), components.to(dtype)
-    standardised = _standardised(z, components)
+    standardized = _standardized(z, components)
     weights = found.terms * (grad * found.reciprocal).unsqueeze(-1)
-    pulled = weights.unsqueeze(-1) * standardised / components.scale
+    pulled = weights.unsqueeze(-1) * standardized / components.scale
     of_z = -pulled.sum(-2) if wanted.points else None
     if not wanted.components:
         return Gradients(of_z)
     total = weights.sum(-2)
-    of_scale = (pulled * standardised).sum(-3) - total.unsqueeze(-1) / components.scale
+    of_scale = (pulled * standardized).sum(-3) - total.unsqueeze(-1) / components.scale
     return Gradients(of_z, total, pulled.sum(-3), of_scale)
 
 
-def _standardised(z: Tensor, components: Components) -> Float[Tensor, "point component latent"]:
+def _standardized(z: Tensor, components: Components) -> Float[Tensor, "point component latent"]:
     return (z.unsqueeze(-2) - components.loc) / components.scale

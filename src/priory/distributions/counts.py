@@ -29,7 +29,7 @@ class NegativeBinomial(Distribution):
 
     a Poisson distribution whose rate is gamma distributed with shape r. The inverse dispersion is r, and r -> infinity
     is the Poisson distribution. At large m or r the logarithm of that line is a small difference of large numbers; here
-    it is computed as a saddle-point expansion, in which they have cancelled on paper. For x > 0
+    it is computed as a saddle-point expansion, in which they have canceled on paper. For x > 0
 
         log P(x) = - log(2 pi x (1 + x/r)) / 2 + d(x + r) - d(r) - d(x) - r f(u_r) - x f(u_x),
         f(u) = u - log(1 + u),    u_r = (x - m) / (r + m),    u_x = (m - x) / x * r / (r + m),

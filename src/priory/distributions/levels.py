@@ -20,7 +20,7 @@ class CategoricalLevels(Categorical):
 
     Args:
         probs: (..., K), probabilities, or
-        logits: (..., K), unnormalised log-probabilities.
+        logits: (..., K), unnormalized log-probabilities.
 
     >>> levels = CategoricalLevels(logits=torch.zeros(5))
     >>> levels.mean, levels.variance
@@ -46,7 +46,7 @@ class CategoricalLevels(Categorical):
         return torch.arange(self._num_events, dtype=self._param.dtype, device=self._param.device)
 
 
-class DiscretisedLogistic(Distribution):
+class DiscretizedLogistic(Distribution):
     """A logistic distribution rounded to the levels 0..n-1, with the tails in the first and the last level.
 
         P(x = k) = S((k + 1/2 - loc) / scale) - S((k - 1/2 - loc) / scale),    S(y) = 1 / (1 + exp(-y)),
@@ -56,7 +56,7 @@ class DiscretisedLogistic(Distribution):
     probability is clamped, and the n probabilities sum to one. Precise in float32 for scales from 1e-6 to 1e6 levels.
 
     Args:
-        loc: (...,), centre, in levels; may lie outside of 0..n-1.
+        loc: (...,), center, in levels; may lie outside of 0..n-1.
         log_scale: (...,), logarithm of the scale in levels; before rounding the standard deviation is 1.81 scales.
         num_levels: n, at least two.
 
@@ -65,7 +65,7 @@ class DiscretisedLogistic(Distribution):
 
     Source: Salimans et al. 2017 (arXiv:1701.05517), eq. 2.
 
-    >>> pixel = DiscretisedLogistic(torch.tensor(100.0), torch.tensor(0.0))
+    >>> pixel = DiscretizedLogistic(torch.tensor(100.0), torch.tensor(0.0))
     >>> pixel.log_prob(torch.tensor([0.0, 100.0]))
     tensor([-99.5000,  -1.4068])
     """
@@ -89,10 +89,10 @@ class DiscretisedLogistic(Distribution):
         return constraints.integer_interval(0, self.num_levels - 1)
 
     def expand(self, batch_shape: Shape, _instance: Distribution | None = None) -> Distribution:
-        new = self._get_checked_instance(DiscretisedLogistic, _instance)
+        new = self._get_checked_instance(DiscretizedLogistic, _instance)
         new.loc, new.log_scale = self.loc.expand(batch_shape), self.log_scale.expand(batch_shape)
         new.num_levels = self.num_levels
-        super(DiscretisedLogistic, new).__init__(torch.Size(batch_shape), validate_args=False)
+        super(DiscretizedLogistic, new).__init__(torch.Size(batch_shape), validate_args=False)
         new._validate_args = self._validate_args
         return new
 

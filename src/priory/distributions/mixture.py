@@ -18,7 +18,7 @@ from priory.density import (
     working_dtype,
 )
 from priory.distributions.normal import at_least_float32, is_diagonal_normal
-from priory.distributions.pathwise import reparameterised
+from priory.distributions.pathwise import reparameterized
 
 
 class Mixture(Distribution):
@@ -32,7 +32,7 @@ class Mixture(Distribution):
     B x K in `log_prob`, for a mixture without batch dimensions; and its samples have gradients.
 
     Args:
-        mixing_logits: unnormalised log-weights, (..., K); -inf switches a component off.
+        mixing_logits: unnormalized log-weights, (..., K); -inf switches a component off.
         components: a distribution with batch shape (..., K).
         validate_args: whether `log_prob` checks that values lie in the support; off by default because a check of
             values breaks a compiled graph. Shapes are always checked.
@@ -190,7 +190,7 @@ class Mixture(Distribution):
         loc, scale = base.loc.to(dtype), base.scale.to(dtype)
         with torch.no_grad():
             z = self._draw(loc, scale, sample_shape, generator)
-        return reparameterised(z, self.log_weights.to(dtype), loc, scale).to(base.loc.dtype)
+        return reparameterized(z, self.log_weights.to(dtype), loc, scale).to(base.loc.dtype)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "Mixture":
         """The same mixture with its batch dimensions broadcast to `batch_shape`."""
@@ -263,7 +263,7 @@ def sample_index(
     """Draw components by inverting the cumulated weights: for any K, where `torch.multinomial` ends at 2^24.
 
     Args:
-        log_weights: normalised log-weights, (*batch, K); -inf is never drawn.
+        log_weights: normalized log-weights, (*batch, K); -inf is never drawn.
         sample_shape: shape of the draws.
         generator: a source of randomness; torch's global one by default.
 

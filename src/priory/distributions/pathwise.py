@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def reparameterised(
+def reparameterized(
     z: Float[Tensor, "*sample latent"],
     log_weights: Float[Tensor, "*batch component"],
     loc: Float[Tensor, "*batch component latent"],
@@ -37,12 +37,12 @@ def reparameterised(
     """
     z = z.detach()
     log_share, columns = log_weights, []
-    for value, centre, width in zip(z.unbind(-1), loc.unbind(-1), scale.unbind(-1), strict=True):
+    for value, center, width in zip(z.unbind(-1), loc.unbind(-1), scale.unbind(-1), strict=True):
         share = torch.softmax(log_share, -1)
-        standardised = (value.unsqueeze(-1) - centre) / width
-        cumulated = (share * torch.special.ndtr(standardised)).sum(-1)
-        density = (share * torch.exp(-0.5 * standardised.square()) / width).sum(-1).detach() / math.sqrt(2 * math.pi)
+        standardized = (value.unsqueeze(-1) - center) / width
+        cumulated = (share * torch.special.ndtr(standardized)).sum(-1)
+        density = (share * torch.exp(-0.5 * standardized.square()) / width).sum(-1).detach() / math.sqrt(2 * math.pi)
         column = value - (cumulated - cumulated.detach()) / density
         columns.append(column)
-        log_share = log_share - 0.5 * ((column.unsqueeze(-1) - centre) / width).square() - width.log()
+        log_share = log_share - 0.5 * ((column.unsqueeze(-1) - center) / width).square() - width.log()
     return torch.stack(columns, -1)

@@ -48,7 +48,7 @@ def _linear_log_prob(p: Distribution, values: Float[Tensor, "value event"]) -> F
     logits = at_least_float32(p.base_dist.logits)
     if isinstance(p, BinaryVector):
         return logits @ values.to(logits.dtype).mT - F.softplus(logits).sum(-1, keepdim=True)
-    indicators = F.one_hot(values.long(), logits.shape[-1]).flatten(1)  # a categorical's logits are normalised by torch
+    indicators = F.one_hot(values.long(), logits.shape[-1]).flatten(1)  # a categorical's logits are normalized by torch
     return logits.flatten(1) @ indicators.to(logits.dtype).mT
 
 

@@ -58,7 +58,7 @@ class Guide(nn.Module):
         """log r_k(x) of rows as the encoder's first layer reads them, without gradients."""
         with torch.autocast(features.device.type, enabled=False):
             features = features.to(self.images)
-            centre = self.images.mean(0)  # far off, squares cancel
-            rows, images = features - centre, self.images - centre
+            center = self.images.mean(0)  # far off, squares cancel
+            rows, images = features - center, self.images - center
             squares = images.square().sum(1) - 2 * rows @ images.mT  # |row|^2 is the same for all nodes
             return torch.log_softmax(self.log_weights - 0.5 * squares / self.noise_variance, -1)

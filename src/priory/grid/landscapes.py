@@ -8,7 +8,7 @@
 
 with t the rows' labels (one-hot) or numbers, r their responsibilities (times their weights, where they have some) and
 `everywhere` the mean of t. Every node answers for the rows near it; smoothing adds to each node some rows that are as
-those of its neighbourhood, and to each neighbourhood as many that are as all rows: many a node has hardly a row.
+those of its neighborhood, and to each neighborhood as many that are as all rows: many a node has hardly a row.
 
 References: Gaspar, Marcou, Horvath, Arault, Lozano, Vayer & Varnek 2013, J. Chem. Inf. Model. 53(12), 3318 (classes);
 Gaspar, Baskin, Marcou, Horvath & Varnek 2015, Molecular Informatics 34(6-7), 348 (numbers). The smoothing is ours.
@@ -86,7 +86,7 @@ def answers(
     smoothing: float,
     grid_shape: tuple[int, ...],
 ) -> Float[Tensor, "node column"]:
-    """answer_k of sum_n r_nk t_n; without smoothing too, a node without rows asks its neighbours."""
+    """answer_k of sum_n r_nk t_n; without smoothing too, a node without rows asks its neighbors."""
     near_sums, near_usage = nearby(sums, grid_shape), nearby(usage, grid_shape)
     near = ratio(near_sums + smoothing * everywhere, near_usage + smoothing, everywhere)
     return ratio(sums + smoothing * near, usage + smoothing, near)
@@ -124,12 +124,12 @@ def class_landscape(
 
 
 def value_landscape(
-    sums: Float[Tensor, "node 3"], centre: float, smoothing: float, grid_shape: tuple[int, ...]
+    sums: Float[Tensor, "node 3"], center: float, smoothing: float, grid_shape: tuple[int, ...]
 ) -> ValueLandscape:
-    """Of sum_n r_nk (1, t_n, t_n^2), with t the number minus `centre`, its mean over all rows."""
+    """Of sum_n r_nk (1, t_n, t_n^2), with t the number minus `center`, its mean over all rows."""
     everywhere = torch.stack([torch.zeros(()).double(), sums[:, 2].sum() / sums[:, 0].sum()])
     mean, square = answers(sums[:, 1:], sums[:, :1], everywhere, smoothing, grid_shape).unbind(-1)
-    return ValueLandscape(centre + mean, scale_of(mean, square), sums[:, 0])
+    return ValueLandscape(center + mean, scale_of(mean, square), sums[:, 0])
 
 
 def predicted_class(share: Float[Tensor, "datum node"], landscape: ClassLandscape) -> ClassPrediction:
@@ -141,10 +141,10 @@ def predicted_class(share: Float[Tensor, "datum node"], landscape: ClassLandscap
 
 def predicted_value(share: Float[Tensor, "datum node"], landscape: ValueLandscape) -> ValuePrediction:
     """The numbers of rows with these responsibilities."""
-    centre = landscape.mean.mean()  # subtracted: the squares of what is left cancel less
-    mean_k = landscape.mean - centre
+    center = landscape.mean.mean()  # subtracted: the squares of what is left cancel less
+    mean_k = landscape.mean - center
     mean, square = share @ mean_k, share @ (landscape.scale.square() + mean_k.square())
-    return ValuePrediction(centre + mean, scale_of(mean, square))
+    return ValuePrediction(center + mean, scale_of(mean, square))
 
 
 def check_smoothing(smoothing: float) -> None:

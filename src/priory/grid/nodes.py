@@ -44,11 +44,11 @@ class RadialBasis(nn.Module):
     """phi_m(u) = exp(-|u - c_m|^2 / (2 width^2)) for m = 1..M, and phi_{M+1}(u) = 1, the bias.
 
     Args:
-        centres: c_m, (M, C).
+        centers: c_m, (M, C).
         width: of all of them, a standard deviation.
 
     Raises:
-        ValueError: centres is no matrix with rows, or the width is not positive.
+        ValueError: centers is no matrix with rows, or the width is not positive.
 
     Reference: Bishop, Svensen & Williams 1998, Neural Computation 10(1), eq. 2.13.
 
@@ -56,27 +56,27 @@ class RadialBasis(nn.Module):
     torch.Size([3, 5])
     """
 
-    centres: Tensor
+    centers: Tensor
 
-    def __init__(self, centres: Float[Tensor, "basis grid"], width: float) -> None:
+    def __init__(self, centers: Float[Tensor, "basis grid"], width: float) -> None:
         super().__init__()
-        if centres.ndim != 2 or centres.numel() == 0:
-            raise ValueError(f"centres: expected a matrix (M, C), as from latent_grid, got {tuple(centres.shape)}")
+        if centers.ndim != 2 or centers.numel() == 0:
+            raise ValueError(f"centers: expected a matrix (M, C), as from latent_grid, got {tuple(centers.shape)}")
         if not width > 0:
             raise ValueError(f"width: expected a positive number, got {width}")
-        self.register_buffer("centres", centres.detach().clone())
+        self.register_buffer("centers", centers.detach().clone())
         self.width = width
 
     @classmethod
     def on_grid(
-        cls, centres_per_side: int, dim: int = 2, width: float = 1.0, *, dtype: torch.dtype | None = None
+        cls, centers_per_side: int, dim: int = 2, width: float = 1.0, *, dtype: torch.dtype | None = None
     ) -> "RadialBasis":
-        """Centres on a grid over [-1, 1]^C; the width in units of their spacing, which of a lone centre is 2."""
-        spacing = 2 / max(1, centres_per_side - 1)
-        return cls(latent_grid(centres_per_side, dim, dtype=dtype), width * spacing)
+        """Centers on a grid over [-1, 1]^C; the width in units of their spacing, which of a lone center is 2."""
+        spacing = 2 / max(1, centers_per_side - 1)
+        return cls(latent_grid(centers_per_side, dim, dtype=dtype), width * spacing)
 
     def extra_repr(self) -> str:
-        return f"{len(self.centres)} centres, width {self.width:.3g}"
+        return f"{len(self.centers)} centers, width {self.width:.3g}"
 
     def forward(self, u: Float[Tensor, "*batch grid"]) -> Float[Tensor, "*batch feature"]:
         bumps = self._bumps(u)
@@ -84,9 +84,9 @@ class RadialBasis(nn.Module):
 
     def slopes(self, u: Float[Tensor, "*batch grid"]) -> Float[Tensor, "*batch grid feature"]:
         """d phi_m / d u_c, the bias's zeros last."""
-        towards = (self.centres.mT - u.unsqueeze(-1)) / self.width**2
+        towards = (self.centers.mT - u.unsqueeze(-1)) / self.width**2
         return nn.functional.pad(towards * self._bumps(u).unsqueeze(-2), (0, 1))
 
     def _bumps(self, u: Float[Tensor, "*batch grid"]) -> Float[Tensor, "*batch basis"]:
-        differences = (u.unsqueeze(-2) - self.centres) / self.width
+        differences = (u.unsqueeze(-2) - self.centers) / self.width
         return torch.exp(-0.5 * differences.square().sum(-1))

@@ -65,12 +65,12 @@ def check_same_grid(gtm: Any) -> None:
         ValueError: they have been changed since.
     """
     asked = (gtm.points_per_side**gtm.n_components, gtm.n_components)
-    centres = basis_per_side(gtm) ** gtm.n_components
-    if gtm.nodes_.shape != asked or len(gtm.basis_.centres) != centres:
+    centers = basis_per_side(gtm) ** gtm.n_components
+    if gtm.nodes_.shape != asked or len(gtm.basis_.centers) != centers:
         raise ValueError(
             f"points_per_side, basis_per_side, n_components: expected those of the map that was fitted, with "
-            f"{len(gtm.nodes_)} nodes in {gtm.nodes_.shape[1]} dimensions and {len(gtm.basis_.centres)} radial "
-            f"functions, got {asked[0]} in {asked[1]} and {centres}; put them back, or call fit"
+            f"{len(gtm.nodes_)} nodes in {gtm.nodes_.shape[1]} dimensions and {len(gtm.basis_.centers)} radial "
+            f"functions, got {asked[0]} in {asked[1]} and {centers}; put them back, or call fit"
         )
 
 

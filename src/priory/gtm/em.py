@@ -2,7 +2,7 @@
 
     p(x) = 1/K sum_k N(x | y(u_k), variance I),    y(u) = phi(u) W
 
-    penalised log-likelihood = sum_n w_n log p(x_n) - decay/2 |W|^2 - tether/2 |W - W_plane|^2
+    penalized log-likelihood = sum_n w_n log p(x_n) - decay/2 |W|^2 - tether/2 |W - W_plane|^2
 
 The decay spares the bias; the tether is there for the first iterations only.
 
@@ -174,7 +174,7 @@ class Topography:
         rows, row_cells, squares, log_likelihood = totals.tolist()
         return Statistics(rows, row_cells, squares, log_likelihood, usage, sums, whole, there, holes)
 
-    def maximisation(self, statistics: Statistics, prior: WeightPrior, variance: float) -> Sheet:
+    def maximization(self, statistics: Statistics, prior: WeightPrior, variance: float) -> Sheet:
         """The M-step: W given the last noise variance, then the noise variance given W.
 
             (Phi' G Phi + variance (decay + tether) I) W = Phi' S + variance tether W_plane

@@ -32,9 +32,9 @@ class GTM(SafetensorsMixin, FittedMap):
 
         p(x) = 1/K sum_k N(x | y(u_k), noise_variance I),    y(u) = sum_m W_m exp(-|u - c_m|^2 / (2 width^2)) + W_0
 
-    The nodes u_k are a regular grid over [-1, 1]^C. EM maximises the log-likelihood minus weight_decay/2 |W|^2 / v,
+    The nodes u_k are a regular grid over [-1, 1]^C. EM maximizes the log-likelihood minus weight_decay/2 |W|^2 / v,
     where v is the mean variance of a column. A row's place on the map is E[u | x]. Cells that are NaN are missing, and
-    integrated out exactly; rows without any cell do not count. Columns of different units should be standardised first:
+    integrated out exactly; rows without any cell do not count. Columns of different units should be standardized first:
     the noise is the same in all, and goes no lower than a millionth of v (in float32, a ten thousandth).
 
     Args:
@@ -43,7 +43,7 @@ class GTM(SafetensorsMixin, FittedMap):
         basis_width: their width, in units of the distance between two of them.
         weight_decay: the precision of the prior of W; the bias W_0 has none.
         max_iter: most iterations of EM; with batch_size, most passes over the rows.
-        tol: EM ends when an iteration changes the penalised log-likelihood by less than tol times what all have gained.
+        tol: EM ends when an iteration changes the penalized log-likelihood by less than tol times what all have gained.
         n_components: C, dimensions of the grid.
         batch_size: None sees all rows in each iteration; a number does incremental EM with that many rows at a time.
         annealing: iterations over which the sheet is let go from the plane of the principal components, at most half of
@@ -58,7 +58,7 @@ class GTM(SafetensorsMixin, FittedMap):
         weights_: mixing weights, (K,); all 1/K.
         noise_variance_: in the data's units, squared.
         log_likelihoods_: mean log-likelihood of a training row in nats, of the parameters each iteration began with.
-        penalised_log_likelihoods_: the same minus the penalty; without batch_size it never falls.
+        penalized_log_likelihoods_: the same minus the penalty; without batch_size it never falls.
         n_iter_: iterations.
         converged_: whether tol was reached.
         basis_: phi, a `RadialBasis`.
@@ -137,7 +137,7 @@ class GTM(SafetensorsMixin, FittedMap):
 
         The n-th step moves the statistics by (2 / (n + 1))^0.6 towards those of its rows; the prior of W is weighed
         against all rows seen so far. After `fit`, it goes on from there. `log_likelihoods_` goes on, with the mean over
-        the rows of each step; `penalised_log_likelihoods_` is empty and `converged_` False from then on.
+        the rows of each step; `penalized_log_likelihoods_` is empty and `converged_` False from then on.
 
         Args:
             X: (N, D), NaN where a cell is missing.
@@ -188,7 +188,7 @@ class GTM(SafetensorsMixin, FittedMap):
         return self._finish(course, progress)
 
     def _begin(self, rows: Rows, annealing: int) -> tuple[Course, Rows]:
-        """Start EM with these rows; returns them centred too."""
+        """Start EM with these rows; returns them centered too."""
         with torch.device("cpu"):  # whatever torch's default is
             nodes = latent_grid(self.points_per_side, self.n_components, dtype=torch.float64)
             basis = RadialBasis.on_grid(basis_per_side(self), self.n_components, self.basis_width, dtype=torch.float64)
@@ -198,7 +198,7 @@ class GTM(SafetensorsMixin, FittedMap):
         """The fitted attributes; none is touched before EM has ended."""
         sheet, nodes = course.sheet, course.nodes
         weights = sheet.weights.cpu().clone()
-        weights[-1] += course.centre.cpu()
+        weights[-1] += course.center.cpu()
         self._course, self.basis_ = course, course.basis
         self.basis_weights_ = weights.numpy()
         self.nodes_ = nodes.numpy()
@@ -206,7 +206,7 @@ class GTM(SafetensorsMixin, FittedMap):
         self.weights_ = np.full(len(nodes), 1 / len(nodes))
         self.noise_variance_ = sheet.variance
         self.log_likelihoods_ = np.array(progress.log_likelihoods)
-        self.penalised_log_likelihoods_ = np.array(progress.penalised)
+        self.penalized_log_likelihoods_ = np.array(progress.penalized)
         self.n_iter_ = len(progress.log_likelihoods)
         self.converged_ = progress.converged
         return self
@@ -221,4 +221,4 @@ class GTM(SafetensorsMixin, FittedMap):
             yield (self._batch(course, X[part], None if weight is None else weight[part]) for part in parts)
 
     def _batch(self, course: Course, X: NDArray[Any], weight: NDArray[Any] | None) -> Rows:
-        return self._rows(lambda: [Batch(X, weight)]).centred(course.centre)
+        return self._rows(lambda: [Batch(X, weight)]).centered(course.center)

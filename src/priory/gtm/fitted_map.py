@@ -115,11 +115,11 @@ class FittedMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin,
         check_is_fitted(self)
         X = checked_rows(self, X, reset=False)
         rows = self._rows(lambda: [Batch(X)])
-        centre = torch.from_numpy(self.means_.mean(0)).to(rows.device)
-        loc = torch.from_numpy(self.means_).to(rows.device) - centre
+        center = torch.from_numpy(self.means_.mean(0)).to(rows.device)
+        loc = torch.from_numpy(self.means_).to(rows.device) - center
         log_weights = torch.from_numpy(np.log(self.weights_)).to(rows.device)
         normals = IsotropicNormals(log_weights.to(rows.dtype), loc.to(rows.dtype), self.noise_variance_)
-        for block in rows.centred(centre, keep=False):
+        for block in rows.centered(center, keep=False):
             yield normals.exponentials(block.rows), block, normals
 
 

@@ -14,7 +14,7 @@ from priory.gtm.rows import Block, Rows
 
 FIRST_TETHER = 10.0  # times rows over scale: at first the sheet hardly leaves the plane
 LAST_TETHER = 1e-4  # the same, in the last iteration that has one
-ROUNDING = 1e-13  # of a penalised likelihood: what EM cannot tell from a gain
+ROUNDING = 1e-13  # of a penalized likelihood: what EM cannot tell from a gain
 LEAST_SQUARE = {torch.float64: 1e-290, torch.float32: 1e-30}  # of a cell: below, squares lose their digits
 ROUNDING_OF_VALUES = 1e-12  # of a column's mean: what its cells differ by where it is constant
 STEP_POWER = 0.6  # above a half and below one: the statistics converge, and forget the start
@@ -29,7 +29,7 @@ class Release:
         tether_t = rows / scale first^(1 - t/T) last^(t/T) for t < T, then 0
 
     EM from the plane alone ends in worse optima, of likelihood and of maps: where the plane is far from the data, the
-    sheet tears and folds at once. The tether only ever falls, so that what EM gains in an iteration, the penalised
+    sheet tears and folds at once. The tether only ever falls, so that what EM gains in an iteration, the penalized
     likelihood keeps in the next.
 
     Attributes:
@@ -64,7 +64,7 @@ class Course:
         nodes: of the grid, on the CPU.
         basis: the radial functions, on the CPU.
         topography: basis at the nodes, mixing weights, bounds.
-        centre: what has been subtracted from the rows.
+        center: what has been subtracted from the rows.
         sheet: where it starts.
         release: the prior of W.
 
@@ -77,21 +77,21 @@ class Course:
     """
 
     def __init__(
-        self, nodes: Tensor, basis: RadialBasis, topography: Topography, centre: Tensor, sheet: Sheet, release: Release
+        self, nodes: Tensor, basis: RadialBasis, topography: Topography, center: Tensor, sheet: Sheet, release: Release
     ) -> None:
         self.nodes, self.basis, self.topography = nodes, basis, topography
-        self.centre, self.sheet, self.release = centre, sheet, release
+        self.center, self.sheet, self.release = center, sheet, release
         self.statistics: Statistics | None = None
         self.steps, self.rows = 0, 0.0
 
     def to(self, device: torch.device) -> "Course":
         """The same on another device."""
-        if self.centre.device == device:
+        if self.center.device == device:
             return self
         topography = Topography(self.topography.features.to(device), self.topography.least_variance)
         sheet = Sheet(self.sheet.weights.to(device), self.sheet.variance)
         release = replace(self.release, plane=self.release.plane.to(device))
-        moved = Course(self.nodes, self.basis, topography, self.centre.to(device), sheet, release)
+        moved = Course(self.nodes, self.basis, topography, self.center.to(device), sheet, release)
         moved.statistics = None if self.statistics is None else self.statistics.to(device)
         moved.steps, moved.rows = self.steps, self.rows
         return moved
@@ -99,7 +99,7 @@ class Course:
     def whole_step(self, rows: Rows, iteration: int) -> Statistics:
         """EM over all rows; returns their statistics under the sheet as it was."""
         found = self.topography.expectation(rows, self.sheet, rows.dtype)
-        self.sheet = self.topography.maximisation(found, self.release.at(iteration), self.sheet.variance)
+        self.sheet = self.topography.maximization(found, self.release.at(iteration), self.sheet.variance)
         self.statistics, self.steps, self.rows = found.scaled(1 / found.rows), iteration + 1, found.rows
         return found
 
@@ -113,7 +113,7 @@ class Course:
             self.steps += 1
             self.rows += found.rows
             whole = self.statistics.scaled(self.release.rows or self.rows)
-            self.sheet = self.topography.maximisation(whole, self.release.at(iteration), self.sheet.variance)
+            self.sheet = self.topography.maximization(whole, self.release.at(iteration), self.sheet.variance)
         return found
 
 
@@ -123,27 +123,27 @@ class Progress:
 
     Attributes:
         log_likelihoods: mean log-likelihood of a row in nats, of the parameters each iteration began with.
-        penalised: the same minus the penalty of that iteration.
+        penalized: the same minus the penalty of that iteration.
         converged: whether the last iteration changed it by less than asked.
     """
 
     log_likelihoods: list[float] = field(default_factory=list)
-    penalised: list[float] = field(default_factory=list)
+    penalized: list[float] = field(default_factory=list)
     converged: bool = False
 
     def record(self, log_likelihood: float, penalty: float, rows: float) -> None:
         """The sums over the rows that an iteration saw."""
         self.log_likelihoods.append(log_likelihood / rows)
-        self.penalised.append((log_likelihood - penalty) / rows)
+        self.penalized.append((log_likelihood - penalty) / rows)
 
     def settled(self, tol: float) -> bool:
         """Whether the last iteration changed little of what all have gained, so that no unit of the data enters.
 
         Gained since the likelihood of the start without its penalty, which wide radial functions make enormous.
         """
-        if len(self.penalised) < 2:
+        if len(self.penalized) < 2:
             return False
-        before, now = self.penalised[-2:]
+        before, now = self.penalized[-2:]
         return abs(now - before) <= tol * abs(now - self.log_likelihoods[0]) + ROUNDING * max(1.0, abs(now))
 
 
@@ -153,14 +153,14 @@ def begin(rows: Rows, nodes: Tensor, basis: RadialBasis, weight_decay: float, an
     Raises:
         ValueError: a column has no value, or no row has a weight.
     """
-    centre = column_means(rows)
-    empty = centre.isnan().nonzero().squeeze(-1).tolist()
+    center = column_means(rows)
+    empty = center.isnan().nonzero().squeeze(-1).tolist()
     if empty:
         raise ValueError(
             f"X: expected a value in every column, in rows with a weight, got none in column {empty[0]}"
             f"{f' and {len(empty) - 1} others' if len(empty) > 1 else ''} (counted from 0); leave them out"
         )
-    rows = rows.centred(centre)
+    rows = rows.centered(center)
     scale, total = spread(rows)
     if not math.isfinite(scale) or (scale < LEAST_SQUARE[rows.dtype] and _differ(rows)):
         raise ValueError(
@@ -173,18 +173,18 @@ def begin(rows: Rows, nodes: Tensor, basis: RadialBasis, weight_decay: float, an
     start = principal_plane(principal_axes(rows, nodes.shape[1] + 1), nodes.to(rows.device))
     sheet = Sheet(topography.weights_near(start.images), max(start.variance, least))
     release = Release(weight_decay, scale, total, annealing, sheet.weights)
-    return Course(nodes, basis, topography, centre, sheet, release), rows
+    return Course(nodes, basis, topography, center, sheet, release), rows
 
 
 def _differ(rows: Rows) -> bool:
-    """Whether centred rows differ by more than rounding."""
-    assert rows.centre is not None
-    least = ROUNDING_OF_VALUES * rows.centre.abs()
+    """Whether centered rows differ by more than rounding."""
+    assert rows.center is not None
+    least = ROUNDING_OF_VALUES * rows.center.abs()
     return any(bool((block.rows.x.abs() > least).any()) for block in rows)
 
 
 def fit_in_turns(course: Course, rows: Rows, max_iter: int, tol: float) -> Progress:
-    """EM over all rows; no iteration makes the penalised likelihood less."""
+    """EM over all rows; no iteration makes the penalized likelihood less."""
     progress = Progress()
     for iteration in range(max_iter):
         penalty = course.topography.penalty(course.sheet, course.release.at(iteration))

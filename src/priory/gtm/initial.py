@@ -1,6 +1,6 @@
 """Where EM starts: the sheet of nodes in the plane of the first principal components.
 
-    y(u) = centre + sum_c u_c / |u_c| sqrt(lambda_c) v_c,    |u_c|^2 the mean over nodes of u_c^2,
+    y(u) = center + sum_c u_c / |u_c| sqrt(lambda_c) v_c,    |u_c|^2 the mean over nodes of u_c^2,
 
     variance = max(lambda_{C+1}, (half of the nodes' spacing in data space)^2),
 
@@ -51,12 +51,12 @@ def spread(rows: Rows) -> tuple[float, float]:
 
 
 def principal_axes(rows: Rows, count: int) -> Axes:
-    """The first axes of centred rows by subspace iteration, `count` of them or as many as there are columns.
+    """The first axes of centered rows by subspace iteration, `count` of them or as many as there are columns.
 
     Reference: Halko, Martinsson & Tropp 2011, arXiv:0909.4061, alg. 4.4.
     """
-    assert rows.centre is not None
-    num_inputs = len(rows.centre)
+    assert rows.center is not None
+    num_inputs = len(rows.center)
     size = min(num_inputs, count + OVERSAMPLING)
     generator = torch.Generator("cpu").manual_seed(SEED)
     start = torch.randn(num_inputs, size, generator=generator, dtype=torch.float64, device="cpu")
@@ -86,7 +86,7 @@ def _covariance_times(rows: Rows, directions: Float[Tensor, "input axis"]) -> Fl
 
 
 class Plane(NamedTuple):
-    """Where the nodes lie at first, about a centre of zero, and the noise variance."""
+    """Where the nodes lie at first, about a center of zero, and the noise variance."""
 
     images: Float[Tensor, "node input"]
     variance: float

@@ -13,8 +13,8 @@ from priory.density.isotropic import MaskedRows
 NUMBERS_AT_ONCE = 2**19  # b x K of a block on the CPU: what its caches hold
 NUMBERS_AT_ONCE_ELSEWHERE = 2**25
 ROWS_AT_LEAST = 64  # fewer make slow matrix products
-COPIED_AT_ONCE = 2**22  # b x D that are centred at a time
-KEPT = 2**25  # numbers N x D of centred rows that are kept from one walk to the next
+COPIED_AT_ONCE = 2**22  # b x D that are centered at a time
+KEPT = 2**25  # numbers N x D of centered rows that are kept from one walk to the next
 KEPT_ELSEWHERE = 2**29
 
 
@@ -22,7 +22,7 @@ class Block(NamedTuple):
     """Some rows, all complete or each with a cell missing."""
 
     place: Int[Tensor, " point"]  # where they stand among all rows
-    rows: MaskedRows  # minus the centre
+    rows: MaskedRows  # minus the center
     squares: Float[Tensor, " point"]  # sum of squares of the cells that are there
     cells: Float[Tensor, " point"] | int  # how many those are
     weight: Float[Tensor, " point"]
@@ -36,7 +36,7 @@ class Batch(NamedTuple):
 
 
 class Rows:
-    """Rows from a source that can be read any number of times, minus a centre, on a device.
+    """Rows from a source that can be read any number of times, minus a center, on a device.
 
     Args:
         batches: starts a reading.
@@ -50,13 +50,13 @@ class Rows:
     ) -> None:
         self._batches, self._num_nodes = batches, num_nodes
         self.device, self.dtype = device, dtype
-        self.centre: Float[Tensor, " input"] | None = None
+        self.center: Float[Tensor, " input"] | None = None
         self._kept: list[Block] | None = None
 
-    def centred(self, centre: Float[Tensor, " input"], *, keep: bool = True) -> "Rows":
-        """The same rows about another centre, kept in memory where that is little."""
+    def centered(self, center: Float[Tensor, " input"], *, keep: bool = True) -> "Rows":
+        """The same rows about another center, kept in memory where that is little."""
         rows = Rows(self._batches, self._num_nodes, self.device, self.dtype)
-        rows.centre = centre
+        rows.center = center
         rows._kept = rows._within(KEPT if self.device.type == "cpu" else KEPT_ELSEWHERE) if keep else None
         return rows
 
@@ -80,13 +80,13 @@ class Rows:
             for first in range(0, len(x), size):
                 part = slice(first, first + size)
                 rows = self._tensor(x[part])
-                rows = (rows if self.centre is None else rows.sub_(self.centre)).to(self.dtype)
+                rows = (rows if self.center is None else rows.sub_(self.center)).to(self.dtype)
                 weights = rows.new_ones(len(rows)) if weight is None else self._tensor(weight[part]).to(self.dtype)
                 yield from self._blocks(rows, weights, start + first)
             start += len(x)
 
     def _tensor(self, values: Any) -> Tensor:
-        """A copy of numbers of any type and byte order, in float64: what float32 cannot hold is mostly the centre."""
+        """A copy of numbers of any type and byte order, in float64: what float32 cannot hold is mostly the center."""
         return torch.from_numpy(np.array(values, dtype=np.float64)).to(self.device)
 
     def _block_size(self, num_inputs: int) -> int:

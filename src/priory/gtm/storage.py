@@ -18,15 +18,15 @@ from priory.gtm.checks import check_parameters, check_same_grid
 
 FORMAT = 1
 KEY = "priory gtm"
-CENTRES = "basis_centres"
+CENTERS = "basis_centers"
 ARRAYS = {  # the axes of each array: nodes K, grid dimensions C, columns D, features M + 1
     "nodes_": "KC",
     "means_": "KD",
     "weights_": "K",
     "basis_weights_": "MD",
-    CENTRES: "BC",
+    CENTERS: "BC",
     "log_likelihoods_": "T",
-    "penalised_log_likelihoods_": "P",
+    "penalized_log_likelihoods_": "P",
 }
 NUMBERS = ("n_features_in_", "noise_variance_", "n_iter_", "converged_")
 _CURE = "give a file that `GTM.save` wrote, or fit again"
@@ -87,9 +87,9 @@ class EndedCourse:
 
 
 def _tensors(gtm: Any) -> dict[str, Tensor]:
-    arrays = {name: getattr(gtm, name) for name in ARRAYS if name != CENTRES}
+    arrays = {name: getattr(gtm, name) for name in ARRAYS if name != CENTERS}
     tensors = {name: torch.from_numpy(np.array(values, dtype=np.float64, order="C")) for name, values in arrays.items()}
-    return tensors | {CENTRES: gtm.basis_.centres.detach().double().contiguous()}
+    return tensors | {CENTERS: gtm.basis_.centers.detach().double().contiguous()}
 
 
 def _header(gtm: Any) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def _check_arrays(arrays: dict[str, Tensor], num_inputs: int) -> None:
     """That the arrays are all there, of float64, finite, and fit together."""
     if arrays.keys() != ARRAYS.keys():
         raise ValueError(f"expected the arrays {', '.join(ARRAYS)}, got {', '.join(arrays) or 'none'}")
-    sizes = {"D": num_inputs, "M": len(arrays[CENTRES]) + 1}
+    sizes = {"D": num_inputs, "M": len(arrays[CENTERS]) + 1}
     for name, axes in ARRAYS.items():
         shape = tuple(arrays[name].shape)
         fits = len(shape) == len(axes) and all(sizes.setdefault(a, n) == n for a, n in zip(axes, shape, strict=True))
@@ -147,9 +147,9 @@ def _check_arrays(arrays: dict[str, Tensor], num_inputs: int) -> None:
 
 def _set_fitted(gtm: Any, arrays: dict[str, Tensor], header: dict[str, Any]) -> None:
     for name in ARRAYS:
-        if name != CENTRES:
+        if name != CENTERS:
             setattr(gtm, name, arrays[name].numpy())
-    gtm.basis_ = RadialBasis(arrays[CENTRES], float(header["width"]))
+    gtm.basis_ = RadialBasis(arrays[CENTERS], float(header["width"]))
     kinds = dict(zip(NUMBERS, (int, float, int, bool), strict=True))
     for name, kind in kinds.items():
         if type(header[name]) is not kind:

@@ -70,7 +70,7 @@ class OnMap(BaseEstimator):
         usage: Float[NDArray[Any], "node 1"],
         everywhere: Float[NDArray[Any], " column"],
     ) -> Float[NDArray[Any], "node column"]:
-        """answer_k, (K, T), of sum_n w_n r_nk t_n; without smoothing too, a node without rows asks its neighbours."""
+        """answer_k, (K, T), of sum_n w_n r_nk t_n; without smoothing too, a node without rows asks its neighbors."""
         shape = (self.gtm_.points_per_side,) * self.gtm_.n_components
         t, n, mean = (torch.from_numpy(values) for values in (sums, usage, everywhere))
         return answers(t, n, mean, self.smoothing, shape).numpy()
@@ -93,7 +93,7 @@ class GTMClassifier(ClassifierMixin, OnMap):
 
     with r the training rows' responsibilities, w their weights, f the classes' frequencies among them, and pi the
     prior of the classes: f, where class_prior is None. Nodes often have few rows, or none: `smoothing` rows are added
-    to each that are as those of its neighbourhood, or where it has none, as all rows (`priory.grid.landscapes` has the
+    to each that are as those of its neighborhood, or where it has none, as all rows (`priory.grid.landscapes` has the
     formula).
 
     Args:
@@ -191,7 +191,7 @@ class GTMRegressor(RegressorMixin, OnMap):
         m_k = sum_n w_n r_nk y_n / sum_n w_n r_nk,    v_k = sum_n w_n r_nk (y_n - m_k)^2 / sum_n w_n r_nk
 
     with r the training rows' responsibilities and w their weights. Nodes often have few rows, or none: `smoothing` rows
-    are added to each that are as those of its neighbourhood, or where it has none, as all rows
+    are added to each that are as those of its neighborhood, or where it has none, as all rows
     (`priory.grid.landscapes` has the formula; v_k + m_k^2 is the smoothed mean of y^2).
 
     Args:
@@ -241,30 +241,30 @@ class GTMRegressor(RegressorMixin, OnMap):
         check_is_fitted(self)
         shape = self.node_means_.shape[1:]
         means = self.node_means_.reshape(len(self.node_means_), -1)
-        centre = means.mean(0)  # subtracted: the squares of what is left cancel less
-        means = means - centre
+        center = means.mean(0)  # subtracted: the squares of what is left cancel less
+        means = means - center
         if not return_std:
-            return (centre + self._mixed(X, means)).reshape(-1, *shape)
+            return (center + self._mixed(X, means)).reshape(-1, *shape)
         squares = self.node_scales_.reshape(means.shape) ** 2 + means**2
         mean, square = np.split(self._mixed(X, np.concatenate([means, squares], -1)), 2, axis=-1)
-        return (centre + mean).reshape(-1, *shape), _scale(mean, square).reshape(-1, *shape)
+        return (center + mean).reshape(-1, *shape), _scale(mean, square).reshape(-1, *shape)
 
     def _fit_nodes(self, X: ArrayLike, y: NDArray[Any], weight: NDArray[Any]) -> None:
         """The landscape."""
         shape = y.shape[1:]
         y = y.reshape(len(y), -1)
-        centre = np.average(y, axis=0, weights=weight)
-        centred = y - centre
-        outputs, share = torch.from_numpy(centred), torch.from_numpy(weight).unsqueeze(-1)
+        center = np.average(y, axis=0, weights=weight)
+        centered = y - center
+        outputs, share = torch.from_numpy(centered), torch.from_numpy(weight).unsqueeze(-1)
 
         def columns(place: Tensor) -> Tensor:
             here = outputs[place]
             return torch.cat([torch.ones_like(here[:, :1]), here, here.square()], -1) * share[place]
 
         sums = self._sums(X, columns)
-        everywhere = np.concatenate([np.zeros(y.shape[1]), np.average(centred**2, axis=0, weights=weight)])
+        everywhere = np.concatenate([np.zeros(y.shape[1]), np.average(centered**2, axis=0, weights=weight)])
         mean, square = np.split(self._answers(sums[:, 1:], sums[:, :1], everywhere), 2, axis=-1)
-        self.node_means_ = (centre + mean).reshape(-1, *shape)
+        self.node_means_ = (center + mean).reshape(-1, *shape)
         self.node_scales_ = _scale(mean, square).reshape(-1, *shape)
 
     def __sklearn_tags__(self) -> Any:

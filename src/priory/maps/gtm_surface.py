@@ -34,7 +34,7 @@ class Unscaled:
         return np.zeros(len(x))
 
 
-class Standardised:
+class Standardized:
     """What a fitted `StandardScaler` does, for a `GTMSurface`."""
 
     def __init__(self, scaler: Any) -> None:
@@ -48,7 +48,7 @@ class Standardised:
 
     def log_volume(self, x: np.ndarray) -> np.ndarray:
         scale = self.scaler.scale_
-        return np.zeros(len(x)) if scale is None else ~np.isnan(x) @ np.log(scale)  # None: it only centres
+        return np.zeros(len(x)) if scale is None else ~np.isnan(x) @ np.log(scale)  # None: it only centers
 
 
 class GTMSurface:

@@ -1,4 +1,4 @@
-"""How good a map is: neighbours, classes, order of the grid; every number with a standard error."""
+"""How good a map is: neighbors, classes, order of the grid; every number with a standard error."""
 
 from typing import Protocol
 
@@ -9,18 +9,18 @@ from torch import Tensor
 
 from priory.evaluation import Estimate
 from priory.evaluation.estimates import mean
-from priory.evaluation.neighbours import continuity, trustworthiness
+from priory.evaluation.neighbors import continuity, trustworthiness
 from priory.maps.places import Places, grid_steps
 
-NUM_NEIGHBOURS = 10
-MOST_COMPARED = 5000  # rows whose neighbours are looked up: their number of distances grows with its square
+NUM_NEIGHBORS = 10
+MOST_COMPARED = 5000  # rows whose neighbors are looked up: their number of distances grows with its square
 MOST_NUMBERS = 2**26  # of those rows' features, in float64
-NEXT_DOOR = 1.5  # steps along each axis of the grid: a node's neighbours, the diagonal ones too
+NEXT_DOOR = 1.5  # steps along each axis of the grid: a node's neighbors, the diagonal ones too
 
 DESCRIPTIONS = {
-    "trustworthiness": "map neighbours are data neighbours: 1",
-    "continuity": "data neighbours are map neighbours: 1",
-    "knn_accuracy": "of the label, by 10 neighbours on the map",
+    "trustworthiness": "map neighbors are data neighbors: 1",
+    "continuity": "data neighbors are map neighbors: 1",
+    "knn_accuracy": "of the label, by 10 neighbors on the map",
     "topographic_error": "rows whose two likeliest nodes lie apart",
     "used_nodes": "perplexity of their use",
 }
@@ -36,24 +36,24 @@ class RowsWithFeatures(Protocol):
     def features_of(self, chosen: np.ndarray) -> Tensor: ...
 
 
-def neighbourhoods(rows: RowsWithFeatures, width: int) -> dict[str, Estimate]:
-    """Trustworthiness and continuity of a row's place with 10 neighbours; of many rows, of some, evenly spaced.
+def neighborhoods(rows: RowsWithFeatures, width: int) -> dict[str, Estimate]:
+    """Trustworthiness and continuity of a row's place with 10 neighbors; of many rows, of some, evenly spaced.
 
     Nothing where there are too few rows for that.
     """
-    most = max(2 * NUM_NEIGHBOURS + 1, min(MOST_COMPARED, MOST_NUMBERS // max(1, width)))
+    most = max(2 * NUM_NEIGHBORS + 1, min(MOST_COMPARED, MOST_NUMBERS // max(1, width)))
     chosen = evenly_spaced(len(rows), most)
-    if len(chosen) <= 2 * NUM_NEIGHBOURS:
+    if len(chosen) <= 2 * NUM_NEIGHBORS:
         return {}
     x, places = rows.features_of(chosen), rows.places.place[torch.from_numpy(chosen)]
     return {
-        "trustworthiness": mean(trustworthiness(x, places, NUM_NEIGHBOURS)),
-        "continuity": mean(continuity(x, places, NUM_NEIGHBOURS)),
+        "trustworthiness": mean(trustworthiness(x, places, NUM_NEIGHBORS)),
+        "continuity": mean(continuity(x, places, NUM_NEIGHBORS)),
     }
 
 
 def topographic_error(places: Places, nodes: Float[Tensor, "node grid"]) -> Estimate:
-    """The share of rows whose likeliest two nodes are no neighbours on the grid, diagonal ones counted.
+    """The share of rows whose likeliest two nodes are no neighbors on the grid, diagonal ones counted.
 
     Reference: Kiviluoto 1996, Topology preservation in self-organizing maps, ICNN, p. 294.
     """
@@ -64,7 +64,7 @@ def topographic_error(places: Places, nodes: Float[Tensor, "node grid"]) -> Esti
 def knn_accuracy(
     train: Float[Tensor, "datum grid"], kinds: np.ndarray, places: Float[Tensor, "row grid"], wanted: np.ndarray
 ) -> Estimate:
-    """The share of rows that have the class of most of their 10 neighbours among the training rows on the map.
+    """The share of rows that have the class of most of their 10 neighbors among the training rows on the map.
 
     Args:
         train: the training rows' places.
@@ -78,8 +78,8 @@ def knn_accuracy(
     try:
         from sklearn.neighbors import KNeighborsClassifier
     except ImportError as error:
-        raise ImportError("the accuracy of neighbours needs scikit-learn: pip install 'priory[all]'") from error
-    classifier = KNeighborsClassifier(NUM_NEIGHBOURS).fit(train.numpy(), kinds)
+        raise ImportError("the accuracy of neighbors needs scikit-learn: pip install 'priory[all]'") from error
+    classifier = KNeighborsClassifier(NUM_NEIGHBORS).fit(train.numpy(), kinds)
     return mean(torch.from_numpy(classifier.predict(places.numpy()) == wanted))
 
 

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 from jaxtyping import Float
 from torch import Tensor
 
-from priory.maps.gtm_surface import GTMSurface, Standardised
+from priory.maps.gtm_surface import GTMSurface, Standardized
 from priory.maps.vae_surface import VAESurface
 from priory.vae import VAE
 
@@ -51,7 +51,7 @@ def surface_of(model: Any) -> Surface:
         return model
     steps = getattr(model, "named_steps", None)
     if steps is not None and len(steps) == 2 and hasattr(model[0], "scale_") and not hasattr(model[0], "min_"):
-        return GTMSurface(_fitted(model[1]), Standardised(model[0]))
+        return GTMSurface(_fitted(model[1]), Standardized(model[0]))
     if hasattr(model, "magnification_factors"):
         return GTMSurface(_fitted(model))
     raise ValueError(

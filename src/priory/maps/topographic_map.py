@@ -25,7 +25,7 @@ from priory.grid.landscapes import (
 )
 from priory.maps.labels import as_classes, as_labels
 from priory.maps.places import REACH, Places, places_of
-from priory.maps.quality import knn_accuracy, neighbourhoods, topographic_error
+from priory.maps.quality import knn_accuracy, neighborhoods, topographic_error
 from priory.maps.surfaces import surface_of
 
 BATCH = 1024  # rows whose responsibilities are looked at together
@@ -41,7 +41,7 @@ class Nodes(NamedTuple):
         weight: mixing weights, (K,).
         usage: the rows' mean responsibilities, (K,).
         magnification: how far the sheet is stretched there: a volume of feature space per volume of the map, (K,).
-        distance: the mean distance in feature space to the neighbours along the axes, the U-matrix, (K,).
+        distance: the mean distance in feature space to the neighbors along the axes, the U-matrix, (K,).
     """
 
     places: Float[Tensor, "node grid"]
@@ -115,7 +115,7 @@ class TopographicMap:
         """What lives at the nodes."""
         surface = self.surface
         contents = surface.contents()
-        distance = neighbour_distances(surface.features(contents), surface.grid_shape)
+        distance = neighbor_distances(surface.features(contents), surface.grid_shape)
         return Nodes(surface.nodes, contents, surface.weights, self.usage, surface.magnification(), distance)
 
     @cached_property
@@ -140,7 +140,7 @@ class TopographicMap:
         Args:
             values: N texts, '' where a row has none, or N numbers, NaN where a row has none; None is none, too. Whole
                 numbers of which there are few kinds are classes.
-            smoothing: so many rows are added to each node that are as those of its neighbourhood.
+            smoothing: so many rows are added to each node that are as those of its neighborhood.
 
         Returns:
             A `ClassLandscape` of texts, a `ValueLandscape` of measurements.
@@ -162,12 +162,12 @@ class TopographicMap:
             places[torch.from_numpy(np.flatnonzero(there))] = torch.from_numpy(codes) + 1
             sums = self._sums(lambda rows: one_hot(places[rows], len(names) + 1)[:, 1:].double())
             return class_landscape(sums, tuple(map(str, names.tolist())), smoothing, self.surface.grid_shape)
-        centre = float(values[there].mean(dtype=np.float64))
-        centred = torch.from_numpy(np.where(there, values - centre, 0.0)).double()
+        center = float(values[there].mean(dtype=np.float64))
+        centered = torch.from_numpy(np.where(there, values - center, 0.0)).double()
         known = torch.from_numpy(there).double()
-        columns = torch.stack([known, centred, centred.square()], 1)
+        columns = torch.stack([known, centered, centered.square()], 1)
         sums = self._sums(lambda rows: columns[rows])
-        return value_landscape(sums, centre, smoothing, self.surface.grid_shape)
+        return value_landscape(sums, center, smoothing, self.surface.grid_shape)
 
     def predict(
         self, landscape: ClassLandscape | ValueLandscape, rows: Rows | None = None
@@ -191,11 +191,11 @@ class TopographicMap:
 
         Args:
             kinds: classes of these rows as texts, '' where a row has none.
-            train: a map of other rows by the same model, whose neighbours give these rows a class.
+            train: a map of other rows by the same model, whose neighbors give these rows a class.
             train_kinds: their classes.
         """
         width = next(iter(self.rows.batches(1)))[0].shape[-1]
-        found = neighbourhoods(self, width)
+        found = neighborhoods(self, width)
         if kinds is not None and train is not None and train_kinds is not None:
             mine, theirs = np.flatnonzero(kinds != ""), np.flatnonzero(train_kinds != "")
             places, others = self.places.place[mine], train.places.place[theirs]
@@ -252,8 +252,8 @@ class TopographicMap:
         return total
 
 
-def neighbour_distances(features: Float[Tensor, "node feature"], grid_shape: tuple[int, ...]) -> Float[Tensor, " node"]:
-    """The mean distance of each node to its neighbours along the axes of the grid, at most two on each axis."""
+def neighbor_distances(features: Float[Tensor, "node feature"], grid_shape: tuple[int, ...]) -> Float[Tensor, " node"]:
+    """The mean distance of each node to its neighbors along the axes of the grid, at most two on each axis."""
     sheet = features.double().reshape(*grid_shape, -1)
     total, count = torch.zeros(grid_shape, dtype=torch.float64), torch.zeros(grid_shape)
     for axis, side in enumerate(grid_shape):

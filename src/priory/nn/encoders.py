@@ -18,7 +18,7 @@ from priory.nn.networks import output_width
 
 @runtime_checkable
 class Encoder(Protocol):
-    """Anything that turns features (..., D) into a reparameterised distribution with batch (...,) and event (L,)."""
+    """Anything that turns features (..., D) into a reparameterized distribution with batch (...,) and event (L,)."""
 
     def __call__(self, features: Float[Tensor, "*batch input"], /) -> Distribution: ...
 

@@ -1,7 +1,7 @@
 """Networks from rows to rows: multilayer perceptrons, gated ones, and a convolutional pair for images.
 
 All of them read and write flat rows, (..., in_features) to (..., out_features), with any leading batch shape, so that
-an encoder or a decoder need not know which kind it holds. None has batch normalisation: it would make q(z|x) depend on
+an encoder or a decoder need not know which kind it holds. None has batch normalization: it would make q(z|x) depend on
 the other rows of the batch, and pseudo-inputs sent through the encoder would move its statistics.
 """
 

@@ -91,8 +91,8 @@ class Rescale(Preprocessing):
         return self.low + (self.high - self.low) * features
 
 
-class Standardise(Preprocessing):
-    """Centre each column and divide it by its standard deviation, features = (x - loc) / scale.
+class Standardize(Preprocessing):
+    """Center each column and divide it by its standard deviation, features = (x - loc) / scale.
 
     Args:
         loc: (D,), subtracted from each column, in the column's own unit.
@@ -101,8 +101,8 @@ class Standardise(Preprocessing):
     Raises:
         ValueError: shapes that differ; values that are not finite; a scale that is not positive.
 
-    >>> standardise = Standardise(loc=torch.tensor([1.0, 0.0]), scale=torch.tensor([2.0, 0.5]))
-    >>> standardise(torch.tensor([3.0, 1.0]))
+    >>> standardize = Standardize(loc=torch.tensor([1.0, 0.0]), scale=torch.tensor([2.0, 0.5]))
+    >>> standardize(torch.tensor([3.0, 1.0]))
     tensor([1., 2.])
     """
 
@@ -117,14 +117,14 @@ class Standardise(Preprocessing):
         self.register_buffer("scale", scale.detach().clone())
 
     @classmethod
-    def from_data(cls, x: Num[Tensor, "batch input"]) -> "Standardise":
+    def from_data(cls, x: Num[Tensor, "batch input"]) -> "Standardize":
         """Take mean and standard deviation (divisor: the number of rows) of each column; constant columns get scale 1.
 
         Raises:
             ValueError: x is not a table with at least one row, or has values that are not finite.
 
-        >>> standardise = Standardise.from_data(torch.tensor([[1.0, 7.0], [3.0, 7.0]]))
-        >>> standardise.loc, standardise.scale
+        >>> standardize = Standardize.from_data(torch.tensor([[1.0, 7.0], [3.0, 7.0]]))
+        >>> standardize.loc, standardize.scale
         (tensor([2., 7.]), tensor([1., 1.]))
         """
         _check_table(x)
@@ -141,7 +141,7 @@ class Standardise(Preprocessing):
         return self.loc + self.scale * features
 
 
-class LogNormalise(Preprocessing):
+class LogNormalize(Preprocessing):
     """Logarithms of counts after bringing each row to the same total, features = log(1 + target * x / sum(x)).
 
     A row of zeros gives features of zero. The inverse, exp(features) - 1, gives the counts of a row with total
@@ -153,9 +153,9 @@ class LogNormalise(Preprocessing):
     Raises:
         ValueError: target is not positive and finite.
 
-    Source: Luecken & Theis 2019 (Molecular Systems Biology 15, e8746), normalisation by counts per cell and log(x + 1).
+    Source: Luecken & Theis 2019 (Molecular Systems Biology 15, e8746), normalization by counts per cell and log(x + 1).
 
-    >>> LogNormalise(target=4.0)(torch.tensor([[1.0, 1.0], [0.0, 0.0]]))
+    >>> LogNormalize(target=4.0)(torch.tensor([[1.0, 1.0], [0.0, 0.0]]))
     tensor([[1.0986, 1.0986],
             [0.0000, 0.0000]])
     """
@@ -168,18 +168,18 @@ class LogNormalise(Preprocessing):
         if not 0 < target < float("inf"):
             raise ValueError(
                 f"target must be a positive, finite number of counts, but it is {target}; "
-                "give a typical row total, or build with LogNormalise.from_data(x)"
+                "give a typical row total, or build with LogNormalize.from_data(x)"
             )
         self.register_buffer("target", torch.tensor(float(target)))
 
     @classmethod
-    def from_data(cls, x: Num[Tensor, "batch input"]) -> "LogNormalise":
+    def from_data(cls, x: Num[Tensor, "batch input"]) -> "LogNormalize":
         """Take as target the median total of those rows that have any counts.
 
         Raises:
             ValueError: x is not a table with finite values, has negative values, or no counts at all.
 
-        >>> LogNormalise.from_data(torch.tensor([[1.0, 1.0], [2.0, 4.0], [0.0, 9.0]])).target
+        >>> LogNormalize.from_data(torch.tensor([[1.0, 1.0], [2.0, 4.0], [0.0, 9.0]])).target
         tensor(6.)
         """
         _check_table(x)
@@ -187,7 +187,7 @@ class LogNormalise(Preprocessing):
         if (x < 0).any() or not (totals > 0).any():
             raise ValueError(
                 f"x must hold counts (0 or more, not all 0), but its smallest value is {x.min().item():g} "
-                f"and its largest {x.max().item():g}; give raw counts, neither logarithms nor centred values"
+                f"and its largest {x.max().item():g}; give raw counts, neither logarithms nor centered values"
             )
         return cls(totals[totals > 0].quantile(0.5).item())
 
@@ -204,12 +204,12 @@ def check_loc_and_scale(loc: Tensor, scale: Tensor) -> None:
     if loc.ndim != 1 or loc.shape != scale.shape:
         raise ValueError(
             "loc and scale must be two vectors with one number per column, but their shapes are "
-            f"{tuple(loc.shape)} and {tuple(scale.shape)}; take both from the training rows by Standardise.from_data"
+            f"{tuple(loc.shape)} and {tuple(scale.shape)}; take both from the training rows by Standardize.from_data"
         )
     if not (loc.isfinite().all() and scale.isfinite().all() and (scale > 0).all()):
         raise ValueError(
             f"loc and scale must be finite and scale positive, but the smallest scale is {scale.min().item():g}; "
-            "set the scale of constant columns to 1, as Standardise.from_data does"
+            "set the scale of constant columns to 1, as Standardize.from_data does"
         )
 
 

@@ -17,7 +17,7 @@ else:
 
 _UNDECIDED = ""
 _UNSURE, _SURE = 0.94, 0.6  # lightness, from the threshold to certainty: black letters are read on all of it
-_LUMA = np.array([299, 587, 114]) / 1000  # ITU-R BT.601, by which a picture is made grey
+_LUMA = np.array([299, 587, 114]) / 1000  # ITU-R BT.601, by which a picture is made gray
 
 
 def plot_class_landscape(
@@ -29,10 +29,10 @@ def plot_class_landscape(
     places: Rows | None = None,
     axes: Axes | None = None,
 ) -> Axes:
-    """Draw each node's most probable class, by colour and letter or marker, and its probability, by lightness.
+    """Draw each node's most probable class, by color and letter or marker, and its probability, by lightness.
 
-    Equal probabilities are equally light whatever the colour, so that the picture says the same in grey. Nodes whose
-    most probable class has less than `decided`, or without finite probabilities, are white with a small grey cross. Of
+    Equal probabilities are equally light whatever the color, so that the picture says the same in gray. Nodes whose
+    most probable class has less than `decided`, or without finite probabilities, are white with a small gray cross. Of
     many classes, those that take most nodes are told apart.
 
     Args:
@@ -73,23 +73,23 @@ def plot_class_landscape(
 
 
 def _patches(winners: np.ndarray, styles: dict[str, tuple[str, str]], lightness: np.ndarray) -> np.ndarray:
-    """(side, side, 3): each node's colour, made as light as it is sure."""
+    """(side, side, 3): each node's color, made as light as it is sure."""
     from matplotlib.colors import to_rgb
 
-    hues = {kind: np.array(to_rgb(colour)) for kind, (_, colour) in styles.items()}
-    colours = [
+    hues = {kind: np.array(to_rgb(color)) for kind, (_, color) in styles.items()}
+    colors = [
         at_lightness(hues.get(kind, np.ones(3)), light)
         for kind, light in zip(winners.tolist(), lightness.tolist(), strict=True)
     ]
-    return np.stack([on_square("probabilities", channel) for channel in np.transpose(colours)], axis=-1)
+    return np.stack([on_square("probabilities", channel) for channel in np.transpose(colors)], axis=-1)
 
 
-def at_lightness(colour: np.ndarray, lightness: float) -> np.ndarray:
-    """The colour mixed with white or with black until its luma is the lightness."""
-    luma = float(_LUMA @ colour)
+def at_lightness(color: np.ndarray, lightness: float) -> np.ndarray:
+    """The color mixed with white or with black until its luma is the lightness."""
+    luma = float(_LUMA @ color)
     if luma >= lightness:
-        return colour * lightness / luma
-    return colour + (1 - colour) * (lightness - luma) / (1 - luma)
+        return color * lightness / luma
+    return color + (1 - color) * (lightness - luma) / (1 - luma)
 
 
 def _draw_markers(
@@ -101,12 +101,12 @@ def _draw_markers(
     rest = {OTHERS: (".", "black"), _UNDECIDED: ("x", NOTHING)}
     listed = [kind for kind in styles | rest if (winners == kind).any()]
     for kind in listed:
-        mine, (marker, colour) = nodes[winners == kind], (styles | rest)[kind]
+        mine, (marker, color) = nodes[winners == kind], (styles | rest)[kind]
         axes.plot(
             *mine.T,
             linestyle="",
             marker=marker,
-            color="black" if kind in styles else colour,
+            color="black" if kind in styles else color,
             markersize=size if kind in styles else 0.6 * size,
             markeredgewidth=0.0 if kind in styles else 0.8,
             label=f"{as_drawn(kind) or 'undecided'} ({len(mine)})",
@@ -122,9 +122,9 @@ def _draw_scale(axes: Axes, decided: float) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LinearSegmentedColormap, Normalize
 
-    greys: Colormap = LinearSegmentedColormap.from_list("sureness", [str(_UNSURE), str(_SURE)])
+    grays: Colormap = LinearSegmentedColormap.from_list("sureness", [str(_UNSURE), str(_SURE)])
     axes.figure.colorbar(
-        ScalarMappable(Normalize(decided, 1.0), greys),
+        ScalarMappable(Normalize(decided, 1.0), grays),
         ax=axes,
         location="bottom",
         shrink=0.6,

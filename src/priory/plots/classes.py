@@ -1,14 +1,14 @@
-"""How classes are told apart: by marker and by colour."""
+"""How classes are told apart: by marker and by color."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 MOST_CLASSES = 12  # that are told apart; markers for more are too alike
-OTHERS, NOTHING = "others", "#b3b3b3"  # the name of the rest; the grey of what has no value or no class of its own
+OTHERS, NOTHING = "others", "#b3b3b3"  # the name of the rest; the gray of what has no value or no class of its own
 _MARKERS = "os^DvPX*<>hd"
-# Okabe & Ito's, without the yellow that is lost on white, then Tol's muted; neighbours differ in lightness too
-CLASS_COLOURS = (
+# Okabe & Ito's, without the yellow that is lost on white, then Tol's muted; neighbors differ in lightness too
+CLASS_COLORS = (
     "#0072b2", "#e69f00", "#000000", "#cc79a7", "#009e73", "#d55e00",
     "#56b4e9", "#882255", "#999933", "#332288", "#ddcc77", "#8c6bb1",
 )  # fmt: skip
@@ -23,9 +23,9 @@ def told_apart(classes: np.ndarray) -> list[str]:
 
 
 def class_styles(named: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Marker and colour of each name; names of one or two letters or digits are the markers themselves."""
+    """Marker and color of each name; names of one or two letters or digits are the markers themselves."""
     short = all(len(name) <= 2 and name.isascii() and name.isalnum() for name in named)
-    return {name: (f"$\\mathbf{{{name}}}$" if short else _MARKERS[i], CLASS_COLOURS[i]) for i, name in enumerate(named)}
+    return {name: (f"$\\mathbf{{{name}}}$" if short else _MARKERS[i], CLASS_COLORS[i]) for i, name in enumerate(named)}
 
 
 def natural(name: str) -> tuple[bool, float, str]:

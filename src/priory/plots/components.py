@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from priory.plots.figure import DATA_COLOUR, MANY_DOTS, MODEL_COLOUR, Rows, new_axes, to_numpy
+from priory.plots.figure import DATA_COLOR, MANY_DOTS, MODEL_COLOR, Rows, new_axes, to_numpy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +43,7 @@ def plot_component_use(weights: Rows, usage: Rows, *, axes: Axes | None = None) 
         axes = new_axes(1, 1, (6.5, 3.8))[0]
     rank = np.arange(1, len(shares) + 1)
     label = f"mixing weights: perplexity {_perplexity(shares):.1f} of {len(shares)}"
-    axes.step(rank, np.maximum(shares, floor), where="mid", color=DATA_COLOUR, linewidth=1.4, label=label)
+    axes.step(rank, np.maximum(shares, floor), where="mid", color=DATA_COLOR, linewidth=1.4, label=label)
     _draw_usage(axes, rank, used, floor)
     axes.set_yscale("log")
     axes.set(xlabel="component, in the order of its mixing weight", ylabel="share", xlim=(0.2, len(shares) + 0.8))
@@ -60,7 +60,7 @@ def plot_component_use(weights: Rows, usage: Rows, *, axes: Axes | None = None) 
 def _draw_usage(axes: Axes, rank: np.ndarray, used: np.ndarray, floor: float) -> None:
     size = 4.0 if len(used) <= 200 else 2.5
     label = f"use by the aggregate posterior: perplexity {_perplexity(used):.1f}"
-    look: dict[str, Any] = {"color": MODEL_COLOUR, "markeredgewidth": 0.0, "rasterized": len(used) > MANY_DOTS}
+    look: dict[str, Any] = {"color": MODEL_COLOR, "markeredgewidth": 0.0, "rasterized": len(used) > MANY_DOTS}
     seen = used >= floor
     axes.plot(rank[seen], used[seen], "o", markersize=size, label=label, **look)
     if not seen.all():

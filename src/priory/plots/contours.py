@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 else:
     Axes = Any
 
-CONTOUR_COLOUR = "#1f4e79"
+CONTOUR_COLOR = "#1f4e79"
 
 
 def plot_prior_contours(
@@ -111,7 +111,7 @@ def draw_contours(
         light, dark = np.array([0.92, 0.95, 0.99]), np.array([0.45, 0.65, 0.85])  # under black dots, none may be darker
         fills = list(light + (dark - light) * np.linspace(0, 1, len(heights))[:, None])
         axes.contourf(x, y, floor, levels=[*heights, max(floor.max(), heights[-1]) + 1], colors=fills)
-    axes.contour(x, y, floor, levels=heights, colors=CONTOUR_COLOUR, linewidths=0.7, linestyles="solid", zorder=1.9)
+    axes.contour(x, y, floor, levels=heights, colors=CONTOUR_COLOR, linewidths=0.7, linestyles="solid", zorder=1.9)
 
 
 def _draw_dots(axes: Axes, points: np.ndarray) -> None:

@@ -18,7 +18,7 @@ else:
 
 Rows: TypeAlias = Tensor | np.ndarray  # (batch, input)
 
-DATA_COLOUR, MODEL_COLOUR = "black", "#d55e00"  # Okabe & Ito's vermilion: apart from black in hue and in lightness
+DATA_COLOR, MODEL_COLOR = "black", "#d55e00"  # Okabe & Ito's vermilion: apart from black in hue and in lightness
 
 LONGEST_NAME = 40  # letters of a name that are drawn: beside more there is no room for the picture
 MANY_DOTS = 5000  # beyond, dots are drawn as pixels: an SVG with one element per dot stalls browsers

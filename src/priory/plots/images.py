@@ -1,4 +1,4 @@
-"""Mosaics of grey images."""
+"""Mosaics of gray images."""
 
 import math
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ def plot_images(
     title: str | None = None,
     axes: Axes | None = None,
 ) -> Axes:
-    """Draw flat rows as a mosaic of grey images in reading order.
+    """Draw flat rows as a mosaic of gray images in reading order.
 
     Args:
         images: shape (batch, input), input = height * width.
@@ -62,7 +62,7 @@ def plot_reconstructions(
     title: str | None = None,
     axes: Axes | None = None,
 ) -> Axes:
-    """Draw images and, below each, its reconstruction, on one grey scale.
+    """Draw images and, below each, its reconstruction, on one gray scale.
 
     Args:
         originals: shape (batch, input), input = height * width.
@@ -75,7 +75,7 @@ def plot_reconstructions(
         axes: where to draw; a new figure without it.
 
     Returns:
-        The axes; one data unit is one pixel, and the lines of images are labelled.
+        The axes; one data unit is one pixel, and the lines of images are labeled.
 
     Raises:
         ValueError: shapes disagree, or there is nothing to draw.
@@ -92,10 +92,10 @@ def plot_reconstructions(
     corners = np.stack([band * stride, place * width], axis=1)
     tiles, corners = np.concatenate([above, below]), np.concatenate([corners, corners + np.array([height, 0])])
     axes = _draw_mosaic(tiles, corners, low, high, title, axes)
-    centres = [
+    centers = [
         top + (height - 1) / 2 for first in range(0, (band[-1] + 1) * stride, stride) for top in (first, first + height)
     ]
-    axes.set_yticks(centres, ["data", "reconstruction"] * (band[-1] + 1))
+    axes.set_yticks(centers, ["data", "reconstruction"] * (band[-1] + 1))
     return axes
 
 

@@ -27,7 +27,7 @@ def plot_node_values(
     """Draw one number of each node as a landscape over the map.
 
     Such as a property's expected value or spread, the usage, the mixing weights, a density, or the mean distance to the
-    neighbours (the U-matrix: ridges part what lies apart).
+    neighbors (the U-matrix: ridges part what lies apart).
 
     Args:
         values: (node,), of a square grid over the map, the last coordinate running fastest; nodes without a finite
@@ -131,8 +131,8 @@ def draw_sheet(
     *,
     interpolation: str = "nearest",
 ) -> AxesImage:
-    """Cover the map with a picture, numbers (side, side) or colours (side, side, 3), each node amid its patch."""
-    if not np.isfinite(heights).all():  # cividis has neither white nor hatches, in colour or in grey
+    """Cover the map with a picture, numbers (side, side) or colors (side, side, 3), each node amid its patch."""
+    if not np.isfinite(heights).all():  # cividis has neither white nor hatches, in color or in gray
         axes.patch.set(hatch="////", edgecolor="0.6", linewidth=0.0)
     side = len(heights)
     end = 1 + (1 / (side - 1) if side > 1 else 1)

@@ -8,7 +8,7 @@ import numpy as np
 
 from priory.plots.cells import cell_means
 from priory.plots.classes import NOTHING, OTHERS, class_styles, told_apart
-from priory.plots.figure import DATA_COLOUR, LONGEST_NAME, MANY_DOTS, Rows, as_drawn, new_axes, to_numpy, to_rows
+from priory.plots.figure import DATA_COLOR, LONGEST_NAME, MANY_DOTS, Rows, as_drawn, new_axes, to_numpy, to_rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +33,7 @@ def plot_map(
 ) -> Axes:
     """Draw rows at their places on a two-dimensional map, told apart by class or shaded by a number.
 
-    Classes differ in marker and in colour; names of one or two letters or digits are the markers themselves. Of many
+    Classes differ in marker and in color; names of one or two letters or digits are the markers themselves. Of many
     classes, the commonest are told apart. With nodes, rows at one place are spread about it, by less than half of the
     nodes' distance: most rows lie on a node, and would hide one another. More than 5000 rows are pixels, also in vector
     files; of that many, numbers are drawn as the means of the rows in small cells.
@@ -70,7 +70,7 @@ def plot_map(
         _draw_classes(axes, points, np.asarray(classes, dtype=str), size, name)
     else:
         many = len(points) > MANY_DOTS
-        axes.plot(*points.T, "o", color=DATA_COLOUR, markersize=size, markeredgewidth=0, rasterized=many)
+        axes.plot(*points.T, "o", color=DATA_COLOR, markersize=size, markeredgewidth=0, rasterized=many)
     end = _end(points)
     axes.set(xlim=(-end, end), ylim=(-end, end), xlabel="$u_1$", ylabel="$u_2$")
     axes.set_aspect("equal", adjustable="box")
@@ -127,16 +127,16 @@ def _draw_classes(axes: Axes, points: np.ndarray, classes: np.ndarray, size: flo
     rows = {kind: points[kinds == kind] for kind in styles}
     layers = min(max(_LAYERS, len(points) // _ROWS_OF_LAYER), _MOST_LAYERS)
     for layer in range(layers):
-        for kind, (marker, colour) in styles.items():
+        for kind, (marker, color) in styles.items():
             mine = rows[kind]
             text = marker.startswith("$")
             axes.plot(
                 *mine[layer::layers].T,
                 linestyle="",
                 marker=marker,
-                color=colour,
+                color=color,
                 markersize=size * (1.5 if text else 1.0),
-                markeredgecolor=colour if text else "white",
+                markeredgecolor=color if text else "white",
                 markeredgewidth=0.0 if text else 0.3,
                 rasterized=len(points) > MANY_DOTS,
                 label=None if layer else f"{as_drawn(kind) or 'none'} ({len(mine)})",
@@ -148,7 +148,7 @@ def _draw_classes(axes: Axes, points: np.ndarray, classes: np.ndarray, size: flo
 
 
 def _with_the_rest(styles: dict[str, tuple[str, str]], classes: np.ndarray) -> dict[str, tuple[str, str]]:
-    """The last ones grey: rows without a class, and those of classes that are not told apart."""
+    """The last ones gray: rows without a class, and those of classes that are not told apart."""
     kinds = set(classes.tolist())
     rest = [kind for kind, any_left in (("", "" in kinds), (OTHERS, bool(kinds - styles.keys() - {""}))) if any_left]
     return styles | dict.fromkeys(rest, (".", NOTHING))

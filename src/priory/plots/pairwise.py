@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from priory.plots.cells import cell_counts
-from priory.plots.contours import CONTOUR_COLOUR, draw_contours
-from priory.plots.figure import DATA_COLOUR, Rows, new_axes, to_numpy, to_rows
+from priory.plots.contours import CONTOUR_COLOR, draw_contours
+from priory.plots.figure import DATA_COLOR, Rows, new_axes, to_numpy, to_rows
 from priory.plots.regions import mass_thresholds
 
 if TYPE_CHECKING:
@@ -106,15 +106,15 @@ def _check_arguments(most: int, levels: Sequence[float]) -> None:
 def _drawn(codes: Codes) -> tuple[np.ndarray, np.ndarray, str]:
     """Points of the aggregate posterior, how much the codes vary in each dimension, and what the dots are."""
     if isinstance(codes, Tensor | np.ndarray):
-        points = centres = to_rows("codes", codes)
+        points = centers = to_rows("codes", codes)
         text = f"{len(points)} codes"
     else:
         with torch.random.fork_rng(devices=[codes.loc.device] if codes.loc.is_cuda else []):
             points = to_rows("codes", codes.loc + codes.scale * torch.randn_like(codes.scale))
-        centres, text = to_numpy(codes.loc), f"aggregate posterior:\none draw for each of {len(points)}"
+        centers, text = to_numpy(codes.loc), f"aggregate posterior:\none draw for each of {len(points)}"
     if points.shape[1] < 2 or not np.isfinite(points).all():
         raise ValueError(f"codes: expected finite numbers (batch, latent) in 2 dimensions or more, got {points.shape}")
-    return points, centres.var(axis=0), text
+    return points, centers.var(axis=0), text
 
 
 def _samples(prior: Rows | Sampler, latent_dim: int, codes: Codes) -> np.ndarray:
@@ -161,7 +161,7 @@ def _draw_pair(
     few = len(points) <= _MANY_DOTS
     draw_contours(axes, x, y, log_density, mass_thresholds(x, y, log_density, levels)[1], filled=few)
     if few:
-        axes.plot(*points.T, "o", color=DATA_COLOUR, markersize=1.6 if len(points) <= 500 else 1.1, markeredgewidth=0)
+        axes.plot(*points.T, "o", color=DATA_COLOR, markersize=1.6 if len(points) <= 500 else 1.1, markeredgewidth=0)
     else:
         _draw_pixels(axes, points, low, high)
     axes.set(xlim=window[0], ylim=window[1])
@@ -169,7 +169,7 @@ def _draw_pair(
 
 def _draw_pixels(axes: Axes, points: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
     counts = cell_counts(points, low, high, _DOT_CELLS)
-    picture = np.zeros((*counts.shape, 4))  # grey by the logarithm of the count, and lighter than the contours
+    picture = np.zeros((*counts.shape, 4))  # gray by the logarithm of the count, and lighter than the contours
     picture[..., 3] = np.where(counts > 0, 0.3 + 0.25 * np.log1p(counts) / max(np.log1p(counts).max(), 1e-9), 0.0)
     extent = (low[0], high[0], low[1], high[1])
     axes.imshow(picture, origin="lower", extent=extent, aspect="auto", interpolation="nearest", zorder=1)
@@ -179,8 +179,8 @@ def _draw_densities(axes: Axes, samples: np.ndarray, points: np.ndarray, window:
     x = np.linspace(*window, _LINES)
     width = max(_bandwidth(cloud) for cloud in (samples, points))  # one for both: the difference is theirs
     prior, codes = (smoothed(cloud, x, width) for cloud in (samples, points))
-    axes.fill_between(x, prior, facecolor=_FILL, edgecolor=CONTOUR_COLOUR, linewidth=0.9)
-    axes.plot(x, codes, color=DATA_COLOUR, linewidth=1.3)
+    axes.fill_between(x, prior, facecolor=_FILL, edgecolor=CONTOUR_COLOR, linewidth=0.9)
+    axes.plot(x, codes, color=DATA_COLOR, linewidth=1.3)
     axes.set(xlim=window, ylim=(0, 1.08 * max(prior.max(), codes.max())), yticks=[])
 
 
@@ -202,8 +202,8 @@ def _scale(values: np.ndarray) -> float:
     return min(float(values.std()), (third - first) / 1.34) or float(values.std())
 
 
-def _kernel(x: np.ndarray, centres: np.ndarray, width: float) -> np.ndarray:
-    steps = (x[:, None] - centres) / width
+def _kernel(x: np.ndarray, centers: np.ndarray, width: float) -> np.ndarray:
+    steps = (x[:, None] - centers) / width
     return np.exp(-(steps**2) / 2) / (width * np.sqrt(2 * np.pi))
 
 
@@ -227,8 +227,8 @@ def _draw_legend(panels: np.ndarray, prior: str, codes: str, title: str | None) 
     from matplotlib.patches import Patch
 
     handles = [
-        Patch(facecolor=_FILL, edgecolor=CONTOUR_COLOUR, label=prior),
-        Line2D([], [], color=DATA_COLOUR, marker="o", markersize=2.5, linewidth=1.3, label=codes),
+        Patch(facecolor=_FILL, edgecolor=CONTOUR_COLOR, label=prior),
+        Line2D([], [], color=DATA_COLOR, marker="o", markersize=2.5, linewidth=1.3, label=codes),
     ]
     legend = panels[0, -1].legend(handles=handles, loc="upper right", frameon=False, title=title, fontsize="small")
     legend.set_alignment("left")

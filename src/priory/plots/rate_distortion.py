@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from priory.plots.figure import DATA_COLOUR, new_axes
+from priory.plots.figure import DATA_COLOR, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,15 +52,15 @@ def plot_rate_distortion(
     for i, (place, bar) in enumerate(zip(places, bars, strict=True)):
         look: dict[str, Any] = {
             "fmt": _MARKERS[i % len(_MARKERS)],
-            "markerfacecolor": "white" if i % 2 else DATA_COLOUR,
+            "markerfacecolor": "white" if i % 2 else DATA_COLOR,
         }
-        look |= {"color": DATA_COLOUR, "markersize": 6, "elinewidth": 1.0, "capsize": 2.5, "zorder": 3}
+        look |= {"color": DATA_COLOR, "markersize": 6, "elinewidth": 1.0, "capsize": 2.5, "zorder": 3}
         axes.errorbar(place[:1], place[1:], xerr=bar[0], yerr=bar[1], **look)
     low, high = (places - bars).min(axis=0), (places + bars).max(axis=0)
     border = np.maximum(0.15 * (high - low), 0.5)
     axes.set(xlim=(low[0] - border[0], high[0] + border[0]), ylim=(low[1] - border[1], high[1] + border[1]))
     axes.set(xlabel="rate (nats)", ylabel="distortion (nats)")
-    axes.set_title("grey lines: equal ELBO; lower left is better", fontsize="medium")
+    axes.set_title("gray lines: equal ELBO; lower left is better", fontsize="medium")
     taken = _draw_iso_lines(axes)
     figure: Any = axes.figure
     figure.draw_without_rendering()  # the layout, on which the names' room depends
@@ -135,17 +135,17 @@ def _bar_boxes(axes: Axes, places: np.ndarray, bars: np.ndarray, dot: float) -> 
     """Where the models and their bars are, in pixels."""
     from matplotlib.transforms import Bbox
 
-    low, centre, high = (axes.transData.transform(corner) for corner in (places - bars, places, places + bars))
+    low, center, high = (axes.transData.transform(corner) for corner in (places - bars, places, places + bars))
     across = [
         np.array([[x - dot, y - dot], [z + dot, y + dot]])
-        for (x, _), (_, y), (z, _) in zip(low, centre, high, strict=True)
+        for (x, _), (_, y), (z, _) in zip(low, center, high, strict=True)
     ]
-    up = [np.array([[x - dot, y], [x + dot, z]]) for (_, y), (x, _), (_, z) in zip(low, centre, high, strict=True)]
+    up = [np.array([[x - dot, y], [x + dot, z]]) for (_, y), (x, _), (_, z) in zip(low, center, high, strict=True)]
     return [Bbox(corners) for corners in across + up]
 
 
 def _room(
-    centre: np.ndarray, size: np.ndarray, point: float, taken: "list[Bbox]", window: "Bbox"
+    center: np.ndarray, size: np.ndarray, point: float, taken: "list[Bbox]", window: "Bbox"
 ) -> "tuple[np.ndarray, Bbox]":
     """Offset in points from the model, and the box in pixels, at the place of least overlap, the nearest of several."""
     from matplotlib.transforms import Bbox
@@ -154,7 +154,7 @@ def _room(
     for distance in _DISTANCES:
         for direction in np.array(_DIRECTIONS):
             offset = distance * direction / np.hypot(*direction)
-            corner = centre + offset * point + (direction - 1) / 2 * size
+            corner = center + offset * point + (direction - 1) / 2 * size
             box = Bbox([corner, corner + size]).padded(1.0)
             found.append((_overlap(box, taken, window), len(found), offset, box))
             if found[-1][0] == 0:

@@ -16,7 +16,7 @@ _CHUNK = 2048  # grid points per call of log_prob: 4 MB of float32 at 500 compon
 
 @runtime_checkable
 class Density(Protocol):
-    """Anything with a normalised `log_prob`; a `sample` method, where there is one, helps to choose the window."""
+    """Anything with a normalized `log_prob`; a `sample` method, where there is one, helps to choose the window."""
 
     def log_prob(self, value: Tensor, /) -> Tensor: ...
 
@@ -35,8 +35,8 @@ def square_window(clouds: list[np.ndarray], margin: float) -> tuple[np.ndarray, 
     low = np.min([np.quantile(cloud, 0.0025, axis=0, method="lower") for cloud in clouds], axis=0)
     high = np.max([np.quantile(cloud, 0.9975, axis=0, method="higher") for cloud in clouds], axis=0)
     half_side = (0.5 + margin) * (float((high - low).max()) or 1.0)
-    centre = (low + high) / 2
-    return centre - half_side, centre + half_side
+    center = (low + high) / 2
+    return center - half_side, center + half_side
 
 
 def adaptive_grid(
@@ -105,7 +105,7 @@ def mass_thresholds(
     if not 0.95 < total < 1.05:
         warnings.warn(
             f"the plotting window sees {total:.3g} of the prior's mass where 1 is expected: its log_prob is not "
-            "normalised, it has no sample method and reaches beyond the points, or it is too narrow for the grid",
+            "normalized, it has no sample method and reaches beyond the points, or it is too narrow for the grid",
             stacklevel=3,
         )
     held = sorted(level for level in set(levels) if level <= total)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from priory.plots.figure import (
-    DATA_COLOUR,
-    MODEL_COLOUR,
+    DATA_COLOR,
+    MODEL_COLOR,
     Rows,
     as_drawn,
     check_same_shape,
@@ -32,7 +32,7 @@ def plot_rows(
 ) -> np.ndarray:
     """Draw a table and its reconstruction side by side as heat maps.
 
-    Both are standardised by the originals: (value - mean) / standard deviation, column by column; the colour scale ends
+    Both are standardized by the originals: (value - mean) / standard deviation, column by column; the color scale ends
     at +-2.5.
 
     Args:
@@ -51,7 +51,7 @@ def plot_rows(
     check_same_shape("reconstructions", model, "originals", data)
     labels = column_names(names, data.shape[1])
     pair = two_axes(axes, 1, 2, (7.5, 4.0))
-    for panel, values, title in zip(pair, _standardised(data, data, model), ("data", "reconstruction"), strict=True):
+    for panel, values, title in zip(pair, _standardized(data, data, model), ("data", "reconstruction"), strict=True):
         image = panel.imshow(values, cmap="cividis", vmin=-2.5, vmax=2.5, aspect="auto", interpolation="nearest")
         image.set_extent((0.5, data.shape[1] + 0.5, len(data) + 0.5, 0.5))  # rows and columns count from one
         panel.set(title=title, xlabel="column", ylabel="row" if panel is pair[0] else "")
@@ -72,7 +72,7 @@ def plot_samples(
 ) -> Axes:
     """Compare samples with data column by column: median, middle 50 % (thick) and middle 90 % (thin).
 
-    Values are standardised by the data: (value - mean) / standard deviation.
+    Values are standardized by the data: (value - mean) / standard deviation.
 
     Args:
         data: shape (batch, input).
@@ -94,9 +94,9 @@ def plot_samples(
     shown = min(max_columns, total)
     if axes is None:
         axes = new_axes(1, 1, (6.0, 1.6 + 0.32 * shown))[0]
-    real, model = _standardised(real[:, :shown], real[:, :shown], model[:, :shown])
-    _draw_ranges(axes, real, -0.16, DATA_COLOUR, "o", f"data ({len(real)})")
-    _draw_ranges(axes, model, 0.16, MODEL_COLOUR, "D", f"samples ({len(model)})")
+    real, model = _standardized(real[:, :shown], real[:, :shown], model[:, :shown])
+    _draw_ranges(axes, real, -0.16, DATA_COLOR, "o", f"data ({len(real)})")
+    _draw_ranges(axes, model, 0.16, MODEL_COLOR, "D", f"samples ({len(model)})")
     axes.set_yticks(range(shown), [*map(as_drawn, labels[:shown])])
     axes.set(ylim=(shown - 0.5, -0.5), xlabel="value, in standard deviations of the data from its mean")
     part = f", columns 1 to {shown} of {total}" if shown < total else ""
@@ -107,16 +107,16 @@ def plot_samples(
     return axes
 
 
-def _draw_ranges(axes: Axes, values: np.ndarray, offset: float, colour: str, marker: str, label: str) -> None:
+def _draw_ranges(axes: Axes, values: np.ndarray, offset: float, color: str, marker: str, label: str) -> None:
     height = np.arange(values.shape[1]) + offset
     columns = np.ascontiguousarray(values.T)  # of a million rows, quantiles take half the time
     low, first, median, third, high = np.quantile(columns, [0.05, 0.25, 0.5, 0.75, 0.95], axis=1)
-    axes.hlines(height, low, high, colors=colour, linewidths=1.0)
-    axes.hlines(height, first, third, colors=colour, linewidths=3.5)
-    axes.plot(median, height, marker, color=colour, markerfacecolor="white", markersize=5, label=label)
+    axes.hlines(height, low, high, colors=color, linewidths=1.0)
+    axes.hlines(height, first, third, colors=color, linewidths=3.5)
+    axes.plot(median, height, marker, color=color, markerfacecolor="white", markersize=5, label=label)
 
 
-def _standardised(data: np.ndarray, *tables: np.ndarray) -> list[np.ndarray]:
+def _standardized(data: np.ndarray, *tables: np.ndarray) -> list[np.ndarray]:
     """(value - mean) / standard deviation, both of the data, column by column; a constant column is only shifted."""
     scale = data.std(axis=0)
     return [(table - data.mean(axis=0)) / np.where(scale > 0, scale, 1.0) for table in tables]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from priory.plots.figure import DATA_COLOUR, MODEL_COLOUR, new_axes, two_axes
+from priory.plots.figure import DATA_COLOR, MODEL_COLOR, new_axes, two_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,8 +42,8 @@ def plot_training_curve(
     epoch = columns["epoch"]
     upper, lower = pair = two_axes(axes, 2, 1, (6.5, 5.0))
     for panel, quantity in ((upper, "elbo"), (lower, "kl")):
-        _draw_curve(panel, epoch, columns.get(f"train_{quantity}"), DATA_COLOUR, "-", "training")
-        _draw_curve(panel, epoch, columns.get(f"valid_{quantity}"), MODEL_COLOUR, "--", "validation")
+        _draw_curve(panel, epoch, columns.get(f"train_{quantity}"), DATA_COLOR, "-", "training")
+        _draw_curve(panel, epoch, columns.get(f"valid_{quantity}"), MODEL_COLOR, "--", "validation")
     _mark_epochs(upper, lower, columns)
     _limit(upper, "below")
     _limit(lower, "above")
@@ -71,9 +71,9 @@ def plot_likelihood_curve(log_likelihood: Sequence[float] | np.ndarray, *, axes:
     if axes is None:
         axes = new_axes(1, 1, (6.5, 3.6))[0]
     steps = np.arange(1, len(values) + 1)
-    axes.plot(steps, values, "-" if len(values) > 1 else "o", color=DATA_COLOUR, linewidth=1.4)
+    axes.plot(steps, values, "-" if len(values) > 1 else "o", color=DATA_COLOR, linewidth=1.4)
     last = f"{values[-1]:.2f}".replace("-", "\N{MINUS SIGN}")
-    axes.plot(steps[-1], values[-1], "o", color=MODEL_COLOUR, label=f"iteration {steps[-1]}: {last} nats")
+    axes.plot(steps[-1], values[-1], "o", color=MODEL_COLOR, label=f"iteration {steps[-1]}: {last} nats")
     axes.set(xlabel="iteration of EM", ylabel="mean log-likelihood (nats)")
     axes.locator_params(axis="x", integer=True)
     axes.legend(frameon=False, loc="lower right")
@@ -91,12 +91,12 @@ def _history_columns(history: Mapping[str, Iterable[Any]]) -> dict[str, np.ndarr
     return columns
 
 
-def _draw_curve(axes: Axes, epoch: np.ndarray, values: np.ndarray | None, colour: str, style: str, label: str) -> None:
+def _draw_curve(axes: Axes, epoch: np.ndarray, values: np.ndarray | None, color: str, style: str, label: str) -> None:
     if values is not None and np.isfinite(values).any():
         seen = np.isfinite(values)  # validation may run every few epochs only
         marker = "o" if seen.sum() == 1 else ""
         axes.plot(
-            epoch[seen], values[seen], style, color=colour, marker=marker, markersize=4, linewidth=1.4, label=label
+            epoch[seen], values[seen], style, color=color, marker=marker, markersize=4, linewidth=1.4, label=label
         )
 
 

@@ -27,7 +27,7 @@ class PriorSpec:
         hidden: widths of the hidden layers of a prior's own network.
         learn_weights: whether mixing weights are learned or uniform.
         learn_pseudo_inputs: whether the pseudo-inputs of a VampPrior are learned or stay where they start.
-        initialise: where pseudo-inputs start: "data", "mean" (plus noise) or "uniform" over the range.
+        initialize: where pseudo-inputs start: "data", "mean" (plus noise) or "uniform" over the range.
         feature_range: smallest and largest value of a feature; None where there is no bound.
         features: training rows as the encoder's first layer reads them, (N, num_features); None when a model is
             rebuilt only to take saved weights.
@@ -36,7 +36,7 @@ class PriorSpec:
         grid_network: the network behind a grid: "mlp", or "rbf", radial basis functions as in the classical GTM.
         basis_per_side: radial basis functions along each side; None for half of
             `points_per_side`, rounded up.
-        basis_width: standard deviation of a radial basis function, in spacings between their centres.
+        basis_width: standard deviation of a radial basis function, in spacings between their centers.
     """
 
     latent_dim: int
@@ -47,7 +47,7 @@ class PriorSpec:
     hidden: Sequence[int] = (256, 256)
     learn_weights: bool = True
     learn_pseudo_inputs: bool = True
-    initialise: str = "data"
+    initialize: str = "data"
     feature_range: tuple[float | None, float | None] = (None, None)
     features: Float[Tensor, "datum feature"] | None = None
     flow_transforms: int = 3
@@ -113,7 +113,7 @@ class Prior(nn.Module, ABC):
         *,
         seed: int = 0,
     ) -> bool:
-        """Fit it to encoded data by expectation maximisation, where its steps have a closed form.
+        """Fit it to encoded data by expectation maximization, where its steps have a closed form.
 
         Args:
             z: draws from the aggregate posterior, (M, L), several for each datum.

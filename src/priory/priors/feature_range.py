@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 MARGIN = 1 / 128  # of a range with two bounds: how near to a bound a start may lie, so that it can still move away
-STEEPNESS = 4.0  # makes the sigmoid's slope one in the middle: a step of the optimiser is a step in the data
+STEEPNESS = 4.0  # makes the sigmoid's slope one in the middle: a step of the optimizer is a step in the data
 # With a lower bound alone most values may lie on it (the zeros of counts), so a start must stay much nearer to it than
 # MARGIN, or thousands of zeros add up; the steeper map keeps its slope there above 1/100 all the same.
 LOWER_MARGIN = 1 / 1024  # of a column's range

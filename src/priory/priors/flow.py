@@ -1,4 +1,4 @@
-"""A normalising flow as the prior."""
+"""A normalizing flow as the prior."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -30,7 +30,7 @@ class FlowPrior(Prior):
     torch.Size([7])
     """
 
-    summary = "a normalising flow: affine couplings here, any zuko flow in Python"
+    summary = "a normalizing flow: affine couplings here, any zuko flow in Python"
     reference = "Dinh, Sohl-Dickstein & Bengio 2017, arXiv:1605.08803; Tomczak 2022, ch. 4.4.1"
 
     def __init__(self, flow: nn.Module) -> None:

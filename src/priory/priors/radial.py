@@ -184,22 +184,22 @@ def grid_network(spec: PriorSpec, num_outputs: int) -> nn.Sequential:
         return mlp(spec.grid_dim, spec.hidden, num_outputs, activation=nn.Tanh)
     if spec.grid_network == "rbf":
         basis = RadialBasis.on_grid(spec.functions_per_side, spec.grid_dim, spec.basis_width)
-        return _with_outputs(basis, len(basis.centres) + 1, num_outputs)
+        return _with_outputs(basis, len(basis.centers) + 1, num_outputs)
     raise ValueError(f"grid_network: expected 'mlp' or 'rbf', got {spec.grid_network!r}")
 
 
 def options_of(nodes: Float[Tensor, "node grid"], network: nn.Module) -> dict[str, Any] | None:
     """The options of a classical GTM with these nodes and this network's radial functions.
 
-    None where it has none, or where the nodes or the centres are no full grid over [-1, 1]^C.
+    None where it has none, or where the nodes or the centers are no full grid over [-1, 1]^C.
     """
     if not isinstance(network, nn.Sequential) or len(network) != 2 or not isinstance(network[0], RadialBasis):
         return None
     if not isinstance(network[1], nn.Linear) or network[1].bias is not None:  # the last of the functions is the bias
         return None
     basis, dim = network[0], nodes.shape[1]
-    sides = [round(len(points) ** (1 / dim)) for points in (nodes, basis.centres)]
-    for side, points in zip(sides, (nodes, basis.centres), strict=True):
+    sides = [round(len(points) ** (1 / dim)) for points in (nodes, basis.centers)]
+    for side, points in zip(sides, (nodes, basis.centers), strict=True):
         grid = latent_grid(side, dim).to(points)
         if grid.shape != points.shape or not torch.allclose(grid, points, atol=1e-6):
             return None

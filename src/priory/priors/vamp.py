@@ -67,7 +67,7 @@ class VampPrior(MixturePrior):
         x: Float[Tensor, "datum *input"],
         num_components: int,
         *,
-        initialise: str = "data",
+        initialize: str = "data",
         low: float | None = None,
         high: float | None = None,
         learn_pseudo_inputs: bool = True,
@@ -78,7 +78,7 @@ class VampPrior(MixturePrior):
         Args:
             x: training rows as the encoder's first layer reads them, (N, *input).
             num_components: K.
-            initialise: "data": random rows, without repetition while there are enough; "mean": the mean row plus
+            initialize: "data": random rows, without repetition while there are enough; "mean": the mean row plus
                 normal noise with each column's standard deviation, moved inside the range; "uniform": over the
                 range, or over each column's own where there is none.
             low: smallest value of the space, or None.
@@ -87,11 +87,11 @@ class VampPrior(MixturePrior):
             learn_weights: learned mixing weights, or uniform ones.
 
         Raises:
-            ValueError: x is empty or initialise is not known.
+            ValueError: x is empty or initialize is not known.
         """
         if x.ndim < 2 or len(x) == 0:
             raise ValueError(f"x: expected training rows of shape (N, *input) with N > 0, got {tuple(x.shape)}")
-        start = initial_pseudo_inputs(x, num_components, initialise, low, high)
+        start = initial_pseudo_inputs(x, num_components, initialize, low, high)
         return cls(start, low=low, high=high, learn_pseudo_inputs=learn_pseudo_inputs, learn_weights=learn_weights)
 
     @classmethod
@@ -101,7 +101,7 @@ class VampPrior(MixturePrior):
         return cls.from_data(
             spec.rows,
             spec.num_components,
-            initialise=spec.initialise,
+            initialize=spec.initialize,
             low=low,
             high=high,
             learn_pseudo_inputs=spec.learn_pseudo_inputs,
@@ -124,30 +124,30 @@ class VampPrior(MixturePrior):
 
 def _check_enough_rows(spec: PriorSpec) -> None:
     """At the command line, rows that would start several components alike are more likely a slip than a wish."""
-    if spec.features is None or spec.initialise != "data" or spec.num_components <= len(spec.features):
+    if spec.features is None or spec.initialize != "data" or spec.num_components <= len(spec.features):
         return
     rows = len(spec.features)
     raise ValueError(
         f"--components {spec.num_components}: expected at most {rows}, as many as there are training rows for "
         f"pseudo-inputs to start from; give --set model.components={rows} or fewer, or let them start elsewhere with "
-        "--set model.initialise=mean"
+        "--set model.initialize=mean"
     )
 
 
 def initial_pseudo_inputs(
-    x: Float[Tensor, "datum *input"], num_components: int, initialise: str, low: float | None, high: float | None
+    x: Float[Tensor, "datum *input"], num_components: int, initialize: str, low: float | None, high: float | None
 ) -> Float[Tensor, "component *input"]:
     """Starting points for pseudo-inputs; see `VampPrior.from_data`."""
     x = x.detach()
-    if initialise == "data":
+    if initialize == "data":
         rounds = [torch.randperm(len(x)) for _ in range(-(-num_components // len(x)))]
         return x[torch.cat(rounds)[:num_components]]
     noise_shape = (num_components, *x.shape[1:])
-    if initialise == "mean":
+    if initialize == "mean":
         start = x.mean(0) + x.std(0, correction=0) * torch.randn(noise_shape).to(x)
         return start.clamp(min=low, max=high) if low is not None or high is not None else start
-    if initialise == "uniform":
+    if initialize == "uniform":
         lowest = x.amin(0) if low is None else torch.full_like(x[0], low)
         highest = x.amax(0) if high is None else torch.full_like(x[0], high)
         return lowest + (highest - lowest) * torch.rand(noise_shape).to(x)
-    raise ValueError(f"initialise: expected 'data', 'mean' or 'uniform', got {initialise!r}")
+    raise ValueError(f"initialize: expected 'data', 'mean' or 'uniform', got {initialize!r}")

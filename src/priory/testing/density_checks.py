@@ -1,4 +1,4 @@
-"""The randomised checks: mass, dependence between coordinates, and whether the sampler draws from the density."""
+"""The randomized checks: mass, dependence between coordinates, and whether the sampler draws from the density."""
 
 import math
 

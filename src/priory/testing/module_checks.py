@@ -21,7 +21,7 @@ STARTS = (2_654_435_769, 1_779_033_703)  # seeds that nobody sets: who sets one 
 def gradients_exist(subject: Subject) -> Outcome:
     """log_prob gives z and every parameter a finite gradient; none is zero wherever the parameters are.
 
-    But for parameters that the density is constant in because it is normalised over one entry: of a mixture of one
+    But for parameters that the density is constant in because it is normalized over one entry: of a mixture of one
     component, log softmax(w) = 0 whatever the logit w is.
     """
     gradients = _gradients(subject.candidate, subject.some)
@@ -36,7 +36,7 @@ def gradients_exist(subject: Subject) -> Outcome:
     if zero and isinstance(subject.candidate.built, nn.Module):
         elsewhere = _gradients(_disturbed(subject.candidate, subject.some), subject.some)  # a layer may start at zero
         zero = [name for name in zero if not _nonzero(elsewhere[name])]
-        rightly = [name for name in zero if _normalised_over_one(subject, name)]
+        rightly = [name for name in zero if _normalized_over_one(subject, name)]
         if rightly != zero:
             return Outcome(False, f"gradient zero: {', '.join(name for name in zero if name not in rightly)}")
         if rightly:
@@ -220,7 +220,7 @@ def _nonzero(gradient: Tensor | None) -> bool:
     return gradient is not None and bool(gradient.any())
 
 
-def _normalised_over_one(subject: Subject, name: str) -> bool:
+def _normalized_over_one(subject: Subject, name: str) -> bool:
     """Whether a parameter has an axis with one entry and the density stays the same whatever its numbers are.
 
     Both are asked for: one that is cut off the graph decides the density, and one that the density has no use for is no

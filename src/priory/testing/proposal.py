@@ -1,4 +1,4 @@
-"""Mixtures of normals fitted to draws: normalised densities near the sampler's, for ratios and for statistics."""
+"""Mixtures of normals fitted to draws: normalized densities near the sampler's, for ratios and for statistics."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ TINY = 1e-300  # against division by zero where draws do not vary
 
 
 class Proposal(Protocol):
-    """A normalised density that can be drawn from; float64 on the CPU."""
+    """A normalized density that can be drawn from; float64 on the CPU."""
 
     def log_prob(self, z: Points) -> Float[Tensor, " point"]: ...
 
@@ -109,24 +109,24 @@ def _best_of_sizes(draws: Points, held_out: Points, matrix: Tensor) -> Iterator[
     """Mixtures of growing size, until one helps by less than it is worth."""
     score = -math.inf
     for num_components in SIZES:
-        candidate = _expectation_maximisation(draws, num_components, matrix)
+        candidate = _expectation_maximization(draws, num_components, matrix)
         previous, score = score, candidate.log_prob(held_out).mean().item()
         yield candidate
         if score < previous + 0.01:  # nats; less is not worth four times the components
             return
 
 
-def _expectation_maximisation(draws: Points, num_components: int, matrix: Tensor) -> AffineMixture:
+def _expectation_maximization(draws: Points, num_components: int, matrix: Tensor) -> AffineMixture:
     loc = draws.mean(0)
     y = torch.linalg.solve_triangular(matrix, (draws - loc).T, upper=False).T
     closest = torch.cdist(y, y[_spread_out(y, num_components)]).argmin(-1)
-    mixture = _maximised(y, torch.nn.functional.one_hot(closest, num_components).to(y))
+    mixture = _maximized(y, torch.nn.functional.one_hot(closest, num_components).to(y))
     for _ in range(STEPS if num_components > 1 else 0):
-        mixture = _maximised(y, mixture.responsibilities(y))
+        mixture = _maximized(y, mixture.responsibilities(y))
     return AffineMixture(mixture, loc, matrix)
 
 
-def _maximised(y: Points, responsibilities: Float[Tensor, "point component"]) -> Mixture:
+def _maximized(y: Points, responsibilities: Float[Tensor, "point component"]) -> Mixture:
     """The M step; two draws' worth of the overall variance keeps small components from collapsing."""
     counts = responsibilities.sum(0).unsqueeze(-1) + TINY
     loc = responsibilities.T @ y / counts

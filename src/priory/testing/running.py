@@ -30,7 +30,7 @@ CHECKS: Mapping[str, Promise] = {
         value_checks.broadcast_shapes, "log_prob of shape (...,) for z (..., L); sample(shape) of shape (*shape, L)"
     ),
     "integrates_to_one": Promise(
-        density_checks.integrates_to_one, "mass 1: normalised weights, the log-determinant once, all constants"
+        density_checks.integrates_to_one, "mass 1: normalized weights, the log-determinant once, all constants"
     ),
     "joint_not_per_dimension": Promise(
         density_checks.joint,
@@ -74,7 +74,7 @@ def check_prior(
 ) -> Report:
     """Which promises a prior keeps: ours or anybody's, no base class needed.
 
-    Nothing is changed in the process or in the object, and nothing is raised for a broken promise. Each randomised
+    Nothing is changed in the process or in the object, and nothing is raised for a broken promise. Each randomized
     check accuses a correct prior with probability 1e-8 at most. What cannot be tested is skipped with the reason.
 
     Args:

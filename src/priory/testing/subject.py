@@ -226,7 +226,7 @@ class Subject:
 
     @cached_property
     def proposal(self) -> Shared:
-        """A normalised density that covers the sampler's draws, and the components' places where they can be seen."""
+        """A normalized density that covers the sampler's draws, and the components' places where they can be seen."""
         with preserved(self.seed + 2):
             fit = fitted(self.draws.fit, self.draws.choose)
             around = [one_normal(self.draws.fit, factor) for factor in (1.0, 2.0, 4.0)]

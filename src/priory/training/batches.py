@@ -64,11 +64,11 @@ def as_source(data: Tensor | Source, name: str) -> Source:
 def draws_anew(source: Source) -> bool:
     """Whether the values are means of Bernoulli variables; the rows say so, or the data set that they are a view of."""
     dataset = getattr(source, "dataset", None)
-    return bool(getattr(source, "dynamic_binarisation", getattr(dataset, "dynamic_binarisation", False)))
+    return bool(getattr(source, "dynamic_binarization", getattr(dataset, "dynamic_binarization", False)))
 
 
 def derived_seed(*parts: object) -> int:
-    """A seed in [0, 2^63) for each tuple of parts; neighbouring seeds give unrelated streams."""
+    """A seed in [0, 2^63) for each tuple of parts; neighboring seeds give unrelated streams."""
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 

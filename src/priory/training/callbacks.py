@@ -67,7 +67,7 @@ class Record(pl.Callback):
     # before the first step
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Tells the batches their share; called before the optimiser is made, which needs their number."""
+        """Tells the batches their share; called before the optimizer is made, which needs their number."""
         module = _training(pl_module)
         batches = module.batches
         batches.rank, batches.world_size = trainer.global_rank, trainer.world_size

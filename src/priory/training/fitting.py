@@ -42,7 +42,7 @@ def fit(
     tensorboard: bool = False,
     **overrides: Any,
 ) -> History:
-    """Trains a VAE in place by maximising the evidence lower bound, with a KL warm-up.
+    """Trains a VAE in place by maximizing the evidence lower bound, with a KL warm-up.
 
         loss_t = -mean_n (reconstruction_n - beta_t * kl_n),    beta_t = min(1, t / W)    (see `TrainingSettings`)
 
@@ -52,7 +52,7 @@ def fit(
     Args:
         vae: the model.
         train: training rows, a float tensor (N, D), or an object with `__len__` and `batch(positions)` that gives
-            values and row numbers. Where it has a true attribute `dynamic_binarisation`, its values are means, and each
+            values and row numbers. Where it has a true attribute `dynamic_binarization`, its values are means, and each
             time a row is seen it is drawn anew from Bernoulli(mean).
         valid: validation rows, likewise, used as they are.
         settings: how to train; the defaults of `TrainingSettings` otherwise.
@@ -145,7 +145,7 @@ def _train(
         tensorboard=tensorboard_logger(folder) if tensorboard and folder and process_rank() == 0 else None,
     )
     batches = ShuffledBatches(train, settings.batch_size, identity["order_seed"])
-    module = Training(vae, batches, settings, dynamic_binarisation=draws_anew(train))
+    module = Training(vae, batches, settings, dynamic_binarization=draws_anew(train))
     done = state["progress"]["epoch"] if state else 0
     trainer = make_trainer(settings, settings.epochs - done, [record, *([ProgressBar(record)] if progress else [])])
     device = next(vae.parameters()).device

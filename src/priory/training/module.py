@@ -25,20 +25,20 @@ PENDING_STEPS = 256
 
 
 class Training(pl.LightningModule):
-    """Minimises -(reconstruction - beta * kl), averaged over the batch, in nats; the kl of `guided_elbo` where the
+    """Minimizes -(reconstruction - beta * kl), averaged over the batch, in nats; the kl of `guided_elbo` where the
     prior has a guide.
 
     Nothing is logged through Lightning: its bookkeeping would take as long as a small model's step.
     """
 
     def __init__(
-        self, vae: VAE, batches: ShuffledBatches, settings: TrainingSettings, *, dynamic_binarisation: bool
+        self, vae: VAE, batches: ShuffledBatches, settings: TrainingSettings, *, dynamic_binarization: bool
     ) -> None:
         super().__init__()
         self.vae = vae
         self.batches = batches
         self.settings = settings
-        self.dynamic_binarisation = dynamic_binarisation
+        self.dynamic_binarization = dynamic_binarization
         self.epoch = 0
         self.step = 0
         self.batch = 0
@@ -61,7 +61,7 @@ class Training(pl.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Everything random and everything with a gradient happens here, so that DDP's forward sees it."""
         x, rows = batch
-        if self.dynamic_binarisation:
+        if self.dynamic_binarization:
             x = torch.bernoulli(x)
         self.batch = batch_idx
         terms = self._elbo(x, rows)
@@ -76,7 +76,7 @@ class Training(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clips, and stops before the optimiser would take a step along NaN; one number is read from the device."""
+        """Clips, and stops before the optimizer would take a step along NaN; one number is read from the device."""
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         norm_value, finite = self._check(norm)

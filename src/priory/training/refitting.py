@@ -20,7 +20,7 @@ from priory.training.batches import Source, as_source, draws_anew
 from priory.training.failures import REFUSALS
 from priory.vae import VAE, evaluation_mode
 
-# For expectation maximisation, which keeps its draws: enough of both, and seconds of work.
+# For expectation maximization, which keeps its draws: enough of both, and seconds of work.
 MOST_DRAWS = 100_000
 MOST_DRAWS_PER_ROW = 10
 MOST_ROWS = 20_000
@@ -48,7 +48,7 @@ class Refitted(NamedTuple):
     Attributes:
         vae: the same encoder, decoder and preprocessing (the objects themselves) with the new prior; in evaluation
             mode.
-        by_em: whether the prior was fitted by expectation maximisation before any gradient step.
+        by_em: whether the prior was fitted by expectation maximization before any gradient step.
         course: E_q [log p(z)] of the validation rows in nats, before the first epoch and after each.
         best: the index in `course` of the weights that were kept.
     """
@@ -72,11 +72,11 @@ def refit(
 ) -> Refitted:
     """Fits a prior to the aggregate posterior of a trained VAE, whose encoder and decoder do not change.
 
-        maximise over p:    1/N sum_n E_{q(z|x_n)} [log p(z)]
+        maximize over p:    1/N sum_n E_{q(z|x_n)} [log p(z)]
 
     the only term of the evidence lower bound that depends on the prior; its maximum is the aggregate posterior
     1/N sum_n q(z|x_n). Where the prior has a closed form for it (`Prior.fit_by_em`: mixtures of Gaussians, a GTM of
-    radial functions), expectation maximisation on draws of z comes first. Then Adam, on the prior's parameters alone:
+    radial functions), expectation maximization on draws of z comes first. Then Adam, on the prior's parameters alone:
     no decoder is in the loop, the posteriors are computed once, and each step draws z anew. The weights with the best
     validation are kept, those of the start included.
 
@@ -117,7 +117,7 @@ def refit(
 
 
 class Posteriors:
-    """q(z|x_n) of all rows, encoded once; rows that are binarised anew each time they are seen, in each epoch.
+    """q(z|x_n) of all rows, encoded once; rows that are binarized anew each time they are seen, in each epoch.
 
     Args:
         vae: whose encoder it is.
@@ -159,7 +159,7 @@ class Posteriors:
         return loc + scale * torch.randn(number, *loc.shape, dtype=loc.dtype, device=loc.device)
 
     def many_draws(self) -> Float[Tensor, "draw latent"]:
-        """As many draws as expectation maximisation takes, of all rows, or of a random part of very many."""
+        """As many draws as expectation maximization takes, of all rows, or of a random part of very many."""
         number = min(MOST_DRAWS_PER_ROW, math.ceil(MOST_DRAWS / len(self)))
         return self.draws(torch.randperm(len(self))[:MOST_DRAWS], number).flatten(0, 1)
 

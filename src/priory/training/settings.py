@@ -20,7 +20,7 @@ Steps = Annotated[StrictInt, Field(ge=0, le=MOST)]
 class TrainingSettings(BaseModel):
     """The settings of `priory.training.fit`; unknown names are errors.
 
-    The KL warm-up weighs the KL term of optimiser step t = 0, 1, ... by
+    The KL warm-up weighs the KL term of optimizer step t = 0, 1, ... by
 
         beta_t = min(1, t / W),    W = warmup if it is an int, else ceil(warmup * epochs * steps_per_epoch)
 
@@ -94,14 +94,14 @@ class TrainingSettings(BaseModel):
         return value
 
     def warmup_steps(self, steps_per_epoch: int) -> int:
-        """W, the number of optimiser steps whose beta is below one."""
+        """W, the number of optimizer steps whose beta is below one."""
         if isinstance(self.warmup, int):
             return self.warmup
         # rounded first: 0.1 * 30 is 3.0000000000000004
         return math.ceil(round(self.warmup * self.epochs * steps_per_epoch, 6))
 
     def beta(self, step: int, steps_per_epoch: int) -> float:
-        """beta_t of optimiser step t = 0, 1, ...
+        """beta_t of optimizer step t = 0, 1, ...
 
         >>> [TrainingSettings(warmup=4).beta(t, steps_per_epoch=10) for t in range(6)]
         [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]

@@ -91,7 +91,7 @@ def _flatten(tree: Any, name: str, tensors: dict[str, Tensor]) -> Any:
         return {"tensor": name}
     if isinstance(tree, Mapping):
         pairs = [[key, _flatten(value, f"{name}/{key}", tensors)] for key, value in tree.items()]
-        return {"pairs": pairs}  # keys need not be strings: an optimiser's are numbers
+        return {"pairs": pairs}  # keys need not be strings: an optimizer's are numbers
     if isinstance(tree, list | tuple):
         kind = "tuple" if isinstance(tree, tuple) else "list"
         return {kind: [_flatten(value, f"{name}/{i}", tensors) for i, value in enumerate(tree)]}

@@ -3,13 +3,13 @@
 from priory.nn.decoders.base import Decoder, LikelihoodDecoder
 from priory.nn.decoders.counts import NegativeBinomialDecoder
 from priory.nn.decoders.gaussian import GaussianDecoder
-from priory.nn.decoders.levels import BernoulliDecoder, CategoricalDecoder, DiscretisedLogisticDecoder
+from priory.nn.decoders.levels import BernoulliDecoder, CategoricalDecoder, DiscretizedLogisticDecoder
 
 LIKELIHOODS: dict[str, type[LikelihoodDecoder]] = {
     "bernoulli": BernoulliDecoder,
     "categorical": CategoricalDecoder,
     "gaussian": GaussianDecoder,
-    "discretised-logistic": DiscretisedLogisticDecoder,
+    "discretized-logistic": DiscretizedLogisticDecoder,
     "negative-binomial": NegativeBinomialDecoder,
 }
 
@@ -18,7 +18,7 @@ __all__ = [
     "BernoulliDecoder",
     "CategoricalDecoder",
     "Decoder",
-    "DiscretisedLogisticDecoder",
+    "DiscretizedLogisticDecoder",
     "GaussianDecoder",
     "LikelihoodDecoder",
     "NegativeBinomialDecoder",

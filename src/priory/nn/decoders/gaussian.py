@@ -18,7 +18,7 @@ class GaussianDecoder(LikelihoodDecoder):
 
         p(x_d | z) = N(x_d | loc_d + scale_d mean_d(z), (scale_d noise_d)^2),    noise = min_scale + softplus(free)
 
-    The network works in standardised units; the affine map brings the density into the units of the data. One noise per
+    The network works in standardized units; the affine map brings the density into the units of the data. One noise per
     column (the default) is enough for most tables and cannot run away: the variance is that of the residuals over all
     rows. One per datum lets the likelihood grow without limit at rows that are reproduced exactly; min_scale bounds it.
 
@@ -26,7 +26,7 @@ class GaussianDecoder(LikelihoodDecoder):
         network: maps z (..., L) to (..., D) means, or to (..., D * 2) with `learn_scale="per-datum"`.
         loc: (D,), the columns' means, in their own units.
         scale: (D,), the columns' standard deviations, in their own units.
-        min_scale: smallest noise, as a standard deviation in standardised units.
+        min_scale: smallest noise, as a standard deviation in standardized units.
         learn_scale: "per-column", one noise for each column; "per-datum", the network gives noise for each z as well.
 
     Raises:

@@ -7,10 +7,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Independent
 
-from priory.distributions import BinaryVector, CategoricalLevels, DiscretisedLogistic, check_num_levels
+from priory.distributions import BinaryVector, CategoricalLevels, DiscretizedLogistic, check_num_levels
 from priory.nn.decoders.base import LikelihoodDecoder, softly_bounded
 
-# A discretised logistic starts with a tenth of the range as its scale: wide enough that no pixel begins in a far tail.
+# A discretized logistic starts with a tenth of the range as its scale: wide enough that no pixel begins in a far tail.
 INITIAL_RELATIVE_LOG_SCALE = math.log(0.1)
 
 
@@ -66,7 +66,7 @@ class CategoricalDecoder(LikelihoodDecoder):
         return Independent(CategoricalLevels(logits=self._outputs(z)), 1)
 
 
-class DiscretisedLogisticDecoder(LikelihoodDecoder):
+class DiscretizedLogisticDecoder(LikelihoodDecoder):
     """Levels 0..n-1 with an order: a logistic density, rounded to levels, for each pixel.
 
         x_d | z ~ round(Logistic((n - 1) loc_d(z), (n - 1) scale_d(z))), the tails in the end levels
@@ -85,7 +85,7 @@ class DiscretisedLogisticDecoder(LikelihoodDecoder):
     Source: Salimans et al. 2017 (arXiv:1701.05517), eq. 2.
 
     >>> import torch
-    >>> decoder = DiscretisedLogisticDecoder(torch.nn.Linear(2, 5 * 2), num_levels=256)
+    >>> decoder = DiscretizedLogisticDecoder(torch.nn.Linear(2, 5 * 2), num_levels=256)
     >>> decoder(torch.zeros(3, 2)).log_prob(torch.zeros(3, 5)).shape
     torch.Size([3])
     """
@@ -102,5 +102,5 @@ class DiscretisedLogisticDecoder(LikelihoodDecoder):
     def forward(self, z: Float[Tensor, "*batch latent"]) -> Independent:
         loc, relative_log_scale = self._outputs(z).unbind(-1)
         log_scale = math.log(self.num_levels - 1) + INITIAL_RELATIVE_LOG_SCALE + relative_log_scale
-        levels = DiscretisedLogistic((self.num_levels - 1) * loc, softly_bounded(log_scale), self.num_levels)
+        levels = DiscretizedLogistic((self.num_levels - 1) * loc, softly_bounded(log_scale), self.num_levels)
         return Independent(levels, 1)

@@ -59,7 +59,7 @@ def fit(
     likelihood: Annotated[
         str | None,
         typer.Option(
-            help="bernoulli, categorical, gaussian, discretised-logistic, negative-binomial; default: what fits.",
+            help="bernoulli, categorical, gaussian, discretized-logistic, negative-binomial; default: what fits.",
             rich_help_panel=MODEL,
         ),
     ] = None,
@@ -96,8 +96,8 @@ def fit(
         typer.Option(help="given (the file's own, else 80/10/10; the default) or shuffled.", rich_help_panel=DATA),
     ] = None,
     split_seed: Annotated[int | None, typer.Option(help="Default 0.", rich_help_panel=DATA)] = None,
-    binarise: Annotated[
-        str | None, typer.Option(help="none, dynamic or static: grey values as coin flips.", rich_help_panel=DATA)
+    binarize: Annotated[
+        str | None, typer.Option(help="none, dynamic or static: gray values as coin flips.", rich_help_panel=DATA)
     ] = None,
     assignments: Set = None,
     out: Annotated[
@@ -129,7 +129,7 @@ def fit(
         "data.layer": layer,
         "data.split": split,
         "data.split_seed": split_seed,
-        "data.binarise": binarise,
+        "data.binarize": binarize,
         "model.prior": prior,
         "model.latent_dim": latent_dim,
         "model.components": components,

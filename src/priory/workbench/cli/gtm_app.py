@@ -38,10 +38,10 @@ def gtm_fit(
     weight_decay: Annotated[
         float | None, typer.Option(help="More makes the map stiffer.", rich_help_panel=MODEL)
     ] = None,
-    standardise: Annotated[
+    standardize: Annotated[
         bool | None,
         typer.Option(
-            "--standardise/--raw",
+            "--standardize/--raw",
             help="Divide columns by their standard deviation, or leave them; default: unless they are pixels.",
             rich_help_panel=MODEL,
         ),
@@ -83,7 +83,7 @@ def gtm_fit(
         "model.basis_per_side": basis_per_side,
         "model.basis_width": basis_width,
         "model.weight_decay": weight_decay,
-        "model.standardise": standardise,
+        "model.standardize": standardize,
         "model.max_iter": max_iter,
         "seed": seed,
     }

@@ -124,8 +124,8 @@ def _window(shown: Shown) -> Window:
 def _around(windows: list[Window]) -> Window:
     """The smallest square around all."""
     low, high = np.min([w[0] for w in windows], axis=0), np.max([w[1] for w in windows], axis=0)
-    centre, half = (low + high) / 2, float((high - low).max()) / 2
-    return centre - half, centre + half
+    center, half = (low + high) / 2, float((high - low).max()) / 2
+    return center - half, center + half
 
 
 def maps(shown: list[Shown]) -> Drawing | str:
@@ -142,7 +142,7 @@ def maps(shown: list[Shown]) -> Drawing | str:
     for_all(panels)
     label = f", by {look['name']}" if look else ""
     caption = (
-        f"{_number(shown)} at their places on the map{label}. Neighbours have similar codes; which way up a "
+        f"{_number(shown)} at their places on the map{label}. Neighbors have similar codes; which way up a "
         "map lies has no meaning."
     )
     write_below(panels, caption, alike=True)

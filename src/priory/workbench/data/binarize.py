@@ -1,4 +1,4 @@
-"""Grey values as means of Bernoulli variables: drawn once (static), or anew for each training step (dynamic)."""
+"""Gray values as means of Bernoulli variables: drawn once (static), or anew for each training step (dynamic)."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def unit_scale(summary: Summary, given: float | None = None) -> float:
     A scale that is given, such as that of the training data, is only checked against the values.
 
     >>> from dataclasses import replace
-    >>> grey = Summary(10, 4, 0.0, 16.0, integers=True, binary=False, missing=0, sparse=False, density=0.5)
-    >>> unit_scale(grey), unit_scale(replace(grey, high=200.0))
+    >>> gray = Summary(10, 4, 0.0, 16.0, integers=True, binary=False, missing=0, sparse=False, density=0.5)
+    >>> unit_scale(gray), unit_scale(replace(gray, high=200.0))
     (16.0, 255.0)
     """
     if summary.binary:
-        raise ValueError("binarise: expected grey values, got data that are 0 and 1 already; leave --binarise out")
+        raise ValueError("binarize: expected gray values, got data that are 0 and 1 already; leave --binarize out")
     if summary.missing or summary.infinite:
         raise ValueError(
-            f"binarise: expected a finite number in every cell, got {summary.missing} missing and {summary.infinite} "
+            f"binarize: expected a finite number in every cell, got {summary.missing} missing and {summary.infinite} "
             "infinite values; fill them in or remove these rows"
         )
     if given is not None:
@@ -37,36 +37,36 @@ def unit_scale(summary: Summary, given: float | None = None) -> float:
     if summary.low >= 0 and summary.integers and summary.high <= 255:
         return float(summary.high) if summary.high < 32 else 255.0
     raise ValueError(
-        f"binarise: expected real values in [0, 1] or integers in 0..255, got values in "
-        f"{summary.low:g}..{summary.high:g}; rescale the data, or leave --binarise out"
+        f"binarize: expected real values in [0, 1] or integers in 0..255, got values in "
+        f"{summary.low:g}..{summary.high:g}; rescale the data, or leave --binarize out"
     )
 
 
 def _checked(scale: float, summary: Summary) -> float:
     if not (np.isfinite(scale) and scale > 0):
-        raise ValueError(f"binarise_scale: expected a finite number above 0, got {scale:g}")
+        raise ValueError(f"binarize_scale: expected a finite number above 0, got {scale:g}")
     rescaled = summary.high <= 1 < scale and not summary.integers
     if summary.low < 0 or summary.high > scale or rescaled:
         raise ValueError(
-            f"binarise: expected values in 0..{scale:g}, the range of the data that set the scale, got values in "
+            f"binarize: expected values in 0..{scale:g}, the range of the data that set the scale, got values in "
             f"{summary.low:g}..{summary.high:g}; give the data in the same units"
         )
     return float(scale)
 
 
-def binarise_all(matrix: Matrix, scale: float) -> Matrix:
+def binarize_all(matrix: Matrix, scale: float) -> Matrix:
     """Every row drawn once; uint8."""
-    return _binarise(matrix, scale, keep_means=np.zeros(matrix.shape[0], dtype=bool), dtype=np.uint8)
+    return _binarize(matrix, scale, keep_means=np.zeros(matrix.shape[0], dtype=bool), dtype=np.uint8)
 
 
-def binarise_except(matrix: Matrix, scale: float, rows: np.ndarray) -> Matrix:
+def binarize_except(matrix: Matrix, scale: float, rows: np.ndarray) -> Matrix:
     """Means in [0, 1] for `rows`, one fixed draw of 0 or 1 for all others; float32."""
     keep_means = np.zeros(matrix.shape[0], dtype=bool)
     keep_means[rows] = True
-    return _binarise(matrix, scale, keep_means, np.float32)
+    return _binarize(matrix, scale, keep_means, np.float32)
 
 
-def _binarise(matrix: Matrix, scale: float, keep_means: np.ndarray, dtype: type[np.generic]) -> Matrix:
+def _binarize(matrix: Matrix, scale: float, keep_means: np.ndarray, dtype: type[np.generic]) -> Matrix:
     # Draws are made for all values in the file's order, used or not: a row's draw does not depend on the split.
     generator = np.random.default_rng(_SEED)
     if is_sparse(matrix):

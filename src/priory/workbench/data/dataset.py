@@ -13,7 +13,7 @@ from torch import Tensor
 
 from priory.workbench.data.reading.matrices import Matrix, compact, is_sparse
 from priory.workbench.data.splits import MINIMUM_ROWS
-from priory.workbench.data.summary import Summary, summarise
+from priory.workbench.data.summary import Summary, summarize
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no single truth value to compare by
@@ -27,11 +27,11 @@ class Dataset:
         ids: one string a row.
         labels: column name to the values of all rows, text or numbers; the first one is the main label.
         columns: feature names.
-        image_shape: (height, width) if a row is a grey image, row-major.
+        image_shape: (height, width) if a row is a gray image, row-major.
         source: the file, or None for embedded data.
-        dynamic_binarisation: train rows hold means in [0, 1], to be binarised anew each time they are seen; valid and
-            test rows were binarised once.
-        binarise_scale: the value that counted as one where the data were binarised, else None.
+        dynamic_binarization: train rows hold means in [0, 1], to be binarized anew each time they are seen; valid and
+            test rows were binarized once.
+        binarize_scale: the value that counted as one where the data were binarized, else None.
 
     Example:
         >>> from priory.workbench.data import load_dataset
@@ -48,8 +48,8 @@ class Dataset:
     columns: tuple[str, ...]
     image_shape: tuple[int, int] | None
     source: Path | None
-    dynamic_binarisation: bool = False
-    binarise_scale: float | None = None
+    dynamic_binarization: bool = False
+    binarize_scale: float | None = None
 
     def __post_init__(self) -> None:
         for what, values in {"ids": self.ids, **{f"labels[{k!r}]": v for k, v in self.labels.items()}}.items():
@@ -99,7 +99,7 @@ class Dataset:
 
     def summary(self) -> Summary:
         """What the values look like; see `propose_likelihood`."""
-        return summarise(self.x, self.image_shape, self.dynamic_binarisation)
+        return summarize(self.x, self.image_shape, self.dynamic_binarization)
 
 
 class Rows:
@@ -145,7 +145,7 @@ class Rows:
     def batch(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """(x, row index) of the rows at these positions, 0..len-1, of the view.
 
-        Train rows of dynamically binarised data come as means in [0, 1]; the training loop draws.
+        Train rows of dynamically binarized data come as means in [0, 1]; the training loop draws.
         """
         index = self._index[positions.to("cpu", torch.int64)]
         return self._dense(index), index

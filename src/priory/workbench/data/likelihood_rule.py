@@ -8,19 +8,19 @@ from priory.workbench.data.summary import Summary
 
 RULE = """\
 The first line that fits the values decides.
-1. Only 0 and 1 (or --binarise): bernoulli.
+1. Only 0 and 1 (or --binarize): bernoulli.
 2. Integers 0..31: categorical. If no image, and stored sparse or under 20 % non-zero: negative-binomial, ambiguous.
-3. Integers 0..255, an image or with 255 as the highest value and stored dense: discretised-logistic.
+3. Integers 0..255, an image or with 255 as the highest value and stored dense: discretized-logistic.
 4. Integers from 0 up: negative-binomial. Ambiguous if over half are non-zero, or an image, or 0..255 stored dense.
-5. Real values 0..1, an image or 10 % of them exactly 0 or 1: gaussian, ambiguous (grey values? --binarise dynamic).
-6. All else: gaussian, standardised columns. Ambiguous if none is negative and most are 0 (normalised counts?).
+5. Real values 0..1, an image or 10 % of them exactly 0 or 1: gaussian, ambiguous (gray values? --binarize dynamic).
+6. All else: gaussian, standardized columns. Ambiguous if none is negative and most are 0 (normalized counts?).
 --likelihood NAME overrules the proposal."""
 
 # Integers up to 31 have at most 32 levels: a softmax over them is cheap, and ordered families gain little.
 _MOST_LEVELS = 32
 # Pixels and answers on a scale use their range; tables of small counts (words, cells) are nearly empty.
 _SPARSE_COUNTS = 0.2
-# Grey images have saturated ink or paper; a real-valued table scaled to [0, 1] touches the ends once a column.
+# Gray images have saturated ink or paper; a real-valued table scaled to [0, 1] touches the ends once a column.
 _SATURATED = 0.1
 
 
@@ -51,7 +51,7 @@ def propose_likelihood(summary: Summary) -> LikelihoodProposal:
         ('categorical', 17)
     """
     if summary.binary:
-        why = "binarised on request" if summary.dynamic_binarisation else "only 0 and 1"
+        why = "binarized on request" if summary.dynamic_binarization else "only 0 and 1"
         return LikelihoodProposal("bernoulli", why)
     if summary.integers and summary.low >= 0:
         return _for_integers(summary)
@@ -66,11 +66,11 @@ def _for_integers(summary: Summary) -> LikelihoodProposal:
             return LikelihoodProposal("categorical", f"{span}, {high + 1} levels", num_levels=high + 1)
         return _ambiguous("negative-binomial", f"{span}, mostly 0: small counts, or classes", "categorical")
     if high <= 255 and (image or (high == 255 and not sparse)):
-        return LikelihoodProposal("discretised-logistic", f"{span}, pixels")
+        return LikelihoodProposal("discretized-logistic", f"{span}, pixels")
     if image:
         return _ambiguous("negative-binomial", f"{span}, images: counts, or intensities", "gaussian")
     if high <= 255 and not sparse:
-        return _ambiguous("negative-binomial", f"{span}: counts, or pixels", "discretised-logistic")
+        return _ambiguous("negative-binomial", f"{span}: counts, or pixels", "discretized-logistic")
     if summary.density > 0.5:
         return _ambiguous("negative-binomial", f"{span}, few are 0: counts, or measurements", "gaussian")
     return LikelihoodProposal("negative-binomial", f"{span}, counts")
@@ -80,13 +80,13 @@ def _for_reals(summary: Summary) -> LikelihoodProposal:
     span = f"real values {summary.low:.4g}..{summary.high:.4g}"
     unit = summary.low >= 0 and summary.high <= 1
     if unit and (summary.image_shape is not None or summary.extremes >= _SATURATED):
-        reason = f"{span}: grey values that stand for probabilities, or measurements"
-        return LikelihoodProposal("gaussian", reason, True, ("--likelihood gaussian", "--binarise dynamic"))
+        reason = f"{span}: gray values that stand for probabilities, or measurements"
+        return LikelihoodProposal("gaussian", reason, True, ("--likelihood gaussian", "--binarize dynamic"))
     if summary.low >= 0 and summary.density < 0.5:
-        reason = f"{span}, mostly 0: if these are normalised counts, the raw counts fit better"
+        reason = f"{span}, mostly 0: if these are normalized counts, the raw counts fit better"
         alternatives = ("--likelihood gaussian", "the raw counts (another file, or --layer) with negative-binomial")
         return LikelihoodProposal("gaussian", reason, True, alternatives)
-    return LikelihoodProposal("gaussian", f"{span}, columns are standardised")
+    return LikelihoodProposal("gaussian", f"{span}, columns are standardized")
 
 
 def _ambiguous(likelihood: str, reason: str, other: str) -> LikelihoodProposal:

@@ -11,13 +11,13 @@ import numpy as np
 
 from priory._support.messages import nearest, shortened
 from priory._support.optional import require
-from priory.workbench.data.binarize import binarise_all, binarise_except, unit_scale
+from priory.workbench.data.binarize import binarize_all, binarize_except, unit_scale
 from priory.workbench.data.dataset import Dataset
 from priory.workbench.data.reading.matrices import Matrix, compact_matrix, is_sparse
 from priory.workbench.data.reading.readers import plain_name, read_table
 from priory.workbench.data.reading.table import Claims, Selection, Table, default_columns, select
 from priory.workbench.data.splits import consecutive, random_split, recorded_split, stratified_split, with_validation
-from priory.workbench.data.summary import summarise
+from priory.workbench.data.summary import summarize
 
 EMBEDDED = ("digits",)
 OPTIONAL = ("labels", "ids", "drop", "layer")
@@ -36,8 +36,8 @@ def load_dataset(
     split: Literal["given", "shuffled"] = "given",
     split_seed: int = 0,
     splits: Mapping[str, Sequence[int]] | None = None,
-    binarise: Literal["none", "dynamic", "static"] = "none",
-    binarise_scale: float | None = None,
+    binarize: Literal["none", "dynamic", "static"] = "none",
+    binarize_scale: float | None = None,
     optional: Collection[str] = (),
 ) -> Dataset:
     """Load an embedded data set or a file.
@@ -52,10 +52,10 @@ def load_dataset(
             split of the same sizes, stratified by the first label where there is one.
         split_seed: seed of both.
         splits: recorded row indices by split, which overrule `split`.
-        binarise: 'dynamic' keeps means in [0, 1] for train rows and draws valid and test rows once; 'static' draws all
+        binarize: 'dynamic' keeps means in [0, 1] for train rows and draws valid and test rows once; 'static' draws all
             rows once.
-        binarise_scale: the value that counts as one, such as that of the training data; None to go by these data. Not
-            used without `binarise`.
+        binarize_scale: the value that counts as one, such as that of the training data; None to go by these data. Not
+            used without `binarize`.
         optional: arguments among 'labels', 'ids', 'drop' and 'layer' whose columns the source may lack: those that it
             lacks are left out, rows without ids are named as the file does or by number, and X stands in for a layer.
 
@@ -73,7 +73,7 @@ def load_dataset(
         [1000, 350, 447]
     """
     _check_choice("split", split, ("given", "shuffled"))
-    _check_choice("binarise", binarise, ("none", "dynamic", "static"))
+    _check_choice("binarize", binarize, ("none", "dynamic", "static"))
     if split_seed < 0:
         raise ValueError(f"split_seed: expected an integer from 0 up, got {split_seed}")
     for option in _names("optional", optional):
@@ -88,9 +88,9 @@ def load_dataset(
     selection = select(table, claims, name if path is None else path.name)
     x = compact_matrix(selection.matrix, name if path is None else path.name)
     parts = _splits(table, selection, split, split_seed, splits)
-    scale = None if binarise == "none" else unit_scale(summarise(x), binarise_scale)
+    scale = None if binarize == "none" else unit_scale(summarize(x), binarize_scale)
     if scale is not None:
-        x = binarise_all(x, scale) if binarise == "static" else binarise_except(x, scale, parts["train"])
+        x = binarize_all(x, scale) if binarize == "static" else binarize_except(x, scale, parts["train"])
     return Dataset(
         name=name,
         x=x if is_sparse(x) else np.ascontiguousarray(x),
@@ -100,8 +100,8 @@ def load_dataset(
         columns=selection.columns,
         image_shape=selection.image_shape,
         source=path,
-        dynamic_binarisation=binarise == "dynamic",
-        binarise_scale=scale,
+        dynamic_binarization=binarize == "dynamic",
+        binarize_scale=scale,
     )
 
 

@@ -24,7 +24,7 @@ class Summary:
     """What the reader found. `low`, `high`, `integers` and `binary` are about the finite values.
 
     `density` is the share of non-zeros, `extremes` the share of values that are exactly 0 or 1. With dynamic
-    binarisation a model sees only 0 and 1, so `binary` is true and the range is 0..1.
+    binarization a model sees only 0 and 1, so `binary` is true and the range is 0..1.
     """
 
     rows: int
@@ -39,7 +39,7 @@ class Summary:
     infinite: int = 0
     extremes: float = 0.0
     image_shape: tuple[int, int] | None = None
-    dynamic_binarisation: bool = False
+    dynamic_binarization: bool = False
 
     def describe(self) -> str:
         """The summary in one or two lines of text."""
@@ -52,7 +52,7 @@ class Summary:
         )
         second = f"{self.missing or 'no'} missing value{'' if self.missing == 1 else 's'}"
         second += f", {self.infinite} infinite" if self.infinite else ""
-        second += "; train rows hold means and are binarised anew each time" if self.dynamic_binarisation else ""
+        second += "; train rows hold means and are binarized anew each time" if self.dynamic_binarization else ""
         return f"{first}\n{second}"
 
 
@@ -60,8 +60,8 @@ def _number(value: float) -> str:
     return str(int(value)) if float(value).is_integer() else f"{value:.6g}"
 
 
-def summarise(
-    matrix: Matrix, image_shape: tuple[int, int] | None = None, dynamic_binarisation: bool = False
+def summarize(
+    matrix: Matrix, image_shape: tuple[int, int] | None = None, dynamic_binarization: bool = False
 ) -> Summary:
     """Look at all values once, block by block."""
     size, zeros = prod(matrix.shape), implicit_zeros(matrix)
@@ -85,15 +85,15 @@ def summarise(
         columns=matrix.shape[1],
         low=low if found else float("nan"),
         high=high if found else float("nan"),
-        integers=dynamic_binarisation or (found and integers),
-        binary=dynamic_binarisation or (found and extremes == size - missing - infinite),
+        integers=dynamic_binarization or (found and integers),
+        binary=dynamic_binarization or (found and extremes == size - missing - infinite),
         missing=missing,
         sparse=is_sparse(matrix),
         density=nonzero / size if size else 0.0,
         infinite=infinite,
         extremes=extremes / size if size else 0.0,
         image_shape=image_shape,
-        dynamic_binarisation=dynamic_binarisation,
+        dynamic_binarization=dynamic_binarization,
     )
 
 

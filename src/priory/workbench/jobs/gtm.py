@@ -46,7 +46,7 @@ class Found:
     Attributes:
         dataset: with the columns that the model has.
         missing: empty cells of those columns, in all rows.
-        why: why columns are standardised, or are not.
+        why: why columns are standardized, or are not.
     """
 
     dataset: Dataset
@@ -67,19 +67,19 @@ def new_gtm_run(settings: MapRunSettings, out: Path) -> Iterator[tuple[GTMRun, F
     require_finite(dataset)
     if len(dataset.rows("train")) < 2:
         raise ValueError(f"{dataset.origin}: expected at least two training rows, got one; give more rows")
-    standardise, why = _standardise(settings.model, dataset)
-    constants = _left_out(dataset, standardise)
-    modelled = with_columns(dataset, tuple(name for name in dataset.columns if name not in constants))
-    _require_memory(settings.model, modelled)
-    standardised = None
-    if standardise:
-        scaling = Scaling.of_rows(modelled.rows("train"))
-        standardised = StoredScaling(loc=tuple(scaling.loc.tolist()), scale=tuple(scaling.scale.tolist()))
+    standardize, why = _standardize(settings.model, dataset)
+    constants = _left_out(dataset, standardize)
+    modeled = with_columns(dataset, tuple(name for name in dataset.columns if name not in constants))
+    _require_memory(settings.model, modeled)
+    standardized = None
+    if standardize:
+        scaling = Scaling.of_rows(modeled.rows("train"))
+        standardized = StoredScaling(loc=tuple(scaling.loc.tolist()), scale=tuple(scaling.scale.tolist()))
     shape = dataset.image_shape
     with sole_writer(out):
         _require_free(out)  # another process may have begun a run since
-        run = GTMRun(out, settings, dataset.columns, constants, image_shape=shape, standardised=standardised)
-        yield run, Found(modelled, modelled.summary().missing, why)
+        run = GTMRun(out, settings, dataset.columns, constants, image_shape=shape, standardized=standardized)
+        yield run, Found(modeled, modeled.summary().missing, why)
 
 
 def unfinished(out: Path) -> bool:
@@ -95,19 +95,19 @@ def _require_free(out: Path) -> None:
         require_free(out, go_on="choose another, or remove the run that is there")
 
 
-def _standardise(settings: MapSettings, dataset: Dataset) -> tuple[bool, str]:
-    """Whether columns are standardised, and why: the noise of a GTM is the same in all of them."""
-    if settings.standardise is not None:
-        return settings.standardise, "as asked"
+def _standardize(settings: MapSettings, dataset: Dataset) -> tuple[bool, str]:
+    """Whether columns are standardized, and why: the noise of a GTM is the same in all of them."""
+    if settings.standardize is not None:
+        return settings.standardize, "as asked"
     if dataset.image_shape is not None:
-        return False, "images: pixels have a common unit; --standardise gives each the same weight"
+        return False, "images: pixels have a common unit; --standardize gives each the same weight"
     if dataset.summary().binary:
-        return False, "all values are 0 or 1; --standardise gives rare ones more weight"
+        return False, "all values are 0 or 1; --standardize gives rare ones more weight"
     return True, "so that no column's unit counts; --raw leaves them as they are"
 
 
-def _left_out(dataset: Dataset, standardise: bool) -> dict[str, float | None]:
-    """Columns that the model leaves out: without a value in all training rows, and constant ones if standardised.
+def _left_out(dataset: Dataset, standardize: bool) -> dict[str, float | None]:
+    """Columns that the model leaves out: without a value in all training rows, and constant ones if standardized.
 
     Raises:
         ValueError: none is left.
@@ -121,7 +121,7 @@ def _left_out(dataset: Dataset, standardise: bool) -> dict[str, float | None]:
             f"{len(constants)} that are constant and {len(empty)} that are empty; there is nothing to learn, check how "
             "the file was made"
         )
-    return dict.fromkeys(empty) | (constants if standardise else {})
+    return dict.fromkeys(empty) | (constants if standardize else {})
 
 
 def _empty_columns(rows: Rows) -> list[str]:
@@ -149,9 +149,9 @@ def fit(run: GTMRun, dataset: Dataset, device: str) -> MapModel:
     """Fit the map to the training rows. What an earlier fit left in the folder that did not end is removed."""
     _clear(run.path)
     settings = run.settings.model
-    parameters = settings.model_dump(exclude={"standardise"})
+    parameters = settings.model_dump(exclude={"standardize"})
     gtm = GTM(**parameters, device=device, random_state=run.settings.seed)
-    model = MapModel(gtm, run.scaling, run.standardised is not None)
+    model = MapModel(gtm, run.scaling, run.standardized is not None)
     rows = dataset.rows("train")
     if settings.batch_size is None:
         gtm.fit_batches(lambda: (z for z, _ in model.batches(rows)))
@@ -191,7 +191,7 @@ def measure(
 ) -> dict[str, Estimate]:
     """What `DESCRIPTIONS` lists; the likelihood is exact, so samples and seed are not used.
 
-    What `quality_on_map` says of neighbours goes with it.
+    What `quality_on_map` says of neighbors goes with it.
 
     Raises:
         ArithmeticError: a row's likelihood is NaN or infinite.

@@ -4,7 +4,7 @@ import numpy as np
 
 from priory.evaluation import Estimate
 from priory.maps.labels import classes
-from priory.maps.quality import NUM_NEIGHBOURS
+from priory.maps.quality import NUM_NEIGHBORS
 from priory.maps.topographic_map import TopographicMap
 from priory.workbench.data import Rows
 
@@ -12,8 +12,8 @@ from priory.workbench.data import Rows
 def quality_on_map(drawn: TopographicMap, rows: Rows) -> dict[str, Estimate]:
     """What `TopographicMap.quality` says of these rows.
 
-    The accuracy of neighbours asks the training rows of the same data set: rows that are no training rows and have a
-    label are given that of most of their neighbours.
+    The accuracy of neighbors asks the training rows of the same data set: rows that are no training rows and have a
+    label are given that of most of their neighbors.
     """
     dataset = rows.dataset
     train = dataset.splits["train"]
@@ -21,7 +21,7 @@ def quality_on_map(drawn: TopographicMap, rows: Rows) -> dict[str, Estimate]:
     if kinds is None or not len(train) or np.isin(rows.indices, train).any():
         return drawn.quality()
     known, mine = train[kinds[train] != ""], kinds[rows.indices]
-    if len(known) < NUM_NEIGHBOURS or (mine != "").sum() < 2:
+    if len(known) < NUM_NEIGHBORS or (mine != "").sum() < 2:
         return drawn.quality()
     theirs = TopographicMap(drawn.surface, Rows(dataset, known), reach=drawn.reach)
     return drawn.quality(mine, theirs, kinds[known])

@@ -39,7 +39,7 @@ OF_THE_PRIOR = {
     "prior_hidden",
     "learn_weights",
     "learn_pseudo_inputs",
-    "initialise",
+    "initialize",
     "flow_transforms",
     "grid_start",
     "grid_network",

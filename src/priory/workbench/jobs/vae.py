@@ -53,15 +53,15 @@ def new_run(settings: RunSettings, out: Path) -> Iterator[tuple[Run, Dataset, Li
     model, proposal = resolve_likelihood(settings.model, dataset.summary(), dataset.origin)
     settings = settings.model_copy(update={"model": model})
     constants = _left_out(dataset, model)
-    modelled = with_columns(dataset, tuple(name for name in dataset.columns if name not in constants))
+    modeled = with_columns(dataset, tuple(name for name in dataset.columns if name not in constants))
     check_name("--prior", model.prior, PRIORS)
-    require_training_fits(settings, modelled, dataset.image_shape)
-    facts = facts_of(modelled.rows("train"), dataset.image_shape, settings.seed, start_rows(model))
+    require_training_fits(settings, modeled, dataset.image_shape)
+    facts = facts_of(modeled.rows("train"), dataset.image_shape, settings.seed, start_rows(model))
     quickly = settings.model_copy(update={"model": model.model_copy(update={"grid_start": "mean"})})
     _seeded_vae(quickly, facts)  # a model that cannot be built should fail before anything is written
     with sole_writer(out):
         require_free(out)  # another process may have begun a run since
-        yield Run.create(out, settings, facts, dataset, constants), modelled, proposal
+        yield Run.create(out, settings, facts, dataset, constants), modeled, proposal
 
 
 def require_free(
@@ -155,8 +155,8 @@ def _new_model(run: Run, dataset: Dataset) -> VAE:
 
 
 def as_judged(run: Run, dataset: Dataset) -> Dataset:
-    """The data that a model is judged by: rows that are binarised anew in each epoch of training are binarised once."""
-    return run.load_dataset(drawn=True) if dataset.dynamic_binarisation else dataset
+    """The data that a model is judged by: rows that are binarized anew in each epoch of training are binarized once."""
+    return run.load_dataset(drawn=True) if dataset.dynamic_binarization else dataset
 
 
 def draw(run: Run, vae: VAE, dataset: Dataset) -> list[Path]:

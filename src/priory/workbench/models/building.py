@@ -13,7 +13,7 @@ from priory.grid.guide import Guide
 from priory.nn.decoders import LIKELIHOODS, LikelihoodDecoder
 from priory.nn.encoders import NormalEncoder
 from priory.nn.networks import ConvolutionalDecoderNetwork, ConvolutionalEncoderNetwork, gated_mlp, mlp
-from priory.nn.preprocessing import Identity, LogNormalise, Preprocessing, Rescale, Standardise
+from priory.nn.preprocessing import Identity, LogNormalize, Preprocessing, Rescale, Standardize
 from priory.priors import PRIORS, Prior, PriorSpec
 from priory.vae import VAE
 from priory.workbench.data import LikelihoodProposal, Rows, Summary, propose_likelihood
@@ -66,7 +66,7 @@ def resolve_likelihood(
     levels = settings.num_levels
     if levels is None and name == "categorical":
         levels = int(summary.high) + 1
-    elif levels is None and name == "discretised-logistic":
+    elif levels is None and name == "discretized-logistic":
         levels = max(256, int(summary.high) + 1)
     resolved = settings.model_copy(update={"likelihood": name, "num_levels": levels})
     check_support(resolved, summary, where)
@@ -133,7 +133,7 @@ def prior_spec(
         hidden=settings.prior_hidden,
         learn_weights=settings.learn_weights,
         learn_pseudo_inputs=settings.learn_pseudo_inputs,
-        initialise=settings.initialise,
+        initialize=settings.initialize,
         feature_range=feature_range,
         features=features,
         flow_transforms=settings.flow_transforms,
@@ -147,18 +147,18 @@ def prior_spec(
 def _preprocess(settings: ModelSettings, facts: DataFacts) -> Preprocessing:
     if settings.likelihood == "bernoulli":
         return Identity()
-    if settings.likelihood in ("categorical", "discretised-logistic"):
+    if settings.likelihood in ("categorical", "discretized-logistic"):
         return Rescale(0.0, float((settings.num_levels or 256) - 1))
     if settings.likelihood == "gaussian":
         if facts.rows is None:
-            return Standardise(torch.zeros(facts.num_inputs), torch.ones(facts.num_inputs))
-        return Standardise.from_data(facts.rows)
-    return LogNormalise(1.0) if facts.rows is None else LogNormalise.from_data(facts.rows)
+            return Standardize(torch.zeros(facts.num_inputs), torch.ones(facts.num_inputs))
+        return Standardize.from_data(facts.rows)
+    return LogNormalize(1.0) if facts.rows is None else LogNormalize.from_data(facts.rows)
 
 
 def _decoder(settings: ModelSettings, facts: DataFacts, preprocess: Preprocessing) -> LikelihoodDecoder:
     options = _levels(settings)
-    if isinstance(preprocess, Standardise):
+    if isinstance(preprocess, Standardize):
         options |= {"loc": preprocess.loc, "scale": preprocess.scale}
     if settings.likelihood == "negative-binomial":
         options["library_sizes"] = torch.ones(facts.num_rows) if facts.rows is None else facts.rows.sum(-1)
@@ -166,7 +166,7 @@ def _decoder(settings: ModelSettings, facts: DataFacts, preprocess: Preprocessin
 
 
 def _levels(settings: ModelSettings) -> dict[str, Any]:
-    ordinal = settings.likelihood in ("categorical", "discretised-logistic")
+    ordinal = settings.likelihood in ("categorical", "discretized-logistic")
     return {"num_levels": settings.num_levels} if ordinal else {}
 
 
@@ -227,13 +227,13 @@ def check_support(settings: ModelSettings, summary: Summary, where: str) -> None
     fits = {
         "bernoulli": summary.binary,
         "categorical": counts,
-        "discretised-logistic": counts,
+        "discretized-logistic": counts,
         "negative-binomial": counts,
         "gaussian": True,
     }
     if not fits[name]:
         wanted = (
-            "only 0 and 1 (--binarise makes them from grey values)" if name == "bernoulli" else "integers from 0 up"
+            "only 0 and 1 (--binarize makes them from gray values)" if name == "bernoulli" else "integers from 0 up"
         )
         kind = "integers" if summary.integers else "real values"
         raise ValueError(

@@ -66,12 +66,12 @@ class MapModel:
     Attributes:
         gtm: fitted to scaled rows.
         scaling: of the columns.
-        standardised: whether the scaling does anything.
+        standardized: whether the scaling does anything.
     """
 
     gtm: GTM
     scaling: Scaling
-    standardised: bool
+    standardized: bool
 
     def to(self, device: str) -> "MapModel":
         """The same, computed on that device."""
@@ -98,7 +98,7 @@ class MapModel:
 
     def estimator(self) -> Any:
         """A scikit-learn estimator for rows in the data's units."""
-        if not self.standardised:
+        if not self.standardized:
             return self.gtm
         scaler = StandardScaler()
         scaler.mean_, scaler.scale_, scaler.var_ = self.scaling.loc, self.scaling.scale, self.scaling.scale**2

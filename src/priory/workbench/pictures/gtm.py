@@ -15,7 +15,7 @@ from priory.workbench.runs.gtm_run import GTMRun
 def draw_figures(run: GTMRun, model: MapModel, dataset: Dataset, history: dict[str, np.ndarray]) -> list[Path]:
     """Draw what `map_figures` says of all rows, and the course of EM; returns the files, the one to look at first."""
     rows, found = some_rows(dataset.all_rows()), dataset.summary()
-    look = Look(run.modelled, run.image_shape, run.restored, found.low, found.high)
+    look = Look(run.modeled, run.image_shape, run.restored, found.low, found.high)
     figures = map_figures(model.drawn(rows), rows, len(dataset), look)
     figures["training"] = plot_likelihood_curve(history["log_likelihood"])
     paths = []

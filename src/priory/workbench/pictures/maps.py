@@ -100,8 +100,8 @@ def _nodes(drawn: TopographicMap, look: Look) -> Any:
 
     contents, side = drawn.nodes.contents, drawn.surface.grid_shape[0]
     if look.image_shape is not None:
-        grey: dict[str, Any] = {"image_shape": look.image_shape, "low": look.low, "high": look.high}
-        return plot_node_images(look.restored(contents), side=side, title=f"The nodes' images, {AXES}", **grey)
+        gray: dict[str, Any] = {"image_shape": look.image_shape, "low": look.low, "high": look.high}
+        return plot_node_images(look.restored(contents), side=side, title=f"The nodes' images, {AXES}", **gray)
     values = contents.numpy()
     spread = values.var(axis=0) / np.maximum(_variances(drawn), 1e-300)  # units of columns differ
     order = np.argsort(-spread, kind="stable")[:MOST_LANDSCAPES]

@@ -109,15 +109,15 @@ def _usage(p_z: Mixture, posteriors: Sequence[Distribution]) -> Tensor:
 def _image_figures(
     vae: VAE, image_shape: tuple[int, int], restored: Callable[[Tensor], Tensor], x: Tensor
 ) -> dict[str, Any]:
-    grey: dict[str, Any] = {"image_shape": image_shape, "low": 0.0, "high": _highest(vae, x)}
+    gray: dict[str, Any] = {"image_shape": image_shape, "low": 0.0, "high": _highest(vae, x)}
     samples, reconstructions = vae.sample(NUM_IMAGES, mean=True), vae.reconstruct(x[:NUM_PAIRS])
     figures = {
-        "samples": plot_images(restored(samples).cpu(), title="Means of p(x|z), z drawn from the prior", **grey),
-        "reconstructions": plot_reconstructions(restored(x[:NUM_PAIRS]).cpu(), restored(reconstructions).cpu(), **grey),
+        "samples": plot_images(restored(samples).cpu(), title="Means of p(x|z), z drawn from the prior", **gray),
+        "reconstructions": plot_reconstructions(restored(x[:NUM_PAIRS]).cpu(), restored(reconstructions).cpu(), **gray),
     }
     pseudo_inputs = _pseudo_inputs(vae)
     if pseudo_inputs is not None:
-        figures["pseudo_inputs"] = _draw_pseudo_inputs(pseudo_inputs, vae.prior, restored, grey)
+        figures["pseudo_inputs"] = _draw_pseudo_inputs(pseudo_inputs, vae.prior, restored, gray)
     return figures
 
 
@@ -143,15 +143,15 @@ def _pseudo_inputs(vae: VAE) -> Tensor | None:
 
 
 def _draw_pseudo_inputs(
-    images: Tensor, prior: nn.Module, restored: Callable[[Tensor], Tensor], grey: Mapping[str, Any]
+    images: Tensor, prior: nn.Module, restored: Callable[[Tensor], Tensor], gray: Mapping[str, Any]
 ) -> Any:
     """On a square grid at their places; on a line in its order; else some."""
     grid_shape: tuple[int, ...] = getattr(prior, "grid_shape", ())
     if len(grid_shape) == 2 and grid_shape[0] == grid_shape[1]:
         title = "Pseudo-inputs, $u_1$ to the right, $u_2$ upwards"
-        return plot_node_images(restored(images), side=grid_shape[0], title=title, **grey)
+        return plot_node_images(restored(images), side=grid_shape[0], title=title, **gray)
     columns = grid_shape[-1] if grid_shape else None
-    return plot_images(restored(images if grid_shape else images[:100]), columns=columns, title="Pseudo-inputs", **grey)
+    return plot_images(restored(images if grid_shape else images[:100]), columns=columns, title="Pseudo-inputs", **gray)
 
 
 def _highest(vae: VAE, x: Tensor) -> float:

@@ -97,7 +97,7 @@ class NodeContents:
     Attributes:
         places: (K, 2), a square grid, the last coordinate running fastest.
         contents: (K, D), decoded means in the data's units.
-        numbers: name to (K,): weight, usage, magnification, distance to the neighbours, ...; they colour the nodes.
+        numbers: name to (K,): weight, usage, magnification, distance to the neighbors, ...; they color the nodes.
     """
 
     places: np.ndarray
@@ -124,7 +124,7 @@ class MapContents:
         score_name: what the score is, with its unit.
         x: (N, D) rows in the data's units: an array, a tensor or a scipy sparse matrix; None without them.
         columns: D names.
-        image_shape: (height, width) if a row is a grey image, row-major.
+        image_shape: (height, width) if a row is a gray image, row-major.
         low, high: of images, the values drawn black and white; those of x without them.
         nodes: the nodes; None for a map that has none. Their contents are shown on the scales of x.
 

@@ -30,7 +30,7 @@ def size(part: Any) -> int:
     return len(json_for_html(part))
 
 
-def quantised(values: np.ndarray, kind: Kind) -> Part:
+def quantized(values: np.ndarray, kind: Kind) -> Part:
     """Numbers as float32, or as 65535 or 255 levels of their range; the level after the last is for missing ones.
 
     value = low + level * step

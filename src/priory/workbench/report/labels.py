@@ -1,4 +1,4 @@
-"""Labels as the page colours by them: classes in groups that can be told apart, or numbers."""
+"""Labels as the page colors by them: classes in groups that can be told apart, or numbers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from priory.maps.labels import as_classes
 from priory.plots.classes import MOST_CLASSES, natural
-from priory.workbench.report.encoding import Part, quantised, texts, whole_numbers
+from priory.workbench.report.encoding import Part, quantized, texts, whole_numbers
 
 
 def label_part(name: str, values: np.ndarray) -> Part:
@@ -18,7 +18,7 @@ def label_part(name: str, values: np.ndarray) -> Part:
     values = np.asarray(values)
     classes = as_classes(values)
     if classes is None:
-        return {"name": name, "numbers": quantised(values, "f4")}
+        return {"name": name, "numbers": quantized(values, "f4")}
     kinds, kind, counts = np.unique(classes.astype(str), return_inverse=True, return_counts=True)
     names, group = groups(kinds, counts)
     return {

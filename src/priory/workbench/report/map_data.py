@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from priory.plots.classes import CLASS_COLOURS
+from priory.plots.classes import CLASS_COLORS
 from priory.plots.maps import spread_about
 from priory.workbench.report.budget import (
     THUMBNAILS_SHARE,
@@ -17,10 +17,10 @@ from priory.workbench.report.budget import (
     sheet_that_fits,
 )
 from priory.workbench.report.contents import MapContents, NodeContents
-from priory.workbench.report.encoding import Kind, Part, quantised, size, texts, whole_numbers
+from priory.workbench.report.encoding import Kind, Part, quantized, size, texts, whole_numbers
 from priory.workbench.report.labels import label_part
 from priory.workbench.report.rows import ColumnMoments, column_moments, columns, dense
-from priory.workbench.report.thumbnails import grey_tiles, sprite_sheet
+from priory.workbench.report.thumbnails import gray_tiles, sprite_sheet
 
 
 def map_data(contents: MapContents, bytes_left: int) -> Part:
@@ -40,7 +40,7 @@ def map_data(contents: MapContents, bytes_left: int) -> Part:
         data |= _images_part(contents, index, moments, allowance)
     if moments is not None:
         data["columns"] = _columns_part(contents, index, moments, allowance)
-    return data | {"notes": allowance.notes, "colours": list(CLASS_COLOURS)}
+    return data | {"notes": allowance.notes, "colors": list(CLASS_COLORS)}
 
 
 def _places_part(contents: MapContents, index: np.ndarray, allowance: Allowance) -> Part:
@@ -52,11 +52,11 @@ def _places_part(contents: MapContents, index: np.ndarray, allowance: Allowance)
     data: Part = {
         "count": len(index),
         "axes": [str(axis) for axis in contents.axes],
-        "places": take([quantised(places[:, i], kind) for i in range(2)]),
-        "shown": take([quantised(shown[:, i], "u2") for i in range(2)]),
+        "places": take([quantized(places[:, i], kind) for i in range(2)]),
+        "shown": take([quantized(shown[:, i], "u2") for i in range(2)]),
     }
     if contents.score is not None:
-        score = quantised(np.asarray(contents.score)[index], kind)
+        score = quantized(np.asarray(contents.score)[index], kind)
         data["score"] = take({"name": contents.score_name, "numbers": score})
     return data
 
@@ -86,11 +86,11 @@ def _shown(places: np.ndarray, nodes: NodeContents | None) -> np.ndarray:
 
 def _nodes_part(nodes: NodeContents) -> Part:
     places = np.asarray(nodes.places, dtype=np.float64)
-    numbers = [{"name": str(name), "numbers": quantised(values, "f4")} for name, values in nodes.numbers.items()]
+    numbers = [{"name": str(name), "numbers": quantized(values, "f4")} for name, values in nodes.numbers.items()]
     side = _side(places)
     return {
         "count": len(places),
-        "places": [quantised(places[:, i], "f4") for i in range(2)],
+        "places": [quantized(places[:, i], "f4") for i in range(2)],
         "numbers": numbers,
         "side": side,
     }
@@ -114,12 +114,12 @@ def _images_part(contents: MapContents, index: np.ndarray, moments: ColumnMoment
     high = float(moments.high.max()) if contents.high is None else contents.high
     part: Part = {}
     if contents.nodes is not None:
-        tiles = grey_tiles(np.asarray(contents.nodes.contents), shape, low, high)
+        tiles = gray_tiles(np.asarray(contents.nodes.contents), shape, low, high)
         sheet = sprite_sheet(tiles, _side(np.asarray(contents.nodes.places)))
         part["node_sheet"] = allowance.take_if_it_fits(sheet, "The nodes' images make the file too large.")
 
     def make(chosen: np.ndarray) -> Part:
-        return sprite_sheet(grey_tiles(dense(contents.x, index[chosen]), shape, low, high))
+        return sprite_sheet(gray_tiles(dense(contents.x, index[chosen]), shape, low, high))
 
     numbers_left = 4 * len(index)  # which rows, at most
     found = sheet_that_fits(make, len(index), int(THUMBNAILS_SHARE * allowance.left) - numbers_left)
@@ -134,7 +134,7 @@ def _images_part(contents: MapContents, index: np.ndarray, moments: ColumnMoment
 
 
 def _columns_part(contents: MapContents, index: np.ndarray, moments: ColumnMoments, allowance: Allowance) -> list[Part]:
-    """Columns to colour by and to list, those that vary most first where not all fit."""
+    """Columns to color by and to list, those that vary most first where not all fit."""
     names = [str(name) for name in contents.columns]
     kind = column_kind(len(index), len(names), allowance.left)
     order = np.argsort(-moments.scale, kind="stable")
@@ -143,7 +143,7 @@ def _columns_part(contents: MapContents, index: np.ndarray, moments: ColumnMomen
         part = _column(contents, values[index], column, names[column], moments, kind)
         if size(part) > allowance.left:
             allowance.notes.append(
-                f"{len(kept)} of the {len(names)} columns can be coloured by and are listed, those that vary most: "
+                f"{len(kept)} of the {len(names)} columns can be colored by and are listed, those that vary most: "
                 "all make the file too large."
             )
             break
@@ -161,8 +161,8 @@ def _column(
         "name": name,
         "mean": float(moments.mean[column]),
         "scale": float(moments.scale[column]),
-        "rows": quantised(values, kind),
+        "rows": quantized(values, kind),
     }
     if contents.nodes is not None:
-        part["nodes"] = quantised(np.asarray(contents.nodes.contents)[:, column], "u2" if kind == "u1" else kind)
+        part["nodes"] = quantized(np.asarray(contents.nodes.contents)[:, column], "u2" if kind == "u1" else kind)
     return part

@@ -18,7 +18,7 @@ from priory.workbench.report.contents import Metric, Picture, ReportContents
 from priory.workbench.report.encoding import Part, json_for_html
 from priory.workbench.report.map_data import map_data
 
-SCRIPTS = ("decode.js", "colours.js", "details.js", "selection.js", "map.js", "start.js")
+SCRIPTS = ("decode.js", "colors.js", "details.js", "selection.js", "map.js", "start.js")
 _ROUNDING = 1e-6  # of a value: an error below it has no digit in common with it that is worth reading
 _PICTURES_LIMIT = 4_000_000  # bytes in letters, of all pictures together
 

@@ -26,15 +26,15 @@ HOW_TO_READ = {
     "effective_components": "Components of the prior that can be told apart, between 1 and their number.",
     "used_components": "Components that the data use, as the perplexity of their use.",
     "unused_weight": "The weight of components that the data hardly use: near 0 is best.",
-    "trustworthiness": ("1 where rows that are neighbours on the map are neighbours in the data too; 0.5 is chance."),
+    "trustworthiness": ("1 where rows that are neighbors on the map are neighbors in the data too; 0.5 is chance."),
     "continuity": (
-        "1 where neighbours in the data are neighbours on the map too; it falls where the map tears them apart."
+        "1 where neighbors in the data are neighbors on the map too; it falls where the map tears them apart."
     ),
     "knn_accuracy": (
-        "How often most of a row's ten neighbours on the map have its label; the map has never seen a label."
+        "How often most of a row's ten neighbors on the map have its label; the map has never seen a label."
     ),
     "topographic_error": (
-        "The share of rows whose two likeliest nodes are no neighbours on the grid: folds of the sheet."
+        "The share of rows whose two likeliest nodes are no neighbors on the grid: folds of the sheet."
     ),
     "used_nodes": "Nodes that the rows use, as the perplexity of their use.",
     "noise_variance": (

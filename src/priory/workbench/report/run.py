@@ -146,7 +146,7 @@ def _nodes(run: RunFolder, drawn: TopographicMap) -> NodeContents:
         "share of the rows": nodes.usage,
         "mixing weight": nodes.weight,
         "magnification": nodes.magnification,
-        "distance to the neighbours": nodes.distance,
+        "distance to the neighbors": nodes.distance,
     }
     contents: Tensor = run.restored(nodes.contents)
     as_arrays = {name: values.numpy() for name, values in numbers.items()}
@@ -159,6 +159,6 @@ def _plane(codes: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:
         return np.concatenate([codes, np.zeros_like(codes)], 1), ("z", "nothing")
     if codes.shape[1] == 2:
         return codes, ("z1", "z2")
-    centred = codes.astype(np.float64) - codes.mean(0, dtype=np.float64)
-    _, axes = np.linalg.eigh(centred.T @ centred)
-    return centred @ axes[:, :-3:-1], ("z's first principal component", "its second")
+    centered = codes.astype(np.float64) - codes.mean(0, dtype=np.float64)
+    _, axes = np.linalg.eigh(centered.T @ centered)
+    return centered @ axes[:, :-3:-1], ("z's first principal component", "its second")

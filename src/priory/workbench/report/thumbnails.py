@@ -1,4 +1,4 @@
-"""Many small grey images as one PNG."""
+"""Many small gray images as one PNG."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from priory.workbench.report.encoding import Part
 _LARGEST_SIDE = 64  # pixels of a thumbnail; larger images are shrunk by whole factors
 
 
-def grey_tiles(rows: np.ndarray, image_shape: tuple[int, int], low: float, high: float) -> np.ndarray:
+def gray_tiles(rows: np.ndarray, image_shape: tuple[int, int], low: float, high: float) -> np.ndarray:
     """Rows (n, D) as images (n, height, width) of uint8; low is black, high white, a missing pixel black."""
     height, width = image_shape
     factor = math.ceil(max(height, width) / _LARGEST_SIDE)

@@ -37,7 +37,7 @@ class RunFolder(ABC):
         settings: what the run was asked to do; `settings.data` says how the data are read.
         columns: of the data, in their order.
         constants: the columns that the model leaves out, and the value that they have; None where they have none.
-        binarise_scale: the value that counted as one where the data were binarised, else None.
+        binarize_scale: the value that counted as one where the data were binarized, else None.
     """
 
     kind: ClassVar[str]
@@ -45,7 +45,7 @@ class RunFolder(ABC):
     settings: Any
     columns: tuple[str, ...]
     constants: Mapping[str, float | None]
-    binarise_scale: float | None = None
+    binarize_scale: float | None = None
 
     @abstractmethod
     def load_model(self) -> Any:
@@ -107,12 +107,12 @@ class RunFolder(ABC):
             np.savez_compressed(temporary, **dataset.splits)  # type: ignore[arg-type]
 
     @property
-    def modelled(self) -> tuple[str, ...]:
+    def modeled(self) -> tuple[str, ...]:
         """The columns that the model has, in the data's order."""
         return tuple(name for name in self.columns if name not in self.constants)
 
     def restored(self, x: Tensor) -> Tensor:
-        """Rows of the model, (..., modelled), with the constant columns back in their places, (..., columns)."""
+        """Rows of the model, (..., modeled), with the constant columns back in their places, (..., columns)."""
         if not self.constants:
             return x
         known = {name: math.nan if value is None else value for name, value in self.constants.items()}
@@ -124,15 +124,15 @@ class RunFolder(ABC):
     def load_dataset(self, *, drawn: bool = False) -> Dataset:
         """The data that it was trained on, with the recorded split and the columns of the model.
 
-        With `drawn`, training rows that are binarised anew in each epoch are binarised once, like the others.
+        With `drawn`, training rows that are binarized anew in each epoch are binarized once, like the others.
 
         Raises:
             FileNotFoundError: the file is not where it was.
             ValueError: the file has changed since, or cannot be read.
         """
         options = self.reading_options()
-        if drawn and options["binarise"] == "dynamic":
-            options["binarise"] = "static"
+        if drawn and options["binarize"] == "dynamic":
+            options["binarize"] = "static"
         splits = {name: index.tolist() for name, index in self.splits.items()}
         try:
             dataset = load_dataset(**options, splits=splits)
@@ -151,17 +151,17 @@ class RunFolder(ABC):
     def load_table(self, source: str, **changes: Any) -> Dataset:
         """Another file, read as the training data were except for `changes`, its columns in the training order.
 
-        Label columns and the like that only the training data have are not missed. Grey values are drawn once.
+        Label columns and the like that only the training data have are not missed. Gray values are drawn once.
 
         Raises:
             ValueError: it lacks columns that the model reads, or its values are outside of the likelihood's support.
         """
         optional = {"labels", "ids", "drop", "layer"} - set(changes)
         options = self.reading_options() | {"source": source, "optional": optional} | changes
-        wanted = options.pop("binarise")
+        wanted = options.pop("binarize")
         dataset = load_dataset(**options)
         if wanted != "none" and not dataset.summary().binary:
-            dataset = load_dataset(**options, binarise="static")
+            dataset = load_dataset(**options, binarize="static")
         dataset = self.matched(dataset)
         self.check_new_rows(dataset)
         return dataset
@@ -174,11 +174,11 @@ class RunFolder(ABC):
         """
         if dataset.columns != self.columns and all(re.fullmatch(r"x\d+", name) for name in dataset.columns):
             check_width(dataset, self.columns)
-        return with_columns(dataset, self.modelled)
+        return with_columns(dataset, self.modeled)
 
     def reading_options(self) -> dict[str, Any]:
         """How the training data were read, as arguments of `load_dataset`."""
-        return self.settings.data.model_dump() | {"binarise_scale": self.binarise_scale}
+        return self.settings.data.model_dump() | {"binarize_scale": self.binarize_scale}
 
     def write_metrics(self, metrics: Mapping[str, Estimate], num_samples: int, seed: int) -> None:
         """Write what `metrics_tree` gives."""

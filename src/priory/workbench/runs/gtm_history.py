@@ -21,7 +21,7 @@ def history_of(model: MapModel, rows: Rows) -> dict[str, np.ndarray]:
     return {
         "iteration": np.arange(1, gtm.n_iter_ + 1),
         "log_likelihood": gtm.log_likelihoods_ - volume,
-        "penalised_log_likelihood": gtm.penalised_log_likelihoods_ - volume,
+        "penalized_log_likelihood": gtm.penalized_log_likelihoods_ - volume,
     }
 
 

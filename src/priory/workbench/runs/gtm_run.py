@@ -9,7 +9,7 @@ import priory
 from priory._support.json_files import write_json
 from priory.evaluation import Estimate
 from priory.gtm import GTM
-from priory.maps.quality import NUM_NEIGHBOURS
+from priory.maps.quality import NUM_NEIGHBORS
 from priory.workbench.data import Dataset, require_finite
 from priory.workbench.models.scaled_gtm import MapModel, Scaling
 from priory.workbench.runs.folder import CONFIG, MODEL, RunFolder, read_config
@@ -22,13 +22,13 @@ class GTMRun(RunFolder):
 
     Attributes:
         image_shape: height and width, where the rows of all columns are images.
-        standardised: means and standard deviations of the columns that the model has; None where they are as they were.
+        standardized: means and standard deviations of the columns that the model has; None where they are as they were.
     """
 
     kind: ClassVar[str] = "gtm"
     settings: MapRunSettings
     image_shape: tuple[int, int] | None = field(kw_only=True)
-    standardised: StoredScaling | None = field(kw_only=True)
+    standardized: StoredScaling | None = field(kw_only=True)
 
     @classmethod
     def open(cls, path: str | Path) -> "GTMRun":
@@ -40,7 +40,7 @@ class GTMRun(RunFolder):
         path = Path(path)
         config = read_config(path, MapConfig, cls.kind)
         left = len(config.columns) - len(config.constants)
-        scaled = left if config.standardised is None else len(config.standardised.loc)
+        scaled = left if config.standardized is None else len(config.standardized.loc)
         if not config.constants.keys() <= set(config.columns) or scaled != left:
             raise ValueError(
                 f"{path / CONFIG}: expected constants to be columns, and a scale for each of the {left} others, got "
@@ -52,7 +52,7 @@ class GTMRun(RunFolder):
             config.columns,
             config.constants,
             image_shape=config.image_shape,
-            standardised=config.standardised,
+            standardized=config.standardized,
         )
 
     def write_config(self) -> None:
@@ -63,7 +63,7 @@ class GTMRun(RunFolder):
             columns=self.columns,
             constants=dict(self.constants),
             image_shape=self.image_shape,
-            standardised=self.standardised,
+            standardized=self.standardized,
         )
         write_json(self.path / CONFIG, config.model_dump(mode="json"))
 
@@ -73,7 +73,7 @@ class GTMRun(RunFolder):
         side = model.points_per_side
         return [
             ("model", f"classical GTM of {side} x {side} nodes"),
-            ("columns", "standardised" if self.standardised is not None else "as they are"),
+            ("columns", "standardized" if self.standardized is not None else "as they are"),
             ("training", f"at most {model.max_iter} iterations of EM"),
         ]
 
@@ -90,7 +90,7 @@ class GTMRun(RunFolder):
     @property
     def scaling(self) -> Scaling:
         """From the data's units to the model's."""
-        return Scaling.restored(self.standardised, len(self.modelled))
+        return Scaling.restored(self.standardized, len(self.modeled))
 
     def load_model(self) -> MapModel:
         """The fitted map, on the CPU.
@@ -103,15 +103,15 @@ class GTMRun(RunFolder):
                 f"{self.path}: has no {MODEL}, because its fit did not end; give its `priory gtm fit` line again"
             )
         gtm = GTM.load(self.path / MODEL)
-        if (gtm.n_features_in_, gtm.n_components) != (len(self.modelled), 2):
+        if (gtm.n_features_in_, gtm.n_components) != (len(self.modeled), 2):
             raise ValueError(
-                f"{self.path / MODEL}: expected a map of {len(self.modelled)} columns on 2 axes, as {CONFIG} says, got "
+                f"{self.path / MODEL}: expected a map of {len(self.modeled)} columns on 2 axes, as {CONFIG} says, got "
                 f"{gtm.n_features_in_} on {gtm.n_components}; put the file back, or fit again"
             )
-        return MapModel(gtm, self.scaling, self.standardised is not None)
+        return MapModel(gtm, self.scaling, self.standardized is not None)
 
     def loaded(self) -> Any:
-        """An estimator for rows in the data's own units: a `GTM`, or a pipeline that standardises first."""
+        """An estimator for rows in the data's own units: a `GTM`, or a pipeline that standardizes first."""
         return self.load_model().estimator()
 
     def check_new_rows(self, dataset: Dataset) -> None:
@@ -119,6 +119,6 @@ class GTMRun(RunFolder):
         require_finite(dataset)
 
     def metrics_tree(self, metrics: Mapping[str, Estimate], num_samples: int, seed: int) -> dict[str, Any]:
-        """The metrics, which need no samples and no noise, and how many neighbours were looked at."""
+        """The metrics, which need no samples and no noise, and how many neighbors were looked at."""
         numbers = {name: estimate._asdict() for name, estimate in metrics.items()}
-        return numbers | {"evaluation": {"num_neighbours": NUM_NEIGHBOURS}}
+        return numbers | {"evaluation": {"num_neighbors": NUM_NEIGHBORS}}

@@ -24,7 +24,7 @@ def load(path: str | Path) -> Any:
 
     Of `priory fit`, a `VAE` in evaluation mode; where training has not ended, its weights are the best so far. Of
     `priory gtm fit`, an estimator for rows of the columns that the model has, in the data's own units: a `GTM`, or
-    where the columns were standardised a scikit-learn pipeline that does so and ends with the `GTM`.
+    where the columns were standardized a scikit-learn pipeline that does so and ends with the `GTM`.
 
     Raises:
         ValueError: the folder holds no run, or one without weights yet.

@@ -39,7 +39,7 @@ class Config(Settings):
     facts: StoredFacts
     columns: tuple[str, ...]
     constants: dict[str, FiniteFloat]
-    binarise_scale: FiniteFloat | None
+    binarize_scale: FiniteFloat | None
     refit_of: RefitRecord | None = None
 
 

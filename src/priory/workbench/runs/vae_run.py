@@ -56,7 +56,7 @@ class Run(RunFolder):
         cls, path: Path, settings: RunSettings, facts: DataFacts, dataset: Dataset, constants: dict[str, float]
     ) -> "Run":
         """Write the configuration and the split, before training; the data set with all of its columns."""
-        run = cls(path, settings, dataset.columns, constants, dataset.binarise_scale, facts=facts)
+        run = cls(path, settings, dataset.columns, constants, dataset.binarize_scale, facts=facts)
         run.write_splits(dataset)
         run.write_config()
         return run
@@ -79,7 +79,7 @@ class Run(RunFolder):
             facts=StoredFacts(**facts),
             columns=self.columns,
             constants=self.constants,
-            binarise_scale=self.binarise_scale,
+            binarize_scale=self.binarize_scale,
             refit_of=self.refit_of,
         )
         write_json(self.path / CONFIG, config.model_dump(mode="json"))
@@ -102,7 +102,7 @@ class Run(RunFolder):
                 f"{config.facts.num_inputs}; put the file back as `priory fit` wrote it"
             )
         facts = DataFacts(**config.facts.model_dump())
-        kept = (config.settings, config.columns, config.constants, config.binarise_scale)
+        kept = (config.settings, config.columns, config.constants, config.binarize_scale)
         return cls(path, *kept, facts=facts, refit_of=config.refit_of)
 
     def described(self) -> list[tuple[str, str]]:

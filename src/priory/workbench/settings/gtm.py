@@ -16,7 +16,7 @@ Scale = Annotated[FiniteFloat, Field(gt=0)]
 class TableSettings(DataSettings):
     """Where the data come from and how the table is read."""
 
-    binarise: Literal["none"] = Field("none", description="values are modelled as they are")
+    binarize: Literal["none"] = Field("none", description="values are modeled as they are")
 
 
 class MapSettings(Settings):
@@ -31,7 +31,7 @@ class MapSettings(Settings):
     tol: float = Field(_GTM["tol"], ge=0, allow_inf_nan=False, description="relative change at which EM ends")
     batch_size: int | None = Field(_GTM["batch_size"], ge=1, description="rows of a step of incremental EM")
     dtype: Literal["float64", "float32"] = Field(_GTM["dtype"], description="what to compute in")
-    standardise: bool | None = Field(None, description="standardise columns; None: unless they have a common unit")
+    standardize: bool | None = Field(None, description="standardize columns; None: unless they have a common unit")
 
 
 class MapRunSettings(Settings):
@@ -64,4 +64,4 @@ class MapConfig(Settings):
     columns: tuple[str, ...]
     constants: dict[str, FiniteFloat | None]
     image_shape: tuple[int, int] | None
-    standardised: StoredScaling | None
+    standardized: StoredScaling | None

@@ -36,7 +36,7 @@ class DataSettings(Settings):
     layer: str | None = Field(None, description="layer of an .h5ad file")
     split: Literal["given", "shuffled"] = Field("given", description="the file's own split, or a shuffled one")
     split_seed: int = Field(0, description="seed of a shuffled or 80/10/10 split")
-    binarise: Literal["none", "dynamic", "static"] = Field("none", description="binarise grey values as coin flips")
+    binarize: Literal["none", "dynamic", "static"] = Field("none", description="binarize gray values as coin flips")
 
     @field_validator("source")
     @classmethod
@@ -61,14 +61,14 @@ class ModelSettings(Settings):
     basis_per_side: int | None = Field(
         None, ge=1, le=10**6, description="radial functions along each side; None: half of points_per_side"
     )
-    basis_width: float = Field(1.0, gt=0, le=10**6, description="of a radial function, in spacings of their centres")
+    basis_width: float = Field(1.0, gt=0, le=10**6, description="of a radial function, in spacings of their centers")
     learn_weights: bool = Field(True, description="learned mixing weights, or uniform ones")
     learn_pseudo_inputs: bool = Field(True, description="learned pseudo-inputs, or fixed where they start")
-    initialise: Literal["data", "mean", "uniform"] = Field("data", description="where pseudo-inputs start")
+    initialize: Literal["data", "mean", "uniform"] = Field("data", description="where pseudo-inputs start")
     flow_transforms: int = Field(3, ge=1, le=1000, description="coupling layers of a flow")
     likelihood: str | None = Field(None, description="None takes what the data propose")
     num_levels: int | None = Field(
-        None, ge=2, le=10**9, description="levels of categorical or discretised-logistic values"
+        None, ge=2, le=10**9, description="levels of categorical or discretized-logistic values"
     )
     network: NetworkName = Field("mlp", description="kind of encoder and decoder")
     hidden: tuple[Size, ...] | None = Field(None, description="hidden widths; channels of a convolutional pair")

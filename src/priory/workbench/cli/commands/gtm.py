@@ -84,7 +84,7 @@ def _say_what_was_found(run: GTMRun, found: jobs.Found) -> None:
         number = f"{len(empty)} column{'s have' if len(empty) > 1 else ' has'}"
         shown = ", ".join(map(repr, empty[:5])) + (", ..." if len(empty) > 5 else "")
         console.print(f"left out of the model: {number} no value in any training row ({shown})", markup=False)
-    what = "not standardised" if run.standardised is None else "standardised"
+    what = "not standardized" if run.standardized is None else "standardized"
     console.print(f"columns: {what} ({found.why})", markup=False)
 
 

@@ -86,7 +86,7 @@ def _say_how(found: Refitted, run: Run, request: RefitRequest) -> None:
         console.print("it has nothing to fit")
         return
     steps = len(found.course) - 1
-    how = "expectation maximisation" if found.by_em else "its start"
+    how = "expectation maximization" if found.by_em else "its start"
     kept = (
         f"best after {found.best}" if found.best else f"none of them better than {how}" if steps else "none asked for"
     )

@@ -13,7 +13,7 @@ from priory.workbench.data.reading.foreign import foreign
 # np.ndarray or scipy.sparse.csr_matrix. Any, because scipy is optional and is not imported to name a type.
 Matrix: TypeAlias = Any
 
-# Values looked at together: large enough for vectorised passes, small enough not to double a big data set in memory.
+# Values looked at together: large enough for vectorized passes, small enough not to double a big data set in memory.
 _BLOCK_VALUES = 1 << 22
 
 
@@ -90,7 +90,7 @@ def as_rows(array: np.ndarray, what: str) -> tuple[np.ndarray, tuple[int, int] |
         return array.reshape(shape[0], prod(shape[1:])), (shape[1], shape[2])
     cure = "x.reshape(-1, 1) if it is one column" if array.ndim < 2 else "x.reshape(len(x), -1) to flatten the rows"
     raise ValueError(
-        f"{what}: expected a matrix (rows, columns) or grey images (rows, height, width), "
+        f"{what}: expected a matrix (rows, columns) or gray images (rows, height, width), "
         f"got an array of shape {array.shape}; save {cure}"
     )
 

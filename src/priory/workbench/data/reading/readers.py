@@ -65,7 +65,7 @@ def reader_of(path: Path) -> Reader:
 
 
 def read_npy(path: Path, claims: Claims) -> Table:
-    """A matrix, or grey images, as NumPy saves them."""
+    """A matrix, or gray images, as NumPy saves them."""
     matrix, image_shape = as_rows(read_array(path), path.name)
     return Table(matrix, default_columns(matrix.shape[1]), image_shape=image_shape)
 

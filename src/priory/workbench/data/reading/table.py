@@ -12,7 +12,7 @@ from priory._support.memory import require_memory
 from priory._support.messages import nearest, shortened
 from priory.workbench.data.reading.matrices import Matrix, is_sparse
 
-_LISTED_NAMES = 12  # names in an error message: enough to recognise the file, short enough to read
+_LISTED_NAMES = 12  # names in an error message: enough to recognize the file, short enough to read
 _NAME_BYTES = 100  # of the name of a row or a column
 
 

@@ -1,6 +1,6 @@
 // The drawing: nodes below, rows above, one trace each. Plotly gets numbers only, no text of the data.
 
-const NODES = 0, ROWS = 1, SHEET = 2; // traces; the sheet is the nodes' colours, below all
+const NODES = 0, ROWS = 1, SHEET = 2; // traces; the sheet is the nodes' colors, below all
 const SAME_SPOT = 5; // pixels
 const MOST_WITHOUT_WEBGL = 20000; // rows
 const SIZES = [[300, 9], [2000, 7], [5000, 5.5], [20000, 4.5], [Infinity, 3]];
@@ -10,7 +10,7 @@ function hasWebGL() {
   return Boolean(canvas.getContext("webgl2") || canvas.getContext("webgl"));
 }
 
-// `apart`: between neighbouring nodes, as a part of the axis; half of that is room for their squares.
+// `apart`: between neighboring nodes, as a part of the axis; half of that is room for their squares.
 function axis(values, nodes, apart) {
   let low = Infinity, high = -Infinity;
   for (const value of nodes || []) { low = Math.min(low, value); high = Math.max(high, value); }
@@ -62,7 +62,7 @@ function nodesTrace(map, state) {
   return { type: state.type, mode: "markers", hoverinfo: "none", x, y, visible, marker };
 }
 
-// The nodes' colours as a sheet of patches: node i is in column i / side, line i % side from below.
+// The nodes' colors as a sheet of patches: node i is in column i / side, line i % side from below.
 function sheetTrace(map, state) {
   const side = map.nodes && map.nodes.side;
   if (!side || !state.nodeLook) return { type: "heatmap", x: [0], y: [0], z: [[0]], visible: false, showscale: false };
@@ -87,7 +87,7 @@ function nodesPicture(map) {
   };
 }
 
-// Frames around what was clicked or found, black in white: seen on every colour. No shapes of a size in pixels: beside
+// Frames around what was clicked or found, black in white: seen on every color. No shapes of a size in pixels: beside
 // them plotly (4.1) takes the corners of a selection for pixels too.
 function frames(x, y) {
   const frame = { x, y, xref: "x", yref: "y", text: " ", showarrow: false, borderpad: 0 };

@@ -10,7 +10,7 @@ async function loadPlotly() {
 }
 
 function nodeOptions(map) {
-  const options = [{ name: "grey", kind: "plain" }];
+  const options = [{ name: "gray", kind: "plain" }];
   if (map.nodes.sheet && map.nodes.side) options.push({ name: "their images", kind: "picture" });
   map.nodes.numbers.forEach((each) => options.push({ name: each.name, kind: "number", column: each }));
   if (map.columns.length) options.push({ name: "the rows’ column", kind: "column" });
@@ -25,24 +25,24 @@ async function nodeLookOf(map, option, rowOption) {
 }
 
 // What is chosen in the controls becomes the state, and the state is drawn.
-function startColours(map, plot, state) {
+function startColors(map, plot, state) {
   const rowOptions = optionsOf(map), nodeChoices = map.nodes ? nodeOptions(map) : [];
-  fillSelect(byId("colour-by"), rowOptions);
+  fillSelect(byId("color-by"), rowOptions);
   fillSelect(byId("nodes-by"), nodeChoices);
   byId("nodes-by").parentElement.hidden = byId("node-form").hidden = !map.nodes;
   const redraw = (changes) => draw(map, plot, Object.assign(state, changes));
-  async function recolour() {
-    const rowOption = rowOptions[byId("colour-by").value];
+  async function recolor() {
+    const rowOption = rowOptions[byId("color-by").value];
     const option = nodeChoices[byId("nodes-by").value] || { kind: "hidden" };
-    const look = lookOf(await rowOption.get(), map.data.colours, map.count);
+    const look = lookOf(await rowOption.get(), map.data.colors, map.count);
     const nodeLook = await nodeLookOf(map, option, rowOption);
     writeLegend(look, nodeLook, map.count <= MOST_SHAPES, (hidden) => redraw({ hidden }));
     await redraw({ look, nodeLook, nodeKind: option.kind, hidden: new Set() });
   }
-  byId("colour-by").addEventListener("change", recolour);
-  byId("nodes-by").addEventListener("change", recolour);
+  byId("color-by").addEventListener("change", recolor);
+  byId("nodes-by").addEventListener("change", recolor);
   byId("rows-shown").addEventListener("change", (event) => redraw({ rowsShown: event.target.checked }));
-  return recolour();
+  return recolor();
 }
 
 function startDetails(map, plot) {
@@ -115,7 +115,7 @@ async function start() {
   const plot = byId("plot");
   const state = firstState(map, plot);
   leaveTheWheel(plot);
-  await startColours(map, plot, state);
+  await startColors(map, plot, state);
   startDetails(map, plot);
   startSelection(map, plot, state);
   startSearch(map, plot);

@@ -1,4 +1,4 @@
-// What the rows and nodes are coloured by, and the legend that says so. Shapes differ as well as colours.
+// What the rows and nodes are colored by, and the legend that says so. Shapes differ as well as colors.
 
 // [plotly's symbol, its outline in a box from -6 to 6]
 const SHAPES = [
@@ -9,21 +9,21 @@ const SHAPES = [
   ["triangle-left", "M-5.5,0L4.5,-5.5V5.5Z"], ["triangle-right", "M5.5,0L-4.5,-5.5V5.5Z"],
   ["hexagon", "M0,-6L5.2,-3V3L0,6L-5.2,3V-3Z"], ["pentagon", "M0,-6L5.7,-1.9L3.5,4.9H-3.5L-5.7,-1.9Z"],
 ];
-const GREY = "#b3b3b3";
+const GRAY = "#b3b3b3";
 const MISSING = "#d0d4d9";
 const MOST_SHAPES = 20000; // rows; of more, shapes are too small to be seen and slow to draw
 const CIVIDIS = ["#00224e", "#123570", "#3b496c", "#575d6d", "#707173", "#8a8678", "#a59c74", "#c3b369", "#e1cc55", "#fee838"];
 
-// Numbers are drawn as parts of their range, from 0 to 1; missing ones stand below it in a colour of their own.
+// Numbers are drawn as parts of their range, from 0 to 1; missing ones stand below it in a color of their own.
 const BELOW = -0.25;
 const NUMBER_SCALE = [
   [0, MISSING], [0.19, MISSING], // 0 of the range is at 0.2 of the scale
-  ...CIVIDIS.map((colour, i) => [i ? 0.2 + (0.8 * i) / (CIVIDIS.length - 1) : 0.19, colour]),
+  ...CIVIDIS.map((color, i) => [i ? 0.2 + (0.8 * i) / (CIVIDIS.length - 1) : 0.19, color]),
 ];
 
-function classScale(colours) {
-  if (colours.length === 1) return [[0, colours[0]], [1, colours[0]]];
-  return colours.flatMap((colour, i) => [[i / colours.length, colour], [(i + 1) / colours.length, colour]]);
+function classScale(colors) {
+  if (colors.length === 1) return [[0, colors[0]], [1, colors[0]]];
+  return colors.flatMap((color, i) => [[i / colors.length, color], [(i + 1) / colors.length, color]]);
 }
 
 function optionsOf(map) {
@@ -53,12 +53,12 @@ function fillSelect(select, options) {
   });
 }
 
-// The marker of plotly for one way to colour `count` rows, and what it takes to write a legend.
-function classLook(label, colours, count) {
+// The marker of plotly for one way to color `count` rows, and what it takes to write a legend.
+function classLook(label, colors, count) {
   const groupOf = label.kind.raw, table = label.group.raw;
   const group = Float32Array.from(groupOf, (kind) => table[kind]);
   const own = label.groups.filter((each) => each.own).length;
-  const palette = label.groups.map((each, i) => (each.own ? colours[i] : i === own && each.name !== "none" ? GREY : MISSING));
+  const palette = label.groups.map((each, i) => (each.own ? colors[i] : i === own && each.name !== "none" ? GRAY : MISSING));
   const shape = (i) => (label.groups[i].own ? SHAPES[i][0] : "circle");
   const symbol = count <= MOST_SHAPES ? Array.from(group, shape) : "circle";
   const marker = { color: group, symbol, colorscale: classScale(palette), cmin: -0.5, cmax: palette.length - 0.5 };
@@ -85,12 +85,12 @@ function plainLook() {
   return { marker: { color: "#1a1a1a", symbol: "circle" }, name: "" };
 }
 
-function lookOf(chosen, colours, count) {
+function lookOf(chosen, colors, count) {
   if (!chosen) return plainLook();
-  return chosen.kinds ? classLook(chosen, colours, count) : numberLook(chosen);
+  return chosen.kinds ? classLook(chosen, colors, count) : numberLook(chosen);
 }
 
-function swatch(shape, colour) {
+function swatch(shape, color) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   svg.setAttribute("viewBox", "-7 -7 14 14");
   svg.setAttribute("width", "14");
@@ -98,7 +98,7 @@ function swatch(shape, colour) {
   svg.setAttribute("aria-hidden", "true");
   const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
   path.setAttribute("d", shape);
-  path.setAttribute("fill", colour);
+  path.setAttribute("fill", color);
   svg.append(path);
   return svg;
 }
@@ -150,7 +150,7 @@ function writeLegend(rowLook, nodeLook, shapes, changed) {
   if (rowLook.groups) parts.push(classLegend(rowLook, shapes, changed));
   else if (rowLook.name) {
     parts.push(...scaleBar(rowLook.low, rowLook.high));
-    if (rowLook.missing) parts.push(element("p", rowLook.missing + (rowLook.missing === 1 ? " row has none: it is" : " rows have none: they are") + " light grey", "hint"));
+    if (rowLook.missing) parts.push(element("p", rowLook.missing + (rowLook.missing === 1 ? " row has none: it is" : " rows have none: they are") + " light gray", "hint"));
   }
   if (nodeLook) parts.push(element("h3", "Nodes: " + nodeLook.name), ...scaleBar(nodeLook.low, nodeLook.high));
   legend.replaceChildren(...parts);

@@ -1,4 +1,4 @@
-"""Does a map keep neighbours together? Ranks of neighbours in data space and on the map."""
+"""Does a map keep neighbors together? Ranks of neighbors in data space and on the map."""
 
 import torch
 from jaxtyping import Float
@@ -8,34 +8,34 @@ DISTANCES_AT_ONCE = 2**23  # numbers of the distances from some rows to all that
 
 
 def trustworthiness(
-    x: Float[Tensor, "datum input"], places: Float[Tensor, "datum grid"], num_neighbours: int = 10
+    x: Float[Tensor, "datum input"], places: Float[Tensor, "datum grid"], num_neighbors: int = 10
 ) -> Float[Tensor, " datum"]:
-    """How near in data space the rows are that are neighbours on the map; 1 where they are neighbours there too.
+    """How near in data space the rows are that are neighbors on the map; 1 where they are neighbors there too.
 
-        t_n = 1 - 2 / (k (2N - 3k - 1)) sum_j max(0, r(n, j) - k),   j the k neighbours of n on the map
+        t_n = 1 - 2 / (k (2N - 3k - 1)) sum_j max(0, r(n, j) - k),   j the k neighbors of n on the map
 
     with r(n, j) the rank of j among the other rows by their distance from n in data space. The mean over rows is the
-    trustworthiness; with data and map exchanged (`continuity`) it falls where data neighbours are torn apart. Where
+    trustworthiness; with data and map exchanged (`continuity`) it falls where data neighbors are torn apart. Where
     cells are NaN, a distance is that over the cells that both rows have, scaled up to all.
 
     Args:
         x: rows in data space.
         places: the same rows on the map.
-        num_neighbours: k.
+        num_neighbors: k.
 
     Raises:
-        ValueError: the rows do not match, or are not more than twice as many as the neighbours.
+        ValueError: the rows do not match, or are not more than twice as many as the neighbors.
 
     Reference: Venna & Kaski 2001, Neighborhood preservation in nonlinear projection methods, eq. 2.
 
     >>> x = torch.arange(8.0).unsqueeze(-1)
-    >>> trustworthiness(x, 2 * x, num_neighbours=2).mean()
+    >>> trustworthiness(x, 2 * x, num_neighbors=2).mean()
     tensor(1., dtype=torch.float64)
     """
-    size, k = len(x), num_neighbours
+    size, k = len(x), num_neighbors
     if len(places) != size or not 1 <= k < size / 2:
         raise ValueError(
-            f"x, places, num_neighbours: expected as many rows in both, more than twice the neighbours, got {size}, "
+            f"x, places, num_neighbors: expected as many rows in both, more than twice the neighbors, got {size}, "
             f"{len(places)} and {k}"
         )
     x, places = (values - values.nanmean(0) for values in (x.double(), places.double()))  # far off, squares cancel
@@ -50,10 +50,10 @@ def trustworthiness(
 
 
 def continuity(
-    x: Float[Tensor, "datum input"], places: Float[Tensor, "datum grid"], num_neighbours: int = 10
+    x: Float[Tensor, "datum input"], places: Float[Tensor, "datum grid"], num_neighbors: int = 10
 ) -> Float[Tensor, " datum"]:
-    """How near on the map the rows are that are neighbours in data space; see `trustworthiness`."""
-    return trustworthiness(places, x, num_neighbours)
+    """How near on the map the rows are that are neighbors in data space; see `trustworthiness`."""
+    return trustworthiness(places, x, num_neighbors)
 
 
 def _squared_distances(x: Float[Tensor, "datum input"], rows: Tensor) -> Float[Tensor, "row datum"]:

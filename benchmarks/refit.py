@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from priory._support.files import replacing
-from priory.priors import PRIORS
+from priory.workbench.settings.priors import PRIORS
 
 RESULTS = Path(__file__).parent / "results" / "refit.json"
 FIT = ("fit", "digits", "--latent-dim", "8")

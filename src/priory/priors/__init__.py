@@ -1,6 +1,6 @@
-"""The family of priors. To add one: write its file, and one line in `PRIORS`."""
+"""Priors: one member of the family a file."""
 
-from priory.priors.base import MixturePrior, Prior, PriorSpec
+from priory.priors.base import MixturePrior, Prior
 from priory.priors.density import DensityPrior
 from priory.priors.flow import FlowPrior
 from priory.priors.gaussians import MixtureOfGaussians
@@ -10,17 +10,7 @@ from priory.priors.gtm_vamp import GTMVampPrior
 from priory.priors.normal import StandardNormal
 from priory.priors.vamp import VampPrior
 
-PRIORS: dict[str, type[Prior]] = {
-    "standard": StandardNormal,
-    "mog": MixtureOfGaussians,
-    "vamp": VampPrior,
-    "gtm": GTMPrior,
-    "gtm-vamp": GTMVampPrior,
-    "flow": FlowPrior,
-}
-
 __all__ = [
-    "PRIORS",
     "DensityPrior",
     "FlowPrior",
     "GTMPrior",
@@ -29,7 +19,6 @@ __all__ = [
     "MixtureOfGaussians",
     "MixturePrior",
     "Prior",
-    "PriorSpec",
     "StandardNormal",
     "VampPrior",
 ]

@@ -1,9 +1,8 @@
-"""What a prior is: a module that, called, returns a distribution over z."""
+"""Base classes of priors: modules that return a distribution over z when they are called."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Self
+from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -14,97 +13,28 @@ from priory.distributions.mixture import Mixture
 from priory.nn.encoders import Encoder
 
 
-@dataclass(frozen=True)
-class PriorSpec:
-    """What a command line knows when it builds a prior; each prior takes from it what it needs.
-
-    Attributes:
-        latent_dim: L.
-        num_features: width of what the encoder's first layer reads.
-        num_components: K of a mixture without a grid.
-        points_per_side: nodes along each side of a grid.
-        grid_dim: C, dimensions of the grid.
-        hidden: widths of the hidden layers of a prior's own network.
-        learn_weights: whether mixing weights are learned or uniform.
-        learn_pseudo_inputs: whether the pseudo-inputs of a VampPrior are learned or stay where they start.
-        initialize: where pseudo-inputs start: "data", "mean" (plus noise) or "uniform" over the range.
-        feature_range: smallest and largest value of a feature; None where there is no bound.
-        features: training rows as the encoder's first layer reads them, (N, num_features); None when a model is
-            rebuilt only to take saved weights.
-        flow_transforms: coupling layers of a flow.
-        grid_start: how a grid starts: "gtm", as a classical GTM of the features, which then guides it, or "mean".
-        grid_network: the network behind a grid: "mlp", or "rbf", radial basis functions as in the classical GTM.
-        basis_per_side: radial basis functions along each side; None for half of
-            `points_per_side`, rounded up.
-        basis_width: standard deviation of a radial basis function, in spacings between their centers.
-    """
-
-    latent_dim: int
-    num_features: int
-    num_components: int = 16
-    points_per_side: int = 4
-    grid_dim: int = 2
-    hidden: Sequence[int] = (256, 256)
-    learn_weights: bool = True
-    learn_pseudo_inputs: bool = True
-    initialize: str = "data"
-    feature_range: tuple[float | None, float | None] = (None, None)
-    features: Float[Tensor, "datum feature"] | None = None
-    flow_transforms: int = 3
-    grid_start: str = "mean"
-    grid_network: str = "mlp"
-    basis_per_side: int | None = None
-    basis_width: float = 1.0
-
-    @property
-    def num_nodes(self) -> int:
-        """Nodes of the grid."""
-        return self.points_per_side**self.grid_dim
-
-    @property
-    def functions_per_side(self) -> int:
-        """Radial basis functions along each side."""
-        return self.basis_per_side or (self.points_per_side + 1) // 2
-
-    @property
-    def grid_widths(self) -> tuple[int, ...]:
-        """What the network behind a grid computes at each node, before its outputs."""
-        if self.grid_network == "rbf":
-            return (self.functions_per_side**self.grid_dim + 1,)
-        return (self.grid_dim, *self.hidden)
-
-    @property
-    def rows(self) -> Float[Tensor, "datum feature"]:
-        """Features to start from: the training rows, or a row of constants that saved weights will overwrite."""
-        if self.features is not None:
-            return self.features
-        return torch.full((1, self.num_features), self.feature_range[0] or 0.0)
-
-
 class Prior(nn.Module, ABC):
-    """p(z) as a module: parameters, devices and `state_dict` are its own, the numbers are its distribution's.
+    """p(z) as a module. A subclass needs `forward` alone.
 
-    Calling it evaluates it once; use what it returns for any number of z. The encoder is an argument, never a child,
-    so it stays out of the prior's `state_dict`, and the caller decides about its mode and gradients.
+    Calling a prior evaluates it once; use the distribution that it returns for any number of z. The encoder is an
+    argument, never a child: it stays out of the prior's `state_dict`, and the caller decides about its mode and its
+    gradients.
 
     Attributes:
-        latent_dim: L, or None where the encoder decides.
-        summary: one sentence for `priory priors`.
+        latent_dim: L, or None if the encoder decides.
+        needs_encoder: whether `forward` needs the encoder.
+        summary: one sentence about the prior, for lists of priors.
         reference: authors, year, equation.
     """
 
     latent_dim: int | None = None
-    summary: ClassVar[str]
-    reference: ClassVar[str]
+    needs_encoder: ClassVar[bool] = False
+    summary: ClassVar[str] = ""
+    reference: ClassVar[str] = ""
 
     @abstractmethod
     def forward(self, encoder: Encoder | None = None) -> Distribution:
         """p(z), with batch shape () and event shape (L,)."""
-
-    @classmethod
-    @abstractmethod
-    def from_spec(cls, spec: PriorSpec) -> Self:
-        """The prior that the command line builds."""
 
     def fit_by_em(
         self,
@@ -113,22 +43,17 @@ class Prior(nn.Module, ABC):
         *,
         seed: int = 0,
     ) -> bool:
-        """Fit it to encoded data by expectation maximization, where its steps have a closed form.
+        """Fit the prior to encoded data by expectation maximization, if its steps have a closed form.
 
         Args:
             z: draws from the aggregate posterior, (M, L), several for each datum.
-            features: gives data as the encoder's first layer reads them, (N, D), for pseudo-inputs.
+            features: returns data as the encoder's first layer reads them, (N, D), for pseudo-inputs.
             seed: of its own generator.
 
         Returns:
-            Whether it was done; where it was not, nothing has changed.
+            Whether the prior was fitted; if not, nothing has changed.
         """
         return False
-
-    @classmethod
-    def num_values(cls, spec: PriorSpec) -> int:
-        """About how many numbers it holds, and computes where it is evaluated: for an estimate of the memory."""
-        return 0
 
 
 class MixturePrior(Prior):

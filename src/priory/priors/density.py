@@ -2,14 +2,14 @@
 
 import weakref
 from collections.abc import Iterator, Sequence
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution, Transform, constraints
 
-from priory.priors.base import Encoder, Prior, PriorSpec, check_vector_density
+from priory.priors.base import Encoder, Prior, check_vector_density
 
 
 class DensityPrior(Prior):
@@ -48,10 +48,6 @@ class DensityPrior(Prior):
             raise TypeError(f"density: expected a torch Distribution or a module, got {type(density).__name__}")
         self.latent_dim = latent_dim
         self.latent_dim = check_vector_density("density", self())
-
-    @classmethod
-    def from_spec(cls, spec: PriorSpec) -> Self:
-        raise TypeError("DensityPrior is made from an object, in Python; the command line has no name for it")
 
     def forward(self, encoder: Encoder | None = None) -> Distribution:
         """The density as a distribution with event shape (L,); the encoder is not used."""

@@ -1,7 +1,6 @@
 """A normalizing flow as the prior."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any, Self
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from priory.distributions.normal import at_least_float32
-from priory.priors.base import Encoder, Prior, PriorSpec, check_vector_density
+from priory.priors.base import Encoder, Prior, check_vector_density
 
 
 class FlowPrior(Prior):
@@ -48,15 +47,6 @@ class FlowPrior(Prior):
         """Affine couplings with alternating masks (Real NVP); element-wise affine maps where latent_dim is one."""
         flows = import_zuko().flows
         return cls(flows.RealNVP(latent_dim, transforms=num_transforms, hidden_features=tuple(hidden)))
-
-    @classmethod
-    def from_spec(cls, spec: PriorSpec) -> Self:
-        return cls.coupling(spec.latent_dim, spec.flow_transforms, spec.hidden)
-
-    @classmethod
-    def num_values(cls, spec: PriorSpec) -> int:
-        widths = (spec.latent_dim, *spec.hidden, 2 * spec.latent_dim)
-        return spec.flow_transforms * sum(width * following for width, following in pairwise(widths))
 
     def forward(self, encoder: Encoder | None = None) -> "FullPrecision":
         """The flow's distribution, with batch shape () and event shape (L,); the encoder is not used."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Independent
 
 from priory.distributions.normal import bounded_scale, diagonal_normal
-from priory.priors.base import Encoder, MixturePrior, PriorSpec
+from priory.priors.base import Encoder, MixturePrior
 
 EM_ITERATIONS = 200  # at most; digits at L = 8 and 64 components converge in 45
 
@@ -100,7 +100,7 @@ class MixtureOfGaussians(MixturePrior):
         if z.ndim != 2 or z.shape[1] != self.latent_dim or len(z) < self.num_components:
             raise ValueError(
                 f"z: expected (N, {self.latent_dim}) with at least {self.num_components} rows, one for each component, "
-                f"got {tuple(z.shape)}; give more rows, or take fewer components (--components)"
+                f"got {tuple(z.shape)}; give more rows, or take fewer components (num_components)"
             )
         if not isinstance(self.mixing_logits, nn.Parameter) and self.num_components > 1:
             return False
@@ -110,14 +110,6 @@ class MixtureOfGaussians(MixturePrior):
         if self.num_components > 1:
             self.mixing_logits.data.copy_(torch.from_numpy(mixture.weights_).log())
         return True
-
-    @classmethod
-    def from_spec(cls, spec: PriorSpec) -> Self:
-        return cls(spec.latent_dim, spec.num_components, learn_weights=spec.learn_weights)
-
-    @classmethod
-    def num_values(cls, spec: PriorSpec) -> int:
-        return 2 * spec.num_components * spec.latent_dim
 
     def components(self, encoder: Encoder | None = None) -> Independent:
         """The K normals, batch shape (K,) and event shape (L,); the encoder is not used."""

@@ -11,15 +11,12 @@ from torch.distributions import Independent
 
 from priory.distributions.normal import at_least_float32, bounded_scale, diagonal_normal
 from priory.grid.guide import Guide
-from priory.grid.nodes import latent_grid
-from priory.priors.base import Encoder, PriorSpec
+from priory.priors.base import Encoder
 from priory.priors.grid import GridPrior
 from priory.priors.radial import (
     FittedGTM,
     Sheet,
     fitted_gtm,
-    grid_network,
-    guide_of,
     options_of,
 )
 
@@ -39,7 +36,7 @@ class GTMPrior(GridPrior):
 
     Reference: Tomczak 2022, *Deep Generative Modeling*, eq. 4.51; Bishop, Svensen & Williams 1998.
 
-    >>> from priory import mlp
+    >>> from priory import latent_grid, mlp
     >>> prior = GTMPrior(latent_dim=3, grid=latent_grid(4), network=mlp(2, [8], 6))
     >>> p_z = prior()
     >>> p_z.log_prob(torch.zeros(7, 3)).shape, prior.coordinates(p_z, torch.zeros(7, 3)).shape
@@ -63,12 +60,6 @@ class GTMPrior(GridPrior):
             raise ValueError(f"latent_dim: expected a positive number of latent dimensions, got {latent_dim}")
         self.latent_dim = latent_dim
         self.network = network
-
-    @classmethod
-    def from_spec(cls, spec: PriorSpec) -> Self:
-        grid = latent_grid(spec.points_per_side, spec.grid_dim)
-        network = grid_network(spec, 2 * spec.latent_dim)
-        return cls(spec.latent_dim, grid, network, learn_weights=spec.learn_weights, guide=guide_of(spec))
 
     @classmethod
     def from_gtm(cls, gtm: FittedGTM, *, learn_weights: bool = True) -> Self:
@@ -119,11 +110,6 @@ class GTMPrior(GridPrior):
             raise ValueError(f"z: expected draws (N, {self.latent_dim}), got {tuple(z.shape)}")
         self._take(type(self).from_gtm(fitted_gtm(z, options, seed)))
         return True
-
-    @classmethod
-    def num_values(cls, spec: PriorSpec) -> int:
-        guided = spec.num_features if spec.grid_start == "gtm" else 0
-        return spec.num_nodes * sum((*spec.grid_widths, 2 * spec.latent_dim, guided))
 
     def components_at(self, u: Float[Tensor, "place grid"], encoder: Encoder | None = None) -> Independent:
         """The normals at these places, batch shape (P,) and event shape (L,); the encoder is not used."""

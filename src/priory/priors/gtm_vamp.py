@@ -1,26 +1,21 @@
 """The GTM-VampPrior: the encoder's posteriors at pseudo-inputs that a network draws at the nodes of a grid."""
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Self
 
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from priory.grid.guide import Guide
-from priory.grid.nodes import latent_grid
-from priory.priors.base import Encoder, PriorSpec, encode_pseudo_inputs
+from priory.priors.base import Encoder, encode_pseudo_inputs
 from priory.priors.feature_range import FeatureRange, scale_above
 from priory.priors.grid import GridPrior
 from priory.priors.radial import (
     FittedGTM,
     Sheet,
     fitted_gtm,
-    grid_network,
-    guide_of,
     options_of,
-    set_constant,
-    started_gtm,
 )
 
 
@@ -42,7 +37,7 @@ class GTMVampPrior(GridPrior):
 
     Reference: Tomczak 2022, *Deep Generative Modeling*, eq. 4.52-4.53.
 
-    >>> from priory import NormalEncoder, mlp
+    >>> from priory import NormalEncoder, latent_grid, mlp
     >>> prior = GTMVampPrior(latent_grid(4), mlp(2, [8], 6), low=0.0, high=1.0)
     >>> prior(NormalEncoder(mlp(6, [8], 4))).log_prob(torch.zeros(7, 2)).shape
     torch.Size([7])
@@ -50,6 +45,7 @@ class GTMVampPrior(GridPrior):
 
     summary = "the encoder's posteriors at pseudo-inputs that a network draws at the nodes of a grid; it is also a map"
     reference = "Tomczak 2022, Deep Generative Modeling, eq. 4.52-4.53"
+    needs_encoder = True
 
     def __init__(
         self,
@@ -66,20 +62,6 @@ class GTMVampPrior(GridPrior):
         super().__init__(grid, learn_weights=learn_weights, guide=guide)
         self.network = network.requires_grad_(learn_pseudo_inputs)
         self.feature_range = FeatureRange(low, high, scale)
-
-    @classmethod
-    def from_spec(cls, spec: PriorSpec) -> Self:
-        low, high = spec.feature_range
-        learned: dict[str, Any] = {"learn_weights": spec.learn_weights, "learn_pseudo_inputs": spec.learn_pseudo_inputs}
-        gtm = started_gtm(spec)
-        if gtm is not None and spec.grid_network == "rbf":
-            return cls.from_gtm(gtm, low=low, high=high, **learned)
-        scale = scale_above(spec.rows, low)
-        grid, network = latent_grid(spec.points_per_side, spec.grid_dim), grid_network(spec, spec.num_features)
-        prior = cls(grid, network, low=low, high=high, scale=scale, guide=guide_of(spec, gtm), **learned)
-        # The sheet of pseudo-inputs unfolds from the mean datum, not from the middle of the range.
-        set_constant(network, prior.feature_range.unconstrain(spec.rows.mean(0)))
-        return prior
 
     @classmethod
     def from_gtm(
@@ -151,11 +133,6 @@ class GTMVampPrior(GridPrior):
         scale = float(self.feature_range.scale) if low is not None and high is None else None
         self._take(type(self).from_gtm(fitted_gtm(features(), options, seed), low=low, high=high, scale=scale))
         return True
-
-    @classmethod
-    def num_values(cls, spec: PriorSpec) -> int:
-        guided = spec.num_features if spec.grid_start == "gtm" else 0
-        return spec.num_nodes * sum((*spec.grid_widths, spec.num_features, guided))
 
     @property
     def pseudo_inputs(self) -> Float[Tensor, "node *input"]:

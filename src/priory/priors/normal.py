@@ -1,13 +1,11 @@
 """The standard normal: the default everywhere, and the baseline here."""
 
-from typing import Self
-
 import torch
 from torch import Tensor
 from torch.distributions import Independent
 
 from priory.distributions.normal import diagonal_normal
-from priory.priors.base import Encoder, Prior, PriorSpec
+from priory.priors.base import Encoder, Prior
 
 
 class StandardNormal(Prior):
@@ -38,10 +36,6 @@ class StandardNormal(Prior):
         # Constants, yet buffers, so that they follow `.to`; not saved, for there is nothing to restore.
         self.register_buffer("loc", torch.zeros(latent_dim), persistent=False)
         self.register_buffer("scale", torch.ones(latent_dim), persistent=False)
-
-    @classmethod
-    def from_spec(cls, spec: PriorSpec) -> Self:
-        return cls(spec.latent_dim)
 
     def forward(self, encoder: Encoder | None = None) -> Independent:
         """N(0, I), with batch shape () and event shape (L,); the encoder is not used."""

@@ -12,15 +12,12 @@ from torch import Tensor, nn
 
 from priory.grid.guide import Guide
 from priory.grid.nodes import RadialBasis, latent_grid
-from priory.nn.networks import mlp
-from priory.priors.base import PriorSpec
 from priory.priors.feature_range import FeatureRange
 
 FITTED = ("means_", "nodes_", "weights_", "noise_variance_", "basis_", "basis_weights_")
 AFFINE = 1e-5  # of the features' largest size: how near an affine map's weights must bring the nodes
 SYSTEMS_AT_ONCE = 2**24  # numbers of the least-squares problems of columns that are made at a time
 RIDGE = 1e-10
-FEWEST_STARTING_ROWS, MOST_STARTING_NUMBERS = 1000, 2**26  # of the features that a grid's start is fitted to
 
 
 class FittedGTM(Protocol):
@@ -174,18 +171,17 @@ def applied(preprocess: nn.Module, x: Float[Tensor, "row input"]) -> Float[Tenso
         ) from error
 
 
-def grid_network(spec: PriorSpec, num_outputs: int) -> nn.Sequential:
-    """g: R^C -> R^num_outputs as the command line asks for it: a perceptron, or weighted radial basis functions.
+def radial_network(functions_per_side: int, grid_dim: int, width: float, num_outputs: int) -> nn.Sequential:
+    """g(u) = W^T phi(u): R^grid_dim -> R^num_outputs, with radial basis functions phi on a grid of centers.
 
-    Raises:
-        ValueError: the kind is not known.
+    Args:
+        functions_per_side: radial functions along each side of the grid of centers.
+        grid_dim: C.
+        width: standard deviation of a radial function, in spacings between the centers.
+        num_outputs: outputs of g.
     """
-    if spec.grid_network == "mlp":
-        return mlp(spec.grid_dim, spec.hidden, num_outputs, activation=nn.Tanh)
-    if spec.grid_network == "rbf":
-        basis = RadialBasis.on_grid(spec.functions_per_side, spec.grid_dim, spec.basis_width)
-        return _with_outputs(basis, len(basis.centers) + 1, num_outputs)
-    raise ValueError(f"grid_network: expected 'mlp' or 'rbf', got {spec.grid_network!r}")
+    basis = RadialBasis.on_grid(functions_per_side, grid_dim, width)
+    return _with_outputs(basis, len(basis.centers) + 1, num_outputs)
 
 
 def options_of(nodes: Float[Tensor, "node grid"], network: nn.Module) -> dict[str, Any] | None:
@@ -221,48 +217,6 @@ def fitted_gtm(x: Float[Tensor, "row column"], options: Mapping[str, Any], seed:
         # What EM left undone, the gradient may do.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return GTM(**options, random_state=seed).fit(x.detach().double().cpu().numpy())
-
-
-def started_gtm(spec: PriorSpec) -> FittedGTM | None:
-    """The classical GTM of the training rows that a grid starts from; None where there is to be none, or no rows.
-
-    Raises:
-        ImportError: scikit-learn is not installed.
-        ValueError: the start is not known.
-    """
-    if spec.grid_start not in ("gtm", "mean"):
-        raise ValueError(f"grid_start: expected 'gtm' or 'mean', got {spec.grid_start!r}")
-    if spec.grid_start == "mean" or spec.features is None:
-        return None
-    options = {
-        "points_per_side": spec.points_per_side,
-        "n_components": spec.grid_dim,
-        "basis_per_side": spec.functions_per_side,
-        "basis_width": spec.basis_width,
-    }
-    return fitted_gtm(spec.features[: rows_to_start_from(*spec.features.shape)], options, 0)
-
-
-def rows_to_start_from(num_rows: int, num_features: int) -> int:
-    """How many rows a grid's start is fitted to: all, unless they are very wide."""
-    return min(num_rows, max(FEWEST_STARTING_ROWS, MOST_STARTING_NUMBERS // num_features))
-
-
-def guide_of(spec: PriorSpec, gtm: FittedGTM | None = None) -> Guide | None:
-    """The guide that a grid starts with; where saved weights will overwrite it, one of the right size."""
-    if spec.grid_start == "mean":
-        return None
-    gtm = started_gtm(spec) if gtm is None else gtm
-    if gtm is None:
-        return Guide(torch.zeros(spec.num_nodes, spec.num_features), 1.0)
-    return Sheet(gtm).guide(None, *spec.feature_range)
-
-
-def set_constant(network: nn.Sequential, value: Float[Tensor, " output"]) -> None:
-    """Let g's constant part be this value."""
-    last: Any = network[-1]
-    constant = last.weight[:, -1] if last.bias is None else last.bias  # of radial functions, the last is the constant
-    constant.data.copy_(value)
 
 
 def _with_outputs(basis: nn.Module, num_functions: int, num_outputs: int) -> nn.Sequential:

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from priory.priors.base import Encoder, MixturePrior, PriorSpec, encode_pseudo_inputs
+from priory.priors.base import Encoder, MixturePrior, encode_pseudo_inputs
 from priory.priors.feature_range import FeatureRange, scale_above
 
 
@@ -35,6 +35,7 @@ class VampPrior(MixturePrior):
 
     summary = "the encoder's posteriors at K learned pseudo-inputs"
     reference = "Tomczak & Welling 2018, arXiv:1705.07120, eq. 9"
+    needs_encoder = True
     raw_pseudo_inputs: Tensor
 
     def __init__(
@@ -94,24 +95,6 @@ class VampPrior(MixturePrior):
         start = initial_pseudo_inputs(x, num_components, initialize, low, high)
         return cls(start, low=low, high=high, learn_pseudo_inputs=learn_pseudo_inputs, learn_weights=learn_weights)
 
-    @classmethod
-    def from_spec(cls, spec: PriorSpec) -> Self:
-        low, high = spec.feature_range
-        _check_enough_rows(spec)
-        return cls.from_data(
-            spec.rows,
-            spec.num_components,
-            initialize=spec.initialize,
-            low=low,
-            high=high,
-            learn_pseudo_inputs=spec.learn_pseudo_inputs,
-            learn_weights=spec.learn_weights,
-        )
-
-    @classmethod
-    def num_values(cls, spec: PriorSpec) -> int:
-        return spec.num_components * spec.num_features
-
     @property
     def pseudo_inputs(self) -> Float[Tensor, "component *input"]:
         """u_k, in the space that the encoder's first layer reads."""
@@ -120,18 +103,6 @@ class VampPrior(MixturePrior):
     def components(self, encoder: Encoder | None = None) -> Distribution:
         """q(z | u_k) of all pseudo-inputs, in one pass of the encoder; batch shape (K,)."""
         return encode_pseudo_inputs(self, encoder, self.pseudo_inputs)
-
-
-def _check_enough_rows(spec: PriorSpec) -> None:
-    """At the command line, rows that would start several components alike are more likely a slip than a wish."""
-    if spec.features is None or spec.initialize != "data" or spec.num_components <= len(spec.features):
-        return
-    rows = len(spec.features)
-    raise ValueError(
-        f"--components {spec.num_components}: expected at most {rows}, as many as there are training rows for "
-        f"pseudo-inputs to start from; give --set model.components={rows} or fewer, or let them start elsewhere with "
-        "--set model.initialize=mean"
-    )
 
 
 def initial_pseudo_inputs(

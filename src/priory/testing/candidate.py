@@ -1,7 +1,6 @@
 """From what a caller gives to an object that can be checked: a module, a distribution, a pair, a factory, a place."""
 
 import copy
-import importlib
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,14 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from priory._support.places import RAISED, described, located, one_line
 from priory.testing.report import SkippedError
 
 KINDS = (
     "expected a module (that returns a distribution when called, or has log_prob and sample), an object with log_prob "
     "and sample, a pair of callables (log_prob, sample), or a function without arguments that makes one of these"
 )
-# By the object's own code. An object that ends the process is broken like any other; KeyboardInterrupt is the user's.
-RAISED = (Exception, SystemExit)
 
 
 class PairDensity:
@@ -102,45 +100,6 @@ class Candidate:
         return any(p.kind.name in kinds for p in inspect.signature(self.built.forward).parameters.values())
 
 
-def located(obj: Any) -> Any:
-    """The object, or what "package.module:name" names.
-
-    Raises:
-        ValueError: the place is not there, or its module cannot be imported.
-    """
-    if not isinstance(obj, str):
-        return obj
-    module_name, _, name = obj.partition(":")
-    if not module_name or not name:
-        raise ValueError(f"{obj}: expected package.module:factory, such as mypackage.priors:make_prior")
-    place = _imported(module_name, obj)
-    for part in name.split("."):
-        try:
-            place = getattr(place, part)
-        except AttributeError as error:
-            raise ValueError(
-                f"{obj}: expected {part} in {module_name}, which has no such name; check its spelling"
-            ) from error
-        except RAISED as error:  # of a module's own __getattr__
-            raise ValueError(f"{obj}: expected {part} in {module_name}, but that raised {described(error)}") from error
-    return place
-
-
-def _imported(module_name: str, obj: str) -> Any:
-    try:
-        return importlib.import_module(module_name)
-    except ImportError as error:
-        raise ValueError(
-            f"{obj}: expected a module {module_name} that can be imported: {one_line(error)}; check its name, the "
-            "working directory and PYTHONPATH"
-        ) from error
-    except RAISED as error:
-        raise ValueError(
-            f"{obj}: expected a module {module_name} that can be imported, but that raised {described(error)}; "
-            f"`import {module_name}` in Python shows where"
-        ) from error
-
-
 def made(obj: Any) -> Any:
     """A module, a density or a pair, from one of these, from a factory, or from the place of either.
 
@@ -196,17 +155,6 @@ def resolved_reference(reference: Any) -> Any:
     if needs_arguments(place):
         return place
     return _result(place, reference if isinstance(reference, str) else "reference")
-
-
-def one_line(error: BaseException) -> str:
-    """The first line of an exception's message, or its type."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def described(error: BaseException) -> str:
-    """An exception's type and the first line of its message, where it has one."""
-    name, line = type(error).__name__, one_line(error)
-    return name if line == name else f"{name}: {line}"
 
 
 def _checkable(obj: Any, name: str) -> Any:

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from priory.testing.candidate import Candidate, one_line
+from priory._support.places import one_line
+from priory.testing.candidate import Candidate
 from priory.testing.global_state import EVERYTHING, OTHER_GENERATORS, SETTINGS, changes, preserved, snapshot
 from priory.testing.report import Outcome, SkippedError
 from priory.testing.subject import Subject

@@ -6,15 +6,16 @@ also under autocast; its densities are those of the data as they are, so that bo
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent
+from torch.distributions import Distribution, Independent, constraints
 
 from priory.distributions.normal import at_least_float32
 from priory.nn.networks import output_width
+from priory.nn.preprocessing import Preprocessing, Standardize
 
 # Scales in levels and total counts stay within e^-16..e^16, about 1e-7..1e7, where the distributions are precise.
 LOG_BOUND = 16.0
@@ -33,6 +34,9 @@ class Decoder(Protocol):
 
 class LikelihoodDecoder(nn.Module, ABC):
     """Base class of the ready-made decoders: a network, and the family that its outputs are the parameters of.
+
+    Class methods say which data the family supports (`support`), what an encoder should read of them (`preprocessing`)
+    and how a decoder is made for data (`from_data`, `options_for`).
 
     Args:
         network: maps z (..., L) to (..., D * P).
@@ -54,6 +58,31 @@ class LikelihoodDecoder(nn.Module, ABC):
     @abstractmethod
     def outputs_per_dimension(cls, *args: Any, **options: Any) -> int:
         """P, the number of network outputs per data dimension; takes the options of the constructor."""
+
+    @classmethod
+    def support(cls, **options: Any) -> constraints.Constraint:
+        """Values x_d that have a density, given the options of the constructor; all real numbers by default."""
+        return constraints.real
+
+    @classmethod
+    def preprocessing(cls, rows: Float[Tensor, "datum input"], **options: Any) -> Preprocessing:
+        """Features that an encoder should read instead of such data; standardized columns by default.
+
+        Args:
+            rows: training rows, (N, D), in their own units.
+            **options: of the constructor.
+        """
+        return Standardize.from_data(rows)
+
+    @classmethod
+    def options_for(cls, highest: float) -> dict[str, Any]:
+        """Options of the constructor that follow from the highest value of the data; none by default."""
+        return {}
+
+    @classmethod
+    def from_data(cls, network: nn.Module, rows: Float[Tensor, "datum input"], **options: Any) -> Self:
+        """A decoder for data like these training rows, (N, D), in their own units."""
+        return cls(network, **options)
 
     @abstractmethod
     def forward(self, z: Float[Tensor, "*batch latent"]) -> Independent:

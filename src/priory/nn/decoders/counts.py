@@ -1,16 +1,17 @@
 """The decoder of counts."""
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import Independent
+from torch.distributions import Independent, constraints
 
 from priory.distributions import NegativeBinomial
 from priory.nn.decoders.base import LikelihoodDecoder, check_columns, softly_bounded
 from priory.nn.networks import output_width
+from priory.nn.preprocessing import LogNormalize
 
 
 class NegativeBinomialDecoder(LikelihoodDecoder):
@@ -58,6 +59,19 @@ class NegativeBinomialDecoder(LikelihoodDecoder):
     @classmethod
     def outputs_per_dimension(cls, **options: Any) -> int:
         return 1
+
+    @classmethod
+    def support(cls, **options: Any) -> constraints.Constraint:
+        return constraints.nonnegative_integer
+
+    @classmethod
+    def preprocessing(cls, rows: Float[Tensor, "datum input"], **options: Any) -> LogNormalize:
+        return LogNormalize.from_data(rows)
+
+    @classmethod
+    def from_data(cls, network: nn.Module, rows: Float[Tensor, "datum input"], **options: Any) -> Self:
+        """A decoder with the library sizes of these rows, (N, D)."""
+        return cls(network, rows.sum(-1), **options)
 
     @property
     def log_total_count(self) -> Float[Tensor, " input"]:

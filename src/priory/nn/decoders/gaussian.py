@@ -1,7 +1,7 @@
 """The decoder of real columns."""
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
 from priory.nn.decoders.base import LikelihoodDecoder, check_columns
-from priory.nn.preprocessing import check_loc_and_scale
+from priory.nn.preprocessing import Standardize, check_loc_and_scale
 
 
 class GaussianDecoder(LikelihoodDecoder):
@@ -71,6 +71,17 @@ class GaussianDecoder(LikelihoodDecoder):
         if learn_scale not in ("per-column", "per-datum"):
             raise ValueError(f"learn_scale must be 'per-column' or 'per-datum', but it is {learn_scale!r}")
         return 1 if learn_scale == "per-column" else 2
+
+    @classmethod
+    def from_data(cls, network: nn.Module, rows: Float[Tensor, "datum input"], **options: Any) -> Self:
+        """A decoder with the means and the standard deviations of these rows, (N, D); constant columns have scale 1.
+
+        >>> rows = 5 + 2 * torch.randn(100, 3)
+        >>> GaussianDecoder.from_data(torch.nn.Linear(2, 3), rows)(torch.zeros(7, 2)).event_shape
+        torch.Size([3])
+        """
+        columns = Standardize.from_data(rows)
+        return cls(network, columns.loc, columns.scale, **options)
 
     def forward(self, z: Float[Tensor, "*batch latent"]) -> Independent:
         outputs = self._outputs(z)

@@ -5,10 +5,11 @@ from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import Independent
+from torch.distributions import Independent, constraints
 
 from priory.distributions import BinaryVector, CategoricalLevels, DiscretizedLogistic, check_num_levels
 from priory.nn.decoders.base import LikelihoodDecoder, softly_bounded
+from priory.nn.preprocessing import Identity, Rescale
 
 # A discretized logistic starts with a tenth of the range as its scale: wide enough that no pixel begins in a far tail.
 INITIAL_RELATIVE_LOG_SCALE = math.log(0.1)
@@ -34,11 +35,31 @@ class BernoulliDecoder(LikelihoodDecoder):
     def outputs_per_dimension(cls, **options: Any) -> int:
         return 1
 
+    @classmethod
+    def support(cls, **options: Any) -> constraints.Constraint:
+        return constraints.boolean
+
+    @classmethod
+    def preprocessing(cls, rows: Float[Tensor, "datum input"], **options: Any) -> Identity:
+        return Identity()
+
     def forward(self, z: Float[Tensor, "*batch latent"]) -> Independent:
         return BinaryVector(self._outputs(z).squeeze(-1))
 
 
-class CategoricalDecoder(LikelihoodDecoder):
+class LevelDecoder(LikelihoodDecoder):
+    """Base class of decoders of levels 0..n-1."""
+
+    @classmethod
+    def support(cls, num_levels: int = 256, **options: Any) -> constraints.Constraint:
+        return constraints.integer_interval(0, num_levels - 1)
+
+    @classmethod
+    def preprocessing(cls, rows: Float[Tensor, "datum input"], num_levels: int = 256, **options: Any) -> Rescale:
+        return Rescale(0.0, float(num_levels - 1))
+
+
+class CategoricalDecoder(LevelDecoder):
     """Levels 0..n-1, each with a probability of its own, p(x_d = k | z) = softmax_k(network(z)_d).
 
     Args:
@@ -62,11 +83,15 @@ class CategoricalDecoder(LikelihoodDecoder):
     def outputs_per_dimension(cls, num_levels: int, **options: Any) -> int:
         return num_levels
 
+    @classmethod
+    def options_for(cls, highest: float) -> dict[str, Any]:
+        return {"num_levels": int(highest) + 1}
+
     def forward(self, z: Float[Tensor, "*batch latent"]) -> Independent:
         return Independent(CategoricalLevels(logits=self._outputs(z)), 1)
 
 
-class DiscretizedLogisticDecoder(LikelihoodDecoder):
+class DiscretizedLogisticDecoder(LevelDecoder):
     """Levels 0..n-1 with an order: a logistic density, rounded to levels, for each pixel.
 
         x_d | z ~ round(Logistic((n - 1) loc_d(z), (n - 1) scale_d(z))), the tails in the end levels
@@ -98,6 +123,10 @@ class DiscretizedLogisticDecoder(LikelihoodDecoder):
     @classmethod
     def outputs_per_dimension(cls, **options: Any) -> int:
         return 2
+
+    @classmethod
+    def options_for(cls, highest: float) -> dict[str, Any]:
+        return {"num_levels": max(256, int(highest) + 1)}
 
     def forward(self, z: Float[Tensor, "*batch latent"]) -> Independent:
         loc, relative_log_scale = self._outputs(z).unbind(-1)

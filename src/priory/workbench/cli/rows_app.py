@@ -6,17 +6,7 @@ from typing import Annotated
 
 import typer
 
-from priory.workbench.cli.option_types import (
-    DataArgument,
-    Device,
-    Drop,
-    Ids,
-    Labels,
-    RunArgument,
-    Samples,
-    Seed,
-    reading,
-)
+from priory.workbench.cli.options import Copy, DataArgument, Device, Given, RunArgument, Samples, Seed, reading_options
 
 
 def sample(
@@ -33,27 +23,28 @@ def sample(
     sample_run(run, number, out, seed, mean, device)
 
 
+@reading_options
 def embed(
     run: RunArgument,
+    given: Given,
     data: DataArgument = None,
     out: Annotated[Path, typer.Option(help="Where to: .npz .csv .tsv .parquet .h5ad.")] = Path("embedding.npz"),
-    copy: Annotated[bool, typer.Option("--copy", help="Write into a copy of DATA (csv, tsv, h5ad).")] = False,
+    copy: Copy = False,
     device: Device = "auto",
-    labels: Labels = None,
-    ids: Ids = None,
-    drop: Drop = None,
 ) -> None:
     """Each row's posterior mean and scale, and with a grid prior its place on the map."""
     from priory.workbench.cli.commands.rows import embed_run
 
-    embed_run(run, data, out, copy, device, reading(labels, ids, drop))
+    embed_run(run, data, out, copy, device, given)
 
 
+@reading_options
 def map_rows(
     run: RunArgument,
+    given: Given,
     data: DataArgument = None,
     out: Annotated[Path, typer.Option(help="Where to: .csv .tsv .npz .parquet .h5ad.")] = Path("map.csv"),
-    copy: Annotated[bool, typer.Option("--copy", help="Write into a copy of DATA (csv, tsv, h5ad).")] = False,
+    copy: Copy = False,
     figure: Annotated[
         Path | None, typer.Option(help="The picture of the rows on the map: .png .svg .pdf; default beside --out.")
     ] = None,
@@ -62,32 +53,28 @@ def map_rows(
     ] = None,
     samples: Samples = 64,
     device: Device = "auto",
-    labels: Labels = None,
-    ids: Ids = None,
-    drop: Drop = None,
 ) -> None:
     """Each row's place on the grid behind the model, its spread, node and log-likelihood; and a picture."""
     from priory.workbench.cli.commands.map import map_run
 
-    map_run(run, data, out, copy, figure, predict or [], samples, device, reading(labels, ids, drop))
+    map_run(run, data, out, copy, figure, predict or [], samples, device, given)
 
 
+@reading_options
 def score(
     run: RunArgument,
+    given: Given,
     data: DataArgument = None,
     out: Annotated[Path, typer.Option(help="Where to: .csv .tsv .npz .parquet .h5ad.")] = Path("scores.csv"),
     samples: Samples = 512,
     seed: Seed = 0,
-    copy: Annotated[bool, typer.Option("--copy", help="Write into a copy of DATA (csv, tsv, h5ad).")] = False,
+    copy: Copy = False,
     device: Device = "auto",
-    labels: Labels = None,
-    ids: Ids = None,
-    drop: Drop = None,
 ) -> None:
     """Each row's estimated log-likelihood in nats; the lowest are outliers."""
     from priory.workbench.cli.commands.rows import score_run
 
-    score_run(run, data, out, samples, seed, copy, device, reading(labels, ids, drop))
+    score_run(run, data, out, samples, seed, copy, device, given)
 
 
 ROW_COMMANDS: dict[str, Callable[..., None]] = {"sample": sample, "embed": embed, "map": map_rows, "score": score}

@@ -6,6 +6,7 @@ from typing import Any
 import typer
 
 from priory._support.messages import in_our_words, nearest, shortened
+from priory.workbench.settings.base import setting_names
 
 # typer brings click along, or uses the one that is installed; the classes above its own are the same in both.
 UsageError: type[Exception] = typer.BadParameter.__mro__[2]
@@ -26,7 +27,8 @@ def describe_usage_error(error: Any, arguments: Sequence[str]) -> str:
     commands = list(getattr(context.command, "commands", ()))
     typed = getattr(error, "option_name", None)
     if typed is not None and typed not in known:
-        return f"{path}: there is no option {shortened(typed)}{_option_hint(typed, known, path) or _help(path)}"
+        settings = getattr(context.command.callback, "settings_kind", None)
+        return f"{path}: there is no option {shortened(typed)}{_option_hint(typed, known, settings) or _help(path)}"
     if commands:
         return _no_command(error, path, commands, arguments)
     parameter = getattr(error, "param", None)
@@ -35,31 +37,18 @@ def describe_usage_error(error: Any, arguments: Sequence[str]) -> str:
     return f"{path}: {_sentence(error)}{_help(path)}"
 
 
-def _option_hint(typed: str, known: list[str], path: str) -> str:
+def _option_hint(typed: str, known: list[str], settings: Any) -> str:
     """The option or the setting that was meant; compared without dashes, which would make short ones alike."""
     if not typed.startswith("--"):
         return ""
     name = typed[2:].replace("_", "-")
     options = {option[2:]: option for option in known if option.startswith("--")}
     if "set" in options and name not in options:
-        same = [setting for setting in _settings(path) if setting.rpartition(".")[2].replace("_", "-") == name]
+        same = [setting for setting in setting_names(settings) if setting.rpartition(".")[2].replace("_", "-") == name]
         if same:
             return f"; did you mean --set {same[0]}=VALUE?"
     close = nearest(name, options)
     return f"; did you mean {options[close]}?" if close else ""
-
-
-def _settings(path: str) -> list[str]:
-    """What `--set` of this command takes."""
-    from priory.workbench.settings.vae import RefitRequest, setting_names
-
-    if path.endswith("gtm fit"):
-        from priory.workbench.settings.gtm import MapRunSettings
-
-        return setting_names(MapRunSettings().model_dump())
-    if path.endswith(" refit"):
-        return setting_names(RefitRequest().model_dump())
-    return setting_names()
 
 
 def _no_command(error: Any, path: str, commands: list[str], arguments: Sequence[str]) -> str:

@@ -12,7 +12,9 @@ from priory.evaluation import Estimate
 from priory.workbench.data import Rows, read_arrays
 from priory.workbench.runs.folder import CONFIG
 from priory.workbench.runs.vae_run import Run
-from priory.workbench.settings.vae import RunSettings
+from priory.workbench.settings.likelihoods import LIKELIHOODS
+from priory.workbench.settings.registry import short_name
+from priory.workbench.settings.run import RunSettings
 
 ROW_SCORES = "row_scores.npz"
 SCORES = ("nll", "elbo")
@@ -31,7 +33,7 @@ class Cell(NamedTuple):
     @property
     def name(self) -> str:
         """The name of its folder, below that of the comparison."""
-        return f"{self.prior}-{self.seed}"
+        return f"{short_name(self.prior)}-{self.seed}"
 
 
 class RowScores(NamedTuple):
@@ -67,11 +69,13 @@ def finished_cell(folder: Path, settings: RunSettings, num_samples: int, seed: i
 
 
 def _require_same_settings(run: Run, settings: RunSettings) -> None:
-    recorded = run.settings
-    resolved = {"likelihood": recorded.model.likelihood, "num_levels": recorded.model.num_levels}
-    asked = {key: getattr(settings.model, key) for key in resolved}
-    model = settings.model.model_copy(update={key: asked[key] or resolved[key] for key in resolved})
-    if run.refit_of is not None or settings.model_copy(update={"model": model}) != recorded:
+    recorded = run.settings.model
+    likelihood = settings.model.likelihood or recorded.likelihood or "gaussian"
+    model = settings.model.with_likelihood(likelihood)
+    options = LIKELIHOODS[likelihood].settings.model_fields
+    decided = {name: getattr(recorded, name, None) for name in options if getattr(model, name) is None}
+    model = model.model_copy(update=decided)
+    if run.refit_of is not None or settings.model_copy(update={"model": model}) != run.settings:
         raise ValueError(f"{run.path}: holds a run with other settings; choose another --out, or remove it")
 
 

@@ -12,7 +12,7 @@ from priory._support.json_files import write_json
 from priory.evaluation import Estimate
 from priory.workbench.compare.cells import SCORES, Cell, Finished
 from priory.workbench.compare.differences import Difference, mean_of, paired_difference
-from priory.workbench.settings.vae import RunSettings
+from priory.workbench.settings.run import RunSettings
 
 JSON, CSV = "comparison.json", "comparison.csv"
 SIGNS = {"nll": -1.0, "elbo": 1.0}  # times "ours minus the baseline's": how much better

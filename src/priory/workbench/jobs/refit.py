@@ -16,61 +16,48 @@ from priory._support.locking import sole_writer
 from priory._support.seeds import own_noise
 from priory.evaluation import Estimate
 from priory.evaluation.estimates import mean
-from priory.priors import PRIORS, GridPrior
 from priory.training.refitting import RefitSettings, Refitted, refit
 from priory.vae import VAE
 from priory.workbench.data import Dataset
 from priory.workbench.jobs import vae as experiment
-from priory.workbench.models.building import build_prior, facts_of, start_rows
-from priory.workbench.models.footprint import require_training_fits
+from priory.workbench.models.building import build_prior
+from priory.workbench.models.facts import facts_of
 from priory.workbench.report.run import REPORT, write_run_report
 from priory.workbench.runs.folder import CONFIG, FIGURES, METRICS, MODEL, SPLITS
 from priory.workbench.runs.stored import RefitRecord
 from priory.workbench.runs.vae_run import Run
-from priory.workbench.settings.vae import ModelSettings, RefitRequest, with_options
+from priory.workbench.settings.base import changed_settings, with_options
+from priory.workbench.settings.model import ModelSettings
+from priory.workbench.settings.priors import PRIORS, GridSettings
+from priory.workbench.settings.run import RefitRequest
 
 REFIT = "refit.json"
-# The model's settings that a refit may change.
-OF_THE_PRIOR = {
-    "prior",
-    "components",
-    "points_per_side",
-    "grid_dim",
-    "prior_hidden",
-    "learn_weights",
-    "learn_pseudo_inputs",
-    "initialize",
-    "flow_transforms",
-    "grid_start",
-    "grid_network",
-    "basis_per_side",
-    "basis_width",
-}
 COMPARED = ("elbo", "nll")
 
 
 def requested(run: Run, given: Mapping[str, Any], assignments: list[str]) -> RefitRequest:
-    """What was asked for, over the run's own settings of the model.
+    """The options and assignments over the run's own settings of the model.
 
-    A grid's network is one of radial functions where nothing else is said: it has a closed form to start from. A guide
-    is for training an encoder, which is over.
+    A grid's network has radial functions unless the user says otherwise, because EM can then fit it; and it has no
+    guide, because a guide is for training an encoder.
 
     Raises:
-        ValueError: a setting is not known or its value does not fit, or it is the encoder's or the decoder's.
+        ValueError: a setting is unknown, its value does not fit, or it belongs to the encoder or the decoder.
     """
-    prior = PRIORS[given["model.prior"]]
-    network = {"model.grid_network": "rbf", "model.grid_start": "mean"} if issubclass(prior, GridPrior) else {}
+    name = given["model.prior"]
+    new, old = (PRIORS[prior].settings for prior in (name, run.settings.model.prior))
+    grid = {"model.grid_network": "rbf", "model.grid_start": "mean"} if issubclass(new, GridSettings) else {}
     base = RefitRequest(model=run.settings.model)
-    request = with_options(base, network | dict(given), assignments)
-    changed = experiment.changed_settings(base.model.model_dump(), request.model.model_dump())
-    kept = [f"model.{name}" for name in changed if name not in OF_THE_PRIOR]
-    if request.model.prior != given["model.prior"]:
+    request = with_options(base, grid | dict(given), assignments)
+    if request.model.prior != name:
         raise ValueError("--set model.prior: the new prior is named by --prior")
+    changed = changed_settings(base.model.model_dump(), request.model.model_dump())
+    kept = [setting for setting in changed if setting not in {"prior", *new.model_fields, *old.model_fields}]
     if kept:
-        settings = (*(OF_THE_PRIOR - {"prior"}), *RefitSettings.model_fields)
+        settings = (*new.model_fields, *RefitSettings.model_fields)
         raise ValueError(
-            f"--set {kept[0]}: refit keeps the encoder and the decoder as they are; expected a setting of the prior or "
-            f"of refit: {', '.join(sorted(settings))}"
+            f"--set model.{kept[0]}: refit keeps the encoder and the decoder as they are; expected a setting of the "
+            f"prior or of refit: {', '.join(sorted(settings))}"
         )
     return request
 
@@ -114,13 +101,7 @@ def _left_by_a_refit(path: Path) -> bool:
 def refitted(
     run: Run, vae: VAE, dataset: Dataset, request: RefitRequest, progress: Callable[[int], None] | None = None
 ) -> Refitted:
-    """The run's model with another prior, fitted to its training rows and chosen by its validation rows.
-
-    Raises:
-        NotEnoughMemoryError: it would take more memory than there is.
-    """
-    settings = run.settings.model_copy(update={"model": request.model})
-    require_training_fits(settings, dataset, run.facts.image_shape)
+    """The run's model with another prior, fitted to its training rows and chosen by its validation rows."""
     prior = _start(vae, dataset, run, request.model, request.seed)
     valid = dataset.rows("valid") if len(dataset.splits["valid"]) else None
     options: Any = {"settings": request.refit, "seed": request.seed, "progress": progress}
@@ -129,10 +110,10 @@ def refitted(
 
 def _start(vae: VAE, dataset: Dataset, run: Run, model: ModelSettings, seed: int) -> Any:
     """The prior before it is fitted, as `priory fit` would begin with it."""
-    facts = facts_of(dataset.rows("train"), run.facts.image_shape, seed, start_rows(model))
+    facts = facts_of(dataset.rows("train"), run.facts.image_shape, seed, getattr(model, "components", 1))
     preprocess: Any = copy.deepcopy(vae.preprocess).cpu()
     with own_noise(seed, torch.device("cpu")), torch.no_grad():
-        return build_prior(model, facts, preprocess)
+        return build_prior(model, facts.features(preprocess))
 
 
 def difference(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str, Estimate]:

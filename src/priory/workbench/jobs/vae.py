@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,18 +19,20 @@ from priory.maps import TopographicMap
 from priory.maps.quality import DESCRIPTIONS as MAP_DESCRIPTIONS
 from priory.maps.surfaces import Surface
 from priory.maps.vae_surface import VAESurface
-from priory.priors import PRIORS, GridPrior
+from priory.priors import GridPrior
 from priory.training import History, check_devices, fit, process_rank
 from priory.training.history import HISTORY_FILE
 from priory.vae import VAE
 from priory.workbench.data import Dataset, LikelihoodProposal, Rows, constant_columns, load_dataset, require_complete
 from priory.workbench.data.columns import with_columns
 from priory.workbench.jobs.map_quality import quality_on_map
-from priory.workbench.models.building import build_vae, check_name, facts_of, resolve_likelihood, start_rows
-from priory.workbench.models.footprint import require_training_fits
+from priory.workbench.models.building import build_vae, resolve_likelihood
+from priory.workbench.models.facts import DataFacts, facts_of
 from priory.workbench.runs.folder import CONFIG, FIGURES, FITTED_BY, SPLITS, kind_of
 from priory.workbench.runs.vae_run import Run
-from priory.workbench.settings.vae import ModelSettings, RunSettings
+from priory.workbench.settings.model import ModelSettings
+from priory.workbench.settings.networks import NETWORKS
+from priory.workbench.settings.run import RunSettings
 
 Progress = Callable[[int], None]
 DESCRIPTIONS = LIKELIHOOD_DESCRIPTIONS | MAP_DESCRIPTIONS
@@ -38,12 +40,28 @@ MOST_NAMED = 5  # columns in a message
 TELLING_SPLITS = ("test", "valid")  # evaluation uses the first that has rows
 
 
+class NewRun(NamedTuple):
+    """A run that has just begun.
+
+    Attributes:
+        run: its folder has the configuration and the split.
+        dataset: the columns of the model.
+        proposal: the likelihood that the data propose.
+        vae: the model, before training.
+    """
+
+    run: Run
+    dataset: Dataset
+    proposal: LikelihoodProposal
+    vae: VAE
+
+
 @contextmanager
-def new_run(settings: RunSettings, out: Path) -> Iterator[tuple[Run, Dataset, LikelihoodProposal]]:
-    """Read the data, settle the likelihood, write the run's configuration, and hold the folder while the block lasts.
+def new_run(settings: RunSettings, out: Path) -> Iterator[NewRun]:
+    """Read the data, build the model, write the run's configuration, and hold the folder while the block lasts.
 
     Raises:
-        ValueError: the data do not fit, or `out` holds something already.
+        ValueError: the data or the settings do not fit, or `out` holds something already.
         BlockingIOError: another process is writing to `out`.
     """
     require_free(out)
@@ -54,14 +72,17 @@ def new_run(settings: RunSettings, out: Path) -> Iterator[tuple[Run, Dataset, Li
     settings = settings.model_copy(update={"model": model})
     constants = _left_out(dataset, model)
     modeled = with_columns(dataset, tuple(name for name in dataset.columns if name not in constants))
-    check_name("--prior", model.prior, PRIORS)
-    require_training_fits(settings, modeled, dataset.image_shape)
-    facts = facts_of(modeled.rows("train"), dataset.image_shape, settings.seed, start_rows(model))
-    quickly = settings.model_copy(update={"model": model.model_copy(update={"grid_start": "mean"})})
-    _seeded_vae(quickly, facts)  # a model that cannot be built should fail before anything is written
+    facts, vae = _start(settings, modeled, dataset.image_shape)
     with sole_writer(out):
         require_free(out)  # another process may have begun a run since
-        yield Run.create(out, settings, facts, dataset, constants), modeled, proposal
+        yield NewRun(Run.create(out, settings, facts, dataset, constants), modeled, proposal, vae)
+
+
+def _start(settings: RunSettings, dataset: Dataset, image_shape: tuple[int, int] | None) -> tuple[DataFacts, VAE]:
+    """The model before training, and the facts that it is built from."""
+    facts = facts_of(dataset.rows("train"), image_shape, settings.seed, getattr(settings.model, "components", 1))
+    with own_noise(settings.seed, torch.device("cpu")):
+        return facts, build_vae(settings.model, facts)
 
 
 def require_free(
@@ -99,7 +120,7 @@ def _how_to_go_on(out: Path) -> str:
 def _left_out(dataset: Dataset, model: ModelSettings) -> dict[str, float]:
     """Constant columns that the model is to leave out: a Gaussian has no density for them.
 
-    A convolutional network keeps them, because an image must stay whole.
+    A network of images keeps them, because an image must stay whole.
 
     Raises:
         ValueError: there is one training row, or all of its columns are constant.
@@ -114,7 +135,8 @@ def _left_out(dataset: Dataset, model: ModelSettings) -> dict[str, float]:
             f"{len(constants)} columns that are constant ({describe_constants(constants)}); there is nothing to learn, "
             "check how the file was made"
         )
-    return constants if model.likelihood == "gaussian" and model.network != "conv" else {}
+    whole = any(NETWORKS[name].needs_images for name in model.networks)
+    return constants if model.likelihood == "gaussian" and not whole else {}
 
 
 def describe_constants(constants: Mapping[str, float]) -> str:
@@ -124,15 +146,28 @@ def describe_constants(constants: Mapping[str, float]) -> str:
 
 
 def train(
-    run: Run, dataset: Dataset, *, resume: bool = False, progress: bool = False, tensorboard: bool = False
+    run: Run,
+    dataset: Dataset,
+    start: VAE | None = None,
+    *,
+    resume: bool = False,
+    progress: bool = False,
+    tensorboard: bool = False,
 ) -> VAE:
-    """Train the run's model and write its weights; what has been done already is not done again."""
+    """Train the run's model and write its weights; epochs that are done already are not done again.
+
+    Args:
+        run: its folder, held by this process.
+        dataset: the columns of the model.
+        start: the model before training; None builds it.
+        resume: whether to go on from the state of the last epoch, if there is one.
+        progress: whether to show a bar.
+        tensorboard: whether to log for TensorBoard.
+    """
     if process_rank() == 0:
         for folder in (run.path, run.path / FIGURES):
             remove_leftovers(folder)
-    require_training_fits(run.settings, dataset, run.facts.image_shape)
-    began = run.load_state() if resume else None  # which spares a grid the fit of the GTM that it started as
-    vae = _new_model(run, dataset) if began is None else began
+    vae = (run.load_state() if resume else None) or start or _start(run.settings, dataset, run.facts.image_shape)[1]
     fit(
         vae,
         dataset.rows("train"),
@@ -147,11 +182,6 @@ def train(
     if process_rank() == 0:
         run.save_model(vae)
     return vae
-
-
-def _new_model(run: Run, dataset: Dataset) -> VAE:
-    model, seed = run.settings.model, run.settings.seed
-    return _seeded_vae(run.settings, facts_of(dataset.rows("train"), run.facts.image_shape, seed, start_rows(model)))
 
 
 def as_judged(run: Run, dataset: Dataset) -> Dataset:
@@ -246,23 +276,6 @@ def surface(vae: VAE, num_samples: int) -> Surface:
     return VAESurface(vae, num_samples)
 
 
-def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any], path: str = "") -> list[str]:
-    """Names of the settings that differ, for a message."""
-    names = []
-    for key, value in before.items():
-        name = f"{path}.{key}" if path else key
-        if isinstance(value, dict):
-            names += changed_settings(value, after[key], name)
-        elif value != after[key]:
-            names.append(name)
-    return names
-
-
 def _left_by_an_interruption(path: Path) -> bool:
     """What a run leaves that was stopped before its configuration was written."""
     return path.name == SPLITS or path.name.startswith((f".{Path(SPLITS).stem}-", f".{Path(CONFIG).stem}-"))
-
-
-def _seeded_vae(settings: RunSettings, facts: Any) -> VAE:
-    with own_noise(settings.seed, torch.device("cpu")):
-        return build_vae(settings.model, facts)

@@ -20,7 +20,7 @@ from priory.evaluation import Estimate
 from priory.workbench.data import Dataset, load_dataset, read_arrays
 from priory.workbench.data.columns import check_width, with_columns
 from priory.workbench.data.splits import SPLITS as SPLIT_NAMES
-from priory.workbench.settings.vae import checked
+from priory.workbench.settings.base import checked
 
 CONFIG, MODEL, METRICS, SPLITS, FIGURES = "config.json", "model.safetensors", "metrics.json", "splits.npz", "figures"
 FITTED_BY = {"vae": "priory fit", "gtm": "priory gtm fit"}  # the kinds of runs: what config.json says, what makes them

@@ -8,7 +8,8 @@ from pydantic import Field, FiniteFloat, RootModel
 
 from priory.evaluation import Estimate
 from priory.training.refitting import RefitSettings
-from priory.workbench.settings.vae import RunSettings, Settings
+from priory.workbench.settings.base import Settings
+from priory.workbench.settings.run import RunSettings
 
 _EVALUATION = "evaluation"
 

@@ -16,23 +16,17 @@ from priory._support.files import replacing, require_readable
 from priory._support.json_files import read_json, write_json
 from priory._support.messages import TRAIN_AGAIN
 from priory.evaluation import Estimate
-from priory.nn.decoders import LIKELIHOODS
-from priory.priors import PRIORS, GridPrior
+from priory.priors import GridPrior
 from priory.training.states import STATE_FILE, stored_state
 from priory.vae import VAE
 from priory.workbench.data import Dataset, require_complete
-from priory.workbench.models.building import (
-    DEFAULT_HIDDEN,
-    DataFacts,
-    build_vae,
-    check_name,
-    check_support,
-    input_noise,
-)
-from priory.workbench.models.footprint import require_model_fits
+from priory.workbench.models.building import build_vae, check_support, class_of_prior, input_noise
+from priory.workbench.models.facts import DataFacts
 from priory.workbench.runs.folder import CONFIG, METRICS, MODEL, RunFolder, read_config
 from priory.workbench.runs.stored import Config, RefitRecord, StoredFacts, StoredMetrics, estimates, metrics_tree
-from priory.workbench.settings.vae import RunSettings, checked
+from priory.workbench.settings.base import checked
+from priory.workbench.settings.networks import DEFAULT_HIDDEN
+from priory.workbench.settings.run import RunSettings
 
 
 @dataclass(frozen=True)
@@ -93,9 +87,7 @@ class Run(RunFolder):
         """
         path = Path(path)
         file, config = path / CONFIG, read_config(path, Config, cls.kind)
-        model, left = config.settings.model, len(config.columns) - len(config.constants)
-        check_name(f"{file}: model.prior", model.prior, PRIORS)
-        check_name(f"{file}: model.likelihood", model.likelihood or "gaussian", LIKELIHOODS)
+        left = len(config.columns) - len(config.constants)
         if config.facts.num_inputs != left or not config.constants.keys() <= set(config.columns):
             raise ValueError(
                 f"{file}: expected facts.num_inputs to be the number of columns that are not constant, {left}, got "
@@ -108,13 +100,15 @@ class Run(RunFolder):
     def described(self) -> list[tuple[str, str]]:
         """The model and its training."""
         model, training = self.settings.model, self.settings.training
-        grid = " x ".join([str(model.points_per_side)] * model.grid_dim)
-        size = f", {grid} nodes" if self.has_map else ""
+        grid = [str(getattr(model, "points_per_side", "?"))] * getattr(model, "grid_dim", 0)
+        size = f", {' x '.join(grid)} nodes" if grid else ""
+        networks = " and ".join(dict.fromkeys(model.networks))
+        widths = getattr(model, "hidden", None) or DEFAULT_HIDDEN.get(networks, ())
         found = [
             ("model", f"VAE with a {model.prior} prior{size}"),
             ("latent dimensions", str(model.latent_dim)),
             ("likelihood", str(model.likelihood)),
-            ("networks", f"{model.network}, {' '.join(map(str, model.hidden or DEFAULT_HIDDEN[model.network]))}"),
+            ("networks", ", ".join([networks, *([" ".join(map(str, widths))] if widths else [])])),
             ("training", f"at most {training.epochs} epochs of batches of {training.batch_size}"),
         ]
         if self.refit_of is not None:
@@ -124,7 +118,7 @@ class Run(RunFolder):
     @property
     def has_map(self) -> bool:
         """Whether the prior has a grid."""
-        return issubclass(PRIORS[self.settings.model.prior], GridPrior)
+        return issubclass(class_of_prior(self.settings.model.prior), GridPrior)
 
     @property
     def rows_shape(self) -> tuple[int, int] | None:
@@ -169,7 +163,6 @@ class Run(RunFolder):
         return None if state is None else self._with_weights(state["vae"], file)
 
     def _with_weights(self, weights: Mapping[str, Tensor], file: Path) -> VAE:
-        require_model_fits(self.settings.model, self.facts)
         with torch.random.fork_rng(devices=[]):  # initial weights are drawn and overwritten
             vae = build_vae(self.settings.model, replace(self.facts, rows=None))
         try:

@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, FiniteFloat, model_validator
 
 from priory.gtm import GTM
-from priory.workbench.settings.vae import DataSettings, Settings
+from priory.workbench.settings.base import Settings
+from priory.workbench.settings.run import DataSettings
 
 _GTM: dict[str, Any] = GTM().get_params()  # its defaults are ours
 

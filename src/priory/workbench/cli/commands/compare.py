@@ -11,8 +11,9 @@ import typer
 from rich.markup import escape
 
 from priory._support.locking import sole_writer
-from priory.priors import PRIORS
+from priory._support.messages import did_you_mean, shortened
 from priory.training import check_devices
+from priory.vae import VAE
 from priory.workbench.cli.commands.evaluate import EVALUATION_SEED, evaluated
 from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
 from priory.workbench.cli.commands.report import say_where_the_page_is
@@ -26,12 +27,14 @@ from priory.workbench.compare.results import CSV, JSON, Comparison
 from priory.workbench.compare.tables import aligned, differences_table, failure_lines, means_table
 from priory.workbench.data import Dataset, load_dataset, require_complete
 from priory.workbench.jobs import vae as experiment
-from priory.workbench.models.building import check_name, resolve_likelihood
+from priory.workbench.models.building import resolve_likelihood
 from priory.workbench.report import write_report
 from priory.workbench.report.run import REPORT, write_run_report
 from priory.workbench.runs.folder import CONFIG
 from priory.workbench.runs.vae_run import Run
-from priory.workbench.settings.vae import RunSettings, with_options
+from priory.workbench.settings.base import setting_names, with_options
+from priory.workbench.settings.priors import PRIORS
+from priory.workbench.settings.run import RunSettings
 
 SAME_AGAIN = "give the same command again; what is finished is not done again"
 DEFAULT_BASELINE = "standard"
@@ -49,14 +52,17 @@ def compare_runs(
 ) -> None:
     """`priory compare`. Exit code 1: a run failed."""
     names = _names(priors)
-    settings = with_options(RunSettings(), {**given, "model.prior": names[0], "seed": 0}, assignments)
+    of_all = {path for name in names for path in setting_names(RunSettings, {"model": {"prior": name}})}
+
+    def settings_of(cell: Cell) -> RunSettings:
+        options = {**given, "model.prior": cell.prior, "seed": cell.seed}
+        return with_options(RunSettings(), options, assignments, known_elsewhere=of_all)
+
+    settings = settings_of(Cell(names[0], 0))
     out = out or Path("runs") / f"{Path(settings.data.source).name.split('.')[0]}-compare"
     how = (_baseline(baseline, names), num_samples, EVALUATION_SEED)
     comparison = Comparison(settings, names, tuple(range(seeds)), *how)
-    plan = {
-        cell: with_options(RunSettings(), {**given, "model.prior": cell.prior, "seed": cell.seed}, assignments)
-        for cell in comparison.cells
-    }
+    plan = {cell: settings_of(cell) for cell in comparison.cells}
     _find_what_is_done(comparison, plan, out)
     _fill(comparison, plan, out)
     comparison.settings = _as_recorded(comparison, out)
@@ -73,14 +79,16 @@ def _names(priors: str) -> tuple[str, ...]:
     if not names:
         raise ValueError(f"--priors {priors!r}: expected names with commas between them, or all; see: priory priors")
     for name in names:
-        check_name("--priors", name, PRIORS)
+        _ = PRIORS[name]  # an unknown one raises an error
     return tuple(dict.fromkeys(names))
 
 
 def _baseline(asked: str | None, names: tuple[str, ...]) -> str:
     if asked is None:
         return DEFAULT_BASELINE if DEFAULT_BASELINE in names else names[0]
-    check_name("--baseline", asked, dict.fromkeys(names))
+    if asked not in names:
+        hint = did_you_mean(asked, names)
+        raise ValueError(f"--baseline {shortened(asked)}: expected one of the priors, {', '.join(names)}{hint}")
     return asked
 
 
@@ -138,8 +146,8 @@ def _compared(folder: Path, settings: RunSettings, comparison: Comparison) -> Fi
     """Train and evaluate a cell, as far as that has not been done; `metrics.json` is written last."""
     how = (comparison.num_samples, comparison.evaluation_seed)
     scores = []
-    with _run_to_compare(folder, settings) as (run, dataset):
-        vae = experiment.train(run, dataset, resume=True, progress=errors.is_terminal)
+    with _run_to_compare(folder, settings) as (run, dataset, start):
+        vae = experiment.train(run, dataset, start, resume=True, progress=errors.is_terminal)
         rows = experiment.telling_rows(experiment.as_judged(run, dataset))
         metrics = evaluated(vae, rows, *how, per_row=lambda found: scores.append(row_scores(rows, found)))
         write_row_scores(folder / ROW_SCORES, scores[0], *how)
@@ -148,14 +156,14 @@ def _compared(folder: Path, settings: RunSettings, comparison: Comparison) -> Fi
 
 
 @contextmanager
-def _run_to_compare(folder: Path, settings: RunSettings) -> Iterator[tuple[Run, Dataset]]:
+def _run_to_compare(folder: Path, settings: RunSettings) -> Iterator[tuple[Run, Dataset, VAE | None]]:
     if (folder / CONFIG).exists():
         with sole_writer(folder):
             run = Run.open(folder)
-            yield run, run.load_dataset()
+            yield run, run.load_dataset(), None
         return
-    with experiment.new_run(settings, folder) as (run, dataset, _):
-        yield run, dataset
+    with experiment.new_run(settings, folder) as new:
+        yield new.run, new.dataset, new.vae
 
 
 def _as_recorded(comparison: Comparison, out: Path) -> RunSettings:

@@ -10,7 +10,7 @@ from typing import Any
 
 from priory._support.locking import sole_writer
 from priory._support.messages import shortened
-from priory.priors import PRIORS, GridPrior
+from priory.priors import GridPrior
 from priory.training import process_rank
 from priory.training.history import HISTORY_FILE
 from priory.training.settings import TrainingSettings
@@ -22,11 +22,13 @@ from priory.workbench.cli.commands.report import say_where_the_page_is
 from priory.workbench.cli.terminal import console, errors, show_metrics
 from priory.workbench.data import RULE, Dataset, LikelihoodProposal
 from priory.workbench.jobs import vae as experiment
-from priory.workbench.models.building import check_name
+from priory.workbench.models.building import class_of_prior
 from priory.workbench.report.run import write_run_report
 from priory.workbench.runs.folder import CONFIG, METRICS, MODEL
 from priory.workbench.runs.vae_run import Run
-from priory.workbench.settings.vae import RunSettings, with_options
+from priory.workbench.settings.base import changed_settings, with_options
+from priory.workbench.settings.registry import short_name
+from priory.workbench.settings.run import RunSettings
 
 MACHINE = ("training.accelerator", "training.devices", "training.strategy")  # may change when a run goes on
 EPOCHS = "training.epochs"  # may grow
@@ -45,14 +47,14 @@ def fit_run(
     """`priory fit`."""
     given = {**given, **grid_settings(grid)}
     settings = with_options(RunSettings(), given, assignments)
-    check_name("--prior", settings.model.prior, PRIORS)
-    out = out or Path("runs") / f"{Path(settings.data.source).name.split('.')[0]}-{settings.model.prior}"
+    out = out or Path("runs") / f"{Path(settings.data.source).name.split('.')[0]}-{short_name(settings.model.prior)}"
     if process_rank() > 0:  # the first process has written the configuration, and says and writes everything
         run = Run.open(out)
         experiment.train(run, run.load_dataset(), resume=resume)
         return
-    with saying_how_to_go_on(out), _run_to_fit(settings, given, assignments, out, resume) as (run, dataset):
-        vae = experiment.train(run, dataset, resume=resume, progress=errors.is_terminal, tensorboard=tensorboard)
+    with saying_how_to_go_on(out), _run_to_fit(settings, given, assignments, out, resume) as (run, dataset, start):
+        shown = {"progress": errors.is_terminal, "tensorboard": tensorboard}
+        vae = experiment.train(run, dataset, start, resume=resume, **shown)
         dataset = experiment.as_judged(run, dataset)
         if num_samples is not None:
             _evaluate(run, vae, dataset, num_samples)
@@ -62,11 +64,11 @@ def fit_run(
 @contextmanager
 def _run_to_fit(
     settings: RunSettings, given: Mapping[str, Any], assignments: list[str], out: Path, resume: bool
-) -> Iterator[tuple[Run, Dataset]]:
-    """The run that was asked for, its folder held against other processes."""
+) -> Iterator[tuple[Run, Dataset, VAE | None]]:
+    """The run that was asked for, its folder held against other processes; and its model, if the run is new."""
     if resume and (out / CONFIG).exists():
         with sole_writer(out):
-            yield _resumed(out, given, assignments)
+            yield *_resumed(out, given, assignments), None
         return
     if given["data.source"] is None:
         raise ValueError(
@@ -74,9 +76,9 @@ def _run_to_fit(
             if resume
             else "DATA: expected a file or an embedded data set, such as: priory fit digits --out runs/first"
         )
-    with experiment.new_run(settings, out) as (run, dataset, proposal):
-        _say_what_was_found(run, dataset, proposal)
-        yield run, dataset
+    with experiment.new_run(settings, out) as new:
+        _say_what_was_found(new.run, new.dataset, new.proposal)
+        yield new.run, new.dataset, new.vae
 
 
 def _resumed(out: Path, given: Mapping[str, Any], assignments: list[str]) -> tuple[Run, Dataset]:
@@ -87,7 +89,7 @@ def _resumed(out: Path, given: Mapping[str, Any], assignments: list[str]) -> tup
             "no training to go on with"
         )
     wanted = with_options(run.settings, given, assignments)
-    changed = experiment.changed_settings(run.settings.model_dump(), wanted.model_dump())
+    changed = changed_settings(run.settings.model_dump(), wanted.model_dump())
     if not set(changed) <= {*MACHINE, EPOCHS}:
         raise ValueError(
             f"--resume: {out} was begun with other values of {', '.join(changed)}; leave these options out, or start "
@@ -160,7 +162,7 @@ def _say_what_was_found(run: Run, dataset: Dataset, proposal: LikelihoodProposal
         console.print(RULE, style="dim", markup=False)
     else:
         console.print(f"likelihood: {settings.model.likelihood}, as asked (proposed: {proposal.likelihood})")
-    console.print(f"prior: {settings.model.prior} ({PRIORS[settings.model.prior].summary})")
+    console.print(f"prior: {settings.model.prior} ({class_of_prior(settings.model.prior).summary})")
 
 
 def _say_what_was_written(run: Run, vae: VAE, pictures: list[Path], page: Path | None) -> None:

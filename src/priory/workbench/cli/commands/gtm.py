@@ -21,8 +21,8 @@ from priory.workbench.report.run import REPORT, write_run_report
 from priory.workbench.runs.folder import CONFIG, METRICS, MODEL
 from priory.workbench.runs.gtm_history import HISTORY_FILE
 from priory.workbench.runs.gtm_run import GTMRun
+from priory.workbench.settings.base import with_options
 from priory.workbench.settings.gtm import MapRunSettings
-from priory.workbench.settings.vae import with_options
 
 AGAIN = "nothing was finished; give the same command again"
 

@@ -9,7 +9,6 @@ from rich.table import Table
 from torch import Tensor
 
 from priory.evaluation import Estimate
-from priory.priors import PRIORS
 from priory.training.refitting import Refitted
 from priory.vae import VAE
 from priory.workbench.cli.commands.evaluate import EVALUATION_SEED, evaluated
@@ -21,11 +20,12 @@ from priory.workbench.cli.terminal import console, row_progress
 from priory.workbench.data import Dataset
 from priory.workbench.jobs import refit as ex_post
 from priory.workbench.jobs import vae as experiment
-from priory.workbench.models.building import check_name
+from priory.workbench.models.building import class_of_prior
 from priory.workbench.report.run import REPORT
 from priory.workbench.runs.folder import CONFIG, METRICS, MODEL
 from priory.workbench.runs.vae_run import Run
-from priory.workbench.settings.vae import RefitRequest
+from priory.workbench.settings.registry import short_name
+from priory.workbench.settings.run import RefitRequest
 
 SAME_AGAIN = "nothing was begun that can be gone on with; give the same command again"
 CLEAR = 2.0  # standard errors from which on a difference is told as one
@@ -43,10 +43,9 @@ def refit_run(
     device: str,
 ) -> None:
     """`priory refit`."""
-    check_name("--prior", given["model.prior"], PRIORS)
     run = Run.open(path)
     request = ex_post.requested(run, {**given, **grid_settings(grid)}, assignments)
-    out = out or path.with_name(f"{path.resolve().name}-{request.model.prior}")
+    out = out or path.with_name(f"{path.resolve().name}-{short_name(request.model.prior)}")
     with saying_how_to_go_on(out, SAME_AGAIN):
         vae = opened_model(path, device).model
         dataset = run.load_dataset()
@@ -81,7 +80,9 @@ def _refitted(
 
 def _say_how(found: Refitted, run: Run, request: RefitRequest) -> None:
     name = request.model.prior
-    console.print(f"prior: {run.settings.model.prior} before, {name} now ({PRIORS[name].summary})", markup=False)
+    console.print(
+        f"prior: {run.settings.model.prior} before, {name} now ({class_of_prior(name).summary})", markup=False
+    )
     if not any(p.requires_grad for p in found.vae.prior.parameters()):
         console.print("it has nothing to fit")
         return

@@ -1,0 +1,57 @@
+"""Objects named by their place, `package.module:NAME`, and short descriptions of the exceptions that they raise."""
+
+import importlib
+from typing import Any
+
+# An object of somebody else that ends the process is broken like any other; KeyboardInterrupt is the user's.
+RAISED = (Exception, SystemExit)
+
+
+def located(obj: Any) -> Any:
+    """The object, or what "package.module:name" names.
+
+    Raises:
+        ValueError: the place is not there, or its module cannot be imported.
+    """
+    if not isinstance(obj, str):
+        return obj
+    module_name, _, name = obj.partition(":")
+    if not module_name or not name:
+        raise ValueError(f"{obj}: expected package.module:factory, such as mypackage.priors:make_prior")
+    place = _imported(module_name, obj)
+    for part in name.split("."):
+        try:
+            place = getattr(place, part)
+        except AttributeError as error:
+            raise ValueError(
+                f"{obj}: expected {part} in {module_name}, which has no such name; check its spelling"
+            ) from error
+        except RAISED as error:  # of a module's own __getattr__
+            raise ValueError(f"{obj}: expected {part} in {module_name}, but that raised {described(error)}") from error
+    return place
+
+
+def _imported(module_name: str, obj: str) -> Any:
+    try:
+        return importlib.import_module(module_name)
+    except ImportError as error:
+        raise ValueError(
+            f"{obj}: expected a module {module_name} that can be imported: {one_line(error)}; check its name, the "
+            "working directory and PYTHONPATH"
+        ) from error
+    except RAISED as error:
+        raise ValueError(
+            f"{obj}: expected a module {module_name} that can be imported, but that raised {described(error)}; "
+            f"`import {module_name}` in Python shows where"
+        ) from error
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of an exception's message, or its type."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def described(error: BaseException) -> str:
+    """An exception's type and the first line of its message, where it has one."""
+    name, line = type(error).__name__, one_line(error)
+    return name if line == name else f"{name}: {line}"

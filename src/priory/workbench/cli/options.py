@@ -1,0 +1,126 @@
+"""Arguments and options of the commands. Those that stand for a setting are made from it: type, help and default."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from pathlib import Path
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import typer
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from priory.workbench.settings.model import REGISTRIES, ModelSettings
+from priory.workbench.settings.run import DataSettings
+
+Command = Callable[..., None]
+Given = dict[str, Any]  # the values of the options that were given, by the path of their setting
+
+DataArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="DATA", help="A file (.npy .npz .csv .tsv .parquet .h5ad, IDX) or an embedded set: digits."),
+]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as `priory fit --out RUN` leaves it.")]
+Samples = Annotated[int, typer.Option("--samples", min=1, help="Importance samples per row for the likelihood.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of the noise.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda: where to compute.")]
+Report = Annotated[bool, typer.Option("--report/--no-report", help="Write the page, report.html.")]
+Copy = Annotated[bool, typer.Option("--copy", help="Write into a copy of DATA (csv, tsv, h5ad).")]
+Grid = Annotated[
+    str | None,
+    typer.Option(metavar="NxN", help="Grid of gtm, gtm-vamp: 10x10 or just 10; 5x5x5.", rich_help_panel="Model"),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Any setting, as in config.json: training.learning_rate=2e-3."),
+]
+
+
+def settings_options(
+    kind: type[BaseModel],
+    panels: Mapping[str, Sequence[str]],
+    *,
+    flags: Mapping[str, str] | None = None,
+    show_defaults: bool = True,
+) -> Callable[[Command], Command]:
+    """Give a command an option for each of these settings, in place of its parameter `given`.
+
+    The option `--latent-dim` stands for the setting `model.latent_dim`. The command gets `given`, the values by path.
+
+    Args:
+        kind: the class of the tree of settings.
+        panels: paths of settings by the panel of the help text that shows them.
+        flags: the flag of a setting if it is not made from its name: `--standardize/--raw`.
+        show_defaults: whether the settings' own defaults hold for the command.
+    """
+    options = {
+        path: _parameter(path, _field(kind, path), panel, (flags or {}).get(path), show_defaults)
+        for panel, paths in panels.items()
+        for path in paths
+    }
+
+    def decorate(command: Command) -> Command:
+        signature = inspect.signature(command, eval_str=True)
+        parameters: list[inspect.Parameter] = []
+        for parameter in signature.parameters.values():
+            parameters += options.values() if parameter.name == "given" else [parameter]
+
+        @wraps(command)
+        def with_given(**values: Any) -> None:
+            given = {path: _setting_value(values.pop(option.name)) for path, option in options.items()}
+            command(given={path: value for path, value in given.items() if value is not None}, **values)
+
+        with_given.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        with_given.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        with_given.settings_kind = kind  # type: ignore[attr-defined]
+        return with_given
+
+    return decorate
+
+
+def _setting_value(value: Any) -> Any:
+    return (tuple(value) or None) if isinstance(value, list) else value
+
+
+def _parameter(path: str, field: FieldInfo, panel: str, flag: str | None, show_default: bool) -> inspect.Parameter:
+    name, kind, text = path.rpartition(".")[2], _type(field.annotation), field.description or ""
+    repeatable = "; repeatable" if kind == list[str] else ""
+    default = f"; default {field.default}" if show_default and field.default not in (None, ()) else ""
+    choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+    option = typer.Option(
+        flag or f"--{name.replace('_', '-')}",
+        help=f"{text[:1].upper()}{text[1:]}{repeatable}{default}.",
+        metavar="|".join(choices) or None,
+        rich_help_panel=panel,
+    )
+    return inspect.Parameter(
+        name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=Annotated[kind | None, option]
+    )
+
+
+def _type(annotation: Any) -> Any:
+    """What typer reads; text if the setting takes several types, for the setting to read."""
+    if get_origin(annotation) is Annotated:
+        return _type(get_args(annotation)[0])
+    if get_origin(annotation) is tuple:
+        return list[str]
+    if get_origin(annotation) is Literal:
+        return str
+    kinds = {_type(argument) for argument in get_args(annotation) if argument is not NoneType} or {annotation}
+    return kinds.pop() if len(kinds) == 1 else str
+
+
+def _field(kind: type[BaseModel], path: str) -> FieldInfo:
+    """The field of a setting; of a setting of parts, that of the first part that has it."""
+    *parents, name = path.split(".")
+    for parent in parents:
+        kind = kind.model_fields[parent].annotation  # type: ignore[assignment]
+    if kind is not ModelSettings or name in kind.model_fields:
+        return kind.model_fields[name]
+    parts = (part for registry in REGISTRIES.values() for _, part in registry.items())
+    return next(part.settings.model_fields[name] for part in parts if name in part.settings.model_fields)
+
+
+# How to read a table other than the run's own: `given` has labels, ids and drop.
+reading_options = settings_options(DataSettings, {"Data": ("labels", "ids", "drop")})

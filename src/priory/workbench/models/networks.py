@@ -1,0 +1,55 @@
+"""Builders of the networks of `priory.workbench.settings.networks`: of an encoder and of a decoder each.
+
+Each takes the settings, the widths of the network's input and output, and the shape of an image, if rows are images.
+"""
+
+import math
+
+from torch import nn
+
+from priory.nn.networks import ConvolutionalDecoderNetwork, ConvolutionalEncoderNetwork, gated_mlp, mlp
+from priory.workbench.settings.networks import DEFAULT_HIDDEN, HiddenSettings
+
+Shape = tuple[int, int] | None
+
+
+def mlp_encoder(settings: HiddenSettings, num_inputs: int, num_outputs: int, image_shape: Shape) -> nn.Module:
+    """A perceptron."""
+    return mlp(num_inputs, settings.hidden or DEFAULT_HIDDEN["mlp"], num_outputs)
+
+
+def mlp_decoder(settings: HiddenSettings, num_inputs: int, num_outputs: int, image_shape: Shape) -> nn.Module:
+    """A perceptron with the encoder's widths in reverse."""
+    return mlp(num_inputs, tuple(reversed(settings.hidden or DEFAULT_HIDDEN["mlp"])), num_outputs)
+
+
+def gated_encoder(settings: HiddenSettings, num_inputs: int, num_outputs: int, image_shape: Shape) -> nn.Module:
+    """A perceptron of gated layers."""
+    return gated_mlp(num_inputs, settings.hidden or DEFAULT_HIDDEN["gated"], num_outputs)
+
+
+def gated_decoder(settings: HiddenSettings, num_inputs: int, num_outputs: int, image_shape: Shape) -> nn.Module:
+    """A perceptron of gated layers with the encoder's widths in reverse."""
+    return gated_mlp(num_inputs, tuple(reversed(settings.hidden or DEFAULT_HIDDEN["gated"])), num_outputs)
+
+
+def conv_encoder(settings: HiddenSettings, num_inputs: int, num_outputs: int, image_shape: Shape) -> nn.Module:
+    """A convolutional network of images."""
+    shape = _checked(image_shape, num_inputs)
+    return ConvolutionalEncoderNetwork(shape, num_outputs, channels=settings.hidden or DEFAULT_HIDDEN["conv"])
+
+
+def conv_decoder(settings: HiddenSettings, num_inputs: int, num_outputs: int, image_shape: Shape) -> nn.Module:
+    """A convolutional network of images with the encoder's channels in reverse."""
+    shape = _checked(image_shape, num_outputs)
+    outputs, channels = num_outputs // math.prod(shape), tuple(reversed(settings.hidden or DEFAULT_HIDDEN["conv"]))
+    return ConvolutionalDecoderNetwork(num_inputs, shape, outputs_per_pixel=outputs, channels=channels)
+
+
+def _checked(image_shape: Shape, width: int) -> tuple[int, int]:
+    if image_shape is None or width % math.prod(image_shape):
+        raise ValueError(
+            "--network conv: expected images, got rows without the shape of an image; store (N, height, width) or an "
+            "array `shape` in the .npz, or choose --network mlp"
+        )
+    return image_shape

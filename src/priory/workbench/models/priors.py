@@ -1,0 +1,122 @@
+"""Builders of the priors of `priory.workbench.settings.priors`.
+
+Each takes the settings of the model, its own among them, and the training rows as the encoder's first layer reads them.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from priory.grid.guide import Guide
+from priory.grid.nodes import latent_grid
+from priory.nn.networks import mlp
+from priory.priors import FlowPrior, GTMPrior, GTMVampPrior, MixtureOfGaussians, StandardNormal, VampPrior
+from priory.priors.feature_range import scale_above
+from priory.priors.radial import FittedGTM, Sheet, fitted_gtm, radial_network
+from priory.workbench.models.facts import Features
+from priory.workbench.settings.priors import GridSettings
+
+FEWEST_GTM_ROWS, MOST_GTM_NUMBERS = 1000, 2**26  # of the features that a grid's classical GTM is fitted to
+
+
+def build_standard(settings: Any, features: Features) -> StandardNormal:
+    """The standard normal."""
+    return StandardNormal(settings.latent_dim)
+
+
+def build_mog(settings: Any, features: Features) -> MixtureOfGaussians:
+    """A mixture of Gaussians."""
+    return MixtureOfGaussians(settings.latent_dim, settings.components, learn_weights=settings.learn_weights)
+
+
+def build_vamp(settings: Any, features: Features) -> VampPrior:
+    """A VampPrior.
+
+    Raises:
+        ValueError: there are fewer rows than pseudo-inputs that start from rows; several would start alike.
+    """
+    num_rows = len(features.rows)
+    if settings.initialize == "data" and settings.components > num_rows:
+        raise ValueError(
+            f"--components {settings.components}: expected at most {num_rows}, as many as there are training rows for "
+            f"pseudo-inputs to start from; give --set model.components={num_rows} or fewer, or let them start "
+            "elsewhere with --set model.initialize=mean"
+        )
+    return VampPrior.from_data(
+        features.rows,
+        settings.components,
+        initialize=settings.initialize,
+        low=features.low,
+        high=features.high,
+        learn_pseudo_inputs=settings.learn_pseudo_inputs,
+        learn_weights=settings.learn_weights,
+    )
+
+
+def build_gtm(settings: Any, features: Features) -> GTMPrior:
+    """A GTM prior."""
+    grid = latent_grid(settings.points_per_side, settings.grid_dim)
+    network = _grid_network(settings, 2 * settings.latent_dim)
+    guide = _guide(settings, features, _started_gtm(settings, features))
+    return GTMPrior(settings.latent_dim, grid, network, learn_weights=settings.learn_weights, guide=guide)
+
+
+def build_gtm_vamp(settings: Any, features: Features) -> GTMVampPrior:
+    """A GTM-VampPrior. Its pseudo-inputs start as the nodes' images of a classical GTM, or at the mean datum."""
+    low, high, rows = features.low, features.high, features.rows
+    learned: dict[str, Any] = {
+        "learn_weights": settings.learn_weights,
+        "learn_pseudo_inputs": settings.learn_pseudo_inputs,
+    }
+    gtm = _started_gtm(settings, features)
+    if gtm is not None and settings.grid_network == "rbf":
+        return GTMVampPrior.from_gtm(gtm, low=low, high=high, **learned)
+    grid, network = latent_grid(settings.points_per_side, settings.grid_dim), _grid_network(settings, rows.shape[1])
+    scale, guide = scale_above(rows, low), _guide(settings, features, gtm)
+    prior = GTMVampPrior(grid, network, low=low, high=high, scale=scale, guide=guide, **learned)
+    _set_constant(network, prior.feature_range.unconstrain(rows.mean(0)))
+    return prior
+
+
+def build_flow(settings: Any, features: Features) -> FlowPrior:
+    """A flow of affine couplings."""
+    return FlowPrior.coupling(settings.latent_dim, settings.flow_transforms, settings.prior_hidden)
+
+
+def _grid_network(settings: Any, num_outputs: int) -> nn.Sequential:
+    """g: R^C -> R^num_outputs, a perceptron or weighted radial basis functions."""
+    if settings.grid_network == "mlp":
+        return mlp(settings.grid_dim, settings.prior_hidden, num_outputs, activation=nn.Tanh)
+    return radial_network(settings.functions_per_side, settings.grid_dim, settings.basis_width, num_outputs)
+
+
+def _started_gtm(settings: GridSettings, features: Features) -> FittedGTM | None:
+    """A classical GTM of the features for a grid to start from; None if it starts at the mean, or without data."""
+    if settings.grid_start == "mean" or not features.are_data:
+        return None
+    options = {
+        "points_per_side": settings.points_per_side,
+        "n_components": settings.grid_dim,
+        "basis_per_side": settings.functions_per_side,
+        "basis_width": settings.basis_width,
+    }
+    most_rows = max(FEWEST_GTM_ROWS, MOST_GTM_NUMBERS // features.rows.shape[1])
+    return fitted_gtm(features.rows[:most_rows], options, 0)
+
+
+def _guide(settings: GridSettings, features: Features, gtm: FittedGTM | None) -> Guide | None:
+    """The guide that a grid starts with; one of the right size if saved weights will replace it."""
+    if settings.grid_start == "mean":
+        return None
+    if gtm is None:
+        return Guide(torch.zeros(settings.points_per_side**settings.grid_dim, features.rows.shape[1]), 1.0)
+    return Sheet(gtm).guide(None, features.low, features.high)
+
+
+def _set_constant(network: nn.Sequential, value: Float[Tensor, " output"]) -> None:
+    """Let g's constant part be this value."""
+    last: Any = network[-1]
+    constant = last.weight[:, -1] if last.bias is None else last.bias  # the last radial function is the constant 1
+    constant.data.copy_(value)

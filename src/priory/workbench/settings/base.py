@@ -1,0 +1,181 @@
+"""Trees of settings: values over defaults, `--set` assignments, and errors that name the setting."""
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Annotated, Any, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from priory._support.messages import did_you_mean, in_our_words, nearest, shortened
+
+_MOST_ERRORS = 5  # in one message
+
+# More than any machine holds, and few enough that torch can count a product of two.
+Size = Annotated[int, Field(ge=1, le=10**9)]
+Tree = Mapping[str, Any]
+Kind = TypeVar("Kind", bound=BaseModel)
+
+
+class Settings(BaseModel):
+    """Settings of one kind. An unknown name raises an error, so a typo never falls back to a default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def kind_for(cls, tree: Tree) -> type[Self]:
+        """The class that validates this tree; a subclass if the values decide which settings there are."""
+        return cls
+
+
+def with_options(
+    base: Kind, options: Tree, assignments: Iterable[str] = (), *, known_elsewhere: Collection[str] = ()
+) -> Kind:
+    """Changed settings: options over the base, then `--set` assignments over both.
+
+    If a change selects another part (`model.prior=vamp`), the settings that only the old part had are dropped.
+
+    Args:
+        base: the settings to change.
+        options: values by path ("model.latent_dim"); None means that the option was not given.
+        assignments: `NAME=VALUE` texts; a value is JSON if it parses, text otherwise.
+        known_elsewhere: paths to ignore if these settings lack them; other runs of one comparison have them.
+
+    Raises:
+        ValueError: an assignment is malformed, a path names no setting, or a value does not fit.
+
+    >>> from priory.workbench.settings.run import RunSettings
+    >>> with_options(RunSettings(), {"seed": 1}, ["training.epochs=3", "model.hidden=[300, 300]"]).training.epochs
+    3
+    """
+    before = base.model_dump()
+    given = {path: value for path, value in options.items() if value is not None}
+    assigned = dict(map(_assignment, assignments))
+    changes = given | assigned
+    tree: dict[str, Any] = {}
+    for path, value in changes.items():
+        _put(tree, path, value)
+    names = setting_names(type(base), _merged(before, tree))
+    for path in changes:
+        if path not in names and path not in known_elsewhere:
+            source = f"--set {shortened(path)}" if path in assigned else f"--{_leaf(path).replace('_', '-')}"
+            raise ValueError(f"{source}: {_why_unknown(path, names, _merged(before, tree))}")
+    settled: dict[str, Any] = {}
+    for path, value in (dict(_leaves(before)) | changes).items():
+        if path in names:
+            _put(settled, path, value)
+    return checked(type(base), settled, "settings")
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    path, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"--set {text}: expected NAME=VALUE, such as --set training.learning_rate=2e-3")
+    try:
+        return path.strip(), json.loads(value)
+    except (ValueError, RecursionError):  # no JSON, a number of thousands of digits, or thousands of brackets
+        text = value.strip()
+        return path.strip(), {"none": None, "None": None, "True": True, "False": False}.get(text, text)
+
+
+def checked(kind: type[Kind], tree: object, where: str) -> Kind:
+    """The tree as an object of this kind.
+
+    Raises:
+        ValueError: a value does not fit, or a name is unknown; one line that names each, with the nearest known name.
+    """
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        errors = error.errors()[:_MOST_ERRORS]
+        raise ValueError(f"{where}: " + "; ".join(_described(kind, tree, each) for each in errors)) from None
+    except RecursionError:
+        raise ValueError(f"{where}: expected settings by name, got a structure that is too deep") from None
+
+
+def _described(kind: type[BaseModel], tree: Any, error: Tree) -> str:
+    *parents, name = map(str, error["loc"]) if error["loc"] else [""]
+    path = ".".join([*parents, name])
+    if error["type"] == "extra_forbidden":
+        for parent in parents:
+            kind, tree = _branch(kind, tree, parent)
+        return f"{path}: there is no such setting{did_you_mean(name, _kind_for(kind, tree).model_fields)}"
+    if error["type"] == "missing":
+        return f"{path}: expected a value, got none"
+    where = f"{path}: " if path else ""
+    if error["type"] == "value_error" and isinstance(error["input"], Mapping):
+        return where + in_our_words(error["msg"])  # which says what came
+    hint = did_you_mean(str(error["input"]), _choices(error)) if error["type"] == "literal_error" else ""
+    return f"{where}{in_our_words(error['msg'])}, got {shortened(repr(error['input']))}{hint}"
+
+
+def _choices(error: Tree) -> list[str]:
+    return [text.strip("' ") for text in str(error["ctx"]["expected"]).replace(" or ", ", ").split(",")]
+
+
+def setting_names(kind: type[BaseModel], tree: Tree | None = None) -> list[str]:
+    """Paths of all settings that `--set` takes, given the values in the tree; defaults stand in for others."""
+    return sorted(_paths(kind, tree or {}))
+
+
+def _paths(kind: type[BaseModel], tree: Tree) -> Iterator[str]:
+    for name, field in _kind_for(kind, tree).model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from (f"{name}.{path}" for path in _paths(*_branch(kind, tree, name)))
+        else:
+            yield name
+
+
+def _kind_for(kind: type[BaseModel], tree: Any) -> type[BaseModel]:
+    return kind.kind_for(tree) if issubclass(kind, Settings) and isinstance(tree, Mapping) else kind
+
+
+def _branch(kind: type[BaseModel], tree: Any, name: str) -> tuple[Any, Any]:
+    field = _kind_for(kind, tree).model_fields[name]
+    return field.annotation, tree.get(name, {}) if isinstance(tree, Mapping) else {}
+
+
+def _why_unknown(path: str, names: Iterable[str], tree: Tree) -> str:
+    """Which part has the setting if another part has it; else the nearest name, or all of them."""
+    from priory.workbench.settings.model import parts_with
+
+    if path.startswith("model.") and (owners := parts_with(_leaf(path))):
+        return f"belongs to {owners}, and the prior is {tree['model']['prior']}; leave it out, or choose another"
+    by_leaf = {_leaf(name): name for name in names}  # whole paths would make all settings of one branch look alike
+    close = by_leaf.get(nearest(_leaf(path), by_leaf) or "")
+    return "there is no such setting; " + (f"did you mean {close}?" if close else f"known are {', '.join(names)}")
+
+
+def changed_settings(before: Tree, after: Tree) -> list[str]:
+    """Paths of the settings that differ, for a message."""
+    old, new = dict(_leaves(before)), dict(_leaves(after))
+    return [path for path in old | new if path not in old or path not in new or old[path] != new[path]]
+
+
+def _leaves(tree: Tree, path: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        key = f"{path}.{name}" if path else name
+        if isinstance(value, dict):
+            yield from _leaves(value, key)
+        else:
+            yield key, value
+
+
+def _put(tree: dict[str, Any], path: str, value: Any) -> None:
+    *parents, name = path.split(".")
+    for parent in parents:
+        tree = tree.setdefault(parent, {})
+        if not isinstance(tree, dict):
+            return  # a path through a value names no setting, which is said later
+    tree[name] = value
+
+
+def _merged(base: Tree, changes: Tree) -> dict[str, Any]:
+    merged = dict(base)
+    for name, value in changes.items():
+        old = merged.get(name)
+        merged[name] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _leaf(path: str) -> str:
+    return path.rpartition(".")[2]

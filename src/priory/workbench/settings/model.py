@@ -1,0 +1,118 @@
+"""The settings of a model: its own, and those of the prior, the likelihood and the networks that it names."""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Self
+
+from pydantic import Field, ModelWrapValidatorHandler, create_model, model_validator
+
+from priory.workbench.settings.base import Settings, Size, Tree
+from priory.workbench.settings.likelihoods import LIKELIHOODS
+from priory.workbench.settings.networks import NETWORKS
+from priory.workbench.settings.priors import PRIORS
+from priory.workbench.settings.registry import Registry
+
+REGISTRIES: dict[str, Registry[Any]] = {"prior": PRIORS, "likelihood": LIKELIHOODS, "network": NETWORKS}
+
+
+class ModelSettings(Settings):
+    """The shape of a model. The parts that it names decide which settings there are besides these.
+
+    >>> ModelSettings(prior="vamp", components=5).components
+    5
+    >>> ModelSettings(prior="standard", components=5)
+    Traceback (most recent call last):
+    pydantic_core...ValidationError: 1 validation error for ModelSettings
+    components
+      Extra inputs are not permitted ...
+    """
+
+    prior: str = Field("standard", description=f"{', '.join(PRIORS)}, or a class as package.module:NAME")
+    latent_dim: Size = Field(2, description="L, latent dimensions")
+    likelihood: str | None = Field(
+        None, description=f"{', '.join(LIKELIHOODS)}; unless given, the one that fits the data"
+    )
+    network: str = Field("mlp", description=f"encoder's and decoder's network: {', '.join(NETWORKS)}")
+    encoder: str | None = Field(None, description="the encoder's network, if it differs from `network`")
+    decoder: str | None = Field(None, description="the decoder's network, if it differs from `network`")
+    input_noise: float | None = Field(
+        None, ge=0, le=1e6, description="of what the encoder reads in training; None: the GTM's that a grid starts as"
+    )
+    log_variance_range: tuple[float, float] | None = Field(
+        (-14.0, 6.0), description="bounds of the encoder's log-variance; the VampPrior paper has -6, 2"
+    )
+
+    def __new__(cls, *args: Any, **tree: Any) -> Self:
+        return super().__new__(cls.kind_for(tree))
+
+    @classmethod
+    def kind_for(cls, tree: Tree) -> type[Self]:
+        """These settings joined with those of the parts that the tree names."""
+        if cls is not ModelSettings:
+            return cls
+        defaults = {name: cls.model_fields[name].default for name in ("prior", "likelihood", "network")}
+        names = {name: tree.get(name, default) for name, default in defaults.items()}
+        networks = [tree.get(name) or names["network"] for name in ("encoder", "decoder")]
+        return _joined(names["prior"], names["likelihood"], *networks)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _of_the_parts_named(cls, tree: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        kind = cls.kind_for(tree) if isinstance(tree, Mapping) else cls
+        return handler(tree) if kind is cls else kind.model_validate(tree)
+
+    def with_likelihood(self, name: str) -> "ModelSettings":
+        """The same settings with this likelihood, without those of other likelihoods.
+
+        Raises:
+            ValueError: the name is unknown, or a setting was given that only other likelihoods have.
+        """
+        tree = self.model_dump() | {"likelihood": name}
+        for setting in tree.keys() - ModelSettings.kind_for(tree).model_fields:
+            if tree.pop(setting) != type(self).model_fields[setting].default:
+                raise ValueError(
+                    f"--set model.{setting}: belongs to {parts_with(setting)}, and the likelihood is {name}"
+                )
+        return ModelSettings.model_validate(tree)
+
+    @property
+    def networks(self) -> tuple[str, str]:
+        """The kinds of the encoder's and of the decoder's network."""
+        return self.encoder or self.network, self.decoder or self.network
+
+
+@cache
+def _joined(prior: str, likelihood: str | None, encoder: str, decoder: str) -> Any:
+    """Until the likelihood is known, the settings of all likelihoods are allowed."""
+    likelihoods = LIKELIHOODS if likelihood is None else [likelihood]
+    parts = [PRIORS[prior].settings, NETWORKS[encoder].settings, NETWORKS[decoder].settings]
+    parts += [LIKELIHOODS[name].settings for name in likelihoods]
+    own = [kind for kind in dict.fromkeys(parts) if kind is not Settings]
+    _check_names_differ(own)
+    most_special_first = sorted(own, key=lambda kind: -len(kind.__mro__))  # an order that all of them can agree on
+    return create_model("ModelSettings", __base__=(*most_special_first, ModelSettings))
+
+
+def _check_names_differ(kinds: list[type[Settings]]) -> None:
+    taken: dict[str, type[Settings]] = dict.fromkeys(ModelSettings.model_fields, ModelSettings)
+    for kind in kinds:
+        for name, field in kind.model_fields.items():
+            other = taken.setdefault(name, kind)
+            if other.model_fields[name] != field and repr(other.model_fields[name]) != repr(field):
+                raise ValueError(
+                    f"setting {name}: both {other.__name__} and {kind.__name__} have one of this name; rename one"
+                )
+
+
+def parts_with(setting: str) -> str:
+    """The priors, likelihoods and networks that have this setting, for a message; empty if there are none.
+
+    >>> parts_with("points_per_side")
+    'the priors gtm, gtm-vamp'
+    """
+    owners = []
+    for kind, registry in REGISTRIES.items():
+        names = [name for name, part in registry.items() if setting in part.settings.model_fields]
+        if names:
+            owners.append(f"the {kind}{'s' if len(names) > 1 else ''} {', '.join(names)}")
+    return " and ".join(owners)

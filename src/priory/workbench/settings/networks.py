@@ -1,0 +1,22 @@
+"""The networks of the command line. To add one: its settings, and a line in `NETWORKS`."""
+
+from pydantic import Field
+
+from priory.workbench.settings.base import Settings, Size
+from priory.workbench.settings.parts import NetworkPart, as_network_part
+from priory.workbench.settings.registry import Registry
+
+
+class HiddenSettings(Settings):
+    """Settings of a network with hidden layers."""
+
+    hidden: tuple[Size, ...] | None = Field(
+        None, description="hidden widths of the encoder, reversed in the decoder; channels of a convolutional one"
+    )
+
+
+DEFAULT_HIDDEN = {"mlp": (256, 256), "gated": (300, 300), "conv": (32, 64)}
+NETWORKS = Registry("network", "priory.networks", as_network_part)
+for _name in DEFAULT_HIDDEN:
+    _encoder, _decoder = (f"priory.workbench.models.networks:{_name}_{_part}" for _part in ("encoder", "decoder"))
+    NETWORKS.register(_name, NetworkPart(HiddenSettings, _encoder, _decoder, needs_images=_name == "conv"))

@@ -1,0 +1,82 @@
+"""Registries: from a name on the command line to a part of the model."""
+
+from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
+from typing import Any, Generic, TypeVar
+
+from priory._support.messages import did_you_mean, shortened
+from priory._support.places import located
+
+Part = TypeVar("Part")
+
+
+class Registry(Generic[Part]):
+    """Parts of one kind by name: built-in ones, those of installed packages, and any `package.module:NAME`.
+
+    Args:
+        kind: the setting that names a part, such as "prior"; it stands in error messages.
+        group: the entry-point group in which an installed package declares parts, such as "priory.priors".
+        as_part: makes a part of the object that a name leads to, or raises a TypeError that says what it should be.
+
+    >>> colors = Registry("color", "priory.colors", str.upper)
+    >>> colors.register("red", "#f00")
+    >>> colors["red"], list(colors)
+    ('#F00', ['red'])
+    """
+
+    def __init__(self, kind: str, group: str, as_part: Callable[[Any], Part]) -> None:
+        self.kind = kind
+        self._group = group
+        self._as_part = as_part
+        self._parts: dict[str, Part] = {}
+
+    def register(self, name: str, part: Any) -> None:
+        """Add a part under a name, or replace it; the part may be an object that the registry makes a part of.
+
+        Raises:
+            TypeError: no part can be made of it.
+        """
+        self._parts[name] = self._as_part(part)
+
+    def __iter__(self) -> Iterator[str]:
+        """The names, without those that are places in a module."""
+        names = [name for name in self._parts if ":" not in name]
+        return iter(dict.fromkeys([*names, *entry_points(group=self._group).names]))
+
+    def __getitem__(self, name: str) -> Part:
+        """The part of this name.
+
+        Raises:
+            ValueError: nothing has this name, or it does not lead to a part.
+        """
+        if name not in self._parts:
+            part = self._imported(name)
+            try:
+                self.register(name, part)
+            except TypeError as error:
+                raise ValueError(f"{self.kind} {shortened(name)}: {error}") from error
+        return self._parts[name]
+
+    def _imported(self, name: str) -> Any:
+        found = tuple(entry_points(group=self._group, name=name))
+        if found:
+            return found[0].load()
+        if ":" in name:
+            return located(name)
+        raise ValueError(
+            f"unknown {self.kind} {shortened(name)!r}; choose from {', '.join(self)}, or name a class as "
+            f"package.module:NAME{did_you_mean(name, self)}"
+        )
+
+    def items(self) -> Iterator[tuple[str, Part]]:
+        """Names and parts."""
+        return ((name, self[name]) for name in self)
+
+
+def short_name(name: str) -> str:
+    """The name of a part for the name of a folder.
+
+    >>> short_name("vamp"), short_name("package.module:Student")
+    ('vamp', 'Student')
+    """
+    return name.rpartition(":")[2]

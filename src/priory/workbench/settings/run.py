@@ -1,0 +1,48 @@
+"""The settings of a run, as its `config.json` holds them, and those of `priory refit`."""
+
+import os
+from typing import Literal
+
+from pydantic import Field, SerializeAsAny, field_validator
+
+from priory.training.refitting import RefitSettings
+from priory.training.settings import TrainingSettings
+from priory.workbench.data import EMBEDDED
+from priory.workbench.settings.base import Settings
+from priory.workbench.settings.model import ModelSettings
+
+
+class DataSettings(Settings):
+    """Where the data come from and how the table is read."""
+
+    source: str = Field("digits", description="a file, or the name of an embedded data set")
+    labels: tuple[str, ...] = Field((), description="columns that are labels, not data")
+    ids: str | None = Field(None, description="the column that names the rows")
+    drop: tuple[str, ...] = Field((), description="columns to leave out")
+    layer: str | None = Field(None, description="layer of an .h5ad file")
+    split: Literal["given", "shuffled"] = Field("given", description="the file's own split, or a shuffled one")
+    split_seed: int = Field(0, description="seed of a shuffled or 80/10/10 split")
+    binarize: Literal["none", "dynamic", "static"] = Field("none", description="binarize gray values as coin flips")
+
+    @field_validator("source")
+    @classmethod
+    def _from_any_folder(cls, source: str) -> str:
+        """A file's absolute path, so that a run is the same run, and can be used, from any folder."""
+        return source if source in EMBEDDED else os.path.realpath(source)  # of a circle of links too
+
+
+class RunSettings(Settings):
+    """A run: data, model, training, seed."""
+
+    data: DataSettings = DataSettings()
+    model: SerializeAsAny[ModelSettings] = ModelSettings()
+    training: TrainingSettings = TrainingSettings()
+    seed: int = Field(0, ge=0, lt=2**63, description="seeds weights, batches and noise")
+
+
+class RefitRequest(Settings):
+    """What `priory refit` may be told: the new prior, among the model's settings, and how to fit it."""
+
+    model: SerializeAsAny[ModelSettings] = ModelSettings()
+    refit: RefitSettings = RefitSettings()
+    seed: int = Field(0, ge=0, lt=2**63, description="seeds the prior's start and the noise")

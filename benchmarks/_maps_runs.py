@@ -19,7 +19,8 @@ from priory.workbench.data import Dataset, Rows, load_dataset
 from priory.workbench.jobs import vae as experiment
 from priory.workbench.runs.folder import CONFIG
 from priory.workbench.runs.vae_run import Run
-from priory.workbench.settings.vae import RunSettings, override
+from priory.workbench.settings.base import with_options
+from priory.workbench.settings.run import RunSettings
 
 Row = dict[str, Any]
 Parts = tuple[Rows, Rows]
@@ -40,10 +41,10 @@ def folder_of(runs: Path, data: str, variant: str, settings: list[str]) -> Path:
 
 def trained(folder: Path, source: str, settings: list[str]) -> tuple[Run, VAE]:
     """The run in the folder; begun, gone on with, or read where it is finished."""
-    wanted = override(RunSettings(), [f"data.source={source}", *settings])
+    wanted = with_options(RunSettings(), {}, [f"data.source={source}", *settings])
     if not (folder / CONFIG).exists():
-        with experiment.new_run(wanted, folder) as (run, dataset, _):
-            return run, experiment.train(run, dataset).eval()
+        with experiment.new_run(wanted, folder) as new:
+            return new.run, experiment.train(new.run, new.dataset, new.vae).eval()
     run = Run.open(folder)
     if run.finished:
         return run, run.load_model()

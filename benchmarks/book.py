@@ -36,13 +36,13 @@ from _book_report import report, write_report
 from priory import VAE, CategoricalDecoder, NormalEncoder, Rescale, elbo, load_dataset, mlp
 from priory.distributions.mixture import Mixture
 from priory.evaluation import effective_components
+from priory.training import History, TrainingSettings, fit
+from priory.training.selection import Selection
+from priory.vae import evaluation_mode
 from priory.workbench.models.building import build_prior
 from priory.workbench.models.facts import Features
 from priory.workbench.settings.model import ModelSettings
 from priory.workbench.settings.priors import PRIORS
-from priory.training import History, TrainingSettings, fit
-from priory.training.selection import Selection
-from priory.vae import evaluation_mode
 
 NUM_LEVELS = 17
 LATENT_DIM = 2
@@ -88,19 +88,18 @@ def build(prior: str, initialize: str, train: Tensor) -> VAE:
     preprocess = Rescale(0, NUM_LEVELS - 1)
     encoder = NormalEncoder(mlp(num_pixels, HIDDEN, 2 * LATENT_DIM))
     decoder = CategoricalDecoder(mlp(LATENT_DIM, HIDDEN, num_pixels * NUM_LEVELS), NUM_LEVELS)
-    of_all = {
-        "components": 16,
-        "points_per_side": 4,
-        "prior_hidden": HIDDEN,
-        "initialize": initialize,
-        "grid_start": "mean",
-        "grid_network": "mlp",
-    }
-    own = {name: value for name, value in of_all.items() if name in PRIORS[prior].settings.model_fields}
-    features = Features(preprocess(train), *preprocess.feature_range)
-    return VAE(
-        encoder, decoder, build_prior(ModelSettings(prior=prior, latent_dim=LATENT_DIM, **own), features), preprocess
+    settings = ModelSettings.of_prior(
+        prior,
+        latent_dim=LATENT_DIM,
+        components=16,
+        points_per_side=4,
+        prior_hidden=HIDDEN,
+        initialize=initialize,
+        grid_start="mean",
+        grid_network="mlp",
     )
+    features = Features(preprocess(train), *preprocess.feature_range)
+    return VAE(encoder, decoder, build_prior(settings, features), preprocess)
 
 
 def training_settings(patience: int, epochs: int) -> TrainingSettings:

@@ -37,8 +37,9 @@ from priory._support.files import replacing
 from priory.evaluation import importance
 from priory.evaluation.importance import ROWS_TOGETHER, VALUES_AT_ONCE
 from priory.training import TrainingSettings
-from priory.workbench.models.building import build_vae, facts_of
-from priory.workbench.settings.vae import ModelSettings
+from priory.workbench.models.building import build_vae
+from priory.workbench.models.facts import facts_of
+from priory.workbench.settings.model import ModelSettings
 
 RESULTS = Path(__file__).parent / "results" / "evaluation.json"
 NUM_INPUTS, LATENT_DIM, HIDDEN, COMPONENTS = 784, 40, 300, 500
@@ -125,7 +126,7 @@ def trained(prior: str, latent_dim: int, epochs: int) -> VAE:
     torch.set_num_threads(1)
     data = load_dataset("digits")
     data_are = {"likelihood": "categorical", "num_levels": 17}
-    settings = ModelSettings(prior=prior, latent_dim=latent_dim, grid_start="mean", grid_network="mlp", **data_are)
+    settings = ModelSettings.of_prior(prior, latent_dim=latent_dim, grid_start="mean", grid_network="mlp", **data_are)
     torch.manual_seed(0)
     vae = build_vae(settings, facts_of(data.rows("train"), data.image_shape, 0))
     with tempfile.TemporaryDirectory() as folder:

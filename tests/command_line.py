@@ -13,7 +13,7 @@ import pytest
 from priory.workbench.cli import main as cli
 
 ROWS, NAMES = 40, ["a", "b", "c", "d"]
-QUICK = ("--epochs", 1, "--samples", 2, "--set", "model.hidden=[8]", "--set", "model.prior_hidden=[8]", "--no-report")
+QUICK = ("--epochs", 1, "--samples", 2, "--set", "model.hidden=[8]", "--no-report")
 MATRIX = np.random.default_rng(0).normal(size=(ROWS, 4)).astype(np.float32)
 
 

@@ -1,11 +1,12 @@
 """Formulas written a second time, as plain loops in float64, for the tests to compare with."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from priory import NormalEncoder, mlp
+from priory import Mixture, NormalEncoder, mlp
 
 
 def mixture_log_prob_loop(z: Tensor, log_weights: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
@@ -22,6 +23,17 @@ def mixture_log_prob_loop(z: Tensor, log_weights: Tensor, loc: Tensor, scale: Te
         largest = max(terms)
         result.append(largest + math.log(sum(math.exp(t - largest) for t in terms)) if largest > -math.inf else largest)
     return torch.tensor(result, dtype=torch.float64).reshape(z.shape[:-1])
+
+
+def components_loop(z: Tensor, p_z: Mixture) -> Tensor:
+    """log sum_k pi_k p_k(z) of any mixture, one component at a time, by torch's own density in float64."""
+    base: Any = p_z.components.base_dist
+    precise = type(base)(**{name: getattr(base, name).detach().double() for name in base.arg_constraints})
+    terms = [
+        p_z.log_weights[k].detach().double() + precise.log_prob(z.double().unsqueeze(-2))[..., k, :].sum(-1)
+        for k in range(p_z.num_components)
+    ]
+    return torch.stack(terms).logsumexp(0)
 
 
 def quadrature_grid(low: float, high: float, points: int, dim: int = 2) -> tuple[Tensor, float]:

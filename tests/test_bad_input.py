@@ -363,7 +363,7 @@ OPTIONS: list[tuple[tuple[object, ...], str]] = [
     (("compare", "digits", "--seeds", 0), "--seeds 0: expected at least 1"),
     (
         ("compare", "digits", "--priors", "vmap"),
-        "--priors vmap: there is none of that name; known are standard, mog, vamp",
+        "--priors: unknown prior 'vmap'; choose from standard, mog, vamp",
     ),
     (("compare", "digits", "--priors", ","), "--priors ',': expected names with commas between them, or all"),
     ((*FIT, "--epochs", 0), "training.epochs: expected at least 1, got 0"),
@@ -380,7 +380,7 @@ OPTIONS: list[tuple[tuple[object, ...], str]] = [
     ((*FIT, "--grid", "9" * 5000), "expected equal sides such as 10x10"),
     (
         (*FIT, "--prior", "vmap"),
-        "--prior vmap: there is none of that name; known are standard, mog, vamp, gtm, gtm-vamp, flow; did you mean",
+        "--prior: unknown prior 'vmap'; choose from standard, mog, vamp, gtm, gtm-vamp, flow, or",
     ),
     ((*FIT, "--likelihood", "gausian"), "negative-binomial; did you mean gaussian?"),
     ((*FIT, "--network", "mpl"), "model.network: expected 'mlp', 'gated' or 'conv', got 'mpl'; did you mean mlp?"),
@@ -457,8 +457,8 @@ CONFIGURATIONS: list[tuple[str, object, str]] = [
     ("settings.model.latent_dim", 10**9, "a model of 4 columns: would take about"),
     ("settings.model.latent_dim", 10**30, "settings.model.latent_dim: expected at most 1000000000"),
     ("settings.model.hidden", [10**9], "a model of 4 columns: would take about"),
-    ("settings.model.prior", "vmap", "model.prior vmap: there is none of that name"),
-    ("settings.model.likelihood", "gauss", "model.likelihood gauss: there is none of that name"),
+    ("settings.model.prior", "vmap", "settings.model: unknown prior 'vmap'"),
+    ("settings.model.likelihood", "gauss", "settings.model: unknown likelihood 'gauss'"),
     ("settings.model", 3, "settings.model: expected settings by name, {...}, got 3"),
     ("settings", [], "settings: expected settings by name, {...}, got []"),
     ("facts.num_inputs", "x", "facts.num_inputs: expected a whole number, got 'x'"),

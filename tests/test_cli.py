@@ -15,10 +15,10 @@ from scipy import sparse
 
 import grid_oracle
 import priory
-from priory.priors import PRIORS
 from priory.training import History
 from priory.workbench.cli import main as cli
 from priory.workbench.runs.vae_run import Run
+from priory.workbench.settings.priors import PRIORS
 
 NO_PICTURES = ("--latent-dim", 3)  # which a comparison draws nothing for without a grid
 
@@ -71,7 +71,7 @@ def table(tmp_path_factory):
 
 READING = ("--labels", "kind", "--ids", "name")
 QUICK = (
-    *("--epochs", 2, "--samples", 8, "--set", "model.hidden=[16]", "--set", "model.prior_hidden=[16]"),
+    *("--epochs", 2, "--samples", 8, "--set", "model.hidden=[16]"),
     "--no-report",
 )
 
@@ -482,8 +482,8 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(number, code, tmp_path, com
 
 REFUSALS = [
     (("fit", "nothing.csv"), "nothing.csv"),
-    (("fit", "digits", "--prior", "vampire"), "--prior vampire: there is none of that name; known are standard"),
-    (("fit", "digits", "--likelihood", "poisson"), "--likelihood poisson: there is none of that name"),
+    (("fit", "digits", "--prior", "vampire"), "--prior: unknown prior 'vampire'; choose from standard"),
+    (("fit", "digits", "--likelihood", "poisson"), "--likelihood: unknown likelihood 'poisson'"),
     (
         ("fit", "digits", "--likelihood", "bernoulli"),
         "digits: expected only 0 and 1 (--binarize makes them from gray values) for --likelihood bernoulli",

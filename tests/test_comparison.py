@@ -26,7 +26,7 @@ from priory.workbench.compare.results import Comparison
 from priory.workbench.compare.tables import aligned, differences_table, means_table
 from priory.workbench.data import load_dataset
 from priory.workbench.jobs import vae as experiment
-from priory.workbench.settings.vae import RunSettings
+from priory.workbench.settings.run import RunSettings
 
 SIZE = ("--samples", 2, "--epochs", 1, "--set", "model.hidden=[8]", "--set", "training.batch_size=500")
 SMALL = (*SIZE, "--set", "model.prior_hidden=[8]", "--set", "model.points_per_side=3")
@@ -205,7 +205,7 @@ def test_another_baseline_needs_no_training(compared: Path, capsys: pytest.Captu
 
 def test_a_baseline_must_be_among_the_priors(refused: Callable[..., str]) -> None:
     said = refused("compare", "digits", "--priors", "standard,vamp", "--baseline", "flow")
-    assert "--baseline flow: there is none of that name; known are standard, vamp" in said
+    assert "--baseline: expected one of the priors standard, vamp, got 'flow'" in said
 
 
 def test_a_missing_file_is_refused_at_once(refused: Callable[..., str]) -> None:

@@ -28,7 +28,8 @@ from priory.training import History
 from priory.training.states import read_state, write_state
 from priory.workbench.data import load_dataset, read_arrays, require_complete
 from priory.workbench.runs.vae_run import Config, Run
-from priory.workbench.settings.vae import RunSettings, checked, override
+from priory.workbench.settings.base import checked, with_options
+from priory.workbench.settings.run import RunSettings
 
 ENDINGS = ("csv", "tsv", "csv.gz", "npy", "npz", "parquet", "h5ad", "idx", "idx.gz")
 DEADLINE = 60_000  # milliseconds: a file that HDF5 fills 4 GB for takes seconds where others work too
@@ -250,7 +251,7 @@ def test_any_tree_of_settings(tree):
     st.text(max_size=12),
 )
 def test_any_assignment(name, value):
-    said = error_of(override, RunSettings(), [f"{name}={value}"]) or "--set"
+    said = error_of(with_options, RunSettings(), {}, [f"{name}={value}"]) or "--set"
     assert "settings: " in said or "--set" in said
 
 

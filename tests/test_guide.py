@@ -24,13 +24,14 @@ from priory import (
     latent_grid,
     mlp,
 )
-from priory.priors import radial
-from priory.priors.base import PriorSpec
-from priory.priors.radial import fitted_gtm, rows_to_start_from
+from priory.priors.radial import fitted_gtm
 from priory.training import module
 from priory.workbench.jobs.vae import new_run, train
+from priory.workbench.models import priors as building_priors
 from priory.workbench.models.building import DataFacts, build_vae
-from priory.workbench.settings.vae import ModelSettings, RunSettings
+from priory.workbench.models.priors import rows_for_gtm
+from priory.workbench.settings.model import ModelSettings
+from priory.workbench.settings.run import RunSettings
 
 
 @pytest.fixture
@@ -151,13 +152,6 @@ def test_a_guide_has_the_mixing_weights_of_its_gtm():
     np.testing.assert_allclose(guide.log_weights.exp(), gtm.weights_, rtol=1e-6)
 
 
-@pytest.mark.parametrize("prior", [GTMPrior, GTMVampPrior])
-def test_the_guide_counts_in_what_a_prior_holds(prior):
-    options = {"latent_dim": 2, "num_features": 7, "points_per_side": 3}
-    guided, plain = (prior.num_values(PriorSpec(**options, grid_start=start)) for start in ("gtm", "mean"))
-    assert guided - plain == 9 * 7
-
-
 def test_training_follows_the_guide_as_far_as_asked_with_as_many_draws(images, monkeypatch):
     asked = []
     monkeypatch.setattr(
@@ -273,15 +267,15 @@ def settings():
 
 def test_a_run_goes_on_with_the_guide_and_the_noise_that_it_has_and_fits_no_gtm_again(tmp_path, monkeypatch, settings):
     fits = []
-    monkeypatch.setattr(radial, "fitted_gtm", lambda *given: fits.append(1) or fitted_gtm(*given))
-    with new_run(settings, tmp_path / "one") as (run, dataset, _):
-        train(run, dataset)
+    monkeypatch.setattr(building_priors, "fitted_gtm", lambda *given: fits.append(1) or fitted_gtm(*given))
+    with new_run(settings, tmp_path / "one") as (run, dataset, _, vae):
+        train(run, dataset, vae)
     assert len(fits) == 1
     train(run.lengthened(2), dataset, resume=True)
     assert len(fits) == 1
     longer = settings.model_copy(update={"training": settings.training.model_copy(update={"epochs": 2})})
-    with new_run(longer, tmp_path / "two") as (whole, dataset, _):
-        expected = train(whole, dataset)
+    with new_run(longer, tmp_path / "two") as (whole, dataset, _, vae):
+        expected = train(whole, dataset, vae)
     found = run.load_model()
     assert all(torch.equal(found.state_dict()[name], value) for name, value in expected.state_dict().items())
     assert found.encoder.input_noise == expected.encoder.input_noise
@@ -296,4 +290,4 @@ def test_negative_noise_is_refused():
 
 @pytest.mark.parametrize(("shape", "expected"), [((500, 4), 500), ((20_000, 784), 20_000), ((20_000, 20_000), 3355)])
 def test_very_wide_rows_start_a_grid_from_fewer(shape, expected):
-    assert rows_to_start_from(*shape) == expected
+    assert rows_for_gtm(*shape) == expected

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 from torch.distributions import Normal
 
+from priory._support.places import located
 from priory.distributions import CategoricalLevels, DiscretizedLogistic, NegativeBinomial
 from priory.nn.decoders import (
-    LIKELIHOODS,
     BernoulliDecoder,
     CategoricalDecoder,
     Decoder,
@@ -22,6 +22,7 @@ from priory.nn.decoders import (
     NegativeBinomialDecoder,
 )
 from priory.nn.networks import ConvolutionalDecoderNetwork, mlp
+from priory.workbench.settings.likelihoods import LIKELIHOODS
 
 LATENT, COLUMNS = 3, 5
 LIBRARY_SIZES = torch.tensor([10.0, 400.0, 90.0, 5000.0])
@@ -49,9 +50,13 @@ class Fixed(nn.Module):
         return self.row.expand(*z.shape[:-1], -1)
 
 
+def decoder_of(name):
+    return located(LIKELIHOODS[name].decoder)
+
+
 def build(name, options):
     torch.manual_seed(0)
-    family = LIKELIHOODS[name]
+    family = decoder_of(name)
     return family(mlp(LATENT, [8], COLUMNS * family.outputs_per_dimension(**options)), **options)
 
 
@@ -170,7 +175,7 @@ def test_distributions_expand(name, options):
 
 @pytest.mark.parametrize("name", ["bernoulli", "categorical", "discretized-logistic"])
 def test_convolutional_networks_fit(name):
-    family, options = LIKELIHOODS[name], OPTIONS[name]
+    family, options = decoder_of(name), OPTIONS[name]
     network = ConvolutionalDecoderNetwork(LATENT, (7, 6), family.outputs_per_dimension(**options), channels=(4, 4))
     assert family(network, **options)(torch.randn(2, LATENT)).event_shape == (42,)
 
@@ -178,7 +183,7 @@ def test_convolutional_networks_fit(name):
 @pytest.mark.parametrize("name", ["categorical", "discretized-logistic"])
 def test_outputs_of_one_dimension_lie_side_by_side(name):
     """Moving one dimension's outputs moves that dimension's mean and no other."""
-    family, options = LIKELIHOODS[name], OPTIONS[name]
+    family, options = decoder_of(name), OPTIONS[name]
     per_dimension = family.outputs_per_dimension(**options)
     rows = torch.zeros(4, per_dimension)
     before = family(Fixed(rows.flatten()), **options)(torch.zeros(LATENT)).mean

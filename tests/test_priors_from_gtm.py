@@ -9,6 +9,7 @@ import torch
 from sklearn.mixture import GaussianMixture
 from torch import nn
 
+from family import MEMBERS, made
 from priory import (
     GTM,
     GTMPrior,
@@ -21,8 +22,9 @@ from priory import (
     latent_grid,
     mlp,
 )
-from priory.priors import PRIORS, PriorSpec
 from priory.priors.radial import options_of
+from priory.workbench.models.building import class_of_prior
+from priory.workbench.models.facts import Features
 
 RANDOM = np.random.default_rng(0)
 PLACES = torch.from_numpy(RANDOM.uniform(-1.2, 1.2, (50, 2)))  # between the nodes, and beyond them
@@ -108,27 +110,27 @@ def test_it_can_be_trained_on(gtm, x):
 
 @pytest.mark.parametrize("name", ["gtm", "gtm-vamp"])
 def test_a_prior_that_the_settings_build_takes_the_weights(name, gtm, x):
-    made = PRIORS[name].from_gtm(gtm)
+    from_gtm = class_of_prior(name).from_gtm(gtm)
     start = "gtm" if name == "gtm-vamp" else "mean"  # of latents there is no guide
-    spec = PriorSpec(x.shape[1], x.shape[1], points_per_side=6, grid_network="rbf", grid_start=start)
-    rebuilt = PRIORS[name].from_spec(spec)
-    rebuilt.load_state_dict(made.state_dict())
+    no_data = Features(torch.zeros(1, x.shape[1]), are_data=False)
+    rebuilt = made(name, x.shape[1], no_data, points_per_side=6, grid_network="rbf", grid_start=start)
+    rebuilt.load_state_dict(from_gtm.state_dict())
     encoder = NormalEncoder(mlp(5, [8], 10))
     z = torch.from_numpy(x[:10]).float()
-    assert torch.equal(rebuilt(encoder).log_prob(z), made(encoder).log_prob(z))
+    assert torch.equal(rebuilt(encoder).log_prob(z), from_gtm(encoder).log_prob(z))
     assert rebuilt.network[0].width == gtm.basis_.width
 
 
 def test_the_command_lines_radial_functions_start_about_the_mean(x):
     rows = torch.from_numpy(x).float()
-    spec = PriorSpec(2, 5, points_per_side=6, grid_network="rbf", basis_per_side=4, basis_width=0.5, features=rows)
-    prior = GTMVampPrior.from_spec(spec)
+    options = {"points_per_side": 6, "grid_network": "rbf", "basis_per_side": 4, "basis_width": 0.5}
+    prior = made("gtm-vamp", 2, Features(rows), **options)
     assert len(prior.network[0].centers) == 16
     assert prior.network[0].width == pytest.approx(1 / 3)  # half of 2/3
     far = prior.network(torch.full((1, 2), 100.0))[0]  # where nothing but the constant is left
     torch.testing.assert_close(far, rows.mean(0))
-    with pytest.raises(ValueError, match=r"grid_network: expected 'mlp' or 'rbf', got 'none'"):
-        GTMPrior.from_spec(PriorSpec(2, 5, grid_network="none"))
+    with pytest.raises(ValueError, match=r"grid_network\n  Input should be 'mlp' or 'rbf'"):
+        made("gtm", 2, Features(rows), grid_network="none")
 
 
 @pytest.mark.parametrize("preprocess", [None, Rescale(-10.0, 20.0), "standardize"], ids=["none", "rescale", "standard"])
@@ -206,8 +208,8 @@ def test_what_is_refused(gtm):
 def test_em_of_a_gtm_prior_is_the_classical_gtm(x):
     z = torch.from_numpy(x - 3.0).float()
     for learn_weights in (True, False):
-        spec = PriorSpec(5, 5, points_per_side=5, grid_network="rbf", basis_width=1.2, learn_weights=learn_weights)
-        prior = GTMPrior.from_spec(spec)
+        options = {"points_per_side": 5, "grid_network": "rbf", "basis_width": 1.2, "learn_weights": learn_weights}
+        prior = made("gtm", 5, Features(z), **options)
         assert prior.fit_by_em(z)
         gtm = GTM(points_per_side=5, basis_width=1.2).fit(z.double().numpy())
         np.testing.assert_allclose(prior().log_prob(z).detach(), gtm.score_samples(z.numpy()), atol=1e-3)
@@ -217,7 +219,7 @@ def test_em_of_a_gtm_prior_is_the_classical_gtm(x):
 
 def test_em_of_a_sheet_is_from_gtm_of_the_features(x):
     features = torch.from_numpy(x).float()
-    prior = GTMVampPrior.from_spec(PriorSpec(2, 5, points_per_side=5, grid_network="rbf", features=features))
+    prior = made("gtm-vamp", 2, Features(features), points_per_side=5, grid_network="rbf")
     assert not prior.fit_by_em(torch.zeros(3, 2))
     assert prior.fit_by_em(torch.zeros(3, 2), lambda: features)
     gtm = GTM(points_per_side=5).fit(features.double().numpy())
@@ -238,9 +240,10 @@ def test_em_of_a_mixture_is_scikit_learns():
 
 def test_what_has_no_closed_form_is_left_alone():
     z = torch.zeros(3, 2)
-    shifted = GTMPrior(2, latent_grid(3, low=0.0), PRIORS["gtm"].from_spec(PriorSpec(2, 2, grid_network="rbf")).network)
+    features = Features(torch.zeros(3, 2))
+    shifted = GTMPrior(2, latent_grid(3, low=0.0), made("gtm", 2, features, grid_network="rbf").network)
     assert options_of(shifted.nodes, shifted.network) is None
-    for prior in (shifted, *(PRIORS[name].from_spec(PriorSpec(2, 2)) for name in PRIORS if name != "mog")):
+    for prior in (shifted, *(made(name, 2, features, components=3) for name in MEMBERS if name != "mog")):
         before = {name: value.clone() for name, value in prior.state_dict().items()}
         assert not prior.fit_by_em(z, lambda: z)
         assert all(torch.equal(value, before[name]) for name, value in prior.state_dict().items())

@@ -36,8 +36,8 @@ def _imported(module_name: str, obj: str) -> Any:
         return importlib.import_module(module_name)
     except ImportError as error:
         raise ValueError(
-            f"{obj}: expected a module {module_name} that can be imported: {one_line(error)}; check its name, the "
-            "working directory and PYTHONPATH"
+            f"{obj}: expected a module {module_name} that can be imported: {one_line(error)}; check its name, or put "
+            "its folder on PYTHONPATH"
         ) from error
     except RAISED as error:
         raise ValueError(

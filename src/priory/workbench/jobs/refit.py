@@ -45,9 +45,10 @@ def requested(run: Run, given: Mapping[str, Any], assignments: list[str]) -> Ref
         ValueError: a setting is unknown, its value does not fit, or it belongs to the encoder or the decoder.
     """
     name = given["model.prior"]
+    base = RefitRequest(model=run.settings.model)
+    with_options(base, {"model.prior": name})  # which says so if there is no such prior
     new, old = (PRIORS[prior].settings for prior in (name, run.settings.model.prior))
     grid = {"model.grid_network": "rbf", "model.grid_start": "mean"} if issubclass(new, GridSettings) else {}
-    base = RefitRequest(model=run.settings.model)
     request = with_options(base, grid | dict(given), assignments)
     if request.model.prior != name:
         raise ValueError("--set model.prior: the new prior is named by --prior")

@@ -102,8 +102,12 @@ def _started_gtm(settings: GridSettings, features: Features) -> FittedGTM | None
         "basis_per_side": settings.functions_per_side,
         "basis_width": settings.basis_width,
     }
-    most_rows = max(FEWEST_GTM_ROWS, MOST_GTM_NUMBERS // features.rows.shape[1])
-    return fitted_gtm(features.rows[:most_rows], options, 0)
+    return fitted_gtm(features.rows[: rows_for_gtm(*features.rows.shape)], options, 0)
+
+
+def rows_for_gtm(num_rows: int, num_features: int) -> int:
+    """How many rows a grid's classical GTM is fitted to: all of them, unless they are very wide."""
+    return min(num_rows, max(FEWEST_GTM_ROWS, MOST_GTM_NUMBERS // num_features))
 
 
 def _guide(settings: GridSettings, features: Features, gtm: FittedGTM | None) -> Guide | None:

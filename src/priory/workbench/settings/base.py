@@ -23,8 +23,30 @@ class Settings(BaseModel):
 
     @classmethod
     def kind_for(cls, tree: Tree) -> type[Self]:
-        """The class that validates this tree; a subclass if the values decide which settings there are."""
+        """The class that validates this tree; a subclass if the values decide which settings there are.
+
+        Raises:
+            UnknownNameError: a value names something that does not exist.
+        """
         return cls
+
+    @classmethod
+    def why_unknown(cls, name: str, tree: Tree) -> str | None:
+        """The end of an error message about a setting that this tree does not have, if there is a reason for it."""
+        return None
+
+
+class UnknownNameError(ValueError):
+    """A setting names something that does not exist.
+
+    Args:
+        setting: the name of the setting.
+        message: what is wrong.
+    """
+
+    def __init__(self, setting: str, message: str) -> None:
+        super().__init__(message)
+        self.setting = setting
 
 
 def with_options(
@@ -54,11 +76,19 @@ def with_options(
     tree: dict[str, Any] = {}
     for path, value in changes.items():
         _put(tree, path, value)
-    names = setting_names(type(base), _merged(before, tree))
+    tree = _merged(before, tree)
+
+    def source(path: str) -> str:
+        return f"--set {shortened(path)}" if path in assigned else f"--{_leaf(path).replace('_', '-')}"
+
+    try:
+        names = setting_names(type(base), tree)
+    except UnknownNameError as error:
+        named = next((path for path in changes if _leaf(path) == error.setting), error.setting)
+        raise ValueError(f"{source(named)}: {error}") from error
     for path in changes:
         if path not in names and path not in known_elsewhere:
-            source = f"--set {shortened(path)}" if path in assigned else f"--{_leaf(path).replace('_', '-')}"
-            raise ValueError(f"{source}: {_why_unknown(path, names, _merged(before, tree))}")
+            raise ValueError(f"{source(path)}: {_why_unknown(type(base), path, names, tree)}")
     settled: dict[str, Any] = {}
     for path, value in (dict(_leaves(before)) | changes).items():
         if path in names:
@@ -134,12 +164,16 @@ def _branch(kind: type[BaseModel], tree: Any, name: str) -> tuple[Any, Any]:
     return field.annotation, tree.get(name, {}) if isinstance(tree, Mapping) else {}
 
 
-def _why_unknown(path: str, names: Iterable[str], tree: Tree) -> str:
-    """Which part has the setting if another part has it; else the nearest name, or all of them."""
-    from priory.workbench.settings.model import parts_with
-
-    if path.startswith("model.") and (owners := parts_with(_leaf(path))):
-        return f"belongs to {owners}, and the prior is {tree['model']['prior']}; leave it out, or choose another"
+def _why_unknown(kind: Any, path: str, names: Iterable[str], tree: Any) -> str:
+    """The reason that the branch of the tree gives; else the nearest name, or all of them."""
+    *parents, leaf = path.split(".")
+    for parent in parents:
+        if parent not in _kind_for(kind, tree).model_fields:
+            break
+        kind, tree = _branch(kind, tree, parent)
+    else:
+        if isinstance(kind, type) and issubclass(kind, Settings) and (reason := kind.why_unknown(leaf, tree)):
+            return reason
     by_leaf = {_leaf(name): name for name in names}  # whole paths would make all settings of one branch look alike
     close = by_leaf.get(nearest(_leaf(path), by_leaf) or "")
     return "there is no such setting; " + (f"did you mean {close}?" if close else f"known are {', '.join(names)}")

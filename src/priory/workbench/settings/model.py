@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from pydantic import Field, ModelWrapValidatorHandler, create_model, model_validator
 
-from priory.workbench.settings.base import Settings, Size, Tree
+from priory.workbench.settings.base import Settings, Size, Tree, UnknownNameError
 from priory.workbench.settings.likelihoods import LIKELIHOODS
 from priory.workbench.settings.networks import NETWORKS
 from priory.workbench.settings.priors import PRIORS
@@ -53,13 +53,36 @@ class ModelSettings(Settings):
         defaults = {name: cls.model_fields[name].default for name in ("prior", "likelihood", "network")}
         names = {name: tree.get(name, default) for name, default in defaults.items()}
         networks = [tree.get(name) or names["network"] for name in ("encoder", "decoder")]
-        return _joined(names["prior"], names["likelihood"], *networks)
+        if not all(isinstance(name, str | None) for name in (*names.values(), *networks)):
+            return cls  # which refuses them
+        likelihoods = LIKELIHOODS if names["likelihood"] is None else [names["likelihood"]]  # any, until it is known
+        named = [("prior", names["prior"]), *zip(("encoder", "decoder"), networks, strict=True)]
+        named += [("likelihood", name) for name in likelihoods]
+        return _joined(tuple(dict.fromkeys(_settings_of(setting, name) for setting, name in named)))
+
+    @classmethod
+    def why_unknown(cls, name: str, tree: Tree) -> str | None:
+        """Says which other parts have the setting."""
+        owners = parts_with(name)
+        return f"belongs to {owners}; the prior is {tree['prior']}; leave it out, or choose another" if owners else None
 
     @model_validator(mode="wrap")
     @classmethod
     def _of_the_parts_named(cls, tree: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         kind = cls.kind_for(tree) if isinstance(tree, Mapping) else cls
         return handler(tree) if kind is cls else kind.model_validate(tree)
+
+    @classmethod
+    def of_prior(cls, prior: str, **settings: Any) -> "ModelSettings":
+        """Settings of a model with this prior, of which those that only other priors have are left out.
+
+        >>> ModelSettings.of_prior("vamp", components=5, points_per_side=3).components
+        5
+        """
+        tree = settings | {"prior": prior}
+        others = {name for _, part in PRIORS.items() for name in part.settings.model_fields}
+        known = cls.kind_for(tree).model_fields
+        return cls(**{name: value for name, value in tree.items() if name in known or name not in others})
 
     def with_likelihood(self, name: str) -> "ModelSettings":
         """The same settings with this likelihood, without those of other likelihoods.
@@ -82,15 +105,18 @@ class ModelSettings(Settings):
 
 
 @cache
-def _joined(prior: str, likelihood: str | None, encoder: str, decoder: str) -> Any:
-    """Until the likelihood is known, the settings of all likelihoods are allowed."""
-    likelihoods = LIKELIHOODS if likelihood is None else [likelihood]
-    parts = [PRIORS[prior].settings, NETWORKS[encoder].settings, NETWORKS[decoder].settings]
-    parts += [LIKELIHOODS[name].settings for name in likelihoods]
-    own = [kind for kind in dict.fromkeys(parts) if kind is not Settings]
+def _joined(kinds: tuple[type[Settings], ...]) -> Any:
+    own = [kind for kind in kinds if kind is not Settings]
     _check_names_differ(own)
     most_special_first = sorted(own, key=lambda kind: -len(kind.__mro__))  # an order that all of them can agree on
     return create_model("ModelSettings", __base__=(*most_special_first, ModelSettings))
+
+
+def _settings_of(setting: str, name: str) -> type[Settings]:
+    try:
+        return REGISTRIES.get(setting, NETWORKS)[name].settings
+    except ValueError as error:
+        raise UnknownNameError(setting, str(error)) from error
 
 
 def _check_names_differ(kinds: list[type[Settings]]) -> None:

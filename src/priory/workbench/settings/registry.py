@@ -1,8 +1,8 @@
 """Registries: from a name on the command line to a part of the model."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import entry_points
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from priory._support.messages import did_you_mean, shortened
 from priory._support.places import located
@@ -10,7 +10,7 @@ from priory._support.places import located
 Part = TypeVar("Part")
 
 
-class Registry(Generic[Part]):
+class Registry(Mapping[str, Part]):
     """Parts of one kind by name: built-in ones, those of installed packages, and any `package.module:NAME`.
 
     Args:
@@ -68,9 +68,11 @@ class Registry(Generic[Part]):
             f"package.module:NAME{did_you_mean(name, self)}"
         )
 
-    def items(self) -> Iterator[tuple[str, Part]]:
-        """Names and parts."""
-        return ((name, self[name]) for name in self)
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def __contains__(self, name: object) -> bool:
+        return any(name == known for known in self)
 
 
 def short_name(name: str) -> str:

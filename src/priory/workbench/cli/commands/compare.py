@@ -79,7 +79,10 @@ def _names(priors: str) -> tuple[str, ...]:
     if not names:
         raise ValueError(f"--priors {priors!r}: expected names with commas between them, or all; see: priory priors")
     for name in names:
-        _ = PRIORS[name]  # an unknown one raises an error
+        try:
+            _ = PRIORS[name]
+        except ValueError as error:
+            raise ValueError(f"--priors: {error}") from error
     return tuple(dict.fromkeys(names))
 
 
@@ -88,7 +91,7 @@ def _baseline(asked: str | None, names: tuple[str, ...]) -> str:
         return DEFAULT_BASELINE if DEFAULT_BASELINE in names else names[0]
     if asked not in names:
         hint = did_you_mean(asked, names)
-        raise ValueError(f"--baseline {shortened(asked)}: expected one of the priors, {', '.join(names)}{hint}")
+        raise ValueError(f"--baseline: expected one of the priors {', '.join(names)}, got {shortened(asked)!r}{hint}")
     return asked
 
 

@@ -1,0 +1,64 @@
+"""All members of the family of priors, as tests build them; and members that are not part of the package."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Independent, StudentT
+
+from priory import MixturePrior, Prior
+from priory.distributions.normal import diagonal_normal
+from priory.priors.base import Encoder
+from priory.workbench.models.building import build_prior, class_of_prior
+from priory.workbench.models.facts import Features
+from priory.workbench.settings.model import ModelSettings
+from priory.workbench.settings.priors import PRIORS
+
+SMALL = {"components": 9, "points_per_side": 3, "prior_hidden": (8,), "grid_start": "mean", "grid_network": "mlp"}
+
+
+def made(name: str, latent_dim: int, features: Features, **settings: Any) -> Prior:
+    """The prior of this name; it takes those of the settings that it has."""
+    return build_prior(ModelSettings.of_prior(name, latent_dim=latent_dim, **SMALL | settings), features)
+
+
+class StudentMixture(MixturePrior):
+    """p(z) = sum_k pi_k prod_l StudentT(z_l | df, loc_kl, scale_kl)."""
+
+    summary = "K products of Student-t distributions"
+    reference = "a test"
+
+    def __init__(self, latent_dim: int, num_components: int = 16, *, degrees_of_freedom: float = 6.0) -> None:
+        super().__init__(num_components)
+        self.latent_dim = latent_dim
+        self.degrees_of_freedom = degrees_of_freedom
+        self.loc = nn.Parameter(torch.randn(num_components, latent_dim))
+        self.log_scale = nn.Parameter(torch.zeros(num_components, latent_dim))
+
+    def components(self, encoder: Encoder | None = None) -> Independent:
+        return Independent(StudentT(self.degrees_of_freedom, self.loc, self.log_scale.exp()), 1)
+
+
+class ExemplarPrior(Prior):
+    """p(z) = 1/N sum_n N(z | mean of q(z | x_n), scale^2 I), with one learned scale."""
+
+    needs_encoder = True
+
+    def __init__(self, features: Float[Tensor, "datum feature"]) -> None:
+        super().__init__()
+        self.register_buffer("exemplars", features.clone())
+        self.log_scale = nn.Parameter(torch.zeros(()))
+
+    def forward(self, encoder: Encoder | None = None) -> Any:
+        from priory import Mixture
+
+        if encoder is None:
+            raise TypeError("ExemplarPrior: needs the encoder")
+        loc = encoder(self.exemplars).mean
+        normals = diagonal_normal(loc, self.log_scale.exp().expand_as(loc))
+        return Mixture(torch.zeros(len(loc)).to(loc), normals)
+
+
+MEMBERS = [*PRIORS, "family:StudentMixture", "family:ExemplarPrior"]
+MIXTURES = [name for name in MEMBERS if issubclass(class_of_prior(name), MixturePrior)]

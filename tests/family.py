@@ -5,10 +5,11 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import Independent, StudentT
+from torch.distributions import Independent, Poisson, StudentT, constraints
 
-from priory import MixturePrior, Prior
+from priory import Mixture, MixturePrior, Prior, Rescale
 from priory.distributions.normal import diagonal_normal
+from priory.nn.decoders import LikelihoodDecoder
 from priory.priors.base import Encoder
 from priory.workbench.models.building import build_prior, class_of_prior
 from priory.workbench.models.facts import Features
@@ -51,8 +52,6 @@ class ExemplarPrior(Prior):
         self.log_scale = nn.Parameter(torch.zeros(()))
 
     def forward(self, encoder: Encoder | None = None) -> Any:
-        from priory import Mixture
-
         if encoder is None:
             raise TypeError("ExemplarPrior: needs the encoder")
         loc = encoder(self.exemplars).mean
@@ -62,3 +61,41 @@ class ExemplarPrior(Prior):
 
 MEMBERS = [*PRIORS, "family:StudentMixture", "family:ExemplarPrior"]
 MIXTURES = [name for name in MEMBERS if issubclass(class_of_prior(name), MixturePrior)]
+
+
+class PoissonDecoder(LikelihoodDecoder):
+    """Counts, p(x_d | z) = Poisson(x_d | exp(offset + network(z)_d))."""
+
+    def __init__(self, network: nn.Module, *, offset: float = 0.0) -> None:
+        super().__init__(network, 1)
+        self.offset = offset
+
+    @classmethod
+    def outputs_per_dimension(cls, **options: Any) -> int:
+        return 1
+
+    @classmethod
+    def support(cls, **options: Any) -> constraints.Constraint:
+        return constraints.nonnegative_integer
+
+    @classmethod
+    def preprocessing(cls, rows: Tensor, **options: Any) -> Rescale:
+        return Rescale(0.0, max(1.0, float(rows.max())))
+
+    def forward(self, z: Tensor) -> Independent:
+        return Independent(Poisson(torch.exp(self.offset + self._outputs(z).squeeze(-1))), 1)
+
+
+class Residual(nn.Module):
+    """A perceptron with skip connections; a network for the encoder or the decoder."""
+
+    def __init__(self, num_inputs: int, num_outputs: int, num_blocks: int = 1) -> None:
+        super().__init__()
+        self.out_features = num_outputs
+        self.blocks = nn.ModuleList(nn.Linear(num_inputs, num_inputs) for _ in range(num_blocks))
+        self.head = nn.Linear(num_inputs, num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = x + torch.tanh(block(x))
+        return self.head(x)

@@ -1,12 +1,16 @@
 """`python -m priory`: the command line."""
 
-from collections import namedtuple
+import os
+import sys
 
-from priory.workbench.cli.main import main
+from priory.workbench.cli.main import INTERRUPTED, main
 
 try:
     main()
-finally:
-    # Python remembers a Ctrl-C that met code which a library was making by exec, and `python -m` then dies of SIGINT
-    # instead of exiting with main's code. Anything that is made in this way, as a named tuple is, makes it forget.
-    namedtuple("Anything", ())
+except SystemExit as end:
+    if end.code != INTERRUPTED:
+        raise
+    # If a Ctrl-C met code that a library ran by exec, Python would now die of SIGINT instead of exiting with the code.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(INTERRUPTED)

@@ -1,7 +1,9 @@
 """How much memory there is, and a refusal beforehand where something would not fit."""
 
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _CGROUPS = (
@@ -36,6 +38,29 @@ def require_memory(needed: int, what: str, cure: str | Callable[[], str]) -> Non
         raise NotEnoughMemoryError(
             f"{what}: would take about {readable(needed)} of memory, this machine has {readable(free)} free; {advice}"
         )
+
+
+@contextmanager
+def limited_to_available_memory() -> Iterator[None]:
+    """Let an allocation beyond the available memory fail, so that it can be reported.
+
+    Without a limit, Linux grants the memory and kills the process when it is used. Has no effect on other systems.
+    """
+    free = available_memory()
+    try:
+        import resource
+
+        used = 1024 * int(re.findall(r"VmData:\s*(\d+) kB", Path("/proc/self/status").read_text())[0])
+    except (ImportError, OSError, IndexError):
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limits = [limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min([*limits, used + (free or 2**62)]), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 def available_memory() -> int | None:

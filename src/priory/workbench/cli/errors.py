@@ -1,13 +1,16 @@
-"""Which errors the user can mend, and how one is said in a line."""
+"""Errors that the user can mend, described in one line."""
+
+import re
 
 from priory._support.messages import shortened
 
 MENDABLE = (ValueError, OSError, ImportError, MemoryError, ArithmeticError, RuntimeError)  # some runtime errors only
-_NO_MEMORY = "DefaultCPUAllocator"  # torch has no class of its own for it on the CPU
+# Of torch, which has no class of its own for a lack of memory on the CPU.
+_NO_MEMORY = re.compile("DefaultCPUAllocator|Storage size calculation overflowed")
 
 
 def can_be_mended(error: BaseException) -> bool:
-    """Whether it is the user's: of runtime errors, only a diverged training and a machine that ran out of memory.
+    """Whether the user can mend the error: of runtime errors, a diverged training and a lack of memory.
 
     >>> can_be_mended(ValueError("--epochs -1")), can_be_mended(KeyError("a slip of ours"))
     (True, False)
@@ -18,7 +21,7 @@ def can_be_mended(error: BaseException) -> bool:
 
     from priory.training import NonFiniteLossError
 
-    return isinstance(error, (NonFiniteLossError, OutOfMemoryError)) or _NO_MEMORY in str(error)
+    return isinstance(error, (NonFiniteLossError, OutOfMemoryError)) or bool(_NO_MEMORY.search(str(error)))
 
 
 def said_in_a_line(error: BaseException) -> str:
@@ -39,6 +42,6 @@ def one_line(message: str) -> str:
 def _plain(error: BaseException) -> str:
     if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
         return f"{shortened(str(error.filename), 300)}: {error.strerror}"
-    if _NO_MEMORY in str(error) or type(error) is MemoryError:
+    if _NO_MEMORY.search(str(error)) or type(error) is MemoryError:
         return f"memory: there is not enough ({error}); take fewer rows or columns, or a smaller model"
     return " ".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())])

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
+from priory._support.memory import limited_to_available_memory
 from priory.workbench.cli.errors import MENDABLE, can_be_mended, one_line, said_in_a_line
 
 INTERRUPTED = 130  # 128 + 2, as a shell reports a process that SIGINT ended
@@ -19,12 +20,15 @@ INTERRUPTED = 130  # 128 + 2, as a shell reports a process that SIGINT ended
 def main() -> None:
     """Run the command line; what the user can mend is one line on stderr and exit code 2, not a traceback."""
     with _ending_at_once():
+        from typer.exceptions import TyperException
+
         from priory.workbench.cli.app import app
-        from priory.workbench.cli.usage import UsageError, describe_usage_error
+        from priory.workbench.cli.usage import describe_usage_error
     arguments = sys.argv[1:] or ["--help"]
     try:
-        code = app(arguments, standalone_mode=False)
-    except UsageError as error:
+        with limited_to_available_memory():
+            code = app(arguments, standalone_mode=False)
+    except TyperException as error:
         _refuse(describe_usage_error(error, arguments))
     except MENDABLE as error:
         if not can_be_mended(error):

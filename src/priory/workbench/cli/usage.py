@@ -1,15 +1,10 @@
-"""What the command line says of arguments that it cannot read, in one line."""
+"""Arguments that the command line cannot read, described in one line."""
 
 from collections.abc import Sequence
 from typing import Any
 
-import typer
-
 from priory._support.messages import in_our_words, nearest, shortened
 from priory.workbench.settings.base import setting_names
-
-# typer brings click along, or uses the one that is installed; the classes above its own are the same in both.
-UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 
 
 def describe_usage_error(error: Any, arguments: Sequence[str]) -> str:

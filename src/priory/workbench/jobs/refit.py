@@ -35,7 +35,9 @@ REFIT = "refit.json"
 COMPARED = ("elbo", "nll")
 
 
-def requested(run: Run, given: Mapping[str, Any], assignments: list[str]) -> RefitRequest:
+def requested(
+    run: Run, given: Mapping[str, Any], assignments: list[str], flags: Mapping[str, str] | None = None
+) -> RefitRequest:
     """The options and assignments over the run's own settings of the model.
 
     A grid's network has radial functions unless the user says otherwise, because EM can then fit it; and it has no
@@ -49,7 +51,7 @@ def requested(run: Run, given: Mapping[str, Any], assignments: list[str]) -> Ref
     with_options(base, {"model.prior": name})  # which says so if there is no such prior
     new, old = (PRIORS[prior].settings for prior in (name, run.settings.model.prior))
     grid = {"model.grid_network": "rbf", "model.grid_start": "mean"} if issubclass(new, GridSettings) else {}
-    request = with_options(base, grid | dict(given), assignments)
+    request = with_options(base, grid | dict(given), assignments, flags=flags)
     if request.model.prior != name:
         raise ValueError("--set model.prior: the new prior is named by --prior")
     changed = changed_settings(base.model.model_dump(), request.model.model_dump())

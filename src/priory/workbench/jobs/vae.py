@@ -12,6 +12,7 @@ from torch import Tensor
 
 from priory._support.files import not_a_folder, remove_leftovers
 from priory._support.locking import sole_writer
+from priory._support.memory import require_memory
 from priory._support.seeds import own_noise
 from priory.evaluation import DESCRIPTIONS as LIKELIHOOD_DESCRIPTIONS
 from priory.evaluation import Estimate, device_of, evaluate, log_likelihood
@@ -37,6 +38,9 @@ from priory.workbench.settings.run import RunSettings
 Progress = Callable[[int], None]
 DESCRIPTIONS = LIKELIHOOD_DESCRIPTIONS | MAP_DESCRIPTIONS
 MOST_NAMED = 5  # columns in a message
+# While it is trained, a weight is held 18 times in float32: with its gradient and Adam's two averages, among the best
+# weights, and in the state to resume from (all but the gradient), which is copied twice to be written.
+BYTES_OF_A_WEIGHT = 18 * 4
 TELLING_SPLITS = ("test", "valid")  # evaluation uses the first that has rows
 
 
@@ -73,6 +77,12 @@ def new_run(settings: RunSettings, out: Path) -> Iterator[NewRun]:
     constants = _left_out(dataset, model)
     modeled = with_columns(dataset, tuple(name for name in dataset.columns if name not in constants))
     facts, vae = _start(settings, modeled, dataset.image_shape)
+    weights = sum(parameter.numel() for parameter in vae.parameters())
+    require_memory(
+        BYTES_OF_A_WEIGHT * weights,
+        f"training a model of {weights} weights",
+        "take a smaller model (--set model.hidden=[64]), or drop columns (--drop)",
+    )
     with sole_writer(out):
         require_free(out)  # another process may have begun a run since
         yield NewRun(Run.create(out, settings, facts, dataset, constants), modeled, proposal, vae)

@@ -50,7 +50,12 @@ class UnknownNameError(ValueError):
 
 
 def with_options(
-    base: Kind, options: Tree, assignments: Iterable[str] = (), *, known_elsewhere: Collection[str] = ()
+    base: Kind,
+    options: Tree,
+    assignments: Iterable[str] = (),
+    *,
+    flags: Mapping[str, str] | None = None,
+    known_elsewhere: Collection[str] = (),
 ) -> Kind:
     """Changed settings: options over the base, then `--set` assignments over both.
 
@@ -60,6 +65,7 @@ def with_options(
         base: the settings to change.
         options: values by path ("model.latent_dim"); None means that the option was not given.
         assignments: `NAME=VALUE` texts; a value is JSON if it parses, text otherwise.
+        flags: the flags of options that are not named after their path.
         known_elsewhere: paths to ignore if these settings lack them; other runs of one comparison have them.
 
     Raises:
@@ -79,7 +85,9 @@ def with_options(
     tree = _merged(before, tree)
 
     def source(path: str) -> str:
-        return f"--set {shortened(path)}" if path in assigned else f"--{_leaf(path).replace('_', '-')}"
+        if path in assigned:
+            return f"--set {shortened(path)}"
+        return (flags or {}).get(path, f"--{_leaf(path).replace('_', '-')}")
 
     try:
         names = setting_names(type(base), tree)

@@ -56,7 +56,11 @@ class ModelSettings(Settings):
         if not all(isinstance(name, str | None) for name in (*names.values(), *networks)):
             return cls  # which refuses them
         likelihoods = LIKELIHOODS if names["likelihood"] is None else [names["likelihood"]]  # any, until it is known
-        named = [("prior", names["prior"]), *zip(("encoder", "decoder"), networks, strict=True)]
+        named = [("prior", names["prior"])]
+        named += [
+            (setting if tree.get(setting) else "network", name)
+            for setting, name in zip(("encoder", "decoder"), networks, strict=True)
+        ]
         named += [("likelihood", name) for name in likelihoods]
         return _joined(tuple(dict.fromkeys(_settings_of(setting, name) for setting, name in named)))
 

@@ -1,11 +1,10 @@
 """`priory check`."""
 
-import sys
 from dataclasses import asdict
-from pathlib import Path
 
 import typer
 
+from priory.workbench.cli.commands.opening import allow_modules_here
 from priory.workbench.cli.terminal import console, print_json
 
 
@@ -15,7 +14,7 @@ def check_target(
     """`priory check`."""
     from priory.testing import check_prior
 
-    sys.path.insert(0, str(Path.cwd()))  # as `python -m` does: one's own module, where one stands
+    allow_modules_here()
     try:
         report = check_prior(target, encoder=encoder, reference=reference, single=single, seed=seed)
     except TypeError as error:  # which the user can mend here: what the place names is of the wrong kind

@@ -16,6 +16,7 @@ from priory.training import check_devices
 from priory.vae import VAE
 from priory.workbench.cli.commands.evaluate import EVALUATION_SEED, evaluated
 from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
+from priory.workbench.cli.commands.opening import allow_modules_here
 from priory.workbench.cli.commands.report import say_where_the_page_is
 from priory.workbench.cli.errors import MENDABLE, can_be_mended, said_in_a_line
 from priory.workbench.cli.terminal import console, errors
@@ -51,6 +52,7 @@ def compare_runs(
     report: bool,
 ) -> None:
     """`priory compare`. Exit code 1: a run failed."""
+    allow_modules_here(priors, assignments)
     names = _names(priors)
     of_all = {path for name in names for path in setting_names(RunSettings, {"model": {"prior": name}})}
 

@@ -18,6 +18,7 @@ from priory.training.states import STATE_FILE
 from priory.vae import VAE
 from priory.workbench.cli.commands.evaluate import EVALUATION_SEED, evaluated
 from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
+from priory.workbench.cli.commands.opening import allow_modules_here
 from priory.workbench.cli.commands.report import say_where_the_page_is
 from priory.workbench.cli.terminal import console, errors, show_metrics
 from priory.workbench.data import RULE, Dataset, LikelihoodProposal
@@ -32,6 +33,7 @@ from priory.workbench.settings.run import RunSettings
 
 MACHINE = ("training.accelerator", "training.devices", "training.strategy")  # may change when a run goes on
 EPOCHS = "training.epochs"  # may grow
+GRID_FLAGS = {"model.points_per_side": "--grid", "model.grid_dim": "--grid"}
 
 
 def fit_run(
@@ -45,8 +47,9 @@ def fit_run(
     report: bool,
 ) -> None:
     """`priory fit`."""
+    allow_modules_here(given, assignments)
     given = {**given, **grid_settings(grid)}
-    settings = with_options(RunSettings(), given, assignments)
+    settings = with_options(RunSettings(), given, assignments, flags=GRID_FLAGS)
     out = out or Path("runs") / f"{Path(settings.data.source).name.split('.')[0]}-{short_name(settings.model.prior)}"
     if process_rank() > 0:  # the first process has written the configuration, and says and writes everything
         run = Run.open(out)
@@ -88,7 +91,7 @@ def _resumed(out: Path, given: Mapping[str, Any], assignments: list[str]) -> tup
             f"--resume: {out} has its prior from `priory refit` and its other parts from {run.refit_of.run}; there is "
             "no training to go on with"
         )
-    wanted = with_options(run.settings, given, assignments)
+    wanted = with_options(run.settings, given, assignments, flags=GRID_FLAGS)
     changed = changed_settings(run.settings.model_dump(), wanted.model_dump())
     if not set(changed) <= {*MACHINE, EPOCHS}:
         raise ValueError(

@@ -1,5 +1,6 @@
 """A run's model, what can be done with a model of its kind, and the rows that a command is about."""
 
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -38,6 +39,15 @@ class Jobs(Protocol):
 
 
 JOBS: dict[str, Any] = {"vae": experiment, "gtm": gtm_jobs}
+
+
+def allow_modules_here(*names: Any) -> None:
+    """Let `package.module:NAME` name a module in the working directory, if the command line has such a name.
+
+    Commands that only read a run do not call this: a run folder from somebody else must not decide what is imported.
+    """
+    if not names or any(":" in str(name) for name in names):
+        sys.path.append(str(Path.cwd()))
 
 
 class Opened(NamedTuple):

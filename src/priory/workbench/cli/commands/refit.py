@@ -12,9 +12,9 @@ from priory.evaluation import Estimate
 from priory.training.refitting import Refitted
 from priory.vae import VAE
 from priory.workbench.cli.commands.evaluate import EVALUATION_SEED, evaluated
-from priory.workbench.cli.commands.fit import grid_settings
+from priory.workbench.cli.commands.fit import GRID_FLAGS, grid_settings
 from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
-from priory.workbench.cli.commands.opening import opened_model
+from priory.workbench.cli.commands.opening import allow_modules_here, opened_model
 from priory.workbench.cli.commands.report import say_where_the_page_is
 from priory.workbench.cli.terminal import console, row_progress
 from priory.workbench.data import Dataset
@@ -43,8 +43,9 @@ def refit_run(
     device: str,
 ) -> None:
     """`priory refit`."""
+    allow_modules_here(given)
     run = Run.open(path)
-    request = ex_post.requested(run, {**given, **grid_settings(grid)}, assignments)
+    request = ex_post.requested(run, {**given, **grid_settings(grid)}, assignments, GRID_FLAGS)
     out = out or path.with_name(f"{path.resolve().name}-{short_name(request.model.prior)}")
     with saying_how_to_go_on(out, SAME_AGAIN):
         vae = opened_model(path, device).model

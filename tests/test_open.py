@@ -1,0 +1,187 @@
+"""Priors, likelihoods and networks that are not in the package, from the data file to the pictures."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import priory
+from command_line import MATRIX, QUICK, must_be_refused, must_succeed, run_cli, write
+from family import ExemplarPrior, PoissonDecoder, Residual, StudentMixture
+from priory.workbench.settings.likelihoods import LIKELIHOODS
+from priory.workbench.settings.networks import NETWORKS
+from priory.workbench.settings.parts import PriorPart, settings_of
+from priory.workbench.settings.priors import PRIORS
+
+FIT = ("fit", "digits", "--latent-dim", 3, *QUICK)
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    """Parts under names of their own, for one test."""
+    for registry in (PRIORS, LIKELIHOODS, NETWORKS):
+        monkeypatch.setattr(registry, "_parts", dict(registry._parts))
+    PRIORS.register("student", StudentMixture)
+    LIKELIHOODS.register("poisson", PoissonDecoder)
+    NETWORKS.register("residual", Residual)
+
+
+@pytest.mark.parametrize(
+    ("prior", "options", "kind"),
+    [
+        ("family:StudentMixture", ("--components", 5, "--set", "model.degrees_of_freedom=3"), StudentMixture),
+        ("family:ExemplarPrior", (), ExemplarPrior),
+    ],
+)
+def test_a_prior_that_is_named_by_its_place_does_all_that_others_do(prior, options, kind, capsys):
+    said = must_succeed(capsys, *FIT, "--prior", prior, *options, "--out", "run")
+    assert f"prior: {prior}" in said
+    model = priory.load("run")
+    assert type(model.prior) is kind
+    pictures = {path.name for path in Path("run/figures").iterdir()}
+    assert {"pairwise.png", "samples.png", "reconstructions.png"} <= pictures
+    must_succeed(capsys, "evaluate", "run", "--samples", 2)
+    must_succeed(capsys, "sample", "run", "-n", 3, "--out", "x.csv")
+    must_succeed(capsys, "embed", "run", "--out", "z.csv")
+    must_succeed(capsys, "score", "run", "--samples", 2, "--out", "scores.csv")
+    must_succeed(capsys, "report", "run")
+    assert prior in Path("run/report.html").read_text(encoding="utf-8")
+    settings = json.loads(Path("run/config.json").read_text())["settings"]["model"]
+    assert settings["prior"] == prior
+    if kind is StudentMixture:
+        assert (settings["components"], settings["degrees_of_freedom"]) == (5, 3.0)
+        assert (model.prior.num_components, model.prior.degrees_of_freedom) == (5, 3.0)
+
+
+def test_a_module_in_the_working_directory_is_found(tmp_path):
+    """By the commands that name it; `-P` keeps Python itself from looking there."""
+    (tmp_path / "own.py").write_text("from family import StudentMixture as Own\n")
+    command = [sys.executable, "-P", "-m", "priory", *map(str, FIT), "--prior", "own:Own", "--out", "run"]
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_run_without_a_folder_name_is_named_after_the_class(capsys):
+    must_succeed(capsys, *FIT, "--prior", "family:StudentMixture")
+    assert Path("runs/digits-StudentMixture/metrics.json").is_file()
+
+
+def test_a_registered_prior_is_refitted_compared_and_listed(registered, capsys):
+    assert "student" in must_succeed(capsys, "priors")
+    must_succeed(capsys, *FIT, "--out", "run")
+    must_succeed(capsys, "refit", "run", "--prior", "student", "--components", 4, "--epochs", 1, "--samples", 2)
+    assert type(priory.load("run-student").prior) is StudentMixture
+    size = ("--set", "model.hidden=[8]", "--set", "model.degrees_of_freedom=3", "--seeds", 1, "--samples", 2)
+    compared = ("compare", "--priors", "standard,student", "--epochs", 1, "--no-report", *size, "--out", "both")
+    assert run_cli(*compared) == 0
+    assert "student" in Path("both/comparison.csv").read_text()
+
+
+def test_an_installed_package_declares_a_prior(capsys, tmp_path, monkeypatch):
+    """The entry points are read from the metadata of a distribution, as pip writes it."""
+    folder = tmp_path / "site" / "student-1.0.dist-info"
+    folder.mkdir(parents=True)
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: student\nVersion: 1.0\n")
+    (folder / "entry_points.txt").write_text("[priory.priors]\nt-mixture = family:StudentMixture\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    monkeypatch.setattr(PRIORS, "_parts", dict(PRIORS._parts))
+    must_succeed(capsys, *FIT, "--prior", "t-mixture", "--components", 4, "--out", "run")
+    assert type(priory.load("run").prior) is StudentMixture
+    assert "t-mixture" in must_succeed(capsys, "priors")
+    assert "did you mean t-mixture?" in must_be_refused(capsys, tmp_path, *FIT, "--prior", "t-mixtur", "--out", "other")
+
+
+@pytest.fixture
+def counts(tmp_path) -> Path:
+    return write(tmp_path / "counts.csv", np.round(np.exp(MATRIX)))
+
+
+def test_a_likelihood_brings_its_support_its_preprocessing_and_its_options(counts, capsys, tmp_path):
+    options = ("--likelihood", "family:PoissonDecoder", "--set", "model.offset=0.5")
+    must_succeed(capsys, "fit", counts, *options, *QUICK, "--out", "run")
+    model = priory.load("run")
+    assert type(model.decoder) is PoissonDecoder
+    assert model.decoder.offset == 0.5
+    assert type(model.preprocess) is priory.Rescale
+    must_succeed(capsys, "score", "run", "--samples", 2, "--out", "scores.csv")
+    negative = write(tmp_path / "negative.csv", np.round(MATRIX * 3))
+    said = must_be_refused(capsys, tmp_path, "fit", negative, *options, *QUICK, "--out", "other")
+    assert "expected integers from 0 up for --likelihood family:PoissonDecoder, got integers -" in said
+    real = write(tmp_path / "real.csv", np.abs(MATRIX))
+    assert "got real values" in must_be_refused(capsys, tmp_path, "score", "run", real, "--out", "no.csv")
+
+
+def test_a_likelihood_is_registered_by_name(registered, counts, capsys):
+    must_succeed(capsys, "fit", counts, "--likelihood", "poisson", *QUICK, "--out", "run")
+    assert type(priory.load("run").decoder) is PoissonDecoder
+
+
+def test_a_network_brings_its_options_and_encoder_and_decoder_are_chosen_apart(registered, capsys):
+    must_succeed(capsys, *FIT, "--encoder", "residual", "--set", "model.num_blocks=2", "--out", "run")
+    model = priory.load("run")
+    assert type(model.encoder.network) is Residual
+    assert len(model.encoder.network.blocks) == 2
+    assert type(model.decoder.network) is not Residual
+    must_succeed(capsys, *FIT[:-3], "--no-report", "--network", "residual", "--decoder", "gated", "--out", "other")
+    assert type(priory.load("other").encoder.network) is Residual
+    assert "GatedLinear" in repr(priory.load("other").decoder.network)
+
+
+REFUSED = [
+    (
+        ("--prior", "standard", "--components", 5),
+        "--components: belongs to the priors mog, vamp; the prior is",
+    ),
+    (("--prior", "mog", "--grid", "4x4"), "--grid: belongs to the priors gtm, gtm-vamp; the prior is mog"),
+    (("--prior", "mog", "--set", "model.initialize=data"), "--set model.initialize: belongs to the prior vamp"),
+    (("--prior", "family:Nothing"), "--prior: family:Nothing: expected Nothing in family, which has no such name"),
+    (("--prior", "nowhere:Student"), "No module named 'nowhere'; check its name, or put its folder on PYTHONPATH"),
+    (("--prior", "math:pi"), "--prior: prior math:pi: expected a subclass of priory.Prior, or a PriorPart, got 3.14"),
+    (("--network", "res"), "--network: unknown network 'res'; choose from mlp, gated, conv"),
+    (("--encoder", "mpl"), "--encoder: unknown network 'mpl'; choose from mlp, gated, conv"),
+]
+
+
+@pytest.mark.parametrize(("options", "words"), REFUSED, ids=[" ".join(map(str, options)) for options, _ in REFUSED])
+def test_settings_that_the_parts_lack_are_refused(options, words, capsys, tmp_path):
+    assert words in must_be_refused(capsys, tmp_path, "fit", "digits", *options, "--out", "run")
+
+
+def test_settings_are_made_of_parameters_that_json_can_hold():
+    def build(latent_dim: int, network: torch.nn.Module) -> None: ...
+
+    with pytest.raises(TypeError, match=r"expected .*build to have parameters that settings can hold .*got network"):
+        settings_of(build, ["latent_dim"])
+
+
+def test_a_part_has_settings_and_a_builder_of_its_own(registered, capsys):
+    settings = settings_of(StudentMixture, ["latent_dim", "num_components"])
+    part = PriorPart(StudentMixture, settings, lambda settings, features: StudentMixture(settings.latent_dim, 7))
+    PRIORS.register("seven", part)
+    must_succeed(capsys, *FIT, "--prior", "seven", "--out", "run")
+    assert priory.load("run").prior.num_components == 7
+
+
+def test_no_folder_is_searched_for_code_when_a_run_is_read(capsys, tmp_path, monkeypatch):
+    """A run folder from somebody else may name a module; one that lies beside it must not be imported."""
+    must_succeed(capsys, *FIT, "--out", "run")
+    Path("beside.py").write_text("import pathlib\npathlib.Path('imported').touch()\n")
+    config = json.loads(Path("run/config.json").read_text())
+    config["settings"]["model"]["prior"] = "beside:Prior"
+    Path("run/config.json").write_text(json.dumps(config))
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(tmp_path))])
+    said = must_be_refused(capsys, tmp_path, "evaluate", "run")
+    assert re.search(r"settings.model: .*No module named 'beside'", said)
+    assert not Path("imported").exists()

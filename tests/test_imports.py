@@ -34,7 +34,7 @@ for prior in (StandardNormal(2), MixtureOfGaussians(2, 3), VampPrior.from_data(x
               FlowPrior.coupling(2)):
     vae = VAE(NormalEncoder(mlp(6, [8], 4)), BernoulliDecoder(mlp(2, [8], 6)), prior)
     elbo(vae, x).value().mean().backward()
-    assert torch.isfinite(importance_weighted_bound(vae, x, 3)).all()
+    assert torch.isfinite(importance_weighted_bound(vae, x, num_samples=3)).all()
     assert evaluate(vae, x[:4], num_samples=3)["nll"].value > 0
 assert priory.check_prior(StandardNormal(2)).passed
 assert priory.check_bound(importance_weighted_bound).passed

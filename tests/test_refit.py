@@ -64,7 +64,7 @@ def test_the_optimum_is_the_aggregate_posterior(by_em):
         prior.loc.data = torch.tensor([[-1.0, -1.0], [1.0, 1.0]])
         prior.fit_by_em = lambda *arguments, **options: False  # type: ignore[method-assign]
     options = {"epochs": 0 if by_em else 200, "learning_rate": 0.03, "batch_size": 400, "draws": 8}
-    found = refit(model(), signs(400), prior, signs(200), seed=0, **options)
+    found = refit(model(), prior, signs(400), signs(200), seed=0, **options)
     assert found.by_em == by_em
     order = prior.loc[:, 0].argsort()
     torch.testing.assert_close(prior.loc[order], torch.tensor([[-3.0, -3.0], [3.0, 3.0]]), atol=0.06, rtol=0)
@@ -80,7 +80,7 @@ def test_every_prior_gains_and_the_rest_stays_to_the_bit(name):
     vae.encoder.train()
     before = copied(vae)
     spec = PriorSpec(2, 6, 5, 3, hidden=(8,), features=x, feature_range=(0.0, 1.0), grid_network="rbf")
-    found = refit(vae, x[:60], PRIORS[name].from_spec(spec), x[60:], seed=0, epochs=8, batch_size=20)
+    found = refit(vae, PRIORS[name].from_spec(spec), x[:60], x[60:], seed=0, epochs=8, batch_size=20)
     assert_same(vae, before)
     assert found.vae.encoder is vae.encoder
     assert found.vae.decoder is vae.decoder
@@ -93,16 +93,16 @@ def test_every_prior_gains_and_the_rest_stays_to_the_bit(name):
         assert len(found.course) == 1
     else:
         assert len(found.course) == 9
-        assert priory.evaluate(found.vae, x[60:], 8)["nll"].value > 0
+        assert priory.evaluate(found.vae, x[60:], num_samples=8)["nll"].value > 0
 
 
 def test_the_best_weights_are_kept_and_patience_ends_it():
     vae, x = small()
     prior = MixtureOfGaussians(2, 3)
-    found = refit(vae, x[:60], prior, x[60:], seed=0, epochs=300, patience=4, learning_rate=0.3)
+    found = refit(vae, prior, x[:60], x[60:], seed=0, epochs=300, patience=4, learning_rate=0.3)
     assert len(found.course) - 1 == found.best + 4
     assert found.course[found.best] == max(found.course)
-    again = refit(vae, x[:60], MixtureOfGaussians(2, 3), x[60:], seed=0, epochs=found.best, learning_rate=0.3)
+    again = refit(vae, MixtureOfGaussians(2, 3), x[:60], x[60:], seed=0, epochs=found.best, learning_rate=0.3)
     assert again.course == found.course[: found.best + 1]
     assert_same(again.vae.prior, copied(prior))
 
@@ -110,20 +110,20 @@ def test_the_best_weights_are_kept_and_patience_ends_it():
 def test_the_same_seed_gives_the_same_bits_and_leaves_the_generator():
     vae, x = small()
     state = torch.get_rng_state()
-    priors = [refit(vae, x, MixtureOfGaussians(2, 3), seed=3, epochs=2).vae.prior for _ in range(2)]
+    priors = [refit(vae, MixtureOfGaussians(2, 3), x, seed=3, epochs=2).vae.prior for _ in range(2)]
     assert_same(priors[0], copied(priors[1]))
     torch.set_rng_state(state)
     prior = MixtureOfGaussians(2, 3)
     state = torch.get_rng_state()
-    refit(vae, x, prior, seed=3, epochs=2)
+    refit(vae, prior, x, seed=3, epochs=2)
     assert torch.equal(torch.get_rng_state(), state)
-    refit(vae, x, prior, epochs=0)
+    refit(vae, prior, x, epochs=0)
     assert not torch.equal(torch.get_rng_state(), state)
 
 
 def test_a_vaes_own_prior_can_be_fitted_on():
     vae = model(MixtureOfGaussians(2, 2))
-    found = refit(vae, signs(100), vae.prior, seed=0, epochs=1)
+    found = refit(vae, vae.prior, signs(100), seed=0, epochs=1)
     assert found.vae.prior is vae.prior
     assert vae.prior.loc.abs().min() > 2
 
@@ -143,7 +143,7 @@ def test_rows_that_are_binarized_anew_are_encoded_anew():
     first = posteriors.loc.clone()
     posteriors.encode()
     assert not torch.equal(posteriors.loc, first)
-    found = refit(model(), Means(), MixtureOfGaussians(2, 4), signs(20), seed=0, epochs=2)
+    found = refit(model(), MixtureOfGaussians(2, 4), Means(), signs(20), seed=0, epochs=2)
     assert len(found.course) == 3
 
 
@@ -159,18 +159,18 @@ def test_draws_are_from_the_posteriors():
 def test_what_is_refused():
     vae, x = small()
     with pytest.raises(ValueError, match=r"prior: expected 2 latent dimensions, those of the encoder, got 3"):
-        refit(vae, x, StandardNormal(3))
+        refit(vae, StandardNormal(3), x)
     with pytest.raises(ValueError, match=r"epoch\n"):
-        refit(vae, x, StandardNormal(2), epoch=3)
+        refit(vae, StandardNormal(2), x, epoch=3)
     odd = VAE(nn.Identity(), vae.decoder, StandardNormal(2))
     odd.encode = lambda x: Independent(Laplace(x[:, :2], torch.ones(len(x), 2)), 1)  # type: ignore[method-assign]
     odd.gain = nn.Parameter(torch.zeros(1))
     odd.encode(x)
     with pytest.raises(TypeError, match=r"vae: refit expects an encoder that gives Independent\(Normal, 1\)"):
-        refit(odd, x, StandardNormal(2))
+        refit(odd, StandardNormal(2), x)
     flow = PRIORS["flow"].from_spec(PriorSpec(2, 6, hidden=(8,)))
     with pytest.raises(ArithmeticError, match=r"refit: expected a prior with finite .* lower the learning rate"):
-        refit(vae, x, flow, seed=0, learning_rate=1e30, epochs=5)
+        refit(vae, flow, x, seed=0, learning_rate=1e30, epochs=5)
     assert all(p.requires_grad for p in vae.parameters())
 
 
@@ -238,7 +238,7 @@ def check_comparison(folder: Path, new: VAE, old: VAE) -> None:
     collected: list[dict[str, Tensor]] = []
     for vae in (old, new):
         torch.manual_seed(0)
-        priory.evaluate(vae, rows, 4, per_row=collected.append)
+        priory.evaluate(vae, rows, num_samples=4, per_row=collected.append)
     for name in ("elbo", "nll"):
         each = (collected[1][name] - collected[0][name]).double()
         assert found["difference"][name]["value"] == pytest.approx(float(each.mean()), abs=1e-4)

@@ -106,7 +106,7 @@ def guided_elbo(
 
 
 def importance_weighted_bound(
-    vae: VAE, x: Float[Tensor, "*batch input"], num_samples: int, *, prior: Distribution | None = None
+    vae: VAE, x: Float[Tensor, "*batch input"], *, num_samples: int, prior: Distribution | None = None
 ) -> Float[Tensor, "*batch"]:
     """A lower bound of log p(x) that tightens with the number of samples, per datum, in nats.
 

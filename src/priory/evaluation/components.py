@@ -19,7 +19,7 @@ UNUSED = 0.1  # a component is not used where it gets less than this share of it
 
 
 @torch.no_grad()
-def effective_components(p_z: Mixture, num_samples: int = PRIOR_SAMPLES) -> Estimate:
+def effective_components(p_z: Mixture, *, num_samples: int = PRIOR_SAMPLES) -> Estimate:
     """exp(I(k; z)): how many components of the prior can be told apart, between 1 and K.
 
         I(k; z) = E_p(k, z) [log p(z|k) - log p(z)] = E_p(z) [KL(p(k|z) || pi)]

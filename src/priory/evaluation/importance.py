@@ -41,8 +41,8 @@ class ImportanceEstimate(NamedTuple):
 def log_likelihood(
     vae: VAE,
     x: Float[Tensor, "datum input"],
-    num_samples: int,
     *,
+    num_samples: int,
     prior_share: float = 0.5,
     chunk_size: int | None = None,
     prior: Distribution | None = None,
@@ -81,7 +81,7 @@ def log_likelihood(
     Reference: Burda et al. 2016, arXiv:1509.00519, eq. 8; Hesterberg 1995, Technometrics 37(2), on the mixture.
     """
     return importance_estimate(
-        vae, x, num_samples, prior_share=prior_share, chunk_size=chunk_size, prior=prior
+        vae, x, num_samples=num_samples, prior_share=prior_share, chunk_size=chunk_size, prior=prior
     ).log_likelihood
 
 
@@ -89,8 +89,8 @@ def log_likelihood(
 def importance_estimate(
     vae: VAE,
     x: Float[Tensor, "datum input"],
-    num_samples: int,
     *,
+    num_samples: int,
     prior_share: float = 0.5,
     chunk_size: int | None = None,
     prior: Distribution | None = None,

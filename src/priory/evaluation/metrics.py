@@ -48,8 +48,8 @@ class LowEffectiveSampleSizeWarning(UserWarning):
 def evaluate(
     vae: VAE,
     data: Tensor | RowSource,
-    num_samples: int = 512,
     *,
+    num_samples: int = 512,
     prior_share: float = 0.5,
     chunk_size: int | None = None,
     batch_size: int = 128,
@@ -93,7 +93,13 @@ def evaluate(
             for rows in x.to(device_of(vae)).split(together):
                 q = vae.encode(rows)
                 found = importance_estimate(
-                    vae, rows, num_samples, prior_share=prior_share, chunk_size=chunk_size, prior=p_z, posterior=q
+                    vae,
+                    rows,
+                    num_samples=num_samples,
+                    prior_share=prior_share,
+                    chunk_size=chunk_size,
+                    prior=p_z,
+                    posterior=q,
                 )
                 collected.add(found, q, p_z)
             if progress is not None:

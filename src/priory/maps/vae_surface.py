@@ -26,7 +26,7 @@ class VAESurface:
         ValueError: the prior has no grid, or its nodes are no full grid.
     """
 
-    def __init__(self, vae: VAE, num_samples: int = 64) -> None:
+    def __init__(self, vae: VAE, *, num_samples: int = 64) -> None:
         prior = vae.prior
         if not isinstance(prior, GridPrior):
             raise ValueError(
@@ -53,7 +53,7 @@ class VAESurface:
 
     @torch.no_grad()
     def log_likelihood(self, x: Float[Tensor, "datum input"]) -> Float[Tensor, " datum"]:
-        return log_likelihood(self.vae, self._read(x), self.num_samples, prior=self._p_z).double().cpu()
+        return log_likelihood(self.vae, self._read(x), num_samples=self.num_samples, prior=self._p_z).double().cpu()
 
     @torch.no_grad()
     def contents(self) -> Float[Tensor, "node input"]:

@@ -153,8 +153,8 @@ class ConvolutionalDecoderNetwork(nn.Module):
     a likelihood reads it as (..., D, P).
 
     Args:
-        in_features: width of an input row.
         image_shape: (height, width) or (channels, height, width).
+        in_features: width of an input row.
         outputs_per_pixel: the numbers that the likelihood needs for each pixel, P.
         channels: channels before each transposed convolution.
         activation: makes the module before each transposed convolution.
@@ -162,15 +162,15 @@ class ConvolutionalDecoderNetwork(nn.Module):
     Raises:
         ValueError: an image shape that is not as above or below 4 pixels a side; a width below one; no channels.
 
-    >>> network = ConvolutionalDecoderNetwork(6, (27, 31), outputs_per_pixel=2, channels=(16, 8))
+    >>> network = ConvolutionalDecoderNetwork((27, 31), 6, outputs_per_pixel=2, channels=(16, 8))
     >>> network(torch.zeros(2, 5, 6)).shape == (2, 5, 27 * 31 * 2)
     True
     """
 
     def __init__(
         self,
-        in_features: int,
         image_shape: Sequence[int],
+        in_features: int,
         outputs_per_pixel: int = 1,
         channels: Sequence[int] = (64, 32),
         activation: Activation = nn.LeakyReLU,

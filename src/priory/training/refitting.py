@@ -61,8 +61,8 @@ class Refitted(NamedTuple):
 
 def refit(
     vae: VAE,
-    train: Tensor | Source,
     prior: Prior,
+    train: Tensor | Source,
     valid: Tensor | Source | None = None,
     *,
     settings: RefitSettings | None = None,
@@ -82,8 +82,8 @@ def refit(
 
     Args:
         vae: the trained model; its encoder gives diagonal normals. Its own prior stays what it is.
-        train: training rows, a float tensor (N, D), or an object with `__len__` and `batch(positions)`, as in `fit`.
         prior: the new prior, at its start; it is fitted in place.
+        train: training rows, a float tensor (N, D), or an object with `__len__` and `batch(positions)`, as in `fit`.
         valid: validation rows, likewise; None judges by the training rows.
         settings: how to fit; the defaults of `RefitSettings` otherwise.
         seed: of all noise; None draws from torch's global generator as it is.
@@ -99,7 +99,7 @@ def refit(
 
     >>> from priory import BernoulliDecoder, MixtureOfGaussians, NormalEncoder, StandardNormal, mlp
     >>> vae = VAE(NormalEncoder(mlp(6, [8], 4)), BernoulliDecoder(mlp(2, [8], 6)), StandardNormal(2))
-    >>> found = refit(vae, torch.rand(50, 6).round(), MixtureOfGaussians(2, 3), seed=0, epochs=5)
+    >>> found = refit(vae, MixtureOfGaussians(2, 3), torch.rand(50, 6).round(), seed=0, epochs=5)
     >>> found.by_em, type(found.vae.prior).__name__, found.vae.encoder is vae.encoder
     (True, 'MixtureOfGaussians', True)
     """

@@ -124,7 +124,7 @@ def refitted(
     prior = _start(vae, dataset, run, request.model, request.seed)
     valid = dataset.rows("valid") if len(dataset.splits["valid"]) else None
     options: Any = {"settings": request.refit, "seed": request.seed, "progress": progress}
-    return refit(vae, dataset.rows("train"), prior, valid, **options)
+    return refit(vae, prior, dataset.rows("train"), valid, **options)
 
 
 def _start(vae: VAE, dataset: Dataset, run: Run, model: ModelSettings, seed: int) -> Any:

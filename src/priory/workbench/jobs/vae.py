@@ -192,7 +192,7 @@ def measure(
         ArithmeticError: a number is NaN or infinite, so some rows have no likelihood under the model.
     """
     with own_noise(seed, device_of(vae)):
-        metrics = evaluate(vae, rows, num_samples, progress=progress, per_row=per_row)
+        metrics = evaluate(vae, rows, num_samples=num_samples, progress=progress, per_row=per_row)
     if isinstance(vae.prior, GridPrior):
         metrics |= quality_on_map(TopographicMap(vae, rows), rows)
     bad = [name for name, estimate in metrics.items() if not math.isfinite(estimate.value)]
@@ -228,7 +228,7 @@ def score(
         p_z = vae.latent_prior()
         parts = []
         for x, _ in rows.batches(batch_size):
-            parts.append(log_likelihood(vae, x.to(device_of(vae)), num_samples, prior=p_z))
+            parts.append(log_likelihood(vae, x.to(device_of(vae)), num_samples=num_samples, prior=p_z))
             if progress is not None:
                 progress(sum(map(len, parts)))
     return torch.cat(parts).cpu().numpy()
@@ -243,7 +243,7 @@ def sample(vae: VAE, number: int, seed: int, mean: bool) -> Tensor:
 
 def surface(vae: VAE, num_samples: int) -> Surface:
     """The map that the model draws, if its prior has a grid; likelihoods by so many importance samples."""
-    return VAESurface(vae, num_samples)
+    return VAESurface(vae, num_samples=num_samples)
 
 
 def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any], path: str = "") -> list[str]:

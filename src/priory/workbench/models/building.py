@@ -188,7 +188,7 @@ def decoder_network(settings: ModelSettings, facts: DataFacts) -> nn.Module:
     hidden, outputs = tuple(reversed(_hidden(settings))), outputs_per_column(settings)
     if settings.network == "conv":
         return ConvolutionalDecoderNetwork(
-            settings.latent_dim, _image_shape(facts), outputs_per_pixel=outputs, channels=hidden
+            _image_shape(facts), settings.latent_dim, outputs_per_pixel=outputs, channels=hidden
         )
     return _dense(settings)(settings.latent_dim, hidden, facts.num_inputs * outputs)
 

@@ -15,6 +15,7 @@ from command_line import MATRIX, QUICK, must_be_refused, must_succeed, run_cli, 
 from priory import VAE, BernoulliDecoder, MixtureOfGaussians, NormalEncoder, StandardNormal, diagonal_normal, mlp, refit
 from priory.evaluation import Estimate
 from priory.priors import PRIORS, PriorSpec
+from priory.rows import Rows, TensorRows
 from priory.training.refitting import Posteriors, RefitSettings
 from priory.workbench.cli.commands.refit import verdict
 from priory.workbench.data import load_dataset
@@ -129,7 +130,7 @@ def test_a_vaes_own_prior_can_be_fitted_on():
 
 
 def test_rows_that_are_binarized_anew_are_encoded_anew():
-    class Means:
+    class Means(Rows):
         dynamic_binarization = True
 
         def __len__(self) -> int:
@@ -149,7 +150,7 @@ def test_rows_that_are_binarized_anew_are_encoded_anew():
 
 def test_draws_are_from_the_posteriors():
     torch.manual_seed(0)
-    posteriors = Posteriors(model(), priory.training.batches.TensorSource(signs(10)))
+    posteriors = Posteriors(model(), TensorRows(signs(10)))
     z = posteriors.draws(torch.tensor([0, 9]), 20_000)
     torch.testing.assert_close(z.mean(0), torch.tensor([[-3.0, -3.0], [3.0, 3.0]]), atol=0.02, rtol=0)
     torch.testing.assert_close(z.std(0), torch.full((2, 2), 0.5), atol=0.02, rtol=0)

@@ -77,6 +77,17 @@ class VAE(nn.Module):
             return self.decode(self.encode(x).mean, x).mean
 
 
+def device_of(module: nn.Module) -> torch.device:
+    """Device of the module's first parameter."""
+    return next(module.parameters()).device
+
+
+def cast_like(x: Tensor, module: nn.Module) -> Tensor:
+    """Return x on the device and in the dtype of the module's first parameter; unchanged if there are no parameters."""
+    parameter = next(module.parameters(), None)
+    return x if parameter is None else x.to(parameter)
+
+
 @contextmanager
 def evaluation_mode(module: nn.Module) -> Iterator[None]:
     """Every submodule in evaluation mode inside the block, and as it was afterwards."""

@@ -6,7 +6,6 @@ from priory.evaluation.estimates import Estimate
 from priory.evaluation.holes import coverage
 from priory.evaluation.importance import ImportanceEstimate, importance_estimate, log_likelihood
 from priory.evaluation.metrics import DESCRIPTIONS, LowEffectiveSampleSizeWarning, evaluate
-from priory.rows import RowSource, TensorRows, device_of
 
 __all__ = [
     "DESCRIPTIONS",
@@ -14,12 +13,9 @@ __all__ = [
     "Estimate",
     "ImportanceEstimate",
     "LowEffectiveSampleSizeWarning",
-    "RowSource",
-    "TensorRows",
     "active_units",
     "component_use",
     "coverage",
-    "device_of",
     "effective_components",
     "evaluate",
     "importance_estimate",

@@ -1,6 +1,7 @@
 """The likelihood of each datum by importance sampling, streamed over samples; and what the same draws tell besides."""
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,8 @@ from torch.distributions import Distribution
 
 from priory.density import working_dtype
 from priory.evaluation.pairs import by_matrix_product, log_prob_of_pairs
-from priory.vae import VAE, evaluation_mode
+from priory.rows import Rows, as_rows
+from priory.vae import VAE, cast_like, evaluation_mode
 
 # Outputs of the decoder at a time: what a processor's cache holds, since passes over more take three times as
 # long; and what keeps a GPU busy.
@@ -38,16 +40,19 @@ class ImportanceEstimate(NamedTuple):
     kl: Float[Tensor, " datum"]
 
 
+@torch.no_grad()
 def log_likelihood(
     vae: VAE,
-    x: Float[Tensor, "datum input"],
+    rows: Tensor | Rows,
     *,
     num_samples: int,
     prior_share: float = 0.5,
     chunk_size: int | None = None,
+    batch_size: int = 128,
     prior: Distribution | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Float[Tensor, " datum"]:
-    """Importance-weighted estimate of log p(x) per datum, in nats, streamed over samples.
+    """Importance-weighted estimate of log p(x) per datum, in nats, streamed over rows and samples.
 
         log p(x) ~ log 1/S sum_s p(z_s) p(x|z_s) / r(z_s),    r = (1 - a) q(z|x) + a p(z)
 
@@ -65,24 +70,39 @@ def log_likelihood(
 
     Args:
         vae: the model; used in evaluation mode.
-        x: data, (N, D).
+        rows: a tensor (N, D) or `priory.rows.Rows`.
         num_samples: S, drawn per datum.
         prior_share: a, in [0, 1); at least one sample is drawn from q.
         chunk_size: how many (datum, sample) pairs are decoded at once, which bounds the memory; by default as many as
             make 2^19 outputs of the decoder on a CPU, and 2^25 elsewhere.
-        prior: p(z), where it has been evaluated already.
+        batch_size: rows read at a time; a tensor is one batch.
+        prior: p(z), if it has been evaluated already.
+        progress: called with the number of rows done, after every batch.
 
     Returns:
         (N,), accumulated in float64.
 
     Raises:
+        TypeError: rows is neither a tensor nor `Rows`.
         ValueError: num_samples or chunk_size is not positive, or prior_share is outside [0, 1).
 
     Reference: Burda et al. 2016, arXiv:1509.00519, eq. 8; Hesterberg 1995, Technometrics 37(2), on the mixture.
     """
-    return importance_estimate(
-        vae, x, num_samples=num_samples, prior_share=prior_share, chunk_size=chunk_size, prior=prior
-    ).log_likelihood
+    if prior is None:
+        with evaluation_mode(vae):
+            prior = vae.latent_prior()
+    batches = [rows] if isinstance(rows, Tensor) else (x for x, _ in as_rows(rows, "rows").batches(batch_size))
+    parts, done = [], 0
+    for batch in batches:
+        x = cast_like(batch, vae)
+        estimate = importance_estimate(
+            vae, x, num_samples=num_samples, prior_share=prior_share, chunk_size=chunk_size, prior=prior
+        )
+        parts.append(estimate.log_likelihood)
+        done += len(x)
+        if progress is not None:
+            progress(done)
+    return torch.cat(parts)
 
 
 @torch.no_grad()
@@ -99,7 +119,8 @@ def importance_estimate(
     """The likelihood, how far it can be trusted, and the bound's two parts; see `log_likelihood`.
 
     Args:
-        vae, x, num_samples, prior_share, chunk_size, prior: as there.
+        vae, num_samples, prior_share, chunk_size, prior: see `log_likelihood`.
+        x: data, (N, D), on the model's device.
         posterior: q(z|x), where the rows have been encoded already; they then all share their draws from the prior, so
             that groups of about sixteen are best, and at least one draw of each row is decoded at a time.
 
@@ -216,4 +237,4 @@ class _Sampling:
 
 def _pairs_at_once(vae: VAE, x: Tensor) -> int:
     values = VALUES_AT_ONCE if x.device.type == "cpu" else VALUES_AT_ONCE_ELSEWHERE
-    return max(1, values // (x.shape[-1] * getattr(vae.decoder, "num_outputs", 1)))
+    return max(1, values // (x[0].numel() * getattr(vae.decoder, "num_outputs", 1)))

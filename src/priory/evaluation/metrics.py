@@ -15,8 +15,8 @@ from priory.evaluation.components import component_use, effective_components
 from priory.evaluation.estimates import Estimate, mean
 from priory.evaluation.holes import coverage
 from priory.evaluation.importance import ROWS_TOGETHER, ImportanceEstimate, importance_estimate
-from priory.rows import RowSource, TensorRows, device_of
-from priory.vae import VAE, evaluation_mode
+from priory.rows import Rows, as_rows
+from priory.vae import VAE, cast_like, evaluation_mode
 
 ENOUGH_EFFECTIVE_SAMPLES = 10.0
 DRAWS_FOR_A_MEAN = 1000  # of a posterior whose mean has no closed form
@@ -47,7 +47,7 @@ class LowEffectiveSampleSizeWarning(UserWarning):
 @torch.no_grad()
 def evaluate(
     vae: VAE,
-    data: Tensor | RowSource,
+    rows: Tensor | Rows,
     *,
     num_samples: int = 512,
     prior_share: float = 0.5,
@@ -56,11 +56,11 @@ def evaluate(
     progress: Callable[[int], None] | None = None,
     per_row: Callable[[dict[str, Tensor]], None] | None = None,
 ) -> dict[str, Estimate]:
-    """Everything that `priory evaluate` reports, on the data given; the encoder reads each datum once.
+    """Evaluate a model on rows of data: likelihood, bound and latent space. The encoder reads each row once.
 
     Args:
         vae: the model; used in evaluation mode.
-        data: (N, D), or a source of rows.
+        rows: a tensor (N, D) or `priory.rows.Rows`.
         num_samples: importance samples per datum; those of them that come from q give the bound too.
         prior_share: see `log_likelihood`.
         chunk_size: see `log_likelihood`.
@@ -82,19 +82,19 @@ def evaluate(
     Warns:
         LowEffectiveSampleSizeWarning: half of the rows have fewer than ten effective samples.
     """
-    source = TensorRows(data) if isinstance(data, Tensor) else data
-    if len(source) < 2:
-        raise ValueError(f"data: expected at least two rows for a standard error, got {len(source)}")
+    rows = as_rows(rows, "rows")
+    if len(rows) < 2:
+        raise ValueError(f"rows: expected at least two rows for a standard error, got {len(rows)}")
     collected = _Collected()
     together = ROWS_TOGETHER if chunk_size is None else max(1, min(ROWS_TOGETHER, chunk_size))
     with evaluation_mode(vae):
         p_z = vae.latent_prior()
-        for x, _ in source.batches(batch_size):
-            for rows in x.to(device_of(vae)).split(together):
-                q = vae.encode(rows)
+        for x, _ in rows.batches(batch_size):
+            for part in cast_like(x, vae).split(together):
+                q = vae.encode(part)
                 found = importance_estimate(
                     vae,
-                    rows,
+                    part,
                     num_samples=num_samples,
                     prior_share=prior_share,
                     chunk_size=chunk_size,
@@ -104,7 +104,7 @@ def evaluate(
                 collected.add(found, q, p_z)
             if progress is not None:
                 progress(collected.num_rows)
-        metrics = collected.likelihood_metrics(x.shape[-1]) | collected.latent_metrics(p_z)
+        metrics = collected.likelihood_metrics(x[0].numel()) | collected.latent_metrics(p_z)
     if per_row is not None:
         per_row(collected.per_row())
     _warn_if_low(metrics["effective_sample_size"], num_samples)

@@ -11,7 +11,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from priory.training.batches import Source, TensorSource, derived_seed
+from priory.rows import Rows, TensorRows
+from priory.training.batches import derived_seed
 from priory.training.failures import check_parameters
 from priory.training.history import History
 from priory.training.module import Training
@@ -24,6 +25,8 @@ from priory.training.validation import validation_sums
 WRITE_EVERY = 2.0
 WRITE_SHARE = 20
 REFRESHES_PER_SECOND = 4
+# A tensor up to this size moves to the accelerator once, instead of batch by batch; a small part of any GPU's memory.
+RESIDENT_BYTES = 1 << 30
 
 
 class Record(pl.Callback):
@@ -41,7 +44,7 @@ class Record(pl.Callback):
 
     def __init__(
         self,
-        valid: Source | None,
+        valid: Rows | None,
         *,
         patience: int | None,
         identity: Mapping[str, Any],
@@ -73,10 +76,9 @@ class Record(pl.Callback):
         batches.rank, batches.world_size = trainer.global_rank, trainer.world_size
         if trainer.world_size > 1:
             batches.seed = self.identity["order_seed"] = trainer.strategy.broadcast(batches.seed)
-        if isinstance(batches.source, TensorSource):
-            batches.source = batches.source.to(trainer.strategy.root_device)
-        if isinstance(self.valid, TensorSource):
-            self.valid = self.valid.to(trainer.strategy.root_device)
+        batches.rows = _resident(batches.rows, trainer.strategy.root_device)
+        if self.valid is not None:
+            self.valid = _resident(self.valid, trainer.strategy.root_device)
         if self._resumed is not None:
             progress = self._resumed["progress"]
             module.epoch = batches.epoch = progress["epoch"]
@@ -257,6 +259,11 @@ class ProgressBar(pl.Callback):
 def _training(module: pl.LightningModule) -> Training:
     assert isinstance(module, Training)
     return module
+
+
+def _resident(rows: Rows, device: torch.device) -> Rows:
+    """Return the rows of a small tensor on this device, other rows as they are."""
+    return rows.to(device) if isinstance(rows, TensorRows) and rows.x.nbytes <= RESIDENT_BYTES else rows
 
 
 def _reduced(trainer: pl.Trainer, module: Training, sums: Tensor) -> Tensor:

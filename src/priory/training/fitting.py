@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from priory._support.locking import sole_writer
-from priory.training.batches import ShuffledBatches, Source, as_source, draws_anew
+from priory.rows import Rows, as_rows
+from priory.training.batches import ShuffledBatches
 from priory.training.history import HISTORY_FILE, History
 from priory.training.identity import check_same_processes, check_same_run, drawn_order_seed, identity_of
 from priory.training.ranks import process_rank
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 
 def fit(
     vae: VAE,
-    train: Tensor | Source,
-    valid: Tensor | Source | None = None,
+    train: Tensor | Rows,
+    valid: Tensor | Rows | None = None,
     *,
     settings: TrainingSettings | None = None,
     seed: int | None = None,
@@ -51,10 +52,8 @@ def fit(
 
     Args:
         vae: the model.
-        train: training rows, a float tensor (N, D), or an object with `__len__` and `batch(positions)` that gives
-            values and row numbers. Where it has a true attribute `dynamic_binarization`, its values are means, and each
-            time a row is seen it is drawn anew from Bernoulli(mean).
-        valid: validation rows, likewise, used as they are.
+        train: training rows, a tensor (N, D) or `priory.rows.Rows`.
+        valid: validation rows, likewise; their values are never drawn anew.
         settings: how to train; the defaults of `TrainingSettings` otherwise.
         seed: seeds torch's global generator, which all noise comes from, and the order of the rows. Same seed, same
             machine, one thread: same result to the last bit. None draws from the global generator as it is.
@@ -88,8 +87,8 @@ def fit(
     -21.3
     """
     chosen = _merged(settings, overrides)
-    train_rows = as_source(train, "train")
-    valid_rows = None if valid is None else as_source(valid, "valid")
+    train_rows = as_rows(train, "train")
+    valid_rows = None if valid is None else as_rows(valid, "valid")
     folder = _folder(out, resume=resume, tensorboard=tensorboard)
     with _held(folder, make=False):
         state = stored_state(folder / STATE_FILE) if folder and resume else None
@@ -120,8 +119,8 @@ def _held(folder: Path | None, *, make: bool) -> AbstractContextManager[None]:
 
 def _train(
     vae: VAE,
-    train: Source,
-    valid: Source | None,
+    train: Rows,
+    valid: Rows | None,
     settings: TrainingSettings,
     identity: Mapping[str, Any],
     folder: Path | None,
@@ -145,7 +144,7 @@ def _train(
         tensorboard=tensorboard_logger(folder) if tensorboard and folder and process_rank() == 0 else None,
     )
     batches = ShuffledBatches(train, settings.batch_size, identity["order_seed"])
-    module = Training(vae, batches, settings, dynamic_binarization=draws_anew(train))
+    module = Training(vae, batches, settings, dynamic_binarization=getattr(train, "dynamic_binarization", False))
     done = state["progress"]["epoch"] if state else 0
     trainer = make_trainer(settings, settings.epochs - done, [record, *([ProgressBar(record)] if progress else [])])
     device = next(vae.parameters()).device

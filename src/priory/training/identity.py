@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from priory.training.batches import Source
+from priory.rows import Rows
 from priory.training.settings import TrainingSettings
 
 
-def identity_of(settings: TrainingSettings, seed: int | None, train: Source, valid: Source | None) -> dict[str, Any]:
+def identity_of(settings: TrainingSettings, seed: int | None, train: Rows, valid: Rows | None) -> dict[str, Any]:
     """What a run is: its settings, its seed and how many rows it has; part of its state."""
     rows = {"train": len(train), "valid": None if valid is None else len(valid)}
     return {"settings": settings.model_dump(), "seed": seed, "rows": rows}

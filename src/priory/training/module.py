@@ -56,7 +56,7 @@ class Training(pl.LightningModule):
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         x, rows = batch
-        return x.to(device, non_blocking=True), rows
+        return x.to(device, next(self.vae.parameters()).dtype, non_blocking=True), rows
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Everything random and everything with a gradient happens here, so that DDP's forward sees it."""

@@ -14,11 +14,10 @@ from torch import Tensor, nn
 
 from priory._support.seeds import own_noise
 from priory.distributions.normal import is_diagonal_normal
-from priory.evaluation import device_of
 from priory.priors import Prior
-from priory.training.batches import Source, as_source, draws_anew
+from priory.rows import Rows, as_rows
 from priory.training.failures import REFUSALS
-from priory.vae import VAE, evaluation_mode
+from priory.vae import VAE, cast_like, device_of, evaluation_mode
 
 # For expectation maximization, which keeps its draws: enough of both, and seconds of work.
 MOST_DRAWS = 100_000
@@ -62,8 +61,8 @@ class Refitted(NamedTuple):
 def refit(
     vae: VAE,
     prior: Prior,
-    train: Tensor | Source,
-    valid: Tensor | Source | None = None,
+    train: Tensor | Rows,
+    valid: Tensor | Rows | None = None,
     *,
     settings: RefitSettings | None = None,
     seed: int | None = None,
@@ -83,7 +82,7 @@ def refit(
     Args:
         vae: the trained model; its encoder gives diagonal normals. Its own prior stays what it is.
         prior: the new prior, at its start; it is fitted in place.
-        train: training rows, a float tensor (N, D), or an object with `__len__` and `batch(positions)`, as in `fit`.
+        train: training rows, a tensor (N, D) or `priory.rows.Rows`, as in `fit`.
         valid: validation rows, likewise; None judges by the training rows.
         settings: how to fit; the defaults of `RefitSettings` otherwise.
         seed: of all noise; None draws from torch's global generator as it is.
@@ -104,8 +103,8 @@ def refit(
     (True, 'MixtureOfGaussians', True)
     """
     chosen = RefitSettings(**((settings.model_dump() if settings else {}) | overrides))
-    rows = as_source(train, "train")
-    judges = rows if valid is None else as_source(valid, "valid")
+    rows = as_rows(train, "train")
+    judges = rows if valid is None else as_rows(valid, "valid")
     fitted = VAE(vae.encoder, vae.decoder, prior.to(device_of(vae)), vae.preprocess)
     noise = nullcontext() if seed is None else own_noise(seed, device_of(vae))
     with noise, _frozen(vae.encoder), evaluation_mode(fitted):
@@ -127,9 +126,9 @@ class Posteriors:
         TypeError: q(z|x) is no diagonal normal.
     """
 
-    def __init__(self, vae: VAE, rows: Source) -> None:
+    def __init__(self, vae: VAE, rows: Rows) -> None:
         self._vae, self._rows = vae, rows
-        self.changes = draws_anew(rows)
+        self.changes = getattr(rows, "dynamic_binarization", False)
         self.encode()
 
     def __len__(self) -> int:
@@ -150,7 +149,7 @@ class Posteriors:
         self.loc, self.scale = (torch.cat(column) for column in zip(*parts, strict=True))
 
     def _read(self, positions: Tensor) -> Tensor:
-        x = self._rows.batch(positions)[0].to(device_of(self._vae))
+        x = cast_like(self._rows.batch(positions)[0], self._vae)
         return torch.bernoulli(x) if self.changes else x
 
     def draws(self, positions: Tensor | slice, number: int) -> Float[Tensor, "draw datum latent"]:
@@ -164,12 +163,12 @@ class Posteriors:
         return self.draws(torch.randperm(len(self))[:MOST_DRAWS], number).flatten(0, 1)
 
 
-def _features(vae: VAE, rows: Source) -> Tensor:
+def _features(vae: VAE, rows: Rows) -> Tensor:
     """What the encoder's first layer reads, of all rows, or of a random part of very many."""
     columns = rows.batch(torch.zeros(1, dtype=torch.int64))[0].numel()
     x, _ = rows.batch(torch.randperm(len(rows))[: min(MOST_ROWS, max(1, MOST_VALUES // columns))])
     with torch.no_grad():
-        return vae.preprocess(x.to(device_of(vae)))
+        return vae.preprocess(cast_like(x, vae))
 
 
 class _Fitting:

@@ -7,15 +7,15 @@ from torch import Tensor
 
 from priory._support.seeds import own_noise
 from priory.objectives import Elbo, elbo
-from priory.training.batches import Source
+from priory.rows import Rows
 from priory.training.failures import failed_step, invalid_parameters
-from priory.vae import VAE, evaluation_mode
+from priory.vae import VAE, cast_like, evaluation_mode
 
 
 @torch.no_grad()
 def validation_sums(
     vae: VAE,
-    source: Source,
+    rows: Rows,
     positions: Tensor,
     *,
     batch_size: int,
@@ -35,13 +35,13 @@ def validation_sums(
     with evaluation_mode(vae), own_noise(seed, device):
         prior = None
         for chunk in positions.split(batch_size):
-            x, rows = source.batch(chunk)
-            with invalid_parameters(vae, rows, epoch=epoch, batch=None):
+            x, numbers = rows.batch(chunk)
+            with invalid_parameters(vae, numbers, epoch=epoch, batch=None):
                 prior = vae.latent_prior() if prior is None else prior
-                terms = elbo(vae, x.to(device), num_samples=num_samples, prior=prior)
+                terms = elbo(vae, cast_like(x, vae), num_samples=num_samples, prior=prior)
             chunk_sums = _sums(terms)
             if not math.isfinite(float(chunk_sums.sum())):
-                raise failed_step(vae, terms.reconstruction, terms.kl, rows, epoch=epoch, batch=None)
+                raise failed_step(vae, terms.reconstruction, terms.kl, numbers, epoch=epoch, batch=None)
             sums += chunk_sums
     return torch.cat([sums, torch.tensor([len(positions)], dtype=torch.float64)])
 

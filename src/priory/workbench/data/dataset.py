@@ -132,6 +132,11 @@ class Rows:
     def labels(self) -> dict[str, np.ndarray]:
         return {name: values[self.indices] for name, values in self.dataset.labels.items()}
 
+    @property
+    def dynamic_binarization(self) -> bool:
+        """Whether training draws the values of these rows anew each time it reads them."""
+        return self.dataset.dynamic_binarization
+
     def tensor(self) -> Tensor:
         """All rows at once, dense float32 (n, D): for small data."""
         return self._dense(self._index)

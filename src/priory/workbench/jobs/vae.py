@@ -14,7 +14,7 @@ from priory._support.files import not_a_folder, remove_leftovers
 from priory._support.locking import sole_writer
 from priory._support.seeds import own_noise
 from priory.evaluation import DESCRIPTIONS as LIKELIHOOD_DESCRIPTIONS
-from priory.evaluation import Estimate, device_of, evaluate, log_likelihood
+from priory.evaluation import Estimate, evaluate, log_likelihood
 from priory.maps import TopographicMap
 from priory.maps.quality import DESCRIPTIONS as MAP_DESCRIPTIONS
 from priory.maps.surfaces import Surface
@@ -22,7 +22,7 @@ from priory.maps.vae_surface import VAESurface
 from priory.priors import PRIORS, GridPrior
 from priory.training import History, check_devices, fit, process_rank
 from priory.training.history import HISTORY_FILE
-from priory.vae import VAE
+from priory.vae import VAE, device_of
 from priory.workbench.data import Dataset, LikelihoodProposal, Rows, constant_columns, load_dataset, require_complete
 from priory.workbench.data.columns import with_columns
 from priory.workbench.jobs.map_quality import quality_on_map
@@ -219,19 +219,10 @@ def embed(vae: VAE, rows: Rows, batch_size: int = 1024) -> dict[str, np.ndarray]
     return found
 
 
-@torch.no_grad()
-def score(
-    vae: VAE, rows: Rows, num_samples: int, seed: int, batch_size: int = 128, progress: Progress | None = None
-) -> np.ndarray:
+def score(vae: VAE, rows: Rows, num_samples: int, seed: int, *, progress: Progress | None = None) -> np.ndarray:
     """The estimated log p(x) of each row, in nats."""
     with own_noise(seed, device_of(vae)):
-        p_z = vae.latent_prior()
-        parts = []
-        for x, _ in rows.batches(batch_size):
-            parts.append(log_likelihood(vae, x.to(device_of(vae)), num_samples=num_samples, prior=p_z))
-            if progress is not None:
-                progress(sum(map(len, parts)))
-    return torch.cat(parts).cpu().numpy()
+        return log_likelihood(vae, rows, num_samples=num_samples, progress=progress).cpu().numpy()
 
 
 @torch.no_grad()

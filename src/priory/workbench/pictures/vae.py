@@ -10,7 +10,7 @@ from torch.distributions import Distribution
 
 from priory.distributions.mixture import Mixture
 from priory.distributions.normal import is_diagonal_normal
-from priory.evaluation import AggregatePosterior, device_of
+from priory.evaluation import AggregatePosterior
 from priory.maps import TopographicMap
 from priory.nn.preprocessing import Preprocessing
 from priory.plots import (
@@ -26,7 +26,7 @@ from priory.plots import (
     save_figure,
 )
 from priory.priors import GridPrior
-from priory.vae import VAE
+from priory.vae import VAE, device_of
 from priory.workbench.data import Dataset, Rows
 from priory.workbench.pictures.maps import Look, map_figures, some_rows
 

@@ -10,10 +10,11 @@ from torch import Tensor
 import priory
 from priory._support.json_files import read_json
 from priory._support.seeds import own_noise
-from priory.evaluation import Estimate, device_of
+from priory.evaluation import Estimate
 from priory.maps import TopographicMap
 from priory.maps.quality import evenly_spaced
 from priory.maps.surfaces import Surface
+from priory.vae import device_of
 from priory.workbench.data import Dataset, Rows
 from priory.workbench.data.splits import split_names
 from priory.workbench.jobs.vae import telling_rows

@@ -5,12 +5,13 @@ from priory.evaluation.components import component_use, effective_components
 from priory.evaluation.estimates import Estimate
 from priory.evaluation.holes import coverage
 from priory.evaluation.importance import ImportanceEstimate, importance_estimate, log_likelihood
-from priory.evaluation.metrics import DESCRIPTIONS, LowEffectiveSampleSizeWarning, evaluate
+from priory.evaluation.metrics import DESCRIPTIONS, Evaluation, LowEffectiveSampleSizeWarning, evaluate
 
 __all__ = [
     "DESCRIPTIONS",
     "AggregatePosterior",
     "Estimate",
+    "Evaluation",
     "ImportanceEstimate",
     "LowEffectiveSampleSizeWarning",
     "active_units",

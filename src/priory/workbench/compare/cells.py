@@ -82,7 +82,7 @@ def _belong_together(metrics: dict[str, Estimate], scores: RowScores) -> bool:
 
 
 def row_scores(rows: Rows, found: dict[str, Tensor]) -> RowScores:
-    """What `measure(per_row=)` gives, with the rows that it is of."""
+    """The scores in `Evaluation.per_row`, with the numbers of their rows."""
     nll, elbo = (found[name].double().numpy() for name in SCORES)
     return RowScores(rows.indices.copy(), nll, elbo)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from priory._support.files import remove_leftovers
 from priory._support.locking import sole_writer
 from priory._support.memory import require_memory
-from priory.evaluation import Estimate
+from priory.evaluation import Estimate, Evaluation
 from priory.evaluation.estimates import mean
 from priory.gtm import GTM
 from priory.maps.quality import DESCRIPTIONS as MAP_DESCRIPTIONS
@@ -186,9 +186,7 @@ def write(
     return pictures
 
 
-def measure(
-    model: MapModel, rows: Rows, num_samples: int, seed: int, progress: Progress | None = None
-) -> dict[str, Estimate]:
+def measure(model: MapModel, rows: Rows, num_samples: int, seed: int, progress: Progress | None = None) -> Evaluation:
     """What `DESCRIPTIONS` lists; the likelihood is exact, so samples and seed are not used.
 
     What `quality_on_map` says of neighbors goes with it.
@@ -197,14 +195,15 @@ def measure(
         ArithmeticError: a row's likelihood is NaN or infinite.
     """
     drawn = model.drawn(rows, progress)
-    nll = mean(-drawn.log_likelihood)
+    each = -drawn.log_likelihood
+    nll = mean(each)
     if not math.isfinite(nll.value):
         raise ArithmeticError(
             "evaluation: expected finite likelihoods, got NaN or infinity; `priory score` writes each row's, and shows "
             "which they are"
         )
     noise = Estimate(model.gtm.noise_variance_, math.nan)
-    return {"nll": nll, **quality_on_map(drawn, rows), "noise_variance": noise}
+    return Evaluation({"nll": nll, **quality_on_map(drawn, rows), "noise_variance": noise}, {"nll": each})
 
 
 def embed(model: MapModel, rows: Rows) -> dict[str, np.ndarray]:

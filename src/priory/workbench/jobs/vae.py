@@ -14,7 +14,7 @@ from priory._support.files import not_a_folder, remove_leftovers
 from priory._support.locking import sole_writer
 from priory._support.seeds import own_noise
 from priory.evaluation import DESCRIPTIONS as LIKELIHOOD_DESCRIPTIONS
-from priory.evaluation import Estimate, evaluate, log_likelihood
+from priory.evaluation import Evaluation, evaluate, log_likelihood
 from priory.maps import TopographicMap
 from priory.maps.quality import DESCRIPTIONS as MAP_DESCRIPTIONS
 from priory.maps.surfaces import Surface
@@ -177,14 +177,7 @@ def telling_rows(dataset: Dataset) -> Rows:
     return dataset.all_rows()
 
 
-def measure(
-    vae: VAE,
-    rows: Rows,
-    num_samples: int,
-    seed: int,
-    progress: Progress | None = None,
-    per_row: Callable[[dict[str, Tensor]], None] | None = None,
-) -> dict[str, Estimate]:
+def measure(vae: VAE, rows: Rows, num_samples: int, seed: int, progress: Progress | None = None) -> Evaluation:
     """`evaluate` with noise of its own seed, so that the same model gives the same numbers; and with a grid prior,
     how good its map is.
 
@@ -192,7 +185,7 @@ def measure(
         ArithmeticError: a number is NaN or infinite, so some rows have no likelihood under the model.
     """
     with own_noise(seed, device_of(vae)):
-        metrics = evaluate(vae, rows, num_samples=num_samples, progress=progress, per_row=per_row)
+        metrics = evaluate(vae, rows, num_samples=num_samples, progress=progress)
     if isinstance(vae.prior, GridPrior):
         metrics |= quality_on_map(TopographicMap(vae, rows), rows)
     bad = [name for name, estimate in metrics.items() if not math.isfinite(estimate.value)]

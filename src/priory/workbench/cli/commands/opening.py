@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from priory._support.messages import shortened
-from priory.evaluation import Estimate
+from priory.evaluation import Evaluation
 from priory.maps.surfaces import Surface
 from priory.workbench.cli.commands.interruptions import how_to_go_on
 from priory.workbench.cli.terminal import errors
@@ -24,9 +24,7 @@ class Jobs(Protocol):
 
     DESCRIPTIONS: dict[str, str]
 
-    def measure(
-        self, model: Any, rows: Rows, num_samples: int, seed: int, progress: Any = None
-    ) -> dict[str, Estimate]: ...
+    def measure(self, model: Any, rows: Rows, num_samples: int, seed: int, progress: Any = None) -> Evaluation: ...
 
     def embed(self, model: Any, rows: Rows) -> dict[str, np.ndarray]: ...
 

@@ -16,7 +16,8 @@ from priory import VAE, BernoulliDecoder, MixtureOfGaussians, NormalEncoder, Sta
 from priory.evaluation import Estimate
 from priory.priors import PRIORS, PriorSpec
 from priory.rows import Rows, TensorRows
-from priory.training.refitting import Posteriors, RefitSettings
+from priory.training.refitting import Posteriors
+from priory.training.settings import RefitSettings
 from priory.workbench.cli.commands.refit import verdict
 from priory.workbench.data import load_dataset
 from priory.workbench.runs.vae_run import Run

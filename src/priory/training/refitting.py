@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from priory._support.seeds import own_noise
@@ -17,6 +16,7 @@ from priory.distributions.normal import is_diagonal_normal
 from priory.priors import Prior
 from priory.rows import Rows, as_rows
 from priory.training.failures import REFUSALS
+from priory.training.settings import RefitSettings
 from priory.vae import VAE, cast_like, device_of, evaluation_mode
 
 # For expectation maximization, which keeps its draws: enough of both, and seconds of work.
@@ -26,19 +26,6 @@ MOST_ROWS = 20_000
 MOST_VALUES = 2**27  # of the rows, a gigabyte in float64
 ROWS_AT_ONCE = 1024  # encoded
 MOST_JUDGED = 2**24  # numbers of z in the draws that all epochs are judged by
-
-
-class RefitSettings(BaseModel):
-    """How `refit` fits a prior to a trained encoder; unknown names are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    epochs: int = Field(500, ge=0, le=10**9, description="passes over the training rows, at most; 0: no gradient steps")
-    batch_size: int = Field(100, ge=1, le=10**9, description="rows per step")
-    learning_rate: float = Field(3e-3, gt=0, description="Adam's step size")
-    draws: int = Field(4, ge=1, le=10**9, description="draws of z per row and step")
-    patience: int | None = Field(50, ge=1, le=10**9, description="epochs without a better validation; none: never stop")
-    validation_draws: int = Field(32, ge=1, le=10**9, description="draws of z per validation row, the same each time")
 
 
 class Refitted(NamedTuple):

@@ -112,3 +112,16 @@ class TrainingSettings(BaseModel):
     def independent_of_epochs(self) -> bool:
         """Whether a longer run begins with exactly the steps of a shorter one."""
         return self.schedule == "constant" and (isinstance(self.warmup, int) or self.warmup == 0)
+
+
+class RefitSettings(BaseModel):
+    """How `refit` fits a prior to a trained encoder; unknown names are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    epochs: int = Field(500, ge=0, le=MOST, description="passes over the training rows, at most; 0: no gradient steps")
+    batch_size: int = Field(100, ge=1, le=MOST, description="rows per step")
+    learning_rate: float = Field(3e-3, gt=0, description="Adam's step size")
+    draws: int = Field(4, ge=1, le=MOST, description="draws of z per row and step")
+    patience: int | None = Field(50, ge=1, le=MOST, description="epochs without a better validation; none: never stop")
+    validation_draws: int = Field(32, ge=1, le=MOST, description="draws of z per validation row, the same each time")

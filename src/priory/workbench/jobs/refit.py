@@ -17,7 +17,8 @@ from priory._support.seeds import own_noise
 from priory.evaluation import Estimate
 from priory.evaluation.estimates import mean
 from priory.priors import PRIORS, GridPrior
-from priory.training.refitting import RefitSettings, Refitted, refit
+from priory.training.refitting import Refitted, refit
+from priory.training.settings import RefitSettings
 from priory.vae import VAE
 from priory.workbench.data import Dataset
 from priory.workbench.jobs import vae as experiment

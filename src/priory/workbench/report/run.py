@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import priory
 from priory._support.json_files import read_json
 from priory._support.seeds import own_noise
+from priory._version import __version__
 from priory.evaluation import Estimate
 from priory.maps import TopographicMap
 from priory.maps.quality import evenly_spaced
@@ -80,7 +80,7 @@ def _facts(run: RunFolder, dataset: Dataset) -> list[tuple[str, str]]:
         *run.described(),
         ("numbers and pictures", _what_was_measured(dataset)),
         ("seed", str(run.settings.seed)),
-        ("made by", f"priory {priory.__version__}, torch {torch.__version__}"),
+        ("made by", f"priory {__version__}, torch {torch.__version__}"),
     ]
 
 

@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from priory._support.messages import did_you_mean, in_our_words, nearest, shortened
-from priory.training import TrainingSettings
-from priory.training.refitting import RefitSettings
+from priory.training.settings import RefitSettings, TrainingSettings
 from priory.workbench.data import EMBEDDED
 
 _MOST_ERRORS = 5  # in one message

@@ -295,6 +295,7 @@ REFUSED = [
     (("--prior", "gtm", "--grid", "3x4"), "--grid 3x4: expected equal sides"),
     (("--prior", "vamp", "--components", "5000"), "expected at most 1000"),
     (("--prior", "mog", "--components", "20000"), "take fewer components"),
+    (("--prior", "flow", "--set", "refit.learning_rate=1e30"), "(--set refit.learning_rate=1e+29)"),
     (("--prior", "mog", "--device", "nowhere"), "--device nowhere: expected auto, cpu"),
 ]
 

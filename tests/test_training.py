@@ -315,11 +315,11 @@ def test_other_ranks_neither_look_into_the_folder_nor_write(tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"accelerator": "abacus"}, r"training\.accelerator=abacus, .*invalid accelerator name"),
-        ({"accelerator": "cpu", "devices": "0,1"}, r"training\.devices=0,1, .*should be an int > 0"),
-        ({"accelerator": "tpu"}, r"training\.accelerator=tpu, "),
-        ({"accelerator": "cpu", "strategy": "magic"}, r"training\.strategy=magic, .*invalid strategy name"),
-        ({"accelerator": "cpu", "strategy": "fsdp"}, r"training\.strategy=fsdp, .*requires a GPU"),
+        ({"accelerator": "abacus"}, r"accelerator=abacus, .*invalid accelerator name"),
+        ({"accelerator": "cpu", "devices": "0,1"}, r"devices=0,1, .*should be an int > 0"),
+        ({"accelerator": "tpu"}, r"accelerator=tpu, "),
+        ({"accelerator": "cpu", "strategy": "magic"}, r"strategy=magic, .*invalid strategy name"),
+        ({"accelerator": "cpu", "strategy": "fsdp"}, r"strategy=fsdp, .*requires a GPU"),
         ({"accelerator": "cpu", "strategy": "ddp_spawn", "devices": 2}, "single device or plain ddp"),
     ],
 )

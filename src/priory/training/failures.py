@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 SHOWN_ROWS = 8
 ADVICE = (
-    "Lower the learning rate, lower the gradient's largest norm (--set training.gradient_clip=...), bound the scales "
-    "that the encoder, decoder and prior can reach"
+    "Lower the learning rate, lower gradient_clip (the largest norm of the gradient), bound the scales that the "
+    "encoder, decoder and prior can reach"
 )
 REFUSALS = ("Expected parameter", "Expected value argument")  # how torch's distributions begin
 

@@ -58,7 +58,7 @@ def fit(
         seed: seeds torch's global generator, which all noise comes from, and the order of the rows. Same seed, same
             machine, one thread: same result to the last bit. None draws from the global generator as it is.
         out: folder for history.csv, the state to resume from and TensorBoard's events; None writes nothing. Of
-            several processes (`training.devices`) all call `fit`, and rank 0 alone writes: see `process_rank`.
+            several processes (`devices`) all call `fit`, and rank 0 alone writes: see `process_rank`.
         resume: continue the run in `out` from its last completed epoch, to the same result as without the interruption;
             begin where there is none yet; return at once where it is finished. The kind of device may have changed, the
             number of processes not. `epochs` may have been raised where the schedule is constant and the warm-up a

@@ -43,8 +43,8 @@ def check_same_processes(old: Mapping[str, Any], new: Mapping[str, Any], path: P
     was, now = old.get("processes", 1), new["processes"]
     if was != now:
         raise ValueError(
-            f"resume: {path} belongs to a run of {was} process(es), and training.devices and training.strategy give "
-            f"{now} here; expected the same number, because a step is training.batch_size rows on each"
+            f"resume: {path} belongs to a run of {was} process(es), and devices and strategy give {now} here; "
+            "expected the same number, because a step is batch_size rows on each"
         )
 
 

@@ -14,7 +14,7 @@ def process_rank() -> int:
     - otherwise `LOCAL_RANK`, which Lightning's ddp sets when it starts the script once more for each other device. A
       `RANK` without torchrun, as some clusters put into every container, says nothing.
 
-    A rank that Lightning does not share, say of four runs that one srun started with `training.devices=1`, is an error
+    A rank that Lightning does not share, say of four runs that one srun started with `devices=1`, is an error
     of `fit` and `check_devices`, so no two processes write to one folder.
 
     >>> process_rank()

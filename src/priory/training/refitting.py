@@ -222,8 +222,8 @@ class _Fitting:
 
     def _diverged(self, what: str) -> ArithmeticError:
         return ArithmeticError(
-            f"refit: expected a prior with finite densities, got {what} in epoch {len(self.course)}; lower the "
-            "learning rate (--set refit.learning_rate=3e-4)"
+            f"refit: expected a prior with finite densities, got {what} in epoch {len(self.course)}; "
+            f"lower the learning rate, for example learning_rate={self.settings.learning_rate / 10:g}"
         )
 
 

@@ -77,20 +77,20 @@ def _check_trainer(trainer: "pl.Trainer", settings: TrainingSettings) -> None:
     spawns = launcher is not None and not launcher.is_interactive_compatible and hasattr(launcher, "_start_method")
     if spawns or not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy):
         raise ValueError(
-            f"training.strategy: expected a single device or plain ddp, got {settings.strategy!r}; "
+            f"strategy: expected a single device or plain ddp, got {settings.strategy!r}; "
             "strategies that split the weights, or train in a spawned copy, would lose them"
         )
     if trainer.global_rank != process_rank():
         raise ValueError(
             f"{_devices(settings)}: expected settings that join the processes of a launcher to one run, such as "
-            f"training.strategy=ddp with training.devices their number; this process is number {process_rank()} in its "
+            f"strategy='ddp' with devices their number; this process is number {process_rank()} in its "
             f"environment, and number {trainer.global_rank} with these; start separate runs one by one (srun -n1)"
         )
 
 
 def _devices(settings: TrainingSettings) -> str:
     names = ("accelerator", "devices", "strategy", "precision")
-    return ", ".join(f"training.{name}={getattr(settings, name)}" for name in names)
+    return ", ".join(f"{name}={getattr(settings, name)}" for name in names)
 
 
 def run_trainer(trainer: "pl.Trainer", module: "pl.LightningModule", batches: ShuffledBatches) -> None:

@@ -125,7 +125,11 @@ def refitted(
     prior = _start(vae, dataset, run, request.model, request.seed)
     valid = dataset.rows("valid") if len(dataset.splits["valid"]) else None
     options: Any = {"settings": request.refit, "seed": request.seed, "progress": progress}
-    return refit(vae, prior, dataset.rows("train"), valid, **options)
+    try:
+        return refit(vae, prior, dataset.rows("train"), valid, **options)
+    except ArithmeticError as error:
+        error.add_note(f"(--set refit.learning_rate={request.refit.learning_rate / 10:g})")
+        raise
 
 
 def _start(vae: VAE, dataset: Dataset, run: Run, model: ModelSettings, seed: int) -> Any:

@@ -190,7 +190,7 @@ def test_another_run_is_refused(tmp_path) -> None:
         run(make(), tmp_path / "a")
     with pytest.raises(ValueError, match=r"batch_size \(was 10, is 11\)"):
         run(make(), tmp_path / "a", warmup=0.2, batch_size=11, resume=True)
-    with pytest.raises(ValueError, match="epochs can be raised where"):
+    with pytest.raises(ValueError, match="epochs can be raised if"):
         run(make(), tmp_path / "a", warmup=0.2, epochs=9, resume=True)
     with pytest.raises(ValueError, match="seed"):
         run(make(), tmp_path / "a", warmup=0.2, seed=4, resume=True)

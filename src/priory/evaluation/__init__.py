@@ -1,4 +1,4 @@
-"""How good a model is: likelihood, bound, and what its latent space does; every number with a standard error."""
+"""Metrics of a model: likelihood, bound and latent space, each with a standard error."""
 
 from priory.evaluation.aggregate import AggregatePosterior, active_units
 from priory.evaluation.components import component_use, effective_components

@@ -23,20 +23,20 @@ DRAWS_FOR_A_MEAN = 1000  # of a posterior whose mean has no closed form
 
 DESCRIPTIONS = {
     "nll": "-log p(x), by importance sampling",
-    "bits_per_dimension": "the same in bits a column",
+    "bits_per_dimension": "nll in bits per column",
     "effective_sample_size": "median; below 10 is too few",
     "elbo": "-(distortion + rate)",
-    "distortion": "-E log p(x|z): what is missed",
+    "distortion": "-E log p(x|z): reconstruction error",
     "rate": "KL(q(z|x) || p(z)): code length",
     "index_code_mutual_information": "part of the rate, at most log N",
-    "mutual_information_upper_bound": "the same, were N infinite",
+    "mutual_information_upper_bound": "the same for infinite N",
     "marginal_kl": "rest of the rate: KL(q(z) || p(z))",
-    "active_units": "dimensions that z uses",
-    "prior_in_aggregate": "0.95 where there are no holes",
-    "aggregate_in_prior": "0.95 where all codes are covered",
-    "effective_components": "that can be told apart, exp I(k; z)",
+    "active_units": "latent dimensions in use",
+    "prior_in_aggregate": "0.95: no holes",
+    "aggregate_in_prior": "0.95: all codes are covered",
+    "effective_components": "distinguishable ones, exp I(k; z)",
     "used_components": "perplexity of their use",
-    "unused_weight": "of components hardly used",
+    "unused_weight": "weight of components hardly used",
 }
 
 

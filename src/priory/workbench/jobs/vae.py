@@ -23,7 +23,14 @@ from priory.priors import PRIORS, GridPrior
 from priory.training import History, check_devices, fit, process_rank
 from priory.training.history import HISTORY_FILE
 from priory.vae import VAE, device_of
-from priory.workbench.data import Dataset, LikelihoodProposal, Rows, constant_columns, load_dataset, require_complete
+from priory.workbench.data import (
+    Dataset,
+    DatasetRows,
+    LikelihoodProposal,
+    constant_columns,
+    load_dataset,
+    require_complete,
+)
 from priory.workbench.data.columns import with_columns
 from priory.workbench.jobs.map_quality import quality_on_map
 from priory.workbench.models.building import build_vae, check_name, facts_of, resolve_likelihood, start_rows
@@ -169,7 +176,7 @@ def draw(run: Run, vae: VAE, dataset: Dataset) -> list[Path]:
         return draw_figures(vae, telling_rows(dataset), *shown, history, run.path / FIGURES)
 
 
-def telling_rows(dataset: Dataset) -> Rows:
+def telling_rows(dataset: Dataset) -> DatasetRows:
     """Rows that the model has not seen: test, or validation where these are too few for a standard error; else all."""
     for split in TELLING_SPLITS:
         if len(dataset.splits.get(split, ())) >= 2:
@@ -177,7 +184,7 @@ def telling_rows(dataset: Dataset) -> Rows:
     return dataset.all_rows()
 
 
-def measure(vae: VAE, rows: Rows, num_samples: int, seed: int, progress: Progress | None = None) -> Evaluation:
+def measure(vae: VAE, rows: DatasetRows, num_samples: int, seed: int, progress: Progress | None = None) -> Evaluation:
     """`evaluate` with noise of its own seed, so that the same model gives the same numbers; and with a grid prior,
     how good its map is.
 
@@ -198,7 +205,7 @@ def measure(vae: VAE, rows: Rows, num_samples: int, seed: int, progress: Progres
 
 
 @torch.no_grad()
-def embed(vae: VAE, rows: Rows, batch_size: int = 1024) -> dict[str, np.ndarray]:
+def embed(vae: VAE, rows: DatasetRows, batch_size: int = 1024) -> dict[str, np.ndarray]:
     """`z_mean`, `z_scale` of q(z|x); with a grid prior `map`, each row's place, and `map_scale`, the spread of u."""
     parts: list[tuple[Tensor, ...]] = []
     for x, _ in rows.batches(batch_size):
@@ -212,7 +219,7 @@ def embed(vae: VAE, rows: Rows, batch_size: int = 1024) -> dict[str, np.ndarray]
     return found
 
 
-def score(vae: VAE, rows: Rows, num_samples: int, seed: int, *, progress: Progress | None = None) -> np.ndarray:
+def score(vae: VAE, rows: DatasetRows, num_samples: int, seed: int, *, progress: Progress | None = None) -> np.ndarray:
     """The estimated log p(x) of each row, in nats."""
     with own_noise(seed, device_of(vae)):
         return log_likelihood(vae, rows, num_samples=num_samples, progress=progress).cpu().numpy()

@@ -16,7 +16,7 @@ from priory.nn.networks import ConvolutionalDecoderNetwork, ConvolutionalEncoder
 from priory.nn.preprocessing import Identity, LogNormalize, Preprocessing, Rescale, Standardize
 from priory.priors import PRIORS, Prior, PriorSpec
 from priory.vae import VAE
-from priory.workbench.data import LikelihoodProposal, Rows, Summary, propose_likelihood
+from priory.workbench.data import DatasetRows, LikelihoodProposal, Summary, propose_likelihood
 from priory.workbench.settings.vae import ModelSettings
 
 DEFAULT_HIDDEN = {"mlp": (256, 256), "gated": (300, 300), "conv": (32, 64)}
@@ -40,7 +40,9 @@ class DataFacts:
     image_shape: tuple[int, int] | None = None
 
 
-def facts_of(rows: Rows, image_shape: tuple[int, int] | None, seed: int, most_rows: int = MOST_START_ROWS) -> DataFacts:
+def facts_of(
+    rows: DatasetRows, image_shape: tuple[int, int] | None, seed: int, most_rows: int = MOST_START_ROWS
+) -> DataFacts:
     """Facts from the training rows; of a large table a random part."""
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
     x, _ = rows.batch(order[:most_rows])

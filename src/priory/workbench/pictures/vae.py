@@ -27,7 +27,7 @@ from priory.plots import (
 )
 from priory.priors import GridPrior
 from priory.vae import VAE, device_of
-from priory.workbench.data import Dataset, Rows
+from priory.workbench.data import Dataset, DatasetRows
 from priory.workbench.pictures.maps import Look, map_figures, some_rows
 
 MOST_POINTS = 20_000  # dots in one picture
@@ -41,7 +41,7 @@ RESPONSIBILITIES_AT_ONCE = 4096  # rows of the B x K matrix
 @torch.no_grad()
 def draw_figures(
     vae: VAE,
-    rows: Rows,
+    rows: DatasetRows,
     image_shape: tuple[int, int] | None,
     restored: Callable[[Tensor], Tensor],
     history: Mapping[str, Sequence[float]] | None,

@@ -9,7 +9,7 @@ from priory._support.locking import sole_writer
 from priory.evaluation import Estimate, Evaluation, LowEffectiveSampleSizeWarning
 from priory.workbench.cli.commands.opening import Jobs, chosen_rows, opened_model
 from priory.workbench.cli.terminal import errors, print_json, row_progress, show_metrics
-from priory.workbench.data import Rows
+from priory.workbench.data import DatasetRows
 from priory.workbench.jobs import vae as experiment
 from priory.workbench.report.run import REPORT
 from priory.workbench.runs.folder import METRICS, RunFolder, model_stamp
@@ -57,7 +57,7 @@ def _keep_metrics(run: RunFolder, stamp: object, metrics: dict[str, Estimate], n
 
 
 def evaluated(
-    model: Any, rows: Rows, num_samples: int, seed: int = EVALUATION_SEED, jobs: Jobs = experiment
+    model: Any, rows: DatasetRows, num_samples: int, seed: int = EVALUATION_SEED, jobs: Jobs = experiment
 ) -> Evaluation:
     """The metrics of these rows, with a bar while they are computed, and a note where more samples would help."""
     with row_progress("evaluate", len(rows)) as progress, warnings.catch_warnings(record=True) as caught:

@@ -8,35 +8,35 @@ from _map_data import Array
 from priory.maps import Places, TopographicMap
 from priory.priors import GridPrior
 from priory.vae import VAE
-from priory.workbench.data import Rows
+from priory.workbench.data import DatasetRows
 from priory.workbench.jobs.vae import embed
 
 SIDE = 20
 Coordinates = tuple[Array, Array]
-Place = Callable[[VAE, Rows, Rows], Coordinates]
+Place = Callable[[VAE, DatasetRows, DatasetRows], Coordinates]
 
 
-def latents(vae: VAE, train: Rows, test: Rows) -> Coordinates:
+def latents(vae: VAE, train: DatasetRows, test: DatasetRows) -> Coordinates:
     """The means of q(z|x), whatever their dimension."""
     return embed(vae, train)["z_mean"], embed(vae, test)["z_mean"]
 
 
-def place(vae: VAE, train: Rows, test: Rows) -> Coordinates:
+def place(vae: VAE, train: DatasetRows, test: DatasetRows) -> Coordinates:
     """The mean of the nodes near the likeliest one, by p(k|z) at the mean of q(z|x): `Places.place`."""
     return _drawn(vae, train).place.numpy(), _drawn(vae, test).place.numpy()
 
 
-def mean(vae: VAE, train: Rows, test: Rows) -> Coordinates:
+def mean(vae: VAE, train: DatasetRows, test: DatasetRows) -> Coordinates:
     """E[u|z] over all nodes: `Places.mean`."""
     return _drawn(vae, train).mean.numpy(), _drawn(vae, test).mean.numpy()
 
 
-def mode(vae: VAE, train: Rows, test: Rows) -> Coordinates:
+def mode(vae: VAE, train: DatasetRows, test: DatasetRows) -> Coordinates:
     """The likeliest node: `Places.mode`."""
     return _drawn(vae, train).mode.numpy(), _drawn(vae, test).mode.numpy()
 
 
-def gtm_of_latents(vae: VAE, train: Rows, test: Rows) -> Coordinates:
+def gtm_of_latents(vae: VAE, train: DatasetRows, test: DatasetRows) -> Coordinates:
     """A classical GTM that is fitted to the latents of the training rows afterwards: what a map of them can reach."""
     from priory import GTM
 
@@ -45,7 +45,7 @@ def gtm_of_latents(vae: VAE, train: Rows, test: Rows) -> Coordinates:
     return gtm.transform(before.astype(np.float64)), gtm.transform(after.astype(np.float64))
 
 
-def _drawn(vae: VAE, rows: Rows) -> Places:
+def _drawn(vae: VAE, rows: DatasetRows) -> Places:
     return TopographicMap(vae, rows).places
 
 

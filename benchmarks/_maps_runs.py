@@ -15,7 +15,7 @@ from _maps_variants import assignments
 from priory._support.locking import sole_writer
 from priory.training.history import HISTORY_FILE, History
 from priory.vae import VAE
-from priory.workbench.data import Dataset, Rows, load_dataset
+from priory.workbench.data import Dataset, DatasetRows, load_dataset
 from priory.workbench.jobs import vae as experiment
 from priory.workbench.runs.folder import CONFIG
 from priory.workbench.runs.vae_run import Run
@@ -23,7 +23,7 @@ from priory.workbench.settings.base import with_options
 from priory.workbench.settings.run import RunSettings
 
 Row = dict[str, Any]
-Parts = tuple[Rows, Rows]
+Parts = tuple[DatasetRows, DatasetRows]
 NUM_SAMPLES = {"digits": 512, "oil flow": 512}
 MOST_SAMPLES, STEP = 128, 10  # of MNIST: samples, and every tenth test row
 
@@ -65,10 +65,10 @@ def _parts(dataset: Dataset) -> Parts:
     return dataset.rows("train"), dataset.rows("test")
 
 
-def nll(vae: VAE, test: Rows, data: str) -> Row:
+def nll(vae: VAE, test: DatasetRows, data: str) -> Row:
     """By importance sampling, in nats, with the standard error over rows."""
     step = 1 if data in NUM_SAMPLES else STEP
-    rows, number = Rows(test.dataset, test.indices[::step]), NUM_SAMPLES.get(data, MOST_SAMPLES)
+    rows, number = DatasetRows(test.dataset, test.indices[::step]), NUM_SAMPLES.get(data, MOST_SAMPLES)
     values = -experiment.score(vae, rows, number, seed=0)
     return {"nll": float(values.mean()), "nll s.e.": float(values.std(ddof=1) / len(values) ** 0.5)}
 

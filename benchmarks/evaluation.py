@@ -101,10 +101,10 @@ def speed(data_dir: str | None, threads: int, pooled: bool, num_images: int, num
     p_z = vae.latent_prior()
     from_q = num_samples - num_samples // 2
     ours, own_floor, full_floor, sizes = [], [], [], []
-    log_likelihood(vae, x[:2], 100, prior=p_z)
+    log_likelihood(vae, x[:2], num_samples=100, prior=p_z)
     for part in x.split(ROWS_TOGETHER):
         with patch.object(importance, "ENOUGH_HITS", 0.0 if pooled else math.inf):
-            ours.append(seconds(lambda part=part: log_likelihood(vae, part, num_samples, prior=p_z)))
+            ours.append(seconds(lambda part=part: log_likelihood(vae, part, num_samples=num_samples, prior=p_z)))
         from_prior = (num_samples - from_q) * (len(part) if pooled else 1)
         own_floor.append(seconds(floor, from_q * len(part) + from_prior))
         full_floor.append(seconds(floor, num_samples * len(part)))
@@ -141,7 +141,7 @@ def mean_nlls(vae: VAE, x: Tensor, num_samples: int, prior_share: float) -> list
     p_z, found = vae.latent_prior(), []
     for seed in range(NOISE_SEEDS):
         torch.manual_seed(seed)
-        found.append(-float(log_likelihood(vae, x, num_samples, prior_share=prior_share, prior=p_z).mean()))
+        found.append(-float(log_likelihood(vae, x, num_samples=num_samples, prior_share=prior_share, prior=p_z).mean()))
     return found
 
 

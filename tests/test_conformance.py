@@ -516,19 +516,21 @@ def test_a_report_raises_only_when_asked():
 
 
 def wrong_sample_count(vae, x, num_samples):
-    return importance_weighted_bound(vae, x, num_samples) + math.log(num_samples) - math.log(num_samples + 1)
+    return (
+        importance_weighted_bound(vae, x, num_samples=num_samples) + math.log(num_samples) - math.log(num_samples + 1)
+    )
 
 
 def one_sample_only(vae, x, num_samples):
-    return importance_weighted_bound(vae, x, 1)
+    return importance_weighted_bound(vae, x, num_samples=1)
 
 
 def summed(vae, x, num_samples):
-    return importance_weighted_bound(vae, x, num_samples).sum()
+    return importance_weighted_bound(vae, x, num_samples=num_samples).sum()
 
 
 def mean_of_logarithms(vae, x, num_samples):
-    return torch.stack([importance_weighted_bound(vae, x, 1) for _ in range(num_samples)]).mean(0)
+    return torch.stack([importance_weighted_bound(vae, x, num_samples=1) for _ in range(num_samples)]).mean(0)
 
 
 def logarithm_of_exponentials(vae, x, num_samples):
@@ -538,7 +540,7 @@ def logarithm_of_exponentials(vae, x, num_samples):
 
 
 def without_gradient(vae, x, num_samples):
-    return importance_weighted_bound(vae, x, num_samples).detach()
+    return importance_weighted_bound(vae, x, num_samples=num_samples).detach()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from torch.distributions import MultivariateNormal, Normal
 
 from linear_gaussian import NOISE, linear_gaussian_vae
 from oracles import quadrature_grid
-from priory import DensityPrior, Mixture, diagonal_normal, evaluate
+from priory import DensityPrior, Estimate, Mixture, diagonal_normal, evaluate, log_likelihood
 from priory.evaluation import (
     DESCRIPTIONS,
     AggregatePosterior,
@@ -231,6 +231,25 @@ def test_every_number_is_described_and_the_encoder_reads_each_row_once():
     assert sum(rows) == 70
     assert set(metrics) == set(DESCRIPTIONS)
     assert all(math.isfinite(number) for estimate in metrics.values() for number in estimate)
+
+
+def test_metrics_are_means_of_the_numbers_per_row():
+    vae, evidence = linear_gaussian_vae(scale_factor=0.8)
+    x = evidence.sample((25,))
+    torch.manual_seed(0)
+    metrics = evaluate(vae, x, num_samples=6, prior_share=0.0)
+    torch.manual_seed(0)
+    torch.testing.assert_close(metrics.per_row["nll"], -log_likelihood(vae, x, num_samples=6, prior_share=0.0))
+    kl = torch.distributions.kl_divergence(vae.encode(x), vae.latent_prior())
+    torch.testing.assert_close(metrics.per_row["rate"], kl)
+    torch.testing.assert_close(metrics.per_row["elbo"], -metrics.per_row["distortion"] - kl)
+    for name in ("nll", "elbo", "distortion", "rate"):
+        each = metrics.per_row[name].detach().numpy()
+        assert metrics[name] == pytest.approx((each.mean(), each.std(ddof=1) / 5))
+    assert metrics["effective_sample_size"].value == pytest.approx(metrics.per_row["effective_sample_size"].median())
+    metrics |= {"other": Estimate(1.0, 0.0)}
+    assert metrics["other"].value == 1
+    assert set(metrics.per_row) == {"nll", "effective_sample_size", "elbo", "distortion", "rate"}
 
 
 def test_component_switched_off_does_no_harm():

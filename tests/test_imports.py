@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ for prior in (StandardNormal(2), MixtureOfGaussians(2, 3), VampPrior.from_data(x
               FlowPrior.coupling(2)):
     vae = VAE(NormalEncoder(mlp(6, [8], 4)), BernoulliDecoder(mlp(2, [8], 6)), prior)
     elbo(vae, x).value().mean().backward()
-    assert torch.isfinite(importance_weighted_bound(vae, x, 3)).all()
+    assert torch.isfinite(importance_weighted_bound(vae, x, num_samples=3)).all()
     assert evaluate(vae, x[:4], num_samples=3)["nll"].value > 0
 assert priory.check_prior(StandardNormal(2)).passed
 assert priory.check_bound(importance_weighted_bound).passed
@@ -84,11 +85,29 @@ def test_the_package_and_the_command_line_begin_without_torch():
     )
 
 
-def test_names_are_found_without_importing_their_rooms_first():
-    code = "import priory; assert {'VAE', 'fit'} <= set(dir(priory)); priory.density; priory.fit; priory.%s"
-    run_python(code.replace("priory.%s", "priory.Mixture"))
+def test_the_settings_of_training_begin_without_torch():
+    run_python("import sys, priory.training.settings\nassert 'torch' not in sys.modules")
+
+
+def test_public_names_are_found_without_importing_their_modules_first():
+    code = "import priory; priory.fit; priory.%s"
+    run_python(code.replace("%s", "Mixture"))
     with pytest.raises(AssertionError, match="module 'priory' has no attribute 'Vae'"):
         run_python(code.replace("%s", "Vae"))
+
+
+def test_dir_lists_public_names_only():
+    code = "import priory, priory.density; print(*(name for name in dir(priory) if not name.startswith('__')))"
+    names = run_python(code).split()
+    assert {"VAE", "fit", "load", "TopographicMap"} <= set(names)
+    assert names == sorted(names)
+    assert not {"density", "vae", "importer"} & set(names)
+    assert set(priory.__all__) <= set(names)
+    assert all(getattr(priory, name).__doc__ for name in names)
+
+
+def test_the_version_is_that_of_the_distribution():
+    assert version("priory") == priory.__version__
 
 
 def module_name(file: Path) -> str:
@@ -153,8 +172,3 @@ def test_rooms_import_one_way(depth, prefix, order):
     assert len(layers(rooms)) > 1  # no cycle
     for below, room in enumerate(order):
         assert rooms[room].isdisjoint(order[below + 1 :]), room
-
-
-def test_public_names_exist_and_are_documented():
-    for name in priory.__all__:
-        assert getattr(priory, name).__doc__, name

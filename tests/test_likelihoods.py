@@ -176,7 +176,7 @@ def test_distributions_expand(name, options):
 @pytest.mark.parametrize("name", ["bernoulli", "categorical", "discretized-logistic"])
 def test_convolutional_networks_fit(name):
     family, options = decoder_of(name), OPTIONS[name]
-    network = ConvolutionalDecoderNetwork(LATENT, (7, 6), family.outputs_per_dimension(**options), channels=(4, 4))
+    network = ConvolutionalDecoderNetwork((7, 6), LATENT, family.outputs_per_dimension(**options), channels=(4, 4))
     assert family(network, **options)(torch.randn(2, LATENT)).event_shape == (42,)
 
 

@@ -220,7 +220,7 @@ def test_log_likelihoods_are_exact_of_a_gtm_and_estimated_of_a_vae(case):
     found = TopographicMap(model, x).log_likelihood
     if isinstance(model, VAE):
         torch.manual_seed(0)
-        expected = log_likelihood(model, x, 64)
+        expected = log_likelihood(model, x, num_samples=64)
     elif isinstance(model, GTM):
         expected = model.score_samples(x.numpy())
     else:

@@ -59,7 +59,7 @@ def test_gated_mlp_ends_in_a_linear_layer_and_the_wanted_activation():
 @pytest.mark.parametrize("image_shape", IMAGE_SHAPES)
 def test_convolutional_pair_maps_flat_rows_of_any_leading_shape(image_shape, leading):
     encoder = ConvolutionalEncoderNetwork(image_shape, out_features=6, channels=(4, 5, 6))
-    decoder = ConvolutionalDecoderNetwork(3, image_shape, outputs_per_pixel=2, channels=(6, 5))
+    decoder = ConvolutionalDecoderNetwork(image_shape, 3, outputs_per_pixel=2, channels=(6, 5))
     assert encoder(torch.randn(*leading, math.prod(image_shape))).shape == (*leading, 6)
     assert decoder(torch.randn(*leading, 3)).shape == (*leading, 2 * math.prod(image_shape))
 
@@ -67,7 +67,7 @@ def test_convolutional_pair_maps_flat_rows_of_any_leading_shape(image_shape, lea
 @pytest.mark.parametrize("image_shape", [(8, 8), (27, 31)])
 def test_convolutional_rows_do_not_depend_on_each_other(image_shape):
     encoder = ConvolutionalEncoderNetwork(image_shape, out_features=6, channels=(4,))
-    decoder = ConvolutionalDecoderNetwork(3, image_shape, outputs_per_pixel=2, channels=(4,))
+    decoder = ConvolutionalDecoderNetwork(image_shape, 3, outputs_per_pixel=2, channels=(4,))
     for network, width in ((encoder, math.prod(image_shape)), (decoder, 3)):
         rows = torch.randn(2, 3, width)
         one_by_one = torch.stack([torch.stack([network(row) for row in block]) for block in rows])
@@ -76,7 +76,7 @@ def test_convolutional_rows_do_not_depend_on_each_other(image_shape):
 
 def test_convolutional_decoder_lays_out_pixels_first_and_outputs_last():
     """With a last convolution that only knows its bias, the bias of channel c, output p, must be found at [c, p]."""
-    network = ConvolutionalDecoderNetwork(3, (2, 5, 6), outputs_per_pixel=4, channels=(3,))
+    network = ConvolutionalDecoderNetwork((2, 5, 6), 3, outputs_per_pixel=4, channels=(3,))
     last = network.convolutions[-1][-1]
     nn.init.zeros_(last.weight)
     last.bias.data = torch.arange(8.0)
@@ -99,7 +99,7 @@ def test_every_pixel_of_the_convolutional_pair_is_used(image_shape):
     x = torch.rand(1, pixels, requires_grad=True)
     (gradient,) = torch.autograd.grad(encoder(x).square().sum(), x)
     assert (gradient != 0).all()
-    decoder = ConvolutionalDecoderNetwork(3, image_shape, channels=(8, 8))
+    decoder = ConvolutionalDecoderNetwork(image_shape, 3, channels=(8, 8))
     assert (decoder(torch.randn(50, 3)).std(0) > 0).all()
 
 
@@ -108,7 +108,7 @@ def test_output_width_is_read_only_where_it_is_said():
     assert output_width(gated_mlp(2, [4], 6)) == 6
     assert output_width(nn.Sequential(nn.Linear(2, 3), GatedLinear(3, 5))) == 5
     assert output_width(ConvolutionalEncoderNetwork((8, 8), 7, channels=(2,))) == 7
-    assert output_width(ConvolutionalDecoderNetwork(2, (8, 8), 3, channels=(2,))) == 192
+    assert output_width(ConvolutionalDecoderNetwork((8, 8), 2, 3, channels=(2,))) == 192
     assert output_width(nn.Sequential()) is None
     assert output_width(nn.Sequential(nn.Linear(2, 3), nn.GLU())) is None
 
@@ -136,11 +136,11 @@ def test_at_least_float32(given, wanted):
         (lambda: ConvolutionalEncoderNetwork((3, 8), 2), r"image_shape must be .* but it is \(3, 8\); use mlp"),
         (lambda: ConvolutionalEncoderNetwork((64,), 2), "image_shape must be"),
         (lambda: ConvolutionalEncoderNetwork((8, 8), 0), "out_features must be at least one"),
-        (lambda: ConvolutionalDecoderNetwork(2, (0, 8, 8)), "image_shape must be"),
-        (lambda: ConvolutionalDecoderNetwork(2, (8, 8), outputs_per_pixel=0), "outputs_per_pixel must be at least one"),
-        (lambda: ConvolutionalDecoderNetwork(2, (8, 8), channels=()), "channels must name at least one width"),
+        (lambda: ConvolutionalDecoderNetwork((0, 8, 8), 2), "image_shape must be"),
+        (lambda: ConvolutionalDecoderNetwork((8, 8), 2, outputs_per_pixel=0), "outputs_per_pixel must be at least one"),
+        (lambda: ConvolutionalDecoderNetwork((8, 8), 2, channels=()), "channels must name at least one width"),
         (lambda: ConvolutionalEncoderNetwork((8, 8), 2)(torch.zeros(3, 8, 8)), r"64 numbers .* shape \(3, 8, 8\)"),
-        (lambda: ConvolutionalDecoderNetwork(2, (8, 8))(torch.zeros(3)), r"2 numbers .* shape \(3,\)"),
+        (lambda: ConvolutionalDecoderNetwork((8, 8), 2)(torch.zeros(3)), r"2 numbers .* shape \(3,\)"),
     ],
 )
 def test_errors_say_what_was_expected(build, message):

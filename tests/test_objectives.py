@@ -36,8 +36,8 @@ def test_with_the_exact_posterior_every_bound_is_the_evidence():
     vae, evidence = linear_gaussian_vae()
     x = evidence.sample((40,))
     expected = evidence.log_prob(x)
-    torch.testing.assert_close(importance_weighted_bound(vae, x, 3), expected)  # every weight is p(x)
-    torch.testing.assert_close(log_likelihood(vae, x, 3, prior_share=0.0), expected)
+    torch.testing.assert_close(importance_weighted_bound(vae, x, num_samples=3), expected)  # every weight is p(x)
+    torch.testing.assert_close(log_likelihood(vae, x, num_samples=3, prior_share=0.0), expected)
     bound = elbo(vae, x, num_samples=20_000)
     torch.testing.assert_close(bound.value(), expected, rtol=0, atol=0.05)
 
@@ -56,7 +56,7 @@ def test_gap_of_the_elbo_is_the_divergence_to_the_true_posterior():
 def test_likelihood_converges_to_the_evidence(scale_factor, prior_share):
     vae, evidence = linear_gaussian_vae(scale_factor=scale_factor)
     x = evidence.sample((40,))
-    estimate = log_likelihood(vae, x, 20_000, prior_share=prior_share, chunk_size=7777)
+    estimate = log_likelihood(vae, x, num_samples=20_000, prior_share=prior_share, chunk_size=7777)
     torch.testing.assert_close(estimate.mean(), evidence.log_prob(x).mean(), rtol=0, atol=0.02)
 
 
@@ -64,8 +64,8 @@ def test_defensive_mixture_saves_a_posterior_that_is_far_too_narrow():
     vae, evidence = linear_gaussian_vae(scale_factor=0.15)
     x = evidence.sample((40,))
     truth = evidence.log_prob(x).mean()
-    alone = log_likelihood(vae, x, 512, prior_share=0.0).mean()
-    defensive = log_likelihood(vae, x, 512, prior_share=0.5).mean()
+    alone = log_likelihood(vae, x, num_samples=512, prior_share=0.0).mean()
+    defensive = log_likelihood(vae, x, num_samples=512, prior_share=0.5).mean()
     assert truth - alone > 0.2  # q alone misses the tails, and says too little
     assert abs(defensive - truth) < 0.05
 
@@ -73,7 +73,7 @@ def test_defensive_mixture_saves_a_posterior_that_is_far_too_narrow():
 def test_importance_weighted_bound_grows_with_samples_between_elbo_and_evidence():
     vae, evidence = linear_gaussian_vae(scale_factor=1.7)
     x = evidence.sample((4000,))
-    bounds = [importance_weighted_bound(vae, x, s).mean().item() for s in (1, 5, 50)]
+    bounds = [importance_weighted_bound(vae, x, num_samples=s).mean().item() for s in (1, 5, 50)]
     assert elbo(vae, x).value().mean().item() == pytest.approx(bounds[0], abs=0.1)
     assert bounds[0] < bounds[1] < bounds[2] < evidence.log_prob(x).mean() + 0.02
 
@@ -95,7 +95,7 @@ def test_chunks_and_number_of_samples_mean_what_they_say(monkeypatch, latent_dim
     monkeypatch.setattr(vae.decoder, "forward", lambda z: decoded.append(z.shape[:-1].numel()) or decoder(z))
     if covariates:
         vae.decoder.covariates = lambda x: {}
-    log_likelihood(vae, x, 101, chunk_size=60)
+    log_likelihood(vae, x, num_samples=101, chunk_size=60)
     # One to see what kind of distribution it gives; 51 draws of q for each of the six, 50 of the prior.
     one = 0 if covariates else 1
     assert sum(decoded) == one + 51 * 6 + 50 * (6 if pooled or not shared else 1)
@@ -112,7 +112,7 @@ def test_importance_estimate_is_the_formula_in_a_loop(latent_dim, covariates, po
         vae.decoder.covariates = lambda x: {}
     x = evidence.sample((3,))
     torch.manual_seed(3)
-    found = importance_estimate(vae, x, 10, prior_share=prior_share)
+    found = importance_estimate(vae, x, num_samples=10, prior_share=prior_share)
     torch.manual_seed(3)
     q, from_prior = vae.encode(x), round(10 * prior_share) * (3 if pooled else 1)
     if prior_share and not covariates:
@@ -141,7 +141,7 @@ def test_rows_are_the_same_whether_encoded_before_or_not_and_in_groups():
     x = evidence.sample((40,))
     truth = evidence.log_prob(x)
     for posterior in (None, vae.encode(x)):
-        found = importance_estimate(vae, x, 4000, posterior=posterior)
+        found = importance_estimate(vae, x, num_samples=4000, posterior=posterior)
         torch.testing.assert_close(found.log_likelihood, truth, rtol=0, atol=0.15)
         assert (found.effective_sample_size > 500).all()
 
@@ -151,8 +151,8 @@ def test_posteriors_need_no_mean(monkeypatch):
     x, encoder = evidence.sample((40,)), vae.encoder.forward
     shift = AffineTransform(torch.zeros(2).double(), torch.ones(2).double(), event_dim=1)
     monkeypatch.setattr(vae.encoder, "forward", lambda x: TransformedDistribution(encoder(x), [shift]))
-    torch.testing.assert_close(log_likelihood(vae, x, 4000), evidence.log_prob(x), rtol=0, atol=0.15)
-    metrics = evaluate(vae, x, 2000)
+    torch.testing.assert_close(log_likelihood(vae, x, num_samples=4000), evidence.log_prob(x), rtol=0, atol=0.15)
+    metrics = evaluate(vae, x, num_samples=2000)
     assert metrics["nll"].value == pytest.approx(-evidence.log_prob(x).mean().item(), abs=0.05)
     assert metrics["active_units"].value == 2
 
@@ -161,7 +161,7 @@ def test_many_rows_that_were_encoded_before_pool_no_more_than_sixteen_do(monkeyp
     vae, evidence = linear_gaussian_vae()
     x, decoded, decoder = evidence.sample((64,)), [], vae.decoder.forward
     monkeypatch.setattr(vae.decoder, "forward", lambda z: decoded.append(z.shape[:-1].numel()) or decoder(z))
-    importance_estimate(vae, x, 100, posterior=vae.encode(x))
+    importance_estimate(vae, x, num_samples=100, posterior=vae.encode(x))
     assert sum(decoded) == 1 + 50 * 64 + 50 * 16
 
 
@@ -171,7 +171,7 @@ def test_prior_is_evaluated_once_and_encoder_once_per_datum():
     vae.double()
     rows = []
     vae.encoder.register_forward_hook(lambda module, inputs, output: rows.append(len(inputs[0])))
-    log_likelihood(vae, evidence.sample((6,)), 500, chunk_size=30)
+    log_likelihood(vae, evidence.sample((6,)), num_samples=500, chunk_size=30)
     assert rows == [7, 6]
 
 
@@ -207,7 +207,7 @@ def test_terms_are_per_datum_and_beta_weighs_the_kl():
 
 def test_gradients_reach_every_parameter():
     vae, evidence = linear_gaussian_vae()
-    for objective in (lambda x: elbo(vae, x).value(), lambda x: importance_weighted_bound(vae, x, 4)):
+    for objective in (lambda x: elbo(vae, x).value(), lambda x: importance_weighted_bound(vae, x, num_samples=4)):
         vae.zero_grad()
         objective(evidence.sample((9,))).mean().backward()
         assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in vae.parameters())
@@ -216,18 +216,23 @@ def test_gradients_reach_every_parameter():
 @pytest.mark.parametrize(("num_samples", "prior_share"), [(10, 0.95), (1, 0.9), (1, 0.5)])
 def test_at_least_one_draw_comes_from_the_posterior(num_samples, prior_share):
     vae, evidence = linear_gaussian_vae()
-    assert torch.isfinite(log_likelihood(vae, evidence.sample((3,)), num_samples, prior_share=prior_share)).all()
-    assert log_likelihood(vae, evidence.sample((0,)), num_samples).shape == (0,)
+    assert torch.isfinite(
+        log_likelihood(vae, evidence.sample((3,)), num_samples=num_samples, prior_share=prior_share)
+    ).all()
+    assert log_likelihood(vae, evidence.sample((0,)), num_samples=num_samples).shape == (0,)
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda vae, x: elbo(vae, x, num_samples=0), "num_samples: expected a positive"),
-        (lambda vae, x: importance_weighted_bound(vae, x, 0), "num_samples: expected a positive"),
-        (lambda vae, x: log_likelihood(vae, x, 0), "num_samples: expected a positive"),
-        (lambda vae, x: log_likelihood(vae, x, 5, chunk_size=0), "chunk_size: expected a positive"),
-        (lambda vae, x: log_likelihood(vae, x, 5, prior_share=1.0), r"prior_share: expected a share in \[0, 1\)"),
+        (lambda vae, x: importance_weighted_bound(vae, x, num_samples=0), "num_samples: expected a positive"),
+        (lambda vae, x: log_likelihood(vae, x, num_samples=0), "num_samples: expected a positive"),
+        (lambda vae, x: log_likelihood(vae, x, num_samples=5, chunk_size=0), "chunk_size: expected a positive"),
+        (
+            lambda vae, x: log_likelihood(vae, x, num_samples=5, prior_share=1.0),
+            r"prior_share: expected a share in \[0, 1\)",
+        ),
     ],
 )
 def test_bad_input_says_what_was_expected(call, message):
@@ -239,5 +244,5 @@ def test_bad_input_says_what_was_expected(call, message):
 def test_importance_weights_do_not_overflow():
     vae, evidence = linear_gaussian_vae()
     x = evidence.sample((3,)) * 1e3
-    assert torch.isfinite(log_likelihood(vae, x, 10)).all()
-    assert torch.isfinite(importance_weighted_bound(vae, x, 10)).all()
+    assert torch.isfinite(log_likelihood(vae, x, num_samples=10)).all()
+    assert torch.isfinite(importance_weighted_bound(vae, x, num_samples=10)).all()

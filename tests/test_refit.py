@@ -15,7 +15,9 @@ from command_line import MATRIX, QUICK, must_be_refused, must_succeed, run_cli, 
 from family import made
 from priory import VAE, BernoulliDecoder, MixtureOfGaussians, NormalEncoder, StandardNormal, diagonal_normal, mlp, refit
 from priory.evaluation import Estimate
-from priory.training.refitting import Posteriors, RefitSettings
+from priory.rows import Rows, TensorRows
+from priory.training.refitting import Posteriors
+from priory.training.settings import RefitSettings
 from priory.workbench.cli.commands.refit import verdict
 from priory.workbench.data import load_dataset
 from priory.workbench.models.building import class_of_prior
@@ -67,7 +69,7 @@ def test_the_optimum_is_the_aggregate_posterior(by_em):
         prior.loc.data = torch.tensor([[-1.0, -1.0], [1.0, 1.0]])
         prior.fit_by_em = lambda *arguments, **options: False  # type: ignore[method-assign]
     options = {"epochs": 0 if by_em else 200, "learning_rate": 0.03, "batch_size": 400, "draws": 8}
-    found = refit(model(), signs(400), prior, signs(200), seed=0, **options)
+    found = refit(model(), prior, signs(400), signs(200), seed=0, **options)
     assert found.by_em == by_em
     order = prior.loc[:, 0].argsort()
     torch.testing.assert_close(prior.loc[order], torch.tensor([[-3.0, -3.0], [3.0, 3.0]]), atol=0.06, rtol=0)
@@ -83,7 +85,7 @@ def test_every_prior_gains_and_the_rest_stays_to_the_bit(name):
     vae.encoder.train()
     before = copied(vae)
     prior = made(name, 2, Features(x, 0.0, 1.0), components=5, grid_network="rbf")
-    found = refit(vae, x[:60], prior, x[60:], seed=0, epochs=8, batch_size=20)
+    found = refit(vae, prior, x[:60], x[60:], seed=0, epochs=8, batch_size=20)
     assert_same(vae, before)
     assert found.vae.encoder is vae.encoder
     assert found.vae.decoder is vae.decoder
@@ -96,16 +98,16 @@ def test_every_prior_gains_and_the_rest_stays_to_the_bit(name):
         assert len(found.course) == 1
     else:
         assert len(found.course) == 9
-        assert priory.evaluate(found.vae, x[60:], 8)["nll"].value > 0
+        assert priory.evaluate(found.vae, x[60:], num_samples=8)["nll"].value > 0
 
 
 def test_the_best_weights_are_kept_and_patience_ends_it():
     vae, x = small()
     prior = MixtureOfGaussians(2, 3)
-    found = refit(vae, x[:60], prior, x[60:], seed=0, epochs=300, patience=4, learning_rate=0.3)
+    found = refit(vae, prior, x[:60], x[60:], seed=0, epochs=300, patience=4, learning_rate=0.3)
     assert len(found.course) - 1 == found.best + 4
     assert found.course[found.best] == max(found.course)
-    again = refit(vae, x[:60], MixtureOfGaussians(2, 3), x[60:], seed=0, epochs=found.best, learning_rate=0.3)
+    again = refit(vae, MixtureOfGaussians(2, 3), x[:60], x[60:], seed=0, epochs=found.best, learning_rate=0.3)
     assert again.course == found.course[: found.best + 1]
     assert_same(again.vae.prior, copied(prior))
 
@@ -113,26 +115,26 @@ def test_the_best_weights_are_kept_and_patience_ends_it():
 def test_the_same_seed_gives_the_same_bits_and_leaves_the_generator():
     vae, x = small()
     state = torch.get_rng_state()
-    priors = [refit(vae, x, MixtureOfGaussians(2, 3), seed=3, epochs=2).vae.prior for _ in range(2)]
+    priors = [refit(vae, MixtureOfGaussians(2, 3), x, seed=3, epochs=2).vae.prior for _ in range(2)]
     assert_same(priors[0], copied(priors[1]))
     torch.set_rng_state(state)
     prior = MixtureOfGaussians(2, 3)
     state = torch.get_rng_state()
-    refit(vae, x, prior, seed=3, epochs=2)
+    refit(vae, prior, x, seed=3, epochs=2)
     assert torch.equal(torch.get_rng_state(), state)
-    refit(vae, x, prior, epochs=0)
+    refit(vae, prior, x, epochs=0)
     assert not torch.equal(torch.get_rng_state(), state)
 
 
 def test_a_vaes_own_prior_can_be_fitted_on():
     vae = model(MixtureOfGaussians(2, 2))
-    found = refit(vae, signs(100), vae.prior, seed=0, epochs=1)
+    found = refit(vae, vae.prior, signs(100), seed=0, epochs=1)
     assert found.vae.prior is vae.prior
     assert vae.prior.loc.abs().min() > 2
 
 
 def test_rows_that_are_binarized_anew_are_encoded_anew():
-    class Means:
+    class Means(Rows):
         dynamic_binarization = True
 
         def __len__(self) -> int:
@@ -146,13 +148,13 @@ def test_rows_that_are_binarized_anew_are_encoded_anew():
     first = posteriors.loc.clone()
     posteriors.encode()
     assert not torch.equal(posteriors.loc, first)
-    found = refit(model(), Means(), MixtureOfGaussians(2, 4), signs(20), seed=0, epochs=2)
+    found = refit(model(), MixtureOfGaussians(2, 4), Means(), signs(20), seed=0, epochs=2)
     assert len(found.course) == 3
 
 
 def test_draws_are_from_the_posteriors():
     torch.manual_seed(0)
-    posteriors = Posteriors(model(), priory.training.batches.TensorSource(signs(10)))
+    posteriors = Posteriors(model(), TensorRows(signs(10)))
     z = posteriors.draws(torch.tensor([0, 9]), 20_000)
     torch.testing.assert_close(z.mean(0), torch.tensor([[-3.0, -3.0], [3.0, 3.0]]), atol=0.02, rtol=0)
     torch.testing.assert_close(z.std(0), torch.full((2, 2), 0.5), atol=0.02, rtol=0)
@@ -162,18 +164,18 @@ def test_draws_are_from_the_posteriors():
 def test_what_is_refused():
     vae, x = small()
     with pytest.raises(ValueError, match=r"prior: expected 2 latent dimensions, those of the encoder, got 3"):
-        refit(vae, x, StandardNormal(3))
+        refit(vae, StandardNormal(3), x)
     with pytest.raises(ValueError, match=r"epoch\n"):
-        refit(vae, x, StandardNormal(2), epoch=3)
+        refit(vae, StandardNormal(2), x, epoch=3)
     odd = VAE(nn.Identity(), vae.decoder, StandardNormal(2))
     odd.encode = lambda x: Independent(Laplace(x[:, :2], torch.ones(len(x), 2)), 1)  # type: ignore[method-assign]
     odd.gain = nn.Parameter(torch.zeros(1))
     odd.encode(x)
     with pytest.raises(TypeError, match=r"vae: refit expects an encoder that gives Independent\(Normal, 1\)"):
-        refit(odd, x, StandardNormal(2))
+        refit(odd, StandardNormal(2), x)
     flow = made("flow", 2, Features(x))
     with pytest.raises(ArithmeticError, match=r"refit: expected a prior with finite .* lower the learning rate"):
-        refit(vae, x, flow, seed=0, learning_rate=1e30, epochs=5)
+        refit(vae, flow, x, seed=0, learning_rate=1e30, epochs=5)
     assert all(p.requires_grad for p in vae.parameters())
 
 
@@ -238,10 +240,10 @@ def check_comparison(folder: Path, new: VAE, old: VAE) -> None:
     """The differences of the rows, by evaluating the two models again."""
     found = json.loads((folder / "refit.json").read_text())
     rows = load_dataset("digits").rows("test")
-    collected: list[dict[str, Tensor]] = []
+    collected = []
     for vae in (old, new):
         torch.manual_seed(0)
-        priory.evaluate(vae, rows, 4, per_row=collected.append)
+        collected.append(priory.evaluate(vae, rows, num_samples=4).per_row)
     for name in ("elbo", "nll"):
         each = (collected[1][name] - collected[0][name]).double()
         assert found["difference"][name]["value"] == pytest.approx(float(each.mean()), abs=1e-4)
@@ -297,6 +299,7 @@ REFUSED = [
     (("--prior", "gtm", "--grid", "3x4"), "--grid 3x4: expected equal sides"),
     (("--prior", "vamp", "--components", "5000"), "expected at most 1000"),
     (("--prior", "mog", "--components", "20000"), "take fewer components"),
+    (("--prior", "flow", "--set", "refit.learning_rate=1e30"), "(--set refit.learning_rate=1e+29)"),
     (("--prior", "mog", "--device", "nowhere"), "--device nowhere: expected auto, cpu"),
 ]
 

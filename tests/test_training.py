@@ -15,8 +15,9 @@ from torch.distributions import Bernoulli, Independent, Normal
 from priory.distributions.normal import diagonal_normal
 from priory.objectives import elbo
 from priory.priors import FlowPrior
+from priory.rows import Rows, TensorRows
 from priory.training import History, NonFiniteLossError, TrainingSettings, check_devices, fit, process_rank
-from priory.training.batches import ShuffledBatches, TensorSource, derived_seed
+from priory.training.batches import ShuffledBatches, derived_seed
 from priory.training.history import COLUMNS
 from priory.training.selection import Selection
 from priory.training.states import read_state
@@ -226,7 +227,7 @@ def test_training_terms_are_means_over_rows() -> None:
     vae = make()
     history = fit(vae, binary(25), seed=0, epochs=1, batch_size=10, learning_rate=1e-12)
     torch.manual_seed(0)
-    order = ShuffledBatches(TensorSource(binary(25)), 10, 0).order()
+    order = ShuffledBatches(TensorRows(binary(25)), 10, 0).order()
     with torch.no_grad():
         values = [elbo(vae, binary(25)[p]) for p in order.split(10)]
     assert history["train_kl"][0] == pytest.approx(float(torch.cat([v.kl for v in values]).mean()), rel=1e-5)
@@ -314,11 +315,11 @@ def test_other_ranks_neither_look_into_the_folder_nor_write(tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"accelerator": "abacus"}, r"training\.accelerator=abacus, .*invalid accelerator name"),
-        ({"accelerator": "cpu", "devices": "0,1"}, r"training\.devices=0,1, .*should be an int > 0"),
-        ({"accelerator": "tpu"}, r"training\.accelerator=tpu, "),
-        ({"accelerator": "cpu", "strategy": "magic"}, r"training\.strategy=magic, .*invalid strategy name"),
-        ({"accelerator": "cpu", "strategy": "fsdp"}, r"training\.strategy=fsdp, .*requires a GPU"),
+        ({"accelerator": "abacus"}, r"accelerator=abacus, .*invalid accelerator name"),
+        ({"accelerator": "cpu", "devices": "0,1"}, r"devices=0,1, .*should be an int > 0"),
+        ({"accelerator": "tpu"}, r"accelerator=tpu, "),
+        ({"accelerator": "cpu", "strategy": "magic"}, r"strategy=magic, .*invalid strategy name"),
+        ({"accelerator": "cpu", "strategy": "fsdp"}, r"strategy=fsdp, .*requires a GPU"),
         ({"accelerator": "cpu", "strategy": "ddp_spawn", "devices": 2}, "single device or plain ddp"),
     ],
 )
@@ -353,7 +354,7 @@ def test_bf16_mixed_is_near_full_precision() -> None:
     assert elbos[0] == pytest.approx(elbos[1], abs=0.05)
 
 
-class Rows:
+class Means(Rows):
     """Rows of a larger file, whose values are means."""
 
     dynamic_binarization = True
@@ -377,7 +378,7 @@ class Seen(Encoder):
 def test_means_are_drawn_anew_for_training_only() -> None:
     vae = VAE(Seen(), Decoder(), LearnedNormal())
     x = torch.full((400, 6), 0.25)
-    fit(vae, Rows(x), x[:10], seed=0, epochs=2, batch_size=400, warmup=0)
+    fit(vae, Means(x), x[:10], seed=0, epochs=2, batch_size=400, warmup=0)
     first, second = (x for training, x in vae.encoder.batches if training)
     assert set(first.unique().tolist()) == {0.0, 1.0}
     assert not torch.equal(first, second)
@@ -386,7 +387,7 @@ def test_means_are_drawn_anew_for_training_only() -> None:
 
 
 def test_batches_cover_every_row_and_depend_on_seed_and_epoch_alone() -> None:
-    batches = ShuffledBatches(TensorSource(binary(23)), 5, seed=1)
+    batches = ShuffledBatches(TensorRows(binary(23)), 5, seed=1)
     torch.manual_seed(0)
     orders = []
     for epoch in (0, 1):
@@ -425,7 +426,7 @@ def test_nan_loss_names_term_batch_rows_and_group(tmp_path) -> None:
     vae = VAE(Encoder(), FailingDecoder(), LearnedNormal())
     with pytest.raises(NonFiniteLossError, match=r"epoch 1, batch 0.*reconstruction term.*gradient_clip") as caught:
         fit(vae, binary(20), seed=0, epochs=9, batch_size=10, out=tmp_path)
-    batches = ShuffledBatches(TensorSource(binary(20)), 10, seed=0)
+    batches = ShuffledBatches(TensorRows(binary(20)), 10, seed=0)
     batches.epoch = 1
     error = caught.value
     assert (error.term, error.epoch, error.batch) == ("reconstruction", 1, 0)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Independent
 
 from priory.distributions.normal import diagonal_normal
+from priory.rows import Rows
 from priory.training import History, fit
 from priory.training.states import read_state, write_state
 from priory.vae import VAE
@@ -60,18 +61,18 @@ class Interrupted(Exception):
     pass
 
 
-class Rows:
+class RaisingRows(Rows):
     """Rows that raise at the n-th batch."""
 
     def __init__(self, x: Tensor, raise_at: int | None = None, error: type[BaseException] = Interrupted) -> None:
-        self.x, self.raise_at, self.error, self.batches = x, raise_at, error, 0
+        self.x, self.raise_at, self.error, self.reads = x, raise_at, error, 0
 
     def __len__(self) -> int:
         return len(self.x)
 
     def batch(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        self.batches += 1
-        if self.batches == self.raise_at:
+        self.reads += 1
+        if self.reads == self.raise_at:
             raise self.error
         return self.x[positions], positions
 
@@ -88,7 +89,7 @@ def binary(rows: int, seed: int = 0) -> Tensor:
 
 def run(vae: VAE, out, *, raise_at: int | None = None, error: type[BaseException] = Interrupted, **keywords) -> History:
     settings = {name: value for name, value in SETTINGS.items() if name != "dropout"} | {"seed": 3} | keywords
-    return fit(vae, Rows(binary(35), raise_at, error), binary(12, 1), out=out, **settings)
+    return fit(vae, RaisingRows(binary(35), raise_at, error), binary(12, 1), out=out, **settings)
 
 
 def assert_same(vae: VAE, history: History, other_vae: VAE, other: History) -> None:
@@ -189,7 +190,7 @@ def test_another_run_is_refused(tmp_path) -> None:
         run(make(), tmp_path / "a")
     with pytest.raises(ValueError, match=r"batch_size \(was 10, is 11\)"):
         run(make(), tmp_path / "a", warmup=0.2, batch_size=11, resume=True)
-    with pytest.raises(ValueError, match="epochs can be raised where"):
+    with pytest.raises(ValueError, match="epochs can be raised if"):
         run(make(), tmp_path / "a", warmup=0.2, epochs=9, resume=True)
     with pytest.raises(ValueError, match="seed"):
         run(make(), tmp_path / "a", warmup=0.2, seed=4, resume=True)
@@ -244,10 +245,10 @@ import json, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from test_training_resume import Rows, binary, make
+from test_training_resume import RaisingRows, binary, make
 from priory.training import fit, process_rank
 
-class Slow(Rows):
+class Slow(RaisingRows):
     def batch(self, positions):
         import time; time.sleep(0.05)
         return super().batch(positions)
@@ -257,7 +258,7 @@ if __name__ == "__main__":
     if mode == "ddp" and process_rank() > 0:  # the command line's rank 0 has written by the time the others start
         (Path(out) / "history.csv").touch()
     vae = make()
-    train = Rows(binary(35)) if mode == "resume" else Slow(binary(35))
+    train = RaisingRows(binary(35)) if mode == "resume" else Slow(binary(35))
     distributed = {"devices": 2, "strategy": "ddp", "accelerator": "cpu"}
     keywords = distributed if mode == "ddp" else {"resume": mode == "resume"}
     history = fit(vae, binary(35) if mode == "ddp" else train, binary(13, 1), seed=3, out=out, epochs=60, batch_size=10,
@@ -302,7 +303,7 @@ def test_terminated_process_is_resumed_to_the_last_bit(tmp_path) -> None:
 
 def whole_run() -> History:
     settings = {"epochs": 60, "batch_size": 10, "warmup": 6, "learning_rate": 0.01, "patience": None}
-    return fit(make(), Rows(binary(35)), binary(13, 1), seed=3, **settings)
+    return fit(make(), RaisingRows(binary(35)), binary(13, 1), seed=3, **settings)
 
 
 @pytest.mark.slow

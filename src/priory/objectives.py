@@ -1,4 +1,4 @@
-"""What a VAE is trained and judged by: per datum, in nats, unreduced."""
+"""Objectives of a VAE: lower bounds of log p(x) per datum, in nats, unreduced."""
 
 import math
 from typing import Any, NamedTuple
@@ -12,20 +12,20 @@ from priory.vae import VAE
 
 
 class Elbo(NamedTuple):
-    """The evidence lower bound's two terms, in nats, one number per datum: elbo = reconstruction - kl."""
+    """The two terms of the evidence lower bound per datum, in nats: elbo = reconstruction - kl."""
 
     reconstruction: Float[Tensor, "*batch"]
     kl: Float[Tensor, "*batch"]
 
     def value(self, beta: float | Tensor = 1.0) -> Float[Tensor, "*batch"]:
-        """reconstruction - beta * kl; beta = 1 is the bound itself."""
+        """Return reconstruction - beta * kl; beta = 1 gives the bound."""
         return self.reconstruction - beta * self.kl
 
 
 def elbo(
     vae: VAE, x: Float[Tensor, "*batch input"], *, num_samples: int = 1, prior: Distribution | None = None
 ) -> Elbo:
-    """The evidence lower bound of each datum, by Monte Carlo, with the closed form of the KL term where torch has one.
+    """Evidence lower bound of each datum, by Monte Carlo; the KL term is in closed form if torch has one.
 
         log p(x) >= E_q(z|x) [log p(x|z)] - KL(q(z|x) || p(z))
 
@@ -33,7 +33,7 @@ def elbo(
         vae: the model.
         x: data, (*batch, D).
         num_samples: draws from q(z|x) per datum.
-        prior: p(z), where it has been evaluated already; `vae.latent_prior()` by default.
+        prior: p(z), if it has been evaluated already; `vae.latent_prior()` by default.
 
     Returns:
         Reconstruction and KL, each of shape (*batch,), in nats.
@@ -59,23 +59,23 @@ def guided_elbo(
     num_samples: int = 1,
     prior: Distribution | None = None,
 ) -> Elbo:
-    """A lower bound that gives each datum to the nodes of a grid that a guide names; for training a map.
+    """Lower bound for training a map: it draws each datum to the grid nodes that the prior's guide assigns it to.
 
         log p(x) >= E_q [log p(x|z)] - (1 - weight) KL(q || p) - weight (KL(r || pi) + sum_k r_k KL(q || p_k))
 
     with r = r(k | x), the responsibilities of `vae.prior.guide` in data space. The last bracket is KL(q r || p), the
-    divergence of the posteriors of z and k together, and so never below KL(q || p): for any weight from 0 to 1 this is
-    a bound, below the ELBO, which it meets where r is p(k | z). By Monte Carlo, the same draws for both parts.
+    divergence of the joint posterior of z and k, which is at least KL(q || p). So for any weight from 0 to 1 this is a
+    lower bound of the ELBO, and equal to it if r is p(k | z). Both parts use the same Monte Carlo draws.
 
     Args:
         vae: a VAE whose prior is a mixture with a `guide`.
         x: data, (*batch, D).
-        weight: how far the guide is followed, from 0 (the ELBO) to 1.
+        weight: strength of the guide, from 0 (the ELBO) to 1.
         num_samples: draws from q(z|x) per datum.
-        prior: p(z), where it has been evaluated already.
+        prior: p(z), if it has been evaluated already.
 
     Returns:
-        Reconstruction, and the whole of what is subtracted as `kl`, each of shape (*batch,), in nats.
+        Reconstruction, and all that is subtracted from it as `kl`, each of shape (*batch,), in nats.
 
     Raises:
         ValueError: num_samples is not positive, weight is outside of [0, 1], or the prior has no guide.
@@ -106,19 +106,19 @@ def guided_elbo(
 
 
 def importance_weighted_bound(
-    vae: VAE, x: Float[Tensor, "*batch input"], num_samples: int, *, prior: Distribution | None = None
+    vae: VAE, x: Float[Tensor, "*batch input"], *, num_samples: int, prior: Distribution | None = None
 ) -> Float[Tensor, "*batch"]:
-    """A lower bound of log p(x) that tightens with the number of samples, per datum, in nats.
+    """Lower bound of log p(x) per datum in nats; it tightens with the number of samples.
 
         log p(x) >= E [log 1/S sum_s p(z_s) p(x|z_s) / q(z_s|x)],    z_s ~ q(z|x)
 
-    All samples are held at once, for training; `priory.log_likelihood` streams them.
+    All samples are in memory at once, for training; `priory.log_likelihood` streams them.
 
     Args:
         vae: the model.
         x: data, (*batch, D).
         num_samples: S.
-        prior: p(z), where it has been evaluated already.
+        prior: p(z), if it has been evaluated already.
 
     Raises:
         ValueError: num_samples is not positive.

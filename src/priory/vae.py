@@ -1,4 +1,4 @@
-"""The variational autoencoder: an encoder, a decoder and a prior, composed; it knows none of their kinds."""
+"""The variational autoencoder, composed of any encoder, decoder and prior."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,14 +15,15 @@ class VAE(nn.Module):
 
     Args:
         encoder: a module from features (..., *input) to a reparameterized distribution q(z|x) with event (L,).
-        decoder: a module from z (..., L) to a distribution p(x|z) over x in the data's own units. One that
-            conditions on a part of x (a row's library size) has a method `covariates(x) -> dict`, whose entries are
-            passed to it as keywords.
-        prior: a module that gives p(z), called with the encoder.
-        preprocess: what the encoder's first layer reads, from x; identity by default. Pseudo-inputs live there.
+        decoder: a module from z (..., L) to a distribution p(x|z) over x in the data's units. If it conditions on a
+            part of x (a row's library size), it has a method `covariates(x) -> dict`, whose entries are passed to it as
+            keywords.
+        prior: a module from the encoder to p(z).
+        preprocess: a module from x to the features that the encoder reads; identity by default. Pseudo-inputs are
+            features.
 
     Raises:
-        ValueError: encoder and prior say that they have different latent dimensions.
+        ValueError: the latent dimensions of encoder and prior differ.
 
     >>> from priory import BernoulliDecoder, NormalEncoder, StandardNormal, mlp
     >>> vae = VAE(NormalEncoder(mlp(6, [8], 4)), BernoulliDecoder(mlp(2, [8], 6)), StandardNormal(2))
@@ -43,10 +44,10 @@ class VAE(nn.Module):
         self.preprocess = nn.Identity() if preprocess is None else preprocess
 
     def latent_prior(self) -> Distribution:
-        """p(z), evaluated here once; use it for any number of z.
+        """Evaluate p(z) once; use the result for any number of z.
 
-        The encoder is in evaluation mode while it reads pseudo-inputs: q(z|u_k) is then a function of u_k alone, and
-        they do not move its batch-norm statistics. Gradients flow.
+        The encoder is in evaluation mode while it reads pseudo-inputs, so q(z|u_k) depends on u_k alone, and
+        pseudo-inputs do not move batch-norm statistics. Gradients flow.
         """
         with evaluation_mode(self.encoder):
             return self.prior(self.encoder)
@@ -56,7 +57,7 @@ class VAE(nn.Module):
         return self.encoder(self.preprocess(x))
 
     def decode(self, z: Float[Tensor, "*batch latent"], x: Tensor | None = None) -> Distribution:
-        """p(x | z); `x`, where it is known, gives what the decoder conditions on."""
+        """p(x | z), with the decoder's covariates computed from `x` if it is given."""
         covariates: Callable[[Tensor], dict[str, Any]] | None = getattr(self.decoder, "covariates", None)
         if x is None or covariates is None:
             return self.decoder(z)
@@ -64,7 +65,7 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def sample(self, sample_shape: int | Sequence[int] = (), *, mean: bool = False) -> Tensor:
-        """x from p(z) p(x|z); with `mean`, E[x|z] in place of a draw, as papers show."""
+        """Draw x from p(z) p(x|z); with `mean`, return E[x|z] instead of a draw, as figures of papers do."""
         shape = (sample_shape,) if isinstance(sample_shape, int) else tuple(sample_shape)
         with evaluation_mode(self):
             p_x = self.decode(self.latent_prior().sample(torch.Size(shape)))
@@ -77,9 +78,20 @@ class VAE(nn.Module):
             return self.decode(self.encode(x).mean, x).mean
 
 
+def device_of(module: nn.Module) -> torch.device:
+    """Device of the module's first parameter."""
+    return next(module.parameters()).device
+
+
+def cast_like(x: Tensor, module: nn.Module) -> Tensor:
+    """Return x on the device and in the dtype of the module's first parameter; unchanged if there are no parameters."""
+    parameter = next(module.parameters(), None)
+    return x if parameter is None else x.to(parameter)
+
+
 @contextmanager
 def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """Every submodule in evaluation mode inside the block, and as it was afterwards."""
+    """Set all submodules to evaluation mode inside the block, and back to their modes afterwards."""
     if not isinstance(module, nn.Module):
         yield  # a plain function has no mode
         return

@@ -1,25 +1,22 @@
-"""How good a model is: likelihood, bound, and what its latent space does; every number with a standard error."""
+"""Metrics of a model: likelihood, bound and latent space, each with a standard error."""
 
 from priory.evaluation.aggregate import AggregatePosterior, active_units
 from priory.evaluation.components import component_use, effective_components
 from priory.evaluation.estimates import Estimate
 from priory.evaluation.holes import coverage
 from priory.evaluation.importance import ImportanceEstimate, importance_estimate, log_likelihood
-from priory.evaluation.metrics import DESCRIPTIONS, LowEffectiveSampleSizeWarning, evaluate
-from priory.rows import RowSource, TensorRows, device_of
+from priory.evaluation.metrics import DESCRIPTIONS, Evaluation, LowEffectiveSampleSizeWarning, evaluate
 
 __all__ = [
     "DESCRIPTIONS",
     "AggregatePosterior",
     "Estimate",
+    "Evaluation",
     "ImportanceEstimate",
     "LowEffectiveSampleSizeWarning",
-    "RowSource",
-    "TensorRows",
     "active_units",
     "component_use",
     "coverage",
-    "device_of",
     "effective_components",
     "evaluate",
     "importance_estimate",

@@ -1,7 +1,7 @@
-"""The aggregate posterior q(z) = 1/N sum_n q(z|x_n), a mixture of the posteriors of all rows, and what it tells.
+"""The aggregate posterior q(z) = 1/N sum_n q(z|x_n), a mixture of the posteriors of all rows, and its metrics.
 
-Surgery of the ELBO: KL(q(z|x) || p(z)) on average is the information that z holds about x, plus KL(q(z) || p(z)). In
-one and two latent dimensions the integrals are by Gauss-Hermite quadrature of every posterior, beyond by one draw each.
+Surgery of the ELBO: the mean of KL(q(z|x) || p(z)) is the information that z has about x, plus KL(q(z) || p(z)). In one
+and two latent dimensions the integrals are Gauss-Hermite quadratures of every posterior, beyond that one draw of each.
 """
 
 import functools
@@ -21,8 +21,8 @@ from priory.evaluation.quadrature import gauss_hermite
 ACTIVE_UNIT_VARIANCE = 0.01  # the threshold of Burda, Grosse & Salakhutdinov 2016, sec. 5.2
 ROWS_AT_MOST = 20_000  # of the aggregate posterior: its cost grows with their square
 PAIRS_AT_ONCE = 2**20  # numbers of the point x row matrix
-PAIRS_FOR_QUADRATURE = 2**26  # with more, one draw of each posterior takes the place of the nodes
-NODES_PER_SIDE = (48, 32, 24, 16, 12, 8, 6, 4)  # the first that this allows
+PAIRS_FOR_QUADRATURE = 2**26  # with more, one draw of each posterior replaces the nodes
+NODES_PER_SIDE = (48, 32, 24, 16, 12, 8, 6, 4)  # the first one with few enough pairs is used
 
 
 class AggregatePosterior:
@@ -44,7 +44,7 @@ class AggregatePosterior:
 
     @functools.cached_property
     def density(self) -> Mixture:
-        """q(z) itself."""
+        """The distribution q(z)."""
         return Mixture(self.loc.new_zeros(len(self)), diagonal_normal(self.loc, self.scale))
 
     @functools.cached_property
@@ -57,11 +57,11 @@ class AggregatePosterior:
         return diagonal_normal(self.loc, self.scale).sample(torch.Size((1,))), self.loc.new_ones(1)
 
     def surgery(self, p_z: Distribution) -> dict[str, Estimate]:
-        """What KL(q(z|x) || p(z)) is made of, nats; see `priory.evaluate`.
+        """Return the parts of KL(q(z|x) || p(z)) in nats.
 
-        `index_code_mutual_information` is of these N rows, and at most log N. `mutual_information_upper_bound` leaves
-        the row's own posterior out of q(z): on average it is more than the information about rows without end, as
-        the first is less. `marginal_kl` is KL(q(z) || p(z)) of these N rows.
+        `index_code_mutual_information` is that of these N rows, at most log N. `mutual_information_upper_bound` leaves
+        the row's own posterior out of q(z). On average the first is a lower and the second an upper bound of the
+        information about infinitely many rows. `marginal_kl` is KL(q(z) || p(z)) of these N rows.
 
         Reference: Hoffman & Johnson 2016, "ELBO surgery", NIPS workshop; Poole et al. 2019, arXiv:1905.06922, sec. 2.3,
         for the two bounds.
@@ -78,9 +78,9 @@ class AggregatePosterior:
         }
 
     def _log_densities(self, z: Float[Tensor, "point latent"]) -> tuple[Tensor, Tensor, Tensor]:
-        """Of points of row 0, 1, .., N - 1, 0, 1, ..: log q(z|x_n), log q(z), and log q(z) without the row's own part.
+        """Return log q(z|x_n), log q(z), and log q(z) without the row's own part, in float64.
 
-        In float64.
+        The points belong to rows 0, 1, .., N - 1, 0, 1, .. in this order.
         """
         size = len(self)
         loc, scale, log_weights = self.loc.double(), self.scale.double(), self.loc.new_zeros(size, dtype=torch.float64)
@@ -96,7 +96,7 @@ class AggregatePosterior:
 
 
 def active_units(loc: Float[Tensor, "datum latent"]) -> Estimate:
-    """How many latent dimensions have Var_x(E[z|x]) above 0.01; its standard error by the bootstrap.
+    """Count the latent dimensions with Var_x(E[z|x]) above 0.01; the standard error is by the bootstrap.
 
     Reference: Burda, Grosse & Salakhutdinov 2016, arXiv:1509.00519, sec. 5.2.
     """

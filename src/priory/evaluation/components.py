@@ -1,4 +1,4 @@
-"""Which components of a mixture prior can be told apart, and which of them the data use."""
+"""Components of a mixture prior: how many are distinguishable, and how many the data use."""
 
 import math
 
@@ -12,24 +12,24 @@ from priory.evaluation.aggregate import AggregatePosterior
 from priory.evaluation.estimates import Bootstrap, Estimate, mean
 from priory.evaluation.quadrature import gauss_hermite
 
-PRIOR_SAMPLES = 10_000  # for what is a property of the prior alone; its standard error is reported
+PRIOR_SAMPLES = 10_000
 RESPONSIBILITIES_AT_ONCE = 4096  # rows of the B x K matrix
 NODES_PER_SIDE = {1: 64, 2: 20}  # by latent dimension
-UNUSED = 0.1  # a component is not used where it gets less than this share of its own weight
+UNUSED = 0.1  # a component is unused if its mean responsibility is below this share of its own weight
 
 
 @torch.no_grad()
-def effective_components(p_z: Mixture, num_samples: int = PRIOR_SAMPLES) -> Estimate:
-    """exp(I(k; z)): how many components of the prior can be told apart, between 1 and K.
+def effective_components(p_z: Mixture, *, num_samples: int = PRIOR_SAMPLES) -> Estimate:
+    """Number of distinguishable components of the prior, exp(I(k; z)), between 1 and K.
 
         I(k; z) = E_p(k, z) [log p(z|k) - log p(z)] = E_p(z) [KL(p(k|z) || pi)]
 
-    By Gauss-Hermite quadrature of the components in one and two dimensions (the standard error is then zero), else by
-    draws of the prior, whose error is carried through the exponential to first order.
+    In one and two dimensions it is a Gauss-Hermite quadrature of the components, with a standard error of zero. Beyond
+    that it is a mean over draws of the prior, whose error goes through the exponential to first order.
 
     Args:
         p_z: the mixture, without batch dimensions.
-        num_samples: draws, where they are needed.
+        num_samples: draws, if they are needed.
     """
     if is_diagonal_normal(p_z.components) and p_z.event_shape[0] in NODES_PER_SIDE:
         loc, scale = p_z.components.mean.double(), p_z.components.stddev.double()
@@ -54,11 +54,11 @@ def _divergence_of_responsibilities(p_z: Mixture, z: Tensor) -> Float[Tensor, "*
 
 @torch.no_grad()
 def component_use(p_z: Mixture, aggregate: AggregatePosterior) -> dict[str, Estimate]:
-    """How the data use the components: the mean of the responsibilities p(k|z) over the aggregate posterior.
+    """Measure the use of the components: the mean responsibilities p(k|z) over the aggregate posterior.
 
     Returns:
-        `used_components`, its perplexity exp(H), between 1 and K; and `unused_weight`, the mixing weight of the
-        components that get less than a tenth of it. Standard errors by the bootstrap over rows.
+        `used_components`, their perplexity exp(H), between 1 and K; and `unused_weight`, the total mixing weight of
+        components whose mean responsibility is below a tenth of their weight. Standard errors are by the bootstrap.
     """
     z, weights = aggregate.points
     bootstrap = Bootstrap(len(aggregate))

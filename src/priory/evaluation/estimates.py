@@ -1,4 +1,4 @@
-"""Numbers with their standard errors."""
+"""Estimates: numbers with their standard errors."""
 
 import math
 from collections.abc import Callable
@@ -19,20 +19,20 @@ class Estimate(NamedTuple):
     se: float
 
     def exp(self) -> "Estimate":
-        """The exponential, its error carried through to first order."""
+        """Return the exponential, with its error to first order."""
         return Estimate(math.exp(self.value), math.exp(self.value) * self.se)
 
 
 def mean(values: Float[Tensor, " datum"]) -> Estimate:
-    """The mean over data and its standard error."""
+    """Return the mean over data and its standard error."""
     values = values.cpu().double()
     return Estimate(float(values.mean()), float(values.std()) / math.sqrt(len(values)))
 
 
 class Bootstrap:
-    """Resampled rows, for the standard error of what is no mean: a count above a threshold, a perplexity.
+    """Resampled rows, for the standard error of a statistic that is no mean: a count above a threshold, a perplexity.
 
-    Each resample is the number of times that every row is drawn, so that averages over it are one matrix product.
+    A resample is stored as the number of times that each row was drawn, so averages over it are one matrix product.
 
     Args:
         num_rows: N.
@@ -46,9 +46,9 @@ class Bootstrap:
         self._drawn = [torch.randint(num_rows, (num_rows,), generator=generator) for _ in range(RESAMPLES)]
 
     def averages(self, start: int, values: Float[Tensor, "row column"]) -> Float[Tensor, "resample column"]:
-        """What the rows from `start` on add to the average of each column in each resample, in float64.
+        """Return the share of the rows from `start` on in the average of each column in each resample, in float64.
 
-        The first row of the result is of the rows as they are.
+        The first row of the result belongs to the rows without resampling.
         """
         values = values.cpu().double()
         stop = start + len(values)
@@ -60,6 +60,6 @@ class Bootstrap:
 
     @staticmethod
     def estimate(averages: Tensor, statistic: Callable[[Tensor], Tensor]) -> Estimate:
-        """A statistic of the averages, and its standard deviation over resamples."""
+        """Return a statistic of the averages, and its standard deviation over resamples as its error."""
         values = statistic(averages)
         return Estimate(float(values[0]), float(values[1:].std()))

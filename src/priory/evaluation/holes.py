@@ -1,4 +1,4 @@
-"""Holes: where the prior puts samples and no datum lies, and where data lie and the prior puts no samples."""
+"""Holes: regions with samples of the prior but no data, and regions with data but no samples of the prior."""
 
 import torch
 from jaxtyping import Float
@@ -16,15 +16,15 @@ PAIRS_FOR_QUADRATURE = 2**27  # nodes of a grid x rows
 
 @torch.no_grad()
 def coverage(p_z: Distribution, aggregate: AggregatePosterior) -> dict[str, Estimate]:
-    """How far prior and aggregate posterior lie in each other's 95 % region: where they agree, both are 0.95.
+    """Measure the shares of prior and aggregate posterior in each other's 95 % region; equal distributions give 0.95.
 
-    A distribution's 95 % region is that of highest density: {z : p(z) >= t}, with 95 % of its mass.
+    A distribution's 95 % region is its region of highest density, {z : p(z) >= t}, with 95 % of its mass.
 
     Returns:
-        `prior_in_aggregate`, the share of the prior inside the aggregate posterior's region: what is missing are
-        samples from holes; and `aggregate_in_prior`, the reverse. In one and two dimensions by quadrature on a grid
-        where it is fine enough (standard error zero), else by 10 000 draws of each, whose errors are by the bootstrap.
-        The aggregate posterior is that of these rows; that there could have been others is not counted.
+        `prior_in_aggregate`, the share of the prior inside the aggregate posterior's region; the rest of the prior's
+        samples come from holes. `aggregate_in_prior` is the reverse. In one and two dimensions both are quadratures on
+        a grid with a standard error of zero, if the grid is fine enough; else means over 10 000 draws, with errors by
+        the bootstrap. The errors treat these rows, and so the aggregate posterior, as fixed.
     """
     both = (p_z, aggregate.density)
     draws = [density.sample(torch.Size((DRAWS,))) for density in both]
@@ -45,7 +45,7 @@ def coverage(p_z: Distribution, aggregate: AggregatePosterior) -> dict[str, Esti
 
 
 def _resampled(size: int, seed: int) -> Float[Tensor, "resample point"]:
-    """Weights of draws: all equal in the first row, those of a bootstrap sample in each of the others."""
+    """Return weights of draws: equal ones in the first row, those of a bootstrap sample in each of the others."""
     generator = torch.Generator().manual_seed(seed)
     draws = torch.randint(size, (RESAMPLES, size), generator=generator)
     ones = torch.ones(RESAMPLES, size, dtype=torch.float64)
@@ -55,7 +55,7 @@ def _resampled(size: int, seed: int) -> Float[Tensor, "resample point"]:
 def _threshold(
     log_prob: Float[Tensor, " point"], weights: Float[Tensor, "resample point"]
 ) -> Float[Tensor, " resample"]:
-    """The log-density that 5 % of the weight lie below."""
+    """Return the log-density below which 5 % of the weight lies."""
     ordered, order = log_prob.sort()
     below = weights[:, order].cumsum(-1)
     first = torch.searchsorted(below, below.new_full((len(below), 1), 1 - REGION)).squeeze(-1)

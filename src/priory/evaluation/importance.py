@@ -1,6 +1,7 @@
-"""The likelihood of each datum by importance sampling, streamed over samples; and what the same draws tell besides."""
+"""The likelihood of each datum by importance sampling, streamed over rows and samples."""
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -10,24 +11,25 @@ from torch.distributions import Distribution
 
 from priory.density import working_dtype
 from priory.evaluation.pairs import by_matrix_product, log_prob_of_pairs
-from priory.vae import VAE, evaluation_mode
+from priory.rows import Rows, as_rows
+from priory.vae import VAE, cast_like, evaluation_mode
 
-# Outputs of the decoder at a time: what a processor's cache holds, since passes over more take three times as
-# long; and what keeps a GPU busy.
+# Outputs of the decoder at a time: on a CPU as many as its cache holds, since passes over more take three times as
+# long; elsewhere as many as keep a GPU busy.
 VALUES_AT_ONCE = 2**19
 VALUES_AT_ONCE_ELSEWHERE = 2**25
 LATENTS_AT_ONCE = 2**20  # numbers of z whose densities are evaluated at a time
 ROWS_TOGETHER = 16  # data that share the draws from the prior
-ENOUGH_HITS = 0.05  # expected draws of the prior in the posterior's place, for pooling them to be worth its decodings
+ENOUGH_HITS = 0.05  # draws of the prior expected near the posterior, from which on pooling them is worth decoding them
 
 
 class ImportanceEstimate(NamedTuple):
-    """What importance sampling tells of each datum, in float64.
+    """Results of importance sampling for each datum, in float64.
 
     Attributes:
         log_likelihood: log p(x), nats.
-        effective_sample_size: (sum w)^2 / sum w^2 of the weights, between 1 and the number of draws weighed: S, or
-            where draws of the prior are pooled up to sixteen times that part of them.
+        effective_sample_size: (sum w)^2 / sum w^2 of the weights, between 1 and the number of draws: S, or more if
+            data pool their draws from the prior.
         reconstruction: E_q [log p(x|z)], nats, from the draws of q.
         kl: E_q [log q(z|x) - log p(z)], nats, from the draws of q.
     """
@@ -38,70 +40,89 @@ class ImportanceEstimate(NamedTuple):
     kl: Float[Tensor, " datum"]
 
 
+@torch.no_grad()
 def log_likelihood(
     vae: VAE,
-    x: Float[Tensor, "datum input"],
-    num_samples: int,
+    rows: Tensor | Rows,
     *,
+    num_samples: int,
     prior_share: float = 0.5,
     chunk_size: int | None = None,
+    batch_size: int = 128,
     prior: Distribution | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Float[Tensor, " datum"]:
-    """Importance-weighted estimate of log p(x) per datum, in nats, streamed over samples.
+    """Importance-weighted estimate of log p(x) per datum, in nats, streamed over rows and samples.
 
         log p(x) ~ log 1/S sum_s p(z_s) p(x|z_s) / r(z_s),    r = (1 - a) q(z|x) + a p(z)
 
     A share `a` of the samples is drawn from the prior and the rest from q, each weighted by the mixture of the two
-    (deterministic-mixture weights). With q alone (a = 0), the usual estimate, a posterior wider than q makes rare,
-    huge weights that a finite sample misses: the likelihood comes out too low, most so in few latent dimensions. The
-    defensive mixture bounds every weight by p(x|z)/a. In many dimensions draws from the prior hit nothing, and
-    a = 0 wastes none; but little is lost there with half of the draws: the estimate grows with their logarithm.
+    (deterministic-mixture weights). The usual estimate has a = 0. If the posterior is wider than q, its weights are
+    rarely huge, a finite sample misses these, and the likelihood comes out too low, most in few latent dimensions. The
+    defensive mixture bounds every weight by p(x|z)/a. In many dimensions no draw from the prior comes near the
+    posterior, and a = 0 wastes none; but half of the draws lose little, as the estimate grows with their logarithm.
 
-    Groups of sixteen data share their draws from the prior. With a decoder whose log p(x|z) of all pairs is a matrix
-    product (binary, categorical or Gaussian columns) they pool them where any can be expected to hit a posterior: each
-    datum takes those of all sixteen, with `a` in r(z) as it then is. Else all take the same a S draws, which are
-    decoded once; or, where the decoder has covariates, once for each datum. Every estimate stands as it did; those
-    sixteen are no longer quite independent of each other.
+    Groups of sixteen data share their draws from the prior. If log p(x|z) of all pairs is a matrix product (binary,
+    categorical or Gaussian columns) and draws can be expected near a posterior, each datum uses the draws of all
+    sixteen, and `a` in r(z) grows accordingly. Otherwise all use the same a S draws, which are decoded once, or once
+    for each datum if the decoder has covariates. Each estimate is as good as without sharing, but the sixteen depend
+    on each other a little.
 
     Args:
         vae: the model; used in evaluation mode.
-        x: data, (N, D).
+        rows: a tensor (N, D) or `priory.rows.Rows`.
         num_samples: S, drawn per datum.
         prior_share: a, in [0, 1); at least one sample is drawn from q.
-        chunk_size: how many (datum, sample) pairs are decoded at once, which bounds the memory; by default as many as
-            make 2^19 outputs of the decoder on a CPU, and 2^25 elsewhere.
-        prior: p(z), where it has been evaluated already.
+        chunk_size: (datum, sample) pairs that are decoded at once, which bounds the memory; by default they make 2^19
+            outputs of the decoder on a CPU, and 2^25 elsewhere.
+        batch_size: rows read at a time; a tensor is one batch.
+        prior: p(z), if it has been evaluated already.
+        progress: called with the number of rows done, after every batch.
 
     Returns:
         (N,), accumulated in float64.
 
     Raises:
+        TypeError: rows is neither a tensor nor `Rows`.
         ValueError: num_samples or chunk_size is not positive, or prior_share is outside [0, 1).
 
     Reference: Burda et al. 2016, arXiv:1509.00519, eq. 8; Hesterberg 1995, Technometrics 37(2), on the mixture.
     """
-    return importance_estimate(
-        vae, x, num_samples, prior_share=prior_share, chunk_size=chunk_size, prior=prior
-    ).log_likelihood
+    if prior is None:
+        with evaluation_mode(vae):
+            prior = vae.latent_prior()
+    batches = [rows] if isinstance(rows, Tensor) else (x for x, _ in as_rows(rows, "rows").batches(batch_size))
+    parts, done = [], 0
+    for batch in batches:
+        x = cast_like(batch, vae)
+        estimate = importance_estimate(
+            vae, x, num_samples=num_samples, prior_share=prior_share, chunk_size=chunk_size, prior=prior
+        )
+        parts.append(estimate.log_likelihood)
+        done += len(x)
+        if progress is not None:
+            progress(done)
+    return torch.cat(parts)
 
 
 @torch.no_grad()
 def importance_estimate(
     vae: VAE,
     x: Float[Tensor, "datum input"],
-    num_samples: int,
     *,
+    num_samples: int,
     prior_share: float = 0.5,
     chunk_size: int | None = None,
     prior: Distribution | None = None,
     posterior: Distribution | None = None,
 ) -> ImportanceEstimate:
-    """The likelihood, how far it can be trusted, and the bound's two parts; see `log_likelihood`.
+    """Estimate the likelihood, its effective sample size and the two parts of the bound; see `log_likelihood`.
 
     Args:
-        vae, x, num_samples, prior_share, chunk_size, prior: as there.
-        posterior: q(z|x), where the rows have been encoded already; they then all share their draws from the prior, so
-            that groups of about sixteen are best, and at least one draw of each row is decoded at a time.
+        vae, num_samples, prior_share, chunk_size, prior: see `log_likelihood`.
+        x: data, (N, D), on the model's device.
+        posterior: q(z|x), if the rows have been encoded already. They then all share their draws from the prior, so
+            give about sixteen at a time; at least one draw of each row is decoded at once.
 
     Raises:
         ValueError: as there.
@@ -127,7 +148,7 @@ def importance_estimate(
 
 
 class _Sampling:
-    """Data that share their draws from the prior, their posterior, and what has been summed over the draws.
+    """Importance sampling for data that share their draws from the prior.
 
     Args:
         x: (B, D).
@@ -154,7 +175,7 @@ class _Sampling:
         self._reconstruction = self._kl = zero
 
     def run(self) -> ImportanceEstimate:
-        """Draw everything."""
+        """Draw and weigh all samples."""
         at_once = max(1, self._pairs // len(self._x), LATENTS_AT_ONCE // (len(self._x) * self._p_z.event_shape[-1]))
         for start in range(0, self._from_q, at_once):
             self._add_from_posterior(min(at_once, self._from_q - start))
@@ -168,10 +189,10 @@ class _Sampling:
         )
 
     def _expected_hits(self, count: int) -> float:
-        """About how many of so many draws of the prior fall where half of the posteriors are: count p(m) / q(m|x)."""
+        """Estimate how many of `count` draws of the prior fall near the median posterior: count p(m) / q(m|x)."""
         try:
             mean = self._q.mean
-        except NotImplementedError:  # torch's word for distributions that have none in closed form
+        except NotImplementedError:  # torch has no closed form for the mean
             return 0.0
         log_share = self._p_z.log_prob(mean) - self._q.log_prob(mean)
         return count * float(log_share.median().exp())
@@ -216,4 +237,4 @@ class _Sampling:
 
 def _pairs_at_once(vae: VAE, x: Tensor) -> int:
     values = VALUES_AT_ONCE if x.device.type == "cpu" else VALUES_AT_ONCE_ELSEWHERE
-    return max(1, values // (x.shape[-1] * getattr(vae.decoder, "num_outputs", 1)))
+    return max(1, values // (x[0].numel() * getattr(vae.decoder, "num_outputs", 1)))

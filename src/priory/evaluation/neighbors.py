@@ -1,22 +1,22 @@
-"""Does a map keep neighbors together? Ranks of neighbors in data space and on the map."""
+"""Trustworthiness and continuity of a map: ranks of neighbors in data space and on the map."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-DISTANCES_AT_ONCE = 2**23  # numbers of the distances from some rows to all that are made at a time
+DISTANCES_AT_ONCE = 2**23  # distances from some rows to all
 
 
 def trustworthiness(
     x: Float[Tensor, "datum input"], places: Float[Tensor, "datum grid"], num_neighbors: int = 10
 ) -> Float[Tensor, " datum"]:
-    """How near in data space the rows are that are neighbors on the map; 1 where they are neighbors there too.
+    """Measure how close neighbors on the map are in data space; 1 if they are neighbors there too.
 
         t_n = 1 - 2 / (k (2N - 3k - 1)) sum_j max(0, r(n, j) - k),   j the k neighbors of n on the map
 
     with r(n, j) the rank of j among the other rows by their distance from n in data space. The mean over rows is the
-    trustworthiness; with data and map exchanged (`continuity`) it falls where data neighbors are torn apart. Where
-    cells are NaN, a distance is that over the cells that both rows have, scaled up to all.
+    trustworthiness. `continuity` exchanges data and map: it falls if the map separates neighbors in data space. If
+    cells are NaN, a distance uses the cells that both rows have, scaled up to all.
 
     Args:
         x: rows in data space.
@@ -38,7 +38,7 @@ def trustworthiness(
             f"x, places, num_neighbors: expected as many rows in both, more than twice the neighbors, got {size}, "
             f"{len(places)} and {k}"
         )
-    x, places = (values - values.nanmean(0) for values in (x.double(), places.double()))  # far off, squares cancel
+    x, places = (values - values.nanmean(0) for values in (x.double(), places.double()))  # far from 0, squares cancel
     parts = []
     for rows in torch.arange(size, device=x.device).split(max(1, DISTANCES_AT_ONCE // size)):
         near = _squared_distances(places, rows).topk(k, largest=False).indices
@@ -52,12 +52,12 @@ def trustworthiness(
 def continuity(
     x: Float[Tensor, "datum input"], places: Float[Tensor, "datum grid"], num_neighbors: int = 10
 ) -> Float[Tensor, " datum"]:
-    """How near on the map the rows are that are neighbors in data space; see `trustworthiness`."""
+    """Measure how close neighbors in data space are on the map; see `trustworthiness`."""
     return trustworthiness(places, x, num_neighbors)
 
 
 def _squared_distances(x: Float[Tensor, "datum input"], rows: Tensor) -> Float[Tensor, "row datum"]:
-    """From these rows to all; the largest number where no cell is in both, and infinity from a row to itself."""
+    """Return distances from these rows to all: infinity to itself, and the largest number if no cell is in both."""
     missing = x.isnan()
     if not bool(missing.any()):
         squares = x.square().sum(-1)

@@ -1,4 +1,4 @@
-"""Log-densities of all pairs of a distribution and a value, by one matrix product where the family allows it."""
+"""Log-densities of all pairs of a distribution and a value, as one matrix product for some families."""
 
 import torch
 import torch.nn.functional as F
@@ -12,21 +12,21 @@ from priory.distributions.normal import at_least_float32, is_diagonal_normal
 
 
 def by_matrix_product(p: Distribution) -> bool:
-    """Whether `log_prob_of_pairs` takes little more time for many values than for one."""
+    """Return whether `log_prob_of_pairs` is one matrix product, in which more values cost little."""
     return is_diagonal_normal(p) or isinstance(p, BinaryVector) or _is_categorical_vector(p)
 
 
 def log_prob_of_pairs(p: Distribution, values: Float[Tensor, "value event"]) -> Float[Tensor, "distribution value"]:
-    """log p_a(v_b) of every distribution a and every value b, in nats, in float32 at least.
+    """Return log p_a(v_b) of every distribution a and every value b, in nats, in float32 at least.
 
-    Diagonal normals are the components of a mixture without its sum. Of binary and categorical vectors the density is
+    Diagonal normals are computed as the components of a mixture. The log-density of binary and categorical vectors is
     linear in the value, or in its indicators:
 
         log p_a(v) = v . logits_a - sum_d softplus(logits_ad),    log p_a(v) = sum_d log_softmax(logits_ad)[v_d]
 
     Args:
         p: distributions over vectors, of batch shape (A,).
-        values: (B, D); those of discrete families are taken as they are, without a check.
+        values: (B, D); values of discrete families are not checked.
 
     >>> log_prob_of_pairs(BinaryVector(torch.zeros(3, 4)), torch.ones(2, 4)).exp()
     tensor([[0.0625, 0.0625],
@@ -39,7 +39,7 @@ def log_prob_of_pairs(p: Distribution, values: Float[Tensor, "value event"]) -> 
         with torch.autocast(values.device.type, enabled=False):
             found = _linear_log_prob(p, values)
         if not bool(found.isnan().any()):
-            return found  # else infinite logits, impossible values: zero times infinity
+            return found  # NaN is zero times infinity, from infinite logits or impossible values
     return p.log_prob(values.unsqueeze(1)).mT
 
 

@@ -1,4 +1,4 @@
-"""Integrals over one or two latent dimensions."""
+"""Quadrature over one or two latent dimensions."""
 
 import math
 from typing import NamedTuple
@@ -11,13 +11,13 @@ from torch.distributions import Distribution
 
 GRID_NODES = 2**18  # at most
 MASS_TOLERANCE = 1e-2
-BOX_MARGIN = 0.15  # of the range of the points given, on either side
+BOX_MARGIN = 0.15  # of the range of the points, on either side
 
 
 def gauss_hermite(
     loc: Float[Tensor, "normal latent"], scale: Float[Tensor, "normal latent"], nodes_per_side: int
 ) -> tuple[Float[Tensor, "node normal latent"], Float[Tensor, " node"]]:
-    """Nodes and weights with which sum_i w_i f(z_in) is E[f(z)] under N(loc_n, diag(scale_n^2)).
+    """Return nodes and weights such that sum_i w_i f(z_in) is E[f(z)] under N(loc_n, diag(scale_n^2)).
 
     Exact for polynomials of degree 2 m - 1 in each dimension, with m nodes per side.
 
@@ -35,19 +35,19 @@ def gauss_hermite(
 
 
 class GridNodes(NamedTuple):
-    """Midpoints of a regular grid, and the probability that p(z) gives to the cell of each; they sum to one."""
+    """Midpoints of the cells of a regular grid, and the probability of each cell under p(z); these sum to one."""
 
     z: Float[Tensor, "node latent"]
     probabilities: Float[Tensor, " node"]
 
 
 def grid_nodes(p_z: Distribution, points: Float[Tensor, "point latent"], count: int) -> GridNodes | None:
-    """The distribution on a grid around the points; None where the grid is too coarse or too small for it.
+    """Return p(z) on a grid around the points, or None if the grid is too coarse or too small for it.
 
     Args:
         p_z: over one or two latent dimensions.
         points: samples of it.
-        count: about how many nodes, if not more than 2^18.
+        count: approximate number of nodes; at most 2^18 are made.
     """
     latent_dim = points.shape[-1]
     low, high = points.amin(0), points.amax(0)

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from priory.evaluation import Estimate, RowSource, TensorRows
+from priory.evaluation import Estimate
 from priory.evaluation.estimates import mean
 from priory.grid.landscapes import (
     ClassLandscape,
@@ -27,9 +27,10 @@ from priory.maps.labels import as_classes, as_labels
 from priory.maps.places import REACH, Places, places_of
 from priory.maps.quality import knn_accuracy, neighborhoods, topographic_error
 from priory.maps.surfaces import surface_of
+from priory.rows import Rows, TensorRows, as_rows
 
 BATCH = 1024  # rows whose responsibilities are looked at together
-Rows = Any  # a RowSource, or what NumPy makes an array (N, D) of
+RowsLike = Any  # Rows, a tensor (N, D), or an object that NumPy converts to an array (N, D)
 
 
 class Nodes(NamedTuple):
@@ -60,7 +61,7 @@ class TopographicMap:
     Args:
         model: a VAE whose prior has a grid, a fitted `GTM`, or a pipeline of a `StandardScaler` and one, as
             `priory.load` gives them.
-        rows: (N, D) in the data's units, a tensor, an array or a data frame, or a source of rows such as
+        rows: (N, D) in the data's units, a tensor, an array, a data frame, or `priory.rows.Rows` such as
             `dataset.rows("test")`.
         reach: how far from the likeliest node others count for a row's place, in steps of the grid.
         batch_size: rows read at a time.
@@ -90,7 +91,7 @@ class TopographicMap:
     def __init__(
         self,
         model: Any,
-        rows: Rows,
+        rows: RowsLike,
         *,
         reach: float = REACH,
         batch_size: int = BATCH,
@@ -102,8 +103,6 @@ class TopographicMap:
             )
         self.surface = surface_of(model)
         self.rows, self.reach, self.batch_size = _source(rows), reach, batch_size
-        if not len(self.rows):
-            raise ValueError("rows: expected at least one row, got none; give the rows that the map is to show")
         self.places, total = self._placed(self.rows, progress)
         self.usage = total / len(self.rows)
 
@@ -123,16 +122,13 @@ class TopographicMap:
         """log p(x) of each row in nats, in the data's units; of a VAE an estimate by a few importance samples."""
         return torch.cat([self.surface.log_likelihood(x) for x, _ in self.rows.batches(self.batch_size)])
 
-    def project(self, rows: Rows) -> Places:
+    def project(self, rows: RowsLike) -> Places:
         """The places of other rows on the same map.
 
         Raises:
             ValueError: there are no rows.
         """
-        source = _source(rows)
-        if not len(source):
-            raise ValueError("rows: expected at least one row, got none; give the rows that are to be placed")
-        return self._placed(source)[0]
+        return self._placed(_source(rows))[0]
 
     def landscape(self, values: Any, *, smoothing: float = 1.0) -> ClassLandscape | ValueLandscape:
         """How labels or numbers of these rows spread over the nodes; `priory.grid.landscapes` has the formula.
@@ -170,7 +166,7 @@ class TopographicMap:
         return value_landscape(sums, center, smoothing, self.surface.grid_shape)
 
     def predict(
-        self, landscape: ClassLandscape | ValueLandscape, rows: Rows | None = None
+        self, landscape: ClassLandscape | ValueLandscape, rows: RowsLike | None = None
     ) -> ClassPrediction | ValuePrediction:
         """What a landscape says of rows, of the map's own where None; they need no labels."""
         predicted: Any = predicted_class if isinstance(landscape, ClassLandscape) else predicted_value
@@ -219,7 +215,7 @@ class TopographicMap:
         return torch.cat(parts)
 
     def _placed(
-        self, rows: RowSource, progress: Callable[[int], None] | None = None
+        self, rows: Rows, progress: Callable[[int], None] | None = None
     ) -> tuple[Places, Float[Tensor, " node"]]:
         """The rows' places, and the sum of their responsibilities.
 
@@ -240,7 +236,7 @@ class TopographicMap:
         assert places is not None
         return places, total
 
-    def _shares(self, rows: RowSource) -> Iterator[Float[Tensor, "datum node"]]:
+    def _shares(self, rows: Rows) -> Iterator[Float[Tensor, "datum node"]]:
         return (self.surface.responsibilities(x) for x, _ in rows.batches(self.batch_size))
 
     def _sums(self, columns: Callable[[slice], Float[Tensor, "row column"]]) -> Float[Tensor, "node column"]:
@@ -264,14 +260,14 @@ def neighbor_distances(features: Float[Tensor, "node feature"], grid_shape: tupl
     return (total / count.clamp(min=1.0)).reshape(-1)
 
 
-def _source(rows: Rows) -> RowSource:
-    if hasattr(rows, "batches"):
-        return rows
-    if not isinstance(rows, Tensor):
-        array = np.asarray(rows)
-        if array.dtype.kind not in "biuf":
-            raise ValueError(f"rows: expected numbers, got values of type {array.dtype}; leave columns of text out")
-        rows = torch.from_numpy(array if array.flags.writeable else array.copy())  # a data frame's cannot be written to
-    if rows.ndim != 2:
-        raise ValueError(f"rows: expected shape (N, D), got {tuple(rows.shape)}; a single row x is x[None]")
-    return TensorRows(rows)
+def _source(rows: RowsLike) -> Rows:
+    if not isinstance(rows, Rows):
+        if not isinstance(rows, Tensor):
+            array = np.asarray(rows)
+            if array.dtype.kind not in "biuf":
+                raise ValueError(f"rows: expected numbers, got values of type {array.dtype}; leave columns of text out")
+            rows = torch.from_numpy(array if array.flags.writeable else array.copy())  # torch wants writable memory
+        if rows.ndim != 2:
+            raise ValueError(f"rows: expected shape (N, D), got {tuple(rows.shape)}; a single row x is x[None]")
+        rows = TensorRows(rows)
+    return as_rows(rows, "rows")

@@ -7,7 +7,7 @@ from torch import Tensor
 from priory.distributions.mixture import Mixture
 from priory.evaluation import log_likelihood
 from priory.priors import GridPrior
-from priory.vae import VAE, evaluation_mode
+from priory.vae import VAE, cast_like, evaluation_mode
 
 AT_ONCE = 2**24  # numbers of the decoded nodes that are made at a time
 
@@ -26,7 +26,7 @@ class VAESurface:
         ValueError: the prior has no grid, or its nodes are no full grid.
     """
 
-    def __init__(self, vae: VAE, num_samples: int = 64) -> None:
+    def __init__(self, vae: VAE, *, num_samples: int = 64) -> None:
         prior = vae.prior
         if not isinstance(prior, GridPrior):
             raise ValueError(
@@ -48,12 +48,12 @@ class VAESurface:
     @torch.no_grad()
     def responsibilities(self, x: Float[Tensor, "datum input"]) -> Float[Tensor, "datum node"]:
         with evaluation_mode(self.vae):
-            z = self.vae.encode(self._read(x)).mean
+            z = self.vae.encode(cast_like(x, self.vae)).mean
         return torch.softmax(self._p_z.component_log_prob(z).double(), -1).cpu()
 
     @torch.no_grad()
     def log_likelihood(self, x: Float[Tensor, "datum input"]) -> Float[Tensor, " datum"]:
-        return log_likelihood(self.vae, self._read(x), self.num_samples, prior=self._p_z).double().cpu()
+        return log_likelihood(self.vae, x, num_samples=self.num_samples, prior=self._p_z).double().cpu()
 
     @torch.no_grad()
     def contents(self) -> Float[Tensor, "node input"]:
@@ -65,7 +65,7 @@ class VAESurface:
     @torch.no_grad()
     def features(self, x: Float[Tensor, "datum input"]) -> Float[Tensor, "datum feature"]:
         with evaluation_mode(self.vae):
-            return self.vae.preprocess(self._read(x)).cpu()
+            return self.vae.preprocess(cast_like(x, self.vae)).cpu()
 
     def magnification(self, u: Float[Tensor, "place grid"] | None = None) -> Float[Tensor, " place"]:
         places = self.prior.nodes if u is None else u.to(self.prior.nodes)
@@ -90,7 +90,3 @@ class VAESurface:
     def _image(self, u: Float[Tensor, "place grid"]) -> Float[Tensor, "place feature"]:
         z = self.prior.components_at(u, self.vae.encoder).mean
         return self.vae.preprocess(self.vae.decode(z).mean)
-
-    def _read(self, x: Tensor) -> Tensor:
-        """Rows where the model is, in its number format."""
-        return x.to(next(self.vae.parameters()))

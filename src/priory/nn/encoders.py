@@ -1,7 +1,7 @@
 """Encoders: modules from features to the distribution q(z|x).
 
-An encoder reads features (what a `Preprocessing` makes of the data), never the data themselves, so that learned
-pseudo-inputs can live in the space its first layer reads.
+An encoder reads features, the output of a `Preprocessing`, and never the data themselves, so learned pseudo-inputs are
+features too.
 """
 
 import math
@@ -18,26 +18,26 @@ from priory.nn.networks import output_width
 
 @runtime_checkable
 class Encoder(Protocol):
-    """Anything that turns features (..., D) into a reparameterized distribution with batch (...,) and event (L,)."""
+    """A function from features (..., D) to a reparameterized distribution with batch (...,) and event (L,)."""
 
     def __call__(self, features: Float[Tensor, "*batch input"], /) -> Distribution: ...
 
 
 class NormalEncoder(nn.Module):
-    """A diagonal normal whose mean and log-variance a network computes.
+    """Diagonal normal q(z|x) with mean and log-variance from a network.
 
         q(z|x) = N(z | loc(x), diag(exp(log_variance(x)))),    (loc, log_variance) = network(features)
 
-    The default range keeps every scale between 9.1e-4 and 20: finite for any finite output of the network, and precise
-    enough in float32 for the squares ((z - loc) / scale)^2. Ordinary values lie far inside, where the gradient is that
-    of no clipping at all: a posterior scale of 9.1e-4 under a unit prior carries 7 nats per latent dimension. The
-    published VampPrior uses (-6, 2), where data with little noise reach the lower end and get no gradient there.
+    The default range keeps every scale between 9.1e-4 and 20, so it is finite for any finite output of the network, and
+    float32 is precise enough for the squares ((z - loc) / scale)^2. Usual values are far inside the range, where
+    clipping does not change the gradient: a posterior scale of 9.1e-4 under a unit prior has 7 nats per latent
+    dimension. The published VampPrior uses (-6, 2): data with little noise reach its lower end and get no gradient.
 
     Args:
         network: maps features (..., D) to (..., 2 L): L means, then L log-variances.
-        log_variance_range: log-variances are clipped to this (low, high); None leaves them alone.
-        input_noise: standard deviation of normal noise that is added to the features in training mode only: the
-            encoder then reads its pseudo-inputs, and everything afterwards, without.
+        log_variance_range: log-variances are clipped to this (low, high); None does not clip.
+        input_noise: standard deviation of normal noise that is added to the features in training mode only, and so not
+            to pseudo-inputs.
 
     Raises:
         ValueError: a range that is not low < high; a network with an odd output width; noise below zero.
@@ -72,12 +72,12 @@ class NormalEncoder(nn.Module):
 
     @property
     def latent_dim(self) -> int | None:
-        """L, where the network says how wide its output is (`out_features`), else None."""
+        """L, if the network has a known output width (`out_features`), else None."""
         width = output_width(self.network)
         return None if width is None else width // 2
 
     def forward(self, features: Float[Tensor, "*batch input"]) -> Independent:
-        """q(z|x) with batch (...,) and event (L,); in float32 or float64, also under autocast."""
+        """Return q(z|x) with batch (...,) and event (L,), in float32 or float64, also under autocast."""
         if self.training and self.input_noise:
             features = features + self.input_noise * torch.randn_like(features)
         outputs = at_least_float32(self.network(features))

@@ -1,8 +1,8 @@
 """Networks from rows to rows: multilayer perceptrons, gated ones, and a convolutional pair for images.
 
-All of them read and write flat rows, (..., in_features) to (..., out_features), with any leading batch shape, so that
-an encoder or a decoder need not know which kind it holds. None has batch normalization: it would make q(z|x) depend on
-the other rows of the batch, and pseudo-inputs sent through the encoder would move its statistics.
+All of them map flat rows (..., in_features) to (..., out_features), with any leading batch shape, so an encoder or a
+decoder works with each of them. None has batch normalization: it would make q(z|x) depend on the other rows of the
+batch, and pseudo-inputs would move its statistics.
 """
 
 import math
@@ -30,7 +30,7 @@ def mlp(
         hidden: widths of the hidden layers; empty for a single linear layer.
         out_features: width of an output row.
         activation: makes the module after each hidden layer.
-        output_activation: makes the module after the last layer; None leaves it linear.
+        output_activation: makes the module after the last layer; None makes none.
 
     Returns:
         A module (..., in_features) -> (..., out_features).
@@ -52,7 +52,7 @@ def mlp(
 class GatedLinear(nn.Module):
     """A linear layer with a learned gate, h = (A x + a) * sigmoid(B x + b).
 
-    Both maps are one matrix product of twice the width; its first half is A x + a, the second B x + b.
+    One matrix product of twice the width computes both maps: its first half is A x + a, the second B x + b.
 
     Args:
         in_features: width of an input row.
@@ -153,24 +153,24 @@ class ConvolutionalDecoderNetwork(nn.Module):
     a likelihood reads it as (..., D, P).
 
     Args:
-        in_features: width of an input row.
         image_shape: (height, width) or (channels, height, width).
-        outputs_per_pixel: the numbers that the likelihood needs for each pixel, P.
+        in_features: width of an input row.
+        outputs_per_pixel: P, numbers for each pixel.
         channels: channels before each transposed convolution.
         activation: makes the module before each transposed convolution.
 
     Raises:
         ValueError: an image shape that is not as above or below 4 pixels a side; a width below one; no channels.
 
-    >>> network = ConvolutionalDecoderNetwork(6, (27, 31), outputs_per_pixel=2, channels=(16, 8))
+    >>> network = ConvolutionalDecoderNetwork((27, 31), 6, outputs_per_pixel=2, channels=(16, 8))
     >>> network(torch.zeros(2, 5, 6)).shape == (2, 5, 27 * 31 * 2)
     True
     """
 
     def __init__(
         self,
-        in_features: int,
         image_shape: Sequence[int],
+        in_features: int,
         outputs_per_pixel: int = 1,
         channels: Sequence[int] = (64, 32),
         activation: Activation = nn.LeakyReLU,
@@ -202,9 +202,9 @@ class ConvolutionalDecoderNetwork(nn.Module):
 
 
 def output_width(network: nn.Module) -> int | None:
-    """The width of a network's output row where the network says it, else None.
+    """Return the width of a network's output row, or None if it is unknown.
 
-    It is said by an attribute `out_features`, or by that of the last layer of an `nn.Sequential`.
+    It is the attribute `out_features` of the network, or of the last layer of an `nn.Sequential`.
 
     >>> output_width(mlp(4, [8], 2)), output_width(torch.nn.Tanh())
     (2, None)

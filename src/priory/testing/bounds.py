@@ -16,7 +16,7 @@ from priory.testing.global_state import SETTINGS, changes, snapshot
 from priory.testing.report import Outcome, Report
 from priory.testing.running import Promise, run_check
 
-Bound = Callable[["LinearGaussianModel", Tensor, int], Tensor]
+Bound = Callable[..., Tensor]  # bound(model, x, num_samples=S)
 NOISE = 0.7  # standard deviation of x around its mean
 NUM_ROWS = 4000
 
@@ -113,7 +113,7 @@ class BoundSubject:
 
     def at(self, model: LinearGaussianModel, x: Float[Tensor, "datum input"], num_samples: int) -> Tensor:
         """The bound's value."""
-        return self.bound(model, x, num_samples)
+        return self.bound(model, x, num_samples=num_samples)
 
 
 def one_number_per_datum(subject: BoundSubject) -> Outcome:
@@ -202,9 +202,9 @@ def check_bound(bound: Bound, *, num_samples: Sequence[int] = (1, 2, 7), seed: i
         log 1/S sum_s p(z_s) p(x|z_s) / q(z_s|x),    z_s ~ q(z|x)
 
     Args:
-        bound: called with (model, x, S); x of shape (B, D), in float64. The model is a `LinearGaussianModel`: it has
-            `encode(x)`, `decode(z, x)` and `latent_prior()` as a `priory.VAE` has, each of which gives a distribution.
-            A bound with another signature needs a line that translates.
+        bound: called as bound(model, x, num_samples=S), with x of shape (B, D) in float64. The model is a
+            `LinearGaussianModel`: like a `priory.VAE` it has `encode(x)`, `decode(z, x)` and `latent_prior()`, which
+            return distributions. Wrap a bound with another signature in a function with this one.
         num_samples: the S to try.
         seed: of the draws.
 

@@ -1,4 +1,4 @@
-"""What happens around the steps: the run's record at the end of an epoch, and the progress bar."""
+"""Lightning callbacks: the record of a run at the end of each epoch, and the progress bar."""
 
 import time
 from collections.abc import Mapping
@@ -11,7 +11,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from priory.training.batches import Source, TensorSource, derived_seed
+from priory.rows import Rows, TensorRows
+from priory.training.batches import derived_seed
 from priory.training.failures import check_parameters
 from priory.training.history import History
 from priory.training.module import Training
@@ -19,29 +20,32 @@ from priory.training.selection import Selection
 from priory.training.states import random_state, restore_random_state, snapshot, write_state
 from priory.training.validation import validation_sums
 
-# Between two writes of the state at least this many seconds, and twenty times what the last one took: a twentieth of
-# the run at most. A process that is killed outright redoes the epochs since; any other end writes the last one.
+# Between two writes of the state lie at least this many seconds, and twenty times as long as the last write took, so
+# writing takes a twentieth of the run at most. A process that is killed outright repeats the epochs since the last
+# write; any other end writes the state.
 WRITE_EVERY = 2.0
 WRITE_SHARE = 20
 REFRESHES_PER_SECOND = 4
+# A tensor up to this size moves to the accelerator once, instead of batch by batch; a small part of any GPU's memory.
+RESIDENT_BYTES = 1 << 30
 
 
 class Record(pl.Callback):
     """Validates, keeps the history, the best weights and the state to resume from, and stops the run.
 
     Args:
-        valid: validation rows; None where there are none.
+        valid: validation rows, or None.
         patience: epochs without a better validation ELBO before the run stops.
-        identity: what the run was started with; part of the state.
-        seed: as given to `fit`; torch's global generator is left alone where it is None.
-        history_path, state_path: the files to keep up to date; None writes nothing.
+        identity: the run's settings, seeds and numbers of rows; part of the state.
+        seed: as given to `fit`; None leaves torch's global generator alone.
+        history_path, state_path: files to keep up to date; None writes nothing.
         state: the state to resume from.
-        tensorboard: receives every row of the history.
+        tensorboard: the folder to write TensorBoard's events to; None writes none.
     """
 
     def __init__(
         self,
-        valid: Source | None,
+        valid: Rows | None,
         *,
         patience: int | None,
         identity: Mapping[str, Any],
@@ -49,13 +53,13 @@ class Record(pl.Callback):
         history_path: Path | None,
         state_path: Path | None,
         state: Mapping[str, Any] | None = None,
-        tensorboard: TensorBoardLogger | None = None,
+        tensorboard: Path | None = None,
     ) -> None:
         self.valid = valid
         self.identity = dict(identity)
         self.seed = seed
         self.history_path, self.state_path = history_path, state_path
-        self.tensorboard = tensorboard
+        self.tensorboard = TensorBoardLogger(tensorboard, name="tensorboard", version="") if tensorboard else None
         self.history = History()
         self.selection = Selection(patience)
         self.best: dict[str, Tensor] | None = None
@@ -67,16 +71,15 @@ class Record(pl.Callback):
     # before the first step
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Tells the batches their share; called before the optimizer is made, which needs their number."""
+        """Give the batches their share of the rows, before the optimizer is made, which needs their number."""
         module = _training(pl_module)
         batches = module.batches
         batches.rank, batches.world_size = trainer.global_rank, trainer.world_size
         if trainer.world_size > 1:
             batches.seed = self.identity["order_seed"] = trainer.strategy.broadcast(batches.seed)
-        if isinstance(batches.source, TensorSource):
-            batches.source = batches.source.to(trainer.strategy.root_device)
-        if isinstance(self.valid, TensorSource):
-            self.valid = self.valid.to(trainer.strategy.root_device)
+        batches.rows = _resident(batches.rows, trainer.strategy.root_device)
+        if self.valid is not None:
+            self.valid = _resident(self.valid, trainer.strategy.root_device)
         if self._resumed is not None:
             progress = self._resumed["progress"]
             module.epoch = batches.epoch = progress["epoch"]
@@ -94,9 +97,9 @@ class Record(pl.Callback):
         trainer.precision_plugin.load_state_dict(self._resumed["precision"])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The last thing before the first step: nothing that Lightning does in between draws from the generators."""
+        """Set the generators just before the first step, so that Lightning draws nothing from them in between."""
         module = _training(pl_module)
-        if trainer.global_rank > 0:  # noise of its own, or every process would draw the same for its rows
+        if trainer.global_rank > 0:  # each process draws noise of its own for its rows
             torch.manual_seed(derived_seed(module.batches.seed, "noise", module.epoch, trainer.global_rank))
         elif self._resumed is not None:
             restore_random_state(self._resumed["random"], module.device)
@@ -201,7 +204,7 @@ class Record(pl.Callback):
 
 
 class ProgressBar(pl.Callback):
-    """A line with the epoch, the ELBO's terms in nats and the best validation ELBO, drawn a few times a second."""
+    """A line with the epoch, the terms of the ELBO in nats and the best validation ELBO, a few times a second."""
 
     def __init__(self, record: Record) -> None:
         self.record = record
@@ -257,6 +260,11 @@ class ProgressBar(pl.Callback):
 def _training(module: pl.LightningModule) -> Training:
     assert isinstance(module, Training)
     return module
+
+
+def _resident(rows: Rows, device: torch.device) -> Rows:
+    """Return the rows of a small tensor on this device, other rows as they are."""
+    return rows.to(device) if isinstance(rows, TensorRows) and rows.x.nbytes <= RESIDENT_BYTES else rows
 
 
 def _reduced(trainer: pl.Trainer, module: Training, sums: Tensor) -> Tensor:

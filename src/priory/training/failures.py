@@ -1,4 +1,4 @@
-"""What a failed step says."""
+"""The error of a training step that is not finite, and where to look first."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -10,26 +10,26 @@ from torch import Tensor, nn
 
 SHOWN_ROWS = 8
 ADVICE = (
-    "Lower the learning rate, lower the gradient's largest norm (--set training.gradient_clip=...), bound the scales "
-    "that the encoder, decoder and prior can reach"
+    "Lower the learning rate, lower gradient_clip (the largest norm of the gradient), bound the scales that the "
+    "encoder, decoder and prior can reach"
 )
 REFUSALS = ("Expected parameter", "Expected value argument")  # how torch's distributions begin
 
 
 class NonFiniteLossError(RuntimeError):
-    """The loss, its gradient or a parameter became NaN or infinite; the epoch is no part of the run's state.
+    """The loss, its gradient or a parameter became NaN or infinite. The run's state does not include this epoch.
 
     Attributes:
-        term: "reconstruction", "KL", "reconstruction and KL", "gradient" where the loss was finite, or "parameter"
-            where an epoch's last step left one.
-        group: "encoder", "decoder", "prior", ...: the first whose parameters, else gradients, are not finite; else the
-            one with the largest gradient, before the first one the largest parameters.
-        parameter: the first of the VAE's parameters that is not finite, else whose gradient is not, by its full name;
-            None where there is none.
+        term: "reconstruction", "KL", "reconstruction and KL", "gradient" if the loss was finite, or "parameter" if
+            the last step of an epoch left one that is not finite.
+        group: "encoder", "decoder", "prior", ...: the first one whose parameters are not finite, else the first one
+            whose gradient is not, else the one with the largest gradient, or the largest parameters before a gradient.
+        parameter: full name of the VAE's first parameter that is not finite, else of the first one whose gradient is
+            not; None if there is none.
         epoch: counted from 0.
         batch: in the epoch, counted from 0; None for validation and for a parameter.
-        rows: rows of the batch whose terms are not finite, at most eight; all of the batch's first where only the
-            gradient is not.
+        rows: numbers of up to eight rows of the batch whose terms are not finite; of its first rows if only the
+            gradient is not finite.
     """
 
     def __init__(
@@ -69,45 +69,50 @@ def failed_step(
     batch: int | None,
     refusal: str = "",
 ) -> NonFiniteLossError:
-    """The error for a batch whose terms per datum (None where a refusal kept them from being computed) are given."""
+    """Return the error for a batch with these terms per datum; they are None if torch refused to compute them."""
+    every = torch.ones(len(rows), dtype=torch.bool)
     terms = {"reconstruction": reconstruction, "KL": kl}
-    bad = {name: _not_finite(values, len(rows)) for name, values in terms.items() if values is not None}
-    bad |= {name: torch.ones(len(rows), dtype=torch.bool) for name, values in terms.items() if values is None}
+    bad = {name: every if each is None else ~torch.isfinite(each.detach()).cpu() for name, each in terms.items()}
     names = [name for name, mask in bad.items() if mask.any()]
-    mask = bad["reconstruction"] | bad["KL"] if names else torch.ones(len(rows), dtype=torch.bool)
-    term = " and ".join(sorted(names, reverse=True)) if names else "gradient"
-    groups = _groups(vae)
-    group = suspect(groups)
+    mask = bad["reconstruction"] | bad["KL"] if names else every
+    term = " and ".join(names) if names else "gradient"
+    group, parameter, place = _place(vae)
     shown = rows.cpu()[mask][:SHOWN_ROWS].tolist()
-    parameter = _first_not_finite(vae)[1]
-    kind = "too large for its norm" if term == "gradient" and parameter is None else "NaN or infinite"
-    place = _place(vae, group, groups) + (f" ({refusal})" if refusal else "")
-    message = _message(term, kind, place, shown, int(mask.sum()), len(rows), epoch, batch)
+    number = int(mask.sum())
+    stop = "validation" if batch is None else f"batch {batch}"
+    kept = "The epoch was not saved" if batch is None else "The step was not taken"
+    what = f"the {term} term" if names else "the gradient of a finite loss"
+    kind = "NaN or infinite" if names or parameter else "too large for its norm"
+    numbers = ", ".join(map(str, shown)) + (", ..." if number > len(shown) else "")
+    reason = f" ({refusal})" if refusal else ""
+    message = (
+        f"training stopped at epoch {epoch}, {stop}: {what} is {kind} for {number} of {len(rows)} rows "
+        f"(rows {numbers}); {place}{reason}. {kept}. {ADVICE}, and look at the values of these rows."
+    )
     return NonFiniteLossError(
         message, term=term, group=group, parameter=parameter, epoch=epoch, batch=batch, rows=shown
     )
 
 
 def check_parameters(vae: nn.Module, *, epoch: int) -> None:
-    """Looks at what an epoch's last step has left, which no loss has seen yet.
+    """Check the parameters after the last step of an epoch, from which no loss has been computed yet.
 
     Raises:
         NonFiniteLossError: a parameter is NaN or infinite.
     """
     if all(bool(torch.isfinite(p).all()) for p in vae.parameters()):
         return
-    groups = _groups(vae)
-    group, (_, parameter) = suspect(groups), _first_not_finite(vae)
+    group, parameter, place = _place(vae)
     message = (
         f"training stopped at the end of epoch {epoch}: the last step left NaN or infinite parameters; "
-        f"{_place(vae, group, groups)}. The epoch was not saved. {ADVICE}."
+        f"{place}. The epoch was not saved. {ADVICE}."
     )
     raise NonFiniteLossError(message, term="parameter", group=group, parameter=parameter, epoch=epoch, batch=None)
 
 
 @contextmanager
 def invalid_parameters(vae: nn.Module, rows: Tensor, *, epoch: int, batch: int | None) -> Iterator[None]:
-    """Turns the ValueError by which torch's distributions refuse NaN, before there is a loss, into ours."""
+    """Turn the ValueError with which torch's distributions refuse NaN into a `NonFiniteLossError`."""
     try:
         yield
     except ValueError as error:
@@ -118,7 +123,7 @@ def invalid_parameters(vae: nn.Module, rows: Tensor, *, epoch: int, batch: int |
 
 
 def suspect(groups: Sequence[GroupState]) -> str:
-    """The group to look at first."""
+    """Return the name of the group to look at first."""
     for kind in ("parameters", "gradient"):
         for group in groups:
             if not math.isfinite(getattr(group, kind)):
@@ -126,27 +131,17 @@ def suspect(groups: Sequence[GroupState]) -> str:
     return max(groups, key=lambda group: (group.gradient, group.parameters)).name
 
 
-def _message(
-    term: str, kind: str, place: str, rows: list[int], bad: int, size: int, epoch: int, batch: int | None
-) -> str:
-    where = f"epoch {epoch}, " + ("validation" if batch is None else f"batch {batch}")
-    dots = ", ..." if bad > len(rows) else ""
-    what = "the gradient of a finite loss" if term == "gradient" else f"the {term} term"
-    kept = "The epoch was not saved" if batch is None else "The step was not taken"
-    return (
-        f"training stopped at {where}: {what} is {kind} for {bad} of {size} rows "
-        f"(rows {', '.join(map(str, rows))}{dots}); {place}. {kept}. {ADVICE}, and look at the values of these rows."
-    )
-
-
-def _place(vae: nn.Module, group: str, groups: Sequence[GroupState]) -> str:
-    what, parameter = _first_not_finite(vae)
-    named = "" if parameter is None else f"; the first {what} that is not finite: {parameter}"
-    return f"look at the {group} first ({'; '.join(map(str, groups))}{named})"
+def _place(vae: nn.Module) -> tuple[str, str | None, str]:
+    """Return the group to look at first, the first parameter that is not finite, and a sentence that says so."""
+    groups = [_state_of(name, child) for name, child in vae.named_children() if any(True for _ in child.parameters())]
+    group = suspect(groups)
+    kind, parameter = _first_not_finite(vae)
+    named = "" if parameter is None else f"; the first {kind} that is not finite: {parameter}"
+    return group, parameter, f"look at the {group} first ({'; '.join(map(str, groups))}{named})"
 
 
 def _first_not_finite(vae: nn.Module) -> tuple[str, str | None]:
-    """What is not finite, "parameter" or "gradient", and the name of the first; None where all are finite."""
+    """Return "parameter" or "gradient" and the name of the first one that is not finite, else "" and None."""
     for name, parameter in vae.named_parameters():
         if not torch.isfinite(parameter).all():
             return "parameter", name
@@ -156,15 +151,7 @@ def _first_not_finite(vae: nn.Module) -> tuple[str, str | None]:
     return "", None
 
 
-def _not_finite(values: Tensor, size: int) -> Tensor:
-    return (~torch.isfinite(values.detach())).cpu().reshape(size)
-
-
-def _groups(vae: nn.Module) -> list[GroupState]:
-    return [_group(name, child) for name, child in vae.named_children() if any(True for _ in child.parameters())]
-
-
-def _group(name: str, module: nn.Module) -> GroupState:
+def _state_of(name: str, module: nn.Module) -> GroupState:
     parameters = list(module.parameters())
     gradients = [p.grad for p in parameters if p.grad is not None]
     return GroupState(name, _total_norm([p.detach() for p in parameters]), _total_norm(gradients))

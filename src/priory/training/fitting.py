@@ -1,29 +1,24 @@
-"""`fit`: a VAE, rows and settings in; trained weights and a history out."""
+"""`fit`: train a VAE on rows."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from priory._support.locking import sole_writer
-from priory.training.batches import ShuffledBatches, Source, as_source, draws_anew
+from priory._support.optional import require
+from priory.rows import Rows, as_rows
+from priory.training.batches import ShuffledBatches
 from priory.training.history import HISTORY_FILE, History
-from priory.training.identity import check_same_processes, check_same_run, drawn_order_seed, identity_of
+from priory.training.identity import check_same_processes, check_same_run, identity_of
 from priory.training.ranks import process_rank
 from priory.training.settings import TrainingSettings
 from priory.training.states import STATE_FILE, stored_state
-from priory.training.trainer import (
-    make_trainer,
-    number_of_processes,
-    quiet,
-    require_lightning,
-    require_tensorboard,
-    run_trainer,
-    tensorboard_logger,
-)
-from priory.vae import VAE
+from priory.training.trainer import check_devices, make_trainer, quiet, run_trainer
+from priory.vae import VAE, device_of
 
 if TYPE_CHECKING:
     from priory.training.callbacks import Record
@@ -31,8 +26,8 @@ if TYPE_CHECKING:
 
 def fit(
     vae: VAE,
-    train: Tensor | Source,
-    valid: Tensor | Source | None = None,
+    train: Tensor | Rows,
+    valid: Tensor | Rows | None = None,
     *,
     settings: TrainingSettings | None = None,
     seed: int | None = None,
@@ -42,31 +37,29 @@ def fit(
     tensorboard: bool = False,
     **overrides: Any,
 ) -> History:
-    """Trains a VAE in place by maximizing the evidence lower bound, with a KL warm-up.
+    """Train a VAE in place by maximizing the evidence lower bound, with a KL warm-up.
 
         loss_t = -mean_n (reconstruction_n - beta_t * kl_n),    beta_t = min(1, t / W)    (see `TrainingSettings`)
 
-    Afterwards the VAE holds the weights of the epoch with the best validation ELBO after the warm-up (the last weights
-    where there is no validation), is in evaluation mode and on the device that it came from.
+    Afterwards the VAE has the weights of the epoch with the best validation ELBO after the warm-up (the last weights
+    if there is no validation), is in evaluation mode and on the device that it came from.
 
     Args:
         vae: the model.
-        train: training rows, a float tensor (N, D), or an object with `__len__` and `batch(positions)` that gives
-            values and row numbers. Where it has a true attribute `dynamic_binarization`, its values are means, and each
-            time a row is seen it is drawn anew from Bernoulli(mean).
-        valid: validation rows, likewise, used as they are.
-        settings: how to train; the defaults of `TrainingSettings` otherwise.
-        seed: seeds torch's global generator, which all noise comes from, and the order of the rows. Same seed, same
-            machine, one thread: same result to the last bit. None draws from the global generator as it is.
-        out: folder for history.csv, the state to resume from and TensorBoard's events; None writes nothing. Of
-            several processes (`training.devices`) all call `fit`, and rank 0 alone writes: see `process_rank`.
+        train: training rows, a tensor (N, D) or `priory.rows.Rows`.
+        valid: validation rows, likewise; their values are never drawn anew.
+        settings: how to train; the defaults of `TrainingSettings` if None.
+        seed: of torch's global generator, which gives all noise, and of the order of the rows. The same seed gives the
+            same bits on the same machine with one thread. None draws from the global generator as it is.
+        out: folder for history.csv, the state to resume from and TensorBoard's events; None writes nothing. If several
+            processes train together (`devices`), all call `fit` and rank 0 alone writes: see `process_rank`.
         resume: continue the run in `out` from its last completed epoch, to the same result as without the interruption;
-            begin where there is none yet; return at once where it is finished. The kind of device may have changed, the
-            number of processes not. `epochs` may have been raised where the schedule is constant and the warm-up a
-            number of steps: the result is that of a run which was as long from its start.
+            begin if there is none yet; return at once if it is finished. The kind of device may change, the number of
+            processes may not. `epochs` may be raised if the schedule is constant and the warm-up a number of steps:
+            the result is that of a run with that many epochs from its start.
         progress: show a progress bar.
         tensorboard: write the history for TensorBoard too (needs the extra `tensorboard`).
-        **overrides: single settings, `epochs=20`.
+        **overrides: single settings, such as `epochs=20`.
 
     Returns:
         One row per epoch, ELBO terms in nats.
@@ -77,8 +70,7 @@ def fit(
         BlockingIOError: another process is writing to `out`.
         ValueError: the state in `out` is damaged, or belongs to a run with other settings; settings are out of range;
             this machine has no such devices.
-        ModuleNotFoundError: Lightning, or TensorBoard where it is asked for, is not installed; the message names the
-            extra.
+        ImportError: Lightning is not installed, or TensorBoard if it is asked for; the message names the extra.
 
     Reference: Kingma & Welling 2014, arXiv:1312.6114, algorithm 1; Sonderby et al. 2016, arXiv:1602.02282.
 
@@ -87,9 +79,9 @@ def fit(
     >>> history["valid_elbo"][history.best_epoch]  # doctest: +SKIP
     -21.3
     """
-    chosen = _merged(settings, overrides)
-    train_rows = as_source(train, "train")
-    valid_rows = None if valid is None else as_source(valid, "valid")
+    chosen = TrainingSettings(**((settings.model_dump() if settings else {}) | overrides))
+    train_rows = as_rows(train, "train")
+    valid_rows = None if valid is None else as_rows(valid, "valid")
     folder = _folder(out, resume=resume, tensorboard=tensorboard)
     with _held(folder, make=False):
         state = stored_state(folder / STATE_FILE) if folder and resume else None
@@ -97,13 +89,16 @@ def fit(
         if state is not None:
             check_same_run(state["identity"], identity, folder / STATE_FILE if folder else None)
             identity["order_seed"] = state["identity"]["order_seed"]
-            _load(vae, state["vae"], "the state's weights do not fit this VAE")
-            if _is_finished(state, chosen):
-                return _finish(vae, _written_again(state, chosen, folder), state["best"])
-        identity["processes"] = number_of_processes(chosen)
+            try:
+                vae.load_state_dict(state["vae"])
+            except RuntimeError as error:
+                raise ValueError(f"resume: the state's weights do not fit this VAE: {error}") from error
+            if state["finished"] and (state["selection"]["stop"] or state["progress"]["epoch"] >= chosen.epochs):
+                return _finish(vae, _rewritten_history(state, chosen, folder), state["best"])
+        identity["processes"] = check_devices(chosen)
         if folder is not None and state is not None:
             check_same_processes(state["identity"], identity, folder / STATE_FILE)
-        identity.setdefault("order_seed", drawn_order_seed(seed))
+        identity.setdefault("order_seed", int(torch.randint(2**62, ())) if seed is None else seed)
         with _held(folder, make=True), quiet():
             record = _train(
                 vae, train_rows, valid_rows, chosen, identity, folder, state, progress=progress, tensorboard=tensorboard
@@ -112,7 +107,7 @@ def fit(
 
 
 def _held(folder: Path | None, *, make: bool) -> AbstractContextManager[None]:
-    """The folder held by the process that writes, once it is there."""
+    """Lock the folder for the process that writes, if it exists or may be made."""
     if folder is None or process_rank() > 0 or not (make or folder.exists()):
         return nullcontext()
     return sole_writer(folder)
@@ -120,8 +115,8 @@ def _held(folder: Path | None, *, make: bool) -> AbstractContextManager[None]:
 
 def _train(
     vae: VAE,
-    train: Source,
-    valid: Source | None,
+    train: Rows,
+    valid: Rows | None,
     settings: TrainingSettings,
     identity: Mapping[str, Any],
     folder: Path | None,
@@ -130,7 +125,6 @@ def _train(
     progress: bool,
     tensorboard: bool,
 ) -> "Record":
-    require_lightning()
     from priory.training.callbacks import ProgressBar, Record
     from priory.training.module import Training
 
@@ -142,13 +136,13 @@ def _train(
         history_path=folder and folder / HISTORY_FILE,
         state_path=folder and folder / STATE_FILE,
         state=state,
-        tensorboard=tensorboard_logger(folder) if tensorboard and folder and process_rank() == 0 else None,
+        tensorboard=folder if tensorboard and process_rank() == 0 else None,
     )
     batches = ShuffledBatches(train, settings.batch_size, identity["order_seed"])
-    module = Training(vae, batches, settings, dynamic_binarization=draws_anew(train))
+    module = Training(vae, batches, settings, dynamic_binarization=getattr(train, "dynamic_binarization", False))
     done = state["progress"]["epoch"] if state else 0
     trainer = make_trainer(settings, settings.epochs - done, [record, *([ProgressBar(record)] if progress else [])])
-    device = next(vae.parameters()).device
+    device = device_of(vae)
     vae.train()
     try:
         run_trainer(trainer, module, batches)
@@ -166,20 +160,15 @@ def _finish(vae: VAE, history: History, best: Mapping[str, Tensor] | None) -> Hi
     return history
 
 
-def _merged(settings: TrainingSettings | None, overrides: Mapping[str, Any]) -> TrainingSettings:
-    given = {} if settings is None else settings.model_dump()
-    return TrainingSettings(**(given | dict(overrides)))
-
-
 def _folder(out: str | Path | None, *, resume: bool, tensorboard: bool) -> Path | None:
     if out is None:
         if resume or tensorboard:
             raise ValueError(f"{'resume' if resume else 'tensorboard'}: expected out=, the run's folder; got None")
         return None
     if tensorboard:
-        require_tensorboard()
+        require("tensorboard", "tensorboard", "tensorboard=True")
     folder = Path(out)
-    if resume or process_rank() > 0:  # rank 0 looked before it started the others, and may have written since
+    if resume or process_rank() > 0:  # rank 0 checked before it started the others, and may have written since
         return folder
     for name in (STATE_FILE, HISTORY_FILE):
         if (folder / name).exists():
@@ -190,20 +179,9 @@ def _folder(out: str | Path | None, *, resume: bool, tensorboard: bool) -> Path 
     return folder
 
 
-def _is_finished(state: Mapping[str, Any], settings: TrainingSettings) -> bool:
-    return state["finished"] and (state["selection"]["stop"] or state["progress"]["epoch"] >= settings.epochs)
-
-
-def _written_again(state: Mapping[str, Any], settings: TrainingSettings, folder: Path | None) -> History:
-    """The history of a finished run; its file, unlike the state's, need not have survived a power cut."""
+def _rewritten_history(state: Mapping[str, Any], settings: TrainingSettings, folder: Path | None) -> History:
+    """Return the history of a finished run. Write its file again, which a power cut may have lost."""
     history = History(state["history"], stopped_early=state["progress"]["epoch"] < settings.epochs)
     if folder is not None and process_rank() == 0:
         history.write(folder / HISTORY_FILE)
     return history
-
-
-def _load(vae: VAE, weights: Mapping[str, Tensor], problem: str) -> None:
-    try:
-        vae.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ValueError(f"resume: {problem}: {error}") from error

@@ -1,4 +1,4 @@
-"""What happened in each epoch."""
+"""The history of a training: a row of numbers for each epoch."""
 
 import csv
 import math
@@ -26,11 +26,11 @@ HISTORY_FILE = "history.csv"
 class History(Mapping[str, list[float]]):
     """A column of numbers per quantity, one row per epoch; ELBO terms are means per datum in nats.
 
-    The ELBO is that of beta = 1 during the warm-up too, and `beta` and `learning_rate` are those of the step that comes
-    after the epoch. Training terms are means over the epoch's steps, while the weights moved.
+    The ELBO has beta = 1 during the warm-up too. `beta` and `learning_rate` are those of the step after the epoch.
+    Training terms are means over the steps of the epoch, between which the weights change.
 
     Attributes:
-        stopped_early: whether patience ended the run before its last epoch; None where it is not known (`read`).
+        stopped_early: whether patience ended the run before its last epoch; None if it is not known (`read`).
 
     >>> history = History()
     >>> history.append(dict.fromkeys(COLUMNS, 1.0) | {"epoch": 0})
@@ -59,12 +59,12 @@ class History(Mapping[str, list[float]]):
 
     @property
     def epochs(self) -> int:
-        """Epochs that were completed."""
+        """Number of completed epochs."""
         return len(self["epoch"])
 
     @property
     def best_epoch(self) -> int | None:
-        """The epoch with the highest validation ELBO after the warm-up; the last one where there is no such epoch."""
+        """The epoch with the highest validation ELBO after the warm-up; the last epoch if there is none."""
         eligible = [
             (-elbo, int(epoch))
             for epoch, elbo, beta in zip(self["epoch"], self["valid_elbo"], self["beta"], strict=True)
@@ -75,23 +75,23 @@ class History(Mapping[str, list[float]]):
         return int(self["epoch"][-1]) if self.epochs else None
 
     def rows(self) -> list[dict[str, float]]:
-        """One dictionary per epoch."""
+        """Return one dictionary per epoch."""
         return [dict(zip(COLUMNS, row, strict=True)) for row in zip(*self._columns.values(), strict=True)]
 
     def append(self, row: Mapping[str, float]) -> None:
-        """Adds an epoch."""
+        """Add an epoch."""
         for name, column in self._columns.items():
             column.append(row[name])
         self._lines.append(_line(row))
 
     def write(self, path: str | Path) -> None:
-        """Writes a CSV file, atomically; every number is written to its last bit."""
+        """Write a CSV file atomically, every number to its last bit."""
         with replacing(path, durable=False) as temporary:
             temporary.write_text("".join([",".join(COLUMNS) + "\n", *self._lines]), encoding="utf-8")
 
     @classmethod
     def read(cls, path: str | Path) -> "History":
-        """Reads what `write` wrote.
+        """Read a file that `write` wrote.
 
         Raises:
             ValueError: the file is no history.

@@ -1,32 +1,25 @@
-"""Whether a state belongs to the run that is to go on from it."""
+"""The identity of a run: a run continues from a state with the same identity only."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from priory.training.batches import Source
+from priory.rows import Rows
 from priory.training.settings import TrainingSettings
 
 
-def identity_of(settings: TrainingSettings, seed: int | None, train: Source, valid: Source | None) -> dict[str, Any]:
-    """What a run is: its settings, its seed and how many rows it has; part of its state."""
+def identity_of(settings: TrainingSettings, seed: int | None, train: Rows, valid: Rows | None) -> dict[str, Any]:
+    """Return the settings, the seed and the numbers of rows of a run."""
     rows = {"train": len(train), "valid": None if valid is None else len(valid)}
     return {"settings": settings.model_dump(), "seed": seed, "rows": rows}
 
 
-def drawn_order_seed(seed: int | None) -> int:
-    """The seed of the order of the rows: the run's, or one that is drawn."""
-    return seed if seed is not None else int(torch.randint(2**62, ()))
-
-
 def check_same_run(old: Mapping[str, Any], new: dict[str, Any], path: Path | None) -> None:
-    """Refuses to continue a run as another one; a seed that is not given is the old one."""
+    """Refuse to continue a run with another identity; a seed of None becomes the old one."""
     if new["seed"] is None:
         new["seed"] = old["seed"]
     was, now = ({**run["settings"], "seed": run["seed"], **_row_fields(run)} for run in (old, new))
-    for name in ("accelerator", "devices", "strategy"):  # the number of processes counts: `check_same_processes`
+    for name in ("accelerator", "devices", "strategy"):  # only their number matters: `check_same_processes`
         del was[name], now[name]
     if now["epochs"] > was["epochs"] and TrainingSettings(**new["settings"]).independent_of_epochs():
         was["epochs"] = now["epochs"]
@@ -34,17 +27,17 @@ def check_same_run(old: Mapping[str, Any], new: dict[str, Any], path: Path | Non
     if different:
         hint = ""
         if was["epochs"] != now["epochs"]:
-            hint = "; epochs can be raised where the schedule is constant and the warm-up a number of steps, else not"
+            hint = "; epochs can be raised if the schedule is constant and the warm-up a number of steps, else not"
         raise ValueError(f"resume: {path} belongs to a run with other settings: {', '.join(different)}{hint}")
 
 
 def check_same_processes(old: Mapping[str, Any], new: Mapping[str, Any], path: Path) -> None:
-    """Refuses to continue a run with another number of processes, whose steps are other steps."""
+    """Refuse to continue a run with another number of processes, because its steps would be other steps."""
     was, now = old.get("processes", 1), new["processes"]
     if was != now:
         raise ValueError(
-            f"resume: {path} belongs to a run of {was} process(es), and training.devices and training.strategy give "
-            f"{now} here; expected the same number, because a step is training.batch_size rows on each"
+            f"resume: {path} belongs to a run of {was} process(es), and devices and strategy give {now} here; "
+            "expected the same number, because a step is batch_size rows on each"
         )
 
 

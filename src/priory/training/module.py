@@ -1,4 +1,4 @@
-"""The Lightning module: one step, and what is counted over an epoch."""
+"""The Lightning module: one training step, and the sums of an epoch."""
 
 from typing import Any
 
@@ -20,15 +20,15 @@ OPTIMIZERS = {
     "nadam": torch.optim.NAdam,
     "radam": torch.optim.RAdam,
 }
-# Steps whose terms wait on the device; reading them makes the device wait, keeping them takes memory.
+# Steps whose terms stay on the device: reading them makes the device wait, keeping them takes memory.
 PENDING_STEPS = 256
 
 
 class Training(pl.LightningModule):
-    """Minimizes -(reconstruction - beta * kl), averaged over the batch, in nats; the kl of `guided_elbo` where the
-    prior has a guide.
+    """Minimizes -(reconstruction - beta * kl), averaged over the batch, in nats.
 
-    Nothing is logged through Lightning: its bookkeeping would take as long as a small model's step.
+    If the prior has a guide, the terms are those of `guided_elbo`. Nothing is logged through Lightning, whose
+    bookkeeping takes as long as a step of a small model.
     """
 
     def __init__(
@@ -49,17 +49,17 @@ class Training(pl.LightningModule):
 
     @property
     def beta(self) -> float:
-        """The weight of the KL term in the coming step."""
+        """The weight of the KL term in the next step."""
         return self.settings.beta(self.step, len(self.batches))
 
     # per step
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         x, rows = batch
-        return x.to(device, non_blocking=True), rows
+        return x.to(device, next(self.vae.parameters()).dtype, non_blocking=True), rows
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Everything random and everything with a gradient happens here, so that DDP's forward sees it."""
+        """Compute the loss; DDP's forward sees all that is random or has a gradient, because it is in here."""
         x, rows = batch
         if self.dynamic_binarization:
             x = torch.bernoulli(x)
@@ -76,7 +76,10 @@ class Training(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clips, and stops before the optimizer would take a step along NaN; one number is read from the device."""
+        """Clip the gradient, and raise an error before the optimizer takes a step along NaN.
+
+        The device is read once.
+        """
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         norm_value, finite = self._check(norm)
@@ -89,7 +92,7 @@ class Training(pl.LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.step += 1
         if self.trainer.world_size == 1 and self.trainer.received_sigterm:
-            raise SIGTERMException  # Lightning itself would wait for the end of the epoch
+            raise SIGTERMException  # Lightning would wait for the end of the epoch
 
     def _elbo(self, x: Tensor, rows: Tensor) -> Elbo:
         with invalid_parameters(self.vae, rows, epoch=self.epoch, batch=self.batch):
@@ -98,7 +101,7 @@ class Training(pl.LightningModule):
             return elbo(self.vae, x, num_samples=self.settings.num_samples)
 
     def _check(self, norm: Tensor) -> tuple[float, bool]:
-        """The gradient's norm, and whether it and the loss are finite on every process."""
+        """Return the gradient's norm, and whether it and the loss are finite on every process."""
         assert self.last_terms is not None
         terms = self.last_terms[0]
         loss = terms.reconstruction.sum() + terms.kl.sum()
@@ -134,7 +137,7 @@ class Training(pl.LightningModule):
         self._pending, self._pending_rows = [], []
 
     def take_sums(self) -> Tensor:
-        """Sums of this process's reconstruction and KL and the number of rows since the last call: (3,), float64."""
+        """Return this process's sums of reconstruction and KL and its number of rows since the last call, float64."""
         self._read_pending()
         sums, self._sums = self._sums, torch.zeros(3, dtype=torch.float64)
         return sums
@@ -143,7 +146,7 @@ class Training(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         parameters = [p for p in self.vae.parameters() if p.requires_grad]
-        # one kernel for all parameters, which Adam and AdamW have; Lightning does not clip with it under a scaler
+        # Adam and AdamW have one kernel for all parameters; Lightning cannot clip with it under a scaler
         can_fuse = self.settings.optimizer in ("adam", "adamw") and self.settings.precision != "16-mixed"
         fuse = can_fuse and all(p.device.type in ("cpu", "cuda") for p in parameters)
         options: dict[str, Any] = {"fused": True} if fuse else {}

@@ -1,21 +1,21 @@
-"""Which of several processes this is."""
+"""The rank of this process among those that train together."""
 
 import os
 
 
 def process_rank() -> int:
-    """The rank that a launcher gave this process; 0 where there is none. Only rank 0 writes, prints and evaluates.
+    """Return the rank that a launcher gave this process, 0 without one. Only rank 0 writes, prints and evaluates.
 
-    Read from the environment, by the rules that Lightning trains by, so it is known before anything is built:
+    It is read from the environment by Lightning's rules, so it is known before anything is built:
 
     - torchrun (`TORCHELASTIC_RUN_ID` is set): `RANK`.
     - SLURM (`SLURM_NTASKS` is set, and the job's name is not bash or interactive): `SLURM_PROCID`. Under sbatch without
       srun, under `srun -n1` and in an interactive job there is one process, and it gets 0.
     - otherwise `LOCAL_RANK`, which Lightning's ddp sets when it starts the script once more for each other device. A
-      `RANK` without torchrun, as some clusters put into every container, says nothing.
+      `RANK` without torchrun, which some clusters set in every container, is ignored.
 
-    A rank that Lightning does not share, say of four runs that one srun started with `training.devices=1`, is an error
-    of `fit` and `check_devices`, so no two processes write to one folder.
+    If Lightning gives the process another rank, for example when one srun starts four runs with `devices=1`, `fit` and
+    `check_devices` raise an error, so no two processes write to one folder.
 
     >>> process_rank()
     0

@@ -1,4 +1,4 @@
-"""Ex-post priors: a new prior for a trained encoder and decoder, which stay as they are to the last bit."""
+"""`refit`: fit a new prior to a trained encoder and decoder, which do not change by a bit."""
 
 import copy
 import math
@@ -9,48 +9,33 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from priory._support.seeds import own_noise
 from priory.distributions.normal import is_diagonal_normal
-from priory.evaluation import device_of
 from priory.priors import Prior
-from priory.training.batches import Source, as_source, draws_anew
+from priory.rows import Rows, as_rows
 from priory.training.failures import REFUSALS
-from priory.vae import VAE, evaluation_mode
+from priory.training.settings import RefitSettings
+from priory.vae import VAE, cast_like, device_of, evaluation_mode
 
-# For expectation maximization, which keeps its draws: enough of both, and seconds of work.
+# Limits of expectation maximization, which keeps its draws: it takes seconds.
 MOST_DRAWS = 100_000
 MOST_DRAWS_PER_ROW = 10
 MOST_ROWS = 20_000
 MOST_VALUES = 2**27  # of the rows, a gigabyte in float64
 ROWS_AT_ONCE = 1024  # encoded
-MOST_JUDGED = 2**24  # numbers of z in the draws that all epochs are judged by
-
-
-class RefitSettings(BaseModel):
-    """How `refit` fits a prior to a trained encoder; unknown names are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    epochs: int = Field(500, ge=0, le=10**9, description="passes over the training rows, at most; 0: no gradient steps")
-    batch_size: int = Field(100, ge=1, le=10**9, description="rows per step")
-    learning_rate: float = Field(3e-3, gt=0, description="Adam's step size")
-    draws: int = Field(4, ge=1, le=10**9, description="draws of z per row and step")
-    patience: int | None = Field(50, ge=1, le=10**9, description="epochs without a better validation; none: never stop")
-    validation_draws: int = Field(32, ge=1, le=10**9, description="draws of z per validation row, the same each time")
+MOST_JUDGED = 2**24  # numbers of z in the draws for validation, the same in all epochs
 
 
 class Refitted(NamedTuple):
-    """What `refit` gives.
+    """Result of `refit`.
 
     Attributes:
-        vae: the same encoder, decoder and preprocessing (the objects themselves) with the new prior; in evaluation
-            mode.
-        by_em: whether the prior was fitted by expectation maximization before any gradient step.
+        vae: the same encoder, decoder and preprocessing objects with the new prior, in evaluation mode.
+        by_em: whether the prior was fitted by expectation maximization before the gradient steps.
         course: E_q [log p(z)] of the validation rows in nats, before the first epoch and after each.
-        best: the index in `course` of the weights that were kept.
+        best: the index in `course` of the weights that the prior has.
     """
 
     vae: VAE
@@ -61,51 +46,51 @@ class Refitted(NamedTuple):
 
 def refit(
     vae: VAE,
-    train: Tensor | Source,
     prior: Prior,
-    valid: Tensor | Source | None = None,
+    train: Tensor | Rows,
+    valid: Tensor | Rows | None = None,
     *,
     settings: RefitSettings | None = None,
     seed: int | None = None,
     progress: Callable[[int], None] | None = None,
     **overrides: Any,
 ) -> Refitted:
-    """Fits a prior to the aggregate posterior of a trained VAE, whose encoder and decoder do not change.
+    """Fit a prior to the aggregate posterior of a trained VAE, whose encoder and decoder do not change.
 
         maximize over p:    1/N sum_n E_{q(z|x_n)} [log p(z)]
 
     the only term of the evidence lower bound that depends on the prior; its maximum is the aggregate posterior
-    1/N sum_n q(z|x_n). Where the prior has a closed form for it (`Prior.fit_by_em`: mixtures of Gaussians, a GTM of
-    radial functions), expectation maximization on draws of z comes first. Then Adam, on the prior's parameters alone:
-    no decoder is in the loop, the posteriors are computed once, and each step draws z anew. The weights with the best
-    validation are kept, those of the start included.
+    1/N sum_n q(z|x_n). If the prior has a closed form for it (`Prior.fit_by_em`: mixtures of Gaussians, a GTM of radial
+    functions), expectation maximization on draws of z comes first. Then Adam changes the prior's parameters alone: the
+    decoder is not used, the posteriors are computed once, and each step draws z anew. The prior gets the weights with
+    the best validation, which can be those of its start.
 
     Args:
-        vae: the trained model; its encoder gives diagonal normals. Its own prior stays what it is.
-        train: training rows, a float tensor (N, D), or an object with `__len__` and `batch(positions)`, as in `fit`.
+        vae: the trained model; its encoder gives diagonal normals. Its own prior does not change.
         prior: the new prior, at its start; it is fitted in place.
-        valid: validation rows, likewise; None judges by the training rows.
-        settings: how to fit; the defaults of `RefitSettings` otherwise.
+        train: training rows, a tensor (N, D) or `priory.rows.Rows`, as in `fit`.
+        valid: validation rows, likewise; None validates with the training rows.
+        settings: how to fit; the defaults of `RefitSettings` if None.
         seed: of all noise; None draws from torch's global generator as it is.
         progress: called with the number of epochs done.
-        **overrides: single settings, `epochs=20`.
+        **overrides: single settings, such as `epochs=20`.
 
     Raises:
-        TypeError: the encoder gives another distribution than a diagonal normal.
-        ValueError: the rows are not as said, or the prior is of another latent dimension.
+        TypeError: rows are of another type, or the encoder gives another distribution than a diagonal normal.
+        ValueError: rows have the wrong shape, or the prior has another latent dimension.
         ArithmeticError: the prior's density became NaN or infinite.
 
     Reference: Hoffman & Johnson 2016, ELBO surgery; Ghosh et al. 2020, arXiv:1903.12436, sec. 4 (ex-post densities).
 
     >>> from priory import BernoulliDecoder, MixtureOfGaussians, NormalEncoder, StandardNormal, mlp
     >>> vae = VAE(NormalEncoder(mlp(6, [8], 4)), BernoulliDecoder(mlp(2, [8], 6)), StandardNormal(2))
-    >>> found = refit(vae, torch.rand(50, 6).round(), MixtureOfGaussians(2, 3), seed=0, epochs=5)
+    >>> found = refit(vae, MixtureOfGaussians(2, 3), torch.rand(50, 6).round(), seed=0, epochs=5)
     >>> found.by_em, type(found.vae.prior).__name__, found.vae.encoder is vae.encoder
     (True, 'MixtureOfGaussians', True)
     """
     chosen = RefitSettings(**((settings.model_dump() if settings else {}) | overrides))
-    rows = as_source(train, "train")
-    judges = rows if valid is None else as_source(valid, "valid")
+    rows = as_rows(train, "train")
+    judges = rows if valid is None else as_rows(valid, "valid")
     fitted = VAE(vae.encoder, vae.decoder, prior.to(device_of(vae)), vae.preprocess)
     noise = nullcontext() if seed is None else own_noise(seed, device_of(vae))
     with noise, _frozen(vae.encoder), evaluation_mode(fitted):
@@ -117,19 +102,19 @@ def refit(
 
 
 class Posteriors:
-    """q(z|x_n) of all rows, encoded once; rows that are binarized anew each time they are seen, in each epoch.
+    """q(z|x_n) of all rows, encoded once, or in each epoch if the rows are binarized anew.
 
     Args:
-        vae: whose encoder it is.
-        rows: in the data's own units.
+        vae: has the encoder.
+        rows: in the data's units.
 
     Raises:
         TypeError: q(z|x) is no diagonal normal.
     """
 
-    def __init__(self, vae: VAE, rows: Source) -> None:
+    def __init__(self, vae: VAE, rows: Rows) -> None:
         self._vae, self._rows = vae, rows
-        self.changes = draws_anew(rows)
+        self.changes = getattr(rows, "dynamic_binarization", False)
         self.encode()
 
     def __len__(self) -> int:
@@ -137,10 +122,11 @@ class Posteriors:
 
     @torch.no_grad()
     def encode(self) -> None:
-        """Pass all rows through the encoder."""
+        """Encode all rows."""
         parts = []
         for positions in torch.arange(len(self._rows)).split(ROWS_AT_ONCE):
-            q = self._vae.encode(self._read(positions))
+            x = cast_like(self._rows.batch(positions)[0], self._vae)
+            q = self._vae.encode(torch.bernoulli(x) if self.changes else x)
             if not is_diagonal_normal(q):
                 raise TypeError(
                     f"vae: refit expects an encoder that gives Independent(Normal, 1), got {type(q).__name__}; use "
@@ -149,31 +135,27 @@ class Posteriors:
             parts.append((q.mean, q.stddev))
         self.loc, self.scale = (torch.cat(column) for column in zip(*parts, strict=True))
 
-    def _read(self, positions: Tensor) -> Tensor:
-        x = self._rows.batch(positions)[0].to(device_of(self._vae))
-        return torch.bernoulli(x) if self.changes else x
-
     def draws(self, positions: Tensor | slice, number: int) -> Float[Tensor, "draw datum latent"]:
-        """z from q(z|x) of some rows."""
+        """Draw z from q(z|x) of the rows at these positions."""
         loc, scale = self.loc[positions], self.scale[positions]
         return loc + scale * torch.randn(number, *loc.shape, dtype=loc.dtype, device=loc.device)
 
     def many_draws(self) -> Float[Tensor, "draw latent"]:
-        """As many draws as expectation maximization takes, of all rows, or of a random part of very many."""
+        """Draw z for expectation maximization, from all rows or a random part of very many."""
         number = min(MOST_DRAWS_PER_ROW, math.ceil(MOST_DRAWS / len(self)))
         return self.draws(torch.randperm(len(self))[:MOST_DRAWS], number).flatten(0, 1)
 
 
-def _features(vae: VAE, rows: Source) -> Tensor:
-    """What the encoder's first layer reads, of all rows, or of a random part of very many."""
+def _features(vae: VAE, rows: Rows) -> Tensor:
+    """Return the preprocessed rows, all or a random part of very many."""
     columns = rows.batch(torch.zeros(1, dtype=torch.int64))[0].numel()
     x, _ = rows.batch(torch.randperm(len(rows))[: min(MOST_ROWS, max(1, MOST_VALUES // columns))])
     with torch.no_grad():
-        return vae.preprocess(x.to(device_of(vae)))
+        return vae.preprocess(cast_like(x, vae))
 
 
 class _Fitting:
-    """Gradient steps on a prior, and the best weights so far."""
+    """Gradient steps on a prior, and their validation."""
 
     def __init__(self, vae: VAE, train: Posteriors, valid: Posteriors, settings: RefitSettings) -> None:
         self.vae, self.train, self.settings = vae, train, settings
@@ -184,30 +166,27 @@ class _Fitting:
         self.parameters = [p for p in vae.prior.parameters() if p.requires_grad]
 
     def run(self, progress: Callable[[int], None] | None) -> None:
-        """Fit until the validation has not been better for `patience` epochs, and put the best weights back."""
+        """Fit until the validation has not improved for `patience` epochs, and restore the best weights."""
         self._judge()
         if not self.parameters:
             return
         weights = copy.deepcopy(self.vae.prior.state_dict())
         optimizer = torch.optim.Adam(self.parameters, self.settings.learning_rate)
         for epoch in range(1, self.settings.epochs + 1):
-            if self._step_through(optimizer):
+            try:
+                self._epoch(optimizer)
+                better = self._judge()
+            except ValueError as error:  # torch's distributions refuse NaN
+                if not str(error).startswith(REFUSALS):
+                    raise
+                raise self._diverged("NaN") from error
+            if better:
                 weights = copy.deepcopy(self.vae.prior.state_dict())
             if progress is not None:
                 progress(epoch)
             if self.settings.patience is not None and epoch - self.best >= self.settings.patience:
                 break
         self.vae.prior.load_state_dict(weights)
-
-    def _step_through(self, optimizer: torch.optim.Optimizer) -> bool:
-        """An epoch, and whether the weights are the best so far."""
-        try:
-            self._epoch(optimizer)
-            return self._judge()
-        except ValueError as error:  # torch's distributions refuse NaN
-            if not str(error).startswith(REFUSALS):
-                raise
-            raise self._diverged("NaN") from error
 
     def _epoch(self, optimizer: torch.optim.Optimizer) -> None:
         if self.train.changes:
@@ -223,7 +202,7 @@ class _Fitting:
 
     @torch.no_grad()
     def _judge(self) -> bool:
-        """Add E_q [log p(z)] of the validation rows to the course, and say whether it is the best."""
+        """Append E_q [log p(z)] of the validation rows to the course, and return whether it is the best."""
         p_z = self.vae.latent_prior()
         score = float(torch.stack([p_z.log_prob(z).double().mean() for z in self.judged]).mean())
         if not math.isfinite(score):
@@ -236,14 +215,14 @@ class _Fitting:
 
     def _diverged(self, what: str) -> ArithmeticError:
         return ArithmeticError(
-            f"refit: expected a prior with finite densities, got {what} in epoch {len(self.course)}; lower the "
-            "learning rate (--set refit.learning_rate=3e-4)"
+            f"refit: expected a prior with finite densities, got {what} in epoch {len(self.course)}; "
+            f"lower the learning rate, for example learning_rate={self.settings.learning_rate / 10:g}"
         )
 
 
 @contextmanager
 def _frozen(encoder: nn.Module) -> Iterator[None]:
-    """No gradients for the encoder's parameters inside the block: pseudo-inputs need those of its input alone."""
+    """Switch gradients of the encoder's parameters off inside the block; pseudo-inputs need that of its input only."""
     learned = [p for p in encoder.parameters() if p.requires_grad]
     for p in learned:
         p.requires_grad_(False)

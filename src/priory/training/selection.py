@@ -1,4 +1,4 @@
-"""When to stop, and which weights to keep."""
+"""Early stopping, and the choice of the best epoch."""
 
 import math
 from dataclasses import dataclass
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 @dataclass
 class Selection:
-    """The best validation ELBO so far, and the epochs since; both begin when the warm-up has ended.
+    """The best validation ELBO so far and the epochs since then, counted from the end of the warm-up.
 
-    During the warm-up the objective is not the ELBO, and its first epochs, with an almost free KL, would win.
+    During the warm-up the objective is not the ELBO; its first epochs, whose KL costs almost nothing, would win.
 
     >>> selection = Selection(patience=2)
     >>> [selection.update(e, elbo, warm=e > 0) for e, elbo in enumerate([-1.0, -9.0, -8.0, -8.5, -8.0])]
@@ -23,7 +23,7 @@ class Selection:
     stop: bool = False
 
     def update(self, epoch: int, elbo: float, *, warm: bool) -> bool:
-        """Takes an epoch's validation ELBO (NaN where there is no validation) and says whether it is the best yet."""
+        """Add an epoch's validation ELBO (NaN if there is no validation), and return whether it is the best so far."""
         if not warm or math.isnan(elbo):
             return False
         better = elbo > self.best_elbo

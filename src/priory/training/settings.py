@@ -1,4 +1,4 @@
-"""How to train: every choice, checked once."""
+"""The settings of `fit` and `refit`, validated; importing them does not import torch."""
 
 import math
 import re
@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, field_validator
 
 # The gradient's norm over the first 10 to 60 steps, median and largest: digits 6 and 18, static MNIST 26 and 255,
 # counts of 2000 genes 156 and 310, of 20670 genes 560 and 1910. Adam's step does not depend on the gradient's scale, so
-# the limit need not be near: it cuts off explosions that would fill Adam's second moment for a thousand steps.
+# the limit can be far above these: it stops explosions that would fill Adam's second moment for a thousand steps.
 GRADIENT_CLIP = 10_000.0
-MOST = 10**9  # of anything counted: more than anybody waits for, and few enough to multiply in torch
+MOST = 10**9  # of epochs, rows, draws: more than anybody waits for, and few enough to multiply in torch
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Steps = Annotated[StrictInt, Field(ge=0, le=MOST)]
@@ -20,7 +20,7 @@ Steps = Annotated[StrictInt, Field(ge=0, le=MOST)]
 class TrainingSettings(BaseModel):
     """The settings of `priory.training.fit`; unknown names are errors.
 
-    The KL warm-up weighs the KL term of optimizer step t = 0, 1, ... by
+    The KL warm-up multiplies the KL term of optimizer step t = 0, 1, ... by
 
         beta_t = min(1, t / W),    W = warmup if it is an int, else ceil(warmup * epochs * steps_per_epoch)
 
@@ -68,9 +68,9 @@ class TrainingSettings(BaseModel):
     @field_validator("warmup", mode="before")
     @classmethod
     def _read_warmup(cls, value: object) -> object:
-        """The command line's "1000" is a number of steps, its "0.1" a fraction."""
+        """Read the string "1000" as a number of steps, "0.1" as a fraction."""
         if isinstance(value, str):
-            with suppress(ValueError):  # the next sentence says what was expected
+            with suppress(ValueError):  # the error below names the expected values
                 value = int(value) if value.strip().isdecimal() else float(value)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(f"expected a fraction of the run (0.1) or a number of steps (1000), got {value!r}")
@@ -94,14 +94,14 @@ class TrainingSettings(BaseModel):
         return value
 
     def warmup_steps(self, steps_per_epoch: int) -> int:
-        """W, the number of optimizer steps whose beta is below one."""
+        """Return W, the number of optimizer steps with a beta below one."""
         if isinstance(self.warmup, int):
             return self.warmup
-        # rounded first: 0.1 * 30 is 3.0000000000000004
+        # rounded first, because 0.1 * 30 is 3.0000000000000004
         return math.ceil(round(self.warmup * self.epochs * steps_per_epoch, 6))
 
     def beta(self, step: int, steps_per_epoch: int) -> float:
-        """beta_t of optimizer step t = 0, 1, ...
+        """Return beta_t of optimizer step t = 0, 1, ...
 
         >>> [TrainingSettings(warmup=4).beta(t, steps_per_epoch=10) for t in range(6)]
         [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]
@@ -110,5 +110,18 @@ class TrainingSettings(BaseModel):
         return 1.0 if step >= steps else step / steps
 
     def independent_of_epochs(self) -> bool:
-        """Whether a longer run begins with exactly the steps of a shorter one."""
+        """Return whether a longer run begins with exactly the steps of a shorter one."""
         return self.schedule == "constant" and (isinstance(self.warmup, int) or self.warmup == 0)
+
+
+class RefitSettings(BaseModel):
+    """How `refit` fits a prior to a trained encoder; unknown names are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    epochs: int = Field(500, ge=0, le=MOST, description="passes over the training rows, at most; 0: no gradient steps")
+    batch_size: int = Field(100, ge=1, le=MOST, description="rows per step")
+    learning_rate: float = Field(3e-3, gt=0, description="Adam's step size")
+    draws: int = Field(4, ge=1, le=MOST, description="draws of z per row and step")
+    patience: int | None = Field(50, ge=1, le=MOST, description="epochs without a better validation; none: never stop")
+    validation_draws: int = Field(32, ge=1, le=MOST, description="draws of z per validation row, the same each time")

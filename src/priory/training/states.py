@@ -1,4 +1,4 @@
-"""The state a run resumes from: tensors and numbers in a safetensors file, so nothing is ever unpickled."""
+"""The state a run resumes from, in a safetensors file: tensors and numbers, never unpickled."""
 
 import json
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ _ANEW = "remove it to train from the beginning"
 
 
 def snapshot(tree: Any) -> Any:
-    """A copy on the CPU that later steps do not change."""
+    """Return a copy on the CPU, which later steps do not change."""
     if isinstance(tree, Tensor):
         return tree.detach().to("cpu", copy=True).contiguous()
     if isinstance(tree, Mapping):
@@ -31,7 +31,7 @@ def snapshot(tree: Any) -> Any:
 
 
 def write_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Writes nested dictionaries, lists and tuples of tensors, numbers and strings, atomically."""
+    """Write nested dictionaries, lists and tuples of tensors, numbers and strings, atomically."""
     from safetensors.torch import save
 
     tensors: dict[str, Tensor] = {}
@@ -41,10 +41,10 @@ def write_state(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Reads what `write_state` wrote, to the last bit.
+    """Read a file that `write_state` wrote, to the last bit.
 
     Raises:
-        ValueError: the file is damaged or of another kind.
+        ValueError: the file is damaged, or is no training state.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -67,26 +67,23 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def stored_state(path: Path) -> dict[str, Any] | None:
-    """What a run resumes from; None where there is nothing yet.
+    """Read the state of a run; None if there is none yet.
 
     Raises:
-        ValueError: the file is damaged or of another kind.
+        ValueError: the file is damaged, or is no training state.
     """
     if not path.exists():
         return None
     state = read_state(path)
     if missing := sorted(STATE_PARTS - state.keys()):
-        raise ValueError(
-            f"{path}: the training state is damaged (it lacks {', '.join(missing)}); remove it to train from the "
-            "beginning"
-        )
+        raise ValueError(f"{path}: the training state is damaged (it lacks {', '.join(missing)}); {_ANEW}")
     return state
 
 
 def _flatten(tree: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """JSON for the tree, in which a tensor is a name; anything but plain values is wrapped as {kind: content}."""
+    """Return JSON for the tree: a tensor becomes its name, and all but plain values are wrapped as {kind: content}."""
     if isinstance(tree, Tensor):
-        # a copy where it shares memory, which safetensors refuses
+        # copied, because safetensors refuses tensors that share memory
         tensors[name] = tree.detach().cpu().contiguous().clone()
         return {"tensor": name}
     if isinstance(tree, Mapping):
@@ -113,7 +110,7 @@ def _unflatten(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
-    """The states of torch's generators that training on this device draws from."""
+    """Return the states of torch's generators that training on this device uses."""
     state = {"cpu": torch.get_rng_state()}
     if device.type != "cpu":
         state[device.type] = getattr(torch, device.type).get_rng_state()
@@ -121,7 +118,7 @@ def random_state(device: torch.device) -> dict[str, Tensor]:
 
 
 def restore_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
-    """Sets what `random_state` gave; another kind of device keeps its own."""
+    """Restore the result of `random_state`; a device of another kind keeps its own state."""
     torch.set_rng_state(state["cpu"])
     if device.type in state and device.type != "cpu":
         getattr(torch, device.type).set_rng_state(state[device.type])

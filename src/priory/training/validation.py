@@ -1,4 +1,4 @@
-"""The validation ELBO, with the same noise in every epoch and none of the training's."""
+"""The validation ELBO; its noise is the same in every epoch and does not change the noise of training."""
 
 import math
 
@@ -6,16 +6,16 @@ import torch
 from torch import Tensor
 
 from priory._support.seeds import own_noise
-from priory.objectives import Elbo, elbo
-from priory.training.batches import Source
+from priory.objectives import elbo
+from priory.rows import Rows
 from priory.training.failures import failed_step, invalid_parameters
-from priory.vae import VAE, evaluation_mode
+from priory.vae import VAE, cast_like, evaluation_mode
 
 
 @torch.no_grad()
 def validation_sums(
     vae: VAE,
-    source: Source,
+    rows: Rows,
     positions: Tensor,
     *,
     batch_size: int,
@@ -24,7 +24,7 @@ def validation_sums(
     device: torch.device,
     epoch: int,
 ) -> Tensor:
-    """Sums over the rows at `positions` of reconstruction and KL, in nats, and the number of rows: (3,), float64.
+    """Return the sums of reconstruction and KL over the rows at `positions` in nats, and their number: (3,), float64.
 
     The prior is evaluated once.
 
@@ -35,16 +35,12 @@ def validation_sums(
     with evaluation_mode(vae), own_noise(seed, device):
         prior = None
         for chunk in positions.split(batch_size):
-            x, rows = source.batch(chunk)
-            with invalid_parameters(vae, rows, epoch=epoch, batch=None):
+            x, numbers = rows.batch(chunk)
+            with invalid_parameters(vae, numbers, epoch=epoch, batch=None):
                 prior = vae.latent_prior() if prior is None else prior
-                terms = elbo(vae, x.to(device), num_samples=num_samples, prior=prior)
-            chunk_sums = _sums(terms)
+                terms = elbo(vae, cast_like(x, vae), num_samples=num_samples, prior=prior)
+            chunk_sums = torch.stack([terms.reconstruction.sum(), terms.kl.sum()]).cpu().double()
             if not math.isfinite(float(chunk_sums.sum())):
-                raise failed_step(vae, terms.reconstruction, terms.kl, rows, epoch=epoch, batch=None)
+                raise failed_step(vae, terms.reconstruction, terms.kl, numbers, epoch=epoch, batch=None)
             sums += chunk_sums
     return torch.cat([sums, torch.tensor([len(positions)], dtype=torch.float64)])
-
-
-def _sums(terms: Elbo) -> Tensor:
-    return torch.stack([terms.reconstruction.sum(), terms.kl.sum()]).cpu().double()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from priory._support.files import replacing
 from priory.evaluation import Estimate
-from priory.workbench.data import Rows, read_arrays
+from priory.workbench.data import DatasetRows, read_arrays
 from priory.workbench.runs.folder import CONFIG
 from priory.workbench.runs.vae_run import Run
 from priory.workbench.settings.likelihoods import LIKELIHOODS
@@ -85,8 +85,8 @@ def _belong_together(metrics: dict[str, Estimate], scores: RowScores) -> bool:
     return all(name in metrics and math.isclose(metrics[name].value, means[name], rel_tol=1e-6) for name in SCORES)
 
 
-def row_scores(rows: Rows, found: dict[str, Tensor]) -> RowScores:
-    """What `measure(per_row=)` gives, with the rows that it is of."""
+def row_scores(rows: DatasetRows, found: dict[str, Tensor]) -> RowScores:
+    """The scores in `Evaluation.per_row`, with the numbers of their rows."""
     nll, elbo = (found[name].double().numpy() for name in SCORES)
     return RowScores(rows.indices.copy(), nll, elbo)
 

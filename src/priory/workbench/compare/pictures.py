@@ -9,16 +9,15 @@ import torch
 from torch import Tensor
 
 from priory._support.seeds import own_noise
-from priory.evaluation import device_of
 from priory.plots import plot_map, plot_prior_contours, plot_rate_distortion, save_figure
 from priory.plots.figure import to_numpy
 from priory.plots.regions import draw, square_window
 from priory.priors import GridPrior
-from priory.vae import VAE
+from priory.vae import VAE, device_of
 from priory.workbench.compare.cells import Cell
 from priory.workbench.compare.panels import for_all, panels_for, write_below
 from priory.workbench.compare.results import Comparison
-from priory.workbench.data import Rows
+from priory.workbench.data import DatasetRows
 from priory.workbench.jobs import vae as experiment
 from priory.workbench.pictures.maps import by_first_label, some_rows
 from priory.workbench.runs.folder import FIGURES
@@ -52,7 +51,7 @@ class Shown(NamedTuple):
 
     cell: Cell
     vae: VAE
-    rows: Rows
+    rows: DatasetRows
     places: dict[str, np.ndarray]
 
 

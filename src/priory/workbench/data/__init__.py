@@ -1,7 +1,7 @@
 """Readers, splits, and what the values of a data set mean."""
 
 from priory.workbench.data.constants import constant_columns
-from priory.workbench.data.dataset import Dataset, Rows
+from priory.workbench.data.dataset import Dataset, DatasetRows
 from priory.workbench.data.likelihood_rule import RULE, LikelihoodProposal, propose_likelihood
 from priory.workbench.data.loading import EMBEDDED, load_dataset
 from priory.workbench.data.reading.arrays import read_arrays
@@ -14,8 +14,8 @@ __all__ = [
     "FORMATS",
     "RULE",
     "Dataset",
+    "DatasetRows",
     "LikelihoodProposal",
-    "Rows",
     "Summary",
     "check_output",
     "constant_columns",

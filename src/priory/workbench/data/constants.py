@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from priory.workbench.data.dataset import Rows
+from priory.workbench.data.dataset import DatasetRows
 from priory.workbench.data.reading.matrices import Matrix, is_sparse
 
 _BLOCK_ROWS = 4096
 
 
-def constant_columns(rows: Rows) -> dict[str, float]:
+def constant_columns(rows: DatasetRows) -> dict[str, float]:
     """The columns that have one value in all of these rows, as models see them (float32), and that value.
 
     Cells that are missing do not count.

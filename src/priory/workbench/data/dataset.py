@@ -72,7 +72,7 @@ class Dataset:
         array = compact(np.ascontiguousarray(self.x))
         return torch.from_numpy(array if array.flags.writeable else array.copy())
 
-    def rows(self, split: str) -> Rows:
+    def rows(self, split: str) -> DatasetRows:
         """The rows of 'train', 'valid' or 'test'.
 
         Raises:
@@ -82,7 +82,7 @@ class Dataset:
             raise ValueError(f"split: expected one of {', '.join(self.splits)}, got {split!r}")
         if not len(self.splits[split]):
             raise ValueError(self._why_empty(split))
-        return Rows(self, self.splits[split])
+        return DatasetRows(self, self.splits[split])
 
     def _why_empty(self, split: str) -> str:
         filled = [name for name, index in self.splits.items() if len(index)]
@@ -93,16 +93,16 @@ class Dataset:
             f"{self.origin}; give a larger file (embedding and scoring take any number of rows)"
         )
 
-    def all_rows(self) -> Rows:
+    def all_rows(self) -> DatasetRows:
         """Every row, in the file's order."""
-        return Rows(self, np.arange(len(self), dtype=np.int64))
+        return DatasetRows(self, np.arange(len(self), dtype=np.int64))
 
     def summary(self) -> Summary:
         """What the values look like; see `propose_likelihood`."""
         return summarize(self.x, self.image_shape, self.dynamic_binarization)
 
 
-class Rows:
+class DatasetRows:
     """A view of some rows of a data set; batches are made dense and float32 on the way out.
 
     Example:
@@ -122,7 +122,7 @@ class Rows:
         return len(self.indices)
 
     def __repr__(self) -> str:
-        return f"Rows({len(self)} of {len(self.dataset)} of {self.dataset.name!r})"
+        return f"DatasetRows({len(self)} of {len(self.dataset)} of {self.dataset.name!r})"
 
     @property
     def ids(self) -> np.ndarray:
@@ -131,6 +131,11 @@ class Rows:
     @property
     def labels(self) -> dict[str, np.ndarray]:
         return {name: values[self.indices] for name, values in self.dataset.labels.items()}
+
+    @property
+    def dynamic_binarization(self) -> bool:
+        """Whether training draws the values of these rows anew each time it reads them."""
+        return self.dataset.dynamic_binarization
 
     def tensor(self) -> Tensor:
         """All rows at once, dense float32 (n, D): for small data."""

@@ -14,12 +14,12 @@ from torch import Tensor
 from priory._support.files import remove_leftovers
 from priory._support.locking import sole_writer
 from priory._support.memory import require_memory
-from priory.evaluation import Estimate
+from priory.evaluation import Estimate, Evaluation
 from priory.evaluation.estimates import mean
 from priory.gtm import GTM
 from priory.maps.quality import DESCRIPTIONS as MAP_DESCRIPTIONS
 from priory.maps.surfaces import Surface
-from priory.workbench.data import Dataset, Rows, constant_columns, load_dataset, require_finite
+from priory.workbench.data import Dataset, DatasetRows, constant_columns, load_dataset, require_finite
 from priory.workbench.data.columns import with_columns
 from priory.workbench.jobs.map_quality import quality_on_map
 from priory.workbench.jobs.vae import require_free
@@ -124,7 +124,7 @@ def _left_out(dataset: Dataset, standardize: bool) -> dict[str, float | None]:
     return dict.fromkeys(empty) | (constants if standardize else {})
 
 
-def _empty_columns(rows: Rows) -> list[str]:
+def _empty_columns(rows: DatasetRows) -> list[str]:
     if rows.dataset.x.dtype.kind != "f":
         return []
     there = torch.zeros(len(rows.dataset.columns), dtype=torch.bool)
@@ -187,8 +187,8 @@ def write(
 
 
 def measure(
-    model: MapModel, rows: Rows, num_samples: int, seed: int, progress: Progress | None = None
-) -> dict[str, Estimate]:
+    model: MapModel, rows: DatasetRows, num_samples: int, seed: int, progress: Progress | None = None
+) -> Evaluation:
     """What `DESCRIPTIONS` lists; the likelihood is exact, so samples and seed are not used.
 
     What `quality_on_map` says of neighbors goes with it.
@@ -197,23 +197,26 @@ def measure(
         ArithmeticError: a row's likelihood is NaN or infinite.
     """
     drawn = model.drawn(rows, progress)
-    nll = mean(-drawn.log_likelihood)
+    each = -drawn.log_likelihood
+    nll = mean(each)
     if not math.isfinite(nll.value):
         raise ArithmeticError(
             "evaluation: expected finite likelihoods, got NaN or infinity; `priory score` writes each row's, and shows "
             "which they are"
         )
     noise = Estimate(model.gtm.noise_variance_, math.nan)
-    return {"nll": nll, **quality_on_map(drawn, rows), "noise_variance": noise}
+    return Evaluation({"nll": nll, **quality_on_map(drawn, rows), "noise_variance": noise}, {"nll": each})
 
 
-def embed(model: MapModel, rows: Rows) -> dict[str, np.ndarray]:
+def embed(model: MapModel, rows: DatasetRows) -> dict[str, np.ndarray]:
     """`map`, each row's place, and `map_scale`, the standard deviation of u given x."""
     places = model.drawn(rows).places
     return {"map": places.place.numpy(), "map_scale": places.scale.numpy()}
 
 
-def score(model: MapModel, rows: Rows, num_samples: int, seed: int, *, progress: Progress | None = None) -> np.ndarray:
+def score(
+    model: MapModel, rows: DatasetRows, num_samples: int, seed: int, *, progress: Progress | None = None
+) -> np.ndarray:
     """log p(x) of each row in nats, in the data's units; exact."""
     parts, done = [], 0
     for x, _ in rows.batches(BATCH):

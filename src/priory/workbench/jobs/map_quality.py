@@ -6,10 +6,10 @@ from priory.evaluation import Estimate
 from priory.maps.labels import classes
 from priory.maps.quality import NUM_NEIGHBORS
 from priory.maps.topographic_map import TopographicMap
-from priory.workbench.data import Rows
+from priory.workbench.data import DatasetRows
 
 
-def quality_on_map(drawn: TopographicMap, rows: Rows) -> dict[str, Estimate]:
+def quality_on_map(drawn: TopographicMap, rows: DatasetRows) -> dict[str, Estimate]:
     """What `TopographicMap.quality` says of these rows.
 
     The accuracy of neighbors asks the training rows of the same data set: rows that are no training rows and have a
@@ -23,5 +23,5 @@ def quality_on_map(drawn: TopographicMap, rows: Rows) -> dict[str, Estimate]:
     known, mine = train[kinds[train] != ""], kinds[rows.indices]
     if len(known) < NUM_NEIGHBORS or (mine != "").sum() < 2:
         return drawn.quality()
-    theirs = TopographicMap(drawn.surface, Rows(dataset, known), reach=drawn.reach)
+    theirs = TopographicMap(drawn.surface, DatasetRows(dataset, known), reach=drawn.reach)
     return drawn.quality(mine, theirs, kinds[known])

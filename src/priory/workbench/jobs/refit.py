@@ -16,7 +16,8 @@ from priory._support.locking import sole_writer
 from priory._support.seeds import own_noise
 from priory.evaluation import Estimate
 from priory.evaluation.estimates import mean
-from priory.training.refitting import RefitSettings, Refitted, refit
+from priory.training.refitting import Refitted, refit
+from priory.training.settings import RefitSettings
 from priory.vae import VAE
 from priory.workbench.data import Dataset
 from priory.workbench.jobs import vae as experiment
@@ -108,7 +109,11 @@ def refitted(
     prior = _start(vae, dataset, run, request.model, request.seed)
     valid = dataset.rows("valid") if len(dataset.splits["valid"]) else None
     options: Any = {"settings": request.refit, "seed": request.seed, "progress": progress}
-    return refit(vae, dataset.rows("train"), prior, valid, **options)
+    try:
+        return refit(vae, prior, dataset.rows("train"), valid, **options)
+    except ArithmeticError as error:
+        error.add_note(f"(--set refit.learning_rate={request.refit.learning_rate / 10:g})")
+        raise
 
 
 def _start(vae: VAE, dataset: Dataset, run: Run, model: ModelSettings, seed: int) -> Any:

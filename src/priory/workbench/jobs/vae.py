@@ -15,7 +15,7 @@ from priory._support.locking import sole_writer
 from priory._support.memory import require_memory
 from priory._support.seeds import own_noise
 from priory.evaluation import DESCRIPTIONS as LIKELIHOOD_DESCRIPTIONS
-from priory.evaluation import Estimate, device_of, evaluate, log_likelihood
+from priory.evaluation import Evaluation, evaluate, log_likelihood
 from priory.maps import TopographicMap
 from priory.maps.quality import DESCRIPTIONS as MAP_DESCRIPTIONS
 from priory.maps.surfaces import Surface
@@ -23,8 +23,15 @@ from priory.maps.vae_surface import VAESurface
 from priory.priors import GridPrior
 from priory.training import History, check_devices, fit, process_rank
 from priory.training.history import HISTORY_FILE
-from priory.vae import VAE
-from priory.workbench.data import Dataset, LikelihoodProposal, Rows, constant_columns, load_dataset, require_complete
+from priory.vae import VAE, device_of
+from priory.workbench.data import (
+    Dataset,
+    DatasetRows,
+    LikelihoodProposal,
+    constant_columns,
+    load_dataset,
+    require_complete,
+)
 from priory.workbench.data.columns import with_columns
 from priory.workbench.jobs.map_quality import quality_on_map
 from priory.workbench.models.building import build_vae, resolve_likelihood
@@ -209,7 +216,7 @@ def draw(run: Run, vae: VAE, dataset: Dataset) -> list[Path]:
         return draw_figures(vae, telling_rows(dataset), *shown, history, run.path / FIGURES)
 
 
-def telling_rows(dataset: Dataset) -> Rows:
+def telling_rows(dataset: Dataset) -> DatasetRows:
     """Rows that the model has not seen: test, or validation where these are too few for a standard error; else all."""
     for split in TELLING_SPLITS:
         if len(dataset.splits.get(split, ())) >= 2:
@@ -217,14 +224,7 @@ def telling_rows(dataset: Dataset) -> Rows:
     return dataset.all_rows()
 
 
-def measure(
-    vae: VAE,
-    rows: Rows,
-    num_samples: int,
-    seed: int,
-    progress: Progress | None = None,
-    per_row: Callable[[dict[str, Tensor]], None] | None = None,
-) -> dict[str, Estimate]:
+def measure(vae: VAE, rows: DatasetRows, num_samples: int, seed: int, progress: Progress | None = None) -> Evaluation:
     """`evaluate` with noise of its own seed, so that the same model gives the same numbers; and with a grid prior,
     how good its map is.
 
@@ -232,7 +232,7 @@ def measure(
         ArithmeticError: a number is NaN or infinite, so some rows have no likelihood under the model.
     """
     with own_noise(seed, device_of(vae)):
-        metrics = evaluate(vae, rows, num_samples, progress=progress, per_row=per_row)
+        metrics = evaluate(vae, rows, num_samples=num_samples, progress=progress)
     if isinstance(vae.prior, GridPrior):
         metrics |= quality_on_map(TopographicMap(vae, rows), rows)
     bad = [name for name, estimate in metrics.items() if not math.isfinite(estimate.value)]
@@ -245,7 +245,7 @@ def measure(
 
 
 @torch.no_grad()
-def embed(vae: VAE, rows: Rows, batch_size: int = 1024) -> dict[str, np.ndarray]:
+def embed(vae: VAE, rows: DatasetRows, batch_size: int = 1024) -> dict[str, np.ndarray]:
     """`z_mean`, `z_scale` of q(z|x); with a grid prior `map`, each row's place, and `map_scale`, the spread of u."""
     parts: list[tuple[Tensor, ...]] = []
     for x, _ in rows.batches(batch_size):
@@ -259,19 +259,10 @@ def embed(vae: VAE, rows: Rows, batch_size: int = 1024) -> dict[str, np.ndarray]
     return found
 
 
-@torch.no_grad()
-def score(
-    vae: VAE, rows: Rows, num_samples: int, seed: int, batch_size: int = 128, progress: Progress | None = None
-) -> np.ndarray:
+def score(vae: VAE, rows: DatasetRows, num_samples: int, seed: int, *, progress: Progress | None = None) -> np.ndarray:
     """The estimated log p(x) of each row, in nats."""
     with own_noise(seed, device_of(vae)):
-        p_z = vae.latent_prior()
-        parts = []
-        for x, _ in rows.batches(batch_size):
-            parts.append(log_likelihood(vae, x.to(device_of(vae)), num_samples, prior=p_z))
-            if progress is not None:
-                progress(sum(map(len, parts)))
-    return torch.cat(parts).cpu().numpy()
+        return log_likelihood(vae, rows, num_samples=num_samples, progress=progress).cpu().numpy()
 
 
 @torch.no_grad()
@@ -283,7 +274,7 @@ def sample(vae: VAE, number: int, seed: int, mean: bool) -> Tensor:
 
 def surface(vae: VAE, num_samples: int) -> Surface:
     """The map that the model draws, if its prior has a grid; likelihoods by so many importance samples."""
-    return VAESurface(vae, num_samples)
+    return VAESurface(vae, num_samples=num_samples)
 
 
 def _left_by_an_interruption(path: Path) -> bool:

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from priory.nn.preprocessing import Preprocessing
-from priory.workbench.data import Rows
+from priory.workbench.data import DatasetRows
 
 MOST_START_ROWS = 20_000  # rows from which constants and pseudo-inputs start: enough for both, and sparse data fit
 
@@ -58,7 +58,7 @@ class Features:
     are_data: bool = True
 
 
-def facts_of(rows: Rows, image_shape: tuple[int, int] | None, seed: int, components: int = 1) -> DataFacts:
+def facts_of(rows: DatasetRows, image_shape: tuple[int, int] | None, seed: int, components: int = 1) -> DataFacts:
     """Facts from training rows: from all of them, or from a random part of a large table.
 
     Args:

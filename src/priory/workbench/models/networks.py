@@ -43,7 +43,7 @@ def conv_decoder(settings: HiddenSettings, num_inputs: int, num_outputs: int, im
     """A convolutional network of images with the encoder's channels in reverse."""
     shape = _checked(image_shape, num_outputs)
     outputs, channels = num_outputs // math.prod(shape), tuple(reversed(settings.hidden or DEFAULT_HIDDEN["conv"]))
-    return ConvolutionalDecoderNetwork(num_inputs, shape, outputs_per_pixel=outputs, channels=channels)
+    return ConvolutionalDecoderNetwork(shape, num_inputs, outputs_per_pixel=outputs, channels=channels)
 
 
 def _checked(image_shape: Shape, width: int) -> tuple[int, int]:

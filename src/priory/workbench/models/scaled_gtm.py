@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from priory.gtm import GTM
 from priory.maps import TopographicMap
 from priory.maps.gtm_surface import GTMSurface
-from priory.workbench.data import Rows
+from priory.workbench.data import DatasetRows
 from priory.workbench.settings.gtm import StoredScaling
 
 Numbers = NDArray[np.float64]
@@ -34,7 +34,7 @@ class Scaling:
     scale: Numbers
 
     @classmethod
-    def of_rows(cls, rows: Rows) -> "Scaling":
+    def of_rows(cls, rows: DatasetRows) -> "Scaling":
         """The means and standard deviations (1/N) of the columns, over the cells that are there."""
         loc = _means(rows, lambda x: x)
         return cls(loc, np.sqrt(_means(rows, lambda x: (x - loc) ** 2)))
@@ -77,7 +77,7 @@ class MapModel:
         """The same, computed on that device."""
         return replace(self, gtm=copy(self.gtm).set_params(device=device))
 
-    def batches(self, rows: Rows) -> Iterator[tuple[Numbers, Numbers]]:
+    def batches(self, rows: DatasetRows) -> Iterator[tuple[Numbers, Numbers]]:
         """Rows in the model's units and in the data's."""
         for x, _ in rows.batches(BATCH):
             raw = x.double().numpy()
@@ -88,7 +88,7 @@ class MapModel:
         """The map for rows in the data's own units."""
         return GTMSurface(self.gtm, self.scaling)
 
-    def drawn(self, rows: Rows, progress: Progress | None = None) -> TopographicMap:
+    def drawn(self, rows: DatasetRows, progress: Progress | None = None) -> TopographicMap:
         """The rows on the map."""
         return TopographicMap(self.surface, rows, progress=progress)
 
@@ -106,7 +106,7 @@ class MapModel:
         return make_pipeline(scaler, self.gtm)
 
 
-def _means(rows: Rows, number: Callable[[Numbers], Numbers]) -> Numbers:
+def _means(rows: DatasetRows, number: Callable[[Numbers], Numbers]) -> Numbers:
     """The mean of a number of each cell, column by column, over the cells that are there."""
     total = count = np.zeros(1)
     for x, _ in rows.batches(BATCH):

@@ -14,7 +14,7 @@ from priory.grid.nodes import latent_grid
 from priory.maps.labels import as_classes
 from priory.maps.quality import evenly_spaced
 from priory.maps.topographic_map import TopographicMap
-from priory.workbench.data import Rows
+from priory.workbench.data import DatasetRows
 
 MOST_POINTS = 5000  # of one picture; more are no longer seen one by one
 MOST_LANDSCAPES = 9
@@ -41,7 +41,7 @@ class Look:
     high: float
 
 
-def map_figures(drawn: TopographicMap, rows: Rows, total: int, look: Look) -> dict[str, Any]:
+def map_figures(drawn: TopographicMap, rows: DatasetRows, total: int, look: Look) -> dict[str, Any]:
     """`map`, `nodes`, `magnification`, and of rows with a label `landscape`; nothing where the grid is no square.
 
     Args:
@@ -65,12 +65,12 @@ def map_figures(drawn: TopographicMap, rows: Rows, total: int, look: Look) -> di
     return figures | _landscape(drawn, rows)
 
 
-def some_rows(rows: Rows) -> Rows:
+def some_rows(rows: DatasetRows) -> DatasetRows:
     """These rows, or of many some, evenly spaced."""
-    return Rows(rows.dataset, rows.indices[evenly_spaced(len(rows), MOST_POINTS)])
+    return DatasetRows(rows.dataset, rows.indices[evenly_spaced(len(rows), MOST_POINTS)])
 
 
-def by_first_label(rows: Rows) -> dict[str, Any]:
+def by_first_label(rows: DatasetRows) -> dict[str, Any]:
     """How `plot_map` tells rows apart: by the classes or the numbers of their first label, and its name."""
     if not rows.labels:
         return {}
@@ -79,7 +79,7 @@ def by_first_label(rows: Rows) -> dict[str, Any]:
     return {"name": name} | ({"values": values} if kinds is None else {"classes": kinds})
 
 
-def draw_map(rows: Rows, places: np.ndarray, nodes: np.ndarray, total: int) -> Any:
+def draw_map(rows: DatasetRows, places: np.ndarray, nodes: np.ndarray, total: int) -> Any:
     """Rows, some or all of so many, at their places on a map with these nodes, told apart by their first label.
 
     Returns:
@@ -119,7 +119,7 @@ def _variances(drawn: TopographicMap) -> np.ndarray:
         return np.nansum((x - loc) ** 2, axis=0) / np.maximum((~np.isnan(x)).sum(axis=0), 1)
 
 
-def _landscape(drawn: TopographicMap, rows: Rows) -> dict[str, Any]:
+def _landscape(drawn: TopographicMap, rows: DatasetRows) -> dict[str, Any]:
     """How the first label spreads over the nodes."""
     from priory.plots import plot_class_landscape, plot_node_values
 

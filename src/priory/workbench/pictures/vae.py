@@ -10,7 +10,7 @@ from torch.distributions import Distribution
 
 from priory.distributions.mixture import Mixture
 from priory.distributions.normal import is_diagonal_normal
-from priory.evaluation import AggregatePosterior, device_of
+from priory.evaluation import AggregatePosterior
 from priory.maps import TopographicMap
 from priory.nn.preprocessing import Preprocessing
 from priory.plots import (
@@ -26,8 +26,8 @@ from priory.plots import (
     save_figure,
 )
 from priory.priors import GridPrior
-from priory.vae import VAE
-from priory.workbench.data import Dataset, Rows
+from priory.vae import VAE, device_of
+from priory.workbench.data import Dataset, DatasetRows
 from priory.workbench.pictures.maps import Look, map_figures, some_rows
 
 MOST_POINTS = 20_000  # dots in one picture
@@ -41,7 +41,7 @@ RESPONSIBILITIES_AT_ONCE = 4096  # rows of the B x K matrix
 @torch.no_grad()
 def draw_figures(
     vae: VAE,
-    rows: Rows,
+    rows: DatasetRows,
     image_shape: tuple[int, int] | None,
     restored: Callable[[Tensor], Tensor],
     history: Mapping[str, Sequence[float]] | None,

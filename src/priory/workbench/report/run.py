@@ -7,14 +7,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import priory
 from priory._support.json_files import read_json
 from priory._support.seeds import own_noise
-from priory.evaluation import Estimate, device_of
+from priory._version import __version__
+from priory.evaluation import Estimate
 from priory.maps import TopographicMap
 from priory.maps.quality import evenly_spaced
 from priory.maps.surfaces import Surface
-from priory.workbench.data import Dataset, Rows
+from priory.vae import device_of
+from priory.workbench.data import Dataset, DatasetRows
 from priory.workbench.data.splits import split_names
 from priory.workbench.jobs.vae import telling_rows
 from priory.workbench.report import MapContents, Metric, NodeContents, Picture, ReportContents, write_report
@@ -47,15 +48,15 @@ class ModelJobs(Protocol):
 
     def surface(self, model: Any, num_samples: int) -> Surface: ...
 
-    def embed(self, model: Any, rows: Rows) -> dict[str, np.ndarray]: ...
+    def embed(self, model: Any, rows: DatasetRows) -> dict[str, np.ndarray]: ...
 
-    def score(self, model: Any, rows: Rows, num_samples: int, seed: int) -> np.ndarray: ...
+    def score(self, model: Any, rows: DatasetRows, num_samples: int, seed: int) -> np.ndarray: ...
 
 
 def write_run_report(run: RunFolder, model: Any, dataset: Dataset, jobs: ModelJobs) -> Path:
     """Write `report.html` into the run's folder: numbers and pictures that are there, and the map of all rows."""
     every = dataset.all_rows()
-    rows = Rows(dataset, every.indices[evenly_spaced(len(every), MOST_ROWS)])
+    rows = DatasetRows(dataset, every.indices[evenly_spaced(len(every), MOST_ROWS)])
     notes = []
     if len(rows) < len(every):
         notes.append(f"The map shows {len(rows)} of the {len(every)} rows, evenly spaced.")
@@ -79,7 +80,7 @@ def _facts(run: RunFolder, dataset: Dataset) -> list[tuple[str, str]]:
         *run.described(),
         ("numbers and pictures", _what_was_measured(dataset)),
         ("seed", str(run.settings.seed)),
-        ("made by", f"priory {priory.__version__}, torch {torch.__version__}"),
+        ("made by", f"priory {__version__}, torch {torch.__version__}"),
     ]
 
 
@@ -106,7 +107,7 @@ def _pictures(folder: Path) -> list[Picture]:
     ]
 
 
-def _map(run: RunFolder, model: Any, rows: Rows, jobs: ModelJobs, notes: list[str]) -> MapContents | None:
+def _map(run: RunFolder, model: Any, rows: DatasetRows, jobs: ModelJobs, notes: list[str]) -> MapContents | None:
     """The rows on the grid behind the model; where there is none, on the plane of their codes."""
     split = split_names(rows.indices, rows.dataset.splits, "")  # one more label, unless the data have one of that name
     common: dict[str, Any] = {
@@ -133,7 +134,7 @@ def _map(run: RunFolder, model: Any, rows: Rows, jobs: ModelJobs, notes: list[st
     return MapContents(places, axes=axes, score=score, score_name=ESTIMATED, **common)
 
 
-def _whole(run: RunFolder, rows: Rows) -> Any:
+def _whole(run: RunFolder, rows: DatasetRows) -> Any:
     """The rows with all columns of the data: constants are put back; sparse ones stay sparse."""
     if run.constants:
         return run.restored(rows.tensor()).numpy()

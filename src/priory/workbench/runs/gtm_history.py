@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 
 from priory._support.files import replacing
-from priory.workbench.data import Rows
+from priory.workbench.data import DatasetRows
 from priory.workbench.models.scaled_gtm import MapModel
 
 HISTORY_FILE = "history.csv"
 
 
-def history_of(model: MapModel, rows: Rows) -> dict[str, np.ndarray]:
+def history_of(model: MapModel, rows: DatasetRows) -> dict[str, np.ndarray]:
     """Of each iteration, the mean log-likelihood of a training row before it, and the same minus the penalty.
 
     In nats, in the data's units.

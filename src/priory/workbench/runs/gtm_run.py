@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import priory
 from priory._support.json_files import write_json
+from priory._version import __version__
 from priory.evaluation import Estimate
 from priory.gtm import GTM
 from priory.maps.quality import NUM_NEIGHBORS
@@ -58,7 +58,7 @@ class GTMRun(RunFolder):
     def write_config(self) -> None:
         """Record what was asked for and found."""
         config = MapConfig(
-            priory=priory.__version__,
+            priory=__version__,
             settings=self.settings,
             columns=self.columns,
             constants=dict(self.constants),

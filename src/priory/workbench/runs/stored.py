@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, FiniteFloat, RootModel
 
 from priory.evaluation import Estimate
-from priory.training.refitting import RefitSettings
+from priory.training.settings import RefitSettings
 from priory.workbench.settings.base import Settings
 from priory.workbench.settings.run import RunSettings
 

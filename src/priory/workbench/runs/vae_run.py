@@ -11,10 +11,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-import priory
 from priory._support.files import replacing, require_readable
 from priory._support.json_files import read_json, write_json
 from priory._support.messages import TRAIN_AGAIN
+from priory._version import __version__
 from priory.evaluation import Estimate
 from priory.priors import GridPrior
 from priory.training.states import STATE_FILE, stored_state
@@ -68,7 +68,7 @@ class Run(RunFolder):
         """Write what makes a folder a run."""
         facts = {name: getattr(self.facts, name) for name in StoredFacts.model_fields}
         config = Config(
-            priory=priory.__version__,
+            priory=__version__,
             settings=self.settings,
             facts=StoredFacts(**facts),
             columns=self.columns,

@@ -5,8 +5,7 @@ from typing import Literal
 
 from pydantic import Field, SerializeAsAny, field_validator
 
-from priory.training.refitting import RefitSettings
-from priory.training.settings import TrainingSettings
+from priory.training.settings import RefitSettings, TrainingSettings
 from priory.workbench.data import EMBEDDED
 from priory.workbench.settings.base import Settings
 from priory.workbench.settings.model import ModelSettings

@@ -150,14 +150,14 @@ def _fill(comparison: Comparison, plan: dict[Cell, RunSettings], out: Path) -> N
 def _compared(folder: Path, settings: RunSettings, comparison: Comparison) -> Finished:
     """Train and evaluate a cell, as far as that has not been done; `metrics.json` is written last."""
     how = (comparison.num_samples, comparison.evaluation_seed)
-    scores = []
     with _run_to_compare(folder, settings) as (run, dataset, start):
         vae = experiment.train(run, dataset, start, resume=True, progress=errors.is_terminal)
         rows = experiment.telling_rows(experiment.as_judged(run, dataset))
-        metrics = evaluated(vae, rows, *how, per_row=lambda found: scores.append(row_scores(rows, found)))
-        write_row_scores(folder / ROW_SCORES, scores[0], *how)
+        metrics = evaluated(vae, rows, *how)
+        scores = row_scores(rows, metrics.per_row)
+        write_row_scores(folder / ROW_SCORES, scores, *how)
         run.write_metrics(metrics, *how)
-    return Finished(metrics, scores[0])
+    return Finished(metrics, scores)
 
 
 @contextmanager

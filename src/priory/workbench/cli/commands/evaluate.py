@@ -2,17 +2,14 @@
 
 import shlex
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from priory._support.locking import sole_writer
-from priory.evaluation import Estimate, LowEffectiveSampleSizeWarning
+from priory.evaluation import Estimate, Evaluation, LowEffectiveSampleSizeWarning
 from priory.workbench.cli.commands.opening import Jobs, chosen_rows, opened_model
 from priory.workbench.cli.terminal import errors, print_json, row_progress, show_metrics
-from priory.workbench.data import Rows
+from priory.workbench.data import DatasetRows
 from priory.workbench.jobs import vae as experiment
 from priory.workbench.report.run import REPORT
 from priory.workbench.runs.folder import METRICS, RunFolder, model_stamp
@@ -60,18 +57,12 @@ def _keep_metrics(run: RunFolder, stamp: object, metrics: dict[str, Estimate], n
 
 
 def evaluated(
-    model: Any,
-    rows: Rows,
-    num_samples: int,
-    seed: int = EVALUATION_SEED,
-    jobs: Jobs = experiment,
-    per_row: Callable[[dict[str, Tensor]], None] | None = None,
-) -> dict[str, Estimate]:
+    model: Any, rows: DatasetRows, num_samples: int, seed: int = EVALUATION_SEED, jobs: Jobs = experiment
+) -> Evaluation:
     """The metrics of these rows, with a bar while they are computed, and a note where more samples would help."""
     with row_progress("evaluate", len(rows)) as progress, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", LowEffectiveSampleSizeWarning)
-        options: dict[str, Any] = {} if per_row is None else {"per_row": per_row}  # which maps do not take
-        metrics = jobs.measure(model, rows, num_samples, seed, progress, **options)
+        metrics = jobs.measure(model, rows, num_samples, seed, progress)
     for warning in caught:
         if issubclass(warning.category, LowEffectiveSampleSizeWarning):
             errors.print(f"[yellow]note:[/] {warning.message} (--samples {8 * num_samples})")

@@ -42,5 +42,5 @@ def _what_a_failure_left(out: Path) -> str:
     rate = run.settings.training.learning_rate
     return (
         f"{out}: {kept}. --resume would fail again, because a run's settings are fixed; begin another one, with "
-        f"another --out and for example --set training.learning_rate={rate / 10:g}"
+        f"another --out and for example --set training.learning_rate={rate / 10:g} or a lower training.gradient_clip"
     )

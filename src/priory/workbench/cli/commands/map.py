@@ -13,7 +13,7 @@ from priory.maps import TopographicMap
 from priory.workbench.cli.commands.opening import chosen_device, chosen_rows, opened_model
 from priory.workbench.cli.commands.rows import kept, require_another_file, template_of
 from priory.workbench.cli.terminal import console, row_progress
-from priory.workbench.data import Dataset, Rows, write_rows
+from priory.workbench.data import Dataset, DatasetRows, write_rows
 from priory.workbench.pictures.maps import draw_map, some_rows
 from priory.workbench.runs.folder import RunFolder
 
@@ -84,7 +84,7 @@ def _why_no_picture(axes: int, asked: Path | None) -> str:
     return "" if axes == 2 else f"no picture: it is of a grid of two dimensions, and this one has {axes}"
 
 
-def _rows_with_labels(run: RunFolder, predict: list[str]) -> Rows | None:
+def _rows_with_labels(run: RunFolder, predict: list[str]) -> DatasetRows | None:
     """The run's training rows, whose labels are to be predicted; None where none are asked for."""
     if not predict:
         return None
@@ -99,7 +99,7 @@ def _rows_with_labels(run: RunFolder, predict: list[str]) -> Rows | None:
 
 
 def _predictions(
-    training: TopographicMap, known: Rows, drawn: TopographicMap, labels: list[str]
+    training: TopographicMap, known: DatasetRows, drawn: TopographicMap, labels: list[str]
 ) -> dict[str, np.ndarray]:
     """What the landscapes of the training rows' labels say of the rows."""
     columns = {}

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from priory._support.messages import shortened
-from priory.evaluation import Estimate
+from priory.evaluation import Evaluation
 from priory.maps.surfaces import Surface
 from priory.workbench.cli.commands.interruptions import how_to_go_on
 from priory.workbench.cli.terminal import errors
-from priory.workbench.data import Rows
+from priory.workbench.data import DatasetRows
 from priory.workbench.jobs import gtm as gtm_jobs
 from priory.workbench.jobs import vae as experiment
 from priory.workbench.runs.folder import RunFolder
@@ -26,12 +26,14 @@ class Jobs(Protocol):
     DESCRIPTIONS: dict[str, str]
 
     def measure(
-        self, model: Any, rows: Rows, num_samples: int, seed: int, progress: Any = None
-    ) -> dict[str, Estimate]: ...
+        self, model: Any, rows: DatasetRows, num_samples: int, seed: int, progress: Any = None
+    ) -> Evaluation: ...
 
-    def embed(self, model: Any, rows: Rows) -> dict[str, np.ndarray]: ...
+    def embed(self, model: Any, rows: DatasetRows) -> dict[str, np.ndarray]: ...
 
-    def score(self, model: Any, rows: Rows, num_samples: int, seed: int, *, progress: Any = None) -> np.ndarray: ...
+    def score(
+        self, model: Any, rows: DatasetRows, num_samples: int, seed: int, *, progress: Any = None
+    ) -> np.ndarray: ...
 
     def sample(self, model: Any, number: int, seed: int, mean: bool) -> Tensor: ...
 
@@ -90,7 +92,7 @@ def chosen_device(device: str) -> str:
     return device
 
 
-def chosen_rows(run: RunFolder, data: str | None, reading: dict[str, Any], choose: Any) -> Rows:
+def chosen_rows(run: RunFolder, data: str | None, reading: dict[str, Any], choose: Any) -> DatasetRows:
     """All rows of the data that were named, read as `reading` says; else of the run's own those that `choose` takes."""
     if data is None:
         return choose(run.load_dataset(drawn=True))

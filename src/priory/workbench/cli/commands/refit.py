@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Table
-from torch import Tensor
 
 from priory.evaluation import Estimate
 from priory.training.refitting import Refitted
@@ -30,7 +29,7 @@ from priory.workbench.settings.run import RefitRequest
 SAME_AGAIN = "nothing was begun that can be gone on with; give the same command again"
 CLEAR = 2.0  # standard errors from which on a difference is told as one
 NAMES = {"elbo": "ELBO", "nll": "NLL"}
-Measured = dict[str, dict[str, Estimate]]
+Measured = Mapping[str, dict[str, Estimate]]
 
 
 def refit_run(
@@ -62,21 +61,14 @@ def _refitted(
     run: Run, vae: VAE, dataset: Dataset, request: RefitRequest, num_samples: int
 ) -> tuple[Refitted, Measured]:
     """The model with the new prior; its metrics, the old one's, and the differences of the rows."""
-    measured: Measured = {}
-    rows: dict[str, dict[str, Tensor]] = {}
     telling = experiment.telling_rows(experiment.as_judged(run, dataset))
-
-    def measure(which: str, model: VAE) -> None:
-        keep = rows.setdefault(which, {}).update
-        measured[which] = evaluated(model, telling, num_samples, per_row=keep)
-
-    measure("before", vae)
+    before = evaluated(vae, telling, num_samples)
     with row_progress("refit", request.refit.epochs) as progress:
         found = ex_post.refitted(run, vae, dataset, request, progress)
     _say_how(found, run, request)
-    measure("after", found.vae)
-    measured["difference"] = ex_post.difference(rows["before"], rows["after"])
-    return found, measured
+    after = evaluated(found.vae, telling, num_samples)
+    difference = ex_post.difference(before.per_row, after.per_row)
+    return found, {"before": before, "after": after, "difference": difference}
 
 
 def _say_how(found: Refitted, run: Run, request: RefitRequest) -> None:

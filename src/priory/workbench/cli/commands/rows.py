@@ -9,7 +9,7 @@ import numpy as np
 
 from priory.workbench.cli.commands.opening import chosen_rows, opened_model
 from priory.workbench.cli.terminal import console, row_progress
-from priory.workbench.data import Dataset, Rows, check_output, write_rows
+from priory.workbench.data import Dataset, DatasetRows, check_output, write_rows
 from priory.workbench.data.splits import split_names
 from priory.workbench.runs.folder import RunFolder
 from priory.workbench.runs.kinds import open_run
@@ -51,13 +51,13 @@ def score_run(
     console.print(f"{len(rows)} rows scored: {out}\nlowest log-likelihoods in nats: {lowest}")
 
 
-def kept(rows: Rows, run: RunFolder, data: str | None, taken: Sequence[str]) -> dict[str, np.ndarray]:
+def kept(rows: DatasetRows, run: RunFolder, data: str | None, taken: Sequence[str]) -> dict[str, np.ndarray]:
     """The split and the labels of the rows, for an output file whose columns `taken` are spoken for."""
     labels = {f"label_{name}" if name in (*taken, "split") else name: column for name, column in rows.labels.items()}
     return {"split": _split_of(rows, run, data), **labels}
 
 
-def _split_of(rows: Rows, run: RunFolder, data: str | None) -> np.ndarray:
+def _split_of(rows: DatasetRows, run: RunFolder, data: str | None) -> np.ndarray:
     """The split of each row of the run's own data; nothing for other data."""
     source = run.settings.data.source
     own = data is None or data == source or str(Path(data).resolve()) == source

@@ -1,0 +1,9 @@
+from priory.training.failures import NonFiniteLossError as NonFiniteLossError
+from priory.training.fitting import fit as fit
+from priory.training.history import History as History
+from priory.training.ranks import process_rank as process_rank
+from priory.training.refitting import Refitted as Refitted
+from priory.training.refitting import refit as refit
+from priory.training.settings import RefitSettings as RefitSettings
+from priory.training.settings import TrainingSettings as TrainingSettings
+from priory.training.trainer import check_devices as check_devices

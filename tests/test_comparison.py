@@ -29,12 +29,12 @@ from priory.workbench.jobs import vae as experiment
 from priory.workbench.settings.run import RunSettings
 
 SIZE = ("--samples", 2, "--epochs", 1, "--set", "model.hidden=[8]", "--set", "training.batch_size=500")
-SMALL = (*SIZE, "--set", "model.prior_hidden=[8]", "--set", "model.points_per_side=3")
+GRID = ("--set", "model.points_per_side=3")
 NO_PICTURES = ("--latent-dim", 3, "--no-report")  # of the latent space nothing is drawn without a grid
 
 
 def compare(out: Path, *more: object) -> int:
-    return run_cli("compare", "digits", *SMALL, *more, "--out", out)
+    return run_cli("compare", "digits", *SIZE, *more, "--out", out)
 
 
 def found_in(out: Path) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def found_in(out: Path) -> dict[str, Any]:
 def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two priors and two seeds, with all that the command leaves but pages."""
     out = tmp_path_factory.mktemp("compared") / "all"
-    assert compare(out, "--priors", "gtm,standard", "--seeds", 2, "--no-report") == 0
+    assert compare(out, "--priors", "gtm,standard", *GRID, "--seeds", 2, "--no-report") == 0
     return out
 
 
@@ -191,14 +191,14 @@ def test_the_spreadsheet_says_the_same(compared: Path) -> None:
 def test_another_baseline_needs_no_training(compared: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (compared / "comparison.json").read_bytes()
     stamps = {file: file.stat().st_mtime_ns for file in compared.glob("*/model.safetensors")}
-    assert compare(compared, "--priors", "gtm,standard", "--seeds", 2, "--baseline", "gtm", "--no-report") == 0
+    assert compare(compared, "--priors", "gtm,standard", *GRID, "--seeds", 2, "--baseline", "gtm", "--no-report") == 0
     said = capsys.readouterr()
     assert "against gtm, same seeds and same rows" in said.out
     assert "4 of 4 runs are done already" in said.err
     assert found_in(compared)["priors"]["standard"]["against_baseline"]["nll"]["per_seed"].keys() == {"0", "1"}
     assert {file: file.stat().st_mtime_ns for file in stamps} == stamps
     (compared / "gtm-1" / "row_scores.npz").unlink()
-    assert compare(compared, "--priors", "gtm,standard", "--seeds", 2, "--no-report") == 0
+    assert compare(compared, "--priors", "gtm,standard", *GRID, "--seeds", 2, "--no-report") == 0
     assert "run 1 of 1: gtm, seed 1" in capsys.readouterr().err
     assert (compared / "comparison.json").read_bytes() == before
 
@@ -277,7 +277,7 @@ def test_a_slip_of_ours_is_no_failed_run(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(experiment, "train", wrong)
     with pytest.raises(KeyError, match="ours"):
-        run_cli("compare", "digits", *SMALL, "--priors", "standard", "--seeds", 1, "--out", tmp_path)
+        run_cli("compare", "digits", *SIZE, "--priors", "standard", "--seeds", 1, "--out", tmp_path)
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------

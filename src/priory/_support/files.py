@@ -2,6 +2,8 @@
 
 import errno
 import hashlib
+import json
+import math
 import os
 import platform
 import re
@@ -9,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
+from typing import Any
 
 from priory._support.messages import TRAIN_AGAIN
 
@@ -160,3 +163,38 @@ def _sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        ValueError: it holds something else.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # of bytes that are no text, too
+        raise ValueError(f"{path}: expected JSON, got other content ({error}); {TRAIN_AGAIN}") from None
+
+
+def write_json(path: Path, tree: Any) -> None:
+    """Write JSON, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(json_text(tree) + "\n", encoding="utf-8")
+
+
+def json_text(tree: Any) -> str:
+    """Standard JSON, which has no NaN and no infinity: null stands for them.
+
+    >>> json_text([1.5, float("nan")]).split()
+    ['[', '1.5,', 'null', ']']
+    """
+    return json.dumps(_standard(tree), indent=2, allow_nan=False)
+
+
+def _standard(tree: Any) -> Any:
+    if isinstance(tree, float):
+        return tree if math.isfinite(tree) else None
+    if isinstance(tree, dict):
+        return {key: _standard(value) for key, value in tree.items()}
+    return [_standard(value) for value in tree] if isinstance(tree, (list, tuple)) else tree

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from priory._support.files import replacing
-from priory._support.json_files import write_json
+from priory._support.files import replacing, write_json
 from priory.evaluation import Estimate
 from priory.workbench.compare.cells import SCORES, Cell, Finished
 from priory.workbench.compare.differences import Difference, mean_of, paired_difference

@@ -1,6 +1,8 @@
-"""Columns that say nothing, because all rows have the same value in them."""
+"""Columns that have the same value in all rows."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -8,6 +10,7 @@ from priory.workbench.data.dataset import Rows
 from priory.workbench.data.reading.matrices import Matrix, is_sparse
 
 _BLOCK_ROWS = 4096
+_LISTED_COLUMNS = 5
 
 
 def constant_columns(rows: Rows) -> dict[str, float]:
@@ -37,3 +40,13 @@ def _dense_extremes(x: np.ndarray, indices: np.ndarray) -> tuple[np.ndarray, np.
         block = x[indices[start : start + _BLOCK_ROWS]]
         low, high = np.fmin(low, np.fmin.reduce(block)), np.fmax(high, np.fmax.reduce(block))
     return low.astype(np.float32), high.astype(np.float32)
+
+
+def describe_constants(constants: Mapping[str, float]) -> str:
+    """List columns and their values for a message.
+
+    >>> describe_constants({"a": 0.0, "b": 2.5})
+    "'a' = 0, 'b' = 2.5"
+    """
+    shown = ", ".join(f"{name!r} = {value:g}" for name, value in list(constants.items())[:_LISTED_COLUMNS])
+    return shown + (", ..." if len(constants) > _LISTED_COLUMNS else "")

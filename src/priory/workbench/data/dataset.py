@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from torch import Tensor
 from priory.workbench.data.reading.matrices import Matrix, compact, is_sparse
 from priory.workbench.data.splits import MINIMUM_ROWS
 from priory.workbench.data.summary import Summary, summarize
+
+TELLING_SPLITS = ("test", "valid")  # evaluation uses the first of them that has enough rows
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no single truth value to compare by
@@ -155,3 +157,49 @@ class Rows:
         if is_sparse(x):
             return torch.from_numpy(x[index.numpy()].astype(np.float32).toarray())
         return self.dataset._tensor.index_select(0, index).to(torch.float32)
+
+
+def telling_rows(dataset: Dataset) -> Rows:
+    """Rows that the model has not seen: the test rows, or the validation rows if there are fewer than two, else all.
+
+    One row has no standard error.
+    """
+    for split in TELLING_SPLITS:
+        if len(dataset.splits.get(split, ())) >= 2:
+            return dataset.rows(split)
+    return dataset.all_rows()
+
+
+def with_columns(dataset: Dataset, columns: tuple[str, ...]) -> Dataset:
+    """Pick the columns of a model, in its order; if some are left out, the rows are no longer images.
+
+    Raises:
+        ValueError: columns are missing.
+    """
+    if dataset.columns == columns:
+        return dataset
+    place = {name: i for i, name in enumerate(dataset.columns)}
+    missing = [name for name in columns if name not in place]
+    if missing:
+        shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        raise ValueError(
+            f"{dataset.origin}: expected the {len(columns)} columns that the model was trained on, and {len(missing)} "
+            f"are missing ({shown}); it has {len(dataset.columns)} columns, from {dataset.columns[0]} on; add or "
+            "rename them"
+        )
+    order = [place[name] for name in columns]
+    image_shape = dataset.image_shape if len(columns) == len(dataset.columns) else None
+    return replace(dataset, x=dataset.x[:, order], columns=columns, image_shape=image_shape)
+
+
+def check_width(dataset: Dataset, columns: tuple[str, ...]) -> None:
+    """Refuse another number of columns than the model has: columns without names are matched by their order.
+
+    Raises:
+        ValueError: the numbers differ.
+    """
+    if len(dataset.columns) != len(columns):
+        raise ValueError(
+            f"{dataset.origin}: expected {len(columns)} columns, as many as the model was trained on, got "
+            f"{len(dataset.columns)}; give a file with the same columns in the same order"
+        )

@@ -4,19 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from priory._support.messages import shortened
 from priory.workbench.data.reading.matrices import Matrix, implicit_zeros, is_sparse, stored_values
-
-if TYPE_CHECKING:
-    from priory.workbench.data.dataset import Dataset
-
-_LISTED_COLUMNS = 5
-_TESTS: dict[str, np.ufunc] = {"missing value": np.isnan, "infinite value": np.isinf}
-_MEANING = {"missing value": "(NaN or empty cells)", "infinite value": "(or beyond 3.4e38)"}
 
 
 @dataclass(frozen=True)
@@ -95,55 +86,3 @@ def summarize(
         image_shape=image_shape,
         dynamic_binarization=dynamic_binarization,
     )
-
-
-def require_complete(dataset: Dataset) -> None:
-    """Raise a ValueError where values are missing or infinite; it says how many, where, and what to do."""
-    _require_none(dataset, ("missing value", "infinite value"), "fill them in")
-
-
-def require_finite(dataset: Dataset) -> None:
-    """Raise a ValueError where values are infinite, but not where they are missing."""
-    _require_none(dataset, ("infinite value",), "leave these cells empty")
-
-
-def _require_none(dataset: Dataset, kinds: tuple[str, ...], cure: str) -> None:
-    if dataset.x.dtype.kind != "f":
-        return
-    for what in kinds:
-        test = _TESTS[what]
-        counts = _counts_by_column(dataset.x, test)
-        bad = np.flatnonzero(counts)
-        if not bad.size:
-            continue
-        names = ", ".join(f"{shortened(dataset.columns[i])!r} ({counts[i]})" for i in bad[:_LISTED_COLUMNS])
-        more = ", ..." if bad.size > _LISTED_COLUMNS else ""
-        number = f"{counts.sum()} {what}{'s' if counts.sum() > 1 else ''} {_MEANING[what]}"
-        row = _first_row(dataset.x, test)
-        raise ValueError(
-            f"{dataset.origin}: expected a finite number in every cell, got {number} in {bad.size} of {len(counts)} "
-            f"columns: {names}{more}, the first in row {row + 1} (id {shortened(str(dataset.ids[row]))!r}); "
-            f"{cure}, remove these rows, or leave the columns out with --drop"
-        )
-
-
-def _first_row(matrix: Matrix, test: np.ufunc) -> int:
-    """The first row with such a value, counted from 0."""
-    if is_sparse(matrix):
-        return int(np.searchsorted(matrix.indptr, np.flatnonzero(test(matrix.data))[0], side="right")) - 1
-    start = 0
-    for block in stored_values(matrix):
-        rows = np.flatnonzero(test(block).any(axis=1))
-        if rows.size:
-            return start + int(rows[0])
-        start += len(block)
-    raise AssertionError("no such value")
-
-
-def _counts_by_column(matrix: Matrix, test: np.ufunc) -> np.ndarray:
-    if is_sparse(matrix):
-        return np.bincount(matrix.indices[test(matrix.data)], minlength=matrix.shape[1])
-    counts = np.zeros(matrix.shape[1], dtype=np.int64)
-    for block in stored_values(matrix):
-        counts += test(block).sum(axis=0)
-    return counts

@@ -23,8 +23,17 @@ from priory.priors import PRIORS, GridPrior
 from priory.training import History, check_devices, fit, process_rank
 from priory.training.history import HISTORY_FILE
 from priory.vae import VAE
-from priory.workbench.data import Dataset, LikelihoodProposal, Rows, constant_columns, load_dataset, require_complete
-from priory.workbench.data.columns import with_columns
+from priory.workbench.data import (
+    Dataset,
+    LikelihoodProposal,
+    Rows,
+    constant_columns,
+    describe_constants,
+    load_dataset,
+    require_complete,
+    telling_rows,
+    with_columns,
+)
 from priory.workbench.jobs.map_quality import quality_on_map
 from priory.workbench.models.building import build_vae, check_name, facts_of, resolve_likelihood, start_rows
 from priory.workbench.models.footprint import require_training_fits
@@ -34,8 +43,6 @@ from priory.workbench.settings.vae import ModelSettings, RunSettings
 
 Progress = Callable[[int], None]
 DESCRIPTIONS = LIKELIHOOD_DESCRIPTIONS | MAP_DESCRIPTIONS
-MOST_NAMED = 5  # columns in a message
-TELLING_SPLITS = ("test", "valid")  # evaluation uses the first that has rows
 
 
 @contextmanager
@@ -117,12 +124,6 @@ def _left_out(dataset: Dataset, model: ModelSettings) -> dict[str, float]:
     return constants if model.likelihood == "gaussian" and model.network != "conv" else {}
 
 
-def describe_constants(constants: Mapping[str, float]) -> str:
-    """Columns and their values, for a message."""
-    shown = ", ".join(f"{name!r} = {value:g}" for name, value in list(constants.items())[:MOST_NAMED])
-    return shown + (", ..." if len(constants) > MOST_NAMED else "")
-
-
 def train(
     run: Run, dataset: Dataset, *, resume: bool = False, progress: bool = False, tensorboard: bool = False
 ) -> VAE:
@@ -167,14 +168,6 @@ def draw(run: Run, vae: VAE, dataset: Dataset) -> list[Path]:
     shown = (run.facts.image_shape, run.restored)
     with own_noise(run.settings.seed, device_of(vae)):
         return draw_figures(vae, telling_rows(dataset), *shown, history, run.path / FIGURES)
-
-
-def telling_rows(dataset: Dataset) -> Rows:
-    """Rows that the model has not seen: test, or validation where these are too few for a standard error; else all."""
-    for split in TELLING_SPLITS:
-        if len(dataset.splits.get(split, ())) >= 2:
-            return dataset.rows(split)
-    return dataset.all_rows()
 
 
 def measure(

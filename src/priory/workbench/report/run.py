@@ -8,15 +8,14 @@ import torch
 from torch import Tensor
 
 import priory
-from priory._support.json_files import read_json
+from priory._support.files import read_json
 from priory._support.seeds import own_noise
 from priory.evaluation import Estimate, device_of
 from priory.maps import TopographicMap
 from priory.maps.quality import evenly_spaced
 from priory.maps.surfaces import Surface
-from priory.workbench.data import Dataset, Rows
+from priory.workbench.data import Dataset, Rows, telling_rows
 from priory.workbench.data.splits import split_names
-from priory.workbench.jobs.vae import telling_rows
 from priory.workbench.report import MapContents, Metric, NodeContents, Picture, ReportContents, write_report
 from priory.workbench.report.reading import HOW_TO_READ
 from priory.workbench.runs.folder import FIGURES, METRICS, RunFolder

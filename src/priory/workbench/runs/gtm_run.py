@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import priory
-from priory._support.json_files import write_json
+from priory._support.files import write_json
 from priory.evaluation import Estimate
 from priory.gtm import GTM
 from priory.maps.quality import NUM_NEIGHBORS

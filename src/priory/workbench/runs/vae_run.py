@@ -12,8 +12,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 import priory
-from priory._support.files import replacing, require_readable
-from priory._support.json_files import read_json, write_json
+from priory._support.files import read_json, replacing, require_readable, write_json
 from priory._support.messages import TRAIN_AGAIN
 from priory.evaluation import Estimate
 from priory.nn.decoders import LIKELIHOODS

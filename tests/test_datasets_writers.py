@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import gzip
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -270,3 +272,19 @@ def test_a_failed_write_leaves_the_old_file_and_no_scraps(tmp_path: Path, monkey
         write_rows(path, ids=["b"], columns={"s": np.zeros(1)})
     assert path.read_text() == before
     assert [file.name for file in tmp_path.iterdir()] == ["o.csv"]
+
+
+def test_leftovers_of_killed_writers_go_unless_another_process_holds_the_folder(tmp_path: Path) -> None:
+    leftovers = [tmp_path / f".{name}-{'0' * 32}.csv" for name in "op"]
+    for path in leftovers:
+        path.write_text("half")
+    locked = "import sys, pathlib; from priory._support.locking import sole_writer as s; "
+    locked += "lock = s(pathlib.Path(sys.argv[1])); lock.__enter__(); print(flush=True); sys.stdin.read()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", locked, str(tmp_path)], **pipes) as holder:
+        holder.stdout.readline()
+        write_rows(tmp_path / "o.csv", ids=["a"], columns={"s": np.ones(1)})
+        assert all(path.exists() for path in leftovers)
+        holder.communicate("")
+    write_rows(tmp_path / "o.csv", ids=["a"], columns={"s": np.ones(1)})
+    assert set(tmp_path.iterdir()) == {tmp_path / "o.csv", leftovers[1]}

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from priory._support.files import not_a_folder, replacing
+from priory._support.files import not_a_folder, remove_leftovers, replacing
+from priory._support.locking import sole_writer
 from priory._support.optional import require
 from priory.workbench.data.reading.table import as_values
 from priory.workbench.data.reading.table_files import layout_of, open_text
@@ -70,8 +72,12 @@ def write_rows(
     check_output(path, template)
     write = _writer(path, template, ids_column)
     _check(path, template, names, values, extra)
-    with replacing(path) as temporary:
-        write(temporary, names, values, extra)
+    with ExitStack() as held:
+        with suppress(OSError):  # another process writes into the folder: what killed ones left there may be its own
+            held.enter_context(sole_writer(path.parent))
+            remove_leftovers(path.parent, of=path)
+        with replacing(path) as temporary:
+            write(temporary, names, values, extra)
 
 
 def check_output(path: str | Path, template: str | Path | None = None) -> None:

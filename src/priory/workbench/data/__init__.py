@@ -1,4 +1,4 @@
-"""Readers, splits, and what the values of a data set mean."""
+"""Data sets: readers, splits, the likelihood rule, output files."""
 
 from priory.workbench.data.completeness import require_complete, require_finite
 from priory.workbench.data.constants import constant_columns, describe_constants
@@ -7,6 +7,7 @@ from priory.workbench.data.likelihood_rule import RULE, LikelihoodProposal, prop
 from priory.workbench.data.loading import EMBEDDED, load_dataset
 from priory.workbench.data.reading.arrays import read_arrays
 from priory.workbench.data.reading.readers import FORMATS
+from priory.workbench.data.reading.table import Table
 from priory.workbench.data.summary import Summary
 from priory.workbench.data.writing.writers import check_output, write_rows
 
@@ -18,6 +19,7 @@ __all__ = [
     "LikelihoodProposal",
     "Rows",
     "Summary",
+    "Table",
     "check_output",
     "check_width",
     "constant_columns",

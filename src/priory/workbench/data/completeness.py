@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from priory._support.messages import shortened
 from priory.workbench.data.dataset import Dataset
-from priory.workbench.data.reading.matrices import Matrix, is_sparse, stored_values
+from priory.workbench.data.reading.matrices import Matrix, is_sparse, missing, stored_values
 
 _LISTED_COLUMNS = 5
-_TESTS: dict[str, np.ufunc] = {"missing value": np.isnan, "infinite value": np.isinf}
+_TESTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"missing value": missing, "infinite value": np.isinf}
 _MEANING = {"missing value": "(NaN or empty cells)", "infinite value": "(or beyond 3.4e38)"}
 
 
@@ -50,7 +52,7 @@ def _require_none(dataset: Dataset, kinds: tuple[str, ...], cure: str) -> None:
         )
 
 
-def _count(matrix: Matrix, test: np.ufunc) -> tuple[np.ndarray, int]:
+def _count(matrix: Matrix, test: Callable[[np.ndarray], np.ndarray]) -> tuple[np.ndarray, int]:
     """Count the values that pass the test in each column, and find the first row that has one (-1 if none has)."""
     if is_sparse(matrix):
         places = np.flatnonzero(test(matrix.data))

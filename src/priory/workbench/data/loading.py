@@ -1,8 +1,9 @@
-"""`load_dataset`: from a name or a file to a `Dataset`."""
+"""`load_dataset` makes a `Dataset` of an embedded data set or a file."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -13,9 +14,9 @@ from priory._support.messages import nearest, shortened
 from priory._support.optional import require
 from priory.workbench.data.binarize import binarize_all, binarize_except, unit_scale
 from priory.workbench.data.dataset import Dataset
-from priory.workbench.data.reading.matrices import Matrix, compact_matrix, is_sparse
-from priory.workbench.data.reading.readers import plain_name, read_table
-from priory.workbench.data.reading.table import Claims, Selection, Table, default_columns, select
+from priory.workbench.data.reading.matrices import compact_matrix, is_sparse
+from priory.workbench.data.reading.readers import read_table
+from priory.workbench.data.reading.table import Claims, Selection, Table, select
 from priory.workbench.data.splits import consecutive, random_split, recorded_split, stratified_split, with_validation
 from priory.workbench.data.summary import summarize
 
@@ -82,17 +83,16 @@ def load_dataset(
         tuple(dict.fromkeys(_names("labels", labels))), ids, tuple(_names("drop", drop)), layer, frozenset(optional)
     )
     path = None if str(source) in EMBEDDED else _existing(Path(source))
-    name = str(source) if path is None else Path(plain_name_of(path)).stem
-    table = _digits(claims) if path is None else read_table(path, claims)
-    _check_not_empty(table.matrix, name if path is None else path.name)
-    selection = select(table, claims, name if path is None else path.name)
-    x = compact_matrix(selection.matrix, name if path is None else path.name)
+    origin = str(source) if path is None else path.name
+    table = _digits() if path is None else read_table(path, claims.names())
+    selection = select(table, claims, origin)
+    x = compact_matrix(selection.matrix, origin)
     parts = _splits(table, selection, split, split_seed, splits)
     scale = None if binarize == "none" else unit_scale(summarize(x), binarize_scale)
     if scale is not None:
         x = binarize_all(x, scale) if binarize == "static" else binarize_except(x, scale, parts["train"])
     return Dataset(
-        name=name,
+        name=origin if path is None else Path(re.sub(r"(?i)\.gz$", "", path.name)).stem,
         x=x if is_sparse(x) else np.ascontiguousarray(x),
         splits=parts,
         ids=selection.ids,
@@ -105,15 +105,10 @@ def load_dataset(
     )
 
 
-def plain_name_of(path: Path) -> str:
-    """The file's name without '.gz', in its own case."""
-    return path.name[: len(plain_name(path))]
-
-
 def _splits(
     table: Table, selection: Selection, split: str, seed: int, recorded: Mapping[str, Sequence[int]] | None
 ) -> dict[str, np.ndarray]:
-    rows = table.matrix.shape[0]
+    rows = selection.matrix.shape[0]
     if recorded is not None:
         return recorded_split(recorded, rows)
     given = random_split(rows, seed) if table.splits is None else with_validation(table.splits, seed)
@@ -124,15 +119,16 @@ def _splits(
     return random_split(rows, seed, sizes) if main is None else stratified_split(main, seed, sizes)
 
 
-def _digits(claims: Claims) -> Table:
-    if claims.layer is not None and "layer" not in claims.optional:
-        raise ValueError("layer: expected an .h5ad file, got 'digits'; leave --layer out")
+def _digits() -> Table:
     datasets = require("sklearn.datasets", "all", "the embedded digits")
     bunch = datasets.load_digits()
-    matrix = bunch.data.astype(np.uint8)
-    side = {"digit": bunch.target.astype(np.int64)}
-    splits = consecutive(_BOOK_SPLIT)
-    return Table(matrix, default_columns(64), side, ("digit",), splits=splits, image_shape=(8, 8))
+    return Table(
+        bunch.data.astype(np.uint8),
+        side={"digit": bunch.target.astype(np.int64)},
+        default_labels=("digit",),
+        splits=consecutive(_BOOK_SPLIT),
+        image_shape=(8, 8),
+    )
 
 
 def _existing(path: Path) -> Path:
@@ -161,11 +157,6 @@ def _beside(path: Path) -> list[str]:
         return sorted(name for name in os.listdir(path.parent) if (path.parent / name).is_file())
     except OSError:
         return []
-
-
-def _check_not_empty(matrix: Matrix, name: str) -> None:
-    if not all(matrix.shape):
-        raise ValueError(f"{name}: expected at least one row and one column, got {matrix.shape[0]} x {matrix.shape[1]}")
 
 
 def _check_choice(argument: str, value: str, choices: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""What a data set holds: rows, columns, range, integers or not, what is missing."""
+"""Summary of a data set's values: range, integers or not, how many are missing."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from math import prod
 
 import numpy as np
 
-from priory.workbench.data.reading.matrices import Matrix, implicit_zeros, is_sparse, stored_values
+from priory.workbench.data.reading.matrices import Matrix, implicit_zeros, is_sparse, missing, stored_values
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What the reader found. `low`, `high`, `integers` and `binary` are about the finite values.
+    """Facts about the values of a data set; `low`, `high`, `integers` and `binary` are about the finite ones.
 
     `density` is the share of non-zeros, `extremes` the share of values that are exactly 0 or 1. With dynamic
     binarization a model sees only 0 and 1, so `binary` is true and the range is 0..1.
@@ -54,15 +54,15 @@ def _number(value: float) -> str:
 def summarize(
     matrix: Matrix, image_shape: tuple[int, int] | None = None, dynamic_binarization: bool = False
 ) -> Summary:
-    """Look at all values once, block by block."""
+    """Summarize all values in one pass, block by block."""
     size, zeros = prod(matrix.shape), implicit_zeros(matrix)
     low, high = (0.0, 0.0) if zeros else (np.inf, -np.inf)
-    missing = infinite = nonzero = 0
+    num_missing = infinite = nonzero = 0
     extremes, integers = zeros, True
     for block in stored_values(matrix):
         finite = block
         if block.dtype.kind == "f":
-            missing += int(np.isnan(block).sum())
+            num_missing += int(missing(block).sum())
             infinite += int(np.isinf(block).sum())
             finite = block[np.isfinite(block)]
             integers = integers and bool((finite == np.rint(finite)).all())
@@ -70,15 +70,15 @@ def summarize(
         extremes += int(np.count_nonzero((finite == 0) | (finite == 1)))
         if finite.size:
             low, high = min(low, float(finite.min())), max(high, float(finite.max()))
-    found = low <= high
+    any_finite = low <= high
     return Summary(
         rows=matrix.shape[0],
         columns=matrix.shape[1],
-        low=low if found else float("nan"),
-        high=high if found else float("nan"),
-        integers=dynamic_binarization or (found and integers),
-        binary=dynamic_binarization or (found and extremes == size - missing - infinite),
-        missing=missing,
+        low=low if any_finite else float("nan"),
+        high=high if any_finite else float("nan"),
+        integers=dynamic_binarization or (any_finite and integers),
+        binary=dynamic_binarization or (any_finite and extremes == size - num_missing - infinite),
+        missing=num_missing,
         sparse=is_sparse(matrix),
         density=nonzero / size if size else 0.0,
         infinite=infinite,

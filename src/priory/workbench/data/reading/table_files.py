@@ -4,42 +4,28 @@ from __future__ import annotations
 
 import csv
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
-from priory._support.memory import available_memory, readable, require_memory
-from priory._support.messages import shortened
+from priory._support.memory import require_memory
 from priory._support.optional import require
-from priory.workbench.data.reading.arrays import FEWER
 from priory.workbench.data.reading.foreign import foreign, open_bytes
-from priory.workbench.data.reading.table import (
-    Claims,
-    Table,
-    as_values,
-    default_columns,
-    met_claims,
-    numbers_if_possible,
-)
+from priory.workbench.data.reading.matrices import missing
+from priory.workbench.data.reading.table import Table, as_values, default_columns
 
-_SHOWN_TEXT_COLUMNS = 5
 _TEXT = ("UTF-8 text, a line a row", "save the table as CSV in UTF-8, with every quotation mark closed")
 _PARQUET = ("a complete parquet file", "write it again, or fetch it again")
-MOST_COMPRESSION = 1032  # of deflate, which gzip uses
-_TOO_LARGE = 2.0**63  # of whole numbers, which are not read as real ones
-_SHOWN_DIGITS = 24
-_CELL_BYTES = 32  # of a cell while a table is parsed: two of pandas' pointers and two doubles
-_BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a delimited file is laid out; reader and writer share it."""
+    """Delimiter, header and row names of a delimited file, for the reader and for the writer of copies."""
 
     delimiter: str
     header_lines: int  # lines to the end of the header, 0 where there is none
@@ -64,14 +50,13 @@ def open_text(path: Path) -> TextIOWrapper:
 
 
 def layout_of(path: Path) -> Layout:
-    """Look at the first two rows: which delimiter, is there a header, does the first column hold row names."""
-    _require_room(path)
+    """Find delimiter, header and row names by the first two rows."""
     with foreign(path.name, *_TEXT), open_text(path) as file:
         lines = ((number, line) for number, line in enumerate(file, 1) if line.strip())
-        found = list(islice(lines, 2))
-    if not found:
+        start = list(islice(lines, 2))
+    if not start:
         raise ValueError(f"{path.name}: expected a table, got an empty file; save it again")
-    head = "".join(line for _, line in found)
+    head = "".join(line for _, line in start)
     first_line = head.splitlines()[0]
     tabs = ".tsv" in path.name.lower()
     semicolons = ";" in first_line and "," not in first_line  # what spreadsheets write where ',' is a decimal comma
@@ -83,35 +68,17 @@ def layout_of(path: Path) -> Layout:
     if _is_data(first):
         return Layout(delimiter, 0, default_columns(len(first)), False, open_end)
     bare_index = len(rows) == 2 and len(second) == len(first) + 1
-    return Layout(delimiter, found[0][0], _unique(["", *first] if bare_index else first), bare_index, open_end)
-
-
-def _require_room(path: Path) -> None:
-    """Refuse a table that would not fit, by a count of its cells; a small gzip file can hold a very large one."""
-    most = path.stat().st_size * (MOST_COMPRESSION if _is_zipped(path) else 1) * (_CELL_BYTES + 1)
-    free = available_memory()
-    if free is None or most <= free:
-        return
-    size = 0
-    with open_bytes(path, zipped=_is_zipped(path)) as file:
-        while block := _block(file, path.name):
-            size += len(block) + _CELL_BYTES * sum(map(block.count, (b",", b";", b"\t", b"\n")))
-            require_memory(size, f"{path.name}: a table of {readable(size)} and more", FEWER)
+    return Layout(delimiter, start[0][0], _unique(["", *first] if bare_index else first), bare_index, open_end)
 
 
 def _is_zipped(path: Path) -> bool:
     return path.name.lower().endswith(".gz")
 
 
-def _block(file: IO[bytes], name: str) -> bytes:
-    with foreign(name, *_TEXT):
-        return file.read(_BLOCK_BYTES)
-
-
 def _is_data(fields: list[str]) -> bool:
-    """A first row of numbers is data, except 0, 1, 2, ...: that is how pandas names the columns of a plain array.
+    """Whether the first row is data: numbers, but not 0, 1, 2, ..., the names that pandas gives columns of an array.
 
-    Cells may be empty but for the first, which is where a table with row names has no name.
+    Cells may be empty, except for the first: a table with row names has no name there.
     """
     if len(fields) > 1 and fields == [str(i) for i in range(len(fields))]:
         return False
@@ -136,50 +103,64 @@ def _unique(names: list[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def read_delimited(path: Path, claims: Claims) -> Table:
-    """Text with a header (or without one, if the first row is numbers); claimed columns are read as written."""
+def read_delimited(path: Path, as_written: Collection[str]) -> Table:
+    """Read text with a header, or without one if the first row is numbers; a first column without a name holds ids."""
     pandas = require("pandas", "all", f"reading {path.suffix} files")
     layout = layout_of(path)
-    claims = met_claims(claims, [name for name in layout.names if name], path.name)
-    verbatim = claims.names() | ({""} if layout.index_column else set())
-    # ids such as 007 and labels such as NA stay as they are written; the writer looks ids up in the same text
-    converters = {name: str if name in {"", claims.ids} else str.strip for name in verbatim}
-    frame = _read_csv(pandas, path, layout, converters)
-    if len(frame) and _is_empty(frame.iloc[:, -1]).any():  # as it is in a row with too few fields
+    texts = [name for name in layout.names if not name or name in as_written]  # 007 stays 007, and NA is no NaN
+    frame = _read_csv(pandas, path, layout, dict.fromkeys(texts, str))
+    if not len(frame):
+        raise ValueError(f"{path.name}: expected at least one row, got none below the header")
+    if missing(frame.iloc[:, -1].to_numpy()).any():  # as it is in a row with too few fields
         _require_whole_rows(path, layout)
-        _require_closed_rows(path, layout, claims)
-    side = {name: numbers_if_possible(frame[name].to_numpy(dtype=str)) for name in claims.names()}
-    if claims.ids is not None and claims.ids not in claims.labels:
-        side[claims.ids] = frame[claims.ids].to_numpy(dtype=str)
-    ids = frame[""].to_numpy(dtype=str) if layout.index_column else None
-    return _from_frame(frame.drop(columns=list(verbatim)), side, ids, path.name)
+        _require_closed_rows(path, layout, as_written)
+    ids = frame.pop("").to_numpy(dtype=str) if layout.index_column else None
+    written = {name: frame[name].to_numpy(dtype=str) for name in texts if name}
+    for name, cells in written.items():
+        frame[name] = _numbers_if_possible(np.char.strip(cells))
+    return Table(frame, ids=ids, written=written)
 
 
-def _is_empty(column: Any) -> Any:
-    return column.isna() | (column == "")
+def _numbers_if_possible(text: np.ndarray) -> np.ndarray:
+    """Convert text to int64 or float64 if every cell that is not empty is a number, else leave it.
+
+    >>> _numbers_if_possible(np.array(["1", "2"])), _numbers_if_possible(np.array(["a", "2"]))
+    (array([1, 2]), array(['a', '2'], dtype='<U1'))
+    """
+    filled = ~missing(text)
+    try:
+        if filled.all():
+            return np.array([int(cell) for cell in text], dtype=np.int64)
+    except (ValueError, OverflowError):
+        pass  # no integers; perhaps real numbers
+    try:
+        numbers = np.full(len(text), np.nan)
+        numbers[filled] = text[filled].astype(np.float64)
+    except ValueError:
+        return text
+    return numbers if filled.any() else text
 
 
 def _require_whole_rows(path: Path, layout: Layout) -> None:
     """Refuse a row that has fewer fields than the header, which pandas would fill up, or more."""
     expected = len(layout.names)
     line, row = _first_row(path, layout, lambda row: len(row) != expected)
-    found = len(row)
-    if not found:
+    if not row:
         return
     cure = "correct this line, or put text that holds the delimiter in quotation marks"
-    if layout.open_end and found == expected - 1:
+    if layout.open_end and len(row) == expected - 1:
         cure = f"correct this line, or remove the {_delimiter(layout)} at the end of the first row"
-    raise ValueError(f"{path.name}, line {line}: expected {expected} fields, one a column, got {found}; {cure}")
+    raise ValueError(f"{path.name}, line {line}: expected {expected} fields, one a column, got {len(row)}; {cure}")
 
 
-def _require_closed_rows(path: Path, layout: Layout, claims: Claims) -> None:
-    """Refuse rows that all end with a delimiter: it makes a column that nobody meant.
+def _require_closed_rows(path: Path, layout: Layout, as_written: Collection[str]) -> None:
+    """Refuse rows that all end with a delimiter, which makes an empty last column.
 
-    Where the header ends without, the first column would count as row names and all others move by one place. Where it
-    ends so too, the last column has neither name nor values; a new file may have columns that the model does not know.
+    If the header does not end with one, the first column would be taken for row names, and the names of all others
+    would move by one column. If it does, the last column has neither a name nor values.
     """
     last = layout.names[-1]
-    unnamed = layout.open_end and last and last not in claims.names() and not claims.optional
+    unnamed = layout.open_end and last and last not in as_written
     if not (unnamed or layout.bare_index) or _first_row(path, layout, _has_end)[1]:
         return
     delimiter = _delimiter(layout)
@@ -203,12 +184,12 @@ def _has_end(row: list[str]) -> bool:
     return bool(row[-1].strip())
 
 
-def _first_row(path: Path, layout: Layout, wanted: Callable[[list[str]], bool]) -> tuple[int, list[str]]:
-    """The first row below the header that holds anything and is wanted, and the line where it ends; else 0, []."""
+def _first_row(path: Path, layout: Layout, fits: Callable[[list[str]], bool]) -> tuple[int, list[str]]:
+    """The line where the first row ends that is below the header, not empty, and fits; and that row; else 0, []."""
     with foreign(path.name, *_TEXT), open_text(path) as file:
         rows = csv.reader(file, delimiter=layout.delimiter, skipinitialspace=True)
         for row in rows:
-            if rows.line_num > layout.header_lines and "".join(row).strip() and wanted(row):
+            if rows.line_num > layout.header_lines and "".join(row).strip() and fits(row):
                 return rows.line_num, row
     return 0, []
 
@@ -234,65 +215,15 @@ def _read_csv(pandas: Any, path: Path, layout: Layout, converters: dict[str, Any
         raise
 
 
-def read_parquet(path: Path, claims: Claims) -> Table:
-    """A parquet table; an index that pandas stored becomes the ids."""
+def read_parquet(path: Path, as_written: Collection[str]) -> Table:
+    """Read a parquet table; an index that pandas stored becomes the ids."""
     parquet = require("pyarrow.parquet", "parquet", "reading .parquet files")
     pandas = require("pandas", "all", "reading .parquet files")
     with foreign(path.name, *_PARQUET):
-        found = parquet.read_metadata(path)
-    require_memory(2 * 8 * found.num_rows * found.num_columns, f"{path.name}: {_size(found)}", FEWER)
+        size = parquet.read_metadata(path)
+    require_memory(
+        2 * 8 * size.num_rows * size.num_columns, f"{path.name}: {size.num_rows} rows x {size.num_columns} columns"
+    )
     with foreign(path.name, *_PARQUET):
         frame = pandas.read_parquet(path, engine="pyarrow")
-    frame.columns = [str(name) for name in frame.columns]
-    ids = None if isinstance(frame.index, pandas.RangeIndex) else as_values(frame.index)
-    claims = met_claims(claims, list(frame.columns), path.name)
-    side = {name: as_values(frame[name]) for name in claims.names()}
-    return _from_frame(frame.drop(columns=list(claims.names())), side, ids, path.name)
-
-
-def _size(found: Any) -> str:
-    return f"{found.num_rows} rows x {found.num_columns} columns"
-
-
-def _from_frame(frame: Any, side: dict[str, np.ndarray], ids: np.ndarray | None, name: str) -> Table:
-    if not len(frame):
-        raise ValueError(f"{name}: expected at least one row, got none below the header")
-    _check_numeric(frame, name)
-    if not frame.shape[1]:
-        raise ValueError(f"{name}: no column is left for the model; labels, ids and drop take all of them out")
-    kinds = {np.dtype(getattr(dtype, "numpy_dtype", dtype)).kind for dtype in frame.dtypes}
-    nullable = any(hasattr(dtype, "numpy_dtype") for dtype in frame.dtypes)  # pandas' own types hold NA
-    matrix = frame.to_numpy(dtype=np.float64, na_value=np.nan) if nullable or kinds > {"b"} else frame.to_numpy()
-    return Table(matrix, tuple(map(str, frame.columns)), side, (), ids)
-
-
-def _check_numeric(frame: Any, name: str) -> None:
-    from pandas.api.types import is_numeric_dtype
-
-    bad = [column for column, dtype in frame.dtypes.items() if not is_numeric_dtype(dtype) or dtype.kind == "c"]
-    if not bad:
-        return
-    shown = "; ".join(f"{shortened(column)!r} holds {_example(frame[column])}" for column in bad[:_SHOWN_TEXT_COLUMNS])
-    more = f"; ... ({len(bad)} columns)" if len(bad) > _SHOWN_TEXT_COLUMNS else ""
-    raise ValueError(
-        f"{name}: expected numbers, got other values: {shown}{more}. Correct them, or say what these columns are: "
-        "--labels COLUMN for labels, --ids COLUMN for row names, --drop COLUMN to leave one out"
-    )
-
-
-def _example(column: Any) -> str:
-    import pandas
-
-    numbers = pandas.to_numeric(column.astype(str), errors="coerce")
-    other = column[numbers.isna() & column.notna()]
-    if other.empty and (numbers.abs() >= _TOO_LARGE).any():  # where pandas keeps the text
-        row = int((numbers.abs() >= _TOO_LARGE).to_numpy().argmax())
-        text = shortened(str(column.iloc[row]), _SHOWN_DIGITS)
-        return (
-            f"{text!r} in row {row + 1}, a whole number of more than 64 bits: written as {numbers.iloc[row]:g} it fits"
-        )
-    if other.empty:  # such as dates, or only empty cells
-        return f"values of type {column.dtype}"
-    row = int((numbers.isna() & column.notna()).to_numpy().argmax()) + 1
-    text = shortened(str(other.iloc[0]))
-    return f"{text!r} in row {row} ({len(other)} of {len(column)} values are not numbers)"
+    return Table(frame, ids=None if isinstance(frame.index, pandas.RangeIndex) else as_values(frame.index))

@@ -522,9 +522,7 @@ def read_jsonl(path: Path, as_written: Collection[str]) -> Table:
     return Table(pd.read_json(path, lines=True))
 
 
-def test_a_format_that_is_registered_loads_with_labels_ids_and_drop(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_registered_format_loads_with_labels_ids_and_drop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "t.jsonl"
     rows = [{"id": f"r{i}", "kind": "ab"[i % 2], "n": i, "note": "", "size": i / 4, "width": 1.0} for i in range(3)]
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))

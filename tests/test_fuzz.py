@@ -1,7 +1,7 @@
 """Damaged files: every reader, and the reader of configurations, returns data or raises an error of ours.
 
-The quick tests draw a few hundred files; the slow ones run in a process with little memory. Damaged .h5ad files are left
-out: HDF5 reads some of them for ever, or crashes.
+The quick tests draw a few hundred files; the slow ones run in a process with little memory. There are no damaged .h5ad
+files: HDF5 reads some of them for ever, or crashes.
 """
 
 import gzip

@@ -14,9 +14,9 @@ _LISTED_COLUMNS = 5
 
 
 def constant_columns(rows: Rows) -> dict[str, float]:
-    """The columns that have one value in all of these rows, as models see them (float32), and that value.
+    """Find the columns that have one value in all of these rows, in float32 as models read them; give that value too.
 
-    Cells that are missing do not count.
+    Missing cells do not count.
 
     >>> from priory.workbench.data import load_dataset
     >>> list(constant_columns(load_dataset("digits").rows("train")))
@@ -29,7 +29,7 @@ def constant_columns(rows: Rows) -> dict[str, float]:
 
 
 def _extremes(matrix: Matrix) -> tuple[np.ndarray, np.ndarray]:
-    """Smallest and largest value of each column of a sparse matrix, its zeros among them."""
+    """Smallest and largest value of each column of a sparse matrix, zeros included."""
     low, high = (part.toarray().ravel().astype(np.float32) for part in (matrix.nanmin(axis=0), matrix.nanmax(axis=0)))
     return low, high
 

@@ -20,7 +20,7 @@ TELLING_SPLITS = ("test", "valid")  # evaluation uses the first of them that has
 
 @dataclass(frozen=True, eq=False)  # arrays have no single truth value to compare by
 class Dataset:
-    """All rows of a data set in native units, and which of them train, validate and test.
+    """All rows of a data set in their own units, and the rows of each split.
 
     Attributes:
         name: 'digits' or the file's stem.
@@ -54,9 +54,9 @@ class Dataset:
     binarize_scale: float | None = None
 
     def __post_init__(self) -> None:
-        for what, values in {"ids": self.ids, **{f"labels[{k!r}]": v for k, v in self.labels.items()}}.items():
+        for name, values in {"ids": self.ids, **{f"labels[{k!r}]": v for k, v in self.labels.items()}}.items():
             if len(values) != self.x.shape[0]:
-                raise ValueError(f"{what}: expected {self.x.shape[0]} values, one a row of x, got {len(values)}")
+                raise ValueError(f"{name}: expected {self.x.shape[0]} values, one a row of x, got {len(values)}")
         if len(self.columns) != self.x.shape[1]:
             raise ValueError(f"columns: expected {self.x.shape[1]} names, one a column of x, got {len(self.columns)}")
 
@@ -65,12 +65,12 @@ class Dataset:
 
     @property
     def origin(self) -> str:
-        """What messages call the data: the file's name, or that of the embedded data."""
+        """The name of the data in messages: that of the file, or of the embedded data."""
         return self.name if self.source is None else self.source.name
 
     @cached_property
     def _tensor(self) -> Tensor:
-        """Dense data once as a tensor of the compact dtype; it shares the memory of `x` where torch allows that."""
+        """Dense data as a tensor of the compact dtype; it shares the memory of `x` if torch allows that."""
         array = compact(np.ascontiguousarray(self.x))
         return torch.from_numpy(array if array.flags.writeable else array.copy())
 
@@ -100,7 +100,7 @@ class Dataset:
         return Rows(self, np.arange(len(self), dtype=np.int64))
 
     def summary(self) -> Summary:
-        """What the values look like; see `propose_likelihood`."""
+        """Facts about the values; see `propose_likelihood`."""
         return summarize(self.x, self.image_shape, self.dynamic_binarization)
 
 

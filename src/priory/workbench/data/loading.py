@@ -44,21 +44,22 @@ def load_dataset(
     """Load an embedded data set or a file.
 
     Args:
-        source: 'digits', or a file: .npy, .npz, .csv, .tsv, .parquet, .h5ad, IDX (-ubyte).
+        source: 'digits', or a file of one of `FORMATS`: .npy, .npz, .csv, .tsv, .parquet, .h5ad, IDX (-ubyte), ...
         labels: columns to take out of the matrix and keep as labels; the first one is the main label.
         ids: a column to take out of the matrix that names the rows.
         drop: columns to leave out.
         layer: the layer of an .h5ad file to read instead of X.
         split: 'given' is the file's own split or the book's (digits), else a seeded 80/10/10; 'shuffled' is a seeded
-            split of the same sizes, stratified by the first label where there is one.
+            split of the same sizes, stratified by the first label if there is one.
         split_seed: seed of both.
         splits: recorded row indices by split, which overrule `split`.
         binarize: 'dynamic' keeps means in [0, 1] for train rows and draws valid and test rows once; 'static' draws all
             rows once.
         binarize_scale: the value that counts as one, such as that of the training data; None to go by these data. Not
             used without `binarize`.
-        optional: arguments among 'labels', 'ids', 'drop' and 'layer' whose columns the source may lack: those that it
-            lacks are left out, rows without ids are named as the file does or by number, and X stands in for a layer.
+        optional: those of 'labels', 'ids', 'drop' and 'layer' whose columns the source may lack. Missing labels and
+            dropped columns are left out; without ids, rows have the file's own names or numbers; without the layer, X
+            is read.
 
     Returns:
         The data set with its values in native units.
@@ -66,7 +67,8 @@ def load_dataset(
     Raises:
         FileNotFoundError: if there is no such file.
         ImportError: if the library for the format is missing; the error names the extra to install.
-        ValueError: for anything in the file or the arguments that does not fit.
+        ValueError: the file is damaged or holds other content, or an argument does not fit it.
+        NotEnoughMemoryError: the data would not fit into memory.
 
     Example:
         >>> shuffled = load_dataset("digits", split="shuffled", split_seed=1)
@@ -82,7 +84,7 @@ def load_dataset(
     claims = Claims(
         tuple(dict.fromkeys(_names("labels", labels))), ids, tuple(_names("drop", drop)), layer, frozenset(optional)
     )
-    path = None if str(source) in EMBEDDED else _existing(Path(source))
+    path = None if str(source) in EMBEDDED else _existing_file(Path(source))
     origin = str(source) if path is None else path.name
     table = _digits() if path is None else read_table(path, claims.names())
     selection = select(table, claims, origin)
@@ -131,7 +133,7 @@ def _digits() -> Table:
     )
 
 
-def _existing(path: Path) -> Path:
+def _existing_file(path: Path) -> Path:
     if path.is_file():
         if os.access(path, os.R_OK):
             return path
@@ -141,18 +143,18 @@ def _existing(path: Path) -> Path:
     if path.exists():
         raise ValueError(f"source: expected a regular file, got the pipe or device {str(path)!r}; save the data first")
     shown = shortened(str(path), 300)
-    beside = {name.partition(".")[0]: name for name in _beside(path)}
+    neighbors = {name.partition(".")[0]: name for name in _neighbors(path)}
     here = not path.suffix and path.parent.resolve() == Path.cwd()
     close = nearest(path.name, EMBEDDED) if here else None
-    close = close or beside.get(nearest(path.name.partition(".")[0], beside) or "")
+    close = close or neighbors.get(nearest(path.name.partition(".")[0], neighbors) or "")
     hint = f"did you mean {close!r}?" if close else "check the spelling and the folder"
     raise FileNotFoundError(
         f"source: expected an embedded data set ({', '.join(EMBEDDED)}) or an existing file, got {shown!r}; {hint}"
     )
 
 
-def _beside(path: Path) -> list[str]:
-    """The names that a mistyped one may stand for."""
+def _neighbors(path: Path) -> list[str]:
+    """Names of the files in the same folder, to suggest one for a mistyped name."""
     try:
         return sorted(name for name in os.listdir(path.parent) if (path.parent / name).is_file())
     except OSError:

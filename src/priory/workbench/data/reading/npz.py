@@ -51,7 +51,7 @@ def _is_needed(key: str) -> bool:
 
 
 def _scipy_table(arrays: Arrays, name: str) -> Table:
-    """What `scipy.sparse.save_npz` writes: csr, csc, bsr, coo or dia."""
+    """Read the output of `scipy.sparse.save_npz`: csr, csc, bsr, coo or dia."""
     kind = str(arrays["format"].astype(str)) if arrays["format"].ndim == 0 else "?"
     parts = {"coo": ("row", "col"), "dia": ("offsets",)}.get(kind, ("indices", "indptr"))
     shape = _sparse_shape(arrays, name)
@@ -86,7 +86,7 @@ def _sparse_shape(arrays: Arrays, name: str) -> tuple[int, int]:
 
 
 def _by_split(arrays: Arrays) -> dict[str, Arrays]:
-    """{'train': {'x': ..., 'y': ...}, ...} from names such as train_x, x_train, val_y."""
+    """Group arrays by names such as train_x, x_train, val_y: {'train': {'x': ..., 'y': ...}, ...}."""
     by_split: dict[str, Arrays] = {}
     for key, array in arrays.items():
         for split, canonical in _SPLIT_NAMES.items():
@@ -112,7 +112,7 @@ def _split_table(by_split: dict[str, Arrays], arrays: Arrays, name: str) -> Tabl
 
 
 def _joined_side(parts: dict[str, Arrays], lengths: dict[str, int], name: str) -> Arrays:
-    """`train_y`, `valid_y`, ... as one column `y`."""
+    """Join `train_y`, `valid_y`, ... to one column `y`."""
     keys = [key for key in dict.fromkeys(key for part in parts.values() for key in part) if key != "x"]
     side: Arrays = {}
     for key in keys:
@@ -141,7 +141,7 @@ def _single_table(arrays: Arrays, name: str) -> Table:
 
 
 def _with_side(matrix: Matrix, image_shape: tuple[int, int] | None, rest: Arrays, name: str) -> Table:
-    """A table without splits: arrays with one value a row are side columns."""
+    """Make a table without splits; arrays with one value a row become side columns."""
     rows = matrix.shape[0]
     side: Arrays = {}
     ids = next((rest[key] for key in _ID_KEYS if key in rest), None)
@@ -157,7 +157,7 @@ def _with_side(matrix: Matrix, image_shape: tuple[int, int] | None, rest: Arrays
 
 
 def _images(array: np.ndarray, arrays: Arrays, what: str) -> tuple[np.ndarray, tuple[int, int] | None]:
-    """Rows of features; packed bits are unpacked, and `shape` (height, width) tells what a row's image is."""
+    """Unpack packed bits and flatten images; an array `shape` gives the height and the width of a row's image."""
     width = int(arrays["width"]) if "width" in arrays and arrays["width"].size == 1 else None
     packed = width is not None and array.ndim == 2 and array.dtype == np.uint8 and array.shape[1] != width
     if packed and width is not None and array.shape[1] == -(-width // 8):
@@ -170,7 +170,7 @@ def _images(array: np.ndarray, arrays: Arrays, what: str) -> tuple[np.ndarray, t
 
 
 def _as_columns(key: str, array: np.ndarray) -> Arrays:
-    """A 1-D array is a column, a narrow 2-D array is several: fractions_0, fractions_1, ..."""
+    """Make columns of an array: one of a 1-D array, fractions_0, fractions_1, ... of a narrow 2-D array."""
     if array.ndim == 1:
         return {key: array}
     if array.ndim == 2 and array.shape[1] == 1:
@@ -181,7 +181,7 @@ def _as_columns(key: str, array: np.ndarray) -> Arrays:
 
 
 def _default_labels(side: Arrays) -> tuple[str, ...]:
-    """Columns with a label's name first, then all that count or name something."""
+    """Columns with the name of a label first, then all other integers and texts."""
     named = [key for key in side if key.lower() in _LABEL_KEYS]
     discrete = [key for key, a in side.items() if key not in named and a.dtype.kind in "iubUS"]
     return (*named, *discrete)

@@ -28,10 +28,10 @@ class Layout:
     """Delimiter, header and row names of a delimited file, for the reader and for the writer of copies."""
 
     delimiter: str
-    header_lines: int  # lines to the end of the header, 0 where there is none
-    names: tuple[str, ...]  # unique, one a field of a row; '' where the first column has none
+    header_lines: int  # lines to the end of the header; 0 if there is none
+    names: tuple[str, ...]  # unique, one a field of a row; the first is '' if the first column holds row names
     bare_index: bool  # R's write.table: the header has no field for the row names
-    open_end: bool  # the first row ends with a delimiter, behind which the last column would begin
+    open_end: bool  # the first row ends with a delimiter
 
     @property
     def has_header(self) -> bool:
@@ -45,8 +45,9 @@ class Layout:
 
 
 def open_text(path: Path) -> TextIOWrapper:
-    """The file as text, for the caller to close."""
-    return TextIOWrapper(open_bytes(path, zipped=_is_zipped(path)), encoding="utf-8-sig", newline="")
+    """Open a text file, gzipped or not; the caller closes it."""
+    zipped = path.name.lower().endswith(".gz")
+    return TextIOWrapper(open_bytes(path, zipped=zipped), encoding="utf-8-sig", newline="")
 
 
 def layout_of(path: Path) -> Layout:
@@ -59,7 +60,7 @@ def layout_of(path: Path) -> Layout:
     head = "".join(line for _, line in start)
     first_line = head.splitlines()[0]
     tabs = ".tsv" in path.name.lower()
-    semicolons = ";" in first_line and "," not in first_line  # what spreadsheets write where ',' is a decimal comma
+    semicolons = ";" in first_line and "," not in first_line  # spreadsheets write ';' in countries with a decimal comma
     delimiter = "\t" if tabs else ";" if semicolons else ","
     with foreign(path.name, *_TEXT):
         rows = list(csv.reader(head.splitlines(), delimiter=delimiter, skipinitialspace=True))
@@ -69,10 +70,6 @@ def layout_of(path: Path) -> Layout:
         return Layout(delimiter, 0, default_columns(len(first)), False, open_end)
     bare_index = len(rows) == 2 and len(second) == len(first) + 1
     return Layout(delimiter, start[0][0], _unique(["", *first] if bare_index else first), bare_index, open_end)
-
-
-def _is_zipped(path: Path) -> bool:
-    return path.name.lower().endswith(".gz")
 
 
 def _is_data(fields: list[str]) -> bool:
@@ -89,7 +86,7 @@ def _is_data(fields: list[str]) -> bool:
 
 
 def _unique(names: list[str]) -> tuple[str, ...]:
-    """a, a, b -> a, a.1, b; an empty name is kept only in first place, where it marks row names."""
+    """Make names unique, as in a, a, b -> a, a.1, b; the first may be empty, which marks row names."""
     taken: set[str] = set()
     counts: dict[str, int] = {}
     for i, name in enumerate(names):
@@ -111,7 +108,7 @@ def read_delimited(path: Path, as_written: Collection[str]) -> Table:
     frame = _read_csv(pandas, path, layout, dict.fromkeys(texts, str))
     if not len(frame):
         raise ValueError(f"{path.name}: expected at least one row, got none below the header")
-    if missing(frame.iloc[:, -1].to_numpy()).any():  # as it is in a row with too few fields
+    if missing(frame.iloc[:, -1].to_numpy()).any():  # pandas fills a row with too few fields so
         _require_whole_rows(path, layout)
         _require_closed_rows(path, layout, as_written)
     ids = frame.pop("").to_numpy(dtype=str) if layout.index_column else None
@@ -161,7 +158,7 @@ def _require_closed_rows(path: Path, layout: Layout, as_written: Collection[str]
     """
     last = layout.names[-1]
     unnamed = layout.open_end and last and last not in as_written
-    if not (unnamed or layout.bare_index) or _first_row(path, layout, _has_end)[1]:
+    if not (unnamed or layout.bare_index) or _first_row(path, layout, lambda row: bool(row[-1].strip()))[1]:
         return
     delimiter = _delimiter(layout)
     if layout.open_end:
@@ -178,10 +175,6 @@ def _require_closed_rows(path: Path, layout: Layout, as_written: Collection[str]
 
 def _delimiter(layout: Layout) -> str:
     return "tab" if layout.delimiter == "\t" else f"{layout.delimiter!r}"
-
-
-def _has_end(row: list[str]) -> bool:
-    return bool(row[-1].strip())
 
 
 def _first_row(path: Path, layout: Layout, fits: Callable[[list[str]], bool]) -> tuple[int, list[str]]:

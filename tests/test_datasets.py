@@ -518,17 +518,17 @@ def test_h5ad_layers_obs_and_names(tmp_path: Path, layer: str | None) -> None:
 # --- a format from outside of the package -----------------------------------------------------------------------------
 
 
-def read_jsonl(path: Path, as_written: Collection[str]) -> Table:
+def read_ndjson(path: Path, as_written: Collection[str]) -> Table:
     return Table(pd.read_json(path, lines=True))
 
 
 def test_a_registered_format_loads_with_labels_ids_and_drop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "t.jsonl"
+    path = tmp_path / "t.ndjson"
     rows = [{"id": f"r{i}", "kind": "ab"[i % 2], "n": i, "note": "", "size": i / 4, "width": 1.0} for i in range(3)]
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    with pytest.raises(ValueError, match=r"t\.jsonl: expected a file whose name ends in .*got the ending '\.jsonl'"):
+    with pytest.raises(ValueError, match=r"t\.ndjson: expected a file whose name ends in .*got the ending '\.ndjson'"):
         load_dataset(path)
-    monkeypatch.setitem(FORMATS, ".jsonl", read_jsonl)
+    monkeypatch.setitem(FORMATS, ".ndjson", read_ndjson)
     data = load_dataset(path, labels=["kind", "n"], ids="id", drop=["note"])
     assert (data.name, data.columns) == ("t", ("size", "width"))
     assert data.x.tolist() == [[0, 1], [0.25, 1], [0.5, 1]]
@@ -537,21 +537,21 @@ def test_a_registered_format_loads_with_labels_ids_and_drop(tmp_path: Path, monk
     assert load_dataset(path, drop=["kind", "id", "note"], ids="n").ids.tolist() == ["0", "1", "2"]
     with pytest.raises(ValueError, match=r"'kind' holds 'a' in row 1 \(3 of 3 values are not numbers\)"):
         load_dataset(path, ids="id", drop=["note"])
-    with pytest.raises(ValueError, match=r"labels: expected a column of t\.jsonl, got 'knd'.*did you mean 'kind'"):
+    with pytest.raises(ValueError, match=r"labels: expected a column of t\.ndjson, got 'knd'.*did you mean 'kind'"):
         load_dataset(path, labels=["knd"])
-    with pytest.raises(ValueError, match=r"layer: expected an \.h5ad file, got 't\.jsonl'"):
+    with pytest.raises(ValueError, match=r"layer: expected an \.h5ad file, got 't\.ndjson'"):
         load_dataset(path, layer="raw")
 
 
 def test_a_format_that_is_registered_can_be_fitted_and_embedded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(FORMATS, ".jsonl", read_jsonl)
+    monkeypatch.setitem(FORMATS, ".ndjson", read_ndjson)
     monkeypatch.chdir(tmp_path)
     frame = pd.DataFrame(MATRIX, columns=list("abcd")).assign(kind="x", name=[f"r{i}" for i in range(ROWS)], note="")
-    frame.to_json("t.jsonl", orient="records", lines=True)
+    frame.to_json("t.ndjson", orient="records", lines=True)
     claims = ("--labels", "kind", "--ids", "name", "--drop", "note")
-    assert run_cli("fit", "t.jsonl", *claims, *QUICK, "--no-evaluate", "--out", "run") == 0
+    assert run_cli("fit", "t.ndjson", *claims, *QUICK, "--no-evaluate", "--out", "run") == 0
     assert run_cli("embed", "run", "--out", "z.csv") == 0
     embedded = pd.read_csv("z.csv")
     assert embedded["id"].tolist() == frame["name"].tolist()

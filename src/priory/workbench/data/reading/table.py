@@ -100,12 +100,9 @@ def select(table: Table, claims: Claims, where: str) -> Selection:
     columns = table.columns or (tuple(map(str, matrix.columns)) if is_frame(matrix) else default_columns(width))
     if is_sparse(matrix) and not is_frame(matrix):
         matrix = checked_csr(matrix, where)
-    label_names = claims.labels or tuple(name for name in table.default_labels if name not in claims.drop)
-    _require_columns(claims, [*table.side, *columns], where)
+    _require_columns(table, columns, claims, where)
     position = {name: i for i, name in enumerate(columns)}
-    for name in claims.drop:
-        if name in table.side and name not in table.default_labels and "drop" not in claims.optional:
-            raise ValueError(f"drop: {name!r} stands beside the matrix and is no part of it; leave it out")
+    label_names = claims.labels or tuple(name for name in table.default_labels if name not in claims.drop)
 
     def values(name: str) -> np.ndarray:
         return as_values(table.side[name]) if name in table.side else _column(matrix, position[name])
@@ -114,16 +111,16 @@ def select(table: Table, claims: Claims, where: str) -> Selection:
     ids = np.arange(rows) if table.ids is None else as_values(table.ids)
     if claims.ids is not None and (claims.ids in table.side or claims.ids in position):
         ids = table.written[claims.ids] if claims.ids in table.written else values(claims.ids)
-    taken = {name for name in claims.names() if name in position and name not in table.side}
-    if taken:
-        left = [i for i, name in enumerate(columns) if name not in taken]
-        columns = tuple(columns[i] for i in left)
-        matrix = matrix.iloc[:, left] if is_frame(matrix) else matrix[:, left]
-    if not columns:
+    taken = claims.names() & position.keys() - table.side.keys()
+    left = [i for i, name in enumerate(columns) if name not in taken]
+    if not left:
         raise ValueError(f"{where}: no column is left for the model; labels, ids and drop take all of them out")
+    if taken:
+        matrix = matrix.iloc[:, left] if is_frame(matrix) else matrix[:, left]
     if is_frame(matrix):
         matrix = numbers_of(matrix, where)
-    return Selection(matrix, columns, labels, ids.astype(str), None if taken else table.image_shape)
+    image_shape = None if taken else table.image_shape
+    return Selection(matrix, tuple(columns[i] for i in left), labels, ids.astype(str), image_shape)
 
 
 def _layer(table: Table, claims: Claims, where: str) -> Any:
@@ -140,8 +137,9 @@ def _layer(table: Table, claims: Claims, where: str) -> Any:
     return table.matrix
 
 
-def _require_columns(claims: Claims, known: Sequence[str], where: str) -> None:
-    """Refuse columns that do not exist and are not optional; the message suggests the nearest, or lists all."""
+def _require_columns(table: Table, columns: Sequence[str], claims: Claims, where: str) -> None:
+    """Refuse columns that do not exist, or cannot be dropped, unless they are optional."""
+    known = [*table.side, *columns]
     names = set(known)
     for option, name in claims.by_option():
         if name in names or option in claims.optional:
@@ -152,6 +150,9 @@ def _require_columns(claims: Claims, known: Sequence[str], where: str) -> None:
             f"{option}: expected a column of {where}, got {shortened(name)!r}, which it does not have; {hint} "
             f"Give --{option} one of its columns"
         )
+    for name in claims.drop:
+        if name in table.side and name not in table.default_labels and "drop" not in claims.optional:
+            raise ValueError(f"drop: {name!r} stands beside the matrix and is no part of it; leave it out")
 
 
 def _column(matrix: Any, index: int) -> np.ndarray:

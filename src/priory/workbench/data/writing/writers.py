@@ -14,8 +14,8 @@ import numpy as np
 from priory._support.files import not_a_folder, remove_leftovers, replacing
 from priory._support.locking import sole_writer
 from priory._support.optional import require
+from priory.workbench.data.reading.delimited import layout_of, open_text
 from priory.workbench.data.reading.table import as_values
-from priory.workbench.data.reading.table_files import layout_of, open_text
 
 OUTPUT_FORMATS = (".npz", ".csv", ".tsv", ".parquet", ".h5ad")
 _DELIMITED = (".csv", ".tsv", ".csv.gz", ".tsv.gz")

@@ -1,4 +1,4 @@
-"""Text and parquet files with named columns: `.csv`, `.tsv` and `.parquet`."""
+"""Tables of text: `.csv` and `.tsv`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from priory._support.memory import require_memory
 from priory._support.optional import require
 from priory.workbench.data.reading.foreign import foreign, open_bytes
 from priory.workbench.data.reading.matrices import missing
-from priory.workbench.data.reading.table import Table, as_values, default_columns
+from priory.workbench.data.reading.table import Table, default_columns
 
 _TEXT = ("UTF-8 text, a line a row", "save the table as CSV in UTF-8, with every quotation mark closed")
-_PARQUET = ("a complete parquet file", "write it again, or fetch it again")
 
 
 @dataclass(frozen=True)
@@ -206,17 +204,3 @@ def _read_csv(pandas: Any, path: Path, layout: Layout, converters: dict[str, Any
     except ValueError:
         _require_whole_rows(path, layout)  # names the line, where that is the reason
         raise
-
-
-def read_parquet(path: Path, as_written: Collection[str]) -> Table:
-    """Read a parquet table; an index that pandas stored becomes the ids."""
-    parquet = require("pyarrow.parquet", "parquet", "reading .parquet files")
-    pandas = require("pandas", "all", "reading .parquet files")
-    with foreign(path.name, *_PARQUET):
-        size = parquet.read_metadata(path)
-    require_memory(
-        2 * 8 * size.num_rows * size.num_columns, f"{path.name}: {size.num_rows} rows x {size.num_columns} columns"
-    )
-    with foreign(path.name, *_PARQUET):
-        frame = pandas.read_parquet(path, engine="pyarrow")
-    return Table(frame, ids=None if isinstance(frame.index, pandas.RangeIndex) else as_values(frame.index))

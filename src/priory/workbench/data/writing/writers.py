@@ -14,7 +14,7 @@ import numpy as np
 from priory._support.files import not_a_folder, remove_leftovers, replacing
 from priory._support.locking import sole_writer
 from priory._support.optional import require
-from priory.workbench.data.reading.delimited import layout_of, open_text
+from priory.workbench.data.reading.delimited import Layout, layout_of, open_text
 from priory.workbench.data.reading.table import as_values
 
 OUTPUT_FORMATS = (".npz", ".csv", ".tsv", ".parquet", ".h5ad")
@@ -72,7 +72,7 @@ def write_rows(
     write = _writer(path, template, ids_column)
     _check(path, template, names, values, extra)
     with ExitStack() as held:
-        with suppress(OSError):  # another process writes into the folder: what killed ones left there may be its own
+        with suppress(OSError):  # another process writes into the folder: the temporary files may be its own
             held.enter_context(sole_writer(path.parent))
             remove_leftovers(path.parent, of=path)
         with replacing(path) as temporary:
@@ -231,24 +231,30 @@ def _write_copy(
     if taken := sorted(set(new) & set(names)):
         raise ValueError(f"--copy: expected no column named {', '.join(taken)} in {template.name}; rename it there")
     filled = [[*row, *[""] * (len(names) - len(row))] for row in body]
-    if ids_column is not None:
-        _require_column(ids_column, names, template.name)
-        place = names.index(ids_column)
-        positions = _positions(ids, [row[place] for row in filled], f"column {ids_column!r} of {template.name}")
-    else:
-        own = [row[0] if layout.index_column else str(i) for i, row in enumerate(filled)]
-        if list(ids) != own:
-            what = "row names" if layout.index_column else "row numbers"
-            raise ValueError(
-                f"ids: expected the {len(own)} {what} of {template.name} in order, got {_shown(ids)}; name the column "
-                "that holds them with --ids, or leave --copy out"
-            )
-        positions = np.arange(len(own))
+    positions = _table_positions(ids, filled, layout, ids_column, template.name)
     added = [_spread(np.array(_cells(values)), positions, len(body)).tolist() for values in new.values()]
     header = rows[0] if layout.has_header and not layout.bare_index else names
     joined = [[*row, *cells] for row, cells in zip(filled, zip(*added, strict=True), strict=True)] if added else filled
     delimiter = {".tsv": "\t", ".csv": "," if layout.delimiter == "\t" else layout.delimiter}[path.suffix.lower()]
     _write_text(path, delimiter, [[*header, *new], *joined])
+
+
+def _table_positions(
+    ids: np.ndarray, rows: list[list[str]], layout: Layout, ids_column: str | None, where: str
+) -> np.ndarray:
+    """The row of each id in a table: by the named column, else all rows in order."""
+    if ids_column is not None:
+        _require_column(ids_column, layout.names, where)
+        place = layout.names.index(ids_column)
+        return _positions(ids, [row[place] for row in rows], f"column {ids_column!r} of {where}")
+    own = [row[0] if layout.index_column else str(i) for i, row in enumerate(rows)]
+    if list(ids) != own:
+        what = "row names" if layout.index_column else "row numbers"
+        raise ValueError(
+            f"ids: expected the {len(own)} {what} of {where} in order, got {_shown(ids)}; name the column that holds "
+            "them with --ids, or leave --copy out"
+        )
+    return np.arange(len(own))
 
 
 def _require_column(name: str, names: Collection[str], where: str) -> None:

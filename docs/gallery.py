@@ -18,8 +18,7 @@ from pathlib import Path
 from PIL import Image
 from sklearn.datasets import load_wine
 
-from priory._support.files import replacing
-from priory._support.json_files import read_json
+from priory._support.files import read_json, replacing
 
 DOCS = Path(__file__).parent
 IMAGES = DOCS / "images" / "gallery"

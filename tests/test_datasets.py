@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import builtins
 import gzip
+import json
 import os
 import re
 import struct
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from priory.workbench.data import Dataset, load_dataset, require_complete
+from command_line import MATRIX, QUICK, ROWS, run_cli
+from priory.workbench.data import FORMATS, Dataset, Table, load_dataset, require_complete
 
 sp = pytest.importorskip("scipy.sparse")
 pd = pytest.importorskip("pandas")
@@ -384,7 +387,6 @@ def test_an_empty_column_without_a_name_is_refused_until_it_is_dropped(tmp_path,
     with pytest.raises(ValueError, match=message):
         load_dataset(path)
     assert load_dataset(path, drop=[column]).x.tolist() == [[0.5, 1], [1.5, 2]]
-    assert load_dataset(path, optional=["drop"]).x.shape == (2, 3)  # new data, with a column that the model lacks
 
 
 def test_labels_with_gaps(tmp_path: Path) -> None:
@@ -509,8 +511,63 @@ def test_h5ad_layers_obs_and_names(tmp_path: Path, layer: str | None) -> None:
         load_dataset(tmp_path / "c.h5ad", layer="raw")
     with pytest.raises(ValueError, match=r"got 'knd'.*did you mean 'kind'"):
         load_dataset(tmp_path / "c.h5ad", labels=["knd"])
-    with pytest.raises(ValueError, match="'depth' is a column of obs"):
+    with pytest.raises(ValueError, match="'depth' stands beside the matrix and is no part of it; leave it out"):
         load_dataset(tmp_path / "c.h5ad", drop=["depth"])
+
+
+# --- a format from outside of the package -----------------------------------------------------------------------------
+
+
+def read_ndjson(path: Path, as_written: Collection[str]) -> Table:
+    return Table(pd.read_json(path, lines=True))
+
+
+def test_a_registered_format_loads_with_labels_ids_and_drop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "t.ndjson"
+    rows = [{"id": f"r{i}", "kind": "ab"[i % 2], "n": i, "note": "", "size": i / 4, "width": 1.0} for i in range(3)]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    with pytest.raises(ValueError, match=r"t\.ndjson: expected a file whose name ends in .*got the ending '\.ndjson'"):
+        load_dataset(path)
+    monkeypatch.setitem(FORMATS, ".ndjson", read_ndjson)
+    data = load_dataset(path, labels=["kind", "n"], ids="id", drop=["note"])
+    assert (data.name, data.columns) == ("t", ("size", "width"))
+    assert data.x.tolist() == [[0, 1], [0.25, 1], [0.5, 1]]
+    assert data.ids.tolist() == ["r0", "r1", "r2"]
+    assert {name: values.tolist() for name, values in data.labels.items()} == {"kind": ["a", "b", "a"], "n": [0, 1, 2]}
+    assert load_dataset(path, drop=["kind", "id", "note"], ids="n").ids.tolist() == ["0", "1", "2"]
+    with pytest.raises(ValueError, match=r"'kind' holds 'a' in row 1 \(3 of 3 values are not numbers\)"):
+        load_dataset(path, ids="id", drop=["note"])
+    with pytest.raises(ValueError, match=r"labels: expected a column of t\.ndjson, got 'knd'.*did you mean 'kind'"):
+        load_dataset(path, labels=["knd"])
+    with pytest.raises(ValueError, match=r"layer: expected an \.h5ad file, got 't\.ndjson'"):
+        load_dataset(path, layer="raw")
+
+
+def test_a_format_that_is_registered_can_be_fitted_and_embedded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(FORMATS, ".ndjson", read_ndjson)
+    monkeypatch.chdir(tmp_path)
+    frame = pd.DataFrame(MATRIX, columns=list("abcd")).assign(kind="x", name=[f"r{i}" for i in range(ROWS)], note="")
+    frame.to_json("t.ndjson", orient="records", lines=True)
+    claims = ("--labels", "kind", "--ids", "name", "--drop", "note")
+    assert run_cli("fit", "t.ndjson", *claims, *QUICK, "--no-evaluate", "--out", "run") == 0
+    assert run_cli("embed", "run", "--out", "z.csv") == 0
+    embedded = pd.read_csv("z.csv")
+    assert embedded["id"].tolist() == frame["name"].tolist()
+    assert set(embedded["kind"]) == {"x"}
+
+
+def test_the_longest_ending_chooses_the_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FORMATS, ".wide.csv", lambda path, as_written: Table(np.eye(2)))
+    (tmp_path / "t.WIDE.csv").write_text("a,b\n1,2\n")
+    assert load_dataset(tmp_path / "t.WIDE.csv").x.tolist() == [[1, 0], [0, 1]]
+
+
+def test_dropping_a_label_beside_the_matrix_leaves_it_out(tmp_path: Path) -> None:
+    np.savez(tmp_path / "t.npz", x=counts(4, 2), y=np.arange(4), kind=np.array(list("abab")))
+    assert list(load_dataset(tmp_path / "t.npz").labels) == ["y", "kind"]
+    assert list(load_dataset(tmp_path / "t.npz", drop=["y"]).labels) == ["kind"]
 
 
 # --- columns that another file may lack -------------------------------------------------------------------------------

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import gzip
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +65,7 @@ def test_a_copy_of_a_csv_keeps_its_cells_as_written(tmp_path: Path) -> None:
     template, out = tmp_path / "t.csv", tmp_path / "o.csv"
     template.write_text(TABLE)
     rows = load_dataset(template, ids="name").all_rows()
-    write_rows(out, ids=rows.ids, columns={"s": np.array([1.5, np.nan, 3])}, template=template)
+    write_rows(out, ids=rows.ids, columns={"s": np.array([1.5, np.nan, 3])}, template=template, ids_column="name")
     assert read(out) == [
         ["name", "n", "size", "s"],
         ["a, long", "1", "0.50", "1.5"],
@@ -76,13 +78,14 @@ def test_a_copy_of_a_csv_keeps_its_cells_as_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("ids", "ids_column", "expected"),
     [
-        (["c", "b"], None, ["", "20", "10"]),  # by the column that holds them
         (["c", "b"], "name", ["", "20", "10"]),
         (["2", "0"], "n", ["", "20", "10"]),
-        (["0", "1", "2"], None, ["10", "20", "30"]),  # all row numbers in order
+        (["0", "1", "2"], None, ["10", "20", "30"]),
     ],
 )
-def test_rows_are_matched_by_id(tmp_path: Path, ids: list[str], ids_column: str | None, expected: list[str]) -> None:
+def test_rows_are_matched_by_the_named_column_or_by_their_order(
+    tmp_path: Path, ids: list[str], ids_column: str | None, expected: list[str]
+) -> None:
     template, out = tmp_path / "t.csv", tmp_path / "o.csv"
     template.write_text(TABLE)
     values = np.array([10, 20, 30])[: len(ids)]
@@ -93,9 +96,11 @@ def test_rows_are_matched_by_id(tmp_path: Path, ids: list[str], ids_column: str 
 @pytest.mark.parametrize(
     ("ids", "ids_column", "message"),
     [
-        (["2", "0"], None, "several that disagree: the row numbers, column 'n'"),
-        (["zz"], None, "expected the row numbers of t.csv or the values of one of its columns, got 'zz'"),
-        (["zz"], "name", "some are missing"),
+        (["2", "0"], None, "expected the 3 row numbers of t.csv in order, got '2', '0'; name the column"),
+        (["0", "2", "1"], None, "expected the 3 row numbers of t.csv in order"),
+        (["0", "1", "2", "3"], None, "expected the 3 row numbers of t.csv in order"),
+        (["a, long", "b", "c"], None, "name the column that holds them with --ids, or leave --copy out"),
+        (["zz"], "name", "each id once in column 'name' of t.csv, got 'zz', of which some are missing"),
         (["b", "b"], "name", "repeated"),
         (["b"], "nam", "--ids: expected a column of t.csv, got 'nam'"),
     ],
@@ -106,6 +111,29 @@ def test_ids_that_cannot_be_matched(tmp_path: Path, ids: list[str], ids_column: 
     with pytest.raises(ValueError, match=message):
         write_rows(out, ids=ids, columns={"s": np.zeros(len(ids))}, template=template, ids_column=ids_column)
     assert not out.exists()
+
+
+def test_repeated_ids_match_in_order_only(tmp_path: Path) -> None:
+    template, out = tmp_path / "t.csv", tmp_path / "o.csv"
+    template.write_text("name,n\na,1\na,2\nb,3\n")
+    options = {"template": template, "ids_column": "name"}
+    write_rows(out, ids=["a", "a", "b"], columns={"s": np.arange(3)}, **options)
+    assert [row[-1] for row in read(out)] == ["s", "0", "1", "2"]
+    with pytest.raises(ValueError, match=r"each id once in column 'name' of t\.csv, got 'b'"):
+        write_rows(out, ids=["b"], columns={"s": np.arange(1)}, **options)
+
+
+@pytest.mark.parametrize(("ids", "fits"), [("201", True), ("012", False), ("20", False)])
+def test_row_names_of_a_table_are_matched_in_order(tmp_path: Path, ids: str, fits: bool) -> None:
+    template, out = tmp_path / "t.csv", tmp_path / "o.csv"
+    pd.DataFrame({"x": [0.5, 1.5, 2.5]}, index=list("201")).to_csv(template)
+    arguments = {"ids": list(ids), "columns": {"s": np.arange(len(ids))}, "template": template}
+    if fits:
+        write_rows(out, **arguments)
+        assert pd.read_csv(out)["s"].tolist() == [0, 1, 2]
+    else:
+        with pytest.raises(ValueError, match=r"expected the 3 row names of t\.csv in order"):
+            write_rows(out, **arguments)
 
 
 @pytest.mark.parametrize(
@@ -148,10 +176,12 @@ def test_a_copy_of_an_h5ad(tmp_path: Path, subset: bool) -> None:
     assert back.obs["priory_kind"].astype(str).tolist() == ["v", "" if subset else "w", "u"]
     assert back.obsm["X_priory_z"][[0, 2]].tolist() == [[2, 3], [0, 1]]
     assert np.isnan(back.obsm["X_priory_z"][1]).all() == subset
-    write_rows(out, ids=["B"], columns={"score": np.array([4.0])}, template=template)
+    write_rows(out, ids=["B"], columns={"score": np.array([4.0])}, template=template, ids_column="barcode")
     assert anndata.read_h5ad(out).obs["priory_score"]["c1"] == 4
-    with pytest.raises(ValueError, match="ids: expected the row numbers"):
+    with pytest.raises(ValueError, match=r"each id once in obs_names of t\.h5ad, got 'zz'"):
         write_rows(out, ids=["zz"], columns={"s": np.zeros(1)}, template=template)
+    with pytest.raises(ValueError, match=r"--ids: expected a column of t\.h5ad, got 'code'"):
+        write_rows(out, ids=["B"], columns={"s": np.zeros(1)}, template=template, ids_column="code")
 
 
 @pytest.mark.parametrize(
@@ -220,43 +250,6 @@ def test_copies_from_gz_and_into_another_delimiter(tmp_path: Path, template: str
     assert back[:2] == [["name", "n", "size", "id"], ["a, long", "1", "0.50", "0"]]
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".h5ad"])
-@pytest.mark.parametrize(
-    ("row_names", "ids", "expected"),
-    [
-        ("201", "201", [0, 1, 2]),  # the row names, in order
-        ("abc", "012", [0, 1, 2]),  # row numbers and nothing else
-        ("bca", "abc", [1, 2, 0]),
-        ("210", "1", [np.nan, 0, np.nan]),  # both readings agree
-        ("201", "012", None),
-        ("201", "20", None),
-    ],
-)
-def test_row_names_that_look_like_row_numbers(
-    tmp_path: Path, suffix: str, row_names: str, ids: str, expected: list[float] | None
-) -> None:
-    template, out = tmp_path / f"t{suffix}", tmp_path / f"o{suffix}"
-    frame = pd.DataFrame({"x": [0.5, 1.5, 2.5]}, index=list(row_names))
-    if suffix == ".csv":
-        frame.to_csv(template)
-    else:
-        pytest.importorskip("anndata").AnnData(frame).write_h5ad(template)
-    arguments = {"ids": list(ids), "columns": {"s": np.arange(len(ids)) + 0.0}, "template": template}
-    if expected is None:
-        with pytest.raises(ValueError, match=r"disagree: the row numbers, the row names; name .* with --ids$"):
-            write_rows(out, **arguments)
-        write_rows(out, **arguments, ids_column="")
-        expected = [list(ids).index(name) if name in ids else np.nan for name in row_names]
-    else:
-        write_rows(out, **arguments)
-    back = pd.read_csv(out)["s"] if suffix == ".csv" else load_obs(out)["priory_s"]
-    np.testing.assert_array_equal(back, expected)
-
-
-def load_obs(path: Path) -> pd.DataFrame:
-    return pytest.importorskip("anndata").read_h5ad(path).obs
-
-
 def test_a_failed_write_leaves_the_old_file_and_no_scraps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "o.csv"
     write_rows(path, ids=["a"], columns={"s": np.ones(1)})
@@ -270,3 +263,19 @@ def test_a_failed_write_leaves_the_old_file_and_no_scraps(tmp_path: Path, monkey
         write_rows(path, ids=["b"], columns={"s": np.zeros(1)})
     assert path.read_text() == before
     assert [file.name for file in tmp_path.iterdir()] == ["o.csv"]
+
+
+def test_leftovers_of_killed_writers_go_unless_another_process_holds_the_folder(tmp_path: Path) -> None:
+    leftovers = [tmp_path / f".{name}-{'0' * 32}.csv" for name in "op"]
+    for path in leftovers:
+        path.write_text("half")
+    locked = "import sys, pathlib; from priory._support.locking import sole_writer as s; "
+    locked += "lock = s(pathlib.Path(sys.argv[1])); lock.__enter__(); print(flush=True); sys.stdin.read()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", locked, str(tmp_path)], **pipes) as holder:
+        holder.stdout.readline()
+        write_rows(tmp_path / "o.csv", ids=["a"], columns={"s": np.ones(1)})
+        assert all(path.exists() for path in leftovers)
+        holder.communicate("")
+    write_rows(tmp_path / "o.csv", ids=["a"], columns={"s": np.ones(1)})
+    assert set(tmp_path.iterdir()) == {tmp_path / "o.csv", leftovers[1]}

@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Files that are complete or absent."""
 
 import errno
 import os
@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from priory._support import files
 from priory._support.files import remove_leftovers, replacing
 
 
@@ -27,8 +26,8 @@ def test_a_block_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
 
 
 def test_leftovers_go_and_nothing_else_does(tmp_path: Path) -> None:
-    kept = [tmp_path / name for name in ("a.txt", ".hidden", ".a-1.txt", "figures/b.png", "figures/.b-x.png")]
-    for path in kept:
+    others = [tmp_path / name for name in ("a.txt", ".hidden", ".a-1.txt", "figures/b.png", "figures/.b-x.png")]
+    for path in others:
         write(path, "mine")
     for path in (tmp_path / "a.txt", tmp_path / "figures" / "b.png", tmp_path / "noext"):
         with replacing(path) as temporary:
@@ -39,7 +38,7 @@ def test_leftovers_go_and_nothing_else_does(tmp_path: Path) -> None:
     (tmp_path / "noext").unlink()
     for folder in (tmp_path, tmp_path / "figures", tmp_path / "nowhere"):
         remove_leftovers(folder)
-    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(kept)
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(others)
 
 
 def killed_while_writing(path: Path) -> Path:
@@ -60,31 +59,24 @@ def killed_while_writing(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["z.csv", "z", "z[1].csv.gz", ".z"])
-def test_the_next_write_removes_what_a_killed_one_left(name: str, tmp_path: Path) -> None:
+def test_leftovers_of_one_path_go_and_those_of_others_stay(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
-    killed_while_writing(path)
-    write(path, "whole")
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_write_removes_nothing_of_the_living_of_other_files_or_of_other_machines(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    left = killed_while_writing(tmp_path / "z.csv")
-    here, name = files._here(), left.name
-    kept = [name.replace(here, "00000000"), name.replace(".z-", ".y-"), name.replace(".csv", ".npz"), f"{name}.csv"]
-    kept += [f".z-{here}{os.getppid():08x}{'0' * 16}.csv", f".z-{here}{'f' * 24}.csv", f".z-{here}.csv"]
-    for other in kept:
+    left = killed_while_writing(path)
+    others = [left.name.replace(path.stem, "y"), f"{left.name}.csv", left.name[:-1], f"{left.name}0"]
+    for other in others:
         (tmp_path / other).write_text("not ours")
-    folder = tmp_path / name.replace(name[-8:], "0000.csv")
+    folder = killed_while_writing(path)
+    folder.unlink()
     folder.mkdir()
+    remove_leftovers(tmp_path, of=path)
+    assert {file.name for file in tmp_path.iterdir()} == {folder.name, *others}
+
+
+def test_two_writers_of_one_file_do_not_disturb_each_other(tmp_path: Path) -> None:
     with replacing(tmp_path / "z.csv") as mine:
         mine.write_text("outer")
-        write(tmp_path / "z.csv", "inner")  # another thread of the same process
-    assert {path.name for path in tmp_path.iterdir()} == {"z.csv", folder.name, *kept}
-    monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("on Windows that ends the process"))
-    monkeypatch.setattr(files.os, "name", "nt")
-    assert not files._is_dead(1)
+        write(tmp_path / "z.csv", "inner")
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["outer"]
 
 
 def test_a_durable_file_is_on_the_disk_before_its_name_and_its_name_before_the_block_ends(
@@ -111,7 +103,7 @@ def test_a_durable_file_is_on_the_disk_before_its_name_and_its_name_before_the_b
 
 
 @pytest.mark.parametrize(("number", "passes"), [(errno.EINVAL, True), (errno.EIO, False)])
-def test_a_file_system_that_cannot_sync_folders_is_no_reason_to_fail(
+def test_writing_succeeds_if_the_file_system_cannot_sync_folders(
     number: int, passes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sync = os.fsync

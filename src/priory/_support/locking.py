@@ -10,23 +10,22 @@ from priory._support.files import make_folder
 
 try:
     import fcntl
-except ModuleNotFoundError:  # Windows: nothing is held there
+except ModuleNotFoundError:  # Windows has no such locks
     fcntl = None  # type: ignore[assignment]
 
 _HELD: set[tuple[int, int]] = set()  # by this process: device and inode
-_LOCKS = Path("/proc/locks")  # Linux's list of them
 
 
 @contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
-    """Hold a folder, which is made if it is missing, against other processes that would write into it too.
+    """Hold a folder, so that no other process can write into it; the folder is made if it is missing.
 
-    The lock is the kernel's, on the folder itself: it leaves no file, and a process that dies, in whatever way, has
-    given it back. The process that holds it may take it again. Reading needs none, because every file is whole or not
-    there. Where the system or the file system has no such lock (Windows, some network file systems), nothing is held.
+    The lock is the kernel's, on the folder itself: it needs no file, and ends with the process. The process that holds
+    it may take it again. Readers need no lock, because every file is complete or absent. If the system or the file
+    system has no such locks (Windows, some network file systems), nothing is held.
 
     Raises:
-        BlockingIOError: another process holds it; the message has its pid where the system tells.
+        BlockingIOError: another process holds it.
         OSError: the folder cannot be made or read.
 
     >>> import tempfile
@@ -54,25 +53,12 @@ def sole_writer(folder: Path) -> Iterator[None]:
 
 
 def _locked(descriptor: int, folder: Path) -> bool:
-    """Whether the folder is held now; not, where the file system cannot."""
+    """Lock the folder; False if the file system has no locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        holder = _holder(os.fstat(descriptor).st_ino)
-        who = "another priory process" + (f" (pid {holder})" if holder else "")
-        message = f"{who} is writing to this folder; wait until it has ended, or choose another folder"
+        message = "another priory process is writing to this folder; wait until it has ended, or choose another folder"
         raise BlockingIOError(errno.EWOULDBLOCK, message, str(folder)) from None
     except OSError:
         return False
     return True
-
-
-def _holder(inode: int) -> int | None:
-    """The process that holds a lock of this kind on a file, as far as the system tells."""
-    try:
-        lines = [line.split() for line in _LOCKS.read_text().splitlines()]
-    except OSError:  # not Linux
-        return None
-    # as in `1: FLOCK ADVISORY WRITE 4711 08:01:1234 0 EOF`: process, device and inode; 0 is a process out of sight
-    holders = {int(line[4]) for line in lines if line[1] == "FLOCK" and line[5].split(":")[-1] == str(inode)}
-    return holders.pop() or None if len(holders) == 1 else None

@@ -1,4 +1,4 @@
-"""How much memory there is, and a refusal beforehand where something would not fit."""
+"""How much memory is free, and a refusal of anything that needs more."""
 
 import os
 import re
@@ -17,13 +17,13 @@ class NotEnoughMemoryError(MemoryError, ValueError):
     """Something would take more memory than there is; nothing was allocated."""
 
 
-def require_memory(needed: int, what: str, cure: str | Callable[[], str]) -> None:
-    """Refuse what does not fit; where nobody knows how much there is, nothing is refused.
+def require_memory(needed: int, what: str, cure: str | Callable[[], str] = "give fewer rows or columns") -> None:
+    """Refuse something that needs more memory than is free; refuse nothing if the system does not tell.
 
     Args:
         needed: bytes.
-        what: what would take them, the subject of the sentence.
-        cure: what to do about it, or what finds that out.
+        what: what needs them: the subject of the message.
+        cure: what to do about it, or a function that finds that out.
 
     Raises:
         NotEnoughMemoryError: it is more than `available_memory()`.
@@ -64,7 +64,7 @@ def limited_to_available_memory() -> Iterator[None]:
 
 
 def available_memory() -> int | None:
-    """Bytes that can be taken without swapping, within the limit of a container; None where the system does not say."""
+    """Bytes that can be used without swapping, within the limit of a container; None if the system does not tell."""
     known = [free for free in (_of_the_system(), *(_of_a_container(*paths) for paths in _CGROUPS)) if free is not None]
     return min(known, default=None)
 

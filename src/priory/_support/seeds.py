@@ -1,4 +1,4 @@
-"""Noise of a seed of its own."""
+"""Random numbers with a seed of their own."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ import torch
 
 @contextmanager
 def own_noise(seed: int, device: torch.device) -> Iterator[None]:
-    """The generators of the CPU and of this device seeded inside the block, and as they were afterwards.
+    """Seed the generators of the CPU and of this device inside the block; restore them afterwards.
 
     >>> with own_noise(0, torch.device("cpu")):
     ...     first = torch.randn(3)

@@ -78,7 +78,7 @@ def _shown_runs(comparison: Comparison, out: Path) -> list[Shown]:
     for cell in cells:
         run = Run.open(out / cell.name)
         vae = run.load_model()
-        rows = shown[0].rows if shown else some_rows(experiment.telling_rows(run.load_dataset()))
+        rows = shown[0].rows if shown else some_rows(telling_rows(run.load_dataset()))
         shown.append(Shown(cell, vae, rows, experiment.embed(vae, rows)))
     return shown
 

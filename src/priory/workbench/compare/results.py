@@ -1,17 +1,19 @@
 """What a comparison found: means over seeds, differences to the baseline, failures; as JSON and for spreadsheets."""
 
 import csv
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from priory._support.files import replacing
-from priory._support.json_files import write_json
+from priory._support.files import remove_leftovers, replacing, write_json
+from priory._support.locking import sole_writer
 from priory.evaluation import Estimate
 from priory.workbench.compare.cells import SCORES, Cell, Finished
 from priory.workbench.compare.differences import Difference, mean_of, paired_difference
+from priory.workbench.runs.folder import FIGURES
 from priory.workbench.settings.run import RunSettings
 
 JSON, CSV = "comparison.json", "comparison.csv"
@@ -97,6 +99,9 @@ class Comparison:
 
     def write(self, out: Path) -> None:
         """Write `comparison.json`, which has everything, and `comparison.csv`, a line a prior."""
+        with suppress(BlockingIOError), sole_writer(out):
+            for folder in (out, out / FIGURES):
+                remove_leftovers(folder)
         _write_csv(self, out / CSV)
         write_json(out / JSON, self.tree())
 

@@ -1,4 +1,4 @@
-"""Gray values as means of Bernoulli variables: drawn once (static), or anew for each training step (dynamic)."""
+"""Binarization of gray values, which are means of Bernoulli variables: once (static), or in each epoch (dynamic)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _BLOCK_ROWS = 4096
 
 
 def unit_scale(summary: Summary, given: float | None = None) -> float:
-    """The number that maps the values to [0, 1]: 1 for reals in [0, 1], 255 for bytes, the highest of 0..31.
+    """Find the number that divides the values into [0, 1]: 1 for reals in [0, 1], 255 for bytes, the highest of 0..31.
 
-    A scale that is given, such as that of the training data, is only checked against the values.
+    A scale that is given, such as that of the training data, is checked against the values.
 
     >>> from dataclasses import replace
     >>> gray = Summary(10, 4, 0.0, 16.0, integers=True, binary=False, missing=0, sparse=False, density=0.5)
@@ -55,12 +55,12 @@ def _checked(scale: float, summary: Summary) -> float:
 
 
 def binarize_all(matrix: Matrix, scale: float) -> Matrix:
-    """Every row drawn once; uint8."""
+    """Draw every row once; uint8."""
     return _binarize(matrix, scale, keep_means=np.zeros(matrix.shape[0], dtype=bool), dtype=np.uint8)
 
 
 def binarize_except(matrix: Matrix, scale: float, rows: np.ndarray) -> Matrix:
-    """Means in [0, 1] for `rows`, one fixed draw of 0 or 1 for all others; float32."""
+    """Give means in [0, 1] for `rows`, and one fixed draw of 0 or 1 for all others; float32."""
     keep_means = np.zeros(matrix.shape[0], dtype=bool)
     keep_means[rows] = True
     return _binarize(matrix, scale, keep_means, np.float32)

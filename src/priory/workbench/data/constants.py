@@ -1,6 +1,8 @@
-"""Columns that say nothing, because all rows have the same value in them."""
+"""Columns that have the same value in all rows."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -8,12 +10,13 @@ from priory.workbench.data.dataset import DatasetRows
 from priory.workbench.data.reading.matrices import Matrix, is_sparse
 
 _BLOCK_ROWS = 4096
+_LISTED_COLUMNS = 5
 
 
 def constant_columns(rows: DatasetRows) -> dict[str, float]:
-    """The columns that have one value in all of these rows, as models see them (float32), and that value.
+    """Find the columns that have one value in all of these rows, in float32 as models read them; give that value too.
 
-    Cells that are missing do not count.
+    Missing cells do not count.
 
     >>> from priory.workbench.data import load_dataset
     >>> list(constant_columns(load_dataset("digits").rows("train")))
@@ -26,7 +29,7 @@ def constant_columns(rows: DatasetRows) -> dict[str, float]:
 
 
 def _extremes(matrix: Matrix) -> tuple[np.ndarray, np.ndarray]:
-    """Smallest and largest value of each column of a sparse matrix, its zeros among them."""
+    """Smallest and largest value of each column of a sparse matrix, zeros included."""
     low, high = (part.toarray().ravel().astype(np.float32) for part in (matrix.nanmin(axis=0), matrix.nanmax(axis=0)))
     return low, high
 
@@ -37,3 +40,13 @@ def _dense_extremes(x: np.ndarray, indices: np.ndarray) -> tuple[np.ndarray, np.
         block = x[indices[start : start + _BLOCK_ROWS]]
         low, high = np.fmin(low, np.fmin.reduce(block)), np.fmax(high, np.fmax.reduce(block))
     return low.astype(np.float32), high.astype(np.float32)
+
+
+def describe_constants(constants: Mapping[str, float]) -> str:
+    """List columns and their values for a message.
+
+    >>> describe_constants({"a": 0.0, "b": 2.5})
+    "'a' = 0, 'b' = 2.5"
+    """
+    shown = ", ".join(f"{name!r} = {value:g}" for name, value in list(constants.items())[:_LISTED_COLUMNS])
+    return shown + (", ..." if len(constants) > _LISTED_COLUMNS else "")

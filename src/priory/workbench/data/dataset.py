@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,10 +15,12 @@ from priory.workbench.data.reading.matrices import Matrix, compact, is_sparse
 from priory.workbench.data.splits import MINIMUM_ROWS
 from priory.workbench.data.summary import Summary, summarize
 
+TELLING_SPLITS = ("test", "valid")  # evaluation uses the first of them that has enough rows
+
 
 @dataclass(frozen=True, eq=False)  # arrays have no single truth value to compare by
 class Dataset:
-    """All rows of a data set in native units, and which of them train, validate and test.
+    """All rows of a data set in their own units, and the rows of each split.
 
     Attributes:
         name: 'digits' or the file's stem.
@@ -52,9 +54,9 @@ class Dataset:
     binarize_scale: float | None = None
 
     def __post_init__(self) -> None:
-        for what, values in {"ids": self.ids, **{f"labels[{k!r}]": v for k, v in self.labels.items()}}.items():
+        for name, values in {"ids": self.ids, **{f"labels[{k!r}]": v for k, v in self.labels.items()}}.items():
             if len(values) != self.x.shape[0]:
-                raise ValueError(f"{what}: expected {self.x.shape[0]} values, one a row of x, got {len(values)}")
+                raise ValueError(f"{name}: expected {self.x.shape[0]} values, one a row of x, got {len(values)}")
         if len(self.columns) != self.x.shape[1]:
             raise ValueError(f"columns: expected {self.x.shape[1]} names, one a column of x, got {len(self.columns)}")
 
@@ -63,12 +65,12 @@ class Dataset:
 
     @property
     def origin(self) -> str:
-        """What messages call the data: the file's name, or that of the embedded data."""
+        """The name of the data in messages: that of the file, or of the embedded data."""
         return self.name if self.source is None else self.source.name
 
     @cached_property
     def _tensor(self) -> Tensor:
-        """Dense data once as a tensor of the compact dtype; it shares the memory of `x` where torch allows that."""
+        """Dense data as a tensor of the compact dtype; it shares the memory of `x` if torch allows that."""
         array = compact(np.ascontiguousarray(self.x))
         return torch.from_numpy(array if array.flags.writeable else array.copy())
 
@@ -98,7 +100,7 @@ class Dataset:
         return DatasetRows(self, np.arange(len(self), dtype=np.int64))
 
     def summary(self) -> Summary:
-        """What the values look like; see `propose_likelihood`."""
+        """Facts about the values; see `propose_likelihood`."""
         return summarize(self.x, self.image_shape, self.dynamic_binarization)
 
 
@@ -160,3 +162,49 @@ class DatasetRows:
         if is_sparse(x):
             return torch.from_numpy(x[index.numpy()].astype(np.float32).toarray())
         return self.dataset._tensor.index_select(0, index).to(torch.float32)
+
+
+def telling_rows(dataset: Dataset) -> DatasetRows:
+    """Rows that the model has not seen: the test rows, or the validation rows if there are fewer than two, else all.
+
+    One row has no standard error.
+    """
+    for split in TELLING_SPLITS:
+        if len(dataset.splits.get(split, ())) >= 2:
+            return dataset.rows(split)
+    return dataset.all_rows()
+
+
+def with_columns(dataset: Dataset, columns: tuple[str, ...]) -> Dataset:
+    """Pick the columns of a model, in its order; if some are left out, the rows are no longer images.
+
+    Raises:
+        ValueError: columns are missing.
+    """
+    if dataset.columns == columns:
+        return dataset
+    place = {name: i for i, name in enumerate(dataset.columns)}
+    missing = [name for name in columns if name not in place]
+    if missing:
+        shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        raise ValueError(
+            f"{dataset.origin}: expected the {len(columns)} columns that the model was trained on, and {len(missing)} "
+            f"are missing ({shown}); it has {len(dataset.columns)} columns, from {dataset.columns[0]} on; add or "
+            "rename them"
+        )
+    order = [place[name] for name in columns]
+    image_shape = dataset.image_shape if len(columns) == len(dataset.columns) else None
+    return replace(dataset, x=dataset.x[:, order], columns=columns, image_shape=image_shape)
+
+
+def check_width(dataset: Dataset, columns: tuple[str, ...]) -> None:
+    """Refuse another number of columns than the model has: columns without names are matched by their order.
+
+    Raises:
+        ValueError: the numbers differ.
+    """
+    if len(dataset.columns) != len(columns):
+        raise ValueError(
+            f"{dataset.origin}: expected {len(columns)} columns, as many as the model was trained on, got "
+            f"{len(dataset.columns)}; give a file with the same columns in the same order"
+        )

@@ -1,4 +1,4 @@
-"""From what the values look like to the likelihood that suits them."""
+"""The rule that proposes a likelihood for the values of a data set."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SATURATED = 0.1
 
 @dataclass(frozen=True)
 class LikelihoodProposal:
-    """A likelihood and why; `alternatives` are the options to give where the case is ambiguous."""
+    """A likelihood and the reason for it; `alternatives` are the options to choose from if the case is ambiguous."""
 
     likelihood: str
     reason: str
@@ -35,19 +35,19 @@ class LikelihoodProposal:
     num_levels: int | None = None
 
     def describe(self) -> str:
-        """One line for people, which names `--likelihood` where the case is ambiguous."""
+        """One line for people; it names the alternatives if the case is ambiguous."""
         text = f"likelihood: {self.likelihood} ({self.reason})"
         return f"{text}; ambiguous: choose with {' or '.join(self.alternatives)}" if self.ambiguous else text
 
 
 def propose_likelihood(summary: Summary) -> LikelihoodProposal:
-    """Apply `RULE` to what was found in a data set.
+    """Apply `RULE` to the summary of a data set.
 
     Example:
         >>> from priory.workbench.data import Summary
-        >>> found = Summary(rows=1797, columns=64, low=0.0, high=16.0, integers=True, binary=False, missing=0,
-        ...                 sparse=False, density=0.5, image_shape=(8, 8))
-        >>> propose_likelihood(found).likelihood, propose_likelihood(found).num_levels
+        >>> digits = Summary(rows=1797, columns=64, low=0.0, high=16.0, integers=True, binary=False, missing=0,
+        ...                  sparse=False, density=0.5, image_shape=(8, 8))
+        >>> propose_likelihood(digits).likelihood, propose_likelihood(digits).num_levels
         ('categorical', 17)
     """
     if summary.binary:

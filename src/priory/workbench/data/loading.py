@@ -1,8 +1,9 @@
-"""`load_dataset`: from a name or a file to a `Dataset`."""
+"""`load_dataset` makes a `Dataset` of an embedded data set or a file."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -13,9 +14,9 @@ from priory._support.messages import nearest, shortened
 from priory._support.optional import require
 from priory.workbench.data.binarize import binarize_all, binarize_except, unit_scale
 from priory.workbench.data.dataset import Dataset
-from priory.workbench.data.reading.matrices import Matrix, compact_matrix, is_sparse
-from priory.workbench.data.reading.readers import plain_name, read_table
-from priory.workbench.data.reading.table import Claims, Selection, Table, default_columns, select
+from priory.workbench.data.reading.matrices import compact_matrix, is_sparse
+from priory.workbench.data.reading.readers import read_table
+from priory.workbench.data.reading.table import Claims, Selection, Table, select
 from priory.workbench.data.splits import consecutive, random_split, recorded_split, stratified_split, with_validation
 from priory.workbench.data.summary import summarize
 
@@ -43,21 +44,22 @@ def load_dataset(
     """Load an embedded data set or a file.
 
     Args:
-        source: 'digits', or a file: .npy, .npz, .csv, .tsv, .parquet, .h5ad, IDX (-ubyte).
+        source: 'digits', or a file of one of `FORMATS`: .npy, .npz, .csv, .tsv, .parquet, .h5ad, IDX (-ubyte), ...
         labels: columns to take out of the matrix and keep as labels; the first one is the main label.
         ids: a column to take out of the matrix that names the rows.
         drop: columns to leave out.
         layer: the layer of an .h5ad file to read instead of X.
         split: 'given' is the file's own split or the book's (digits), else a seeded 80/10/10; 'shuffled' is a seeded
-            split of the same sizes, stratified by the first label where there is one.
+            split of the same sizes, stratified by the first label if there is one.
         split_seed: seed of both.
         splits: recorded row indices by split, which overrule `split`.
         binarize: 'dynamic' keeps means in [0, 1] for train rows and draws valid and test rows once; 'static' draws all
             rows once.
         binarize_scale: the value that counts as one, such as that of the training data; None to go by these data. Not
             used without `binarize`.
-        optional: arguments among 'labels', 'ids', 'drop' and 'layer' whose columns the source may lack: those that it
-            lacks are left out, rows without ids are named as the file does or by number, and X stands in for a layer.
+        optional: those of 'labels', 'ids', 'drop' and 'layer' whose columns the source may lack. Missing labels and
+            dropped columns are left out; without ids, rows have the file's own names or numbers; without the layer, X
+            is read.
 
     Returns:
         The data set with its values in native units.
@@ -65,7 +67,8 @@ def load_dataset(
     Raises:
         FileNotFoundError: if there is no such file.
         ImportError: if the library for the format is missing; the error names the extra to install.
-        ValueError: for anything in the file or the arguments that does not fit.
+        ValueError: the file is damaged or holds other content, or an argument does not fit it.
+        NotEnoughMemoryError: the data would not fit into memory.
 
     Example:
         >>> shuffled = load_dataset("digits", split="shuffled", split_seed=1)
@@ -81,18 +84,17 @@ def load_dataset(
     claims = Claims(
         tuple(dict.fromkeys(_names("labels", labels))), ids, tuple(_names("drop", drop)), layer, frozenset(optional)
     )
-    path = None if str(source) in EMBEDDED else _existing(Path(source))
-    name = str(source) if path is None else Path(plain_name_of(path)).stem
-    table = _digits(claims) if path is None else read_table(path, claims)
-    _check_not_empty(table.matrix, name if path is None else path.name)
-    selection = select(table, claims, name if path is None else path.name)
-    x = compact_matrix(selection.matrix, name if path is None else path.name)
+    path = None if str(source) in EMBEDDED else _existing_file(Path(source))
+    origin = str(source) if path is None else path.name
+    table = _digits() if path is None else read_table(path, claims.names())
+    selection = select(table, claims, origin)
+    x = compact_matrix(selection.matrix, origin)
     parts = _splits(table, selection, split, split_seed, splits)
     scale = None if binarize == "none" else unit_scale(summarize(x), binarize_scale)
     if scale is not None:
         x = binarize_all(x, scale) if binarize == "static" else binarize_except(x, scale, parts["train"])
     return Dataset(
-        name=name,
+        name=origin if path is None else Path(re.sub(r"(?i)\.gz$", "", path.name)).stem,
         x=x if is_sparse(x) else np.ascontiguousarray(x),
         splits=parts,
         ids=selection.ids,
@@ -105,15 +107,10 @@ def load_dataset(
     )
 
 
-def plain_name_of(path: Path) -> str:
-    """The file's name without '.gz', in its own case."""
-    return path.name[: len(plain_name(path))]
-
-
 def _splits(
     table: Table, selection: Selection, split: str, seed: int, recorded: Mapping[str, Sequence[int]] | None
 ) -> dict[str, np.ndarray]:
-    rows = table.matrix.shape[0]
+    rows = selection.matrix.shape[0]
     if recorded is not None:
         return recorded_split(recorded, rows)
     given = random_split(rows, seed) if table.splits is None else with_validation(table.splits, seed)
@@ -124,18 +121,19 @@ def _splits(
     return random_split(rows, seed, sizes) if main is None else stratified_split(main, seed, sizes)
 
 
-def _digits(claims: Claims) -> Table:
-    if claims.layer is not None and "layer" not in claims.optional:
-        raise ValueError("layer: expected an .h5ad file, got 'digits'; leave --layer out")
+def _digits() -> Table:
     datasets = require("sklearn.datasets", "all", "the embedded digits")
     bunch = datasets.load_digits()
-    matrix = bunch.data.astype(np.uint8)
-    side = {"digit": bunch.target.astype(np.int64)}
-    splits = consecutive(_BOOK_SPLIT)
-    return Table(matrix, default_columns(64), side, ("digit",), splits=splits, image_shape=(8, 8))
+    return Table(
+        bunch.data.astype(np.uint8),
+        side={"digit": bunch.target.astype(np.int64)},
+        default_labels=("digit",),
+        splits=consecutive(_BOOK_SPLIT),
+        image_shape=(8, 8),
+    )
 
 
-def _existing(path: Path) -> Path:
+def _existing_file(path: Path) -> Path:
     if path.is_file():
         if os.access(path, os.R_OK):
             return path
@@ -145,27 +143,22 @@ def _existing(path: Path) -> Path:
     if path.exists():
         raise ValueError(f"source: expected a regular file, got the pipe or device {str(path)!r}; save the data first")
     shown = shortened(str(path), 300)
-    beside = {name.partition(".")[0]: name for name in _beside(path)}
+    neighbors = {name.partition(".")[0]: name for name in _neighbors(path)}
     here = not path.suffix and path.parent.resolve() == Path.cwd()
     close = nearest(path.name, EMBEDDED) if here else None
-    close = close or beside.get(nearest(path.name.partition(".")[0], beside) or "")
+    close = close or neighbors.get(nearest(path.name.partition(".")[0], neighbors) or "")
     hint = f"did you mean {close!r}?" if close else "check the spelling and the folder"
     raise FileNotFoundError(
         f"source: expected an embedded data set ({', '.join(EMBEDDED)}) or an existing file, got {shown!r}; {hint}"
     )
 
 
-def _beside(path: Path) -> list[str]:
-    """The names that a mistyped one may stand for."""
+def _neighbors(path: Path) -> list[str]:
+    """Names of the files in the same folder, to suggest one for a mistyped name."""
     try:
         return sorted(name for name in os.listdir(path.parent) if (path.parent / name).is_file())
     except OSError:
         return []
-
-
-def _check_not_empty(matrix: Matrix, name: str) -> None:
-    if not all(matrix.shape):
-        raise ValueError(f"{name}: expected at least one row and one column, got {matrix.shape[0]} x {matrix.shape[1]}")
 
 
 def _check_choice(argument: str, value: str, choices: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Which rows train, validate and test; always by index, always from a local generator."""
+"""Splits into train, validation and test rows: by index, drawn from a generator of their own."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def stratified_split(labels: np.ndarray, seed: int, sizes: Sequence[int] | None 
 
 
 def _interleaved(sizes: Sequence[int]) -> np.ndarray:
-    """Part numbers such that any stretch holds the parts in proportion: member j of a part of n sits at (j + 0.5)/n."""
+    """Mix the numbers of parts evenly, so that any stretch has them in proportion: member j of n is at (j + 0.5)/n."""
     positions = np.concatenate([(np.arange(size) + 0.5) / size for size in sizes if size] or [np.zeros(0)])
     parts = np.repeat(np.arange(len(sizes)), sizes)
     return parts[np.argsort(positions, kind="stable")]
@@ -56,7 +56,7 @@ def _assign(order: np.ndarray, parts: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def consecutive(lengths: Mapping[str, int]) -> dict[str, np.ndarray]:
-    """Parts that follow each other in the file; a part that is not named is empty."""
+    """Splits that follow each other in the file; one that is not named is empty."""
     splits, start = {}, 0
     for name in SPLITS:
         length = lengths.get(name, 0)
@@ -66,7 +66,7 @@ def consecutive(lengths: Mapping[str, int]) -> dict[str, np.ndarray]:
 
 
 def with_validation(splits: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
-    """A file with only train and test rows gives a seeded tenth of its train rows to validation."""
+    """Move a seeded tenth of the train rows to validation if a file has only train and test rows."""
     train = splits["train"]
     if len(splits["valid"]) or not len(splits["test"]) or len(train) < MINIMUM_ROWS:
         return splits
@@ -76,7 +76,11 @@ def with_validation(splits: dict[str, np.ndarray], seed: int) -> dict[str, np.nd
 
 
 def recorded_split(splits: Mapping[str, Sequence[int]], rows: int) -> dict[str, np.ndarray]:
-    """Recorded indices, checked against the rows of the file at hand."""
+    """Check recorded indices against the number of rows.
+
+    Raises:
+        ValueError: a name is unknown, an index is out of range, or a row occurs twice.
+    """
     if unknown := set(splits) - set(SPLITS):
         raise ValueError(f"splits: expected the names {', '.join(SPLITS)}, got {', '.join(sorted(map(str, unknown)))}")
     checked = {name: _checked_indices(name, splits.get(name, ()), rows) for name in SPLITS}

@@ -1,27 +1,18 @@
-"""What a data set holds: rows, columns, range, integers or not, what is missing."""
+"""Summary of a data set's values: range, integers or not, how many are missing."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from priory._support.messages import shortened
-from priory.workbench.data.reading.matrices import Matrix, implicit_zeros, is_sparse, stored_values
-
-if TYPE_CHECKING:
-    from priory.workbench.data.dataset import Dataset
-
-_LISTED_COLUMNS = 5
-_TESTS: dict[str, np.ufunc] = {"missing value": np.isnan, "infinite value": np.isinf}
-_MEANING = {"missing value": "(NaN or empty cells)", "infinite value": "(or beyond 3.4e38)"}
+from priory.workbench.data.reading.matrices import Matrix, implicit_zeros, is_sparse, missing, stored_values
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What the reader found. `low`, `high`, `integers` and `binary` are about the finite values.
+    """Facts about the values of a data set; `low`, `high`, `integers` and `binary` are about the finite ones.
 
     `density` is the share of non-zeros, `extremes` the share of values that are exactly 0 or 1. With dynamic
     binarization a model sees only 0 and 1, so `binary` is true and the range is 0..1.
@@ -63,15 +54,15 @@ def _number(value: float) -> str:
 def summarize(
     matrix: Matrix, image_shape: tuple[int, int] | None = None, dynamic_binarization: bool = False
 ) -> Summary:
-    """Look at all values once, block by block."""
+    """Summarize all values in one pass, block by block."""
     size, zeros = prod(matrix.shape), implicit_zeros(matrix)
     low, high = (0.0, 0.0) if zeros else (np.inf, -np.inf)
-    missing = infinite = nonzero = 0
+    num_missing = infinite = nonzero = 0
     extremes, integers = zeros, True
     for block in stored_values(matrix):
         finite = block
         if block.dtype.kind == "f":
-            missing += int(np.isnan(block).sum())
+            num_missing += int(missing(block).sum())
             infinite += int(np.isinf(block).sum())
             finite = block[np.isfinite(block)]
             integers = integers and bool((finite == np.rint(finite)).all())
@@ -79,15 +70,15 @@ def summarize(
         extremes += int(np.count_nonzero((finite == 0) | (finite == 1)))
         if finite.size:
             low, high = min(low, float(finite.min())), max(high, float(finite.max()))
-    found = low <= high
+    any_finite = low <= high
     return Summary(
         rows=matrix.shape[0],
         columns=matrix.shape[1],
-        low=low if found else float("nan"),
-        high=high if found else float("nan"),
-        integers=dynamic_binarization or (found and integers),
-        binary=dynamic_binarization or (found and extremes == size - missing - infinite),
-        missing=missing,
+        low=low if any_finite else float("nan"),
+        high=high if any_finite else float("nan"),
+        integers=dynamic_binarization or (any_finite and integers),
+        binary=dynamic_binarization or (any_finite and extremes == size - num_missing - infinite),
+        missing=num_missing,
         sparse=is_sparse(matrix),
         density=nonzero / size if size else 0.0,
         infinite=infinite,
@@ -95,55 +86,3 @@ def summarize(
         image_shape=image_shape,
         dynamic_binarization=dynamic_binarization,
     )
-
-
-def require_complete(dataset: Dataset) -> None:
-    """Raise a ValueError where values are missing or infinite; it says how many, where, and what to do."""
-    _require_none(dataset, ("missing value", "infinite value"), "fill them in")
-
-
-def require_finite(dataset: Dataset) -> None:
-    """Raise a ValueError where values are infinite, but not where they are missing."""
-    _require_none(dataset, ("infinite value",), "leave these cells empty")
-
-
-def _require_none(dataset: Dataset, kinds: tuple[str, ...], cure: str) -> None:
-    if dataset.x.dtype.kind != "f":
-        return
-    for what in kinds:
-        test = _TESTS[what]
-        counts = _counts_by_column(dataset.x, test)
-        bad = np.flatnonzero(counts)
-        if not bad.size:
-            continue
-        names = ", ".join(f"{shortened(dataset.columns[i])!r} ({counts[i]})" for i in bad[:_LISTED_COLUMNS])
-        more = ", ..." if bad.size > _LISTED_COLUMNS else ""
-        number = f"{counts.sum()} {what}{'s' if counts.sum() > 1 else ''} {_MEANING[what]}"
-        row = _first_row(dataset.x, test)
-        raise ValueError(
-            f"{dataset.origin}: expected a finite number in every cell, got {number} in {bad.size} of {len(counts)} "
-            f"columns: {names}{more}, the first in row {row + 1} (id {shortened(str(dataset.ids[row]))!r}); "
-            f"{cure}, remove these rows, or leave the columns out with --drop"
-        )
-
-
-def _first_row(matrix: Matrix, test: np.ufunc) -> int:
-    """The first row with such a value, counted from 0."""
-    if is_sparse(matrix):
-        return int(np.searchsorted(matrix.indptr, np.flatnonzero(test(matrix.data))[0], side="right")) - 1
-    start = 0
-    for block in stored_values(matrix):
-        rows = np.flatnonzero(test(block).any(axis=1))
-        if rows.size:
-            return start + int(rows[0])
-        start += len(block)
-    raise AssertionError("no such value")
-
-
-def _counts_by_column(matrix: Matrix, test: np.ufunc) -> np.ndarray:
-    if is_sparse(matrix):
-        return np.bincount(matrix.indices[test(matrix.data)], minlength=matrix.shape[1])
-    counts = np.zeros(matrix.shape[1], dtype=np.int64)
-    for block in stored_values(matrix):
-        counts += test(block).sum(axis=0)
-    return counts

@@ -19,8 +19,7 @@ from priory.evaluation.estimates import mean
 from priory.gtm import GTM
 from priory.maps.quality import DESCRIPTIONS as MAP_DESCRIPTIONS
 from priory.maps.surfaces import Surface
-from priory.workbench.data import Dataset, DatasetRows, constant_columns, load_dataset, require_finite
-from priory.workbench.data.columns import with_columns
+from priory.workbench.data import Dataset, DatasetRows, constant_columns, load_dataset, require_finite, with_columns
 from priory.workbench.jobs.map_quality import quality_on_map
 from priory.workbench.jobs.vae import require_free
 from priory.workbench.models.scaled_gtm import BATCH, MapModel, Progress, Scaling

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from priory._support.files import TEMPORARY, remove_leftovers
-from priory._support.json_files import write_json
+from priory._support.files import TEMPORARY, remove_leftovers, write_json
 from priory._support.locking import sole_writer
 from priory._support.seeds import own_noise
 from priory.evaluation import Estimate

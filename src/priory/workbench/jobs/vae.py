@@ -1,7 +1,7 @@
 """The main jobs, from settings to a run folder: fit, evaluate, embed, score. The command line prints around them."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -29,10 +29,12 @@ from priory.workbench.data import (
     DatasetRows,
     LikelihoodProposal,
     constant_columns,
+    describe_constants,
     load_dataset,
     require_complete,
+    telling_rows,
+    with_columns,
 )
-from priory.workbench.data.columns import with_columns
 from priory.workbench.jobs.map_quality import quality_on_map
 from priory.workbench.models.building import build_vae, resolve_likelihood
 from priory.workbench.models.facts import DataFacts, facts_of
@@ -44,11 +46,9 @@ from priory.workbench.settings.run import RunSettings
 
 Progress = Callable[[int], None]
 DESCRIPTIONS = LIKELIHOOD_DESCRIPTIONS | MAP_DESCRIPTIONS
-MOST_NAMED = 5  # columns in a message
 # While it is trained, a weight is held 18 times in float32: with its gradient and Adam's two averages, among the best
 # weights, and in the state to resume from (all but the gradient), which is copied twice to be written.
 BYTES_OF_A_WEIGHT = 18 * 4
-TELLING_SPLITS = ("test", "valid")  # evaluation uses the first that has rows
 
 
 class NewRun(NamedTuple):
@@ -156,12 +156,6 @@ def _left_out(dataset: Dataset, model: ModelSettings) -> dict[str, float]:
     return constants if model.likelihood == "gaussian" and not whole else {}
 
 
-def describe_constants(constants: Mapping[str, float]) -> str:
-    """Columns and their values, for a message."""
-    shown = ", ".join(f"{name!r} = {value:g}" for name, value in list(constants.items())[:MOST_NAMED])
-    return shown + (", ..." if len(constants) > MOST_NAMED else "")
-
-
 def train(
     run: Run,
     dataset: Dataset,
@@ -214,14 +208,6 @@ def draw(run: Run, vae: VAE, dataset: Dataset) -> list[Path]:
     shown = (run.facts.image_shape, run.restored)
     with own_noise(run.settings.seed, device_of(vae)):
         return draw_figures(vae, telling_rows(dataset), *shown, history, run.path / FIGURES)
-
-
-def telling_rows(dataset: Dataset) -> DatasetRows:
-    """Rows that the model has not seen: test, or validation where these are too few for a standard error; else all."""
-    for split in TELLING_SPLITS:
-        if len(dataset.splits.get(split, ())) >= 2:
-            return dataset.rows(split)
-    return dataset.all_rows()
 
 
 def measure(vae: VAE, rows: DatasetRows, num_samples: int, seed: int, progress: Progress | None = None) -> Evaluation:

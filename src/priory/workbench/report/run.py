@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from priory._support.json_files import read_json
+from priory._support.files import read_json
 from priory._support.seeds import own_noise
 from priory._version import __version__
 from priory.evaluation import Estimate
@@ -15,9 +15,8 @@ from priory.maps import TopographicMap
 from priory.maps.quality import evenly_spaced
 from priory.maps.surfaces import Surface
 from priory.vae import device_of
-from priory.workbench.data import Dataset, DatasetRows
+from priory.workbench.data import Dataset, DatasetRows, telling_rows
 from priory.workbench.data.splits import split_names
-from priory.workbench.jobs.vae import telling_rows
 from priory.workbench.report import MapContents, Metric, NodeContents, Picture, ReportContents, write_report
 from priory.workbench.report.reading import HOW_TO_READ
 from priory.workbench.runs.folder import FIGURES, METRICS, RunFolder

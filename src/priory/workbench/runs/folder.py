@@ -13,12 +13,10 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor
 
-from priory._support.files import replacing
-from priory._support.json_files import read_json, write_json
+from priory._support.files import read_json, replacing, write_json
 from priory._support.messages import TRAIN_AGAIN
 from priory.evaluation import Estimate
-from priory.workbench.data import Dataset, load_dataset, read_arrays
-from priory.workbench.data.columns import check_width, with_columns
+from priory.workbench.data import Dataset, check_width, load_dataset, read_arrays, with_columns
 from priory.workbench.data.splits import SPLITS as SPLIT_NAMES
 from priory.workbench.settings.base import checked
 

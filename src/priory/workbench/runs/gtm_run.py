@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from priory._support.json_files import write_json
+from priory._support.files import write_json
 from priory._version import __version__
 from priory.evaluation import Estimate
 from priory.gtm import GTM

@@ -11,8 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from priory._support.files import replacing, require_readable
-from priory._support.json_files import read_json, write_json
+from priory._support.files import read_json, replacing, require_readable, write_json
 from priory._support.messages import TRAIN_AGAIN
 from priory._version import __version__
 from priory.evaluation import Estimate

@@ -152,7 +152,7 @@ def _compared(folder: Path, settings: RunSettings, comparison: Comparison) -> Fi
     how = (comparison.num_samples, comparison.evaluation_seed)
     with _run_to_compare(folder, settings) as (run, dataset, start):
         vae = experiment.train(run, dataset, start, resume=True, progress=errors.is_terminal)
-        rows = experiment.telling_rows(experiment.as_judged(run, dataset))
+        rows = telling_rows(experiment.as_judged(run, dataset))
         metrics = evaluated(vae, rows, *how)
         scores = row_scores(rows, metrics.per_row)
         write_row_scores(folder / ROW_SCORES, scores, *how)

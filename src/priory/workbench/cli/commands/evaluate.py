@@ -23,7 +23,7 @@ def evaluate_run(
     """`priory evaluate`."""
     stamp = model_stamp(path)
     run, model, jobs = opened_model(path, device)
-    rows = chosen_rows(run, data, reading, experiment.telling_rows)
+    rows = chosen_rows(run, data, reading, telling_rows)
     if len(rows) < 2:
         raise ValueError(
             f"{rows.dataset.origin}: expected at least two rows to evaluate, for a standard error, got {len(rows)}; "

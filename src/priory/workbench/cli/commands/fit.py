@@ -124,7 +124,7 @@ def _check_more_epochs(run: Run, now: TrainingSettings) -> None:
 
 
 def _evaluate(run: Run, vae: VAE, dataset: Dataset, num_samples: int) -> None:
-    rows = experiment.telling_rows(dataset)
+    rows = telling_rows(dataset)
     metrics = evaluated(vae, rows, num_samples)
     run.write_metrics(metrics, num_samples, EVALUATION_SEED)
     title = f"{dataset.name}, {run.settings.model.prior} prior: {len(rows)} rows, nats per row"
@@ -158,7 +158,7 @@ def _say_what_was_found(run: Run, dataset: Dataset, proposal: LikelihoodProposal
     console.print(f"[bold]{dataset.name}[/]: {dataset.summary().describe()}\nrows: {sizes}")
     if run.constants:
         number = f"{len(run.constants)} column{'s have' if len(run.constants) > 1 else ' has'}"
-        shown = experiment.describe_constants(run.constants)
+        shown = describe_constants(run.constants)
         console.print(f"left out of the model: {number} one value in all training rows ({shown})", markup=False)
     if settings.model.likelihood == proposal.likelihood:
         console.print(proposal.describe(), markup=False)

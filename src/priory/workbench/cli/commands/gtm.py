@@ -13,9 +13,8 @@ from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
 from priory.workbench.cli.commands.opening import chosen_device
 from priory.workbench.cli.commands.report import say_where_the_page_is
 from priory.workbench.cli.terminal import console, errors, show_metrics
-from priory.workbench.data import Dataset
+from priory.workbench.data import Dataset, describe_constants, telling_rows
 from priory.workbench.jobs import gtm as jobs
-from priory.workbench.jobs.vae import describe_constants, telling_rows
 from priory.workbench.models.scaled_gtm import MapModel
 from priory.workbench.report.run import REPORT, write_run_report
 from priory.workbench.runs.folder import CONFIG, METRICS, MODEL

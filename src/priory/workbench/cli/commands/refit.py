@@ -61,7 +61,7 @@ def _refitted(
     run: Run, vae: VAE, dataset: Dataset, request: RefitRequest, num_samples: int
 ) -> tuple[Refitted, Measured]:
     """The model with the new prior; its metrics, the old one's, and the differences of the rows."""
-    telling = experiment.telling_rows(experiment.as_judged(run, dataset))
+    telling = telling_rows(experiment.as_judged(run, dataset))
     before = evaluated(vae, telling, num_samples)
     with row_progress("refit", request.refit.epochs) as progress:
         found = ex_post.refitted(run, vae, dataset, request, progress)
@@ -91,7 +91,7 @@ def _say_how(found: Refitted, run: Run, request: RefitRequest) -> None:
 
 def _say_what_changed(measured: Measured, dataset: Dataset, num_samples: int) -> None:
     """One table, and whether it was worth it."""
-    rows = experiment.telling_rows(dataset)
+    rows = telling_rows(dataset)
     title = f"{dataset.name}: {len(rows)} rows, nats per row, {num_samples} importance samples"
     table = Table("", "before", "after", "difference", title=title, title_justify="left", box=None, pad_edge=False)
     for column in table.columns[1:]:

@@ -1,7 +1,7 @@
-"""NumPy's files: arrays of numbers or text, never of Python objects; what a header claims is checked before it is read.
+"""NumPy's files: arrays of numbers or text, never of Python objects, whose header is checked before they are read.
 
-An array of objects is a pickle, and reading that runs whatever code it holds. A header that claims more than the file
-has would be allocated before anybody notices.
+An array of objects is a pickle, and reading a pickle runs its code. NumPy allocates the size in the header before it
+sees that the file is shorter.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from priory.workbench.data.reading.foreign import foreign
 
 Arrays = dict[str, np.ndarray]
 
-FEWER = "give fewer rows or columns"
 _SUFFIX = ".npy"
 _ARRAY = ("a complete NumPy array", "save it again with numpy.save, or fetch it again")
 _ARCHIVE = ("a complete .npz archive", "write it again with numpy.savez, or fetch it again")
@@ -31,11 +30,10 @@ class ObjectsError(ValueError):
 
 
 def read_array(path: Path) -> np.ndarray:
-    """The array of a `.npy` file.
+    """Read a `.npy` file.
 
     Raises:
         ValueError: it is no such file, is damaged, or holds Python objects.
-        NotEnoughMemoryError: it would not fit.
     """
     with path.open("rb") as file:
         _check_header(file, path.stat().st_size, path.name)
@@ -44,11 +42,11 @@ def read_array(path: Path) -> np.ndarray:
 
 
 def read_arrays(path: Path, is_needed: Callable[[str], bool] = lambda name: True) -> Arrays:
-    """The arrays of an `.npz` archive. They are read in memory: their names are never those of files to write.
+    """Read the arrays of an `.npz` archive in memory; nothing is unpacked to files.
 
     Args:
         path: the archive.
-        is_needed: which arrays must not be Python objects; others that are, are passed over.
+        is_needed: whether an array must not hold Python objects; others that do are left out.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -61,7 +59,7 @@ def read_arrays(path: Path, is_needed: Callable[[str], bool] = lambda name: True
         archive = zipfile.ZipFile(path)
     with archive:
         members = [member for member in archive.infolist() if member.filename.endswith(_SUFFIX)]
-        require_memory(sum(member.file_size for member in members), path.name, FEWER)
+        require_memory(sum(member.file_size for member in members), path.name)
         arrays: Arrays = {}
         for member in members:
             key = member.filename.removesuffix(_SUFFIX)
@@ -82,7 +80,7 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, what: str) -> np.
 
 
 def _check_header(file: IO[bytes], size: int, what: str) -> None:
-    """Refuse objects, and an array of another size than the file's."""
+    """Refuse Python objects, and a header that does not fit the file's size."""
     shape, dtype, start = _header(file, what)
     if dtype.hasobject:
         raise ObjectsError(
@@ -95,7 +93,6 @@ def _check_header(file: IO[bytes], size: int, what: str) -> None:
             f"{what}: expected a complete NumPy file of {expected} bytes for values of shape {shape} ({dtype}), got "
             f"{size}: it is damaged; save it again, or fetch it again"
         )
-    require_memory(expected, what, FEWER)
 
 
 def _header(file: IO[bytes], what: str) -> tuple[tuple[int, ...], np.dtype[Any], int]:

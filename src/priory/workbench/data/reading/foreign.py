@@ -1,4 +1,4 @@
-"""Calls into other libraries that read files: what they raise for bytes that they cannot read becomes one of ours."""
+"""Calls of other libraries that read files; their errors become ours, with the file's name and a cure."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ _LONGEST_REASON = 160
 
 @contextmanager
 def foreign(what: str, expected: str, cure: str) -> Iterator[None]:
-    """Hold nothing but the call of a foreign library: a damaged file can make it raise anything at all.
+    """Turn any error of the block into one of ours; put only the call of the other library into it.
+
+    A damaged file can make a library raise any exception.
 
     Args:
         what: the file, as messages name it.
-        expected: what should have been in it.
+        expected: the content that it should have.
         cure: what to do.
 
     Raises:
-        ValueError: the library raised, whatever it was.
-        NotEnoughMemoryError: there was no memory for what the file claims to hold.
+        ValueError: the library raised an exception.
+        NotEnoughMemoryError: the library ran out of memory.
         OSError: the system refused; the error names the file.
 
     >>> with foreign("x.json", "a JSON file", "write it again"):
@@ -36,7 +38,7 @@ def foreign(what: str, expected: str, cure: str) -> Iterator[None]:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about formats of old versions and the like
+            warnings.simplefilter("ignore")  # such as those about old versions of a format
             yield
     except MemoryError as error:
         raise NotEnoughMemoryError(f"{what}: there is not enough memory to read it ({_reason(error)})") from None
@@ -58,5 +60,5 @@ def _reason(error: BaseException) -> str:
 
 
 def open_bytes(path: Path, *, zipped: bool) -> BinaryIO:
-    """A file's bytes, decompressed where it is gzipped, for the caller to close."""
+    """Open a file of bytes, gzipped or not; the caller closes it."""
     return cast(BinaryIO, gzip.open(path, "rb")) if zipped else path.open("rb")

@@ -2,41 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from priory._support.memory import require_memory
 from priory._support.optional import require
 from priory.workbench.data.reading.foreign import foreign
-from priory.workbench.data.reading.hdf5 import H5AD, check_h5
-from priory.workbench.data.reading.matrices import Matrix, checked_csr
-from priory.workbench.data.reading.table import Claims, Table, as_values, listed, met_claims
+from priory.workbench.data.reading.table import Table, as_values, listed
+
+_H5AD = ("a complete .h5ad file", "write it again with anndata, or fetch it again")
 
 
-def read_h5ad(path: Path, claims: Claims) -> Table:
-    """AnnData: `X` or a layer, ids from obs_names, labels from obs, columns from var_names."""
+def read_h5ad(path: Path, as_written: Collection[str]) -> Table:
+    """Read AnnData: `X` and layers, ids from obs_names, columns from var_names; all of obs stands beside the matrix."""
     anndata = require("anndata", "anndata", "reading .h5ad files")
-    check_h5(path)
-    with foreign(path.name, *H5AD):
+    _check_content(path)
+    with foreign(path.name, *_H5AD):
         data = anndata.read_h5ad(path)
-    layer = None if "layer" in claims.optional and claims.layer not in data.layers else claims.layer
-    matrix = _layer(data, layer, path.name)
-    columns = tuple(map(str, data.var_names))
-    claims = met_claims(claims, [*data.obs.columns, *columns], path.name)
-    for name in claims.drop:
-        if name not in columns and "drop" not in claims.optional:
-            raise ValueError(f"drop: {name!r} is a column of obs, which is not part of the matrix; leave it out")
-    side = {name: as_values(data.obs[name]) for name in claims.names() if name in data.obs.columns}
-    return Table(matrix, columns, side, (), as_values(data.obs_names))
+    return Table(
+        data.X,
+        tuple(map(str, data.var_names)),
+        side={str(name): data.obs[name] for name in data.obs.columns},
+        ids=as_values(data.obs_names),
+        layers=dict(data.layers),
+    )
 
 
-def _layer(data: Any, layer: str | None, name: str) -> Matrix:
-    if layer is not None and layer not in data.layers:
-        raise ValueError(f"layer: expected one of {name}'s layers ({listed(data.layers)}), got {layer!r}")
-    matrix = data.X if layer is None else data.layers[layer]
-    if matrix is None:
-        raise ValueError(f"{name}: expected a matrix X, got none; name a layer with --layer ({listed(data.layers)})")
-    if isinstance(matrix, np.ndarray):
-        return matrix
-    return checked_csr(matrix, name)
+def _check_content(path: Path) -> None:
+    """Refuse a file that takes values from other files, or declares more values than fit into memory."""
+    h5py = require("h5py", "anndata", "reading .h5ad files")
+    outside: list[str] = []
+    sizes: list[int] = []
+
+    def check_node(name: str, node: Any) -> None:
+        if isinstance(node, h5py.Dataset):
+            sizes.append(node.size * node.dtype.itemsize if node.size else 0)
+            if node.is_virtual or node.external:
+                outside.append(name)
+
+    def check_link(name: str, link: Any) -> None:
+        if isinstance(link, h5py.ExternalLink):
+            outside.append(name)
+
+    with foreign(path.name, *_H5AD), h5py.File(path, "r") as file:
+        file.visititems_links(check_link)
+        file.visititems(check_node)
+    if outside:
+        raise ValueError(
+            f"{path.name}: expected an .h5ad file that holds its values, got links to other files ({listed(outside)}); "
+            "write it again with anndata"
+        )
+    require_memory(sum(sizes), path.name)

@@ -21,8 +21,22 @@ def is_sparse(matrix: Matrix) -> bool:
     return not isinstance(matrix, np.ndarray)
 
 
+def missing(values: np.ndarray) -> np.ndarray:
+    """Whether each cell holds nothing: NaN, None, NaT, pandas' NA, or empty text.
+
+    >>> missing(np.array([1.0, np.nan])), missing(np.array(["a", ""])), missing(np.array([3, None], dtype=object))
+    (array([False,  True]), array([False,  True]), array([False,  True]))
+    """
+    if values.dtype.kind == "O":  # pandas' NA raises on comparison, NaN and NaT differ from themselves
+        cells = [v is None or type(v).__name__ == "NAType" or bool(v != v) or v == "" for v in values.ravel()]
+        return np.array(cells, dtype=bool).reshape(values.shape)
+    if values.dtype.kind in "US":
+        return values == np.zeros((), values.dtype)
+    return np.isnan(values) if values.dtype.kind in "fcmM" else np.zeros(values.shape, dtype=bool)
+
+
 def compact(values: np.ndarray, what: str = "data") -> np.ndarray:
-    """The same numbers in the smallest dtype that torch can index: uint8, int16, int32, int64 or float32.
+    """Convert numbers to the smallest dtype that torch can index: uint8, int16, int32, int64 or float32.
 
     >>> compact(np.array([[0, 255]])).dtype, compact(np.array([[0.5]])).dtype, compact(np.array([[True]])).dtype
     (dtype('uint8'), dtype('float32'), dtype('uint8'))
@@ -63,7 +77,7 @@ def compact_matrix(matrix: Matrix, what: str) -> Matrix:
 
 
 def checked_csr(matrix: Matrix, what: str) -> Matrix:
-    """A sparse matrix of any kind as CSR, after a look at its indices: scipy itself would follow any into memory."""
+    """Convert a sparse matrix of any kind to CSR after a check of its indices: scipy itself would use wrong ones."""
     from scipy.sparse import csr_matrix
 
     with foreign(what, "the parts of a sparse matrix that fit each other", "write it again with scipy.sparse.save_npz"):
@@ -76,7 +90,7 @@ def checked_csr(matrix: Matrix, what: str) -> Matrix:
 
 
 def as_rows(array: np.ndarray, what: str) -> tuple[np.ndarray, tuple[int, int] | None]:
-    """One row a datum: (N, D) as it is, (N, H, W), (N, H, W, 1) and (N, 1, H, W) flattened, with the image's shape."""
+    """Flatten images (N, H, W), (N, H, W, 1) and (N, 1, H, W) to rows; give the image's shape too, None for (N, D)."""
     shape = array.shape
     if not array.size:
         raise ValueError(f"{what}: expected at least one row and one column, got {' x '.join(map(str, shape))} values")

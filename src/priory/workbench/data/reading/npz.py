@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from priory._support.memory import require_memory
 from priory._support.optional import require
 from priory.workbench.data.reading.arrays import Arrays, read_arrays
 from priory.workbench.data.reading.foreign import foreign
-from priory.workbench.data.reading.matrices import Matrix, as_rows, checked_csr
-from priory.workbench.data.reading.table import Claims, Table, default_columns, listed
+from priory.workbench.data.reading.matrices import Matrix, as_rows
+from priory.workbench.data.reading.table import Table, listed
 from priory.workbench.data.splits import SPLITS, consecutive
 
 _SPLIT_NAMES = {
@@ -30,11 +30,10 @@ _ID_KEYS = ("ids", "obs_names")
 _CSR_KEYS = {"data", "indices", "indptr"}
 # A wide 2-D array beside the matrix is another data set, not a handful of label columns.
 _MOST_SIDE_COLUMNS = 20
-_ROW_BYTES = 8  # of a row of a sparse matrix that holds nothing: its index pointer
 
 
-def read_npz(path: Path, claims: Claims) -> Table:
-    """One matrix (or `x` with `y`), `*_x` splits, scipy's sparse format, or CSR parts with `matrix_shape`."""
+def read_npz(path: Path, as_written: Collection[str]) -> Table:
+    """Read one matrix (or `x` with `y`), `*_x` splits, scipy's sparse format, or CSR parts with `matrix_shape`."""
     arrays = read_arrays(path, is_needed=_is_needed)
     if {"format", "shape", "data"} <= arrays.keys():
         return _scipy_table(arrays, path.name)
@@ -52,7 +51,7 @@ def _is_needed(key: str) -> bool:
 
 
 def _scipy_table(arrays: Arrays, name: str) -> Table:
-    """What `scipy.sparse.save_npz` writes: csr, csc, bsr, coo or dia."""
+    """Read the output of `scipy.sparse.save_npz`: csr, csc, bsr, coo or dia."""
     kind = str(arrays["format"].astype(str)) if arrays["format"].ndim == 0 else "?"
     parts = {"coo": ("row", "col"), "dia": ("offsets",)}.get(kind, ("indices", "indptr"))
     shape = _sparse_shape(arrays, name)
@@ -60,14 +59,13 @@ def _scipy_table(arrays: Arrays, name: str) -> Table:
         raise ValueError(f"{name}: expected what scipy.sparse.save_npz writes, got {listed(arrays)}; write it so")
     indices = [arrays[part] for part in parts]
     content = (arrays["data"], tuple(indices)) if kind == "coo" else (arrays["data"], *indices)
-    return Table(_built(kind, content, shape, name), default_columns(shape[1]))
+    return Table(_built(kind, content, shape, name))
 
 
 def _built(kind: str, content: tuple[Any, ...], shape: tuple[int, int], name: str) -> Matrix:
     sparse = require("scipy.sparse", "all", "reading a sparse matrix")
     with foreign(name, "the parts of a sparse matrix that fit each other", "write it with scipy.sparse.save_npz"):
-        matrix = getattr(sparse, f"{kind}_matrix")(content, shape=shape)
-    return checked_csr(matrix, name)
+        return getattr(sparse, f"{kind}_matrix")(content, shape=shape)
 
 
 def _csr_table(arrays: Arrays, name: str) -> Table:
@@ -84,13 +82,11 @@ def _sparse_shape(arrays: Arrays, name: str) -> tuple[int, int]:
             f"{name}: expected an array 'matrix_shape' (rows, columns) beside data, indices and indptr, "
             f"got {listed(arrays)}; or write the file with scipy.sparse.save_npz"
         )
-    rows, columns = int(shape[0]), int(shape[1])
-    require_memory(_ROW_BYTES * rows, f"{name}: {rows} rows", "check its shape")
-    return rows, columns
+    return int(shape[0]), int(shape[1])
 
 
 def _by_split(arrays: Arrays) -> dict[str, Arrays]:
-    """{'train': {'x': ..., 'y': ...}, ...} from names such as train_x, x_train, val_y."""
+    """Group arrays by names such as train_x, x_train, val_y: {'train': {'x': ..., 'y': ...}, ...}."""
     by_split: dict[str, Arrays] = {}
     for key, array in arrays.items():
         for split, canonical in _SPLIT_NAMES.items():
@@ -116,7 +112,7 @@ def _split_table(by_split: dict[str, Arrays], arrays: Arrays, name: str) -> Tabl
 
 
 def _joined_side(parts: dict[str, Arrays], lengths: dict[str, int], name: str) -> Arrays:
-    """`train_y`, `valid_y`, ... as one column `y`."""
+    """Join `train_y`, `valid_y`, ... to one column `y`."""
     keys = [key for key in dict.fromkeys(key for part in parts.values() for key in part) if key != "x"]
     side: Arrays = {}
     for key in keys:
@@ -134,10 +130,10 @@ def _single_table(arrays: Arrays, name: str) -> Table:
         matrices = (key for key, a in arrays.items() if a.ndim >= 2 and a.dtype.kind in "biuf")
         chosen = [key for key in matrices if key.lower() not in _LABEL_KEYS]
     if len(chosen) != 1:
-        found = ", ".join(f"{key} {a.shape}" for key, a in arrays.items()) or "nothing"
+        shapes = ", ".join(f"{key} {a.shape}" for key, a in arrays.items()) or "nothing"
         raise ValueError(
             f"{name}: expected one matrix, or splits named train_x, valid_x, test_x (with train_y, ... for labels), "
-            f"got {found}; name the matrix x, or save it in a file of its own"
+            f"got {shapes}; name the matrix x, or save it in a file of its own"
         )
     matrix, image_shape = _images(arrays[chosen[0]], arrays, f"{name}, {chosen[0]}")
     rest = {key: a for key, a in arrays.items() if key != chosen[0]}
@@ -145,7 +141,7 @@ def _single_table(arrays: Arrays, name: str) -> Table:
 
 
 def _with_side(matrix: Matrix, image_shape: tuple[int, int] | None, rest: Arrays, name: str) -> Table:
-    """A table without splits: arrays with one value a row are side columns."""
+    """Make a table without splits; arrays with one value a row become side columns."""
     rows = matrix.shape[0]
     side: Arrays = {}
     ids = next((rest[key] for key in _ID_KEYS if key in rest), None)
@@ -161,7 +157,7 @@ def _with_side(matrix: Matrix, image_shape: tuple[int, int] | None, rest: Arrays
 
 
 def _images(array: np.ndarray, arrays: Arrays, what: str) -> tuple[np.ndarray, tuple[int, int] | None]:
-    """Rows of features; packed bits are unpacked, and `shape` (height, width) tells what a row's image is."""
+    """Unpack packed bits and flatten images; an array `shape` gives the height and the width of a row's image."""
     width = int(arrays["width"]) if "width" in arrays and arrays["width"].size == 1 else None
     packed = width is not None and array.ndim == 2 and array.dtype == np.uint8 and array.shape[1] != width
     if packed and width is not None and array.shape[1] == -(-width // 8):
@@ -174,7 +170,7 @@ def _images(array: np.ndarray, arrays: Arrays, what: str) -> tuple[np.ndarray, t
 
 
 def _as_columns(key: str, array: np.ndarray) -> Arrays:
-    """A 1-D array is a column, a narrow 2-D array is several: fractions_0, fractions_1, ..."""
+    """Make columns of an array: one of a 1-D array, fractions_0, fractions_1, ... of a narrow 2-D array."""
     if array.ndim == 1:
         return {key: array}
     if array.ndim == 2 and array.shape[1] == 1:
@@ -185,17 +181,17 @@ def _as_columns(key: str, array: np.ndarray) -> Arrays:
 
 
 def _default_labels(side: Arrays) -> tuple[str, ...]:
-    """Columns with a label's name first, then all that count or name something."""
+    """Columns with the name of a label first, then all other integers and texts."""
     named = [key for key in side if key.lower() in _LABEL_KEYS]
     discrete = [key for key, a in side.items() if key not in named and a.dtype.kind in "iubUS"]
     return (*named, *discrete)
 
 
-def _column_names(arrays: Arrays, count: int) -> tuple[str, ...]:
+def _column_names(arrays: Arrays, count: int) -> tuple[str, ...] | None:
     for key in _COLUMN_KEYS:
         if key in arrays and arrays[key].shape == (count,) and arrays[key].dtype.kind == "U":
             return tuple(map(str, arrays[key]))
-    return default_columns(count)
+    return None
 
 
 def _check_length(array: np.ndarray, rows: int, what: str) -> None:

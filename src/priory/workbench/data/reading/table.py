@@ -1,16 +1,17 @@
-"""What a reader hands over, and how columns are taken out of its matrix."""
+"""The content of a file, and the one function that takes the user's columns out of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from priory._support.memory import require_memory
 from priory._support.messages import nearest, shortened
-from priory.workbench.data.reading.matrices import Matrix, is_sparse
+from priory.workbench.data.reading.frames import is_frame, numbers_of
+from priory.workbench.data.reading.matrices import Matrix, checked_csr, is_sparse, missing
 
 _LISTED_NAMES = 12  # names in an error message: enough to recognize the file, short enough to read
 _NAME_BYTES = 100  # of the name of a row or a column
@@ -18,9 +19,9 @@ _NAME_BYTES = 100  # of the name of a row or a column
 
 @dataclass(frozen=True)
 class Claims:
-    """Columns that the user names, which are not part of the matrix, and the h5ad layer to read.
+    """Columns that the user takes out of the matrix, and the layer to read instead of the matrix.
 
-    `optional` holds the options among labels, ids, drop and layer whose columns a file may lack.
+    `optional` holds those of the arguments labels, ids, drop and layer whose columns a file may lack.
     """
 
     labels: tuple[str, ...] = ()
@@ -35,20 +36,36 @@ class Claims:
         return [("labels", name) for name in self.labels] + ids + [("drop", name) for name in self.drop]
 
     def names(self) -> set[str]:
+        """All columns that the user names."""
         return {name for _, name in self.by_option()}
 
 
 @dataclass(frozen=True)
 class Table:
-    """A file's content: the matrix, and side columns that hold one value a row without being part of it."""
+    """The content of a file as a reader returns it; `select` takes the user's columns out.
 
-    matrix: Matrix
-    columns: tuple[str, ...]
-    side: dict[str, np.ndarray] = field(default_factory=dict)
-    default_labels: tuple[str, ...] = ()  # side columns that are labels unless the user names others
+    Attributes:
+        matrix: (rows, columns): a NumPy array, a sparse scipy matrix, or a pandas DataFrame, whose columns may have
+            types of their own, such as text; None if the file has only layers.
+        columns: a name for each column; by default those of the DataFrame, or x0, x1, ...
+        side: columns beside the matrix, one value a row; the user may name them as labels or ids.
+        default_labels: side columns that are labels unless the user names others.
+        ids: a name for each row; by default their numbers.
+        splits: 'train', 'valid', 'test' to row indices, if the file has splits.
+        image_shape: (height, width) if each row is a gray image.
+        written: columns of the matrix as the file writes them, such as 007 for 7; ids are taken from here.
+        layers: matrices to read instead of `matrix`, by name; None if the format has no layers.
+    """
+
+    matrix: Any
+    columns: tuple[str, ...] | None = None
+    side: Mapping[str, Any] = field(default_factory=dict)
+    default_labels: tuple[str, ...] = ()
     ids: np.ndarray | None = None
     splits: dict[str, np.ndarray] | None = None
     image_shape: tuple[int, int] | None = None
+    written: Mapping[str, np.ndarray] = field(default_factory=dict)
+    layers: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -62,32 +79,70 @@ class Selection:
     image_shape: tuple[int, int] | None
 
 
-def default_columns(count: int) -> tuple[str, ...]:
-    """x0, x1, ...
+def select(table: Table, claims: Claims, where: str) -> Selection:
+    """Choose the layer, and take labels, ids and dropped columns out of the matrix.
+
+    Args:
+        table: what a reader returned.
+        claims: what the user named.
+        where: the data, as messages call them.
 
     Raises:
-        NotEnoughMemoryError: the names alone would not fit.
+        ValueError: a column or a layer does not exist, no column is left, or one that is left holds no numbers.
+        NotEnoughMemoryError: the names of rows and columns would not fit.
     """
-    require_memory(_NAME_BYTES * count, f"{count} columns", "check the shape of the data: a row is a datum")
-    return tuple(f"x{i}" for i in range(count))
+    matrix = _layer(table, claims, where)
+    rows, width = matrix.shape
+    if not rows or not width:
+        raise ValueError(f"{where}: expected at least one row and one column, got {rows} x {width}")
+    # a sparse matrix, or a compressed file, may declare many more of them than it has values
+    require_memory(_NAME_BYTES * (rows + width), f"{where}: {rows} rows x {width} columns")
+    columns = table.columns or (tuple(map(str, matrix.columns)) if is_frame(matrix) else default_columns(width))
+    if is_sparse(matrix) and not is_frame(matrix):
+        matrix = checked_csr(matrix, where)
+    _require_columns(table, columns, claims, where)
+    position = {name: i for i, name in enumerate(columns)}
+    label_names = claims.labels or tuple(name for name in table.default_labels if name not in claims.drop)
+
+    def values(name: str) -> np.ndarray:
+        return as_values(table.side[name]) if name in table.side else _column(matrix, position[name])
+
+    labels = {name: values(name) for name in label_names if name in table.side or name in position}
+    ids = np.arange(rows) if table.ids is None else as_values(table.ids)
+    if claims.ids is not None and (claims.ids in table.side or claims.ids in position):
+        ids = table.written[claims.ids] if claims.ids in table.written else values(claims.ids)
+    taken = claims.names() & position.keys() - table.side.keys()
+    left = [i for i, name in enumerate(columns) if name not in taken]
+    if not left:
+        raise ValueError(f"{where}: no column is left for the model; labels, ids and drop take all of them out")
+    if taken:
+        matrix = matrix.iloc[:, left] if is_frame(matrix) else matrix[:, left]
+    if is_frame(matrix):
+        matrix = numbers_of(matrix, where)
+    image_shape = None if taken else table.image_shape
+    return Selection(matrix, tuple(columns[i] for i in left), labels, ids.astype(str), image_shape)
 
 
-def listed(names: Iterable[str]) -> str:
-    """Names for an error message, cut where the list gets long."""
-    names = list(names)
-    text = ", ".join(repr(shortened(str(name))) for name in names[:_LISTED_NAMES])
-    return f"{text}, ... ({len(names)} in all)" if len(names) > _LISTED_NAMES else text or "none"
+def _layer(table: Table, claims: Claims, where: str) -> Any:
+    """The layer that the user named, or the matrix."""
+    layers = table.layers or {}
+    if claims.layer is not None and claims.layer in layers:
+        return layers[claims.layer]
+    if claims.layer is not None and "layer" not in claims.optional:
+        if table.layers is None:
+            raise ValueError(f"layer: expected an .h5ad file, got {where!r}; leave --layer out")
+        raise ValueError(f"layer: expected one of {where}'s layers ({listed(layers)}), got {claims.layer!r}")
+    if table.matrix is None:
+        raise ValueError(f"{where}: expected a matrix X, got none; name a layer with --layer ({listed(layers)})")
+    return table.matrix
 
 
-def met_claims(claims: Claims, known: Sequence[str], where: str) -> Claims:
-    """The claims without the optional columns that do not exist.
-
-    Raises:
-        ValueError: for any other column that does not exist; it names the nearest, or lists them.
-    """
-    found = set(known)
+def _require_columns(table: Table, columns: Sequence[str], claims: Claims, where: str) -> None:
+    """Refuse columns that do not exist, or cannot be dropped, unless they are optional."""
+    known = [*table.side, *columns]
+    names = set(known)
     for option, name in claims.by_option():
-        if name in found or option in claims.optional:
+        if name in names or option in claims.optional:
             continue
         close = nearest(name, known)
         hint = f"did you mean {close!r}?" if close else f"its columns are {listed(known)}"
@@ -95,78 +150,36 @@ def met_claims(claims: Claims, known: Sequence[str], where: str) -> Claims:
             f"{option}: expected a column of {where}, got {shortened(name)!r}, which it does not have; {hint} "
             f"Give --{option} one of its columns"
         )
-    return replace(
-        claims,
-        labels=tuple(name for name in claims.labels if name in found),
-        ids=claims.ids if claims.ids in found else None,
-        drop=tuple(name for name in claims.drop if name in found),
-    )
+    for name in claims.drop:
+        if name in table.side and name not in table.default_labels and "drop" not in claims.optional:
+            raise ValueError(f"drop: {name!r} stands beside the matrix and is no part of it; leave it out")
+
+
+def _column(matrix: Any, index: int) -> np.ndarray:
+    if is_frame(matrix):
+        return as_values(matrix.iloc[:, index])
+    return matrix[:, [index]].toarray().ravel() if is_sparse(matrix) else matrix[:, index].copy()
+
+
+def default_columns(count: int) -> tuple[str, ...]:
+    """x0, x1, ..."""
+    return tuple(f"x{i}" for i in range(count))
+
+
+def listed(names: Iterable[str]) -> str:
+    """List names for an error message, cut if there are many."""
+    names = list(names)
+    text = ", ".join(repr(shortened(str(name))) for name in names[:_LISTED_NAMES])
+    return f"{text}, ... ({len(names)} in all)" if len(names) > _LISTED_NAMES else text or "none"
 
 
 def as_values(values: Any) -> np.ndarray:
-    """Labels as numbers, or as text with '' for missing; never as Python objects."""
+    """Convert labels to numbers, or to text with '' for missing ones; never to Python objects."""
     array = np.asarray(values)
     if array.dtype.kind in "iuf":
         return array
     if array.dtype.kind == "S":
         return np.char.decode(array, "utf-8")
     if array.dtype.kind == "O":
-        return np.array(["" if _is_missing(v) else str(v) for v in array], dtype=str)
+        return np.array(["" if gone else str(v) for v, gone in zip(array, missing(array), strict=True)], dtype=str)
     return array.astype(str)
-
-
-def _is_missing(value: Any) -> bool:
-    # pandas' NA raises on comparison with itself, NaN and NaT differ from themselves
-    return value is None or type(value).__name__ == "NAType" or bool(value != value)
-
-
-def numbers_if_possible(text: np.ndarray) -> np.ndarray:
-    """A text column as int64 or float64 where every non-empty cell is a number, else as it is.
-
-    >>> numbers_if_possible(np.array(["1", "2"])), numbers_if_possible(np.array(["a", "2"]))
-    (array([1, 2]), array(['a', '2'], dtype='<U1'))
-    """
-    filled = text != ""
-    try:
-        if filled.all() and len(text):
-            return np.array([int(cell) for cell in text], dtype=np.int64)
-    except (ValueError, OverflowError):
-        pass  # not integers; perhaps real numbers
-    try:
-        numbers = np.full(len(text), np.nan)
-        numbers[filled] = text[filled].astype(np.float64)
-    except ValueError:
-        return text
-    return numbers if filled.any() else text
-
-
-def select(table: Table, claims: Claims, where: str) -> Selection:
-    """Take the claimed columns out of the matrix and keep them as labels and ids."""
-    position = {name: i for i, name in enumerate(table.columns)}
-    label_names = claims.labels or table.default_labels
-    claims = met_claims(claims, [*table.side, *table.columns], where)
-
-    def values(name: str) -> np.ndarray:
-        return as_values(table.side[name]) if name in table.side else _column(table.matrix, position[name])
-
-    labels = {name: values(name) for name in label_names if name in table.side or name in position}
-    rows = table.matrix.shape[0]
-    require_memory(_NAME_BYTES * rows, f"{where}: {rows} rows", "give fewer rows")
-    own = np.arange(rows).astype(str) if table.ids is None else as_values(table.ids).astype(str)
-    ids = own if claims.ids is None else values(claims.ids).astype(str)
-    taken = sorted(position[name] for name in claims.names() if name in position and name not in table.side)
-    matrix, columns = without_columns(table.matrix, table.columns, taken)
-    if not columns:
-        raise ValueError(f"{where}: no column is left for the model; labels, ids and drop take all of them out")
-    return Selection(matrix, columns, labels, ids, None if taken else table.image_shape)
-
-
-def _column(matrix: Matrix, index: int) -> np.ndarray:
-    return matrix[:, [index]].toarray().ravel() if is_sparse(matrix) else matrix[:, index].copy()
-
-
-def without_columns(matrix: Matrix, columns: tuple[str, ...], taken: list[int]) -> tuple[Matrix, tuple[str, ...]]:
-    if not taken:
-        return matrix, columns
-    keep = np.setdiff1d(np.arange(len(columns)), taken)
-    return matrix[:, keep], tuple(columns[i] for i in keep)

@@ -1,20 +1,21 @@
-"""Results back into files, one row a datum, each with its id; a file appears complete or not at all."""
+"""Output files: one row a datum, with its id; or copies of the data with new columns."""
 
 from __future__ import annotations
 
 import csv
 import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from priory._support.files import not_a_folder, replacing
+from priory._support.files import not_a_folder, remove_leftovers, replacing
+from priory._support.locking import sole_writer
 from priory._support.optional import require
+from priory.workbench.data.reading.delimited import Layout, layout_of, open_text
 from priory.workbench.data.reading.table import as_values
-from priory.workbench.data.reading.table_files import layout_of, open_text
-from priory.workbench.data.writing.row_match import match_rows
 
 OUTPUT_FORMATS = (".npz", ".csv", ".tsv", ".parquet", ".h5ad")
 _DELIMITED = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
@@ -33,7 +34,7 @@ def write_rows(
     template: str | Path | None = None,
     ids_column: str | None = None,
 ) -> None:
-    """Write one row a datum, atomically: to a temporary file in the same folder, which then takes the name.
+    """Write one row a datum: to a temporary file in the same folder, which is renamed when it is complete.
 
     Args:
         path: .npz (every array under its name, no pickles), .csv, .tsv or .parquet (an array of two axes becomes
@@ -41,15 +42,15 @@ def write_rows(
         ids: one a row; written as the column 'id' ('ids' in .npz), or used to match the rows of a template.
         columns: one value a row, numbers or text.
         arrays: one row a datum; in .npz any array.
-        template: for .csv and .tsv, a file of which the output is a copy with new columns; for .h5ad, a file of which
-            the output is a copy with `priory_<name>` in obs and `X_priory_<name>` in obsm. Rows are matched by id,
-            rows of the template that are not in `ids` stay empty.
-        ids_column: the template's column that holds the ids, if they are not the row numbers or names; '' for the
-            row names.
+        template: for .csv and .tsv, a file to copy with new columns; for .h5ad, a file to copy with `priory_<name>` in
+            obs and `X_priory_<name>` in obsm.
+        ids_column: the template's column that holds the ids; rows of the template whose id is not in `ids` stay empty.
+            Without it, ids of a .csv or .tsv must be its row names, or its row numbers, all of them in order; ids of an
+            .h5ad are looked up in obs_names.
 
     Raises:
-        ValueError: for what `check_output` refuses, lengths that differ, a name that is taken, ids that the template
-            does not have, or that it has in several readings that disagree.
+        ValueError: for what `check_output` refuses, lengths that differ, a name that exists already, or ids that do not
+            fit the template.
         FileNotFoundError: if there is no such template.
         ImportError: if the library for the format is missing; the error names the extra to install.
 
@@ -70,12 +71,16 @@ def write_rows(
     check_output(path, template)
     write = _writer(path, template, ids_column)
     _check(path, template, names, values, extra)
-    with replacing(path) as temporary:
-        write(temporary, names, values, extra)
+    with ExitStack() as held:
+        with suppress(OSError):  # another process writes into the folder: the temporary files may be its own
+            held.enter_context(sole_writer(path.parent))
+            remove_leftovers(path.parent, of=path)
+        with replacing(path) as temporary:
+            write(temporary, names, values, extra)
 
 
 def check_output(path: str | Path, template: str | Path | None = None) -> None:
-    """Raise what `write_rows` would raise about the file to write and its template, before there is anything to write.
+    """Refuse an output file or a template that `write_rows` would refuse, before there is anything to write.
 
     Raises:
         ValueError: for an unknown ending, a folder or the template itself as the output, or a template of another kind.
@@ -177,7 +182,7 @@ def _write_npz(path: Path, ids: np.ndarray, columns: Columns, arrays: Columns) -
 
 
 def _flat(columns: Columns, arrays: Columns) -> Columns:
-    """Columns only: an array of more axes becomes name_0, name_1, ..."""
+    """Flatten arrays of more than one axis to columns name_0, name_1, ..."""
     flat = dict(columns)
     for name, array in arrays.items():
         if array.ndim == 1:
@@ -189,7 +194,7 @@ def _flat(columns: Columns, arrays: Columns) -> Columns:
 
 
 def _cells(values: np.ndarray) -> list[str]:
-    """Numbers as the shortest text that gives the same number of their dtype, missing ones as empty cells."""
+    """Write numbers as the shortest text that reads back as the same number, missing ones as empty cells."""
     text: list[str] = values.astype(str).tolist()
     return ["" if cell == "nan" else cell for cell in text] if values.dtype.kind == "f" else text
 
@@ -216,7 +221,7 @@ def _write_parquet(path: Path, ids: np.ndarray, columns: Columns, arrays: Column
 def _write_copy(
     path: Path, ids: np.ndarray, columns: Columns, arrays: Columns, template: Path, ids_column: str | None
 ) -> None:
-    """The template's cells as they are written there, and the new columns behind them."""
+    """Write the template's cells unchanged, and the new columns behind them."""
     layout = layout_of(template)
     with open_text(template) as file:
         rows = [row for row in csv.reader(file, delimiter=layout.delimiter, skipinitialspace=True) if row]
@@ -226,8 +231,7 @@ def _write_copy(
     if taken := sorted(set(new) & set(names)):
         raise ValueError(f"--copy: expected no column named {', '.join(taken)} in {template.name}; rename it there")
     filled = [[*row, *[""] * (len(names) - len(row))] for row in body]
-    by_column = dict(zip(names, zip(*filled, strict=True), strict=True)) if body else {}
-    positions = match_rows(ids, by_column, len(body), ids_column, template.name)
+    positions = _table_positions(ids, filled, layout, ids_column, template.name)
     added = [_spread(np.array(_cells(values)), positions, len(body)).tolist() for values in new.values()]
     header = rows[0] if layout.has_header and not layout.bare_index else names
     joined = [[*row, *cells] for row, cells in zip(filled, zip(*added, strict=True), strict=True)] if added else filled
@@ -235,8 +239,48 @@ def _write_copy(
     _write_text(path, delimiter, [[*header, *new], *joined])
 
 
+def _table_positions(
+    ids: np.ndarray, rows: list[list[str]], layout: Layout, ids_column: str | None, where: str
+) -> np.ndarray:
+    """The row of each id in a table: by the named column, else all rows in order."""
+    if ids_column is not None:
+        _require_column(ids_column, layout.names, where)
+        place = layout.names.index(ids_column)
+        return _positions(ids, [row[place] for row in rows], f"column {ids_column!r} of {where}")
+    own = [row[0] if layout.index_column else str(i) for i, row in enumerate(rows)]
+    if list(ids) != own:
+        what = "row names" if layout.index_column else "row numbers"
+        raise ValueError(
+            f"ids: expected the {len(own)} {what} of {where} in order, got {_shown(ids)}; name the column that holds "
+            "them with --ids, or leave --copy out"
+        )
+    return np.arange(len(own))
+
+
+def _require_column(name: str, names: Collection[str], where: str) -> None:
+    if name not in names:
+        raise ValueError(f"--ids: expected a column of {where}, got {name!r}")
+
+
+def _positions(ids: np.ndarray, own: list[str], where: str) -> np.ndarray:
+    """The template's row of each id."""
+    if list(ids) == own:
+        return np.arange(len(own))  # in order, so repeated ids do no harm
+    place = {name: row for row, name in enumerate(own)}
+    if len(place) < len(own) or len(set(ids)) < len(ids) or not place.keys() >= set(ids):
+        raise ValueError(
+            f"ids: expected each id once in {where}, got {_shown(ids)}, of which some are missing there or repeated; "
+            "give the file that the rows came from"
+        )
+    return np.array([place[name] for name in ids], dtype=np.int64)
+
+
+def _shown(ids: np.ndarray) -> str:
+    return ", ".join(repr(str(name)) for name in ids[:3]) + (", ..." if len(ids) > 3 else "")
+
+
 def _spread(values: np.ndarray, positions: np.ndarray, rows: int) -> np.ndarray:
-    """Values at their rows of the template; NaN or '' in rows that have none."""
+    """Put values at their rows of the template; other rows get NaN or ''."""
     whole = len(positions) == rows or values.dtype.kind not in "biu"  # integers have no value for 'empty'
     dtype = values.dtype if whole else np.dtype(np.float64)
     empty = np.nan if dtype.kind == "f" else np.zeros((), dtype)
@@ -250,9 +294,11 @@ def _write_h5ad(
 ) -> None:
     anndata = require("anndata", "anndata", "writing .h5ad files")
     data = anndata.read_h5ad(template)
-    by_column = {"": list(map(str, data.obs_names))}
-    by_column |= {str(name): list(as_values(data.obs[name]).astype(str)) for name in data.obs.columns}
-    positions = match_rows(ids, by_column, data.n_obs, ids_column, template.name)
+    own, what = data.obs_names, "obs_names"
+    if ids_column is not None:
+        _require_column(ids_column, data.obs.columns, template.name)
+        own, what = data.obs[ids_column], f"column {ids_column!r}"
+    positions = _positions(ids, as_values(own).astype(str).tolist(), f"{what} of {template.name}")
     for name, values in columns.items():
         data.obs[f"priory_{name}"] = _spread(values, positions, data.n_obs)
     for name, array in arrays.items():

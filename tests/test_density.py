@@ -28,7 +28,7 @@ from priory.density import (
     small,
     top_responsibilities,
 )
-from priory.density.blocks import Block, prepare_points
+from priory.density.blocks import ComponentBlock, prepare_points
 from priory.density.components import TOLERANCE, UNIT_ROUNDOFF, Differences, Products, point_features
 
 TOLERATED = 1e-4  # of max(1, |log p|)
@@ -367,7 +367,7 @@ def test_only_the_points_that_need_them_take_differences():
     z = torch.randn(6, 4)
     z[[1, 4]] = 1e5
     center = components.loc.mean(0).double()
-    pair = Block(components, center).at(prepare_points(z, center))
+    pair = ComponentBlock(components, center).at(prepare_points(z, center))
     assert pair._direct.tolist() == [1, 4]
     torch.testing.assert_close(pair.joint(), Differences(components).joint(z), rtol=1e-12, atol=1e-6)
 

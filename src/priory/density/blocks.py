@@ -49,7 +49,7 @@ def block_sizes(num_points: int, components: Components) -> BlockSizes:
     return BlockSizes(max(1, min(num_points, block // size, prepared)), size)
 
 
-class Points(NamedTuple):
+class PointBlock(NamedTuple):
     """A block of points; the last four are None where differences are taken for all."""
 
     z: Float[Tensor, "point latent"]
@@ -60,12 +60,12 @@ class Points(NamedTuple):
     squared_norm: Float[Tensor, " point"] | None
     largest_norm: float | None  # no squared norm of these points is larger; NaN where one is NaN
 
-    def with_row(self, row: Float[Tensor, " point"]) -> "Points":
+    def with_row(self, row: Float[Tensor, " point"]) -> "PointBlock":
         """The same with a factor for the gradients."""
         weighted = None if self.features is None else self.features[:, :-1] * row.unsqueeze(-1)
         return self._replace(row=row, weighted=weighted)
 
-    def with_shift(self, shift: Float[Tensor, " point"]) -> "Points":
+    def with_shift(self, shift: Float[Tensor, " point"]) -> "PointBlock":
         """The same with another shift."""
         features = self.features
         if features is not None:
@@ -73,10 +73,10 @@ class Points(NamedTuple):
             features[:, -1] = shift
         return self._replace(shift=shift, features=features)
 
-    def part(self, rows: slice) -> "Points":
+    def part(self, rows: slice) -> "PointBlock":
         """Some of them."""
         shift, row, features, weighted, squared_norm = (None if x is None else x[rows] for x in self[1:6])
-        return Points(self.z[rows], shift, row, features, weighted, squared_norm, self.largest_norm)
+        return PointBlock(self.z[rows], shift, row, features, weighted, squared_norm, self.largest_norm)
 
 
 def prepare_points(
@@ -84,14 +84,14 @@ def prepare_points(
     center: Float[Tensor, " latent"] | None,
     shift: Float[Tensor, " point"] | None = None,
     row: Float[Tensor, " point"] | None = None,
-) -> Points:
-    """See `Points`; a center of None stands for differences."""
+) -> PointBlock:
+    """See `PointBlock`; a center of None stands for differences."""
     if center is None:
-        return Points(z, shift, row, None, None, None, None)
+        return PointBlock(z, shift, row, None, None, None, None)
     features = point_features(z, center, shift)
     squared_norm = features[:, : z.shape[-1]].sum(-1)
     largest_norm = float(squared_norm.amax()) if len(z) else 0.0
-    points = Points(z, shift, None, features, None, squared_norm, largest_norm)
+    points = PointBlock(z, shift, None, features, None, squared_norm, largest_norm)
     return points if row is None else points.with_row(row)
 
 
@@ -117,7 +117,7 @@ class Walk:
         direct = z.numel() * len(components.loc) <= SMALL or not has_float64(z.device)
         self.center = None if direct else components.center
         self._workspace: Tensor | None = None
-        self._block: tuple[slice, Block] | None = None  # where there is only one
+        self._block: tuple[slice, ComponentBlock] | None = None  # where there is only one
         kept = KEPT if len(components.loc) > self.sizes.components else KEPT_IN_CACHE
         self._kept = prepare_points(z, self.center, shift, row) if z.numel() <= kept else None
 
@@ -128,19 +128,19 @@ class Walk:
         other._kept = None if self._kept is None else self._kept.with_row(row)
         return other
 
-    def component_blocks(self) -> Iterator[tuple[slice, "Block"]]:
+    def component_blocks(self) -> Iterator[tuple[slice, "ComponentBlock"]]:
         """Where the components of a block stand, and the block."""
         size = self.sizes.components
         if size >= len(self.components.loc):
             if self._block is None:
-                self._block = slice(0, size), Block(self.components, self.center)
+                self._block = slice(0, size), ComponentBlock(self.components, self.center)
             yield self._block
             return
         for start in range(0, len(self.components.loc), size):
             part = slice(start, start + size)
-            yield part, Block(Components(*(parameter[part] for parameter in self.components)), self.center)
+            yield part, ComponentBlock(Components(*(parameter[part] for parameter in self.components)), self.center)
 
-    def point_blocks(self) -> Iterator[tuple[slice, Points]]:
+    def point_blocks(self) -> Iterator[tuple[slice, PointBlock]]:
         """Where the points of a block stand, and the block."""
         for start in range(0, max(1, len(self.z)), self.sizes.points):
             rows = slice(start, start + self.sizes.points)
@@ -156,12 +156,12 @@ class Walk:
             self._workspace = torch.empty(numbers, dtype=working_dtype(self.z.device), device=self.z.device)
         return self._workspace[: math.prod(pair.shape)].view(pair.shape)
 
-    def _prepare(self, rows: slice) -> Points:
+    def _prepare(self, rows: slice) -> PointBlock:
         shift, row = (None if x is None else x[rows] for x in (self._shift, self.row))
         return prepare_points(self.z[rows], self.center, shift, row)
 
 
-class Block:
+class ComponentBlock:
     """A block of components.
 
     Args:
@@ -173,7 +173,7 @@ class Block:
         self.components = components
         self.products = None if center is None else Products(components, center)
 
-    def at(self, points: Points) -> "Pair":
+    def at(self, points: PointBlock) -> "Pair":
         """This block and one of points."""
         return Pair(self, points)
 
@@ -181,7 +181,7 @@ class Block:
 class Pair:
     """A block of components and one of points."""
 
-    def __init__(self, block: Block, points: Points) -> None:
+    def __init__(self, block: ComponentBlock, points: PointBlock) -> None:
         self._block, self._points = block, points
         self.shape = len(points.z), len(block.components.loc)
         self._direct: Tensor | None = None  # the points that need differences; None where all or none do
@@ -287,7 +287,7 @@ class PointSums:
 class ComponentSums:
     """What blocks of points have added to the gradients of a block of components."""
 
-    def __init__(self, block: Block) -> None:
+    def __init__(self, block: ComponentBlock) -> None:
         self._products = block.products
         self._direct: list[Components] = []
         if block.products is not None:

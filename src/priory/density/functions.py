@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,94 +27,113 @@ RECORDED_DIFFERENCES = 2**20
 
 
 class MixtureLogProb(torch.autograd.Function):
-    """(z, log_weights, loc, scale) -> log p(z), with two tensors that backward needs where they are small.
+    """(z, log_weights, loc, scale) -> log p(z), for `torch.func`; backward computes everything again.
 
-    Gradients of gradients, and everything under `torch.func`, are made of recorded operations of size b x k.
+    Gradients of gradients, and everything under `torch.func`, are recorded operations of size b x k.
     """
 
     @staticmethod
-    def forward(z: Tensor, log_weights: Tensor, loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return _forward(z, Components(log_weights, loc, scale))[0]
+    def forward(z: Tensor, log_weights: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+        return _evaluated(z, Components(log_weights, loc, scale)).log_sum
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.save_for_backward(*inputs, *output)
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs, output)
         ctx.save_for_forward(*inputs)
-        ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
-        return _backward(ctx, grad, None)
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
+        *inputs, log_sum = ctx.saved_tensors
+        return _gradients(ctx, grad, inputs, Evaluated(log_sum, None, None))
 
     @staticmethod
-    def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor, None, None]:
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
         z, *parameters = ctx.saved_tensors
         joint, tangent = _joint_tangent(z, Components(*parameters), tangents)
-        return (_responsibilities(joint) * tangent).sum(-1), None, None
+        return (_responsibilities(joint) * tangent).sum(-1)
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], z: Tensor, *parameters: Tensor) -> tuple[Any, Any]:
+    def vmap(info: Any, in_dims: tuple[int | None, ...], z: Tensor, *parameters: Tensor) -> tuple[Tensor, int]:
         if all(dim is None for dim in in_dims[1:]):
             rows = z.movedim(in_dims[0] or 0, 0)
-            log_sum, terms, reciprocal = MixtureLogProb.apply(rows.flatten(0, 1), *parameters)
-            return (log_sum.unflatten(0, rows.shape[:2]), terms, reciprocal), (0, None, None)
+            return MixtureLogProb.apply(rows.flatten(0, 1), *parameters).unflatten(0, rows.shape[:2]), 0
         z, components = _batched(info.batch_size, in_dims, z, *parameters)
-        log_sum = torch.logsumexp(recorded_joint(z, components), -1)
-        return (log_sum, log_sum.new_empty(0), log_sum.new_empty(0)), (0, None, None)
+        return torch.logsumexp(recorded_joint(z, components), -1), 0
 
 
 class EagerMixtureLogProb(torch.autograd.Function):
-    """`MixtureLogProb` in the older style, which `torch.func` does not take: its `apply` needs half of the time."""
+    """`MixtureLogProb` in the older style, which `torch.func` does not take.
+
+    Its `apply` needs half of the time, and backward uses again what forward has computed.
+    """
 
     @staticmethod
-    def forward(ctx: Any, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        output, ctx.walk = _forward(inputs[0], Components(*inputs[1:]))
-        MixtureLogProb.setup_context(ctx, inputs, output)
-        return output
+    def forward(ctx: Any, *inputs: Tensor) -> Tensor:
+        found = _evaluated(inputs[0], Components(*inputs[1:]))
+        terms, reciprocal = (None, None) if found.exponentials is None else found.exponentials[1:]
+        ctx.save_for_backward(*inputs, found.log_sum, terms, reciprocal)
+        ctx.save_for_forward(*inputs)
+        ctx.set_materialize_grads(False)
+        ctx.walk = found.walk
+        return found.log_sum
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
-        return _backward(ctx, grad, ctx.walk)
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
+        *inputs, log_sum, terms, reciprocal = ctx.saved_tensors
+        kept = None if terms is None else Exponentials(log_sum, terms, reciprocal)
+        return _gradients(ctx, grad, inputs, Evaluated(log_sum, kept, ctx.walk))
 
     jvp = MixtureLogProb.jvp
 
 
-def _forward(z: Tensor, components: Components) -> tuple[Exponentials, Walk | None]:
-    """What was found; and the walk, prepared, where it is short."""
+class Evaluated(NamedTuple):
+    """log p(z_b), and the parts of its computation that the gradients can use again.
+
+    Attributes:
+        log_sum: log p(z_b), (b,).
+        exponentials: kept if they are few; None if backward computes them again.
+        walk: the walk that made the exponentials; None if `small` made them, or if there are none.
+    """
+
+    log_sum: Tensor
+    exponentials: Exponentials | None
+    walk: Walk | None
+
+
+def _evaluated(z: Tensor, components: Components) -> Evaluated:
     found = small.log_prob(z, components) if small.is_small(z, components) else None
     if found is not None:
-        return found, None
+        return Evaluated(found.log_sum, found, None)
     walk = Walk(z, components)
-    found = blocked.log_prob(walk)
-    if small.is_small(z, components):  # and has a density that is zero or NaN: nothing that `small` can go back from
-        return Exponentials(found.log_sum, *found.log_sum.new_empty(2, 0)), None
-    return found, walk if len(found.reciprocal) else None
+    log_sum, kept = blocked.log_prob(walk)
+    return Evaluated(log_sum, kept, None if kept is None else walk)
 
 
-def _backward(ctx: Any, grad: Tensor | None, walk: Walk | None) -> tuple[Tensor | None, ...]:
+def _gradients(ctx: Any, grad: Tensor | None, inputs: Sequence[Tensor], found: Evaluated) -> tuple[Tensor | None, ...]:
+    """Gradients of sum_b grad_b log p(z_b) in the inputs z, log_weights, loc and scale."""
     if grad is None:
         return (None,) * 4
-    z, *parameters, log_sum, terms, reciprocal = ctx.saved_tensors
-    components, found, wanted = Components(*parameters), Exponentials(log_sum, terms, reciprocal), _wanted(ctx)
+    z, components, wanted = inputs[0], Components(*inputs[1:]), _wanted(ctx)
     if torch.is_grad_enabled():
         return _cast(recorded_log_prob_gradients(grad, z, components, wanted), z, components)
-    if small.is_small(z, components) and len(reciprocal):
-        return _cast(small.log_prob_gradients(grad, z, components, found, wanted), z, components)
-    return blocked.log_prob_gradients(grad, Walk(z, components) if walk is None else walk, found, wanted)
+    if found.exponentials is not None and found.walk is None:
+        return _cast(small.log_prob_gradients(grad, z, components, found.exponentials, wanted), z, components)
+    walk = Walk(z, components) if found.walk is None else found.walk
+    return blocked.log_prob_gradients(grad, walk, found.log_sum, found.exponentials, wanted)
 
 
 def mixture_log_prob(z: Tensor, components: Components) -> Tensor:
-    """log p(z_b) by the function that the surroundings can take."""
+    """log p(z_b) by the function that suits `torch.compile`, `torch.func` or plain eager mode."""
     if torch.compiler.is_compiling():
         return compiled.mixture_log_prob(z, *components)
     function = MixtureLogProb if is_transformed() else EagerMixtureLogProb
-    return function.apply(z, *components)[0]
+    return function.apply(z, *components)
 
 
 def is_transformed() -> bool:
-    """Whether `torch.compile` or a transform of `torch.func` is at work, so that no choice may depend on values."""
-    # Where torch no longer tells, the answer that works everywhere.
+    """Whether `torch.compile` or a transform of `torch.func` is active, so that no choice may depend on values."""
+    # If this private function of torch disappears, True is the answer that works everywhere.
     functorch: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
     return torch.compiler.is_compiling() or functorch()
 
@@ -175,11 +194,8 @@ def recorded_joint_gradients(r: Tensor, z: Tensor, components: Components, wante
         if wanted.components:
             of_components = differences.gradients_of_components(z, r, row)
     else:
-        products, features, r = (
-            Products(components, components.center),
-            point_features(z, components.center),
-            r.double(),
-        )
+        products, features = Products(components, components.center), point_features(z, components.center)
+        r = r.double()
         if wanted.points:
             of_z = gradient_of_points(r @ products.slopes, features[..., z.shape[-1] : 2 * z.shape[-1]], row)
         if wanted.components:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from priory.density.blocks import KEPT, Points, Walk
+from priory.density.blocks import KEPT, PointBlock, Walk
 from priory.density.components import Components, lowest_exponent, working_dtype
 from priory.density.log_prob import exponentials
 
@@ -77,7 +77,7 @@ def _point_blocks(z: Tensor, components: Components) -> Iterator[tuple[Tensor, I
     walk = Walk(z, components)
     kept = list(walk.component_blocks()) if components.loc.numel() <= KEPT else None
 
-    def joints(points: Points) -> Iterator[tuple[slice, Tensor]]:
+    def joints(points: PointBlock) -> Iterator[tuple[slice, Tensor]]:
         for part, block in walk.component_blocks() if kept is None else kept:
             pair = block.at(points)
             yield part, pair.joint(out=walk.workspace(pair))

@@ -13,7 +13,7 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 from torch import Tensor
 
 from priory._support.messages import shortened
-from priory.gtm.rows import Batch
+from priory.gtm.reader import Batch
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 MOST_FEATURES = 2**27  # nodes x radial functions: a gigabyte

@@ -23,7 +23,7 @@ from priory.gtm.checks import (
 )
 from priory.gtm.fitted_map import FittedMap
 from priory.gtm.fitting import Course, Progress, begin, fit_in_batches, fit_in_turns
-from priory.gtm.rows import Batch, Rows
+from priory.gtm.reader import Batch, BlockReader
 from priory.gtm.storage import SafetensorsMixin
 
 
@@ -187,7 +187,7 @@ class GTM(SafetensorsMixin, FittedMap):
             warnings.warn(message, ConvergenceWarning, stacklevel=3)
         return self._finish(course, progress)
 
-    def _begin(self, rows: Rows, annealing: int) -> tuple[Course, Rows]:
+    def _begin(self, rows: BlockReader, annealing: int) -> tuple[Course, BlockReader]:
         """Start EM with these rows; returns them centered too."""
         with torch.device("cpu"):  # whatever torch's default is
             nodes = latent_grid(self.points_per_side, self.n_components, dtype=torch.float64)
@@ -211,7 +211,7 @@ class GTM(SafetensorsMixin, FittedMap):
         self.converged_ = progress.converged
         return self
 
-    def _epochs(self, course: Course, X: NDArray[Any], weight: NDArray[Any] | None) -> Iterator[Iterator[Rows]]:
+    def _epochs(self, course: Course, X: NDArray[Any], weight: NDArray[Any] | None) -> Iterator[Iterator[BlockReader]]:
         """Passes over the rows, in an order of their own each."""
         random = check_random_state(self.random_state)
         for _ in range(self.max_iter):
@@ -220,5 +220,5 @@ class GTM(SafetensorsMixin, FittedMap):
             parts = (np.sort(order[start : start + starts.step]) for start in starts)
             yield (self._batch(course, X[part], None if weight is None else weight[part]) for part in parts)
 
-    def _batch(self, course: Course, X: NDArray[Any], weight: NDArray[Any] | None) -> Rows:
+    def _batch(self, course: Course, X: NDArray[Any], weight: NDArray[Any] | None) -> BlockReader:
         return self._rows(lambda: [Batch(X, weight)]).centered(course.center)

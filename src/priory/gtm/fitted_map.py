@@ -16,7 +16,7 @@ from priory.density.components import Exponentials
 from priory.density.isotropic import IsotropicNormals
 from priory.grid.nodes import RadialBasis
 from priory.gtm.checks import DTYPES, checked_device, checked_places, checked_rows
-from priory.gtm.rows import Batch, Block, Rows
+from priory.gtm.reader import Batch, Block, BlockReader
 
 
 class FittedMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator):
@@ -94,9 +94,9 @@ class FittedMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin,
         tags.transformer_tags.preserves_dtype = [self.dtype]
         return tags
 
-    def _rows(self, batches: Callable[[], Iterable[Batch]]) -> Rows:
+    def _rows(self, batches: Callable[[], Iterable[Batch]]) -> BlockReader:
         num_nodes = self.points_per_side**self.n_components
-        return Rows(batches, num_nodes, checked_device(self.device), DTYPES[self.dtype])
+        return BlockReader(batches, num_nodes, checked_device(self.device), DTYPES[self.dtype])
 
     def _of_rows(self, X: ArrayLike, number: Callable[[Exponentials, Block, IsotropicNormals], Tensor]) -> NDArray[Any]:
         """What `number` says of each row, block by block."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from priory.grid.nodes import RadialBasis
 from priory.gtm.em import Sheet, Statistics, Topography, WeightPrior
 from priory.gtm.initial import column_means, principal_axes, principal_plane, spread
-from priory.gtm.rows import Block, Rows
+from priory.gtm.reader import Block, BlockReader
 
 FIRST_TETHER = 10.0  # times rows over scale: at first the sheet hardly leaves the plane
 LAST_TETHER = 1e-4  # the same, in the last iteration that has one
@@ -96,7 +96,7 @@ class Course:
         moved.steps, moved.rows = self.steps, self.rows
         return moved
 
-    def whole_step(self, rows: Rows, iteration: int) -> Statistics:
+    def whole_step(self, rows: BlockReader, iteration: int) -> Statistics:
         """EM over all rows; returns their statistics under the sheet as it was."""
         found = self.topography.expectation(rows, self.sheet, rows.dtype)
         self.sheet = self.topography.maximization(found, self.release.at(iteration), self.sheet.variance)
@@ -147,7 +147,9 @@ class Progress:
         return abs(now - before) <= tol * abs(now - self.log_likelihoods[0]) + ROUNDING * max(1.0, abs(now))
 
 
-def begin(rows: Rows, nodes: Tensor, basis: RadialBasis, weight_decay: float, annealing: int) -> tuple[Course, Rows]:
+def begin(
+    rows: BlockReader, nodes: Tensor, basis: RadialBasis, weight_decay: float, annealing: int
+) -> tuple[Course, BlockReader]:
     """The sheet in the plane of the principal axes, and the rows about their mean.
 
     Raises:
@@ -176,14 +178,14 @@ def begin(rows: Rows, nodes: Tensor, basis: RadialBasis, weight_decay: float, an
     return Course(nodes, basis, topography, center, sheet, release), rows
 
 
-def _differ(rows: Rows) -> bool:
+def _differ(rows: BlockReader) -> bool:
     """Whether centered rows differ by more than rounding."""
     assert rows.center is not None
     least = ROUNDING_OF_VALUES * rows.center.abs()
     return any(bool((block.rows.x.abs() > least).any()) for block in rows)
 
 
-def fit_in_turns(course: Course, rows: Rows, max_iter: int, tol: float) -> Progress:
+def fit_in_turns(course: Course, rows: BlockReader, max_iter: int, tol: float) -> Progress:
     """EM over all rows; no iteration makes the penalized likelihood less."""
     progress = Progress()
     for iteration in range(max_iter):
@@ -196,7 +198,7 @@ def fit_in_turns(course: Course, rows: Rows, max_iter: int, tol: float) -> Progr
     return progress
 
 
-def fit_in_batches(course: Course, epochs: Iterable[Iterable[Rows]], tol: float) -> Progress:
+def fit_in_batches(course: Course, epochs: Iterable[Iterable[BlockReader]], tol: float) -> Progress:
     """Incremental EM over epochs of batches; an epoch's likelihood is that of its rows as they were met."""
     progress = Progress()
     for epoch, batches in enumerate(epochs):

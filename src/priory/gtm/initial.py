@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from priory.gtm.rows import Rows
+from priory.gtm.reader import BlockReader
 
 OVERSAMPLING = 10  # directions beyond those wanted that subspace iteration carries along
 MOST_WALKS = 12  # over the rows; exact after one where there are no more columns than directions
@@ -29,7 +29,7 @@ class Axes(NamedTuple):
     directions: Float[Tensor, "input axis"]
 
 
-def column_means(rows: Rows) -> Float[Tensor, " input"]:
+def column_means(rows: BlockReader) -> Float[Tensor, " input"]:
     """The weighted mean of each column over the cells that are there; NaN where there are none."""
     total = count = torch.zeros(1, dtype=torch.float64, device=rows.device)
     for block in rows:
@@ -40,7 +40,7 @@ def column_means(rows: Rows) -> Float[Tensor, " input"]:
     return total / count
 
 
-def spread(rows: Rows) -> tuple[float, float]:
+def spread(rows: BlockReader) -> tuple[float, float]:
     """The mean square of the cells that are there, and the sum of the rows' weights."""
     squares = cells = weights = 0.0
     for block in rows:
@@ -50,7 +50,7 @@ def spread(rows: Rows) -> tuple[float, float]:
     return squares / cells if cells else 0.0, weights
 
 
-def principal_axes(rows: Rows, count: int) -> Axes:
+def principal_axes(rows: BlockReader, count: int) -> Axes:
     """The first axes of centered rows by subspace iteration, `count` of them or as many as there are columns.
 
     Reference: Halko, Martinsson & Tropp 2011, arXiv:0909.4061, alg. 4.4.
@@ -75,7 +75,7 @@ def principal_axes(rows: Rows, count: int) -> Axes:
     return Axes(variances.flip(-1)[:count].clamp(min=0.0), directions * signs)
 
 
-def _covariance_times(rows: Rows, directions: Float[Tensor, "input axis"]) -> Float[Tensor, "input axis"]:
+def _covariance_times(rows: BlockReader, directions: Float[Tensor, "input axis"]) -> Float[Tensor, "input axis"]:
     total, weights = torch.zeros_like(directions), 0.0
     for block in rows:
         x = block.rows.x

@@ -369,7 +369,7 @@ def test_steps_move_the_statistics_as_they_say():
     for name in ("usage", "sums", "whole"):
         mixed = (1 - share) * getattr(before, name) + share * getattr(expected, name) / 70
         assert_allclose(getattr(gtm._course.statistics, name), mixed, atol=1e-12)
-    assert_allclose(gtm._course.statistics.there, (1 - share) * before.there, atol=1e-12)
+    assert_allclose(gtm._course.statistics.observed, (1 - share) * before.observed, atol=1e-12)
     assert gtm._course.statistics.holes.tolist() == (np.isnan(first[:-1]).any(0) & np.isnan(first).any(0)).tolist()
     assert gtm._course.rows == 49 + 70
 

@@ -58,8 +58,7 @@ class TopographicMap:
     The rows are read once, in batches; no matrix of all responsibilities is made.
 
     Args:
-        model: a VAE whose prior has a grid, a fitted `GTM`, or a pipeline of a `StandardScaler` and one, as
-            `priory.load` gives them.
+        model: a VAE whose prior has a grid, a fitted `GTM`, a pipeline of a `StandardScaler` and one, or a `Surface`.
         rows: (N, D) in the data's units, a tensor, an array or a data frame, or a source of rows such as
             `dataset.rows("test")`.
         reach: how far from the likeliest node others count for a row's place, in steps of the grid.

@@ -23,7 +23,7 @@ from priory.workbench.data import Dataset, Rows, constant_columns, load_dataset,
 from priory.workbench.data.columns import with_columns
 from priory.workbench.jobs.map_quality import quality_on_map
 from priory.workbench.jobs.vae import require_free
-from priory.workbench.models.scaled_gtm import BATCH, MapModel, Progress, Scaling
+from priory.workbench.models.scaled_gtm import BATCH, MapModel, Progress, batches, means_and_scales
 from priory.workbench.report.run import REPORT
 from priory.workbench.runs.folder import CONFIG, FIGURES, METRICS, MODEL, kind_of
 from priory.workbench.runs.gtm_history import HISTORY_FILE, history_of, write_history
@@ -73,8 +73,8 @@ def new_gtm_run(settings: MapRunSettings, out: Path) -> Iterator[tuple[GTMRun, F
     _require_memory(settings.model, modeled)
     standardized = None
     if standardize:
-        scaling = Scaling.of_rows(modeled.rows("train"))
-        standardized = StoredScaling(loc=tuple(scaling.loc.tolist()), scale=tuple(scaling.scale.tolist()))
+        loc, scale = means_and_scales(modeled.rows("train"))
+        standardized = StoredScaling(loc=tuple(loc.tolist()), scale=tuple(scale.tolist()))
     shape = dataset.image_shape
     with sole_writer(out):
         _require_free(out)  # another process may have begun a run since
@@ -151,12 +151,12 @@ def fit(run: GTMRun, dataset: Dataset, device: str) -> MapModel:
     settings = run.settings.model
     parameters = settings.model_dump(exclude={"standardize"})
     gtm = GTM(**parameters, device=device, random_state=run.settings.seed)
-    model = MapModel(gtm, run.scaling, run.standardized is not None)
+    model = MapModel(gtm, run.scaler)
     rows = dataset.rows("train")
     if settings.batch_size is None:
-        gtm.fit_batches(lambda: (z for z, _ in model.batches(rows)))
+        gtm.fit_batches(lambda: map(model.scaled, batches(rows)))
     else:
-        gtm.fit(model.scaling.into(rows.tensor().double().numpy()))
+        gtm.fit(model.scaled(rows.tensor().double().numpy()))
     return model
 
 
@@ -228,7 +228,7 @@ def sample(model: MapModel, number: int, seed: int, mean: bool) -> Tensor:
     """New rows in the data's units, (number, columns of the model); with `mean`, images of nodes that were drawn."""
     random = np.random.RandomState(np.random.MT19937(seed))
     x, node = copy(model.gtm).set_params(random_state=random).sample(number)
-    return torch.from_numpy(model.scaling.back(model.gtm.means_[node] if mean else x)).float()
+    return torch.from_numpy(model.restored(model.gtm.means_[node] if mean else x)).float()
 
 
 def surface(model: MapModel, num_samples: int) -> Surface:

@@ -121,7 +121,7 @@ def _map(run: RunFolder, model: Any, rows: Rows, jobs: ModelJobs, notes: list[st
         if run.has_map:
             drawn = TopographicMap(jobs.surface(model, SCORE_SAMPLES), rows)
             if drawn.surface.nodes.shape[1] == 2:
-                name = ESTIMATED if hasattr(drawn.surface, "num_samples") else SCORE  # a classical GTM's is exact
+                name = ESTIMATED if drawn.surface.likelihood_is_estimated else SCORE
                 scored: dict[str, Any] = {"score": drawn.log_likelihood.numpy(), "score_name": name}
                 return MapContents(drawn.places.place.numpy(), nodes=_nodes(run, drawn), **scored, **common)
         codes = jobs.embed(model, rows).get("z_mean")

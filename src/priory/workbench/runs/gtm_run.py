@@ -5,13 +5,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+from sklearn.preprocessing import StandardScaler
+
 import priory
 from priory._support.json_files import write_json
 from priory.evaluation import Estimate
 from priory.gtm import GTM
 from priory.maps.quality import NUM_NEIGHBORS
 from priory.workbench.data import Dataset, require_finite
-from priory.workbench.models.scaled_gtm import MapModel, Scaling
+from priory.workbench.models.scaled_gtm import MapModel, scaler_of
 from priory.workbench.runs.folder import CONFIG, MODEL, RunFolder, read_config
 from priory.workbench.settings.gtm import MapConfig, MapRunSettings, StoredScaling
 
@@ -22,7 +25,7 @@ class GTMRun(RunFolder):
 
     Attributes:
         image_shape: height and width, where the rows of all columns are images.
-        standardized: means and standard deviations of the columns that the model has; None where they are as they were.
+        standardized: means and standard deviations of the model's columns; None if they are not standardized.
     """
 
     kind: ClassVar[str] = "gtm"
@@ -88,9 +91,10 @@ class GTMRun(RunFolder):
         return self.image_shape
 
     @property
-    def scaling(self) -> Scaling:
+    def scaler(self) -> StandardScaler | None:
         """From the data's units to the model's."""
-        return Scaling.restored(self.standardized, len(self.modeled))
+        stored = self.standardized
+        return None if stored is None else scaler_of(np.array(stored.loc), np.array(stored.scale))
 
     def load_model(self) -> MapModel:
         """The fitted map, on the CPU.
@@ -108,7 +112,7 @@ class GTMRun(RunFolder):
                 f"{self.path / MODEL}: expected a map of {len(self.modeled)} columns on 2 axes, as {CONFIG} says, got "
                 f"{gtm.n_features_in_} on {gtm.n_components}; put the file back, or fit again"
             )
-        return MapModel(gtm, self.scaling, self.standardized is not None)
+        return MapModel(gtm, self.scaler)
 
     def loaded(self) -> Any:
         """An estimator for rows in the data's own units: a `GTM`, or a pipeline that standardizes first."""

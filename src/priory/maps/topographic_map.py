@@ -18,10 +18,10 @@ from priory.grid.landscapes import (
     ValueLandscape,
     ValuePrediction,
     check_smoothing,
-    class_landscape,
-    predicted_class,
+    class_probabilities,
     predicted_value,
     value_landscape,
+    weighted_powers,
 )
 from priory.maps.labels import as_classes, as_labels
 from priory.maps.places import REACH, Places, places_of
@@ -160,25 +160,25 @@ class TopographicMap:
             places = torch.zeros(len(self), dtype=torch.int64)  # 0 for rows without a class
             places[torch.from_numpy(np.flatnonzero(there))] = torch.from_numpy(codes) + 1
             sums = self._sums(lambda rows: one_hot(places[rows], len(names) + 1)[:, 1:].double())
-            return class_landscape(sums, tuple(map(str, names.tolist())), smoothing, self.surface.grid_shape)
-        center = float(values[there].mean(dtype=np.float64))
+            probabilities = class_probabilities(sums, smoothing, self.surface.grid_shape)
+            return ClassLandscape(tuple(map(str, names.tolist())), probabilities, sums.sum(-1))
+        center = values[there].mean(dtype=np.float64)
         centered = torch.from_numpy(np.where(there, values - center, 0.0)).double()
-        known = torch.from_numpy(there).double()
-        columns = torch.stack([known, centered, centered.square()], 1)
+        columns = weighted_powers(centered, torch.from_numpy(there).double())
         sums = self._sums(lambda rows: columns[rows])
-        return value_landscape(sums, center, smoothing, self.surface.grid_shape)
+        return value_landscape(sums, torch.tensor(center), smoothing, self.surface.grid_shape)
 
     def predict(
         self, landscape: ClassLandscape | ValueLandscape, rows: Rows | None = None
     ) -> ClassPrediction | ValuePrediction:
-        """What a landscape says of rows, of the map's own where None; they need no labels."""
-        predicted: Any = predicted_class if isinstance(landscape, ClassLandscape) else predicted_value
-        source = self.rows if rows is None else _source(rows)
-        parts = [predicted(share, landscape) for share in self._shares(source)]
-        if isinstance(landscape, ClassLandscape):
-            labels = tuple(label for part in parts for label in part.label)
-            return ClassPrediction(labels, *(torch.cat(column) for column in list(zip(*parts, strict=True))[1:]))
-        return ValuePrediction(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        """Predict the label or number of rows from a landscape; None predicts the map's own rows."""
+        shares = self._shares(self.rows if rows is None else _source(rows))
+        if isinstance(landscape, ValueLandscape):
+            parts = [predicted_value(share, landscape.mean, landscape.scale) for share in shares]
+            return ValuePrediction(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        probabilities = torch.cat([share @ landscape.probabilities for share in shares])
+        confidence, best = probabilities.max(-1)
+        return ClassPrediction(tuple(landscape.classes[i] for i in best.tolist()), confidence, probabilities)
 
     def quality(
         self,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-MOST_CLASSES = 50  # of numbers; more are measurements
+MOST_NUMERIC_CLASSES = 50  # distinct whole numbers that are classes; more are measurements
 
 
 def classes(labels: Mapping[str, np.ndarray]) -> np.ndarray | None:
@@ -27,7 +27,7 @@ def as_classes(values: np.ndarray) -> np.ndarray | None:
         return values
     there = np.isfinite(values)
     kinds = np.unique(values[there])
-    if len(kinds) > MOST_CLASSES or (kinds != np.rint(kinds)).any():
+    if len(kinds) > MOST_NUMERIC_CLASSES or (kinds != np.rint(kinds)).any():
         return None
     return np.array([f"{value:.0f}" if known else "" for value, known in zip(values, there, strict=True)])
 

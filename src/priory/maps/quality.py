@@ -17,7 +17,7 @@ MOST_COMPARED = 5000  # rows whose neighbors are looked up: their number of dist
 MOST_NUMBERS = 2**26  # of those rows' features, in float64
 NEXT_DOOR = 1.5  # steps along each axis of the grid: a node's neighbors, the diagonal ones too
 
-DESCRIPTIONS = {
+MAP_DESCRIPTIONS = {
     "trustworthiness": "map neighbors are data neighbors: 1",
     "continuity": "data neighbors are map neighbors: 1",
     "knn_accuracy": "of the label, by 10 neighbors on the map",

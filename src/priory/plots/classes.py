@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-MOST_CLASSES = 12  # that are told apart; markers for more are too alike
+MOST_STYLES = 12  # classes with a style of their own; more markers would look too alike
 OTHERS, NOTHING = "others", "#b3b3b3"  # the name of the rest; the gray of what has no value or no class of its own
 _MARKERS = "os^DvPX*<>hd"
 # Okabe & Ito's, without the yellow that is lost on white, then Tol's muted; neighbors differ in lightness too
@@ -17,8 +17,8 @@ CLASS_COLORS = (
 def told_apart(classes: np.ndarray) -> list[str]:
     """The names that get a marker, in their order; of many classes, the commonest. '' is none of them."""
     kinds, counts = np.unique(classes[classes != ""], return_counts=True)
-    if len(kinds) > MOST_CLASSES:
-        kinds = kinds[np.argsort(-counts, kind="stable")[: MOST_CLASSES - 1]]
+    if len(kinds) > MOST_STYLES:
+        kinds = kinds[np.argsort(-counts, kind="stable")[: MOST_STYLES - 1]]
     return sorted(kinds.tolist(), key=natural)
 
 

@@ -1,21 +1,16 @@
 """How much of a mixture prior the data use."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from priory.plots.figure import DATA_COLOR, MANY_DOTS, MODEL_COLOR, Rows, new_axes, to_numpy
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-else:
-    Axes = Any
+from priory.plots.figure import DATA_COLOR, MANY_DOTS, MODEL_COLOR, Axes, TensorOrArray, new_axes, to_numpy
 
 _UNUSED = 0.1  # of its own weight, as in `priory.evaluate`
 _SMALLEST = 1e-4  # of an equal share: what is less is drawn there, as an arrow downwards
 
 
-def plot_component_use(weights: Rows, usage: Rows, *, axes: Axes | None = None) -> Axes:
+def plot_component_use(weights: TensorOrArray, usage: TensorOrArray, *, axes: Axes | None = None) -> Axes:
     """Draw mixing weights against what the aggregate posterior gives each component, in the order of the weights.
 
     Weights pi_k are a line, the usage r_k = E_q(z) [p(k|z)] dots; equal weights are ordered by usage. The legend gives
@@ -39,8 +34,7 @@ def plot_component_use(weights: Rows, usage: Rows, *, axes: Axes | None = None) 
     order = np.lexsort((-used, -np.round(np.log(np.maximum(shares, 1e-300)), 5)))
     shares, used = shares[order], used[order]
     floor = _SMALLEST / len(shares)
-    if axes is None:
-        axes = new_axes(1, 1, (6.5, 3.8))[0]
+    axes = axes or new_axes(1, 1, (6.5, 3.8))[0]
     rank = np.arange(1, len(shares) + 1)
     label = f"mixing weights: perplexity {_perplexity(shares):.1f} of {len(shares)}"
     axes.step(rank, np.maximum(shares, floor), where="mid", color=DATA_COLOR, linewidth=1.4, label=label)
@@ -73,7 +67,7 @@ def _perplexity(shares: np.ndarray) -> float:
     return float(np.exp(-(positive * np.log(positive)).sum()))
 
 
-def _shares(name: str, values: Rows) -> np.ndarray:
+def _shares(name: str, values: TensorOrArray) -> np.ndarray:
     shares = to_numpy(values)
     if shares.ndim != 1 or not shares.size or not (shares >= 0).all() or not np.isclose(shares.sum(), 1.0, atol=1e-3):
         raise ValueError(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 else:
     Axes = Figure = Any  # matplotlib is optional; annotations must hold without it
 
-Rows: TypeAlias = Tensor | np.ndarray  # (batch, input)
+TensorOrArray: TypeAlias = Tensor | np.ndarray
 
 DATA_COLOR, MODEL_COLOR = "black", "#d55e00"  # Okabe & Ito's vermilion: apart from black in hue and in lightness
 
@@ -77,12 +77,12 @@ def two_axes(
     return pair
 
 
-def to_numpy(values: Rows) -> np.ndarray:
+def to_numpy(values: TensorOrArray) -> np.ndarray:
     """On the CPU, in float64, which also takes what numpy lacks, bfloat16."""
     return values.detach().double().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values, dtype=float)
 
 
-def to_rows(name: str, values: Rows) -> np.ndarray:
+def to_rows(name: str, values: TensorOrArray) -> np.ndarray:
     rows = to_numpy(values)
     if rows.ndim != 2 or rows.size == 0:
         raise ValueError(f"{name}: expected shape (batch, input) with at least one row and column, got {rows.shape}")

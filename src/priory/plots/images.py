@@ -2,20 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from priory.plots.figure import Rows, check_same_shape, new_axes, to_numpy, to_rows
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-else:
-    Axes = Any
+from priory.plots.figure import Axes, TensorOrArray, check_same_shape, new_axes, to_numpy, to_rows
 
 
 def plot_images(
-    images: Rows,
+    images: TensorOrArray,
     *,
     image_shape: Sequence[int],
     columns: int | None = None,
@@ -52,8 +46,8 @@ def plot_images(
 
 
 def plot_reconstructions(
-    originals: Rows,
-    reconstructions: Rows,
+    originals: TensorOrArray,
+    reconstructions: TensorOrArray,
     *,
     image_shape: Sequence[int],
     columns: int | None = None,
@@ -100,11 +94,11 @@ def plot_reconstructions(
 
 
 def plot_node_images(
-    contents: Rows,
+    contents: TensorOrArray,
     *,
     image_shape: Sequence[int],
     side: int,
-    usage: Rows | None = None,
+    usage: TensorOrArray | None = None,
     low: float | None = None,
     high: float | None = None,
     title: str | None = None,
@@ -150,7 +144,7 @@ def _opacity(usage: np.ndarray, count: int) -> np.ndarray:
     return 0.3 + 0.7 * np.minimum(usage / (0.5 * equal), 1.0)
 
 
-def _tiles(name: str, images: Rows, image_shape: Sequence[int]) -> np.ndarray:
+def _tiles(name: str, images: TensorOrArray, image_shape: Sequence[int]) -> np.ndarray:
     """Shape (batch, height, width)."""
     rows = to_rows(name, images)
     shape = tuple(image_shape)[1:] if len(image_shape) == 3 and image_shape[0] == 1 else tuple(image_shape)

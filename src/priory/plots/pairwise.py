@@ -1,7 +1,7 @@
 """A prior and the aggregate posterior, two dimensions at a time."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -9,13 +9,8 @@ from torch import Tensor
 
 from priory.plots.cells import cell_counts
 from priory.plots.contours import CONTOUR_COLOR, draw_contours
-from priory.plots.figure import DATA_COLOR, Rows, new_axes, to_numpy, to_rows
+from priory.plots.figure import DATA_COLOR, Axes, TensorOrArray, new_axes, to_numpy, to_rows
 from priory.plots.regions import mass_thresholds
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-else:
-    Axes = Any
 
 _PRIOR_SAMPLES = 30_000  # of a flow, a second
 _PRIOR_CELLS = 80  # along each side of a panel, for the prior's density
@@ -36,11 +31,11 @@ class Posteriors(Protocol):
     scale: Tensor
 
 
-Codes: TypeAlias = Rows | Posteriors
+Codes: TypeAlias = TensorOrArray | Posteriors
 
 
 def plot_pairwise_marginals(
-    prior: Rows | Sampler,
+    prior: TensorOrArray | Sampler,
     codes: Codes,
     *,
     most: int = 6,
@@ -117,7 +112,7 @@ def _drawn(codes: Codes) -> tuple[np.ndarray, np.ndarray, str]:
     return points, centers.var(axis=0), text
 
 
-def _samples(prior: Rows | Sampler, latent_dim: int, codes: Codes) -> np.ndarray:
+def _samples(prior: TensorOrArray | Sampler, latent_dim: int, codes: Codes) -> np.ndarray:
     if isinstance(prior, Tensor | np.ndarray):
         samples = to_rows("prior", prior)
     else:

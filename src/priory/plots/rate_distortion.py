@@ -1,16 +1,11 @@
 """Models in the plane of rate and distortion."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from priory.plots.figure import DATA_COLOR, LONGEST_NAME, as_drawn, new_axes
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-else:
-    Axes = Any
+from priory.plots.figure import DATA_COLOR, LONGEST_NAME, Axes, as_drawn, new_axes
 
 _MARKERS = "os^DvPX*<>hd"
 
@@ -42,8 +37,7 @@ def plot_rate_distortion(
     'rate (nats)'
     """
     places, bars = _numbers(points, errors or {})
-    if axes is None:
-        axes = new_axes(1, 1, (6.8 + 0.08 * min(max(map(len, points)), LONGEST_NAME), 5.0))[0]
+    axes = axes or new_axes(1, 1, (6.8 + 0.08 * min(max(map(len, points)), LONGEST_NAME), 5.0))[0]
     for i, (name, place, bar) in enumerate(zip(points, places, bars, strict=True)):
         look: dict[str, Any] = {
             "fmt": _MARKERS[i % len(_MARKERS)],

@@ -1,16 +1,11 @@
 """The course of a training run."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from priory.plots.figure import DATA_COLOR, MODEL_COLOR, new_axes, two_axes
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-else:
-    Axes = Any
+from priory.plots.figure import DATA_COLOR, MODEL_COLOR, Axes, new_axes, two_axes
 
 
 def plot_training_curve(
@@ -68,8 +63,7 @@ def plot_likelihood_curve(log_likelihood: Sequence[float] | np.ndarray, *, axes:
     values = np.asarray(log_likelihood, dtype=float)
     if not values.size:
         raise ValueError("log_likelihood: expected at least one iteration, got none")
-    if axes is None:
-        axes = new_axes(1, 1, (6.5, 3.6))[0]
+    axes = axes or new_axes(1, 1, (6.5, 3.6))[0]
     steps = np.arange(1, len(values) + 1)
     axes.plot(steps, values, "-" if len(values) > 1 else "o", color=DATA_COLOR, linewidth=1.4)
     last = f"{values[-1]:.2f}".replace("-", "\N{MINUS SIGN}")

@@ -17,7 +17,7 @@ from priory._support.memory import require_memory
 from priory.evaluation import Estimate
 from priory.evaluation.estimates import mean
 from priory.gtm import GTM
-from priory.maps.quality import DESCRIPTIONS as MAP_DESCRIPTIONS
+from priory.maps.quality import MAP_DESCRIPTIONS
 from priory.maps.surfaces import Surface
 from priory.workbench.data import Dataset, Rows, constant_columns, load_dataset, require_finite
 from priory.workbench.data.columns import with_columns

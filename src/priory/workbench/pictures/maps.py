@@ -15,6 +15,7 @@ from priory.maps.labels import as_classes
 from priory.maps.quality import evenly_spaced
 from priory.maps.topographic_map import TopographicMap
 from priory.workbench.data import Rows
+from priory.workbench.report.rows import column_moments
 
 MOST_POINTS = 5000  # of one picture; more are no longer seen one by one
 MOST_LANDSCAPES = 9
@@ -103,20 +104,13 @@ def _nodes(drawn: TopographicMap, look: Look) -> Any:
         gray: dict[str, Any] = {"image_shape": look.image_shape, "low": look.low, "high": look.high}
         return plot_node_images(look.restored(contents), side=side, title=f"The nodes' images, {AXES}", **gray)
     values = contents.numpy()
-    spread = values.var(axis=0) / np.maximum(_variances(drawn), 1e-300)  # units of columns differ
+    rows = torch.cat([x for x, _ in drawn.rows.batches(drawn.batch_size)]).numpy()
+    spread = values.var(axis=0) / np.maximum(column_moments(rows).scale ** 2, 1e-300)  # units of columns differ
     order = np.argsort(-spread, kind="stable")[:MOST_LANDSCAPES]
     axes = plot_landscapes(values[:, order], names=[look.columns[i] for i in order], most=MOST_LANDSCAPES)
     some = f"; the {len(order)} of {len(look.columns)} columns that vary most" if len(look.columns) > len(order) else ""
     axes[0].figure.suptitle(f"Columns over the map, {AXES}{some}", fontsize="medium")
     return axes
-
-
-def _variances(drawn: TopographicMap) -> np.ndarray:
-    """Of the rows' columns, over the cells that are there."""
-    x = torch.cat([x for x, _ in drawn.rows.batches(drawn.batch_size)]).double().numpy()
-    with np.errstate(invalid="ignore"):
-        loc = np.nansum(x, axis=0) / np.maximum((~np.isnan(x)).sum(axis=0), 1)
-        return np.nansum((x - loc) ** 2, axis=0) / np.maximum((~np.isnan(x)).sum(axis=0), 1)
 
 
 def _landscape(drawn: TopographicMap, rows: Rows) -> dict[str, Any]:

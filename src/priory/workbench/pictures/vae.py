@@ -1,4 +1,4 @@
-"""Which pictures a run gets: chosen here, drawn by `plots`."""
+"""The pictures of a VAE's run: chosen here, drawn by `plots`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,12 +23,12 @@ from priory.plots import (
     plot_rows,
     plot_samples,
     plot_training_curve,
-    save_figure,
 )
 from priory.priors import GridPrior
 from priory.vae import VAE
 from priory.workbench.data import Dataset, Rows
 from priory.workbench.pictures.maps import Look, map_figures, some_rows
+from priory.workbench.pictures.saving import save_figures
 
 MOST_POINTS = 20_000  # dots in one picture
 NUM_IMAGES = 64
@@ -68,11 +68,7 @@ def draw_figures(
         figures["components"] = plot_component_use(p_z.mixing_weights, _usage(p_z, posteriors))
     if history is not None and len(history["epoch"]) > 1:
         figures["training"] = plot_training_curve(history)
-    paths = []
-    for name, figure in figures.items():
-        paths.append(folder / f"{name}.png")
-        save_figure(figure, paths[-1])
-    return paths
+    return save_figures(figures, folder)
 
 
 def _map_figures(

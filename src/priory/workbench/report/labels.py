@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from priory.maps.labels import as_classes
-from priory.plots.classes import MOST_CLASSES, natural
+from priory.plots.classes import MOST_STYLES, natural
 from priory.workbench.report.encoding import Part, quantized, texts, whole_numbers
 
 
@@ -38,7 +38,7 @@ def groups(kinds: np.ndarray, counts: np.ndarray) -> tuple[list[Part], np.ndarra
     """
     named = [i for i, kind in enumerate(kinds) if kind != ""]
     commonest = sorted(named, key=lambda i: -counts[i])
-    kept = commonest if len(named) <= MOST_CLASSES else commonest[: MOST_CLASSES - 1]
+    kept = commonest if len(named) <= MOST_STYLES else commonest[: MOST_STYLES - 1]
     own = sorted(kept, key=lambda i: natural(str(kinds[i])))
     listed = [{"name": str(kinds[i]), "count": int(counts[i]), "own": True} for i in own]
     place = dict(zip(own, range(len(own)), strict=True))

@@ -155,6 +155,11 @@ class GTM(SafetensorsMixin, FittedMap):
             course, rows = self._begin(self._rows(lambda: [Batch(X, weight)]), annealing=0)
         else:
             check_same_grid(self)
+            if self._course is None:
+                raise ValueError(
+                    "partial_fit: this model was read from a file, which does not hold the statistics that EM goes on "
+                    "from; fit a new one (sklearn.base.clone(gtm)), or go on with the one that was saved"
+                )
             course = self._course.to(checked_device(self.device))
             rows = self._batch(course, X, weight)
         course.release = replace(course.release, rows=0.0)  # counted as they come

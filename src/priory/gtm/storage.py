@@ -3,7 +3,7 @@
 import json
 import math
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -73,17 +73,6 @@ class SafetensorsMixin:
         except ValueError as error:
             raise _damaged(path, str(error)) from error
         return gtm
-
-
-class EndedCourse:
-    """Stands for the EM of a model that was read from a file: it cannot go on."""
-
-    def to(self, device: torch.device) -> NoReturn:
-        """Of `partial_fit`."""
-        raise ValueError(
-            "partial_fit: this model was read from a file, which does not hold the statistics that EM goes on from; "
-            "fit a new one (sklearn.base.clone(gtm)), or go on with the one that was saved"
-        )
 
 
 def _tensors(gtm: Any) -> dict[str, Tensor]:
@@ -162,7 +151,7 @@ def _set_fitted(gtm: Any, arrays: dict[str, Tensor], header: dict[str, Any]) -> 
         if len(names) != gtm.n_features_in_ or not all(isinstance(name, str) for name in names):
             raise ValueError("feature_names_in_ does not name each column")
         gtm.feature_names_in_ = np.array(names, dtype=object)
-    gtm._course = EndedCourse()
+    gtm._course = None  # a file has no statistics from which EM could go on
 
 
 def _damaged(path: str | Path, reason: str) -> ValueError:

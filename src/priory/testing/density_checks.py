@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from priory.testing.exchange import ALPHA, Statistics, coordinate_swap, excess, independence, limit, random_walk
+from priory.testing.exchange import ALPHA, PointStatistics, coordinate_swap, excess, independence, limit, random_walk
 from priory.testing.report import BrokenError, Outcome, SkippedError
 from priory.testing.subject import Subject
 
@@ -52,7 +52,7 @@ def integrates_to_one(subject: Subject) -> Outcome:
     return far if near.kept and far is not None else near
 
 
-def joint(subject: Subject) -> Outcome:
+def joint_not_per_dimension(subject: Subject) -> Outcome:
     """Pairs of draws exchange coordinates as the density accepts it; that must leave the pairs' joint structure alone.
 
     A product of marginals accepts every exchange, and the draws lose their dependence. The marginals cannot change, so
@@ -62,17 +62,17 @@ def joint(subject: Subject) -> Outcome:
         raise SkippedError("one dimension has no dependence between dimensions")
     start, other = subject.draws.start, subject.draws.other
     _check_support(subject, start)
-    statistics = Statistics(subject.log_prob, subject.proposal, subject.draws.fit)
+    statistics = PointStatistics(subject.log_prob, subject.proposal, subject.draws.fit)
     ends = [subject.rounded(points) for points in coordinate_swap(subject.log_prob, start, other)]
     before, after = (statistics(first) + statistics(second) for first, second in ((start, other), ends))
     return _judged(excess(after - before), statistics.names)
 
 
-def agree(subject: Subject) -> Outcome:
+def density_and_sampler_agree(subject: Subject) -> Outcome:
     """Markov chains that leave the density unchanged start at the sampler's draws; they must not drift."""
     start, fit = subject.draws.start, subject.draws.fit
     _check_support(subject, start)
-    statistics = Statistics(subject.log_prob, subject.proposal, fit)
+    statistics = PointStatistics(subject.log_prob, subject.proposal, fit)
     walkers, jumpers = start.chunk(2)
     ends = (
         random_walk(subject.log_prob, walkers, fit.std(0), CHAIN_STEPS),

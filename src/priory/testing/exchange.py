@@ -12,16 +12,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from priory.testing.proposal import Proposal
+from priory.testing.proposal import Points, Proposal
 
-Points = Float[Tensor, "chain latent"]
-LogProb = Callable[[Points], Float[Tensor, " chain"]]
+LogProb = Callable[[Points], Float[Tensor, " point"]]
 ALPHA = 1e-8  # how often one check, at most, accuses a correct prior
 
 
-def excess(
-    differences: Float[Tensor, "chain statistic"],
-) -> Float[Tensor, " statistic"]:
+def excess(differences: Float[Tensor, "chain statistic"]) -> Float[Tensor, " statistic"]:
     """sum_i d_i / sqrt(sum_i d_i^2) of each column.
 
     With independent symmetric d_i its tails are at most those of a sum of signs: P(|.| > x) <= 2 exp(-x^2/2), for any
@@ -32,7 +29,7 @@ def excess(
 
 
 def limit(num_statistics: int) -> float:
-    """What no |excess| among so many exceeds, but with probability ALPHA.
+    """A bound that the largest |excess| of so many statistics exceeds with probability ALPHA at most.
 
     >>> round(limit(100), 2)
     6.89
@@ -98,11 +95,11 @@ def _accept(log_ratio: Float[Tensor, " chain"]) -> Bool[Tensor, " chain"]:
     return torch.rand_like(log_ratio).log() < log_ratio
 
 
-class Statistics:
-    """Functions of z whose averages two distributions must share: both log-densities, moments, Fourier features.
+class PointStatistics:
+    """Functions of z whose averages agree if two distributions agree: log-densities, moments, Fourier features.
 
     The features cos(w z + b), with w in random directions and of sizes from a tenth to three whitened standard
-    deviations, see joint structure of any shape (they are those of a kernel two-sample test; Rahimi & Recht 2007).
+    deviations, detect joint structure of any shape (as a kernel two-sample test does; Rahimi & Recht 2007).
 
     Args:
         log_prob: the density under test, or None where its values must not enter.

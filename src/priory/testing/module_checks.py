@@ -1,13 +1,13 @@
-"""The checks of modules: gradients, state, moves, and what the process looks like afterwards."""
+"""The checks of modules: gradients, state, moves to another dtype or device, global settings of the process."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from priory.testing.candidate import Candidate, one_line
+from priory.testing.candidate import Candidate, is_factory, located, one_line
 from priory.testing.global_state import EVERYTHING, OTHER_GENERATORS, SETTINGS, changes, preserved, snapshot
 from priory.testing.report import Outcome, SkippedError
 from priory.testing.subject import Subject
@@ -35,7 +35,7 @@ def gradients_exist(subject: Subject) -> Outcome:
     seen = f"finite for z and {len(gradients) - 1} parameters"
     if zero and isinstance(subject.candidate.built, nn.Module):
         elsewhere = _gradients(_disturbed(subject.candidate, subject.some), subject.some)  # a layer may start at zero
-        zero = [name for name in zero if not _nonzero(elsewhere[name])]
+        zero = [name for name in zero if (gradient := elsewhere[name]) is None or not gradient.any()]
         rightly = [name for name in zero if _normalized_over_one(subject, name)]
         if rightly != zero:
             return Outcome(False, f"gradient zero: {', '.join(name for name in zero if name not in rightly)}")
@@ -86,7 +86,10 @@ def state_dict_complete(subject: Subject) -> Outcome:
     plain = list(_plain_tensors(subject.candidate.module))
     if plain:
         return Outcome(False, f"neither parameter nor buffer: {', '.join(plain)}")
-    other, how = _another(subject)
+    other, how = subject.candidate.copied(), "a copy with other numbers"
+    if is_factory(located(subject.obj)):
+        with preserved(subject.seed + 1):
+            other, how = subject.build(), "another from the factory"
     with torch.no_grad():
         saved = {name: value.clone() for name, value in subject.candidate.module.state_dict().items()}
         _disturb(other.module.state_dict().values())
@@ -123,7 +126,7 @@ def moves(subject: Subject) -> Outcome:
     """A copy in another precision, and on an accelerator where there is one, works there and returns its kind."""
     z = subject.some
     other = other_precision(z.dtype)
-    targets: list[Any] = [other, *([] if z.device.type != "cpu" else _accelerators())]
+    targets: list[Any] = [other, *(["cuda"] if z.device.type == "cpu" and torch.cuda.is_available() else [])]
     for target in targets:
         copied = subject.candidate.moved(target)
         density = copied.density()
@@ -216,10 +219,6 @@ def _difference_error(candidate: Candidate, z: Tensor, coefficients: Tensor, lea
     return min(errors)
 
 
-def _nonzero(gradient: Tensor | None) -> bool:
-    return gradient is not None and bool(gradient.any())
-
-
 def _normalized_over_one(subject: Subject, name: str) -> bool:
     """Whether a parameter has an axis with one entry and the density stays the same whatever its numbers are.
 
@@ -265,18 +264,6 @@ def _disturb(tensors: Any) -> None:
         for tensor in tensors:
             if tensor.is_floating_point():
                 tensor.add_(0.1 * torch.randn_like(tensor))
-
-
-def _another(subject: Subject) -> tuple[Candidate, str]:
-    """Another of the same kind: from the factory with other random numbers, else a copy."""
-    if subject.has_factory:
-        with preserved(subject.seed + 1):
-            return subject.build(), "another from the factory"
-    return subject.candidate.copied(), "a copy with other numbers"
-
-
-def _accelerators() -> Sequence[str]:
-    return ["cuda"] if torch.cuda.is_available() else []
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:

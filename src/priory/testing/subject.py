@@ -1,4 +1,4 @@
-"""One object under test: its draws, its density, its components, the proposal fitted to it; each made once."""
+"""One object under test, with its draws, density, components and fitted proposal; each is made once."""
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -14,7 +14,6 @@ from priory.testing.candidate import (
     RAISED,
     Candidate,
     described,
-    is_factory,
     located,
     made,
     resolved_encoder,
@@ -24,9 +23,7 @@ from priory.testing.global_state import SETTINGS, changes, preserved, snapshot
 from priory.testing.proposal import AffineMixture, Shared, fitted, one_normal
 from priory.testing.report import BrokenError, SkippedError
 
-NUM_DRAWS = (
-    24_576  # a quarter fits the proposal, a twelfth chooses it; two thirds start Markov chains and test the mass
-)
+NUM_DRAWS = 24_576  # a quarter fits the proposal, a twelfth chooses it; the rest start Markov chains and test the mass
 POINTS_AT_ONCE = 2048  # somebody else's mixture may make B x K x L numbers
 
 
@@ -89,7 +86,7 @@ def found_components(density: Any) -> Components | None:
 
 
 class Subject:
-    """An object and what is known about it: all that a check may ask for, each thing made once.
+    """An object under test and all that checks ask about it; each answer is computed once.
 
     Args:
         obj: a module, a distribution or anything with `log_prob(z)` and `sample(shape)`, a pair of callables
@@ -146,11 +143,6 @@ class Subject:
     def changed_by_building(self) -> list[str]:
         """Global settings that importing and building the object changed."""
         return self._made[1]
-
-    @property
-    def has_factory(self) -> bool:
-        """Whether the object can be made again."""
-        return is_factory(located(self.obj))
 
     def build(self) -> Candidate:
         """A new one from the factory, or the object that was given."""

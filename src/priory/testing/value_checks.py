@@ -1,17 +1,16 @@
-"""The checks of values and shapes: what log_prob and sample return, and what must not change them."""
+"""The checks of the values and shapes that log_prob and sample return."""
 
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from priory.testing.candidate import Candidate
+from priory.testing.proposal import Points
 from priory.testing.report import Outcome, SkippedError
 from priory.testing.subject import Subject
 
 FAR = (10.0, 100.0, 1000.0)  # standard deviations
-Points = Float[Tensor, "point latent"]
 
 
 def one_number_per_z(subject: Subject) -> Outcome:

@@ -14,7 +14,7 @@ from torch.distributions import Independent, Normal
 
 from priory.evaluation import AggregatePosterior
 from priory.plots import plot_component_use, plot_pairwise_marginals, plot_rate_distortion, save_figure
-from priory.plots.cells import cell_counts, cell_means
+from priory.plots.cells import cell_means, cell_sums
 
 SCALES = torch.tensor([0.5, 2.0, 1.0, 0.1])
 
@@ -126,7 +126,7 @@ def test_cells_hold_counts_and_means():
     rng = np.random.default_rng(0)
     points, values = rng.normal(size=(500, 2)), rng.normal(size=500)
     low, high = np.array([-1.0, -2.0]), np.array([1.0, 1.5])
-    counts, means = cell_counts(points, low, high, 4), cell_means(points, values, low, high, 4)
+    counts, means = cell_sums(points, low, high, 4), cell_means(points, values, low, high, 4)
     for line in range(4):
         for column in range(4):
             lower = low + (high - low) / 4 * np.array([column, line])

@@ -1,4 +1,4 @@
-"""EM to the end: in turns over all rows, or incrementally over batches of them."""
+"""Run EM to its end: iterations over all rows, or incremental EM over batches of rows."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -24,18 +24,18 @@ LEAST_VARIANCE = {torch.float64: 1e-6, torch.float32: 1e-4}  # of the noise, in 
 
 @dataclass(frozen=True)
 class Release:
-    """The prior of W in each iteration: the sheet is tied to the plane that it starts as, and let go little by little.
+    """The prior of W in each iteration: a tether holds the sheet near its initial plane and weakens step by step.
 
         tether_t = rows / scale first^(1 - t/T) last^(t/T) for t < T, then 0
 
-    EM from the plane alone ends in worse optima, of likelihood and of maps: where the plane is far from the data, the
-    sheet tears and folds at once. The tether only ever falls, so that what EM gains in an iteration, the penalized
-    likelihood keeps in the next.
+    Without a tether, EM ends in worse optima of likelihood and maps: if the plane is far from the data, the sheet folds
+    at once. The tether never increases, so the penalized likelihood of the next iteration is at least as large as the
+    one that EM has reached.
 
     Attributes:
         decay: the weight decay, per unit of `scale`.
         scale: the mean variance of a column, which makes both pure numbers.
-        rows: how many rows there are; 0 where they are counted as they come, and nothing ties the sheet.
+        rows: number of rows; 0 if rows are counted as they come, and then there is no tether.
         iterations: T.
         plane: W at the start.
     """
@@ -54,24 +54,24 @@ class Release:
 
 
 class Course:
-    """EM under way: the sheet, and what it takes to go on.
+    """The state of EM: the sheet, and the statistics from which EM goes on.
 
         s_t = (1 - step_t) s_{t-1} + step_t s(batch_t),    step_t = (2 / (t + 2))^0.6
 
-    is its step with a batch of rows: averaged statistics move by a step that decreases, and the sheet follows them.
+    is the step with a batch of rows: averaged statistics move by a decreasing step, and the sheet is fitted to them.
 
     Args:
         nodes: of the grid, on the CPU.
         basis: the radial functions, on the CPU.
         topography: basis at the nodes, mixing weights, bounds.
-        center: what has been subtracted from the rows.
-        sheet: where it starts.
+        center: subtracted from the rows.
+        sheet: the initial sheet.
         release: the prior of W.
 
     Attributes:
-        statistics: averaged, per row; None before the first step.
-        steps: taken.
-        rows: the weights of all rows seen, added up.
+        statistics: averages per row; None before the first step.
+        steps: number of steps taken.
+        rows: sum of the weights of all rows seen.
 
     Reference: Cappe & Moulines 2009, arXiv:0712.4273 (the step); Neal & Hinton 1998.
     """
@@ -97,14 +97,14 @@ class Course:
         return moved
 
     def whole_step(self, rows: BlockReader, iteration: int) -> Statistics:
-        """EM over all rows; returns their statistics under the sheet as it was."""
+        """One iteration over all rows; returns their statistics under the previous sheet."""
         found = self.topography.expectation(rows, self.sheet, rows.dtype)
         self.sheet = self.topography.maximization(found, self.release.at(iteration), self.sheet.variance)
         self.statistics, self.steps, self.rows = found.scaled(1 / found.rows), iteration + 1, found.rows
         return found
 
     def step(self, blocks: Sequence[Block], dtype: torch.dtype, iteration: float = math.inf) -> Statistics:
-        """See these rows alone; returns their own statistics under the sheet as it was."""
+        """One incremental step with these rows; returns their statistics under the previous sheet."""
         found = self.topography.expectation(blocks, self.sheet, dtype)
         if found.rows > 0:
             per_row = found.scaled(1 / found.rows)
@@ -132,14 +132,14 @@ class Progress:
     converged: bool = False
 
     def record(self, log_likelihood: float, penalty: float, rows: float) -> None:
-        """The sums over the rows that an iteration saw."""
+        """Record sums over the rows of an iteration."""
         self.log_likelihoods.append(log_likelihood / rows)
         self.penalized.append((log_likelihood - penalty) / rows)
 
     def settled(self, tol: float) -> bool:
-        """Whether the last iteration changed little of what all have gained, so that no unit of the data enters.
+        """Whether the last iteration changed little relative to the gain of all iterations: no unit of the data enters.
 
-        Gained since the likelihood of the start without its penalty, which wide radial functions make enormous.
+        The gain counts from the likelihood of the start without its penalty, which wide radial functions make enormous.
         """
         if len(self.penalized) < 2:
             return False

@@ -1,4 +1,4 @@
-"""Where EM starts: the sheet of nodes in the plane of the first principal components.
+"""The start of EM: the nodes in the plane of the first principal components.
 
     y(u) = center + sum_c u_c / |u_c| sqrt(lambda_c) v_c,    |u_c|^2 the mean over nodes of u_c^2,
 
@@ -30,7 +30,7 @@ class Axes(NamedTuple):
 
 
 def column_means(rows: BlockReader) -> Float[Tensor, " input"]:
-    """The weighted mean of each column over the cells that are there; NaN where there are none."""
+    """The weighted mean of each column over its observed cells; NaN if there are none."""
     total = count = torch.zeros(1, dtype=torch.float64, device=rows.device)
     for block in rows:
         x, present = block.rows
@@ -41,7 +41,7 @@ def column_means(rows: BlockReader) -> Float[Tensor, " input"]:
 
 
 def spread(rows: BlockReader) -> tuple[float, float]:
-    """The mean square of the cells that are there, and the sum of the rows' weights."""
+    """The mean square of the observed cells, and the sum of the rows' weights."""
     squares = cells = weights = 0.0
     for block in rows:
         squares += float((block.weight * block.squares).sum())
@@ -86,17 +86,17 @@ def _covariance_times(rows: BlockReader, directions: Float[Tensor, "input axis"]
 
 
 class Plane(NamedTuple):
-    """Where the nodes lie at first, about a center of zero, and the noise variance."""
+    """The initial images of the nodes, relative to the mean of the rows, and the initial noise variance."""
 
     images: Float[Tensor, "node input"]
     variance: float
 
 
 def principal_plane(axes: Axes, nodes: Float[Tensor, "node grid"]) -> Plane:
-    """The plane above; axes that the data lack are flat.
+    """The plane above; its images do not vary along axes that the data lack.
 
     Args:
-        axes: C + 1 of them, where the data have as many.
+        axes: C + 1 of them, or fewer if the data have fewer.
         nodes: u_k.
     """
     grid_dim, found = nodes.shape[1], len(axes.variances)
@@ -109,7 +109,7 @@ def principal_plane(axes: Axes, nodes: Float[Tensor, "node grid"]) -> Plane:
 
 
 def _spacing(nodes: Float[Tensor, "node grid"], scales: Float[Tensor, " axis"]) -> float:
-    """How far a node of the plane lies from the nearest other one."""
+    """The distance of a node of the plane from the nearest other one."""
     sides = [nodes[:, axis].unique() for axis in range(len(scales))]
     gaps = [float(side[1] - side[0]) * float(scale) for side, scale in zip(sides, scales, strict=True) if len(side) > 1]
     return min((gap for gap in gaps if gap > 0), default=0.0)

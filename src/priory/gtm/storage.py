@@ -38,7 +38,7 @@ class SafetensorsMixin:
     def save(self, path: str | Path) -> None:
         """Write what was fitted to a safetensors file, whole or not at all.
 
-        A `random_state` that is a generator is not kept, nor is the device, nor what `partial_fit` goes on from.
+        The file has no device, no statistics for `partial_fit`, and no `random_state` that is a generator.
 
         Raises:
             NotFittedError: there is nothing to write yet.
@@ -51,7 +51,7 @@ class SafetensorsMixin:
 
     @classmethod
     def load(cls, path: str | Path, *, device: str | None = None) -> Self:
-        """What `save` wrote, to the same bits.
+        """Read a file that `save` wrote; all numbers are the same to the bit.
 
         Args:
             path: the file.
@@ -94,7 +94,7 @@ def _header(gtm: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON holds; None for a generator."""
+    """A value that JSON can hold; None for a generator."""
     value = value.item() if isinstance(value, np.generic) else value
     return value if isinstance(value, bool | int | float | str) else None
 
@@ -123,7 +123,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _check_arrays(arrays: dict[str, Tensor], num_inputs: int) -> None:
-    """That the arrays are all there, of float64, finite, and fit together."""
+    """Check that all arrays exist, are float64 and finite, and have shapes that fit together."""
     if arrays.keys() != ARRAYS.keys():
         raise ValueError(f"expected the arrays {', '.join(ARRAYS)}, got {', '.join(arrays) or 'none'}")
     sizes = {"D": num_inputs, "M": len(arrays[CENTERS]) + 1}

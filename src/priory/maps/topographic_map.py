@@ -1,4 +1,4 @@
-"""The map of a data set that a grid behind a model draws."""
+"""The map of a data set on the grid behind a model."""
 
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -29,18 +29,18 @@ from priory.maps.quality import knn_accuracy, neighborhoods, topographic_error
 from priory.maps.surfaces import surface_of
 
 BATCH = 1024  # rows whose responsibilities are looked at together
-Rows = Any  # a RowSource, or what NumPy makes an array (N, D) of
+RowsLike = Any  # a RowSource, or anything that NumPy turns into an array (N, D)
 
 
 class Nodes(NamedTuple):
-    """What lives at the nodes of a map; K of them, the last coordinate of the grid running fastest.
+    """The K nodes of a map; the last coordinate of the grid runs fastest.
 
     Attributes:
         places: their coordinates u_k, (K, C).
         contents: the mean of x at each, in the data's units, (K, D).
         weight: mixing weights, (K,).
         usage: the rows' mean responsibilities, (K,).
-        magnification: how far the sheet is stretched there: a volume of feature space per volume of the map, (K,).
+        magnification: volume of feature space per volume of the map, (K,).
         distance: the mean distance in feature space to the neighbors along the axes, the U-matrix, (K,).
     """
 
@@ -53,7 +53,7 @@ class Nodes(NamedTuple):
 
 
 class TopographicMap:
-    """Rows on the grid behind a model: where each lies, what lives at each node, how labels spread over it.
+    """Rows on the grid behind a model: places of the rows, contents of the nodes, landscapes of labels.
 
     The rows are read once, in batches; no matrix of all responsibilities is made.
 
@@ -89,7 +89,7 @@ class TopographicMap:
     def __init__(
         self,
         model: Any,
-        rows: Rows,
+        rows: RowsLike,
         *,
         reach: float = REACH,
         batch_size: int = BATCH,
@@ -111,7 +111,7 @@ class TopographicMap:
 
     @cached_property
     def nodes(self) -> Nodes:
-        """What lives at the nodes."""
+        """The nodes and their contents."""
         surface = self.surface
         contents = surface.contents()
         distance = neighbor_distances(surface.features(contents), surface.grid_shape)
@@ -122,7 +122,7 @@ class TopographicMap:
         """log p(x) of each row in nats, in the data's units; of a VAE an estimate by a few importance samples."""
         return torch.cat([self.surface.log_likelihood(x) for x, _ in self.rows.batches(self.batch_size)])
 
-    def project(self, rows: Rows) -> Places:
+    def project(self, rows: RowsLike) -> Places:
         """The places of other rows on the same map.
 
         Raises:
@@ -137,9 +137,9 @@ class TopographicMap:
         """How labels or numbers of these rows spread over the nodes; `priory.grid.landscapes` has the formula.
 
         Args:
-            values: N texts, '' where a row has none, or N numbers, NaN where a row has none; None is none, too. Whole
-                numbers of which there are few kinds are classes.
-            smoothing: so many rows are added to each node that are as those of its neighborhood.
+            values: N texts or N numbers; '', NaN or None for a row without a value. Whole numbers of few kinds are
+                classes.
+            smoothing: number of rows with the mean of the neighborhood that is added to each node.
 
         Returns:
             A `ClassLandscape` of texts, a `ValueLandscape` of measurements.
@@ -169,7 +169,7 @@ class TopographicMap:
         return value_landscape(sums, torch.tensor(center), smoothing, self.surface.grid_shape)
 
     def predict(
-        self, landscape: ClassLandscape | ValueLandscape, rows: Rows | None = None
+        self, landscape: ClassLandscape | ValueLandscape, rows: RowsLike | None = None
     ) -> ClassPrediction | ValuePrediction:
         """Predict the label or number of rows from a landscape; None predicts the map's own rows."""
         shares = self._shares(self.rows if rows is None else _source(rows))
@@ -194,22 +194,19 @@ class TopographicMap:
             train_kinds: their classes.
         """
         width = next(iter(self.rows.batches(1)))[0].shape[-1]
-        found = neighborhoods(self, width)
+        found = neighborhoods(self.places.place, self.features_of, width)
         if kinds is not None and train is not None and train_kinds is not None:
             mine, theirs = np.flatnonzero(kinds != ""), np.flatnonzero(train_kinds != "")
             places, others = self.places.place[mine], train.places.place[theirs]
             found["knn_accuracy"] = knn_accuracy(others, train_kinds[theirs], places, kinds[mine])
         found["topographic_error"] = topographic_error(self.places, self.surface.nodes)
-        found["used_nodes"] = self._used_nodes()
+        # exp(-sum_k usage_k log usage_k), the exponential of a mean over rows of -sum_k r_nk log usage_k
+        information = -self.usage.clamp(min=torch.finfo(torch.float64).tiny).log()
+        found["used_nodes"] = mean(torch.cat([share @ information for share in self._shares(self.rows)])).exp()
         return found
 
-    def _used_nodes(self) -> Estimate:
-        """exp(-sum_k usage_k log usage_k), the exponential of a mean over rows of -sum_k r_nk log usage_k."""
-        information = -self.usage.clamp(min=torch.finfo(torch.float64).tiny).log()
-        return mean(torch.cat([share @ information for share in self._shares(self.rows)])).exp()
-
     def features_of(self, chosen: np.ndarray) -> Tensor:
-        """Some rows in the space where distances between them are looked at."""
+        """The features of the rows with these indices; distances are measured between features."""
         wanted, parts = torch.from_numpy(chosen), []
         for start, (x, _) in zip(range(0, len(self), self.batch_size), self.rows.batches(self.batch_size), strict=True):
             here = wanted[(wanted >= start) & (wanted < start + len(x))] - start
@@ -222,8 +219,8 @@ class TopographicMap:
     ) -> tuple[Places, Float[Tensor, " node"]]:
         """The rows' places, and the sum of their responsibilities.
 
-        What is kept is made first: small parts that are kept between large ones that are not leave holes in the heap,
-        and it then grows as if all responsibilities were kept.
+        The results are allocated first: small results between large temporary blocks would fragment the heap, which
+        would then grow as if all responsibilities were kept.
         """
         places, done, total = None, 0, torch.zeros(len(self.surface.nodes), dtype=torch.float64)
         for share in self._shares(rows):
@@ -263,7 +260,7 @@ def neighbor_distances(features: Float[Tensor, "node feature"], grid_shape: tupl
     return (total / count.clamp(min=1.0)).reshape(-1)
 
 
-def _source(rows: Rows) -> RowSource:
+def _source(rows: RowsLike) -> RowSource:
     if hasattr(rows, "batches"):
         return rows
     if not isinstance(rows, Tensor):

@@ -1,4 +1,4 @@
-"""Numbers of a map's nodes as landscapes: what the nodes stand for, how far the sheet is stretched."""
+"""Numbers of a map's nodes as landscapes: columns of their images, a property, the magnification."""
 
 import math
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ def plot_node_values(
 ) -> Axes:
     """Draw one number of each node as a landscape over the map.
 
-    Such as a property's expected value or spread, the usage, the mixing weights, a density, or the mean distance to the
-    neighbors (the U-matrix: ridges part what lies apart).
+    For example a property's expected value or spread, the usage, the mixing weights, a density, or the mean distance
+    to the neighbors (the U-matrix: ridges separate regions that lie apart).
 
     Args:
         values: (node,), of a square grid over the map, the last coordinate running fastest; nodes without a finite
@@ -41,10 +41,8 @@ def plot_node_values(
     >>> plot_node_values(np.arange(9.0), "usage").images[0].get_array()[0].tolist()
     [0.0, 3.0, 6.0]
     """
-    heights = on_square("values", values)
     axes = axes or new_axes(1, 1, (6.4, 5.3))[0]
-    picture = draw_sheet(axes, heights, low, high)
-    axes.figure.colorbar(picture, ax=axes, shrink=0.85, label=as_drawn(name))
+    _draw_scaled(axes, on_square("values", values), as_drawn(name), low, high)
     return finish_map(axes, places)
 
 
@@ -82,7 +80,7 @@ def plot_landscapes(images: TensorOrArray, *, names: Sequence[str] | None = None
 def plot_magnification(
     factors: TensorOrArray, places: TensorOrArray | None = None, *, axes: Axes | None = None
 ) -> Axes:
-    """Draw how far the sheet is stretched at each place of the map: ridges part what lies apart in data space.
+    """Draw the magnification at each place of the map: ridges separate regions that lie apart in data space.
 
     Args:
         factors: (node,), of a square grid over the map, the last coordinate running fastest.
@@ -97,9 +95,13 @@ def plot_magnification(
     usual = float(np.exp(np.log(positive).mean())) if len(positive) else 1.0
     levels = np.log2(np.maximum(values / usual, 2.0**-6))
     axes = axes or new_axes(1, 1, (6.4, 5.3))[0]
-    picture = draw_sheet(axes, levels, max(-4.0, float(levels.min())), interpolation="bilinear")
-    axes.figure.colorbar(picture, ax=axes, shrink=0.85, label="log2(magnification / its geometric mean)")
+    low, label = max(-4.0, float(levels.min())), "log2(magnification / its geometric mean)"
+    _draw_scaled(axes, levels, label, low, interpolation="bilinear")
     return finish_map(axes, places)
+
+
+def _draw_scaled(axes: Axes, heights: np.ndarray, label: str, *limits: float | None, **look: Any) -> None:
+    axes.figure.colorbar(draw_sheet(axes, heights, *limits, **look), ax=axes, shrink=0.85, label=label)
 
 
 def check_square(name: str, count: int) -> int:
@@ -142,7 +144,7 @@ def draw_sheet(
 
 
 def finish_map(axes: Axes, places: TensorOrArray | None) -> Axes:
-    """Draw rows as light dots with a dark edge, seen on light and dark, and the names of the axes."""
+    """Draw rows as light dots with a dark edge, visible on light and dark, and name the axes."""
     if places is not None:
         rows = to_rows("places", places)
         axes.plot(

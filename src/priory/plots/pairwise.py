@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from priory.plots.cells import cell_counts
+from priory.plots.cells import cell_sums
 from priory.plots.contours import CONTOUR_COLOR, draw_contours
 from priory.plots.figure import DATA_COLOR, Axes, TensorOrArray, new_axes, to_numpy, to_rows
 from priory.plots.regions import mass_thresholds
@@ -150,7 +150,7 @@ def _draw_pair(
     edges = np.linspace(low, high, _PRIOR_CELLS + 1, axis=1)
     x, y = (edges[:, 1:] + edges[:, :-1]) / 2
     widths = [max(0.6 * _scale(samples[:, k]) * len(samples) ** (-1 / 6), edges[k, 1] - edges[k, 0]) for k in (0, 1)]
-    counts = cell_counts(samples, low, high, _PRIOR_CELLS)
+    counts = cell_sums(samples, low, high, _PRIOR_CELLS)
     density = _kernel(y, y, widths[1]) @ counts @ _kernel(x, x, widths[0]) / len(samples)
     log_density = np.log(np.maximum(density, np.finfo(float).tiny))
     few = len(points) <= _MANY_DOTS
@@ -163,7 +163,7 @@ def _draw_pair(
 
 
 def _draw_pixels(axes: Axes, points: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
-    counts = cell_counts(points, low, high, _DOT_CELLS)
+    counts = cell_sums(points, low, high, _DOT_CELLS)
     picture = np.zeros((*counts.shape, 4))  # gray by the logarithm of the count, and lighter than the contours
     picture[..., 3] = np.where(counts > 0, 0.3 + 0.25 * np.log1p(counts) / max(np.log1p(counts).max(), 1e-9), 0.0)
     extent = (low[0], high[0], low[1], high[1])

@@ -89,12 +89,8 @@ class DiscretizedLogistic(Distribution):
         return constraints.integer_interval(0, self.num_levels - 1)
 
     def expand(self, batch_shape: Shape, _instance: Distribution | None = None) -> Distribution:
-        new = self._get_checked_instance(DiscretizedLogistic, _instance)
-        new.loc, new.log_scale = self.loc.expand(batch_shape), self.log_scale.expand(batch_shape)
-        new.num_levels = self.num_levels
-        super(DiscretizedLogistic, new).__init__(torch.Size(batch_shape), validate_args=False)
-        new._validate_args = self._validate_args
-        return new
+        loc, log_scale = self.loc.expand(batch_shape), self.log_scale.expand(batch_shape)
+        return DiscretizedLogistic(loc, log_scale, self.num_levels, self._validate_args)
 
     def log_prob(self, value: Num[Tensor, "..."]) -> Float[Tensor, "..."]:
         if self._validate_args:

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from priory._support.optional import require
 from priory.evaluation import Estimate
 from priory.evaluation.estimates import mean
 from priory.evaluation.neighbors import continuity, trustworthiness
@@ -70,11 +71,8 @@ def knn_accuracy(
     Raises:
         ImportError: scikit-learn is not installed.
     """
-    try:
-        from sklearn.neighbors import KNeighborsClassifier
-    except ImportError as error:
-        raise ImportError("the accuracy of neighbors needs scikit-learn: pip install 'priory[all]'") from error
-    classifier = KNeighborsClassifier(NUM_NEIGHBORS).fit(train.numpy(), kinds)
+    neighbors = require("sklearn.neighbors", "all", "the accuracy of neighbors")
+    classifier = neighbors.KNeighborsClassifier(NUM_NEIGHBORS).fit(train.numpy(), kinds)
     return mean(torch.from_numpy(classifier.predict(places.numpy()) == wanted))
 
 

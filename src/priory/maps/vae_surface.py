@@ -81,17 +81,14 @@ class VAESurface:
         """
         with torch.enable_grad():
             u = u.clone().requires_grad_()
-            image = self._image(u)
+            z = self.prior.components_at(u, self.vae.encoder).mean
+            image = self.vae.preprocess(self.vae.decode(z).mean)
             v = torch.zeros_like(image, requires_grad=True)
             (pulled,) = torch.autograd.grad(image, u, v, create_graph=True)
             axes = pulled.unbind(1)
             slopes = [torch.autograd.grad(axis.sum(), v, retain_graph=True)[0].double() for axis in axes]
         jacobian = torch.stack(slopes, -1)
         return torch.linalg.det(jacobian.mT @ jacobian).clamp(min=0.0).sqrt()
-
-    def _image(self, u: Float[Tensor, "place grid"]) -> Float[Tensor, "place feature"]:
-        z = self.prior.components_at(u, self.vae.encoder).mean
-        return self.vae.preprocess(self.vae.decode(z).mean)
 
     def _read(self, x: Tensor) -> Tensor:
         """Rows on the model's device, in its dtype."""

@@ -1,4 +1,4 @@
-"""What a report says: numbers with their errors, pictures, and a map of rows and nodes."""
+"""The contents of a report: numbers with their errors, pictures, and a map of rows and nodes."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Metric:
     """A number and how to read it.
 
     Attributes:
-        name: what was measured, with its unit.
+        name: of the metric, with its unit.
         value: the number.
-        se: its standard error; None where it has none.
-        how_to_read: one sentence: what is good, what is bad, what to compare it with.
+        se: its standard error, or None.
+        how_to_read: one sentence: which values are good or bad, and how to compare them.
     """
 
     name: str
@@ -36,10 +36,10 @@ class Table:
     """Cells as text; the first column names the rows.
 
     Attributes:
-        title: what is compared, with units.
+        title: of the table, with units.
         header: names of the columns.
         rows: a text for each column.
-        note: what the errors are over, or what else is to be known.
+        note: a remark below the table, for example on the errors.
 
     Raises:
         ValueError: a row has more or fewer cells than the header.
@@ -62,7 +62,7 @@ class Picture:
 
     Attributes:
         title: a few words above it.
-        caption: what to see in it; said aloud to those who cannot see it.
+        caption: describes the figure; screen readers read it.
         image: a PNG or SVG: its bytes, or the file's path.
 
     Raises:
@@ -74,7 +74,7 @@ class Picture:
     image: bytes | Path
 
     def __post_init__(self) -> None:
-        self.media_type  # noqa: B018  raises for what no browser shows
+        self.media_type  # noqa: B018  raises for other formats
 
     @property
     def bytes(self) -> bytes:
@@ -92,7 +92,7 @@ class Picture:
 
 @dataclass(frozen=True, eq=False)
 class NodeContents:
-    """The nodes of a map and what lives there.
+    """The nodes of a map and their contents.
 
     Attributes:
         places: (K, 2), a square grid, the last coordinate running fastest.
@@ -119,14 +119,14 @@ class MapContents:
         places: (N, 2), such as E[u | x].
         axes: names of the two coordinates.
         ids: (N,), one text a row.
-        labels: name to (N,) text or numbers; '' or NaN for a row that has none.
-        score: (N,), such as the log-likelihood in nats; None without it.
-        score_name: what the score is, with its unit.
-        x: (N, D) rows in the data's units: an array, a tensor or a scipy sparse matrix; None without them.
+        labels: name to (N,) text or numbers; '' or NaN for a row without a label.
+        score: (N,), such as the log-likelihood in nats, or None.
+        score_name: name of the score, with its unit.
+        x: (N, D) rows in the data's units: an array, a tensor or a scipy sparse matrix; or None.
         columns: D names.
         image_shape: (height, width) if a row is a gray image, row-major.
-        low, high: of images, the values drawn black and white; those of x without them.
-        nodes: the nodes; None for a map that has none. Their contents are shown on the scales of x.
+        low, high: values of images that are drawn black and white; None takes the extremes of x.
+        nodes: the nodes, or None. Their contents are shown on the scales of x.
 
     Raises:
         ValueError: shapes disagree, or a place is not finite; the error names the attribute.
@@ -170,18 +170,18 @@ class MapContents:
 
 @dataclass(frozen=True, eq=False)
 class ReportContents:
-    """All that the page of a run says, in its order.
+    """The contents of a page, in its order.
 
     Attributes:
-        title: what was trained on what.
+        title: names the data and the model.
         facts: (name, text): data, model, versions, seed.
         metrics: the table of numbers.
-        map: the map; None without one.
+        map: the map, or None.
         pictures: curves, samples, ...
-        notes: sentences at the end: warnings, what to know.
+        notes: sentences at the end, such as warnings.
         tables: of several models.
-        failures: what went wrong, a line each.
-        links: (text, path relative to the page), of other pages.
+        failures: one line each.
+        links: (text, path relative to the page) of other pages.
     """
 
     title: str

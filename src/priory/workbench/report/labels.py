@@ -1,4 +1,4 @@
-"""Labels as the page colors by them: classes in groups that can be told apart, or numbers."""
+"""Labels by which the page colors rows: classes in distinguishable groups, or numbers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from priory.workbench.report.encoding import Part, quantized, texts, whole_numbe
 
 
 def label_part(name: str, values: np.ndarray) -> Part:
-    """A label of all rows: `kinds` and each row's, and each kind's group; or, of measurements, the numbers.
+    """A label of all rows: the kinds, the kind of each row and the group of each kind; or numbers, for measurements.
 
     Groups are numbered in the order of the legend; of many kinds the commonest have one each, and the rest share
     "others". Rows without a label come last.
@@ -31,7 +31,7 @@ def label_part(name: str, values: np.ndarray) -> Part:
 
 
 def groups(kinds: np.ndarray, counts: np.ndarray) -> tuple[list[Part], np.ndarray]:
-    """What the legend lists, and each kind's place in it.
+    """The entries of the legend, and the index of each kind among them.
 
     >>> groups(np.array(["", "10", "9"]), np.array([1, 5, 2]))[0]
     [{'name': '9', 'count': 2, 'own': True}, {'name': '10', 'count': 5, 'own': True}, {'name': 'none', ...}]

@@ -43,19 +43,16 @@ def sprite_sheet(tiles: np.ndarray, side: int | None = None) -> Part:
     gap = max(1, round(min(height, width) / 8)) if side else 0  # a map of them is looked at as one picture
     canvas = np.full((down, height + gap, across, width + gap), 255 if gap else 0, dtype=np.uint8)
     canvas[line, :height, place, :width] = tiles
-    png = _as_png(canvas.reshape(down * (height + gap), across * (width + gap)))
+    image = require("PIL.Image", "all", "a sheet of thumbnails").fromarray(
+        canvas.reshape(down * (height + gap), across * (width + gap))
+    )
+    png = io.BytesIO()
+    image.save(png, "PNG", compress_level=7)
     return {
-        "png": b64encode(png).decode(),
+        "png": b64encode(png.getvalue()).decode(),
         "height": height,
         "width": width,
         "gap": gap,
         "across": across,
         "as_map": bool(side),
     }
-
-
-def _as_png(pixels: np.ndarray) -> bytes:
-    image = require("PIL.Image", "all", "a sheet of thumbnails")
-    file = io.BytesIO()
-    image.fromarray(pixels).save(file, "PNG", compress_level=7)
-    return file.getvalue()

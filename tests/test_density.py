@@ -227,6 +227,17 @@ def test_transforms_of_torch_func_agree_with_autograd(path):
     torch.testing.assert_close(hessian, expected)
 
 
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+def test_backward_from_outside_of_a_vmap_gives_the_same_gradients(path):
+    """Under vmap nothing is kept from forward, so backward computes all of it again."""
+    z, *parameters = small_arguments()
+    expected = torch.autograd.grad(recorded_log_prob(z, *parameters).square().sum(), [z, *parameters])
+    with path():
+        values = torch.func.vmap(lambda point: mixture_log_prob(point, *parameters))(z)
+        found = torch.autograd.grad(values.square().sum(), [z, *parameters])
+    torch.testing.assert_close(found, expected)
+
+
 def test_compiled_without_a_graph_break_with_the_same_gradients_and_blocks():
     arguments = small_arguments()
     compiled = torch.compile(mixture_log_prob, fullgraph=True, backend="aot_eager")

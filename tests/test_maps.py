@@ -371,6 +371,46 @@ def test_a_pipeline_may_only_center_but_not_scale_by_another_rule():
         surface_of(make_pipeline(MinMaxScaler(), GTM(points_per_side=4)).fit(x))
 
 
+def test_any_object_with_the_methods_of_a_surface_is_one():
+    """A surface of one's own, without a model of this package: a soft assignment to four fixed places."""
+
+    class Corners:
+        nodes = torch.tensor([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]], dtype=torch.float64)
+        grid_shape = (2, 2)
+        weights = torch.full((4,), 0.25, dtype=torch.float64)
+        likelihood_is_estimated = False
+
+        def responsibilities(self, x):
+            return torch.softmax(-torch.cdist(x.double(), self.nodes), 1)
+
+        def log_likelihood(self, x):
+            return torch.zeros(len(x), dtype=torch.float64)
+
+        def contents(self):
+            return self.nodes
+
+        def features(self, x):
+            return x
+
+        def magnification(self, u=None):
+            return torch.ones(4 if u is None else len(u), dtype=torch.float64)
+
+    corners, x = Corners(), torch.randn(40, 2, dtype=torch.float64)
+    assert surface_of(corners) is corners
+    expected = grid_oracle.places(corners.responsibilities(x).numpy(), corners.nodes.numpy())
+    np.testing.assert_allclose(TopographicMap(corners, x).places.place, expected)
+
+
+def test_surfaces_say_whether_their_likelihood_is_estimated():
+    vae, gtm = make_vae("gtm"), GTM(points_per_side=4).fit(np.random.default_rng(0).random((60, 4)))
+    estimated, exact = surface_of(vae), surface_of(gtm)
+    x = torch.rand(5, 4).round()
+    assert estimated.likelihood_is_estimated
+    assert not torch.equal(estimated.log_likelihood(x), estimated.log_likelihood(x))  # other samples
+    assert not exact.likelihood_is_estimated
+    assert torch.equal(exact.log_likelihood(x), exact.log_likelihood(x))
+
+
 def test_few_rows_have_no_neighborhoods_and_no_labels_no_accuracy():
     assert TopographicMap(make_vae("gtm"), torch.rand(20, 4)).quality().keys() == {"topographic_error", "used_nodes"}
 

@@ -1,4 +1,4 @@
-"""Blocks of components and of points, prepared; and what a pair of them adds to the density and to its gradients.
+"""Prepared blocks of components and of points; the contribution of a pair of blocks to the density and its gradients.
 
 A pair takes `Products` for the points where they are exact enough, and `Differences` for the others.
 """
@@ -24,11 +24,11 @@ from priory.density.components import (
 from priory.density.small import SMALL
 
 POINTS_AT_ONCE = 512
-BLOCK_ON_CPU = 2**19  # numbers b x k held at a time: what the caches hold, and enough for two cores
+BLOCK_ON_CPU = 2**19  # numbers b x k held at a time: they fit into the caches, and keep two cores busy
 BLOCK_ELSEWHERE = 2**24
 PREPARED_AT_ONCE = 2**22  # numbers b x L and k x L prepared at a time
 KEPT = 2**23  # numbers b x L of prepared points that are kept from one block of components to the next
-KEPT_IN_CACHE = 2**17  # the same where there is one: beyond, making them again block by block is cheaper
+KEPT_IN_CACHE = 2**17  # the same if there is one block of components: above, preparing points again is cheaper
 
 
 class BlockSizes(NamedTuple):
@@ -58,7 +58,7 @@ class PointBlock(NamedTuple):
     features: Float[Tensor, "point feature"] | None
     weighted: Float[Tensor, "point moment"] | None  # row [z^2, z, 1]
     squared_norm: Float[Tensor, " point"] | None
-    largest_norm: float | None  # no squared norm of these points is larger; NaN where one is NaN
+    largest_norm: float | None  # an upper bound of the squared norms; NaN if one is NaN
 
     def with_row(self, row: Float[Tensor, " point"]) -> "PointBlock":
         """The same with a factor for the gradients."""
@@ -74,7 +74,7 @@ class PointBlock(NamedTuple):
         return self._replace(shift=shift, features=features)
 
     def part(self, rows: slice) -> "PointBlock":
-        """Some of them."""
+        """The points of these rows."""
         shift, row, features, weighted, squared_norm = (None if x is None else x[rows] for x in self[1:6])
         return PointBlock(self.z[rows], shift, row, features, weighted, squared_norm, self.largest_norm)
 
@@ -96,7 +96,7 @@ def prepare_points(
 
 
 class Walk:
-    """All pairs of blocks: components outside, points inside, the points prepared once where they fit.
+    """All pairs of blocks: components outside, points inside; points are prepared once if they fit into memory.
 
     Args:
         z: all points.
@@ -117,19 +117,19 @@ class Walk:
         direct = z.numel() * len(components.loc) <= SMALL or not has_float64(z.device)
         self.center = None if direct else components.center
         self._workspace: Tensor | None = None
-        self._block: tuple[slice, ComponentBlock] | None = None  # where there is only one
+        self._block: tuple[slice, ComponentBlock] | None = None  # if there is only one
         kept = KEPT if len(components.loc) > self.sizes.components else KEPT_IN_CACHE
         self._kept = prepare_points(z, self.center, shift, row) if z.numel() <= kept else None
 
     def again(self, row: Float[Tensor, " point"]) -> "Walk":
-        """The same walk with a factor for each point, and what has been prepared."""
+        """The same walk, with its prepared points and a factor for each point."""
         other = copy(self)
         other.row = row
         other._kept = None if self._kept is None else self._kept.with_row(row)
         return other
 
     def component_blocks(self) -> Iterator[tuple[slice, "ComponentBlock"]]:
-        """Where the components of a block stand, and the block."""
+        """The slice of the components of each block, and the block."""
         size = self.sizes.components
         if size >= len(self.components.loc):
             if self._block is None:
@@ -141,7 +141,7 @@ class Walk:
             yield part, ComponentBlock(Components(*(parameter[part] for parameter in self.components)), self.center)
 
     def point_blocks(self) -> Iterator[tuple[slice, PointBlock]]:
-        """Where the points of a block stand, and the block."""
+        """The slice of the points of each block, and the block."""
         for start in range(0, max(1, len(self.z)), self.sizes.points):
             rows = slice(start, start + self.sizes.points)
             yield rows, self._prepare(rows) if self._kept is None else self._kept.part(rows)
@@ -184,7 +184,7 @@ class Pair:
     def __init__(self, block: ComponentBlock, points: PointBlock) -> None:
         self._block, self._points = block, points
         self.shape = len(points.z), len(block.components.loc)
-        self._direct: Tensor | None = None  # the points that need differences; None where all or none do
+        self._direct: Tensor | None = None  # the points that need differences; None if all do or none does
         if block.products is None or points.squared_norm is None or points.largest_norm is None:
             return
         if not points.largest_norm <= block.products.reach:
@@ -193,7 +193,7 @@ class Pair:
                 self._direct, self._precise = (which.nonzero().squeeze(-1) for which in (~precise, precise))
 
     def largest_of_some(self, count: int) -> Float[Tensor, " point"] | None:
-        """The largest joint log-density under about `count` components, over the block; None where it is not cheap."""
+        """The largest joint log-density under about `count` components of the block; None if it is not cheap."""
         products, features = self._block.products, self._points.features
         if products is None or features is None or self._direct is not None or self.shape[1] < 4 * count:
             return None
@@ -216,7 +216,7 @@ class Pair:
         return joint
 
     def add_to_points(self, r: Float[Tensor, "point component"], sums: "PointSums", rows: slice) -> None:
-        """Add what the gradient of these points gets from these components, with the weights r."""
+        """Add the part of the points' gradient that comes from these components, with the weights r."""
         products, direct = self._block.products, self._direct
         if products is None:
             sums.direct[rows] += self._differences.gradient_of_points(self._points.z, r, self._row)
@@ -228,7 +228,7 @@ class Pair:
             sums.direct[rows].index_add_(0, direct, found)
 
     def add_to_components(self, r: Float[Tensor, "point component"], sums: "ComponentSums") -> None:
-        """Add what the gradients of these components get from these points, with the weights r."""
+        """Add the part of the components' gradients that comes from these points, with the weights r."""
         weighted, direct = self._points.weighted, self._direct
         if weighted is None:
             sums.add(self._differences.gradients_of_components(self._points.z, r, self._row))
@@ -253,7 +253,7 @@ class Pair:
 
 
 class PointSums:
-    """What blocks of components have added to the gradient of all points."""
+    """The gradient of all points: a sum over blocks of components."""
 
     def __init__(self, walk: Walk) -> None:
         self._walk = walk
@@ -263,7 +263,7 @@ class PointSums:
 
     @property
     def direct(self) -> Float[Tensor, "point latent"]:
-        """The part that comes from differences; made when first asked for."""
+        """The part that comes from differences; allocated on first use."""
         if self._direct is None:
             self._direct = self._zeros(self._walk.z.shape[-1])
         return self._direct
@@ -275,7 +275,7 @@ class PointSums:
             return self.direct.to(z.dtype)
         found = gradient_of_points(self.pull, z - center, row)
         if self._direct is not None:
-            # z - c may be infinite or NaN where all came from differences.
+            # z - c may be infinite or NaN if all parts come from differences.
             found = torch.where(self.pull.any(-1, keepdim=True), found, 0.0) + self._direct
         return found.to(z.dtype)
 
@@ -285,7 +285,7 @@ class PointSums:
 
 
 class ComponentSums:
-    """What blocks of points have added to the gradients of a block of components."""
+    """The gradients of a block of components: sums over blocks of points."""
 
     def __init__(self, block: ComponentBlock) -> None:
         self._products = block.products

@@ -1,4 +1,4 @@
-"""The blocked densities as functions that autograd, `torch.func` and `torch.compile` know."""
+"""The blocked densities as differentiable functions for autograd, `torch.func` and `torch.compile`."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -215,7 +215,7 @@ def _takes_differences(z: Tensor, components: Components) -> bool:
 
 
 def _responsibilities(joint: Tensor) -> Tensor:
-    """softmax, and zero where all components are -inf."""
+    """softmax, and zero if all components are -inf."""
     empty = (joint == -math.inf).all(-1, keepdim=True)
     return torch.softmax(joint.masked_fill(empty, 0.0), -1).masked_fill(empty, 0.0)
 
@@ -253,6 +253,6 @@ def _wanted(ctx: Any) -> Wanted:
 
 
 def _cast(gradients: Gradients, z: Tensor, components: Components) -> Gradients:
-    """In the dtypes of what they are the gradients of."""
+    """Gradients in the dtypes of their arguments."""
     arguments = (z, *components)
     return Gradients(*(None if g is None else g.to(x.dtype) for g, x in zip(gradients, arguments, strict=True)))

@@ -82,7 +82,7 @@ def log_prob_gradients(
     kept: Exponentials | None,
     wanted: Wanted,
 ) -> Gradients:
-    """Gradients of sum_b grad_b log p(z_b); zero where the density is zero.
+    """Gradients of sum_b grad_b log p(z_b); zero if the density is zero.
 
     Args:
         grad: the derivative of the loss by each log-density.
@@ -110,7 +110,7 @@ def log_prob_gradients(
 def joint_log_prob(
     z: Float[Tensor, "point latent"], components: Components, dtype: torch.dtype
 ) -> Float[Tensor, "point component"]:
-    """log pi_k + log N(z_b | loc_k, diag(scale_k^2)) in nats, all of them."""
+    """log pi_k + log N(z_b | loc_k, diag(scale_k^2)) in nats, for all points and components."""
     walk = Walk(z, components)
     result = torch.empty(len(z), len(components.loc), dtype=dtype, device=z.device)
     for part, block in walk.component_blocks():

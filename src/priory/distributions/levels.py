@@ -128,7 +128,7 @@ class DiscretizedLogistic(Distribution):
         shape = self._extended_shape(torch.Size(sample_shape))
         with torch.no_grad():
             u = torch.rand(shape, dtype=self.loc.dtype, device=self.loc.device)
-            # rand can give 0, whose logit is -inf. What is clamped below is the tails: they belong to the end levels.
+            # rand can give 0, whose logit is -inf. The last line clamps the tails, which belong to the end levels.
             logit = torch.logit(u.clamp(min=torch.finfo(u.dtype).tiny))
             return (self.loc + torch.exp(self.log_scale) * logit).round().clamp(0, self.num_levels - 1)
 

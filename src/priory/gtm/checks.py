@@ -75,7 +75,7 @@ def check_same_grid(gtm: Any) -> None:
 
 
 def basis_per_side(gtm: Any) -> int:
-    """Radial basis functions along each side: as asked for, or half as many as nodes, rounded up."""
+    """Radial basis functions along each side; by default half as many as nodes, rounded up."""
     return (gtm.points_per_side + 1) // 2 if gtm.basis_per_side is None else int(gtm.basis_per_side)
 
 

@@ -133,7 +133,7 @@ class GTM(SafetensorsMixin, FittedMap):
         return self._fit(batches)
 
     def partial_fit(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
-        """One step of incremental EM with these rows; the first call also makes the start of them, so give it many.
+        """One step of incremental EM with these rows; the first call also initializes the map, so give it many rows.
 
         The n-th step moves the statistics by (2 / (n + 1))^0.6 towards those of its rows; the prior of W is weighed
         against all rows seen so far. After `fit`, it goes on from there. `log_likelihoods_` goes on, with the mean over
@@ -162,14 +162,14 @@ class GTM(SafetensorsMixin, FittedMap):
                 )
             course = self._course.to(checked_device(self.device))
             rows = self._batch(course, X, weight)
-        course.release = replace(course.release, rows=0.0)  # counted as they come
+        course.release = replace(course.release, rows=0.0)  # unknown: the course counts them
         found = course.step(list(rows), rows.dtype)
         history = [] if first else self.log_likelihoods_.tolist()
         new = [found.log_likelihood / found.rows] if found.rows > 0 else []
         return self._finish(course, Progress([*history, *new]))
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a pickle holds: on the CPU, so that it can be read where there is no other device."""
+        """The state of a pickle, on the CPU, so that a machine without another device can read it."""
         state = super().__getstate__()
         if isinstance(course := state.get("_course"), Course):
             state["_course"] = course.to(torch.device("cpu"))
@@ -182,7 +182,7 @@ class GTM(SafetensorsMixin, FittedMap):
             progress = fit_in_turns(course, rows, self.max_iter, self.tol)
         else:
             [(X, weight)] = batches()
-            del rows  # what they keep in memory
+            del rows  # frees their memory
             progress = fit_in_batches(course, self._epochs(course, X, weight), self.tol)
         if not progress.converged and self.tol > 0:
             message = (
@@ -194,7 +194,7 @@ class GTM(SafetensorsMixin, FittedMap):
 
     def _begin(self, rows: BlockReader, annealing: int) -> tuple[Course, BlockReader]:
         """Start EM with these rows; returns them centered too."""
-        with torch.device("cpu"):  # whatever torch's default is
+        with torch.device("cpu"):  # whatever the default device is
             nodes = latent_grid(self.points_per_side, self.n_components, dtype=torch.float64)
             basis = RadialBasis.on_grid(basis_per_side(self), self.n_components, self.basis_width, dtype=torch.float64)
         return begin(rows, nodes, basis, self.weight_decay, annealing)

@@ -12,12 +12,12 @@ from priory.gtm.em import Sheet, Statistics, Topography, WeightPrior
 from priory.gtm.initial import column_means, principal_axes, principal_plane, spread
 from priory.gtm.reader import Block, BlockReader
 
-FIRST_TETHER = 10.0  # times rows over scale: at first the sheet hardly leaves the plane
-LAST_TETHER = 1e-4  # the same, in the last iteration that has one
-ROUNDING = 1e-13  # of a penalized likelihood: what EM cannot tell from a gain
-LEAST_SQUARE = {torch.float64: 1e-290, torch.float32: 1e-30}  # of a cell: below, squares lose their digits
-ROUNDING_OF_VALUES = 1e-12  # of a column's mean: what its cells differ by where it is constant
-STEP_POWER = 0.6  # above a half and below one: the statistics converge, and forget the start
+FIRST_TETHER = 10.0  # times rows over scale: the sheet hardly leaves the plane
+LAST_TETHER = 1e-4  # the same, in the last iteration with a tether
+ROUNDING = 1e-13  # relative to a penalized likelihood: a smaller gain is rounding
+LEAST_SQUARE = {torch.float64: 1e-290, torch.float32: 1e-30}  # of a cell: smaller squares lose their digits
+ROUNDING_OF_VALUES = 1e-12  # relative to a column's mean: cells of a constant column differ by less
+STEP_POWER = 0.6  # between 1/2 and 1: the statistics converge and forget the start
 STEP_OFFSET = 2.0
 LEAST_VARIANCE = {torch.float64: 1e-6, torch.float32: 1e-4}  # of the noise, in units of a column's mean variance
 
@@ -199,7 +199,7 @@ def fit_in_turns(course: Course, rows: BlockReader, max_iter: int, tol: float) -
 
 
 def fit_in_batches(course: Course, epochs: Iterable[Iterable[BlockReader]], tol: float) -> Progress:
-    """Incremental EM over epochs of batches; an epoch's likelihood is that of its rows as they were met."""
+    """Incremental EM over epochs of batches; each batch counts with its likelihood before its step."""
     progress = Progress()
     for epoch, batches in enumerate(epochs):
         log_likelihood = rows = 0.0

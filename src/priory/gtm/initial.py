@@ -16,8 +16,8 @@ from torch import Tensor
 
 from priory.gtm.reader import BlockReader
 
-OVERSAMPLING = 10  # directions beyond those wanted that subspace iteration carries along
-MOST_WALKS = 12  # over the rows; exact after one where there are no more columns than directions
+OVERSAMPLING = 10  # additional directions of subspace iteration
+MOST_WALKS = 12  # passes over the rows; one is exact if there are no more columns than directions
 ENOUGH = 1e-4  # change of the variances, relative to the largest, that ends them
 SEED = 0  # of the directions that it starts from: the same data always give the same start
 
@@ -51,7 +51,7 @@ def spread(rows: BlockReader) -> tuple[float, float]:
 
 
 def principal_axes(rows: BlockReader, count: int) -> Axes:
-    """The first axes of centered rows by subspace iteration, `count` of them or as many as there are columns.
+    """The first axes of centered rows by subspace iteration, at most one for each column.
 
     Reference: Halko, Martinsson & Tropp 2011, arXiv:0909.4061, alg. 4.4.
     """

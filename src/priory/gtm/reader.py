@@ -10,7 +10,7 @@ from torch import Tensor
 
 from priory.density.isotropic import MaskedRows
 
-NUMBERS_AT_ONCE = 2**19  # b x K of a block on the CPU: what its caches hold
+NUMBERS_AT_ONCE = 2**19  # b x K of a block on the CPU: they fit into its caches
 NUMBERS_AT_ONCE_ELSEWHERE = 2**25
 ROWS_AT_LEAST = 64  # fewer make slow matrix products
 COPIED_AT_ONCE = 2**22  # b x D that are centered at a time
@@ -64,7 +64,7 @@ class BlockReader:
         return self._read() if self._kept is None else iter(self._kept)
 
     def _within(self, most: int) -> list[Block] | None:
-        """All blocks, or None where they have more than `most` numbers."""
+        """All blocks, or None if they have more than `most` numbers."""
         blocks, numbers = [], 0
         for block in self._read():
             numbers += block.rows.x.numel() * (1 if block.rows.present is None else 2)
@@ -86,7 +86,7 @@ class BlockReader:
             start += len(x)
 
     def _tensor(self, values: Any) -> Tensor:
-        """A copy of numbers of any type and byte order, in float64: what float32 cannot hold is mostly the center."""
+        """A float64 copy of numbers of any type and byte order; float32 is precise enough only after centering."""
         return torch.from_numpy(np.array(values, dtype=np.float64)).to(self.device)
 
     def _block_size(self, num_inputs: int) -> int:
@@ -95,7 +95,7 @@ class BlockReader:
         return max(1, min(max(ROWS_AT_LEAST, numbers // self._num_nodes), copied // num_inputs))
 
     def _blocks(self, x: Tensor, weight: Tensor, start: int) -> Iterator[Block]:
-        """The complete rows of these, and the others."""
+        """A block of the complete rows and a block of the others."""
         place = torch.arange(start, start + len(x), device=self.device)
         missing = x.isnan()
         some = missing.any(-1)

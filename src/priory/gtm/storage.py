@@ -36,7 +36,7 @@ class SafetensorsMixin:
     """`save` and `load` of a `GTM`."""
 
     def save(self, path: str | Path) -> None:
-        """Write what was fitted to a safetensors file, whole or not at all.
+        """Write the fitted attributes to a safetensors file, whole or not at all.
 
         The file has no device, no statistics for `partial_fit`, and no `random_state` that is a generator.
 

@@ -1,4 +1,4 @@
-"""Which class lives where on a map, and how surely."""
+"""The most probable class at each node of a map, and its probability."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -67,7 +67,7 @@ def plot_class_landscape(
 
 
 def _patches(winners: np.ndarray, styles: dict[str, tuple[str, str]], lightness: np.ndarray) -> np.ndarray:
-    """(side, side, 3): each node's color, made as light as it is sure."""
+    """Colors of the nodes, (side, side, 3), with the given lightness."""
     from matplotlib.colors import to_rgb
 
     hues = {kind: np.array(to_rgb(color)) for kind, (_, color) in styles.items()}
@@ -91,7 +91,7 @@ def _draw_markers(
 ) -> None:
     line = np.linspace(-1, 1, side) if side > 1 else np.zeros(1)
     nodes = np.stack(np.meshgrid(line, line, indexing="ij"), axis=-1).reshape(-1, 2)
-    size = min(9.0, 150 / side)  # half of a patch, where the map has its usual 4.3 inches
+    size = min(9.0, 150 / side)  # half of a patch on a map of 4.3 inches
     rest = {OTHERS: (".", "black"), _UNDECIDED: ("x", NOTHING)}
     listed = [kind for kind in styles | rest if (winners == kind).any()]
     for kind in listed:

@@ -1,4 +1,4 @@
-"""How much of a mixture prior the data use."""
+"""The use of a mixture prior's components by the data."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ import numpy as np
 from priory.plots.figure import DATA_COLOR, MANY_DOTS, MODEL_COLOR, Axes, TensorOrArray, new_axes, to_numpy
 
 _UNUSED = 0.1  # of its own weight, as in `priory.evaluate`
-_SMALLEST = 1e-4  # of an equal share: what is less is drawn there, as an arrow downwards
+_SMALLEST = 1e-4  # of an equal share: smaller shares are drawn there, as an arrow downwards
 
 
 def plot_component_use(weights: TensorOrArray, usage: TensorOrArray, *, axes: Axes | None = None) -> Axes:
-    """Draw mixing weights against what the aggregate posterior gives each component, in the order of the weights.
+    """Draw mixing weights and the aggregate posterior's use of each component, in the order of the weights.
 
     Weights pi_k are a line, the usage r_k = E_q(z) [p(k|z)] dots; equal weights are ordered by usage. The legend gives
     the perplexities exp(-sum_k s_k log s_k) of both, between 1 and K, and counts the components that get less than a
@@ -44,7 +44,7 @@ def plot_component_use(weights: TensorOrArray, usage: TensorOrArray, *, axes: Ax
     axes.locator_params(axis="x", integer=True)
     drawn = np.maximum(np.concatenate([shares, used]), floor)
     middle, half = np.sqrt(drawn.min() * drawn.max()), max(np.sqrt(drawn.max() / drawn.min()) * 1.5, 10**0.5)
-    axes.set_ylim(middle / half, middle * half)  # at least a decade: what differs by a tenth should not look far apart
+    axes.set_ylim(middle / half, middle * half)  # at least a decade, so that small differences look small
     few = int((used < _UNUSED * shares).sum())
     axes.set_title(f"{few} of {len(shares)} components get less than a tenth of their weight", fontsize="medium")
     axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16))

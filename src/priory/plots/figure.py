@@ -1,4 +1,4 @@
-"""Figures that pyplot does not know: making, checking, saving."""
+"""Create figures without pyplot, check their arguments, save them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,12 +50,12 @@ def _root(figure: "Figure | Axes | np.ndarray") -> Any:
 
 
 def new_axes(rows: int, columns: int, size: tuple[float, float], *, sharex: bool = True) -> np.ndarray:
-    """Flat array of axes of a figure that pyplot does not know, size in inches."""
+    """Flat array of axes of a new figure without pyplot, size in inches."""
     return new_figure(size).subplots(rows, columns, squeeze=False, sharex=sharex and rows > 1).ravel()
 
 
 def new_figure(size: tuple[float, float]) -> Figure:
-    """An empty figure that pyplot does not know, size in inches."""
+    """An empty figure without pyplot, size in inches."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -78,7 +78,7 @@ def two_axes(
 
 
 def to_numpy(values: TensorOrArray) -> np.ndarray:
-    """On the CPU, in float64, which also takes what numpy lacks, bfloat16."""
+    """An array on the CPU in float64, also from bfloat16, which numpy lacks."""
     return values.detach().double().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values, dtype=float)
 
 
@@ -107,4 +107,4 @@ def as_drawn(name: object, most: int = LONGEST_NAME) -> str:
     ('US\\\\$ per \\\\$', ' _id', 'long long...')
     """
     text = shortened(" ".join(str(name).split()), most)
-    return (" " if text.startswith("_") else "") + text.replace("$", r"\$")  # legends leave out what begins with _
+    return (" " if text.startswith("_") else "") + text.replace("$", r"\$")  # legends omit names that begin with _

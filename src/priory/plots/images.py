@@ -104,7 +104,7 @@ def plot_node_images(
     title: str | None = None,
     axes: Axes | None = None,
 ) -> Axes:
-    """Draw what the nodes of a square grid stand for, each at its place: u_1 to the right, u_2 upwards.
+    """Draw the images of the nodes of a square grid, each at its place: u_1 to the right, u_2 upwards.
 
     Args:
         contents: (node, input), input = height * width; the grid's last coordinate runs fastest.

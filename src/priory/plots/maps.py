@@ -1,4 +1,4 @@
-"""A map of data: its rows, told apart by class or shaded by a number."""
+"""A map of data: its rows, styled by class or shaded by a number."""
 
 import math
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from priory.plots.figure import (
 
 _CELLS = 130  # along each side, each about as large as a marker
 _LAYERS, _MOST_LAYERS, _ROWS_OF_LAYER = 8, 64, 2000  # classes are drawn by turns, so that none hides all others
-_SIZES = ((300, 6.5), (2000, 4.5), (5000, 3.4), (math.inf, 2.4))  # up to so many rows: points across a marker
+_SIZES = ((300, 6.5), (2000, 4.5), (5000, 3.4), (math.inf, 2.4))  # (most rows, points across a marker)
 _ONE_PLACE = 0.02  # rows that are nearer than about this, in units of the map, would hide one another
 _GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
 
@@ -36,7 +36,7 @@ def plot_map(
     nodes: TensorOrArray | None = None,
     axes: Axes | None = None,
 ) -> Axes:
-    """Draw rows at their places on a two-dimensional map, told apart by class or shaded by a number.
+    """Draw rows at their places on a two-dimensional map, styled by class or shaded by a number.
 
     Classes differ in marker and in color; names of one or two letters or digits are the markers themselves. Of many
     classes, the commonest are told apart. With nodes, rows at one place are spread about it, by less than half of the
@@ -121,7 +121,7 @@ def _draw_values(axes: Axes, points: np.ndarray, values: np.ndarray, size: float
 
 
 def _end(points: np.ndarray) -> float:
-    """The map is drawn from -end to end: its nodes lie from -1 to 1, rows may lie beyond."""
+    """Half of the map's side: nodes lie from -1 to 1, rows may lie beyond."""
     return max(1.07, float(np.abs(points).max(initial=0.0)) + 0.03)
 
 
@@ -152,7 +152,7 @@ def _draw_classes(axes: Axes, points: np.ndarray, classes: np.ndarray, size: flo
 
 
 def _with_the_rest(styles: dict[str, tuple[str, str]], classes: np.ndarray) -> dict[str, tuple[str, str]]:
-    """The last ones gray: rows without a class, and those of classes that are not told apart."""
+    """The styles, and gray for rows without a class and for classes without a style of their own."""
     kinds = set(classes.tolist())
     rest = [kind for kind, any_left in (("", "" in kinds), (OTHERS, bool(kinds - styles.keys() - {""}))) if any_left]
     return styles | dict.fromkeys(rest, (".", NOTHING))

@@ -15,7 +15,7 @@ from priory.plots.regions import mass_thresholds
 _PRIOR_SAMPLES = 30_000  # of a flow, a second
 _PRIOR_CELLS = 80  # along each side of a panel, for the prior's density
 _DOT_CELLS = 160  # for points too many to be dots: about two pixels each
-_MANY_DOTS = 1500  # for a panel: more would be one black blot
+_MANY_DOTS = 1500  # in a panel: more dots would merge into one black area
 _LINES = 200  # places at which a one-dimensional density is drawn
 _FILL = "#b9d4ea"
 
@@ -99,7 +99,7 @@ def _check_arguments(most: int, levels: Sequence[float]) -> None:
 
 
 def _drawn(codes: Codes) -> tuple[np.ndarray, np.ndarray, str]:
-    """Points of the aggregate posterior, how much the codes vary in each dimension, and what the dots are."""
+    """Points of the aggregate posterior, the variance of the codes in each dimension, and the legend of the dots."""
     if isinstance(codes, Tensor | np.ndarray):
         points = centers = to_rows("codes", codes)
         text = f"{len(points)} codes"

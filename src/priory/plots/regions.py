@@ -1,4 +1,4 @@
-"""Highest-density regions of a density over the plane, on a grid that is fine where the density changes."""
+"""Highest-density regions of a density over the plane, on a grid that is refined where the density changes."""
 
 import warnings
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ _CHUNK = 2048  # grid points per call of log_prob: 4 MB of float32 at 500 compon
 
 @runtime_checkable
 class Density(Protocol):
-    """Anything with a normalized `log_prob`; a `sample` method, where there is one, helps to choose the window."""
+    """Anything with a normalized `log_prob`; an optional `sample` method helps to choose the window."""
 
     def log_prob(self, value: Tensor, /) -> Tensor: ...
 
 
 def draw(prior: Density, points: Tensor) -> Tensor | None:
-    """4096 samples of the prior, where it has a sampler; torch's generator is left as it was found."""
+    """4096 samples of the prior, or None without a sampler; torch's generator keeps its state."""
     if not hasattr(prior, "sample"):
         return None
     with torch.random.fork_rng(devices=[points.device] if points.is_cuda else []):
@@ -62,7 +62,7 @@ def adaptive_grid(
 def _log_density(
     prior: Density, like: Tensor, x: np.ndarray, y: np.ndarray, known: np.ndarray | None = None
 ) -> np.ndarray:
-    """Log-density at (y, x); computed only where `known` is NaN, for it is dear with hundreds of components."""
+    """Log-density at (y, x); computed only if `known` is NaN, because it is slow with hundreds of components."""
     log_density = np.full((len(y), len(x)), np.nan) if known is None else known
     missing = np.isnan(log_density)
     mesh = np.stack(np.meshgrid(x, y), axis=-1)[missing]

@@ -106,13 +106,13 @@ def _mark_epochs(upper: Axes, lower: Axes, columns: dict[str, np.ndarray]) -> No
     if np.isfinite(valid).any():
         best = int(np.nanargmax(valid))
         value = f"{valid[best]:.2f}".replace("-", "\N{MINUS SIGN}")
-        higher_before = bool((elbo[~full] > valid[best]).any())  # without the words, the mark would look wrong
+        higher_before = bool((elbo[~full] > valid[best]).any())  # without these words, the mark would look wrong
         label = f"best epoch{' after the warm-up' if higher_before else ''}: {epoch[best]:g} ({value} nats)"
         upper.plot(epoch[best], valid[best], "o", markersize=9, color="black", markerfacecolor="none", label=label)
 
 
 def _limit(axes: Axes, side: str) -> None:
-    """Cut values off on one side where they would take up more than half of the axis.
+    """Cut values off on one side if they would take up more than half of the axis.
 
     The cut lies at the middle 80 % of the values or at 3 interquartile ranges, whichever is further out.
     """

@@ -1,4 +1,4 @@
-"""From what a caller gives to an object that can be checked: a module, a distribution, a pair, a factory, a place."""
+"""Resolve the argument of a check (module, distribution, pair, factory or place) to an object to check."""
 
 import copy
 import importlib
@@ -103,7 +103,7 @@ class Candidate:
 
 
 def located(obj: Any) -> Any:
-    """The object, or what "package.module:name" names.
+    """The object, or the object that "package.module:name" names.
 
     Raises:
         ValueError: the place is not there, or its module cannot be imported.
@@ -165,7 +165,7 @@ def _result(factory: Callable[[], Any], name: str) -> Any:
 
 
 def resolved_encoder(encoder: Any) -> Any:
-    """An encoder, or what "package.module:name" names; a function without arguments there makes it.
+    """An encoder, or the one that "package.module:name" names or makes, if it is a function without arguments.
 
     Raises:
         ValueError: the place is not there, or the factory raised an exception.
@@ -179,7 +179,7 @@ def resolved_encoder(encoder: Any) -> Any:
 
 
 def resolved_reference(reference: Any) -> Any:
-    """A distribution or a function z -> log p(z), given as it is, as its place, or as a factory of the first.
+    """A distribution or a function z -> log p(z), from itself, from its place, or from a factory of a distribution.
 
     Raises:
         TypeError: it is none of these.
@@ -204,7 +204,7 @@ def one_line(error: BaseException) -> str:
 
 
 def described(error: BaseException) -> str:
-    """An exception's type and the first line of its message, where it has one."""
+    """An exception's type and the first line of its message, if it has one."""
     name, line = type(error).__name__, one_line(error)
     return name if line == name else f"{name}: {line}"
 

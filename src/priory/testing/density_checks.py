@@ -13,12 +13,14 @@ from priory.testing.subject import Subject
 MASS_DRAWS = 65_536
 FAR_DRAWS = 2048
 FAR_RADII = (10.0, 1e30)  # standard deviations; a constant added to the density has mass in proportion to r^L
-LARGEST_RATIO = 20.0  # of density to proposal in what importance sampling counts; the sampler's draws count the rest
+LARGEST_RATIO = (
+    20.0  # of density to proposal up to which importance sampling counts; the sampler's draws count the rest
+)
 CHAIN_STEPS = 8
 
 
 def integrates_to_one(subject: Subject) -> Outcome:
-    """The integral of exp(log_prob), by importance sampling where the proposal is close, else by the sampler's draws.
+    """The integral of exp(log_prob), by importance sampling near the proposal, and by the sampler's draws elsewhere.
 
         mass = E_q[w, w <= b] + P(w > b),    w(z) = exp(log_prob(z)) / q(z)
 
@@ -99,7 +101,7 @@ def _check_support(subject: Subject, draws: Float[Tensor, "draw latent"]) -> Non
 
 
 def _gross_error(log_ratio: Float[Tensor, " point"], at_draws: Float[Tensor, " draw"]) -> Outcome | None:
-    """A failure where the mass is so large or so small that any proposal shows it."""
+    """A failure if the mass is so large or so small that any proposal detects it."""
     largest = math.log(1 / ALPHA)
     too_much = torch.logsumexp(log_ratio, 0).item() - math.log(len(log_ratio))
     too_little = torch.logsumexp(-at_draws, 0).item() - math.log(len(at_draws))
@@ -111,7 +113,7 @@ def _gross_error(log_ratio: Float[Tensor, " point"], at_draws: Float[Tensor, " d
 
 
 def _mass_far_out(subject: Subject) -> Outcome | None:
-    """A failure where the density cannot have finite mass, such as log(p + 1e-10), which stays at -23 for ever.
+    """A failure if the density cannot have finite mass, such as log(p + 1e-10), which never falls below -23.
 
     Importance sampling with a random direction and a radius r, in standard deviations s, whose logarithm is uniform:
 

@@ -72,7 +72,7 @@ def gradients_right(subject: Subject) -> Outcome:
 
 
 def _slopes_compared(errors: dict[str, float], refused: dict[str, str]) -> Outcome:
-    """The largest error; said with it, what refused to be moved and why."""
+    """The largest error, and the leaves that refused to be moved, with their reasons."""
     untold = f"cannot tell for {', '.join(refused)}: moved a little, refused ({'; '.join(refused.values())})"
     if not errors:
         raise SkippedError(untold)
@@ -94,7 +94,7 @@ def state_dict_complete(subject: Subject) -> Outcome:
         saved = {name: value.clone() for name, value in subject.candidate.module.state_dict().items()}
         _disturb(other.module.state_dict().values())
         with suppress(ValueError, RuntimeError):  # numbers at random need not be valid ones
-            other.density().log_prob(subject.some)  # what it keeps of this must not outlive the loading
+            other.density().log_prob(subject.some)  # a cache of this result must not outlive the loading
         other.module.load_state_dict(saved)
         expected = subject.candidate.density().log_prob(subject.some)
         values = other.density().log_prob(subject.some)
@@ -104,7 +104,7 @@ def state_dict_complete(subject: Subject) -> Outcome:
 
 
 def state_dict_clean(subject: Subject) -> Outcome:
-    """The prior's own tensors and no others: not the encoder's, none that appear by use, none that use changes."""
+    """The state has only the prior's own tensors: none of the encoder, none that use adds or changes."""
     module, encoder = subject.candidate.module, subject.candidate.encoder
     before = _state(module, encoder)
     with torch.no_grad():
@@ -123,7 +123,7 @@ def state_dict_clean(subject: Subject) -> Outcome:
 
 
 def moves(subject: Subject) -> Outcome:
-    """A copy in another precision, and on an accelerator where there is one, works there and returns its kind."""
+    """A copy in another precision, and on an accelerator if there is one, works and returns its dtype and device."""
     z = subject.some
     other = other_precision(z.dtype)
     targets: list[Any] = [other, *(["cuda"] if z.device.type == "cpu" and torch.cuda.is_available() else [])]
@@ -158,7 +158,7 @@ def global_state_untouched(subject: Subject) -> Outcome:
 
 
 def _seeded_by_sampling(subject: Subject) -> list[str]:
-    """Signs that a sampler sets a seed of its own: what it leaves, or what it draws, is the same wherever it starts."""
+    """Signs that a sampler sets a seed: the generator's end state or the draws do not depend on its start."""
     ends: list[Tensor] = []
     for start in STARTS:
         with preserved(start):
@@ -210,7 +210,7 @@ def _difference_error(candidate: Candidate, z: Tensor, coefficients: Tensor, lea
             difference = (moved(step * direction) - moved(-step * direction)) / (2 * step)
             rounding, size = 1e-14 * (1 + magnitude) / step, max(abs(difference), abs(slope), 1e-6)
             if errors and rounding > LARGEST_SLOPE_ERROR * size:
-                continue  # too small a step to tell anything
+                continue  # rounding dominates at this step
             errors.append(max(0.0, abs(difference - slope) - rounding) / size)
             if errors[-1] < LARGEST_SLOPE_ERROR / 10:
                 break
@@ -220,7 +220,7 @@ def _difference_error(candidate: Candidate, z: Tensor, coefficients: Tensor, lea
 
 
 def _normalized_over_one(subject: Subject, name: str) -> bool:
-    """Whether a parameter has an axis with one entry and the density stays the same whatever its numbers are.
+    """Whether a parameter has an axis with one entry, and the density does not depend on its values.
 
     Both are asked for: one that is cut off the graph decides the density, and one that the density has no use for is no
     weight of a single component unless it has the shape of one.

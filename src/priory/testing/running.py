@@ -11,11 +11,11 @@ from priory.testing.subject import Subject
 
 
 class Promise(NamedTuple):
-    """What a prior promises.
+    """A promise of a prior.
 
     Attributes:
-        test: gives what was found.
-        expected: what a correct prior shows, in words.
+        test: checks the promise.
+        expected: the measurement of a correct prior, in words.
     """
 
     test: Callable[[Any], Outcome]
@@ -66,7 +66,7 @@ def check_prior(
     component_tensors: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Report:
-    """Which promises a prior keeps: ours or anybody's, no base class needed.
+    """Check which promises a prior keeps; it needs no base class of this package.
 
     Nothing is changed in the process or in the object, and nothing is raised for a broken promise. Each randomized
     check accuses a correct prior with probability 1e-8 at most. What cannot be tested is skipped with the reason.

@@ -44,7 +44,7 @@ class Draws(NamedTuple):
 
 
 class Components(NamedTuple):
-    """What a mixture says that it is made of.
+    """The components of a mixture.
 
     Attributes:
         log_weights: (K,).
@@ -88,17 +88,8 @@ def found_components(density: Any) -> Components | None:
 class Subject:
     """An object under test and all that checks ask about it; each answer is computed once.
 
-    Args:
-        obj: a module, a distribution or anything with `log_prob(z)` and `sample(shape)`, a pair of callables
-            (log_prob, sample), a function without arguments (or a class) that makes one of these, or the place of
-            such a thing as "package.module:name". A factory makes the check of `state_dict` stricter.
-        encoder: what a module is called with, where its components are an encoder's posteriors.
-        reference: a distribution, or a function z -> log p(z), that the density must equal; or a factory or place
-            of a distribution.
-        single: the same prior with one component, as `obj` can be given.
-        component_tensors: names of the entries of `state_dict` whose first axis is the component; found by
-            themselves where that is unambiguous.
-        seed: of the draws.
+    The arguments are those of `check_prior`. `reference` may also be a factory or the place of a distribution. If `obj`
+    is a factory, the check of `state_dict` is stricter.
 
     Raises:
         TypeError: obj is none of these kinds.
@@ -121,7 +112,7 @@ class Subject:
 
     @cached_property
     def _made(self) -> tuple[Candidate, list[str]]:
-        """The candidate, and what making it changed in the process; whatever that is, it is put back."""
+        """The candidate, and the global settings that building it changed; they are restored."""
         _, imported = self._watched(lambda: located(self.obj), "when its module was imported")
         _, encoders = self._watched(lambda: located(self.encoder), "when its encoder's module was imported")
         candidate, built = self._watched(self.build, "when it was built")
@@ -154,13 +145,13 @@ class Subject:
 
     @cached_property
     def named_density(self) -> Any:
-        """What the density must equal, made where a factory was given; None for nothing."""
+        """The density that the object must equal, or None."""
         with preserved(self.seed):
             return resolved_reference(self.reference)
 
     @cached_property
     def density(self) -> Any:
-        """What has `log_prob` and `sample`: of a module, what it returned, evaluated once."""
+        """The object with `log_prob` and `sample`; a module is evaluated once."""
         try:
             with torch.no_grad():
                 return self.candidate.density()
@@ -181,7 +172,7 @@ class Subject:
         return shape[-1]
 
     def _drawn_shape(self) -> tuple[int, ...]:
-        for shape in ((), (1,)):  # a sampler that fails at one may do the other; broadcast_shapes says so
+        for shape in ((), (1,)):  # a sampler may fail at one of them; broadcast_shapes reports that
             try:
                 return tuple(self.draw(shape).shape)
             except RAISED as error:
@@ -218,7 +209,7 @@ class Subject:
 
     @cached_property
     def proposal(self) -> Shared:
-        """A normalized density that covers the sampler's draws, and the components' places where they can be seen."""
+        """A normalized density that covers the sampler's draws, and the components if they are known."""
         with preserved(self.seed + 2):
             fit = fitted(self.draws.fit, self.draws.choose)
             around = [one_normal(self.draws.fit, factor) for factor in (1.0, 2.0, 4.0)]

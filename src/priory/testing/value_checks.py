@@ -14,7 +14,7 @@ FAR = (10.0, 100.0, 1000.0)  # standard deviations
 
 
 def one_number_per_z(subject: Subject) -> Outcome:
-    """A batch gives one real number a row, the same whatever else is in the batch, and the same again."""
+    """A batch gives one real number a row, which depends on neither the other rows nor the call."""
     z, latent_dim = subject.some, subject.latent_dim
     event_shape = tuple(getattr(subject.density, "event_shape", (latent_dim,)))
     batch_shape = tuple(getattr(subject.density, "batch_shape", ()))
@@ -135,15 +135,15 @@ def far_tails_finite(subject: Subject) -> Outcome:
 
 
 def other_precision(dtype: torch.dtype) -> torch.dtype:
-    """float64, or float32 where that is the object's own."""
+    """float32 for float64, else float64."""
     return torch.float32 if dtype == torch.float64 else torch.float64
 
 
 def in_precision(subject: Subject, dtype: torch.dtype) -> Any:
-    """The density in another precision: of a module, a copy's; a distribution takes what points it can.
+    """The density in another precision: of a copy of a module, or of a distribution that computes in float64.
 
     Raises:
-        SkippedError: it cannot be had.
+        SkippedError: there is no such density.
     """
     if isinstance(subject.candidate.built, torch.nn.Module):
         return subject.candidate.moved(dtype).density()
@@ -161,7 +161,7 @@ def _takes_double(log_prob: Any, z: Points) -> bool:
 
 
 def _component_tensors(subject: Subject, num_components: int) -> list[str]:
-    """The entries of `state_dict` with one row per component, where that is beyond doubt or said by the caller."""
+    """The entries of `state_dict` with one row per component, if they are unambiguous or named by the caller."""
     if subject.component_tensors is not None:
         return list(subject.component_tensors)
     if not isinstance(subject.candidate.built, torch.nn.Module) or num_components in (1, subject.latent_dim):

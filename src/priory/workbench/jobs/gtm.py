@@ -1,4 +1,4 @@
-"""The jobs of a map, from settings to a run folder: fit, measure, embed, score, sample, draw."""
+"""The jobs of a map, from settings to a run folder: fit, measure, embed, score, sample."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ from priory.workbench.runs.gtm_history import HISTORY_FILE, history_of, write_hi
 from priory.workbench.runs.gtm_run import GTMRun
 from priory.workbench.settings.gtm import MapRunSettings, MapSettings, StoredScaling
 
-PICTURES = ("map", "nodes", "magnification", "landscape", "training")  # that a fit may have left
+PICTURES = ("map", "nodes", "magnification", "landscape", "training")  # that an unfinished fit may have written
 
 DESCRIPTIONS = {
     "nll": "-log p(x), exact, in the data's units",
@@ -41,12 +41,12 @@ DESCRIPTIONS = {
 
 @dataclass(frozen=True)
 class Found:
-    """What was found in the data before the fit.
+    """Properties of the data, found before the fit.
 
     Attributes:
-        dataset: with the columns that the model has.
-        missing: empty cells of those columns, in all rows.
-        why: why columns are standardized, or are not.
+        dataset: with the columns of the model.
+        missing: number of empty cells of those columns, in all rows.
+        why: the reason for standardizing columns or not.
     """
 
     dataset: Dataset
@@ -56,7 +56,7 @@ class Found:
 
 @contextmanager
 def new_gtm_run(settings: MapRunSettings, out: Path) -> Iterator[tuple[GTMRun, Found]]:
-    """Read the data, settle how columns are scaled, and hold the folder while the block lasts; nothing is written yet.
+    """Read the data, choose the scaling of columns, and lock the folder during the block; nothing is written yet.
 
     Raises:
         ValueError: the data do not fit, or `out` holds something already.
@@ -83,7 +83,7 @@ def new_gtm_run(settings: MapRunSettings, out: Path) -> Iterator[tuple[GTMRun, F
 
 
 def unfinished(out: Path) -> bool:
-    """Whether the folder holds what a fit left that did not end: the same line begins it again."""
+    """Whether the folder holds the rest of a fit that did not end; the same command starts it again."""
     try:
         return kind_of(out) == GTMRun.kind and not (out / MODEL).exists()
     except ValueError:
@@ -96,7 +96,7 @@ def _require_free(out: Path) -> None:
 
 
 def _standardize(settings: MapSettings, dataset: Dataset) -> tuple[bool, str]:
-    """Whether columns are standardized, and why: the noise of a GTM is the same in all of them."""
+    """Whether columns are standardized, and the reason. The noise of a GTM has the same variance in all columns."""
     if settings.standardize is not None:
         return settings.standardize, "as asked"
     if dataset.image_shape is not None:
@@ -146,7 +146,7 @@ def _require_memory(settings: MapSettings, dataset: Dataset) -> None:
 
 
 def fit(run: GTMRun, dataset: Dataset, device: str) -> MapModel:
-    """Fit the map to the training rows. What an earlier fit left in the folder that did not end is removed."""
+    """Fit the map to the training rows, after removing the files of an earlier fit that did not end."""
     _clear(run.path)
     settings = run.settings.model
     parameters = settings.model_dump(exclude={"standardize"})
@@ -161,7 +161,7 @@ def fit(run: GTMRun, dataset: Dataset, device: str) -> MapModel:
 
 
 def _clear(out: Path) -> None:
-    """Remove what an earlier fit wrote into a folder that `_require_free` lets through, and nothing else."""
+    """Remove the files of an unfinished fit, and nothing else."""
     figures = [out / FIGURES / f"{name}.png" for name in PICTURES]
     for file in (out / CONFIG, out / METRICS, out / HISTORY_FILE, out / REPORT, *figures):
         file.unlink(missing_ok=True)
@@ -172,7 +172,7 @@ def _clear(out: Path) -> None:
 def write(
     run: GTMRun, model: MapModel, found: Found, metrics: dict[str, Estimate], page: Callable[[], object]
 ) -> list[Path]:
-    """Write the run folder, its figures and its page too; the model comes last, so that all is there where it is."""
+    """Write the run folder, its figures and its page; the model comes last, so a folder with a model is complete."""
     from priory.workbench.pictures.gtm import draw_figures
 
     run.write_splits(found.dataset)
@@ -189,9 +189,7 @@ def write(
 def measure(
     model: MapModel, rows: Rows, num_samples: int, seed: int, progress: Progress | None = None
 ) -> dict[str, Estimate]:
-    """What `DESCRIPTIONS` lists; the likelihood is exact, so samples and seed are not used.
-
-    What `quality_on_map` says of neighbors goes with it.
+    """The metrics that `DESCRIPTIONS` lists; the likelihood is exact, so samples and seed are not used.
 
     Raises:
         ArithmeticError: a row's likelihood is NaN or infinite.

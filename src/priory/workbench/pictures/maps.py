@@ -1,4 +1,4 @@
-"""The pictures of a map: rows on it, what lives at its nodes, how labels spread, how far the sheet is stretched."""
+"""The pictures of a map: its rows, the contents of its nodes, a label over the map, the magnification."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from priory.maps.topographic_map import TopographicMap
 from priory.workbench.data import Rows
 from priory.workbench.report.rows import column_moments
 
-MOST_POINTS = 5000  # of one picture; more are no longer seen one by one
+MOST_POINTS = 5000  # of one picture: more are not distinguishable
 MOST_LANDSCAPES = 9
 FINE_SIDE = 64  # places along each side at which the magnification is drawn
 AXES = "$u_1$ to the right, $u_2$ upwards"
@@ -25,14 +25,14 @@ AXES = "$u_1$ to the right, $u_2$ upwards"
 
 @dataclass(frozen=True)
 class Look:
-    """How contents of nodes are shown.
+    """How the contents of nodes are drawn.
 
     Attributes:
-        columns: names of the columns that the model has.
-        image_shape: height and width, where rows with all columns are images.
-        restored: rows with all columns, of rows of the model.
-        low: black.
-        high: white.
+        columns: names of the model's columns.
+        image_shape: height and width if rows with all columns are images, else None.
+        restored: adds the constant columns to rows of the model.
+        low: value drawn black.
+        high: value drawn white.
     """
 
     columns: Sequence[str]
@@ -43,12 +43,12 @@ class Look:
 
 
 def map_figures(drawn: TopographicMap, rows: Rows, total: int, look: Look) -> dict[str, Any]:
-    """`map`, `nodes`, `magnification`, and of rows with a label `landscape`; nothing where the grid is no square.
+    """The figures `map`, `nodes`, `magnification`, and `landscape` if rows have a label; none if the grid is no square.
 
     Args:
         drawn: the map of these rows.
-        rows: some or all of so many in the data set.
-        total: how many.
+        rows: some or all rows of the data set.
+        total: number of rows in the data set.
         look: of the nodes' contents.
     """
     from priory.plots import plot_magnification
@@ -67,12 +67,12 @@ def map_figures(drawn: TopographicMap, rows: Rows, total: int, look: Look) -> di
 
 
 def some_rows(rows: Rows) -> Rows:
-    """These rows, or of many some, evenly spaced."""
+    """These rows; if there are many, an evenly spaced part."""
     return Rows(rows.dataset, rows.indices[evenly_spaced(len(rows), MOST_POINTS)])
 
 
 def by_first_label(rows: Rows) -> dict[str, Any]:
-    """How `plot_map` tells rows apart: by the classes or the numbers of their first label, and its name."""
+    """The first label as arguments of `plot_map`: its name, and its classes or numbers."""
     if not rows.labels:
         return {}
     name, values = next(iter(rows.labels.items()))
@@ -81,7 +81,7 @@ def by_first_label(rows: Rows) -> dict[str, Any]:
 
 
 def draw_map(rows: Rows, places: np.ndarray, nodes: np.ndarray, total: int) -> Any:
-    """Rows, some or all of so many, at their places on a map with these nodes, told apart by their first label.
+    """Draw rows, `total` or some of them, at their places on a map with these nodes, styled by their first label.
 
     Returns:
         The axes.

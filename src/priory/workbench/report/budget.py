@@ -15,7 +15,7 @@ from priory.workbench.report.encoding import Kind, Part, size
 
 LIMIT = 10_000_000  # bytes of the whole file
 _SPARE = 20_000  # names of keys, brackets
-THUMBNAILS_SHARE = 0.7  # of what is left to an image's thumbnails and columns
+THUMBNAILS_SHARE = 0.7  # of the bytes left for thumbnails and columns
 _MOST_PIXELS = 1 << 24  # of a sheet: a phone decodes no more
 _EXACT_PLACES = 200_000  # rows; of more, places are known to a 65535th of the map
 _LETTERS = 4 / 3  # of base64 for each byte

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-Part = dict[str, Any]  # what JSON holds
+Part = dict[str, Any]  # JSON
 Kind = Literal["f4", "u2", "u1"]
 
 _MARKUP = {ord(each): f"\\u{ord(each):04x}" for each in "<>&"}

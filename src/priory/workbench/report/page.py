@@ -77,7 +77,7 @@ def _values(contents: ReportContents) -> dict[str, Any]:
 
 
 def _metric(metric: Metric) -> dict[str, str]:
-    """Value and error to the same digit: two digits of the error, where it is more than rounding."""
+    """Value and error to the same digit: two digits of the error if it is more than rounding."""
     value, se = float(metric.value), metric.se
     if se is None or not math.isfinite(se) or se <= 0 or not math.isfinite(value):
         written = (_number(f"{value:.5g}"), "" if se is None else _number(f"{se:.2g}"))

@@ -58,7 +58,7 @@ def column_moments(x: Any) -> ColumnMoments:
     number = total = squares = np.zeros(x.shape[1])
     low, high = np.full(x.shape[1], np.inf), np.full(x.shape[1], -np.inf)
     origin: np.ndarray | None = None
-    with np.errstate(over="ignore", invalid="ignore"):  # of huge values; what comes out is made finite
+    with np.errstate(over="ignore", invalid="ignore"):  # of huge values; the results are made finite
         for block in blocks(x):
             there = np.isfinite(block)
             if origin is None:

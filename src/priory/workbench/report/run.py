@@ -23,7 +23,7 @@ from priory.workbench.runs.folder import FIGURES, METRICS, RunFolder
 
 REPORT = "report.html"
 SCORE = "log p(x), nats"
-SCORE_SAMPLES = 16  # importance samples a row: enough to tell likely rows from unlikely ones
+SCORE_SAMPLES = 16  # importance samples a row: enough to separate likely from unlikely rows
 ESTIMATED = f"{SCORE}, by {SCORE_SAMPLES} samples"
 SEED = 0
 MOST_ROWS = 200_000  # of the map
@@ -102,7 +102,7 @@ def _pictures(folder: Path) -> list[Picture]:
     return [
         Picture(title, caption, folder / f"{name}.png")
         for name, (title, caption) in CAPTIONS.items()
-        if name != "map" and (folder / f"{name}.png").is_file()  # the interactive one says more
+        if name != "map" and (folder / f"{name}.png").is_file()  # the page has the interactive map
     ]
 
 

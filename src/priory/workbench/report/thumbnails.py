@@ -40,7 +40,7 @@ def sprite_sheet(tiles: np.ndarray, side: int | None = None) -> Part:
     down = side or math.ceil(count / across)
     i = np.arange(count)
     line, place = (side - 1 - i % side, i // side) if side else (i // across, i % across)
-    gap = max(1, round(min(height, width) / 8)) if side else 0  # a map of them is looked at as one picture
+    gap = max(1, round(min(height, width) / 8)) if side else 0  # gaps separate the tiles of a map
     canvas = np.full((down, height + gap, across, width + gap), 255 if gap else 0, dtype=np.uint8)
     canvas[line, :height, place, :width] = tiles
     image = require("PIL.Image", "all", "a sheet of thumbnails").fromarray(

@@ -1,4 +1,4 @@
-"""The run folder of a map: what was fitted, on what, how well."""
+"""The run folder of a map: settings, data, metrics and model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -59,7 +59,7 @@ class GTMRun(RunFolder):
         )
 
     def write_config(self) -> None:
-        """Record what was asked for and found."""
+        """Write the settings and the properties of the data to the configuration."""
         config = MapConfig(
             priory=priory.__version__,
             settings=self.settings,
@@ -82,12 +82,12 @@ class GTMRun(RunFolder):
 
     @property
     def has_map(self) -> bool:
-        """It is one."""
+        """Every run of this kind has a map."""
         return True
 
     @property
     def rows_shape(self) -> tuple[int, int] | None:
-        """Height and width, where rows with all columns are images."""
+        """Height and width if rows with all columns are images, else None."""
         return self.image_shape
 
     @property

@@ -229,7 +229,6 @@ def test_transforms_of_torch_func_agree_with_autograd(path):
 
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
 def test_backward_from_outside_of_a_vmap_gives_the_same_gradients(path):
-    """Under vmap nothing is kept from forward, so backward computes all of it again."""
     z, *parameters = small_arguments()
     expected = torch.autograd.grad(recorded_log_prob(z, *parameters).square().sum(), [z, *parameters])
     with path():

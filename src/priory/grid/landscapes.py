@@ -27,54 +27,31 @@ NO_ROWS = 1e-200  # usage below which a quotient of sums has lost its digits
 
 
 class ClassLandscape(NamedTuple):
-    """Classes over a map.
+    """Classes over the K nodes of a map."""
 
-    Attributes:
-        classes: their names, sorted; C of them.
-        probabilities: p(c | k) at each node, (K, C).
-        usage: rows with a label at each node, (K,).
-    """
-
-    classes: tuple[str, ...]
-    probabilities: Float[Tensor, "node label"]
-    usage: Float[Tensor, " node"]
+    classes: tuple[str, ...]  # sorted names
+    probabilities: Float[Tensor, "node label"]  # p(c | k) at each node
+    usage: Float[Tensor, " node"]  # number of rows with a label at each node
 
 
 class ValueLandscape(NamedTuple):
-    """A number over a map.
+    """A number over the K nodes of a map, or several with one column each."""
 
-    Attributes:
-        mean: its expected value at each node, (K,).
-        scale: its standard deviation there, (K,).
-        usage: rows with a number at each node, (K,).
-    """
-
-    mean: Float[Tensor, " node"]
-    scale: Float[Tensor, " node"]
-    usage: Float[Tensor, " node"]
+    mean: Float[Tensor, " node"]  # expected value at each node
+    scale: Float[Tensor, " node"]  # standard deviation at each node
+    usage: Float[Tensor, " node"]  # number of rows with a value at each node
 
 
 class ClassPrediction(NamedTuple):
-    """p(c | x) = sum_k p(k | x) p(c | k).
+    """p(c | x) = sum_k p(k | x) p(c | k)."""
 
-    Attributes:
-        label: the likeliest class, N texts.
-        confidence: its probability, (N,).
-        probabilities: (N, C).
-    """
-
-    label: tuple[str, ...]
-    confidence: Float[Tensor, " datum"]
+    label: tuple[str, ...]  # the likeliest class of each row
+    confidence: Float[Tensor, " datum"]  # its probability
     probabilities: Float[Tensor, "datum label"]
 
 
 class ValuePrediction(NamedTuple):
-    """E[t | x] = sum_k p(k | x) m_k and the standard deviation of t given x.
-
-    Attributes:
-        mean: (N,).
-        scale: (N,).
-    """
+    """E[t | x] = sum_k p(k | x) m_k and the standard deviation of t given x."""
 
     mean: Float[Tensor, " datum"]
     scale: Float[Tensor, " datum"]

@@ -44,29 +44,18 @@ class WeightPrior(NamedTuple):
 
 
 class Statistics(NamedTuple):
-    """Sums over rows that the M-step needs; each row counts with its weight w_n.
+    """Sums over rows that the M-step needs; each row counts with its weight w_n."""
 
-    Attributes:
-        rows: sum_n w_n.
-        cells: sum_n w_n D_n, where D_n is the number of observed cells of a row.
-        squares: sum_n w_n |x_n|^2.
-        log_likelihood: sum_n w_n log p(x_n), in nats, of the sheet that gave the responsibilities r.
-        usage: sum_n w_n r_nk, (K,).
-        sums: sum_n w_n r_nk x_nd, (K, D); missing cells add nothing.
-        whole: usage by the rows without a missing cell, (K,).
-        observed: sum_n w_n r_nk over the other rows, those in which cell d is observed, (K, D); None without such rows.
-        holes: which columns have missing cells, (D,).
-    """
-
-    rows: float
-    cells: float
-    squares: float
-    log_likelihood: float
-    usage: Float[Tensor, " node"]
-    sums: Float[Tensor, "node input"]
-    whole: Float[Tensor, " node"]
+    rows: float  # sum_n w_n
+    cells: float  # sum_n w_n D_n, where D_n is the number of observed cells of a row
+    squares: float  # sum_n w_n |x_n|^2
+    log_likelihood: float  # sum_n w_n log p(x_n), in nats, of the sheet that gave the responsibilities r
+    usage: Float[Tensor, " node"]  # sum_n w_n r_nk, (K,)
+    sums: Float[Tensor, "node input"]  # sum_n w_n r_nk x_nd, (K, D); missing cells add nothing
+    whole: Float[Tensor, " node"]  # usage by the rows without a missing cell, (K,)
+    # sum_n w_n r_nk over the other rows whose cell d is observed, (K, D); None without such rows
     observed: Float[Tensor, "node input"] | None
-    holes: Bool[Tensor, " input"]
+    holes: Bool[Tensor, " input"]  # which columns have missing cells, (D,)
 
     @property
     def column_usage(self) -> Float[Tensor, "node input"]:

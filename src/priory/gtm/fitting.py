@@ -119,17 +119,12 @@ class Course:
 
 @dataclass
 class Progress:
-    """How far EM has come.
+    """The likelihoods of the iterations so far."""
 
-    Attributes:
-        log_likelihoods: mean log-likelihood of a row in nats, of the parameters each iteration began with.
-        penalized: the same minus the penalty of that iteration.
-        converged: whether the last iteration changed it by less than asked.
-    """
-
+    # mean log-likelihood of a row in nats, of the parameters each iteration began with
     log_likelihoods: list[float] = field(default_factory=list)
-    penalized: list[float] = field(default_factory=list)
-    converged: bool = False
+    penalized: list[float] = field(default_factory=list)  # the same minus the penalty of that iteration
+    converged: bool = False  # whether the last iteration changed it by less than asked
 
     def record(self, log_likelihood: float, penalty: float, rows: float) -> None:
         """Record sums over the rows of an iteration."""

@@ -99,17 +99,11 @@ class LinearGaussianModel(nn.Module):
 
 @dataclass(frozen=True)
 class BoundSubject:
-    """A bound and how it is tried.
+    """A bound, and the arguments with which it is checked."""
 
-    Attributes:
-        bound: the function under test.
-        num_samples: the numbers of samples.
-        seed: of the draws.
-    """
-
-    bound: Bound
-    num_samples: Sequence[int]
-    seed: int
+    bound: Bound  # the function under test
+    num_samples: Sequence[int]  # the numbers of samples
+    seed: int  # of the draws
 
 
 def one_number_per_datum(subject: BoundSubject) -> Outcome:

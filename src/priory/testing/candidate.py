@@ -33,15 +33,10 @@ class PairDensity:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One object under test, with the encoder that it is called with.
+    """One object under test, with the encoder that it is called with."""
 
-    Attributes:
-        built: a module, a distribution-like object, or a pair of callables.
-        encoder: what the module is called with; None for nothing.
-    """
-
-    built: Any
-    encoder: Any = None
+    built: Any  # a module, a distribution-like object, or a pair of callables
+    encoder: Any = None  # the argument of the module, or None
 
     @property
     def module(self) -> nn.Module:

@@ -19,15 +19,10 @@ class BrokenError(Exception):
 
 
 class Outcome(NamedTuple):
-    """The result of a check.
+    """The result of a check."""
 
-    Attributes:
-        kept: whether the promise was kept.
-        seen: the measurement, in words.
-    """
-
-    kept: bool
-    seen: str
+    kept: bool  # whether the promise was kept
+    seen: str  # the measurement, in words
 
 
 @dataclass(frozen=True)

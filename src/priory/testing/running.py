@@ -11,15 +11,10 @@ from priory.testing.subject import Subject
 
 
 class Promise(NamedTuple):
-    """A promise of a prior.
+    """A promise of a prior."""
 
-    Attributes:
-        test: checks the promise.
-        expected: the measurement of a correct prior, in words.
-    """
-
-    test: Callable[[Any], Outcome]
-    expected: str
+    test: Callable[[Any], Outcome]  # checks the promise
+    expected: str  # the measurement of a correct prior, in words
 
 
 def promises(*tests: tuple[Callable[[Any], Outcome], str]) -> Mapping[str, Promise]:

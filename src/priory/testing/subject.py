@@ -28,31 +28,19 @@ POINTS_AT_ONCE = 2048  # somebody else's mixture may make B x K x L numbers
 
 
 class Draws(NamedTuple):
-    """Independent draws, each part for one purpose, in float64 on the CPU.
+    """Independent draws, each part for one purpose, in float64 on the CPU."""
 
-    Attributes:
-        fit: for fitting a mixture.
-        choose: for choosing among fits.
-        start: where Markov chains start.
-        other: their partners, and a test of where the proposal lacks mass.
-    """
-
-    fit: Float[Tensor, "draw latent"]
-    choose: Float[Tensor, "draw latent"]
-    start: Float[Tensor, "draw latent"]
-    other: Float[Tensor, "draw latent"]
+    fit: Float[Tensor, "draw latent"]  # for fitting a mixture
+    choose: Float[Tensor, "draw latent"]  # for choosing among fits
+    start: Float[Tensor, "draw latent"]  # starts of Markov chains
+    other: Float[Tensor, "draw latent"]  # their partners, and test points for missing mass of the proposal
 
 
 class Components(NamedTuple):
-    """The components of a mixture.
-
-    Attributes:
-        log_weights: (K,).
-        distribution: with batch shape (K,) and event shape (L,).
-    """
+    """The components of a mixture."""
 
     log_weights: Float[Tensor, " component"]
-    distribution: Any
+    distribution: Any  # with batch shape (K,) and event shape (L,)
 
     def log_prob(self, z: Float[Tensor, "point latent"]) -> Float[Tensor, "point component"]:
         """log pi_k + log p_k(z)."""

@@ -41,17 +41,11 @@ DESCRIPTIONS = {
 
 @dataclass(frozen=True)
 class Found:
-    """Properties of the data, found before the fit.
+    """Properties of the data, found before the fit."""
 
-    Attributes:
-        dataset: with the columns of the model.
-        missing: number of empty cells of those columns, in all rows.
-        why: the reason for standardizing columns or not.
-    """
-
-    dataset: Dataset
-    missing: int
-    why: str
+    dataset: Dataset  # with the columns of the model
+    missing: int  # number of empty cells of those columns, in all rows
+    why: str  # the reason for standardizing columns or not
 
 
 @contextmanager

@@ -22,15 +22,10 @@ BATCH = 1024  # rows that are read together
 
 @dataclass(frozen=True)
 class MapModel:
-    """A fitted map of rows in the data's own units.
+    """A fitted map of rows in the data's own units."""
 
-    Attributes:
-        gtm: fitted to scaled rows.
-        scaler: a fitted `StandardScaler`; None if the columns are not standardized.
-    """
-
-    gtm: GTM
-    scaler: StandardScaler | None
+    gtm: GTM  # fitted to scaled rows
+    scaler: StandardScaler | None  # a fitted `StandardScaler`; None if the columns are not standardized
 
     def to(self, device: str) -> "MapModel":
         """The same model, computed on that device."""

@@ -25,21 +25,13 @@ AXES = "$u_1$ to the right, $u_2$ upwards"
 
 @dataclass(frozen=True)
 class Look:
-    """How the contents of nodes are drawn.
+    """How the contents of nodes are drawn."""
 
-    Attributes:
-        columns: names of the model's columns.
-        image_shape: height and width if rows with all columns are images, else None.
-        restored: adds the constant columns to rows of the model.
-        low: value drawn black.
-        high: value drawn white.
-    """
-
-    columns: Sequence[str]
-    image_shape: tuple[int, int] | None
-    restored: Callable[[Tensor], Tensor]
-    low: float
-    high: float
+    columns: Sequence[str]  # names of the model's columns
+    image_shape: tuple[int, int] | None  # height and width if rows with all columns are images, else None
+    restored: Callable[[Tensor], Tensor]  # adds the constant columns to rows of the model
+    low: float  # value drawn black
+    high: float  # value drawn white
 
 
 def map_figures(drawn: TopographicMap, rows: Rows, total: int, look: Look) -> dict[str, Any]:

@@ -96,13 +96,6 @@ class Course:
         moved.steps, moved.rows = self.steps, self.rows
         return moved
 
-    def whole_step(self, rows: BlockReader, iteration: int) -> Statistics:
-        """One iteration over all rows; returns their statistics under the previous sheet."""
-        found = self.topography.expectation(rows, self.sheet, rows.dtype)
-        self.sheet = self.topography.maximization(found, self.release.at(iteration), self.sheet.variance)
-        self.statistics, self.steps, self.rows = found.scaled(1 / found.rows), iteration + 1, found.rows
-        return found
-
     def step(self, blocks: Sequence[Block], dtype: torch.dtype, iteration: float = math.inf) -> Statistics:
         """One incremental step with these rows; returns their statistics under the previous sheet."""
         found = self.topography.expectation(blocks, self.sheet, dtype)
@@ -184,8 +177,11 @@ def fit_in_turns(course: Course, rows: BlockReader, max_iter: int, tol: float) -
     """EM over all rows; no iteration makes the penalized likelihood less."""
     progress = Progress()
     for iteration in range(max_iter):
-        penalty = course.topography.penalty(course.sheet, course.release.at(iteration))
-        found = course.whole_step(rows, iteration)
+        topography, sheet, prior = course.topography, course.sheet, course.release.at(iteration)
+        penalty = topography.penalty(sheet, prior)
+        found = topography.expectation(rows, sheet, rows.dtype)
+        course.sheet = topography.maximization(found, prior, sheet.variance)
+        course.statistics, course.steps, course.rows = found.scaled(1 / found.rows), iteration + 1, found.rows
         progress.record(found.log_likelihood, penalty, found.rows)
         if iteration > course.release.iterations and progress.settled(tol):
             progress.converged = True

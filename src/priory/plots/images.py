@@ -58,15 +58,12 @@ def plot_reconstructions(
 ) -> Axes:
     """Draw images and, below each, its reconstruction, on one gray scale.
 
+    Other arguments are those of `plot_images`; the scale is that of the originals by default.
+
     Args:
         originals: shape (batch, input), input = height * width.
         reconstructions: as `originals`, in the same order.
-        image_shape: (height, width) or (1, height, width).
-        columns: pairs per band; at most 10 without it.
-        low: value drawn black; the smallest original without it.
-        high: value drawn white; the largest original without it.
-        title: text above the mosaic.
-        axes: where to draw; a new figure without it.
+        columns: pairs per band; at most 10 by default.
 
     Returns:
         The axes; one data unit is one pixel, and the lines of images are labeled.
@@ -106,16 +103,13 @@ def plot_node_images(
 ) -> Axes:
     """Draw the images of the nodes of a square grid, each at its place: u_1 to the right, u_2 upwards.
 
+    Other arguments are those of `plot_images`.
+
     Args:
         contents: (node, input), input = height * width; the grid's last coordinate runs fastest.
-        image_shape: (height, width) or (1, height, width).
         side: nodes along each side of the grid.
-        usage: (node,), the share of the rows that each node takes; images of nodes with less than half of an equal
-            share fade, those without rows to 0.3 of their strength.
-        low: value drawn black; the smallest without it.
-        high: value drawn white; the largest without it.
-        title: text above the images.
-        axes: where to draw; a new figure without it.
+        usage: (node,), the share of the rows of each node; images of nodes with less than half of an equal share fade,
+            those without rows to 0.3 of their strength.
 
     Returns:
         The axes; one data unit is one pixel, and node k is in column k // side from the left, k % side from below.

@@ -70,7 +70,10 @@ def plot_pairwise_marginals(
     >>> panels[2, 0].get_xlabel(), panels[2, 0].get_ylabel()
     ('latent 1', 'latent 3')
     """
-    _check_arguments(most, levels)
+    if most < 2:
+        raise ValueError(f"most: expected at least 2 dimensions, got {most}")
+    if not levels or not all(0 < level < 1 for level in levels):
+        raise ValueError(f"levels: expected masses between 0 and 1, such as [0.5, 0.9], got {list(levels)}")
     cloud, spread, text = _drawn(codes)
     samples = _samples(prior, cloud.shape[1], codes)
     chosen = np.sort(np.argsort(-spread, kind="stable")[:most])
@@ -83,19 +86,11 @@ def plot_pairwise_marginals(
             _draw_pair(panels[row, column], samples[:, pair], cloud[:, pair], window, levels)
     _name_axes(panels, chosen)
     masses = ", ".join(f"{100 * level:g}" for level in sorted(levels))
-    some = (
-        f"the {len(chosen)} of {len(spread)} dimensions\nwhose codes vary most" if len(chosen) < len(spread) else None
-    )
     panels[0, 0].figure.align_ylabels(panels[:, 0].tolist())
-    _draw_legend(panels, f"prior: contours around\n{masses} % of its mass", text, some)
+    legend = _draw_legend(panels, f"prior: contours around\n{masses} % of its mass", text)
+    if len(chosen) < len(spread):
+        legend.set_title(f"the {len(chosen)} of {len(spread)} dimensions\nwhose codes vary most")
     return panels
-
-
-def _check_arguments(most: int, levels: Sequence[float]) -> None:
-    if most < 2:
-        raise ValueError(f"most: expected at least 2 dimensions, got {most}")
-    if not levels or not all(0 < level < 1 for level in levels):
-        raise ValueError(f"levels: expected masses between 0 and 1, such as [0.5, 0.9], got {list(levels)}")
 
 
 def _drawn(codes: Codes) -> tuple[np.ndarray, np.ndarray, str]:
@@ -217,7 +212,7 @@ def _name_axes(panels: np.ndarray, chosen: np.ndarray) -> None:
             panel.set_ylabel(f"latent {chosen[row] + 1}" if row else "density")
 
 
-def _draw_legend(panels: np.ndarray, prior: str, codes: str, title: str | None) -> None:
+def _draw_legend(panels: np.ndarray, prior: str, codes: str) -> Any:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -225,6 +220,7 @@ def _draw_legend(panels: np.ndarray, prior: str, codes: str, title: str | None) 
         Patch(facecolor=_FILL, edgecolor=CONTOUR_COLOR, label=prior),
         Line2D([], [], color=DATA_COLOR, marker="o", markersize=2.5, linewidth=1.3, label=codes),
     ]
-    legend = panels[0, -1].legend(handles=handles, loc="upper right", frameon=False, title=title, fontsize="small")
+    legend = panels[0, -1].legend(handles=handles, loc="upper right", frameon=False, fontsize="small")
     legend.set_alignment("left")
     legend.set_in_layout(False)  # it may reach over empty panels
+    return legend

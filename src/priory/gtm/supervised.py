@@ -47,26 +47,24 @@ class OnMap(BaseEstimator):
             raise ValueError(f"gtm: expected None or a GTM, got {type(self.gtm).__name__}")
         check_smoothing(self.smoothing)
 
-    def _node_sums(
-        self,
-        X: ArrayLike,
-        weight: NDArray[Any] | None,
-        columns: Callable[[Int[Tensor, " point"]], Float[Tensor, "point column"]],
-    ) -> tuple[Float[Tensor, "node column"], tuple[int, ...]]:
-        """Fit the map to the rows; returns sum_n r_nk c_n, (K, T), and the nodes along each side of the map.
-
-        Args:
-            X: (N, D), as the caller gave it, so that the map knows the names of the columns too.
-            weight: of the rows, (N,), or None.
-            columns: gives c of the rows with these indices, float64 (b, T).
-        """
+    def _fit_map(self, X: ArrayLike, weight: NDArray[Any] | None) -> None:
+        """Fit the map to X as the caller gave it, so that the map knows the names of the columns too."""
         self.gtm_ = (GTM() if self.gtm is None else clone(self.gtm)).fit(X, sample_weight=weight)
+
+    @property
+    def _grid_shape(self) -> tuple[int, ...]:
+        return (self.gtm_.points_per_side,) * self.gtm_.n_components
+
+    def _node_sums(
+        self, X: ArrayLike, columns: Callable[[Int[Tensor, " point"]], Float[Tensor, "point column"]]
+    ) -> Float[Tensor, "node column"]:
+        """sum_n r_nk c_n; `columns` gives c of the rows with these indices, in float64."""
         total: Tensor | float = 0.0
         for found, block, _ in self.gtm_._walk(X):
             share = columns(block.place.cpu()).to(found.terms.device) * found.reciprocal.double().unsqueeze(-1)
             total = total + found.terms.double().mT @ share
         assert isinstance(total, Tensor)
-        return total.cpu(), (self.gtm_.points_per_side,) * self.gtm_.n_components
+        return total.cpu()
 
     def _predicted(
         self, X: ArrayLike, predict: Callable[[Float[Tensor, "point node"]], Float[Tensor, "point *column"]]
@@ -81,18 +79,18 @@ class OnMap(BaseEstimator):
 
 
 class GTMClassifier(ClassifierMixin, OnMap):
-    """Classes on a map: the map is fitted to the rows alone, then its nodes learn how often each class is theirs.
+    """Classes on a map: the map is fitted to the rows alone, then each node learns how frequent each class is near it.
 
         p(c | x) = sum_k p(k | x) p(c | k),    p(c | k) ~ pi_c / f_c sum_n w_n r_nk [y_n = c]
 
     with r the training rows' responsibilities, w their weights, f the classes' frequencies among them, and pi the
-    prior of the classes: f, where class_prior is None. Nodes often have few rows, or none: `smoothing` rows are added
-    to each that are as those of its neighborhood, or where it has none, as all rows (`priory.grid.landscapes` has the
+    prior of the classes, by default f. Nodes often have few rows, or none. So each node gets `smoothing` additional
+    rows with the mean of its neighborhood, or of all rows if there are none nearby (`priory.grid.landscapes` has the
     formula).
 
     Args:
         gtm: the map, a `GTM` that is cloned before it is fitted; None is `GTM()`.
-        smoothing: how many rows are added to each node.
+        smoothing: number of rows added to each node.
         class_prior: pi: None is the frequencies, "equal" the same for all classes, else one number for each of
             `classes_` in its order, which add up to one.
 
@@ -127,7 +125,7 @@ class GTMClassifier(ClassifierMixin, OnMap):
             sample_weight: (N,), not negative: a row of weight two counts as two rows.
 
         Raises:
-            ValueError: a parameter or the data are not as said; see also `GTM.fit`.
+            ValueError: a parameter or the data are wrong; see also `GTM.fit`.
         """
         self._check_parameters()
         rows, y = validate_data(self, X, y, dtype="numeric", ensure_all_finite="allow-nan")
@@ -137,11 +135,12 @@ class GTMClassifier(ClassifierMixin, OnMap):
         weight = np.ones(len(codes)) if given is None else given
         frequencies = np.bincount(codes, weight, len(self.classes_)) / weight.sum()
         self.class_prior_ = self._prior(frequencies)
+        self._fit_map(X, given)
         label, share = torch.from_numpy(codes), torch.from_numpy(weight)
         one_hot = torch.eye(len(self.classes_), dtype=torch.float64)
-        sums, shape = self._node_sums(X, given, lambda place: one_hot[label[place]] * share[place].unsqueeze(-1))
+        sums = self._node_sums(X, lambda place: one_hot[label[place]] * share[place].unsqueeze(-1))
         prior = None if self.class_prior is None else torch.from_numpy(self.class_prior_)
-        self.node_probabilities_ = class_probabilities(sums, self.smoothing, shape, prior).numpy()
+        self.node_probabilities_ = class_probabilities(sums, self.smoothing, self._grid_shape, prior).numpy()
         return self
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
@@ -174,19 +173,19 @@ class GTMClassifier(ClassifierMixin, OnMap):
 
 
 class GTMRegressor(RegressorMixin, OnMap):
-    """Numbers on a map: the map is fitted to the rows alone, then its nodes learn the mean and spread of y.
+    """Numbers on a map: the map is fitted to the rows alone, then each node learns the mean and spread of y near it.
 
         E[y | x] = sum_k p(k | x) m_k,    Var[y | x] = sum_k p(k | x) (v_k + (m_k - E[y | x])^2),
 
         m_k = sum_n w_n r_nk y_n / sum_n w_n r_nk,    v_k = sum_n w_n r_nk (y_n - m_k)^2 / sum_n w_n r_nk
 
-    with r the training rows' responsibilities and w their weights. Nodes often have few rows, or none: `smoothing` rows
-    are added to each that are as those of its neighborhood, or where it has none, as all rows
+    with r the training rows' responsibilities and w their weights. Nodes often have few rows, or none. So each node
+    gets `smoothing` additional rows with the mean of its neighborhood, or of all rows if there are none nearby
     (`priory.grid.landscapes` has the formula; v_k + m_k^2 is the smoothed mean of y^2).
 
     Args:
         gtm: the map, a `GTM` that is cloned before it is fitted; None is `GTM()`.
-        smoothing: how many rows are added to each node.
+        smoothing: number of rows added to each node.
 
     Attributes:
         gtm_: the fitted map.
@@ -216,17 +215,19 @@ class GTMRegressor(RegressorMixin, OnMap):
             sample_weight: (N,), not negative: a row of weight two counts as two rows.
 
         Raises:
-            ValueError: a parameter or the data are not as said; see also `GTM.fit`.
+            ValueError: a parameter or the data are wrong; see also `GTM.fit`.
         """
         self._check_parameters()
         checks = {"dtype": "numeric", "ensure_all_finite": "allow-nan", "multi_output": True, "y_numeric": True}
         rows, outputs = validate_data(self, X, y, **checks)
         given = checked_weights(rows, sample_weight)
+        self._fit_map(X, given)
+        outputs = outputs.astype(np.float64)
         center = torch.from_numpy(np.array(np.average(outputs, axis=0, weights=given)))
-        centered = torch.from_numpy(outputs.astype(np.float64)) - center
+        centered = torch.from_numpy(outputs) - center
         weight = torch.from_numpy(np.ones(len(outputs)) if given is None else given)
-        sums, shape = self._node_sums(X, given, lambda place: weighted_powers(centered[place], weight[place]))
-        landscape = value_landscape(sums, center, self.smoothing, shape)
+        sums = self._node_sums(X, lambda place: weighted_powers(centered[place], weight[place]))
+        landscape = value_landscape(sums, center, self.smoothing, self._grid_shape)
         self.node_means_, self.node_scales_ = landscape.mean.numpy(), landscape.scale.numpy()
         return self
 

@@ -33,6 +33,7 @@ from priory import (
     log_likelihood,
     mlp,
 )
+from priory.gtm import GTMClassifier, GTMRegressor
 from priory.maps import places_of, surface_of
 from priory.maps.quality import topographic_error
 from priory.maps.topographic_map import neighbor_distances
@@ -409,6 +410,21 @@ def test_surfaces_say_whether_their_likelihood_is_estimated():
     assert not torch.equal(estimated.log_likelihood(x), estimated.log_likelihood(x))  # other samples
     assert not exact.likelihood_is_estimated
     assert torch.equal(exact.log_likelihood(x), exact.log_likelihood(x))
+
+
+def test_a_map_and_the_estimators_of_scikit_learn_have_the_same_landscapes():
+    x, y = load_wine(return_X_y=True)
+    x, numbers = StandardScaler().fit_transform(x), x[:, 0] + 0.5  # no whole numbers: measurements
+    classifier = GTMClassifier(GTM(points_per_side=6)).fit(x, y)
+    regressor = GTMRegressor(GTM(points_per_side=6)).fit(x, numbers)
+    drawn = TopographicMap(classifier.gtm_, x)
+    kinds, values = drawn.landscape(y), drawn.landscape(numbers)
+    np.testing.assert_allclose(kinds.probabilities, classifier.node_probabilities_, atol=1e-12)
+    np.testing.assert_allclose(values.mean, regressor.node_means_, rtol=1e-12)
+    np.testing.assert_allclose(values.scale, regressor.node_scales_, rtol=1e-9)
+    np.testing.assert_allclose(drawn.predict(kinds).probabilities, classifier.predict_proba(x), atol=1e-12)
+    for found, expected in zip(drawn.predict(values), regressor.predict(x, return_std=True), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
 def test_few_rows_have_no_neighborhoods_and_no_labels_no_accuracy():

@@ -50,7 +50,7 @@ def block_sizes(num_points: int, components: Components) -> BlockSizes:
 
 
 class PointBlock(NamedTuple):
-    """A block of points; the last four are None where differences are taken for all."""
+    """A block of points; the last four are None if all points take differences."""
 
     z: Float[Tensor, "point latent"]
     shift: Float[Tensor, " point"] | None  # added to every joint log-density of the point
@@ -85,7 +85,7 @@ def prepare_points(
     shift: Float[Tensor, " point"] | None = None,
     row: Float[Tensor, " point"] | None = None,
 ) -> PointBlock:
-    """See `PointBlock`; a center of None stands for differences."""
+    """See `PointBlock`; without a center, all points take differences."""
     if center is None:
         return PointBlock(z, shift, row, None, None, None, None)
     features = point_features(z, center, shift)

@@ -162,7 +162,7 @@ class Products:
 
     @functools.cached_property
     def reach(self) -> float:
-        """The largest |z - c|^2 at which the error stays below `TOLERANCE`; NaN where no number is.
+        """The largest |z - c|^2 at which the error stays below `TOLERANCE`; NaN if there is no such number.
 
         Points with a NaN or an infinity have none: comparing with it is false.
         """

@@ -22,7 +22,7 @@ from priory.density.log_prob import exponentials
 class MaskedRows(NamedTuple):
     """Rows of which cells may be missing."""
 
-    x: Float[Tensor, "point input"]  # zero where a cell is missing
+    x: Float[Tensor, "point input"]  # zero for a missing cell
     present: (
         Float[Tensor, "point input"] | None
     )  # 1 for an observed cell, 0 for a missing one; None if all are observed

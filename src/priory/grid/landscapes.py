@@ -82,7 +82,7 @@ def nearby(sums: Float[Tensor, "node column"], grid_shape: tuple[int, ...]) -> F
 
 
 def ratio(over: Tensor, under: Tensor, otherwise: Tensor) -> Tensor:
-    """over / under, or `otherwise` where under is zero but for rounding."""
+    """over / under, or `otherwise` if under is zero but for rounding."""
     some = under > NO_ROWS
     return torch.where(some, over / torch.where(some, under, 1.0), otherwise)
 

@@ -43,12 +43,12 @@ class GTM(SafetensorsMixin, FittedMap):
         basis_width: their width, in units of the distance between two of them.
         weight_decay: the precision of the prior of W; the bias W_0 has none.
         max_iter: most iterations of EM; with batch_size, most passes over the rows.
-        tol: EM ends when an iteration changes the penalized log-likelihood by less than tol times what all have gained.
+        tol: EM ends when an iteration changes the penalized log-likelihood by less than tol times the gain of all.
         n_components: C, dimensions of the grid.
         batch_size: None sees all rows in each iteration; a number does incremental EM with that many rows at a time.
-        annealing: iterations over which the sheet is let go from the plane of the principal components, at most half of
-            max_iter; 0 lets it go at once, which is the paper's EM, and ends in worse optima.
-        device: where to compute: cpu where None, or whatever torch sees, as "cuda".
+        annealing: iterations over which the tether of the sheet to the plane of the principal components weakens, at
+            most half of max_iter; 0 is the paper's EM without a tether, which ends in worse optima.
+        device: of the computation, such as "cuda"; None is the CPU.
         dtype: what to compute in, "float64" or "float32".
         random_state: of the order of batches, and of `sample`.
 
@@ -111,7 +111,7 @@ class GTM(SafetensorsMixin, FittedMap):
             sample_weight: (N,), not negative: a row of weight two counts as two rows.
 
         Raises:
-            ValueError: a parameter or the data are not as said; a column has no value at all.
+            ValueError: a parameter or the data are wrong; a column has no value at all.
         """
         check_parameters(self)
         X = checked_rows(self, X, reset=True)
@@ -122,8 +122,8 @@ class GTM(SafetensorsMixin, FittedMap):
         """Fit the sheet to rows that come in batches and need not fit into memory; each iteration reads them once.
 
         Args:
-            batches: what can be read again and again: a list, a DataLoader, or a function that starts a reading. Each
-                batch is (b, D), or a tuple or list whose first item is that.
+            batches: a source that can be read repeatedly: a list, a DataLoader, or a function that starts a reading.
+                Each batch is (b, D), or a tuple or list whose first item is that.
 
         Raises:
             ValueError: as `fit`; the batches can be read only once.
@@ -200,7 +200,7 @@ class GTM(SafetensorsMixin, FittedMap):
         return begin(rows, nodes, basis, self.weight_decay, annealing)
 
     def _finish(self, course: Course, progress: Progress) -> Self:
-        """The fitted attributes; none is touched before EM has ended."""
+        """Set the fitted attributes, only after EM has ended."""
         sheet, nodes = course.sheet, course.nodes
         weights = sheet.weights.cpu().clone()
         weights[-1] += course.center.cpu()

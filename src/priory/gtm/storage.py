@@ -55,7 +55,7 @@ class SafetensorsMixin:
 
         Args:
             path: the file.
-            device: where to compute from now on; None is the CPU.
+            device: of later computations; None is the CPU.
 
         Raises:
             ValueError: the file is damaged, or no file of a GTM, or there is no such device.

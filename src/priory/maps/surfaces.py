@@ -39,7 +39,7 @@ class Surface(Protocol):
         """Rows in the space in which distances between rows are measured."""
 
     def magnification(self, u: Float[Tensor, "place grid"] | None = None) -> Float[Tensor, " place"]:
-        """sqrt(det(J'J)), J = d features / du, at places of the map; at the nodes where None."""
+        """sqrt(det(J'J)), J = d features / du, at places of the map; None takes the nodes."""
 
 
 def surface_of(model: Any) -> Surface:

@@ -189,7 +189,7 @@ class TopographicMap:
         """`trustworthiness`, `continuity`, `topographic_error`, `used_nodes`; with classes `knn_accuracy` too.
 
         Args:
-            kinds: classes of these rows as texts, '' where a row has none.
+            kinds: classes of these rows as texts, '' for a row without a class.
             train: a map of other rows by the same model, whose neighbors give these rows a class.
             train_kinds: their classes.
         """

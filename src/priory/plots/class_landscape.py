@@ -35,7 +35,7 @@ def plot_class_landscape(
         name: of what the classes are.
         decided: the least probability of a class that is drawn, at least 0 and below 1.
         places: (batch, 2), rows to draw on it.
-        axes: where to draw; a new figure without it.
+        axes: axes to draw in; None makes a new figure.
 
     Returns:
         The axes; u_1 to the right, u_2 upwards.

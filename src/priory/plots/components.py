@@ -6,7 +6,7 @@ import numpy as np
 
 from priory.plots.figure import DATA_COLOR, MANY_DOTS, MODEL_COLOR, Axes, TensorOrArray, new_axes, to_numpy
 
-_UNUSED = 0.1  # of its own weight, as in `priory.evaluate`
+_UNUSED = 0.1  # relative to the weight of the component, as in `priory.evaluate`
 _SMALLEST = 1e-4  # of an equal share: smaller shares are drawn there, as an arrow downwards
 
 
@@ -20,7 +20,7 @@ def plot_component_use(weights: TensorOrArray, usage: TensorOrArray, *, axes: Ax
     Args:
         weights: (component,), at least 0, with sum 1 but for rounding.
         usage: (component,), likewise.
-        axes: where to draw; a new figure without it.
+        axes: axes to draw in; None makes a new figure.
 
     Raises:
         ValueError: these are not two lists of shares, of one length.

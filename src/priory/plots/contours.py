@@ -30,7 +30,7 @@ def plot_prior_contours(
     Args:
         prior: density over z in R^2, e.g. `vae.latent_prior()`; `log_prob` maps (n, 2) to (n,), in nats.
         points: encoded data, e.g. posterior means, shape (batch, 2); their device and dtype are those of the grid.
-        axes: where to draw; a new figure without it.
+        axes: axes to draw in; None makes a new figure.
         levels: enclosed masses, between 0 and 1; levels that do not fit in the window are left out.
         margin: empty border on every side, as a fraction of the window's side.
         window: lower left and upper right corner, (2,) each, so that several pictures show the same part of the plane;

@@ -29,7 +29,7 @@ def save_figure(figure: "Figure | Axes | np.ndarray", path: str | Path) -> None:
 
     Args:
         figure: a figure, one of its axes, or an array of them.
-        path: where to write; the suffix is the format: `.svg` and `.pdf` are vector graphics, `.png` has 200 dpi.
+        path: of the file; its suffix is the format: `.svg` and `.pdf` are vector graphics, `.png` has 200 dpi.
 
     Raises:
         ValueError: the suffix names no format that matplotlib writes.

@@ -24,10 +24,10 @@ def plot_images(
         images: shape (batch, input), input = height * width.
         image_shape: (height, width) or (1, height, width).
         columns: images per line; a square mosaic without it.
-        low: value drawn black; the smallest without it.
-        high: value drawn white; the largest without it.
+        low: value drawn black; None takes the smallest.
+        high: value drawn white; None takes the largest.
         title: text above the mosaic.
-        axes: where to draw; a new figure without it.
+        axes: axes to draw in; None makes a new figure.
 
     Returns:
         The axes; one data unit is one pixel, and image n begins at (n // columns * height, n % columns * width).

@@ -30,7 +30,7 @@ def plot_node_values(
         low: value drawn darkest; the smallest without it.
         high: value drawn lightest; the largest without it.
         places: (batch, 2), rows to draw on it.
-        axes: where to draw; a new figure without it.
+        axes: axes to draw in; None makes a new figure.
 
     Returns:
         The axes; u_1 to the right, u_2 upwards.
@@ -51,8 +51,8 @@ def plot_landscapes(images: TensorOrArray, *, names: Sequence[str] | None = None
 
     Args:
         images: (node, input), nodes of a square grid, the last coordinate running fastest.
-        names: one per column; numbers without it.
-        most: only the first so many columns are drawn.
+        names: one per column; None takes numbers.
+        most: the number of columns to draw, from the first on.
 
     Returns:
         The axes, one for each column; u_1 to the right, u_2 upwards.
@@ -85,7 +85,7 @@ def plot_magnification(
     Args:
         factors: (node,), of a square grid over the map, the last coordinate running fastest.
         places: (batch, 2), rows to draw on it.
-        axes: where to draw; a new figure without it.
+        axes: axes to draw in; None makes a new figure.
 
     Raises:
         ValueError: the factors are not those of a square grid.

@@ -49,7 +49,7 @@ def plot_map(
         values: instead, one number a row; NaN for a row that has none.
         name: of what tells them apart.
         nodes: (node, 2), a square grid, drawn faintly.
-        axes: where to draw; a new figure without it.
+        axes: axes to draw in; None makes a new figure.
 
     Raises:
         ValueError: places are not on two axes, lengths differ, or both classes and values are given.

@@ -25,7 +25,7 @@ def plot_rate_distortion(
     Args:
         points: of each name the rate E[KL(q(z|x) || p(z))] and the distortion -E[log p(x|z)], nats per datum.
         errors: of some names, the standard errors of both; drawn as bars.
-        axes: where to draw; a new figure without it.
+        axes: axes to draw in; None makes a new figure.
 
     Raises:
         ValueError: there is no model, a number is not finite, or errors have other names.

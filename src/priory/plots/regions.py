@@ -10,7 +10,7 @@ from torch import Tensor
 
 from priory.plots.figure import to_numpy
 
-_FIRST_LINES, _MOST_LINES = 100, 600  # grid lines per axis: at the start; where refinement stops, about a pixel each
+_FIRST_LINES, _MOST_LINES = 100, 600  # grid lines per axis, at the start and at most; the most are about a pixel apart
 _CHUNK = 2048  # grid points per call of log_prob: 4 MB of float32 at 500 components stay in the cache
 
 
@@ -42,7 +42,7 @@ def square_window(clouds: list[np.ndarray], margin: float) -> tuple[np.ndarray, 
 def adaptive_grid(
     prior: Density, like: Tensor, low: np.ndarray, high: np.ndarray, samples: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Grid lines x and y and the log-density at (y, x); lines halve where the trapezoidal rule's error is large."""
+    """Grid lines x and y and the log-density at (y, x); gaps are halved if the trapezoidal rule's error is large."""
     lines = [np.linspace(low[axis], high[axis], _FIRST_LINES) for axis in (0, 1)]
     if samples is not None:  # lines through samples find components that fall between the lines of a regular grid
         for axis in (0, 1):

@@ -33,8 +33,8 @@ def plot_rows(
     Args:
         originals: shape (batch, input); some tens of rows are legible.
         reconstructions: as `originals`, in the same order.
-        names: one per column; numbers without it.
-        axes: two axes to draw in; a new figure without it.
+        names: one per column; None takes numbers.
+        axes: two axes to draw in; None makes a new figure.
 
     Returns:
         The two axes, originals first.
@@ -72,9 +72,9 @@ def plot_samples(
     Args:
         data: shape (batch, input).
         samples: shape (any number, input).
-        names: one per column; numbers without it.
-        max_columns: only the first so many columns are drawn, and the title says so.
-        axes: where to draw; a new figure without it.
+        names: one per column; None takes numbers.
+        max_columns: the number of columns to draw, from the first on, and the title says so.
+        axes: axes to draw in; None makes a new figure.
 
     Raises:
         ValueError: shapes disagree, or there is nothing to draw.

@@ -19,9 +19,9 @@ def plot_training_curve(
     lie beyond.
 
     Args:
-        history: columns of equal length, NaN where a value is missing: `epoch` and any of `train_elbo`, `valid_elbo`,
+        history: columns of equal length, NaN for a missing value: `epoch` and any of `train_elbo`, `valid_elbo`,
             `train_kl`, `valid_kl` (nats per datum), `beta`.
-        axes: two axes to draw in; a new figure without it.
+        axes: two axes to draw in; None makes a new figure.
 
     Returns:
         The two axes: ELBO, KL.
@@ -55,7 +55,7 @@ def plot_likelihood_curve(log_likelihood: Sequence[float] | np.ndarray, *, axes:
 
     Args:
         log_likelihood: one value for each iteration.
-        axes: where to draw; a new figure without it.
+        axes: axes to draw in; None makes a new figure.
 
     Raises:
         ValueError: there is no value.

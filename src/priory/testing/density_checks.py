@@ -13,9 +13,7 @@ from priory.testing.subject import Subject
 MASS_DRAWS = 65_536
 FAR_DRAWS = 2048
 FAR_RADII = (10.0, 1e30)  # standard deviations; a constant added to the density has mass in proportion to r^L
-LARGEST_RATIO = (
-    20.0  # of density to proposal up to which importance sampling counts; the sampler's draws count the rest
-)
+LARGEST_RATIO = 20.0  # of density to proposal in importance sampling; the sampler's draws measure the mass above it
 CHAIN_STEPS = 8
 
 
@@ -132,7 +130,7 @@ def _mass_far_out(subject: Subject) -> Outcome | None:
     log_volume = latent_dim * log_radius + math.log(farthest - nearest) + log_area + spread.log().sum()  # -log q
     log_mass = torch.logsumexp(values + log_volume, 0).item() - math.log(FAR_DRAWS)
     at_least = log_mass - math.log(1 / ALPHA)
-    if not at_least > 0:  # or not a number, where draws are so wide that their variance overflows
+    if not at_least > 0:  # also if it is NaN: the variance of very wide draws overflows
         return None
     where = f"far outside its draws, where log_prob does not fall as a density must: {_farthest(values, log_radius)}"
     return Outcome(False, f"log mass at least {at_least:.0f} {where}")

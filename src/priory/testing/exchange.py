@@ -38,18 +38,18 @@ def limit(num_statistics: int) -> float:
 
 
 def random_walk(log_prob: LogProb, z: Points, spread: Points, steps: int) -> Points:
-    """Symmetric steps along random subsets of coordinates; every chain has its own step size and subset for good.
+    """Symmetric steps along random subsets of coordinates; every chain keeps its step size and subset.
 
     Args:
         log_prob: the density that the kernel leaves unchanged.
-        z: where the chains start.
+        z: starts of the chains.
         spread: (1, L) or (chain, L), the size of the draws along each coordinate.
         steps: how many.
     """
     share = torch.rand(len(z), 1, dtype=z.dtype)
     moved = torch.rand_like(z) < share
     moved[torch.arange(len(z)), torch.randint(z.shape[-1], (len(z),))] = True
-    # From a thousandth of the spread (components may be narrow) to twice it; shorter where more coordinates move.
+    # From a thousandth of the spread (components may be narrow) to twice it; shorter if more coordinates move.
     size = torch.exp(torch.empty(len(z), 1, dtype=z.dtype).uniform_(math.log(1e-3), math.log(2.0)))
     scale = spread * moved * (2 * size / moved.sum(-1, keepdim=True).sqrt())
     value = log_prob(z)
@@ -102,14 +102,14 @@ class PointStatistics:
     deviations, detect joint structure of any shape (as a kernel two-sample test does; Rahimi & Recht 2007).
 
     Args:
-        log_prob: the density under test, or None where its values must not enter.
+        log_prob: the density under test.
         proposal: a mixture fitted to other draws.
         draws: other draws, for scales.
     """
 
     NUM_FEATURES = 64
 
-    def __init__(self, log_prob: LogProb | None, proposal: Proposal, draws: Points) -> None:
+    def __init__(self, log_prob: LogProb, proposal: Proposal, draws: Points) -> None:
         self.log_prob, self.proposal = log_prob, proposal
         self.loc, self.scale = draws.mean(0), draws.std(0) + 1e-300
         directions = torch.nn.functional.normalize(
@@ -120,7 +120,7 @@ class PointStatistics:
         self.frequencies = directions * sizes / (projections.std(0) + 1e-300)
         self.phases = 2 * math.pi * torch.rand(self.NUM_FEATURES, dtype=draws.dtype)
         self.names = [
-            *(["log p"] if log_prob is not None else []),
+            "log p",
             "the log-density fitted to the draws",
             "the distance from the mean",
             *[f"Fourier feature {i}" for i in range(self.NUM_FEATURES)],
@@ -130,7 +130,6 @@ class PointStatistics:
 
     def __call__(self, z: Points) -> Float[Tensor, "chain statistic"]:
         scaled = (z - self.loc) / self.scale
-        columns = [self.log_prob(z)] if self.log_prob is not None else []
-        columns += [self.proposal.log_prob(z), scaled.square().sum(-1).sqrt()]
+        columns = torch.stack([self.log_prob(z), self.proposal.log_prob(z), scaled.square().sum(-1).sqrt()], -1)
         features = torch.cos(scaled @ self.frequencies + self.phases)
-        return torch.cat([torch.stack(columns, -1), features, scaled, scaled.square()], -1)
+        return torch.cat([columns, features, scaled, scaled.square()], -1)

@@ -19,7 +19,7 @@ STARTS = (2_654_435_769, 1_779_033_703)  # seeds that nobody sets: who sets one 
 
 
 def gradients_exist(subject: Subject) -> Outcome:
-    """log_prob gives z and every parameter a finite gradient; none is zero wherever the parameters are.
+    """log_prob gives z and every parameter a finite gradient; none is zero for all values of the parameters.
 
     But for parameters that the density is constant in because it is normalized over one entry: of a mixture of one
     component, log softmax(w) = 0 whatever the logit w is.
@@ -63,7 +63,7 @@ def gradients_right(subject: Subject) -> Outcome:
         for name, leaf in leaves.items():
             gradient = gradients[name]
             if gradient is None:
-                continue  # said by gradients_exist
+                continue  # gradients_exist reports it
             try:
                 errors[name] = _difference_error(candidate, z, coefficients, leaf, gradient)
             except ValueError as error:  # a random direction leaves a constraint: a triangle, a simplex

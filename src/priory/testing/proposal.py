@@ -15,7 +15,7 @@ from priory.distributions.normal import diagonal_normal
 Points = Float[Tensor, "point latent"]
 STEPS = 12  # of EM; the fit need not be the best one, it need only be close
 SIZES = (1, 4, 16, 64)  # components that are tried
-TINY = 1e-300  # against division by zero where draws do not vary
+TINY = 1e-300  # prevents division by zero if draws do not vary
 
 
 class Proposal(Protocol):

@@ -70,11 +70,11 @@ def check_prior(
         obj: a module that returns anything with `log_prob` and `sample` (or has them), a distribution, a pair of
             callables (log_prob, sample), a function without arguments or a class that makes one of these, or the place
             of such a thing, "package.module:name". `sample` takes a shape.
-        encoder: what a module is called with, where its components are an encoder's posteriors.
+        encoder: the argument of a module whose components are an encoder's posteriors.
         reference: a distribution, or a function z -> log p(z), that the density must equal, such as the start that the
             documentation of a prior promises.
         single: the same prior with one component, as `obj` can be given.
-        component_tensors: entries of `state_dict` with one row per component, where they cannot be found.
+        component_tensors: entries of `state_dict` with one row per component, if they are ambiguous.
         seed: of the draws.
 
     Returns:

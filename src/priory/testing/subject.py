@@ -220,7 +220,7 @@ class Subject:
         return values
 
     def log_prob_where_finite(self, z: Float[Tensor, "point latent"]) -> Float[Tensor, " point"]:
-        """log p(z) at points that may be too large for the object: -inf where a number overflows or is refused."""
+        """log p(z) at points that may be too large for the object: -inf if a number overflows or is refused."""
         z = z.to(self.some)
         values = torch.full((len(z),), -torch.inf, dtype=torch.float64)
         inside = z.isfinite().all(-1).cpu()

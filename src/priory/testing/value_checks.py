@@ -93,7 +93,7 @@ def single_component(subject: Subject) -> Outcome:
 
 
 def equals_reference(subject: Subject) -> Outcome:
-    """The density is the one that the caller names: where a prior starts, for example."""
+    """The density equals the reference, for example the documented start of a prior."""
     if subject.reference is None:
         raise SkippedError("no density to compare with was given (reference=)")
     reference = subject.named_density
@@ -183,7 +183,7 @@ def _reordered(candidate: Candidate, names: list[str], order: Tensor) -> Any:
 
 
 def _error(values: Tensor, expected: Tensor) -> float:
-    """The largest |difference| / max(1, |expected|); infinite where only one is finite or either is NaN."""
+    """The largest |difference| / max(1, |expected|); infinite if only one is finite or either is NaN."""
     values, expected = values.detach().double(), expected.detach().double()
     if not (torch.isfinite(values).all() and torch.isfinite(expected).all()):
         return float("inf")

@@ -33,7 +33,7 @@ def sprite_sheet(tiles: np.ndarray, side: int | None = None) -> Part:
 
     Args:
         tiles: uint8 (n, height, width).
-        side: of nodes of a square grid: tile i stands where node i does, the last coordinate upwards.
+        side: of a square grid of nodes; tile i stands at node i, the last coordinate upwards.
     """
     count, height, width = tiles.shape
     across = side or max(1, math.ceil(math.sqrt(count * height / width)))

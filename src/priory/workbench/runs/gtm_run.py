@@ -24,7 +24,7 @@ class GTMRun(RunFolder):
     """The run of a map.
 
     Attributes:
-        image_shape: height and width, where the rows of all columns are images.
+        image_shape: height and width if rows with all columns are images, else None.
         standardized: means and standard deviations of the model's columns; None if they are not standardized.
     """
 
@@ -119,7 +119,7 @@ class GTMRun(RunFolder):
         return self.load_model().estimator()
 
     def check_new_rows(self, dataset: Dataset) -> None:
-        """Raise a ValueError where cells are infinite; they may be missing."""
+        """Raise a ValueError if a cell is infinite; cells may be missing."""
         require_finite(dataset)
 
     def metrics_tree(self, metrics: Mapping[str, Estimate], num_samples: int, seed: int) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from priory.density import (
     small,
     top_responsibilities,
 )
-from priory.density.blocks import Block, prepare_points
+from priory.density.blocks import ComponentBlock, prepare_points
 from priory.density.components import TOLERANCE, UNIT_ROUNDOFF, Differences, Products, point_features
 
 TOLERATED = 1e-4  # of max(1, |log p|)
@@ -227,6 +227,16 @@ def test_transforms_of_torch_func_agree_with_autograd(path):
     torch.testing.assert_close(hessian, expected)
 
 
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+def test_backward_from_outside_of_a_vmap_gives_the_same_gradients(path):
+    z, *parameters = small_arguments()
+    expected = torch.autograd.grad(recorded_log_prob(z, *parameters).square().sum(), [z, *parameters])
+    with path():
+        values = torch.func.vmap(lambda point: mixture_log_prob(point, *parameters))(z)
+        found = torch.autograd.grad(values.square().sum(), [z, *parameters])
+    torch.testing.assert_close(found, expected)
+
+
 def test_compiled_without_a_graph_break_with_the_same_gradients_and_blocks():
     arguments = small_arguments()
     compiled = torch.compile(mixture_log_prob, fullgraph=True, backend="aot_eager")
@@ -367,7 +377,7 @@ def test_only_the_points_that_need_them_take_differences():
     z = torch.randn(6, 4)
     z[[1, 4]] = 1e5
     center = components.loc.mean(0).double()
-    pair = Block(components, center).at(prepare_points(z, center))
+    pair = ComponentBlock(components, center).at(prepare_points(z, center))
     assert pair._direct.tolist() == [1, 4]
     torch.testing.assert_close(pair.joint(), Differences(components).joint(z), rtol=1e-12, atol=1e-6)
 

@@ -22,7 +22,7 @@ from priory.grid.nodes import RadialBasis
 from priory.gtm.em import Sheet, Topography, WeightPrior
 from priory.gtm.fitting import Release, begin
 from priory.gtm.initial import principal_axes
-from priory.gtm.rows import Batch, Rows
+from priory.gtm.reader import Batch, BlockReader
 
 CPU = torch.device("cpu")
 
@@ -62,7 +62,7 @@ def quiet_fit(gtm, x, **kwargs):
 
 
 def walked(x, weight=None, num_nodes=9):
-    return Rows(lambda: [Batch(x, weight)], num_nodes, CPU, torch.float64)
+    return BlockReader(lambda: [Batch(x, weight)], num_nodes, CPU, torch.float64)
 
 
 CASES = {
@@ -319,8 +319,8 @@ def test_em_ends_when_it_gains_little_of_what_it_gained():
 def test_rows_that_are_not_kept_are_read_again(monkeypatch):
     x = with_holes(curved(rows=200))
     kept = quiet_fit(GTM(points_per_side=5, max_iter=5), x)
-    monkeypatch.setattr("priory.gtm.rows.KEPT", 300)
-    monkeypatch.setattr("priory.gtm.rows.NUMBERS_AT_ONCE", 1000)
+    monkeypatch.setattr("priory.gtm.reader.KEPT", 300)
+    monkeypatch.setattr("priory.gtm.reader.NUMBERS_AT_ONCE", 1000)
     read = quiet_fit(GTM(points_per_side=5, max_iter=5), x)
     assert_allclose(read.means_, kept.means_, atol=1e-9)
     assert_allclose(read.transform(x), kept.transform(x), atol=1e-9)
@@ -369,7 +369,7 @@ def test_steps_move_the_statistics_as_they_say():
     for name in ("usage", "sums", "whole"):
         mixed = (1 - share) * getattr(before, name) + share * getattr(expected, name) / 70
         assert_allclose(getattr(gtm._course.statistics, name), mixed, atol=1e-12)
-    assert_allclose(gtm._course.statistics.there, (1 - share) * before.there, atol=1e-12)
+    assert_allclose(gtm._course.statistics.observed, (1 - share) * before.observed, atol=1e-12)
     assert gtm._course.statistics.holes.tolist() == (np.isnan(first[:-1]).any(0) & np.isnan(first).any(0)).tolist()
     assert gtm._course.rows == 49 + 70
 

@@ -220,7 +220,7 @@ def test_what_load_gives_takes_rows_in_the_datas_units(run, digits, rows):
     assert isinstance(pipeline, Pipeline)
     np.testing.assert_allclose(pipeline.predict_proba(x), shares, atol=1e-9)
     sheet = pipeline.inverse_transform(pipeline[-1].nodes_)
-    np.testing.assert_allclose(sheet, open_run(run).load_model().images())
+    np.testing.assert_allclose(sheet, open_run(run).load_model().surface.contents())
     assert isinstance(priory.load(digits), GTM)
     assert priory.load(digits).transform(np.zeros((1, 64))).shape == (1, 2)
 

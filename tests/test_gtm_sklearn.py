@@ -19,7 +19,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import priory
-from priory.gtm import GTM, GTMClassifier, GTMRegressor, rows
+from priory.gtm import GTM, GTMClassifier, GTMRegressor, reader
 
 IRIS, SPECIES = load_iris(return_X_y=True)
 COARSE = GTM(6, tol=1e-4)
@@ -323,8 +323,8 @@ def test_nodes_without_rows_answer_as_those_around_or_all(smoothing):
 def test_blocks_do_not_matter(model, monkeypatch):
     x = np.where(np.random.default_rng(0).random(IRIS.shape) < 0.1, np.nan, IRIS)  # whole rows come first in a block
     model = clone(model).fit(x, SPECIES)
-    monkeypatch.setattr(rows, "NUMBERS_AT_ONCE", 7 * 36)
-    monkeypatch.setattr(rows, "ROWS_AT_LEAST", 1)
+    monkeypatch.setattr(reader, "NUMBERS_AT_ONCE", 7 * 36)
+    monkeypatch.setattr(reader, "ROWS_AT_LEAST", 1)
     monkeypatch.setattr(GTM, "predict_proba", None)  # no (N, K) is held
     same = clone(model).fit(x, SPECIES)
     for name in ("node_probabilities_", "node_means_", "node_scales_"):

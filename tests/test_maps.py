@@ -33,6 +33,7 @@ from priory import (
     log_likelihood,
     mlp,
 )
+from priory.gtm import GTMClassifier, GTMRegressor
 from priory.maps import places_of, surface_of
 from priory.maps.quality import topographic_error
 from priory.maps.topographic_map import neighbor_distances
@@ -369,6 +370,61 @@ def test_a_pipeline_may_only_center_but_not_scale_by_another_rule():
     np.testing.assert_allclose(TopographicMap(model, x).log_likelihood, model.score_samples(x))
     with pytest.raises(ValueError, match="pipeline of a StandardScaler"):
         surface_of(make_pipeline(MinMaxScaler(), GTM(points_per_side=4)).fit(x))
+
+
+def test_any_object_with_the_methods_of_a_surface_is_one():
+    """A surface of one's own, without a model of this package: a soft assignment to four fixed places."""
+
+    class Corners:
+        nodes = torch.tensor([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]], dtype=torch.float64)
+        grid_shape = (2, 2)
+        weights = torch.full((4,), 0.25, dtype=torch.float64)
+        likelihood_is_estimated = False
+
+        def responsibilities(self, x):
+            return torch.softmax(-torch.cdist(x.double(), self.nodes), 1)
+
+        def log_likelihood(self, x):
+            return torch.zeros(len(x), dtype=torch.float64)
+
+        def contents(self):
+            return self.nodes
+
+        def features(self, x):
+            return x
+
+        def magnification(self, u=None):
+            return torch.ones(4 if u is None else len(u), dtype=torch.float64)
+
+    corners, x = Corners(), torch.randn(40, 2, dtype=torch.float64)
+    assert surface_of(corners) is corners
+    expected = grid_oracle.places(corners.responsibilities(x).numpy(), corners.nodes.numpy())
+    np.testing.assert_allclose(TopographicMap(corners, x).places.place, expected)
+
+
+def test_surfaces_say_whether_their_likelihood_is_estimated():
+    vae, gtm = make_vae("gtm"), GTM(points_per_side=4).fit(np.random.default_rng(0).random((60, 4)))
+    estimated, exact = surface_of(vae), surface_of(gtm)
+    x = torch.rand(5, 4).round()
+    assert estimated.likelihood_is_estimated
+    assert not torch.equal(estimated.log_likelihood(x), estimated.log_likelihood(x))  # other samples
+    assert not exact.likelihood_is_estimated
+    assert torch.equal(exact.log_likelihood(x), exact.log_likelihood(x))
+
+
+def test_a_map_and_the_estimators_of_scikit_learn_have_the_same_landscapes():
+    x, y = load_wine(return_X_y=True)
+    x, numbers = StandardScaler().fit_transform(x), x[:, 0] + 0.5  # no whole numbers: measurements
+    classifier = GTMClassifier(GTM(points_per_side=6)).fit(x, y)
+    regressor = GTMRegressor(GTM(points_per_side=6)).fit(x, numbers)
+    drawn = TopographicMap(classifier.gtm_, x)
+    kinds, values = drawn.landscape(y), drawn.landscape(numbers)
+    np.testing.assert_allclose(kinds.probabilities, classifier.node_probabilities_, atol=1e-12)
+    np.testing.assert_allclose(values.mean, regressor.node_means_, rtol=1e-12)
+    np.testing.assert_allclose(values.scale, regressor.node_scales_, rtol=1e-9)
+    np.testing.assert_allclose(drawn.predict(kinds).probabilities, classifier.predict_proba(x), atol=1e-12)
+    for found, expected in zip(drawn.predict(values), regressor.predict(x, return_std=True), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
 def test_few_rows_have_no_neighborhoods_and_no_labels_no_accuracy():

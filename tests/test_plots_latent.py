@@ -14,7 +14,7 @@ from torch.distributions import Independent, Normal
 
 from priory.evaluation import AggregatePosterior
 from priory.plots import plot_component_use, plot_pairwise_marginals, plot_rate_distortion, save_figure
-from priory.plots.cells import cell_counts, cell_means
+from priory.plots.cells import cell_means, cell_sums
 
 SCALES = torch.tensor([0.5, 2.0, 1.0, 0.1])
 
@@ -126,7 +126,7 @@ def test_cells_hold_counts_and_means():
     rng = np.random.default_rng(0)
     points, values = rng.normal(size=(500, 2)), rng.normal(size=500)
     low, high = np.array([-1.0, -2.0]), np.array([1.0, 1.5])
-    counts, means = cell_counts(points, low, high, 4), cell_means(points, values, low, high, 4)
+    counts, means = cell_sums(points, low, high, 4), cell_means(points, values, low, high, 4)
     for line in range(4):
         for column in range(4):
             lower = low + (high - low) / 4 * np.array([column, line])
@@ -167,28 +167,28 @@ MODELS = ["normal", "mixture of Gaussians", "vamp", "gtm", "gtm-vamp", "flow", "
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_names_of_eight_models_cover_nothing(seed):
+def test_legend_of_eight_models_covers_nothing_and_each_has_a_look_of_its_own(seed):
     rng = np.random.default_rng(seed)
     points = {name: 20 + 2 * rng.normal(size=2) for name in MODELS}
     axes = plot_rate_distortion(points, errors={"vamp": (0.3, 0.4)})
     axes.figure.draw_without_rendering()
-    names = {text.get_text(): text for text in axes.texts}
-    boxes = [super(type(text), text).get_window_extent() for text in axes.texts]
-    for i, box in enumerate(boxes):
-        assert not any(box.overlaps(other) for other in boxes[:i])
-    assert set(MODELS) <= set(names)
-    for name, place in points.items():
-        np.testing.assert_array_equal(names[name].xy, place)
-        x, y = axes.transData.transform(place)
-        assert not any(box.x0 < x < box.x1 and box.y0 < y < box.y1 for box in boxes)
+    legend = axes.get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == MODELS
+    box = legend.get_window_extent()
+    assert axes.figure.bbox.x0 <= box.x0 < box.x1 <= axes.figure.bbox.x1
+    assert not any(box.overlaps(other.get_window_extent()) for other in [axes.patch, *axes.texts])
+    looks = []
+    for (name, place), bars in zip(points.items(), axes.containers, strict=True):
+        assert bars.get_label() == name
+        np.testing.assert_array_equal(bars.lines[0].get_xydata(), [place])
+        looks.append((bars.lines[0].get_marker(), bars.lines[0].get_markerfacecolor()))
+    assert len(set(looks)) == len(MODELS)
 
 
 def test_iso_lines_join_places_of_the_elbo_they_name():
     axes = plot_rate_distortion({"a": (20.0, 80.0), "b": (25.0, 70.0)})
     lines = [line for line in axes.lines if line.get_linestyle() == "-" and len(line.get_xdata()) == 2]
-    texts = {
-        text.xy: text.get_text().replace("\N{MINUS SIGN}", "-") for text in axes.texts if text.get_text() not in "ab"
-    }
+    texts = {text.xy: text.get_text().replace("\N{MINUS SIGN}", "-") for text in axes.texts}
     assert len(lines) == len(texts) >= 3
     for line in lines:
         elbos = -line.get_xydata().sum(axis=1)

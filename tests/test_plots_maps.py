@@ -6,7 +6,7 @@ import torch
 
 from priory.grid.nodes import latent_grid
 from priory.plots import plot_landscapes, plot_likelihood_curve, plot_magnification, plot_map, save_figure
-from priory.plots.classes import MOST_CLASSES
+from priory.plots.classes import MOST_STYLES
 
 PLACES = np.random.default_rng(0).uniform(-1, 1, size=(60, 2))
 
@@ -39,7 +39,7 @@ def test_of_many_classes_the_commonest_are_told_apart():
     counts = np.arange(1, 15)
     classes = np.repeat([f"class {i}" for i in counts], counts)
     axes = plot_map(np.zeros((len(classes), 2)), classes=classes)
-    assert len(legend_of(axes)) == MOST_CLASSES
+    assert len(legend_of(axes)) == MOST_STYLES
     assert legend_of(axes)[-1] == "others (6)"  # of 1, 2 and 3
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from priory.grid.nodes import latent_grid
 from priory.plots import plot_class_landscape, plot_node_images, plot_node_values, save_figure
 from priory.plots.class_landscape import at_lightness
-from priory.plots.classes import MOST_CLASSES, class_styles
+from priory.plots.classes import MOST_STYLES, class_styles
 
 PLACES = np.random.default_rng(0).uniform(-1, 1, size=(60, 2))
 
@@ -99,9 +99,9 @@ def test_nodes_without_probabilities_and_classes_that_are_too_many():
     shares[24] = np.nan
     axes = plot_class_landscape(shares, [f"kind {i}" for i in range(20)])
     counts = {name: len(places) for name, places in marked(axes).items()}
-    assert len(counts) == MOST_CLASSES - 1 + 2
+    assert len(counts) == MOST_STYLES - 1 + 2
     assert counts["undecided"] == 1
-    assert counts["others"] == 20 - (MOST_CLASSES - 1)
+    assert counts["others"] == 20 - (MOST_STYLES - 1)
     assert [counts[f"kind {i}"] for i in range(4)] == [2, 2, 2, 2]
     assert luma(patch(axes, (1.0, 1.0))) == 1.0
 

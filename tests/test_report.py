@@ -18,7 +18,7 @@ pytest.importorskip("matplotlib")
 
 from matplotlib.image import imread
 
-from priory.plots.classes import MOST_CLASSES
+from priory.plots.classes import MOST_STYLES
 from priory.workbench.report import (
     MapContents,
     Metric,
@@ -237,7 +237,7 @@ def test_the_commonest_of_many_classes_are_told_apart():
     part = label_part("kind", values)
     own = [group for group in part["groups"] if group["own"]]
     assert {group["name"] for group in own} == {f"k{i}" for i in range(9, 20)}
-    assert len(own) == MOST_CLASSES - 1
+    assert len(own) == MOST_STYLES - 1
     assert part["groups"][-2:] == [
         {"name": "9 others", "count": sum(range(1, 10)), "own": False},
         {"name": "none", "count": 4, "own": False},

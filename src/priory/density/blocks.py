@@ -1,4 +1,4 @@
-"""Blocks of components and of points, prepared; and what a pair of them adds to the density and to its gradients.
+"""Prepared blocks of components and of points; the contribution of a pair of blocks to the density and its gradients.
 
 A pair takes `Products` for the points where they are exact enough, and `Differences` for the others.
 """
@@ -24,11 +24,11 @@ from priory.density.components import (
 from priory.density.small import SMALL
 
 POINTS_AT_ONCE = 512
-BLOCK_ON_CPU = 2**19  # numbers b x k held at a time: what the caches hold, and enough for two cores
+BLOCK_ON_CPU = 2**19  # numbers b x k held at a time: they fit into the caches, and keep two cores busy
 BLOCK_ELSEWHERE = 2**24
 PREPARED_AT_ONCE = 2**22  # numbers b x L and k x L prepared at a time
 KEPT = 2**23  # numbers b x L of prepared points that are kept from one block of components to the next
-KEPT_IN_CACHE = 2**17  # the same where there is one: beyond, making them again block by block is cheaper
+KEPT_IN_CACHE = 2**17  # the same if there is one block of components: above, preparing points again is cheaper
 
 
 class BlockSizes(NamedTuple):
@@ -49,8 +49,8 @@ def block_sizes(num_points: int, components: Components) -> BlockSizes:
     return BlockSizes(max(1, min(num_points, block // size, prepared)), size)
 
 
-class Points(NamedTuple):
-    """A block of points; the last four are None where differences are taken for all."""
+class PointBlock(NamedTuple):
+    """A block of points; the last four are None if all points take differences."""
 
     z: Float[Tensor, "point latent"]
     shift: Float[Tensor, " point"] | None  # added to every joint log-density of the point
@@ -58,14 +58,14 @@ class Points(NamedTuple):
     features: Float[Tensor, "point feature"] | None
     weighted: Float[Tensor, "point moment"] | None  # row [z^2, z, 1]
     squared_norm: Float[Tensor, " point"] | None
-    largest_norm: float | None  # no squared norm of these points is larger; NaN where one is NaN
+    largest_norm: float | None  # an upper bound of the squared norms; NaN if one is NaN
 
-    def with_row(self, row: Float[Tensor, " point"]) -> "Points":
+    def with_row(self, row: Float[Tensor, " point"]) -> "PointBlock":
         """The same with a factor for the gradients."""
         weighted = None if self.features is None else self.features[:, :-1] * row.unsqueeze(-1)
         return self._replace(row=row, weighted=weighted)
 
-    def with_shift(self, shift: Float[Tensor, " point"]) -> "Points":
+    def with_shift(self, shift: Float[Tensor, " point"]) -> "PointBlock":
         """The same with another shift."""
         features = self.features
         if features is not None:
@@ -73,10 +73,10 @@ class Points(NamedTuple):
             features[:, -1] = shift
         return self._replace(shift=shift, features=features)
 
-    def part(self, rows: slice) -> "Points":
-        """Some of them."""
+    def part(self, rows: slice) -> "PointBlock":
+        """The points of these rows."""
         shift, row, features, weighted, squared_norm = (None if x is None else x[rows] for x in self[1:6])
-        return Points(self.z[rows], shift, row, features, weighted, squared_norm, self.largest_norm)
+        return PointBlock(self.z[rows], shift, row, features, weighted, squared_norm, self.largest_norm)
 
 
 def prepare_points(
@@ -84,19 +84,19 @@ def prepare_points(
     center: Float[Tensor, " latent"] | None,
     shift: Float[Tensor, " point"] | None = None,
     row: Float[Tensor, " point"] | None = None,
-) -> Points:
-    """See `Points`; a center of None stands for differences."""
+) -> PointBlock:
+    """See `PointBlock`; without a center, all points take differences."""
     if center is None:
-        return Points(z, shift, row, None, None, None, None)
+        return PointBlock(z, shift, row, None, None, None, None)
     features = point_features(z, center, shift)
     squared_norm = features[:, : z.shape[-1]].sum(-1)
     largest_norm = float(squared_norm.amax()) if len(z) else 0.0
-    points = Points(z, shift, None, features, None, squared_norm, largest_norm)
+    points = PointBlock(z, shift, None, features, None, squared_norm, largest_norm)
     return points if row is None else points.with_row(row)
 
 
 class Walk:
-    """All pairs of blocks: components outside, points inside, the points prepared once where they fit.
+    """All pairs of blocks: components outside, points inside; points are prepared once if they fit into memory.
 
     Args:
         z: all points.
@@ -117,31 +117,31 @@ class Walk:
         direct = z.numel() * len(components.loc) <= SMALL or not has_float64(z.device)
         self.center = None if direct else components.center
         self._workspace: Tensor | None = None
-        self._block: tuple[slice, Block] | None = None  # where there is only one
+        self._block: tuple[slice, ComponentBlock] | None = None  # if there is only one
         kept = KEPT if len(components.loc) > self.sizes.components else KEPT_IN_CACHE
         self._kept = prepare_points(z, self.center, shift, row) if z.numel() <= kept else None
 
     def again(self, row: Float[Tensor, " point"]) -> "Walk":
-        """The same walk with a factor for each point, and what has been prepared."""
+        """The same walk, with its prepared points and a factor for each point."""
         other = copy(self)
         other.row = row
         other._kept = None if self._kept is None else self._kept.with_row(row)
         return other
 
-    def component_blocks(self) -> Iterator[tuple[slice, "Block"]]:
-        """Where the components of a block stand, and the block."""
+    def component_blocks(self) -> Iterator[tuple[slice, "ComponentBlock"]]:
+        """The slice of the components of each block, and the block."""
         size = self.sizes.components
         if size >= len(self.components.loc):
             if self._block is None:
-                self._block = slice(0, size), Block(self.components, self.center)
+                self._block = slice(0, size), ComponentBlock(self.components, self.center)
             yield self._block
             return
         for start in range(0, len(self.components.loc), size):
             part = slice(start, start + size)
-            yield part, Block(Components(*(parameter[part] for parameter in self.components)), self.center)
+            yield part, ComponentBlock(Components(*(parameter[part] for parameter in self.components)), self.center)
 
-    def point_blocks(self) -> Iterator[tuple[slice, Points]]:
-        """Where the points of a block stand, and the block."""
+    def point_blocks(self) -> Iterator[tuple[slice, PointBlock]]:
+        """The slice of the points of each block, and the block."""
         for start in range(0, max(1, len(self.z)), self.sizes.points):
             rows = slice(start, start + self.sizes.points)
             yield rows, self._prepare(rows) if self._kept is None else self._kept.part(rows)
@@ -156,12 +156,12 @@ class Walk:
             self._workspace = torch.empty(numbers, dtype=working_dtype(self.z.device), device=self.z.device)
         return self._workspace[: math.prod(pair.shape)].view(pair.shape)
 
-    def _prepare(self, rows: slice) -> Points:
+    def _prepare(self, rows: slice) -> PointBlock:
         shift, row = (None if x is None else x[rows] for x in (self._shift, self.row))
         return prepare_points(self.z[rows], self.center, shift, row)
 
 
-class Block:
+class ComponentBlock:
     """A block of components.
 
     Args:
@@ -173,7 +173,7 @@ class Block:
         self.components = components
         self.products = None if center is None else Products(components, center)
 
-    def at(self, points: Points) -> "Pair":
+    def at(self, points: PointBlock) -> "Pair":
         """This block and one of points."""
         return Pair(self, points)
 
@@ -181,10 +181,10 @@ class Block:
 class Pair:
     """A block of components and one of points."""
 
-    def __init__(self, block: Block, points: Points) -> None:
+    def __init__(self, block: ComponentBlock, points: PointBlock) -> None:
         self._block, self._points = block, points
         self.shape = len(points.z), len(block.components.loc)
-        self._direct: Tensor | None = None  # the points that need differences; None where all or none do
+        self._direct: Tensor | None = None  # the points that need differences; None if all do or none does
         if block.products is None or points.squared_norm is None or points.largest_norm is None:
             return
         if not points.largest_norm <= block.products.reach:
@@ -193,7 +193,7 @@ class Pair:
                 self._direct, self._precise = (which.nonzero().squeeze(-1) for which in (~precise, precise))
 
     def largest_of_some(self, count: int) -> Float[Tensor, " point"] | None:
-        """The largest joint log-density under about `count` components, over the block; None where it is not cheap."""
+        """The largest joint log-density under about `count` components of the block; None if it is not cheap."""
         products, features = self._block.products, self._points.features
         if products is None or features is None or self._direct is not None or self.shape[1] < 4 * count:
             return None
@@ -216,7 +216,7 @@ class Pair:
         return joint
 
     def add_to_points(self, r: Float[Tensor, "point component"], sums: "PointSums", rows: slice) -> None:
-        """Add what the gradient of these points gets from these components, with the weights r."""
+        """Add the part of the points' gradient that comes from these components, with the weights r."""
         products, direct = self._block.products, self._direct
         if products is None:
             sums.direct[rows] += self._differences.gradient_of_points(self._points.z, r, self._row)
@@ -228,7 +228,7 @@ class Pair:
             sums.direct[rows].index_add_(0, direct, found)
 
     def add_to_components(self, r: Float[Tensor, "point component"], sums: "ComponentSums") -> None:
-        """Add what the gradients of these components get from these points, with the weights r."""
+        """Add the part of the components' gradients that comes from these points, with the weights r."""
         weighted, direct = self._points.weighted, self._direct
         if weighted is None:
             sums.add(self._differences.gradients_of_components(self._points.z, r, self._row))
@@ -253,7 +253,7 @@ class Pair:
 
 
 class PointSums:
-    """What blocks of components have added to the gradient of all points."""
+    """The gradient of all points: a sum over blocks of components."""
 
     def __init__(self, walk: Walk) -> None:
         self._walk = walk
@@ -263,7 +263,7 @@ class PointSums:
 
     @property
     def direct(self) -> Float[Tensor, "point latent"]:
-        """The part that comes from differences; made when first asked for."""
+        """The part that comes from differences; allocated on first use."""
         if self._direct is None:
             self._direct = self._zeros(self._walk.z.shape[-1])
         return self._direct
@@ -275,7 +275,7 @@ class PointSums:
             return self.direct.to(z.dtype)
         found = gradient_of_points(self.pull, z - center, row)
         if self._direct is not None:
-            # z - c may be infinite or NaN where all came from differences.
+            # z - c may be infinite or NaN if all parts come from differences.
             found = torch.where(self.pull.any(-1, keepdim=True), found, 0.0) + self._direct
         return found.to(z.dtype)
 
@@ -285,9 +285,9 @@ class PointSums:
 
 
 class ComponentSums:
-    """What blocks of points have added to the gradients of a block of components."""
+    """The gradients of a block of components: sums over blocks of points."""
 
-    def __init__(self, block: Block) -> None:
+    def __init__(self, block: ComponentBlock) -> None:
         self._products = block.products
         self._direct: list[Components] = []
         if block.products is not None:

@@ -5,13 +5,13 @@ from torch import Tensor
 
 from priory.density import log_prob as blocked
 from priory.density.blocks import Walk
-from priory.density.components import Components, Exponentials, Wanted, working_dtype
+from priory.density.components import Components, Wanted, working_dtype
 
 
 @torch.library.custom_op("priory::mixture_log_prob", mutates_args=())
 def mixture_log_prob(z: Tensor, log_weights: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
     """log p(z_b), (b,), in the working dtype."""
-    return blocked.log_prob(Walk(z, Components(log_weights, loc, scale))).log_sum
+    return blocked.log_prob(Walk(z, Components(log_weights, loc, scale)))[0]
 
 
 @mixture_log_prob.register_fake
@@ -24,9 +24,8 @@ def mixture_log_prob_gradients(
     grad: Tensor, log_prob: Tensor, z: Tensor, log_weights: Tensor, loc: Tensor, scale: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of sum_b grad_b log p(z_b)."""
-    found = Exponentials(log_prob, log_prob.new_empty(0), log_prob.new_empty(0))
     walk = Walk(z, Components(log_weights, loc, scale))
-    return tuple(blocked.log_prob_gradients(grad, walk, found, Wanted()))  # type: ignore[return-value]
+    return tuple(blocked.log_prob_gradients(grad, walk, log_prob, None, Wanted()))  # type: ignore[return-value]
 
 
 @mixture_log_prob_gradients.register_fake

@@ -58,7 +58,7 @@ class Exponentials(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """Of sum_b row_b sum_k r_bk (log pi_k + log N(z_b | loc_k, scale_k^2)), r and row fixed; None where not wanted."""
+    """Of sum_b row_b sum_k r_bk (log pi_k + log N(z_b | loc_k, scale_k^2)), r and row fixed; None if not wanted."""
 
     z: Tensor | None
     log_weights: Tensor | None = None
@@ -84,7 +84,7 @@ def has_float64(device: torch.device) -> bool:
 
 
 def working_dtype(device: torch.device) -> torch.dtype:
-    """float64 where the device has it, else float32."""
+    """float64 if the device has it, else float32."""
     return torch.float64 if has_float64(device) else torch.float32
 
 
@@ -162,7 +162,7 @@ class Products:
 
     @functools.cached_property
     def reach(self) -> float:
-        """The largest |z - c|^2 at which the error stays below `TOLERANCE`; NaN where no number is.
+        """The largest |z - c|^2 at which the error stays below `TOLERANCE`; NaN if there is no such number.
 
         Points with a NaN or an infinity have none: comparing with it is false.
         """
@@ -177,7 +177,7 @@ class Products:
 
     @property
     def slopes(self) -> Float[Tensor, "*batch component slope"]:
-        """[-1/(2 scale^2), (loc - c)/scale^2]: r @ slopes is what `gradient_of_points` takes."""
+        """[-1/(2 scale^2), (loc - c)/scale^2]: r @ slopes is the argument of `gradient_of_points`."""
         return self.weights[..., : 2 * self.loc.shape[-1]]
 
     def gradients_of_components(self, moments: Float[Tensor, "*batch moment component"]) -> Components:

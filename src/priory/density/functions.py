@@ -1,4 +1,4 @@
-"""The blocked densities as functions that autograd, `torch.func` and `torch.compile` know."""
+"""The blocked densities as differentiable functions for autograd, `torch.func` and `torch.compile`."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -20,6 +20,7 @@ from priory.density.components import (
     gradient_of_points,
     has_float64,
     point_features,
+    working_dtype,
 )
 
 # Numbers b x k x L up to which recorded operations take differences, which are always exact, else products.
@@ -27,94 +28,63 @@ RECORDED_DIFFERENCES = 2**20
 
 
 class MixtureLogProb(torch.autograd.Function):
-    """(z, log_weights, loc, scale) -> log p(z), with two tensors that backward needs where they are small.
+    """(z, log_weights, loc, scale) -> log p(z); backward uses again what forward has computed.
 
-    Gradients of gradients, and everything under `torch.func`, are made of recorded operations of size b x k.
+    Gradients of gradients are recorded operations of size b x k.
     """
 
     @staticmethod
-    def forward(z: Tensor, log_weights: Tensor, loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return _forward(z, Components(log_weights, loc, scale))[0]
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.save_for_backward(*inputs, *output)
+    def forward(ctx: Any, *inputs: Tensor) -> Tensor:
+        z, components = inputs[0], Components(*inputs[1:])
+        kept = small.log_prob(z, components) if small.is_small(z, components) else None
+        ctx.walk = None  # the walk that made the exponentials; None if `small` made them, or if none are kept
+        if kept is None:
+            walk = Walk(z, components)
+            log_sum, kept = blocked.log_prob(walk)
+            ctx.walk = None if kept is None else walk
+        else:
+            log_sum = kept.log_sum
+        terms, reciprocal = (None, None) if kept is None else (kept.terms, kept.reciprocal)
+        ctx.save_for_backward(*inputs, log_sum, terms, reciprocal)
         ctx.save_for_forward(*inputs)
-        ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)
+        return log_sum
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
-        return _backward(ctx, grad, None)
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
+        if grad is None:
+            return (None,) * 4
+        z, *parameters, log_sum, terms, reciprocal = ctx.saved_tensors
+        components, wanted = Components(*parameters), _wanted(ctx)
+        if torch.is_grad_enabled():
+            return _cast(recorded_log_prob_gradients(grad, z, components, wanted), z, components)
+        kept = None if terms is None else Exponentials(log_sum, terms, reciprocal)
+        if kept is not None and ctx.walk is None:
+            return _cast(small.log_prob_gradients(grad, z, components, kept, wanted), z, components)
+        return blocked.log_prob_gradients(grad, ctx.walk or Walk(z, components), log_sum, kept, wanted)
 
     @staticmethod
-    def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor, None, None]:
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
         z, *parameters = ctx.saved_tensors
         joint, tangent = _joint_tangent(z, Components(*parameters), tangents)
-        return (_responsibilities(joint) * tangent).sum(-1), None, None
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], z: Tensor, *parameters: Tensor) -> tuple[Any, Any]:
-        if all(dim is None for dim in in_dims[1:]):
-            rows = z.movedim(in_dims[0] or 0, 0)
-            log_sum, terms, reciprocal = MixtureLogProb.apply(rows.flatten(0, 1), *parameters)
-            return (log_sum.unflatten(0, rows.shape[:2]), terms, reciprocal), (0, None, None)
-        z, components = _batched(info.batch_size, in_dims, z, *parameters)
-        log_sum = torch.logsumexp(recorded_joint(z, components), -1)
-        return (log_sum, log_sum.new_empty(0), log_sum.new_empty(0)), (0, None, None)
-
-
-class EagerMixtureLogProb(torch.autograd.Function):
-    """`MixtureLogProb` in the older style, which `torch.func` does not take: its `apply` needs half of the time."""
-
-    @staticmethod
-    def forward(ctx: Any, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        output, ctx.walk = _forward(inputs[0], Components(*inputs[1:]))
-        MixtureLogProb.setup_context(ctx, inputs, output)
-        return output
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
-        return _backward(ctx, grad, ctx.walk)
-
-    jvp = MixtureLogProb.jvp
-
-
-def _forward(z: Tensor, components: Components) -> tuple[Exponentials, Walk | None]:
-    """What was found; and the walk, prepared, where it is short."""
-    found = small.log_prob(z, components) if small.is_small(z, components) else None
-    if found is not None:
-        return found, None
-    walk = Walk(z, components)
-    found = blocked.log_prob(walk)
-    if small.is_small(z, components):  # and has a density that is zero or NaN: nothing that `small` can go back from
-        return Exponentials(found.log_sum, *found.log_sum.new_empty(2, 0)), None
-    return found, walk if len(found.reciprocal) else None
-
-
-def _backward(ctx: Any, grad: Tensor | None, walk: Walk | None) -> tuple[Tensor | None, ...]:
-    if grad is None:
-        return (None,) * 4
-    z, *parameters, log_sum, terms, reciprocal = ctx.saved_tensors
-    components, found, wanted = Components(*parameters), Exponentials(log_sum, terms, reciprocal), _wanted(ctx)
-    if torch.is_grad_enabled():
-        return _cast(recorded_log_prob_gradients(grad, z, components, wanted), z, components)
-    if small.is_small(z, components) and len(reciprocal):
-        return _cast(small.log_prob_gradients(grad, z, components, found, wanted), z, components)
-    return blocked.log_prob_gradients(grad, Walk(z, components) if walk is None else walk, found, wanted)
+        return (_responsibilities(joint) * tangent).sum(-1)
 
 
 def mixture_log_prob(z: Tensor, components: Components) -> Tensor:
-    """log p(z_b) by the function that the surroundings can take."""
+    """log p(z_b) by the function that suits `torch.compile`, `torch.func` or plain eager mode."""
     if torch.compiler.is_compiling():
         return compiled.mixture_log_prob(z, *components)
-    function = MixtureLogProb if is_transformed() else EagerMixtureLogProb
-    return function.apply(z, *components)[0]
+    if is_transformed():  # `torch.func` takes no function in the style of `MixtureLogProb`, which is twice as fast
+        joint = JointLogProb.apply(z, *components, working_dtype(z.device))
+        empty = (joint == -math.inf).all(-1)  # gradients are zero there
+        log_sum = torch.logsumexp(joint.masked_fill(empty.unsqueeze(-1), 0.0), -1)
+        return log_sum.masked_fill(empty, -math.inf)
+    return MixtureLogProb.apply(z, *components)
 
 
 def is_transformed() -> bool:
-    """Whether `torch.compile` or a transform of `torch.func` is at work, so that no choice may depend on values."""
-    # Where torch no longer tells, the answer that works everywhere.
+    """Whether `torch.compile` or a transform of `torch.func` is active, so that no choice may depend on values."""
+    # If this private function of torch disappears, True is the answer that works everywhere.
     functorch: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
     return torch.compiler.is_compiling() or functorch()
 
@@ -175,11 +145,8 @@ def recorded_joint_gradients(r: Tensor, z: Tensor, components: Components, wante
         if wanted.components:
             of_components = differences.gradients_of_components(z, r, row)
     else:
-        products, features, r = (
-            Products(components, components.center),
-            point_features(z, components.center),
-            r.double(),
-        )
+        products, features = Products(components, components.center), point_features(z, components.center)
+        r = r.double()
         if wanted.points:
             of_z = gradient_of_points(r @ products.slopes, features[..., z.shape[-1] : 2 * z.shape[-1]], row)
         if wanted.components:
@@ -199,7 +166,7 @@ def _takes_differences(z: Tensor, components: Components) -> bool:
 
 
 def _responsibilities(joint: Tensor) -> Tensor:
-    """softmax, and zero where all components are -inf."""
+    """softmax, and zero if all components are -inf."""
     empty = (joint == -math.inf).all(-1, keepdim=True)
     return torch.softmax(joint.masked_fill(empty, 0.0), -1).masked_fill(empty, 0.0)
 
@@ -237,6 +204,6 @@ def _wanted(ctx: Any) -> Wanted:
 
 
 def _cast(gradients: Gradients, z: Tensor, components: Components) -> Gradients:
-    """In the dtypes of what they are the gradients of."""
+    """Gradients in the dtypes of their arguments."""
     arguments = (z, *components)
     return Gradients(*(None if g is None else g.to(x.dtype) for g, x in zip(gradients, arguments, strict=True)))

@@ -22,8 +22,10 @@ from priory.density.log_prob import exponentials
 class MaskedRows(NamedTuple):
     """Rows of which cells may be missing."""
 
-    x: Float[Tensor, "point input"]  # zero where a cell is missing
-    present: Float[Tensor, "point input"] | None  # 1 where there is a value, 0 where not; None where all are there
+    x: Float[Tensor, "point input"]  # zero for a missing cell
+    present: (
+        Float[Tensor, "point input"] | None
+    )  # 1 for an observed cell, 0 for a missing one; None if all are observed
 
 
 class IsotropicNormals:
@@ -46,12 +48,12 @@ class IsotropicNormals:
     def shift(
         self, squares: Float[Tensor, " point"], present_cells: Float[Tensor, " point"] | int
     ) -> Float[Tensor, " point"]:
-        """What a row adds to all of its joint log-densities, from its sum of squares and number of cells."""
+        """shift_n, which all joint log-densities of a row share, from its sum of squares and number of cells."""
         log_peak = LOG_2PI + torch.log(squares.new_tensor(self.variance))
         return -0.5 * (squares / self.variance + present_cells * log_peak)
 
     def exponentials(self, rows: MaskedRows, out: Tensor | None = None) -> Exponentials:
-        """What `shift` completes to log p(x_n), and what makes the responsibilities: terms times reciprocal.
+        """Exponentials of rows: log_sum plus `shift` is log p(x_n), terms times reciprocal are the responsibilities.
 
         Args:
             rows: (b, D).

@@ -50,19 +50,18 @@ def exponentials_about(
     return Exponentials(reference + total.log(), terms, total.reciprocal())
 
 
-def log_prob(walk: Walk) -> Exponentials:
-    """log p(z_b) in nats, in the working dtype; and the exponentials where they are few, else empties."""
+def log_prob(walk: Walk) -> tuple[Float[Tensor, " point"], Exponentials | None]:
+    """log p(z_b) in nats, in the working dtype; and the exponentials if they are few, else None."""
     shape = len(walk.z), len(walk.components.loc)
     dtype, device = working_dtype(walk.z.device), walk.z.device
     few = math.prod(shape) <= KEPT_EXPONENTIALS and shape[1] <= walk.sizes.components
     log_sum = torch.full(shape[:1], -math.inf, dtype=dtype, device=device)
-    terms = torch.empty(shape if few else 0, dtype=dtype, device=device)
-    reciprocal = torch.empty_like(log_sum if few else terms)
+    kept = Exponentials(log_sum, log_sum.new_empty(shape), torch.empty_like(log_sum)) if few else None
     about_references = dtype == torch.float64  # until one is too far off
     for part, block in walk.component_blocks():
         for rows, points in walk.point_blocks():
             pair = block.at(points)
-            out = terms[rows] if few else walk.workspace(pair)
+            out = walk.workspace(pair) if kept is None else kept.terms[rows]
             found = None
             if about_references:
                 reference = log_sum[rows] if part.start else pair.largest_of_some(SOME)
@@ -71,27 +70,34 @@ def log_prob(walk: Walk) -> Exponentials:
             if found is None:
                 found = exponentials(pair.joint(out))
             torch.logaddexp(log_sum[rows], found.log_sum, out=log_sum[rows])
-            if few:
-                reciprocal[rows] = found.reciprocal
-    return Exponentials(log_sum, terms, reciprocal)
+            if kept is not None:
+                kept.reciprocal[rows] = found.reciprocal
+    return log_sum, kept
 
 
-def log_prob_gradients(grad: Float[Tensor, " point"], walk: Walk, found: Exponentials, wanted: Wanted) -> Gradients:
-    """Gradients of sum_b grad_b log p(z_b); zero where the density is zero.
+def log_prob_gradients(
+    grad: Float[Tensor, " point"],
+    walk: Walk,
+    log_sum: Float[Tensor, " point"],
+    kept: Exponentials | None,
+    wanted: Wanted,
+) -> Gradients:
+    """Gradients of sum_b grad_b log p(z_b); zero if the density is zero.
 
     Args:
-        grad: what the loss changes by with each log-density.
-        walk: over points and components; `log_prob`'s own saves what it has prepared.
-        found: what `log_prob` returned.
+        grad: the derivative of the loss by each log-density.
+        walk: over points and components; the walk that `log_prob` took saves the preparation.
+        log_sum: log p(z_b), from `log_prob`.
+        kept: the exponentials from `log_prob`; None computes them again.
         wanted: which gradients.
     """
-    log_sum, grad = found.log_sum, grad.to(found.log_sum.dtype)
+    grad = grad.to(log_sum.dtype)
     empty = log_sum == -math.inf
     if bool(empty.any()):
         grad, log_sum = grad.masked_fill(empty, 0.0), log_sum.masked_fill(empty, 0.0)
         walk = Walk(walk.z.masked_fill(empty.unsqueeze(-1), 0.0), walk.components)  # infinity times zero is NaN
-    if len(found.reciprocal) == len(walk.z):
-        return gradients(walk.again(grad * found.reciprocal), lambda rows, part, pair: found.terms[rows], wanted)
+    if kept is not None:
+        return gradients(walk.again(grad * kept.reciprocal), lambda rows, part, pair: kept.terms[rows], wanted)
     shifted = Walk(walk.z, walk.components, -log_sum, grad)
 
     def responsibilities(rows: slice, part: slice, pair: Pair) -> Tensor:
@@ -104,7 +110,7 @@ def log_prob_gradients(grad: Float[Tensor, " point"], walk: Walk, found: Exponen
 def joint_log_prob(
     z: Float[Tensor, "point latent"], components: Components, dtype: torch.dtype
 ) -> Float[Tensor, "point component"]:
-    """log pi_k + log N(z_b | loc_k, diag(scale_k^2)) in nats, all of them."""
+    """log pi_k + log N(z_b | loc_k, diag(scale_k^2)) in nats, for all points and components."""
     walk = Walk(z, components)
     result = torch.empty(len(z), len(components.loc), dtype=dtype, device=z.device)
     for part, block in walk.component_blocks():

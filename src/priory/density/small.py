@@ -1,7 +1,4 @@
-"""The log-density of a small mixture at few points, where time goes into the number of operations: as few as can be.
-
-By differences, all at once.
-"""
+"""The log-density of a small mixture at few points: all differences at once, with as few operations as possible."""
 
 import math
 
@@ -25,12 +22,12 @@ LATENT_DIM_FOR_FLOAT32 = 8
 
 
 def is_small(z: Float[Tensor, "point latent"], components: Components) -> bool:
-    """Whether this module is the place for it."""
+    """Whether this module is faster than the blocked functions."""
     return z.numel() * components.loc.shape[-2] <= SMALL
 
 
 def log_prob(z: Float[Tensor, "point latent"], components: Components) -> Exponentials | None:
-    """log p(z_b) and what backward needs; None where a log-density is infinite or NaN, which is no case for haste."""
+    """log p(z_b) and its exponentials; None if a log-density is infinite or NaN, which the blocked functions handle."""
     if z.shape[-1] > LATENT_DIM_FOR_FLOAT32:
         z, components = z.to(working_dtype(z.device)), components.to(working_dtype(z.device))
     terms = torch.sub(components.log_peaks, _standardized(z, components).square().sum(-1), alpha=0.5)
@@ -49,7 +46,7 @@ def log_prob_gradients(
     found: Exponentials,
     wanted: Wanted,
 ) -> Gradients:
-    """Gradients of sum_b grad_b log p(z_b), where `log_prob` has found something."""
+    """Gradients of sum_b grad_b log p(z_b) from the exponentials of `log_prob`."""
     dtype = found.terms.dtype
     z, components = z.to(dtype), components.to(dtype)
     standardized = _standardized(z, components)

@@ -1,4 +1,4 @@
-"""Responsibilities of many points, block by block: what one wants of them, without the matrix of all of them.
+"""Expectations and maxima of the responsibilities of many points, without the matrix of all responsibilities.
 
     p(k | z_b) = exp(joint_bk - log p(z_b))
 
@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from priory.density.blocks import KEPT, Points, Walk
+from priory.density.blocks import KEPT, PointBlock, Walk
 from priory.density.components import Components, lowest_exponent, working_dtype
 from priory.density.log_prob import exponentials
 
@@ -20,12 +20,12 @@ from priory.density.log_prob import exponentials
 def expected_value(
     z: Float[Tensor, "point latent"], components: Components, values: Float[Tensor, "component value"]
 ) -> Float[Tensor, "point value"]:
-    """E[values_k | z_b] = sum_k p(k | z_b) values_k, in the working dtype; NaN where all components are -inf.
+    """E[values_k | z_b] = sum_k p(k | z_b) values_k, in the working dtype; NaN if all components are -inf.
 
     Args:
         z: the points.
         components: the mixture.
-        values: what each component stands for, as its node on a grid.
+        values: one row for each component, such as its node on a grid.
     """
     values = values.to(working_dtype(z.device))
     results = []
@@ -77,7 +77,7 @@ def _point_blocks(z: Tensor, components: Components) -> Iterator[tuple[Tensor, I
     walk = Walk(z, components)
     kept = list(walk.component_blocks()) if components.loc.numel() <= KEPT else None
 
-    def joints(points: Points) -> Iterator[tuple[slice, Tensor]]:
+    def joints(points: PointBlock) -> Iterator[tuple[slice, Tensor]]:
         for part, block in walk.component_blocks() if kept is None else kept:
             pair = block.at(points)
             yield part, pair.joint(out=walk.workspace(pair))

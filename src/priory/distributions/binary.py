@@ -31,7 +31,7 @@ class Binary(Bernoulli):
     def _validate_sample(self, value: Num[Tensor, "..."]) -> None:
         difference = value * value - value  # zero for 0 and 1 alone
         if value.numel() and any(float(extreme) != 0.0 for extreme in difference.aminmax()):
-            super()._validate_sample(value)  # which says what is wrong
+            super()._validate_sample(value)  # it raises the error
 
 
 class BinaryVector(Independent):

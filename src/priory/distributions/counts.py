@@ -64,11 +64,8 @@ class NegativeBinomial(Distribution):
         super().__init__(self.log_mean.shape, validate_args=validate_args)
 
     def expand(self, batch_shape: Shape, _instance: Distribution | None = None) -> Distribution:
-        new = self._get_checked_instance(NegativeBinomial, _instance)
-        new.log_mean, new.log_total_count = self.log_mean.expand(batch_shape), self.log_total_count.expand(batch_shape)
-        super(NegativeBinomial, new).__init__(torch.Size(batch_shape), validate_args=False)
-        new._validate_args = self._validate_args
-        return new
+        log_mean, log_total_count = self.log_mean.expand(batch_shape), self.log_total_count.expand(batch_shape)
+        return NegativeBinomial(log_mean, log_total_count, self._validate_args)
 
     def log_prob(self, value: Num[Tensor, "..."]) -> Float[Tensor, "..."]:
         if self._validate_args:

@@ -89,12 +89,8 @@ class DiscretizedLogistic(Distribution):
         return constraints.integer_interval(0, self.num_levels - 1)
 
     def expand(self, batch_shape: Shape, _instance: Distribution | None = None) -> Distribution:
-        new = self._get_checked_instance(DiscretizedLogistic, _instance)
-        new.loc, new.log_scale = self.loc.expand(batch_shape), self.log_scale.expand(batch_shape)
-        new.num_levels = self.num_levels
-        super(DiscretizedLogistic, new).__init__(torch.Size(batch_shape), validate_args=False)
-        new._validate_args = self._validate_args
-        return new
+        loc, log_scale = self.loc.expand(batch_shape), self.log_scale.expand(batch_shape)
+        return DiscretizedLogistic(loc, log_scale, self.num_levels, self._validate_args)
 
     def log_prob(self, value: Num[Tensor, "..."]) -> Float[Tensor, "..."]:
         if self._validate_args:
@@ -132,7 +128,7 @@ class DiscretizedLogistic(Distribution):
         shape = self._extended_shape(torch.Size(sample_shape))
         with torch.no_grad():
             u = torch.rand(shape, dtype=self.loc.dtype, device=self.loc.device)
-            # rand can give 0, whose logit is -inf. What is clamped below is the tails: they belong to the end levels.
+            # rand can give 0, whose logit is -inf. The last line clamps the tails, which belong to the end levels.
             logit = torch.logit(u.clamp(min=torch.finfo(u.dtype).tiny))
             return (self.loc + torch.exp(self.log_scale) * logit).round().clamp(0, self.num_levels - 1)
 

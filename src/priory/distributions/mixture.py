@@ -63,7 +63,7 @@ class Mixture(Distribution):
 
     @property
     def has_rsample(self) -> bool:  # type: ignore[override]
-        """Whether samples have gradients: where the components are diagonal normals."""
+        """Whether samples have gradients: they do if the components are diagonal normals."""
         return is_diagonal_normal(self.components)
 
     @property
@@ -118,7 +118,7 @@ class Mixture(Distribution):
 
         Args:
             z: points.
-            values: what each component stands for, as its node on a grid.
+            values: one row for each component, such as its node on a grid.
         """
         if self._streams(z, values):
             result = expected_value(z.reshape(-1, z.shape[-1]), self._diagonal_components(), values)

@@ -28,7 +28,7 @@ def reparameterized(
     components carry them. Takes memory for some ten numbers per sample, component and latent dimension.
 
     Args:
-        z: samples of this mixture, in float64 where scales are tiny beside the means; their gradients are ignored.
+        z: samples of this mixture, in float64 if scales are tiny compared with the means; their gradients are ignored.
         log_weights: log pi_k.
         loc: the normals' means.
         scale: the normals' standard deviations.

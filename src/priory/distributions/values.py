@@ -1,4 +1,4 @@
-"""Shapes and precision of the values whose density is asked for."""
+"""Shapes and precision of the arguments of `log_prob`."""
 
 import torch
 from jaxtyping import Float, Num

@@ -1,4 +1,4 @@
-"""Which node of a grid each datum belongs to, said in data space: what a map is led by while a VAE is trained."""
+"""Responsibilities of a grid's nodes in data space, which guide a grid prior during training."""
 
 import math
 
@@ -8,21 +8,21 @@ from torch import Tensor, nn
 
 
 class Guide(nn.Module):
-    """The responsibilities of a fixed sheet of images with noise, as a classical GTM over the same nodes has them.
+    """The responsibilities of a fixed sheet of images with noise, as in a classical GTM over the same nodes.
 
         r_k(x) ~ w_k exp(-|f(x) - image_k|^2 / (2 noise_variance)),    sum_k r_k(x) = 1
 
-    A grid prior says nothing of which node should stand for which data, so its sheet folds as the training happens to
-    fold it. With a guide, `guided_elbo` gives each datum to the nodes near it in data space.
+    A grid prior does not determine which node represents which data, so its sheet may fold during training. With a
+    guide, `guided_elbo` assigns each datum to the nodes near it in data space.
 
     Args:
         images: of the nodes, as the encoder's first layer reads them, (K, F).
         noise_variance: of each feature about the sheet.
-        weights: w_k, (K,), not negative; uniform where None.
+        weights: w_k, (K,), not negative; None is uniform.
 
     Raises:
-        ValueError: images is no matrix, the noise is not positive, or the weights are not one for each image, some of
-            them below zero, or all of them zero.
+        ValueError: images is no matrix, the noise is not positive, or the weights are not one for each image, one is
+            negative, or all are zero.
 
     Reference: Bishop, Svensen & Williams 1998, Neural Computation 10(1), eq. 2.10.
 
@@ -58,7 +58,7 @@ class Guide(nn.Module):
         """log r_k(x) of rows as the encoder's first layer reads them, without gradients."""
         with torch.autocast(features.device.type, enabled=False):
             features = features.to(self.images)
-            center = self.images.mean(0)  # far off, squares cancel
+            center = self.images.mean(0)  # centering: large squares would cancel
             rows, images = features - center, self.images - center
             squares = images.square().sum(1) - 2 * rows @ images.mT  # |row|^2 is the same for all nodes
             return torch.log_softmax(self.log_weights - 0.5 * squares / self.noise_variance, -1)

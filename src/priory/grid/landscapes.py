@@ -1,4 +1,4 @@
-"""What is known of the rows near each node: labels and numbers spread over a grid.
+"""Landscapes: labels and numbers of rows, spread over the nodes of a grid.
 
     answer_k = (sum_n r_nk t_n + smoothing near_k) / (usage_k + smoothing),
 
@@ -6,74 +6,52 @@
 
     usage_k = sum_n r_nk,    h_kj = exp(-d_kj^2 / 2), d_kj the distance of two nodes in steps of the grid
 
-with t the rows' labels (one-hot) or numbers, r their responsibilities (times their weights, where they have some) and
-`everywhere` the mean of t. Every node answers for the rows near it; smoothing adds to each node some rows that are as
-those of its neighborhood, and to each neighborhood as many that are as all rows: many a node has hardly a row.
+with t the rows' labels (one-hot) or numbers, r their responsibilities (times their weights, if they have some) and
+`everywhere` the mean of t. Many nodes have hardly any rows. So smoothing adds to each node a number of rows with the
+mean of its neighborhood, and to each neighborhood as many rows with the mean of all rows.
 
 References: Gaspar, Marcou, Horvath, Arault, Lozano, Vayer & Varnek 2013, J. Chem. Inf. Model. 53(12), 3318 (classes);
 Gaspar, Baskin, Marcou, Horvath & Varnek 2015, Molecular Informatics 34(6-7), 348 (numbers). The smoothing is ours.
 """
 
 import math
-from typing import NamedTuple
+from numbers import Real
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-REACH = 8  # nodes: h is 1e-14 there
-NO_ROWS = 1e-200  # of usage: below, a quotient of sums has lost its digits
+REACH = 8  # steps of the grid, at which h is 1e-14
+NO_ROWS = 1e-200  # usage below which a quotient of sums has lost its digits
 
 
 class ClassLandscape(NamedTuple):
-    """Classes over a map.
+    """Classes over the K nodes of a map."""
 
-    Attributes:
-        classes: their names, sorted; C of them.
-        probabilities: p(c | k) at each node, (K, C).
-        usage: rows with a label at each node, (K,).
-    """
-
-    classes: tuple[str, ...]
-    probabilities: Float[Tensor, "node label"]
-    usage: Float[Tensor, " node"]
+    classes: tuple[str, ...]  # sorted names
+    probabilities: Float[Tensor, "node label"]  # p(c | k) at each node
+    usage: Float[Tensor, " node"]  # number of rows with a label at each node
 
 
 class ValueLandscape(NamedTuple):
-    """A number over a map.
+    """A number over the K nodes of a map, or several with one column each."""
 
-    Attributes:
-        mean: its expected value at each node, (K,).
-        scale: its standard deviation there, (K,).
-        usage: rows with a number at each node, (K,).
-    """
-
-    mean: Float[Tensor, " node"]
-    scale: Float[Tensor, " node"]
-    usage: Float[Tensor, " node"]
+    mean: Float[Tensor, " node"]  # expected value at each node
+    scale: Float[Tensor, " node"]  # standard deviation at each node
+    usage: Float[Tensor, " node"]  # number of rows with a value at each node
 
 
 class ClassPrediction(NamedTuple):
-    """p(c | x) = sum_k p(k | x) p(c | k).
+    """p(c | x) = sum_k p(k | x) p(c | k)."""
 
-    Attributes:
-        label: the likeliest class, N texts.
-        confidence: its probability, (N,).
-        probabilities: (N, C).
-    """
-
-    label: tuple[str, ...]
-    confidence: Float[Tensor, " datum"]
+    label: tuple[str, ...]  # the likeliest class of each row
+    confidence: Float[Tensor, " datum"]  # its probability
     probabilities: Float[Tensor, "datum label"]
 
 
 class ValuePrediction(NamedTuple):
-    """E[t | x] = sum_k p(k | x) m_k and the standard deviation of t given x.
-
-    Attributes:
-        mean: (N,).
-        scale: (N,).
-    """
+    """E[t | x] = sum_k p(k | x) m_k and the standard deviation of t given x."""
 
     mean: Float[Tensor, " datum"]
     scale: Float[Tensor, " datum"]
@@ -86,7 +64,7 @@ def answers(
     smoothing: float,
     grid_shape: tuple[int, ...],
 ) -> Float[Tensor, "node column"]:
-    """answer_k of sum_n r_nk t_n; without smoothing too, a node without rows asks its neighbors."""
+    """answer_k from sum_n r_nk t_n; even without smoothing, a node without rows takes the answer of its neighbors."""
     near_sums, near_usage = nearby(sums, grid_shape), nearby(usage, grid_shape)
     near = ratio(near_sums + smoothing * everywhere, near_usage + smoothing, everywhere)
     return ratio(sums + smoothing * near, usage + smoothing, near)
@@ -104,50 +82,71 @@ def nearby(sums: Float[Tensor, "node column"], grid_shape: tuple[int, ...]) -> F
 
 
 def ratio(over: Tensor, under: Tensor, otherwise: Tensor) -> Tensor:
-    """over / under, or `otherwise` where under is nothing."""
-    there = under > NO_ROWS
-    return torch.where(there, over / torch.where(there, under, 1.0), otherwise)
+    """over / under, or `otherwise` if under is zero but for rounding."""
+    some = under > NO_ROWS
+    return torch.where(some, over / torch.where(some, under, 1.0), otherwise)
 
 
-def scale_of(mean: Tensor, square: Tensor) -> Tensor:
-    """The standard deviation of what has this mean and mean square."""
-    return (square - mean.square()).clamp(min=0.0).sqrt()
+def class_probabilities(
+    sums: Float[Tensor, "node label"],
+    smoothing: float,
+    grid_shape: tuple[int, ...],
+    prior: Float[Tensor, " label"] | None = None,
+) -> Float[Tensor, "node label"]:
+    """p(c | k) from sum_n r_nk [t_n = c].
 
-
-def class_landscape(
-    sums: Float[Tensor, "node label"], classes: tuple[str, ...], smoothing: float, grid_shape: tuple[int, ...]
-) -> ClassLandscape:
-    """Of sum_n r_nk [t_n = c]."""
-    usage = sums.sum(-1, keepdim=True)
+    Args:
+        sums: as above.
+        smoothing: rows added to each node.
+        grid_shape: nodes along each side.
+        prior: probabilities of the classes; None takes their frequencies among the rows.
+    """
     frequencies = sums.sum(0) / sums.sum()
-    return ClassLandscape(classes, answers(sums, usage, frequencies, smoothing, grid_shape), usage.squeeze(-1))
+    if prior is not None:
+        sums = sums * ratio(prior, frequencies, torch.zeros(1, dtype=sums.dtype))
+    return answers(sums, sums.sum(-1, keepdim=True), frequencies if prior is None else prior, smoothing, grid_shape)
+
+
+def weighted_powers(t: Float[Tensor, "row *value"], weight: Float[Tensor, " row"]) -> Float[Tensor, "row column"]:
+    """w_n (1, t_n, t_n^2), one row each, for `value_landscape`."""
+    t = t.reshape(len(t), -1)
+    return torch.cat([torch.ones_like(t[:, :1]), t, t.square()], 1) * weight.unsqueeze(-1)
 
 
 def value_landscape(
-    sums: Float[Tensor, "node 3"], center: float, smoothing: float, grid_shape: tuple[int, ...]
+    sums: Float[Tensor, "node column"], center: Float[Tensor, "*value"], smoothing: float, grid_shape: tuple[int, ...]
 ) -> ValueLandscape:
-    """Of sum_n r_nk (1, t_n, t_n^2), with t the number minus `center`, its mean over all rows."""
-    everywhere = torch.stack([torch.zeros(()).double(), sums[:, 2].sum() / sums[:, 0].sum()])
-    mean, square = answers(sums[:, 1:], sums[:, :1], everywhere, smoothing, grid_shape).unbind(-1)
-    return ValueLandscape(center + mean, scale_of(mean, square), sums[:, 0])
+    """The mean and spread of numbers at each node, from sum_n r_nk w_n (1, t_n, t_n^2).
+
+    Args:
+        sums: as above, with t the numbers minus `center`: small squares cancel less.
+        center: the mean of the numbers over all rows; a single number, or one for each of several kinds.
+        smoothing: rows added to each node.
+        grid_shape: nodes along each side.
+    """
+    usage, first, second = sums.split([1, center.numel(), center.numel()], -1)
+    everywhere = torch.cat([torch.zeros_like(first[0]), second.sum(0) / usage.sum()])
+    mean, square = answers(sums[:, 1:], usage, everywhere, smoothing, grid_shape).chunk(2, -1)
+    shape = (len(sums), *center.shape)
+    return ValueLandscape(center + mean.reshape(shape), _scale(mean, square).reshape(shape), usage.squeeze(-1))
 
 
-def predicted_class(share: Float[Tensor, "datum node"], landscape: ClassLandscape) -> ClassPrediction:
-    """The classes of rows with these responsibilities."""
-    probabilities = share @ landscape.probabilities
-    confidence, best = probabilities.max(-1)
-    return ClassPrediction(tuple(landscape.classes[i] for i in best.tolist()), confidence, probabilities)
+def predicted_value(
+    share: Float[Tensor, "datum node"], mean: Float[Tensor, "node *value"], scale: Float[Tensor, "node *value"]
+) -> ValuePrediction:
+    """The prediction for rows with these responsibilities, from the landscape's mean and scale."""
+    center = mean.mean(0)  # small squares cancel less
+    mean = mean - center
+    expected, square = share @ mean, share @ (scale.square() + mean.square())
+    return ValuePrediction(center + expected, _scale(expected, square))
 
 
-def predicted_value(share: Float[Tensor, "datum node"], landscape: ValueLandscape) -> ValuePrediction:
-    """The numbers of rows with these responsibilities."""
-    center = landscape.mean.mean()  # subtracted: the squares of what is left cancel less
-    mean_k = landscape.mean - center
-    mean, square = share @ mean_k, share @ (landscape.scale.square() + mean_k.square())
-    return ValuePrediction(center + mean, scale_of(mean, square))
+def _scale(mean: Tensor, square: Tensor) -> Tensor:
+    """The standard deviation of a variable with this mean and mean square."""
+    return (square - mean.square()).clamp(min=0.0).sqrt()
 
 
-def check_smoothing(smoothing: float) -> None:
-    """Raise a ValueError where it is no number of rows."""
-    if not math.isfinite(smoothing) or smoothing < 0:
+def check_smoothing(smoothing: Any) -> None:
+    """Raise a ValueError if it is not a finite number of at least 0."""
+    if not isinstance(smoothing, Real) or isinstance(smoothing, bool) or not 0 <= float(smoothing) < math.inf:
         raise ValueError(f"smoothing: expected a number of rows that is not negative, got {smoothing!r}")

@@ -15,7 +15,7 @@ def latent_grid(
         dim: C, dimensions of the grid.
         low: smallest coordinate.
         high: largest coordinate. The published [-10, 10] saturates tanh and leaves half of the nodes unused.
-        dtype: of the result; torch's default where None.
+        dtype: of the result; None takes torch's default.
 
     Returns:
         (points_per_side^dim, dim).

@@ -1,4 +1,4 @@
-"""What `GTM` takes: its parameters, rows, weights, batches and places on the map."""
+"""Checks of the arguments of `GTM`: parameters, rows, weights, batches and places on the map."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +13,7 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 from torch import Tensor
 
 from priory._support.messages import shortened
-from priory.gtm.rows import Batch
+from priory.gtm.reader import Batch
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 MOST_FEATURES = 2**27  # nodes x radial functions: a gigabyte
@@ -21,10 +21,10 @@ MOST_NODES = 2**20  # a million images of 64 columns are half a gigabyte; more i
 
 
 def check_parameters(gtm: Any) -> None:
-    """That every parameter is one that `GTM` can work with.
+    """Check the parameters of a `GTM`.
 
     Raises:
-        ValueError: one is not; the message says which, what was expected and what came.
+        ValueError: a parameter is wrong.
     """
     least = dict.fromkeys(("points_per_side", "basis_per_side", "n_components", "max_iter", "batch_size"), 1)
     least["annealing"] = 0
@@ -59,10 +59,10 @@ def check_parameters(gtm: Any) -> None:
 
 
 def check_same_grid(gtm: Any) -> None:
-    """That the parameters are those of the grid that was fitted.
+    """Check that the parameters agree with the fitted grid.
 
     Raises:
-        ValueError: they have been changed since.
+        ValueError: a parameter has changed since.
     """
     asked = (gtm.points_per_side**gtm.n_components, gtm.n_components)
     centers = basis_per_side(gtm) ** gtm.n_components
@@ -75,12 +75,12 @@ def check_same_grid(gtm: Any) -> None:
 
 
 def basis_per_side(gtm: Any) -> int:
-    """Radial basis functions along each side: as asked for, or half as many as nodes, rounded up."""
+    """Radial basis functions along each side; by default half as many as nodes, rounded up."""
     return (gtm.points_per_side + 1) // 2 if gtm.basis_per_side is None else int(gtm.basis_per_side)
 
 
 def checked_device(device: str | None) -> torch.device:
-    """The device that is meant.
+    """The device of this name; None is the CPU.
 
     Raises:
         ValueError: torch sees no such device, or it has no numbers of 64 bits.
@@ -104,7 +104,7 @@ def checked_rows(gtm: Any, X: ArrayLike | Tensor, *, reset: bool) -> NDArray[Any
 
 
 def checked_weights(X: NDArray[Any], sample_weight: ArrayLike | None) -> NDArray[Any] | None:
-    """Weights of rows, or None where all are one.
+    """Weights of rows, or None if all are one.
 
     Raises:
         ValueError: they are not one finite number for each row, or one is negative.
@@ -129,7 +129,7 @@ def checked_places(gtm: Any, X: ArrayLike) -> Tensor:
 
 
 def checked_batches(gtm: Any, batches: Iterable[Any] | Callable[[], Iterable[Any]]) -> Callable[[], Iterator[Batch]]:
-    """What starts a reading of batches, checked as they come.
+    """A function that starts a reading of batches; each batch is checked when it comes.
 
     Raises:
         ValueError: they can be read only once, or gtm.batch_size asks for something else.

@@ -23,7 +23,7 @@ from priory.gtm.checks import (
 )
 from priory.gtm.fitted_map import FittedMap
 from priory.gtm.fitting import Course, Progress, begin, fit_in_batches, fit_in_turns
-from priory.gtm.rows import Batch, Rows
+from priory.gtm.reader import Batch, BlockReader
 from priory.gtm.storage import SafetensorsMixin
 
 
@@ -43,12 +43,12 @@ class GTM(SafetensorsMixin, FittedMap):
         basis_width: their width, in units of the distance between two of them.
         weight_decay: the precision of the prior of W; the bias W_0 has none.
         max_iter: most iterations of EM; with batch_size, most passes over the rows.
-        tol: EM ends when an iteration changes the penalized log-likelihood by less than tol times what all have gained.
+        tol: EM ends when an iteration changes the penalized log-likelihood by less than tol times the gain of all.
         n_components: C, dimensions of the grid.
         batch_size: None sees all rows in each iteration; a number does incremental EM with that many rows at a time.
-        annealing: iterations over which the sheet is let go from the plane of the principal components, at most half of
-            max_iter; 0 lets it go at once, which is the paper's EM, and ends in worse optima.
-        device: where to compute: cpu where None, or whatever torch sees, as "cuda".
+        annealing: iterations over which the tether of the sheet to the plane of the principal components weakens, at
+            most half of max_iter; 0 is the paper's EM without a tether, which ends in worse optima.
+        device: of the computation, such as "cuda"; None is the CPU.
         dtype: what to compute in, "float64" or "float32".
         random_state: of the order of batches, and of `sample`.
 
@@ -111,7 +111,7 @@ class GTM(SafetensorsMixin, FittedMap):
             sample_weight: (N,), not negative: a row of weight two counts as two rows.
 
         Raises:
-            ValueError: a parameter or the data are not as said; a column has no value at all.
+            ValueError: a parameter or the data are wrong; a column has no value at all.
         """
         check_parameters(self)
         X = checked_rows(self, X, reset=True)
@@ -122,8 +122,8 @@ class GTM(SafetensorsMixin, FittedMap):
         """Fit the sheet to rows that come in batches and need not fit into memory; each iteration reads them once.
 
         Args:
-            batches: what can be read again and again: a list, a DataLoader, or a function that starts a reading. Each
-                batch is (b, D), or a tuple or list whose first item is that.
+            batches: a source that can be read repeatedly: a list, a DataLoader, or a function that starts a reading.
+                Each batch is (b, D), or a tuple or list whose first item is that.
 
         Raises:
             ValueError: as `fit`; the batches can be read only once.
@@ -133,7 +133,7 @@ class GTM(SafetensorsMixin, FittedMap):
         return self._fit(batches)
 
     def partial_fit(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
-        """One step of incremental EM with these rows; the first call also makes the start of them, so give it many.
+        """One step of incremental EM with these rows; the first call also initializes the map, so give it many rows.
 
         The n-th step moves the statistics by (2 / (n + 1))^0.6 towards those of its rows; the prior of W is weighed
         against all rows seen so far. After `fit`, it goes on from there. `log_likelihoods_` goes on, with the mean over
@@ -155,16 +155,21 @@ class GTM(SafetensorsMixin, FittedMap):
             course, rows = self._begin(self._rows(lambda: [Batch(X, weight)]), annealing=0)
         else:
             check_same_grid(self)
+            if self._course is None:
+                raise ValueError(
+                    "partial_fit: this model was read from a file, which does not hold the statistics that EM goes on "
+                    "from; fit a new one (sklearn.base.clone(gtm)), or go on with the one that was saved"
+                )
             course = self._course.to(checked_device(self.device))
             rows = self._batch(course, X, weight)
-        course.release = replace(course.release, rows=0.0)  # counted as they come
+        course.release = replace(course.release, rows=0.0)  # unknown: the course counts them
         found = course.step(list(rows), rows.dtype)
         history = [] if first else self.log_likelihoods_.tolist()
         new = [found.log_likelihood / found.rows] if found.rows > 0 else []
         return self._finish(course, Progress([*history, *new]))
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a pickle holds: on the CPU, so that it can be read where there is no other device."""
+        """The state of a pickle, on the CPU, so that a machine without another device can read it."""
         state = super().__getstate__()
         if isinstance(course := state.get("_course"), Course):
             state["_course"] = course.to(torch.device("cpu"))
@@ -177,7 +182,7 @@ class GTM(SafetensorsMixin, FittedMap):
             progress = fit_in_turns(course, rows, self.max_iter, self.tol)
         else:
             [(X, weight)] = batches()
-            del rows  # what they keep in memory
+            del rows  # frees their memory
             progress = fit_in_batches(course, self._epochs(course, X, weight), self.tol)
         if not progress.converged and self.tol > 0:
             message = (
@@ -187,15 +192,15 @@ class GTM(SafetensorsMixin, FittedMap):
             warnings.warn(message, ConvergenceWarning, stacklevel=3)
         return self._finish(course, progress)
 
-    def _begin(self, rows: Rows, annealing: int) -> tuple[Course, Rows]:
+    def _begin(self, rows: BlockReader, annealing: int) -> tuple[Course, BlockReader]:
         """Start EM with these rows; returns them centered too."""
-        with torch.device("cpu"):  # whatever torch's default is
+        with torch.device("cpu"):  # whatever the default device is
             nodes = latent_grid(self.points_per_side, self.n_components, dtype=torch.float64)
             basis = RadialBasis.on_grid(basis_per_side(self), self.n_components, self.basis_width, dtype=torch.float64)
         return begin(rows, nodes, basis, self.weight_decay, annealing)
 
     def _finish(self, course: Course, progress: Progress) -> Self:
-        """The fitted attributes; none is touched before EM has ended."""
+        """Set the fitted attributes, only after EM has ended."""
         sheet, nodes = course.sheet, course.nodes
         weights = sheet.weights.cpu().clone()
         weights[-1] += course.center.cpu()
@@ -211,7 +216,7 @@ class GTM(SafetensorsMixin, FittedMap):
         self.converged_ = progress.converged
         return self
 
-    def _epochs(self, course: Course, X: NDArray[Any], weight: NDArray[Any] | None) -> Iterator[Iterator[Rows]]:
+    def _epochs(self, course: Course, X: NDArray[Any], weight: NDArray[Any] | None) -> Iterator[Iterator[BlockReader]]:
         """Passes over the rows, in an order of their own each."""
         random = check_random_state(self.random_state)
         for _ in range(self.max_iter):
@@ -220,5 +225,5 @@ class GTM(SafetensorsMixin, FittedMap):
             parts = (np.sort(order[start : start + starts.step]) for start in starts)
             yield (self._batch(course, X[part], None if weight is None else weight[part]) for part in parts)
 
-    def _batch(self, course: Course, X: NDArray[Any], weight: NDArray[Any] | None) -> Rows:
+    def _batch(self, course: Course, X: NDArray[Any], weight: NDArray[Any] | None) -> BlockReader:
         return self._rows(lambda: [Batch(X, weight)]).centered(course.center)

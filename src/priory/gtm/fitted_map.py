@@ -1,4 +1,4 @@
-"""What a fitted map says: of rows, of places on the map; and draws from it."""
+"""Predictions of a fitted map for rows and for places on the map, and samples."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -16,11 +16,11 @@ from priory.density.components import Exponentials
 from priory.density.isotropic import IsotropicNormals
 from priory.grid.nodes import RadialBasis
 from priory.gtm.checks import DTYPES, checked_device, checked_places, checked_rows
-from priory.gtm.rows import Batch, Block, Rows
+from priory.gtm.reader import Batch, Block, BlockReader
 
 
 class FittedMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator):
-    """The questions that a `GTM` answers from its fitted attributes, row by row in blocks."""
+    """The methods of a `GTM` that use its fitted attributes; rows are read in blocks."""
 
     points_per_side: int
     n_components: int
@@ -72,9 +72,9 @@ class FittedMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin,
         return self.basis_(checked_places(self, X)).numpy() @ self.basis_weights_
 
     def magnification_factors(self, X: ArrayLike | None = None) -> NDArray[np.float64]:
-        """How much the sheet is stretched at the nodes, or at places on the map (n, C): sqrt(det(J'J)), J = dy/du.
+        """sqrt(det(J'J)), J = dy/du, at the nodes, or at places on the map (n, C): how far the sheet is stretched.
 
-        A volume of data space, in the data's units to the power C, per volume of the map.
+        The volume of data space, in the data's units to the power C, per volume of the map.
 
         Reference: Bishop, Svensen & Williams 1997, Magnification factors for the GTM algorithm, eq. 6.
         """
@@ -94,16 +94,16 @@ class FittedMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin,
         tags.transformer_tags.preserves_dtype = [self.dtype]
         return tags
 
-    def _rows(self, batches: Callable[[], Iterable[Batch]]) -> Rows:
+    def _rows(self, batches: Callable[[], Iterable[Batch]]) -> BlockReader:
         num_nodes = self.points_per_side**self.n_components
-        return Rows(batches, num_nodes, checked_device(self.device), DTYPES[self.dtype])
+        return BlockReader(batches, num_nodes, checked_device(self.device), DTYPES[self.dtype])
 
     def _of_rows(self, X: ArrayLike, number: Callable[[Exponentials, Block, IsotropicNormals], Tensor]) -> NDArray[Any]:
-        """What `number` says of each row, block by block."""
+        """`number` of each row, computed block by block."""
         result: Tensor | None = None
         for found, block, normals in self._walk(X):
             of_block = number(found, block, normals)
-            if result is None:  # at once: small results kept among large blocks tear the heap up, to N x K
+            if result is None:  # first: small results between large blocks would fragment the heap
                 shape = _num_samples(X), *of_block.shape[1:]
                 result = torch.empty(shape, dtype=of_block.dtype, device="cpu")
             result[block.place.cpu()] = of_block.cpu()
@@ -111,7 +111,7 @@ class FittedMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin,
         return result.numpy()
 
     def _walk(self, X: ArrayLike) -> Iterator[tuple[Exponentials, Block, IsotropicNormals]]:
-        """Rows, block by block, with what their densities and responsibilities are made of."""
+        """Blocks of rows with their exponentials, from which densities and responsibilities follow."""
         check_is_fitted(self)
         X = checked_rows(self, X, reset=False)
         rows = self._rows(lambda: [Batch(X)])

@@ -1,4 +1,4 @@
-"""EM to the end: in turns over all rows, or incrementally over batches of them."""
+"""Run EM to its end: iterations over all rows, or incremental EM over batches of rows."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -10,32 +10,32 @@ from torch import Tensor
 from priory.grid.nodes import RadialBasis
 from priory.gtm.em import Sheet, Statistics, Topography, WeightPrior
 from priory.gtm.initial import column_means, principal_axes, principal_plane, spread
-from priory.gtm.rows import Block, Rows
+from priory.gtm.reader import Block, BlockReader
 
-FIRST_TETHER = 10.0  # times rows over scale: at first the sheet hardly leaves the plane
-LAST_TETHER = 1e-4  # the same, in the last iteration that has one
-ROUNDING = 1e-13  # of a penalized likelihood: what EM cannot tell from a gain
-LEAST_SQUARE = {torch.float64: 1e-290, torch.float32: 1e-30}  # of a cell: below, squares lose their digits
-ROUNDING_OF_VALUES = 1e-12  # of a column's mean: what its cells differ by where it is constant
-STEP_POWER = 0.6  # above a half and below one: the statistics converge, and forget the start
+FIRST_TETHER = 10.0  # times rows over scale: the sheet hardly leaves the plane
+LAST_TETHER = 1e-4  # the same, in the last iteration with a tether
+ROUNDING = 1e-13  # relative to a penalized likelihood: a smaller gain is rounding
+LEAST_SQUARE = {torch.float64: 1e-290, torch.float32: 1e-30}  # of a cell: smaller squares lose their digits
+ROUNDING_OF_VALUES = 1e-12  # relative to a column's mean: cells of a constant column differ by less
+STEP_POWER = 0.6  # between 1/2 and 1: the statistics converge and forget the start
 STEP_OFFSET = 2.0
 LEAST_VARIANCE = {torch.float64: 1e-6, torch.float32: 1e-4}  # of the noise, in units of a column's mean variance
 
 
 @dataclass(frozen=True)
 class Release:
-    """The prior of W in each iteration: the sheet is tied to the plane that it starts as, and let go little by little.
+    """The prior of W in each iteration: a tether holds the sheet near its initial plane and weakens step by step.
 
         tether_t = rows / scale first^(1 - t/T) last^(t/T) for t < T, then 0
 
-    EM from the plane alone ends in worse optima, of likelihood and of maps: where the plane is far from the data, the
-    sheet tears and folds at once. The tether only ever falls, so that what EM gains in an iteration, the penalized
-    likelihood keeps in the next.
+    Without a tether, EM ends in worse optima of likelihood and maps: if the plane is far from the data, the sheet folds
+    at once. The tether never increases, so the penalized likelihood of the next iteration is at least as large as the
+    one that EM has reached.
 
     Attributes:
         decay: the weight decay, per unit of `scale`.
         scale: the mean variance of a column, which makes both pure numbers.
-        rows: how many rows there are; 0 where they are counted as they come, and nothing ties the sheet.
+        rows: number of rows; 0 if rows are counted as they come, and then there is no tether.
         iterations: T.
         plane: W at the start.
     """
@@ -54,24 +54,24 @@ class Release:
 
 
 class Course:
-    """EM under way: the sheet, and what it takes to go on.
+    """The state of EM: the sheet, and the statistics from which EM goes on.
 
         s_t = (1 - step_t) s_{t-1} + step_t s(batch_t),    step_t = (2 / (t + 2))^0.6
 
-    is its step with a batch of rows: averaged statistics move by a step that decreases, and the sheet follows them.
+    is the step with a batch of rows: averaged statistics move by a decreasing step, and the sheet is fitted to them.
 
     Args:
         nodes: of the grid, on the CPU.
         basis: the radial functions, on the CPU.
         topography: basis at the nodes, mixing weights, bounds.
-        center: what has been subtracted from the rows.
-        sheet: where it starts.
+        center: subtracted from the rows.
+        sheet: the initial sheet.
         release: the prior of W.
 
     Attributes:
-        statistics: averaged, per row; None before the first step.
-        steps: taken.
-        rows: the weights of all rows seen, added up.
+        statistics: averages per row; None before the first step.
+        steps: number of steps taken.
+        rows: sum of the weights of all rows seen.
 
     Reference: Cappe & Moulines 2009, arXiv:0712.4273 (the step); Neal & Hinton 1998.
     """
@@ -96,15 +96,8 @@ class Course:
         moved.steps, moved.rows = self.steps, self.rows
         return moved
 
-    def whole_step(self, rows: Rows, iteration: int) -> Statistics:
-        """EM over all rows; returns their statistics under the sheet as it was."""
-        found = self.topography.expectation(rows, self.sheet, rows.dtype)
-        self.sheet = self.topography.maximization(found, self.release.at(iteration), self.sheet.variance)
-        self.statistics, self.steps, self.rows = found.scaled(1 / found.rows), iteration + 1, found.rows
-        return found
-
     def step(self, blocks: Sequence[Block], dtype: torch.dtype, iteration: float = math.inf) -> Statistics:
-        """See these rows alone; returns their own statistics under the sheet as it was."""
+        """One incremental step with these rows; returns their statistics under the previous sheet."""
         found = self.topography.expectation(blocks, self.sheet, dtype)
         if found.rows > 0:
             per_row = found.scaled(1 / found.rows)
@@ -119,27 +112,22 @@ class Course:
 
 @dataclass
 class Progress:
-    """How far EM has come.
+    """The likelihoods of the iterations so far."""
 
-    Attributes:
-        log_likelihoods: mean log-likelihood of a row in nats, of the parameters each iteration began with.
-        penalized: the same minus the penalty of that iteration.
-        converged: whether the last iteration changed it by less than asked.
-    """
-
+    # mean log-likelihood of a row in nats, of the parameters each iteration began with
     log_likelihoods: list[float] = field(default_factory=list)
-    penalized: list[float] = field(default_factory=list)
-    converged: bool = False
+    penalized: list[float] = field(default_factory=list)  # the same minus the penalty of that iteration
+    converged: bool = False  # whether the last iteration changed it by less than asked
 
     def record(self, log_likelihood: float, penalty: float, rows: float) -> None:
-        """The sums over the rows that an iteration saw."""
+        """Record sums over the rows of an iteration."""
         self.log_likelihoods.append(log_likelihood / rows)
         self.penalized.append((log_likelihood - penalty) / rows)
 
     def settled(self, tol: float) -> bool:
-        """Whether the last iteration changed little of what all have gained, so that no unit of the data enters.
+        """Whether the last iteration changed little relative to the gain of all iterations: no unit of the data enters.
 
-        Gained since the likelihood of the start without its penalty, which wide radial functions make enormous.
+        The gain counts from the likelihood of the start without its penalty, which wide radial functions make enormous.
         """
         if len(self.penalized) < 2:
             return False
@@ -147,7 +135,9 @@ class Progress:
         return abs(now - before) <= tol * abs(now - self.log_likelihoods[0]) + ROUNDING * max(1.0, abs(now))
 
 
-def begin(rows: Rows, nodes: Tensor, basis: RadialBasis, weight_decay: float, annealing: int) -> tuple[Course, Rows]:
+def begin(
+    rows: BlockReader, nodes: Tensor, basis: RadialBasis, weight_decay: float, annealing: int
+) -> tuple[Course, BlockReader]:
     """The sheet in the plane of the principal axes, and the rows about their mean.
 
     Raises:
@@ -176,19 +166,22 @@ def begin(rows: Rows, nodes: Tensor, basis: RadialBasis, weight_decay: float, an
     return Course(nodes, basis, topography, center, sheet, release), rows
 
 
-def _differ(rows: Rows) -> bool:
+def _differ(rows: BlockReader) -> bool:
     """Whether centered rows differ by more than rounding."""
     assert rows.center is not None
     least = ROUNDING_OF_VALUES * rows.center.abs()
     return any(bool((block.rows.x.abs() > least).any()) for block in rows)
 
 
-def fit_in_turns(course: Course, rows: Rows, max_iter: int, tol: float) -> Progress:
+def fit_in_turns(course: Course, rows: BlockReader, max_iter: int, tol: float) -> Progress:
     """EM over all rows; no iteration makes the penalized likelihood less."""
     progress = Progress()
     for iteration in range(max_iter):
-        penalty = course.topography.penalty(course.sheet, course.release.at(iteration))
-        found = course.whole_step(rows, iteration)
+        topography, sheet, prior = course.topography, course.sheet, course.release.at(iteration)
+        penalty = topography.penalty(sheet, prior)
+        found = topography.expectation(rows, sheet, rows.dtype)
+        course.sheet = topography.maximization(found, prior, sheet.variance)
+        course.statistics, course.steps, course.rows = found.scaled(1 / found.rows), iteration + 1, found.rows
         progress.record(found.log_likelihood, penalty, found.rows)
         if iteration > course.release.iterations and progress.settled(tol):
             progress.converged = True
@@ -196,8 +189,8 @@ def fit_in_turns(course: Course, rows: Rows, max_iter: int, tol: float) -> Progr
     return progress
 
 
-def fit_in_batches(course: Course, epochs: Iterable[Iterable[Rows]], tol: float) -> Progress:
-    """Incremental EM over epochs of batches; an epoch's likelihood is that of its rows as they were met."""
+def fit_in_batches(course: Course, epochs: Iterable[Iterable[BlockReader]], tol: float) -> Progress:
+    """Incremental EM over epochs of batches; each batch counts with its likelihood before its step."""
     progress = Progress()
     for epoch, batches in enumerate(epochs):
         log_likelihood = rows = 0.0

@@ -1,4 +1,4 @@
-"""Where EM starts: the sheet of nodes in the plane of the first principal components.
+"""The start of EM: the nodes in the plane of the first principal components.
 
     y(u) = center + sum_c u_c / |u_c| sqrt(lambda_c) v_c,    |u_c|^2 the mean over nodes of u_c^2,
 
@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from priory.gtm.rows import Rows
+from priory.gtm.reader import BlockReader
 
-OVERSAMPLING = 10  # directions beyond those wanted that subspace iteration carries along
-MOST_WALKS = 12  # over the rows; exact after one where there are no more columns than directions
+OVERSAMPLING = 10  # additional directions of subspace iteration
+MOST_WALKS = 12  # passes over the rows; one is exact if there are no more columns than directions
 ENOUGH = 1e-4  # change of the variances, relative to the largest, that ends them
 SEED = 0  # of the directions that it starts from: the same data always give the same start
 
@@ -29,8 +29,8 @@ class Axes(NamedTuple):
     directions: Float[Tensor, "input axis"]
 
 
-def column_means(rows: Rows) -> Float[Tensor, " input"]:
-    """The weighted mean of each column over the cells that are there; NaN where there are none."""
+def column_means(rows: BlockReader) -> Float[Tensor, " input"]:
+    """The weighted mean of each column over its observed cells; NaN if there are none."""
     total = count = torch.zeros(1, dtype=torch.float64, device=rows.device)
     for block in rows:
         x, present = block.rows
@@ -40,8 +40,8 @@ def column_means(rows: Rows) -> Float[Tensor, " input"]:
     return total / count
 
 
-def spread(rows: Rows) -> tuple[float, float]:
-    """The mean square of the cells that are there, and the sum of the rows' weights."""
+def spread(rows: BlockReader) -> tuple[float, float]:
+    """The mean square of the observed cells, and the sum of the rows' weights."""
     squares = cells = weights = 0.0
     for block in rows:
         squares += float((block.weight * block.squares).sum())
@@ -50,8 +50,8 @@ def spread(rows: Rows) -> tuple[float, float]:
     return squares / cells if cells else 0.0, weights
 
 
-def principal_axes(rows: Rows, count: int) -> Axes:
-    """The first axes of centered rows by subspace iteration, `count` of them or as many as there are columns.
+def principal_axes(rows: BlockReader, count: int) -> Axes:
+    """The first axes of centered rows by subspace iteration, at most one for each column.
 
     Reference: Halko, Martinsson & Tropp 2011, arXiv:0909.4061, alg. 4.4.
     """
@@ -75,7 +75,7 @@ def principal_axes(rows: Rows, count: int) -> Axes:
     return Axes(variances.flip(-1)[:count].clamp(min=0.0), directions * signs)
 
 
-def _covariance_times(rows: Rows, directions: Float[Tensor, "input axis"]) -> Float[Tensor, "input axis"]:
+def _covariance_times(rows: BlockReader, directions: Float[Tensor, "input axis"]) -> Float[Tensor, "input axis"]:
     total, weights = torch.zeros_like(directions), 0.0
     for block in rows:
         x = block.rows.x
@@ -86,17 +86,17 @@ def _covariance_times(rows: Rows, directions: Float[Tensor, "input axis"]) -> Fl
 
 
 class Plane(NamedTuple):
-    """Where the nodes lie at first, about a center of zero, and the noise variance."""
+    """The initial images of the nodes, relative to the mean of the rows, and the initial noise variance."""
 
     images: Float[Tensor, "node input"]
     variance: float
 
 
 def principal_plane(axes: Axes, nodes: Float[Tensor, "node grid"]) -> Plane:
-    """The plane above; axes that the data lack are flat.
+    """The plane above; its images do not vary along axes that the data lack.
 
     Args:
-        axes: C + 1 of them, where the data have as many.
+        axes: C + 1 of them, or fewer if the data have fewer.
         nodes: u_k.
     """
     grid_dim, found = nodes.shape[1], len(axes.variances)
@@ -109,7 +109,7 @@ def principal_plane(axes: Axes, nodes: Float[Tensor, "node grid"]) -> Plane:
 
 
 def _spacing(nodes: Float[Tensor, "node grid"], scales: Float[Tensor, " axis"]) -> float:
-    """How far a node of the plane lies from the nearest other one."""
+    """The distance of a node of the plane from the nearest other one."""
     sides = [nodes[:, axis].unique() for axis in range(len(scales))]
     gaps = [float(side[1] - side[0]) * float(scale) for side, scale in zip(sides, scales, strict=True) if len(side) > 1]
     return min((gap for gap in gaps if gap > 0), default=0.0)

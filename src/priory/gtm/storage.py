@@ -3,7 +3,7 @@
 import json
 import math
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -36,9 +36,9 @@ class SafetensorsMixin:
     """`save` and `load` of a `GTM`."""
 
     def save(self, path: str | Path) -> None:
-        """Write what was fitted to a safetensors file, whole or not at all.
+        """Write the fitted attributes to a safetensors file, whole or not at all.
 
-        A `random_state` that is a generator is not kept, nor is the device, nor what `partial_fit` goes on from.
+        The file has no device, no statistics for `partial_fit`, and no `random_state` that is a generator.
 
         Raises:
             NotFittedError: there is nothing to write yet.
@@ -51,11 +51,11 @@ class SafetensorsMixin:
 
     @classmethod
     def load(cls, path: str | Path, *, device: str | None = None) -> Self:
-        """What `save` wrote, to the same bits.
+        """Read a file that `save` wrote; all numbers are the same to the bit.
 
         Args:
             path: the file.
-            device: where to compute from now on; None is the CPU.
+            device: of later computations; None is the CPU.
 
         Raises:
             ValueError: the file is damaged, or no file of a GTM, or there is no such device.
@@ -73,17 +73,6 @@ class SafetensorsMixin:
         except ValueError as error:
             raise _damaged(path, str(error)) from error
         return gtm
-
-
-class EndedCourse:
-    """Stands for the EM of a model that was read from a file: it cannot go on."""
-
-    def to(self, device: torch.device) -> NoReturn:
-        """Of `partial_fit`."""
-        raise ValueError(
-            "partial_fit: this model was read from a file, which does not hold the statistics that EM goes on from; "
-            "fit a new one (sklearn.base.clone(gtm)), or go on with the one that was saved"
-        )
 
 
 def _tensors(gtm: Any) -> dict[str, Tensor]:
@@ -105,7 +94,7 @@ def _header(gtm: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON holds; None for a generator."""
+    """A value that JSON can hold; None for a generator."""
     value = value.item() if isinstance(value, np.generic) else value
     return value if isinstance(value, bool | int | float | str) else None
 
@@ -134,7 +123,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _check_arrays(arrays: dict[str, Tensor], num_inputs: int) -> None:
-    """That the arrays are all there, of float64, finite, and fit together."""
+    """Check that all arrays exist, are float64 and finite, and have shapes that fit together."""
     if arrays.keys() != ARRAYS.keys():
         raise ValueError(f"expected the arrays {', '.join(ARRAYS)}, got {', '.join(arrays) or 'none'}")
     sizes = {"D": num_inputs, "M": len(arrays[CENTERS]) + 1}
@@ -162,7 +151,7 @@ def _set_fitted(gtm: Any, arrays: dict[str, Tensor], header: dict[str, Any]) -> 
         if len(names) != gtm.n_features_in_ or not all(isinstance(name, str) for name in names):
             raise ValueError("feature_names_in_ does not name each column")
         gtm.feature_names_in_ = np.array(names, dtype=object)
-    gtm._course = EndedCourse()
+    gtm._course = None  # a file has no statistics from which EM could go on
 
 
 def _damaged(path: str | Path, reason: str) -> ValueError:

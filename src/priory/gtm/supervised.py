@@ -1,14 +1,13 @@
-"""`GTMClassifier` and `GTMRegressor`: labels spread over a map that was drawn without them.
+"""`GTMClassifier` and `GTMRegressor`: labels or numbers spread over a map that is fitted without them.
 
     answer(x) = sum_k p(k | x) answer_k
 
-with answer_k what node k has learned from the training rows near it; `priory.grid.landscapes` has the formula and its
-sources. ugtm's eGTC (Gaspar 2018, J. Open Research Software 6:26) is the classifier with smoothing=0.
+Node k learns answer_k from the training rows near it; `priory.grid.landscapes` has the formula and its sources.
+`GTMClassifier(smoothing=0)` is ugtm's eGTC (Gaspar 2018, J. Open Research Software 6:26).
 """
 
 import math
 from collections.abc import Callable
-from numbers import Real
 from typing import Any, Self
 
 import numpy as np
@@ -20,13 +19,19 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 from torch import Tensor
 
-from priory.grid.landscapes import answers, ratio, scale_of
+from priory.grid.landscapes import (
+    check_smoothing,
+    class_probabilities,
+    predicted_value,
+    value_landscape,
+    weighted_powers,
+)
 from priory.gtm.checks import checked_weights
 from priory.gtm.estimator import GTM
 
 
 class OnMap(BaseEstimator):
-    """What a classifier and a regressor on a map have in common: the map, and sums over rows at its nodes."""
+    """The common part of a classifier and a regressor: a map, and sums over rows at its nodes."""
 
     gtm: GTM | None
     smoothing: float
@@ -40,65 +45,52 @@ class OnMap(BaseEstimator):
     def _check_parameters(self) -> None:
         if self.gtm is not None and not isinstance(self.gtm, GTM):
             raise ValueError(f"gtm: expected None or a GTM, got {type(self.gtm).__name__}")
-        number = isinstance(self.smoothing, Real) and not isinstance(self.smoothing, bool)
-        if not number or not math.isfinite(self.smoothing) or self.smoothing < 0:
-            raise ValueError(f"smoothing: expected a number of rows that is not negative, got {self.smoothing!r}")
+        check_smoothing(self.smoothing)
 
     def _fit_map(self, X: ArrayLike, weight: NDArray[Any] | None) -> None:
-        """A map of its own; of X as it came, so that the map too knows the names of the columns."""
+        """Fit the map to X as the caller gave it, so that the map knows the names of the columns too."""
         self.gtm_ = (GTM() if self.gtm is None else clone(self.gtm)).fit(X, sample_weight=weight)
 
-    def _sums(
-        self, X: ArrayLike, columns: Callable[[Int[Tensor, " point"]], Float[Tensor, "point column"]]
-    ) -> Float[NDArray[Any], "node column"]:
-        """sum_n r_nk c_n, (K, T).
+    @property
+    def _grid_shape(self) -> tuple[int, ...]:
+        return (self.gtm_.points_per_side,) * self.gtm_.n_components
 
-        Args:
-            X: (N, D).
-            columns: c of the rows at these places, float64 (b, T).
-        """
+    def _node_sums(
+        self, X: ArrayLike, columns: Callable[[Int[Tensor, " point"]], Float[Tensor, "point column"]]
+    ) -> Float[Tensor, "node column"]:
+        """sum_n r_nk c_n; `columns` gives c of the rows with these indices, in float64."""
         total: Tensor | float = 0.0
         for found, block, _ in self.gtm_._walk(X):
             share = columns(block.place.cpu()).to(found.terms.device) * found.reciprocal.double().unsqueeze(-1)
             total = total + found.terms.double().mT @ share
         assert isinstance(total, Tensor)
-        return total.cpu().numpy()
+        return total.cpu()
 
-    def _answers(
-        self,
-        sums: Float[NDArray[Any], "node column"],
-        usage: Float[NDArray[Any], "node 1"],
-        everywhere: Float[NDArray[Any], " column"],
-    ) -> Float[NDArray[Any], "node column"]:
-        """answer_k, (K, T), of sum_n w_n r_nk t_n; without smoothing too, a node without rows asks its neighbors."""
-        shape = (self.gtm_.points_per_side,) * self.gtm_.n_components
-        t, n, mean = (torch.from_numpy(values) for values in (sums, usage, everywhere))
-        return answers(t, n, mean, self.smoothing, shape).numpy()
+    def _predicted(
+        self, X: ArrayLike, predict: Callable[[Float[Tensor, "point node"]], Float[Tensor, "point *column"]]
+    ) -> NDArray[np.float64]:
+        """`predict` of the rows' responsibilities, block by block."""
 
-    def _mixed(self, X: ArrayLike, landscape: Float[NDArray[Any], "node column"]) -> NDArray[np.float64]:
-        """sum_k p(k | x) landscape_k of each row, (N, T)."""
-        answers = torch.from_numpy(landscape)
+        def of_block(found: Any, block: Any, normals: Any) -> Tensor:
+            terms = found.terms.double()  # also for a float32 map, so that the responsibilities add up to one
+            return predict(terms / terms.sum(-1, keepdim=True))
 
-        def mixed(found: Any, block: Any, normals: Any) -> Tensor:
-            terms = found.terms.double()  # of a map in float32 too: the probabilities add up to one
-            return terms @ answers.to(terms.device) / terms.sum(-1, keepdim=True)
-
-        return self.gtm_._of_rows(X, mixed)
+        return self.gtm_._of_rows(X, of_block)
 
 
 class GTMClassifier(ClassifierMixin, OnMap):
-    """Classes on a map: the map is fitted to the rows alone, then its nodes learn how often each class is theirs.
+    """Classes on a map: the map is fitted to the rows alone, then each node learns how frequent each class is near it.
 
         p(c | x) = sum_k p(k | x) p(c | k),    p(c | k) ~ pi_c / f_c sum_n w_n r_nk [y_n = c]
 
     with r the training rows' responsibilities, w their weights, f the classes' frequencies among them, and pi the
-    prior of the classes: f, where class_prior is None. Nodes often have few rows, or none: `smoothing` rows are added
-    to each that are as those of its neighborhood, or where it has none, as all rows (`priory.grid.landscapes` has the
+    prior of the classes, by default f. Nodes often have few rows, or none. So each node gets `smoothing` additional
+    rows with the mean of its neighborhood, or of all rows if there are none nearby (`priory.grid.landscapes` has the
     formula).
 
     Args:
         gtm: the map, a `GTM` that is cloned before it is fitted; None is `GTM()`.
-        smoothing: how many rows are added to each node.
+        smoothing: number of rows added to each node.
         class_prior: pi: None is the frequencies, "equal" the same for all classes, else one number for each of
             `classes_` in its order, which add up to one.
 
@@ -133,7 +125,7 @@ class GTMClassifier(ClassifierMixin, OnMap):
             sample_weight: (N,), not negative: a row of weight two counts as two rows.
 
         Raises:
-            ValueError: a parameter or the data are not as said; see also `GTM.fit`.
+            ValueError: a parameter or the data are wrong; see also `GTM.fit`.
         """
         self._check_parameters()
         rows, y = validate_data(self, X, y, dtype="numeric", ensure_all_finite="allow-nan")
@@ -146,8 +138,9 @@ class GTMClassifier(ClassifierMixin, OnMap):
         self._fit_map(X, given)
         label, share = torch.from_numpy(codes), torch.from_numpy(weight)
         one_hot = torch.eye(len(self.classes_), dtype=torch.float64)
-        sums = self._sums(X, lambda place: one_hot[label[place]] * share[place].unsqueeze(-1))
-        self.node_probabilities_ = self._probabilities(sums, frequencies)
+        sums = self._node_sums(X, lambda place: one_hot[label[place]] * share[place].unsqueeze(-1))
+        prior = None if self.class_prior is None else torch.from_numpy(self.class_prior_)
+        self.node_probabilities_ = class_probabilities(sums, self.smoothing, self._grid_shape, prior).numpy()
         return self
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
@@ -158,7 +151,8 @@ class GTMClassifier(ClassifierMixin, OnMap):
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """p(c | x), (N, classes), in the order of `classes_`."""
         check_is_fitted(self)
-        return self._mixed(X, self.node_probabilities_)
+        probabilities = torch.from_numpy(self.node_probabilities_)
+        return self._predicted(X, lambda share: share @ probabilities.to(share.device))
 
     def _prior(self, frequencies: NDArray[Any]) -> NDArray[np.float64]:
         count = len(frequencies)
@@ -177,26 +171,21 @@ class GTMClassifier(ClassifierMixin, OnMap):
             )
         return prior
 
-    def _probabilities(self, sums: NDArray[Any], frequencies: NDArray[Any]) -> NDArray[np.float64]:
-        """p(c | k) of sum_n w_n r_nk [y_n = c]."""
-        odds = ratio(*map(torch.from_numpy, (self.class_prior_, frequencies, np.zeros(1)))).numpy()
-        return self._answers(odds * sums, (odds * sums).sum(-1, keepdims=True), self.class_prior_)
-
 
 class GTMRegressor(RegressorMixin, OnMap):
-    """Numbers on a map: the map is fitted to the rows alone, then its nodes learn the mean and spread of y.
+    """Numbers on a map: the map is fitted to the rows alone, then each node learns the mean and spread of y near it.
 
         E[y | x] = sum_k p(k | x) m_k,    Var[y | x] = sum_k p(k | x) (v_k + (m_k - E[y | x])^2),
 
         m_k = sum_n w_n r_nk y_n / sum_n w_n r_nk,    v_k = sum_n w_n r_nk (y_n - m_k)^2 / sum_n w_n r_nk
 
-    with r the training rows' responsibilities and w their weights. Nodes often have few rows, or none: `smoothing` rows
-    are added to each that are as those of its neighborhood, or where it has none, as all rows
+    with r the training rows' responsibilities and w their weights. Nodes often have few rows, or none. So each node
+    gets `smoothing` additional rows with the mean of its neighborhood, or of all rows if there are none nearby
     (`priory.grid.landscapes` has the formula; v_k + m_k^2 is the smoothed mean of y^2).
 
     Args:
         gtm: the map, a `GTM` that is cloned before it is fitted; None is `GTM()`.
-        smoothing: how many rows are added to each node.
+        smoothing: number of rows added to each node.
 
     Attributes:
         gtm_: the fitted map.
@@ -226,52 +215,34 @@ class GTMRegressor(RegressorMixin, OnMap):
             sample_weight: (N,), not negative: a row of weight two counts as two rows.
 
         Raises:
-            ValueError: a parameter or the data are not as said; see also `GTM.fit`.
+            ValueError: a parameter or the data are wrong; see also `GTM.fit`.
         """
         self._check_parameters()
         checks = {"dtype": "numeric", "ensure_all_finite": "allow-nan", "multi_output": True, "y_numeric": True}
         rows, outputs = validate_data(self, X, y, **checks)
         given = checked_weights(rows, sample_weight)
         self._fit_map(X, given)
-        self._fit_nodes(X, outputs.astype(np.float64), np.ones(len(outputs)) if given is None else given)
+        outputs = outputs.astype(np.float64)
+        center = torch.from_numpy(np.array(np.average(outputs, axis=0, weights=given)))
+        centered = torch.from_numpy(outputs) - center
+        weight = torch.from_numpy(np.ones(len(outputs)) if given is None else given)
+        sums = self._node_sums(X, lambda place: weighted_powers(centered[place], weight[place]))
+        landscape = value_landscape(sums, center, self.smoothing, self._grid_shape)
+        self.node_means_, self.node_scales_ = landscape.mean.numpy(), landscape.scale.numpy()
         return self
 
     def predict(self, X: ArrayLike, return_std: bool = False) -> NDArray[Any] | tuple[NDArray[Any], NDArray[Any]]:
         """E[y | x], (N,) or (N, T) as y was; with return_std, beside it the standard deviation sqrt(Var[y | x])."""
         check_is_fitted(self)
-        shape = self.node_means_.shape[1:]
-        means = self.node_means_.reshape(len(self.node_means_), -1)
-        center = means.mean(0)  # subtracted: the squares of what is left cancel less
-        means = means - center
-        if not return_std:
-            return (center + self._mixed(X, means)).reshape(-1, *shape)
-        squares = self.node_scales_.reshape(means.shape) ** 2 + means**2
-        mean, square = np.split(self._mixed(X, np.concatenate([means, squares], -1)), 2, axis=-1)
-        return (center + mean).reshape(-1, *shape), _scale(mean, square).reshape(-1, *shape)
+        landscape = torch.from_numpy(self.node_means_), torch.from_numpy(self.node_scales_)
 
-    def _fit_nodes(self, X: ArrayLike, y: NDArray[Any], weight: NDArray[Any]) -> None:
-        """The landscape."""
-        shape = y.shape[1:]
-        y = y.reshape(len(y), -1)
-        center = np.average(y, axis=0, weights=weight)
-        centered = y - center
-        outputs, share = torch.from_numpy(centered), torch.from_numpy(weight).unsqueeze(-1)
+        def predict(share: Tensor) -> Tensor:
+            return torch.stack(predicted_value(share, *(part.to(share.device) for part in landscape)), -1)
 
-        def columns(place: Tensor) -> Tensor:
-            here = outputs[place]
-            return torch.cat([torch.ones_like(here[:, :1]), here, here.square()], -1) * share[place]
-
-        sums = self._sums(X, columns)
-        everywhere = np.concatenate([np.zeros(y.shape[1]), np.average(centered**2, axis=0, weights=weight)])
-        mean, square = np.split(self._answers(sums[:, 1:], sums[:, :1], everywhere), 2, axis=-1)
-        self.node_means_ = (center + mean).reshape(-1, *shape)
-        self.node_scales_ = _scale(mean, square).reshape(-1, *shape)
+        mean, scale = np.moveaxis(self._predicted(X, predict), -1, 0)
+        return (mean, scale) if return_std else mean
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
-
-
-def _scale(mean: NDArray[Any], square: NDArray[Any]) -> NDArray[np.float64]:
-    return scale_of(torch.from_numpy(mean), torch.from_numpy(square)).numpy()

@@ -1,4 +1,4 @@
-"""What a label is good for: classes to tell apart, or a number to shade by."""
+"""Labels as classes or as measurements."""
 
 from collections.abc import Mapping
 from numbers import Real
@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-MOST_CLASSES = 50  # of numbers; more are measurements
+MOST_NUMERIC_CLASSES = 50  # distinct whole numbers that are classes; more are measurements
 
 
 def classes(labels: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """The first label that is no measurement, as text, '' where a row has none; None where there is none.
+    """The first label that is no measurement, as text, '' for a row without it; None if there is no such label.
 
     >>> classes({"kind": np.array([2.0, np.nan, 1.0])}).tolist()
     ['2', '', '1']
@@ -22,18 +22,18 @@ def classes(labels: Mapping[str, np.ndarray]) -> np.ndarray | None:
 
 
 def as_classes(values: np.ndarray) -> np.ndarray | None:
-    """A label as text, '' where a row has none; None for measurements."""
+    """A label as text, '' for a row without one; None for measurements."""
     if values.dtype.kind not in "iuf":
         return values
     there = np.isfinite(values)
     kinds = np.unique(values[there])
-    if len(kinds) > MOST_CLASSES or (kinds != np.rint(kinds)).any():
+    if len(kinds) > MOST_NUMERIC_CLASSES or (kinds != np.rint(kinds)).any():
         return None
     return np.array([f"{value:.0f}" if known else "" for value, known in zip(values, there, strict=True)])
 
 
 def as_labels(values: Any) -> np.ndarray:
-    """Values as numbers with NaN or texts with '' where there is none; a table's column may have None or NaN there.
+    """Values as numbers or as texts; None and missing values of a table become NaN or ''.
 
     >>> as_labels(["a", None, float("nan")]), as_labels([1, None])
     (array(['a', '', ''], dtype='<U1'), array([ 1., nan]))

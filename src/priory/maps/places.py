@@ -1,4 +1,4 @@
-"""Where rows lie on a grid, from their responsibilities."""
+"""Places of rows on a grid, from their responsibilities."""
 
 from typing import NamedTuple
 
@@ -10,11 +10,11 @@ REACH = 3.0  # steps of the grid; the choice is measured in docs/maps.md
 
 
 class Places(NamedTuple):
-    """Where rows lie on a map of nodes u_k, with responsibilities r_k = p(k | x).
+    """Places of rows on a map of nodes u_k, with responsibilities r_k = p(k | x).
 
     Attributes:
-        place: sum_k r_k u_k / sum_k r_k over the nodes near the likeliest one: where a row is drawn, (N, C).
-        mean: E[u | x] = sum_k r_k u_k over all nodes, (N, C); between two far places where a row may be at either.
+        place: sum_k r_k u_k / sum_k r_k over the nodes near the likeliest one, (N, C); rows are drawn there.
+        mean: E[u | x] = sum_k r_k u_k over all nodes, (N, C); it may lie between two distant peaks.
         scale: the standard deviation of u given x, for each coordinate, (N, C).
         node: the likeliest node, (N,); `mode` has its coordinates.
         next_node: the second likeliest, (N,).
@@ -34,8 +34,8 @@ class Places(NamedTuple):
 def places_of(share: Float[Tensor, "datum node"], nodes: Float[Tensor, "node grid"], reach: float = REACH) -> Places:
     """The places of rows with these responsibilities.
 
-    A row's responsibilities have often more than one peak, and the mean over all of them lies where none is: so its
-    place is the mean over the nodes within `reach` of the likeliest.
+    The responsibilities of a row often have more than one peak, and the mean over all nodes lies between the peaks. So
+    the place of a row is the mean over the nodes within `reach` of the likeliest one.
 
     Args:
         share: p(k | x), rows adding up to one.
@@ -66,6 +66,6 @@ def places_of(share: Float[Tensor, "datum node"], nodes: Float[Tensor, "node gri
 
 
 def grid_steps(nodes: Float[Tensor, "node grid"]) -> Float[Tensor, " grid"]:
-    """The smallest distance between two coordinates of nodes along each axis, (C,); 1 where there is one."""
+    """The smallest distance between two coordinates of nodes along each axis, (C,); 1 if all are equal."""
     sides = [column.unique() for column in nodes.T]
     return torch.stack([side.diff().min() if len(side) > 1 else torch.ones_like(side[0]) for side in sides])

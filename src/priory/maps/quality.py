@@ -1,12 +1,13 @@
 """How good a map is: neighbors, classes, order of the grid; every number with a standard error."""
 
-from typing import Protocol
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from priory._support.optional import require
 from priory.evaluation import Estimate
 from priory.evaluation.estimates import mean
 from priory.evaluation.neighbors import continuity, trustworthiness
@@ -17,7 +18,7 @@ MOST_COMPARED = 5000  # rows whose neighbors are looked up: their number of dist
 MOST_NUMBERS = 2**26  # of those rows' features, in float64
 NEXT_DOOR = 1.5  # steps along each axis of the grid: a node's neighbors, the diagonal ones too
 
-DESCRIPTIONS = {
+MAP_DESCRIPTIONS = {
     "trustworthiness": "map neighbors are data neighbors: 1",
     "continuity": "data neighbors are map neighbors: 1",
     "knn_accuracy": "of the label, by 10 neighbors on the map",
@@ -26,26 +27,21 @@ DESCRIPTIONS = {
 }
 
 
-class RowsWithFeatures(Protocol):
-    """Places of rows, and some of the rows in the space where distances mean something."""
+def neighborhoods(
+    places: Float[Tensor, "datum grid"], features_of: Callable[[np.ndarray], Tensor], width: int
+) -> dict[str, Estimate]:
+    """Trustworthiness and continuity of places with 10 neighbors; an empty dictionary for fewer than 21 rows.
 
-    places: Places
-
-    def __len__(self) -> int: ...
-
-    def features_of(self, chosen: np.ndarray) -> Tensor: ...
-
-
-def neighborhoods(rows: RowsWithFeatures, width: int) -> dict[str, Estimate]:
-    """Trustworthiness and continuity of a row's place with 10 neighbors; of many rows, of some, evenly spaced.
-
-    Nothing where there are too few rows for that.
+    Args:
+        places: of all rows; if there are many, an evenly spaced part of the rows is compared.
+        features_of: gives the features of the rows with these indices.
+        width: numbers in a row.
     """
     most = max(2 * NUM_NEIGHBORS + 1, min(MOST_COMPARED, MOST_NUMBERS // max(1, width)))
-    chosen = evenly_spaced(len(rows), most)
+    chosen = evenly_spaced(len(places), most)
     if len(chosen) <= 2 * NUM_NEIGHBORS:
         return {}
-    x, places = rows.features_of(chosen), rows.places.place[torch.from_numpy(chosen)]
+    x, places = features_of(chosen), places[torch.from_numpy(chosen)]
     return {
         "trustworthiness": mean(trustworthiness(x, places, NUM_NEIGHBORS)),
         "continuity": mean(continuity(x, places, NUM_NEIGHBORS)),
@@ -53,7 +49,7 @@ def neighborhoods(rows: RowsWithFeatures, width: int) -> dict[str, Estimate]:
 
 
 def topographic_error(places: Places, nodes: Float[Tensor, "node grid"]) -> Estimate:
-    """The share of rows whose likeliest two nodes are no neighbors on the grid, diagonal ones counted.
+    """The share of rows whose two likeliest nodes are not neighbors on the grid; diagonal neighbors count.
 
     Reference: Kiviluoto 1996, Topology preservation in self-organizing maps, ICNN, p. 294.
     """
@@ -67,22 +63,19 @@ def knn_accuracy(
     """The share of rows that have the class of most of their 10 neighbors among the training rows on the map.
 
     Args:
-        train: the training rows' places.
-        kinds: their classes.
-        places: of the rows that are asked for.
-        wanted: their classes.
+        train: places of the training rows.
+        kinds: classes of the training rows.
+        places: of the rows to predict.
+        wanted: classes of the rows to predict.
 
     Raises:
         ImportError: scikit-learn is not installed.
     """
-    try:
-        from sklearn.neighbors import KNeighborsClassifier
-    except ImportError as error:
-        raise ImportError("the accuracy of neighbors needs scikit-learn: pip install 'priory[all]'") from error
-    classifier = KNeighborsClassifier(NUM_NEIGHBORS).fit(train.numpy(), kinds)
+    neighbors = require("sklearn.neighbors", "all", "the accuracy of neighbors")
+    classifier = neighbors.KNeighborsClassifier(NUM_NEIGHBORS).fit(train.numpy(), kinds)
     return mean(torch.from_numpy(classifier.predict(places.numpy()) == wanted))
 
 
 def evenly_spaced(number: int, most: int) -> np.ndarray:
-    """Of 0..number-1 at most so many, evenly spaced."""
+    """At most `most` of the indices 0..number-1, evenly spaced."""
     return np.unique(np.linspace(0, number - 1, min(number, most)).astype(int))

@@ -1,4 +1,4 @@
-"""The map of a data set that a grid behind a model draws."""
+"""The map of a data set on the grid behind a model."""
 
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -18,10 +18,10 @@ from priory.grid.landscapes import (
     ValueLandscape,
     ValuePrediction,
     check_smoothing,
-    class_landscape,
-    predicted_class,
+    class_probabilities,
     predicted_value,
     value_landscape,
+    weighted_powers,
 )
 from priory.maps.labels import as_classes, as_labels
 from priory.maps.places import REACH, Places, places_of
@@ -34,14 +34,14 @@ RowsLike = Any  # Rows, a tensor (N, D), or an object that NumPy converts to an 
 
 
 class Nodes(NamedTuple):
-    """What lives at the nodes of a map; K of them, the last coordinate of the grid running fastest.
+    """The K nodes of a map; the last coordinate of the grid runs fastest.
 
     Attributes:
         places: their coordinates u_k, (K, C).
         contents: the mean of x at each, in the data's units, (K, D).
         weight: mixing weights, (K,).
         usage: the rows' mean responsibilities, (K,).
-        magnification: how far the sheet is stretched there: a volume of feature space per volume of the map, (K,).
+        magnification: volume of feature space per volume of the map, (K,).
         distance: the mean distance in feature space to the neighbors along the axes, the U-matrix, (K,).
     """
 
@@ -54,13 +54,12 @@ class Nodes(NamedTuple):
 
 
 class TopographicMap:
-    """Rows on the grid behind a model: where each lies, what lives at each node, how labels spread over it.
+    """Rows on the grid behind a model: places of the rows, contents of the nodes, landscapes of labels.
 
     The rows are read once, in batches; no matrix of all responsibilities is made.
 
     Args:
-        model: a VAE whose prior has a grid, a fitted `GTM`, or a pipeline of a `StandardScaler` and one, as
-            `priory.load` gives them.
+        model: a VAE whose prior has a grid, a fitted `GTM`, a pipeline of a `StandardScaler` and one, or a `Surface`.
         rows: (N, D) in the data's units, a tensor, an array, a data frame, or `priory.rows.Rows` such as
             `dataset.rows("test")`.
         reach: how far from the likeliest node others count for a row's place, in steps of the grid.
@@ -111,7 +110,7 @@ class TopographicMap:
 
     @cached_property
     def nodes(self) -> Nodes:
-        """What lives at the nodes."""
+        """The nodes and their contents."""
         surface = self.surface
         contents = surface.contents()
         distance = neighbor_distances(surface.features(contents), surface.grid_shape)
@@ -134,9 +133,9 @@ class TopographicMap:
         """How labels or numbers of these rows spread over the nodes; `priory.grid.landscapes` has the formula.
 
         Args:
-            values: N texts, '' where a row has none, or N numbers, NaN where a row has none; None is none, too. Whole
-                numbers of which there are few kinds are classes.
-            smoothing: so many rows are added to each node that are as those of its neighborhood.
+            values: N texts or N numbers; '', NaN or None for a row without a value. Whole numbers of few kinds are
+                classes.
+            smoothing: number of rows with the mean of the neighborhood that is added to each node.
 
         Returns:
             A `ClassLandscape` of texts, a `ValueLandscape` of measurements.
@@ -157,25 +156,25 @@ class TopographicMap:
             places = torch.zeros(len(self), dtype=torch.int64)  # 0 for rows without a class
             places[torch.from_numpy(np.flatnonzero(there))] = torch.from_numpy(codes) + 1
             sums = self._sums(lambda rows: one_hot(places[rows], len(names) + 1)[:, 1:].double())
-            return class_landscape(sums, tuple(map(str, names.tolist())), smoothing, self.surface.grid_shape)
-        center = float(values[there].mean(dtype=np.float64))
+            probabilities = class_probabilities(sums, smoothing, self.surface.grid_shape)
+            return ClassLandscape(tuple(map(str, names.tolist())), probabilities, sums.sum(-1))
+        center = values[there].mean(dtype=np.float64)
         centered = torch.from_numpy(np.where(there, values - center, 0.0)).double()
-        known = torch.from_numpy(there).double()
-        columns = torch.stack([known, centered, centered.square()], 1)
+        columns = weighted_powers(centered, torch.from_numpy(there).double())
         sums = self._sums(lambda rows: columns[rows])
-        return value_landscape(sums, center, smoothing, self.surface.grid_shape)
+        return value_landscape(sums, torch.tensor(center), smoothing, self.surface.grid_shape)
 
     def predict(
         self, landscape: ClassLandscape | ValueLandscape, rows: RowsLike | None = None
     ) -> ClassPrediction | ValuePrediction:
-        """What a landscape says of rows, of the map's own where None; they need no labels."""
-        predicted: Any = predicted_class if isinstance(landscape, ClassLandscape) else predicted_value
-        source = self.rows if rows is None else _source(rows)
-        parts = [predicted(share, landscape) for share in self._shares(source)]
-        if isinstance(landscape, ClassLandscape):
-            labels = tuple(label for part in parts for label in part.label)
-            return ClassPrediction(labels, *(torch.cat(column) for column in list(zip(*parts, strict=True))[1:]))
-        return ValuePrediction(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        """Predict the label or number of rows from a landscape; None predicts the map's own rows."""
+        shares = self._shares(self.rows if rows is None else _source(rows))
+        if isinstance(landscape, ValueLandscape):
+            parts = [predicted_value(share, landscape.mean, landscape.scale) for share in shares]
+            return ValuePrediction(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        probabilities = torch.cat([share @ landscape.probabilities for share in shares])
+        confidence, best = probabilities.max(-1)
+        return ClassPrediction(tuple(landscape.classes[i] for i in best.tolist()), confidence, probabilities)
 
     def quality(
         self,
@@ -186,27 +185,24 @@ class TopographicMap:
         """`trustworthiness`, `continuity`, `topographic_error`, `used_nodes`; with classes `knn_accuracy` too.
 
         Args:
-            kinds: classes of these rows as texts, '' where a row has none.
+            kinds: classes of these rows as texts, '' for a row without a class.
             train: a map of other rows by the same model, whose neighbors give these rows a class.
             train_kinds: their classes.
         """
         width = next(iter(self.rows.batches(1)))[0].shape[-1]
-        found = neighborhoods(self, width)
+        found = neighborhoods(self.places.place, self.features_of, width)
         if kinds is not None and train is not None and train_kinds is not None:
             mine, theirs = np.flatnonzero(kinds != ""), np.flatnonzero(train_kinds != "")
             places, others = self.places.place[mine], train.places.place[theirs]
             found["knn_accuracy"] = knn_accuracy(others, train_kinds[theirs], places, kinds[mine])
         found["topographic_error"] = topographic_error(self.places, self.surface.nodes)
-        found["used_nodes"] = self._used_nodes()
+        # exp(-sum_k usage_k log usage_k), the exponential of a mean over rows of -sum_k r_nk log usage_k
+        information = -self.usage.clamp(min=torch.finfo(torch.float64).tiny).log()
+        found["used_nodes"] = mean(torch.cat([share @ information for share in self._shares(self.rows)])).exp()
         return found
 
-    def _used_nodes(self) -> Estimate:
-        """exp(-sum_k usage_k log usage_k), the exponential of a mean over rows of -sum_k r_nk log usage_k."""
-        information = -self.usage.clamp(min=torch.finfo(torch.float64).tiny).log()
-        return mean(torch.cat([share @ information for share in self._shares(self.rows)])).exp()
-
     def features_of(self, chosen: np.ndarray) -> Tensor:
-        """Some rows in the space where distances between them are looked at."""
+        """The features of the rows with these indices; distances are measured between features."""
         wanted, parts = torch.from_numpy(chosen), []
         for start, (x, _) in zip(range(0, len(self), self.batch_size), self.rows.batches(self.batch_size), strict=True):
             here = wanted[(wanted >= start) & (wanted < start + len(x))] - start
@@ -219,8 +215,8 @@ class TopographicMap:
     ) -> tuple[Places, Float[Tensor, " node"]]:
         """The rows' places, and the sum of their responsibilities.
 
-        What is kept is made first: small parts that are kept between large ones that are not leave holes in the heap,
-        and it then grows as if all responsibilities were kept.
+        The results are allocated first: small results between large temporary blocks would fragment the heap, which
+        would then grow as if all responsibilities were kept.
         """
         places, done, total = None, 0, torch.zeros(len(self.surface.nodes), dtype=torch.float64)
         for share in self._shares(rows):

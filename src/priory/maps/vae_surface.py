@@ -1,4 +1,4 @@
-"""The map that the grid behind a VAE's prior draws."""
+"""The map of a VAE whose prior has a grid."""
 
 import torch
 from jaxtyping import Float
@@ -15,8 +15,8 @@ AT_ONCE = 2**24  # numbers of the decoded nodes that are made at a time
 class VAESurface:
     """The surface of a VAE whose prior has a grid: p(k | x) is p(k | z) at z = E[z | x].
 
-    Its image of a place u is the decoded mean at the component's mean there; distances are those of what the encoder's
-    first layer reads.
+    The image of a place u is the decoded mean of the component's mean at u. Distances are measured between
+    preprocessed rows, as the encoder's first layer reads them.
 
     Args:
         vae: used in evaluation mode; its prior is evaluated here, once.
@@ -26,18 +26,20 @@ class VAESurface:
         ValueError: the prior has no grid, or its nodes are no full grid.
     """
 
+    likelihood_is_estimated = True
+
     def __init__(self, vae: VAE, *, num_samples: int = 64) -> None:
         prior = vae.prior
         if not isinstance(prior, GridPrior):
             raise ValueError(
                 f"model: expected a VAE whose prior has a grid (GTM, GTM-VampPrior), got a {type(prior).__name__}, "
-                "which draws no map; train with --prior gtm-vamp, or fit a GTM to the latents (priory refit)"
+                "which has none; train a VAE with such a prior, refit one to it, or fit a GTM to its latents"
             )
         self.grid_shape = prior.grid_shape
         if len(self.grid_shape) != prior.nodes.shape[1]:
             raise ValueError(
-                f"model: expected a prior over a full grid as `latent_grid` makes it, got {len(prior.nodes)} nodes "
-                "that are none"
+                "model: expected a prior over the nodes of a full grid, as `latent_grid` makes it, got "
+                f"{len(prior.nodes)} nodes that are no full grid"
             )
         self.vae, self.prior, self.num_samples = vae, prior, num_samples
         with torch.no_grad(), evaluation_mode(vae):
@@ -73,13 +75,14 @@ class VAESurface:
             return torch.cat([self._stretch(part.detach()) for part in places.split(1024)]).double().cpu()
 
     def _stretch(self, u: Float[Tensor, "place grid"]) -> Float[Tensor, " place"]:
-        """By two passes backwards: v'J is linear in v, and its derivative by v, along an axis, a column of J.
+        """sqrt(det(J'J)) by two backward passes: v'J is linear in v, and its derivative by v is a column of J.
 
-        `torch.func.jvp` would take one pass forwards, but torch's own code for it warns that it is deprecated.
+        `torch.func.jvp` would take one forward pass, but it raises a deprecation warning inside torch.
         """
         with torch.enable_grad():
             u = u.clone().requires_grad_()
-            image = self._image(u)
+            z = self.prior.components_at(u, self.vae.encoder).mean
+            image = self.vae.preprocess(self.vae.decode(z).mean)
             v = torch.zeros_like(image, requires_grad=True)
             (pulled,) = torch.autograd.grad(image, u, v, create_graph=True)
             axes = pulled.unbind(1)
@@ -87,6 +90,6 @@ class VAESurface:
         jacobian = torch.stack(slopes, -1)
         return torch.linalg.det(jacobian.mT @ jacobian).clamp(min=0.0).sqrt()
 
-    def _image(self, u: Float[Tensor, "place grid"]) -> Float[Tensor, "place feature"]:
-        z = self.prior.components_at(u, self.vae.encoder).mean
-        return self.vae.preprocess(self.vae.decode(z).mean)
+    def _read(self, x: Tensor) -> Tensor:
+        """Rows on the model's device, in its dtype."""
+        return x.to(next(self.vae.parameters()))

@@ -1,27 +1,23 @@
-"""Points counted in the cells of a regular grid over a window: a picture whose size does not grow with their number."""
+"""Points counted in the cells of a regular grid: a picture whose size does not grow with the number of points."""
 
 import numpy as np
 
 
-def cell_counts(points: np.ndarray, low: np.ndarray, high: np.ndarray, cells: int) -> np.ndarray:
-    """How many points (n, 2) lie in each of cells x cells cells between two corners; shape (line, column), y upwards.
+def cell_sums(
+    points: np.ndarray, low: np.ndarray, high: np.ndarray, cells: int, values: np.ndarray | None = None
+) -> np.ndarray:
+    """Count the points (n, 2) in each of cells x cells cells between two corners, or sum their values.
 
-    Points outside are not counted; those on the upper or right edge are.
+    The shape is (line, column), y upwards. Points outside do not count; points on the upper or right edge do.
     """
-    return _sums(points, None, low, high, cells)
+    window = [(low[1], high[1]), (low[0], high[0])]
+    return np.histogram2d(points[:, 1], points[:, 0], cells, window, weights=values)[0]
 
 
 def cell_means(
     points: np.ndarray, values: np.ndarray, low: np.ndarray, high: np.ndarray, cells: int
 ) -> np.ma.MaskedArray:
-    """The mean value of the points in each cell, masked where there are none."""
-    counts = _sums(points, None, low, high, cells)
-    return np.ma.masked_array(_sums(points, values, low, high, cells) / np.maximum(counts, 1), counts == 0)
-
-
-def _sums(points: np.ndarray, values: np.ndarray | None, low: np.ndarray, high: np.ndarray, cells: int) -> np.ndarray:
-    inside = ((points >= low) & (points <= high)).all(axis=1)
-    place = np.minimum(((points[inside] - low) / (high - low) * cells).astype(int), cells - 1)
-    weights = None if values is None else values[inside]
-    sums = np.bincount(place[:, 1] * cells + place[:, 0], weights, minlength=cells**2)
-    return sums.reshape(cells, cells).astype(float)
+    """The mean value of the points in each cell, masked if there are none."""
+    counts = cell_sums(points, low, high, cells)
+    sums = cell_sums(points, low, high, cells, values)
+    return np.ma.masked_array(sums / np.maximum(counts, 1), counts == 0)

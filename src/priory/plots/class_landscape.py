@@ -1,19 +1,13 @@
-"""Which class lives where on a map, and how surely."""
+"""The most probable class at each node of a map, and its probability."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from priory.plots.classes import MOST_CLASSES, NOTHING, OTHERS, class_styles, told_apart
-from priory.plots.figure import LONGEST_NAME, Rows, as_drawn, column_names, new_axes, to_rows
+from priory.plots.classes import MOST_STYLES, NOTHING, OTHERS, class_styles, told_apart
+from priory.plots.figure import LONGEST_NAME, Axes, TensorOrArray, as_drawn, column_names, new_axes, to_rows
 from priory.plots.landscapes import check_square, draw_sheet, finish_map, on_square
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.colors import Colormap
-else:
-    Axes = Colormap = Any
 
 _UNDECIDED = ""
 _UNSURE, _SURE = 0.94, 0.6  # lightness, from the threshold to certainty: black letters are read on all of it
@@ -21,12 +15,12 @@ _LUMA = np.array([299, 587, 114]) / 1000  # ITU-R BT.601, by which a picture is 
 
 
 def plot_class_landscape(
-    probabilities: Rows,
+    probabilities: TensorOrArray,
     names: Sequence[str],
     *,
     name: str | None = None,
     decided: float = 0.5,
-    places: Rows | None = None,
+    places: TensorOrArray | None = None,
     axes: Axes | None = None,
 ) -> Axes:
     """Draw each node's most probable class, by color and letter or marker, and its probability, by lightness.
@@ -41,7 +35,7 @@ def plot_class_landscape(
         name: of what the classes are.
         decided: the least probability of a class that is drawn, at least 0 and below 1.
         places: (batch, 2), rows to draw on it.
-        axes: where to draw; a new figure without it.
+        axes: axes to draw in; None makes a new figure.
 
     Returns:
         The axes; u_1 to the right, u_2 upwards.
@@ -60,7 +54,7 @@ def plot_class_landscape(
         raise ValueError(f"decided: expected a probability of at least 0 and below 1, got {decided}")
     surest = np.where(np.isfinite(shares).all(axis=1), shares.max(axis=1), -1.0)
     winners = np.where(surest >= decided, labels[shares.argmax(axis=1)], _UNDECIDED)
-    styles = class_styles(told_apart(labels if len(labels) <= MOST_CLASSES else winners))
+    styles = class_styles(told_apart(labels if len(labels) <= MOST_STYLES else winners))
     winners = np.array([each if each in styles or each == _UNDECIDED else OTHERS for each in winners.tolist()])
     lightness = np.where(surest >= decided, _UNSURE + (_SURE - _UNSURE) * (surest - decided) / (1 - decided), 1.0)
     if axes is None:
@@ -73,7 +67,7 @@ def plot_class_landscape(
 
 
 def _patches(winners: np.ndarray, styles: dict[str, tuple[str, str]], lightness: np.ndarray) -> np.ndarray:
-    """(side, side, 3): each node's color, made as light as it is sure."""
+    """Colors of the nodes, (side, side, 3), with the given lightness."""
     from matplotlib.colors import to_rgb
 
     hues = {kind: np.array(to_rgb(color)) for kind, (_, color) in styles.items()}
@@ -97,7 +91,7 @@ def _draw_markers(
 ) -> None:
     line = np.linspace(-1, 1, side) if side > 1 else np.zeros(1)
     nodes = np.stack(np.meshgrid(line, line, indexing="ij"), axis=-1).reshape(-1, 2)
-    size = min(9.0, 150 / side)  # half of a patch, where the map has its usual 4.3 inches
+    size = min(9.0, 150 / side)  # half of a patch on a map of 4.3 inches
     rest = {OTHERS: (".", "black"), _UNDECIDED: ("x", NOTHING)}
     listed = [kind for kind in styles | rest if (winners == kind).any()]
     for kind in listed:
@@ -122,7 +116,7 @@ def _draw_scale(axes: Axes, decided: float) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LinearSegmentedColormap, Normalize
 
-    grays: Colormap = LinearSegmentedColormap.from_list("sureness", [str(_UNSURE), str(_SURE)])
+    grays = LinearSegmentedColormap.from_list("sureness", [str(_UNSURE), str(_SURE)])
     axes.figure.colorbar(
         ScalarMappable(Normalize(decided, 1.0), grays),
         ax=axes,

@@ -1,11 +1,11 @@
-"""How classes are told apart: by marker and by color."""
+"""Styles of classes: marker and color."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-MOST_CLASSES = 12  # that are told apart; markers for more are too alike
-OTHERS, NOTHING = "others", "#b3b3b3"  # the name of the rest; the gray of what has no value or no class of its own
+MOST_STYLES = 12  # classes with a style of their own; more markers would look too alike
+OTHERS, NOTHING = "others", "#b3b3b3"  # name of the other classes; gray of rows without a value or a style
 _MARKERS = "os^DvPX*<>hd"
 # Okabe & Ito's, without the yellow that is lost on white, then Tol's muted; neighbors differ in lightness too
 CLASS_COLORS = (
@@ -15,10 +15,10 @@ CLASS_COLORS = (
 
 
 def told_apart(classes: np.ndarray) -> list[str]:
-    """The names that get a marker, in their order; of many classes, the commonest. '' is none of them."""
+    """Sorted names of the classes that get a style; of many classes, the commonest. '' never gets one."""
     kinds, counts = np.unique(classes[classes != ""], return_counts=True)
-    if len(kinds) > MOST_CLASSES:
-        kinds = kinds[np.argsort(-counts, kind="stable")[: MOST_CLASSES - 1]]
+    if len(kinds) > MOST_STYLES:
+        kinds = kinds[np.argsort(-counts, kind="stable")[: MOST_STYLES - 1]]
     return sorted(kinds.tolist(), key=natural)
 
 

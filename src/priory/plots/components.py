@@ -1,22 +1,17 @@
-"""How much of a mixture prior the data use."""
+"""The use of a mixture prior's components by the data."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from priory.plots.figure import DATA_COLOR, MANY_DOTS, MODEL_COLOR, Rows, new_axes, to_numpy
+from priory.plots.figure import DATA_COLOR, MANY_DOTS, MODEL_COLOR, Axes, TensorOrArray, new_axes, to_numpy
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-else:
-    Axes = Any
-
-_UNUSED = 0.1  # of its own weight, as in `priory.evaluate`
-_SMALLEST = 1e-4  # of an equal share: what is less is drawn there, as an arrow downwards
+_UNUSED = 0.1  # relative to the weight of the component, as in `priory.evaluate`
+_SMALLEST = 1e-4  # of an equal share: smaller shares are drawn there, as an arrow downwards
 
 
-def plot_component_use(weights: Rows, usage: Rows, *, axes: Axes | None = None) -> Axes:
-    """Draw mixing weights against what the aggregate posterior gives each component, in the order of the weights.
+def plot_component_use(weights: TensorOrArray, usage: TensorOrArray, *, axes: Axes | None = None) -> Axes:
+    """Draw mixing weights and the aggregate posterior's use of each component, in the order of the weights.
 
     Weights pi_k are a line, the usage r_k = E_q(z) [p(k|z)] dots; equal weights are ordered by usage. The legend gives
     the perplexities exp(-sum_k s_k log s_k) of both, between 1 and K, and counts the components that get less than a
@@ -25,7 +20,7 @@ def plot_component_use(weights: Rows, usage: Rows, *, axes: Axes | None = None) 
     Args:
         weights: (component,), at least 0, with sum 1 but for rounding.
         usage: (component,), likewise.
-        axes: where to draw; a new figure without it.
+        axes: axes to draw in; None makes a new figure.
 
     Raises:
         ValueError: these are not two lists of shares, of one length.
@@ -39,8 +34,7 @@ def plot_component_use(weights: Rows, usage: Rows, *, axes: Axes | None = None) 
     order = np.lexsort((-used, -np.round(np.log(np.maximum(shares, 1e-300)), 5)))
     shares, used = shares[order], used[order]
     floor = _SMALLEST / len(shares)
-    if axes is None:
-        axes = new_axes(1, 1, (6.5, 3.8))[0]
+    axes = axes or new_axes(1, 1, (6.5, 3.8))[0]
     rank = np.arange(1, len(shares) + 1)
     label = f"mixing weights: perplexity {_perplexity(shares):.1f} of {len(shares)}"
     axes.step(rank, np.maximum(shares, floor), where="mid", color=DATA_COLOR, linewidth=1.4, label=label)
@@ -50,7 +44,7 @@ def plot_component_use(weights: Rows, usage: Rows, *, axes: Axes | None = None) 
     axes.locator_params(axis="x", integer=True)
     drawn = np.maximum(np.concatenate([shares, used]), floor)
     middle, half = np.sqrt(drawn.min() * drawn.max()), max(np.sqrt(drawn.max() / drawn.min()) * 1.5, 10**0.5)
-    axes.set_ylim(middle / half, middle * half)  # at least a decade: what differs by a tenth should not look far apart
+    axes.set_ylim(middle / half, middle * half)  # at least a decade, so that small differences look small
     few = int((used < _UNUSED * shares).sum())
     axes.set_title(f"{few} of {len(shares)} components get less than a tenth of their weight", fontsize="medium")
     axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16))
@@ -73,7 +67,7 @@ def _perplexity(shares: np.ndarray) -> float:
     return float(np.exp(-(positive * np.log(positive)).sum()))
 
 
-def _shares(name: str, values: Rows) -> np.ndarray:
+def _shares(name: str, values: TensorOrArray) -> np.ndarray:
     shares = to_numpy(values)
     if shares.ndim != 1 or not shares.size or not (shares >= 0).all() or not np.isclose(shares.sum(), 1.0, atol=1e-3):
         raise ValueError(

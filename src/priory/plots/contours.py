@@ -1,20 +1,14 @@
 """A two-dimensional prior under the encoded data."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from priory.plots.figure import MANY_DOTS, new_axes, to_numpy
+from priory.plots.figure import MANY_DOTS, Axes, new_axes, to_numpy
 from priory.plots.regions import Density, adaptive_grid, draw, mass_thresholds, square_window
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-else:
-    Axes = Any
 
 CONTOUR_COLOR = "#1f4e79"
 
@@ -36,7 +30,7 @@ def plot_prior_contours(
     Args:
         prior: density over z in R^2, e.g. `vae.latent_prior()`; `log_prob` maps (n, 2) to (n,), in nats.
         points: encoded data, e.g. posterior means, shape (batch, 2); their device and dtype are those of the grid.
-        axes: where to draw; a new figure without it.
+        axes: axes to draw in; None makes a new figure.
         levels: enclosed masses, between 0 and 1; levels that do not fit in the window are left out.
         margin: empty border on every side, as a fraction of the window's side.
         window: lower left and upper right corner, (2,) each, so that several pictures show the same part of the plane;
@@ -65,8 +59,7 @@ def plot_prior_contours(
         low, high = square_window(clouds, margin) if window is None else window
         x, y, log_density = adaptive_grid(prior, points, low, high, None if samples is None else clouds[1])
     drawn, thresholds = mass_thresholds(x, y, log_density, levels)
-    if axes is None:
-        axes = new_axes(1, 1, (5.0, 5.3))[0]
+    axes = axes or new_axes(1, 1, (5.0, 5.3))[0]
     draw_contours(axes, x, y, log_density, thresholds)
     _draw_dots(axes, clouds[0])
     axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xlabel="latent 1", ylabel="latent 2")

@@ -1,4 +1,4 @@
-"""Figures that pyplot does not know: making, checking, saving."""
+"""Create figures without pyplot, check their arguments, save them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 else:
     Axes = Figure = Any  # matplotlib is optional; annotations must hold without it
 
-Rows: TypeAlias = Tensor | np.ndarray  # (batch, input)
+TensorOrArray: TypeAlias = Tensor | np.ndarray
 
 DATA_COLOR, MODEL_COLOR = "black", "#d55e00"  # Okabe & Ito's vermilion: apart from black in hue and in lightness
 
@@ -29,7 +29,7 @@ def save_figure(figure: "Figure | Axes | np.ndarray", path: str | Path) -> None:
 
     Args:
         figure: a figure, one of its axes, or an array of them.
-        path: where to write; the suffix is the format: `.svg` and `.pdf` are vector graphics, `.png` has 200 dpi.
+        path: of the file; its suffix is the format: `.svg` and `.pdf` are vector graphics, `.png` has 200 dpi.
 
     Raises:
         ValueError: the suffix names no format that matplotlib writes.
@@ -50,12 +50,12 @@ def _root(figure: "Figure | Axes | np.ndarray") -> Any:
 
 
 def new_axes(rows: int, columns: int, size: tuple[float, float], *, sharex: bool = True) -> np.ndarray:
-    """Flat array of axes of a figure that pyplot does not know, size in inches."""
+    """Flat array of axes of a new figure without pyplot, size in inches."""
     return new_figure(size).subplots(rows, columns, squeeze=False, sharex=sharex and rows > 1).ravel()
 
 
 def new_figure(size: tuple[float, float]) -> Figure:
-    """An empty figure that pyplot does not know, size in inches."""
+    """An empty figure without pyplot, size in inches."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -77,12 +77,12 @@ def two_axes(
     return pair
 
 
-def to_numpy(values: Rows) -> np.ndarray:
-    """On the CPU, in float64, which also takes what numpy lacks, bfloat16."""
+def to_numpy(values: TensorOrArray) -> np.ndarray:
+    """An array on the CPU in float64, also from bfloat16, which numpy lacks."""
     return values.detach().double().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values, dtype=float)
 
 
-def to_rows(name: str, values: Rows) -> np.ndarray:
+def to_rows(name: str, values: TensorOrArray) -> np.ndarray:
     rows = to_numpy(values)
     if rows.ndim != 2 or rows.size == 0:
         raise ValueError(f"{name}: expected shape (batch, input) with at least one row and column, got {rows.shape}")
@@ -107,4 +107,4 @@ def as_drawn(name: object, most: int = LONGEST_NAME) -> str:
     ('US\\\\$ per \\\\$', ' _id', 'long long...')
     """
     text = shortened(" ".join(str(name).split()), most)
-    return (" " if text.startswith("_") else "") + text.replace("$", r"\$")  # legends leave out what begins with _
+    return (" " if text.startswith("_") else "") + text.replace("$", r"\$")  # legends omit names that begin with _

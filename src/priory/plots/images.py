@@ -2,20 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from priory.plots.figure import Rows, check_same_shape, new_axes, to_numpy, to_rows
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-else:
-    Axes = Any
+from priory.plots.figure import Axes, TensorOrArray, check_same_shape, new_axes, to_numpy, to_rows
 
 
 def plot_images(
-    images: Rows,
+    images: TensorOrArray,
     *,
     image_shape: Sequence[int],
     columns: int | None = None,
@@ -30,10 +24,10 @@ def plot_images(
         images: shape (batch, input), input = height * width.
         image_shape: (height, width) or (1, height, width).
         columns: images per line; a square mosaic without it.
-        low: value drawn black; the smallest without it.
-        high: value drawn white; the largest without it.
+        low: value drawn black; None takes the smallest.
+        high: value drawn white; None takes the largest.
         title: text above the mosaic.
-        axes: where to draw; a new figure without it.
+        axes: axes to draw in; None makes a new figure.
 
     Returns:
         The axes; one data unit is one pixel, and image n begins at (n // columns * height, n % columns * width).
@@ -52,8 +46,8 @@ def plot_images(
 
 
 def plot_reconstructions(
-    originals: Rows,
-    reconstructions: Rows,
+    originals: TensorOrArray,
+    reconstructions: TensorOrArray,
     *,
     image_shape: Sequence[int],
     columns: int | None = None,
@@ -64,15 +58,12 @@ def plot_reconstructions(
 ) -> Axes:
     """Draw images and, below each, its reconstruction, on one gray scale.
 
+    Other arguments are those of `plot_images`; the scale is that of the originals by default.
+
     Args:
         originals: shape (batch, input), input = height * width.
         reconstructions: as `originals`, in the same order.
-        image_shape: (height, width) or (1, height, width).
-        columns: pairs per band; at most 10 without it.
-        low: value drawn black; the smallest original without it.
-        high: value drawn white; the largest original without it.
-        title: text above the mosaic.
-        axes: where to draw; a new figure without it.
+        columns: pairs per band; at most 10 by default.
 
     Returns:
         The axes; one data unit is one pixel, and the lines of images are labeled.
@@ -100,28 +91,25 @@ def plot_reconstructions(
 
 
 def plot_node_images(
-    contents: Rows,
+    contents: TensorOrArray,
     *,
     image_shape: Sequence[int],
     side: int,
-    usage: Rows | None = None,
+    usage: TensorOrArray | None = None,
     low: float | None = None,
     high: float | None = None,
     title: str | None = None,
     axes: Axes | None = None,
 ) -> Axes:
-    """Draw what the nodes of a square grid stand for, each at its place: u_1 to the right, u_2 upwards.
+    """Draw the images of the nodes of a square grid, each at its place: u_1 to the right, u_2 upwards.
+
+    Other arguments are those of `plot_images`.
 
     Args:
         contents: (node, input), input = height * width; the grid's last coordinate runs fastest.
-        image_shape: (height, width) or (1, height, width).
         side: nodes along each side of the grid.
-        usage: (node,), the share of the rows that each node takes; images of nodes with less than half of an equal
-            share fade, those without rows to 0.3 of their strength.
-        low: value drawn black; the smallest without it.
-        high: value drawn white; the largest without it.
-        title: text above the images.
-        axes: where to draw; a new figure without it.
+        usage: (node,), the share of the rows of each node; images of nodes with less than half of an equal share fade,
+            those without rows to 0.3 of their strength.
 
     Returns:
         The axes; one data unit is one pixel, and node k is in column k // side from the left, k % side from below.
@@ -150,7 +138,7 @@ def _opacity(usage: np.ndarray, count: int) -> np.ndarray:
     return 0.3 + 0.7 * np.minimum(usage / (0.5 * equal), 1.0)
 
 
-def _tiles(name: str, images: Rows, image_shape: Sequence[int]) -> np.ndarray:
+def _tiles(name: str, images: TensorOrArray, image_shape: Sequence[int]) -> np.ndarray:
     """Shape (batch, height, width)."""
     rows = to_rows(name, images)
     shape = tuple(image_shape)[1:] if len(image_shape) == 3 and image_shape[0] == 1 else tuple(image_shape)

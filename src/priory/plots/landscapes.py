@@ -1,33 +1,27 @@
-"""Numbers of a map's nodes as landscapes: what the nodes stand for, how far the sheet is stretched."""
+"""Numbers of a map's nodes as landscapes: columns of their images, a property, the magnification."""
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from priory.plots.figure import MANY_DOTS, Rows, as_drawn, column_names, new_axes, to_numpy, to_rows
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.image import AxesImage
-else:
-    Axes = AxesImage = Any
+from priory.plots.figure import MANY_DOTS, Axes, TensorOrArray, as_drawn, column_names, new_axes, to_numpy, to_rows
 
 
 def plot_node_values(
-    values: Rows,
+    values: TensorOrArray,
     name: str,
     *,
     low: float | None = None,
     high: float | None = None,
-    places: Rows | None = None,
+    places: TensorOrArray | None = None,
     axes: Axes | None = None,
 ) -> Axes:
     """Draw one number of each node as a landscape over the map.
 
-    Such as a property's expected value or spread, the usage, the mixing weights, a density, or the mean distance to the
-    neighbors (the U-matrix: ridges part what lies apart).
+    For example a property's expected value or spread, the usage, the mixing weights, a density, or the mean distance
+    to the neighbors (the U-matrix: ridges separate regions that lie apart).
 
     Args:
         values: (node,), of a square grid over the map, the last coordinate running fastest; nodes without a finite
@@ -36,7 +30,7 @@ def plot_node_values(
         low: value drawn darkest; the smallest without it.
         high: value drawn lightest; the largest without it.
         places: (batch, 2), rows to draw on it.
-        axes: where to draw; a new figure without it.
+        axes: axes to draw in; None makes a new figure.
 
     Returns:
         The axes; u_1 to the right, u_2 upwards.
@@ -47,21 +41,18 @@ def plot_node_values(
     >>> plot_node_values(np.arange(9.0), "usage").images[0].get_array()[0].tolist()
     [0.0, 3.0, 6.0]
     """
-    heights = on_square("values", values)
-    if axes is None:
-        axes = new_axes(1, 1, (6.4, 5.3))[0]
-    picture = draw_sheet(axes, heights, low, high)
-    axes.figure.colorbar(picture, ax=axes, shrink=0.85, label=as_drawn(name))
+    axes = axes or new_axes(1, 1, (6.4, 5.3))[0]
+    _draw_scaled(axes, on_square("values", values), as_drawn(name), low, high)
     return finish_map(axes, places)
 
 
-def plot_landscapes(images: Rows, *, names: Sequence[str] | None = None, most: int = 9) -> np.ndarray:
+def plot_landscapes(images: TensorOrArray, *, names: Sequence[str] | None = None, most: int = 9) -> np.ndarray:
     """Draw columns as landscapes over the map: at each node the value of its image, in the data's units.
 
     Args:
         images: (node, input), nodes of a square grid, the last coordinate running fastest.
-        names: one per column; numbers without it.
-        most: only the first so many columns are drawn.
+        names: one per column; None takes numbers.
+        most: the number of columns to draw, from the first on.
 
     Returns:
         The axes, one for each column; u_1 to the right, u_2 upwards.
@@ -86,13 +77,15 @@ def plot_landscapes(images: Rows, *, names: Sequence[str] | None = None, most: i
     return panels[: len(titles)]
 
 
-def plot_magnification(factors: Rows, places: Rows | None = None, *, axes: Axes | None = None) -> Axes:
-    """Draw how far the sheet is stretched at each place of the map: ridges part what lies apart in data space.
+def plot_magnification(
+    factors: TensorOrArray, places: TensorOrArray | None = None, *, axes: Axes | None = None
+) -> Axes:
+    """Draw the magnification at each place of the map: ridges separate regions that lie apart in data space.
 
     Args:
         factors: (node,), of a square grid over the map, the last coordinate running fastest.
         places: (batch, 2), rows to draw on it.
-        axes: where to draw; a new figure without it.
+        axes: axes to draw in; None makes a new figure.
 
     Raises:
         ValueError: the factors are not those of a square grid.
@@ -101,11 +94,14 @@ def plot_magnification(factors: Rows, places: Rows | None = None, *, axes: Axes 
     positive = values[values > 0]
     usual = float(np.exp(np.log(positive).mean())) if len(positive) else 1.0
     levels = np.log2(np.maximum(values / usual, 2.0**-6))
-    if axes is None:
-        axes = new_axes(1, 1, (6.4, 5.3))[0]
-    picture = draw_sheet(axes, levels, max(-4.0, float(levels.min())), interpolation="bilinear")
-    axes.figure.colorbar(picture, ax=axes, shrink=0.85, label="log2(magnification / its geometric mean)")
+    axes = axes or new_axes(1, 1, (6.4, 5.3))[0]
+    low, label = max(-4.0, float(levels.min())), "log2(magnification / its geometric mean)"
+    _draw_scaled(axes, levels, label, low, interpolation="bilinear")
     return finish_map(axes, places)
+
+
+def _draw_scaled(axes: Axes, heights: np.ndarray, label: str, *limits: float | None, **look: Any) -> None:
+    axes.figure.colorbar(draw_sheet(axes, heights, *limits, **look), ax=axes, shrink=0.85, label=label)
 
 
 def check_square(name: str, count: int) -> int:
@@ -116,7 +112,7 @@ def check_square(name: str, count: int) -> int:
     return side
 
 
-def on_square(name: str, values: Rows) -> np.ndarray:
+def on_square(name: str, values: TensorOrArray) -> np.ndarray:
     """Values (node,) as a picture with u_2 along its lines, upwards, and u_1 along its columns."""
     flat = to_numpy(values).ravel()
     side = check_square(name, len(flat))
@@ -130,7 +126,7 @@ def draw_sheet(
     high: float | None = None,
     *,
     interpolation: str = "nearest",
-) -> AxesImage:
+) -> Any:
     """Cover the map with a picture, numbers (side, side) or colors (side, side, 3), each node amid its patch."""
     if not np.isfinite(heights).all():  # cividis has neither white nor hatches, in color or in gray
         axes.patch.set(hatch="////", edgecolor="0.6", linewidth=0.0)
@@ -147,8 +143,8 @@ def draw_sheet(
     )
 
 
-def finish_map(axes: Axes, places: Rows | None) -> Axes:
-    """Rows as light dots with a dark edge, seen on light and dark, and the names of the axes."""
+def finish_map(axes: Axes, places: TensorOrArray | None) -> Axes:
+    """Draw rows as light dots with a dark edge, visible on light and dark, and name the axes."""
     if places is not None:
         rows = to_rows("places", places)
         axes.plot(

@@ -1,37 +1,42 @@
-"""A map of data: its rows, told apart by class or shaded by a number."""
+"""A map of data: its rows, styled by class or shaded by a number."""
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from priory.plots.cells import cell_means
 from priory.plots.classes import NOTHING, OTHERS, class_styles, told_apart
-from priory.plots.figure import DATA_COLOR, LONGEST_NAME, MANY_DOTS, Rows, as_drawn, new_axes, to_numpy, to_rows
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-else:
-    Axes = Any
+from priory.plots.figure import (
+    DATA_COLOR,
+    LONGEST_NAME,
+    MANY_DOTS,
+    Axes,
+    TensorOrArray,
+    as_drawn,
+    new_axes,
+    to_numpy,
+    to_rows,
+)
 
 _CELLS = 130  # along each side, each about as large as a marker
 _LAYERS, _MOST_LAYERS, _ROWS_OF_LAYER = 8, 64, 2000  # classes are drawn by turns, so that none hides all others
-_SIZES = ((300, 6.5), (2000, 4.5), (5000, 3.4), (math.inf, 2.4))  # up to so many rows: points across a marker
+_SIZES = ((300, 6.5), (2000, 4.5), (5000, 3.4), (math.inf, 2.4))  # (most rows, points across a marker)
 _ONE_PLACE = 0.02  # rows that are nearer than about this, in units of the map, would hide one another
 _GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
 
 
 def plot_map(
-    places: Rows,
+    places: TensorOrArray,
     *,
     classes: Sequence[str] | np.ndarray | None = None,
     values: Sequence[float] | np.ndarray | None = None,
     name: str | None = None,
-    nodes: Rows | None = None,
+    nodes: TensorOrArray | None = None,
     axes: Axes | None = None,
 ) -> Axes:
-    """Draw rows at their places on a two-dimensional map, told apart by class or shaded by a number.
+    """Draw rows at their places on a two-dimensional map, styled by class or shaded by a number.
 
     Classes differ in marker and in color; names of one or two letters or digits are the markers themselves. Of many
     classes, the commonest are told apart. With nodes, rows at one place are spread about it, by less than half of the
@@ -44,7 +49,7 @@ def plot_map(
         values: instead, one number a row; NaN for a row that has none.
         name: of what tells them apart.
         nodes: (node, 2), a square grid, drawn faintly.
-        axes: where to draw; a new figure without it.
+        axes: axes to draw in; None makes a new figure.
 
     Raises:
         ValueError: places are not on two axes, lengths differ, or both classes and values are given.
@@ -58,8 +63,7 @@ def plot_map(
     given = [each for each in (classes, values) if each is not None]
     if len(given) > 1 or any(len(each) != len(points) for each in given):
         raise ValueError(f"classes, values: expected one of them, {len(points)} long, got {[len(g) for g in given]}")
-    if axes is None:
-        axes = new_axes(1, 1, (6.4 if classes is None else _width(classes, name), 5.3))[0]
+    axes = axes or new_axes(1, 1, (6.4 if classes is None else _width(classes, name), 5.3))[0]
     if nodes is not None:
         axes.plot(*to_numpy(nodes).T, ".", color="0.85", markersize=2, zorder=0)
         points = spread_about(points, 0.9 / max(1, math.isqrt(len(nodes)) - 1))
@@ -85,7 +89,7 @@ def _width(classes: Sequence[str] | np.ndarray, name: str | None) -> float:
 
 
 def spread_about(points: np.ndarray, radius: float) -> np.ndarray:
-    """Rows at one place in a spiral about it, within the radius: the n-th at sqrt(n), a golden angle further."""
+    """Move rows at one place into a spiral about it, within the radius: the n-th at sqrt(n), a golden angle further."""
     cells = np.rint(points / _ONE_PLACE)
     codes = cells[:, 0] * (2 * np.abs(cells).max() + 1) + cells[:, 1]  # as pairs, but sorted in a tenth of the time
     _, place, counts = np.unique(codes, return_inverse=True, return_counts=True)
@@ -117,7 +121,7 @@ def _draw_values(axes: Axes, points: np.ndarray, values: np.ndarray, size: float
 
 
 def _end(points: np.ndarray) -> float:
-    """The map is drawn from -end to end: its nodes lie from -1 to 1, rows may lie beyond."""
+    """Half of the map's side: nodes lie from -1 to 1, rows may lie beyond."""
     return max(1.07, float(np.abs(points).max(initial=0.0)) + 0.03)
 
 
@@ -148,7 +152,7 @@ def _draw_classes(axes: Axes, points: np.ndarray, classes: np.ndarray, size: flo
 
 
 def _with_the_rest(styles: dict[str, tuple[str, str]], classes: np.ndarray) -> dict[str, tuple[str, str]]:
-    """The last ones gray: rows without a class, and those of classes that are not told apart."""
+    """The styles, and gray for rows without a class and for classes without a style of their own."""
     kinds = set(classes.tolist())
     rest = [kind for kind, any_left in (("", "" in kinds), (OTHERS, bool(kinds - styles.keys() - {""}))) if any_left]
     return styles | dict.fromkeys(rest, (".", NOTHING))

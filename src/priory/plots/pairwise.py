@@ -1,26 +1,21 @@
 """A prior and the aggregate posterior, two dimensions at a time."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from priory.plots.cells import cell_counts
+from priory.plots.cells import cell_sums
 from priory.plots.contours import CONTOUR_COLOR, draw_contours
-from priory.plots.figure import DATA_COLOR, Rows, new_axes, to_numpy, to_rows
+from priory.plots.figure import DATA_COLOR, Axes, TensorOrArray, new_axes, to_numpy, to_rows
 from priory.plots.regions import mass_thresholds
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-else:
-    Axes = Any
 
 _PRIOR_SAMPLES = 30_000  # of a flow, a second
 _PRIOR_CELLS = 80  # along each side of a panel, for the prior's density
 _DOT_CELLS = 160  # for points too many to be dots: about two pixels each
-_MANY_DOTS = 1500  # for a panel: more would be one black blot
+_MANY_DOTS = 1500  # in a panel: more dots would merge into one black area
 _LINES = 200  # places at which a one-dimensional density is drawn
 _FILL = "#b9d4ea"
 
@@ -36,11 +31,11 @@ class Posteriors(Protocol):
     scale: Tensor
 
 
-Codes: TypeAlias = Rows | Posteriors
+Codes: TypeAlias = TensorOrArray | Posteriors
 
 
 def plot_pairwise_marginals(
-    prior: Rows | Sampler,
+    prior: TensorOrArray | Sampler,
     codes: Codes,
     *,
     most: int = 6,
@@ -75,7 +70,10 @@ def plot_pairwise_marginals(
     >>> panels[2, 0].get_xlabel(), panels[2, 0].get_ylabel()
     ('latent 1', 'latent 3')
     """
-    _check_arguments(most, levels)
+    if most < 2:
+        raise ValueError(f"most: expected at least 2 dimensions, got {most}")
+    if not levels or not all(0 < level < 1 for level in levels):
+        raise ValueError(f"levels: expected masses between 0 and 1, such as [0.5, 0.9], got {list(levels)}")
     cloud, spread, text = _drawn(codes)
     samples = _samples(prior, cloud.shape[1], codes)
     chosen = np.sort(np.argsort(-spread, kind="stable")[:most])
@@ -88,23 +86,15 @@ def plot_pairwise_marginals(
             _draw_pair(panels[row, column], samples[:, pair], cloud[:, pair], window, levels)
     _name_axes(panels, chosen)
     masses = ", ".join(f"{100 * level:g}" for level in sorted(levels))
-    some = (
-        f"the {len(chosen)} of {len(spread)} dimensions\nwhose codes vary most" if len(chosen) < len(spread) else None
-    )
     panels[0, 0].figure.align_ylabels(panels[:, 0].tolist())
-    _draw_legend(panels, f"prior: contours around\n{masses} % of its mass", text, some)
+    legend = _draw_legend(panels, f"prior: contours around\n{masses} % of its mass", text)
+    if len(chosen) < len(spread):
+        legend.set_title(f"the {len(chosen)} of {len(spread)} dimensions\nwhose codes vary most")
     return panels
 
 
-def _check_arguments(most: int, levels: Sequence[float]) -> None:
-    if most < 2:
-        raise ValueError(f"most: expected at least 2 dimensions, got {most}")
-    if not levels or not all(0 < level < 1 for level in levels):
-        raise ValueError(f"levels: expected masses between 0 and 1, such as [0.5, 0.9], got {list(levels)}")
-
-
 def _drawn(codes: Codes) -> tuple[np.ndarray, np.ndarray, str]:
-    """Points of the aggregate posterior, how much the codes vary in each dimension, and what the dots are."""
+    """Points of the aggregate posterior, the variance of the codes in each dimension, and the legend of the dots."""
     if isinstance(codes, Tensor | np.ndarray):
         points = centers = to_rows("codes", codes)
         text = f"{len(points)} codes"
@@ -117,7 +107,7 @@ def _drawn(codes: Codes) -> tuple[np.ndarray, np.ndarray, str]:
     return points, centers.var(axis=0), text
 
 
-def _samples(prior: Rows | Sampler, latent_dim: int, codes: Codes) -> np.ndarray:
+def _samples(prior: TensorOrArray | Sampler, latent_dim: int, codes: Codes) -> np.ndarray:
     if isinstance(prior, Tensor | np.ndarray):
         samples = to_rows("prior", prior)
     else:
@@ -155,7 +145,7 @@ def _draw_pair(
     edges = np.linspace(low, high, _PRIOR_CELLS + 1, axis=1)
     x, y = (edges[:, 1:] + edges[:, :-1]) / 2
     widths = [max(0.6 * _scale(samples[:, k]) * len(samples) ** (-1 / 6), edges[k, 1] - edges[k, 0]) for k in (0, 1)]
-    counts = cell_counts(samples, low, high, _PRIOR_CELLS)
+    counts = cell_sums(samples, low, high, _PRIOR_CELLS)
     density = _kernel(y, y, widths[1]) @ counts @ _kernel(x, x, widths[0]) / len(samples)
     log_density = np.log(np.maximum(density, np.finfo(float).tiny))
     few = len(points) <= _MANY_DOTS
@@ -168,7 +158,7 @@ def _draw_pair(
 
 
 def _draw_pixels(axes: Axes, points: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
-    counts = cell_counts(points, low, high, _DOT_CELLS)
+    counts = cell_sums(points, low, high, _DOT_CELLS)
     picture = np.zeros((*counts.shape, 4))  # gray by the logarithm of the count, and lighter than the contours
     picture[..., 3] = np.where(counts > 0, 0.3 + 0.25 * np.log1p(counts) / max(np.log1p(counts).max(), 1e-9), 0.0)
     extent = (low[0], high[0], low[1], high[1])
@@ -222,7 +212,7 @@ def _name_axes(panels: np.ndarray, chosen: np.ndarray) -> None:
             panel.set_ylabel(f"latent {chosen[row] + 1}" if row else "density")
 
 
-def _draw_legend(panels: np.ndarray, prior: str, codes: str, title: str | None) -> None:
+def _draw_legend(panels: np.ndarray, prior: str, codes: str) -> Any:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -230,6 +220,7 @@ def _draw_legend(panels: np.ndarray, prior: str, codes: str, title: str | None) 
         Patch(facecolor=_FILL, edgecolor=CONTOUR_COLOR, label=prior),
         Line2D([], [], color=DATA_COLOR, marker="o", markersize=2.5, linewidth=1.3, label=codes),
     ]
-    legend = panels[0, -1].legend(handles=handles, loc="upper right", frameon=False, title=title, fontsize="small")
+    legend = panels[0, -1].legend(handles=handles, loc="upper right", frameon=False, fontsize="small")
     legend.set_alignment("left")
     legend.set_in_layout(False)  # it may reach over empty panels
+    return legend

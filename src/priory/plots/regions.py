@@ -1,4 +1,4 @@
-"""Highest-density regions of a density over the plane, on a grid that is fine where the density changes."""
+"""Highest-density regions of a density over the plane, on a grid that is refined where the density changes."""
 
 import warnings
 from collections.abc import Sequence
@@ -10,19 +10,19 @@ from torch import Tensor
 
 from priory.plots.figure import to_numpy
 
-_FIRST_LINES, _MOST_LINES = 100, 600  # grid lines per axis: at the start; where refinement stops, about a pixel each
+_FIRST_LINES, _MOST_LINES = 100, 600  # grid lines per axis, at the start and at most; the most are about a pixel apart
 _CHUNK = 2048  # grid points per call of log_prob: 4 MB of float32 at 500 components stay in the cache
 
 
 @runtime_checkable
 class Density(Protocol):
-    """Anything with a normalized `log_prob`; a `sample` method, where there is one, helps to choose the window."""
+    """Anything with a normalized `log_prob`; an optional `sample` method helps to choose the window."""
 
     def log_prob(self, value: Tensor, /) -> Tensor: ...
 
 
 def draw(prior: Density, points: Tensor) -> Tensor | None:
-    """4096 samples of the prior, where it has a sampler; torch's generator is left as it was found."""
+    """4096 samples of the prior, or None without a sampler; torch's generator keeps its state."""
     if not hasattr(prior, "sample"):
         return None
     with torch.random.fork_rng(devices=[points.device] if points.is_cuda else []):
@@ -42,7 +42,7 @@ def square_window(clouds: list[np.ndarray], margin: float) -> tuple[np.ndarray, 
 def adaptive_grid(
     prior: Density, like: Tensor, low: np.ndarray, high: np.ndarray, samples: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Grid lines x and y and the log-density at (y, x); lines halve where the trapezoidal rule's error is large."""
+    """Grid lines x and y and the log-density at (y, x); gaps are halved if the trapezoidal rule's error is large."""
     lines = [np.linspace(low[axis], high[axis], _FIRST_LINES) for axis in (0, 1)]
     if samples is not None:  # lines through samples find components that fall between the lines of a regular grid
         for axis in (0, 1):
@@ -62,7 +62,7 @@ def adaptive_grid(
 def _log_density(
     prior: Density, like: Tensor, x: np.ndarray, y: np.ndarray, known: np.ndarray | None = None
 ) -> np.ndarray:
-    """Log-density at (y, x); computed only where `known` is NaN, for it is dear with hundreds of components."""
+    """Log-density at (y, x); computed only if `known` is NaN, because it is slow with hundreds of components."""
     log_density = np.full((len(y), len(x)), np.nan) if known is None else known
     missing = np.isnan(log_density)
     mesh = np.stack(np.meshgrid(x, y), axis=-1)[missing]

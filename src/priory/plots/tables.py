@@ -1,14 +1,14 @@
 """Pictures of rows that are no images."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from priory.plots.figure import (
     DATA_COLOR,
     MODEL_COLOR,
-    Rows,
+    Axes,
+    TensorOrArray,
     as_drawn,
     check_same_shape,
     column_names,
@@ -17,15 +17,10 @@ from priory.plots.figure import (
     two_axes,
 )
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-else:
-    Axes = Any
-
 
 def plot_rows(
-    originals: Rows,
-    reconstructions: Rows,
+    originals: TensorOrArray,
+    reconstructions: TensorOrArray,
     *,
     names: Sequence[str] | None = None,
     axes: Sequence[Axes] | np.ndarray | None = None,
@@ -38,8 +33,8 @@ def plot_rows(
     Args:
         originals: shape (batch, input); some tens of rows are legible.
         reconstructions: as `originals`, in the same order.
-        names: one per column; numbers without it.
-        axes: two axes to draw in; a new figure without it.
+        names: one per column; None takes numbers.
+        axes: two axes to draw in; None makes a new figure.
 
     Returns:
         The two axes, originals first.
@@ -63,8 +58,8 @@ def plot_rows(
 
 
 def plot_samples(
-    data: Rows,
-    samples: Rows,
+    data: TensorOrArray,
+    samples: TensorOrArray,
     *,
     names: Sequence[str] | None = None,
     max_columns: int = 20,
@@ -77,9 +72,9 @@ def plot_samples(
     Args:
         data: shape (batch, input).
         samples: shape (any number, input).
-        names: one per column; numbers without it.
-        max_columns: only the first so many columns are drawn, and the title says so.
-        axes: where to draw; a new figure without it.
+        names: one per column; None takes numbers.
+        max_columns: the number of columns to draw, from the first on, and the title says so.
+        axes: axes to draw in; None makes a new figure.
 
     Raises:
         ValueError: shapes disagree, or there is nothing to draw.
@@ -92,8 +87,7 @@ def plot_samples(
         raise ValueError(f"max_columns: expected at least 1, got {max_columns}")
     total = real.shape[1]
     shown = min(max_columns, total)
-    if axes is None:
-        axes = new_axes(1, 1, (6.0, 1.6 + 0.32 * shown))[0]
+    axes = axes or new_axes(1, 1, (6.0, 1.6 + 0.32 * shown))[0]
     real, model = _standardized(real[:, :shown], real[:, :shown], model[:, :shown])
     _draw_ranges(axes, real, -0.16, DATA_COLOR, "o", f"data ({len(real)})")
     _draw_ranges(axes, model, 0.16, MODEL_COLOR, "D", f"samples ({len(model)})")

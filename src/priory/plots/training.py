@@ -1,16 +1,11 @@
 """The course of a training run."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from priory.plots.figure import DATA_COLOR, MODEL_COLOR, new_axes, two_axes
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-else:
-    Axes = Any
+from priory.plots.figure import DATA_COLOR, MODEL_COLOR, Axes, new_axes, two_axes
 
 
 def plot_training_curve(
@@ -24,9 +19,9 @@ def plot_training_curve(
     lie beyond.
 
     Args:
-        history: columns of equal length, NaN where a value is missing: `epoch` and any of `train_elbo`, `valid_elbo`,
+        history: columns of equal length, NaN for a missing value: `epoch` and any of `train_elbo`, `valid_elbo`,
             `train_kl`, `valid_kl` (nats per datum), `beta`.
-        axes: two axes to draw in; a new figure without it.
+        axes: two axes to draw in; None makes a new figure.
 
     Returns:
         The two axes: ELBO, KL.
@@ -60,7 +55,7 @@ def plot_likelihood_curve(log_likelihood: Sequence[float] | np.ndarray, *, axes:
 
     Args:
         log_likelihood: one value for each iteration.
-        axes: where to draw; a new figure without it.
+        axes: axes to draw in; None makes a new figure.
 
     Raises:
         ValueError: there is no value.
@@ -68,8 +63,7 @@ def plot_likelihood_curve(log_likelihood: Sequence[float] | np.ndarray, *, axes:
     values = np.asarray(log_likelihood, dtype=float)
     if not values.size:
         raise ValueError("log_likelihood: expected at least one iteration, got none")
-    if axes is None:
-        axes = new_axes(1, 1, (6.5, 3.6))[0]
+    axes = axes or new_axes(1, 1, (6.5, 3.6))[0]
     steps = np.arange(1, len(values) + 1)
     axes.plot(steps, values, "-" if len(values) > 1 else "o", color=DATA_COLOR, linewidth=1.4)
     last = f"{values[-1]:.2f}".replace("-", "\N{MINUS SIGN}")
@@ -112,13 +106,13 @@ def _mark_epochs(upper: Axes, lower: Axes, columns: dict[str, np.ndarray]) -> No
     if np.isfinite(valid).any():
         best = int(np.nanargmax(valid))
         value = f"{valid[best]:.2f}".replace("-", "\N{MINUS SIGN}")
-        higher_before = bool((elbo[~full] > valid[best]).any())  # without the words, the mark would look wrong
+        higher_before = bool((elbo[~full] > valid[best]).any())  # without these words, the mark would look wrong
         label = f"best epoch{' after the warm-up' if higher_before else ''}: {epoch[best]:g} ({value} nats)"
         upper.plot(epoch[best], valid[best], "o", markersize=9, color="black", markerfacecolor="none", label=label)
 
 
 def _limit(axes: Axes, side: str) -> None:
-    """Cut values off on one side where they would take up more than half of the axis.
+    """Cut values off on one side if they would take up more than half of the axis.
 
     The cut lies at the middle 80 % of the values or at 3 interquartile ranges, whichever is further out.
     """

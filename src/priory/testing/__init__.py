@@ -1,4 +1,4 @@
-"""Does an implementation of a prior keep its promises? `check_prior` says, for ours and for anybody's."""
+"""Check priors and bounds, also those of other packages: density, sampler, gradients, state."""
 
 from priory.testing.bounds import BOUND_CHECKS, LinearGaussianModel, check_bound
 from priory.testing.items import parametrize_with_checks

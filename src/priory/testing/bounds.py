@@ -1,7 +1,7 @@
-"""Importance-weighted bounds against a linear-Gaussian model, in which everything is known."""
+"""Check importance-weighted bounds with a linear-Gaussian model, whose evidence has a closed form."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from priory.distributions.normal import diagonal_normal
 from priory.testing.exchange import ALPHA
 from priory.testing.global_state import SETTINGS, changes, snapshot
 from priory.testing.report import Outcome, Report
-from priory.testing.running import Promise, run_check
+from priory.testing.running import promises, run_check
 
 Bound = Callable[..., Tensor]  # bound(model, x, num_samples=S)
 NOISE = 0.7  # standard deviation of x around its mean
@@ -99,17 +99,11 @@ class LinearGaussianModel(nn.Module):
 
 @dataclass(frozen=True)
 class BoundSubject:
-    """A bound and how it is tried.
+    """A bound, and the arguments with which it is checked."""
 
-    Attributes:
-        bound: the function under test.
-        num_samples: the numbers of samples.
-        seed: of the draws.
-    """
-
-    bound: Bound
-    num_samples: Sequence[int]
-    seed: int
+    bound: Bound  # the function under test
+    num_samples: Sequence[int]  # the numbers of samples
+    seed: int  # of the draws
 
     def at(self, model: LinearGaussianModel, x: Float[Tensor, "datum input"], num_samples: int) -> Tensor:
         """The bound's value."""
@@ -122,7 +116,7 @@ def one_number_per_datum(subject: BoundSubject) -> Outcome:
     for rows in (7, 1):
         x = model.evidence().sample((rows,))
         for num_samples in subject.num_samples:
-            shape = tuple(subject.at(model, x, num_samples).shape)
+            shape = tuple(subject.bound(model, x, num_samples).shape)
             if shape != (rows,):
                 return Outcome(False, f"shape {shape} for x of shape {tuple(x.shape)} and S = {num_samples}")
     return Outcome(True, f"shape (B,) for S in {tuple(subject.num_samples)}")
@@ -133,7 +127,7 @@ def exact_at_the_posterior(subject: BoundSubject) -> Outcome:
     model = LinearGaussianModel()
     x = model.evidence().sample((50,))
     expected = model.evidence().log_prob(x)
-    errors = {s: (subject.at(model, x, s).detach() - expected).abs().max().item() for s in subject.num_samples}
+    errors = {s: (subject.bound(model, x, s).detach() - expected).abs().max().item() for s in subject.num_samples}
     worst = max(errors, key=errors.__getitem__)
     return Outcome(errors[worst] < 1e-6, f"differs from log p(x) by {errors[worst]:.3g} nats at S = {worst}")
 
@@ -148,7 +142,7 @@ def right_on_average(subject: BoundSubject) -> Outcome:
     for num_samples in subject.num_samples:
         x = model.evidence().sample((NUM_ROWS,))
         with torch.no_grad():
-            difference = subject.at(model, x, num_samples) - _importance_weighted(model, x, num_samples)
+            difference = subject.bound(model, x, num_samples) - _importance_weighted(model, x, num_samples)
         score = (difference.mean() / (difference.std() / math.sqrt(NUM_ROWS) + 1e-12)).abs().item()
         worst, where = max((worst, where), (score, num_samples))
     return Outcome(
@@ -160,7 +154,7 @@ def gradients_exist(subject: BoundSubject) -> Outcome:
     """Encoder, decoder and prior receive finite gradients."""
     model = LinearGaussianModel(factor=1.7)
     with torch.enable_grad():
-        total = subject.at(model, model.evidence().sample((20,)), max(subject.num_samples)).sum()
+        total = subject.bound(model, model.evidence().sample((20,)), max(subject.num_samples)).sum()
         names, parameters = zip(*model.named_parameters(), strict=True)
         if not total.requires_grad:
             return Outcome(False, "no gradient at all")
@@ -173,7 +167,7 @@ def gradients_exist(subject: BoundSubject) -> Outcome:
 def far_data_finite(subject: BoundSubject) -> Outcome:
     """Weights far below the smallest float are added as logarithms."""
     model = LinearGaussianModel(factor=1.7)
-    values = subject.at(model, 1e3 * model.evidence().sample((20,)), max(subject.num_samples))
+    values = subject.bound(model, 1e3 * model.evidence().sample((20,)), max(subject.num_samples))
     return Outcome(bool(values.isfinite().all()), f"{int(values.isfinite().sum())} of 20 values finite")
 
 
@@ -181,19 +175,19 @@ def global_state_untouched(subject: BoundSubject) -> Outcome:
     """No setting of the process changes."""
     model = LinearGaussianModel()
     before = snapshot(SETTINGS)
-    subject.at(model, model.evidence().sample((5,)), max(subject.num_samples))
+    subject.bound(model, model.evidence().sample((5,)), max(subject.num_samples))
     changed = changes(before)
     return Outcome(not changed, "; ".join(changed) if changed else f"{len(SETTINGS)} settings as before")
 
 
-BOUND_CHECKS: Mapping[str, Promise] = {
-    "one_number_per_datum": Promise(one_number_per_datum, "shape (B,), unreduced"),
-    "exact_at_the_posterior": Promise(exact_at_the_posterior, "log p(x) within 1e-6, whatever the number of samples"),
-    "right_on_average": Promise(right_on_average, "the mean of log 1/S sum_s w_s, with as many samples as asked for"),
-    "gradients_exist": Promise(gradients_exist, "finite gradients of encoder, decoder and prior"),
-    "far_data_finite": Promise(far_data_finite, "finite values, a thousand standard deviations away"),
-    "global_state_untouched": Promise(global_state_untouched, "no setting of the process changes"),
-}
+BOUND_CHECKS = promises(
+    (one_number_per_datum, "shape (B,), unreduced"),
+    (exact_at_the_posterior, "log p(x) within 1e-6, whatever the number of samples"),
+    (right_on_average, "the mean of log 1/S sum_s w_s, with as many samples as asked for"),
+    (gradients_exist, "finite gradients of encoder, decoder and prior"),
+    (far_data_finite, "finite values, a thousand standard deviations away"),
+    (global_state_untouched, "no setting of the process changes"),
+)
 
 
 def check_bound(bound: Bound, *, num_samples: Sequence[int] = (1, 2, 7), seed: int = 0) -> Report:

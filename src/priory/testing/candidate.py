@@ -1,4 +1,4 @@
-"""From what a caller gives to an object that can be checked: a module, a distribution, a pair, a factory, a place."""
+"""Resolve the argument of a check (module, distribution, pair, factory or place) to an object to check."""
 
 import copy
 import inspect
@@ -31,15 +31,10 @@ class PairDensity:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One object under test, with the encoder that it is called with.
+    """One object under test, with the encoder that it is called with."""
 
-    Attributes:
-        built: a module, a distribution-like object, or a pair of callables.
-        encoder: what the module is called with; None for nothing.
-    """
-
-    built: Any
-    encoder: Any = None
+    built: Any  # a module, a distribution-like object, or a pair of callables
+    encoder: Any = None  # the argument of the module, or None
 
     @property
     def module(self) -> nn.Module:
@@ -124,7 +119,7 @@ def _result(factory: Callable[[], Any], name: str) -> Any:
 
 
 def resolved_encoder(encoder: Any) -> Any:
-    """An encoder, or what "package.module:name" names; a function without arguments there makes it.
+    """An encoder, or the one that "package.module:name" names or makes, if it is a function without arguments.
 
     Raises:
         ValueError: the place is not there, or the factory raised an exception.
@@ -138,7 +133,7 @@ def resolved_encoder(encoder: Any) -> Any:
 
 
 def resolved_reference(reference: Any) -> Any:
-    """A distribution or a function z -> log p(z), given as it is, as its place, or as a factory of the first.
+    """A distribution or a function z -> log p(z), from itself, from its place, or from a factory of a distribution.
 
     Raises:
         TypeError: it is none of these.

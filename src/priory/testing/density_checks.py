@@ -6,19 +6,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from priory.testing.exchange import ALPHA, Statistics, coordinate_swap, excess, independence, limit, random_walk
+from priory.testing.exchange import ALPHA, PointStatistics, coordinate_swap, excess, independence, limit, random_walk
 from priory.testing.report import BrokenError, Outcome, SkippedError
 from priory.testing.subject import Subject
 
 MASS_DRAWS = 65_536
 FAR_DRAWS = 2048
 FAR_RADII = (10.0, 1e30)  # standard deviations; a constant added to the density has mass in proportion to r^L
-LARGEST_RATIO = 20.0  # of density to proposal in what importance sampling counts; the sampler's draws count the rest
+LARGEST_RATIO = 20.0  # of density to proposal in importance sampling; the sampler's draws measure the mass above it
 CHAIN_STEPS = 8
 
 
 def integrates_to_one(subject: Subject) -> Outcome:
-    """The integral of exp(log_prob), by importance sampling where the proposal is close, else by the sampler's draws.
+    """The integral of exp(log_prob), by importance sampling near the proposal, and by the sampler's draws elsewhere.
 
         mass = E_q[w, w <= b] + P(w > b),    w(z) = exp(log_prob(z)) / q(z)
 
@@ -52,7 +52,7 @@ def integrates_to_one(subject: Subject) -> Outcome:
     return far if near.kept and far is not None else near
 
 
-def joint(subject: Subject) -> Outcome:
+def joint_not_per_dimension(subject: Subject) -> Outcome:
     """Pairs of draws exchange coordinates as the density accepts it; that must leave the pairs' joint structure alone.
 
     A product of marginals accepts every exchange, and the draws lose their dependence. The marginals cannot change, so
@@ -62,17 +62,17 @@ def joint(subject: Subject) -> Outcome:
         raise SkippedError("one dimension has no dependence between dimensions")
     start, other = subject.draws.start, subject.draws.other
     _check_support(subject, start)
-    statistics = Statistics(subject.log_prob, subject.proposal, subject.draws.fit)
+    statistics = PointStatistics(subject.log_prob, subject.proposal, subject.draws.fit)
     ends = [subject.rounded(points) for points in coordinate_swap(subject.log_prob, start, other)]
     before, after = (statistics(first) + statistics(second) for first, second in ((start, other), ends))
     return _judged(excess(after - before), statistics.names)
 
 
-def agree(subject: Subject) -> Outcome:
+def density_and_sampler_agree(subject: Subject) -> Outcome:
     """Markov chains that leave the density unchanged start at the sampler's draws; they must not drift."""
     start, fit = subject.draws.start, subject.draws.fit
     _check_support(subject, start)
-    statistics = Statistics(subject.log_prob, subject.proposal, fit)
+    statistics = PointStatistics(subject.log_prob, subject.proposal, fit)
     walkers, jumpers = start.chunk(2)
     ends = (
         random_walk(subject.log_prob, walkers, fit.std(0), CHAIN_STEPS),
@@ -99,7 +99,7 @@ def _check_support(subject: Subject, draws: Float[Tensor, "draw latent"]) -> Non
 
 
 def _gross_error(log_ratio: Float[Tensor, " point"], at_draws: Float[Tensor, " draw"]) -> Outcome | None:
-    """A failure where the mass is so large or so small that any proposal shows it."""
+    """A failure if the mass is so large or so small that any proposal detects it."""
     largest = math.log(1 / ALPHA)
     too_much = torch.logsumexp(log_ratio, 0).item() - math.log(len(log_ratio))
     too_little = torch.logsumexp(-at_draws, 0).item() - math.log(len(at_draws))
@@ -111,7 +111,7 @@ def _gross_error(log_ratio: Float[Tensor, " point"], at_draws: Float[Tensor, " d
 
 
 def _mass_far_out(subject: Subject) -> Outcome | None:
-    """A failure where the density cannot have finite mass, such as log(p + 1e-10), which stays at -23 for ever.
+    """A failure if the density cannot have finite mass, such as log(p + 1e-10), which never falls below -23.
 
     Importance sampling with a random direction and a radius r, in standard deviations s, whose logarithm is uniform:
 
@@ -130,7 +130,7 @@ def _mass_far_out(subject: Subject) -> Outcome | None:
     log_volume = latent_dim * log_radius + math.log(farthest - nearest) + log_area + spread.log().sum()  # -log q
     log_mass = torch.logsumexp(values + log_volume, 0).item() - math.log(FAR_DRAWS)
     at_least = log_mass - math.log(1 / ALPHA)
-    if not at_least > 0:  # or not a number, where draws are so wide that their variance overflows
+    if not at_least > 0:  # also if it is NaN: the variance of very wide draws overflows
         return None
     where = f"far outside its draws, where log_prob does not fall as a density must: {_farthest(values, log_radius)}"
     return Outcome(False, f"log mass at least {at_least:.0f} {where}")

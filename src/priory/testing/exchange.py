@@ -12,16 +12,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from priory.testing.proposal import Proposal
+from priory.testing.proposal import Points, Proposal
 
-Points = Float[Tensor, "chain latent"]
-LogProb = Callable[[Points], Float[Tensor, " chain"]]
+LogProb = Callable[[Points], Float[Tensor, " point"]]
 ALPHA = 1e-8  # how often one check, at most, accuses a correct prior
 
 
-def excess(
-    differences: Float[Tensor, "chain statistic"],
-) -> Float[Tensor, " statistic"]:
+def excess(differences: Float[Tensor, "chain statistic"]) -> Float[Tensor, " statistic"]:
     """sum_i d_i / sqrt(sum_i d_i^2) of each column.
 
     With independent symmetric d_i its tails are at most those of a sum of signs: P(|.| > x) <= 2 exp(-x^2/2), for any
@@ -32,7 +29,7 @@ def excess(
 
 
 def limit(num_statistics: int) -> float:
-    """What no |excess| among so many exceeds, but with probability ALPHA.
+    """A bound that the largest |excess| of so many statistics exceeds with probability ALPHA at most.
 
     >>> round(limit(100), 2)
     6.89
@@ -41,18 +38,18 @@ def limit(num_statistics: int) -> float:
 
 
 def random_walk(log_prob: LogProb, z: Points, spread: Points, steps: int) -> Points:
-    """Symmetric steps along random subsets of coordinates; every chain has its own step size and subset for good.
+    """Symmetric steps along random subsets of coordinates; every chain keeps its step size and subset.
 
     Args:
         log_prob: the density that the kernel leaves unchanged.
-        z: where the chains start.
+        z: starts of the chains.
         spread: (1, L) or (chain, L), the size of the draws along each coordinate.
         steps: how many.
     """
     share = torch.rand(len(z), 1, dtype=z.dtype)
     moved = torch.rand_like(z) < share
     moved[torch.arange(len(z)), torch.randint(z.shape[-1], (len(z),))] = True
-    # From a thousandth of the spread (components may be narrow) to twice it; shorter where more coordinates move.
+    # From a thousandth of the spread (components may be narrow) to twice it; shorter if more coordinates move.
     size = torch.exp(torch.empty(len(z), 1, dtype=z.dtype).uniform_(math.log(1e-3), math.log(2.0)))
     scale = spread * moved * (2 * size / moved.sum(-1, keepdim=True).sqrt())
     value = log_prob(z)
@@ -98,21 +95,21 @@ def _accept(log_ratio: Float[Tensor, " chain"]) -> Bool[Tensor, " chain"]:
     return torch.rand_like(log_ratio).log() < log_ratio
 
 
-class Statistics:
-    """Functions of z whose averages two distributions must share: both log-densities, moments, Fourier features.
+class PointStatistics:
+    """Functions of z whose averages agree if two distributions agree: log-densities, moments, Fourier features.
 
     The features cos(w z + b), with w in random directions and of sizes from a tenth to three whitened standard
-    deviations, see joint structure of any shape (they are those of a kernel two-sample test; Rahimi & Recht 2007).
+    deviations, detect joint structure of any shape (as a kernel two-sample test does; Rahimi & Recht 2007).
 
     Args:
-        log_prob: the density under test, or None where its values must not enter.
+        log_prob: the density under test.
         proposal: a mixture fitted to other draws.
         draws: other draws, for scales.
     """
 
     NUM_FEATURES = 64
 
-    def __init__(self, log_prob: LogProb | None, proposal: Proposal, draws: Points) -> None:
+    def __init__(self, log_prob: LogProb, proposal: Proposal, draws: Points) -> None:
         self.log_prob, self.proposal = log_prob, proposal
         self.loc, self.scale = draws.mean(0), draws.std(0) + 1e-300
         directions = torch.nn.functional.normalize(
@@ -123,7 +120,7 @@ class Statistics:
         self.frequencies = directions * sizes / (projections.std(0) + 1e-300)
         self.phases = 2 * math.pi * torch.rand(self.NUM_FEATURES, dtype=draws.dtype)
         self.names = [
-            *(["log p"] if log_prob is not None else []),
+            "log p",
             "the log-density fitted to the draws",
             "the distance from the mean",
             *[f"Fourier feature {i}" for i in range(self.NUM_FEATURES)],
@@ -133,7 +130,6 @@ class Statistics:
 
     def __call__(self, z: Points) -> Float[Tensor, "chain statistic"]:
         scaled = (z - self.loc) / self.scale
-        columns = [self.log_prob(z)] if self.log_prob is not None else []
-        columns += [self.proposal.log_prob(z), scaled.square().sum(-1).sqrt()]
+        columns = torch.stack([self.log_prob(z), self.proposal.log_prob(z), scaled.square().sum(-1).sqrt()], -1)
         features = torch.cos(scaled @ self.frequencies + self.phases)
-        return torch.cat([torch.stack(columns, -1), features, scaled, scaled.square()], -1)
+        return torch.cat([columns, features, scaled, scaled.square()], -1)

@@ -1,4 +1,4 @@
-"""The settings and generators of the process that no prior may touch: read, compared, put back."""
+"""Settings and generators of the process that no prior may change: read, compare and restore them."""
 
 import random
 import warnings
@@ -66,12 +66,12 @@ EVERYTHING: Mapping[str, Entry] = {**SETTINGS, **GENERATORS}
 
 
 def snapshot(entries: Mapping[str, Entry] = EVERYTHING) -> dict[str, Any]:
-    """What each entry says now."""
+    """The present state of each entry."""
     return {name: entry.read() for name, entry in entries.items()}
 
 
 def changes(before: Mapping[str, Any]) -> list[str]:
-    """What differs from a snapshot, in words."""
+    """The differences from a snapshot, in words."""
     found = []
     for name, old in before.items():
         new = EVERYTHING[name].read()
@@ -83,7 +83,7 @@ def changes(before: Mapping[str, Any]) -> list[str]:
 
 @contextmanager
 def preserved(seed: int | None = None) -> Iterator[None]:
-    """Everything global is after the block as it was before; inside, torch is seeded, if a seed is given.
+    """Restore all global state after the block; inside, torch is seeded if a seed is given.
 
     >>> before = torch.get_rng_state()
     >>> with preserved(seed=0):

@@ -20,7 +20,7 @@ def parametrize_with_checks(priors: Mapping[str, Any] | Sequence[Any]) -> Any:
     they are collected.
 
     Args:
-        priors: by name, or in a row: anything that `check_prior` takes, or a `Subject` where more is to be said.
+        priors: by name or as a sequence: arguments of `check_prior`, or a `Subject` with further arguments.
 
     Returns:
         pytest's decorator.

@@ -1,14 +1,14 @@
-"""The checks of modules: gradients, state, moves, and what the process looks like afterwards."""
+"""The checks of modules: gradients, state, moves to another dtype or device, global settings of the process."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from priory._support.places import one_line
-from priory.testing.candidate import Candidate
+from priory._support.places import located, one_line
+from priory.testing.candidate import Candidate, is_factory
 from priory.testing.global_state import EVERYTHING, OTHER_GENERATORS, SETTINGS, changes, preserved, snapshot
 from priory.testing.report import Outcome, SkippedError
 from priory.testing.subject import Subject
@@ -20,7 +20,7 @@ STARTS = (2_654_435_769, 1_779_033_703)  # seeds that nobody sets: who sets one 
 
 
 def gradients_exist(subject: Subject) -> Outcome:
-    """log_prob gives z and every parameter a finite gradient; none is zero wherever the parameters are.
+    """log_prob gives z and every parameter a finite gradient; none is zero for all values of the parameters.
 
     But for parameters that the density is constant in because it is normalized over one entry: of a mixture of one
     component, log softmax(w) = 0 whatever the logit w is.
@@ -36,7 +36,7 @@ def gradients_exist(subject: Subject) -> Outcome:
     seen = f"finite for z and {len(gradients) - 1} parameters"
     if zero and isinstance(subject.candidate.built, nn.Module):
         elsewhere = _gradients(_disturbed(subject.candidate, subject.some), subject.some)  # a layer may start at zero
-        zero = [name for name in zero if not _nonzero(elsewhere[name])]
+        zero = [name for name in zero if (gradient := elsewhere[name]) is None or not gradient.any()]
         rightly = [name for name in zero if _normalized_over_one(subject, name)]
         if rightly != zero:
             return Outcome(False, f"gradient zero: {', '.join(name for name in zero if name not in rightly)}")
@@ -64,7 +64,7 @@ def gradients_right(subject: Subject) -> Outcome:
         for name, leaf in leaves.items():
             gradient = gradients[name]
             if gradient is None:
-                continue  # said by gradients_exist
+                continue  # gradients_exist reports it
             try:
                 errors[name] = _difference_error(candidate, z, coefficients, leaf, gradient)
             except ValueError as error:  # a random direction leaves a constraint: a triangle, a simplex
@@ -73,7 +73,7 @@ def gradients_right(subject: Subject) -> Outcome:
 
 
 def _slopes_compared(errors: dict[str, float], refused: dict[str, str]) -> Outcome:
-    """The largest error; said with it, what refused to be moved and why."""
+    """The largest error, and the leaves that refused to be moved, with their reasons."""
     untold = f"cannot tell for {', '.join(refused)}: moved a little, refused ({'; '.join(refused.values())})"
     if not errors:
         raise SkippedError(untold)
@@ -87,12 +87,15 @@ def state_dict_complete(subject: Subject) -> Outcome:
     plain = list(_plain_tensors(subject.candidate.module))
     if plain:
         return Outcome(False, f"neither parameter nor buffer: {', '.join(plain)}")
-    other, how = _another(subject)
+    other, how = subject.candidate.copied(), "a copy with other numbers"
+    if is_factory(located(subject.obj)):
+        with preserved(subject.seed + 1):
+            other, how = subject.build(), "another from the factory"
     with torch.no_grad():
         saved = {name: value.clone() for name, value in subject.candidate.module.state_dict().items()}
         _disturb(other.module.state_dict().values())
         with suppress(ValueError, RuntimeError):  # numbers at random need not be valid ones
-            other.density().log_prob(subject.some)  # what it keeps of this must not outlive the loading
+            other.density().log_prob(subject.some)  # a cache of this result must not outlive the loading
         other.module.load_state_dict(saved)
         expected = subject.candidate.density().log_prob(subject.some)
         values = other.density().log_prob(subject.some)
@@ -102,7 +105,7 @@ def state_dict_complete(subject: Subject) -> Outcome:
 
 
 def state_dict_clean(subject: Subject) -> Outcome:
-    """The prior's own tensors and no others: not the encoder's, none that appear by use, none that use changes."""
+    """The state has only the prior's own tensors: none of the encoder, none that use adds or changes."""
     module, encoder = subject.candidate.module, subject.candidate.encoder
     before = _state(module, encoder)
     with torch.no_grad():
@@ -121,10 +124,10 @@ def state_dict_clean(subject: Subject) -> Outcome:
 
 
 def moves(subject: Subject) -> Outcome:
-    """A copy in another precision, and on an accelerator where there is one, works there and returns its kind."""
+    """A copy in another precision, and on an accelerator if there is one, works and returns its dtype and device."""
     z = subject.some
     other = other_precision(z.dtype)
-    targets: list[Any] = [other, *([] if z.device.type != "cpu" else _accelerators())]
+    targets: list[Any] = [other, *(["cuda"] if z.device.type == "cpu" and torch.cuda.is_available() else [])]
     for target in targets:
         copied = subject.candidate.moved(target)
         density = copied.density()
@@ -156,7 +159,7 @@ def global_state_untouched(subject: Subject) -> Outcome:
 
 
 def _seeded_by_sampling(subject: Subject) -> list[str]:
-    """Signs that a sampler sets a seed of its own: what it leaves, or what it draws, is the same wherever it starts."""
+    """Signs that a sampler sets a seed: the generator's end state or the draws do not depend on its start."""
     ends: list[Tensor] = []
     for start in STARTS:
         with preserved(start):
@@ -208,7 +211,7 @@ def _difference_error(candidate: Candidate, z: Tensor, coefficients: Tensor, lea
             difference = (moved(step * direction) - moved(-step * direction)) / (2 * step)
             rounding, size = 1e-14 * (1 + magnitude) / step, max(abs(difference), abs(slope), 1e-6)
             if errors and rounding > LARGEST_SLOPE_ERROR * size:
-                continue  # too small a step to tell anything
+                continue  # rounding dominates at this step
             errors.append(max(0.0, abs(difference - slope) - rounding) / size)
             if errors[-1] < LARGEST_SLOPE_ERROR / 10:
                 break
@@ -217,12 +220,8 @@ def _difference_error(candidate: Candidate, z: Tensor, coefficients: Tensor, lea
     return min(errors)
 
 
-def _nonzero(gradient: Tensor | None) -> bool:
-    return gradient is not None and bool(gradient.any())
-
-
 def _normalized_over_one(subject: Subject, name: str) -> bool:
-    """Whether a parameter has an axis with one entry and the density stays the same whatever its numbers are.
+    """Whether a parameter has an axis with one entry, and the density does not depend on its values.
 
     Both are asked for: one that is cut off the graph decides the density, and one that the density has no use for is no
     weight of a single component unless it has the shape of one.
@@ -266,18 +265,6 @@ def _disturb(tensors: Any) -> None:
         for tensor in tensors:
             if tensor.is_floating_point():
                 tensor.add_(0.1 * torch.randn_like(tensor))
-
-
-def _another(subject: Subject) -> tuple[Candidate, str]:
-    """Another of the same kind: from the factory with other random numbers, else a copy."""
-    if subject.has_factory:
-        with preserved(subject.seed + 1):
-            return subject.build(), "another from the factory"
-    return subject.candidate.copied(), "a copy with other numbers"
-
-
-def _accelerators() -> Sequence[str]:
-    return ["cuda"] if torch.cuda.is_available() else []
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from priory.distributions.normal import diagonal_normal
 Points = Float[Tensor, "point latent"]
 STEPS = 12  # of EM; the fit need not be the best one, it need only be close
 SIZES = (1, 4, 16, 64)  # components that are tried
-TINY = 1e-300  # against division by zero where draws do not vary
+TINY = 1e-300  # prevents division by zero if draws do not vary
 
 
 class Proposal(Protocol):
@@ -30,17 +30,12 @@ class Proposal(Protocol):
 class AffineMixture:
     """z = loc + matrix y, with y from a mixture of diagonal normals.
 
-        log q(z) = log q_y(matrix^-1 (z - loc)) - log |det matrix|
-
-    Attributes:
-        mixture: of y.
-        loc: (L,).
-        matrix: lower triangular with a positive diagonal, (L, L).
+    log q(z) = log q_y(matrix^-1 (z - loc)) - log |det matrix|
     """
 
-    mixture: Mixture
+    mixture: Mixture  # of y
     loc: Float[Tensor, " latent"]
-    matrix: Float[Tensor, "latent latent2"]
+    matrix: Float[Tensor, "latent latent2"]  # lower triangular with a positive diagonal
 
     def log_prob(self, z: Points) -> Float[Tensor, " point"]:
         """log q(z), in nats."""
@@ -63,14 +58,9 @@ class AffineMixture:
 
 @dataclass(frozen=True)
 class Shared:
-    """sum_i share_i q_i(z): a density of several parts.
+    """sum_i share_i q_i(z): a density of several parts."""
 
-    Attributes:
-        shares: of the parts; they sum to one.
-        parts: the densities.
-    """
-
-    shares: Sequence[float]
+    shares: Sequence[float]  # of the parts; they sum to one
     parts: Sequence[Proposal]
 
     def log_prob(self, z: Points) -> Float[Tensor, " point"]:

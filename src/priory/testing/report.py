@@ -1,4 +1,4 @@
-"""What a conformance run says: one line per promise, and nothing raised unless it is asked for."""
+"""The report of a conformance run: one line for each promise."""
 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -11,34 +11,29 @@ class ConformanceError(AssertionError):
 
 
 class SkippedError(Exception):
-    """Raised inside a check that does not apply or cannot tell; the message is the reason."""
+    """Raised inside a check that does not apply or cannot decide; the message is the reason."""
 
 
 class BrokenError(Exception):
-    """Raised inside a check that need not go on; the message is what was seen."""
+    """Raised inside a check that ends early; the message describes the failure."""
 
 
 class Outcome(NamedTuple):
-    """What a check found.
+    """The result of a check."""
 
-    Attributes:
-        kept: whether the promise was.
-        seen: what was measured, in words.
-    """
-
-    kept: bool
-    seen: str
+    kept: bool  # whether the promise was kept
+    seen: str  # the measurement, in words
 
 
 @dataclass(frozen=True)
 class Check:
-    """One promise and what became of it.
+    """One promise and its result.
 
     Attributes:
         name: of the promise, as in `priory.testing.CHECKS`.
         status: "passed", "failed" or "skipped".
-        seen: what was measured; of a skipped check, the reason.
-        expected: what a correct prior shows.
+        seen: the measurement; for a skipped check, the reason.
+        expected: the measurement of a correct prior.
     """
 
     name: str
@@ -56,7 +51,7 @@ class Report:
     """All checks of one object.
 
     Attributes:
-        subject: what was checked, in words.
+        subject: the object under test, in words.
         checks: in the order in which they ran.
 
     >>> report = Report("a prior", (Check("integrates_to_one", "failed", "mass 9.0", "mass 1"),))

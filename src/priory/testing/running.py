@@ -1,4 +1,4 @@
-"""The promises by name, and `check_prior`, which goes through them."""
+"""The promises of a prior by name, and `check_prior`, which tests them all."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,56 +11,45 @@ from priory.testing.subject import Subject
 
 
 class Promise(NamedTuple):
-    """What a prior promises.
+    """A promise of a prior."""
 
-    Attributes:
-        test: gives what was found.
-        expected: what a correct prior shows, in words.
-    """
-
-    test: Callable[[Any], Outcome]
-    expected: str
+    test: Callable[[Any], Outcome]  # checks the promise
+    expected: str  # the measurement of a correct prior, in words
 
 
-CHECKS: Mapping[str, Promise] = {
-    "one_number_per_z": Promise(
-        value_checks.one_number_per_z, "log_prob of shape (B,) for z of shape (B, L), each number its own row's"
+def promises(*tests: tuple[Callable[[Any], Outcome], str]) -> Mapping[str, Promise]:
+    """Promises by the names of their test functions."""
+    return {test.__name__: Promise(test, expected) for test, expected in tests}
+
+
+CHECKS = promises(
+    (value_checks.one_number_per_z, "log_prob of shape (B,) for z of shape (B, L), each number its own row's"),
+    (value_checks.broadcast_shapes, "log_prob of shape (...,) for z (..., L); sample(shape) of shape (*shape, L)"),
+    (density_checks.integrates_to_one, "mass 1: normalized weights, the log-determinant once, all constants"),
+    (
+        density_checks.joint_not_per_dimension,
+        "the dependence between coordinates in the draws is the density's: sum over dimensions first, log-sum-exp over "
+        "components last",
     ),
-    "broadcast_shapes": Promise(
-        value_checks.broadcast_shapes, "log_prob of shape (...,) for z (..., L); sample(shape) of shape (*shape, L)"
+    (
+        density_checks.density_and_sampler_agree,
+        "draws from the density: each from a random component, with its standard deviation",
     ),
-    "integrates_to_one": Promise(
-        density_checks.integrates_to_one, "mass 1: normalized weights, the log-determinant once, all constants"
-    ),
-    "joint_not_per_dimension": Promise(
-        density_checks.joint,
-        "the dependence between coordinates in the draws is the density's: sum over dimensions "
-        "first, log-sum-exp over components last",
-    ),
-    "density_and_sampler_agree": Promise(
-        density_checks.agree, "draws from the density: each from a random component, with its standard deviation"
-    ),
-    "permutation_of_components": Promise(
-        value_checks.permutation_of_components, "log sum_k pi_k p_k(z), whatever the order of the components"
-    ),
-    "single_component": Promise(value_checks.single_component, "K = 1 works, and is its component"),
-    "equals_reference": Promise(value_checks.equals_reference, "the density that was named"),
-    "float64_agreement": Promise(value_checks.float64_agreement, "relative difference below 1e-3"),
-    "gradients_exist": Promise(module_checks.gradients_exist, "every parameter has a finite gradient, and z has"),
-    "gradients_right": Promise(module_checks.gradients_right, "within 1e-4 of central differences"),
-    "state_dict_complete": Promise(
-        module_checks.state_dict_complete, "every tensor a parameter or a buffer; loaded, the same density"
-    ),
-    "state_dict_clean": Promise(
-        module_checks.state_dict_clean, "the prior's own tensors only; the encoder is an argument of the call"
-    ),
-    "moves": Promise(module_checks.moves, "`.to(dtype)` and `.to(device)` move all of it"),
-    "global_state_untouched": Promise(
+    (value_checks.permutation_of_components, "log sum_k pi_k p_k(z), whatever the order of the components"),
+    (value_checks.single_component, "K = 1 works, and is its component"),
+    (value_checks.equals_reference, "the density that was named"),
+    (value_checks.float64_agreement, "relative difference below 1e-3"),
+    (module_checks.gradients_exist, "every parameter has a finite gradient, and z has"),
+    (module_checks.gradients_right, "within 1e-4 of central differences"),
+    (module_checks.state_dict_complete, "every tensor a parameter or a buffer; loaded, the same density"),
+    (module_checks.state_dict_clean, "the prior's own tensors only; the encoder is an argument of the call"),
+    (module_checks.moves, "`.to(dtype)` and `.to(device)` move all of it"),
+    (
         module_checks.global_state_untouched,
         "no setting of the process changes; log_prob draws no random numbers; sample sets no seed",
     ),
-    "far_tails_finite": Promise(value_checks.far_tails_finite, "finite numbers up to 1000 standard deviations"),
-}
+    (value_checks.far_tails_finite, "finite numbers up to 1000 standard deviations"),
+)
 
 
 def check_prior(
@@ -72,7 +61,7 @@ def check_prior(
     component_tensors: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Report:
-    """Which promises a prior keeps: ours or anybody's, no base class needed.
+    """Check which promises a prior keeps; it needs no base class of this package.
 
     Nothing is changed in the process or in the object, and nothing is raised for a broken promise. Each randomized
     check accuses a correct prior with probability 1e-8 at most. What cannot be tested is skipped with the reason.
@@ -81,11 +70,11 @@ def check_prior(
         obj: a module that returns anything with `log_prob` and `sample` (or has them), a distribution, a pair of
             callables (log_prob, sample), a function without arguments or a class that makes one of these, or the place
             of such a thing, "package.module:name". `sample` takes a shape.
-        encoder: what a module is called with, where its components are an encoder's posteriors.
+        encoder: the argument of a module whose components are an encoder's posteriors.
         reference: a distribution, or a function z -> log p(z), that the density must equal, such as the start that the
             documentation of a prior promises.
         single: the same prior with one component, as `obj` can be given.
-        component_tensors: entries of `state_dict` with one row per component, where they cannot be found.
+        component_tensors: entries of `state_dict` with one row per component, if they are ambiguous.
         seed: of the draws.
 
     Returns:
@@ -100,30 +89,18 @@ def check_prior(
     >>> report.passed, report.failures
     (True, ())
     """
-    subject = Subject(
-        obj,
-        encoder=encoder,
-        reference=reference,
-        single=single,
-        component_tensors=component_tensors,
-        seed=seed,
-    )
-    name = _prepared(subject)
-    return Report(name, tuple(run_check(check, subject) for check in CHECKS))
-
-
-def _prepared(subject: Subject) -> str:
-    """Make what the checks need, and say what it is; what cannot be checked at all raises here."""
-    with preserved(subject.seed):
-        try:
+    how: dict[str, Any] = {"encoder": encoder, "reference": reference, "single": single}
+    subject = Subject(obj, **how, component_tensors=component_tensors, seed=seed)
+    with preserved(seed):
+        try:  # an object that cannot be checked at all raises here
             name = str(subject)
-            located(subject.single)  # whether one can be made is a promise
+            located(single)  # whether it can be built is a promise, and whether its place exists is not
             _ = subject.named_density
         except (TypeError, ValueError):
             raise
-        except RAISED as error:  # by an attribute that is computed, such as event_shape
+        except RAISED as error:  # by a computed attribute, such as event_shape
             raise ValueError(f"looking at the prior raised {described(error)}") from error
-    return name
+    return Report(name, tuple(run_check(check, subject) for check in CHECKS))
 
 
 def run_check(name: str, subject: Any, checks: Mapping[str, Promise] = CHECKS) -> Check:

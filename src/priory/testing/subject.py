@@ -1,4 +1,4 @@
-"""One object under test: its draws, its density, its components, the proposal fitted to it; each made once."""
+"""One object under test, with its draws, density, components and fitted proposal; each is made once."""
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -13,7 +13,6 @@ from priory.distributions.mixture import Mixture
 from priory.distributions.normal import diagonal_normal
 from priory.testing.candidate import (
     Candidate,
-    is_factory,
     made,
     resolved_encoder,
     resolved_reference,
@@ -22,38 +21,24 @@ from priory.testing.global_state import SETTINGS, changes, preserved, snapshot
 from priory.testing.proposal import AffineMixture, Shared, fitted, one_normal
 from priory.testing.report import BrokenError, SkippedError
 
-NUM_DRAWS = (
-    24_576  # a quarter fits the proposal, a twelfth chooses it; two thirds start Markov chains and test the mass
-)
+NUM_DRAWS = 24_576  # a quarter fits the proposal, a twelfth chooses it; the rest start Markov chains and test the mass
 POINTS_AT_ONCE = 2048  # somebody else's mixture may make B x K x L numbers
 
 
 class Draws(NamedTuple):
-    """Independent draws, each part for one purpose, in float64 on the CPU.
+    """Independent draws, each part for one purpose, in float64 on the CPU."""
 
-    Attributes:
-        fit: for fitting a mixture.
-        choose: for choosing among fits.
-        start: where Markov chains start.
-        other: their partners, and a test of where the proposal lacks mass.
-    """
-
-    fit: Float[Tensor, "draw latent"]
-    choose: Float[Tensor, "draw latent"]
-    start: Float[Tensor, "draw latent"]
-    other: Float[Tensor, "draw latent"]
+    fit: Float[Tensor, "draw latent"]  # for fitting a mixture
+    choose: Float[Tensor, "draw latent"]  # for choosing among fits
+    start: Float[Tensor, "draw latent"]  # starts of Markov chains
+    other: Float[Tensor, "draw latent"]  # their partners, and test points for missing mass of the proposal
 
 
 class Components(NamedTuple):
-    """What a mixture says that it is made of.
-
-    Attributes:
-        log_weights: (K,).
-        distribution: with batch shape (K,) and event shape (L,).
-    """
+    """The components of a mixture."""
 
     log_weights: Float[Tensor, " component"]
-    distribution: Any
+    distribution: Any  # with batch shape (K,) and event shape (L,)
 
     def log_prob(self, z: Float[Tensor, "point latent"]) -> Float[Tensor, "point component"]:
         """log pi_k + log p_k(z)."""
@@ -87,19 +72,10 @@ def found_components(density: Any) -> Components | None:
 
 
 class Subject:
-    """An object and what is known about it: all that a check may ask for, each thing made once.
+    """An object under test and all that checks ask about it; each answer is computed once.
 
-    Args:
-        obj: a module, a distribution or anything with `log_prob(z)` and `sample(shape)`, a pair of callables
-            (log_prob, sample), a function without arguments (or a class) that makes one of these, or the place of
-            such a thing as "package.module:name". A factory makes the check of `state_dict` stricter.
-        encoder: what a module is called with, where its components are an encoder's posteriors.
-        reference: a distribution, or a function z -> log p(z), that the density must equal; or a factory or place
-            of a distribution.
-        single: the same prior with one component, as `obj` can be given.
-        component_tensors: names of the entries of `state_dict` whose first axis is the component; found by
-            themselves where that is unambiguous.
-        seed: of the draws.
+    The arguments are those of `check_prior`. `reference` may also be a factory or the place of a distribution. If `obj`
+    is a factory, the check of `state_dict` is stricter.
 
     Raises:
         TypeError: obj is none of these kinds.
@@ -122,7 +98,7 @@ class Subject:
 
     @cached_property
     def _made(self) -> tuple[Candidate, list[str]]:
-        """The candidate, and what making it changed in the process; whatever that is, it is put back."""
+        """The candidate, and the global settings that building it changed; they are restored."""
         _, imported = self._watched(lambda: located(self.obj), "when its module was imported")
         _, encoders = self._watched(lambda: located(self.encoder), "when its encoder's module was imported")
         candidate, built = self._watched(self.build, "when it was built")
@@ -145,11 +121,6 @@ class Subject:
         """Global settings that importing and building the object changed."""
         return self._made[1]
 
-    @property
-    def has_factory(self) -> bool:
-        """Whether the object can be made again."""
-        return is_factory(located(self.obj))
-
     def build(self) -> Candidate:
         """A new one from the factory, or the object that was given."""
         return Candidate(made(self.obj), self._encoder)
@@ -160,13 +131,13 @@ class Subject:
 
     @cached_property
     def named_density(self) -> Any:
-        """What the density must equal, made where a factory was given; None for nothing."""
+        """The density that the object must equal, or None."""
         with preserved(self.seed):
             return resolved_reference(self.reference)
 
     @cached_property
     def density(self) -> Any:
-        """What has `log_prob` and `sample`: of a module, what it returned, evaluated once."""
+        """The object with `log_prob` and `sample`; a module is evaluated once."""
         try:
             with torch.no_grad():
                 return self.candidate.density()
@@ -187,7 +158,7 @@ class Subject:
         return shape[-1]
 
     def _drawn_shape(self) -> tuple[int, ...]:
-        for shape in ((), (1,)):  # a sampler that fails at one may do the other; broadcast_shapes says so
+        for shape in ((), (1,)):  # a sampler may fail at one of them; broadcast_shapes reports that
             try:
                 return tuple(self.draw(shape).shape)
             except RAISED as error:
@@ -224,7 +195,7 @@ class Subject:
 
     @cached_property
     def proposal(self) -> Shared:
-        """A normalized density that covers the sampler's draws, and the components' places where they can be seen."""
+        """A normalized density that covers the sampler's draws, and the components if they are known."""
         with preserved(self.seed + 2):
             fit = fitted(self.draws.fit, self.draws.choose)
             around = [one_normal(self.draws.fit, factor) for factor in (1.0, 2.0, 4.0)]
@@ -247,7 +218,7 @@ class Subject:
         return values
 
     def log_prob_where_finite(self, z: Float[Tensor, "point latent"]) -> Float[Tensor, " point"]:
-        """log p(z) at points that may be too large for the object: -inf where a number overflows or is refused."""
+        """log p(z) at points that may be too large for the object: -inf if a number overflows or is refused."""
         z = z.to(self.some)
         values = torch.full((len(z),), -torch.inf, dtype=torch.float64)
         inside = z.isfinite().all(-1).cpu()

@@ -1,21 +1,20 @@
-"""The checks of values and shapes: what log_prob and sample return, and what must not change them."""
+"""The checks of the values and shapes that log_prob and sample return."""
 
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from priory.testing.candidate import Candidate
+from priory.testing.proposal import Points
 from priory.testing.report import Outcome, SkippedError
 from priory.testing.subject import Subject
 
 FAR = (10.0, 100.0, 1000.0)  # standard deviations
-Points = Float[Tensor, "point latent"]
 
 
 def one_number_per_z(subject: Subject) -> Outcome:
-    """A batch gives one real number a row, the same whatever else is in the batch, and the same again."""
+    """A batch gives one real number a row, which depends on neither the other rows nor the call."""
     z, latent_dim = subject.some, subject.latent_dim
     event_shape = tuple(getattr(subject.density, "event_shape", (latent_dim,)))
     batch_shape = tuple(getattr(subject.density, "batch_shape", ()))
@@ -94,7 +93,7 @@ def single_component(subject: Subject) -> Outcome:
 
 
 def equals_reference(subject: Subject) -> Outcome:
-    """The density is the one that the caller names: where a prior starts, for example."""
+    """The density equals the reference, for example the documented start of a prior."""
     if subject.reference is None:
         raise SkippedError("no density to compare with was given (reference=)")
     reference = subject.named_density
@@ -136,15 +135,15 @@ def far_tails_finite(subject: Subject) -> Outcome:
 
 
 def other_precision(dtype: torch.dtype) -> torch.dtype:
-    """float64, or float32 where that is the object's own."""
+    """float32 for float64, else float64."""
     return torch.float32 if dtype == torch.float64 else torch.float64
 
 
 def in_precision(subject: Subject, dtype: torch.dtype) -> Any:
-    """The density in another precision: of a module, a copy's; a distribution takes what points it can.
+    """The density in another precision: of a copy of a module, or of a distribution that computes in float64.
 
     Raises:
-        SkippedError: it cannot be had.
+        SkippedError: there is no such density.
     """
     if isinstance(subject.candidate.built, torch.nn.Module):
         return subject.candidate.moved(dtype).density()
@@ -162,7 +161,7 @@ def _takes_double(log_prob: Any, z: Points) -> bool:
 
 
 def _component_tensors(subject: Subject, num_components: int) -> list[str]:
-    """The entries of `state_dict` with one row per component, where that is beyond doubt or said by the caller."""
+    """The entries of `state_dict` with one row per component, if they are unambiguous or named by the caller."""
     if subject.component_tensors is not None:
         return list(subject.component_tensors)
     if not isinstance(subject.candidate.built, torch.nn.Module) or num_components in (1, subject.latent_dim):
@@ -184,7 +183,7 @@ def _reordered(candidate: Candidate, names: list[str], order: Tensor) -> Any:
 
 
 def _error(values: Tensor, expected: Tensor) -> float:
-    """The largest |difference| / max(1, |expected|); infinite where only one is finite or either is NaN."""
+    """The largest |difference| / max(1, |expected|); infinite if only one is finite or either is NaN."""
     values, expected = values.detach().double(), expected.detach().double()
     if not (torch.isfinite(values).all() and torch.isfinite(expected).all()):
         return float("inf")

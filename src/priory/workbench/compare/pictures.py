@@ -17,7 +17,7 @@ from priory.vae import VAE, device_of
 from priory.workbench.compare.cells import Cell
 from priory.workbench.compare.panels import for_all, panels_for, write_below
 from priory.workbench.compare.results import Comparison
-from priory.workbench.data import DatasetRows
+from priory.workbench.data import DatasetRows, telling_rows
 from priory.workbench.jobs import vae as experiment
 from priory.workbench.pictures.maps import by_first_label, some_rows
 from priory.workbench.runs.folder import FIGURES

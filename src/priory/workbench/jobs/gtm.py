@@ -1,4 +1,4 @@
-"""The jobs of a map, from settings to a run folder: fit, measure, embed, score, sample, draw."""
+"""The jobs of a map, from settings to a run folder: fit, measure, embed, score, sample."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -17,19 +17,19 @@ from priory._support.memory import require_memory
 from priory.evaluation import Estimate, Evaluation
 from priory.evaluation.estimates import mean
 from priory.gtm import GTM
-from priory.maps.quality import DESCRIPTIONS as MAP_DESCRIPTIONS
+from priory.maps.quality import MAP_DESCRIPTIONS
 from priory.maps.surfaces import Surface
 from priory.workbench.data import Dataset, DatasetRows, constant_columns, load_dataset, require_finite, with_columns
 from priory.workbench.jobs.map_quality import quality_on_map
 from priory.workbench.jobs.vae import require_free
-from priory.workbench.models.scaled_gtm import BATCH, MapModel, Progress, Scaling
+from priory.workbench.models.scaled_gtm import BATCH, MapModel, Progress, batches, means_and_scales
 from priory.workbench.report.run import REPORT
 from priory.workbench.runs.folder import CONFIG, FIGURES, METRICS, MODEL, kind_of
 from priory.workbench.runs.gtm_history import HISTORY_FILE, history_of, write_history
 from priory.workbench.runs.gtm_run import GTMRun
 from priory.workbench.settings.gtm import MapRunSettings, MapSettings, StoredScaling
 
-PICTURES = ("map", "nodes", "magnification", "landscape", "training")  # that a fit may have left
+PICTURES = ("map", "nodes", "magnification", "landscape", "training")  # that an unfinished fit may have written
 
 DESCRIPTIONS = {
     "nll": "-log p(x), exact, in the data's units",
@@ -40,22 +40,16 @@ DESCRIPTIONS = {
 
 @dataclass(frozen=True)
 class Found:
-    """What was found in the data before the fit.
+    """Properties of the data, found before the fit."""
 
-    Attributes:
-        dataset: with the columns that the model has.
-        missing: empty cells of those columns, in all rows.
-        why: why columns are standardized, or are not.
-    """
-
-    dataset: Dataset
-    missing: int
-    why: str
+    dataset: Dataset  # with the columns of the model
+    missing: int  # number of empty cells of those columns, in all rows
+    why: str  # the reason for standardizing columns or not
 
 
 @contextmanager
 def new_gtm_run(settings: MapRunSettings, out: Path) -> Iterator[tuple[GTMRun, Found]]:
-    """Read the data, settle how columns are scaled, and hold the folder while the block lasts; nothing is written yet.
+    """Read the data, choose the scaling of columns, and lock the folder during the block; nothing is written yet.
 
     Raises:
         ValueError: the data do not fit, or `out` holds something already.
@@ -72,8 +66,8 @@ def new_gtm_run(settings: MapRunSettings, out: Path) -> Iterator[tuple[GTMRun, F
     _require_memory(settings.model, modeled)
     standardized = None
     if standardize:
-        scaling = Scaling.of_rows(modeled.rows("train"))
-        standardized = StoredScaling(loc=tuple(scaling.loc.tolist()), scale=tuple(scaling.scale.tolist()))
+        loc, scale = means_and_scales(modeled.rows("train"))
+        standardized = StoredScaling(loc=tuple(loc.tolist()), scale=tuple(scale.tolist()))
     shape = dataset.image_shape
     with sole_writer(out):
         _require_free(out)  # another process may have begun a run since
@@ -82,7 +76,7 @@ def new_gtm_run(settings: MapRunSettings, out: Path) -> Iterator[tuple[GTMRun, F
 
 
 def unfinished(out: Path) -> bool:
-    """Whether the folder holds what a fit left that did not end: the same line begins it again."""
+    """Whether the folder holds the rest of a fit that did not end; the same command starts it again."""
     try:
         return kind_of(out) == GTMRun.kind and not (out / MODEL).exists()
     except ValueError:
@@ -95,7 +89,7 @@ def _require_free(out: Path) -> None:
 
 
 def _standardize(settings: MapSettings, dataset: Dataset) -> tuple[bool, str]:
-    """Whether columns are standardized, and why: the noise of a GTM is the same in all of them."""
+    """Whether columns are standardized, and the reason. The noise of a GTM has the same variance in all columns."""
     if settings.standardize is not None:
         return settings.standardize, "as asked"
     if dataset.image_shape is not None:
@@ -145,22 +139,22 @@ def _require_memory(settings: MapSettings, dataset: Dataset) -> None:
 
 
 def fit(run: GTMRun, dataset: Dataset, device: str) -> MapModel:
-    """Fit the map to the training rows. What an earlier fit left in the folder that did not end is removed."""
+    """Fit the map to the training rows, after removing the files of an earlier fit that did not end."""
     _clear(run.path)
     settings = run.settings.model
     parameters = settings.model_dump(exclude={"standardize"})
     gtm = GTM(**parameters, device=device, random_state=run.settings.seed)
-    model = MapModel(gtm, run.scaling, run.standardized is not None)
+    model = MapModel(gtm, run.scaler)
     rows = dataset.rows("train")
     if settings.batch_size is None:
-        gtm.fit_batches(lambda: (z for z, _ in model.batches(rows)))
+        gtm.fit_batches(lambda: map(model.scaled, batches(rows)))
     else:
-        gtm.fit(model.scaling.into(rows.tensor().double().numpy()))
+        gtm.fit(model.scaled(rows.tensor().double().numpy()))
     return model
 
 
 def _clear(out: Path) -> None:
-    """Remove what an earlier fit wrote into a folder that `_require_free` lets through, and nothing else."""
+    """Remove the files of an unfinished fit, and nothing else."""
     figures = [out / FIGURES / f"{name}.png" for name in PICTURES]
     for file in (out / CONFIG, out / METRICS, out / HISTORY_FILE, out / REPORT, *figures):
         file.unlink(missing_ok=True)
@@ -171,7 +165,7 @@ def _clear(out: Path) -> None:
 def write(
     run: GTMRun, model: MapModel, found: Found, metrics: dict[str, Estimate], page: Callable[[], object]
 ) -> list[Path]:
-    """Write the run folder, its figures and its page too; the model comes last, so that all is there where it is."""
+    """Write the run folder, its figures and its page; the model comes last, so a folder with a model is complete."""
     from priory.workbench.pictures.gtm import draw_figures
 
     run.write_splits(found.dataset)
@@ -188,9 +182,7 @@ def write(
 def measure(
     model: MapModel, rows: DatasetRows, num_samples: int, seed: int, progress: Progress | None = None
 ) -> Evaluation:
-    """What `DESCRIPTIONS` lists; the likelihood is exact, so samples and seed are not used.
-
-    What `quality_on_map` says of neighbors goes with it.
+    """The metrics that `DESCRIPTIONS` lists; the likelihood is exact, so samples and seed are not used.
 
     Raises:
         ArithmeticError: a row's likelihood is NaN or infinite.
@@ -230,7 +222,7 @@ def sample(model: MapModel, number: int, seed: int, mean: bool) -> Tensor:
     """New rows in the data's units, (number, columns of the model); with `mean`, images of nodes that were drawn."""
     random = np.random.RandomState(np.random.MT19937(seed))
     x, node = copy(model.gtm).set_params(random_state=random).sample(number)
-    return torch.from_numpy(model.scaling.back(model.gtm.means_[node] if mean else x)).float()
+    return torch.from_numpy(model.restored(model.gtm.means_[node] if mean else x)).float()
 
 
 def surface(model: MapModel, num_samples: int) -> Surface:

@@ -17,7 +17,7 @@ from priory._support.seeds import own_noise
 from priory.evaluation import DESCRIPTIONS as LIKELIHOOD_DESCRIPTIONS
 from priory.evaluation import Evaluation, evaluate, log_likelihood
 from priory.maps import TopographicMap
-from priory.maps.quality import DESCRIPTIONS as MAP_DESCRIPTIONS
+from priory.maps.quality import MAP_DESCRIPTIONS
 from priory.maps.surfaces import Surface
 from priory.maps.vae_surface import VAESurface
 from priory.priors import GridPrior

@@ -1,25 +1,22 @@
-"""Which pictures the run of a map gets: chosen here and in `maps.pictures`, drawn by `plots`."""
+"""The pictures of a map's run: those of the map, and the course of EM."""
 
 from pathlib import Path
 
 import numpy as np
 
-from priory.plots import plot_likelihood_curve, save_figure
+from priory.plots import plot_likelihood_curve
 from priory.workbench.data import Dataset
 from priory.workbench.models.scaled_gtm import MapModel
 from priory.workbench.pictures.maps import Look, map_figures, some_rows
+from priory.workbench.pictures.saving import save_figures
 from priory.workbench.runs.folder import FIGURES
 from priory.workbench.runs.gtm_run import GTMRun
 
 
 def draw_figures(run: GTMRun, model: MapModel, dataset: Dataset, history: dict[str, np.ndarray]) -> list[Path]:
-    """Draw what `map_figures` says of all rows, and the course of EM; returns the files, the one to look at first."""
+    """Draw `map_figures` of all rows, and the course of EM; returns the files, the most telling one first."""
     rows, found = some_rows(dataset.all_rows()), dataset.summary()
     look = Look(run.modeled, run.image_shape, run.restored, found.low, found.high)
     figures = map_figures(model.drawn(rows), rows, len(dataset), look)
     figures["training"] = plot_likelihood_curve(history["log_likelihood"])
-    paths = []
-    for name, figure in figures.items():
-        paths.append(run.path / FIGURES / f"{name}.png")
-        save_figure(figure, paths[-1])
-    return paths
+    return save_figures(figures, run.path / FIGURES)

@@ -1,4 +1,4 @@
-"""The pictures of a map: rows on it, what lives at its nodes, how labels spread, how far the sheet is stretched."""
+"""The pictures of a map: its rows, the contents of its nodes, a label over the map, the magnification."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,8 +15,9 @@ from priory.maps.labels import as_classes
 from priory.maps.quality import evenly_spaced
 from priory.maps.topographic_map import TopographicMap
 from priory.workbench.data import DatasetRows
+from priory.workbench.report.rows import column_moments
 
-MOST_POINTS = 5000  # of one picture; more are no longer seen one by one
+MOST_POINTS = 5000  # of one picture: more are not distinguishable
 MOST_LANDSCAPES = 9
 FINE_SIDE = 64  # places along each side at which the magnification is drawn
 AXES = "$u_1$ to the right, $u_2$ upwards"
@@ -24,30 +25,22 @@ AXES = "$u_1$ to the right, $u_2$ upwards"
 
 @dataclass(frozen=True)
 class Look:
-    """How contents of nodes are shown.
+    """How the contents of nodes are drawn."""
 
-    Attributes:
-        columns: names of the columns that the model has.
-        image_shape: height and width, where rows with all columns are images.
-        restored: rows with all columns, of rows of the model.
-        low: black.
-        high: white.
-    """
-
-    columns: Sequence[str]
-    image_shape: tuple[int, int] | None
-    restored: Callable[[Tensor], Tensor]
-    low: float
-    high: float
+    columns: Sequence[str]  # names of the model's columns
+    image_shape: tuple[int, int] | None  # height and width if rows with all columns are images, else None
+    restored: Callable[[Tensor], Tensor]  # adds the constant columns to rows of the model
+    low: float  # value drawn black
+    high: float  # value drawn white
 
 
 def map_figures(drawn: TopographicMap, rows: DatasetRows, total: int, look: Look) -> dict[str, Any]:
-    """`map`, `nodes`, `magnification`, and of rows with a label `landscape`; nothing where the grid is no square.
+    """The figures `map`, `nodes`, `magnification`, and `landscape` if rows have a label; none if the grid is no square.
 
     Args:
         drawn: the map of these rows.
-        rows: some or all of so many in the data set.
-        total: how many.
+        rows: some or all rows of the data set.
+        total: number of rows in the data set.
         look: of the nodes' contents.
     """
     from priory.plots import plot_magnification
@@ -66,12 +59,12 @@ def map_figures(drawn: TopographicMap, rows: DatasetRows, total: int, look: Look
 
 
 def some_rows(rows: DatasetRows) -> DatasetRows:
-    """These rows, or of many some, evenly spaced."""
+    """These rows; if there are many, an evenly spaced part."""
     return DatasetRows(rows.dataset, rows.indices[evenly_spaced(len(rows), MOST_POINTS)])
 
 
 def by_first_label(rows: DatasetRows) -> dict[str, Any]:
-    """How `plot_map` tells rows apart: by the classes or the numbers of their first label, and its name."""
+    """The first label as arguments of `plot_map`: its name, and its classes or numbers."""
     if not rows.labels:
         return {}
     name, values = next(iter(rows.labels.items()))
@@ -80,7 +73,7 @@ def by_first_label(rows: DatasetRows) -> dict[str, Any]:
 
 
 def draw_map(rows: DatasetRows, places: np.ndarray, nodes: np.ndarray, total: int) -> Any:
-    """Rows, some or all of so many, at their places on a map with these nodes, told apart by their first label.
+    """Draw rows, `total` or some of them, at their places on a map with these nodes, styled by their first label.
 
     Returns:
         The axes.
@@ -103,20 +96,13 @@ def _nodes(drawn: TopographicMap, look: Look) -> Any:
         gray: dict[str, Any] = {"image_shape": look.image_shape, "low": look.low, "high": look.high}
         return plot_node_images(look.restored(contents), side=side, title=f"The nodes' images, {AXES}", **gray)
     values = contents.numpy()
-    spread = values.var(axis=0) / np.maximum(_variances(drawn), 1e-300)  # units of columns differ
+    rows = torch.cat([x for x, _ in drawn.rows.batches(drawn.batch_size)]).numpy()
+    spread = values.var(axis=0) / np.maximum(column_moments(rows).scale ** 2, 1e-300)  # units of columns differ
     order = np.argsort(-spread, kind="stable")[:MOST_LANDSCAPES]
     axes = plot_landscapes(values[:, order], names=[look.columns[i] for i in order], most=MOST_LANDSCAPES)
     some = f"; the {len(order)} of {len(look.columns)} columns that vary most" if len(look.columns) > len(order) else ""
     axes[0].figure.suptitle(f"Columns over the map, {AXES}{some}", fontsize="medium")
     return axes
-
-
-def _variances(drawn: TopographicMap) -> np.ndarray:
-    """Of the rows' columns, over the cells that are there."""
-    x = torch.cat([x for x, _ in drawn.rows.batches(drawn.batch_size)]).double().numpy()
-    with np.errstate(invalid="ignore"):
-        loc = np.nansum(x, axis=0) / np.maximum((~np.isnan(x)).sum(axis=0), 1)
-        return np.nansum((x - loc) ** 2, axis=0) / np.maximum((~np.isnan(x)).sum(axis=0), 1)
 
 
 def _landscape(drawn: TopographicMap, rows: DatasetRows) -> dict[str, Any]:

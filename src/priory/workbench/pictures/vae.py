@@ -1,4 +1,4 @@
-"""Which pictures a run gets: chosen here, drawn by `plots`."""
+"""The pictures of a VAE's run: chosen here, drawn by `plots`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,12 +23,12 @@ from priory.plots import (
     plot_rows,
     plot_samples,
     plot_training_curve,
-    save_figure,
 )
 from priory.priors import GridPrior
 from priory.vae import VAE, device_of
 from priory.workbench.data import Dataset, DatasetRows
 from priory.workbench.pictures.maps import Look, map_figures, some_rows
+from priory.workbench.pictures.saving import save_figures
 
 MOST_POINTS = 20_000  # dots in one picture
 NUM_IMAGES = 64
@@ -47,13 +47,13 @@ def draw_figures(
     history: Mapping[str, Sequence[float]] | None,
     folder: Path,
 ) -> list[Path]:
-    """Draw what suits the model and the data, on the given rows; returns the files in the order to look at them.
+    """Draw the figures that suit the model and the data; returns the files, the most telling one first.
 
-    A prior with a square grid: what `map_figures` says, of all rows of the data set. Two latent dimensions:
-    `prior.png`, the prior's density around the encoded rows; more: `pairwise.png`, its marginals and the aggregate
-    posterior's. Always: `samples.png`, `reconstructions.png`, and `training.png` where there is a history. Images and a
-    prior with pseudo-inputs: `pseudo_inputs.png`. A mixture: `components.png`, what the rows use of it. `restored`
-    makes whole images of rows that lack what is constant in all.
+    A prior with a square grid: `map_figures` of all rows of the data set. Two latent dimensions: `prior.png`, the
+    prior's density around the encoded rows; more: `pairwise.png`, its marginals and the aggregate posterior's. Always:
+    `samples.png`, `reconstructions.png`, and `training.png` if there is a history. Images and a prior with
+    pseudo-inputs: `pseudo_inputs.png`. A mixture: `components.png`, the use of its components. `restored` adds the
+    constant columns to rows, so that they are whole images.
     """
     device = device_of(vae)
     x, _ = rows.batch(torch.arange(min(len(rows), MOST_POINTS)))
@@ -68,11 +68,7 @@ def draw_figures(
         figures["components"] = plot_component_use(p_z.mixing_weights, _usage(p_z, posteriors))
     if history is not None and len(history["epoch"]) > 1:
         figures["training"] = plot_training_curve(history)
-    paths = []
-    for name, figure in figures.items():
-        paths.append(folder / f"{name}.png")
-        save_figure(figure, paths[-1])
-    return paths
+    return save_figures(figures, folder)
 
 
 def _map_figures(
@@ -86,7 +82,7 @@ def _map_figures(
 
 
 def _latent_figures(p_z: Distribution, posteriors: Sequence[Distribution]) -> dict[str, Any]:
-    """Both functions leave the generator as it was found."""
+    """The prior and the codes; both functions preserve the state of torch's generator."""
     loc = torch.cat([q_z.mean for q_z in posteriors])
     if loc.shape[-1] < 2:
         return {}
@@ -122,7 +118,7 @@ def _image_figures(
 
 
 def _table_figures(vae: VAE, all_names: Sequence[str], x: Tensor) -> dict[str, Any]:
-    """Of a wide table, the columns that vary most."""
+    """Figures of a table; of a wide one, only the columns that vary most."""
     reconstructions, x = vae.reconstruct(x[:NUM_PAIRS]).cpu(), x.cpu()
     columns = x.var(0).topk(min(MOST_COLUMNS, x.shape[1])).indices.sort().values
     names = [all_names[i] for i in columns]
@@ -134,7 +130,7 @@ def _table_figures(vae: VAE, all_names: Sequence[str], x: Tensor) -> dict[str, A
 
 
 def _pseudo_inputs(vae: VAE) -> Tensor | None:
-    """In the data's units."""
+    """The pseudo-inputs of the prior in the data's units, or None."""
     pseudo_inputs = getattr(vae.prior, "pseudo_inputs", None)
     if pseudo_inputs is None:
         return None
@@ -145,7 +141,7 @@ def _pseudo_inputs(vae: VAE) -> Tensor | None:
 def _draw_pseudo_inputs(
     images: Tensor, prior: nn.Module, restored: Callable[[Tensor], Tensor], gray: Mapping[str, Any]
 ) -> Any:
-    """On a square grid at their places; on a line in its order; else some."""
+    """Pseudo-inputs of a square grid at their places, of a line in its order, else the first 100."""
     grid_shape: tuple[int, ...] = getattr(prior, "grid_shape", ())
     if len(grid_shape) == 2 and grid_shape[0] == grid_shape[1]:
         title = "Pseudo-inputs, $u_1$ to the right, $u_2$ upwards"
@@ -155,6 +151,6 @@ def _draw_pseudo_inputs(
 
 
 def _highest(vae: VAE, x: Tensor) -> float:
-    """White: the top of the likelihood's range."""
+    """The value drawn white: the top of the likelihood's range."""
     levels = getattr(vae.decoder, "num_levels", None)
     return float(levels - 1) if levels is not None else max(1.0, float(x.max()))

@@ -1,7 +1,7 @@
-"""One page for a run: a file to open by a double-click, which asks nothing of the network and has the map to explore.
+"""One HTML page for a run: numbers, pictures and an interactive map. It opens by a double-click and needs no network.
 
-The page knows nothing of models: it is told numbers, pictures, and places of rows and nodes. Texts that it is told are
-never taken for markup.
+The page does not depend on models: it gets numbers, pictures, and places of rows and nodes. Texts are escaped, so they
+are never markup.
 """
 
 from priory.workbench.report.contents import MapContents, Metric, NodeContents, Picture, ReportContents, Table

@@ -1,7 +1,7 @@
-"""What of a map goes into the page, so that the file stays small enough to be sent and opened.
+"""Choose the parts of a map that go into the page, so that the file stays small enough to send and to open.
 
-All rows have their place, id and labels, as far as any file can hold them; then images get thumbnails, for a seeded
-subset of the rows where there are many; what is left goes to the columns.
+Places, ids and labels of all rows come first. Images get thumbnails next; if there are many rows, a seeded subset of
+them. The columns get the rest.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from priory.workbench.report.encoding import Kind, Part, size
 
 LIMIT = 10_000_000  # bytes of the whole file
 _SPARE = 20_000  # names of keys, brackets
-THUMBNAILS_SHARE = 0.7  # of what is left to an image's thumbnails and columns
-_MOST_PIXELS = 1 << 24  # of a sheet: more is more than a phone decodes
+THUMBNAILS_SHARE = 0.7  # of the bytes left for thumbnails and columns
+_MOST_PIXELS = 1 << 24  # of a sheet: a phone decodes no more
 _EXACT_PLACES = 200_000  # rows; of more, places are known to a 65535th of the map
 _LETTERS = 4 / 3  # of base64 for each byte
 _SEED = 0
 
 
 class Allowance:
-    """How many bytes are left, and what had to be left out for it.
+    """The number of bytes left, and notes on the parts that were left out.
 
     Args:
         bytes_left: for the map's parts.
@@ -34,12 +34,12 @@ class Allowance:
         self.notes: list[str] = []
 
     def take(self, part: Any) -> Any:
-        """The part, paid for."""
+        """Subtract the size of a part, and return the part."""
         self.left -= size(part)
         return part
 
     def take_if_it_fits(self, part: Part, otherwise: str, *, keep: int = 0) -> Part | None:
-        """The part, or None and a note, if less than so many bytes would be kept for what must come after it."""
+        """The part; or None, with the note `otherwise`, if fewer than `keep` bytes would be left for later parts."""
         if size(part) <= self.left - keep:
             return self.take(part)
         self.notes.append(otherwise)
@@ -63,27 +63,27 @@ def column_kind(num_rows: int, num_columns: int, left: int) -> Kind:
 
 
 def rows_that_fit(num_rows: int, left: int) -> np.ndarray:
-    """Which rows are drawn: all, or of millions a seeded subset, in order.
+    """Indices of the rows to draw, in order: all rows, or a seeded subset of millions.
 
-    A row's places take 12 bytes at the most, its labels and id about as much again.
+    The places of a row take at most 12 bytes, its labels and id about as much again.
     """
     most = max(1, int(left / (24 * _LETTERS)))
     return seeded_subset(num_rows, min(most, num_rows))
 
 
 def seeded_subset(num_rows: int, count: int) -> np.ndarray:
-    """So many different rows, drawn with a seed of its own, in order."""
+    """Indices of `count` different rows, in order, drawn with a fixed seed."""
     if count >= num_rows:
         return np.arange(num_rows)
     return np.sort(np.random.default_rng(_SEED).choice(num_rows, count, replace=False))
 
 
 def sheet_that_fits(make: Callable[[np.ndarray], Part], num_rows: int, left: int) -> tuple[np.ndarray, Part] | None:
-    """The largest sheet of thumbnails of at most so many bytes, and the rows it shows; None where not one fits.
+    """The rows of the largest sheet of thumbnails of at most `left` bytes, and the sheet; None if no row fits.
 
     Args:
-        make: the sheet of these rows.
-        num_rows: how many there are.
+        make: makes the sheet of the rows with these indices.
+        num_rows: number of all rows.
         left: bytes for the sheet.
     """
     trial = make(seeded_subset(num_rows, 256))

@@ -1,4 +1,4 @@
-"""What a report says: numbers with their errors, pictures, and a map of rows and nodes."""
+"""The contents of a report: numbers with their errors, pictures, and a map of rows and nodes."""
 
 from __future__ import annotations
 
@@ -16,39 +16,26 @@ _SIGNATURES = {b"\x89PNG": "image/png", b"<svg": "image/svg+xml", b"<?xml": "ima
 
 @dataclass(frozen=True)
 class Metric:
-    """A number and how to read it.
+    """A number and how to read it."""
 
-    Attributes:
-        name: what was measured, with its unit.
-        value: the number.
-        se: its standard error; None where it has none.
-        how_to_read: one sentence: what is good, what is bad, what to compare it with.
-    """
-
-    name: str
+    name: str  # of the metric, with its unit
     value: float
-    se: float | None
-    how_to_read: str
+    se: float | None  # its standard error, or None
+    how_to_read: str  # one sentence: which values are good or bad, and how to compare them
 
 
 @dataclass(frozen=True)
 class Table:
     """Cells as text; the first column names the rows.
 
-    Attributes:
-        title: what is compared, with units.
-        header: names of the columns.
-        rows: a text for each column.
-        note: what the errors are over, or what else is to be known.
-
     Raises:
         ValueError: a row has more or fewer cells than the header.
     """
 
-    title: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    note: str = ""
+    title: str  # of the table, with units
+    header: Sequence[str]  # names of the columns
+    rows: Sequence[Sequence[str]]  # a text for each column
+    note: str = ""  # a remark below the table, for example on the errors
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -60,21 +47,16 @@ class Table:
 class Picture:
     """A figure of the run.
 
-    Attributes:
-        title: a few words above it.
-        caption: what to see in it; said aloud to those who cannot see it.
-        image: a PNG or SVG: its bytes, or the file's path.
-
     Raises:
         ValueError: the image is neither PNG nor SVG.
     """
 
-    title: str
-    caption: str
-    image: bytes | Path
+    title: str  # a few words above it
+    caption: str  # describes the figure; screen readers read it
+    image: bytes | Path  # a PNG or SVG: its bytes, or the file's path
 
     def __post_init__(self) -> None:
-        self.media_type  # noqa: B018  raises for what no browser shows
+        self.media_type  # noqa: B018  raises for other formats
 
     @property
     def bytes(self) -> bytes:
@@ -92,16 +74,11 @@ class Picture:
 
 @dataclass(frozen=True, eq=False)
 class NodeContents:
-    """The nodes of a map and what lives there.
+    """The nodes of a map and their contents."""
 
-    Attributes:
-        places: (K, 2), a square grid, the last coordinate running fastest.
-        contents: (K, D), decoded means in the data's units.
-        numbers: name to (K,): weight, usage, magnification, distance to the neighbors, ...; they color the nodes.
-    """
-
-    places: np.ndarray
-    contents: np.ndarray
+    places: np.ndarray  # (K, 2), a square grid, the last coordinate running fastest
+    contents: np.ndarray  # (K, D), decoded means in the data's units
+    # name to (K,): weight, usage, magnification, distance to the neighbors, ...; they color the nodes
     numbers: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -115,35 +92,23 @@ class NodeContents:
 class MapContents:
     """A map of N rows of data with D columns.
 
-    Attributes:
-        places: (N, 2), such as E[u | x].
-        axes: names of the two coordinates.
-        ids: (N,), one text a row.
-        labels: name to (N,) text or numbers; '' or NaN for a row that has none.
-        score: (N,), such as the log-likelihood in nats; None without it.
-        score_name: what the score is, with its unit.
-        x: (N, D) rows in the data's units: an array, a tensor or a scipy sparse matrix; None without them.
-        columns: D names.
-        image_shape: (height, width) if a row is a gray image, row-major.
-        low, high: of images, the values drawn black and white; those of x without them.
-        nodes: the nodes; None for a map that has none. Their contents are shown on the scales of x.
-
     Raises:
         ValueError: shapes disagree, or a place is not finite; the error names the attribute.
     """
 
-    places: np.ndarray
-    ids: Sequence[str] | np.ndarray
+    places: np.ndarray  # (N, 2), such as E[u | x]
+    ids: Sequence[str] | np.ndarray  # (N,), one text a row
+    # name to (N,) text or numbers; '' or NaN for a row without a label
     labels: Mapping[str, np.ndarray] = field(default_factory=dict)
-    axes: tuple[str, str] = ("u\N{SUBSCRIPT ONE}", "u\N{SUBSCRIPT TWO}")
-    score: np.ndarray | None = None
-    score_name: str = "score"
-    x: Any = None
-    columns: Sequence[str] = ()
-    image_shape: tuple[int, int] | None = None
-    low: float | None = None
-    high: float | None = None
-    nodes: NodeContents | None = None
+    axes: tuple[str, str] = ("u\N{SUBSCRIPT ONE}", "u\N{SUBSCRIPT TWO}")  # names of the two coordinates
+    score: np.ndarray | None = None  # (N,), such as the log-likelihood in nats, or None
+    score_name: str = "score"  # name of the score, with its unit
+    x: Any = None  # (N, D) rows in the data's units: an array, a tensor or a scipy sparse matrix; or None
+    columns: Sequence[str] = ()  # D names
+    image_shape: tuple[int, int] | None = None  # (height, width) if a row is a gray image, row-major
+    low: float | None = None  # value of images that is drawn black; None takes the smallest of x
+    high: float | None = None  # value of images that is drawn white; None takes the largest of x
+    nodes: NodeContents | None = None  # their contents are shown on the scales of x
 
     def __post_init__(self) -> None:
         _require_shape("places", self.places, (None, 2))
@@ -170,29 +135,17 @@ class MapContents:
 
 @dataclass(frozen=True, eq=False)
 class ReportContents:
-    """All that the page of a run says, in its order.
+    """The contents of a page, in its order."""
 
-    Attributes:
-        title: what was trained on what.
-        facts: (name, text): data, model, versions, seed.
-        metrics: the table of numbers.
-        map: the map; None without one.
-        pictures: curves, samples, ...
-        notes: sentences at the end: warnings, what to know.
-        tables: of several models.
-        failures: what went wrong, a line each.
-        links: (text, path relative to the page), of other pages.
-    """
-
-    title: str
-    facts: Sequence[tuple[str, str]] = ()
+    title: str  # names the data and the model
+    facts: Sequence[tuple[str, str]] = ()  # (name, text): data, model, versions, seed
     metrics: Sequence[Metric] = ()
     map: MapContents | None = None
-    pictures: Sequence[Picture] = ()
-    notes: Sequence[str] = ()
-    tables: Sequence[Table] = ()
-    failures: Sequence[str] = ()
-    links: Sequence[tuple[str, str]] = ()
+    pictures: Sequence[Picture] = ()  # curves, samples, ...
+    notes: Sequence[str] = ()  # sentences at the end, such as warnings
+    tables: Sequence[Table] = ()  # of several models
+    failures: Sequence[str] = ()  # one line each
+    links: Sequence[tuple[str, str]] = ()  # (text, path relative to the page) of other pages
 
 
 def _require_shape(name: str, values: Any, expected: tuple[int | None, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Arrays and texts as a page can carry them: compressed, in letters, never as markup."""
+"""Encode arrays and texts for a page: compressed, in base64, never as markup."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-Part = dict[str, Any]  # what JSON holds
+Part = dict[str, Any]  # JSON
 Kind = Literal["f4", "u2", "u1"]
 
 _MARKUP = {ord(each): f"\\u{ord(each):04x}" for each in "<>&"}
 
 
 def json_for_html(value: Any) -> str:
-    r"""JSON that stays data inside a script element, whatever texts it holds: ASCII, and no character of markup.
+    r"""JSON for a script element: only ASCII, and no character of markup, whatever texts it contains.
 
     >>> print(json_for_html("</script>\u2028"))
     "\u003c/script\u003e\u2028"
@@ -31,18 +31,18 @@ def size(part: Any) -> int:
 
 
 def quantized(values: np.ndarray, kind: Kind) -> Part:
-    """Numbers as float32, or as 65535 or 255 levels of their range; the level after the last is for missing ones.
+    """Numbers as float32, or as 65535 or 255 levels of their range; one more level marks missing numbers.
 
     value = low + level * step
     """
     values = np.asarray(values, dtype=np.float64)
     if kind == "f4":
-        with np.errstate(over="ignore"):  # beyond float32 is missing in the page
+        with np.errstate(over="ignore"):  # numbers beyond float32 are missing in the page
             return _packed(values.astype("<f4"))
     there = np.isfinite(values)
     low, high = (float(values[there].min()), float(values[there].max())) if there.any() else (0.0, 0.0)
     levels = 2 ** (8 * int(kind[1])) - 2
-    step = high / levels - low / levels  # not of the difference, which may exceed the largest number
+    step = high / levels - low / levels  # the difference itself may overflow
     scaled = np.rint((np.where(there, values, low) / (step or 1.0)) - low / (step or 1.0))
     return _packed(np.where(there, np.clip(scaled, 0, levels), levels + 1).astype(f"<{kind}")) | {
         "low": low,

@@ -1,16 +1,16 @@
-"""Labels as the page colors by them: classes in groups that can be told apart, or numbers."""
+"""Labels by which the page colors rows: classes in distinguishable groups, or numbers."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from priory.maps.labels import as_classes
-from priory.plots.classes import MOST_CLASSES, natural
+from priory.plots.classes import MOST_STYLES, natural
 from priory.workbench.report.encoding import Part, quantized, texts, whole_numbers
 
 
 def label_part(name: str, values: np.ndarray) -> Part:
-    """A label of all rows: `kinds` and each row's, and each kind's group; or, of measurements, the numbers.
+    """A label of all rows: the kinds, the kind of each row and the group of each kind; or numbers, for measurements.
 
     Groups are numbered in the order of the legend; of many kinds the commonest have one each, and the rest share
     "others". Rows without a label come last.
@@ -31,14 +31,14 @@ def label_part(name: str, values: np.ndarray) -> Part:
 
 
 def groups(kinds: np.ndarray, counts: np.ndarray) -> tuple[list[Part], np.ndarray]:
-    """What the legend lists, and each kind's place in it.
+    """The entries of the legend, and the index of each kind among them.
 
     >>> groups(np.array(["", "10", "9"]), np.array([1, 5, 2]))[0]
     [{'name': '9', 'count': 2, 'own': True}, {'name': '10', 'count': 5, 'own': True}, {'name': 'none', ...}]
     """
     named = [i for i, kind in enumerate(kinds) if kind != ""]
     commonest = sorted(named, key=lambda i: -counts[i])
-    kept = commonest if len(named) <= MOST_CLASSES else commonest[: MOST_CLASSES - 1]
+    kept = commonest if len(named) <= MOST_STYLES else commonest[: MOST_STYLES - 1]
     own = sorted(kept, key=lambda i: natural(str(kinds[i])))
     listed = [{"name": str(kinds[i]), "count": int(counts[i]), "own": True} for i in own]
     place = dict(zip(own, range(len(own)), strict=True))

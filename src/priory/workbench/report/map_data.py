@@ -24,7 +24,7 @@ from priory.workbench.report.thumbnails import gray_tiles, sprite_sheet
 
 
 def map_data(contents: MapContents, bytes_left: int) -> Part:
-    """What the page needs of a map, in at most so many bytes; `notes` say what had to be left out."""
+    """The map as JSON for the page, in at most so many bytes; `notes` name the parts that are left out."""
     allowance = Allowance(bytes_left)
     index = rows_that_fit(len(contents.places), allowance.left)
     if len(index) < len(contents.places):
@@ -62,7 +62,7 @@ def _places_part(contents: MapContents, index: np.ndarray, allowance: Allowance)
 
 
 def _names_part(contents: MapContents, index: np.ndarray, allowance: Allowance) -> Part:
-    """Labels and ids; instead of ids that do not fit, numbers."""
+    """Labels and ids; row numbers, if the ids do not fit."""
     numbers = texts(index)
     labels = []
     for name, values in contents.labels.items():
@@ -77,7 +77,7 @@ def _names_part(contents: MapContents, index: np.ndarray, allowance: Allowance) 
 
 
 def _shown(places: np.ndarray, nodes: NodeContents | None) -> np.ndarray:
-    """Where the rows are drawn: those at one place are spread about it, by less than half of the nodes' distance."""
+    """Places at which rows are drawn: rows at one place are spread by less than half of the nodes' distance."""
     if nodes is None:
         return places
     ends = np.ptp(np.asarray(nodes.places), axis=0).max() / 2 or 1.0
@@ -134,7 +134,7 @@ def _images_part(contents: MapContents, index: np.ndarray, moments: ColumnMoment
 
 
 def _columns_part(contents: MapContents, index: np.ndarray, moments: ColumnMoments, allowance: Allowance) -> list[Part]:
-    """Columns to color by and to list, those that vary most first where not all fit."""
+    """Columns to color by and to list; if not all fit, those that vary most."""
     names = [str(name) for name in contents.columns]
     kind = column_kind(len(index), len(names), allowance.left)
     order = np.argsort(-moments.scale, kind="stable")

@@ -1,10 +1,11 @@
-"""From contents to a page that stands alone."""
+"""Write the contents of a report as one self-contained HTML page."""
 
 from __future__ import annotations
 
 import math
 import zlib
 from base64 import b64encode
+from collections.abc import Sequence
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
@@ -44,18 +45,19 @@ def write_report(path: str | Path, contents: ReportContents) -> Path:
 
 
 def render_report(contents: ReportContents) -> bytes:
-    """The page as UTF-8, at most 10 MB; it asks nothing of the network, and the browser is told to allow none."""
+    """The page as UTF-8, at most 10 MB; it needs no network, and its policy forbids the browser to use it."""
     values = _values(contents)
     if contents.map is None:
         return _filled(values)
-    plotly = _plotly()
-    values |= {"plotly": plotly, "plotly_hash": _hash(plotly), "plotly_packed": _packed(plotly)}
+    plotly = require("plotly.offline", "all", "the report's map").get_plotlyjs()
+    packed = b64encode(zlib.compress(plotly.encode(), 9)).decode()
+    values |= {"plotly": plotly, "plotly_hash": _hash(plotly), "plotly_packed": packed}
     without = len(_filled(values | {"map": "{}"}))
     return _filled(values | {"map": json_for_html(map_data(contents.map, LIMIT - without))})
 
 
 def _values(contents: ReportContents) -> dict[str, Any]:
-    """What the template is filled with, but for the map."""
+    """The values of the template, except the map."""
     script = "\n".join(_text(name) for name in SCRIPTS)
     pictures, notes = _pictures(contents.pictures)
     return {
@@ -75,7 +77,7 @@ def _values(contents: ReportContents) -> dict[str, Any]:
 
 
 def _metric(metric: Metric) -> dict[str, str]:
-    """Value and error to the same digit: two digits of the error, where it is more than rounding."""
+    """Value and error to the same digit: two digits of the error if it is more than rounding."""
     value, se = float(metric.value), metric.se
     if se is None or not math.isfinite(se) or se <= 0 or not math.isfinite(value):
         written = (_number(f"{value:.5g}"), "" if se is None else _number(f"{se:.2g}"))
@@ -91,11 +93,11 @@ def _number(text: str) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
-def _pictures(pictures: Any) -> tuple[list[Part], list[str]]:
-    """Those that fit, and notes about the others."""
+def _pictures(pictures: Sequence[Picture]) -> tuple[list[Part], list[str]]:
+    """The pictures that fit into the limit, and notes about the others."""
     left, kept, notes = _PICTURES_LIMIT, [], []
     for picture in pictures:
-        source = _source(picture)
+        source = f"data:{picture.media_type};base64,{b64encode(picture.bytes).decode()}"
         if len(source) > left:
             notes.append(f"The picture “{picture.title}” is left out: it would make the file too large.")
             continue
@@ -104,20 +106,8 @@ def _pictures(pictures: Any) -> tuple[list[Part], list[str]]:
     return kept, notes
 
 
-def _source(picture: Picture) -> str:
-    return f"data:{picture.media_type};base64,{b64encode(picture.bytes).decode()}"
-
-
-def _plotly() -> str:
-    return require("plotly.offline", "all", "the report's map").get_plotlyjs()
-
-
-def _packed(script: str) -> str:
-    return b64encode(zlib.compress(script.encode(), 9)).decode()
-
-
 def _hash(script: str) -> str:
-    """By which the page's policy lets a script run, and no other."""
+    """The hash of a script in the page's policy, which lets no other script run."""
     return f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'"
 
 

@@ -1,4 +1,4 @@
-"""How to read each number of a run: one sentence, for people who have not met it before."""
+"""How to read each metric: one sentence for people who do not know it."""
 
 HOW_TO_READ = {
     "nll": (

@@ -1,4 +1,4 @@
-"""Rows of data whatever they are kept in: by blocks, by columns, and their moments."""
+"""Read arrays, tensors and sparse matrices by blocks and by columns; moments of columns."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ColumnMoments(NamedTuple):
 
 
 def as_matrix(x: Any) -> Any:
-    """A NumPy array or a scipy CSR matrix of x, which shares its memory where it can."""
+    """x as a NumPy array or a scipy CSR matrix, without a copy if possible."""
     if isinstance(x, Tensor):
         x = x.detach().cpu()
         return x.numpy() if x.dtype.itemsize > 2 or not x.is_floating_point() else x.float().numpy()
@@ -49,16 +49,16 @@ def columns(x: Any, which: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def column_moments(x: Any) -> ColumnMoments:
-    """Mean, standard deviation and range of each column; of a column without any value: 0, 0, 0, 0.
+    """Mean, standard deviation and range of each column; zeros for a column without any value.
 
-    The deviations are taken from the first block's mean, so that large values lose no digits.
+    Deviations from the mean of the first block keep the digits of large values.
     """
     if hasattr(x, "tocsc") and np.isfinite(x.data).all():
         return _sparse_moments(x)
     number = total = squares = np.zeros(x.shape[1])
     low, high = np.full(x.shape[1], np.inf), np.full(x.shape[1], -np.inf)
     origin: np.ndarray | None = None
-    with np.errstate(over="ignore", invalid="ignore"):  # of huge values; what comes out is made finite
+    with np.errstate(over="ignore", invalid="ignore"):  # of huge values; the results are made finite
         for block in blocks(x):
             there = np.isfinite(block)
             if origin is None:
@@ -76,7 +76,7 @@ def column_moments(x: Any) -> ColumnMoments:
 
 
 def _sparse_moments(x: Any) -> ColumnMoments:
-    """The same of a sparse matrix without missing values, from what it stores alone."""
+    """`column_moments` of a sparse matrix without missing values, from its stored values."""
     x = x.astype(np.float64)
     mean = np.asarray(x.mean(axis=0)).ravel()
     squares = np.asarray(x.multiply(x).mean(axis=0)).ravel()

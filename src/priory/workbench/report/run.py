@@ -1,4 +1,4 @@
-"""The page of a run, of whatever kind: what it says is gathered here, how it looks is decided in `report`."""
+"""Gather the contents of a run's page and write it; works for every kind of run."""
 
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,7 +23,7 @@ from priory.workbench.runs.folder import FIGURES, METRICS, RunFolder
 
 REPORT = "report.html"
 SCORE = "log p(x), nats"
-SCORE_SAMPLES = 16  # importance samples a row: enough to tell likely rows from unlikely ones
+SCORE_SAMPLES = 16  # importance samples a row: enough to separate likely from unlikely rows
 ESTIMATED = f"{SCORE}, by {SCORE_SAMPLES} samples"
 SEED = 0
 MOST_ROWS = 200_000  # of the map
@@ -43,7 +43,7 @@ CAPTIONS = {
 
 
 class ModelJobs(Protocol):
-    """What is asked of a kind of model."""
+    """The functions of a kind of model that the page needs."""
 
     def surface(self, model: Any, num_samples: int) -> Surface: ...
 
@@ -53,7 +53,7 @@ class ModelJobs(Protocol):
 
 
 def write_run_report(run: RunFolder, model: Any, dataset: Dataset, jobs: ModelJobs) -> Path:
-    """Write `report.html` into the run's folder: numbers and pictures that are there, and the map of all rows."""
+    """Write `report.html` into the run's folder: its metrics, its pictures and the map of all rows."""
     every = dataset.all_rows()
     rows = DatasetRows(dataset, every.indices[evenly_spaced(len(every), MOST_ROWS)])
     notes = []
@@ -84,14 +84,14 @@ def _facts(run: RunFolder, dataset: Dataset) -> list[tuple[str, str]]:
 
 
 def _what_was_measured(dataset: Dataset) -> str:
-    """The rows that `priory evaluate` takes."""
+    """Describe the rows that `priory evaluate` takes."""
     rows = telling_rows(dataset)
     split = next((name for name, index in dataset.splits.items() if np.array_equal(index, rows.indices)), None)
     return f"of the {len(rows)} {split} rows" if split else f"of all {len(rows)} rows: there are too few others"
 
 
 def _metrics(run: RunFolder) -> list[Metric]:
-    """Those in the run's file; none where it has not been evaluated."""
+    """The metrics of the run; none if it was not evaluated."""
     file = run.path / METRICS
     tree = read_json(file) if file.is_file() else {}
     found = {name: Estimate(**values) for name, values in tree.items() if name != "evaluation"}
@@ -102,12 +102,12 @@ def _pictures(folder: Path) -> list[Picture]:
     return [
         Picture(title, caption, folder / f"{name}.png")
         for name, (title, caption) in CAPTIONS.items()
-        if name != "map" and (folder / f"{name}.png").is_file()  # the interactive one says more
+        if name != "map" and (folder / f"{name}.png").is_file()  # the page has the interactive map
     ]
 
 
 def _map(run: RunFolder, model: Any, rows: DatasetRows, jobs: ModelJobs, notes: list[str]) -> MapContents | None:
-    """The rows on the grid behind the model; where there is none, on the plane of their codes."""
+    """The rows on the grid behind the model; without a grid, on the plane of their codes."""
     split = split_names(rows.indices, rows.dataset.splits, "")  # one more label, unless the data have one of that name
     common: dict[str, Any] = {
         "ids": rows.ids,
@@ -121,7 +121,7 @@ def _map(run: RunFolder, model: Any, rows: DatasetRows, jobs: ModelJobs, notes: 
         if run.has_map:
             drawn = TopographicMap(jobs.surface(model, SCORE_SAMPLES), rows)
             if drawn.surface.nodes.shape[1] == 2:
-                name = ESTIMATED if hasattr(drawn.surface, "num_samples") else SCORE  # a classical GTM's is exact
+                name = ESTIMATED if drawn.surface.likelihood_is_estimated else SCORE
                 scored: dict[str, Any] = {"score": drawn.log_likelihood.numpy(), "score_name": name}
                 return MapContents(drawn.places.place.numpy(), nodes=_nodes(run, drawn), **scored, **common)
         codes = jobs.embed(model, rows).get("z_mean")
@@ -134,7 +134,7 @@ def _map(run: RunFolder, model: Any, rows: DatasetRows, jobs: ModelJobs, notes: 
 
 
 def _whole(run: RunFolder, rows: DatasetRows) -> Any:
-    """The rows with all columns of the data: constants are put back; sparse ones stay sparse."""
+    """The rows with all columns of the data, constant ones included; sparse rows stay sparse."""
     if run.constants:
         return run.restored(rows.tensor()).numpy()
     return rows.dataset.x[rows.indices]
@@ -154,7 +154,7 @@ def _nodes(run: RunFolder, drawn: TopographicMap) -> NodeContents:
 
 
 def _plane(codes: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:
-    """Codes in two dimensions: themselves, or their first two principal components."""
+    """Two coordinates of the codes and their names: the codes themselves, or their first two principal components."""
     if codes.shape[1] == 1:
         return np.concatenate([codes, np.zeros_like(codes)], 1), ("z", "nothing")
     if codes.shape[1] == 2:

@@ -33,29 +33,26 @@ def sprite_sheet(tiles: np.ndarray, side: int | None = None) -> Part:
 
     Args:
         tiles: uint8 (n, height, width).
-        side: of nodes of a square grid: tile i stands where node i does, the last coordinate upwards.
+        side: of a square grid of nodes; tile i stands at node i, the last coordinate upwards.
     """
     count, height, width = tiles.shape
     across = side or max(1, math.ceil(math.sqrt(count * height / width)))
     down = side or math.ceil(count / across)
     i = np.arange(count)
     line, place = (side - 1 - i % side, i // side) if side else (i // across, i % across)
-    gap = max(1, round(min(height, width) / 8)) if side else 0  # a map of them is looked at as one picture
+    gap = max(1, round(min(height, width) / 8)) if side else 0  # gaps separate the tiles of a map
     canvas = np.full((down, height + gap, across, width + gap), 255 if gap else 0, dtype=np.uint8)
     canvas[line, :height, place, :width] = tiles
-    png = _as_png(canvas.reshape(down * (height + gap), across * (width + gap)))
+    image = require("PIL.Image", "all", "a sheet of thumbnails").fromarray(
+        canvas.reshape(down * (height + gap), across * (width + gap))
+    )
+    png = io.BytesIO()
+    image.save(png, "PNG", compress_level=7)
     return {
-        "png": b64encode(png).decode(),
+        "png": b64encode(png.getvalue()).decode(),
         "height": height,
         "width": width,
         "gap": gap,
         "across": across,
         "as_map": bool(side),
     }
-
-
-def _as_png(pixels: np.ndarray) -> bytes:
-    image = require("PIL.Image", "all", "a sheet of thumbnails")
-    file = io.BytesIO()
-    image.fromarray(pixels).save(file, "PNG", compress_level=7)
-    return file.getvalue()

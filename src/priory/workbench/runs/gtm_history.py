@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from priory._support.files import replacing
+from priory.maps.gtm_surface import log_volume
 from priory.workbench.data import DatasetRows
-from priory.workbench.models.scaled_gtm import MapModel
+from priory.workbench.models.scaled_gtm import MapModel, batches
 
 HISTORY_FILE = "history.csv"
 
@@ -16,7 +17,7 @@ def history_of(model: MapModel, rows: DatasetRows) -> dict[str, np.ndarray]:
 
     In nats, in the data's units.
     """
-    volume = sum(model.scaling.log_volume(x).sum() for _, x in model.batches(rows)) / len(rows)
+    volume = sum(log_volume(model.scaler, x).sum() for x in batches(rows)) / len(rows)
     gtm = model.gtm
     return {
         "iteration": np.arange(1, gtm.n_iter_ + 1),

@@ -1,9 +1,12 @@
-"""The run folder of a map: what was fitted, on what, how well."""
+"""The run folder of a map: settings, data, metrics and model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.preprocessing import StandardScaler
 
 from priory._support.files import write_json
 from priory._version import __version__
@@ -11,7 +14,7 @@ from priory.evaluation import Estimate
 from priory.gtm import GTM
 from priory.maps.quality import NUM_NEIGHBORS
 from priory.workbench.data import Dataset, require_finite
-from priory.workbench.models.scaled_gtm import MapModel, Scaling
+from priory.workbench.models.scaled_gtm import MapModel, scaler_of
 from priory.workbench.runs.folder import CONFIG, MODEL, RunFolder, read_config
 from priory.workbench.settings.gtm import MapConfig, MapRunSettings, StoredScaling
 
@@ -21,8 +24,8 @@ class GTMRun(RunFolder):
     """The run of a map.
 
     Attributes:
-        image_shape: height and width, where the rows of all columns are images.
-        standardized: means and standard deviations of the columns that the model has; None where they are as they were.
+        image_shape: height and width if rows with all columns are images, else None.
+        standardized: means and standard deviations of the model's columns; None if they are not standardized.
     """
 
     kind: ClassVar[str] = "gtm"
@@ -56,7 +59,7 @@ class GTMRun(RunFolder):
         )
 
     def write_config(self) -> None:
-        """Record what was asked for and found."""
+        """Write the settings and the properties of the data to the configuration."""
         config = MapConfig(
             priory=__version__,
             settings=self.settings,
@@ -79,18 +82,19 @@ class GTMRun(RunFolder):
 
     @property
     def has_map(self) -> bool:
-        """It is one."""
+        """Every run of this kind has a map."""
         return True
 
     @property
     def rows_shape(self) -> tuple[int, int] | None:
-        """Height and width, where rows with all columns are images."""
+        """Height and width if rows with all columns are images, else None."""
         return self.image_shape
 
     @property
-    def scaling(self) -> Scaling:
+    def scaler(self) -> StandardScaler | None:
         """From the data's units to the model's."""
-        return Scaling.restored(self.standardized, len(self.modeled))
+        stored = self.standardized
+        return None if stored is None else scaler_of(np.array(stored.loc), np.array(stored.scale))
 
     def load_model(self) -> MapModel:
         """The fitted map, on the CPU.
@@ -108,14 +112,14 @@ class GTMRun(RunFolder):
                 f"{self.path / MODEL}: expected a map of {len(self.modeled)} columns on 2 axes, as {CONFIG} says, got "
                 f"{gtm.n_features_in_} on {gtm.n_components}; put the file back, or fit again"
             )
-        return MapModel(gtm, self.scaling, self.standardized is not None)
+        return MapModel(gtm, self.scaler)
 
     def loaded(self) -> Any:
         """An estimator for rows in the data's own units: a `GTM`, or a pipeline that standardizes first."""
         return self.load_model().estimator()
 
     def check_new_rows(self, dataset: Dataset) -> None:
-        """Raise a ValueError where cells are infinite; they may be missing."""
+        """Raise a ValueError if a cell is infinite; cells may be missing."""
         require_finite(dataset)
 
     def metrics_tree(self, metrics: Mapping[str, Estimate], num_samples: int, seed: int) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from priory.workbench.compare.page import page_contents
 from priory.workbench.compare.pictures import draw_pictures
 from priory.workbench.compare.results import CSV, JSON, Comparison
 from priory.workbench.compare.tables import aligned, differences_table, failure_lines, means_table
-from priory.workbench.data import Dataset, load_dataset, require_complete
+from priory.workbench.data import Dataset, load_dataset, require_complete, telling_rows
 from priory.workbench.jobs import vae as experiment
 from priory.workbench.models.building import resolve_likelihood
 from priory.workbench.report import write_report

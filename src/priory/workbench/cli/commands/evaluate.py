@@ -9,7 +9,7 @@ from priory._support.locking import sole_writer
 from priory.evaluation import Estimate, Evaluation, LowEffectiveSampleSizeWarning
 from priory.workbench.cli.commands.opening import Jobs, chosen_rows, opened_model
 from priory.workbench.cli.terminal import errors, print_json, row_progress, show_metrics
-from priory.workbench.data import DatasetRows
+from priory.workbench.data import DatasetRows, telling_rows
 from priory.workbench.jobs import vae as experiment
 from priory.workbench.report.run import REPORT
 from priory.workbench.runs.folder import METRICS, RunFolder, model_stamp

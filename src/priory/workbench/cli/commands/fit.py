@@ -21,7 +21,7 @@ from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
 from priory.workbench.cli.commands.opening import allow_modules_here
 from priory.workbench.cli.commands.report import say_where_the_page_is
 from priory.workbench.cli.terminal import console, errors, show_metrics
-from priory.workbench.data import RULE, Dataset, LikelihoodProposal
+from priory.workbench.data import RULE, Dataset, LikelihoodProposal, describe_constants, telling_rows
 from priory.workbench.jobs import vae as experiment
 from priory.workbench.models.building import class_of_prior
 from priory.workbench.report.run import write_run_report

@@ -16,7 +16,7 @@ from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
 from priory.workbench.cli.commands.opening import allow_modules_here, opened_model
 from priory.workbench.cli.commands.report import say_where_the_page_is
 from priory.workbench.cli.terminal import console, row_progress
-from priory.workbench.data import Dataset
+from priory.workbench.data import Dataset, telling_rows
 from priory.workbench.jobs import refit as ex_post
 from priory.workbench.jobs import vae as experiment
 from priory.workbench.models.building import class_of_prior

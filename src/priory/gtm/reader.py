@@ -1,4 +1,4 @@
-"""Rows of numbers, some of them missing, that EM walks over again and again: block by block, wherever they are kept."""
+"""Read rows of numbers in blocks, as often as EM needs them; some numbers may be missing."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from priory.density.isotropic import MaskedRows
 
-NUMBERS_AT_ONCE = 2**19  # b x K of a block on the CPU: what its caches hold
+NUMBERS_AT_ONCE = 2**19  # b x K of a block on the CPU: they fit into its caches
 NUMBERS_AT_ONCE_ELSEWHERE = 2**25
 ROWS_AT_LEAST = 64  # fewer make slow matrix products
 COPIED_AT_ONCE = 2**22  # b x D that are centered at a time
@@ -21,28 +21,28 @@ KEPT_ELSEWHERE = 2**29
 class Block(NamedTuple):
     """Some rows, all complete or each with a cell missing."""
 
-    place: Int[Tensor, " point"]  # where they stand among all rows
+    place: Int[Tensor, " point"]  # indices among all rows
     rows: MaskedRows  # minus the center
-    squares: Float[Tensor, " point"]  # sum of squares of the cells that are there
-    cells: Float[Tensor, " point"] | int  # how many those are
+    squares: Float[Tensor, " point"]  # sum of squares of the observed cells
+    cells: Float[Tensor, " point"] | int  # number of observed cells
     weight: Float[Tensor, " point"]
 
 
 class Batch(NamedTuple):
-    """Rows as they come, (b, D) with NaN where a cell is missing, and their weights, (b,); None weighs them all one."""
+    """Rows of the source, (b, D), NaN for a missing cell; and their weights, (b,), or None for weights of one."""
 
     x: Any
     weight: Any = None
 
 
-class Rows:
-    """Rows from a source that can be read any number of times, minus a center, on a device.
+class BlockReader:
+    """Iterable over blocks of rows: each time it reads the source anew, subtracts a center and moves rows to a device.
 
     Args:
-        batches: starts a reading.
-        num_nodes: K: how many numbers each row will need.
-        device: where to.
-        dtype: what to compute in.
+        batches: starts a new reading of the source.
+        num_nodes: K, the numbers that EM needs for each row.
+        device: of the blocks.
+        dtype: of the blocks.
     """
 
     def __init__(
@@ -53,9 +53,9 @@ class Rows:
         self.center: Float[Tensor, " input"] | None = None
         self._kept: list[Block] | None = None
 
-    def centered(self, center: Float[Tensor, " input"], *, keep: bool = True) -> "Rows":
-        """The same rows about another center, kept in memory where that is little."""
-        rows = Rows(self._batches, self._num_nodes, self.device, self.dtype)
+    def centered(self, center: Float[Tensor, " input"], *, keep: bool = True) -> "BlockReader":
+        """The same rows minus another center, kept in memory if they are small."""
+        rows = BlockReader(self._batches, self._num_nodes, self.device, self.dtype)
         rows.center = center
         rows._kept = rows._within(KEPT if self.device.type == "cpu" else KEPT_ELSEWHERE) if keep else None
         return rows
@@ -64,7 +64,7 @@ class Rows:
         return self._read() if self._kept is None else iter(self._kept)
 
     def _within(self, most: int) -> list[Block] | None:
-        """All blocks, or None where they have more than `most` numbers."""
+        """All blocks, or None if they have more than `most` numbers."""
         blocks, numbers = [], 0
         for block in self._read():
             numbers += block.rows.x.numel() * (1 if block.rows.present is None else 2)
@@ -86,7 +86,7 @@ class Rows:
             start += len(x)
 
     def _tensor(self, values: Any) -> Tensor:
-        """A copy of numbers of any type and byte order, in float64: what float32 cannot hold is mostly the center."""
+        """A float64 copy of numbers of any type and byte order; float32 is precise enough only after centering."""
         return torch.from_numpy(np.array(values, dtype=np.float64)).to(self.device)
 
     def _block_size(self, num_inputs: int) -> int:
@@ -95,7 +95,7 @@ class Rows:
         return max(1, min(max(ROWS_AT_LEAST, numbers // self._num_nodes), copied // num_inputs))
 
     def _blocks(self, x: Tensor, weight: Tensor, start: int) -> Iterator[Block]:
-        """The complete rows of these, and the others."""
+        """A block of the complete rows and a block of the others."""
         place = torch.arange(start, start + len(x), device=self.device)
         missing = x.isnan()
         some = missing.any(-1)

@@ -16,7 +16,7 @@ from priory._support.locking import sole_writer
 from priory.training.history import HISTORY_FILE, History
 from priory.vae import VAE
 from priory.workbench.data import Dataset, DatasetRows, load_dataset
-from priory.workbench.jobs import vae as experiment
+from priory.workbench.jobs import vae as vae_jobs
 from priory.workbench.runs.folder import CONFIG
 from priory.workbench.runs.vae_run import Run
 from priory.workbench.settings.base import with_options
@@ -43,13 +43,13 @@ def trained(folder: Path, source: str, settings: list[str]) -> tuple[Run, VAE]:
     """The run in the folder; begun, gone on with, or read where it is finished."""
     wanted = with_options(RunSettings(), {}, [f"data.source={source}", *settings])
     if not (folder / CONFIG).exists():
-        with experiment.new_run(wanted, folder) as new:
-            return new.run, experiment.train(new.run, new.dataset, new.vae).eval()
+        with vae_jobs.new_run(wanted, folder) as new:
+            return new.run, vae_jobs.train(new.run, new.dataset, new.vae).eval()
     run = Run.open(folder)
     if run.finished:
         return run, run.load_model()
     with sole_writer(folder):
-        return run, experiment.train(run, run.load_dataset(), resume=True).eval()
+        return run, vae_jobs.train(run, run.load_dataset(), resume=True).eval()
 
 
 def inputs(run: Run) -> dict[str, Parts]:
@@ -69,7 +69,7 @@ def nll(vae: VAE, test: DatasetRows, data: str) -> Row:
     """By importance sampling, in nats, with the standard error over rows."""
     step = 1 if data in NUM_SAMPLES else STEP
     rows, number = DatasetRows(test.dataset, test.indices[::step]), NUM_SAMPLES.get(data, MOST_SAMPLES)
-    values = -experiment.score(vae, rows, number, seed=0)
+    values = -vae_jobs.score(vae, rows, number, seed=0)
     return {"nll": float(values.mean()), "nll s.e.": float(values.std(ddof=1) / len(values) ** 0.5)}
 
 

@@ -91,17 +91,17 @@ def test_a_run_that_was_interrupted_goes_on_and_one_that_is_there_is_read(
     runs = _module("_maps_runs")
     settings = runs.told("digits", "gtm-vamp-16", 1, ("training.epochs=2", "model.hidden=[8]"))
     _, expected = runs.trained(tmp_path / "whole", "digits", settings)
-    train = runs.experiment.train
+    train = runs.vae_jobs.train
 
     def killed(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runs.experiment, "train", killed)
+    monkeypatch.setattr(runs.vae_jobs, "train", killed)
     with pytest.raises(KeyboardInterrupt):
         runs.trained(tmp_path / "run", "digits", settings)
-    monkeypatch.setattr(runs.experiment, "train", train)
+    monkeypatch.setattr(runs.vae_jobs, "train", train)
     _, trained = runs.trained(tmp_path / "run", "digits", settings)
-    monkeypatch.setattr(runs.experiment, "train", killed)
+    monkeypatch.setattr(runs.vae_jobs, "train", killed)
     _, read = runs.trained(tmp_path / "run", "digits", settings)
     for name, tensor in expected.state_dict().items():
         assert torch.equal(trained.state_dict()[name], tensor)
@@ -116,7 +116,7 @@ def test_row_of_a_run_has_its_nll_and_all_of_its_places(tmp_path: Path, monkeypa
     settings += ["training.epochs=2", "model.hidden=[8]", "model.points_per_side=5"]
     row = runs.run_row("digits", None, split, "gtm-16", settings, tmp_path)
     run = runs.Run.open(next(tmp_path.iterdir()))
-    log_p = runs.experiment.score(run.load_model(), run.load_dataset().rows("test"), 4, seed=0)
+    log_p = runs.vae_jobs.score(run.load_model(), run.load_dataset().rows("test"), 4, seed=0)
     assert len(log_p) == 447
     assert row["nll"] == pytest.approx(-log_p.mean())
     assert set(row["places"]) == {"place", "mean", "mode", "latents"}

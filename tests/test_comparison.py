@@ -25,7 +25,7 @@ from priory.workbench.compare.pictures import Shown, contours, draw_pictures
 from priory.workbench.compare.results import Comparison
 from priory.workbench.compare.tables import aligned, differences_table, means_table
 from priory.workbench.data import load_dataset
-from priory.workbench.jobs import vae as experiment
+from priory.workbench.jobs import vae as vae_jobs
 from priory.workbench.settings.run import RunSettings
 
 SIZE = ("--samples", 2, "--epochs", 1, "--set", "model.hidden=[8]", "--set", "training.batch_size=500")
@@ -259,8 +259,8 @@ def test_failed_runs_are_tried_again(
 
 
 def fail_once(monkeypatch: pytest.MonkeyPatch, name: str, which: int, error: Exception) -> None:
-    """Let the n-th call from now on of a job of `experiment` fail, and all others be as they were."""
-    whole, calls = getattr(experiment, name), []
+    """Let the n-th call from now on of a job of `vae_jobs` fail, and all others be as they were."""
+    whole, calls = getattr(vae_jobs, name), []
 
     def failing(*arguments: Any, **options: Any) -> Any:
         calls.append(name)
@@ -268,14 +268,14 @@ def fail_once(monkeypatch: pytest.MonkeyPatch, name: str, which: int, error: Exc
             raise error
         return whole(*arguments, **options)
 
-    monkeypatch.setattr(experiment, name, failing)
+    monkeypatch.setattr(vae_jobs, name, failing)
 
 
 def test_a_slip_of_ours_is_no_failed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(*_: Any, **__: Any) -> None:
         raise KeyError("ours")
 
-    monkeypatch.setattr(experiment, "train", wrong)
+    monkeypatch.setattr(vae_jobs, "train", wrong)
     with pytest.raises(KeyError, match="ours"):
         run_cli("compare", "digits", *SIZE, "--priors", "standard", "--seeds", 1, "--out", tmp_path)
 

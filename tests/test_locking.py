@@ -14,7 +14,7 @@ from priory import VAE, BernoulliDecoder, NormalEncoder, StandardNormal, mlp
 from priory._support import locking
 from priory._support.locking import sole_writer
 from priory.training import fit
-from priory.workbench.jobs import vae as experiment
+from priory.workbench.jobs import vae as vae_jobs
 from priory.workbench.runs.vae_run import Run
 
 HOLD = """
@@ -154,13 +154,13 @@ def test_evaluating_a_run_that_is_written_to_says_the_numbers_and_writes_nothing
 
 def trained_on_meanwhile(monkeypatch, run: Run) -> None:
     """Another process ends its training while this one evaluates."""
-    genuine = experiment.measure
+    genuine = vae_jobs.measure
 
     def measure(*arguments: object) -> object:
         run.save_model(run.load_model())
         return genuine(*arguments)
 
-    monkeypatch.setattr(experiment, "measure", measure)
+    monkeypatch.setattr(vae_jobs, "measure", measure)
 
 
 def test_the_metrics_of_a_model_that_was_replaced_are_not_written(trained: Path, monkeypatch, capsys) -> None:

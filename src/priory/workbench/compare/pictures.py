@@ -18,7 +18,7 @@ from priory.workbench.compare.cells import Cell
 from priory.workbench.compare.panels import for_all, panels_for, write_below
 from priory.workbench.compare.results import Comparison
 from priory.workbench.data import DatasetRows, telling_rows
-from priory.workbench.jobs import vae as experiment
+from priory.workbench.jobs import vae as vae_jobs
 from priory.workbench.pictures.maps import by_first_label, some_rows
 from priory.workbench.runs.folder import FIGURES
 from priory.workbench.runs.vae_run import Run
@@ -47,7 +47,7 @@ class Drawing(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """A run in a picture: its cell, the model, the rows, and what `experiment.embed` says of them."""
+    """A run in a picture: its cell, the model, the rows, and what `vae_jobs.embed` says of them."""
 
     cell: Cell
     vae: VAE
@@ -79,7 +79,7 @@ def _shown_runs(comparison: Comparison, out: Path) -> list[Shown]:
         run = Run.open(out / cell.name)
         vae = run.load_model()
         rows = shown[0].rows if shown else some_rows(telling_rows(run.load_dataset()))
-        shown.append(Shown(cell, vae, rows, experiment.embed(vae, rows)))
+        shown.append(Shown(cell, vae, rows, vae_jobs.embed(vae, rows)))
     return shown
 
 

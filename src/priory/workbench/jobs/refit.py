@@ -19,7 +19,7 @@ from priory.training.refitting import Refitted, refit
 from priory.training.settings import RefitSettings
 from priory.vae import VAE
 from priory.workbench.data import Dataset
-from priory.workbench.jobs import vae as experiment
+from priory.workbench.jobs import vae as vae_jobs
 from priory.workbench.models.building import build_prior
 from priory.workbench.models.facts import facts_of
 from priory.workbench.report.run import REPORT, write_run_report
@@ -73,9 +73,9 @@ def free_folder(out: Path) -> Iterator[None]:
         ValueError: it holds something else.
         BlockingIOError: another process is writing to it.
     """
-    experiment.require_free(out, "choose another", _left_by_a_refit)
+    vae_jobs.require_free(out, "choose another", _left_by_a_refit)
     with _gone_if_empty(out), sole_writer(out):
-        experiment.require_free(out, "choose another", _left_by_a_refit)  # another process may have written since
+        vae_jobs.require_free(out, "choose another", _left_by_a_refit)  # another process may have written since
         for folder in (out, out / FIGURES):
             remove_leftovers(folder)
         yield
@@ -162,8 +162,8 @@ def write_run(
     compared = {which: {name: m[name]._asdict() for name in COMPARED} for which, m in measured.items()}
     course = {"by_em": found.by_em, "valid_log_prior": found.course, "best": found.best}
     write_json(out / REFIT, compared | course)
-    dataset = experiment.as_judged(run, dataset)
-    pictures = experiment.draw(new, found.vae, dataset)
-    write_run_report(new, found.vae, dataset, experiment)
+    dataset = vae_jobs.as_judged(run, dataset)
+    pictures = vae_jobs.draw(new, found.vae, dataset)
+    write_run_report(new, found.vae, dataset, vae_jobs)
     new.write_config()
     return new, pictures

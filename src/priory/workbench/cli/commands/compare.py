@@ -27,7 +27,7 @@ from priory.workbench.compare.pictures import draw_pictures
 from priory.workbench.compare.results import CSV, JSON, Comparison
 from priory.workbench.compare.tables import aligned, differences_table, failure_lines, means_table
 from priory.workbench.data import Dataset, load_dataset, require_complete, telling_rows
-from priory.workbench.jobs import vae as experiment
+from priory.workbench.jobs import vae as vae_jobs
 from priory.workbench.models.building import resolve_likelihood
 from priory.workbench.report import write_report
 from priory.workbench.report.run import REPORT, write_run_report
@@ -120,7 +120,7 @@ def _require_ours(folder: Path) -> None:
         with sole_writer(folder):
             pass
     if not (folder / CONFIG).exists():
-        experiment.require_free(folder)
+        vae_jobs.require_free(folder)
 
 
 def _fill(comparison: Comparison, plan: dict[Cell, RunSettings], out: Path) -> None:
@@ -151,9 +151,9 @@ def _compared(folder: Path, settings: RunSettings, comparison: Comparison) -> Fi
     """Train and evaluate a cell, as far as that has not been done; `metrics.json` is written last."""
     how = (comparison.num_samples, comparison.evaluation_seed)
     with _run_to_compare(folder, settings) as (run, dataset, start):
-        vae = experiment.train(run, dataset, start, resume=True, progress=errors.is_terminal)
-        rows = telling_rows(experiment.as_judged(run, dataset))
-        metrics = evaluated(vae, rows, *how)
+        vae = vae_jobs.train(run, dataset, start, resume=True, progress=errors.is_terminal)
+        rows = telling_rows(vae_jobs.as_judged(run, dataset))
+        metrics = evaluated(vae_jobs, vae, rows, *how)
         scores = row_scores(rows, metrics.per_row)
         write_row_scores(folder / ROW_SCORES, scores, *how)
         run.write_metrics(metrics, *how)
@@ -167,7 +167,7 @@ def _run_to_compare(folder: Path, settings: RunSettings) -> Iterator[tuple[Run, 
             run = Run.open(folder)
             yield run, run.load_dataset(), None
         return
-    with experiment.new_run(settings, folder) as new:
+    with vae_jobs.new_run(settings, folder) as new:
         yield new.run, new.dataset, new.vae
 
 
@@ -205,8 +205,8 @@ def _write_pages(comparison: Comparison, out: Path) -> None:
         run = Run.open(out / cell.name)
         with sole_writer(run.path):
             vae, dataset = run.load_model(), run.load_dataset(drawn=True)
-            experiment.draw(run, vae, dataset)
-            write_run_report(run, vae, dataset, experiment)
+            vae_jobs.draw(run, vae, dataset)
+            write_run_report(run, vae, dataset, vae_jobs)
 
 
 def _say_what_failed(comparison: Comparison) -> None:

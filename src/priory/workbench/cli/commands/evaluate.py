@@ -7,10 +7,10 @@ from typing import Any
 
 from priory._support.locking import sole_writer
 from priory.evaluation import Estimate, Evaluation, LowEffectiveSampleSizeWarning
-from priory.workbench.cli.commands.opening import Jobs, chosen_rows, opened_model
+from priory.workbench.cli.commands.opening import chosen_rows, opened_model
 from priory.workbench.cli.terminal import errors, print_json, row_progress, show_metrics
 from priory.workbench.data import DatasetRows, telling_rows
-from priory.workbench.jobs import vae as experiment
+from priory.workbench.jobs.kinds import Jobs
 from priory.workbench.report.run import REPORT
 from priory.workbench.runs.folder import METRICS, RunFolder, model_stamp
 
@@ -29,7 +29,7 @@ def evaluate_run(
             f"{rows.dataset.origin}: expected at least two rows to evaluate, for a standard error, got {len(rows)}; "
             f"give more, or ask for the row's log-likelihood: priory score {shlex.quote(str(path))} DATA"
         )
-    metrics = evaluated(model, rows, num_samples, seed, jobs)
+    metrics = evaluated(jobs, model, rows, num_samples, seed)
     if as_json:
         print_json(run.metrics_tree(metrics, num_samples, seed))
     else:
@@ -56,10 +56,8 @@ def _keep_metrics(run: RunFolder, stamp: object, metrics: dict[str, Estimate], n
     errors.print(f"note: {run.path / METRICS} was not written: {reason}", markup=False)
 
 
-def evaluated(
-    model: Any, rows: DatasetRows, num_samples: int, seed: int = EVALUATION_SEED, jobs: Jobs = experiment
-) -> Evaluation:
-    """The metrics of these rows, with a bar while they are computed, and a note where more samples would help."""
+def evaluated(jobs: Jobs, model: Any, rows: DatasetRows, num_samples: int, seed: int = EVALUATION_SEED) -> Evaluation:
+    """Compute the metrics of these rows; show a bar meanwhile, and a note if more samples would help."""
     with row_progress("evaluate", len(rows)) as progress, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", LowEffectiveSampleSizeWarning)
         metrics = jobs.measure(model, rows, num_samples, seed, progress)

@@ -22,7 +22,7 @@ from priory.workbench.cli.commands.opening import allow_modules_here
 from priory.workbench.cli.commands.report import say_where_the_page_is
 from priory.workbench.cli.terminal import console, errors, show_metrics
 from priory.workbench.data import RULE, Dataset, LikelihoodProposal, describe_constants, telling_rows
-from priory.workbench.jobs import vae as experiment
+from priory.workbench.jobs import vae as vae_jobs
 from priory.workbench.models.building import class_of_prior
 from priory.workbench.report.run import write_run_report
 from priory.workbench.runs.folder import CONFIG, METRICS, MODEL
@@ -53,12 +53,12 @@ def fit_run(
     out = out or Path("runs") / f"{Path(settings.data.source).name.split('.')[0]}-{short_name(settings.model.prior)}"
     if process_rank() > 0:  # the first process has written the configuration, and says and writes everything
         run = Run.open(out)
-        experiment.train(run, run.load_dataset(), resume=resume)
+        vae_jobs.train(run, run.load_dataset(), resume=resume)
         return
     with saying_how_to_go_on(out), _run_to_fit(settings, given, assignments, out, resume) as (run, dataset, start):
         shown = {"progress": errors.is_terminal, "tensorboard": tensorboard}
-        vae = experiment.train(run, dataset, start, resume=resume, **shown)
-        dataset = experiment.as_judged(run, dataset)
+        vae = vae_jobs.train(run, dataset, start, resume=resume, **shown)
+        dataset = vae_jobs.as_judged(run, dataset)
         if num_samples is not None:
             _evaluate(run, vae, dataset, num_samples)
         _draw(run, vae, dataset, report)
@@ -79,7 +79,7 @@ def _run_to_fit(
             if resume
             else "DATA: expected a file or an embedded data set, such as: priory fit digits --out runs/first"
         )
-    with experiment.new_run(settings, out) as new:
+    with vae_jobs.new_run(settings, out) as new:
         _say_what_was_found(new.run, new.dataset, new.proposal)
         yield new.run, new.dataset, new.vae
 
@@ -125,16 +125,16 @@ def _check_more_epochs(run: Run, now: TrainingSettings) -> None:
 
 def _evaluate(run: Run, vae: VAE, dataset: Dataset, num_samples: int) -> None:
     rows = telling_rows(dataset)
-    metrics = evaluated(vae, rows, num_samples)
+    metrics = evaluated(vae_jobs, vae, rows, num_samples)
     run.write_metrics(metrics, num_samples, EVALUATION_SEED)
     title = f"{dataset.name}, {run.settings.model.prior} prior: {len(rows)} rows, nats per row"
-    show_metrics(metrics, title, experiment.DESCRIPTIONS)
+    show_metrics(metrics, title, vae_jobs.DESCRIPTIONS)
 
 
 def _draw(run: Run, vae: VAE, dataset: Dataset, report: bool) -> None:
     """The figures, the page, and what was written."""
-    pictures = experiment.draw(run, vae, dataset)
-    page = write_run_report(run, vae, dataset, experiment) if report else None
+    pictures = vae_jobs.draw(run, vae, dataset)
+    page = write_run_report(run, vae, dataset, vae_jobs) if report else None
     _say_what_was_written(run, vae, pictures, page)
 
 

@@ -14,7 +14,7 @@ from priory.workbench.cli.commands.opening import chosen_device
 from priory.workbench.cli.commands.report import say_where_the_page_is
 from priory.workbench.cli.terminal import console, errors, show_metrics
 from priory.workbench.data import Dataset, describe_constants, telling_rows
-from priory.workbench.jobs import gtm as jobs
+from priory.workbench.jobs import gtm as gtm_jobs
 from priory.workbench.models.scaled_gtm import MapModel
 from priory.workbench.report.run import REPORT, write_run_report
 from priory.workbench.runs.folder import CONFIG, METRICS, MODEL
@@ -33,15 +33,17 @@ def gtm_fit_run(given: Mapping[str, Any], assignments: list[str], out: Path | No
         raise ValueError("DATA: expected a file or an embedded data set, such as: priory gtm fit digits --out runs/map")
     out = out or Path("runs") / f"{Path(settings.data.source).name.split('.')[0]}-map"
     device = chosen_device(device)
-    with saying_how_to_go_on(out, AGAIN), jobs.new_gtm_run(settings, out) as (run, found):
+    with saying_how_to_go_on(out, AGAIN), gtm_jobs.new_gtm_run(settings, out) as (run, found):
         _say_what_was_found(run, found)
         model = _fitted(run, found.dataset, device)
         rows = telling_rows(found.dataset)
-        metrics = evaluated(model, rows, 1, 0, jobs)
+        metrics = evaluated(gtm_jobs, model, rows, 1, 0)
         title = f"{found.dataset.name}, map of {run.settings.model.points_per_side} x "
         title += f"{run.settings.model.points_per_side} nodes: {len(rows)} rows"
-        show_metrics(metrics, title, jobs.DESCRIPTIONS)
-        pictures = jobs.write(run, model, found, metrics, lambda: write_run_report(run, model, found.dataset, jobs))
+        show_metrics(metrics, title, gtm_jobs.DESCRIPTIONS)
+        pictures = gtm_jobs.write(
+            run, model, found, metrics, lambda: write_run_report(run, model, found.dataset, gtm_jobs)
+        )
         _say_what_was_written(run, pictures)
 
 
@@ -49,7 +51,7 @@ def _fitted(run: GTMRun, dataset: Dataset, device: str) -> MapModel:
     """The fitted map, and a note where EM has not settled."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
-        model = jobs.fit(run, dataset, device)
+        model = gtm_jobs.fit(run, dataset, device)
     gtm = model.gtm
     unsettled = False
     for warning in caught:
@@ -65,7 +67,7 @@ def _fitted(run: GTMRun, dataset: Dataset, device: str) -> MapModel:
     return model
 
 
-def _say_what_was_found(run: GTMRun, found: jobs.Found) -> None:
+def _say_what_was_found(run: GTMRun, found: gtm_jobs.Found) -> None:
     dataset = found.dataset
     sizes = ", ".join(f"{len(index)} {name}" for name, index in dataset.splits.items())
     console.print(f"[bold]{dataset.name}[/]: {dataset.summary().describe()}\nrows: {sizes}")

@@ -1,46 +1,18 @@
-"""A run's model, what can be done with a model of its kind, and the rows that a command is about."""
+"""A run, its model, and the rows that a command reads."""
 
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from priory._support.messages import shortened
-from priory.evaluation import Evaluation
-from priory.maps.surfaces import Surface
 from priory.workbench.cli.commands.interruptions import how_to_go_on
 from priory.workbench.cli.terminal import errors
 from priory.workbench.data import DatasetRows
-from priory.workbench.jobs import gtm as gtm_jobs
-from priory.workbench.jobs import vae as experiment
+from priory.workbench.jobs.kinds import JOBS, Jobs
 from priory.workbench.runs.folder import RunFolder
 from priory.workbench.runs.kinds import open_run
-
-
-class Jobs(Protocol):
-    """What commands do with a model; a module has these functions for each kind of run."""
-
-    DESCRIPTIONS: dict[str, str]
-
-    def measure(
-        self, model: Any, rows: DatasetRows, num_samples: int, seed: int, progress: Any = None
-    ) -> Evaluation: ...
-
-    def embed(self, model: Any, rows: DatasetRows) -> dict[str, np.ndarray]: ...
-
-    def score(
-        self, model: Any, rows: DatasetRows, num_samples: int, seed: int, *, progress: Any = None
-    ) -> np.ndarray: ...
-
-    def sample(self, model: Any, number: int, seed: int, mean: bool) -> Tensor: ...
-
-    def surface(self, model: Any, num_samples: int) -> Surface: ...
-
-
-JOBS: dict[str, Any] = {"vae": experiment, "gtm": gtm_jobs}
 
 
 def allow_modules_here(*names: Any) -> None:
@@ -53,7 +25,7 @@ def allow_modules_here(*names: Any) -> None:
 
 
 class Opened(NamedTuple):
-    """A run, its model on the device, and what can be done with it."""
+    """A run, its model on the device, and the jobs of its kind."""
 
     run: RunFolder
     model: Any

@@ -17,8 +17,8 @@ from priory.workbench.cli.commands.opening import allow_modules_here, opened_mod
 from priory.workbench.cli.commands.report import say_where_the_page_is
 from priory.workbench.cli.terminal import console, row_progress
 from priory.workbench.data import Dataset, telling_rows
-from priory.workbench.jobs import refit as ex_post
-from priory.workbench.jobs import vae as experiment
+from priory.workbench.jobs import refit as refit_jobs
+from priory.workbench.jobs import vae as vae_jobs
 from priory.workbench.models.building import class_of_prior
 from priory.workbench.report.run import REPORT
 from priory.workbench.runs.folder import CONFIG, METRICS, MODEL
@@ -44,16 +44,16 @@ def refit_run(
     """`priory refit`."""
     allow_modules_here(given)
     run = Run.open(path)
-    request = ex_post.requested(run, {**given, **grid_settings(grid)}, assignments, GRID_FLAGS)
+    request = refit_jobs.requested(run, {**given, **grid_settings(grid)}, assignments, GRID_FLAGS)
     out = out or path.with_name(f"{path.resolve().name}-{short_name(request.model.prior)}")
     with saying_how_to_go_on(out, SAME_AGAIN):
         vae = opened_model(path, device).model
         dataset = run.load_dataset()
-        with ex_post.free_folder(out):
+        with refit_jobs.free_folder(out):
             found, measured = _refitted(run, vae, dataset, request, num_samples)
             _say_what_changed(measured, dataset, num_samples)
             evaluation = (num_samples, EVALUATION_SEED)
-            new, pictures = ex_post.write_run(run, out, found, request, dataset, measured, evaluation)
+            new, pictures = refit_jobs.write_run(run, out, found, request, dataset, measured, evaluation)
             _say_what_was_written(new, pictures)
 
 
@@ -61,13 +61,13 @@ def _refitted(
     run: Run, vae: VAE, dataset: Dataset, request: RefitRequest, num_samples: int
 ) -> tuple[Refitted, Measured]:
     """The model with the new prior; its metrics, the old one's, and the differences of the rows."""
-    telling = telling_rows(experiment.as_judged(run, dataset))
-    before = evaluated(vae, telling, num_samples)
+    telling = telling_rows(vae_jobs.as_judged(run, dataset))
+    before = evaluated(vae_jobs, vae, telling, num_samples)
     with row_progress("refit", request.refit.epochs) as progress:
-        found = ex_post.refitted(run, vae, dataset, request, progress)
+        found = refit_jobs.refitted(run, vae, dataset, request, progress)
     _say_how(found, run, request)
-    after = evaluated(found.vae, telling, num_samples)
-    difference = ex_post.difference(before.per_row, after.per_row)
+    after = evaluated(vae_jobs, found.vae, telling, num_samples)
+    difference = refit_jobs.difference(before.per_row, after.per_row)
     return found, {"before": before, "after": after, "difference": difference}
 
 
@@ -96,10 +96,10 @@ def _say_what_changed(measured: Measured, dataset: Dataset, num_samples: int) ->
     table = Table("", "before", "after", "difference", title=title, title_justify="left", box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
-    for name in ex_post.COMPARED:
+    for name in refit_jobs.COMPARED:
         table.add_row(name, *(_with_error(measured[which][name]) for which in ("before", "after", "difference")))
     console.print(table)
-    for name in ex_post.COMPARED:
+    for name in refit_jobs.COMPARED:
         console.print(verdict(name, measured["difference"][name]))
 
 
@@ -125,7 +125,7 @@ def verdict(name: str, difference: Estimate) -> str:
 
 
 def _say_what_was_written(run: Run, pictures: list[Path]) -> None:
-    console.print(f"\nwritten to [bold]{run.path}[/]: {', '.join((CONFIG, MODEL, METRICS, ex_post.REFIT))}")
+    console.print(f"\nwritten to [bold]{run.path}[/]: {', '.join((CONFIG, MODEL, METRICS, refit_jobs.REFIT))}")
     console.print(f"figures: {', '.join(str(path.relative_to(run.path)) for path in pictures)}")
     say_where_the_page_is(run.path / REPORT)
     console.print(f"next: priory evaluate {shlex.quote(str(run.path))}   (as with any run)")

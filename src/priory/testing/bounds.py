@@ -116,7 +116,7 @@ def one_number_per_datum(subject: BoundSubject) -> Outcome:
     for rows in (7, 1):
         x = model.evidence().sample((rows,))
         for num_samples in subject.num_samples:
-            shape = tuple(subject.bound(model, x, num_samples).shape)
+            shape = tuple(subject.at(model, x, num_samples).shape)
             if shape != (rows,):
                 return Outcome(False, f"shape {shape} for x of shape {tuple(x.shape)} and S = {num_samples}")
     return Outcome(True, f"shape (B,) for S in {tuple(subject.num_samples)}")
@@ -127,7 +127,7 @@ def exact_at_the_posterior(subject: BoundSubject) -> Outcome:
     model = LinearGaussianModel()
     x = model.evidence().sample((50,))
     expected = model.evidence().log_prob(x)
-    errors = {s: (subject.bound(model, x, s).detach() - expected).abs().max().item() for s in subject.num_samples}
+    errors = {s: (subject.at(model, x, s).detach() - expected).abs().max().item() for s in subject.num_samples}
     worst = max(errors, key=errors.__getitem__)
     return Outcome(errors[worst] < 1e-6, f"differs from log p(x) by {errors[worst]:.3g} nats at S = {worst}")
 
@@ -142,7 +142,7 @@ def right_on_average(subject: BoundSubject) -> Outcome:
     for num_samples in subject.num_samples:
         x = model.evidence().sample((NUM_ROWS,))
         with torch.no_grad():
-            difference = subject.bound(model, x, num_samples) - _importance_weighted(model, x, num_samples)
+            difference = subject.at(model, x, num_samples) - _importance_weighted(model, x, num_samples)
         score = (difference.mean() / (difference.std() / math.sqrt(NUM_ROWS) + 1e-12)).abs().item()
         worst, where = max((worst, where), (score, num_samples))
     return Outcome(
@@ -154,7 +154,7 @@ def gradients_exist(subject: BoundSubject) -> Outcome:
     """Encoder, decoder and prior receive finite gradients."""
     model = LinearGaussianModel(factor=1.7)
     with torch.enable_grad():
-        total = subject.bound(model, model.evidence().sample((20,)), max(subject.num_samples)).sum()
+        total = subject.at(model, model.evidence().sample((20,)), max(subject.num_samples)).sum()
         names, parameters = zip(*model.named_parameters(), strict=True)
         if not total.requires_grad:
             return Outcome(False, "no gradient at all")
@@ -167,7 +167,7 @@ def gradients_exist(subject: BoundSubject) -> Outcome:
 def far_data_finite(subject: BoundSubject) -> Outcome:
     """Weights far below the smallest float are added as logarithms."""
     model = LinearGaussianModel(factor=1.7)
-    values = subject.bound(model, 1e3 * model.evidence().sample((20,)), max(subject.num_samples))
+    values = subject.at(model, 1e3 * model.evidence().sample((20,)), max(subject.num_samples))
     return Outcome(bool(values.isfinite().all()), f"{int(values.isfinite().sum())} of 20 values finite")
 
 
@@ -175,7 +175,7 @@ def global_state_untouched(subject: BoundSubject) -> Outcome:
     """No setting of the process changes."""
     model = LinearGaussianModel()
     before = snapshot(SETTINGS)
-    subject.bound(model, model.evidence().sample((5,)), max(subject.num_samples))
+    subject.at(model, model.evidence().sample((5,)), max(subject.num_samples))
     changed = changes(before)
     return Outcome(not changed, "; ".join(changed) if changed else f"{len(SETTINGS)} settings as before")
 

@@ -2,6 +2,7 @@
 
 import re
 
+from priory._support.memory import NotEnoughMemoryError, readable
 from priory._support.messages import shortened
 
 MENDABLE = (ValueError, OSError, ImportError, MemoryError, ArithmeticError, RuntimeError)  # some runtime errors only
@@ -42,6 +43,9 @@ def one_line(message: str) -> str:
 def _plain(error: BaseException) -> str:
     if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
         return f"{shortened(str(error.filename), 300)}: {error.strerror}"
-    if _NO_MEMORY.search(str(error)) or type(error) is MemoryError:
-        return f"memory: there is not enough ({error}); take fewer rows or columns, or a smaller model"
+    lacks_memory = isinstance(error, MemoryError) and not isinstance(error, NotEnoughMemoryError)  # which names a cure
+    if lacks_memory or _NO_MEMORY.search(str(error)):
+        size = re.search(r"allocate (\d+) bytes", str(error))
+        detail = f"{readable(int(size[1]))} more" if size else str(error) or type(error).__name__
+        return f"memory: there is not enough ({detail}); take fewer rows or columns, or a smaller model"
     return " ".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())])

@@ -75,20 +75,17 @@ def with_options(
     >>> with_options(RunSettings(), {"seed": 1}, ["training.epochs=3", "model.hidden=[300, 300]"]).training.epochs
     3
     """
-    before = base.model_dump()
     given = {path: value for path, value in options.items() if value is not None}
     assigned = dict(map(_assignment, assignments))
     changes = given | assigned
-    tree: dict[str, Any] = {}
-    for path, value in changes.items():
-        _put(tree, path, value)
-    tree = _merged(before, tree)
+    values = dict(_leaves(base.model_dump())) | changes
 
     def source(path: str) -> str:
         if path in assigned:
             return f"--set {shortened(path)}"
         return (flags or {}).get(path, f"--{_leaf(path).replace('_', '-')}")
 
+    tree = _nested(values)
     try:
         names = setting_names(type(base), tree)
     except UnknownNameError as error:
@@ -97,11 +94,7 @@ def with_options(
     for path in changes:
         if path not in names and path not in known_elsewhere:
             raise ValueError(f"{source(path)}: {_why_unknown(type(base), path, names, tree)}")
-    settled: dict[str, Any] = {}
-    for path, value in (dict(_leaves(before)) | changes).items():
-        if path in names:
-            _put(settled, path, value)
-    return checked(type(base), settled, "settings")
+    return checked(type(base), _nested({path: values[path] for path in values if path in names}), "settings")
 
 
 def _assignment(text: str) -> tuple[str, Any]:
@@ -202,21 +195,17 @@ def _leaves(tree: Tree, path: str = "") -> Iterator[tuple[str, Any]]:
             yield key, value
 
 
-def _put(tree: dict[str, Any], path: str, value: Any) -> None:
-    *parents, name = path.split(".")
-    for parent in parents:
-        tree = tree.setdefault(parent, {})
-        if not isinstance(tree, dict):
-            return  # a path through a value names no setting, which is said later
-    tree[name] = value
-
-
-def _merged(base: Tree, changes: Tree) -> dict[str, Any]:
-    merged = dict(base)
-    for name, value in changes.items():
-        old = merged.get(name)
-        merged[name] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return merged
+def _nested(values: Tree) -> dict[str, Any]:
+    """The tree with these values by path; a path through a value, which names no setting, is left out."""
+    tree: dict[str, Any] = {}
+    for path, value in values.items():
+        *parents, name = path.split(".")
+        branch: Any = tree
+        for parent in parents:
+            branch = branch.setdefault(parent, {}) if isinstance(branch, dict) else None
+        if isinstance(branch, dict):
+            branch[name] = value
+    return tree
 
 
 def _leaf(path: str) -> str:

@@ -110,6 +110,12 @@ def test_the_version_is_that_of_the_distribution():
     assert version("priory") == priory.__version__
 
 
+def test_help_is_printed_without_torch():
+    code = "import sys, runpy; sys.argv = ['priory', 'fit', '--help']\ntry: runpy.run_module('priory')\n"
+    code += "except SystemExit: assert not {'torch', 'numpy', 'sklearn', 'pandas'} & set(sys.modules)"
+    assert "--prior" in run_python(code)
+
+
 def module_name(file: Path) -> str:
     return ".".join(file.relative_to(SOURCE.parent).with_suffix("").parts).removesuffix(".__init__")
 

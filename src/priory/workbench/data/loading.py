@@ -14,13 +14,13 @@ from priory._support.messages import nearest, shortened
 from priory._support.optional import require
 from priory.workbench.data.binarize import binarize_all, binarize_except, unit_scale
 from priory.workbench.data.dataset import Dataset
+from priory.workbench.data.embedded import EMBEDDED
 from priory.workbench.data.reading.matrices import compact_matrix, is_sparse
 from priory.workbench.data.reading.readers import read_table
 from priory.workbench.data.reading.table import Claims, Selection, Table, select
 from priory.workbench.data.splits import consecutive, random_split, recorded_split, stratified_split, with_validation
 from priory.workbench.data.summary import summarize
 
-EMBEDDED = ("digits",)
 OPTIONAL = ("labels", "ids", "drop", "layer")
 
 # Tomczak, Deep Generative Modeling (2022): the first 1000 of scikit-learn's digits train, the next 350 validate.

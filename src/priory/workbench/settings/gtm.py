@@ -1,14 +1,11 @@
 """What a run of `priory gtm fit` is made from, and the `config.json` of its folder."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, FiniteFloat, model_validator
 
-from priory.gtm import GTM
 from priory.workbench.settings.base import Settings
 from priory.workbench.settings.run import DataSettings
-
-_GTM: dict[str, Any] = GTM().get_params()  # its defaults are ours
 
 Side = Annotated[int, Field(ge=2, le=1024)]  # of a grid; one point is no map
 Scale = Annotated[FiniteFloat, Field(gt=0)]
@@ -21,17 +18,17 @@ class TableSettings(DataSettings):
 
 
 class MapSettings(Settings):
-    """The shape of the map and how it is fitted; `GTM` explains each."""
+    """The shape of the map and how it is fitted. Names and defaults are those of `priory.GTM`, which explains them."""
 
-    points_per_side: Side = Field(_GTM["points_per_side"], description="nodes along each side of the map")
-    basis_per_side: Side | None = Field(_GTM["basis_per_side"], description="radial functions along each side")
-    basis_width: float = Field(_GTM["basis_width"], gt=0, le=1e6, description="in units of their distance")
-    weight_decay: float = Field(_GTM["weight_decay"], ge=0, le=1e12, description="precision of the prior of W")
-    annealing: int = Field(_GTM["annealing"], ge=0, description="iterations that let go of the plane")
-    max_iter: int = Field(_GTM["max_iter"], ge=1, description="most iterations of EM")
-    tol: float = Field(_GTM["tol"], ge=0, allow_inf_nan=False, description="relative change at which EM ends")
-    batch_size: int | None = Field(_GTM["batch_size"], ge=1, description="rows of a step of incremental EM")
-    dtype: Literal["float64", "float32"] = Field(_GTM["dtype"], description="what to compute in")
+    points_per_side: Side = Field(16, description="nodes along each side of the map")
+    basis_per_side: Side | None = Field(None, description="radial functions along each side")
+    basis_width: float = Field(1.0, gt=0, le=1e6, description="in units of their distance")
+    weight_decay: float = Field(0.1, ge=0, le=1e12, description="precision of the prior of W")
+    annealing: int = Field(100, ge=0, description="iterations that let go of the plane")
+    max_iter: int = Field(500, ge=1, description="most iterations of EM")
+    tol: float = Field(1e-5, ge=0, allow_inf_nan=False, description="relative change at which EM ends")
+    batch_size: int | None = Field(None, ge=1, description="rows of a step of incremental EM")
+    dtype: Literal["float64", "float32"] = Field("float64", description="what to compute in")
     standardize: bool | None = Field(None, description="standardize columns; None: unless they have a common unit")
 
 

@@ -146,6 +146,10 @@ REFUSED = [
     ),
     (("--prior", "mog", "--grid", "4x4"), "--grid: belongs to the priors gtm, gtm-vamp; the prior is mog"),
     (("--prior", "mog", "--set", "model.initialize=data"), "--set model.initialize: belongs to the prior vamp"),
+    (
+        ("--likelihood", "gaussian", "--set", "model.num_levels=3"),
+        "the likelihoods categorical, discretized-logistic; the",
+    ),
     (("--prior", "family:Nothing"), "--prior: family:Nothing: expected Nothing in family, which has no such name"),
     (("--prior", "nowhere:Student"), "No module named 'nowhere'; check its name, or put its folder on PYTHONPATH"),
     (("--prior", "math:pi"), "--prior: prior math:pi: expected a subclass of priory.Prior, or a PriorPart, got 3.14"),

@@ -50,25 +50,24 @@ class ModelSettings(Settings):
         """These settings joined with those of the parts that the tree names."""
         if cls is not ModelSettings:
             return cls
-        defaults = {name: cls.model_fields[name].default for name in ("prior", "likelihood", "network")}
-        names = {name: tree.get(name, default) for name, default in defaults.items()}
-        networks = [tree.get(name) or names["network"] for name in ("encoder", "decoder")]
-        if not all(isinstance(name, str | None) for name in (*names.values(), *networks)):
+        prior, network = (tree.get(name, cls.model_fields[name].default) for name in ("prior", "network"))
+        named = [("prior", prior), ("likelihood", tree.get("likelihood"))]
+        named += [(name, tree[name]) if tree.get(name) else ("network", network) for name in ("encoder", "decoder")]
+        if not all(isinstance(name, str | None) for _, name in named):
             return cls  # which refuses them
-        likelihoods = LIKELIHOODS if names["likelihood"] is None else [names["likelihood"]]  # any, until it is known
-        named = [("prior", names["prior"])]
-        named += [
-            (setting if tree.get(setting) else "network", name)
-            for setting, name in zip(("encoder", "decoder"), networks, strict=True)
-        ]
-        named += [("likelihood", name) for name in likelihoods]
-        return _joined(tuple(dict.fromkeys(_settings_of(setting, name) for setting, name in named)))
+        kinds = [_settings_of(setting, name) for setting, name in named if name is not None]
+        if tree.get("likelihood") is None:  # until it is known, the settings of any likelihood may be given
+            every = [part.settings for part in LIKELIHOODS.values()]
+            kinds += [kind for kind in every if not any(field.is_required() for field in kind.model_fields.values())]
+        return _joined(tuple(dict.fromkeys(kinds)))
 
     @classmethod
     def why_unknown(cls, name: str, tree: Tree) -> str | None:
         """Says which other parts have the setting."""
-        owners = parts_with(name)
-        return f"belongs to {owners}; the prior is {tree['prior']}; leave it out, or choose another" if owners else None
+        for kind, registry in REGISTRIES.items():
+            if owners := parts_with(name, registry):
+                return f"belongs to {owners}; the {kind} is {tree.get(kind)}; leave it out, or choose another {kind}"
+        return None
 
     @model_validator(mode="wrap")
     @classmethod
@@ -97,9 +96,7 @@ class ModelSettings(Settings):
         tree = self.model_dump() | {"likelihood": name}
         for setting in tree.keys() - ModelSettings.kind_for(tree).model_fields:
             if tree.pop(setting) != type(self).model_fields[setting].default:
-                raise ValueError(
-                    f"--set model.{setting}: belongs to {parts_with(setting)}, and the likelihood is {name}"
-                )
+                raise ValueError(f"--set model.{setting}: {self.why_unknown(setting, tree)}")
         return ModelSettings.model_validate(tree)
 
     @property
@@ -134,15 +131,11 @@ def _check_names_differ(kinds: list[type[Settings]]) -> None:
                 )
 
 
-def parts_with(setting: str) -> str:
-    """The priors, likelihoods and networks that have this setting, for a message; empty if there are none.
+def parts_with(setting: str, registry: Registry[Any]) -> str:
+    """The parts that have this setting, for a message; empty if there are none.
 
-    >>> parts_with("points_per_side")
+    >>> parts_with("points_per_side", PRIORS)
     'the priors gtm, gtm-vamp'
     """
-    owners = []
-    for kind, registry in REGISTRIES.items():
-        names = [name for name, part in registry.items() if setting in part.settings.model_fields]
-        if names:
-            owners.append(f"the {kind}{'s' if len(names) > 1 else ''} {', '.join(names)}")
-    return " and ".join(owners)
+    names = [name for name, part in registry.items() if setting in part.settings.model_fields]
+    return f"the {registry.kind}{'s' if len(names) > 1 else ''} {', '.join(names)}" if names else ""

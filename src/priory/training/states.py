@@ -41,11 +41,7 @@ def write_state(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Read a file that `write_state` wrote, to the last bit.
-
-    Raises:
-        ValueError: the file is damaged, or is no training state.
-    """
+    """Read a file that `write_state` wrote, to the last bit; a ValueError says that it is damaged or another file."""
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
@@ -67,11 +63,7 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def stored_state(path: Path) -> dict[str, Any] | None:
-    """Read the state of a run; None if there is none yet.
-
-    Raises:
-        ValueError: the file is damaged, or is no training state.
-    """
+    """Read the state of a run; None if there is none yet."""
     if not path.exists():
         return None
     state = read_state(path)

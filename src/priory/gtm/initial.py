@@ -93,12 +93,7 @@ class Plane(NamedTuple):
 
 
 def principal_plane(axes: Axes, nodes: Float[Tensor, "node grid"]) -> Plane:
-    """The plane above; its images do not vary along axes that the data lack.
-
-    Args:
-        axes: C + 1 of them, or fewer if the data have fewer.
-        nodes: u_k.
-    """
+    """The plane above, from C + 1 axes; its images do not vary along axes that the data lack."""
     grid_dim, found = nodes.shape[1], len(axes.variances)
     used = min(grid_dim, found)
     sizes = nodes.square().mean(0).sqrt()

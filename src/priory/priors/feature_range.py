@@ -50,8 +50,7 @@ class FeatureRange(nn.Module):
             raise ValueError(f"low, high: expected low < high, got {low} and {high}")
         if not scale > 0:
             raise ValueError(f"scale: expected a positive size of the values, got {scale}")
-        self.low = low
-        self.high = high
+        self.low, self.high = low, high
         if low is not None and high is None:
             self.register_buffer("scale", torch.tensor(float(scale)))
 
@@ -71,11 +70,7 @@ class FeatureRange(nn.Module):
         return self.low + (self.high - self.low) * share
 
     def unconstrain(self, value: Float[Tensor, "*component input"]) -> Float[Tensor, "*component input"]:
-        """Values in the range to free numbers: the inverse of `constrain`, but for the margin at a bound.
-
-        Raises:
-            ValueError: a value lies outside of the range.
-        """
+        """Values in the range to free numbers: the inverse of `constrain`, except for the margin at a bound."""
         self._check(value)
         if self.low is None:
             return value

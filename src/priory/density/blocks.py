@@ -98,11 +98,7 @@ def prepare_points(
 class Walk:
     """All pairs of blocks: components outside, points inside; points are prepared once if they fit into memory.
 
-    Args:
-        z: all points.
-        components: all components.
-        shift: added to the joint log-densities of a point.
-        row: a factor of its gradients.
+    `shift` is added to the joint log-densities of a point, and `row` is a factor of its gradients.
     """
 
     def __init__(
@@ -144,7 +140,11 @@ class Walk:
         """The slice of the points of each block, and the block."""
         for start in range(0, max(1, len(self.z)), self.sizes.points):
             rows = slice(start, start + self.sizes.points)
-            yield rows, self._prepare(rows) if self._kept is None else self._kept.part(rows)
+            if self._kept is None:
+                shift, row = (None if x is None else x[rows] for x in (self._shift, self.row))
+                yield rows, prepare_points(self.z[rows], self.center, shift, row)
+            else:
+                yield rows, self._kept.part(rows)
 
     def workspace(self, pair: "Pair") -> Float[Tensor, "point component"]:
         """Room for the joint log-densities of a pair, the same at each call.
@@ -156,18 +156,9 @@ class Walk:
             self._workspace = torch.empty(numbers, dtype=working_dtype(self.z.device), device=self.z.device)
         return self._workspace[: math.prod(pair.shape)].view(pair.shape)
 
-    def _prepare(self, rows: slice) -> PointBlock:
-        shift, row = (None if x is None else x[rows] for x in (self._shift, self.row))
-        return prepare_points(self.z[rows], self.center, shift, row)
-
 
 class ComponentBlock:
-    """A block of components.
-
-    Args:
-        components: (k,), (k, L), (k, L).
-        center: see `Products`; None takes differences for all points.
-    """
+    """A block of components; without a center (see `Products`), all points take differences."""
 
     def __init__(self, components: Components, center: Float[Tensor, " latent"] | None) -> None:
         self.components = components

@@ -89,11 +89,7 @@ def working_dtype(device: torch.device) -> torch.dtype:
 
 
 class Differences:
-    """The joint log-densities by direct differences.
-
-    Args:
-        components: of any floating dtype.
-    """
+    """The joint log-densities by direct differences."""
 
     def __init__(self, components: Components) -> None:
         components = components.to(working_dtype(components.loc.device))
@@ -146,9 +142,7 @@ class Products:
 
         (2 L + 8) u (|z - c|^2 max_kl 1/scale_kl^2 + max_k sum_l (loc_kl - c_l)^2 / scale_kl^2).
 
-    Args:
-        components: of any floating dtype, on a device that has float64.
-        center: subtracted from all coordinates; any constant is exact, the components' own middle cancels least.
+    Any center is exact; that of the components loses the fewest digits.
     """
 
     def __init__(self, components: Components, center: Float[Tensor, " latent"]) -> None:

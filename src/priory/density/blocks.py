@@ -66,7 +66,6 @@ class PointBlock(NamedTuple):
         return self._replace(row=row, weighted=weighted)
 
     def with_shift(self, shift: Float[Tensor, " point"]) -> "PointBlock":
-        """The same with another shift."""
         features = self.features
         if features is not None:
             features = features.clone()  # `cat` takes half as long again
@@ -74,7 +73,6 @@ class PointBlock(NamedTuple):
         return self._replace(shift=shift, features=features)
 
     def part(self, rows: slice) -> "PointBlock":
-        """The points of these rows."""
         shift, row, features, weighted, squared_norm = (None if x is None else x[rows] for x in self[1:6])
         return PointBlock(self.z[rows], shift, row, features, weighted, squared_norm, self.largest_norm)
 
@@ -165,7 +163,6 @@ class ComponentBlock:
         self.products = None if center is None else Products(components, center)
 
     def at(self, points: PointBlock) -> "Pair":
-        """This block and one of points."""
         return Pair(self, points)
 
 
@@ -191,7 +188,6 @@ class Pair:
         return (features @ products.weights[:: self.shape[1] // count].mT).amax(-1)
 
     def with_shift(self, shift: Float[Tensor, " point"]) -> "Pair":
-        """The same pair, with another shift of the points."""
         other = copy(self)
         other._points = self._points.with_shift(shift)
         return other

@@ -32,7 +32,6 @@ class Components(NamedTuple):
     scale: Float[Tensor, "*batch component latent"]
 
     def to(self, dtype: torch.dtype) -> "Components":
-        """The same in another dtype."""
         return Components(*(parameter.to(dtype) for parameter in self))
 
     @property
@@ -79,7 +78,6 @@ def lowest_exponent(dtype: torch.dtype) -> float:
 
 
 def has_float64(device: torch.device) -> bool:
-    """Whether the device computes in float64."""
     return device.type not in DEVICES_WITHOUT_FLOAT64
 
 

@@ -172,7 +172,6 @@ class _Sampling:
         self._reconstruction = self._kl = zero
 
     def run(self) -> ImportanceEstimate:
-        """Draw and weigh all samples."""
         at_once = max(1, self._pairs // len(self._x), LATENTS_AT_ONCE // (len(self._x) * self._p_z.event_shape[-1]))
         for start in range(0, self._from_q, at_once):
             self._add_from_posterior(min(at_once, self._from_q - start))

@@ -64,11 +64,9 @@ class Statistics(NamedTuple):
         return whole if self.observed is None else whole + self.observed  # a sum: a difference would cancel
 
     def to(self, device: torch.device) -> "Statistics":
-        """The same sums on another device."""
         return Statistics._make(part.to(device) if isinstance(part, Tensor) else part for part in self)
 
     def scaled(self, factor: float) -> "Statistics":
-        """All sums times a factor."""
         sums: tuple[Any, ...] = self[:-1]
         return Statistics._make([*(None if part is None else factor * part for part in sums), self.holes])
 

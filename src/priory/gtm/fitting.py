@@ -85,7 +85,6 @@ class Course:
         self.steps, self.rows = 0, 0.0
 
     def to(self, device: torch.device) -> "Course":
-        """The same on another device."""
         if self.center.device == device:
             return self
         topography = Topography(self.topography.features.to(device), self.topography.least_variance)
@@ -120,7 +119,6 @@ class Progress:
     converged: bool = False  # whether the last iteration changed it by less than asked
 
     def record(self, log_likelihood: float, penalty: float, rows: float) -> None:
-        """Record sums over the rows of an iteration."""
         self.log_likelihoods.append(log_likelihood / rows)
         self.penalized.append((log_likelihood - penalty) / rows)
 
@@ -183,8 +181,8 @@ def fit_in_turns(course: Course, rows: BlockReader, max_iter: int, tol: float) -
         course.sheet = topography.maximization(found, prior, sheet.variance)
         course.statistics, course.steps, course.rows = found.scaled(1 / found.rows), iteration + 1, found.rows
         progress.record(found.log_likelihood, penalty, found.rows)
-        if iteration > course.release.iterations and progress.settled(tol):
-            progress.converged = True
+        progress.converged = iteration > course.release.iterations and progress.settled(tol)
+        if progress.converged:
             break
     return progress
 
@@ -199,7 +197,7 @@ def fit_in_batches(course: Course, epochs: Iterable[Iterable[BlockReader]], tol:
             log_likelihood += found.log_likelihood
             rows += found.rows
         progress.record(log_likelihood, course.topography.penalty(course.sheet, course.release.at(epoch)), rows)
-        if epoch > course.release.iterations and progress.settled(tol):
-            progress.converged = True
+        progress.converged = epoch > course.release.iterations and progress.settled(tol)
+        if progress.converged:
             break
     return progress

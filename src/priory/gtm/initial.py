@@ -23,8 +23,6 @@ SEED = 0  # of the directions that it starts from: the same data always give the
 
 
 class Axes(NamedTuple):
-    """Principal axes."""
-
     variances: Float[Tensor, " axis"]  # largest first
     directions: Float[Tensor, "input axis"]
 

@@ -188,7 +188,6 @@ def options_of(nodes: Float[Tensor, "node grid"], network: nn.Module) -> dict[st
 
 
 def fitted_gtm(x: Float[Tensor, "row column"], options: Mapping[str, Any], seed: int) -> FittedGTM:
-    """A classical GTM fitted to rows by EM."""
     from priory.gtm import GTM
 
     with warnings.catch_warnings():  # the gradient may finish what EM did not

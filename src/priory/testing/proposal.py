@@ -38,12 +38,10 @@ class AffineMixture:
     matrix: Float[Tensor, "latent latent2"]  # lower triangular with a positive diagonal
 
     def log_prob(self, z: Points) -> Float[Tensor, " point"]:
-        """log q(z), in nats."""
         y = _inverse(z, self.loc, self.matrix)
         return self.mixture.log_prob(y) - self.matrix.diagonal().log().sum()
 
     def draw(self, number: int) -> Points:
-        """Draws from q."""
         return self.loc + self.mixture.sample((number,)) @ self.matrix.T
 
     def widened(self, factor: float) -> "AffineMixture":
@@ -61,7 +59,6 @@ class Shared:
     parts: Sequence[Proposal]
 
     def log_prob(self, z: Points) -> Float[Tensor, " point"]:
-        """log q(z), in nats."""
         terms = [math.log(share) + part.log_prob(z) for share, part in zip(self.shares, self.parts, strict=True)]
         return torch.logsumexp(torch.stack(terms), 0)
 

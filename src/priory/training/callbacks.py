@@ -59,8 +59,6 @@ class Record(pl.Callback):
         self._next_write = 0.0
         self._epoch_began = 0.0
 
-    # before the first step
-
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Give the batches their share of the rows, before the optimizer is made, which needs their number."""
         module = _training(pl_module)
@@ -98,8 +96,6 @@ class Record(pl.Callback):
             torch.manual_seed(self.seed)
         self._resumed = None
         self._next_write = time.monotonic() + WRITE_EVERY
-
-    # per epoch
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._epoch_began = time.perf_counter()
@@ -161,8 +157,6 @@ class Record(pl.Callback):
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self._write_state()
-
-    # the state
 
     def _write_state(self) -> None:
         if self._unwritten is None or self.state_path is None:
@@ -252,7 +246,6 @@ def _resident(rows: Rows, device: torch.device) -> Rows:
 
 
 def _reduced(trainer: pl.Trainer, module: Training, sums: Tensor) -> Tensor:
-    """The sum over processes."""
     if trainer.world_size == 1:
         return sums
     total = sums.to(module.device)

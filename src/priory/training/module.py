@@ -48,8 +48,6 @@ class Training(pl.LightningModule):
         """The weight of the KL term in the next step."""
         return self.settings.beta(self.step, len(self.batches))
 
-    # per step
-
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         x, rows = batch
         return x.to(device, next(self.vae.parameters()).dtype, non_blocking=True), rows
@@ -116,8 +114,6 @@ class Training(pl.LightningModule):
         norm_value, loss_value = numbers.tolist()
         return norm_value, bool(abs(norm_value) + abs(loss_value) < float("inf"))
 
-    # per epoch
-
     def _read_pending(self) -> None:
         if self._pending_rows:
             means = torch.stack(self._pending).cpu().double().reshape(-1, 2)
@@ -131,8 +127,6 @@ class Training(pl.LightningModule):
         self._read_pending()
         sums, self._sums = self._sums, torch.zeros(3, dtype=torch.float64)
         return sums
-
-    # once
 
     def configure_optimizers(self) -> Any:
         parameters = [p for p in self.vae.parameters() if p.requires_grad]

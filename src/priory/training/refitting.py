@@ -114,7 +114,6 @@ class Posteriors:
 
     @torch.no_grad()
     def encode(self) -> None:
-        """Encode all rows."""
         parts = []
         for positions in torch.arange(len(self._rows)).split(ROWS_AT_ONCE):
             x = cast_like(self._rows.batch(positions)[0], self._vae)

@@ -66,10 +66,6 @@ class NegativeBinomialDecoder(LikelihoodDecoder):
         self.free_log_total_count = nn.Parameter(torch.zeros(num_columns))  # total count 1: variance m + m^2
 
     @classmethod
-    def outputs_per_dimension(cls, **options: Any) -> int:
-        return 1
-
-    @classmethod
     def support(cls, **options: Any) -> constraints.Constraint:
         return constraints.nonnegative_integer
 

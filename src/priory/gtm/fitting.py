@@ -158,8 +158,8 @@ def begin(
     scale = scale if scale > 0 else 1.0
     least = LEAST_VARIANCE[rows.dtype] * scale
     topography = Topography(basis(nodes).to(rows.device), least)
-    start = principal_plane(principal_axes(rows, nodes.shape[1] + 1), nodes.to(rows.device))
-    sheet = Sheet(topography.weights_near(start.images), max(start.variance, least))
+    images, variance = principal_plane(principal_axes(rows, nodes.shape[1] + 1), nodes.to(rows.device))
+    sheet = Sheet(topography.weights_near(images), max(variance, least))
     release = Release(weight_decay, scale, total, annealing, sheet.weights)
     return Course(nodes, basis, topography, center, sheet, release), rows
 

@@ -145,8 +145,7 @@ class GTMClassifier(ClassifierMixin, OnMap):
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """The class with the largest probability for each row, (N,)."""
-        probabilities = self.predict_proba(X)
-        return self.classes_[probabilities.argmax(-1)]
+        return self.classes_[self.predict_proba(X).argmax(-1)]
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """p(c | x), (N, classes), in the order of `classes_`."""

@@ -71,7 +71,15 @@ class FeatureRange(nn.Module):
 
     def unconstrain(self, value: Float[Tensor, "*component input"]) -> Float[Tensor, "*component input"]:
         """Values in the range to free numbers: the inverse of `constrain`, except for the margin at a bound."""
-        self._check(value)
+        lowest, highest = (float(v) for v in value.aminmax())
+        low = -math.inf if self.low is None else self.low
+        high = math.inf if self.high is None else self.high
+        slack = ROUNDING * (high - low) if math.isfinite(high - low) else ROUNDING
+        if not (low - slack <= lowest and highest <= high + slack):
+            raise ValueError(
+                f"pseudo-inputs: expected values between {low} and {high}, got {lowest:g} to {highest:g}; they live in "
+                "the space that the encoder's first layer reads, so scale them as its input is scaled"
+            )
         if self.low is None:
             return value
         if self.high is None:
@@ -82,17 +90,6 @@ class FeatureRange(nn.Module):
             return torch.where(argument < 0, _unbounded(argument), argument) / LOWER_STEEPNESS
         share = ((value - self.low) / (self.high - self.low)).clamp(MARGIN, 1 - MARGIN)
         return _unbounded(torch.logit(share)) / STEEPNESS
-
-    def _check(self, value: Tensor) -> None:
-        lowest, highest = (float(v) for v in value.aminmax())
-        low = -math.inf if self.low is None else self.low
-        high = math.inf if self.high is None else self.high
-        slack = ROUNDING * (high - low) if math.isfinite(high - low) else ROUNDING
-        if not (low - slack <= lowest and highest <= high + slack):
-            raise ValueError(
-                f"pseudo-inputs: expected values between {low} and {high}, got {lowest:g} to {highest:g}; they live in "
-                "the space that the encoder's first layer reads, so scale them as its input is scaled"
-            )
 
 
 def _softly_bounded(steepness: float, raw: Tensor) -> Tensor:

@@ -11,10 +11,6 @@ from torch import Tensor
 from priory._support.files import replacing, require_readable
 
 STATE_FILE = "state.safetensors"
-STATE_PARTS = frozenset(
-    ("identity", "finished", "progress", "history", "selection", "vae", "best", "optimizer",
-     "schedulers", "precision", "random")
-)  # fmt: skip
 FORMAT = "priory training state 2"
 _ANEW = "remove it to train from the beginning"
 
@@ -64,12 +60,7 @@ def read_state(path: Path) -> dict[str, Any]:
 
 def stored_state(path: Path) -> dict[str, Any] | None:
     """Read the state of a run; None if there is none yet."""
-    if not path.exists():
-        return None
-    state = read_state(path)
-    if missing := sorted(STATE_PARTS - state.keys()):
-        raise ValueError(f"{path}: the training state is damaged (it lacks {', '.join(missing)}); {_ANEW}")
-    return state
+    return read_state(path) if path.exists() else None
 
 
 def _flatten(tree: Any, name: str, tensors: dict[str, Tensor]) -> Any:

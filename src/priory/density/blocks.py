@@ -66,7 +66,6 @@ class PointBlock(NamedTuple):
         return self._replace(row=row, weighted=weighted)
 
     def with_shift(self, shift: Float[Tensor, " point"]) -> "PointBlock":
-        """The same with another shift."""
         features = self.features
         if features is not None:
             features = features.clone()  # `cat` takes half as long again
@@ -74,7 +73,6 @@ class PointBlock(NamedTuple):
         return self._replace(shift=shift, features=features)
 
     def part(self, rows: slice) -> "PointBlock":
-        """The points of these rows."""
         shift, row, features, weighted, squared_norm = (None if x is None else x[rows] for x in self[1:6])
         return PointBlock(self.z[rows], shift, row, features, weighted, squared_norm, self.largest_norm)
 
@@ -98,11 +96,7 @@ def prepare_points(
 class Walk:
     """All pairs of blocks: components outside, points inside; points are prepared once if they fit into memory.
 
-    Args:
-        z: all points.
-        components: all components.
-        shift: added to the joint log-densities of a point.
-        row: a factor of its gradients.
+    `shift` is added to the joint log-densities of a point, and `row` is a factor of its gradients.
     """
 
     def __init__(
@@ -144,7 +138,11 @@ class Walk:
         """The slice of the points of each block, and the block."""
         for start in range(0, max(1, len(self.z)), self.sizes.points):
             rows = slice(start, start + self.sizes.points)
-            yield rows, self._prepare(rows) if self._kept is None else self._kept.part(rows)
+            if self._kept is None:
+                shift, row = (None if x is None else x[rows] for x in (self._shift, self.row))
+                yield rows, prepare_points(self.z[rows], self.center, shift, row)
+            else:
+                yield rows, self._kept.part(rows)
 
     def workspace(self, pair: "Pair") -> Float[Tensor, "point component"]:
         """Room for the joint log-densities of a pair, the same at each call.
@@ -156,25 +154,15 @@ class Walk:
             self._workspace = torch.empty(numbers, dtype=working_dtype(self.z.device), device=self.z.device)
         return self._workspace[: math.prod(pair.shape)].view(pair.shape)
 
-    def _prepare(self, rows: slice) -> PointBlock:
-        shift, row = (None if x is None else x[rows] for x in (self._shift, self.row))
-        return prepare_points(self.z[rows], self.center, shift, row)
-
 
 class ComponentBlock:
-    """A block of components.
-
-    Args:
-        components: (k,), (k, L), (k, L).
-        center: see `Products`; None takes differences for all points.
-    """
+    """A block of components; without a center (see `Products`), all points take differences."""
 
     def __init__(self, components: Components, center: Float[Tensor, " latent"] | None) -> None:
         self.components = components
         self.products = None if center is None else Products(components, center)
 
     def at(self, points: PointBlock) -> "Pair":
-        """This block and one of points."""
         return Pair(self, points)
 
 
@@ -200,7 +188,6 @@ class Pair:
         return (features @ products.weights[:: self.shape[1] // count].mT).amax(-1)
 
     def with_shift(self, shift: Float[Tensor, " point"]) -> "Pair":
-        """The same pair, with another shift of the points."""
         other = copy(self)
         other._points = self._points.with_shift(shift)
         return other

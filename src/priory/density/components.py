@@ -32,7 +32,6 @@ class Components(NamedTuple):
     scale: Float[Tensor, "*batch component latent"]
 
     def to(self, dtype: torch.dtype) -> "Components":
-        """The same in another dtype."""
         return Components(*(parameter.to(dtype) for parameter in self))
 
     @property
@@ -79,7 +78,6 @@ def lowest_exponent(dtype: torch.dtype) -> float:
 
 
 def has_float64(device: torch.device) -> bool:
-    """Whether the device computes in float64."""
     return device.type not in DEVICES_WITHOUT_FLOAT64
 
 
@@ -89,11 +87,7 @@ def working_dtype(device: torch.device) -> torch.dtype:
 
 
 class Differences:
-    """The joint log-densities by direct differences.
-
-    Args:
-        components: of any floating dtype.
-    """
+    """The joint log-densities by direct differences."""
 
     def __init__(self, components: Components) -> None:
         components = components.to(working_dtype(components.loc.device))
@@ -146,9 +140,7 @@ class Products:
 
         (2 L + 8) u (|z - c|^2 max_kl 1/scale_kl^2 + max_k sum_l (loc_kl - c_l)^2 / scale_kl^2).
 
-    Args:
-        components: of any floating dtype, on a device that has float64.
-        center: subtracted from all coordinates; any constant is exact, the components' own middle cancels least.
+    Any center is exact; that of the components loses the fewest digits.
     """
 
     def __init__(self, components: Components, center: Float[Tensor, " latent"]) -> None:

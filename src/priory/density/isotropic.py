@@ -23,19 +23,11 @@ class MaskedRows(NamedTuple):
     """Rows of which cells may be missing."""
 
     x: Float[Tensor, "point input"]  # zero for a missing cell
-    present: (
-        Float[Tensor, "point input"] | None
-    )  # 1 for an observed cell, 0 for a missing one; None if all are observed
+    present: Float[Tensor, "point input"] | None  # 1 for an observed cell, 0 for a missing one; None: all are observed
 
 
 class IsotropicNormals:
-    """sum_k pi_k N(x | loc_k, variance I), and the responsibilities of its components.
-
-    Args:
-        log_weights: log pi_k.
-        loc: the means.
-        variance: of every component along every dimension.
-    """
+    """sum_k pi_k N(x | loc_k, variance I), and the responsibilities of its components."""
 
     def __init__(
         self, log_weights: Float[Tensor, " component"], loc: Float[Tensor, "component input"], variance: float
@@ -52,15 +44,10 @@ class IsotropicNormals:
         log_peak = LOG_2PI + torch.log(squares.new_tensor(self.variance))
         return -0.5 * (squares / self.variance + present_cells * log_peak)
 
-    def exponentials(self, rows: MaskedRows, out: Tensor | None = None) -> Exponentials:
-        """Exponentials of rows: log_sum plus `shift` is log p(x_n), terms times reciprocal are the responsibilities.
-
-        Args:
-            rows: (b, D).
-            out: room for (b, K) numbers, which the result's terms take.
-        """
+    def exponentials(self, rows: MaskedRows) -> Exponentials:
+        """Exponentials of rows: log_sum plus `shift` is log p(x_n), terms times reciprocal are the responsibilities."""
         x, present = rows
         if present is None:
-            return exponentials(torch.addmm(self._constants, x, self._pull, out=out))
-        joint = torch.addmm(self.log_weights, x, self._pull, out=out)
+            return exponentials(torch.addmm(self._constants, x, self._pull))
+        joint = torch.addmm(self.log_weights, x, self._pull)
         return exponentials(joint.addmm_(present, self._halves, alpha=-1))

@@ -84,12 +84,7 @@ def log_prob_gradients(
 ) -> Gradients:
     """Gradients of sum_b grad_b log p(z_b); zero if the density is zero.
 
-    Args:
-        grad: the derivative of the loss by each log-density.
-        walk: over points and components; the walk that `log_prob` took saves the preparation.
-        log_sum: log p(z_b), from `log_prob`.
-        kept: the exponentials from `log_prob`; None computes them again.
-        wanted: which gradients.
+    `log_sum` and `kept` are the results of `log_prob`, whose walk saves the preparation.
     """
     grad = grad.to(log_sum.dtype)
     empty = log_sum == -math.inf
@@ -132,10 +127,7 @@ def joint_gradients(
 def gradients(walk: Walk, weights: Callable[[slice, slice, Pair], Tensor], wanted: Wanted) -> Gradients:
     """Gradients of sum_b row_b sum_k weights_bk joint_bk with the weights held fixed, in the arguments' dtypes.
 
-    Args:
-        walk: over the pairs of blocks; it knows the factors row_b.
-        weights: gives those of a pair of blocks, (b, k), from its rows, its components and the pair.
-        wanted: which gradients.
+    `weights` gives those of a pair of blocks, (b, k), from its rows, its components and the pair.
     """
     of_points = PointSums(walk)
     of_components = [torch.empty_like(parameter) for parameter in walk.components] if wanted.components else []

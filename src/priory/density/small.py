@@ -6,14 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from priory.density.components import (
-    Components,
-    Exponentials,
-    Gradients,
-    Wanted,
-    lowest_exponent,
-    working_dtype,
-)
+from priory.density.components import Components, Exponentials, Gradients, Wanted, lowest_exponent, working_dtype
 
 SMALL = 2**16  # numbers b x k x L up to which this is faster than matrix products
 # Up to this L, float32 is within 1e-4 nats: log p = -q/2 - sum_l log scale_l has an error of 4e-7 q/2, and where q is

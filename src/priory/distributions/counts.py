@@ -55,10 +55,7 @@ class NegativeBinomial(Distribution):
     support = constraints.nonnegative_integer
 
     def __init__(
-        self,
-        log_mean: Float[Tensor, "..."],
-        log_total_count: Float[Tensor, "..."],
-        validate_args: bool | None = None,
+        self, log_mean: Float[Tensor, "..."], log_total_count: Float[Tensor, "..."], validate_args: bool | None = None
     ) -> None:
         self.log_mean, self.log_total_count = broadcast_all(log_mean, log_total_count)
         super().__init__(self.log_mean.shape, validate_args=validate_args)

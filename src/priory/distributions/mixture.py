@@ -55,7 +55,18 @@ class Mixture(Distribution):
     def __init__(
         self, mixing_logits: Float[Tensor, "*batch component"], components: Distribution, validate_args: bool = False
     ) -> None:
-        _check_components(mixing_logits, components)
+        if not isinstance(components, Distribution):
+            kind = type(components).__name__
+            raise TypeError(f"components: expected a torch Distribution with batch shape (..., K), got {kind}")
+        if mixing_logits.ndim == 0 or not components.batch_shape:
+            raise ValueError(
+                f"expected mixing_logits of shape (..., K) and components of batch shape (..., K), got "
+                f"{tuple(mixing_logits.shape)} and {tuple(components.batch_shape)}; wrap one component as a batch of "
+                "one"
+            )
+        count = components.batch_shape[-1]
+        if mixing_logits.shape[-1] != count:
+            raise ValueError(f"mixing_logits: expected one per component ({count}), got {mixing_logits.shape[-1]}")
         self.components = components
         self.log_weights = torch.log_softmax(at_least_float32(mixing_logits), -1)
         batch_shape = torch.broadcast_shapes(mixing_logits.shape, components.batch_shape)[:-1]
@@ -260,15 +271,10 @@ def sample_index(
     sample_shape: Sequence[int] = (),
     generator: torch.Generator | None = None,
 ) -> Int[Tensor, "*shape"]:
-    """Draw components by inverting the cumulated weights: for any K, where `torch.multinomial` ends at 2^24.
+    """Draw components by inverting the cumulated weights: for any K, while `torch.multinomial` ends at 2^24.
 
-    Args:
-        log_weights: normalized log-weights, (*batch, K); -inf is never drawn.
-        sample_shape: shape of the draws.
-        generator: a source of randomness; torch's global one by default.
-
-    Returns:
-        Indices of shape (*sample_shape, *batch).
+    The log-weights (*batch, K) are normalized, and one of -inf is never drawn. The indices have the shape
+    (*sample_shape, *batch).
 
     >>> sample_index(torch.tensor([0.0, -torch.inf]), (3,))
     tensor([0, 0, 0])
@@ -283,19 +289,3 @@ def sample_index(
     index = torch.searchsorted(cumulated, uniform * total, right=True)
     last = torch.searchsorted(cumulated, total).clamp(max=cumulated.shape[-1] - 1)  # NaN weights sort last
     return torch.minimum(index, last).movedim(-1, 0).reshape(sample_shape + batch_shape)
-
-
-def _check_components(mixing_logits: Tensor, components: Distribution) -> None:
-    if not isinstance(components, Distribution):
-        raise TypeError(
-            f"components: expected a torch Distribution with batch shape (..., K), got {type(components).__name__}"
-        )
-    if mixing_logits.ndim == 0 or not components.batch_shape:
-        raise ValueError(
-            f"expected mixing_logits of shape (..., K) and components of batch shape (..., K), got "
-            f"{tuple(mixing_logits.shape)} and {tuple(components.batch_shape)}; wrap one component as a batch of one"
-        )
-    if mixing_logits.shape[-1] != components.batch_shape[-1]:
-        raise ValueError(
-            f"mixing_logits: expected one per component ({components.batch_shape[-1]}), got {mixing_logits.shape[-1]}"
-        )

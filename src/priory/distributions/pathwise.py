@@ -27,11 +27,7 @@ def reparameterized(
     weights. Where components lie far apart, the weights' gradients have a large variance: rare samples between the
     components carry them. Takes memory for some ten numbers per sample, component and latent dimension.
 
-    Args:
-        z: samples of this mixture, in float64 if scales are tiny compared with the means; their gradients are ignored.
-        log_weights: log pi_k.
-        loc: the normals' means.
-        scale: the normals' standard deviations.
+    z are samples of this mixture, in float64 if scales are tiny compared with the means; their gradients are ignored.
 
     References: Graves 2016, arXiv:1607.05690; Figurnov, Mohamed & Mnih 2018, arXiv:1805.08498, sec. 3.
     """

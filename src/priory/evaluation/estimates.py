@@ -34,9 +34,6 @@ class Bootstrap:
 
     A resample is stored as the number of times that each row was drawn, so averages over it are one matrix product.
 
-    Args:
-        num_rows: N.
-
     Reference: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", ch. 6.
     """
 

@@ -28,13 +28,14 @@ def coverage(p_z: Distribution, aggregate: AggregatePosterior) -> dict[str, Esti
     """
     both = (p_z, aggregate.density)
     draws = [density.sample(torch.Size((DRAWS,))) for density in both]
-    grids: list[GridNodes | None] = [None, None]
+    grids: list[GridNodes] = []
     if draws[0].shape[-1] <= 2:
         count = PAIRS_FOR_QUADRATURE // len(aggregate)
-        grids = [grid_nodes(density, z, count) for density, z in zip(both, draws, strict=True)]
-    if all(grid is not None for grid in grids):
-        nodes = [grid.z for grid in grids if grid is not None]
-        weights = [grid.probabilities.double().unsqueeze(0) for grid in grids if grid is not None]
+        found = (grid_nodes(density, z, count) for density, z in zip(both, draws, strict=True))
+        grids = [grid for grid in found if grid is not None]
+    if len(grids) == 2:
+        nodes = [grid.z for grid in grids]
+        weights = [grid.probabilities.double().unsqueeze(0) for grid in grids]
     else:
         nodes, weights = draws, [_resampled(DRAWS, seed).to(draws[0].device) for seed in range(2)]
     # log-densities under prior and aggregate posterior (columns), at the points of either (rows)

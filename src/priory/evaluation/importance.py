@@ -135,14 +135,16 @@ def importance_estimate(
         raise ValueError(f"chunk_size: expected a positive number of (datum, sample) pairs, got {chunk_size}")
     if len(x) == 0:
         return ImportanceEstimate(*x.new_zeros(4, 0, dtype=working_dtype(x.device)))
-    pairs = _pairs_at_once(vae, x) if chunk_size is None else chunk_size
+    if chunk_size is None:
+        values = VALUES_AT_ONCE if x.device.type == "cpu" else VALUES_AT_ONCE_ELSEWHERE
+        chunk_size = max(1, values // (x[0].numel() * getattr(vae.decoder, "num_outputs", 1)))
     from_prior = min(round(prior_share * num_samples), num_samples - 1)
-    counts = {"from_q": num_samples - from_prior, "from_prior": from_prior, "pairs": pairs}
+    counts = {"from_q": num_samples - from_prior, "from_prior": from_prior, "pairs": chunk_size}
     with evaluation_mode(vae):
         p_z = vae.latent_prior() if prior is None else prior
         if posterior is not None:
             return _Sampling(vae, x, posterior, p_z, **counts).run()
-        groups = x.split(min(ROWS_TOGETHER, pairs))
+        groups = x.split(min(ROWS_TOGETHER, chunk_size))
         parts = [_Sampling(vae, rows, vae.encode(rows), p_z, **counts).run() for rows in groups]
     return ImportanceEstimate(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
@@ -150,12 +152,7 @@ def importance_estimate(
 class _Sampling:
     """Importance sampling for data that share their draws from the prior.
 
-    Args:
-        x: (B, D).
-        q: q(z|x), of batch shape (B,).
-        from_q: draws of it for each datum.
-        from_prior: draws of the prior for each datum.
-        pairs: how many pairs of datum and sample are decoded at a time.
+    `from_q` and `from_prior` count the draws for each datum; `pairs` (datum, sample) are decoded at a time.
     """
 
     def __init__(
@@ -175,7 +172,6 @@ class _Sampling:
         self._reconstruction = self._kl = zero
 
     def run(self) -> ImportanceEstimate:
-        """Draw and weigh all samples."""
         at_once = max(1, self._pairs // len(self._x), LATENTS_AT_ONCE // (len(self._x) * self._p_z.event_shape[-1]))
         for start in range(0, self._from_q, at_once):
             self._add_from_posterior(min(at_once, self._from_q - start))
@@ -233,8 +229,3 @@ class _Sampling:
         log_weights = (log_p + log_p_x - proposal).to(self._log_sum.dtype)
         self._log_sum = torch.logaddexp(self._log_sum, torch.logsumexp(log_weights, 0))
         self._log_sum_of_squares = torch.logaddexp(self._log_sum_of_squares, torch.logsumexp(2 * log_weights, 0))
-
-
-def _pairs_at_once(vae: VAE, x: Tensor) -> int:
-    values = VALUES_AT_ONCE if x.device.type == "cpu" else VALUES_AT_ONCE_ELSEWHERE
-    return max(1, values // (x[0].numel() * getattr(vae.decoder, "num_outputs", 1)))

@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -101,6 +102,7 @@ def evaluate(
     if len(rows) < 2:
         raise ValueError(f"rows: expected at least two rows for a standard error, got {len(rows)}")
     together = ROWS_TOGETHER if chunk_size is None else max(1, min(ROWS_TOGETHER, chunk_size))
+    options: dict[str, Any] = {"num_samples": num_samples, "prior_share": prior_share, "chunk_size": chunk_size}
     posteriors = _Posteriors()
     estimates: list[ImportanceEstimate] = []
     with evaluation_mode(vae):
@@ -108,21 +110,26 @@ def evaluate(
         for x, _ in rows.batches(batch_size):
             for part in cast_like(x, vae).split(together):
                 q = vae.encode(part)
-                estimate = importance_estimate(
-                    vae,
-                    part,
-                    num_samples=num_samples,
-                    prior_share=prior_share,
-                    chunk_size=chunk_size,
-                    prior=p_z,
-                    posterior=q,
-                )
+                estimate = importance_estimate(vae, part, **options, prior=p_z, posterior=q)
                 posteriors.add(q)
                 estimates.append(estimate._replace(kl=_kl(q, p_z, estimate.kl)))
             if progress is not None:
                 progress(len(posteriors))
-        per_row = _per_row(ImportanceEstimate(*(torch.cat(column).cpu() for column in zip(*estimates, strict=True))))
-        metrics = _likelihood_metrics(per_row, x[0].numel()) | posteriors.metrics(p_z)
+        found = ImportanceEstimate(*(torch.cat(column).cpu() for column in zip(*estimates, strict=True)))
+        per_row = {
+            "nll": -found.log_likelihood,
+            "effective_sample_size": found.effective_sample_size,
+            "elbo": found.reconstruction - found.kl,
+            "distortion": -found.reconstruction,
+            "rate": found.kl,
+        }
+        metrics = {
+            "nll": mean(per_row["nll"]),
+            "bits_per_dimension": mean(per_row["nll"] / (x[0].numel() * math.log(2))),
+            "effective_sample_size": _median(per_row["effective_sample_size"]),
+            **{name: mean(per_row[name]) for name in ("elbo", "distortion", "rate")},
+            **posteriors.metrics(p_z),
+        }
     effective = metrics["effective_sample_size"].value
     if effective < min(ENOUGH_EFFECTIVE_SAMPLES, num_samples / 2):
         warnings.warn(
@@ -132,25 +139,6 @@ def evaluate(
             stacklevel=3,  # 2 is torch.no_grad
         )
     return Evaluation(metrics, per_row)
-
-
-def _per_row(estimate: ImportanceEstimate) -> dict[str, Tensor]:
-    return {
-        "nll": -estimate.log_likelihood,
-        "effective_sample_size": estimate.effective_sample_size,
-        "elbo": estimate.reconstruction - estimate.kl,
-        "distortion": -estimate.reconstruction,
-        "rate": estimate.kl,
-    }
-
-
-def _likelihood_metrics(per_row: Mapping[str, Tensor], num_inputs: int) -> dict[str, Estimate]:
-    return {
-        "nll": mean(per_row["nll"]),
-        "bits_per_dimension": mean(per_row["nll"] / (num_inputs * math.log(2))),
-        "effective_sample_size": _median(per_row["effective_sample_size"]),
-        **{name: mean(per_row[name]) for name in ("elbo", "distortion", "rate")},
-    }
 
 
 class _Posteriors:
@@ -164,7 +152,11 @@ class _Posteriors:
         return sum(map(len, self._means))
 
     def add(self, q: Distribution) -> None:
-        self._means.append(_mean_of(q))
+        try:
+            mean_of_q = q.mean
+        except NotImplementedError:  # torch has no closed form
+            mean_of_q = q.sample(torch.Size((DRAWS_FOR_A_MEAN,))).mean(0)
+        self._means.append(mean_of_q)
         if is_diagonal_normal(q):
             self._scales.append(q.stddev)
 
@@ -188,14 +180,6 @@ def _kl(q: Distribution, p_z: Distribution, sampled: Tensor) -> Tensor:
         return kl_divergence(q, p_z)
     except NotImplementedError:
         return sampled
-
-
-def _mean_of(q: Distribution) -> Tensor:
-    """E[z|x] in closed form if torch has one, else from draws."""
-    try:
-        return q.mean
-    except NotImplementedError:
-        return q.sample(torch.Size((DRAWS_FOR_A_MEAN,))).mean(0)
 
 
 def _median(values: Tensor) -> Estimate:

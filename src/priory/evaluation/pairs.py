@@ -13,7 +13,11 @@ from priory.distributions.normal import at_least_float32, is_diagonal_normal
 
 def by_matrix_product(p: Distribution) -> bool:
     """Return whether `log_prob_of_pairs` is one matrix product, in which more values cost little."""
-    return is_diagonal_normal(p) or isinstance(p, BinaryVector) or _is_categorical_vector(p)
+    if is_diagonal_normal(p) or isinstance(p, BinaryVector):
+        return True
+    if not isinstance(p, Independent) or p.reinterpreted_batch_ndims != 1:
+        return False
+    return type(p.base_dist) in (Categorical, CategoricalLevels)
 
 
 def log_prob_of_pairs(p: Distribution, values: Float[Tensor, "value event"]) -> Float[Tensor, "distribution value"]:
@@ -24,9 +28,7 @@ def log_prob_of_pairs(p: Distribution, values: Float[Tensor, "value event"]) -> 
 
         log p_a(v) = v . logits_a - sum_d softplus(logits_ad),    log p_a(v) = sum_d log_softmax(logits_ad)[v_d]
 
-    Args:
-        p: distributions over vectors, of batch shape (A,).
-        values: (B, D); values of discrete families are not checked.
+    p has the batch shape (A,), and values are (B, D); values of discrete families are not checked.
 
     >>> log_prob_of_pairs(BinaryVector(torch.zeros(3, 4)), torch.ones(2, 4)).exp()
     tensor([[0.0625, 0.0625],
@@ -50,11 +52,3 @@ def _linear_log_prob(p: Distribution, values: Float[Tensor, "value event"]) -> F
         return logits @ values.to(logits.dtype).mT - F.softplus(logits).sum(-1, keepdim=True)
     indicators = F.one_hot(values.long(), logits.shape[-1]).flatten(1)  # a categorical's logits are normalized by torch
     return logits.flatten(1) @ indicators.to(logits.dtype).mT
-
-
-def _is_categorical_vector(p: Distribution) -> bool:
-    return (
-        isinstance(p, Independent)
-        and p.reinterpreted_batch_ndims == 1
-        and type(p.base_dist) in (Categorical, CategoricalLevels)
-    )

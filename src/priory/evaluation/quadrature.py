@@ -42,13 +42,7 @@ class GridNodes(NamedTuple):
 
 
 def grid_nodes(p_z: Distribution, points: Float[Tensor, "point latent"], count: int) -> GridNodes | None:
-    """Return p(z) on a grid around the points, or None if the grid is too coarse or too small for it.
-
-    Args:
-        p_z: over one or two latent dimensions.
-        points: samples of it.
-        count: approximate number of nodes; at most 2^18 are made.
-    """
+    """Return p(z) on a grid of about `count` nodes around its samples, or None if it is too coarse or too small."""
     latent_dim = points.shape[-1]
     low, high = points.amin(0), points.amax(0)
     low, high = low - BOX_MARGIN * (high - low), high + BOX_MARGIN * (high - low)

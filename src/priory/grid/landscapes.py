@@ -93,14 +93,7 @@ def class_probabilities(
     grid_shape: tuple[int, ...],
     prior: Float[Tensor, " label"] | None = None,
 ) -> Float[Tensor, "node label"]:
-    """p(c | k) from sum_n r_nk [t_n = c].
-
-    Args:
-        sums: as above.
-        smoothing: rows added to each node.
-        grid_shape: nodes along each side.
-        prior: probabilities of the classes; None takes their frequencies among the rows.
-    """
+    """p(c | k) from sum_n r_nk [t_n = c]; without a prior of the classes, they have the frequencies of the rows."""
     frequencies = sums.sum(0) / sums.sum()
     if prior is not None:
         sums = sums * ratio(prior, frequencies, torch.zeros(1, dtype=sums.dtype))
@@ -118,11 +111,7 @@ def value_landscape(
 ) -> ValueLandscape:
     """The mean and spread of numbers at each node, from sum_n r_nk w_n (1, t_n, t_n^2).
 
-    Args:
-        sums: as above, with t the numbers minus `center`: small squares cancel less.
-        center: the mean of the numbers over all rows; a single number, or one for each of several kinds.
-        smoothing: rows added to each node.
-        grid_shape: nodes along each side.
+    t are the numbers minus `center`, their mean over all rows, because small squares cancel less.
     """
     usage, first, second = sums.split([1, center.numel(), center.numel()], -1)
     everywhere = torch.cat([torch.zeros_like(first[0]), second.sum(0) / usage.sum()])

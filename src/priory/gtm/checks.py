@@ -21,11 +21,7 @@ MOST_NODES = 2**20  # a million images of 64 columns are half a gigabyte; more i
 
 
 def check_parameters(gtm: Any) -> None:
-    """Check the parameters of a `GTM`.
-
-    Raises:
-        ValueError: a parameter is wrong.
-    """
+    """Raise a ValueError if a parameter of a `GTM` is wrong."""
     least = dict.fromkeys(("points_per_side", "basis_per_side", "n_components", "max_iter", "batch_size"), 1)
     least["annealing"] = 0
     for name, lowest in least.items():
@@ -59,11 +55,7 @@ def check_parameters(gtm: Any) -> None:
 
 
 def check_same_grid(gtm: Any) -> None:
-    """Check that the parameters agree with the fitted grid.
-
-    Raises:
-        ValueError: a parameter has changed since.
-    """
+    """Raise a ValueError if a parameter of the grid has changed since the fit."""
     asked = (gtm.points_per_side**gtm.n_components, gtm.n_components)
     centers = basis_per_side(gtm) ** gtm.n_components
     if gtm.nodes_.shape != asked or len(gtm.basis_.centers) != centers:
@@ -80,11 +72,7 @@ def basis_per_side(gtm: Any) -> int:
 
 
 def checked_device(device: str | None) -> torch.device:
-    """The device of this name; None is the CPU.
-
-    Raises:
-        ValueError: torch sees no such device, or it has no numbers of 64 bits.
-    """
+    """The device of this name, which must have float64; None is the CPU."""
     try:
         found = torch.device("cpu" if device is None else device)
         torch.zeros(1, device=found, dtype=torch.float64).item()  # of the device meta, which holds no numbers, too
@@ -104,22 +92,14 @@ def checked_rows(gtm: Any, X: ArrayLike | Tensor, *, reset: bool) -> NDArray[Any
 
 
 def checked_weights(X: NDArray[Any], sample_weight: ArrayLike | None) -> NDArray[Any] | None:
-    """Weights of rows, or None if all are one.
-
-    Raises:
-        ValueError: they are not one finite number for each row, or one is negative.
-    """
+    """Weights of rows, finite and not negative; None if all are one."""
     if sample_weight is None:
         return None
     return _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
 
 
 def checked_places(gtm: Any, X: ArrayLike) -> Tensor:
-    """Places on the map.
-
-    Raises:
-        ValueError: they are not (n, C).
-    """
+    """Places on the map, (n, C)."""
     places = check_array(X, dtype=np.float64, input_name="X")
     if places.shape[1] != gtm.nodes_.shape[1]:
         raise ValueError(
@@ -129,11 +109,7 @@ def checked_places(gtm: Any, X: ArrayLike) -> Tensor:
 
 
 def checked_batches(gtm: Any, batches: Iterable[Any] | Callable[[], Iterable[Any]]) -> Callable[[], Iterator[Batch]]:
-    """A function that starts a reading of batches; each batch is checked when it comes.
-
-    Raises:
-        ValueError: they can be read only once, or gtm.batch_size asks for something else.
-    """
+    """A function that starts a reading of batches; each batch is checked when it comes."""
     if gtm.batch_size is not None:
         raise ValueError(
             f"batch_size: expected None, got {gtm.batch_size}: fit_batches sees all batches in each iteration; for "

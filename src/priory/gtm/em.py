@@ -64,11 +64,9 @@ class Statistics(NamedTuple):
         return whole if self.observed is None else whole + self.observed  # a sum: a difference would cancel
 
     def to(self, device: torch.device) -> "Statistics":
-        """The same sums on another device."""
         return Statistics._make(part.to(device) if isinstance(part, Tensor) else part for part in self)
 
     def scaled(self, factor: float) -> "Statistics":
-        """All sums times a factor."""
         sums: tuple[Any, ...] = self[:-1]
         return Statistics._make([*(None if part is None else factor * part for part in sums), self.holes])
 
@@ -84,12 +82,7 @@ def _added(first: Any, second: Any) -> Any:
 
 
 class Topography:
-    """The constants of all steps: the basis at the nodes, the mixing weights, a lower bound of the noise variance.
-
-    Args:
-        features: phi(u_k), (K, M + 1), the bias last.
-        least_variance: lower bound of the noise variance.
-    """
+    """The constants of all steps: phi(u_k) with the bias last, the mixing weights, a lower bound of the variance."""
 
     def __init__(self, features: Float[Tensor, "node feature"], least_variance: float) -> None:
         self.features, self.least_variance = features, least_variance
@@ -145,17 +138,15 @@ class Topography:
     def maximization(self, statistics: Statistics, prior: WeightPrior, variance: float) -> Sheet:
         """The M-step: W given the last noise variance, then the noise variance given W.
 
-            (Phi' G Phi + variance (decay + tether) I) W = Phi' S + variance tether W_plane
+        (Phi' G Phi + variance (decay + tether) I) W = Phi' S + variance tether W_plane
 
-            variance = sum_nk r_nk |x_n - phi_k W|^2 / cells
-
-        Args:
-            statistics: from the E-step.
-            prior: of W.
-            variance: the noise variance before this step.
+        variance = sum_nk r_nk |x_n - phi_k W|^2 / cells
         """
         weights = self._weights(statistics, prior, variance)
-        return Sheet(weights, max(self.least_variance, self._noise_variance(statistics, weights)))
+        images = self.features @ weights
+        squares = (statistics.column_usage * images.square()).sum() - 2 * (statistics.sums * images).sum()
+        noise_variance = (statistics.squares + float(squares)) / max(statistics.cells, TINY)
+        return Sheet(weights, max(self.least_variance, noise_variance))
 
     def _weights(self, statistics: Statistics, prior: WeightPrior, variance: float) -> Float[Tensor, "feature input"]:
         span, back = self._span, self._back
@@ -169,12 +160,6 @@ class Topography:
             systems = (span.mT * column_usage[:, part].mT.unsqueeze(1)) @ span + ridge
             found[:, part] = _solve(systems, targets[:, part].mT.unsqueeze(-1)).squeeze(-1).mT
         return back @ found
-
-    def _noise_variance(self, statistics: Statistics, weights: Float[Tensor, "feature input"]) -> float:
-        images = self.features @ weights
-        squares = images.square()
-        total = (statistics.column_usage * squares).sum() - 2 * (statistics.sums * images).sum()
-        return (statistics.squares + float(total)) / max(statistics.cells, TINY)
 
 
 def _add_shares(total: Tensor, terms: Tensor, values: Tensor, share: Tensor) -> None:

@@ -129,8 +129,7 @@ class GTM(SafetensorsMixin, FittedMap):
             ValueError: as `fit`; the batches can be read only once.
         """
         check_parameters(self)
-        batches = checked_batches(self, batches)
-        return self._fit(batches)
+        return self._fit(checked_batches(self, batches))
 
     def partial_fit(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
         """One step of incremental EM with these rows; the first call also initializes the map, so give it many rows.

@@ -85,7 +85,7 @@ class FittedMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin,
         return torch.linalg.det(metric).clamp(min=0.0).sqrt().numpy()
 
     @property
-    def _n_features_out(self) -> int:
+    def _n_features_out(self) -> int:  # scikit-learn reads it
         return self.nodes_.shape[1]
 
     def __sklearn_tags__(self) -> Any:

@@ -85,7 +85,6 @@ class Course:
         self.steps, self.rows = 0, 0.0
 
     def to(self, device: torch.device) -> "Course":
-        """The same on another device."""
         if self.center.device == device:
             return self
         topography = Topography(self.topography.features.to(device), self.topography.least_variance)
@@ -120,7 +119,6 @@ class Progress:
     converged: bool = False  # whether the last iteration changed it by less than asked
 
     def record(self, log_likelihood: float, penalty: float, rows: float) -> None:
-        """Record sums over the rows of an iteration."""
         self.log_likelihoods.append(log_likelihood / rows)
         self.penalized.append((log_likelihood - penalty) / rows)
 
@@ -160,8 +158,8 @@ def begin(
     scale = scale if scale > 0 else 1.0
     least = LEAST_VARIANCE[rows.dtype] * scale
     topography = Topography(basis(nodes).to(rows.device), least)
-    start = principal_plane(principal_axes(rows, nodes.shape[1] + 1), nodes.to(rows.device))
-    sheet = Sheet(topography.weights_near(start.images), max(start.variance, least))
+    images, variance = principal_plane(principal_axes(rows, nodes.shape[1] + 1), nodes.to(rows.device))
+    sheet = Sheet(topography.weights_near(images), max(variance, least))
     release = Release(weight_decay, scale, total, annealing, sheet.weights)
     return Course(nodes, basis, topography, center, sheet, release), rows
 
@@ -183,8 +181,8 @@ def fit_in_turns(course: Course, rows: BlockReader, max_iter: int, tol: float) -
         course.sheet = topography.maximization(found, prior, sheet.variance)
         course.statistics, course.steps, course.rows = found.scaled(1 / found.rows), iteration + 1, found.rows
         progress.record(found.log_likelihood, penalty, found.rows)
-        if iteration > course.release.iterations and progress.settled(tol):
-            progress.converged = True
+        progress.converged = iteration > course.release.iterations and progress.settled(tol)
+        if progress.converged:
             break
     return progress
 
@@ -199,7 +197,7 @@ def fit_in_batches(course: Course, epochs: Iterable[Iterable[BlockReader]], tol:
             log_likelihood += found.log_likelihood
             rows += found.rows
         progress.record(log_likelihood, course.topography.penalty(course.sheet, course.release.at(epoch)), rows)
-        if epoch > course.release.iterations and progress.settled(tol):
-            progress.converged = True
+        progress.converged = epoch > course.release.iterations and progress.settled(tol)
+        if progress.converged:
             break
     return progress

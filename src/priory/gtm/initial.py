@@ -23,8 +23,6 @@ SEED = 0  # of the directions that it starts from: the same data always give the
 
 
 class Axes(NamedTuple):
-    """Principal axes."""
-
     variances: Float[Tensor, " axis"]  # largest first
     directions: Float[Tensor, "input axis"]
 
@@ -85,19 +83,10 @@ def _covariance_times(rows: BlockReader, directions: Float[Tensor, "input axis"]
     return total / weights
 
 
-class Plane(NamedTuple):
-    """The initial images of the nodes, relative to the mean of the rows, and the initial noise variance."""
+def principal_plane(axes: Axes, nodes: Float[Tensor, "node grid"]) -> tuple[Float[Tensor, "node input"], float]:
+    """The initial images of the nodes, relative to the mean of the rows, and the initial noise variance.
 
-    images: Float[Tensor, "node input"]
-    variance: float
-
-
-def principal_plane(axes: Axes, nodes: Float[Tensor, "node grid"]) -> Plane:
-    """The plane above; its images do not vary along axes that the data lack.
-
-    Args:
-        axes: C + 1 of them, or fewer if the data have fewer.
-        nodes: u_k.
+    There are C + 1 axes, or fewer if the data have fewer; the images do not vary along those that the data lack.
     """
     grid_dim, found = nodes.shape[1], len(axes.variances)
     used = min(grid_dim, found)
@@ -105,11 +94,7 @@ def principal_plane(axes: Axes, nodes: Float[Tensor, "node grid"]) -> Plane:
     scales = torch.where(sizes > 0, sizes.reciprocal(), 0.0)[:used] * axes.variances[:used].sqrt()
     images = (nodes[:, :used] * scales) @ axes.directions[:, :used].mT
     beyond = float(axes.variances[grid_dim]) if found > grid_dim else 0.0
-    return Plane(images, max(beyond, (_spacing(nodes, scales) / 2) ** 2))
-
-
-def _spacing(nodes: Float[Tensor, "node grid"], scales: Float[Tensor, " axis"]) -> float:
-    """The distance of a node of the plane from the nearest other one."""
-    sides = [nodes[:, axis].unique() for axis in range(len(scales))]
+    sides = [nodes[:, axis].unique() for axis in range(used)]
     gaps = [float(side[1] - side[0]) * float(scale) for side, scale in zip(sides, scales, strict=True) if len(side) > 1]
-    return min((gap for gap in gaps if gap > 0), default=0.0)
+    spacing = min((gap for gap in gaps if gap > 0), default=0.0)
+    return images, max(beyond, (spacing / 2) ** 2)

@@ -38,11 +38,7 @@ class Batch(NamedTuple):
 class BlockReader:
     """Iterable over blocks of rows: each time it reads the source anew, subtracts a center and moves rows to a device.
 
-    Args:
-        batches: starts a new reading of the source.
-        num_nodes: K, the numbers that EM needs for each row.
-        device: of the blocks.
-        dtype: of the blocks.
+    EM needs `num_nodes` numbers for each row, which decides the size of a block.
     """
 
     def __init__(
@@ -74,9 +70,11 @@ class BlockReader:
         return blocks
 
     def _read(self) -> Iterator[Block]:
+        numbers = NUMBERS_AT_ONCE if self.device.type == "cpu" else NUMBERS_AT_ONCE_ELSEWHERE
+        copied = COPIED_AT_ONCE * numbers // NUMBERS_AT_ONCE
         start = 0
         for x, weight in self._batches():
-            size = self._block_size(x.shape[1])
+            size = max(1, min(max(ROWS_AT_LEAST, numbers // self._num_nodes), copied // x.shape[1]))
             for first in range(0, len(x), size):
                 part = slice(first, first + size)
                 rows = self._tensor(x[part])
@@ -88,11 +86,6 @@ class BlockReader:
     def _tensor(self, values: Any) -> Tensor:
         """A float64 copy of numbers of any type and byte order; float32 is precise enough only after centering."""
         return torch.from_numpy(np.array(values, dtype=np.float64)).to(self.device)
-
-    def _block_size(self, num_inputs: int) -> int:
-        numbers = NUMBERS_AT_ONCE if self.device.type == "cpu" else NUMBERS_AT_ONCE_ELSEWHERE
-        copied = COPIED_AT_ONCE * numbers // NUMBERS_AT_ONCE
-        return max(1, min(max(ROWS_AT_LEAST, numbers // self._num_nodes), copied // num_inputs))
 
     def _blocks(self, x: Tensor, weight: Tensor, start: int) -> Iterator[Block]:
         """A block of the complete rows and a block of the others."""

@@ -145,7 +145,7 @@ class GTMClassifier(ClassifierMixin, OnMap):
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """The class with the largest probability for each row, (N,)."""
-        probabilities = self.predict_proba(X)
+        probabilities = self.predict_proba(X)  # first: before fit it raises NotFittedError, and classes_ is missing
         return self.classes_[probabilities.argmax(-1)]
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:

@@ -32,10 +32,8 @@ def neighborhoods(
 ) -> dict[str, Estimate]:
     """Trustworthiness and continuity of places with 10 neighbors; an empty dictionary for fewer than 21 rows.
 
-    Args:
-        places: of all rows; if there are many, an evenly spaced part of the rows is compared.
-        features_of: gives the features of the rows with these indices.
-        width: numbers in a row.
+    Of many rows, an evenly spaced part is compared. `features_of` gives the features of rows by their indices, and
+    `width` is the number of cells in a row.
     """
     most = max(2 * NUM_NEIGHBORS + 1, min(MOST_COMPARED, MOST_NUMBERS // max(1, width)))
     chosen = evenly_spaced(len(places), most)
@@ -60,17 +58,7 @@ def topographic_error(places: Places, nodes: Float[Tensor, "node grid"]) -> Esti
 def knn_accuracy(
     train: Float[Tensor, "datum grid"], kinds: np.ndarray, places: Float[Tensor, "row grid"], wanted: np.ndarray
 ) -> Estimate:
-    """The share of rows that have the class of most of their 10 neighbors among the training rows on the map.
-
-    Args:
-        train: places of the training rows.
-        kinds: classes of the training rows.
-        places: of the rows to predict.
-        wanted: classes of the rows to predict.
-
-    Raises:
-        ImportError: scikit-learn is not installed.
-    """
+    """The share of rows that have the class of most of their 10 neighbors among the training rows on the map."""
     neighbors = require("sklearn.neighbors", "all", "the accuracy of neighbors")
     classifier = neighbors.KNeighborsClassifier(NUM_NEIGHBORS).fit(train.numpy(), kinds)
     return mean(torch.from_numpy(classifier.predict(places.numpy()) == wanted))

@@ -89,7 +89,3 @@ class VAESurface:
             slopes = [torch.autograd.grad(axis.sum(), v, retain_graph=True)[0].double() for axis in axes]
         jacobian = torch.stack(slopes, -1)
         return torch.linalg.det(jacobian.mT @ jacobian).clamp(min=0.0).sqrt()
-
-    def _read(self, x: Tensor) -> Tensor:
-        """Rows on the model's device, in its dtype."""
-        return x.to(next(self.vae.parameters()))

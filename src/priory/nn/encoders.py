@@ -62,13 +62,17 @@ class NormalEncoder(nn.Module):
         if not (input_noise >= 0 and math.isfinite(input_noise)):
             raise ValueError(f"input_noise: expected a standard deviation that is not negative, got {input_noise}")
         if log_variance_range is not None:
-            _check_range(log_variance_range)
+            low, high = log_variance_range
+            if not (math.isfinite(low) and math.isfinite(high) and low < high):
+                raise ValueError(
+                    f"log_variance_range must be two finite numbers, low < high, but it is {log_variance_range}; "
+                    "give for example (-14.0, 6.0), or None for no clipping"
+                )
         width = output_width(network)
         if width is not None:
             _check_even(width)
         self.network = network
-        self.log_variance_range = log_variance_range
-        self.input_noise = input_noise
+        self.log_variance_range, self.input_noise = log_variance_range, input_noise
 
     @property
     def latent_dim(self) -> int | None:
@@ -90,15 +94,6 @@ class NormalEncoder(nn.Module):
     def extra_repr(self) -> str:
         noise = f", input_noise={self.input_noise:.3g}" if self.input_noise else ""
         return f"log_variance_range={self.log_variance_range}{noise}"
-
-
-def _check_range(log_variance_range: tuple[float, float]) -> None:
-    low, high = log_variance_range
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ValueError(
-            f"log_variance_range must be two finite numbers, low < high, but it is {log_variance_range}; "
-            "give for example (-14.0, 6.0), or None for no clipping"
-        )
 
 
 def _check_even(width: int) -> None:

@@ -202,9 +202,7 @@ class ConvolutionalDecoderNetwork(nn.Module):
 
 
 def output_width(network: nn.Module) -> int | None:
-    """Return the width of a network's output row, or None if it is unknown.
-
-    It is the attribute `out_features` of the network, or of the last layer of an `nn.Sequential`.
+    """Return `out_features` of a network, or of the last layer of an `nn.Sequential`; None if there is none.
 
     >>> output_width(mlp(4, [8], 2)), output_width(torch.nn.Tanh())
     (2, None)
@@ -212,9 +210,7 @@ def output_width(network: nn.Module) -> int | None:
     width = getattr(network, "out_features", None)
     if isinstance(width, int):
         return width
-    if isinstance(network, nn.Sequential) and len(network) > 0:
-        return output_width(network[-1])
-    return None
+    return output_width(network[-1]) if isinstance(network, nn.Sequential) and len(network) > 0 else None
 
 
 def _head(in_features: int, out_features: int, output_activation: Activation | None) -> list[nn.Module]:

@@ -117,11 +117,6 @@ def _draw_scale(axes: Axes, decided: float) -> None:
     from matplotlib.colors import LinearSegmentedColormap, Normalize
 
     grays = LinearSegmentedColormap.from_list("sureness", [str(_UNSURE), str(_SURE)])
-    axes.figure.colorbar(
-        ScalarMappable(Normalize(decided, 1.0), grays),
-        ax=axes,
-        location="bottom",
-        shrink=0.6,
-        aspect=30,
-        label="probability of the class",
-    )
+    scale = ScalarMappable(Normalize(decided, 1.0), grays)
+    bar = axes.figure.colorbar(scale, ax=axes, location="bottom", shrink=0.6, aspect=30)
+    bar.set_label("probability of the class")

@@ -6,7 +6,7 @@ import numpy as np
 
 MOST_STYLES = 12  # classes with a style of their own; more markers would look too alike
 OTHERS, NOTHING = "others", "#b3b3b3"  # name of the other classes; gray of rows without a value or a style
-_MARKERS = "os^DvPX*<>hd"
+MARKERS = "os^DvPX*<>hd"
 # Okabe & Ito's, without the yellow that is lost on white, then Tol's muted; neighbors differ in lightness too
 CLASS_COLORS = (
     "#0072b2", "#e69f00", "#000000", "#cc79a7", "#009e73", "#d55e00",
@@ -25,7 +25,7 @@ def told_apart(classes: np.ndarray) -> list[str]:
 def class_styles(named: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Marker and color of each name; names of one or two letters or digits are the markers themselves."""
     short = all(len(name) <= 2 and name.isascii() and name.isalnum() for name in named)
-    return {name: (f"$\\mathbf{{{name}}}$" if short else _MARKERS[i], CLASS_COLORS[i]) for i, name in enumerate(named)}
+    return {name: (f"$\\mathbf{{{name}}}$" if short else MARKERS[i], CLASS_COLORS[i]) for i, name in enumerate(named)}
 
 
 def natural(name: str) -> tuple[bool, float, str]:

@@ -35,10 +35,16 @@ def plot_component_use(weights: TensorOrArray, usage: TensorOrArray, *, axes: Ax
     shares, used = shares[order], used[order]
     floor = _SMALLEST / len(shares)
     axes = axes or new_axes(1, 1, (6.5, 3.8))[0]
-    rank = np.arange(1, len(shares) + 1)
+    rank, seen = np.arange(1, len(shares) + 1), used >= floor
     label = f"mixing weights: perplexity {_perplexity(shares):.1f} of {len(shares)}"
     axes.step(rank, np.maximum(shares, floor), where="mid", color=DATA_COLOR, linewidth=1.4, label=label)
-    _draw_usage(axes, rank, used, floor)
+    size = 4.0 if len(used) <= 200 else 2.5
+    look: dict[str, Any] = {"color": MODEL_COLOR, "markeredgewidth": 0.0, "rasterized": len(used) > MANY_DOTS}
+    label = f"use by the aggregate posterior: perplexity {_perplexity(used):.1f}"
+    axes.plot(rank[seen], used[seen], "o", markersize=size, label=label, **look)
+    if not seen.all():
+        label = f"less than {floor:.0e} ({(~seen).sum()})"
+        axes.plot(rank[~seen], np.full((~seen).sum(), floor), "v", markersize=size + 1, label=label, **look)
     axes.set_yscale("log")
     axes.set(xlabel="component, in the order of its mixing weight", ylabel="share", xlim=(0.2, len(shares) + 0.8))
     axes.locator_params(axis="x", integer=True)
@@ -49,17 +55,6 @@ def plot_component_use(weights: TensorOrArray, usage: TensorOrArray, *, axes: Ax
     axes.set_title(f"{few} of {len(shares)} components get less than a tenth of their weight", fontsize="medium")
     axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16))
     return axes
-
-
-def _draw_usage(axes: Axes, rank: np.ndarray, used: np.ndarray, floor: float) -> None:
-    size = 4.0 if len(used) <= 200 else 2.5
-    label = f"use by the aggregate posterior: perplexity {_perplexity(used):.1f}"
-    look: dict[str, Any] = {"color": MODEL_COLOR, "markeredgewidth": 0.0, "rasterized": len(used) > MANY_DOTS}
-    seen = used >= floor
-    axes.plot(rank[seen], used[seen], "o", markersize=size, label=label, **look)
-    if not seen.all():
-        label = f"less than {floor:.0e} ({(~seen).sum()})"
-        axes.plot(rank[~seen], np.full((~seen).sum(), floor), "v", markersize=size + 1, label=label, **look)
 
 
 def _perplexity(shares: np.ndarray) -> float:

@@ -1,6 +1,7 @@
 """A two-dimensional prior under the encoded data."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,19 +62,21 @@ def plot_prior_contours(
     drawn, thresholds = mass_thresholds(x, y, log_density, levels)
     axes = axes or new_axes(1, 1, (5.0, 5.3))[0]
     draw_contours(axes, x, y, log_density, thresholds)
-    _draw_dots(axes, clouds[0])
+    dots, many = clouds[0], len(points) > MANY_DOTS
+    size = 2.2 if len(dots) <= 1000 else 0.9 if many else 1.4
+    look: dict[str, Any] = {"color": "black", "markersize": size, "markeredgewidth": 0, "rasterized": many}
+    axes.plot(*dots.T, "o", **look, label="encoded points")
     axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xlabel="latent 1", ylabel="latent 2")
     axes.set_aspect("equal", adjustable="box")
-    _write_contour_title(axes, drawn, clouds[0], low, high)
+    outside = int(((dots < low) | (dots > high)).any(axis=1).sum())
+    masses = ", ".join(f"{100 * level:g}" for level in drawn)
+    note = f"dots: {len(dots)} encoded points" + (f" ({outside} outside the window)" if outside else "")
+    axes.set_title(f"contours enclose {masses} % of the prior's mass\n{note}", fontsize="medium")
     return axes
 
 
 def _check_contour_arguments(
-    prior: Density,
-    points: Tensor,
-    levels: Sequence[float],
-    margin: float,
-    window: tuple[np.ndarray, np.ndarray] | None,
+    prior: Density, points: Tensor, levels: Sequence[float], margin: float, window: tuple[np.ndarray, np.ndarray] | None
 ) -> None:
     if points.ndim != 2 or points.shape[1] != 2:
         raise ValueError(
@@ -105,25 +108,3 @@ def draw_contours(
         fills = list(light + (dark - light) * np.linspace(0, 1, len(heights))[:, None])
         axes.contourf(x, y, floor, levels=[*heights, max(floor.max(), heights[-1]) + 1], colors=fills)
     axes.contour(x, y, floor, levels=heights, colors=CONTOUR_COLOR, linewidths=0.7, linestyles="solid", zorder=1.9)
-
-
-def _draw_dots(axes: Axes, points: np.ndarray) -> None:
-    axes.plot(
-        points[:, 0],
-        points[:, 1],
-        "o",
-        color="black",
-        markersize=2.2 if len(points) <= 1000 else 1.4 if len(points) <= MANY_DOTS else 0.9,
-        markeredgewidth=0,
-        rasterized=len(points) > MANY_DOTS,
-        label="encoded points",
-    )
-
-
-def _write_contour_title(
-    axes: Axes, levels: list[float], points: np.ndarray, low: np.ndarray, high: np.ndarray
-) -> None:
-    outside = int(((points < low) | (points > high)).any(axis=1).sum())
-    masses = ", ".join(f"{100 * level:g}" for level in levels)
-    dots = f"dots: {len(points)} encoded points" + (f" ({outside} outside the window)" if outside else "")
-    axes.set_title(f"contours enclose {masses} % of the prior's mass\n{dots}", fontsize="medium")

@@ -35,18 +35,14 @@ def save_figure(figure: "Figure | Axes | np.ndarray", path: str | Path) -> None:
         ValueError: the suffix names no format that matplotlib writes.
     """
     kind = Path(path).suffix[1:].lower()
-    root = _root(figure)
+    first: Any = np.asarray(figure, dtype=object).flat[0]
+    part = getattr(first, "figure", first)  # of axes; a figure's own `figure` is itself, a subfigure's its parent
+    root = part.canvas.figure
     formats = root.canvas.get_supported_filetypes()
     if kind not in formats:
         raise ValueError(f"path: expected a suffix among {', '.join(sorted(formats))}, got {Path(path).name!r}")
     with replacing(path) as temporary:
         root.savefig(temporary, format=kind, dpi=200)
-
-
-def _root(figure: "Figure | Axes | np.ndarray") -> Any:
-    first: Any = np.asarray(figure, dtype=object).flat[0]
-    part = getattr(first, "figure", first)  # of axes; a figure's own `figure` is itself, a subfigure's its parent
-    return part.canvas.figure
 
 
 def new_axes(rows: int, columns: int, size: tuple[float, float], *, sharex: bool = True) -> np.ndarray:

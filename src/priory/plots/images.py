@@ -120,7 +120,14 @@ def plot_node_images(
     tiles = _tiles("contents", contents, image_shape)
     if side < 1 or len(tiles) != side**2:
         raise ValueError(f"contents: expected {side} x {side} nodes as side says, got {len(tiles)}")
-    opacity = None if usage is None else _opacity(to_numpy(usage).ravel(), len(tiles))
+    opacity = None
+    if usage is not None:
+        shares = to_numpy(usage).ravel()
+        if len(shares) != len(tiles) or not (shares >= 0).all():
+            expected = f"{len(tiles)} shares of at least 0, one per node"
+            raise ValueError(f"usage: expected {expected}, got shape {shares.shape}")
+        equal = shares.sum() / len(tiles) or 1.0
+        opacity = 0.3 + 0.7 * np.minimum(shares / (0.5 * equal), 1.0)
     column, up = np.divmod(np.arange(len(tiles)), side)
     corners = np.stack([(side - 1 - up) * tiles.shape[1], column * tiles.shape[2]], axis=1)
     if axes is None:
@@ -129,13 +136,6 @@ def plot_node_images(
     axes = _draw_mosaic(tiles, corners, low, high, title, axes, opacity)
     axes.set(xlabel="$u_1$", ylabel="$u_2$")
     return axes
-
-
-def _opacity(usage: np.ndarray, count: int) -> np.ndarray:
-    if len(usage) != count or not (usage >= 0).all():
-        raise ValueError(f"usage: expected {count} shares of at least 0, one per node, got shape {usage.shape}")
-    equal = usage.sum() / count or 1.0
-    return 0.3 + 0.7 * np.minimum(usage / (0.5 * equal), 1.0)
 
 
 def _tiles(name: str, images: TensorOrArray, image_shape: Sequence[int]) -> np.ndarray:

@@ -126,7 +126,10 @@ def _end(points: np.ndarray) -> float:
 
 
 def _draw_classes(axes: Axes, points: np.ndarray, classes: np.ndarray, size: float, name: str | None) -> None:
-    styles = _with_the_rest(class_styles(told_apart(classes)), classes)
+    styles = class_styles(told_apart(classes))
+    names = set(classes.tolist())
+    rest = [kind for kind, exists in (("", "" in names), (OTHERS, names - styles.keys() - {""})) if exists]
+    styles |= dict.fromkeys(rest, (".", NOTHING))
     kinds = np.array([kind if kind in styles else OTHERS for kind in classes.tolist()])
     rows = {kind: points[kinds == kind] for kind in styles}
     layers = min(max(_LAYERS, len(points) // _ROWS_OF_LAYER), _MOST_LAYERS)
@@ -149,10 +152,3 @@ def _draw_classes(axes: Axes, points: np.ndarray, classes: np.ndarray, size: flo
     scale = max(1.3, 6.0 / size)  # at least 6 points across
     legend = axes.legend(**look, title=as_drawn(name or ""), markerscale=scale)
     legend.set_alignment("left")
-
-
-def _with_the_rest(styles: dict[str, tuple[str, str]], classes: np.ndarray) -> dict[str, tuple[str, str]]:
-    """The styles, and gray for rows without a class and for classes without a style of their own."""
-    kinds = set(classes.tolist())
-    rest = [kind for kind, any_left in (("", "" in kinds), (OTHERS, bool(kinds - styles.keys() - {""}))) if any_left]
-    return styles | dict.fromkeys(rest, (".", NOTHING))

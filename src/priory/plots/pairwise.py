@@ -153,21 +153,18 @@ def _draw_pair(
     if few:
         axes.plot(*points.T, "o", color=DATA_COLOR, markersize=1.6 if len(points) <= 500 else 1.1, markeredgewidth=0)
     else:
-        _draw_pixels(axes, points, low, high)
+        counts = cell_sums(points, low, high, _DOT_CELLS)
+        picture = np.zeros((*counts.shape, 4))  # gray by the logarithm of the count, and lighter than the contours
+        picture[..., 3] = np.where(counts > 0, 0.3 + 0.25 * np.log1p(counts) / max(np.log1p(counts).max(), 1e-9), 0.0)
+        extent = (low[0], high[0], low[1], high[1])
+        axes.imshow(picture, origin="lower", extent=extent, aspect="auto", interpolation="nearest", zorder=1)
     axes.set(xlim=window[0], ylim=window[1])
-
-
-def _draw_pixels(axes: Axes, points: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
-    counts = cell_sums(points, low, high, _DOT_CELLS)
-    picture = np.zeros((*counts.shape, 4))  # gray by the logarithm of the count, and lighter than the contours
-    picture[..., 3] = np.where(counts > 0, 0.3 + 0.25 * np.log1p(counts) / max(np.log1p(counts).max(), 1e-9), 0.0)
-    extent = (low[0], high[0], low[1], high[1])
-    axes.imshow(picture, origin="lower", extent=extent, aspect="auto", interpolation="nearest", zorder=1)
 
 
 def _draw_densities(axes: Axes, samples: np.ndarray, points: np.ndarray, window: tuple[float, float]) -> None:
     x = np.linspace(*window, _LINES)
-    width = max(_bandwidth(cloud) for cloud in (samples, points))  # one for both: the difference is theirs
+    # Two thirds of Silverman's width, which is too wide for several modes; the same width for both.
+    width = max(0.6 * _scale(cloud) * len(cloud) ** -0.2 for cloud in (samples, points))
     prior, codes = (smoothed(cloud, x, width) for cloud in (samples, points))
     axes.fill_between(x, prior, facecolor=_FILL, edgecolor=CONTOUR_COLOR, linewidth=0.9)
     axes.plot(x, codes, color=DATA_COLOR, linewidth=1.3)
@@ -179,11 +176,6 @@ def smoothed(values: np.ndarray, x: np.ndarray, width: float) -> np.ndarray:
     step = x[1] - x[0]
     edges = np.append(x - step / 2, x[-1] + step / 2)
     return _kernel(x, x, max(width, step)) @ np.histogram(values, edges)[0] / len(values)
-
-
-def _bandwidth(values: np.ndarray) -> float:
-    """Two thirds of Silverman's, which is for one normal and too wide for several."""
-    return 0.6 * _scale(values) * len(values) ** -0.2
 
 
 def _scale(values: np.ndarray) -> float:

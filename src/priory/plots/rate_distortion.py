@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from priory.plots.classes import MARKERS
 from priory.plots.figure import DATA_COLOR, LONGEST_NAME, Axes, as_drawn, new_axes
-
-_MARKERS = "os^DvPX*<>hd"
 
 
 def plot_rate_distortion(
@@ -40,7 +39,7 @@ def plot_rate_distortion(
     axes = axes or new_axes(1, 1, (6.8 + 0.08 * min(max(map(len, points)), LONGEST_NAME), 5.0))[0]
     for i, (name, place, bar) in enumerate(zip(points, places, bars, strict=True)):
         look: dict[str, Any] = {
-            "fmt": _MARKERS[i % len(_MARKERS)],
+            "fmt": MARKERS[i % len(MARKERS)],
             "markerfacecolor": "white" if i % 2 else DATA_COLOR,
             "label": as_drawn(name),
         }

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -11,6 +11,8 @@ from torch.distributions import Distribution
 
 from priory.distributions.mixture import Mixture
 from priory.nn.encoders import Encoder
+
+Features: TypeAlias = Callable[[], Float[Tensor, "datum feature"]]
 
 
 class Prior(nn.Module, ABC):
@@ -36,13 +38,7 @@ class Prior(nn.Module, ABC):
     def forward(self, encoder: Encoder | None = None) -> Distribution:
         """p(z), with batch shape () and event shape (L,)."""
 
-    def fit_by_em(
-        self,
-        z: Float[Tensor, "draw latent"],
-        features: Callable[[], Float[Tensor, "datum feature"]] | None = None,
-        *,
-        seed: int = 0,
-    ) -> bool:
+    def fit_by_em(self, z: Float[Tensor, "draw latent"], features: Features | None = None, *, seed: int = 0) -> bool:
         """Fit the prior to encoded data by expectation maximization, if its steps have a closed form.
 
         Args:

@@ -50,8 +50,7 @@ class FeatureRange(nn.Module):
             raise ValueError(f"low, high: expected low < high, got {low} and {high}")
         if not scale > 0:
             raise ValueError(f"scale: expected a positive size of the values, got {scale}")
-        self.low = low
-        self.high = high
+        self.low, self.high = low, high
         if low is not None and high is None:
             self.register_buffer("scale", torch.tensor(float(scale)))
 
@@ -71,12 +70,16 @@ class FeatureRange(nn.Module):
         return self.low + (self.high - self.low) * share
 
     def unconstrain(self, value: Float[Tensor, "*component input"]) -> Float[Tensor, "*component input"]:
-        """Values in the range to free numbers: the inverse of `constrain`, but for the margin at a bound.
-
-        Raises:
-            ValueError: a value lies outside of the range.
-        """
-        self._check(value)
+        """Values in the range to free numbers: the inverse of `constrain`, except for the margin at a bound."""
+        lowest, highest = (float(v) for v in value.aminmax())
+        low = -math.inf if self.low is None else self.low
+        high = math.inf if self.high is None else self.high
+        slack = ROUNDING * (high - low) if math.isfinite(high - low) else ROUNDING
+        if not (low - slack <= lowest and highest <= high + slack):
+            raise ValueError(
+                f"pseudo-inputs: expected values between {low} and {high}, got {lowest:g} to {highest:g}; they live in "
+                "the space that the encoder's first layer reads, so scale them as its input is scaled"
+            )
         if self.low is None:
             return value
         if self.high is None:
@@ -87,17 +90,6 @@ class FeatureRange(nn.Module):
             return torch.where(argument < 0, _unbounded(argument), argument) / LOWER_STEEPNESS
         share = ((value - self.low) / (self.high - self.low)).clamp(MARGIN, 1 - MARGIN)
         return _unbounded(torch.logit(share)) / STEEPNESS
-
-    def _check(self, value: Tensor) -> None:
-        lowest, highest = (float(v) for v in value.aminmax())
-        low = -math.inf if self.low is None else self.low
-        high = math.inf if self.high is None else self.high
-        slack = ROUNDING * (high - low) if math.isfinite(high - low) else ROUNDING
-        if not (low - slack <= lowest and highest <= high + slack):
-            raise ValueError(
-                f"pseudo-inputs: expected values between {low} and {high}, got {lowest:g} to {highest:g}; they live in "
-                "the space that the encoder's first layer reads, so scale them as its input is scaled"
-            )
 
 
 def _softly_bounded(steepness: float, raw: Tensor) -> Tensor:

@@ -2,8 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable
-from typing import Any, Self
+from typing import Self
 
 import torch
 from jaxtyping import Float
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import Independent
 
 from priory.distributions.normal import bounded_scale, diagonal_normal
-from priory.priors.base import Encoder, MixturePrior
+from priory.priors.base import Encoder, Features, MixturePrior
 
 EM_ITERATIONS = 200  # at most; digits at L = 8 and 64 components converge in 45
 
@@ -68,8 +67,13 @@ class MixtureOfGaussians(MixturePrior):
         """
         if z.ndim != 2 or len(z.detach().unique(dim=0)) < num_components:
             raise ValueError(f"z: expected (N, L) with at least {num_components} distinct rows, got {tuple(z.shape)}")
+        try:
+            from sklearn.cluster import KMeans
+        except ImportError as error:
+            raise ImportError("from_latents takes k-means from scikit-learn: pip install 'priory[all]'") from error
         prior = cls(z.shape[1], num_components, learn_weights=learn_weights).to(z)
-        clusters = _k_means(z, num_components, seed).to(z.device)
+        k_means = KMeans(num_components, n_init=4, random_state=seed)
+        clusters = torch.from_numpy(k_means.fit_predict(z.detach().double().cpu().numpy())).long().to(z.device)
         counts = torch.bincount(clusters, minlength=num_components)
         overall = z.detach().std(0, correction=0).clamp_min(1e-3)
         for k in range(num_components):
@@ -81,13 +85,7 @@ class MixtureOfGaussians(MixturePrior):
             prior.mixing_logits.data.copy_((counts / counts.sum()).log())
         return prior
 
-    def fit_by_em(
-        self,
-        z: Float[Tensor, "draw latent"],
-        features: Callable[[], Float[Tensor, "datum feature"]] | None = None,
-        *,
-        seed: int = 0,
-    ) -> bool:
+    def fit_by_em(self, z: Float[Tensor, "draw latent"], features: Features | None = None, *, seed: int = 0) -> bool:
         """EM from k-means clusters: scikit-learn's `GaussianMixture` on draws from q(z|x).
 
         Returns:
@@ -104,7 +102,15 @@ class MixtureOfGaussians(MixturePrior):
             )
         if not isinstance(self.mixing_logits, nn.Parameter) and self.num_components > 1:
             return False
-        mixture = _fitted_mixture(z, self.num_components, seed)
+        try:
+            from sklearn.exceptions import ConvergenceWarning
+            from sklearn.mixture import GaussianMixture
+        except ImportError as error:
+            raise ImportError("fit_by_em takes EM from scikit-learn: pip install 'priory[all]'") from error
+        options = {"covariance_type": "diag", "max_iter": EM_ITERATIONS, "random_state": seed}
+        with warnings.catch_warnings():  # the gradient may finish what EM did not
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            mixture = GaussianMixture(self.num_components, **options).fit(z.detach().double().cpu().numpy())
         self.loc.data.copy_(torch.from_numpy(mixture.means_))
         self.log_scale.data.copy_(0.5 * torch.from_numpy(mixture.covariances_).log())
         if self.num_components > 1:
@@ -114,24 +120,3 @@ class MixtureOfGaussians(MixturePrior):
     def components(self, encoder: Encoder | None = None) -> Independent:
         """The K normals, batch shape (K,) and event shape (L,); the encoder is not used."""
         return diagonal_normal(self.loc, bounded_scale(self.log_scale))
-
-
-def _fitted_mixture(z: Tensor, num_components: int, seed: int) -> Any:
-    try:
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.mixture import GaussianMixture
-    except ImportError as error:
-        raise ImportError("fit_by_em takes EM from scikit-learn: pip install 'priory[all]'") from error
-    mixture = GaussianMixture(num_components, covariance_type="diag", max_iter=EM_ITERATIONS, random_state=seed)
-    with warnings.catch_warnings():  # what EM left undone, the gradient may do
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return mixture.fit(z.detach().double().cpu().numpy())
-
-
-def _k_means(z: Tensor, num_clusters: int, seed: int) -> Tensor:
-    try:
-        from sklearn.cluster import KMeans
-    except ImportError as error:
-        raise ImportError("from_latents takes k-means from scikit-learn: pip install 'priory[all]'") from error
-    labels = KMeans(num_clusters, n_init=4, random_state=seed).fit_predict(z.detach().double().cpu().numpy())
-    return torch.from_numpy(labels).long()

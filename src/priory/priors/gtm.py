@@ -1,7 +1,6 @@
 """The GTM prior: normals that a network draws at the nodes of a grid."""
 
 import math
-from collections.abc import Callable
 from typing import Self
 
 import torch
@@ -11,14 +10,9 @@ from torch.distributions import Independent
 
 from priory.distributions.normal import at_least_float32, bounded_scale, diagonal_normal
 from priory.grid.guide import Guide
-from priory.priors.base import Encoder
+from priory.priors.base import Encoder, Features
 from priory.priors.grid import GridPrior
-from priory.priors.radial import (
-    FittedGTM,
-    Sheet,
-    fitted_gtm,
-    options_of,
-)
+from priory.priors.radial import FittedGTM, Sheet, fitted_gtm, options_of
 
 
 class GTMPrior(GridPrior):
@@ -87,13 +81,7 @@ class GTMPrior(GridPrior):
         prior.mixing_logits.data.copy_(sheet.logits())
         return prior
 
-    def fit_by_em(
-        self,
-        z: Float[Tensor, "draw latent"],
-        features: Callable[[], Float[Tensor, "datum feature"]] | None = None,
-        *,
-        seed: int = 0,
-    ) -> bool:
+    def fit_by_em(self, z: Float[Tensor, "draw latent"], features: Features | None = None, *, seed: int = 0) -> bool:
         """EM of the classical GTM with the same grid and the same radial functions, on draws from q(z|x).
 
         Returns:

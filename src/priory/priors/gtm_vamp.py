@@ -1,6 +1,5 @@
 """The GTM-VampPrior: the encoder's posteriors at pseudo-inputs that a network draws at the nodes of a grid."""
 
-from collections.abc import Callable
 from typing import Self
 
 from jaxtyping import Float
@@ -8,15 +7,10 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from priory.grid.guide import Guide
-from priory.priors.base import Encoder, encode_pseudo_inputs
+from priory.priors.base import Encoder, Features, encode_pseudo_inputs
 from priory.priors.feature_range import FeatureRange, scale_above
 from priory.priors.grid import GridPrior
-from priory.priors.radial import (
-    FittedGTM,
-    Sheet,
-    fitted_gtm,
-    options_of,
-)
+from priory.priors.radial import FittedGTM, Sheet, fitted_gtm, options_of
 
 
 class GTMVampPrior(GridPrior):
@@ -110,13 +104,7 @@ class GTMVampPrior(GridPrior):
         prior.mixing_logits.data.copy_(sheet.logits())
         return prior
 
-    def fit_by_em(
-        self,
-        z: Float[Tensor, "draw latent"],
-        features: Callable[[], Float[Tensor, "datum feature"]] | None = None,
-        *,
-        seed: int = 0,
-    ) -> bool:
+    def fit_by_em(self, z: Float[Tensor, "draw latent"], features: Features | None = None, *, seed: int = 0) -> bool:
         """A start: EM of the classical GTM with the same grid and the same radial functions, on the features.
 
         Returns:

@@ -14,7 +14,6 @@ from priory.grid.guide import Guide
 from priory.grid.nodes import RadialBasis, latent_grid
 from priory.priors.feature_range import FeatureRange
 
-FITTED = ("means_", "nodes_", "weights_", "noise_variance_", "basis_", "basis_weights_")
 AFFINE = 1e-5  # of the features' largest size: how near an affine map's weights must bring the nodes
 SYSTEMS_AT_ONCE = 2**24  # numbers of the least-squares problems of columns that are made at a time
 RIDGE = 1e-10
@@ -41,14 +40,10 @@ class FittedGTM(Protocol):
 
 
 class Sheet:
-    """A fitted GTM's attributes as tensors of our own, in float64 on the CPU, and its basis at the nodes.
-
-    Raises:
-        ValueError: the GTM is not fitted, or its attributes' shapes do not fit together.
-    """
+    """A fitted GTM's attributes as tensors of our own, in float64 on the CPU, and its basis at the nodes."""
 
     def __init__(self, gtm: FittedGTM) -> None:
-        missing = [name for name in FITTED if not hasattr(gtm, name)]
+        missing = [name for name in FittedGTM.__annotations__ if not hasattr(gtm, name)]
         if missing:
             cure = "give its gtm_" if hasattr(gtm, "gtm_") else "call gtm.fit(X) first"
             if hasattr(gtm, "named_steps"):
@@ -91,8 +86,8 @@ class Sheet:
     ) -> Float[Tensor, "function feature"]:
         """W of a g whose values in the range are these features at the nodes.
 
-        Exact between the nodes as well where the features are an affine function of the data and have no bounds; else
-        least squares on the nodes, in the features to first order.
+        If the features are an affine function of the data without bounds, g is exact between the nodes too. Otherwise W
+        is the least-squares solution at the nodes, in the features to first order.
         """
         if feature_range.low is None:
             exact = self._affine(preprocess)
@@ -127,11 +122,8 @@ class Sheet:
     ) -> Float[Tensor, "node feature"]:
         """The nodes' images as the encoder's first layer reads them.
 
-        A GTM's sheet overshoots what has bounds, so it is moved inside before and after: counts below zero have no
-        logarithm.
-
-        Raises:
-            ValueError: the preprocessing is for another number of columns, or its values are not finite.
+        A GTM's sheet overshoots bounds, so the images are moved inside before and after the preprocessing: counts below
+        zero have no logarithm.
         """
         images = self.data_images(preprocess, low, high)
         features = images if preprocess is None else applied(preprocess, images)
@@ -155,11 +147,7 @@ class Sheet:
 
 
 def applied(preprocess: nn.Module, x: Float[Tensor, "row input"]) -> Float[Tensor, "row feature"]:
-    """The features of rows in float64, on the CPU again.
-
-    Raises:
-        ValueError: the preprocessing is for another number of columns.
-    """
+    """The features of rows in float64, on the CPU again."""
     tensor = next(chain(preprocess.parameters(), preprocess.buffers()), x)
     try:
         with torch.no_grad():
@@ -174,11 +162,7 @@ def applied(preprocess: nn.Module, x: Float[Tensor, "row input"]) -> Float[Tenso
 def radial_network(functions_per_side: int, grid_dim: int, width: float, num_outputs: int) -> nn.Sequential:
     """g(u) = W^T phi(u): R^grid_dim -> R^num_outputs, with radial basis functions phi on a grid of centers.
 
-    Args:
-        functions_per_side: radial functions along each side of the grid of centers.
-        grid_dim: C.
-        width: standard deviation of a radial function, in spacings between the centers.
-        num_outputs: outputs of g.
+    The width is the standard deviation of a radial function, in spacings between the centers.
     """
     basis = RadialBasis.on_grid(functions_per_side, grid_dim, width)
     return _with_outputs(basis, len(basis.centers) + 1, num_outputs)
@@ -204,17 +188,11 @@ def options_of(nodes: Float[Tensor, "node grid"], network: nn.Module) -> dict[st
 
 
 def fitted_gtm(x: Float[Tensor, "row column"], options: Mapping[str, Any], seed: int) -> FittedGTM:
-    """A classical GTM fitted to rows by EM.
-
-    Raises:
-        ImportError: scikit-learn is not installed.
-    """
     from priory.gtm import GTM
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings():  # the gradient may finish what EM did not
         from sklearn.exceptions import ConvergenceWarning
 
-        # What EM left undone, the gradient may do.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return GTM(**options, random_state=seed).fit(x.detach().double().cpu().numpy())
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -105,10 +104,6 @@ class BoundSubject:
     num_samples: Sequence[int]  # the numbers of samples
     seed: int  # of the draws
 
-    def at(self, model: LinearGaussianModel, x: Float[Tensor, "datum input"], num_samples: int) -> Tensor:
-        """The bound's value."""
-        return self.bound(model, x, num_samples=num_samples)
-
 
 def one_number_per_datum(subject: BoundSubject) -> Outcome:
     """(B, D) in, (B,) out, for every number of samples."""
@@ -116,7 +111,7 @@ def one_number_per_datum(subject: BoundSubject) -> Outcome:
     for rows in (7, 1):
         x = model.evidence().sample((rows,))
         for num_samples in subject.num_samples:
-            shape = tuple(subject.at(model, x, num_samples).shape)
+            shape = tuple(subject.bound(model, x, num_samples=num_samples).shape)
             if shape != (rows,):
                 return Outcome(False, f"shape {shape} for x of shape {tuple(x.shape)} and S = {num_samples}")
     return Outcome(True, f"shape (B,) for S in {tuple(subject.num_samples)}")
@@ -127,7 +122,9 @@ def exact_at_the_posterior(subject: BoundSubject) -> Outcome:
     model = LinearGaussianModel()
     x = model.evidence().sample((50,))
     expected = model.evidence().log_prob(x)
-    errors = {s: (subject.at(model, x, s).detach() - expected).abs().max().item() for s in subject.num_samples}
+    errors = {
+        s: (subject.bound(model, x, num_samples=s).detach() - expected).abs().max().item() for s in subject.num_samples
+    }
     worst = max(errors, key=errors.__getitem__)
     return Outcome(errors[worst] < 1e-6, f"differs from log p(x) by {errors[worst]:.3g} nats at S = {worst}")
 
@@ -142,7 +139,11 @@ def right_on_average(subject: BoundSubject) -> Outcome:
     for num_samples in subject.num_samples:
         x = model.evidence().sample((NUM_ROWS,))
         with torch.no_grad():
-            difference = subject.at(model, x, num_samples) - _importance_weighted(model, x, num_samples)
+            value = subject.bound(model, x, num_samples=num_samples)
+            q = model.encode(x)
+            z = q.sample(torch.Size((num_samples,)))
+            log_weights = model.latent_prior().log_prob(z) + model.decode(z).log_prob(x) - q.log_prob(z)
+            difference = value - (torch.logsumexp(log_weights, 0) - math.log(num_samples))
         score = (difference.mean() / (difference.std() / math.sqrt(NUM_ROWS) + 1e-12)).abs().item()
         worst, where = max((worst, where), (score, num_samples))
     return Outcome(
@@ -154,7 +155,7 @@ def gradients_exist(subject: BoundSubject) -> Outcome:
     """Encoder, decoder and prior receive finite gradients."""
     model = LinearGaussianModel(factor=1.7)
     with torch.enable_grad():
-        total = subject.at(model, model.evidence().sample((20,)), max(subject.num_samples)).sum()
+        total = subject.bound(model, model.evidence().sample((20,)), num_samples=max(subject.num_samples)).sum()
         names, parameters = zip(*model.named_parameters(), strict=True)
         if not total.requires_grad:
             return Outcome(False, "no gradient at all")
@@ -167,7 +168,7 @@ def gradients_exist(subject: BoundSubject) -> Outcome:
 def far_data_finite(subject: BoundSubject) -> Outcome:
     """Weights far below the smallest float are added as logarithms."""
     model = LinearGaussianModel(factor=1.7)
-    values = subject.at(model, 1e3 * model.evidence().sample((20,)), max(subject.num_samples))
+    values = subject.bound(model, 1e3 * model.evidence().sample((20,)), num_samples=max(subject.num_samples))
     return Outcome(bool(values.isfinite().all()), f"{int(values.isfinite().sum())} of 20 values finite")
 
 
@@ -175,7 +176,7 @@ def global_state_untouched(subject: BoundSubject) -> Outcome:
     """No setting of the process changes."""
     model = LinearGaussianModel()
     before = snapshot(SETTINGS)
-    subject.at(model, model.evidence().sample((5,)), max(subject.num_samples))
+    subject.bound(model, model.evidence().sample((5,)), num_samples=max(subject.num_samples))
     changed = changes(before)
     return Outcome(not changed, "; ".join(changed) if changed else f"{len(SETTINGS)} settings as before")
 
@@ -222,11 +223,3 @@ def check_bound(bound: Bound, *, num_samples: Sequence[int] = (1, 2, 7), seed: i
     subject = BoundSubject(bound, tuple(num_samples), seed)
     name = str(getattr(bound, "__name__", type(bound).__name__))
     return Report(name, tuple(run_check(check, subject, BOUND_CHECKS) for check in BOUND_CHECKS))
-
-
-def _importance_weighted(model: Any, x: Float[Tensor, "datum input"], num_samples: int) -> Float[Tensor, " datum"]:
-    """The formula, written out for the model."""
-    q = model.encode(x)
-    z = q.sample(torch.Size((num_samples,)))
-    log_weights = model.latent_prior().log_prob(z) + model.decode(z).log_prob(x) - q.log_prob(z)
-    return torch.log(torch.exp(log_weights - log_weights.amax(0)).mean(0)) + log_weights.amax(0)

@@ -2,31 +2,16 @@
 
 import copy
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from priory._support.places import RAISED, described, located, one_line
 from priory.testing.report import SkippedError
-
-KINDS = (
-    "expected a module (that returns a distribution when called, or has log_prob and sample), an object with log_prob "
-    "and sample, a pair of callables (log_prob, sample), or a function without arguments that makes one of these"
-)
-
-
-class PairDensity:
-    """Two functions behind the interface of a distribution: log_prob(z) and sample(shape)."""
-
-    def __init__(self, log_prob: Callable[[Tensor], Tensor], sample: Callable[[torch.Size], Tensor]) -> None:
-        self.log_prob = log_prob
-        self._sample = sample
-
-    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        return self._sample(torch.Size(sample_shape))
 
 
 @dataclass(frozen=True)
@@ -38,11 +23,7 @@ class Candidate:
 
     @property
     def module(self) -> nn.Module:
-        """The module, for checks of modules.
-
-        Raises:
-            SkippedError: it is none.
-        """
+        """The module; a check of modules is skipped if there is none."""
         if not isinstance(self.built, nn.Module):
             raise SkippedError(f"a promise of modules; this is {_kind(self.built)}")
         return self.built
@@ -50,7 +31,8 @@ class Candidate:
     def density(self) -> Any:
         """The object with `log_prob` and `sample`; a module is evaluated here."""
         if isinstance(self.built, tuple):
-            return PairDensity(*self.built)
+            log_prob, sample = self.built
+            return SimpleNamespace(log_prob=log_prob, sample=sample)
         if _has_density(self.built):
             return self.built
         result = self.built(self.encoder) if self._takes_encoder() else self.built()
@@ -62,11 +44,7 @@ class Candidate:
         return result
 
     def copied(self) -> "Candidate":
-        """A copy that shares nothing with this one.
-
-        Raises:
-            SkippedError: the module cannot be copied.
-        """
+        """A copy that shares nothing with this one; the check is skipped if the module cannot be copied."""
         try:
             built, encoder = copy.deepcopy((self.module, self.encoder))
         except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
@@ -74,18 +52,14 @@ class Candidate:
         return Candidate(built, encoder)
 
     def moved(self, target: torch.dtype | str) -> "Candidate":
-        """A copy of the module and its encoder in another precision or on another device.
-
-        Raises:
-            SkippedError: they cannot be copied, or the encoder is a function, which cannot be moved.
-        """
+        """A copy of the module and its encoder in another precision or on another device."""
         duplicate = self.copied()
         encoder = getattr(duplicate.encoder, "__self__", duplicate.encoder)  # of a module's method, the module
         if encoder is not None and not isinstance(encoder, nn.Module):
             raise SkippedError("the encoder is a function, which cannot be moved; give a module")
-        for module in (duplicate.module, encoder):
-            if module is not None:
-                module.to(target)
+        duplicate.module.to(target)
+        if encoder is not None:
+            encoder.to(target)
         return duplicate
 
     def _takes_encoder(self) -> bool:
@@ -96,12 +70,7 @@ class Candidate:
 
 
 def made(obj: Any) -> Any:
-    """A module, a density or a pair, from one of these, from a factory, or from the place of either.
-
-    Raises:
-        TypeError: it is none of these, or the factory's result is not.
-        ValueError: the factory raised an exception.
-    """
+    """A module, a density or a pair, from one of these, from a factory, or from the place of either."""
     place = located(obj)
     if not is_factory(place):
         return _checkable(place, obj if isinstance(obj, str) else "obj")
@@ -119,11 +88,7 @@ def _result(factory: Callable[[], Any], name: str) -> Any:
 
 
 def resolved_encoder(encoder: Any) -> Any:
-    """An encoder, or the one that "package.module:name" names or makes, if it is a function without arguments.
-
-    Raises:
-        ValueError: the place is not there, or the factory raised an exception.
-    """
+    """An encoder, or the one that "package.module:name" names or makes, if it is a function without arguments."""
     if not isinstance(encoder, str):
         return encoder
     place = located(encoder)
@@ -133,12 +98,7 @@ def resolved_encoder(encoder: Any) -> Any:
 
 
 def resolved_reference(reference: Any) -> Any:
-    """A distribution or a function z -> log p(z), from itself, from its place, or from a factory of a distribution.
-
-    Raises:
-        TypeError: it is none of these.
-        ValueError: the place is not there, or the factory raised an exception.
-    """
+    """A distribution or a function z -> log p(z), from itself, from its place, or from a factory of a distribution."""
     place = located(reference)
     if place is None or hasattr(place, "log_prob"):
         return place
@@ -157,7 +117,11 @@ def _checkable(obj: Any, name: str) -> Any:
         return tuple(obj)
     if isinstance(obj, nn.Module) or _has_density(obj):
         return obj
-    raise TypeError(f"{name}: {KINDS}; got {_kind(obj)}")
+    raise TypeError(
+        f"{name}: expected a module (that returns a distribution when called, or has log_prob and sample), an object "
+        "with log_prob and sample, a pair of callables (log_prob, sample), or a function without arguments that makes "
+        f"one of these; got {_kind(obj)}"
+    )
 
 
 def _has_density(obj: Any) -> bool:
@@ -165,9 +129,7 @@ def _has_density(obj: Any) -> bool:
 
 
 def is_factory(obj: Any) -> bool:
-    if isinstance(obj, type):
-        return True
-    return callable(obj) and not isinstance(obj, nn.Module) and not _has_density(obj)
+    return isinstance(obj, type) or (callable(obj) and not isinstance(obj, nn.Module) and not _has_density(obj))
 
 
 def needs_arguments(function: Callable[..., Any]) -> bool:

@@ -132,13 +132,12 @@ def _mass_far_out(subject: Subject) -> Outcome | None:
     at_least = log_mass - math.log(1 / ALPHA)
     if not at_least > 0:  # also if it is NaN: the variance of very wide draws overflows
         return None
-    where = f"far outside its draws, where log_prob does not fall as a density must: {_farthest(values, log_radius)}"
-    return Outcome(False, f"log mass at least {at_least:.0f} {where}")
-
-
-def _farthest(values: Float[Tensor, " point"], log_radius: Float[Tensor, " point"]) -> str:
     last = int(log_radius.masked_fill(values == -math.inf, -math.inf).argmax())
-    return f"{values[last].item():.4g} at {log_radius[last].exp().item():.0e} standard deviations"
+    return Outcome(
+        False,
+        f"log mass at least {at_least:.0f} far outside its draws, where log_prob does not fall as a density must: "
+        f"{values[last].item():.4g} at {log_radius[last].exp().item():.0e} standard deviations",
+    )
 
 
 def _bernstein(values: Float[Tensor, " value"], bound: float) -> float:

@@ -38,14 +38,7 @@ def limit(num_statistics: int) -> float:
 
 
 def random_walk(log_prob: LogProb, z: Points, spread: Points, steps: int) -> Points:
-    """Symmetric steps along random subsets of coordinates; every chain keeps its step size and subset.
-
-    Args:
-        log_prob: the density that the kernel leaves unchanged.
-        z: starts of the chains.
-        spread: (1, L) or (chain, L), the size of the draws along each coordinate.
-        steps: how many.
-    """
+    """Symmetric steps along random subsets of coordinates; every chain keeps its step size and subset."""
     share = torch.rand(len(z), 1, dtype=z.dtype)
     moved = torch.rand_like(z) < share
     moved[torch.arange(len(z)), torch.randint(z.shape[-1], (len(z),))] = True
@@ -100,11 +93,7 @@ class PointStatistics:
 
     The features cos(w z + b), with w in random directions and of sizes from a tenth to three whitened standard
     deviations, detect joint structure of any shape (as a kernel two-sample test does; Rahimi & Recht 2007).
-
-    Args:
-        log_prob: the density under test.
-        proposal: a mixture fitted to other draws.
-        draws: other draws, for scales.
+    The proposal is fitted to other draws; `draws` are other draws too, for scales.
     """
 
     NUM_FEATURES = 64

@@ -66,7 +66,6 @@ EVERYTHING: Mapping[str, Entry] = {**SETTINGS, **GENERATORS}
 
 
 def snapshot(entries: Mapping[str, Entry] = EVERYTHING) -> dict[str, Any]:
-    """The present state of each entry."""
     return {name: entry.read() for name, entry in entries.items()}
 
 

@@ -32,25 +32,23 @@ def parametrize_with_checks(priors: Mapping[str, Any] | Sequence[Any]) -> Any:
         import pytest
     except ImportError as error:
         raise ImportError("parametrize_with_checks is for tests with pytest: pip install pytest") from error
+
+    def item(name: str, subject: Subject) -> None:
+        check = run_check(name, subject)
+        if check.status == "skipped":
+            pytest.skip(check.seen)
+        if check.status == "failed":
+            raise ConformanceError(str(check))
+
     named = priors if isinstance(priors, Mapping) else {_name(prior, i): prior for i, prior in enumerate(priors)}
     subjects = {name: prior if isinstance(prior, Subject) else Subject(prior) for name, prior in named.items()}
     items = [
-        pytest.param(partial(_item, check, subject), id=f"{name}-{check}")
+        pytest.param(partial(item, check, subject), id=f"{name}-{check}")
         for name, subject in subjects.items()
         for check in CHECKS
     ]
     decorate: Callable[..., Any] = pytest.mark.parametrize("check", items)
     return decorate
-
-
-def _item(name: str, subject: Subject) -> None:
-    import pytest
-
-    check = run_check(name, subject)
-    if check.status == "skipped":
-        pytest.skip(check.seen)
-    if check.status == "failed":
-        raise ConformanceError(str(check))
 
 
 def _name(prior: Any, index: int) -> str:

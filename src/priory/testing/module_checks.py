@@ -58,8 +58,7 @@ def gradients_right(subject: Subject) -> Outcome:
     if all(gradient is None for gradient in gradients.values()):
         raise SkippedError("there is no gradient to compare with")
     leaves: dict[str, Tensor] = {"z": z, **_parameters(candidate)}
-    errors: dict[str, float] = {}
-    refused: dict[str, str] = {}
+    errors, refused = dict[str, float](), dict[str, str]()
     with torch.no_grad():
         for name, leaf in leaves.items():
             gradient = gradients[name]
@@ -69,11 +68,6 @@ def gradients_right(subject: Subject) -> Outcome:
                 errors[name] = _difference_error(candidate, z, coefficients, leaf, gradient)
             except ValueError as error:  # a random direction leaves a constraint: a triangle, a simplex
                 refused[name] = one_line(error)
-    return _slopes_compared(errors, refused)
-
-
-def _slopes_compared(errors: dict[str, float], refused: dict[str, str]) -> Outcome:
-    """The largest error, and the leaves that refused to be moved, with their reasons."""
     untold = f"cannot tell for {', '.join(refused)}: moved a little, refused ({'; '.join(refused.values())})"
     if not errors:
         raise SkippedError(untold)
@@ -190,11 +184,8 @@ def _gradients(candidate: Candidate, z: Tensor, coefficients: Tensor | None = No
 def _difference_error(candidate: Candidate, z: Tensor, coefficients: Tensor, leaf: Tensor, gradient: Tensor) -> float:
     """|slope - central difference| over the larger of the two, beyond rounding.
 
-    At the step size and along the direction that suit best: where a network has kinks a difference may cross one, but
-    a wrong gradient is wrong along every direction. `leaf` is z or a parameter, changed in place and put back.
-
-    Raises:
-        ValueError: the object refuses the moved numbers.
+    The step size and the direction that suit best count: a difference may cross a kink of a network, but a wrong
+    gradient is wrong along every direction. `leaf` is z or a parameter, changed in place and put back.
     """
     start = leaf.clone()
     errors: list[float] = []

@@ -38,16 +38,11 @@ class AffineMixture:
     matrix: Float[Tensor, "latent latent2"]  # lower triangular with a positive diagonal
 
     def log_prob(self, z: Points) -> Float[Tensor, " point"]:
-        """log q(z), in nats."""
-        return self.mixture.log_prob(self.inverse(z)) - self.matrix.diagonal().log().sum()
+        y = _inverse(z, self.loc, self.matrix)
+        return self.mixture.log_prob(y) - self.matrix.diagonal().log().sum()
 
     def draw(self, number: int) -> Points:
-        """Draws from q."""
         return self.loc + self.mixture.sample((number,)) @ self.matrix.T
-
-    def inverse(self, z: Points) -> Points:
-        """y of z."""
-        return torch.linalg.solve_triangular(self.matrix, (z - self.loc).T, upper=False).T
 
     def widened(self, factor: float) -> "AffineMixture":
         """The same with the scales of its components multiplied."""
@@ -64,7 +59,6 @@ class Shared:
     parts: Sequence[Proposal]
 
     def log_prob(self, z: Points) -> Float[Tensor, " point"]:
-        """log q(z), in nats."""
         terms = [math.log(share) + part.log_prob(z) for share, part in zip(self.shares, self.parts, strict=True)]
         return torch.logsumexp(torch.stack(terms), 0)
 
@@ -108,7 +102,7 @@ def _best_of_sizes(draws: Points, held_out: Points, matrix: Tensor) -> Iterator[
 
 def _expectation_maximization(draws: Points, num_components: int, matrix: Tensor) -> AffineMixture:
     loc = draws.mean(0)
-    y = torch.linalg.solve_triangular(matrix, (draws - loc).T, upper=False).T
+    y = _inverse(draws, loc, matrix)
     closest = torch.cdist(y, y[_spread_out(y, num_components)]).argmin(-1)
     mixture = _maximized(y, torch.nn.functional.one_hot(closest, num_components).to(y))
     for _ in range(STEPS if num_components > 1 else 0):
@@ -134,6 +128,11 @@ def _spread_out(y: Points, number: int) -> Int[Tensor, " chosen"]:
         chosen.append(int(torch.multinomial(distance + 1e-12, 1)))
         distance = torch.minimum(distance, (y - y[chosen[-1]]).square().sum(-1))
     return torch.tensor(chosen)
+
+
+def _inverse(z: Points, loc: Tensor, matrix: Tensor) -> Points:
+    """y of z = loc + matrix y."""
+    return torch.linalg.solve_triangular(matrix, (z - loc).T, upper=False).T
 
 
 def _cholesky(draws: Points) -> Float[Tensor, "latent latent2"]:

@@ -19,8 +19,6 @@ class BrokenError(Exception):
 
 
 class Outcome(NamedTuple):
-    """The result of a check."""
-
     kept: bool  # whether the promise was kept
     seen: str  # the measurement, in words
 

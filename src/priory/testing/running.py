@@ -11,8 +11,6 @@ from priory.testing.subject import Subject
 
 
 class Promise(NamedTuple):
-    """A promise of a prior."""
-
     test: Callable[[Any], Outcome]  # checks the promise
     expected: str  # the measurement of a correct prior, in words
 

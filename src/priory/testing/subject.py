@@ -11,12 +11,7 @@ from torch import Tensor
 from priory._support.places import RAISED, described, located
 from priory.distributions.mixture import Mixture
 from priory.distributions.normal import diagonal_normal
-from priory.testing.candidate import (
-    Candidate,
-    made,
-    resolved_encoder,
-    resolved_reference,
-)
+from priory.testing.candidate import Candidate, made, resolved_encoder, resolved_reference
 from priory.testing.global_state import SETTINGS, changes, preserved, snapshot
 from priory.testing.proposal import AffineMixture, Shared, fitted, one_normal
 from priory.testing.report import BrokenError, SkippedError
@@ -59,18 +54,6 @@ class Components(NamedTuple):
         return AffineMixture(Mixture(logits, diagonal_normal(loc, scale)), zero, eye)
 
 
-def found_components(density: Any) -> Components | None:
-    """The components of a mixture without batch dimensions, or None."""
-    if hasattr(density, "mixture_distribution"):
-        found = Components(density.mixture_distribution.logits, density.component_distribution)
-    elif isinstance(getattr(density, "log_weights", None), Tensor) and hasattr(density, "components"):
-        found = Components(density.log_weights, density.components)
-    else:
-        return None
-    batch_shape = getattr(found.distribution, "batch_shape", None)
-    return found if found.log_weights.ndim == 1 and batch_shape == found.log_weights.shape else None
-
-
 class Subject:
     """An object under test and all that checks ask about it; each answer is computed once.
 
@@ -93,8 +76,7 @@ class Subject:
         seed: int = 0,
     ) -> None:
         self.obj, self.encoder, self.reference, self.single = obj, encoder, reference, single
-        self.component_tensors = component_tensors
-        self.seed = seed
+        self.component_tensors, self.seed = component_tensors, seed
 
     @cached_property
     def _made(self) -> tuple[Candidate, list[str]]:
@@ -188,10 +170,21 @@ class Subject:
         return Draws(*draws.detach().double().cpu().split([NUM_DRAWS // 4, NUM_DRAWS // 12] + [NUM_DRAWS // 3] * 2))
 
     @cached_property
+    @torch.no_grad()
     def components(self) -> Components | None:
-        """The components of a mixture that shows them, as torch's MixtureSameFamily and `priory.Mixture` do."""
-        with torch.no_grad():
-            return found_components(self.density)
+        """The components of a mixture that shows them, as torch's MixtureSameFamily and `priory.Mixture` do.
+
+        None for a mixture with batch dimensions.
+        """
+        density = self.density
+        if hasattr(density, "mixture_distribution"):
+            found = Components(density.mixture_distribution.logits, density.component_distribution)
+        elif isinstance(getattr(density, "log_weights", None), Tensor) and hasattr(density, "components"):
+            found = Components(density.log_weights, density.components)
+        else:
+            return None
+        batch_shape = getattr(found.distribution, "batch_shape", None)
+        return found if found.log_weights.ndim == 1 and batch_shape == found.log_weights.shape else None
 
     @cached_property
     def proposal(self) -> Shared:
@@ -207,12 +200,12 @@ class Subject:
 
     def log_prob(self, z: Float[Tensor, "point latent"]) -> Float[Tensor, " point"]:
         """log p(z) for the statistics: no gradients, in blocks; float64 on the CPU in and out."""
-        like = self.some
+        blocks = z.to(self.some).split(POINTS_AT_ONCE)
         with torch.no_grad():
-            blocks = [self.density.log_prob(block.to(like)).double().cpu() for block in z.split(POINTS_AT_ONCE)]
-        values = torch.cat(blocks)
+            parts = [self.density.log_prob(block).double().cpu() for block in blocks]
+        values = torch.cat(parts)
         if values.shape != z.shape[:1]:
-            raise SkippedError(f"needs one number per z, got shape {tuple(blocks[0].shape)} for {tuple(z.shape)}")
+            raise SkippedError(f"needs one number per z, got shape {tuple(parts[0].shape)} for {tuple(z.shape)}")
         if values.isnan().any() or (values == torch.inf).any():
             raise BrokenError(f"log_prob is nan or inf at {int((~(values < torch.inf)).sum())} of {len(z)} points")
         return values

@@ -140,11 +140,7 @@ def other_precision(dtype: torch.dtype) -> torch.dtype:
 
 
 def in_precision(subject: Subject, dtype: torch.dtype) -> Any:
-    """The density in another precision: of a copy of a module, or of a distribution that computes in float64.
-
-    Raises:
-        SkippedError: there is no such density.
-    """
+    """The density in another precision: of a copy of a module, or of a distribution that computes in float64."""
     if isinstance(subject.candidate.built, torch.nn.Module):
         return subject.candidate.moved(dtype).density()
     if not _takes_double(subject.density.log_prob, subject.some) or dtype != torch.float64:

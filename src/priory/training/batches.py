@@ -19,19 +19,12 @@ class ShuffledBatches:
     """Every row once per epoch, in an order drawn for (seed, epoch); the last batch may be shorter.
 
     Each of several processes takes every world_size-th row of the same order. The first rows of the order are repeated
-    at its end, so that all processes have the same number of rows.
-
-    Args:
-        rows: the training rows.
-        batch_size: rows per batch and process.
-        seed: of the order, together with `epoch`, which the caller sets.
+    at its end, so that all processes have the same number of rows. The caller sets `epoch`.
     """
 
     def __init__(self, rows: Rows, batch_size: int, seed: int) -> None:
-        self.rows = rows
-        self.batch_size = batch_size
-        self.seed = seed
-        self.epoch = 0
+        self.rows, self.batch_size = rows, batch_size
+        self.seed, self.epoch = seed, 0
         self.rank, self.world_size = 0, 1
 
     def __len__(self) -> int:

@@ -33,14 +33,7 @@ RESIDENT_BYTES = 1 << 30
 class Record(pl.Callback):
     """Validates, keeps the history, the best weights and the state to resume from, and stops the run.
 
-    Args:
-        valid: validation rows, or None.
-        patience: epochs without a better validation ELBO before the run stops.
-        identity: the run's settings, seeds and numbers of rows; part of the state.
-        seed: as given to `fit`; None leaves torch's global generator alone.
-        history_path, state_path: files to keep up to date; None writes nothing.
-        state: the state to resume from.
-        tensorboard: the folder to write TensorBoard's events to; None writes none.
+    Paths of None write nothing; a seed of None leaves torch's global generator alone.
     """
 
     def __init__(
@@ -55,9 +48,7 @@ class Record(pl.Callback):
         state: Mapping[str, Any] | None = None,
         tensorboard: Path | None = None,
     ) -> None:
-        self.valid = valid
-        self.identity = dict(identity)
-        self.seed = seed
+        self.valid, self.seed, self.identity = valid, seed, dict(identity)
         self.history_path, self.state_path = history_path, state_path
         self.tensorboard = TensorBoardLogger(tensorboard, name="tensorboard", version="") if tensorboard else None
         self.history = History()
@@ -67,8 +58,6 @@ class Record(pl.Callback):
         self._unwritten: dict[str, Any] | None = None
         self._next_write = 0.0
         self._epoch_began = 0.0
-
-    # before the first step
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Give the batches their share of the rows, before the optimizer is made, which needs their number."""
@@ -107,8 +96,6 @@ class Record(pl.Callback):
             torch.manual_seed(self.seed)
         self._resumed = None
         self._next_write = time.monotonic() + WRITE_EVERY
-
-    # per epoch
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._epoch_began = time.perf_counter()
@@ -171,8 +158,6 @@ class Record(pl.Callback):
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self._write_state()
 
-    # the state
-
     def _write_state(self) -> None:
         if self._unwritten is None or self.state_path is None:
             return
@@ -189,11 +174,7 @@ class Record(pl.Callback):
             "finished": finished,
             "progress": {"epoch": module.epoch, "step": module.step},
             "history": {name: list(column) for name, column in self.history.items()},
-            "selection": {
-                "best_epoch": selection.best_epoch,
-                "best_elbo": selection.best_elbo,
-                "stop": selection.stop,
-            },
+            "selection": {"best_epoch": selection.best_epoch, "best_elbo": selection.best_elbo, "stop": selection.stop},
             "vae": snapshot(module.vae.state_dict()),
             "best": self.best,
             "optimizer": snapshot(trainer.optimizers[0].state_dict()),
@@ -242,10 +223,6 @@ class ProgressBar(pl.Callback):
     def _refresh(self, module: Training) -> None:
         assert self._progress is not None
         self._next_refresh = time.monotonic() + 1 / REFRESHES_PER_SECOND
-        self._progress.update(self._task, completed=module.epoch, description=self._describe(module))
-        self._progress.refresh()
-
-    def _describe(self, module: Training) -> str:
         parts = []
         if module.last_terms is not None:
             reconstruction, kl = (float(term.mean()) for term in module.last_terms[0])
@@ -254,7 +231,8 @@ class ProgressBar(pl.Callback):
             parts.append(f"valid {self.record.history['valid_elbo'][-1]:.2f}")
         if self.record.selection.best_epoch is not None:
             parts.append(f"best {self.record.selection.best_elbo:.2f}")
-        return "  ".join(parts)
+        self._progress.update(self._task, completed=module.epoch, description="  ".join(parts))
+        self._progress.refresh()
 
 
 def _training(module: pl.LightningModule) -> Training:
@@ -268,7 +246,6 @@ def _resident(rows: Rows, device: torch.device) -> Rows:
 
 
 def _reduced(trainer: pl.Trainer, module: Training, sums: Tensor) -> Tensor:
-    """The sum over processes."""
     if trainer.world_size == 1:
         return sums
     total = sums.to(module.device)

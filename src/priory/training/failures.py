@@ -95,11 +95,7 @@ def failed_step(
 
 
 def check_parameters(vae: nn.Module, *, epoch: int) -> None:
-    """Check the parameters after the last step of an epoch, from which no loss has been computed yet.
-
-    Raises:
-        NonFiniteLossError: a parameter is NaN or infinite.
-    """
+    """Raise an error if the last step of an epoch, from which no loss has been computed yet, left NaN or infinity."""
     if all(bool(torch.isfinite(p).all()) for p in vae.parameters()):
         return
     group, parameter, place = _place(vae)
@@ -133,7 +129,12 @@ def suspect(groups: Sequence[GroupState]) -> str:
 
 def _place(vae: nn.Module) -> tuple[str, str | None, str]:
     """Return the group to look at first, the first parameter that is not finite, and a sentence that says so."""
-    groups = [_state_of(name, child) for name, child in vae.named_children() if any(True for _ in child.parameters())]
+    groups = []
+    for name, child in vae.named_children():
+        parameters = [p.detach() for p in child.parameters()]
+        gradients = [p.grad for p in child.parameters() if p.grad is not None]
+        if parameters:
+            groups.append(GroupState(name, _total_norm(parameters), _total_norm(gradients)))
     group = suspect(groups)
     kind, parameter = _first_not_finite(vae)
     named = "" if parameter is None else f"; the first {kind} that is not finite: {parameter}"
@@ -149,12 +150,6 @@ def _first_not_finite(vae: nn.Module) -> tuple[str, str | None]:
         if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
             return "gradient", name
     return "", None
-
-
-def _state_of(name: str, module: nn.Module) -> GroupState:
-    parameters = list(module.parameters())
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    return GroupState(name, _total_norm([p.detach() for p in parameters]), _total_norm(gradients))
 
 
 def _total_norm(tensors: Sequence[Tensor]) -> float:

@@ -94,7 +94,10 @@ def fit(
             except RuntimeError as error:
                 raise ValueError(f"resume: the state's weights do not fit this VAE: {error}") from error
             if state["finished"] and (state["selection"]["stop"] or state["progress"]["epoch"] >= chosen.epochs):
-                return _finish(vae, _rewritten_history(state, chosen, folder), state["best"])
+                history = History(state["history"], stopped_early=state["progress"]["epoch"] < chosen.epochs)
+                if folder is not None and process_rank() == 0:
+                    history.write(folder / HISTORY_FILE)  # again: a power cut may have lost the file
+                return _finish(vae, history, state["best"])
         identity["processes"] = check_devices(chosen)
         if folder is not None and state is not None:
             check_same_processes(state["identity"], identity, folder / STATE_FILE)
@@ -177,11 +180,3 @@ def _folder(out: str | Path | None, *, resume: bool, tensorboard: bool) -> Path 
                 "continue it with resume=True, or choose another"
             )
     return folder
-
-
-def _rewritten_history(state: Mapping[str, Any], settings: TrainingSettings, folder: Path | None) -> History:
-    """Return the history of a finished run. Write its file again, which a power cut may have lost."""
-    history = History(state["history"], stopped_early=state["progress"]["epoch"] < settings.epochs)
-    if folder is not None and process_rank() == 0:
-        history.write(folder / HISTORY_FILE)
-    return history

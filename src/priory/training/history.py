@@ -19,7 +19,6 @@ COLUMNS = (
     "learning_rate",
     "seconds",
 )
-ELIGIBLE_BETA = 1.0
 HISTORY_FILE = "history.csv"
 
 
@@ -68,7 +67,7 @@ class History(Mapping[str, list[float]]):
         eligible = [
             (-elbo, int(epoch))
             for epoch, elbo, beta in zip(self["epoch"], self["valid_elbo"], self["beta"], strict=True)
-            if beta >= ELIGIBLE_BETA and math.isfinite(elbo)
+            if beta >= 1 and math.isfinite(elbo)
         ]
         if eligible:
             return min(eligible)[1]

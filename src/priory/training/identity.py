@@ -18,7 +18,9 @@ def check_same_run(old: Mapping[str, Any], new: dict[str, Any], path: Path | Non
     """Refuse to continue a run with another identity; a seed of None becomes the old one."""
     if new["seed"] is None:
         new["seed"] = old["seed"]
-    was, now = ({**run["settings"], "seed": run["seed"], **_row_fields(run)} for run in (old, new))
+    was, now = ({**run["settings"], "seed": run["seed"]} for run in (old, new))
+    for fields, run in ((was, old), (now, new)):
+        fields.update({f"number of {name} rows": number for name, number in run["rows"].items()})
     for name in ("accelerator", "devices", "strategy"):  # only their number matters: `check_same_processes`
         del was[name], now[name]
     if now["epochs"] > was["epochs"] and TrainingSettings(**new["settings"]).independent_of_epochs():
@@ -39,7 +41,3 @@ def check_same_processes(old: Mapping[str, Any], new: Mapping[str, Any], path: P
             f"resume: {path} belongs to a run of {was} process(es), and devices and strategy give {now} here; "
             "expected the same number, because a step is batch_size rows on each"
         )
-
-
-def _row_fields(run: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"number of {name} rows": number for name, number in run["rows"].items()}

@@ -35,13 +35,9 @@ class Training(pl.LightningModule):
         self, vae: VAE, batches: ShuffledBatches, settings: TrainingSettings, *, dynamic_binarization: bool
     ) -> None:
         super().__init__()
-        self.vae = vae
-        self.batches = batches
-        self.settings = settings
+        self.vae, self.batches, self.settings = vae, batches, settings
         self.dynamic_binarization = dynamic_binarization
-        self.epoch = 0
-        self.step = 0
-        self.batch = 0
+        self.epoch = self.step = self.batch = 0
         self.last_terms: tuple[Elbo, Tensor] | None = None  # with the rows; for the progress bar and for failures
         self._pending: list[Tensor] = []
         self._pending_rows: list[int] = []
@@ -51,8 +47,6 @@ class Training(pl.LightningModule):
     def beta(self) -> float:
         """The weight of the KL term in the next step."""
         return self.settings.beta(self.step, len(self.batches))
-
-    # per step
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         x, rows = batch
@@ -67,7 +61,10 @@ class Training(pl.LightningModule):
         terms = self._elbo(x, rows)
         reconstruction, kl = terms.reconstruction.mean(), terms.kl.mean()
         self.last_terms = Elbo(terms.reconstruction.detach(), terms.kl.detach()), rows
-        self._count(len(x), reconstruction.detach(), kl.detach())
+        self._pending += [reconstruction.detach(), kl.detach()]
+        self._pending_rows.append(len(x))
+        if len(self._pending_rows) == PENDING_STEPS:
+            self._read_pending()
         return self.beta * kl - reconstruction
 
     def configure_gradient_clipping(
@@ -84,7 +81,9 @@ class Training(pl.LightningModule):
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         norm_value, finite = self._check(norm)
         if not finite:
-            raise self._failure()
+            assert self.last_terms is not None
+            (reconstruction, kl), rows = self.last_terms
+            raise failed_step(self.vae, reconstruction, kl, rows, epoch=self.epoch, batch=self.batch)
         limit = self.settings.gradient_clip
         if limit is not None and norm_value > limit:
             torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
@@ -115,19 +114,6 @@ class Training(pl.LightningModule):
         norm_value, loss_value = numbers.tolist()
         return norm_value, bool(abs(norm_value) + abs(loss_value) < float("inf"))
 
-    def _failure(self) -> Exception:
-        assert self.last_terms is not None
-        (reconstruction, kl), rows = self.last_terms
-        return failed_step(self.vae, reconstruction, kl, rows, epoch=self.epoch, batch=self.batch)
-
-    # per epoch
-
-    def _count(self, rows: int, reconstruction: Tensor, kl: Tensor) -> None:
-        self._pending += [reconstruction, kl]
-        self._pending_rows.append(rows)
-        if len(self._pending_rows) == PENDING_STEPS:
-            self._read_pending()
-
     def _read_pending(self) -> None:
         if self._pending_rows:
             means = torch.stack(self._pending).cpu().double().reshape(-1, 2)
@@ -142,8 +128,6 @@ class Training(pl.LightningModule):
         sums, self._sums = self._sums, torch.zeros(3, dtype=torch.float64)
         return sums
 
-    # once
-
     def configure_optimizers(self) -> Any:
         parameters = [p for p in self.vae.parameters() if p.requires_grad]
         # Adam and AdamW have one kernel for all parameters; Lightning cannot clip with it under a scaler
@@ -153,15 +137,13 @@ class Training(pl.LightningModule):
         optimizer = OPTIMIZERS[self.settings.optimizer](
             parameters, lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay, **options
         )
-        scheduler = self._scheduler(optimizer)
-        if scheduler is None:
+        steps = self.settings.epochs * len(self.batches)
+        scheduler: torch.optim.lr_scheduler.LRScheduler
+        if self.settings.schedule == "one-cycle":
+            rate = self.settings.learning_rate
+            scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps + 1)
+        elif self.settings.schedule == "cosine":
+            scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        else:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def _scheduler(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler | None:
-        steps = self.settings.epochs * len(self.batches)
-        if self.settings.schedule == "one-cycle":
-            return torch.optim.lr_scheduler.OneCycleLR(optimizer, self.settings.learning_rate, total_steps=steps + 1)
-        if self.settings.schedule == "cosine":
-            return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-        return None

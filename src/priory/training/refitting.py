@@ -102,15 +102,7 @@ def refit(
 
 
 class Posteriors:
-    """q(z|x_n) of all rows, encoded once, or in each epoch if the rows are binarized anew.
-
-    Args:
-        vae: has the encoder.
-        rows: in the data's units.
-
-    Raises:
-        TypeError: q(z|x) is no diagonal normal.
-    """
+    """q(z|x_n) of all rows, encoded once, or in each epoch if the rows are binarized anew."""
 
     def __init__(self, vae: VAE, rows: Rows) -> None:
         self._vae, self._rows = vae, rows
@@ -122,7 +114,6 @@ class Posteriors:
 
     @torch.no_grad()
     def encode(self) -> None:
-        """Encode all rows."""
         parts = []
         for positions in torch.arange(len(self._rows)).split(ROWS_AT_ONCE):
             x = cast_like(self._rows.batch(positions)[0], self._vae)

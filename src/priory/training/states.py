@@ -11,10 +11,6 @@ from torch import Tensor
 from priory._support.files import replacing, require_readable
 
 STATE_FILE = "state.safetensors"
-STATE_PARTS = frozenset(
-    ("identity", "finished", "progress", "history", "selection", "vae", "best", "optimizer",
-     "schedulers", "precision", "random")
-)  # fmt: skip
 FORMAT = "priory training state 2"
 _ANEW = "remove it to train from the beginning"
 
@@ -41,11 +37,7 @@ def write_state(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Read a file that `write_state` wrote, to the last bit.
-
-    Raises:
-        ValueError: the file is damaged, or is no training state.
-    """
+    """Read a file that `write_state` wrote, to the last bit; a ValueError says that it is damaged or another file."""
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
@@ -67,17 +59,8 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def stored_state(path: Path) -> dict[str, Any] | None:
-    """Read the state of a run; None if there is none yet.
-
-    Raises:
-        ValueError: the file is damaged, or is no training state.
-    """
-    if not path.exists():
-        return None
-    state = read_state(path)
-    if missing := sorted(STATE_PARTS - state.keys()):
-        raise ValueError(f"{path}: the training state is damaged (it lacks {', '.join(missing)}); {_ANEW}")
-    return state
+    """Read the state of a run; None if there is none yet."""
+    return read_state(path) if path.exists() else None
 
 
 def _flatten(tree: Any, name: str, tensors: dict[str, Tensor]) -> Any:

@@ -34,11 +34,7 @@ def check_devices(settings: TrainingSettings) -> int:
 
 
 def make_trainer(settings: TrainingSettings, epochs: int, callbacks: "list[pl.Callback]") -> "pl.Trainer":
-    """Make a trainer for a single device or plain ddp that writes and prints nothing itself.
-
-    Raises:
-        ValueError: as `check_devices` does.
-    """
+    """Make a trainer for a single device or plain ddp that writes and prints nothing itself."""
     import lightning.pytorch as pl
     from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -91,11 +87,7 @@ def run_trainer(trainer: "pl.Trainer", module: "pl.LightningModule", batches: Sh
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence Lightning's advice on hardware, loaders and its makers' products inside the block.
-
-    Raises:
-        ImportError: Lightning is not installed; the message names the extra.
-    """
+    """Silence Lightning's advice on hardware, loaders and its makers' products inside the block."""
     with warnings.catch_warnings():
         require("lightning.pytorch", "all", "training")
         warnings.filterwarnings("ignore", module=r"lightning\.")

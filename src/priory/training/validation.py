@@ -27,9 +27,6 @@ def validation_sums(
     """Return the sums of reconstruction and KL over the rows at `positions` in nats, and their number: (3,), float64.
 
     The prior is evaluated once.
-
-    Raises:
-        NonFiniteLossError: a row's ELBO, or a distribution's parameter, is NaN or infinite.
     """
     sums = torch.zeros(2, dtype=torch.float64)
     with evaluation_mode(vae), own_noise(seed, device):

@@ -55,9 +55,9 @@ class LikelihoodDecoder(nn.Module, ABC):
         self.num_outputs = num_outputs
 
     @classmethod
-    @abstractmethod
     def outputs_per_dimension(cls, *args: Any, **options: Any) -> int:
-        """P, the number of network outputs per data dimension; takes the options of the constructor."""
+        """P, the number of network outputs per data dimension, given the options of the constructor; 1 by default."""
+        return 1
 
     @classmethod
     def support(cls, **options: Any) -> constraints.Constraint:

@@ -44,7 +44,16 @@ class NegativeBinomialDecoder(LikelihoodDecoder):
         self, network: nn.Module, library_sizes: Float[Tensor, " batch"], num_columns: int | None = None
     ) -> None:
         super().__init__(network, self.outputs_per_dimension())
-        _check_library_sizes(library_sizes)
+        if library_sizes.ndim != 1 or len(library_sizes) == 0:
+            raise ValueError(
+                f"library_sizes must be a vector with at least one row total, but its shape is "
+                f"{tuple(library_sizes.shape)}; give x_train.sum(-1)"
+            )
+        if not (library_sizes.isfinite().all() and (library_sizes >= 0).all()):
+            raise ValueError(
+                "library_sizes must be finite and 0 or more, but they range from "
+                f"{library_sizes.min().item():g} to {library_sizes.max().item():g}; give the row totals of raw counts"
+            )
         if num_columns is None:
             num_columns = output_width(network)
         if num_columns is None:
@@ -55,10 +64,6 @@ class NegativeBinomialDecoder(LikelihoodDecoder):
         check_columns(network, 1, num_columns, "num_columns")
         self.register_buffer("library_sizes", library_sizes.detach().clone())
         self.free_log_total_count = nn.Parameter(torch.zeros(num_columns))  # total count 1: variance m + m^2
-
-    @classmethod
-    def outputs_per_dimension(cls, **options: Any) -> int:
-        return 1
 
     @classmethod
     def support(cls, **options: Any) -> constraints.Constraint:
@@ -103,19 +108,6 @@ class NegativeBinomialDecoder(LikelihoodDecoder):
         log_share = F.log_softmax(self._outputs(z).squeeze(-1), dim=-1)
         log_mean = log_share + torch.log(library_size).unsqueeze(-1)
         return Independent(NegativeBinomial(log_mean, self.log_total_count), 1)
-
-
-def _check_library_sizes(library_sizes: Tensor) -> None:
-    if library_sizes.ndim != 1 or len(library_sizes) == 0:
-        raise ValueError(
-            f"library_sizes must be a vector with at least one row total, but its shape is "
-            f"{tuple(library_sizes.shape)}; give x_train.sum(-1)"
-        )
-    if not (library_sizes.isfinite().all() and (library_sizes >= 0).all()):
-        raise ValueError(
-            "library_sizes must be finite and 0 or more, but they range from "
-            f"{library_sizes.min().item():g} to {library_sizes.max().item():g}; give the row totals of raw counts"
-        )
 
 
 def _check_broadcast(library_size: Tensor, batch_shape: torch.Size) -> None:

@@ -32,10 +32,6 @@ class BernoulliDecoder(LikelihoodDecoder):
         super().__init__(network, self.outputs_per_dimension())
 
     @classmethod
-    def outputs_per_dimension(cls, **options: Any) -> int:
-        return 1
-
-    @classmethod
     def support(cls, **options: Any) -> constraints.Constraint:
         return constraints.boolean
 

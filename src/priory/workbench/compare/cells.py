@@ -69,6 +69,7 @@ def finished_cell(folder: Path, settings: RunSettings, num_samples: int, seed: i
 
 
 def _require_same_settings(run: Run, settings: RunSettings) -> None:
+    """Refuse a run with other settings; the likelihood and its options may be those that the run's data got."""
     recorded = run.settings.model
     likelihood = settings.model.likelihood or recorded.likelihood or "gaussian"
     model = settings.model.with_likelihood(likelihood)

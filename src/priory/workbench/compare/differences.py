@@ -65,8 +65,9 @@ def paired_difference(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) 
             f"scores: expected the same seeds and rows on both sides, got rows {shapes[0]} and {shapes[1]}"
         )
     differences = np.stack(ours).astype(float) - np.stack(theirs).astype(float)
-    over_seeds, over_rows = mean_of(differences.mean(axis=1).tolist()), mean_of(differences.mean(axis=0).tolist())
-    return Difference(over_seeds.value, over_seeds.se, over_rows.se, tuple(differences.mean(axis=1).tolist()))
+    per_seed, per_row = differences.mean(axis=1).tolist(), differences.mean(axis=0).tolist()
+    over_seeds = mean_of(per_seed)
+    return Difference(over_seeds.value, over_seeds.se, mean_of(per_row).se, tuple(per_seed))
 
 
 def mean_of(values: Sequence[float]) -> Estimate:

@@ -30,18 +30,16 @@ def said_in_a_line(error: BaseException) -> str:
     >>> said_in_a_line(ValueError("two\\nlines"))
     'two lines'
     """
-    return one_line(_plain(error))
+    if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
+        text = f"{shortened(str(error.filename), 300)}: {error.strerror}"
+    elif _NO_MEMORY.search(str(error)) or type(error) is MemoryError:
+        text = f"memory: there is not enough ({error}); take fewer rows or columns, or a smaller model"
+    else:
+        text = " ".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())])
+    return one_line(text)
 
 
 def one_line(message: str) -> str:
     """Without line breaks, and without what a file's or a column's name could do to a terminal."""
     text = " ".join(message.split())
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)
-
-
-def _plain(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
-        return f"{shortened(str(error.filename), 300)}: {error.strerror}"
-    if _NO_MEMORY.search(str(error)) or type(error) is MemoryError:
-        return f"memory: there is not enough ({error}); take fewer rows or columns, or a smaller model"
-    return " ".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())])

@@ -68,8 +68,9 @@ def settings_options(
 
         @wraps(command)
         def with_given(**values: Any) -> None:
-            given = {path: _setting_value(values.pop(option.name)) for path, option in options.items()}
-            command(given={path: value for path, value in given.items() if value is not None}, **values)
+            given = {path: values.pop(option.name) for path, option in options.items()}
+            given = {path: tuple(value) if isinstance(value, list) else value for path, value in given.items()}
+            command(given={path: value for path, value in given.items() if value not in (None, ())}, **values)
 
         with_given.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
         with_given.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -77,10 +78,6 @@ def settings_options(
         return with_given
 
     return decorate
-
-
-def _setting_value(value: Any) -> Any:
-    return (tuple(value) or None) if isinstance(value, list) else value
 
 
 def _parameter(path: str, field: FieldInfo, panel: str, flag: str | None, show_default: bool) -> inspect.Parameter:

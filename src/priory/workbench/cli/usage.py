@@ -59,15 +59,11 @@ def _no_command(error: Any, path: str, commands: list[str], arguments: Sequence[
 def _bad_parameter(error: Any, path: str, parameter: Any, arguments: Sequence[str]) -> str:
     if type(error).__name__ == "MissingParameter":
         name = parameter.metavar or parameter.opts[0]
-        return f"{path}: expected {name}, {_purpose(parameter)}, got nothing{_help(path)}"
+        purpose = str(getattr(parameter, "help", None) or "a value").rstrip(".")
+        return f"{path}: expected {name}, {purpose[:1].lower()}{purpose[1:]}, got nothing{_help(path)}"
     name, value = _typed([*parameter.opts, *parameter.secondary_opts], arguments)
     given = name if value is None else f"{name} {shortened(value)}"
     return f"{given}: {_sentence(error)}{_help(path)}"
-
-
-def _purpose(parameter: Any) -> str:
-    text = str(getattr(parameter, "help", None) or "a value").rstrip(".")
-    return text[:1].lower() + text[1:]
 
 
 def _typed(names: Sequence[str], arguments: Sequence[str]) -> tuple[str, str | None]:

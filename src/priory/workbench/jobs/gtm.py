@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,28 +64,22 @@ def new_gtm_run(settings: MapRunSettings, out: Path) -> Iterator[tuple[GTMRun, F
     constants = _left_out(dataset, standardize)
     modeled = with_columns(dataset, tuple(name for name in dataset.columns if name not in constants))
     _require_memory(settings.model, modeled)
-    standardized = None
+    scaling = None
     if standardize:
         loc, scale = means_and_scales(modeled.rows("train"))
-        standardized = StoredScaling(loc=tuple(loc.tolist()), scale=tuple(scale.tolist()))
-    shape = dataset.image_shape
+        scaling = StoredScaling(loc=tuple(loc.tolist()), scale=tuple(scale.tolist()))
+    run = GTMRun(out, settings, dataset.columns, constants, image_shape=dataset.image_shape, standardized=scaling)
     with sole_writer(out):
         _require_free(out)  # another process may have begun a run since
-        run = GTMRun(out, settings, dataset.columns, constants, image_shape=shape, standardized=standardized)
         yield run, Found(modeled, modeled.summary().missing, why)
 
 
-def unfinished(out: Path) -> bool:
-    """Whether the folder holds the rest of a fit that did not end; the same command starts it again."""
-    try:
-        return kind_of(out) == GTMRun.kind and not (out / MODEL).exists()
-    except ValueError:
-        return False
-
-
 def _require_free(out: Path) -> None:
-    if not unfinished(out):
-        require_free(out, go_on="choose another, or remove the run that is there")
+    """Refuse a folder with a run; one with a fit that did not end is free: the same command starts it again."""
+    with suppress(ValueError):  # no run
+        if kind_of(out) == GTMRun.kind and not (out / MODEL).exists():
+            return
+    require_free(out, go_on="choose another, or remove the run that is there")
 
 
 def _standardize(settings: MapSettings, dataset: Dataset) -> tuple[bool, str]:
@@ -106,8 +100,11 @@ def _left_out(dataset: Dataset, standardize: bool) -> dict[str, float | None]:
         ValueError: none is left.
     """
     rows = dataset.rows("train")
-    empty = _empty_columns(rows)
-    constants: dict[str, float] = constant_columns(rows)
+    filled = torch.zeros(len(dataset.columns), dtype=torch.bool)
+    for x, _ in rows.batches(BATCH):
+        filled |= ~x.isnan().all(0)
+    empty = [name for name, some in zip(dataset.columns, filled.tolist(), strict=True) if not some]
+    constants = constant_columns(rows)
     if len(constants) + len(empty) == len(dataset.columns):
         raise ValueError(
             f"{dataset.origin}: expected at least one column with different values in the training rows, got "
@@ -115,15 +112,6 @@ def _left_out(dataset: Dataset, standardize: bool) -> dict[str, float | None]:
             "the file was made"
         )
     return dict.fromkeys(empty) | (constants if standardize else {})
-
-
-def _empty_columns(rows: DatasetRows) -> list[str]:
-    if rows.dataset.x.dtype.kind != "f":
-        return []
-    there = torch.zeros(len(rows.dataset.columns), dtype=torch.bool)
-    for x, _ in rows.batches(BATCH):
-        there |= ~x.isnan().all(0)
-    return [name for name, some in zip(rows.dataset.columns, there.tolist(), strict=True) if not some]
 
 
 def _require_memory(settings: MapSettings, dataset: Dataset) -> None:
@@ -140,10 +128,13 @@ def _require_memory(settings: MapSettings, dataset: Dataset) -> None:
 
 def fit(run: GTMRun, dataset: Dataset, device: str) -> MapModel:
     """Fit the map to the training rows, after removing the files of an earlier fit that did not end."""
-    _clear(run.path)
+    figures = [run.path / FIGURES / f"{name}.png" for name in PICTURES]
+    for file in (*(run.path / name for name in (CONFIG, METRICS, HISTORY_FILE, REPORT)), *figures):
+        file.unlink(missing_ok=True)
+    for folder in (run.path, run.path / FIGURES):
+        remove_leftovers(folder)
     settings = run.settings.model
-    parameters = settings.model_dump(exclude={"standardize"})
-    gtm = GTM(**parameters, device=device, random_state=run.settings.seed)
+    gtm = GTM(**settings.model_dump(exclude={"standardize"}), device=device, random_state=run.settings.seed)
     model = MapModel(gtm, run.scaler)
     rows = dataset.rows("train")
     if settings.batch_size is None:
@@ -151,15 +142,6 @@ def fit(run: GTMRun, dataset: Dataset, device: str) -> MapModel:
     else:
         gtm.fit(model.scaled(rows.tensor().double().numpy()))
     return model
-
-
-def _clear(out: Path) -> None:
-    """Remove the files of an unfinished fit, and nothing else."""
-    figures = [out / FIGURES / f"{name}.png" for name in PICTURES]
-    for file in (out / CONFIG, out / METRICS, out / HISTORY_FILE, out / REPORT, *figures):
-        file.unlink(missing_ok=True)
-    for folder in (out, out / FIGURES):
-        remove_leftovers(folder)
 
 
 def write(

@@ -52,19 +52,12 @@ BYTES_OF_A_WEIGHT = 18 * 4
 
 
 class NewRun(NamedTuple):
-    """A run that has just begun.
+    """A run that has just begun."""
 
-    Attributes:
-        run: its folder has the configuration and the split.
-        dataset: the columns of the model.
-        proposal: the likelihood that the data propose.
-        vae: the model, before training.
-    """
-
-    run: Run
-    dataset: Dataset
-    proposal: LikelihoodProposal
-    vae: VAE
+    run: Run  # its folder has the configuration and the split
+    dataset: Dataset  # with the columns of the model
+    proposal: LikelihoodProposal  # by the values of the data
+    vae: VAE  # before training
 
 
 @contextmanager
@@ -102,17 +95,19 @@ def _start(settings: RunSettings, dataset: Dataset, image_shape: tuple[int, int]
         return facts, build_vae(settings.model, facts)
 
 
+def _left_by_an_interruption(path: Path) -> bool:
+    """Whether a run that was stopped before its configuration was written left this file."""
+    return path.name == SPLITS or path.name.startswith((f".{Path(SPLITS).stem}-", f".{Path(CONFIG).stem}-"))
+
+
 def require_free(
-    out: Path,
-    go_on: str | None = None,
-    left: Callable[[Path], bool] | None = None,
+    out: Path, go_on: str | None = None, may_go: Callable[[Path], bool] = _left_by_an_interruption
 ) -> None:
-    """Refuse a folder that holds anything but what an interrupted run, or `left`, says may go.
+    """Refuse a folder that holds other files than those that may go.
 
     Raises:
-        ValueError: it is not empty, or no folder; `go_on` says what to do where it is a run; None finds out.
+        ValueError: it is not empty, or no folder. If it is a run, the error ends with `go_on`, or with advice by kind.
     """
-    may_go = left or _left_by_an_interruption
     if blocking := not_a_folder([out, *out.parents]):
         raise ValueError(
             f"--out {out}: expected a folder to make the run in, got the file {str(blocking)!r}; name another"
@@ -165,15 +160,9 @@ def train(
     progress: bool = False,
     tensorboard: bool = False,
 ) -> VAE:
-    """Train the run's model and write its weights; epochs that are done already are not done again.
+    """Train the run's model and write its weights; this process holds the folder.
 
-    Args:
-        run: its folder, held by this process.
-        dataset: the columns of the model.
-        start: the model before training; None builds it.
-        resume: whether to go on from the state of the last epoch, if there is one.
-        progress: whether to show a bar.
-        tensorboard: whether to log for TensorBoard.
+    With `resume`, training goes on after the last epoch if there is its state; else from `start`, or from a new model.
     """
     if process_rank() == 0:
         for folder in (run.path, run.path / FIGURES):
@@ -205,9 +194,9 @@ def draw(run: Run, vae: VAE, dataset: Dataset) -> list[Path]:
     from priory.workbench.pictures.vae import draw_figures
 
     history = History.read(run.path / HISTORY_FILE) if (run.path / HISTORY_FILE).is_file() else None
-    shown = (run.facts.image_shape, run.restored)
+    rows, shape = telling_rows(dataset), run.facts.image_shape
     with own_noise(run.settings.seed, device_of(vae)):
-        return draw_figures(vae, telling_rows(dataset), *shown, history, run.path / FIGURES)
+        return draw_figures(vae, rows, shape, run.restored, history, run.path / FIGURES)
 
 
 def measure(vae: VAE, rows: DatasetRows, num_samples: int, seed: int, progress: Progress | None = None) -> Evaluation:
@@ -233,12 +222,11 @@ def measure(vae: VAE, rows: DatasetRows, num_samples: int, seed: int, progress: 
 @torch.no_grad()
 def embed(vae: VAE, rows: DatasetRows, batch_size: int = 1024) -> dict[str, np.ndarray]:
     """`z_mean`, `z_scale` of q(z|x); with a grid prior `map`, each row's place, and `map_scale`, the spread of u."""
-    parts: list[tuple[Tensor, ...]] = []
-    for x, _ in rows.batches(batch_size):
-        q = vae.encode(x.to(device_of(vae)))
-        parts.append((q.mean, q.stddev))
-    columns = [torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True)]
-    found = dict(zip(("z_mean", "z_scale"), columns, strict=True))
+    posteriors = [vae.encode(x.to(device_of(vae))) for x, _ in rows.batches(batch_size)]
+    found = {
+        "z_mean": torch.cat([q_z.mean for q_z in posteriors]).cpu().numpy(),
+        "z_scale": torch.cat([q_z.stddev for q_z in posteriors]).cpu().numpy(),
+    }
     if isinstance(vae.prior, GridPrior):
         places = TopographicMap(vae, rows).places
         found |= {"map": places.place.numpy(), "map_scale": places.scale.numpy()}
@@ -261,8 +249,3 @@ def sample(vae: VAE, number: int, seed: int, mean: bool) -> Tensor:
 def surface(vae: VAE, num_samples: int) -> Surface:
     """The map that the model draws, if its prior has a grid; likelihoods by so many importance samples."""
     return VAESurface(vae, num_samples=num_samples)
-
-
-def _left_by_an_interruption(path: Path) -> bool:
-    """What a run leaves that was stopped before its configuration was written."""
-    return path.name == SPLITS or path.name.startswith((f".{Path(SPLITS).stem}-", f".{Path(CONFIG).stem}-"))

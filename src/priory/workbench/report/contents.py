@@ -121,16 +121,13 @@ class MapContents:
         if self.x is not None:
             object.__setattr__(self, "x", as_matrix(self.x))
             _require_shape("x", self.x, (len(self.places), len(self.columns)))
-            self._check_columns()
-
-    def _check_columns(self) -> None:
-        if self.image_shape is not None and np.prod(self.image_shape) != len(self.columns):
-            raise ValueError(
-                f"image_shape: expected height * width = {len(self.columns)}, the number of columns, "
-                f"got {tuple(self.image_shape)}"
-            )
-        if self.nodes is not None:
-            _require_shape("nodes.contents", self.nodes.contents, (len(self.nodes.places), len(self.columns)))
+            if self.image_shape is not None and np.prod(self.image_shape) != len(self.columns):
+                raise ValueError(
+                    f"image_shape: expected height * width = {len(self.columns)}, the number of columns, "
+                    f"got {tuple(self.image_shape)}"
+                )
+            if self.nodes is not None:
+                _require_shape("nodes.contents", self.nodes.contents, (len(self.nodes.places), len(self.columns)))
 
 
 @dataclass(frozen=True, eq=False)

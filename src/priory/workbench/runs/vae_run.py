@@ -22,7 +22,7 @@ from priory.workbench.data import Dataset, require_complete
 from priory.workbench.models.building import build_vae, check_support, class_of_prior, input_noise
 from priory.workbench.models.facts import DataFacts
 from priory.workbench.runs.folder import CONFIG, METRICS, MODEL, RunFolder, read_config
-from priory.workbench.runs.stored import Config, RefitRecord, StoredFacts, StoredMetrics, estimates, metrics_tree
+from priory.workbench.runs.stored import Config, RefitRecord, StoredFacts, StoredMetrics, estimate_of
 from priory.workbench.settings.base import checked
 from priory.workbench.settings.networks import DEFAULT_HIDDEN
 from priory.workbench.settings.run import RunSettings
@@ -148,8 +148,14 @@ class Run(RunFolder):
         """
         if not self.begun:
             raise ValueError(f"{self.path}: has no {MODEL} yet; finish it with `{self.resume_line}`")
-        file = self.path / (MODEL if self.finished else STATE_FILE)
-        return self._with_weights(_weights(file) if self.finished else _best_so_far(file), file).eval()
+        if self.finished:
+            file = self.path / MODEL
+            weights = _stored_weights(file)
+        else:
+            file = self.path / STATE_FILE
+            state = stored_state(file) or {}
+            weights = state["vae"] if state["best"] is None else state["best"]
+        return self._with_weights(weights, file).eval()
 
     def load_state(self) -> VAE | None:
         """The model as the last epoch left it, to go on with; None where there is no state.
@@ -174,10 +180,6 @@ class Run(RunFolder):
         encoder.input_noise = input_noise(self.settings.model, vae.prior)  # now that the guide has its own
         return vae
 
-    def loaded(self) -> VAE:
-        """What `priory.load` gives."""
-        return self.load_model()
-
     @property
     def resume_line(self) -> str:
         """The command that goes on with this run."""
@@ -190,17 +192,21 @@ class Run(RunFolder):
 
     def metrics_tree(self, metrics: Mapping[str, Estimate], num_samples: int, seed: int) -> dict[str, Any]:
         """The metrics, the number of importance samples, and the seed of the noise."""
-        return metrics_tree(metrics, num_samples, seed)
+        numbers = {name: estimate._asdict() for name, estimate in metrics.items()}
+        return numbers | {"evaluation": {"num_samples": num_samples, "seed": seed}}
 
     def read_metrics(self, num_samples: int, seed: int) -> dict[str, Estimate] | None:
         """The metrics of the finished run; None where there are none yet that were estimated in this way."""
-        if not self.finished or not (self.path / METRICS).is_file():
+        file = self.path / METRICS
+        if not self.finished or not file.is_file():
             return None
-        stored = checked(StoredMetrics, read_json(self.path / METRICS), str(self.path / METRICS))
-        return estimates(stored, num_samples, seed)
+        tree = checked(StoredMetrics, read_json(file), str(file)).root
+        if tree.pop("evaluation", None) != {"num_samples": num_samples, "seed": seed}:
+            return None
+        return {name: estimate_of(numbers) for name, numbers in tree.items()}
 
 
-def _weights(file: Path) -> dict[str, Tensor]:
+def _stored_weights(file: Path) -> dict[str, Tensor]:
     if not file.is_file():
         raise ValueError(f"{file}: expected the weights of a model, got no regular file; {TRAIN_AGAIN}")
     require_readable(file)
@@ -211,8 +217,3 @@ def _weights(file: Path) -> dict[str, Tensor]:
             f"{file}: expected the weights of a model in safetensors' format, got a damaged file or another kind "
             f"({error}); {TRAIN_AGAIN}"
         ) from error
-
-
-def _best_so_far(file: Path) -> dict[str, Tensor]:
-    state = stored_state(file) or {}
-    return state["vae"] if state["best"] is None else state["best"]

@@ -17,7 +17,7 @@ from priory.vae import VAE
 from priory.workbench.cli.commands.evaluate import EVALUATION_SEED, evaluated
 from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
 from priory.workbench.cli.commands.opening import allow_modules_here
-from priory.workbench.cli.commands.report import say_where_the_page_is
+from priory.workbench.cli.commands.sayings import default_folder, say_page
 from priory.workbench.cli.errors import MENDABLE, can_be_mended, said_in_a_line
 from priory.workbench.cli.terminal import console, errors
 from priory.workbench.compare.cells import ROW_SCORES, Cell, Finished, finished_cell, row_scores, write_row_scores
@@ -60,7 +60,7 @@ def compare_runs(
         return with_options(RunSettings(), options, assignments, known_elsewhere=of_all)
 
     settings = settings_of(Cell(names[0], 0))
-    out = out or Path("runs") / f"{Path(settings.data.source).name.split('.')[0]}-compare"
+    out = out or default_folder(settings.data.source, "compare")
     baseline = _baseline(baseline, names)
     comparison = Comparison(settings, names, tuple(range(seeds)), baseline, num_samples, EVALUATION_SEED)
     plan = {cell: settings_of(cell) for cell in comparison.cells}
@@ -184,7 +184,7 @@ def _draw(comparison: Comparison, out: Path, report: bool) -> None:
         console.print(sentence, markup=False)
     names = [str(each.image.relative_to(out)) for each in pictures if isinstance(each.image, Path)]
     console.print(f"figures: {', '.join(names) or 'none'}", markup=False)
-    say_where_the_page_is(page if report else None)
+    say_page(page if report else None)
 
 
 def _write_pages(comparison: Comparison, out: Path) -> None:

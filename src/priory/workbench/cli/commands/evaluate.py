@@ -2,6 +2,8 @@
 
 import shlex
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +60,22 @@ def _keep_metrics(run: RunFolder, stamp: object, metrics: dict[str, Estimate], n
 
 def evaluated(jobs: Jobs, model: Any, rows: DatasetRows, num_samples: int, seed: int = EVALUATION_SEED) -> Evaluation:
     """Compute the metrics of these rows; show a bar meanwhile, and a note if more samples would help."""
-    with row_progress("evaluate", len(rows)) as progress, warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", LowEffectiveSampleSizeWarning)
+    with row_progress("evaluate", len(rows)) as progress, collected(LowEffectiveSampleSizeWarning) as notes:
         metrics = jobs.measure(model, rows, num_samples, seed, progress)
+    for note in notes:
+        errors.print(f"[yellow]note:[/] {note} (--samples {8 * num_samples})")
+    return metrics
+
+
+@contextmanager
+def collected(category: type[Warning]) -> Iterator[list[Warning | str]]:
+    """Gives a list that has the block's warnings of this category when it ends; others are shown then, as usual."""
+    ours: list[Warning | str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", category)
+        yield ours
     for warning in caught:
-        if issubclass(warning.category, LowEffectiveSampleSizeWarning):
-            errors.print(f"[yellow]note:[/] {warning.message} (--samples {8 * num_samples})")
+        if issubclass(warning.category, category):
+            ours.append(warning.message)
         else:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-    return metrics

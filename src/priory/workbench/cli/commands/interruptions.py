@@ -25,7 +25,14 @@ def saying_how_to_go_on(out: Path, line: str | None = None) -> Iterator[None]:
             errors.print(f"terminated; {line or how_to_go_on(out)}", markup=False)
         raise
     except NonFiniteLossError as error:
-        error.add_note(_what_a_failure_left(out))
+        run = Run.open(out)
+        kept = "the epochs before it are kept: priory evaluate " + shlex.quote(str(out))
+        rate = run.settings.training.learning_rate
+        error.add_note(
+            f"{out}: {kept if run.begun else 'nothing is kept'}. --resume would fail again, because a run's settings "
+            "are fixed; begin another one, with another --out and for example "
+            f"--set training.learning_rate={rate / 10:g} or a lower training.gradient_clip"
+        )
         raise
 
 
@@ -34,13 +41,3 @@ def how_to_go_on(out: Path) -> str:
     if not (out / CONFIG).exists():
         return "no run was begun yet; give the same command again"
     return f"go on with: {Run.open(out).resume_line}"
-
-
-def _what_a_failure_left(out: Path) -> str:
-    run = Run.open(out)
-    kept = f"the epochs before it are kept: priory evaluate {shlex.quote(str(out))}" if run.begun else "nothing is kept"
-    rate = run.settings.training.learning_rate
-    return (
-        f"{out}: {kept}. --resume would fail again, because a run's settings are fixed; begin another one, with "
-        f"another --out and for example --set training.learning_rate={rate / 10:g} or a lower training.gradient_clip"
-    )

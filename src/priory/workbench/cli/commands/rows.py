@@ -54,14 +54,9 @@ def score_run(
 def kept(rows: DatasetRows, run: RunFolder, data: str | None, taken: Sequence[str]) -> dict[str, np.ndarray]:
     """The split and the labels of the rows, for an output file whose columns `taken` are spoken for."""
     labels = {f"label_{name}" if name in (*taken, "split") else name: column for name, column in rows.labels.items()}
-    return {"split": _split_of(rows, run, data), **labels}
-
-
-def _split_of(rows: DatasetRows, run: RunFolder, data: str | None) -> np.ndarray:
-    """The split of each row of the run's own data; nothing for other data."""
     source = run.settings.data.source
     own = data is None or data == source or str(Path(data).resolve()) == source
-    return split_names(rows.indices, run.splits if own else {}, "new")
+    return {"split": split_names(rows.indices, run.splits if own else {}, "new"), **labels}
 
 
 def require_another_file(out: Path, data: str, option: str) -> None:
@@ -70,16 +65,8 @@ def require_another_file(out: Path, data: str, option: str) -> None:
     Raises:
         ValueError: both are one file.
     """
-    if _real(out) == _real(data):
+    if os.path.realpath(out) == os.path.realpath(data):
         raise ValueError(f"{option}: expected another file than the data, got {str(out)!r}; name a new file")
-
-
-def _real(path: Path | str) -> str:
-    """Where a path leads, through links, loops of links too; itself where it is no path, which reading it will say."""
-    try:
-        return os.path.realpath(path)
-    except ValueError:
-        return str(path)
 
 
 def template_of(

@@ -52,11 +52,7 @@ class Finished(NamedTuple):
 
 
 def finished_cell(folder: Path, settings: RunSettings, num_samples: int, seed: int) -> Finished | None:
-    """The results of a finished run with these settings, estimated in this way; None where there are none yet.
-
-    Raises:
-        ValueError: the folder holds a run with other settings, or its metrics are damaged.
-    """
+    """The results of a finished run with these settings, estimated in this way; None where there are none yet."""
     if not (folder / CONFIG).exists():
         return None
     run = Run.open(folder)

@@ -79,11 +79,7 @@ class Comparison:
         return [seed for seed in self.seeds_of(prior) if seed in self.seeds_of(self.baseline)]
 
     def differences(self, prior: str) -> dict[str, Difference]:
-        """Of NLL and ELBO, the prior's minus the baseline's; none for the baseline, or without a common seed.
-
-        Raises:
-            ValueError: two runs were evaluated on different rows.
-        """
+        """Of NLL and ELBO, the prior's minus the baseline's; none for the baseline, or without a common seed."""
         seeds = self.common_seeds(prior)
         if prior == self.baseline or not seeds:
             return {}

@@ -16,20 +16,12 @@ _MEANING = {"missing value": "(NaN or empty cells)", "infinite value": "(or beyo
 
 
 def require_complete(dataset: Dataset) -> None:
-    """Refuse missing and infinite values.
-
-    Raises:
-        ValueError: there are such values; the message counts them, names their columns and the first row.
-    """
+    """Refuse missing and infinite values."""
     _require_none(dataset, ("missing value", "infinite value"), "fill them in")
 
 
 def require_finite(dataset: Dataset) -> None:
-    """Refuse infinite values; missing ones may stay.
-
-    Raises:
-        ValueError: there are infinite values; the message counts them, names their columns and the first row.
-    """
+    """Refuse infinite values; missing ones may stay."""
     _require_none(dataset, ("infinite value",), "leave these cells empty")
 
 

@@ -176,11 +176,7 @@ def telling_rows(dataset: Dataset) -> DatasetRows:
 
 
 def with_columns(dataset: Dataset, columns: tuple[str, ...]) -> Dataset:
-    """Pick the columns of a model, in its order; if some are left out, the rows are no longer images.
-
-    Raises:
-        ValueError: columns are missing.
-    """
+    """Pick the columns of a model, in its order; if some are left out, the rows are no longer images."""
     if dataset.columns == columns:
         return dataset
     place = {name: i for i, name in enumerate(dataset.columns)}
@@ -198,11 +194,7 @@ def with_columns(dataset: Dataset, columns: tuple[str, ...]) -> Dataset:
 
 
 def check_width(dataset: Dataset, columns: tuple[str, ...]) -> None:
-    """Refuse another number of columns than the model has: columns without names are matched by their order.
-
-    Raises:
-        ValueError: the numbers differ.
-    """
+    """Refuse another number of columns than the model has: columns without names are matched by their order."""
     if len(dataset.columns) != len(columns):
         raise ValueError(
             f"{dataset.origin}: expected {len(columns)} columns, as many as the model was trained on, got "

@@ -76,11 +76,7 @@ def with_validation(splits: dict[str, np.ndarray], seed: int) -> dict[str, np.nd
 
 
 def recorded_split(splits: Mapping[str, Sequence[int]], rows: int) -> dict[str, np.ndarray]:
-    """Check recorded indices against the number of rows.
-
-    Raises:
-        ValueError: a name is unknown, an index is out of range, or a row occurs twice.
-    """
+    """Check recorded indices against the number of rows."""
     if unknown := set(splits) - set(SPLITS):
         raise ValueError(f"splits: expected the names {', '.join(SPLITS)}, got {', '.join(sorted(map(str, unknown)))}")
     checked = {name: _checked_indices(name, splits.get(name, ()), rows) for name in SPLITS}

@@ -94,11 +94,7 @@ def _standardize(settings: MapSettings, dataset: Dataset) -> tuple[bool, str]:
 
 
 def _left_out(dataset: Dataset, standardize: bool) -> dict[str, float | None]:
-    """Columns that the model leaves out: without a value in all training rows, and constant ones if standardized.
-
-    Raises:
-        ValueError: none is left.
-    """
+    """Columns that the model leaves out: without a value in all training rows, and constant ones if standardized."""
     rows = dataset.rows("train")
     filled = torch.zeros(len(dataset.columns), dtype=torch.bool)
     for x, _ in rows.batches(BATCH):
@@ -164,11 +160,7 @@ def write(
 def measure(
     model: MapModel, rows: DatasetRows, num_samples: int, seed: int, progress: Progress | None = None
 ) -> Evaluation:
-    """The metrics that `DESCRIPTIONS` lists; the likelihood is exact, so samples and seed are not used.
-
-    Raises:
-        ArithmeticError: a row's likelihood is NaN or infinite.
-    """
+    """The metrics that `DESCRIPTIONS` lists; the likelihood is exact, so samples and seed are not used."""
     drawn = model.drawn(rows, progress)
     each = -drawn.log_likelihood
     nll = mean(each)

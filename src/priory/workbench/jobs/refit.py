@@ -41,9 +41,6 @@ def requested(
 
     A grid's network has radial functions unless the user says otherwise, because EM can then fit it; and it has no
     guide, because a guide is for training an encoder.
-
-    Raises:
-        ValueError: a setting is unknown, its value does not fit, or it belongs to the encoder or the decoder.
     """
     name = given["model.prior"]
     base = RefitRequest(model=run.settings.model)

@@ -133,9 +133,6 @@ def _left_out(dataset: Dataset, model: ModelSettings) -> dict[str, float]:
     """Constant columns that the model is to leave out: a Gaussian has no density for them.
 
     A network of images keeps them, because an image must stay whole.
-
-    Raises:
-        ValueError: there is one training row, or all of its columns are constant.
     """
     rows = dataset.rows("train")
     if len(rows) < 2:
@@ -202,9 +199,6 @@ def draw(run: Run, vae: VAE, dataset: Dataset) -> list[Path]:
 def measure(vae: VAE, rows: DatasetRows, num_samples: int, seed: int, progress: Progress | None = None) -> Evaluation:
     """`evaluate` with noise of its own seed, so that the same model gives the same numbers; and with a grid prior,
     how good its map is.
-
-    Raises:
-        ArithmeticError: a number is NaN or infinite, so some rows have no likelihood under the model.
     """
     with own_noise(seed, device_of(vae)):
         metrics = evaluate(vae, rows, num_samples=num_samples, progress=progress)

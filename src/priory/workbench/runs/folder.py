@@ -82,11 +82,7 @@ class RunFolder(ABC):
 
     @property
     def splits(self) -> dict[str, np.ndarray]:
-        """The rows of the data that trained, validated and tested.
-
-        Raises:
-            ValueError: the file is missing or damaged.
-        """
+        """The rows of the data that trained, validated and tested."""
         file = self.path / SPLITS
         try:
             arrays = read_arrays(file)
@@ -150,9 +146,6 @@ class RunFolder(ABC):
         """Another file, read as the training data were except for `changes`, its columns in the training order.
 
         Label columns and the like that only the training data have are not missed. Gray values are drawn once.
-
-        Raises:
-            ValueError: it lacks columns that the model reads, or its values are outside of the likelihood's support.
         """
         optional = {"labels", "ids", "drop", "layer"} - set(changes)
         options = self.reading_options() | {"source": source, "optional": optional} | changes
@@ -165,11 +158,7 @@ class RunFolder(ABC):
         return dataset
 
     def matched(self, dataset: Dataset) -> Dataset:
-        """The columns that the model has, in its order.
-
-        Raises:
-            ValueError: columns are missing, or columns that have only numbers for names are too many.
-        """
+        """The columns that the model has, in its order."""
         if dataset.columns != self.columns and all(re.fullmatch(r"x\d+", name) for name in dataset.columns):
             check_width(dataset, self.columns)
         return with_columns(dataset, self.modeled)
@@ -206,11 +195,7 @@ def kind_of(path: Path, wanted: str = "vae") -> str:
 
 
 def read_config(path: Path, stored: type[Stored], kind: str) -> Stored:
-    """The configuration of a run folder of this kind.
-
-    Raises:
-        ValueError: the folder is no run, or one of another kind, or its configuration is damaged.
-    """
+    """The configuration of a run folder of this kind."""
     found = kind_of(path, kind)
     if found != kind:
         raise ValueError(

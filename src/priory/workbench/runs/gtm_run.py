@@ -35,11 +35,7 @@ class GTMRun(RunFolder):
 
     @classmethod
     def open(cls, path: str | Path) -> "GTMRun":
-        """Read a run folder's configuration.
-
-        Raises:
-            ValueError: the folder is no run of a map, or its configuration is damaged.
-        """
+        """Read a run folder's configuration."""
         path = Path(path)
         config = read_config(path, MapConfig, cls.kind)
         left = len(config.columns) - len(config.constants)
@@ -97,11 +93,7 @@ class GTMRun(RunFolder):
         return None if stored is None else scaler_of(np.array(stored.loc), np.array(stored.scale))
 
     def load_model(self) -> MapModel:
-        """The fitted map, on the CPU.
-
-        Raises:
-            ValueError: there is none, it is damaged, or it does not fit the configuration.
-        """
+        """The fitted map, on the CPU."""
         if not self.finished:
             raise ValueError(
                 f"{self.path}: has no {MODEL}, because its fit did not end; give its `priory gtm fit` line again"

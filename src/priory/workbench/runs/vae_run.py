@@ -79,11 +79,7 @@ class Run(RunFolder):
 
     @classmethod
     def open(cls, path: str | Path) -> "Run":
-        """Read a run folder's configuration.
-
-        Raises:
-            ValueError: the folder is no run, or its configuration is damaged.
-        """
+        """Read a run folder's configuration."""
         path = Path(path)
         file, config = path / CONFIG, read_config(path, Config, cls.kind)
         left = len(config.columns) - len(config.constants)
@@ -141,11 +137,7 @@ class Run(RunFolder):
         return (self.path / STATE_FILE).is_file()
 
     def load_model(self) -> VAE:
-        """The trained model, in evaluation mode, on the CPU; where training has not ended, its best weights so far.
-
-        Raises:
-            ValueError: there are no weights yet, they are damaged, or they do not fit the configuration.
-        """
+        """The trained model, in evaluation mode, on the CPU; where training has not ended, its best weights so far."""
         if not self.begun:
             raise ValueError(f"{self.path}: has no {MODEL} yet; finish it with `{self.resume_line}`")
         if self.finished:
@@ -158,11 +150,7 @@ class Run(RunFolder):
         return self._with_weights(weights, file).eval()
 
     def load_state(self) -> VAE | None:
-        """The model as the last epoch left it, to go on with; None where there is no state.
-
-        Raises:
-            ValueError: the state is damaged, or does not fit the configuration.
-        """
+        """The model as the last epoch left it, to go on with; None where there is no state."""
         file = self.path / STATE_FILE
         state = stored_state(file)
         return None if state is None else self._with_weights(state["vae"], file)

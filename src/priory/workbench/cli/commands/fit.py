@@ -130,11 +130,7 @@ def _check_more_epochs(run: Run, now: TrainingSettings) -> None:
 
 
 def grid_settings(text: str | None) -> dict[str, int]:
-    """What `--grid` says.
-
-    Raises:
-        ValueError: it is no grid with equal sides.
-    """
+    """What `--grid` says."""
     if text is None:
         return {}
     sides = text.lower().split("x")

@@ -33,11 +33,7 @@ class Opened(NamedTuple):
 
 
 def opened_model(path: Path, device: str) -> Opened:
-    """The run and its model on the device; where training has not ended, with a note that says so.
-
-    Raises:
-        ValueError: there is no run, no weights yet, or no such device.
-    """
+    """The run and its model on the device; where training has not ended, with a note that says so."""
     run = open_run(path)
     device = chosen_device(device)
     model = run.load_model().to(device)
@@ -47,11 +43,7 @@ def opened_model(path: Path, device: str) -> Opened:
 
 
 def chosen_device(device: str) -> str:
-    """The device that --device means.
-
-    Raises:
-        ValueError: torch sees none of that name.
-    """
+    """The device that --device means."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:

@@ -60,11 +60,7 @@ def kept(rows: DatasetRows, run: RunFolder, data: str | None, taken: Sequence[st
 
 
 def require_another_file(out: Path, data: str, option: str) -> None:
-    """Refuse to write over the table that is read.
-
-    Raises:
-        ValueError: both are one file.
-    """
+    """Refuse to write over the table that is read."""
     if os.path.realpath(out) == os.path.realpath(data):
         raise ValueError(f"{option}: expected another file than the data, got {str(out)!r}; name a new file")
 

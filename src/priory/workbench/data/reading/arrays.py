@@ -30,11 +30,7 @@ class ObjectsError(ValueError):
 
 
 def read_array(path: Path) -> np.ndarray:
-    """Read a `.npy` file.
-
-    Raises:
-        ValueError: it is no such file, is damaged, or holds Python objects.
-    """
+    """Read a `.npy` file."""
     with path.open("rb") as file:
         _check_header(file, path.stat().st_size, path.name)
         file.seek(0)

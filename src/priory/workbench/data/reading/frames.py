@@ -19,11 +19,7 @@ def is_frame(matrix: Any) -> bool:
 
 
 def numbers_of(frame: Any, name: str) -> np.ndarray:
-    """The values of a DataFrame as numbers; missing ones become NaN.
-
-    Raises:
-        ValueError: columns hold other values; the message shows examples.
-    """
+    """The values of a DataFrame as numbers; missing ones become NaN."""
     from pandas.api.types import is_numeric_dtype
 
     others = [i for i, dtype in enumerate(frame.dtypes) if not is_numeric_dtype(dtype) or dtype.kind == "c"]

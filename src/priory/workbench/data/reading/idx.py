@@ -38,12 +38,7 @@ def read_idx(path: Path, as_written: Collection[str]) -> Table:
 
 
 def _array(path: Path) -> np.ndarray:
-    """The array of an IDX file, gzipped or not: two zeros, type, number of axes, lengths, values; big-endian.
-
-    Raises:
-        ValueError: it is no such file, or has fewer or more bytes than its header says.
-        NotEnoughMemoryError: it would not fit.
-    """
+    """The array of an IDX file, gzipped or not: two zeros, type, number of axes, lengths, values; big-endian."""
     with path.open("rb") as file:
         zipped = file.read(2) == b"\x1f\x8b"
     with open_bytes(path, zipped=zipped) as file:

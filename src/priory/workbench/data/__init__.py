@@ -2,7 +2,7 @@
 
 from priory.workbench.data.completeness import require_complete, require_finite
 from priory.workbench.data.constants import constant_columns, describe_constants
-from priory.workbench.data.dataset import Dataset, DatasetRows, check_width, telling_rows, with_columns
+from priory.workbench.data.dataset import Dataset, DatasetRows, telling_rows, with_columns
 from priory.workbench.data.likelihood_rule import RULE, LikelihoodProposal, propose_likelihood
 from priory.workbench.data.loading import EMBEDDED, load_dataset
 from priory.workbench.data.reading.arrays import read_arrays
@@ -21,7 +21,6 @@ __all__ = [
     "Summary",
     "Table",
     "check_output",
-    "check_width",
     "constant_columns",
     "describe_constants",
     "load_dataset",

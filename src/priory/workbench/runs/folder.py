@@ -16,7 +16,7 @@ from torch import Tensor
 from priory._support.files import read_json, replacing, write_json
 from priory._support.messages import TRAIN_AGAIN
 from priory.evaluation import Estimate
-from priory.workbench.data import Dataset, check_width, load_dataset, read_arrays, with_columns
+from priory.workbench.data import Dataset, load_dataset, read_arrays, with_columns
 from priory.workbench.data.splits import SPLITS as SPLIT_NAMES
 from priory.workbench.settings.base import checked
 
@@ -159,8 +159,12 @@ class RunFolder(ABC):
 
     def matched(self, dataset: Dataset) -> Dataset:
         """The columns that the model has, in its order."""
-        if dataset.columns != self.columns and all(re.fullmatch(r"x\d+", name) for name in dataset.columns):
-            check_width(dataset, self.columns)
+        unnamed = all(re.fullmatch(r"x\d+", name) for name in dataset.columns)  # these are matched by their order
+        if unnamed and len(dataset.columns) != len(self.columns):
+            raise ValueError(
+                f"{dataset.origin}: expected {len(self.columns)} columns, as many as the model was trained on, got "
+                f"{len(dataset.columns)}; give a file with the same columns in the same order"
+            )
         return with_columns(dataset, self.modeled)
 
     def reading_options(self) -> dict[str, Any]:

@@ -57,9 +57,11 @@ def layout_of(path: Path) -> Layout:
         raise ValueError(f"{path.name}: expected a table, got an empty file; save it again")
     head = "".join(line for _, line in start)
     first_line = head.splitlines()[0]
-    tabs = ".tsv" in path.name.lower()
-    semicolons = ";" in first_line and "," not in first_line  # spreadsheets write ';' in countries with a decimal comma
-    delimiter = "\t" if tabs else ";" if semicolons else ","
+    delimiter = ","
+    if ".tsv" in path.name.lower():
+        delimiter = "\t"
+    elif ";" in first_line and "," not in first_line:  # as spreadsheets write in countries with a decimal comma
+        delimiter = ";"
     with foreign(path.name, *_TEXT):
         rows = list(csv.reader(head.splitlines(), delimiter=delimiter, skipinitialspace=True))
     first, second = rows[0], rows[-1]

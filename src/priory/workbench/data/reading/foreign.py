@@ -40,23 +40,16 @@ def foreign(what: str, expected: str, cure: str) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # such as those about old versions of a format
             yield
-    except MemoryError as error:
-        raise NotEnoughMemoryError(f"{what}: there is not enough memory to read it ({_reason(error)})") from None
-    except OSError as error:
-        if error.filename is not None and error.errno is not None:
-            raise
-        raise _unreadable(what, expected, cure, error) from None
     except Exception as error:
-        raise _unreadable(what, expected, cure, error) from None
-
-
-def _unreadable(what: str, expected: str, cure: str, error: Exception) -> ValueError:
-    return ValueError(f"{what}: expected {expected}, got a damaged file or another kind ({_reason(error)}); {cure}")
-
-
-def _reason(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return shortened(lines[0] if lines else type(error).__name__, _LONGEST_REASON)
+        if isinstance(error, OSError) and error.filename is not None and error.errno is not None:
+            raise
+        lines = str(error).strip().splitlines()
+        reason = shortened(lines[0] if lines else type(error).__name__, _LONGEST_REASON)
+        if isinstance(error, MemoryError):
+            raise NotEnoughMemoryError(f"{what}: there is not enough memory to read it ({reason})") from None
+        raise ValueError(
+            f"{what}: expected {expected}, got a damaged file or another kind ({reason}); {cure}"
+        ) from None
 
 
 def open_bytes(path: Path, *, zipped: bool) -> BinaryIO:

@@ -124,7 +124,6 @@ def select(table: Table, claims: Claims, where: str) -> Selection:
 
 
 def _layer(table: Table, claims: Claims, where: str) -> Any:
-    """The layer that the user named, or the matrix."""
     layers = table.layers or {}
     if claims.layer is not None and claims.layer in layers:
         return layers[claims.layer]

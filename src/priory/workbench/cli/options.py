@@ -38,11 +38,7 @@ Set = Annotated[
 
 
 def settings_options(
-    kind: type[BaseModel],
-    panels: Mapping[str, Sequence[str]],
-    *,
-    flags: Mapping[str, str] | None = None,
-    show_defaults: bool = True,
+    kind: type[BaseModel], panels: Mapping[str, Sequence[str]], *, flags: Mapping[str, str] | None = None
 ) -> Callable[[Command], Command]:
     """Give a command an option for each of these settings, in place of its parameter `given`.
 
@@ -52,10 +48,9 @@ def settings_options(
         kind: the class of the tree of settings.
         panels: paths of settings by the panel of the help text that shows them.
         flags: the flag of a setting if it is not made from its name: `--standardize/--raw`.
-        show_defaults: whether the settings' own defaults hold for the command.
     """
     options = {
-        path: _parameter(path, _field(kind, path), panel, (flags or {}).get(path), show_defaults)
+        path: _parameter(path, _field(kind, path), panel, (flags or {}).get(path))
         for panel, paths in panels.items()
         for path in paths
     }
@@ -80,10 +75,10 @@ def settings_options(
     return decorate
 
 
-def _parameter(path: str, field: FieldInfo, panel: str, flag: str | None, show_default: bool) -> inspect.Parameter:
+def _parameter(path: str, field: FieldInfo, panel: str, flag: str | None) -> inspect.Parameter:
     name, kind, text = path.rpartition(".")[2], _type(field.annotation), field.description or ""
     repeatable = "; repeatable" if kind == list[str] else ""
-    default = f"; default {field.default}" if show_default and field.default not in (None, ()) else ""
+    default = f"; default {field.default}" if field.default not in (None, ()) else ""
     choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
     option = typer.Option(
         flag or f"--{name.replace('_', '-')}",

@@ -8,12 +8,7 @@ from priory.workbench.settings.base import setting_names
 
 
 def describe_usage_error(error: Any, arguments: Sequence[str]) -> str:
-    """One line: which option, argument or command, what was expected, what came, and the nearest name.
-
-    Args:
-        error: click's exception.
-        arguments: what the user typed behind the program's name.
-    """
+    """One line for click's exception: the option or command, what was expected, what came, and the nearest name."""
     context = getattr(error, "ctx", None)
     if context is None:
         return _sentence(error)

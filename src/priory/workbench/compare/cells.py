@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from torch import Tensor
 
 from priory._support.files import replacing
 from priory.evaluation import Estimate
-from priory.workbench.data import DatasetRows, read_arrays
+from priory.workbench.data import read_arrays
 from priory.workbench.runs.folder import CONFIG
 from priory.workbench.runs.vae_run import Run
 from priory.workbench.settings.likelihoods import LIKELIHOODS
@@ -80,12 +79,6 @@ def _belong_together(metrics: dict[str, Estimate], scores: RowScores) -> bool:
     """Whether the metrics are the means of these rows: a run that was trained again has other ones."""
     means = {name: float(getattr(scores, name).mean()) for name in SCORES}
     return all(name in metrics and math.isclose(metrics[name].value, means[name], rel_tol=1e-6) for name in SCORES)
-
-
-def row_scores(rows: DatasetRows, found: dict[str, Tensor]) -> RowScores:
-    """The scores in `Evaluation.per_row`, with the numbers of their rows."""
-    nll, elbo = (found[name].double().numpy() for name in SCORES)
-    return RowScores(rows.indices.copy(), nll, elbo)
 
 
 def write_row_scores(path: Path, scores: RowScores, num_samples: int, seed: int) -> None:

@@ -7,11 +7,9 @@ from priory.workbench.compare.cells import Cell
 
 
 def seconds_left(took: Mapping[str, Sequence[float]], left: Sequence[Cell]) -> float:
-    """The time that these runs will take: that of the same prior's runs, or of all runs if it has none yet.
+    """The time that these runs will take, given the seconds that finished runs took, by prior.
 
-    Args:
-        took: the seconds of finished runs by prior.
-        left: the runs to come.
+    A run takes as long as others of its prior on average; without others, as long as those of the other priors.
 
     >>> seconds_left({"standard": [10.0], "flow": [40.0]}, [Cell("flow", 1), Cell("vamp", 0)])
     65.0

@@ -22,27 +22,16 @@ SIGNS = {"nll": -1.0, "elbo": 1.0}  # times "ours minus the baseline's": how muc
 
 @dataclass
 class Comparison:
-    """The matrix of priors and seeds, as far as it has been filled.
+    """The matrix of priors and seeds, as far as it has been filled."""
 
-    Attributes:
-        settings: of all runs; prior and seed are those of the first.
-        priors: in the order of the table.
-        seeds: asked for.
-        baseline: the prior that the others are compared with.
-        num_samples: importance samples per row.
-        evaluation_seed: of the noise of the evaluation.
-        finished: what the cells found.
-        failures: why the others did not.
-    """
-
-    settings: RunSettings
-    priors: tuple[str, ...]
+    settings: RunSettings  # of all runs; prior and seed are those of the first
+    priors: tuple[str, ...]  # in the order of the table
     seeds: tuple[int, ...]
-    baseline: str
-    num_samples: int
-    evaluation_seed: int
+    baseline: str  # the prior that the others are compared with
+    num_samples: int  # importance samples per row
+    evaluation_seed: int  # of the evaluation's noise
     finished: dict[Cell, Finished] = field(default_factory=dict)
-    failures: dict[Cell, str] = field(default_factory=dict)
+    failures: dict[Cell, str] = field(default_factory=dict)  # the errors of the other cells
 
     @property
     def cells(self) -> list[Cell]:

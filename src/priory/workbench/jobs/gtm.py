@@ -11,21 +11,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from priory._support.files import remove_leftovers
+from priory._support.files import remove_leftovers, replacing
 from priory._support.locking import sole_writer
 from priory._support.memory import require_memory
 from priory.evaluation import Estimate, Evaluation
 from priory.evaluation.estimates import mean
 from priory.gtm import GTM
+from priory.maps.gtm_surface import log_volume
 from priory.maps.quality import MAP_DESCRIPTIONS
 from priory.maps.surfaces import Surface
+from priory.training.history import HISTORY_FILE
 from priory.workbench.data import Dataset, DatasetRows, constant_columns, load_dataset, require_finite, with_columns
 from priory.workbench.jobs.map_quality import quality_on_map
 from priory.workbench.jobs.vae import require_free
 from priory.workbench.models.scaled_gtm import BATCH, MapModel, Progress, batches, means_and_scales
 from priory.workbench.report.run import REPORT
 from priory.workbench.runs.folder import CONFIG, FIGURES, METRICS, MODEL, kind_of
-from priory.workbench.runs.gtm_history import HISTORY_FILE, history_of, write_history
 from priory.workbench.runs.gtm_run import GTMRun
 from priory.workbench.settings.gtm import MapRunSettings, MapSettings, StoredScaling
 
@@ -140,6 +141,20 @@ def fit(run: GTMRun, dataset: Dataset, device: str) -> MapModel:
     return model
 
 
+def _history(model: MapModel, rows: DatasetRows) -> dict[str, np.ndarray]:
+    """Of each iteration, the mean log-likelihood of a training row before it, and the same minus the penalty.
+
+    In nats, in the data's units.
+    """
+    volume = sum(log_volume(model.scaler, x).sum() for x in batches(rows)) / len(rows)
+    gtm = model.gtm
+    return {
+        "iteration": np.arange(1, gtm.n_iter_ + 1),
+        "log_likelihood": gtm.log_likelihoods_ - volume,
+        "penalized_log_likelihood": gtm.penalized_log_likelihoods_ - volume,
+    }
+
+
 def write(
     run: GTMRun, model: MapModel, found: Found, metrics: dict[str, Estimate], page: Callable[[], object]
 ) -> list[Path]:
@@ -148,8 +163,10 @@ def write(
 
     run.write_splits(found.dataset)
     run.write_config()
-    history = history_of(model, found.dataset.rows("train"))
-    write_history(run.path / HISTORY_FILE, history)
+    history = _history(model, found.dataset.rows("train"))
+    lines = [history, *zip(*(map(repr, column.tolist()) for column in history.values()), strict=True)]
+    with replacing(run.path / HISTORY_FILE) as temporary:  # every number to its last bit
+        temporary.write_text("".join(f"{','.join(line)}\n" for line in lines), encoding="utf-8")
     run.write_metrics(metrics, 0, 0)
     pictures = draw_figures(run, model, found.dataset, history)
     page()

@@ -1,7 +1,8 @@
 """The pictures of a map: its rows, the contents of its nodes, a label over the map, the magnification."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,16 @@ def map_figures(drawn: TopographicMap, rows: DatasetRows, total: int, look: Look
         "magnification": plot_magnification(stretch.numpy(), places),
     }
     return figures | _landscape(drawn, rows)
+
+
+def save_figures(figures: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Write each figure as `NAME.png`; returns the files in this order."""
+    from priory.plots import save_figure
+
+    paths = {folder / f"{name}.png": figure for name, figure in figures.items()}
+    for path, figure in paths.items():
+        save_figure(figure, path)
+    return list(paths)
 
 
 def some_rows(rows: DatasetRows) -> DatasetRows:

@@ -27,8 +27,7 @@ from priory.plots import (
 from priory.priors import GridPrior
 from priory.vae import VAE, device_of
 from priory.workbench.data import Dataset, DatasetRows
-from priory.workbench.pictures.maps import Look, map_figures, some_rows
-from priory.workbench.pictures.saving import save_figures
+from priory.workbench.pictures.maps import Look, map_figures, save_figures, some_rows
 
 MOST_POINTS = 20_000  # dots in one picture
 NUM_IMAGES = 64

@@ -71,10 +71,7 @@ def seeded_subset(num_rows: int, count: int) -> np.ndarray:
 def sheet_that_fits(make: Callable[[np.ndarray], Part], num_rows: int, left: int) -> tuple[np.ndarray, Part] | None:
     """The rows of the largest sheet of thumbnails of at most `left` bytes, and the sheet; None if no row fits.
 
-    Args:
-        make: makes the sheet of the rows with these indices.
-        num_rows: number of all rows.
-        left: bytes for the sheet.
+    `make` gives the sheet of rows, by their indices.
     """
     trial = make(seeded_subset(num_rows, 256))
     each = size(trial) / min(num_rows, 256)

@@ -8,13 +8,7 @@ import numpy as np
 
 from priory.plots.classes import CLASS_COLORS
 from priory.plots.maps import spread_about
-from priory.workbench.report.budget import (
-    THUMBNAILS_SHARE,
-    Allowance,
-    column_kind,
-    rows_that_fit,
-    sheet_that_fits,
-)
+from priory.workbench.report.budget import THUMBNAILS_SHARE, Allowance, column_kind, rows_that_fit, sheet_that_fits
 from priory.workbench.report.contents import MapContents, NodeContents
 from priory.workbench.report.encoding import Kind, Part, quantized, size, texts, whole_numbers
 from priory.workbench.report.labels import label_part

@@ -28,22 +28,14 @@ Stored = TypeVar("Stored", bound=BaseModel)
 
 @dataclass(frozen=True)
 class RunFolder(ABC):
-    """A folder with a configuration, a model where fitting has ended, and what is known of the data.
-
-    Attributes:
-        path: the folder.
-        settings: what the run was asked to do; `settings.data` says how the data are read.
-        columns: of the data, in their order.
-        constants: the columns that the model leaves out, and the value that they have; None where they have none.
-        binarize_scale: the value that counted as one where the data were binarized, else None.
-    """
+    """A folder with a configuration, a model if fitting has ended, and the split of the data."""
 
     kind: ClassVar[str]
     path: Path
-    settings: Any
-    columns: tuple[str, ...]
-    constants: Mapping[str, float | None]
-    binarize_scale: float | None = None
+    settings: Any  # as requested; `settings.data` describes how to read the data
+    columns: tuple[str, ...]  # of the data, in their order
+    constants: Mapping[str, float | None]  # columns that the model leaves out, and their value; None for empty ones
+    binarize_scale: float | None = None  # the value that counted as one if the data were binarized
 
     @abstractmethod
     def load_model(self) -> Any:
@@ -177,15 +169,7 @@ class RunFolder(ABC):
 
 
 def kind_of(path: Path, wanted: str = "vae") -> str:
-    """What was fitted in a run folder: a key of `FITTED_BY`.
-
-    Args:
-        path: the folder.
-        wanted: the kind whose command an error names where there is no run.
-
-    Raises:
-        ValueError: the folder is no run, or its configuration is damaged.
-    """
+    """The kind of a run folder, a key of `FITTED_BY`; if it is no run, an error names the command for `wanted`."""
     file = path / CONFIG
     if not file.is_file():
         raise ValueError(

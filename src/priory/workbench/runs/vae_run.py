@@ -30,19 +30,13 @@ from priory.workbench.settings.run import RunSettings
 
 @dataclass(frozen=True)
 class Run(RunFolder):
-    """The run of a VAE: a configuration, and a state while it trains; a model once training has ended.
-
-    Attributes:
-        settings: what the run was asked to do, with the likelihood that the data got.
-        facts: what the model must know of its training data.
-        refit_of: where encoder and decoder come from, if the prior was fitted to them afterwards; else None.
-    """
+    """The run of a VAE: a configuration, and a state while it trains; a model once training has ended."""
 
     kind: ClassVar[str] = "vae"
-    settings: RunSettings
+    settings: RunSettings  # with the likelihood that the data got
     constants: dict[str, float]
-    facts: DataFacts = field(kw_only=True)
-    refit_of: RefitRecord | None = field(default=None, kw_only=True)
+    facts: DataFacts = field(kw_only=True)  # of the training data
+    refit_of: RefitRecord | None = field(default=None, kw_only=True)  # if `priory refit` fitted the prior afterwards
 
     @classmethod
     def create(
@@ -93,7 +87,6 @@ class Run(RunFolder):
         return cls(path, *kept, facts=facts, refit_of=config.refit_of)
 
     def described(self) -> list[tuple[str, str]]:
-        """The model and its training."""
         model, training = self.settings.model, self.settings.training
         grid = [str(getattr(model, "points_per_side", "?"))] * getattr(model, "grid_dim", 0)
         size = f", {' x '.join(grid)} nodes" if grid else ""
@@ -112,12 +105,10 @@ class Run(RunFolder):
 
     @property
     def has_map(self) -> bool:
-        """Whether the prior has a grid."""
         return issubclass(class_of_prior(self.settings.model.prior), GridPrior)
 
     @property
     def rows_shape(self) -> tuple[int, int] | None:
-        """Height and width, where rows with all columns are images."""
         return self.facts.image_shape
 
     def save_model(self, vae: VAE) -> None:
@@ -174,12 +165,10 @@ class Run(RunFolder):
         return f"priory fit --resume --out {shlex.quote(str(self.path))}"
 
     def check_new_rows(self, dataset: Dataset) -> None:
-        """Raise a ValueError where cells are missing, or values are outside of the likelihood's support."""
         require_complete(dataset)
         check_support(self.settings.model, dataset.summary(), dataset.origin)
 
     def metrics_tree(self, metrics: Mapping[str, Estimate], num_samples: int, seed: int) -> dict[str, Any]:
-        """The metrics, the number of importance samples, and the seed of the noise."""
         numbers = {name: estimate._asdict() for name, estimate in metrics.items()}
         return numbers | {"evaluation": {"num_samples": num_samples, "seed": seed}}
 

@@ -20,7 +20,15 @@ from priory.workbench.cli.commands.opening import allow_modules_here
 from priory.workbench.cli.commands.sayings import default_folder, say_page
 from priory.workbench.cli.errors import MENDABLE, can_be_mended, said_in_a_line
 from priory.workbench.cli.terminal import console, errors
-from priory.workbench.compare.cells import ROW_SCORES, Cell, Finished, finished_cell, row_scores, write_row_scores
+from priory.workbench.compare.cells import (
+    ROW_SCORES,
+    SCORES,
+    Cell,
+    Finished,
+    RowScores,
+    finished_cell,
+    write_row_scores,
+)
 from priory.workbench.compare.pace import in_words, seconds_left
 from priory.workbench.compare.page import page_contents
 from priory.workbench.compare.pictures import draw_pictures
@@ -156,7 +164,8 @@ def _compared(folder: Path, settings: RunSettings, comparison: Comparison) -> Fi
         vae = vae_jobs.train(run, dataset, start, resume=True, progress=errors.is_terminal)
         rows = telling_rows(vae_jobs.as_judged(run, dataset))
         metrics = evaluated(vae_jobs, vae, rows, *how)
-        scores = row_scores(rows, metrics.per_row)
+        nll, elbo = (metrics.per_row[name].double().numpy() for name in SCORES)
+        scores = RowScores(rows.indices.copy(), nll, elbo)
         write_row_scores(folder / ROW_SCORES, scores, *how)
         run.write_metrics(metrics, *how)
     return Finished(metrics, scores)

@@ -22,7 +22,6 @@ EVALUATION_SEED = 0
 def evaluate_run(
     path: Path, data: str | None, num_samples: int, seed: int, device: str, reading: dict[str, Any], as_json: bool
 ) -> None:
-    """`priory evaluate`."""
     stamp = model_stamp(path)
     run, model, jobs = opened_model(path, device)
     rows = chosen_rows(run, data, reading, telling_rows)

@@ -46,7 +46,6 @@ def fit_run(
     tensorboard: bool,
     report: bool,
 ) -> None:
-    """`priory fit`."""
     allow_modules_here(given, assignments)
     given = {**given, **grid_settings(grid)}
     settings = with_options(RunSettings(), given, assignments, flags=GRID_FLAGS)

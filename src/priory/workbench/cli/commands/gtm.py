@@ -7,6 +7,7 @@ from typing import Any
 
 from sklearn.exceptions import ConvergenceWarning
 
+from priory.training.history import HISTORY_FILE
 from priory.workbench.cli.commands.evaluate import collected, evaluated
 from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
 from priory.workbench.cli.commands.opening import chosen_device
@@ -16,7 +17,6 @@ from priory.workbench.data import telling_rows
 from priory.workbench.jobs import gtm as gtm_jobs
 from priory.workbench.report.run import REPORT, write_run_report
 from priory.workbench.runs.folder import CONFIG, METRICS, MODEL
-from priory.workbench.runs.gtm_history import HISTORY_FILE
 from priory.workbench.runs.gtm_run import GTMRun
 from priory.workbench.settings.base import with_options
 from priory.workbench.settings.gtm import MapRunSettings
@@ -25,7 +25,6 @@ AGAIN = "nothing was finished; give the same command again"
 
 
 def gtm_fit_run(given: Mapping[str, Any], assignments: list[str], out: Path | None, device: str) -> None:
-    """`priory gtm fit`."""
     settings = with_options(MapRunSettings(), given, assignments)
     if given["data.source"] is None:
         raise ValueError("DATA: expected a file or an embedded data set, such as: priory gtm fit digits --out runs/map")

@@ -32,7 +32,6 @@ def map_run(
     device: str,
     reading: dict[str, Any],
 ) -> None:
-    """`priory map`."""
     from priory.plots import save_figure
 
     asked, figure = figure, _checked_figure(figure, out)

@@ -41,7 +41,6 @@ def refit_run(
     num_samples: int,
     device: str,
 ) -> None:
-    """`priory refit`."""
     allow_modules_here(given)
     run = Run.open(path)
     request = refit_jobs.requested(run, {**given, **grid_settings(grid)}, assignments, GRID_FLAGS)

@@ -9,7 +9,6 @@ from priory.workbench.report.run import write_run_report
 
 
 def report_run(path: Path, device: str) -> None:
-    """`priory report`."""
     run, model, jobs = opened_model(path, device)
     dataset = run.load_dataset(drawn=True)
     with sole_writer(run.path):

@@ -16,7 +16,6 @@ from priory.workbench.runs.kinds import open_run
 
 
 def embed_run(path: Path, data: str | None, out: Path, copy: bool, device: str, reading: dict[str, Any]) -> None:
-    """`priory embed`."""
     template, ids_column = template_of(path, data, out, copy, reading)
     run, model, jobs = opened_model(path, device)
     rows = chosen_rows(run, data, reading, Dataset.all_rows)
@@ -37,7 +36,6 @@ def score_run(
     device: str,
     reading: dict[str, Any],
 ) -> None:
-    """`priory score`."""
     template, ids_column = template_of(path, data, out, copy, reading)
     run, model, jobs = opened_model(path, device)
     rows = chosen_rows(run, data, reading, Dataset.all_rows)

@@ -13,7 +13,6 @@ SAMPLE_BYTES = 3 * 4  # bytes of a sampled number: in parts, together, and as it
 
 
 def sample_run(path: Path, number: int, out: Path, seed: int, mean: bool, device: str) -> None:
-    """`priory sample`."""
     check_output(out)
     run, model, jobs = opened_model(path, device)
     require_memory(SAMPLE_BYTES * number * len(run.columns), f"-n {number}: {number} samples", "take fewer at a time")

@@ -39,14 +39,7 @@ def read_array(path: Path) -> np.ndarray:
 def read_arrays(path: Path, is_needed: Callable[[str], bool] = lambda name: True) -> Arrays:
     """Read the arrays of an `.npz` archive in memory; nothing is unpacked to files.
 
-    Args:
-        path: the archive.
-        is_needed: whether an array must not hold Python objects; others that do are left out.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no such archive, is damaged, or a needed array holds Python objects.
-        NotEnoughMemoryError: it would not fit.
+    An array of Python objects is an error if it is needed; else it is left out.
     """
     if path.exists() and not path.is_file():
         raise ValueError(f"{path}: expected an .npz archive, got no regular file; put the file back")

@@ -19,17 +19,7 @@ _LONGEST_REASON = 160
 def foreign(what: str, expected: str, cure: str) -> Iterator[None]:
     """Turn any error of the block into one of ours; put only the call of the other library into it.
 
-    A damaged file can make a library raise any exception.
-
-    Args:
-        what: the file, as messages name it.
-        expected: the content that it should have.
-        cure: what to do.
-
-    Raises:
-        ValueError: the library raised an exception.
-        NotEnoughMemoryError: the library ran out of memory.
-        OSError: the system refused; the error names the file.
+    A damaged file can make a library raise any exception. Only errors of the system stay, if they name the file.
 
     >>> with foreign("x.json", "a JSON file", "write it again"):
     ...     raise KeyError("no such key")

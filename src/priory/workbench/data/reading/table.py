@@ -80,17 +80,7 @@ class Selection:
 
 
 def select(table: Table, claims: Claims, where: str) -> Selection:
-    """Choose the layer, and take labels, ids and dropped columns out of the matrix.
-
-    Args:
-        table: what a reader returned.
-        claims: what the user named.
-        where: the data, as messages call them.
-
-    Raises:
-        ValueError: a column or a layer does not exist, no column is left, or one that is left holds no numbers.
-        NotEnoughMemoryError: the names of rows and columns would not fit.
-    """
+    """Choose the layer, and take labels, ids and dropped columns out of the matrix; messages name the data `where`."""
     matrix = _layer(table, claims, where)
     rows, width = matrix.shape
     if not rows or not width:

@@ -48,12 +48,6 @@ def write_rows(
             Without it, ids of a .csv or .tsv must be its row names, or its row numbers, all of them in order; ids of an
             .h5ad are looked up in obs_names.
 
-    Raises:
-        ValueError: for what `check_output` refuses, lengths that differ, a name that exists already, or ids that do not
-            fit the template.
-        FileNotFoundError: if there is no such template.
-        ImportError: if the library for the format is missing; the error names the extra to install.
-
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -85,19 +79,7 @@ def write_rows(
 
 
 def check_output(path: str | Path, template: str | Path | None = None) -> None:
-    """Refuse an output file or a template that `write_rows` would refuse, before there is anything to write.
-
-    Raises:
-        ValueError: for an unknown ending, a folder or the template itself as the output, or a template of another kind.
-        FileNotFoundError: if there is no such template.
-        ImportError: if the library for the format is missing; the error names the extra to install.
-
-    Example:
-        >>> check_output("codes.csv")
-        >>> check_output("codes.xlsx")
-        Traceback (most recent call last):
-        ValueError: --out: expected a name that ends in .npz, .csv, .tsv, .parquet, .h5ad, got 'codes.xlsx'; rename it
-    """
+    """Refuse an output file or a template that `write_rows` would refuse, before there is anything to write."""
     path, template = Path(path), None if template is None else Path(template)
     suffix = path.suffix.lower()
     if suffix not in OUTPUT_FORMATS:

@@ -25,7 +25,7 @@ def can_be_mended(error: BaseException) -> bool:
 
 
 def said_in_a_line(error: BaseException) -> str:
-    """What the command line says of an error that can be mended, its notes behind it.
+    """One line for an error that the user can mend, with its notes at the end.
 
     >>> said_in_a_line(ValueError("two\\nlines"))
     'two lines'
@@ -40,6 +40,6 @@ def said_in_a_line(error: BaseException) -> str:
 
 
 def one_line(message: str) -> str:
-    """Without line breaks, and without what a file's or a column's name could do to a terminal."""
+    """The message without line breaks and without control characters, which names of files and columns may have."""
     text = " ".join(message.split())
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)

@@ -36,7 +36,7 @@ class Cell(NamedTuple):
 
 
 class RowScores(NamedTuple):
-    """What an evaluation found for each row: the row's index in the data set, NLL and ELBO in nats, (N,) each."""
+    """Of each evaluated row: its index in the data set, NLL and ELBO in nats, (N,) each."""
 
     row: np.ndarray
     nll: np.ndarray
@@ -44,7 +44,7 @@ class RowScores(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """What a finished cell leaves."""
+    """The results of a finished cell."""
 
     metrics: dict[str, Estimate]
     scores: RowScores

@@ -85,7 +85,7 @@ def free_folder(out: Path) -> Iterator[None]:
 
 
 def _left_by_a_refit(path: Path) -> bool:
-    """Its configuration comes last, and the split first: between them, what lies there is nobody's."""
+    """Whether an interrupted refit left this file: it writes the split first and the configuration last."""
     begun = (path.parent / SPLITS).exists() and not (path.parent / CONFIG).exists()
     ours = path.name in (SPLITS, MODEL, METRICS, FIGURES, REFIT, REPORT) or bool(TEMPORARY.fullmatch(path.name))
     return ours and (begun or path.name.startswith(f".{Path(SPLITS).stem}-"))

@@ -77,6 +77,7 @@ def new_run(settings: RunSettings, out: Path) -> Iterator[NewRun]:
     constants = _left_out(dataset, model)
     modeled = with_columns(dataset, tuple(name for name in dataset.columns if name not in constants))
     facts, vae = _start(settings, modeled, dataset.image_shape)
+    run = Run(out, settings, dataset.columns, constants, dataset.binarize_scale, facts=facts)
     weights = sum(parameter.numel() for parameter in vae.parameters())
     require_memory(
         BYTES_OF_A_WEIGHT * weights,
@@ -85,7 +86,9 @@ def new_run(settings: RunSettings, out: Path) -> Iterator[NewRun]:
     )
     with sole_writer(out):
         require_free(out)  # another process may have begun a run since
-        yield NewRun(Run.create(out, settings, facts, dataset, constants), modeled, proposal, vae)
+        run.write_splits(dataset)
+        run.write_config()
+        yield NewRun(run, modeled, proposal, vae)
 
 
 def _start(settings: RunSettings, dataset: Dataset, image_shape: tuple[int, int] | None) -> tuple[DataFacts, VAE]:

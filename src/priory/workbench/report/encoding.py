@@ -59,7 +59,6 @@ def whole_numbers(values: np.ndarray) -> Part:
 
 
 def texts(values: Sequence[str] | np.ndarray) -> Part:
-    """A list of texts."""
     written = json.dumps([str(each) for each in values], separators=(",", ":")).encode()
     return {"type": "text", "data": b64encode(zlib.compress(written, 6)).decode()}
 

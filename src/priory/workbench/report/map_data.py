@@ -39,7 +39,6 @@ def map_data(contents: MapContents, bytes_left: int) -> Part:
 
 
 def _places_part(contents: MapContents, index: np.ndarray, allowance: Allowance) -> Part:
-    """Places and the score."""
     places = np.asarray(contents.places, dtype=np.float64)[index]
     kind: Kind = "f4" if len(index) <= _EXACT_PLACES else "u2"
     shown = _shown(places, contents.nodes)
@@ -99,7 +98,7 @@ def _side(places: np.ndarray) -> int | None:
 
 
 def _images_part(contents: MapContents, index: np.ndarray, moments: ColumnMoments, allowance: Allowance) -> Part:
-    """The sheets of the nodes' images and of the rows'."""
+    """Sheets of the nodes' images and of the rows' images."""
     assert contents.image_shape is not None
     shape = contents.image_shape
     low = float(moments.low.min()) if contents.low is None else contents.low

@@ -92,7 +92,6 @@ def _facts(run: RunFolder, dataset: Dataset) -> list[tuple[str, str]]:
 
 
 def _metrics(run: RunFolder) -> list[Metric]:
-    """The metrics of the run; none if it was not evaluated."""
     file = run.path / METRICS
     tree = read_json(file) if file.is_file() else {}
     found = {name: Estimate(**values) for name, values in tree.items() if name != "evaluation"}

@@ -38,21 +38,11 @@ class Run(RunFolder):
     facts: DataFacts = field(kw_only=True)  # of the training data
     refit_of: RefitRecord | None = field(default=None, kw_only=True)  # if `priory refit` fitted the prior afterwards
 
-    @classmethod
-    def create(
-        cls, path: Path, settings: RunSettings, facts: DataFacts, dataset: Dataset, constants: dict[str, float]
-    ) -> "Run":
-        """Write the configuration and the split, before training; the data set with all of its columns."""
-        run = cls(path, settings, dataset.columns, constants, dataset.binarize_scale, facts=facts)
-        run.write_splits(dataset)
-        run.write_config()
-        return run
-
     def lengthened(self, epochs: int) -> "Run":
         """The same run with more epochs, recorded; it counts as unfinished until it has been trained to its new end."""
         training = self.settings.training.model_copy(update={"epochs": epochs})
         run = replace(self, settings=self.settings.model_copy(update={"training": training}))
-        for name in (METRICS, MODEL):  # the state holds the weights; in this order what is left fits together
+        for name in (METRICS, MODEL):  # metrics first, so that a crash in between leaves a consistent run
             (self.path / name).unlink(missing_ok=True)
         run.write_config()
         return run

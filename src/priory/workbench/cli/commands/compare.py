@@ -112,7 +112,7 @@ def _baseline(asked: str | None, names: tuple[str, ...]) -> str:
 
 
 def _find_what_is_done(comparison: Comparison, plan: dict[Cell, RunSettings], out: Path) -> None:
-    """Read the finished cells; refuse at once what would keep all others from being filled: folder, data, device."""
+    """Read the finished cells; refuse folders, data and devices that would make all other cells fail."""
     for cell, settings in plan.items():
         folder = out / cell.name
         found = finished_cell(folder, settings, comparison.num_samples, comparison.evaluation_seed)
@@ -183,7 +183,7 @@ def _run_to_compare(folder: Path, settings: RunSettings) -> Iterator[tuple[Run, 
 
 
 def _draw(comparison: Comparison, out: Path, report: bool) -> None:
-    """Pictures, and the pages of the runs and of all together."""
+    """Draw the pictures; write the pages of the runs and of the comparison."""
     with saying_how_to_go_on(out, SAME_AGAIN):
         pictures, left_out = draw_pictures(comparison, out)
         if report:
@@ -197,7 +197,7 @@ def _draw(comparison: Comparison, out: Path, report: bool) -> None:
 
 
 def _write_pages(comparison: Comparison, out: Path) -> None:
-    """Of runs that have none yet."""
+    """Write the pages of the runs that have none yet."""
     missing = [cell for cell in comparison.finished if not (out / cell.name / REPORT).is_file()]
     for number, cell in enumerate(missing):
         errors.print(f"page {number + 1} of {len(missing)}: {cell}")

@@ -68,7 +68,7 @@ def evaluated(jobs: Jobs, model: Any, rows: DatasetRows, num_samples: int, seed:
 
 @contextmanager
 def collected(category: type[Warning]) -> Iterator[list[Warning | str]]:
-    """Gives a list that has the block's warnings of this category when it ends; others are shown then, as usual."""
+    """Collect the block's warnings of this category in a list, filled when the block ends; show others then."""
     ours: list[Warning | str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", category)

@@ -111,7 +111,7 @@ def _resumed(out: Path, given: Mapping[str, Any], assignments: list[str]) -> tup
 
 
 def _check_more_epochs(run: Run, now: TrainingSettings) -> None:
-    """Refuse another number of epochs where the run would not be what it had been with that number from its start."""
+    """Refuse a number of epochs with which the run would have begun in another way."""
     out, was = run.path, run.settings.training
     if run.finished and not run.has_state:
         raise ValueError(f"--epochs {now.epochs}: {out} has no {STATE_FILE} to go on from; start another run")
@@ -129,7 +129,7 @@ def _check_more_epochs(run: Run, now: TrainingSettings) -> None:
 
 
 def grid_settings(text: str | None) -> dict[str, int]:
-    """What `--grid` says."""
+    """The settings that `--grid` stands for."""
     if text is None:
         return {}
     sides = text.lower().split("x")

@@ -1,4 +1,4 @@
-"""What an interruption, or a training that failed, is told: how to go on."""
+"""The advice after an interruption or a failed training."""
 
 import shlex
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from priory.workbench.runs.vae_run import Run
 
 @contextmanager
 def saying_how_to_go_on(out: Path, line: str | None = None) -> Iterator[None]:
-    """An interruption, and a training that failed, end with what to do next: the line, or what `out` asks for."""
+    """After an interruption or a failed training, print the next step: the line, or advice by the content of `out`."""
     try:
         yield
     except KeyboardInterrupt:
@@ -37,7 +37,7 @@ def saying_how_to_go_on(out: Path, line: str | None = None) -> Iterator[None]:
 
 
 def how_to_go_on(out: Path) -> str:
-    """What to do next in a folder whose run has not ended."""
+    """The next step for a folder whose run has not ended."""
     if not (out / CONFIG).exists():
         return "no run was begun yet; give the same command again"
     return f"go on with: {Run.open(out).resume_line}"

@@ -90,7 +90,7 @@ def _say_how(found: Refitted, run: Run, request: RefitRequest) -> None:
 
 
 def _say_what_changed(measured: Measured, dataset: Dataset, num_samples: int) -> None:
-    """One table, and whether it was worth it."""
+    """Print a table of the metrics, and a verdict on each."""
     rows = telling_rows(dataset)
     title = f"{dataset.name}: {len(rows)} rows, nats per row, {num_samples} importance samples"
     table = Table("", "before", "after", "difference", title=title, title_justify="left", box=None, pad_edge=False)

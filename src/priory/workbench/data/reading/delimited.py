@@ -33,7 +33,6 @@ class Layout:
 
     @property
     def has_header(self) -> bool:
-        """Whether the first row holds names."""
         return self.header_lines > 0
 
     @property

@@ -38,7 +38,7 @@ def numbers_of(frame: Any, name: str) -> np.ndarray:
 
 
 def _example(column: Any) -> str:
-    """A value that is no number, and its row."""
+    """Text that names a value that is no number, and its row."""
     import pandas
 
     numbers = pandas.to_numeric(column.astype(str), errors="coerce")

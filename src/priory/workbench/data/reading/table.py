@@ -36,7 +36,6 @@ class Claims:
         return [("labels", name) for name in self.labels] + ids + [("drop", name) for name in self.drop]
 
     def names(self) -> set[str]:
-        """All columns that the user names."""
         return {name for _, name in self.by_option()}
 
 

@@ -26,21 +26,16 @@ _SATURATED = 0.1
 
 @dataclass(frozen=True)
 class LikelihoodProposal:
-    """A likelihood and the reason for it; `alternatives` are the options to choose from if the case is ambiguous."""
+    """A likelihood and the reason for it; if the case is ambiguous, `alternatives` are the options to choose from."""
 
     likelihood: str
     reason: str
     alternatives: tuple[str, ...] = ()
 
-    @property
-    def ambiguous(self) -> bool:
-        """Whether another likelihood may fit the data as well."""
-        return bool(self.alternatives)
-
     def describe(self) -> str:
         """One line for people; it names the alternatives if the case is ambiguous."""
         text = f"likelihood: {self.likelihood} ({self.reason})"
-        return f"{text}; ambiguous: choose with {' or '.join(self.alternatives)}" if self.ambiguous else text
+        return f"{text}; ambiguous: choose with {' or '.join(self.alternatives)}" if self.alternatives else text
 
 
 def propose_likelihood(summary: Summary) -> LikelihoodProposal:

@@ -200,9 +200,7 @@ def draw(run: Run, vae: VAE, dataset: Dataset) -> list[Path]:
 
 
 def measure(vae: VAE, rows: DatasetRows, num_samples: int, seed: int, progress: Progress | None = None) -> Evaluation:
-    """`evaluate` with noise of its own seed, so that the same model gives the same numbers; and with a grid prior,
-    how good its map is.
-    """
+    """The metrics of `evaluate`, with noise of this seed; with a grid prior, also the quality of its map."""
     with own_noise(seed, device_of(vae)):
         metrics = evaluate(vae, rows, num_samples=num_samples, progress=progress)
     if isinstance(vae.prior, GridPrior):

@@ -105,7 +105,7 @@ def _say_what_changed(measured: Measured, dataset: Dataset, num_samples: int) ->
 
 
 def verdict(name: str, difference: Estimate) -> str:
-    """What a difference after - before of the ELBO or the NLL means.
+    """A sentence on a difference after - before of the ELBO or the NLL.
 
     >>> verdict("nll", Estimate(-0.5, 0.1))
     'NLL: better by 0.500 ± 0.100 nats'

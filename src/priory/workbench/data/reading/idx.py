@@ -55,8 +55,8 @@ def _array(path: Path) -> np.ndarray:
 
 
 def _header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    start = _read(file, 4, name)
-    if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in _TYPES or not 1 <= start[3] <= 4:  # (N, 1, H, W)
+    start = _read(file, 4, name)  # at most four axes: (N, 1, H, W)
+    if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in _TYPES or not 1 <= start[3] <= 4:
         raise ValueError(
             f"{name}: expected an IDX file, got a header of {start!r}; fetch the file again, or see docs/data.md"
         )

@@ -215,9 +215,9 @@ def measure(vae: VAE, rows: DatasetRows, num_samples: int, seed: int, progress: 
 
 
 @torch.no_grad()
-def embed(vae: VAE, rows: DatasetRows, batch_size: int = 1024) -> dict[str, np.ndarray]:
+def embed(vae: VAE, rows: DatasetRows) -> dict[str, np.ndarray]:
     """`z_mean`, `z_scale` of q(z|x); with a grid prior `map`, each row's place, and `map_scale`, the spread of u."""
-    posteriors = [vae.encode(x.to(device_of(vae))) for x, _ in rows.batches(batch_size)]
+    posteriors = [vae.encode(x.to(device_of(vae))) for x, _ in rows.batches(1024)]
     found = {
         "z_mean": torch.cat([q_z.mean for q_z in posteriors]).cpu().numpy(),
         "z_scale": torch.cat([q_z.stddev for q_z in posteriors]).cpu().numpy(),

@@ -32,10 +32,6 @@ class Layout:
     open_end: bool  # the first row ends with a delimiter
 
     @property
-    def has_header(self) -> bool:
-        return self.header_lines > 0
-
-    @property
     def index_column(self) -> bool:
         """Whether the first column holds row names, as pandas and R write them."""
         return self.names[:1] == ("",)

@@ -198,7 +198,7 @@ def _write_copy(
     with open_text(template) as file:
         rows = [row for row in csv.reader(file, delimiter=layout.delimiter, skipinitialspace=True) if row]
     names = list(layout.names)
-    body = rows[1:] if layout.has_header else rows
+    body = rows[1:] if layout.header_lines else rows
     new = _flat(columns, arrays)
     if taken := sorted(set(new) & set(names)):
         raise ValueError(f"--copy: expected no column named {', '.join(taken)} in {template.name}; rename it there")
@@ -211,7 +211,7 @@ def _write_copy(
         _require_own_order(ids, filled, layout, template.name)
         positions = np.arange(len(body))
     added = [_spread(np.array(_cells(values)), positions, len(body)).tolist() for values in new.values()]
-    header = rows[0] if layout.has_header and not layout.bare_index else names
+    header = rows[0] if layout.header_lines and not layout.bare_index else names
     joined = [[*row, *cells] for row, cells in zip(filled, zip(*added, strict=True), strict=True)] if added else filled
     delimiter = {".tsv": "\t", ".csv": "," if layout.delimiter == "\t" else layout.delimiter}[path.suffix.lower()]
     _write_text(path, delimiter, [[*header, *new], *joined])

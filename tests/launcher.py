@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 COMMANDS = tuple(
-    f"priory.workbench.cli.commands.{name}" for name in ("fit", "evaluate", "refit", "rows", "sample", "compare", "gtm")
+    f"priory.workbench.cli.commands.{name}" for name in ("fit", "evaluate", "refit", "rows", "compare", "gtm")
 )
 WARM = (
     *COMMANDS,

@@ -312,7 +312,7 @@ def of(out: Path) -> Comparison:
 
 def test_pictures_have_a_panel_a_prior_and_the_page_has_all(compared: Path) -> None:
     pictures, notes = draw_pictures(of(compared), compared)
-    assert [picture.path.relative_to(compared) for picture in pictures] == [
+    assert [Path(picture.image).relative_to(compared) for picture in pictures] == [
         Path("figures/contours.png"),
         Path("figures/maps.png"),
         Path("figures/rate_distortion.png"),

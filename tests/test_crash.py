@@ -248,7 +248,7 @@ def test_a_refit_killed_at_every_write(
 
 
 @pytest.mark.parametrize(
-    "place", [("priory.training.refitting", "_frozen", 1), ("priory.workbench.pictures.saving", "save_figure", 1)]
+    "place", [("priory.training.refitting", "_frozen", 1), ("priory.workbench.pictures.vae", "save_figures", 1)]
 )
 def test_ctrl_c_in_a_refit_says_what_to_do(
     place: tuple[str, str, int], launch: Launcher, whole: tuple[Path, dict[str, Any]], refitted: tuple[Path, list[str]]
@@ -339,7 +339,7 @@ def test_what_a_killed_command_left_goes_with_the_next(
     [
         (("priory.training.module", "elbo", 8), False),
         (("priory.workbench.jobs.vae", "evaluate", 1), True),
-        (("priory.workbench.pictures.saving", "save_figure", 1), True),
+        (("priory.workbench.pictures.vae", "save_figures", 1), True),
     ],
     ids=["training", "evaluation", "figures"],
 )

@@ -36,7 +36,7 @@ def _imported(module_name: str, obj: str) -> Any:
         return importlib.import_module(module_name)
     except ImportError as error:
         raise ValueError(
-            f"{obj}: expected a module {module_name} that can be imported: {one_line(error)}; check its name, or put "
+            f"{obj}: expected a module {module_name} that can be imported: {first_line(error)}; check its name, or put "
             "its folder on PYTHONPATH"
         ) from error
     except RAISED as error:
@@ -46,12 +46,12 @@ def _imported(module_name: str, obj: str) -> Any:
         ) from error
 
 
-def one_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of an exception's message, or its type."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def described(error: BaseException) -> str:
     """An exception's type and the first line of its message, where it has one."""
-    name, line = type(error).__name__, one_line(error)
+    name, line = type(error).__name__, first_line(error)
     return name if line == name else f"{name}: {line}"

@@ -5,10 +5,10 @@ from priory.evaluation.components import component_use, effective_components
 from priory.evaluation.estimates import Estimate
 from priory.evaluation.holes import coverage
 from priory.evaluation.importance import ImportanceEstimate, importance_estimate, log_likelihood
-from priory.evaluation.metrics import DESCRIPTIONS, Evaluation, LowEffectiveSampleSizeWarning, evaluate
+from priory.evaluation.metrics import METRIC_DESCRIPTIONS, Evaluation, LowEffectiveSampleSizeWarning, evaluate
 
 __all__ = [
-    "DESCRIPTIONS",
+    "METRIC_DESCRIPTIONS",
     "AggregatePosterior",
     "Estimate",
     "Evaluation",

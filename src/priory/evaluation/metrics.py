@@ -22,7 +22,7 @@ from priory.vae import VAE, cast_like, evaluation_mode
 ENOUGH_EFFECTIVE_SAMPLES = 10.0
 DRAWS_FOR_A_MEAN = 1000  # of a posterior whose mean has no closed form
 
-DESCRIPTIONS = {
+METRIC_DESCRIPTIONS = {
     "nll": "-log p(x), by importance sampling",
     "bits_per_dimension": "nll in bits per column",
     "effective_sample_size": "median; below 10 is too few",
@@ -85,7 +85,7 @@ def evaluate(
         progress: called with the number of rows done, after every batch.
 
     Returns:
-        By name, in nats per datum unless `DESCRIPTIONS` says otherwise: `nll`, `bits_per_dimension`,
+        By name, in nats per datum unless `METRIC_DESCRIPTIONS` says otherwise: `nll`, `bits_per_dimension`,
         `effective_sample_size` (the median, with the spread of the rows' over it), `elbo`, `distortion`, `rate`;
         `index_code_mutual_information`, `mutual_information_upper_bound`, `marginal_kl` (see
         `AggregatePosterior.surgery`); `active_units`; `prior_in_aggregate`, `aggregate_in_prior` (see `coverage`); and

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from priory._support.places import RAISED, described, located, one_line
+from priory._support.places import RAISED, described, first_line, located
 from priory.testing.report import SkippedError
 
 
@@ -48,7 +48,7 @@ class Candidate:
         try:
             built, encoder = copy.deepcopy((self.module, self.encoder))
         except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
-            raise SkippedError(f"copy.deepcopy fails: {one_line(error)}") from error
+            raise SkippedError(f"copy.deepcopy fails: {first_line(error)}") from error
         return Candidate(built, encoder)
 
     def moved(self, target: torch.dtype | str) -> "Candidate":

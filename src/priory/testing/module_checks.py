@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from priory._support.places import located, one_line
+from priory._support.places import first_line, located
 from priory.testing.candidate import Candidate, is_factory
 from priory.testing.global_state import EVERYTHING, OTHER_GENERATORS, SETTINGS, changes, preserved, snapshot
 from priory.testing.report import Outcome, SkippedError
@@ -67,7 +67,7 @@ def gradients_right(subject: Subject) -> Outcome:
             try:
                 errors[name] = _difference_error(candidate, z, coefficients, leaf, gradient)
             except ValueError as error:  # a random direction leaves a constraint: a triangle, a simplex
-                refused[name] = one_line(error)
+                refused[name] = first_line(error)
     untold = f"cannot tell for {', '.join(refused)}: moved a little, refused ({'; '.join(refused.values())})"
     if not errors:
         raise SkippedError(untold)

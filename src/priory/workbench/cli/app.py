@@ -191,8 +191,7 @@ def check(
     target: Annotated[
         str,
         typer.Argument(
-            metavar="PACKAGE.MODULE:NAME",
-            help="A prior, or a function without arguments (or a class) that makes one.",
+            metavar="PACKAGE.MODULE:NAME", help="A prior, or a function without arguments (or a class) that makes one."
         ),
     ],
     encoder: Annotated[

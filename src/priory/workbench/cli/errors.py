@@ -26,26 +26,25 @@ def can_be_mended(error: BaseException) -> bool:
 
 
 def said_in_a_line(error: BaseException) -> str:
-    """What the command line says of an error that can be mended, its notes behind it.
+    """One line for an error that the user can mend, with its notes at the end.
 
     >>> said_in_a_line(ValueError("two\\nlines"))
     'two lines'
     """
-    return one_line(_plain(error))
+    if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
+        text = f"{shortened(str(error.filename), 300)}: {error.strerror}"
+    elif isinstance(error, NotEnoughMemoryError):
+        text = str(error)
+    elif isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+        size = re.search(r"allocate (\d+) bytes", str(error))
+        detail = f"{readable(int(size[1]))} more" if size else str(error) or type(error).__name__
+        text = f"memory: there is not enough ({detail}); take fewer rows or columns, or a smaller model"
+    else:
+        text = " ".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())])
+    return one_line(text)
 
 
 def one_line(message: str) -> str:
-    """Without line breaks, and without what a file's or a column's name could do to a terminal."""
+    """The message without line breaks and without control characters, which names of files and columns may have."""
     text = " ".join(message.split())
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)
-
-
-def _plain(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
-        return f"{shortened(str(error.filename), 300)}: {error.strerror}"
-    lacks_memory = isinstance(error, MemoryError) and not isinstance(error, NotEnoughMemoryError)  # which names a cure
-    if lacks_memory or _NO_MEMORY.search(str(error)):
-        size = re.search(r"allocate (\d+) bytes", str(error))
-        detail = f"{readable(int(size[1]))} more" if size else str(error) or type(error).__name__
-        return f"memory: there is not enough ({detail}); take fewer rows or columns, or a smaller model"
-    return " ".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())])

@@ -38,11 +38,7 @@ Set = Annotated[
 
 
 def settings_options(
-    kind: type[BaseModel],
-    panels: Mapping[str, Sequence[str]],
-    *,
-    flags: Mapping[str, str] | None = None,
-    show_defaults: bool = True,
+    kind: type[BaseModel], panels: Mapping[str, Sequence[str]], *, flags: Mapping[str, str] | None = None
 ) -> Callable[[Command], Command]:
     """Give a command an option for each of these settings, in place of its parameter `given`.
 
@@ -52,10 +48,9 @@ def settings_options(
         kind: the class of the tree of settings.
         panels: paths of settings by the panel of the help text that shows them.
         flags: the flag of a setting if it is not made from its name: `--standardize/--raw`.
-        show_defaults: whether the settings' own defaults hold for the command.
     """
     options = {
-        path: _parameter(path, _field(kind, path), panel, (flags or {}).get(path), show_defaults)
+        path: _parameter(path, _field(kind, path), panel, (flags or {}).get(path))
         for panel, paths in panels.items()
         for path in paths
     }
@@ -68,8 +63,9 @@ def settings_options(
 
         @wraps(command)
         def with_given(**values: Any) -> None:
-            given = {path: _setting_value(values.pop(option.name)) for path, option in options.items()}
-            command(given={path: value for path, value in given.items() if value is not None}, **values)
+            given = {path: values.pop(option.name) for path, option in options.items()}
+            given = {path: tuple(value) if isinstance(value, list) else value for path, value in given.items()}
+            command(given={path: value for path, value in given.items() if value not in (None, ())}, **values)
 
         with_given.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
         with_given.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -79,14 +75,10 @@ def settings_options(
     return decorate
 
 
-def _setting_value(value: Any) -> Any:
-    return (tuple(value) or None) if isinstance(value, list) else value
-
-
-def _parameter(path: str, field: FieldInfo, panel: str, flag: str | None, show_default: bool) -> inspect.Parameter:
+def _parameter(path: str, field: FieldInfo, panel: str, flag: str | None) -> inspect.Parameter:
     name, kind, text = path.rpartition(".")[2], _type(field.annotation), field.description or ""
     repeatable = "; repeatable" if kind == list[str] else ""
-    default = f"; default {field.default}" if show_default and field.default not in (None, ()) else ""
+    default = f"; default {field.default}" if field.default not in (None, ()) else ""
     choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
     option = typer.Option(
         flag or f"--{name.replace('_', '-')}",

@@ -18,7 +18,7 @@ def sample(
     device: Device = "auto",
 ) -> None:
     """Draw new data: z from the prior, x from the decoder."""
-    from priory.workbench.cli.commands.sample import sample_run
+    from priory.workbench.cli.commands.rows import sample_run
 
     sample_run(run, number, out, seed, mean, device)
 

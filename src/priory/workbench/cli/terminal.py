@@ -39,5 +39,5 @@ def row_progress(description: str, total: int) -> Iterator[Any]:
 
 
 def print_json(tree: Any) -> None:
-    """JSON for other programs."""
+    """Print JSON for other programs."""
     print(json_text(tree))

@@ -8,12 +8,7 @@ from priory.workbench.settings.base import setting_names
 
 
 def describe_usage_error(error: Any, arguments: Sequence[str]) -> str:
-    """One line: which option, argument or command, what was expected, what came, and the nearest name.
-
-    Args:
-        error: click's exception.
-        arguments: what the user typed behind the program's name.
-    """
+    """One line for click's exception: the option or command, what was expected, what came, and the nearest name."""
     context = getattr(error, "ctx", None)
     if context is None:
         return _sentence(error)
@@ -59,15 +54,11 @@ def _no_command(error: Any, path: str, commands: list[str], arguments: Sequence[
 def _bad_parameter(error: Any, path: str, parameter: Any, arguments: Sequence[str]) -> str:
     if type(error).__name__ == "MissingParameter":
         name = parameter.metavar or parameter.opts[0]
-        return f"{path}: expected {name}, {_purpose(parameter)}, got nothing{_help(path)}"
+        purpose = str(getattr(parameter, "help", None) or "a value").rstrip(".")
+        return f"{path}: expected {name}, {purpose[:1].lower()}{purpose[1:]}, got nothing{_help(path)}"
     name, value = _typed([*parameter.opts, *parameter.secondary_opts], arguments)
     given = name if value is None else f"{name} {shortened(value)}"
     return f"{given}: {_sentence(error)}{_help(path)}"
-
-
-def _purpose(parameter: Any) -> str:
-    text = str(getattr(parameter, "help", None) or "a value").rstrip(".")
-    return text[:1].lower() + text[1:]
 
 
 def _typed(names: Sequence[str], arguments: Sequence[str]) -> tuple[str, str | None]:

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from torch import Tensor
 
 from priory._support.files import replacing
 from priory.evaluation import Estimate
-from priory.workbench.data import DatasetRows, read_arrays
+from priory.workbench.data import read_arrays
 from priory.workbench.runs.folder import CONFIG
 from priory.workbench.runs.vae_run import Run
 from priory.workbench.settings.likelihoods import LIKELIHOODS
@@ -37,7 +36,7 @@ class Cell(NamedTuple):
 
 
 class RowScores(NamedTuple):
-    """What an evaluation found for each row: the row's index in the data set, NLL and ELBO in nats, (N,) each."""
+    """Of each evaluated row: its index in the data set, NLL and ELBO in nats, (N,) each."""
 
     row: np.ndarray
     nll: np.ndarray
@@ -45,18 +44,14 @@ class RowScores(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """What a finished cell leaves."""
+    """The results of a finished cell."""
 
     metrics: dict[str, Estimate]
     scores: RowScores
 
 
 def finished_cell(folder: Path, settings: RunSettings, num_samples: int, seed: int) -> Finished | None:
-    """The results of a finished run with these settings, estimated in this way; None where there are none yet.
-
-    Raises:
-        ValueError: the folder holds a run with other settings, or its metrics are damaged.
-    """
+    """The results of a finished run with these settings, estimated in this way; None where there are none yet."""
     if not (folder / CONFIG).exists():
         return None
     run = Run.open(folder)
@@ -69,6 +64,7 @@ def finished_cell(folder: Path, settings: RunSettings, num_samples: int, seed: i
 
 
 def _require_same_settings(run: Run, settings: RunSettings) -> None:
+    """Refuse a run with other settings; the likelihood and its options may be those that the run's data got."""
     recorded = run.settings.model
     likelihood = settings.model.likelihood or recorded.likelihood or "gaussian"
     model = settings.model.with_likelihood(likelihood)
@@ -83,12 +79,6 @@ def _belong_together(metrics: dict[str, Estimate], scores: RowScores) -> bool:
     """Whether the metrics are the means of these rows: a run that was trained again has other ones."""
     means = {name: float(getattr(scores, name).mean()) for name in SCORES}
     return all(name in metrics and math.isclose(metrics[name].value, means[name], rel_tol=1e-6) for name in SCORES)
-
-
-def row_scores(rows: DatasetRows, found: dict[str, Tensor]) -> RowScores:
-    """The scores in `Evaluation.per_row`, with the numbers of their rows."""
-    nll, elbo = (found[name].double().numpy() for name in SCORES)
-    return RowScores(rows.indices.copy(), nll, elbo)
 
 
 def write_row_scores(path: Path, scores: RowScores, num_samples: int, seed: int) -> None:

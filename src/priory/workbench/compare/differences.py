@@ -10,19 +10,12 @@ from priory.evaluation import Estimate
 
 
 class Difference(NamedTuple):
-    """Ours minus the baseline's, in nats per row, with both of its paired standard errors.
+    """Ours minus the baseline's, in nats per row, with both of its paired standard errors."""
 
-    Attributes:
-        value: mean over seeds of the mean over rows of (ours - the baseline's).
-        se_seeds: over seeds: what another training would change; NaN where there is one seed.
-        se_rows: over rows, these trained models taken as given: what other rows would change.
-        per_seed: the mean over rows, for each seed.
-    """
-
-    value: float
-    se_seeds: float
-    se_rows: float
-    per_seed: tuple[float, ...]
+    value: float  # mean over seeds of the mean over rows
+    se_seeds: float  # of other trainings; NaN for one seed
+    se_rows: float  # of other rows, given these trained models
+    per_seed: tuple[float, ...]  # means over rows
 
     @property
     def se(self) -> float:
@@ -65,8 +58,9 @@ def paired_difference(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) 
             f"scores: expected the same seeds and rows on both sides, got rows {shapes[0]} and {shapes[1]}"
         )
     differences = np.stack(ours).astype(float) - np.stack(theirs).astype(float)
-    over_seeds, over_rows = mean_of(differences.mean(axis=1).tolist()), mean_of(differences.mean(axis=0).tolist())
-    return Difference(over_seeds.value, over_seeds.se, over_rows.se, tuple(differences.mean(axis=1).tolist()))
+    per_seed, per_row = differences.mean(axis=1).tolist(), differences.mean(axis=0).tolist()
+    over_seeds = mean_of(per_seed)
+    return Difference(over_seeds.value, over_seeds.se, mean_of(per_row).se, tuple(per_seed))
 
 
 def mean_of(values: Sequence[float]) -> Estimate:

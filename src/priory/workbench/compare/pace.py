@@ -1,39 +1,21 @@
 """How long the runs that are left will take."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 from priory.workbench.compare.cells import Cell
 
 
-class Pace:
-    """The seconds that runs took, and what follows for others: runs of one prior take about as long as each other."""
+def seconds_left(took: Mapping[str, Sequence[float]], left: Sequence[Cell]) -> float:
+    """The time that these runs will take, given the seconds that finished runs took, by prior.
 
-    def __init__(self) -> None:
-        self._seconds: dict[str, list[float]] = {}
+    A run takes as long as others of its prior on average; without others, as long as those of the other priors.
 
-    def add(self, cell: Cell, seconds: float) -> None:
-        """A run has ended."""
-        self._seconds.setdefault(cell.prior, []).append(seconds)
-
-    def seconds(self, left: Sequence[Cell]) -> float | None:
-        """For all of these; of a prior that has not been seen, as long as the others on average. None: not known.
-
-        >>> pace = Pace()
-        >>> pace.add(Cell("standard", 0), 10.0)
-        >>> pace.add(Cell("flow", 0), 40.0)
-        >>> pace.seconds([Cell("flow", 1), Cell("vamp", 0)])
-        65.0
-        """
-        means = {prior: sum(seen) / len(seen) for prior, seen in self._seconds.items()}
-        if not means:
-            return None
-        usual = sum(means.values()) / len(means)
-        return sum(means.get(cell.prior, usual) for cell in left)
-
-    def estimate(self, left: Sequence[Cell]) -> str:
-        """The same for a message; empty before the first run has ended."""
-        seconds = self.seconds(left)
-        return "" if seconds is None else f"; about {in_words(seconds)} left"
+    >>> seconds_left({"standard": [10.0], "flow": [40.0]}, [Cell("flow", 1), Cell("vamp", 0)])
+    65.0
+    """
+    means = {prior: fmean(seconds) for prior, seconds in took.items()}
+    return sum(means.get(cell.prior, fmean(means.values())) for cell in left)
 
 
 def in_words(seconds: float) -> str:

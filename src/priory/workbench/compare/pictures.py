@@ -20,6 +20,7 @@ from priory.workbench.compare.results import Comparison
 from priory.workbench.data import DatasetRows, telling_rows
 from priory.workbench.jobs import vae as vae_jobs
 from priory.workbench.pictures.maps import by_first_label, some_rows
+from priory.workbench.report import Picture
 from priory.workbench.runs.folder import FIGURES
 from priory.workbench.runs.vae_run import Run
 
@@ -30,16 +31,8 @@ LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9, 0.99)  # of the prior's mass, inside of a con
 Window = tuple[np.ndarray, np.ndarray]  # lower left and upper right corner
 
 
-class Picture(NamedTuple):
-    """A file, and what is to be seen in it."""
-
-    title: str
-    caption: str
-    path: Path
-
-
 class Drawing(NamedTuple):
-    """A figure that is not yet written, and what is to be seen in it."""
+    """A figure that is not yet written, and a description of it."""
 
     figure: Any
     title: str
@@ -66,16 +59,16 @@ def draw_pictures(comparison: Comparison, out: Path) -> tuple[list[Picture], lis
         if isinstance(drawn, str):
             left_out.append(drawn)
             continue
-        pictures.append(Picture(drawn.title, drawn.caption, out / FIGURES / f"{name}.png"))
-        save_figure(drawn.figure, pictures[-1].path)
+        path = out / FIGURES / f"{name}.png"
+        save_figure(drawn.figure, path)
+        pictures.append(Picture(drawn.title, drawn.caption, path))
     return pictures, left_out
 
 
 def _shown_runs(comparison: Comparison, out: Path) -> list[Shown]:
     """Each prior's first finished run, all with the rows of the first: they are the same."""
-    cells = [cell for cell in map(comparison.first_run, comparison.priors) if cell is not None]
     shown: list[Shown] = []
-    for cell in cells:
+    for cell in filter(None, map(comparison.first_run, comparison.priors)):
         run = Run.open(out / cell.name)
         vae = run.load_model()
         rows = shown[0].rows if shown else some_rows(telling_rows(run.load_dataset()))
@@ -92,7 +85,9 @@ def contours(shown: list[Shown]) -> Drawing | str:
     sides = [float((high - low).max()) for low, high in windows]
     shared = max(sides) <= MOST_ALIKE * min(sides)
     if shared:
-        windows = [_around(windows)] * len(windows)
+        low, high = np.min([w[0] for w in windows], axis=0), np.max([w[1] for w in windows], axis=0)
+        center, half = (low + high) / 2, float((high - low).max()) / 2
+        windows = [(center - half, center + half)] * len(windows)  # the smallest square around all
     panels = panels_for(len(shown), 3.6)
     for panel, each, window in zip(panels, shown, windows, strict=True):
         with torch.no_grad():
@@ -101,15 +96,15 @@ def contours(shown: list[Shown]) -> Drawing | str:
     masses = ", ".join(f"{100 * level:g}" for level in LEVELS)
     scales = "all panels have the same axes" if shared else "the axes differ, because the latent spaces do"
     caption = (
-        f"Contours enclose {masses} % of the prior's mass; dots are the encoded means of {_number(shown)}; {scales}."
+        f"Contours enclose {masses} % of the prior's mass; dots are the encoded means of {len(shown[0].rows)} rows; "
+        f"{scales}."
     )
     write_below(panels, caption, alike=shared)
     return Drawing(panels[0].figure, "Priors and encoded rows", caption)
 
 
 def _means(shown: Shown) -> Tensor:
-    device = device_of(shown.vae)
-    return torch.from_numpy(shown.places["z_mean"]).to(device)
+    return torch.from_numpy(shown.places["z_mean"]).to(device_of(shown.vae))
 
 
 def _window(shown: Shown) -> Window:
@@ -118,13 +113,6 @@ def _window(shown: Shown) -> Window:
     with torch.no_grad(), own_noise(shown.cell.seed, device_of(shown.vae)):
         samples = draw(shown.vae.latent_prior(), points)
     return square_window([to_numpy(cloud) for cloud in (points, samples) if cloud is not None], MARGIN)
-
-
-def _around(windows: list[Window]) -> Window:
-    """The smallest square around all."""
-    low, high = np.min([w[0] for w in windows], axis=0), np.max([w[1] for w in windows], axis=0)
-    center, half = (low + high) / 2, float((high - low).max()) / 2
-    return center - half, center + half
 
 
 def maps(shown: list[Shown]) -> Drawing | str:
@@ -141,7 +129,7 @@ def maps(shown: list[Shown]) -> Drawing | str:
     for_all(panels)
     label = f", by {look['name']}" if look else ""
     caption = (
-        f"{_number(shown)} at their places on the map{label}. Neighbors have similar codes; which way up a "
+        f"{len(shown[0].rows)} rows at their places on the map{label}. Neighbors have similar codes; which way up a "
         "map lies has no meaning."
     )
     write_below(panels, caption, alike=True)
@@ -156,7 +144,3 @@ def rate_distortion(comparison: Comparison) -> Drawing:
     axes = plot_rate_distortion(points, errors=errors or None)
     caption = "On a line of equal ELBO, further to the right a code says more about its row; lines below are better."
     return Drawing(axes.figure, "Rate and distortion", caption)
-
-
-def _number(shown: list[Shown]) -> str:
-    return f"{len(shown[0].rows)} rows"

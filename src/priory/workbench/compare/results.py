@@ -22,27 +22,16 @@ SIGNS = {"nll": -1.0, "elbo": 1.0}  # times "ours minus the baseline's": how muc
 
 @dataclass
 class Comparison:
-    """The matrix of priors and seeds, as far as it has been filled.
+    """The matrix of priors and seeds, as far as it has been filled."""
 
-    Attributes:
-        settings: of all runs; prior and seed are those of the first.
-        priors: in the order of the table.
-        seeds: asked for.
-        baseline: the prior that the others are compared with.
-        num_samples: importance samples per row.
-        evaluation_seed: of the noise of the evaluation.
-        finished: what the cells found.
-        failures: why the others did not.
-    """
-
-    settings: RunSettings
-    priors: tuple[str, ...]
+    settings: RunSettings  # of all runs; prior and seed are those of the first
+    priors: tuple[str, ...]  # in the order of the table
     seeds: tuple[int, ...]
-    baseline: str
-    num_samples: int
-    evaluation_seed: int
+    baseline: str  # the prior that the others are compared with
+    num_samples: int  # importance samples per row
+    evaluation_seed: int  # of the evaluation's noise
     finished: dict[Cell, Finished] = field(default_factory=dict)
-    failures: dict[Cell, str] = field(default_factory=dict)
+    failures: dict[Cell, str] = field(default_factory=dict)  # the errors of the other cells
 
     @property
     def cells(self) -> list[Cell]:
@@ -79,11 +68,7 @@ class Comparison:
         return [seed for seed in self.seeds_of(prior) if seed in self.seeds_of(self.baseline)]
 
     def differences(self, prior: str) -> dict[str, Difference]:
-        """Of NLL and ELBO, the prior's minus the baseline's; none for the baseline, or without a common seed.
-
-        Raises:
-            ValueError: two runs were evaluated on different rows.
-        """
+        """Of NLL and ELBO, the prior's minus the baseline's; none for the baseline, or without a common seed."""
         seeds = self.common_seeds(prior)
         if prior == self.baseline or not seeds:
             return {}
@@ -102,13 +87,35 @@ class Comparison:
         with suppress(BlockingIOError), sole_writer(out):
             for folder in (out, out / FIGURES):
                 remove_leftovers(folder)
-        _write_csv(self, out / CSV)
+        lines = [self._csv_line(prior) for prior in self.priors]
+        names = list(dict.fromkeys(name for line in lines for name in line))
+        with replacing(out / CSV) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, names, restval="", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(lines)
         write_json(out / JSON, self.tree())
+
+    def _csv_line(self, prior: str) -> dict[str, Any]:
+        """The prior's numbers, by column; those that are not known are left out."""
+        numbers: dict[str, float] = {}
+        for name, difference in self.differences(prior).items():
+            numbers[f"{name}_better_by"] = better_by(name, difference)
+            numbers[f"{name}_better_by_se_over_seeds"] = difference.se_seeds
+            numbers[f"{name}_better_by_se_over_rows"] = difference.se_rows
+        for name, estimate in self.means(prior).items():
+            numbers |= {name: estimate.value, f"{name}_se": estimate.se}
+        return {
+            "prior": prior,
+            "seeds_finished": len(self.seeds_of(prior)),
+            "seeds_asked": len(self.seeds),
+            "baseline": self.baseline,
+            **{name: number for name, number in numbers.items() if np.isfinite(number)},
+        }
 
     def tree(self) -> dict[str, Any]:
         """Everything, for JSON."""
         return {
-            "settings": _shared_settings(self.settings),
+            "settings": self.settings.model_dump(mode="json", exclude={"seed": True, "model": {"prior"}}),
             "evaluation": {"num_samples": self.num_samples, "seed": self.evaluation_seed, "num_rows": self.num_rows},
             "seeds": list(self.seeds),
             "baseline": self.baseline,
@@ -124,7 +131,15 @@ class Comparison:
             "mean": {name: estimate._asdict() for name, estimate in self.means(prior).items()},
             "runs": {str(seed): {name: e._asdict() for name, e in metrics.items()} for seed, metrics in runs.items()},
             "against_baseline": {
-                name: _difference_tree(name, difference, self.common_seeds(prior))
+                name: {
+                    "better_by": better_by(name, difference),
+                    "prior_minus_baseline": difference.value,
+                    "se": difference.se,
+                    "se_over": difference.over,
+                    "se_over_seeds": difference.se_seeds,
+                    "se_over_rows": difference.se_rows,
+                    "per_seed": dict(zip(map(str, self.common_seeds(prior)), difference.per_seed, strict=True)),
+                }
                 for name, difference in self.differences(prior).items()
             },
         }
@@ -133,45 +148,3 @@ class Comparison:
 def better_by(name: str, difference: Difference) -> float:
     """How much better than the baseline, in nats: lower is better for the NLL, higher for the ELBO."""
     return SIGNS[name] * difference.value
-
-
-def _difference_tree(name: str, difference: Difference, seeds: list[int]) -> dict[str, Any]:
-    return {
-        "better_by": better_by(name, difference),
-        "prior_minus_baseline": difference.value,
-        "se": difference.se,
-        "se_over": difference.over,
-        "se_over_seeds": difference.se_seeds,
-        "se_over_rows": difference.se_rows,
-        "per_seed": dict(zip(map(str, seeds), difference.per_seed, strict=True)),
-    }
-
-
-def _shared_settings(settings: RunSettings) -> dict[str, Any]:
-    tree = settings.model_dump(mode="json")
-    del tree["seed"], tree["model"]["prior"]
-    return tree
-
-
-def _write_csv(comparison: Comparison, path: Path) -> None:
-    lines = [_csv_line(comparison, prior) for prior in comparison.priors]
-    names = list(dict.fromkeys(name for line in lines for name in line))
-    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, names, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
-
-
-def _csv_line(comparison: Comparison, prior: str) -> dict[str, Any]:
-    """The prior's numbers, by column; those that are not known are left out."""
-    finished = len(comparison.seeds_of(prior))
-    line: dict[str, Any] = {"prior": prior, "seeds_finished": finished, "seeds_asked": len(comparison.seeds)}
-    line["baseline"] = comparison.baseline
-    numbers: dict[str, float] = {}
-    for name, difference in comparison.differences(prior).items():
-        numbers[f"{name}_better_by"] = better_by(name, difference)
-        numbers[f"{name}_better_by_se_over_seeds"] = difference.se_seeds
-        numbers[f"{name}_better_by_se_over_rows"] = difference.se_rows
-    for name, estimate in comparison.means(prior).items():
-        numbers |= {name: estimate.value, f"{name}_se": estimate.se}
-    return line | {name: number for name, number in numbers.items() if np.isfinite(number)}

@@ -1,13 +1,14 @@
 """The comparison as text: a table of means over seeds, a table of differences to the baseline, the failures."""
 
 import math
-from typing import NamedTuple
 
 from priory.evaluation import Estimate
 from priory.workbench.compare.differences import Difference
 from priory.workbench.compare.results import Comparison, better_by
+from priory.workbench.report import Table
 
 SHOWN = ("nll", "elbo", "distortion", "rate", "active_units", "effective_components")
+DIFFERENCES = ("prior", "seeds", "nll", "s.e. over rows", "elbo", "s.e. over rows")
 _NOTES = (  # by the seeds that a prior and the baseline have in common
     "no seed has a finished run of both, so there is nothing to compare",
     "one seed: the only standard error is the one over rows, and it says nothing of another training",
@@ -15,16 +16,7 @@ _NOTES = (  # by the seeds that a prior and the baseline have in common
 )
 
 
-class TextTable(NamedTuple):
-    """Cells as text, in the order they are read; the note says what the numbers are."""
-
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    note: str = ""
-
-
-def means_table(comparison: Comparison) -> TextTable:
+def means_table(comparison: Comparison) -> Table:
     """Mean ± standard error over seeds."""
     rows = []
     for prior in comparison.priors:
@@ -33,16 +25,12 @@ def means_table(comparison: Comparison) -> TextTable:
     several = len(comparison.seeds) > 1
     error = "mean ± standard error over seeds" if several else "one seed, so no standard error over seeds"
     names = (name.replace("_", " ") for name in SHOWN)
-    return TextTable(f"{_rows(comparison)}, nats per row; {error}", ("prior", "seeds", *names), tuple(rows))
+    return Table(f"{comparison.num_rows or 'no'} rows, nats per row; {error}", ("prior", "seeds", *names), rows)
 
 
 def _seeds(comparison: Comparison, prior: str) -> str:
     finished, asked = len(comparison.seeds_of(prior)), len(comparison.seeds)
     return str(asked) if finished == asked else f"{finished} of {asked} seeds" if finished else "failed"
-
-
-def _rows(comparison: Comparison) -> str:
-    return "no rows" if comparison.num_rows is None else f"{comparison.num_rows} rows"
 
 
 def _mean(estimate: Estimate | None) -> str:
@@ -51,27 +39,20 @@ def _mean(estimate: Estimate | None) -> str:
     return f"{estimate.value:.2f}" + ("" if math.isnan(estimate.se) else f" ± {estimate.se:.2f}")
 
 
-def differences_table(comparison: Comparison) -> TextTable | None:
-    """How much better or worse than the baseline, on the same seeds and rows; None where there is nothing beside it."""
-    if len(comparison.priors) < 2:
+def differences_table(comparison: Comparison) -> Table | None:
+    """How much better or worse than the baseline, on the same seeds and rows; None if there is only the baseline."""
+    others = [prior for prior in comparison.priors if prior != comparison.baseline]
+    if not others:
         return None
-    rows = [
-        _difference_row(comparison, prior, comparison.differences(prior))
-        for prior in comparison.priors
-        if prior != comparison.baseline
-    ]
-    header = ("prior", "seeds", "nll", "s.e. over rows", "elbo", "s.e. over rows")
+    rows = []
+    for prior in others:
+        row = [prior, str(len(comparison.common_seeds(prior)) or "none in common")]
+        for name, difference in comparison.differences(prior).items():
+            row += [in_words(name, difference), f"{difference.se_rows:.3f}"]
+        rows.append(tuple(row + [""] * (len(DIFFERENCES) - len(row))))
     title = f"against {comparison.baseline}, same seeds and same rows, nats per row"
-    most = max((len(comparison.common_seeds(row[0])) for row in rows), default=0)
-    return TextTable(title, header, tuple(rows), _NOTES[min(most, 2)])
-
-
-def _difference_row(comparison: Comparison, prior: str, differences: dict[str, Difference]) -> tuple[str, ...]:
-    if not differences:
-        return (prior, "none in common", "", "", "", "")
-    seeds = str(len(comparison.common_seeds(prior)))
-    cells = [(in_words(name, d), f"{d.se_rows:.3f}") for name, d in differences.items()]
-    return (prior, seeds, *(text for pair in cells for text in pair))
+    most_seeds = max(len(comparison.common_seeds(prior)) for prior in others)
+    return Table(title, DIFFERENCES, rows, _NOTES[min(most_seeds, 2)])
 
 
 def in_words(name: str, difference: Difference) -> str:
@@ -95,10 +76,10 @@ def failure_lines(comparison: Comparison) -> list[str]:
     return [f"{'; '.join(names)}: {message}" for message, names in cells.items()]
 
 
-def aligned(text: TextTable) -> str:
+def aligned(text: Table) -> str:
     """The table in columns of equal width, the first to the left and the others to the right.
 
-    >>> print(aligned(TextTable("a table", ("prior", "nll"), (("standard", "9.25"), ("flow", "10.50")))))
+    >>> print(aligned(Table("a table", ("prior", "nll"), (("standard", "9.25"), ("flow", "10.50")))))
     a table
     prior       nll
     standard   9.25

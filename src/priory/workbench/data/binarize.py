@@ -31,7 +31,15 @@ def unit_scale(summary: Summary, given: float | None = None) -> float:
             "infinite values; fill them in or remove these rows"
         )
     if given is not None:
-        return _checked(given, summary)
+        if not (np.isfinite(given) and given > 0):
+            raise ValueError(f"binarize_scale: expected a finite number above 0, got {given:g}")
+        rescaled = summary.high <= 1 < given and not summary.integers
+        if summary.low < 0 or summary.high > given or rescaled:
+            raise ValueError(
+                f"binarize: expected values in 0..{given:g}, the range of the data that set the scale, got values in "
+                f"{summary.low:g}..{summary.high:g}; give the data in the same units"
+            )
+        return float(given)
     if summary.low >= 0 and summary.high <= 1:
         return 1.0
     if summary.low >= 0 and summary.integers and summary.high <= 255:
@@ -42,33 +50,15 @@ def unit_scale(summary: Summary, given: float | None = None) -> float:
     )
 
 
-def _checked(scale: float, summary: Summary) -> float:
-    if not (np.isfinite(scale) and scale > 0):
-        raise ValueError(f"binarize_scale: expected a finite number above 0, got {scale:g}")
-    rescaled = summary.high <= 1 < scale and not summary.integers
-    if summary.low < 0 or summary.high > scale or rescaled:
-        raise ValueError(
-            f"binarize: expected values in 0..{scale:g}, the range of the data that set the scale, got values in "
-            f"{summary.low:g}..{summary.high:g}; give the data in the same units"
-        )
-    return float(scale)
-
-
-def binarize_all(matrix: Matrix, scale: float) -> Matrix:
-    """Draw every row once; uint8."""
-    return _binarize(matrix, scale, keep_means=np.zeros(matrix.shape[0], dtype=bool), dtype=np.uint8)
-
-
-def binarize_except(matrix: Matrix, scale: float, rows: np.ndarray) -> Matrix:
-    """Give means in [0, 1] for `rows`, and one fixed draw of 0 or 1 for all others; float32."""
-    keep_means = np.zeros(matrix.shape[0], dtype=bool)
-    keep_means[rows] = True
-    return _binarize(matrix, scale, keep_means, np.float32)
-
-
-def _binarize(matrix: Matrix, scale: float, keep_means: np.ndarray, dtype: type[np.generic]) -> Matrix:
+def binarized(matrix: Matrix, scale: float, rows_of_means: np.ndarray | None = None) -> Matrix:
+    """One fixed draw of 0 or 1 of every value, in uint8; with `rows_of_means`, these rows hold means, in float32."""
     # Draws are made for all values in the file's order, used or not: a row's draw does not depend on the split.
     generator = np.random.default_rng(_SEED)
+    keep_means = np.zeros(matrix.shape[0], dtype=bool)
+    dtype: type[np.generic] = np.uint8
+    if rows_of_means is not None:
+        keep_means[rows_of_means] = True
+        dtype = np.float32
     if is_sparse(matrix):
         keep = np.repeat(keep_means, np.diff(matrix.indptr))
         result = matrix.astype(dtype)

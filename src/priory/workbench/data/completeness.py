@@ -8,48 +8,38 @@ import numpy as np
 
 from priory._support.messages import shortened
 from priory.workbench.data.dataset import Dataset
-from priory.workbench.data.reading.matrices import Matrix, is_sparse, missing, stored_values
+from priory.workbench.data.reading.matrices import Matrix, is_sparse, stored_values
 
 _LISTED_COLUMNS = 5
-_TESTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"missing value": missing, "infinite value": np.isinf}
-_MEANING = {"missing value": "(NaN or empty cells)", "infinite value": "(or beyond 3.4e38)"}
+_MEANING = {"missing": "(NaN or empty cells)", "infinite": "(or beyond 3.4e38)"}
 
 
 def require_complete(dataset: Dataset) -> None:
-    """Refuse missing and infinite values.
-
-    Raises:
-        ValueError: there are such values; the message counts them, names their columns and the first row.
-    """
-    _require_none(dataset, ("missing value", "infinite value"), "fill them in")
+    """Refuse missing and infinite values."""
+    _require_none(dataset, "missing", np.isnan, "fill them in")
+    _require_none(dataset, "infinite", np.isinf, "fill them in")
 
 
 def require_finite(dataset: Dataset) -> None:
-    """Refuse infinite values; missing ones may stay.
-
-    Raises:
-        ValueError: there are infinite values; the message counts them, names their columns and the first row.
-    """
-    _require_none(dataset, ("infinite value",), "leave these cells empty")
+    """Refuse infinite values; missing ones may stay."""
+    _require_none(dataset, "infinite", np.isinf, "leave these cells empty")
 
 
-def _require_none(dataset: Dataset, kinds: tuple[str, ...], cure: str) -> None:
+def _require_none(dataset: Dataset, kind: str, test: Callable[[np.ndarray], np.ndarray], cure: str) -> None:
     if dataset.x.dtype.kind != "f":
         return
-    for kind in kinds:
-        counts, row = _count(dataset.x, _TESTS[kind])
-        columns = np.flatnonzero(counts)
-        if not columns.size:
-            continue
-        names = ", ".join(f"{shortened(dataset.columns[i])!r} ({counts[i]})" for i in columns[:_LISTED_COLUMNS])
-        more = ", ..." if columns.size > _LISTED_COLUMNS else ""
-        number = f"{counts.sum()} {kind}{'s' if counts.sum() > 1 else ''} {_MEANING[kind]}"
-        raise ValueError(
-            f"{dataset.origin}: expected a finite number in every cell, got {number} in {columns.size} of "
-            f"{len(counts)} columns: {names}{more}, the first in row {row + 1} "
-            f"(id {shortened(str(dataset.ids[row]))!r}); {cure}, remove these rows, or leave the columns out with "
-            "--drop"
-        )
+    counts, row = _count(dataset.x, test)
+    columns = np.flatnonzero(counts)
+    if not columns.size:
+        return
+    names = ", ".join(f"{shortened(dataset.columns[i])!r} ({counts[i]})" for i in columns[:_LISTED_COLUMNS])
+    more = ", ..." if columns.size > _LISTED_COLUMNS else ""
+    number = f"{counts.sum()} {kind} value{'s' if counts.sum() > 1 else ''} {_MEANING[kind]}"
+    raise ValueError(
+        f"{dataset.origin}: expected a finite number in every cell, got {number} in {columns.size} of {len(counts)} "
+        f"columns: {names}{more}, the first in row {row + 1} (id {shortened(str(dataset.ids[row]))!r}); {cure}, remove "
+        "these rows, or leave the columns out with --drop"
+    )
 
 
 def _count(matrix: Matrix, test: Callable[[np.ndarray], np.ndarray]) -> tuple[np.ndarray, int]:

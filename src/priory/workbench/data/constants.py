@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from priory.workbench.data.dataset import DatasetRows
-from priory.workbench.data.reading.matrices import Matrix, is_sparse
+from priory.workbench.data.reading.matrices import is_sparse
 
 _BLOCK_ROWS = 4096
 _LISTED_COLUMNS = 5
@@ -22,24 +22,16 @@ def constant_columns(rows: DatasetRows) -> dict[str, float]:
     >>> list(constant_columns(load_dataset("digits").rows("train")))
     ['x0', 'x32', 'x39']
     """
-    x = rows.dataset.x
-    low, high = _extremes(x[rows.indices]) if is_sparse(x) else _dense_extremes(x, rows.indices)
-    constant = np.flatnonzero(low == high)
-    return {rows.dataset.columns[i]: float(low[i]) for i in constant}
-
-
-def _extremes(matrix: Matrix) -> tuple[np.ndarray, np.ndarray]:
-    """Smallest and largest value of each column of a sparse matrix, zeros included."""
-    low, high = (part.toarray().ravel().astype(np.float32) for part in (matrix.nanmin(axis=0), matrix.nanmax(axis=0)))
-    return low, high
-
-
-def _dense_extremes(x: np.ndarray, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    low = high = x[indices[0]]
-    for start in range(0, len(indices), _BLOCK_ROWS):
-        block = x[indices[start : start + _BLOCK_ROWS]]
-        low, high = np.fmin(low, np.fmin.reduce(block)), np.fmax(high, np.fmax.reduce(block))
-    return low.astype(np.float32), high.astype(np.float32)
+    x, indices = rows.dataset.x, rows.indices
+    if is_sparse(x):
+        low, high = (ends(axis=0).toarray().ravel() for ends in (x[indices].nanmin, x[indices].nanmax))
+    else:
+        low = high = x[indices[0]]
+        for start in range(0, len(indices), _BLOCK_ROWS):
+            block = x[indices[start : start + _BLOCK_ROWS]]
+            low, high = np.fmin(low, np.fmin.reduce(block)), np.fmax(high, np.fmax.reduce(block))
+    low, high = low.astype(np.float32), high.astype(np.float32)
+    return {rows.dataset.columns[i]: float(low[i]) for i in np.flatnonzero(low == high)}
 
 
 def describe_constants(constants: Mapping[str, float]) -> str:

@@ -15,8 +15,6 @@ from priory.workbench.data.reading.matrices import Matrix, compact, is_sparse
 from priory.workbench.data.splits import MINIMUM_ROWS
 from priory.workbench.data.summary import Summary, summarize
 
-TELLING_SPLITS = ("test", "valid")  # evaluation uses the first of them that has enough rows
-
 
 @dataclass(frozen=True, eq=False)  # arrays have no single truth value to compare by
 class Dataset:
@@ -82,18 +80,17 @@ class Dataset:
         """
         if split not in self.splits:
             raise ValueError(f"split: expected one of {', '.join(self.splits)}, got {split!r}")
-        if not len(self.splits[split]):
-            raise ValueError(self._why_empty(split))
-        return DatasetRows(self, self.splits[split])
-
-    def _why_empty(self, split: str) -> str:
         filled = [name for name, index in self.splits.items() if len(index)]
-        if filled:
-            return f"split: {self.origin} has no {split!r} rows, only {', '.join(filled)}; add them to the file"
-        return (
-            f"split: expected at least {MINIMUM_ROWS} rows to make an 80/10/10 split, got {len(self)} in "
-            f"{self.origin}; give a larger file (embedding and scoring take any number of rows)"
-        )
+        if not filled:
+            raise ValueError(
+                f"split: expected at least {MINIMUM_ROWS} rows to make an 80/10/10 split, got {len(self)} in "
+                f"{self.origin}; give a larger file (embedding and scoring take any number of rows)"
+            )
+        if split not in filled:
+            raise ValueError(
+                f"split: {self.origin} has no {split!r} rows, only {', '.join(filled)}; add them to the file"
+            )
+        return DatasetRows(self, self.splits[split])
 
     def all_rows(self) -> DatasetRows:
         """Every row, in the file's order."""
@@ -169,18 +166,14 @@ def telling_rows(dataset: Dataset) -> DatasetRows:
 
     One row has no standard error.
     """
-    for split in TELLING_SPLITS:
+    for split in ("test", "valid"):
         if len(dataset.splits.get(split, ())) >= 2:
             return dataset.rows(split)
     return dataset.all_rows()
 
 
 def with_columns(dataset: Dataset, columns: tuple[str, ...]) -> Dataset:
-    """Pick the columns of a model, in its order; if some are left out, the rows are no longer images.
-
-    Raises:
-        ValueError: columns are missing.
-    """
+    """Pick the columns of a model, in its order; if some are left out, the rows are no longer images."""
     if dataset.columns == columns:
         return dataset
     place = {name: i for i, name in enumerate(dataset.columns)}
@@ -195,16 +188,3 @@ def with_columns(dataset: Dataset, columns: tuple[str, ...]) -> Dataset:
     order = [place[name] for name in columns]
     image_shape = dataset.image_shape if len(columns) == len(dataset.columns) else None
     return replace(dataset, x=dataset.x[:, order], columns=columns, image_shape=image_shape)
-
-
-def check_width(dataset: Dataset, columns: tuple[str, ...]) -> None:
-    """Refuse another number of columns than the model has: columns without names are matched by their order.
-
-    Raises:
-        ValueError: the numbers differ.
-    """
-    if len(dataset.columns) != len(columns):
-        raise ValueError(
-            f"{dataset.origin}: expected {len(columns)} columns, as many as the model was trained on, got "
-            f"{len(dataset.columns)}; give a file with the same columns in the same order"
-        )

@@ -26,18 +26,16 @@ _SATURATED = 0.1
 
 @dataclass(frozen=True)
 class LikelihoodProposal:
-    """A likelihood and the reason for it; `alternatives` are the options to choose from if the case is ambiguous."""
+    """A likelihood and the reason for it; if the case is ambiguous, `alternatives` are the options to choose from."""
 
     likelihood: str
     reason: str
-    ambiguous: bool = False
     alternatives: tuple[str, ...] = ()
-    num_levels: int | None = None
 
     def describe(self) -> str:
         """One line for people; it names the alternatives if the case is ambiguous."""
         text = f"likelihood: {self.likelihood} ({self.reason})"
-        return f"{text}; ambiguous: choose with {' or '.join(self.alternatives)}" if self.ambiguous else text
+        return f"{text}; ambiguous: choose with {' or '.join(self.alternatives)}" if self.alternatives else text
 
 
 def propose_likelihood(summary: Summary) -> LikelihoodProposal:
@@ -47,8 +45,8 @@ def propose_likelihood(summary: Summary) -> LikelihoodProposal:
         >>> from priory.workbench.data import Summary
         >>> digits = Summary(rows=1797, columns=64, low=0.0, high=16.0, integers=True, binary=False, missing=0,
         ...                  sparse=False, density=0.5, image_shape=(8, 8))
-        >>> propose_likelihood(digits).likelihood, propose_likelihood(digits).num_levels
-        ('categorical', 17)
+        >>> propose_likelihood(digits).likelihood
+        'categorical'
     """
     if summary.binary:
         why = "binarized on request" if summary.dynamic_binarization else "only 0 and 1"
@@ -63,7 +61,7 @@ def _for_integers(summary: Summary) -> LikelihoodProposal:
     span = f"integers {summary.low:.0f}..{high}"
     if high < _MOST_LEVELS:
         if image or not (sparse or summary.density < _SPARSE_COUNTS):
-            return LikelihoodProposal("categorical", f"{span}, {high + 1} levels", num_levels=high + 1)
+            return LikelihoodProposal("categorical", f"{span}, {high + 1} levels")
         return _ambiguous("negative-binomial", f"{span}, mostly 0: small counts, or classes", "categorical")
     if high <= 255 and (image or (high == 255 and not sparse)):
         return LikelihoodProposal("discretized-logistic", f"{span}, pixels")
@@ -81,13 +79,13 @@ def _for_reals(summary: Summary) -> LikelihoodProposal:
     unit = summary.low >= 0 and summary.high <= 1
     if unit and (summary.image_shape is not None or summary.extremes >= _SATURATED):
         reason = f"{span}: gray values that stand for probabilities, or measurements"
-        return LikelihoodProposal("gaussian", reason, True, ("--likelihood gaussian", "--binarize dynamic"))
+        return LikelihoodProposal("gaussian", reason, ("--likelihood gaussian", "--binarize dynamic"))
     if summary.low >= 0 and summary.density < 0.5:
         reason = f"{span}, mostly 0: if these are normalized counts, the raw counts fit better"
         alternatives = ("--likelihood gaussian", "the raw counts (another file, or --layer) with negative-binomial")
-        return LikelihoodProposal("gaussian", reason, True, alternatives)
+        return LikelihoodProposal("gaussian", reason, alternatives)
     return LikelihoodProposal("gaussian", f"{span}, columns are standardized")
 
 
 def _ambiguous(likelihood: str, reason: str, other: str) -> LikelihoodProposal:
-    return LikelihoodProposal(likelihood, reason, True, (f"--likelihood {likelihood}", f"--likelihood {other}"))
+    return LikelihoodProposal(likelihood, reason, (f"--likelihood {likelihood}", f"--likelihood {other}"))

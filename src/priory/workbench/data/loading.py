@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from priory._support.messages import nearest, shortened
 from priory._support.optional import require
-from priory.workbench.data.binarize import binarize_all, binarize_except, unit_scale
+from priory.workbench.data.binarize import binarized, unit_scale
 from priory.workbench.data.dataset import Dataset
 from priory.workbench.data.embedded import EMBEDDED
 from priory.workbench.data.reading.matrices import compact_matrix, is_sparse
@@ -92,7 +93,7 @@ def load_dataset(
     parts = _splits(table, selection, split, split_seed, splits)
     scale = None if binarize == "none" else unit_scale(summarize(x), binarize_scale)
     if scale is not None:
-        x = binarize_all(x, scale) if binarize == "static" else binarize_except(x, scale, parts["train"])
+        x = binarized(x, scale, parts["train"] if binarize == "dynamic" else None)
     return Dataset(
         name=origin if path is None else Path(re.sub(r"(?i)\.gz$", "", path.name)).stem,
         x=x if is_sparse(x) else np.ascontiguousarray(x),
@@ -122,8 +123,7 @@ def _splits(
 
 
 def _digits() -> Table:
-    datasets = require("sklearn.datasets", "all", "the embedded digits")
-    bunch = datasets.load_digits()
+    bunch = require("sklearn.datasets", "all", "the embedded digits").load_digits()
     return Table(
         bunch.data.astype(np.uint8),
         side={"digit": bunch.target.astype(np.int64)},
@@ -143,7 +143,10 @@ def _existing_file(path: Path) -> Path:
     if path.exists():
         raise ValueError(f"source: expected a regular file, got the pipe or device {str(path)!r}; save the data first")
     shown = shortened(str(path), 300)
-    neighbors = {name.partition(".")[0]: name for name in _neighbors(path)}
+    files: list[str] = []
+    with suppress(OSError):
+        files = sorted(name for name in os.listdir(path.parent) if (path.parent / name).is_file())
+    neighbors = {name.partition(".")[0]: name for name in files}
     here = not path.suffix and path.parent.resolve() == Path.cwd()
     close = nearest(path.name, EMBEDDED) if here else None
     close = close or neighbors.get(nearest(path.name.partition(".")[0], neighbors) or "")
@@ -151,14 +154,6 @@ def _existing_file(path: Path) -> Path:
     raise FileNotFoundError(
         f"source: expected an embedded data set ({', '.join(EMBEDDED)}) or an existing file, got {shown!r}; {hint}"
     )
-
-
-def _neighbors(path: Path) -> list[str]:
-    """Names of the files in the same folder, to suggest one for a mistyped name."""
-    try:
-        return sorted(name for name in os.listdir(path.parent) if (path.parent / name).is_file())
-    except OSError:
-        return []
 
 
 def _check_choice(argument: str, value: str, choices: Sequence[str]) -> None:

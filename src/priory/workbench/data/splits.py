@@ -28,11 +28,10 @@ def random_split(rows: int, seed: int, sizes: Sequence[int] | None = None) -> di
     >>> {name: len(index) for name, index in random_split(50, seed=0).items()}
     {'train': 40, 'valid': 5, 'test': 5}
     """
-    order = np.random.default_rng(seed).permutation(rows)
-    return _assign(order, _interleaved(default_sizes(rows) if sizes is None else sizes))
+    return _dealt(np.random.default_rng(seed).permutation(rows), sizes or default_sizes(rows))
 
 
-def stratified_split(labels: np.ndarray, seed: int, sizes: Sequence[int] | None = None) -> dict[str, np.ndarray]:
+def stratified_split(labels: np.ndarray, seed: int, sizes: Sequence[int]) -> dict[str, np.ndarray]:
     """A seeded split whose parts hold each label in proportion, within one row or two a class.
 
     Rows are shuffled, sorted by label, and dealt to the parts in proportion along that order. So the sizes are exact,
@@ -40,17 +39,13 @@ def stratified_split(labels: np.ndarray, seed: int, sizes: Sequence[int] | None 
     """
     order = np.random.default_rng(seed).permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]
-    return _assign(order, _interleaved(default_sizes(len(labels)) if sizes is None else sizes))
+    return _dealt(order, sizes)
 
 
-def _interleaved(sizes: Sequence[int]) -> np.ndarray:
-    """Mix the numbers of parts evenly, so that any stretch has them in proportion: member j of n is at (j + 0.5)/n."""
+def _dealt(order: np.ndarray, sizes: Sequence[int]) -> dict[str, np.ndarray]:
+    """Deal rows to the splits so that any stretch has them in proportion: member j of n is at (j + 0.5)/n."""
     positions = np.concatenate([(np.arange(size) + 0.5) / size for size in sizes if size] or [np.zeros(0)])
-    parts = np.repeat(np.arange(len(sizes)), sizes)
-    return parts[np.argsort(positions, kind="stable")]
-
-
-def _assign(order: np.ndarray, parts: np.ndarray) -> dict[str, np.ndarray]:
+    parts = np.repeat(np.arange(len(sizes)), sizes)[np.argsort(positions, kind="stable")]
     order = order[: len(parts)]
     return {name: np.sort(order[parts == i]).astype(np.int64) for i, name in enumerate(SPLITS)}
 
@@ -76,11 +71,7 @@ def with_validation(splits: dict[str, np.ndarray], seed: int) -> dict[str, np.nd
 
 
 def recorded_split(splits: Mapping[str, Sequence[int]], rows: int) -> dict[str, np.ndarray]:
-    """Check recorded indices against the number of rows.
-
-    Raises:
-        ValueError: a name is unknown, an index is out of range, or a row occurs twice.
-    """
+    """Check recorded indices against the number of rows."""
     if unknown := set(splits) - set(SPLITS):
         raise ValueError(f"splits: expected the names {', '.join(SPLITS)}, got {', '.join(sorted(map(str, unknown)))}")
     checked = {name: _checked_indices(name, splits.get(name, ()), rows) for name in SPLITS}

@@ -7,7 +7,7 @@ from math import prod
 
 import numpy as np
 
-from priory.workbench.data.reading.matrices import Matrix, implicit_zeros, is_sparse, missing, stored_values
+from priory.workbench.data.reading.matrices import Matrix, is_sparse, stored_values
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,18 @@ class Summary:
     def describe(self) -> str:
         """The summary in one or two lines of text."""
         kind = "values 0 and 1" if self.binary else "integers" if self.integers else "real values"
-        span = "" if self.binary else f" {_number(self.low)}..{_number(self.high)}"
-        image = "" if self.image_shape is None else f", images {self.image_shape[0]} x {self.image_shape[1]}"
-        storage = "sparse" if self.sparse else "dense"
-        first = (
-            f"{self.rows} rows x {self.columns} columns, {kind}{span}{image}, {storage}, {self.density:.1%} non-zero"
-        )
-        second = f"{self.missing or 'no'} missing value{'' if self.missing == 1 else 's'}"
-        second += f", {self.infinite} infinite" if self.infinite else ""
-        second += "; train rows hold means and are binarized anew each time" if self.dynamic_binarization else ""
-        return f"{first}\n{second}"
+        text = f"{self.rows} rows x {self.columns} columns, {kind}"
+        if not self.binary:
+            text += f" {_number(self.low)}..{_number(self.high)}"
+        if self.image_shape is not None:
+            text += f", images {self.image_shape[0]} x {self.image_shape[1]}"
+        text += f", {'sparse' if self.sparse else 'dense'}, {self.density:.1%} non-zero"
+        text += f"\n{self.missing or 'no'} missing value{'' if self.missing == 1 else 's'}"
+        if self.infinite:
+            text += f", {self.infinite} infinite"
+        if self.dynamic_binarization:
+            text += "; train rows hold means and are binarized anew each time"
+        return text
 
 
 def _number(value: float) -> str:
@@ -55,14 +57,15 @@ def summarize(
     matrix: Matrix, image_shape: tuple[int, int] | None = None, dynamic_binarization: bool = False
 ) -> Summary:
     """Summarize all values in one pass, block by block."""
-    size, zeros = prod(matrix.shape), implicit_zeros(matrix)
+    size = prod(matrix.shape)
+    zeros = size - matrix.nnz if is_sparse(matrix) else 0  # that are not stored
     low, high = (0.0, 0.0) if zeros else (np.inf, -np.inf)
     num_missing = infinite = nonzero = 0
     extremes, integers = zeros, True
     for block in stored_values(matrix):
         finite = block
         if block.dtype.kind == "f":
-            num_missing += int(missing(block).sum())
+            num_missing += int(np.isnan(block).sum())
             infinite += int(np.isinf(block).sum())
             finite = block[np.isfinite(block)]
             integers = integers and bool((finite == np.rint(finite)).all())

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,21 +11,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from priory._support.files import remove_leftovers
+from priory._support.files import remove_leftovers, replacing
 from priory._support.locking import sole_writer
 from priory._support.memory import require_memory
 from priory.evaluation import Estimate, Evaluation
 from priory.evaluation.estimates import mean
 from priory.gtm import GTM
+from priory.maps.gtm_surface import log_volume
 from priory.maps.quality import MAP_DESCRIPTIONS
 from priory.maps.surfaces import Surface
+from priory.training.history import HISTORY_FILE
 from priory.workbench.data import Dataset, DatasetRows, constant_columns, load_dataset, require_finite, with_columns
 from priory.workbench.jobs.map_quality import quality_on_map
 from priory.workbench.jobs.vae import require_free
 from priory.workbench.models.scaled_gtm import BATCH, MapModel, Progress, batches, means_and_scales
 from priory.workbench.report.run import REPORT
 from priory.workbench.runs.folder import CONFIG, FIGURES, METRICS, MODEL, kind_of
-from priory.workbench.runs.gtm_history import HISTORY_FILE, history_of, write_history
 from priory.workbench.runs.gtm_run import GTMRun
 from priory.workbench.settings.gtm import MapRunSettings, MapSettings, StoredScaling
 
@@ -64,28 +65,22 @@ def new_gtm_run(settings: MapRunSettings, out: Path) -> Iterator[tuple[GTMRun, F
     constants = _left_out(dataset, standardize)
     modeled = with_columns(dataset, tuple(name for name in dataset.columns if name not in constants))
     _require_memory(settings.model, modeled)
-    standardized = None
+    scaling = None
     if standardize:
         loc, scale = means_and_scales(modeled.rows("train"))
-        standardized = StoredScaling(loc=tuple(loc.tolist()), scale=tuple(scale.tolist()))
-    shape = dataset.image_shape
+        scaling = StoredScaling(loc=tuple(loc.tolist()), scale=tuple(scale.tolist()))
+    run = GTMRun(out, settings, dataset.columns, constants, image_shape=dataset.image_shape, standardized=scaling)
     with sole_writer(out):
         _require_free(out)  # another process may have begun a run since
-        run = GTMRun(out, settings, dataset.columns, constants, image_shape=shape, standardized=standardized)
         yield run, Found(modeled, modeled.summary().missing, why)
 
 
-def unfinished(out: Path) -> bool:
-    """Whether the folder holds the rest of a fit that did not end; the same command starts it again."""
-    try:
-        return kind_of(out) == GTMRun.kind and not (out / MODEL).exists()
-    except ValueError:
-        return False
-
-
 def _require_free(out: Path) -> None:
-    if not unfinished(out):
-        require_free(out, go_on="choose another, or remove the run that is there")
+    """Refuse a folder with a run; one with a fit that did not end is free: the same command starts it again."""
+    with suppress(ValueError):  # no run
+        if kind_of(out) == GTMRun.kind and not (out / MODEL).exists():
+            return
+    require_free(out, go_on="choose another, or remove the run that is there")
 
 
 def _standardize(settings: MapSettings, dataset: Dataset) -> tuple[bool, str]:
@@ -100,14 +95,13 @@ def _standardize(settings: MapSettings, dataset: Dataset) -> tuple[bool, str]:
 
 
 def _left_out(dataset: Dataset, standardize: bool) -> dict[str, float | None]:
-    """Columns that the model leaves out: without a value in all training rows, and constant ones if standardized.
-
-    Raises:
-        ValueError: none is left.
-    """
+    """Columns that the model leaves out: without a value in all training rows, and constant ones if standardized."""
     rows = dataset.rows("train")
-    empty = _empty_columns(rows)
-    constants: dict[str, float] = constant_columns(rows)
+    filled = torch.zeros(len(dataset.columns), dtype=torch.bool)
+    for x, _ in rows.batches(BATCH):
+        filled |= ~x.isnan().all(0)
+    empty = [name for name, some in zip(dataset.columns, filled.tolist(), strict=True) if not some]
+    constants = constant_columns(rows)
     if len(constants) + len(empty) == len(dataset.columns):
         raise ValueError(
             f"{dataset.origin}: expected at least one column with different values in the training rows, got "
@@ -115,15 +109,6 @@ def _left_out(dataset: Dataset, standardize: bool) -> dict[str, float | None]:
             "the file was made"
         )
     return dict.fromkeys(empty) | (constants if standardize else {})
-
-
-def _empty_columns(rows: DatasetRows) -> list[str]:
-    if rows.dataset.x.dtype.kind != "f":
-        return []
-    there = torch.zeros(len(rows.dataset.columns), dtype=torch.bool)
-    for x, _ in rows.batches(BATCH):
-        there |= ~x.isnan().all(0)
-    return [name for name, some in zip(rows.dataset.columns, there.tolist(), strict=True) if not some]
 
 
 def _require_memory(settings: MapSettings, dataset: Dataset) -> None:
@@ -140,10 +125,13 @@ def _require_memory(settings: MapSettings, dataset: Dataset) -> None:
 
 def fit(run: GTMRun, dataset: Dataset, device: str) -> MapModel:
     """Fit the map to the training rows, after removing the files of an earlier fit that did not end."""
-    _clear(run.path)
+    figures = [run.path / FIGURES / f"{name}.png" for name in PICTURES]
+    for file in (*(run.path / name for name in (CONFIG, METRICS, HISTORY_FILE, REPORT)), *figures):
+        file.unlink(missing_ok=True)
+    for folder in (run.path, run.path / FIGURES):
+        remove_leftovers(folder)
     settings = run.settings.model
-    parameters = settings.model_dump(exclude={"standardize"})
-    gtm = GTM(**parameters, device=device, random_state=run.settings.seed)
+    gtm = GTM(**settings.model_dump(exclude={"standardize"}), device=device, random_state=run.settings.seed)
     model = MapModel(gtm, run.scaler)
     rows = dataset.rows("train")
     if settings.batch_size is None:
@@ -153,13 +141,18 @@ def fit(run: GTMRun, dataset: Dataset, device: str) -> MapModel:
     return model
 
 
-def _clear(out: Path) -> None:
-    """Remove the files of an unfinished fit, and nothing else."""
-    figures = [out / FIGURES / f"{name}.png" for name in PICTURES]
-    for file in (out / CONFIG, out / METRICS, out / HISTORY_FILE, out / REPORT, *figures):
-        file.unlink(missing_ok=True)
-    for folder in (out, out / FIGURES):
-        remove_leftovers(folder)
+def _history(model: MapModel, rows: DatasetRows) -> dict[str, np.ndarray]:
+    """Of each iteration, the mean log-likelihood of a training row before it, and the same minus the penalty.
+
+    In nats, in the data's units.
+    """
+    volume = sum(log_volume(model.scaler, x).sum() for x in batches(rows)) / len(rows)
+    gtm = model.gtm
+    return {
+        "iteration": np.arange(1, gtm.n_iter_ + 1),
+        "log_likelihood": gtm.log_likelihoods_ - volume,
+        "penalized_log_likelihood": gtm.penalized_log_likelihoods_ - volume,
+    }
 
 
 def write(
@@ -170,8 +163,10 @@ def write(
 
     run.write_splits(found.dataset)
     run.write_config()
-    history = history_of(model, found.dataset.rows("train"))
-    write_history(run.path / HISTORY_FILE, history)
+    history = _history(model, found.dataset.rows("train"))
+    lines = [history, *zip(*(map(repr, column.tolist()) for column in history.values()), strict=True)]
+    with replacing(run.path / HISTORY_FILE) as temporary:  # every number to its last bit
+        temporary.write_text("".join(f"{','.join(line)}\n" for line in lines), encoding="utf-8")
     run.write_metrics(metrics, 0, 0)
     pictures = draw_figures(run, model, found.dataset, history)
     page()
@@ -182,11 +177,7 @@ def write(
 def measure(
     model: MapModel, rows: DatasetRows, num_samples: int, seed: int, progress: Progress | None = None
 ) -> Evaluation:
-    """The metrics that `DESCRIPTIONS` lists; the likelihood is exact, so samples and seed are not used.
-
-    Raises:
-        ArithmeticError: a row's likelihood is NaN or infinite.
-    """
+    """The metrics that `DESCRIPTIONS` lists; the likelihood is exact, so samples and seed are not used."""
     drawn = model.drawn(rows, progress)
     each = -drawn.log_likelihood
     nll = mean(each)

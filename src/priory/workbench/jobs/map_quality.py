@@ -10,7 +10,7 @@ from priory.workbench.data import DatasetRows
 
 
 def quality_on_map(drawn: TopographicMap, rows: DatasetRows) -> dict[str, Estimate]:
-    """What `TopographicMap.quality` says of these rows.
+    """The measures of `TopographicMap.quality` for these rows.
 
     The accuracy of neighbors asks the training rows of the same data set: rows that are no training rows and have a
     label are given that of most of their neighbors.

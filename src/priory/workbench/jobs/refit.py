@@ -27,7 +27,6 @@ from priory.workbench.runs.folder import CONFIG, FIGURES, METRICS, MODEL, SPLITS
 from priory.workbench.runs.stored import RefitRecord
 from priory.workbench.runs.vae_run import Run
 from priory.workbench.settings.base import changed_settings, with_options
-from priory.workbench.settings.model import ModelSettings
 from priory.workbench.settings.priors import PRIORS, GridSettings
 from priory.workbench.settings.run import RefitRequest
 
@@ -42,9 +41,6 @@ def requested(
 
     A grid's network has radial functions unless the user says otherwise, because EM can then fit it; and it has no
     guide, because a guide is for training an encoder.
-
-    Raises:
-        ValueError: a setting is unknown, its value does not fit, or it belongs to the encoder or the decoder.
     """
     name = given["model.prior"]
     base = RefitRequest(model=run.settings.model)
@@ -74,28 +70,22 @@ def free_folder(out: Path) -> Iterator[None]:
         BlockingIOError: another process is writing to it.
     """
     vae_jobs.require_free(out, "choose another", _left_by_a_refit)
-    with _gone_if_empty(out), sole_writer(out):
-        vae_jobs.require_free(out, "choose another", _left_by_a_refit)  # another process may have written since
-        for folder in (out, out / FIGURES):
-            remove_leftovers(folder)
-        yield
-
-
-@contextmanager
-def _gone_if_empty(out: Path) -> Iterator[None]:
-    """Where nothing was written because something was wrong, no folder is left that was not there before."""
-    there = out.exists()
+    is_new = not out.exists()
     try:
-        yield
+        with sole_writer(out):
+            vae_jobs.require_free(out, "choose another", _left_by_a_refit)  # another process may have written since
+            for folder in (out, out / FIGURES):
+                remove_leftovers(folder)
+            yield
     except BaseException:
-        if not there:
+        if is_new:
             with suppress(OSError):  # it holds something, or was not made
                 out.rmdir()
         raise
 
 
 def _left_by_a_refit(path: Path) -> bool:
-    """Its configuration comes last, and the split first: between them, what lies there is nobody's."""
+    """Whether an interrupted refit left this file: it writes the split first and the configuration last."""
     begun = (path.parent / SPLITS).exists() and not (path.parent / CONFIG).exists()
     ours = path.name in (SPLITS, MODEL, METRICS, FIGURES, REFIT, REPORT) or bool(TEMPORARY.fullmatch(path.name))
     return ours and (begun or path.name.startswith(f".{Path(SPLITS).stem}-"))
@@ -105,7 +95,11 @@ def refitted(
     run: Run, vae: VAE, dataset: Dataset, request: RefitRequest, progress: Callable[[int], None] | None = None
 ) -> Refitted:
     """The run's model with another prior, fitted to its training rows and chosen by its validation rows."""
-    prior = _start(vae, dataset, run, request.model, request.seed)
+    components = getattr(request.model, "components", 1)
+    facts = facts_of(dataset.rows("train"), run.facts.image_shape, request.seed, components)
+    preprocess: Any = copy.deepcopy(vae.preprocess).cpu()
+    with own_noise(request.seed, torch.device("cpu")), torch.no_grad():  # the start that `priory fit` would take
+        prior = build_prior(request.model, facts.features(preprocess))
     valid = dataset.rows("valid") if len(dataset.splits["valid"]) else None
     options: Any = {"settings": request.refit, "seed": request.seed, "progress": progress}
     try:
@@ -113,14 +107,6 @@ def refitted(
     except ArithmeticError as error:
         error.add_note(f"(--set refit.learning_rate={request.refit.learning_rate / 10:g})")
         raise
-
-
-def _start(vae: VAE, dataset: Dataset, run: Run, model: ModelSettings, seed: int) -> Any:
-    """The prior before it is fitted, as `priory fit` would begin with it."""
-    facts = facts_of(dataset.rows("train"), run.facts.image_shape, seed, getattr(model, "components", 1))
-    preprocess: Any = copy.deepcopy(vae.preprocess).cpu()
-    with own_noise(seed, torch.device("cpu")), torch.no_grad():
-        return build_prior(model, facts.features(preprocess))
 
 
 def difference(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str, Estimate]:
@@ -137,15 +123,15 @@ def write_run(
     measured: Mapping[str, dict[str, Estimate]],
     evaluation: tuple[int, int],
 ) -> tuple[Run, list[Path]]:
-    """Write the new run, its configuration last, so that the folder is a run when it is whole.
+    """Write the new run into the folder `out`, its configuration last, so that the folder is a run when it is whole.
 
     Args:
-        run: where encoder and decoder come from.
+        run: the run that encoder and decoder come from.
         out: the new folder, held.
-        found: what `refitted` gave.
-        request: what it was asked for.
-        dataset: for the figures.
-        measured: `before`, `after` and `difference`.
+        found: the result of `refitted`.
+        request: the request that `refitted` fulfilled.
+        dataset: the data of the figures.
+        measured: metrics by `before`, `after` and `difference`.
         evaluation: importance samples and seed of the measurements.
 
     Returns:

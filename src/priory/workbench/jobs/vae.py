@@ -14,8 +14,7 @@ from priory._support.files import not_a_folder, remove_leftovers
 from priory._support.locking import sole_writer
 from priory._support.memory import require_memory
 from priory._support.seeds import own_noise
-from priory.evaluation import DESCRIPTIONS as LIKELIHOOD_DESCRIPTIONS
-from priory.evaluation import Evaluation, evaluate, log_likelihood
+from priory.evaluation import METRIC_DESCRIPTIONS, Evaluation, evaluate, log_likelihood
 from priory.maps import TopographicMap
 from priory.maps.quality import MAP_DESCRIPTIONS
 from priory.maps.surfaces import Surface
@@ -45,26 +44,19 @@ from priory.workbench.settings.networks import NETWORKS
 from priory.workbench.settings.run import RunSettings
 
 Progress = Callable[[int], None]
-DESCRIPTIONS = LIKELIHOOD_DESCRIPTIONS | MAP_DESCRIPTIONS
+DESCRIPTIONS = METRIC_DESCRIPTIONS | MAP_DESCRIPTIONS
 # While it is trained, a weight is held 18 times in float32: with its gradient and Adam's two averages, among the best
 # weights, and in the state to resume from (all but the gradient), which is copied twice to be written.
 BYTES_OF_A_WEIGHT = 18 * 4
 
 
 class NewRun(NamedTuple):
-    """A run that has just begun.
+    """A run that has just begun."""
 
-    Attributes:
-        run: its folder has the configuration and the split.
-        dataset: the columns of the model.
-        proposal: the likelihood that the data propose.
-        vae: the model, before training.
-    """
-
-    run: Run
-    dataset: Dataset
-    proposal: LikelihoodProposal
-    vae: VAE
+    run: Run  # its folder has the configuration and the split
+    dataset: Dataset  # with the columns of the model
+    proposal: LikelihoodProposal  # by the values of the data
+    vae: VAE  # before training
 
 
 @contextmanager
@@ -84,6 +76,7 @@ def new_run(settings: RunSettings, out: Path) -> Iterator[NewRun]:
     constants = _left_out(dataset, model)
     modeled = with_columns(dataset, tuple(name for name in dataset.columns if name not in constants))
     facts, vae = _start(settings, modeled, dataset.image_shape)
+    run = Run(out, settings, dataset.columns, constants, dataset.binarize_scale, facts=facts)
     weights = sum(parameter.numel() for parameter in vae.parameters())
     require_memory(
         BYTES_OF_A_WEIGHT * weights,
@@ -92,7 +85,9 @@ def new_run(settings: RunSettings, out: Path) -> Iterator[NewRun]:
     )
     with sole_writer(out):
         require_free(out)  # another process may have begun a run since
-        yield NewRun(Run.create(out, settings, facts, dataset, constants), modeled, proposal, vae)
+        run.write_splits(dataset)
+        run.write_config()
+        yield NewRun(run, modeled, proposal, vae)
 
 
 def _start(settings: RunSettings, dataset: Dataset, image_shape: tuple[int, int] | None) -> tuple[DataFacts, VAE]:
@@ -102,17 +97,19 @@ def _start(settings: RunSettings, dataset: Dataset, image_shape: tuple[int, int]
         return facts, build_vae(settings.model, facts)
 
 
+def _left_by_an_interruption(path: Path) -> bool:
+    """Whether a run that was stopped before its configuration was written left this file."""
+    return path.name == SPLITS or path.name.startswith((f".{Path(SPLITS).stem}-", f".{Path(CONFIG).stem}-"))
+
+
 def require_free(
-    out: Path,
-    go_on: str | None = None,
-    left: Callable[[Path], bool] | None = None,
+    out: Path, go_on: str | None = None, may_go: Callable[[Path], bool] = _left_by_an_interruption
 ) -> None:
-    """Refuse a folder that holds anything but what an interrupted run, or `left`, says may go.
+    """Refuse a folder that holds other files than those that may go.
 
     Raises:
-        ValueError: it is not empty, or no folder; `go_on` says what to do where it is a run; None finds out.
+        ValueError: it is not empty, or no folder. If it is a run, the error ends with `go_on`, or with advice by kind.
     """
-    may_go = left or _left_by_an_interruption
     if blocking := not_a_folder([out, *out.parents]):
         raise ValueError(
             f"--out {out}: expected a folder to make the run in, got the file {str(blocking)!r}; name another"
@@ -138,9 +135,6 @@ def _left_out(dataset: Dataset, model: ModelSettings) -> dict[str, float]:
     """Constant columns that the model is to leave out: a Gaussian has no density for them.
 
     A network of images keeps them, because an image must stay whole.
-
-    Raises:
-        ValueError: there is one training row, or all of its columns are constant.
     """
     rows = dataset.rows("train")
     if len(rows) < 2:
@@ -165,15 +159,9 @@ def train(
     progress: bool = False,
     tensorboard: bool = False,
 ) -> VAE:
-    """Train the run's model and write its weights; epochs that are done already are not done again.
+    """Train the run's model and write its weights; this process holds the folder.
 
-    Args:
-        run: its folder, held by this process.
-        dataset: the columns of the model.
-        start: the model before training; None builds it.
-        resume: whether to go on from the state of the last epoch, if there is one.
-        progress: whether to show a bar.
-        tensorboard: whether to log for TensorBoard.
+    With `resume`, training goes on after the last epoch if there is its state; else from `start`, or from a new model.
     """
     if process_rank() == 0:
         for folder in (run.path, run.path / FIGURES):
@@ -205,18 +193,13 @@ def draw(run: Run, vae: VAE, dataset: Dataset) -> list[Path]:
     from priory.workbench.pictures.vae import draw_figures
 
     history = History.read(run.path / HISTORY_FILE) if (run.path / HISTORY_FILE).is_file() else None
-    shown = (run.facts.image_shape, run.restored)
+    rows, shape = telling_rows(dataset), run.facts.image_shape
     with own_noise(run.settings.seed, device_of(vae)):
-        return draw_figures(vae, telling_rows(dataset), *shown, history, run.path / FIGURES)
+        return draw_figures(vae, rows, shape, run.restored, history, run.path / FIGURES)
 
 
 def measure(vae: VAE, rows: DatasetRows, num_samples: int, seed: int, progress: Progress | None = None) -> Evaluation:
-    """`evaluate` with noise of its own seed, so that the same model gives the same numbers; and with a grid prior,
-    how good its map is.
-
-    Raises:
-        ArithmeticError: a number is NaN or infinite, so some rows have no likelihood under the model.
-    """
+    """The metrics of `evaluate`, with noise of this seed; with a grid prior, also the quality of its map."""
     with own_noise(seed, device_of(vae)):
         metrics = evaluate(vae, rows, num_samples=num_samples, progress=progress)
     if isinstance(vae.prior, GridPrior):
@@ -231,14 +214,13 @@ def measure(vae: VAE, rows: DatasetRows, num_samples: int, seed: int, progress: 
 
 
 @torch.no_grad()
-def embed(vae: VAE, rows: DatasetRows, batch_size: int = 1024) -> dict[str, np.ndarray]:
+def embed(vae: VAE, rows: DatasetRows) -> dict[str, np.ndarray]:
     """`z_mean`, `z_scale` of q(z|x); with a grid prior `map`, each row's place, and `map_scale`, the spread of u."""
-    parts: list[tuple[Tensor, ...]] = []
-    for x, _ in rows.batches(batch_size):
-        q = vae.encode(x.to(device_of(vae)))
-        parts.append((q.mean, q.stddev))
-    columns = [torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True)]
-    found = dict(zip(("z_mean", "z_scale"), columns, strict=True))
+    posteriors = [vae.encode(x.to(device_of(vae))) for x, _ in rows.batches(1024)]
+    found = {
+        "z_mean": torch.cat([q_z.mean for q_z in posteriors]).cpu().numpy(),
+        "z_scale": torch.cat([q_z.stddev for q_z in posteriors]).cpu().numpy(),
+    }
     if isinstance(vae.prior, GridPrior):
         places = TopographicMap(vae, rows).places
         found |= {"map": places.place.numpy(), "map_scale": places.scale.numpy()}
@@ -261,8 +243,3 @@ def sample(vae: VAE, number: int, seed: int, mean: bool) -> Tensor:
 def surface(vae: VAE, num_samples: int) -> Surface:
     """The map that the model draws, if its prior has a grid; likelihoods by so many importance samples."""
     return VAESurface(vae, num_samples=num_samples)
-
-
-def _left_by_an_interruption(path: Path) -> bool:
-    """What a run leaves that was stopped before its configuration was written."""
-    return path.name == SPLITS or path.name.startswith((f".{Path(SPLITS).stem}-", f".{Path(CONFIG).stem}-"))

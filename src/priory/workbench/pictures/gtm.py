@@ -7,8 +7,7 @@ import numpy as np
 from priory.plots import plot_likelihood_curve
 from priory.workbench.data import Dataset
 from priory.workbench.models.scaled_gtm import MapModel
-from priory.workbench.pictures.maps import Look, map_figures, some_rows
-from priory.workbench.pictures.saving import save_figures
+from priory.workbench.pictures.maps import Look, map_figures, save_figures, some_rows
 from priory.workbench.runs.folder import FIGURES
 from priory.workbench.runs.gtm_run import GTMRun
 

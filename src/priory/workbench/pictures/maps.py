@@ -1,7 +1,8 @@
 """The pictures of a map: its rows, the contents of its nodes, a label over the map, the magnification."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ AXES = "$u_1$ to the right, $u_2$ upwards"
 
 @dataclass(frozen=True)
 class Look:
-    """How the contents of nodes are drawn."""
+    """How rows of the model are drawn: as images, or as tables."""
 
     columns: Sequence[str]  # names of the model's columns
     image_shape: tuple[int, int] | None  # height and width if rows with all columns are images, else None
@@ -33,15 +34,16 @@ class Look:
     low: float  # value drawn black
     high: float  # value drawn white
 
+    @property
+    def gray(self) -> dict[str, Any]:
+        """Arguments of the functions that draw images."""
+        return {"image_shape": self.image_shape, "low": self.low, "high": self.high}
+
 
 def map_figures(drawn: TopographicMap, rows: DatasetRows, total: int, look: Look) -> dict[str, Any]:
     """The figures `map`, `nodes`, `magnification`, and `landscape` if rows have a label; none if the grid is no square.
 
-    Args:
-        drawn: the map of these rows.
-        rows: some or all rows of the data set.
-        total: number of rows in the data set.
-        look: of the nodes' contents.
+    `rows` are some or all of the `total` rows of the data set.
     """
     from priory.plots import plot_magnification
 
@@ -56,6 +58,16 @@ def map_figures(drawn: TopographicMap, rows: DatasetRows, total: int, look: Look
         "magnification": plot_magnification(stretch.numpy(), places),
     }
     return figures | _landscape(drawn, rows)
+
+
+def save_figures(figures: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Write each figure as `NAME.png`; returns the files in this order."""
+    from priory.plots import save_figure
+
+    paths = {folder / f"{name}.png": figure for name, figure in figures.items()}
+    for path, figure in paths.items():
+        save_figure(figure, path)
+    return list(paths)
 
 
 def some_rows(rows: DatasetRows) -> DatasetRows:
@@ -73,11 +85,7 @@ def by_first_label(rows: DatasetRows) -> dict[str, Any]:
 
 
 def draw_map(rows: DatasetRows, places: np.ndarray, nodes: np.ndarray, total: int) -> Any:
-    """Draw rows, `total` or some of them, at their places on a map with these nodes, styled by their first label.
-
-    Returns:
-        The axes.
-    """
+    """Draw rows, `total` or some of them, at their places on a map, styled by their first label; returns the axes."""
     from priory.plots import plot_map
 
     axes = plot_map(places, **by_first_label(rows), nodes=nodes)
@@ -93,8 +101,7 @@ def _nodes(drawn: TopographicMap, look: Look) -> Any:
 
     contents, side = drawn.nodes.contents, drawn.surface.grid_shape[0]
     if look.image_shape is not None:
-        gray: dict[str, Any] = {"image_shape": look.image_shape, "low": look.low, "high": look.high}
-        return plot_node_images(look.restored(contents), side=side, title=f"The nodes' images, {AXES}", **gray)
+        return plot_node_images(look.restored(contents), side=side, title=f"The nodes' images, {AXES}", **look.gray)
     values = contents.numpy()
     rows = torch.cat([x for x, _ in drawn.rows.batches(drawn.batch_size)]).numpy()
     spread = values.var(axis=0) / np.maximum(column_moments(rows).scale ** 2, 1e-300)  # units of columns differ

@@ -27,8 +27,7 @@ from priory.plots import (
 from priory.priors import GridPrior
 from priory.vae import VAE, device_of
 from priory.workbench.data import Dataset, DatasetRows
-from priory.workbench.pictures.maps import Look, map_figures, some_rows
-from priory.workbench.pictures.saving import save_figures
+from priory.workbench.pictures.maps import Look, map_figures, save_figures, some_rows
 
 MOST_POINTS = 20_000  # dots in one picture
 NUM_IMAGES = 64
@@ -59,11 +58,11 @@ def draw_figures(
     x, _ = rows.batch(torch.arange(min(len(rows), MOST_POINTS)))
     x = x.to(device)
     p_z, posteriors = vae.latent_prior(), [vae.encode(part) for part in x.split(1024)]
-    figures = _map_figures(vae, rows.dataset, image_shape, restored, x) | _latent_figures(p_z, posteriors)
-    if image_shape is None:
-        figures |= _table_figures(vae, rows.dataset.columns, x)
-    else:
-        figures |= _image_figures(vae, image_shape, restored, x)
+    levels = getattr(vae.decoder, "num_levels", None)
+    highest = float(levels - 1) if levels is not None else max(1.0, float(x.max()))  # the top of the likelihood's range
+    look = Look(rows.dataset.columns, image_shape, restored, 0.0, highest)
+    figures = _map_figures(vae, rows.dataset, look) | _latent_figures(p_z, posteriors)
+    figures |= _table_figures(vae, look, x) if image_shape is None else _image_figures(vae, look, x)
     if isinstance(p_z, Mixture) and p_z.num_components > 1:
         figures["components"] = plot_component_use(p_z.mixing_weights, _usage(p_z, posteriors))
     if history is not None and len(history["epoch"]) > 1:
@@ -71,13 +70,10 @@ def draw_figures(
     return save_figures(figures, folder)
 
 
-def _map_figures(
-    vae: VAE, dataset: Dataset, image_shape: tuple[int, int] | None, restored: Callable[[Tensor], Tensor], x: Tensor
-) -> dict[str, Any]:
+def _map_figures(vae: VAE, dataset: Dataset, look: Look) -> dict[str, Any]:
     if not isinstance(vae.prior, GridPrior):
         return {}
     rows = some_rows(dataset.all_rows())
-    look = Look(dataset.columns, image_shape, restored, 0.0, _highest(vae, x))
     return map_figures(TopographicMap(vae, rows), rows, len(dataset), look)
 
 
@@ -102,26 +98,25 @@ def _usage(p_z: Mixture, posteriors: Sequence[Distribution]) -> Tensor:
     return torch.stack([p_z.responsibilities(part).double().sum(0) for part in parts]).sum(0) / len(z)
 
 
-def _image_figures(
-    vae: VAE, image_shape: tuple[int, int], restored: Callable[[Tensor], Tensor], x: Tensor
-) -> dict[str, Any]:
-    gray: dict[str, Any] = {"image_shape": image_shape, "low": 0.0, "high": _highest(vae, x)}
-    samples, reconstructions = vae.sample(NUM_IMAGES, mean=True), vae.reconstruct(x[:NUM_PAIRS])
+def _image_figures(vae: VAE, look: Look, x: Tensor) -> dict[str, Any]:
+    samples = look.restored(vae.sample(NUM_IMAGES, mean=True)).cpu()
+    reconstructions = look.restored(vae.reconstruct(x[:NUM_PAIRS])).cpu()
     figures = {
-        "samples": plot_images(restored(samples).cpu(), title="Means of p(x|z), z drawn from the prior", **gray),
-        "reconstructions": plot_reconstructions(restored(x[:NUM_PAIRS]).cpu(), restored(reconstructions).cpu(), **gray),
+        "samples": plot_images(samples, title="Means of p(x|z), z drawn from the prior", **look.gray),
+        "reconstructions": plot_reconstructions(look.restored(x[:NUM_PAIRS]).cpu(), reconstructions, **look.gray),
     }
-    pseudo_inputs = _pseudo_inputs(vae)
+    pseudo_inputs = getattr(vae.prior, "pseudo_inputs", None)
     if pseudo_inputs is not None:
-        figures["pseudo_inputs"] = _draw_pseudo_inputs(pseudo_inputs, vae.prior, restored, gray)
+        units = vae.preprocess.inverse(pseudo_inputs) if isinstance(vae.preprocess, Preprocessing) else pseudo_inputs
+        figures["pseudo_inputs"] = _draw_pseudo_inputs(look.restored(units.cpu()), vae.prior, look)
     return figures
 
 
-def _table_figures(vae: VAE, all_names: Sequence[str], x: Tensor) -> dict[str, Any]:
+def _table_figures(vae: VAE, look: Look, x: Tensor) -> dict[str, Any]:
     """Figures of a table; of a wide one, only the columns that vary most."""
     reconstructions, x = vae.reconstruct(x[:NUM_PAIRS]).cpu(), x.cpu()
     columns = x.var(0).topk(min(MOST_COLUMNS, x.shape[1])).indices.sort().values
-    names = [all_names[i] for i in columns]
+    names = [look.columns[i] for i in columns]
     samples = torch.cat([vae.sample(256).cpu()[:, columns] for _ in range(4)])
     return {
         "samples": plot_samples(x[:, columns], samples, names=names),
@@ -129,28 +124,11 @@ def _table_figures(vae: VAE, all_names: Sequence[str], x: Tensor) -> dict[str, A
     }
 
 
-def _pseudo_inputs(vae: VAE) -> Tensor | None:
-    """The pseudo-inputs of the prior in the data's units, or None."""
-    pseudo_inputs = getattr(vae.prior, "pseudo_inputs", None)
-    if pseudo_inputs is None:
-        return None
-    images = vae.preprocess.inverse(pseudo_inputs) if isinstance(vae.preprocess, Preprocessing) else pseudo_inputs
-    return images.cpu()
-
-
-def _draw_pseudo_inputs(
-    images: Tensor, prior: nn.Module, restored: Callable[[Tensor], Tensor], gray: Mapping[str, Any]
-) -> Any:
+def _draw_pseudo_inputs(images: Tensor, prior: nn.Module, look: Look) -> Any:
     """Pseudo-inputs of a square grid at their places, of a line in its order, else the first 100."""
     grid_shape: tuple[int, ...] = getattr(prior, "grid_shape", ())
     if len(grid_shape) == 2 and grid_shape[0] == grid_shape[1]:
         title = "Pseudo-inputs, $u_1$ to the right, $u_2$ upwards"
-        return plot_node_images(restored(images), side=grid_shape[0], title=title, **gray)
+        return plot_node_images(images, side=grid_shape[0], title=title, **look.gray)
     columns = grid_shape[-1] if grid_shape else None
-    return plot_images(restored(images if grid_shape else images[:100]), columns=columns, title="Pseudo-inputs", **gray)
-
-
-def _highest(vae: VAE, x: Tensor) -> float:
-    """The value drawn white: the top of the likelihood's range."""
-    levels = getattr(vae.decoder, "num_levels", None)
-    return float(levels - 1) if levels is not None else max(1.0, float(x.max()))
+    return plot_images(images if grid_shape else images[:100], columns=columns, title="Pseudo-inputs", **look.gray)

@@ -17,17 +17,12 @@ LIMIT = 10_000_000  # bytes of the whole file
 _SPARE = 20_000  # names of keys, brackets
 THUMBNAILS_SHARE = 0.7  # of the bytes left for thumbnails and columns
 _MOST_PIXELS = 1 << 24  # of a sheet: a phone decodes no more
-_EXACT_PLACES = 200_000  # rows; of more, places are known to a 65535th of the map
 _LETTERS = 4 / 3  # of base64 for each byte
 _SEED = 0
 
 
 class Allowance:
-    """The number of bytes left, and notes on the parts that were left out.
-
-    Args:
-        bytes_left: for the map's parts.
-    """
+    """The number of bytes left for a map's parts, and notes on the parts that were left out."""
 
     def __init__(self, bytes_left: int) -> None:
         self.left = bytes_left - _SPARE
@@ -44,11 +39,6 @@ class Allowance:
             return self.take(part)
         self.notes.append(otherwise)
         return None
-
-
-def place_kind(num_rows: int) -> Kind:
-    """The precision of the rows' places."""
-    return "f4" if num_rows <= _EXACT_PLACES else "u2"
 
 
 def column_kind(num_rows: int, num_columns: int, left: int) -> Kind:
@@ -81,10 +71,7 @@ def seeded_subset(num_rows: int, count: int) -> np.ndarray:
 def sheet_that_fits(make: Callable[[np.ndarray], Part], num_rows: int, left: int) -> tuple[np.ndarray, Part] | None:
     """The rows of the largest sheet of thumbnails of at most `left` bytes, and the sheet; None if no row fits.
 
-    Args:
-        make: makes the sheet of the rows with these indices.
-        num_rows: number of all rows.
-        left: bytes for the sheet.
+    `make` gives the sheet of rows, by their indices.
     """
     trial = make(seeded_subset(num_rows, 256))
     each = size(trial) / min(num_rows, 256)

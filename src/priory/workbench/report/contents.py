@@ -26,11 +26,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text; the first column names the rows.
-
-    Raises:
-        ValueError: a row has more or fewer cells than the header.
-    """
+    """Cells as text; the first column names the rows."""
 
     title: str  # of the table, with units
     header: Sequence[str]  # names of the columns
@@ -45,11 +41,7 @@ class Table:
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A figure of the run.
-
-    Raises:
-        ValueError: the image is neither PNG nor SVG.
-    """
+    """A figure of the run."""
 
     title: str  # a few words above it
     caption: str  # describes the figure; screen readers read it
@@ -90,11 +82,7 @@ class NodeContents:
 
 @dataclass(frozen=True, eq=False)  # arrays have no single truth value to compare by
 class MapContents:
-    """A map of N rows of data with D columns.
-
-    Raises:
-        ValueError: shapes disagree, or a place is not finite; the error names the attribute.
-    """
+    """A map of N rows of data with D columns."""
 
     places: np.ndarray  # (N, 2), such as E[u | x]
     ids: Sequence[str] | np.ndarray  # (N,), one text a row
@@ -121,16 +109,13 @@ class MapContents:
         if self.x is not None:
             object.__setattr__(self, "x", as_matrix(self.x))
             _require_shape("x", self.x, (len(self.places), len(self.columns)))
-            self._check_columns()
-
-    def _check_columns(self) -> None:
-        if self.image_shape is not None and np.prod(self.image_shape) != len(self.columns):
-            raise ValueError(
-                f"image_shape: expected height * width = {len(self.columns)}, the number of columns, "
-                f"got {tuple(self.image_shape)}"
-            )
-        if self.nodes is not None:
-            _require_shape("nodes.contents", self.nodes.contents, (len(self.nodes.places), len(self.columns)))
+            if self.image_shape is not None and np.prod(self.image_shape) != len(self.columns):
+                raise ValueError(
+                    f"image_shape: expected height * width = {len(self.columns)}, the number of columns, "
+                    f"got {tuple(self.image_shape)}"
+                )
+            if self.nodes is not None:
+                _require_shape("nodes.contents", self.nodes.contents, (len(self.nodes.places), len(self.columns)))
 
 
 @dataclass(frozen=True, eq=False)

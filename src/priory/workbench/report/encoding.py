@@ -59,14 +59,9 @@ def whole_numbers(values: np.ndarray) -> Part:
 
 
 def texts(values: Sequence[str] | np.ndarray) -> Part:
-    """A list of texts."""
     written = json.dumps([str(each) for each in values], separators=(",", ":")).encode()
-    return {"type": "text", "data": _letters(zlib.compress(written, 6))}
+    return {"type": "text", "data": b64encode(zlib.compress(written, 6)).decode()}
 
 
 def _packed(array: np.ndarray) -> Part:
-    return {"type": array.dtype.str[1:], "data": _letters(zlib.compress(array.tobytes(), 6))}
-
-
-def _letters(data: bytes) -> str:
-    return b64encode(data).decode()
+    return {"type": array.dtype.str[1:], "data": b64encode(zlib.compress(array.tobytes(), 6)).decode()}

@@ -8,19 +8,14 @@ import numpy as np
 
 from priory.plots.classes import CLASS_COLORS
 from priory.plots.maps import spread_about
-from priory.workbench.report.budget import (
-    THUMBNAILS_SHARE,
-    Allowance,
-    column_kind,
-    place_kind,
-    rows_that_fit,
-    sheet_that_fits,
-)
+from priory.workbench.report.budget import THUMBNAILS_SHARE, Allowance, column_kind, rows_that_fit, sheet_that_fits
 from priory.workbench.report.contents import MapContents, NodeContents
 from priory.workbench.report.encoding import Kind, Part, quantized, size, texts, whole_numbers
 from priory.workbench.report.labels import label_part
 from priory.workbench.report.rows import ColumnMoments, column_moments, columns, dense
 from priory.workbench.report.thumbnails import gray_tiles, sprite_sheet
+
+_EXACT_PLACES = 200_000  # rows; of more, places are known to a 65535th of the map
 
 
 def map_data(contents: MapContents, bytes_left: int) -> Part:
@@ -44,20 +39,18 @@ def map_data(contents: MapContents, bytes_left: int) -> Part:
 
 
 def _places_part(contents: MapContents, index: np.ndarray, allowance: Allowance) -> Part:
-    """Places and the score."""
     places = np.asarray(contents.places, dtype=np.float64)[index]
-    kind = place_kind(len(index))
+    kind: Kind = "f4" if len(index) <= _EXACT_PLACES else "u2"
     shown = _shown(places, contents.nodes)
-    take = allowance.take
     data: Part = {
         "count": len(index),
         "axes": [str(axis) for axis in contents.axes],
-        "places": take([quantized(places[:, i], kind) for i in range(2)]),
-        "shown": take([quantized(shown[:, i], "u2") for i in range(2)]),
+        "places": allowance.take([quantized(places[:, i], kind) for i in range(2)]),
+        "shown": allowance.take([quantized(shown[:, i], "u2") for i in range(2)]),
     }
     if contents.score is not None:
         score = quantized(np.asarray(contents.score)[index], kind)
-        data["score"] = take({"name": contents.score_name, "numbers": score})
+        data["score"] = allowance.take({"name": contents.score_name, "numbers": score})
     return data
 
 
@@ -86,13 +79,11 @@ def _shown(places: np.ndarray, nodes: NodeContents | None) -> np.ndarray:
 
 def _nodes_part(nodes: NodeContents) -> Part:
     places = np.asarray(nodes.places, dtype=np.float64)
-    numbers = [{"name": str(name), "numbers": quantized(values, "f4")} for name, values in nodes.numbers.items()]
-    side = _side(places)
     return {
         "count": len(places),
         "places": [quantized(places[:, i], "f4") for i in range(2)],
-        "numbers": numbers,
-        "side": side,
+        "numbers": [{"name": str(name), "numbers": quantized(values, "f4")} for name, values in nodes.numbers.items()],
+        "side": _side(places),
     }
 
 
@@ -107,7 +98,7 @@ def _side(places: np.ndarray) -> int | None:
 
 
 def _images_part(contents: MapContents, index: np.ndarray, moments: ColumnMoments, allowance: Allowance) -> Part:
-    """The sheets of the nodes' images and of the rows'."""
+    """Sheets of the nodes' images and of the rows' images."""
     assert contents.image_shape is not None
     shape = contents.image_shape
     low = float(moments.low.min()) if contents.low is None else contents.low
@@ -140,7 +131,14 @@ def _columns_part(contents: MapContents, index: np.ndarray, moments: ColumnMomen
     order = np.argsort(-moments.scale, kind="stable")
     kept: dict[int, Part] = {}
     for column, values in zip(order.tolist(), columns(contents.x, order), strict=False):
-        part = _column(contents, values[index], column, names[column], moments, kind)
+        part: Part = {
+            "name": names[column],
+            "mean": float(moments.mean[column]),
+            "scale": float(moments.scale[column]),
+            "rows": quantized(values[index], kind),
+        }
+        if contents.nodes is not None:
+            part["nodes"] = quantized(np.asarray(contents.nodes.contents)[:, column], "u2" if kind == "u1" else kind)
         if size(part) > allowance.left:
             allowance.notes.append(
                 f"{len(kept)} of the {len(names)} columns can be colored by and are listed, those that vary most: "
@@ -152,17 +150,3 @@ def _columns_part(contents: MapContents, index: np.ndarray, moments: ColumnMomen
         levels = {"u2": 65535, "u1": 255}[kind]
         allowance.notes.append(f"Values of columns are rounded to {levels} levels of their range.")
     return [kept[column] for column in sorted(kept)]
-
-
-def _column(
-    contents: MapContents, values: np.ndarray, column: int, name: str, moments: ColumnMoments, kind: Kind
-) -> Part:
-    part: Part = {
-        "name": name,
-        "mean": float(moments.mean[column]),
-        "scale": float(moments.scale[column]),
-        "rows": quantized(values, kind),
-    }
-    if contents.nodes is not None:
-        part["nodes"] = quantized(np.asarray(contents.nodes.contents)[:, column], "u2" if kind == "u1" else kind)
-    return part

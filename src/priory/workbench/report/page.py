@@ -25,19 +25,7 @@ _PICTURES_LIMIT = 4_000_000  # bytes in letters, of all pictures together
 
 
 def write_report(path: str | Path, contents: ReportContents) -> Path:
-    """Write the page of a run, whole or not at all.
-
-    Args:
-        path: such as `RUN/report.html`.
-        contents: what it says.
-
-    Returns:
-        The path.
-
-    Raises:
-        OSError: it cannot be written.
-        ImportError: plotly, jinja2 or Pillow is missing; the error names the extra to install.
-    """
+    """Write the page of a run, whole or not at all, and return its path."""
     page = render_report(contents)
     with replacing(path) as temporary:
         temporary.write_bytes(page)
@@ -46,21 +34,9 @@ def write_report(path: str | Path, contents: ReportContents) -> Path:
 
 def render_report(contents: ReportContents) -> bytes:
     """The page as UTF-8, at most 10 MB; it needs no network, and its policy forbids the browser to use it."""
-    values = _values(contents)
-    if contents.map is None:
-        return _filled(values)
-    plotly = require("plotly.offline", "all", "the report's map").get_plotlyjs()
-    packed = b64encode(zlib.compress(plotly.encode(), 9)).decode()
-    values |= {"plotly": plotly, "plotly_hash": _hash(plotly), "plotly_packed": packed}
-    without = len(_filled(values | {"map": "{}"}))
-    return _filled(values | {"map": json_for_html(map_data(contents.map, LIMIT - without))})
-
-
-def _values(contents: ReportContents) -> dict[str, Any]:
-    """The values of the template, except the map."""
     script = "\n".join(_text(name) for name in SCRIPTS)
     pictures, notes = _pictures(contents.pictures)
-    return {
+    values: dict[str, Any] = {
         "title": contents.title,
         "facts": contents.facts,
         "tables": contents.tables,
@@ -74,6 +50,13 @@ def _values(contents: ReportContents) -> dict[str, Any]:
         "script_hash": _hash(script),
         "map": None,
     }
+    if contents.map is None:
+        return _filled(values)
+    plotly = require("plotly.offline", "all", "the report's map").get_plotlyjs()
+    packed = b64encode(zlib.compress(plotly.encode(), 9)).decode()
+    values |= {"plotly": plotly, "plotly_hash": _hash(plotly), "plotly_packed": packed}
+    without = len(_filled(values | {"map": "{}"}))
+    return _filled(values | {"map": json_for_html(map_data(contents.map, LIMIT - without))})
 
 
 def _metric(metric: Metric) -> dict[str, str]:

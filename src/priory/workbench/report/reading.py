@@ -13,7 +13,7 @@ HOW_TO_READ = {
     "distortion": "-E log p(x | z), what the codes fail to say about the data, in nats: lower is better.",
     "rate": "KL(q(z | x) || p(z)), the length of a code in nats: the price of a lower distortion.",
     "index_code_mutual_information": "The part of the rate that tells rows apart, at most log N.",
-    "mutual_information_upper_bound": ("The same if there were infinitely many rows: the truth lies between the two."),
+    "mutual_information_upper_bound": "The same if there were infinitely many rows: the truth lies between the two.",
     "marginal_kl": (
         "The part of the rate that is wasted because the codes of all rows are not spread as the prior is: "
         "near 0 is best, and a learned prior lowers it."
@@ -26,7 +26,7 @@ HOW_TO_READ = {
     "effective_components": "Components of the prior that can be told apart, between 1 and their number.",
     "used_components": "Components that the data use, as the perplexity of their use.",
     "unused_weight": "The weight of components that the data hardly use: near 0 is best.",
-    "trustworthiness": ("1 where rows that are neighbors on the map are neighbors in the data too; 0.5 is chance."),
+    "trustworthiness": "1 where rows that are neighbors on the map are neighbors in the data too; 0.5 is chance.",
     "continuity": (
         "1 where neighbors in the data are neighbors on the map too; it falls where the map tears them apart."
     ),

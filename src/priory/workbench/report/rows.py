@@ -34,12 +34,6 @@ def dense(x: Any, index: np.ndarray | slice) -> np.ndarray:
     return np.asarray(rows.toarray() if hasattr(rows, "toarray") else rows, dtype=np.float64)
 
 
-def blocks(x: Any) -> Iterator[np.ndarray]:
-    """All rows, some at a time, float64 (n, D)."""
-    step = max(1, _BLOCK_VALUES // max(1, x.shape[1]))
-    return (dense(x, slice(start, start + step)) for start in range(0, x.shape[0], step))
-
-
 def columns(x: Any, which: np.ndarray) -> Iterator[np.ndarray]:
     """These columns one after another, float64 (N,)."""
     by_column = x.tocsc() if hasattr(x, "tocsc") else x
@@ -54,12 +48,18 @@ def column_moments(x: Any) -> ColumnMoments:
     Deviations from the mean of the first block keep the digits of large values.
     """
     if hasattr(x, "tocsc") and np.isfinite(x.data).all():
-        return _sparse_moments(x)
+        x = x.astype(np.float64)
+        mean = np.asarray(x.mean(axis=0)).ravel()
+        squares = np.asarray(x.multiply(x).mean(axis=0)).ravel()
+        low, high = (ends.toarray().ravel() for ends in (x.min(axis=0), x.max(axis=0)))
+        return ColumnMoments(mean, np.sqrt(np.maximum(squares - mean**2, 0.0)), low, high)
     number = total = squares = np.zeros(x.shape[1])
     low, high = np.full(x.shape[1], np.inf), np.full(x.shape[1], -np.inf)
     origin: np.ndarray | None = None
+    step = max(1, _BLOCK_VALUES // max(1, x.shape[1]))
     with np.errstate(over="ignore", invalid="ignore"):  # of huge values; the results are made finite
-        for block in blocks(x):
+        for start in range(0, x.shape[0], step):
+            block = dense(x, slice(start, start + step))
             there = np.isfinite(block)
             if origin is None:
                 origin = np.nan_to_num(np.where(there, block, 0.0).sum(0) / np.maximum(there.sum(0), 1))
@@ -73,12 +73,3 @@ def column_moments(x: Any) -> ColumnMoments:
         variance = np.maximum(squares / np.maximum(number, 1) - share**2, 0.0)
     found = (origin + share, np.sqrt(variance), low, high)
     return ColumnMoments(*(np.where(number == 0, 0.0, np.nan_to_num(each)) for each in found))
-
-
-def _sparse_moments(x: Any) -> ColumnMoments:
-    """`column_moments` of a sparse matrix without missing values, from its stored values."""
-    x = x.astype(np.float64)
-    mean = np.asarray(x.mean(axis=0)).ravel()
-    squares = np.asarray(x.multiply(x).mean(axis=0)).ravel()
-    low, high = (ends.toarray().ravel() for ends in (x.min(axis=0), x.max(axis=0)))
-    return ColumnMoments(mean, np.sqrt(np.maximum(squares - mean**2, 0.0)), low, high)

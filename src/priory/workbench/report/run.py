@@ -5,7 +5,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from priory._support.files import read_json
 from priory._support.seeds import own_noise
@@ -42,17 +41,19 @@ CAPTIONS = {
 }
 
 
-class ModelJobs(Protocol):
+class PageJobs(Protocol):
     """The functions of a kind of model that the page needs."""
 
     def surface(self, model: Any, num_samples: int) -> Surface: ...
 
     def embed(self, model: Any, rows: DatasetRows) -> dict[str, np.ndarray]: ...
 
-    def score(self, model: Any, rows: DatasetRows, num_samples: int, seed: int) -> np.ndarray: ...
+    def score(
+        self, model: Any, rows: DatasetRows, num_samples: int, seed: int, *, progress: Any = None
+    ) -> np.ndarray: ...
 
 
-def write_run_report(run: RunFolder, model: Any, dataset: Dataset, jobs: ModelJobs) -> Path:
+def write_run_report(run: RunFolder, model: Any, dataset: Dataset, jobs: PageJobs) -> Path:
     """Write `report.html` into the run's folder: its metrics, its pictures and the map of all rows."""
     every = dataset.all_rows()
     rows = DatasetRows(dataset, every.indices[evenly_spaced(len(every), MOST_ROWS)])
@@ -64,7 +65,11 @@ def write_run_report(run: RunFolder, model: Any, dataset: Dataset, jobs: ModelJo
         facts=_facts(run, dataset),
         metrics=_metrics(run),
         map=_map(run, model, rows, jobs, notes),
-        pictures=_pictures(run.path / FIGURES),
+        pictures=[
+            Picture(title, caption, figure)
+            for name, (title, caption) in CAPTIONS.items()
+            if name != "map" and (figure := run.path / FIGURES / f"{name}.png").is_file()  # the page draws the map
+        ],
         notes=notes,
     )
     return write_report(run.path / REPORT, contents)
@@ -72,47 +77,34 @@ def write_run_report(run: RunFolder, model: Any, dataset: Dataset, jobs: ModelJo
 
 def _facts(run: RunFolder, dataset: Dataset) -> list[tuple[str, str]]:
     sizes = ", ".join(f"{len(index)} {name}" for name, index in dataset.splits.items() if len(index))
+    judged = telling_rows(dataset)
+    split = next((name for name, index in dataset.splits.items() if np.array_equal(index, judged.indices)), None)
+    measured = f"of the {len(judged)} {split} rows" if split else f"of all {len(judged)} rows: there are too few others"
     left_out = f" ({len(run.constants)} more are constant and left out)" if run.constants else ""
     return [
         ("data", f"{dataset.name}: {len(dataset)} rows, {len(dataset.columns)} columns{left_out}"),
         ("split", sizes or "none"),
         *run.described(),
-        ("numbers and pictures", _what_was_measured(dataset)),
+        ("numbers and pictures", measured),
         ("seed", str(run.settings.seed)),
         ("made by", f"priory {__version__}, torch {torch.__version__}"),
     ]
 
 
-def _what_was_measured(dataset: Dataset) -> str:
-    """Describe the rows that `priory evaluate` takes."""
-    rows = telling_rows(dataset)
-    split = next((name for name, index in dataset.splits.items() if np.array_equal(index, rows.indices)), None)
-    return f"of the {len(rows)} {split} rows" if split else f"of all {len(rows)} rows: there are too few others"
-
-
 def _metrics(run: RunFolder) -> list[Metric]:
-    """The metrics of the run; none if it was not evaluated."""
     file = run.path / METRICS
     tree = read_json(file) if file.is_file() else {}
     found = {name: Estimate(**values) for name, values in tree.items() if name != "evaluation"}
     return [Metric(name, estimate.value, estimate.se, HOW_TO_READ.get(name, "")) for name, estimate in found.items()]
 
 
-def _pictures(folder: Path) -> list[Picture]:
-    return [
-        Picture(title, caption, folder / f"{name}.png")
-        for name, (title, caption) in CAPTIONS.items()
-        if name != "map" and (folder / f"{name}.png").is_file()  # the page has the interactive map
-    ]
-
-
-def _map(run: RunFolder, model: Any, rows: DatasetRows, jobs: ModelJobs, notes: list[str]) -> MapContents | None:
+def _map(run: RunFolder, model: Any, rows: DatasetRows, jobs: PageJobs, notes: list[str]) -> MapContents | None:
     """The rows on the grid behind the model; without a grid, on the plane of their codes."""
     split = split_names(rows.indices, rows.dataset.splits, "")  # one more label, unless the data have one of that name
     common: dict[str, Any] = {
         "ids": rows.ids,
         "labels": {**rows.labels, "split": rows.labels.get("split", split)},
-        "x": _whole(run, rows),
+        "x": run.restored(rows.tensor()).numpy() if run.constants else rows.dataset.x[rows.indices],
         "columns": run.columns,
         "image_shape": run.rows_shape,
     }
@@ -133,24 +125,15 @@ def _map(run: RunFolder, model: Any, rows: DatasetRows, jobs: ModelJobs, notes: 
     return MapContents(places, axes=axes, score=score, score_name=ESTIMATED, **common)
 
 
-def _whole(run: RunFolder, rows: DatasetRows) -> Any:
-    """The rows with all columns of the data, constant ones included; sparse rows stay sparse."""
-    if run.constants:
-        return run.restored(rows.tensor()).numpy()
-    return rows.dataset.x[rows.indices]
-
-
 def _nodes(run: RunFolder, drawn: TopographicMap) -> NodeContents:
     nodes = drawn.nodes
     numbers = {
-        "share of the rows": nodes.usage,
-        "mixing weight": nodes.weight,
-        "magnification": nodes.magnification,
-        "distance to the neighbors": nodes.distance,
+        "share of the rows": nodes.usage.numpy(),
+        "mixing weight": nodes.weight.numpy(),
+        "magnification": nodes.magnification.numpy(),
+        "distance to the neighbors": nodes.distance.numpy(),
     }
-    contents: Tensor = run.restored(nodes.contents)
-    as_arrays = {name: values.numpy() for name, values in numbers.items()}
-    return NodeContents(nodes.places.numpy(), contents.numpy(), as_arrays)
+    return NodeContents(nodes.places.numpy(), run.restored(nodes.contents).numpy(), numbers)
 
 
 def _plane(codes: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:

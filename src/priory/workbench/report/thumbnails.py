@@ -29,11 +29,9 @@ def gray_tiles(rows: np.ndarray, image_shape: tuple[int, int], low: float, high:
 
 
 def sprite_sheet(tiles: np.ndarray, side: int | None = None) -> Part:
-    """One PNG of all tiles, in reading order.
+    """One PNG of all tiles, uint8 (n, height, width), in reading order.
 
-    Args:
-        tiles: uint8 (n, height, width).
-        side: of a square grid of nodes; tile i stands at node i, the last coordinate upwards.
+    With `side`, the tiles stand at the nodes of a square grid of this side, the last coordinate upwards.
     """
     count, height, width = tiles.shape
     across = side or max(1, math.ceil(math.sqrt(count * height / width)))

@@ -16,7 +16,7 @@ from torch import Tensor
 from priory._support.files import read_json, replacing, write_json
 from priory._support.messages import TRAIN_AGAIN
 from priory.evaluation import Estimate
-from priory.workbench.data import Dataset, check_width, load_dataset, read_arrays, with_columns
+from priory.workbench.data import Dataset, load_dataset, read_arrays, with_columns
 from priory.workbench.data.splits import SPLITS as SPLIT_NAMES
 from priory.workbench.settings.base import checked
 
@@ -28,30 +28,22 @@ Stored = TypeVar("Stored", bound=BaseModel)
 
 @dataclass(frozen=True)
 class RunFolder(ABC):
-    """A folder with a configuration, a model where fitting has ended, and what is known of the data.
-
-    Attributes:
-        path: the folder.
-        settings: what the run was asked to do; `settings.data` says how the data are read.
-        columns: of the data, in their order.
-        constants: the columns that the model leaves out, and the value that they have; None where they have none.
-        binarize_scale: the value that counted as one where the data were binarized, else None.
-    """
+    """A folder with a configuration, a model if fitting has ended, and the split of the data."""
 
     kind: ClassVar[str]
     path: Path
-    settings: Any
-    columns: tuple[str, ...]
-    constants: Mapping[str, float | None]
-    binarize_scale: float | None = None
+    settings: Any  # as requested; `settings.data` describes how to read the data
+    columns: tuple[str, ...]  # of the data, in their order
+    constants: Mapping[str, float | None]  # columns that the model leaves out, and their value; None for empty ones
+    binarize_scale: float | None = None  # the value that counted as one if the data were binarized
 
     @abstractmethod
     def load_model(self) -> Any:
         """The model, on the CPU."""
 
-    @abstractmethod
     def loaded(self) -> Any:
         """What `priory.load` gives: the model for rows in the data's own units."""
+        return self.load_model()
 
     @abstractmethod
     def check_new_rows(self, dataset: Dataset) -> None:
@@ -82,11 +74,7 @@ class RunFolder(ABC):
 
     @property
     def splits(self) -> dict[str, np.ndarray]:
-        """The rows of the data that trained, validated and tested.
-
-        Raises:
-            ValueError: the file is missing or damaged.
-        """
+        """The rows of the data that trained, validated and tested."""
         file = self.path / SPLITS
         try:
             arrays = read_arrays(file)
@@ -150,9 +138,6 @@ class RunFolder(ABC):
         """Another file, read as the training data were except for `changes`, its columns in the training order.
 
         Label columns and the like that only the training data have are not missed. Gray values are drawn once.
-
-        Raises:
-            ValueError: it lacks columns that the model reads, or its values are outside of the likelihood's support.
         """
         optional = {"labels", "ids", "drop", "layer"} - set(changes)
         options = self.reading_options() | {"source": source, "optional": optional} | changes
@@ -165,13 +150,13 @@ class RunFolder(ABC):
         return dataset
 
     def matched(self, dataset: Dataset) -> Dataset:
-        """The columns that the model has, in its order.
-
-        Raises:
-            ValueError: columns are missing, or columns that have only numbers for names are too many.
-        """
-        if dataset.columns != self.columns and all(re.fullmatch(r"x\d+", name) for name in dataset.columns):
-            check_width(dataset, self.columns)
+        """The columns that the model has, in its order."""
+        unnamed = all(re.fullmatch(r"x\d+", name) for name in dataset.columns)  # these are matched by their order
+        if unnamed and len(dataset.columns) != len(self.columns):
+            raise ValueError(
+                f"{dataset.origin}: expected {len(self.columns)} columns, as many as the model was trained on, got "
+                f"{len(dataset.columns)}; give a file with the same columns in the same order"
+            )
         return with_columns(dataset, self.modeled)
 
     def reading_options(self) -> dict[str, Any]:
@@ -184,15 +169,7 @@ class RunFolder(ABC):
 
 
 def kind_of(path: Path, wanted: str = "vae") -> str:
-    """What was fitted in a run folder: a key of `FITTED_BY`.
-
-    Args:
-        path: the folder.
-        wanted: the kind whose command an error names where there is no run.
-
-    Raises:
-        ValueError: the folder is no run, or its configuration is damaged.
-    """
+    """The kind of a run folder, a key of `FITTED_BY`; if it is no run, an error names the command for `wanted`."""
     file = path / CONFIG
     if not file.is_file():
         raise ValueError(
@@ -206,11 +183,7 @@ def kind_of(path: Path, wanted: str = "vae") -> str:
 
 
 def read_config(path: Path, stored: type[Stored], kind: str) -> Stored:
-    """The configuration of a run folder of this kind.
-
-    Raises:
-        ValueError: the folder is no run, or one of another kind, or its configuration is damaged.
-    """
+    """The configuration of a run folder of this kind."""
     found = kind_of(path, kind)
     if found != kind:
         raise ValueError(

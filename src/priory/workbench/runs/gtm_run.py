@@ -21,25 +21,16 @@ from priory.workbench.settings.gtm import MapConfig, MapRunSettings, StoredScali
 
 @dataclass(frozen=True)
 class GTMRun(RunFolder):
-    """The run of a map.
-
-    Attributes:
-        image_shape: height and width if rows with all columns are images, else None.
-        standardized: means and standard deviations of the model's columns; None if they are not standardized.
-    """
+    """The run of a map."""
 
     kind: ClassVar[str] = "gtm"
     settings: MapRunSettings
-    image_shape: tuple[int, int] | None = field(kw_only=True)
-    standardized: StoredScaling | None = field(kw_only=True)
+    image_shape: tuple[int, int] | None = field(kw_only=True)  # height and width if rows with all columns are images
+    standardized: StoredScaling | None = field(kw_only=True)  # means and standard deviations of the model's columns
 
     @classmethod
     def open(cls, path: str | Path) -> "GTMRun":
-        """Read a run folder's configuration.
-
-        Raises:
-            ValueError: the folder is no run of a map, or its configuration is damaged.
-        """
+        """Read a run folder's configuration."""
         path = Path(path)
         config = read_config(path, MapConfig, cls.kind)
         left = len(config.columns) - len(config.constants)
@@ -71,7 +62,6 @@ class GTMRun(RunFolder):
         write_json(self.path / CONFIG, config.model_dump(mode="json"))
 
     def described(self) -> list[tuple[str, str]]:
-        """The map and its columns."""
         model = self.settings.model
         side = model.points_per_side
         return [
@@ -82,12 +72,10 @@ class GTMRun(RunFolder):
 
     @property
     def has_map(self) -> bool:
-        """Every run of this kind has a map."""
         return True
 
     @property
     def rows_shape(self) -> tuple[int, int] | None:
-        """Height and width if rows with all columns are images, else None."""
         return self.image_shape
 
     @property
@@ -97,11 +85,7 @@ class GTMRun(RunFolder):
         return None if stored is None else scaler_of(np.array(stored.loc), np.array(stored.scale))
 
     def load_model(self) -> MapModel:
-        """The fitted map, on the CPU.
-
-        Raises:
-            ValueError: there is none, it is damaged, or it does not fit the configuration.
-        """
+        """The fitted map, on the CPU."""
         if not self.finished:
             raise ValueError(
                 f"{self.path}: has no {MODEL}, because its fit did not end; give its `priory gtm fit` line again"
@@ -119,10 +103,8 @@ class GTMRun(RunFolder):
         return self.load_model().estimator()
 
     def check_new_rows(self, dataset: Dataset) -> None:
-        """Raise a ValueError if a cell is infinite; cells may be missing."""
         require_finite(dataset)
 
     def metrics_tree(self, metrics: Mapping[str, Estimate], num_samples: int, seed: int) -> dict[str, Any]:
-        """The metrics, which need no samples and no noise, and how many neighbors were looked at."""
         numbers = {name: estimate._asdict() for name, estimate in metrics.items()}
         return numbers | {"evaluation": {"num_neighbors": NUM_NEIGHBORS}}

@@ -11,11 +11,7 @@ KINDS: dict[str, type[Run] | type[GTMRun]] = {kind.kind: kind for kind in (Run, 
 
 
 def open_run(path: str | Path) -> RunFolder:
-    """Read a run folder's configuration.
-
-    Raises:
-        ValueError: the folder is no run, or its configuration is damaged.
-    """
+    """Read a run folder's configuration."""
     return KINDS[kind_of(Path(path))].open(path)
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, FiniteFloat, RootModel
 
@@ -10,8 +10,6 @@ from priory.evaluation import Estimate
 from priory.training.settings import RefitSettings
 from priory.workbench.settings.base import Settings
 from priory.workbench.settings.run import RunSettings
-
-_EVALUATION = "evaluation"
 
 
 class StoredFacts(Settings):
@@ -45,26 +43,10 @@ class Config(Settings):
 
 
 class StoredMetrics(RootModel[dict[str, dict[str, float | None]]]):
-    """What `metrics.json` holds; null is a number that is not known."""
+    """The content of `metrics.json`: `{"nll": {"value": ..., "se": ...}, ..., "evaluation": {...}}`."""
 
 
-def metrics_tree(metrics: Mapping[str, Estimate], num_samples: int, seed: int) -> dict[str, Any]:
-    """`{"nll": {"value": ..., "se": ...}, ..., "evaluation": {"num_samples": ..., "seed": ...}}`: numbers, and how."""
-    return {name: e._asdict() for name, e in metrics.items()} | {_EVALUATION: _evaluation(num_samples, seed)}
-
-
-def estimates(stored: StoredMetrics, num_samples: int, seed: int) -> dict[str, Estimate] | None:
-    """The stored metrics; None where they were estimated in another way."""
-    tree = dict(stored.root)
-    if tree.pop(_EVALUATION, None) != _evaluation(num_samples, seed):
-        return None
-    return {name: _estimate(numbers) for name, numbers in tree.items()}
-
-
-def _estimate(numbers: Mapping[str, float | None]) -> Estimate:
+def estimate_of(numbers: Mapping[str, float | None]) -> Estimate:
+    """A number of `metrics.json` and its standard error; NaN stands for null."""
     found = [numbers.get(name) for name in Estimate._fields]
     return Estimate(*(math.nan if number is None else number for number in found))
-
-
-def _evaluation(num_samples: int, seed: int) -> dict[str, int]:
-    return {"num_samples": num_samples, "seed": seed}

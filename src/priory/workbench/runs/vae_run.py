@@ -22,7 +22,7 @@ from priory.workbench.data import Dataset, require_complete
 from priory.workbench.models.building import build_vae, check_support, class_of_prior, input_noise
 from priory.workbench.models.facts import DataFacts
 from priory.workbench.runs.folder import CONFIG, METRICS, MODEL, RunFolder, read_config
-from priory.workbench.runs.stored import Config, RefitRecord, StoredFacts, StoredMetrics, estimates, metrics_tree
+from priory.workbench.runs.stored import Config, RefitRecord, StoredFacts, StoredMetrics, estimate_of
 from priory.workbench.settings.base import checked
 from priory.workbench.settings.networks import DEFAULT_HIDDEN
 from priory.workbench.settings.run import RunSettings
@@ -30,35 +30,19 @@ from priory.workbench.settings.run import RunSettings
 
 @dataclass(frozen=True)
 class Run(RunFolder):
-    """The run of a VAE: a configuration, and a state while it trains; a model once training has ended.
-
-    Attributes:
-        settings: what the run was asked to do, with the likelihood that the data got.
-        facts: what the model must know of its training data.
-        refit_of: where encoder and decoder come from, if the prior was fitted to them afterwards; else None.
-    """
+    """The run of a VAE: a configuration, and a state while it trains; a model once training has ended."""
 
     kind: ClassVar[str] = "vae"
-    settings: RunSettings
+    settings: RunSettings  # with the likelihood that the data got
     constants: dict[str, float]
-    facts: DataFacts = field(kw_only=True)
-    refit_of: RefitRecord | None = field(default=None, kw_only=True)
-
-    @classmethod
-    def create(
-        cls, path: Path, settings: RunSettings, facts: DataFacts, dataset: Dataset, constants: dict[str, float]
-    ) -> "Run":
-        """Write the configuration and the split, before training; the data set with all of its columns."""
-        run = cls(path, settings, dataset.columns, constants, dataset.binarize_scale, facts=facts)
-        run.write_splits(dataset)
-        run.write_config()
-        return run
+    facts: DataFacts = field(kw_only=True)  # of the training data
+    refit_of: RefitRecord | None = field(default=None, kw_only=True)  # if `priory refit` fitted the prior afterwards
 
     def lengthened(self, epochs: int) -> "Run":
         """The same run with more epochs, recorded; it counts as unfinished until it has been trained to its new end."""
         training = self.settings.training.model_copy(update={"epochs": epochs})
         run = replace(self, settings=self.settings.model_copy(update={"training": training}))
-        for name in (METRICS, MODEL):  # the state holds the weights; in this order what is left fits together
+        for name in (METRICS, MODEL):  # metrics first, so that a crash in between leaves a consistent run
             (self.path / name).unlink(missing_ok=True)
         run.write_config()
         return run
@@ -79,11 +63,7 @@ class Run(RunFolder):
 
     @classmethod
     def open(cls, path: str | Path) -> "Run":
-        """Read a run folder's configuration.
-
-        Raises:
-            ValueError: the folder is no run, or its configuration is damaged.
-        """
+        """Read a run folder's configuration."""
         path = Path(path)
         file, config = path / CONFIG, read_config(path, Config, cls.kind)
         left = len(config.columns) - len(config.constants)
@@ -97,7 +77,6 @@ class Run(RunFolder):
         return cls(path, *kept, facts=facts, refit_of=config.refit_of)
 
     def described(self) -> list[tuple[str, str]]:
-        """The model and its training."""
         model, training = self.settings.model, self.settings.training
         grid = [str(getattr(model, "points_per_side", "?"))] * getattr(model, "grid_dim", 0)
         size = f", {' x '.join(grid)} nodes" if grid else ""
@@ -116,12 +95,10 @@ class Run(RunFolder):
 
     @property
     def has_map(self) -> bool:
-        """Whether the prior has a grid."""
         return issubclass(class_of_prior(self.settings.model.prior), GridPrior)
 
     @property
     def rows_shape(self) -> tuple[int, int] | None:
-        """Height and width, where rows with all columns are images."""
         return self.facts.image_shape
 
     def save_model(self, vae: VAE) -> None:
@@ -141,22 +118,20 @@ class Run(RunFolder):
         return (self.path / STATE_FILE).is_file()
 
     def load_model(self) -> VAE:
-        """The trained model, in evaluation mode, on the CPU; where training has not ended, its best weights so far.
-
-        Raises:
-            ValueError: there are no weights yet, they are damaged, or they do not fit the configuration.
-        """
+        """The trained model, in evaluation mode, on the CPU; where training has not ended, its best weights so far."""
         if not self.begun:
             raise ValueError(f"{self.path}: has no {MODEL} yet; finish it with `{self.resume_line}`")
-        file = self.path / (MODEL if self.finished else STATE_FILE)
-        return self._with_weights(_weights(file) if self.finished else _best_so_far(file), file).eval()
+        if self.finished:
+            file = self.path / MODEL
+            weights = _stored_weights(file)
+        else:
+            file = self.path / STATE_FILE
+            state = stored_state(file) or {}
+            weights = state["vae"] if state["best"] is None else state["best"]
+        return self._with_weights(weights, file).eval()
 
     def load_state(self) -> VAE | None:
-        """The model as the last epoch left it, to go on with; None where there is no state.
-
-        Raises:
-            ValueError: the state is damaged, or does not fit the configuration.
-        """
+        """The model as the last epoch left it, to go on with; None where there is no state."""
         file = self.path / STATE_FILE
         state = stored_state(file)
         return None if state is None else self._with_weights(state["vae"], file)
@@ -174,33 +149,31 @@ class Run(RunFolder):
         encoder.input_noise = input_noise(self.settings.model, vae.prior)  # now that the guide has its own
         return vae
 
-    def loaded(self) -> VAE:
-        """What `priory.load` gives."""
-        return self.load_model()
-
     @property
     def resume_line(self) -> str:
         """The command that goes on with this run."""
         return f"priory fit --resume --out {shlex.quote(str(self.path))}"
 
     def check_new_rows(self, dataset: Dataset) -> None:
-        """Raise a ValueError where cells are missing, or values are outside of the likelihood's support."""
         require_complete(dataset)
         check_support(self.settings.model, dataset.summary(), dataset.origin)
 
     def metrics_tree(self, metrics: Mapping[str, Estimate], num_samples: int, seed: int) -> dict[str, Any]:
-        """The metrics, the number of importance samples, and the seed of the noise."""
-        return metrics_tree(metrics, num_samples, seed)
+        numbers = {name: estimate._asdict() for name, estimate in metrics.items()}
+        return numbers | {"evaluation": {"num_samples": num_samples, "seed": seed}}
 
     def read_metrics(self, num_samples: int, seed: int) -> dict[str, Estimate] | None:
         """The metrics of the finished run; None where there are none yet that were estimated in this way."""
-        if not self.finished or not (self.path / METRICS).is_file():
+        file = self.path / METRICS
+        if not self.finished or not file.is_file():
             return None
-        stored = checked(StoredMetrics, read_json(self.path / METRICS), str(self.path / METRICS))
-        return estimates(stored, num_samples, seed)
+        tree = checked(StoredMetrics, read_json(file), str(file)).root
+        if tree.pop("evaluation", None) != {"num_samples": num_samples, "seed": seed}:
+            return None
+        return {name: estimate_of(numbers) for name, numbers in tree.items()}
 
 
-def _weights(file: Path) -> dict[str, Tensor]:
+def _stored_weights(file: Path) -> dict[str, Tensor]:
     if not file.is_file():
         raise ValueError(f"{file}: expected the weights of a model, got no regular file; {TRAIN_AGAIN}")
     require_readable(file)
@@ -211,8 +184,3 @@ def _weights(file: Path) -> dict[str, Tensor]:
             f"{file}: expected the weights of a model in safetensors' format, got a damaged file or another kind "
             f"({error}); {TRAIN_AGAIN}"
         ) from error
-
-
-def _best_so_far(file: Path) -> dict[str, Tensor]:
-    state = stored_state(file) or {}
-    return state["vae"] if state["best"] is None else state["best"]

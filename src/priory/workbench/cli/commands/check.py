@@ -11,7 +11,6 @@ from priory.workbench.cli.terminal import console, print_json
 def check_target(
     target: str, encoder: str | None, reference: str | None, single: str | None, seed: int, as_json: bool
 ) -> None:
-    """`priory check`."""
     from priory.testing import check_prior
 
     allow_modules_here()

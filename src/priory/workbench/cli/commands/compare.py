@@ -17,11 +17,19 @@ from priory.vae import VAE
 from priory.workbench.cli.commands.evaluate import EVALUATION_SEED, evaluated
 from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
 from priory.workbench.cli.commands.opening import allow_modules_here
-from priory.workbench.cli.commands.report import say_where_the_page_is
+from priory.workbench.cli.commands.sayings import default_folder, say_page
 from priory.workbench.cli.errors import MENDABLE, can_be_mended, said_in_a_line
 from priory.workbench.cli.terminal import console, errors
-from priory.workbench.compare.cells import ROW_SCORES, Cell, Finished, finished_cell, row_scores, write_row_scores
-from priory.workbench.compare.pace import Pace
+from priory.workbench.compare.cells import (
+    ROW_SCORES,
+    SCORES,
+    Cell,
+    Finished,
+    RowScores,
+    finished_cell,
+    write_row_scores,
+)
+from priory.workbench.compare.pace import in_words, seconds_left
 from priory.workbench.compare.page import page_contents
 from priory.workbench.compare.pictures import draw_pictures
 from priory.workbench.compare.results import CSV, JSON, Comparison
@@ -38,7 +46,6 @@ from priory.workbench.settings.priors import PRIORS
 from priory.workbench.settings.run import RunSettings
 
 SAME_AGAIN = "give the same command again; what is finished is not done again"
-DEFAULT_BASELINE = "standard"
 
 
 def compare_runs(
@@ -61,18 +68,25 @@ def compare_runs(
         return with_options(RunSettings(), options, assignments, known_elsewhere=of_all)
 
     settings = settings_of(Cell(names[0], 0))
-    out = out or Path("runs") / f"{Path(settings.data.source).name.split('.')[0]}-compare"
-    how = (_baseline(baseline, names), num_samples, EVALUATION_SEED)
-    comparison = Comparison(settings, names, tuple(range(seeds)), *how)
+    out = out or default_folder(settings.data.source, "compare")
+    baseline = _baseline(baseline, names)
+    comparison = Comparison(settings, names, tuple(range(seeds)), baseline, num_samples, EVALUATION_SEED)
     plan = {cell: settings_of(cell) for cell in comparison.cells}
     _find_what_is_done(comparison, plan, out)
     _fill(comparison, plan, out)
-    comparison.settings = _as_recorded(comparison, out)
+    first = next((cell for cell in comparison.cells if cell in comparison.finished), None)
+    if first is not None:  # its settings have the likelihood that the data got
+        comparison.settings = Run.open(out / first.name).settings
     comparison.write(out)
-    _say_what_was_found(comparison, out)
+    tables = [means_table(comparison), differences_table(comparison)]
+    console.print("\n\n".join(aligned(table) for table in tables if table is not None), markup=False)
+    console.print(f"\nruns, {JSON} and {CSV}: {out}", markup=False)
     _draw(comparison, out, report)
     if comparison.failures:
-        _say_what_failed(comparison)
+        errors.print(f"[bold red]{len(comparison.failures)} of {len(comparison.cells)} runs failed[/]")
+        for line in failure_lines(comparison):
+            errors.print(line, markup=False)
+        errors.print(f"to try again: {SAME_AGAIN}", markup=False)
         raise typer.Exit(1)
 
 
@@ -90,7 +104,7 @@ def _names(priors: str) -> tuple[str, ...]:
 
 def _baseline(asked: str | None, names: tuple[str, ...]) -> str:
     if asked is None:
-        return DEFAULT_BASELINE if DEFAULT_BASELINE in names else names[0]
+        return "standard" if "standard" in names else names[0]
     if asked not in names:
         hint = did_you_mean(asked, names)
         raise ValueError(f"--baseline: expected one of the priors {', '.join(names)}, got {shortened(asked)!r}{hint}")
@@ -98,14 +112,18 @@ def _baseline(asked: str | None, names: tuple[str, ...]) -> str:
 
 
 def _find_what_is_done(comparison: Comparison, plan: dict[Cell, RunSettings], out: Path) -> None:
-    """Read the finished cells; refuse at once what would keep all others from being filled: folder, data, device."""
+    """Read the finished cells; refuse folders, data and devices that would make all other cells fail."""
     for cell, settings in plan.items():
         folder = out / cell.name
         found = finished_cell(folder, settings, comparison.num_samples, comparison.evaluation_seed)
         if found is not None:
             comparison.finished[cell] = found
-        else:
-            _require_ours(folder)
+            continue
+        if folder.is_dir():
+            with sole_writer(folder):  # refuses if another process holds it
+                pass
+        if not (folder / CONFIG).exists():
+            vae_jobs.require_free(folder)
     if len(comparison.finished) < len(plan):
         settings = comparison.settings
         check_devices(settings.training)
@@ -114,23 +132,15 @@ def _find_what_is_done(comparison: Comparison, plan: dict[Cell, RunSettings], ou
         resolve_likelihood(settings.model, dataset.summary(), dataset.origin)
 
 
-def _require_ours(folder: Path) -> None:
-    """Refuse a folder that another process holds, or that has something else than a run in it."""
-    if folder.is_dir():
-        with sole_writer(folder):
-            pass
-    if not (folder / CONFIG).exists():
-        vae_jobs.require_free(folder)
-
-
 def _fill(comparison: Comparison, plan: dict[Cell, RunSettings], out: Path) -> None:
     """Train and evaluate what is not done; a cell that fails is recorded, and the others go on."""
     left = [cell for cell in plan if cell not in comparison.finished]
-    pace = Pace()
+    took: dict[str, list[float]] = {}  # seconds of the runs of each prior
     if len(left) < len(plan):
         errors.print(f"{len(plan) - len(left)} of {len(plan)} runs are done already")
     for number, cell in enumerate(left):
-        errors.print(f"run {number + 1} of {len(left)}: {cell}{pace.estimate(left[number:])}")
+        estimate = f"; about {in_words(seconds_left(took, left[number:]))} left" if took else ""
+        errors.print(f"run {number + 1} of {len(left)}: {cell}{estimate}")
         began = time.monotonic()
         try:
             with saying_how_to_go_on(out / cell.name, SAME_AGAIN):
@@ -142,7 +152,7 @@ def _fill(comparison: Comparison, plan: dict[Cell, RunSettings], out: Path) -> N
             errors.print(f"[bold red]failed:[/] {cell}: {escape(comparison.failures[cell])}")
         else:
             comparison.finished[cell] = found
-            pace.add(cell, time.monotonic() - began)
+            took.setdefault(cell.prior, []).append(time.monotonic() - began)
             errors.print(f"{cell}: nll {found.metrics['nll'].value:.2f}")
         gc.collect()  # a trainer is full of cycles, and the next run needs the memory of one that failed for lack of it
 
@@ -154,7 +164,8 @@ def _compared(folder: Path, settings: RunSettings, comparison: Comparison) -> Fi
         vae = vae_jobs.train(run, dataset, start, resume=True, progress=errors.is_terminal)
         rows = telling_rows(vae_jobs.as_judged(run, dataset))
         metrics = evaluated(vae_jobs, vae, rows, *how)
-        scores = row_scores(rows, metrics.per_row)
+        nll, elbo = (metrics.per_row[name].double().numpy() for name in SCORES)
+        scores = RowScores(rows.indices.copy(), nll, elbo)
         write_row_scores(folder / ROW_SCORES, scores, *how)
         run.write_metrics(metrics, *how)
     return Finished(metrics, scores)
@@ -171,20 +182,8 @@ def _run_to_compare(folder: Path, settings: RunSettings) -> Iterator[tuple[Run, 
         yield new.run, new.dataset, new.vae
 
 
-def _as_recorded(comparison: Comparison, out: Path) -> RunSettings:
-    """The settings with the likelihood that the data got, as the first finished run has them."""
-    cell = next((cell for cell in comparison.cells if cell in comparison.finished), None)
-    return comparison.settings if cell is None else Run.open(out / cell.name).settings
-
-
-def _say_what_was_found(comparison: Comparison, out: Path) -> None:
-    tables = [means_table(comparison), differences_table(comparison)]
-    console.print("\n\n".join(aligned(table) for table in tables if table is not None), markup=False)
-    console.print(f"\nruns, {JSON} and {CSV}: {out}", markup=False)
-
-
 def _draw(comparison: Comparison, out: Path, report: bool) -> None:
-    """Pictures, and the pages of the runs and of all together."""
+    """Draw the pictures; write the pages of the runs and of the comparison."""
     with saying_how_to_go_on(out, SAME_AGAIN):
         pictures, left_out = draw_pictures(comparison, out)
         if report:
@@ -192,13 +191,13 @@ def _draw(comparison: Comparison, out: Path, report: bool) -> None:
             page = write_report(out / REPORT, page_contents(comparison, out, pictures, left_out))
     for sentence in left_out:
         console.print(sentence, markup=False)
-    names = [str(picture.path.relative_to(out)) for picture in pictures]
+    names = [str(each.image.relative_to(out)) for each in pictures if isinstance(each.image, Path)]
     console.print(f"figures: {', '.join(names) or 'none'}", markup=False)
-    say_where_the_page_is(page if report else None)
+    say_page(page if report else None)
 
 
 def _write_pages(comparison: Comparison, out: Path) -> None:
-    """Of runs that have none yet."""
+    """Write the pages of the runs that have none yet."""
     missing = [cell for cell in comparison.finished if not (out / cell.name / REPORT).is_file()]
     for number, cell in enumerate(missing):
         errors.print(f"page {number + 1} of {len(missing)}: {cell}")
@@ -207,11 +206,3 @@ def _write_pages(comparison: Comparison, out: Path) -> None:
             vae, dataset = run.load_model(), run.load_dataset(drawn=True)
             vae_jobs.draw(run, vae, dataset)
             write_run_report(run, vae, dataset, vae_jobs)
-
-
-def _say_what_failed(comparison: Comparison) -> None:
-    number, total = len(comparison.failures), len(comparison.cells)
-    errors.print(f"[bold red]{number} of {total} runs failed[/]")
-    for line in failure_lines(comparison):
-        errors.print(line, markup=False)
-    errors.print(f"to try again: {SAME_AGAIN}", markup=False)

@@ -2,6 +2,8 @@
 
 import shlex
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,6 @@ EVALUATION_SEED = 0
 def evaluate_run(
     path: Path, data: str | None, num_samples: int, seed: int, device: str, reading: dict[str, Any], as_json: bool
 ) -> None:
-    """`priory evaluate`."""
     stamp = model_stamp(path)
     run, model, jobs = opened_model(path, device)
     rows = chosen_rows(run, data, reading, telling_rows)
@@ -58,12 +59,22 @@ def _keep_metrics(run: RunFolder, stamp: object, metrics: dict[str, Estimate], n
 
 def evaluated(jobs: Jobs, model: Any, rows: DatasetRows, num_samples: int, seed: int = EVALUATION_SEED) -> Evaluation:
     """Compute the metrics of these rows; show a bar meanwhile, and a note if more samples would help."""
-    with row_progress("evaluate", len(rows)) as progress, warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", LowEffectiveSampleSizeWarning)
+    with row_progress("evaluate", len(rows)) as progress, collected(LowEffectiveSampleSizeWarning) as notes:
         metrics = jobs.measure(model, rows, num_samples, seed, progress)
+    for note in notes:
+        errors.print(f"[yellow]note:[/] {note} (--samples {8 * num_samples})")
+    return metrics
+
+
+@contextmanager
+def collected(category: type[Warning]) -> Iterator[list[Warning | str]]:
+    """Collect the block's warnings of this category in a list, filled when the block ends; show others then."""
+    ours: list[Warning | str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", category)
+        yield ours
     for warning in caught:
-        if issubclass(warning.category, LowEffectiveSampleSizeWarning):
-            errors.print(f"[yellow]note:[/] {warning.message} (--samples {8 * num_samples})")
+        if issubclass(warning.category, category):
+            ours.append(warning.message)
         else:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-    return metrics

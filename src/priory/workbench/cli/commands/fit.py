@@ -19,9 +19,9 @@ from priory.vae import VAE
 from priory.workbench.cli.commands.evaluate import EVALUATION_SEED, evaluated
 from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
 from priory.workbench.cli.commands.opening import allow_modules_here
-from priory.workbench.cli.commands.report import say_where_the_page_is
+from priory.workbench.cli.commands.sayings import default_folder, say_data, say_files, say_left_out
 from priory.workbench.cli.terminal import console, errors, show_metrics
-from priory.workbench.data import RULE, Dataset, LikelihoodProposal, describe_constants, telling_rows
+from priory.workbench.data import RULE, Dataset, LikelihoodProposal, telling_rows
 from priory.workbench.jobs import vae as vae_jobs
 from priory.workbench.models.building import class_of_prior
 from priory.workbench.report.run import write_run_report
@@ -46,22 +46,27 @@ def fit_run(
     tensorboard: bool,
     report: bool,
 ) -> None:
-    """`priory fit`."""
     allow_modules_here(given, assignments)
     given = {**given, **grid_settings(grid)}
     settings = with_options(RunSettings(), given, assignments, flags=GRID_FLAGS)
-    out = out or Path("runs") / f"{Path(settings.data.source).name.split('.')[0]}-{short_name(settings.model.prior)}"
+    out = out or default_folder(settings.data.source, short_name(settings.model.prior))
     if process_rank() > 0:  # the first process has written the configuration, and says and writes everything
         run = Run.open(out)
         vae_jobs.train(run, run.load_dataset(), resume=resume)
         return
     with saying_how_to_go_on(out), _run_to_fit(settings, given, assignments, out, resume) as (run, dataset, start):
-        shown = {"progress": errors.is_terminal, "tensorboard": tensorboard}
-        vae = vae_jobs.train(run, dataset, start, resume=resume, **shown)
+        progress = errors.is_terminal
+        vae = vae_jobs.train(run, dataset, start, resume=resume, progress=progress, tensorboard=tensorboard)
         dataset = vae_jobs.as_judged(run, dataset)
         if num_samples is not None:
-            _evaluate(run, vae, dataset, num_samples)
-        _draw(run, vae, dataset, report)
+            rows = telling_rows(dataset)
+            metrics = evaluated(vae_jobs, vae, rows, num_samples)
+            run.write_metrics(metrics, num_samples, EVALUATION_SEED)
+            title = f"{dataset.name}, {run.settings.model.prior} prior: {len(rows)} rows, nats per row"
+            show_metrics(metrics, title, vae_jobs.DESCRIPTIONS)
+        pictures = vae_jobs.draw(run, vae, dataset)
+        page = write_run_report(run, vae, dataset, vae_jobs) if report else None
+        _say_what_was_written(run, vae, pictures, page)
 
 
 @contextmanager
@@ -106,7 +111,7 @@ def _resumed(out: Path, given: Mapping[str, Any], assignments: list[str]) -> tup
 
 
 def _check_more_epochs(run: Run, now: TrainingSettings) -> None:
-    """Refuse another number of epochs where the run would not be what it had been with that number from its start."""
+    """Refuse a number of epochs with which the run would have begun in another way."""
     out, was = run.path, run.settings.training
     if run.finished and not run.has_state:
         raise ValueError(f"--epochs {now.epochs}: {out} has no {STATE_FILE} to go on from; start another run")
@@ -123,27 +128,8 @@ def _check_more_epochs(run: Run, now: TrainingSettings) -> None:
         )
 
 
-def _evaluate(run: Run, vae: VAE, dataset: Dataset, num_samples: int) -> None:
-    rows = telling_rows(dataset)
-    metrics = evaluated(vae_jobs, vae, rows, num_samples)
-    run.write_metrics(metrics, num_samples, EVALUATION_SEED)
-    title = f"{dataset.name}, {run.settings.model.prior} prior: {len(rows)} rows, nats per row"
-    show_metrics(metrics, title, vae_jobs.DESCRIPTIONS)
-
-
-def _draw(run: Run, vae: VAE, dataset: Dataset, report: bool) -> None:
-    """The figures, the page, and what was written."""
-    pictures = vae_jobs.draw(run, vae, dataset)
-    page = write_run_report(run, vae, dataset, vae_jobs) if report else None
-    _say_what_was_written(run, vae, pictures, page)
-
-
 def grid_settings(text: str | None) -> dict[str, int]:
-    """What `--grid` says.
-
-    Raises:
-        ValueError: it is no grid with equal sides.
-    """
+    """The settings that `--grid` stands for."""
     if text is None:
         return {}
     sides = text.lower().split("x")
@@ -154,12 +140,8 @@ def grid_settings(text: str | None) -> dict[str, int]:
 
 def _say_what_was_found(run: Run, dataset: Dataset, proposal: LikelihoodProposal) -> None:
     settings = run.settings
-    sizes = ", ".join(f"{len(index)} {name}" for name, index in dataset.splits.items())
-    console.print(f"[bold]{dataset.name}[/]: {dataset.summary().describe()}\nrows: {sizes}")
-    if run.constants:
-        number = f"{len(run.constants)} column{'s have' if len(run.constants) > 1 else ' has'}"
-        shown = describe_constants(run.constants)
-        console.print(f"left out of the model: {number} one value in all training rows ({shown})", markup=False)
+    say_data(dataset)
+    say_left_out(run.constants)
     if settings.model.likelihood == proposal.likelihood:
         console.print(proposal.describe(), markup=False)
         console.print(RULE, style="dim", markup=False)
@@ -170,9 +152,7 @@ def _say_what_was_found(run: Run, dataset: Dataset, proposal: LikelihoodProposal
 
 def _say_what_was_written(run: Run, vae: VAE, pictures: list[Path], page: Path | None) -> None:
     files = [name for name in (CONFIG, MODEL, METRICS, HISTORY_FILE) if (run.path / name).exists()]
-    console.print(f"\nwritten to [bold]{run.path}[/]: {', '.join(files)}")
-    console.print(f"figures: {', '.join(str(path.relative_to(run.path)) for path in pictures)}")
-    say_where_the_page_is(page)
+    say_files(run.path, files, pictures, page)
     what = "means, scales and map coordinates" if isinstance(vae.prior, GridPrior) else "means and scales"
     folder = shlex.quote(str(run.path))
     console.print(f"next: priory embed {folder} --out z.csv   ({what} of every row)")

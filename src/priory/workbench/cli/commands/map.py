@@ -32,7 +32,6 @@ def map_run(
     device: str,
     reading: dict[str, Any],
 ) -> None:
-    """`priory map`."""
     from priory.plots import save_figure
 
     asked, figure = figure, _checked_figure(figure, out)
@@ -63,7 +62,6 @@ def map_run(
 
 
 def _checked_figure(figure: Path | None, out: Path) -> Path:
-    """Where the picture goes: where it was asked for, or beside the table."""
     figure = figure or out.with_suffix(".png")
     if figure.suffix.lower() not in PICTURES:
         raise ValueError(
@@ -75,7 +73,7 @@ def _checked_figure(figure: Path | None, out: Path) -> Path:
 
 
 def _why_no_picture(axes: int, asked: Path | None) -> str:
-    """Of a grid that does not fit on paper; an error where a picture was asked for."""
+    """The reason if the grid has not two dimensions; an error if a picture was asked for."""
     if axes != 2 and asked is not None:
         raise ValueError(
             f"--figure: expected a run with a grid of two dimensions, got one of {axes}; leave --figure out and draw "
@@ -101,7 +99,7 @@ def _rows_with_labels(run: RunFolder, predict: list[str]) -> DatasetRows | None:
 def _predictions(
     training: TopographicMap, known: DatasetRows, drawn: TopographicMap, labels: list[str]
 ) -> dict[str, np.ndarray]:
-    """What the landscapes of the training rows' labels say of the rows."""
+    """Columns of labels that the landscapes of the training rows predict."""
     columns = {}
     for name in labels:
         found = drawn.predict(training.landscape(known.labels[name]))
@@ -114,7 +112,6 @@ def _predictions(
 
 
 def _columns(drawn: TopographicMap) -> dict[str, np.ndarray]:
-    """One column for each number of a row."""
     places = drawn.places
     names = [f"u{i + 1}" for i in range(places.place.shape[1])]
     return {

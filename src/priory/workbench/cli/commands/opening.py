@@ -33,11 +33,7 @@ class Opened(NamedTuple):
 
 
 def opened_model(path: Path, device: str) -> Opened:
-    """The run and its model on the device; where training has not ended, with a note that says so.
-
-    Raises:
-        ValueError: there is no run, no weights yet, or no such device.
-    """
+    """Open a run and its model on the device; print a note if training has not ended."""
     run = open_run(path)
     device = chosen_device(device)
     model = run.load_model().to(device)
@@ -47,11 +43,6 @@ def opened_model(path: Path, device: str) -> Opened:
 
 
 def chosen_device(device: str) -> str:
-    """The device that --device means.
-
-    Raises:
-        ValueError: torch sees none of that name.
-    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -65,7 +56,7 @@ def chosen_device(device: str) -> str:
 
 
 def chosen_rows(run: RunFolder, data: str | None, reading: dict[str, Any], choose: Any) -> DatasetRows:
-    """All rows of the data that were named, read as `reading` says; else of the run's own those that `choose` takes."""
+    """All rows of the named data, read with the options `reading`; without a name, `choose` picks rows of the run."""
     if data is None:
         return choose(run.load_dataset(drawn=True))
     return run.load_table(data, **reading).all_rows()

@@ -14,7 +14,7 @@ from priory.workbench.cli.commands.evaluate import EVALUATION_SEED, evaluated
 from priory.workbench.cli.commands.fit import GRID_FLAGS, grid_settings
 from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
 from priory.workbench.cli.commands.opening import allow_modules_here, opened_model
-from priory.workbench.cli.commands.report import say_where_the_page_is
+from priory.workbench.cli.commands.sayings import say_files
 from priory.workbench.cli.terminal import console, row_progress
 from priory.workbench.data import Dataset, telling_rows
 from priory.workbench.jobs import refit as refit_jobs
@@ -41,7 +41,6 @@ def refit_run(
     num_samples: int,
     device: str,
 ) -> None:
-    """`priory refit`."""
     allow_modules_here(given)
     run = Run.open(path)
     request = refit_jobs.requested(run, {**given, **grid_settings(grid)}, assignments, GRID_FLAGS)
@@ -54,7 +53,8 @@ def refit_run(
             _say_what_changed(measured, dataset, num_samples)
             evaluation = (num_samples, EVALUATION_SEED)
             new, pictures = refit_jobs.write_run(run, out, found, request, dataset, measured, evaluation)
-            _say_what_was_written(new, pictures)
+            say_files(new.path, (CONFIG, MODEL, METRICS, refit_jobs.REFIT), pictures, new.path / REPORT)
+            console.print(f"next: priory evaluate {shlex.quote(str(new.path))}   (as with any run)")
 
 
 def _refitted(
@@ -90,25 +90,22 @@ def _say_how(found: Refitted, run: Run, request: RefitRequest) -> None:
 
 
 def _say_what_changed(measured: Measured, dataset: Dataset, num_samples: int) -> None:
-    """One table, and whether it was worth it."""
+    """Print a table of the metrics, and a verdict on each."""
     rows = telling_rows(dataset)
     title = f"{dataset.name}: {len(rows)} rows, nats per row, {num_samples} importance samples"
     table = Table("", "before", "after", "difference", title=title, title_justify="left", box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
     for name in refit_jobs.COMPARED:
-        table.add_row(name, *(_with_error(measured[which][name]) for which in ("before", "after", "difference")))
+        estimates = [measured[which][name] for which in ("before", "after", "difference")]
+        table.add_row(name, *(f"{estimate.value:.3f} ± {estimate.se:.3f}" for estimate in estimates))
     console.print(table)
     for name in refit_jobs.COMPARED:
         console.print(verdict(name, measured["difference"][name]))
 
 
-def _with_error(estimate: Estimate) -> str:
-    return f"{estimate.value:.3f} ± {estimate.se:.3f}"
-
-
 def verdict(name: str, difference: Estimate) -> str:
-    """What a difference after - before of the ELBO or the NLL means.
+    """A sentence on a difference after - before of the ELBO or the NLL.
 
     >>> verdict("nll", Estimate(-0.5, 0.1))
     'NLL: better by 0.500 ± 0.100 nats'
@@ -122,10 +119,3 @@ def verdict(name: str, difference: Estimate) -> str:
     if abs(gain) < CLEAR * difference.se:
         return f"{NAMES[name]}: not changed as far as these rows can show ({size})"
     return f"{NAMES[name]}: {size}" + ("" if gain > 0 else "; the old prior is the better one")
-
-
-def _say_what_was_written(run: Run, pictures: list[Path]) -> None:
-    console.print(f"\nwritten to [bold]{run.path}[/]: {', '.join((CONFIG, MODEL, METRICS, refit_jobs.REFIT))}")
-    console.print(f"figures: {', '.join(str(path.relative_to(run.path)) for path in pictures)}")
-    say_where_the_page_is(run.path / REPORT)
-    console.print(f"next: priory evaluate {shlex.quote(str(run.path))}   (as with any run)")

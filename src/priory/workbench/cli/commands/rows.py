@@ -1,4 +1,4 @@
-"""`priory embed` and `priory score`: numbers for each row, in a file."""
+"""`priory sample`, `priory embed` and `priory score`: rows, or numbers of rows, in a file."""
 
 import os
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from priory._support.memory import require_memory
 from priory.workbench.cli.commands.opening import chosen_rows, opened_model
 from priory.workbench.cli.terminal import console, row_progress
 from priory.workbench.data import Dataset, DatasetRows, check_output, write_rows
@@ -14,9 +15,23 @@ from priory.workbench.data.splits import split_names
 from priory.workbench.runs.folder import RunFolder
 from priory.workbench.runs.kinds import open_run
 
+SAMPLE_BYTES = 3 * 4  # bytes of a sampled number: in parts, together, and as it is written
+
+
+def sample_run(path: Path, number: int, out: Path, seed: int, mean: bool, device: str) -> None:
+    check_output(out)
+    run, model, jobs = opened_model(path, device)
+    require_memory(SAMPLE_BYTES * number * len(run.columns), f"-n {number}: {number} samples", "take fewer at a time")
+    x = run.restored(jobs.sample(model, number, seed, mean)).numpy()
+    ids = np.array([f"sample-{i}" for i in range(number)])
+    if out.suffix == ".npz":
+        write_rows(out, ids=ids, columns={}, arrays={"x": x})
+    else:
+        write_rows(out, ids=ids, columns=dict(zip(run.columns, x.T, strict=True)))
+    console.print(f"{number} samples: {out}")
+
 
 def embed_run(path: Path, data: str | None, out: Path, copy: bool, device: str, reading: dict[str, Any]) -> None:
-    """`priory embed`."""
     template, ids_column = template_of(path, data, out, copy, reading)
     run, model, jobs = opened_model(path, device)
     rows = chosen_rows(run, data, reading, Dataset.all_rows)
@@ -37,7 +52,6 @@ def score_run(
     device: str,
     reading: dict[str, Any],
 ) -> None:
-    """`priory score`."""
     template, ids_column = template_of(path, data, out, copy, reading)
     run, model, jobs = opened_model(path, device)
     rows = chosen_rows(run, data, reading, Dataset.all_rows)
@@ -52,34 +66,17 @@ def score_run(
 
 
 def kept(rows: DatasetRows, run: RunFolder, data: str | None, taken: Sequence[str]) -> dict[str, np.ndarray]:
-    """The split and the labels of the rows, for an output file whose columns `taken` are spoken for."""
+    """Columns for the split and the labels of the rows, under other names than `taken`."""
     labels = {f"label_{name}" if name in (*taken, "split") else name: column for name, column in rows.labels.items()}
-    return {"split": _split_of(rows, run, data), **labels}
-
-
-def _split_of(rows: DatasetRows, run: RunFolder, data: str | None) -> np.ndarray:
-    """The split of each row of the run's own data; nothing for other data."""
     source = run.settings.data.source
     own = data is None or data == source or str(Path(data).resolve()) == source
-    return split_names(rows.indices, run.splits if own else {}, "new")
+    return {"split": split_names(rows.indices, run.splits if own else {}, "new"), **labels}
 
 
 def require_another_file(out: Path, data: str, option: str) -> None:
-    """Refuse to write over the table that is read.
-
-    Raises:
-        ValueError: both are one file.
-    """
-    if _real(out) == _real(data):
+    """Refuse to write over the table that is read."""
+    if os.path.realpath(out) == os.path.realpath(data):
         raise ValueError(f"{option}: expected another file than the data, got {str(out)!r}; name a new file")
-
-
-def _real(path: Path | str) -> str:
-    """Where a path leads, through links, loops of links too; itself where it is no path, which reading it will say."""
-    try:
-        return os.path.realpath(path)
-    except ValueError:
-        return str(path)
 
 
 def template_of(

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Callable
 from math import prod
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
@@ -19,7 +19,6 @@ from priory.workbench.data.reading.foreign import foreign
 
 Arrays = dict[str, np.ndarray]
 
-_SUFFIX = ".npy"
 _ARRAY = ("a complete NumPy array", "save it again with numpy.save, or fetch it again")
 _ARCHIVE = ("a complete .npz archive", "write it again with numpy.savez, or fetch it again")
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -30,11 +29,7 @@ class ObjectsError(ValueError):
 
 
 def read_array(path: Path) -> np.ndarray:
-    """Read a `.npy` file.
-
-    Raises:
-        ValueError: it is no such file, is damaged, or holds Python objects.
-    """
+    """Read a `.npy` file."""
     with path.open("rb") as file:
         _check_header(file, path.stat().st_size, path.name)
         file.seek(0)
@@ -44,44 +39,37 @@ def read_array(path: Path) -> np.ndarray:
 def read_arrays(path: Path, is_needed: Callable[[str], bool] = lambda name: True) -> Arrays:
     """Read the arrays of an `.npz` archive in memory; nothing is unpacked to files.
 
-    Args:
-        path: the archive.
-        is_needed: whether an array must not hold Python objects; others that do are left out.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no such archive, is damaged, or a needed array holds Python objects.
-        NotEnoughMemoryError: it would not fit.
+    An array of Python objects is an error if it is needed; else it is left out.
     """
     if path.exists() and not path.is_file():
         raise ValueError(f"{path}: expected an .npz archive, got no regular file; put the file back")
     with foreign(path.name, *_ARCHIVE):
         archive = zipfile.ZipFile(path)
     with archive:
-        members = [member for member in archive.infolist() if member.filename.endswith(_SUFFIX)]
+        members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
         require_memory(sum(member.file_size for member in members), path.name)
         arrays: Arrays = {}
         for member in members:
-            key = member.filename.removesuffix(_SUFFIX)
+            key = member.filename.removesuffix(".npy")
+            what = f"{path.name}, array {key!r}"
+            with foreign(what, *_ARCHIVE):
+                header, content = archive.open(member), archive.open(member)
             try:
-                arrays[key] = _member(archive, member, f"{path.name}, array {key!r}")
+                with header, content:
+                    _check_header(header, member.file_size, what)
+                    arrays[key] = _content(content, what)
             except ObjectsError:
                 if is_needed(key):
                     raise
     return arrays
 
 
-def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, what: str) -> np.ndarray:
-    with foreign(what, *_ARCHIVE):
-        header, content = archive.open(member), archive.open(member)
-    with header, content:
-        _check_header(header, member.file_size, what)
-        return _content(content, what)
-
-
 def _check_header(file: IO[bytes], size: int, what: str) -> None:
     """Refuse Python objects, and a header that does not fit the file's size."""
-    shape, dtype, start = _header(file, what)
+    with foreign(what, *_ARRAY):
+        version = np.lib.format.read_magic(file)
+        shape, _, dtype = _HEADERS[version](file)
+        start = file.tell()
     if dtype.hasobject:
         raise ObjectsError(
             f"{what}: expected numbers, got Python objects (dtype object), which priory never reads because "
@@ -93,13 +81,6 @@ def _check_header(file: IO[bytes], size: int, what: str) -> None:
             f"{what}: expected a complete NumPy file of {expected} bytes for values of shape {shape} ({dtype}), got "
             f"{size}: it is damaged; save it again, or fetch it again"
         )
-
-
-def _header(file: IO[bytes], what: str) -> tuple[tuple[int, ...], np.dtype[Any], int]:
-    with foreign(what, *_ARRAY):
-        version = np.lib.format.read_magic(file)
-        shape, _, dtype = _HEADERS[version](file)
-        return shape, dtype, file.tell()
 
 
 def _content(file: IO[bytes], what: str) -> np.ndarray:

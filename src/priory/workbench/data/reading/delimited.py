@@ -32,11 +32,6 @@ class Layout:
     open_end: bool  # the first row ends with a delimiter
 
     @property
-    def has_header(self) -> bool:
-        """Whether the first row holds names."""
-        return self.header_lines > 0
-
-    @property
     def index_column(self) -> bool:
         """Whether the first column holds row names, as pandas and R write them."""
         return self.names[:1] == ("",)
@@ -57,9 +52,11 @@ def layout_of(path: Path) -> Layout:
         raise ValueError(f"{path.name}: expected a table, got an empty file; save it again")
     head = "".join(line for _, line in start)
     first_line = head.splitlines()[0]
-    tabs = ".tsv" in path.name.lower()
-    semicolons = ";" in first_line and "," not in first_line  # spreadsheets write ';' in countries with a decimal comma
-    delimiter = "\t" if tabs else ";" if semicolons else ","
+    delimiter = ","
+    if ".tsv" in path.name.lower():
+        delimiter = "\t"
+    elif ";" in first_line and "," not in first_line:  # as spreadsheets write in countries with a decimal comma
+        delimiter = ";"
     with foreign(path.name, *_TEXT):
         rows = list(csv.reader(head.splitlines(), delimiter=delimiter, skipinitialspace=True))
     first, second = rows[0], rows[-1]

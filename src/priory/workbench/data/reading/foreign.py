@@ -19,17 +19,7 @@ _LONGEST_REASON = 160
 def foreign(what: str, expected: str, cure: str) -> Iterator[None]:
     """Turn any error of the block into one of ours; put only the call of the other library into it.
 
-    A damaged file can make a library raise any exception.
-
-    Args:
-        what: the file, as messages name it.
-        expected: the content that it should have.
-        cure: what to do.
-
-    Raises:
-        ValueError: the library raised an exception.
-        NotEnoughMemoryError: the library ran out of memory.
-        OSError: the system refused; the error names the file.
+    A damaged file can make a library raise any exception. Only errors of the system stay, if they name the file.
 
     >>> with foreign("x.json", "a JSON file", "write it again"):
     ...     raise KeyError("no such key")
@@ -40,23 +30,16 @@ def foreign(what: str, expected: str, cure: str) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # such as those about old versions of a format
             yield
-    except MemoryError as error:
-        raise NotEnoughMemoryError(f"{what}: there is not enough memory to read it ({_reason(error)})") from None
-    except OSError as error:
-        if error.filename is not None and error.errno is not None:
-            raise
-        raise _unreadable(what, expected, cure, error) from None
     except Exception as error:
-        raise _unreadable(what, expected, cure, error) from None
-
-
-def _unreadable(what: str, expected: str, cure: str, error: Exception) -> ValueError:
-    return ValueError(f"{what}: expected {expected}, got a damaged file or another kind ({_reason(error)}); {cure}")
-
-
-def _reason(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return shortened(lines[0] if lines else type(error).__name__, _LONGEST_REASON)
+        if isinstance(error, OSError) and error.filename is not None and error.errno is not None:
+            raise
+        lines = str(error).strip().splitlines()
+        reason = shortened(lines[0] if lines else type(error).__name__, _LONGEST_REASON)
+        if isinstance(error, MemoryError):
+            raise NotEnoughMemoryError(f"{what}: there is not enough memory to read it ({reason})") from None
+        raise ValueError(
+            f"{what}: expected {expected}, got a damaged file or another kind ({reason}); {cure}"
+        ) from None
 
 
 def open_bytes(path: Path, *, zipped: bool) -> BinaryIO:

@@ -19,11 +19,7 @@ def is_frame(matrix: Any) -> bool:
 
 
 def numbers_of(frame: Any, name: str) -> np.ndarray:
-    """The values of a DataFrame as numbers; missing ones become NaN.
-
-    Raises:
-        ValueError: columns hold other values; the message shows examples.
-    """
+    """The values of a DataFrame as numbers; missing ones become NaN."""
     from pandas.api.types import is_numeric_dtype
 
     others = [i for i, dtype in enumerate(frame.dtypes) if not is_numeric_dtype(dtype) or dtype.kind == "c"]
@@ -42,7 +38,7 @@ def numbers_of(frame: Any, name: str) -> np.ndarray:
 
 
 def _example(column: Any) -> str:
-    """A value that is no number, and its row."""
+    """Text that names a value that is no number, and its row."""
     import pandas
 
     numbers = pandas.to_numeric(column.astype(str), errors="coerce")

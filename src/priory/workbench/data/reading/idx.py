@@ -18,7 +18,6 @@ from priory.workbench.data.reading.table import Table
 
 # The types of an IDX file, big-endian, by the third byte of its header (LeCun's description of MNIST).
 _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-_MOST_AXES = 4  # (N, 1, H, W)
 _MOST_COMPRESSION = 1032  # of deflate, which gzip uses
 
 
@@ -38,12 +37,7 @@ def read_idx(path: Path, as_written: Collection[str]) -> Table:
 
 
 def _array(path: Path) -> np.ndarray:
-    """The array of an IDX file, gzipped or not: two zeros, type, number of axes, lengths, values; big-endian.
-
-    Raises:
-        ValueError: it is no such file, or has fewer or more bytes than its header says.
-        NotEnoughMemoryError: it would not fit.
-    """
+    """The array of an IDX file, gzipped or not: two zeros, type, number of axes, lengths, values; big-endian."""
     with path.open("rb") as file:
         zipped = file.read(2) == b"\x1f\x8b"
     with open_bytes(path, zipped=zipped) as file:
@@ -61,8 +55,8 @@ def _array(path: Path) -> np.ndarray:
 
 
 def _header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    start = _read(file, 4, name)
-    if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in _TYPES or not 1 <= start[3] <= _MOST_AXES:
+    start = _read(file, 4, name)  # at most four axes: (N, 1, H, W)
+    if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in _TYPES or not 1 <= start[3] <= 4:
         raise ValueError(
             f"{name}: expected an IDX file, got a header of {start!r}; fetch the file again, or see docs/data.md"
         )

@@ -48,21 +48,15 @@ def compact(values: np.ndarray, what: str = "data") -> np.ndarray:
         with np.errstate(over="ignore"):  # a value beyond float32 becomes infinite, which require_complete reports
             return values.astype(np.float32, copy=False)
     if kind in "iu":
-        return values.astype(_integer_dtype(values), copy=False)
+        low, high = int(values.min(initial=0)), int(values.max(initial=0))
+        for dtype in (np.uint8, np.int16, np.int32, np.int64):
+            if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
+                return values.astype(dtype, copy=False)
+        return values.astype(np.float32)  # uint64 beyond int64; every batch is float32 in the end
     raise ValueError(
         f"{what}: expected numbers, got dtype {values.dtype}; save real numbers, integers or booleans instead, "
         "for example x.astype('float32')"
     )
-
-
-def _integer_dtype(values: np.ndarray) -> np.dtype[Any]:
-    if values.dtype == np.uint8 or values.size == 0:
-        return np.dtype(np.uint8)
-    low, high = int(values.min()), int(values.max())
-    for dtype in (np.uint8, np.int16, np.int32, np.int64):
-        if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
-            return np.dtype(dtype)
-    return np.dtype(np.float32)  # uint64 beyond int64; every batch is float32 in the end
 
 
 def compact_matrix(matrix: Matrix, what: str) -> Matrix:
@@ -118,8 +112,3 @@ def stored_values(matrix: Matrix) -> Iterator[np.ndarray]:
     rows = max(1, _BLOCK_VALUES // max(1, matrix.shape[1]))
     for start in range(0, len(matrix), rows):
         yield matrix[start : start + rows]
-
-
-def implicit_zeros(matrix: Matrix) -> int:
-    """Zeros that a sparse matrix does not store; none in a dense one."""
-    return prod(matrix.shape) - matrix.nnz if is_sparse(matrix) else 0

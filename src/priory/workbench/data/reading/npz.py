@@ -16,14 +16,7 @@ from priory.workbench.data.reading.matrices import Matrix, as_rows
 from priory.workbench.data.reading.table import Table, listed
 from priory.workbench.data.splits import SPLITS, consecutive
 
-_SPLIT_NAMES = {
-    "train": "train",
-    "valid": "valid",
-    "validation": "valid",
-    "val": "valid",
-    "dev": "valid",
-    "test": "test",
-}
+_SPLIT_NAMES = {"train": "train", "test": "test"} | dict.fromkeys(("valid", "validation", "val", "dev"), "valid")
 _LABEL_KEYS = ("label", "labels", "y", "target")
 _COLUMN_KEYS = ("columns", "feature_names", "var_names", "gene_names")
 _ID_KEYS = ("ids", "obs_names")
@@ -38,7 +31,10 @@ def read_npz(path: Path, as_written: Collection[str]) -> Table:
     if {"format", "shape", "data"} <= arrays.keys():
         return _scipy_table(arrays, path.name)
     if arrays.keys() >= _CSR_KEYS:
-        return _csr_table(arrays, path.name)
+        parts = (arrays["data"], arrays["indices"], arrays["indptr"])
+        matrix = _sparse_matrix("csr", parts, _sparse_shape(arrays, path.name), path.name)
+        rest = {key: a for key, a in arrays.items() if key not in {*_CSR_KEYS, "matrix_shape", "shape"}}
+        return _with_side(matrix, None, rest, path.name)
     by_split = _by_split(arrays)
     if any("x" in part for part in by_split.values()):
         return _split_table(by_split, arrays, path.name)
@@ -46,8 +42,7 @@ def read_npz(path: Path, as_written: Collection[str]) -> Table:
 
 
 def _is_needed(key: str) -> bool:
-    parts = set(re.split(r"_", key.lower()))
-    return bool(parts & {"x", "data", "arr", *_LABEL_KEYS}) or key in _ID_KEYS
+    return not {"x", "data", "arr", *_LABEL_KEYS}.isdisjoint(key.lower().split("_")) or key in _ID_KEYS
 
 
 def _scipy_table(arrays: Arrays, name: str) -> Table:
@@ -59,20 +54,13 @@ def _scipy_table(arrays: Arrays, name: str) -> Table:
         raise ValueError(f"{name}: expected what scipy.sparse.save_npz writes, got {listed(arrays)}; write it so")
     indices = [arrays[part] for part in parts]
     content = (arrays["data"], tuple(indices)) if kind == "coo" else (arrays["data"], *indices)
-    return Table(_built(kind, content, shape, name))
+    return Table(_sparse_matrix(kind, content, shape, name))
 
 
-def _built(kind: str, content: tuple[Any, ...], shape: tuple[int, int], name: str) -> Matrix:
+def _sparse_matrix(kind: str, content: tuple[Any, ...], shape: tuple[int, int], name: str) -> Matrix:
     sparse = require("scipy.sparse", "all", "reading a sparse matrix")
     with foreign(name, "the parts of a sparse matrix that fit each other", "write it with scipy.sparse.save_npz"):
         return getattr(sparse, f"{kind}_matrix")(content, shape=shape)
-
-
-def _csr_table(arrays: Arrays, name: str) -> Table:
-    shape = _sparse_shape(arrays, name)
-    matrix = _built("csr", (arrays["data"], arrays["indices"], arrays["indptr"]), shape, name)
-    rest = {key: a for key, a in arrays.items() if key not in {*_CSR_KEYS, "matrix_shape", "shape"}}
-    return _with_side(matrix, None, rest, name)
 
 
 def _sparse_shape(arrays: Arrays, name: str) -> tuple[int, int]:
@@ -113,9 +101,8 @@ def _split_table(by_split: dict[str, Arrays], arrays: Arrays, name: str) -> Tabl
 
 def _joined_side(parts: dict[str, Arrays], lengths: dict[str, int], name: str) -> Arrays:
     """Join `train_y`, `valid_y`, ... to one column `y`."""
-    keys = [key for key in dict.fromkeys(key for part in parts.values() for key in part) if key != "x"]
     side: Arrays = {}
-    for key in keys:
+    for key in dict.fromkeys(key for part in parts.values() for key in part if key != "x"):
         if missing := [split for split in parts if key not in parts[split]]:
             raise ValueError(f"{name}: expected {key!r} for all splits, got none for {', '.join(missing)}; add it")
         for split, length in lengths.items():
@@ -171,10 +158,8 @@ def _images(array: np.ndarray, arrays: Arrays, what: str) -> tuple[np.ndarray, t
 
 def _as_columns(key: str, array: np.ndarray) -> Arrays:
     """Make columns of an array: one of a 1-D array, fractions_0, fractions_1, ... of a narrow 2-D array."""
-    if array.ndim == 1:
-        return {key: array}
-    if array.ndim == 2 and array.shape[1] == 1:
-        return {key: array[:, 0]}
+    if array.ndim == 1 or array.shape[1:] == (1,):
+        return {key: array.reshape(-1)}
     if array.ndim == 2 and array.shape[1] <= _MOST_SIDE_COLUMNS:
         return {f"{key}_{i}": array[:, i] for i in range(array.shape[1])}
     return {}

@@ -46,12 +46,7 @@ FORMATS: dict[str, Reader] = {
 
 
 def read_table(path: Path, as_written: Collection[str]) -> Table:
-    """Read a file by the reader of its format.
-
-    Raises:
-        ValueError: no format has this ending, or the content does not fit it.
-        NotEnoughMemoryError: the file would not fit.
-    """
+    """Read a file by the reader of its format."""
     endings = [ending for ending in FORMATS if path.name.lower().endswith(ending)]
     if not endings:
         raise ValueError(

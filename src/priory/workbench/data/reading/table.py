@@ -36,7 +36,6 @@ class Claims:
         return [("labels", name) for name in self.labels] + ids + [("drop", name) for name in self.drop]
 
     def names(self) -> set[str]:
-        """All columns that the user names."""
         return {name for _, name in self.by_option()}
 
 
@@ -80,17 +79,7 @@ class Selection:
 
 
 def select(table: Table, claims: Claims, where: str) -> Selection:
-    """Choose the layer, and take labels, ids and dropped columns out of the matrix.
-
-    Args:
-        table: what a reader returned.
-        claims: what the user named.
-        where: the data, as messages call them.
-
-    Raises:
-        ValueError: a column or a layer does not exist, no column is left, or one that is left holds no numbers.
-        NotEnoughMemoryError: the names of rows and columns would not fit.
-    """
+    """Choose the layer, and take labels, ids and dropped columns out of the matrix; messages name the data `where`."""
     matrix = _layer(table, claims, where)
     rows, width = matrix.shape
     if not rows or not width:
@@ -124,7 +113,6 @@ def select(table: Table, claims: Claims, where: str) -> Selection:
 
 
 def _layer(table: Table, claims: Claims, where: str) -> Any:
-    """The layer that the user named, or the matrix."""
     layers = table.layers or {}
     if claims.layer is not None and claims.layer in layers:
         return layers[claims.layer]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import zipfile
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from priory.workbench.data.reading.table import as_values
 
 OUTPUT_FORMATS = (".npz", ".csv", ".tsv", ".parquet", ".h5ad")
 _DELIMITED = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
-_COPIED = {".csv": _DELIMITED, ".tsv": _DELIMITED, ".h5ad": (".h5ad",)}  # what an output can be a copy of
+_COPIED = {".csv": _DELIMITED, ".tsv": _DELIMITED, ".h5ad": (".h5ad",)}  # endings of files that an output can copy
 _LIBRARIES = {".parquet": ("pyarrow", "parquet"), ".h5ad": ("anndata", "anndata")}
 
 Columns = dict[str, np.ndarray]
@@ -48,12 +48,6 @@ def write_rows(
             Without it, ids of a .csv or .tsv must be its row names, or its row numbers, all of them in order; ids of an
             .h5ad are looked up in obs_names.
 
-    Raises:
-        ValueError: for what `check_output` refuses, lengths that differ, a name that exists already, or ids that do not
-            fit the template.
-        FileNotFoundError: if there is no such template.
-        ImportError: if the library for the format is missing; the error names the extra to install.
-
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -69,8 +63,13 @@ def write_rows(
     values = {name: as_values(column) for name, column in columns.items()}
     extra = {name: np.asarray(array) for name, array in (arrays or {}).items()}
     check_output(path, template)
-    write = _writer(path, template, ids_column)
     _check(path, template, names, values, extra)
+    suffix = path.suffix.lower()
+    if template is None:
+        write = {".npz": _write_npz, ".parquet": _write_parquet}.get(suffix, _write_delimited)
+    else:
+        copy = _write_h5ad if suffix == ".h5ad" else _write_copy
+        write = partial(copy, template=template, ids_column=ids_column)
     with ExitStack() as held:
         with suppress(OSError):  # another process writes into the folder: the temporary files may be its own
             held.enter_context(sole_writer(path.parent))
@@ -80,19 +79,7 @@ def write_rows(
 
 
 def check_output(path: str | Path, template: str | Path | None = None) -> None:
-    """Refuse an output file or a template that `write_rows` would refuse, before there is anything to write.
-
-    Raises:
-        ValueError: for an unknown ending, a folder or the template itself as the output, or a template of another kind.
-        FileNotFoundError: if there is no such template.
-        ImportError: if the library for the format is missing; the error names the extra to install.
-
-    Example:
-        >>> check_output("codes.csv")
-        >>> check_output("codes.xlsx")
-        Traceback (most recent call last):
-        ValueError: --out: expected a name that ends in .npz, .csv, .tsv, .parquet, .h5ad, got 'codes.xlsx'; rename it
-    """
+    """Refuse an output file or a template that `write_rows` would refuse, before there is anything to write."""
     path, template = Path(path), None if template is None else Path(template)
     suffix = path.suffix.lower()
     if suffix not in OUTPUT_FORMATS:
@@ -132,20 +119,10 @@ def _check_template(path: Path, suffix: str, template: Path | None) -> None:
         raise ValueError(f"--out: expected another file than the one to copy, got {str(path)!r}; name a new file")
 
 
-def _writer(
-    path: Path, template: Path | None, ids_column: str | None
-) -> Callable[[Path, np.ndarray, Columns, Columns], None]:
-    suffix = path.suffix.lower()
-    if template is None:
-        plain = {".npz": _write_npz, ".parquet": _write_parquet}
-        return plain.get(suffix, _write_delimited)
-    copy = _write_h5ad if suffix == ".h5ad" else _write_copy
-    return partial(copy, template=template, ids_column=ids_column)
-
-
 def _check(path: Path, template: Path | None, ids: np.ndarray, columns: Columns, arrays: Columns) -> None:
-    aligned = columns if path.suffix.lower() == ".npz" else columns | arrays
-    for name, array in aligned.items():
+    """Refuse lengths, shapes and names that do not fit each other."""
+    suffix = path.suffix.lower()
+    for name, array in (columns if suffix == ".npz" else columns | arrays).items():
         if array.ndim == 0 or len(array) != len(ids):
             raise ValueError(f"{name}: expected {len(ids)} rows, one an id, got shape {array.shape}")
     for name, array in columns.items():
@@ -154,15 +131,10 @@ def _check(path: Path, template: Path | None, ids: np.ndarray, columns: Columns,
     for name, array in arrays.items():
         if array.dtype.kind not in "biufUS":
             raise ValueError(f"arrays[{name!r}]: expected numbers or text, got dtype {array.dtype}; convert it")
-    _check_names(path, template, columns, arrays)
-
-
-def _check_names(path: Path, template: Path | None, columns: Columns, arrays: Columns) -> None:
-    suffix = path.suffix.lower()
+    written = list(columns)
+    for name, array in arrays.items():
+        written += [name] if suffix in {".npz", ".h5ad"} else _flat({}, {name: array})
     id_name = "ids" if suffix == ".npz" else "id"
-    whole = suffix in {".npz", ".h5ad"}
-    flat = [name for key, array in arrays.items() for name in ([key] if whole else _flat({}, {key: array}))]
-    written = [*columns, *flat]
     if template is None and id_name in written:
         raise ValueError(
             f"columns, arrays: expected other names than {id_name!r}, which holds the ids in {path.name!r}; rename it"
@@ -187,9 +159,9 @@ def _flat(columns: Columns, arrays: Columns) -> Columns:
     for name, array in arrays.items():
         if array.ndim == 1:
             flat[name] = array
-            continue
-        wide = array.reshape(len(array), int(np.prod(array.shape[1:])))
-        flat |= {f"{name}_{i}": wide[:, i] for i in range(wide.shape[1])}
+        else:
+            wide = array.reshape(len(array), int(np.prod(array.shape[1:])))
+            flat |= {f"{name}_{i}": wide[:, i] for i in range(wide.shape[1])}
     return flat
 
 
@@ -200,7 +172,7 @@ def _cells(values: np.ndarray) -> list[str]:
 
 
 def _write_delimited(path: Path, ids: np.ndarray, columns: Columns, arrays: Columns) -> None:
-    table = {"id": ids, **_flat(columns, arrays)}
+    table = _flat({"id": ids, **columns}, arrays)
     cells = [_cells(values) for values in table.values()]
     _write_text(path, "\t" if path.suffix.lower() == ".tsv" else ",", [[*table], *zip(*cells, strict=True)])
 
@@ -213,7 +185,7 @@ def _write_text(path: Path, delimiter: str, rows: Iterable[Sequence[str]]) -> No
 def _write_parquet(path: Path, ids: np.ndarray, columns: Columns, arrays: Columns) -> None:
     arrow = require("pyarrow", "parquet", "writing .parquet files")
     parquet = require("pyarrow.parquet", "parquet", "writing .parquet files")
-    table = {"id": ids, **_flat(columns, arrays)}
+    table = _flat({"id": ids, **columns}, arrays)
     plain = {name: v.tolist() if v.dtype.kind == "U" else np.ascontiguousarray(v) for name, v in table.items()}
     parquet.write_table(arrow.table(plain), path)
 
@@ -226,27 +198,27 @@ def _write_copy(
     with open_text(template) as file:
         rows = [row for row in csv.reader(file, delimiter=layout.delimiter, skipinitialspace=True) if row]
     names = list(layout.names)
-    body = rows[1:] if layout.has_header else rows
+    body = rows[1:] if layout.header_lines else rows
     new = _flat(columns, arrays)
     if taken := sorted(set(new) & set(names)):
         raise ValueError(f"--copy: expected no column named {', '.join(taken)} in {template.name}; rename it there")
     filled = [[*row, *[""] * (len(names) - len(row))] for row in body]
-    positions = _table_positions(ids, filled, layout, ids_column, template.name)
+    if ids_column is not None:
+        _require_column(ids_column, names, template.name)
+        place = names.index(ids_column)
+        positions = _positions(ids, [row[place] for row in filled], f"column {ids_column!r} of {template.name}")
+    else:
+        _require_own_order(ids, filled, layout, template.name)
+        positions = np.arange(len(body))
     added = [_spread(np.array(_cells(values)), positions, len(body)).tolist() for values in new.values()]
-    header = rows[0] if layout.has_header and not layout.bare_index else names
+    header = rows[0] if layout.header_lines and not layout.bare_index else names
     joined = [[*row, *cells] for row, cells in zip(filled, zip(*added, strict=True), strict=True)] if added else filled
     delimiter = {".tsv": "\t", ".csv": "," if layout.delimiter == "\t" else layout.delimiter}[path.suffix.lower()]
     _write_text(path, delimiter, [[*header, *new], *joined])
 
 
-def _table_positions(
-    ids: np.ndarray, rows: list[list[str]], layout: Layout, ids_column: str | None, where: str
-) -> np.ndarray:
-    """The row of each id in a table: by the named column, else all rows in order."""
-    if ids_column is not None:
-        _require_column(ids_column, layout.names, where)
-        place = layout.names.index(ids_column)
-        return _positions(ids, [row[place] for row in rows], f"column {ids_column!r} of {where}")
+def _require_own_order(ids: np.ndarray, rows: list[list[str]], layout: Layout, where: str) -> None:
+    """Refuse ids that are not the table's row names, or row numbers, in order."""
     own = [row[0] if layout.index_column else str(i) for i, row in enumerate(rows)]
     if list(ids) != own:
         what = "row names" if layout.index_column else "row numbers"
@@ -254,7 +226,6 @@ def _table_positions(
             f"ids: expected the {len(own)} {what} of {where} in order, got {_shown(ids)}; name the column that holds "
             "them with --ids, or leave --copy out"
         )
-    return np.arange(len(own))
 
 
 def _require_column(name: str, names: Collection[str], where: str) -> None:

@@ -17,7 +17,7 @@ from priory.vae import VAE
 from priory.workbench.cli.commands.evaluate import EVALUATION_SEED, evaluated
 from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
 from priory.workbench.cli.commands.opening import allow_modules_here
-from priory.workbench.cli.commands.sayings import default_folder, say_page
+from priory.workbench.cli.commands.printing import default_folder, say_page
 from priory.workbench.cli.errors import MENDABLE, can_be_mended, said_in_a_line
 from priory.workbench.cli.terminal import console, errors
 from priory.workbench.compare.cells import (

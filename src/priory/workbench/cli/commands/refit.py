@@ -14,7 +14,7 @@ from priory.workbench.cli.commands.evaluate import EVALUATION_SEED, evaluated
 from priory.workbench.cli.commands.fit import GRID_FLAGS, grid_settings
 from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
 from priory.workbench.cli.commands.opening import allow_modules_here, opened_model
-from priory.workbench.cli.commands.sayings import say_files
+from priory.workbench.cli.commands.printing import say_files
 from priory.workbench.cli.terminal import console, row_progress
 from priory.workbench.data import Dataset, telling_rows
 from priory.workbench.jobs import refit as refit_jobs

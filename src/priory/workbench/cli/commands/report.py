@@ -4,7 +4,7 @@ from pathlib import Path
 
 from priory._support.locking import sole_writer
 from priory.workbench.cli.commands.opening import opened_model
-from priory.workbench.cli.commands.sayings import say_page
+from priory.workbench.cli.commands.printing import say_page
 from priory.workbench.report.run import write_run_report
 
 

@@ -1,7 +1,10 @@
 """All members of the family of priors, as tests build them; and members that are not part of the package."""
 
+from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -11,6 +14,7 @@ from priory import Mixture, MixturePrior, Prior, Rescale
 from priory.distributions.normal import diagonal_normal
 from priory.nn.decoders import LikelihoodDecoder
 from priory.priors.base import Encoder
+from priory.workbench.data import Table
 from priory.workbench.models.building import build_prior, class_of_prior
 from priory.workbench.models.facts import Features
 from priory.workbench.settings.model import ModelSettings
@@ -83,7 +87,7 @@ class PoissonDecoder(LikelihoodDecoder):
         return Rescale(0.0, max(1.0, float(rows.max())))
 
     def forward(self, z: Tensor) -> Independent:
-        return Independent(Poisson(torch.exp(self.offset + self._outputs(z).squeeze(-1))), 1)
+        return Independent(Poisson(torch.exp(self.offset + self.outputs(z).squeeze(-1))), 1)
 
 
 class Residual(nn.Module):
@@ -99,3 +103,35 @@ class Residual(nn.Module):
         for block in self.blocks:
             x = x + torch.tanh(block(x))
         return self.head(x)
+
+
+class RowWidthPrior(Prior):
+    """N(0, h^2 I) with h the spread of the training rows, kept as a number that no state_dict has."""
+
+    def __init__(self, latent_dim: int, features: Tensor) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+        self.width = float(features.std())
+
+    def forward(self, encoder: Encoder | None = None) -> Independent:
+        return diagonal_normal(torch.zeros(self.latent_dim), torch.full((self.latent_dim,), self.width))
+
+
+class LooseDecoder(PoissonDecoder):
+    """A decoder whose columns are a batch, not an event."""
+
+    def forward(self, z: Tensor) -> Any:
+        return super().forward(z).base_dist
+
+
+def read_lines(path: Path, as_written: Collection[str]) -> Table:
+    """Numbers with spaces between them, a row a line."""
+    matrix = np.loadtxt(path)
+    return Table(matrix, tuple(f"x{i}" for i in range(matrix.shape[1])))
+
+
+class Wide(Residual):
+    """The same with another default."""
+
+    def __init__(self, num_inputs: int, num_outputs: int, num_blocks: int = 2) -> None:
+        super().__init__(num_inputs, num_outputs, num_blocks)

@@ -11,7 +11,7 @@ from linear_gaussian import NOISE, linear_gaussian_vae
 from oracles import quadrature_grid
 from priory import DensityPrior, Estimate, Mixture, diagonal_normal, evaluate, log_likelihood
 from priory.evaluation import (
-    DESCRIPTIONS,
+    METRIC_DESCRIPTIONS,
     AggregatePosterior,
     LowEffectiveSampleSizeWarning,
     active_units,
@@ -229,7 +229,7 @@ def test_every_number_is_described_and_the_encoder_reads_each_row_once():
     vae.encoder.register_forward_hook(lambda module, inputs, output: rows.append(len(inputs[0])))
     metrics = evaluate(vae.double(), evidence.sample((70,)), num_samples=4, batch_size=30)
     assert sum(rows) == 70
-    assert set(metrics) == set(DESCRIPTIONS)
+    assert set(metrics) == set(METRIC_DESCRIPTIONS)
     assert all(math.isfinite(number) for estimate in metrics.values() for number in estimate)
 
 

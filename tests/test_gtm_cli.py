@@ -18,7 +18,7 @@ from command_line import contents, run_cli
 from priory import GTM
 from priory.workbench.runs.gtm_run import GTMRun
 from priory.workbench.runs.kinds import open_run
-from priory.workbench.settings.gtm import MapSettings
+from priory.workbench.settings.gtm import GTMSettings
 
 QUICK = ("--points-per-side", 4, "--max-iter", 60, "--set", "model.tol=1e-4")
 READING = ("--labels", "kind", "--ids", "name")
@@ -359,5 +359,5 @@ def test_a_run_knows_its_kind(run):
 def test_the_defaults_are_those_of_the_estimator():
     """They are written twice, so that the command line prints its help without scikit-learn."""
     estimator = GTM().get_params()
-    settings = MapSettings().model_dump(exclude={"standardize"})
+    settings = GTMSettings().model_dump(exclude={"standardize"})
     assert settings == {name: estimator[name] for name in settings}

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.distributions import Normal
 
-from priory._support.places import located
+from priory._support.imports import located
 from priory.distributions import CategoricalLevels, DiscretizedLogistic, NegativeBinomial
 from priory.nn.decoders import (
     BernoulliDecoder,

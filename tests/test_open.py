@@ -75,7 +75,7 @@ def test_a_module_in_the_working_directory_is_found(tmp_path):
 
 def test_a_run_without_a_folder_name_is_named_after_the_class(capsys):
     must_succeed(capsys, *FIT, "--prior", "family:StudentMixture")
-    assert Path("runs/digits-StudentMixture/metrics.json").is_file()
+    assert Path("runs/digits-family.StudentMixture/metrics.json").is_file()
 
 
 def test_a_registered_prior_is_refitted_compared_and_listed(registered, capsys):
@@ -142,7 +142,7 @@ def test_a_network_brings_its_options_and_encoder_and_decoder_are_chosen_apart(r
 REFUSED = [
     (
         ("--prior", "standard", "--components", 5),
-        "--components: belongs to the priors mog, vamp; the prior is",
+        "--components: belongs to the priors mog, vamp",
     ),
     (("--prior", "mog", "--grid", "4x4"), "--grid: belongs to the priors gtm, gtm-vamp; the prior is mog"),
     (("--prior", "mog", "--set", "model.initialize=data"), "--set model.initialize: belongs to the prior vamp"),
@@ -153,6 +153,12 @@ REFUSED = [
     (("--prior", "family:Nothing"), "--prior: family:Nothing: expected Nothing in family, which has no such name"),
     (("--prior", "nowhere:Student"), "No module named 'nowhere'; check its name, or put its folder on PYTHONPATH"),
     (("--prior", "math:pi"), "--prior: prior math:pi: expected a subclass of priory.Prior, or a PriorPart, got 3.14"),
+    (("--prior", "family:RowWidthPrior"), "prior family:RowWidthPrior: expected a prior that its state_dict restores"),
+    (
+        ("--likelihood", "family:LooseDecoder"),
+        "expected batch shape (1,) and event shape (64,), got (1, 64) and",
+    ),
+    (("--encoder", "family:Residual", "--decoder", "family:Wide"), "setting num_blocks: expected a name that one part"),
     (("--network", "res"), "--network: unknown network 'res'; choose from mlp, gated, conv"),
     (("--encoder", "mpl"), "--encoder: unknown network 'mpl'; choose from mlp, gated, conv"),
 ]
@@ -168,6 +174,37 @@ def test_settings_are_made_of_parameters_that_json_can_hold():
 
     with pytest.raises(TypeError, match=r"expected .*build to have parameters that settings can hold .*got network"):
         settings_of(build, ["latent_dim"])
+
+
+def test_a_broken_package_breaks_only_the_commands_that_use_it(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "site" / "broken-1.0.dist-info"
+    folder.mkdir(parents=True)
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    (folder / "entry_points.txt").write_text("[priory.priors]\nbroken = nowhere:Prior\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    words = "nowhere:Prior, which the package broken declares, cannot be imported"
+    assert "vamp" in must_succeed(capsys, "priors")
+    assert words in must_be_refused(capsys, tmp_path, *FIT, "--prior", "broken", "--out", "run")
+    assert "belongs to" in must_be_refused(capsys, tmp_path, *FIT, "--prior", "mog", "--grid", "3x3", "--out", "run")
+    must_succeed(capsys, *FIT, "--out", "run")
+
+
+def test_an_installed_package_declares_a_format(tmp_path, monkeypatch):
+    folder = tmp_path / "site" / "lines-1.0.dist-info"
+    folder.mkdir(parents=True)
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: lines\nVersion: 1.0\n")
+    (folder / "entry_points.txt").write_text("[priory.formats]\n.lines = family:read_lines\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    (tmp_path / "x.lines").write_text("".join(f"{i} {i * i}\n" for i in range(20)))
+    assert priory.load_dataset(tmp_path / "x.lines").x.shape == (20, 2)
+
+
+def test_priors_of_one_class_name_are_compared_in_folders_of_their_own(capsys):
+    (Path("twin.py")).write_text("from family import StudentMixture as Twin\n\nclass StudentMixture(Twin):\n    pass\n")
+    names = "family:StudentMixture,twin:StudentMixture"
+    size = ("--set", "model.hidden=[8]", "--seeds", 1, "--samples", 2, "--epochs", 1, "--no-report")
+    assert run_cli("compare", "--priors", names, *size, "--out", "both") == 0
+    assert {"family.StudentMixture-0", "twin.StudentMixture-0"} <= {path.name for path in Path("both").iterdir()}
 
 
 def test_a_part_has_settings_and_a_builder_of_its_own(registered, capsys):

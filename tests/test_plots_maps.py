@@ -30,7 +30,7 @@ def test_classes_differ_in_marker_and_are_counted(tmp_path):
     save_figure(axes, tmp_path / "map.png")
 
 
-def test_short_names_are_the_markers_in_the_order_of_numbers():
+def test_folder_names_are_the_markers_in_the_order_of_numbers():
     axes = plot_map(PLACES, classes=np.repeat(["10", "9", "b"], 20))
     assert [line.get_marker() for line in axes.lines[:3]] == [f"$\\mathbf{{{name}}}$" for name in ("9", "10", "b")]
 

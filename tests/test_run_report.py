@@ -127,7 +127,7 @@ def test_of_very_many_rows_the_map_shows_some(told, capsys, monkeypatch):
 def test_every_metric_has_a_sentence_that_says_how_to_read_it():
     from priory.workbench.jobs.gtm import DESCRIPTIONS as OF_MAPS
     from priory.workbench.jobs.vae import DESCRIPTIONS
-    from priory.workbench.report.reading import HOW_TO_READ
+    from priory.workbench.report.metric_help import HOW_TO_READ
 
     assert HOW_TO_READ.keys() == DESCRIPTIONS.keys() | OF_MAPS.keys()
 

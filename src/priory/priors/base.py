@@ -87,8 +87,22 @@ class MixturePrior(Prior):
         """The components, with batch shape (K,) and event shape (L,)."""
 
     def forward(self, encoder: Encoder | None = None) -> Mixture:
-        """p(z), with batch shape () and event shape (L,)."""
-        return Mixture(self.mixing_logits, self.components(encoder))
+        """p(z), with batch shape () and event shape (L,).
+
+        Raises:
+            TypeError: the prior needs the encoder, and there is none.
+            ValueError: the components are not distributions over vectors.
+        """
+        if self.needs_encoder:
+            require_encoder(self, encoder)
+        components = self.components(encoder)
+        if len(components.event_shape) != 1:
+            raise ValueError(
+                f"components: expected batch shape (K,) and event shape (L,), got batch shape "
+                f"{tuple(components.batch_shape)} and event shape {tuple(components.event_shape)}; wrap independent "
+                "dimensions in torch.distributions.Independent(components, 1)"
+            )
+        return Mixture(self.mixing_logits, components)
 
 
 def check_vector_density(argument: str, p_z: Distribution) -> int:
@@ -102,12 +116,12 @@ def check_vector_density(argument: str, p_z: Distribution) -> int:
     return p_z.event_shape[0]
 
 
-def encode_pseudo_inputs(prior: Prior, encoder: Encoder | None, pseudo_inputs: Tensor) -> Distribution:
-    """q(z | u_k) of all pseudo-inputs in one pass, with a clear word where the encoder is missing."""
+def require_encoder(prior: Prior, encoder: Encoder | None) -> Encoder:
+    """The encoder, or a TypeError if there is none."""
     if encoder is None:
         name = type(prior).__name__
         raise TypeError(
             f"{name}: its components are q(z|u_k), so it needs the encoder; call prior(encoder) with a module or "
             "function that maps a batch of pseudo-inputs to a distribution over z"
         )
-    return encoder(pseudo_inputs)
+    return encoder

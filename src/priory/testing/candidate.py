@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from priory._support.places import RAISED, described, first_line, located
+from priory._support.imports import RAISED, described, first_line, located
 from priory.testing.report import SkippedError
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from priory._support.places import first_line, located
+from priory._support.imports import first_line, located
 from priory.testing.candidate import Candidate, is_factory
 from priory.testing.global_state import EVERYTHING, OTHER_GENERATORS, SETTINGS, changes, preserved, snapshot
 from priory.testing.report import Outcome, SkippedError

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from priory._support.places import RAISED, described, located
+from priory._support.imports import RAISED, described, located
 from priory.testing import density_checks, module_checks, value_checks
 from priory.testing.global_state import preserved
 from priory.testing.report import BrokenError, Check, Outcome, Report, SkippedError

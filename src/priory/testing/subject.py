@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from priory._support.places import RAISED, described, located
+from priory._support.imports import RAISED, described, located
 from priory.distributions.mixture import Mixture
 from priory.distributions.normal import diagonal_normal
 from priory.testing.candidate import Candidate, made, resolved_encoder, resolved_reference

@@ -88,7 +88,7 @@ class LikelihoodDecoder(nn.Module, ABC):
     def forward(self, z: Float[Tensor, "*batch latent"]) -> Independent:
         """p(x|z) with batch (...,) and event (D,)."""
 
-    def _outputs(self, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch input output"]:
+    def outputs(self, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch input output"]:
         flat = at_least_float32(self.network(z))
         _check_width(flat.shape[-1], self.num_outputs)
         return flat.unflatten(-1, (flat.shape[-1] // self.num_outputs, self.num_outputs))

@@ -105,7 +105,7 @@ class NegativeBinomialDecoder(LikelihoodDecoder):
             rows = torch.randint(len(self.library_sizes), batch_shape, device=self.library_sizes.device)
             library_size = self.library_sizes[rows]
         _check_broadcast(library_size, batch_shape)
-        log_share = F.log_softmax(self._outputs(z).squeeze(-1), dim=-1)
+        log_share = F.log_softmax(self.outputs(z).squeeze(-1), dim=-1)
         log_mean = log_share + torch.log(library_size).unsqueeze(-1)
         return Independent(NegativeBinomial(log_mean, self.log_total_count), 1)
 

@@ -84,7 +84,7 @@ class GaussianDecoder(LikelihoodDecoder):
         return cls(network, columns.loc, columns.scale, **options)
 
     def forward(self, z: Float[Tensor, "*batch latent"]) -> Independent:
-        outputs = self._outputs(z)
+        outputs = self.outputs(z)
         free_scale = self.free_scale if self.num_outputs == 1 else outputs[..., 1]
         noise = self.min_scale + F.softplus(self._start + free_scale)
         loc = self.loc + self.scale * outputs[..., 0]

@@ -40,7 +40,7 @@ class BernoulliDecoder(LikelihoodDecoder):
         return Identity()
 
     def forward(self, z: Float[Tensor, "*batch latent"]) -> Independent:
-        return BinaryVector(self._outputs(z).squeeze(-1))
+        return BinaryVector(self.outputs(z).squeeze(-1))
 
 
 class LevelDecoder(LikelihoodDecoder):
@@ -84,7 +84,7 @@ class CategoricalDecoder(LevelDecoder):
         return {"num_levels": int(highest) + 1}
 
     def forward(self, z: Float[Tensor, "*batch latent"]) -> Independent:
-        return Independent(CategoricalLevels(logits=self._outputs(z)), 1)
+        return Independent(CategoricalLevels(logits=self.outputs(z)), 1)
 
 
 class DiscretizedLogisticDecoder(LevelDecoder):
@@ -125,7 +125,7 @@ class DiscretizedLogisticDecoder(LevelDecoder):
         return {"num_levels": max(256, int(highest) + 1)}
 
     def forward(self, z: Float[Tensor, "*batch latent"]) -> Independent:
-        loc, relative_log_scale = self._outputs(z).unbind(-1)
+        loc, relative_log_scale = self.outputs(z).unbind(-1)
         log_scale = math.log(self.num_levels - 1) + INITIAL_RELATIVE_LOG_SCALE + relative_log_scale
         levels = DiscretizedLogistic((self.num_levels - 1) * loc, softly_bounded(log_scale), self.num_levels)
         return Independent(levels, 1)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from priory.workbench.cli.gtm_app import gtm_app
@@ -181,8 +182,12 @@ def priors() -> None:
 
     table = Table("name", "p(z)", "source", box=None, pad_edge=False)
     for name in PRIORS:
-        prior = class_of_prior(name)
-        table.add_row(name, prior.summary, prior.reference)
+        try:
+            prior = class_of_prior(name)
+        except ValueError as error:  # of another package
+            table.add_row(name, f"[dim]{escape(str(error))}[/]", "")
+        else:
+            table.add_row(name, escape(prior.summary), escape(prior.reference))
     console.print(table)
 
 

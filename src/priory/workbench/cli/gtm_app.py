@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from priory.workbench.cli.options import DataArgument, Device, Given, Set, settings_options
-from priory.workbench.settings.gtm import MapRunSettings
+from priory.workbench.settings.gtm import GTMRunSettings
 
 gtm_app = typer.Typer(
     rich_markup_mode="rich",
@@ -35,7 +35,7 @@ def gtm(context: typer.Context) -> None:
 
 
 @gtm_app.command("fit")
-@settings_options(MapRunSettings, FIT, flags={"model.standardize": "--standardize/--raw"})
+@settings_options(GTMRunSettings, FIT, flags={"model.standardize": "--standardize/--raw"})
 def gtm_fit(
     given: Given,
     data: DataArgument = None,

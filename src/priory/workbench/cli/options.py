@@ -110,7 +110,7 @@ def _field(kind: type[BaseModel], path: str) -> FieldInfo:
         kind = kind.model_fields[parent].annotation  # type: ignore[assignment]
     if kind is not ModelSettings or name in kind.model_fields:
         return kind.model_fields[name]
-    parts = (part for registry in REGISTRIES.values() for _, part in registry.items())
+    parts = (part for registry in REGISTRIES.values() for part in registry.loaded().values())
     return next(part.settings.model_fields[name] for part in parts if name in part.settings.model_fields)
 
 

@@ -12,7 +12,7 @@ from priory.workbench.data import read_arrays
 from priory.workbench.runs.folder import CONFIG
 from priory.workbench.runs.vae_run import Run
 from priory.workbench.settings.likelihoods import LIKELIHOODS
-from priory.workbench.settings.registry import short_name
+from priory.workbench.settings.registry import folder_name
 from priory.workbench.settings.run import RunSettings
 
 ROW_SCORES = "row_scores.npz"
@@ -32,7 +32,7 @@ class Cell(NamedTuple):
     @property
     def name(self) -> str:
         """The name of its folder, below that of the comparison."""
-        return f"{short_name(self.prior)}-{self.seed}"
+        return f"{folder_name(self.prior)}-{self.seed}"
 
 
 class RowScores(NamedTuple):

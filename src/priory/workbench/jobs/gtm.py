@@ -28,7 +28,7 @@ from priory.workbench.models.scaled_gtm import BATCH, MapModel, Progress, batche
 from priory.workbench.report.run import REPORT
 from priory.workbench.runs.folder import CONFIG, FIGURES, METRICS, MODEL, kind_of
 from priory.workbench.runs.gtm_run import GTMRun
-from priory.workbench.settings.gtm import MapRunSettings, MapSettings, StoredScaling
+from priory.workbench.settings.gtm import GTMRunSettings, GTMSettings, StoredScaling
 
 PICTURES = ("map", "nodes", "magnification", "landscape", "training")  # that an unfinished fit may have written
 
@@ -49,7 +49,7 @@ class Found:
 
 
 @contextmanager
-def new_gtm_run(settings: MapRunSettings, out: Path) -> Iterator[tuple[GTMRun, Found]]:
+def new_gtm_run(settings: GTMRunSettings, out: Path) -> Iterator[tuple[GTMRun, Found]]:
     """Read the data, choose the scaling of columns, and lock the folder during the block; nothing is written yet.
 
     Raises:
@@ -83,7 +83,7 @@ def _require_free(out: Path) -> None:
     require_free(out, go_on="choose another, or remove the run that is there")
 
 
-def _standardize(settings: MapSettings, dataset: Dataset) -> tuple[bool, str]:
+def _standardize(settings: GTMSettings, dataset: Dataset) -> tuple[bool, str]:
     """Whether columns are standardized, and the reason. The noise of a GTM has the same variance in all columns."""
     if settings.standardize is not None:
         return settings.standardize, "as asked"
@@ -111,7 +111,7 @@ def _left_out(dataset: Dataset, standardize: bool) -> dict[str, float | None]:
     return dict.fromkeys(empty) | (constants if standardize else {})
 
 
-def _require_memory(settings: MapSettings, dataset: Dataset) -> None:
+def _require_memory(settings: GTMSettings, dataset: Dataset) -> None:
     nodes, columns = settings.points_per_side**2, len(dataset.columns)
     basis = (settings.basis_per_side or (settings.points_per_side + 1) // 2) ** 2 + 1
     numbers = len(dataset) * columns

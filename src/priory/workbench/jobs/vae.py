@@ -35,7 +35,7 @@ from priory.workbench.data import (
     with_columns,
 )
 from priory.workbench.jobs.map_quality import quality_on_map
-from priory.workbench.models.building import build_vae, resolve_likelihood
+from priory.workbench.models.building import build_vae, check_parts, resolve_likelihood
 from priory.workbench.models.facts import DataFacts, facts_of
 from priory.workbench.runs.folder import CONFIG, FIGURES, FITTED_BY, SPLITS, kind_of
 from priory.workbench.runs.vae_run import Run
@@ -83,6 +83,7 @@ def new_run(settings: RunSettings, out: Path) -> Iterator[NewRun]:
         f"training a model of {weights} weights",
         "take a smaller model (--set model.hidden=[64]), or drop columns (--drop)",
     )
+    check_parts(vae, model, facts)
     with sole_writer(out):
         require_free(out)  # another process may have begun a run since
         run.write_splits(dataset)

@@ -1,16 +1,18 @@
 """From settings to a model."""
 
 import math
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import torch
-from torch.distributions import constraints
+from torch.distributions import Distribution, constraints
 
-from priory._support.places import located
+from priory._support.imports import located
 from priory.nn.decoders import LikelihoodDecoder
 from priory.nn.encoders import NormalEncoder
+from priory.nn.preprocessing import Preprocessing
 from priory.priors import Prior
-from priory.vae import VAE
+from priory.vae import VAE, evaluation_mode
 from priory.workbench.data import LikelihoodProposal, Summary, propose_likelihood
 from priory.workbench.models.facts import DataFacts, Features
 from priory.workbench.settings.likelihoods import LIKELIHOODS
@@ -114,6 +116,44 @@ def build_prior(settings: ModelSettings, features: Features) -> Prior:
         ValueError: the name is unknown.
     """
     return located(PRIORS[settings.prior].build)(settings, features)
+
+
+@torch.no_grad()
+def check_parts(vae: VAE, settings: ModelSettings, facts: DataFacts) -> None:
+    """Try the parts of a model before it is trained; the random stream stays as it is.
+
+    Raises:
+        ValueError: a distribution has another shape than it should, or the prior's weights do not restore the prior.
+    """
+    x, columns, latents = facts.start_rows[:1], facts.num_inputs, settings.latent_dim
+    z = torch.linspace(-1.0, 1.0, 3 * latents).reshape(3, latents)
+    with torch.random.fork_rng(devices=[]), evaluation_mode(vae):
+        p_z = vae.latent_prior()
+        _check_shape(f"prior {settings.prior}: p(z)", p_z, (), latents)
+        _check_shape(f"encoder {settings.networks[0]}: q(z|x)", vae.encode(x), (1,), latents)
+        _check_shape(f"likelihood {settings.likelihood}: p(x|z)", vae.decode(z[:1], x), (1,), columns)
+        without_data = replace(facts, rows=None).features(cast(Preprocessing, vae.preprocess))
+        restored = build_prior(settings, without_data)
+        try:
+            restored.load_state_dict(vae.prior.state_dict())
+            same = torch.allclose(restored.eval()(vae.encoder).log_prob(z), p_z.log_prob(z), atol=1e-4, equal_nan=True)
+        except RuntimeError:  # weights of another shape
+            same = False
+    if not same:
+        raise ValueError(
+            f"prior {settings.prior}: expected a prior that its state_dict restores, got another density after saving "
+            "and loading; keep all that is computed from the training rows in parameters or buffers, and let no shape "
+            "depend on their values"
+        )
+
+
+def _check_shape(what: str, distribution: Distribution, batch: tuple[int, ...], width: int) -> None:
+    found = (tuple(distribution.batch_shape), tuple(distribution.event_shape))
+    if found != (batch, (width,)):
+        raise ValueError(
+            f"{what}: expected batch shape {batch} and event shape {(width,)}, got {found[0]} and {found[1]}; wrap "
+            "independent dimensions in torch.distributions.Independent(..., 1)"
+        )
 
 
 def input_noise(settings: ModelSettings, prior: Any) -> float:

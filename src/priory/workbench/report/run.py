@@ -17,7 +17,7 @@ from priory.vae import device_of
 from priory.workbench.data import Dataset, DatasetRows, telling_rows
 from priory.workbench.data.splits import split_names
 from priory.workbench.report import MapContents, Metric, NodeContents, Picture, ReportContents, write_report
-from priory.workbench.report.reading import HOW_TO_READ
+from priory.workbench.report.metric_help import HOW_TO_READ
 from priory.workbench.runs.folder import FIGURES, METRICS, RunFolder
 
 REPORT = "report.html"

@@ -16,7 +16,7 @@ from priory.maps.quality import NUM_NEIGHBORS
 from priory.workbench.data import Dataset, require_finite
 from priory.workbench.models.scaled_gtm import MapModel, scaler_of
 from priory.workbench.runs.folder import CONFIG, MODEL, RunFolder, read_config
-from priory.workbench.settings.gtm import MapConfig, MapRunSettings, StoredScaling
+from priory.workbench.settings.gtm import GTMConfig, GTMRunSettings, StoredScaling
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class GTMRun(RunFolder):
     """The run of a map."""
 
     kind: ClassVar[str] = "gtm"
-    settings: MapRunSettings
+    settings: GTMRunSettings
     image_shape: tuple[int, int] | None = field(kw_only=True)  # height and width if rows with all columns are images
     standardized: StoredScaling | None = field(kw_only=True)  # means and standard deviations of the model's columns
 
@@ -32,7 +32,7 @@ class GTMRun(RunFolder):
     def open(cls, path: str | Path) -> "GTMRun":
         """Read a run folder's configuration."""
         path = Path(path)
-        config = read_config(path, MapConfig, cls.kind)
+        config = read_config(path, GTMConfig, cls.kind)
         left = len(config.columns) - len(config.constants)
         scaled = left if config.standardized is None else len(config.standardized.loc)
         if not config.constants.keys() <= set(config.columns) or scaled != left:
@@ -51,7 +51,7 @@ class GTMRun(RunFolder):
 
     def write_config(self) -> None:
         """Write the settings and the properties of the data to the configuration."""
-        config = MapConfig(
+        config = GTMConfig(
             priory=__version__,
             settings=self.settings,
             columns=self.columns,

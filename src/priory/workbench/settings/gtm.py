@@ -17,7 +17,7 @@ class TableSettings(DataSettings):
     binarize: Literal["none"] = Field("none", description="values are modeled as they are")
 
 
-class MapSettings(Settings):
+class GTMSettings(Settings):
     """The shape of the map and how it is fitted. Names and defaults are those of `priory.GTM`, which explains them."""
 
     points_per_side: Side = Field(16, description="nodes along each side of the map")
@@ -32,11 +32,11 @@ class MapSettings(Settings):
     standardize: bool | None = Field(None, description="standardize columns; None: unless they have a common unit")
 
 
-class MapRunSettings(Settings):
+class GTMRunSettings(Settings):
     """A run: data, model, seed."""
 
     data: TableSettings = TableSettings()
-    model: MapSettings = MapSettings()
+    model: GTMSettings = GTMSettings()
     seed: int = Field(0, ge=0, lt=2**32, description="seeds the order of batches")
 
 
@@ -53,12 +53,12 @@ class StoredScaling(Settings):
         return self
 
 
-class MapConfig(Settings):
+class GTMConfig(Settings):
     """What `config.json` of a map holds."""
 
     priory: str
     kind: Literal["gtm"] = "gtm"
-    settings: MapRunSettings
+    settings: GTMRunSettings
     columns: tuple[str, ...]
     constants: dict[str, FiniteFloat | None]
     image_shape: tuple[int, int] | None

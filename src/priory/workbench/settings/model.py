@@ -7,7 +7,7 @@ from typing import Any, Self
 from pydantic import Field, ModelWrapValidatorHandler, create_model, model_validator
 
 from priory.workbench.settings.base import Settings, Size, Tree, UnknownNameError
-from priory.workbench.settings.likelihoods import LIKELIHOODS
+from priory.workbench.settings.likelihoods import LIKELIHOODS, LevelSettings
 from priory.workbench.settings.networks import NETWORKS
 from priory.workbench.settings.priors import PRIORS
 from priory.workbench.settings.registry import Registry
@@ -55,11 +55,11 @@ class ModelSettings(Settings):
         named += [(name, tree[name]) if tree.get(name) else ("network", network) for name in ("encoder", "decoder")]
         if not all(isinstance(name, str | None) for _, name in named):
             return cls  # which refuses them
-        kinds = [_settings_of(setting, name) for setting, name in named if name is not None]
-        if tree.get("likelihood") is None:  # until it is known, the settings of any likelihood may be given
-            every = [part.settings for part in LIKELIHOODS.values()]
-            kinds += [kind for kind in every if not any(field.is_required() for field in kind.model_fields.values())]
-        return _joined(tuple(dict.fromkeys(kinds)))
+        parts = {f"{setting} {name}": _settings_of(setting, name) for setting, name in named if name is not None}
+        _check_names_differ(parts)
+        if tree.get("likelihood") is None:  # until the data are read, settings of the likelihoods that they may get
+            parts["likelihood"] = LevelSettings
+        return _joined(tuple(dict.fromkeys(parts.values())))
 
     @classmethod
     def why_unknown(cls, name: str, tree: Tree) -> str | None:
@@ -83,7 +83,7 @@ class ModelSettings(Settings):
         5
         """
         tree = settings | {"prior": prior}
-        others = {name for _, part in PRIORS.items() for name in part.settings.model_fields}
+        others = {name for part in PRIORS.loaded().values() for name in part.settings.model_fields}
         known = cls.kind_for(tree).model_fields
         return cls(**{name: value for name, value in tree.items() if name in known or name not in others})
 
@@ -108,7 +108,6 @@ class ModelSettings(Settings):
 @cache
 def _joined(kinds: tuple[type[Settings], ...]) -> Any:
     own = [kind for kind in kinds if kind is not Settings]
-    _check_names_differ(own)
     most_special_first = sorted(own, key=lambda kind: -len(kind.__mro__))  # an order that all of them can agree on
     return create_model("ModelSettings", __base__=(*most_special_first, ModelSettings))
 
@@ -120,14 +119,17 @@ def _settings_of(setting: str, name: str) -> type[Settings]:
         raise UnknownNameError(setting, str(error)) from error
 
 
-def _check_names_differ(kinds: list[type[Settings]]) -> None:
-    taken: dict[str, type[Settings]] = dict.fromkeys(ModelSettings.model_fields, ModelSettings)
-    for kind in kinds:
+def _check_names_differ(parts: Mapping[str, type[Settings]]) -> None:
+    """Refuse parts with settings of one name that differ in type, default or description."""
+    owners = dict.fromkeys(ModelSettings.model_fields, "the model")
+    fields = dict(ModelSettings.model_fields)
+    for part, kind in parts.items():
         for name, field in kind.model_fields.items():
-            other = taken.setdefault(name, kind)
-            if other.model_fields[name] != field and repr(other.model_fields[name]) != repr(field):
+            owner, other = owners.setdefault(name, part), fields.setdefault(name, field)
+            if repr(other) != repr(field):
                 raise ValueError(
-                    f"setting {name}: both {other.__name__} and {kind.__name__} have one of this name; rename one"
+                    f"setting {name}: expected a name that one part has, got it of {owner} and of the {part}; choose "
+                    "another part, or rename the parameter"
                 )
 
 
@@ -137,5 +139,5 @@ def parts_with(setting: str, registry: Registry[Any]) -> str:
     >>> parts_with("points_per_side", PRIORS)
     'the priors gtm, gtm-vamp'
     """
-    names = [name for name, part in registry.items() if setting in part.settings.model_fields]
+    names = [name for name, part in registry.loaded().items() if setting in part.settings.model_fields]
     return f"the {registry.kind}{'s' if len(names) > 1 else ''} {', '.join(names)}" if names else ""

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
+from priory._support.imports import RAISED, described, located
 from priory._support.messages import did_you_mean, shortened
-from priory._support.places import located
 
 Part = TypeVar("Part")
 
@@ -58,15 +58,25 @@ class Registry(Mapping[str, Part]):
         return self._parts[name]
 
     def _imported(self, name: str) -> Any:
-        found = tuple(entry_points(group=self._group, name=name))
-        if found:
-            return found[0].load()
+        for point in entry_points(group=self._group, name=name):
+            try:
+                return point.load()
+            except RAISED as error:
+                package = point.dist.name if point.dist else "unknown"
+                raise ValueError(
+                    f"{self.kind} {name}: {point.value}, which the package {package} declares, cannot be imported "
+                    f"({described(error)}); reinstall or remove that package"
+                ) from error
         if ":" in name:
             return located(name)
         raise ValueError(
             f"unknown {self.kind} {shortened(name)!r}; choose from {', '.join(self)}, or name a class as "
             f"package.module:NAME{did_you_mean(name, self)}"
         )
+
+    def loaded(self) -> dict[str, Part]:
+        """The built-in parts, and those of other packages that have been used: nothing is imported."""
+        return dict(self._parts)
 
     def __len__(self) -> int:
         return len(list(iter(self)))
@@ -75,10 +85,10 @@ class Registry(Mapping[str, Part]):
         return any(name == known for known in self)
 
 
-def short_name(name: str) -> str:
+def folder_name(name: str) -> str:
     """The name of a part for the name of a folder.
 
-    >>> short_name("vamp"), short_name("package.module:Student")
-    ('vamp', 'Student')
+    >>> folder_name("vamp"), folder_name("package.module:Student")
+    ('vamp', 'package.module.Student')
     """
-    return name.rpartition(":")[2]
+    return name.replace(":", ".")

@@ -28,7 +28,7 @@ from priory.workbench.report.run import write_run_report
 from priory.workbench.runs.folder import CONFIG, METRICS, MODEL
 from priory.workbench.runs.vae_run import Run
 from priory.workbench.settings.base import changed_settings, with_options
-from priory.workbench.settings.registry import short_name
+from priory.workbench.settings.registry import folder_name
 from priory.workbench.settings.run import RunSettings
 
 MACHINE = ("training.accelerator", "training.devices", "training.strategy")  # may change when a run goes on
@@ -49,7 +49,7 @@ def fit_run(
     allow_modules_here(given, assignments)
     given = {**given, **grid_settings(grid)}
     settings = with_options(RunSettings(), given, assignments, flags=GRID_FLAGS)
-    out = out or default_folder(settings.data.source, short_name(settings.model.prior))
+    out = out or default_folder(settings.data.source, folder_name(settings.model.prior))
     if process_rank() > 0:  # the first process has written the configuration, and says and writes everything
         run = Run.open(out)
         vae_jobs.train(run, run.load_dataset(), resume=resume)

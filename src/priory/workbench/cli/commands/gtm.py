@@ -19,13 +19,13 @@ from priory.workbench.report.run import REPORT, write_run_report
 from priory.workbench.runs.folder import CONFIG, METRICS, MODEL
 from priory.workbench.runs.gtm_run import GTMRun
 from priory.workbench.settings.base import with_options
-from priory.workbench.settings.gtm import MapRunSettings
+from priory.workbench.settings.gtm import GTMRunSettings
 
 AGAIN = "nothing was finished; give the same command again"
 
 
 def gtm_fit_run(given: Mapping[str, Any], assignments: list[str], out: Path | None, device: str) -> None:
-    settings = with_options(MapRunSettings(), given, assignments)
+    settings = with_options(GTMRunSettings(), given, assignments)
     if given["data.source"] is None:
         raise ValueError("DATA: expected a file or an embedded data set, such as: priory gtm fit digits --out runs/map")
     out = out or default_folder(settings.data.source, "map")

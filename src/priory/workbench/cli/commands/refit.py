@@ -23,7 +23,7 @@ from priory.workbench.models.building import class_of_prior
 from priory.workbench.report.run import REPORT
 from priory.workbench.runs.folder import CONFIG, METRICS, MODEL
 from priory.workbench.runs.vae_run import Run
-from priory.workbench.settings.registry import short_name
+from priory.workbench.settings.registry import folder_name
 from priory.workbench.settings.run import RefitRequest
 
 SAME_AGAIN = "nothing was begun that can be gone on with; give the same command again"
@@ -44,7 +44,7 @@ def refit_run(
     allow_modules_here(given)
     run = Run.open(path)
     request = refit_jobs.requested(run, {**given, **grid_settings(grid)}, assignments, GRID_FLAGS)
-    out = out or path.with_name(f"{path.resolve().name}-{short_name(request.model.prior)}")
+    out = out or path.with_name(f"{path.resolve().name}-{folder_name(request.model.prior)}")
     with saying_how_to_go_on(out, SAME_AGAIN):
         vae = opened_model(path, device).model
         dataset = run.load_dataset()

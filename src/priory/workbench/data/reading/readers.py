@@ -8,6 +8,7 @@ A format is added by one line, from outside of the package too:
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TypeAlias
 
@@ -47,11 +48,18 @@ FORMATS: dict[str, Reader] = {
 
 def read_table(path: Path, as_written: Collection[str]) -> Table:
     """Read a file by the reader of its format."""
-    endings = [ending for ending in FORMATS if path.name.lower().endswith(ending)]
+    declared = {point.name: point for point in entry_points(group="priory.formats")}
+    endings = [ending for ending in (*FORMATS, *declared) if path.name.lower().endswith(ending)]
     if not endings:
         raise ValueError(
-            f"{path.name}: expected a file whose name ends in {', '.join(FORMATS)}, got the ending {path.suffix!r}; "
-            "convert the file to one of these formats"
+            f"{path.name}: expected a file whose name ends in {', '.join([*FORMATS, *declared])}, got the ending "
+            f"{path.suffix!r}; convert the file to one of these formats"
         )
     require_memory(path.stat().st_size, path.name)
-    return FORMATS[max(endings, key=len)](path, as_written)
+    ending = max(endings, key=len)
+    table = (FORMATS[ending] if ending in FORMATS else declared[ending].load())(path, as_written)
+    if not isinstance(table, Table):
+        raise ValueError(
+            f"{path.name}: expected the reader of {ending} to return a Table, got a {type(table).__name__}"
+        )
+    return table

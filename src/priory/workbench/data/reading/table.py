@@ -135,8 +135,7 @@ def _require_columns(table: Table, columns: Sequence[str], claims: Claims, where
         close = nearest(name, known)
         hint = f"did you mean {close!r}?" if close else f"its columns are {listed(known)}"
         raise ValueError(
-            f"{option}: expected a column of {where}, got {shortened(name)!r}, which it does not have; {hint} "
-            f"Give --{option} one of its columns"
+            f"{option}: expected a column of {where}, got {shortened(name)!r}, which it does not have; {hint}"
         )
     for name in claims.drop:
         if name in table.side and name not in table.default_labels and "drop" not in claims.optional:

@@ -16,6 +16,7 @@ from priory.nn.decoders import CategoricalDecoder as CategoricalDecoder
 from priory.nn.decoders import Decoder as Decoder
 from priory.nn.decoders import DiscretizedLogisticDecoder as DiscretizedLogisticDecoder
 from priory.nn.decoders import GaussianDecoder as GaussianDecoder
+from priory.nn.decoders import LikelihoodDecoder as LikelihoodDecoder
 from priory.nn.decoders import NegativeBinomialDecoder as NegativeBinomialDecoder
 from priory.nn.encoders import Encoder as Encoder
 from priory.nn.encoders import NormalEncoder as NormalEncoder

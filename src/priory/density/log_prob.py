@@ -39,9 +39,10 @@ def exponentials(joint: Float[Tensor, "point component"]) -> Exponentials:
 def exponentials_about(
     reference: Float[Tensor, " point"], pair: Pair, out: Float[Tensor, "point component"]
 ) -> Exponentials | None:
-    """`exponentials` of a pair, each row about a reference instead of its largest, which is never searched for.
+    """`exponentials` of a pair with a given reference in place of each row's largest term: saves the search for it.
 
-    In float64 a reference may be hundreds of nats off. None where one was more, or infinite; `out` is overwritten.
+    In float64 a reference may be off by hundreds of nats. Returns None if one was off by more, or is infinite.
+    Overwrites `out`.
     """
     terms = pair.with_shift(-reference).joint(out).clamp_(*REFERENCE_MAY_BE_OFF).exp_()
     total = terms.sum(-1)

@@ -49,7 +49,7 @@ class AggregatePosterior:
 
     @functools.cached_property
     def points(self) -> tuple[Float[Tensor, "node datum latent"], Float[Tensor, " node"]]:
-        """Points of every posterior and their weights: the expectation under q(z|x_n) is their weighted sum."""
+        """Points z of each posterior, with weights: E_q(z|x_n) f(z) is the weighted sum of f over them."""
         latent_dim = self.loc.shape[-1]
         for nodes_per_side in NODES_PER_SIDE if latent_dim <= 2 else ():
             if nodes_per_side**latent_dim * len(self) ** 2 <= PAIRS_FOR_QUADRATURE:

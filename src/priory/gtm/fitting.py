@@ -66,7 +66,7 @@ class Course:
         topography: basis at the nodes, mixing weights, bounds.
         center: subtracted from the rows.
         sheet: the initial sheet.
-        release: the prior of W.
+        release: the schedule of the prior of W, which lets go of the plane.
 
     Attributes:
         statistics: averages per row; None before the first step.

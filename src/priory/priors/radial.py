@@ -101,7 +101,7 @@ class Sheet:
         return torch.cat([_least_squares(self.design, target, slope) for target, slope in parts], 1)
 
     def guide(self, preprocess: nn.Module | None, low: float | None, high: float | None) -> Guide:
-        """The GTM's responsibilities, of features: its noise is carried over to them to first order, on average."""
+        """The guide with the GTM's responsibilities, for features; its noise is that of the data, to first order."""
         features = self.features(preprocess, low, high)
         variance = self.noise_variance
         if preprocess is not None:

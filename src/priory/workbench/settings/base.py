@@ -166,7 +166,7 @@ def _branch(kind: type[BaseModel], tree: Any, name: str) -> tuple[Any, Any]:
 
 
 def _why_unknown(kind: Any, path: str, names: Iterable[str], tree: Any) -> str:
-    """The reason that the branch of the tree gives; else the nearest name, or all of them."""
+    """The end of the message: another part has the setting, or the nearest name, or all names."""
     *parents, leaf = path.split(".")
     for parent in parents:
         if parent not in _kind_for(kind, tree).model_fields:

@@ -90,8 +90,8 @@ def _rows_with_labels(run: RunFolder, predict: list[str]) -> DatasetRows | None:
     unknown = [name for name in predict if name not in rows.labels]
     if unknown:
         raise ValueError(
-            f"--predict {unknown[0]}: expected a label of the run's data, "
-            f"{', '.join(rows.labels) or 'which have none'}; name one of them, or train with --labels {unknown[0]}"
+            f"--predict {unknown[0]}: expected a label of the run's data, which have "
+            f"{', '.join(rows.labels) or 'no labels'}; name one of them, or train with --labels {unknown[0]}"
         )
     return rows
 

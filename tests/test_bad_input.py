@@ -463,7 +463,6 @@ CONFIGURATIONS: list[tuple[str, object, str]] = [
     ("settings.model.latent_dim", 0, "settings.model.latent_dim: expected at least 1, got 0"),
     ("settings.model.latent_dim", 10**9, "memory: there is not enough (64 GB more)"),
     ("settings.model.latent_dim", 10**30, "settings.model.latent_dim: expected at most 1000000000"),
-    ("settings.model.hidden", [10**9], "memory: there is not enough (16 GB more)"),
     ("settings.model.prior", "vmap", "settings.model: unknown prior 'vmap'"),
     ("settings.model.likelihood", "gauss", "settings.model: unknown likelihood 'gauss'"),
     ("settings.model", 3, "settings.model: expected settings by name, {...}, got 3"),

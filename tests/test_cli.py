@@ -89,7 +89,8 @@ def trained(table, tmp_path_factory):
 @pytest.mark.parametrize("prior", PRIORS)
 def test_fit_writes_a_whole_run_for_every_prior(prior, command, tmp_path):
     out = tmp_path / "run"
-    size = ("--components", 5) if prior in ("mog", "vamp") else ("--grid", "2x2") if "gtm" in prior else ()
+    sizes = {"flow": ("--set", "model.prior_hidden=[16]"), "mog": ("--components", 5), "vamp": ("--components", 5)}
+    size = ("--grid", "2x2") if "gtm" in prior else sizes.get(prior, ())
     said = command("fit", "digits", "--prior", prior, *size, *QUICK, "--out", out)
     assert "1797 rows x 64 columns" in said
     assert "categorical" in said

@@ -152,6 +152,7 @@ def test_killed_at_one_write_after_the_other(launch: Launcher, whole: tuple[Path
     killed_at(launch, whole[0], kills, "writes")
 
 
+@pytest.mark.slow
 def test_killed_at_three_random_moments(launch: Launcher, whole: tuple[Path, dict[str, Any]]) -> None:
     out, said = whole
     killed_at_random(launch, out, said["seconds"], [random.Random(0).random() for _ in range(3)], "three")
@@ -178,6 +179,7 @@ def compare_line(out: Path, *more: str) -> tuple[str, ...]:
     return ("compare", "digits", "--priors", "standard,mog", "--seeds", "1", *quick, *more, "--out", str(out))
 
 
+@pytest.mark.slow
 def test_a_killed_comparison_ends_with_the_same_table(launch: Launcher) -> None:
     whole, out = launch.folder / "compare", launch.folder / "compare-killed"
     said = launch(*compare_line(whole), watch=whole)

@@ -308,7 +308,7 @@ ERRORS = [
     (("map", "run", "image.svg", "--figure", "image.svg"), "--figure: expected another file than the data"),
     (
         ("map", "run", "two.csv", "--predict", "size"),
-        "--predict size: expected a label of the run's data, which have kind",
+        "expected a label of the run's data, which have kind",
     ),
     (("fit", "--resume", "--out", "run"), "expected a run that `priory fit` made, got one that `priory gtm fit` made"),
     (("gtm", "fit", "digits", "--out", "run"), "expected an empty or a new folder"),

@@ -117,6 +117,17 @@ class RowWidthPrior(Prior):
         return diagonal_normal(torch.zeros(self.latent_dim), torch.full((self.latent_dim,), self.width))
 
 
+class Spread(Prior):
+    """N(0, width^2 I), with a width that must be given."""
+
+    def __init__(self, latent_dim: int, width: float) -> None:
+        super().__init__()
+        self.latent_dim, self.width = latent_dim, width
+
+    def forward(self, encoder: Encoder | None = None) -> Independent:
+        return diagonal_normal(torch.zeros(self.latent_dim), torch.full((self.latent_dim,), self.width))
+
+
 class LooseDecoder(PoissonDecoder):
     """A decoder whose columns are a batch, not an event."""
 

@@ -37,6 +37,20 @@ def registered(monkeypatch):
     NETWORKS.register("residual", Residual)
 
 
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Give a function that writes the metadata of a distribution with one entry point, as pip does."""
+
+    def write_metadata(name: str, group: str, entry_point: str) -> None:
+        folder = tmp_path / "site" / f"{name}-1.0.dist-info"
+        folder.mkdir(parents=True)
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (folder / "entry_points.txt").write_text(f"[{group}]\n{entry_point}\n")
+        monkeypatch.syspath_prepend(str(tmp_path / "site"))
+
+    return write_metadata
+
+
 @pytest.mark.parametrize(
     ("prior", "options", "kind"),
     [
@@ -89,13 +103,8 @@ def test_a_registered_prior_is_refitted_compared_and_listed(registered, capsys):
     assert "student" in Path("both/comparison.csv").read_text()
 
 
-def test_an_installed_package_declares_a_prior(capsys, tmp_path, monkeypatch):
-    """The entry points are read from the metadata of a distribution, as pip writes it."""
-    folder = tmp_path / "site" / "student-1.0.dist-info"
-    folder.mkdir(parents=True)
-    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: student\nVersion: 1.0\n")
-    (folder / "entry_points.txt").write_text("[priory.priors]\nt-mixture = family:StudentMixture\n")
-    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+def test_an_installed_package_declares_a_prior(capsys, tmp_path, monkeypatch, install):
+    install("student", "priory.priors", "t-mixture = family:StudentMixture")
     monkeypatch.setattr(PRIORS, "_parts", dict(PRIORS._parts))
     must_succeed(capsys, *FIT, "--prior", "t-mixture", "--components", 4, "--out", "run")
     assert type(priory.load("run").prior) is StudentMixture
@@ -176,12 +185,8 @@ def test_settings_are_made_of_parameters_that_json_can_hold():
         settings_of(build, ["latent_dim"])
 
 
-def test_a_broken_package_breaks_only_the_commands_that_use_it(tmp_path, monkeypatch, capsys):
-    folder = tmp_path / "site" / "broken-1.0.dist-info"
-    folder.mkdir(parents=True)
-    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
-    (folder / "entry_points.txt").write_text("[priory.priors]\nbroken = nowhere:Prior\n")
-    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+def test_a_broken_package_breaks_only_the_commands_that_use_it(tmp_path, capsys, install):
+    install("broken", "priory.priors", "broken = nowhere:Prior")
     words = "nowhere:Prior, which the package broken declares, cannot be imported"
     assert "vamp" in must_succeed(capsys, "priors")
     assert words in must_be_refused(capsys, tmp_path, *FIT, "--prior", "broken", "--out", "run")
@@ -189,14 +194,17 @@ def test_a_broken_package_breaks_only_the_commands_that_use_it(tmp_path, monkeyp
     must_succeed(capsys, *FIT, "--out", "run")
 
 
-def test_an_installed_package_declares_a_format(tmp_path, monkeypatch):
-    folder = tmp_path / "site" / "lines-1.0.dist-info"
-    folder.mkdir(parents=True)
-    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: lines\nVersion: 1.0\n")
-    (folder / "entry_points.txt").write_text("[priory.formats]\n.lines = family:read_lines\n")
-    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+def test_an_installed_package_declares_a_format(tmp_path, install):
+    install("lines", "priory.formats", ".lines = family:read_lines")
     (tmp_path / "x.lines").write_text("".join(f"{i} {i * i}\n" for i in range(20)))
     assert priory.load_dataset(tmp_path / "x.lines").x.shape == (20, 2)
+
+
+def test_a_refit_takes_a_setting_without_a_default(capsys):
+    must_succeed(capsys, *FIT, "--out", "run")
+    asked = ("refit", "run", "--prior", "family:Spread", "--epochs", 1, "--samples", 2, "--out", "new")
+    must_succeed(capsys, *asked, "--set", "model.width=2.0")
+    assert priory.load("new").prior.width == 2.0
 
 
 def test_priors_of_one_class_name_are_compared_in_folders_of_their_own(capsys):

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,13 +17,13 @@ class NotEnoughMemoryError(MemoryError, ValueError):
     """Something would take more memory than there is; nothing was allocated."""
 
 
-def require_memory(needed: int, what: str, cure: str | Callable[[], str] = "give fewer rows or columns") -> None:
+def require_memory(needed: int, what: str, cure: str = "give fewer rows or columns") -> None:
     """Refuse something that needs more memory than is free; refuse nothing if the system does not tell.
 
     Args:
         needed: bytes.
         what: what needs them: the subject of the message.
-        cure: what to do about it, or a function that finds that out.
+        cure: what to do about it.
 
     Raises:
         NotEnoughMemoryError: it is more than `available_memory()`.
@@ -34,9 +34,8 @@ def require_memory(needed: int, what: str, cure: str | Callable[[], str] = "give
     """
     free = available_memory()
     if free is not None and needed > free:
-        advice = cure if isinstance(cure, str) else cure()
         raise NotEnoughMemoryError(
-            f"{what}: would take about {readable(needed)} of memory, this machine has {readable(free)} free; {advice}"
+            f"{what}: would take about {readable(needed)} of memory, this machine has {readable(free)} free; {cure}"
         )
 
 

@@ -44,8 +44,7 @@ def requested(
     """
     name = given["model.prior"]
     base = RefitRequest(model=run.settings.model)
-    with_options(base, {"model.prior": name})  # which says so if there is no such prior
-    new, old = (PRIORS[prior].settings for prior in (name, run.settings.model.prior))
+    new, old = PRIORS.asked_for(name, "--prior").settings, PRIORS[run.settings.model.prior].settings
     grid = {"model.grid_network": "rbf", "model.grid_start": "mean"} if issubclass(new, GridSettings) else {}
     request = with_options(base, grid | dict(given), assignments, flags=flags)
     if request.model.prior != name:

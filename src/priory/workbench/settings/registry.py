@@ -57,6 +57,13 @@ class Registry(Mapping[str, Part]):
                 raise ValueError(f"{self.kind} {shortened(name)}: {error}") from error
         return self._parts[name]
 
+    def asked_for(self, name: str, option: str) -> Part:
+        """The part of this name; an error begins with the option that names it."""
+        try:
+            return self[name]
+        except ValueError as error:
+            raise ValueError(f"{option}: {error}") from error
+
     def _imported(self, name: str) -> Any:
         for point in entry_points(group=self._group, name=name):
             try:

@@ -95,10 +95,7 @@ def _names(priors: str) -> tuple[str, ...]:
     if not names:
         raise ValueError(f"--priors {priors!r}: expected names with commas between them, or all; see: priory priors")
     for name in names:
-        try:
-            _ = PRIORS[name]
-        except ValueError as error:
-            raise ValueError(f"--priors: {error}") from error
+        PRIORS.asked_for(name, "--priors")
     return tuple(dict.fromkeys(names))
 
 

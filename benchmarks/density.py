@@ -9,7 +9,7 @@ block by block (four and two).
 
 - forward + backward: `priory.Mixture`, `torch.distributions.MixtureSameFamily`, the floors;
 - forward: `priory.density.mixture_log_prob`, pykeops' LogSumExp, scikit-learn's `GaussianMixture.score_samples`
-  (the first two where installed: `pip install 'priory[benchmarks]'`);
+  (the first two where installed: `pip install '.[benchmarks]'`);
 - growth in K at B = 1000, L = 40: time, and the peak memory above inputs and gradients (a process each);
 - drawing 1 000 000 samples; E[u|z] of 1 000 000 points.
 

@@ -811,11 +811,11 @@ def test_another_file_is_binarized_on_the_scale_of_the_training_data(tmp_path: P
 @pytest.mark.parametrize(
     ("name", "library", "extra"),
     [
-        ("x.csv", "pandas", "all"),
-        ("x.parquet", "pyarrow", "parquet"),
+        ("x.csv", "pandas", "tables"),
+        ("x.parquet", "pyarrow", "tables"),
         ("x.h5ad", "anndata", "anndata"),
-        ("x.npz", "scipy", "all"),
-        ("digits", "sklearn", "all"),
+        ("x.npz", "scipy", "tables"),
+        ("digits", "sklearn", "tables"),
     ],
 )
 def test_a_missing_library_is_named_with_its_extra(
@@ -827,13 +827,13 @@ def test_a_missing_library_is_named_with_its_extra(
 
     def blocked(module: str, *args: object, **kwargs: object) -> object:
         if module.split(".")[0] == library:
-            raise ImportError(module)
+            raise ModuleNotFoundError(module, name=module)
         return real(module, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", blocked)
     for loaded in [m for m in sys.modules if m.split(".")[0] == library]:
         monkeypatch.setitem(sys.modules, loaded, None)
-    with pytest.raises(ImportError, match=rf"pip install 'priory\[{extra}\]'"):
+    with pytest.raises(ImportError, match=rf"pip install '\.\[{extra}\]'"):
         load_dataset("digits" if name == "digits" else path)
 
 

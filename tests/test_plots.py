@@ -391,7 +391,7 @@ import numpy
 try:
     plots.plot_samples(numpy.eye(3), numpy.eye(3))
 except ImportError as error:
-    assert "pip install 'priory[all]'" in str(error)
+    assert "pip install '.[plots]'" in str(error)
 else:
     raise SystemExit("no error")
 """

@@ -384,7 +384,7 @@ def test_nodes_and_pictures_that_do_not_fit_are_named():
 
 def test_without_its_libraries_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "plotly.offline", None)
-    with pytest.raises(ImportError, match=r"pip install 'priory\[all\]'"):
+    with pytest.raises(ImportError, match=r"pip install '\.\[plots\]'"):
         render_report(ReportContents("t", map=a_map()))
 
 

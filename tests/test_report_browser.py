@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("plotly")
 pytest.importorskip("matplotlib")
-pytest.importorskip("playwright", reason="playwright is not installed: pip install 'priory[dev]'")
+pytest.importorskip("playwright", reason="playwright is not installed")
 
 from matplotlib.image import imread
 from playwright.sync_api import sync_playwright

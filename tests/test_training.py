@@ -268,7 +268,7 @@ def test_tensorboard_on_request(tmp_path) -> None:
 
 def test_missing_tensorboard_is_an_error_before_anything_is_written(tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorboard", None)
-    with pytest.raises(ImportError, match=r"priory\[tensorboard\]"):
+    with pytest.raises(ImportError, match=r"\.\[tensorboard\]"):
         fit(make(), binary(20), epochs=2, out=tmp_path / "run", tensorboard=True)
     assert os.listdir(tmp_path) == []
 

@@ -6,14 +6,30 @@ import importlib
 from typing import Any
 
 
+def how_to_install(extra: str) -> str:
+    """The line that installs an extra. It works from a checkout: there is no release on a package index yet."""
+    return f"run this in the folder of the project: pip install '.[{extra}]'"
+
+
+def missing(library: str, extra: str, purpose: str) -> str:
+    """The message of an ImportError: an optional library is not installed.
+
+    >>> missing("zuko", "flows", "FlowPrior.coupling")
+    "FlowPrior.coupling needs zuko, which is not installed; run this in the folder of the project: pip install '.[flows]'"
+    """
+    return f"{purpose} needs {library}, which is not installed; {how_to_install(extra)}"
+
+
 def require(module: str, extra: str, purpose: str) -> Any:
     """Import `module`, or raise an ImportError that names the extra to install.
 
-    >>> require("json", "all", "reading JSON").dumps([1])
+    >>> require("json", "tables", "reading JSON").dumps([1])
     '[1]'
     """
     try:
         return importlib.import_module(module)
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         library = module.split(".")[0]
-        raise ImportError(f"{purpose} needs {library}, which is missing: pip install 'priory[{extra}]'") from error
+        if error.name is None or error.name.split(".")[0] != library:
+            raise
+        raise ModuleNotFoundError(missing(library, extra, purpose), name=library) from error

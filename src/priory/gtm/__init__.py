@@ -1,4 +1,6 @@
-"""The generative topographic mapping by EM, estimators in scikit-learn's manner. Needs the extra `all`."""
+"""The generative topographic mapping by EM, estimators in scikit-learn's manner. Needs the extra `tables`."""
+
+from priory._support.optional import missing
 
 try:
     from priory.gtm.estimator import GTM
@@ -6,7 +8,6 @@ try:
 except ModuleNotFoundError as error:
     if error.name is not None and error.name.split(".")[0] == "priory":
         raise
-    message = f"priory.gtm needs {error.name}; install it with: pip install 'priory[all]'"
-    raise ModuleNotFoundError(message, name=error.name) from error
+    raise ModuleNotFoundError(missing(str(error.name), "tables", "priory.gtm"), name=error.name) from error
 
 __all__ = ["GTM", "GTMClassifier", "GTMRegressor"]

@@ -59,7 +59,7 @@ def knn_accuracy(
     train: Float[Tensor, "datum grid"], kinds: np.ndarray, places: Float[Tensor, "row grid"], wanted: np.ndarray
 ) -> Estimate:
     """The share of rows that have the class of most of their 10 neighbors among the training rows on the map."""
-    neighbors = require("sklearn.neighbors", "all", "the accuracy of neighbors")
+    neighbors = require("sklearn.neighbors", "tables", "the accuracy of neighbors")
     classifier = neighbors.KNeighborsClassifier(NUM_NEIGHBORS).fit(train.numpy(), kinds)
     return mean(torch.from_numpy(classifier.predict(places.numpy()) == wanted))
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from priory._support.files import replacing
 from priory._support.messages import shortened
+from priory._support.optional import require
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,13 +53,8 @@ def new_axes(rows: int, columns: int, size: tuple[float, float], *, sharex: bool
 
 def new_figure(size: tuple[float, float]) -> Figure:
     """An empty figure without pyplot, size in inches."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("figures need matplotlib: pip install 'priory[all]'") from error
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = require("matplotlib.figure", "plots", "a figure").Figure(figsize=size, layout="constrained")
+    require("matplotlib.backends.backend_agg", "plots", "a figure").FigureCanvasAgg(figure)
     return figure
 
 

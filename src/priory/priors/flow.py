@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from priory._support.optional import require
 from priory.distributions.normal import at_least_float32
 from priory.priors.base import Encoder, Prior, check_vector_density
 
@@ -85,11 +86,10 @@ class FullPrecision(Distribution):
             return self.base.rsample(torch.Size(sample_shape))
 
 
-def import_zuko():  # type: ignore[no-untyped-def]  # a module
-    """zuko, without the change that its import makes: it switches torch's argument validation off for the process."""
+def import_zuko() -> Any:
+    """Import zuko and undo the change that its import makes: it switches torch's argument validation off."""
     validate = Distribution._validate_args
     try:
-        import zuko
+        return require("zuko", "flows", "FlowPrior.coupling")
     finally:
         Distribution.set_default_validate_args(validate)
-    return zuko

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Independent
 
+from priory._support.optional import require
 from priory.distributions.normal import bounded_scale, diagonal_normal
 from priory.priors.base import Encoder, Features, MixturePrior
 
@@ -67,12 +68,9 @@ class MixtureOfGaussians(MixturePrior):
         """
         if z.ndim != 2 or len(z.detach().unique(dim=0)) < num_components:
             raise ValueError(f"z: expected (N, L) with at least {num_components} distinct rows, got {tuple(z.shape)}")
-        try:
-            from sklearn.cluster import KMeans
-        except ImportError as error:
-            raise ImportError("from_latents takes k-means from scikit-learn: pip install 'priory[all]'") from error
+        cluster = require("sklearn.cluster", "tables", "MixtureOfGaussians.from_latents")
         prior = cls(z.shape[1], num_components, learn_weights=learn_weights).to(z)
-        k_means = KMeans(num_components, n_init=4, random_state=seed)
+        k_means = cluster.KMeans(num_components, n_init=4, random_state=seed)
         clusters = torch.from_numpy(k_means.fit_predict(z.detach().double().cpu().numpy())).long().to(z.device)
         counts = torch.bincount(clusters, minlength=num_components)
         overall = z.detach().std(0, correction=0).clamp_min(1e-3)
@@ -102,15 +100,15 @@ class MixtureOfGaussians(MixturePrior):
             )
         if not isinstance(self.mixing_logits, nn.Parameter) and self.num_components > 1:
             return False
-        try:
-            from sklearn.exceptions import ConvergenceWarning
-            from sklearn.mixture import GaussianMixture
-        except ImportError as error:
-            raise ImportError("fit_by_em takes EM from scikit-learn: pip install 'priory[all]'") from error
+        sklearn_mixture = require("sklearn.mixture", "tables", "MixtureOfGaussians.fit_by_em")
+        from sklearn.exceptions import ConvergenceWarning
+
         options = {"covariance_type": "diag", "max_iter": EM_ITERATIONS, "random_state": seed}
         with warnings.catch_warnings():  # the gradient may finish what EM did not
             warnings.simplefilter("ignore", ConvergenceWarning)
-            mixture = GaussianMixture(self.num_components, **options).fit(z.detach().double().cpu().numpy())
+            mixture = sklearn_mixture.GaussianMixture(self.num_components, **options).fit(
+                z.detach().double().cpu().numpy()
+            )
         self.loc.data.copy_(torch.from_numpy(mixture.means_))
         self.log_scale.data.copy_(0.5 * torch.from_numpy(mixture.covariances_).log())
         if self.num_components > 1:

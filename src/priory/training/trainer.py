@@ -89,7 +89,7 @@ def run_trainer(trainer: "pl.Trainer", module: "pl.LightningModule", batches: Sh
 def quiet() -> Iterator[None]:
     """Silence Lightning's advice on hardware, loaders and its makers' products inside the block."""
     with warnings.catch_warnings():
-        require("lightning.pytorch", "all", "training")
+        require("lightning.pytorch", "train", "training")
         warnings.filterwarnings("ignore", module=r"lightning\.")
         packages = ("lightning", "pytorch_lightning")
         names = [name for name in logging.root.manager.loggerDict if name.split(".")[0] in packages]

@@ -123,7 +123,7 @@ def _splits(
 
 
 def _digits() -> Table:
-    bunch = require("sklearn.datasets", "all", "the embedded digits").load_digits()
+    bunch = require("sklearn.datasets", "tables", "the embedded digits").load_digits()
     return Table(
         bunch.data.astype(np.uint8),
         side={"digit": bunch.target.astype(np.int64)},

@@ -52,7 +52,7 @@ def render_report(contents: ReportContents) -> bytes:
     }
     if contents.map is None:
         return _filled(values)
-    plotly = require("plotly.offline", "all", "the report's map").get_plotlyjs()
+    plotly = require("plotly.offline", "plots", "the report's map").get_plotlyjs()
     packed = b64encode(zlib.compress(plotly.encode(), 9)).decode()
     values |= {"plotly": plotly, "plotly_hash": _hash(plotly), "plotly_packed": packed}
     without = len(_filled(values | {"map": "{}"}))
@@ -99,6 +99,6 @@ def _text(name: str) -> str:
 
 
 def _filled(values: dict[str, Any]) -> bytes:
-    jinja = require("jinja2", "all", "a report")
+    jinja = require("jinja2", "plots", "a report")
     template = jinja.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(_text("page.html"))
     return template.render(values).encode("utf-8", errors="replace")

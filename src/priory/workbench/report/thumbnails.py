@@ -41,7 +41,7 @@ def sprite_sheet(tiles: np.ndarray, side: int | None = None) -> Part:
     gap = max(1, round(min(height, width) / 8)) if side else 0  # gaps separate the tiles of a map
     canvas = np.full((down, height + gap, across, width + gap), 255 if gap else 0, dtype=np.uint8)
     canvas[line, :height, place, :width] = tiles
-    image = require("PIL.Image", "all", "a sheet of thumbnails").fromarray(
+    image = require("PIL.Image", "plots", "a sheet of thumbnails").fromarray(
         canvas.reshape(down * (height + gap), across * (width + gap))
     )
     png = io.BytesIO()

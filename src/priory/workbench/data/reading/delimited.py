@@ -97,7 +97,7 @@ def _unique(names: list[str]) -> tuple[str, ...]:
 
 def read_delimited(path: Path, as_written: Collection[str]) -> Table:
     """Read text with a header, or without one if the first row is numbers; a first column without a name holds ids."""
-    pandas = require("pandas", "all", f"reading {path.suffix} files")
+    pandas = require("pandas", "tables", f"reading {path.suffix} files")
     layout = layout_of(path)
     texts = [name for name in layout.names if not name or name in as_written]  # 007 stays 007, and NA is no NaN
     frame = _read_csv(pandas, path, layout, dict.fromkeys(texts, str))

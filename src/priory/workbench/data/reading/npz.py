@@ -58,7 +58,7 @@ def _scipy_table(arrays: Arrays, name: str) -> Table:
 
 
 def _sparse_matrix(kind: str, content: tuple[Any, ...], shape: tuple[int, int], name: str) -> Matrix:
-    sparse = require("scipy.sparse", "all", "reading a sparse matrix")
+    sparse = require("scipy.sparse", "tables", "reading a sparse matrix")
     with foreign(name, "the parts of a sparse matrix that fit each other", "write it with scipy.sparse.save_npz"):
         return getattr(sparse, f"{kind}_matrix")(content, shape=shape)
 

@@ -15,8 +15,8 @@ _PARQUET = ("a complete parquet file", "write it again, or fetch it again")
 
 def read_parquet(path: Path, as_written: Collection[str]) -> Table:
     """Read a parquet table; an index that pandas stored becomes the ids."""
-    parquet = require("pyarrow.parquet", "parquet", "reading .parquet files")
-    pandas = require("pandas", "all", "reading .parquet files")
+    parquet = require("pyarrow.parquet", "tables", "reading .parquet files")
+    pandas = require("pandas", "tables", "reading .parquet files")
     with foreign(path.name, *_PARQUET):
         size = parquet.read_metadata(path)
     require_memory(

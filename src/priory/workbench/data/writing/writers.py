@@ -20,7 +20,7 @@ from priory.workbench.data.reading.table import as_values
 OUTPUT_FORMATS = (".npz", ".csv", ".tsv", ".parquet", ".h5ad")
 _DELIMITED = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 _COPIED = {".csv": _DELIMITED, ".tsv": _DELIMITED, ".h5ad": (".h5ad",)}  # endings of files that an output can copy
-_LIBRARIES = {".parquet": ("pyarrow", "parquet"), ".h5ad": ("anndata", "anndata")}
+_LIBRARIES = {".parquet": ("pyarrow", "tables"), ".h5ad": ("anndata", "anndata")}
 
 Columns = dict[str, np.ndarray]
 
@@ -183,8 +183,8 @@ def _write_text(path: Path, delimiter: str, rows: Iterable[Sequence[str]]) -> No
 
 
 def _write_parquet(path: Path, ids: np.ndarray, columns: Columns, arrays: Columns) -> None:
-    arrow = require("pyarrow", "parquet", "writing .parquet files")
-    parquet = require("pyarrow.parquet", "parquet", "writing .parquet files")
+    arrow = require("pyarrow", "tables", "writing .parquet files")
+    parquet = require("pyarrow.parquet", "tables", "writing .parquet files")
     table = _flat({"id": ids, **columns}, arrays)
     plain = {name: v.tolist() if v.dtype.kind == "U" else np.ascontiguousarray(v) for name, v in table.items()}
     parquet.write_table(arrow.table(plain), path)

@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # Tests use one thread each, so that the processes do not fight for the cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint types format clean
+.PHONY: demo test lint types package newest format clean
 
 demo: $(READY)
 	$(BIN)/priory fit digits --prior gtm-vamp --latent-dim 16 --grid 20x20 --out runs/demo --resume
@@ -22,12 +22,31 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
+# What a package index would be given: it builds, and its metadata and contents are right.
+package: $(READY)
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+
+# What pip installs for a user today: the newest release of everything but torch, whose newest comes with CUDA libraries.
+newest:
+	rm -rf $(VENV)-newest
+	$(PYTHON) -m venv $(VENV)-newest
+	$(VENV)-newest/bin/python -m pip install --quiet --constraint constraints.txt torch
+	$(VENV)-newest/bin/python -m pip install --quiet '.[all]' beartype hypothesis pytest pytest-xdist
+	$(VENV)-newest/bin/python -m pip list
+	$(VENV)-newest/bin/pytest -n 2 tests/test_imports.py tests/test_mixture.py tests/test_priors.py tests/test_vae.py \
+	  tests/test_objectives.py tests/test_datasets.py tests/test_datasets_writers.py tests/test_gtm.py
+	$(VENV)-newest/bin/priory fit digits --epochs 2 --out $(VENV)-newest/run
+	rm -rf $(VENV)-newest
+
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VENV)-newest dist
 
 # torch comes first and pinned: asked for by another package, the newest build would come with its CUDA libraries.
 $(READY): pyproject.toml constraints.txt

@@ -14,8 +14,8 @@ def how_to_install(extra: str) -> str:
 def missing(library: str, extra: str, purpose: str) -> str:
     """The message of an ImportError: an optional library is not installed.
 
-    >>> missing("zuko", "flows", "FlowPrior.coupling")
-    "FlowPrior.coupling needs zuko, which is not installed; run this in the folder of the project: pip install '.[flows]'"
+    >>> missing("zuko", "flows", "a flow")
+    "a flow needs zuko, which is not installed; run this in the folder of the project: pip install '.[flows]'"
     """
     return f"{purpose} needs {library}, which is not installed; {how_to_install(extra)}"
 

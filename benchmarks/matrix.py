@@ -1,11 +1,10 @@
-"""The quick tests on every Python and every torch that can be had without CUDA packages, with old and new dependencies.
+"""The quick tests on the oldest versions that `pyproject.toml` allows, on a middle set and on the newest of everything.
 
-    python benchmarks/matrix.py --python python3.11 --python python3.12 --python python3.13
+    python benchmarks/matrix.py [oldest] [middle] [newest] [--python 3.13=PATH ...]
 
-For each Python, the registry is asked for torch from the oldest minor version on. One that needs CUDA packages on this
-platform is listed with that reason and not installed. One that does not is installed, first and pinned, into a new
-environment, and the package after it, once with the oldest version of each dependency that `pyproject.toml` allows and
-once with the newest. Where old versions meet newer ones of what they use in turn, deprecations are not counted.
+Each cell is a new virtual environment, made without `constraints.txt` and removed after its tests. torch brings its CUDA
+libraries if the registry has no other build: 5 to 7 GB a cell. A cell that is not run again keeps its row in the results.
+Deprecations do not count in the two older cells, whose packages meet newer versions of what they use in turn.
 """
 
 import argparse
@@ -15,148 +14,113 @@ import subprocess
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-CUDA = re.compile(r"nvidia[-_]|cuda[-_]|triton")
 COUNTS = re.compile(r"(\d+) (passed|failed|skipped|errors?)")
-OLDEST_TORCH = (2, 6)  # of which releases the registry is asked
+
+
+class Cell(NamedTuple):
+    """Versions to install: of Python, and of packages; None for the lower bounds of `pyproject.toml`."""
+
+    python: str
+    versions: dict[str, str] | None
+
+
+CELLS = {
+    "oldest": Cell("3.11", None),
+    "middle": Cell(
+        "3.12",
+        {"torch": "2.9.1", "numpy": "2.2.6", "pandas": "2.3.3", "scikit-learn": "1.7.2", "scipy": "1.15.3"},
+    ),
+    "newest": Cell("3.13", {}),
+}
 
 
 class Row(NamedTuple):
-    """A cell of the matrix: what was run, or why it was not."""
+    """The tests of a cell."""
 
+    cell: str
     python: str
-    torch: str
-    dependencies: str
+    versions: dict[str, str]
     counts: dict[str, int]
     failures: list[str]
     seconds: float
-    versions: dict[str, str]
-    reason: str = ""
 
 
 def output(*command: str | Path) -> str:
     return subprocess.run([str(part) for part in command], capture_output=True, text=True, check=True).stdout
 
 
-def environment(interpreter: str, folder: Path) -> Path:
-    """A new virtual environment with a new pip; its Python."""
-    output(interpreter, "-m", "venv", folder)
-    python = folder / "bin" / "python"
-    output(python, "-m", "pip", "install", "--quiet", "--upgrade", "pip")
-    return python
-
-
-def torch_releases(python: Path) -> list[str]:
-    """The newest release of each minor version, the newest first."""
-    listed = json.loads(output(python, "-m", "pip", "index", "versions", "torch", "--json"))["versions"]
-    newest: dict[tuple[int, int], str] = {}
-    for version in listed:
-        major, minor = map(int, version.split(".")[:2])
-        if (major, minor) >= OLDEST_TORCH:
-            newest.setdefault((major, minor), version)
-    return list(newest.values())
-
-
-def why_not(python: Path, torch: str) -> str:
-    """What torch needs that is not wanted; nothing where it can be installed. Only its metadata are fetched."""
-    options = ("--dry-run", "--ignore-installed", "--no-deps", "--only-binary=:all:", "--use-feature=fast-deps")
-    try:
-        said = output(python, "-m", "pip", "install", *options, "--quiet", "--report=-", f"torch=={torch}")
-    except subprocess.CalledProcessError as error:
-        said = error.stderr.strip().splitlines()[-1]
-        return "pip of this machine is told not to install it" if "ResolutionImpossible" in said else said
-    required = json.loads(said)["install"][0]["metadata"].get("requires_dist", [])
-    cuda = sorted({re.split(r"[\[ (<>=!~;]", text)[0] for text in required if CUDA.match(text)})
-    return f"its build for this platform requires {len(cuda)} CUDA packages: {', '.join(cuda[:2])}, ..." if cuda else ""
-
-
-def requirements(oldest: bool) -> Iterable[str]:
-    """Everything that pyproject.toml names, at its lower bounds or as it stands."""
+def requirements() -> Iterator[tuple[str, str]]:
+    """Each package that pyproject.toml names, with its lower bound."""
     tree = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = tree["project"]["optional-dependencies"]
-    tested = (text for name in extras if name != "benchmarks" for text in extras[name])
-    for text in [*tree["project"]["dependencies"], *tree["build-system"]["requires"], *tested]:
-        if not text.startswith(("torch>", "priory")):
-            yield text.replace(">=", "==") if oldest else text
+    listed = [text for name in extras if name != "benchmarks" for text in extras[name]]
+    for text in [*tree["project"]["dependencies"], *tree["build-system"]["requires"], *listed]:
+        if not text.startswith("priory"):
+            package, bound = text.split(">=")
+            yield package, bound
 
 
-def tested(interpreter: str, name: str, torch: str, dependencies: str) -> Row:
-    """Install and run the quick tests."""
-    began, oldest = time.monotonic(), dependencies == "oldest"
+def run_cell(name: str, interpreter: str) -> Row:
+    """Install the versions of a cell and run the quick tests."""
+    began, cell = time.monotonic(), CELLS[name]
+    bounds = dict(requirements())
+    pinned = bounds if cell.versions is None else cell.versions
+    asked = [f"{package}=={pinned[package]}" if package in pinned else package for package in bounds]
     with tempfile.TemporaryDirectory() as folder:
-        python = environment(interpreter, Path(folder) / "environment")
+        output(interpreter, "-m", "venv", folder)
+        python = Path(folder) / "bin" / "python"
         pip = (python, "-m", "pip")
-        output(*pip, "install", "--quiet", f"torch=={torch}")
-        output(*pip, "install", "--quiet", f"torch=={torch}", *requirements(oldest), "editables")
+        output(*pip, "install", "--quiet", "--upgrade", "pip")
+        output(*pip, "install", "--quiet", *asked, "editables")
         output(*pip, "install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", ROOT)
-        versions = {p["name"].lower(): p["version"] for p in json.loads(output(*pip, "list", "--format=json"))}
-        unwanted = [package for package in versions if CUDA.match(package)]
-        if unwanted:
-            raise RuntimeError(f"torch {torch}: expected no CUDA packages, got {', '.join(unwanted)}")
-        lenient = ("-W", "ignore::DeprecationWarning") if oldest else ()
-        command = [str(python), "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", *lenient]
+        installed = {p["name"].lower(): p["version"] for p in json.loads(output(*pip, "list", "--format=json"))}
+        lenient = () if name == "newest" else ("-W", "ignore::DeprecationWarning")
+        command = [f"{folder}/bin/pytest", "-q", "-n", "2", "-p", "no:cacheprovider", *lenient]
         said = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT).stdout
+        version = output(python, "-c", "import platform; print(platform.python_version())").strip()
     counts = {kind: int(number) for number, kind in COUNTS.findall(said.strip().splitlines()[-1])}
     failures = [line.split(" - ")[0] for line in said.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    wanted = {re.split(r"[><=\[]", text)[0] for text in requirements(oldest)} | {"torch"}
-    shown = {package: versions[package] for package in sorted(wanted)}
-    return Row(name, versions["torch"], dependencies, counts, failures, time.monotonic() - began, shown)
+    shown = {package: installed[package.lower()] for package in sorted(bounds)}
+    return Row(name, version, shown, counts, failures, time.monotonic() - began)
 
 
-def rows(interpreter: str) -> Iterable[Row]:
-    """Every torch for one Python."""
-    try:
-        name = output(interpreter, "-c", "import platform; print(platform.python_version())").strip()
-    except (OSError, subprocess.CalledProcessError):
-        yield Row(interpreter, "", "", {}, [], 0.0, {}, "this Python is not on this machine")
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        asking = environment(interpreter, Path(folder) / "environment")
-        reasons = {torch: why_not(asking, torch) for torch in torch_releases(asking)}
-    for torch, reason in reasons.items():
-        if reason:
-            yield Row(name, torch, "", {}, [], 0.0, {}, reason)
-            continue
-        for dependencies in ("oldest", "newest"):
-            yield tested(interpreter, name, torch, dependencies)
-
-
-def report(table: list[Row]) -> str:
+def report(rows: list[Row]) -> str:
     """The matrix as Markdown."""
-    run, not_run = [row for row in table if not row.reason], [row for row in table if row.reason]
     lines = ["# Versions that the quick tests ran on", "", "Made by `benchmarks/matrix.py`.", ""]
-    heads = ("Python", "torch", "dependencies", "passed", "failed", "skipped", "minutes")
+    heads = ("", "Python", "torch", "numpy", "pandas", "scikit-learn", "passed", "failed", "skipped", "minutes")
     lines += [f"| {' | '.join(heads)} |", f"{len(heads) * '|---'}|"]
-    for row in run:
-        numbers = [row.counts.get(kind, 0) for kind in ("passed", "failed", "skipped")]
-        cells = [row.python, row.torch, row.dependencies, *map(str, numbers), f"{row.seconds / 60:.0f}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    for row in run:
+    for row in rows:
+        versions = [row.versions[package] for package in ("torch", "numpy", "pandas", "scikit-learn")]
+        numbers = [str(row.counts.get(kind, 0)) for kind in ("passed", "failed", "skipped")]
+        lines.append(f"| {' | '.join([row.cell, row.python, *versions, *numbers, f'{row.seconds / 60:.0f}'])} |")
+    for row in rows:
         named = ", ".join(f"{package} {version}" for package, version in row.versions.items())
-        lines += ["", f"Python {row.python}, torch {row.torch}, {row.dependencies}: {named}."]
-        lines += [f"- {failure}" for failure in row.failures]
-    lines += ["", "## Not run", "", "| Python | torch | why not |", "|---|---|---|"]
-    lines += [f"| {row.python} | {row.torch} | {row.reason} |" for row in not_run]
+        lines += ["", f"{row.cell}: Python {row.python}, {named}.", *(f"- {failure}" for failure in row.failures)]
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--python", action="append", help="an interpreter; repeatable")
+    parser.add_argument("cells", nargs="*", help=f"of {', '.join(CELLS)}; all by default")
+    parser.add_argument("--python", action="append", default=[], metavar="VERSION=PATH", help="where an interpreter is")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of matrix.md and matrix.json")
     options = parser.parse_args()
-    table: list[Row] = []
-    for interpreter in options.python or ["python3.11", "python3.12", "python3.13"]:
-        for row in rows(interpreter):
-            table.append(row)
-            print(row.python, row.torch, row.dependencies, row.counts, row.failures, row.reason, flush=True)
-            (options.out / "matrix.json").write_text(json.dumps([r._asdict() for r in table], indent=1) + "\n")
-            (options.out / "matrix.md").write_text(report(table))
+    interpreters = dict(text.split("=", 1) for text in options.python)
+    stored = options.out / "matrix.json"
+    rows = {row["cell"]: Row(**row) for row in (json.loads(stored.read_text()) if stored.is_file() else [])}
+    for name in options.cells or CELLS:
+        version = CELLS[name].python
+        rows[name] = run_cell(name, interpreters.get(version, f"python{version}"))
+        print(name, rows[name].counts, rows[name].failures, flush=True)
+        table = [rows[cell] for cell in CELLS if cell in rows]
+        stored.write_text(json.dumps([row._asdict() for row in table], indent=1) + "\n")
+        (options.out / "matrix.md").write_text(report(table))
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
     python benchmarks/matrix.py [oldest] [middle] [newest] [--python 3.13=PATH ...]
 
-Each cell is a new virtual environment, made without `constraints.txt` and removed after its tests. torch brings its CUDA
-libraries if the registry has no other build: 5 to 7 GB a cell. A cell that is not run again keeps its row in the results.
-Deprecations do not count in the two older cells, whose packages meet newer versions of what they use in turn.
+Each cell is a new virtual environment, made without `constraints.txt` and removed after its tests. torch brings its
+CUDA libraries if the registry has no other build: 5 to 7 GB a cell. A cell that is not run again keeps its row in the
+results. Deprecations do not count in the two older cells, whose packages meet newer versions of what they use in turn.
 """
 
 import argparse

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, Self
 
-from pydantic import Field, ModelWrapValidatorHandler, create_model, model_validator
+from pydantic import Field, create_model, model_validator
+from pydantic.functional_validators import ModelWrapValidatorHandler
 
 from priory.workbench.settings.base import Settings, Size, Tree, UnknownNameError
 from priory.workbench.settings.likelihoods import LIKELIHOODS, LevelSettings

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from packaging.version import Version
 from torch import nn
 from torch.distributions import (
     AffineTransform,
@@ -241,6 +242,8 @@ def test_autocast_keeps_the_density_exact(name):
 
 @each_prior
 def test_vmap_and_grad_of_torch_func(name):
+    if Version(torch.__version__) < Version("2.8"):  # its own check of values does not work under vmap
+        torch.distributions.Distribution.set_default_validate_args(False)
     p_z = make_prior(name)(spread_encoder())
     z = torch.randn(5, 2)
     torch.testing.assert_close(torch.func.vmap(p_z.log_prob)(z), p_z.log_prob(z))

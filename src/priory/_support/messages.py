@@ -16,7 +16,7 @@ _WORDS = (
     (r"Input should be greater than (.*)", r"expected more than \1"),
     (r"Input should be less than or equal to (.*)", r"expected at most \1"),
     (r"Input should be a valid integer.*|Unable to parse input string as an integer.*", "expected a whole number"),
-    (r".* is not a valid integer.*", "expected a whole number"),
+    (r".* is not a valid int.*", "expected a whole number"),
     (r".* is not in the range x>=(\S+)", r"expected at least \1"),
     (r".* is not in the range (\S+)<=x<=(\S+)", r"expected at least \1 and at most \2"),
     (r"Input should be a valid number.*|.* is not a valid float.*", "expected a number"),

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
@@ -158,6 +159,12 @@ def between_rooms(depth: int, prefix: str) -> dict[str, set[str]]:
             room = rooms.setdefault(module.split(".")[depth], set())
             room |= {name.split(".")[depth] for name in needs if name.startswith(prefix) and name.count(".") >= depth}
     return rooms
+
+
+@pytest.mark.parametrize("module", sorted(MODULES.keys() - {"priory.__main__"}))
+def test_every_module_can_be_imported(module):
+    """Annotations are evaluated then, and the newest numpy or jaxtyping may not accept them."""
+    assert import_module(module).__name__ == module
 
 
 def test_modules_import_each_other_without_cycles():

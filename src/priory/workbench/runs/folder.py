@@ -1,10 +1,9 @@
 """What all run folders have in common, whatever was fitted: the data, their columns, the split, the metrics."""
 
 import math
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -16,7 +15,16 @@ from torch import Tensor
 from priory._support.files import read_json, replacing, write_json
 from priory._support.messages import TRAIN_AGAIN
 from priory.evaluation import Estimate
-from priory.workbench.data import Dataset, load_dataset, read_arrays, with_columns
+from priory.workbench.data import (
+    Dataset,
+    Fingerprint,
+    Recorded,
+    checksum_of_split,
+    load_dataset,
+    read_arrays,
+    require_as_many,
+    with_columns,
+)
 from priory.workbench.data.splits import SPLITS as SPLIT_NAMES
 from priory.workbench.settings.base import checked
 
@@ -36,6 +44,8 @@ class RunFolder(ABC):
     columns: tuple[str, ...]  # of the data, in their order
     constants: Mapping[str, float | None]  # columns that the model leaves out, and their value; None for empty ones
     binarize_scale: float | None = None  # the value that counted as one if the data were binarized
+    fingerprint: Fingerprint = field(kw_only=True)  # of the data's values and ids
+    split_checksum: str = field(kw_only=True)
 
     @abstractmethod
     def load_model(self) -> Any:
@@ -80,6 +90,8 @@ class RunFolder(ABC):
             arrays = read_arrays(file)
             if arrays.keys() != set(SPLIT_NAMES):
                 raise ValueError(f"arrays named {', '.join(arrays) or 'nothing'}")
+            if checksum_of_split(arrays) != self.split_checksum:
+                raise ValueError("other rows")
             return arrays
         except (ValueError, FileNotFoundError) as error:
             raise ValueError(
@@ -121,18 +133,18 @@ class RunFolder(ABC):
             options["binarize"] = "static"
         splits = {name: index.tolist() for name, index in self.splits.items()}
         try:
-            dataset = load_dataset(**options, splits=splits)
+            dataset = load_dataset(**options, splits=splits, recorded=self.recorded)
         except FileNotFoundError:
             raise FileNotFoundError(
                 f"{self.path / CONFIG}: its data, {options['source']}, are not there any more; put the file back, or "
                 "name other data: priory evaluate RUN DATA"
             ) from None
-        if len(dataset) != sum(map(len, splits.values())):
-            raise ValueError(
-                f"{dataset.origin}: expected the {sum(map(len, splits.values()))} rows that {self.path} was trained "
-                f"with, got {len(dataset)}: the file has changed since; put it back as it was, or name it as new data"
-            )
-        return self.matched(dataset)
+        return with_columns(dataset, self.modeled)
+
+    @property
+    def recorded(self) -> Recorded:
+        """The data of the run, by which other data are refused."""
+        return Recorded(str(self.path), self.columns, self.fingerprint)
 
     def load_table(self, source: str, **changes: Any) -> Dataset:
         """Another file, read as the training data were except for `changes`, its columns in the training order.
@@ -145,19 +157,10 @@ class RunFolder(ABC):
         dataset = load_dataset(**options)
         if wanted != "none" and not dataset.summary().binary:
             dataset = load_dataset(**options, binarize="static")
-        dataset = self.matched(dataset)
+        require_as_many(dataset.columns, len(self.columns), dataset.origin)
+        dataset = with_columns(dataset, self.modeled)
         self.check_new_rows(dataset)
         return dataset
-
-    def matched(self, dataset: Dataset) -> Dataset:
-        """The columns that the model has, in its order."""
-        unnamed = all(re.fullmatch(r"x\d+", name) for name in dataset.columns)  # these are matched by their order
-        if unnamed and len(dataset.columns) != len(self.columns):
-            raise ValueError(
-                f"{dataset.origin}: expected {len(self.columns)} columns, as many as the model was trained on, got "
-                f"{len(dataset.columns)}; give a file with the same columns in the same order"
-            )
-        return with_columns(dataset, self.modeled)
 
     def reading_options(self) -> dict[str, Any]:
         """How the training data were read, as arguments of `load_dataset`."""
@@ -166,6 +169,11 @@ class RunFolder(ABC):
     def write_metrics(self, metrics: Mapping[str, Estimate], num_samples: int, seed: int) -> None:
         """Write what `metrics_tree` gives."""
         write_json(self.path / METRICS, self.metrics_tree(metrics, num_samples, seed))
+
+
+def checksums(dataset: Dataset) -> dict[str, Any]:
+    """The arguments of a `RunFolder` by which it knows its data again."""
+    return {"fingerprint": dataset.fingerprint, "split_checksum": checksum_of_split(dataset.splits)}
 
 
 def kind_of(path: Path, wanted: str = "vae") -> str:

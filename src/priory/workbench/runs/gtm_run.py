@@ -45,6 +45,8 @@ class GTMRun(RunFolder):
             config.settings,
             config.columns,
             config.constants,
+            fingerprint=config.fingerprint,
+            split_checksum=config.split_checksum,
             image_shape=config.image_shape,
             standardized=config.standardized,
         )
@@ -57,6 +59,8 @@ class GTMRun(RunFolder):
             columns=self.columns,
             constants=dict(self.constants),
             image_shape=self.image_shape,
+            fingerprint=self.fingerprint,
+            split_checksum=self.split_checksum,
             standardized=self.standardized,
         )
         write_json(self.path / CONFIG, config.model_dump(mode="json"))

@@ -8,6 +8,7 @@ from pydantic import Field, FiniteFloat, RootModel
 
 from priory.evaluation import Estimate
 from priory.training.settings import RefitSettings
+from priory.workbench.data import Fingerprint
 from priory.workbench.settings.base import Settings
 from priory.workbench.settings.run import RunSettings
 
@@ -39,6 +40,8 @@ class Config(Settings):
     columns: tuple[str, ...]
     constants: dict[str, FiniteFloat]
     binarize_scale: FiniteFloat | None
+    fingerprint: Fingerprint
+    split_checksum: str
     refit_of: RefitRecord | None = None
 
 

@@ -57,6 +57,8 @@ class Run(RunFolder):
             columns=self.columns,
             constants=self.constants,
             binarize_scale=self.binarize_scale,
+            fingerprint=self.fingerprint,
+            split_checksum=self.split_checksum,
             refit_of=self.refit_of,
         )
         write_json(self.path / CONFIG, config.model_dump(mode="json"))
@@ -73,8 +75,17 @@ class Run(RunFolder):
                 f"{config.facts.num_inputs}; put the file back as `priory fit` wrote it"
             )
         facts = DataFacts(**config.facts.model_dump())
-        kept = (config.settings, config.columns, config.constants, config.binarize_scale)
-        return cls(path, *kept, facts=facts, refit_of=config.refit_of)
+        return cls(
+            path,
+            config.settings,
+            config.columns,
+            config.constants,
+            config.binarize_scale,
+            fingerprint=config.fingerprint,
+            split_checksum=config.split_checksum,
+            facts=facts,
+            refit_of=config.refit_of,
+        )
 
     def described(self) -> list[tuple[str, str]]:
         model, training = self.settings.model, self.settings.training

@@ -124,7 +124,9 @@ def _find_what_is_done(comparison: Comparison, plan: dict[Cell, RunSettings], ou
     if len(comparison.finished) < len(plan):
         settings = comparison.settings
         check_devices(settings.training)
-        dataset = load_dataset(**settings.data.model_dump())
+        begun = (folder for cell in plan if ((folder := out / cell.name) / CONFIG).exists())
+        recorded = next((Run.open(folder).recorded for folder in begun), None)
+        dataset = load_dataset(**settings.data.model_dump(), recorded=recorded)
         require_complete(dataset)
         resolve_likelihood(settings.model, dataset.summary(), dataset.origin)
 

@@ -105,9 +105,11 @@ def _resumed(out: Path, given: Mapping[str, Any], assignments: list[str]) -> tup
         )
     if EPOCHS in changed:
         _check_more_epochs(run, wanted.training)
+    dataset = run.load_dataset()  # refuses changed data before anything is removed
+    if EPOCHS in changed:
         run = run.lengthened(wanted.training.epochs)
     console.print(f"{out}: going on")
-    return replace(run, settings=wanted), run.load_dataset()  # another machine, the same run
+    return replace(run, settings=wanted), dataset  # another machine, the same run
 
 
 def _check_more_epochs(run: Run, now: TrainingSettings) -> None:

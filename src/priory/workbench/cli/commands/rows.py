@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +69,20 @@ def score_run(
 def kept(rows: DatasetRows, run: RunFolder, data: str | None, taken: Sequence[str]) -> dict[str, np.ndarray]:
     """Columns for the split and the labels of the rows, under other names than `taken`."""
     labels = {f"label_{name}" if name in (*taken, "split") else name: column for name, column in rows.labels.items()}
+    return {"split": split_names(rows.indices, run.splits if _are_own(run, data) else {}, "new"), **labels}
+
+
+def _are_own(run: RunFolder, data: str | None) -> bool:
+    """Whether the rows are those that the run was fitted to: a file that has changed since is new data."""
     source = run.settings.data.source
-    own = data is None or data == source or str(Path(data).resolve()) == source
-    return {"split": split_names(rows.indices, run.splits if own else {}, "new"), **labels}
+    if data is None:
+        return True
+    if data != source and str(Path(data).resolve()) != source:
+        return False
+    with suppress(ValueError):  # changed
+        run.load_dataset()
+        return True
+    return False
 
 
 def require_another_file(out: Path, data: str, option: str) -> None:

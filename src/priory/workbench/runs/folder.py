@@ -1,6 +1,7 @@
 """What all run folders have in common, whatever was fitted: the data, their columns, the split, the metrics."""
 
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,11 +10,12 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 from torch import Tensor
 
 from priory._support.files import read_json, replacing, write_json
 from priory._support.messages import TRAIN_AGAIN
+from priory._version import __version__
 from priory.evaluation import Estimate
 from priory.workbench.data import (
     Dataset,
@@ -26,6 +28,7 @@ from priory.workbench.data import (
     with_columns,
 )
 from priory.workbench.data.splits import SPLITS as SPLIT_NAMES
+from priory.workbench.runs.stored import StoredMetrics
 from priory.workbench.settings.base import checked
 
 CONFIG, MODEL, METRICS, SPLITS, FIGURES = "config.json", "model.safetensors", "metrics.json", "splits.npz", "figures"
@@ -170,10 +173,29 @@ class RunFolder(ABC):
         """Write what `metrics_tree` gives."""
         write_json(self.path / METRICS, self.metrics_tree(metrics, num_samples, seed))
 
+    def stored_metrics(self) -> StoredMetrics | None:
+        """The content of `metrics.json`, if there is one."""
+        file = self.path / METRICS
+        return checked(StoredMetrics, read_json(file), str(file)) if file.is_file() else None
+
 
 def checksums(dataset: Dataset) -> dict[str, Any]:
     """The arguments of a `RunFolder` by which it knows its data again."""
     return {"fingerprint": dataset.fingerprint, "split_checksum": checksum_of_split(dataset.splits)}
+
+
+class Header(BaseModel):
+    """The part of a configuration that all kinds of runs share: it says how to read the rest."""
+
+    priory: str = ""
+    kind: str = "vae"
+
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, kind: str) -> str:
+        if kind not in FITTED_BY:
+            raise ValueError(f"expected {' or '.join(FITTED_BY)}")
+        return kind
 
 
 def kind_of(path: Path, wanted: str = "vae") -> str:
@@ -183,11 +205,7 @@ def kind_of(path: Path, wanted: str = "vae") -> str:
         raise ValueError(
             f"{path}: expected a run folder with {CONFIG}, as `{FITTED_BY[wanted]} ... --out RUN` leaves it"
         )
-    tree = read_json(file)
-    kind = tree.get("kind", "vae") if isinstance(tree, dict) else "vae"
-    if kind not in FITTED_BY:
-        raise ValueError(f"{file}: kind: expected {' or '.join(FITTED_BY)}, got {kind!r}; {TRAIN_AGAIN}")
-    return kind
+    return _validated(Header, path).kind
 
 
 def read_config(path: Path, stored: type[Stored], kind: str) -> Stored:
@@ -198,7 +216,41 @@ def read_config(path: Path, stored: type[Stored], kind: str) -> Stored:
             f"{path}: expected a run that `{FITTED_BY[kind]}` made, got one that `{FITTED_BY[found]}` made; name "
             "another, or see which commands take it: priory --help"
         )
-    return checked(stored, read_json(path / CONFIG), str(path / CONFIG))
+    return _validated(stored, path)
+
+
+def _validated(stored: type[Stored], path: Path) -> Stored:
+    """The configuration of a run; where it does not fit and a newer priory wrote it, the error says so."""
+    file = path / CONFIG
+    tree = read_json(file)
+    try:
+        return checked(stored, tree, str(file))
+    except ValueError as error:
+        version = tree.get("priory") if isinstance(tree, dict) else None
+        if not _is_newer(str(version)):
+            raise
+        raise ValueError(f"{error}; priory {version} wrote this file, and this is {__version__}: upgrade") from None
+
+
+def note_of_newer_version(path: Path) -> str | None:
+    """A sentence about a run folder that a newer priory wrote, as far as this one can read it."""
+    version = _validated(Header, path).priory
+    if not _is_newer(version):
+        return None
+    return (
+        f"{path / CONFIG}: priory {version} wrote this run, and this is {__version__}: numbers may differ; upgrade if "
+        "they matter"
+    )
+
+
+def _is_newer(version: str) -> bool:
+    """Whether a version has a larger major or minor number than this one.
+
+    >>> _is_newer("99.0"), _is_newer("0.0.1")
+    (True, False)
+    """
+    theirs, ours = ([int(number) for number in re.findall(r"\d+", text)[:2]] for text in (version, __version__))
+    return theirs > ours
 
 
 def model_stamp(path: Path) -> tuple[int, ...] | None:

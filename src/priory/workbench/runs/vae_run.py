@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from priory._support.files import read_json, replacing, require_readable, write_json
+from priory._support.files import replacing, require_readable, write_json
 from priory._support.messages import TRAIN_AGAIN
 from priory._version import __version__
 from priory.evaluation import Estimate
@@ -22,8 +22,7 @@ from priory.workbench.data import Dataset, require_complete
 from priory.workbench.models.building import build_vae, check_support, class_of_prior, input_noise
 from priory.workbench.models.facts import DataFacts
 from priory.workbench.runs.folder import CONFIG, METRICS, MODEL, RunFolder, read_config
-from priory.workbench.runs.stored import Config, RefitRecord, StoredFacts, StoredMetrics, estimate_of
-from priory.workbench.settings.base import checked
+from priory.workbench.runs.stored import Config, RefitRecord, StoredFacts
 from priory.workbench.settings.networks import DEFAULT_HIDDEN
 from priory.workbench.settings.run import RunSettings
 
@@ -175,13 +174,10 @@ class Run(RunFolder):
 
     def read_metrics(self, num_samples: int, seed: int) -> dict[str, Estimate] | None:
         """The metrics of the finished run; None where there are none yet that were estimated in this way."""
-        file = self.path / METRICS
-        if not self.finished or not file.is_file():
+        stored = self.stored_metrics() if self.finished else None
+        if stored is None or (stored.evaluation.num_samples, stored.evaluation.seed) != (num_samples, seed):
             return None
-        tree = checked(StoredMetrics, read_json(file), str(file)).root
-        if tree.pop("evaluation", None) != {"num_samples": num_samples, "seed": seed}:
-            return None
-        return {name: estimate_of(numbers) for name, numbers in tree.items()}
+        return stored.estimates
 
 
 def _stored_weights(file: Path) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from priory.training import check_devices
 from priory.vae import VAE
 from priory.workbench.cli.commands.evaluate import EVALUATION_SEED, evaluated
 from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
-from priory.workbench.cli.commands.opening import allow_modules_here
+from priory.workbench.cli.commands.opening import allow_modules_here, say_if_newer
 from priory.workbench.cli.commands.printing import default_folder, say_page
 from priory.workbench.cli.errors import MENDABLE, can_be_mended, said_in_a_line
 from priory.workbench.cli.terminal import console, errors
@@ -112,6 +112,8 @@ def _find_what_is_done(comparison: Comparison, plan: dict[Cell, RunSettings], ou
     """Read the finished cells; refuse folders, data and devices that would make all other cells fail."""
     for cell, settings in plan.items():
         folder = out / cell.name
+        if (folder / CONFIG).exists():
+            say_if_newer(folder)
         found = finished_cell(folder, settings, comparison.num_samples, comparison.evaluation_seed)
         if found is not None:
             comparison.finished[cell] = found

@@ -18,7 +18,7 @@ from priory.training.states import STATE_FILE
 from priory.vae import VAE
 from priory.workbench.cli.commands.evaluate import EVALUATION_SEED, evaluated
 from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
-from priory.workbench.cli.commands.opening import allow_modules_here
+from priory.workbench.cli.commands.opening import allow_modules_here, say_if_newer
 from priory.workbench.cli.commands.printing import default_folder, say_data, say_files, say_left_out
 from priory.workbench.cli.terminal import console, errors, show_metrics
 from priory.workbench.data import RULE, Dataset, LikelihoodProposal, telling_rows
@@ -91,6 +91,7 @@ def _run_to_fit(
 
 def _resumed(out: Path, given: Mapping[str, Any], assignments: list[str]) -> tuple[Run, Dataset]:
     run = Run.open(out)
+    say_if_newer(out)
     if run.refit_of is not None:
         raise ValueError(
             f"--resume: {out} has its prior from `priory refit` and its other parts from {run.refit_of.run}; there is "

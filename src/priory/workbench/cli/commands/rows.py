@@ -69,20 +69,21 @@ def score_run(
 def kept(rows: DatasetRows, run: RunFolder, data: str | None, taken: Sequence[str]) -> dict[str, np.ndarray]:
     """Columns for the split and the labels of the rows, under other names than `taken`."""
     labels = {f"label_{name}" if name in (*taken, "split") else name: column for name, column in rows.labels.items()}
-    return {"split": split_names(rows.indices, run.splits if _are_own(run, data) else {}, "new"), **labels}
+    return {"split": split_names(rows.indices, _own_splits(run, data), "new"), **labels}
 
 
-def _are_own(run: RunFolder, data: str | None) -> bool:
-    """Whether the rows are those that the run was fitted to: a file that has changed since is new data."""
+def _own_splits(run: RunFolder, data: str | None) -> dict[str, np.ndarray]:
+    """The run's split if these are its rows; none for new data, which is also its own file if that has changed."""
     source = run.settings.data.source
     if data is None:
-        return True
+        return run.splits
     if data != source and str(Path(data).resolve()) != source:
-        return False
-    with suppress(ValueError):  # changed
+        return {}
+    splits = run.splits
+    with suppress(ValueError):  # the file has changed
         run.load_dataset()
-        return True
-    return False
+        return splits
+    return {}
 
 
 def require_another_file(out: Path, data: str, option: str) -> None:

@@ -106,7 +106,8 @@ def _resumed(out: Path, given: Mapping[str, Any], assignments: list[str]) -> tup
         )
     if EPOCHS in changed:
         _check_more_epochs(run, wanted.training)
-    dataset = run.load_dataset()  # refuses changed data before anything is removed
+    dataset = run.load_dataset()
+    run.load_state()  # both refuse what is damaged or has changed, before anything is removed
     if EPOCHS in changed:
         run = run.lengthened(wanted.training.epochs)
     console.print(f"{out}: going on")

@@ -35,6 +35,7 @@ from priory.workbench.models.scaled_gtm import BATCH, MapModel, Progress, batche
 from priory.workbench.report.run import REPORT
 from priory.workbench.runs.folder import CONFIG, FIGURES, METRICS, MODEL, checksums, kind_of
 from priory.workbench.runs.gtm_run import GTMRun
+from priory.workbench.runs.outputs import require_apart
 from priory.workbench.settings.gtm import GTMRunSettings, GTMSettings, StoredScaling
 
 PICTURES = ("map", "nodes", "magnification", "landscape", "training")  # that an unfinished fit may have written
@@ -64,6 +65,7 @@ def new_gtm_run(settings: GTMRunSettings, out: Path) -> Iterator[tuple[GTMRun, F
         BlockingIOError: another process is writing to `out`.
     """
     _require_free(out)
+    require_apart(out, settings.data.source)
     dataset = load_dataset(**settings.data.model_dump())
     require_finite(dataset)
     if len(dataset.rows("train")) < 2:

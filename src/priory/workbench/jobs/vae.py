@@ -38,6 +38,7 @@ from priory.workbench.jobs.map_quality import quality_on_map
 from priory.workbench.models.building import build_vae, check_parts, resolve_likelihood
 from priory.workbench.models.facts import DataFacts, facts_of
 from priory.workbench.runs.folder import CONFIG, FIGURES, FITTED_BY, SPLITS, checksums, kind_of
+from priory.workbench.runs.outputs import require_apart
 from priory.workbench.runs.vae_run import Run
 from priory.workbench.settings.model import ModelSettings
 from priory.workbench.settings.networks import NETWORKS
@@ -68,6 +69,7 @@ def new_run(settings: RunSettings, out: Path) -> Iterator[NewRun]:
         BlockingIOError: another process is writing to `out`.
     """
     require_free(out)
+    require_apart(out, settings.data.source)
     check_devices(settings.training)
     dataset = load_dataset(**settings.data.model_dump())
     require_complete(dataset)

@@ -4,6 +4,7 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -32,6 +33,8 @@ from priory.workbench.runs.stored import StoredMetrics
 from priory.workbench.settings.base import checked
 
 CONFIG, MODEL, METRICS, SPLITS, FIGURES = "config.json", "model.safetensors", "metrics.json", "splits.npz", "figures"
+ROW_SCORES = "row_scores.npz"  # of a run that a comparison made
+COMPARISON, COMPARISON_TABLE = "comparison.json", "comparison.csv"  # of the comparison itself
 FITTED_BY = {"vae": "priory fit", "gtm": "priory gtm fit"}  # the kinds of runs: what config.json says, what makes them
 
 Stored = TypeVar("Stored", bound=BaseModel)
@@ -177,6 +180,13 @@ class RunFolder(ABC):
         """The content of `metrics.json`, if there is one."""
         file = self.path / METRICS
         return checked(StoredMetrics, read_json(file), str(file)) if file.is_file() else None
+
+    def samples_of_metrics(self) -> int:
+        """The importance samples that the stored metrics were estimated with; 0 where there are none to keep."""
+        with suppress(ValueError):  # damaged
+            if stored := self.stored_metrics():
+                return stored.evaluation.num_samples or 0
+        return 0
 
 
 def checksums(dataset: Dataset) -> dict[str, Any]:

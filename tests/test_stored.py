@@ -65,6 +65,27 @@ def test_a_configuration_of_another_shape(kind, content, runs, refused):
     assert f"{kind}/config.json: " in refused("evaluate", kind, "--samples", 2)
 
 
+@pytest.mark.parametrize(
+    ("kind", "path", "value"),
+    [
+        ("vae", ("refit_of",), {"a": 1}),
+        ("vae", ("facts", "image_shape"), [3, 3]),
+        ("vae", ("facts", "image_shape"), [-2, -2]),
+        ("gtm", ("image_shape",), [3, 3]),
+        ("vae", ("fingerprint",), {"rows": 40}),
+        ("gtm", ("fingerprint", "values"), 3),
+        ("gtm", ("fingerprint", "extra"), 3),
+        ("vae", ("split_checksum",), None),
+    ],
+    ids=str,
+)
+def test_parts_of_a_configuration_that_do_not_fit(kind, path, value, runs, refused):
+    edit(runs / kind / "config.json", *path, value=value)
+    said = refused("report", kind)
+    assert f"{kind}/config.json: " in said
+    assert path[-1] in said
+
+
 EVALUATION = {"num_samples": 2, "seed": 0}
 METRICS = [
     [],

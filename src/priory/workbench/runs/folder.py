@@ -3,7 +3,7 @@
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -240,6 +240,15 @@ def _validated(stored: type[Stored], path: Path) -> Stored:
         if not _is_newer(str(version)):
             raise
         raise ValueError(f"{error}; priory {version} wrote this file, and this is {__version__}: upgrade") from None
+
+
+def check_image_shape(path: Path, shape: tuple[int, int] | None, columns: Collection[str]) -> None:
+    """Refuse a shape of images that are not rows with these columns."""
+    if shape is not None and (min(shape) < 1 or math.prod(shape) != len(columns)):
+        raise ValueError(
+            f"{path / CONFIG}: image_shape: expected height times width to be the number of columns, {len(columns)}, "
+            f"got {list(shape)}; {TRAIN_AGAIN}"
+        )
 
 
 def note_of_newer_version(path: Path) -> str | None:

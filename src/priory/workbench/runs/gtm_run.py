@@ -15,7 +15,7 @@ from priory.gtm import GTM
 from priory.maps.quality import NUM_NEIGHBORS
 from priory.workbench.data import Dataset, require_finite
 from priory.workbench.models.scaled_gtm import MapModel, scaler_of
-from priory.workbench.runs.folder import CONFIG, MODEL, RunFolder, read_config
+from priory.workbench.runs.folder import CONFIG, MODEL, RunFolder, check_image_shape, read_config
 from priory.workbench.settings.gtm import GTMConfig, GTMRunSettings, StoredScaling
 
 
@@ -33,6 +33,7 @@ class GTMRun(RunFolder):
         """Read a run folder's configuration."""
         path = Path(path)
         config = read_config(path, GTMConfig, cls.kind)
+        check_image_shape(path, config.image_shape, config.columns)
         left = len(config.columns) - len(config.constants)
         scaled = left if config.standardized is None else len(config.standardized.loc)
         if not config.constants.keys() <= set(config.columns) or scaled != left:

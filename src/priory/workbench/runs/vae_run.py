@@ -21,7 +21,7 @@ from priory.vae import VAE
 from priory.workbench.data import Dataset, require_complete
 from priory.workbench.models.building import build_vae, check_support, class_of_prior, input_noise
 from priory.workbench.models.facts import DataFacts
-from priory.workbench.runs.folder import CONFIG, METRICS, MODEL, RunFolder, read_config
+from priory.workbench.runs.folder import CONFIG, METRICS, MODEL, RunFolder, check_image_shape, read_config
 from priory.workbench.runs.stored import Config, RefitRecord, StoredFacts
 from priory.workbench.settings.networks import DEFAULT_HIDDEN
 from priory.workbench.settings.run import RunSettings
@@ -67,6 +67,7 @@ class Run(RunFolder):
         """Read a run folder's configuration."""
         path = Path(path)
         file, config = path / CONFIG, read_config(path, Config, cls.kind)
+        check_image_shape(path, config.facts.image_shape, config.columns)
         left = len(config.columns) - len(config.constants)
         if config.facts.num_inputs != left or not config.constants.keys() <= set(config.columns):
             raise ValueError(

@@ -132,6 +132,7 @@ def test_a_damaged_file(change, message, file):
         GTM.load(rewritten(file, **change))
 
 
-def test_parameters_are_checked(file):
-    with pytest.raises(ValueError, match="basis_width: expected a positive number"):
-        GTM.load(rewritten(file, parameters={"basis_width": -1.0}))
+@pytest.mark.parametrize("parameters", [{"basis_width": -1.0}, {"dtype": [1]}, {"random_state": "x"}], ids=str)
+def test_parameters_are_checked(parameters, file):
+    with pytest.raises(ValueError, match=rf"{file.name}: expected a fitted GTM .* got a damaged file"):
+        GTM.load(rewritten(file, parameters=parameters))

@@ -63,10 +63,12 @@ class SafetensorsMixin:
         """
         arrays, header = _read(Path(path))
         try:
-            gtm = cls(**header["parameters"] | {"device": device})
+            gtm = cls(**header["parameters"])
+            check_parameters(gtm)
             _set_fitted(gtm, arrays, header)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise _damaged(path, str(error)) from error
+        gtm.device = device
         check_parameters(gtm)
         try:
             check_same_grid(gtm)

@@ -25,12 +25,13 @@ LONGEST_NAME = 40  # letters of a name that are drawn: beside more there is no r
 MANY_DOTS = 5000  # beyond, dots are drawn as pixels: an SVG with one element per dot stalls browsers
 
 
-def save_figure(figure: "Figure | Axes | np.ndarray", path: str | Path) -> None:
+def save_figure(figure: "Figure | Axes | np.ndarray", path: str | Path, *, software: str | None = None) -> None:
     """Write a figure, whole or not at all: a reader never meets half a file.
 
     Args:
         figure: a figure, one of its axes, or an array of them.
         path: of the file; its suffix is the format: `.svg` and `.pdf` are vector graphics, `.png` has 200 dpi.
+        software: what a `.png` names as the program that made it; matplotlib if None.
 
     Raises:
         ValueError: the suffix names no format that matplotlib writes.
@@ -43,7 +44,8 @@ def save_figure(figure: "Figure | Axes | np.ndarray", path: str | Path) -> None:
     if kind not in formats:
         raise ValueError(f"path: expected a suffix among {', '.join(sorted(formats))}, got {Path(path).name!r}")
     with replacing(path) as temporary:
-        root.savefig(temporary, format=kind, dpi=200)
+        metadata = {"Software": software} if software and kind == "png" else None
+        root.savefig(temporary, format=kind, dpi=200, metadata=metadata)
 
 
 def new_axes(rows: int, columns: int, size: tuple[float, float], *, sharex: bool = True) -> np.ndarray:

@@ -17,7 +17,15 @@ from priory.training.failures import check_parameters
 from priory.training.history import History
 from priory.training.module import Training
 from priory.training.selection import Selection
-from priory.training.states import random_state, restore_random_state, snapshot, write_state
+from priory.training.states import (
+    random_state,
+    restore_optimizer,
+    restore_random_state,
+    restore_schedulers,
+    restoring,
+    snapshot,
+    write_state,
+)
 from priory.training.validation import validation_sums
 
 # Between two writes of the state lie at least this many seconds, and twenty times as long as the last write took, so
@@ -80,10 +88,11 @@ class Record(pl.Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._resumed is None:
             return
-        trainer.optimizers[0].load_state_dict(self._resumed["optimizer"])
-        for config, state in zip(trainer.lr_scheduler_configs, self._resumed["schedulers"], strict=True):
-            config.scheduler.load_state_dict(state)
-        trainer.precision_plugin.load_state_dict(self._resumed["precision"])
+        with restoring(self.state_path):
+            restore_optimizer(trainer.optimizers[0], self._resumed["optimizer"])
+            schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
+            restore_schedulers(schedulers, self._resumed["schedulers"])
+            trainer.precision_plugin.load_state_dict(self._resumed["precision"])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Set the generators just before the first step, so that Lightning draws nothing from them in between."""
@@ -91,7 +100,8 @@ class Record(pl.Callback):
         if trainer.global_rank > 0:  # each process draws noise of its own for its rows
             torch.manual_seed(derived_seed(module.batches.seed, "noise", module.epoch, trainer.global_rank))
         elif self._resumed is not None:
-            restore_random_state(self._resumed["random"], module.device)
+            with restoring(self.state_path):
+                restore_random_state(self._resumed["random"], module.device)
         elif self.seed is not None:
             torch.manual_seed(self.seed)
         self._resumed = None

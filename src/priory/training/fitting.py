@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from priory._support.locking import sole_writer
+from priory._support.messages import shortened
 from priory._support.optional import require
 from priory.rows import Rows, as_rows
 from priory.training.batches import ShuffledBatches
@@ -90,9 +91,13 @@ def fit(
             check_same_run(state["identity"], identity, folder / STATE_FILE if folder else None)
             identity["order_seed"] = state["identity"]["order_seed"]
             try:
-                vae.load_state_dict(state["vae"])
+                for weights in filter(None, (state["best"], state["vae"])):
+                    vae.load_state_dict(weights)
             except RuntimeError as error:
-                raise ValueError(f"resume: the state's weights do not fit this VAE: {error}") from error
+                reason = shortened(" ".join(str(error).split()), 300)
+                raise ValueError(
+                    f"resume: the weights of {folder}/{STATE_FILE} do not fit this VAE: {reason}"
+                ) from error
             if state["finished"] and (state["selection"]["stop"] or state["progress"]["epoch"] >= chosen.epochs):
                 history = History(state["history"], stopped_early=state["progress"]["epoch"] < chosen.epochs)
                 if folder is not None and process_rank() == 0:

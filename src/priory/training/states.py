@@ -1,18 +1,80 @@
 """The state a run resumes from, in a safetensors file: tensors and numbers, never unpickled."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor
 
 from priory._support.files import replacing, require_readable
+from priory._support.messages import in_our_words
+from priory.training.history import COLUMNS
+from priory.training.settings import TrainingSettings
 
 STATE_FILE = "state.safetensors"
 FORMAT = "priory training state 2"
 _ANEW = "remove it to train from the beginning"
+
+
+class _Part(BaseModel):
+    """A part of the state, with exactly these types: nothing is converted."""
+
+    model_config = ConfigDict(strict=True, arbitrary_types_allowed=True)
+
+
+class _NumbersOfRows(_Part):
+    train: int
+    valid: int | None
+
+
+class _Identity(_Part):
+    settings: TrainingSettings
+    seed: int | None
+    rows: _NumbersOfRows
+    processes: int = 1
+    order_seed: int
+
+
+class _Progress(_Part):
+    epoch: int = Field(ge=0)
+    step: int = Field(ge=0)
+
+
+class _Selection(_Part):
+    best_epoch: int | None
+    best_elbo: float
+    stop: bool
+
+
+class TrainingState(_Part):
+    """The content of the file, as far as it does not depend on the model, the optimizer and the device."""
+
+    identity: _Identity
+    finished: bool
+    progress: _Progress
+    history: dict[str, list[float]]
+    selection: _Selection
+    vae: dict[str, Tensor]
+    best: dict[str, Tensor] | None
+    optimizer: dict[str, Any]
+    schedulers: list[dict[str, Any]]
+    precision: dict[str, Any]
+    random: dict[str, Tensor]
+
+    @model_validator(mode="after")
+    def _of_one_course(self) -> Self:
+        epochs = self.progress.epoch
+        if {name: len(column) for name, column in self.history.items()} != dict.fromkeys(COLUMNS, epochs):
+            raise ValueError(f"expected a history of {epochs} epochs with the columns {', '.join(COLUMNS)}")
+        if epochs > self.identity.settings.epochs:
+            raise ValueError(f"expected at most {self.identity.settings.epochs} epochs, got {epochs}")
+        if (self.best is None) != (self.selection.best_epoch is None):
+            raise ValueError("expected the best weights and their epoch, or neither")
+        return self
 
 
 def snapshot(tree: Any) -> Any:
@@ -59,8 +121,63 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def stored_state(path: Path) -> dict[str, Any] | None:
-    """Read the state of a run; None if there is none yet."""
-    return read_state(path) if path.exists() else None
+    """Read the state of a run; None if there is none yet.
+
+    Raises:
+        ValueError: it is damaged, or a part is missing or of another kind.
+    """
+    if not path.exists():
+        return None
+    state = read_state(path)
+    with restoring(path):
+        TrainingState.model_validate(state)
+    return state
+
+
+@contextmanager
+def restoring(path: Path | None) -> Iterator[None]:
+    """Turn the errors of torch and pydantic about a part of the state into one that names the file."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        reason = _first_error(error) if isinstance(error, ValidationError) else str(error)
+        raise ValueError(f"{path}: the training state is damaged ({reason}); {_ANEW}") from error
+
+
+def _first_error(error: ValidationError) -> str:
+    first = error.errors()[0]
+    return ": ".join(filter(None, [".".join(map(str, first["loc"])), in_our_words(first["msg"])]))
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Load the state of an optimizer.
+
+    Raises:
+        ValueError: it has other averages than this optimizer, or of other shapes; torch would find out at a step.
+    """
+    optimizer.load_state_dict(dict(state))
+    weight = torch.nn.Parameter(torch.zeros(1))
+    weight.grad = torch.zeros(1)
+    kind: Any = type(optimizer)
+    example = kind([weight])
+    example.step()
+    for parameter, averages in optimizer.state.items():
+        shapes = {name: parameter.shape if value.ndim else value.shape for name, value in example.state[weight].items()}
+        if {name: value.shape for name, value in averages.items()} != shapes:
+            raise ValueError(f"the optimizer's averages: expected {', '.join(shapes)} of the parameters' shapes")
+
+
+def restore_schedulers(schedulers: list[Any], states: list[Mapping[str, Any]]) -> None:
+    """Load the states of learning-rate schedulers.
+
+    Raises:
+        ValueError: there are more or fewer of them, or their values are of other types.
+    """
+    for scheduler, state in zip(schedulers, states, strict=True):
+        for name, value in scheduler.state_dict().items():
+            if not isinstance(state[name], type(value)):
+                raise ValueError(f"the scheduler's {name}: expected a value of another type, got {state[name]!r}")
+        scheduler.load_state_dict(state)
 
 
 def _flatten(tree: Any, name: str, tensors: dict[str, Tensor]) -> Any:

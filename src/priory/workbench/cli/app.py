@@ -106,11 +106,14 @@ def evaluate(
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Store the numbers in place of those of more samples too.")
+    ] = False,
 ) -> None:
     """The ELBO, the importance-weighted NLL and more, with standard errors, on the run's test rows or on DATA."""
     from priory.workbench.cli.commands.evaluate import evaluate_run
 
-    evaluate_run(run, data, samples, seed, device, given, as_json)
+    evaluate_run(run, data, samples, seed, device, given, as_json, replace)
 
 
 for _name, _command in ROW_COMMANDS.items():

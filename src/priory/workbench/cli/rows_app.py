@@ -12,7 +12,7 @@ from priory.workbench.cli.options import Copy, DataArgument, Device, Given, RunA
 def sample(
     run: RunArgument,
     number: Annotated[int, typer.Option("-n", "--number", min=1, help="How many.")] = 1000,
-    out: Annotated[Path, typer.Option(help="Where to: .npz .csv .tsv .parquet.")] = Path("samples.npz"),
+    out: Annotated[Path | None, typer.Option(help="Where to: .npz .csv .tsv .parquet; default samples.npz.")] = None,
     seed: Seed = 0,
     mean: Annotated[bool, typer.Option("--mean", help="E[x|z] instead of draws from p(x|z).")] = False,
     device: Device = "auto",
@@ -28,7 +28,9 @@ def embed(
     run: RunArgument,
     given: Given,
     data: DataArgument = None,
-    out: Annotated[Path, typer.Option(help="Where to: .npz .csv .tsv .parquet .h5ad.")] = Path("embedding.npz"),
+    out: Annotated[
+        Path | None, typer.Option(help="Where to: .npz .csv .tsv .parquet .h5ad; default embedding.npz.")
+    ] = None,
     copy: Copy = False,
     device: Device = "auto",
 ) -> None:
@@ -43,7 +45,7 @@ def map_rows(
     run: RunArgument,
     given: Given,
     data: DataArgument = None,
-    out: Annotated[Path, typer.Option(help="Where to: .csv .tsv .npz .parquet .h5ad.")] = Path("map.csv"),
+    out: Annotated[Path | None, typer.Option(help="Where to: .csv .tsv .npz .parquet .h5ad; default map.csv.")] = None,
     copy: Copy = False,
     figure: Annotated[
         Path | None, typer.Option(help="The picture of the rows on the map: .png .svg .pdf; default beside --out.")
@@ -65,7 +67,9 @@ def score(
     run: RunArgument,
     given: Given,
     data: DataArgument = None,
-    out: Annotated[Path, typer.Option(help="Where to: .csv .tsv .npz .parquet .h5ad.")] = Path("scores.csv"),
+    out: Annotated[
+        Path | None, typer.Option(help="Where to: .csv .tsv .npz .parquet .h5ad; default scores.csv.")
+    ] = None,
     samples: Samples = 512,
     seed: Seed = 0,
     copy: Copy = False,

@@ -9,13 +9,12 @@ import numpy as np
 from priory._support.files import replacing
 from priory.evaluation import Estimate
 from priory.workbench.data import read_arrays
-from priory.workbench.runs.folder import CONFIG
+from priory.workbench.runs.folder import CONFIG, ROW_SCORES
 from priory.workbench.runs.vae_run import Run
 from priory.workbench.settings.likelihoods import LIKELIHOODS
 from priory.workbench.settings.registry import folder_name
 from priory.workbench.settings.run import RunSettings
 
-ROW_SCORES = "row_scores.npz"
 SCORES = ("nll", "elbo")
 _EVALUATION = "evaluation"  # importance samples and seed, as in metrics.json
 

@@ -13,10 +13,9 @@ from priory._support.locking import sole_writer
 from priory.evaluation import Estimate
 from priory.workbench.compare.cells import SCORES, Cell, Finished
 from priory.workbench.compare.differences import Difference, mean_of, paired_difference
-from priory.workbench.runs.folder import FIGURES
+from priory.workbench.runs.folder import COMPARISON, COMPARISON_TABLE, FIGURES
 from priory.workbench.settings.run import RunSettings
 
-JSON, CSV = "comparison.json", "comparison.csv"
 SIGNS = {"nll": -1.0, "elbo": 1.0}  # times "ours minus the baseline's": how much better
 
 
@@ -89,11 +88,11 @@ class Comparison:
                 remove_leftovers(folder)
         lines = [self._csv_line(prior) for prior in self.priors]
         names = list(dict.fromkeys(name for line in lines for name in line))
-        with replacing(out / CSV) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        with replacing(out / COMPARISON_TABLE) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, names, restval="", lineterminator="\n")
             writer.writeheader()
             writer.writerows(lines)
-        write_json(out / JSON, self.tree())
+        write_json(out / COMPARISON, self.tree())
 
     def _csv_line(self, prior: str) -> dict[str, Any]:
         """The prior's numbers, by column; those that are not known are left out."""

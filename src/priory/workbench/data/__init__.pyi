@@ -4,9 +4,13 @@ from priory.workbench.data.constants import constant_columns as constant_columns
 from priory.workbench.data.constants import describe_constants as describe_constants
 from priory.workbench.data.dataset import Dataset as Dataset
 from priory.workbench.data.dataset import DatasetRows as DatasetRows
+from priory.workbench.data.dataset import require_as_many as require_as_many
 from priory.workbench.data.dataset import telling_rows as telling_rows
 from priory.workbench.data.dataset import with_columns as with_columns
 from priory.workbench.data.embedded import EMBEDDED as EMBEDDED
+from priory.workbench.data.fingerprint import Fingerprint as Fingerprint
+from priory.workbench.data.fingerprint import Recorded as Recorded
+from priory.workbench.data.fingerprint import checksum_of_split as checksum_of_split
 from priory.workbench.data.likelihood_rule import RULE as RULE
 from priory.workbench.data.likelihood_rule import LikelihoodProposal as LikelihoodProposal
 from priory.workbench.data.likelihood_rule import propose_likelihood as propose_likelihood

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from priory.workbench.data.fingerprint import Fingerprint
 from priory.workbench.data.reading.matrices import Matrix, compact, is_sparse
 from priory.workbench.data.splits import MINIMUM_ROWS
 from priory.workbench.data.summary import Summary, summarize
@@ -32,6 +34,7 @@ class Dataset:
         dynamic_binarization: train rows hold means in [0, 1], to be binarized anew each time they are seen; valid and
             test rows were binarized once.
         binarize_scale: the value that counted as one where the data were binarized, else None.
+        fingerprint: checksums of the values and ids as they were read, before they were binarized.
 
     Example:
         >>> from priory.workbench.data import load_dataset
@@ -50,6 +53,7 @@ class Dataset:
     source: Path | None
     dynamic_binarization: bool = False
     binarize_scale: float | None = None
+    fingerprint: Fingerprint | None = None
 
     def __post_init__(self) -> None:
         for name, values in {"ids": self.ids, **{f"labels[{k!r}]": v for k, v in self.labels.items()}}.items():
@@ -176,15 +180,28 @@ def with_columns(dataset: Dataset, columns: tuple[str, ...]) -> Dataset:
     """Pick the columns of a model, in its order; if some are left out, the rows are no longer images."""
     if dataset.columns == columns:
         return dataset
-    place = {name: i for i, name in enumerate(dataset.columns)}
-    missing = [name for name in columns if name not in place]
+    order = column_order(dataset.columns, columns, dataset.origin)
+    image_shape = dataset.image_shape if len(columns) == len(dataset.columns) else None
+    return replace(dataset, x=dataset.x[:, order], columns=columns, image_shape=image_shape)
+
+
+def column_order(found: Sequence[str], wanted: Sequence[str], origin: str) -> list[int]:
+    """The places of a model's columns among those of a source."""
+    place = {name: i for i, name in enumerate(found)}
+    missing = [name for name in wanted if name not in place]
     if missing:
         shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise ValueError(
-            f"{dataset.origin}: expected the {len(columns)} columns that the model was trained on, and {len(missing)} "
-            f"are missing ({shown}); it has {len(dataset.columns)} columns, from {dataset.columns[0]} on; add or "
-            "rename them"
+            f"{origin}: expected the {len(wanted)} columns that the model was trained on, and {len(missing)} are "
+            f"missing ({shown}); it has {len(found)} columns, from {found[0]} on; add or rename them"
         )
-    order = [place[name] for name in columns]
-    image_shape = dataset.image_shape if len(columns) == len(dataset.columns) else None
-    return replace(dataset, x=dataset.x[:, order], columns=columns, image_shape=image_shape)
+    return [place[name] for name in wanted]
+
+
+def require_as_many(found: Sequence[str], number: int, origin: str) -> None:
+    """Refuse another number of columns without names, because these are matched by their order."""
+    if len(found) != number and all(re.fullmatch(r"x\d+", name) for name in found):
+        raise ValueError(
+            f"{origin}: expected {number} columns, as many as the model was trained on, got {len(found)}; give a file "
+            "with the same columns in the same order"
+        )

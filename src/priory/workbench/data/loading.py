@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,8 +15,9 @@ import numpy as np
 from priory._support.messages import nearest, shortened
 from priory._support.optional import require
 from priory.workbench.data.binarize import binarized, unit_scale
-from priory.workbench.data.dataset import Dataset
+from priory.workbench.data.dataset import Dataset, column_order, require_as_many
 from priory.workbench.data.embedded import EMBEDDED
+from priory.workbench.data.fingerprint import Recorded, fingerprint_of
 from priory.workbench.data.reading.matrices import compact_matrix, is_sparse
 from priory.workbench.data.reading.readers import read_table
 from priory.workbench.data.reading.table import Claims, Selection, Table, select
@@ -38,6 +40,7 @@ def load_dataset(
     split: Literal["given", "shuffled"] = "given",
     split_seed: int = 0,
     splits: Mapping[str, Sequence[int]] | None = None,
+    recorded: Recorded | None = None,
     binarize: Literal["none", "dynamic", "static"] = "none",
     binarize_scale: float | None = None,
     optional: Collection[str] = (),
@@ -54,6 +57,7 @@ def load_dataset(
             split of the same sizes, stratified by the first label if there is one.
         split_seed: seed of both.
         splits: recorded row indices by split, which overrule `split`.
+        recorded: the data that a run was fitted to; other rows are refused, and columns get the order of the run.
         binarize: 'dynamic' keeps means in [0, 1] for train rows and draws valid and test rows once; 'static' draws all
             rows once.
         binarize_scale: the value that counts as one, such as that of the training data; None to go by these data. Not
@@ -89,14 +93,20 @@ def load_dataset(
     origin = str(source) if path is None else path.name
     table = _digits() if path is None else read_table(path, claims.names())
     selection = select(table, claims, origin)
+    if recorded is not None:
+        selection = _in_order(selection, recorded.columns, origin)
     x = compact_matrix(selection.matrix, origin)
+    x = x if is_sparse(x) else np.ascontiguousarray(x)
+    if recorded is not None:
+        recorded.require_same(x, selection.ids, origin)
+    fingerprint = recorded.fingerprint if recorded is not None else fingerprint_of(x, selection.ids)
     parts = _splits(table, selection, split, split_seed, splits)
     scale = None if binarize == "none" else unit_scale(summarize(x), binarize_scale)
     if scale is not None:
         x = binarized(x, scale, parts["train"] if binarize == "dynamic" else None)
     return Dataset(
         name=origin if path is None else Path(re.sub(r"(?i)\.gz$", "", path.name)).stem,
-        x=x if is_sparse(x) else np.ascontiguousarray(x),
+        x=x,
         splits=parts,
         ids=selection.ids,
         labels=selection.labels,
@@ -105,7 +115,18 @@ def load_dataset(
         source=path,
         dynamic_binarization=binarize == "dynamic",
         binarize_scale=scale,
+        fingerprint=fingerprint,
     )
+
+
+def _in_order(selection: Selection, columns: tuple[str, ...], origin: str) -> Selection:
+    """The columns of a run in its order, before values are drawn: a draw depends on the place of its column."""
+    if selection.columns == columns:
+        return selection
+    require_as_many(selection.columns, len(columns), origin)
+    matrix = selection.matrix[:, column_order(selection.columns, columns, origin)]
+    image_shape = selection.image_shape if len(columns) == len(selection.columns) else None
+    return replace(selection, matrix=matrix, columns=columns, image_shape=image_shape)
 
 
 def _splits(

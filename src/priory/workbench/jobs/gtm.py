@@ -21,13 +21,21 @@ from priory.maps.gtm_surface import log_volume
 from priory.maps.quality import MAP_DESCRIPTIONS
 from priory.maps.surfaces import Surface
 from priory.training.history import HISTORY_FILE
-from priory.workbench.data import Dataset, DatasetRows, constant_columns, load_dataset, require_finite, with_columns
+from priory.workbench.data import (
+    Dataset,
+    DatasetRows,
+    constant_columns,
+    load_dataset,
+    require_finite,
+    with_columns,
+)
 from priory.workbench.jobs.map_quality import quality_on_map
 from priory.workbench.jobs.vae import require_free
 from priory.workbench.models.scaled_gtm import BATCH, MapModel, Progress, batches, means_and_scales
 from priory.workbench.report.run import REPORT
-from priory.workbench.runs.folder import CONFIG, FIGURES, METRICS, MODEL, kind_of
+from priory.workbench.runs.folder import CONFIG, FIGURES, METRICS, MODEL, checksums, kind_of
 from priory.workbench.runs.gtm_run import GTMRun
+from priory.workbench.runs.outputs import require_apart
 from priory.workbench.settings.gtm import GTMRunSettings, GTMSettings, StoredScaling
 
 PICTURES = ("map", "nodes", "magnification", "landscape", "training")  # that an unfinished fit may have written
@@ -57,6 +65,7 @@ def new_gtm_run(settings: GTMRunSettings, out: Path) -> Iterator[tuple[GTMRun, F
         BlockingIOError: another process is writing to `out`.
     """
     _require_free(out)
+    require_apart(out, settings.data.source)
     dataset = load_dataset(**settings.data.model_dump())
     require_finite(dataset)
     if len(dataset.rows("train")) < 2:
@@ -69,7 +78,15 @@ def new_gtm_run(settings: GTMRunSettings, out: Path) -> Iterator[tuple[GTMRun, F
     if standardize:
         loc, scale = means_and_scales(modeled.rows("train"))
         scaling = StoredScaling(loc=tuple(loc.tolist()), scale=tuple(scale.tolist()))
-    run = GTMRun(out, settings, dataset.columns, constants, image_shape=dataset.image_shape, standardized=scaling)
+    run = GTMRun(
+        out,
+        settings,
+        dataset.columns,
+        constants,
+        **checksums(dataset),
+        image_shape=dataset.image_shape,
+        standardized=scaling,
+    )
     with sole_writer(out):
         _require_free(out)  # another process may have begun a run since
         yield run, Found(modeled, modeled.summary().missing, why)

@@ -37,7 +37,8 @@ from priory.workbench.data import (
 from priory.workbench.jobs.map_quality import quality_on_map
 from priory.workbench.models.building import build_vae, check_parts, resolve_likelihood
 from priory.workbench.models.facts import DataFacts, facts_of
-from priory.workbench.runs.folder import CONFIG, FIGURES, FITTED_BY, SPLITS, kind_of
+from priory.workbench.runs.folder import CONFIG, FIGURES, FITTED_BY, SPLITS, checksums, kind_of
+from priory.workbench.runs.outputs import require_apart
 from priory.workbench.runs.vae_run import Run
 from priory.workbench.settings.model import ModelSettings
 from priory.workbench.settings.networks import NETWORKS
@@ -68,6 +69,7 @@ def new_run(settings: RunSettings, out: Path) -> Iterator[NewRun]:
         BlockingIOError: another process is writing to `out`.
     """
     require_free(out)
+    require_apart(out, settings.data.source)
     check_devices(settings.training)
     dataset = load_dataset(**settings.data.model_dump())
     require_complete(dataset)
@@ -76,7 +78,15 @@ def new_run(settings: RunSettings, out: Path) -> Iterator[NewRun]:
     constants = _left_out(dataset, model)
     modeled = with_columns(dataset, tuple(name for name in dataset.columns if name not in constants))
     facts, vae = _start(settings, modeled, dataset.image_shape)
-    run = Run(out, settings, dataset.columns, constants, dataset.binarize_scale, facts=facts)
+    run = Run(
+        out,
+        settings,
+        dataset.columns,
+        constants,
+        dataset.binarize_scale,
+        **checksums(dataset),
+        facts=facts,
+    )
     weights = sum(parameter.numel() for parameter in vae.parameters())
     require_memory(
         BYTES_OF_A_WEIGHT * weights,

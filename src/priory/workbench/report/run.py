@@ -6,10 +6,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from priory._support.files import read_json
 from priory._support.seeds import own_noise
 from priory._version import __version__
-from priory.evaluation import Estimate
 from priory.maps import TopographicMap
 from priory.maps.quality import evenly_spaced
 from priory.maps.surfaces import Surface
@@ -18,7 +16,7 @@ from priory.workbench.data import Dataset, DatasetRows, telling_rows
 from priory.workbench.data.splits import split_names
 from priory.workbench.report import MapContents, Metric, NodeContents, Picture, ReportContents, write_report
 from priory.workbench.report.metric_help import HOW_TO_READ
-from priory.workbench.runs.folder import FIGURES, METRICS, RunFolder
+from priory.workbench.runs.folder import FIGURES, RunFolder
 
 REPORT = "report.html"
 SCORE = "log p(x), nats"
@@ -92,9 +90,8 @@ def _facts(run: RunFolder, dataset: Dataset) -> list[tuple[str, str]]:
 
 
 def _metrics(run: RunFolder) -> list[Metric]:
-    file = run.path / METRICS
-    tree = read_json(file) if file.is_file() else {}
-    found = {name: Estimate(**values) for name, values in tree.items() if name != "evaluation"}
+    stored = run.stored_metrics()
+    found = {} if stored is None else stored.estimates
     return [Metric(name, estimate.value, estimate.se, HOW_TO_READ.get(name, "")) for name, estimate in found.items()]
 
 

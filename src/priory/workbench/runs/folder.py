@@ -3,24 +3,38 @@
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 from torch import Tensor
 
 from priory._support.files import read_json, replacing, write_json
 from priory._support.messages import TRAIN_AGAIN
+from priory._version import __version__
 from priory.evaluation import Estimate
-from priory.workbench.data import Dataset, load_dataset, read_arrays, with_columns
+from priory.workbench.data import (
+    Dataset,
+    Fingerprint,
+    Recorded,
+    checksum_of_split,
+    load_dataset,
+    read_arrays,
+    require_as_many,
+    with_columns,
+)
 from priory.workbench.data.splits import SPLITS as SPLIT_NAMES
+from priory.workbench.runs.stored import StoredMetrics
 from priory.workbench.settings.base import checked
 
 CONFIG, MODEL, METRICS, SPLITS, FIGURES = "config.json", "model.safetensors", "metrics.json", "splits.npz", "figures"
+ROW_SCORES = "row_scores.npz"  # of a run that a comparison made
+COMPARISON, COMPARISON_TABLE = "comparison.json", "comparison.csv"  # of the comparison itself
 FITTED_BY = {"vae": "priory fit", "gtm": "priory gtm fit"}  # the kinds of runs: what config.json says, what makes them
 
 Stored = TypeVar("Stored", bound=BaseModel)
@@ -36,6 +50,8 @@ class RunFolder(ABC):
     columns: tuple[str, ...]  # of the data, in their order
     constants: Mapping[str, float | None]  # columns that the model leaves out, and their value; None for empty ones
     binarize_scale: float | None = None  # the value that counted as one if the data were binarized
+    fingerprint: Fingerprint = field(kw_only=True)  # of the data's values and ids
+    split_checksum: str = field(kw_only=True)
 
     @abstractmethod
     def load_model(self) -> Any:
@@ -80,6 +96,8 @@ class RunFolder(ABC):
             arrays = read_arrays(file)
             if arrays.keys() != set(SPLIT_NAMES):
                 raise ValueError(f"arrays named {', '.join(arrays) or 'nothing'}")
+            if checksum_of_split(arrays) != self.split_checksum:
+                raise ValueError("other rows")
             return arrays
         except (ValueError, FileNotFoundError) as error:
             raise ValueError(
@@ -121,18 +139,18 @@ class RunFolder(ABC):
             options["binarize"] = "static"
         splits = {name: index.tolist() for name, index in self.splits.items()}
         try:
-            dataset = load_dataset(**options, splits=splits)
+            dataset = load_dataset(**options, splits=splits, recorded=self.recorded)
         except FileNotFoundError:
             raise FileNotFoundError(
                 f"{self.path / CONFIG}: its data, {options['source']}, are not there any more; put the file back, or "
                 "name other data: priory evaluate RUN DATA"
             ) from None
-        if len(dataset) != sum(map(len, splits.values())):
-            raise ValueError(
-                f"{dataset.origin}: expected the {sum(map(len, splits.values()))} rows that {self.path} was trained "
-                f"with, got {len(dataset)}: the file has changed since; put it back as it was, or name it as new data"
-            )
-        return self.matched(dataset)
+        return with_columns(dataset, self.modeled)
+
+    @property
+    def recorded(self) -> Recorded:
+        """The data of the run, by which other data are refused."""
+        return Recorded(str(self.path), self.columns, self.fingerprint)
 
     def load_table(self, source: str, **changes: Any) -> Dataset:
         """Another file, read as the training data were except for `changes`, its columns in the training order.
@@ -145,19 +163,10 @@ class RunFolder(ABC):
         dataset = load_dataset(**options)
         if wanted != "none" and not dataset.summary().binary:
             dataset = load_dataset(**options, binarize="static")
-        dataset = self.matched(dataset)
+        require_as_many(dataset.columns, len(self.columns), dataset.origin)
+        dataset = with_columns(dataset, self.modeled)
         self.check_new_rows(dataset)
         return dataset
-
-    def matched(self, dataset: Dataset) -> Dataset:
-        """The columns that the model has, in its order."""
-        unnamed = all(re.fullmatch(r"x\d+", name) for name in dataset.columns)  # these are matched by their order
-        if unnamed and len(dataset.columns) != len(self.columns):
-            raise ValueError(
-                f"{dataset.origin}: expected {len(self.columns)} columns, as many as the model was trained on, got "
-                f"{len(dataset.columns)}; give a file with the same columns in the same order"
-            )
-        return with_columns(dataset, self.modeled)
 
     def reading_options(self) -> dict[str, Any]:
         """How the training data were read, as arguments of `load_dataset`."""
@@ -167,6 +176,37 @@ class RunFolder(ABC):
         """Write what `metrics_tree` gives."""
         write_json(self.path / METRICS, self.metrics_tree(metrics, num_samples, seed))
 
+    def stored_metrics(self) -> StoredMetrics | None:
+        """The content of `metrics.json`, if there is one."""
+        file = self.path / METRICS
+        return checked(StoredMetrics, read_json(file), str(file)) if file.is_file() else None
+
+    def samples_of_metrics(self) -> int:
+        """The importance samples that the stored metrics were estimated with; 0 where there are none to keep."""
+        with suppress(ValueError):  # damaged
+            if stored := self.stored_metrics():
+                return stored.evaluation.num_samples or 0
+        return 0
+
+
+def checksums(dataset: Dataset) -> dict[str, Any]:
+    """The arguments of a `RunFolder` by which it knows its data again."""
+    return {"fingerprint": dataset.fingerprint, "split_checksum": checksum_of_split(dataset.splits)}
+
+
+class Header(BaseModel):
+    """The part of a configuration that all kinds of runs share: it says how to read the rest."""
+
+    priory: str = ""
+    kind: str = "vae"
+
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, kind: str) -> str:
+        if kind not in FITTED_BY:
+            raise ValueError(f"expected {' or '.join(FITTED_BY)}")
+        return kind
+
 
 def kind_of(path: Path, wanted: str = "vae") -> str:
     """The kind of a run folder, a key of `FITTED_BY`; if it is no run, an error names the command for `wanted`."""
@@ -175,11 +215,7 @@ def kind_of(path: Path, wanted: str = "vae") -> str:
         raise ValueError(
             f"{path}: expected a run folder with {CONFIG}, as `{FITTED_BY[wanted]} ... --out RUN` leaves it"
         )
-    tree = read_json(file)
-    kind = tree.get("kind", "vae") if isinstance(tree, dict) else "vae"
-    if kind not in FITTED_BY:
-        raise ValueError(f"{file}: kind: expected {' or '.join(FITTED_BY)}, got {kind!r}; {TRAIN_AGAIN}")
-    return kind
+    return _validated(Header, path).kind
 
 
 def read_config(path: Path, stored: type[Stored], kind: str) -> Stored:
@@ -190,7 +226,50 @@ def read_config(path: Path, stored: type[Stored], kind: str) -> Stored:
             f"{path}: expected a run that `{FITTED_BY[kind]}` made, got one that `{FITTED_BY[found]}` made; name "
             "another, or see which commands take it: priory --help"
         )
-    return checked(stored, read_json(path / CONFIG), str(path / CONFIG))
+    return _validated(stored, path)
+
+
+def _validated(stored: type[Stored], path: Path) -> Stored:
+    """The configuration of a run; where it does not fit and a newer priory wrote it, the error says so."""
+    file = path / CONFIG
+    tree = read_json(file)
+    try:
+        return checked(stored, tree, str(file))
+    except ValueError as error:
+        version = tree.get("priory") if isinstance(tree, dict) else None
+        if not _is_newer(str(version)):
+            raise
+        raise ValueError(f"{error}; priory {version} wrote this file, and this is {__version__}: upgrade") from None
+
+
+def check_image_shape(path: Path, shape: tuple[int, int] | None, columns: Collection[str]) -> None:
+    """Refuse a shape of images that are not rows with these columns."""
+    if shape is not None and (min(shape) < 1 or math.prod(shape) != len(columns)):
+        raise ValueError(
+            f"{path / CONFIG}: image_shape: expected height times width to be the number of columns, {len(columns)}, "
+            f"got {list(shape)}; {TRAIN_AGAIN}"
+        )
+
+
+def note_of_newer_version(path: Path) -> str | None:
+    """A sentence about a run folder that a newer priory wrote, as far as this one can read it."""
+    version = _validated(Header, path).priory
+    if not _is_newer(version):
+        return None
+    return (
+        f"{path / CONFIG}: priory {version} wrote this run, and this is {__version__}: numbers may differ; upgrade if "
+        "they matter"
+    )
+
+
+def _is_newer(version: str) -> bool:
+    """Whether a version has a larger major or minor number than this one.
+
+    >>> _is_newer("99.0"), _is_newer("0.0.1")
+    (True, False)
+    """
+    theirs, ours = ([int(number) for number in re.findall(r"\d+", text)[:2]] for text in (version, __version__))
+    return theirs > ours
 
 
 def model_stamp(path: Path) -> tuple[int, ...] | None:

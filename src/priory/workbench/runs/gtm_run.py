@@ -15,7 +15,7 @@ from priory.gtm import GTM
 from priory.maps.quality import NUM_NEIGHBORS
 from priory.workbench.data import Dataset, require_finite
 from priory.workbench.models.scaled_gtm import MapModel, scaler_of
-from priory.workbench.runs.folder import CONFIG, MODEL, RunFolder, read_config
+from priory.workbench.runs.folder import CONFIG, MODEL, RunFolder, check_image_shape, read_config
 from priory.workbench.settings.gtm import GTMConfig, GTMRunSettings, StoredScaling
 
 
@@ -33,6 +33,7 @@ class GTMRun(RunFolder):
         """Read a run folder's configuration."""
         path = Path(path)
         config = read_config(path, GTMConfig, cls.kind)
+        check_image_shape(path, config.image_shape, config.columns)
         left = len(config.columns) - len(config.constants)
         scaled = left if config.standardized is None else len(config.standardized.loc)
         if not config.constants.keys() <= set(config.columns) or scaled != left:
@@ -45,6 +46,8 @@ class GTMRun(RunFolder):
             config.settings,
             config.columns,
             config.constants,
+            fingerprint=config.fingerprint,
+            split_checksum=config.split_checksum,
             image_shape=config.image_shape,
             standardized=config.standardized,
         )
@@ -57,6 +60,8 @@ class GTMRun(RunFolder):
             columns=self.columns,
             constants=dict(self.constants),
             image_shape=self.image_shape,
+            fingerprint=self.fingerprint,
+            split_checksum=self.split_checksum,
             standardized=self.standardized,
         )
         write_json(self.path / CONFIG, config.model_dump(mode="json"))

@@ -1,9 +1,10 @@
 """Run folders of whatever kind: opened by what their configuration says."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
-from priory.workbench.runs.folder import RunFolder, kind_of
+from priory.workbench.runs.folder import RunFolder, kind_of, note_of_newer_version
 from priory.workbench.runs.gtm_run import GTMRun
 from priory.workbench.runs.vae_run import Run
 
@@ -25,4 +26,6 @@ def load(path: str | Path) -> Any:
     Raises:
         ValueError: the folder holds no run, or one without weights yet.
     """
+    if note := note_of_newer_version(Path(path)):
+        warnings.warn(note, stacklevel=2)
     return open_run(path).loaded()

@@ -1,13 +1,13 @@
 """What the JSON files of a run folder hold: its configuration, and its metrics with how they were estimated."""
 
 import math
-from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import Field, FiniteFloat, RootModel
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from priory.evaluation import Estimate
 from priory.training.settings import RefitSettings
+from priory.workbench.data import Fingerprint
 from priory.workbench.settings.base import Settings
 from priory.workbench.settings.run import RunSettings
 
@@ -39,14 +39,38 @@ class Config(Settings):
     columns: tuple[str, ...]
     constants: dict[str, FiniteFloat]
     binarize_scale: FiniteFloat | None
+    fingerprint: Fingerprint
+    split_checksum: str
     refit_of: RefitRecord | None = None
 
 
-class StoredMetrics(RootModel[dict[str, dict[str, float | None]]]):
+class StoredEstimate(BaseModel):
+    """A number and its standard error; null stands for a number that has none."""
+
+    value: FiniteFloat
+    se: FiniteFloat | None
+
+
+class StoredEvaluation(BaseModel):
+    """How the metrics of a VAE, or those of a map, were estimated."""
+
+    num_samples: int | None = None
+    seed: int | None = None
+    num_neighbors: int | None = None
+
+
+class StoredMetrics(BaseModel):
     """The content of `metrics.json`: `{"nll": {"value": ..., "se": ...}, ..., "evaluation": {...}}`."""
 
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, StoredEstimate]
 
-def estimate_of(numbers: Mapping[str, float | None]) -> Estimate:
-    """A number of `metrics.json` and its standard error; NaN stands for null."""
-    found = [numbers.get(name) for name in Estimate._fields]
-    return Estimate(*(math.nan if number is None else number for number in found))
+    evaluation: StoredEvaluation
+
+    @property
+    def estimates(self) -> dict[str, Estimate]:
+        """The metrics in the order of the file; NaN stands for null."""
+        return {
+            name: Estimate(stored.value, math.nan if stored.se is None else stored.se)
+            for name, stored in self.__pydantic_extra__.items()
+        }

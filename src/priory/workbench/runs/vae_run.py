@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from priory._support.files import read_json, replacing, require_readable, write_json
+from priory._support.files import replacing, require_readable, write_json
 from priory._support.messages import TRAIN_AGAIN
 from priory._version import __version__
 from priory.evaluation import Estimate
@@ -21,9 +21,8 @@ from priory.vae import VAE
 from priory.workbench.data import Dataset, require_complete
 from priory.workbench.models.building import build_vae, check_support, class_of_prior, input_noise
 from priory.workbench.models.facts import DataFacts
-from priory.workbench.runs.folder import CONFIG, METRICS, MODEL, RunFolder, read_config
-from priory.workbench.runs.stored import Config, RefitRecord, StoredFacts, StoredMetrics, estimate_of
-from priory.workbench.settings.base import checked
+from priory.workbench.runs.folder import CONFIG, METRICS, MODEL, RunFolder, check_image_shape, read_config
+from priory.workbench.runs.stored import Config, RefitRecord, StoredFacts
 from priory.workbench.settings.networks import DEFAULT_HIDDEN
 from priory.workbench.settings.run import RunSettings
 
@@ -57,6 +56,8 @@ class Run(RunFolder):
             columns=self.columns,
             constants=self.constants,
             binarize_scale=self.binarize_scale,
+            fingerprint=self.fingerprint,
+            split_checksum=self.split_checksum,
             refit_of=self.refit_of,
         )
         write_json(self.path / CONFIG, config.model_dump(mode="json"))
@@ -66,6 +67,7 @@ class Run(RunFolder):
         """Read a run folder's configuration."""
         path = Path(path)
         file, config = path / CONFIG, read_config(path, Config, cls.kind)
+        check_image_shape(path, config.facts.image_shape, config.columns)
         left = len(config.columns) - len(config.constants)
         if config.facts.num_inputs != left or not config.constants.keys() <= set(config.columns):
             raise ValueError(
@@ -73,8 +75,17 @@ class Run(RunFolder):
                 f"{config.facts.num_inputs}; put the file back as `priory fit` wrote it"
             )
         facts = DataFacts(**config.facts.model_dump())
-        kept = (config.settings, config.columns, config.constants, config.binarize_scale)
-        return cls(path, *kept, facts=facts, refit_of=config.refit_of)
+        return cls(
+            path,
+            config.settings,
+            config.columns,
+            config.constants,
+            config.binarize_scale,
+            fingerprint=config.fingerprint,
+            split_checksum=config.split_checksum,
+            facts=facts,
+            refit_of=config.refit_of,
+        )
 
     def described(self) -> list[tuple[str, str]]:
         model, training = self.settings.model, self.settings.training
@@ -164,13 +175,10 @@ class Run(RunFolder):
 
     def read_metrics(self, num_samples: int, seed: int) -> dict[str, Estimate] | None:
         """The metrics of the finished run; None where there are none yet that were estimated in this way."""
-        file = self.path / METRICS
-        if not self.finished or not file.is_file():
+        stored = self.stored_metrics() if self.finished else None
+        if stored is None or (stored.evaluation.num_samples, stored.evaluation.seed) != (num_samples, seed):
             return None
-        tree = checked(StoredMetrics, read_json(file), str(file)).root
-        if tree.pop("evaluation", None) != {"num_samples": num_samples, "seed": seed}:
-            return None
-        return {name: estimate_of(numbers) for name, numbers in tree.items()}
+        return stored.estimates
 
 
 def _stored_weights(file: Path) -> dict[str, Tensor]:

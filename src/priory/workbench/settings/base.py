@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -161,8 +161,9 @@ def _kind_for(kind: type[BaseModel], tree: Any) -> type[BaseModel]:
 
 
 def _branch(kind: type[BaseModel], tree: Any, name: str) -> tuple[Any, Any]:
-    field = _kind_for(kind, tree).model_fields[name]
-    return field.annotation, tree.get(name, {}) if isinstance(tree, Mapping) else {}
+    annotation = _kind_for(kind, tree).model_fields[name].annotation
+    kinds = [each for each in get_args(annotation) if isinstance(each, type) and issubclass(each, BaseModel)]
+    return kinds[0] if kinds else annotation, tree.get(name, {}) if isinstance(tree, Mapping) else {}
 
 
 def _why_unknown(kind: Any, path: str, names: Iterable[str], tree: Any) -> str:

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, FiniteFloat, model_validator
 
+from priory.workbench.data import Fingerprint
 from priory.workbench.settings.base import Settings
 from priory.workbench.settings.run import DataSettings
 
@@ -62,4 +63,6 @@ class GTMConfig(Settings):
     columns: tuple[str, ...]
     constants: dict[str, FiniteFloat | None]
     image_shape: tuple[int, int] | None
+    fingerprint: Fingerprint
+    split_checksum: str
     standardized: StoredScaling | None

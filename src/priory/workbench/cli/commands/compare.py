@@ -2,7 +2,7 @@
 
 import gc
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,13 @@ from priory._support.locking import sole_writer
 from priory._support.messages import did_you_mean, shortened
 from priory.training import check_devices
 from priory.vae import VAE
-from priory.workbench.cli.commands.evaluate import EVALUATION_SEED, evaluated
+from priory.workbench.cli.commands.evaluate import EVALUATION_SEED, evaluated, keeps_better_metrics
 from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
-from priory.workbench.cli.commands.opening import allow_modules_here
+from priory.workbench.cli.commands.opening import allow_modules_here, say_if_newer
 from priory.workbench.cli.commands.printing import default_folder, say_page
 from priory.workbench.cli.errors import MENDABLE, can_be_mended, said_in_a_line
 from priory.workbench.cli.terminal import console, errors
 from priory.workbench.compare.cells import (
-    ROW_SCORES,
     SCORES,
     Cell,
     Finished,
@@ -32,14 +31,14 @@ from priory.workbench.compare.cells import (
 from priory.workbench.compare.pace import in_words, seconds_left
 from priory.workbench.compare.page import page_contents
 from priory.workbench.compare.pictures import draw_pictures
-from priory.workbench.compare.results import CSV, JSON, Comparison
+from priory.workbench.compare.results import Comparison
 from priory.workbench.compare.tables import aligned, differences_table, failure_lines, means_table
 from priory.workbench.data import Dataset, load_dataset, require_complete, telling_rows
 from priory.workbench.jobs import vae as vae_jobs
 from priory.workbench.models.building import resolve_likelihood
 from priory.workbench.report import write_report
 from priory.workbench.report.run import REPORT, write_run_report
-from priory.workbench.runs.folder import CONFIG
+from priory.workbench.runs.folder import COMPARISON, COMPARISON_TABLE, CONFIG, FIGURES, ROW_SCORES
 from priory.workbench.runs.vae_run import Run
 from priory.workbench.settings.base import setting_names, with_options
 from priory.workbench.settings.priors import PRIORS
@@ -80,7 +79,7 @@ def compare_runs(
     comparison.write(out)
     tables = [means_table(comparison), differences_table(comparison)]
     console.print("\n\n".join(aligned(table) for table in tables if table is not None), markup=False)
-    console.print(f"\nruns, {JSON} and {CSV}: {out}", markup=False)
+    console.print(f"\nruns, {COMPARISON} and {COMPARISON_TABLE}: {out}", markup=False)
     _draw(comparison, out, report)
     if comparison.failures:
         errors.print(f"[bold red]{len(comparison.failures)} of {len(comparison.cells)} runs failed[/]")
@@ -108,10 +107,27 @@ def _baseline(asked: str | None, names: tuple[str, ...]) -> str:
     return asked
 
 
+def _require_free(out: Path, cells: Iterable[Cell]) -> None:
+    """Refuse a folder with files that are none of a comparison and that this one would replace."""
+    if (out / CONFIG).exists():
+        raise ValueError(f"--out {out}: expected a folder for a comparison, got the folder of a run; choose another")
+    if (out / COMPARISON).exists() or any((out / cell.name).exists() for cell in cells):
+        return
+    taken = [name for name in (COMPARISON_TABLE, REPORT, FIGURES) if (out / name).exists()]
+    if taken:
+        raise ValueError(
+            f"--out {out}: expected a folder for a comparison, got one with {', '.join(taken)}, which the comparison "
+            "would replace; choose another"
+        )
+
+
 def _find_what_is_done(comparison: Comparison, plan: dict[Cell, RunSettings], out: Path) -> None:
     """Read the finished cells; refuse folders, data and devices that would make all other cells fail."""
+    _require_free(out, plan)
     for cell, settings in plan.items():
         folder = out / cell.name
+        if (folder / CONFIG).exists():
+            say_if_newer(folder)
         found = finished_cell(folder, settings, comparison.num_samples, comparison.evaluation_seed)
         if found is not None:
             comparison.finished[cell] = found
@@ -124,7 +140,9 @@ def _find_what_is_done(comparison: Comparison, plan: dict[Cell, RunSettings], ou
     if len(comparison.finished) < len(plan):
         settings = comparison.settings
         check_devices(settings.training)
-        dataset = load_dataset(**settings.data.model_dump())
+        begun = (folder for cell in plan if ((folder := out / cell.name) / CONFIG).exists())
+        recorded = next((Run.open(folder).recorded for folder in begun), None)
+        dataset = load_dataset(**settings.data.model_dump(), recorded=recorded)
         require_complete(dataset)
         resolve_likelihood(settings.model, dataset.summary(), dataset.origin)
 
@@ -163,8 +181,9 @@ def _compared(folder: Path, settings: RunSettings, comparison: Comparison) -> Fi
         metrics = evaluated(vae_jobs, vae, rows, *how)
         nll, elbo = (metrics.per_row[name].double().numpy() for name in SCORES)
         scores = RowScores(rows.indices.copy(), nll, elbo)
-        write_row_scores(folder / ROW_SCORES, scores, *how)
-        run.write_metrics(metrics, *how)
+        if not keeps_better_metrics(run, comparison.num_samples):
+            write_row_scores(folder / ROW_SCORES, scores, *how)
+            run.write_metrics(metrics, *how)
     return Finished(metrics, scores)
 
 

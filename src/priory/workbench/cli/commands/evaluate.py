@@ -20,7 +20,14 @@ EVALUATION_SEED = 0
 
 
 def evaluate_run(
-    path: Path, data: str | None, num_samples: int, seed: int, device: str, reading: dict[str, Any], as_json: bool
+    path: Path,
+    data: str | None,
+    num_samples: int,
+    seed: int,
+    device: str,
+    reading: dict[str, Any],
+    as_json: bool,
+    replace: bool,
 ) -> None:
     stamp = model_stamp(path)
     run, model, jobs = opened_model(path, device)
@@ -37,11 +44,18 @@ def evaluate_run(
         title = f"{data or run.settings.data.source}: {len(rows)} rows, nats per row"
         show_metrics(metrics, title, jobs.DESCRIPTIONS)
     if data is None and stamp is not None:  # after the numbers were said: the folder may not be one to write to
-        _keep_metrics(run, stamp, metrics, num_samples, seed)
+        _keep_metrics(run, stamp, metrics, num_samples, seed, replace)
 
 
-def _keep_metrics(run: RunFolder, stamp: object, metrics: dict[str, Estimate], num_samples: int, seed: int) -> None:
-    """Write the metrics of the model with this stamp, unless the run is being trained, or has been, in the meantime."""
+def _keep_metrics(
+    run: RunFolder, stamp: object, metrics: dict[str, Estimate], num_samples: int, seed: int, replace: bool
+) -> None:
+    """Write the metrics of the model with this stamp, unless the run is being trained, or has been, in the meantime.
+
+    Those of more samples stay, unless they are to be replaced.
+    """
+    if not replace and keeps_better_metrics(run, num_samples):
+        return
     try:
         with sole_writer(run.path):
             if model_stamp(run.path) == stamp:
@@ -55,6 +69,19 @@ def _keep_metrics(run: RunFolder, stamp: object, metrics: dict[str, Estimate], n
     except BlockingIOError as error:
         reason = str(error.strerror)
     errors.print(f"note: {run.path / METRICS} was not written: {reason}", markup=False)
+
+
+def keeps_better_metrics(run: RunFolder, num_samples: int) -> bool:
+    """Whether the run has metrics of more importance samples than these; print a note that they stay."""
+    stored = run.samples_of_metrics()
+    if stored <= num_samples:
+        return False
+    again = f"priory evaluate {shlex.quote(str(run.path))} --samples {num_samples} --replace"
+    errors.print(
+        f"note: {run.path / METRICS} keeps its numbers of {stored} samples; to store these of {num_samples}: {again}",
+        markup=False,
+    )
+    return True
 
 
 def evaluated(jobs: Jobs, model: Any, rows: DatasetRows, num_samples: int, seed: int = EVALUATION_SEED) -> Evaluation:

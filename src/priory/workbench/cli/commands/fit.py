@@ -16,9 +16,9 @@ from priory.training.history import HISTORY_FILE
 from priory.training.settings import TrainingSettings
 from priory.training.states import STATE_FILE
 from priory.vae import VAE
-from priory.workbench.cli.commands.evaluate import EVALUATION_SEED, evaluated
+from priory.workbench.cli.commands.evaluate import EVALUATION_SEED, evaluated, keeps_better_metrics
 from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
-from priory.workbench.cli.commands.opening import allow_modules_here
+from priory.workbench.cli.commands.opening import allow_modules_here, say_if_newer
 from priory.workbench.cli.commands.printing import default_folder, say_data, say_files, say_left_out
 from priory.workbench.cli.terminal import console, errors, show_metrics
 from priory.workbench.data import RULE, Dataset, LikelihoodProposal, telling_rows
@@ -56,12 +56,14 @@ def fit_run(
         return
     with saying_how_to_go_on(out), _run_to_fit(settings, given, assignments, out, resume) as (run, dataset, start):
         progress = errors.is_terminal
+        was_trained = run.finished and run.has_state  # if so, its metrics are those of the same model
         vae = vae_jobs.train(run, dataset, start, resume=resume, progress=progress, tensorboard=tensorboard)
         dataset = vae_jobs.as_judged(run, dataset)
         if num_samples is not None:
             rows = telling_rows(dataset)
             metrics = evaluated(vae_jobs, vae, rows, num_samples)
-            run.write_metrics(metrics, num_samples, EVALUATION_SEED)
+            if not (was_trained and keeps_better_metrics(run, num_samples)):
+                run.write_metrics(metrics, num_samples, EVALUATION_SEED)
             title = f"{dataset.name}, {run.settings.model.prior} prior: {len(rows)} rows, nats per row"
             show_metrics(metrics, title, vae_jobs.DESCRIPTIONS)
         pictures = vae_jobs.draw(run, vae, dataset)
@@ -91,6 +93,7 @@ def _run_to_fit(
 
 def _resumed(out: Path, given: Mapping[str, Any], assignments: list[str]) -> tuple[Run, Dataset]:
     run = Run.open(out)
+    say_if_newer(out)
     if run.refit_of is not None:
         raise ValueError(
             f"--resume: {out} has its prior from `priory refit` and its other parts from {run.refit_of.run}; there is "
@@ -105,9 +108,12 @@ def _resumed(out: Path, given: Mapping[str, Any], assignments: list[str]) -> tup
         )
     if EPOCHS in changed:
         _check_more_epochs(run, wanted.training)
+    dataset = run.load_dataset()
+    run.load_state()  # both refuse what is damaged or has changed, before anything is removed
+    if EPOCHS in changed:
         run = run.lengthened(wanted.training.epochs)
     console.print(f"{out}: going on")
-    return replace(run, settings=wanted), run.load_dataset()  # another machine, the same run
+    return replace(run, settings=wanted), dataset  # another machine, the same run
 
 
 def _check_more_epochs(run: Run, now: TrainingSettings) -> None:

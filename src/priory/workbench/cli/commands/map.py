@@ -1,5 +1,6 @@
 """`priory map`: rows on the grid behind a run's model, in a file and in a picture."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +12,23 @@ from priory._support.seeds import own_noise
 from priory.grid.landscapes import ClassPrediction
 from priory.maps import TopographicMap
 from priory.workbench.cli.commands.opening import chosen_device, chosen_rows, opened_model
-from priory.workbench.cli.commands.rows import kept, require_another_file, template_of
+from priory.workbench.cli.commands.rows import kept, output_of
 from priory.workbench.cli.terminal import console, row_progress
 from priory.workbench.data import Dataset, DatasetRows, write_rows
 from priory.workbench.pictures.maps import draw_map, some_rows
 from priory.workbench.runs.folder import RunFolder
+from priory.workbench.runs.kinds import open_run
+from priory.workbench.runs.outputs import check_place
 
 PICTURES = (".png", ".svg", ".pdf")
+MARK = "priory map"  # in the picture: the next map may replace it
 SEED = 0  # of the importance samples
 
 
 def map_run(
     path: Path,
     data: str | None,
-    out: Path,
+    out: Path | None,
     copy: bool,
     figure: Path | None,
     predict: list[str],
@@ -34,10 +38,10 @@ def map_run(
 ) -> None:
     from priory.plots import save_figure
 
-    asked, figure = figure, _checked_figure(figure, out)
-    template, ids_column = template_of(path, data, out, copy, reading)
+    out, template, ids_column = output_of(open_run(path), data, out, "map.csv", copy, reading)
+    asked, figure = figure, figure or out.with_suffix(".png")
     run, model, jobs = opened_model(path, device)
-    require_another_file(figure, data or run.settings.data.source, "--figure")
+    _check_figure(figure, {data or run.settings.data.source, run.settings.data.source}, asked=asked is not None)
     surface = jobs.surface(model, num_samples)
     no_picture = _why_no_picture(surface.nodes.shape[1], asked)
     known = _rows_with_labels(run, predict)
@@ -57,19 +61,20 @@ def map_run(
     else:
         shown = some_rows(rows)
         here = places[np.isin(rows.indices, shown.indices)]
-        save_figure(draw_map(shown, here, surface.nodes.numpy(), len(rows)), figure)
+        save_figure(draw_map(shown, here, surface.nodes.numpy(), len(rows)), figure, software=MARK)
         console.print(f"picture: {figure}")
 
 
-def _checked_figure(figure: Path | None, out: Path) -> Path:
-    figure = figure or out.with_suffix(".png")
+def _check_figure(figure: Path, reads: Iterable[str], *, asked: bool) -> None:
+    """Refuse a picture that cannot be written, or that would replace another file than an earlier map's picture."""
     if figure.suffix.lower() not in PICTURES:
         raise ValueError(
             f"--figure: expected a name that ends in {', '.join(PICTURES)}, got {figure.name!r}; rename it"
         )
     if figure.is_dir():
         raise ValueError(f"--figure: expected a file, got the folder {str(figure)!r}; name a file in it")
-    return figure
+    is_ours = figure.is_file() and MARK.encode() in figure.read_bytes()
+    check_place(figure, "--figure", reads, may_replace=asked or is_ours)
 
 
 def _why_no_picture(axes: int, asked: Path | None) -> str:

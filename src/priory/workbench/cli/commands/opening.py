@@ -11,7 +11,7 @@ from priory.workbench.cli.commands.interruptions import how_to_go_on
 from priory.workbench.cli.terminal import errors
 from priory.workbench.data import DatasetRows
 from priory.workbench.jobs.kinds import JOBS, Jobs
-from priory.workbench.runs.folder import RunFolder
+from priory.workbench.runs.folder import RunFolder, note_of_newer_version
 from priory.workbench.runs.kinds import open_run
 
 
@@ -35,11 +35,18 @@ class Opened(NamedTuple):
 def opened_model(path: Path, device: str) -> Opened:
     """Open a run and its model on the device; print a note if training has not ended."""
     run = open_run(path)
+    say_if_newer(path)
     device = chosen_device(device)
     model = run.load_model().to(device)
     if not run.finished:
         errors.print(f"training has not ended: these are the best weights so far; {how_to_go_on(path)}", markup=False)
     return Opened(run, model, JOBS[run.kind])
+
+
+def say_if_newer(path: Path) -> None:
+    """Print a note if a newer priory wrote the run."""
+    if note := note_of_newer_version(path):
+        errors.print(f"note: {note}", markup=False)
 
 
 def chosen_device(device: str) -> str:

@@ -22,6 +22,7 @@ from priory.workbench.jobs import vae as vae_jobs
 from priory.workbench.models.building import class_of_prior
 from priory.workbench.report.run import REPORT
 from priory.workbench.runs.folder import CONFIG, METRICS, MODEL
+from priory.workbench.runs.outputs import require_apart
 from priory.workbench.runs.vae_run import Run
 from priory.workbench.settings.registry import folder_name
 from priory.workbench.settings.run import RefitRequest
@@ -45,6 +46,7 @@ def refit_run(
     run = Run.open(path)
     request = refit_jobs.requested(run, {**given, **grid_settings(grid)}, assignments, GRID_FLAGS)
     out = out or path.with_name(f"{path.resolve().name}-{folder_name(request.model.prior)}")
+    require_apart(out, run.settings.data.source)
     with saying_how_to_go_on(out, SAME_AGAIN):
         vae = opened_model(path, device).model
         dataset = run.load_dataset()

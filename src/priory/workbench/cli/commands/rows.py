@@ -1,9 +1,9 @@
 """`priory sample`, `priory embed` and `priory score`: rows, or numbers of rows, in a file."""
 
-import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,12 +14,13 @@ from priory.workbench.data import Dataset, DatasetRows, check_output, write_rows
 from priory.workbench.data.splits import split_names
 from priory.workbench.runs.folder import RunFolder
 from priory.workbench.runs.kinds import open_run
+from priory.workbench.runs.outputs import check_place
 
 SAMPLE_BYTES = 3 * 4  # bytes of a sampled number: in parts, together, and as it is written
 
 
-def sample_run(path: Path, number: int, out: Path, seed: int, mean: bool, device: str) -> None:
-    check_output(out)
+def sample_run(path: Path, number: int, out: Path | None, seed: int, mean: bool, device: str) -> None:
+    out = output_of(open_run(path), None, out, "samples.npz", False, {}).path
     run, model, jobs = opened_model(path, device)
     require_memory(SAMPLE_BYTES * number * len(run.columns), f"-n {number}: {number} samples", "take fewer at a time")
     x = run.restored(jobs.sample(model, number, seed, mean)).numpy()
@@ -31,8 +32,8 @@ def sample_run(path: Path, number: int, out: Path, seed: int, mean: bool, device
     console.print(f"{number} samples: {out}")
 
 
-def embed_run(path: Path, data: str | None, out: Path, copy: bool, device: str, reading: dict[str, Any]) -> None:
-    template, ids_column = template_of(path, data, out, copy, reading)
+def embed_run(path: Path, data: str | None, out: Path | None, copy: bool, device: str, reading: dict[str, Any]) -> None:
+    out, template, ids_column = output_of(open_run(path), data, out, "embedding.npz", copy, reading)
     run, model, jobs = opened_model(path, device)
     rows = chosen_rows(run, data, reading, Dataset.all_rows)
     arrays = jobs.embed(model, rows)
@@ -45,14 +46,14 @@ def embed_run(path: Path, data: str | None, out: Path, copy: bool, device: str, 
 def score_run(
     path: Path,
     data: str | None,
-    out: Path,
+    out: Path | None,
     num_samples: int,
     seed: int,
     copy: bool,
     device: str,
     reading: dict[str, Any],
 ) -> None:
-    template, ids_column = template_of(path, data, out, copy, reading)
+    out, template, ids_column = output_of(open_run(path), data, out, "scores.csv", copy, reading)
     run, model, jobs = opened_model(path, device)
     rows = chosen_rows(run, data, reading, Dataset.all_rows)
     with row_progress("score", len(rows)) as progress:
@@ -68,23 +69,39 @@ def score_run(
 def kept(rows: DatasetRows, run: RunFolder, data: str | None, taken: Sequence[str]) -> dict[str, np.ndarray]:
     """Columns for the split and the labels of the rows, under other names than `taken`."""
     labels = {f"label_{name}" if name in (*taken, "split") else name: column for name, column in rows.labels.items()}
+    return {"split": split_names(rows.indices, _own_splits(run, data), "new"), **labels}
+
+
+def _own_splits(run: RunFolder, data: str | None) -> dict[str, np.ndarray]:
+    """The run's split if these are its rows; none for new data, which is also its own file if that has changed."""
     source = run.settings.data.source
-    own = data is None or data == source or str(Path(data).resolve()) == source
-    return {"split": split_names(rows.indices, run.splits if own else {}, "new"), **labels}
+    if data is None:
+        return run.splits
+    if data != source and str(Path(data).resolve()) != source:
+        return {}
+    splits = run.splits
+    with suppress(ValueError):  # the file has changed
+        run.load_dataset()
+        return splits
+    return {}
 
 
-def require_another_file(out: Path, data: str, option: str) -> None:
-    """Refuse to write over the table that is read."""
-    if os.path.realpath(out) == os.path.realpath(data):
-        raise ValueError(f"{option}: expected another file than the data, got {str(out)!r}; name a new file")
+class Output(NamedTuple):
+    """Where the rows go to."""
+
+    path: Path
+    template: Path | None  # the file to write a copy of
+    ids_column: str | None  # of the template
 
 
-def template_of(
-    path: Path, data: str | None, out: Path, copy: bool, reading: dict[str, Any]
-) -> tuple[Path | None, str | None]:
-    """The file to write a copy of, and its column of ids; refuses what cannot be written, before any work."""
-    options = open_run(path).reading_options() | reading
-    require_another_file(out, data or options["source"], "--out")
-    template = Path(data or options["source"]) if copy or out.suffix == ".h5ad" else None
-    check_output(out, template)
-    return template, options["ids"] if template else None
+def output_of(
+    run: RunFolder, data: str | None, out: Path | None, default: str, copy: bool, reading: dict[str, Any]
+) -> Output:
+    """The output that was asked for; refuses what cannot or must not be written, before any work."""
+    options = run.reading_options() | reading
+    source = data or options["source"]
+    path = out or Path(default)
+    template = Path(source) if copy or path.suffix == ".h5ad" else None
+    check_place(path, "--out", {source, options["source"]}, may_replace=out is not None)
+    check_output(path, template)
+    return Output(path, template, options["ids"] if template else None)

@@ -18,7 +18,7 @@ def is_frame(matrix: Any) -> bool:
     return hasattr(matrix, "iloc")
 
 
-def numbers_of(frame: Any, name: str) -> np.ndarray:
+def numbers_of(frame: Any, name: str, is_text: bool = False) -> np.ndarray:
     """The values of a DataFrame as numbers; missing ones become NaN."""
     from pandas.api.types import is_numeric_dtype
 

@@ -21,20 +21,6 @@ def is_sparse(matrix: Matrix) -> bool:
     return not isinstance(matrix, np.ndarray)
 
 
-def missing(values: np.ndarray) -> np.ndarray:
-    """Whether each cell holds nothing: NaN, None, NaT, pandas' NA, or empty text.
-
-    >>> missing(np.array([1.0, np.nan])), missing(np.array(["a", ""])), missing(np.array([3, None], dtype=object))
-    (array([False,  True]), array([False,  True]), array([False,  True]))
-    """
-    if values.dtype.kind == "O":  # pandas' NA raises on comparison, NaN and NaT differ from themselves
-        cells = [v is None or type(v).__name__ == "NAType" or bool(v != v) or v == "" for v in values.ravel()]
-        return np.array(cells, dtype=bool).reshape(values.shape)
-    if values.dtype.kind in "US":
-        return values == np.zeros((), values.dtype)
-    return np.isnan(values) if values.dtype.kind in "fcmM" else np.zeros(values.shape, dtype=bool)
-
-
 def compact(values: np.ndarray, what: str = "data") -> np.ndarray:
     """Convert numbers to the smallest dtype that torch can index: uint8, int16, int32, int64 or float32.
 

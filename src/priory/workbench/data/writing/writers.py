@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from priory._support.cells import as_text
 from priory._support.files import not_a_folder, remove_leftovers, replacing
 from priory._support.locking import sole_writer
 from priory._support.optional import require
-from priory.workbench.data.reading.delimited import Layout, layout_of, open_text
+from priory.workbench.data.reading.layout import Layout, TextOptions, layout_of, open_text
 from priory.workbench.data.reading.table import as_values
 
 OUTPUT_FORMATS = (".npz", ".csv", ".tsv", ".parquet", ".h5ad")
@@ -59,7 +60,7 @@ def write_rows(
         b,1,0.0,1.0
     """
     path, template = Path(path), None if template is None else Path(template)
-    names = as_values(list(ids)).astype(str)
+    names = as_text(ids)
     values = {name: as_values(column) for name, column in columns.items()}
     extra = {name: np.asarray(array) for name, array in (arrays or {}).items()}
     check_output(path, template)
@@ -195,10 +196,10 @@ def _write_copy(
 ) -> None:
     """Write the template's cells unchanged, and the new columns behind them."""
     layout = layout_of(template)
-    with open_text(template) as file:
-        rows = [row for row in csv.reader(file, delimiter=layout.delimiter, skipinitialspace=True) if row]
+    with open_text(template, layout.encoding, layout.lines_before_data) as file:
+        rows = csv.reader(file, delimiter=layout.delimiter, skipinitialspace=True)
+        body = [row for row in rows if "".join(row).strip()]
     names = list(layout.names)
-    body = rows[1:] if layout.header_lines else rows
     new = _flat(columns, arrays)
     if taken := sorted(set(new) & set(names)):
         raise ValueError(f"--copy: expected no column named {', '.join(taken)} in {template.name}; rename it there")
@@ -211,7 +212,7 @@ def _write_copy(
         _require_own_order(ids, filled, layout, template.name)
         positions = np.arange(len(body))
     added = [_spread(np.array(_cells(values)), positions, len(body)).tolist() for values in new.values()]
-    header = rows[0] if layout.header_lines and not layout.bare_index else names
+    header = names if layout.header is None or layout.bare_index else layout.header
     joined = [[*row, *cells] for row, cells in zip(filled, zip(*added, strict=True), strict=True)] if added else filled
     delimiter = {".tsv": "\t", ".csv": "," if layout.delimiter == "\t" else layout.delimiter}[path.suffix.lower()]
     _write_text(path, delimiter, [[*header, *new], *joined])
@@ -269,7 +270,7 @@ def _write_h5ad(
     if ids_column is not None:
         _require_column(ids_column, data.obs.columns, template.name)
         own, what = data.obs[ids_column], f"column {ids_column!r}"
-    positions = _positions(ids, as_values(own).astype(str).tolist(), f"{what} of {template.name}")
+    positions = _positions(ids, as_text(own).tolist(), f"{what} of {template.name}")
     for name, values in columns.items():
         data.obs[f"priory_{name}"] = _spread(values, positions, data.n_obs)
     for name, array in arrays.items():

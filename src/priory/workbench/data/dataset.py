@@ -32,6 +32,7 @@ class Dataset:
         dynamic_binarization: train rows hold means in [0, 1], to be binarized anew each time they are seen; valid and
             test rows were binarized once.
         binarize_scale: the value that counted as one where the data were binarized, else None.
+        notes: how the file was read, where it could be read in more than one way.
 
     Example:
         >>> from priory.workbench.data import load_dataset
@@ -50,6 +51,7 @@ class Dataset:
     source: Path | None
     dynamic_binarization: bool = False
     binarize_scale: float | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, values in {"ids": self.ids, **{f"labels[{k!r}]": v for k, v in self.labels.items()}}.items():

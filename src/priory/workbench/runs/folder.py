@@ -16,7 +16,15 @@ from torch import Tensor
 from priory._support.files import read_json, replacing, write_json
 from priory._support.messages import TRAIN_AGAIN
 from priory.evaluation import Estimate
-from priory.workbench.data import Dataset, load_dataset, read_arrays, with_columns
+from priory.workbench.data import (
+    TEXT_OPTIONS,
+    Dataset,
+    TextOptions,
+    is_text_table,
+    load_dataset,
+    read_arrays,
+    with_columns,
+)
 from priory.workbench.data.splits import SPLITS as SPLIT_NAMES
 from priory.workbench.settings.base import checked
 
@@ -141,6 +149,9 @@ class RunFolder(ABC):
         """
         optional = {"labels", "ids", "drop", "layer"} - set(changes)
         options = self.reading_options() | {"source": source, "optional": optional} | changes
+        if not is_text_table(Path(source)):  # how the training data were written says nothing of another format
+            options |= {name: getattr(TextOptions(), name) for name in set(TEXT_OPTIONS) - set(changes)}
+        options["known_columns"] = self.modeled
         wanted = options.pop("binarize")
         dataset = load_dataset(**options)
         if wanted != "none" and not dataset.summary().binary:

@@ -31,11 +31,12 @@ def map_run(
     num_samples: int,
     device: str,
     reading: dict[str, Any],
+    safe: bool,
 ) -> None:
     from priory.plots import save_figure
 
     asked, figure = figure, _checked_figure(figure, out)
-    template, ids_column = template_of(path, data, out, copy, reading)
+    copied = template_of(path, data, out, copy, reading, safe)
     run, model, jobs = opened_model(path, device)
     require_another_file(figure, data or run.settings.data.source, "--figure")
     surface = jobs.surface(model, num_samples)
@@ -46,11 +47,11 @@ def map_run(
         drawn = TopographicMap(surface, rows, progress=progress)
         columns = _columns(drawn)
     columns |= _predictions(TopographicMap(surface, known), known, drawn, predict) if known is not None else {}
-    if template is None:
+    if copied["template"] is None:
         columns = kept(rows, run, data, taken=("id", "ids", *columns)) | columns
     places = drawn.places.place.numpy()
     arrays = {"map": places} if out.suffix == ".h5ad" else {}  # obsm, where scanpy draws from
-    write_rows(out, ids=rows.ids, columns=columns, arrays=arrays, template=template, ids_column=ids_column)
+    write_rows(out, ids=rows.ids, columns=columns, arrays=arrays, **copied)
     console.print(f"{len(rows)} rows on the map: {out}")
     if no_picture:
         console.print(no_picture)

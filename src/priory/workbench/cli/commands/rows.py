@@ -10,7 +10,7 @@ import numpy as np
 from priory._support.memory import require_memory
 from priory.workbench.cli.commands.opening import chosen_rows, opened_model
 from priory.workbench.cli.terminal import console, row_progress
-from priory.workbench.data import Dataset, DatasetRows, check_output, write_rows
+from priory.workbench.data import TEXT_OPTIONS, Dataset, DatasetRows, TextOptions, check_output, write_rows
 from priory.workbench.data.splits import split_names
 from priory.workbench.runs.folder import RunFolder
 from priory.workbench.runs.kinds import open_run
@@ -18,8 +18,8 @@ from priory.workbench.runs.kinds import open_run
 SAMPLE_BYTES = 3 * 4  # bytes of a sampled number: in parts, together, and as it is written
 
 
-def sample_run(path: Path, number: int, out: Path, seed: int, mean: bool, device: str) -> None:
-    check_output(out)
+def sample_run(path: Path, number: int, out: Path, seed: int, mean: bool, device: str, safe: bool) -> None:
+    check_output(out, safe=safe)
     run, model, jobs = opened_model(path, device)
     require_memory(SAMPLE_BYTES * number * len(run.columns), f"-n {number}: {number} samples", "take fewer at a time")
     x = run.restored(jobs.sample(model, number, seed, mean)).numpy()
@@ -27,17 +27,19 @@ def sample_run(path: Path, number: int, out: Path, seed: int, mean: bool, device
     if out.suffix == ".npz":
         write_rows(out, ids=ids, columns={}, arrays={"x": x})
     else:
-        write_rows(out, ids=ids, columns=dict(zip(run.columns, x.T, strict=True)))
+        write_rows(out, ids=ids, columns=dict(zip(run.columns, x.T, strict=True)), safe=safe)
     console.print(f"{number} samples: {out}")
 
 
-def embed_run(path: Path, data: str | None, out: Path, copy: bool, device: str, reading: dict[str, Any]) -> None:
-    template, ids_column = template_of(path, data, out, copy, reading)
+def embed_run(
+    path: Path, data: str | None, out: Path, copy: bool, device: str, reading: dict[str, Any], safe: bool
+) -> None:
+    copied = template_of(path, data, out, copy, reading, safe)
     run, model, jobs = opened_model(path, device)
     rows = chosen_rows(run, data, reading, Dataset.all_rows)
     arrays = jobs.embed(model, rows)
-    columns = {} if template else kept(rows, run, data, taken=("id", "ids", *arrays))
-    write_rows(out, ids=rows.ids, columns=columns, arrays=arrays, template=template, ids_column=ids_column)
+    columns = {} if copied["template"] else kept(rows, run, data, taken=("id", "ids", *arrays))
+    write_rows(out, ids=rows.ids, columns=columns, arrays=arrays, **copied)
     what = ", ".join(f"{name} {values.shape}" for name, values in arrays.items())
     console.print(f"{len(rows)} rows ({what}): {out}")
 
@@ -51,16 +53,17 @@ def score_run(
     copy: bool,
     device: str,
     reading: dict[str, Any],
+    safe: bool,
 ) -> None:
-    template, ids_column = template_of(path, data, out, copy, reading)
+    copied = template_of(path, data, out, copy, reading, safe)
     run, model, jobs = opened_model(path, device)
     rows = chosen_rows(run, data, reading, Dataset.all_rows)
     with row_progress("score", len(rows)) as progress:
         scores = jobs.score(model, rows, num_samples, seed, progress=progress)
     columns = {"log_likelihood": scores}
-    if template is None:
+    if copied["template"] is None:
         columns |= kept(rows, run, data, taken=("id", "ids", "log_likelihood"))
-    write_rows(out, ids=rows.ids, columns=columns, template=template, ids_column=ids_column)
+    write_rows(out, ids=rows.ids, columns=columns, **copied)
     lowest = ", ".join(f"{rows.ids[i]} ({scores[i]:.1f})" for i in np.argsort(scores)[:5])
     console.print(f"{len(rows)} rows scored: {out}\nlowest log-likelihoods in nats: {lowest}")
 
@@ -80,11 +83,15 @@ def require_another_file(out: Path, data: str, option: str) -> None:
 
 
 def template_of(
-    path: Path, data: str | None, out: Path, copy: bool, reading: dict[str, Any]
-) -> tuple[Path | None, str | None]:
-    """The file to write a copy of, and its column of ids; refuses what cannot be written, before any work."""
+    path: Path, data: str | None, out: Path, copy: bool, reading: dict[str, Any], safe: bool
+) -> dict[str, Any]:
+    """How to write, as arguments of `write_rows`: the file to copy, if any, its column of ids and how it is read.
+
+    Refuses what cannot be written, before any work.
+    """
     options = open_run(path).reading_options() | reading
     require_another_file(out, data or options["source"], "--out")
     template = Path(data or options["source"]) if copy or out.suffix == ".h5ad" else None
-    check_output(out, template)
-    return template, options["ids"] if template else None
+    check_output(out, template, safe=safe)
+    text = TextOptions(**{name: options[name] for name in TEXT_OPTIONS})
+    return {"template": template, "ids_column": options["ids"] if template else None, "text": text, "safe": safe}

@@ -29,18 +29,18 @@ def read_delimited(path: Path, as_written: Collection[str], options: TextOptions
     frame = _read_csv(pandas, path, layout, texts, options, options.decimal or ".")
     if not len(frame):
         raise ValueError(f"{path.name}: expected at least one row, got none below the header")
-    comma = options.decimal is None and _has_decimal_commas(frame.drop(columns=texts), layout.delimiter)
-    if comma:
-        frame = _read_csv(pandas, path, layout, texts, options, ",")
+    decimal, notes = options.decimal or ".", layout.notes
+    if options.decimal is None and _has_decimal_commas(frame.drop(columns=texts), layout.delimiter):
+        decimal, notes = ",", (*notes, "decimal commas (if they are not: --decimal .)")
+        frame = _read_csv(pandas, path, layout, texts, options, decimal)
     if missing(frame.iloc[:, -1].to_numpy()).any():  # pandas fills a row with too few fields so
         _require_whole_rows(path, layout)
         _require_closed_rows(path, layout, as_written)
     ids = as_text(frame.pop("")) if layout.index_column else None
     written = {name: as_text(frame[name]) for name in texts if name}
     for name, cells in written.items():
-        frame[name] = _numbers_if_possible(_without(cells, options.missing), comma or options.decimal == ",")
-    notes = (*layout.notes, "decimal commas (if they are not: --decimal .)") if comma else layout.notes
-    return Table(frame, ids=ids, written=written, notes=notes, is_text=True)
+        frame[name] = _numbers_if_possible(_without(cells, options.missing), decimal)
+    return Table(frame, ids=ids, written=written, notes=notes, decimal=decimal)
 
 
 def _without(text: np.ndarray, gaps: Collection[str]) -> np.ndarray:
@@ -62,17 +62,21 @@ def _comma_cells(column: Any) -> list[str]:
     """The cells with a comma, if all cells of the column are numbers with decimal commas, whole numbers or gaps."""
     cells = [cell for cell in np.unique(as_text(column)).tolist() if cell]
     commas = [cell for cell in cells if _COMMA.fullmatch(cell)]
-    return commas if all(_COMMA.fullmatch(cell) or re.fullmatch(r"\s*[+-]?\d+([eE][+-]?\d+)?\s*", cell) for cell in cells) else []
+    return (
+        commas
+        if all(_COMMA.fullmatch(cell) or re.fullmatch(r"\s*[+-]?\d+([eE][+-]?\d+)?\s*", cell) for cell in cells)
+        else []
+    )
 
 
-def _numbers_if_possible(text: np.ndarray, comma: bool) -> np.ndarray:
+def _numbers_if_possible(text: np.ndarray, decimal: str = ".") -> np.ndarray:
     """Convert text to int64 or float64 if every cell that is not empty is a number, else leave it.
 
-    >>> _numbers_if_possible(np.array(["1", "2"]), False), _numbers_if_possible(np.array(["a", "2"]), False)
+    >>> _numbers_if_possible(np.array(["1", "2"])), _numbers_if_possible(np.array(["a", "2"]))
     (array([1, 2]), array(['a', '2'], dtype='<U1'))
     """
     filled = ~missing(text)
-    cells = np.char.replace(text, ",", ".") if comma else text
+    cells = np.char.replace(text, decimal, ".")
     try:
         if filled.all():
             return np.array([int(cell) for cell in cells], dtype=np.int64)

@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence, Set
 import numpy as np
 
 # What a cell without a value often holds. Such a cell in the first line is no sign of a name.
-GAPS = frozenset(("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "<NA>", "#N/A", "?", "-", "--", ".", "*"))
+GAPS = frozenset(
+    ("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "<NA>", "#N/A", "?", "-", "--", ".", "*")
+)
 
 _ROWS_FOR_A_RANGE = 5  # fewer rows do not show how far the values of a column spread
 _FACTOR_WITHOUT_A_RANGE = 30  # a value this many times larger than all below it is far from them
@@ -87,7 +89,9 @@ def holds_names(first: Row, below: Sequence[Row], number: Number) -> bool | None
 
 def _is_name(text: str) -> bool:
     """Whether text looks like a name, and not like a number that is written in some other way, such as <0.05."""
-    return bool(re.search(r"[^\W\d_]", text)) and not re.match(r"\s*[<>≤≥~±+\-−]?\s*[\d.,]*\d[\d.,]*([DdEe][+-]?\d+)?\s*$", text)
+    return bool(re.search(r"[^\W\d_]", text)) and not re.match(
+        r"\s*[<>≤≥~±+\-\u2212]?\s*[\d.,]*\d[\d.,]*([DdEe][+-]?\d+)?\s*$", text
+    )
 
 
 def _only_kinds(column: Row) -> bool:
@@ -109,7 +113,9 @@ def _numbers_are_names(values: Numbers, rows: np.ndarray, novel: bool) -> bool |
         return True
     if novel and even:
         return True
-    undecided = far or novel or (even and (size >= 5 or not inside)) or (sorted_ and (size >= 8 or (size >= 5 and not inside)))
+    undecided = (
+        far or novel or (even and (size >= 5 or not inside)) or (sorted_ and (size >= 8 or (size >= 5 and not inside)))
+    )
     return None if undecided else False
 
 

@@ -24,6 +24,7 @@ _DELIMITERS = (",", ";", "\t", "|", " ")
 _SEP = re.compile(r'"?sep=(.)"?\s*$', re.IGNORECASE)  # a line that Excel writes and reads
 _SAMPLE_LINES, _SAMPLE_CHARACTERS = 200, 1 << 20  # of the table, to find its delimiter and its header
 
+TEXT_OPTIONS = ("header", "delimiter", "decimal", "missing")
 Number = Callable[[str], float | None]
 
 
@@ -33,10 +34,13 @@ class TextOptions:
 
     Attributes:
         header: whether the first line holds names of columns.
-        delimiter: the character between fields.
+        delimiter: the character between fields; 'tab' is one too.
         decimal: the decimal mark, '.' or ','.
         missing: words for a missing cell, beside those that pandas knows.
         known: columns that a model expects; a first line that has them is a header.
+
+    Raises:
+        ValueError: the delimiter is no single character, or the decimal mark is another one.
     """
 
     header: bool | None = None
@@ -44,6 +48,21 @@ class TextOptions:
     decimal: str | None = None
     missing: tuple[str, ...] = ()
     known: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.delimiter in ("tab", r"\t"):
+            object.__setattr__(self, "delimiter", "\t")
+        if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
+            raise ValueError(
+                f"delimiter: expected one character, such as ';', '|' or tab, got {shortened(self.delimiter)!r}"
+            )
+        if self.decimal not in (None, ".", ","):
+            raise ValueError(f"decimal: expected one of . and , got {shortened(self.decimal)!r}")
+
+    @property
+    def given(self) -> list[str]:
+        """The names of the options that the user gave."""
+        return [name for name in TEXT_OPTIONS if getattr(self, name) not in (None, ())]
 
 
 @dataclass(frozen=True)
@@ -87,8 +106,8 @@ def reading_text(path: Path) -> Iterator[None]:
         line, byte = found
         letter = bytes([byte]).decode("cp1252", "replace")
         raise ValueError(
-            f"{path.name}: expected UTF-8 text, got the byte 0x{byte:02X} in line {line}, which is {letter!r} in Latin-1 "
-            "(Windows-1252), not UTF-8; save the table as CSV in UTF-8, or convert it: iconv -f WINDOWS-1252 -t UTF-8"
+            f"{path.name}: expected UTF-8 text, got the byte 0x{byte:02X} in line {line}, {letter!r} in Latin-1 "
+            "(Windows-1252); save the table as CSV in UTF-8, or convert it: iconv -f WINDOWS-1252 -t UTF-8"
         ) from None
 
 
@@ -251,14 +270,14 @@ def _is_header(
     first, number = rows[0], _number_reader(delimiter, options)
     if options.known and set(options.known) <= set(first):
         return True
-    unnamed = options.known and options.known == default_columns(len(options.known))
+    unnamed = options.known and all(re.fullmatch(r"x\d+", known) for known in options.known)
     if unnamed and all_numbers(first, number):
         return False
     found = holds_names(first, rows[1:], number)
     if found is None and comment is None:
         shown = shortened(", ".join(first[:4]), 60)
         raise ValueError(
-            f"{name}: expected a first line that is either names of columns or data, got one that may be both "
-            f"({shown}{', ...' if len(first) > 4 else ''}); say which: --header if it holds names, --no-header if it is data"
+            f"{name}: expected a first line that is either names of columns or data, got one that may be both ({shown}"
+            f"{', ...' if len(first) > 4 else ''}); say which it is: --header for names, --no-header for data"
         )
     return bool(found)

@@ -57,7 +57,7 @@ class Table:
         written: columns of the matrix as the file writes them, such as 007 for 7; ids are taken from here.
         layers: matrices to read instead of `matrix`, by name; None if the format has no layers.
         notes: how the file was read, where it could be read in more than one way.
-        is_text: whether the file is text, so that options say how to read it.
+        decimal: the decimal mark of a table of text; None of other formats.
     """
 
     matrix: Any
@@ -70,7 +70,7 @@ class Table:
     written: Mapping[str, np.ndarray] = field(default_factory=dict)
     layers: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
-    is_text: bool = False
+    decimal: str | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,9 @@ def select(table: Table, claims: Claims, where: str) -> Selection:
     if taken:
         matrix = matrix.iloc[:, left] if is_frame(matrix) else matrix[:, left]
     if is_frame(matrix):
-        matrix = numbers_of(matrix.set_axis([columns[i] for i in left], axis=1), where, table.is_text)
+        matrix = numbers_of(
+            matrix.set_axis([columns[i] for i in left], axis=1), where, is_text=table.decimal is not None
+        )
     image_shape = None if taken else table.image_shape
     notes = (*table.notes, renamed) if renamed else table.notes
     return Selection(matrix, tuple(columns[i] for i in left), labels, as_text(ids), image_shape, notes)

@@ -11,6 +11,8 @@ from priory.workbench.data.likelihood_rule import RULE as RULE
 from priory.workbench.data.likelihood_rule import LikelihoodProposal as LikelihoodProposal
 from priory.workbench.data.likelihood_rule import propose_likelihood as propose_likelihood
 from priory.workbench.data.loading import load_dataset as load_dataset
+from priory.workbench.data.precision import lost_digits as lost_digits
+from priory.workbench.data.precision import require_float32 as require_float32
 from priory.workbench.data.reading.arrays import read_arrays as read_arrays
 from priory.workbench.data.reading.layout import TEXT_OPTIONS as TEXT_OPTIONS
 from priory.workbench.data.reading.layout import TextOptions as TextOptions

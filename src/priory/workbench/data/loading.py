@@ -47,6 +47,7 @@ def load_dataset(
     binarize_scale: float | None = None,
     optional: Collection[str] = (),
     known_columns: Sequence[str] = (),
+    precise: bool = False,
 ) -> Dataset:
     """Load an embedded data set or a file.
 
@@ -72,6 +73,8 @@ def load_dataset(
             dropped columns are left out; without ids, rows have the file's own names or numbers; without the layer, X
             is read.
         known_columns: names that a model expects. A first line of text that has them all is a header.
+        precise: keep float64, and give float64 batches; else float64 stays only if float32 would lose values of a
+            column, and batches are float32.
 
     Returns:
         The data set with its values in native units.
@@ -103,7 +106,7 @@ def load_dataset(
         require_no_text_options(text, origin)
     table = _digits() if path is None else read_table(path, claims.names(), text)
     selection = select(table, claims, origin)
-    x = compact_matrix(selection.matrix, origin)
+    x = compact_matrix(selection.matrix, origin, precise=precise)
     parts = _splits(table, selection, split, split_seed, splits)
     scale = None if binarize == "none" else unit_scale(summarize(x), binarize_scale)
     if scale is not None:
@@ -120,6 +123,7 @@ def load_dataset(
         dynamic_binarization=binarize == "dynamic",
         binarize_scale=scale,
         notes=selection.notes,
+        precise=precise,
     )
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from priory.maps.quality import MAP_DESCRIPTIONS
 from priory.maps.surfaces import Surface
 from priory.training.history import HISTORY_FILE
 from priory.workbench.data import Dataset, DatasetRows, constant_columns, load_dataset, require_finite, with_columns
+from priory.workbench.data.reading.matrices import crowded_columns
 from priory.workbench.jobs.map_quality import quality_on_map
 from priory.workbench.jobs.vae import require_free
 from priory.workbench.models.scaled_gtm import BATCH, MapModel, Progress, batches, means_and_scales
@@ -58,6 +59,7 @@ def new_gtm_run(settings: GTMRunSettings, out: Path) -> Iterator[tuple[GTMRun, F
     """
     _require_free(out)
     dataset = load_dataset(**settings.data.model_dump())
+    dataset = replace(dataset, precise=bool(crowded_columns(dataset.x).size))
     require_finite(dataset)
     if len(dataset.rows("train")) < 2:
         raise ValueError(f"{dataset.origin}: expected at least two training rows, got one; give more rows")
@@ -69,7 +71,15 @@ def new_gtm_run(settings: GTMRunSettings, out: Path) -> Iterator[tuple[GTMRun, F
     if standardize:
         loc, scale = means_and_scales(modeled.rows("train"))
         scaling = StoredScaling(loc=tuple(loc.tolist()), scale=tuple(scale.tolist()))
-    run = GTMRun(out, settings, dataset.columns, constants, image_shape=dataset.image_shape, standardized=scaling)
+    run = GTMRun(
+        out,
+        settings,
+        dataset.columns,
+        constants,
+        image_shape=dataset.image_shape,
+        standardized=scaling,
+        precise=dataset.precise,
+    )
     with sole_writer(out):
         _require_free(out)  # another process may have begun a run since
         yield run, Found(modeled, modeled.summary().missing, why)
@@ -132,7 +142,7 @@ def fit(run: GTMRun, dataset: Dataset, device: str) -> MapModel:
         remove_leftovers(folder)
     settings = run.settings.model
     gtm = GTM(**settings.model_dump(exclude={"standardize"}), device=device, random_state=run.settings.seed)
-    model = MapModel(gtm, run.scaler)
+    model = MapModel(gtm, run.scaler, run.precise)
     rows = dataset.rows("train")
     if settings.batch_size is None:
         gtm.fit_batches(lambda: map(model.scaled, batches(rows)))
@@ -213,7 +223,8 @@ def sample(model: MapModel, number: int, seed: int, mean: bool) -> Tensor:
     """New rows in the data's units, (number, columns of the model); with `mean`, images of nodes that were drawn."""
     random = np.random.RandomState(np.random.MT19937(seed))
     x, node = copy(model.gtm).set_params(random_state=random).sample(number)
-    return torch.from_numpy(model.restored(model.gtm.means_[node] if mean else x)).float()
+    rows = torch.from_numpy(model.restored(model.gtm.means_[node] if mean else x))
+    return rows if model.precise else rows.float()
 
 
 def surface(model: MapModel, num_samples: int) -> Surface:

@@ -66,6 +66,11 @@ class RunFolder(ABC):
         """What was fitted and how, as (name, text), in the order to be read; the model comes first."""
 
     @property
+    def precise(self) -> bool:
+        """Whether the model needs its data in float64."""
+        return False
+
+    @property
     @abstractmethod
     def has_map(self) -> bool:
         """Whether a grid stands behind the model."""
@@ -110,9 +115,11 @@ class RunFolder(ABC):
         if not self.constants:
             return x
         known = {name: math.nan if value is None else value for name, value in self.constants.items()}
-        values = torch.tensor([known.get(name, math.nan) for name in self.columns], dtype=x.dtype)
+        numbers = np.array([known.get(name, math.nan) for name in self.columns])
+        exact = np.array_equal(numbers.astype(np.float32), numbers, equal_nan=True)
+        values = torch.tensor(numbers, dtype=x.dtype if exact else torch.float64)
         whole = values.to(x.device).repeat(*x.shape[:-1], 1)
-        whole[..., whole.new_tensor([name not in known for name in self.columns], dtype=torch.bool)] = x
+        whole[..., whole.new_tensor([name not in known for name in self.columns], dtype=torch.bool)] = x.to(whole.dtype)
         return whole
 
     def load_dataset(self, *, drawn: bool = False) -> Dataset:
@@ -172,7 +179,7 @@ class RunFolder(ABC):
 
     def reading_options(self) -> dict[str, Any]:
         """How the training data were read, as arguments of `load_dataset`."""
-        return self.settings.data.model_dump() | {"binarize_scale": self.binarize_scale}
+        return self.settings.data.model_dump() | {"binarize_scale": self.binarize_scale, "precise": self.precise}
 
     def write_metrics(self, metrics: Mapping[str, Estimate], num_samples: int, seed: int) -> None:
         """Write what `metrics_tree` gives."""

@@ -63,3 +63,4 @@ class GTMConfig(Settings):
     constants: dict[str, FiniteFloat | None]
     image_shape: tuple[int, int] | None
     standardized: StoredScaling | None
+    precise: bool = False

@@ -17,6 +17,7 @@ GAPS = frozenset(
 _ROWS_FOR_A_RANGE = 5  # fewer rows do not show how far the values of a column spread
 _FACTOR_WITHOUT_A_RANGE = 30  # a value this many times larger than all below it is far from them
 _ROWS_FOR_KINDS = 10
+_YEARS = (1800, 2100)
 
 Row = Sequence[str]
 Number = Callable[[str], float | None]
@@ -102,21 +103,20 @@ def _only_kinds(column: Row) -> bool:
 def _numbers_are_names(values: Numbers, rows: np.ndarray, novel: bool) -> bool | None:
     """`holds_names` for numbers above columns of numbers, (N, columns); `novel`: beside a text that is in no row."""
     inside, far = _inside(values, rows), _far(values, rows)
-    even = _is_even(values) and not any(map(_is_even, rows))
-    sorted_ = _is_sorted(values) and not any(map(_is_sorted, rows))
+    is_even = _is_even(values) and not any(map(_is_even, rows))
+    is_sorted = _is_sorted(values) and not any(map(_is_sorted, rows))
+    years = _are_years(values) and not all(map(_are_years, rows))
     size = len(values)
-    if even and (size >= 8 or (size >= 5 and not inside) or (far and size >= 3)):
+    if (
+        (is_even and (size >= 8 or (size >= 5 and not inside)))
+        or (is_sorted and size >= 8 and not inside)
+        or (years and size >= 3)
+        or (far and (novel or (size >= 3 and (is_even or len(rows) >= _ROWS_FOR_A_RANGE))))
+        or (novel and is_even)
+    ):
         return True
-    if sorted_ and size >= 8 and not inside:
-        return True
-    if far and (novel or (size >= 3 and len(rows) >= _ROWS_FOR_A_RANGE)):
-        return True
-    if novel and even:
-        return True
-    undecided = (
-        far or novel or (even and (size >= 5 or not inside)) or (sorted_ and (size >= 8 or (size >= 5 and not inside)))
-    )
-    return None if undecided else False
+    is_series = (is_even and (size >= 5 or not inside)) or (is_sorted and (size >= 8 or not inside))
+    return None if far or novel or years or is_series else False
 
 
 def _inside(values: Numbers, rows: np.ndarray) -> bool:
@@ -135,6 +135,12 @@ def _is_even(values: Numbers) -> bool:
     """Whether numbers form an arithmetic series of at least three members."""
     steps = np.diff(values)
     return len(steps) >= 2 and steps[0] != 0 and bool(np.allclose(steps, steps[0], rtol=1e-6, atol=0))
+
+
+def _are_years(values: Numbers) -> bool:
+    """Whether numbers are different years, in order."""
+    whole = (values == np.rint(values)) & (values >= _YEARS[0]) & (values <= _YEARS[1])
+    return len(values) >= 2 and bool(whole.all() and (np.diff(values) > 0).all())
 
 
 def _is_sorted(values: Numbers) -> bool:

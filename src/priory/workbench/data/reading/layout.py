@@ -107,7 +107,7 @@ def reading_text(path: Path) -> Iterator[None]:
         letter = bytes([byte]).decode("cp1252", "replace")
         raise ValueError(
             f"{path.name}: expected UTF-8 text, got the byte 0x{byte:02X} in line {line}, {letter!r} in Latin-1 "
-            "(Windows-1252); save the table as CSV in UTF-8, or convert it: iconv -f WINDOWS-1252 -t UTF-8"
+            f"(Windows-1252); save the table as CSV in UTF-8, or convert it: iconv -f WINDOWS-1252 -t UTF-8 {path.name}"
         ) from None
 
 

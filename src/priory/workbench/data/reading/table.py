@@ -114,9 +114,7 @@ def select(table: Table, claims: Claims, where: str) -> Selection:
     if taken:
         matrix = matrix.iloc[:, left] if is_frame(matrix) else matrix[:, left]
     if is_frame(matrix):
-        matrix = numbers_of(
-            matrix.set_axis([columns[i] for i in left], axis=1), where, is_text=table.decimal is not None
-        )
+        matrix = numbers_of(matrix, [columns[i] for i in left], where, table.decimal)
     image_shape = None if taken else table.image_shape
     notes = (*table.notes, renamed) if renamed else table.notes
     return Selection(matrix, tuple(columns[i] for i in left), labels, as_text(ids), image_shape, notes)

@@ -16,10 +16,10 @@ from priory._support.optional import require
 from priory.workbench.data.binarize import binarized, unit_scale
 from priory.workbench.data.dataset import Dataset
 from priory.workbench.data.embedded import EMBEDDED
-from priory.workbench.data.reading.layout import TextOptions
 from priory.workbench.data.reading.matrices import compact_matrix, is_sparse
 from priory.workbench.data.reading.readers import read_table, require_no_text_options
 from priory.workbench.data.reading.table import Claims, Selection, Table, select
+from priory.workbench.data.reading.text_options import TextOptions
 from priory.workbench.data.splits import consecutive, random_split, recorded_split, stratified_split, with_validation
 from priory.workbench.data.summary import summarize
 

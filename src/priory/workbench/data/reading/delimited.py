@@ -13,8 +13,9 @@ import numpy as np
 
 from priory._support.cells import as_text, missing
 from priory._support.optional import require
-from priory.workbench.data.reading.layout import Layout, TextOptions, layout_of, open_text, reading_text
+from priory.workbench.data.reading.layout import Layout, layout_of, open_text, reading_text
 from priory.workbench.data.reading.table import Table
+from priory.workbench.data.reading.text_options import TextOptions
 
 _COMMA = re.compile(r"\s*[+-]?(\d+,\d*|,\d+)([eE][+-]?\d+)?\s*")
 _THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2}(,\d{3})+\s*")

@@ -18,51 +18,14 @@ from priory._support.messages import shortened
 from priory.workbench.data.reading.foreign import foreign, open_bytes
 from priory.workbench.data.reading.header import GAPS, all_numbers, holds_names, to_number
 from priory.workbench.data.reading.table import default_columns, unique_names
+from priory.workbench.data.reading.text_options import TextOptions
 
 _TEXT = ("UTF-8 text, a line a row", "save the table as CSV in UTF-8, with every quotation mark closed")
 _DELIMITERS = (",", ";", "\t", "|", " ")
 _SEP = re.compile(r'"?sep=(.)"?\s*$', re.IGNORECASE)  # a line that Excel writes and reads
 _SAMPLE_LINES, _SAMPLE_CHARACTERS = 200, 1 << 20  # of the table, to find its delimiter and its header
 
-TEXT_OPTIONS = ("header", "delimiter", "decimal", "missing")
 Number = Callable[[str], float | None]
-
-
-@dataclass(frozen=True)
-class TextOptions:
-    """What the user says of a table of text; None and () leave it to the file.
-
-    Attributes:
-        header: whether the first line holds names of columns.
-        delimiter: the character between fields; 'tab' is one too.
-        decimal: the decimal mark, '.' or ','.
-        missing: words for a missing cell, beside those that pandas knows.
-        known: columns that a model expects; a first line that has them is a header.
-
-    Raises:
-        ValueError: the delimiter is no single character, or the decimal mark is another one.
-    """
-
-    header: bool | None = None
-    delimiter: str | None = None
-    decimal: str | None = None
-    missing: tuple[str, ...] = ()
-    known: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.delimiter in ("tab", r"\t"):
-            object.__setattr__(self, "delimiter", "\t")
-        if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
-            raise ValueError(
-                f"delimiter: expected one character, such as ';', '|' or tab, got {shortened(self.delimiter)!r}"
-            )
-        if self.decimal not in (None, ".", ","):
-            raise ValueError(f"decimal: expected one of . and , got {shortened(self.decimal)!r}")
-
-    @property
-    def given(self) -> list[str]:
-        """The names of the options that the user gave."""
-        return [name for name in TEXT_OPTIONS if getattr(self, name) not in (None, ())]
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from priory.workbench.data.reading.arrays import read_array
 from priory.workbench.data.reading.delimited import read_delimited
 from priory.workbench.data.reading.h5ad import read_h5ad
 from priory.workbench.data.reading.idx import read_idx
-from priory.workbench.data.reading.layout import TextOptions
 from priory.workbench.data.reading.matrices import as_rows
 from priory.workbench.data.reading.npz import read_npz
 from priory.workbench.data.reading.parquet import read_parquet
 from priory.workbench.data.reading.table import Table
+from priory.workbench.data.reading.text_options import TextOptions
 
 # From a path, and the names of columns to keep as they are written if the format has only text, to a table.
 Reader: TypeAlias = Callable[[Path, Collection[str]], Table]

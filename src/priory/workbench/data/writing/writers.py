@@ -16,8 +16,9 @@ from priory._support.files import not_a_folder, remove_leftovers, replacing
 from priory._support.locking import sole_writer
 from priory._support.optional import require
 from priory.workbench.data.reading.delimited import read_delimited
-from priory.workbench.data.reading.layout import Layout, TextOptions, layout_of, open_text
+from priory.workbench.data.reading.layout import Layout, layout_of, open_text
 from priory.workbench.data.reading.table import as_values
+from priory.workbench.data.reading.text_options import TextOptions
 
 OUTPUT_FORMATS = (".npz", ".csv", ".tsv", ".parquet", ".h5ad")
 _DELIMITED = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
@@ -311,4 +312,8 @@ def _write_h5ad(
     for name, array in arrays.items():
         wide = array.reshape(len(array), -1) if array.ndim > 1 else array[:, None]
         data.obsm[f"X_priory_{name}"] = _spread(wide, positions, data.n_obs)
+    for table in (data.obs, data.var):  # anndata does not write the text of pandas 3
+        table.index = table.index.astype(object)
+        for name in table.columns[table.dtypes == "str"]:
+            table[name] = table[name].astype(object)
     data.write_h5ad(path, compression="gzip")

@@ -10,13 +10,13 @@ from priory._support.messages import shortened
 from priory.workbench.data.dataset import Dataset
 from priory.workbench.data.reading.matrices import crowded_columns, is_sparse
 
-_LEAST_SHARE = 0.5  # of the distinct values of a column; with fewer, a model would learn the rounding
+_LARGEST_LOSS = 0.5  # share of a column's distinct values; with fewer left, a model would learn the rounding
 _SHOWN_COLUMNS = 5
 
 
 def require_float32(dataset: Dataset) -> None:
-    """Refuse columns of which float32, in which networks compute, keeps less than half of the distinct values."""
-    lost = {name: left for name, left in _distinct(dataset).items() if left[1] < _LEAST_SHARE * left[0]}
+    """Refuse columns of which float32, in which networks compute, keeps half of the distinct values or fewer."""
+    lost = {name: left for name, left in _distinct(dataset).items() if left[1] <= _LARGEST_LOSS * left[0]}
     if lost:
         drop = " ".join(f"--drop {shlex.quote(name)}" for name in list(lost)[:_SHOWN_COLUMNS])
         raise ValueError(

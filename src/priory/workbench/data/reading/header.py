@@ -16,7 +16,7 @@ GAPS = frozenset(
 
 _ROWS_FOR_A_RANGE = 5  # fewer rows do not show how far the values of a column spread
 _FACTOR_WITHOUT_A_RANGE = 30  # a value this many times larger than all below it is far from them
-_ROWS_FOR_KINDS = 10
+_ROWS_FOR_KINDS = 20
 _YEARS = (1800, 2100)
 
 Row = Sequence[str]

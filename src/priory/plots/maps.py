@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from priory._support.cells import as_text
 from priory.plots.cells import cell_means
 from priory.plots.classes import NOTHING, OTHERS, class_styles, told_apart
 from priory.plots.figure import (
@@ -71,7 +72,7 @@ def plot_map(
     if values is not None:
         _draw_values(axes, points, np.asarray(values, dtype=float), size, name)
     elif classes is not None:
-        _draw_classes(axes, points, np.asarray(classes, dtype=str), size, name)
+        _draw_classes(axes, points, as_text(classes), size, name)
     else:
         many = len(points) > MANY_DOTS
         axes.plot(*points.T, "o", color=DATA_COLOR, markersize=size, markeredgewidth=0, rasterized=many)

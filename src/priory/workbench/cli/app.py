@@ -7,6 +7,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from priory.workbench.cli import options
 from priory.workbench.cli.gtm_app import gtm_app
 from priory.workbench.cli.options import (
     DataArgument,
@@ -37,7 +38,8 @@ app = typer.Typer(
 app.add_typer(gtm_app, name="gtm")
 
 OUTPUT = "Output"
-TABLE = ("data.labels", "data.ids", "data.drop")
+TABLE = tuple(f"data.{name}" for name in options.TABLE)
+FLAGS = {"data.header": options.HEADER["header"]}
 FIT = {
     "Model": (
         "model.prior",
@@ -65,7 +67,7 @@ FIT = {
 
 
 @app.command()
-@settings_options(RunSettings, FIT)
+@settings_options(RunSettings, FIT, flags=FLAGS)
 def fit(
     given: Given,
     data: DataArgument = None,
@@ -153,7 +155,9 @@ def refit(
 
 
 @app.command()
-@settings_options(RunSettings, {"Model": ("model.latent_dim",), "Training": ("training.epochs",), "Data": TABLE})
+@settings_options(
+    RunSettings, {"Model": ("model.latent_dim",), "Training": ("training.epochs",), "Data": TABLE}, flags=FLAGS
+)
 def compare(
     given: Given,
     data: DataArgument = "digits",

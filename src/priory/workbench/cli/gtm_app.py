@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from priory.workbench.cli import options
 from priory.workbench.cli.options import DataArgument, Device, Given, Set, settings_options
 from priory.workbench.settings.gtm import GTMRunSettings
 
@@ -24,8 +25,10 @@ FIT = {
         "model.max_iter",
         "seed",
     ),
-    "Data": ("data.labels", "data.ids", "data.drop", "data.layer", "data.split", "data.split_seed"),
+    "Data": (*(f"data.{name}" for name in options.TABLE), "data.layer", "data.split", "data.split_seed"),
 }
+
+FLAGS = {"model.standardize": "--standardize/--raw", "data.header": options.HEADER["header"]}
 
 
 @gtm_app.callback(invoke_without_command=True)
@@ -35,7 +38,7 @@ def gtm(context: typer.Context) -> None:
 
 
 @gtm_app.command("fit")
-@settings_options(GTMRunSettings, FIT, flags={"model.standardize": "--standardize/--raw"})
+@settings_options(GTMRunSettings, FIT, flags=FLAGS)
 def gtm_fit(
     given: Given,
     data: DataArgument = None,

@@ -11,6 +11,7 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from priory.workbench.data import TEXT_OPTIONS
 from priory.workbench.settings.model import REGISTRIES, ModelSettings
 from priory.workbench.settings.run import DataSettings
 
@@ -27,6 +28,9 @@ Seed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda: where to compute.")]
 Report = Annotated[bool, typer.Option("--report/--no-report", help="Write the page, report.html.")]
 Copy = Annotated[bool, typer.Option("--copy", help="Write into a copy of DATA (csv, tsv, h5ad).")]
+SafeCsv = Annotated[
+    bool, typer.Option("--safe-csv", help="In .csv and .tsv, an apostrophe before text that begins like a formula.")
+]
 Grid = Annotated[
     str | None,
     typer.Option(metavar="NxN", help="Grid of gtm, gtm-vamp: 10x10 or just 10; 5x5x5.", rich_help_panel="Model"),
@@ -114,5 +118,8 @@ def _field(kind: type[BaseModel], path: str) -> FieldInfo:
     return next(part.settings.model_fields[name] for part in parts if name in part.settings.model_fields)
 
 
-# How to read a table other than the run's own: `given` has labels, ids and drop.
-reading_options = settings_options(DataSettings, {"Data": ("labels", "ids", "drop")})
+# Settings of how to read a table, and the flag of the one that is not named by its setting.
+TABLE = ("labels", "ids", "drop", *TEXT_OPTIONS)
+HEADER = {"header": "--header/--no-header"}
+# How to read a table other than the run's own: `given` has these settings.
+reading_options = settings_options(DataSettings, {"Data": TABLE}, flags=HEADER)

@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from priory.workbench.cli.options import Copy, DataArgument, Device, Given, RunArgument, Samples, Seed, reading_options
+from priory.workbench.cli.options import (
+    Copy,
+    DataArgument,
+    Device,
+    Given,
+    RunArgument,
+    SafeCsv,
+    Samples,
+    Seed,
+    reading_options,
+)
 
 
 def sample(
@@ -16,11 +26,12 @@ def sample(
     seed: Seed = 0,
     mean: Annotated[bool, typer.Option("--mean", help="E[x|z] instead of draws from p(x|z).")] = False,
     device: Device = "auto",
+    safe_csv: SafeCsv = False,
 ) -> None:
     """Draw new data: z from the prior, x from the decoder."""
     from priory.workbench.cli.commands.rows import sample_run
 
-    sample_run(run, number, out, seed, mean, device)
+    sample_run(run, number, out, seed, mean, device, safe_csv)
 
 
 @reading_options
@@ -33,11 +44,12 @@ def embed(
     ] = None,
     copy: Copy = False,
     device: Device = "auto",
+    safe_csv: SafeCsv = False,
 ) -> None:
     """Each row's posterior mean and scale, and with a grid prior its place on the map."""
     from priory.workbench.cli.commands.rows import embed_run
 
-    embed_run(run, data, out, copy, device, given)
+    embed_run(run, data, out, copy, device, given, safe_csv)
 
 
 @reading_options
@@ -55,11 +67,12 @@ def map_rows(
     ] = None,
     samples: Samples = 64,
     device: Device = "auto",
+    safe_csv: SafeCsv = False,
 ) -> None:
     """Each row's place on the grid behind the model, its spread, node and log-likelihood; and a picture."""
     from priory.workbench.cli.commands.map import map_run
 
-    map_run(run, data, out, copy, figure, predict or [], samples, device, given)
+    map_run(run, data, out, copy, figure, predict or [], samples, device, given, safe_csv)
 
 
 @reading_options
@@ -74,11 +87,12 @@ def score(
     seed: Seed = 0,
     copy: Copy = False,
     device: Device = "auto",
+    safe_csv: SafeCsv = False,
 ) -> None:
     """Each row's estimated log-likelihood in nats; the lowest are outliers."""
     from priory.workbench.cli.commands.rows import score_run
 
-    score_run(run, data, out, samples, seed, copy, device, given)
+    score_run(run, data, out, samples, seed, copy, device, given, safe_csv)
 
 
 ROW_COMMANDS: dict[str, Callable[..., None]] = {"sample": sample, "embed": embed, "map": map_rows, "score": score}

@@ -15,9 +15,14 @@ from priory.workbench.data.likelihood_rule import RULE as RULE
 from priory.workbench.data.likelihood_rule import LikelihoodProposal as LikelihoodProposal
 from priory.workbench.data.likelihood_rule import propose_likelihood as propose_likelihood
 from priory.workbench.data.loading import load_dataset as load_dataset
+from priory.workbench.data.precision import lost_digits as lost_digits
+from priory.workbench.data.precision import require_float32 as require_float32
 from priory.workbench.data.reading.arrays import read_arrays as read_arrays
 from priory.workbench.data.reading.readers import FORMATS as FORMATS
+from priory.workbench.data.reading.readers import is_text_table as is_text_table
 from priory.workbench.data.reading.table import Table as Table
+from priory.workbench.data.reading.text_options import TEXT_OPTIONS as TEXT_OPTIONS
+from priory.workbench.data.reading.text_options import TextOptions as TextOptions
 from priory.workbench.data.summary import Summary as Summary
 from priory.workbench.data.writing.writers import check_output as check_output
 from priory.workbench.data.writing.writers import write_rows as write_rows

@@ -14,9 +14,9 @@ _LISTED_COLUMNS = 5
 _MEANING = {"missing": "(NaN or empty cells)", "infinite": "(or beyond 3.4e38)"}
 
 
-def require_complete(dataset: Dataset) -> None:
-    """Refuse missing and infinite values."""
-    _require_none(dataset, "missing", np.isnan, "fill them in")
+def require_complete(dataset: Dataset, *, or_else: str = "") -> None:
+    """Refuse missing and infinite values; `or_else` ends the advice about missing ones."""
+    _require_none(dataset, "missing", np.isnan, "fill them in", or_else)
     _require_none(dataset, "infinite", np.isinf, "fill them in")
 
 
@@ -25,7 +25,9 @@ def require_finite(dataset: Dataset) -> None:
     _require_none(dataset, "infinite", np.isinf, "leave these cells empty")
 
 
-def _require_none(dataset: Dataset, kind: str, test: Callable[[np.ndarray], np.ndarray], cure: str) -> None:
+def _require_none(
+    dataset: Dataset, kind: str, test: Callable[[np.ndarray], np.ndarray], cure: str, or_else: str = ""
+) -> None:
     if dataset.x.dtype.kind != "f":
         return
     counts, row = _count(dataset.x, test)
@@ -38,7 +40,7 @@ def _require_none(dataset: Dataset, kind: str, test: Callable[[np.ndarray], np.n
     raise ValueError(
         f"{dataset.origin}: expected a finite number in every cell, got {number} in {columns.size} of {len(counts)} "
         f"columns: {names}{more}, the first in row {row + 1} (id {shortened(str(dataset.ids[row]))!r}); {cure}, remove "
-        "these rows, or leave the columns out with --drop"
+        f"these rows, or leave the columns out with --drop{or_else}"
     )
 
 

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 import numpy as np
 
 from priory.workbench.data.dataset import DatasetRows
-from priory.workbench.data.reading.matrices import is_sparse
+from priory.workbench.data.reading.matrices import is_one_value, is_sparse
 
 _BLOCK_ROWS = 4096
 _LISTED_COLUMNS = 5
 
 
 def constant_columns(rows: DatasetRows) -> dict[str, float]:
-    """Find the columns that have one value in all of these rows, in float32 as models read them; give that value too.
+    """Find the columns that have one value in all of these rows, but for rounding in float64; give that value too.
 
     Missing cells do not count.
 
@@ -30,8 +30,8 @@ def constant_columns(rows: DatasetRows) -> dict[str, float]:
         for start in range(0, len(indices), _BLOCK_ROWS):
             block = x[indices[start : start + _BLOCK_ROWS]]
             low, high = np.fmin(low, np.fmin.reduce(block)), np.fmax(high, np.fmax.reduce(block))
-    low, high = low.astype(np.float32), high.astype(np.float32)
-    return {rows.dataset.columns[i]: float(low[i]) for i in np.flatnonzero(low == high)}
+    low, high = low.astype(np.float64), high.astype(np.float64)
+    return {rows.dataset.columns[i]: float(low[i]) for i in np.flatnonzero(is_one_value(low, high))}
 
 
 def describe_constants(constants: Mapping[str, float]) -> str:

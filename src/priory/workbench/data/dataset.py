@@ -35,6 +35,8 @@ class Dataset:
             test rows were binarized once.
         binarize_scale: the value that counted as one where the data were binarized, else None.
         fingerprint: checksums of the values and ids as they were read, before they were binarized.
+        notes: how the file was read, where it could be read in more than one way.
+        precise: batches are float64 instead of float32.
 
     Example:
         >>> from priory.workbench.data import load_dataset
@@ -54,6 +56,8 @@ class Dataset:
     dynamic_binarization: bool = False
     binarize_scale: float | None = None
     fingerprint: Fingerprint | None = None
+    notes: tuple[str, ...] = ()
+    precise: bool = False
 
     def __post_init__(self) -> None:
         for name, values in {"ids": self.ids, **{f"labels[{k!r}]": v for k, v in self.labels.items()}}.items():
@@ -73,7 +77,7 @@ class Dataset:
     @cached_property
     def _tensor(self) -> Tensor:
         """Dense data as a tensor of the compact dtype; it shares the memory of `x` if torch allows that."""
-        array = compact(np.ascontiguousarray(self.x))
+        array = compact(np.ascontiguousarray(self.x), precise=self.precise)
         return torch.from_numpy(array if array.flags.writeable else array.copy())
 
     def rows(self, split: str) -> DatasetRows:
@@ -106,7 +110,7 @@ class Dataset:
 
 
 class DatasetRows:
-    """A view of some rows of a data set; batches are made dense and float32 on the way out.
+    """A view of some rows of a data set; batches are made dense and float32 (or float64, if precise) on the way out.
 
     Example:
         >>> from priory.workbench.data import load_dataset
@@ -141,11 +145,11 @@ class DatasetRows:
         return self.dataset.dynamic_binarization
 
     def tensor(self) -> Tensor:
-        """All rows at once, dense float32 (n, D): for small data."""
+        """All rows at once, dense (n, D): for small data."""
         return self._dense(self._index)
 
     def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """(x, row index) in order: float32 (b, D) and int64 (b,), the last batch possibly smaller."""
+        """(x, row index) in order: (b, D) and int64 (b,), the last batch possibly smaller."""
         if batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
         return ((self._dense(index), index) for index in self._index.split(batch_size) if len(index))
@@ -159,10 +163,10 @@ class DatasetRows:
         return self._dense(index), index
 
     def _dense(self, index: Tensor) -> Tensor:
-        x = self.dataset.x
+        x, precise = self.dataset.x, self.dataset.precise
         if is_sparse(x):
-            return torch.from_numpy(x[index.numpy()].astype(np.float32).toarray())
-        return self.dataset._tensor.index_select(0, index).to(torch.float32)
+            return torch.from_numpy(x[index.numpy()].astype(np.float64 if precise else np.float32).toarray())
+        return self.dataset._tensor.index_select(0, index).to(torch.float64 if precise else torch.float32)
 
 
 def telling_rows(dataset: Dataset) -> DatasetRows:

@@ -19,8 +19,9 @@ from priory.workbench.data.dataset import Dataset, column_order, require_as_many
 from priory.workbench.data.embedded import EMBEDDED
 from priory.workbench.data.fingerprint import Recorded, fingerprint_of
 from priory.workbench.data.reading.matrices import compact_matrix, is_sparse
-from priory.workbench.data.reading.readers import read_table
+from priory.workbench.data.reading.readers import read_table, require_no_text_options
 from priory.workbench.data.reading.table import Claims, Selection, Table, select
+from priory.workbench.data.reading.text_options import TextOptions
 from priory.workbench.data.splits import consecutive, random_split, recorded_split, stratified_split, with_validation
 from priory.workbench.data.summary import summarize
 
@@ -37,6 +38,10 @@ def load_dataset(
     ids: str | None = None,
     drop: Sequence[str] = (),
     layer: str | None = None,
+    header: bool | None = None,
+    delimiter: str | None = None,
+    decimal: str | None = None,
+    missing: Sequence[str] = (),
     split: Literal["given", "shuffled"] = "given",
     split_seed: int = 0,
     splits: Mapping[str, Sequence[int]] | None = None,
@@ -44,6 +49,8 @@ def load_dataset(
     binarize: Literal["none", "dynamic", "static"] = "none",
     binarize_scale: float | None = None,
     optional: Collection[str] = (),
+    known_columns: Sequence[str] = (),
+    precise: bool = False,
 ) -> Dataset:
     """Load an embedded data set or a file.
 
@@ -53,6 +60,10 @@ def load_dataset(
         ids: a column to take out of the matrix that names the rows.
         drop: columns to leave out.
         layer: the layer of an .h5ad file to read instead of X.
+        header: of a table of text, whether its first line holds names; None to find out by the lines below.
+        delimiter: of a table of text, the character between fields; None to find out.
+        decimal: of a table of text, the decimal mark, '.' or ','; None to find out.
+        missing: of a table of text, words for a missing cell, such as '?', beside empty cells, NA, nan, null, ...
         split: 'given' is the file's own split or the book's (digits), else a seeded 80/10/10; 'shuffled' is a seeded
             split of the same sizes, stratified by the first label if there is one.
         split_seed: seed of both.
@@ -65,6 +76,9 @@ def load_dataset(
         optional: those of 'labels', 'ids', 'drop' and 'layer' whose columns the source may lack. Missing labels and
             dropped columns are left out; without ids, rows have the file's own names or numbers; without the layer, X
             is read.
+        known_columns: names that a model expects. A first line of text that has them all is a header.
+        precise: keep float64, and give float64 batches; else float64 stays only if float32 would lose values of a
+            column, and batches are float32.
 
     Returns:
         The data set with its values in native units.
@@ -89,13 +103,16 @@ def load_dataset(
     claims = Claims(
         tuple(dict.fromkeys(_names("labels", labels))), ids, tuple(_names("drop", drop)), layer, frozenset(optional)
     )
+    text = TextOptions(header, delimiter, decimal, tuple(_names("missing", missing)), tuple(known_columns))
     path = None if str(source) in EMBEDDED else _existing_file(Path(source))
     origin = str(source) if path is None else path.name
-    table = _digits() if path is None else read_table(path, claims.names())
+    if path is None:
+        require_no_text_options(text, origin)
+    table = _digits() if path is None else read_table(path, claims.names(), text)
     selection = select(table, claims, origin)
     if recorded is not None:
         selection = _in_order(selection, recorded.columns, origin)
-    x = compact_matrix(selection.matrix, origin)
+    x = compact_matrix(selection.matrix, origin, precise=precise)
     x = x if is_sparse(x) else np.ascontiguousarray(x)
     if recorded is not None:
         recorded.require_same(x, selection.ids, origin)
@@ -116,6 +133,8 @@ def load_dataset(
         dynamic_binarization=binarize == "dynamic",
         binarize_scale=scale,
         fingerprint=fingerprint,
+        notes=selection.notes,
+        precise=precise,
     )
 
 
@@ -184,5 +203,5 @@ def _check_choice(argument: str, value: str, choices: Sequence[str]) -> None:
 
 def _names(argument: str, value: Collection[str]) -> Collection[str]:
     if isinstance(value, str):
-        raise TypeError(f"{argument}: expected a list of column names, got the text {value!r}; write [{value!r}]")
+        raise TypeError(f"{argument}: expected a list of names, got the text {value!r}; write [{value!r}]")
     return value

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +21,8 @@ from priory.maps.gtm_surface import log_volume
 from priory.maps.quality import MAP_DESCRIPTIONS
 from priory.maps.surfaces import Surface
 from priory.training.history import HISTORY_FILE
-from priory.workbench.data import (
-    Dataset,
-    DatasetRows,
-    constant_columns,
-    load_dataset,
-    require_finite,
-    with_columns,
-)
+from priory.workbench.data import Dataset, DatasetRows, constant_columns, load_dataset, require_finite, with_columns
+from priory.workbench.data.reading.matrices import crowded_columns
 from priory.workbench.jobs.map_quality import quality_on_map
 from priory.workbench.jobs.vae import require_free
 from priory.workbench.models.scaled_gtm import BATCH, MapModel, Progress, batches, means_and_scales
@@ -67,6 +61,7 @@ def new_gtm_run(settings: GTMRunSettings, out: Path) -> Iterator[tuple[GTMRun, F
     _require_free(out)
     require_apart(out, settings.data.source)
     dataset = load_dataset(**settings.data.model_dump())
+    dataset = replace(dataset, precise=bool(crowded_columns(dataset.x).size))
     require_finite(dataset)
     if len(dataset.rows("train")) < 2:
         raise ValueError(f"{dataset.origin}: expected at least two training rows, got one; give more rows")
@@ -86,6 +81,7 @@ def new_gtm_run(settings: GTMRunSettings, out: Path) -> Iterator[tuple[GTMRun, F
         **checksums(dataset),
         image_shape=dataset.image_shape,
         standardized=scaling,
+        precise=dataset.precise,
     )
     with sole_writer(out):
         _require_free(out)  # another process may have begun a run since
@@ -149,7 +145,7 @@ def fit(run: GTMRun, dataset: Dataset, device: str) -> MapModel:
         remove_leftovers(folder)
     settings = run.settings.model
     gtm = GTM(**settings.model_dump(exclude={"standardize"}), device=device, random_state=run.settings.seed)
-    model = MapModel(gtm, run.scaler)
+    model = MapModel(gtm, run.scaler, run.precise)
     rows = dataset.rows("train")
     if settings.batch_size is None:
         gtm.fit_batches(lambda: map(model.scaled, batches(rows)))
@@ -230,7 +226,8 @@ def sample(model: MapModel, number: int, seed: int, mean: bool) -> Tensor:
     """New rows in the data's units, (number, columns of the model); with `mean`, images of nodes that were drawn."""
     random = np.random.RandomState(np.random.MT19937(seed))
     x, node = copy(model.gtm).set_params(random_state=random).sample(number)
-    return torch.from_numpy(model.restored(model.gtm.means_[node] if mean else x)).float()
+    rows = torch.from_numpy(model.restored(model.gtm.means_[node] if mean else x))
+    return rows if model.precise else rows.float()
 
 
 def surface(model: MapModel, num_samples: int) -> Surface:

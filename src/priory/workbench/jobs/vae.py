@@ -31,6 +31,7 @@ from priory.workbench.data import (
     describe_constants,
     load_dataset,
     require_complete,
+    require_float32,
     telling_rows,
     with_columns,
 )
@@ -49,6 +50,7 @@ DESCRIPTIONS = METRIC_DESCRIPTIONS | MAP_DESCRIPTIONS
 # While it is trained, a weight is held 18 times in float32: with its gradient and Adam's two averages, among the best
 # weights, and in the state to resume from (all but the gradient), which is copied twice to be written.
 BYTES_OF_A_WEIGHT = 18 * 4
+MAP_TAKES_GAPS = "; or fit a map, which takes rows with missing cells: priory gtm fit"
 
 
 class NewRun(NamedTuple):
@@ -72,11 +74,12 @@ def new_run(settings: RunSettings, out: Path) -> Iterator[NewRun]:
     require_apart(out, settings.data.source)
     check_devices(settings.training)
     dataset = load_dataset(**settings.data.model_dump())
-    require_complete(dataset)
+    require_complete(dataset, or_else=MAP_TAKES_GAPS)
     model, proposal = resolve_likelihood(settings.model, dataset.summary(), dataset.origin)
     settings = settings.model_copy(update={"model": model})
     constants = _left_out(dataset, model)
     modeled = with_columns(dataset, tuple(name for name in dataset.columns if name not in constants))
+    require_float32(modeled)
     facts, vae = _start(settings, modeled, dataset.image_shape)
     run = Run(
         out,

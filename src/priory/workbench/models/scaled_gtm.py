@@ -26,6 +26,7 @@ class MapModel:
 
     gtm: GTM  # fitted to scaled rows
     scaler: StandardScaler | None  # a fitted `StandardScaler`; None if the columns are not standardized
+    precise: bool = False  # whether rows in the data's own units lose values in float32
 
     def to(self, device: str) -> "MapModel":
         """The same model, computed on that device."""

@@ -19,10 +19,13 @@ from priory._support.messages import TRAIN_AGAIN
 from priory._version import __version__
 from priory.evaluation import Estimate
 from priory.workbench.data import (
+    TEXT_OPTIONS,
     Dataset,
     Fingerprint,
     Recorded,
+    TextOptions,
     checksum_of_split,
+    is_text_table,
     load_dataset,
     read_arrays,
     require_as_many,
@@ -74,6 +77,11 @@ class RunFolder(ABC):
         """What was fitted and how, as (name, text), in the order to be read; the model comes first."""
 
     @property
+    def precise(self) -> bool:
+        """Whether the model needs its data in float64."""
+        return False
+
+    @property
     @abstractmethod
     def has_map(self) -> bool:
         """Whether a grid stands behind the model."""
@@ -120,9 +128,11 @@ class RunFolder(ABC):
         if not self.constants:
             return x
         known = {name: math.nan if value is None else value for name, value in self.constants.items()}
-        values = torch.tensor([known.get(name, math.nan) for name in self.columns], dtype=x.dtype)
+        numbers = np.array([known.get(name, math.nan) for name in self.columns])
+        exact = np.array_equal(numbers.astype(np.float32), numbers, equal_nan=True)
+        values = torch.tensor(numbers, dtype=x.dtype if exact else torch.float64)
         whole = values.to(x.device).repeat(*x.shape[:-1], 1)
-        whole[..., whole.new_tensor([name not in known for name in self.columns], dtype=torch.bool)] = x
+        whole[..., whole.new_tensor([name not in known for name in self.columns], dtype=torch.bool)] = x.to(whole.dtype)
         return whole
 
     def load_dataset(self, *, drawn: bool = False) -> Dataset:
@@ -159,6 +169,9 @@ class RunFolder(ABC):
         """
         optional = {"labels", "ids", "drop", "layer"} - set(changes)
         options = self.reading_options() | {"source": source, "optional": optional} | changes
+        if not is_text_table(Path(source)):  # how the training data were written says nothing of another format
+            options |= {name: getattr(TextOptions(), name) for name in set(TEXT_OPTIONS) - set(changes)}
+        options["known_columns"] = self.modeled
         wanted = options.pop("binarize")
         dataset = load_dataset(**options)
         if wanted != "none" and not dataset.summary().binary:
@@ -170,7 +183,7 @@ class RunFolder(ABC):
 
     def reading_options(self) -> dict[str, Any]:
         """How the training data were read, as arguments of `load_dataset`."""
-        return self.settings.data.model_dump() | {"binarize_scale": self.binarize_scale}
+        return self.settings.data.model_dump() | {"binarize_scale": self.binarize_scale, "precise": self.precise}
 
     def write_metrics(self, metrics: Mapping[str, Estimate], num_samples: int, seed: int) -> None:
         """Write what `metrics_tree` gives."""

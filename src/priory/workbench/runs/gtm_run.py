@@ -27,6 +27,7 @@ class GTMRun(RunFolder):
     settings: GTMRunSettings
     image_shape: tuple[int, int] | None = field(kw_only=True)  # height and width if rows with all columns are images
     standardized: StoredScaling | None = field(kw_only=True)  # means and standard deviations of the model's columns
+    precise: bool = field(default=False, kw_only=True)  # whether float32 would lose values of the training data
 
     @classmethod
     def open(cls, path: str | Path) -> "GTMRun":
@@ -50,6 +51,7 @@ class GTMRun(RunFolder):
             split_checksum=config.split_checksum,
             image_shape=config.image_shape,
             standardized=config.standardized,
+            precise=config.precise,
         )
 
     def write_config(self) -> None:
@@ -63,6 +65,7 @@ class GTMRun(RunFolder):
             fingerprint=self.fingerprint,
             split_checksum=self.split_checksum,
             standardized=self.standardized,
+            precise=self.precise,
         )
         write_json(self.path / CONFIG, config.model_dump(mode="json"))
 
@@ -101,7 +104,7 @@ class GTMRun(RunFolder):
                 f"{self.path / MODEL}: expected a map of {len(self.modeled)} columns on 2 axes, as {CONFIG} says, got "
                 f"{gtm.n_features_in_} on {gtm.n_components}; put the file back, or fit again"
             )
-        return MapModel(gtm, self.scaler)
+        return MapModel(gtm, self.scaler, self.precise)
 
     def loaded(self) -> Any:
         """An estimator for rows in the data's own units: a `GTM`, or a pipeline that standardizes first."""

@@ -66,3 +66,4 @@ class GTMConfig(Settings):
     fingerprint: Fingerprint
     split_checksum: str
     standardized: StoredScaling | None
+    precise: bool = False

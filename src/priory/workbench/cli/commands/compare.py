@@ -33,7 +33,7 @@ from priory.workbench.compare.page import page_contents
 from priory.workbench.compare.pictures import draw_pictures
 from priory.workbench.compare.results import Comparison
 from priory.workbench.compare.tables import aligned, differences_table, failure_lines, means_table
-from priory.workbench.data import Dataset, load_dataset, require_complete, telling_rows
+from priory.workbench.data import Dataset, load_dataset, require_complete, require_float32, telling_rows
 from priory.workbench.jobs import vae as vae_jobs
 from priory.workbench.models.building import resolve_likelihood
 from priory.workbench.report import write_report
@@ -143,7 +143,8 @@ def _find_what_is_done(comparison: Comparison, plan: dict[Cell, RunSettings], ou
         begun = (folder for cell in plan if ((folder := out / cell.name) / CONFIG).exists())
         recorded = next((Run.open(folder).recorded for folder in begun), None)
         dataset = load_dataset(**settings.data.model_dump(), recorded=recorded)
-        require_complete(dataset)
+        require_complete(dataset, or_else=vae_jobs.MAP_TAKES_GAPS)
+        require_float32(dataset)
         resolve_likelihood(settings.model, dataset.summary(), dataset.origin)
 
 

@@ -21,7 +21,7 @@ from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
 from priory.workbench.cli.commands.opening import allow_modules_here, say_if_newer
 from priory.workbench.cli.commands.printing import default_folder, say_data, say_files, say_left_out
 from priory.workbench.cli.terminal import console, errors, show_metrics
-from priory.workbench.data import RULE, Dataset, LikelihoodProposal, telling_rows
+from priory.workbench.data import RULE, Dataset, LikelihoodProposal, lost_digits, telling_rows
 from priory.workbench.jobs import vae as vae_jobs
 from priory.workbench.models.building import class_of_prior
 from priory.workbench.report.run import write_run_report
@@ -147,6 +147,8 @@ def grid_settings(text: str | None) -> dict[str, int]:
 def _say_what_was_found(run: Run, dataset: Dataset, proposal: LikelihoodProposal) -> None:
     settings = run.settings
     say_data(dataset)
+    if lost := lost_digits(dataset):
+        console.print(lost, markup=False)
     say_left_out(run.constants)
     if settings.model.likelihood == proposal.likelihood:
         console.print(proposal.describe(), markup=False)

@@ -35,10 +35,11 @@ def map_run(
     num_samples: int,
     device: str,
     reading: dict[str, Any],
+    safe: bool,
 ) -> None:
     from priory.plots import save_figure
 
-    out, template, ids_column = output_of(open_run(path), data, out, "map.csv", copy, reading)
+    out, copied = output_of(open_run(path), data, out, "map.csv", copy, reading, safe)
     asked, figure = figure, figure or out.with_suffix(".png")
     run, model, jobs = opened_model(path, device)
     _check_figure(figure, {data or run.settings.data.source, run.settings.data.source}, asked=asked is not None)
@@ -50,11 +51,11 @@ def map_run(
         drawn = TopographicMap(surface, rows, progress=progress)
         columns = _columns(drawn)
     columns |= _predictions(TopographicMap(surface, known), known, drawn, predict) if known is not None else {}
-    if template is None:
+    if copied["template"] is None:
         columns = kept(rows, run, data, taken=("id", "ids", *columns)) | columns
     places = drawn.places.place.numpy()
     arrays = {"map": places} if out.suffix == ".h5ad" else {}  # obsm, where scanpy draws from
-    write_rows(out, ids=rows.ids, columns=columns, arrays=arrays, template=template, ids_column=ids_column)
+    write_rows(out, ids=rows.ids, columns=columns, arrays=arrays, **copied)
     console.print(f"{len(rows)} rows on the map: {out}")
     if no_picture:
         console.print(no_picture)

@@ -20,6 +20,8 @@ def say_data(dataset: Dataset) -> None:
     """Print the values of the data and the sizes of the splits."""
     sizes = ", ".join(f"{len(index)} {name}" for name, index in dataset.splits.items())
     console.print(f"[bold]{dataset.name}[/]: {dataset.summary().describe()}\nrows: {sizes}")
+    if dataset.notes:
+        console.print(f"read: {'; '.join(dataset.notes)}", markup=False)
 
 
 def say_left_out(columns: Mapping[str, float | None]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from priory._support.memory import require_memory
 from priory.workbench.cli.commands.opening import chosen_rows, opened_model
 from priory.workbench.cli.terminal import console, row_progress
-from priory.workbench.data import Dataset, DatasetRows, check_output, write_rows
+from priory.workbench.data import TEXT_OPTIONS, Dataset, DatasetRows, TextOptions, check_output, write_rows
 from priory.workbench.data.splits import split_names
 from priory.workbench.runs.folder import RunFolder
 from priory.workbench.runs.kinds import open_run
@@ -19,8 +19,8 @@ from priory.workbench.runs.outputs import check_place
 SAMPLE_BYTES = 3 * 4  # bytes of a sampled number: in parts, together, and as it is written
 
 
-def sample_run(path: Path, number: int, out: Path | None, seed: int, mean: bool, device: str) -> None:
-    out = output_of(open_run(path), None, out, "samples.npz", False, {}).path
+def sample_run(path: Path, number: int, out: Path | None, seed: int, mean: bool, device: str, safe: bool) -> None:
+    out, _ = output_of(open_run(path), None, out, "samples.npz", False, {}, safe)
     run, model, jobs = opened_model(path, device)
     require_memory(SAMPLE_BYTES * number * len(run.columns), f"-n {number}: {number} samples", "take fewer at a time")
     x = run.restored(jobs.sample(model, number, seed, mean)).numpy()
@@ -28,17 +28,19 @@ def sample_run(path: Path, number: int, out: Path | None, seed: int, mean: bool,
     if out.suffix == ".npz":
         write_rows(out, ids=ids, columns={}, arrays={"x": x})
     else:
-        write_rows(out, ids=ids, columns=dict(zip(run.columns, x.T, strict=True)))
+        write_rows(out, ids=ids, columns=dict(zip(run.columns, x.T, strict=True)), safe=safe)
     console.print(f"{number} samples: {out}")
 
 
-def embed_run(path: Path, data: str | None, out: Path | None, copy: bool, device: str, reading: dict[str, Any]) -> None:
-    out, template, ids_column = output_of(open_run(path), data, out, "embedding.npz", copy, reading)
+def embed_run(
+    path: Path, data: str | None, out: Path | None, copy: bool, device: str, reading: dict[str, Any], safe: bool
+) -> None:
+    out, copied = output_of(open_run(path), data, out, "embedding.npz", copy, reading, safe)
     run, model, jobs = opened_model(path, device)
     rows = chosen_rows(run, data, reading, Dataset.all_rows)
     arrays = jobs.embed(model, rows)
-    columns = {} if template else kept(rows, run, data, taken=("id", "ids", *arrays))
-    write_rows(out, ids=rows.ids, columns=columns, arrays=arrays, template=template, ids_column=ids_column)
+    columns = {} if copied["template"] else kept(rows, run, data, taken=("id", "ids", *arrays))
+    write_rows(out, ids=rows.ids, columns=columns, arrays=arrays, **copied)
     what = ", ".join(f"{name} {values.shape}" for name, values in arrays.items())
     console.print(f"{len(rows)} rows ({what}): {out}")
 
@@ -52,16 +54,17 @@ def score_run(
     copy: bool,
     device: str,
     reading: dict[str, Any],
+    safe: bool,
 ) -> None:
-    out, template, ids_column = output_of(open_run(path), data, out, "scores.csv", copy, reading)
+    out, copied = output_of(open_run(path), data, out, "scores.csv", copy, reading, safe)
     run, model, jobs = opened_model(path, device)
     rows = chosen_rows(run, data, reading, Dataset.all_rows)
     with row_progress("score", len(rows)) as progress:
         scores = jobs.score(model, rows, num_samples, seed, progress=progress)
     columns = {"log_likelihood": scores}
-    if template is None:
+    if copied["template"] is None:
         columns |= kept(rows, run, data, taken=("id", "ids", "log_likelihood"))
-    write_rows(out, ids=rows.ids, columns=columns, template=template, ids_column=ids_column)
+    write_rows(out, ids=rows.ids, columns=columns, **copied)
     lowest = ", ".join(f"{rows.ids[i]} ({scores[i]:.1f})" for i in np.argsort(scores)[:5])
     console.print(f"{len(rows)} rows scored: {out}\nlowest log-likelihoods in nats: {lowest}")
 
@@ -87,15 +90,14 @@ def _own_splits(run: RunFolder, data: str | None) -> dict[str, np.ndarray]:
 
 
 class Output(NamedTuple):
-    """Where the rows go to."""
+    """Where the rows go to, and how they are written."""
 
     path: Path
-    template: Path | None  # the file to write a copy of
-    ids_column: str | None  # of the template
+    options: dict[str, Any]  # of `write_rows`: the file to copy, if any, its column of ids and how it is read
 
 
 def output_of(
-    run: RunFolder, data: str | None, out: Path | None, default: str, copy: bool, reading: dict[str, Any]
+    run: RunFolder, data: str | None, out: Path | None, default: str, copy: bool, reading: dict[str, Any], safe: bool
 ) -> Output:
     """The output that was asked for; refuses what cannot or must not be written, before any work."""
     options = run.reading_options() | reading
@@ -103,5 +105,7 @@ def output_of(
     path = out or Path(default)
     template = Path(source) if copy or path.suffix == ".h5ad" else None
     check_place(path, "--out", {source, options["source"]}, may_replace=out is not None)
-    check_output(path, template)
-    return Output(path, template, options["ids"] if template else None)
+    check_output(path, template, safe=safe)
+    text = TextOptions(**{name: options[name] for name in TEXT_OPTIONS})
+    ids_column = options["ids"] if template else None
+    return Output(path, {"template": template, "ids_column": ids_column, "text": text, "safe": safe})

@@ -3,131 +3,89 @@
 from __future__ import annotations
 
 import csv
+import re
 import warnings
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from io import TextIOWrapper
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from priory._support.cells import as_text, missing
 from priory._support.optional import require
-from priory.workbench.data.reading.foreign import foreign, open_bytes
-from priory.workbench.data.reading.matrices import missing
-from priory.workbench.data.reading.table import Table, default_columns
+from priory.workbench.data.reading.layout import Layout, layout_of, open_text, reading_text
+from priory.workbench.data.reading.table import Table
+from priory.workbench.data.reading.text_options import TextOptions
 
-_TEXT = ("UTF-8 text, a line a row", "save the table as CSV in UTF-8, with every quotation mark closed")
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Delimiter, header and row names of a delimited file, for the reader and for the writer of copies."""
-
-    delimiter: str
-    header_lines: int  # lines to the end of the header; 0 if there is none
-    names: tuple[str, ...]  # unique, one a field of a row; the first is '' if the first column holds row names
-    bare_index: bool  # R's write.table: the header has no field for the row names
-    open_end: bool  # the first row ends with a delimiter
-
-    @property
-    def index_column(self) -> bool:
-        """Whether the first column holds row names, as pandas and R write them."""
-        return self.names[:1] == ("",)
+_COMMA = re.compile(r"\s*[+-]?(\d+,\d*|,\d+)([eE][+-]?\d+)?\s*")
+_THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2}(,\d{3})+\s*")
 
 
-def open_text(path: Path) -> TextIOWrapper:
-    """Open a text file, gzipped or not; the caller closes it."""
-    zipped = path.name.lower().endswith(".gz")
-    return TextIOWrapper(open_bytes(path, zipped=zipped), encoding="utf-8-sig", newline="")
-
-
-def layout_of(path: Path) -> Layout:
-    """Find delimiter, header and row names by the first two rows."""
-    with foreign(path.name, *_TEXT), open_text(path) as file:
-        lines = ((number, line) for number, line in enumerate(file, 1) if line.strip())
-        start = list(islice(lines, 2))
-    if not start:
-        raise ValueError(f"{path.name}: expected a table, got an empty file; save it again")
-    head = "".join(line for _, line in start)
-    first_line = head.splitlines()[0]
-    delimiter = ","
-    if ".tsv" in path.name.lower():
-        delimiter = "\t"
-    elif ";" in first_line and "," not in first_line:  # as spreadsheets write in countries with a decimal comma
-        delimiter = ";"
-    with foreign(path.name, *_TEXT):
-        rows = list(csv.reader(head.splitlines(), delimiter=delimiter, skipinitialspace=True))
-    first, second = rows[0], rows[-1]
-    open_end = first[-1:] == [""]
-    if _is_data(first):
-        return Layout(delimiter, 0, default_columns(len(first)), False, open_end)
-    bare_index = len(rows) == 2 and len(second) == len(first) + 1
-    return Layout(delimiter, start[0][0], _unique(["", *first] if bare_index else first), bare_index, open_end)
-
-
-def _is_data(fields: list[str]) -> bool:
-    """Whether the first row is data: numbers, but not 0, 1, 2, ..., the names that pandas gives columns of an array.
-
-    Cells may be empty, except for the first: a table with row names has no name there.
-    """
-    if len(fields) > 1 and fields == [str(i) for i in range(len(fields))]:
-        return False
-    try:
-        return fields[:1] != [""] and bool([float(field) for field in fields if field])
-    except ValueError:
-        return False
-
-
-def _unique(names: list[str]) -> tuple[str, ...]:
-    """Make names unique, as in a, a, b -> a, a.1, b; the first may be empty, which marks row names."""
-    taken: set[str] = set()
-    counts: dict[str, int] = {}
-    for i, name in enumerate(names):
-        base = name or ("" if i == 0 else f"column_{i}")
-        candidate = base
-        while candidate in taken:
-            counts[base] = counts.get(base, 0) + 1
-            candidate = f"{base}.{counts[base]}"
-        taken.add(candidate)
-        names[i] = candidate
-    return tuple(names)
-
-
-def read_delimited(path: Path, as_written: Collection[str]) -> Table:
-    """Read text with a header, or without one if the first row is numbers; a first column without a name holds ids."""
+def read_delimited(path: Path, as_written: Collection[str], options: TextOptions | None = None) -> Table:
+    """Read text with or without a header; a first column without a name holds ids."""
+    options = options or TextOptions()
     pandas = require("pandas", "tables", f"reading {path.suffix} files")
-    layout = layout_of(path)
+    layout = layout_of(path, options)
     texts = [name for name in layout.names if not name or name in as_written]  # 007 stays 007, and NA is no NaN
-    frame = _read_csv(pandas, path, layout, dict.fromkeys(texts, str))
+    frame = _read_csv(pandas, path, layout, texts, options, options.decimal or ".")
     if not len(frame):
         raise ValueError(f"{path.name}: expected at least one row, got none below the header")
+    decimal, notes = options.decimal or ".", layout.notes
+    if options.decimal is None and _has_decimal_commas(frame.drop(columns=texts), layout.delimiter):
+        decimal, notes = ",", (*notes, "decimal commas (if they are not: --decimal .)")
+        frame = _read_csv(pandas, path, layout, texts, options, decimal)
     if missing(frame.iloc[:, -1].to_numpy()).any():  # pandas fills a row with too few fields so
         _require_whole_rows(path, layout)
         _require_closed_rows(path, layout, as_written)
-    ids = frame.pop("").to_numpy(dtype=str) if layout.index_column else None
-    written = {name: frame[name].to_numpy(dtype=str) for name in texts if name}
+    ids = as_text(frame.pop("")) if layout.index_column else None
+    written = {name: as_text(frame[name]) for name in texts if name}
     for name, cells in written.items():
-        frame[name] = _numbers_if_possible(np.char.strip(cells))
-    return Table(frame, ids=ids, written=written)
+        frame[name] = _numbers_if_possible(_without(cells, options.missing), decimal)
+    return Table(frame, ids=ids, written=written, notes=notes, decimal=decimal)
 
 
-def _numbers_if_possible(text: np.ndarray) -> np.ndarray:
+def _without(text: np.ndarray, gaps: Collection[str]) -> np.ndarray:
+    """The text without spaces around it; '' in place of the words for a gap."""
+    text = np.char.strip(text)
+    return np.where(np.isin(text, list(gaps)), "", text)
+
+
+def _has_decimal_commas(frame: Any, delimiter: str) -> bool:
+    """Whether columns are numbers only if the comma is a decimal mark, and no other column has a decimal point."""
+    columns = [frame.iloc[:, i] for i in range(frame.shape[1])]
+    commas = [cells for column in columns if column.dtype.kind not in "iufb" and (cells := _comma_cells(column))]
+    points = any(column.dtype.kind == "f" and (column % 1 > 0).any() for column in columns)
+    thousands = delimiter != ";" and all(_THOUSANDS.fullmatch(cell) for cells in commas for cell in cells)
+    return bool(commas) and not (points or thousands or delimiter == ",")
+
+
+def _comma_cells(column: Any) -> list[str]:
+    """The cells with a comma, if all cells of the column are numbers with decimal commas, whole numbers or gaps."""
+    cells = [cell for cell in np.unique(as_text(column)).tolist() if cell]
+    commas = [cell for cell in cells if _COMMA.fullmatch(cell)]
+    return (
+        commas
+        if all(_COMMA.fullmatch(cell) or re.fullmatch(r"\s*[+-]?\d+([eE][+-]?\d+)?\s*", cell) for cell in cells)
+        else []
+    )
+
+
+def _numbers_if_possible(text: np.ndarray, decimal: str = ".") -> np.ndarray:
     """Convert text to int64 or float64 if every cell that is not empty is a number, else leave it.
 
     >>> _numbers_if_possible(np.array(["1", "2"])), _numbers_if_possible(np.array(["a", "2"]))
     (array([1, 2]), array(['a', '2'], dtype='<U1'))
     """
     filled = ~missing(text)
+    cells = np.char.replace(text, decimal, ".")
     try:
         if filled.all():
-            return np.array([int(cell) for cell in text], dtype=np.int64)
+            return np.array([int(cell) for cell in cells], dtype=np.int64)
     except (ValueError, OverflowError):
         pass  # no integers; perhaps real numbers
     try:
         numbers = np.full(len(text), np.nan)
-        numbers[filled] = text[filled].astype(np.float64)
+        numbers[filled] = cells[filled].astype(np.float64)
     except ValueError:
         return text
     return numbers if filled.any() else text
@@ -140,8 +98,10 @@ def _require_whole_rows(path: Path, layout: Layout) -> None:
     if not row:
         return
     cure = "correct this line, or put text that holds the delimiter in quotation marks"
+    if row[0].startswith("#"):
+        cure = "remove this line, which looks like a comment"
     if layout.open_end and len(row) == expected - 1:
-        cure = f"correct this line, or remove the {_delimiter(layout)} at the end of the first row"
+        cure = f"correct this line, or remove the {layout.shown_delimiter} at the end of the first row"
     raise ValueError(f"{path.name}, line {line}: expected {expected} fields, one a column, got {len(row)}; {cure}")
 
 
@@ -155,7 +115,7 @@ def _require_closed_rows(path: Path, layout: Layout, as_written: Collection[str]
     unnamed = layout.open_end and last and last not in as_written
     if not (unnamed or layout.bare_index) or _first_row(path, layout, lambda row: bool(row[-1].strip()))[1]:
         return
-    delimiter = _delimiter(layout)
+    delimiter = layout.shown_delimiter
     if layout.open_end:
         raise ValueError(
             f"{path.name}: expected a last column with values, got rows that each end with a {delimiter}; remove it "
@@ -168,34 +128,36 @@ def _require_closed_rows(path: Path, layout: Layout, as_written: Collection[str]
     )
 
 
-def _delimiter(layout: Layout) -> str:
-    return "tab" if layout.delimiter == "\t" else f"{layout.delimiter!r}"
-
-
 def _first_row(path: Path, layout: Layout, fits: Callable[[list[str]], bool]) -> tuple[int, list[str]]:
     """The line where the first row ends that is below the header, not empty, and fits; and that row; else 0, []."""
-    with foreign(path.name, *_TEXT), open_text(path) as file:
+    with reading_text(path), open_text(path, layout.encoding, layout.lines_before_data) as file:
         rows = csv.reader(file, delimiter=layout.delimiter, skipinitialspace=True)
         for row in rows:
-            if rows.line_num > layout.header_lines and "".join(row).strip() and fits(row):
-                return rows.line_num, row
+            if "".join(row).strip() and fits(row):
+                return layout.lines_before_data + rows.line_num, row
     return 0, []
 
 
-def _read_csv(pandas: Any, path: Path, layout: Layout, converters: dict[str, Any]) -> Any:
+def _read_csv(
+    pandas: Any, path: Path, layout: Layout, texts: Collection[str], options: TextOptions, decimal: str
+) -> Any:
     try:
-        with foreign(path.name, *_TEXT), warnings.catch_warnings():
+        with (
+            reading_text(path),
+            open_text(path, layout.encoding, layout.lines_before_data) as file,
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter("error", pandas.errors.ParserWarning)  # it would cut fields off
             return pandas.read_csv(
-                path,
+                file,
                 sep=layout.delimiter,
-                header=None,
-                skiprows=layout.header_lines,  # pandas compares all names of a header with all others
+                header=None,  # pandas compares all names of a header with all others
                 names=list(layout.names),
                 index_col=False,  # else a row with one field too many makes pandas shift all columns
-                converters=converters,
+                converters=dict.fromkeys(texts, str.encode),  # of text, pandas 3 would take NA for a gap
+                na_values=list(options.missing),
+                decimal=decimal,
                 skipinitialspace=True,
-                encoding="utf-8-sig",
                 low_memory=False,
             )
     except ValueError:

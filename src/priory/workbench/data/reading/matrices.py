@@ -15,28 +15,19 @@ Matrix: TypeAlias = Any
 
 # Values looked at together: large enough for vectorized passes, small enough not to double a big data set in memory.
 _BLOCK_VALUES = 1 << 22
+_LEAST_DIFFERENCE = 1e-5  # of two values of a column, in units of its spread
+_ROUNDING = 8  # units of the last place of float64 that may be errors of rounding
+_SAMPLE_ROWS = 1000
 
 
 def is_sparse(matrix: Matrix) -> bool:
     return not isinstance(matrix, np.ndarray)
 
 
-def missing(values: np.ndarray) -> np.ndarray:
-    """Whether each cell holds nothing: NaN, None, NaT, pandas' NA, or empty text.
+def compact(values: np.ndarray, what: str = "data", *, precise: bool = False) -> np.ndarray:
+    """Convert numbers to the smallest dtype that torch can index: uint8, int16, int32, int64, or float32.
 
-    >>> missing(np.array([1.0, np.nan])), missing(np.array(["a", ""])), missing(np.array([3, None], dtype=object))
-    (array([False,  True]), array([False,  True]), array([False,  True]))
-    """
-    if values.dtype.kind == "O":  # pandas' NA raises on comparison, NaN and NaT differ from themselves
-        cells = [v is None or type(v).__name__ == "NAType" or bool(v != v) or v == "" for v in values.ravel()]
-        return np.array(cells, dtype=bool).reshape(values.shape)
-    if values.dtype.kind in "US":
-        return values == np.zeros((), values.dtype)
-    return np.isnan(values) if values.dtype.kind in "fcmM" else np.zeros(values.shape, dtype=bool)
-
-
-def compact(values: np.ndarray, what: str = "data") -> np.ndarray:
-    """Convert numbers to the smallest dtype that torch can index: uint8, int16, int32, int64 or float32.
+    With `precise`, real numbers become float64 instead of float32.
 
     >>> compact(np.array([[0, 255]])).dtype, compact(np.array([[0.5]])).dtype, compact(np.array([[True]])).dtype
     (dtype('uint8'), dtype('float32'), dtype('uint8'))
@@ -46,28 +37,67 @@ def compact(values: np.ndarray, what: str = "data") -> np.ndarray:
         return values.astype(np.uint8)
     if kind == "f":
         with np.errstate(over="ignore"):  # a value beyond float32 becomes infinite, which require_complete reports
-            return values.astype(np.float32, copy=False)
+            single = values.astype(np.float32, copy=False)
+        return np.where(np.isinf(single), single, values).astype(np.float64) if precise else single
     if kind in "iu":
         low, high = int(values.min(initial=0)), int(values.max(initial=0))
         for dtype in (np.uint8, np.int16, np.int32, np.int64):
             if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
                 return values.astype(dtype, copy=False)
-        return values.astype(np.float32)  # uint64 beyond int64; every batch is float32 in the end
+        return values.astype(np.float64)  # uint64 beyond int64
     raise ValueError(
         f"{what}: expected numbers, got dtype {values.dtype}; save real numbers, integers or booleans instead, "
         "for example x.astype('float32')"
     )
 
 
-def compact_matrix(matrix: Matrix, what: str) -> Matrix:
-    """`compact` for dense and sparse matrices; a sparse one comes back as a CSR matrix without duplicates."""
+def compact_matrix(matrix: Matrix, what: str, *, precise: bool = False) -> Matrix:
+    """`compact` for dense and sparse matrices; precise, too, if float32 would lose values of a column.
+
+    A sparse matrix comes back as a CSR matrix without duplicates.
+    """
     if not is_sparse(matrix):
-        return compact(matrix, what)
+        return compact(matrix, what, precise=precise or bool(crowded_columns(matrix).size))
     from scipy.sparse import csr_matrix
 
     matrix = csr_matrix(matrix)
     matrix.sum_duplicates()
-    return csr_matrix((compact(matrix.data, what), matrix.indices, matrix.indptr), shape=matrix.shape)
+    data = compact(matrix.data, what, precise=precise or bool(crowded_columns(matrix).size))
+    return csr_matrix((data, matrix.indices, matrix.indptr), shape=matrix.shape)
+
+
+def crowded_columns(matrix: Matrix) -> np.ndarray:
+    """Find the columns in which float32 makes different values equal: their spread is small beside their size.
+
+    Differences below a hundred-thousandth of the spread do not count.
+
+    >>> crowded_columns(np.array([[1.6e9, 0.1], [1.6e9 + 1, 0.2], [1.6e9 + 2, 0.3]]))
+    array([0])
+    """
+    if matrix.dtype.kind not in "fiu" or matrix.dtype.itemsize < 4 or matrix.dtype == np.float32:
+        return np.empty(0, dtype=np.int64)
+    if is_sparse(matrix):  # a column with a zero has a spread as large as its values
+        full = np.flatnonzero(matrix.getnnz(axis=0) == matrix.shape[0])
+        return full[crowded_columns(matrix[:, full].toarray())] if full.size else full
+    low, high = (ends.reduce(matrix, axis=0).astype(np.float64) for ends in (np.fmin, np.fmax))
+    with np.errstate(invalid="ignore", over="ignore"):
+        spread, size = high - low, np.maximum(abs(low), abs(high))
+        near = np.flatnonzero(
+            ~is_one_value(low, high) & (spread * _LEAST_DIFFERENCE < np.spacing(size.astype(np.float32)))
+        )
+        rows = np.linspace(0, len(matrix) - 1, min(len(matrix), _SAMPLE_ROWS)).astype(np.int64)
+        sample = np.sort(matrix[np.ix_(rows, near)].astype(np.float64), axis=0)
+        steps, left = np.diff(sample, axis=0), np.diff(sample.astype(np.float32), axis=0)
+        lost = ((steps > spread[near] * _LEAST_DIFFERENCE) & (left == 0)).any(axis=0)
+        one = low[near].astype(np.float32) == high[near].astype(np.float32)  # whatever the sample has
+    return near[lost | one]
+
+
+def is_one_value(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Whether the ends of a column are equal but for rounding in float64."""
+    with np.errstate(invalid="ignore"):
+        rounding = _ROUNDING * np.finfo(np.float64).eps * np.maximum(abs(low), abs(high))
+        return (low == high) | (high - low <= rounding)
 
 
 def checked_csr(matrix: Matrix, what: str) -> Matrix:

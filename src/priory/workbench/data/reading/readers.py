@@ -21,6 +21,7 @@ from priory.workbench.data.reading.matrices import as_rows
 from priory.workbench.data.reading.npz import read_npz
 from priory.workbench.data.reading.parquet import read_parquet
 from priory.workbench.data.reading.table import Table
+from priory.workbench.data.reading.text_options import TextOptions
 
 # From a path, and the names of columns to keep as they are written if the format has only text, to a table.
 Reader: TypeAlias = Callable[[Path, Collection[str]], Table]
@@ -46,8 +47,36 @@ FORMATS: dict[str, Reader] = {
 }
 
 
-def read_table(path: Path, as_written: Collection[str]) -> Table:
-    """Read a file by the reader of its format."""
+def read_table(path: Path, as_written: Collection[str], options: TextOptions | None = None) -> Table:
+    """Read a file by the reader of its format; the options are for tables of text only."""
+    reader, ending = _reader_of(path)
+    require_memory(path.stat().st_size, path.name)
+    options = options or TextOptions()
+    if reader is read_delimited:
+        return read_delimited(path, as_written, options)
+    require_no_text_options(options, path.name)
+    table = reader(path, as_written)
+    if not isinstance(table, Table):
+        raise ValueError(
+            f"{path.name}: expected the reader of {ending} to return a Table, got a {type(table).__name__}"
+        )
+    return table
+
+
+def is_text_table(path: Path) -> bool:
+    """Whether a file's name is that of a table of text."""
+    return path.name.lower().endswith(tuple(end for end, reader in FORMATS.items() if reader is read_delimited))
+
+
+def require_no_text_options(options: TextOptions, name: str) -> None:
+    """Refuse options that have no meaning for data that are no text."""
+    if options.given:
+        flag = options.given[0]
+        raise ValueError(f"{flag}: expected a table of text, .csv or .tsv, got {name!r}; leave --{flag} out")
+
+
+def _reader_of(path: Path) -> tuple[Reader, str]:
+    """The reader of a file, and the ending that chose it."""
     declared = {point.name: point for point in entry_points(group="priory.formats")}
     endings = [ending for ending in (*FORMATS, *declared) if path.name.lower().endswith(ending)]
     if not endings:
@@ -55,11 +84,5 @@ def read_table(path: Path, as_written: Collection[str]) -> Table:
             f"{path.name}: expected a file whose name ends in {', '.join([*FORMATS, *declared])}, got the ending "
             f"{path.suffix!r}; convert the file to one of these formats"
         )
-    require_memory(path.stat().st_size, path.name)
     ending = max(endings, key=len)
-    table = (FORMATS[ending] if ending in FORMATS else declared[ending].load())(path, as_written)
-    if not isinstance(table, Table):
-        raise ValueError(
-            f"{path.name}: expected the reader of {ending} to return a Table, got a {type(table).__name__}"
-        )
-    return table
+    return (FORMATS[ending] if ending in FORMATS else declared[ending].load()), ending

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from priory._support.cells import as_text
 from priory._support.memory import require_memory
 from priory._support.messages import nearest, shortened
 from priory.workbench.data.reading.frames import is_frame, numbers_of
-from priory.workbench.data.reading.matrices import Matrix, checked_csr, is_sparse, missing
+from priory.workbench.data.reading.matrices import Matrix, checked_csr, is_sparse
 
 _LISTED_NAMES = 12  # names in an error message: enough to recognize the file, short enough to read
+_SHOWN_CHANGES = 3
 _NAME_BYTES = 100  # of the name of a row or a column
 
 
@@ -54,6 +56,8 @@ class Table:
         image_shape: (height, width) if each row is a gray image.
         written: columns of the matrix as the file writes them, such as 007 for 7; ids are taken from here.
         layers: matrices to read instead of `matrix`, by name; None if the format has no layers.
+        notes: how the file was read, where it could be read in more than one way.
+        decimal: the decimal mark of a table of text; None of other formats.
     """
 
     matrix: Any
@@ -65,6 +69,8 @@ class Table:
     image_shape: tuple[int, int] | None = None
     written: Mapping[str, np.ndarray] = field(default_factory=dict)
     layers: Mapping[str, Any] | None = None
+    notes: tuple[str, ...] = ()
+    decimal: str | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,7 @@ class Selection:
     labels: dict[str, np.ndarray]
     ids: np.ndarray
     image_shape: tuple[int, int] | None
+    notes: tuple[str, ...]
 
 
 def select(table: Table, claims: Claims, where: str) -> Selection:
@@ -86,7 +93,7 @@ def select(table: Table, claims: Claims, where: str) -> Selection:
         raise ValueError(f"{where}: expected at least one row and one column, got {rows} x {width}")
     # a sparse matrix, or a compressed file, may declare many more of them than it has values
     require_memory(_NAME_BYTES * (rows + width), f"{where}: {rows} rows x {width} columns")
-    columns = table.columns or (tuple(map(str, matrix.columns)) if is_frame(matrix) else default_columns(width))
+    columns, renamed = unique_names(table.columns or _own_names(matrix))
     if is_sparse(matrix) and not is_frame(matrix):
         matrix = checked_csr(matrix, where)
     _require_columns(table, columns, claims, where)
@@ -107,9 +114,14 @@ def select(table: Table, claims: Claims, where: str) -> Selection:
     if taken:
         matrix = matrix.iloc[:, left] if is_frame(matrix) else matrix[:, left]
     if is_frame(matrix):
-        matrix = numbers_of(matrix, where)
+        matrix = numbers_of(matrix, [columns[i] for i in left], where, table.decimal)
     image_shape = None if taken else table.image_shape
-    return Selection(matrix, tuple(columns[i] for i in left), labels, ids.astype(str), image_shape)
+    notes = (*table.notes, renamed) if renamed else table.notes
+    return Selection(matrix, tuple(columns[i] for i in left), labels, as_text(ids), image_shape, notes)
+
+
+def _own_names(matrix: Any) -> tuple[str, ...]:
+    return tuple(map(str, matrix.columns)) if is_frame(matrix) else default_columns(matrix.shape[1])
 
 
 def _layer(table: Table, claims: Claims, where: str) -> Any:
@@ -153,6 +165,30 @@ def default_columns(count: int) -> tuple[str, ...]:
     return tuple(f"x{i}" for i in range(count))
 
 
+def unique_names(names: Sequence[str]) -> tuple[tuple[str, ...], str]:
+    """Make names unique, and say which had to be changed; the first may be empty, which marks row names.
+
+    >>> unique_names(["a", "a", "b", ""])
+    (('a', 'a.1', 'b', 'column_3'), "columns of the same name renamed: 'a' (2 times; now a, a.1, ...)")
+    """
+    unique: list[str] = []
+    taken: set[str] = set()
+    times: dict[str, int] = {}
+    for i, name in enumerate(names):
+        base = name or ("" if i == 0 else f"column_{i}")
+        candidate = base
+        while candidate in taken:
+            times[base] = times.get(base, 1) + 1
+            candidate = f"{base}.{times[base] - 1}"
+        taken.add(candidate)
+        unique.append(candidate)
+    if not times:
+        return tuple(unique), ""
+    shown = [f"{shortened(name)!r} ({number} times; now {name}, {name}.1, ...)" for name, number in times.items()]
+    more = f", ... ({len(shown)} names)" if len(shown) > _SHOWN_CHANGES else ""
+    return tuple(unique), f"columns of the same name renamed: {', '.join(shown[:_SHOWN_CHANGES])}{more}"
+
+
 def listed(names: Iterable[str]) -> str:
     """List names for an error message, cut if there are many."""
     names = list(names)
@@ -163,10 +199,4 @@ def listed(names: Iterable[str]) -> str:
 def as_values(values: Any) -> np.ndarray:
     """Convert labels to numbers, or to text with '' for missing ones; never to Python objects."""
     array = np.asarray(values)
-    if array.dtype.kind in "iuf":
-        return array
-    if array.dtype.kind == "S":
-        return np.char.decode(array, "utf-8")
-    if array.dtype.kind == "O":
-        return np.array(["" if gone else str(v) for v, gone in zip(array, missing(array), strict=True)], dtype=str)
-    return array.astype(str)
+    return array if array.dtype.kind in "iuf" else as_text(values)

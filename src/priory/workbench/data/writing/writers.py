@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import csv
 import zipfile
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from priory._support.cells import as_text
 from priory._support.files import not_a_folder, remove_leftovers, replacing
 from priory._support.locking import sole_writer
 from priory._support.optional import require
-from priory.workbench.data.reading.delimited import Layout, layout_of, open_text
+from priory.workbench.data.reading.delimited import read_delimited
+from priory.workbench.data.reading.layout import Layout, layout_of, open_text
 from priory.workbench.data.reading.table import as_values
+from priory.workbench.data.reading.text_options import TextOptions
 
 OUTPUT_FORMATS = (".npz", ".csv", ".tsv", ".parquet", ".h5ad")
 _DELIMITED = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 _COPIED = {".csv": _DELIMITED, ".tsv": _DELIMITED, ".h5ad": (".h5ad",)}  # endings of files that an output can copy
+_FORMULAS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # with = + - @ of full width
 _LIBRARIES = {".parquet": ("pyarrow", "tables"), ".h5ad": ("anndata", "anndata")}
 
 Columns = dict[str, np.ndarray]
@@ -33,6 +37,8 @@ def write_rows(
     arrays: Mapping[str, np.ndarray] | None = None,
     template: str | Path | None = None,
     ids_column: str | None = None,
+    text: TextOptions | None = None,
+    safe: bool = False,
 ) -> None:
     """Write one row a datum: to a temporary file in the same folder, which is renamed when it is complete.
 
@@ -47,6 +53,8 @@ def write_rows(
         ids_column: the template's column that holds the ids; rows of the template whose id is not in `ids` stay empty.
             Without it, ids of a .csv or .tsv must be its row names, or its row numbers, all of them in order; ids of an
             .h5ad are looked up in obs_names.
+        text: how the template is written, if it is a .csv or .tsv; as `load_dataset` reads it.
+        safe: in .csv and .tsv, put an apostrophe before text that a spreadsheet would take for a formula.
 
     Example:
         >>> import tempfile
@@ -59,17 +67,19 @@ def write_rows(
         b,1,0.0,1.0
     """
     path, template = Path(path), None if template is None else Path(template)
-    names = as_values(list(ids)).astype(str)
+    names = as_text(ids)
     values = {name: as_values(column) for name, column in columns.items()}
     extra = {name: np.asarray(array) for name, array in (arrays or {}).items()}
-    check_output(path, template)
+    check_output(path, template, safe=safe)
     _check(path, template, names, values, extra)
     suffix = path.suffix.lower()
+    write: Callable[[Path, np.ndarray, Columns, Columns], None]
     if template is None:
-        write = {".npz": _write_npz, ".parquet": _write_parquet}.get(suffix, _write_delimited)
+        write = {".npz": _write_npz, ".parquet": _write_parquet}.get(suffix, partial(_write_delimited, safe=safe))
+    elif suffix == ".h5ad":
+        write = partial(_write_h5ad, template=template, ids_column=ids_column)
     else:
-        copy = _write_h5ad if suffix == ".h5ad" else _write_copy
-        write = partial(copy, template=template, ids_column=ids_column)
+        write = partial(_write_copy, template=template, ids_column=ids_column, text=text, safe=safe)
     with ExitStack() as held:
         with suppress(OSError):  # another process writes into the folder: the temporary files may be its own
             held.enter_context(sole_writer(path.parent))
@@ -78,7 +88,7 @@ def write_rows(
             write(temporary, names, values, extra)
 
 
-def check_output(path: str | Path, template: str | Path | None = None) -> None:
+def check_output(path: str | Path, template: str | Path | None = None, *, safe: bool = False) -> None:
     """Refuse an output file or a template that `write_rows` would refuse, before there is anything to write."""
     path, template = Path(path), None if template is None else Path(template)
     suffix = path.suffix.lower()
@@ -90,6 +100,8 @@ def check_output(path: str | Path, template: str | Path | None = None) -> None:
         raise ValueError(f"--out: expected a file, got the folder {str(path)!r}; name a file in it")
     if blocking := not_a_folder(path.parents):
         raise ValueError(f"--out: expected a folder, got the file {str(blocking)!r}; name another folder")
+    if safe and suffix not in (".csv", ".tsv"):
+        raise ValueError(f"--safe-csv: expected an --out that ends in .csv or .tsv, got {path.name!r}; leave it out")
     _check_template(path, suffix, template)
     if suffix in _LIBRARIES:
         library, extra = _LIBRARIES[suffix]
@@ -165,21 +177,39 @@ def _flat(columns: Columns, arrays: Columns) -> Columns:
     return flat
 
 
-def _cells(values: np.ndarray) -> list[str]:
+def _cells(values: np.ndarray, decimal: str = ".") -> list[str]:
     """Write numbers as the shortest text that reads back as the same number, missing ones as empty cells."""
     text: list[str] = values.astype(str).tolist()
-    return ["" if cell == "nan" else cell for cell in text] if values.dtype.kind == "f" else text
+    return ["" if cell == "nan" else cell.replace(".", decimal) for cell in text] if values.dtype.kind == "f" else text
 
 
-def _write_delimited(path: Path, ids: np.ndarray, columns: Columns, arrays: Columns) -> None:
+def _write_delimited(path: Path, ids: np.ndarray, columns: Columns, arrays: Columns, safe: bool) -> None:
     table = _flat({"id": ids, **columns}, arrays)
     cells = [_cells(values) for values in table.values()]
-    _write_text(path, "\t" if path.suffix.lower() == ".tsv" else ",", [[*table], *zip(*cells, strict=True)])
+    _write_text(path, "\t" if path.suffix.lower() == ".tsv" else ",", [[*table], *zip(*cells, strict=True)], safe)
 
 
-def _write_text(path: Path, delimiter: str, rows: Iterable[Sequence[str]]) -> None:
+def _write_text(path: Path, delimiter: str, rows: Iterable[Sequence[str]], safe: bool) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, delimiter=delimiter, lineterminator="\n").writerows(rows)
+        writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+        writer.writerows([_no_formula(cell) for cell in row] if safe else row for row in rows)
+
+
+def _no_formula(cell: str) -> str:
+    """Put an apostrophe before text that a spreadsheet would take for a formula; numbers stay as they are.
+
+    Source: OWASP, CSV Injection.
+
+    >>> _no_formula("=1+1"), _no_formula("-1.5"), _no_formula("@SUM(A1)"), _no_formula("bee")
+    ("'=1+1", '-1.5', "'@SUM(A1)", 'bee')
+    """
+    if not cell.startswith(_FORMULAS):
+        return cell
+    try:
+        float(cell.replace(",", "."))
+    except ValueError:
+        return f"'{cell}"
+    return cell
 
 
 def _write_parquet(path: Path, ids: np.ndarray, columns: Columns, arrays: Columns) -> None:
@@ -191,14 +221,21 @@ def _write_parquet(path: Path, ids: np.ndarray, columns: Columns, arrays: Column
 
 
 def _write_copy(
-    path: Path, ids: np.ndarray, columns: Columns, arrays: Columns, template: Path, ids_column: str | None
+    path: Path,
+    ids: np.ndarray,
+    columns: Columns,
+    arrays: Columns,
+    template: Path,
+    ids_column: str | None,
+    text: TextOptions | None,
+    safe: bool,
 ) -> None:
-    """Write the template's cells unchanged, and the new columns behind them."""
-    layout = layout_of(template)
-    with open_text(template) as file:
-        rows = [row for row in csv.reader(file, delimiter=layout.delimiter, skipinitialspace=True) if row]
+    """Write the template's cells unchanged, and the new columns behind them, with the template's decimal mark."""
+    layout, decimal = layout_of(template, text), read_delimited(template, (), text).decimal or "."
+    with open_text(template, layout.encoding, layout.lines_before_data) as file:
+        rows = csv.reader(file, delimiter=layout.delimiter, skipinitialspace=True)
+        body = [row for row in rows if row]
     names = list(layout.names)
-    body = rows[1:] if layout.header_lines else rows
     new = _flat(columns, arrays)
     if taken := sorted(set(new) & set(names)):
         raise ValueError(f"--copy: expected no column named {', '.join(taken)} in {template.name}; rename it there")
@@ -210,11 +247,11 @@ def _write_copy(
     else:
         _require_own_order(ids, filled, layout, template.name)
         positions = np.arange(len(body))
-    added = [_spread(np.array(_cells(values)), positions, len(body)).tolist() for values in new.values()]
-    header = rows[0] if layout.header_lines and not layout.bare_index else names
+    added = [_spread(np.array(_cells(values, decimal)), positions, len(body)).tolist() for values in new.values()]
+    header = names if layout.header is None or layout.bare_index else layout.header
     joined = [[*row, *cells] for row, cells in zip(filled, zip(*added, strict=True), strict=True)] if added else filled
     delimiter = {".tsv": "\t", ".csv": "," if layout.delimiter == "\t" else layout.delimiter}[path.suffix.lower()]
-    _write_text(path, delimiter, [[*header, *new], *joined])
+    _write_text(path, delimiter, [[*header, *new], *joined], safe)
 
 
 def _require_own_order(ids: np.ndarray, rows: list[list[str]], layout: Layout, where: str) -> None:
@@ -269,10 +306,14 @@ def _write_h5ad(
     if ids_column is not None:
         _require_column(ids_column, data.obs.columns, template.name)
         own, what = data.obs[ids_column], f"column {ids_column!r}"
-    positions = _positions(ids, as_values(own).astype(str).tolist(), f"{what} of {template.name}")
+    positions = _positions(ids, as_text(own).tolist(), f"{what} of {template.name}")
     for name, values in columns.items():
         data.obs[f"priory_{name}"] = _spread(values, positions, data.n_obs)
     for name, array in arrays.items():
         wide = array.reshape(len(array), -1) if array.ndim > 1 else array[:, None]
         data.obsm[f"X_priory_{name}"] = _spread(wide, positions, data.n_obs)
+    for table in (data.obs, data.var):  # anndata does not write the text of pandas 3
+        table.index = table.index.astype(object)
+        for name in table.columns[table.dtypes == "str"]:
+            table[name] = table[name].astype(object)
     data.write_h5ad(path, compression="gzip")

@@ -1,0 +1,246 @@
+"""How a table of text is written: encoding, comments, delimiter, header, row names."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from io import TextIOWrapper
+from pathlib import Path
+from typing import BinaryIO
+
+from priory._support.messages import shortened
+from priory.workbench.data.reading.foreign import foreign, open_bytes
+from priory.workbench.data.reading.header import GAPS, all_numbers, holds_names, to_number
+from priory.workbench.data.reading.table import default_columns, unique_names
+from priory.workbench.data.reading.text_options import TextOptions
+
+_TEXT = ("UTF-8 text, a line a row", "save the table as CSV in UTF-8, with every quotation mark closed")
+_DELIMITERS = (",", ";", "\t", "|", " ")
+_SEP = re.compile(r'"?sep=(.)"?\s*$', re.IGNORECASE)  # a line that Excel writes and reads
+_SAMPLE_LINES, _SAMPLE_CHARACTERS = 200, 1 << 20  # of the table, to find its delimiter and its header
+
+Number = Callable[[str], float | None]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a delimited file is written, for the reader and for the writer of copies."""
+
+    encoding: str
+    delimiter: str
+    preamble: tuple[str, ...]  # lines before the table: comments, sep=;, empty ones
+    header: tuple[str, ...] | None  # names of columns as they are written; None if there are none
+    header_lines: int  # of the table; 0 if its names stand in a comment, or if it has none
+    names: tuple[str, ...]  # unique, one a field of a row; the first is '' if the first column holds row names
+    bare_index: bool  # R's write.table: the header has no field for the row names
+    open_end: bool  # the first row ends with a delimiter
+    notes: tuple[str, ...]  # for the summary of the data
+
+    @property
+    def index_column(self) -> bool:
+        """Whether the first column holds row names, as pandas and R write them."""
+        return self.names[:1] == ("",)
+
+    @property
+    def lines_before_data(self) -> int:
+        return len(self.preamble) + self.header_lines
+
+    @property
+    def shown_delimiter(self) -> str:
+        return "tab" if self.delimiter == "\t" else f"{self.delimiter!r}"
+
+
+@contextmanager
+def reading_text(path: Path) -> Iterator[None]:
+    """Turn errors of the block into ours; put only the reading of the file into it."""
+    try:
+        with foreign(path.name, *_TEXT):
+            yield
+    except ValueError as error:
+        found = _byte_of_another_encoding(path) if isinstance(error.__context__, UnicodeDecodeError) else None
+        if found is None:
+            raise
+        line, byte = found
+        letter = bytes([byte]).decode("cp1252", "replace")
+        raise ValueError(
+            f"{path.name}: expected UTF-8 text, got the byte 0x{byte:02X} in line {line}, {letter!r} in Latin-1 "
+            f"(Windows-1252); save the table as CSV in UTF-8, or convert it: iconv -f WINDOWS-1252 -t UTF-8 {path.name}"
+        ) from None
+
+
+def _byte_of_another_encoding(path: Path) -> tuple[int, int] | None:
+    """The line and the value of the first byte that is not UTF-8; None if its line does not look like text."""
+    with _open_bytes(path) as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                return None if min(line) < ord("\t") else (number, line[error.start])
+    return None
+
+
+def _open_bytes(path: Path) -> BinaryIO:
+    return open_bytes(path, zipped=path.name.lower().endswith(".gz"))
+
+
+def open_text(path: Path, encoding: str, skipped_lines: int = 0) -> TextIOWrapper:
+    """Open a text file, gzipped or not, behind its first lines; the caller closes it."""
+    file = TextIOWrapper(_open_bytes(path), encoding=encoding, newline="")
+    for _ in range(skipped_lines):
+        file.readline()
+    return file
+
+
+def layout_of(path: Path, options: TextOptions | None = None) -> Layout:
+    """Find out by its first lines how a file is written, as far as the options do not say it.
+
+    Raises:
+        ValueError: the file is empty, it is no text, or its first line may as well be names as data.
+    """
+    options = options or TextOptions()
+    with reading_text(path):
+        encoding = _encoding(path)
+        preamble, lines = _head(path, encoding)
+    if not lines:
+        raise ValueError(f"{path.name}: expected a table, got an empty file; save it again")
+    usual = "\t" if ".tsv" in path.name.lower() else ","
+    separators = [found[1] for line in preamble if (found := _SEP.match(line))]
+    with reading_text(path):
+        delimiter = options.delimiter or next(iter(separators), None) or _guessed_delimiter(lines, usual)
+        rows, header_lines = _records(lines, delimiter)
+        comment = _names_in_comment(preamble, delimiter, len(rows[0]))
+    is_header = _is_header(path.name, rows, delimiter, options, comment)
+    header = rows[0] if is_header else comment
+    bare_index = is_header and len(rows) > 1 and len(rows[1]) == len(rows[0]) + 1
+    names, renamed = default_columns(len(rows[0])), None
+    if header is not None:
+        names, renamed = unique_names(["", *header] if bare_index else header)
+    layout = Layout(
+        encoding=encoding,
+        delimiter=delimiter,
+        preamble=tuple(preamble),
+        header=None if header is None else tuple(header),
+        header_lines=header_lines if is_header else 0,
+        names=names,
+        bare_index=bare_index,
+        open_end=rows[0][-1] == "",
+        notes=(),
+    )
+    comments = sum(line.startswith("#") for line in preamble)
+    notes = [
+        _source_of_names(is_header, comment),
+        "" if delimiter == usual else f"delimiter {layout.shown_delimiter}",
+        encoding.upper() if encoding.startswith("utf-16") else "",
+        f"{comments} comment line{'s' if comments > 1 else ''} skipped" if comments else "",
+        "the line sep= skipped" if separators else "",
+        renamed,
+    ]
+    return replace(layout, notes=tuple(note for note in notes if note))
+
+
+def _source_of_names(is_header: bool, comment: list[str] | None) -> str:
+    if is_header:
+        return "the first line holds names (if it is data: --no-header)"
+    if comment is not None:
+        return "the comment above the first line holds names"
+    return "no names, the first line is data (if it holds names: --header)"
+
+
+def _encoding(path: Path) -> str:
+    with _open_bytes(path) as file:
+        start = file.read(64)
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    for encoding, first in (("utf-16-le", 0), ("utf-16-be", 1)):  # as some programs write it, without a mark
+        if start and all(start[first::2]) and not any(start[1 - first :: 2]):
+            return encoding
+    return "utf-8-sig"
+
+
+def _head(path: Path, encoding: str) -> tuple[list[str], list[str]]:
+    """The lines before the table, and the first lines of the table."""
+    preamble: list[str] = []
+    lines: list[str] = []
+    length = 0
+    with open_text(path, encoding) as file:
+        for line in file:
+            before = not lines
+            skipped = not line.strip() or line.startswith("#") or _SEP.match(line)
+            if before and skipped:
+                preamble.append(line)
+                continue
+            lines.append(line)
+            length += len(line)
+            if len(lines) >= _SAMPLE_LINES or (len(lines) > 1 and length > _SAMPLE_CHARACTERS):
+                break
+    if not lines and "".join(preamble).strip():  # a table of lines that all begin with #
+        return [], preamble[:_SAMPLE_LINES]
+    return preamble, lines
+
+
+def _records(lines: Sequence[str], delimiter: str) -> tuple[list[list[str]], int]:
+    """The rows in these lines, and the number of lines of the first one."""
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+    first = next(reader)
+    header_lines = reader.line_num
+    return [first, *(row for row in reader if "".join(row).strip())], header_lines
+
+
+def _guessed_delimiter(lines: Sequence[str], usual: str) -> str:
+    """The delimiter that gives rows of one length, with the most numbers; the usual one if no other is better."""
+
+    def merit(delimiter: str) -> tuple[float, float]:
+        if delimiter not in lines[0]:
+            return 0.0, 0.0
+        first, *below = _records(lines, delimiter)[0]
+        width = Counter(map(len, below or [first])).most_common(1)[0][0]
+        fitting = [len(row) == width for row in below] + [width - len(first) in (0, 1)]
+        number = _number_reader(delimiter, TextOptions())
+        cells = [number(cell) is not None for row in below or [first] for cell in row]
+        numbers = sum(cells) / len(cells)
+        if width < 2 or (delimiter == " " and numbers < 0.5):  # a sentence has spaces too
+            return 0.0, 0.0
+        return sum(fitting) / len(fitting), numbers
+
+    return max((usual, *_DELIMITERS), key=merit)
+
+
+def _number_reader(delimiter: str, options: TextOptions) -> Number:
+    comma = delimiter != "," if options.decimal is None else options.decimal == ","
+    return partial(to_number, comma=comma, gaps=GAPS | set(options.missing))
+
+
+def _names_in_comment(preamble: Sequence[str], delimiter: str, width: int) -> list[str] | None:
+    """The names of columns in the comment just above the table; None if it has not one for each column."""
+    if not preamble or not preamble[-1].startswith("#") or width < 2:
+        return None
+    rows = list(csv.reader([preamble[-1].lstrip("#").strip(" \r\n")], delimiter=delimiter, skipinitialspace=True))
+    return rows[0] if rows and len(rows[0]) == width else None
+
+
+def _is_header(
+    name: str, rows: Sequence[list[str]], delimiter: str, options: TextOptions, comment: list[str] | None
+) -> bool:
+    """Whether the first line holds names of columns; an error if both is plausible."""
+    if options.header is not None:
+        return options.header
+    first, number = rows[0], _number_reader(delimiter, options)
+    if options.known and set(options.known) <= set(first):
+        return True
+    unnamed = options.known and all(re.fullmatch(r"x\d+", known) for known in options.known)
+    if unnamed and all_numbers(first, number):
+        return False
+    found = holds_names(first, rows[1:], number)
+    if found is None and comment is None:
+        shown = shortened(", ".join(first[:4]), 60)
+        raise ValueError(
+            f"{name}: expected a first line that is either names of columns or data, got one that may be both ({shown}"
+            f"{', ...' if len(first) > 4 else ''}); say which it is: --header for names, --no-header for data"
+        )
+    return bool(found)

@@ -1,6 +1,7 @@
 """Words that error messages share: the name that was meant, and what a library said in the words of the house."""
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -9,6 +10,19 @@ TRAIN_AGAIN = "put back the file that `priory fit` wrote, or train again"
 _ALIKE = 0.6  # difflib's ratio from which a name is worth suggesting: two letters of three that changed places are
 _MOST_NAMES = 10_000  # comparing takes microseconds each; nobody mistypes one of a million columns
 _LONGEST_NAME = 100
+
+_CONTROLS = ("Cc", "Cs", "Zl", "Zp")  # categories: control characters, surrogates, separators of lines
+_REORDERING = (
+    "LRE",
+    "RLE",
+    "LRO",
+    "RLO",
+    "PDF",
+    "LRI",
+    "RLI",
+    "FSI",
+    "PDI",
+)  # turn the text around
 
 # pydantic's and click's sentences; the first that matches is replaced.
 _WORDS = (
@@ -82,3 +96,16 @@ def shortened(text: str, most: int = 80) -> str:
     'ab...'
     """
     return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def visible(text: str) -> str:
+    r"""The text in one line; characters that control a terminal, or reorder what it shows, become escapes.
+
+    >>> print(visible("cell\x1b[2J \u202e7 naïve"))
+    cell\x1b[2J \u202e7 naïve
+    """
+    return "".join(c.encode("unicode_escape").decode() if _controls_terminal(c) else c for c in text)
+
+
+def _controls_terminal(character: str) -> bool:
+    return unicodedata.category(character) in _CONTROLS or unicodedata.bidirectional(character) in _REORDERING

@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from priory._support.files import replacing
-from priory._support.messages import shortened
+from priory._support.messages import shortened, visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -102,5 +102,5 @@ def as_drawn(name: object, most: int = LONGEST_NAME) -> str:
     >>> as_drawn("US$ per $"), as_drawn("_id"), as_drawn("long " * 9, most=12)
     ('US\\\\$ per \\\\$', ' _id', 'long long...')
     """
-    text = shortened(" ".join(str(name).split()), most)
+    text = shortened(visible(" ".join(str(name).split())), most)
     return (" " if text.startswith("_") else "") + text.replace("$", r"\$")  # legends omit names that begin with _

@@ -4,8 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from priory.workbench.cli.gtm_app import gtm_app
 from priory.workbench.cli.options import (
@@ -22,7 +20,6 @@ from priory.workbench.cli.options import (
     settings_options,
 )
 from priory.workbench.cli.rows_app import ROW_COMMANDS
-from priory.workbench.cli.terminal import console
 from priory.workbench.settings.priors import PRIORS
 from priory.workbench.settings.run import RefitRequest, RunSettings
 
@@ -178,17 +175,9 @@ def compare(
 @app.command()
 def priors() -> None:
     """List the priors, with a sentence and the source of each."""
-    from priory.workbench.models.building import class_of_prior
+    from priory.workbench.cli.commands.priors import list_priors
 
-    table = Table("name", "p(z)", "source", box=None, pad_edge=False)
-    for name in PRIORS:
-        try:
-            prior = class_of_prior(name)
-        except ValueError as error:  # of another package
-            table.add_row(name, f"[dim]{escape(str(error))}[/]", "")
-        else:
-            table.add_row(name, escape(prior.summary), escape(prior.reference))
-    console.print(table)
+    list_priors()
 
 
 @app.command()

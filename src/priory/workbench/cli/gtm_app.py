@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from priory.workbench.cli.options import DataArgument, Device, Given, Set, settings_options
+from priory.workbench.cli.terminal import say
 from priory.workbench.settings.gtm import GTMRunSettings
 
 gtm_app = typer.Typer(
@@ -31,7 +32,7 @@ FIT = {
 @gtm_app.callback(invoke_without_command=True)
 def gtm(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
-        print(context.get_help())
+        say(context.get_help())
 
 
 @gtm_app.command("fit")

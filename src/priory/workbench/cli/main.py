@@ -58,9 +58,7 @@ def _ending_at_once() -> Iterator[None]:
 
 
 def _refuse(message: str) -> NoReturn:
-    from rich.markup import escape
+    from priory.workbench.cli.terminal import say_on_stderr
 
-    from priory.workbench.cli.terminal import errors
-
-    errors.print(f"[bold red]Error:[/] {escape(one_line(message))}", style=None)
+    say_on_stderr(("Error:", "bold red"), f" {one_line(message)}")
     sys.exit(2)

@@ -20,7 +20,7 @@ from priory.workbench.cli.commands.evaluate import EVALUATION_SEED, evaluated
 from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
 from priory.workbench.cli.commands.opening import allow_modules_here
 from priory.workbench.cli.commands.printing import default_folder, say_data, say_files, say_left_out
-from priory.workbench.cli.terminal import console, errors, show_metrics
+from priory.workbench.cli.terminal import say, show_metrics, stderr_is_terminal
 from priory.workbench.data import RULE, Dataset, LikelihoodProposal, telling_rows
 from priory.workbench.jobs import vae as vae_jobs
 from priory.workbench.models.building import class_of_prior
@@ -55,7 +55,7 @@ def fit_run(
         vae_jobs.train(run, run.load_dataset(), resume=resume)
         return
     with saying_how_to_go_on(out), _run_to_fit(settings, given, assignments, out, resume) as (run, dataset, start):
-        progress = errors.is_terminal
+        progress = stderr_is_terminal()
         vae = vae_jobs.train(run, dataset, start, resume=resume, progress=progress, tensorboard=tensorboard)
         dataset = vae_jobs.as_judged(run, dataset)
         if num_samples is not None:
@@ -106,7 +106,7 @@ def _resumed(out: Path, given: Mapping[str, Any], assignments: list[str]) -> tup
     if EPOCHS in changed:
         _check_more_epochs(run, wanted.training)
         run = run.lengthened(wanted.training.epochs)
-    console.print(f"{out}: going on")
+    say(f"{out}: going on")
     return replace(run, settings=wanted), run.load_dataset()  # another machine, the same run
 
 
@@ -143,11 +143,12 @@ def _say_what_was_found(run: Run, dataset: Dataset, proposal: LikelihoodProposal
     say_data(dataset)
     say_left_out(run.constants)
     if settings.model.likelihood == proposal.likelihood:
-        console.print(proposal.describe(), markup=False)
-        console.print(RULE, style="dim", markup=False)
+        say(proposal.describe())
+        for line in RULE.splitlines():
+            say((line, "dim"))
     else:
-        console.print(f"likelihood: {settings.model.likelihood}, as asked (proposed: {proposal.likelihood})")
-    console.print(f"prior: {settings.model.prior} ({class_of_prior(settings.model.prior).summary})")
+        say(f"likelihood: {settings.model.likelihood}, as asked (proposed: {proposal.likelihood})")
+    say(f"prior: {settings.model.prior} ({class_of_prior(settings.model.prior).summary})")
 
 
 def _say_what_was_written(run: Run, vae: VAE, pictures: list[Path], page: Path | None) -> None:
@@ -155,7 +156,7 @@ def _say_what_was_written(run: Run, vae: VAE, pictures: list[Path], page: Path |
     say_files(run.path, files, pictures, page)
     what = "means, scales and map coordinates" if isinstance(vae.prior, GridPrior) else "means and scales"
     folder = shlex.quote(str(run.path))
-    console.print(f"next: priory embed {folder} --out z.csv   ({what} of every row)")
-    console.print(f"      priory sample {folder} -n 100 --out x.npz   (new data)")
+    say(f"next: priory embed {folder} --out z.csv   ({what} of every row)")
+    say(f"      priory sample {folder} -n 100 --out x.npz   (new data)")
     if run.settings.model.latent_dim == 2:
-        console.print("      priory fit ... --latent-dim 16   (a better likelihood; 2 is for pictures)")
+        say("      priory fit ... --latent-dim 16   (a better likelihood; 2 is for pictures)")

@@ -8,7 +8,7 @@ import torch
 
 from priory._support.messages import shortened
 from priory.workbench.cli.commands.interruptions import how_to_go_on
-from priory.workbench.cli.terminal import errors
+from priory.workbench.cli.terminal import say_on_stderr
 from priory.workbench.data import DatasetRows
 from priory.workbench.jobs.kinds import JOBS, Jobs
 from priory.workbench.runs.folder import RunFolder
@@ -38,7 +38,7 @@ def opened_model(path: Path, device: str) -> Opened:
     device = chosen_device(device)
     model = run.load_model().to(device)
     if not run.finished:
-        errors.print(f"training has not ended: these are the best weights so far; {how_to_go_on(path)}", markup=False)
+        say_on_stderr(f"training has not ended: these are the best weights so far; {how_to_go_on(path)}")
     return Opened(run, model, JOBS[run.kind])
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from priory._support.memory import require_memory
 from priory.workbench.cli.commands.opening import chosen_rows, opened_model
-from priory.workbench.cli.terminal import console, row_progress
+from priory.workbench.cli.terminal import row_progress, say
 from priory.workbench.data import Dataset, DatasetRows, check_output, write_rows
 from priory.workbench.data.splits import split_names
 from priory.workbench.runs.folder import RunFolder
@@ -28,7 +28,7 @@ def sample_run(path: Path, number: int, out: Path, seed: int, mean: bool, device
         write_rows(out, ids=ids, columns={}, arrays={"x": x})
     else:
         write_rows(out, ids=ids, columns=dict(zip(run.columns, x.T, strict=True)))
-    console.print(f"{number} samples: {out}")
+    say(f"{number} samples: {out}")
 
 
 def embed_run(path: Path, data: str | None, out: Path, copy: bool, device: str, reading: dict[str, Any]) -> None:
@@ -39,7 +39,7 @@ def embed_run(path: Path, data: str | None, out: Path, copy: bool, device: str, 
     columns = {} if template else kept(rows, run, data, taken=("id", "ids", *arrays))
     write_rows(out, ids=rows.ids, columns=columns, arrays=arrays, template=template, ids_column=ids_column)
     what = ", ".join(f"{name} {values.shape}" for name, values in arrays.items())
-    console.print(f"{len(rows)} rows ({what}): {out}")
+    say(f"{len(rows)} rows ({what}): {out}")
 
 
 def score_run(
@@ -62,7 +62,8 @@ def score_run(
         columns |= kept(rows, run, data, taken=("id", "ids", "log_likelihood"))
     write_rows(out, ids=rows.ids, columns=columns, template=template, ids_column=ids_column)
     lowest = ", ".join(f"{rows.ids[i]} ({scores[i]:.1f})" for i in np.argsort(scores)[:5])
-    console.print(f"{len(rows)} rows scored: {out}\nlowest log-likelihoods in nats: {lowest}")
+    say(f"{len(rows)} rows scored: {out}")
+    say(f"lowest log-likelihoods in nats: {lowest}")
 
 
 def kept(rows: DatasetRows, run: RunFolder, data: str | None, taken: Sequence[str]) -> dict[str, np.ndarray]:

@@ -34,6 +34,7 @@ _WORDS = (
     (r".* is not in the range x>=(\S+)", r"expected at least \1"),
     (r".* is not in the range (\S+)<=x<=(\S+)", r"expected at least \1 and at most \2"),
     (r"Input should be a valid number.*|.* is not a valid float.*", "expected a number"),
+    (r"Input should be a valid boolean.*", "expected true or false"),
     (r"Input should be a valid string.*", "expected text"),
     (r"Input should be a valid (dictionary|object).*", "expected settings by name, {...}"),
     (r"Input should be a valid (tuple|list).*", "expected a list"),

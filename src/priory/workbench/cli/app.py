@@ -81,6 +81,7 @@ def fit(
         bool, typer.Option(help="End with what `priory evaluate` does.", rich_help_panel=OUTPUT)
     ] = True,
     samples: Samples = 512,
+    device: Device = "auto",
     page: Report = True,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Log for TensorBoard too.", rich_help_panel=OUTPUT)
@@ -90,7 +91,7 @@ def fit(
     from priory.workbench.cli.commands.fit import fit_run
 
     given["data.source"] = data
-    fit_run(given, grid, assignments or [], out, resume, samples if evaluate else None, tensorboard, page)
+    fit_run(given, grid, assignments or [], out, resume, samples if evaluate else None, device, tensorboard, page)
 
 
 @app.command()
@@ -152,8 +153,9 @@ def compare(
     given: Given,
     data: DataArgument = "digits",
     priors: Annotated[str, typer.Option(help="Names with commas, or all.")] = "all",
-    seeds: Annotated[int, typer.Option(min=1, help="Runs per prior.")] = 5,
+    seeds: Annotated[int, typer.Option(min=1, max=10_000, help="Runs per prior.")] = 5,
     samples: Samples = 512,
+    device: Device = "auto",
     out: Annotated[
         Path | None,
         typer.Option(help="Folder of the runs, default runs/DATA-compare; what is finished there is not run again."),
@@ -169,7 +171,7 @@ def compare(
     from priory.workbench.cli.commands.compare import compare_runs
 
     given["data.source"] = data
-    compare_runs(given, assignments or [], priors, baseline, seeds, samples, out, page)
+    compare_runs(given, assignments or [], priors, baseline, seeds, samples, device, out, page)
 
 
 @app.command()

@@ -20,7 +20,7 @@ class DataSettings(Settings):
     drop: tuple[str, ...] = Field((), description="columns to leave out")
     layer: str | None = Field(None, description="layer of an .h5ad file")
     split: Literal["given", "shuffled"] = Field("given", description="the file's own split, or a shuffled one")
-    split_seed: int = Field(0, description="seed of a shuffled or 80/10/10 split")
+    split_seed: int = Field(0, ge=0, lt=2**63, description="seed of a shuffled or 80/10/10 split")
     binarize: Literal["none", "dynamic", "static"] = Field("none", description="binarize gray values as coin flips")
 
     @field_validator("source")

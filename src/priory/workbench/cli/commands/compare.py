@@ -15,7 +15,7 @@ from priory.training import check_devices
 from priory.vae import VAE
 from priory.workbench.cli.commands.evaluate import EVALUATION_SEED, evaluated
 from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
-from priory.workbench.cli.commands.opening import allow_modules_here
+from priory.workbench.cli.commands.opening import allow_modules_here, settings_of_device
 from priory.workbench.cli.commands.printing import default_folder, say_page
 from priory.workbench.cli.errors import MENDABLE, can_be_mended, said_in_a_line
 from priory.workbench.cli.terminal import say, say_on_stderr, stderr_is_terminal
@@ -54,12 +54,14 @@ def compare_runs(
     baseline: str | None,
     seeds: int,
     num_samples: int,
+    device: str,
     out: Path | None,
     report: bool,
 ) -> None:
     """`priory compare`. Exit code 1: a run failed."""
     allow_modules_here(priors, assignments)
     names = _names(priors)
+    given = {**given, **settings_of_device(device, given)}
     of_all = {path for name in names for path in setting_names(RunSettings, {"model": {"prior": name}})}
 
     def settings_of(cell: Cell) -> RunSettings:
@@ -72,7 +74,7 @@ def compare_runs(
     comparison = Comparison(settings, names, tuple(range(seeds)), baseline, num_samples, EVALUATION_SEED)
     plan = {cell: settings_of(cell) for cell in comparison.cells}
     _find_what_is_done(comparison, plan, out)
-    _fill(comparison, plan, out)
+    _fill(comparison, plan, out, device)
     first = next((cell for cell in comparison.cells if cell in comparison.finished), None)
     if first is not None:  # its settings have the likelihood that the data got
         comparison.settings = Run.open(out / first.name).settings
@@ -131,7 +133,7 @@ def _find_what_is_done(comparison: Comparison, plan: dict[Cell, RunSettings], ou
         resolve_likelihood(settings.model, dataset.summary(), dataset.origin)
 
 
-def _fill(comparison: Comparison, plan: dict[Cell, RunSettings], out: Path) -> None:
+def _fill(comparison: Comparison, plan: dict[Cell, RunSettings], out: Path, device: str) -> None:
     """Train and evaluate what is not done; a cell that fails is recorded, and the others go on."""
     left = [cell for cell in plan if cell not in comparison.finished]
     took: dict[str, list[float]] = {}  # seconds of the runs of each prior
@@ -143,7 +145,7 @@ def _fill(comparison: Comparison, plan: dict[Cell, RunSettings], out: Path) -> N
         began = time.monotonic()
         try:
             with saying_how_to_go_on(out / cell.name, SAME_AGAIN):
-                found = _compared(out / cell.name, plan[cell], comparison)
+                found = _compared(out / cell.name, plan[cell], comparison, device)
         except MENDABLE as error:
             if not can_be_mended(error):
                 raise
@@ -156,11 +158,13 @@ def _fill(comparison: Comparison, plan: dict[Cell, RunSettings], out: Path) -> N
         gc.collect()  # a trainer is full of cycles, and the next run needs the memory of one that failed for lack of it
 
 
-def _compared(folder: Path, settings: RunSettings, comparison: Comparison) -> Finished:
+def _compared(folder: Path, settings: RunSettings, comparison: Comparison, device: str) -> Finished:
     """Train and evaluate a cell, as far as that has not been done; `metrics.json` is written last."""
     how = (comparison.num_samples, comparison.evaluation_seed)
     with _run_to_compare(folder, settings) as (run, dataset, start):
         vae = vae_jobs.train(run, dataset, start, resume=True, progress=stderr_is_terminal())
+        if device != "auto":  # Lightning leaves the model on the CPU
+            vae.to(device)
         rows = telling_rows(vae_jobs.as_judged(run, dataset))
         metrics = evaluated(vae_jobs, vae, rows, *how)
         nll, elbo = (metrics.per_row[name].double().numpy() for name in SCORES)

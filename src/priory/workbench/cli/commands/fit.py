@@ -18,7 +18,7 @@ from priory.training.states import STATE_FILE
 from priory.vae import VAE
 from priory.workbench.cli.commands.evaluate import EVALUATION_SEED, evaluated
 from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
-from priory.workbench.cli.commands.opening import allow_modules_here
+from priory.workbench.cli.commands.opening import allow_modules_here, settings_of_device
 from priory.workbench.cli.commands.printing import default_folder, say_data, say_files, say_left_out
 from priory.workbench.cli.terminal import say, show_metrics, stderr_is_terminal
 from priory.workbench.data import RULE, Dataset, LikelihoodProposal, telling_rows
@@ -43,11 +43,12 @@ def fit_run(
     out: Path | None,
     resume: bool,
     num_samples: int | None,
+    device: str,
     tensorboard: bool,
     report: bool,
 ) -> None:
     allow_modules_here(given, assignments)
-    given = {**given, **grid_settings(grid)}
+    given = {**given, **grid_settings(grid), **settings_of_device(device, given)}
     settings = with_options(RunSettings(), given, assignments, flags=GRID_FLAGS)
     out = out or default_folder(settings.data.source, folder_name(settings.model.prior))
     if process_rank() > 0:  # the first process has written the configuration, and says and writes everything
@@ -57,6 +58,8 @@ def fit_run(
     with saying_how_to_go_on(out), _run_to_fit(settings, given, assignments, out, resume) as (run, dataset, start):
         progress = stderr_is_terminal()
         vae = vae_jobs.train(run, dataset, start, resume=resume, progress=progress, tensorboard=tensorboard)
+        if device != "auto":  # Lightning leaves the model on the CPU
+            vae.to(device)
         dataset = vae_jobs.as_judged(run, dataset)
         if num_samples is not None:
             rows = telling_rows(dataset)

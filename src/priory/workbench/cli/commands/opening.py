@@ -1,6 +1,7 @@
 """A run, its model, and the rows that a command reads."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,6 +54,18 @@ def chosen_device(device: str) -> str:
             f"--device {device}: expected auto, cpu or a device that torch sees; torch: {reason}"
         ) from error
     return device
+
+
+def settings_of_device(device: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of training that `--device` stands for; none for auto."""
+    if device == "auto":
+        return {}
+    for name in ("accelerator", "devices"):
+        if f"training.{name}" in given:
+            raise ValueError(f"--device {device}: expected it without --{name}, got both; leave one out")
+    kind, _, number = chosen_device(device).partition(":")
+    accelerator = {"cuda": "gpu"}.get(kind, kind)
+    return {"training.accelerator": accelerator, "training.devices": f"{number}," if number and kind != "cpu" else 1}
 
 
 def chosen_rows(run: RunFolder, data: str | None, reading: dict[str, Any], choose: Any) -> DatasetRows:

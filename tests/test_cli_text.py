@@ -2,15 +2,18 @@
 
 import ast
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.cluster import KMeans
 
 import priory
 from command_line import QUICK, run_cli
 from priory._support.messages import visible
+from priory.workbench.cli import main
 from priory.workbench.cli.terminal import say, say_on_stderr, say_table
 
 SOURCE = Path(priory.__file__).parent / "workbench"
@@ -114,3 +117,18 @@ def calls_that_print(file: Path) -> list[str]:
 def test_only_the_terminal_module_prints():
     printing = {str(file.relative_to(SOURCE)) for file in SOURCE.rglob("*.py") if calls_that_print(file)}
     assert printing == {"cli/terminal.py"}
+
+
+@pytest.mark.filterwarnings("always")  # the suite makes errors of them
+def test_warnings_are_said_once_in_a_line_without_places_in_the_source(capsys):
+    with main._warnings_in_a_line():
+        for _ in range(2):
+            np.log(np.zeros(1))
+            warnings.warn("two\nlines [/x]\x1b. (Triggered internally at /src/aten/File.cpp:12.)", stacklevel=1)
+        KMeans(3, n_init=1).fit(np.zeros((9, 1)))
+    assert capsys.readouterr().err.splitlines() == [
+        "note: divide by zero encountered in log",
+        "note: two lines [/x]\\x1b.",
+        "note: Number of distinct clusters (1) found smaller than n_clusters (3). Possibly due to duplicate points in "
+        "X.",
+    ]

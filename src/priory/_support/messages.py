@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 TRAIN_AGAIN = "put back the file that `priory fit` wrote, or train again"
@@ -97,6 +97,43 @@ def shortened(text: str, most: int = 80) -> str:
     'ab...'
     """
     return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def shortened_apart(texts: Iterable[str], most: int) -> dict[str, str]:
+    """The short form of each text, at most so many letters; different texts have different forms.
+
+    Long texts with a common beginning lose what they have in common instead of what tells them apart.
+
+    >>> shortened_apart(["regulatory CD4-positive T cell", "regulatory CD8-positive T cell", "B cell"], 16)
+    {'regulatory CD4-positive T cell': 'regu...CD4-po...', ..., 'B cell': 'B cell'}
+    """
+    forms: dict[str, str] = {}
+    for text, form in _by_difference(list(dict.fromkeys(texts)), most).items():
+        number = 1
+        while form in forms.values():  # too little room, or another text has these very letters
+            number += 1
+            form = f"{form[: most - len(f' #{number}')]} #{number}"
+        forms[text] = form
+    return forms
+
+
+def _by_difference(texts: Sequence[str], most: int) -> dict[str, str]:
+    """The beginnings of the texts; those with the same beginning go on from where they differ."""
+    alike: dict[str, list[str]] = {}
+    for text in texts:
+        alike.setdefault(shortened(text, most), []).append(text)
+    forms: dict[str, str] = {}
+    head = most // 4
+    for form, group in alike.items():
+        if len(group) == 1 or head < 2:
+            forms |= dict.fromkeys(group, form)
+            continue
+        first, last = min(group), max(group)
+        until = next((i for i, pair in enumerate(zip(first, last, strict=False)) if len(set(pair)) > 1), len(first))
+        start = max(first[:until].rfind(" ") + 1, until - head)  # of the word that differs, or some letters before
+        ends = _by_difference([text[start:] for text in group], most - head - 3)
+        forms |= {text: f"{text[:head]}...{ends[text[start:]]}" for text in group}
+    return forms
 
 
 def visible(text: str) -> str:

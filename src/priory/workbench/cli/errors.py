@@ -44,6 +44,15 @@ def said_in_a_line(error: BaseException) -> str:
     return one_line(text)
 
 
+def described_warning(message: str) -> str:
+    """One line for a warning of any library, without the place in the source that some of them name.
+
+    >>> described_warning("The result may differ. (Triggered internally at /src/aten/File.cpp:12.)")
+    'The result may differ.'
+    """
+    return shortened(one_line(re.sub(r"\(?Triggered internally at .*", "", message)), 500)
+
+
 def one_line(message: str) -> str:
     """The message without line breaks and without control characters, which names of files and columns may have."""
     return visible(" ".join(message.split()))

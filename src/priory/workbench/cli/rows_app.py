@@ -11,7 +11,7 @@ from priory.workbench.cli.options import Copy, DataArgument, Device, Given, RunA
 
 def sample(
     run: RunArgument,
-    number: Annotated[int, typer.Option("-n", "--number", min=1, max=10**9, help="How many.")] = 1000,
+    number: Annotated[int, typer.Option("-n", "--number", min=1, max=10**15, help="How many.")] = 1000,
     out: Annotated[Path, typer.Option(help="Where to: .npz .csv .tsv .parquet.")] = Path("samples.npz"),
     seed: Seed = 0,
     mean: Annotated[bool, typer.Option("--mean", help="E[x|z] instead of draws from p(x|z).")] = False,

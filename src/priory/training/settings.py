@@ -35,7 +35,7 @@ class TrainingSettings(NumbersAreNotTruthValues):
     10
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
     epochs: int = Field(500, ge=1, le=MOST, description="passes over the training rows, at most")
     batch_size: int = Field(100, ge=1, le=MOST, description="rows per step, on each device")
@@ -123,7 +123,7 @@ class TrainingSettings(NumbersAreNotTruthValues):
 class RefitSettings(NumbersAreNotTruthValues):
     """How `refit` fits a prior to a trained encoder; unknown names are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
     epochs: int = Field(500, ge=0, le=MOST, description="passes over the training rows, at most; 0: no gradient steps")
     batch_size: int = Field(100, ge=1, le=MOST, description="rows per step")

@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
+from priory._version import __version__
 from priory.workbench.cli.gtm_app import gtm_app
+from priory.workbench.cli.help import SectionedCommand, SectionedGroup
 from priory.workbench.cli.options import (
     DataArgument,
     Device,
@@ -20,18 +22,35 @@ from priory.workbench.cli.options import (
     settings_options,
 )
 from priory.workbench.cli.rows_app import ROW_COMMANDS
+from priory.workbench.cli.terminal import say
 from priory.workbench.settings.priors import PRIORS
 from priory.workbench.settings.run import RefitRequest, RunSettings
 
 app = typer.Typer(
+    cls=SectionedGroup,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
     help="Variational autoencoders with learned priors: from a data file to a trained model, its likelihood and its "
-    "pictures.\n\nStart with [bold]priory fit digits --prior gtm-vamp --out runs/first[/bold].",
+    "pictures.\n\nStart with priory fit digits --prior gtm-vamp --out runs/first",
 )
 
 app.add_typer(gtm_app, name="gtm")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        say(f"priory {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def priory(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and end.")
+    ] = False,
+) -> None: ...
+
 
 OUTPUT = "Output"
 TABLE = ("data.labels", "data.ids", "data.drop")
@@ -61,7 +80,7 @@ FIT = {
 }
 
 
-@app.command()
+@app.command(cls=SectionedCommand)
 @settings_options(RunSettings, FIT)
 def fit(
     given: Given,
@@ -94,7 +113,7 @@ def fit(
     fit_run(given, grid, assignments or [], out, resume, samples if evaluate else None, device, tensorboard, page)
 
 
-@app.command()
+@app.command(cls=SectionedCommand)
 @reading_options
 def evaluate(
     run: RunArgument,
@@ -112,10 +131,10 @@ def evaluate(
 
 
 for _name, _command in ROW_COMMANDS.items():
-    app.command(_name)(_command)
+    app.command(_name, cls=SectionedCommand)(_command)
 
 
-@app.command()
+@app.command(cls=SectionedCommand)
 def report(run: RunArgument, device: Device = "auto") -> None:
     """Write the run's page again, RUN/report.html: numbers, pictures and the interactive map."""
     from priory.workbench.cli.commands.report import report_run
@@ -123,7 +142,7 @@ def report(run: RunArgument, device: Device = "auto") -> None:
     report_run(run, device)
 
 
-@app.command()
+@app.command(cls=SectionedCommand)
 @settings_options(RefitRequest, {"Model": ("model.components",), "Training": ("refit.epochs", "seed")})
 def refit(
     run: RunArgument,
@@ -147,7 +166,7 @@ def refit(
     refit_run(run, {"model.prior": prior} | given, grid, assignments or [], out, samples, device)
 
 
-@app.command()
+@app.command(cls=SectionedCommand)
 @settings_options(RunSettings, {"Model": ("model.latent_dim",), "Training": ("training.epochs",), "Data": TABLE})
 def compare(
     given: Given,
@@ -174,7 +193,7 @@ def compare(
     compare_runs(given, assignments or [], priors, baseline, seeds, samples, device, out, page)
 
 
-@app.command()
+@app.command(cls=SectionedCommand)
 def priors() -> None:
     """List the priors, with a sentence and the source of each."""
     from priory.workbench.cli.commands.priors import list_priors
@@ -182,7 +201,7 @@ def priors() -> None:
     list_priors()
 
 
-@app.command()
+@app.command(cls=SectionedCommand)
 def check(
     target: Annotated[
         str,

@@ -85,7 +85,7 @@ def _parameter(path: str, field: FieldInfo, panel: str, flag: str | None) -> ins
     option = typer.Option(
         flag or f"--{name.replace('_', '-')}",
         help=f"{text[:1].upper()}{text[1:]}{repeatable}{default}.",
-        metavar="|".join(choices) or None,
+        metavar="|".join(choices) or ("NAME" if repeatable else None),
         rich_help_panel=panel,
     )
     return inspect.Parameter(

@@ -21,7 +21,7 @@ Kind = TypeVar("Kind", bound=BaseModel)
 class Settings(NumbersAreNotTruthValues):
     """Settings of one kind. An unknown name raises an error, so a typo never falls back to a default."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     @classmethod
     def kind_for(cls, tree: Tree) -> type[Self]:

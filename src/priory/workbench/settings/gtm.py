@@ -36,8 +36,8 @@ class GTMSettings(Settings):
 class GTMRunSettings(Settings):
     """A run: data, model, seed."""
 
-    data: TableSettings = TableSettings()
-    model: GTMSettings = GTMSettings()
+    data: TableSettings = Field(default_factory=TableSettings)
+    model: GTMSettings = Field(default_factory=GTMSettings)
     seed: int = Field(0, ge=0, lt=2**32, description="seeds the order of batches")
 
 

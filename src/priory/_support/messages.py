@@ -1,7 +1,8 @@
 """Words that error messages share: the name that was meant, and what a library said in the words of the house."""
 
 import re
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 TRAIN_AGAIN = "put back the file that `priory fit` wrote, or train again"
@@ -9,6 +10,19 @@ TRAIN_AGAIN = "put back the file that `priory fit` wrote, or train again"
 _ALIKE = 0.6  # difflib's ratio from which a name is worth suggesting: two letters of three that changed places are
 _MOST_NAMES = 10_000  # comparing takes microseconds each; nobody mistypes one of a million columns
 _LONGEST_NAME = 100
+
+_CONTROLS = ("Cc", "Cs", "Zl", "Zp")  # categories: control characters, surrogates, separators of lines
+_REORDERING = (
+    "LRE",
+    "RLE",
+    "LRO",
+    "RLO",
+    "PDF",
+    "LRI",
+    "RLI",
+    "FSI",
+    "PDI",
+)  # turn the text around
 
 # pydantic's and click's sentences; the first that matches is replaced.
 _WORDS = (
@@ -20,6 +34,7 @@ _WORDS = (
     (r".* is not in the range x>=(\S+)", r"expected at least \1"),
     (r".* is not in the range (\S+)<=x<=(\S+)", r"expected at least \1 and at most \2"),
     (r"Input should be a valid number.*|.* is not a valid float.*", "expected a number"),
+    (r"Input should be a valid boolean.*", "expected true or false"),
     (r"Input should be a valid string.*", "expected text"),
     (r"Input should be a valid (dictionary|object).*", "expected settings by name, {...}"),
     (r"Input should be a valid (tuple|list).*", "expected a list"),
@@ -82,3 +97,53 @@ def shortened(text: str, most: int = 80) -> str:
     'ab...'
     """
     return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def shortened_apart(texts: Iterable[str], most: int) -> dict[str, str]:
+    """The short form of each text, at most so many letters; different texts have different forms.
+
+    Long texts with a common beginning lose what they have in common instead of what tells them apart.
+
+    >>> shortened_apart(["regulatory CD4-positive T cell", "regulatory CD8-positive T cell", "B cell"], 16)
+    {'regulatory CD4-positive T cell': 'regu...CD4-po...', ..., 'B cell': 'B cell'}
+    """
+    forms: dict[str, str] = {}
+    for text, form in _by_difference(list(dict.fromkeys(texts)), most).items():
+        number = 1
+        while form in forms.values():  # too little room, or another text has these very letters
+            number += 1
+            form = f"{form[: most - len(f' #{number}')]} #{number}"
+        forms[text] = form
+    return forms
+
+
+def _by_difference(texts: Sequence[str], most: int) -> dict[str, str]:
+    """The beginnings of the texts; those with the same beginning go on from where they differ."""
+    alike: dict[str, list[str]] = {}
+    for text in texts:
+        alike.setdefault(shortened(text, most), []).append(text)
+    forms: dict[str, str] = {}
+    head = most // 4
+    for form, group in alike.items():
+        if len(group) == 1 or head < 2:
+            forms |= dict.fromkeys(group, form)
+            continue
+        first, last = min(group), max(group)
+        until = next((i for i, pair in enumerate(zip(first, last, strict=False)) if len(set(pair)) > 1), len(first))
+        start = max(first[:until].rfind(" ") + 1, until - head)  # of the word that differs, or some letters before
+        ends = _by_difference([text[start:] for text in group], most - head - 3)
+        forms |= {text: f"{text[:head]}...{ends[text[start:]]}" for text in group}
+    return forms
+
+
+def visible(text: str) -> str:
+    r"""The text in one line; characters that control a terminal, or reorder what it shows, become escapes.
+
+    >>> print(visible("cell\x1b[2J \u202e7 naïve"))
+    cell\x1b[2J \u202e7 naïve
+    """
+    return "".join(c.encode("unicode_escape").decode() if _controls_terminal(c) else c for c in text)
+
+
+def _controls_terminal(character: str) -> bool:
+    return unicodedata.category(character) in _CONTROLS or unicodedata.bidirectional(character) in _REORDERING

@@ -6,7 +6,16 @@ from typing import Any
 import numpy as np
 
 from priory.plots.classes import MOST_STYLES, NOTHING, OTHERS, class_styles, told_apart
-from priory.plots.figure import LONGEST_NAME, Axes, TensorOrArray, as_drawn, column_names, new_axes, to_rows
+from priory.plots.figure import (
+    LONGEST_NAME,
+    Axes,
+    TensorOrArray,
+    all_as_drawn,
+    as_drawn,
+    column_names,
+    new_axes,
+    to_rows,
+)
 from priory.plots.landscapes import check_square, draw_sheet, finish_map, on_square
 
 _UNDECIDED = ""
@@ -94,7 +103,7 @@ def _draw_markers(
     size = min(9.0, 150 / side)  # half of a patch on a map of 4.3 inches
     rest = {OTHERS: (".", "black"), _UNDECIDED: ("x", NOTHING)}
     listed = [kind for kind in styles | rest if (winners == kind).any()]
-    for kind in listed:
+    for kind, text in zip(listed, all_as_drawn(listed), strict=True):
         mine, (marker, color) = nodes[winners == kind], (styles | rest)[kind]
         axes.plot(
             *mine.T,
@@ -103,7 +112,7 @@ def _draw_markers(
             color="black" if kind in styles else color,
             markersize=size if kind in styles else 0.6 * size,
             markeredgewidth=0.0 if kind in styles else 0.8,
-            label=f"{as_drawn(kind) or 'undecided'} ({len(mine)})",
+            label=f"{text or 'undecided'} ({len(mine)})",
         )
     legend = axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, title=as_drawn(name or ""))
     legend.set_alignment("left")

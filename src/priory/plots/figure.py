@@ -1,6 +1,7 @@
 """Create figures without pyplot, check their arguments, save them."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -8,8 +9,9 @@ import numpy as np
 from torch import Tensor
 
 from priory._support.files import replacing
-from priory._support.messages import shortened
+from priory._support.messages import shortened_apart, visible
 from priory._support.optional import require
+from priory.plots.fonts import use_fallback_fonts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,6 +35,8 @@ def save_figure(figure: "Figure | Axes | np.ndarray", path: str | Path, *, softw
         path: of the file; its suffix is the format: `.svg` and `.pdf` are vector graphics, `.png` has 200 dpi.
         software: what a `.png` names as the program that made it; matplotlib if None.
 
+    Letters that matplotlib's font lacks are drawn with an installed font that has them; a warning says if none has.
+
     Raises:
         ValueError: the suffix names no format that matplotlib writes.
     """
@@ -43,7 +47,14 @@ def save_figure(figure: "Figure | Axes | np.ndarray", path: str | Path, *, softw
     formats = root.canvas.get_supported_filetypes()
     if kind not in formats:
         raise ValueError(f"path: expected a suffix among {', '.join(sorted(formats))}, got {Path(path).name!r}")
-    with replacing(path) as temporary:
+    if use_fallback_fonts(root):
+        warnings.warn(
+            "some letters of names are drawn as boxes, because no installed font has them; install one that has, such "
+            "as Noto Sans CJK",
+            stacklevel=2,
+        )
+    with replacing(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # said above
         metadata = {"Software": software} if software and kind == "png" else None
         root.savefig(temporary, format=kind, dpi=200, metadata=metadata)
 
@@ -94,11 +105,22 @@ def column_names(names: Sequence[str] | None, count: int) -> list[str]:
     return [str(i + 1) for i in range(count)] if names is None else [str(name) for name in names]
 
 
-def as_drawn(name: object, most: int = LONGEST_NAME) -> str:
-    """A name from the data as matplotlib draws it to the letter: no formula between $, nothing hidden after _.
+def all_as_drawn(names: Iterable[object], most: int = LONGEST_NAME) -> list[str]:
+    """Names from the data as matplotlib draws them to the letter: no formula between $, nothing hidden after _.
 
-    >>> as_drawn("US$ per $"), as_drawn("_id"), as_drawn("long " * 9, most=12)
-    ('US\\\\$ per \\\\$', ' _id', 'long long...')
+    Long names are shortened where they are alike, so that different names stay different.
+
+    >>> all_as_drawn(["US$ per $", "_id"])
+    ['US\\\\$ per \\\\$', ' _id']
+    >>> all_as_drawn(["very long name 1", "very long name 2", "very long name 1"], most=14)
+    ['ver...1', 'ver...2', 'ver...1']
     """
-    text = shortened(" ".join(str(name).split()), most)
-    return (" " if text.startswith("_") else "") + text.replace("$", r"\$")  # legends omit names that begin with _
+    texts = [visible(str(name)) for name in names]
+    short = shortened_apart(texts, most)
+    # legends omit names that begin with _
+    return [(" " if text.startswith("_") else "") + short[text].replace("$", r"\$") for text in texts]
+
+
+def as_drawn(name: object) -> str:
+    """One name as `all_as_drawn` draws it."""
+    return all_as_drawn([name])[0]

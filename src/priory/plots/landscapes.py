@@ -6,7 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from priory.plots.figure import MANY_DOTS, Axes, TensorOrArray, as_drawn, column_names, new_axes, to_numpy, to_rows
+from priory.plots.figure import (
+    MANY_DOTS,
+    Axes,
+    TensorOrArray,
+    all_as_drawn,
+    as_drawn,
+    column_names,
+    new_axes,
+    to_numpy,
+    to_rows,
+)
 
 
 def plot_node_values(
@@ -62,13 +72,13 @@ def plot_landscapes(images: TensorOrArray, *, names: Sequence[str] | None = None
     """
     sheet = to_rows("images", images)
     check_square("images", len(sheet))
-    titles = column_names(names, sheet.shape[1])[:most]
+    titles = all_as_drawn(column_names(names, sheet.shape[1])[:most], 24)
     across = math.ceil(math.sqrt(len(titles)))
     down = math.ceil(len(titles) / across)
     panels = new_axes(down, across, (2.9 * across + 0.4, 2.5 * down + 0.4))
     for panel, column, title in zip(panels, sheet.T, titles, strict=False):
         picture = draw_sheet(panel, on_square("images", column))
-        panel.set_title(as_drawn(title, 24), fontsize="medium")
+        panel.set_title(title, fontsize="medium")
         panel.figure.colorbar(picture, ax=panel, shrink=0.9)
         panel.set_xticks([])
         panel.set_yticks([])

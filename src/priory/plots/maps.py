@@ -15,6 +15,7 @@ from priory.plots.figure import (
     MANY_DOTS,
     Axes,
     TensorOrArray,
+    all_as_drawn,
     as_drawn,
     new_axes,
     to_numpy,
@@ -133,21 +134,22 @@ def _draw_classes(axes: Axes, points: np.ndarray, classes: np.ndarray, size: flo
     styles |= dict.fromkeys(rest, (".", NOTHING))
     kinds = np.array([kind if kind in styles else OTHERS for kind in classes.tolist()])
     rows = {kind: points[kinds == kind] for kind in styles}
+    texts = dict(zip(styles, all_as_drawn(styles), strict=True))
     layers = min(max(_LAYERS, len(points) // _ROWS_OF_LAYER), _MOST_LAYERS)
     for layer in range(layers):
         for kind, (marker, color) in styles.items():
             mine = rows[kind]
-            text = marker.startswith("$")
+            letters = marker.startswith("$")
             axes.plot(
                 *mine[layer::layers].T,
                 linestyle="",
                 marker=marker,
                 color=color,
-                markersize=size * (1.5 if text else 1.0),
-                markeredgecolor=color if text else "white",
-                markeredgewidth=0.0 if text else 0.3,
+                markersize=size * (1.5 if letters else 1.0),
+                markeredgecolor=color if letters else "white",
+                markeredgewidth=0.0 if letters else 0.3,
                 rasterized=len(points) > MANY_DOTS,
-                label=None if layer else f"{as_drawn(kind) or 'none'} ({len(mine)})",
+                label=None if layer else f"{texts[kind] or 'none'} ({len(mine)})",
             )
     look: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "frameon": False}
     scale = max(1.3, 6.0 / size)  # at least 6 points across

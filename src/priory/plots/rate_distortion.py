@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from priory.plots.classes import MARKERS
-from priory.plots.figure import DATA_COLOR, LONGEST_NAME, Axes, as_drawn, new_axes
+from priory.plots.figure import DATA_COLOR, LONGEST_NAME, Axes, all_as_drawn, new_axes
 
 
 def plot_rate_distortion(
@@ -37,11 +37,11 @@ def plot_rate_distortion(
     """
     places, bars = _numbers(points, errors or {})
     axes = axes or new_axes(1, 1, (6.8 + 0.08 * min(max(map(len, points)), LONGEST_NAME), 5.0))[0]
-    for i, (name, place, bar) in enumerate(zip(points, places, bars, strict=True)):
+    for i, (name, place, bar) in enumerate(zip(all_as_drawn(points), places, bars, strict=True)):
         look: dict[str, Any] = {
             "fmt": MARKERS[i % len(MARKERS)],
             "markerfacecolor": "white" if i % 2 else DATA_COLOR,
-            "label": as_drawn(name),
+            "label": name,
         }
         look |= {"color": DATA_COLOR, "markersize": 6, "elinewidth": 1.0, "capsize": 2.5, "zorder": 3}
         axes.errorbar(place[:1], place[1:], xerr=bar[0], yerr=bar[1], **look)

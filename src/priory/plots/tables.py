@@ -9,7 +9,7 @@ from priory.plots.figure import (
     MODEL_COLOR,
     Axes,
     TensorOrArray,
-    as_drawn,
+    all_as_drawn,
     check_same_shape,
     column_names,
     new_axes,
@@ -51,7 +51,7 @@ def plot_rows(
         image.set_extent((0.5, data.shape[1] + 0.5, len(data) + 0.5, 0.5))  # rows and columns count from one
         panel.set(title=title, xlabel="column", ylabel="row" if panel is pair[0] else "")
         if len(labels) <= 20:
-            panel.set_xticks(range(1, len(labels) + 1), [*map(as_drawn, labels)], rotation=90, fontsize="small")
+            panel.set_xticks(range(1, len(labels) + 1), all_as_drawn(labels), rotation=90, fontsize="small")
     bar = pair[0].figure.colorbar(image, ax=list(pair), extend="both")
     bar.set_label("value, in standard deviations of the data")
     return pair
@@ -91,7 +91,7 @@ def plot_samples(
     real, model = _standardized(real[:, :shown], real[:, :shown], model[:, :shown])
     _draw_ranges(axes, real, -0.16, DATA_COLOR, "o", f"data ({len(real)})")
     _draw_ranges(axes, model, 0.16, MODEL_COLOR, "D", f"samples ({len(model)})")
-    axes.set_yticks(range(shown), [*map(as_drawn, labels[:shown])])
+    axes.set_yticks(range(shown), all_as_drawn(labels[:shown]))
     axes.set(ylim=(shown - 0.5, -0.5), xlabel="value, in standard deviations of the data from its mean")
     part = f", columns 1 to {shown} of {total}" if shown < total else ""
     axes.set_title(f"median, middle 50 % and 90 %{part}", fontsize="medium")

@@ -2,6 +2,12 @@
 
 import os
 
+# Lightning reads all of these as numbers, some of them already when it is imported.
+_NUMBERS = (
+    *("RANK", "LOCAL_RANK", "WORLD_SIZE", "GROUP_RANK", "NODE_RANK"),
+    *("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS", "SLURM_NODEID"),
+)
+
 
 def process_rank() -> int:
     """Return the rank that a launcher gave this process, 0 without one. Only rank 0 writes, prints and evaluates.
@@ -17,10 +23,19 @@ def process_rank() -> int:
     If Lightning gives the process another rank, for example when one srun starts four runs with `devices=1`, `fit` and
     `check_devices` raise an error, so no two processes write to one folder.
 
+    Raises:
+        ValueError: a launcher's variable is no number.
+
     >>> process_rank()
     0
     """
     environment = os.environ
+    for name in _NUMBERS:
+        if not environment.get(name, "0").isdecimal():
+            raise ValueError(
+                f"{name}: expected a whole number in the environment, as a launcher of several processes sets it, got "
+                f"{environment[name]!r}; unset {name}"
+            )
     if "TORCHELASTIC_RUN_ID" in environment:
         name = "RANK"
     elif "SLURM_NTASKS" in environment and environment.get("SLURM_JOB_NAME") not in ("bash", "interactive"):

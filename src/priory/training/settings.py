@@ -5,7 +5,9 @@ import re
 from contextlib import suppress
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, field_validator
+from pydantic import ConfigDict, Field, StrictInt, field_validator
+
+from priory._support.settings import NumbersAreNotTruthValues
 
 # The gradient's norm over the first 10 to 60 steps, median and largest: digits 6 and 18, static MNIST 26 and 255,
 # counts of 2000 genes 156 and 310, of 20670 genes 560 and 1910. Adam's step does not depend on the gradient's scale, so
@@ -13,11 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, field_validator
 GRADIENT_CLIP = 10_000.0
 MOST = 10**9  # of epochs, rows, draws: more than anybody waits for, and few enough to multiply in torch
 
+MOST_DEVICES = 1000  # of one machine
+
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Steps = Annotated[StrictInt, Field(ge=0, le=MOST)]
 
 
-class TrainingSettings(BaseModel):
+class TrainingSettings(NumbersAreNotTruthValues):
     """The settings of `priory.training.fit`; unknown names are errors.
 
     The KL warm-up multiplies the KL term of optimizer step t = 0, 1, ... by
@@ -31,7 +35,7 @@ class TrainingSettings(BaseModel):
     10
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
     epochs: int = Field(500, ge=1, le=MOST, description="passes over the training rows, at most")
     batch_size: int = Field(100, ge=1, le=MOST, description="rows per step, on each device")
@@ -89,8 +93,10 @@ class TrainingSettings(BaseModel):
                 value = int(value)
             elif value != "auto" and not re.fullmatch(r"[0-9]+(,[0-9]+)*,?", value):
                 raise ValueError(f"expected a number of devices, a list such as '0,1', or 'auto', got {value!r}")
-        if isinstance(value, int) and value < 1 and value != -1:
-            raise ValueError(f"expected a positive number of devices, -1 or 'auto' for all, got {value}")
+        if isinstance(value, int) and not 1 <= value <= MOST_DEVICES and value != -1:
+            raise ValueError(
+                f"expected a positive number of devices, at most {MOST_DEVICES}, -1 or 'auto' for all, got {value}"
+            )
         return value
 
     def warmup_steps(self, steps_per_epoch: int) -> int:
@@ -114,10 +120,10 @@ class TrainingSettings(BaseModel):
         return self.schedule == "constant" and (isinstance(self.warmup, int) or self.warmup == 0)
 
 
-class RefitSettings(BaseModel):
+class RefitSettings(NumbersAreNotTruthValues):
     """How `refit` fits a prior to a trained encoder; unknown names are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
     epochs: int = Field(500, ge=0, le=MOST, description="passes over the training rows, at most; 0: no gradient steps")
     batch_size: int = Field(100, ge=1, le=MOST, description="rows per step")

@@ -28,6 +28,7 @@ def check_devices(settings: TrainingSettings) -> int:
     >>> check_devices(TrainingSettings(accelerator="cpu"))
     1
     """
+    process_rank()  # names a variable that Lightning cannot read
     with quiet():
         warnings.simplefilter("ignore")  # Lightning repeats its warnings when training starts
         return make_trainer(settings, 1, []).world_size

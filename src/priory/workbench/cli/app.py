@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
+from priory._version import __version__
 from priory.workbench.cli import options
 from priory.workbench.cli.gtm_app import gtm_app
+from priory.workbench.cli.help import SectionedCommand, SectionedGroup
 from priory.workbench.cli.options import (
     DataArgument,
     Device,
@@ -23,19 +23,35 @@ from priory.workbench.cli.options import (
     settings_options,
 )
 from priory.workbench.cli.rows_app import ROW_COMMANDS
-from priory.workbench.cli.terminal import console
+from priory.workbench.cli.terminal import say
 from priory.workbench.settings.priors import PRIORS
 from priory.workbench.settings.run import RefitRequest, RunSettings
 
 app = typer.Typer(
+    cls=SectionedGroup,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
     help="Variational autoencoders with learned priors: from a data file to a trained model, its likelihood and its "
-    "pictures.\n\nStart with [bold]priory fit digits --prior gtm-vamp --out runs/first[/bold].",
+    "pictures.\n\nStart with priory fit digits --prior gtm-vamp --out runs/first",
 )
 
 app.add_typer(gtm_app, name="gtm")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        say(f"priory {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def priory(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and end.")
+    ] = False,
+) -> None: ...
+
 
 OUTPUT = "Output"
 TABLE = tuple(f"data.{name}" for name in options.TABLE)
@@ -66,7 +82,7 @@ FIT = {
 }
 
 
-@app.command()
+@app.command(cls=SectionedCommand)
 @settings_options(RunSettings, FIT, flags=FLAGS)
 def fit(
     given: Given,
@@ -86,6 +102,7 @@ def fit(
         bool, typer.Option(help="End with what `priory evaluate` does.", rich_help_panel=OUTPUT)
     ] = True,
     samples: Samples = 512,
+    device: Device = "auto",
     page: Report = True,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Log for TensorBoard too.", rich_help_panel=OUTPUT)
@@ -95,10 +112,10 @@ def fit(
     from priory.workbench.cli.commands.fit import fit_run
 
     given["data.source"] = data
-    fit_run(given, grid, assignments or [], out, resume, samples if evaluate else None, tensorboard, page)
+    fit_run(given, grid, assignments or [], out, resume, samples if evaluate else None, device, tensorboard, page)
 
 
-@app.command()
+@app.command(cls=SectionedCommand)
 @reading_options
 def evaluate(
     run: RunArgument,
@@ -119,10 +136,10 @@ def evaluate(
 
 
 for _name, _command in ROW_COMMANDS.items():
-    app.command(_name)(_command)
+    app.command(_name, cls=SectionedCommand)(_command)
 
 
-@app.command()
+@app.command(cls=SectionedCommand)
 def report(run: RunArgument, device: Device = "auto") -> None:
     """Write the run's page again, RUN/report.html: numbers, pictures and the interactive map."""
     from priory.workbench.cli.commands.report import report_run
@@ -130,7 +147,7 @@ def report(run: RunArgument, device: Device = "auto") -> None:
     report_run(run, device)
 
 
-@app.command()
+@app.command(cls=SectionedCommand)
 @settings_options(RefitRequest, {"Model": ("model.components",), "Training": ("refit.epochs", "seed")})
 def refit(
     run: RunArgument,
@@ -154,7 +171,7 @@ def refit(
     refit_run(run, {"model.prior": prior} | given, grid, assignments or [], out, samples, device)
 
 
-@app.command()
+@app.command(cls=SectionedCommand)
 @settings_options(
     RunSettings, {"Model": ("model.latent_dim",), "Training": ("training.epochs",), "Data": TABLE}, flags=FLAGS
 )
@@ -162,8 +179,9 @@ def compare(
     given: Given,
     data: DataArgument = "digits",
     priors: Annotated[str, typer.Option(help="Names with commas, or all.")] = "all",
-    seeds: Annotated[int, typer.Option(min=1, help="Runs per prior.")] = 5,
+    seeds: Annotated[int, typer.Option(min=1, max=10_000, help="Runs per prior.")] = 5,
     samples: Samples = 512,
+    device: Device = "auto",
     out: Annotated[
         Path | None,
         typer.Option(help="Folder of the runs, default runs/DATA-compare; what is finished there is not run again."),
@@ -179,26 +197,18 @@ def compare(
     from priory.workbench.cli.commands.compare import compare_runs
 
     given["data.source"] = data
-    compare_runs(given, assignments or [], priors, baseline, seeds, samples, out, page)
+    compare_runs(given, assignments or [], priors, baseline, seeds, samples, device, out, page)
 
 
-@app.command()
+@app.command(cls=SectionedCommand)
 def priors() -> None:
     """List the priors, with a sentence and the source of each."""
-    from priory.workbench.models.building import class_of_prior
+    from priory.workbench.cli.commands.priors import list_priors
 
-    table = Table("name", "p(z)", "source", box=None, pad_edge=False)
-    for name in PRIORS:
-        try:
-            prior = class_of_prior(name)
-        except ValueError as error:  # of another package
-            table.add_row(name, f"[dim]{escape(str(error))}[/]", "")
-        else:
-            table.add_row(name, escape(prior.summary), escape(prior.reference))
-    console.print(table)
+    list_priors()
 
 
-@app.command()
+@app.command(cls=SectionedCommand)
 def check(
     target: Annotated[
         str,

@@ -3,7 +3,7 @@
 import re
 
 from priory._support.memory import NotEnoughMemoryError, readable
-from priory._support.messages import shortened
+from priory._support.messages import shortened, visible
 
 MENDABLE = (ValueError, OSError, ImportError, MemoryError, ArithmeticError, RuntimeError)  # some runtime errors only
 # Of torch, which has no class of its own for a lack of memory on the CPU.
@@ -44,7 +44,15 @@ def said_in_a_line(error: BaseException) -> str:
     return one_line(text)
 
 
+def described_warning(message: str) -> str:
+    """One line for a warning of any library, without the place in the source that some of them name.
+
+    >>> described_warning("The result may differ. (Triggered internally at /src/aten/File.cpp:12.)")
+    'The result may differ.'
+    """
+    return shortened(one_line(re.sub(r"\(?Triggered internally at .*", "", message)), 500)
+
+
 def one_line(message: str) -> str:
     """The message without line breaks and without control characters, which names of files and columns may have."""
-    text = " ".join(message.split())
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)
+    return visible(" ".join(message.split()))

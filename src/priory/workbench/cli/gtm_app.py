@@ -6,13 +6,15 @@ from typing import Annotated
 import typer
 
 from priory.workbench.cli import options
+from priory.workbench.cli.help import SectionedCommand, SectionedGroup
 from priory.workbench.cli.options import DataArgument, Device, Given, Set, settings_options
 from priory.workbench.settings.gtm import GTMRunSettings
 
 gtm_app = typer.Typer(
-    rich_markup_mode="rich",
+    cls=SectionedGroup,
+    rich_markup_mode=None,
     help="A map of a table of numbers: the generative topographic mapping, no neural network.\n\n"
-    "Start with [bold]priory gtm fit digits --out runs/map[/bold].",
+    "Start with priory gtm fit digits --out runs/map",
 )
 
 FIT = {
@@ -34,10 +36,10 @@ FLAGS = {"model.standardize": "--standardize/--raw", "data.header": options.HEAD
 @gtm_app.callback(invoke_without_command=True)
 def gtm(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
-        print(context.get_help())
+        typer.echo(context.get_help())
 
 
-@gtm_app.command("fit")
+@gtm_app.command("fit", cls=SectionedCommand)
 @settings_options(GTMRunSettings, FIT, flags=FLAGS)
 def gtm_fit(
     given: Given,

@@ -7,12 +7,13 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from priory._support.memory import limited_to_available_memory
-from priory.workbench.cli.errors import MENDABLE, can_be_mended, one_line, said_in_a_line
+from priory.workbench.cli.errors import MENDABLE, can_be_mended, described_warning, one_line, said_in_a_line
 
 INTERRUPTED = 130  # 128 + 2, as a shell reports a process that SIGINT ended
 
@@ -26,7 +27,7 @@ def main() -> None:
         from priory.workbench.cli.usage import describe_usage_error
     arguments = sys.argv[1:] or ["--help"]
     try:
-        with limited_to_available_memory():
+        with limited_to_available_memory(), _warnings_in_a_line():
             code = app(arguments, standalone_mode=False)
     except TyperException as error:
         _refuse(describe_usage_error(error, arguments))
@@ -57,10 +58,26 @@ def _ending_at_once() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+@contextmanager
+def _warnings_in_a_line() -> Iterator[None]:
+    """Say each warning once, in a line of its own, without the place in the source."""
+    said = set()
+
+    def say(message: Warning | str, *place: Any) -> None:
+        from priory.workbench.cli.terminal import say_on_stderr
+
+        line = described_warning(str(message))
+        if line not in said:
+            said.add(line)
+            say_on_stderr(("note:", "yellow"), f" {line}")
+
+    with warnings.catch_warnings():
+        warnings.showwarning = say  # type: ignore[assignment]
+        yield
+
+
 def _refuse(message: str) -> NoReturn:
-    from rich.markup import escape
+    from priory.workbench.cli.terminal import say_on_stderr
 
-    from priory.workbench.cli.terminal import errors
-
-    errors.print(f"[bold red]Error:[/] {escape(one_line(message))}", style=None)
+    say_on_stderr(("Error:", "bold red"), f" {one_line(message)}")
     sys.exit(2)

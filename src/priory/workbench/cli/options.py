@@ -23,9 +23,11 @@ DataArgument = Annotated[
     typer.Argument(metavar="DATA", help="A file (.npy .npz .csv .tsv .parquet .h5ad, IDX) or an embedded set: digits."),
 ]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as `priory fit --out RUN` leaves it.")]
-Samples = Annotated[int, typer.Option("--samples", min=1, help="Importance samples per row for the likelihood.")]
+Samples = Annotated[
+    int, typer.Option("--samples", min=1, max=10**6, help="Importance samples per row of the likelihood.")
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of the noise.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda: where to compute.")]
+Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute.")]
 Report = Annotated[bool, typer.Option("--report/--no-report", help="Write the page, report.html.")]
 Copy = Annotated[bool, typer.Option("--copy", help="Write into a copy of DATA (csv, tsv, h5ad).")]
 SafeCsv = Annotated[
@@ -87,7 +89,7 @@ def _parameter(path: str, field: FieldInfo, panel: str, flag: str | None) -> ins
     option = typer.Option(
         flag or f"--{name.replace('_', '-')}",
         help=f"{text[:1].upper()}{text[1:]}{repeatable}{default}.",
-        metavar="|".join(choices) or None,
+        metavar="|".join(choices) or ("NAME" if repeatable else None),
         rich_help_panel=panel,
     )
     return inspect.Parameter(

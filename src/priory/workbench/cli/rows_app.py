@@ -21,7 +21,7 @@ from priory.workbench.cli.options import (
 
 def sample(
     run: RunArgument,
-    number: Annotated[int, typer.Option("-n", "--number", min=1, help="How many.")] = 1000,
+    number: Annotated[int, typer.Option("-n", "--number", min=1, max=10**15, help="How many.")] = 1000,
     out: Annotated[Path | None, typer.Option(help="Where to: .npz .csv .tsv .parquet; default samples.npz.")] = None,
     seed: Seed = 0,
     mean: Annotated[bool, typer.Option("--mean", help="E[x|z] instead of draws from p(x|z).")] = False,

@@ -1,43 +1,85 @@
-"""What is written to the terminal: messages, tables, a bar over rows, JSON for other programs."""
+"""The only way to write to the terminal: plain text, whose markup and control characters are never interpreted.
+
+Ids, labels, names of columns and paths are the user's. They reach the terminal through the functions of this file.
+"""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from priory._support.files import json_text
+from priory._support.messages import visible
 
-console = Console(highlight=False, soft_wrap=True, emoji=False)
-errors = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+Part = str | tuple[str, str]  # plain text, or text and its style: ("note:", "yellow")
+
+_LOOK: dict[str, Any] = {"highlight": False, "soft_wrap": True, "emoji": False, "markup": False}
+_OUTPUT, _ERRORS = Console(**_LOOK), Console(stderr=True, **_LOOK)
+
+
+def say(*parts: Part) -> None:
+    """Print a line to standard output."""
+    _OUTPUT.print(_text(parts))
+
+
+def say_on_stderr(*parts: Part) -> None:
+    """Print a line to standard error: notes, progress and what went wrong."""
+    _ERRORS.print(_text(parts))
+
+
+def say_table(title: str, header: Sequence[str], rows: Iterable[Sequence[Part]], *, right: Sequence[int] = ()) -> None:
+    """Print a table to standard output.
+
+    Args:
+        title: a line above it; empty for none.
+        header: names of the columns.
+        rows: a cell for each column.
+        right: indices of the columns that are aligned to the right.
+    """
+    table = Table(title=_text([title]) if title else None, title_justify="left", box=None, pad_edge=False)
+    for place, name in enumerate(header):
+        table.add_column(_text([name]), justify="right" if place in right else "left")
+    for row in rows:
+        table.add_row(*(_text([cell]) for cell in row))
+    _OUTPUT.print(table)
 
 
 def show_metrics(metrics: dict[str, Any], title: str, descriptions: dict[str, str]) -> None:
-    """A table of estimates with their standard errors, where they have some, and what they are."""
-    table = Table("", "value", "s.e.", "", title=title, title_justify="left", box=None, pad_edge=False)
-    for column in table.columns[1:3]:
-        column.justify = "right"
+    """Print a table of estimates, their standard errors and what they are."""
+    rows = []
     for name, estimate in metrics.items():
         error = "" if math.isnan(estimate.se) else f"{estimate.se:.3f}"
-        table.add_row(name, f"{estimate.value:.3f}", error, f"[dim]{descriptions[name]}[/]")
-    console.print(table)
+        rows.append((name, f"{estimate.value:.3f}", error, (descriptions[name], "dim")))
+    say_table(title, ("", "value", "s.e.", ""), rows, right=(1, 2))
+
+
+def print_json(tree: Any) -> None:
+    """Print JSON for other programs; it escapes every character beyond ASCII."""
+    print(json_text(tree))
 
 
 @contextmanager
 def row_progress(description: str, total: int) -> Iterator[Any]:
-    """A bar over rows on the terminal, nothing elsewhere; gives the function that moves it."""
-    if not errors.is_terminal:  # a bar that is switched off leaves an empty line there, in rich before 14
+    """Show a bar over rows on the terminal, nothing elsewhere; gives the function that moves it."""
+    if not _ERRORS.is_terminal:  # a bar that is switched off leaves an empty line there, in rich before 14
         yield lambda done: None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors, transient=True) as progress:
+    with Progress(*columns, console=_ERRORS, transient=True) as progress:
         task = progress.add_task(description, total=total)
         yield lambda done: progress.update(task, completed=done)
 
 
-def print_json(tree: Any) -> None:
-    """Print JSON for other programs."""
-    print(json_text(tree))
+def stderr_is_terminal() -> bool:
+    """Whether somebody sees standard error as it is written."""
+    return _ERRORS.is_terminal
+
+
+def _text(parts: Iterable[Part]) -> Text:
+    pairs = [(part, "") if isinstance(part, str) else part for part in parts]
+    return Text.assemble(*((visible(text), style) for text, style in pairs))

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from priory._support.messages import visible
 from priory.plots.figure import new_figure
 
 ACROSS = 3
@@ -53,6 +54,5 @@ def write_below(panels: list[Any], sentence: str, *, alike: bool) -> None:
         panel.locator_params(nbins=TICKS)
         if alike:
             panel.tick_params(labelleft=place % ACROSS == 0, labelbottom=place + ACROSS >= len(panels))
-    panels[0].figure.supxlabel(
-        sentence, fontsize="small", wrap=True, parse_math=False
-    )  # a label's name may have a dollar
+    # the sentence may have the name of a label
+    panels[0].figure.supxlabel(visible(sentence), fontsize="small", wrap=True, parse_math=False)

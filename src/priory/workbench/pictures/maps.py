@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from priory._support.messages import shortened
 from priory.grid.landscapes import ClassLandscape
 from priory.grid.nodes import latent_grid
 from priory.maps.labels import as_classes
 from priory.maps.quality import evenly_spaced
 from priory.maps.topographic_map import TopographicMap
+from priory.plots.figure import as_drawn
 from priory.workbench.data import DatasetRows
 from priory.workbench.report.rows import column_moments
 
@@ -90,8 +90,9 @@ def draw_map(rows: DatasetRows, places: np.ndarray, nodes: np.ndarray, total: in
 
     axes = plot_map(places, **by_first_label(rows), nodes=nodes)
     number = f"{len(rows)} rows" if len(rows) == total else f"{len(rows)} of {total} rows"
-    title = f"{shortened(rows.dataset.name)}: {number}; those at one place are spread about it"
-    axes.set_title(title, fontsize="medium", parse_math=False)
+    axes.set_title(
+        f"{as_drawn(rows.dataset.name)}: {number}; those at one place are spread about it", fontsize="medium"
+    )
     return axes
 
 

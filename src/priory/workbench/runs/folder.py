@@ -152,8 +152,8 @@ class RunFolder(ABC):
             dataset = load_dataset(**options, splits=splits, recorded=self.recorded)
         except FileNotFoundError:
             raise FileNotFoundError(
-                f"{self.path / CONFIG}: its data, {options['source']}, are not there any more; put the file back, or "
-                "name other data: priory evaluate RUN DATA"
+                f"{self.path / CONFIG}: its data, {options['source']}, are not there any more; put the file back; "
+                "evaluate, embed, map and score take other data instead: priory evaluate RUN DATA"
             ) from None
         return with_columns(dataset, self.modeled)
 

@@ -7,8 +7,10 @@ from typing import Annotated, Any, Self, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from priory._support.messages import did_you_mean, in_our_words, nearest, shortened
+from priory._support.settings import NumbersAreNotTruthValues
 
 _MOST_ERRORS = 5  # in one message
+SETTINGS = "settings"  # those that a command line asks for; other trees are in files
 
 # More than any machine holds, and few enough that torch can count a product of two.
 Size = Annotated[int, Field(ge=1, le=10**9)]
@@ -16,10 +18,10 @@ Tree = Mapping[str, Any]
 Kind = TypeVar("Kind", bound=BaseModel)
 
 
-class Settings(BaseModel):
+class Settings(NumbersAreNotTruthValues):
     """Settings of one kind. An unknown name raises an error, so a typo never falls back to a default."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     @classmethod
     def kind_for(cls, tree: Tree) -> type[Self]:
@@ -94,7 +96,7 @@ def with_options(
     for path in changes:
         if path not in names and path not in known_elsewhere:
             raise ValueError(f"{source(path)}: {_why_unknown(type(base), path, names, tree)}")
-    return checked(type(base), _nested({path: values[path] for path in values if path in names}), "settings")
+    return checked(type(base), _nested({path: values[path] for path in values if path in names}), SETTINGS)
 
 
 def _assignment(text: str) -> tuple[str, Any]:
@@ -118,12 +120,12 @@ def checked(kind: type[Kind], tree: object, where: str) -> Kind:
         return kind.model_validate(tree)
     except ValidationError as error:
         errors = error.errors()[:_MOST_ERRORS]
-        raise ValueError(f"{where}: " + "; ".join(_described(kind, tree, each) for each in errors)) from None
+        raise ValueError(f"{where}: " + "; ".join(_described(kind, tree, each, where) for each in errors)) from None
     except RecursionError:
         raise ValueError(f"{where}: expected settings by name, got a structure that is too deep") from None
 
 
-def _described(kind: type[BaseModel], tree: Any, error: Tree) -> str:
+def _described(kind: type[BaseModel], tree: Any, error: Tree, origin: str) -> str:
     *parents, name = map(str, error["loc"]) if error["loc"] else [""]
     path = ".".join([*parents, name])
     if error["type"] == "extra_forbidden":
@@ -131,10 +133,11 @@ def _described(kind: type[BaseModel], tree: Any, error: Tree) -> str:
             kind, tree = _branch(kind, tree, parent)
         return f"{path}: there is no such setting{did_you_mean(name, _kind_for(kind, tree).model_fields)}"
     if error["type"] == "missing":
-        return f"{path}: expected a value, got none"
+        cure = f"; give --set {path}=VALUE" if origin == SETTINGS else ""
+        return f"{path}: expected a value, got none{cure}"
     where = f"{path}: " if path else ""
-    if error["type"] == "value_error" and isinstance(error["input"], Mapping):
-        return where + in_our_words(error["msg"])  # which says what came
+    if error["type"] == "value_error":
+        return where + in_our_words(error["msg"])  # a validator of ours, which says what came
     hint = did_you_mean(str(error["input"]), _choices(error)) if error["type"] == "literal_error" else ""
     return f"{where}{in_our_words(error['msg'])}, got {shortened(repr(error['input']))}{hint}"
 

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, FiniteFloat, model_validator
 
+from priory.training.settings import MOST
 from priory.workbench.data import Fingerprint
 from priory.workbench.settings.base import Settings
 from priory.workbench.settings.run import DataSettings
@@ -25,10 +26,10 @@ class GTMSettings(Settings):
     basis_per_side: Side | None = Field(None, description="radial functions along each side")
     basis_width: float = Field(1.0, gt=0, le=1e6, description="in units of their distance")
     weight_decay: float = Field(0.1, ge=0, le=1e12, description="precision of the prior of W")
-    annealing: int = Field(100, ge=0, description="iterations that let go of the plane")
-    max_iter: int = Field(500, ge=1, description="most iterations of EM")
+    annealing: int = Field(100, ge=0, le=MOST, description="iterations that let go of the plane")
+    max_iter: int = Field(500, ge=1, le=MOST, description="most iterations of EM")
     tol: float = Field(1e-5, ge=0, allow_inf_nan=False, description="relative change at which EM ends")
-    batch_size: int | None = Field(None, ge=1, description="rows of a step of incremental EM")
+    batch_size: int | None = Field(None, ge=1, le=MOST, description="rows of a step of incremental EM")
     dtype: Literal["float64", "float32"] = Field("float64", description="what to compute in")
     standardize: bool | None = Field(None, description="standardize columns; None: unless they have a common unit")
 
@@ -36,8 +37,8 @@ class GTMSettings(Settings):
 class GTMRunSettings(Settings):
     """A run: data, model, seed."""
 
-    data: TableSettings = TableSettings()
-    model: GTMSettings = GTMSettings()
+    data: TableSettings = Field(default_factory=TableSettings)
+    model: GTMSettings = Field(default_factory=GTMSettings)
     seed: int = Field(0, ge=0, lt=2**32, description="seeds the order of batches")
 
 

@@ -152,7 +152,9 @@ def settings_of(function: Callable[..., Any], provided: Collection[str]) -> type
             annotation = Any if parameter.annotation is parameter.empty else parameter.annotation
             fields[_setting(name)] = (annotation, Field(default, description=f"{name} of {function.__qualname__}"))
     try:
-        return create_model(f"{function.__name__}Settings", __base__=Settings, **fields)
+        kind = create_model(f"{function.__name__}Settings", __base__=Settings, **fields)
+        kind.model_rebuild()
+        return kind
     except PydanticUserError as error:
         raise TypeError(
             f"expected {function.__qualname__} to have parameters that settings can hold (numbers, texts, truth "

@@ -24,7 +24,7 @@ class DataSettings(Settings):
     decimal: Literal[".", ","] | None = Field(None, description="the decimal mark of a text table, . or ,")
     missing: tuple[str, ...] = Field((), description="a word for a missing cell of a text table, such as ?")
     split: Literal["given", "shuffled"] = Field("given", description="the file's own split, or a shuffled one")
-    split_seed: int = Field(0, description="seed of a shuffled or 80/10/10 split")
+    split_seed: int = Field(0, ge=0, lt=2**63, description="seed of a shuffled or 80/10/10 split")
     binarize: Literal["none", "dynamic", "static"] = Field("none", description="binarize gray values as coin flips")
 
     @field_validator("source")
@@ -37,15 +37,15 @@ class DataSettings(Settings):
 class RunSettings(Settings):
     """A run: data, model, training, seed."""
 
-    data: DataSettings = DataSettings()
-    model: SerializeAsAny[ModelSettings] = ModelSettings()
-    training: TrainingSettings = TrainingSettings()
+    data: DataSettings = Field(default_factory=DataSettings)
+    model: SerializeAsAny[ModelSettings] = Field(default_factory=ModelSettings)
+    training: TrainingSettings = Field(default_factory=TrainingSettings)
     seed: int = Field(0, ge=0, lt=2**63, description="seeds weights, batches and noise")
 
 
 class RefitRequest(Settings):
     """What `priory refit` may be told: the new prior, among the model's settings, and how to fit it."""
 
-    model: SerializeAsAny[ModelSettings] = ModelSettings()
-    refit: RefitSettings = RefitSettings()
+    model: SerializeAsAny[ModelSettings] = Field(default_factory=ModelSettings)
+    refit: RefitSettings = Field(default_factory=RefitSettings)
     seed: int = Field(0, ge=0, lt=2**63, description="seeds the prior's start and the noise")

@@ -5,7 +5,7 @@ from dataclasses import asdict
 import typer
 
 from priory.workbench.cli.commands.opening import allow_modules_here
-from priory.workbench.cli.terminal import console, print_json
+from priory.workbench.cli.terminal import print_json, say
 
 
 def check_target(
@@ -21,6 +21,7 @@ def check_target(
     if as_json:
         print_json({**asdict(report), "passed": report.passed})
     else:
-        console.print(str(report), markup=False)
+        for line in str(report).splitlines():
+            say(line)
     if not report.passed:
         raise typer.Exit(1)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich.markup import escape
 
 from priory._support.locking import sole_writer
 from priory._support.messages import did_you_mean, shortened
@@ -16,10 +15,10 @@ from priory.training import check_devices
 from priory.vae import VAE
 from priory.workbench.cli.commands.evaluate import EVALUATION_SEED, evaluated, keeps_better_metrics
 from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
-from priory.workbench.cli.commands.opening import allow_modules_here, say_if_newer
+from priory.workbench.cli.commands.opening import allow_modules_here, say_if_newer, settings_of_device
 from priory.workbench.cli.commands.printing import default_folder, say_page
 from priory.workbench.cli.errors import MENDABLE, can_be_mended, said_in_a_line
-from priory.workbench.cli.terminal import console, errors
+from priory.workbench.cli.terminal import say, say_on_stderr, stderr_is_terminal
 from priory.workbench.compare.cells import (
     SCORES,
     Cell,
@@ -54,12 +53,14 @@ def compare_runs(
     baseline: str | None,
     seeds: int,
     num_samples: int,
+    device: str,
     out: Path | None,
     report: bool,
 ) -> None:
     """`priory compare`. Exit code 1: a run failed."""
     allow_modules_here(priors, assignments)
     names = _names(priors)
+    given = {**given, **settings_of_device(device, given)}
     of_all = {path for name in names for path in setting_names(RunSettings, {"model": {"prior": name}})}
 
     def settings_of(cell: Cell) -> RunSettings:
@@ -72,20 +73,23 @@ def compare_runs(
     comparison = Comparison(settings, names, tuple(range(seeds)), baseline, num_samples, EVALUATION_SEED)
     plan = {cell: settings_of(cell) for cell in comparison.cells}
     _find_what_is_done(comparison, plan, out)
-    _fill(comparison, plan, out)
+    _fill(comparison, plan, out, device)
     first = next((cell for cell in comparison.cells if cell in comparison.finished), None)
     if first is not None:  # its settings have the likelihood that the data got
         comparison.settings = Run.open(out / first.name).settings
     comparison.write(out)
     tables = [means_table(comparison), differences_table(comparison)]
-    console.print("\n\n".join(aligned(table) for table in tables if table is not None), markup=False)
-    console.print(f"\nruns, {COMPARISON} and {COMPARISON_TABLE}: {out}", markup=False)
+    for table in filter(None, tables):
+        for line in aligned(table).splitlines():
+            say(line)
+        say()
+    say(f"runs, {COMPARISON} and {COMPARISON_TABLE}: {out}")
     _draw(comparison, out, report)
     if comparison.failures:
-        errors.print(f"[bold red]{len(comparison.failures)} of {len(comparison.cells)} runs failed[/]")
+        say_on_stderr((f"{len(comparison.failures)} of {len(comparison.cells)} runs failed", "bold red"))
         for line in failure_lines(comparison):
-            errors.print(line, markup=False)
-        errors.print(f"to try again: {SAME_AGAIN}", markup=False)
+            say_on_stderr(line)
+        say_on_stderr(f"to try again: {SAME_AGAIN}")
         raise typer.Exit(1)
 
 
@@ -148,36 +152,38 @@ def _find_what_is_done(comparison: Comparison, plan: dict[Cell, RunSettings], ou
         resolve_likelihood(settings.model, dataset.summary(), dataset.origin)
 
 
-def _fill(comparison: Comparison, plan: dict[Cell, RunSettings], out: Path) -> None:
+def _fill(comparison: Comparison, plan: dict[Cell, RunSettings], out: Path, device: str) -> None:
     """Train and evaluate what is not done; a cell that fails is recorded, and the others go on."""
     left = [cell for cell in plan if cell not in comparison.finished]
     took: dict[str, list[float]] = {}  # seconds of the runs of each prior
     if len(left) < len(plan):
-        errors.print(f"{len(plan) - len(left)} of {len(plan)} runs are done already")
+        say_on_stderr(f"{len(plan) - len(left)} of {len(plan)} runs are done already")
     for number, cell in enumerate(left):
         estimate = f"; about {in_words(seconds_left(took, left[number:]))} left" if took else ""
-        errors.print(f"run {number + 1} of {len(left)}: {cell}{estimate}")
+        say_on_stderr(f"run {number + 1} of {len(left)}: {cell}{estimate}")
         began = time.monotonic()
         try:
             with saying_how_to_go_on(out / cell.name, SAME_AGAIN):
-                found = _compared(out / cell.name, plan[cell], comparison)
+                found = _compared(out / cell.name, plan[cell], comparison, device)
         except MENDABLE as error:
             if not can_be_mended(error):
                 raise
             comparison.failures[cell] = said_in_a_line(error)
-            errors.print(f"[bold red]failed:[/] {cell}: {escape(comparison.failures[cell])}")
+            say_on_stderr(("failed:", "bold red"), f" {cell}: {comparison.failures[cell]}")
         else:
             comparison.finished[cell] = found
             took.setdefault(cell.prior, []).append(time.monotonic() - began)
-            errors.print(f"{cell}: nll {found.metrics['nll'].value:.2f}")
+            say_on_stderr(f"{cell}: nll {found.metrics['nll'].value:.2f}")
         gc.collect()  # a trainer is full of cycles, and the next run needs the memory of one that failed for lack of it
 
 
-def _compared(folder: Path, settings: RunSettings, comparison: Comparison) -> Finished:
+def _compared(folder: Path, settings: RunSettings, comparison: Comparison, device: str) -> Finished:
     """Train and evaluate a cell, as far as that has not been done; `metrics.json` is written last."""
     how = (comparison.num_samples, comparison.evaluation_seed)
     with _run_to_compare(folder, settings) as (run, dataset, start):
-        vae = vae_jobs.train(run, dataset, start, resume=True, progress=errors.is_terminal)
+        vae = vae_jobs.train(run, dataset, start, resume=True, progress=stderr_is_terminal())
+        if device != "auto":  # Lightning leaves the model on the CPU
+            vae.to(device)
         rows = telling_rows(vae_jobs.as_judged(run, dataset))
         metrics = evaluated(vae_jobs, vae, rows, *how)
         nll, elbo = (metrics.per_row[name].double().numpy() for name in SCORES)
@@ -207,9 +213,9 @@ def _draw(comparison: Comparison, out: Path, report: bool) -> None:
             _write_pages(comparison, out)
             page = write_report(out / REPORT, page_contents(comparison, out, pictures, left_out))
     for sentence in left_out:
-        console.print(sentence, markup=False)
+        say(sentence)
     names = [str(each.image.relative_to(out)) for each in pictures if isinstance(each.image, Path)]
-    console.print(f"figures: {', '.join(names) or 'none'}", markup=False)
+    say(f"figures: {', '.join(names) or 'none'}")
     say_page(page if report else None)
 
 
@@ -217,7 +223,7 @@ def _write_pages(comparison: Comparison, out: Path) -> None:
     """Write the pages of the runs that have none yet."""
     missing = [cell for cell in comparison.finished if not (out / cell.name / REPORT).is_file()]
     for number, cell in enumerate(missing):
-        errors.print(f"page {number + 1} of {len(missing)}: {cell}")
+        say_on_stderr(f"page {number + 1} of {len(missing)}: {cell}")
         run = Run.open(out / cell.name)
         with sole_writer(run.path):
             vae, dataset = run.load_model(), run.load_dataset(drawn=True)

@@ -10,7 +10,7 @@ from typing import Any
 from priory._support.locking import sole_writer
 from priory.evaluation import Estimate, Evaluation, LowEffectiveSampleSizeWarning
 from priory.workbench.cli.commands.opening import chosen_rows, opened_model
-from priory.workbench.cli.terminal import errors, print_json, row_progress, show_metrics
+from priory.workbench.cli.terminal import print_json, row_progress, say_on_stderr, show_metrics
 from priory.workbench.data import DatasetRows, telling_rows
 from priory.workbench.jobs.kinds import Jobs
 from priory.workbench.report.run import REPORT
@@ -63,12 +63,12 @@ def _keep_metrics(
                 run.write_metrics(metrics, num_samples, seed)
                 if file.read_bytes() != before and (run.path / REPORT).is_file():
                     again = f"priory report {shlex.quote(str(run.path))}"
-                    errors.print(f"note: {REPORT} has the numbers of before; write it again: {again}", markup=False)
+                    say_on_stderr(f"note: {REPORT} has the numbers of before; write it again: {again}")
                 return
             reason = "the run has been trained on since"
     except BlockingIOError as error:
         reason = str(error.strerror)
-    errors.print(f"note: {run.path / METRICS} was not written: {reason}", markup=False)
+    say_on_stderr(f"note: {run.path / METRICS} was not written: {reason}")
 
 
 def keeps_better_metrics(run: RunFolder, num_samples: int) -> bool:
@@ -77,10 +77,8 @@ def keeps_better_metrics(run: RunFolder, num_samples: int) -> bool:
     if stored <= num_samples:
         return False
     again = f"priory evaluate {shlex.quote(str(run.path))} --samples {num_samples} --replace"
-    errors.print(
-        f"note: {run.path / METRICS} keeps its numbers of {stored} samples; to store these of {num_samples}: {again}",
-        markup=False,
-    )
+    kept = f"{run.path / METRICS} keeps its numbers of {stored} samples"
+    say_on_stderr(f"note: {kept}; to store these of {num_samples}: {again}")
     return True
 
 
@@ -89,7 +87,7 @@ def evaluated(jobs: Jobs, model: Any, rows: DatasetRows, num_samples: int, seed:
     with row_progress("evaluate", len(rows)) as progress, collected(LowEffectiveSampleSizeWarning) as notes:
         metrics = jobs.measure(model, rows, num_samples, seed, progress)
     for note in notes:
-        errors.print(f"[yellow]note:[/] {note} (--samples {8 * num_samples})")
+        say_on_stderr(("note:", "yellow"), f" {note} (--samples {8 * num_samples})")
     return metrics
 
 

@@ -18,9 +18,9 @@ from priory.training.states import STATE_FILE
 from priory.vae import VAE
 from priory.workbench.cli.commands.evaluate import EVALUATION_SEED, evaluated, keeps_better_metrics
 from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
-from priory.workbench.cli.commands.opening import allow_modules_here, say_if_newer
+from priory.workbench.cli.commands.opening import allow_modules_here, say_if_newer, settings_of_device
 from priory.workbench.cli.commands.printing import default_folder, say_data, say_files, say_left_out
-from priory.workbench.cli.terminal import console, errors, show_metrics
+from priory.workbench.cli.terminal import say, show_metrics, stderr_is_terminal
 from priory.workbench.data import RULE, Dataset, LikelihoodProposal, lost_digits, telling_rows
 from priory.workbench.jobs import vae as vae_jobs
 from priory.workbench.models.building import class_of_prior
@@ -43,11 +43,12 @@ def fit_run(
     out: Path | None,
     resume: bool,
     num_samples: int | None,
+    device: str,
     tensorboard: bool,
     report: bool,
 ) -> None:
     allow_modules_here(given, assignments)
-    given = {**given, **grid_settings(grid)}
+    given = {**given, **grid_settings(grid), **settings_of_device(device, given)}
     settings = with_options(RunSettings(), given, assignments, flags=GRID_FLAGS)
     out = out or default_folder(settings.data.source, folder_name(settings.model.prior))
     if process_rank() > 0:  # the first process has written the configuration, and says and writes everything
@@ -55,9 +56,11 @@ def fit_run(
         vae_jobs.train(run, run.load_dataset(), resume=resume)
         return
     with saying_how_to_go_on(out), _run_to_fit(settings, given, assignments, out, resume) as (run, dataset, start):
-        progress = errors.is_terminal
+        progress = stderr_is_terminal()
         was_trained = run.finished and run.has_state  # if so, its metrics are those of the same model
         vae = vae_jobs.train(run, dataset, start, resume=resume, progress=progress, tensorboard=tensorboard)
+        if device != "auto":  # Lightning leaves the model on the CPU
+            vae.to(device)
         dataset = vae_jobs.as_judged(run, dataset)
         if num_samples is not None:
             rows = telling_rows(dataset)
@@ -112,7 +115,7 @@ def _resumed(out: Path, given: Mapping[str, Any], assignments: list[str]) -> tup
     run.load_state()  # both refuse what is damaged or has changed, before anything is removed
     if EPOCHS in changed:
         run = run.lengthened(wanted.training.epochs)
-    console.print(f"{out}: going on")
+    say(f"{out}: going on")
     return replace(run, settings=wanted), dataset  # another machine, the same run
 
 
@@ -148,14 +151,15 @@ def _say_what_was_found(run: Run, dataset: Dataset, proposal: LikelihoodProposal
     settings = run.settings
     say_data(dataset)
     if lost := lost_digits(dataset):
-        console.print(lost, markup=False)
+        say(lost)
     say_left_out(run.constants)
     if settings.model.likelihood == proposal.likelihood:
-        console.print(proposal.describe(), markup=False)
-        console.print(RULE, style="dim", markup=False)
+        say(proposal.describe())
+        for line in RULE.splitlines():
+            say((line, "dim"))
     else:
-        console.print(f"likelihood: {settings.model.likelihood}, as asked (proposed: {proposal.likelihood})")
-    console.print(f"prior: {settings.model.prior} ({class_of_prior(settings.model.prior).summary})")
+        say(f"likelihood: {settings.model.likelihood}, as asked (proposed: {proposal.likelihood})")
+    say(f"prior: {settings.model.prior} ({class_of_prior(settings.model.prior).summary})")
 
 
 def _say_what_was_written(run: Run, vae: VAE, pictures: list[Path], page: Path | None) -> None:
@@ -163,7 +167,7 @@ def _say_what_was_written(run: Run, vae: VAE, pictures: list[Path], page: Path |
     say_files(run.path, files, pictures, page)
     what = "means, scales and map coordinates" if isinstance(vae.prior, GridPrior) else "means and scales"
     folder = shlex.quote(str(run.path))
-    console.print(f"next: priory embed {folder} --out z.csv   ({what} of every row)")
-    console.print(f"      priory sample {folder} -n 100 --out x.npz   (new data)")
+    say(f"next: priory embed {folder} --out z.csv   ({what} of every row)")
+    say(f"      priory sample {folder} -n 100 --out x.npz   (new data)")
     if run.settings.model.latent_dim == 2:
-        console.print("      priory fit ... --latent-dim 16   (a better likelihood; 2 is for pictures)")
+        say("      priory fit ... --latent-dim 16   (a better likelihood; 2 is for pictures)")

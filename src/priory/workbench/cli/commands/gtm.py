@@ -12,7 +12,7 @@ from priory.workbench.cli.commands.evaluate import collected, evaluated
 from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
 from priory.workbench.cli.commands.opening import chosen_device
 from priory.workbench.cli.commands.printing import default_folder, say_data, say_files, say_left_out
-from priory.workbench.cli.terminal import console, errors, show_metrics
+from priory.workbench.cli.terminal import say, say_on_stderr, show_metrics
 from priory.workbench.data import telling_rows
 from priory.workbench.jobs import gtm as gtm_jobs
 from priory.workbench.report.run import REPORT, write_run_report
@@ -36,9 +36,9 @@ def gtm_fit_run(given: Mapping[str, Any], assignments: list[str], out: Path | No
             model = gtm_jobs.fit(run, found.dataset, device)
         iterations, more = model.gtm.n_iter_, 2 * model.gtm.max_iter
         if unsettled:
-            errors.print(f"[yellow]note:[/] EM still moved after {iterations} iterations (--max-iter {more})")
+            say_on_stderr(("note:", "yellow"), f" EM still moved after {iterations} iterations (--max-iter {more})")
         else:
-            console.print(f"EM settled after {iterations} iterations")
+            say(f"EM settled after {iterations} iterations")
         rows = telling_rows(found.dataset)
         metrics = evaluated(gtm_jobs, model, rows, 1, 0)
         side = settings.model.points_per_side
@@ -56,14 +56,14 @@ def _say_what_was_found(run: GTMRun, found: gtm_jobs.Found) -> None:
     if found.missing:
         cells = len(dataset) * len(dataset.columns)
         share = f"{found.missing} of {cells} cells, {found.missing / cells:.1%}"
-        console.print(f"missing: {share}; they are integrated out, nothing is filled in", markup=False)
+        say(f"missing: {share}; they are integrated out, nothing is filled in")
     say_left_out(run.constants)
     what = "not standardized" if run.standardized is None else "standardized"
-    console.print(f"columns: {what} ({found.why})", markup=False)
+    say(f"columns: {what} ({found.why})")
 
 
 def _say_what_was_written(run: GTMRun, pictures: list[Path]) -> None:
     say_files(run.path, (CONFIG, MODEL, METRICS, HISTORY_FILE), pictures, run.path / REPORT)
     folder = shlex.quote(str(run.path))
-    console.print(f"next: priory map {folder} --out map.csv   (each row's place, and a picture)")
-    console.print(f"      priory map {folder} NEW --out new.csv   (other rows on the same map)")
+    say(f"next: priory map {folder} --out map.csv   (each row's place, and a picture)")
+    say(f"      priory map {folder} NEW --out new.csv   (other rows on the same map)")

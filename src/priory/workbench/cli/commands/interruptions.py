@@ -7,7 +7,7 @@ from pathlib import Path
 
 from priory.training import NonFiniteLossError
 from priory.training.trainer import SIGTERM_EXIT
-from priory.workbench.cli.terminal import errors
+from priory.workbench.cli.terminal import say_on_stderr
 from priory.workbench.runs.folder import CONFIG
 from priory.workbench.runs.vae_run import Run
 
@@ -18,11 +18,11 @@ def saying_how_to_go_on(out: Path, line: str | None = None) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        errors.print(f"interrupted; {line or how_to_go_on(out)}", markup=False)
+        say_on_stderr(f"interrupted; {line or how_to_go_on(out)}")
         raise
     except SystemExit as stop:
         if stop.code == SIGTERM_EXIT:
-            errors.print(f"terminated; {line or how_to_go_on(out)}", markup=False)
+            say_on_stderr(f"terminated; {line or how_to_go_on(out)}")
         raise
     except NonFiniteLossError as error:
         run = Run.open(out)

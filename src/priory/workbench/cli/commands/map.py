@@ -13,7 +13,7 @@ from priory.grid.landscapes import ClassPrediction
 from priory.maps import TopographicMap
 from priory.workbench.cli.commands.opening import chosen_device, chosen_rows, opened_model
 from priory.workbench.cli.commands.rows import kept, output_of
-from priory.workbench.cli.terminal import console, row_progress
+from priory.workbench.cli.terminal import row_progress, say
 from priory.workbench.data import Dataset, DatasetRows, write_rows
 from priory.workbench.pictures.maps import draw_map, some_rows
 from priory.workbench.runs.folder import RunFolder
@@ -56,14 +56,14 @@ def map_run(
     places = drawn.places.place.numpy()
     arrays = {"map": places} if out.suffix == ".h5ad" else {}  # obsm, where scanpy draws from
     write_rows(out, ids=rows.ids, columns=columns, arrays=arrays, **copied)
-    console.print(f"{len(rows)} rows on the map: {out}")
+    say(f"{len(rows)} rows on the map: {out}")
     if no_picture:
-        console.print(no_picture)
+        say(no_picture)
     else:
         shown = some_rows(rows)
         here = places[np.isin(rows.indices, shown.indices)]
         save_figure(draw_map(shown, here, surface.nodes.numpy(), len(rows)), figure, software=MARK)
-        console.print(f"picture: {figure}")
+        say(f"picture: {figure}")
 
 
 def _check_figure(figure: Path, reads: Iterable[str], *, asked: bool) -> None:

@@ -1,6 +1,7 @@
 """A run, its model, and the rows that a command reads."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ import torch
 
 from priory._support.messages import shortened
 from priory.workbench.cli.commands.interruptions import how_to_go_on
-from priory.workbench.cli.terminal import errors
+from priory.workbench.cli.terminal import say_on_stderr
 from priory.workbench.data import DatasetRows
 from priory.workbench.jobs.kinds import JOBS, Jobs
 from priory.workbench.runs.folder import RunFolder, note_of_newer_version
@@ -39,14 +40,14 @@ def opened_model(path: Path, device: str) -> Opened:
     device = chosen_device(device)
     model = run.load_model().to(device)
     if not run.finished:
-        errors.print(f"training has not ended: these are the best weights so far; {how_to_go_on(path)}", markup=False)
+        say_on_stderr(f"training has not ended: these are the best weights so far; {how_to_go_on(path)}")
     return Opened(run, model, JOBS[run.kind])
 
 
 def say_if_newer(path: Path) -> None:
     """Print a note if a newer priory wrote the run."""
     if note := note_of_newer_version(path):
-        errors.print(f"note: {note}", markup=False)
+        say_on_stderr(f"note: {note}")
 
 
 def chosen_device(device: str) -> str:
@@ -60,6 +61,18 @@ def chosen_device(device: str) -> str:
             f"--device {device}: expected auto, cpu or a device that torch sees; torch: {reason}"
         ) from error
     return device
+
+
+def settings_of_device(device: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of training that `--device` stands for; none for auto."""
+    if device == "auto":
+        return {}
+    for name in ("accelerator", "devices"):
+        if f"training.{name}" in given:
+            raise ValueError(f"--device {device}: expected it without --{name}, got both; leave one out")
+    kind, _, number = chosen_device(device).partition(":")
+    accelerator = {"cuda": "gpu"}.get(kind, kind)
+    return {"training.accelerator": accelerator, "training.devices": f"{number}," if number and kind != "cpu" else 1}
 
 
 def chosen_rows(run: RunFolder, data: str | None, reading: dict[str, Any], choose: Any) -> DatasetRows:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from priory.workbench.cli.terminal import console
+from priory.workbench.cli.terminal import say
 from priory.workbench.data import Dataset, describe_constants
 
 
@@ -19,9 +19,12 @@ def default_folder(source: str, ending: str) -> Path:
 def say_data(dataset: Dataset) -> None:
     """Print the values of the data and the sizes of the splits."""
     sizes = ", ".join(f"{len(index)} {name}" for name, index in dataset.splits.items())
-    console.print(f"[bold]{dataset.name}[/]: {dataset.summary().describe()}\nrows: {sizes}")
+    first, *others = dataset.summary().describe().splitlines()
+    say((dataset.name, "bold"), f": {first}")
+    for line in (*others, f"rows: {sizes}"):
+        say(line)
     if dataset.notes:
-        console.print(f"read: {'; '.join(dataset.notes)}", markup=False)
+        say(f"read: {'; '.join(dataset.notes)}")
 
 
 def say_left_out(columns: Mapping[str, float | None]) -> None:
@@ -37,17 +40,18 @@ def say_left_out(columns: Mapping[str, float | None]) -> None:
 
 def _say_number(columns: Collection[str], values: str, shown: str) -> None:
     number = f"{len(columns)} column{'s have' if len(columns) > 1 else ' has'}"
-    console.print(f"left out of the model: {number} {values} ({shown})", markup=False)
+    say(f"left out of the model: {number} {values} ({shown})")
 
 
 def say_files(folder: Path, files: Sequence[str], pictures: Sequence[Path], page: Path | None) -> None:
     """Print what was written into a run folder."""
-    console.print(f"\nwritten to [bold]{folder}[/]: {', '.join(files)}")
-    console.print(f"figures: {', '.join(str(path.relative_to(folder)) for path in pictures)}")
+    say()
+    say("written to ", (str(folder), "bold"), f": {', '.join(files)}")
+    say(f"figures: {', '.join(str(path.relative_to(folder)) for path in pictures)}")
     say_page(page)
 
 
 def say_page(page: Path | None) -> None:
     """Print where the page is, if one was written."""
     if page is not None:
-        console.print(f"page: {page} ({page.stat().st_size / 1e6:.1f} MB; open it in a browser)", markup=False)
+        say(f"page: {page} ({page.stat().st_size / 1e6:.1f} MB; open it in a browser)")

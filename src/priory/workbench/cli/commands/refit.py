@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from priory.evaluation import Estimate
 from priory.training.refitting import Refitted
 from priory.vae import VAE
@@ -15,7 +13,7 @@ from priory.workbench.cli.commands.fit import GRID_FLAGS, grid_settings
 from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
 from priory.workbench.cli.commands.opening import allow_modules_here, opened_model
 from priory.workbench.cli.commands.printing import say_files
-from priory.workbench.cli.terminal import console, row_progress
+from priory.workbench.cli.terminal import row_progress, say, say_table
 from priory.workbench.data import Dataset, telling_rows
 from priory.workbench.jobs import refit as refit_jobs
 from priory.workbench.jobs import vae as vae_jobs
@@ -56,7 +54,7 @@ def refit_run(
             evaluation = (num_samples, EVALUATION_SEED)
             new, pictures = refit_jobs.write_run(run, out, found, request, dataset, measured, evaluation)
             say_files(new.path, (CONFIG, MODEL, METRICS, refit_jobs.REFIT), pictures, new.path / REPORT)
-            console.print(f"next: priory evaluate {shlex.quote(str(new.path))}   (as with any run)")
+            say(f"next: priory evaluate {shlex.quote(str(new.path))}   (as with any run)")
 
 
 def _refitted(
@@ -75,35 +73,31 @@ def _refitted(
 
 def _say_how(found: Refitted, run: Run, request: RefitRequest) -> None:
     name = request.model.prior
-    console.print(
-        f"prior: {run.settings.model.prior} before, {name} now ({class_of_prior(name).summary})", markup=False
-    )
+    say(f"prior: {run.settings.model.prior} before, {name} now ({class_of_prior(name).summary})")
     if not any(p.requires_grad for p in found.vae.prior.parameters()):
-        console.print("it has nothing to fit")
+        say("it has nothing to fit")
         return
     steps = len(found.course) - 1
     how = "expectation maximization" if found.by_em else "its start"
     kept = (
         f"best after {found.best}" if found.best else f"none of them better than {how}" if steps else "none asked for"
     )
-    console.print(f"fitted to q(z) of the training rows: {how}, then {steps} epochs of gradient steps, {kept}")
+    say(f"fitted to q(z) of the training rows: {how}, then {steps} epochs of gradient steps, {kept}")
     course = found.course
-    console.print(f"E log p(z) of the validation rows: {course[0]:.3f} at the start, {course[found.best]:.3f} kept")
+    say(f"E log p(z) of the validation rows: {course[0]:.3f} at the start, {course[found.best]:.3f} kept")
 
 
 def _say_what_changed(measured: Measured, dataset: Dataset, num_samples: int) -> None:
     """Print a table of the metrics, and a verdict on each."""
     rows = telling_rows(dataset)
     title = f"{dataset.name}: {len(rows)} rows, nats per row, {num_samples} importance samples"
-    table = Table("", "before", "after", "difference", title=title, title_justify="left", box=None, pad_edge=False)
-    for column in table.columns[1:]:
-        column.justify = "right"
+    header, lines = ("before", "after", "difference"), []
     for name in refit_jobs.COMPARED:
-        estimates = [measured[which][name] for which in ("before", "after", "difference")]
-        table.add_row(name, *(f"{estimate.value:.3f} ± {estimate.se:.3f}" for estimate in estimates))
-    console.print(table)
+        estimates = [measured[which][name] for which in header]
+        lines.append((name, *(f"{estimate.value:.3f} ± {estimate.se:.3f}" for estimate in estimates)))
+    say_table(title, ("", *header), lines, right=(1, 2, 3))
     for name in refit_jobs.COMPARED:
-        console.print(verdict(name, measured["difference"][name]))
+        say(verdict(name, measured["difference"][name]))
 
 
 def verdict(name: str, difference: Estimate) -> str:

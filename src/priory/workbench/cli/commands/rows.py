@@ -9,7 +9,7 @@ import numpy as np
 
 from priory._support.memory import require_memory
 from priory.workbench.cli.commands.opening import chosen_rows, opened_model
-from priory.workbench.cli.terminal import console, row_progress
+from priory.workbench.cli.terminal import row_progress, say
 from priory.workbench.data import TEXT_OPTIONS, Dataset, DatasetRows, TextOptions, check_output, write_rows
 from priory.workbench.data.splits import split_names
 from priory.workbench.runs.folder import RunFolder
@@ -29,7 +29,7 @@ def sample_run(path: Path, number: int, out: Path | None, seed: int, mean: bool,
         write_rows(out, ids=ids, columns={}, arrays={"x": x})
     else:
         write_rows(out, ids=ids, columns=dict(zip(run.columns, x.T, strict=True)), safe=safe)
-    console.print(f"{number} samples: {out}")
+    say(f"{number} samples: {out}")
 
 
 def embed_run(
@@ -42,7 +42,7 @@ def embed_run(
     columns = {} if copied["template"] else kept(rows, run, data, taken=("id", "ids", *arrays))
     write_rows(out, ids=rows.ids, columns=columns, arrays=arrays, **copied)
     what = ", ".join(f"{name} {values.shape}" for name, values in arrays.items())
-    console.print(f"{len(rows)} rows ({what}): {out}")
+    say(f"{len(rows)} rows ({what}): {out}")
 
 
 def score_run(
@@ -66,7 +66,8 @@ def score_run(
         columns |= kept(rows, run, data, taken=("id", "ids", "log_likelihood"))
     write_rows(out, ids=rows.ids, columns=columns, **copied)
     lowest = ", ".join(f"{rows.ids[i]} ({scores[i]:.1f})" for i in np.argsort(scores)[:5])
-    console.print(f"{len(rows)} rows scored: {out}\nlowest log-likelihoods in nats: {lowest}")
+    say(f"{len(rows)} rows scored: {out}")
+    say(f"lowest log-likelihoods in nats: {lowest}")
 
 
 def kept(rows: DatasetRows, run: RunFolder, data: str | None, taken: Sequence[str]) -> dict[str, np.ndarray]:

@@ -237,17 +237,36 @@ def test_rows_are_standardized_by_the_data():
 
 
 def test_samples_show_quantiles_in_units_of_the_data():
-    data = np.random.default_rng(0).normal(size=(200, 30)) * 5 + 3
+    data = np.random.default_rng(0).normal(size=(200, 4)) * 5 + 3
     samples = data[:100] + 5
-    axes = plots.plot_samples(data, samples, max_columns=4)
+    axes = plots.plot_samples(data, samples)
     thin, thick = axes.collections[2:]
     for column in range(4):
         standard = (samples[:, column] - data[:, column].mean()) / data[:, column].std()
         drawn = [bar.get_segments()[column][:, 0] for bar in (thin, thick)]
         np.testing.assert_allclose(drawn, np.quantile(standard, [[0.05, 0.95], [0.25, 0.75]]))
         assert axes.lines[1].get_xdata()[column] == pytest.approx(np.median(standard))
-    assert "columns 1 to 4 of 30" in axes.get_title()
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["data (200)", "samples (100)"]
+    assert axes.get_title() == "median, middle 50 % and 90 %"
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["data (200 rows)", "samples (100 rows)"]
+
+
+@pytest.mark.parametrize("make", [np.asarray, torch.tensor])
+def test_of_a_wide_table_the_columns_that_vary_most_are_drawn(make):
+    data = np.random.default_rng(0).normal(size=(50, 30))
+    data[:, [28, 3, 17]] *= 9.0, 7.0, 8.0
+    names = [f"gene {i}" for i in range(30)]
+    said = "the 3 of 30 columns with the largest variance"
+    axes = plots.plot_samples(make(data), make(data[:9] + 1), names=names, max_columns=3)
+    assert axes.get_title().startswith(said)
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["gene 3", "gene 17", "gene 28"]
+    np.testing.assert_allclose(
+        axes.lines[1].get_xdata(), np.median(((data[:9] + 1 - data.mean(0)) / data.std(0))[:, [3, 17, 28]], axis=0)
+    )
+    left, right = plots.plot_rows(make(data), make(data + 1), names=names, max_columns=3)
+    assert left.figure.get_suptitle() == said
+    assert [label.get_text() for label in right.get_xticklabels()] == ["gene 3", "gene 17", "gene 28"]
+    shown = (data + 1 - data.mean(0)) / data.std(0)
+    np.testing.assert_allclose(right.images[0].get_array(), shown[:, [3, 17, 28]])
 
 
 def history(epochs=100, warm_up=20):

@@ -32,7 +32,6 @@ from priory.workbench.pictures.maps import Look, map_figures, save_figures, some
 MOST_POINTS = 20_000  # dots in one picture
 NUM_IMAGES = 64
 NUM_PAIRS = 16
-MOST_COLUMNS = 200  # of a table whose rows are shown as a heat map
 MOST_DIMENSIONS = 5  # of a latent space shown pair by pair: more take over two seconds to draw
 RESPONSIBILITIES_AT_ONCE = 4096  # rows of the B x K matrix
 
@@ -113,14 +112,11 @@ def _image_figures(vae: VAE, look: Look, x: Tensor) -> dict[str, Any]:
 
 
 def _table_figures(vae: VAE, look: Look, x: Tensor) -> dict[str, Any]:
-    """Figures of a table; of a wide one, only the columns that vary most."""
     reconstructions, x = vae.reconstruct(x[:NUM_PAIRS]).cpu(), x.cpu()
-    columns = x.var(0).topk(min(MOST_COLUMNS, x.shape[1])).indices.sort().values
-    names = [look.columns[i] for i in columns]
-    samples = torch.cat([vae.sample(256).cpu()[:, columns] for _ in range(4)])
+    samples = torch.cat([vae.sample(256).cpu() for _ in range(4)])
     return {
-        "samples": plot_samples(x[:, columns], samples, names=names),
-        "reconstructions": plot_rows(x[: len(reconstructions), columns], reconstructions[:, columns], names=names),
+        "samples": plot_samples(x, samples, names=look.columns),
+        "reconstructions": plot_rows(x[: len(reconstructions)], reconstructions, names=look.columns),
     }
 
 

@@ -323,6 +323,24 @@ def test_first_epochs_do_not_squash_the_training_curve():
 
 
 @pytest.mark.parametrize(
+    "draw",
+    [lambda: plots.plot_training_curve(history())[0], lambda: plots.plot_likelihood_curve(-(np.arange(9.0) ** 2))],
+)
+def test_no_legend_lies_on_a_curve(draw):
+    axes = draw()
+    axes.figure.canvas.draw()
+    legend, panel = axes.get_legend().get_window_extent(), axes.get_window_extent()
+    assert not legend.shrunk(0.999, 0.999).overlaps(panel)
+    assert axes.figure.bbox.contains(legend.x1, legend.y0)  # and it is whole
+
+
+def test_the_legend_says_that_training_rows_have_noise():
+    upper, _ = plots.plot_training_curve(history(), input_noise=0.126)
+    assert labeled(upper, "training").get_label() == "training, with noise 0.13\non the encoder's input"
+    assert upper.get_ylim()[0] > -200  # the first epochs are cut off all the same
+
+
+@pytest.mark.parametrize(
     "columns",
     [
         {"epoch": [1], "train_elbo": [-5.0], "train_kl": [2.0]},

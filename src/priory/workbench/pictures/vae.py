@@ -65,7 +65,7 @@ def draw_figures(
     if isinstance(p_z, Mixture) and p_z.num_components > 1:
         figures["components"] = plot_component_use(p_z.mixing_weights, _usage(p_z, posteriors))
     if history is not None and len(history["epoch"]) > 1:
-        figures["training"] = plot_training_curve(history)
+        figures["training"] = plot_training_curve(history, input_noise=getattr(vae.encoder, "input_noise", 0.0))
     return save_figures(figures, folder)
 
 

@@ -24,7 +24,7 @@ def test_classes_differ_in_marker_and_are_counted(tmp_path):
     classes = np.repeat(["ten", "nine", ""], [30, 20, 10])
     axes = plot_map(PLACES, classes=classes, name="kind")
     assert legend_of(axes) == ["nine (20)", "ten (30)", "none (10)"]
-    assert axes.get_legend().get_title().get_text() == "kind"
+    assert axes.get_legend().get_title().get_text() == "kind (rows)"
     assert len({line.get_marker() for line in axes.lines}) == 3
     np.testing.assert_array_equal(np.sort(drawn(axes), axis=0), np.sort(PLACES, axis=0))
     save_figure(axes, tmp_path / "map.png")
@@ -76,6 +76,10 @@ def test_landscapes_have_u1_to_the_right_and_u2_upwards():
 def test_magnification_is_relative_to_its_geometric_mean():
     axes = plot_magnification(np.repeat([1.0, 4.0, 16.0], 3), PLACES)
     np.testing.assert_allclose(axes.images[0].get_array(), [[-2, 0, 2]] * 3)
+    of_nodes = plot_magnification(np.repeat([1.0, 4.0, 16.0], 3), PLACES, mean=8.0)
+    np.testing.assert_allclose(of_nodes.images[0].get_array(), [[-3, -1, 1]] * 3)
+    low, *_ = plot_magnification(np.array([1.0, 1.0, 1.0, 1e-9])).images
+    assert (low.get_clim()[0], low.colorbar.extend) == (-4.0, "min")
     flat = plot_magnification(np.zeros(4)).images[0].get_array()
     assert np.isfinite(flat).all()
 

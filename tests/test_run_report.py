@@ -7,11 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.stats import gmean
 from sklearn.decomposition import PCA
 
 import grid_oracle
 import priory
 from command_line import must_be_refused, must_succeed, run_cli
+from priory import TopographicMap
 from priory.workbench.report import run as run_report
 from priory.workbench.runs.kinds import open_run
 
@@ -49,7 +51,11 @@ def test_a_page_of_a_vae_with_a_grid(told, capsys, tmp_path):
     assert facts["data"] == "cells: 80 rows, 4 columns (1 more are constant and left out)"
     assert facts["model"] == "VAE with a gtm-vamp prior, 4 x 4 nodes"
     assert facts["latent dimensions"] == "3"
-    assert facts["numbers and pictures"] == "of the 8 test rows"
+    assert facts["numbers"] == "of the 8 test rows"
+    assert facts["map"] == "of all 80 rows"
+    captions = {picture.title: picture.caption for picture in found.pictures}
+    assert "one draw from q(z | x) of each of the 8 test rows" in captions["The prior, pair by pair"]
+    assert "Dots: places of all 80 rows." in captions["Magnification"]
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert {m.name: (m.value, m.se) for m in found.metrics} == {
         name: (values["value"], values["se"]) for name, values in metrics.items() if name != "evaluation"
@@ -71,6 +77,12 @@ def test_a_page_of_a_vae_with_a_grid(told, capsys, tmp_path):
     np.testing.assert_allclose(drawn.x, pd.read_csv("cells.csv")[list(drawn.columns)], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(drawn.nodes.contents[:, :4], contents, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(drawn.nodes.numbers["share of the rows"], shares.mean(0), atol=1e-4)
+    stretch = TopographicMap(vae, rows).nodes.magnification.numpy()
+    np.testing.assert_allclose(
+        drawn.nodes.numbers["log2(magnification / its geometric mean)"],
+        np.log2(stretch / gmean(stretch)),
+        rtol=1e-4,
+    )
     assert {picture.title for picture in found.pictures} >= {"The nodes", "Samples", "Use of the components"}
     text = page.read_text()
     assert "<b>small</b>" not in text

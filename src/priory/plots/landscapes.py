@@ -8,6 +8,8 @@ import numpy as np
 
 from priory.plots.figure import MANY_DOTS, Axes, TensorOrArray, as_drawn, column_names, new_axes, to_numpy, to_rows
 
+LOG_MAGNIFICATION = "log2(magnification / its geometric mean)"
+
 
 def plot_node_values(
     values: TensorOrArray,
@@ -78,26 +80,46 @@ def plot_landscapes(images: TensorOrArray, *, names: Sequence[str] | None = None
 
 
 def plot_magnification(
-    factors: TensorOrArray, places: TensorOrArray | None = None, *, axes: Axes | None = None
+    factors: TensorOrArray,
+    places: TensorOrArray | None = None,
+    *,
+    mean: float | None = None,
+    axes: Axes | None = None,
 ) -> Axes:
     """Draw the magnification at each place of the map: ridges separate regions that lie apart in data space.
+
+    The colors show log2(factor / geometric mean), from -4 on.
 
     Args:
         factors: (node,), of a square grid over the map, the last coordinate running fastest.
         places: (batch, 2), rows to draw on it.
+        mean: the geometric mean, if it is that of other places, such as the nodes; that of the factors without it.
         axes: axes to draw in; None makes a new figure.
 
     Raises:
         ValueError: the factors are not those of a square grid.
     """
     values = on_square("factors", factors)
-    positive = values[values > 0]
-    usual = float(np.exp(np.log(positive).mean())) if len(positive) else 1.0
-    levels = np.log2(np.maximum(values / usual, 2.0**-6))
+    levels = np.maximum(log_magnification(values, mean), -6.0)  # a sheet that is not stretched at all has -infinity
     axes = axes or new_axes(1, 1, (6.4, 5.3))[0]
-    low, label = max(-4.0, float(levels.min())), "log2(magnification / its geometric mean)"
-    _draw_scaled(axes, levels, label, low, interpolation="bilinear")
+    low, below = max(-4.0, float(levels.min())), bool((levels < -4.0).any())
+    sheet = draw_sheet(axes, levels, low, interpolation="bilinear")
+    axes.figure.colorbar(sheet, ax=axes, shrink=0.85, label=LOG_MAGNIFICATION, extend="min" if below else "neither")
     return finish_map(axes, places)
+
+
+def log_magnification(factors: TensorOrArray, mean: float | None = None) -> np.ndarray:
+    """log2(factor / mean) of magnification factors; without a mean, their geometric mean."""
+    values = to_numpy(factors)
+    with np.errstate(divide="ignore"):
+        return np.log2(values / (geometric_mean(values) if mean is None else mean))
+
+
+def geometric_mean(values: TensorOrArray) -> float:
+    """exp(mean of log) of the positive values; 1 if there are none."""
+    numbers = to_numpy(values)
+    positive = numbers[numbers > 0]
+    return float(np.exp(np.log(positive).mean())) if len(positive) else 1.0
 
 
 def _draw_scaled(axes: Axes, heights: np.ndarray, label: str, *limits: float | None, **look: Any) -> None:

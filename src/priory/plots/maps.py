@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from priory.plots.cells import cell_means
-from priory.plots.classes import NOTHING, OTHERS, class_styles, told_apart
+from priory.plots.classes import NOTHING, OTHERS, class_styles, counted, told_apart
 from priory.plots.figure import (
     DATA_COLOR,
     LONGEST_NAME,
@@ -106,7 +106,7 @@ def _draw_values(axes: Axes, points: np.ndarray, values: np.ndarray, size: float
     if not known.all():
         rest = points[~known].T
         axes.plot(*rest, "x", color=NOTHING, markersize=size, label=f"none ({(~known).sum()})", rasterized=many)
-        axes.legend(loc="upper left", bbox_to_anchor=(0.0, -0.12), frameon=False)
+        axes.legend(loc="upper left", bbox_to_anchor=(0.0, -0.12), frameon=False, title="rows", alignment="left")
     points, values = points[known], values[known]
     shown: Any
     if many:
@@ -150,5 +150,5 @@ def _draw_classes(axes: Axes, points: np.ndarray, classes: np.ndarray, size: flo
             )
     look: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "frameon": False}
     scale = max(1.3, 6.0 / size)  # at least 6 points across
-    legend = axes.legend(**look, title=as_drawn(name or ""), markerscale=scale)
+    legend = axes.legend(**look, title=counted(as_drawn(name or ""), "rows"), markerscale=scale)
     legend.set_alignment("left")

@@ -28,8 +28,8 @@ from priory.priors import GridPrior
 from priory.vae import VAE, device_of
 from priory.workbench.data import Dataset, DatasetRows
 from priory.workbench.pictures.maps import Look, map_figures, save_figures, some_rows
+from priory.workbench.report.run import MOST_JUDGED
 
-MOST_POINTS = 20_000  # dots in one picture
 NUM_IMAGES = 64
 NUM_PAIRS = 16
 MOST_DIMENSIONS = 5  # of a latent space shown pair by pair: more take over two seconds to draw
@@ -54,7 +54,7 @@ def draw_figures(
     constant columns to rows, so that they are whole images.
     """
     device = device_of(vae)
-    x, _ = rows.batch(torch.arange(min(len(rows), MOST_POINTS)))
+    x, _ = rows.batch(torch.arange(min(len(rows), MOST_JUDGED)))
     x = x.to(device)
     p_z, posteriors = vae.latent_prior(), [vae.encode(part) for part in x.split(1024)]
     levels = getattr(vae.decoder, "num_levels", None)

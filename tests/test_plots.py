@@ -158,6 +158,25 @@ def test_unnormalized_densities_are_told_so_and_scaled():
     np.testing.assert_allclose(thresholds(axes), [math.log(0.5 / (2 * math.pi)) + 5], atol=0.02)
 
 
+def test_labeled_points_of_contours_have_the_looks_of_a_map():
+    prior, points = standard_normal(), torch.randn(300, 2, generator=torch.Generator().manual_seed(0))
+    kinds = np.array(["a", "b", ""])[np.arange(300) % 3]
+    axes = plots.plot_prior_contours(prior, points, classes=kinds, name="kind")
+    assert axes.get_legend().get_title().get_text() == "kind (rows)"
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a (100)", "b (100)", "none (100)"]
+    drawn = np.concatenate([line.get_xydata() for line in axes.lines])
+    np.testing.assert_allclose(np.sort(drawn, axis=0), np.sort(points.numpy(), axis=0))
+    axes = plots.plot_prior_contours(prior, points, values=points[:, 0].numpy(), name="dose")
+    (dots,) = (each for each in axes.collections if len(each.get_offsets()) == 300)
+    np.testing.assert_allclose(dots.get_array(), dots.get_offsets()[:, 0])
+    assert dots.colorbar.ax.get_ylabel() == "dose"
+    many = torch.randn(6000, 2, generator=torch.Generator().manual_seed(0))
+    axes = plots.plot_prior_contours(prior, many, values=many[:, 0].numpy(), name="dose")
+    assert axes.images[0].get_extent() == [*axes.get_xlim(), *axes.get_ylim()]
+    with pytest.raises(ValueError, match=r"classes, values: expected one of them, 300 long, got \[2\]"):
+        plots.plot_prior_contours(prior, points, classes=["a", "b"])
+
+
 @pytest.mark.parametrize("shape", [(3, 5), (1, 3, 5)])
 def test_each_pixel_of_each_image_is_where_it_must_be(shape):
     images = torch.arange(7 * 15, dtype=torch.float32).reshape(7, 15)

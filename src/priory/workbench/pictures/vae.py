@@ -27,7 +27,7 @@ from priory.plots import (
 from priory.priors import GridPrior
 from priory.vae import VAE, device_of
 from priory.workbench.data import Dataset, DatasetRows
-from priory.workbench.pictures.maps import Look, map_figures, save_figures, some_rows
+from priory.workbench.pictures.maps import Look, by_first_label, map_figures, save_figures, some_rows
 from priory.workbench.report.run import MOST_JUDGED
 
 NUM_IMAGES = 64
@@ -54,13 +54,14 @@ def draw_figures(
     constant columns to rows, so that they are whole images.
     """
     device = device_of(vae)
-    x, _ = rows.batch(torch.arange(min(len(rows), MOST_JUDGED)))
+    rows = DatasetRows(rows.dataset, rows.indices[:MOST_JUDGED])
+    x, _ = rows.batch(torch.arange(len(rows)))
     x = x.to(device)
     p_z, posteriors = vae.latent_prior(), [vae.encode(part) for part in x.split(1024)]
     levels = getattr(vae.decoder, "num_levels", None)
     highest = float(levels - 1) if levels is not None else max(1.0, float(x.max()))  # the top of the likelihood's range
     look = Look(rows.dataset.columns, image_shape, restored, 0.0, highest)
-    figures = _map_figures(vae, rows.dataset, look) | _latent_figures(p_z, posteriors)
+    figures = _map_figures(vae, rows.dataset, look) | _latent_figures(p_z, posteriors, rows)
     figures |= _table_figures(vae, look, x) if image_shape is None else _image_figures(vae, look, x)
     if isinstance(p_z, Mixture) and p_z.num_components > 1:
         figures["components"] = plot_component_use(p_z.mixing_weights, _usage(p_z, posteriors))
@@ -76,13 +77,13 @@ def _map_figures(vae: VAE, dataset: Dataset, look: Look) -> dict[str, Any]:
     return map_figures(TopographicMap(vae, rows), rows, len(dataset), look)
 
 
-def _latent_figures(p_z: Distribution, posteriors: Sequence[Distribution]) -> dict[str, Any]:
+def _latent_figures(p_z: Distribution, posteriors: Sequence[Distribution], rows: DatasetRows) -> dict[str, Any]:
     """The prior and the codes; both functions preserve the state of torch's generator."""
     loc = torch.cat([q_z.mean for q_z in posteriors])
     if loc.shape[-1] < 2:
         return {}
     if loc.shape[-1] == 2:
-        return {"prior": plot_prior_contours(p_z, loc)}
+        return {"prior": plot_prior_contours(p_z, loc, **by_first_label(rows))}
     if all(is_diagonal_normal(q_z) for q_z in posteriors):
         codes: Any = AggregatePosterior(loc, torch.cat([q_z.stddev for q_z in posteriors]))
     else:

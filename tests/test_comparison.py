@@ -182,9 +182,7 @@ def test_the_differences_are_those_of_the_rows_in_the_folders(compared: Path) ->
         assert told["better_by"] == sign * told["prior_minus_baseline"]
         assert (told["se"], told["se_over"]) == (told["se_over_seeds"], "seeds")
         assert (told["se_over_seeds"], told["se_over_rows"]) == pytest.approx((over_seeds, over_rows), rel=1e-9)
-        assert told["half_interval_95"] == pytest.approx(
-            12.706204736 * over_seeds
-        )  # Student, 1 degree
+        assert told["half_interval_95"] == pytest.approx(12.706204736 * over_seeds)  # Student, 1 degree
         values = [json.loads((compared / f"gtm-{s}" / "metrics.json").read_text())[name]["value"] for s in (0, 1)]
         assert np.mean([rows.mean() for rows in ours]) == pytest.approx(np.mean(values), rel=1e-6)
 

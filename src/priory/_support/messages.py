@@ -82,3 +82,14 @@ def shortened(text: str, most: int = 80) -> str:
     'ab...'
     """
     return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def duration(seconds: float) -> str:
+    """A duration in words, to two digits or so.
+
+    >>> duration(8.2), duration(400.0), duration(20000.0)
+    ('8 s', '7 min', '5.6 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

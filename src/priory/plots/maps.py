@@ -145,7 +145,7 @@ def _draw_values(
     shown: Any
     if many:
         means = cell_means(points, values, *window, _CELLS)
-        colors, extent = color_scale(means), np.transpose(window).ravel().tolist()
+        colors, extent = color_scale(means), (window[0][0], window[1][0], window[0][1], window[1][1])
         shown = axes.imshow(means, cmap="cividis", origin="lower", extent=extent, aspect="equal", **colors.picture)
         name = f"{name or 'value'}, mean of the rows in each cell"
     else:

@@ -27,6 +27,10 @@ HOW_TO_READ = {
     "used_components": "Components that the data use, as the perplexity of their use.",
     "unused_weight": "The weight of components that the data hardly use: near 0 is best.",
     "trustworthiness": "1 where rows that are neighbors on the map are neighbors in the data too; 0.5 is chance.",
+    "pca_trustworthiness": (
+        "The trustworthiness of the same rows on the plane of their first two principal components: a map should be "
+        "above it."
+    ),
     "continuity": (
         "1 where neighbors in the data are neighbors on the map too; it falls where the map tears them apart."
     ),

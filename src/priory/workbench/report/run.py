@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from priory._support.files import read_json
+from priory._support.messages import duration
 from priory._support.seeds import own_noise
 from priory._version import __version__
 from priory.evaluation import Estimate
@@ -99,7 +100,20 @@ def _facts(run: RunFolder, dataset: Dataset, mapped: int) -> list[tuple[str, str
         *measured,
         ("map", f"of {_mapped(dataset, mapped)}"),
         ("seed", str(run.settings.seed)),
+        *_made(run),
         ("made by", f"priory {__version__}, torch {torch.__version__}"),
+    ]
+
+
+def _made(run: RunFolder) -> list[tuple[str, str]]:
+    """The command, the date and the duration, as far as the run has them."""
+    if (made := run.made) is None:
+        return []
+    seconds = run.seconds
+    return [
+        *([("command", made.command)] if made.command else []),
+        ("begun", f"{made.begun:%Y-%m-%d %H:%M} UTC"),
+        *([("fitting took", duration(seconds))] if seconds is not None else []),
     ]
 
 

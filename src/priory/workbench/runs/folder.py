@@ -5,12 +5,13 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from torch import Tensor
 
 from priory._support.files import read_json, replacing, write_json
@@ -18,12 +19,21 @@ from priory._support.messages import TRAIN_AGAIN
 from priory.evaluation import Estimate
 from priory.workbench.data import Dataset, load_dataset, read_arrays, with_columns
 from priory.workbench.data.splits import SPLITS as SPLIT_NAMES
-from priory.workbench.settings.base import checked
+from priory.workbench.settings.base import Settings, checked
 
 CONFIG, MODEL, METRICS, SPLITS, FIGURES = "config.json", "model.safetensors", "metrics.json", "splits.npz", "figures"
+MADE = "made.json"
 FITTED_BY = {"vae": "priory fit", "gtm": "priory gtm fit"}  # the kinds of runs: what config.json says, what makes them
 
 Stored = TypeVar("Stored", bound=BaseModel)
+
+
+class Made(Settings):
+    """How and when a run was made, for its page; nothing depends on it, so that `config.json` does not hold it."""
+
+    command: str | None = Field(description="the command line; None if a program made the run")
+    begun: datetime
+    seconds: float | None = Field(description="time that fitting took, if no history has it")
 
 
 @dataclass(frozen=True)
@@ -91,6 +101,23 @@ class RunFolder(ABC):
         """Record the data set's split."""
         with replacing(self.path / SPLITS) as temporary:
             np.savez_compressed(temporary, **dataset.splits)  # type: ignore[arg-type]
+
+    def write_made(self, command: str | None, seconds: float | None = None) -> None:
+        """Record how the run was made, now or so many seconds ago."""
+        begun = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=round(seconds or 0))
+        made = Made(command=command, begun=begun, seconds=seconds)
+        write_json(self.path / MADE, made.model_dump(mode="json"))
+
+    @property
+    def made(self) -> Made | None:
+        """How the run was made; None for a run of a version that did not record it."""
+        file = self.path / MADE
+        return checked(Made, read_json(file), str(file)) if file.is_file() else None
+
+    @property
+    def seconds(self) -> float | None:
+        """The time that fitting took; None if it is not known."""
+        return None if self.made is None else self.made.seconds
 
     @property
     def modeled(self) -> tuple[str, ...]:

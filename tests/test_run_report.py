@@ -16,6 +16,8 @@ import priory
 from command_line import must_be_refused, must_succeed, run_cli
 from priory import TopographicMap
 from priory.training import History
+from priory.workbench.pictures.maps import Look
+from priory.workbench.pictures.vae import _draw_pseudo_inputs
 from priory.workbench.report import run as run_report
 from priory.workbench.runs.kinds import open_run
 
@@ -65,7 +67,7 @@ def test_a_page_of_a_vae_with_a_grid(told, capsys, tmp_path):
     assert datetime.now(UTC) - timedelta(minutes=10) < begun <= datetime.now(UTC)
     assert (facts["epochs run"], facts["learning rate"]) == ("1", "0.001, constant, adam")
     assert facts["best epoch"].startswith("0 (the first is 0)")
-    assert re.fullmatch(r"\d+ s", facts["fitting took"])
+    assert re.fullmatch(r"\d+ s|less than a second", facts["fitting took"])
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert {m.name: (m.value, m.se) for m in found.metrics} == {
         name: (values["value"], values["se"]) for name, values in metrics.items() if name != "evaluation"
@@ -165,6 +167,21 @@ def test_of_very_many_rows_the_map_shows_some(told, capsys, monkeypatch):
     assert len(found.map.places) == len(found.map.ids) == 30
     assert found.map.ids[0] == "r0"
     assert found.map.ids[-1] == "r79"
+
+
+def test_a_picture_of_some_pseudo_inputs_says_of_how_many():
+    look = Look((), (2, 2), lambda x: x, 0.0, 1.0)
+    titles = [_draw_pseudo_inputs(torch.rand(number, 4), torch.nn.Module(), look).get_title() for number in (100, 120)]
+    assert titles == ["Pseudo-inputs", "Pseudo-inputs: the first 100 of 120"]
+
+
+def test_of_many_rows_the_captions_say_which_are_shown(told, capsys, monkeypatch):
+    monkeypatch.setattr(run_report, "MOST_MAPPED", 30)
+    monkeypatch.setattr(run_report, "MOST_JUDGED", 5)
+    must_succeed(capsys, "fit", "cells.csv", *TINY, "--prior", "gtm", "--grid", "3x3", "--out", "run")
+    captions = {picture.title: picture.caption for picture in told[0].pictures}
+    assert "(means of q(z | x)) of the first 5 of the 8 test rows" in captions["The prior"]
+    assert "of 30 of the 80 rows" in captions["The first label over the map"]
 
 
 def test_every_metric_has_a_sentence_that_says_how_to_read_it():

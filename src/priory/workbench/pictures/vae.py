@@ -32,6 +32,7 @@ from priory.workbench.report.run import MOST_JUDGED
 
 NUM_IMAGES = 64
 NUM_PAIRS = 16
+MOST_PSEUDO_INPUTS = 100  # in one picture
 MOST_DIMENSIONS = 5  # of a latent space shown pair by pair: more take over two seconds to draw
 RESPONSIBILITIES_AT_ONCE = 4096  # rows of the B x K matrix
 
@@ -122,10 +123,12 @@ def _table_figures(vae: VAE, look: Look, x: Tensor) -> dict[str, Any]:
 
 
 def _draw_pseudo_inputs(images: Tensor, prior: nn.Module, look: Look) -> Any:
-    """Pseudo-inputs of a square grid at their places, of a line in its order, else the first 100."""
+    """Pseudo-inputs of a square grid at their places, of another in its order, else the first ones."""
     grid_shape: tuple[int, ...] = getattr(prior, "grid_shape", ())
     if len(grid_shape) == 2 and grid_shape[0] == grid_shape[1]:
         title = "Pseudo-inputs, $u_1$ to the right, $u_2$ upwards"
         return plot_node_images(images, side=grid_shape[0], title=title, **look.gray)
-    columns = grid_shape[-1] if grid_shape else None
-    return plot_images(images if grid_shape else images[:100], columns=columns, title="Pseudo-inputs", **look.gray)
+    if grid_shape:
+        return plot_images(images, columns=grid_shape[-1], title="Pseudo-inputs", **look.gray)
+    some = f": the first {MOST_PSEUDO_INPUTS} of {len(images)}" if len(images) > MOST_PSEUDO_INPUTS else ""
+    return plot_images(images[:MOST_PSEUDO_INPUTS], title=f"Pseudo-inputs{some}", **look.gray)

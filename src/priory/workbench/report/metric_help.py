@@ -9,7 +9,7 @@ HOW_TO_READ = {
         "How many of a row's importance samples carry its estimate (the median): below 10 the NLL is too high "
         "by an unknown amount."
     ),
-    "elbo": ("The lower bound of log p(x) that was trained, in nats: higher is better; the NLL is below its negative."),
+    "elbo": "The evidence lower bound of log p(x), in nats: higher is better; the NLL is below its negative.",
     "distortion": "-E log p(x | z), what the codes fail to say about the data, in nats: lower is better.",
     "rate": "KL(q(z | x) || p(z)), the length of a code in nats: the price of a lower distortion.",
     "index_code_mutual_information": "The part of the rate that tells rows apart, at most log N.",

@@ -36,7 +36,8 @@ CAPTIONS = {
     "nodes": ("The nodes", "What lives at each node: its decoded mean, u1 to the right, u2 upwards."),
     "landscape": (
         "The first label over the map",
-        "At each node what the rows near it are, of {mapped}; the legend counts nodes, paler where rows disagree.",
+        "What the rows near each node are, of {mapped}. Of classes, the legend counts nodes, and colors are paler "
+        "where rows disagree.",
     ),
     "magnification": (
         "Magnification",
@@ -54,7 +55,7 @@ CAPTIONS = {
         "Use of the components",
         "Weights of the prior's components, and how far {judged} use them, by one draw from each q(z | x).",
     ),
-    "training": ("Training", "The course of what was trained; the best epoch is the one that was kept."),
+    "training": ("Training", "The course of training; of a VAE, the model has the weights of the best epoch."),
 }
 
 
@@ -109,12 +110,10 @@ def _made(run: RunFolder) -> list[tuple[str, str]]:
     """The command, the date and the duration, as far as the run has them."""
     if (made := run.made) is None:
         return []
-    seconds = run.seconds
-    return [
-        *([("command", made.command)] if made.command else []),
-        ("begun", f"{made.begun:%Y-%m-%d %H:%M} UTC"),
-        *([("fitting took", duration(seconds))] if seconds is not None else []),
-    ]
+    known = [("command", made.command), ("begun", f"{made.begun:%Y-%m-%d %H:%M} UTC")]
+    if (seconds := run.seconds) is not None:
+        known.append(("fitting took", duration(seconds) if seconds >= 1 else "less than a second"))
+    return [(name, text) for name, text in known if text]
 
 
 def _judged(dataset: Dataset, most: int | None = None) -> str:

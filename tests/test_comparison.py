@@ -82,6 +82,8 @@ def test_a_difference_is_that_of_loops_and_of_scipys_paired_test() -> None:
     assert found.se_seeds == pytest.approx(found.value / seeds.statistic)
     assert found.se_rows == pytest.approx(found.value / rows.statistic)
     assert (found.over, found.se) == ("seeds", found.se_seeds)
+    interval = seeds.confidence_interval(0.95)
+    assert found.value + found.half_interval * np.array([-1, 1]) == pytest.approx([interval.low, interval.high])
     unpaired = math.hypot(np.mean(ours, axis=0).std(ddof=1), np.mean(theirs, axis=0).std(ddof=1)) / math.sqrt(40)
     assert found.se_rows < unpaired / 20
 
@@ -91,6 +93,7 @@ def test_with_one_seed_the_error_is_over_rows() -> None:
     ours, theirs = scores(generator, 1, 40, 0.5), scores(generator, 1, 40, 0.0)
     found = paired_difference(ours, theirs)
     assert math.isnan(found.se_seeds)
+    assert math.isnan(found.half_interval)
     assert (found.over, found.se) == ("rows", found.se_rows)
     assert found.se == pytest.approx(found.value / ttest_rel(ours[0], theirs[0]).statistic)
 
@@ -136,9 +139,15 @@ def test_the_tables_say_what_is_better() -> None:
     table = differences_table(comparison)
     assert table is not None
     vamp, mog, flow = table.rows
-    assert vamp == ("vamp", "2", "better by 1.500 ± 0.500", "0.000", "better by 1.500 ± 0.500", "0.000")
+    assert vamp == ("vamp", "2", "better by 1.500 ± 6.353", "0.000", "better by 1.500 ± 6.353", "0.000")  # 12.7 x 0.5
     assert mog == ("mog", "3", "worse by 0.250 ± 0.000", "0.000", "worse by 0.250 ± 0.000", "0.000")
     assert flow[:3] == ("flow", "none in common", "")
+    assert "± 95 % interval over seeds" in table.title
+    assert "95 % interval" in table.note
+    one_seed = differences_table(made_up({"standard": [10.0], "vamp": [9.0]}))
+    assert one_seed is not None
+    assert "95" not in one_seed.title + one_seed.note
+    assert one_seed.rows[0][2] == "better by 1.000"
 
 
 def test_each_prior_with_a_finished_run_has_a_place_in_the_plane_of_rate_and_distortion() -> None:
@@ -173,6 +182,7 @@ def test_the_differences_are_those_of_the_rows_in_the_folders(compared: Path) ->
         assert told["better_by"] == sign * told["prior_minus_baseline"]
         assert (told["se"], told["se_over"]) == (told["se_over_seeds"], "seeds")
         assert (told["se_over_seeds"], told["se_over_rows"]) == pytest.approx((over_seeds, over_rows), rel=1e-9)
+        assert told["half_interval_95"] == pytest.approx(12.706204736 * over_seeds)  # Student, 1 degree
         values = [json.loads((compared / f"gtm-{s}" / "metrics.json").read_text())[name]["value"] for s in (0, 1)]
         assert np.mean([rows.mean() for rows in ours]) == pytest.approx(np.mean(values), rel=1e-6)
 
@@ -184,6 +194,8 @@ def test_the_spreadsheet_says_the_same(compared: Path) -> None:
     assert list(lines) == ["gtm", "standard"]
     assert float(lines["gtm"]["nll_se"]) == found["gtm"]["mean"]["nll"]["se"]
     assert float(lines["gtm"]["elbo_better_by"]) == found["gtm"]["against_baseline"]["elbo"]["better_by"]
+    half = found["gtm"]["against_baseline"]["nll"]["half_interval_95"]
+    assert float(lines["gtm"]["nll_better_by_half_interval_95"]) == half
     assert lines["standard"]["nll_better_by"] == ""
     assert lines["gtm"]["seeds_finished"] == lines["gtm"]["seeds_asked"] == "2"
 
@@ -347,6 +359,9 @@ def test_every_run_gets_a_page_and_the_comparison_links_it(tmp_path: Path, capsy
 def test_panels_compare_unless_one_latent_space_is_much_wider(scale: float, alike: bool) -> None:
     drawing = contours([shown("standard", 1.0), shown("vamp", scale)])
     assert not isinstance(drawing, str)
+    (legend,) = drawing.figure.legends
+    assert legend.get_title().get_text() == "digit (rows)"
+    assert drawing.figure.axes[1].get_title() == "vamp, seed 0"
     limits = [(panel.get_xlim(), panel.get_ylim()) for panel in drawing.figure.axes]
     assert (limits[0] == limits[1]) == alike
     assert ("all panels have the same axes" in drawing.caption) == alike

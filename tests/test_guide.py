@@ -155,12 +155,24 @@ def test_a_guide_has_the_mixing_weights_of_its_gtm():
 def test_training_follows_the_guide_as_far_as_asked_with_as_many_draws(images, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        module, "guided_elbo", lambda *given, **named: asked.append((given[2], named)) or elbo(*given[:2])
+        module, "guided_terms", lambda *given, **named: asked.append((given[2], named)) or (e := elbo(*given[:2]), e.kl)
     )
     fit(
         guided_vae(images), images.round(), None, epochs=1, batch_size=4, warmup=0, guidance=0.25, num_samples=3, seed=1
     )
     assert asked == [(0.25, {"num_samples": 3})]
+
+
+@pytest.mark.parametrize("prior", ["gtm", "gtm-vamp"])
+def test_the_history_of_a_guided_training_has_the_elbo(images, prior):
+    vae, x = guided_vae(images, prior), images.round()
+    history = fit(vae, x, None, epochs=1, batch_size=4, warmup=0, learning_rate=1e-9, num_samples=4000, seed=1)
+    with torch.no_grad():
+        expected = elbo(vae, x, num_samples=4000)
+        guided = guided_elbo(vae, x, num_samples=4000)
+    assert history["train_elbo"][0] == pytest.approx(float(expected.value().mean()), abs=0.05)
+    assert history["train_kl"][0] == pytest.approx(float(expected.kl.mean()), abs=0.05)
+    assert float(guided.kl.mean()) > float(expected.kl.mean()) + 0.3  # the bound that was trained is another one
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

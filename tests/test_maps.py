@@ -322,6 +322,11 @@ def test_the_quality_of_a_map():
     assert found["trustworthiness"].value == pytest.approx(
         sklearn_trustworthiness(x[600:900], places, n_neighbors=10), abs=2e-4
     )
+    centered = x[600:900] - x[600:900].mean(0)
+    plane = centered @ np.linalg.svd(centered, full_matrices=False)[2][:2].T
+    assert found["pca_trustworthiness"].value == pytest.approx(
+        sklearn_trustworthiness(x[600:900], plane, n_neighbors=10), abs=2e-4
+    )
     assert found["continuity"].value == pytest.approx(
         sklearn_trustworthiness(places, x[600:900], n_neighbors=10), abs=2e-4
     )

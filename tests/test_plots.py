@@ -158,6 +158,25 @@ def test_unnormalized_densities_are_told_so_and_scaled():
     np.testing.assert_allclose(thresholds(axes), [math.log(0.5 / (2 * math.pi)) + 5], atol=0.02)
 
 
+def test_labeled_points_of_contours_have_the_looks_of_a_map():
+    prior, points = standard_normal(), torch.randn(300, 2, generator=torch.Generator().manual_seed(0))
+    kinds = np.array(["a", "b", ""])[np.arange(300) % 3]
+    axes = plots.plot_prior_contours(prior, points, classes=kinds, name="kind")
+    assert axes.get_legend().get_title().get_text() == "kind (rows)"
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a (100)", "b (100)", "none (100)"]
+    drawn = np.concatenate([line.get_xydata() for line in axes.lines])
+    np.testing.assert_allclose(np.sort(drawn, axis=0), np.sort(points.numpy(), axis=0))
+    axes = plots.plot_prior_contours(prior, points, values=points[:, 0].numpy(), name="dose")
+    (dots,) = (each for each in axes.collections if len(each.get_offsets()) == 300)
+    np.testing.assert_allclose(dots.get_array(), dots.get_offsets()[:, 0])
+    assert dots.colorbar.ax.get_ylabel() == "dose"
+    many = torch.randn(6000, 2, generator=torch.Generator().manual_seed(0))
+    axes = plots.plot_prior_contours(prior, many, values=many[:, 0].numpy(), name="dose")
+    assert axes.images[0].get_extent() == [*axes.get_xlim(), *axes.get_ylim()]
+    with pytest.raises(ValueError, match=r"classes, values: expected one of them, 300 long, got \[2\]"):
+        plots.plot_prior_contours(prior, points, classes=["a", "b"])
+
+
 @pytest.mark.parametrize("shape", [(3, 5), (1, 3, 5)])
 def test_each_pixel_of_each_image_is_where_it_must_be(shape):
     images = torch.arange(7 * 15, dtype=torch.float32).reshape(7, 15)
@@ -237,17 +256,36 @@ def test_rows_are_standardized_by_the_data():
 
 
 def test_samples_show_quantiles_in_units_of_the_data():
-    data = np.random.default_rng(0).normal(size=(200, 30)) * 5 + 3
+    data = np.random.default_rng(0).normal(size=(200, 4)) * 5 + 3
     samples = data[:100] + 5
-    axes = plots.plot_samples(data, samples, max_columns=4)
+    axes = plots.plot_samples(data, samples)
     thin, thick = axes.collections[2:]
     for column in range(4):
         standard = (samples[:, column] - data[:, column].mean()) / data[:, column].std()
         drawn = [bar.get_segments()[column][:, 0] for bar in (thin, thick)]
         np.testing.assert_allclose(drawn, np.quantile(standard, [[0.05, 0.95], [0.25, 0.75]]))
         assert axes.lines[1].get_xdata()[column] == pytest.approx(np.median(standard))
-    assert "columns 1 to 4 of 30" in axes.get_title()
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["data (200)", "samples (100)"]
+    assert axes.get_title() == "median, middle 50 % and 90 %"
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["data (200 rows)", "samples (100 rows)"]
+
+
+@pytest.mark.parametrize("make", [np.asarray, torch.tensor])
+def test_of_a_wide_table_the_columns_that_vary_most_are_drawn(make):
+    data = np.random.default_rng(0).normal(size=(50, 30))
+    data[:, [28, 3, 17]] *= 9.0, 7.0, 8.0
+    names = [f"gene {i}" for i in range(30)]
+    said = "the 3 of 30 columns with the largest variance"
+    axes = plots.plot_samples(make(data), make(data[:9] + 1), names=names, max_columns=3)
+    assert axes.get_title().startswith(said)
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["gene 3", "gene 17", "gene 28"]
+    np.testing.assert_allclose(
+        axes.lines[1].get_xdata(), np.median(((data[:9] + 1 - data.mean(0)) / data.std(0))[:, [3, 17, 28]], axis=0)
+    )
+    left, right = plots.plot_rows(make(data), make(data + 1), names=names, max_columns=3)
+    assert left.figure.get_suptitle() == said
+    assert [label.get_text() for label in right.get_xticklabels()] == ["gene 3", "gene 17", "gene 28"]
+    shown = (data + 1 - data.mean(0)) / data.std(0)
+    np.testing.assert_allclose(right.images[0].get_array(), shown[:, [3, 17, 28]])
 
 
 def history(epochs=100, warm_up=20):
@@ -301,6 +339,24 @@ def test_first_epochs_do_not_squash_the_training_curve():
     assert "lie below the axis" in upper.get_title(loc="right")
     assert lower.get_ylim()[0] < columns["train_kl"].min()  # nothing extreme, nothing cut
     assert lower.get_title(loc="right") == ""
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [lambda: plots.plot_training_curve(history())[0], lambda: plots.plot_likelihood_curve(-(np.arange(9.0) ** 2))],
+)
+def test_no_legend_lies_on_a_curve(draw):
+    axes = draw()
+    axes.figure.canvas.draw()
+    legend, panel = axes.get_legend().get_window_extent(), axes.get_window_extent()
+    assert not legend.shrunk(0.999, 0.999).overlaps(panel)
+    assert axes.figure.bbox.contains(legend.x1, legend.y0)  # and it is whole
+
+
+def test_the_legend_says_that_training_rows_have_noise():
+    upper, _ = plots.plot_training_curve(history(), input_noise=0.126)
+    assert labeled(upper, "training").get_label() == "training, with noise 0.13\non the encoder's input"
+    assert upper.get_ylim()[0] > -200  # the first epochs are cut off all the same
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,14 @@ import pytest
 import torch
 
 from priory.grid.nodes import latent_grid
-from priory.plots import plot_landscapes, plot_likelihood_curve, plot_magnification, plot_map, save_figure
+from priory.plots import (
+    plot_landscapes,
+    plot_likelihood_curve,
+    plot_magnification,
+    plot_map,
+    plot_node_values,
+    save_figure,
+)
 from priory.plots.classes import MOST_STYLES
 
 PLACES = np.random.default_rng(0).uniform(-1, 1, size=(60, 2))
@@ -24,7 +31,7 @@ def test_classes_differ_in_marker_and_are_counted(tmp_path):
     classes = np.repeat(["ten", "nine", ""], [30, 20, 10])
     axes = plot_map(PLACES, classes=classes, name="kind")
     assert legend_of(axes) == ["nine (20)", "ten (30)", "none (10)"]
-    assert axes.get_legend().get_title().get_text() == "kind"
+    assert axes.get_legend().get_title().get_text() == "kind (rows)"
     assert len({line.get_marker() for line in axes.lines}) == 3
     np.testing.assert_array_equal(np.sort(drawn(axes), axis=0), np.sort(PLACES, axis=0))
     save_figure(axes, tmp_path / "map.png")
@@ -76,6 +83,10 @@ def test_landscapes_have_u1_to_the_right_and_u2_upwards():
 def test_magnification_is_relative_to_its_geometric_mean():
     axes = plot_magnification(np.repeat([1.0, 4.0, 16.0], 3), PLACES)
     np.testing.assert_allclose(axes.images[0].get_array(), [[-2, 0, 2]] * 3)
+    of_nodes = plot_magnification(np.repeat([1.0, 4.0, 16.0], 3), PLACES, mean=8.0)
+    np.testing.assert_allclose(of_nodes.images[0].get_array(), [[-3, -1, 1]] * 3)
+    low, *_ = plot_magnification(np.array([1.0, 1.0, 1.0, 1e-9])).images
+    assert (low.get_clim()[0], low.colorbar.extend) == (-4.0, "min")
     flat = plot_magnification(np.zeros(4)).images[0].get_array()
     assert np.isfinite(flat).all()
 
@@ -105,3 +116,41 @@ def test_what_cannot_be_drawn(call, message):
 def test_a_class_that_is_nearly_a_number_is_a_name():
     axes = plot_map(np.zeros((3, 2)), classes=["--5", "10", "9"])
     assert axes.get_legend_handles_labels()[1] == ["9 (1)", "10 (1)", "--5 (1)"]
+
+
+@pytest.mark.parametrize("draw", ["rows", "cells", "nodes", "columns"])
+@pytest.mark.parametrize("skewed", [True, False])
+def test_skewed_numbers_are_colored_by_quantiles(draw, skewed):
+    random = np.random.default_rng(0)
+    number = {"rows": 400, "cells": 6000}.get(draw, 400)
+    values = random.permutation(np.arange(float(number)))
+    values = np.exp(values / number * 12) if skewed else values
+    places = random.uniform(-1, 1, (number, 2))
+    if draw == "columns":
+        axes = plot_landscapes(values[:, None], names=["dose"])[0]
+    elif draw == "nodes":
+        axes = plot_node_values(values, "dose")
+    else:
+        axes = plot_map(places, values=values, name="dose")
+    picture = axes.images[0] if axes.images else axes.collections[0]
+    drawn = np.ma.masked_invalid(picture.get_array()).compressed()
+    shares = picture.norm(drawn)
+    if skewed:  # rank over the number of others, whatever the size
+        expected = (np.searchsorted(np.sort(drawn), drawn)) / (len(drawn) - 1)
+        np.testing.assert_allclose(shares, expected, atol=0.01)
+        quarters = np.quantile(drawn, [0, 0.25, 0.5, 0.75, 1])
+        np.testing.assert_allclose(picture.colorbar.get_ticks(), quarters, rtol=0.02)
+        assert float(picture.colorbar.ax.get_yticklabels()[-1].get_text()) == pytest.approx(drawn.max(), rel=0.01)
+    else:
+        np.testing.assert_allclose(shares, (drawn - drawn.min()) / np.ptp(drawn), atol=1e-9)
+    text = axes.get_xlabel() if draw == "columns" else picture.colorbar.ax.get_ylabel()
+    assert ("colors by quantiles" in text) == skewed
+
+
+def test_a_value_that_most_have_takes_one_color():
+    values = np.zeros(100)
+    values[:10] = 2.0 ** np.arange(10)
+    picture = plot_node_values(values, "count").images[0]
+    np.testing.assert_allclose(picture.norm([0.0, 1.0, 8.0, 512.0]), [0, 0.1, 0.4, 1], atol=1e-9)
+    limited = plot_node_values(values, "count", low=0, high=100).images[0]
+    np.testing.assert_allclose(limited.norm([0.0, 25.0, 100.0]), [0, 0.25, 1])

@@ -77,7 +77,7 @@ def test_each_node_has_its_most_probable_class_by_letter_and_color():
             assert np.array_equal(np.argsort(hue, kind="stable")[[0, -1]], np.argsort(color, kind="stable")[[0, -1]])
     for name, nodes in expected.items():
         np.testing.assert_allclose(places[name], nodes)
-    assert axes.get_legend().get_title().get_text() == "kind"
+    assert axes.get_legend().get_title().get_text() == "kind (nodes)"
     markers = {line.get_label().rpartition(" (")[0]: line.get_marker() for line in axes.lines}
     assert markers == {name: f"$\\mathbf{{{name}}}$" for name in names} | {"undecided": "x"}
 

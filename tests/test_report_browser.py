@@ -4,6 +4,7 @@ import csv
 import io
 import shutil
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,10 +13,11 @@ pytest.importorskip("plotly")
 pytest.importorskip("matplotlib")
 pytest.importorskip("playwright", reason="playwright is not installed")
 
+from matplotlib import colormaps
 from matplotlib.image import imread
 from playwright.sync_api import sync_playwright
 
-from priory.workbench.report import MapContents, Metric, NodeContents, Picture, ReportContents, write_report
+from priory.workbench.report import MapContents, Metric, NodeContents, Picture, ReportContents, Table, write_report
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed: apt-get install chromium")
@@ -256,6 +258,65 @@ def test_nodes_are_colored_and_pictured(of_images):
     of_images.choose("#nodes-by", "gray")
     assert tab.locator("#plot .imagelayer image").count() == 0
     tab.check("#rows-shown")
+
+
+def legend(opened):
+    titles = opened.tab.locator("#legend h3").all_text_contents()
+    return dict(zip(titles, opened.tab.locator("#legend .scale-ends").all_text_contents(), strict=True))
+
+
+def test_two_quantities_have_two_scales_and_one_has_one(browser, tmp_path):
+    opened = Opened(browser, tmp_path / "report.html", table())
+    x, contents = opened.contents.x.copy(), opened.contents.nodes.contents
+    opened.choose("#color-by", "c0")
+    opened.choose("#nodes-by", "usage")
+    assert list(legend(opened)) == ["Rows: c0", "Nodes: usage"]
+    assert opened.color(opened.contents.nodes.places[8] + 0.05) == pytest.approx((0x4A, 0x14, 0x86), abs=3)
+    contents[0, 0] = 2 * x[:, 0].max()
+    wider = replace(opened.contents, x=x)
+    opened = Opened(browser, tmp_path / "report.html", ReportContents("t", map=wider))
+    opened.choose("#color-by", "c0")
+    opened.choose("#nodes-by", "the rows\u2019 column")
+    (ends,) = legend(opened).values()
+    assert ends.endswith(f"{contents[0, 0]:.4g}")
+    lightest = opened.color(opened.contents.nodes.places[0] + 0.05)
+    assert lightest == pytest.approx((0xFE, 0xE8, 0x38), abs=3)
+    assert opened.color(places()[x[:, 0].argmax()]) != pytest.approx(lightest, abs=20)
+    opened.tab.close()
+
+
+def test_skewed_values_are_colored_by_quantiles(browser, tmp_path):
+    ranks = np.random.default_rng(0).permutation(60)
+    x = np.stack([4.0 ** (ranks % 30), np.arange(60.0)], 1)  # each value twice
+    a_map = MapContents(places(), IDS, x=x, columns=["a", "b"])
+    opened = Opened(browser, tmp_path / "report.html", ReportContents("t", map=a_map))
+    opened.choose("#color-by", "b")
+    plain = {row: opened.color(places()[row]) for row in (0, 59)}
+    opened.choose("#color-by", "a")
+    for row in (7, 20, 33, 46):  # a color of cividis for each rank, and not one for nearly all
+        part = (ranks[row] % 30) / 29
+        expected = 255 * np.array(colormaps["cividis"](part)[:3])
+        assert opened.color(places()[row]) == pytest.approx(expected, abs=8)
+    (ends,) = legend(opened).values()
+    assert "colors by quantiles" in opened.tab.locator("#legend").text_content()
+    assert ends.startswith("1")
+    opened.choose("#color-by", "b")
+    assert plain == {row: opened.color(places()[row]) for row in (0, 59)}
+    opened.tab.close()
+
+
+def test_all_cells_of_a_comparison_are_inside_a_phone(browser, tmp_path):
+    header = ("prior", "seeds", *(f"a metric {i}" for i in range(6)))
+    rows = [(name, "5", *(f"better by {i}00.123 \u00b1 0.123" for i in range(6))) for name in ("standard", "gtm-vamp")]
+    path = write_report(tmp_path / "page.html", ReportContents("t", tables=[Table("nats per row; " * 9, header, rows)]))
+    tab = browser.new_page(viewport={"width": 390, "height": 844})
+    tab.goto(path.as_uri())
+    cells = tab.locator(".comparison td, .comparison th, .comparison caption").all()
+    boxes = [box for cell in cells if (box := cell.bounding_box()) is not None]
+    assert len(boxes) == 2 * len(header) + 1
+    assert all(box["x"] >= 0 and box["x"] + box["width"] <= 390 for box in boxes)
+    assert tab.evaluate("document.querySelector('.scrolled').scrollWidth") <= 390
+    tab.close()
 
 
 def test_exported_ids_are_those_in_the_box(of_images):

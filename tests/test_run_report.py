@@ -2,16 +2,22 @@
 
 import json
 import re
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.stats import gmean
 from sklearn.decomposition import PCA
 
 import grid_oracle
 import priory
 from command_line import must_be_refused, must_succeed, run_cli
+from priory import TopographicMap
+from priory.training import History
+from priory.workbench.pictures.maps import Look
+from priory.workbench.pictures.vae import _draw_pseudo_inputs
 from priory.workbench.report import run as run_report
 from priory.workbench.runs.kinds import open_run
 
@@ -49,7 +55,19 @@ def test_a_page_of_a_vae_with_a_grid(told, capsys, tmp_path):
     assert facts["data"] == "cells: 80 rows, 4 columns (1 more are constant and left out)"
     assert facts["model"] == "VAE with a gtm-vamp prior, 4 x 4 nodes"
     assert facts["latent dimensions"] == "3"
-    assert facts["numbers and pictures"] == "of the 8 test rows"
+    assert facts["numbers"] == "of the 8 test rows"
+    assert facts["map"] == "of all 80 rows"
+    captions = {picture.title: picture.caption for picture in found.pictures}
+    assert "one draw from q(z | x) of each of the 8 test rows" in captions["The prior, pair by pair"]
+    assert "Dots: places of all 80 rows." in captions["Magnification"]
+    assert facts["command"].startswith(
+        "priory fit cells.csv --epochs 1 --samples 2 --set 'model.hidden=[8]' --labels kind"
+    )
+    begun = datetime.strptime(facts["begun"], "%Y-%m-%d %H:%M UTC").replace(tzinfo=UTC)
+    assert datetime.now(UTC) - timedelta(minutes=10) < begun <= datetime.now(UTC)
+    assert (facts["epochs run"], facts["learning rate"]) == ("1", "0.001, constant, adam")
+    assert facts["best epoch"].startswith("0 (the first is 0)")
+    assert re.fullmatch(r"\d+ s|less than a second", facts["fitting took"])
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert {m.name: (m.value, m.se) for m in found.metrics} == {
         name: (values["value"], values["se"]) for name, values in metrics.items() if name != "evaluation"
@@ -71,6 +89,12 @@ def test_a_page_of_a_vae_with_a_grid(told, capsys, tmp_path):
     np.testing.assert_allclose(drawn.x, pd.read_csv("cells.csv")[list(drawn.columns)], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(drawn.nodes.contents[:, :4], contents, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(drawn.nodes.numbers["share of the rows"], shares.mean(0), atol=1e-4)
+    stretch = TopographicMap(vae, rows).nodes.magnification.numpy()
+    np.testing.assert_allclose(
+        drawn.nodes.numbers["log2(magnification / its geometric mean)"],
+        np.log2(stretch / gmean(stretch)),
+        rtol=1e-4,
+    )
     assert {picture.title for picture in found.pictures} >= {"The nodes", "Samples", "Use of the components"}
     text = page.read_text()
     assert "<b>small</b>" not in text
@@ -109,9 +133,30 @@ def test_a_page_of_a_classical_gtm_with_missing_cells(told, capsys, tmp_path):
     np.testing.assert_allclose(found.map.score, model.score_samples(x) - volume, rtol=1e-5)
     shares = model[1].predict_proba(model[0].transform(x))
     np.testing.assert_allclose(found.map.places, grid_oracle.places(shares, model[1].nodes_), atol=1e-6)
-    assert dict(found.facts)["model"] == "classical GTM of 4 x 4 nodes"
+    facts = dict(found.facts)
+    assert facts["model"] == "classical GTM of 4 x 4 nodes"
+    assert facts["command"].startswith("priory gtm fit cells.csv")
+    assert int(facts["iterations run"]) == model[1].n_iter_
+    assert {"begun", "fitting took"} <= facts.keys()
     assert np.isnan(found.map.x[0, 1])
     assert (tmp_path / "run" / "report.html").stat().st_size < 5e6
+
+
+def test_the_page_says_how_many_epochs_there_were_and_which_was_the_best(told, capsys):
+    must_succeed(capsys, "fit", "cells.csv", *TINY, "--no-evaluate", "--out", "run", "--no-report")
+    run = open_run("run")
+    history = run.history.rows()
+    rows = [history[0] | {"epoch": i, "valid_elbo": -abs(i - 3.0), "beta": 1.0, "seconds": 50.0} for i in range(6)]
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    History(columns).write("run/history.csv")
+    must_succeed(capsys, "report", "run")
+    facts = dict(told[0].facts)
+    assert (facts["epochs run"], facts["fitting took"]) == ("6", "5 min")
+    assert facts["best epoch"].startswith("3 ")
+    assert "numbers" not in facts
+    (run.path / "made.json").unlink()  # of an older version
+    must_succeed(capsys, "report", "run")
+    assert not {"command", "begun", "fitting took"} & dict(told[1].facts).keys()
 
 
 def test_of_very_many_rows_the_map_shows_some(told, capsys, monkeypatch):
@@ -122,6 +167,21 @@ def test_of_very_many_rows_the_map_shows_some(told, capsys, monkeypatch):
     assert len(found.map.places) == len(found.map.ids) == 30
     assert found.map.ids[0] == "r0"
     assert found.map.ids[-1] == "r79"
+
+
+def test_a_picture_of_some_pseudo_inputs_says_of_how_many():
+    look = Look((), (2, 2), lambda x: x, 0.0, 1.0)
+    titles = [_draw_pseudo_inputs(torch.rand(number, 4), torch.nn.Module(), look).get_title() for number in (100, 120)]
+    assert titles == ["Pseudo-inputs", "Pseudo-inputs: the first 100 of 120"]
+
+
+def test_of_many_rows_the_captions_say_which_are_shown(told, capsys, monkeypatch):
+    monkeypatch.setattr(run_report, "MOST_MAPPED", 30)
+    monkeypatch.setattr(run_report, "MOST_JUDGED", 5)
+    must_succeed(capsys, "fit", "cells.csv", *TINY, "--prior", "gtm", "--grid", "3x3", "--out", "run")
+    captions = {picture.title: picture.caption for picture in told[0].pictures}
+    assert "(means of q(z | x)) of the first 5 of the 8 test rows" in captions["The prior"]
+    assert "of 30 of the 80 rows" in captions["The first label over the map"]
 
 
 def test_every_metric_has_a_sentence_that_says_how_to_read_it():

@@ -83,6 +83,13 @@ def guided_elbo(
     Reference: Tomczak 2022, *Deep Generative Modeling*, eq. 4.50 (the prior over nodes); the amortized posterior over
     them is the responsibility of Bishop, Svensen & Williams 1998, eq. 2.10.
     """
+    return guided_terms(vae, x, weight, num_samples=num_samples, prior=prior)[0]
+
+
+def guided_terms(
+    vae: VAE, x: Float[Tensor, "*batch input"], weight: float, *, num_samples: int, prior: Distribution | None = None
+) -> tuple[Elbo, Float[Tensor, "*batch"]]:
+    """Return `guided_elbo` and, of the same draws, KL(q || p), with which its reconstruction makes the ELBO."""
     _check_num_samples(num_samples)
     guide = getattr(vae.prior, "guide", None)
     if guide is None:
@@ -101,8 +108,9 @@ def guided_elbo(
     log_q, log_p_k = q.log_prob(z), p_z.component_log_prob(z)
     apart = log_r.clamp(min=torch.finfo(log_r.dtype).min) - log_p_k  # of a node without weight: 0 log 0 = 0
     whole = (log_r.exp() * apart).sum(-1)
-    kl = log_q + weight * whole - (1 - weight) * torch.logsumexp(log_p_k, -1)
-    return Elbo(reconstruction, kl.mean(0))
+    log_p = torch.logsumexp(log_p_k, -1)
+    kl = log_q + weight * whole - (1 - weight) * log_p
+    return Elbo(reconstruction, kl.mean(0)), (log_q - log_p).mean(0)
 
 
 def importance_weighted_bound(

@@ -147,3 +147,14 @@ def visible(text: str) -> str:
 
 def _controls_terminal(character: str) -> bool:
     return unicodedata.category(character) in _CONTROLS or unicodedata.bidirectional(character) in _REORDERING
+
+
+def duration(seconds: float) -> str:
+    """A duration in words, to two digits or so.
+
+    >>> duration(8.2), duration(400.0), duration(20000.0)
+    ('8 s', '7 min', '5.6 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,5 +1,7 @@
 """Trustworthiness and continuity of a map: ranks of neighbors in data space and on the map."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -32,21 +34,29 @@ def trustworthiness(
     >>> trustworthiness(x, 2 * x, num_neighbors=2).mean()
     tensor(1., dtype=torch.float64)
     """
+    return trustworthiness_of_maps(x, [places], num_neighbors)[0]
+
+
+def trustworthiness_of_maps(
+    x: Float[Tensor, "datum input"], maps: Sequence[Float[Tensor, "datum grid"]], num_neighbors: int
+) -> list[Float[Tensor, " datum"]]:
+    """`trustworthiness` of several maps of the same rows, whose ranks in data space are found once."""
     size, k = len(x), num_neighbors
-    if len(places) != size or not 1 <= k < size / 2:
+    if any(len(places) != size for places in maps) or not 1 <= k < size / 2:
         raise ValueError(
             f"x, places, num_neighbors: expected as many rows in both, more than twice the neighbors, got {size}, "
-            f"{len(places)} and {k}"
+            f"{', '.join(str(len(places)) for places in maps)} and {k}"
         )
-    x, places = (values - values.nanmean(0) for values in (x.double(), places.double()))  # far from 0, squares cancel
-    parts = []
+    x, *maps = (values - values.nanmean(0) for values in (x.double(), *(m.double() for m in maps)))  # squares cancel
+    parts: list[list[Tensor]] = [[] for _ in maps]
     for rows in torch.arange(size, device=x.device).split(max(1, DISTANCES_AT_ONCE // size)):
-        near = _squared_distances(places, rows).topk(k, largest=False).indices
         distances = _squared_distances(x, rows)
         ranks, order = torch.empty_like(distances), torch.arange(1, size + 1, device=x.device).to(distances)
         ranks.scatter_(1, distances.argsort(stable=True), order.expand_as(ranks))
-        parts.append((ranks.gather(1, near) - k).clamp(min=0.0).sum(1))
-    return 1 - 2 / (k * (2 * size - 3 * k - 1)) * torch.cat(parts)
+        for part, places in zip(parts, maps, strict=True):
+            near = _squared_distances(places, rows).topk(k, largest=False).indices
+            part.append((ranks.gather(1, near) - k).clamp(min=0.0).sum(1))
+    return [1 - 2 / (k * (2 * size - 3 * k - 1)) * torch.cat(part) for part in parts]
 
 
 def continuity(

@@ -10,7 +10,7 @@ from torch import Tensor
 from priory._support.optional import require
 from priory.evaluation import Estimate
 from priory.evaluation.estimates import mean
-from priory.evaluation.neighbors import continuity, trustworthiness
+from priory.evaluation.neighbors import continuity, trustworthiness_of_maps
 from priory.maps.places import Places, grid_steps
 
 NUM_NEIGHBORS = 10
@@ -20,6 +20,7 @@ NEXT_DOOR = 1.5  # steps along each axis of the grid: a node's neighbors, the di
 
 MAP_DESCRIPTIONS = {
     "trustworthiness": "map neighbors are data neighbors: 1",
+    "pca_trustworthiness": "the same of these rows on PCA's plane",
     "continuity": "data neighbors are map neighbors: 1",
     "knn_accuracy": "of the label, by 10 neighbors on the map",
     "topographic_error": "rows whose two likeliest nodes lie apart",
@@ -32,18 +33,25 @@ def neighborhoods(
 ) -> dict[str, Estimate]:
     """Trustworthiness and continuity of places with 10 neighbors; an empty dictionary for fewer than 21 rows.
 
-    Of many rows, an evenly spaced part is compared. `features_of` gives the features of rows by their indices, and
-    `width` is the number of cells in a row.
+    As a baseline, `pca_trustworthiness` is that of the same rows on the plane of their first two principal components,
+    if no cell is missing. Of many rows, an evenly spaced part is compared. `features_of` gives the features of rows by
+    their indices, and `width` is the number of cells in a row.
     """
     most = max(2 * NUM_NEIGHBORS + 1, min(MOST_COMPARED, MOST_NUMBERS // max(1, width)))
     chosen = evenly_spaced(len(places), most)
     if len(chosen) <= 2 * NUM_NEIGHBORS:
         return {}
     x, places = features_of(chosen), places[torch.from_numpy(chosen)]
-    return {
-        "trustworthiness": mean(trustworthiness(x, places, NUM_NEIGHBORS)),
-        "continuity": mean(continuity(x, places, NUM_NEIGHBORS)),
-    }
+    maps = {"trustworthiness": places} | ({} if x.isnan().any() else {"pca_trustworthiness": _pca_plane(x)})
+    trusted = trustworthiness_of_maps(x, list(maps.values()), NUM_NEIGHBORS)
+    found = {name: mean(values) for name, values in zip(maps, trusted, strict=True)}
+    return found | {"continuity": mean(continuity(x, places, NUM_NEIGHBORS))}
+
+
+def _pca_plane(x: Float[Tensor, "datum feature"]) -> Float[Tensor, "datum axis"]:
+    decomposition = require("sklearn.decomposition", "all", "the baseline of the trustworthiness")
+    pca = decomposition.PCA(min(2, x.shape[1]), random_state=0)
+    return torch.from_numpy(pca.fit_transform(x.double().cpu().numpy()))
 
 
 def topographic_error(places: Places, nodes: Float[Tensor, "node grid"]) -> Estimate:

@@ -182,7 +182,8 @@ class TopographicMap:
         train: "TopographicMap | None" = None,
         train_kinds: np.ndarray | None = None,
     ) -> dict[str, Estimate]:
-        """`trustworthiness`, `continuity`, `topographic_error`, `used_nodes`; with classes `knn_accuracy` too.
+        """`trustworthiness` and, beside it, PCA's, `continuity`, `topographic_error`, `used_nodes`; with classes
+        `knn_accuracy` too.
 
         Args:
             kinds: classes of these rows as texts, '' for a row without a class.

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from priory.plots.classes import MOST_STYLES, NOTHING, OTHERS, class_styles, told_apart
+from priory.plots.classes import MOST_STYLES, NOTHING, OTHERS, class_styles, counted, told_apart
 from priory.plots.figure import (
     LONGEST_NAME,
     Axes,
@@ -53,8 +53,8 @@ def plot_class_landscape(
         ValueError: shapes disagree, or an argument has no meaning.
 
     >>> axes = plot_class_landscape([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5], [0.0, 1.0]], ["a", "b"], decided=0.6)
-    >>> [text.get_text() for text in axes.get_legend().get_texts()]
-    ['a (1)', 'b (2)', 'undecided (1)']
+    >>> axes.get_legend().get_title().get_text(), [text.get_text() for text in axes.get_legend().get_texts()]
+    ('nodes', ['a (1)', 'b (2)', 'undecided (1)'])
     """
     shares = to_rows("probabilities", probabilities)
     side = check_square("probabilities", len(shares))
@@ -114,7 +114,8 @@ def _draw_markers(
             markeredgewidth=0.0 if kind in styles else 0.8,
             label=f"{text or 'undecided'} ({len(mine)})",
         )
-    legend = axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, title=as_drawn(name or ""))
+    title = counted(as_drawn(name or ""), "nodes")
+    legend = axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, title=title)
     legend.set_alignment("left")
     handles: list[Any] = legend.legend_handles
     for handle, kind in zip(handles, listed, strict=True):

@@ -28,6 +28,15 @@ def class_styles(named: Sequence[str]) -> dict[str, tuple[str, str]]:
     return {name: (f"$\\mathbf{{{name}}}$" if short else MARKERS[i], CLASS_COLORS[i]) for i, name in enumerate(named)}
 
 
+def counted(name: str, what: str) -> str:
+    """The title of a legend whose entries end with a number, such as "a (1)": what was counted.
+
+    >>> counted("kind", "rows"), counted("", "nodes")
+    ('kind (rows)', 'nodes')
+    """
+    return f"{name} ({what})" if name else what
+
+
 def natural(name: str) -> tuple[bool, float, str]:
     """Numbers by their size, before other names."""
     return (False, float(name), "") if name.removeprefix("-").isdecimal() else (True, 0.0, name)

@@ -43,7 +43,7 @@ def plot_component_use(weights: TensorOrArray, usage: TensorOrArray, *, axes: Ax
     label = f"use by the aggregate posterior: perplexity {_perplexity(used):.1f}"
     axes.plot(rank[seen], used[seen], "o", markersize=size, label=label, **look)
     if not seen.all():
-        label = f"less than {floor:.0e} ({(~seen).sum()})"
+        label = f"components with less than {floor:.0e}: {(~seen).sum()}"
         axes.plot(rank[~seen], np.full((~seen).sum(), floor), "v", markersize=size + 1, label=label, **look)
     axes.set_yscale("log")
     axes.set(xlabel="component, in the order of its mixing weight", ylabel="share", xlim=(0.2, len(shares) + 0.8))

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from priory.plots.figure import MANY_DOTS, Axes, new_axes, to_numpy
+from priory.plots.maps import check_labels, draw_labeled, width_with_legend
 from priory.plots.regions import Density, adaptive_grid, draw, mass_thresholds, square_window
 
 CONTOUR_COLOR = "#1f4e79"
@@ -18,12 +19,15 @@ def plot_prior_contours(
     prior: Density,
     points: Float[Tensor, "batch latent"],
     *,
+    classes: Sequence[str] | np.ndarray | None = None,
+    values: Sequence[float] | np.ndarray | None = None,
+    name: str | None = None,
     axes: Axes | None = None,
     levels: Sequence[float] = (0.1, 0.3, 0.5, 0.7, 0.9, 0.99),
     margin: float = 0.08,
     window: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Axes:
-    """Draw a two-dimensional prior as contours, encoded data as dots.
+    """Draw a two-dimensional prior as contours, encoded data as dots, or by class or number.
 
     Contour m bounds the highest-density region {z : p(z) >= t_m} with integral of p over it = m. Linear steps in
     density would show the narrowest component of a mixture and nothing else. The grid is refined where p changes.
@@ -31,6 +35,9 @@ def plot_prior_contours(
     Args:
         prior: density over z in R^2, e.g. `vae.latent_prior()`; `log_prob` maps (n, 2) to (n,), in nats.
         points: encoded data, e.g. posterior means, shape (batch, 2); their device and dtype are those of the grid.
+        classes: one text for each point, '' for none; it decides marker and color, as in `plot_map`.
+        values: instead, one number for each point; NaN for none.
+        name: of the classes or values.
         axes: axes to draw in; None makes a new figure.
         levels: enclosed masses, between 0 and 1; levels that do not fit in the window are left out.
         margin: empty border on every side, as a fraction of the window's side.
@@ -53,6 +60,7 @@ def plot_prior_contours(
     'latent 1'
     """
     _check_contour_arguments(prior, points, levels, margin, window)
+    check_labels(len(points), classes, values)
     points = points.detach()
     with torch.no_grad():
         samples = draw(prior, points)
@@ -60,17 +68,25 @@ def plot_prior_contours(
         low, high = square_window(clouds, margin) if window is None else window
         x, y, log_density = adaptive_grid(prior, points, low, high, None if samples is None else clouds[1])
     drawn, thresholds = mass_thresholds(x, y, log_density, levels)
-    axes = axes or new_axes(1, 1, (5.0, 5.3))[0]
-    draw_contours(axes, x, y, log_density, thresholds)
+    labeled = classes is not None or values is not None
+    if axes is None:
+        width = 5.0 if not labeled else 6.2 if classes is None else width_with_legend(classes, name)
+        axes = new_axes(1, 1, (width, 5.3))[0]
+    draw_contours(axes, x, y, log_density, thresholds, filled=not labeled)  # colors are told apart on white
     dots, many = clouds[0], len(points) > MANY_DOTS
-    size = 2.2 if len(dots) <= 1000 else 0.9 if many else 1.4
-    look: dict[str, Any] = {"color": "black", "markersize": size, "markeredgewidth": 0, "rasterized": many}
-    axes.plot(*dots.T, "o", **look, label="encoded points")
+    if labeled:
+        draw_labeled(axes, dots, classes, values, name, (low, high))
+    else:
+        size = 2.2 if len(dots) <= 1000 else 0.9 if many else 1.4
+        look: dict[str, Any] = {"color": "black", "markersize": size, "markeredgewidth": 0, "rasterized": many}
+        axes.plot(*dots.T, "o", **look, label="encoded points")
     axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xlabel="latent 1", ylabel="latent 2")
     axes.set_aspect("equal", adjustable="box")
     outside = int(((dots < low) | (dots > high)).any(axis=1).sum())
     masses = ", ".join(f"{100 * level:g}" for level in drawn)
-    note = f"dots: {len(dots)} encoded points" + (f" ({outside} outside the window)" if outside else "")
+    note = f"{'markers' if labeled else 'dots'}: {len(dots)} encoded points" + (
+        f" ({outside} outside the window)" if outside else ""
+    )
     axes.set_title(f"contours enclose {masses} % of the prior's mass\n{note}", fontsize="medium")
     return axes
 

@@ -88,15 +88,20 @@ def to_numpy(values: TensorOrArray) -> np.ndarray:
 
 
 def to_rows(name: str, values: TensorOrArray) -> np.ndarray:
-    rows = to_numpy(values)
-    if rows.ndim != 2 or rows.size == 0:
-        raise ValueError(f"{name}: expected shape (batch, input) with at least one row and column, got {rows.shape}")
-    return rows
+    check_rows(name, values)
+    return to_numpy(values)
 
 
-def check_same_shape(name: str, values: np.ndarray, other_name: str, others: np.ndarray) -> None:
-    if values.shape != others.shape:
-        raise ValueError(f"{name}: expected the shape of {other_name}, {others.shape}, got {values.shape}")
+def check_rows(name: str, values: TensorOrArray) -> None:
+    shape = tuple(np.shape(values))
+    if len(shape) != 2 or 0 in shape:
+        raise ValueError(f"{name}: expected shape (batch, input) with at least one row and column, got {shape}")
+
+
+def check_same_shape(name: str, values: TensorOrArray, other_name: str, others: TensorOrArray) -> None:
+    shape, expected = tuple(values.shape), tuple(others.shape)
+    if shape != expected:
+        raise ValueError(f"{name}: expected the shape of {other_name}, {expected}, got {shape}")
 
 
 def column_names(names: Sequence[str] | None, count: int) -> list[str]:

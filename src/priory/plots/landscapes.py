@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from priory.plots.colors import color_scale
 from priory.plots.figure import (
     MANY_DOTS,
     Axes,
@@ -17,6 +18,8 @@ from priory.plots.figure import (
     to_numpy,
     to_rows,
 )
+
+LOG_MAGNIFICATION = "log2(magnification / its geometric mean)"
 
 
 def plot_node_values(
@@ -37,7 +40,8 @@ def plot_node_values(
         values: (node,), of a square grid over the map, the last coordinate running fastest; nodes without a finite
             value are hatched.
         name: of the number, with its unit.
-        low: value drawn darkest; the smallest without it.
+        low: value drawn darkest; the smallest without it. Without `low` and `high`, skewed values are colored by their
+            quantiles.
         high: value drawn lightest; the largest without it.
         places: (batch, 2), rows to draw on it.
         axes: axes to draw in; None makes a new figure.
@@ -52,12 +56,17 @@ def plot_node_values(
     [0.0, 3.0, 6.0]
     """
     axes = axes or new_axes(1, 1, (6.4, 5.3))[0]
-    _draw_scaled(axes, on_square("values", values), as_drawn(name), low, high)
+    heights = on_square("values", values)
+    colors = color_scale(heights, low, high)
+    sheet = draw_sheet(axes, heights, **colors.picture)
+    axes.figure.colorbar(sheet, ax=axes, shrink=0.85, label=as_drawn(name) + colors.note, **colors.bar)
     return finish_map(axes, places)
 
 
 def plot_landscapes(images: TensorOrArray, *, names: Sequence[str] | None = None, most: int = 9) -> np.ndarray:
     """Draw columns as landscapes over the map: at each node the value of its image, in the data's units.
+
+    Skewed columns are colored by the quantiles of their values, and say so.
 
     Args:
         images: (node, input), nodes of a square grid, the last coordinate running fastest.
@@ -77,9 +86,12 @@ def plot_landscapes(images: TensorOrArray, *, names: Sequence[str] | None = None
     down = math.ceil(len(titles) / across)
     panels = new_axes(down, across, (2.9 * across + 0.4, 2.5 * down + 0.4))
     for panel, column, title in zip(panels, sheet.T, titles, strict=False):
-        picture = draw_sheet(panel, on_square("images", column))
+        heights = on_square("images", column)
+        colors = color_scale(heights)
         panel.set_title(title, fontsize="medium")
-        panel.figure.colorbar(picture, ax=panel, shrink=0.9)
+        panel.figure.colorbar(draw_sheet(panel, heights, **colors.picture), ax=panel, shrink=0.9, **colors.bar)
+        if colors.note:
+            panel.set_xlabel(colors.note.removeprefix(", "), fontsize="small")
         panel.set_xticks([])
         panel.set_yticks([])
     for panel in panels[len(titles) :]:
@@ -88,30 +100,46 @@ def plot_landscapes(images: TensorOrArray, *, names: Sequence[str] | None = None
 
 
 def plot_magnification(
-    factors: TensorOrArray, places: TensorOrArray | None = None, *, axes: Axes | None = None
+    factors: TensorOrArray,
+    places: TensorOrArray | None = None,
+    *,
+    mean: float | None = None,
+    axes: Axes | None = None,
 ) -> Axes:
     """Draw the magnification at each place of the map: ridges separate regions that lie apart in data space.
+
+    The colors show log2(factor / geometric mean), from -4 on.
 
     Args:
         factors: (node,), of a square grid over the map, the last coordinate running fastest.
         places: (batch, 2), rows to draw on it.
+        mean: the geometric mean, if it is that of other places, such as the nodes; that of the factors without it.
         axes: axes to draw in; None makes a new figure.
 
     Raises:
         ValueError: the factors are not those of a square grid.
     """
     values = on_square("factors", factors)
-    positive = values[values > 0]
-    usual = float(np.exp(np.log(positive).mean())) if len(positive) else 1.0
-    levels = np.log2(np.maximum(values / usual, 2.0**-6))
+    levels = np.maximum(log_magnification(values, mean), -6.0)  # a sheet that is not stretched at all has -infinity
     axes = axes or new_axes(1, 1, (6.4, 5.3))[0]
-    low, label = max(-4.0, float(levels.min())), "log2(magnification / its geometric mean)"
-    _draw_scaled(axes, levels, label, low, interpolation="bilinear")
+    low, below = max(-4.0, float(levels.min())), bool((levels < -4.0).any())
+    sheet = draw_sheet(axes, levels, vmin=low, interpolation="bilinear")
+    axes.figure.colorbar(sheet, ax=axes, shrink=0.85, label=LOG_MAGNIFICATION, extend="min" if below else "neither")
     return finish_map(axes, places)
 
 
-def _draw_scaled(axes: Axes, heights: np.ndarray, label: str, *limits: float | None, **look: Any) -> None:
-    axes.figure.colorbar(draw_sheet(axes, heights, *limits, **look), ax=axes, shrink=0.85, label=label)
+def log_magnification(factors: TensorOrArray, mean: float | None = None) -> np.ndarray:
+    """log2(factor / mean) of magnification factors; without a mean, their geometric mean."""
+    values = to_numpy(factors)
+    with np.errstate(divide="ignore"):
+        return np.log2(values / (geometric_mean(values) if mean is None else mean))
+
+
+def geometric_mean(values: TensorOrArray) -> float:
+    """exp(mean of log) of the positive values; 1 if there are none."""
+    numbers = to_numpy(values)
+    positive = numbers[numbers > 0]
+    return float(np.exp(np.log(positive).mean())) if len(positive) else 1.0
 
 
 def check_square(name: str, count: int) -> int:
@@ -129,14 +157,7 @@ def on_square(name: str, values: TensorOrArray) -> np.ndarray:
     return flat.reshape(side, side).T
 
 
-def draw_sheet(
-    axes: Axes,
-    heights: np.ndarray,
-    low: float | None = None,
-    high: float | None = None,
-    *,
-    interpolation: str = "nearest",
-) -> Any:
+def draw_sheet(axes: Axes, heights: np.ndarray, *, interpolation: str = "nearest", **colors: Any) -> Any:
     """Cover the map with a picture, numbers (side, side) or colors (side, side, 3), each node amid its patch."""
     if not np.isfinite(heights).all():  # cividis has neither white nor hatches, in color or in gray
         axes.patch.set(hatch="////", edgecolor="0.6", linewidth=0.0)
@@ -147,9 +168,8 @@ def draw_sheet(
         origin="lower",
         extent=(-end, end, -end, end),
         cmap="cividis",
-        vmin=low,
-        vmax=high,
         interpolation=interpolation,
+        **colors,
     )
 
 

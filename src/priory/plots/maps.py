@@ -8,7 +8,8 @@ import numpy as np
 
 from priory._support.cells import as_text
 from priory.plots.cells import cell_means
-from priory.plots.classes import NOTHING, OTHERS, class_styles, told_apart
+from priory.plots.classes import NOTHING, OTHERS, class_styles, counted, told_apart
+from priory.plots.colors import color_scale
 from priory.plots.figure import (
     DATA_COLOR,
     LONGEST_NAME,
@@ -43,7 +44,8 @@ def plot_map(
     Classes differ in marker and in color; names of one or two letters or digits are the markers themselves. Of many
     classes, the commonest are told apart. With nodes, rows at one place are spread about it, by less than half of the
     nodes' distance: most rows lie on a node, and would hide one another. More than 5000 rows are pixels, also in vector
-    files; of that many, numbers are drawn as the means of the rows in small cells.
+    files; of that many, numbers are drawn as the means of the rows in small cells. Skewed numbers are shaded by their
+    quantiles.
 
     Args:
         places: (batch, 2), such as E[u | x].
@@ -62,28 +64,58 @@ def plot_map(
     points = to_rows("places", places)
     if points.shape[1] != 2:
         raise ValueError(f"places: expected shape (batch, 2), got {points.shape}; choose two of the columns")
-    given = [each for each in (classes, values) if each is not None]
-    if len(given) > 1 or any(len(each) != len(points) for each in given):
-        raise ValueError(f"classes, values: expected one of them, {len(points)} long, got {[len(g) for g in given]}")
-    axes = axes or new_axes(1, 1, (6.4 if classes is None else _width(classes, name), 5.3))[0]
+    check_labels(len(points), classes, values)
+    axes = axes or new_axes(1, 1, (6.4 if classes is None else width_with_legend(classes, name), 5.3))[0]
     if nodes is not None:
         axes.plot(*to_numpy(nodes).T, ".", color="0.85", markersize=2, zorder=0)
         points = spread_about(points, 0.9 / max(1, math.isqrt(len(nodes)) - 1))
-    size = next(size for most, size in _SIZES if len(points) <= most)
-    if values is not None:
-        _draw_values(axes, points, np.asarray(values, dtype=float), size, name)
-    elif classes is not None:
-        _draw_classes(axes, points, as_text(classes), size, name)
-    else:
-        many = len(points) > MANY_DOTS
-        axes.plot(*points.T, "o", color=DATA_COLOR, markersize=size, markeredgewidth=0, rasterized=many)
     end = _end(points)
+    if classes is None and values is None:
+        look: dict[str, Any] = {
+            "markersize": _size(points),
+            "markeredgewidth": 0,
+            "rasterized": len(points) > MANY_DOTS,
+        }
+        axes.plot(*points.T, "o", color=DATA_COLOR, **look)
+    else:
+        draw_labeled(axes, points, classes, values, name, (np.full(2, -end), np.full(2, end)))
     axes.set(xlim=(-end, end), ylim=(-end, end), xlabel="$u_1$", ylabel="$u_2$")
     axes.set_aspect("equal", adjustable="box")
     return axes
 
 
-def _width(classes: Sequence[str] | np.ndarray, name: str | None) -> float:
+def check_labels(
+    count: int, classes: Sequence[str] | np.ndarray | None, values: Sequence[float] | np.ndarray | None
+) -> None:
+    """Raise a ValueError if both are given, or not one for each of so many rows."""
+    given = [each for each in (classes, values) if each is not None]
+    if len(given) > 1 or any(len(each) != count for each in given):
+        raise ValueError(f"classes, values: expected one of them, {count} long, got {[len(g) for g in given]}")
+
+
+def draw_labeled(
+    axes: Axes,
+    points: np.ndarray,
+    classes: Sequence[str] | np.ndarray | None,
+    values: Sequence[float] | np.ndarray | None,
+    name: str | None,
+    window: tuple[np.ndarray, np.ndarray],
+) -> None:
+    """Draw points (n, 2) by their classes with a legend, or by their values with a color bar.
+
+    Many values are drawn as the means of cells of the window, which is given by its lower left and upper right corner.
+    """
+    if values is not None:
+        _draw_values(axes, points, np.asarray(values, dtype=float), name, window)
+    else:
+        _draw_classes(axes, points, as_text(classes), name)
+
+
+def _size(points: np.ndarray) -> float:
+    return next(size for most, size in _SIZES if len(points) <= most)
+
+
+def width_with_legend(classes: Sequence[str] | np.ndarray, name: str | None) -> float:
     """Inches for the map and a legend beside it."""
     count = len(str(len(classes))) + 3
     longest = max([len(name or ""), *(len(kind or "none") + count for kind in set(map(str, classes)))])
@@ -103,23 +135,26 @@ def spread_about(points: np.ndarray, radius: float) -> np.ndarray:
     return points + np.stack([distance * np.cos(angle), distance * np.sin(angle)], axis=1)
 
 
-def _draw_values(axes: Axes, points: np.ndarray, values: np.ndarray, size: float, name: str | None) -> None:
-    known, many, name = np.isfinite(values), len(values) > MANY_DOTS, as_drawn(name or "")
+def _draw_values(
+    axes: Axes, points: np.ndarray, values: np.ndarray, name: str | None, window: tuple[np.ndarray, np.ndarray]
+) -> None:
+    known, many, name, size = np.isfinite(values), len(values) > MANY_DOTS, as_drawn(name or ""), _size(points)
     if not known.all():
         rest = points[~known].T
         axes.plot(*rest, "x", color=NOTHING, markersize=size, label=f"none ({(~known).sum()})", rasterized=many)
-        axes.legend(loc="upper left", bbox_to_anchor=(0.0, -0.12), frameon=False)
+        axes.legend(loc="upper left", bbox_to_anchor=(0.0, -0.12), frameon=False, title="rows", alignment="left")
     points, values = points[known], values[known]
     shown: Any
     if many:
-        end = _end(points)
-        means = cell_means(points, values, np.full(2, -end), np.full(2, end), _CELLS)
-        shown = axes.imshow(means, cmap="cividis", origin="lower", extent=(-end, end, -end, end), aspect="equal")
+        means = cell_means(points, values, *window, _CELLS)
+        colors, extent = color_scale(means), (window[0][0], window[1][0], window[0][1], window[1][1])
+        shown = axes.imshow(means, cmap="cividis", origin="lower", extent=extent, aspect="equal", **colors.picture)
         name = f"{name or 'value'}, mean of the rows in each cell"
     else:
+        colors = color_scale(values)
         look: dict[str, Any] = {"cmap": "cividis", "linewidths": 0.2, "edgecolors": "white"}
-        shown = axes.scatter(points[:, 0], points[:, 1], size**2, values, **look)
-    axes.figure.colorbar(shown, ax=axes, label=name, shrink=0.85)
+        shown = axes.scatter(points[:, 0], points[:, 1], size**2, values, **look, **colors.picture)
+    axes.figure.colorbar(shown, ax=axes, label=name + colors.note, shrink=0.85, **colors.bar)
 
 
 def _end(points: np.ndarray) -> float:
@@ -127,7 +162,8 @@ def _end(points: np.ndarray) -> float:
     return max(1.07, float(np.abs(points).max(initial=0.0)) + 0.03)
 
 
-def _draw_classes(axes: Axes, points: np.ndarray, classes: np.ndarray, size: float, name: str | None) -> None:
+def _draw_classes(axes: Axes, points: np.ndarray, classes: np.ndarray, name: str | None) -> None:
+    size = _size(points)
     styles = class_styles(told_apart(classes))
     names = set(classes.tolist())
     rest = [kind for kind, exists in (("", "" in names), (OTHERS, names - styles.keys() - {""})) if exists]
@@ -153,5 +189,5 @@ def _draw_classes(axes: Axes, points: np.ndarray, classes: np.ndarray, size: flo
             )
     look: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "frameon": False}
     scale = max(1.3, 6.0 / size)  # at least 6 points across
-    legend = axes.legend(**look, title=as_drawn(name or ""), markerscale=scale)
+    legend = axes.legend(**look, title=counted(as_drawn(name or ""), "rows"), markerscale=scale)
     legend.set_alignment("left")

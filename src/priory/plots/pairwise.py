@@ -97,11 +97,11 @@ def _drawn(codes: Codes) -> tuple[np.ndarray, np.ndarray, str]:
     """Points of the aggregate posterior, the variance of the codes in each dimension, and the legend of the dots."""
     if isinstance(codes, Tensor | np.ndarray):
         points = centers = to_rows("codes", codes)
-        text = f"{len(points)} codes"
+        text = f"codes of {len(points)} rows"
     else:
         with torch.random.fork_rng(devices=[codes.loc.device] if codes.loc.is_cuda else []):
             points = to_rows("codes", codes.loc + codes.scale * torch.randn_like(codes.scale))
-        centers, text = to_numpy(codes.loc), f"aggregate posterior:\none draw for each of {len(points)}"
+        centers, text = to_numpy(codes.loc), f"aggregate posterior:\none draw for each of {len(points)} rows"
     if points.shape[1] < 2 or not np.isfinite(points).all():
         raise ValueError(f"codes: expected finite numbers (batch, latent) in 2 dimensions or more, got {points.shape}")
     return points, centers.var(axis=0), text

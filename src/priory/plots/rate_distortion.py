@@ -35,7 +35,8 @@ def plot_rate_distortion(
     >>> axes.get_xlabel()
     'rate (nats)'
     """
-    places, bars = _numbers(points, errors or {})
+    errors = errors or {}
+    places, bars = _numbers(points, errors)
     axes = axes or new_axes(1, 1, (6.8 + 0.08 * min(max(map(len, points)), LONGEST_NAME), 5.0))[0]
     for i, (name, place, bar) in enumerate(zip(all_as_drawn(points), places, bars, strict=True)):
         look: dict[str, Any] = {
@@ -49,7 +50,8 @@ def plot_rate_distortion(
     border = np.maximum(0.15 * (high - low), 0.5)
     axes.set(xlim=(low[0] - border[0], high[0] + border[0]), ylim=(low[1] - border[1], high[1] + border[1]))
     axes.set(xlabel="rate (nats)", ylabel="distortion (nats)")
-    axes.set_title("gray lines: equal ELBO; lower left is better", fontsize="medium")
+    bars_too = "; bars: ± standard error" if errors else ""
+    axes.set_title(f"gray lines: equal ELBO; lower left is better{bars_too}", fontsize="medium")
     _draw_iso_lines(axes)
     axes.legend(loc="upper left", bbox_to_anchor=(1.09, 1.0), frameon=False)  # beside the numbers of the lines
     return axes

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from priory.plots.figure import (
     DATA_COLOR,
@@ -10,10 +11,11 @@ from priory.plots.figure import (
     Axes,
     TensorOrArray,
     all_as_drawn,
+    check_rows,
     check_same_shape,
     column_names,
     new_axes,
-    to_rows,
+    to_numpy,
     two_axes,
 )
 
@@ -23,17 +25,20 @@ def plot_rows(
     reconstructions: TensorOrArray,
     *,
     names: Sequence[str] | None = None,
+    max_columns: int = 200,
     axes: Sequence[Axes] | np.ndarray | None = None,
 ) -> np.ndarray:
     """Draw a table and its reconstruction side by side as heat maps.
 
     Both are standardized by the originals: (value - mean) / standard deviation, column by column; the color scale ends
-    at +-2.5.
+    at +-2.5. Of more than `max_columns` columns, those with the largest variance in the originals are drawn, and the
+    title says so.
 
     Args:
         originals: shape (batch, input); some tens of rows are legible.
         reconstructions: as `originals`, in the same order.
         names: one per column; None takes numbers.
+        max_columns: the largest number of columns to draw.
         axes: two axes to draw in; None makes a new figure.
 
     Returns:
@@ -42,18 +47,24 @@ def plot_rows(
     Raises:
         ValueError: shapes disagree, or there is nothing to draw.
     """
-    data, model = to_rows("originals", originals), to_rows("reconstructions", reconstructions)
-    check_same_shape("reconstructions", model, "originals", data)
-    labels = column_names(names, data.shape[1])
+    check_rows("originals", originals)
+    check_same_shape("reconstructions", reconstructions, "originals", originals)
+    labels = column_names(names, originals.shape[1])
+    columns, part = _most_variable(originals, max_columns)
+    data, model = (to_numpy(table[:, columns]) for table in (originals, reconstructions))
+    labels = [labels[i] for i in columns]
+    across = "column, counted among these" if part else "column"
     pair = two_axes(axes, 1, 2, (7.5, 4.0))
     for panel, values, title in zip(pair, _standardized(data, data, model), ("data", "reconstruction"), strict=True):
         image = panel.imshow(values, cmap="cividis", vmin=-2.5, vmax=2.5, aspect="auto", interpolation="nearest")
         image.set_extent((0.5, data.shape[1] + 0.5, len(data) + 0.5, 0.5))  # rows and columns count from one
-        panel.set(title=title, xlabel="column", ylabel="row" if panel is pair[0] else "")
+        panel.set(title=title, xlabel=across, ylabel="row" if panel is pair[0] else "")
         if len(labels) <= 20:
             panel.set_xticks(range(1, len(labels) + 1), all_as_drawn(labels), rotation=90, fontsize="small")
     bar = pair[0].figure.colorbar(image, ax=list(pair), extend="both")
-    bar.set_label("value, in standard deviations of the data")
+    bar.set_label("value, in standard deviations of these rows")
+    if part:
+        pair[0].figure.suptitle(part, fontsize="medium")
     return pair
 
 
@@ -67,38 +78,51 @@ def plot_samples(
 ) -> Axes:
     """Compare samples with data column by column: median, middle 50 % (thick) and middle 90 % (thin).
 
-    Values are standardized by the data: (value - mean) / standard deviation.
+    Values are standardized by the data: (value - mean) / standard deviation. Of more than `max_columns` columns, those
+    with the largest variance in the data are drawn, in their order, and the title says so.
 
     Args:
         data: shape (batch, input).
         samples: shape (any number, input).
         names: one per column; None takes numbers.
-        max_columns: the number of columns to draw, from the first on, and the title says so.
+        max_columns: the largest number of columns to draw.
         axes: axes to draw in; None makes a new figure.
 
     Raises:
         ValueError: shapes disagree, or there is nothing to draw.
     """
-    real, model = to_rows("data", data), to_rows("samples", samples)
-    if model.shape[1] != real.shape[1]:
-        raise ValueError(f"samples: expected {real.shape[1]} columns as in data, got shape {model.shape}")
-    labels = column_names(names, real.shape[1])
-    if max_columns < 1:
-        raise ValueError(f"max_columns: expected at least 1, got {max_columns}")
-    total = real.shape[1]
-    shown = min(max_columns, total)
+    check_rows("data", data)
+    check_rows("samples", samples)
+    if samples.shape[1] != data.shape[1]:
+        raise ValueError(f"samples: expected {data.shape[1]} columns as in data, got shape {tuple(samples.shape)}")
+    labels = column_names(names, data.shape[1])
+    columns, part = _most_variable(data, max_columns)
+    shown = len(columns)
     axes = axes or new_axes(1, 1, (6.0, 1.6 + 0.32 * shown))[0]
-    real, model = _standardized(real[:, :shown], real[:, :shown], model[:, :shown])
-    _draw_ranges(axes, real, -0.16, DATA_COLOR, "o", f"data ({len(real)})")
-    _draw_ranges(axes, model, 0.16, MODEL_COLOR, "D", f"samples ({len(model)})")
-    axes.set_yticks(range(shown), all_as_drawn(labels[:shown]))
+    real, model = to_numpy(data[:, columns]), to_numpy(samples[:, columns])
+    real, model = _standardized(real, real, model)
+    _draw_ranges(axes, real, -0.16, DATA_COLOR, "o", f"data ({len(real)} rows)")
+    _draw_ranges(axes, model, 0.16, MODEL_COLOR, "D", f"samples ({len(model)} rows)")
+    axes.set_yticks(range(shown), all_as_drawn([labels[i] for i in columns]))
     axes.set(ylim=(shown - 0.5, -0.5), xlabel="value, in standard deviations of the data from its mean")
-    part = f", columns 1 to {shown} of {total}" if shown < total else ""
-    axes.set_title(f"median, middle 50 % and 90 %{part}", fontsize="medium")
+    axes.set_title("\n".join(filter(None, [part, "median, middle 50 % and 90 %"])), fontsize="medium")
     axes.grid(axis="x", color="0.9")
     axes.set_axisbelow(True)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     return axes
+
+
+def _most_variable(table: TensorOrArray, most: int) -> tuple[np.ndarray, str]:
+    """The columns with the largest variance, at most so many and in their order, and the words that say so."""
+    if most < 1:
+        raise ValueError(f"max_columns: expected at least 1, got {most}")
+    total = table.shape[1]
+    if total <= most:
+        return np.arange(total), ""
+    values = torch.as_tensor(table)  # not converted to float64 as a whole: a table of 20 000 columns is large
+    variance = to_numpy((values if values.is_floating_point() else values.double()).var(dim=0, correction=0))
+    chosen = np.sort(np.argsort(-variance, kind="stable")[:most])
+    return chosen, f"the {most} of {total} columns with the largest variance"
 
 
 def _draw_ranges(axes: Axes, values: np.ndarray, offset: float, color: str, marker: str, label: str) -> None:

@@ -9,7 +9,10 @@ from priory.plots.figure import DATA_COLOR, MODEL_COLOR, Axes, new_axes, two_axe
 
 
 def plot_training_curve(
-    history: Mapping[str, Iterable[Any]], *, axes: Sequence[Axes] | np.ndarray | None = None
+    history: Mapping[str, Iterable[Any]],
+    *,
+    input_noise: float = 0.0,
+    axes: Sequence[Axes] | np.ndarray | None = None,
 ) -> np.ndarray:
     """Draw the ELBO and, below, the KL divergence against the epoch.
 
@@ -21,6 +24,7 @@ def plot_training_curve(
     Args:
         history: columns of equal length, NaN for a missing value: `epoch` and any of `train_elbo`, `valid_elbo`,
             `train_kl`, `valid_kl` (nats per datum), `beta`.
+        input_noise: standard deviation of the noise that the encoder's input has in training only, for the legend.
         axes: two axes to draw in; None makes a new figure.
 
     Returns:
@@ -35,9 +39,10 @@ def plot_training_curve(
     """
     columns = _history_columns(history)
     epoch = columns["epoch"]
-    upper, lower = pair = two_axes(axes, 2, 1, (6.5, 5.0))
+    upper, lower = pair = two_axes(axes, 2, 1, (8.6, 5.0))
+    training = f"training, with noise {input_noise:.2g}\non the encoder's input" if input_noise else "training"
     for panel, quantity in ((upper, "elbo"), (lower, "kl")):
-        _draw_curve(panel, epoch, columns.get(f"train_{quantity}"), DATA_COLOR, "-", "training")
+        _draw_curve(panel, epoch, columns.get(f"train_{quantity}"), DATA_COLOR, "-", training)
         _draw_curve(panel, epoch, columns.get(f"valid_{quantity}"), MODEL_COLOR, "--", "validation")
     _mark_epochs(upper, lower, columns)
     _limit(upper, "below")
@@ -46,7 +51,7 @@ def plot_training_curve(
     lower.set(ylabel="KL (nats)", xlabel="epoch", xlim=(epoch.min() - 0.5, epoch.max() + 0.5))
     lower.xaxis.get_major_locator().set_params(integer=True)
     upper.figure.align_ylabels(list(pair))
-    upper.legend(frameon=False)
+    upper.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     return pair
 
 
@@ -70,7 +75,7 @@ def plot_likelihood_curve(log_likelihood: Sequence[float] | np.ndarray, *, axes:
     axes.plot(steps[-1], values[-1], "o", color=MODEL_COLOR, label=f"iteration {steps[-1]}: {last} nats")
     axes.set(xlabel="iteration of EM", ylabel="mean log-likelihood (nats)")
     axes.locator_params(axis="x", integer=True)
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1.0, 1.0))
     return axes
 
 
@@ -116,7 +121,7 @@ def _limit(axes: Axes, side: str) -> None:
 
     The cut lies at the middle 80 % of the values or at 3 interquartile ranges, whichever is further out.
     """
-    curves = [line.get_ydata() for line in axes.lines if line.get_label() in ("training", "validation")]
+    curves = [line.get_ydata() for line in axes.lines if str(line.get_label()).startswith(("training", "validation"))]
     if not curves:
         return
     values = np.concatenate([np.asarray(curve, dtype=float) for curve in curves])

@@ -234,8 +234,8 @@ class ProgressBar(pl.Callback):
         assert self._progress is not None
         self._next_refresh = time.monotonic() + 1 / REFRESHES_PER_SECOND
         parts = []
-        if module.last_terms is not None:
-            reconstruction, kl = (float(term.mean()) for term in module.last_terms[0])
+        if module.last_elbo is not None:
+            reconstruction, kl = map(float, module.last_elbo)
             parts.append(f"elbo {reconstruction - kl:.2f} = {reconstruction:.2f} - {kl:.2f} (beta {module.beta:.2f})")
         if self.record.history.epochs and self.record.valid is not None:
             parts.append(f"valid {self.record.history['valid_elbo'][-1]:.2f}")

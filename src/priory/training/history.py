@@ -26,7 +26,8 @@ class History(Mapping[str, list[float]]):
     """A column of numbers per quantity, one row per epoch; ELBO terms are means per datum in nats.
 
     The ELBO has beta = 1 during the warm-up too. `beta` and `learning_rate` are those of the step after the epoch.
-    Training terms are means over the steps of the epoch, between which the weights change.
+    Training terms are means over the steps of the epoch, between which the weights change; they are those of the ELBO
+    if a guide makes the objective another bound too, and have the encoder's input noise.
 
     Attributes:
         stopped_early: whether patience ended the run before its last epoch; None if it is not known (`read`).

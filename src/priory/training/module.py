@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
-from priory.objectives import Elbo, elbo, guided_elbo
+from priory.objectives import Elbo, elbo, guided_terms
 from priory.training.batches import ShuffledBatches
 from priory.training.failures import failed_step, invalid_parameters
 from priory.training.settings import TrainingSettings
@@ -27,8 +27,8 @@ PENDING_STEPS = 256
 class Training(pl.LightningModule):
     """Minimizes -(reconstruction - beta * kl), averaged over the batch, in nats.
 
-    If the prior has a guide, the terms are those of `guided_elbo`. Nothing is logged through Lightning, whose
-    bookkeeping takes as long as a step of a small model.
+    If the prior has a guide, the objective is `guided_elbo`; the sums of an epoch are those of the ELBO all the same.
+    Nothing is logged through Lightning, whose bookkeeping takes as long as a step of a small model.
     """
 
     def __init__(
@@ -38,7 +38,8 @@ class Training(pl.LightningModule):
         self.vae, self.batches, self.settings = vae, batches, settings
         self.dynamic_binarization = dynamic_binarization
         self.epoch = self.step = self.batch = 0
-        self.last_terms: tuple[Elbo, Tensor] | None = None  # with the rows; for the progress bar and for failures
+        self.last_terms: tuple[Elbo, Tensor] | None = None  # of the objective, with the rows; for failures
+        self.last_elbo: Elbo | None = None  # its means; for the progress bar
         self._pending: list[Tensor] = []
         self._pending_rows: list[int] = []
         self._sums = torch.zeros(3, dtype=torch.float64)
@@ -58,10 +59,11 @@ class Training(pl.LightningModule):
         if self.dynamic_binarization:
             x = torch.bernoulli(x)
         self.batch = batch_idx
-        terms = self._elbo(x, rows)
+        terms, kl_to_prior = self._objective(x, rows)
         reconstruction, kl = terms.reconstruction.mean(), terms.kl.mean()
         self.last_terms = Elbo(terms.reconstruction.detach(), terms.kl.detach()), rows
-        self._pending += [reconstruction.detach(), kl.detach()]
+        self.last_elbo = Elbo(reconstruction.detach(), kl_to_prior.detach().mean())
+        self._pending += self.last_elbo
         self._pending_rows.append(len(x))
         if len(self._pending_rows) == PENDING_STEPS:
             self._read_pending()
@@ -93,11 +95,13 @@ class Training(pl.LightningModule):
         if self.trainer.world_size == 1 and self.trainer.received_sigterm:
             raise SIGTERMException  # Lightning would wait for the end of the epoch
 
-    def _elbo(self, x: Tensor, rows: Tensor) -> Elbo:
+    def _objective(self, x: Tensor, rows: Tensor) -> tuple[Elbo, Tensor]:
+        """The terms of the objective, and KL(q || p), which is one of them if there is no guide."""
         with invalid_parameters(self.vae, rows, epoch=self.epoch, batch=self.batch):
             if self.settings.guidance and getattr(self.vae.prior, "guide", None) is not None:
-                return guided_elbo(self.vae, x, self.settings.guidance, num_samples=self.settings.num_samples)
-            return elbo(self.vae, x, num_samples=self.settings.num_samples)
+                return guided_terms(self.vae, x, self.settings.guidance, num_samples=self.settings.num_samples)
+            terms = elbo(self.vae, x, num_samples=self.settings.num_samples)
+            return terms, terms.kl
 
     def _check(self, norm: Tensor) -> tuple[float, bool]:
         """Return the gradient's norm, and whether it and the loss are finite on every process."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import stdtrit
 
 from priory.evaluation import Estimate
 
@@ -21,6 +22,11 @@ class Difference(NamedTuple):
     def se(self) -> float:
         """The one to report: over seeds where there are more than one, else over rows."""
         return self.se_seeds if self.over == "seeds" else self.se_rows
+
+    @property
+    def half_interval(self) -> float:
+        """Half of the 95 % interval over seeds, t_{0.975, S - 1} se_seeds: NaN for one seed, 12.7 se_seeds for two."""
+        return float(stdtrit(len(self.per_seed) - 1, 0.975)) * self.se_seeds
 
     @property
     def over(self) -> str:
@@ -47,7 +53,8 @@ def paired_difference(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) 
     Raises:
         ValueError: the seeds or the rows are not as many.
 
-    Reference: Student 1908, "The probable error of a mean" (the paired t test has this standard error).
+    Reference: Student 1908, "The probable error of a mean" (the paired t test has this standard error, and the interval
+    of `Difference.half_interval`).
 
     >>> paired_difference([np.array([1.0, 2.0]), np.array([3.0, 4.0])], [np.zeros(2), np.zeros(2)])
     Difference(value=2.5, se_seeds=1.0, se_rows=0.5, per_seed=(1.5, 3.5))

@@ -16,14 +16,3 @@ def seconds_left(took: Mapping[str, Sequence[float]], left: Sequence[Cell]) -> f
     """
     means = {prior: fmean(seconds) for prior, seconds in took.items()}
     return sum(means.get(cell.prior, fmean(means.values())) for cell in left)
-
-
-def in_words(seconds: float) -> str:
-    """A duration, as roughly as an estimate deserves.
-
-    >>> in_words(8.2), in_words(400.0), in_words(20000.0)
-    ('8 s', '7 min', '5.6 h')
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -39,7 +39,7 @@ def for_all(panels: list[Any]) -> None:
     figure = panels[0].figure
     width, height = figure.get_size_inches()
     longest = max(len(text) for text in (title, *labels))
-    figure.set_size_inches(width + 0.7 + 0.1 * min(longest, 40), height)
+    figure.set_size_inches(width + 0.7 + 0.1 * min(longest, 40), height + _TITLE)  # panels may grow by as much
     beside = figure.legend(handles, labels, title=title, loc="outside right center", frameon=False, markerscale=1.3)
     beside.set_alignment("left")
 

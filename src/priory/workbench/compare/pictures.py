@@ -88,16 +88,20 @@ def contours(shown: list[Shown]) -> Drawing | str:
         low, high = np.min([w[0] for w in windows], axis=0), np.max([w[1] for w in windows], axis=0)
         center, half = (low + high) / 2, float((high - low).max()) / 2
         windows = [(center - half, center + half)] * len(windows)  # the smallest square around all
+    look = by_first_label(shown[0].rows)
     panels = panels_for(len(shown), 3.6)
     for panel, each, window in zip(panels, shown, windows, strict=True):
         with torch.no_grad():
-            plot_prior_contours(each.vae.latent_prior(), _means(each), levels=LEVELS, window=window, axes=panel)
+            prior = each.vae.latent_prior()
+            plot_prior_contours(prior, _means(each), **look, levels=LEVELS, window=window, axes=panel)
         panel.set_title(str(each.cell), fontsize="medium")
+    for_all(panels)
     masses = ", ".join(f"{100 * level:g}" for level in LEVELS)
+    dots, label = ("markers", f", by {look['name']}") if look else ("dots", "")
     scales = "all panels have the same axes" if shared else "the axes differ, because the latent spaces do"
     caption = (
-        f"Contours enclose {masses} % of the prior's mass; dots are the encoded means of {len(shown[0].rows)} rows; "
-        f"{scales}."
+        f"Contours enclose {masses} % of the prior's mass; {dots} are the encoded means of "
+        f"{len(shown[0].rows)} rows{label}; {scales}."
     )
     write_below(panels, caption, alike=shared)
     return Drawing(panels[0].figure, "Priors and encoded rows", caption)
@@ -142,5 +146,8 @@ def rate_distortion(comparison: Comparison) -> Drawing:
     points = {prior: (rate.value, distortion.value) for prior, (rate, distortion) in found.items()}
     errors = {prior: (rate.se, distortion.se) for prior, (rate, distortion) in found.items() if math.isfinite(rate.se)}
     axes = plot_rate_distortion(points, errors=errors or None)
-    caption = "On a line of equal ELBO, further to the right a code says more about its row; lines below are better."
+    caption = (
+        "On a line of equal ELBO, further to the right a code says more about its row; lines below are better. Bars: "
+        "plus and minus the standard error over seeds, if there are several."
+    )
     return Drawing(axes.figure, "Rate and distortion", caption)

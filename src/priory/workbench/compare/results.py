@@ -99,6 +99,7 @@ class Comparison:
         numbers: dict[str, float] = {}
         for name, difference in self.differences(prior).items():
             numbers[f"{name}_better_by"] = better_by(name, difference)
+            numbers[f"{name}_better_by_half_interval_95"] = difference.half_interval
             numbers[f"{name}_better_by_se_over_seeds"] = difference.se_seeds
             numbers[f"{name}_better_by_se_over_rows"] = difference.se_rows
         for name, estimate in self.means(prior).items():
@@ -132,6 +133,7 @@ class Comparison:
             "against_baseline": {
                 name: {
                     "better_by": better_by(name, difference),
+                    "half_interval_95": difference.half_interval,
                     "prior_minus_baseline": difference.value,
                     "se": difference.se,
                     "se_over": difference.over,

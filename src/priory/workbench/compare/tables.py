@@ -12,7 +12,7 @@ DIFFERENCES = ("prior", "seeds", "nll", "s.e. over rows", "elbo", "s.e. over row
 _NOTES = (  # by the seeds that a prior and the baseline have in common
     "no seed has a finished run of both, so there is nothing to compare",
     "one seed: the only standard error is the one over rows, and it says nothing of another training",
-    "±: standard error of the differences over seeds (another training); s.e. over rows: other rows",
+    "±: 95 % interval over seeds (another training), by Student's t; s.e. over rows: standard error, other rows",
 )
 
 
@@ -50,22 +50,23 @@ def differences_table(comparison: Comparison) -> Table | None:
         for name, difference in comparison.differences(prior).items():
             row += [in_words(name, difference), f"{difference.se_rows:.3f}"]
         rows.append(tuple(row + [""] * (len(DIFFERENCES) - len(row))))
-    title = f"against {comparison.baseline}, same seeds and same rows, nats per row"
     most_seeds = max(len(comparison.common_seeds(prior)) for prior in others)
+    interval = "; ± 95 % interval over seeds" if most_seeds > 1 else ""
+    title = f"against {comparison.baseline}, same seeds and same rows, nats per row{interval}"
     return Table(title, DIFFERENCES, rows, _NOTES[min(most_seeds, 2)])
 
 
 def in_words(name: str, difference: Difference) -> str:
-    """The difference with the standard error over seeds, where there is one.
+    """The difference with half of its 95 % interval over seeds, if there are several.
 
     >>> in_words("nll", Difference(-1.5, 0.25, 0.125, (-1.25, -1.75)))
-    'better by 1.500 ± 0.250'
+    'better by 1.500 ± 3.177'
     >>> in_words("elbo", Difference(-1.5, math.nan, 0.125, (-1.5,)))
     'worse by 1.500'
     """
     gain = better_by(name, difference)
-    error = "" if math.isnan(difference.se_seeds) else f" ± {difference.se_seeds:.3f}"
-    return f"{'worse' if gain < 0 else 'better'} by {abs(gain):.3f}{error}"
+    interval = "" if math.isnan(difference.half_interval) else f" ± {difference.half_interval:.3f}"
+    return f"{'worse' if gain < 0 else 'better'} by {abs(gain):.3f}{interval}"
 
 
 def failure_lines(comparison: Comparison) -> list[str]:

@@ -1,6 +1,7 @@
 """The jobs of a map, from settings to a run folder: fit, measure, embed, score, sample."""
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from copy import copy
@@ -136,8 +137,12 @@ def _require_memory(settings: GTMSettings, dataset: Dataset) -> None:
     )
 
 
-def fit(run: GTMRun, dataset: Dataset, device: str) -> MapModel:
-    """Fit the map to the training rows, after removing the files of an earlier fit that did not end."""
+def fit(run: GTMRun, dataset: Dataset, device: str, command: str | None = None) -> MapModel:
+    """Fit the map to the training rows, after removing the files of an earlier fit that did not end.
+
+    `command` is the line that was typed, for the run's page.
+    """
+    began = time.monotonic()
     figures = [run.path / FIGURES / f"{name}.png" for name in PICTURES]
     for file in (*(run.path / name for name in (CONFIG, METRICS, HISTORY_FILE, REPORT)), *figures):
         file.unlink(missing_ok=True)
@@ -151,6 +156,7 @@ def fit(run: GTMRun, dataset: Dataset, device: str) -> MapModel:
         gtm.fit_batches(lambda: map(model.scaled, batches(rows)))
     else:
         gtm.fit(model.scaled(rows.tensor().double().numpy()))
+    run.write_made(command, time.monotonic() - began)
     return model
 
 

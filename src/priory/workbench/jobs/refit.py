@@ -23,7 +23,7 @@ from priory.workbench.jobs import vae as vae_jobs
 from priory.workbench.models.building import build_prior
 from priory.workbench.models.facts import facts_of
 from priory.workbench.report.run import REPORT, write_run_report
-from priory.workbench.runs.folder import CONFIG, FIGURES, METRICS, MODEL, SPLITS
+from priory.workbench.runs.folder import CONFIG, FIGURES, MADE, METRICS, MODEL, SPLITS
 from priory.workbench.runs.stored import RefitRecord
 from priory.workbench.runs.vae_run import Run
 from priory.workbench.settings.base import changed_settings, with_options
@@ -86,7 +86,7 @@ def free_folder(out: Path) -> Iterator[None]:
 def _left_by_a_refit(path: Path) -> bool:
     """Whether an interrupted refit left this file: it writes the split first and the configuration last."""
     begun = (path.parent / SPLITS).exists() and not (path.parent / CONFIG).exists()
-    ours = path.name in (SPLITS, MODEL, METRICS, FIGURES, REFIT, REPORT) or bool(TEMPORARY.fullmatch(path.name))
+    ours = path.name in (SPLITS, MADE, MODEL, METRICS, FIGURES, REFIT, REPORT) or bool(TEMPORARY.fullmatch(path.name))
     return ours and (begun or path.name.startswith(f".{Path(SPLITS).stem}-"))
 
 
@@ -121,6 +121,7 @@ def write_run(
     dataset: Dataset,
     measured: Mapping[str, dict[str, Estimate]],
     evaluation: tuple[int, int],
+    made: tuple[str, float],
 ) -> tuple[Run, list[Path]]:
     """Write the new run into the folder `out`, its configuration last, so that the folder is a run when it is whole.
 
@@ -132,6 +133,7 @@ def write_run(
         dataset: the data of the figures.
         measured: metrics by `before`, `after` and `difference`.
         evaluation: importance samples and seed of the measurements.
+        made: the line that was typed, and the seconds that `refitted` took.
 
     Returns:
         The new run and its figures.
@@ -142,6 +144,7 @@ def write_run(
     )
     new = replace(run, path=out, settings=settings, refit_of=record)
     new.write_splits(dataset)
+    new.write_made(*made)
     new.save_model(found.vae)
     new.write_metrics(measured["after"], *evaluation)
     compared = {which: {name: m[name]._asdict() for name in COMPARED} for which, m in measured.items()}

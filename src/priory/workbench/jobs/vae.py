@@ -20,8 +20,7 @@ from priory.maps.quality import MAP_DESCRIPTIONS
 from priory.maps.surfaces import Surface
 from priory.maps.vae_surface import VAESurface
 from priory.priors import GridPrior
-from priory.training import History, check_devices, fit, process_rank
-from priory.training.history import HISTORY_FILE
+from priory.training import check_devices, fit, process_rank
 from priory.vae import VAE, device_of
 from priory.workbench.data import (
     Dataset,
@@ -38,7 +37,7 @@ from priory.workbench.data import (
 from priory.workbench.jobs.map_quality import quality_on_map
 from priory.workbench.models.building import build_vae, check_parts, resolve_likelihood
 from priory.workbench.models.facts import DataFacts, facts_of
-from priory.workbench.runs.folder import CONFIG, FIGURES, FITTED_BY, SPLITS, checksums, kind_of
+from priory.workbench.runs.folder import CONFIG, FIGURES, FITTED_BY, MADE, SPLITS, checksums, kind_of
 from priory.workbench.runs.outputs import require_apart
 from priory.workbench.runs.vae_run import Run
 from priory.workbench.settings.model import ModelSettings
@@ -63,8 +62,10 @@ class NewRun(NamedTuple):
 
 
 @contextmanager
-def new_run(settings: RunSettings, out: Path) -> Iterator[NewRun]:
+def new_run(settings: RunSettings, out: Path, command: str | None = None) -> Iterator[NewRun]:
     """Read the data, build the model, write the run's configuration, and hold the folder while the block lasts.
+
+    `command` is the line that was typed, for the run's page.
 
     Raises:
         ValueError: the data or the settings do not fit, or `out` holds something already.
@@ -100,6 +101,7 @@ def new_run(settings: RunSettings, out: Path) -> Iterator[NewRun]:
     with sole_writer(out):
         require_free(out)  # another process may have begun a run since
         run.write_splits(dataset)
+        run.write_made(command)
         run.write_config()
         yield NewRun(run, modeled, proposal, vae)
 
@@ -113,7 +115,8 @@ def _start(settings: RunSettings, dataset: Dataset, image_shape: tuple[int, int]
 
 def _left_by_an_interruption(path: Path) -> bool:
     """Whether a run that was stopped before its configuration was written left this file."""
-    return path.name == SPLITS or path.name.startswith((f".{Path(SPLITS).stem}-", f".{Path(CONFIG).stem}-"))
+    temporary = tuple(f".{Path(name).stem}-" for name in (SPLITS, MADE, CONFIG))
+    return path.name in (SPLITS, MADE) or path.name.startswith(temporary)
 
 
 def require_free(
@@ -206,10 +209,9 @@ def draw(run: Run, vae: VAE, dataset: Dataset) -> list[Path]:
     """The run's figures, with noise of the run's seed: whether it was interrupted makes no difference."""
     from priory.workbench.pictures.vae import draw_figures
 
-    history = History.read(run.path / HISTORY_FILE) if (run.path / HISTORY_FILE).is_file() else None
     rows, shape = telling_rows(dataset), run.facts.image_shape
     with own_noise(run.settings.seed, device_of(vae)):
-        return draw_figures(vae, rows, shape, run.restored, history, run.path / FIGURES)
+        return draw_figures(vae, rows, shape, run.restored, run.history, run.path / FIGURES)
 
 
 def measure(vae: VAE, rows: DatasetRows, num_samples: int, seed: int, progress: Progress | None = None) -> Evaluation:

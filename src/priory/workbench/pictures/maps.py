@@ -15,10 +15,11 @@ from priory.maps.labels import as_classes
 from priory.maps.quality import evenly_spaced
 from priory.maps.topographic_map import TopographicMap
 from priory.plots.figure import as_drawn
+from priory.plots.landscapes import geometric_mean
 from priory.workbench.data import DatasetRows
 from priory.workbench.report.rows import column_moments
+from priory.workbench.report.run import MOST_MAPPED
 
-MOST_POINTS = 5000  # of one picture: more are not distinguishable
 MOST_LANDSCAPES = 9
 FINE_SIDE = 64  # places along each side at which the magnification is drawn
 AXES = "$u_1$ to the right, $u_2$ upwards"
@@ -52,10 +53,11 @@ def map_figures(drawn: TopographicMap, rows: DatasetRows, total: int, look: Look
         return {}
     places = drawn.places.place.numpy()
     stretch = drawn.surface.magnification(latent_grid(FINE_SIDE, dtype=torch.float64))
+    usual = geometric_mean(drawn.nodes.magnification)  # as on the page, which has that of the nodes only
     figures = {
         "map": draw_map(rows, places, drawn.surface.nodes.numpy(), total),
         "nodes": _nodes(drawn, look),
-        "magnification": plot_magnification(stretch.numpy(), places),
+        "magnification": plot_magnification(stretch.numpy(), places, mean=usual),
     }
     return figures | _landscape(drawn, rows)
 
@@ -72,7 +74,7 @@ def save_figures(figures: Mapping[str, Any], folder: Path) -> list[Path]:
 
 def some_rows(rows: DatasetRows) -> DatasetRows:
     """These rows; if there are many, an evenly spaced part."""
-    return DatasetRows(rows.dataset, rows.indices[evenly_spaced(len(rows), MOST_POINTS)])
+    return DatasetRows(rows.dataset, rows.indices[evenly_spaced(len(rows), MOST_MAPPED)])
 
 
 def by_first_label(rows: DatasetRows) -> dict[str, Any]:

@@ -27,12 +27,12 @@ from priory.plots import (
 from priory.priors import GridPrior
 from priory.vae import VAE, device_of
 from priory.workbench.data import Dataset, DatasetRows
-from priory.workbench.pictures.maps import Look, map_figures, save_figures, some_rows
+from priory.workbench.pictures.maps import Look, by_first_label, map_figures, save_figures, some_rows
+from priory.workbench.report.run import MOST_JUDGED
 
-MOST_POINTS = 20_000  # dots in one picture
 NUM_IMAGES = 64
 NUM_PAIRS = 16
-MOST_COLUMNS = 200  # of a table whose rows are shown as a heat map
+MOST_PSEUDO_INPUTS = 100  # in one picture
 MOST_DIMENSIONS = 5  # of a latent space shown pair by pair: more take over two seconds to draw
 RESPONSIBILITIES_AT_ONCE = 4096  # rows of the B x K matrix
 
@@ -55,18 +55,19 @@ def draw_figures(
     constant columns to rows, so that they are whole images.
     """
     device = device_of(vae)
-    x, _ = rows.batch(torch.arange(min(len(rows), MOST_POINTS)))
+    rows = DatasetRows(rows.dataset, rows.indices[:MOST_JUDGED])
+    x, _ = rows.batch(torch.arange(len(rows)))
     x = x.to(device)
     p_z, posteriors = vae.latent_prior(), [vae.encode(part) for part in x.split(1024)]
     levels = getattr(vae.decoder, "num_levels", None)
     highest = float(levels - 1) if levels is not None else max(1.0, float(x.max()))  # the top of the likelihood's range
     look = Look(rows.dataset.columns, image_shape, restored, 0.0, highest)
-    figures = _map_figures(vae, rows.dataset, look) | _latent_figures(p_z, posteriors)
+    figures = _map_figures(vae, rows.dataset, look) | _latent_figures(p_z, posteriors, rows)
     figures |= _table_figures(vae, look, x) if image_shape is None else _image_figures(vae, look, x)
     if isinstance(p_z, Mixture) and p_z.num_components > 1:
         figures["components"] = plot_component_use(p_z.mixing_weights, _usage(p_z, posteriors))
     if history is not None and len(history["epoch"]) > 1:
-        figures["training"] = plot_training_curve(history)
+        figures["training"] = plot_training_curve(history, input_noise=getattr(vae.encoder, "input_noise", 0.0))
     return save_figures(figures, folder)
 
 
@@ -77,13 +78,13 @@ def _map_figures(vae: VAE, dataset: Dataset, look: Look) -> dict[str, Any]:
     return map_figures(TopographicMap(vae, rows), rows, len(dataset), look)
 
 
-def _latent_figures(p_z: Distribution, posteriors: Sequence[Distribution]) -> dict[str, Any]:
+def _latent_figures(p_z: Distribution, posteriors: Sequence[Distribution], rows: DatasetRows) -> dict[str, Any]:
     """The prior and the codes; both functions preserve the state of torch's generator."""
     loc = torch.cat([q_z.mean for q_z in posteriors])
     if loc.shape[-1] < 2:
         return {}
     if loc.shape[-1] == 2:
-        return {"prior": plot_prior_contours(p_z, loc)}
+        return {"prior": plot_prior_contours(p_z, loc, **by_first_label(rows))}
     if all(is_diagonal_normal(q_z) for q_z in posteriors):
         codes: Any = AggregatePosterior(loc, torch.cat([q_z.stddev for q_z in posteriors]))
     else:
@@ -113,22 +114,21 @@ def _image_figures(vae: VAE, look: Look, x: Tensor) -> dict[str, Any]:
 
 
 def _table_figures(vae: VAE, look: Look, x: Tensor) -> dict[str, Any]:
-    """Figures of a table; of a wide one, only the columns that vary most."""
     reconstructions, x = vae.reconstruct(x[:NUM_PAIRS]).cpu(), x.cpu()
-    columns = x.var(0).topk(min(MOST_COLUMNS, x.shape[1])).indices.sort().values
-    names = [look.columns[i] for i in columns]
-    samples = torch.cat([vae.sample(256).cpu()[:, columns] for _ in range(4)])
+    samples = torch.cat([vae.sample(256).cpu() for _ in range(4)])
     return {
-        "samples": plot_samples(x[:, columns], samples, names=names),
-        "reconstructions": plot_rows(x[: len(reconstructions), columns], reconstructions[:, columns], names=names),
+        "samples": plot_samples(x, samples, names=look.columns),
+        "reconstructions": plot_rows(x[: len(reconstructions)], reconstructions, names=look.columns),
     }
 
 
 def _draw_pseudo_inputs(images: Tensor, prior: nn.Module, look: Look) -> Any:
-    """Pseudo-inputs of a square grid at their places, of a line in its order, else the first 100."""
+    """Pseudo-inputs of a square grid at their places, of another in its order, else the first ones."""
     grid_shape: tuple[int, ...] = getattr(prior, "grid_shape", ())
     if len(grid_shape) == 2 and grid_shape[0] == grid_shape[1]:
         title = "Pseudo-inputs, $u_1$ to the right, $u_2$ upwards"
         return plot_node_images(images, side=grid_shape[0], title=title, **look.gray)
-    columns = grid_shape[-1] if grid_shape else None
-    return plot_images(images if grid_shape else images[:100], columns=columns, title="Pseudo-inputs", **look.gray)
+    if grid_shape:
+        return plot_images(images, columns=grid_shape[-1], title="Pseudo-inputs", **look.gray)
+    some = f": the first {MOST_PSEUDO_INPUTS} of {len(images)}" if len(images) > MOST_PSEUDO_INPUTS else ""
+    return plot_images(images[:MOST_PSEUDO_INPUTS], title=f"Pseudo-inputs{some}", **look.gray)

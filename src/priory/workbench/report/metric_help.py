@@ -9,7 +9,7 @@ HOW_TO_READ = {
         "How many of a row's importance samples carry its estimate (the median): below 10 the NLL is too high "
         "by an unknown amount."
     ),
-    "elbo": ("The lower bound of log p(x) that was trained, in nats: higher is better; the NLL is below its negative."),
+    "elbo": "The evidence lower bound of log p(x), in nats: higher is better; the NLL is below its negative.",
     "distortion": "-E log p(x | z), what the codes fail to say about the data, in nats: lower is better.",
     "rate": "KL(q(z | x) || p(z)), the length of a code in nats: the price of a lower distortion.",
     "index_code_mutual_information": "The part of the rate that tells rows apart, at most log N.",
@@ -27,6 +27,10 @@ HOW_TO_READ = {
     "used_components": "Components that the data use, as the perplexity of their use.",
     "unused_weight": "The weight of components that the data hardly use: near 0 is best.",
     "trustworthiness": "1 where rows that are neighbors on the map are neighbors in the data too; 0.5 is chance.",
+    "pca_trustworthiness": (
+        "The trustworthiness of the same rows on the plane of their first two principal components: a map should be "
+        "above it."
+    ),
     "continuity": (
         "1 where neighbors in the data are neighbors on the map too; it falls where the map tears them apart."
     ),

@@ -6,11 +6,13 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from priory._support.messages import duration
 from priory._support.seeds import own_noise
 from priory._version import __version__
 from priory.maps import TopographicMap
 from priory.maps.quality import evenly_spaced
 from priory.maps.surfaces import Surface
+from priory.plots.landscapes import LOG_MAGNIFICATION, log_magnification
 from priory.vae import device_of
 from priory.workbench.data import Dataset, DatasetRows, telling_rows
 from priory.workbench.data.splits import split_names
@@ -23,19 +25,35 @@ SCORE = "log p(x), nats"
 SCORE_SAMPLES = 16  # importance samples a row: enough to separate likely from unlikely rows
 ESTIMATED = f"{SCORE}, by {SCORE_SAMPLES} samples"
 SEED = 0
-MOST_ROWS = 200_000  # of the map
+MOST_ROWS = 200_000  # of the page's map
+MOST_MAPPED = 5000  # rows of a picture of the map: more are not distinguishable
+MOST_JUDGED = 20_000  # rows of another picture
+# title and caption of each picture; {judged} and {mapped} stand for the rows that are in it
 CAPTIONS = {
     "map": ("The map", "Each row where the map puts it, told apart by its first label, which the map has not seen."),
     "nodes": ("The nodes", "What lives at each node: its decoded mean, u1 to the right, u2 upwards."),
-    "landscape": ("The first label over the map", "At each node what the rows near it are; paler where they disagree."),
-    "magnification": ("Magnification", "How far the sheet is stretched: ridges part what lies apart in the data."),
-    "prior": ("The prior", "Contours of the prior's density about the codes of rows it has not seen."),
-    "pairwise": ("The prior, pair by pair", "Marginals of the prior and of the codes of all rows: they should agree."),
+    "landscape": (
+        "The first label over the map",
+        "What the rows near each node are, of {mapped}. Of classes, the legend counts nodes, and colors are paler "
+        "where rows disagree.",
+    ),
+    "magnification": (
+        "Magnification",
+        "How far the sheet is stretched: ridges part what lies apart in the data. Dots: places of {mapped}.",
+    ),
+    "prior": ("The prior", "Contours of the prior's density about the codes (means of q(z | x)) of {judged}."),
+    "pairwise": (
+        "The prior, pair by pair",
+        "Marginals of the prior, and one draw from q(z | x) of each of {judged}: they should agree.",
+    ),
     "samples": ("Samples", "New data: z drawn from the prior, then decoded."),
-    "reconstructions": ("Reconstructions", "Rows and what the model makes of their codes."),
+    "reconstructions": ("Reconstructions", "Some of {judged}, and what the model makes of their codes."),
     "pseudo_inputs": ("Pseudo-inputs", "The learned inputs whose codes are the prior's components."),
-    "components": ("Use of the components", "Weights of the prior's components, and how far the data use them."),
-    "training": ("Training", "The course of what was trained; the best epoch is the one that was kept."),
+    "components": (
+        "Use of the components",
+        "Weights of the prior's components, and how far {judged} use them, by one draw from each q(z | x).",
+    ),
+    "training": ("Training", "The course of training; of a VAE, the model has the weights of the best epoch."),
 }
 
 
@@ -60,32 +78,63 @@ def write_run_report(run: RunFolder, model: Any, dataset: Dataset, jobs: PageJob
         notes.append(f"The map shows {len(rows)} of the {len(every)} rows, evenly spaced.")
     contents = ReportContents(
         title=f"{dataset.name}: {run.described()[0][1]}",
-        facts=_facts(run, dataset),
+        facts=_facts(run, dataset, len(rows)),
         metrics=_metrics(run),
         map=_map(run, model, rows, jobs, notes),
-        pictures=[
-            Picture(title, caption, figure)
-            for name, (title, caption) in CAPTIONS.items()
-            if name != "map" and (figure := run.path / FIGURES / f"{name}.png").is_file()  # the page draws the map
-        ],
+        pictures=_pictures(run, dataset),
         notes=notes,
     )
     return write_report(run.path / REPORT, contents)
 
 
-def _facts(run: RunFolder, dataset: Dataset) -> list[tuple[str, str]]:
+def _facts(run: RunFolder, dataset: Dataset, mapped: int) -> list[tuple[str, str]]:
     sizes = ", ".join(f"{len(index)} {name}" for name, index in dataset.splits.items() if len(index))
-    judged = telling_rows(dataset)
-    split = next((name for name, index in dataset.splits.items() if np.array_equal(index, judged.indices)), None)
-    measured = f"of the {len(judged)} {split} rows" if split else f"of all {len(judged)} rows: there are too few others"
     left_out = f" ({len(run.constants)} more are constant and left out)" if run.constants else ""
+    few = "" if len(telling_rows(dataset)) < len(dataset) else ": there are too few others"
+    measured = [("numbers", f"of {_judged(dataset)}{few}")] if (run.path / METRICS).is_file() else []
     return [
         ("data", f"{dataset.name}: {len(dataset)} rows, {len(dataset.columns)} columns{left_out}"),
         ("split", sizes or "none"),
         *run.described(),
-        ("numbers and pictures", measured),
+        *measured,
+        ("map", f"of {_mapped(dataset, mapped)}"),
         ("seed", str(run.settings.seed)),
+        *_made(run),
         ("made by", f"priory {__version__}, torch {torch.__version__}"),
+    ]
+
+
+def _made(run: RunFolder) -> list[tuple[str, str]]:
+    """The command, the date and the duration, as far as the run has them."""
+    if (made := run.made) is None:
+        return []
+    known = [("command", made.command), ("begun", f"{made.begun:%Y-%m-%d %H:%M} UTC")]
+    if (seconds := run.seconds) is not None:
+        known.append(("fitting took", duration(seconds) if seconds >= 1 else "less than a second"))
+    return [(name, text) for name, text in known if text]
+
+
+def _judged(dataset: Dataset, most: int | None = None) -> str:
+    """The rows that numbers and some pictures are of: "the 60 test rows", or "all 9 rows"; of many, the first ones."""
+    judged = telling_rows(dataset)
+    split = next((name for name, index in dataset.splits.items() if np.array_equal(index, judged.indices)), None)
+    rows = f"the {len(judged)} {split} rows" if split else f"all {len(judged)} rows"
+    return rows if most is None or len(judged) <= most else f"the first {most} of {rows}"
+
+
+def _mapped(dataset: Dataset, number: int) -> str:
+    total = len(dataset)
+    return f"all {total} rows" if number >= total else f"{number} of the {total} rows"
+
+
+def _pictures(run: RunFolder, dataset: Dataset) -> list[Picture]:
+    """The run's figures but for the map, which the page draws itself."""
+    rows = {"judged": _judged(dataset, MOST_JUDGED), "mapped": _mapped(dataset, MOST_MAPPED)}
+    files = {name: run.path / FIGURES / f"{name}.png" for name in CAPTIONS if name != "map"}
+    return [
+        Picture(CAPTIONS[name][0], CAPTIONS[name][1].format(**rows), file)
+        for name, file in files.items()
+        if file.is_file()
     ]
 
 
@@ -127,7 +176,7 @@ def _nodes(run: RunFolder, drawn: TopographicMap) -> NodeContents:
     numbers = {
         "share of the rows": nodes.usage.numpy(),
         "mixing weight": nodes.weight.numpy(),
-        "magnification": nodes.magnification.numpy(),
+        LOG_MAGNIFICATION: log_magnification(nodes.magnification),
         "distance to the neighbors": nodes.distance.numpy(),
     }
     return NodeContents(nodes.places.numpy(), run.restored(nodes.contents).numpy(), numbers)

@@ -6,12 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
-from pydantic import BaseModel, field_validator
+from pydantic import BaseModel, Field, field_validator
 from torch import Tensor
 
 from priory._support.files import read_json, replacing, write_json
@@ -33,14 +34,23 @@ from priory.workbench.data import (
 )
 from priory.workbench.data.splits import SPLITS as SPLIT_NAMES
 from priory.workbench.runs.stored import StoredMetrics
-from priory.workbench.settings.base import checked
+from priory.workbench.settings.base import Settings, checked
 
 CONFIG, MODEL, METRICS, SPLITS, FIGURES = "config.json", "model.safetensors", "metrics.json", "splits.npz", "figures"
+MADE = "made.json"
 ROW_SCORES = "row_scores.npz"  # of a run that a comparison made
 COMPARISON, COMPARISON_TABLE = "comparison.json", "comparison.csv"  # of the comparison itself
 FITTED_BY = {"vae": "priory fit", "gtm": "priory gtm fit"}  # the kinds of runs: what config.json says, what makes them
 
 Stored = TypeVar("Stored", bound=BaseModel)
+
+
+class Made(Settings):
+    """How and when a run was made, for its page; nothing depends on it, so that `config.json` does not hold it."""
+
+    command: str | None = Field(description="the command line; None if a program made the run")
+    begun: datetime
+    seconds: float | None = Field(description="time that fitting took, if no history has it")
 
 
 @dataclass(frozen=True)
@@ -117,6 +127,23 @@ class RunFolder(ABC):
         """Record the data set's split."""
         with replacing(self.path / SPLITS) as temporary:
             np.savez_compressed(temporary, **dataset.splits)  # type: ignore[arg-type]
+
+    def write_made(self, command: str | None, seconds: float | None = None) -> None:
+        """Record how the run was made, now or so many seconds ago."""
+        begun = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=round(seconds or 0))
+        made = Made(command=command, begun=begun, seconds=seconds)
+        write_json(self.path / MADE, made.model_dump(mode="json"))
+
+    @property
+    def made(self) -> Made | None:
+        """How the run was made; None for a run of a version that did not record it."""
+        file = self.path / MADE
+        return checked(Made, read_json(file), str(file)) if file.is_file() else None
+
+    @property
+    def seconds(self) -> float | None:
+        """The time that fitting took; None if it is not known."""
+        return None if self.made is None else self.made.seconds
 
     @property
     def modeled(self) -> tuple[str, ...]:

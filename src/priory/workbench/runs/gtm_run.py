@@ -13,6 +13,7 @@ from priory._version import __version__
 from priory.evaluation import Estimate
 from priory.gtm import GTM
 from priory.maps.quality import NUM_NEIGHBORS
+from priory.training.history import HISTORY_FILE
 from priory.workbench.data import Dataset, require_finite
 from priory.workbench.models.scaled_gtm import MapModel, scaler_of
 from priory.workbench.runs.folder import CONFIG, MODEL, RunFolder, check_image_shape, read_config
@@ -71,11 +72,13 @@ class GTMRun(RunFolder):
 
     def described(self) -> list[tuple[str, str]]:
         model = self.settings.model
-        side = model.points_per_side
+        side, history = model.points_per_side, self.path / HISTORY_FILE
+        iterations = len(history.read_text(encoding="utf-8").splitlines()) - 1 if history.is_file() else 0
         return [
             ("model", f"classical GTM of {side} x {side} nodes"),
             ("columns", "standardized" if self.standardized is not None else "as they are"),
             ("training", f"at most {model.max_iter} iterations of EM"),
+            *([("iterations run", str(iterations))] if iterations else []),
         ]
 
     @property

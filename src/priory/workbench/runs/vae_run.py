@@ -16,6 +16,7 @@ from priory._support.messages import TRAIN_AGAIN
 from priory._version import __version__
 from priory.evaluation import Estimate
 from priory.priors import GridPrior
+from priory.training.history import HISTORY_FILE, History
 from priory.training.states import STATE_FILE, stored_state
 from priory.vae import VAE
 from priory.workbench.data import Dataset, require_complete
@@ -99,10 +100,26 @@ class Run(RunFolder):
             ("likelihood", str(model.likelihood)),
             ("networks", ", ".join([networks, *([" ".join(map(str, widths))] if widths else [])])),
             ("training", f"at most {training.epochs} epochs of batches of {training.batch_size}"),
+            ("learning rate", f"{training.learning_rate:g}, {training.schedule}, {training.optimizer}"),
         ]
-        if self.refit_of is not None:
-            found.append(("refit", f"the prior was fitted afterwards to the codes of {self.refit_of.run}"))
+        if (history := self.history) is not None and history.epochs:
+            best = f"{history.best_epoch} (the first is {history['epoch'][0]:.0f}); its weights are those of the model"
+            found += [("epochs run", str(history.epochs)), ("best epoch", best)]
+        if (refit := self.refit_of) is not None:
+            how = f"at most {refit.settings.epochs} epochs, learning rate {refit.settings.learning_rate:g}"
+            found.append(("refit", f"the prior was fitted afterwards to the codes of {refit.run}: {how}"))
         return found
+
+    @property
+    def history(self) -> History | None:
+        """The course of training; None if the run was not trained itself, but refitted."""
+        file = self.path / HISTORY_FILE
+        return History.read(file) if file.is_file() else None
+
+    @property
+    def seconds(self) -> float | None:
+        history = self.history
+        return super().seconds if history is None else sum(history["seconds"])
 
     @property
     def has_map(self) -> bool:

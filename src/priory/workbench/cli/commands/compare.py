@@ -10,13 +10,13 @@ from typing import Any
 import typer
 
 from priory._support.locking import sole_writer
-from priory._support.messages import did_you_mean, shortened
+from priory._support.messages import did_you_mean, duration, shortened
 from priory.training import check_devices
 from priory.vae import VAE
 from priory.workbench.cli.commands.evaluate import EVALUATION_SEED, evaluated, keeps_better_metrics
 from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
 from priory.workbench.cli.commands.opening import allow_modules_here, say_if_newer, settings_of_device
-from priory.workbench.cli.commands.printing import default_folder, say_page
+from priory.workbench.cli.commands.printing import default_folder, say_page, typed
 from priory.workbench.cli.errors import MENDABLE, can_be_mended, said_in_a_line
 from priory.workbench.cli.terminal import say, say_on_stderr, stderr_is_terminal
 from priory.workbench.compare.cells import (
@@ -27,7 +27,7 @@ from priory.workbench.compare.cells import (
     finished_cell,
     write_row_scores,
 )
-from priory.workbench.compare.pace import in_words, seconds_left
+from priory.workbench.compare.pace import seconds_left
 from priory.workbench.compare.page import page_contents
 from priory.workbench.compare.pictures import draw_pictures
 from priory.workbench.compare.results import Comparison
@@ -159,7 +159,7 @@ def _fill(comparison: Comparison, plan: dict[Cell, RunSettings], out: Path, devi
     if len(left) < len(plan):
         say_on_stderr(f"{len(plan) - len(left)} of {len(plan)} runs are done already")
     for number, cell in enumerate(left):
-        estimate = f"; about {in_words(seconds_left(took, left[number:]))} left" if took else ""
+        estimate = f"; about {duration(seconds_left(took, left[number:]))} left" if took else ""
         say_on_stderr(f"run {number + 1} of {len(left)}: {cell}{estimate}")
         began = time.monotonic()
         try:
@@ -201,7 +201,7 @@ def _run_to_compare(folder: Path, settings: RunSettings) -> Iterator[tuple[Run, 
             run = Run.open(folder)
             yield run, run.load_dataset(), None
         return
-    with vae_jobs.new_run(settings, folder) as new:
+    with vae_jobs.new_run(settings, folder, typed()) as new:
         yield new.run, new.dataset, new.vae
 
 

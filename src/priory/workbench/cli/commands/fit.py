@@ -19,7 +19,7 @@ from priory.vae import VAE
 from priory.workbench.cli.commands.evaluate import EVALUATION_SEED, evaluated, keeps_better_metrics
 from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
 from priory.workbench.cli.commands.opening import allow_modules_here, say_if_newer, settings_of_device
-from priory.workbench.cli.commands.printing import default_folder, say_data, say_files, say_left_out
+from priory.workbench.cli.commands.printing import default_folder, say_data, say_files, say_left_out, typed
 from priory.workbench.cli.terminal import say, show_metrics, stderr_is_terminal
 from priory.workbench.data import RULE, Dataset, LikelihoodProposal, lost_digits, telling_rows
 from priory.workbench.jobs import vae as vae_jobs
@@ -89,7 +89,7 @@ def _run_to_fit(
             if resume
             else "DATA: expected a file or an embedded data set, such as: priory fit digits --out runs/first"
         )
-    with vae_jobs.new_run(settings, out) as new:
+    with vae_jobs.new_run(settings, out, typed()) as new:
         _say_what_was_found(new.run, new.dataset, new.proposal)
         yield new.run, new.dataset, new.vae
 

@@ -11,7 +11,7 @@ from priory.training.history import HISTORY_FILE
 from priory.workbench.cli.commands.evaluate import collected, evaluated
 from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
 from priory.workbench.cli.commands.opening import chosen_device
-from priory.workbench.cli.commands.printing import default_folder, say_data, say_files, say_left_out
+from priory.workbench.cli.commands.printing import default_folder, say_data, say_files, say_left_out, typed
 from priory.workbench.cli.terminal import say, say_on_stderr, show_metrics
 from priory.workbench.data import telling_rows
 from priory.workbench.jobs import gtm as gtm_jobs
@@ -33,7 +33,7 @@ def gtm_fit_run(given: Mapping[str, Any], assignments: list[str], out: Path | No
     with saying_how_to_go_on(out, AGAIN), gtm_jobs.new_gtm_run(settings, out) as (run, found):
         _say_what_was_found(run, found)
         with collected(ConvergenceWarning) as unsettled:
-            model = gtm_jobs.fit(run, found.dataset, device)
+            model = gtm_jobs.fit(run, found.dataset, device, typed())
         iterations, more = model.gtm.n_iter_, 2 * model.gtm.max_iter
         if unsettled:
             say_on_stderr(("note:", "yellow"), f" EM still moved after {iterations} iterations (--max-iter {more})")

@@ -1,5 +1,7 @@
-"""Messages that several commands print: the data, the columns left out, the files written."""
+"""What several commands print: the data, the columns left out, the files written; and the line that was typed."""
 
+import shlex
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +16,11 @@ def default_folder(source: str, ending: str) -> Path:
     runs/wine-vamp
     """
     return Path("runs") / f"{Path(source).name.split('.')[0]}-{ending}"
+
+
+def typed() -> str:
+    """The command line that is being run."""
+    return shlex.join(["priory", *sys.argv[1:]])
 
 
 def say_data(dataset: Dataset) -> None:

@@ -1,6 +1,7 @@
 """`priory refit`: another prior for a trained encoder and decoder, and what it changed."""
 
 import shlex
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from priory.workbench.cli.commands.evaluate import EVALUATION_SEED, evaluated
 from priory.workbench.cli.commands.fit import GRID_FLAGS, grid_settings
 from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
 from priory.workbench.cli.commands.opening import allow_modules_here, opened_model
-from priory.workbench.cli.commands.printing import say_files
+from priory.workbench.cli.commands.printing import say_files, typed
 from priory.workbench.cli.terminal import row_progress, say, say_table
 from priory.workbench.data import Dataset, telling_rows
 from priory.workbench.jobs import refit as refit_jobs
@@ -49,26 +50,28 @@ def refit_run(
         vae = opened_model(path, device).model
         dataset = run.load_dataset()
         with refit_jobs.free_folder(out):
-            found, measured = _refitted(run, vae, dataset, request, num_samples)
+            found, measured, seconds = _refitted(run, vae, dataset, request, num_samples)
             _say_what_changed(measured, dataset, num_samples)
-            evaluation = (num_samples, EVALUATION_SEED)
-            new, pictures = refit_jobs.write_run(run, out, found, request, dataset, measured, evaluation)
+            evaluation, made = (num_samples, EVALUATION_SEED), (typed(), seconds)
+            new, pictures = refit_jobs.write_run(run, out, found, request, dataset, measured, evaluation, made)
             say_files(new.path, (CONFIG, MODEL, METRICS, refit_jobs.REFIT), pictures, new.path / REPORT)
             say(f"next: priory evaluate {shlex.quote(str(new.path))}   (as with any run)")
 
 
 def _refitted(
     run: Run, vae: VAE, dataset: Dataset, request: RefitRequest, num_samples: int
-) -> tuple[Refitted, Measured]:
-    """The model with the new prior; its metrics, the old one's, and the differences of the rows."""
+) -> tuple[Refitted, Measured, float]:
+    """The model with the new prior; its metrics, the old one's and the differences of the rows; the refit's seconds."""
     telling = telling_rows(vae_jobs.as_judged(run, dataset))
     before = evaluated(vae_jobs, vae, telling, num_samples)
+    began = time.monotonic()
     with row_progress("refit", request.refit.epochs) as progress:
         found = refit_jobs.refitted(run, vae, dataset, request, progress)
+    seconds = time.monotonic() - began
     _say_how(found, run, request)
     after = evaluated(vae_jobs, found.vae, telling, num_samples)
     difference = refit_jobs.difference(before.per_row, after.per_row)
-    return found, {"before": before, "after": after, "difference": difference}
+    return found, {"before": before, "after": after, "difference": difference}, seconds
 
 
 def _say_how(found: Refitted, run: Run, request: RefitRequest) -> None:

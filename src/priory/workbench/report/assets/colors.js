@@ -13,13 +13,16 @@ const GRAY = "#b3b3b3";
 const MISSING = "#d0d4d9";
 const MOST_SHAPES = 20000; // rows; of more, shapes are too small to be seen and slow to draw
 const CIVIDIS = ["#00224e", "#123570", "#3b496c", "#575d6d", "#707173", "#8a8678", "#a59c74", "#c3b369", "#e1cc55", "#fee838"];
+const PURPLES = ["#f2f0f7", "#dadaeb", "#bcbddc", "#9e9ac8", "#807dba", "#6a51a3", "#4a1486"]; // of nodes, beside rows with cividis
 
-// Numbers are drawn as parts of their range, from 0 to 1; missing ones stand below it in a color of their own.
+// Numbers are drawn as parts of their scale, from 0 to 1; missing ones stand below it in a color of their own.
 const BELOW = -0.25;
-const NUMBER_SCALE = [
-  [0, MISSING], [0.19, MISSING], // 0 of the range is at 0.2 of the scale
-  ...CIVIDIS.map((color, i) => [i ? 0.2 + (0.8 * i) / (CIVIDIS.length - 1) : 0.19, color]),
-];
+const LONG_TAIL = 1.5, LEVELS = 257; // as in plots/colors.py
+
+function plotlyScale(colors) {
+  const last = colors.length - 1; // 0 of the scale is at 0.2 of plotly's
+  return [[0, MISSING], [0.19, MISSING], ...colors.map((color, i) => [i ? 0.2 + 0.8 * (i / last) : 0.19, color])];
+}
 
 function classScale(colors) {
   if (colors.length === 1) return [[0, colors[0]], [1, colors[0]]];
@@ -65,20 +68,39 @@ function classLook(label, colors, count) {
   return { marker, name: label.name, group, palette, groups: label.groups };
 }
 
-function numberLook(column) {
-  const values = asFloats(column.values);
-  let low = Infinity, high = -Infinity;
-  let missing = 0;
-  for (const value of values) {
-    if (!Number.isFinite(value)) { missing++; continue; }
-    if (value < low) low = value;
-    if (value > high) high = value;
+// The value at this part of sorted values.
+function quantile(sorted, part) {
+  const place = part * (sorted.length - 1), i = Math.floor(place);
+  return sorted[i] + (place - i) * ((i + 1 < sorted.length ? sorted[i + 1] : sorted[i]) - sorted[i]);
+}
+
+// Numbers at equal distances on a scale: the ends of the range, or the quantiles of different values if they are skewed.
+function levelsOf(...columns) {
+  const sorted = Float32Array.from(columns.flatMap((values) => Array.from(values).filter(Number.isFinite))).sort();
+  if (!sorted.length) return [0, 1];
+  const [low, high] = [sorted[0], sorted[sorted.length - 1]];
+  const different = sorted.filter((value, i) => !i || value !== sorted[i - 1]);
+  const [tenth, ninth] = [quantile(sorted, 0.1), quantile(sorted, 0.9)];
+  const skewed = Math.max(tenth - low, high - ninth) >= LONG_TAIL * (ninth - tenth);
+  if (different.length < 3 || !skewed) return [low, high];
+  return different.length <= LEVELS ? different : Float32Array.from({ length: LEVELS }, (_, i) => quantile(different, i / (LEVELS - 1)));
+}
+
+function partOf(value, levels) {
+  let below = 0, above = levels.length - 1;
+  while (above - below > 1) {
+    const middle = (below + above) >> 1;
+    if (levels[middle] <= value) below = middle; else above = middle;
   }
-  if (low > high) { low = 0; high = 1; }
-  const width = high - low || 1;
-  const color = Float32Array.from(values, (value) => (Number.isFinite(value) ? (value - low) / width : BELOW));
-  const marker = { color, symbol: "circle", colorscale: NUMBER_SCALE, cmin: BELOW, cmax: 1 };
-  return { marker, name: column.name, low, high, missing };
+  return (below + (value - levels[below]) / (levels[above] - levels[below] || 1)) / (levels.length - 1);
+}
+
+function numberLook(column, levels = levelsOf(asFloats(column.values)), colors = CIVIDIS) {
+  const values = asFloats(column.values);
+  const missing = values.reduce((count, value) => count + !Number.isFinite(value), 0);
+  const color = Float32Array.from(values, (value) => (Number.isFinite(value) ? partOf(value, levels) : BELOW));
+  const marker = { color, symbol: "circle", colorscale: plotlyScale(colors), cmin: BELOW, cmax: 1 };
+  return { marker, name: column.name, levels, colors, missing };
 }
 
 function plainLook() {
@@ -110,17 +132,19 @@ function element(tag, text, className) {
   return made;
 }
 
-function written(value) {
+function written(value, digits = 4) {
   if (!Number.isFinite(value)) return "none";
-  return String(Number(value.toPrecision(4))).replaceAll("-", "−");
+  return String(Number(value.toPrecision(digits))).replaceAll("-", "−");
 }
 
-function scaleBar(low, high) {
+// A bar, and below it the values at its ends; of quantiles, the one in its middle too.
+function scaleBar({ levels, colors }) {
   const bar = element("div", undefined, "scale");
-  bar.style.background = "linear-gradient(to right, " + CIVIDIS.join(", ") + ")";
-  const ends = element("div", undefined, "scale-ends");
-  ends.append(element("span", written(low)), element("span", written(high)));
-  return [bar, ends];
+  bar.style.background = "linear-gradient(to right, " + colors.join(", ") + ")";
+  const ends = element("div", undefined, "scale-ends"), skewed = levels.length > 2;
+  const ticks = skewed ? [0, 0.5, 1].map((part) => quantile(levels, part)) : levels;
+  ends.append(...Array.from(ticks, (value) => element("span", written(value, skewed ? 3 : 4))));
+  return skewed ? [bar, ends, element("p", "colors by quantiles", "hint")] : [bar, ends];
 }
 
 // Classes can be hidden one by one; `changed` is told which are.
@@ -145,14 +169,13 @@ function classLegend(look, shapes, changed) {
 
 function writeLegend(rowLook, nodeLook, shapes, changed) {
   const legend = document.getElementById("legend");
-  const parts = [];
-  if (rowLook.name) parts.push(element("h3", rowLook.name));
-  if (rowLook.groups) parts.push(classLegend(rowLook, shapes, changed));
+  const parts = [], shared = nodeLook && nodeLook.levels === rowLook.levels;
+  if (rowLook.groups) parts.push(element("h3", rowLook.name + " (rows)"), classLegend(rowLook, shapes, changed));
   else if (rowLook.name) {
-    parts.push(...scaleBar(rowLook.low, rowLook.high));
+    parts.push(element("h3", (shared ? "Rows and nodes: " : "Rows: ") + rowLook.name), ...scaleBar(rowLook));
     if (rowLook.missing) parts.push(element("p", rowLook.missing + (rowLook.missing === 1 ? " row has none: it is" : " rows have none: they are") + " light gray", "hint"));
   }
-  if (nodeLook) parts.push(element("h3", "Nodes: " + nodeLook.name), ...scaleBar(nodeLook.low, nodeLook.high));
+  if (nodeLook && !shared) parts.push(element("h3", "Nodes: " + nodeLook.name), ...scaleBar(nodeLook));
   legend.replaceChildren(...parts);
   legend.hidden = !parts.length;
 }

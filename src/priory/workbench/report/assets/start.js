@@ -18,10 +18,17 @@ function nodeOptions(map) {
   return options;
 }
 
-async function nodeLookOf(map, option, rowOption) {
-  if (option.kind === "number") return numberLook(option.column);
-  const column = option.kind === "column" && rowOption.key.startsWith("column-") ? map.columns[Number(rowOption.key.slice(7))] : null;
-  return column && column.nodes ? numberLook({ name: column.name, values: await column.nodes() }) : null;
+// The looks of the rows and of the nodes: one scale for one quantity, two scales for two.
+async function looksOf(map, rowOption, nodeOption) {
+  const rowColumn = await rowOption.get();
+  const column = nodeOption.kind === "column" && rowOption.key.startsWith("column-") ? map.columns[Number(rowOption.key.slice(7))] : null;
+  if (column && column.nodes) {
+    const nodeColumn = { name: column.name, values: await column.nodes() };
+    const levels = levelsOf(asFloats(rowColumn.values), asFloats(nodeColumn.values));
+    return [numberLook(rowColumn, levels), numberLook(nodeColumn, levels)];
+  }
+  const look = lookOf(rowColumn, map.data.colors, map.count);
+  return [look, nodeOption.kind === "number" ? numberLook(nodeOption.column, undefined, look.levels ? PURPLES : CIVIDIS) : null];
 }
 
 // What is chosen in the controls becomes the state, and the state is drawn.
@@ -34,8 +41,7 @@ function startColors(map, plot, state) {
   async function recolor() {
     const rowOption = rowOptions[byId("color-by").value];
     const option = nodeChoices[byId("nodes-by").value] || { kind: "hidden" };
-    const look = lookOf(await rowOption.get(), map.data.colors, map.count);
-    const nodeLook = await nodeLookOf(map, option, rowOption);
+    const [look, nodeLook] = await looksOf(map, rowOption, option);
     writeLegend(look, nodeLook, map.count <= MOST_SHAPES, (hidden) => redraw({ hidden }));
     await redraw({ look, nodeLook, nodeKind: option.kind, hidden: new Set() });
   }

@@ -1,7 +1,7 @@
 """Words that error messages share: the name that was meant, and what a library said in the words of the house."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 TRAIN_AGAIN = "put back the file that `priory fit` wrote, or train again"
@@ -73,6 +73,15 @@ def in_our_words(sentence: str) -> str:
         if match := re.fullmatch(pattern, text):
             return match.expand(words)
     return text[:1].lower() + text[1:]
+
+
+def first_few(names: Sequence[str], most: int = 5) -> str:
+    """The first names of a list.
+
+    >>> first_few(["a", "b", "c"]), first_few(["a", "b", "c"], 2)
+    ('a, b, c', 'a, b, ...')
+    """
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def shortened(text: str, most: int = 80) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from priory._support.messages import first_few
 from priory.workbench.data.reading.matrices import Matrix, compact, is_sparse
 from priory.workbench.data.splits import MINIMUM_ROWS
 from priory.workbench.data.summary import Summary, summarize
@@ -179,11 +180,10 @@ def with_columns(dataset: Dataset, columns: tuple[str, ...]) -> Dataset:
     place = {name: i for i, name in enumerate(dataset.columns)}
     missing = [name for name in columns if name not in place]
     if missing:
-        shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise ValueError(
             f"{dataset.origin}: expected the {len(columns)} columns that the model was trained on, and {len(missing)} "
-            f"are missing ({shown}); it has {len(dataset.columns)} columns, from {dataset.columns[0]} on; add or "
-            "rename them"
+            f"are missing ({first_few(missing)}); it has {len(dataset.columns)} columns, from {dataset.columns[0]} on; "
+            "add or rename them"
         )
     order = [place[name] for name in columns]
     image_shape = dataset.image_shape if len(columns) == len(dataset.columns) else None

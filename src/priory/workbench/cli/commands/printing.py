@@ -3,8 +3,11 @@
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from priory.workbench.cli.terminal import console
-from priory.workbench.data import Dataset, describe_constants
+import numpy as np
+
+from priory._support.messages import first_few
+from priory.workbench.cli.terminal import console, errors
+from priory.workbench.data import Dataset, DatasetRows, describe_constants
 
 
 def default_folder(source: str, ending: str) -> Path:
@@ -29,13 +32,20 @@ def say_left_out(columns: Mapping[str, float | None]) -> None:
     if constants:
         _say_number(constants, "one value in all training rows", describe_constants(constants))
     if empty:
-        shown = ", ".join(map(repr, empty[:5])) + (", ..." if len(empty) > 5 else "")
-        _say_number(empty, "no value in any training row", shown)
+        _say_number(empty, "no value in any training row", first_few([*map(repr, empty)]))
 
 
 def _say_number(columns: Collection[str], values: str, shown: str) -> None:
     number = f"{len(columns)} column{'s have' if len(columns) > 1 else ' has'}"
     console.print(f"left out of the model: {number} {values} ({shown})", markup=False)
+
+
+def note_rows(fact: str, rows: DatasetRows, which: np.ndarray) -> None:
+    """Print a fact about some rows with their ids; nothing if there is no such row."""
+    ids = rows.ids[which].tolist()
+    if ids:
+        number = f"{len(ids)} row{'s' if len(ids) > 1 else ''}"
+        errors.print(f"note: {fact} {number}: {first_few(ids)}", markup=False)
 
 
 def say_files(folder: Path, files: Sequence[str], pictures: Sequence[Path], page: Path | None) -> None:

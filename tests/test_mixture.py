@@ -157,6 +157,11 @@ def test_components_need_no_support():
     torch.testing.assert_close(log_prob, Normal(0.0, 1.0).log_prob(torch.tensor(1.0)))
 
 
+@pytest.mark.parametrize("validate", [True, False])
+def test_expanding_keeps_the_check_of_values(validate):
+    assert Mixture(torch.zeros(3), FAMILIES["diagonal"]((3,)), validate).expand((2,))._validate_args == validate
+
+
 def test_gradients_pass_by_components_without_the_value_in_their_support():
     high = torch.tensor([1.0, 3.0], requires_grad=True)
     Mixture(torch.zeros(2), distributions.Uniform(torch.zeros(2), high)).log_prob(torch.tensor(2.0)).backward()

@@ -1,4 +1,4 @@
-"""All members of the family of priors, as tests build them; and members that are not part of the package."""
+"""All members of the family of priors, as tests build them; members and densities that are not part of the package."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -8,12 +8,34 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import Independent, Poisson, StudentT, constraints
+from torch.distributions import (
+    Independent,
+    LowRankMultivariateNormal,
+    MultivariateNormal,
+    Poisson,
+    StudentT,
+    constraints,
+)
 
-from priory import Mixture, MixturePrior, Prior, Rescale
+from mutants import PlainFlow, PlainMixture
+from priory import (
+    VAE,
+    BernoulliDecoder,
+    DensityPrior,
+    FlowPrior,
+    GaussianDecoder,
+    Mixture,
+    MixturePrior,
+    NegativeBinomialDecoder,
+    NormalEncoder,
+    Prior,
+    Rescale,
+    mlp,
+)
 from priory.distributions.normal import diagonal_normal
 from priory.nn.decoders import LikelihoodDecoder
 from priory.priors.base import Encoder
+from priory.priors.flow import import_zuko
 from priory.workbench.data import Table
 from priory.workbench.models.building import build_prior, class_of_prior
 from priory.workbench.models.facts import Features
@@ -146,3 +168,32 @@ class Wide(Residual):
 
     def __init__(self, num_inputs: int, num_outputs: int, num_blocks: int = 2) -> None:
         super().__init__(num_inputs, num_outputs, num_blocks)
+
+
+L = 3  # latent dimensions of `small_vae`
+OTHERS = {
+    "normal": lambda: DensityPrior(MultivariateNormal(torch.zeros(L), torch.eye(L))),
+    "low rank": lambda: DensityPrior(LowRankMultivariateNormal(torch.zeros(L), torch.ones(L, 1), torch.ones(L))),
+    "student": lambda: DensityPrior(Independent(StudentT(3.0, torch.zeros(L), torch.ones(L)), 1)),
+    "plain mixture": lambda: DensityPrior(PlainMixture(L), latent_dim=L),
+    "plain flow": lambda: DensityPrior(PlainFlow(L), latent_dim=L),
+    "spline flow": lambda: FlowPrior(import_zuko().flows.NSF(L, hidden_features=[8])),
+}
+DECODERS = {
+    "bernoulli": BernoulliDecoder,
+    "gaussian": GaussianDecoder,
+    "negative-binomial": NegativeBinomialDecoder,
+    "poisson": PoissonDecoder,
+}
+
+
+def small_vae(prior: str, decoder: str = "gaussian", num_rows: int = 18) -> tuple[VAE, Tensor]:
+    """A VAE with a member or one of the other densities as its prior, in evaluation mode; and rows for it, (N, 5)."""
+    torch.manual_seed(0)
+    draws = {"gaussian": torch.randn, "bernoulli": lambda *shape: torch.rand(*shape).round()}
+    x = draws.get(decoder, lambda *shape: torch.poisson(5 * torch.rand(*shape)))(num_rows, 5)
+    likelihood = DECODERS[decoder].from_data(mlp(L, [8], 5), x)
+    preprocess = DECODERS[decoder].preprocessing(x)
+    p_z = OTHERS[prior]() if prior in OTHERS else made(prior, L, Features(preprocess(x), *preprocess.feature_range))
+    network = mlp(5, [8], 2 * L) if decoder == "gaussian" else Residual(5, 2 * L)
+    return VAE(NormalEncoder(network), likelihood, p_z, preprocess).eval(), x

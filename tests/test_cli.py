@@ -214,6 +214,57 @@ def test_score_of_another_file_ranks_an_outlier_last(trained, table, command, tm
     assert "cell7" in said
 
 
+@pytest.fixture(scope="module")
+def far(table):
+    """Twenty rows, of which three are too far away for float32."""
+    frame = pd.read_csv(table).head(20)
+    frame.loc[3, "c"], frame.loc[7, "a"], frame.loc[9, list("abcde")] = 1e20, 9.97e36, -3.4e38
+    frame.to_csv(table.parent / "far.csv", index=False)
+    return table.parent / "far.csv"
+
+
+@pytest.fixture
+def noted(monkeypatch, capsys):
+    """Run a command that must succeed with notes; gives them."""
+
+    def run(*arguments: object) -> str:
+        assert run_cli(*arguments, monkeypatch=monkeypatch) == 0
+        return capsys.readouterr().err
+
+    return run
+
+
+@pytest.mark.parametrize("prior", ["flow", "family:StudentMixture", "gtm"])
+def test_score_names_far_rows_and_keeps_the_others(prior, far, table, command, noted, tmp_path):
+    command("fit", table, "--prior", prior, *READING, *QUICK, "--no-evaluate", "--out", tmp_path / "run")
+    said = noted("score", tmp_path / "run", far, "--samples", 8, "--out", tmp_path / "scores.csv")
+    assert said == "note: no density (-inf) for 3 rows: cell3, cell7, cell9\n"
+    scores = pd.read_csv(tmp_path / "scores.csv")["log_likelihood"].to_numpy()
+    assert (np.flatnonzero(scores == -np.inf) == [3, 7, 9]).all()
+    assert (np.delete(scores, [3, 7, 9]) > -200).all()
+
+
+def test_map_names_far_rows_and_leaves_their_places_empty(trained, far, table, command, noted, tmp_path):
+    said = noted("map", trained, far, "--predict", "kind", "--samples", 8, "--out", tmp_path / "far-map.csv")
+    assert "note: no density (-inf) for 3 rows: cell3, cell7, cell9" in said
+    assert "note: no place on the map for 2 rows: cell7, cell9" in said
+    found = pd.read_csv(tmp_path / "far-map.csv")
+    lost, others = found.loc[[7, 9]], found.drop([3, 7, 9])
+    assert lost[["u1", "u2", "u1_scale", "node_u1", "responsibility", "kind_predicted"]].isna().all(axis=None)
+    assert (lost["node"] == -1).all()
+    pd.read_csv(table).head(20).to_csv(tmp_path / "near.csv", index=False)
+    command("map", trained, tmp_path / "near.csv", "--predict", "kind", "--samples", 8, "--out", tmp_path / "map.csv")
+    near = pd.read_csv(tmp_path / "map.csv").drop([3, 7, 9])
+    pd.testing.assert_frame_equal(others, near, rtol=1e-5)
+    said = noted("embed", trained, far, "--out", tmp_path / "z.csv")
+    assert said == "note: no finite place for 2 rows: cell7, cell9\n"
+
+
+def test_evaluate_names_far_rows(trained, far, refused):
+    message = refused("evaluate", trained, far, "--samples", 4)
+    assert "some rows have no likelihood under this model (cell3, cell7, cell9); leave them out" in message
+
+
 def test_score_writes_into_a_copy_of_the_table(trained, table, command, tmp_path):
     command("score", trained, "--copy", "--samples", 8, "--out", tmp_path / "copy.csv")
     copy = pd.read_csv(tmp_path / "copy.csv")

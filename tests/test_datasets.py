@@ -19,6 +19,7 @@ import torch
 
 from command_line import MATRIX, QUICK, ROWS, run_cli
 from priory.workbench.data import FORMATS, Dataset, Table, load_dataset, require_complete
+from priory.workbench.data.splits import with_validation
 
 sp = pytest.importorskip("scipy.sparse")
 pd = pytest.importorskip("pandas")
@@ -236,6 +237,19 @@ def test_keras_names_and_a_missing_validation_part(tmp_path: Path) -> None:
     assert disjoint_and_complete(data)
     assert data.x[data.splits["test"]].min() == 1
     assert data.x[data.splits["valid"]].max() == 0
+
+
+def test_the_seed_draws_the_validation_rows_of_a_file_without_some() -> None:
+    given = {"train": np.arange(100, 160), "valid": np.zeros(0, np.int64), "test": np.arange(20)}
+    drawn = [with_validation(given, seed) for seed in (0, 0, 1, 2)]
+    valid = [tuple(splits["valid"].tolist()) for splits in drawn]
+    assert valid[0] == valid[1]
+    assert len(set(valid)) == 3
+    for splits in drawn:
+        assert len(splits["valid"]) == 6
+        assert sorted([*splits["train"], *splits["valid"]]) == list(range(100, 160))
+        np.testing.assert_array_equal(splits["test"], np.arange(20))
+    assert with_validation(drawn[0], 5) is drawn[0]
 
 
 def test_packed_bits_against_an_explicit_loop(tmp_path: Path) -> None:
@@ -744,6 +758,13 @@ def test_dynamic_binarization_keeps_means_for_train_rows_only() -> None:
     assert abs(deviation) < 4  # standard deviations
     again = load_dataset("digits", binarize="dynamic").rows("test").tensor()
     assert torch.equal(drawn, again)
+
+
+def test_static_binarization_draws_with_the_seed_that_makes_scores_comparable(tmp_path: Path) -> None:
+    means = np.random.default_rng(1).random((5000, 2), dtype=np.float32)  # more rows than a block has
+    np.save(tmp_path / "x.npy", means)
+    uniform = np.random.default_rng(777).random((5000, 2), dtype=np.float32)
+    np.testing.assert_array_equal(load_dataset(tmp_path / "x.npy", binarize="static").x, uniform < means)
 
 
 def test_a_rows_draw_does_not_depend_on_the_split() -> None:

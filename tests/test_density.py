@@ -338,6 +338,30 @@ def test_far_tails_have_their_finite_density_and_score(path, distance):
 
 
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+@pytest.mark.parametrize("order", list(itertools.permutations([math.nan, math.inf, 1e30])))
+def test_rows_beside_each_other_keep_their_own_kind_of_overflow(order, path):
+    z, log_weights, loc, scale = small_arguments(torch.float32)
+    spoilt = z.detach().clone()
+    spoilt[1:4, 1] = torch.tensor(order)
+    spoilt.requires_grad_()
+    others = [0, 4]
+    with path():
+        result, joint = (
+            mixture_log_prob(spoilt, log_weights, loc, scale),
+            joint_log_prob(spoilt, log_weights, loc, scale),
+        )
+        (gradient,) = torch.autograd.grad(result[others].sum(), spoilt)
+    assert_exact(result[others], scipy_log_prob(z[others], log_weights, loc, scale))
+    for position, value in enumerate(order, 1):
+        expected = math.nan if math.isnan(value) else -math.inf
+        for values in (result[position], joint[position]):
+            torch.testing.assert_close(values, torch.full_like(values, expected), equal_nan=True)
+    exact = z.detach().double().requires_grad_()
+    (expected,) = torch.autograd.grad(recorded_log_prob(exact, log_weights, loc, scale)[others].sum(), exact)
+    torch.testing.assert_close(gradient[others].double(), expected[others], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
 def test_nan_stays_in_its_own_point(path):
     z, log_weights, loc, scale = (x.detach() for x in small_arguments(torch.float32))
     spoilt = z.clone()

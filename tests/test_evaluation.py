@@ -193,6 +193,15 @@ def test_component_use_tells_the_weight_that_nobody_uses():
     assert found["used_components"].se == pytest.approx(spread, rel=0.3)
 
 
+def test_unused_weight_compares_each_component_with_its_own_weight():
+    """One row of twenty is less than a tenth of the weight 0.9, and more than a tenth of the weight 0.03."""
+    places = torch.tensor([[-10.0, 0.0], [10.0, 0.0], [0.0, 30.0]])
+    p_z = Mixture(torch.tensor([0.9, 0.07, 0.03]).log(), diagonal_normal(places, torch.ones(3, 2)))
+    codes = places[[0] + [1] * 18 + [2]]
+    found = component_use(p_z, AggregatePosterior(codes, torch.full((20, 2), 0.1)))
+    assert found["unused_weight"].value == pytest.approx(0.9)
+
+
 def test_many_rows_take_draws_and_agree_with_quadrature(monkeypatch):
     loc, scale = torch.randn(300, 2), torch.full((300, 2), 0.3)
     prior = diagonal_normal(torch.zeros(2), torch.ones(2))

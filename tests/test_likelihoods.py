@@ -163,6 +163,12 @@ def test_mean_and_variance_are_those_of_samples(name, options):
     assert (((x - mean) ** 2).mean(0) - variance).abs().lt(5 * ((fourth_moment - variance**2) / count).sqrt()).all()
 
 
+@pytest.mark.parametrize("validate", [True, False])
+@pytest.mark.parametrize("family", [NegativeBinomial, DiscretizedLogistic])
+def test_expanding_keeps_the_check_of_values(family, validate):
+    assert family(torch.zeros(2), torch.zeros(2), validate_args=validate).expand((3, 2))._validate_args == validate
+
+
 @pytest.mark.parametrize(("name", "options"), CASES)
 def test_distributions_expand(name, options):
     p_x = build(name, options)(torch.randn(2, LATENT))

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch import distributions
 from torch.distributions import Categorical, Independent, Laplace, MixtureSameFamily, MultivariateNormal, Normal
 
 from oracles import mixture_log_prob_loop, quadrature_grid
@@ -54,6 +55,117 @@ def test_agrees_with_mixture_same_family(family, batch):
     assert wide.batch_shape == (3, *batch)
     assert wide.sample((2,)).shape == (2, 3, *batch, *ours.event_shape)
     assert ours.sample((0,)).shape == (0, *ours.batch_shape, *ours.event_shape)
+
+
+def uniforms(low, width):
+    return distributions.Uniform(low, low + width)
+
+
+def scaled_beta(low, width):
+    """A beta distribution on an interval of its own: torch's support of it is the real line."""
+    shape = distributions.Beta(torch.full_like(low, 2.0), torch.full_like(low, 3.0))
+    return distributions.TransformedDistribution(shape, [distributions.AffineTransform(low, width)])
+
+
+def pairs_of(low, width):
+    """torch's own mixtures, without their check, which refuses what lies in one of the two supports."""
+    low, width = (torch.stack([x, x + 0.5], -1) for x in (low, width))
+    pairs = distributions.Uniform(low, low + width, validate_args=False)
+    return MixtureSameFamily(Categorical(torch.tensor([0.3, 0.7]).expand_as(low)), pairs, validate_args=False)
+
+
+# Components by two parameters in (0.5, 2); the first nine have supports that depend on them.
+SUPPORTS = {
+    "uniform": uniforms,
+    "uniform vectors": lambda low, width: Independent(uniforms(low[..., None] + torch.zeros(2), width[..., None]), 1),
+    "binomial": lambda count, odds: distributions.Binomial((5 * count).round(), odds / 3),
+    "binomial of one count": lambda count, odds: distributions.Binomial(5, odds / 3),
+    "binomial vectors": lambda count, odds: Independent(
+        distributions.Binomial((5 * count).round()[..., None], (odds / 3)[..., None].expand(*odds.shape, 2)), 1
+    ),
+    "pareto": distributions.Pareto,
+    "scaled beta": scaled_beta,
+    "mixtures of uniforms": pairs_of,
+    "our mixtures of uniforms": lambda low, width: Mixture(
+        torch.zeros(*low.shape, 1), uniforms(low[..., None], width[..., None])
+    ),
+    "poisson": lambda rate, _: distributions.Poisson(rate),
+    "log-normal": distributions.LogNormal,
+    "gamma": distributions.Gamma,
+    "inverse gamma": distributions.InverseGamma,
+    "beta": distributions.Beta,
+    "von Mises": distributions.VonMises,
+    "student": lambda loc, scale: distributions.StudentT(3.0, loc, scale),
+    "categorical": lambda a, b: Categorical(torch.stack([a, b, a + b], -1)),
+    "one-hot": lambda a, b: distributions.OneHotCategorical(torch.stack([a, b, a + b], -1)),
+    "dirichlet": lambda a, b: distributions.Dirichlet(torch.stack([a, b, a + b], -1)),
+    "multinomial": lambda a, b: distributions.Multinomial(5, torch.stack([a, b, a + b], -1)),
+    "LKJ": lambda a, b: distributions.LKJCholesky(3, a),
+}
+
+
+def log_prob_of_one(component, value):
+    """By the component's own check of values; -inf if it refuses this one."""
+    try:
+        return component.log_prob(value)
+    except ValueError:
+        return torch.tensor(-math.inf)
+
+
+@pytest.mark.parametrize("validate", [True, False])
+@pytest.mark.parametrize("batch", [(), (3,)])
+@pytest.mark.parametrize("family", SUPPORTS.values(), ids=SUPPORTS)
+def test_a_component_has_no_density_outside_of_its_own_support(family, batch, validate):
+    """Against one component at a time, whose own check of values says where its support ends."""
+    parameters = 0.5 + 1.5 * torch.rand(2, *batch, 4)
+    p_z = Mixture(torch.randn(*batch, 4), family(*parameters), validate_args=validate).expand((2, *batch))
+    z = p_z.sample((6,))
+    ones = [family(a, b) for a, b in parameters.unsqueeze(1).expand(2, 2, *batch, 4).flatten(1).unbind(1)]
+    values = z.unsqueeze(-1 - len(p_z.event_shape)).expand(6, 2, *batch, 4, *p_z.event_shape)
+    expected = torch.stack(
+        [
+            torch.stack([log_prob_of_one(one, value) for one, value in zip(ones, draw, strict=True)])
+            for draw in values.flatten(1, 2 + len(batch))
+        ]
+    )
+    joint = p_z.log_weights + expected.reshape(6, 2, *batch, 4)
+    torch.testing.assert_close(p_z.component_log_prob(z), joint)
+    torch.testing.assert_close(p_z.log_prob(z), torch.logsumexp(joint, -1))
+    torch.testing.assert_close(p_z.responsibilities(z), torch.softmax(joint, -1))
+
+
+@pytest.mark.parametrize(
+    ("family", "value"),
+    [("uniform", 9.0), ("binomial", 40.0), ("pareto", 0.1), ("scaled beta", 9.0), ("mixtures of uniforms", 9.0)],
+)
+def test_a_value_in_no_support_is_refused_if_it_is_checked_and_has_no_density_if_not(family, value):
+    arguments = torch.zeros(4), SUPPORTS[family](*(0.5 + 1.5 * torch.rand(2, 4)))
+    with pytest.raises(ValueError, match="within the support"):
+        Mixture(*arguments, validate_args=True).expand((2,)).log_prob(torch.tensor(value))
+    assert Mixture(*arguments).log_prob(torch.tensor(value)) == -math.inf
+
+
+class WithoutSupport(Normal):
+    @property
+    def support(self):
+        raise NotImplementedError
+
+
+def test_components_need_no_support():
+    components = WithoutSupport(torch.zeros(3), torch.ones(3), validate_args=False)
+    log_prob = Mixture(torch.zeros(3), components).log_prob(torch.tensor(1.0))
+    torch.testing.assert_close(log_prob, Normal(0.0, 1.0).log_prob(torch.tensor(1.0)))
+
+
+@pytest.mark.parametrize("validate", [True, False])
+def test_expanding_keeps_the_check_of_values(validate):
+    assert Mixture(torch.zeros(3), FAMILIES["diagonal"]((3,)), validate).expand((2,))._validate_args == validate
+
+
+def test_gradients_pass_by_components_without_the_value_in_their_support():
+    high = torch.tensor([1.0, 3.0], requires_grad=True)
+    Mixture(torch.zeros(2), distributions.Uniform(torch.zeros(2), high)).log_prob(torch.tensor(2.0)).backward()
+    torch.testing.assert_close(high.grad, torch.tensor([0.0, -1 / 3]))
 
 
 def test_sample_moments_agree_with_mean_and_variance():

@@ -1,5 +1,6 @@
 """A classical GTM as a neural prior: the same density, the same sheet, and then it can be trained on."""
 
+import copy
 import math
 from types import SimpleNamespace
 
@@ -91,6 +92,24 @@ def test_weights_that_are_not_uniform_and_a_basis_of_another_kind():
         )
         np.testing.assert_allclose(prior.mixing_weights.detach(), gtm.weights_, rtol=1e-5)
         assert isinstance(prior.mixing_logits, nn.Parameter) == learn_weights
+
+
+@pytest.mark.parametrize("learn_weights", [True, False])
+def test_gtm_vamp_prior_takes_unequal_weights_into_its_density_and_its_guide(gtm, x, learn_weights):
+    unequal = copy.copy(gtm)
+    unequal.weights_ = RANDOM.dirichlet(np.ones(36))
+    prior = GTMVampPrior.from_gtm(unequal, learn_weights=learn_weights)
+    np.testing.assert_allclose(prior.mixing_weights.detach(), unequal.weights_, rtol=1e-4)
+    encoder = NormalEncoder(mlp(5, [8], 4))
+    z = torch.randn(10, 2)
+    with torch.no_grad():
+        q = encoder(torch.from_numpy(gtm.means_).float())
+        densities = [q.log_prob(point).exp().double() @ torch.from_numpy(unequal.weights_) for point in z]
+        torch.testing.assert_close(
+            prior(encoder).log_prob(z).double(), torch.stack(densities).log(), rtol=1e-4, atol=1e-4
+        )
+    found = prior.guide.log_responsibilities(torch.from_numpy(x).float()).exp()
+    np.testing.assert_allclose(found, unequal.predict_proba(x), atol=1e-4)
 
 
 def test_it_can_be_trained_on(gtm, x):

@@ -130,6 +130,9 @@ def test_warmup_by_steps_by_fraction_and_none() -> None:
     assert [TrainingSettings(warmup=4).beta(t, 99) for t in (0, 1, 3, 4, 9)] == [0, 0.25, 0.75, 1, 1]
     assert TrainingSettings(warmup=0.25, epochs=8).warmup_steps(5) == 10
     assert TrainingSettings(warmup=0.1, epochs=30).warmup_steps(1) == 3
+    assert TrainingSettings(warmup=0.1, epochs=3).warmup_steps(10) == 3  # of 3.0000000000000004
+    assert TrainingSettings(warmup=0.07, epochs=100).warmup_steps(1) == 7  # of 7.000000000000001
+    assert TrainingSettings(warmup=0.1, epochs=3).warmup_steps(11) == 4
     assert TrainingSettings(warmup=0).beta(0, 5) == 1
     assert TrainingSettings(warmup="0.5", epochs=2).warmup_steps(4) == 4
     assert TrainingSettings(warmup="7").warmup_steps(4) == 7

@@ -90,6 +90,15 @@ def in_our_words(sentence: str) -> str:
     return text[:1].lower() + text[1:]
 
 
+def first_few(names: Sequence[str], most: int = 5) -> str:
+    """The first names of a list.
+
+    >>> first_few(["a", "b", "c"]), first_few(["a", "b", "c"], 2)
+    ('a, b, c', 'a, b, ...')
+    """
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
 def shortened(text: str, most: int = 80) -> str:
     """The text, or its beginning where it is long.
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.distributions import Distribution
+from torch.distributions import Distribution, constraints
 
 from priory.density import (
     Components,
@@ -19,6 +19,7 @@ from priory.density import (
 )
 from priory.distributions.normal import at_least_float32, is_diagonal_normal
 from priory.distributions.pathwise import reparameterized
+from priory.distributions.support import SomeComponent, inside, unchecked
 
 
 class Mixture(Distribution):
@@ -34,8 +35,8 @@ class Mixture(Distribution):
     Args:
         mixing_logits: unnormalized log-weights, (..., K); -inf switches a component off.
         components: a distribution with batch shape (..., K).
-        validate_args: whether `log_prob` checks that values lie in the support; off by default because a check of
-            values breaks a compiled graph. Shapes are always checked.
+        validate_args: whether `log_prob` checks that values lie in the support of some component; off by default
+            because a check of values breaks a compiled graph. Shapes are always checked.
 
     Raises:
         TypeError: components are no distribution.
@@ -88,9 +89,9 @@ class Mixture(Distribution):
         return self.log_weights.exp()
 
     @property
-    def support(self) -> Any:
-        """The components' support."""
-        return self.components.support
+    def support(self) -> constraints.Constraint:
+        """The union of the components' supports."""
+        return SomeComponent(self.components)
 
     @property
     def mean(self) -> Tensor:
@@ -108,7 +109,7 @@ class Mixture(Distribution):
         self._check_value(z)
         if is_diagonal_normal(self.components):
             return joint_log_prob(z, *self._diagonal_components())
-        return self.log_weights + self.components.log_prob(z.unsqueeze(self._component_axis))
+        return self.log_weights + self._log_prob_of_components(z.unsqueeze(self._component_axis))
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log p(z) in nats, one number per z."""
@@ -210,6 +211,19 @@ class Mixture(Distribution):
 
     def __repr__(self) -> str:
         return f"Mixture(num_components: {self.num_components}, components: {self.components})"
+
+    def _log_prob_of_components(self, z: Tensor) -> Tensor:
+        """log p_k(z_k) of z with a component axis; -inf outside of the support of a component that has one of its own.
+
+        The components' own check would refuse z, and without it some densities are finite there: a binomial's.
+        """
+        try:
+            within = inside(self.components, z)
+        except NotImplementedError:  # a distribution need not tell its support
+            return self.components.log_prob(z)
+        if within.shape[-1] == 1:
+            return self.components.log_prob(z)
+        return unchecked(self.components).log_prob(z).masked_fill(~within, -torch.inf)
 
     def _diagonal_components(self) -> Components:
         base = self.components.base_dist  # type: ignore[attr-defined]

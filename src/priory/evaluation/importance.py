@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -80,7 +80,7 @@ def log_likelihood(
         progress: called with the number of rows done, after every batch.
 
     Returns:
-        (N,), accumulated in float64.
+        (N,), accumulated in float64; -inf for a row whose code or density overflows.
 
     Raises:
         TypeError: rows is neither a tensor nor `Rows`.
@@ -190,16 +190,24 @@ class _Sampling:
             mean = self._q.mean
         except NotImplementedError:  # torch has no closed form for the mean
             return 0.0
-        log_share = self._p_z.log_prob(mean) - self._q.log_prob(mean)
-        return count * float(log_share.median().exp())
+        far = overflows(mean)
+        mean = mean.masked_fill(far.unsqueeze(-1), 0.0)
+        log_share = (self._p_z.log_prob(mean) - self._q.log_prob(mean))[~far]
+        return count * float(log_share.median().exp()) if len(log_share) else 0.0
 
     def _add_from_posterior(self, count: int) -> None:
-        z = self._q.sample(torch.Size((count,)))
+        # torch refuses NaN in a normal's `sample`, and in the values and parameters of other distributions, and with it
+        # the whole batch.
+        draw = self._q.rsample if self._q.has_rsample else self._q.sample
+        z = draw(torch.Size((count,)))
+        far = overflows(z)
+        z = z.masked_fill(far.unsqueeze(-1), 0.0)
         log_p, log_q = self._p_z.log_prob(z), self._q.log_prob(z)
-        log_p_x = self._log_likelihood(z)
+        log_p_x = _nan_to(-math.inf, self._log_likelihood(z)).masked_fill(far, -math.inf)
         self._add(log_p, log_q, log_p_x)
         self._reconstruction = self._reconstruction + log_p_x.to(self._log_sum.dtype).sum(0)
-        self._kl = self._kl + (log_q - log_p).to(self._log_sum.dtype).sum(0)
+        kl = _nan_to(math.inf, log_q - log_p).masked_fill(far, math.inf)
+        self._kl = self._kl + kl.to(self._log_sum.dtype).sum(0)
 
     def _add_from_prior(self, count: int) -> None:
         z = self._p_z.sample(torch.Size((count,)))
@@ -226,6 +234,20 @@ class _Sampling:
         if self._from_prior:
             share = self._from_prior / (self._from_q + self._from_prior)
             proposal = torch.logaddexp(log_q + math.log1p(-share), log_p + math.log(share))
-        log_weights = (log_p + log_p_x - proposal).to(self._log_sum.dtype)
+        log_weights = _nan_to(-math.inf, (log_p + log_p_x - proposal).to(self._log_sum.dtype))
         self._log_sum = torch.logaddexp(self._log_sum, torch.logsumexp(log_weights, 0))
         self._log_sum_of_squares = torch.logaddexp(self._log_sum_of_squares, torch.logsumexp(2 * log_weights, 0))
+
+
+def overflows(z: Float[Tensor, "*batch latent"]) -> Bool[Tensor, "*batch"]:
+    """Whether the squares of a point overflow, so that it has no density; true for NaN too.
+
+    >>> overflows(torch.tensor([[1.0, 2.0], [1.0, 1e20], [1.0, torch.nan]]))
+    tensor([False,  True,  True])
+    """
+    return ~z.square().sum(-1).isfinite()
+
+
+def _nan_to(value: float, numbers: Tensor) -> Tensor:
+    """The same with a value for NaN, which is the difference of two numbers that overflow."""
+    return numbers.masked_fill(numbers.isnan(), value)

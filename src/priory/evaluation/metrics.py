@@ -15,7 +15,7 @@ from priory.evaluation.aggregate import AggregatePosterior, active_units
 from priory.evaluation.components import component_use, effective_components
 from priory.evaluation.estimates import Estimate, mean
 from priory.evaluation.holes import coverage
-from priory.evaluation.importance import ROWS_TOGETHER, ImportanceEstimate, importance_estimate
+from priory.evaluation.importance import ROWS_TOGETHER, ImportanceEstimate, importance_estimate, overflows
 from priory.rows import Rows, as_rows
 from priory.vae import VAE, cast_like, evaluation_mode
 
@@ -90,7 +90,8 @@ def evaluate(
         `index_code_mutual_information`, `mutual_information_upper_bound`, `marginal_kl` (see
         `AggregatePosterior.surgery`); `active_units`; `prior_in_aggregate`, `aggregate_in_prior` (see `coverage`); and
         for a mixture prior `effective_components`, `used_components`, `unused_weight`. Standard errors are over data,
-        or over draws where nothing depends on the data; zero stands for quadrature.
+        or over draws where nothing depends on the data; zero stands for quadrature. A row whose code or density
+        overflows has an infinite `nll`, and no part in the metrics of the latent space.
 
     Raises:
         ValueError: there are fewer than two rows (no standard error), or an argument of `log_likelihood`'s is wrong.
@@ -105,6 +106,7 @@ def evaluate(
     options: dict[str, Any] = {"num_samples": num_samples, "prior_share": prior_share, "chunk_size": chunk_size}
     posteriors = _Posteriors()
     estimates: list[ImportanceEstimate] = []
+    done = 0
     with evaluation_mode(vae):
         p_z = vae.latent_prior()
         for x, _ in rows.batches(batch_size):
@@ -113,8 +115,9 @@ def evaluate(
                 estimate = importance_estimate(vae, part, **options, prior=p_z, posterior=q)
                 posteriors.add(q)
                 estimates.append(estimate._replace(kl=_kl(q, p_z, estimate.kl)))
+            done += len(x)
             if progress is not None:
-                progress(len(posteriors))
+                progress(done)
         found = ImportanceEstimate(*(torch.cat(column).cpu() for column in zip(*estimates, strict=True)))
         per_row = {
             "nll": -found.log_likelihood,
@@ -142,27 +145,28 @@ def evaluate(
 
 
 class _Posteriors:
-    """Means and scales of q(z|x) of all rows."""
+    """Means and scales of q(z|x) of all rows but those whose code overflows."""
 
     def __init__(self) -> None:
         self._means: list[Tensor] = []
         self._scales: list[Tensor] = []  # of diagonal normals
-
-    def __len__(self) -> int:
-        return sum(map(len, self._means))
 
     def add(self, q: Distribution) -> None:
         try:
             mean_of_q = q.mean
         except NotImplementedError:  # torch has no closed form
             mean_of_q = q.sample(torch.Size((DRAWS_FOR_A_MEAN,))).mean(0)
-        self._means.append(mean_of_q)
+        inside = ~overflows(mean_of_q)
         if is_diagonal_normal(q):
-            self._scales.append(q.stddev)
+            inside &= ~overflows(q.stddev)
+            self._scales.append(q.stddev[inside])
+        self._means.append(mean_of_q[inside])
 
     def metrics(self, p_z: Distribution) -> dict[str, Estimate]:
         """Metrics of the latent space; most of them need posteriors that are diagonal normals."""
         loc = torch.cat(self._means)
+        if len(loc) < 2:
+            return {}  # no standard error
         metrics = {"active_units": active_units(loc)}
         aggregate = AggregatePosterior(loc, torch.cat(self._scales)) if len(self._scales) == len(self._means) else None
         if aggregate is not None:
@@ -175,11 +179,12 @@ class _Posteriors:
 
 
 def _kl(q: Distribution, p_z: Distribution, sampled: Tensor) -> Tensor:
-    """KL(q(z|x) || p(z)) in closed form if torch has one, else the one from draws."""
+    """KL(q(z|x) || p(z)) in closed form if torch has one, else the one from draws; infinite if q overflows."""
     try:
-        return kl_divergence(q, p_z)
+        kl = kl_divergence(q, p_z)
     except NotImplementedError:
         return sampled
+    return kl.masked_fill(kl.isnan(), math.inf)
 
 
 def _median(values: Tensor) -> Estimate:

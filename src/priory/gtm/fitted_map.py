@@ -49,8 +49,13 @@ class FittedMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin,
         return self._of_rows(X, lambda found, block, normals: _responsibilities(found))
 
     def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:
-        """log p(x) of each row in nats, (N,); of its cells that are there."""
-        return self._of_rows(X, lambda found, block, normals: found.log_sum + normals.shift(block.squares, block.cells))
+        """log p(x) of each row in nats, (N,); of its cells that are there. It is -inf for a row that overflows."""
+
+        def log_prob(found: Exponentials, block: Block, normals: IsotropicNormals) -> Tensor:
+            total = found.log_sum + normals.shift(block.squares, block.cells)
+            return total.masked_fill(total.isnan(), -torch.inf)  # of infinite products
+
+        return self._of_rows(X, log_prob)
 
     def score(self, X: ArrayLike, y: Any = None) -> float:
         """The mean of `score_samples`, in nats a row."""

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 REACH = 3.0  # steps of the grid; the choice is measured in docs/maps.md
@@ -13,10 +13,11 @@ class Places(NamedTuple):
     """Places of rows on a map of nodes u_k, with responsibilities r_k = p(k | x).
 
     Attributes:
-        place: sum_k r_k u_k / sum_k r_k over the nodes near the likeliest one, (N, C); rows are drawn there.
+        place: sum_k r_k u_k / sum_k r_k over the nodes near the likeliest one, (N, C); rows are drawn there. A row
+            whose r_k are NaN has no place: all its numbers are NaN, and its nodes -1.
         mean: E[u | x] = sum_k r_k u_k over all nodes, (N, C); it may lie between two distant peaks.
         scale: the standard deviation of u given x, for each coordinate, (N, C).
-        node: the likeliest node, (N,); `mode` has its coordinates.
+        node: the likeliest node, (N,), or -1; `mode` has its coordinates.
         next_node: the second likeliest, (N,).
         responsibility: that of the likeliest node, (N,).
         mode: the likeliest node's coordinates, (N, C).
@@ -29,6 +30,11 @@ class Places(NamedTuple):
     next_node: Int[Tensor, " datum"]
     responsibility: Float[Tensor, " datum"]
     mode: Float[Tensor, "datum grid"]
+
+    @property
+    def exist(self) -> Bool[Tensor, " datum"]:
+        """Whether each row has a place, (N,)."""
+        return self.node >= 0
 
 
 def places_of(share: Float[Tensor, "datum node"], nodes: Float[Tensor, "node grid"], reach: float = REACH) -> Places:
@@ -48,7 +54,9 @@ def places_of(share: Float[Tensor, "datum node"], nodes: Float[Tensor, "node gri
     (tensor([[-0.8333]]), tensor([[-0.1000]]))
     """
     responsibility, top = share.topk(min(2, share.shape[1]), dim=1)
-    node, mode = top[:, 0], nodes[top[:, 0]]
+    lost = responsibility[:, :1].isnan()
+    mode = nodes[top[:, 0]].masked_fill(lost, torch.nan)
+    top = top.masked_fill(lost, -1)
     step = grid_steps(nodes)
     distance = torch.cdist(mode / step, nodes / step, compute_mode="donot_use_mm_for_euclid_dist")  # zero is zero
     near = share * (distance <= reach + 1e-6)
@@ -58,7 +66,7 @@ def places_of(share: Float[Tensor, "datum node"], nodes: Float[Tensor, "node gri
         near @ nodes / near.sum(1, keepdim=True),
         mean,
         variance.clamp(min=0.0).sqrt(),
-        node,
+        top[:, 0],
         top[:, -1],
         responsibility[:, 0],
         mode,

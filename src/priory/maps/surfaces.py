@@ -27,7 +27,7 @@ class Surface(Protocol):
     likelihood_is_estimated: bool
 
     def responsibilities(self, x: Float[Tensor, "datum input"]) -> Float[Tensor, "datum node"]:
-        """p(k | x)."""
+        """p(k | x); NaN for a row without a density under all nodes, which has no place on the map."""
 
     def log_likelihood(self, x: Float[Tensor, "datum input"]) -> Float[Tensor, " datum"]:
         """log p(x) in nats, in the data's units."""

@@ -67,8 +67,8 @@ class TopographicMap:
         progress: called with the number of rows done.
 
     Attributes:
-        places: a `Places`, float64 on the CPU.
-        usage: the rows' mean responsibilities, (K,).
+        places: a `Places`, float64 on the CPU; a row whose code or density overflows has none.
+        usage: the mean responsibilities of the rows with a place, (K,).
 
     Raises:
         ValueError: the model has no grid, there are no rows, or an argument has no meaning.
@@ -103,7 +103,7 @@ class TopographicMap:
         self.surface = surface_of(model)
         self.rows, self.reach, self.batch_size = _source(rows), reach, batch_size
         self.places, total = self._placed(self.rows, progress)
-        self.usage = total / len(self.rows)
+        self.usage = total / int(self.places.exist.sum())
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -118,7 +118,10 @@ class TopographicMap:
 
     @cached_property
     def log_likelihood(self) -> Float[Tensor, " datum"]:
-        """log p(x) of each row in nats, in the data's units; of a VAE an estimate by a few importance samples."""
+        """log p(x) of each row in nats, in the data's units; of a VAE an estimate by a few importance samples.
+
+        It is -inf for a row whose code or density overflows.
+        """
         return torch.cat([self.surface.log_likelihood(x) for x, _ in self.rows.batches(self.batch_size)])
 
     def project(self, rows: RowsLike) -> Places:
@@ -167,14 +170,18 @@ class TopographicMap:
     def predict(
         self, landscape: ClassLandscape | ValueLandscape, rows: RowsLike | None = None
     ) -> ClassPrediction | ValuePrediction:
-        """Predict the label or number of rows from a landscape; None predicts the map's own rows."""
+        """Predict the label or number of rows from a landscape; None predicts the map's own rows.
+
+        A row without a place has the label '' or the number NaN.
+        """
         shares = self._shares(self.rows if rows is None else _source(rows))
         if isinstance(landscape, ValueLandscape):
             parts = [predicted_value(share, landscape.mean, landscape.scale) for share in shares]
             return ValuePrediction(*(torch.cat(column) for column in zip(*parts, strict=True)))
         probabilities = torch.cat([share @ landscape.probabilities for share in shares])
         confidence, best = probabilities.max(-1)
-        return ClassPrediction(tuple(landscape.classes[i] for i in best.tolist()), confidence, probabilities)
+        best = best.masked_fill(confidence.isnan(), -1)  # without a place
+        return ClassPrediction(tuple((*landscape.classes, "")[i] for i in best.tolist()), confidence, probabilities)
 
     def quality(
         self,
@@ -185,21 +192,27 @@ class TopographicMap:
         """`trustworthiness` and, beside it, PCA's, `continuity`, `topographic_error`, `used_nodes`; with classes
         `knn_accuracy` too.
 
+        Rows without a place are left out.
+
         Args:
             kinds: classes of these rows as texts, '' for a row without a class.
             train: a map of other rows by the same model, whose neighbors give these rows a class.
             train_kinds: their classes.
         """
         width = next(iter(self.rows.batches(1)))[0].shape[-1]
-        found = neighborhoods(self.places.place, self.features_of, width)
+        exist = self.places.exist.numpy()
+        places, placed = Places(*(column[exist] for column in self.places)), np.flatnonzero(exist)
+        found = neighborhoods(places.place, lambda chosen: self.features_of(placed[chosen]), width)
         if kinds is not None and train is not None and train_kinds is not None:
-            mine, theirs = np.flatnonzero(kinds != ""), np.flatnonzero(train_kinds != "")
-            places, others = self.places.place[mine], train.places.place[theirs]
-            found["knn_accuracy"] = knn_accuracy(others, train_kinds[theirs], places, kinds[mine])
-        found["topographic_error"] = topographic_error(self.places, self.surface.nodes)
+            mine = np.flatnonzero((kinds != "") & exist)
+            theirs = np.flatnonzero((train_kinds != "") & train.places.exist.numpy())
+            known = train.places.place[theirs]
+            found["knn_accuracy"] = knn_accuracy(known, train_kinds[theirs], self.places.place[mine], kinds[mine])
+        found["topographic_error"] = topographic_error(places, self.surface.nodes)
         # exp(-sum_k usage_k log usage_k), the exponential of a mean over rows of -sum_k r_nk log usage_k
         information = -self.usage.clamp(min=torch.finfo(torch.float64).tiny).log()
-        found["used_nodes"] = mean(torch.cat([share @ information for share in self._shares(self.rows)])).exp()
+        of_rows = torch.cat([share @ information for share in self._shares(self.rows)])
+        found["used_nodes"] = mean(of_rows[self.places.exist]).exp()
         return found
 
     def features_of(self, chosen: np.ndarray) -> Tensor:
@@ -226,7 +239,7 @@ class TopographicMap:
                 places = Places(*(column.new_empty(len(rows), *column.shape[1:]) for column in part))
             for whole, column in zip(places, part, strict=True):
                 whole[done : done + len(share)] = column
-            total += share.sum(0)
+            total += share.nan_to_num(0.0).sum(0)
             done += len(share)
             if progress is not None:
                 progress(done)
@@ -240,7 +253,7 @@ class TopographicMap:
         """sum_n r_nk c_n; `columns` gives c of some rows."""
         total, start = torch.zeros(1, dtype=torch.float64), 0
         for share in self._shares(self.rows):
-            total = total + share.mT @ columns(slice(start, start + len(share)))
+            total = total + share.nan_to_num(0.0).mT @ columns(slice(start, start + len(share)))
             start += len(share)
         return total
 

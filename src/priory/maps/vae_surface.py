@@ -6,6 +6,7 @@ from torch import Tensor
 
 from priory.distributions.mixture import Mixture
 from priory.evaluation import log_likelihood
+from priory.evaluation.importance import overflows
 from priory.priors import GridPrior
 from priory.vae import VAE, cast_like, evaluation_mode
 
@@ -51,7 +52,9 @@ class VAESurface:
     def responsibilities(self, x: Float[Tensor, "datum input"]) -> Float[Tensor, "datum node"]:
         with evaluation_mode(self.vae):
             z = self.vae.encode(cast_like(x, self.vae)).mean
-        return torch.softmax(self._p_z.component_log_prob(z).double(), -1).cpu()
+        far = overflows(z).unsqueeze(-1)
+        joint = self._p_z.component_log_prob(z.masked_fill(far, 0.0)).double()
+        return torch.softmax(joint.masked_fill(far, -torch.inf), -1).cpu()  # NaN if all are -inf
 
     @torch.no_grad()
     def log_likelihood(self, x: Float[Tensor, "datum input"]) -> Float[Tensor, " datum"]:

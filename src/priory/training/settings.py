@@ -103,7 +103,7 @@ class TrainingSettings(NumbersAreNotTruthValues):
         """Return W, the number of optimizer steps with a beta below one."""
         if isinstance(self.warmup, int):
             return self.warmup
-        # rounded first, because 0.1 * 30 is 3.0000000000000004
+        # rounded first, because 0.1 * 3 * 10 is 3.0000000000000004
         return math.ceil(round(self.warmup * self.epochs * steps_per_epoch, 6))
 
     def beta(self, step: int, steps_per_epoch: int) -> float:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from priory._support.messages import first_few
 from priory.workbench.data.fingerprint import Fingerprint
 from priory.workbench.data.reading.matrices import Matrix, compact, is_sparse
 from priory.workbench.data.splits import MINIMUM_ROWS
@@ -194,10 +195,9 @@ def column_order(found: Sequence[str], wanted: Sequence[str], origin: str) -> li
     place = {name: i for i, name in enumerate(found)}
     missing = [name for name in wanted if name not in place]
     if missing:
-        shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise ValueError(
             f"{origin}: expected the {len(wanted)} columns that the model was trained on, and {len(missing)} are "
-            f"missing ({shown}); it has {len(found)} columns, from {found[0]} on; add or rename them"
+            f"missing ({first_few(missing)}); it has {len(found)} columns, from {found[0]} on; add or rename them"
         )
     return [place[name] for name in wanted]
 

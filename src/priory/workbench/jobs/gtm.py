@@ -25,7 +25,7 @@ from priory.training.history import HISTORY_FILE
 from priory.workbench.data import Dataset, DatasetRows, constant_columns, load_dataset, require_finite, with_columns
 from priory.workbench.data.reading.matrices import crowded_columns
 from priory.workbench.jobs.map_quality import quality_on_map
-from priory.workbench.jobs.vae import require_free
+from priory.workbench.jobs.vae import require_finite_metrics, require_free
 from priory.workbench.models.scaled_gtm import BATCH, MapModel, Progress, batches, means_and_scales
 from priory.workbench.report.run import REPORT
 from priory.workbench.runs.folder import CONFIG, FIGURES, METRICS, MODEL, checksums, kind_of
@@ -199,14 +199,10 @@ def measure(
     """The metrics that `DESCRIPTIONS` lists; the likelihood is exact, so samples and seed are not used."""
     drawn = model.drawn(rows, progress)
     each = -drawn.log_likelihood
-    nll = mean(each)
-    if not math.isfinite(nll.value):
-        raise ArithmeticError(
-            "evaluation: expected finite likelihoods, got NaN or infinity; `priory score` writes each row's, and shows "
-            "which they are"
-        )
     noise = Estimate(model.gtm.noise_variance_, math.nan)
-    return Evaluation({"nll": nll, **quality_on_map(drawn, rows), "noise_variance": noise}, {"nll": each})
+    metrics = Evaluation({"nll": mean(each), **quality_on_map(drawn, rows), "noise_variance": noise}, {"nll": each})
+    require_finite_metrics(metrics, rows)
+    return metrics
 
 
 def embed(model: MapModel, rows: DatasetRows) -> dict[str, np.ndarray]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from priory._support.files import not_a_folder, remove_leftovers
 from priory._support.locking import sole_writer
 from priory._support.memory import require_memory
+from priory._support.messages import first_few
 from priory._support.seeds import own_noise
 from priory.evaluation import METRIC_DESCRIPTIONS, Evaluation, evaluate, log_likelihood
 from priory.maps import TopographicMap
@@ -220,13 +221,24 @@ def measure(vae: VAE, rows: DatasetRows, num_samples: int, seed: int, progress: 
         metrics = evaluate(vae, rows, num_samples=num_samples, progress=progress)
     if isinstance(vae.prior, GridPrior):
         metrics |= quality_on_map(TopographicMap(vae, rows), rows)
+    require_finite_metrics(metrics, rows)
+    return metrics
+
+
+def require_finite_metrics(metrics: Evaluation, rows: DatasetRows) -> None:
+    """Refuse metrics of which a value is infinite or NaN.
+
+    Raises:
+        ArithmeticError: with the ids of the rows without a likelihood.
+    """
     bad = [name for name, estimate in metrics.items() if not math.isfinite(estimate.value)]
     if bad:
+        zero = rows.ids[~metrics.per_row["nll"].isfinite().numpy()].tolist()
+        ids = f" ({first_few(zero)})" if zero else ""
         raise ArithmeticError(
             f"evaluation: expected finite numbers, got NaN or infinity for {', '.join(bad)}; some rows have no "
-            "likelihood under this model: `priory score` writes each row's, and shows which they are"
+            f"likelihood under this model{ids}; leave them out, or see each row's with `priory score`"
         )
-    return metrics
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from priory._support.seeds import own_noise
 from priory.grid.landscapes import ClassPrediction
 from priory.maps import TopographicMap
 from priory.workbench.cli.commands.opening import chosen_device, chosen_rows, opened_model
+from priory.workbench.cli.commands.printing import note_rows
 from priory.workbench.cli.commands.rows import kept, output_of
 from priory.workbench.cli.terminal import row_progress, say
 from priory.workbench.data import Dataset, DatasetRows, write_rows
@@ -56,7 +57,10 @@ def map_run(
     places = drawn.places.place.numpy()
     arrays = {"map": places} if out.suffix == ".h5ad" else {}  # obsm, where scanpy draws from
     write_rows(out, ids=rows.ids, columns=columns, arrays=arrays, **copied)
-    say(f"{len(rows)} rows on the map: {out}")
+    exist = drawn.places.exist.numpy()
+    say(f"{exist.sum()} rows on the map: {out}")
+    note_rows("no place on the map for", rows, ~exist)
+    note_rows("no density (-inf) for", rows, columns["log_likelihood"] == -np.inf)
     if no_picture:
         say(no_picture)
     else:

@@ -5,8 +5,11 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from priory.workbench.cli.terminal import say
-from priory.workbench.data import Dataset, describe_constants
+import numpy as np
+
+from priory._support.messages import first_few
+from priory.workbench.cli.terminal import say, say_on_stderr
+from priory.workbench.data import Dataset, DatasetRows, describe_constants
 
 
 def default_folder(source: str, ending: str) -> Path:
@@ -41,13 +44,20 @@ def say_left_out(columns: Mapping[str, float | None]) -> None:
     if constants:
         _say_number(constants, "one value in all training rows", describe_constants(constants))
     if empty:
-        shown = ", ".join(map(repr, empty[:5])) + (", ..." if len(empty) > 5 else "")
-        _say_number(empty, "no value in any training row", shown)
+        _say_number(empty, "no value in any training row", first_few([*map(repr, empty)]))
 
 
 def _say_number(columns: Collection[str], values: str, shown: str) -> None:
     number = f"{len(columns)} column{'s have' if len(columns) > 1 else ' has'}"
     say(f"left out of the model: {number} {values} ({shown})")
+
+
+def note_rows(fact: str, rows: DatasetRows, which: np.ndarray) -> None:
+    """Print a fact about some rows with their ids; nothing if there is no such row."""
+    ids = rows.ids[which].tolist()
+    if ids:
+        number = f"{len(ids)} row{'s' if len(ids) > 1 else ''}"
+        say_on_stderr(f"note: {fact} {number}: {first_few(ids)}")
 
 
 def say_files(folder: Path, files: Sequence[str], pictures: Sequence[Path], page: Path | None) -> None:

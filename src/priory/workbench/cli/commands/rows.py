@@ -9,6 +9,7 @@ import numpy as np
 
 from priory._support.memory import require_memory
 from priory.workbench.cli.commands.opening import chosen_rows, opened_model
+from priory.workbench.cli.commands.printing import note_rows
 from priory.workbench.cli.terminal import row_progress, say
 from priory.workbench.data import TEXT_OPTIONS, Dataset, DatasetRows, TextOptions, check_output, write_rows
 from priory.workbench.data.splits import split_names
@@ -43,6 +44,8 @@ def embed_run(
     write_rows(out, ids=rows.ids, columns=columns, arrays=arrays, **copied)
     what = ", ".join(f"{name} {values.shape}" for name, values in arrays.items())
     say(f"{len(rows)} rows ({what}): {out}")
+    finite = [np.isfinite(values).reshape(len(rows), -1).all(axis=1) for values in arrays.values()]
+    note_rows("no finite place for", rows, ~np.all(finite, axis=0))
 
 
 def score_run(
@@ -68,6 +71,7 @@ def score_run(
     lowest = ", ".join(f"{rows.ids[i]} ({scores[i]:.1f})" for i in np.argsort(scores)[:5])
     say(f"{len(rows)} rows scored: {out}")
     say(f"lowest log-likelihoods in nats: {lowest}")
+    note_rows("no density (-inf) for", rows, scores == -np.inf)
 
 
 def kept(rows: DatasetRows, run: RunFolder, data: str | None, taken: Sequence[str]) -> dict[str, np.ndarray]:

@@ -17,7 +17,7 @@ from priory.vae import VAE
 from priory.workbench.cli.commands.evaluate import EVALUATION_SEED, evaluated
 from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
 from priory.workbench.cli.commands.opening import allow_modules_here
-from priory.workbench.cli.commands.printing import default_folder, say_page
+from priory.workbench.cli.commands.printing import default_folder, say_page, say_reading
 from priory.workbench.cli.errors import MENDABLE, can_be_mended, said_in_a_line
 from priory.workbench.cli.terminal import console, errors
 from priory.workbench.compare.cells import (
@@ -125,6 +125,7 @@ def _find_what_is_done(comparison: Comparison, plan: dict[Cell, RunSettings], ou
         settings = comparison.settings
         check_devices(settings.training)
         dataset = load_dataset(**settings.data.model_dump())
+        say_reading(dataset)
         require_complete(dataset, or_else=vae_jobs.MAP_TAKES_GAPS)
         require_float32(dataset)
         resolve_likelihood(settings.model, dataset.summary(), dataset.origin)

@@ -20,6 +20,11 @@ def say_data(dataset: Dataset) -> None:
     """Print the values of the data and the sizes of the splits."""
     sizes = ", ".join(f"{len(index)} {name}" for name, index in dataset.splits.items())
     console.print(f"[bold]{dataset.name}[/]: {dataset.summary().describe()}\nrows: {sizes}")
+    say_reading(dataset)
+
+
+def say_reading(dataset: Dataset) -> None:
+    """Print how the file was read, where it could be read in more than one way."""
     if dataset.notes:
         console.print(f"read: {'; '.join(dataset.notes)}", markup=False)
 

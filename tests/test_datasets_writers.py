@@ -53,6 +53,24 @@ def test_npz_holds_everything_without_pickles(tmp_path: Path) -> None:
     assert path.read_bytes() == first
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+@pytest.mark.parametrize("copy", [False, True])
+def test_formulas_get_an_apostrophe_if_asked_for(tmp_path: Path, suffix: str, copy: bool) -> None:
+    formulas = ["=cmd|' /C calc'!A0", "@SUM(A1)", "+A1", "-A1", "\uff1dA1", "\t=A1"]
+    plain = ["bee", "-1.5", "+3", "a=b", ""]
+    ids, path, template = np.array(formulas + plain), tmp_path / f"out{suffix}", tmp_path / f"t{suffix}"
+    write_rows(template, ids=ids, columns={"=n": np.arange(len(ids)) - 1.5})
+    options = {"template": template, "ids_column": "id"} if copy else {}
+    delimiter = "\t" if suffix == ".tsv" else ","
+    for safe in (False, True):
+        write_rows(path, ids=ids, columns={"kind": ids}, safe=safe, **options)
+        cells = [row[0] for row in read(path, delimiter)[1:]]
+        assert cells == ([f"'{cell}" for cell in formulas] if safe else formulas) + plain
+    assert ("'=n" in read(path, delimiter)[0]) == copy
+    with pytest.raises(ValueError, match=r"--safe-csv: expected an --out that ends in \.csv or \.tsv, got 'o\.npz'"):
+        check_output("o.npz", safe=True)
+
+
 TABLE = 'name,n,size\n"a, long",1,0.50\nb,0,1e3\nc,2,\n'
 
 

@@ -202,6 +202,7 @@ def test_decimal_commas_that_come_late_and_those_of_a_label(load):
     data = load("a;b;y\n" + "1;2;3\n" * 500 + "1,5;3;2,5\n", labels=["y"])
     assert data.x[-1].tolist() == [1.5, 3]
     assert data.labels["y"][-1] == 2.5
+    assert np.isnan(load("a;b\n1,5;?\n2;2,5\n", missing=["?"]).x[0, 1])
 
 
 def test_a_table_of_write_csv2_and_one_of_write_table(load):
@@ -227,6 +228,7 @@ def test_lines_before_the_table(before, note, load):
 def test_names_in_a_comment(load):
     data = load("# made by numpy\n# width,height\n1.5,2\n3,4\n")
     assert (data.columns, data.x.tolist()) == (("width", "height"), [[1.5, 2], [3, 4]])
+    assert load("#SampleID,a\ns1,2\ns2,3\n", ids="#SampleID").ids.tolist() == ["s1", "s2"]
     assert load("#a,#b\n#1,2\n#2,3\n", ids="#a").ids.tolist() == ["#1", "#2"]  # no comments
 
 

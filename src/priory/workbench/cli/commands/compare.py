@@ -16,7 +16,7 @@ from priory.vae import VAE
 from priory.workbench.cli.commands.evaluate import EVALUATION_SEED, evaluated, keeps_better_metrics
 from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
 from priory.workbench.cli.commands.opening import allow_modules_here, say_if_newer, settings_of_device
-from priory.workbench.cli.commands.printing import default_folder, say_page, typed
+from priory.workbench.cli.commands.printing import default_folder, say_page, say_reading, typed
 from priory.workbench.cli.errors import MENDABLE, can_be_mended, said_in_a_line
 from priory.workbench.cli.terminal import say, say_on_stderr, stderr_is_terminal
 from priory.workbench.compare.cells import (
@@ -147,6 +147,7 @@ def _find_what_is_done(comparison: Comparison, plan: dict[Cell, RunSettings], ou
         begun = (folder for cell in plan if ((folder := out / cell.name) / CONFIG).exists())
         recorded = next((Run.open(folder).recorded for folder in begun), None)
         dataset = load_dataset(**settings.data.model_dump(), recorded=recorded)
+        say_reading(dataset)
         require_complete(dataset, or_else=vae_jobs.MAP_TAKES_GAPS)
         require_float32(dataset)
         resolve_likelihood(settings.model, dataset.summary(), dataset.origin)

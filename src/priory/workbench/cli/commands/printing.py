@@ -33,6 +33,11 @@ def say_data(dataset: Dataset) -> None:
     say((dataset.name, "bold"), f": {first}")
     for line in (*others, f"rows: {sizes}"):
         say(line)
+    say_reading(dataset)
+
+
+def say_reading(dataset: Dataset) -> None:
+    """Print how the file was read, where it could be read in more than one way."""
     if dataset.notes:
         say(f"read: {'; '.join(dataset.notes)}")
 

@@ -13,11 +13,13 @@ import numpy as np
 
 from priory._support.cells import as_text, missing
 from priory._support.optional import require
+from priory.workbench.data.reading.header import GAPS
 from priory.workbench.data.reading.layout import Layout, layout_of, open_text, reading_text
 from priory.workbench.data.reading.table import Table
 from priory.workbench.data.reading.text_options import TextOptions
 
 _COMMA = re.compile(r"\s*[+-]?(\d+,\d*|,\d+)([eE][+-]?\d+)?\s*")
+_WHOLE = re.compile(r"\s*[+-]?\d+([eE][+-]?\d+)?\s*")
 _THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2}(,\d{3})+\s*")
 
 
@@ -31,7 +33,7 @@ def read_delimited(path: Path, as_written: Collection[str], options: TextOptions
     if not len(frame):
         raise ValueError(f"{path.name}: expected at least one row, got none below the header")
     decimal, notes = options.decimal or ".", layout.notes
-    if options.decimal is None and _has_decimal_commas(frame.drop(columns=texts), layout.delimiter):
+    if options.decimal is None and layout.delimiter != "," and _has_decimal_commas(frame, layout.delimiter, texts):
         decimal, notes = ",", (*notes, "decimal commas (if they are not: --decimal .)")
         frame = _read_csv(pandas, path, layout, texts, options, decimal)
     if missing(frame.iloc[:, -1].to_numpy()).any():  # pandas fills a row with too few fields so
@@ -50,24 +52,20 @@ def _without(text: np.ndarray, gaps: Collection[str]) -> np.ndarray:
     return np.where(np.isin(text, list(gaps)), "", text)
 
 
-def _has_decimal_commas(frame: Any, delimiter: str) -> bool:
+def _has_decimal_commas(frame: Any, delimiter: str, texts: Collection[str]) -> bool:
     """Whether columns are numbers only if the comma is a decimal mark, and no other column has a decimal point."""
-    columns = [frame.iloc[:, i] for i in range(frame.shape[1])]
-    commas = [cells for column in columns if column.dtype.kind not in "iufb" and (cells := _comma_cells(column))]
-    points = any(column.dtype.kind == "f" and (column % 1 > 0).any() for column in columns)
-    thousands = delimiter != ";" and all(_THOUSANDS.fullmatch(cell) for cells in commas for cell in cells)
-    return bool(commas) and not (points or thousands or delimiter == ",")
+    columns = [frame[name] for name in frame.columns if name not in texts]
+    commas = [cell for column in columns if column.dtype.kind not in "iufb" for cell in _comma_cells(column)]
+    if not commas or (delimiter != ";" and all(map(_THOUSANDS.fullmatch, commas))):
+        return False
+    return not any(column.dtype.kind == "f" and (column % 1 > 0).any() for column in columns)
 
 
 def _comma_cells(column: Any) -> list[str]:
     """The cells with a comma, if all cells of the column are numbers with decimal commas, whole numbers or gaps."""
-    cells = [cell for cell in np.unique(as_text(column)).tolist() if cell]
+    cells = set(as_text(column).tolist())
     commas = [cell for cell in cells if _COMMA.fullmatch(cell)]
-    return (
-        commas
-        if all(_COMMA.fullmatch(cell) or re.fullmatch(r"\s*[+-]?\d+([eE][+-]?\d+)?\s*", cell) for cell in cells)
-        else []
-    )
+    return commas if all(_WHOLE.fullmatch(cell) or cell.strip() in GAPS for cell in cells.difference(commas)) else []
 
 
 def _numbers_if_possible(text: np.ndarray, decimal: str = ".") -> np.ndarray:

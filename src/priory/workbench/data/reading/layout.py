@@ -118,7 +118,7 @@ def layout_of(path: Path, options: TextOptions | None = None) -> Layout:
     is_header = _is_header(path.name, rows, delimiter, options, comment)
     header = rows[0] if is_header else comment
     bare_index = is_header and len(rows) > 1 and len(rows[1]) == len(rows[0]) + 1
-    names, renamed = default_columns(len(rows[0])), None
+    names, renamed = default_columns(len(rows[0])), ""
     if header is not None:
         names, renamed = unique_names(["", *header] if bare_index else header)
     layout = Layout(
@@ -132,22 +132,28 @@ def layout_of(path: Path, options: TextOptions | None = None) -> Layout:
         open_end=rows[0][-1] == "",
         notes=(),
     )
-    comments = sum(line.startswith("#") for line in preamble)
-    notes = [
-        _source_of_names(is_header, comment),
-        "" if delimiter == usual else f"delimiter {layout.shown_delimiter}",
-        encoding.upper() if encoding.startswith("utf-16") else "",
-        f"{comments} comment line{'s' if comments > 1 else ''} skipped" if comments else "",
-        "the line sep= skipped" if separators else "",
-        renamed,
-    ]
-    return replace(layout, notes=tuple(note for note in notes if note))
+    notes = [*_notes(layout, usual), *([renamed] if renamed else [])]
+    return replace(layout, notes=tuple(notes))
 
 
-def _source_of_names(is_header: bool, comment: list[str] | None) -> str:
-    if is_header:
+def _notes(layout: Layout, usual: str) -> list[str]:
+    """How the file is written, in words."""
+    names_in_comment = layout.header is not None and not layout.header_lines
+    comments = sum(line.startswith("#") for line in layout.preamble) - names_in_comment
+    notes = {
+        _source_of_names(layout): True,
+        f"delimiter {layout.shown_delimiter}": layout.delimiter != usual,
+        layout.encoding.upper(): layout.encoding.startswith("utf-16"),
+        f"{comments} comment line{'s' if comments > 1 else ''} skipped": comments > 0,
+        "the line sep= skipped": any(map(_SEP.match, layout.preamble)),
+    }
+    return [note for note, applies in notes.items() if applies]
+
+
+def _source_of_names(layout: Layout) -> str:
+    if layout.header_lines:
         return "the first line holds names (if it is data: --no-header)"
-    if comment is not None:
+    if layout.header is not None:
         return "the comment above the first line holds names"
     return "no names, the first line is data (if it holds names: --header)"
 
@@ -220,7 +226,8 @@ def _names_in_comment(preamble: Sequence[str], delimiter: str, width: int) -> li
     """The names of columns in the comment just above the table; None if it has not one for each column."""
     if not preamble or not preamble[-1].startswith("#") or width < 2:
         return None
-    rows = list(csv.reader([preamble[-1].lstrip("#").strip(" \r\n")], delimiter=delimiter, skipinitialspace=True))
+    line = re.sub(r"^#+ +", "", preamble[-1]).rstrip("\r\n")  # #SampleID keeps its mark, which belongs to the name
+    rows = list(csv.reader([line], delimiter=delimiter, skipinitialspace=True))
     return rows[0] if rows and len(rows[0]) == width else None
 
 

@@ -63,7 +63,7 @@ class SafetensorsMixin:
         """
         arrays, header = _read(Path(path))
         try:
-            gtm = cls(**header["parameters"])
+            gtm: Any = cls(**header["parameters"])
             check_parameters(gtm)
             _set_fitted(gtm, arrays, header)
         except (KeyError, TypeError, AttributeError, ValueError) as error:

@@ -31,7 +31,8 @@ from priory.workbench.report.run import REPORT
 from priory.workbench.runs.folder import CONFIG, FIGURES, METRICS, MODEL, checksums, kind_of
 from priory.workbench.runs.gtm_run import GTMRun
 from priory.workbench.runs.outputs import require_apart
-from priory.workbench.settings.gtm import GTMRunSettings, GTMSettings, StoredScaling
+from priory.workbench.runs.stored import StoredScaling
+from priory.workbench.settings.gtm import GTMRunSettings, GTMSettings
 
 PICTURES = ("map", "nodes", "magnification", "landscape", "training")  # that an unfinished fit may have written
 

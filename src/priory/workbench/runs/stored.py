@@ -1,15 +1,18 @@
 """What the JSON files of a run folder hold: its configuration, and its metrics with how they were estimated."""
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from priory.evaluation import Estimate
 from priory.training.settings import RefitSettings
 from priory.workbench.data import Fingerprint
 from priory.workbench.settings.base import Settings
+from priory.workbench.settings.gtm import GTMRunSettings
 from priory.workbench.settings.run import RunSettings
+
+Scale = Annotated[FiniteFloat, Field(gt=0)]
 
 
 class StoredFacts(Settings):
@@ -42,6 +45,34 @@ class Config(Settings):
     fingerprint: Fingerprint
     split_checksum: str
     refit_of: RefitRecord | None = None
+
+
+class StoredScaling(Settings):
+    """The training rows' means and standard deviations, a number for each column of the model."""
+
+    loc: tuple[FiniteFloat, ...]
+    scale: tuple[Scale, ...]
+
+    @model_validator(mode="after")
+    def _of_one_length(self) -> "StoredScaling":
+        if len(self.loc) != len(self.scale):
+            raise ValueError(f"expected as many scales as locs, {len(self.loc)}, got {len(self.scale)}")
+        return self
+
+
+class GTMConfig(Settings):
+    """What `config.json` of a map holds."""
+
+    priory: str
+    kind: Literal["gtm"] = "gtm"
+    settings: GTMRunSettings
+    columns: tuple[str, ...]
+    constants: dict[str, FiniteFloat | None]
+    image_shape: tuple[int, int] | None
+    fingerprint: Fingerprint
+    split_checksum: str
+    standardized: StoredScaling | None
+    precise: bool = False
 
 
 class StoredEstimate(BaseModel):

@@ -1,16 +1,14 @@
-"""What a run of `priory gtm fit` is made from, and the `config.json` of its folder."""
+"""What a run of `priory gtm fit` is made from."""
 
 from typing import Annotated, Literal
 
-from pydantic import Field, FiniteFloat, model_validator
+from pydantic import Field
 
 from priory.training.settings import MOST
-from priory.workbench.data import Fingerprint
 from priory.workbench.settings.base import Settings
 from priory.workbench.settings.run import DataSettings
 
 Side = Annotated[int, Field(ge=2, le=1024)]  # of a grid; one point is no map
-Scale = Annotated[FiniteFloat, Field(gt=0)]
 
 
 class TableSettings(DataSettings):
@@ -40,31 +38,3 @@ class GTMRunSettings(Settings):
     data: TableSettings = Field(default_factory=TableSettings)
     model: GTMSettings = Field(default_factory=GTMSettings)
     seed: int = Field(0, ge=0, lt=2**32, description="seeds the order of batches")
-
-
-class StoredScaling(Settings):
-    """The training rows' means and standard deviations, a number for each column of the model."""
-
-    loc: tuple[FiniteFloat, ...]
-    scale: tuple[Scale, ...]
-
-    @model_validator(mode="after")
-    def _of_one_length(self) -> "StoredScaling":
-        if len(self.loc) != len(self.scale):
-            raise ValueError(f"expected as many scales as locs, {len(self.loc)}, got {len(self.scale)}")
-        return self
-
-
-class GTMConfig(Settings):
-    """What `config.json` of a map holds."""
-
-    priory: str
-    kind: Literal["gtm"] = "gtm"
-    settings: GTMRunSettings
-    columns: tuple[str, ...]
-    constants: dict[str, FiniteFloat | None]
-    image_shape: tuple[int, int] | None
-    fingerprint: Fingerprint
-    split_checksum: str
-    standardized: StoredScaling | None
-    precise: bool = False

@@ -123,7 +123,7 @@ def test_guided_elbo_is_its_formula(prior, weight):
     vae, x = model(prior, "gaussian")
     vae.prior.mixing_logits.data = torch.randn(vae.prior.num_components)
     vae.prior.guide = FixedGuide(vae.prior.num_components)
-    rates, _ = plain(vae, x)
+    rates, reconstructions = plain(vae, x)
     vae64 = copy.deepcopy(vae).double()
     with torch.no_grad():
         q, p_z = vae64.encode(x.double()), vae64.latent_prior()
@@ -136,7 +136,9 @@ def test_guided_elbo_is_its_formula(prior, weight):
         prior_over_nodes = Categorical(logits=vae64.prior.mixing_logits)
         of_r = torch.distributions.kl_divergence(Categorical(probs=r), prior_over_nodes)
         bracket = of_r + (r * torch.stack(of_nodes, -1)).sum(-1)
-    found = guided_elbo(vae, x, weight, num_samples=2000).kl.detach().double()
+    bound = guided_elbo(vae, x, weight, num_samples=2000)
+    assert_same_mean(bound.reconstruction, reconstructions, 2000)
+    found = bound.kl.detach().double()
     expected = (1 - weight) * rates.mean(0) + weight * bracket
     torch.testing.assert_close(found, expected, rtol=0.02, atol=0.3)
     assert (found - expected).mean().abs() < 0.1

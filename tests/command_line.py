@@ -1,6 +1,7 @@
 """The command line as tests run it, and files for it to read."""
 
 import gzip
+import re
 import struct
 import sys
 from collections.abc import Callable
@@ -54,6 +55,14 @@ def contents(folder: Path) -> dict[str, bytes | None]:
     """Every path under a folder, with what regular files hold."""
     paths = sorted(folder.rglob("*"))
     return {str(path): path.read_bytes() if path.is_file() else None for path in paths}
+
+
+def untimed(file: Path) -> bytes:
+    """The bytes of a file without the command, the date and the durations, which the page has at its top."""
+    if file.name in ("history.csv", "state.safetensors", "made.json"):
+        return b""
+    content = file.read_bytes()
+    return re.sub(rb'<dl class="facts">.*?</dl>', b"", content, flags=re.DOTALL) if file.suffix == ".html" else content
 
 
 def write(path: Path, values: np.ndarray, names: list[str] = NAMES) -> Path:

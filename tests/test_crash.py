@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from command_line import untimed
 from priory.training import History
 from priory.workbench.cli.main import main
 
@@ -67,14 +67,6 @@ def whole(launch: Launcher) -> tuple[Path, dict[str, Any]]:
     said = launch.fit(out)
     assert said["code"] == 0, said["err"]
     return out, said
-
-
-def untimed(file: Path) -> bytes:
-    """The bytes of a file without the command, the date and the durations, which the page has at its top."""
-    if file.name in ("history.csv", "state.safetensors", "made.json"):
-        return b""
-    content = file.read_bytes()
-    return re.sub(rb'<dl class="facts">.*?</dl>', b"", content, flags=re.DOTALL) if file.suffix == ".html" else content
 
 
 def assert_same_run(out: Path, whole: Path) -> None:

@@ -195,6 +195,13 @@ def test_iso_lines_join_places_of_the_elbo_they_name():
         np.testing.assert_allclose(elbos, float(texts[tuple(line.get_xydata()[-1])]))
 
 
+def test_a_model_without_errors_has_no_bars_in_the_legend():
+    axes = plot_rate_distortion({"a": (1.0, 2.0), "b": (2.0, 1.0)}, errors={"b": (0.1, 0.2)})
+    assert [(each.has_xerr, each.has_yerr) for each in axes.containers] == [(False, False), (True, True)]
+    assert "bars: ± standard error" in axes.get_title()
+    assert "bars" not in plot_rate_distortion({"a": (1.0, 2.0)}).get_title()
+
+
 def test_errors_are_bars():
     axes = plot_rate_distortion({"a": (20.0, 80.0), "b": (25.0, 70.0)}, errors={"b": (0.5, 2.0)})
     across, up = (bar.get_segments()[0] for bar in axes.containers[1].lines[2])

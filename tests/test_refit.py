@@ -232,7 +232,8 @@ def test_a_run_gets_another_prior(name, trained, done, tmp_path):
     assert run.settings.training == Run.open(trained).settings.training
     assert getattr(run.settings.model, "grid_network", "rbf") == "rbf"
     assert {path.name for path in Path("new").iterdir()} == {
-        "config.json", "model.safetensors", "metrics.json", "refit.json", "report.html", "splits.npz", "figures"
+        "config.json", "made.json", "model.safetensors", "metrics.json", "refit.json", "report.html", "splits.npz",
+        "figures",
     }  # fmt: skip
 
 

@@ -45,7 +45,9 @@ def plot_rate_distortion(
             "label": name,
         }
         look |= {"color": DATA_COLOR, "markersize": 6, "elinewidth": 1.0, "capsize": 2.5, "zorder": 3}
-        axes.errorbar(place[:1], place[1:], xerr=bar[0], yerr=bar[1], **look)
+        if name in errors:  # a bar of no length would be in the legend all the same
+            look |= {"xerr": bar[0], "yerr": bar[1]}
+        axes.errorbar(place[:1], place[1:], **look)
     low, high = (places - bars).min(axis=0), (places + bars).max(axis=0)
     border = np.maximum(0.15 * (high - low), 0.5)
     axes.set(xlim=(low[0] - border[0], high[0] + border[0]), ylim=(low[1] - border[1], high[1] + border[1]))

@@ -1,7 +1,6 @@
 """The jobs of a map, from settings to a run folder: fit, measure, embed, score, sample."""
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from copy import copy
@@ -138,12 +137,8 @@ def _require_memory(settings: GTMSettings, dataset: Dataset) -> None:
     )
 
 
-def fit(run: GTMRun, dataset: Dataset, device: str, command: str | None = None) -> MapModel:
-    """Fit the map to the training rows, after removing the files of an earlier fit that did not end.
-
-    `command` is the line that was typed, for the run's page.
-    """
-    began = time.monotonic()
+def fit(run: GTMRun, dataset: Dataset, device: str) -> MapModel:
+    """Fit the map to the training rows, after removing the files of an earlier fit that did not end."""
     figures = [run.path / FIGURES / f"{name}.png" for name in PICTURES]
     for file in (*(run.path / name for name in (CONFIG, METRICS, HISTORY_FILE, REPORT)), *figures):
         file.unlink(missing_ok=True)
@@ -157,7 +152,6 @@ def fit(run: GTMRun, dataset: Dataset, device: str, command: str | None = None) 
         gtm.fit_batches(lambda: map(model.scaled, batches(rows)))
     else:
         gtm.fit(model.scaled(rows.tensor().double().numpy()))
-    run.write_made(command, time.monotonic() - began)
     return model
 
 
@@ -176,12 +170,21 @@ def _history(model: MapModel, rows: DatasetRows) -> dict[str, np.ndarray]:
 
 
 def write(
-    run: GTMRun, model: MapModel, found: Found, metrics: dict[str, Estimate], page: Callable[[], object]
+    run: GTMRun,
+    model: MapModel,
+    found: Found,
+    metrics: dict[str, Estimate],
+    made: tuple[str, float],
+    page: Callable[[], object],
 ) -> list[Path]:
-    """Write the run folder, its figures and its page; the model comes last, so a folder with a model is complete."""
+    """Write the run folder, its figures and its page; the model comes last, so a folder with a model is complete.
+
+    `made` is the line that was typed, and the seconds that `fit` took.
+    """
     from priory.workbench.pictures.gtm import draw_figures
 
     run.write_splits(found.dataset)
+    run.write_made(*made)
     run.write_config()
     history = _history(model, found.dataset.rows("train"))
     lines = [history, *zip(*(map(repr, column.tolist()) for column in history.values()), strict=True)]

@@ -1,6 +1,7 @@
 """`priory gtm fit`."""
 
 import shlex
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,10 @@ def gtm_fit_run(given: Mapping[str, Any], assignments: list[str], out: Path | No
     device = chosen_device(device)
     with saying_how_to_go_on(out, AGAIN), gtm_jobs.new_gtm_run(settings, out) as (run, found):
         _say_what_was_found(run, found)
+        began = time.monotonic()
         with collected(ConvergenceWarning) as unsettled:
-            model = gtm_jobs.fit(run, found.dataset, device, typed())
+            model = gtm_jobs.fit(run, found.dataset, device)
+        made = typed(), time.monotonic() - began
         iterations, more = model.gtm.n_iter_, 2 * model.gtm.max_iter
         if unsettled:
             say_on_stderr(("note:", "yellow"), f" EM still moved after {iterations} iterations (--max-iter {more})")
@@ -45,7 +48,7 @@ def gtm_fit_run(given: Mapping[str, Any], assignments: list[str], out: Path | No
         title = f"{found.dataset.name}, map of {side} x {side} nodes: {len(rows)} rows"
         show_metrics(metrics, title, gtm_jobs.DESCRIPTIONS)
         pictures = gtm_jobs.write(
-            run, model, found, metrics, lambda: write_run_report(run, model, found.dataset, gtm_jobs)
+            run, model, found, metrics, made, lambda: write_run_report(run, model, found.dataset, gtm_jobs)
         )
         _say_what_was_written(run, pictures)
 

@@ -91,7 +91,7 @@ def _facts(run: RunFolder, dataset: Dataset, mapped: int) -> list[tuple[str, str
     sizes = ", ".join(f"{len(index)} {name}" for name, index in dataset.splits.items() if len(index))
     left_out = f" ({len(run.constants)} more are constant and left out)" if run.constants else ""
     few = "" if len(telling_rows(dataset)) < len(dataset) else ": there are too few others"
-    measured = [("numbers", f"of {_judged(dataset)}{few}")] if (run.path / METRICS).is_file() else []
+    measured = [("numbers", f"of {_judged(dataset)}{few}")] if run.stored_metrics() else []
     return [
         ("data", f"{dataset.name}: {len(dataset)} rows, {len(dataset.columns)} columns{left_out}"),
         ("split", sizes or "none"),

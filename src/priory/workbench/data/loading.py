@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from priory._support.messages import nearest, shortened
 from priory._support.optional import require
 from priory.workbench.data.binarize import binarized, unit_scale
 from priory.workbench.data.dataset import Dataset
-from priory.workbench.data.embedded import EMBEDDED
+from priory.workbench.data.embedded import EMBEDDED, existing_file
 from priory.workbench.data.reading.matrices import compact_matrix, is_sparse
 from priory.workbench.data.reading.readers import read_table
 from priory.workbench.data.reading.table import Claims, Selection, Table, select
@@ -85,7 +82,7 @@ def load_dataset(
     claims = Claims(
         tuple(dict.fromkeys(_names("labels", labels))), ids, tuple(_names("drop", drop)), layer, frozenset(optional)
     )
-    path = None if str(source) in EMBEDDED else _existing_file(Path(source))
+    path = None if str(source) in EMBEDDED else existing_file(Path(source))
     origin = str(source) if path is None else path.name
     table = _digits() if path is None else read_table(path, claims.names())
     selection = select(table, claims, origin)
@@ -130,29 +127,6 @@ def _digits() -> Table:
         default_labels=("digit",),
         splits=consecutive(_BOOK_SPLIT),
         image_shape=(8, 8),
-    )
-
-
-def _existing_file(path: Path) -> Path:
-    if path.is_file():
-        if os.access(path, os.R_OK):
-            return path
-        raise PermissionError(f"source: expected a file that you may read, got {str(path)!r}; change its permissions")
-    if path.is_dir():
-        raise ValueError(f"source: expected a file, got the folder {str(path)!r}; name a file in it")
-    if path.exists():
-        raise ValueError(f"source: expected a regular file, got the pipe or device {str(path)!r}; save the data first")
-    shown = shortened(str(path), 300)
-    files: list[str] = []
-    with suppress(OSError):
-        files = sorted(name for name in os.listdir(path.parent) if (path.parent / name).is_file())
-    neighbors = {name.partition(".")[0]: name for name in files}
-    here = not path.suffix and path.parent.resolve() == Path.cwd()
-    close = nearest(path.name, EMBEDDED) if here else None
-    close = close or neighbors.get(nearest(path.name.partition(".")[0], neighbors) or "")
-    hint = f"did you mean {close!r}?" if close else "check the spelling and the folder"
-    raise FileNotFoundError(
-        f"source: expected an embedded data set ({', '.join(EMBEDDED)}) or an existing file, got {shown!r}; {hint}"
     )
 
 

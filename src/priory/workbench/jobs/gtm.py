@@ -26,8 +26,9 @@ from priory.workbench.jobs.map_quality import quality_on_map
 from priory.workbench.jobs.vae import require_free
 from priory.workbench.models.scaled_gtm import BATCH, MapModel, Progress, batches, means_and_scales
 from priory.workbench.report.run import REPORT
-from priory.workbench.runs.folder import CONFIG, FIGURES, METRICS, MODEL, kind_of
+from priory.workbench.runs.folder import FIGURES, METRICS, MODEL
 from priory.workbench.runs.gtm_run import GTMRun
+from priory.workbench.runs.kind import CONFIG, kind_of
 from priory.workbench.settings.gtm import GTMRunSettings, GTMSettings, StoredScaling
 
 PICTURES = ("map", "nodes", "magnification", "landscape", "training")  # that an unfinished fit may have written

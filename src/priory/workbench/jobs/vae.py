@@ -37,7 +37,8 @@ from priory.workbench.data import (
 from priory.workbench.jobs.map_quality import quality_on_map
 from priory.workbench.models.building import build_vae, check_parts, resolve_likelihood
 from priory.workbench.models.facts import DataFacts, facts_of
-from priory.workbench.runs.folder import CONFIG, FIGURES, FITTED_BY, SPLITS, kind_of
+from priory.workbench.runs.folder import FIGURES, SPLITS
+from priory.workbench.runs.kind import CONFIG, FITTED_BY, kind_of
 from priory.workbench.runs.vae_run import Run
 from priory.workbench.settings.model import ModelSettings
 from priory.workbench.settings.networks import NETWORKS

@@ -18,10 +18,10 @@ from priory._support.messages import TRAIN_AGAIN
 from priory.evaluation import Estimate
 from priory.workbench.data import Dataset, load_dataset, read_arrays, with_columns
 from priory.workbench.data.splits import SPLITS as SPLIT_NAMES
+from priory.workbench.runs.kind import CONFIG, FITTED_BY, kind_of
 from priory.workbench.settings.base import checked
 
-CONFIG, MODEL, METRICS, SPLITS, FIGURES = "config.json", "model.safetensors", "metrics.json", "splits.npz", "figures"
-FITTED_BY = {"vae": "priory fit", "gtm": "priory gtm fit"}  # the kinds of runs: what config.json says, what makes them
+MODEL, METRICS, SPLITS, FIGURES = "model.safetensors", "metrics.json", "splits.npz", "figures"
 
 Stored = TypeVar("Stored", bound=BaseModel)
 
@@ -166,20 +166,6 @@ class RunFolder(ABC):
     def write_metrics(self, metrics: Mapping[str, Estimate], num_samples: int, seed: int) -> None:
         """Write what `metrics_tree` gives."""
         write_json(self.path / METRICS, self.metrics_tree(metrics, num_samples, seed))
-
-
-def kind_of(path: Path, wanted: str = "vae") -> str:
-    """The kind of a run folder, a key of `FITTED_BY`; if it is no run, an error names the command for `wanted`."""
-    file = path / CONFIG
-    if not file.is_file():
-        raise ValueError(
-            f"{path}: expected a run folder with {CONFIG}, as `{FITTED_BY[wanted]} ... --out RUN` leaves it"
-        )
-    tree = read_json(file)
-    kind = tree.get("kind", "vae") if isinstance(tree, dict) else "vae"
-    if kind not in FITTED_BY:
-        raise ValueError(f"{file}: kind: expected {' or '.join(FITTED_BY)}, got {kind!r}; {TRAIN_AGAIN}")
-    return kind
 
 
 def read_config(path: Path, stored: type[Stored], kind: str) -> Stored:

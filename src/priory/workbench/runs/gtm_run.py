@@ -15,7 +15,8 @@ from priory.gtm import GTM
 from priory.maps.quality import NUM_NEIGHBORS
 from priory.workbench.data import Dataset, require_finite
 from priory.workbench.models.scaled_gtm import MapModel, scaler_of
-from priory.workbench.runs.folder import CONFIG, MODEL, RunFolder, read_config
+from priory.workbench.runs.folder import MODEL, RunFolder, read_config
+from priory.workbench.runs.kind import CONFIG
 from priory.workbench.settings.gtm import GTMConfig, GTMRunSettings, StoredScaling
 
 

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from priory.workbench.runs.folder import RunFolder, kind_of
+from priory.workbench.runs.folder import RunFolder
 from priory.workbench.runs.gtm_run import GTMRun
+from priory.workbench.runs.kind import kind_of
 from priory.workbench.runs.vae_run import Run
 
 KINDS: dict[str, type[Run] | type[GTMRun]] = {kind.kind: kind for kind in (Run, GTMRun)}

@@ -21,7 +21,8 @@ from priory.vae import VAE
 from priory.workbench.data import Dataset, require_complete
 from priory.workbench.models.building import build_vae, check_support, class_of_prior, input_noise
 from priory.workbench.models.facts import DataFacts
-from priory.workbench.runs.folder import CONFIG, METRICS, MODEL, RunFolder, read_config
+from priory.workbench.runs.folder import METRICS, MODEL, RunFolder, read_config
+from priory.workbench.runs.kind import CONFIG
 from priory.workbench.runs.stored import Config, RefitRecord, StoredFacts, StoredMetrics, estimate_of
 from priory.workbench.settings.base import checked
 from priory.workbench.settings.networks import DEFAULT_HIDDEN

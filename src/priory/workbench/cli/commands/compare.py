@@ -15,9 +15,9 @@ from priory.training import check_devices
 from priory.vae import VAE
 from priory.workbench.cli.commands.evaluate import EVALUATION_SEED, evaluated
 from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
-from priory.workbench.cli.commands.opening import allow_modules_here, settings_of_device
 from priory.workbench.cli.commands.printing import default_folder, say_page
 from priory.workbench.cli.errors import MENDABLE, can_be_mended, said_in_a_line
+from priory.workbench.cli.requests import settings_of_device
 from priory.workbench.cli.terminal import say, say_on_stderr, stderr_is_terminal
 from priory.workbench.compare.cells import (
     ROW_SCORES,
@@ -38,10 +38,9 @@ from priory.workbench.jobs import vae as vae_jobs
 from priory.workbench.models.building import resolve_likelihood
 from priory.workbench.report import write_report
 from priory.workbench.report.run import REPORT, write_run_report
-from priory.workbench.runs.folder import CONFIG
+from priory.workbench.runs.kind import CONFIG
 from priory.workbench.runs.vae_run import Run
 from priory.workbench.settings.base import setting_names, with_options
-from priory.workbench.settings.priors import PRIORS
 from priory.workbench.settings.run import RunSettings
 
 SAME_AGAIN = "give the same command again; what is finished is not done again"
@@ -50,7 +49,7 @@ SAME_AGAIN = "give the same command again; what is finished is not done again"
 def compare_runs(
     given: dict[str, Any],
     assignments: list[str],
-    priors: str,
+    names: tuple[str, ...],
     baseline: str | None,
     seeds: int,
     num_samples: int,
@@ -59,8 +58,6 @@ def compare_runs(
     report: bool,
 ) -> None:
     """`priory compare`. Exit code 1: a run failed."""
-    allow_modules_here(priors, assignments)
-    names = _names(priors)
     given = {**given, **settings_of_device(device, given)}
     of_all = {path for name in names for path in setting_names(RunSettings, {"model": {"prior": name}})}
 
@@ -92,15 +89,6 @@ def compare_runs(
             say_on_stderr(line)
         say_on_stderr(f"to try again: {SAME_AGAIN}")
         raise typer.Exit(1)
-
-
-def _names(priors: str) -> tuple[str, ...]:
-    names = list(PRIORS) if priors == "all" else [name.strip() for name in priors.split(",") if name.strip()]
-    if not names:
-        raise ValueError(f"--priors {priors!r}: expected names with commas between them, or all; see: priory priors")
-    for name in names:
-        PRIORS.asked_for(name, "--priors")
-    return tuple(dict.fromkeys(names))
 
 
 def _baseline(asked: str | None, names: tuple[str, ...]) -> str:

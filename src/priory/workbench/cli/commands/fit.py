@@ -1,6 +1,5 @@
 """`priory fit`: begin a run or go on with one, train, evaluate, draw."""
 
-import re
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from priory._support.locking import sole_writer
-from priory._support.messages import shortened
 from priory.priors import GridPrior
 from priory.training import process_rank
 from priory.training.history import HISTORY_FILE
@@ -18,14 +16,15 @@ from priory.training.states import STATE_FILE
 from priory.vae import VAE
 from priory.workbench.cli.commands.evaluate import EVALUATION_SEED, evaluated
 from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
-from priory.workbench.cli.commands.opening import allow_modules_here, settings_of_device
 from priory.workbench.cli.commands.printing import default_folder, say_data, say_files, say_left_out
+from priory.workbench.cli.requests import GRID_FLAGS
 from priory.workbench.cli.terminal import say, show_metrics, stderr_is_terminal
 from priory.workbench.data import RULE, Dataset, LikelihoodProposal, telling_rows
 from priory.workbench.jobs import vae as vae_jobs
 from priory.workbench.models.building import class_of_prior
 from priory.workbench.report.run import write_run_report
-from priory.workbench.runs.folder import CONFIG, METRICS, MODEL
+from priory.workbench.runs.folder import METRICS, MODEL
+from priory.workbench.runs.kind import CONFIG
 from priory.workbench.runs.vae_run import Run
 from priory.workbench.settings.base import changed_settings, with_options
 from priory.workbench.settings.registry import folder_name
@@ -33,12 +32,11 @@ from priory.workbench.settings.run import RunSettings
 
 MACHINE = ("training.accelerator", "training.devices", "training.strategy")  # may change when a run goes on
 EPOCHS = "training.epochs"  # may grow
-GRID_FLAGS = {"model.points_per_side": "--grid", "model.grid_dim": "--grid"}
 
 
 def fit_run(
     given: Mapping[str, Any],
-    grid: str | None,
+    settings: RunSettings,
     assignments: list[str],
     out: Path | None,
     resume: bool,
@@ -47,9 +45,6 @@ def fit_run(
     tensorboard: bool,
     report: bool,
 ) -> None:
-    allow_modules_here(given, assignments)
-    given = {**given, **grid_settings(grid), **settings_of_device(device, given)}
-    settings = with_options(RunSettings(), given, assignments, flags=GRID_FLAGS)
     out = out or default_folder(settings.data.source, folder_name(settings.model.prior))
     if process_rank() > 0:  # the first process has written the configuration, and says and writes everything
         run = Run.open(out)
@@ -129,16 +124,6 @@ def _check_more_epochs(run: Run, now: TrainingSettings) -> None:
             "warm-up a number of steps (--warmup 1000), because only then does the course of the first epochs not "
             "depend on how many follow; start another run with another --out"
         )
-
-
-def grid_settings(text: str | None) -> dict[str, int]:
-    """The settings that `--grid` stands for."""
-    if text is None:
-        return {}
-    sides = text.lower().split("x")
-    if not re.fullmatch("[1-9][0-9]{0,5}", sides[0]) or len(set(sides)) != 1:
-        raise ValueError(f"--grid {shortened(text)}: expected equal sides such as 10x10, or 5x5x5 for three dimensions")
-    return {"model.points_per_side": int(sides[0]), "model.grid_dim": len(sides) if len(sides) > 1 else 2}
 
 
 def _say_what_was_found(run: Run, dataset: Dataset, proposal: LikelihoodProposal) -> None:

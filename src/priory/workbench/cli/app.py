@@ -21,7 +21,11 @@ from priory.workbench.cli.options import (
     reading_options,
     settings_options,
 )
-from priory.workbench.cli.requests import allow_modules_here, fit_request, prior_names
+from priory.workbench.cli.requests import (
+    allow_modules_here,
+    fit_request,
+    prior_names,
+)
 from priory.workbench.cli.rows_app import ROW_COMMANDS
 from priory.workbench.cli.terminal import say
 from priory.workbench.settings.priors import PRIORS
@@ -108,10 +112,10 @@ def fit(
     ] = False,
 ) -> None:
     """Train a VAE on DATA, write a run folder, evaluate it and draw its pictures."""
-    given, settings = fit_request(given | {"data.source": data}, grid, assignments or [], device)
+    request = fit_request(given | {"data.source": data}, grid, assignments or [], out, resume, device)
     from priory.workbench.cli.commands.fit import fit_run
 
-    fit_run(given, settings, assignments or [], out, resume, samples if evaluate else None, device, tensorboard, page)
+    fit_run(request, samples if evaluate else None, device, tensorboard, page)
 
 
 @app.command(cls=SectionedCommand)

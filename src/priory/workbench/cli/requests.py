@@ -4,25 +4,59 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from priory._support.messages import shortened
+from priory.workbench.cli.terminal import say_on_stderr
 from priory.workbench.settings.base import with_options
 from priory.workbench.settings.priors import PRIORS
+from priory.workbench.settings.registry import folder_name
 from priory.workbench.settings.run import RunSettings
+
+if TYPE_CHECKING:
+    from priory.workbench.data import Dataset
 
 GRID_FLAGS = {"model.points_per_side": "--grid", "model.grid_dim": "--grid"}
 
 
+class FitRequest(NamedTuple):
+    """What `priory fit` is asked for."""
+
+    given: dict[str, Any]  # the settings that were given, by path
+    assignments: list[str]
+    settings: RunSettings
+    out: Path
+    resume: bool
+    dataset: "Dataset | None"  # None if a folder of a run is there, which is looked at first
+
+
 def fit_request(
-    given: Mapping[str, Any], grid: str | None, assignments: list[str], device: str
-) -> tuple[dict[str, Any], RunSettings]:
-    """The settings that were given, by path, and all settings of the run."""
+    given: Mapping[str, Any], grid: str | None, assignments: list[str], out: Path | None, resume: bool, device: str
+) -> FitRequest:
+    """Check the settings and read the data; torch is imported afterwards, unless a device was given."""
     allow_modules_here(given, assignments)
     given = {**given, **grid_settings(grid)}
-    with_options(RunSettings(), given, assignments, flags=GRID_FLAGS)  # before the device, which takes torch
-    given |= settings_of_device(device, given)
-    return given, with_options(RunSettings(), given, assignments, flags=GRID_FLAGS)
+    settings = with_options(RunSettings(), given, assignments, flags=GRID_FLAGS)
+    if given["data.source"] is None and not resume:
+        raise ValueError("DATA: expected a file or an embedded data set, such as: priory fit digits --out runs/first")
+    if machine := settings_of_device(device, given):
+        given |= machine
+        settings = with_options(RunSettings(), given, assignments, flags=GRID_FLAGS)
+    out = out or default_folder(settings.data.source, folder_name(settings.model.prior))
+    dataset = None if resume or out.exists() else _data_before_torch(settings)
+    return FitRequest(given, assignments, settings, out, resume, dataset)
+
+
+def _data_before_torch(settings: RunSettings) -> "Dataset":
+    from priory.workbench.data import load_dataset, require_complete
+
+    try:
+        dataset = load_dataset(**settings.data.model_dump())
+        require_complete(dataset)
+    except KeyboardInterrupt:
+        say_on_stderr("interrupted; no run was begun yet; give the same command again")
+        raise
+    return dataset
 
 
 def prior_names(priors: str) -> tuple[str, ...]:
@@ -65,3 +99,12 @@ def settings_of_device(device: str, given: Mapping[str, Any]) -> dict[str, Any]:
     kind, _, number = chosen_device(device).partition(":")
     accelerator = {"cuda": "gpu"}.get(kind, kind)
     return {"training.accelerator": accelerator, "training.devices": f"{number}," if number and kind != "cpu" else 1}
+
+
+def default_folder(source: str, ending: str) -> Path:
+    """The run folder if no --out was given.
+
+    >>> print(default_folder("tables/wine.csv.gz", "vamp"))
+    runs/wine-vamp
+    """
+    return Path("runs") / f"{Path(source).name.split('.')[0]}-{ending}"

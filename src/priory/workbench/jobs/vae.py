@@ -61,8 +61,13 @@ class NewRun(NamedTuple):
 
 
 @contextmanager
-def new_run(settings: RunSettings, out: Path) -> Iterator[NewRun]:
+def new_run(settings: RunSettings, out: Path, dataset: Dataset | None = None) -> Iterator[NewRun]:
     """Read the data, build the model, write the run's configuration, and hold the folder while the block lasts.
+
+    Args:
+        settings: of the run.
+        out: its folder.
+        dataset: the data, if they were read already and are complete.
 
     Raises:
         ValueError: the data or the settings do not fit, or `out` holds something already.
@@ -70,8 +75,9 @@ def new_run(settings: RunSettings, out: Path) -> Iterator[NewRun]:
     """
     require_free(out)
     check_devices(settings.training)
-    dataset = load_dataset(**settings.data.model_dump())
-    require_complete(dataset)
+    if dataset is None:
+        dataset = load_dataset(**settings.data.model_dump())
+        require_complete(dataset)
     model, proposal = resolve_likelihood(settings.model, dataset.summary(), dataset.origin)
     settings = settings.model_copy(update={"model": model})
     constants = _left_out(dataset, model)

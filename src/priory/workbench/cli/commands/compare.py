@@ -15,9 +15,9 @@ from priory.training import check_devices
 from priory.vae import VAE
 from priory.workbench.cli.commands.evaluate import EVALUATION_SEED, evaluated
 from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
-from priory.workbench.cli.commands.printing import default_folder, say_page
+from priory.workbench.cli.commands.printing import say_page
 from priory.workbench.cli.errors import MENDABLE, can_be_mended, said_in_a_line
-from priory.workbench.cli.requests import settings_of_device
+from priory.workbench.cli.requests import default_folder, settings_of_device
 from priory.workbench.cli.terminal import say, say_on_stderr, stderr_is_terminal
 from priory.workbench.compare.cells import (
     ROW_SCORES,

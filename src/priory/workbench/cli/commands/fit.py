@@ -16,8 +16,8 @@ from priory.training.states import STATE_FILE
 from priory.vae import VAE
 from priory.workbench.cli.commands.evaluate import EVALUATION_SEED, evaluated
 from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
-from priory.workbench.cli.commands.printing import default_folder, say_data, say_files, say_left_out
-from priory.workbench.cli.requests import GRID_FLAGS
+from priory.workbench.cli.commands.printing import say_data, say_files, say_left_out
+from priory.workbench.cli.requests import GRID_FLAGS, FitRequest
 from priory.workbench.cli.terminal import say, show_metrics, stderr_is_terminal
 from priory.workbench.data import RULE, Dataset, LikelihoodProposal, telling_rows
 from priory.workbench.jobs import vae as vae_jobs
@@ -27,32 +27,19 @@ from priory.workbench.runs.folder import METRICS, MODEL
 from priory.workbench.runs.kind import CONFIG
 from priory.workbench.runs.vae_run import Run
 from priory.workbench.settings.base import changed_settings, with_options
-from priory.workbench.settings.registry import folder_name
-from priory.workbench.settings.run import RunSettings
 
 MACHINE = ("training.accelerator", "training.devices", "training.strategy")  # may change when a run goes on
 EPOCHS = "training.epochs"  # may grow
 
 
-def fit_run(
-    given: Mapping[str, Any],
-    settings: RunSettings,
-    assignments: list[str],
-    out: Path | None,
-    resume: bool,
-    num_samples: int | None,
-    device: str,
-    tensorboard: bool,
-    report: bool,
-) -> None:
-    out = out or default_folder(settings.data.source, folder_name(settings.model.prior))
+def fit_run(request: FitRequest, num_samples: int | None, device: str, tensorboard: bool, report: bool) -> None:
     if process_rank() > 0:  # the first process has written the configuration, and says and writes everything
-        run = Run.open(out)
-        vae_jobs.train(run, run.load_dataset(), resume=resume)
+        run = Run.open(request.out)
+        vae_jobs.train(run, run.load_dataset(), resume=request.resume)
         return
-    with saying_how_to_go_on(out), _run_to_fit(settings, given, assignments, out, resume) as (run, dataset, start):
-        progress = stderr_is_terminal()
-        vae = vae_jobs.train(run, dataset, start, resume=resume, progress=progress, tensorboard=tensorboard)
+    with saying_how_to_go_on(request.out), _run_to_fit(request) as (run, dataset, start):
+        how = {"resume": request.resume, "progress": stderr_is_terminal(), "tensorboard": tensorboard}
+        vae = vae_jobs.train(run, dataset, start, **how)
         if device != "auto":  # Lightning leaves the model on the CPU
             vae.to(device)
         dataset = vae_jobs.as_judged(run, dataset)
@@ -68,21 +55,16 @@ def fit_run(
 
 
 @contextmanager
-def _run_to_fit(
-    settings: RunSettings, given: Mapping[str, Any], assignments: list[str], out: Path, resume: bool
-) -> Iterator[tuple[Run, Dataset, VAE | None]]:
+def _run_to_fit(request: FitRequest) -> Iterator[tuple[Run, Dataset, VAE | None]]:
     """The run that was asked for, its folder held against other processes; and its model, if the run is new."""
-    if resume and (out / CONFIG).exists():
+    out = request.out
+    if request.resume and (out / CONFIG).exists():
         with sole_writer(out):
-            yield *_resumed(out, given, assignments), None
+            yield *_resumed(out, request.given, request.assignments), None
         return
-    if given["data.source"] is None:
-        raise ValueError(
-            f"--resume: {out} holds no run yet; give DATA to begin one, or check --out"
-            if resume
-            else "DATA: expected a file or an embedded data set, such as: priory fit digits --out runs/first"
-        )
-    with vae_jobs.new_run(settings, out) as new:
+    if request.given["data.source"] is None:
+        raise ValueError(f"--resume: {out} holds no run yet; give DATA to begin one, or check --out")
+    with vae_jobs.new_run(request.settings, out, request.dataset) as new:
         _say_what_was_found(new.run, new.dataset, new.proposal)
         yield new.run, new.dataset, new.vae
 

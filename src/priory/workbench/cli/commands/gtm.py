@@ -9,7 +9,8 @@ from priory.training.history import HISTORY_FILE
 from priory.workbench.cli.commands.evaluate import collected, evaluated
 from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
 from priory.workbench.cli.commands.opening import chosen_device
-from priory.workbench.cli.commands.printing import default_folder, say_data, say_files, say_left_out
+from priory.workbench.cli.commands.printing import say_data, say_files, say_left_out
+from priory.workbench.cli.requests import default_folder
 from priory.workbench.cli.terminal import say, say_on_stderr, show_metrics
 from priory.workbench.data import telling_rows
 from priory.workbench.jobs import gtm as gtm_jobs

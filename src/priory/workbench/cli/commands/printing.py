@@ -7,15 +7,6 @@ from priory.workbench.cli.terminal import say
 from priory.workbench.data import Dataset, describe_constants
 
 
-def default_folder(source: str, ending: str) -> Path:
-    """The run folder if no --out was given.
-
-    >>> print(default_folder("tables/wine.csv.gz", "vamp"))
-    runs/wine-vamp
-    """
-    return Path("runs") / f"{Path(source).name.split('.')[0]}-{ending}"
-
-
 def say_data(dataset: Dataset) -> None:
     """Print the values of the data and the sizes of the splits."""
     sizes = ", ".join(f"{len(index)} {name}" for name, index in dataset.splits.items())

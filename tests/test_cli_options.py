@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from command_line import QUICK, run_cli
 from priory.training import check_devices
 from priory.training.settings import RefitSettings, TrainingSettings
+from priory.workbench.cli import requests
 from priory.workbench.cli.app import app
 from priory.workbench.cli.commands import opening
 from priory.workbench.settings.base import SETTINGS, checked, setting_names, with_options
@@ -157,7 +158,7 @@ def test_all_commands_that_compute_have_the_same_device():
 )
 def test_a_device_stands_for_settings_of_training(device, accelerator, devices, monkeypatch):
     monkeypatch.setattr(opening, "chosen_device", lambda name: name)  # this machine has not all of them
-    settings = opening.settings_of_device(device, {})
+    settings = requests.settings_of_device(device, {})
     assert settings == {"training.accelerator": accelerator, "training.devices": devices}
     assert with_options(RunSettings(), settings).training.devices == devices
 

@@ -1,6 +1,7 @@
 """What importing costs and changes: nothing but torch, numpy, jaxtyping; no state; imports run one way."""
 
 import ast
+import json
 import subprocess
 import sys
 from importlib import import_module
@@ -112,10 +113,49 @@ def test_the_version_is_that_of_the_distribution():
     assert version("priory") == priory.__version__
 
 
-def test_help_is_printed_without_torch():
-    code = "import sys, runpy; sys.argv = ['priory', 'fit', '--help']\ntry: runpy.run_module('priory')\n"
-    code += "except SystemExit: assert not {'torch', 'numpy', 'sklearn', 'pandas'} & set(sys.modules)"
-    assert "--prior" in run_python(code)
+HEAVY = {"torch", "numpy", "pandas", "scipy", "sklearn", "matplotlib", "lightning", "safetensors", "plotly"}
+ANSWERS = """
+import json, sys
+from priory.workbench.cli.main import main
+for code, command in json.loads(sys.argv[1]):
+    sys.argv = ["priory", *command.split()]
+    try:
+        main()
+    except SystemExit as end:
+        assert (end.code or 0) == code, (command, end.code)
+    heavy = set(json.loads({heavy!r})) & sys.modules.keys()
+    assert not heavy, (command, heavy)
+assert len(sys.modules) < {most}, len(sys.modules)
+"""
+COMMANDS = ("fit", "evaluate", "sample", "embed", "map", "score", "report", "refit", "compare", "priors", "check")
+AT_ONCE = [
+    *((0, f"{command} --help") for command in ("", *COMMANDS, "gtm", "gtm fit")),
+    *((0, command) for command in ("--version", "gtm")),
+    *((2, command) for command in ("fti", "fit", "fit missing.csv", "fit digits --no-such-option")),
+    *((2, f"fit digits {option}") for option in ("--prior vmap", "--grid 3", "--set model.size=3", "--epochs 0")),
+    *((2, f"gtm fit {rest}") for rest in ("missing.csv", "digits --set model.side=3")),
+    *((2, f"{command} missing") for command in ("evaluate", "sample", "embed", "map", "score", "report")),
+    *((2, f"compare {rest}") for rest in ("missing.csv", "digits --priors vmap")),
+    (2, "refit missing --prior vamp"),
+]
+
+
+def check_answers(commands: list[tuple[int, str]], heavy: set[str], most: int, folder: Path) -> None:
+    """Run commands in one process, and compare their exit codes and the modules that they import."""
+    code = ANSWERS.format(heavy=json.dumps([*heavy]), most=most)
+    arguments = [sys.executable, "-c", code, json.dumps(commands)]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False, cwd=folder)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_needs_no_data_is_answered_without_heavy_modules(tmp_path):
+    check_answers(AT_ONCE, HEAVY | {"rich.markdown", "rich.progress", "pygments"}, 450, tmp_path)
+
+
+def test_a_refused_column_is_answered_by_the_reader_alone(tmp_path):
+    (tmp_path / "table.csv").write_text("a,kind\n1,x\n2,y\n3,x\n")
+    commands = [(2, "fit table.csv"), (2, "fit table.csv --labels missing")]
+    check_answers(commands, HEAVY - {"numpy", "pandas"}, 1100, tmp_path)
 
 
 def module_name(file: Path) -> str:

@@ -13,7 +13,7 @@ import torch
 import priory
 from command_line import MATRIX, run_cli, write
 from priory.training.states import read_state, write_state
-from priory.workbench.runs.folder import note_of_newer_version
+from priory.workbench.runs.config import note_of_newer_version
 
 QUICK = ("--set", "model.hidden=[8]", "--set", "training.warmup=0", "--samples", 2, "--no-report")
 

@@ -22,6 +22,11 @@ from priory.workbench.cli.options import (
     reading_options,
     settings_options,
 )
+from priory.workbench.cli.requests import (
+    allow_modules_here,
+    fit_request,
+    prior_names,
+)
 from priory.workbench.cli.rows_app import ROW_COMMANDS
 from priory.workbench.cli.terminal import say
 from priory.workbench.settings.priors import PRIORS
@@ -109,10 +114,10 @@ def fit(
     ] = False,
 ) -> None:
     """Train a VAE on DATA, write a run folder, evaluate it and draw its pictures."""
+    request = fit_request(given | {"data.source": data}, grid, assignments or [], out, resume, device)
     from priory.workbench.cli.commands.fit import fit_run
 
-    given["data.source"] = data
-    fit_run(given, grid, assignments or [], out, resume, samples if evaluate else None, device, tensorboard, page)
+    fit_run(request, samples if evaluate else None, device, tensorboard, page)
 
 
 @app.command(cls=SectionedCommand)
@@ -166,6 +171,8 @@ def refit(
 
     Settings of the prior that are not given are the run's, if its prior has them.
     """
+    if ":" not in prior:  # else its module may be in the working directory
+        PRIORS.asked_for(prior, "--prior")
     from priory.workbench.cli.commands.refit import refit_run
 
     refit_run(run, {"model.prior": prior} | given, grid, assignments or [], out, samples, device)
@@ -194,10 +201,12 @@ def compare(
     assignments: Set = None,
 ) -> None:
     """Priors side by side: means over seeds, differences to a baseline on the same rows, pictures."""
+    allow_modules_here(priors, assignments)
+    names = prior_names(priors)
     from priory.workbench.cli.commands.compare import compare_runs
 
     given["data.source"] = data
-    compare_runs(given, assignments or [], priors, baseline, seeds, samples, device, out, page)
+    compare_runs(given, assignments or [], names, baseline, seeds, samples, device, out, page)
 
 
 @app.command(cls=SectionedCommand)

@@ -8,6 +8,7 @@ import typer
 from priory.workbench.cli import options
 from priory.workbench.cli.help import SectionedCommand, SectionedGroup
 from priory.workbench.cli.options import DataArgument, Device, Given, Set, settings_options
+from priory.workbench.settings.base import with_options
 from priory.workbench.settings.gtm import GTMRunSettings
 
 gtm_app = typer.Typer(
@@ -49,7 +50,9 @@ def gtm_fit(
     out: Annotated[Path | None, typer.Option(help="The run folder; default runs/DATA-map.")] = None,
 ) -> None:
     """Fit a map to DATA, write a run folder, say how good it is and draw it. Cells may be missing."""
+    settings = with_options(GTMRunSettings(), given | {"data.source": data}, assignments or [])
+    if data is None:
+        raise ValueError("DATA: expected a file or an embedded data set, such as: priory gtm fit digits --out runs/map")
     from priory.workbench.cli.commands.gtm import gtm_fit_run
 
-    given["data.source"] = data
-    gtm_fit_run(given, assignments or [], out, device)
+    gtm_fit_run(settings, out, device)

@@ -1,6 +1,7 @@
 """Arguments and options of the commands. Those that stand for a setting are made from it: type, help and default."""
 
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
@@ -12,17 +13,39 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from priory.workbench.data import TEXT_OPTIONS
+from priory.workbench.data.embedded import EMBEDDED, existing_file
+from priory.workbench.runs.config import kind_of
 from priory.workbench.settings.model import REGISTRIES, ModelSettings
 from priory.workbench.settings.run import DataSettings
 
 Command = Callable[..., None]
 Given = dict[str, Any]  # the values of the options that were given, by the path of their setting
 
+
+def _checked_data(data: str | None) -> str | None:
+    if data is not None and data not in EMBEDDED:
+        existing_file(Path(os.path.realpath(data)))
+    return data
+
+
+def _checked_run(path: Path) -> Path:
+    kind_of(path)
+    return path
+
+
+# Data and run are looked for before anything heavy is imported.
 DataArgument = Annotated[
     str | None,
-    typer.Argument(metavar="DATA", help="A file (.npy .npz .csv .tsv .parquet .h5ad, IDX) or an embedded set: digits."),
+    typer.Argument(
+        metavar="DATA",
+        callback=_checked_data,
+        help="A file (.npy .npz .csv .tsv .parquet .h5ad, IDX) or an embedded set: digits.",
+    ),
 ]
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as `priory fit --out RUN` leaves it.")]
+RunArgument = Annotated[
+    Path,
+    typer.Argument(metavar="RUN", callback=_checked_run, help="A run folder, as `priory fit --out RUN` leaves it."),
+]
 Samples = Annotated[
     int, typer.Option("--samples", min=1, max=10**6, help="Importance samples per row of the likelihood.")
 ]

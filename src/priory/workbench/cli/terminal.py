@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
 from priory._support.files import json_text
@@ -41,6 +39,8 @@ def say_table(title: str, header: Sequence[str], rows: Iterable[Sequence[Part]],
         rows: a cell for each column.
         right: indices of the columns that are aligned to the right.
     """
+    from rich.table import Table
+
     table = Table(title=_text([title]) if title else None, title_justify="left", box=None, pad_edge=False)
     for place, name in enumerate(header):
         table.add_column(_text([name]), justify="right" if place in right else "left")
@@ -69,6 +69,8 @@ def row_progress(description: str, total: int) -> Iterator[Any]:
     if not _ERRORS.is_terminal:  # a bar that is switched off leaves an empty line there, in rich before 14
         yield lambda done: None
         return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=_ERRORS, transient=True) as progress:
         task = progress.add_task(description, total=total)

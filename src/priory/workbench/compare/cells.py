@@ -9,7 +9,8 @@ import numpy as np
 from priory._support.files import replacing
 from priory.evaluation import Estimate
 from priory.workbench.data import read_arrays
-from priory.workbench.runs.folder import CONFIG, ROW_SCORES
+from priory.workbench.runs.config import CONFIG
+from priory.workbench.runs.folder import ROW_SCORES
 from priory.workbench.runs.vae_run import Run
 from priory.workbench.settings.likelihoods import LIKELIHOODS
 from priory.workbench.settings.registry import folder_name

@@ -1,3 +1,4 @@
+from priory.workbench.data.completeness import MAP_TAKES_GAPS as MAP_TAKES_GAPS
 from priory.workbench.data.completeness import require_complete as require_complete
 from priory.workbench.data.completeness import require_finite as require_finite
 from priory.workbench.data.constants import constant_columns as constant_columns

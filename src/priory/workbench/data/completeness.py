@@ -10,6 +10,7 @@ from priory._support.messages import shortened
 from priory.workbench.data.dataset import Dataset
 from priory.workbench.data.reading.matrices import Matrix, is_sparse, stored_values
 
+MAP_TAKES_GAPS = "; or fit a map, which takes rows with missing cells: priory gtm fit"
 _LISTED_COLUMNS = 5
 _MEANING = {"missing": "(NaN or empty cells)", "infinite": "(or beyond 3.4e38)"}
 

@@ -7,16 +7,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from priory._support.messages import first_few
 from priory.workbench.data.fingerprint import Fingerprint
 from priory.workbench.data.reading.matrices import Matrix, compact, is_sparse
 from priory.workbench.data.splits import MINIMUM_ROWS
 from priory.workbench.data.summary import Summary, summarize
+
+if TYPE_CHECKING:  # data are read, and refused, without torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no single truth value to compare by
@@ -78,6 +80,8 @@ class Dataset:
     @cached_property
     def _tensor(self) -> Tensor:
         """Dense data as a tensor of the compact dtype; it shares the memory of `x` if torch allows that."""
+        import torch
+
         array = compact(np.ascontiguousarray(self.x), precise=self.precise)
         return torch.from_numpy(array if array.flags.writeable else array.copy())
 
@@ -122,6 +126,8 @@ class DatasetRows:
     """
 
     def __init__(self, dataset: Dataset, indices: np.ndarray) -> None:
+        import torch
+
         self.dataset = dataset
         self.indices = np.array(indices, dtype=np.int64)  # a copy: the tensor below shares it
         self._index = torch.from_numpy(self.indices)
@@ -160,10 +166,12 @@ class DatasetRows:
 
         Train rows of dynamically binarized data come as means in [0, 1]; the training loop draws.
         """
-        index = self._index[positions.to("cpu", torch.int64)]
+        index = self._index[positions.cpu().long()]
         return self._dense(index), index
 
     def _dense(self, index: Tensor) -> Tensor:
+        import torch
+
         x, precise = self.dataset.x, self.dataset.precise
         if is_sparse(x):
             return torch.from_numpy(x[index.numpy()].astype(np.float64 if precise else np.float32).toarray())

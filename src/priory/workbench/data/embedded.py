@@ -1,3 +1,39 @@
-"""Names of the data sets that come with an installed package."""
+"""Names of the data sets that come with an installed package, and files instead of them."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from priory._support.messages import nearest, shortened
 
 EMBEDDED = ("digits",)  # of scikit-learn
+
+
+def existing_file(path: Path) -> Path:
+    """The path of a file that can be read.
+
+    Raises:
+        FileNotFoundError: it is not there; the error has the nearest name.
+        PermissionError: it may not be read.
+        ValueError: it is no regular file.
+    """
+    if path.is_file():
+        if os.access(path, os.R_OK):
+            return path
+        raise PermissionError(f"source: expected a file that you may read, got {str(path)!r}; change its permissions")
+    if path.is_dir():
+        raise ValueError(f"source: expected a file, got the folder {str(path)!r}; name a file in it")
+    if path.exists():
+        raise ValueError(f"source: expected a regular file, got the pipe or device {str(path)!r}; save the data first")
+    shown = shortened(str(path), 300)
+    files: list[str] = []
+    with suppress(OSError):
+        files = sorted(name for name in os.listdir(path.parent) if (path.parent / name).is_file())
+    neighbors = {name.partition(".")[0]: name for name in files}
+    here = not path.suffix and path.parent.resolve() == Path.cwd()
+    close = nearest(path.name, EMBEDDED) if here else None
+    close = close or neighbors.get(nearest(path.name.partition(".")[0], neighbors) or "")
+    hint = f"did you mean {close!r}?" if close else "check the spelling and the folder"
+    raise FileNotFoundError(
+        f"source: expected an embedded data set ({', '.join(EMBEDDED)}) or an existing file, got {shown!r}; {hint}"
+    )

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from priory._support.messages import nearest, shortened
 from priory._support.optional import require
 from priory.workbench.data.binarize import binarized, unit_scale
 from priory.workbench.data.dataset import Dataset, column_order, require_as_many
-from priory.workbench.data.embedded import EMBEDDED
+from priory.workbench.data.embedded import EMBEDDED, existing_file
 from priory.workbench.data.fingerprint import Recorded, fingerprint_of
 from priory.workbench.data.reading.matrices import compact_matrix, is_sparse
 from priory.workbench.data.reading.readers import read_table, require_no_text_options
@@ -104,7 +101,7 @@ def load_dataset(
         tuple(dict.fromkeys(_names("labels", labels))), ids, tuple(_names("drop", drop)), layer, frozenset(optional)
     )
     text = TextOptions(header, delimiter, decimal, tuple(_names("missing", missing)), tuple(known_columns))
-    path = None if str(source) in EMBEDDED else _existing_file(Path(source))
+    path = None if str(source) in EMBEDDED else existing_file(Path(source))
     origin = str(source) if path is None else path.name
     if path is None:
         require_no_text_options(text, origin)
@@ -170,29 +167,6 @@ def _digits() -> Table:
         default_labels=("digit",),
         splits=consecutive(_BOOK_SPLIT),
         image_shape=(8, 8),
-    )
-
-
-def _existing_file(path: Path) -> Path:
-    if path.is_file():
-        if os.access(path, os.R_OK):
-            return path
-        raise PermissionError(f"source: expected a file that you may read, got {str(path)!r}; change its permissions")
-    if path.is_dir():
-        raise ValueError(f"source: expected a file, got the folder {str(path)!r}; name a file in it")
-    if path.exists():
-        raise ValueError(f"source: expected a regular file, got the pipe or device {str(path)!r}; save the data first")
-    shown = shortened(str(path), 300)
-    files: list[str] = []
-    with suppress(OSError):
-        files = sorted(name for name in os.listdir(path.parent) if (path.parent / name).is_file())
-    neighbors = {name.partition(".")[0]: name for name in files}
-    here = not path.suffix and path.parent.resolve() == Path.cwd()
-    close = nearest(path.name, EMBEDDED) if here else None
-    close = close or neighbors.get(nearest(path.name.partition(".")[0], neighbors) or "")
-    hint = f"did you mean {close!r}?" if close else "check the spelling and the folder"
-    raise FileNotFoundError(
-        f"source: expected an embedded data set ({', '.join(EMBEDDED)}) or an existing file, got {shown!r}; {hint}"
     )
 
 

@@ -27,7 +27,8 @@ from priory.workbench.jobs.map_quality import quality_on_map
 from priory.workbench.jobs.vae import require_finite_metrics, require_free
 from priory.workbench.models.scaled_gtm import BATCH, MapModel, Progress, batches, means_and_scales
 from priory.workbench.report.run import REPORT
-from priory.workbench.runs.folder import CONFIG, FIGURES, METRICS, MODEL, checksums, kind_of
+from priory.workbench.runs.config import CONFIG, kind_of
+from priory.workbench.runs.folder import FIGURES, METRICS, MODEL, checksums
 from priory.workbench.runs.gtm_run import GTMRun
 from priory.workbench.runs.outputs import require_apart
 from priory.workbench.runs.stored import StoredScaling

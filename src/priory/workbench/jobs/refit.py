@@ -23,7 +23,8 @@ from priory.workbench.jobs import vae as vae_jobs
 from priory.workbench.models.building import build_prior
 from priory.workbench.models.facts import facts_of
 from priory.workbench.report.run import REPORT, write_run_report
-from priory.workbench.runs.folder import CONFIG, FIGURES, MADE, METRICS, MODEL, SPLITS
+from priory.workbench.runs.config import CONFIG
+from priory.workbench.runs.folder import FIGURES, MADE, METRICS, MODEL, SPLITS
 from priory.workbench.runs.stored import RefitRecord
 from priory.workbench.runs.vae_run import Run
 from priory.workbench.settings.base import changed_settings, with_options

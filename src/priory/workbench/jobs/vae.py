@@ -24,6 +24,7 @@ from priory.priors import GridPrior
 from priory.training import check_devices, fit, process_rank
 from priory.vae import VAE, device_of
 from priory.workbench.data import (
+    MAP_TAKES_GAPS,
     Dataset,
     DatasetRows,
     LikelihoodProposal,
@@ -38,7 +39,8 @@ from priory.workbench.data import (
 from priory.workbench.jobs.map_quality import quality_on_map
 from priory.workbench.models.building import build_vae, check_parts, resolve_likelihood
 from priory.workbench.models.facts import DataFacts, facts_of
-from priory.workbench.runs.folder import CONFIG, FIGURES, FITTED_BY, MADE, SPLITS, checksums, kind_of
+from priory.workbench.runs.config import CONFIG, FITTED_BY, kind_of
+from priory.workbench.runs.folder import FIGURES, MADE, SPLITS, checksums
 from priory.workbench.runs.outputs import require_apart
 from priory.workbench.runs.vae_run import Run
 from priory.workbench.settings.model import ModelSettings
@@ -50,7 +52,6 @@ DESCRIPTIONS = METRIC_DESCRIPTIONS | MAP_DESCRIPTIONS
 # While it is trained, a weight is held 18 times in float32: with its gradient and Adam's two averages, among the best
 # weights, and in the state to resume from (all but the gradient), which is copied twice to be written.
 BYTES_OF_A_WEIGHT = 18 * 4
-MAP_TAKES_GAPS = "; or fit a map, which takes rows with missing cells: priory gtm fit"
 
 
 class NewRun(NamedTuple):
@@ -63,10 +64,16 @@ class NewRun(NamedTuple):
 
 
 @contextmanager
-def new_run(settings: RunSettings, out: Path, command: str | None = None) -> Iterator[NewRun]:
+def new_run(
+    settings: RunSettings, out: Path, dataset: Dataset | None = None, command: str | None = None
+) -> Iterator[NewRun]:
     """Read the data, build the model, write the run's configuration, and hold the folder while the block lasts.
 
-    `command` is the line that was typed, for the run's page.
+    Args:
+        settings: of the run.
+        out: its folder.
+        dataset: the data, if they were read already and are complete.
+        command: the line that was typed, for the run's page.
 
     Raises:
         ValueError: the data or the settings do not fit, or `out` holds something already.
@@ -75,8 +82,9 @@ def new_run(settings: RunSettings, out: Path, command: str | None = None) -> Ite
     require_free(out)
     require_apart(out, settings.data.source)
     check_devices(settings.training)
-    dataset = load_dataset(**settings.data.model_dump())
-    require_complete(dataset, or_else=MAP_TAKES_GAPS)
+    if dataset is None:
+        dataset = load_dataset(**settings.data.model_dump())
+        require_complete(dataset, or_else=MAP_TAKES_GAPS)
     model, proposal = resolve_likelihood(settings.model, dataset.summary(), dataset.origin)
     settings = settings.model_copy(update={"model": model})
     constants = _left_out(dataset, model)

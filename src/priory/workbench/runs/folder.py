@@ -1,23 +1,21 @@
 """What all run folders have in common, whatever was fitted: the data, their columns, the split, the metrics."""
 
 import math
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from pydantic import BaseModel, Field, field_validator
+from pydantic import Field
 from torch import Tensor
 
 from priory._support.files import read_json, replacing, write_json
 from priory._support.messages import TRAIN_AGAIN
-from priory._version import __version__
 from priory.evaluation import Estimate
 from priory.workbench.data import (
     TEXT_OPTIONS,
@@ -33,16 +31,14 @@ from priory.workbench.data import (
     with_columns,
 )
 from priory.workbench.data.splits import SPLITS as SPLIT_NAMES
+from priory.workbench.runs.config import CONFIG, FITTED_BY
 from priory.workbench.runs.stored import StoredMetrics
 from priory.workbench.settings.base import Settings, checked
 
-CONFIG, MODEL, METRICS, SPLITS, FIGURES = "config.json", "model.safetensors", "metrics.json", "splits.npz", "figures"
+MODEL, METRICS, SPLITS, FIGURES = "model.safetensors", "metrics.json", "splits.npz", "figures"
 MADE = "made.json"
 ROW_SCORES = "row_scores.npz"  # of a run that a comparison made
 COMPARISON, COMPARISON_TABLE = "comparison.json", "comparison.csv"  # of the comparison itself
-FITTED_BY = {"vae": "priory fit", "gtm": "priory gtm fit"}  # the kinds of runs: what config.json says, what makes them
-
-Stored = TypeVar("Stored", bound=BaseModel)
 
 
 class Made(Settings):
@@ -234,54 +230,6 @@ def checksums(dataset: Dataset) -> dict[str, Any]:
     return {"fingerprint": dataset.fingerprint, "split_checksum": checksum_of_split(dataset.splits)}
 
 
-class Header(BaseModel):
-    """The part of a configuration that all kinds of runs share: it says how to read the rest."""
-
-    priory: str = ""
-    kind: str = "vae"
-
-    @field_validator("kind")
-    @classmethod
-    def _known(cls, kind: str) -> str:
-        if kind not in FITTED_BY:
-            raise ValueError(f"expected {' or '.join(FITTED_BY)}")
-        return kind
-
-
-def kind_of(path: Path, wanted: str = "vae") -> str:
-    """The kind of a run folder, a key of `FITTED_BY`; if it is no run, an error names the command for `wanted`."""
-    file = path / CONFIG
-    if not file.is_file():
-        raise ValueError(
-            f"{path}: expected a run folder with {CONFIG}, as `{FITTED_BY[wanted]} ... --out RUN` leaves it"
-        )
-    return _validated(Header, path).kind
-
-
-def read_config(path: Path, stored: type[Stored], kind: str) -> Stored:
-    """The configuration of a run folder of this kind."""
-    found = kind_of(path, kind)
-    if found != kind:
-        raise ValueError(
-            f"{path}: expected a run that `{FITTED_BY[kind]}` made, got one that `{FITTED_BY[found]}` made; name "
-            "another, or see which commands take it: priory --help"
-        )
-    return _validated(stored, path)
-
-
-def _validated(stored: type[Stored], path: Path) -> Stored:
-    """The configuration of a run; where it does not fit and a newer priory wrote it, the error says so."""
-    file = path / CONFIG
-    tree = read_json(file)
-    try:
-        return checked(stored, tree, str(file))
-    except ValueError as error:
-        version = tree.get("priory") if isinstance(tree, dict) else None
-        if not _is_newer(str(version)):
-            raise
-        raise ValueError(f"{error}; priory {version} wrote this file, and this is {__version__}: upgrade") from None
-
-
 def check_image_shape(path: Path, shape: tuple[int, int] | None, columns: Collection[str]) -> None:
     """Refuse a shape of images that are not rows with these columns."""
     if shape is not None and (min(shape) < 1 or math.prod(shape) != len(columns)):
@@ -289,27 +237,6 @@ def check_image_shape(path: Path, shape: tuple[int, int] | None, columns: Collec
             f"{path / CONFIG}: image_shape: expected height times width to be the number of columns, {len(columns)}, "
             f"got {list(shape)}; {TRAIN_AGAIN}"
         )
-
-
-def note_of_newer_version(path: Path) -> str | None:
-    """A sentence about a run folder that a newer priory wrote, as far as this one can read it."""
-    version = _validated(Header, path).priory
-    if not _is_newer(version):
-        return None
-    return (
-        f"{path / CONFIG}: priory {version} wrote this run, and this is {__version__}: numbers may differ; upgrade if "
-        "they matter"
-    )
-
-
-def _is_newer(version: str) -> bool:
-    """Whether a version has a larger major or minor number than this one.
-
-    >>> _is_newer("99.0"), _is_newer("0.0.1")
-    (True, False)
-    """
-    theirs, ours = ([int(number) for number in re.findall(r"\d+", text)[:2]] for text in (version, __version__))
-    return theirs > ours
 
 
 def model_stamp(path: Path) -> tuple[int, ...] | None:

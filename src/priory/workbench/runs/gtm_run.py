@@ -16,7 +16,8 @@ from priory.maps.quality import NUM_NEIGHBORS
 from priory.training.history import HISTORY_FILE
 from priory.workbench.data import Dataset, require_finite
 from priory.workbench.models.scaled_gtm import MapModel, scaler_of
-from priory.workbench.runs.folder import CONFIG, MODEL, RunFolder, check_image_shape, read_config
+from priory.workbench.runs.config import CONFIG, read_config
+from priory.workbench.runs.folder import MODEL, RunFolder, check_image_shape
 from priory.workbench.runs.stored import GTMConfig, StoredScaling
 from priory.workbench.settings.gtm import GTMRunSettings
 

@@ -4,7 +4,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from priory.workbench.runs.folder import RunFolder, kind_of, note_of_newer_version
+from priory.workbench.runs.config import kind_of, note_of_newer_version
+from priory.workbench.runs.folder import RunFolder
 from priory.workbench.runs.gtm_run import GTMRun
 from priory.workbench.runs.vae_run import Run
 

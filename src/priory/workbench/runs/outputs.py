@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from priory.training.history import HISTORY_FILE
-from priory.workbench.runs.folder import COMPARISON, COMPARISON_TABLE, CONFIG, FIGURES, ROW_SCORES, SPLITS
+from priory.workbench.runs.config import CONFIG
+from priory.workbench.runs.folder import COMPARISON, COMPARISON_TABLE, FIGURES, ROW_SCORES, SPLITS
 
 _TABLES = (SPLITS, HISTORY_FILE, ROW_SCORES, COMPARISON_TABLE)  # of a run or a comparison, with endings of outputs
 

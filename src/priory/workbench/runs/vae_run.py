@@ -22,7 +22,8 @@ from priory.vae import VAE
 from priory.workbench.data import Dataset, require_complete
 from priory.workbench.models.building import build_vae, check_support, class_of_prior, input_noise
 from priory.workbench.models.facts import DataFacts
-from priory.workbench.runs.folder import CONFIG, METRICS, MODEL, RunFolder, check_image_shape, read_config
+from priory.workbench.runs.config import CONFIG, read_config
+from priory.workbench.runs.folder import METRICS, MODEL, RunFolder, check_image_shape
 from priory.workbench.runs.stored import Config, RefitRecord, StoredFacts
 from priory.workbench.settings.networks import DEFAULT_HIDDEN
 from priory.workbench.settings.run import RunSettings

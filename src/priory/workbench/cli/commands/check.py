@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import typer
 
-from priory.workbench.cli.commands.opening import allow_modules_here
+from priory.workbench.cli.requests import allow_modules_here
 from priory.workbench.cli.terminal import print_json, say
 
 

@@ -15,9 +15,10 @@ from priory.training import check_devices
 from priory.vae import VAE
 from priory.workbench.cli.commands.evaluate import EVALUATION_SEED, evaluated, keeps_better_metrics
 from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
-from priory.workbench.cli.commands.opening import allow_modules_here, say_if_newer, settings_of_device
-from priory.workbench.cli.commands.printing import default_folder, say_page, say_reading, typed
+from priory.workbench.cli.commands.opening import say_if_newer
+from priory.workbench.cli.commands.printing import say_page, say_reading, typed
 from priory.workbench.cli.errors import MENDABLE, can_be_mended, said_in_a_line
+from priory.workbench.cli.requests import default_folder, settings_of_device
 from priory.workbench.cli.terminal import say, say_on_stderr, stderr_is_terminal
 from priory.workbench.compare.cells import (
     SCORES,
@@ -32,15 +33,22 @@ from priory.workbench.compare.page import page_contents
 from priory.workbench.compare.pictures import draw_pictures
 from priory.workbench.compare.results import Comparison
 from priory.workbench.compare.tables import aligned, differences_table, failure_lines, means_table
-from priory.workbench.data import Dataset, load_dataset, require_complete, require_float32, telling_rows
+from priory.workbench.data import (
+    MAP_TAKES_GAPS,
+    Dataset,
+    load_dataset,
+    require_complete,
+    require_float32,
+    telling_rows,
+)
 from priory.workbench.jobs import vae as vae_jobs
 from priory.workbench.models.building import resolve_likelihood
 from priory.workbench.report import write_report
 from priory.workbench.report.run import REPORT, write_run_report
-from priory.workbench.runs.folder import COMPARISON, COMPARISON_TABLE, CONFIG, FIGURES, ROW_SCORES
+from priory.workbench.runs.config import CONFIG
+from priory.workbench.runs.folder import COMPARISON, COMPARISON_TABLE, FIGURES, ROW_SCORES
 from priory.workbench.runs.vae_run import Run
 from priory.workbench.settings.base import setting_names, with_options
-from priory.workbench.settings.priors import PRIORS
 from priory.workbench.settings.run import RunSettings
 
 SAME_AGAIN = "give the same command again; what is finished is not done again"
@@ -49,7 +57,7 @@ SAME_AGAIN = "give the same command again; what is finished is not done again"
 def compare_runs(
     given: dict[str, Any],
     assignments: list[str],
-    priors: str,
+    names: tuple[str, ...],
     baseline: str | None,
     seeds: int,
     num_samples: int,
@@ -58,8 +66,6 @@ def compare_runs(
     report: bool,
 ) -> None:
     """`priory compare`. Exit code 1: a run failed."""
-    allow_modules_here(priors, assignments)
-    names = _names(priors)
     given = {**given, **settings_of_device(device, given)}
     of_all = {path for name in names for path in setting_names(RunSettings, {"model": {"prior": name}})}
 
@@ -91,15 +97,6 @@ def compare_runs(
             say_on_stderr(line)
         say_on_stderr(f"to try again: {SAME_AGAIN}")
         raise typer.Exit(1)
-
-
-def _names(priors: str) -> tuple[str, ...]:
-    names = list(PRIORS) if priors == "all" else [name.strip() for name in priors.split(",") if name.strip()]
-    if not names:
-        raise ValueError(f"--priors {priors!r}: expected names with commas between them, or all; see: priory priors")
-    for name in names:
-        PRIORS.asked_for(name, "--priors")
-    return tuple(dict.fromkeys(names))
 
 
 def _baseline(asked: str | None, names: tuple[str, ...]) -> str:
@@ -148,7 +145,7 @@ def _find_what_is_done(comparison: Comparison, plan: dict[Cell, RunSettings], ou
         recorded = next((Run.open(folder).recorded for folder in begun), None)
         dataset = load_dataset(**settings.data.model_dump(), recorded=recorded)
         say_reading(dataset)
-        require_complete(dataset, or_else=vae_jobs.MAP_TAKES_GAPS)
+        require_complete(dataset, or_else=MAP_TAKES_GAPS)
         require_float32(dataset)
         resolve_likelihood(settings.model, dataset.summary(), dataset.origin)
 
@@ -202,7 +199,7 @@ def _run_to_compare(folder: Path, settings: RunSettings) -> Iterator[tuple[Run, 
             run = Run.open(folder)
             yield run, run.load_dataset(), None
         return
-    with vae_jobs.new_run(settings, folder, typed()) as new:
+    with vae_jobs.new_run(settings, folder, command=typed()) as new:
         yield new.run, new.dataset, new.vae
 
 

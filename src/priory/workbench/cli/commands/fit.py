@@ -1,6 +1,5 @@
 """`priory fit`: begin a run or go on with one, train, evaluate, draw."""
 
-import re
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from priory._support.locking import sole_writer
-from priory._support.messages import shortened
 from priory.priors import GridPrior
 from priory.training import process_rank
 from priory.training.history import HISTORY_FILE
@@ -18,47 +16,32 @@ from priory.training.states import STATE_FILE
 from priory.vae import VAE
 from priory.workbench.cli.commands.evaluate import EVALUATION_SEED, evaluated, keeps_better_metrics
 from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
-from priory.workbench.cli.commands.opening import allow_modules_here, say_if_newer, settings_of_device
-from priory.workbench.cli.commands.printing import default_folder, say_data, say_files, say_left_out, typed
+from priory.workbench.cli.commands.opening import say_if_newer
+from priory.workbench.cli.commands.printing import say_data, say_files, say_left_out, typed
+from priory.workbench.cli.requests import GRID_FLAGS, FitRequest
 from priory.workbench.cli.terminal import say, show_metrics, stderr_is_terminal
 from priory.workbench.data import RULE, Dataset, LikelihoodProposal, lost_digits, telling_rows
 from priory.workbench.jobs import vae as vae_jobs
 from priory.workbench.models.building import class_of_prior
 from priory.workbench.report.run import write_run_report
-from priory.workbench.runs.folder import CONFIG, METRICS, MODEL
+from priory.workbench.runs.config import CONFIG
+from priory.workbench.runs.folder import METRICS, MODEL
 from priory.workbench.runs.vae_run import Run
 from priory.workbench.settings.base import changed_settings, with_options
-from priory.workbench.settings.registry import folder_name
-from priory.workbench.settings.run import RunSettings
 
 MACHINE = ("training.accelerator", "training.devices", "training.strategy")  # may change when a run goes on
 EPOCHS = "training.epochs"  # may grow
-GRID_FLAGS = {"model.points_per_side": "--grid", "model.grid_dim": "--grid"}
 
 
-def fit_run(
-    given: Mapping[str, Any],
-    grid: str | None,
-    assignments: list[str],
-    out: Path | None,
-    resume: bool,
-    num_samples: int | None,
-    device: str,
-    tensorboard: bool,
-    report: bool,
-) -> None:
-    allow_modules_here(given, assignments)
-    given = {**given, **grid_settings(grid), **settings_of_device(device, given)}
-    settings = with_options(RunSettings(), given, assignments, flags=GRID_FLAGS)
-    out = out or default_folder(settings.data.source, folder_name(settings.model.prior))
+def fit_run(request: FitRequest, num_samples: int | None, device: str, tensorboard: bool, report: bool) -> None:
     if process_rank() > 0:  # the first process has written the configuration, and says and writes everything
-        run = Run.open(out)
-        vae_jobs.train(run, run.load_dataset(), resume=resume)
+        run = Run.open(request.out)
+        vae_jobs.train(run, run.load_dataset(), resume=request.resume)
         return
-    with saying_how_to_go_on(out), _run_to_fit(settings, given, assignments, out, resume) as (run, dataset, start):
-        progress = stderr_is_terminal()
+    with saying_how_to_go_on(request.out), _run_to_fit(request) as (run, dataset, start):
         was_trained = run.finished and run.has_state  # if so, its metrics are those of the same model
-        vae = vae_jobs.train(run, dataset, start, resume=resume, progress=progress, tensorboard=tensorboard)
+        how = {"resume": request.resume, "progress": stderr_is_terminal(), "tensorboard": tensorboard}
+        vae = vae_jobs.train(run, dataset, start, **how)
         if device != "auto":  # Lightning leaves the model on the CPU
             vae.to(device)
         dataset = vae_jobs.as_judged(run, dataset)
@@ -75,21 +58,16 @@ def fit_run(
 
 
 @contextmanager
-def _run_to_fit(
-    settings: RunSettings, given: Mapping[str, Any], assignments: list[str], out: Path, resume: bool
-) -> Iterator[tuple[Run, Dataset, VAE | None]]:
+def _run_to_fit(request: FitRequest) -> Iterator[tuple[Run, Dataset, VAE | None]]:
     """The run that was asked for, its folder held against other processes; and its model, if the run is new."""
-    if resume and (out / CONFIG).exists():
+    out = request.out
+    if request.resume and (out / CONFIG).exists():
         with sole_writer(out):
-            yield *_resumed(out, given, assignments), None
+            yield *_resumed(out, request.given, request.assignments), None
         return
-    if given["data.source"] is None:
-        raise ValueError(
-            f"--resume: {out} holds no run yet; give DATA to begin one, or check --out"
-            if resume
-            else "DATA: expected a file or an embedded data set, such as: priory fit digits --out runs/first"
-        )
-    with vae_jobs.new_run(settings, out, typed()) as new:
+    if request.given["data.source"] is None:
+        raise ValueError(f"--resume: {out} holds no run yet; give DATA to begin one, or check --out")
+    with vae_jobs.new_run(request.settings, out, request.dataset, typed()) as new:
         _say_what_was_found(new.run, new.dataset, new.proposal)
         yield new.run, new.dataset, new.vae
 
@@ -135,16 +113,6 @@ def _check_more_epochs(run: Run, now: TrainingSettings) -> None:
             "warm-up a number of steps (--warmup 1000), because only then does the course of the first epochs not "
             "depend on how many follow; start another run with another --out"
         )
-
-
-def grid_settings(text: str | None) -> dict[str, int]:
-    """The settings that `--grid` stands for."""
-    if text is None:
-        return {}
-    sides = text.lower().split("x")
-    if not re.fullmatch("[1-9][0-9]{0,5}", sides[0]) or len(set(sides)) != 1:
-        raise ValueError(f"--grid {shortened(text)}: expected equal sides such as 10x10, or 5x5x5 for three dimensions")
-    return {"model.points_per_side": int(sides[0]), "model.grid_dim": len(sides) if len(sides) > 1 else 2}
 
 
 def _say_what_was_found(run: Run, dataset: Dataset, proposal: LikelihoodProposal) -> None:

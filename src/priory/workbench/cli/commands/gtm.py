@@ -2,9 +2,7 @@
 
 import shlex
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from sklearn.exceptions import ConvergenceWarning
 
@@ -12,23 +10,21 @@ from priory.training.history import HISTORY_FILE
 from priory.workbench.cli.commands.evaluate import collected, evaluated
 from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
 from priory.workbench.cli.commands.opening import chosen_device
-from priory.workbench.cli.commands.printing import default_folder, say_data, say_files, say_left_out, typed
+from priory.workbench.cli.commands.printing import say_data, say_files, say_left_out, typed
+from priory.workbench.cli.requests import default_folder
 from priory.workbench.cli.terminal import say, say_on_stderr, show_metrics
 from priory.workbench.data import telling_rows
 from priory.workbench.jobs import gtm as gtm_jobs
 from priory.workbench.report.run import REPORT, write_run_report
-from priory.workbench.runs.folder import CONFIG, METRICS, MODEL
+from priory.workbench.runs.config import CONFIG
+from priory.workbench.runs.folder import METRICS, MODEL
 from priory.workbench.runs.gtm_run import GTMRun
-from priory.workbench.settings.base import with_options
 from priory.workbench.settings.gtm import GTMRunSettings
 
 AGAIN = "nothing was finished; give the same command again"
 
 
-def gtm_fit_run(given: Mapping[str, Any], assignments: list[str], out: Path | None, device: str) -> None:
-    settings = with_options(GTMRunSettings(), given, assignments)
-    if given["data.source"] is None:
-        raise ValueError("DATA: expected a file or an embedded data set, such as: priory gtm fit digits --out runs/map")
+def gtm_fit_run(settings: GTMRunSettings, out: Path | None, device: str) -> None:
     out = out or default_folder(settings.data.source, "map")
     device = chosen_device(device)
     with saying_how_to_go_on(out, AGAIN), gtm_jobs.new_gtm_run(settings, out) as (run, found):

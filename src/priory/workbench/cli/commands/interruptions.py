@@ -8,7 +8,7 @@ from pathlib import Path
 from priory.training import NonFiniteLossError
 from priory.training.trainer import SIGTERM_EXIT
 from priory.workbench.cli.terminal import say_on_stderr
-from priory.workbench.runs.folder import CONFIG
+from priory.workbench.runs.config import CONFIG
 from priory.workbench.runs.vae_run import Run
 
 

@@ -1,7 +1,5 @@
 """A run, its model, and the rows that a command reads."""
 
-import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,17 +10,9 @@ from priory.workbench.cli.commands.interruptions import how_to_go_on
 from priory.workbench.cli.terminal import say_on_stderr
 from priory.workbench.data import DatasetRows
 from priory.workbench.jobs.kinds import JOBS, Jobs
-from priory.workbench.runs.folder import RunFolder, note_of_newer_version
+from priory.workbench.runs.config import note_of_newer_version
+from priory.workbench.runs.folder import RunFolder
 from priory.workbench.runs.kinds import open_run
-
-
-def allow_modules_here(*names: Any) -> None:
-    """Let `package.module:NAME` name a module in the working directory, if the command line has such a name.
-
-    Commands that only read a run do not call this: a run folder from somebody else must not decide what is imported.
-    """
-    if not names or any(":" in str(name) for name in names):
-        sys.path.append(str(Path.cwd()))
 
 
 class Opened(NamedTuple):
@@ -61,18 +51,6 @@ def chosen_device(device: str) -> str:
             f"--device {device}: expected auto, cpu or a device that torch sees; torch: {reason}"
         ) from error
     return device
-
-
-def settings_of_device(device: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of training that `--device` stands for; none for auto."""
-    if device == "auto":
-        return {}
-    for name in ("accelerator", "devices"):
-        if f"training.{name}" in given:
-            raise ValueError(f"--device {device}: expected it without --{name}, got both; leave one out")
-    kind, _, number = chosen_device(device).partition(":")
-    accelerator = {"cuda": "gpu"}.get(kind, kind)
-    return {"training.accelerator": accelerator, "training.devices": f"{number}," if number and kind != "cpu" else 1}
 
 
 def chosen_rows(run: RunFolder, data: str | None, reading: dict[str, Any], choose: Any) -> DatasetRows:

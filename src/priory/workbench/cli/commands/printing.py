@@ -12,15 +12,6 @@ from priory.workbench.cli.terminal import say, say_on_stderr
 from priory.workbench.data import Dataset, DatasetRows, describe_constants
 
 
-def default_folder(source: str, ending: str) -> Path:
-    """The run folder if no --out was given.
-
-    >>> print(default_folder("tables/wine.csv.gz", "vamp"))
-    runs/wine-vamp
-    """
-    return Path("runs") / f"{Path(source).name.split('.')[0]}-{ending}"
-
-
 def typed() -> str:
     """The command line that is being run."""
     return shlex.join(["priory", *sys.argv[1:]])

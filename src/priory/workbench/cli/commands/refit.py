@@ -10,17 +10,18 @@ from priory.evaluation import Estimate
 from priory.training.refitting import Refitted
 from priory.vae import VAE
 from priory.workbench.cli.commands.evaluate import EVALUATION_SEED, evaluated
-from priory.workbench.cli.commands.fit import GRID_FLAGS, grid_settings
 from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
-from priory.workbench.cli.commands.opening import allow_modules_here, opened_model
+from priory.workbench.cli.commands.opening import opened_model
 from priory.workbench.cli.commands.printing import say_files, typed
+from priory.workbench.cli.requests import GRID_FLAGS, allow_modules_here, grid_settings
 from priory.workbench.cli.terminal import row_progress, say, say_table
 from priory.workbench.data import Dataset, telling_rows
 from priory.workbench.jobs import refit as refit_jobs
 from priory.workbench.jobs import vae as vae_jobs
 from priory.workbench.models.building import class_of_prior
 from priory.workbench.report.run import REPORT
-from priory.workbench.runs.folder import CONFIG, METRICS, MODEL
+from priory.workbench.runs.config import CONFIG
+from priory.workbench.runs.folder import METRICS, MODEL
 from priory.workbench.runs.outputs import require_apart
 from priory.workbench.runs.vae_run import Run
 from priory.workbench.settings.registry import folder_name

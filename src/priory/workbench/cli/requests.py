@@ -1,0 +1,110 @@
+"""The settings that a command line asks for, checked before anything heavy is imported."""
+
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from priory._support.messages import shortened
+from priory.workbench.cli.terminal import say_on_stderr
+from priory.workbench.settings.base import with_options
+from priory.workbench.settings.priors import PRIORS
+from priory.workbench.settings.registry import folder_name
+from priory.workbench.settings.run import RunSettings
+
+if TYPE_CHECKING:
+    from priory.workbench.data import Dataset
+
+GRID_FLAGS = {"model.points_per_side": "--grid", "model.grid_dim": "--grid"}
+
+
+class FitRequest(NamedTuple):
+    """What `priory fit` is asked for."""
+
+    given: dict[str, Any]  # the settings that were given, by path
+    assignments: list[str]
+    settings: RunSettings
+    out: Path
+    resume: bool
+    dataset: "Dataset | None"  # None if a folder of a run is there, which is looked at first
+
+
+def fit_request(
+    given: Mapping[str, Any], grid: str | None, assignments: list[str], out: Path | None, resume: bool, device: str
+) -> FitRequest:
+    """Check the settings and read the data; torch is imported afterwards, unless a device was given."""
+    allow_modules_here(given, assignments)
+    given = {**given, **grid_settings(grid)}
+    settings = with_options(RunSettings(), given, assignments, flags=GRID_FLAGS)
+    if given["data.source"] is None and not resume:
+        raise ValueError("DATA: expected a file or an embedded data set, such as: priory fit digits --out runs/first")
+    if machine := settings_of_device(device, given):
+        given |= machine
+        settings = with_options(RunSettings(), given, assignments, flags=GRID_FLAGS)
+    out = out or default_folder(settings.data.source, folder_name(settings.model.prior))
+    dataset = None if resume or out.exists() else _data_before_torch(settings)
+    return FitRequest(given, assignments, settings, out, resume, dataset)
+
+
+def _data_before_torch(settings: RunSettings) -> "Dataset":
+    from priory.workbench.data import MAP_TAKES_GAPS, load_dataset, require_complete
+
+    try:
+        dataset = load_dataset(**settings.data.model_dump())
+        require_complete(dataset, or_else=MAP_TAKES_GAPS)
+    except KeyboardInterrupt:
+        say_on_stderr("interrupted; no run was begun yet; give the same command again")
+        raise
+    return dataset
+
+
+def prior_names(priors: str) -> tuple[str, ...]:
+    names = list(PRIORS) if priors == "all" else [name.strip() for name in priors.split(",") if name.strip()]
+    if not names:
+        raise ValueError(f"--priors {priors!r}: expected names with commas between them, or all; see: priory priors")
+    for name in names:
+        PRIORS.asked_for(name, "--priors")
+    return tuple(dict.fromkeys(names))
+
+
+def allow_modules_here(*names: Any) -> None:
+    """Let `package.module:NAME` name a module in the working directory, if the command line has such a name.
+
+    Commands that only read a run do not call this: a run folder from somebody else must not decide what is imported.
+    """
+    if not names or any(":" in str(name) for name in names):
+        sys.path.append(str(Path.cwd()))
+
+
+def grid_settings(text: str | None) -> dict[str, int]:
+    """The settings that `--grid` stands for."""
+    if text is None:
+        return {}
+    sides = text.lower().split("x")
+    if not re.fullmatch("[1-9][0-9]{0,5}", sides[0]) or len(set(sides)) != 1:
+        raise ValueError(f"--grid {shortened(text)}: expected equal sides such as 10x10, or 5x5x5 for three dimensions")
+    return {"model.points_per_side": int(sides[0]), "model.grid_dim": len(sides) if len(sides) > 1 else 2}
+
+
+def settings_of_device(device: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of training that `--device` stands for; none for auto."""
+    if device == "auto":
+        return {}
+    for name in ("accelerator", "devices"):
+        if f"training.{name}" in given:
+            raise ValueError(f"--device {device}: expected it without --{name}, got both; leave one out")
+    from priory.workbench.cli.commands.opening import chosen_device
+
+    kind, _, number = chosen_device(device).partition(":")
+    accelerator = {"cuda": "gpu"}.get(kind, kind)
+    return {"training.accelerator": accelerator, "training.devices": f"{number}," if number and kind != "cpu" else 1}
+
+
+def default_folder(source: str, ending: str) -> Path:
+    """The run folder if no --out was given.
+
+    >>> print(default_folder("tables/wine.csv.gz", "vamp"))
+    runs/wine-vamp
+    """
+    return Path("runs") / f"{Path(source).name.split('.')[0]}-{ending}"

@@ -89,4 +89,4 @@ def test_a_comparison_of_fewer_samples_keeps_those_of_its_runs(run, capsys):
     assert "all/standard-0/metrics.json keeps its numbers of 16 samples" in capsys.readouterr().err
     assert samples_of(Path("all/standard-0")) == (16, 0)
     assert run_cli(*line, "--samples", 16) == 0
-    assert capsys.readouterr().out.splitlines() == [line for line in first if not line.startswith("read: ")]
+    assert capsys.readouterr().out.splitlines() == [said for said in first if not said.startswith("read: ")]

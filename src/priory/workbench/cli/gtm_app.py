@@ -9,6 +9,7 @@ from priory.workbench.cli import options
 from priory.workbench.cli.help import SectionedCommand, SectionedGroup
 from priory.workbench.cli.options import DataArgument, Device, Given, Set, settings_options
 from priory.workbench.settings.base import with_options
+from priory.workbench.cli.terminal import say
 from priory.workbench.settings.gtm import GTMRunSettings
 
 gtm_app = typer.Typer(
@@ -37,7 +38,8 @@ FLAGS = {"model.standardize": "--standardize/--raw", "data.header": options.HEAD
 @gtm_app.callback(invoke_without_command=True)
 def gtm(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+        for line in context.get_help().splitlines():
+            say(line)
 
 
 @gtm_app.command("fit", cls=SectionedCommand)

@@ -24,6 +24,7 @@ from priory.gtm.checks import (
 from priory.gtm.fitted_map import FittedMap
 from priory.gtm.fitting import Course, Progress, begin, fit_in_batches, fit_in_turns
 from priory.gtm.reader import Batch, BlockReader
+from priory.gtm.stiffness import FREE, Stiffness, choose_stiffness
 from priory.gtm.storage import SafetensorsMixin
 
 
@@ -42,6 +43,8 @@ class GTM(SafetensorsMixin, FittedMap):
         basis_per_side: radial basis functions along each side; None takes half of points_per_side, rounded up.
         basis_width: their width, in units of the distance between two of them.
         weight_decay: the precision of the prior of W; the bias W_0 has none.
+        tether: the precision of a second prior of W, about a plane. None chooses it by cross-validation if there are
+            fewer than ten rows for each radial function, and takes 0 if there are more; 0 is the paper's GTM.
         max_iter: most iterations of EM; with batch_size, most passes over the rows.
         tol: EM ends when an iteration changes the penalized log-likelihood by less than tol times the gain of all.
         n_components: C, dimensions of the grid.
@@ -57,6 +60,7 @@ class GTM(SafetensorsMixin, FittedMap):
         nodes_: u_k, (K, C).
         weights_: mixing weights, (K,); all 1/K.
         noise_variance_: in the data's units, squared.
+        tether_: the tether that was given or chosen.
         log_likelihoods_: mean log-likelihood of a training row in nats, of the parameters each iteration began with.
         penalized_log_likelihoods_: the same minus the penalty; without batch_size it never falls.
         n_iter_: iterations.
@@ -80,6 +84,7 @@ class GTM(SafetensorsMixin, FittedMap):
         basis_per_side: int | None = None,
         basis_width: float = 1.0,
         weight_decay: float = 0.1,
+        tether: float | None = None,
         max_iter: int = 500,
         tol: float = 1e-5,
         n_components: int = 2,
@@ -93,6 +98,7 @@ class GTM(SafetensorsMixin, FittedMap):
         self.basis_per_side = basis_per_side
         self.basis_width = basis_width
         self.weight_decay = weight_decay
+        self.tether = tether
         self.max_iter = max_iter
         self.tol = tol
         self.n_components = n_components
@@ -151,7 +157,7 @@ class GTM(SafetensorsMixin, FittedMap):
         X = checked_rows(self, X, reset=first)
         weight = checked_weights(X, sample_weight)
         if first:
-            course, rows = self._begin(self._rows(lambda: [Batch(X, weight)]), annealing=0)
+            course, rows = self._begin(self._rows(lambda: [Batch(X, weight)]), annealing=0, choose=False)
         else:
             check_same_grid(self)
             if self._course is None:
@@ -176,7 +182,7 @@ class GTM(SafetensorsMixin, FittedMap):
 
     def _fit(self, batches: Callable[[], Iterable[Batch]]) -> Self:
         annealing = min(self.annealing, self.max_iter // 2)
-        course, rows = self._begin(self._rows(batches), annealing)
+        course, rows = self._begin(self._rows(batches), annealing, choose=True)
         if self.batch_size is None:
             progress = fit_in_turns(course, rows, self.max_iter, self.tol)
         else:
@@ -191,12 +197,20 @@ class GTM(SafetensorsMixin, FittedMap):
             warnings.warn(message, ConvergenceWarning, stacklevel=3)
         return self._finish(course, progress)
 
-    def _begin(self, rows: BlockReader, annealing: int) -> tuple[Course, BlockReader]:
+    def _begin(self, rows: BlockReader, annealing: int, *, choose: bool) -> tuple[Course, BlockReader]:
         """Start EM with these rows; returns them centered too."""
         with torch.device("cpu"):  # whatever the default device is
             nodes = latent_grid(self.points_per_side, self.n_components, dtype=torch.float64)
             basis = RadialBasis.on_grid(basis_per_side(self), self.n_components, self.basis_width, dtype=torch.float64)
-        return begin(rows, nodes, basis, self.weight_decay, annealing)
+        if self.tether is not None:
+            stiffness = Stiffness(float(self.tether), 1.0)
+        elif choose:
+            stiffness = choose_stiffness(rows, nodes, basis, self.weight_decay)
+        else:
+            stiffness = FREE
+        course, rows = begin(rows, nodes, basis, self.weight_decay, annealing, stiffness.tether)
+        course.noise_factor = stiffness.noise_factor
+        return course, rows
 
     def _finish(self, course: Course, progress: Progress) -> Self:
         """Set the fitted attributes, only after EM has ended."""
@@ -208,7 +222,8 @@ class GTM(SafetensorsMixin, FittedMap):
         self.nodes_ = nodes.numpy()
         self.means_ = (self.basis_(nodes) @ weights).numpy()
         self.weights_ = np.full(len(nodes), 1 / len(nodes))
-        self.noise_variance_ = sheet.variance
+        self.noise_variance_ = sheet.variance * course.noise_factor
+        self.tether_ = course.release.tether
         self.log_likelihoods_ = np.array(progress.log_likelihoods)
         self.penalized_log_likelihoods_ = np.array(progress.penalized)
         self.n_iter_ = len(progress.log_likelihoods)

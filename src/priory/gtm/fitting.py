@@ -9,7 +9,7 @@ from torch import Tensor
 
 from priory.grid.nodes import RadialBasis
 from priory.gtm.em import Sheet, Statistics, Topography, WeightPrior
-from priory.gtm.initial import column_means, principal_axes, principal_plane, spread
+from priory.gtm.initial import column_means, normal_plane, principal_axes, principal_plane, spread
 from priory.gtm.reader import Block, BlockReader
 
 FIRST_TETHER = 10.0  # times rows over scale: the sheet hardly leaves the plane
@@ -26,7 +26,7 @@ LEAST_VARIANCE = {torch.float64: 1e-6, torch.float32: 1e-4}  # of the noise, in 
 class Release:
     """The prior of W in each iteration: a tether holds the sheet near its initial plane and weakens step by step.
 
-        tether_t = rows / scale first^(1 - t/T) last^(t/T) for t < T, then 0
+        tether_t = max(tether, rows first^(1 - t/T) last^(t/T)) / scale for t < T, then tether / scale
 
     Without a tether, EM ends in worse optima of likelihood and maps: if the plane is far from the data, the sheet folds
     at once. The tether never increases, so the penalized likelihood of the next iteration is at least as large as the
@@ -38,6 +38,7 @@ class Release:
         rows: number of rows; 0 if rows are counted as they come, and then there is no tether.
         iterations: T.
         plane: W at the start.
+        tether: that stays, per unit of `scale`; 0 if the rows are many.
     """
 
     decay: float
@@ -45,12 +46,13 @@ class Release:
     rows: float
     iterations: int
     plane: Tensor
+    tether: float = 0.0
 
     def at(self, iteration: float) -> WeightPrior:
         """The prior of an iteration, counted from 0."""
         done = min(1.0, iteration / self.iterations) if self.iterations else 1.0
         tether = FIRST_TETHER ** (1 - done) * LAST_TETHER**done * self.rows if done < 1 else 0.0
-        return WeightPrior(self.decay / self.scale, tether / self.scale, self.plane)
+        return WeightPrior(self.decay / self.scale, max(tether, self.tether) / self.scale, self.plane)
 
 
 class Course:
@@ -83,6 +85,7 @@ class Course:
         self.center, self.sheet, self.release = center, sheet, release
         self.statistics: Statistics | None = None
         self.steps, self.rows = 0, 0.0
+        self.noise_factor = 1.0
 
     def to(self, device: torch.device) -> "Course":
         if self.center.device == device:
@@ -134,9 +137,11 @@ class Progress:
 
 
 def begin(
-    rows: BlockReader, nodes: Tensor, basis: RadialBasis, weight_decay: float, annealing: int
+    rows: BlockReader, nodes: Tensor, basis: RadialBasis, weight_decay: float, annealing: int, tether: float = 0.0
 ) -> tuple[Course, BlockReader]:
-    """The sheet in the plane of the principal axes, and the rows about their mean.
+    """The sheet in its first plane, and the rows about their mean.
+
+    The plane is that of the principal axes or, with a tether that stays, the most likely one.
 
     Raises:
         ValueError: a column has no value, or no row has a weight.
@@ -157,10 +162,13 @@ def begin(
         )
     scale = scale if scale > 0 else 1.0
     least = LEAST_VARIANCE[rows.dtype] * scale
-    topography = Topography(basis(nodes).to(rows.device), least)
-    images, variance = principal_plane(principal_axes(rows, nodes.shape[1] + 1), nodes.to(rows.device))
+    topography, places = Topography(basis(nodes).to(rows.device), least), nodes.to(rows.device)
+    if tether:
+        images, variance = normal_plane(rows, places, least)
+    else:
+        images, variance = principal_plane(principal_axes(rows, nodes.shape[1] + 1), places)
     sheet = Sheet(topography.weights_near(images), max(variance, least))
-    release = Release(weight_decay, scale, total, annealing, sheet.weights)
+    release = Release(weight_decay, scale, total, annealing, sheet.weights, tether)
     return Course(nodes, basis, topography, center, sheet, release), rows
 
 

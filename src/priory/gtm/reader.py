@@ -56,6 +56,25 @@ class BlockReader:
         rows._kept = rows._within(KEPT if self.device.type == "cpu" else KEPT_ELSEWHERE) if keep else None
         return rows
 
+    def table(self, most: int) -> Batch | None:
+        """All rows of the source, in float64, or None if there are more than `most`."""
+        parts: list[Batch] = []
+        for x, weight in self._batches():
+            most -= len(x)
+            if most < 0:
+                return None
+            weights = np.ones(len(x)) if weight is None else np.asarray(weight, dtype=np.float64)
+            parts.append(Batch(np.array(x, dtype=np.float64), weights))
+        return Batch(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+    def sources(self) -> Iterator[Batch]:
+        """The batches as they come from the source."""
+        return iter(self._batches())
+
+    def of(self, batch: Batch) -> "BlockReader":
+        """Other rows, read as these are."""
+        return BlockReader(lambda: [batch], self._num_nodes, self.device, self.dtype)
+
     def __iter__(self) -> Iterator[Block]:
         return self._read() if self._kept is None else iter(self._kept)
 

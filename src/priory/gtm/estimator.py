@@ -203,14 +203,12 @@ class GTM(SafetensorsMixin, FittedMap):
             nodes = latent_grid(self.points_per_side, self.n_components, dtype=torch.float64)
             basis = RadialBasis.on_grid(basis_per_side(self), self.n_components, self.basis_width, dtype=torch.float64)
         if self.tether is not None:
-            stiffness = Stiffness(float(self.tether), 1.0)
+            stiffness = Stiffness(float(self.tether), 0.0)
         elif choose:
             stiffness = choose_stiffness(rows, nodes, basis, self.weight_decay)
         else:
             stiffness = FREE
-        course, rows = begin(rows, nodes, basis, self.weight_decay, annealing, stiffness.tether)
-        course.noise_factor = stiffness.noise_factor
-        return course, rows
+        return begin(rows, nodes, basis, self.weight_decay, annealing, *stiffness)
 
     def _finish(self, course: Course, progress: Progress) -> Self:
         """Set the fitted attributes, only after EM has ended."""
@@ -222,7 +220,7 @@ class GTM(SafetensorsMixin, FittedMap):
         self.nodes_ = nodes.numpy()
         self.means_ = (self.basis_(nodes) @ weights).numpy()
         self.weights_ = np.full(len(nodes), 1 / len(nodes))
-        self.noise_variance_ = sheet.variance * course.noise_factor
+        self.noise_variance_ = sheet.variance
         self.tether_ = course.release.tether
         self.log_likelihoods_ = np.array(progress.log_likelihoods)
         self.penalized_log_likelihoods_ = np.array(progress.penalized)

@@ -85,7 +85,6 @@ class Course:
         self.center, self.sheet, self.release = center, sheet, release
         self.statistics: Statistics | None = None
         self.steps, self.rows = 0, 0.0
-        self.noise_factor = 1.0
 
     def to(self, device: torch.device) -> "Course":
         if self.center.device == device:
@@ -137,11 +136,18 @@ class Progress:
 
 
 def begin(
-    rows: BlockReader, nodes: Tensor, basis: RadialBasis, weight_decay: float, annealing: int, tether: float = 0.0
+    rows: BlockReader,
+    nodes: Tensor,
+    basis: RadialBasis,
+    weight_decay: float,
+    annealing: int,
+    tether: float = 0.0,
+    least: float = 0.0,
 ) -> tuple[Course, BlockReader]:
     """The sheet in its first plane, and the rows about their mean.
 
-    The plane is that of the principal axes or, with a tether that stays, the most likely one.
+    The plane is that of the principal axes or, with a tether that stays, the most likely one. The noise variance is at
+    least `least`, and a millionth of the mean variance of a column.
 
     Raises:
         ValueError: a column has no value, or no row has a weight.
@@ -161,7 +167,7 @@ def begin(
             "a common unit"
         )
     scale = scale if scale > 0 else 1.0
-    least = LEAST_VARIANCE[rows.dtype] * scale
+    least = max(least, LEAST_VARIANCE[rows.dtype] * scale)
     topography, places = Topography(basis(nodes).to(rows.device), least), nodes.to(rows.device)
     if tether:
         images, variance = normal_plane(rows, places, least)

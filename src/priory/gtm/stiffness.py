@@ -1,12 +1,11 @@
 """How stiff the sheet of a small table is, and how wide its noise: what makes rows that were left out most likely."""
 
+import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from priory.grid.nodes import RadialBasis
@@ -19,77 +18,88 @@ LEAST_SHARE = 0.25  # of a row's numbers that its place on the map leaves, for t
 FOLDS = 5
 ENOUGH_ROWS = 200  # that are left out in all folds
 TETHERS = (*np.geomspace(10.0, 0.0025, 7).tolist(), 0.0)  # times rows: from a nearly rigid plane to a free sheet
-FACTORS = np.geomspace(1.0, 50.0, 12)
-STEPS = 12  # of EM with each tether
+FACTORS = np.geomspace(1.0, 40.0, 9)  # between the noise of the rows that a sheet was fitted to and that of others
+STEPS = 8  # of EM with each tether
+PATIENCE = 2  # tethers in a row that are clearly worse than the best: weaker ones are worse still
+CLEARLY = 0.1  # nats a row
 
 
 class Stiffness(NamedTuple):
-    """The prior of the sheet and the noise that it gets after EM."""
+    """The prior of the sheet and the least noise."""
 
-    tether: float  # the precision of W about the plane
-    noise_factor: float  # times the variance of the rows that the sheet was fitted to
+    tether: float  # the precision of W about the plane, per unit of the mean variance of a column
+    least_variance: float  # of the noise
 
 
-FREE = Stiffness(0.0, 1.0)  # the paper's GTM
+FREE = Stiffness(0.0, 0.0)  # the paper's GTM
 
 
 def choose_stiffness(rows: BlockReader, nodes: Tensor, basis: RadialBasis, weight_decay: float) -> Stiffness:
-    """The tether and the noise factor of a small table, by cross-validation; FREE if the table is not small.
+    """The tether and the least noise of a small table, by cross-validation; FREE if the table is not small.
 
-        score(tether, factor) = sum over folds of sum_n w_n log p(x_n | sheet of the other folds, factor variance)
+        score(tether, variance) = sum over folds of sum_n w_n log p(x_n | sheet of the other folds, variance)
 
     A row of D numbers spends C of them on its place on the map. A table is small if it has fewer than eight rows for
     each radial function, and a row counts (D - C) / D. Tethers are tried from the strongest to the weakest; each sheet
     goes on from the last. Equal rows are in one fold.
     """
-    table = _small_table(rows, len(basis.centers), nodes.shape[1])
+    counted = ROWS_PER_FUNCTION * len(basis.centers)
+    table = rows.table(lambda columns: counted / max(1 - nodes.shape[1] / columns, LEAST_SHARE))
     if table is None:
         return FREE
-    x, weight = _distinct(table)
-    total = weight.sum()
-    scores = sum(_scores(*fold, total) for fold in _folds(rows, Batch(x, weight), nodes, basis, weight_decay))
-    tether, factor = np.unravel_index(np.argmax(scores), (len(TETHERS), len(FACTORS)))
-    return Stiffness(TETHERS[tether] * total, float(FACTORS[factor]))
+    distinct = _distinct(table)
+    folds = list(_folds(rows, distinct, nodes, basis, weight_decay))
+    total = float(distinct.weight.sum())
+    best, chosen, worse = -math.inf, Stiffness(TETHERS[0] * total, 0.0), 0
+    for tether in TETHERS if folds else ():
+        for fold in folds:
+            fold.fit(tether * total)
+        variances = FACTORS * math.exp(np.mean([math.log(fold.sheet.variance) for fold in folds]))
+        scores = [sum(fold.score(variance) for fold in folds) for variance in variances.tolist()]
+        worse = worse + 1 if max(scores) < best - CLEARLY * total else 0
+        if worse == PATIENCE:
+            break
+        if max(scores) > best:
+            best, chosen = max(scores), Stiffness(tether * total, float(variances[np.argmax(scores)]))
+    return chosen
 
 
-def _small_table(rows: BlockReader, functions: int, num_axes: int) -> Batch | None:
-    first = next(rows.sources(), None)
-    if first is None:
-        return None
-    columns = first.x.shape[1]
-    share = max(1 - num_axes / columns, LEAST_SHARE)
-    return rows.table(int(ROWS_PER_FUNCTION * functions / share))
+@dataclass
+class _Fold:
+    """EM with the rows outside of a fold, and the rows of the fold."""
+
+    course: Course
+    train: BlockReader
+    test: BlockReader
+
+    @property
+    def sheet(self) -> Sheet:
+        return self.course.sheet
+
+    def fit(self, tether: float) -> None:
+        course = self.course
+        prior = replace(course.release, tether=tether).at(0)
+        for _ in range(STEPS):
+            found = course.topography.expectation(self.train, course.sheet, self.train.dtype)
+            course.sheet = course.topography.maximization(found, prior, course.sheet.variance)
+
+    def score(self, variance: float) -> float:
+        """The log-likelihood of the rows of the fold under this noise."""
+        sheet = Sheet(self.sheet.weights, variance)
+        return self.course.topography.expectation(self.test, sheet, self.test.dtype).log_likelihood
 
 
-def _distinct(table: Batch) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The different rows, sorted, and the sums of their weights; rows without a cell or a weight are no rows."""
-    x, weight = table
-    real = (weight > 0) & ~np.isnan(x).all(1)
-    keys, which = np.unique(np.where(np.isnan(x[real]), np.inf, x[real]), axis=0, return_inverse=True)
-    return np.where(np.isinf(keys), np.nan, keys), np.bincount(which.ravel(), weight[real], len(keys))
+def _distinct(table: Batch) -> Batch:
+    """The different rows, sorted, and the sums of their weights."""
+    keys, which = np.unique(np.where(np.isnan(table.x), np.inf, table.x), axis=0, return_inverse=True)
+    return Batch(np.where(np.isinf(keys), np.nan, keys), np.bincount(which.ravel(), table.weight, len(keys)))
 
 
-def _folds(
-    rows: BlockReader, table: Batch, nodes: Tensor, basis: RadialBasis, weight_decay: float
-) -> Iterator[tuple[Course, BlockReader, BlockReader]]:
-    """Of each fold the start of EM with the other rows, these rows, and the rows of the fold."""
+def _folds(rows: BlockReader, table: Batch, nodes: Tensor, basis: RadialBasis, weight_decay: float) -> Iterator[_Fold]:
     x, weight = table
     fold = np.random.RandomState(0).permutation(len(x)) % FOLDS
     for number in range(min(FOLDS, -(-ENOUGH_ROWS * FOLDS // max(1, len(x))))):
         test, train = fold == number, fold != number
         if test.any() and train.any() and not np.isnan(x[train]).all(0).any():  # an empty column has no center
             course, others = begin(rows.of(Batch(x[train], weight[train])), nodes, basis, weight_decay, 0, TETHERS[0])
-            yield course, others, rows.of(Batch(x[test], weight[test])).centered(course.center)
-
-
-def _scores(course: Course, train: BlockReader, test: BlockReader, rows: float) -> NDArray[np.float64]:
-    """The log-likelihood of the rows left out, for each tether and factor."""
-    topography, sheet, scores = course.topography, course.sheet, []
-    for tether in TETHERS:
-        prior = replace(course.release, tether=tether * rows).at(0)
-        for _ in range(STEPS):
-            found = topography.expectation(train, sheet, train.dtype)
-            sheet = topography.maximization(found, prior, sheet.variance)
-        wider = (Sheet(sheet.weights, factor * sheet.variance) for factor in FACTORS.tolist())
-        scores.append([topography.expectation(test, wide, test.dtype).log_likelihood for wide in wider])
-    return np.array(scores)
+            yield _Fold(course, others, rows.of(Batch(x[test], weight[test])).centered(course.center))

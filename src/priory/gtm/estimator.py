@@ -13,6 +13,7 @@ from sklearn.utils import check_random_state
 
 from priory.grid.nodes import RadialBasis, latent_grid
 from priory.gtm.checks import (
+    DTYPES,
     basis_per_side,
     check_parameters,
     check_same_grid,
@@ -38,13 +39,16 @@ class GTM(SafetensorsMixin, FittedMap):
     integrated out exactly; rows without any cell do not count. Columns of different units should be standardized first:
     the noise is the same in all, and goes no lower than a millionth of v (in float32, a ten thousandth).
 
+    The sheet of a small table is stiffer. Without more rows than eight for each radial function, each row counted as
+    (D - C) / D of a row, `fit` chooses the tether to a plane, and the least noise, by cross-validation.
+
     Args:
         points_per_side: nodes along each side of the grid; K = points_per_side^n_components.
         basis_per_side: radial basis functions along each side; None takes half of points_per_side, rounded up.
         basis_width: their width, in units of the distance between two of them.
         weight_decay: the precision of the prior of W; the bias W_0 has none.
-        tether: the precision of a second prior of W, about a plane. None chooses it by cross-validation if there are
-            fewer than ten rows for each radial function, and takes 0 if there are more; 0 is the paper's GTM.
+        tether: the precision of a second prior of W, in units of 1/v, about the most likely plane. None chooses it for
+            a small table in `fit` and `fit_batches`, and is 0 elsewhere; 0 is the paper's GTM.
         max_iter: most iterations of EM; with batch_size, most passes over the rows.
         tol: EM ends when an iteration changes the penalized log-likelihood by less than tol times the gain of all.
         n_components: C, dimensions of the grid.
@@ -61,8 +65,11 @@ class GTM(SafetensorsMixin, FittedMap):
         weights_: mixing weights, (K,); all 1/K.
         noise_variance_: in the data's units, squared.
         tether_: the tether that was given or chosen.
+        least_noise_variance_: the lower bound of noise_variance_ that was chosen with the tether; 0 if none was.
+        collapsed_: whether the noise is at the lower bound of every table, so that the sheet passes through the rows.
         log_likelihoods_: mean log-likelihood of a training row in nats, of the parameters each iteration began with.
-        penalized_log_likelihoods_: the same minus the penalty; without batch_size it never falls.
+        held_out_log_likelihoods_: of the rows held out in `fit_batches`, else empty.
+        penalized_log_likelihoods_: `log_likelihoods_` minus the penalty; without batch_size it never falls.
         n_iter_: iterations.
         converged_: whether tol was reached.
         basis_: phi, a `RadialBasis`.
@@ -124,18 +131,23 @@ class GTM(SafetensorsMixin, FittedMap):
         weight = checked_weights(X, sample_weight)
         return self._fit(lambda: [Batch(X, weight)])
 
-    def fit_batches(self, batches: Iterable[Any] | Callable[[], Iterable[Any]]) -> Self:
+    def fit_batches(
+        self,
+        batches: Iterable[Any] | Callable[[], Iterable[Any]],
+        held_out: Callable[[], Iterable[ArrayLike]] | None = None,
+    ) -> Self:
         """Fit the sheet to rows that come in batches and need not fit into memory; each iteration reads them once.
 
         Args:
             batches: a source that can be read repeatedly: a list, a DataLoader, or a function that starts a reading.
                 Each batch is (b, D), or a tuple or list whose first item is that.
+            held_out: starts a reading of other rows, (b, D), for `held_out_log_likelihoods_`; the fit ignores them.
 
         Raises:
             ValueError: as `fit`; the batches can be read only once.
         """
         check_parameters(self)
-        return self._fit(checked_batches(self, batches))
+        return self._fit(checked_batches(self, batches), held_out)
 
     def partial_fit(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
         """One step of incremental EM with these rows; the first call also initializes the map, so give it many rows.
@@ -180,11 +192,17 @@ class GTM(SafetensorsMixin, FittedMap):
             state["_course"] = course.to(torch.device("cpu"))
         return state
 
-    def _fit(self, batches: Callable[[], Iterable[Batch]]) -> Self:
+    def _fit(
+        self, batches: Callable[[], Iterable[Batch]], held_out: Callable[[], Iterable[ArrayLike]] | None = None
+    ) -> Self:
         annealing = min(self.annealing, self.max_iter // 2)
         course, rows = self._begin(self._rows(batches), annealing, choose=True)
         if self.batch_size is None:
-            progress = fit_in_turns(course, rows, self.max_iter, self.tol)
+            held = None
+            if held_out is not None:
+                read = self._rows(lambda: (Batch(checked_rows(self, x, reset=False)) for x in held_out()))
+                held = read.centered(course.center)
+            progress = fit_in_turns(course, rows, self.max_iter, self.tol, held)
         else:
             [(X, weight)] = batches()
             del rows  # frees their memory
@@ -193,6 +211,12 @@ class GTM(SafetensorsMixin, FittedMap):
             message = (
                 f"GTM: after max_iter={self.max_iter} iterations the likelihood still changed by more than "
                 f"tol={self.tol}; raise max_iter or tol"
+            )
+            warnings.warn(message, ConvergenceWarning, stacklevel=3)
+        if course.collapsed(DTYPES[self.dtype]):
+            message = (
+                "GTM: the noise variance is at its least, a millionth of the mean variance of a column, so the sheet "
+                "passes through the rows; raise tether or weight_decay, or lower basis_per_side"
             )
             warnings.warn(message, ConvergenceWarning, stacklevel=3)
         return self._finish(course, progress)
@@ -222,7 +246,10 @@ class GTM(SafetensorsMixin, FittedMap):
         self.weights_ = np.full(len(nodes), 1 / len(nodes))
         self.noise_variance_ = sheet.variance
         self.tether_ = course.release.tether
+        self.least_noise_variance_ = course.release.least
+        self.collapsed_ = course.collapsed(DTYPES[self.dtype])
         self.log_likelihoods_ = np.array(progress.log_likelihoods)
+        self.held_out_log_likelihoods_ = np.array(progress.held_out)
         self.penalized_log_likelihoods_ = np.array(progress.penalized)
         self.n_iter_ = len(progress.log_likelihoods)
         self.converged_ = progress.converged

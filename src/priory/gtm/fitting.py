@@ -39,6 +39,7 @@ class Release:
         iterations: T.
         plane: W at the start.
         tether: that stays, per unit of `scale`; 0 if the rows are many.
+        least: the lower bound of the noise variance that was chosen with it; 0 if the rows are many.
     """
 
     decay: float
@@ -47,6 +48,7 @@ class Release:
     iterations: int
     plane: Tensor
     tether: float = 0.0
+    least: float = 0.0
 
     def at(self, iteration: float) -> WeightPrior:
         """The prior of an iteration, counted from 0."""
@@ -97,6 +99,10 @@ class Course:
         moved.steps, moved.rows = self.steps, self.rows
         return moved
 
+    def collapsed(self, dtype: torch.dtype) -> bool:
+        """Whether the noise is at the lower bound that every table has."""
+        return self.sheet.variance <= self.release.scale * LEAST_VARIANCE[dtype]
+
     def step(self, blocks: Sequence[Block], dtype: torch.dtype, iteration: float = math.inf) -> Statistics:
         """One incremental step with these rows; returns their statistics under the previous sheet."""
         found = self.topography.expectation(blocks, self.sheet, dtype)
@@ -118,6 +124,7 @@ class Progress:
     # mean log-likelihood of a row in nats, of the parameters each iteration began with
     log_likelihoods: list[float] = field(default_factory=list)
     penalized: list[float] = field(default_factory=list)  # the same minus the penalty of that iteration
+    held_out: list[float] = field(default_factory=list)  # of the rows held out, if there are any
     converged: bool = False  # whether the last iteration changed it by less than asked
 
     def record(self, log_likelihood: float, penalty: float, rows: float) -> None:
@@ -167,14 +174,14 @@ def begin(
             "a common unit"
         )
     scale = scale if scale > 0 else 1.0
-    least = max(least, LEAST_VARIANCE[rows.dtype] * scale)
-    topography, places = Topography(basis(nodes).to(rows.device), least), nodes.to(rows.device)
+    lowest = max(least, LEAST_VARIANCE[rows.dtype] * scale)
+    topography, places = Topography(basis(nodes).to(rows.device), lowest), nodes.to(rows.device)
     if tether:
-        images, variance = normal_plane(rows, places, least)
+        images, variance = normal_plane(rows, places, lowest)
     else:
         images, variance = principal_plane(principal_axes(rows, nodes.shape[1] + 1), places)
-    sheet = Sheet(topography.weights_near(images), max(variance, least))
-    release = Release(weight_decay, scale, total, annealing, sheet.weights, tether)
+    sheet = Sheet(topography.weights_near(images), max(variance, lowest))
+    release = Release(weight_decay, scale, total, annealing, sheet.weights, tether, least)
     return Course(nodes, basis, topography, center, sheet, release), rows
 
 
@@ -185,13 +192,18 @@ def _differ(rows: BlockReader) -> bool:
     return any(bool((block.rows.x.abs() > least).any()) for block in rows)
 
 
-def fit_in_turns(course: Course, rows: BlockReader, max_iter: int, tol: float) -> Progress:
-    """EM over all rows; no iteration makes the penalized likelihood less."""
+def fit_in_turns(
+    course: Course, rows: BlockReader, max_iter: int, tol: float, held_out: BlockReader | None = None
+) -> Progress:
+    """EM over all rows; no iteration makes the penalized likelihood less. Rows held out are only measured."""
     progress = Progress()
     for iteration in range(max_iter):
         topography, sheet, prior = course.topography, course.sheet, course.release.at(iteration)
         penalty = topography.penalty(sheet, prior)
         found = topography.expectation(rows, sheet, rows.dtype)
+        if held_out is not None:
+            measured = topography.expectation(held_out, sheet, rows.dtype)
+            progress.held_out.append(measured.log_likelihood / measured.rows)
         course.sheet = topography.maximization(found, prior, sheet.variance)
         course.statistics, course.steps, course.rows = found.scaled(1 / found.rows), iteration + 1, found.rows
         progress.record(found.log_likelihood, penalty, found.rows)

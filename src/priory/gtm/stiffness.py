@@ -18,7 +18,8 @@ LEAST_SHARE = 0.25  # of a row's numbers that its place on the map leaves, for t
 FOLDS = 5
 ENOUGH_ROWS = 200  # that are left out in all folds
 TETHERS = (*np.geomspace(10.0, 0.0025, 7).tolist(), 0.0)  # times rows: from a nearly rigid plane to a free sheet
-FACTORS = np.geomspace(1.0, 40.0, 9)  # between the noise of the rows that a sheet was fitted to and that of others
+NOISES = 10  # variances that are tried with each tether,
+WIDEST = 40.0  # up to so many times that of the rows that the sheet was fitted to, or that of all rows
 STEPS = 8  # of EM with each tether
 PATIENCE = 2  # tethers in a row that are clearly worse than the best: weaker ones are worse still
 CLEARLY = 0.1  # nats a row
@@ -54,7 +55,8 @@ def choose_stiffness(rows: BlockReader, nodes: Tensor, basis: RadialBasis, weigh
     for tether in TETHERS if folds else ():
         for fold in folds:
             fold.fit(tether * total)
-        variances = FACTORS * math.exp(np.mean([math.log(fold.sheet.variance) for fold in folds]))
+        fitted = math.exp(np.mean([math.log(fold.sheet.variance) for fold in folds]))
+        variances = np.geomspace(fitted, max(WIDEST * fitted, folds[0].course.release.scale), NOISES)
         scores = [sum(fold.score(variance) for fold in folds) for variance in variances.tolist()]
         worse = worse + 1 if max(scores) < best - CLEARLY * total else 0
         if worse == PATIENCE:

@@ -20,6 +20,7 @@ FIT = {
         "model.basis_per_side",
         "model.basis_width",
         "model.weight_decay",
+        "model.tether",
         "model.standardize",
         "model.max_iter",
         "seed",

@@ -13,14 +13,16 @@ from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
 from priory.workbench.cli.commands.opening import chosen_device
 from priory.workbench.cli.commands.printing import default_folder, say_data, say_files, say_left_out
 from priory.workbench.cli.terminal import console, errors, show_metrics
-from priory.workbench.data import telling_rows
+from priory.workbench.data import Dataset, telling_rows
 from priory.workbench.jobs import gtm as gtm_jobs
+from priory.workbench.models.scaled_gtm import MapModel
 from priory.workbench.report.run import REPORT, write_run_report
 from priory.workbench.runs.folder import CONFIG, METRICS, MODEL
 from priory.workbench.runs.gtm_run import GTMRun
 from priory.workbench.settings.base import with_options
 from priory.workbench.settings.gtm import GTMRunSettings
 
+FAR_BELOW = 0.5  # nats a column between training rows and others
 AGAIN = "nothing was finished; give the same command again"
 
 
@@ -32,13 +34,14 @@ def gtm_fit_run(given: Mapping[str, Any], assignments: list[str], out: Path | No
     device = chosen_device(device)
     with saying_how_to_go_on(out, AGAIN), gtm_jobs.new_gtm_run(settings, out) as (run, found):
         _say_what_was_found(run, found)
-        with collected(ConvergenceWarning) as unsettled:
+        with collected(ConvergenceWarning):
             model = gtm_jobs.fit(run, found.dataset, device)
         iterations, more = model.gtm.n_iter_, 2 * model.gtm.max_iter
-        if unsettled:
+        if not model.gtm.converged_ and model.gtm.tol > 0:
             errors.print(f"[yellow]note:[/] EM still moved after {iterations} iterations (--max-iter {more})")
         else:
             console.print(f"EM settled after {iterations} iterations")
+        _say_how_stiff(model, found.dataset)
         rows = telling_rows(found.dataset)
         metrics = evaluated(gtm_jobs, model, rows, 1, 0)
         side = settings.model.points_per_side
@@ -60,6 +63,21 @@ def _say_what_was_found(run: GTMRun, found: gtm_jobs.Found) -> None:
     say_left_out(run.constants)
     what = "not standardized" if run.standardized is None else "standardized"
     console.print(f"columns: {what} ({found.why})", markup=False)
+
+
+def _say_how_stiff(model: MapModel, dataset: Dataset) -> None:
+    gtm = model.gtm
+    if gtm.least_noise_variance_ > 0:
+        chosen = f"--tether {gtm.tether_:.4g}, noise variance at least {gtm.least_noise_variance_:.3g}"
+        console.print(f"small table: {chosen}, by cross-validation", markup=False)
+    change = f"raise --tether (now {gtm.tether_:.4g}) or --weight-decay, or lower --basis-per-side"
+    if gtm.collapsed_:
+        errors.print(f"[yellow]note:[/] the noise is at its least, so the map passes through the rows; {change}")
+    gap = gtm_jobs.gap(model, dataset)
+    if gap > FAR_BELOW:
+        errors.print(
+            f"[yellow]note:[/] rows held out are {gap:.2f} nats a column less likely than training rows; {change}"
+        )
 
 
 def _say_what_was_written(run: GTMRun, pictures: list[Path]) -> None:

@@ -3,7 +3,7 @@
     python benchmarks/gtm_small.py [--splits 5] [--tables iris wine ...] [--free]
 
 Each table is split into rows to fit and others, and standardized by the first. The measure is minus the mean
-log-likelihood of the others, in nats a row: that of `GTM()`, that of `PCA(2).score`, and their difference in nats a column.
+log-likelihood of the others, in nats a row: that of `GTM()`, that of `PCA(2).score`, and the difference a column.
 `--free` measures the paper's GTM too (`tether=0`). Results go to `benchmarks/results/gtm_small.json` and `.md`.
 """
 

@@ -29,12 +29,12 @@ some_do_not_converge = pytest.mark.filterwarnings("ignore::sklearn.exceptions.Co
 
 QUICK = {
     "gtm": GTM(5),
-    "float32": GTM(5, dtype="float32"),
+    "float32": GTM(5, dtype="float32", tether=0.0),
     "line": GTM(9, n_components=1),
-    "cube": GTM(4, n_components=3),
-    "classifier": GTMClassifier(GTM(6)),
+    "cube": GTM(4, n_components=3, tether=0.0),
+    "classifier": GTMClassifier(GTM(6, tether=0.0)),
     # One check wants R^2 > 0.5 of 200 rows of noise in ten columns: only a map of about as many nodes tells them apart.
-    "regressor": GTMRegressor(GTM(16, annealing=0, max_iter=20), smoothing=0.1),
+    "regressor": GTMRegressor(GTM(16, annealing=0, max_iter=20, tether=0.0), smoothing=0.1),
 }
 SLOW = {
     "defaults": GTM(),

@@ -30,8 +30,10 @@ def check_parameters(gtm: Any) -> None:
             continue
         if not isinstance(value, Integral) or isinstance(value, bool) or value < lowest:
             raise ValueError(f"{name}: expected a whole number, at least {lowest}, got {value!r}")
-    for name, above_zero in {"basis_width": True, "weight_decay": False, "tol": False}.items():
+    for name, above_zero in {"basis_width": True, "weight_decay": False, "tether": False, "tol": False}.items():
         value = getattr(gtm, name)
+        if value is None and name == "tether":
+            continue
         number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
         if not number or value < 0 or (above_zero and value == 0):
             kind = "a positive number" if above_zero else "a number that is not negative"

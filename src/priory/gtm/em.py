@@ -4,7 +4,7 @@
 
     penalized log-likelihood = sum_n w_n log p(x_n) - decay/2 |W|^2 - tether/2 |W - W_plane|^2
 
-The decay does not apply to the bias. Only the first iterations use the tether. Missing cells are
+The decay does not apply to the bias. In a large table only the first iterations use the tether. Missing cells are
 integrated out exactly.
 
 References: Bishop, Svensen & Williams 1998, Neural Computation 10(1), eq. 2.8-2.15; Dempster, Laird & Rubin 1977 (EM);

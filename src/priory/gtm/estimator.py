@@ -13,6 +13,7 @@ from sklearn.utils import check_random_state
 
 from priory.grid.nodes import RadialBasis, latent_grid
 from priory.gtm.checks import (
+    DTYPES,
     basis_per_side,
     check_parameters,
     check_same_grid,
@@ -24,6 +25,7 @@ from priory.gtm.checks import (
 from priory.gtm.fitted_map import FittedMap
 from priory.gtm.fitting import Course, Progress, begin, fit_in_batches, fit_in_turns
 from priory.gtm.reader import Batch, BlockReader
+from priory.gtm.stiffness import FREE, Stiffness, choose_stiffness
 from priory.gtm.storage import SafetensorsMixin
 
 
@@ -37,11 +39,16 @@ class GTM(SafetensorsMixin, FittedMap):
     integrated out exactly; rows without any cell do not count. Columns of different units should be standardized first:
     the noise is the same in all, and goes no lower than a millionth of v (in float32, a ten thousandth).
 
+    The sheet of a small table is stiffer. Without more rows than eight for each radial function, each row counted as
+    (D - C) / D of a row, `fit` chooses the tether to a plane, and the least noise, by cross-validation.
+
     Args:
         points_per_side: nodes along each side of the grid; K = points_per_side^n_components.
         basis_per_side: radial basis functions along each side; None takes half of points_per_side, rounded up.
         basis_width: their width, in units of the distance between two of them.
         weight_decay: the precision of the prior of W; the bias W_0 has none.
+        tether: the precision of a second prior of W, in units of 1/v, about the most likely plane. None chooses it for
+            a small table in `fit` and `fit_batches`, and is 0 elsewhere; 0 is the paper's GTM.
         max_iter: most iterations of EM; with batch_size, most passes over the rows.
         tol: EM ends when an iteration changes the penalized log-likelihood by less than tol times the gain of all.
         n_components: C, dimensions of the grid.
@@ -57,8 +64,12 @@ class GTM(SafetensorsMixin, FittedMap):
         nodes_: u_k, (K, C).
         weights_: mixing weights, (K,); all 1/K.
         noise_variance_: in the data's units, squared.
+        tether_: the tether that was given or chosen.
+        least_noise_variance_: the lower bound of noise_variance_ that was chosen with the tether; 0 if none was.
+        collapsed_: whether the noise is at the lower bound of every table, so that the sheet passes through the rows.
         log_likelihoods_: mean log-likelihood of a training row in nats, of the parameters each iteration began with.
-        penalized_log_likelihoods_: the same minus the penalty; without batch_size it never falls.
+        held_out_log_likelihoods_: of the rows held out in `fit_batches`, else empty.
+        penalized_log_likelihoods_: `log_likelihoods_` minus the penalty; without batch_size it never falls.
         n_iter_: iterations.
         converged_: whether tol was reached.
         basis_: phi, a `RadialBasis`.
@@ -80,6 +91,7 @@ class GTM(SafetensorsMixin, FittedMap):
         basis_per_side: int | None = None,
         basis_width: float = 1.0,
         weight_decay: float = 0.1,
+        tether: float | None = None,
         max_iter: int = 500,
         tol: float = 1e-5,
         n_components: int = 2,
@@ -93,6 +105,7 @@ class GTM(SafetensorsMixin, FittedMap):
         self.basis_per_side = basis_per_side
         self.basis_width = basis_width
         self.weight_decay = weight_decay
+        self.tether = tether
         self.max_iter = max_iter
         self.tol = tol
         self.n_components = n_components
@@ -118,18 +131,23 @@ class GTM(SafetensorsMixin, FittedMap):
         weight = checked_weights(X, sample_weight)
         return self._fit(lambda: [Batch(X, weight)])
 
-    def fit_batches(self, batches: Iterable[Any] | Callable[[], Iterable[Any]]) -> Self:
+    def fit_batches(
+        self,
+        batches: Iterable[Any] | Callable[[], Iterable[Any]],
+        held_out: Callable[[], Iterable[ArrayLike]] | None = None,
+    ) -> Self:
         """Fit the sheet to rows that come in batches and need not fit into memory; each iteration reads them once.
 
         Args:
             batches: a source that can be read repeatedly: a list, a DataLoader, or a function that starts a reading.
                 Each batch is (b, D), or a tuple or list whose first item is that.
+            held_out: starts a reading of other rows, (b, D), for `held_out_log_likelihoods_`; the fit ignores them.
 
         Raises:
             ValueError: as `fit`; the batches can be read only once.
         """
         check_parameters(self)
-        return self._fit(checked_batches(self, batches))
+        return self._fit(checked_batches(self, batches), held_out)
 
     def partial_fit(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
         """One step of incremental EM with these rows; the first call also initializes the map, so give it many rows.
@@ -151,7 +169,7 @@ class GTM(SafetensorsMixin, FittedMap):
         X = checked_rows(self, X, reset=first)
         weight = checked_weights(X, sample_weight)
         if first:
-            course, rows = self._begin(self._rows(lambda: [Batch(X, weight)]), annealing=0)
+            course, rows = self._begin(self._rows(lambda: [Batch(X, weight)]), annealing=0, choose=False)
         else:
             check_same_grid(self)
             if self._course is None:
@@ -174,11 +192,17 @@ class GTM(SafetensorsMixin, FittedMap):
             state["_course"] = course.to(torch.device("cpu"))
         return state
 
-    def _fit(self, batches: Callable[[], Iterable[Batch]]) -> Self:
+    def _fit(
+        self, batches: Callable[[], Iterable[Batch]], held_out: Callable[[], Iterable[ArrayLike]] | None = None
+    ) -> Self:
         annealing = min(self.annealing, self.max_iter // 2)
-        course, rows = self._begin(self._rows(batches), annealing)
+        course, rows = self._begin(self._rows(batches), annealing, choose=True)
         if self.batch_size is None:
-            progress = fit_in_turns(course, rows, self.max_iter, self.tol)
+            held = None
+            if held_out is not None:
+                read = self._rows(lambda: (Batch(checked_rows(self, x, reset=False)) for x in held_out()))
+                held = read.centered(course.center)
+            progress = fit_in_turns(course, rows, self.max_iter, self.tol, held)
         else:
             [(X, weight)] = batches()
             del rows  # frees their memory
@@ -189,14 +213,26 @@ class GTM(SafetensorsMixin, FittedMap):
                 f"tol={self.tol}; raise max_iter or tol"
             )
             warnings.warn(message, ConvergenceWarning, stacklevel=3)
+        if course.collapsed(DTYPES[self.dtype]):
+            message = (
+                "GTM: the noise variance is at its least, a millionth of the mean variance of a column, so the sheet "
+                "passes through the rows; raise tether or weight_decay, or lower basis_per_side"
+            )
+            warnings.warn(message, ConvergenceWarning, stacklevel=3)
         return self._finish(course, progress)
 
-    def _begin(self, rows: BlockReader, annealing: int) -> tuple[Course, BlockReader]:
+    def _begin(self, rows: BlockReader, annealing: int, *, choose: bool) -> tuple[Course, BlockReader]:
         """Start EM with these rows; returns them centered too."""
         with torch.device("cpu"):  # whatever the default device is
             nodes = latent_grid(self.points_per_side, self.n_components, dtype=torch.float64)
             basis = RadialBasis.on_grid(basis_per_side(self), self.n_components, self.basis_width, dtype=torch.float64)
-        return begin(rows, nodes, basis, self.weight_decay, annealing)
+        if self.tether is not None:
+            stiffness = Stiffness(float(self.tether), 0.0)
+        elif choose:
+            stiffness = choose_stiffness(rows, nodes, basis, self.weight_decay)
+        else:
+            stiffness = FREE
+        return begin(rows, nodes, basis, self.weight_decay, annealing, *stiffness)
 
     def _finish(self, course: Course, progress: Progress) -> Self:
         """Set the fitted attributes, only after EM has ended."""
@@ -209,7 +245,11 @@ class GTM(SafetensorsMixin, FittedMap):
         self.means_ = (self.basis_(nodes) @ weights).numpy()
         self.weights_ = np.full(len(nodes), 1 / len(nodes))
         self.noise_variance_ = sheet.variance
+        self.tether_ = course.release.tether
+        self.least_noise_variance_ = course.release.least
+        self.collapsed_ = course.collapsed(DTYPES[self.dtype])
         self.log_likelihoods_ = np.array(progress.log_likelihoods)
+        self.held_out_log_likelihoods_ = np.array(progress.held_out)
         self.penalized_log_likelihoods_ = np.array(progress.penalized)
         self.n_iter_ = len(progress.log_likelihoods)
         self.converged_ = progress.converged

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from priory.grid.nodes import RadialBasis
 from priory.gtm.em import Sheet, Statistics, Topography, WeightPrior
-from priory.gtm.initial import column_means, principal_axes, principal_plane, spread
+from priory.gtm.initial import column_means, normal_plane, principal_axes, principal_plane, spread
 from priory.gtm.reader import Block, BlockReader
 
 FIRST_TETHER = 10.0  # times rows over scale: the sheet hardly leaves the plane
@@ -26,7 +26,7 @@ LEAST_VARIANCE = {torch.float64: 1e-6, torch.float32: 1e-4}  # of the noise, in 
 class Release:
     """The prior of W in each iteration: a tether holds the sheet near its initial plane and weakens step by step.
 
-        tether_t = rows / scale first^(1 - t/T) last^(t/T) for t < T, then 0
+        tether_t = max(tether, rows first^(1 - t/T) last^(t/T)) / scale for t < T, then tether / scale
 
     Without a tether, EM ends in worse optima of likelihood and maps: if the plane is far from the data, the sheet folds
     at once. The tether never increases, so the penalized likelihood of the next iteration is at least as large as the
@@ -38,6 +38,8 @@ class Release:
         rows: number of rows; 0 if rows are counted as they come, and then there is no tether.
         iterations: T.
         plane: W at the start.
+        tether: that stays, per unit of `scale`; 0 if the rows are many.
+        least: the lower bound of the noise variance that was chosen with it; 0 if the rows are many.
     """
 
     decay: float
@@ -45,12 +47,14 @@ class Release:
     rows: float
     iterations: int
     plane: Tensor
+    tether: float = 0.0
+    least: float = 0.0
 
     def at(self, iteration: float) -> WeightPrior:
         """The prior of an iteration, counted from 0."""
         done = min(1.0, iteration / self.iterations) if self.iterations else 1.0
         tether = FIRST_TETHER ** (1 - done) * LAST_TETHER**done * self.rows if done < 1 else 0.0
-        return WeightPrior(self.decay / self.scale, tether / self.scale, self.plane)
+        return WeightPrior(self.decay / self.scale, max(tether, self.tether) / self.scale, self.plane)
 
 
 class Course:
@@ -95,6 +99,10 @@ class Course:
         moved.steps, moved.rows = self.steps, self.rows
         return moved
 
+    def collapsed(self, dtype: torch.dtype) -> bool:
+        """Whether the noise is at the lower bound that every table has."""
+        return self.sheet.variance <= self.release.scale * LEAST_VARIANCE[dtype]
+
     def step(self, blocks: Sequence[Block], dtype: torch.dtype, iteration: float = math.inf) -> Statistics:
         """One incremental step with these rows; returns their statistics under the previous sheet."""
         found = self.topography.expectation(blocks, self.sheet, dtype)
@@ -116,6 +124,7 @@ class Progress:
     # mean log-likelihood of a row in nats, of the parameters each iteration began with
     log_likelihoods: list[float] = field(default_factory=list)
     penalized: list[float] = field(default_factory=list)  # the same minus the penalty of that iteration
+    held_out: list[float] = field(default_factory=list)  # of the rows held out, if there are any
     converged: bool = False  # whether the last iteration changed it by less than asked
 
     def record(self, log_likelihood: float, penalty: float, rows: float) -> None:
@@ -134,9 +143,18 @@ class Progress:
 
 
 def begin(
-    rows: BlockReader, nodes: Tensor, basis: RadialBasis, weight_decay: float, annealing: int
+    rows: BlockReader,
+    nodes: Tensor,
+    basis: RadialBasis,
+    weight_decay: float,
+    annealing: int,
+    tether: float = 0.0,
+    least: float = 0.0,
 ) -> tuple[Course, BlockReader]:
-    """The sheet in the plane of the principal axes, and the rows about their mean.
+    """The sheet in its first plane, and the rows about their mean.
+
+    The plane is that of the principal axes or, with a tether that stays, the most likely one. The noise variance is at
+    least `least`, and a millionth of the mean variance of a column.
 
     Raises:
         ValueError: a column has no value, or no row has a weight.
@@ -156,11 +174,14 @@ def begin(
             "a common unit"
         )
     scale = scale if scale > 0 else 1.0
-    least = LEAST_VARIANCE[rows.dtype] * scale
-    topography = Topography(basis(nodes).to(rows.device), least)
-    images, variance = principal_plane(principal_axes(rows, nodes.shape[1] + 1), nodes.to(rows.device))
-    sheet = Sheet(topography.weights_near(images), max(variance, least))
-    release = Release(weight_decay, scale, total, annealing, sheet.weights)
+    lowest = max(least, LEAST_VARIANCE[rows.dtype] * scale)
+    topography, places = Topography(basis(nodes).to(rows.device), lowest), nodes.to(rows.device)
+    if tether:
+        images, variance = normal_plane(rows, places, lowest)
+    else:
+        images, variance = principal_plane(principal_axes(rows, nodes.shape[1] + 1), places)
+    sheet = Sheet(topography.weights_near(images), max(variance, lowest))
+    release = Release(weight_decay, scale, total, annealing, sheet.weights, tether, least)
     return Course(nodes, basis, topography, center, sheet, release), rows
 
 
@@ -171,13 +192,18 @@ def _differ(rows: BlockReader) -> bool:
     return any(bool((block.rows.x.abs() > least).any()) for block in rows)
 
 
-def fit_in_turns(course: Course, rows: BlockReader, max_iter: int, tol: float) -> Progress:
-    """EM over all rows; no iteration makes the penalized likelihood less."""
+def fit_in_turns(
+    course: Course, rows: BlockReader, max_iter: int, tol: float, held_out: BlockReader | None = None
+) -> Progress:
+    """EM over all rows; no iteration makes the penalized likelihood less. Rows held out are only measured."""
     progress = Progress()
     for iteration in range(max_iter):
         topography, sheet, prior = course.topography, course.sheet, course.release.at(iteration)
         penalty = topography.penalty(sheet, prior)
         found = topography.expectation(rows, sheet, rows.dtype)
+        if held_out is not None:
+            measured = topography.expectation(held_out, sheet, rows.dtype)
+            progress.held_out.append(measured.log_likelihood / measured.rows)
         course.sheet = topography.maximization(found, prior, sheet.variance)
         course.statistics, course.steps, course.rows = found.scaled(1 / found.rows), iteration + 1, found.rows
         progress.record(found.log_likelihood, penalty, found.rows)

@@ -6,6 +6,8 @@
 
 with lambda_c, v_c the eigenvalues, largest first, and eigenvectors of the rows' covariance (1/N). Missing cells count
 as the column's mean. Reference: Bishop, Svensen & Williams 1998, Neural Computation 10(1), sec. 2.2.
+
+The sheet of a small table starts in another plane, see `normal_plane`.
 """
 
 from typing import NamedTuple
@@ -14,11 +16,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from priory.gtm.em import Sheet, Topography, WeightPrior
 from priory.gtm.reader import BlockReader
 
 OVERSAMPLING = 10  # additional directions of subspace iteration
 MOST_WALKS = 12  # passes over the rows; one is exact if there are no more columns than directions
 ENOUGH = 1e-4  # change of the variances, relative to the largest, that ends them
+PLANE_STEPS = 25  # of EM
 SEED = 0  # of the directions that it starts from: the same data always give the same start
 
 
@@ -98,3 +102,25 @@ def principal_plane(axes: Axes, nodes: Float[Tensor, "node grid"]) -> tuple[Floa
     gaps = [float(side[1] - side[0]) * float(scale) for side, scale in zip(sides, scales, strict=True) if len(side) > 1]
     spacing = min((gap for gap in gaps if gap > 0), default=0.0)
     return images, max(beyond, (spacing / 2) ** 2)
+
+
+def normal_plane(
+    rows: BlockReader, nodes: Float[Tensor, "node grid"], least_variance: float
+) -> tuple[Float[Tensor, "node input"], float]:
+    """The most likely plane with the nodes at quantiles of a normal distribution, and its noise variance, by EM.
+
+        y(u) = A v(u) + b,    v_c(u) = the normal quantile of u_c's place among the nodes
+
+    As the nodes become many, this is the density of probabilistic PCA with C axes.
+
+    Reference: Tipping & Bishop 1999, J. Royal Statistical Society B 61(3).
+    """
+    side = len(nodes[:, 0].unique())
+    quantiles = torch.special.ndtri((nodes * (side - 1) / side + 1) / 2)
+    images, variance = principal_plane(principal_axes(rows, nodes.shape[1] + 1), quantiles)
+    linear = Topography(torch.cat([quantiles, torch.ones_like(quantiles[:, :1])], -1), least_variance)
+    sheet = Sheet(linear.weights_near(images), max(variance, least_variance))
+    prior = WeightPrior(0.0, 0.0, sheet.weights)
+    for _ in range(PLANE_STEPS):
+        sheet = linear.maximization(linear.expectation(rows, sheet, rows.dtype), prior, sheet.variance)
+    return linear.images(sheet), sheet.variance

@@ -14,6 +14,7 @@ NUMBERS_AT_ONCE = 2**19  # b x K of a block on the CPU: they fit into its caches
 NUMBERS_AT_ONCE_ELSEWHERE = 2**25
 ROWS_AT_LEAST = 64  # fewer make slow matrix products
 COPIED_AT_ONCE = 2**22  # b x D that are centered at a time
+LOOKED_AT_ONCE = 1024  # rows, to find out whether a table is small
 KEPT = 2**25  # numbers N x D of centered rows that are kept from one walk to the next
 KEPT_ELSEWHERE = 2**29
 
@@ -55,6 +56,26 @@ class BlockReader:
         rows.center = center
         rows._kept = rows._within(KEPT if self.device.type == "cpu" else KEPT_ELSEWHERE) if keep else None
         return rows
+
+    def table(self, most: Callable[[int], float]) -> Batch | None:
+        """The rows of the source with a cell and a weight, in float64; None if they weigh more than `most(columns)`."""
+        parts: list[tuple[np.ndarray, np.ndarray]] = []
+        total = 0.0
+        for source, weight in self._batches():
+            for first in range(0, len(source), LOOKED_AT_ONCE):
+                part = slice(first, first + LOOKED_AT_ONCE)
+                x = np.array(source[part], dtype=np.float64)
+                given = np.ones(len(x)) if weight is None else np.asarray(weight[part], dtype=np.float64)
+                weights = np.where(np.isnan(x).all(1), 0.0, given)
+                total += float(weights.sum())
+                if total > most(x.shape[1]):
+                    return None
+                parts.append((x[weights > 0], weights[weights > 0]))
+        return Batch(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+    def of(self, batch: Batch) -> "BlockReader":
+        """Other rows, read as these are."""
+        return BlockReader(lambda: [batch], self._num_nodes, self.device, self.dtype)
 
     def __iter__(self) -> Iterator[Block]:
         return self._read() if self._kept is None else iter(self._kept)

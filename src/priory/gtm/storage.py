@@ -27,8 +27,17 @@ ARRAYS = {  # the axes of each array: nodes K, grid dimensions C, columns D, fea
     CENTERS: "BC",
     "log_likelihoods_": "T",
     "penalized_log_likelihoods_": "P",
+    "held_out_log_likelihoods_": "H",
 }
-NUMBERS = ("n_features_in_", "noise_variance_", "n_iter_", "converged_")
+NUMBERS = (
+    "n_features_in_",
+    "noise_variance_",
+    "tether_",
+    "least_noise_variance_",
+    "collapsed_",
+    "n_iter_",
+    "converged_",
+)
 _CURE = "give a file that `GTM.save` wrote, or fit again"
 
 
@@ -141,7 +150,7 @@ def _set_fitted(gtm: Any, arrays: dict[str, Tensor], header: dict[str, Any]) -> 
         if name != CENTERS:
             setattr(gtm, name, arrays[name].numpy())
     gtm.basis_ = RadialBasis(arrays[CENTERS], float(header["width"]))
-    kinds = dict(zip(NUMBERS, (int, float, int, bool), strict=True))
+    kinds = dict(zip(NUMBERS, (int, float, float, float, bool, int, bool), strict=True))
     for name, kind in kinds.items():
         if type(header[name]) is not kind:
             raise ValueError(f"{name} is {header[name]!r}")

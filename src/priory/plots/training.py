@@ -55,11 +55,17 @@ def plot_training_curve(
     return pair
 
 
-def plot_likelihood_curve(log_likelihood: Sequence[float] | np.ndarray, *, axes: Axes | None = None) -> Axes:
+def plot_likelihood_curve(
+    log_likelihood: Sequence[float] | np.ndarray,
+    *,
+    held_out: Sequence[float] | np.ndarray | None = None,
+    axes: Axes | None = None,
+) -> Axes:
     """Draw the mean log-likelihood of a row, in nats, against the iteration.
 
     Args:
-        log_likelihood: one value for each iteration.
+        log_likelihood: of training rows, one value for each iteration.
+        held_out: of rows held out, one value for each iteration.
         axes: axes to draw in; None makes a new figure.
 
     Raises:
@@ -70,13 +76,19 @@ def plot_likelihood_curve(log_likelihood: Sequence[float] | np.ndarray, *, axes:
         raise ValueError("log_likelihood: expected at least one iteration, got none")
     axes = axes or new_axes(1, 1, (6.5, 3.6))[0]
     steps = np.arange(1, len(values) + 1)
-    axes.plot(steps, values, "-" if len(values) > 1 else "o", color=DATA_COLOR, linewidth=1.4)
-    last = f"{values[-1]:.2f}".replace("-", "\N{MINUS SIGN}")
-    axes.plot(steps[-1], values[-1], "o", color=MODEL_COLOR, label=f"iteration {steps[-1]}: {last} nats")
+    style = "-" if len(values) > 1 else "o"
+    axes.plot(steps, values, style, color=DATA_COLOR, linewidth=1.4, label=f"training rows: {_nats(values[-1])}")
+    if held_out is not None:
+        last = _nats(np.asarray(held_out)[-1])
+        axes.plot(steps, held_out, style, color=MODEL_COLOR, linewidth=1.4, label=f"rows held out: {last}")
     axes.set(xlabel="iteration of EM", ylabel="mean log-likelihood (nats)")
     axes.locator_params(axis="x", integer=True)
     axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1.0, 1.0))
     return axes
+
+
+def _nats(value: float) -> str:
+    return f"{value:.2f} nats".replace("-", "\N{MINUS SIGN}")
 
 
 def _history_columns(history: Mapping[str, Iterable[Any]]) -> dict[str, np.ndarray]:

@@ -8,8 +8,8 @@ import typer
 from priory.workbench.cli import options
 from priory.workbench.cli.help import SectionedCommand, SectionedGroup
 from priory.workbench.cli.options import DataArgument, Device, Given, Set, settings_options
-from priory.workbench.settings.base import with_options
 from priory.workbench.cli.terminal import say
+from priory.workbench.settings.base import with_options
 from priory.workbench.settings.gtm import GTMRunSettings
 
 gtm_app = typer.Typer(
@@ -25,6 +25,7 @@ FIT = {
         "model.basis_per_side",
         "model.basis_width",
         "model.weight_decay",
+        "model.tether",
         "model.standardize",
         "model.max_iter",
         "seed",

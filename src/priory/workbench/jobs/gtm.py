@@ -21,7 +21,15 @@ from priory.maps.gtm_surface import log_volume
 from priory.maps.quality import MAP_DESCRIPTIONS
 from priory.maps.surfaces import Surface
 from priory.training.history import HISTORY_FILE
-from priory.workbench.data import Dataset, DatasetRows, constant_columns, load_dataset, require_finite, with_columns
+from priory.workbench.data import (
+    Dataset,
+    DatasetRows,
+    constant_columns,
+    load_dataset,
+    require_finite,
+    telling_rows,
+    with_columns,
+)
 from priory.workbench.data.reading.matrices import crowded_columns
 from priory.workbench.jobs.map_quality import quality_on_map
 from priory.workbench.jobs.vae import require_finite_metrics, require_free
@@ -150,24 +158,47 @@ def fit(run: GTMRun, dataset: Dataset, device: str) -> MapModel:
     model = MapModel(gtm, run.scaler, run.precise)
     rows = dataset.rows("train")
     if settings.batch_size is None:
-        gtm.fit_batches(lambda: map(model.scaled, batches(rows)))
+        held = held_out_rows(dataset)
+        held_out = None if held is None else lambda: map(model.scaled, batches(held))
+        gtm.fit_batches(lambda: map(model.scaled, batches(rows)), held_out)
     else:
         gtm.fit(model.scaled(rows.tensor().double().numpy()))
     return model
 
 
-def _history(model: MapModel, rows: DatasetRows) -> dict[str, np.ndarray]:
+def held_out_rows(dataset: Dataset) -> DatasetRows | None:
+    """The rows outside of training that tell how good the map is; None if all rows train."""
+    return telling_rows(dataset) if len(dataset.rows("train")) < len(dataset) else None
+
+
+def _history(model: MapModel, dataset: Dataset) -> dict[str, np.ndarray]:
     """Of each iteration, the mean log-likelihood of a training row before it, and the same minus the penalty.
 
-    In nats, in the data's units.
+    The last column is the mean of the rows held out, if there are some and EM is not incremental. In nats, in the
+    data's units.
     """
-    volume = sum(log_volume(model.scaler, x).sum() for x in batches(rows)) / len(rows)
-    gtm = model.gtm
-    return {
+    gtm, rows, held = model.gtm, dataset.rows("train"), held_out_rows(dataset)
+    volume = _mean_log_volume(model, rows)
+    history = {
         "iteration": np.arange(1, gtm.n_iter_ + 1),
         "log_likelihood": gtm.log_likelihoods_ - volume,
         "penalized_log_likelihood": gtm.penalized_log_likelihoods_ - volume,
     }
+    if held is not None and len(gtm.held_out_log_likelihoods_):
+        history["held_out_log_likelihood"] = gtm.held_out_log_likelihoods_ - _mean_log_volume(model, held)
+    return history
+
+
+def _mean_log_volume(model: MapModel, rows: DatasetRows) -> float:
+    return float(sum(log_volume(model.scaler, x).sum() for x in batches(rows)) / len(rows))
+
+
+def gap(model: MapModel, dataset: Dataset) -> float:
+    """By how many nats a column rows held out are less likely than training rows, at the end of EM; 0 without any."""
+    history = _history(model, dataset)
+    if "held_out_log_likelihood" not in history:
+        return 0.0
+    return float(history["log_likelihood"][-1] - history["held_out_log_likelihood"][-1]) / model.gtm.n_features_in_
 
 
 def write(
@@ -187,7 +218,7 @@ def write(
     run.write_splits(found.dataset)
     run.write_made(*made)
     run.write_config()
-    history = _history(model, found.dataset.rows("train"))
+    history = _history(model, found.dataset)
     lines = [history, *zip(*(map(repr, column.tolist()) for column in history.values()), strict=True)]
     with replacing(run.path / HISTORY_FILE) as temporary:  # every number to its last bit
         temporary.write_text("".join(f"{','.join(line)}\n" for line in lines), encoding="utf-8")

@@ -17,5 +17,7 @@ def draw_figures(run: GTMRun, model: MapModel, dataset: Dataset, history: dict[s
     rows, found = some_rows(dataset.all_rows()), dataset.summary()
     look = Look(run.modeled, run.image_shape, run.restored, found.low, found.high)
     figures = map_figures(model.drawn(rows), rows, len(dataset), look)
-    figures["training"] = plot_likelihood_curve(history["log_likelihood"])
+    figures["training"] = plot_likelihood_curve(
+        history["log_likelihood"], held_out=history.get("held_out_log_likelihood")
+    )
     return save_figures(figures, run.path / FIGURES)

@@ -24,6 +24,9 @@ class GTMSettings(Settings):
     basis_per_side: Side | None = Field(None, description="radial functions along each side")
     basis_width: float = Field(1.0, gt=0, le=1e6, description="in units of their distance")
     weight_decay: float = Field(0.1, ge=0, le=1e12, description="precision of the prior of W")
+    tether: float | None = Field(
+        None, ge=0, le=1e12, description="precision of W about a plane; None: chosen if the table is small"
+    )
     annealing: int = Field(100, ge=0, le=MOST, description="iterations that let go of the plane")
     max_iter: int = Field(500, ge=1, le=MOST, description="most iterations of EM")
     tol: float = Field(1e-5, ge=0, allow_inf_nan=False, description="relative change at which EM ends")

@@ -13,14 +13,16 @@ from priory.workbench.cli.commands.opening import chosen_device
 from priory.workbench.cli.commands.printing import say_data, say_files, say_left_out, typed
 from priory.workbench.cli.requests import default_folder
 from priory.workbench.cli.terminal import say, say_on_stderr, show_metrics
-from priory.workbench.data import telling_rows
+from priory.workbench.data import Dataset, telling_rows
 from priory.workbench.jobs import gtm as gtm_jobs
+from priory.workbench.models.scaled_gtm import MapModel
 from priory.workbench.report.run import REPORT, write_run_report
 from priory.workbench.runs.config import CONFIG
 from priory.workbench.runs.folder import METRICS, MODEL
 from priory.workbench.runs.gtm_run import GTMRun
 from priory.workbench.settings.gtm import GTMRunSettings
 
+FAR_BELOW = 0.5  # nats a column between training rows and others
 AGAIN = "nothing was finished; give the same command again"
 
 
@@ -30,14 +32,15 @@ def gtm_fit_run(settings: GTMRunSettings, out: Path | None, device: str) -> None
     with saying_how_to_go_on(out, AGAIN), gtm_jobs.new_gtm_run(settings, out) as (run, found):
         _say_what_was_found(run, found)
         began = time.monotonic()
-        with collected(ConvergenceWarning) as unsettled:
+        with collected(ConvergenceWarning):
             model = gtm_jobs.fit(run, found.dataset, device)
         made = typed(), time.monotonic() - began
         iterations, more = model.gtm.n_iter_, 2 * model.gtm.max_iter
-        if unsettled:
+        if not model.gtm.converged_ and model.gtm.tol > 0:
             say_on_stderr(("note:", "yellow"), f" EM still moved after {iterations} iterations (--max-iter {more})")
         else:
             say(f"EM settled after {iterations} iterations")
+        _say_how_stiff(model, found.dataset)
         rows = telling_rows(found.dataset)
         metrics = evaluated(gtm_jobs, model, rows, 1, 0)
         side = settings.model.points_per_side
@@ -59,6 +62,20 @@ def _say_what_was_found(run: GTMRun, found: gtm_jobs.Found) -> None:
     say_left_out(run.constants)
     what = "not standardized" if run.standardized is None else "standardized"
     say(f"columns: {what} ({found.why})")
+
+
+def _say_how_stiff(model: MapModel, dataset: Dataset) -> None:
+    gtm = model.gtm
+    if gtm.least_noise_variance_ > 0:
+        chosen = f"--tether {gtm.tether_:.4g}, noise variance at least {gtm.least_noise_variance_:.3g}"
+        say(f"small table: {chosen}, by cross-validation")
+    change = f"raise --tether (now {gtm.tether_:.4g}) or --weight-decay, or lower --basis-per-side"
+    if gtm.collapsed_:
+        say_on_stderr(("note:", "yellow"), f" the noise is at its least, so the map passes through the rows; {change}")
+    gap = gtm_jobs.gap(model, dataset)
+    if gap > FAR_BELOW:
+        less = f"rows held out are {gap:.2f} nats a column less likely than training rows"
+        say_on_stderr(("note:", "yellow"), f" {less}; {change}")
 
 
 def _say_what_was_written(run: GTMRun, pictures: list[Path]) -> None:

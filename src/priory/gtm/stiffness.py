@@ -1,0 +1,107 @@
+"""How stiff the sheet of a small table is, and how wide its noise: what makes rows that were left out most likely."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from priory.grid.nodes import RadialBasis
+from priory.gtm.em import Sheet
+from priory.gtm.fitting import Course, begin
+from priory.gtm.reader import Batch, BlockReader
+
+ROWS_PER_FUNCTION = 8  # from there on the sheet overfits by less than 0.1 nats a column
+LEAST_SHARE = 0.25  # of a row's numbers that its place on the map leaves, for tables of one or two columns
+FOLDS = 5
+ENOUGH_ROWS = 200  # that are left out in all folds
+TETHERS = (*np.geomspace(10.0, 0.0025, 7).tolist(), 0.0)  # times rows: from a nearly rigid plane to a free sheet
+NOISES = 10  # variances that are tried with each tether,
+WIDEST = 40.0  # up to so many times that of the rows that the sheet was fitted to, or that of all rows
+STEPS = 8  # of EM with each tether
+PATIENCE = 2  # tethers in a row that are clearly worse than the best: weaker ones are worse still
+CLEARLY = 0.1  # nats a row
+
+
+class Stiffness(NamedTuple):
+    """The prior of the sheet and the least noise."""
+
+    tether: float  # the precision of W about the plane, per unit of the mean variance of a column
+    least_variance: float  # of the noise
+
+
+FREE = Stiffness(0.0, 0.0)  # the paper's GTM
+
+
+def choose_stiffness(rows: BlockReader, nodes: Tensor, basis: RadialBasis, weight_decay: float) -> Stiffness:
+    """The tether and the least noise of a small table, by cross-validation; FREE if the table is not small.
+
+        score(tether, variance) = sum over folds of sum_n w_n log p(x_n | sheet of the other folds, variance)
+
+    A row of D numbers spends C of them on its place on the map. A table is small if it has fewer than eight rows for
+    each radial function, and a row counts (D - C) / D. Tethers are tried from the strongest to the weakest; each sheet
+    goes on from the last. Equal rows are in one fold.
+    """
+    counted = ROWS_PER_FUNCTION * len(basis.centers)
+    table = rows.table(lambda columns: counted / max(1 - nodes.shape[1] / columns, LEAST_SHARE))
+    if table is None:
+        return FREE
+    distinct = _distinct(table)
+    folds = list(_folds(rows, distinct, nodes, basis, weight_decay))
+    total = float(distinct.weight.sum())
+    best, chosen, worse = -math.inf, Stiffness(TETHERS[0] * total, 0.0), 0
+    for tether in TETHERS if folds else ():
+        for fold in folds:
+            fold.fit(tether * total)
+        fitted = math.exp(np.mean([math.log(fold.sheet.variance) for fold in folds]))
+        variances = np.geomspace(fitted, max(WIDEST * fitted, folds[0].course.release.scale), NOISES)
+        scores = [sum(fold.score(variance) for fold in folds) for variance in variances.tolist()]
+        worse = worse + 1 if max(scores) < best - CLEARLY * total else 0
+        if worse == PATIENCE:
+            break
+        if max(scores) > best:
+            best, chosen = max(scores), Stiffness(tether * total, float(variances[np.argmax(scores)]))
+    return chosen
+
+
+@dataclass
+class _Fold:
+    """EM with the rows outside of a fold, and the rows of the fold."""
+
+    course: Course
+    train: BlockReader
+    test: BlockReader
+
+    @property
+    def sheet(self) -> Sheet:
+        return self.course.sheet
+
+    def fit(self, tether: float) -> None:
+        course = self.course
+        prior = replace(course.release, tether=tether).at(0)
+        for _ in range(STEPS):
+            found = course.topography.expectation(self.train, course.sheet, self.train.dtype)
+            course.sheet = course.topography.maximization(found, prior, course.sheet.variance)
+
+    def score(self, variance: float) -> float:
+        """The log-likelihood of the rows of the fold under this noise."""
+        sheet = Sheet(self.sheet.weights, variance)
+        return self.course.topography.expectation(self.test, sheet, self.test.dtype).log_likelihood
+
+
+def _distinct(table: Batch) -> Batch:
+    """The different rows, sorted, and the sums of their weights."""
+    keys, which = np.unique(np.where(np.isnan(table.x), np.inf, table.x), axis=0, return_inverse=True)
+    return Batch(np.where(np.isinf(keys), np.nan, keys), np.bincount(which.ravel(), table.weight, len(keys)))
+
+
+def _folds(rows: BlockReader, table: Batch, nodes: Tensor, basis: RadialBasis, weight_decay: float) -> Iterator[_Fold]:
+    x, weight = table
+    fold = np.random.RandomState(0).permutation(len(x)) % FOLDS
+    for number in range(min(FOLDS, -(-ENOUGH_ROWS * FOLDS // max(1, len(x))))):
+        test, train = fold == number, fold != number
+        if test.any() and train.any() and not np.isnan(x[train]).all(0).any():  # an empty column has no center
+            course, others = begin(rows.of(Batch(x[train], weight[train])), nodes, basis, weight_decay, 0, TETHERS[0])
+            yield _Fold(course, others, rows.of(Batch(x[test], weight[test])).centered(course.center))

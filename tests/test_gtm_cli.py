@@ -331,6 +331,7 @@ def test_what_is_refused(arguments, message, run, refused, tmp_path):
     pd.DataFrame(np.eye(12)).assign(b=[np.inf, *range(11)]).to_csv("inf.csv", index=False)
     pd.DataFrame(np.ones((20, 2)), columns=["a", "b"]).to_csv("same.csv", index=False)
     pd.DataFrame(np.eye(2), columns=["a", "b"]).to_csv("two.csv", index=False)
+    (tmp_path / "image.svg").write_text("<svg/>")
     shutil.copytree(run, "run")
     (tmp_path / "vae").mkdir()
     (tmp_path / "vae" / "config.json").write_text("{}")

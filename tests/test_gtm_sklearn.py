@@ -304,6 +304,7 @@ def test_one_number_has_no_spread():
     np.testing.assert_allclose(scale, 0.0, atol=1e-8)
 
 
+@some_do_not_converge  # two rows of dots: the noise is at its least
 @pytest.mark.parametrize("smoothing", [0.0, 1.0])
 def test_nodes_without_rows_answer_as_those_around_or_all(smoothing):
     x = np.concatenate([np.zeros((30, 1)), np.full((30, 1), 100.0)]) + np.random.default_rng(0).normal(0, 0.01, (60, 1))

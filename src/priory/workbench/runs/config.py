@@ -26,7 +26,7 @@ class Header(BaseModel):
     @classmethod
     def _known(cls, kind: str) -> str:
         if kind not in FITTED_BY:
-            raise ValueError(f"expected {' or '.join(FITTED_BY)}")
+            raise ValueError(f"expected {' or '.join(FITTED_BY)}, got {kind!r}")
         return kind
 
 

@@ -13,7 +13,7 @@ from priory.gtm.em import Sheet
 from priory.gtm.fitting import Course, begin
 from priory.gtm.reader import Batch, BlockReader
 
-ROWS_PER_FUNCTION = 8  # from there on the sheet overfits by less than 0.1 nats a column
+ROWS_PER_FUNCTION = 8  # from there on a free sheet loses at most 0.1 nats a column to probabilistic PCA
 LEAST_SHARE = 0.25  # of a row's numbers that its place on the map leaves, for tables of one or two columns
 FOLDS = 5
 ENOUGH_ROWS = 200  # that are left out in all folds

@@ -108,10 +108,11 @@ def _smallest(block: np.ndarray) -> np.ndarray:
         return block if block.dtype == np.uint8 else compact(block)
     if _whole(block[:_FIRST]) and _whole(block):
         return compact(block.astype(np.int64))
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         single = block.astype(np.float32, copy=False)
     return single if single is block or np.array_equal(single, block, equal_nan=True) else block
 
 
 def _whole(values: np.ndarray) -> bool:
-    return bool(((np.rint(values) == values) & (np.abs(values) < _EXACT)).all())
+    with np.errstate(invalid="ignore"):  # of NaN that are to be signaled
+        return bool(((np.rint(values) == values) & (np.abs(values) < _EXACT)).all())

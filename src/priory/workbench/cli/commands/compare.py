@@ -144,7 +144,7 @@ def _find_what_is_done(comparison: Comparison, plan: dict[Cell, RunSettings], ou
         begun = (folder for cell in plan if ((folder := out / cell.name) / CONFIG).exists())
         recorded = next((Run.open(folder).recorded for folder in begun), None)
         dataset = load_dataset(**settings.data.model_dump(), recorded=recorded)
-        say_reading(dataset)
+        say_reading(dataset, say_on_stderr)
         require_complete(dataset, or_else=MAP_TAKES_GAPS)
         require_float32(dataset)
         resolve_likelihood(settings.model, dataset.summary(), dataset.origin)

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,7 @@ def say_data(dataset: Dataset) -> None:
     say_reading(dataset)
 
 
-def say_reading(dataset: Dataset) -> None:
+def say_reading(dataset: Dataset, say: Callable[..., None] = say) -> None:
     """Print how the file was read, where it could be read in more than one way."""
     if dataset.notes:
         say(f"read: {'; '.join(dataset.notes)}")

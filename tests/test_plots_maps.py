@@ -93,7 +93,7 @@ def test_magnification_is_relative_to_its_geometric_mean():
 
 def test_the_likelihood_curve_names_its_end():
     axes = plot_likelihood_curve([-9.0, -4.0, -3.25])
-    assert legend_of(axes) == ["iteration 3: \N{MINUS SIGN}3.25 nats"]
+    assert legend_of(axes) == ["training rows: \N{MINUS SIGN}3.25 nats"]
     assert plot_likelihood_curve([1.0]).lines[0].get_marker() == "o"
 
 

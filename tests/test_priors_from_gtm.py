@@ -97,7 +97,7 @@ def test_weights_that_are_not_uniform_and_a_basis_of_another_kind():
 @pytest.mark.parametrize("learn_weights", [True, False])
 def test_gtm_vamp_prior_takes_unequal_weights_into_its_density_and_its_guide(gtm, x, learn_weights):
     unequal = copy.copy(gtm)
-    unequal.weights_ = RANDOM.dirichlet(np.ones(36))
+    unequal.weights_ = np.random.default_rng(1).dirichlet(np.ones(36))
     prior = GTMVampPrior.from_gtm(unequal, learn_weights=learn_weights)
     np.testing.assert_allclose(prior.mixing_weights.detach(), unequal.weights_, rtol=1e-4)
     encoder = NormalEncoder(mlp(5, [8], 4))

@@ -21,6 +21,7 @@ LIMITS = {
     "fit digits --prior vmap": 0.3,
     "evaluate missing": 0.3,
     "fit table.csv": 1.5,
+    "gtm fit table.csv": 1.5,
 }
 
 

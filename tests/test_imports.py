@@ -154,7 +154,7 @@ def test_what_needs_no_data_is_answered_without_heavy_modules(tmp_path):
 
 def test_a_refused_column_is_answered_by_the_reader_alone(tmp_path):
     (tmp_path / "table.csv").write_text("a,kind\n1,x\n2,y\n3,x\n")
-    commands = [(2, "fit table.csv"), (2, "fit table.csv --labels missing")]
+    commands = [(2, f"{kind} table.csv{labels}") for kind in ("fit", "gtm fit") for labels in ("", " --labels missing")]
     check_answers(commands, HEAVY - {"numpy", "pandas"}, 1100, tmp_path)
 
 

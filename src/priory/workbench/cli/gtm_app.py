@@ -8,6 +8,7 @@ import typer
 from priory.workbench.cli import options
 from priory.workbench.cli.help import SectionedCommand, SectionedGroup
 from priory.workbench.cli.options import DataArgument, Device, Given, Set, settings_options
+from priory.workbench.cli.requests import data_before_torch, default_folder
 from priory.workbench.cli.terminal import say
 from priory.workbench.settings.base import with_options
 from priory.workbench.settings.gtm import GTMRunSettings
@@ -56,6 +57,8 @@ def gtm_fit(
     settings = with_options(GTMRunSettings(), given | {"data.source": data}, assignments or [])
     if data is None:
         raise ValueError("DATA: expected a file or an embedded data set, such as: priory gtm fit digits --out runs/map")
+    out = out or default_folder(settings.data.source, "map")
+    dataset = None if out.exists() else data_before_torch(settings.data, complete=False)
     from priory.workbench.cli.commands.gtm import gtm_fit_run
 
-    gtm_fit_run(settings, out, device)
+    gtm_fit_run(settings, out, device, dataset)

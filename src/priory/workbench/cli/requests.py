@@ -11,7 +11,7 @@ from priory.workbench.cli.terminal import say_on_stderr
 from priory.workbench.settings.base import with_options
 from priory.workbench.settings.priors import PRIORS
 from priory.workbench.settings.registry import folder_name
-from priory.workbench.settings.run import RunSettings
+from priory.workbench.settings.run import DataSettings, RunSettings
 
 if TYPE_CHECKING:
     from priory.workbench.data import Dataset
@@ -43,16 +43,20 @@ def fit_request(
         given |= machine
         settings = with_options(RunSettings(), given, assignments, flags=GRID_FLAGS)
     out = out or default_folder(settings.data.source, folder_name(settings.model.prior))
-    dataset = None if resume or out.exists() else _data_before_torch(settings)
+    dataset = None if resume or out.exists() else data_before_torch(settings.data, complete=True)
     return FitRequest(given, assignments, settings, out, resume, dataset)
 
 
-def _data_before_torch(settings: RunSettings) -> "Dataset":
-    from priory.workbench.data import MAP_TAKES_GAPS, load_dataset, require_complete
+def data_before_torch(data: DataSettings, *, complete: bool) -> "Dataset":
+    """Read the data of a new run; refuse cells that its model cannot take."""
+    from priory.workbench.data import MAP_TAKES_GAPS, load_dataset, require_complete, require_finite
 
     try:
-        dataset = load_dataset(**settings.data.model_dump())
-        require_complete(dataset, or_else=MAP_TAKES_GAPS)
+        dataset = load_dataset(**data.model_dump())
+        if complete:
+            require_complete(dataset, or_else=MAP_TAKES_GAPS)
+        else:
+            require_finite(dataset)
     except KeyboardInterrupt:
         say_on_stderr("interrupted; no run was begun yet; give the same command again")
         raise

@@ -61,8 +61,13 @@ class Found:
 
 
 @contextmanager
-def new_gtm_run(settings: GTMRunSettings, out: Path) -> Iterator[tuple[GTMRun, Found]]:
+def new_gtm_run(settings: GTMRunSettings, out: Path, dataset: Dataset | None = None) -> Iterator[tuple[GTMRun, Found]]:
     """Read the data, choose the scaling of columns, and lock the folder during the block; nothing is written yet.
+
+    Args:
+        settings: of the run.
+        out: its folder.
+        dataset: the data, if they were read already and are finite.
 
     Raises:
         ValueError: the data do not fit, or `out` holds something already.
@@ -70,9 +75,10 @@ def new_gtm_run(settings: GTMRunSettings, out: Path) -> Iterator[tuple[GTMRun, F
     """
     _require_free(out)
     require_apart(out, settings.data.source)
-    dataset = load_dataset(**settings.data.model_dump())
+    if dataset is None:
+        dataset = load_dataset(**settings.data.model_dump())
+        require_finite(dataset)
     dataset = replace(dataset, precise=bool(crowded_columns(dataset.x).size))
-    require_finite(dataset)
     if len(dataset.rows("train")) < 2:
         raise ValueError(f"{dataset.origin}: expected at least two training rows, got one; give more rows")
     standardize, why = _standardize(settings.model, dataset)

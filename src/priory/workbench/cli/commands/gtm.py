@@ -11,7 +11,6 @@ from priory.workbench.cli.commands.evaluate import collected, evaluated
 from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
 from priory.workbench.cli.commands.opening import chosen_device
 from priory.workbench.cli.commands.printing import say_data, say_files, say_left_out, typed
-from priory.workbench.cli.requests import default_folder
 from priory.workbench.cli.terminal import say, say_on_stderr, show_metrics
 from priory.workbench.data import Dataset, telling_rows
 from priory.workbench.jobs import gtm as gtm_jobs
@@ -26,10 +25,9 @@ FAR_BELOW = 0.5  # nats a column between training rows and others
 AGAIN = "nothing was finished; give the same command again"
 
 
-def gtm_fit_run(settings: GTMRunSettings, out: Path | None, device: str) -> None:
-    out = out or default_folder(settings.data.source, "map")
+def gtm_fit_run(settings: GTMRunSettings, out: Path, device: str, dataset: Dataset | None) -> None:
     device = chosen_device(device)
-    with saying_how_to_go_on(out, AGAIN), gtm_jobs.new_gtm_run(settings, out) as (run, found):
+    with saying_how_to_go_on(out, AGAIN), gtm_jobs.new_gtm_run(settings, out, dataset) as (run, found):
         _say_what_was_found(run, found)
         began = time.monotonic()
         with collected(ConvergenceWarning):

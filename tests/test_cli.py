@@ -311,6 +311,7 @@ def test_resume_of_a_finished_run_changes_nothing(trained, command):
     assert (trained / "model.safetensors").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_compare_makes_one_table_and_does_not_repeat_itself(command, tmp_path):
     arguments = ("compare", "digits", "--priors", "standard,vamp", "--seeds", 2, "--samples", 8, "--epochs", 1)
     arguments += NO_PICTURES
@@ -353,6 +354,7 @@ def test_compare_with_another_number_of_samples_evaluates_again_and_trains_no_mo
     assert command(*arguments, "--samples", 64) == many
 
 
+@pytest.mark.slow
 def test_more_epochs_go_on_to_what_a_longer_run_would_have_been(command, tmp_path):
     arguments = ("fit", "digits", "--warmup", 5, "--set", "model.hidden=[16]", "--samples", 4)
     command(*arguments, "--epochs", 4, "--out", tmp_path / "whole")
@@ -434,6 +436,7 @@ def test_dynamic_binarization_from_fit_to_score(command, tmp_path):
     command("score", out, tmp_path / "binary.npy", "--samples", 2, "--out", tmp_path / "binary.csv")
 
 
+@pytest.mark.slow
 def test_metrics_of_rows_binarized_anew_are_those_of_a_second_evaluation(command, tmp_path):
     out, grid = tmp_path / "run", ("--prior", "gtm-vamp", "--grid", "3x3", "--labels", "digit")
     command("fit", "digits", "--binarize", "dynamic", *grid, *QUICK, "--out", out)

@@ -245,6 +245,7 @@ def test_a_failed_prior_does_not_lose_the_others(tmp_path: Path, capsys: pytest.
     assert "1 of 2 runs are done already\nrun 1 of 1: vamp, seed 0\n" in second.err
 
 
+@pytest.mark.slow
 def test_failed_runs_are_tried_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,8 @@ from command_line import untimed
 from priory.training import History
 from priory.workbench.cli.main import main
 
+pytestmark = pytest.mark.slow  # each runs the command several times
+
 FIT = (
     "fit", "digits", "--prior", "vamp", "--components", "5", "--epochs", "4", "--warmup", "10", "--samples", "4",
     "--set", "model.hidden=[16]", "--set", "training.batch_size=500", "--resume",
@@ -148,13 +150,11 @@ def test_killed_at_one_write_after_the_other(launch: Launcher, whole: tuple[Path
     killed_at(launch, whole[0], kills, "writes")
 
 
-@pytest.mark.slow
 def test_killed_at_three_random_moments(launch: Launcher, whole: tuple[Path, dict[str, Any]]) -> None:
     out, said = whole
     killed_at_random(launch, out, said["seconds"], [random.Random(0).random() for _ in range(3)], "three")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", ["before", "torn", "after"])
 def test_killed_at_every_write(how: str, launch: Launcher, whole: tuple[Path, dict[str, Any]]) -> None:
     out, said = whole
@@ -162,7 +162,6 @@ def test_killed_at_every_write(how: str, launch: Launcher, whole: tuple[Path, di
         killed_at(launch, out, [(number, how)], f"{how}-{number}")
 
 
-@pytest.mark.slow
 def test_killed_at_twenty_random_moments(launch: Launcher, whole: tuple[Path, dict[str, Any]]) -> None:
     out, said = whole
     generator = random.Random(1)
@@ -175,7 +174,6 @@ def compare_line(out: Path, *more: str) -> tuple[str, ...]:
     return ("compare", "digits", "--priors", "standard,mog", "--seeds", "1", *quick, *more, "--out", str(out))
 
 
-@pytest.mark.slow
 def test_a_killed_comparison_ends_with_the_same_table(launch: Launcher) -> None:
     whole, out = launch.folder / "compare", launch.folder / "compare-killed"
     said = launch(*compare_line(whole), watch=whole)
@@ -236,7 +234,6 @@ def test_a_refit_killed_while_it_writes_is_begun_again_with_the_same_command(
     assert refitted[1][-1] == "file config.json"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", ["before", "torn", "after"])
 def test_a_refit_killed_at_every_write(
     how: str, launch: Launcher, whole: tuple[Path, dict[str, Any]], refitted: tuple[Path, list[str]]
@@ -306,7 +303,6 @@ def test_a_killed_map_is_begun_again(launch: Launcher, whole_map: tuple[Path, di
     map_killed_at(launch, whole_map[0], kills, "map")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", ["before", "torn", "after"])
 def test_a_map_killed_at_every_write(how: str, launch: Launcher, whole_map: tuple[Path, dict[str, Any]]) -> None:
     out, said = whole_map

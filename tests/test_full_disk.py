@@ -17,6 +17,8 @@ from priory._support.files import replacing
 from priory.training.states import read_state
 from priory.workbench.data import write_rows
 
+pytestmark = pytest.mark.slow
+
 
 def half_written(path: Path, number: int) -> None:
     with replacing(path) as temporary:

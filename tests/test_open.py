@@ -78,6 +78,7 @@ def test_a_prior_that_is_named_by_its_place_does_all_that_others_do(prior, optio
         assert (model.prior.num_components, model.prior.degrees_of_freedom) == (5, 3.0)
 
 
+@pytest.mark.slow
 def test_a_module_in_the_working_directory_is_found(tmp_path):
     """By the commands that name it; `-P` keeps Python itself from looking there."""
     (tmp_path / "own.py").write_text("from family import StudentMixture as Own\n")
@@ -92,6 +93,7 @@ def test_a_run_without_a_folder_name_is_named_after_the_class(capsys):
     assert Path("runs/digits-family.StudentMixture/metrics.json").is_file()
 
 
+@pytest.mark.slow
 def test_a_registered_prior_is_refitted_compared_and_listed(registered, capsys):
     assert "student" in must_succeed(capsys, "priors")
     must_succeed(capsys, *FIT, "--out", "run")
@@ -207,6 +209,7 @@ def test_a_refit_takes_a_setting_without_a_default(capsys):
     assert priory.load("new").prior.width == 2.0
 
 
+@pytest.mark.slow
 def test_priors_of_one_class_name_are_compared_in_folders_of_their_own(capsys):
     (Path("twin.py")).write_text("from family import StudentMixture as Twin\n\nclass StudentMixture(Twin):\n    pass\n")
     names = "family:StudentMixture,twin:StudentMixture"

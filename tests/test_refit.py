@@ -264,6 +264,7 @@ def test_of_a_refit_again_and_the_default_folder(trained, done, tmp_path):
     assert isinstance(priory.load("one-gtm").prior.network[0], nn.Linear)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("likelihood", ["gaussian", "negative-binomial"])
 @pytest.mark.parametrize("name", ["vamp", "gtm-vamp"])
 def test_pseudo_inputs_live_where_the_encoder_reads(name, likelihood, capsys, monkeypatch, tmp_path):

@@ -20,7 +20,10 @@ from playwright.sync_api import sync_playwright
 from priory.workbench.report import MapContents, Metric, NodeContents, Picture, ReportContents, Table, write_report
 
 CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed: apt-get install chromium")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed: apt-get install chromium"),
+]
 
 # WebGL without a graphics card; a container's root has no sandbox
 SWITCHES = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]

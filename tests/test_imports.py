@@ -76,6 +76,14 @@ def test_core_needs_torch_numpy_and_jaxtyping_only():
     run_python(CORE_ONLY)
 
 
+@pytest.mark.parametrize("library", ["typer", "rich", "pydantic"])
+def test_the_command_without_its_libraries_says_how_to_install_them(library):
+    code = f"import sys\nsys.modules[{library!r}] = None\nfrom priory.workbench.cli.main import main\nmain()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    expected = f"Error: this command needs {library}, which is not installed; "
+    assert (done.returncode, done.stderr.startswith(expected), "pip install '.[cli]'" in done.stderr) == (1, True, True)
+
+
 def test_importing_changes_nothing_and_prints_nothing():
     assert run_python(NOTHING_CHANGES) == ""
 

@@ -4,8 +4,23 @@ import re
 
 from priory._support.memory import NotEnoughMemoryError, readable
 from priory._support.messages import shortened, visible
+from priory._support.optional import missing
 
 MENDABLE = (ValueError, OSError, ImportError, MemoryError, ArithmeticError, RuntimeError)  # some runtime errors only
+# What the extra `cli` brings and some file imports without naming the extra.
+_LIBRARIES = {
+    "jinja2",
+    "lightning",
+    "matplotlib",
+    "pandas",
+    "plotly",
+    "pydantic",
+    "rich",
+    "safetensors",
+    "scipy",
+    "sklearn",
+    "typer",
+}
 # Of torch, which has no class of its own for a lack of memory on the CPU.
 _NO_MEMORY = re.compile("DefaultCPUAllocator|Storage size calculation overflowed")
 
@@ -39,6 +54,10 @@ def said_in_a_line(error: BaseException) -> str:
         size = re.search(r"allocate (\d+) bytes", str(error))
         detail = f"{readable(int(size[1]))} more" if size else str(error) or type(error).__name__
         text = f"memory: there is not enough ({detail}); take fewer rows or columns, or a smaller model"
+    elif (
+        isinstance(error, ModuleNotFoundError) and error.name in _LIBRARIES and error.msg.startswith("No module named")
+    ):
+        text = missing(error.name, "cli", "this command")
     else:
         text = " ".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())])
     return one_line(text)

@@ -21,10 +21,13 @@ INTERRUPTED = 130  # 128 + 2, as a shell reports a process that SIGINT ended
 def main() -> None:
     """Run the command line; what the user can mend is one line on stderr and exit code 2, not a traceback."""
     with _ending_at_once():
-        from typer.exceptions import TyperException
+        try:
+            from typer.exceptions import TyperException
 
-        from priory.workbench.cli.app import app
-        from priory.workbench.cli.usage import describe_usage_error
+            from priory.workbench.cli.app import app
+            from priory.workbench.cli.usage import describe_usage_error
+        except ModuleNotFoundError as error:
+            raise SystemExit(f"Error: {said_in_a_line(error)}") from None
     arguments = sys.argv[1:] or ["--help"]
     try:
         with limited_to_available_memory(), _warnings_in_a_line():

@@ -54,13 +54,15 @@ def said_in_a_line(error: BaseException) -> str:
         size = re.search(r"allocate (\d+) bytes", str(error))
         detail = f"{readable(int(size[1]))} more" if size else str(error) or type(error).__name__
         text = f"memory: there is not enough ({detail}); take fewer rows or columns, or a smaller model"
-    elif (
-        isinstance(error, ModuleNotFoundError) and error.name in _LIBRARIES and error.msg.startswith("No module named")
-    ):
-        text = missing(error.name, "cli", "this command")
+    elif isinstance(error, ModuleNotFoundError) and error.__cause__ is None and _root(error) in _LIBRARIES:
+        text = missing(_root(error), "cli", "this command")
     else:
         text = " ".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())])
     return one_line(text)
+
+
+def _root(error: ModuleNotFoundError) -> str:
+    return str(error.name).split(".")[0]
 
 
 def described_warning(message: str) -> str:

@@ -203,3 +203,16 @@ def test_an_evaluation_with_other_numbers_says_that_the_page_has_those_of_before
     assert run_cli("evaluate", "run", "--samples", 3) == 0
     said = " ".join(capsys.readouterr().err.split())
     assert "report.html has the numbers of before; write it again: priory report run" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prior", ["gtm-vamp", "mog"])
+def test_a_far_test_row_is_left_out_of_pictures_and_page(prior, tmp_path):
+    x = np.random.default_rng(0).normal(size=(100, 3))
+    x[99] = 1e25
+    np.savez(tmp_path / "far.npz", train_x=x[:80], valid_x=x[80:90], test_x=x[90:])
+    size = ("--grid", "3x3") if prior == "gtm-vamp" else ("--components", 4)
+    arguments = ("--prior", prior, *size, "--epochs", 1, "--no-evaluate", "--out", tmp_path / "run")
+    assert run_cli("fit", tmp_path / "far.npz", *arguments) == 0
+    assert (tmp_path / "run" / "figures" / "components.png").exists()
+    assert "outside of the data for a place on the map: 1." in (tmp_path / "run" / "report.html").read_text()

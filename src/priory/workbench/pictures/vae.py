@@ -34,6 +34,7 @@ NUM_IMAGES = 64
 NUM_PAIRS = 16
 MOST_PSEUDO_INPUTS = 100  # in one picture
 MOST_DIMENSIONS = 5  # of a latent space shown pair by pair: more take over two seconds to draw
+ENCODED_AT_ONCE = 1024
 RESPONSIBILITIES_AT_ONCE = 4096  # rows of the B x K matrix
 
 
@@ -54,11 +55,13 @@ def draw_figures(
     pseudo-inputs: `pseudo_inputs.png`. A mixture: `components.png`, the use of its components. `restored` adds the
     constant columns to rows, so that they are whole images.
     """
-    device = device_of(vae)
     rows = DatasetRows(rows.dataset, rows.indices[:MOST_JUDGED])
-    x, _ = rows.batch(torch.arange(len(rows)))
-    x = x.to(device)
-    p_z, posteriors = vae.latent_prior(), [vae.encode(part) for part in x.split(1024)]
+    x, p_z = _values(vae, rows), vae.latent_prior()
+    has_density = torch.cat([p_z.log_prob(vae.encode(part).mean) for part in x.split(ENCODED_AT_ONCE)]).isfinite()
+    if not has_density.all():  # rows far outside of the data
+        rows = DatasetRows(rows.dataset, rows.indices[has_density.cpu().numpy()])
+        x = _values(vae, rows)
+    posteriors = [vae.encode(part) for part in x.split(ENCODED_AT_ONCE)]
     levels = getattr(vae.decoder, "num_levels", None)
     highest = float(levels - 1) if levels is not None else max(1.0, float(x.max()))  # the top of the likelihood's range
     look = Look(rows.dataset.columns, image_shape, restored, 0.0, highest)
@@ -69,6 +72,10 @@ def draw_figures(
     if history is not None and len(history["epoch"]) > 1:
         figures["training"] = plot_training_curve(history, input_noise=getattr(vae.encoder, "input_noise", 0.0))
     return save_figures(figures, folder)
+
+
+def _values(vae: VAE, rows: DatasetRows) -> Tensor:
+    return rows.batch(torch.arange(len(rows)))[0].to(device_of(vae))
 
 
 def _map_figures(vae: VAE, dataset: Dataset, look: Look) -> dict[str, Any]:

@@ -147,28 +147,41 @@ def _metrics(run: RunFolder) -> list[Metric]:
 def _map(run: RunFolder, model: Any, rows: DatasetRows, jobs: PageJobs, notes: list[str]) -> MapContents | None:
     """The rows on the grid behind the model; without a grid, on the plane of their codes."""
     split = split_names(rows.indices, rows.dataset.splits, "")  # one more label, unless the data have one of that name
-    common: dict[str, Any] = {
-        "ids": rows.ids,
-        "labels": {**rows.labels, "split": rows.labels.get("split", split)},
-        "x": run.restored(rows.tensor()).numpy() if run.constants else rows.dataset.x[rows.indices],
-        "columns": run.columns,
-        "image_shape": run.rows_shape,
-    }
+    of_rows = {**rows.labels, "split": rows.labels.get("split", split)}
+    x = run.restored(rows.tensor()).numpy() if run.constants else rows.dataset.x[rows.indices]
     device = device_of(model) if isinstance(model, torch.nn.Module) else torch.device("cpu")  # a GTM draws no noise
     with own_noise(SEED, device):
-        if run.has_map:
-            drawn = TopographicMap(jobs.surface(model, SCORE_SAMPLES), rows)
-            if drawn.surface.nodes.shape[1] == 2:
-                name = ESTIMATED if drawn.surface.likelihood_is_estimated else SCORE
-                scored: dict[str, Any] = {"score": drawn.log_likelihood.numpy(), "score_name": name}
-                return MapContents(drawn.places.place.numpy(), nodes=_nodes(run, drawn), **scored, **common)
-        codes = jobs.embed(model, rows).get("z_mean")
-        if codes is None:
-            return None
-        places, axes = _plane(codes)
-        score = jobs.score(model, rows, SCORE_SAMPLES, SEED)
-    notes.append(f"The prior has no two-dimensional grid, so the map shows {' and '.join(axes)}.")
-    return MapContents(places, axes=axes, score=score, score_name=ESTIMATED, **common)
+        drawn = TopographicMap(jobs.surface(model, SCORE_SAMPLES), rows) if run.has_map else None
+        on_grid = drawn is not None and drawn.surface.nodes.shape[1] == 2
+        if drawn is not None and on_grid:
+            name = ESTIMATED if drawn.surface.likelihood_is_estimated else SCORE
+            places, score = drawn.places.place.numpy(), drawn.log_likelihood.numpy()
+            looks: dict[str, Any] = {"nodes": _nodes(run, drawn), "score_name": name}
+        else:
+            if (codes := jobs.embed(model, rows).get("z_mean")) is None:
+                return None
+            places = codes
+            score = jobs.score(model, rows, SCORE_SAMPLES, SEED)
+            looks = {"score_name": ESTIMATED}
+    placed = np.isfinite(places).all(axis=1)
+    if on_grid:
+        places = places[placed]
+    else:
+        placed &= score > -np.inf
+        places, looks["axes"] = _plane(places[placed])
+        notes.append(f"The prior has no two-dimensional grid, so the map shows {' and '.join(looks['axes'])}.")
+    if not placed.all():
+        notes.append(f"Rows too far outside of the data for a place on the map: {np.sum(~placed)}.")
+    return MapContents(
+        places,
+        ids=rows.ids[placed],
+        labels={name: values[placed] for name, values in of_rows.items()},
+        x=x[placed],
+        columns=run.columns,
+        image_shape=run.rows_shape,
+        score=score[placed],
+        **looks,
+    )
 
 
 def _nodes(run: RunFolder, drawn: TopographicMap) -> NodeContents:

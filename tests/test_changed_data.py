@@ -9,7 +9,7 @@ import pytest
 from scipy import sparse
 
 from command_line import contents, run_cli
-from priory.workbench.data import load_dataset
+from priory.workbench.data import load_dataset, read_arrays
 from priory.workbench.data.fingerprint import Recorded, fingerprint_of
 from priory.workbench.runs.vae_run import Run
 
@@ -126,7 +126,7 @@ def test_what_changes_no_row_is_accepted_to_the_same_bits(change, place, done):
     done("score", "vae", "--samples", 2, "--out", "before.npz")
     SAME[change].to_csv("data.csv", index=False)
     done("score", "vae", "--samples", 2, "--out", "after.npz")
-    before, after = np.load("before.npz"), np.load("after.npz")
+    before, after = read_arrays(Path("before.npz")), read_arrays(Path("after.npz"))
     assert (before["log_likelihood"] == after["log_likelihood"]).all()
     assert (before["split"] == after["split"]).all()
 

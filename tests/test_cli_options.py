@@ -140,7 +140,8 @@ def test_messages_name_the_value_once(setting, message):
 def test_huge_numbers_are_refused_with_the_bound(option, capsys):
     assert run_cli("compare", "digits", option, TOO_MANY) == 2
     said = capsys.readouterr().err
-    assert f"{option} {TOO_MANY}: expected at most " in said
+    assert f"{option} {TOO_MANY}: expected at " in said
+    assert "at most 10" in said
 
 
 COMPUTING = {"fit", "evaluate", "sample", "embed", "map", "score", "report", "refit", "compare", "gtm fit"}

@@ -10,6 +10,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
+from scipy.integrate import trapezoid
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
@@ -258,7 +259,7 @@ def test_missing_cells_are_integrated_out():
     for n in range(5):
         filled = np.repeat(x[n : n + 1], len(grid), axis=0)
         filled[:, 1] = grid
-        mass = np.trapezoid(np.exp(gtm.score_samples(filled)), grid)
+        mass = trapezoid(np.exp(gtm.score_samples(filled)), grid)
         assert gtm.score_samples(holed)[n] == pytest.approx(math.log(mass), abs=1e-6)
 
 

@@ -64,7 +64,11 @@ def texts(request):
     """A column of text with a gap, of every type that pandas has for it."""
     if "arrow" in request.param:
         pytest.importorskip("pyarrow")
-    return pd.Series(TEXTS, dtype=TYPES[request.param]())
+    try:
+        kind = TYPES[request.param]()
+    except TypeError:
+        pytest.skip("pandas before 2.3 has no such type")
+    return pd.Series(TEXTS, dtype=kind)
 
 
 def test_text_is_not_cut_and_gaps_are_no_words(texts, tmp_path):

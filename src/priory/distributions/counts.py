@@ -114,9 +114,13 @@ def _deviance(u: Float[Tensor, "..."], log_ratio: Float[Tensor, "..."]) -> Float
 
 def _stirling_error(y: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """d(y) = log Gamma(y) - (y - 1/2) log y + y - log(2 pi) / 2 for y > 0."""
-    small, inverse = y.clamp(max=STIRLING_FROM), 1 / y.clamp(min=STIRLING_FROM)
+    is_small = y < STIRLING_FROM
+    small = torch.where(is_small, y, STIRLING_FROM)
+    inverse = 1 / torch.where(
+        is_small, STIRLING_FROM, y
+    )  # not y.clamp: from torch 2.14 on it has no gradient at the bound
     direct = torch.lgamma(small) - (small - 0.5) * torch.log(small) + small - HALF_LOG_TWO_PI
-    return torch.where(y < STIRLING_FROM, direct, inverse * _polynomial(inverse * inverse, STIRLING_COEFFICIENTS))
+    return torch.where(is_small, direct, inverse * _polynomial(inverse * inverse, STIRLING_COEFFICIENTS))
 
 
 def _polynomial(x: Float[Tensor, "..."], coefficients: tuple[float, ...]) -> Float[Tensor, "..."]:

@@ -25,7 +25,7 @@ def read_h5ad(path: Path, as_written: Collection[str]) -> Table:
         tuple(map(str, data.var_names)),
         side={str(name): data.obs[name] for name in data.obs.columns},
         ids=as_values(data.obs_names),
-        layers=dict(data.layers),
+        layers={name: layer for name, layer in data.layers.items() if name is not None},  # anndata 0.13 lists X as None
     )
 
 

@@ -1,4 +1,4 @@
-"""What it costs until the command line answers: processor time, modules, the slowest imports.
+"""Measure the command line's start-up: processor time, imported modules, the slowest imports.
 
 python benchmarks/startup.py
 """

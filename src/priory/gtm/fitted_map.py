@@ -53,7 +53,7 @@ class FittedMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin,
 
         def log_prob(found: Exponentials, block: Block, normals: IsotropicNormals) -> Tensor:
             total = found.log_sum + normals.shift(block.squares, block.cells)
-            return total.masked_fill(total.isnan(), -torch.inf)  # of infinite products
+            return total.masked_fill(total.isnan(), -torch.inf)  # infinite products leave NaN
 
         return self._of_rows(X, log_prob)
 

@@ -22,7 +22,7 @@ from priory.gtm.reader import BlockReader
 OVERSAMPLING = 10  # additional directions of subspace iteration
 MOST_WALKS = 12  # passes over the rows; one is exact if there are no more columns than directions
 ENOUGH = 1e-4  # change of the variances, relative to the largest, that ends them
-PLANE_STEPS = 25  # of EM
+PLANE_STEPS = 25  # iterations of EM that fit the plane
 SEED = 0  # of the directions that it starts from: the same data always give the same start
 
 

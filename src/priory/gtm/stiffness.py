@@ -1,4 +1,4 @@
-"""How stiff the sheet of a small table is, and how wide its noise: what makes rows that were left out most likely."""
+"""Choose the stiffness of a small table's sheet and its least noise by cross-validation."""
 
 import math
 from collections.abc import Iterator

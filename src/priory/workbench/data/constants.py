@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from priory._support.messages import first_few
 from priory.workbench.data.dataset import DatasetRows
 from priory.workbench.data.reading.matrices import is_one_value, is_sparse
 
@@ -40,5 +41,4 @@ def describe_constants(constants: Mapping[str, float]) -> str:
     >>> describe_constants({"a": 0.0, "b": 2.5})
     "'a' = 0, 'b' = 2.5"
     """
-    shown = ", ".join(f"{name!r} = {value:g}" for name, value in list(constants.items())[:_LISTED_COLUMNS])
-    return shown + (", ..." if len(constants) > _LISTED_COLUMNS else "")
+    return first_few([f"{name!r} = {value:g}" for name, value in constants.items()], _LISTED_COLUMNS)

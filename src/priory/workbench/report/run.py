@@ -105,7 +105,7 @@ def _facts(run: RunFolder, dataset: Dataset, mapped: int) -> list[tuple[str, str
 
 
 def _made(run: RunFolder) -> list[tuple[str, str]]:
-    """The command, the date and the duration, as far as the run has them."""
+    """The command, the date and the duration that the run has stored."""
     if (made := run.made) is None:
         return []
     known = [("command", made.command), ("begun", f"{made.begun:%Y-%m-%d %H:%M} UTC")]

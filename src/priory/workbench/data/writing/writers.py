@@ -14,6 +14,7 @@ import numpy as np
 from priory._support.cells import as_text
 from priory._support.files import not_a_folder, remove_leftovers, replacing
 from priory._support.locking import sole_writer
+from priory._support.messages import first_few
 from priory._support.optional import require
 from priory.workbench.data.reading.delimited import read_delimited
 from priory.workbench.data.reading.layout import Layout, layout_of, open_text
@@ -284,7 +285,7 @@ def _positions(ids: np.ndarray, own: list[str], where: str) -> np.ndarray:
 
 
 def _shown(ids: np.ndarray) -> str:
-    return ", ".join(repr(str(name)) for name in ids[:3]) + (", ..." if len(ids) > 3 else "")
+    return first_few([repr(str(name)) for name in ids], 3)
 
 
 def _spread(values: np.ndarray, positions: np.ndarray, rows: int) -> np.ndarray:

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from priory import VAE
-from priory.vae import evaluation_mode
+from priory.model import evaluation_mode
 
 WINDOW_SAMPLES = 10_000  # draws of the prior that the window must hold
 WINDOW_SCALES = 5.0  # posterior standard deviations around each mean that it must hold

@@ -36,9 +36,9 @@ from _book_report import report, write_report
 from priory import VAE, CategoricalDecoder, NormalEncoder, Rescale, elbo, load_dataset, mlp
 from priory.distributions.mixture import Mixture
 from priory.evaluation import effective_components
+from priory.model import evaluation_mode
 from priory.training import History, TrainingSettings, fit
 from priory.training.selection import Selection
-from priory.vae import evaluation_mode
 from priory.workbench.models.building import build_prior
 from priory.workbench.models.facts import Features
 from priory.workbench.settings.model import ModelSettings

@@ -92,9 +92,9 @@ def test_chunks_and_number_of_samples_mean_what_they_say(monkeypatch, latent_dim
     x = evidence.sample((6,))
     decoded = []
     decoder = vae.decoder.forward
-    monkeypatch.setattr(vae.decoder, "forward", lambda z: decoded.append(z.shape[:-1].numel()) or decoder(z))
+    monkeypatch.setattr(vae.decoder, "forward", lambda z, size=None: decoded.append(z.shape[:-1].numel()) or decoder(z))
     if covariates:
-        vae.decoder.covariates = lambda x: {}
+        vae.decoder.covariates = lambda x: {"size": x.sum(-1)}
     log_likelihood(vae, x, num_samples=101, chunk_size=60)
     # One to see what kind of distribution it gives; 51 draws of q for each of the six, 50 of the prior.
     one = 0 if covariates else 1
@@ -109,7 +109,9 @@ def test_importance_estimate_is_the_formula_in_a_loop(latent_dim, covariates, po
     prior = MultivariateNormal(torch.ones(latent_dim).double(), torch.eye(latent_dim).double())
     vae.prior = DensityPrior(prior)
     if covariates:
-        vae.decoder.covariates = lambda x: {}
+        decoder = vae.decoder.forward
+        vae.decoder.forward = lambda z, size=None: decoder(z)
+        vae.decoder.covariates = lambda x: {"size": x.sum(-1)}
     x = evidence.sample((3,))
     torch.manual_seed(3)
     found = importance_estimate(vae, x, num_samples=10, prior_share=prior_share)

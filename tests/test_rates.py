@@ -12,6 +12,7 @@ from family import MEMBERS, OTHERS, small_vae
 from oracles import components_loop
 from priory import VAE, Mixture, elbo, evaluate, importance_weighted_bound
 from priory.evaluation import importance, importance_estimate
+from priory.model import likelihood_of
 from priory.objectives import guided_elbo
 
 PRIORS = [*MEMBERS, *OTHERS]
@@ -49,7 +50,7 @@ def plain(vae: VAE, x: Tensor) -> tuple[Tensor, Tensor]:
     noise = torch.randn(DRAWS, *loc.shape, dtype=torch.float64)
     z = loc + scale * noise
     log_q = (-0.5 * noise**2 - scale.log() - 0.5 * math.log(2 * math.pi)).sum(-1)
-    return log_q - log_prior(vae.latent_prior(), z), vae.decode(z, x).log_prob(x)
+    return log_q - log_prior(vae.latent_prior(), z), likelihood_of(vae, z, x).log_prob(x)
 
 
 def assert_same_mean(estimates: Tensor, draws: Tensor, count: int) -> None:

@@ -11,6 +11,9 @@ from priory.gtm import GTM as GTM
 from priory.gtm import GTMClassifier as GTMClassifier
 from priory.gtm import GTMRegressor as GTMRegressor
 from priory.maps import TopographicMap as TopographicMap
+from priory.model import LatentVariableModel as LatentVariableModel
+from priory.model import as_model as as_model
+from priory.model import evaluation_mode as evaluation_mode
 from priory.nn.decoders import BernoulliDecoder as BernoulliDecoder
 from priory.nn.decoders import CategoricalDecoder as CategoricalDecoder
 from priory.nn.decoders import Decoder as Decoder

@@ -8,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
-from priory.vae import VAE
+from priory.model import LatentVariableModel, latent_prior_of, likelihood_of, posterior_of
+from priory.vae import features_of
 
 
 class Elbo(NamedTuple):
@@ -23,17 +24,21 @@ class Elbo(NamedTuple):
 
 
 def elbo(
-    vae: VAE, x: Float[Tensor, "*batch input"], *, num_samples: int = 1, prior: Distribution | None = None
+    model: LatentVariableModel,
+    x: Float[Tensor, "*batch input"],
+    *,
+    num_samples: int = 1,
+    prior: Distribution | None = None,
 ) -> Elbo:
     """Evidence lower bound of each datum, by Monte Carlo; the KL term is in closed form if torch has one.
 
         log p(x) >= E_q(z|x) [log p(x|z)] - KL(q(z|x) || p(z))
 
     Args:
-        vae: the model.
+        model: answers `encode`, `latent_prior` and `decode`, as a `VAE` does.
         x: data, (*batch, D).
         num_samples: draws from q(z|x) per datum.
-        prior: p(z), if it has been evaluated already; `vae.latent_prior()` by default.
+        prior: p(z), if it has been evaluated already; `model.latent_prior()` by default.
 
     Returns:
         Reconstruction and KL, each of shape (*batch,), in nats.
@@ -44,15 +49,15 @@ def elbo(
     Reference: Kingma & Welling 2014, arXiv:1312.6114, eq. 3.
     """
     _check_num_samples(num_samples)
-    p_z = vae.latent_prior() if prior is None else prior
-    q = vae.encode(x)
+    p_z = latent_prior_of(model) if prior is None else prior
+    q = posterior_of(model, x)
     z = q.rsample(torch.Size((num_samples,)))
-    reconstruction = vae.decode(z, x).log_prob(x).mean(0)
+    reconstruction = likelihood_of(model, z, x).log_prob(x).mean(0)
     return Elbo(reconstruction, _kl(q, p_z, z))
 
 
 def guided_elbo(
-    vae: VAE,
+    model: LatentVariableModel,
     x: Float[Tensor, "*batch input"],
     weight: float = 1.0,
     *,
@@ -63,12 +68,12 @@ def guided_elbo(
 
         log p(x) >= E_q [log p(x|z)] - (1 - weight) KL(q || p) - weight (KL(r || pi) + sum_k r_k KL(q || p_k))
 
-    with r = r(k | x), the responsibilities of `vae.prior.guide` in data space. The last bracket is KL(q r || p), the
+    with r = r(k | x), the responsibilities of `model.prior.guide` in data space. The last bracket is KL(q r || p), the
     divergence of the joint posterior of z and k, which is at least KL(q || p). So for any weight from 0 to 1 this is a
     lower bound of the ELBO, and equal to it if r is p(k | z). Both parts use the same Monte Carlo draws.
 
     Args:
-        vae: a VAE whose prior is a mixture with a `guide`.
+        model: a model whose attribute `prior` has a `guide` and gives a mixture.
         x: data, (*batch, D).
         weight: strength of the guide, from 0 (the ELBO) to 1.
         num_samples: draws from q(z|x) per datum.
@@ -83,28 +88,33 @@ def guided_elbo(
     Reference: Tomczak 2022, *Deep Generative Modeling*, eq. 4.50 (the prior over nodes); the amortized posterior over
     them is the responsibility of Bishop, Svensen & Williams 1998, eq. 2.10.
     """
-    return guided_terms(vae, x, weight, num_samples=num_samples, prior=prior)[0]
+    return guided_terms(model, x, weight, num_samples=num_samples, prior=prior)[0]
 
 
 def guided_terms(
-    vae: VAE, x: Float[Tensor, "*batch input"], weight: float, *, num_samples: int, prior: Distribution | None = None
+    model: LatentVariableModel,
+    x: Float[Tensor, "*batch input"],
+    weight: float,
+    *,
+    num_samples: int,
+    prior: Distribution | None = None,
 ) -> tuple[Elbo, Float[Tensor, "*batch"]]:
     """Return `guided_elbo` and, of the same draws, KL(q || p), with which its reconstruction makes the ELBO."""
     _check_num_samples(num_samples)
-    guide = getattr(vae.prior, "guide", None)
+    guide = guide_of(model)
     if guide is None:
+        prior = getattr(model, "prior", None)
         raise ValueError(
-            f"vae: expected a prior with a guide, as GTMVampPrior.from_gtm makes it, got a {type(vae.prior).__name__} "
+            f"model: expected a prior with a guide, as GTMVampPrior.from_gtm makes it, got a {type(prior).__name__} "
             "without; use elbo, or give its prior one"
         )
     if not 0 <= weight <= 1:
         raise ValueError(f"weight: expected a number from 0 to 1, got {weight}")
-    p_z: Any = vae.latent_prior() if prior is None else prior
-    features = vae.preprocess(x)
-    log_r = guide.log_responsibilities(features)
-    q = vae.encoder(features)
+    p_z: Any = latent_prior_of(model) if prior is None else prior
+    log_r = guide.log_responsibilities(features_of(model, x))
+    q = posterior_of(model, x)
     z = q.rsample(torch.Size((num_samples,)))
-    reconstruction = vae.decode(z, x).log_prob(x).mean(0)
+    reconstruction = likelihood_of(model, z, x).log_prob(x).mean(0)
     log_q, log_p_k = q.log_prob(z), p_z.component_log_prob(z)
     apart = log_r.clamp(min=torch.finfo(log_r.dtype).min) - log_p_k  # of a node without weight: 0 log 0 = 0
     whole = (log_r.exp() * apart).sum(-1)
@@ -113,8 +123,13 @@ def guided_terms(
     return Elbo(reconstruction, kl.mean(0)), (log_q - log_p).mean(0)
 
 
+def guide_of(model: LatentVariableModel) -> Any:
+    """Return the guide of the model's prior, or None."""
+    return getattr(getattr(model, "prior", None), "guide", None)
+
+
 def importance_weighted_bound(
-    vae: VAE, x: Float[Tensor, "*batch input"], *, num_samples: int, prior: Distribution | None = None
+    model: LatentVariableModel, x: Float[Tensor, "*batch input"], *, num_samples: int, prior: Distribution | None = None
 ) -> Float[Tensor, "*batch"]:
     """Lower bound of log p(x) per datum in nats; it tightens with the number of samples.
 
@@ -123,7 +138,7 @@ def importance_weighted_bound(
     All samples are in memory at once, for training; `priory.log_likelihood` streams them.
 
     Args:
-        vae: the model.
+        model: answers `encode`, `latent_prior` and `decode`, as a `VAE` does.
         x: data, (*batch, D).
         num_samples: S.
         prior: p(z), if it has been evaluated already.
@@ -134,10 +149,10 @@ def importance_weighted_bound(
     Reference: Burda, Grosse & Salakhutdinov 2016, arXiv:1509.00519, eq. 8.
     """
     _check_num_samples(num_samples)
-    p_z = vae.latent_prior() if prior is None else prior
-    q = vae.encode(x)
+    p_z = latent_prior_of(model) if prior is None else prior
+    q = posterior_of(model, x)
     z = q.rsample(torch.Size((num_samples,)))
-    log_weights = p_z.log_prob(z) + vae.decode(z, x).log_prob(x) - q.log_prob(z)
+    log_weights = p_z.log_prob(z) + likelihood_of(model, z, x).log_prob(x) - q.log_prob(z)
     return torch.logsumexp(log_weights, 0) - math.log(num_samples)
 
 

@@ -1,13 +1,15 @@
 """The variational autoencoder, composed of any encoder, decoder and prior."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
+
+from priory.model import LatentVariableModel, covariates_of, evaluation_mode, likelihood_of, posterior_of
+from priory.nn.encoders import Encoder
 
 
 class VAE(nn.Module):
@@ -46,22 +48,22 @@ class VAE(nn.Module):
     def latent_prior(self) -> Distribution:
         """Evaluate p(z) once; use the result for any number of z.
 
-        The encoder is in evaluation mode while it reads pseudo-inputs, so q(z|u_k) depends on u_k alone, and
+        The priors of this package encode pseudo-inputs in evaluation mode, so q(z|u_k) depends on u_k alone, and
         pseudo-inputs do not move batch-norm statistics. Gradients flow.
         """
-        with evaluation_mode(self.encoder):
-            return self.prior(self.encoder)
+        return self.prior(self.encoder)
 
     def encode(self, x: Float[Tensor, "*batch input"]) -> Distribution:
         """q(z | x)."""
         return self.encoder(self.preprocess(x))
 
-    def decode(self, z: Float[Tensor, "*batch latent"], x: Tensor | None = None) -> Distribution:
-        """p(x | z), with the decoder's covariates computed from `x` if it is given."""
-        covariates: Callable[[Tensor], dict[str, Any]] | None = getattr(self.decoder, "covariates", None)
-        if x is None or covariates is None:
-            return self.decoder(z)
-        return self.decoder(z, **covariates(x))
+    def decode(self, z: Float[Tensor, "*batch latent"], **covariates: Any) -> Distribution:
+        """p(x | z), with the decoder's covariates as keywords; `covariates(x)` computes them."""
+        return self.decoder(z, **covariates)
+
+    def covariates(self, x: Float[Tensor, "*batch input"]) -> dict[str, Any]:
+        """What the decoder conditions on beside z, computed from x; nothing for most decoders."""
+        return covariates_of(self.decoder, x)
 
     @torch.no_grad()
     def sample(self, sample_shape: int | Sequence[int] = (), *, mean: bool = False) -> Tensor:
@@ -75,31 +77,14 @@ class VAE(nn.Module):
     def reconstruct(self, x: Float[Tensor, "*batch input"]) -> Float[Tensor, "*batch input"]:
         """E[x | z] at z = E[z | x]."""
         with evaluation_mode(self):
-            return self.decode(self.encode(x).mean, x).mean
+            return likelihood_of(self, posterior_of(self, x).mean, x).mean
 
 
-def device_of(module: nn.Module) -> torch.device:
-    """Device of the module's first parameter."""
-    return next(module.parameters()).device
+def features_of(model: LatentVariableModel, x: Float[Tensor, "*batch input"]) -> Float[Tensor, "*batch feature"]:
+    """Return rows as the encoder of pseudo-inputs reads them: preprocessed by a `VAE`, as they are by other models."""
+    return model.preprocess(x) if isinstance(model, VAE) else x
 
 
-def cast_like(x: Tensor, module: nn.Module) -> Tensor:
-    """Return x on the device and in the dtype of the module's first parameter; unchanged if there are no parameters."""
-    parameter = next(module.parameters(), None)
-    return x if parameter is None else x.to(parameter)
-
-
-@contextmanager
-def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """Set all submodules to evaluation mode inside the block, and back to their modes afterwards."""
-    if not isinstance(module, nn.Module):
-        yield  # a plain function has no mode
-        return
-    training = [m for m in module.modules() if m.training]
-    try:
-        for m in training:
-            m.training = False
-        yield
-    finally:
-        for m in training:
-            m.training = True
+def feature_encoder(model: LatentVariableModel) -> Encoder:
+    """Return what a prior reads pseudo-inputs with: the encoder of a `VAE`, `encode` of other models."""
+    return model.encoder if isinstance(model, VAE) else model.encode

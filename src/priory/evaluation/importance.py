@@ -11,8 +11,17 @@ from torch.distributions import Distribution
 
 from priory.density import working_dtype
 from priory.evaluation.pairs import by_matrix_product, log_prob_of_pairs
+from priory.model import (
+    LatentVariableModel,
+    cast_like,
+    covariates_of,
+    evaluation_mode,
+    latent_prior_of,
+    likelihood_of,
+    posterior_of,
+    require_model,
+)
 from priory.rows import Rows, as_rows
-from priory.vae import VAE, cast_like, evaluation_mode
 
 # Outputs of the decoder at a time: on a CPU as many as its cache holds, since passes over more take three times as
 # long; elsewhere as many as keep a GPU busy.
@@ -42,7 +51,7 @@ class ImportanceEstimate(NamedTuple):
 
 @torch.no_grad()
 def log_likelihood(
-    vae: VAE,
+    model: LatentVariableModel,
     rows: Tensor | Rows,
     *,
     num_samples: int,
@@ -69,7 +78,7 @@ def log_likelihood(
     on each other a little.
 
     Args:
-        vae: the model; used in evaluation mode.
+        model: answers `encode`, `latent_prior` and `decode`, as a `VAE` does; used in evaluation mode.
         rows: a tensor (N, D) or `priory.rows.Rows`.
         num_samples: S, drawn per datum.
         prior_share: a, in [0, 1); at least one sample is drawn from q.
@@ -83,20 +92,21 @@ def log_likelihood(
         (N,), accumulated in float64; -inf for a row whose code or density overflows.
 
     Raises:
-        TypeError: rows is neither a tensor nor `Rows`.
+        TypeError: rows is neither a tensor nor `Rows`, or a method of the model is missing or gives no distribution.
         ValueError: num_samples or chunk_size is not positive, or prior_share is outside [0, 1).
 
     Reference: Burda et al. 2016, arXiv:1509.00519, eq. 8; Hesterberg 1995, Technometrics 37(2), on the mixture.
     """
+    require_model(model)
     if prior is None:
-        with evaluation_mode(vae):
-            prior = vae.latent_prior()
+        with evaluation_mode(model):
+            prior = latent_prior_of(model)
     batches = [rows] if isinstance(rows, Tensor) else (x for x, _ in as_rows(rows, "rows").batches(batch_size))
     parts, done = [], 0
     for batch in batches:
-        x = cast_like(batch, vae)
+        x = cast_like(batch, model)
         estimate = importance_estimate(
-            vae, x, num_samples=num_samples, prior_share=prior_share, chunk_size=chunk_size, prior=prior
+            model, x, num_samples=num_samples, prior_share=prior_share, chunk_size=chunk_size, prior=prior
         )
         parts.append(estimate.log_likelihood)
         done += len(x)
@@ -107,7 +117,7 @@ def log_likelihood(
 
 @torch.no_grad()
 def importance_estimate(
-    vae: VAE,
+    model: LatentVariableModel,
     x: Float[Tensor, "datum input"],
     *,
     num_samples: int,
@@ -119,7 +129,7 @@ def importance_estimate(
     """Estimate the likelihood, its effective sample size and the two parts of the bound; see `log_likelihood`.
 
     Args:
-        vae, num_samples, prior_share, chunk_size, prior: see `log_likelihood`.
+        model, num_samples, prior_share, chunk_size, prior: see `log_likelihood`.
         x: data, (N, D), on the model's device.
         posterior: q(z|x), if the rows have been encoded already. They then all share their draws from the prior, so
             give about sixteen at a time; at least one draw of each row is decoded at once.
@@ -137,15 +147,15 @@ def importance_estimate(
         return ImportanceEstimate(*x.new_zeros(4, 0, dtype=working_dtype(x.device)))
     if chunk_size is None:
         values = VALUES_AT_ONCE if x.device.type == "cpu" else VALUES_AT_ONCE_ELSEWHERE
-        chunk_size = max(1, values // (x[0].numel() * getattr(vae.decoder, "num_outputs", 1)))
+        chunk_size = max(1, values // (x[0].numel() * getattr(getattr(model, "decoder", None), "num_outputs", 1)))
     from_prior = min(round(prior_share * num_samples), num_samples - 1)
     counts = {"from_q": num_samples - from_prior, "from_prior": from_prior, "pairs": chunk_size}
-    with evaluation_mode(vae):
-        p_z = vae.latent_prior() if prior is None else prior
+    with evaluation_mode(model):
+        p_z = latent_prior_of(model) if prior is None else prior
         if posterior is not None:
-            return _Sampling(vae, x, posterior, p_z, **counts).run()
+            return _Sampling(model, x, posterior, p_z, **counts).run()
         groups = x.split(min(ROWS_TOGETHER, chunk_size))
-        parts = [_Sampling(vae, rows, vae.encode(rows), p_z, **counts).run() for rows in groups]
+        parts = [_Sampling(model, rows, posterior_of(model, rows), p_z, **counts).run() for rows in groups]
     return ImportanceEstimate(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
@@ -156,14 +166,22 @@ class _Sampling:
     """
 
     def __init__(
-        self, vae: VAE, x: Tensor, q: Distribution, p_z: Distribution, *, from_q: int, from_prior: int, pairs: int
+        self,
+        model: LatentVariableModel,
+        x: Tensor,
+        q: Distribution,
+        p_z: Distribution,
+        *,
+        from_q: int,
+        from_prior: int,
+        pairs: int,
     ) -> None:
-        self._vae, self._x, self._q, self._p_z = vae, x, q, p_z
+        self._model, self._x, self._q, self._p_z = model, x, q, p_z
         self._from_q, self._from_prior, self._pairs = from_q, from_prior, pairs
         # A decoder that conditions on the datum has to decode a draw for each of them.
-        self._decodes_for_all = getattr(vae.decoder, "covariates", None) is None
+        self._decodes_for_all = not covariates_of(model, x)
         once = from_prior > 0 and self._decodes_for_all
-        self._by_product = once and by_matrix_product(vae.decode(p_z.sample(torch.Size((1,)))))
+        self._by_product = once and by_matrix_product(likelihood_of(model, p_z.sample(torch.Size((1,)))))
         pooled = from_prior * min(len(x), ROWS_TOGETHER)
         if self._by_product and self._expected_hits(pooled) > ENOUGH_HITS:
             self._from_prior = pooled
@@ -221,12 +239,12 @@ class _Sampling:
     def _log_likelihood(self, z: Float[Tensor, "sample datum latent"]) -> Float[Tensor, "sample datum"]:
         """log p(x_b|z_sb)."""
         parts = z.split(max(1, self._pairs // len(self._x)))
-        return torch.cat([self._vae.decode(part, self._x).log_prob(self._x) for part in parts])
+        return torch.cat([likelihood_of(self._model, part, self._x).log_prob(self._x) for part in parts])
 
     def _log_likelihood_of_pairs(self, z: Float[Tensor, "sample latent"]) -> Float[Tensor, "sample datum"]:
         """log p(x_b|z_s), each draw decoded once for all data."""
         parts = z.split(self._pairs if self._by_product else max(1, self._pairs // len(self._x)))
-        return torch.cat([log_prob_of_pairs(self._vae.decode(part), self._x) for part in parts])
+        return torch.cat([log_prob_of_pairs(likelihood_of(self._model, part), self._x) for part in parts])
 
     def _add(self, log_p: Tensor, log_q: Tensor, log_p_x: Tensor) -> None:
         """Weights p(z) p(x|z) / r(z) of draws (s, B); `log_p` may be (s, 1)."""

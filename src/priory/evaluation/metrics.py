@@ -16,8 +16,8 @@ from priory.evaluation.components import component_use, effective_components
 from priory.evaluation.estimates import Estimate, mean
 from priory.evaluation.holes import coverage
 from priory.evaluation.importance import ROWS_TOGETHER, ImportanceEstimate, importance_estimate, overflows
+from priory.model import LatentVariableModel, cast_like, evaluation_mode, latent_prior_of, posterior_of, require_model
 from priory.rows import Rows, as_rows
-from priory.vae import VAE, cast_like, evaluation_mode
 
 ENOUGH_EFFECTIVE_SAMPLES = 10.0
 DRAWS_FOR_A_MEAN = 1000  # of a posterior whose mean has no closed form
@@ -64,7 +64,7 @@ class Evaluation(dict[str, Estimate]):
 
 @torch.no_grad()
 def evaluate(
-    vae: VAE,
+    model: LatentVariableModel,
     rows: Tensor | Rows,
     *,
     num_samples: int = 512,
@@ -76,7 +76,7 @@ def evaluate(
     """Evaluate a model on rows of data: likelihood, bound and latent space. The encoder reads each row once.
 
     Args:
-        vae: the model; used in evaluation mode.
+        model: answers `encode`, `latent_prior` and `decode`, as a `VAE` does; used in evaluation mode.
         rows: a tensor (N, D) or `priory.rows.Rows`.
         num_samples: importance samples per datum; those of them that come from q give the bound too.
         prior_share: see `log_likelihood`.
@@ -94,11 +94,13 @@ def evaluate(
         overflows has an infinite `nll`, and no part in the metrics of the latent space.
 
     Raises:
+        TypeError: a method of the model is missing or gives no distribution.
         ValueError: there are fewer than two rows (no standard error), or an argument of `log_likelihood`'s is wrong.
 
     Warns:
         LowEffectiveSampleSizeWarning: half of the rows have fewer than ten effective samples.
     """
+    require_model(model)
     rows = as_rows(rows, "rows")
     if len(rows) < 2:
         raise ValueError(f"rows: expected at least two rows for a standard error, got {len(rows)}")
@@ -107,12 +109,12 @@ def evaluate(
     posteriors = _Posteriors()
     estimates: list[ImportanceEstimate] = []
     done = 0
-    with evaluation_mode(vae):
-        p_z = vae.latent_prior()
+    with evaluation_mode(model):
+        p_z = latent_prior_of(model)
         for x, _ in rows.batches(batch_size):
-            for part in cast_like(x, vae).split(together):
-                q = vae.encode(part)
-                estimate = importance_estimate(vae, part, **options, prior=p_z, posterior=q)
+            for part in cast_like(x, model).split(together):
+                q = posterior_of(model, part)
+                estimate = importance_estimate(model, part, **options, prior=p_z, posterior=q)
                 posteriors.add(q)
                 estimates.append(estimate._replace(kl=_kl(q, p_z, estimate.kl)))
             done += len(x)

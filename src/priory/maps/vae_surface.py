@@ -7,8 +7,9 @@ from torch import Tensor
 from priory.distributions.mixture import Mixture
 from priory.evaluation import log_likelihood
 from priory.evaluation.importance import overflows
+from priory.model import cast_like, evaluation_mode
 from priory.priors import GridPrior
-from priory.vae import VAE, cast_like, evaluation_mode
+from priory.vae import VAE
 
 AT_ONCE = 2**24  # numbers of the decoded nodes that are made at a time
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from priory.distributions.mixture import Mixture
+from priory.model import evaluation_mode
 from priory.nn.encoders import Encoder
 
 Features: TypeAlias = Callable[[], Float[Tensor, "datum feature"]]
@@ -19,8 +20,7 @@ class Prior(nn.Module, ABC):
     """p(z) as a module. A subclass needs `forward` alone.
 
     Calling a prior evaluates it once; use the distribution that it returns for any number of z. The encoder is an
-    argument, never a child: it stays out of the prior's `state_dict`, and the caller decides about its mode and its
-    gradients.
+    argument, never a child: it stays out of the prior's `state_dict`, and the caller decides about its gradients.
 
     Attributes:
         latent_dim: L, or None if the encoder decides.
@@ -125,3 +125,14 @@ def require_encoder(prior: Prior, encoder: Encoder | None) -> Encoder:
             "function that maps a batch of pseudo-inputs to a distribution over z"
         )
     return encoder
+
+
+def posteriors(prior: Prior, encoder: Encoder | None, pseudo_inputs: Float[Tensor, "component *input"]) -> Distribution:
+    """q(z | u_k) of all pseudo-inputs, in one pass of the encoder in evaluation mode; batch shape (K,).
+
+    In training mode, batch norm would mix the pseudo-inputs with each other and learn from them, and dropout would
+    change the prior in each step.
+    """
+    encoder = require_encoder(prior, encoder)
+    with evaluation_mode(encoder):
+        return encoder(pseudo_inputs)

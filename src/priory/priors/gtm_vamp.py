@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from priory.grid.guide import Guide
-from priory.priors.base import Encoder, Features, require_encoder
+from priory.priors.base import Encoder, Features, posteriors
 from priory.priors.feature_range import FeatureRange, scale_above
 from priory.priors.grid import GridPrior
 from priory.priors.radial import FittedGTM, Sheet, fitted_gtm, options_of
@@ -133,4 +133,4 @@ class GTMVampPrior(GridPrior):
 
     def components_at(self, u: Float[Tensor, "place grid"], encoder: Encoder | None = None) -> Distribution:
         """q(z | g(u)) at these places, in one pass of the encoder; batch shape (P,)."""
-        return require_encoder(self, encoder)(self.pseudo_inputs_at(u))
+        return posteriors(self, encoder, self.pseudo_inputs_at(u))

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from priory.priors.base import Encoder, MixturePrior, require_encoder
+from priory.priors.base import Encoder, MixturePrior, posteriors
 from priory.priors.feature_range import FeatureRange, scale_above
 
 
@@ -102,7 +102,7 @@ class VampPrior(MixturePrior):
 
     def components(self, encoder: Encoder | None = None) -> Distribution:
         """q(z | u_k) of all pseudo-inputs, in one pass of the encoder; batch shape (K,)."""
-        return require_encoder(self, encoder)(self.pseudo_inputs)
+        return posteriors(self, encoder, self.pseudo_inputs)
 
 
 def initial_pseudo_inputs(

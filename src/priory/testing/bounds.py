@@ -86,7 +86,7 @@ class LinearGaussianModel(nn.Module):
         """q(z | x)."""
         return self.encoder(x)
 
-    def decode(self, z: Float[Tensor, "*batch latent"], x: Tensor | None = None) -> Distribution:
+    def decode(self, z: Float[Tensor, "*batch latent"]) -> Distribution:
         """p(x | z)."""
         return self.decoder(z)
 
@@ -198,7 +198,7 @@ def check_bound(bound: Bound, *, num_samples: Sequence[int] = (1, 2, 7), seed: i
 
     Args:
         bound: called as bound(model, x, num_samples=S), with x of shape (B, D) in float64. The model is a
-            `LinearGaussianModel`: like a `priory.VAE` it has `encode(x)`, `decode(z, x)` and `latent_prior()`, which
+            `LinearGaussianModel`: like a `priory.VAE` it has `encode(x)`, `decode(z)` and `latent_prior()`, which
             return distributions. Wrap a bound with another signature in a function with this one.
         num_samples: the S to try.
         seed: of the draws.

@@ -11,6 +11,7 @@ from torch import Tensor
 from priory._support.locking import sole_writer
 from priory._support.messages import shortened
 from priory._support.optional import require
+from priory.model import device_of
 from priory.rows import Rows, as_rows
 from priory.training.batches import ShuffledBatches
 from priory.training.history import HISTORY_FILE, History
@@ -19,7 +20,7 @@ from priory.training.ranks import process_rank
 from priory.training.settings import TrainingSettings
 from priory.training.states import STATE_FILE, stored_state
 from priory.training.trainer import check_devices, make_trainer, quiet, run_trainer
-from priory.vae import VAE, device_of
+from priory.vae import VAE
 
 if TYPE_CHECKING:
     from priory.training.callbacks import Record

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from priory._support.seeds import own_noise
 from priory.distributions.normal import is_diagonal_normal
+from priory.model import cast_like, device_of, evaluation_mode
 from priory.priors import Prior
 from priory.rows import Rows, as_rows
 from priory.training.failures import REFUSALS
 from priory.training.settings import RefitSettings
-from priory.vae import VAE, cast_like, device_of, evaluation_mode
+from priory.vae import VAE
 
 # Limits of expectation maximization, which keeps its draws: it takes seconds.
 MOST_DRAWS = 100_000

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from priory._support.seeds import own_noise
+from priory.model import cast_like, evaluation_mode
 from priory.objectives import elbo
 from priory.rows import Rows
 from priory.training.failures import failed_step, invalid_parameters
-from priory.vae import VAE, cast_like, evaluation_mode
+from priory.vae import VAE
 
 
 @torch.no_grad()

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from priory._support.seeds import own_noise
+from priory.model import device_of
 from priory.plots import plot_map, plot_prior_contours, plot_rate_distortion, save_figure
 from priory.plots.figure import to_numpy
 from priory.plots.regions import draw, square_window
 from priory.priors import GridPrior
-from priory.vae import VAE, device_of
+from priory.vae import VAE
 from priory.workbench.compare.cells import Cell
 from priory.workbench.compare.panels import for_all, panels_for, write_below
 from priory.workbench.compare.results import Comparison

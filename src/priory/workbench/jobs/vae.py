@@ -20,9 +20,10 @@ from priory.maps import TopographicMap
 from priory.maps.quality import MAP_DESCRIPTIONS
 from priory.maps.surfaces import Surface
 from priory.maps.vae_surface import VAESurface
+from priory.model import device_of
 from priory.priors import GridPrior
 from priory.training import check_devices, fit, process_rank
-from priory.vae import VAE, device_of
+from priory.vae import VAE
 from priory.workbench.data import (
     MAP_TAKES_GAPS,
     Dataset,

@@ -12,6 +12,7 @@ from priory.distributions.mixture import Mixture
 from priory.distributions.normal import is_diagonal_normal
 from priory.evaluation import AggregatePosterior
 from priory.maps import TopographicMap
+from priory.model import device_of
 from priory.nn.preprocessing import Preprocessing
 from priory.plots import (
     plot_component_use,
@@ -25,7 +26,7 @@ from priory.plots import (
     plot_training_curve,
 )
 from priory.priors import GridPrior
-from priory.vae import VAE, device_of
+from priory.vae import VAE
 from priory.workbench.data import Dataset, DatasetRows
 from priory.workbench.pictures.maps import Look, by_first_label, map_figures, save_figures, some_rows
 from priory.workbench.report.run import MOST_JUDGED

@@ -12,8 +12,8 @@ from priory._version import __version__
 from priory.maps import TopographicMap
 from priory.maps.quality import evenly_spaced
 from priory.maps.surfaces import Surface
+from priory.model import device_of
 from priory.plots.landscapes import LOG_MAGNIFICATION, log_magnification
-from priory.vae import device_of
 from priory.workbench.data import Dataset, DatasetRows, telling_rows
 from priory.workbench.data.splits import split_names
 from priory.workbench.report import MapContents, Metric, NodeContents, Picture, ReportContents, write_report

@@ -1,0 +1,255 @@
+"""The three questions that a latent-variable model answers, and the functions that ask them.
+
+Objectives, training, evaluation and maps ask nothing else, so they work with `VAE`, with anybody's module, and with
+functions that `as_model` makes a module of.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+QUESTIONS = ("encode", "latent_prior", "decode")
+AS_MODEL = "make one of functions with priory.as_model(encode=..., decode=..., prior=...)"
+
+
+@runtime_checkable
+class LatentVariableModel(Protocol):
+    """p(x, z) = p(z) p(x | z) with an approximate posterior q(z | x).
+
+    Two more attributes are optional. `covariates(x) -> dict[str, Tensor]` gives what p(x | z) conditions on beside z,
+    such as the library size of a cell; its entries are passed to `decode` as keywords. `prior`, the module behind
+    `latent_prior`, is asked for its grid (maps) or its guide (`guided_elbo`).
+
+    `fit`, `save` and `refit` need a `torch.nn.Module`. They switch its modes; batch norm and dropout are off in every
+    evaluation, and while the library's priors encode pseudo-inputs. A mixture of posteriors that is written by hand
+    should do this with `evaluation_mode`.
+    """
+
+    def encode(self, x: Float[Tensor, "*batch input"]) -> Distribution:
+        """q(z | x), reparameterized, with batch shape (*batch) and event shape (L,)."""
+
+    def latent_prior(self) -> Distribution:
+        """p(z), evaluated once and used for any number of z, with batch shape () and event shape (L,)."""
+
+    def decode(self, z: Float[Tensor, "*batch latent"]) -> Distribution:
+        """p(x | z), with the batch shape (*batch) of z and the event shape of one row."""
+
+
+def require_model(model: Any, argument: str = "model") -> Any:
+    """Return the model, or raise a TypeError that names the methods that it lacks."""
+    missing = [name for name in QUESTIONS if not callable(getattr(model, name, None))]
+    if missing or isinstance(model, type):
+        lacks = f" without {', '.join(missing)}" if missing else ", a class and no object"
+        raise TypeError(
+            f"{argument}: expected a model with the methods encode(x), latent_prior() and decode(z), got "
+            f"{model.__name__ if isinstance(model, type) else type(model).__name__}{lacks}; add them, or {AS_MODEL}"
+        )
+    return model
+
+
+def posterior_of(model: LatentVariableModel, x: Float[Tensor, "*batch input"]) -> Distribution:
+    """Return q(z | x).
+
+    Raises:
+        TypeError: `encode` returned no distribution.
+        ValueError: it is no distribution over vectors.
+    """
+    q = model.encode(x)
+    if not isinstance(q, Distribution):
+        raise TypeError(
+            f"encode: expected a distribution q(z|x), got {_named(q)}; of a mean and a log-variance it is "
+            "priory.diagonal_normal(mean, torch.exp(0.5 * log_variance))"
+        )
+    _require_vectors("encode", q, "q")
+    return q
+
+
+def latent_prior_of(model: LatentVariableModel) -> Distribution:
+    """Return p(z).
+
+    Raises:
+        TypeError: `latent_prior` returned no distribution.
+        ValueError: it is no distribution over vectors, or it has batch dimensions.
+    """
+    p_z = model.latent_prior()
+    if not isinstance(p_z, Distribution):
+        called = "; call the prior: return self.prior(self.encode)" if isinstance(p_z, nn.Module) else ""
+        raise TypeError(f"latent_prior: expected a distribution p(z), got {_named(p_z)}{called}")
+    _require_vectors("latent_prior", p_z, "p")
+    if p_z.batch_shape:
+        raise ValueError(f"latent_prior: expected one density p(z), got batch shape {tuple(p_z.batch_shape)}")
+    return p_z
+
+
+def likelihood_of(
+    model: LatentVariableModel, z: Float[Tensor, "*batch latent"], x: Tensor | None = None
+) -> Distribution:
+    """Return p(x | z), with the covariates of `x` if it is given.
+
+    Raises:
+        TypeError: `decode` returned no distribution.
+        ValueError: its batch shape is not that of z, or its event shape is not that of a row of x.
+    """
+    p_x = model.decode(z, **({} if x is None else covariates_of(model, x)))
+    if not isinstance(p_x, Distribution):
+        raise TypeError(
+            f"decode: expected a distribution p(x|z), got {_named(p_x)}; of logits of binary columns it is "
+            "torch.distributions.Independent(torch.distributions.Bernoulli(logits=logits), 1)"
+        )
+    batch, event = p_x.batch_shape, p_x.event_shape
+    if batch != z.shape[:-1]:
+        extra = len(batch) - z.ndim + 1
+        cure = f"; wrap it: torch.distributions.Independent(p, {extra})" if extra > 0 else ""
+        raise ValueError(
+            f"decode: expected p(x|z) with the batch shape {tuple(z.shape[:-1])} of z, got batch shape {tuple(batch)} "
+            f"and event shape {tuple(event)}{cure}"
+        )
+    if x is not None and x.shape[x.ndim - len(event) :] != event:
+        raise ValueError(
+            f"decode: expected p(x|z) over rows x of shape {tuple(x.shape[1:])}, got event shape {tuple(event)}"
+        )
+    return p_x
+
+
+def covariates_of(model: Any, x: Tensor) -> dict[str, Any]:
+    """Return what p(x | z) conditions on beside z; most models have nothing."""
+    covariates: Callable[[Tensor], dict[str, Any]] | None = getattr(model, "covariates", None)
+    return {} if covariates is None else covariates(x)
+
+
+def as_model(
+    *,
+    encode: Callable[[Tensor], Distribution],
+    decode: Callable[..., Distribution],
+    prior: nn.Module | Distribution,
+    covariates: Callable[[Tensor], dict[str, Any]] | None = None,
+    modules: Sequence[nn.Module] = (),
+) -> "ComposedModel":
+    """Make a `LatentVariableModel` of functions.
+
+    Args:
+        encode: from x (*batch, *input) to q(z | x).
+        decode: from z (*batch, L) to p(x | z).
+        prior: a module that gives p(z) when it is called with `encode`, such as any prior of this package; or p(z).
+        covariates: from x to keywords of `decode`.
+        modules: modules that the functions use and `fit` should train. They are found without this argument if the
+            functions are modules or methods of modules.
+
+    Raises:
+        TypeError: an argument cannot be called, or the prior is neither a module nor a distribution.
+
+    >>> from priory import StandardNormal, diagonal_normal, evaluate
+    >>> encoder, decoder = nn.Linear(6, 4), nn.Linear(2, 6)
+    >>> def encode(x):
+    ...     loc, log_variance = encoder(x).chunk(2, -1)
+    ...     return diagonal_normal(loc, torch.exp(0.5 * log_variance))
+    >>> def decode(z):
+    ...     return torch.distributions.Independent(torch.distributions.Bernoulli(logits=decoder(z)), 1)
+    >>> model = as_model(encode=encode, decode=decode, prior=StandardNormal(2), modules=[encoder, decoder])
+    >>> sorted(evaluate(model, torch.rand(9, 6).round(), num_samples=4))[:2]
+    ['active_units', 'aggregate_in_prior']
+    """
+    functions = {"encode": encode, "decode": decode} | ({} if covariates is None else {"covariates": covariates})
+    for name, function in functions.items():
+        if not callable(function):
+            raise TypeError(f"{name}: expected a function or module, got {_named(function)}")
+    if not isinstance(prior, nn.Module | Distribution):
+        raise TypeError(f"prior: expected a module that gives p(z) when it is called, or p(z), got {_named(prior)}")
+    return ComposedModel(encode, decode, prior, covariates, modules)
+
+
+class ComposedModel(nn.Module):
+    """The model that `as_model` makes. Its own parameters are those of the modules that its functions belong to."""
+
+    def __init__(
+        self,
+        encode: Callable[[Tensor], Distribution],
+        decode: Callable[..., Distribution],
+        prior: nn.Module | Distribution,
+        covariates: Callable[[Tensor], dict[str, Any]] | None,
+        modules: Sequence[nn.Module],
+    ) -> None:
+        super().__init__()
+        owners = [module for each in (encode, decode, covariates) if (module := owner(each)) is not None]
+        known = dict.fromkeys([*owners, *modules, *([prior] if isinstance(prior, nn.Module) else [])])
+        inside = {child for module in known for child in module.modules() if child is not module}
+        self.parts = nn.ModuleList(module for module in known if module not in inside)
+        # `__dict__`, because nn.Module would register what is in `parts` a second time
+        functions = {"encode": encode, "decode": decode} | ({} if covariates is None else {"covariates": covariates})
+        self.__dict__.update(functions, prior=prior)
+
+    encode: Callable[[Tensor], Distribution]
+    decode: Callable[..., Distribution]
+    prior: nn.Module | Distribution
+
+    def latent_prior(self) -> Distribution:
+        """p(z), evaluated once."""
+        return self.prior if isinstance(self.prior, Distribution) else self.prior(self.encode)
+
+
+def owner(function: object) -> nn.Module | None:
+    """Return the module that a function is or is a method of; None for other functions."""
+    module = function if isinstance(function, nn.Module) else getattr(function, "__self__", None)
+    return module if isinstance(module, nn.Module) else None
+
+
+def device_of(model: Any) -> torch.device:
+    """Device of the model's first parameter; the CPU if it has none."""
+    parameter = _first_parameter(model)
+    return torch.device("cpu") if parameter is None else parameter.device
+
+
+def cast_like(x: Tensor, model: Any) -> Tensor:
+    """Return x on the device and in the dtype of the model's first parameter; unchanged if there are no parameters."""
+    parameter = _first_parameter(model)
+    return x if parameter is None else x.to(parameter)
+
+
+def _first_parameter(model: Any) -> nn.Parameter | None:
+    return next(model.parameters(), None) if isinstance(model, nn.Module) else None
+
+
+@contextmanager
+def evaluation_mode(model: Any) -> Iterator[None]:
+    """Set all submodules to evaluation mode inside the block, and back to their modes afterwards.
+
+    A method of a module stands for the module. Other objects have no mode, and nothing happens.
+
+    >>> dropout = nn.Dropout()
+    >>> with evaluation_mode(dropout):
+    ...     dropout.training
+    False
+    >>> dropout.training
+    True
+    """
+    module = owner(model)
+    training = [] if module is None else [m for m in module.modules() if m.training]
+    try:
+        for m in training:
+            m.training = False
+        yield
+    finally:
+        for m in training:
+            m.training = True
+
+
+def _require_vectors(method: str, distribution: Distribution, letter: str) -> None:
+    if len(distribution.event_shape) != 1:
+        kind = type(distribution).__name__
+        cure = f"; wrap it: torch.distributions.Independent({letter}, 1)" if not distribution.event_shape else ""
+        raise ValueError(
+            f"{method}: expected a distribution over vectors (event shape (L,)), got {kind} with batch shape "
+            f"{tuple(distribution.batch_shape)} and event shape {tuple(distribution.event_shape)}{cure}"
+        )
+
+
+def _named(value: object) -> str:
+    """The type of a value; of a tuple, those of its items."""
+    if isinstance(value, tuple | list):
+        return f"a {type(value).__name__} ({', '.join(type(each).__name__ for each in value)})"
+    return type(value).__name__

@@ -87,18 +87,18 @@ def test_every_prior_gains_and_the_rest_stays_to_the_bit(name):
     prior = made(name, 2, Features(x, 0.0, 1.0), components=5, grid_network="rbf")
     found = refit(vae, prior, x[:60], x[60:], seed=0, epochs=8, batch_size=20)
     assert_same(vae, before)
-    assert found.vae.encoder is vae.encoder
-    assert found.vae.decoder is vae.decoder
+    assert found.model.encoder is vae.encoder
+    assert found.model.decoder is vae.decoder
     assert all(p.requires_grad for p in vae.parameters())
     assert all(p.grad is None for p in vae.parameters())
-    assert not found.vae.training
+    assert not found.model.training
     assert found.by_em == (name in ("mog", "gtm", "gtm-vamp"))
     assert found.course[found.best] == max(found.course)
     if name == "standard":
         assert len(found.course) == 1
     else:
         assert len(found.course) == 9
-        assert priory.evaluate(found.vae, x[60:], num_samples=8)["nll"].value > 0
+        assert priory.evaluate(found.model, x[60:], num_samples=8)["nll"].value > 0
 
 
 def test_the_best_weights_are_kept_and_patience_ends_it():
@@ -109,13 +109,13 @@ def test_the_best_weights_are_kept_and_patience_ends_it():
     assert found.course[found.best] == max(found.course)
     again = refit(vae, MixtureOfGaussians(2, 3), x[:60], x[60:], seed=0, epochs=found.best, learning_rate=0.3)
     assert again.course == found.course[: found.best + 1]
-    assert_same(again.vae.prior, copied(prior))
+    assert_same(again.model.prior, copied(prior))
 
 
 def test_the_same_seed_gives_the_same_bits_and_leaves_the_generator():
     vae, x = small()
     state = torch.get_rng_state()
-    priors = [refit(vae, MixtureOfGaussians(2, 3), x, seed=3, epochs=2).vae.prior for _ in range(2)]
+    priors = [refit(vae, MixtureOfGaussians(2, 3), x, seed=3, epochs=2).model.prior for _ in range(2)]
     assert_same(priors[0], copied(priors[1]))
     torch.set_rng_state(state)
     prior = MixtureOfGaussians(2, 3)
@@ -129,7 +129,7 @@ def test_the_same_seed_gives_the_same_bits_and_leaves_the_generator():
 def test_a_vaes_own_prior_can_be_fitted_on():
     vae = model(MixtureOfGaussians(2, 2))
     found = refit(vae, vae.prior, signs(100), seed=0, epochs=1)
-    assert found.vae.prior is vae.prior
+    assert found.model.prior is vae.prior
     assert vae.prior.loc.abs().min() > 2
 
 

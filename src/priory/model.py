@@ -198,6 +198,22 @@ def owner(function: object) -> nn.Module | None:
     return module if isinstance(module, nn.Module) else None
 
 
+@torch.no_grad()
+def sample(model: LatentVariableModel, sample_shape: int | Sequence[int] = (), *, mean: bool = False) -> Tensor:
+    """Draw x from p(z) p(x|z); with `mean`, return E[x|z] instead of a draw, as figures of papers do."""
+    shape = (sample_shape,) if isinstance(sample_shape, int) else tuple(sample_shape)
+    with evaluation_mode(model):
+        p_x = likelihood_of(model, latent_prior_of(model).sample(torch.Size(shape)))
+    return p_x.mean if mean else p_x.sample()
+
+
+@torch.no_grad()
+def reconstruct(model: LatentVariableModel, x: Float[Tensor, "*batch input"]) -> Float[Tensor, "*batch input"]:
+    """E[x | z] at z = E[z | x]."""
+    with evaluation_mode(model):
+        return likelihood_of(model, posterior_of(model, x).mean, x).mean
+
+
 def device_of(model: Any) -> torch.device:
     """Device of the model's first parameter; the CPU if it has none."""
     parameter = _first_parameter(model)

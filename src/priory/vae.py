@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from priory.model import LatentVariableModel, covariates_of, evaluation_mode, likelihood_of, posterior_of
+from priory.model import LatentVariableModel, covariates_of, reconstruct, sample
 from priory.nn.encoders import Encoder
 
 
@@ -65,19 +64,13 @@ class VAE(nn.Module):
         """What the decoder conditions on beside z, computed from x; nothing for most decoders."""
         return covariates_of(self.decoder, x)
 
-    @torch.no_grad()
     def sample(self, sample_shape: int | Sequence[int] = (), *, mean: bool = False) -> Tensor:
         """Draw x from p(z) p(x|z); with `mean`, return E[x|z] instead of a draw, as figures of papers do."""
-        shape = (sample_shape,) if isinstance(sample_shape, int) else tuple(sample_shape)
-        with evaluation_mode(self):
-            p_x = self.decode(self.latent_prior().sample(torch.Size(shape)))
-        return p_x.mean if mean else p_x.sample()
+        return sample(self, sample_shape, mean=mean)
 
-    @torch.no_grad()
     def reconstruct(self, x: Float[Tensor, "*batch input"]) -> Float[Tensor, "*batch input"]:
         """E[x | z] at z = E[z | x]."""
-        with evaluation_mode(self):
-            return likelihood_of(self, posterior_of(self, x).mean, x).mean
+        return reconstruct(self, x)
 
 
 def features_of(model: LatentVariableModel, x: Float[Tensor, "*batch input"]) -> Float[Tensor, "*batch feature"]:

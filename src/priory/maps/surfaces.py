@@ -6,8 +6,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from priory.maps.gtm_surface import GTMSurface
-from priory.maps.vae_surface import VAESurface
-from priory.vae import VAE
+from priory.maps.model_surface import ModelSurface
+from priory.model import LatentVariableModel
 
 
 @runtime_checkable
@@ -43,7 +43,7 @@ class Surface(Protocol):
 
 
 def surface_of(model: Any) -> Surface:
-    """The surface of a VAE with a grid prior, of a fitted `GTM`, of a pipeline of a `StandardScaler` and a `GTM`.
+    """The surface of a `LatentVariableModel` with a grid prior, of a fitted `GTM`, of a pipeline of a `StandardScaler` and a `GTM`.
 
     A `Surface` is returned as it is.
 
@@ -52,8 +52,8 @@ def surface_of(model: Any) -> Surface:
     """
     if isinstance(model, Surface):
         return model
-    if isinstance(model, VAE):
-        return VAESurface(model)
+    if isinstance(model, LatentVariableModel):
+        return ModelSurface(model)
     from sklearn.pipeline import Pipeline
     from sklearn.preprocessing import StandardScaler
 
@@ -63,8 +63,8 @@ def surface_of(model: Any) -> Surface:
     *scalers, gtm = steps
     if not isinstance(gtm, GTM) or [type(scaler) for scaler in scalers] not in ([], [StandardScaler]):
         raise ValueError(
-            "model: expected a VAE whose prior has a grid, a fitted GTM or a pipeline of a StandardScaler and one, got "
-            f"a {type(model).__name__}"
+            "model: expected one with encode, latent_prior and decode whose prior has a grid, a fitted GTM, or a pipeline of "
+            f"a StandardScaler and a GTM, got a {type(model).__name__}"
         )
     if not hasattr(gtm, "means_"):
         raise ValueError(f"model: expected a fitted GTM, got a {type(gtm).__name__} without means_; call fit(X) first")

@@ -59,7 +59,7 @@ class TopographicMap:
     The rows are read once, in batches; no matrix of all responsibilities is made.
 
     Args:
-        model: a VAE whose prior has a grid, a fitted `GTM`, a pipeline of a `StandardScaler` and one, or a `Surface`.
+        model: a `LatentVariableModel` (such as a `VAE`) whose prior has a grid, a fitted `GTM`, a pipeline of a `StandardScaler` and one, or a `Surface`.
         rows: (N, D) in the data's units, a tensor, an array, a data frame, or `priory.rows.Rows` such as
             `dataset.rows("test")`.
         reach: how far from the likeliest node others count for a row's place, in steps of the grid.

@@ -13,12 +13,21 @@ from torch import Tensor, nn
 
 from priory._support.seeds import own_noise
 from priory.distributions.normal import is_diagonal_normal
-from priory.model import cast_like, device_of, evaluation_mode
+from priory.model import (
+    LatentVariableModel,
+    as_model,
+    cast_like,
+    device_of,
+    evaluation_mode,
+    latent_prior_of,
+    posterior_of,
+    require_model,
+)
 from priory.priors import Prior
 from priory.rows import Rows, as_rows
 from priory.training.failures import REFUSALS
 from priory.training.settings import RefitSettings
-from priory.vae import VAE
+from priory.vae import VAE, features_of
 
 # Limits of expectation maximization, which keeps its draws: it takes seconds.
 MOST_DRAWS = 100_000
@@ -33,20 +42,21 @@ class Refitted(NamedTuple):
     """Result of `refit`.
 
     Attributes:
-        vae: the same encoder, decoder and preprocessing objects with the new prior, in evaluation mode.
+        model: the same encoder and decoder objects with the new prior, in evaluation mode: a `VAE` of a `VAE`, of
+            another model what `as_model` makes of its methods.
         by_em: whether the prior was fitted by expectation maximization before the gradient steps.
         course: E_q [log p(z)] of the validation rows in nats, before the first epoch and after each.
         best: the index in `course` of the weights that the prior has.
     """
 
-    vae: VAE
+    model: Any
     by_em: bool
     course: list[float]
     best: int
 
 
 def refit(
-    vae: VAE,
+    model: LatentVariableModel,
     prior: Prior,
     train: Tensor | Rows,
     valid: Tensor | Rows | None = None,
@@ -56,7 +66,7 @@ def refit(
     progress: Callable[[int], None] | None = None,
     **overrides: Any,
 ) -> Refitted:
-    """Fit a prior to the aggregate posterior of a trained VAE, whose encoder and decoder do not change.
+    """Fit a prior to the aggregate posterior of a trained model, whose encoder and decoder do not change.
 
         maximize over p:    1/N sum_n E_{q(z|x_n)} [log p(z)]
 
@@ -67,7 +77,9 @@ def refit(
     the best validation, which can be those of its start.
 
     Args:
-        vae: the trained model; its encoder gives diagonal normals. Its own prior does not change.
+        model: answers `encode`, `latent_prior` and `decode`, as a `VAE` does; `encode` gives diagonal normals. Its own
+            prior does not change. Pseudo-inputs of the new prior are read by the encoder of a `VAE`, and by `encode` of
+            another model.
         prior: the new prior, at its start; it is fitted in place.
         train: training rows, a tensor (N, D) or `priory.rows.Rows`, as in `fit`.
         valid: validation rows, likewise; None validates with the training rows.
@@ -77,7 +89,8 @@ def refit(
         **overrides: single settings, such as `epochs=20`.
 
     Raises:
-        TypeError: rows are of another type, or the encoder gives another distribution than a diagonal normal.
+        TypeError: rows are of another type, a method of the model is missing, or the encoder gives another distribution
+            than a diagonal normal.
         ValueError: rows have the wrong shape, or the prior has another latent dimension.
         ArithmeticError: the prior's density became NaN or infinite.
 
@@ -86,27 +99,36 @@ def refit(
     >>> from priory import BernoulliDecoder, MixtureOfGaussians, NormalEncoder, StandardNormal, mlp
     >>> vae = VAE(NormalEncoder(mlp(6, [8], 4)), BernoulliDecoder(mlp(2, [8], 6)), StandardNormal(2))
     >>> found = refit(vae, MixtureOfGaussians(2, 3), torch.rand(50, 6).round(), seed=0, epochs=5)
-    >>> found.by_em, type(found.vae.prior).__name__, found.vae.encoder is vae.encoder
+    >>> found.by_em, type(found.model.prior).__name__, found.model.encoder is vae.encoder
     (True, 'MixtureOfGaussians', True)
     """
     chosen = RefitSettings(**((settings.model_dump() if settings else {}) | overrides))
+    require_model(model)
     rows = as_rows(train, "train")
     judges = rows if valid is None else as_rows(valid, "valid")
-    fitted = VAE(vae.encoder, vae.decoder, prior.to(device_of(vae)), vae.preprocess)
-    noise = nullcontext() if seed is None else own_noise(seed, device_of(vae))
-    with noise, _frozen(vae.encoder), evaluation_mode(fitted):
-        fitting = _Fitting(fitted, Posteriors(vae, rows), Posteriors(vae, judges), chosen)
-        by_em = prior.fit_by_em(fitting.train.many_draws(), partial(_features, vae, rows), seed=seed or 0)
+    fitted = _with_prior(model, prior.to(device_of(model)))
+    noise = nullcontext() if seed is None else own_noise(seed, device_of(model))
+    with noise, _frozen(model, prior), evaluation_mode(fitted):
+        fitting = _Fitting(fitted, prior, Posteriors(model, rows), Posteriors(model, judges), chosen)
+        by_em = prior.fit_by_em(fitting.train.many_draws(), partial(_features, model, rows), seed=seed or 0)
         fitting.run(progress)
     fitted.eval()
     return Refitted(fitted, by_em, fitting.course, fitting.best)
 
 
+def _with_prior(model: LatentVariableModel, prior: Prior) -> nn.Module:
+    """Return a model with the same encoder and decoder, and this prior."""
+    if isinstance(model, VAE):
+        return VAE(model.encoder, model.decoder, prior, model.preprocess)
+    covariates = getattr(model, "covariates", None)
+    return as_model(encode=model.encode, decode=model.decode, prior=prior, covariates=covariates)
+
+
 class Posteriors:
     """q(z|x_n) of all rows, encoded once, or in each epoch if the rows are binarized anew."""
 
-    def __init__(self, vae: VAE, rows: Rows) -> None:
-        self._vae, self._rows = vae, rows
+    def __init__(self, model: LatentVariableModel, rows: Rows) -> None:
+        self._model, self._rows = model, rows
         self.changes = getattr(rows, "dynamic_binarization", False)
         self.encode()
 
@@ -117,11 +139,11 @@ class Posteriors:
     def encode(self) -> None:
         parts = []
         for positions in torch.arange(len(self._rows)).split(ROWS_AT_ONCE):
-            x = cast_like(self._rows.batch(positions)[0], self._vae)
-            q = self._vae.encode(torch.bernoulli(x) if self.changes else x)
+            x = cast_like(self._rows.batch(positions)[0], self._model)
+            q = posterior_of(self._model, torch.bernoulli(x) if self.changes else x)
             if not is_diagonal_normal(q):
                 raise TypeError(
-                    f"vae: refit expects an encoder that gives Independent(Normal, 1), got {type(q).__name__}; use "
+                    f"model: refit expects an encoder that gives Independent(Normal, 1), got {type(q).__name__}; use "
                     "NormalEncoder, or fit the prior in a loop of your own: loss = -prior(encoder).log_prob(z).mean()"
                 )
             parts.append((q.mean, q.stddev))
@@ -138,31 +160,31 @@ class Posteriors:
         return self.draws(torch.randperm(len(self))[:MOST_DRAWS], number).flatten(0, 1)
 
 
-def _features(vae: VAE, rows: Rows) -> Tensor:
-    """Return the preprocessed rows, all or a random part of very many."""
+def _features(model: LatentVariableModel, rows: Rows) -> Tensor:
+    """Return the rows as pseudo-inputs are read, all or a random part of very many."""
     columns = rows.batch(torch.zeros(1, dtype=torch.int64))[0].numel()
     x, _ = rows.batch(torch.randperm(len(rows))[: min(MOST_ROWS, max(1, MOST_VALUES // columns))])
     with torch.no_grad():
-        return vae.preprocess(cast_like(x, vae))
+        return features_of(model, cast_like(x, model))
 
 
 class _Fitting:
     """Gradient steps on a prior, and their validation."""
 
-    def __init__(self, vae: VAE, train: Posteriors, valid: Posteriors, settings: RefitSettings) -> None:
-        self.vae, self.train, self.settings = vae, train, settings
+    def __init__(self, model: Any, prior: Prior, train: Posteriors, valid: Posteriors, settings: RefitSettings) -> None:
+        self.model, self.prior, self.train, self.settings = model, prior, train, settings
         number = min(settings.validation_draws, max(1, MOST_JUDGED // valid.loc.numel()))
         self.judged = valid.draws(slice(None), number)
         self.course: list[float] = []
         self.best = 0
-        self.parameters = [p for p in vae.prior.parameters() if p.requires_grad]
+        self.parameters = [p for p in prior.parameters() if p.requires_grad]
 
     def run(self, progress: Callable[[int], None] | None) -> None:
         """Fit until the validation has not improved for `patience` epochs, and restore the best weights."""
         self._judge()
         if not self.parameters:
             return
-        weights = copy.deepcopy(self.vae.prior.state_dict())
+        weights = copy.deepcopy(self.prior.state_dict())
         optimizer = torch.optim.Adam(self.parameters, self.settings.learning_rate)
         for epoch in range(1, self.settings.epochs + 1):
             try:
@@ -173,29 +195,29 @@ class _Fitting:
                     raise
                 raise self._diverged("NaN") from error
             if better:
-                weights = copy.deepcopy(self.vae.prior.state_dict())
+                weights = copy.deepcopy(self.prior.state_dict())
             if progress is not None:
                 progress(epoch)
             if self.settings.patience is not None and epoch - self.best >= self.settings.patience:
                 break
-        self.vae.prior.load_state_dict(weights)
+        self.prior.load_state_dict(weights)
 
     def _epoch(self, optimizer: torch.optim.Optimizer) -> None:
         if self.train.changes:
             self.train.encode()
-        self.vae.prior.train()
+        self.prior.train()
         for positions in torch.randperm(len(self.train)).split(self.settings.batch_size):
             z = self.train.draws(positions, self.settings.draws)
-            loss = -self.vae.latent_prior().log_prob(z).mean()
+            loss = -latent_prior_of(self.model).log_prob(z).mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        self.vae.prior.eval()
+        self.prior.eval()
 
     @torch.no_grad()
     def _judge(self) -> bool:
         """Append E_q [log p(z)] of the validation rows to the course, and return whether it is the best."""
-        p_z = self.vae.latent_prior()
+        p_z = latent_prior_of(self.model)
         score = float(torch.stack([p_z.log_prob(z).double().mean() for z in self.judged]).mean())
         if not math.isfinite(score):
             raise self._diverged(f"E log p(z) = {score}")
@@ -213,9 +235,14 @@ class _Fitting:
 
 
 @contextmanager
-def _frozen(encoder: nn.Module) -> Iterator[None]:
-    """Switch gradients of the encoder's parameters off inside the block; pseudo-inputs need that of its input only."""
-    learned = [p for p in encoder.parameters() if p.requires_grad]
+def _frozen(model: Any, prior: Prior) -> Iterator[None]:
+    """Switch gradients of all parameters but the new prior's off inside the block.
+
+    Pseudo-inputs need the gradient of the encoder's input only.
+    """
+    own = set(prior.parameters())
+    everything = model.parameters() if isinstance(model, nn.Module) else ()
+    learned = [p for p in everything if p.requires_grad and p not in own]
     for p in learned:
         p.requires_grad_(False)
     try:

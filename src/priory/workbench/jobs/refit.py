@@ -146,13 +146,13 @@ def write_run(
     new = replace(run, path=out, settings=settings, refit_of=record)
     new.write_splits(dataset)
     new.write_made(*made)
-    new.save_model(found.vae)
+    new.save_model(found.model)
     new.write_metrics(measured["after"], *evaluation)
     compared = {which: {name: m[name]._asdict() for name in COMPARED} for which, m in measured.items()}
     course = {"by_em": found.by_em, "valid_log_prior": found.course, "best": found.best}
     write_json(out / REFIT, compared | course)
     dataset = vae_jobs.as_judged(run, dataset)
-    pictures = vae_jobs.draw(new, found.vae, dataset)
-    write_run_report(new, found.vae, dataset, vae_jobs)
+    pictures = vae_jobs.draw(new, found.model, dataset)
+    write_run_report(new, found.model, dataset, vae_jobs)
     new.write_config()
     return new, pictures

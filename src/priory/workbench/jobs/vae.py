@@ -17,9 +17,9 @@ from priory._support.messages import first_few
 from priory._support.seeds import own_noise
 from priory.evaluation import METRIC_DESCRIPTIONS, Evaluation, evaluate, log_likelihood
 from priory.maps import TopographicMap
+from priory.maps.model_surface import ModelSurface
 from priory.maps.quality import MAP_DESCRIPTIONS
 from priory.maps.surfaces import Surface
-from priory.maps.vae_surface import VAESurface
 from priory.model import device_of
 from priory.priors import GridPrior
 from priory.training import check_devices, fit, process_rank
@@ -279,4 +279,4 @@ def sample(vae: VAE, number: int, seed: int, mean: bool) -> Tensor:
 
 def surface(vae: VAE, num_samples: int) -> Surface:
     """The map that the model draws, if its prior has a grid; likelihoods by so many importance samples."""
-    return VAESurface(vae, num_samples=num_samples)
+    return ModelSurface(vae, num_samples=num_samples)

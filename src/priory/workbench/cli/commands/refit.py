@@ -70,7 +70,7 @@ def _refitted(
         found = refit_jobs.refitted(run, vae, dataset, request, progress)
     seconds = time.monotonic() - began
     _say_how(found, run, request)
-    after = evaluated(vae_jobs, found.vae, telling, num_samples)
+    after = evaluated(vae_jobs, found.model, telling, num_samples)
     difference = refit_jobs.difference(before.per_row, after.per_row)
     return found, {"before": before, "after": after, "difference": difference}, seconds
 
@@ -78,7 +78,7 @@ def _refitted(
 def _say_how(found: Refitted, run: Run, request: RefitRequest) -> None:
     name = request.model.prior
     say(f"prior: {run.settings.model.prior} before, {name} now ({class_of_prior(name).summary})")
-    if not any(p.requires_grad for p in found.vae.prior.parameters()):
+    if not any(p.requires_grad for p in found.model.prior.parameters()):
         say("it has nothing to fit")
         return
     steps = len(found.course) - 1

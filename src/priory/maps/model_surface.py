@@ -1,4 +1,4 @@
-"""The map of a VAE whose prior has a grid."""
+"""The map of a latent-variable model whose prior has a grid."""
 
 import torch
 from jaxtyping import Float
@@ -7,21 +7,21 @@ from torch import Tensor
 from priory.distributions.mixture import Mixture
 from priory.evaluation import log_likelihood
 from priory.evaluation.importance import overflows
-from priory.model import cast_like, evaluation_mode
+from priory.model import LatentVariableModel, cast_like, evaluation_mode, latent_prior_of, likelihood_of, posterior_of
 from priory.priors import GridPrior
-from priory.vae import VAE
+from priory.vae import feature_encoder, features_of
 
 AT_ONCE = 2**24  # numbers of the decoded nodes that are made at a time
 
 
-class VAESurface:
-    """The surface of a VAE whose prior has a grid: p(k | x) is p(k | z) at z = E[z | x].
+class ModelSurface:
+    """The surface of a model whose prior has a grid: p(k | x) is p(k | z) at z = E[z | x].
 
-    The image of a place u is the decoded mean of the component's mean at u. Distances are measured between
-    preprocessed rows, as the encoder's first layer reads them.
+    The image of a place u is the decoded mean of the component's mean at u. Distances are measured between rows; those
+    of a `VAE` between preprocessed rows, as the encoder's first layer reads them.
 
     Args:
-        vae: used in evaluation mode; its prior is evaluated here, once.
+        model: its attribute `prior` is a `GridPrior`; used in evaluation mode. The prior is evaluated here, once.
         num_samples: importance samples a row of `log_likelihood`.
 
     Raises:
@@ -30,12 +30,13 @@ class VAESurface:
 
     likelihood_is_estimated = True
 
-    def __init__(self, vae: VAE, *, num_samples: int = 64) -> None:
-        prior = vae.prior
+    def __init__(self, model: LatentVariableModel, *, num_samples: int = 64) -> None:
+        prior = getattr(model, "prior", None)
         if not isinstance(prior, GridPrior):
             raise ValueError(
-                f"model: expected a VAE whose prior has a grid (GTM, GTM-VampPrior), got a {type(prior).__name__}, "
-                "which has none; train a VAE with such a prior, refit one to it, or fit a GTM to its latents"
+                "model: expected one whose attribute `prior` has a grid (GTM, GTM-VampPrior), got a "
+                f"{type(prior).__name__}, which has none; train with such a prior, refit one to the model, or fit a "
+                "GTM to its latents"
             )
         self.grid_shape = prior.grid_shape
         if len(self.grid_shape) != prior.nodes.shape[1]:
@@ -43,39 +44,45 @@ class VAESurface:
                 "model: expected a prior over the nodes of a full grid, as `latent_grid` makes it, got "
                 f"{len(prior.nodes)} nodes that are no full grid"
             )
-        self.vae, self.prior, self.num_samples = vae, prior, num_samples
-        with torch.no_grad(), evaluation_mode(vae):
-            self._p_z: Mixture = vae.latent_prior()  # type: ignore[assignment]
+        self.model, self.prior, self.num_samples = model, prior, num_samples
+        with torch.no_grad(), evaluation_mode(model):
+            p_z = latent_prior_of(model)
+        if not isinstance(p_z, Mixture) or p_z.num_components != prior.num_components:
+            raise ValueError(
+                f"model: expected latent_prior() to give the mixture of its `prior`, {prior.num_components} "
+                f"components, got {p_z}; return self.prior(self.encode)"
+            )
+        self._p_z = p_z
         self.nodes = prior.nodes.detach().double().cpu()
         self.weights = prior.mixing_weights.detach().double().cpu()
 
     @torch.no_grad()
     def responsibilities(self, x: Float[Tensor, "datum input"]) -> Float[Tensor, "datum node"]:
-        with evaluation_mode(self.vae):
-            z = self.vae.encode(cast_like(x, self.vae)).mean
+        with evaluation_mode(self.model):
+            z = posterior_of(self.model, cast_like(x, self.model)).mean
         far = overflows(z).unsqueeze(-1)
         joint = self._p_z.component_log_prob(z.masked_fill(far, 0.0)).double()
         return torch.softmax(joint.masked_fill(far, -torch.inf), -1).cpu()  # NaN if all are -inf
 
     @torch.no_grad()
     def log_likelihood(self, x: Float[Tensor, "datum input"]) -> Float[Tensor, " datum"]:
-        return log_likelihood(self.vae, x, num_samples=self.num_samples, prior=self._p_z).double().cpu()
+        return log_likelihood(self.model, x, num_samples=self.num_samples, prior=self._p_z).double().cpu()
 
     @torch.no_grad()
     def contents(self) -> Float[Tensor, "node input"]:
-        with evaluation_mode(self.vae):
-            first = self.vae.decode(self._p_z.components.mean[:1]).mean
-            parts = self._p_z.components.mean.split(max(1, AT_ONCE // first.shape[-1]))
-            return torch.cat([self.vae.decode(z).mean.double().cpu() for z in parts])
+        with evaluation_mode(self.model):
+            first = likelihood_of(self.model, self._p_z.components.mean[:1]).mean
+            parts = self._p_z.components.mean.split(max(1, AT_ONCE // first.numel()))
+            return torch.cat([likelihood_of(self.model, z).mean.double().cpu() for z in parts])
 
     @torch.no_grad()
     def features(self, x: Float[Tensor, "datum input"]) -> Float[Tensor, "datum feature"]:
-        with evaluation_mode(self.vae):
-            return self.vae.preprocess(cast_like(x, self.vae)).cpu()
+        with evaluation_mode(self.model):
+            return features_of(self.model, cast_like(x, self.model)).flatten(1).cpu()
 
     def magnification(self, u: Float[Tensor, "place grid"] | None = None) -> Float[Tensor, " place"]:
         places = self.prior.nodes if u is None else u.to(self.prior.nodes)
-        with evaluation_mode(self.vae):
+        with evaluation_mode(self.model):
             return torch.cat([self._stretch(part.detach()) for part in places.split(1024)]).double().cpu()
 
     def _stretch(self, u: Float[Tensor, "place grid"]) -> Float[Tensor, " place"]:
@@ -85,8 +92,8 @@ class VAESurface:
         """
         with torch.enable_grad():
             u = u.clone().requires_grad_()
-            z = self.prior.components_at(u, self.vae.encoder).mean
-            image = self.vae.preprocess(self.vae.decode(z).mean)
+            z = self.prior.components_at(u, feature_encoder(self.model)).mean
+            image = features_of(self.model, likelihood_of(self.model, z).mean).flatten(1)
             v = torch.zeros_like(image, requires_grad=True)
             (pulled,) = torch.autograd.grad(image, u, v, create_graph=True)
             axes = pulled.unbind(1)

@@ -461,7 +461,7 @@ def test_a_map_of_standardized_columns_looks_at_them_standardized():
     [
         (
             lambda: TopographicMap(vae_of(StandardNormal(3)), torch.rand(5, 4)),
-            "prior has a grid .*StandardNormal",
+            "has a grid .*StandardNormal",
         ),
         (lambda: TopographicMap(vae_of(irregular()), torch.rand(5, 4)), "full grid"),
         (lambda: TopographicMap(GTM(), torch.rand(5, 4)), "expected a fitted GTM"),

@@ -50,4 +50,6 @@ from priory.training import fit as fit
 from priory.training import refit as refit
 from priory.vae import VAE as VAE
 from priory.workbench.data import load_dataset as load_dataset
+from priory.workbench.jobs.own_model import draw as draw
+from priory.workbench.jobs.own_model import report as report
 from priory.workbench.runs.kinds import load as load

@@ -43,7 +43,7 @@ class Surface(Protocol):
 
 
 def surface_of(model: Any) -> Surface:
-    """The surface of a `LatentVariableModel` with a grid prior, of a fitted `GTM`, of a pipeline of a `StandardScaler` and a `GTM`.
+    """The surface of a model with a grid prior, of a fitted `GTM`, of a pipeline of a `StandardScaler` and a `GTM`.
 
     A `Surface` is returned as it is.
 
@@ -63,8 +63,8 @@ def surface_of(model: Any) -> Surface:
     *scalers, gtm = steps
     if not isinstance(gtm, GTM) or [type(scaler) for scaler in scalers] not in ([], [StandardScaler]):
         raise ValueError(
-            "model: expected one with encode, latent_prior and decode whose prior has a grid, a fitted GTM, or a pipeline of "
-            f"a StandardScaler and a GTM, got a {type(model).__name__}"
+            "model: expected one with encode, latent_prior and decode whose prior has a grid, a fitted GTM, or a "
+            f"pipeline of a StandardScaler and a GTM, got a {type(model).__name__}"
         )
     if not hasattr(gtm, "means_"):
         raise ValueError(f"model: expected a fitted GTM, got a {type(gtm).__name__} without means_; call fit(X) first")

@@ -59,7 +59,8 @@ class TopographicMap:
     The rows are read once, in batches; no matrix of all responsibilities is made.
 
     Args:
-        model: a `LatentVariableModel` (such as a `VAE`) whose prior has a grid, a fitted `GTM`, a pipeline of a `StandardScaler` and one, or a `Surface`.
+        model: a `LatentVariableModel` (such as a `VAE`) whose prior has a grid, a fitted `GTM`, a pipeline of a
+            `StandardScaler` and one, or a `Surface`.
         rows: (N, D) in the data's units, a tensor, an array, a data frame, or `priory.rows.Rows` such as
             `dataset.rows("test")`.
         reach: how far from the likeliest node others count for a row's place, in steps of the grid.
@@ -199,7 +200,7 @@ class TopographicMap:
             train: a map of other rows by the same model, whose neighbors give these rows a class.
             train_kinds: their classes.
         """
-        width = next(iter(self.rows.batches(1)))[0].shape[-1]
+        width = next(iter(self.rows.batches(1)))[0].numel()
         exist = self.places.exist.numpy()
         places, placed = Places(*(column[exist] for column in self.places)), np.flatnonzero(exist)
         found = neighborhoods(places.place, lambda chosen: self.features_of(placed[chosen]), width)

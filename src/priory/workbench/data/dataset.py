@@ -40,6 +40,7 @@ class Dataset:
         fingerprint: checksums of the values and ids as they were read, before they were binarized.
         notes: how the file was read, where it could be read in more than one way.
         precise: batches are float64 instead of float32.
+        row_shape: shape of a row in batches, for models of arrays such as (channels, height, width); None for (columns,).
 
     Example:
         >>> from priory.workbench.data import load_dataset
@@ -61,6 +62,7 @@ class Dataset:
     fingerprint: Fingerprint | None = None
     notes: tuple[str, ...] = ()
     precise: bool = False
+    row_shape: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         for name, values in {"ids": self.ids, **{f"labels[{k!r}]": v for k, v in self.labels.items()}}.items():
@@ -174,8 +176,10 @@ class DatasetRows:
 
         x, precise = self.dataset.x, self.dataset.precise
         if is_sparse(x):
-            return torch.from_numpy(x[index.numpy()].astype(np.float64 if precise else np.float32).toarray())
-        return self.dataset._tensor.index_select(0, index).to(torch.float64 if precise else torch.float32)
+            rows = torch.from_numpy(x[index.numpy()].astype(np.float64 if precise else np.float32).toarray())
+        else:
+            rows = self.dataset._tensor.index_select(0, index).to(torch.float64 if precise else torch.float32)
+        return rows if self.dataset.row_shape is None else rows.unflatten(1, self.dataset.row_shape)
 
 
 def telling_rows(dataset: Dataset) -> DatasetRows:

@@ -16,7 +16,7 @@ def quality_on_map(drawn: TopographicMap, rows: DatasetRows) -> dict[str, Estima
     label are given that of most of their neighbors.
     """
     dataset = rows.dataset
-    train = dataset.splits["train"]
+    train = dataset.splits.get("train", np.empty(0, np.int64))
     kinds = classes(dataset.labels)
     if kinds is None or not len(train) or np.isin(rows.indices, train).any():
         return drawn.quality()

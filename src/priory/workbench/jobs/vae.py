@@ -20,7 +20,7 @@ from priory.maps import TopographicMap
 from priory.maps.model_surface import ModelSurface
 from priory.maps.quality import MAP_DESCRIPTIONS
 from priory.maps.surfaces import Surface
-from priory.model import device_of
+from priory.model import LatentVariableModel, cast_like, device_of, posterior_of
 from priory.priors import GridPrior
 from priory.training import check_devices, fit, process_rank
 from priory.vae import VAE
@@ -224,12 +224,14 @@ def draw(run: Run, vae: VAE, dataset: Dataset) -> list[Path]:
         return draw_figures(vae, rows, shape, run.restored, run.history, run.path / FIGURES)
 
 
-def measure(vae: VAE, rows: DatasetRows, num_samples: int, seed: int, progress: Progress | None = None) -> Evaluation:
+def measure(
+    model: LatentVariableModel, rows: DatasetRows, num_samples: int, seed: int, progress: Progress | None = None
+) -> Evaluation:
     """The metrics of `evaluate`, with noise of this seed; with a grid prior, also the quality of its map."""
-    with own_noise(seed, device_of(vae)):
-        metrics = evaluate(vae, rows, num_samples=num_samples, progress=progress)
-    if isinstance(vae.prior, GridPrior):
-        metrics |= quality_on_map(TopographicMap(vae, rows), rows)
+    with own_noise(seed, device_of(model)):
+        metrics = evaluate(model, rows, num_samples=num_samples, progress=progress)
+    if isinstance(getattr(model, "prior", None), GridPrior):
+        metrics |= quality_on_map(TopographicMap(model, rows), rows)
     require_finite_metrics(metrics, rows)
     return metrics
 
@@ -251,23 +253,25 @@ def require_finite_metrics(metrics: Evaluation, rows: DatasetRows) -> None:
 
 
 @torch.no_grad()
-def embed(vae: VAE, rows: DatasetRows) -> dict[str, np.ndarray]:
+def embed(model: LatentVariableModel, rows: DatasetRows) -> dict[str, np.ndarray]:
     """`z_mean`, `z_scale` of q(z|x); with a grid prior `map`, each row's place, and `map_scale`, the spread of u."""
-    posteriors = [vae.encode(x.to(device_of(vae))) for x, _ in rows.batches(1024)]
+    posteriors = [posterior_of(model, cast_like(x, model)) for x, _ in rows.batches(1024)]
     found = {
         "z_mean": torch.cat([q_z.mean for q_z in posteriors]).cpu().numpy(),
         "z_scale": torch.cat([q_z.stddev for q_z in posteriors]).cpu().numpy(),
     }
-    if isinstance(vae.prior, GridPrior):
-        places = TopographicMap(vae, rows).places
+    if isinstance(getattr(model, "prior", None), GridPrior):
+        places = TopographicMap(model, rows).places
         found |= {"map": places.place.numpy(), "map_scale": places.scale.numpy()}
     return found
 
 
-def score(vae: VAE, rows: DatasetRows, num_samples: int, seed: int, *, progress: Progress | None = None) -> np.ndarray:
+def score(
+    model: LatentVariableModel, rows: DatasetRows, num_samples: int, seed: int, *, progress: Progress | None = None
+) -> np.ndarray:
     """The estimated log p(x) of each row, in nats."""
-    with own_noise(seed, device_of(vae)):
-        return log_likelihood(vae, rows, num_samples=num_samples, progress=progress).cpu().numpy()
+    with own_noise(seed, device_of(model)):
+        return log_likelihood(model, rows, num_samples=num_samples, progress=progress).cpu().numpy()
 
 
 @torch.no_grad()
@@ -277,6 +281,6 @@ def sample(vae: VAE, number: int, seed: int, mean: bool) -> Tensor:
     return torch.cat([vae.sample(min(1024, number - start), mean=mean).cpu() for start in range(0, number, 1024)])
 
 
-def surface(vae: VAE, num_samples: int) -> Surface:
+def surface(model: LatentVariableModel, num_samples: int) -> Surface:
     """The map that the model draws, if its prior has a grid; likelihoods by so many importance samples."""
-    return ModelSurface(vae, num_samples=num_samples)
+    return ModelSurface(model, num_samples=num_samples)

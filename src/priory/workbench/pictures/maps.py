@@ -102,11 +102,11 @@ def _nodes(drawn: TopographicMap, look: Look) -> Any:
     """The nodes' images; of a table, the columns that vary most over the map."""
     from priory.plots import plot_landscapes, plot_node_images
 
-    contents, side = drawn.nodes.contents, drawn.surface.grid_shape[0]
+    contents, side = drawn.nodes.contents.flatten(1), drawn.surface.grid_shape[0]
     if look.image_shape is not None:
         return plot_node_images(look.restored(contents), side=side, title=f"The nodes' images, {AXES}", **look.gray)
     values = contents.numpy()
-    rows = torch.cat([x for x, _ in drawn.rows.batches(drawn.batch_size)]).numpy()
+    rows = torch.cat([x.flatten(1) for x, _ in drawn.rows.batches(drawn.batch_size)]).numpy()
     spread = values.var(axis=0) / np.maximum(column_moments(rows).scale ** 2, 1e-300)  # units of columns differ
     order = np.argsort(-spread, kind="stable")[:MOST_LANDSCAPES]
     axes = plot_landscapes(values[:, order], names=[look.columns[i] for i in order], most=MOST_LANDSCAPES)

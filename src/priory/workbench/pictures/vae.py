@@ -1,4 +1,4 @@
-"""The pictures of a VAE's run: chosen here, drawn by `plots`."""
+"""The pictures of a latent-variable model: chosen here, drawn by `plots`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from priory.distributions.mixture import Mixture
 from priory.distributions.normal import is_diagonal_normal
 from priory.evaluation import AggregatePosterior
 from priory.maps import TopographicMap
-from priory.model import device_of
+from priory.model import LatentVariableModel, cast_like, latent_prior_of, posterior_of, reconstruct, sample
 from priory.nn.preprocessing import Preprocessing
 from priory.plots import (
     plot_component_use,
@@ -26,7 +26,6 @@ from priory.plots import (
     plot_training_curve,
 )
 from priory.priors import GridPrior
-from priory.vae import VAE
 from priory.workbench.data import Dataset, DatasetRows
 from priory.workbench.pictures.maps import Look, by_first_label, map_figures, save_figures, some_rows
 from priory.workbench.report.run import MOST_JUDGED
@@ -41,7 +40,7 @@ RESPONSIBILITIES_AT_ONCE = 4096  # rows of the B x K matrix
 
 @torch.no_grad()
 def draw_figures(
-    vae: VAE,
+    model: LatentVariableModel,
     rows: DatasetRows,
     image_shape: tuple[int, int] | None,
     restored: Callable[[Tensor], Tensor],
@@ -57,33 +56,37 @@ def draw_figures(
     constant columns to rows, so that they are whole images.
     """
     rows = DatasetRows(rows.dataset, rows.indices[:MOST_JUDGED])
-    x, p_z = _values(vae, rows), vae.latent_prior()
-    has_density = torch.cat([p_z.log_prob(vae.encode(part).mean) for part in x.split(ENCODED_AT_ONCE)]).isfinite()
+    x, p_z = _values(model, rows), latent_prior_of(model)
+    has_density = torch.cat(
+        [p_z.log_prob(posterior_of(model, part).mean) for part in x.split(ENCODED_AT_ONCE)]
+    ).isfinite()
     if not has_density.all():  # rows far outside of the data
         rows = DatasetRows(rows.dataset, rows.indices[has_density.cpu().numpy()])
-        x = _values(vae, rows)
-    posteriors = [vae.encode(part) for part in x.split(ENCODED_AT_ONCE)]
-    levels = getattr(vae.decoder, "num_levels", None)
+        x = _values(model, rows)
+    posteriors = [posterior_of(model, part) for part in x.split(ENCODED_AT_ONCE)]
+    levels = getattr(getattr(model, "decoder", None), "num_levels", None)
     highest = float(levels - 1) if levels is not None else max(1.0, float(x.max()))  # the top of the likelihood's range
     look = Look(rows.dataset.columns, image_shape, restored, 0.0, highest)
-    figures = _map_figures(vae, rows.dataset, look) | _latent_figures(p_z, posteriors, rows)
-    figures |= _table_figures(vae, look, x) if image_shape is None else _image_figures(vae, look, x)
+    figures = _map_figures(model, rows.dataset, look) | _latent_figures(p_z, posteriors, rows)
+    figures |= _table_figures(model, look, x) if image_shape is None else _image_figures(model, look, x)
     if isinstance(p_z, Mixture) and p_z.num_components > 1:
         figures["components"] = plot_component_use(p_z.mixing_weights, _usage(p_z, posteriors))
     if history is not None and len(history["epoch"]) > 1:
-        figures["training"] = plot_training_curve(history, input_noise=getattr(vae.encoder, "input_noise", 0.0))
+        figures["training"] = plot_training_curve(
+            history, input_noise=getattr(getattr(model, "encoder", None), "input_noise", 0.0)
+        )
     return save_figures(figures, folder)
 
 
-def _values(vae: VAE, rows: DatasetRows) -> Tensor:
-    return rows.batch(torch.arange(len(rows)))[0].to(device_of(vae))
+def _values(model: LatentVariableModel, rows: DatasetRows) -> Tensor:
+    return cast_like(rows.batch(torch.arange(len(rows)))[0], model)
 
 
-def _map_figures(vae: VAE, dataset: Dataset, look: Look) -> dict[str, Any]:
-    if not isinstance(vae.prior, GridPrior):
+def _map_figures(model: LatentVariableModel, dataset: Dataset, look: Look) -> dict[str, Any]:
+    if not isinstance(getattr(model, "prior", None), GridPrior):
         return {}
     rows = some_rows(dataset.all_rows())
-    return map_figures(TopographicMap(vae, rows), rows, len(dataset), look)
+    return map_figures(TopographicMap(model, rows), rows, len(dataset), look)
 
 
 def _latent_figures(p_z: Distribution, posteriors: Sequence[Distribution], rows: DatasetRows) -> dict[str, Any]:
@@ -107,23 +110,26 @@ def _usage(p_z: Mixture, posteriors: Sequence[Distribution]) -> Tensor:
     return torch.stack([p_z.responsibilities(part).double().sum(0) for part in parts]).sum(0) / len(z)
 
 
-def _image_figures(vae: VAE, look: Look, x: Tensor) -> dict[str, Any]:
-    samples = look.restored(vae.sample(NUM_IMAGES, mean=True)).cpu()
-    reconstructions = look.restored(vae.reconstruct(x[:NUM_PAIRS])).cpu()
+def _image_figures(model: LatentVariableModel, look: Look, x: Tensor) -> dict[str, Any]:
+    samples = look.restored(sample(model, NUM_IMAGES, mean=True).flatten(1)).cpu()
+    reconstructions = look.restored(reconstruct(model, x[:NUM_PAIRS]).flatten(1)).cpu()
     figures = {
         "samples": plot_images(samples, title="Means of p(x|z), z drawn from the prior", **look.gray),
-        "reconstructions": plot_reconstructions(look.restored(x[:NUM_PAIRS]).cpu(), reconstructions, **look.gray),
+        "reconstructions": plot_reconstructions(
+            look.restored(x[:NUM_PAIRS].flatten(1)).cpu(), reconstructions, **look.gray
+        ),
     }
-    pseudo_inputs = getattr(vae.prior, "pseudo_inputs", None)
-    if pseudo_inputs is not None:
-        units = vae.preprocess.inverse(pseudo_inputs) if isinstance(vae.preprocess, Preprocessing) else pseudo_inputs
-        figures["pseudo_inputs"] = _draw_pseudo_inputs(look.restored(units.cpu()), vae.prior, look)
+    prior: Any = getattr(model, "prior", None)
+    if (pseudo_inputs := getattr(prior, "pseudo_inputs", None)) is not None:
+        preprocess = getattr(model, "preprocess", None)
+        units = preprocess.inverse(pseudo_inputs) if isinstance(preprocess, Preprocessing) else pseudo_inputs
+        figures["pseudo_inputs"] = _draw_pseudo_inputs(look.restored(units.flatten(1).cpu()), prior, look)
     return figures
 
 
-def _table_figures(vae: VAE, look: Look, x: Tensor) -> dict[str, Any]:
-    reconstructions, x = vae.reconstruct(x[:NUM_PAIRS]).cpu(), x.cpu()
-    samples = torch.cat([vae.sample(256).cpu() for _ in range(4)])
+def _table_figures(model: LatentVariableModel, look: Look, x: Tensor) -> dict[str, Any]:
+    reconstructions, x = reconstruct(model, x[:NUM_PAIRS]).flatten(1).cpu(), x.flatten(1).cpu()
+    samples = torch.cat([sample(model, 256).flatten(1).cpu() for _ in range(4)])
     return {
         "samples": plot_samples(x, samples, names=look.columns),
         "reconstructions": plot_rows(x[: len(reconstructions)], reconstructions, names=look.columns),

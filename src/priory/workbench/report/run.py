@@ -1,14 +1,17 @@
-"""Gather the contents of a run's page and write it; works for every kind of run."""
+"""Gather the contents of a model's page and write it; works for every kind of run, and for anybody's model."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from priory._support.messages import duration
 from priory._support.seeds import own_noise
 from priory._version import __version__
+from priory.evaluation import Estimate
 from priory.maps import TopographicMap
 from priory.maps.quality import evenly_spaced
 from priory.maps.surfaces import Surface
@@ -18,7 +21,7 @@ from priory.workbench.data import Dataset, DatasetRows, telling_rows
 from priory.workbench.data.splits import split_names
 from priory.workbench.report import MapContents, Metric, NodeContents, Picture, ReportContents, write_report
 from priory.workbench.report.metric_help import HOW_TO_READ
-from priory.workbench.runs.folder import FIGURES, RunFolder
+from priory.workbench.runs.folder import FIGURES, Made
 
 REPORT = "report.html"
 SCORE = "log p(x), nats"
@@ -57,6 +60,41 @@ CAPTIONS = {
 }
 
 
+class Subject(Protocol):
+    """What a page is about; `RunFolder` describes the members that it has too."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def columns(self) -> tuple[str, ...]: ...
+
+    @property
+    def constants(self) -> Mapping[str, float | None]: ...
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def made(self) -> Made | None: ...
+
+    @property
+    def seconds(self) -> float | None: ...
+
+    @property
+    def has_map(self) -> bool: ...
+
+    @property
+    def rows_shape(self) -> tuple[int, int] | None: ...
+
+    @property
+    def estimates(self) -> dict[str, Estimate]: ...
+
+    def described(self) -> list[tuple[str, str]]: ...
+
+    def restored(self, x: Tensor) -> Tensor: ...
+
+
 class PageJobs(Protocol):
     """The functions of a kind of model that the page needs."""
 
@@ -69,8 +107,8 @@ class PageJobs(Protocol):
     ) -> np.ndarray: ...
 
 
-def write_run_report(run: RunFolder, model: Any, dataset: Dataset, jobs: PageJobs) -> Path:
-    """Write `report.html` into the run's folder: its metrics, its pictures and the map of all rows."""
+def write_run_report(run: Subject, model: Any, dataset: Dataset, jobs: PageJobs) -> Path:
+    """Write `report.html` into the subject's folder: its metrics, its pictures and the map of all rows."""
     every = dataset.all_rows()
     rows = DatasetRows(dataset, every.indices[evenly_spaced(len(every), MOST_ROWS)])
     notes = []
@@ -87,24 +125,24 @@ def write_run_report(run: RunFolder, model: Any, dataset: Dataset, jobs: PageJob
     return write_report(run.path / REPORT, contents)
 
 
-def _facts(run: RunFolder, dataset: Dataset, mapped: int) -> list[tuple[str, str]]:
+def _facts(run: Subject, dataset: Dataset, mapped: int) -> list[tuple[str, str]]:
     sizes = ", ".join(f"{len(index)} {name}" for name, index in dataset.splits.items() if len(index))
     left_out = f" ({len(run.constants)} more are constant and left out)" if run.constants else ""
     few = "" if len(telling_rows(dataset)) < len(dataset) else ": there are too few others"
-    measured = [("numbers", f"of {_judged(dataset)}{few}")] if run.stored_metrics() else []
+    measured = [("numbers", f"of {_judged(dataset)}{few}")] if run.estimates else []
     return [
         ("data", f"{dataset.name}: {len(dataset)} rows, {len(dataset.columns)} columns{left_out}"),
-        ("split", sizes or "none"),
+        *([("split", sizes or "none")] if dataset.splits else []),
         *run.described(),
         *measured,
         ("map", f"of {_mapped(dataset, mapped)}"),
-        ("seed", str(run.settings.seed)),
+        ("seed", str(run.seed)),
         *_made(run),
         ("made by", f"priory {__version__}, torch {torch.__version__}"),
     ]
 
 
-def _made(run: RunFolder) -> list[tuple[str, str]]:
+def _made(run: Subject) -> list[tuple[str, str]]:
     """The command, the date and the duration that the run has stored."""
     if (made := run.made) is None:
         return []
@@ -127,7 +165,7 @@ def _mapped(dataset: Dataset, number: int) -> str:
     return f"all {total} rows" if number >= total else f"{number} of the {total} rows"
 
 
-def _pictures(run: RunFolder, dataset: Dataset) -> list[Picture]:
+def _pictures(run: Subject, dataset: Dataset) -> list[Picture]:
     """The run's figures but for the map, which the page draws itself."""
     rows = {"judged": _judged(dataset, MOST_JUDGED), "mapped": _mapped(dataset, MOST_MAPPED)}
     files = {name: run.path / FIGURES / f"{name}.png" for name in CAPTIONS if name != "map"}
@@ -138,17 +176,18 @@ def _pictures(run: RunFolder, dataset: Dataset) -> list[Picture]:
     ]
 
 
-def _metrics(run: RunFolder) -> list[Metric]:
-    stored = run.stored_metrics()
-    found = {} if stored is None else stored.estimates
-    return [Metric(name, estimate.value, estimate.se, HOW_TO_READ.get(name, "")) for name, estimate in found.items()]
+def _metrics(run: Subject) -> list[Metric]:
+    return [
+        Metric(name, estimate.value, estimate.se, HOW_TO_READ.get(name, "")) for name, estimate in run.estimates.items()
+    ]
 
 
-def _map(run: RunFolder, model: Any, rows: DatasetRows, jobs: PageJobs, notes: list[str]) -> MapContents | None:
+def _map(run: Subject, model: Any, rows: DatasetRows, jobs: PageJobs, notes: list[str]) -> MapContents | None:
     """The rows on the grid behind the model; without a grid, on the plane of their codes."""
-    split = split_names(rows.indices, rows.dataset.splits, "")  # one more label, unless the data have one of that name
-    of_rows = {**rows.labels, "split": rows.labels.get("split", split)}
-    x = run.restored(rows.tensor()).numpy() if run.constants else rows.dataset.x[rows.indices]
+    of_rows = dict(rows.labels)
+    if splits := rows.dataset.splits:  # one more label, unless the data have one of that name
+        of_rows.setdefault("split", split_names(rows.indices, splits, ""))
+    x = run.restored(rows.tensor().flatten(1)).numpy() if run.constants else rows.dataset.x[rows.indices]
     device = device_of(model) if isinstance(model, torch.nn.Module) else torch.device("cpu")  # a GTM draws no noise
     with own_noise(SEED, device):
         drawn = TopographicMap(jobs.surface(model, SCORE_SAMPLES), rows) if run.has_map else None
@@ -184,7 +223,7 @@ def _map(run: RunFolder, model: Any, rows: DatasetRows, jobs: PageJobs, notes: l
     )
 
 
-def _nodes(run: RunFolder, drawn: TopographicMap) -> NodeContents:
+def _nodes(run: Subject, drawn: TopographicMap) -> NodeContents:
     nodes = drawn.nodes
     numbers = {
         "share of the rows": nodes.usage.numpy(),
@@ -192,7 +231,7 @@ def _nodes(run: RunFolder, drawn: TopographicMap) -> NodeContents:
         LOG_MAGNIFICATION: log_magnification(nodes.magnification),
         "distance to the neighbors": nodes.distance.numpy(),
     }
-    return NodeContents(nodes.places.numpy(), run.restored(nodes.contents).numpy(), numbers)
+    return NodeContents(nodes.places.numpy(), run.restored(nodes.contents.flatten(1)).numpy(), numbers)
 
 
 def _plane(codes: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:

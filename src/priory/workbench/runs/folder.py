@@ -98,6 +98,11 @@ class RunFolder(ABC):
         """Height and width, where rows with all columns are images."""
 
     @property
+    def seed(self) -> int:
+        """Of all noise of the run."""
+        return int(self.settings.seed)
+
+    @property
     def finished(self) -> bool:
         """Whether fitting has ended."""
         return (self.path / MODEL).exists()
@@ -216,6 +221,12 @@ class RunFolder(ABC):
         """The content of `metrics.json`, if there is one."""
         file = self.path / METRICS
         return checked(StoredMetrics, read_json(file), str(file)) if file.is_file() else None
+
+    @property
+    def estimates(self) -> dict[str, Estimate]:
+        """The metrics of `metrics.json`; none if it is not there."""
+        stored = self.stored_metrics()
+        return {} if stored is None else stored.estimates
 
     def samples_of_metrics(self) -> int:
         """The importance samples that the stored metrics were estimated with; 0 where there are none to keep."""

@@ -188,8 +188,11 @@ class ComposedModel(nn.Module):
     prior: nn.Module | Distribution
 
     def latent_prior(self) -> Distribution:
-        """p(z), evaluated once."""
-        return self.prior if isinstance(self.prior, Distribution) else self.prior(self.encode)
+        """p(z), evaluated once, in evaluation mode: a prior cannot switch the mode of modules behind a function."""
+        if isinstance(self.prior, Distribution):
+            return self.prior
+        with evaluation_mode(self):
+            return self.prior(self.encode)
 
 
 def owner(function: object) -> nn.Module | None:

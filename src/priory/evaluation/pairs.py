@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from torch.distributions import Categorical, Distribution, Independent
+from torch.distributions import Bernoulli, Categorical, Distribution, Independent
 
 from priory.density import joint_log_prob
 from priory.distributions import BinaryVector, CategoricalLevels
@@ -17,7 +17,7 @@ def by_matrix_product(p: Distribution) -> bool:
         return True
     if not isinstance(p, Independent) or p.reinterpreted_batch_ndims != 1:
         return False
-    return type(p.base_dist) in (Categorical, CategoricalLevels)
+    return type(p.base_dist) in (Bernoulli, Categorical, CategoricalLevels)
 
 
 def log_prob_of_pairs(p: Distribution, values: Float[Tensor, "value event"]) -> Float[Tensor, "distribution value"]:
@@ -48,7 +48,7 @@ def log_prob_of_pairs(p: Distribution, values: Float[Tensor, "value event"]) -> 
 def _linear_log_prob(p: Distribution, values: Float[Tensor, "value event"]) -> Float[Tensor, "distribution value"]:
     assert isinstance(p, Independent)
     logits = at_least_float32(p.base_dist.logits)
-    if isinstance(p, BinaryVector):
+    if isinstance(p, BinaryVector) or isinstance(p.base_dist, Bernoulli):
         return logits @ values.to(logits.dtype).mT - F.softplus(logits).sum(-1, keepdim=True)
     indicators = F.one_hot(values.long(), logits.shape[-1]).flatten(1)  # a categorical's logits are normalized by torch
     return logits.flatten(1) @ indicators.to(logits.dtype).mT

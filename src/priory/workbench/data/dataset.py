@@ -40,7 +40,7 @@ class Dataset:
         fingerprint: checksums of the values and ids as they were read, before they were binarized.
         notes: how the file was read, where it could be read in more than one way.
         precise: batches are float64 instead of float32.
-        row_shape: shape of a row in batches, for models of arrays such as (channels, height, width); None for (columns,).
+        row_shape: shape of a row in batches, such as (channels, height, width); None for (columns,).
 
     Example:
         >>> from priory.workbench.data import load_dataset

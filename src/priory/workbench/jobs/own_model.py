@@ -164,7 +164,7 @@ def _dataset(data: Any, labels: Mapping[str, Any], image_shape: tuple[int, int] 
         x = torch.cat([x for x, _ in rows.batches(BATCH)])
         shape = tuple(x.shape[1:])
         found = Dataset(
-            name="data",
+            name="",
             x=x.flatten(1).numpy(),
             splits={},
             ids=np.arange(len(x)).astype(str),
@@ -172,6 +172,7 @@ def _dataset(data: Any, labels: Mapping[str, Any], image_shape: tuple[int, int] 
             columns=tuple(f"x{i}" for i in range(x[0].numel())),
             image_shape=(shape[-2], shape[-1]) if len(shape) > 1 and math.prod(shape[:-2]) == 1 else None,
             source=None,
+            precise=x.dtype == torch.float64,
             row_shape=shape if len(shape) > 1 else None,
         )
     if image_shape is not None and math.prod(image_shape) != len(found.columns):

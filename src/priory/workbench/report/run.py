@@ -115,7 +115,7 @@ def write_run_report(run: Subject, model: Any, dataset: Dataset, jobs: PageJobs)
     if len(rows) < len(every):
         notes.append(f"The map shows {len(rows)} of the {len(every)} rows, evenly spaced.")
     contents = ReportContents(
-        title=f"{dataset.name}: {run.described()[0][1]}",
+        title=": ".join(filter(None, [dataset.name, run.described()[0][1]])),
         facts=_facts(run, dataset, len(rows)),
         metrics=_metrics(run),
         map=_map(run, model, rows, jobs, notes),
@@ -126,12 +126,13 @@ def write_run_report(run: Subject, model: Any, dataset: Dataset, jobs: PageJobs)
 
 
 def _facts(run: Subject, dataset: Dataset, mapped: int) -> list[tuple[str, str]]:
+    named = f"{dataset.name}: " if dataset.name else ""
     sizes = ", ".join(f"{len(index)} {name}" for name, index in dataset.splits.items() if len(index))
     left_out = f" ({len(run.constants)} more are constant and left out)" if run.constants else ""
-    few = "" if len(telling_rows(dataset)) < len(dataset) else ": there are too few others"
+    few = ": there are too few others" if dataset.splits and len(telling_rows(dataset)) == len(dataset) else ""
     measured = [("numbers", f"of {_judged(dataset)}{few}")] if run.estimates else []
     return [
-        ("data", f"{dataset.name}: {len(dataset)} rows, {len(dataset.columns)} columns{left_out}"),
+        ("data", f"{named}{len(dataset)} rows, {len(dataset.columns)} columns{left_out}"),
         *([("split", sizes or "none")] if dataset.splits else []),
         *run.described(),
         *measured,

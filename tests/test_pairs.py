@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
-from torch.distributions import Categorical, Distribution, Independent, Laplace
+from torch.distributions import Bernoulli, Categorical, Distribution, Independent, Laplace, Normal
 
 from priory import diagonal_normal
 from priory.distributions import BinaryVector, CategoricalLevels, DiscretizedLogistic
@@ -23,6 +23,30 @@ def numbers(*more: int) -> Tensor:
 FAMILIES: dict[str, tuple[Callable[..., Distribution], Callable[[], list[Tensor]], Callable[[], Tensor], bool]] = {
     "normal": (diagonal_normal, lambda: [numbers(), numbers().exp()], lambda: 3 * torch.randn(7, 5), True),
     "binary": (BinaryVector, lambda: [10 * numbers()], lambda: torch.rand(7, 5).round(), True),
+    "torch's binary": (
+        lambda logits: Independent(Bernoulli(logits=logits), 1),
+        lambda: [10 * numbers()],
+        lambda: torch.rand(7, 5).round(),
+        True,
+    ),
+    "binary images": (
+        lambda logits: Independent(Bernoulli(logits=logits.unflatten(-1, (1, 5))), 2),
+        lambda: [10 * numbers()],
+        lambda: torch.rand(7, 1, 5).round(),
+        True,
+    ),
+    "real images": (
+        lambda loc, scale: Independent(Normal(loc.unflatten(-1, (1, 5)), scale.unflatten(-1, (1, 5))), 2),
+        lambda: [numbers(), numbers().exp()],
+        lambda: 3 * torch.randn(7, 1, 5),
+        True,
+    ),
+    "levels of images": (
+        lambda logits: Independent(Categorical(logits=logits.unflatten(-2, (1, 5))), 2),
+        lambda: [numbers(6)],
+        lambda: torch.randint(6, (7, 1, 5)),
+        True,
+    ),
     "levels": (
         lambda logits: Independent(CategoricalLevels(logits=logits), 1),
         lambda: [numbers(6)],

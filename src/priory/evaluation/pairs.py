@@ -4,23 +4,23 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from torch.distributions import Bernoulli, Categorical, Distribution, Independent
+from torch.distributions import Bernoulli, Categorical, Distribution, Independent, Normal
 
 from priory.density import joint_log_prob
 from priory.distributions import BinaryVector, CategoricalLevels
-from priory.distributions.normal import at_least_float32, is_diagonal_normal
+from priory.distributions.normal import at_least_float32
 
 
 def by_matrix_product(p: Distribution) -> bool:
     """Return whether `log_prob_of_pairs` is one matrix product, in which more values cost little."""
-    if is_diagonal_normal(p) or isinstance(p, BinaryVector):
+    if isinstance(p, BinaryVector):
         return True
-    if not isinstance(p, Independent) or p.reinterpreted_batch_ndims != 1:
+    if not isinstance(p, Independent) or p.reinterpreted_batch_ndims != len(p.event_shape):
         return False
-    return type(p.base_dist) in (Bernoulli, Categorical, CategoricalLevels)
+    return type(p.base_dist) in (Normal, Bernoulli, Categorical, CategoricalLevels)
 
 
-def log_prob_of_pairs(p: Distribution, values: Float[Tensor, "value event"]) -> Float[Tensor, "distribution value"]:
+def log_prob_of_pairs(p: Distribution, values: Float[Tensor, "value *event"]) -> Float[Tensor, "distribution value"]:
     """Return log p_a(v_b) of every distribution a and every value b, in nats, in float32 at least.
 
     Diagonal normals are computed as the components of a mixture. The log-density of binary and categorical vectors is
@@ -28,15 +28,16 @@ def log_prob_of_pairs(p: Distribution, values: Float[Tensor, "value event"]) -> 
 
         log p_a(v) = v . logits_a - sum_d softplus(logits_ad),    log p_a(v) = sum_d log_softmax(logits_ad)[v_d]
 
-    p has the batch shape (A,), and values are (B, D); values of discrete families are not checked.
+    p has the batch shape (A,), and values are (B, *event); values of discrete families are not checked.
 
     >>> log_prob_of_pairs(BinaryVector(torch.zeros(3, 4)), torch.ones(2, 4)).exp()
     tensor([[0.0625, 0.0625],
             [0.0625, 0.0625],
             [0.0625, 0.0625]])
     """
-    if is_diagonal_normal(p):
-        return joint_log_prob(values, p.mean.new_zeros(len(p.mean)), p.mean, p.stddev).mT
+    if by_matrix_product(p) and type(p.base_dist) is Normal:  # type: ignore[attr-defined]
+        loc, scale = p.mean.flatten(1), p.stddev.flatten(1)
+        return joint_log_prob(values.flatten(1), loc.new_zeros(len(loc)), loc, scale).mT
     if by_matrix_product(p):
         with torch.autocast(values.device.type, enabled=False):
             found = _linear_log_prob(p, values)
@@ -45,10 +46,12 @@ def log_prob_of_pairs(p: Distribution, values: Float[Tensor, "value event"]) -> 
     return p.log_prob(values.unsqueeze(1)).mT
 
 
-def _linear_log_prob(p: Distribution, values: Float[Tensor, "value event"]) -> Float[Tensor, "distribution value"]:
+def _linear_log_prob(p: Distribution, values: Float[Tensor, "value *event"]) -> Float[Tensor, "distribution value"]:
     assert isinstance(p, Independent)
-    logits = at_least_float32(p.base_dist.logits)
-    if isinstance(p, BinaryVector) or isinstance(p.base_dist, Bernoulli):
+    values, logits = values.flatten(1), at_least_float32(p.base_dist.logits)
+    num_levels = logits.shape[-1]
+    logits = logits.flatten(1)
+    if isinstance(p.base_dist, Bernoulli):
         return logits @ values.to(logits.dtype).mT - F.softplus(logits).sum(-1, keepdim=True)
-    indicators = F.one_hot(values.long(), logits.shape[-1]).flatten(1)  # a categorical's logits are normalized by torch
-    return logits.flatten(1) @ indicators.to(logits.dtype).mT
+    indicators = F.one_hot(values.long(), num_levels).flatten(1)  # a categorical's logits are normalized by torch
+    return logits @ indicators.to(logits.dtype).mT

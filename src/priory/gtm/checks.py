@@ -111,9 +111,9 @@ def checked_rows_and_answers(
     X = as_table(X)
     if not isinstance(X, RowsTable):
         return validate_data(model, X, y, dtype="numeric", ensure_all_finite="allow-nan", **options)
-    y = _check_y(y, estimator=model, **options)
-    check_consistent_length(X, y)
-    return checked_rows(model, X, reset=True), y
+    answers = _check_y(y, estimator=model, **options)
+    check_consistent_length(X, answers)
+    return checked_rows(model, X, reset=True), answers
 
 
 def checked_weights(X: NDArray[Any] | RowsTable, sample_weight: ArrayLike | None) -> NDArray[Any] | None:

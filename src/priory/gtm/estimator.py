@@ -129,9 +129,9 @@ class GTM(SafetensorsMixin, FittedMap):
             ValueError: a parameter or the data are wrong; a column has no value at all.
         """
         check_parameters(self)
-        X = checked_rows(self, X, reset=True)
-        weight = checked_weights(X, sample_weight)
-        return self._fit(lambda: [Batch(X, weight)])
+        checked = checked_rows(self, X, reset=True)
+        weight = checked_weights(checked, sample_weight)
+        return self._fit(lambda: [Batch(checked, weight)])
 
     def fit_batches(
         self,
@@ -168,10 +168,10 @@ class GTM(SafetensorsMixin, FittedMap):
         """
         check_parameters(self)
         first = not hasattr(self, "_course")
-        X = checked_rows(self, X, reset=first)
-        weight = checked_weights(X, sample_weight)
+        checked = checked_rows(self, X, reset=first)
+        weight = checked_weights(checked, sample_weight)
         if first:
-            course, rows = self._begin(self._rows(lambda: [Batch(X, weight)]), annealing=0, choose=False)
+            course, rows = self._begin(self._rows(lambda: [Batch(checked, weight)]), annealing=0, choose=False)
         else:
             check_same_grid(self)
             if self._course is None:
@@ -180,7 +180,7 @@ class GTM(SafetensorsMixin, FittedMap):
                     "from; fit a new one (sklearn.base.clone(gtm)), or go on with the one that was saved"
                 )
             course = self._course.to(checked_device(self.device))
-            rows = self._batch(course, X, weight)
+            rows = self._batch(course, checked, weight)
         course.release = replace(course.release, rows=0.0)  # unknown: the course counts them
         found = course.step(list(rows), rows.dtype)
         history = [] if first else self.log_likelihoods_.tolist()

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
-from sklearn.utils import check_random_state
+from sklearn.utils import ClassifierTags, check_random_state
 from sklearn.utils.validation import _num_samples, check_is_fitted
 from torch import Tensor
 
@@ -97,6 +97,7 @@ class FittedMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin,
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = tags.input_tags.sparse = True
+        tags.classifier_tags = ClassifierTags()  # scikit-learn asks whatever has predict_proba and reads sparse rows
         tags.transformer_tags.preserves_dtype = [self.dtype]
         return tags
 
@@ -120,8 +121,8 @@ class FittedMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin,
     def _walk(self, X: TableLike) -> Iterator[tuple[Exponentials, Block, IsotropicNormals]]:
         """Blocks of rows with their exponentials, from which densities and responsibilities follow."""
         check_is_fitted(self)
-        X = checked_rows(self, X, reset=False)
-        rows = self._rows(lambda: [Batch(X)])
+        checked = checked_rows(self, X, reset=False)
+        rows = self._rows(lambda: [Batch(checked)])
         center = torch.from_numpy(self.means_.mean(0)).to(rows.device)
         loc = torch.from_numpy(self.means_).to(rows.device) - center
         log_weights = torch.from_numpy(np.log(self.weights_)).to(rows.device)

@@ -121,7 +121,8 @@ class GTM(SafetensorsMixin, FittedMap):
 
         Args:
             X: (N, D), NaN where a cell is missing: an array, a data frame, or any other form that `priory.rows.as_rows`
-                reads; a memory map, a sparse matrix, a dataset or a folder of Parquet files is read block by block.
+                reads. A memory map, AnnData, a dataset, a folder of Parquet files or `Rows` is read block by block; a
+                sparse matrix is refused, as scikit-learn wants it: give `as_rows(X, "X")`.
             y: ignored.
             sample_weight: (N,), not negative: a row of weight two counts as two rows.
 

@@ -40,7 +40,7 @@ class OnMap(BaseEstimator):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = tags.input_tags.sparse = True
+        tags.input_tags.allow_nan = True
         return tags
 
     def _check_parameters(self) -> None:

@@ -1,4 +1,4 @@
-"""Tables that scikit-learn does not read: sparse matrices, AnnData, datasets, folders of Parquet files."""
+"""Tables that scikit-learn does not read: AnnData, datasets, folders of Parquet files."""
 
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -41,5 +41,10 @@ def as_table(X: Any) -> Any:
     if isinstance(X, Tensor):  # latents, straight from an encoder
         X = X.detach().cpu()
         return X.float() if X.dtype == torch.bfloat16 else X  # NumPy lacks it
-    others = SparseMatrix | AnnotatedData | Dataset | DataLoader | str | Path | Rows
+    if isinstance(X, SparseMatrix):  # scikit-learn's checks want that of a GTM, whose predict_proba is about nodes
+        raise TypeError(
+            "X: expected dense rows, got a sparse matrix; give priory.rows.as_rows(X, 'X'), dense block by "
+            "block, or X.toarray()"
+        )
+    others = AnnotatedData | Dataset | DataLoader | str | Path | Rows
     return RowsTable(as_rows(X, "X")) if isinstance(X, others) else X

@@ -5,9 +5,20 @@ folder of Parquet files.
 """
 
 from priory.rows.arrays import SparseMatrix
+from priory.rows.arrow import ArrowTable
 from priory.rows.conversion import RowsLike, as_rows
 from priory.rows.frames import AnnotatedData, Frame
 from priory.rows.protocol import Rows, read_batches
 from priory.rows.tensors import TensorRows
 
-__all__ = ["AnnotatedData", "Frame", "Rows", "RowsLike", "SparseMatrix", "TensorRows", "as_rows", "read_batches"]
+__all__ = [
+    "AnnotatedData",
+    "ArrowTable",
+    "Frame",
+    "Rows",
+    "RowsLike",
+    "SparseMatrix",
+    "TensorRows",
+    "as_rows",
+    "read_batches",
+]

@@ -24,7 +24,7 @@ class ArrowTable(Protocol):
 def arrow_rows(data: ArrowTable, argument: str) -> ArrayRows:
     """Return the rows of a table of numbers; missing cells become NaN."""
     table = require("pyarrow", "tables", "a table of this kind").table(data)
-    return ArrayRows(_matrix(table, _dtype(table.schema, argument)))
+    return ArrayRows(_matrix(table, _dtype(table.schema, argument, "frame.select(polars.selectors.numeric())")))
 
 
 def parquet_rows(folder: str | Path, argument: str) -> ArrayRows:
@@ -41,8 +41,8 @@ def parquet_rows(folder: str | Path, argument: str) -> ArrayRows:
         )
     arrow = require("pyarrow.dataset", "tables", "a folder of Parquet files")
     try:
-        source = arrow.dataset(files, format="parquet")
-        return ArrayRows(_mapped(source, _dtype(source.schema, argument)))
+        source = arrow.dataset(files, format="parquet", partitioning="hive", partition_base_dir=str(folder))
+        return ArrayRows(_mapped(source, _dtype(source.schema, argument, "priory.load_dataset(folder, drop=[...])")))
     except require("pyarrow", "tables", "Parquet").ArrowException as error:
         raise ValueError(
             f"{argument}: expected .parquet files with the same columns in {str(folder)!r}, got a damaged file or "
@@ -60,13 +60,12 @@ def _mapped(source: Any, dtype: np.dtype) -> np.ndarray:
         return np.memmap(file, dtype, "r", shape=shape) if all(shape) else np.empty(shape, dtype)
 
 
-def _dtype(schema: Any, argument: str) -> np.dtype:
+def _dtype(schema: Any, argument: str, cure: str) -> np.dtype:
     """The type of floats that holds all columns."""
     others = [f"{field.name!r} ({field.type})" for field in schema if not _is_number(field.type)]
     if others:
         raise ValueError(
-            f"{argument}: expected columns of numbers, got {first_few(others)}; convert them, or leave them out, in "
-            "polars by frame.select(polars.selectors.numeric())"
+            f"{argument}: expected columns of numbers, got {first_few(others)}; convert them, or leave them out: {cure}"
         )
     kinds = (np.dtype(field.type.to_pandas_dtype()) for field in schema)
     # decimal numbers are Python's objects in NumPy

@@ -38,7 +38,9 @@ def check_place(path: Path, option: str, reads: Iterable[str | Path], *, may_rep
 
 
 def _same_file(one: Path, other: Path) -> bool:
-    """Whether two paths lead to one file, by links too."""
+    """Whether two paths lead to one file, by links too, or the first one is of a folder of .parquet files."""
+    if other.is_dir():
+        return one.suffix == ".parquet" and other.resolve() in one.resolve().parents
     if one.exists() and other.exists():
         return os.path.samefile(one, other)
     return os.path.realpath(one) == os.path.realpath(other)
@@ -57,5 +59,6 @@ def _owner(path: Path) -> Path | None:
 
 def require_apart(out: Path, source: str) -> None:
     """Refuse a folder for a new run that holds the data: a run's files may have the same names."""
-    if Path(source).is_file() and out.resolve() in Path(source).resolve().parents:
+    data = Path(source).resolve()
+    if data.exists() and out.resolve() in ([data, *data.parents] if data.is_dir() else data.parents):
         raise ValueError(f"--out {out}: expected another folder than the one of the data, {source}; name another")

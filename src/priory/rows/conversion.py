@@ -83,11 +83,17 @@ def as_rows(data: RowsLike, argument: str) -> Rows:
     if make is None and hasattr(data, "__array__"):
         make = array_rows
     if make is None:
-        raise TypeError(f"{argument}: expected {_EXPECTED}, got {type(data).__name__}; see priory.rows.Rows")
+        raise TypeError(f"{argument}: expected {_EXPECTED}, got {type(data).__name__}; {_cure(data)}")
     rows = make(data, argument)
     if len(rows) == 0:
         raise ValueError(f"{argument}: expected at least one row, got none")
     return rows
+
+
+def _cure(data: Any) -> str:
+    if isinstance(data, tuple):
+        return "give the rows alone, without labels: data[0]"
+    return "call its method collect()" if hasattr(data, "collect") else "see priory.rows.Rows"
 
 
 def _array_of(data: list[Any], argument: str) -> NDArray[Any]:

@@ -36,12 +36,11 @@ class AnnotatedData(Protocol):
 
 def frame_rows(frame: Any, argument: str) -> ArrayRows:
     """Return the rows of a frame of numbers; missing cells become NaN."""
-    others = [str(name) for name, dtype in frame.dtypes.items() if dtype.kind not in "biuf"]
+    others = [f"{name!r} ({dtype})" for name, dtype in frame.dtypes.items() if dtype.kind not in "biuf"]
     if others:
-        kinds = dict.fromkeys(str(dtype) for dtype in frame.dtypes if dtype.kind not in "biuf")
         raise ValueError(
-            f"{argument}: expected columns of numbers, got {first_few([repr(name) for name in others])} of type "
-            f'{", ".join(kinds)}; convert them, or leave them out: frame.select_dtypes(["number", "bool"])'
+            f"{argument}: expected columns of numbers, got {first_few(others)}; convert them (frame.astype(float)), or "
+            'leave them out: frame.select_dtypes(["number", "bool"])'
         )
     dtype = np.result_type(*(float_dtype(_numpy_type(each)) for each in frame.dtypes))
     return ArrayRows(frame.to_numpy(dtype=dtype, na_value=np.nan), ids=frame.index)

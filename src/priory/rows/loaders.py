@@ -17,7 +17,6 @@ from torch.utils.data import (
     default_collate,
 )
 
-from priory._support.messages import first_few
 from priory.rows.protocol import Rows
 from priory.rows.tensors import float_type, tensor_rows
 
@@ -102,10 +101,10 @@ def loader_rows(loader: DataLoader, argument: str) -> Rows:
 
 def _rows(loader: DataLoader, batch_size: int | None, argument: str) -> Rows:
     dataset, plain = loader.dataset, loader.collate_fn is default_collate
-    if isinstance(dataset, TensorDataset) and plain:  # row by row it would take forty times as long
-        return tensor_rows(dataset.tensors[0], argument, batch_size=batch_size)
     if plain and len(dataset):  # type: ignore[arg-type]
         _require_tensor(dataset[0], argument)
+    if plain and isinstance(dataset, TensorDataset):  # row by row it would take forty times as long
+        return tensor_rows(dataset.tensors[0], argument, batch_size=batch_size)
     return LoaderRows(loader, batch_size=batch_size)
 
 
@@ -123,8 +122,8 @@ def _require_tensor(item: Any, argument: str) -> None:
         cure = "let __getitem__ return the tensor of one row"
         if type(x).__module__.startswith("PIL"):
             cure = "add transform=torchvision.transforms.ToTensor() to the dataset"
-        elif isinstance(x, dict):
-            cure += f", of one of {first_few(list(map(repr, x)))}"
+        elif isinstance(x, dict) and x:
+            cure += f", such as item[{next(iter(x))!r}]"
         raise TypeError(
             f"{argument}: expected a dataset whose items are a tensor (*input), or a tuple that begins with one, got "
             f"{_described(item)}; {cure}"
@@ -132,9 +131,10 @@ def _require_tensor(item: Any, argument: str) -> None:
 
 
 def _described(item: Any) -> str:
-    if isinstance(item, tuple | list):
-        return f"a {type(item).__name__} ({', '.join(type(each).__name__ for each in item)})"
-    return f"a {type(item).__name__}" if not isinstance(item, Tensor) else "a tensor without dimensions"
+    if isinstance(item, Tensor):
+        return f"a tensor of shape {tuple(item.shape)}"
+    inside = f" of {', '.join(map(_described, item))}" if isinstance(item, tuple | list) else ""
+    return f"a {type(item).__name__}{inside}"
 
 
 def _values(batch: Any) -> Tensor:

@@ -103,7 +103,7 @@ def _rows(loader: DataLoader, batch_size: int | None, argument: str) -> Rows:
     dataset, plain = loader.dataset, loader.collate_fn is default_collate
     if plain and len(dataset):  # type: ignore[arg-type]
         _require_tensor(dataset[0], argument)
-    if plain and isinstance(dataset, TensorDataset):  # row by row it would take forty times as long
+    if plain and isinstance(dataset, TensorDataset):  # row by row it would take four times as long
         return tensor_rows(dataset.tensors[0], argument, batch_size=batch_size)
     return LoaderRows(loader, batch_size=batch_size)
 

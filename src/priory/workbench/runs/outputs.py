@@ -59,6 +59,5 @@ def _owner(path: Path) -> Path | None:
 
 def require_apart(out: Path, source: str) -> None:
     """Refuse a folder for a new run that holds the data: a run's files may have the same names."""
-    data = Path(source).resolve()
-    if data.exists() and out.resolve() in ([data, *data.parents] if data.is_dir() else data.parents):
+    if Path(source).is_file() and out.resolve() in Path(source).resolve().parents:
         raise ValueError(f"--out {out}: expected another folder than the one of the data, {source}; name another")

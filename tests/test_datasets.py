@@ -999,7 +999,7 @@ def test_anndata_is_read_as_its_file_is(backed, tmp_path: Path) -> None:
             "labels: expected a column of DataFrame, got 'kin'.* did you mean 'kind'",
         ),
         (table(), {"delimiter": ";"}, ValueError, "delimiter: expected a table of text, .* got 'DataFrame'"),
-        (table()["a"], {}, ValueError, r"source: expected rows of shape \(N, D\) .* got shape \(30,\)"),
+        (table()["a"], {}, ValueError, r"source: expected rows of shape \(N, D\), got \(30,\)"),
         (
             np.ones((5, 3, 4, 4)),
             {},

@@ -106,7 +106,7 @@ def _array_of(data: list[Any], argument: str) -> NDArray[Any]:
 def _require_matrix(shape: tuple[int, ...], argument: str) -> None:
     if len(shape) < 2:
         raise ValueError(
-            f"{argument}: expected rows of shape (N, D) or (N, *input), got shape {shape}; a single row x is x[None], "
+            f"{argument}: expected rows of shape (N, D), got {shape}; a single row x is x[None], "
             "a single column x[:, None], a pandas Series s.to_frame()"
         )
     if 0 in shape[1:]:

@@ -349,6 +349,7 @@ def test_rows_keep_the_shape_of_an_input() -> None:
             TypeError,
             r"rows: .* got LazyFrame; call its method collect\(\)",
         ),
+        (lambda: evaluate(make(), load_dataset("digits")), TypeError, r"got Dataset; .* data.rows\('train'\)"),
         (lambda: log_likelihood(make(), {}, num_samples=2), TypeError, "rows: .* got dict; see priory.rows.Rows"),
         (
             lambda: TopographicMap(make(), [[0.0], [1.0, 2.0]]),
@@ -438,6 +439,11 @@ def test_a_sparse_matrix_goes_to_a_gtm_as_rows() -> None:
         GTM().fit(scipy.sparse.csr_matrix(binary().numpy()))
 
 
+def test_a_gtm_names_columns_of_text() -> None:
+    with pytest.raises(ValueError, match=r"X: expected columns of numbers, got 'kind' .* frame.select_dtypes"):
+        GTM().fit(frame_of(binary()).assign(kind="x"))
+
+
 def test_a_gtm_checks_the_columns_and_cells_of_rows() -> None:
     gtm = GTM(3, tether=0.0, max_iter=5, tol=0.0).fit(Images(binary()))
     assert gtm.n_features_in_ == 6
@@ -445,6 +451,15 @@ def test_a_gtm_checks_the_columns_and_cells_of_rows() -> None:
         gtm.transform(Images(binary()[:, :5]))
     with pytest.raises(ValueError, match="X contains infinity"):
         gtm.transform(Images(binary() / 0.0 + torch.inf))
+
+
+@pytest.mark.parametrize("kind", [Images, TensorRows, lambda x: x])
+def test_images_are_flat_rows_of_a_gtm(kind) -> None:
+    x, gtm = torch.rand(40, 1, 2, 3), GTM(3, tether=0.0, max_iter=5, tol=0.0)
+    expected = TopographicMap(gtm.fit(x.flatten(1).numpy()), x.flatten(1))
+    found = TopographicMap(gtm.fit(kind(x)), kind(x))
+    torch.testing.assert_close(found.places.place, expected.places.place, atol=1e-12, rtol=0)
+    assert str(found.quality()) == str(expected.quality())
 
 
 @pytest.mark.parametrize("kind", [GTMClassifier, GTMRegressor])

@@ -21,6 +21,7 @@ from torch import Tensor
 from priory._support.messages import shortened
 from priory.gtm.reader import Batch
 from priory.gtm.table import RowsTable, as_table
+from priory.rows.frames import Frame, require_numbers
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 MOST_FEATURES = 2**27  # nodes x radial functions: a gigabyte
@@ -97,7 +98,7 @@ def checked_rows(gtm: Any, X: Any, *, reset: bool) -> NDArray[Any] | RowsTable:
     """Rows as scikit-learn checks them, NaN allowed, in the type they have: blocks become floats when they are read."""
     X = as_table(X)
     if not isinstance(X, RowsTable):
-        return validate_data(gtm, X, reset=reset, dtype="numeric", ensure_all_finite="allow-nan")
+        return _validated(gtm, X, reset=reset)
     _check_feature_names(gtm, X, reset=reset)
     _check_n_features(gtm, X, reset=reset)
     return X
@@ -110,10 +111,19 @@ def checked_rows_and_answers(
     options = {"multi_output": multi_output, "y_numeric": y_numeric}
     X = as_table(X)
     if not isinstance(X, RowsTable):
-        return validate_data(model, X, y, dtype="numeric", ensure_all_finite="allow-nan", **options)
+        return _validated(model, X, y, **options)
     answers = _check_y(y, estimator=model, **options)
     check_consistent_length(X, answers)
     return checked_rows(model, X, reset=True), answers
+
+
+def _validated(model: Any, *data: Any, **options: bool) -> Any:
+    try:
+        return validate_data(model, *data, dtype="numeric", ensure_all_finite="allow-nan", **options)
+    except ValueError:
+        if isinstance(data[0], Frame):
+            require_numbers(data[0], "X")  # names the columns, which scikit-learn does not
+        raise
 
 
 def checked_weights(X: NDArray[Any] | RowsTable, sample_weight: ArrayLike | None) -> NDArray[Any] | None:

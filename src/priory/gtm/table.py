@@ -37,13 +37,19 @@ class RowsTable:
 
 
 def as_table(X: Any) -> Any:
-    """Rows that scikit-learn reads, such as an array or a data frame, as they are; others as a `RowsTable`."""
+    """Rows that scikit-learn reads, such as an array or a data frame, as they are; others as a `RowsTable`.
+
+    Images in a tensor are flattened, too.
+    """
     if isinstance(X, Tensor):  # latents, straight from an encoder
         X = X.detach().cpu()
-        return X.float() if X.dtype == torch.bfloat16 else X  # NumPy lacks it
-    if isinstance(X, SparseMatrix):  # scikit-learn's checks want that of a GTM, whose predict_proba is about nodes
+        X = X.float() if X.dtype == torch.bfloat16 else X  # NumPy lacks it
+        return X.flatten(1) if X.ndim > 2 else X
+    if isinstance(
+        X, SparseMatrix
+    ):  # scikit-learn's checks want this of a GTM: its predict_proba is of nodes, not classes
         raise TypeError(
-            "X: expected dense rows, got a sparse matrix; give priory.rows.as_rows(X, 'X'), dense block by "
+            "X: expected dense rows, got a sparse matrix; give priory.rows.as_rows(X, 'X'), which is read block by "
             "block, or X.toarray()"
         )
     others = AnnotatedData | Dataset | DataLoader | str | Path | Rows

@@ -212,7 +212,7 @@ class TopographicMap:
             train: a map of other rows by the same model, whose neighbors give these rows a class.
             train_kinds: their classes.
         """
-        width = next(iter(self.rows.batches(1)))[0].shape[-1]
+        width = next(iter(self.rows.batches(1)))[0].numel()
         exist = self.places.exist.numpy()
         places, placed = Places(*(column[exist] for column in self.places)), np.flatnonzero(exist)
         found = neighborhoods(places.place, lambda chosen: self.features_of(placed[chosen]), width)

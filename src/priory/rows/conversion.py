@@ -93,6 +93,8 @@ def as_rows(data: RowsLike, argument: str) -> Rows:
 def _cure(data: Any) -> str:
     if isinstance(data, tuple):
         return "give the rows alone, without labels: data[0]"
+    if hasattr(data, "rows"):  # what load_dataset returns
+        return "give the rows of a split: data.rows('train')"
     return "call its method collect()" if hasattr(data, "collect") else "see priory.rows.Rows"
 
 

@@ -36,14 +36,19 @@ class AnnotatedData(Protocol):
 
 def frame_rows(frame: Any, argument: str) -> ArrayRows:
     """Return the rows of a frame of numbers; missing cells become NaN."""
+    require_numbers(frame, argument)
+    dtype = np.result_type(*(float_dtype(_numpy_type(each)) for each in frame.dtypes))
+    return ArrayRows(frame.to_numpy(dtype=dtype, na_value=np.nan), ids=frame.index)
+
+
+def require_numbers(frame: Any, argument: str) -> None:
+    """Refuse columns that are no real numbers, by their names."""
     others = [f"{name!r} ({dtype})" for name, dtype in frame.dtypes.items() if dtype.kind not in "biuf"]
     if others:
         raise ValueError(
             f"{argument}: expected columns of numbers, got {first_few(others)}; convert them (frame.astype(float)), or "
             'leave them out: frame.select_dtypes(["number", "bool"])'
         )
-    dtype = np.result_type(*(float_dtype(_numpy_type(each)) for each in frame.dtypes))
-    return ArrayRows(frame.to_numpy(dtype=dtype, na_value=np.nan), ids=frame.index)
 
 
 def _numpy_type(dtype: Any) -> np.dtype:

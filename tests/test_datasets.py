@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import StackDataset
 
 from command_line import MATRIX, QUICK, ROWS, run_cli
 from priory.workbench.data import FORMATS, Dataset, Table, load_dataset, require_complete
@@ -903,3 +904,127 @@ def test_published_counts_stay_sparse() -> None:
     assert sp.issparse(data.x)
     assert np.array_equal(rows.tensor().numpy(), expected)
     assert np.array_equal(data.labels["label"], label)
+
+
+def table() -> pd.DataFrame:
+    """Numbers, a label and the names of rows, which the index repeats."""
+    frame = pd.DataFrame(counts(30, 3), columns=list("abc")).astype({"b": "float32"})
+    return frame.assign(kind=["u", "v", ""] * 10, name=[f"r{i}" for i in range(30)])
+
+
+def in_folder(frame: pd.DataFrame, folder: Path) -> Path:
+    for name, part in {"a": frame[:20], "b": frame[20:]}.items():
+        part.to_parquet(folder / f"{name}.parquet", index=False)
+    return folder
+
+
+def in_partitions(frame: pd.DataFrame, folder: Path) -> Path:
+    frame.to_parquet(folder, partition_cols=["name"], index=False)
+    return folder
+
+
+OBJECTS = {
+    "pandas": lambda frame, folder: frame,
+    "pandas with an index": lambda frame, folder: frame.set_index("name", drop=False),
+    "polars": lambda frame, folder: pytest.importorskip("polars").from_pandas(frame),
+    "arrow": lambda frame, folder: pytest.importorskip("pyarrow").table(frame),
+    "folder": in_folder,
+}
+
+
+@pytest.mark.parametrize("kind", OBJECTS)
+def test_objects_are_read_as_a_file_with_their_content_is(kind, tmp_path: Path) -> None:
+    frame = table()
+    frame.to_csv(tmp_path / "data.csv", index=False)
+    options = {"labels": ["kind"], "ids": "name", "drop": ["c"], "split": "shuffled", "binarize": "static"}
+    expected = load_dataset(tmp_path / "data.csv", **options)
+    found = load_dataset(OBJECTS[kind](frame, tmp_path), **options)
+    assert (found.columns, found.fingerprint) == (("a", "b"), expected.fingerprint)
+    for name in ("x", "ids"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    np.testing.assert_array_equal(found.labels["kind"], expected.labels["kind"])
+    for name, rows in expected.splits.items():
+        np.testing.assert_array_equal(found.splits[name], rows)
+
+
+@pytest.mark.parametrize("frame", [table().set_index("name"), table().set_index(np.arange(7, 37)).drop(columns="name")])
+def test_the_index_of_a_frame_names_its_rows(frame) -> None:
+    assert load_dataset(frame, labels=["kind"]).ids.tolist() == frame.index.astype(str).tolist()
+
+
+def test_folders_of_a_partitioned_table_are_a_column(tmp_path: Path) -> None:
+    data = load_dataset(in_partitions(table().drop(columns="kind"), tmp_path), labels=["name"])
+    assert sorted(data.labels["name"]) == sorted(table()["name"])
+    assert data.columns == ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    ("shape", "image_shape"), [((9, 12), None), ((9, 3, 4), (3, 4)), ((9, 1, 3, 4), (3, 4)), ((9, 3, 4, 1), (3, 4))]
+)
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy, lambda array: StackDataset(torch.from_numpy(array))])
+def test_arrays_and_tensors_are_read_as_npy_files_are(kind, shape, image_shape, tmp_path: Path) -> None:
+    array = np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)
+    np.save(tmp_path / "x.npy", array)
+    expected = load_dataset(tmp_path / "x.npy")
+    found = load_dataset(kind(array))
+    assert found.image_shape == expected.image_shape == image_shape
+    assert torch.equal(found.all_rows().tensor(), expected.all_rows().tensor())
+    assert found.source is None
+    assert found.summary().integers
+
+
+@pytest.mark.parametrize("backed", [None, "r"])
+def test_anndata_is_read_as_its_file_is(backed, tmp_path: Path) -> None:
+    anndata = pytest.importorskip("anndata")
+    data = anndata.AnnData(sp.csr_matrix(counts().astype(np.float32)), layers={"half": counts() / 2.0})
+    data.obs["kind"] = ["u", "v"] * 20
+    data.write_h5ad(tmp_path / "x.h5ad")
+    data = anndata.read_h5ad(tmp_path / "x.h5ad", backed=backed)
+    for options in ({"labels": ["kind"]}, {"layer": "half"}):
+        found, expected = load_dataset(data, **options), load_dataset(tmp_path / "x.h5ad", **options)
+        assert (found.fingerprint, found.columns) == (expected.fingerprint, expected.columns)
+        assert {name: list(values) for name, values in found.labels.items()} == {
+            name: list(values) for name, values in expected.labels.items()
+        }
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "error", "message"),
+    [
+        (table(), {}, ValueError, "DataFrame: expected numbers, .* 'kind' holds 'u' in row 1"),
+        (
+            table(),
+            {"labels": ["kin"]},
+            ValueError,
+            "labels: expected a column of DataFrame, got 'kin'.* did you mean 'kind'",
+        ),
+        (table(), {"delimiter": ";"}, ValueError, "delimiter: expected a table of text, .* got 'DataFrame'"),
+        (table()["a"], {}, ValueError, r"source: expected rows of shape \(N, D\), got \(30,\)"),
+        (
+            np.ones((5, 3, 4, 4)),
+            {},
+            ValueError,
+            r"ndarray: expected a matrix .* or gray images .* got .* \(5, 3, 4, 4\)",
+        ),
+        ({"a": [1.0]}, {}, TypeError, "source: expected a tensor or array .* got dict"),
+    ],
+)
+def test_other_objects_are_refused(source, options, error, message) -> None:
+    with pytest.raises(error, match=message):
+        load_dataset(source, **options)
+
+
+@pytest.mark.slow
+def test_a_folder_of_parquet_files_is_data_of_the_command(tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cells.v2").mkdir()
+    folder = in_folder(table(), tmp_path / "cells.v2")
+    options = ("--labels", "kind", "--ids", "name")
+    assert run_cli("gtm", "fit", folder, *options, "--points-per-side", 3) == 0
+    run = tmp_path / "runs" / "cells-map"
+    assert json.loads((run / "config.json").read_text())["settings"]["data"]["source"] == str(folder)
+    assert run_cli("score", run, "--out", folder / "c.parquet") == 2
+    assert "--out: expected another file than the data" in capsys.readouterr().err
+    (folder / "a.parquet").unlink()
+    assert run_cli("score", run, "--out", "scores.csv") == 2
+    assert "cells.v2: expected the 30 rows" in capsys.readouterr().err

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.distributions import Distribution
 
+from priory._support.optional import require
 from priory.density import working_dtype
 from priory.evaluation.pairs import by_matrix_product, log_prob_of_pairs
 from priory.model import (
@@ -21,7 +22,10 @@ from priory.model import (
     posterior_of,
     require_model,
 )
-from priory.rows import Rows, as_rows
+from priory.rows import AnnotatedData, Frame, RowsLike, as_rows
+
+if TYPE_CHECKING:
+    import pandas
 
 # Outputs of the decoder at a time: on a CPU as many as its cache holds, since passes over more take three times as
 # long; elsewhere as many as keep a GPU busy.
@@ -49,10 +53,10 @@ class ImportanceEstimate(NamedTuple):
     kl: Float[Tensor, " datum"]
 
 
-@torch.no_grad()
+@overload
 def log_likelihood(
     model: LatentVariableModel,
-    rows: Tensor | Rows,
+    rows: Frame | AnnotatedData,
     *,
     num_samples: int,
     prior_share: float = 0.5,
@@ -60,7 +64,35 @@ def log_likelihood(
     batch_size: int = 128,
     prior: Distribution | None = None,
     progress: Callable[[int], None] | None = None,
-) -> Float[Tensor, " datum"]:
+) -> "pandas.Series": ...
+
+
+@overload
+def log_likelihood(
+    model: LatentVariableModel,
+    rows: RowsLike,
+    *,
+    num_samples: int,
+    prior_share: float = 0.5,
+    chunk_size: int | None = None,
+    batch_size: int = 128,
+    prior: Distribution | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Float[Tensor, " datum"]: ...
+
+
+@torch.no_grad()
+def log_likelihood(
+    model: LatentVariableModel,
+    rows: RowsLike,
+    *,
+    num_samples: int,
+    prior_share: float = 0.5,
+    chunk_size: int | None = None,
+    batch_size: int = 128,
+    prior: Distribution | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Any:
     """Importance-weighted estimate of log p(x) per datum, in nats, streamed over rows and samples.
 
         log p(x) ~ log 1/S sum_s p(z_s) p(x|z_s) / r(z_s),    r = (1 - a) q(z|x) + a p(z)
@@ -79,7 +111,7 @@ def log_likelihood(
 
     Args:
         model: answers `encode`, `latent_prior` and `decode`, as a `VAE` does; used in evaluation mode.
-        rows: a tensor (N, D) or `priory.rows.Rows`.
+        rows: (N, D) or (N, *input) in any form that `priory.rows.as_rows` reads.
         num_samples: S, drawn per datum.
         prior_share: a, in [0, 1); at least one sample is drawn from q.
         chunk_size: (datum, sample) pairs that are decoded at once, which bounds the memory; by default they make 2^19
@@ -89,10 +121,11 @@ def log_likelihood(
         progress: called with the number of rows done, after every batch.
 
     Returns:
-        (N,), accumulated in float64; -inf for a row whose code or density overflows.
+        (N,), accumulated in float64; -inf for a row whose code or density overflows. Of a pandas data frame or AnnData
+        it is a pandas Series with the names of the rows, else a tensor.
 
     Raises:
-        TypeError: rows is neither a tensor nor `Rows`, or a method of the model is missing or gives no distribution.
+        TypeError: the rows are of another kind, or a method of the model is missing or gives no distribution.
         ValueError: num_samples or chunk_size is not positive, or prior_share is outside [0, 1).
 
     Reference: Burda et al. 2016, arXiv:1509.00519, eq. 8; Hesterberg 1995, Technometrics 37(2), on the mixture.
@@ -101,7 +134,11 @@ def log_likelihood(
     if prior is None:
         with evaluation_mode(model):
             prior = latent_prior_of(model)
-    batches = [rows] if isinstance(rows, Tensor) else (x for x, _ in as_rows(rows, "rows").batches(batch_size))
+    if isinstance(rows, Tensor):
+        ids, batches = None, iter([rows])
+    else:
+        source = as_rows(rows, "rows")
+        ids, batches = getattr(source, "ids", None), (x for x, _ in source.batches(batch_size))
     parts, done = [], 0
     for batch in batches:
         x = cast_like(batch, model)
@@ -112,7 +149,11 @@ def log_likelihood(
         done += len(x)
         if progress is not None:
             progress(done)
-    return torch.cat(parts)
+    found = torch.cat(parts)
+    if not isinstance(rows, Frame | AnnotatedData):
+        return found
+    series = require("pandas", "tables", "a data frame").Series
+    return series(found.cpu().numpy(), index=ids, name="log_likelihood")
 
 
 @torch.no_grad()

@@ -3,12 +3,13 @@
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
+from priory._support.optional import require
 from priory.distributions.mixture import Mixture
 from priory.distributions.normal import is_diagonal_normal
 from priory.evaluation.aggregate import AggregatePosterior, active_units
@@ -17,7 +18,10 @@ from priory.evaluation.estimates import Estimate, mean
 from priory.evaluation.holes import coverage
 from priory.evaluation.importance import ROWS_TOGETHER, ImportanceEstimate, importance_estimate, overflows
 from priory.model import LatentVariableModel, cast_like, evaluation_mode, latent_prior_of, posterior_of, require_model
-from priory.rows import Rows, as_rows
+from priory.rows import RowsLike, as_rows
+
+if TYPE_CHECKING:
+    import pandas
 
 ENOUGH_EFFECTIVE_SAMPLES = 10.0
 DRAWS_FOR_A_MEAN = 1000  # of a posterior whose mean has no closed form
@@ -51,21 +55,32 @@ class Evaluation(dict[str, Estimate]):
     Attributes:
         per_row: `nll`, `elbo`, `distortion` and `rate` of each row in nats, and `effective_sample_size`, (N,) each. To
             compare two models, average the differences of their rows: this has a small standard error.
+        index: names of the rows, such as the index of a data frame; None if they have none.
 
     >>> evaluation = Evaluation({"nll": Estimate(1.5, 0.5)}, {"nll": torch.tensor([1.0, 2.0])})
     >>> evaluation["nll"].value, evaluation.per_row["nll"]
     (1.5, tensor([1., 2.]))
     """
 
-    def __init__(self, metrics: Mapping[str, Estimate], per_row: Mapping[str, Tensor]) -> None:
+    def __init__(self, metrics: Mapping[str, Estimate], per_row: Mapping[str, Tensor], *, index: Any = None) -> None:
         super().__init__(metrics)
-        self.per_row = dict(per_row)
+        self.per_row, self.index = dict(per_row), index
+
+    def to_frame(self) -> "pandas.DataFrame":
+        """Return the numbers of each row as a data frame with the names of the rows.
+
+        >>> evaluation = Evaluation({}, {"nll": torch.tensor([1.0, 2.0])}, index=["a", "b"])
+        >>> evaluation.to_frame().loc["b", "nll"]
+        np.float32(2.0)
+        """
+        columns = {name: values.numpy() for name, values in self.per_row.items()}
+        return require("pandas", "tables", "to_frame()").DataFrame(columns, index=self.index)
 
 
 @torch.no_grad()
 def evaluate(
     model: LatentVariableModel,
-    rows: Tensor | Rows,
+    rows: RowsLike,
     *,
     num_samples: int = 512,
     prior_share: float = 0.5,
@@ -77,7 +92,7 @@ def evaluate(
 
     Args:
         model: answers `encode`, `latent_prior` and `decode`, as a `VAE` does; used in evaluation mode.
-        rows: a tensor (N, D) or `priory.rows.Rows`.
+        rows: (N, D) or (N, *input) in any form that `priory.rows.as_rows` reads.
         num_samples: importance samples per datum; those of them that come from q give the bound too.
         prior_share: see `log_likelihood`.
         chunk_size: see `log_likelihood`.
@@ -101,9 +116,9 @@ def evaluate(
         LowEffectiveSampleSizeWarning: half of the rows have fewer than ten effective samples.
     """
     require_model(model)
-    rows = as_rows(rows, "rows")
-    if len(rows) < 2:
-        raise ValueError(f"rows: expected at least two rows for a standard error, got {len(rows)}")
+    source = as_rows(rows, "rows")
+    if len(source) < 2:
+        raise ValueError(f"rows: expected at least two rows for a standard error, got {len(source)}")
     together = ROWS_TOGETHER if chunk_size is None else max(1, min(ROWS_TOGETHER, chunk_size))
     options: dict[str, Any] = {"num_samples": num_samples, "prior_share": prior_share, "chunk_size": chunk_size}
     posteriors = _Posteriors()
@@ -111,7 +126,7 @@ def evaluate(
     done = 0
     with evaluation_mode(model):
         p_z = latent_prior_of(model)
-        for x, _ in rows.batches(batch_size):
+        for x, _ in source.batches(batch_size):
             for part in cast_like(x, model).split(together):
                 q = posterior_of(model, part)
                 estimate = importance_estimate(model, part, **options, prior=p_z, posterior=q)
@@ -143,7 +158,7 @@ def evaluate(
             LowEffectiveSampleSizeWarning,
             stacklevel=3,  # 2 is torch.no_grad
         )
-    return Evaluation(metrics, per_row)
+    return Evaluation(metrics, per_row, index=getattr(source, "ids", None))
 
 
 class _Posteriors:

@@ -8,12 +8,20 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import check_array, check_random_state
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils import check_array, check_consistent_length, check_random_state
+from sklearn.utils.validation import (
+    _check_feature_names,
+    _check_n_features,
+    _check_sample_weight,
+    _check_y,
+    validate_data,
+)
 from torch import Tensor
 
 from priory._support.messages import shortened
 from priory.gtm.reader import Batch
+from priory.gtm.table import RowsTable, as_table
+from priory.rows.frames import Frame, require_numbers
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 MOST_FEATURES = 2**27  # nodes x radial functions: a gigabyte
@@ -86,14 +94,39 @@ def checked_device(device: str | None) -> torch.device:
     return found
 
 
-def checked_rows(gtm: Any, X: ArrayLike | Tensor, *, reset: bool) -> NDArray[Any]:
+def checked_rows(gtm: Any, X: Any, *, reset: bool) -> NDArray[Any] | RowsTable:
     """Rows as scikit-learn checks them, NaN allowed, in the type they have: blocks become floats when they are read."""
-    if isinstance(X, Tensor):
-        X = X.detach().cpu()  # latents, straight from an encoder
-    return validate_data(gtm, X, reset=reset, dtype="numeric", ensure_all_finite="allow-nan")
+    X = as_table(X)
+    if not isinstance(X, RowsTable):
+        return _validated(gtm, X, reset=reset)
+    _check_feature_names(gtm, X, reset=reset)
+    _check_n_features(gtm, X, reset=reset)
+    return X
 
 
-def checked_weights(X: NDArray[Any], sample_weight: ArrayLike | None) -> NDArray[Any] | None:
+def checked_rows_and_answers(
+    model: Any, X: Any, y: ArrayLike, *, multi_output: bool = False, y_numeric: bool = False
+) -> tuple[NDArray[Any] | RowsTable, NDArray[Any]]:
+    """Rows as `checked_rows` gives them, and one answer or more for each."""
+    options = {"multi_output": multi_output, "y_numeric": y_numeric}
+    X = as_table(X)
+    if not isinstance(X, RowsTable):
+        return _validated(model, X, y, **options)
+    answers = _check_y(y, estimator=model, **options)
+    check_consistent_length(X, answers)
+    return checked_rows(model, X, reset=True), answers
+
+
+def _validated(model: Any, *data: Any, **options: bool) -> Any:
+    try:
+        return validate_data(model, *data, dtype="numeric", ensure_all_finite="allow-nan", **options)
+    except ValueError:
+        if isinstance(data[0], Frame):
+            require_numbers(data[0], "X")  # names the columns, which scikit-learn does not
+        raise
+
+
+def checked_weights(X: NDArray[Any] | RowsTable, sample_weight: ArrayLike | None) -> NDArray[Any] | None:
     """Weights of rows, finite and not negative; None if all are one."""
     if sample_weight is None:
         return None
@@ -127,7 +160,7 @@ def checked_batches(gtm: Any, batches: Iterable[Any] | Callable[[], Iterable[Any
 
     def read() -> Iterator[Batch]:
         for batch in start():
-            x = batch[0] if isinstance(batch, tuple | list) else batch
+            x = as_table(batch[0] if isinstance(batch, tuple | list) else batch)
             if not len(x):
                 continue
             x = checked_rows(gtm, x, reset=not widths)

@@ -27,6 +27,7 @@ from priory.gtm.fitting import Course, Progress, begin, fit_in_batches, fit_in_t
 from priory.gtm.reader import Batch, BlockReader
 from priory.gtm.stiffness import FREE, Stiffness, choose_stiffness
 from priory.gtm.storage import SafetensorsMixin
+from priory.gtm.table import RowsTable, TableLike
 
 
 class GTM(SafetensorsMixin, FittedMap):
@@ -115,11 +116,13 @@ class GTM(SafetensorsMixin, FittedMap):
         self.dtype = dtype
         self.random_state = random_state
 
-    def fit(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(self, X: TableLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the sheet to rows.
 
         Args:
-            X: (N, D), NaN where a cell is missing; a memory map is read block by block.
+            X: (N, D), NaN where a cell is missing: an array, a data frame, or any other form that `priory.rows.as_rows`
+                reads. A memory map, AnnData, a dataset, a folder of Parquet files or `Rows` is read block by block; a
+                sparse matrix is refused, as scikit-learn wants it: give `as_rows(X, "X")`.
             y: ignored.
             sample_weight: (N,), not negative: a row of weight two counts as two rows.
 
@@ -127,14 +130,14 @@ class GTM(SafetensorsMixin, FittedMap):
             ValueError: a parameter or the data are wrong; a column has no value at all.
         """
         check_parameters(self)
-        X = checked_rows(self, X, reset=True)
-        weight = checked_weights(X, sample_weight)
-        return self._fit(lambda: [Batch(X, weight)])
+        checked = checked_rows(self, X, reset=True)
+        weight = checked_weights(checked, sample_weight)
+        return self._fit(lambda: [Batch(checked, weight)])
 
     def fit_batches(
         self,
         batches: Iterable[Any] | Callable[[], Iterable[Any]],
-        held_out: Callable[[], Iterable[ArrayLike]] | None = None,
+        held_out: Callable[[], Iterable[TableLike]] | None = None,
     ) -> Self:
         """Fit the sheet to rows that come in batches and need not fit into memory; each iteration reads them once.
 
@@ -149,7 +152,7 @@ class GTM(SafetensorsMixin, FittedMap):
         check_parameters(self)
         return self._fit(checked_batches(self, batches), held_out)
 
-    def partial_fit(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
+    def partial_fit(self, X: TableLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
         """One step of incremental EM with these rows; the first call also initializes the map, so give it many rows.
 
         The n-th step moves the statistics by (2 / (n + 1))^0.6 towards those of its rows; the prior of W is weighed
@@ -166,10 +169,10 @@ class GTM(SafetensorsMixin, FittedMap):
         """
         check_parameters(self)
         first = not hasattr(self, "_course")
-        X = checked_rows(self, X, reset=first)
-        weight = checked_weights(X, sample_weight)
+        checked = checked_rows(self, X, reset=first)
+        weight = checked_weights(checked, sample_weight)
         if first:
-            course, rows = self._begin(self._rows(lambda: [Batch(X, weight)]), annealing=0, choose=False)
+            course, rows = self._begin(self._rows(lambda: [Batch(checked, weight)]), annealing=0, choose=False)
         else:
             check_same_grid(self)
             if self._course is None:
@@ -178,7 +181,7 @@ class GTM(SafetensorsMixin, FittedMap):
                     "from; fit a new one (sklearn.base.clone(gtm)), or go on with the one that was saved"
                 )
             course = self._course.to(checked_device(self.device))
-            rows = self._batch(course, X, weight)
+            rows = self._batch(course, checked, weight)
         course.release = replace(course.release, rows=0.0)  # unknown: the course counts them
         found = course.step(list(rows), rows.dtype)
         history = [] if first else self.log_likelihoods_.tolist()
@@ -193,7 +196,7 @@ class GTM(SafetensorsMixin, FittedMap):
         return state
 
     def _fit(
-        self, batches: Callable[[], Iterable[Batch]], held_out: Callable[[], Iterable[ArrayLike]] | None = None
+        self, batches: Callable[[], Iterable[Batch]], held_out: Callable[[], Iterable[TableLike]] | None = None
     ) -> Self:
         annealing = min(self.annealing, self.max_iter // 2)
         course, rows = self._begin(self._rows(batches), annealing, choose=True)
@@ -255,7 +258,9 @@ class GTM(SafetensorsMixin, FittedMap):
         self.converged_ = progress.converged
         return self
 
-    def _epochs(self, course: Course, X: NDArray[Any], weight: NDArray[Any] | None) -> Iterator[Iterator[BlockReader]]:
+    def _epochs(
+        self, course: Course, X: NDArray[Any] | RowsTable, weight: NDArray[Any] | None
+    ) -> Iterator[Iterator[BlockReader]]:
         """Passes over the rows, in an order of their own each."""
         random = check_random_state(self.random_state)
         for _ in range(self.max_iter):
@@ -264,5 +269,5 @@ class GTM(SafetensorsMixin, FittedMap):
             parts = (np.sort(order[start : start + starts.step]) for start in starts)
             yield (self._batch(course, X[part], None if weight is None else weight[part]) for part in parts)
 
-    def _batch(self, course: Course, X: NDArray[Any], weight: NDArray[Any] | None) -> BlockReader:
+    def _batch(self, course: Course, X: NDArray[Any] | RowsTable, weight: NDArray[Any] | None) -> BlockReader:
         return self._rows(lambda: [Batch(X, weight)]).centered(course.center)

@@ -17,6 +17,7 @@ from priory.density.isotropic import IsotropicNormals
 from priory.grid.nodes import RadialBasis
 from priory.gtm.checks import DTYPES, checked_device, checked_places, checked_rows
 from priory.gtm.reader import Batch, Block, BlockReader
+from priory.gtm.table import TableLike, as_table
 
 
 class FittedMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator):
@@ -34,21 +35,21 @@ class FittedMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin,
     basis_: RadialBasis
     basis_weights_: NDArray[np.float64]
 
-    def transform(self, X: ArrayLike) -> NDArray[np.float64]:
+    def transform(self, X: TableLike) -> NDArray[np.float64]:
         """Each row's place on the map, E[u | x] = sum_k p(k | x) u_k, (N, C)."""
         check_is_fitted(self)
         nodes = torch.from_numpy(self.nodes_).to(checked_device(self.device), DTYPES[self.dtype])
         return self._of_rows(X, lambda found, block, normals: _responsibilities(found) @ nodes)
 
-    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
+    def predict(self, X: TableLike) -> NDArray[np.int64]:
         """The node with the largest responsibility for each row, (N,)."""
         return self._of_rows(X, lambda found, block, normals: found.terms.argmax(-1))
 
-    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+    def predict_proba(self, X: TableLike) -> NDArray[np.float64]:
         """The responsibilities p(k | x), (N, K)."""
         return self._of_rows(X, lambda found, block, normals: _responsibilities(found))
 
-    def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:
+    def score_samples(self, X: TableLike) -> NDArray[np.float64]:
         """log p(x) of each row in nats, (N,); of its cells that are there. It is -inf for a row that overflows."""
 
         def log_prob(found: Exponentials, block: Block, normals: IsotropicNormals) -> Tensor:
@@ -57,7 +58,7 @@ class FittedMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin,
 
         return self._of_rows(X, log_prob)
 
-    def score(self, X: ArrayLike, y: Any = None) -> float:
+    def score(self, X: TableLike, y: Any = None) -> float:
         """The mean of `score_samples`, in nats a row."""
         return float(self.score_samples(X).mean())
 
@@ -103,8 +104,9 @@ class FittedMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin,
         num_nodes = self.points_per_side**self.n_components
         return BlockReader(batches, num_nodes, checked_device(self.device), DTYPES[self.dtype])
 
-    def _of_rows(self, X: ArrayLike, number: Callable[[Exponentials, Block, IsotropicNormals], Tensor]) -> NDArray[Any]:
+    def _of_rows(self, X: TableLike, number: Callable[[Exponentials, Block, IsotropicNormals], Tensor]) -> NDArray[Any]:
         """`number` of each row, computed block by block."""
+        X = as_table(X)
         result: Tensor | None = None
         for found, block, normals in self._walk(X):
             of_block = number(found, block, normals)
@@ -115,11 +117,11 @@ class FittedMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin,
         assert result is not None
         return result.numpy()
 
-    def _walk(self, X: ArrayLike) -> Iterator[tuple[Exponentials, Block, IsotropicNormals]]:
+    def _walk(self, X: TableLike) -> Iterator[tuple[Exponentials, Block, IsotropicNormals]]:
         """Blocks of rows with their exponentials, from which densities and responsibilities follow."""
         check_is_fitted(self)
-        X = checked_rows(self, X, reset=False)
-        rows = self._rows(lambda: [Batch(X)])
+        checked = checked_rows(self, X, reset=False)
+        rows = self._rows(lambda: [Batch(checked)])
         center = torch.from_numpy(self.means_.mean(0)).to(rows.device)
         loc = torch.from_numpy(self.means_).to(rows.device) - center
         log_weights = torch.from_numpy(np.log(self.weights_)).to(rows.device)

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import check_is_fitted, column_or_1d
 from torch import Tensor
 
 from priory.grid.landscapes import (
@@ -26,8 +26,9 @@ from priory.grid.landscapes import (
     value_landscape,
     weighted_powers,
 )
-from priory.gtm.checks import checked_weights
+from priory.gtm.checks import checked_rows_and_answers, checked_weights
 from priory.gtm.estimator import GTM
+from priory.gtm.table import TableLike
 
 
 class OnMap(BaseEstimator):
@@ -47,7 +48,7 @@ class OnMap(BaseEstimator):
             raise ValueError(f"gtm: expected None or a GTM, got {type(self.gtm).__name__}")
         check_smoothing(self.smoothing)
 
-    def _fit_map(self, X: ArrayLike, weight: NDArray[Any] | None) -> None:
+    def _fit_map(self, X: TableLike, weight: NDArray[Any] | None) -> None:
         """Fit the map to X as the caller gave it, so that the map knows the names of the columns too."""
         self.gtm_ = (GTM() if self.gtm is None else clone(self.gtm)).fit(X, sample_weight=weight)
 
@@ -56,7 +57,7 @@ class OnMap(BaseEstimator):
         return (self.gtm_.points_per_side,) * self.gtm_.n_components
 
     def _node_sums(
-        self, X: ArrayLike, columns: Callable[[Int[Tensor, " point"]], Float[Tensor, "point column"]]
+        self, X: TableLike, columns: Callable[[Int[Tensor, " point"]], Float[Tensor, "point column"]]
     ) -> Float[Tensor, "node column"]:
         """sum_n r_nk c_n; `columns` gives c of the rows with these indices, in float64."""
         total: Tensor | float = 0.0
@@ -67,7 +68,7 @@ class OnMap(BaseEstimator):
         return total.cpu()
 
     def _predicted(
-        self, X: ArrayLike, predict: Callable[[Float[Tensor, "point node"]], Float[Tensor, "point *column"]]
+        self, X: TableLike, predict: Callable[[Float[Tensor, "point node"]], Float[Tensor, "point *column"]]
     ) -> NDArray[np.float64]:
         """`predict` of the rows' responsibilities, block by block."""
 
@@ -116,7 +117,7 @@ class GTMClassifier(ClassifierMixin, OnMap):
         self.smoothing = smoothing
         self.class_prior = class_prior
 
-    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(self, X: TableLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the map to X, then the nodes' classes to y.
 
         Args:
@@ -128,7 +129,7 @@ class GTMClassifier(ClassifierMixin, OnMap):
             ValueError: a parameter or the data are wrong; see also `GTM.fit`.
         """
         self._check_parameters()
-        rows, y = validate_data(self, X, y, dtype="numeric", ensure_all_finite="allow-nan")
+        rows, y = checked_rows_and_answers(self, X, y)
         check_classification_targets(y)
         self.classes_, codes = np.unique(column_or_1d(y, warn=True), return_inverse=True)
         given = checked_weights(rows, sample_weight)
@@ -143,12 +144,12 @@ class GTMClassifier(ClassifierMixin, OnMap):
         self.node_probabilities_ = class_probabilities(sums, self.smoothing, self._grid_shape, prior).numpy()
         return self
 
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
+    def predict(self, X: TableLike) -> NDArray[Any]:
         """The class with the largest probability for each row, (N,)."""
         probabilities = self.predict_proba(X)  # first: before fit it raises NotFittedError, and classes_ is missing
         return self.classes_[probabilities.argmax(-1)]
 
-    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+    def predict_proba(self, X: TableLike) -> NDArray[np.float64]:
         """p(c | x), (N, classes), in the order of `classes_`."""
         check_is_fitted(self)
         probabilities = torch.from_numpy(self.node_probabilities_)
@@ -206,7 +207,7 @@ class GTMRegressor(RegressorMixin, OnMap):
         self.gtm = gtm
         self.smoothing = smoothing
 
-    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(self, X: TableLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the map to X, then the nodes' means to y.
 
         Args:
@@ -218,8 +219,7 @@ class GTMRegressor(RegressorMixin, OnMap):
             ValueError: a parameter or the data are wrong; see also `GTM.fit`.
         """
         self._check_parameters()
-        checks = {"dtype": "numeric", "ensure_all_finite": "allow-nan", "multi_output": True, "y_numeric": True}
-        rows, outputs = validate_data(self, X, y, **checks)
+        rows, outputs = checked_rows_and_answers(self, X, y, multi_output=True, y_numeric=True)
         given = checked_weights(rows, sample_weight)
         self._fit_map(X, given)
         outputs = outputs.astype(np.float64)
@@ -231,7 +231,7 @@ class GTMRegressor(RegressorMixin, OnMap):
         self.node_means_, self.node_scales_ = landscape.mean.numpy(), landscape.scale.numpy()
         return self
 
-    def predict(self, X: ArrayLike, return_std: bool = False) -> NDArray[Any] | tuple[NDArray[Any], NDArray[Any]]:
+    def predict(self, X: TableLike, return_std: bool = False) -> NDArray[Any] | tuple[NDArray[Any], NDArray[Any]]:
         """E[y | x], (N,) or (N, T) as y was; with return_std, beside it the standard deviation sqrt(Var[y | x])."""
         check_is_fitted(self)
         landscape = torch.from_numpy(self.node_means_), torch.from_numpy(self.node_scales_)

@@ -52,4 +52,4 @@ def log_volume(scaler: Any, x: np.ndarray) -> np.ndarray:
 
 
 def _array(x: Tensor) -> np.ndarray:
-    return x.detach().cpu().double().numpy()
+    return x.detach().cpu().double().flatten(1).numpy()

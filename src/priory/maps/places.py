@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 REACH = 3.0  # steps of the grid; the choice is measured in docs/maps.md
@@ -35,6 +35,17 @@ class Places(NamedTuple):
     def exist(self) -> Bool[Tensor, " datum"]:
         """Whether each row has a place, (N,)."""
         return self.node >= 0
+
+    def columns(self) -> dict[str, Shaped[Tensor, " datum"]]:
+        """The columns of a table of the rows: `u1`, `u2`, ..., their scales, `node`, `responsibility`."""
+        axes = range(1, self.place.shape[1] + 1)
+        return {
+            **{f"u{axis}": self.place[:, axis - 1] for axis in axes},
+            **{f"u{axis}_scale": self.scale[:, axis - 1] for axis in axes},
+            "node": self.node,
+            **{f"node_u{axis}": self.mode[:, axis - 1] for axis in axes},
+            "responsibility": self.responsibility,
+        }
 
 
 def places_of(share: Float[Tensor, "datum node"], nodes: Float[Tensor, "node grid"], reach: float = REACH) -> Places:

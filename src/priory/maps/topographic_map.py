@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from priory._support.optional import require
 from priory.evaluation import Estimate
 from priory.evaluation.estimates import mean
 from priory.grid.landscapes import (
@@ -27,10 +28,12 @@ from priory.maps.labels import as_classes, as_labels
 from priory.maps.places import REACH, Places, places_of
 from priory.maps.quality import knn_accuracy, neighborhoods, topographic_error
 from priory.maps.surfaces import surface_of
-from priory.rows import Rows, TensorRows, as_rows
+from priory.rows import Rows, RowsLike, as_rows
+
+if TYPE_CHECKING:
+    import pandas
 
 BATCH = 1024  # rows whose responsibilities are looked at together
-RowsLike = Any  # Rows, a tensor (N, D), or an object that NumPy converts to an array (N, D)
 
 
 class Nodes(NamedTuple):
@@ -61,8 +64,7 @@ class TopographicMap:
     Args:
         model: a `LatentVariableModel` (such as a `VAE`) whose prior has a grid, a fitted `GTM`, a pipeline of a
             `StandardScaler` and one, or a `Surface`.
-        rows: (N, D) in the data's units, a tensor, an array, a data frame, or `priory.rows.Rows` such as
-            `dataset.rows("test")`.
+        rows: in the data's units, in any form that `priory.rows.as_rows` reads: a tensor, an array, a data frame, ...
         reach: how far from the likeliest node others count for a row's place, in steps of the grid.
         batch_size: rows read at a time.
         progress: called with the number of rows done.
@@ -102,7 +104,7 @@ class TopographicMap:
                 f"reach, batch_size: expected steps that are not negative, and at least 1, got {reach}, {batch_size}"
             )
         self.surface = surface_of(model)
-        self.rows, self.reach, self.batch_size = _source(rows), reach, batch_size
+        self.rows, self.reach, self.batch_size = as_rows(rows, "rows"), reach, batch_size
         self.places, total = self._placed(self.rows, progress)
         self.usage = total / int(self.places.exist.sum())
 
@@ -125,13 +127,24 @@ class TopographicMap:
         """
         return torch.cat([self.surface.log_likelihood(x) for x, _ in self.rows.batches(self.batch_size)])
 
+    def to_frame(self) -> "pandas.DataFrame":
+        """Return the place of each row as a data frame with the names of the rows; `Places.columns` names the columns.
+
+        >>> from priory import GTM
+        >>> x = torch.rand(20, 3, generator=torch.Generator().manual_seed(0))
+        >>> TopographicMap(GTM(points_per_side=4, tol=0.01).fit(x), x).to_frame().columns.tolist()
+        ['u1', 'u2', 'u1_scale', 'u2_scale', 'node', 'node_u1', 'node_u2', 'responsibility']
+        """
+        columns = {name: values.numpy() for name, values in self.places.columns().items()}
+        return require("pandas", "tables", "to_frame()").DataFrame(columns, index=getattr(self.rows, "ids", None))
+
     def project(self, rows: RowsLike) -> Places:
         """The places of other rows on the same map.
 
         Raises:
             ValueError: there are no rows.
         """
-        return self._placed(_source(rows))[0]
+        return self._placed(as_rows(rows, "rows"))[0]
 
     def landscape(self, values: Any, *, smoothing: float = 1.0) -> ClassLandscape | ValueLandscape:
         """How labels or numbers of these rows spread over the nodes; `priory.grid.landscapes` has the formula.
@@ -175,7 +188,7 @@ class TopographicMap:
 
         A row without a place has the label '' or the number NaN.
         """
-        shares = self._shares(self.rows if rows is None else _source(rows))
+        shares = self._shares(self.rows if rows is None else as_rows(rows, "rows"))
         if isinstance(landscape, ValueLandscape):
             parts = [predicted_value(share, landscape.mean, landscape.scale) for share in shares]
             return ValuePrediction(*(torch.cat(column) for column in zip(*parts, strict=True)))
@@ -269,16 +282,3 @@ def neighbor_distances(features: Float[Tensor, "node feature"], grid_shape: tupl
             total.narrow(axis, start, side - 1).add_(gaps)
             count.narrow(axis, start, side - 1).add_(1.0)
     return (total / count.clamp(min=1.0)).reshape(-1)
-
-
-def _source(rows: RowsLike) -> Rows:
-    if not isinstance(rows, Rows):
-        if not isinstance(rows, Tensor):
-            array = np.asarray(rows)
-            if array.dtype.kind not in "biuf":
-                raise ValueError(f"rows: expected numbers, got values of type {array.dtype}; leave columns of text out")
-            rows = torch.from_numpy(array if array.flags.writeable else array.copy())  # torch wants writable memory
-        if rows.ndim != 2:
-            raise ValueError(f"rows: expected shape (N, D), got {tuple(rows.shape)}; a single row x is x[None]")
-        rows = TensorRows(rows)
-    return as_rows(rows, "rows")

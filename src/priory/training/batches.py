@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from priory.rows import Rows
+from priory.rows import Rows, read_batches
 
 
 def derived_seed(*parts: object) -> int:
@@ -39,5 +39,4 @@ class ShuffledBatches:
         return torch.cat([order, order[:missing]])[self.rank :: self.world_size] if self.world_size > 1 else order
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for positions in self.order().split(self.batch_size):
-            yield self.rows.batch(positions)
+        yield from read_batches(self.rows, self.order().split(self.batch_size))

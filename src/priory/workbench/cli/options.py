@@ -39,7 +39,7 @@ DataArgument = Annotated[
     typer.Argument(
         metavar="DATA",
         callback=_checked_data,
-        help="A file (.npy .npz .csv .tsv .parquet .h5ad, IDX) or an embedded set: digits.",
+        help="A file (.npy .npz .csv .tsv .parquet .h5ad, IDX), a folder of .parquet files, or digits.",
     ),
 ]
 RunArgument = Annotated[

@@ -26,14 +26,14 @@ class Dataset:
     """All rows of a data set in their own units, and the rows of each split.
 
     Attributes:
-        name: 'digits' or the file's stem.
+        name: 'digits', the file's stem, the folder's name, or the type of an object.
         x: (rows, columns), a NumPy array or a scipy CSR matrix, in a compact dtype.
         splits: 'train', 'valid', 'test' to int64 row indices into `x`; a split without rows is an empty array.
         ids: one string a row.
         labels: column name to the values of all rows, text or numbers; the first one is the main label.
         columns: feature names.
         image_shape: (height, width) if a row is a gray image, row-major.
-        source: the file, or None for embedded data.
+        source: the file or folder, or None for embedded data and objects.
         dynamic_binarization: train rows hold means in [0, 1], to be binarized anew each time they are seen; valid and
             test rows were binarized once.
         binarize_scale: the value that counted as one where the data were binarized, else None.

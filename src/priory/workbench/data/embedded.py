@@ -10,7 +10,7 @@ EMBEDDED = ("digits",)  # of scikit-learn
 
 
 def existing_file(path: Path) -> Path:
-    """The path of a file that can be read.
+    """The path of a file that can be read, or of a folder of .parquet files.
 
     Raises:
         FileNotFoundError: it is not there; the error has the nearest name.
@@ -22,7 +22,11 @@ def existing_file(path: Path) -> Path:
             return path
         raise PermissionError(f"source: expected a file that you may read, got {str(path)!r}; change its permissions")
     if path.is_dir():
-        raise ValueError(f"source: expected a file, got the folder {str(path)!r}; name a file in it")
+        if any(path.rglob("*.parquet")):
+            return path
+        raise ValueError(
+            f"source: expected a file, got the folder {str(path)!r}, which has no .parquet files; name a file in it"
+        )
     if path.exists():
         raise ValueError(f"source: expected a regular file, got the pipe or device {str(path)!r}; save the data first")
     shown = shortened(str(path), 300)

@@ -1,4 +1,4 @@
-"""`load_dataset` makes a `Dataset` of an embedded data set or a file."""
+"""`load_dataset` makes a `Dataset` of an embedded data set, a file, or an object such as a data frame."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from priory.workbench.data.reading.text_options import TextOptions
 from priory.workbench.data.splits import consecutive, random_split, recorded_split, stratified_split, with_validation
 from priory.workbench.data.summary import summarize
 
+if TYPE_CHECKING:  # files are read, and refused, without torch
+    from priory.rows import RowsLike
+
 OPTIONAL = ("labels", "ids", "drop", "layer")
 
 # Tomczak, Deep Generative Modeling (2022): the first 1000 of scikit-learn's digits train, the next 350 validate.
@@ -29,7 +32,7 @@ _BOOK_SPLIT = {"train": 1000, "valid": 350, "test": 447}
 
 
 def load_dataset(
-    source: str | Path,
+    source: str | Path | RowsLike,
     *,
     labels: Sequence[str] = (),
     ids: str | None = None,
@@ -49,14 +52,16 @@ def load_dataset(
     known_columns: Sequence[str] = (),
     precise: bool = False,
 ) -> Dataset:
-    """Load an embedded data set or a file.
+    """Load an embedded data set, a file, a folder of .parquet files, or an object that holds data.
 
     Args:
-        source: 'digits', or a file of one of `FORMATS`: .npy, .npz, .csv, .tsv, .parquet, .h5ad, IDX (-ubyte), ...
+        source: 'digits'; a file of one of `FORMATS`: .npy, .npz, .csv, .tsv, .parquet, .h5ad, IDX (-ubyte), ...; a
+            folder of .parquet files; a data frame, an array or gray images, a sparse matrix, AnnData, or other rows
+            that `priory.rows.as_rows` reads, which are read into memory.
         labels: columns to take out of the matrix and keep as labels; the first one is the main label.
         ids: a column to take out of the matrix that names the rows.
         drop: columns to leave out.
-        layer: the layer of an .h5ad file to read instead of X.
+        layer: the layer of an .h5ad file or of AnnData to read instead of X.
         header: of a table of text, whether its first line holds names; None to find out by the lines below.
         delimiter: of a table of text, the character between fields; None to find out.
         decimal: of a table of text, the decimal mark, '.' or ','; None to find out.
@@ -101,11 +106,7 @@ def load_dataset(
         tuple(dict.fromkeys(_names("labels", labels))), ids, tuple(_names("drop", drop)), layer, frozenset(optional)
     )
     text = TextOptions(header, delimiter, decimal, tuple(_names("missing", missing)), tuple(known_columns))
-    path = None if str(source) in EMBEDDED else existing_file(Path(source))
-    origin = str(source) if path is None else path.name
-    if path is None:
-        require_no_text_options(text, origin)
-    table = _digits() if path is None else read_table(path, claims.names(), text)
+    path, origin, table = _read(source, claims, text)
     selection = select(table, claims, origin)
     if recorded is not None:
         selection = _in_order(selection, recorded.columns, origin)
@@ -119,7 +120,7 @@ def load_dataset(
     if scale is not None:
         x = binarized(x, scale, parts["train"] if binarize == "dynamic" else None)
     return Dataset(
-        name=origin if path is None else Path(re.sub(r"(?i)\.gz$", "", path.name)).stem,
+        name=origin if path is None or path.is_dir() else Path(re.sub(r"(?i)\.gz$", "", path.name)).stem,
         x=x,
         splits=parts,
         ids=selection.ids,
@@ -133,6 +134,21 @@ def load_dataset(
         notes=selection.notes,
         precise=precise,
     )
+
+
+def _read(source: str | Path | RowsLike, claims: Claims, text: TextOptions) -> tuple[Path | None, str, Table]:
+    """The path of the source, None if it has none; its name in messages; its content."""
+    if isinstance(source, str | Path) and str(source) not in EMBEDDED:
+        path = existing_file(Path(source))
+        return path, path.name, read_table(path, claims.names(), text)
+    if isinstance(source, str | Path):
+        require_no_text_options(text, str(source))
+        return None, str(source), _digits()
+    from priory.workbench.data.reading.objects import table_of  # imports torch
+
+    origin = type(source).__name__
+    require_no_text_options(text, origin)
+    return None, origin, table_of(source)
 
 
 def _in_order(selection: Selection, columns: tuple[str, ...], origin: str) -> Selection:

@@ -38,7 +38,9 @@ def check_place(path: Path, option: str, reads: Iterable[str | Path], *, may_rep
 
 
 def _same_file(one: Path, other: Path) -> bool:
-    """Whether two paths lead to one file, by links too."""
+    """Whether two paths lead to one file, by links too, or the first one is of a folder of .parquet files."""
+    if other.is_dir():
+        return one.suffix == ".parquet" and other.resolve() in one.resolve().parents
     if one.exists() and other.exists():
         return os.path.samefile(one, other)
     return os.path.realpath(one) == os.path.realpath(other)

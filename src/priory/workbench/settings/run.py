@@ -14,7 +14,7 @@ from priory.workbench.settings.model import ModelSettings
 class DataSettings(Settings):
     """Where the data come from and how the table is read."""
 
-    source: str = Field("digits", description="a file, or the name of an embedded data set")
+    source: str = Field("digits", description="a file, a folder of .parquet files, or an embedded data set")
     labels: tuple[str, ...] = Field((), description="columns that are labels, not data")
     ids: str | None = Field(None, description="the column that names the rows")
     drop: tuple[str, ...] = Field((), description="columns to leave out")

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from priory._support.seeds import own_noise
 from priory.grid.landscapes import ClassPrediction
@@ -122,17 +121,5 @@ def _predictions(
 
 
 def _columns(drawn: TopographicMap) -> dict[str, np.ndarray]:
-    places = drawn.places
-    names = [f"u{i + 1}" for i in range(places.place.shape[1])]
-    return {
-        **_by_axis(names, places.place),
-        **_by_axis([f"{name}_scale" for name in names], places.scale),
-        "node": places.node.numpy(),
-        **_by_axis([f"node_{name}" for name in names], places.mode),
-        "responsibility": places.responsibility.numpy(),
-        "log_likelihood": drawn.log_likelihood.numpy(),
-    }
-
-
-def _by_axis(names: list[str], values: Tensor) -> dict[str, np.ndarray]:
-    return dict(zip(names, values.mT.numpy(), strict=True))
+    columns = drawn.places.columns() | {"log_likelihood": drawn.log_likelihood}
+    return {name: column.numpy() for name, column in columns.items()}

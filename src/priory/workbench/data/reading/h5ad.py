@@ -20,6 +20,12 @@ def read_h5ad(path: Path, as_written: Collection[str]) -> Table:
     _check_content(path)
     with foreign(path.name, *_H5AD):
         data = anndata.read_h5ad(path)
+    return annotated_table(data)
+
+
+def annotated_table(data: Any) -> Table:
+    """The content of AnnData, which is read whole if it is in a file."""
+    data = data.to_memory() if data.isbacked else data
     return Table(
         data.X,
         tuple(map(str, data.var_names)),

@@ -48,7 +48,10 @@ FORMATS: dict[str, Reader] = {
 
 
 def read_table(path: Path, as_written: Collection[str], options: TextOptions | None = None) -> Table:
-    """Read a file by the reader of its format; the options are for tables of text only."""
+    """Read a file by the reader of its format, or a folder of .parquet files; the options are for tables of text."""
+    if path.is_dir():
+        require_no_text_options(options or TextOptions(), path.name)
+        return read_parquet(path, as_written)
     reader, ending = _reader_of(path)
     require_memory(path.stat().st_size, path.name)
     options = options or TextOptions()

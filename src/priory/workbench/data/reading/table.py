@@ -72,6 +72,11 @@ class Table:
     notes: tuple[str, ...] = ()
     decimal: str | None = None
 
+    @classmethod
+    def of_frame(cls, frame: Any) -> Table:
+        """The content of a pandas DataFrame; an index that is no mere count becomes the ids."""
+        return cls(frame, ids=None if type(frame.index).__name__ == "RangeIndex" else as_values(frame.index))
+
 
 @dataclass(frozen=True)
 class Selection:

@@ -1,0 +1,84 @@
+"""Rows of NumPy arrays, memory maps and scipy's sparse matrices."""
+
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from priory.rows.protocol import Rows
+
+_CURES = {
+    "c": "give real and imaginary parts as columns",
+    "U": "leave columns of text out",
+    "S": "leave columns of text out",
+    "M": "convert dates to numbers, such as days since the first one",
+    "m": "convert durations to numbers, such as seconds",
+}
+
+
+@runtime_checkable
+class SparseMatrix(Protocol):
+    """A sparse matrix or array of scipy, by the methods that it alone has: scipy is optional."""
+
+    def tocsr(self, copy: bool = ...) -> Any: ...
+
+    def toarray(self) -> Any: ...
+
+
+class ArrayRows(Rows):
+    """The rows of an array (N, D) or (N, *input), a memory map or a CSR matrix; a batch copies its own rows alone.
+
+    >>> ArrayRows(np.array([[1, 2], [3, 4]], dtype=np.int8)).batch(torch.tensor([1]))
+    (tensor([[3., 4.]]), tensor([1]))
+    """
+
+    def __init__(self, array: Any, *, ids: Any = None) -> None:
+        self.array, self.ids = array, ids
+        self.dtype = float_dtype(array.dtype)
+
+    def __len__(self) -> int:
+        return int(self.array.shape[0])
+
+    def batch(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        return dense(self.array[positions.cpu().numpy()], self.dtype), positions
+
+
+def array_rows(data: Any, argument: str, *, ids: Any = None) -> ArrayRows:
+    """Return the rows of an array, or of what NumPy makes an array of."""
+    array = np.asanyarray(data)
+    require_real(array.dtype, argument)
+    if np.ma.isMaskedArray(array):
+        array = np.ma.filled(array.astype(float_dtype(array.dtype)), np.nan)
+    return ArrayRows(array, ids=ids)
+
+
+def sparse_rows(matrix: SparseMatrix, argument: str, *, ids: Any = None) -> ArrayRows:
+    """Return the rows of a sparse matrix, which is converted to CSR once."""
+    csr = matrix.tocsr()
+    require_real(csr.dtype, argument)
+    return ArrayRows(csr, ids=ids)
+
+
+def dense(values: Any, dtype: np.dtype) -> Tensor:
+    """Values of an array or a sparse matrix as a tensor."""
+    array = values.toarray() if isinstance(values, SparseMatrix) else np.asarray(values)
+    return torch.from_numpy(array.astype(dtype, copy=False))
+
+
+def float_dtype(dtype: np.dtype) -> np.dtype:
+    """float16, float32 and float64 stay; of others float32 if it holds all values of the type, else float64.
+
+    >>> [str(float_dtype(np.dtype(name))) for name in (">f2", "bool", "uint16", "int32")]
+    ['float16', 'float32', 'float32', 'float64']
+    """
+    if dtype.kind == "f":
+        return np.dtype(f"f{min(dtype.itemsize, 8)}")
+    return np.promote_types(dtype, np.float32)
+
+
+def require_real(dtype: np.dtype, argument: str) -> None:
+    """Refuse values that are no real numbers."""
+    if dtype.kind not in "biuf":
+        cure = _CURES.get(dtype.kind, "convert them: x.astype('float32')")
+        raise ValueError(f"{argument}: expected numbers, got values of type {dtype}; {cure}")

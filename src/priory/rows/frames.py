@@ -1,0 +1,83 @@
+"""Rows of pandas' data frames, which pandas itself is not imported for, and of AnnData."""
+
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from torch import Tensor
+
+from priory._support.messages import first_few
+from priory.rows.arrays import (
+    ArrayRows,
+    SparseMatrix,
+    array_rows,
+    dense,
+    float_dtype,
+    require_real,
+    sparse_rows,
+)
+from priory.rows.protocol import Rows
+
+
+@runtime_checkable
+class Frame(Protocol):
+    """A pandas data frame, by the attribute that it alone has."""
+
+    @property
+    def iloc(self) -> Any: ...
+
+
+@runtime_checkable
+class AnnotatedData(Protocol):
+    """AnnData, by an attribute that it alone has."""
+
+    @property
+    def obs_names(self) -> Any: ...
+
+
+def frame_rows(frame: Any, argument: str) -> ArrayRows:
+    """Return the rows of a frame of numbers; missing cells become NaN."""
+    require_numbers(frame, argument)
+    dtype = np.result_type(*(float_dtype(_numpy_type(each)) for each in frame.dtypes))
+    return ArrayRows(frame.to_numpy(dtype=dtype, na_value=np.nan), ids=frame.index)
+
+
+def require_numbers(frame: Any, argument: str) -> None:
+    """Refuse columns that are no real numbers, by their names."""
+    others = [f"{name!r} ({dtype})" for name, dtype in frame.dtypes.items() if dtype.kind not in "biuf"]
+    if others:
+        raise ValueError(
+            f"{argument}: expected columns of numbers, got {first_few(others)}; convert them (frame.astype(float)), or "
+            'leave them out: frame.select_dtypes(["number", "bool"])'
+        )
+
+
+def _numpy_type(dtype: Any) -> np.dtype:
+    """The type of the values of a column: pandas' nullable types have `numpy_dtype`, its sparse ones `subtype`."""
+    return np.dtype(getattr(dtype, "numpy_dtype", getattr(dtype, "subtype", dtype)))
+
+
+def annotated_rows(data: Any, argument: str) -> Rows:
+    """Return the rows of AnnData's matrix X; a file that is open (`backed`) is read batch by batch."""
+    x = data.X
+    if x is None:
+        layers = ", ".join(map(repr, data.layers)) or "no layers"
+        raise ValueError(f"{argument}: expected AnnData with a matrix X, got none; set X to a layer, of {layers}")
+    if data.isbacked:
+        require_real(x.dtype, argument)
+        return BackedRows(data)
+    make = sparse_rows if isinstance(x, SparseMatrix) else array_rows
+    return make(x, argument, ids=data.obs_names)
+
+
+class BackedRows(Rows):
+    """The rows of AnnData whose matrix stays in its file."""
+
+    def __init__(self, data: Any) -> None:
+        self.data, self.ids = data, data.obs_names
+        self.dtype = float_dtype(data.X.dtype)
+
+    def __len__(self) -> int:
+        return int(self.data.n_obs)
+
+    def batch(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        return dense(self.data[positions.cpu().numpy()].X, self.dtype), positions

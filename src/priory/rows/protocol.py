@@ -1,0 +1,53 @@
+"""The row protocol."""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+
+@runtime_checkable
+class Rows(Protocol):
+    """Rows of data that are read in batches, by position or in order.
+
+    A class that inherits from this one defines `__len__` and `batch`. Four attributes are optional. If
+    `dynamic_binarization` is true, the values are probabilities: training draws them anew from Bernoulli(value) each
+    time it reads a row. `ids` names the rows in results. `batch_size` is the size of a batch in `fit` if none is given
+    there. `read(chunks)` reads many batches, in the background perhaps; see `read_batches`.
+
+    >>> class Squares(Rows):
+    ...     def __len__(self):
+    ...         return 5
+    ...
+    ...     def batch(self, positions):
+    ...         return positions.unsqueeze(-1) ** 2.0, positions
+    >>> [x.flatten().tolist() for x, _ in Squares().batches(3)]
+    [[0.0, 1.0, 4.0], [9.0, 16.0]]
+    """
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def batch(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the values (B, *input) at positions from 0 to N - 1, and the numbers of these rows in their file."""
+
+    def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Return all batches in order, as `batch` gives them; the last one may be shorter."""
+        if batch_size < 1:
+            raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+        return read_batches(self, torch.arange(len(self)).split(batch_size))
+
+
+def read_batches(rows: Rows, chunks: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Return the batches at these positions, one after the other, by `rows.read(chunks)` if it exists.
+
+    >>> from priory.rows import TensorRows
+    >>> order = torch.tensor([2, 0, 1])
+    >>> [x.flatten().tolist() for x, _ in read_batches(TensorRows(torch.tensor([[0.0], [1.0], [2.0]])), order.split(2))]
+    [[2.0, 0.0], [1.0]]
+    """
+    read = getattr(rows, "read", None)
+    return map(rows.batch, chunks) if read is None else read(chunks)

@@ -1,7 +1,6 @@
 """The four users of the README, from import to result: a VAE of one's own, a table, counts, images in a notebook."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,7 +16,9 @@ import priory
 class MyVAE(nn.Module):
     def __init__(self, prior, columns=64, latent_dim=4):
         super().__init__()
-        self.encoder = nn.Sequential(nn.Linear(columns, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 2 * latent_dim))
+        self.encoder = nn.Sequential(
+            nn.Linear(columns, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 2 * latent_dim)
+        )
         self.decoder = nn.Sequential(nn.Linear(latent_dim, 32), nn.ReLU(), nn.Linear(32, columns))
         self.prior = prior
 
@@ -53,7 +54,10 @@ def test_a_researcher_with_a_vae_of_their_own(tmp_path):
     page = priory.report(vae, test, tmp_path / "report", image_shape=(8, 8), history=history, num_samples=16)
     assert "GTMVampPrior" in page.read_text()
     priory.save(vae, tmp_path / "saved")
-    again = priory.load(tmp_path / "saved", into=MyVAE(vae.prior.__class__(priory.latent_grid(8), priory.mlp(2, [16], 64), low=0.0, high=1.0)))
+    again = priory.load(
+        tmp_path / "saved",
+        into=MyVAE(vae.prior.__class__(priory.latent_grid(8), priory.mlp(2, [16], 64), low=0.0, high=1.0)),
+    )
     x = test[:5]
     torch.testing.assert_close(again.encode(x).mean, vae.encode(x).mean, rtol=0, atol=0)
 
@@ -79,7 +83,9 @@ def test_a_biologist_with_a_table(tmp_path):
     assert json.loads(evaluation.to_json())["nll"]["value"] == pytest.approx(-nats.mean(), rel=0.05)
     priory.save(vae, tmp_path / "model")
     again = priory.load(tmp_path / "model")
-    torch.testing.assert_close(again.latent_prior().log_prob(torch.zeros(2)), vae.latent_prior().log_prob(torch.zeros(2)))
+    torch.testing.assert_close(
+        again.latent_prior().log_prob(torch.zeros(2)), vae.latent_prior().log_prob(torch.zeros(2))
+    )
 
 
 def test_a_biologist_with_counts():

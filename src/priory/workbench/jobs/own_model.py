@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,7 +16,7 @@ from priory.maps.labels import as_labels
 from priory.model import LatentVariableModel, device_of, evaluation_mode, latent_prior_of, require_model
 from priory.priors import GridPrior
 from priory.rows import as_rows
-from priory.workbench.data import Dataset, DatasetRows
+from priory.workbench.data import Dataset, DatasetRows, load_dataset
 from priory.workbench.jobs import vae as jobs
 from priory.workbench.report.run import write_run_report
 from priory.workbench.runs.folder import FIGURES, METRICS
@@ -43,8 +42,8 @@ def report(
 
     Args:
         model: answers `encode`, `latent_prior` and `decode`, as a `VAE` does; used in evaluation mode.
-        data: rows that the model has not seen: a tensor (N, D) or (N, *input), a part of a data set such as
-            `data.rows("test")`, or other `priory.rows.Rows`.
+        data: rows that the model has not seen, in any form that `priory.rows.as_rows` reads: a tensor, an array, a data
+            frame, AnnData, a part of a data set such as `data.rows("test")`, ...
         out: the folder; files of an earlier report are replaced.
         labels: values of each row by name, texts or numbers; the first one colors the pictures.
         image_shape: height and width, if a row (H * W,) is a gray image; known of rows (N, 1, H, W).
@@ -161,20 +160,14 @@ def _dataset(data: Any, labels: Mapping[str, Any], image_shape: tuple[int, int] 
         found = replace(known, x=known.x[data.indices], ids=data.ids, labels=data.labels, splits={}, fingerprint=None)
     else:
         rows = as_rows(data, "data")
-        x = torch.cat([x for x, _ in rows.batches(BATCH)])
-        shape = tuple(x.shape[1:])
-        found = Dataset(
-            name="",
-            x=x.flatten(1).numpy(),
-            splits={},
-            ids=np.arange(len(x)).astype(str),
-            labels={},
-            columns=tuple(f"x{i}" for i in range(x[0].numel())),
-            image_shape=(shape[-2], shape[-1]) if len(shape) > 1 and math.prod(shape[:-2]) == 1 else None,
-            source=None,
-            precise=x.dtype == torch.float64,
-            row_shape=shape if len(shape) > 1 else None,
-        )
+        first = rows.batch(torch.zeros(1, dtype=torch.int64))[0]
+        shape = tuple(first.shape[1:])
+        if len(shape) > 1:
+            data = torch.cat([x for x, _ in rows.batches(BATCH)]).flatten(1)
+            if math.prod(shape[:-2]) == 1:
+                image_shape = image_shape or (shape[-2], shape[-1])
+        found = load_dataset(data, precise=first.dtype == torch.float64)
+        found = replace(found, name="", splits={}, row_shape=shape if len(shape) > 1 else None)
     if image_shape is not None and math.prod(image_shape) != len(found.columns):
         raise ValueError(
             f"image_shape: expected height * width = {len(found.columns)}, the number of columns, got {image_shape}"

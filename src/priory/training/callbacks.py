@@ -1,13 +1,14 @@
 """Lightning callbacks: the record of a run at the end of each epoch, and the progress bar."""
 
+import math
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
@@ -41,6 +42,9 @@ RESIDENT_BYTES = 1 << 30
 class Record(pl.Callback):
     """Validates, keeps the history, the best weights and the state to resume from, and stops the run.
 
+    It works in Lightning's validation loop, so the row of the history is logged when the hooks of other callbacks run:
+    `on_validation_end` as well as `on_train_epoch_end`.
+
     Paths of None write nothing; a seed of None leaves torch's global generator alone.
     """
 
@@ -54,11 +58,11 @@ class Record(pl.Callback):
         history_path: Path | None,
         state_path: Path | None,
         state: Mapping[str, Any] | None = None,
-        tensorboard: Path | None = None,
+        callbacks: Mapping[str, pl.Callback] | None = None,
     ) -> None:
         self.valid, self.seed, self.identity = valid, seed, dict(identity)
         self.history_path, self.state_path = history_path, state_path
-        self.tensorboard = TensorBoardLogger(tensorboard, name="tensorboard", version="") if tensorboard else None
+        self.callbacks = callbacks or {}
         self.history = History()
         self.selection = Selection(patience)
         self.best: dict[str, Tensor] | None = None
@@ -81,6 +85,7 @@ class Record(pl.Callback):
             progress = self._resumed["progress"]
             module.epoch = batches.epoch = progress["epoch"]
             module.step = progress["step"]
+            _continue_counting(trainer, **progress)
             self.history = History(self._resumed["history"])
             self.selection = Selection(self.selection.patience, **self._resumed["selection"])
             self.best = self._resumed["best"]
@@ -89,10 +94,19 @@ class Record(pl.Callback):
         if self._resumed is None:
             return
         with restoring(self.state_path):
-            restore_optimizer(trainer.optimizers[0], self._resumed["optimizer"])
+            if self.identity["optimizer"] is None:
+                restore_optimizer(trainer.optimizers[0], self._resumed["optimizer"])
+            else:
+                trainer.optimizers[0].load_state_dict(dict(self._resumed["optimizer"]))
             schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
             restore_schedulers(schedulers, self._resumed["schedulers"])
             trainer.precision_plugin.load_state_dict(self._resumed["precision"])
+            average = _training(pl_module).average
+            if average is not None:
+                average.load_state_dict(self._resumed["average"])
+            for name, callback in self.callbacks.items():
+                if name in self._resumed["callbacks"]:
+                    callback.load_state_dict(self._resumed["callbacks"][name])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Set the generators just before the first step, so that Lightning draws nothing from them in between."""
@@ -110,11 +124,17 @@ class Record(pl.Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._epoch_began = time.perf_counter()
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         module = _training(pl_module)
-        check_parameters(module.vae, epoch=module.epoch)
+        check_parameters(module.model, epoch=module.epoch)
         train = _reduced(trainer, module, module.take_sums())
         valid = self._validate(trainer, module)
+        averaged = None
+        if module.average is not None:
+            with module.average.in_place():
+                averaged = self._validate(trainer, module)
+            if _bound(averaged) > _bound(valid):
+                valid = averaged
         row = {
             "epoch": module.epoch,
             **_terms("train", train),
@@ -124,40 +144,53 @@ class Record(pl.Callback):
             "seconds": time.perf_counter() - self._epoch_began,
         }
         self.history.append(row)
-        if self.selection.update(module.epoch, row["valid_elbo"], warm=module.beta >= 1):
-            self.best = snapshot(module.vae.state_dict())
+        if self.selection.update(module.epoch, row["valid_objective"], warm=module.beta >= 1):
+            use_average = module.average is not None and valid is averaged
+            with module.average.in_place() if use_average else nullcontext():
+                self.best = snapshot(module.model.state_dict())
+        module.log_dict(
+            {name: value for name, value in row.items() if name != "epoch" and not math.isnan(value)}, batch_size=1
+        )
         module.epoch += 1
         module.batches.epoch = module.epoch
         if self.selection.stop:
             trainer.should_stop = True
             self.history.stopped_early = module.epoch < module.settings.epochs
         if trainer.is_global_zero:
-            self._write(trainer, module, row)
+            self._write(trainer, module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Remember that another callback stopped the run."""
+        module = _training(pl_module)
+        if not trainer.should_stop or self.selection.stop:
+            return
+        self.selection.stop = True
+        self.history.stopped_early = module.epoch < module.settings.epochs
+        if trainer.is_global_zero:
+            self._write(trainer, module)
 
     def _validate(self, trainer: pl.Trainer, module: Training) -> Tensor | None:
         if self.valid is None:
             return None
         rank, world_size = trainer.global_rank, trainer.world_size
         if world_size > 1:
-            for buffer in module.vae.buffers():  # batch-norm statistics differ between processes until the next step
+            for buffer in module.model.buffers():  # batch-norm statistics differ between processes until the next step
                 torch.distributed.broadcast(buffer, src=0)
         sums = validation_sums(
-            module.vae,
+            module.model,
+            module.objective.for_validation(module.settings.validation_draws),
             self.valid,
             torch.arange(rank, len(self.valid), world_size),
             batch_size=module.settings.validation_batch_size,
-            num_samples=module.settings.validation_draws,
             seed=derived_seed(module.batches.seed, "validation", rank),
             device=module.device,
             epoch=module.epoch,
         )
         return _reduced(trainer, module, sums)
 
-    def _write(self, trainer: pl.Trainer, module: Training, row: Mapping[str, float]) -> None:
+    def _write(self, trainer: pl.Trainer, module: Training) -> None:
         if self.history_path is not None:
             self.history.write(self.history_path)
-        if self.tensorboard is not None:
-            self.tensorboard.log_metrics({k: v for k, v in row.items() if k != "epoch"}, step=int(row["epoch"]))
         if self.state_path is None:
             return
         finished = trainer.should_stop or module.epoch >= module.settings.epochs
@@ -184,9 +217,11 @@ class Record(pl.Callback):
             "finished": finished,
             "progress": {"epoch": module.epoch, "step": module.step},
             "history": {name: list(column) for name, column in self.history.items()},
-            "selection": {"best_epoch": selection.best_epoch, "best_elbo": selection.best_elbo, "stop": selection.stop},
-            "vae": snapshot(module.vae.state_dict()),
+            "selection": {name: value for name, value in vars(selection).items() if name != "patience"},
+            "vae": snapshot(module.model.state_dict()),
             "best": self.best,
+            "average": None if module.average is None else snapshot(module.average.state_dict()),
+            "callbacks": {name: snapshot(callback.state_dict()) for name, callback in self.callbacks.items()},
             "optimizer": snapshot(trainer.optimizers[0].state_dict()),
             "schedulers": [snapshot(config.scheduler.state_dict()) for config in trainer.lr_scheduler_configs],
             "precision": snapshot(trainer.precision_plugin.state_dict()),
@@ -195,7 +230,7 @@ class Record(pl.Callback):
 
 
 class ProgressBar(pl.Callback):
-    """A line with the epoch, the terms of the ELBO in nats and the best validation ELBO, a few times a second."""
+    """A line with the epoch, the terms of the ELBO in nats and the best validation bound, a few times a second."""
 
     def __init__(self, record: Record) -> None:
         self.record = record
@@ -234,13 +269,15 @@ class ProgressBar(pl.Callback):
         assert self._progress is not None
         self._next_refresh = time.monotonic() + 1 / REFRESHES_PER_SECOND
         parts = []
-        if module.last_elbo is not None:
-            reconstruction, kl = map(float, module.last_elbo)
+        if module.last_means is not None:
+            (reconstruction, kl), bound = (map(float, each) for each in module.last_means)
             parts.append(f"elbo {reconstruction - kl:.2f} = {reconstruction:.2f} - {kl:.2f} (beta {module.beta:.2f})")
+            if module.last_means[0] is not module.last_means[1]:
+                parts.append(f"objective {next(bound) - next(bound):.2f}")
         if self.record.history.epochs and self.record.valid is not None:
-            parts.append(f"valid {self.record.history['valid_elbo'][-1]:.2f}")
+            parts.append(f"valid {self.record.history['valid_objective'][-1]:.2f}")
         if self.record.selection.best_epoch is not None:
-            parts.append(f"best {self.record.selection.best_elbo:.2f}")
+            parts.append(f"best {self.record.selection.best_bound:.2f}")
         self._progress.update(self._task, completed=module.epoch, description="  ".join(parts))
         self._progress.refresh()
 
@@ -264,7 +301,26 @@ def _reduced(trainer: pl.Trainer, module: Training, sums: Tensor) -> Tensor:
 
 
 def _terms(prefix: str, sums: Tensor | None) -> dict[str, float]:
-    if sums is None:
-        return dict.fromkeys((f"{prefix}_{name}" for name in ("elbo", "reconstruction", "kl")), float("nan"))
-    reconstruction, kl = (sums[:2] / sums[2]).tolist()
-    return {f"{prefix}_elbo": reconstruction - kl, f"{prefix}_reconstruction": reconstruction, f"{prefix}_kl": kl}
+    reconstruction, kl, *_ = _means(sums)
+    terms = {"elbo": reconstruction - kl, "reconstruction": reconstruction, "kl": kl, "objective": _bound(sums)}
+    return {f"{prefix}_{name}": value for name, value in terms.items()}
+
+
+def _bound(sums: Tensor | None) -> float:
+    """The mean of the objective's bound."""
+    *_, reconstruction, kl = _means(sums)
+    return reconstruction - kl
+
+
+def _means(sums: Tensor | None) -> list[float]:
+    """The means that `validation_sums` sums; NaN if there is no validation."""
+    return [float("nan")] * 4 if sums is None else (sums[:4] / sums[4]).tolist()
+
+
+def _continue_counting(trainer: pl.Trainer, epoch: int, step: int) -> None:
+    """Let Lightning count on from the epochs and steps of a state, which callbacks and loggers read from it."""
+    loop = trainer.fit_loop
+    for progress in (loop.epoch_progress.current, loop.epoch_progress.total):
+        progress.ready = progress.started = progress.processed = progress.completed = epoch
+    loop.epoch_loop._batches_that_stepped = step
+    loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total.completed = step

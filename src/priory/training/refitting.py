@@ -12,12 +12,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from priory._support.seeds import own_noise
+from priory._support.settings import settings_from
 from priory.distributions.normal import is_diagonal_normal
 from priory.model import cast_like, device_of, evaluation_mode
 from priory.priors import Prior
 from priory.rows import Rows, as_rows
 from priory.training.failures import REFUSALS
-from priory.training.settings import RefitSettings
+from priory.training.settings import SYNONYMS, RefitSettings
 from priory.vae import VAE
 
 # Limits of expectation maximization, which keeps its draws: it takes seconds.
@@ -77,7 +78,7 @@ def refit(
         **overrides: single settings, such as `epochs=20`.
 
     Raises:
-        TypeError: rows are of another type, or the encoder gives another distribution than a diagonal normal.
+        TypeError: there is no such setting; rows are of another type, or the encoder gives another distribution than a diagonal normal.
         ValueError: rows have the wrong shape, or the prior has another latent dimension.
         ArithmeticError: the prior's density became NaN or infinite.
 
@@ -89,7 +90,7 @@ def refit(
     >>> found.by_em, type(found.vae.prior).__name__, found.vae.encoder is vae.encoder
     (True, 'MixtureOfGaussians', True)
     """
-    chosen = RefitSettings(**((settings.model_dump() if settings else {}) | overrides))
+    chosen = settings_from(RefitSettings, settings, overrides, refit, SYNONYMS)
     rows = as_rows(train, "train")
     judges = rows if valid is None else as_rows(valid, "valid")
     fitted = VAE(vae.encoder, vae.decoder, prior.to(device_of(vae)), vae.preprocess)

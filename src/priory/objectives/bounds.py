@@ -169,8 +169,8 @@ def draws_from(q: Distribution, num_samples: int) -> Float[Tensor, "sample *batc
     if not q.has_rsample:
         raise TypeError(
             f"encode: expected a reparameterized q(z|x), with rsample, got {type(q).__name__} without, through whose "
-            "draws no gradient reaches the encoder; return priory.diagonal_normal(loc, scale), or give fit an objective "
-            "of your own that needs no rsample"
+            "draws no gradient reaches the encoder; return priory.diagonal_normal(loc, scale), or write an objective "
+            "that needs no rsample: fit(..., objective=function)"
         )
     return q.rsample(torch.Size((num_samples,)))
 

@@ -18,8 +18,8 @@ def plot_training_curve(
 
     Marked are the best epoch, argmax of `valid_objective` (without it, `valid_elbo`) among epochs with beta = 1, and
     the end of the KL warm-up, the epoch from which beta stays 1. Where an epoch of the warm-up has a higher value, the
-    legend says that these do not count. Values far outside the bulk, as those of the first epochs, do not stretch the axes; a note counts those that
-    lie beyond.
+    legend says that these do not count. Values far outside the bulk, as those of the first epochs, do not stretch the
+    axes; a note counts those that lie beyond.
 
     Args:
         history: columns of equal length, NaN for a missing value: `epoch` and any of `train_elbo`, `valid_elbo`,

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -129,12 +129,12 @@ class Record(pl.Callback):
         check_parameters(module.model, epoch=module.epoch)
         train = _reduced(trainer, module, module.take_sums())
         valid = self._validate(trainer, module)
-        averaged = None
+        average: AbstractContextManager[None] = nullcontext()  # of the weights, if it is better than they are
         if module.average is not None:
             with module.average.in_place():
                 averaged = self._validate(trainer, module)
             if _bound(averaged) > _bound(valid):
-                valid = averaged
+                valid, average = averaged, module.average.in_place()
         row = {
             "epoch": module.epoch,
             **_terms("train", train),
@@ -145,12 +145,10 @@ class Record(pl.Callback):
         }
         self.history.append(row)
         if self.selection.update(module.epoch, row["valid_objective"], warm=module.beta >= 1):
-            use_average = module.average is not None and valid is averaged
-            with module.average.in_place() if use_average else nullcontext():
+            with average:
                 self.best = snapshot(module.model.state_dict())
-        module.log_dict(
-            {name: value for name, value in row.items() if name != "epoch" and not math.isnan(value)}, batch_size=1
-        )
+        logged = {name: value for name, value in row.items() if name != "epoch" and not math.isnan(value)}
+        module.log_dict(logged, batch_size=1)
         module.epoch += 1
         module.batches.epoch = module.epoch
         if self.selection.stop:
@@ -321,6 +319,6 @@ def _continue_counting(trainer: pl.Trainer, epoch: int, step: int) -> None:
     """Let Lightning count on from the epochs and steps of a state, which callbacks and loggers read from it."""
     loop = trainer.fit_loop
     for progress in (loop.epoch_progress.current, loop.epoch_progress.total):
-        progress.ready = progress.started = progress.processed = progress.completed = epoch
+        vars(progress).update(dict.fromkeys(("ready", "started", "processed", "completed"), epoch))
     loop.epoch_loop._batches_that_stepped = step
     loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total.completed = step

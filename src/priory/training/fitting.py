@@ -57,8 +57,8 @@ def fit(
     if there is no validation), is in evaluation mode and on the device that it came from.
 
     Args:
-        model: a `VAE`, or any `torch.nn.Module` with the methods `encode`, `latent_prior` and `decode`, such as the result
-            of `as_model`.
+        model: a `VAE`, or any `torch.nn.Module` with the methods `encode`, `latent_prior` and `decode`, such as the
+            result of `as_model`.
         train: training rows, a tensor (N, D) or `priory.rows.Rows`.
         valid: validation rows, likewise; their values are never drawn anew.
         objective: what is maximized: a name, one of the classes of `priory.objectives` with its options, or a function

@@ -78,7 +78,8 @@ def refit(
         **overrides: single settings, such as `epochs=20`.
 
     Raises:
-        TypeError: there is no such setting; rows are of another type, or the encoder gives another distribution than a diagonal normal.
+        TypeError: there is no such setting; rows are of another type, or the encoder gives another distribution than a
+            diagonal normal.
         ValueError: rows have the wrong shape, or the prior has another latent dimension.
         ArithmeticError: the prior's density became NaN or infinite.
 

@@ -128,8 +128,8 @@ class TrainingSettings(NumbersAreNotTruthValues):
                 )
             if self.objective != objective and value is not None:
                 raise ValueError(
-                    f"{name}: expected none, because the objective {self.objective} does not use it, got {value:g}; leave "
-                    f"it out, or choose objective={objective}"
+                    f"{name}: expected none, because the objective {self.objective} does not use it, got {value:g}; "
+                    f"leave it out, or choose objective={objective}"
                 )
         return self
 

@@ -81,7 +81,7 @@ def closed_elbo(vae: VAE, x: Tensor) -> tuple[Tensor, Tensor]:
         (FreeBits(free_bits=50.0), lambda kl: 50.0 + 0 * kl),
         (StickingTheLanding(num_samples=2), lambda kl: kl),
     ],
-    ids=repr,
+    ids=["elbo", "beta-elbo", "free bits, above", "free bits, below", "sticking the landing"],
 )
 def test_elbos_have_value_and_gradient_of_the_closed_form(objective, penalty, beta):
     vae, x = wrong_model(latent_dim=2)

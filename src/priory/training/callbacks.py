@@ -43,7 +43,8 @@ class Record(pl.Callback):
     """Validates, keeps the history, the best weights and the state to resume from, and stops the run.
 
     It works in Lightning's validation loop, so the row of the history is logged when the hooks of other callbacks run:
-    `on_validation_end` as well as `on_train_epoch_end`.
+    `on_validation_end` as well as `on_train_epoch_end`. The state is taken after these hooks, because it has the states
+    of the other callbacks.
 
     Paths of None write nothing; a seed of None leaves torch's global generator alone.
     """
@@ -67,6 +68,7 @@ class Record(pl.Callback):
         self.selection = Selection(patience)
         self.best: dict[str, Tensor] | None = None
         self._resumed = state
+        self._kept = 0  # epochs
         self._unwritten: dict[str, Any] | None = None
         self._next_write = 0.0
         self._epoch_began = 0.0
@@ -87,6 +89,7 @@ class Record(pl.Callback):
             module.step = progress["step"]
             _continue_counting(trainer, **progress)
             self.history = History(self._resumed["history"])
+            self._kept = module.epoch
             self.selection = Selection(self.selection.patience, **self._resumed["selection"])
             self.best = self._resumed["best"]
 
@@ -122,6 +125,7 @@ class Record(pl.Callback):
         self._next_write = time.monotonic() + WRITE_EVERY
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._keep(trainer, _training(pl_module))
         self._epoch_began = time.perf_counter()
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -147,24 +151,17 @@ class Record(pl.Callback):
         if self.selection.update(module.epoch, row["valid_objective"], warm=module.beta >= 1):
             with average:
                 self.best = snapshot(module.model.state_dict())
-        _log(trainer, module.step, row)
         module.epoch += 1
         module.batches.epoch = module.epoch
-        if self.selection.stop:
-            trainer.should_stop = True
-            self.history.stopped_early = module.epoch < module.settings.epochs
-        if trainer.is_global_zero:
-            self._write(trainer, module)
+        trainer.should_stop |= self.selection.stop
+        _log(trainer, module.step, row)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Remember that another callback stopped the run."""
         module = _training(pl_module)
-        if not trainer.should_stop or self.selection.stop:
-            return
-        self.selection.stop = True
-        self.history.stopped_early = module.epoch < module.settings.epochs
-        if trainer.is_global_zero:
-            self._write(trainer, module)
+        if trainer.should_stop:  # perhaps another callback's wish
+            self.selection.stop = True
+            self.history.stopped_early = module.epoch < module.settings.epochs
+        self._keep(trainer, module)
 
     def _validate(self, trainer: pl.Trainer, module: Training) -> Tensor | None:
         if self.valid is None:
@@ -185,17 +182,22 @@ class Record(pl.Callback):
         )
         return _reduced(trainer, module, sums)
 
-    def _write(self, trainer: pl.Trainer, module: Training) -> None:
+    def _keep(self, trainer: pl.Trainer, module: Training) -> None:
+        """Write the history, and the state if it is time, unless no epoch ended since the last call."""
+        if self._kept == module.epoch or not trainer.is_global_zero:
+            return
+        self._kept = module.epoch
         if self.history_path is not None:
             self.history.write(self.history_path)
         if self.state_path is None:
             return
-        finished = trainer.should_stop or module.epoch >= module.settings.epochs
+        finished = self.selection.stop or module.epoch >= module.settings.epochs
         self._unwritten = self._state(trainer, module, finished=finished)
         if finished or time.monotonic() >= self._next_write:
             self._write_state()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._keep(trainer, _training(pl_module))
         self._write_state()
 
     def _write_state(self) -> None:

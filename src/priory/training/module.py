@@ -49,7 +49,9 @@ class Training(pl.LightningModule):
         self._pending: list[Tensor] = []
         self._pending_rows: list[int] = []
         self._sums = torch.zeros(5, dtype=torch.float64)
-        self.save_hyperparameters({**settings.model_dump(), "objective": repr(objective), "model": type(model).__name__})
+        self.save_hyperparameters(
+            {**settings.model_dump(), "objective": repr(objective), "model": type(model).__name__}
+        )
 
     @property
     def beta(self) -> float:

@@ -191,6 +191,7 @@ def _train(
         settings,
         steering.objective,
         optimizer=steering.optimizer,
+        own=steering.own,
         dynamic_binarization=getattr(train, "dynamic_binarization", False),
     )
     callbacks = [record, *steering.callbacks, *([ProgressBar(record)] if progress else [])]

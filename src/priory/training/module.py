@@ -1,5 +1,6 @@
 """The Lightning module: one training step, and the sums of an epoch."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import lightning.pytorch as pl
@@ -25,6 +26,7 @@ class Training(pl.LightningModule):
 
     Attributes:
         model: the model that is trained.
+        hparams: the settings, and the names of the model and of the caller's `own` objective and optimizer.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class Training(pl.LightningModule):
         objective: Objective,
         *,
         optimizer: OptimizerFactory | None = None,
+        own: Mapping[str, str | None],
         dynamic_binarization: bool = False,
     ) -> None:
         super().__init__()
@@ -49,9 +52,8 @@ class Training(pl.LightningModule):
         self._pending: list[Tensor] = []
         self._pending_rows: list[int] = []
         self._sums = torch.zeros(5, dtype=torch.float64)
-        self.save_hyperparameters(
-            {**settings.model_dump(), "objective": repr(objective), "model": type(model).__name__}
-        )
+        chosen = settings.model_dump() | {"objective": repr(objective), "model": type(model).__name__}
+        self.save_hyperparameters(chosen | {name: value for name, value in own.items() if value is not None})
 
     @property
     def beta(self) -> float:

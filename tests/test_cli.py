@@ -510,11 +510,34 @@ def test_two_processes_train_one_run(tmp_path):
     assert priory.load(out).sample(1).shape == (1, 64)
 
 
+STEERING = tuple(
+    word
+    for value in ("objective=importance-weighted", "num_samples=3", "ema_decay=0.9")
+    for word in ("--set", f"training.{value}")
+)
+
+
+def test_a_run_has_its_objective_and_average_and_goes_on_with_no_other(tmp_path, command, refused):
+    run = tmp_path / "run"
+    command("fit", "digits", *QUICK, "--no-evaluate", *STEERING, "--out", run)
+    settings = json.loads((run / "config.json").read_text())["settings"]["training"]
+    expected = {"objective": "importance-weighted", "num_samples": 3, "ema_decay": 0.9}
+    assert {name: settings[name] for name in expected} == expected
+    history = History.read(run / "history.csv")
+    assert all(bound > elbo for bound, elbo in zip(history["valid_objective"], history["valid_elbo"], strict=True))
+    command("fit", "--resume", "--no-evaluate", "--no-report", *STEERING, "--out", run)
+    for name, value in {"objective": "elbo", "ema_decay": "0.5"}.items():
+        line = refused("fit", "--resume", "--set", f"training.{name}={value}", "--out", run)
+        assert f"training.{name}" in line
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_run_goes_on_to_the_same_bits(number, code, tmp_path, command):
+@pytest.mark.parametrize(
+    ("number", "code", "steering"), [(signal.SIGINT, 130, STEERING), (signal.SIGTERM, 143, ())], ids=["INT", "TERM"]
+)
+def test_an_interrupted_run_goes_on_to_the_same_bits(number, code, steering, tmp_path, command):
     arguments = ("fit", "digits", "--epochs", 60, "--no-evaluate", "--set", "model.hidden=[16]", "--set")
-    arguments = (*arguments, "training.patience=null")
+    arguments = (*arguments, "training.patience=null", *steering)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     command(*arguments, "--out", whole)
     process = subprocess.Popen(

@@ -24,8 +24,8 @@ from priory import (
     latent_grid,
     mlp,
 )
+from priory.objectives import elbos
 from priory.priors.radial import fitted_gtm
-from priory.training import module
 from priory.workbench.jobs.vae import new_run, train
 from priory.workbench.models import priors as building_priors
 from priory.workbench.models.building import DataFacts, build_vae
@@ -155,12 +155,12 @@ def test_a_guide_has_the_mixing_weights_of_its_gtm():
 def test_training_follows_the_guide_as_far_as_asked_with_as_many_draws(images, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        module, "guided_terms", lambda *given, **named: asked.append((given[2], named)) or (e := elbo(*given[:2]), e.kl)
+        elbos, "guided_terms", lambda *given, **named: asked.append((given[2], named)) or (e := elbo(*given[:2]), e.kl)
     )
     fit(
         guided_vae(images), images.round(), None, epochs=1, batch_size=4, warmup=0, guidance=0.25, num_samples=3, seed=1
     )
-    assert asked == [(0.25, {"num_samples": 3})]
+    assert asked == [(0.25, {"num_samples": 3, "prior": None})]
 
 
 @pytest.mark.parametrize("prior", ["gtm", "gtm-vamp"])

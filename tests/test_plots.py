@@ -329,6 +329,15 @@ def test_the_legend_speaks_of_the_warm_up_only_where_it_decides():
     assert labeled(upper, "best epoch").get_label() == "best epoch: 10 (0.00 nats)"
 
 
+def test_the_best_epoch_is_that_of_the_objective_where_it_is_another_one():
+    columns = history() | {"beta": np.ones(100)}
+    columns["valid_objective"] = np.where(np.arange(100) == 69, -1.0, -50.0)
+    columns["valid_elbo"][69] = -84.0
+    upper, _ = plots.plot_training_curve(columns)
+    mark = labeled(upper, "best epoch: 70 (\N{MINUS SIGN}1.00 nats of the objective)")
+    assert mark.get_xydata().tolist() == [[70, -84.0]]
+
+
 def test_first_epochs_do_not_squash_the_training_curve():
     columns = history()
     columns["valid_elbo"][9] = np.nan

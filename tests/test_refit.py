@@ -165,7 +165,7 @@ def test_what_is_refused():
     vae, x = small()
     with pytest.raises(ValueError, match=r"prior: expected 2 latent dimensions, those of the encoder, got 3"):
         refit(vae, StandardNormal(3), x)
-    with pytest.raises(ValueError, match=r"epoch\n"):
+    with pytest.raises(TypeError, match=r"refit: unknown setting 'epoch'; did you mean 'epochs'\? settings: epochs, "):
         refit(vae, StandardNormal(2), x, epoch=3)
     odd = VAE(nn.Identity(), vae.decoder, StandardNormal(2))
     odd.encode = lambda x: Independent(Laplace(x[:, :2], torch.ones(len(x), 2)), 1)  # type: ignore[method-assign]

@@ -146,7 +146,7 @@ def test_the_page_says_how_many_epochs_there_were_and_which_was_the_best(told, c
     must_succeed(capsys, "fit", "cells.csv", *TINY, "--no-evaluate", "--out", "run", "--no-report")
     run = open_run("run")
     history = run.history.rows()
-    rows = [history[0] | {"epoch": i, "valid_elbo": -abs(i - 3.0), "beta": 1.0, "seconds": 50.0} for i in range(6)]
+    rows = [history[0] | {"epoch": i, "valid_objective": -abs(i - 3.0), "beta": 1.0, "seconds": 50.0} for i in range(6)]
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     History(columns).write("run/history.csv")
     must_succeed(capsys, "report", "run")

@@ -180,7 +180,7 @@ def test_selection_follows_a_hand_made_sequence() -> None:
         if selection.stop:
             break
     assert [epoch for epoch, flag in enumerate(better) if flag] == [2, 3, 6]
-    assert (epoch, selection.best_epoch, selection.best_elbo) == (9, 6, -6.0)
+    assert (epoch, selection.best_epoch, selection.best_bound) == (9, 6, -6.0)
     never = Selection(patience=None)
     for epoch in range(500):
         never.update(epoch, -float(epoch), warm=True)
@@ -503,7 +503,7 @@ def test_an_exploding_flow_stops_the_run_and_is_named(tmp_path) -> None:
     assert not (tmp_path / "state.safetensors").exists()
 
 
-def test_a_parameter_that_the_last_step_of_an_epoch_breaks_is_not_saved(tmp_path, monkeypatch) -> None:
+def test_a_parameter_that_the_last_step_of_an_epoch_breaks_is_not_saved(tmp_path) -> None:
     """Without validation no loss sees it; the state stays the one of the epoch before."""
     vae, steps = make(), []
 
@@ -515,11 +515,8 @@ def test_a_parameter_that_the_last_step_of_an_epoch_breaks_is_not_saved(tmp_path
                 vae.decoder.network[0].bias.data[3] = float("inf")
             return result
 
-    from priory.training import module
-
-    monkeypatch.setitem(module.OPTIMIZERS, "adam", Breaking)
     with pytest.raises(NonFiniteLossError, match=r"end of epoch 1: the last step left NaN or infinite") as caught:
-        fit(vae, binary(20), seed=0, epochs=9, batch_size=10, out=tmp_path)
+        fit(vae, binary(20), seed=0, epochs=9, batch_size=10, out=tmp_path, optimizer=Breaking)
     assert (caught.value.term, caught.value.group) == ("parameter", "decoder")
     assert caught.value.parameter == "decoder.network.0.bias"
     state = read_state(tmp_path / "state.safetensors")
@@ -581,7 +578,7 @@ def test_validation_that_meets_invalid_parameters_stops_too(part: str) -> None:
     assert "Expected parameter scale" in str(caught.value.__cause__)
 
 
-def test_gradient_clipping_limits_the_norm(monkeypatch) -> None:
+def test_gradient_clipping_limits_the_norm() -> None:
     norms = []
 
     class Spy(torch.optim.Adam):
@@ -590,11 +587,8 @@ def test_gradient_clipping_limits_the_norm(monkeypatch) -> None:
             norms.append(float(torch.nn.utils.get_total_norm([p.grad for p in self.param_groups[0]["params"]])))
             return result
 
-    from priory.training import module
-
-    monkeypatch.setitem(module.OPTIMIZERS, "adam", Spy)
-    fit(make(), binary(20), seed=0, epochs=1, batch_size=5, gradient_clip=0.1)
-    fit(make(), binary(20), seed=0, epochs=1, batch_size=5, gradient_clip=None)
+    fit(make(), binary(20), seed=0, epochs=1, batch_size=5, gradient_clip=0.1, optimizer=Spy)
+    fit(make(), binary(20), seed=0, epochs=1, batch_size=5, gradient_clip=None, optimizer=Spy)
     assert norms[:4] == pytest.approx([0.1] * 4, rel=1e-3)
     assert min(norms[4:]) > 0.2
 

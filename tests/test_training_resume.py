@@ -255,15 +255,20 @@ class Slow(RaisingRows):
 
 if __name__ == "__main__":
     out, mode = sys.argv[1:]
-    if mode == "ddp" and process_rank() > 0:  # the command line's rank 0 has written by the time the others start
+    if "ddp" in mode and process_rank() > 0:  # the command line's rank 0 has written by the time the others start
         (Path(out) / "history.csv").touch()
     vae = make()
     train = RaisingRows(binary(35)) if mode == "resume" else Slow(binary(35))
     distributed = {"devices": 2, "strategy": "ddp", "accelerator": "cpu"}
-    keywords = distributed if mode == "ddp" else {"resume": mode == "resume"}
-    history = fit(vae, binary(35) if mode == "ddp" else train, binary(13, 1), seed=3, out=out, epochs=60, batch_size=10,
+    keywords = distributed if "ddp" in mode else {"resume": mode == "resume"}
+    if mode == "steered ddp":
+        from lightning.pytorch.callbacks import EarlyStopping
+        from lightning.pytorch.loggers import CSVLogger
+        keywords |= {"objective": "doubly-reparameterized", "num_samples": 3, "ema_decay": 0.9}
+        keywords |= {"callbacks": EarlyStopping("valid_elbo", mode="max", patience=99), "logger": CSVLogger(out)}
+    history = fit(vae, binary(35) if "ddp" in mode else train, binary(13, 1), seed=3, out=out, epochs=60, batch_size=10,
                   warmup=6, learning_rate=0.01, patience=None, **keywords)
-    if mode == "ddp":
+    if "ddp" in mode:
         rank = process_rank()
         state = [float(p.double().sum()) for p in vae.state_dict().values()]
         with open(f"{out}.{rank}.json", "w") as file:
@@ -307,9 +312,10 @@ def whole_run() -> History:
 
 
 @pytest.mark.slow
-def test_two_processes_end_with_the_same_weights_and_a_sensible_fit(tmp_path) -> None:
+@pytest.mark.parametrize("mode", ["ddp", "steered ddp"])
+def test_two_processes_end_with_the_same_weights_and_a_sensible_fit(tmp_path, mode: str) -> None:
     out = tmp_path / "ddp"
-    assert start(tmp_path, str(out), "ddp").wait(300) == 0
+    assert start(tmp_path, str(out), mode).wait(300) == 0
     deadline = time.monotonic() + 60
     while not (tmp_path / "ddp.1.json").exists() and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -1,8 +1,14 @@
 """The base of all validated settings."""
 
-from typing import Any, get_args
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ValidationInfo, field_validator
+from pydantic import BaseModel, ValidationError, ValidationInfo, field_validator
+
+from priory._support.messages import did_you_mean, in_our_words, nearest, shortened
+
+Kind = TypeVar("Kind", bound=BaseModel)
 
 
 class NumbersAreNotTruthValues(BaseModel):
@@ -25,3 +31,42 @@ def _kinds(annotation: Any) -> set[Any]:
 
 def _has_truth_value(value: Any) -> bool:
     return any(map(_has_truth_value, value)) if isinstance(value, list | tuple) else isinstance(value, bool)
+
+
+def settings_from(
+    kind: type[Kind],
+    settings: Kind | None,
+    keywords: Mapping[str, Any],
+    function: Callable[..., Any],
+    synonyms: Mapping[str, str],
+) -> Kind:
+    """Return settings with some of them replaced by keywords of a function.
+
+    Raises:
+        TypeError: there is no setting of this name; the message has the nearest one and all of them.
+        ValueError: a value does not fit.
+    """
+    known = kind.model_fields
+    for name in keywords:
+        if name not in known:
+            names = [*known, *inspect.signature(function).parameters]
+            meant = synonyms.get(name) if synonyms.get(name) in names else nearest(name, names)
+            hint = f"; did you mean {meant!r}?" if meant else ""
+            raise TypeError(f"{function.__name__}: unknown setting {name!r}{hint or ';'} settings: {', '.join(known)}")
+    try:
+        return kind(**((settings.model_dump() if settings else {}) | dict(keywords)))
+    except ValidationError as error:
+        described = [f"{'.'.join(map(str, each['loc'][:1]))}: {what_is_wrong(each)}" for each in error.errors()]
+        raise ValueError("; ".join(dict.fromkeys(each.removeprefix(": ") for each in described))) from None
+
+
+def what_is_wrong(error: Mapping[str, Any]) -> str:
+    """Return one of pydantic's errors about a value in our words: what was expected, and what came."""
+    if error["type"] == "value_error":
+        return in_our_words(error["msg"])  # a validator of ours, which says what came
+    hint = did_you_mean(str(error["input"]), _choices(error)) if error["type"] == "literal_error" else ""
+    return f"{in_our_words(error['msg'])}, got {shortened(repr(error['input']))}{hint}"
+
+
+def _choices(error: Mapping[str, Any]) -> list[str]:
+    return [text.strip("' ") for text in str(error["ctx"]["expected"]).replace(" or ", ", ").split(",")]

@@ -16,14 +16,14 @@ def plot_training_curve(
 ) -> np.ndarray:
     """Draw the ELBO and, below, the KL divergence against the epoch.
 
-    Marked are the best epoch, argmax of `valid_elbo` among epochs with beta = 1, and the end of the KL warm-up, the
-    epoch from which beta stays 1. Where an epoch of the warm-up has a higher value, the legend says that these do not
-    count. Values far outside the bulk, as those of the first epochs, do not stretch the axes; a note counts those that
-    lie beyond.
+    Marked are the best epoch, argmax of `valid_objective` (without it, `valid_elbo`) among epochs with beta = 1, and
+    the end of the KL warm-up, the epoch from which beta stays 1. Where an epoch of the warm-up has a higher value, the
+    legend says that these do not count. Values far outside the bulk, as those of the first epochs, do not stretch the
+    axes; a note counts those that lie beyond.
 
     Args:
         history: columns of equal length, NaN for a missing value: `epoch` and any of `train_elbo`, `valid_elbo`,
-            `train_kl`, `valid_kl` (nats per datum), `beta`.
+            `train_kl`, `valid_kl`, `valid_objective` (nats per datum), `beta`.
         input_noise: standard deviation of the noise that the encoder's input has in training only, for the legend.
         axes: two axes to draw in; None makes a new figure.
 
@@ -92,7 +92,7 @@ def _nats(value: float) -> str:
 
 
 def _history_columns(history: Mapping[str, Iterable[Any]]) -> dict[str, np.ndarray]:
-    wanted = ("epoch", "train_elbo", "valid_elbo", "train_kl", "valid_kl", "beta")
+    wanted = ("epoch", "train_elbo", "valid_elbo", "train_kl", "valid_kl", "valid_objective", "beta")
     columns = {name: np.asarray(list(history[name]), dtype=float) for name in wanted if name in history}
     if "epoch" not in columns or not {"train_elbo", "valid_elbo"} & columns.keys():
         raise ValueError(f"history: expected 'epoch' and 'train_elbo' or 'valid_elbo', got columns {list(history)}")
@@ -119,13 +119,15 @@ def _mark_epochs(upper: Axes, lower: Axes, columns: dict[str, np.ndarray]) -> No
         for panel in (upper, lower):
             panel.axvline(epoch[partial[-1] + 1], color="0.45", linestyle=":", linewidth=1.2, label="KL warm-up ends")
     elbo = columns.get("valid_elbo", np.full(len(epoch), np.nan))
-    valid = np.where(full, elbo, np.nan)
+    bound = columns.get("valid_objective", elbo)
+    valid = np.where(full, bound, np.nan)
     if np.isfinite(valid).any():
         best = int(np.nanargmax(valid))
         value = f"{valid[best]:.2f}".replace("-", "\N{MINUS SIGN}")
-        higher_before = bool((elbo[~full] > valid[best]).any())  # without these words, the mark would look wrong
-        label = f"best epoch{' after the warm-up' if higher_before else ''}: {epoch[best]:g} ({value} nats)"
-        upper.plot(epoch[best], valid[best], "o", markersize=9, color="black", markerfacecolor="none", label=label)
+        higher_before = bool((bound[~full] > valid[best]).any())  # without these words, the mark would look wrong
+        label = f"best epoch{' after the warm-up' if higher_before else ''}: {epoch[best]:g} ({value} nats"
+        label += ")" if valid[best] == elbo[best] else " of the objective)"
+        upper.plot(epoch[best], elbo[best], "o", markersize=9, color="black", markerfacecolor="none", label=label)
 
 
 def _limit(axes: Axes, side: str) -> None:

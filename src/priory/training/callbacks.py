@@ -1,13 +1,14 @@
 """Lightning callbacks: the record of a run at the end of each epoch, and the progress bar."""
 
+import math
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
@@ -41,6 +42,10 @@ RESIDENT_BYTES = 1 << 30
 class Record(pl.Callback):
     """Validates, keeps the history, the best weights and the state to resume from, and stops the run.
 
+    It works in Lightning's validation loop, so the row of the history is logged when the hooks of other callbacks run:
+    `on_validation_end` as well as `on_train_epoch_end`. The state is taken after these hooks, because it has the states
+    of the other callbacks.
+
     Paths of None write nothing; a seed of None leaves torch's global generator alone.
     """
 
@@ -54,15 +59,16 @@ class Record(pl.Callback):
         history_path: Path | None,
         state_path: Path | None,
         state: Mapping[str, Any] | None = None,
-        tensorboard: Path | None = None,
+        callbacks: Mapping[str, pl.Callback] | None = None,
     ) -> None:
         self.valid, self.seed, self.identity = valid, seed, dict(identity)
         self.history_path, self.state_path = history_path, state_path
-        self.tensorboard = TensorBoardLogger(tensorboard, name="tensorboard", version="") if tensorboard else None
+        self.callbacks = callbacks or {}
         self.history = History()
         self.selection = Selection(patience)
         self.best: dict[str, Tensor] | None = None
         self._resumed = state
+        self._kept = 0  # epochs
         self._unwritten: dict[str, Any] | None = None
         self._next_write = 0.0
         self._epoch_began = 0.0
@@ -81,7 +87,9 @@ class Record(pl.Callback):
             progress = self._resumed["progress"]
             module.epoch = batches.epoch = progress["epoch"]
             module.step = progress["step"]
+            _continue_counting(trainer, **progress)
             self.history = History(self._resumed["history"])
+            self._kept = module.epoch
             self.selection = Selection(self.selection.patience, **self._resumed["selection"])
             self.best = self._resumed["best"]
 
@@ -89,10 +97,19 @@ class Record(pl.Callback):
         if self._resumed is None:
             return
         with restoring(self.state_path):
-            restore_optimizer(trainer.optimizers[0], self._resumed["optimizer"])
+            if self.identity["optimizer"] is None:
+                restore_optimizer(trainer.optimizers[0], self._resumed["optimizer"])
+            else:
+                trainer.optimizers[0].load_state_dict(dict(self._resumed["optimizer"]))
             schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
             restore_schedulers(schedulers, self._resumed["schedulers"])
             trainer.precision_plugin.load_state_dict(self._resumed["precision"])
+            average = _training(pl_module).average
+            if average is not None:
+                average.load_state_dict(self._resumed["average"])
+            for name, callback in self.callbacks.items():
+                if name in self._resumed["callbacks"]:
+                    callback.load_state_dict(self._resumed["callbacks"][name])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Set the generators just before the first step, so that Lightning draws nothing from them in between."""
@@ -108,13 +125,20 @@ class Record(pl.Callback):
         self._next_write = time.monotonic() + WRITE_EVERY
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._keep(trainer, _training(pl_module))
         self._epoch_began = time.perf_counter()
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         module = _training(pl_module)
-        check_parameters(module.vae, epoch=module.epoch)
+        check_parameters(module.model, epoch=module.epoch)
         train = _reduced(trainer, module, module.take_sums())
         valid = self._validate(trainer, module)
+        average: AbstractContextManager[None] = nullcontext()  # of the weights, if it is better than they are
+        if module.average is not None:
+            with module.average.in_place():
+                averaged = self._validate(trainer, module)
+            if _bound(averaged) > _bound(valid):
+                valid, average = averaged, module.average.in_place()
         row = {
             "epoch": module.epoch,
             **_terms("train", train),
@@ -124,48 +148,56 @@ class Record(pl.Callback):
             "seconds": time.perf_counter() - self._epoch_began,
         }
         self.history.append(row)
-        if self.selection.update(module.epoch, row["valid_elbo"], warm=module.beta >= 1):
-            self.best = snapshot(module.vae.state_dict())
+        if self.selection.update(module.epoch, row["valid_objective"], warm=module.beta >= 1):
+            with average:
+                self.best = snapshot(module.model.state_dict())
         module.epoch += 1
         module.batches.epoch = module.epoch
-        if self.selection.stop:
-            trainer.should_stop = True
+        trainer.should_stop |= self.selection.stop
+        _log(trainer, module.step, row)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        module = _training(pl_module)
+        if trainer.should_stop:  # perhaps another callback's wish
+            self.selection.stop = True
             self.history.stopped_early = module.epoch < module.settings.epochs
-        if trainer.is_global_zero:
-            self._write(trainer, module, row)
+        self._keep(trainer, module)
 
     def _validate(self, trainer: pl.Trainer, module: Training) -> Tensor | None:
         if self.valid is None:
             return None
         rank, world_size = trainer.global_rank, trainer.world_size
         if world_size > 1:
-            for buffer in module.vae.buffers():  # batch-norm statistics differ between processes until the next step
+            for buffer in module.model.buffers():  # batch-norm statistics differ between processes until the next step
                 torch.distributed.broadcast(buffer, src=0)
         sums = validation_sums(
-            module.vae,
+            module.model,
+            module.objective.for_validation(module.settings.validation_draws),
             self.valid,
             torch.arange(rank, len(self.valid), world_size),
             batch_size=module.settings.validation_batch_size,
-            num_samples=module.settings.validation_draws,
             seed=derived_seed(module.batches.seed, "validation", rank),
             device=module.device,
             epoch=module.epoch,
         )
         return _reduced(trainer, module, sums)
 
-    def _write(self, trainer: pl.Trainer, module: Training, row: Mapping[str, float]) -> None:
+    def _keep(self, trainer: pl.Trainer, module: Training) -> None:
+        """Write the history, and the state if it is time, unless no epoch ended since the last call."""
+        if self._kept == module.epoch or not trainer.is_global_zero:
+            return
+        self._kept = module.epoch
         if self.history_path is not None:
             self.history.write(self.history_path)
-        if self.tensorboard is not None:
-            self.tensorboard.log_metrics({k: v for k, v in row.items() if k != "epoch"}, step=int(row["epoch"]))
         if self.state_path is None:
             return
-        finished = trainer.should_stop or module.epoch >= module.settings.epochs
+        finished = self.selection.stop or module.epoch >= module.settings.epochs
         self._unwritten = self._state(trainer, module, finished=finished)
         if finished or time.monotonic() >= self._next_write:
             self._write_state()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._keep(trainer, _training(pl_module))
         self._write_state()
 
     def _write_state(self) -> None:
@@ -184,9 +216,11 @@ class Record(pl.Callback):
             "finished": finished,
             "progress": {"epoch": module.epoch, "step": module.step},
             "history": {name: list(column) for name, column in self.history.items()},
-            "selection": {"best_epoch": selection.best_epoch, "best_elbo": selection.best_elbo, "stop": selection.stop},
-            "vae": snapshot(module.vae.state_dict()),
+            "selection": {name: value for name, value in vars(selection).items() if name != "patience"},
+            "vae": snapshot(module.model.state_dict()),
             "best": self.best,
+            "average": None if module.average is None else snapshot(module.average.state_dict()),
+            "callbacks": {name: snapshot(callback.state_dict()) for name, callback in self.callbacks.items()},
             "optimizer": snapshot(trainer.optimizers[0].state_dict()),
             "schedulers": [snapshot(config.scheduler.state_dict()) for config in trainer.lr_scheduler_configs],
             "precision": snapshot(trainer.precision_plugin.state_dict()),
@@ -195,7 +229,7 @@ class Record(pl.Callback):
 
 
 class ProgressBar(pl.Callback):
-    """A line with the epoch, the terms of the ELBO in nats and the best validation ELBO, a few times a second."""
+    """A line with the epoch, the terms of the ELBO in nats and the best validation bound, a few times a second."""
 
     def __init__(self, record: Record) -> None:
         self.record = record
@@ -234,13 +268,15 @@ class ProgressBar(pl.Callback):
         assert self._progress is not None
         self._next_refresh = time.monotonic() + 1 / REFRESHES_PER_SECOND
         parts = []
-        if module.last_elbo is not None:
-            reconstruction, kl = map(float, module.last_elbo)
+        if module.last_means is not None:
+            (reconstruction, kl), bound = (map(float, each) for each in module.last_means)
             parts.append(f"elbo {reconstruction - kl:.2f} = {reconstruction:.2f} - {kl:.2f} (beta {module.beta:.2f})")
+            if module.last_means[0] is not module.last_means[1]:
+                parts.append(f"objective {next(bound) - next(bound):.2f}")
         if self.record.history.epochs and self.record.valid is not None:
-            parts.append(f"valid {self.record.history['valid_elbo'][-1]:.2f}")
+            parts.append(f"valid {self.record.history['valid_objective'][-1]:.2f}")
         if self.record.selection.best_epoch is not None:
-            parts.append(f"best {self.record.selection.best_elbo:.2f}")
+            parts.append(f"best {self.record.selection.best_bound:.2f}")
         self._progress.update(self._task, completed=module.epoch, description="  ".join(parts))
         self._progress.refresh()
 
@@ -264,7 +300,37 @@ def _reduced(trainer: pl.Trainer, module: Training, sums: Tensor) -> Tensor:
 
 
 def _terms(prefix: str, sums: Tensor | None) -> dict[str, float]:
-    if sums is None:
-        return dict.fromkeys((f"{prefix}_{name}" for name in ("elbo", "reconstruction", "kl")), float("nan"))
-    reconstruction, kl = (sums[:2] / sums[2]).tolist()
-    return {f"{prefix}_elbo": reconstruction - kl, f"{prefix}_reconstruction": reconstruction, f"{prefix}_kl": kl}
+    reconstruction, kl, *_ = _means(sums)
+    terms = {"elbo": reconstruction - kl, "reconstruction": reconstruction, "kl": kl, "objective": _bound(sums)}
+    return {f"{prefix}_{name}": value for name, value in terms.items()}
+
+
+def _bound(sums: Tensor | None) -> float:
+    """The mean of the objective's bound."""
+    *_, reconstruction, kl = _means(sums)
+    return reconstruction - kl
+
+
+def _means(sums: Tensor | None) -> list[float]:
+    """The means that `validation_sums` sums; NaN if there is no validation."""
+    return [float("nan")] * 4 if sums is None else (sums[:4] / sums[4]).tolist()
+
+
+def _log(trainer: pl.Trainer, step: int, row: Mapping[str, float]) -> None:
+    """Show a row to callbacks and loggers; `LightningModule.log` takes milliseconds for it."""
+    shown = {name: value for name, value in row.items() if not math.isnan(value)}
+    metrics = {name: torch.tensor(value, dtype=torch.float64) for name, value in shown.items() if name != "epoch"}
+    trainer.callback_metrics.update(metrics)
+    trainer.logged_metrics.update(metrics)
+    for logger in trainer.loggers:
+        logger.log_metrics(shown, step=step - 1)  # Lightning counts from zero
+        logger.save()
+
+
+def _continue_counting(trainer: pl.Trainer, epoch: int, step: int) -> None:
+    """Let Lightning count on from the epochs and steps of a state, which callbacks and loggers read from it."""
+    loop = trainer.fit_loop
+    for progress in (loop.epoch_progress.current, loop.epoch_progress.total):
+        vars(progress).update(dict.fromkeys(("ready", "started", "processed", "completed"), epoch))
+    loop.epoch_loop._batches_that_stepped = step
+    loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total.completed = step

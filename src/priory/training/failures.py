@@ -1,6 +1,7 @@
 """The error of a training step that is not finite, and where to look first."""
 
 import math
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -14,6 +15,12 @@ ADVICE = (
     "encoder, decoder and prior can reach"
 )
 REFUSALS = ("Expected parameter", "Expected value argument")  # how torch's distributions begin
+# The functions that ask a model, with the method that answers and the part of a VAE that is behind it.
+ASKING = {
+    "posterior_of": ("encode", "encoder"),
+    "latent_prior_of": ("latent_prior", "prior"),
+    "likelihood_of": ("decode", "decoder"),
+}
 
 
 class NonFiniteLossError(RuntimeError):
@@ -22,9 +29,11 @@ class NonFiniteLossError(RuntimeError):
     Attributes:
         term: "reconstruction", "KL", "reconstruction and KL", "gradient" if the loss was finite, or "parameter" if
             the last step of an epoch left one that is not finite.
-        group: "encoder", "decoder", "prior", ...: the first one whose parameters are not finite, else the first one
-            whose gradient is not, else the one with the largest gradient, or the largest parameters before a gradient.
-        parameter: full name of the VAE's first parameter that is not finite, else of the first one whose gradient is
+        group: a child module of the model, such as "encoder", "decoder", "prior" of a VAE, or "model" for its own
+            parameters: the first one whose parameters are not finite, else the one whose distribution torch refused,
+            else the first one whose gradient is not finite, else the one with the largest gradient, or the largest
+            parameters before a gradient.
+        parameter: full name of the model's first parameter that is not finite, else of the first one whose gradient is
             not; None if there is none.
         epoch: counted from 0.
         batch: in the epoch, counted from 0; None for validation and for a parameter.
@@ -49,7 +58,7 @@ class NonFiniteLossError(RuntimeError):
 
 
 class GroupState(NamedTuple):
-    """A child module of the VAE in a failed step; norms are Euclidean."""
+    """A child module of the model in a failed step; norms are Euclidean."""
 
     name: str
     parameters: float
@@ -60,7 +69,7 @@ class GroupState(NamedTuple):
 
 
 def failed_step(
-    vae: nn.Module,
+    model: nn.Module,
     reconstruction: Tensor | None,
     kl: Tensor | None,
     rows: Tensor,
@@ -68,15 +77,19 @@ def failed_step(
     epoch: int,
     batch: int | None,
     refusal: str = "",
+    refused: str | None = None,
 ) -> NonFiniteLossError:
-    """Return the error for a batch with these terms per datum; they are None if torch refused to compute them."""
+    """Return the error for a batch with these terms per datum.
+
+    The terms are None if torch refused to compute them; `refused` is the part of a VAE whose distribution it refused.
+    """
     every = torch.ones(len(rows), dtype=torch.bool)
     terms = {"reconstruction": reconstruction, "KL": kl}
     bad = {name: every if each is None else ~torch.isfinite(each.detach()).cpu() for name, each in terms.items()}
     names = [name for name, mask in bad.items() if mask.any()]
     mask = bad["reconstruction"] | bad["KL"] if names else every
     term = " and ".join(names) if names else "gradient"
-    group, parameter, place = _place(vae)
+    group, parameter, place = _place(model, refused)
     shown = rows.cpu()[mask][:SHOWN_ROWS].tolist()
     number = int(mask.sum())
     stop = "validation" if batch is None else f"batch {batch}"
@@ -94,11 +107,11 @@ def failed_step(
     )
 
 
-def check_parameters(vae: nn.Module, *, epoch: int) -> None:
+def check_parameters(model: nn.Module, *, epoch: int) -> None:
     """Raise an error if the last step of an epoch, from which no loss has been computed yet, left NaN or infinity."""
-    if all(bool(torch.isfinite(p).all()) for p in vae.parameters()):
+    if all(bool(torch.isfinite(p).all()) for p in model.parameters()):
         return
-    group, parameter, place = _place(vae)
+    group, parameter, place = _place(model)
     message = (
         f"training stopped at the end of epoch {epoch}: the last step left NaN or infinite parameters; "
         f"{place}. The epoch was not saved. {ADVICE}."
@@ -107,7 +120,7 @@ def check_parameters(vae: nn.Module, *, epoch: int) -> None:
 
 
 @contextmanager
-def invalid_parameters(vae: nn.Module, rows: Tensor, *, epoch: int, batch: int | None) -> Iterator[None]:
+def invalid_parameters(model: nn.Module, rows: Tensor, *, epoch: int, batch: int | None) -> Iterator[None]:
     """Turn the ValueError with which torch's distributions refuse NaN into a `NonFiniteLossError`."""
     try:
         yield
@@ -115,45 +128,51 @@ def invalid_parameters(vae: nn.Module, rows: Tensor, *, epoch: int, batch: int |
         if not str(error).startswith(REFUSALS):
             raise
         refusal = " ".join(str(error).split(", but found")[0].split())
-        raise failed_step(vae, None, None, rows, epoch=epoch, batch=batch, refusal=refusal) from error
+        functions = [frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__)]
+        method, part = next((ASKING[name] for name in functions if name in ASKING), ("", None))
+        refusal = f"{method}: {refusal}" if method else refusal
+        raise failed_step(model, None, None, rows, epoch=epoch, batch=batch, refusal=refusal, refused=part) from error
 
 
-def suspect(groups: Sequence[GroupState]) -> str:
+def suspect(groups: Sequence[GroupState], refused: str | None = None) -> str:
     """Return the name of the group to look at first."""
-    for kind in ("parameters", "gradient"):
-        for group in groups:
-            if not math.isfinite(getattr(group, kind)):
-                return group.name
+    for group in groups:
+        if not math.isfinite(group.parameters):
+            return group.name
+    for group in groups:
+        if group.name == refused or (refused is None and not math.isfinite(group.gradient)):
+            return group.name
     return max(groups, key=lambda group: (group.gradient, group.parameters)).name
 
 
-def _place(vae: nn.Module) -> tuple[str, str | None, str]:
+def _place(model: nn.Module, refused: str | None = None) -> tuple[str, str | None, str]:
     """Return the group to look at first, the first parameter that is not finite, and a sentence that says so."""
     groups = []
-    for name, child in vae.named_children():
-        parameters = [p.detach() for p in child.parameters()]
-        gradients = [p.grad for p in child.parameters() if p.grad is not None]
+    parts = {"model": list(model.parameters(recurse=False))}
+    parts |= {name: list(child.parameters()) for name, child in model.named_children()}
+    for name, parameters in parts.items():
         if parameters:
+            gradients = [p.grad for p in parameters if p.grad is not None]
             groups.append(GroupState(name, _total_norm(parameters), _total_norm(gradients)))
-    group = suspect(groups)
-    kind, parameter = _first_not_finite(vae)
+    group = suspect(groups, refused)
+    kind, parameter = _first_not_finite(model)
     named = "" if parameter is None else f"; the first {kind} that is not finite: {parameter}"
     return group, parameter, f"look at the {group} first ({'; '.join(map(str, groups))}{named})"
 
 
-def _first_not_finite(vae: nn.Module) -> tuple[str, str | None]:
+def _first_not_finite(model: nn.Module) -> tuple[str, str | None]:
     """Return "parameter" or "gradient" and the name of the first one that is not finite, else "" and None."""
-    for name, parameter in vae.named_parameters():
+    for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
             return "parameter", name
-    for name, parameter in vae.named_parameters():
+    for name, parameter in model.named_parameters():
         if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
             return "gradient", name
     return "", None
 
 
 def _total_norm(tensors: Sequence[Tensor]) -> float:
-    return math.sqrt(sum(float(t.double().square().sum()) for t in tensors))
+    return math.sqrt(sum(float(t.detach().double().square().sum()) for t in tensors))
 
 
 def _norm(value: float) -> str:

@@ -1,36 +1,46 @@
-"""`fit`: train a VAE on rows."""
+"""`fit`: train a model on rows."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from priory._support.locking import sole_writer
 from priory._support.messages import shortened
 from priory._support.optional import require
-from priory.model import device_of
+from priory._support.settings import settings_from
+from priory.model import LatentVariableModel, device_of
+from priory.objectives import Elbo, Objective
 from priory.rows import Rows, as_rows
 from priory.training.batches import ShuffledBatches
 from priory.training.history import HISTORY_FILE, History
 from priory.training.identity import check_same_processes, check_same_run, identity_of
+from priory.training.optimizers import OptimizerFactory
 from priory.training.ranks import process_rank
-from priory.training.settings import TrainingSettings
+from priory.training.settings import SYNONYMS, TrainingSettings
 from priory.training.states import STATE_FILE, stored_state
+from priory.training.steering import Steering, require_trainable, steering_of, tensorboard_logger
 from priory.training.trainer import check_devices, make_trainer, quiet, run_trainer
-from priory.vae import VAE
 
 if TYPE_CHECKING:
+    import lightning.pytorch as pl
+    from lightning.pytorch.loggers import Logger
+
     from priory.training.callbacks import Record
 
 
 def fit(
-    vae: VAE,
+    model: LatentVariableModel,
     train: Tensor | Rows,
     valid: Tensor | Rows | None = None,
     *,
+    objective: str | Objective | Callable[[Any, Tensor], Elbo | Tensor] | None = None,
+    callbacks: "pl.Callback | Sequence[pl.Callback]" = (),
+    logger: "Logger | Sequence[Logger]" = (),
+    optimizer: str | OptimizerFactory | None = None,
     settings: TrainingSettings | None = None,
     seed: int | None = None,
     out: str | Path | None = None,
@@ -39,17 +49,28 @@ def fit(
     tensorboard: bool = False,
     **overrides: Any,
 ) -> History:
-    """Train a VAE in place by maximizing the evidence lower bound, with a KL warm-up.
+    """Train a model in place by maximizing a lower bound of log p(x), with a KL warm-up.
 
         loss_t = -mean_n (reconstruction_n - beta_t * kl_n),    beta_t = min(1, t / W)    (see `TrainingSettings`)
 
-    Afterwards the VAE has the weights of the epoch with the best validation ELBO after the warm-up (the last weights
+    Afterwards the model has the weights of the epoch with the best validation after the warm-up (the last weights
     if there is no validation), is in evaluation mode and on the device that it came from.
 
     Args:
-        vae: the model.
+        model: a `VAE`, or any `torch.nn.Module` with the methods `encode`, `latent_prior` and `decode`, such as the
+            result of `as_model`.
         train: training rows, a tensor (N, D) or `priory.rows.Rows`.
         valid: validation rows, likewise; their values are never drawn anew.
+        objective: what is maximized: a name, one of the classes of `priory.objectives` with its options, or a function
+            (model, x) that returns an `Elbo` or a tensor (B,) of bounds in nats, for which there is no warm-up. By
+            default the guided bound if the prior has a guide, else the ELBO. An epoch is judged by the objective's own
+            bound at beta = 1; by the ELBO for `Guided` and `StickingTheLanding`.
+        callbacks: one or more of Lightning's. The row of the history is logged in every epoch under the names of its
+            columns; without validation rows there are no `valid_...`.
+        logger: one or more of Lightning's; they get the settings, and the row of each epoch at the number of its last
+            step.
+        optimizer: a name, or a function from parameters to a `torch.optim.Optimizer`, such as
+            `functools.partial(torch.optim.SGD, lr=0.01)`, whose rate the schedule starts from.
         settings: how to train; the defaults of `TrainingSettings` if None.
         seed: of torch's global generator, which gives all noise, and of the order of the rows. The same seed gives the
             same bits on the same machine with one thread. None draws from the global generator as it is.
@@ -60,13 +81,14 @@ def fit(
             processes may not. `epochs` may be raised if the schedule is constant and the warm-up a number of steps:
             the result is that of a run with that many epochs from its start.
         progress: show a progress bar.
-        tensorboard: write the history for TensorBoard too (needs the extra `tensorboard`).
-        **overrides: single settings, such as `epochs=20`.
+        tensorboard: write the history to `out` for TensorBoard (needs the extra `tensorboard`).
+        **overrides: single settings, such as `epochs=20` or `ema_decay=0.999`.
 
     Returns:
         One row per epoch, ELBO terms in nats.
 
     Raises:
+        TypeError: there is no such setting, or an argument is of another type.
         NonFiniteLossError: the loss or its gradient became NaN or infinite; what was written so far stays.
         FileExistsError: `out` holds a run and `resume` is False.
         BlockingIOError: another process is writing to `out`.
@@ -76,43 +98,58 @@ def fit(
 
     Reference: Kingma & Welling 2014, arXiv:1312.6114, algorithm 1; Sonderby et al. 2016, arXiv:1602.02282.
 
-    >>> from priory.training import fit
-    >>> history = fit(vae, x_train, x_valid, seed=0, epochs=20)  # doctest: +SKIP
-    >>> history["valid_elbo"][history.best_epoch]  # doctest: +SKIP
-    -21.3
+    >>> from priory import VAE, BernoulliDecoder, NormalEncoder, StandardNormal, mlp
+    >>> vae = VAE(NormalEncoder(mlp(6, [8], 4)), BernoulliDecoder(mlp(2, [8], 6)), StandardNormal(2))
+    >>> x = torch.rand(30, 6).round()
+    >>> history = fit(vae, x[:20], x[20:], seed=0, epochs=2, objective="importance-weighted", num_samples=5)
+    >>> history
+    History(epochs=2, best_epoch=1, stopped_early=False)
     """
-    chosen = TrainingSettings(**((settings.model_dump() if settings else {}) | overrides))
+    module = require_trainable(model)
+    named = {"objective": objective, "optimizer": optimizer}
+    chosen = settings_from(
+        TrainingSettings,
+        settings,
+        overrides | {name: value for name, value in named.items() if isinstance(value, str)},
+        fit,
+        SYNONYMS,
+    )
+    steering = steering_of(module, chosen, **named, callbacks=callbacks, logger=logger, overrides=overrides)
     train_rows = as_rows(train, "train")
     valid_rows = None if valid is None else as_rows(valid, "valid")
+    if valid_rows is None and chosen.ema_decay is not None:
+        raise ValueError("ema_decay: expected valid=, rows that decide between the weights and their average; got none")
     folder = _folder(out, resume=resume, tensorboard=tensorboard)
     with _held(folder, make=False):
         state = stored_state(folder / STATE_FILE) if folder and resume else None
-        identity = identity_of(chosen, seed, train_rows, valid_rows)
+        identity = identity_of(chosen, seed, train_rows, valid_rows, steering.own)
         if state is not None:
             check_same_run(state["identity"], identity, folder / STATE_FILE if folder else None)
             identity["order_seed"] = state["identity"]["order_seed"]
             try:
                 for weights in filter(None, (state["best"], state["vae"])):
-                    vae.load_state_dict(weights)
+                    module.load_state_dict(weights)
             except RuntimeError as error:
                 reason = shortened(" ".join(str(error).split()), 300)
                 raise ValueError(
-                    f"resume: the weights of {folder}/{STATE_FILE} do not fit this VAE: {reason}"
+                    f"resume: the weights of {folder}/{STATE_FILE} do not fit this {type(model).__name__}: {reason}"
                 ) from error
             if state["finished"] and (state["selection"]["stop"] or state["progress"]["epoch"] >= chosen.epochs):
                 history = History(state["history"], stopped_early=state["progress"]["epoch"] < chosen.epochs)
                 if folder is not None and process_rank() == 0:
                     history.write(folder / HISTORY_FILE)  # again: a power cut may have lost the file
-                return _finish(vae, history, state["best"])
+                return _finish(module, history, state["best"])
         identity["processes"] = check_devices(chosen)
         if folder is not None and state is not None:
             check_same_processes(state["identity"], identity, folder / STATE_FILE)
         identity.setdefault("order_seed", int(torch.randint(2**62, ())) if seed is None else seed)
         with _held(folder, make=True), quiet():
+            if folder is not None and tensorboard:
+                steering.loggers.append(tensorboard_logger(folder))
             record = _train(
-                vae, train_rows, valid_rows, chosen, identity, folder, state, progress=progress, tensorboard=tensorboard
+                module, train_rows, valid_rows, chosen, steering, identity, folder, state, progress=progress
             )
-    return _finish(vae, record.history, record.best)
+    return _finish(module, record.history, record.best)
 
 
 def _held(folder: Path | None, *, make: bool) -> AbstractContextManager[None]:
@@ -123,16 +160,16 @@ def _held(folder: Path | None, *, make: bool) -> AbstractContextManager[None]:
 
 
 def _train(
-    vae: VAE,
+    model: nn.Module,
     train: Rows,
     valid: Rows | None,
     settings: TrainingSettings,
+    steering: Steering,
     identity: Mapping[str, Any],
     folder: Path | None,
     state: Mapping[str, Any] | None,
     *,
     progress: bool,
-    tensorboard: bool,
 ) -> "Record":
     from priory.training.callbacks import ProgressBar, Record
     from priory.training.module import Training
@@ -145,27 +182,33 @@ def _train(
         history_path=folder and folder / HISTORY_FILE,
         state_path=folder and folder / STATE_FILE,
         state=state,
-        tensorboard=folder if tensorboard and process_rank() == 0 else None,
+        callbacks={callback.state_key: callback for callback in steering.callbacks},
     )
     batches = ShuffledBatches(train, settings.batch_size, identity["order_seed"])
-    module = Training(vae, batches, settings, dynamic_binarization=getattr(train, "dynamic_binarization", False))
-    done = state["progress"]["epoch"] if state else 0
-    trainer = make_trainer(settings, settings.epochs - done, [record, *([ProgressBar(record)] if progress else [])])
-    device = device_of(vae)
-    vae.train()
+    module = Training(
+        model,
+        batches,
+        settings,
+        steering.objective,
+        optimizer=steering.optimizer,
+        own=steering.own,
+        dynamic_binarization=getattr(train, "dynamic_binarization", False),
+    )
+    callbacks = [record, *steering.callbacks, *([ProgressBar(record)] if progress else [])]
+    trainer = make_trainer(settings, callbacks, steering.loggers)
+    device = device_of(model)
+    model.train()
     try:
         run_trainer(trainer, module, batches)
     finally:
-        vae.to(device)
-        if record.tensorboard is not None:
-            record.tensorboard.finalize("finished")
+        model.to(device)
     return record
 
 
-def _finish(vae: VAE, history: History, best: Mapping[str, Tensor] | None) -> History:
+def _finish(model: nn.Module, history: History, best: Mapping[str, Tensor] | None) -> History:
     if best is not None:
-        vae.load_state_dict(best)
-    vae.eval()
+        model.load_state_dict(best)
+    model.eval()
     return history
 
 

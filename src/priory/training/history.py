@@ -12,9 +12,11 @@ COLUMNS = (
     "train_elbo",
     "train_reconstruction",
     "train_kl",
+    "train_objective",
     "valid_elbo",
     "valid_reconstruction",
     "valid_kl",
+    "valid_objective",
     "beta",
     "learning_rate",
     "seconds",
@@ -26,8 +28,9 @@ class History(Mapping[str, list[float]]):
     """A column of numbers per quantity, one row per epoch; ELBO terms are means per datum in nats.
 
     The ELBO has beta = 1 during the warm-up too. `beta` and `learning_rate` are those of the step after the epoch.
-    Training terms are means over the steps of the epoch, between which the weights change; they are those of the ELBO
-    if a guide makes the objective another bound too, and have the encoder's input noise.
+    Training terms are means over the steps of the epoch, between which the weights change, and have the encoder's input
+    noise. `train_objective` and `valid_objective` are the bound that is maximized, also with beta = 1; they equal the
+    ELBO if that is the objective. Validation is that of the averaged weights in epochs in which they are better.
 
     Attributes:
         stopped_early: whether patience ended the run before its last epoch; None if it is not known (`read`).
@@ -64,11 +67,11 @@ class History(Mapping[str, list[float]]):
 
     @property
     def best_epoch(self) -> int | None:
-        """The epoch with the highest validation ELBO after the warm-up; the last epoch if there is none."""
+        """The epoch with the highest `valid_objective` after the warm-up; the last epoch if there is none."""
         eligible = [
-            (-elbo, int(epoch))
-            for epoch, elbo, beta in zip(self["epoch"], self["valid_elbo"], self["beta"], strict=True)
-            if beta >= 1 and math.isfinite(elbo)
+            (-bound, int(epoch))
+            for epoch, bound, beta in zip(self["epoch"], self["valid_objective"], self["beta"], strict=True)
+            if beta >= 1 and math.isfinite(bound)
         ]
         if eligible:
             return min(eligible)[1]

@@ -8,10 +8,16 @@ from priory.rows import Rows
 from priory.training.settings import TrainingSettings
 
 
-def identity_of(settings: TrainingSettings, seed: int | None, train: Rows, valid: Rows | None) -> dict[str, Any]:
-    """Return the settings, the seed and the numbers of rows of a run."""
+def identity_of(
+    settings: TrainingSettings,
+    seed: int | None,
+    train: Rows,
+    valid: Rows | None,
+    own: Mapping[str, str | None],
+) -> dict[str, Any]:
+    """Return the settings, the seed and the numbers of rows of a run, and the user's own objective and optimizer."""
     rows = {"train": len(train), "valid": None if valid is None else len(valid)}
-    return {"settings": settings.model_dump(), "seed": seed, "rows": rows}
+    return {"settings": settings.model_dump(), "seed": seed, "rows": rows, **own}
 
 
 def check_same_run(old: Mapping[str, Any], new: dict[str, Any], path: Path | None) -> None:
@@ -21,6 +27,7 @@ def check_same_run(old: Mapping[str, Any], new: dict[str, Any], path: Path | Non
     was, now = ({**run["settings"], "seed": run["seed"]} for run in (old, new))
     for fields, run in ((was, old), (now, new)):
         fields.update({f"number of {name} rows": number for name, number in run["rows"].items()})
+        fields.update({f"your {name}": run[name] for name in ("objective", "optimizer")})
     for name in ("accelerator", "devices", "strategy"):  # only their number matters: `check_same_processes`
         del was[name], now[name]
     if now["epochs"] > was["epochs"] and TrainingSettings(**new["settings"]).independent_of_epochs():

@@ -1,48 +1,59 @@
 """The Lightning module: one training step, and the sums of an epoch."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from torch import Tensor
+from torch import Tensor, nn
 
-from priory.objectives import Elbo, elbo, guided_terms
+from priory.objectives import Elbo, Objective, Terms
+from priory.training.averaging import WeightAverage
 from priory.training.batches import ShuffledBatches
 from priory.training.failures import failed_step, invalid_parameters
+from priory.training.optimizers import OptimizerFactory, optimizer_of, scheduler_of
 from priory.training.settings import TrainingSettings
-from priory.vae import VAE
 
-OPTIMIZERS = {
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "adamax": torch.optim.Adamax,
-    "nadam": torch.optim.NAdam,
-    "radam": torch.optim.RAdam,
-}
 # Steps whose terms stay on the device: reading them makes the device wait, keeping them takes memory.
 PENDING_STEPS = 256
 
 
 class Training(pl.LightningModule):
-    """Minimizes -(reconstruction - beta * kl), averaged over the batch, in nats.
+    """Minimizes -(reconstruction - beta * kl) of the objective, averaged over the batch, in nats.
 
-    If the prior has a guide, the objective is `guided_elbo`; the sums of an epoch are those of the ELBO all the same.
-    Nothing is logged through Lightning, whose bookkeeping takes as long as a step of a small model.
+    Steps log nothing through Lightning, whose bookkeeping takes as long as a step of a small model.
+
+    Attributes:
+        model: the model that is trained.
+        hparams: the settings, and the names of the model and of the caller's `own` objective and optimizer.
     """
 
     def __init__(
-        self, vae: VAE, batches: ShuffledBatches, settings: TrainingSettings, *, dynamic_binarization: bool
+        self,
+        model: nn.Module,
+        batches: ShuffledBatches,
+        settings: TrainingSettings,
+        objective: Objective,
+        *,
+        optimizer: OptimizerFactory | None = None,
+        own: Mapping[str, str | None],
+        dynamic_binarization: bool = False,
     ) -> None:
         super().__init__()
-        self.vae, self.batches, self.settings = vae, batches, settings
+        self.model: Any = model
+        self.batches, self.settings, self.objective = batches, settings, objective
+        self.optimizer_factory = optimizer
         self.dynamic_binarization = dynamic_binarization
+        self.average = None if settings.ema_decay is None else WeightAverage(model, settings.ema_decay)
         self.epoch = self.step = self.batch = 0
         self.last_terms: tuple[Elbo, Tensor] | None = None  # of the objective, with the rows; for failures
-        self.last_elbo: Elbo | None = None  # its means; for the progress bar
+        self.last_means: tuple[Elbo, Elbo] | None = None  # of the ELBO and the objective; for the progress bar
         self._pending: list[Tensor] = []
         self._pending_rows: list[int] = []
-        self._sums = torch.zeros(3, dtype=torch.float64)
+        self._sums = torch.zeros(5, dtype=torch.float64)
+        chosen = settings.model_dump() | {"objective": repr(objective), "model": type(model).__name__}
+        self.save_hyperparameters(chosen | {name: value for name, value in own.items() if value is not None})
 
     @property
     def beta(self) -> float:
@@ -50,8 +61,10 @@ class Training(pl.LightningModule):
         return self.settings.beta(self.step, len(self.batches))
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        if self.trainer.validating:  # the batch is empty
+            return batch
         x, rows = batch
-        return x.to(device, next(self.vae.parameters()).dtype, non_blocking=True), rows
+        return x.to(device, next(self.model.parameters()).dtype, non_blocking=True), rows
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Compute the loss; DDP's forward sees all that is random or has a gradient, because it is in here."""
@@ -59,11 +72,13 @@ class Training(pl.LightningModule):
         if self.dynamic_binarization:
             x = torch.bernoulli(x)
         self.batch = batch_idx
-        terms, kl_to_prior = self._objective(x, rows)
-        reconstruction, kl = terms.reconstruction.mean(), terms.kl.mean()
-        self.last_terms = Elbo(terms.reconstruction.detach(), terms.kl.detach()), rows
-        self.last_elbo = Elbo(reconstruction.detach(), kl_to_prior.detach().mean())
-        self._pending += self.last_elbo
+        with invalid_parameters(self.model, rows, epoch=self.epoch, batch=self.batch):
+            terms = self.objective(self.model, x, self.beta)
+        reconstruction, kl = terms.bound.reconstruction.mean(), terms.bound.kl.mean()
+        self.last_terms = Elbo(terms.bound.reconstruction.detach(), terms.bound.kl.detach()), rows
+        bound = Elbo(reconstruction.detach(), kl.detach())
+        self.last_means = _elbo_means(terms, bound), bound
+        self._pending += [*self.last_means[0], *bound]
         self._pending_rows.append(len(x))
         if len(self._pending_rows) == PENDING_STEPS:
             self._read_pending()
@@ -85,23 +100,23 @@ class Training(pl.LightningModule):
         if not finite:
             assert self.last_terms is not None
             (reconstruction, kl), rows = self.last_terms
-            raise failed_step(self.vae, reconstruction, kl, rows, epoch=self.epoch, batch=self.batch)
+            raise failed_step(self.model, reconstruction, kl, rows, epoch=self.epoch, batch=self.batch)
         limit = self.settings.gradient_clip
         if limit is not None and norm_value > limit:
             torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.step += 1
+        if self.average is not None:
+            self.average.update()
         if self.trainer.world_size == 1 and self.trainer.received_sigterm:
             raise SIGTERMException  # Lightning would wait for the end of the epoch
 
-    def _objective(self, x: Tensor, rows: Tensor) -> tuple[Elbo, Tensor]:
-        """The terms of the objective, and KL(q || p), which is one of them if there is no guide."""
-        with invalid_parameters(self.vae, rows, epoch=self.epoch, batch=self.batch):
-            if self.settings.guidance and getattr(self.vae.prior, "guide", None) is not None:
-                return guided_terms(self.vae, x, self.settings.guidance, num_samples=self.settings.num_samples)
-            terms = elbo(self.vae, x, num_samples=self.settings.num_samples)
-            return terms, terms.kl
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Do nothing: `Record` validates in Lightning's validation loop, which runs over one empty batch."""
+
+    def on_validation_model_zero_grad(self) -> None:
+        """Keep the gradients of the last step, which say where to look if the validation fails."""
 
     def _check(self, norm: Tensor) -> tuple[float, bool]:
         """Return the gradient's norm, and whether it and the loss are finite on every process."""
@@ -120,34 +135,34 @@ class Training(pl.LightningModule):
 
     def _read_pending(self) -> None:
         if self._pending_rows:
-            means = torch.stack(self._pending).cpu().double().reshape(-1, 2)
+            means = torch.stack(self._pending).cpu().double().reshape(-1, 4)
             rows = torch.tensor(self._pending_rows, dtype=torch.float64)
-            self._sums[:2] += rows @ means
-            self._sums[2] += rows.sum()
+            self._sums[:4] += rows @ means
+            self._sums[4] += rows.sum()
         self._pending, self._pending_rows = [], []
 
     def take_sums(self) -> Tensor:
-        """Return this process's sums of reconstruction and KL and its number of rows since the last call, float64."""
+        """Return this process's sums since the last call, as `validation_sums` gives them."""
         self._read_pending()
-        sums, self._sums = self._sums, torch.zeros(3, dtype=torch.float64)
+        sums, self._sums = self._sums, torch.zeros(5, dtype=torch.float64)
         return sums
 
     def configure_optimizers(self) -> Any:
-        parameters = [p for p in self.vae.parameters() if p.requires_grad]
-        # Adam and AdamW have one kernel for all parameters; Lightning cannot clip with it under a scaler
-        can_fuse = self.settings.optimizer in ("adam", "adamw") and self.settings.precision != "16-mixed"
-        fuse = can_fuse and all(p.device.type in ("cpu", "cuda") for p in parameters)
-        options: dict[str, Any] = {"fused": True} if fuse else {}
-        optimizer = OPTIMIZERS[self.settings.optimizer](
-            parameters, lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay, **options
-        )
-        steps = self.settings.epochs * len(self.batches)
-        scheduler: torch.optim.lr_scheduler.LRScheduler
-        if self.settings.schedule == "one-cycle":
-            rate = self.settings.learning_rate
-            scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps + 1)
-        elif self.settings.schedule == "cosine":
-            scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        if self.optimizer_factory is None:
+            optimizer = optimizer_of(self.settings, parameters)
         else:
+            optimizer = self.optimizer_factory(parameters)
+        scheduler = scheduler_of(self.settings.schedule, optimizer, self.settings.epochs * len(self.batches))
+        if scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def _elbo_means(terms: Terms, bound: Elbo) -> Elbo:
+    """Return the means of the ELBO's terms; `bound` has those of the objective's."""
+    if terms.elbo is terms.bound:
+        return bound
+    if terms.elbo is None:
+        return Elbo(*[torch.full_like(bound.kl, float("nan"))] * 2)
+    return Elbo(terms.elbo.reconstruction.detach().mean(), terms.elbo.kl.detach().mean())

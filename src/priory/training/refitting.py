@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from priory._support.seeds import own_noise
+from priory._support.settings import settings_from
 from priory.distributions.normal import is_diagonal_normal
 from priory.model import (
     LatentVariableModel,
@@ -26,7 +27,7 @@ from priory.model import (
 from priory.priors import Prior
 from priory.rows import Rows, as_rows
 from priory.training.failures import REFUSALS
-from priory.training.settings import RefitSettings
+from priory.training.settings import SYNONYMS, RefitSettings
 from priory.vae import VAE, features_of
 
 # Limits of expectation maximization, which keeps its draws: it takes seconds.
@@ -89,8 +90,8 @@ def refit(
         **overrides: single settings, such as `epochs=20`.
 
     Raises:
-        TypeError: rows are of another type, a method of the model is missing, or the encoder gives another distribution
-            than a diagonal normal.
+        TypeError: there is no such setting; rows are of another type, a method of the model is missing, or the encoder
+            gives another distribution than a diagonal normal.
         ValueError: rows have the wrong shape, or the prior has another latent dimension.
         ArithmeticError: the prior's density became NaN or infinite.
 
@@ -102,7 +103,7 @@ def refit(
     >>> found.by_em, type(found.model.prior).__name__, found.model.encoder is vae.encoder
     (True, 'MixtureOfGaussians', True)
     """
-    chosen = RefitSettings(**((settings.model_dump() if settings else {}) | overrides))
+    chosen = settings_from(RefitSettings, settings, overrides, refit, SYNONYMS)
     require_model(model)
     rows = as_rows(train, "train")
     judges = rows if valid is None else as_rows(valid, "valid")

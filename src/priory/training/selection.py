@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 @dataclass
 class Selection:
-    """The best validation ELBO so far and the epochs since then, counted from the end of the warm-up.
+    """The best validation bound so far and the epochs since then, counted from the end of the warm-up.
 
-    During the warm-up the objective is not the ELBO; its first epochs, whose KL costs almost nothing, would win.
+    During the warm-up the KL term has a lower weight: its first epochs, whose KL costs almost nothing, would win.
 
     >>> selection = Selection(patience=2)
-    >>> [selection.update(e, elbo, warm=e > 0) for e, elbo in enumerate([-1.0, -9.0, -8.0, -8.5, -8.0])]
+    >>> [selection.update(e, bound, warm=e > 0) for e, bound in enumerate([-1.0, -9.0, -8.0, -8.5, -8.0])]
     [False, True, True, False, False]
     >>> selection.best_epoch, selection.stop
     (2, True)
@@ -19,16 +19,16 @@ class Selection:
 
     patience: int | None
     best_epoch: int | None = None
-    best_elbo: float = -math.inf
+    best_bound: float = -math.inf
     stop: bool = False
 
-    def update(self, epoch: int, elbo: float, *, warm: bool) -> bool:
-        """Add an epoch's validation ELBO (NaN if there is no validation), and return whether it is the best so far."""
-        if not warm or math.isnan(elbo):
+    def update(self, epoch: int, bound: float, *, warm: bool) -> bool:
+        """Add an epoch's validation bound (NaN if there is no validation), and return whether it is the best so far."""
+        if not warm or math.isnan(bound):
             return False
-        better = elbo > self.best_elbo
+        better = bound > self.best_bound
         if better:
-            self.best_epoch, self.best_elbo = epoch, elbo
+            self.best_epoch, self.best_bound = epoch, bound
         since = epoch - (self.best_epoch if self.best_epoch is not None else epoch)
         self.stop = self.patience is not None and since >= self.patience
         return better

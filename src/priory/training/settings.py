@@ -3,9 +3,9 @@
 import math
 import re
 from contextlib import suppress
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, StrictInt, field_validator
+from pydantic import ConfigDict, Field, StrictInt, field_validator, model_validator
 
 from priory._support.settings import NumbersAreNotTruthValues
 
@@ -16,6 +16,22 @@ GRADIENT_CLIP = 10_000.0
 MOST = 10**9  # of epochs, rows, draws: more than anybody waits for, and few enough to multiply in torch
 
 MOST_DEVICES = 1000  # of one machine
+
+OBJECTIVE_OF = {"kl_weight": "beta-elbo", "free_bits": "free-bits"}  # the only objective that has the setting
+
+# What other libraries call a setting, or a keyword of `fit`.
+SYNONYMS = {
+    "amp": "precision",
+    "beta": "kl_weight",
+    "clip": "gradient_clip",
+    "early_stopping": "patience",
+    "early_stopping_patience": "patience",
+    "ema": "ema_decay",
+    "gpus": "devices",
+    "loss": "objective",
+    "random_state": "seed",
+    "verbose": "progress",
+}
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Steps = Annotated[StrictInt, Field(ge=0, le=MOST)]
@@ -42,6 +58,18 @@ class TrainingSettings(NumbersAreNotTruthValues):
     optimizer: Literal["adam", "adamw", "adamax", "nadam", "radam"] = Field(
         "adam", description="a member of Adam's family"
     )
+    objective: Literal[
+        "auto",
+        "elbo",
+        "beta-elbo",
+        "free-bits",
+        "importance-weighted",
+        "doubly-reparameterized",
+        "sticking-the-landing",
+        "guided",
+    ] = Field("auto", description="what is maximized; auto: the guided bound if the prior has a guide, else the ELBO")
+    kl_weight: float | None = Field(None, ge=0, description="weight of the KL term of the objective beta-elbo")
+    free_bits: float | None = Field(None, ge=0, description="nats of KL that cost nothing, of the objective free-bits")
     learning_rate: float = Field(1e-3, gt=0, description="step size; the peak of one-cycle, the start of cosine")
     weight_decay: float = Field(0.0, ge=0, description="decay of the weights (decoupled from the gradient for adamw)")
     schedule: Literal["constant", "one-cycle", "cosine"] = Field("constant", description="course of the learning rate")
@@ -53,8 +81,14 @@ class TrainingSettings(NumbersAreNotTruthValues):
         gt=0,
         description="largest norm of the gradient; the default stops explosions only; none: no limit",
     )
+    ema_decay: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="decay a step (0.999) of an average of the weights, kept if better; none: no average",
+    )
     patience: int | None = Field(
-        50, ge=1, le=MOST, description="epochs without a better validation ELBO before training stops; none: never"
+        50, ge=1, le=MOST, description="epochs without a better validation before training stops; none: never"
     )
     validation_draws: int = Field(4, ge=1, le=MOST, description="draws of z per validation row, averaged")
     validation_batch_size: int = Field(1000, ge=1, le=MOST, description="validation rows at a time; costs memory only")
@@ -83,6 +117,21 @@ class TrainingSettings(NumbersAreNotTruthValues):
                 f"expected a float in [0, 1) (a fraction of the run) or an int (a number of steps), got {value!r}"
             )
         return value
+
+    @model_validator(mode="after")
+    def _check_objective(self) -> Self:
+        for name, objective in OBJECTIVE_OF.items():
+            value = getattr(self, name)
+            if self.objective == objective and value is None:
+                raise ValueError(
+                    f"{name}: the objective {objective} needs it, got none; give a number, such as {name}=2"
+                )
+            if self.objective != objective and value is not None:
+                raise ValueError(
+                    f"{name}: expected none, because the objective {self.objective} does not use it, got {value:g}; "
+                    f"leave it out, or choose objective={objective}"
+                )
+        return self
 
     @field_validator("devices")
     @classmethod

@@ -16,7 +16,7 @@ from priory.training.history import COLUMNS
 from priory.training.settings import TrainingSettings
 
 STATE_FILE = "state.safetensors"
-FORMAT = "priory training state 2"
+FORMAT = "priory training state 3"
 _ANEW = "remove it to train from the beginning"
 
 
@@ -33,6 +33,8 @@ class _NumbersOfRows(_Part):
 
 class _Identity(_Part):
     settings: TrainingSettings
+    objective: str | None
+    optimizer: str | None
     seed: int | None
     rows: _NumbersOfRows
     processes: int = 1
@@ -46,7 +48,7 @@ class _Progress(_Part):
 
 class _Selection(_Part):
     best_epoch: int | None
-    best_elbo: float
+    best_bound: float
     stop: bool
 
 
@@ -60,6 +62,8 @@ class TrainingState(_Part):
     selection: _Selection
     vae: dict[str, Tensor]
     best: dict[str, Tensor] | None
+    average: dict[str, Tensor] | None
+    callbacks: dict[str, dict[str, Any]]
     optimizer: dict[str, Any]
     schedulers: list[dict[str, Any]]
     precision: dict[str, Any]
@@ -150,7 +154,7 @@ def _first_error(error: ValidationError) -> str:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
-    """Load the state of an optimizer.
+    """Load the state of an optimizer of Adam's family.
 
     Raises:
         ValueError: it has other averages than this optimizer, or of other shapes; torch would find out at a step.

@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from priory.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
+    from lightning.pytorch.loggers import Logger
 
 SIGTERM_EXIT = 143  # 128 + 15, as a shell reports a process that SIGTERM ended
 
@@ -31,12 +32,15 @@ def check_devices(settings: TrainingSettings) -> int:
     process_rank()  # names a variable that Lightning cannot read
     with quiet():
         warnings.simplefilter("ignore")  # Lightning repeats its warnings when training starts
-        return make_trainer(settings, 1, []).world_size
+        return make_trainer(settings, []).world_size
 
 
-def make_trainer(settings: TrainingSettings, epochs: int, callbacks: "list[pl.Callback]") -> "pl.Trainer":
+def make_trainer(
+    settings: TrainingSettings, callbacks: "Sequence[pl.Callback]", loggers: "Sequence[Logger]" = ()
+) -> "pl.Trainer":
     """Make a trainer for a single device or plain ddp that writes and prints nothing itself."""
     import lightning.pytorch as pl
+    from lightning.pytorch.callbacks import Checkpoint
     from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -45,10 +49,10 @@ def make_trainer(settings: TrainingSettings, epochs: int, callbacks: "list[pl.Ca
     described = ", ".join(f"{name}={value}" for name, value in chosen.items())
     try:
         trainer = pl.Trainer(
-            max_epochs=epochs,
-            callbacks=callbacks,
-            logger=False,
-            enable_checkpointing=False,
+            max_epochs=settings.epochs,
+            callbacks=list(callbacks),
+            logger=list(loggers),
+            enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
@@ -77,7 +81,7 @@ def run_trainer(trainer: "pl.Trainer", module: "pl.LightningModule", batches: Sh
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     try:
-        trainer.fit(module, batches)
+        trainer.fit(module, batches, range(1))  # one empty batch of validation, in which `Record` validates
     except SIGTERMException as stop:
         raise SystemExit(SIGTERM_EXIT) from stop
     except SystemExit as stop:

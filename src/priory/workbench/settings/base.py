@@ -6,8 +6,8 @@ from typing import Annotated, Any, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from priory._support.messages import did_you_mean, in_our_words, nearest, shortened
-from priory._support.settings import NumbersAreNotTruthValues
+from priory._support.messages import did_you_mean, nearest, shortened
+from priory._support.settings import NumbersAreNotTruthValues, what_is_wrong
 
 _MOST_ERRORS = 5  # in one message
 SETTINGS = "settings"  # those that a command line asks for; other trees are in files
@@ -136,14 +136,7 @@ def _described(kind: type[BaseModel], tree: Any, error: Tree, origin: str) -> st
         cure = f"; give --set {path}=VALUE" if origin == SETTINGS else ""
         return f"{path}: expected a value, got none{cure}"
     where = f"{path}: " if path else ""
-    if error["type"] == "value_error":
-        return where + in_our_words(error["msg"])  # a validator of ours, which says what came
-    hint = did_you_mean(str(error["input"]), _choices(error)) if error["type"] == "literal_error" else ""
-    return f"{where}{in_our_words(error['msg'])}, got {shortened(repr(error['input']))}{hint}"
-
-
-def _choices(error: Tree) -> list[str]:
-    return [text.strip("' ") for text in str(error["ctx"]["expected"]).replace(" or ", ", ").split(",")]
+    return where + what_is_wrong(error)
 
 
 def setting_names(kind: type[BaseModel], tree: Tree | None = None) -> list[str]:

@@ -1,4 +1,4 @@
-"""Objectives of a VAE: lower bounds of log p(x) per datum, in nats, unreduced."""
+"""Lower bounds of log p(x) per datum, in nats, unreduced."""
 
 import math
 from typing import Any, NamedTuple
@@ -48,10 +48,9 @@ def elbo(
 
     Reference: Kingma & Welling 2014, arXiv:1312.6114, eq. 3.
     """
-    _check_num_samples(num_samples)
     p_z = latent_prior_of(model) if prior is None else prior
     q = posterior_of(model, x)
-    z = q.rsample(torch.Size((num_samples,)))
+    z = draws_from(q, num_samples)
     reconstruction = likelihood_of(model, z, x).log_prob(x).mean(0)
     return Elbo(reconstruction, _kl(q, p_z, z))
 
@@ -100,7 +99,6 @@ def guided_terms(
     prior: Distribution | None = None,
 ) -> tuple[Elbo, Float[Tensor, "*batch"]]:
     """Return `guided_elbo` and, of the same draws, KL(q || p), with which its reconstruction makes the ELBO."""
-    _check_num_samples(num_samples)
     guide = guide_of(model)
     if guide is None:
         prior = getattr(model, "prior", None)
@@ -113,7 +111,7 @@ def guided_terms(
     p_z: Any = latent_prior_of(model) if prior is None else prior
     log_r = guide.log_responsibilities(features_of(model, x))
     q = posterior_of(model, x)
-    z = q.rsample(torch.Size((num_samples,)))
+    z = draws_from(q, num_samples)
     reconstruction = likelihood_of(model, z, x).log_prob(x).mean(0)
     log_q, log_p_k = q.log_prob(z), p_z.component_log_prob(z)
     apart = log_r.clamp(min=torch.finfo(log_r.dtype).min) - log_p_k  # of a node without weight: 0 log 0 = 0
@@ -148,12 +146,33 @@ def importance_weighted_bound(
 
     Reference: Burda, Grosse & Salakhutdinov 2016, arXiv:1509.00519, eq. 8.
     """
-    _check_num_samples(num_samples)
     p_z = latent_prior_of(model) if prior is None else prior
     q = posterior_of(model, x)
-    z = q.rsample(torch.Size((num_samples,)))
+    z = draws_from(q, num_samples)
     log_weights = p_z.log_prob(z) + likelihood_of(model, z, x).log_prob(x) - q.log_prob(z)
     return torch.logsumexp(log_weights, 0) - math.log(num_samples)
+
+
+def draws_from(q: Distribution, num_samples: int) -> Float[Tensor, "sample *batch latent"]:
+    """Draw z from q(z|x), as a differentiable function of the parameters of q.
+
+    Raises:
+        TypeError: the distribution is not reparameterized.
+        ValueError: num_samples is not positive.
+
+    >>> from priory import diagonal_normal
+    >>> draws_from(diagonal_normal(torch.zeros(3, 2), torch.ones(3, 2)), 5).shape
+    torch.Size([5, 3, 2])
+    """
+    if num_samples < 1:
+        raise ValueError(f"num_samples: expected a positive number of draws, got {num_samples}")
+    if not q.has_rsample:
+        raise TypeError(
+            f"encode: expected a reparameterized q(z|x), with rsample, got {type(q).__name__} without, through whose "
+            "draws no gradient reaches the encoder; return priory.diagonal_normal(loc, scale), or write an objective "
+            "that needs no rsample: fit(..., objective=function)"
+        )
+    return q.rsample(torch.Size((num_samples,)))
 
 
 def _kl(q: Distribution, p_z: Distribution, z: Float[Tensor, "sample *batch latent"]) -> Float[Tensor, "*batch"]:
@@ -161,8 +180,3 @@ def _kl(q: Distribution, p_z: Distribution, z: Float[Tensor, "sample *batch late
         return kl_divergence(q, p_z)
     except NotImplementedError:  # torch has no closed form for this pair
         return (q.log_prob(z) - p_z.log_prob(z)).mean(0)
-
-
-def _check_num_samples(num_samples: int) -> None:
-    if num_samples < 1:
-        raise ValueError(f"num_samples: expected a positive number of draws, got {num_samples}")

@@ -1,0 +1,36 @@
+"""A copy of a distribution whose parameters are held constant."""
+
+import copy
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+_PLAIN = (bool, int, float, str, torch.Size, torch.dtype, torch.device, type(None))
+
+
+def detached(q: Distribution) -> Distribution:
+    """Return the same distribution with parameters that have no gradient.
+
+    Raises:
+        TypeError: it holds something else than tensors, distributions and plain values, such as the transformations of
+            a `TransformedDistribution`, whose parameters cannot be found.
+
+    >>> scale = torch.ones(2, requires_grad=True)
+    >>> q = torch.distributions.Independent(torch.distributions.Normal(torch.zeros(2), scale), 1)
+    >>> detached(q).stddev.requires_grad
+    False
+    """
+    copied = copy.copy(q)
+    for name, value in vars(q).items():
+        if isinstance(value, Tensor):
+            copied.__dict__[name] = value.detach()
+        elif isinstance(value, Distribution):
+            copied.__dict__[name] = detached(value)
+        elif not isinstance(value, _PLAIN):
+            raise TypeError(
+                "encode: expected q(z|x) whose parameters are tensors, such as Independent(Normal(loc, scale), 1), got "
+                f"{type(q).__name__} with {name} of type {type(value).__name__}, whose parameters cannot be held "
+                "constant; use the objective elbo or importance-weighted"
+            )
+    return copied

@@ -1,0 +1,169 @@
+"""Objectives whose two parts are a reconstruction and a KL term: the ELBO and its variants."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributions import Distribution
+
+from priory.model import LatentVariableModel, latent_prior_of, likelihood_of, posterior_of
+from priory.objectives.bounds import Elbo, draws_from, elbo, guided_terms
+from priory.objectives.detached import detached
+from priory.objectives.objective import Objective, Terms
+
+
+@dataclass(frozen=True)
+class EvidenceLowerBound(Objective):
+    """The evidence lower bound; see `elbo`.
+
+    >>> from priory import VAE, BernoulliDecoder, NormalEncoder, StandardNormal, mlp
+    >>> vae = VAE(NormalEncoder(mlp(6, [8], 4)), BernoulliDecoder(mlp(2, [8], 6)), StandardNormal(2))
+    >>> EvidenceLowerBound(num_samples=4)(vae, torch.rand(9, 6).round()).bound.value().shape
+    torch.Size([9])
+    """
+
+    num_samples: int = 1
+
+    def __call__(
+        self,
+        model: LatentVariableModel,
+        x: Float[Tensor, "batch *input"],
+        beta: float = 1.0,
+        *,
+        prior: Distribution | None = None,
+    ) -> Terms:
+        terms = elbo(model, x, num_samples=self.num_samples, prior=prior)
+        return Terms(terms, terms)
+
+    def for_validation(self, draws: int) -> Objective:
+        return replace(self, num_samples=draws)
+
+
+@dataclass(frozen=True)
+class BetaElbo(Objective):
+    """The ELBO with a weight of the KL term that stays after the warm-up: reconstruction - kl_weight * kl.
+
+    With a weight of at least one this is a lower bound of log p(x); with a smaller one it is not.
+
+    Reference: Higgins et al. 2017, beta-VAE, eq. 4.
+
+    >>> BetaElbo(kl_weight=4.0)
+    BetaElbo(kl_weight=4.0, num_samples=1)
+    """
+
+    kl_weight: float
+    num_samples: int = 1
+
+    def __call__(
+        self,
+        model: LatentVariableModel,
+        x: Float[Tensor, "batch *input"],
+        beta: float = 1.0,
+        *,
+        prior: Distribution | None = None,
+    ) -> Terms:
+        terms = elbo(model, x, num_samples=self.num_samples, prior=prior)
+        return Terms(Elbo(terms.reconstruction, self.kl_weight * terms.kl), terms)
+
+    def for_validation(self, draws: int) -> Objective:
+        return replace(self, num_samples=draws)
+
+
+@dataclass(frozen=True)
+class FreeBits(Objective):
+    """The ELBO whose mean KL costs nothing below a floor: mean reconstruction - max(free_bits, mean kl).
+
+    A learned prior is joint, so its KL has no terms by dimension: the floor holds for the KL of the whole code,
+    averaged over the batch. A batch below the floor has no gradient of its KL. In validation the floor holds for each
+    batch of `validation_batch_size` rows.
+
+    Args:
+        free_bits: the floor, in nats per datum.
+        num_samples: draws of z per datum.
+
+    Reference: Kingma et al. 2016, arXiv:1606.04934, section 3.3 and eq. 15, with one group.
+
+    >>> FreeBits(free_bits=2.0)
+    FreeBits(free_bits=2.0, num_samples=1)
+    """
+
+    free_bits: float
+    num_samples: int = 1
+
+    def __call__(
+        self,
+        model: LatentVariableModel,
+        x: Float[Tensor, "batch *input"],
+        beta: float = 1.0,
+        *,
+        prior: Distribution | None = None,
+    ) -> Terms:
+        terms = elbo(model, x, num_samples=self.num_samples, prior=prior)
+        kl = torch.where(terms.kl.mean() < self.free_bits, torch.full_like(terms.kl, self.free_bits), terms.kl)
+        return Terms(Elbo(terms.reconstruction, kl), terms)
+
+    def for_validation(self, draws: int) -> Objective:
+        return replace(self, num_samples=draws)
+
+
+@dataclass(frozen=True)
+class StickingTheLanding(Objective):
+    """The ELBO with a gradient of lower variance: log q(z|x) is differentiated through z alone.
+
+        d/dphi [log p(x|z) - beta (log q_phi'(z|x) - log p(z))],    z = z(phi, noise), phi' = phi held constant
+
+    The part that is left out has the expectation zero. At the exact posterior the gradient of the encoder is zero for
+    every draw. The KL term is estimated with the draws, also where it has a closed form.
+
+    Reference: Roeder, Wu & Duvenaud 2017, arXiv:1703.09194, eq. 8.
+
+    >>> StickingTheLanding(num_samples=2)
+    StickingTheLanding(num_samples=2)
+    """
+
+    num_samples: int = 1
+
+    def __call__(
+        self,
+        model: LatentVariableModel,
+        x: Float[Tensor, "batch *input"],
+        beta: float = 1.0,
+        *,
+        prior: Distribution | None = None,
+    ) -> Terms:
+        p_z = latent_prior_of(model) if prior is None else prior
+        q = posterior_of(model, x)
+        z = draws_from(q, self.num_samples)
+        kl = (detached(q).log_prob(z) - p_z.log_prob(z)).mean(0)
+        terms = Elbo(likelihood_of(model, z, x).log_prob(x).mean(0), kl)
+        return Terms(terms, terms)
+
+    def for_validation(self, draws: int) -> Objective:
+        return EvidenceLowerBound(draws)
+
+
+@dataclass(frozen=True)
+class Guided(Objective):
+    """The guided bound of a map, see `guided_elbo`; an epoch is judged by the ELBO.
+
+    >>> Guided(guidance=0.5)
+    Guided(guidance=0.5, num_samples=1)
+    """
+
+    guidance: float = 1.0
+    num_samples: int = 1
+
+    def __call__(
+        self,
+        model: LatentVariableModel,
+        x: Float[Tensor, "batch *input"],
+        beta: float = 1.0,
+        *,
+        prior: Distribution | None = None,
+    ) -> Terms:
+        bound, kl = guided_terms(model, x, self.guidance, num_samples=self.num_samples, prior=prior)
+        return Terms(bound, Elbo(bound.reconstruction, kl))
+
+    def for_validation(self, draws: int) -> Objective:
+        return EvidenceLowerBound(draws)

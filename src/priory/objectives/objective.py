@@ -1,0 +1,101 @@
+"""The interface of an objective, and the objective that a user's function makes."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributions import Distribution
+
+from priory.model import LatentVariableModel
+from priory.objectives.bounds import Elbo, elbo
+
+
+class Terms(NamedTuple):
+    """The terms of an objective per datum, in nats.
+
+    Attributes:
+        bound: the two parts of what is maximized, `bound.value(beta)`. During the KL warm-up beta is below one.
+        elbo: the two terms of the ELBO, of the same draws; None if a user's function gave only a bound.
+    """
+
+    bound: Elbo
+    elbo: Elbo | None
+
+
+class Objective(ABC):
+    """What a training step maximizes. Subclasses are frozen dataclasses, whose fields are the options."""
+
+    @abstractmethod
+    def __call__(
+        self,
+        model: LatentVariableModel,
+        x: Float[Tensor, "batch *input"],
+        beta: float = 1.0,
+        *,
+        prior: Distribution | None = None,
+    ) -> Terms:
+        """Return the terms of each datum.
+
+        Args:
+            model: answers `encode`, `latent_prior` and `decode`.
+            x: data, (B, *input).
+            beta: weight of the KL term in this step, from 0 to 1.
+            prior: p(z), if it has been evaluated already.
+        """
+
+    def for_validation(self, draws: int) -> "Objective":
+        """Return the objective whose bound at beta = 1 judges an epoch.
+
+        Args:
+            draws: of z per row, if the bound does not depend on their number.
+        """
+        return self
+
+
+@dataclass(frozen=True)
+class UserObjective(Objective):
+    """A function (model, x) -> `Elbo`, whose KL term the warm-up weighs, or a tensor (B,) of bounds in nats.
+
+    Args:
+        function: the user's function.
+        elbo_draws: if it gives a tensor, the ELBO of so many draws is computed beside it; 0: it is not.
+
+    Raises:
+        TypeError: the function returned something else.
+        ValueError: its result does not have one number for each datum.
+    """
+
+    function: Callable[[LatentVariableModel, Tensor], Elbo | Tensor]
+    elbo_draws: int = 0
+
+    def __call__(
+        self,
+        model: LatentVariableModel,
+        x: Float[Tensor, "batch *input"],
+        beta: float = 1.0,
+        *,
+        prior: Distribution | None = None,
+    ) -> Terms:
+        result = self.function(model, x)
+        if not isinstance(result, Elbo | Tensor):
+            raise TypeError(
+                "objective: expected a function that returns a priory.Elbo or a tensor of bounds, got "
+                f"{type(result).__name__}"
+            )
+        bound = result if isinstance(result, Elbo) else Elbo(result, torch.zeros_like(result))
+        for part in bound:
+            if part.shape != x.shape[:1]:
+                raise ValueError(
+                    f"objective: expected one number for each datum, a tensor of shape {tuple(x.shape[:1])}, got shape "
+                    f"{tuple(part.shape)}; do not take the mean"
+                )
+        if bound is result:
+            return Terms(bound, bound)
+        return Terms(bound, elbo(model, x, num_samples=self.elbo_draws, prior=prior) if self.elbo_draws else None)
+
+    def for_validation(self, draws: int) -> Objective:
+        return replace(self, elbo_draws=draws)

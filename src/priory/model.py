@@ -187,6 +187,10 @@ class ComposedModel(nn.Module):
     decode: Callable[..., Distribution]
     prior: nn.Module | Distribution
 
+    def constructor_arguments(self) -> dict[str, Any]:
+        """Return the arguments of the constructor that are no attributes, for `priory.save`."""
+        return {"covariates": self.__dict__.get("covariates"), "modules": tuple(self.parts)}
+
     def latent_prior(self) -> Distribution:
         """p(z), evaluated once."""
         return self.prior if isinstance(self.prior, Distribution) else self.prior(self.encode)

@@ -1,6 +1,7 @@
 """Responsibilities of a grid's nodes in data space, which guide a grid prior during training."""
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -52,6 +53,13 @@ class Guide(nn.Module):
         self.register_buffer("images", images.detach().to(torch.get_default_dtype()).clone())
         self.register_buffer("noise_variance", torch.tensor(float(noise_variance)))
         self.register_buffer("log_weights", log_weights.detach().to(torch.get_default_dtype()).clone())
+
+    def constructor_arguments(self) -> dict[str, Any]:
+        """Return the arguments of the constructor that are no attributes, for `priory.save`."""
+        return {"weights": None}  # `log_weights` has them
+
+    def extra_repr(self) -> str:
+        return f"{len(self.images)} images, {self.images.shape[1]} features"
 
     @torch.no_grad()
     def log_responsibilities(self, features: Float[Tensor, "datum feature"]) -> Float[Tensor, "datum node"]:

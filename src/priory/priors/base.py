@@ -38,6 +38,12 @@ class Prior(nn.Module, ABC):
     def forward(self, encoder: Encoder | None = None) -> Distribution:
         """p(z), with batch shape () and event shape (L,)."""
 
+    def extra_repr(self) -> str:
+        """The sizes of the prior: L here, and those that a subclass adds."""
+        if self.latent_dim is not None:
+            return f"L={self.latent_dim}"
+        return "L from the encoder" if self.needs_encoder else ""
+
     def fit_by_em(self, z: Float[Tensor, "draw latent"], features: Features | None = None, *, seed: int = 0) -> bool:
         """Fit the prior to encoded data by expectation maximization, if its steps have a closed form.
 
@@ -78,6 +84,11 @@ class MixturePrior(Prior):
         return self.mixing_logits.shape[0]
 
     @property
+    def learn_weights(self) -> bool:
+        """Whether the weights are parameters; the weight of a single component never is one."""
+        return isinstance(self.mixing_logits, nn.Parameter)
+
+    @property
     def mixing_weights(self) -> Float[Tensor, " component"]:
         """pi, summing to one."""
         return torch.softmax(self.mixing_logits, -1)
@@ -103,6 +114,9 @@ class MixturePrior(Prior):
                 "dimensions in torch.distributions.Independent(components, 1)"
             )
         return Mixture(self.mixing_logits, components)
+
+    def extra_repr(self) -> str:
+        return ", ".join(filter(None, (f"K={self.num_components}", super().extra_repr())))
 
 
 def check_vector_density(argument: str, p_z: Distribution) -> int:

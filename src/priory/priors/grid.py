@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float
@@ -50,6 +50,13 @@ class GridPrior(MixturePrior):
         sides = [column.unique() for column in self.nodes.T]
         product = torch.stack(torch.meshgrid(*sides, indexing="ij"), -1).reshape(-1, len(sides))
         return tuple(map(len, sides)) if torch.equal(product, self.nodes) else (len(self.nodes),)
+
+    def constructor_arguments(self) -> dict[str, Any]:
+        """Return the arguments of the constructor that are no attributes, for `priory.save`."""
+        return {"grid": self.nodes}
+
+    def extra_repr(self) -> str:
+        return f"grid {' x '.join(map(str, self.grid_shape))}, {super().extra_repr()}"
 
     def sample_nodes(
         self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None

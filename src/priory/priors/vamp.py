@@ -1,13 +1,13 @@
 """VampPrior: the mixture of the encoder's posteriors at learned pseudo-inputs."""
 
-from typing import Self
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from priory.priors.base import Encoder, MixturePrior, posteriors
+from priory.priors.base import Encoder, MixturePrior, Prior, posteriors
 from priory.priors.feature_range import FeatureRange, scale_above
 
 
@@ -99,6 +99,15 @@ class VampPrior(MixturePrior):
     def pseudo_inputs(self) -> Float[Tensor, "component *input"]:
         """u_k, in the space that the encoder's first layer reads."""
         return self.feature_range.constrain(self.raw_pseudo_inputs)
+
+    def constructor_arguments(self) -> dict[str, Any]:
+        """Return the arguments of the constructor that are no attributes, for `priory.save`."""
+        learned = isinstance(self.raw_pseudo_inputs, nn.Parameter)
+        return {"low": self.feature_range.low, "high": self.feature_range.high, "learn_pseudo_inputs": learned}
+
+    def extra_repr(self) -> str:
+        shape = " x ".join(map(str, self.raw_pseudo_inputs.shape[1:]))
+        return f"K={self.num_components}, D={shape}, {Prior.extra_repr(self)}"
 
     def components(self, encoder: Encoder | None = None) -> Distribution:
         """q(z | u_k) of all pseudo-inputs, in one pass of the encoder; batch shape (K,)."""

@@ -62,6 +62,7 @@ class NegativeBinomialDecoder(LikelihoodDecoder):
                 "give the number of data columns"
             )
         check_columns(network, 1, num_columns, "num_columns")
+        self.num_columns = num_columns
         self.register_buffer("library_sizes", library_sizes.detach().clone())
         self.free_log_total_count = nn.Parameter(torch.zeros(num_columns))  # total count 1: variance m + m^2
 

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from priory._support.tensors import require_tensor
+
 
 class Guide(nn.Module):
     """The responsibilities of a fixed sheet of images with noise, as in a classical GTM over the same nodes.
@@ -41,6 +43,7 @@ class Guide(nn.Module):
         self, images: Float[Tensor, "node feature"], noise_variance: float, weights: Tensor | None = None
     ) -> None:
         super().__init__()
+        require_tensor("images", images)
         if images.ndim != 2 or images.numel() == 0:
             raise ValueError(f"images: expected shape (K, features), got {tuple(images.shape)}")
         if not (noise_variance > 0 and math.isfinite(noise_variance)):

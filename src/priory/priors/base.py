@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from priory.distributions.mixture import Mixture
-from priory.model import evaluation_mode
+from priory.model import evaluation_mode, require_posterior
 from priory.nn.encoders import Encoder
 
 Features: TypeAlias = Callable[[], Float[Tensor, "datum feature"]]
@@ -146,7 +146,11 @@ def posteriors(prior: Prior, encoder: Encoder | None, pseudo_inputs: Float[Tenso
 
     In training mode, batch norm would mix the pseudo-inputs with each other and learn from them, and dropout would
     change the prior in each step.
+
+    Raises:
+        TypeError: there is no encoder, or it gave no distribution.
+        ValueError: it gave no distribution over vectors.
     """
     encoder = require_encoder(prior, encoder)
     with evaluation_mode(encoder):
-        return encoder(pseudo_inputs)
+        return require_posterior("encoder", encoder(pseudo_inputs))

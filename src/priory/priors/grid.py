@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution
 
+from priory._support.tensors import require_tensor
 from priory.distributions.mixture import Mixture, sample_index
 from priory.grid.guide import Guide
 from priory.priors.base import Encoder, MixturePrior
@@ -36,6 +37,7 @@ class GridPrior(MixturePrior):
     def __init__(
         self, grid: Float[Tensor, "node grid"], *, learn_weights: bool = True, guide: Guide | None = None
     ) -> None:
+        require_tensor("grid", grid)
         if grid.ndim != 2 or grid.numel() == 0:
             raise ValueError(f"grid: expected nodes of shape (K, C), as from latent_grid, got {tuple(grid.shape)}")
         if guide is not None and len(guide.images) != len(grid):

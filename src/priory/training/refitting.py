@@ -44,6 +44,13 @@ class Refitted(NamedTuple):
     course: list[float]
     best: int
 
+    def __repr__(self) -> str:
+        start, end = self.course[0], self.course[self.best]
+        return (
+            f"Refitted({type(self.vae.prior).__name__}, by_em={self.by_em}, E log p(z): {start:.2f} to {end:.2f} nats, "
+            f"best epoch {self.best} of {len(self.course) - 1})"
+        )
+
 
 def refit(
     vae: VAE,

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
+from priory._support.tensors import require_tensor
 from priory.nn.decoders.base import LikelihoodDecoder, check_columns
 from priory.nn.networks import output_width
 from priory.nn.preprocessing import Standardize, check_loc_and_scale
@@ -71,14 +72,14 @@ class GaussianDecoder(LikelihoodDecoder):
     def _vectors(self, *values: Tensor | float) -> list[Tensor]:
         """Vectors with one number per column; a number is repeated."""
         width = output_width(self.network)
-        columns = next((len(value) for value in values if isinstance(value, Tensor) and value.ndim == 1), None)
+        columns = next((value.shape[0] for value in values if getattr(value, "ndim", 0)), None)
         if columns is None and width is None:
             raise ValueError(
                 "loc, scale: the number of columns is not known, because the network has no attribute out_features; "
                 "give vectors with one number per column, or use GaussianDecoder.from_data(network, rows)"
             )
         count = columns if columns is not None else (width or 0) // self.num_outputs
-        return [value if isinstance(value, Tensor) else torch.full((count,), float(value)) for value in values]
+        return [torch.full((count,), float(v)) if isinstance(v, int | float) else v for v in values]
 
     @classmethod
     def outputs_per_dimension(cls, learn_scale: str = "per-column", **options: Any) -> int:
@@ -94,6 +95,7 @@ class GaussianDecoder(LikelihoodDecoder):
         >>> GaussianDecoder.from_data(torch.nn.Linear(2, 3), rows)(torch.zeros(7, 2)).event_shape
         torch.Size([3])
         """
+        require_tensor("rows", rows)
         columns = Standardize.from_data(rows)
         return cls(network, columns.loc, columns.scale, **options)
 

@@ -44,11 +44,12 @@ from priory import (
     latent_grid,
     mlp,
 )
+from priory.priors.flow import import_zuko
 from priory.saving import RECIPE, WEIGHTS
 
 SIDE, L = 5, 2
 D = SIDE * SIDE
-CODE_OF_OTHERS = {"family:StudentMixture", "family:ExemplarPrior", "plain mixture", "plain flow", "spline flow"}
+CODE_OF_OTHERS = {"family:StudentMixture", "family:ExemplarPrior", "plain mixture", "plain flow"}
 
 
 def vae_of(prior=None, decoder=None, encoder=None, preprocess=None) -> VAE:
@@ -351,6 +352,7 @@ def test_numbers_of_another_model_are_refused_by_their_names(other, message, tmp
     ("change", "message"),
     [
         (lambda vae: setattr(vae, "preprocess", Residual(D, D)), r"model\.preprocess is a Residual"),
+        (lambda vae: setattr(vae, "prior", FlowPrior(import_zuko().flows.NSF(L))), r"model\.prior\.flow is a NSF"),
         (lambda vae: vae.decoder.network.append(nn.GRU(D, D)), r"model\.decoder\.network\.3 is no torch\.nn\.GRU"),
         (lambda vae: setattr(vae.decoder, "extra", nn.Linear(2, 2)), r"the file lacks|the model lacks decoder\.extra"),
         (lambda vae: nn.utils.parametrizations.weight_norm(vae.decoder.network[0]), r"network\.0 is a Parametrized"),

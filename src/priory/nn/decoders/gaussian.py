@@ -54,7 +54,7 @@ class GaussianDecoder(LikelihoodDecoder):
         learn_scale: Literal["per-column", "per-datum"] = "per-column",
     ) -> None:
         super().__init__(network, self.outputs_per_dimension(learn_scale=learn_scale))
-        loc, scale = self._vectors(loc, scale)
+        loc, scale = self._vectors(loc=loc, scale=scale)
         check_loc_and_scale(loc, scale)
         if not 0 < min_scale < 1:
             raise ValueError(
@@ -69,17 +69,19 @@ class GaussianDecoder(LikelihoodDecoder):
         if learn_scale == "per-column":
             self.free_scale = nn.Parameter(torch.zeros_like(self.loc))
 
-    def _vectors(self, *values: Tensor | float) -> list[Tensor]:
+    def _vectors(self, **values: Tensor | float) -> list[Tensor]:
         """Vectors with one number per column; a number is repeated."""
+        vectors = {name: value for name, value in values.items() if not isinstance(value, int | float)}
+        for name, vector in vectors.items():
+            require_tensor(name, vector)
         width = output_width(self.network)
-        columns = next((value.shape[0] for value in values if getattr(value, "ndim", 0)), None)
-        if columns is None and width is None:
+        if width is None and not vectors:
             raise ValueError(
                 "loc, scale: the number of columns is not known, because the network has no attribute out_features; "
                 "give vectors with one number per column, or use GaussianDecoder.from_data(network, rows)"
             )
-        count = columns if columns is not None else (width or 0) // self.num_outputs
-        return [torch.full((count,), float(v)) if isinstance(v, int | float) else v for v in values]
+        count = max([vector.numel() for vector in vectors.values()] or [(width or 0) // self.num_outputs])
+        return [vectors[name] if name in vectors else torch.full((count,), float(values[name])) for name in values]
 
     @classmethod
     def outputs_per_dimension(cls, learn_scale: str = "per-column", **options: Any) -> int:

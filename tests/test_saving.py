@@ -102,6 +102,9 @@ ROWS = torch.randint(2, (7, D), generator=torch.Generator().manual_seed(0)).floa
 GUIDE = priory.Guide(torch.rand(9, D), 0.1, torch.arange(9.0))
 MODELS = {
     "convolutions": convolutional,
+    "no convolutions": lambda: vae_of(
+        encoder=NormalEncoder(ConvolutionalEncoderNetwork((SIDE, SIDE), 2 * L, channels=()))
+    ),
     "convolutions with another activation": lambda: convolutional(activation=lambda: nn.LeakyReLU(0.3)),
     "gated": lambda: vae_of(encoder=NormalEncoder(gated_mlp(D, [4], 2 * L), None, input_noise=0.1)),
     "categorical": lambda: vae_of(decoder=CategoricalDecoder(mlp(L, [], 3 * D), 3)),
@@ -354,6 +357,10 @@ def test_numbers_of_another_model_are_refused_by_their_names(other, message, tmp
         (lambda vae: setattr(vae, "preprocess", Residual(D, D)), r"model\.preprocess is a Residual"),
         (lambda vae: setattr(vae, "prior", FlowPrior(import_zuko().flows.NSF(L))), r"model\.prior\.flow is a NSF"),
         (lambda vae: vae.decoder.network.append(nn.GRU(D, D)), r"model\.decoder\.network\.3 is no torch\.nn\.GRU"),
+        (
+            lambda vae: setattr(vae, "preprocess", nn.ParameterDict({"a": torch.rand(2)})),
+            r"the model lacks preprocess\.a",
+        ),
         (lambda vae: setattr(vae.decoder, "extra", nn.Linear(2, 2)), r"the file lacks|the model lacks decoder\.extra"),
         (lambda vae: nn.utils.parametrizations.weight_norm(vae.decoder.network[0]), r"network\.0 is a Parametrized"),
         (lambda vae: setattr(vae, "__class__", type("Mine", (VAE,), {})), "model is a Mine"),

@@ -3,6 +3,7 @@
 import warnings
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -66,15 +67,19 @@ def html_picture(draw: Callable[[], "Axes | np.ndarray"]) -> str:
     '<img src="data:image/png;base64'
     """
     try:
-        root = _root(draw())
+        figure = _root(draw())
     except ImportError:
         return ""
-    use_fallback_fonts(root)
+    return f'<img src="data:image/png;base64,{b64encode(_as_png(figure)).decode()}">'
+
+
+def _as_png(figure: Any) -> bytes:
+    use_fallback_fonts(figure)
     content = BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")  # boxes show it
-        root.savefig(content, format="png", dpi=100)
-    return f'<img src="data:image/png;base64,{b64encode(content.getvalue()).decode()}">'
+        figure.savefig(content, format="png", dpi=100)
+    return content.getvalue()
 
 
 def _root(figure: "Figure | Axes | np.ndarray") -> Any:
@@ -86,13 +91,18 @@ def _root(figure: "Figure | Axes | np.ndarray") -> Any:
 
 def new_axes(rows: int, columns: int, size: tuple[float, float], *, sharex: bool = True) -> np.ndarray:
     """Flat array of axes of a new figure without pyplot, size in inches."""
-    return new_figure(size).subplots(rows, columns, squeeze=False, sharex=sharex and rows > 1).ravel()
+    figure: Any = new_figure(size)
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=sharex and rows > 1).ravel()
+    for each in axes:
+        each._repr_png_ = figure._repr_png_
+    return axes
 
 
 def new_figure(size: tuple[float, float]) -> Figure:
-    """An empty figure without pyplot, size in inches."""
+    """An empty figure without pyplot, size in inches; a notebook shows it as a picture."""
     figure = require("matplotlib.figure", "plots", "a figure").Figure(figsize=size, layout="constrained")
     require("matplotlib.backends.backend_agg", "plots", "a figure").FigureCanvasAgg(figure)
+    figure._repr_png_ = partial(_as_png, figure)  # without pyplot, IPython knows no other way
     return figure
 
 

@@ -61,7 +61,7 @@ def save(model: nn.Module, folder: str | Path, *, replace: bool = False) -> None
     try:
         tree = recipe.described(model, "model")
         check_rebuilt(model, rebuilt(tree, recipe.stored(), recipe.shared))
-    except ValueError as error:
+    except REFUSED as error:
         tree, note = None, first_line(error)
     content = safetensors.save(recipe.stored())
     header = {"format": FORMAT, "priory": __version__, "weights_sha256": hashlib.sha256(content).hexdigest()}

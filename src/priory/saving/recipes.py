@@ -109,7 +109,8 @@ def _arguments(module: nn.Module) -> dict[str, Any]:
             value = getattr(module, name)
             if name == "bias":
                 value = value is not None
-            known[name] = value.item() if isinstance(value, Tensor) and value.ndim == 0 else value
+            if getattr(value, "__self__", None) is not module:  # a method, such as `values` of nn.ParameterDict
+                known[name] = value.item() if isinstance(value, Tensor) and value.ndim == 0 else value
     return known
 
 

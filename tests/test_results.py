@@ -67,6 +67,11 @@ def test_a_format_applies_to_both_numbers():
     assert f"{Estimate(1.23456, 0.5):.3f}" == "1.235 ± 0.500"
 
 
+@pytest.mark.parametrize("spec", ["", "20", ">20", "<20", "*^20", "3"])
+def test_a_width_applies_to_the_whole_text(spec):
+    assert format(Estimate(1.23456, 0.5), spec) == format("1.23 ± 0.50", spec)
+
+
 def test_an_estimate_is_a_pair_whose_repr_makes_it_again():
     estimate = Estimate(1.5, 0.5)
     value, se = estimate

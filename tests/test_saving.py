@@ -469,7 +469,8 @@ def test_the_same_model_makes_the_same_files(tmp_path):
 
 @pytest.mark.parametrize(("model", "kind"), [(GTM(), "GTM"), (Normal(0.0, 1.0), "Normal"), ({}, "dict")])
 def test_what_is_no_module_is_refused(model, kind, tmp_path):
-    with pytest.raises(TypeError, match=f"model: expected a torch.nn.Module, got {kind}"):
+    own = r"; a GTM has a method save\(path\)" if kind == "GTM" else ""
+    with pytest.raises(TypeError, match=f"model: expected a torch.nn.Module, got {kind}{own}$"):
         priory.save(model, tmp_path)
     with pytest.raises(TypeError, match=f"into: expected a torch.nn.Module, got {kind}"):
         priory.load(tmp_path, into=model)

@@ -1,6 +1,7 @@
 """Estimates: numbers with their standard errors."""
 
 import math
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,8 +17,8 @@ MOST_DECIMALS = 8  # of an estimate as text
 class Estimate(NamedTuple):
     """A number and its standard error.
 
-    As text, the error has two significant digits and the value as many decimals; a format applies to both. An error of
-    zero (an exact number) or NaN (not known) is left out.
+    As text, the error has two significant digits and the value as many decimals; a format of numbers applies to
+    both, and a width to the whole text. An error of zero (an exact number) or NaN (not known) is left out.
 
     >>> nll = Estimate(23.1234, 0.1687)
     >>> print(nll, f"{nll:.3f}", Estimate(1234.5, 120.0), Estimate(2.5, 0.0), sep=", ")
@@ -36,7 +37,9 @@ class Estimate(NamedTuple):
         return " ± ".join(f"{round(number, decimals):.{max(decimals, 0)}f}" for number in self)
 
     def __format__(self, spec: str) -> str:
-        return " ± ".join(format(number, spec) for number in self) if spec else str(self)
+        if re.fullmatch(r"(.?[<>^])?\d*", spec):  # a width
+            return format(str(self), spec)
+        return " ± ".join(format(number, spec) for number in self)
 
     def exp(self) -> "Estimate":
         """Return the exponential, with its error to first order."""

@@ -43,7 +43,7 @@ def save(model: nn.Module, folder: str | Path, *, replace: bool = False) -> None
     Warns:
         UserWarning: a part of the model cannot be described, so that loading needs `into`.
 
-    >>> import tempfile
+    >>> import tempfile, torch
     >>> from priory import BernoulliDecoder, NormalEncoder, VAE, VampPrior, load, mlp
     >>> prior = VampPrior.from_data(torch.rand(100, 6), num_components=5, low=0.0, high=1.0)
     >>> vae = VAE(NormalEncoder(mlp(6, [8], 4)), BernoulliDecoder(mlp(2, [8], 6)), prior)
@@ -54,7 +54,8 @@ def save(model: nn.Module, folder: str | Path, *, replace: bool = False) -> None
     """
     safetensors = require("safetensors.torch", "train", "priory.save")
     if not isinstance(model, nn.Module):
-        raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
+        own = f"; a {type(model).__name__} has a method save(path)" if hasattr(model, "save") else ""
+        raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}{own}")
     folder = Path(folder)
     _check_folder(folder, replace)
     recipe, tree, note = Describer(model), None, None

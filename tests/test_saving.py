@@ -1,5 +1,6 @@
 """`save` and `load`: the same model again, to the bit; nothing unpickled; one clear line for what cannot be."""
 
+import errno
 import json
 import os
 import subprocess
@@ -451,6 +452,31 @@ def test_a_saved_model_is_replaced(tmp_path):
     model = vae_of(MixtureOfGaussians(L, 2)).eval()
     assert equal(model, reloaded(model, tmp_path / "new" / "folder"), ROWS)
     assert sorted(os.listdir(tmp_path / "new" / "folder")) == [RECIPE, WEIGHTS]
+
+
+@pytest.mark.parametrize("method", ["write_text", "write_bytes"])
+def test_a_full_disk_leaves_the_model_of_before(method, tmp_path, monkeypatch):
+    before = vae_of().eval()
+    priory.save(before, tmp_path)
+
+    def full(path: Path, *content, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, method, full)
+        with pytest.raises(OSError, match=r"cannot be written .*free space on the disk"):
+            priory.save(vae_of(), tmp_path)
+    assert equal(before, priory.load(tmp_path), ROWS)
+    assert sorted(os.listdir(tmp_path)) == [RECIPE, WEIGHTS]
+
+
+def test_files_of_two_models_are_refused(tmp_path):
+    """As a crash between the two names may leave them."""
+    priory.save(vae_of(), tmp_path / "one")
+    priory.save(vae_of(), tmp_path / "two")
+    os.replace(tmp_path / "one" / WEIGHTS, tmp_path / "two" / WEIGHTS)
+    with pytest.raises(ValueError, match=r"expected the file that was written together with model\.json"):
+        priory.load(tmp_path / "two")
 
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path):

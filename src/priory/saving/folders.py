@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from priory._support.files import read_json, remove_leftovers, replacing, require_readable, write_json
+from priory._support.files import json_text, read_json, remove_leftovers, replacing, require_readable
 from priory._support.imports import first_line
 from priory._support.locking import sole_writer
 from priory._support.messages import first_few
@@ -66,12 +66,13 @@ def save(model: nn.Module, folder: str | Path, *, replace: bool = False) -> None
         tree, note = None, first_line(error)
     content = safetensors.save(recipe.stored())
     header = {"format": FORMAT, "priory": __version__, "weights_sha256": hashlib.sha256(content).hexdigest()}
+    text = json_text(header | {"shared": recipe.shared, "note": note, "model": tree})
     with sole_writer(folder):
         for name in (RECIPE, WEIGHTS):
             remove_leftovers(folder, of=folder / name)
-        with replacing(folder / WEIGHTS) as temporary:
-            temporary.write_bytes(content)
-        write_json(folder / RECIPE, header | {"shared": recipe.shared, "note": note, "model": tree})
+        with replacing(folder / RECIPE) as new_recipe, replacing(folder / WEIGHTS) as new_weights:
+            new_recipe.write_text(text + "\n", encoding="utf-8")
+            new_weights.write_bytes(content)  # both are written before either gets its name
     if note is not None:
         warnings.warn(f"{folder}: has the numbers of the model, and no recipe of it: {note}; {INTO}", stacklevel=2)
 

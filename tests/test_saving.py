@@ -502,6 +502,7 @@ def test_what_is_no_module_is_refused(model, kind, tmp_path):
         priory.load(tmp_path, into=model)
 
 
+@pytest.mark.slow
 def test_loading_needs_torch_and_safetensors_only(tmp_path):
     priory.save(vae_of(FlowPrior.coupling(L)), tmp_path)
     blocked = ["lightning", "sklearn", "scipy", "pandas", "typer", "rich", "pydantic", "matplotlib", "anndata"]

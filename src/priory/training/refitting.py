@@ -45,10 +45,10 @@ class Refitted(NamedTuple):
     best: int
 
     def __repr__(self) -> str:
-        start, end = self.course[0], self.course[self.best]
+        model, by_em, course, best = self
         return (
-            f"Refitted({type(self.vae.prior).__name__}, by_em={self.by_em}, E log p(z): {start:.2f} to {end:.2f} nats, "
-            f"best epoch {self.best} of {len(self.course) - 1})"
+            f"Refitted({type(model.prior).__name__}, by_em={by_em}, E log p(z): {course[0]:.2f} to {course[best]:.2f} "
+            f"nats, best epoch {best} of {len(course) - 1})"
         )
 
 

@@ -103,11 +103,11 @@ class TopographicMap:
                 f"reach, batch_size: expected steps that are not negative, and at least 1, got {reach}, {batch_size}"
             )
         self.surface = surface_of(model)
-        prior = getattr(model, "prior", None)
-        self._model = type(model).__name__ + ("" if prior is None else f" with {type(prior).__name__}")
         self.rows, self.reach, self.batch_size = _source(rows), reach, batch_size
         self.places, total = self._placed(self.rows, progress)
         self.usage = total / int(self.places.exist.sum())
+        prior = getattr(model, "prior", None)
+        self._model = type(model).__name__ + ("" if prior is None else f" with {type(prior).__name__}")
 
     def __len__(self) -> int:
         return len(self.rows)

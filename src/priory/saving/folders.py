@@ -1,7 +1,6 @@
 """The folder of a saved model: `model.json` and `weights.safetensors`."""
 
 import hashlib
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -22,26 +21,27 @@ SAVE_AGAIN = "save the model again"
 INTO = "load it into a model of your code: priory.load(folder, into=my_model)"
 
 
-def save(model: nn.Module, folder: str | Path, *, replace: bool = False) -> None:
+def save(model: nn.Module, folder: str | Path, *, replace: bool = False) -> str | None:
     """Write a model into a folder, from which `priory.load` makes it again, to the bit; nothing is pickled.
 
     `weights.safetensors` has the parameters and buffers, `model.json` a recipe of the modules. It describes modules of
     this package and of `torch.nn`, torch's distributions, and the flows of `FlowPrior.coupling` and `.spline`. A model
-    with another part gets a note instead of the recipe: `priory.load(folder, into=my_model)` loads its numbers.
+    with another part, such as a class of your own, gets a note instead of the recipe: `priory.load(folder,
+    into=my_model)` loads its numbers into a model that your code makes.
 
     Args:
         model: a model, or a part of one.
         folder: made if it is missing. A saved model in it is replaced.
         replace: write into a folder that holds other files too; they stay.
 
+    Returns:
+        None if `priory.load(folder)` makes the model again; else the part that cannot be described, and what to do.
+
     Raises:
         TypeError: the model is no module, or has a state that is no tensor.
         FileExistsError: the folder holds other files.
         ImportError: safetensors is not installed.
         OSError: the files cannot be written.
-
-    Warns:
-        UserWarning: a part of the model cannot be described, so that loading needs `into`.
 
     >>> import tempfile, torch
     >>> from priory import BernoulliDecoder, NormalEncoder, VAE, VampPrior, load, mlp
@@ -73,8 +73,7 @@ def save(model: nn.Module, folder: str | Path, *, replace: bool = False) -> None
         with replacing(folder / RECIPE) as new_recipe, replacing(folder / WEIGHTS) as new_weights:
             new_recipe.write_text(text + "\n", encoding="utf-8")
             new_weights.write_bytes(content)  # both are written before either gets its name
-    if note is not None:
-        warnings.warn(f"{folder}: has the numbers of the model, and no recipe of it: {note}; {INTO}", stacklevel=2)
+    return None if note is None else f"{note}; {INTO}"
 
 
 def load(folder: str | Path, into: nn.Module | None = None) -> nn.Module:

@@ -35,7 +35,6 @@ from priory import (
 from priory.distributions.normal import diagonal_normal
 from priory.nn.decoders import LikelihoodDecoder
 from priory.priors.base import Encoder
-from priory.priors.flow import import_zuko
 from priory.workbench.data import Table
 from priory.workbench.models.building import build_prior, class_of_prior
 from priory.workbench.models.facts import Features
@@ -177,7 +176,7 @@ OTHERS = {
     "student": lambda: DensityPrior(Independent(StudentT(3.0, torch.zeros(L), torch.ones(L)), 1)),
     "plain mixture": lambda: DensityPrior(PlainMixture(L), latent_dim=L),
     "plain flow": lambda: DensityPrior(PlainFlow(L), latent_dim=L),
-    "spline flow": lambda: FlowPrior(import_zuko().flows.NSF(L, hidden_features=[8])),
+    "spline flow": lambda: FlowPrior.spline(L, hidden=(8,)),
 }
 DECODERS = {
     "bernoulli": BernoulliDecoder,

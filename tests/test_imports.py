@@ -224,7 +224,18 @@ def test_nothing_outside_of_the_workbench_imports_it():
     assert not [module for module in outside if any(name.startswith("priory.workbench") for name in IMPORTS[module])]
 
 
-LIBRARY = ("_support", "density", "distributions", "nn", "priors", "vae", "evaluation", "training", "workbench")
+LIBRARY = (
+    "_support",
+    "density",
+    "distributions",
+    "nn",
+    "priors",
+    "vae",
+    "saving",
+    "evaluation",
+    "training",
+    "workbench",
+)
 WORKBENCH = ("data", "settings", "models", "runs", "report", "jobs", "compare", "cli")
 
 

@@ -57,6 +57,22 @@ def test_agrees_with_mixture_same_family(family, batch):
     assert ours.sample((0,)).shape == (0, *ours.batch_shape, *ours.event_shape)
 
 
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+def test_parts_have_the_names_of_mixture_same_family(family):
+    logits, components = torch.randn(4, 5), family((4, 5))
+    ours, torchs = Mixture(logits, components), MixtureSameFamily(Categorical(logits=logits), components)
+    assert ours.component_distribution is torchs.component_distribution
+    assert isinstance(ours.mixture_distribution, Categorical)
+    torch.testing.assert_close(ours.mixture_distribution.probs, torchs.mixture_distribution.probs)
+    assert ours.mixture_distribution.batch_shape == torchs.mixture_distribution.batch_shape == (4,)
+    assert torch.equal(ours.mixture_distribution.probs.argmax(-1), ours.mixing_weights.argmax(-1))
+
+
+def test_a_component_that_is_switched_off_has_no_probability():
+    mixture = Mixture(torch.tensor([0.0, -torch.inf]), FAMILIES["diagonal"]((2,)))
+    assert mixture.mixture_distribution.probs.tolist() == [1.0, 0.0]
+
+
 def uniforms(low, width):
     return distributions.Uniform(low, low + width)
 

@@ -316,9 +316,9 @@ def test_results_of_named_rows_have_their_names(form: str, tmp_path) -> None:
     assert isinstance(each, pd.Series)
     assert (each.index.tolist(), each.name) == (names, "log_likelihood")
     evaluation, drawn = evaluate(vae, data, num_samples=2), TopographicMap(vae, data)
-    for frame in (evaluation.to_frame(), drawn.to_frame()):
+    for frame in (evaluation.rows_to_frame(), drawn.to_frame()):
         assert frame.index.tolist() == names
-    np.testing.assert_array_equal(evaluation.to_frame()["nll"], evaluation.per_row["nll"])
+    np.testing.assert_array_equal(evaluation.rows_to_frame()["nll"], evaluation.per_row["nll"])
     np.testing.assert_array_equal(drawn.to_frame()[["u1", "u2"]], drawn.places.place)
     assert load_dataset(data).ids.tolist() == names
 
@@ -326,7 +326,7 @@ def test_results_of_named_rows_have_their_names(form: str, tmp_path) -> None:
 def test_results_of_rows_without_names_are_numbered() -> None:
     vae, x = make(), binary()
     assert isinstance(log_likelihood(vae, x.numpy(), num_samples=2), Tensor)
-    assert evaluate(vae, x, num_samples=2).to_frame().index.tolist() == list(range(40))
+    assert evaluate(vae, x, num_samples=2).rows_to_frame().index.tolist() == list(range(40))
 
 
 def test_rows_keep_the_shape_of_an_input() -> None:

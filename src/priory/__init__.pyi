@@ -44,6 +44,7 @@ from priory.priors import MixturePrior as MixturePrior
 from priory.priors import Prior as Prior
 from priory.priors import StandardNormal as StandardNormal
 from priory.priors import VampPrior as VampPrior
+from priory.saving import save as save
 from priory.testing import check_bound as check_bound
 from priory.testing import check_prior as check_prior
 from priory.training import fit as fit
@@ -52,4 +53,4 @@ from priory.vae import VAE as VAE
 from priory.workbench.data import load_dataset as load_dataset
 from priory.workbench.jobs.own_model import draw as draw
 from priory.workbench.jobs.own_model import report as report
-from priory.workbench.runs.kinds import load as load
+from priory.workbench.loading import load as load

@@ -13,6 +13,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from priory._support.tensors import require_tensor
+
 QUESTIONS = ("encode", "latent_prior", "decode")
 AS_MODEL = "make one of functions with priory.as_model(encode=..., decode=..., prior=...)"
 
@@ -56,16 +58,21 @@ def posterior_of(model: LatentVariableModel, x: Float[Tensor, "*batch input"]) -
     """Return q(z | x).
 
     Raises:
-        TypeError: `encode` returned no distribution.
+        TypeError: x is no tensor, or `encode` returned no distribution.
         ValueError: it is no distribution over vectors.
     """
-    q = model.encode(x)
+    require_tensor("x", x)
+    return require_posterior("encode", model.encode(x))
+
+
+def require_posterior(method: str, q: Any) -> Distribution:
+    """Return what an encoder gave, or raise an error that names what gave it and says how to make a q(z | x) of it."""
     if not isinstance(q, Distribution):
         raise TypeError(
-            f"encode: expected a distribution q(z|x), got {_named(q)}; of a mean and a log-variance it is "
+            f"{method}: expected a distribution q(z|x), got {_named(q)}; of a mean and a log-variance it is "
             "priory.diagonal_normal(mean, torch.exp(0.5 * log_variance))"
         )
-    _require_vectors("encode", q, "q")
+    _require_vectors(method, q, "q")
     return q
 
 
@@ -186,6 +193,10 @@ class ComposedModel(nn.Module):
     encode: Callable[[Tensor], Distribution]
     decode: Callable[..., Distribution]
     prior: nn.Module | Distribution
+
+    def constructor_arguments(self) -> dict[str, Any]:
+        """Return the arguments of the constructor that are no attributes, for `priory.save`."""
+        return {"covariates": self.__dict__.get("covariates"), "modules": tuple(self.parts)}
 
     def latent_prior(self) -> Distribution:
         """p(z), evaluated once, in evaluation mode: a prior cannot switch the mode of modules behind a function."""

@@ -137,8 +137,8 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file.
+def read_json(path: Path, cure: str = TRAIN_AGAIN) -> Any:
+    """Read a JSON file; `cure` ends the message if it cannot be read.
 
     Raises:
         ValueError: it holds something else.
@@ -146,7 +146,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # of bytes that are no text, too
-        raise ValueError(f"{path}: expected JSON, got other content ({error}); {TRAIN_AGAIN}") from None
+        raise ValueError(f"{path}: expected JSON, got other content ({error}); {cure}") from None
 
 
 def write_json(path: Path, tree: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import Categorical, Distribution, constraints
 
 from priory.density import (
     Components,
@@ -82,6 +82,16 @@ class Mixture(Distribution):
     def num_components(self) -> int:
         """K, the number of components."""
         return self.log_weights.shape[-1]
+
+    @property
+    def mixture_distribution(self) -> Categorical:
+        """p(k), as `torch.distributions.MixtureSameFamily` has it."""
+        return Categorical(logits=self.log_weights, validate_args=self._validate_args)
+
+    @property
+    def component_distribution(self) -> Distribution:
+        """The components, as `torch.distributions.MixtureSameFamily` has them."""
+        return self.components
 
     @property
     def mixing_weights(self) -> Float[Tensor, "*batch component"]:

@@ -1,6 +1,7 @@
 """Estimates: numbers with their standard errors."""
 
 import math
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -10,13 +11,35 @@ from torch import Tensor
 
 RESAMPLES = 200
 BOOTSTRAP_SEED = 0
+MOST_DECIMALS = 8  # of an estimate as text
 
 
 class Estimate(NamedTuple):
-    """A number and its standard error."""
+    """A number and its standard error.
+
+    As text, the error has two significant digits and the value as many decimals; a format of numbers applies to
+    both, and a width to the whole text. An error of zero (an exact number) or NaN (not known) is left out.
+
+    >>> nll = Estimate(23.1234, 0.1687)
+    >>> print(nll, f"{nll:.3f}", Estimate(1234.5, 120.0), Estimate(2.5, 0.0), sep=", ")
+    23.12 ± 0.17, 23.123 ± 0.169, 1230 ± 120, 2.5
+    """
 
     value: float
     se: float
+
+    def __str__(self) -> str:
+        if not (math.isfinite(self.value) and math.isfinite(self.se) and self.se > 0):
+            return f"{self.value:.6g}" if self.se == 0 or math.isnan(self.se) else f"{self.value:.6g} ± {self.se:.2g}"
+        decimals = 1 - int(f"{self.se:.1e}".split("e")[1])
+        if decimals > MOST_DECIMALS:
+            return f"{self.value:.{MOST_DECIMALS}g} ± {self.se:.1e}"
+        return " ± ".join(f"{round(number, decimals):.{max(decimals, 0)}f}" for number in self)
+
+    def __format__(self, spec: str) -> str:
+        if re.fullmatch(r"(.?[<>^])?\d*", spec):  # a width
+            return format(str(self), spec)
+        return " ± ".join(format(number, spec) for number in self)
 
     def exp(self) -> "Estimate":
         """Return the exponential, with its error to first order."""

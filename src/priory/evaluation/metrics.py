@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
+from priory._support.files import json_text
 from priory._support.optional import require
+from priory._support.tables import html_table, text_table
 from priory.distributions.mixture import Mixture
 from priory.distributions.normal import is_diagonal_normal
 from priory.evaluation.aggregate import AggregatePosterior, active_units
@@ -43,6 +45,10 @@ METRIC_DESCRIPTIONS = {
     "used_components": "perplexity of their use",
     "unused_weight": "weight of components hardly used",
 }
+_INFORMATION = ("index_code_mutual_information", "mutual_information_upper_bound", "marginal_kl")
+METRIC_UNITS = dict.fromkeys(("nll", "elbo", "distortion", "rate", *_INFORMATION), "nats") | {
+    "bits_per_dimension": "bits"
+}
 
 
 class LowEffectiveSampleSizeWarning(UserWarning):
@@ -60,21 +66,65 @@ class Evaluation(dict[str, Estimate]):
     >>> evaluation = Evaluation({"nll": Estimate(1.5, 0.5)}, {"nll": torch.tensor([1.0, 2.0])})
     >>> evaluation["nll"].value, evaluation.per_row["nll"]
     (1.5, tensor([1., 2.]))
+    >>> evaluation
+    nll  1.50 ± 0.50 nats  -log p(x), by importance sampling
     """
 
     def __init__(self, metrics: Mapping[str, Estimate], per_row: Mapping[str, Tensor], *, index: Any = None) -> None:
         super().__init__(metrics)
         self.per_row, self.index = dict(per_row), index
 
-    def to_frame(self) -> "pandas.DataFrame":
+    def rows_to_frame(self) -> "pandas.DataFrame":
         """Return the numbers of each row as a data frame with the names of the rows.
 
         >>> evaluation = Evaluation({}, {"nll": torch.tensor([1.0, 2.0])}, index=["a", "b"])
-        >>> evaluation.to_frame().loc["b", "nll"]
+        >>> evaluation.rows_to_frame().loc["b", "nll"]
         np.float32(2.0)
         """
         columns = {name: values.numpy() for name, values in self.per_row.items()}
-        return require("pandas", "tables", "to_frame()").DataFrame(columns, index=self.index)
+        return require("pandas", "tables", "rows_to_frame()").DataFrame(columns, index=self.index)
+
+    def __repr__(self) -> str:
+        return text_table(self._table())
+
+    def _repr_html_(self) -> str:
+        return html_table(("metric", "estimate", "description"), self._table())
+
+    def _table(self) -> list[tuple[str, str, str]]:
+        return [
+            (name, f"{estimate} {METRIC_UNITS.get(name, '')}".rstrip(), METRIC_DESCRIPTIONS.get(name, ""))
+            for name, estimate in self.items()
+        ]
+
+    def to_dict(self) -> dict[str, dict[str, float]]:
+        """Return value and standard error of each metric as plain numbers.
+
+        >>> Evaluation({"nll": Estimate(1.5, 0.5)}, {}).to_dict()
+        {'nll': {'value': 1.5, 'se': 0.5}}
+        """
+        return {name: estimate._asdict() for name, estimate in self.items()}
+
+    def to_json(self) -> str:
+        """Return `to_dict()` as JSON; null stands for NaN and infinity.
+
+        >>> Evaluation({"nll": Estimate(1.5, math.nan)}, {}).to_json().split()
+        ['{', '"nll":', '{', '"value":', '1.5,', '"se":', 'null', '}', '}']
+        """
+        return json_text(self.to_dict())
+
+    def to_frame(self) -> "pandas.DataFrame":
+        """Return a pandas DataFrame of the metrics: a row for each, with value, se, unit and description.
+
+        Raises:
+            ImportError: pandas is not installed.
+
+        >>> Evaluation({"nll": Estimate(1.5, 0.5)}, {}).to_frame()["se"].to_dict()
+        {'nll': 0.5}
+        """
+        pandas = require("pandas", "tables", "Evaluation.to_frame")
+        rows = [(*self[name], METRIC_UNITS.get(name, ""), METRIC_DESCRIPTIONS.get(name, "")) for name in self]
+        index = pandas.Index(list(self), name="metric")
+        return pandas.DataFrame(rows, index, columns=["value", "se", "unit", "description"])
 
 
 @torch.no_grad()

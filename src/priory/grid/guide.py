@@ -1,10 +1,13 @@
 """Responsibilities of a grid's nodes in data space, which guide a grid prior during training."""
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from priory._support.tensors import require_tensor
 
 
 class Guide(nn.Module):
@@ -40,6 +43,7 @@ class Guide(nn.Module):
         self, images: Float[Tensor, "node feature"], noise_variance: float, weights: Tensor | None = None
     ) -> None:
         super().__init__()
+        require_tensor("images", images)
         if images.ndim != 2 or images.numel() == 0:
             raise ValueError(f"images: expected shape (K, features), got {tuple(images.shape)}")
         if not (noise_variance > 0 and math.isfinite(noise_variance)):
@@ -52,6 +56,13 @@ class Guide(nn.Module):
         self.register_buffer("images", images.detach().to(torch.get_default_dtype()).clone())
         self.register_buffer("noise_variance", torch.tensor(float(noise_variance)))
         self.register_buffer("log_weights", log_weights.detach().to(torch.get_default_dtype()).clone())
+
+    def constructor_arguments(self) -> dict[str, Any]:
+        """Return the arguments of the constructor that are no attributes, for `priory.save`."""
+        return {"weights": None}  # `log_weights` has them
+
+    def extra_repr(self) -> str:
+        return f"{len(self.images)} images, {self.images.shape[1]} features"
 
     @torch.no_grad()
     def log_responsibilities(self, features: Float[Tensor, "datum feature"]) -> Float[Tensor, "datum node"]:

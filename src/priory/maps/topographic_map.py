@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -28,6 +29,7 @@ from priory.maps.labels import as_classes, as_labels
 from priory.maps.places import REACH, Places, places_of
 from priory.maps.quality import knn_accuracy, neighborhoods, topographic_error
 from priory.maps.surfaces import surface_of
+from priory.plots.figure import html_picture
 from priory.rows import Rows, RowsLike, as_rows
 
 if TYPE_CHECKING:
@@ -107,9 +109,51 @@ class TopographicMap:
         self.rows, self.reach, self.batch_size = as_rows(rows, "rows"), reach, batch_size
         self.places, total = self._placed(self.rows, progress)
         self.usage = total / int(self.places.exist.sum())
+        prior = getattr(model, "prior", None)
+        self._model = type(model).__name__ + ("" if prior is None else f" with {type(prior).__name__}")
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def __repr__(self) -> str:
+        nodes = " x ".join(map(str, self.surface.grid_shape))
+        return f"TopographicMap(rows={len(self)}, nodes={nodes}, model={self._model})"
+
+    def _repr_html_(self) -> str:
+        picture = html_picture(self.plot) if len(self.surface.grid_shape) == 2 else ""
+        return f"<p>{escape(repr(self))}</p>{picture}"
+
+    def plot(self, color: Any = None, *, name: str | None = None, axes: Any = None) -> Any:
+        """Draw the rows on a map of two axes; see `priory.plots.plot_map`. Rows without a place are left out.
+
+        Args:
+            color: N texts or N numbers, which style the rows; '', NaN or None for a row without a value. Whole numbers
+                of few kinds are classes.
+            name: of the classes or numbers; that of a pandas Series by default.
+            axes: matplotlib axes to draw in; None makes a new figure.
+
+        Returns:
+            The axes.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+            ValueError: the map has not two axes, or the values are not one for each row.
+
+        >>> from priory import GTM
+        >>> x = np.random.default_rng(0).normal(size=(30, 3))
+        >>> drawn = TopographicMap(GTM(points_per_side=4).fit(x), x)
+        >>> drawn.plot(["a", "b"] * 15, name="kind").get_xlabel()
+        '$u_1$'
+        """
+        from priory.plots import plot_map
+
+        exist, labels = self.places.exist.numpy(), {}
+        if color is not None:
+            values = self._labels("color", color)
+            kinds = as_classes(values)
+            labels = {"values": values[exist]} if kinds is None else {"classes": kinds[exist]}
+            name = getattr(color, "name", None) if name is None else name
+        return plot_map(self.places.place[exist], nodes=self.surface.nodes, name=name, axes=axes, **labels)
 
     @cached_property
     def nodes(self) -> Nodes:
@@ -161,9 +205,7 @@ class TopographicMap:
             ValueError: the values are not one for each row, no row has one, or smoothing is negative.
         """
         check_smoothing(smoothing)
-        values = as_labels(values)
-        if values.shape != (len(self),):
-            raise ValueError(f"values: expected one for each of the {len(self)} rows, got shape {values.shape}")
+        values = self._labels("values", values)
         kinds = as_classes(values)
         there = np.isfinite(values) if kinds is None else kinds != ""
         if not there.any():
@@ -237,6 +279,12 @@ class TopographicMap:
             if len(here):
                 parts.append(self.surface.features(x[here]))
         return torch.cat(parts)
+
+    def _labels(self, argument: str, values: Any) -> np.ndarray:
+        labels = as_labels(values)
+        if labels.shape != (len(self),):
+            raise ValueError(f"{argument}: expected one for each of the {len(self)} rows, got shape {labels.shape}")
+        return labels
 
     def _placed(
         self, rows: Rows, progress: Callable[[int], None] | None = None

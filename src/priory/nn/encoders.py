@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 
 from priory.distributions.normal import at_least_float32, diagonal_normal
-from priory.nn.networks import output_width
+from priory.nn.networks import check_reads, output_width
 
 
 @runtime_checkable
@@ -81,7 +81,12 @@ class NormalEncoder(nn.Module):
         return None if width is None else width // 2
 
     def forward(self, features: Float[Tensor, "*batch input"]) -> Independent:
-        """Return q(z|x) with batch (...,) and event (L,), in float32 or float64, also under autocast."""
+        """Return q(z|x) with batch (...,) and event (L,), in float32 or float64, also under autocast.
+
+        Raises:
+            ValueError: the features or the network's output have the wrong width.
+        """
+        check_reads(self, self.network, "features", features)
         if self.training and self.input_noise:
             features = features + self.input_noise * torch.randn_like(features)
         outputs = at_least_float32(self.network(features))

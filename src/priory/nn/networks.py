@@ -6,8 +6,9 @@ batch, and pseudo-inputs would move its statistics.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -71,7 +72,7 @@ class GatedLinear(nn.Module):
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__()
         _check_widths(in_features=in_features, out_features=out_features)
-        self.out_features = out_features
+        self.in_features, self.out_features = in_features, out_features
         self.linear = nn.Linear(in_features, 2 * out_features)
 
     def forward(self, x: Float[Tensor, "*batch input"]) -> Float[Tensor, "*batch output"]:
@@ -145,6 +146,10 @@ class ConvolutionalEncoderNetwork(nn.Module):
         images = x.reshape(math.prod(x.shape[:-1]), *self.image_shape)
         return self.head(self.convolutions(images).flatten(1)).reshape(*x.shape[:-1], self.out_features)
 
+    def constructor_arguments(self) -> dict[str, Any]:
+        """Return the arguments of the constructor that are no attributes, for `priory.save`."""
+        return _convolutional_arguments([*self.convolutions][::2], [*self.convolutions][1::2])
+
 
 class ConvolutionalDecoderNetwork(nn.Module):
     """One linear layer, then transposed convolutions of stride two up to the size of the image.
@@ -200,6 +205,13 @@ class ConvolutionalDecoderNetwork(nn.Module):
         images = h.unflatten(1, (self.image_shape[0], self.outputs_per_pixel)).movedim(2, -1)
         return images.reshape(*z.shape[:-1], self.out_features)
 
+    def constructor_arguments(self) -> dict[str, Any]:
+        """Return the arguments of the constructor that are no attributes, for `priory.save`."""
+        activations, convolutions = zip(*self.convolutions, strict=True)
+        return _convolutional_arguments(convolutions, activations) | {
+            "channels": tuple(convolution.in_channels for convolution in convolutions)
+        }
+
 
 def output_width(network: nn.Module) -> int | None:
     """Return `out_features` of a network, or of the last layer of an `nn.Sequential`; None if there is none.
@@ -211,6 +223,40 @@ def output_width(network: nn.Module) -> int | None:
     if isinstance(width, int):
         return width
     return output_width(network[-1]) if isinstance(network, nn.Sequential) and len(network) > 0 else None
+
+
+def input_width(network: nn.Module) -> int | None:
+    """Return `in_features` of a network, or of the first layer of an `nn.Sequential`; None if there is none.
+
+    >>> input_width(mlp(4, [8], 2)), input_width(torch.nn.Tanh())
+    (4, None)
+    """
+    width = getattr(network, "in_features", None)
+    if isinstance(width, int):
+        return width
+    return input_width(network[0]) if isinstance(network, nn.Sequential) and len(network) > 0 else None
+
+
+def check_reads(owner: nn.Module, network: nn.Module, name: str, rows: Tensor) -> None:
+    """Refuse rows that are not as wide as the network's first layer, if its width is known.
+
+    Args:
+        owner: the module with the network.
+        network: reads the rows.
+        name: of the rows, for the message.
+        rows: (..., D).
+    """
+    width = input_width(network)
+    if width is not None and rows.shape[-1:] != (width,):
+        raise ValueError(
+            f"{name}: {type(owner).__name__} got shape {tuple(rows.shape)}, but its network reads (..., {width}); "
+            "build the network for the width that it is given"
+        )
+
+
+def _convolutional_arguments(convolutions: Iterable[nn.Module], activations: Sequence[nn.Module]) -> dict[str, Any]:
+    channels = tuple(convolution.out_channels for convolution in convolutions)
+    return {"channels": channels} | ({"activation": lambda: activations[0]} if activations else {})
 
 
 def _head(in_features: int, out_features: int, output_activation: Activation | None) -> list[nn.Module]:

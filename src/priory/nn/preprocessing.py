@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
+from priory._support.tensors import require_tensor
+
 
 class Preprocessing(nn.Module, ABC):
     """Base class: `forward` maps data (..., D) to features (..., D), `inverse` maps features back.
@@ -201,6 +203,8 @@ class LogNormalize(Preprocessing):
 
 def check_loc_and_scale(loc: Tensor, scale: Tensor) -> None:
     """Raise ValueError unless loc and scale are vectors of one length, finite, with positive scale."""
+    require_tensor("loc", loc)
+    require_tensor("scale", scale)
     if loc.ndim != 1 or loc.shape != scale.shape:
         raise ValueError(
             "loc and scale must be two vectors with one number per column, but their shapes are "
@@ -214,6 +218,7 @@ def check_loc_and_scale(loc: Tensor, scale: Tensor) -> None:
 
 
 def _check_table(x: Tensor) -> None:
+    require_tensor("x", x)
     if x.ndim != 2 or x.numel() == 0:
         raise ValueError(f"x must be a table (rows, columns) with at least one row, but its shape is {tuple(x.shape)}")
     if not x.isfinite().all():

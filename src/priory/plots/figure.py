@@ -1,7 +1,10 @@
 """Create figures without pyplot, check their arguments, save them."""
 
 import warnings
-from collections.abc import Iterable, Sequence
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -41,9 +44,7 @@ def save_figure(figure: "Figure | Axes | np.ndarray", path: str | Path, *, softw
         ValueError: the suffix names no format that matplotlib writes.
     """
     kind = Path(path).suffix[1:].lower()
-    first: Any = np.asarray(figure, dtype=object).flat[0]
-    part = getattr(first, "figure", first)  # of axes; a figure's own `figure` is itself, a subfigure's its parent
-    root = part.canvas.figure
+    root = _root(figure)
     formats = root.canvas.get_supported_filetypes()
     if kind not in formats:
         raise ValueError(f"path: expected a suffix among {', '.join(sorted(formats))}, got {Path(path).name!r}")
@@ -59,15 +60,49 @@ def save_figure(figure: "Figure | Axes | np.ndarray", path: str | Path, *, softw
         root.savefig(temporary, format=kind, dpi=200, metadata=metadata)
 
 
+def html_picture(draw: Callable[[], "Axes | np.ndarray"]) -> str:
+    """Return what `draw` draws as an HTML image with the picture inside; no text if matplotlib is not installed.
+
+    >>> html_picture(lambda: new_axes(1, 1, (1.0, 1.0)))[:31]
+    '<img src="data:image/png;base64'
+    """
+    try:
+        figure = _root(draw())
+    except ImportError:
+        return ""
+    return f'<img src="data:image/png;base64,{b64encode(_as_png(figure)).decode()}">'
+
+
+def _as_png(figure: Any) -> bytes:
+    use_fallback_fonts(figure)
+    content = BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # boxes show it
+        figure.savefig(content, format="png", dpi=100)
+    return content.getvalue()
+
+
+def _root(figure: "Figure | Axes | np.ndarray") -> Any:
+    """The whole figure of a figure, of one of its axes, or of an array of them."""
+    first: Any = np.asarray(figure, dtype=object).flat[0]
+    part = getattr(first, "figure", first)  # of axes; a figure's own `figure` is itself, a subfigure's its parent
+    return part.canvas.figure
+
+
 def new_axes(rows: int, columns: int, size: tuple[float, float], *, sharex: bool = True) -> np.ndarray:
     """Flat array of axes of a new figure without pyplot, size in inches."""
-    return new_figure(size).subplots(rows, columns, squeeze=False, sharex=sharex and rows > 1).ravel()
+    figure: Any = new_figure(size)
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=sharex and rows > 1).ravel()
+    for each in axes:
+        each._repr_png_ = figure._repr_png_
+    return axes
 
 
 def new_figure(size: tuple[float, float]) -> Figure:
-    """An empty figure without pyplot, size in inches."""
+    """An empty figure without pyplot, size in inches; a notebook shows it as a picture."""
     figure = require("matplotlib.figure", "plots", "a figure").Figure(figsize=size, layout="constrained")
     require("matplotlib.backends.backend_agg", "plots", "a figure").FigureCanvasAgg(figure)
+    figure._repr_png_ = partial(_as_png, figure)  # without pyplot, IPython knows no other way
     return figure
 
 

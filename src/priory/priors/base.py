@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from priory.distributions.mixture import Mixture
-from priory.model import evaluation_mode
+from priory.model import evaluation_mode, require_posterior
 from priory.nn.encoders import Encoder
 
 Features: TypeAlias = Callable[[], Float[Tensor, "datum feature"]]
@@ -37,6 +37,12 @@ class Prior(nn.Module, ABC):
     @abstractmethod
     def forward(self, encoder: Encoder | None = None) -> Distribution:
         """p(z), with batch shape () and event shape (L,)."""
+
+    def extra_repr(self) -> str:
+        """The sizes of the prior: L here, and those that a subclass adds."""
+        if self.latent_dim is not None:
+            return f"L={self.latent_dim}"
+        return "L from the encoder" if self.needs_encoder else ""
 
     def fit_by_em(self, z: Float[Tensor, "draw latent"], features: Features | None = None, *, seed: int = 0) -> bool:
         """Fit the prior to encoded data by expectation maximization, if its steps have a closed form.
@@ -78,6 +84,11 @@ class MixturePrior(Prior):
         return self.mixing_logits.shape[0]
 
     @property
+    def learn_weights(self) -> bool:
+        """Whether the weights are parameters; the weight of a single component never is one."""
+        return isinstance(self.mixing_logits, nn.Parameter)
+
+    @property
     def mixing_weights(self) -> Float[Tensor, " component"]:
         """pi, summing to one."""
         return torch.softmax(self.mixing_logits, -1)
@@ -103,6 +114,9 @@ class MixturePrior(Prior):
                 "dimensions in torch.distributions.Independent(components, 1)"
             )
         return Mixture(self.mixing_logits, components)
+
+    def extra_repr(self) -> str:
+        return ", ".join(filter(None, (f"K={self.num_components}", super().extra_repr())))
 
 
 def check_vector_density(argument: str, p_z: Distribution) -> int:
@@ -132,7 +146,11 @@ def posteriors(prior: Prior, encoder: Encoder | None, pseudo_inputs: Float[Tenso
 
     In training mode, batch norm would mix the pseudo-inputs with each other and learn from them, and dropout would
     change the prior in each step.
+
+    Raises:
+        TypeError: there is no encoder, or it gave no distribution.
+        ValueError: it gave no distribution over vectors.
     """
     encoder = require_encoder(prior, encoder)
     with evaluation_mode(encoder):
-        return encoder(pseudo_inputs)
+        return require_posterior("encoder", encoder(pseudo_inputs))

@@ -60,6 +60,14 @@ class DensityPrior(Prior):
             raise ValueError("latent_dim: needed for a module with log_prob and sample of its own; give latent_dim=")
         return ModuleDensity(self.density, self.latent_dim)
 
+    def constructor_arguments(self) -> dict[str, Any]:
+        """Return the arguments of the constructor that are no attributes, for `priory.save`."""
+        return {"density": self.density if hasattr(self, "density") else self()}
+
+    def extra_repr(self) -> str:
+        kind = f"{type(self.template).__name__}, " if hasattr(self, "template") else ""
+        return kind + super().extra_repr()
+
     def _adopt_tensors(self) -> None:
         """Every tensor inside the distribution, under a flat name such as `base_dist__loc`."""
         for name, value in _tensors(self.template):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import Independent
 
 from priory._support.optional import require
+from priory._support.tensors import require_tensor
 from priory.distributions.normal import bounded_scale, diagonal_normal
 from priory.priors.base import Encoder, Features, MixturePrior
 
@@ -66,6 +67,7 @@ class MixtureOfGaussians(MixturePrior):
             ValueError: z is not a matrix, or has fewer distinct rows than components.
             ImportError: scikit-learn is not installed.
         """
+        require_tensor("z", z)
         if z.ndim != 2 or len(z.detach().unique(dim=0)) < num_components:
             raise ValueError(f"z: expected (N, L) with at least {num_components} distinct rows, got {tuple(z.shape)}")
         cluster = require("sklearn.cluster", "tables", "MixtureOfGaussians.from_latents")

@@ -2,13 +2,14 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution
 
+from priory._support.tensors import require_tensor
 from priory.distributions.mixture import Mixture, sample_index
 from priory.grid.guide import Guide
 from priory.priors.base import Encoder, MixturePrior
@@ -36,6 +37,7 @@ class GridPrior(MixturePrior):
     def __init__(
         self, grid: Float[Tensor, "node grid"], *, learn_weights: bool = True, guide: Guide | None = None
     ) -> None:
+        require_tensor("grid", grid)
         if grid.ndim != 2 or grid.numel() == 0:
             raise ValueError(f"grid: expected nodes of shape (K, C), as from latent_grid, got {tuple(grid.shape)}")
         if guide is not None and len(guide.images) != len(grid):
@@ -50,6 +52,13 @@ class GridPrior(MixturePrior):
         sides = [column.unique() for column in self.nodes.T]
         product = torch.stack(torch.meshgrid(*sides, indexing="ij"), -1).reshape(-1, len(sides))
         return tuple(map(len, sides)) if torch.equal(product, self.nodes) else (len(self.nodes),)
+
+    def constructor_arguments(self) -> dict[str, Any]:
+        """Return the arguments of the constructor that are no attributes, for `priory.save`."""
+        return {"grid": self.nodes}
+
+    def extra_repr(self) -> str:
+        return f"grid {' x '.join(map(str, self.grid_shape))}, {super().extra_repr()}"
 
     def sample_nodes(
         self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None

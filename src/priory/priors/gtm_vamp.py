@@ -1,6 +1,6 @@
 """The GTM-VampPrior: the encoder's posteriors at pseudo-inputs that a network draws at the nodes of a grid."""
 
-from typing import Self
+from typing import Any, Self
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -121,6 +121,16 @@ class GTMVampPrior(GridPrior):
         scale = float(self.feature_range.scale) if low is not None and high is None else None
         self._take(type(self).from_gtm(fitted_gtm(features(), options, seed), low=low, high=high, scale=scale))
         return True
+
+    def constructor_arguments(self) -> dict[str, Any]:
+        """Return the arguments of the constructor that are no attributes, for `priory.save`."""
+        feature_range = self.feature_range
+        return super().constructor_arguments() | {
+            "low": feature_range.low,
+            "high": feature_range.high,
+            "scale": float(getattr(feature_range, "scale", 1.0)),
+            "learn_pseudo_inputs": any(p.requires_grad for p in self.network.parameters()),
+        }
 
     @property
     def pseudo_inputs(self) -> Float[Tensor, "node *input"]:

@@ -1,13 +1,14 @@
 """VampPrior: the mixture of the encoder's posteriors at learned pseudo-inputs."""
 
-from typing import Self
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from priory.priors.base import Encoder, MixturePrior, posteriors
+from priory._support.tensors import require_tensor
+from priory.priors.base import Encoder, MixturePrior, Prior, posteriors
 from priory.priors.feature_range import FeatureRange, scale_above
 
 
@@ -23,6 +24,7 @@ class VampPrior(MixturePrior):
         learn_weights: learned mixing weights, or uniform ones as in the paper.
 
     Raises:
+        TypeError: pseudo_inputs is no tensor.
         ValueError: pseudo_inputs has no rows or leaves the range.
 
     Reference: Tomczak & Welling 2018, arXiv:1705.07120, eq. 9.
@@ -47,6 +49,7 @@ class VampPrior(MixturePrior):
         learn_pseudo_inputs: bool = True,
         learn_weights: bool = True,
     ) -> None:
+        require_tensor("pseudo_inputs", pseudo_inputs)
         if pseudo_inputs.ndim < 2:
             raise ValueError(f"pseudo_inputs: expected shape (K, *input), got {tuple(pseudo_inputs.shape)}")
         if not pseudo_inputs.is_floating_point():
@@ -88,8 +91,10 @@ class VampPrior(MixturePrior):
             learn_weights: learned mixing weights, or uniform ones.
 
         Raises:
+            TypeError: x is no tensor.
             ValueError: x is empty or initialize is not known.
         """
+        require_tensor("x", x)
         if x.ndim < 2 or len(x) == 0:
             raise ValueError(f"x: expected training rows of shape (N, *input) with N > 0, got {tuple(x.shape)}")
         start = initial_pseudo_inputs(x, num_components, initialize, low, high)
@@ -99,6 +104,15 @@ class VampPrior(MixturePrior):
     def pseudo_inputs(self) -> Float[Tensor, "component *input"]:
         """u_k, in the space that the encoder's first layer reads."""
         return self.feature_range.constrain(self.raw_pseudo_inputs)
+
+    def constructor_arguments(self) -> dict[str, Any]:
+        """Return the arguments of the constructor that are no attributes, for `priory.save`."""
+        learned = isinstance(self.raw_pseudo_inputs, nn.Parameter)
+        return {"low": self.feature_range.low, "high": self.feature_range.high, "learn_pseudo_inputs": learned}
+
+    def extra_repr(self) -> str:
+        shape = " x ".join(map(str, self.raw_pseudo_inputs.shape[1:]))
+        return f"K={self.num_components}, D={shape}, {Prior.extra_repr(self)}"
 
     def components(self, encoder: Encoder | None = None) -> Distribution:
         """q(z | u_k) of all pseudo-inputs, in one pass of the encoder; batch shape (K,)."""

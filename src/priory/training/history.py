@@ -4,8 +4,11 @@ import csv
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from priory._support.files import replacing
+from priory._support.optional import require
+from priory._support.tables import html_table
 
 COLUMNS = (
     "epoch",
@@ -22,6 +25,7 @@ COLUMNS = (
     "seconds",
 )
 HISTORY_FILE = "history.csv"
+SHOWN = ("epoch", "train_elbo", "valid_elbo", "valid_reconstruction", "valid_kl", "seconds")  # in a notebook
 
 
 class History(Mapping[str, list[float]]):
@@ -59,6 +63,47 @@ class History(Mapping[str, list[float]]):
 
     def __repr__(self) -> str:
         return f"History(epochs={self.epochs}, best_epoch={self.best_epoch}, stopped_early={self.stopped_early})"
+
+    def _repr_html_(self) -> str:
+        from priory.plots.figure import html_picture
+
+        if not self.epochs:
+            return html_table(("epochs",), [(0,)])
+        named = {"best": self["epoch"].index(self.best_epoch or 0), "last": self.epochs - 1}
+        rows = [(name, *(f"{self[column][row]:.5g}" for column in SHOWN)) for name, row in named.items()]
+        return html_table(("", *SHOWN), rows) + html_picture(self.plot)
+
+    def plot(self, axes: Any = None) -> Any:
+        """Draw the course of ELBO and KL; see `priory.plots.plot_training_curve`.
+
+        Args:
+            axes: two matplotlib axes to draw in; None makes a new figure.
+
+        Returns:
+            The two axes.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+            ValueError: there is no epoch yet.
+
+        >>> history = History({name: [1.0, 2.0] for name in COLUMNS})
+        >>> history.plot()[1].get_xlabel()
+        'epoch'
+        """
+        from priory.plots import plot_training_curve
+
+        return plot_training_curve(self, axes=axes)
+
+    def to_frame(self) -> Any:
+        """Return a pandas DataFrame with a row for each epoch and the epoch as index.
+
+        Raises:
+            ImportError: pandas is not installed.
+
+        >>> History({name: [1.0, 2.0] for name in COLUMNS}).to_frame()["valid_elbo"].tolist()
+        [1.0, 2.0]
+        """
+        return require("pandas", "tables", "History.to_frame").DataFrame(dict(self)).set_index("epoch")
 
     @property
     def epochs(self) -> int:

@@ -55,6 +55,13 @@ class Refitted(NamedTuple):
     course: list[float]
     best: int
 
+    def __repr__(self) -> str:
+        model, by_em, course, best = self
+        return (
+            f"Refitted({type(model.prior).__name__}, by_em={by_em}, E log p(z): {course[0]:.2f} to {course[best]:.2f} "
+            f"nats, best epoch {best} of {len(course) - 1})"
+        )
+
 
 def refit(
     model: LatentVariableModel,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, constraints
 
 from priory.distributions.normal import at_least_float32
-from priory.nn.networks import output_width
+from priory.nn.networks import check_reads, output_width
 from priory.nn.preprocessing import Preprocessing, Standardize
 
 # Scales in levels and total counts stay within e^-16..e^16, about 1e-7..1e7, where the distributions are precise.
@@ -89,6 +89,12 @@ class LikelihoodDecoder(nn.Module, ABC):
         """p(x|z) with batch (...,) and event (D,)."""
 
     def outputs(self, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch input output"]:
+        """The network's P numbers for each column.
+
+        Raises:
+            ValueError: z or the network's output has the wrong width.
+        """
+        check_reads(self, self.network, "z", z)
         flat = at_least_float32(self.network(z))
         _check_width(flat.shape[-1], self.num_outputs)
         return flat.unflatten(-1, (flat.shape[-1] // self.num_outputs, self.num_outputs))

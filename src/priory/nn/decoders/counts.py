@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Independent, constraints
 
+from priory._support.tensors import require_tensor
 from priory.distributions import NegativeBinomial
 from priory.nn.decoders.base import LikelihoodDecoder, check_columns, softly_bounded
 from priory.nn.networks import output_width
@@ -44,6 +45,7 @@ class NegativeBinomialDecoder(LikelihoodDecoder):
         self, network: nn.Module, library_sizes: Float[Tensor, " batch"], num_columns: int | None = None
     ) -> None:
         super().__init__(network, self.outputs_per_dimension())
+        require_tensor("library_sizes", library_sizes)
         if library_sizes.ndim != 1 or len(library_sizes) == 0:
             raise ValueError(
                 f"library_sizes must be a vector with at least one row total, but its shape is "
@@ -62,6 +64,7 @@ class NegativeBinomialDecoder(LikelihoodDecoder):
                 "give the number of data columns"
             )
         check_columns(network, 1, num_columns, "num_columns")
+        self.num_columns = num_columns
         self.register_buffer("library_sizes", library_sizes.detach().clone())
         self.free_log_total_count = nn.Parameter(torch.zeros(num_columns))  # total count 1: variance m + m^2
 

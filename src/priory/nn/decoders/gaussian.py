@@ -9,7 +9,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
+from priory._support.tensors import require_tensor
 from priory.nn.decoders.base import LikelihoodDecoder, check_columns
+from priory.nn.networks import output_width
 from priory.nn.preprocessing import Standardize, check_loc_and_scale
 
 
@@ -24,14 +26,14 @@ class GaussianDecoder(LikelihoodDecoder):
 
     Args:
         network: maps z (..., L) to (..., D) means, or to (..., D * 2) with `learn_scale="per-datum"`.
-        loc: (D,), the columns' means, in their own units.
-        scale: (D,), the columns' standard deviations, in their own units.
+        loc: (D,), the columns' means, in their own units; one number serves all columns.
+        scale: (D,), the columns' standard deviations, in their own units; one number serves all columns.
         min_scale: smallest noise, as a standard deviation in standardized units.
         learn_scale: "per-column", one noise for each column; "per-datum", the network gives noise for each z as well.
 
     Raises:
         ValueError: loc and scale are not vectors of one length, finite, scale positive; min_scale is not positive;
-            learn_scale is neither of the two; the width of the network does not fit.
+            learn_scale is neither of the two; the width of the network does not fit, or is needed and not known.
 
     Source: Rybkin, Daniilidis & Levine 2021 (arXiv:2006.13202) for the shared learned variance.
 
@@ -46,12 +48,13 @@ class GaussianDecoder(LikelihoodDecoder):
     def __init__(
         self,
         network: nn.Module,
-        loc: Float[Tensor, " input"],
-        scale: Float[Tensor, " input"],
+        loc: Float[Tensor, " input"] | float = 0.0,
+        scale: Float[Tensor, " input"] | float = 1.0,
         min_scale: float = 1e-3,
         learn_scale: Literal["per-column", "per-datum"] = "per-column",
     ) -> None:
         super().__init__(network, self.outputs_per_dimension(learn_scale=learn_scale))
+        loc, scale = self._vectors(loc=loc, scale=scale)
         check_loc_and_scale(loc, scale)
         if not 0 < min_scale < 1:
             raise ValueError(
@@ -61,10 +64,24 @@ class GaussianDecoder(LikelihoodDecoder):
         check_columns(network, self.num_outputs, len(loc), "loc and scale")
         self.register_buffer("loc", loc.detach().clone())
         self.register_buffer("scale", scale.detach().clone())
-        self.min_scale = min_scale
+        self.min_scale, self.learn_scale = min_scale, learn_scale
         self._start = math.log(math.expm1(1 - min_scale))  # softplus of it + min_scale = 1, the spread of the data
         if learn_scale == "per-column":
             self.free_scale = nn.Parameter(torch.zeros_like(self.loc))
+
+    def _vectors(self, **values: Tensor | float) -> list[Tensor]:
+        """Vectors with one number per column; a number is repeated."""
+        vectors = {name: value for name, value in values.items() if not isinstance(value, int | float)}
+        for name, vector in vectors.items():
+            require_tensor(name, vector)
+        width = output_width(self.network)
+        if width is None and not vectors:
+            raise ValueError(
+                "loc, scale: the number of columns is not known, because the network has no attribute out_features; "
+                "give vectors with one number per column, or use GaussianDecoder.from_data(network, rows)"
+            )
+        count = max([vector.numel() for vector in vectors.values()] or [(width or 0) // self.num_outputs])
+        return [vectors[name] if name in vectors else torch.full((count,), float(values[name])) for name in values]
 
     @classmethod
     def outputs_per_dimension(cls, learn_scale: str = "per-column", **options: Any) -> int:
@@ -80,6 +97,7 @@ class GaussianDecoder(LikelihoodDecoder):
         >>> GaussianDecoder.from_data(torch.nn.Linear(2, 3), rows)(torch.zeros(7, 2)).event_shape
         torch.Size([3])
         """
+        require_tensor("rows", rows)
         columns = Standardize.from_data(rows)
         return cls(network, columns.loc, columns.scale, **options)
 

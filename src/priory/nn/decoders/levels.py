@@ -74,6 +74,7 @@ class CategoricalDecoder(LevelDecoder):
     def __init__(self, network: nn.Module, num_levels: int) -> None:
         check_num_levels(num_levels)
         super().__init__(network, self.outputs_per_dimension(num_levels=num_levels))
+        self.num_levels = num_levels
 
     @classmethod
     def outputs_per_dimension(cls, num_levels: int, **options: Any) -> int:

@@ -28,5 +28,5 @@ def load(path: str | Path) -> Any:
         ValueError: the folder holds no run, or one without weights yet.
     """
     if note := note_of_newer_version(Path(path)):
-        warnings.warn(note, stacklevel=2)
+        warnings.warn(note, stacklevel=3)  # 2 is `priory.load`
     return open_run(path).loaded()

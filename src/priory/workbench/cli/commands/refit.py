@@ -98,7 +98,7 @@ def _say_what_changed(measured: Measured, dataset: Dataset, num_samples: int) ->
     header, lines = ("before", "after", "difference"), []
     for name in refit_jobs.COMPARED:
         estimates = [measured[which][name] for which in header]
-        lines.append((name, *(f"{estimate.value:.3f} ± {estimate.se:.3f}" for estimate in estimates)))
+        lines.append((name, *(f"{estimate:.3f}" for estimate in estimates)))
     say_table(title, ("", *header), lines, right=(1, 2, 3))
     for name in refit_jobs.COMPARED:
         say(verdict(name, measured["difference"][name]))

@@ -1,0 +1,5 @@
+"""Save and load models without pickle: a recipe of known classes in JSON, and the numbers in a safetensors file."""
+
+from priory.saving.folders import RECIPE, WEIGHTS, load, save
+
+__all__ = ["RECIPE", "WEIGHTS", "load", "save"]

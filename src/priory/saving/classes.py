@@ -1,0 +1,65 @@
+"""The classes that a recipe can name; `load` calls no others."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import distributions, nn
+from torch.distributions import Distribution, Transform, transforms
+
+from priory.grid.guide import Guide
+from priory.grid.nodes import RadialBasis
+from priory.model import ComposedModel
+from priory.nn import decoders, encoders, networks, preprocessing
+from priory.priors import (
+    DensityPrior,
+    FlowPrior,
+    GTMPrior,
+    GTMVampPrior,
+    MixtureOfGaussians,
+    StandardNormal,
+    VampPrior,
+)
+from priory.vae import VAE
+
+OURS = (
+    VAE,
+    ComposedModel,
+    encoders.NormalEncoder,
+    decoders.BernoulliDecoder,
+    decoders.CategoricalDecoder,
+    decoders.DiscretizedLogisticDecoder,
+    decoders.GaussianDecoder,
+    decoders.NegativeBinomialDecoder,
+    networks.GatedLinear,
+    networks.ConvolutionalEncoderNetwork,
+    networks.ConvolutionalDecoderNetwork,
+    preprocessing.Identity,
+    preprocessing.LogNormalize,
+    preprocessing.Rescale,
+    preprocessing.Standardize,
+    DensityPrior,
+    FlowPrior,
+    GTMPrior,
+    GTMVampPrior,
+    MixtureOfGaussians,
+    StandardNormal,
+    VampPrior,
+    Guide,
+    RadialBasis,
+)
+
+
+def _subclasses(prefix: str, module: Any, base: Any) -> dict[str, Any]:
+    return {f"{prefix}.{n}": c for n, c in vars(module).items() if isinstance(c, type) and issubclass(c, base)}
+
+
+CONSTRUCTORS: dict[str, Callable[..., nn.Module]] = {
+    **{f"priory.{each.__name__}": each for each in OURS},
+    **{f"priory.FlowPrior.{name}": getattr(FlowPrior, name) for name in ("coupling", "spline")},
+    **_subclasses("torch.nn", nn, nn.Module),
+}
+DISTRIBUTIONS: dict[str, type] = {
+    **_subclasses("torch.distributions", distributions, Distribution),
+    **_subclasses("torch.distributions.transforms", transforms, Transform),
+}
+NAMES: dict[Any, str] = {each: name for name, each in (CONSTRUCTORS | DISTRIBUTIONS).items()}

@@ -1,0 +1,46 @@
+"""The numbers of a model by their names: its parameters and buffers."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from priory._support.messages import first_few
+
+ARGUMENTS = "arguments/"  # names of tensors that a constructor gets and the model does not keep
+CONSTANTS = "constants/"  # names of buffers that are not part of the model's `state_dict`
+
+
+def numbers_of(model: nn.Module) -> dict[str, Tensor]:
+    """All parameters and buffers; the names of buffers that no state_dict has begin with `CONSTANTS`."""
+    kept = model.state_dict().keys()
+    numbers = {
+        **dict(model.named_parameters(remove_duplicate=False)),
+        **dict(model.named_buffers(remove_duplicate=False)),
+    }
+    return {name if name in kept else CONSTANTS + name: tensor for name, tensor in numbers.items()}
+
+
+def put_numbers(model: nn.Module, tensors: Mapping[str, Tensor], shared: Mapping[str, str]) -> None:
+    """Give a model its numbers, on its device and in their dtypes.
+
+    Raises:
+        ValueError: they are those of another model.
+    """
+    stored = {name: tensor for name, tensor in tensors.items() if not name.startswith(ARGUMENTS)}
+    stored |= {name: tensors[first] for name, first in shared.items()}
+    numbers = numbers_of(model)
+    fits = {name for name in stored.keys() & numbers.keys() if stored[name].shape == numbers[name].shape}
+    in_file, in_model = ({n for n in each if not n.startswith(CONSTANTS)} for each in (stored, numbers))
+    differences = {
+        "the file lacks": in_model - in_file,
+        "the model lacks": in_file - in_model,
+        "other shapes:": {
+            f"{name} {tuple(stored[name].shape)} in the file, {tuple(numbers[name].shape)} in the model"
+            for name in (in_file & in_model) - fits
+        },
+    }
+    if any(differences.values()):
+        found = "; ".join(f"{words} {first_few(sorted(names))}" for words, names in differences.items() if names)
+        raise ValueError(f"expected the numbers of this model, got others ({found})")
+    for name in fits:
+        numbers[name].data = stored[name].to(numbers[name].device, copy=True)

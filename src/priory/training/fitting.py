@@ -14,7 +14,7 @@ from priory._support.optional import require
 from priory._support.settings import settings_from
 from priory.model import LatentVariableModel, device_of
 from priory.objectives import Elbo, Objective
-from priory.rows import Rows, as_rows
+from priory.rows import Rows, RowsLike, as_rows
 from priory.training.batches import ShuffledBatches
 from priory.training.history import HISTORY_FILE, History
 from priory.training.identity import check_same_processes, check_same_run, identity_of
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 def fit(
     model: LatentVariableModel,
-    train: Tensor | Rows,
-    valid: Tensor | Rows | None = None,
+    train: RowsLike,
+    valid: RowsLike | None = None,
     *,
     objective: str | Objective | Callable[[Any, Tensor], Elbo | Tensor] | None = None,
     callbacks: "pl.Callback | Sequence[pl.Callback]" = (),
@@ -59,7 +59,8 @@ def fit(
     Args:
         model: a `VAE`, or any `torch.nn.Module` with the methods `encode`, `latent_prior` and `decode`, such as the
             result of `as_model`.
-        train: training rows, a tensor (N, D) or `priory.rows.Rows`.
+        train: training rows, in any form that `priory.rows.as_rows` reads: a tensor, an array, a data frame, a
+            `Dataset`, ...; a `DataLoader` gives `batch_size` too, unless it or `settings` is given.
         valid: validation rows, likewise; their values are never drawn anew.
         objective: what is maximized: a name, one of the classes of `priory.objectives` with its options, or a function
             (model, x) that returns an `Elbo` or a tensor (B,) of bounds in nats, for which there is no warm-up. By
@@ -106,6 +107,10 @@ def fit(
     History(epochs=2, best_epoch=1, stopped_early=False)
     """
     module = require_trainable(model)
+    train_rows = as_rows(train, "train")
+    valid_rows = None if valid is None else as_rows(valid, "valid")
+    if settings is None and (batch_size := getattr(train_rows, "batch_size", None)):
+        overrides = {"batch_size": batch_size} | overrides
     named = {"objective": objective, "optimizer": optimizer}
     chosen = settings_from(
         TrainingSettings,
@@ -115,8 +120,6 @@ def fit(
         SYNONYMS,
     )
     steering = steering_of(module, chosen, **named, callbacks=callbacks, logger=logger, overrides=overrides)
-    train_rows = as_rows(train, "train")
-    valid_rows = None if valid is None else as_rows(valid, "valid")
     if valid_rows is None and chosen.ema_decay is not None:
         raise ValueError("ema_decay: expected valid=, rows that decide between the weights and their average; got none")
     folder = _folder(out, resume=resume, tensorboard=tensorboard)

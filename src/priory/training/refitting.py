@@ -25,7 +25,7 @@ from priory.model import (
     require_model,
 )
 from priory.priors import Prior
-from priory.rows import Rows, as_rows
+from priory.rows import Rows, RowsLike, as_rows, read_batches
 from priory.training.failures import REFUSALS
 from priory.training.settings import SYNONYMS, RefitSettings
 from priory.vae import VAE, features_of
@@ -66,8 +66,8 @@ class Refitted(NamedTuple):
 def refit(
     model: LatentVariableModel,
     prior: Prior,
-    train: Tensor | Rows,
-    valid: Tensor | Rows | None = None,
+    train: RowsLike,
+    valid: RowsLike | None = None,
     *,
     settings: RefitSettings | None = None,
     seed: int | None = None,
@@ -89,7 +89,7 @@ def refit(
             prior does not change. Pseudo-inputs of the new prior are read by the encoder of a `VAE`, and by `encode` of
             another model.
         prior: the new prior, at its start; it is fitted in place.
-        train: training rows, a tensor (N, D) or `priory.rows.Rows`, as in `fit`.
+        train: training rows, as in `fit`.
         valid: validation rows, likewise; None validates with the training rows.
         settings: how to fit; the defaults of `RefitSettings` if None.
         seed: of all noise; None draws from torch's global generator as it is.
@@ -146,8 +146,8 @@ class Posteriors:
     @torch.no_grad()
     def encode(self) -> None:
         parts = []
-        for positions in torch.arange(len(self._rows)).split(ROWS_AT_ONCE):
-            x = cast_like(self._rows.batch(positions)[0], self._model)
+        for x, _ in read_batches(self._rows, torch.arange(len(self._rows)).split(ROWS_AT_ONCE)):
+            x = cast_like(x, self._model)
             q = posterior_of(self._model, torch.bernoulli(x) if self.changes else x)
             if not is_diagonal_normal(q):
                 raise TypeError(

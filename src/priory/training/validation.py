@@ -9,7 +9,7 @@ from torch import Tensor
 from priory._support.seeds import own_noise
 from priory.model import cast_like, evaluation_mode, latent_prior_of
 from priory.objectives import Objective
-from priory.rows import Rows
+from priory.rows import Rows, read_batches
 from priory.training.failures import failed_step, invalid_parameters
 
 
@@ -33,8 +33,7 @@ def validation_sums(
     sums = torch.zeros(4, dtype=torch.float64)
     with evaluation_mode(model), own_noise(seed, device):
         prior = None
-        for chunk in positions.split(batch_size):
-            x, numbers = rows.batch(chunk)
+        for x, numbers in read_batches(rows, positions.split(batch_size)):
             with invalid_parameters(model, numbers, epoch=epoch, batch=None):
                 prior = latent_prior_of(model) if prior is None else prior
                 bound, elbo = objective(model, cast_like(x, model), prior=prior)

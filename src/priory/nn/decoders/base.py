@@ -2,7 +2,7 @@
 
 A decoder holds a network that gives, for each of the D data dimensions, the P numbers its distribution needs, laid out
 flat as (..., D * P) and read as (..., D, P). The distribution has batch (...,) and event (D,), in float32 or float64,
-also under autocast; its densities are those of the data as they are, so that bounds of different models compare.
+also under autocast and of a network in half precision; its densities are those of the data as they are, so that bounds of different models compare.
 """
 
 from abc import ABC, abstractmethod
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, constraints
 
 from priory.distributions.normal import at_least_float32
+from priory.model import cast_like
 from priory.nn.networks import output_width
 from priory.nn.preprocessing import Preprocessing, Standardize
 
@@ -89,7 +90,7 @@ class LikelihoodDecoder(nn.Module, ABC):
         """p(x|z) with batch (...,) and event (D,)."""
 
     def outputs(self, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch input output"]:
-        flat = at_least_float32(self.network(z))
+        flat = at_least_float32(self.network(cast_like(z, self.network)))
         _check_width(flat.shape[-1], self.num_outputs)
         return flat.unflatten(-1, (flat.shape[-1] // self.num_outputs, self.num_outputs))
 

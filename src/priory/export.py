@@ -1,7 +1,7 @@
 """Modules for `torch.export` and ONNX: from tensors to tensors, for any number of rows.
 
-A trained model answers with distributions, which a program cannot return. These modules give the numbers. Each is a
-snapshot: it evaluates p(z) once, when it is made, so make it of a trained model on the device on which it will run.
+A model answers with distributions, which a program cannot return. These modules give the numbers, in evaluation mode.
+Make them of a trained model: they evaluate p(z) once, so that no program encodes pseudo-inputs again.
 """
 
 import math
@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from priory.distributions.mixture import Mixture
 from priory.distributions.normal import is_diagonal_normal
 from priory.maps.places import REACH, mean_of_near, within_reach
 from priory.model import (
@@ -24,17 +25,21 @@ from priory.model import (
     posterior_of,
     require_model,
 )
-from priory.priors.grid import GridPrior
+from priory.priors import DensityPrior, GridPrior
 
 
-class _Snapshot(nn.Module):
-    """A model in evaluation mode, and its p(z)."""
+class _WithPrior(nn.Module):
+    """A model, and its p(z), of a mixture in buffers."""
 
     def __init__(self, model: LatentVariableModel) -> None:
         super().__init__()
         self.model: Any = require_model(model)
         with torch.no_grad(), evaluation_mode(model):
-            self.p_z: Any = latent_prior_of(model)
+            p_z = latent_prior_of(model)
+            self.p_z: Any = DensityPrior(p_z) if isinstance(p_z, Mixture) else p_z
+
+    def latent_prior(self) -> Any:
+        return self.p_z() if isinstance(self.p_z, DensityPrior) else self.p_z
 
 
 class Encoding(nn.Module):
@@ -61,7 +66,7 @@ class Encoding(nn.Module):
             return q.mean, q.stddev
 
 
-class LatentDensity(_Snapshot):
+class LatentDensity(_WithPrior):
     """z -> log p(z) in nats, (N,).
 
     Args:
@@ -75,10 +80,10 @@ class LatentDensity(_Snapshot):
 
     def forward(self, z: Float[Tensor, "datum latent"]) -> Float[Tensor, " datum"]:
         with evaluation_mode(self.model), unvalidated():
-            return self.p_z.log_prob(z)
+            return self.latent_prior().log_prob(z)
 
 
-class Scorer(_Snapshot):
+class Scorer(_WithPrior):
     """x -> an estimate of log p(x) in nats, (N,): the importance-weighted bound with the same noise for all rows.
 
         log p(x) >= E [log 1/S sum_s p(z_s) p(x|z_s) / q(z_s|x)],    z_s = loc(x) + scale(x) noise_s
@@ -111,7 +116,7 @@ class Scorer(_Snapshot):
         super().__init__(model)
         if num_samples < 1:
             raise ValueError(f"num_samples: expected a positive number of draws, got {num_samples}")
-        self.register_buffer("noise", torch.randn(num_samples, *self.p_z.event_shape))
+        self.register_buffer("noise", torch.randn(num_samples, *self.latent_prior().event_shape))
 
     def forward(self, x: Float[Tensor, "datum *input"]) -> Float[Tensor, " datum"]:
         with evaluation_mode(self.model), unvalidated():
@@ -120,11 +125,11 @@ class Scorer(_Snapshot):
                 raise TypeError(f"encode: expected a diagonal normal, as priory.diagonal_normal makes it, got {q}")
             z = q.mean + q.stddev * self.noise.unsqueeze(1).to(q.mean)
             log_p_x = likelihood_of(self.model, z, x).log_prob(x)
-            log_weights = self.p_z.log_prob(z) + log_p_x - q.log_prob(z)
+            log_weights = self.latent_prior().log_prob(z) + log_p_x - q.log_prob(z)
             return torch.logsumexp(log_weights, 0) - math.log(len(self.noise))
 
 
-class Placer(_Snapshot):
+class Placer(_WithPrior):
     """x -> the place of each row on the map, (N, C), as `TopographicMap(model, x).places.place` has it.
 
     A row has the responsibilities p(k | z) at z = E[z | x]; its place is the mean over the nodes near the likeliest.
@@ -162,7 +167,7 @@ class Placer(_Snapshot):
     def forward(self, x: Float[Tensor, "datum *input"]) -> Float[Tensor, "datum grid"]:
         with evaluation_mode(self.model), unvalidated():
             z = posterior_of(self.model, x).mean
-            share = torch.softmax(self.p_z.component_log_prob(z).double(), -1)
+            share = torch.softmax(self.latent_prior().component_log_prob(z).double(), -1)
             return mean_of_near(share, self.near[share.argmax(-1)], self.nodes).to(z.dtype)
 
 

@@ -59,7 +59,7 @@ def bounded_scale(log_scale: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
 
 
 def is_diagonal_normal(distribution: Distribution) -> bool:
-    """Whether this is `Independent(Normal, 1)`, by torch's normal or ours: then closed forms and the fast kernel apply."""
+    """Whether this is `Independent(Normal, 1)`, torch's or ours: then closed forms and the fast kernel apply."""
     return (
         isinstance(distribution, Independent)
         and distribution.reinterpreted_batch_ndims == 1

@@ -82,7 +82,7 @@ class NormalEncoder(nn.Module):
         return None if width is None else width // 2
 
     def forward(self, features: Float[Tensor, "*batch input"]) -> Independent:
-        """Return q(z|x) with batch (...,) and event (L,), in float32 or float64, also under autocast and of a network in half precision."""
+        """Return q(z|x) with batch (...,) and event (L,), in float32 or float64, whatever the network's precision."""
         if self.training and self.input_noise:
             features = features + self.input_noise * torch.randn_like(features)
         outputs = at_least_float32(self.network(cast_like(features, self.network)))

@@ -2,7 +2,8 @@
 
 A decoder holds a network that gives, for each of the D data dimensions, the P numbers its distribution needs, laid out
 flat as (..., D * P) and read as (..., D, P). The distribution has batch (...,) and event (D,), in float32 or float64,
-also under autocast and of a network in half precision; its densities are those of the data as they are, so that bounds of different models compare.
+whatever the network's precision; its densities are those of the data as they are, so that bounds of different models
+compare.
 """
 
 from abc import ABC, abstractmethod

@@ -133,7 +133,7 @@ def _log_gamma(y: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     if not is_exporting():
         return torch.lgamma(y)
     above = y + STIRLING_FROM
-    product = math.prod(y + step for step in range(int(STIRLING_FROM)))
+    product = torch.stack([y + step for step in range(int(STIRLING_FROM))]).prod(0)
     return (above - 0.5) * torch.log(above) - above + HALF_LOG_TWO_PI + _stirling_series(above) - torch.log(product)
 
 

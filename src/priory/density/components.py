@@ -158,8 +158,12 @@ class Products:
 
         Points with a NaN or an infinity have none: comparing with it is false.
         """
+        return float(self.squared_reach())
+
+    def squared_reach(self) -> Float[Tensor, ""]:
+        """`reach` as a tensor, for graphs that hold no Python numbers."""
         allowed = TOLERANCE / ((2 * self.loc.shape[-1] + 8) * UNIT_ROUNDOFF)
-        return float((allowed - self._squared_lengths.amax()) / self.precision.amax())
+        return (allowed - self._squared_lengths.max()) / self.precision.max()  # ONNX has no `amax` over all axes
 
     def joint(
         self, features: Float[Tensor, "*batch point feature"], out: Tensor | None = None
@@ -171,6 +175,11 @@ class Products:
     def slopes(self) -> Float[Tensor, "*batch component slope"]:
         """[-1/(2 scale^2), (loc - c)/scale^2]: r @ slopes is the argument of `gradient_of_points`."""
         return self.weights[..., : 2 * self.loc.shape[-1]]
+
+    @property
+    def constants(self) -> Float[Tensor, "*batch component"]:
+        """The joint log-densities at the center."""
+        return self.weights[..., 2 * self.loc.shape[-1]]
 
     def gradients_of_components(self, moments: Float[Tensor, "*batch moment component"]) -> Components:
         """Given sum_b row_b r_bk [z^2, z, 1] of the centered points, see `Gradients`."""

@@ -22,6 +22,7 @@ from priory.density.components import (
     point_features,
     working_dtype,
 )
+from priory.density.exported import exported_joint, is_exporting
 
 # Numbers b x k x L up to which recorded operations take differences, which are always exact, else products.
 RECORDED_DIFFERENCES = 2**20
@@ -72,10 +73,11 @@ class MixtureLogProb(torch.autograd.Function):
 
 def mixture_log_prob(z: Tensor, components: Components) -> Tensor:
     """log p(z_b) by the function that suits `torch.compile`, `torch.func` or plain eager mode."""
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() and not is_exporting():
         return compiled.mixture_log_prob(z, *components)
     if is_transformed():  # `torch.func` takes no function in the style of `MixtureLogProb`, which is twice as fast
-        joint = JointLogProb.apply(z, *components, working_dtype(z.device))
+        dtype = working_dtype(z.device)
+        joint = recorded_joint(z, components) if is_exporting() else JointLogProb.apply(z, *components, dtype)
         empty = (joint == -math.inf).all(-1)  # gradients are zero there
         log_sum = torch.logsumexp(joint.masked_fill(empty.unsqueeze(-1), 0.0), -1)
         return log_sum.masked_fill(empty, -math.inf)
@@ -126,6 +128,8 @@ class JointLogProb(torch.autograd.Function):
 
 def recorded_joint(z: Tensor, components: Components) -> Tensor:
     """Joint log-densities as operations that autograd records: any batch shape, no choice that depends on values."""
+    if is_exporting() and has_float64(z.device):
+        return exported_joint(z, components)
     if _takes_differences(z, components):
         return Differences(components).joint(z)
     center = components.center

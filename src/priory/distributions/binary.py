@@ -5,6 +5,7 @@ from jaxtyping import Float, Num
 from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Independent
 
+from priory.density import is_transformed
 from priory.distributions.values import Shape
 
 
@@ -29,6 +30,9 @@ class Binary(Bernoulli):
     arg_constraints = {}  # noqa: RUF012, torch's convention; nothing to check
 
     def _validate_sample(self, value: Num[Tensor, "..."]) -> None:
+        if is_transformed():  # no choice by a number
+            super()._validate_sample(value)
+            return
         difference = value * value - value  # zero for 0 and 1 alone
         if value.numel() and any(float(extreme) != 0.0 for extreme in difference.aminmax()):
             super()._validate_sample(value)  # it raises the error

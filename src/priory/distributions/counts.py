@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Gamma, constraints
 from torch.distributions.utils import broadcast_all
 
+from priory.density.exported import is_exporting
 from priory.distributions.values import Shape, promoted
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
@@ -116,11 +117,24 @@ def _stirling_error(y: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """d(y) = log Gamma(y) - (y - 1/2) log y + y - log(2 pi) / 2 for y > 0."""
     is_small = y < STIRLING_FROM
     small = torch.where(is_small, y, STIRLING_FROM)
-    inverse = 1 / torch.where(
-        is_small, STIRLING_FROM, y
-    )  # not y.clamp: from torch 2.14 on it has no gradient at the bound
-    direct = torch.lgamma(small) - (small - 0.5) * torch.log(small) + small - HALF_LOG_TWO_PI
-    return torch.where(is_small, direct, inverse * _polynomial(inverse * inverse, STIRLING_COEFFICIENTS))
+    large = torch.where(is_small, STIRLING_FROM, y)  # not y.clamp: from torch 2.14 on it has no gradient at the bound
+    direct = _log_gamma(small) - (small - 0.5) * torch.log(small) + small - HALF_LOG_TWO_PI
+    return torch.where(is_small, direct, _stirling_series(large))
+
+
+def _stirling_series(y: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """d(y) for y >= 8."""
+    inverse = 1 / y
+    return inverse * _polynomial(inverse * inverse, STIRLING_COEFFICIENTS)
+
+
+def _log_gamma(y: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """log Gamma(y) for 0 < y <= 8. ONNX lacks it, so programs take log Gamma(y + 8) - log(y (y + 1) ... (y + 7))."""
+    if not is_exporting():
+        return torch.lgamma(y)
+    above = y + STIRLING_FROM
+    product = torch.stack([y + step for step in range(int(STIRLING_FROM))]).prod(0)
+    return (above - 0.5) * torch.log(above) - above + HALF_LOG_TWO_PI + _stirling_series(above) - torch.log(product)
 
 
 def _polynomial(x: Float[Tensor, "..."], coefficients: tuple[float, ...]) -> Float[Tensor, "..."]:

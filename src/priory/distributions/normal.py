@@ -3,7 +3,9 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.distributions import Distribution, Independent, Normal
+from torch.distributions import Distribution, Independent
+
+from priory.distributions.values import Shape
 
 LOG_SCALE_BOUND = 20.0  # exp(20)^2 and exp(-20)^2 are finite and above zero in float32
 
@@ -17,6 +19,21 @@ def at_least_float32(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     torch.float32
     """
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+class Normal(torch.distributions.Normal):
+    """A normal distribution whose draws may differ between the members of a `torch.func.vmap`.
+
+    torch's own fills a tensor in place, which `randomness="different"` refuses. The numbers of a seed are the same.
+
+    >>> draw = torch.func.vmap(lambda loc: Normal(loc, 1.0).rsample(), randomness="different")
+    >>> draw(torch.zeros(3)).unique().shape
+    torch.Size([3])
+    """
+
+    def rsample(self, sample_shape: Shape = ()) -> Float[Tensor, "..."]:
+        shape = self._extended_shape(torch.Size(sample_shape))
+        return self.loc + torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device) * self.scale
 
 
 def diagonal_normal(loc: Float[Tensor, "*batch latent"], scale: Float[Tensor, "*batch latent"]) -> Independent:
@@ -42,9 +59,9 @@ def bounded_scale(log_scale: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
 
 
 def is_diagonal_normal(distribution: Distribution) -> bool:
-    """Whether this is `Independent(Normal, 1)`: then closed forms and the fast kernel apply."""
+    """Whether this is `Independent(Normal, 1)`, torch's or ours: then closed forms and the fast kernel apply."""
     return (
         isinstance(distribution, Independent)
         and distribution.reinterpreted_batch_ndims == 1
-        and type(distribution.base_dist) is Normal
+        and type(distribution.base_dist) in (Normal, torch.distributions.Normal)
     )

@@ -68,13 +68,10 @@ def places_of(share: Float[Tensor, "datum node"], nodes: Float[Tensor, "node gri
     lost = responsibility[:, :1].isnan()
     mode = nodes[top[:, 0]].masked_fill(lost, torch.nan)
     top = top.masked_fill(lost, -1)
-    step = grid_steps(nodes)
-    distance = torch.cdist(mode / step, nodes / step, compute_mode="donot_use_mm_for_euclid_dist")  # zero is zero
-    near = share * (distance <= reach + 1e-6)
     mean = share @ nodes
     variance = share @ nodes.square() - mean.square()
     return Places(
-        near @ nodes / near.sum(1, keepdim=True),
+        mean_of_near(share, within_reach(mode, nodes, reach), nodes),
         mean,
         variance.clamp(min=0.0).sqrt(),
         top[:, 0],
@@ -82,6 +79,23 @@ def places_of(share: Float[Tensor, "datum node"], nodes: Float[Tensor, "node gri
         responsibility[:, 0],
         mode,
     )
+
+
+def within_reach(
+    places: Float[Tensor, "place grid"], nodes: Float[Tensor, "node grid"], reach: float
+) -> Bool[Tensor, "place node"]:
+    """Which nodes lie within `reach` steps of the grid of each place."""
+    step = grid_steps(nodes)
+    distance = torch.cdist(places / step, nodes / step, compute_mode="donot_use_mm_for_euclid_dist")  # zero is zero
+    return distance <= reach + 1e-6
+
+
+def mean_of_near(
+    share: Float[Tensor, "datum node"], near: Bool[Tensor, "datum node"], nodes: Float[Tensor, "node grid"]
+) -> Float[Tensor, "datum grid"]:
+    """sum_k r_k u_k / sum_k r_k over the near nodes, (N, C)."""
+    share = share * near
+    return share @ nodes / share.sum(1, keepdim=True)
 
 
 def grid_steps(nodes: Float[Tensor, "node grid"]) -> Float[Tensor, " grid"]:

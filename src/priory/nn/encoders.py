@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 
 from priory.distributions.normal import at_least_float32, diagonal_normal
+from priory.model import cast_like
 from priory.nn.networks import check_reads, output_width
 
 
@@ -81,7 +82,7 @@ class NormalEncoder(nn.Module):
         return None if width is None else width // 2
 
     def forward(self, features: Float[Tensor, "*batch input"]) -> Independent:
-        """Return q(z|x) with batch (...,) and event (L,), in float32 or float64, also under autocast.
+        """Return q(z|x) with batch (...,) and event (L,), in float32 or float64, whatever the network's precision.
 
         Raises:
             ValueError: the features or the network's output have the wrong width.
@@ -89,7 +90,7 @@ class NormalEncoder(nn.Module):
         check_reads(self, self.network, "features", features)
         if self.training and self.input_noise:
             features = features + self.input_noise * torch.randn_like(features)
-        outputs = at_least_float32(self.network(features))
+        outputs = at_least_float32(self.network(cast_like(features, self.network)))
         _check_even(outputs.shape[-1])
         loc, log_variance = outputs.chunk(2, dim=-1)
         if self.log_variance_range is not None:

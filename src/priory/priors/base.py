@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, Self, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from priory.distributions.mixture import Mixture
-from priory.model import evaluation_mode, require_posterior
+from priory.model import cast_like, evaluation_mode, owner, require_posterior
 from priory.nn.encoders import Encoder
 
 Features: TypeAlias = Callable[[], Float[Tensor, "datum feature"]]
@@ -21,6 +21,7 @@ class Prior(nn.Module, ABC):
 
     Calling a prior evaluates it once; use the distribution that it returns for any number of z. The encoder is an
     argument, never a child: it stays out of the prior's `state_dict`, and the caller decides about its gradients.
+    Parameters stay in float32 when a whole model is cast to half precision.
 
     Attributes:
         latent_dim: L, or None if the encoder decides.
@@ -43,6 +44,16 @@ class Prior(nn.Module, ABC):
         if self.latent_dim is not None:
             return f"L={self.latent_dim}"
         return "L from the encoder" if self.needs_encoder else ""
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Keep numbers in float32 at least: in half precision a density is another one, and torch cannot draw some."""
+
+        def widened(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            if not moved.is_floating_point() or moved.dtype.itemsize >= torch.float32.itemsize:
+                return moved
+            return tensor.to(moved.device, torch.float32)
+
+        return super()._apply(widened, recurse)
 
     def fit_by_em(self, z: Float[Tensor, "draw latent"], features: Features | None = None, *, seed: int = 0) -> bool:
         """Fit the prior to encoded data by expectation maximization, if its steps have a closed form.
@@ -153,4 +164,4 @@ def posteriors(prior: Prior, encoder: Encoder | None, pseudo_inputs: Float[Tenso
     """
     encoder = require_encoder(prior, encoder)
     with evaluation_mode(encoder):
-        return require_posterior("encoder", encoder(pseudo_inputs))
+        return require_posterior("encoder", encoder(cast_like(pseudo_inputs, owner(encoder))))

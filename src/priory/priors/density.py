@@ -79,7 +79,8 @@ class DensityPrior(Prior):
                     "trained or saved with the prior; pass an nn.Parameter, or a module that makes the distribution"
                 )
             else:
-                self.register_buffer(name, value.clone())  # views of one storage could not be saved
+                # Neither views of one storage nor transposed tensors can be saved everywhere.
+                self.register_buffer(name, value.clone(memory_format=torch.contiguous_format))
         p_z = self()
         if not list(self.parameters()) and p_z.log_prob(p_z.sample()).requires_grad:
             raise ValueError(

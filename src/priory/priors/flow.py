@@ -98,7 +98,11 @@ class FlowPrior(Prior):
 
     def forward(self, encoder: Encoder | None = None) -> "FullPrecision":
         """The flow's distribution, with batch shape () and event shape (L,); the encoder is not used."""
-        return FullPrecision(self.flow())
+        if not torch.compiler.is_dynamo_compiling():
+            return FullPrecision(self.flow())
+        # zuko asserts that a tuple of transforms is not empty, and Dynamo replaces `assert` with a check of tensors.
+        with torch._dynamo.patch_dynamo_config(rewrite_assert_with_torch_assert=False):
+            return FullPrecision(self.flow())
 
 
 class FullPrecision(Distribution):

@@ -2,7 +2,8 @@
 
 A decoder holds a network that gives, for each of the D data dimensions, the P numbers its distribution needs, laid out
 flat as (..., D * P) and read as (..., D, P). The distribution has batch (...,) and event (D,), in float32 or float64,
-also under autocast; its densities are those of the data as they are, so that bounds of different models compare.
+whatever the network's precision; its densities are those of the data as they are, so that bounds of different models
+compare.
 """
 
 from abc import ABC, abstractmethod
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, constraints
 
 from priory.distributions.normal import at_least_float32
+from priory.model import cast_like
 from priory.nn.networks import check_reads, output_width
 from priory.nn.preprocessing import Preprocessing, Standardize
 
@@ -95,7 +97,7 @@ class LikelihoodDecoder(nn.Module, ABC):
             ValueError: z or the network's output has the wrong width.
         """
         check_reads(self, self.network, "z", z)
-        flat = at_least_float32(self.network(z))
+        flat = at_least_float32(self.network(cast_like(z, self.network)))
         _check_width(flat.shape[-1], self.num_outputs)
         return flat.unflatten(-1, (flat.shape[-1] // self.num_outputs, self.num_outputs))
 

@@ -10,6 +10,7 @@ from torch.distributions import Independent, constraints
 
 from priory._support.tensors import require_tensor
 from priory.distributions import NegativeBinomial
+from priory.distributions.normal import at_least_float32
 from priory.nn.decoders.base import LikelihoodDecoder, check_columns, softly_bounded
 from priory.nn.networks import output_width
 from priory.nn.preprocessing import LogNormalize
@@ -84,11 +85,11 @@ class NegativeBinomialDecoder(LikelihoodDecoder):
     @property
     def log_total_count(self) -> Float[Tensor, " input"]:
         """log r, (D,), bounded smoothly: where the data are Poisson its optimum is infinite, and it would drift off."""
-        return softly_bounded(self.free_log_total_count)
+        return softly_bounded(at_least_float32(self.free_log_total_count))
 
     def covariates(self, x: Float[Tensor, "*batch input"]) -> dict[str, Tensor]:
         """The library size of each row, (...,), as the keyword argument that calling the decoder takes."""
-        return {"library_size": x.sum(-1)}
+        return {"library_size": at_least_float32(x).sum(-1)}
 
     def forward(
         self, z: Float[Tensor, "*batch latent"], library_size: Float[Tensor, "..."] | None = None

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
 from priory._support.tensors import require_tensor
+from priory.distributions.normal import at_least_float32
 from priory.nn.decoders.base import LikelihoodDecoder, check_columns
 from priory.nn.networks import output_width
 from priory.nn.preprocessing import Standardize, check_loc_and_scale
@@ -103,7 +104,7 @@ class GaussianDecoder(LikelihoodDecoder):
 
     def forward(self, z: Float[Tensor, "*batch latent"]) -> Independent:
         outputs = self.outputs(z)
-        free_scale = self.free_scale if self.num_outputs == 1 else outputs[..., 1]
+        free_scale = at_least_float32(self.free_scale) if self.num_outputs == 1 else outputs[..., 1]
         noise = self.min_scale + F.softplus(self._start + free_scale)
         loc = self.loc + self.scale * outputs[..., 0]
         return Independent(Normal(loc, (self.scale * noise).expand_as(loc)), 1)

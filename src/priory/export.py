@@ -1,0 +1,185 @@
+"""Modules for `torch.export` and ONNX: from tensors to tensors, for any number of rows.
+
+A model answers with distributions, which a program cannot return. These modules give the numbers, in evaluation mode.
+Make them of a trained model: they evaluate p(z) once, so that no program encodes pseudo-inputs again.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from priory.distributions.mixture import Mixture
+from priory.distributions.normal import is_diagonal_normal
+from priory.maps.places import REACH, mean_of_near, within_reach
+from priory.model import (
+    LatentVariableModel,
+    evaluation_mode,
+    latent_prior_of,
+    likelihood_of,
+    posterior_of,
+    require_model,
+)
+from priory.priors import DensityPrior, GridPrior
+
+
+class _WithPrior(nn.Module):
+    """A model, and its p(z), of a mixture in buffers."""
+
+    def __init__(self, model: LatentVariableModel) -> None:
+        super().__init__()
+        self.model: Any = require_model(model)
+        with torch.no_grad(), evaluation_mode(model):
+            p_z = latent_prior_of(model)
+            self.p_z: Any = DensityPrior(p_z) if isinstance(p_z, Mixture) else p_z
+
+    def latent_prior(self) -> Any:
+        return self.p_z() if isinstance(self.p_z, DensityPrior) else self.p_z
+
+
+class Encoding(nn.Module):
+    """x -> the mean and the standard deviation of q(z | x), (N, L) each.
+
+    Args:
+        model: answers `encode`, `latent_prior` and `decode`, as a `VAE` does.
+
+    >>> from priory import VAE, BernoulliDecoder, NormalEncoder, StandardNormal, mlp
+    >>> vae = VAE(NormalEncoder(mlp(6, [8], 4)), BernoulliDecoder(mlp(2, [8], 6)), StandardNormal(2))
+    >>> rows = {0: torch.export.Dim.DYNAMIC}
+    >>> program = torch.export.export(Encoding(vae), (torch.zeros(3, 6),), dynamic_shapes=[rows])
+    >>> [output.shape for output in program.module()(torch.zeros(9, 6))]
+    [torch.Size([9, 2]), torch.Size([9, 2])]
+    """
+
+    def __init__(self, model: LatentVariableModel) -> None:
+        super().__init__()
+        self.model: Any = require_model(model)
+
+    def forward(self, x: Float[Tensor, "datum *input"]) -> tuple[Tensor, Tensor]:
+        with evaluation_mode(self.model), unvalidated():
+            q = posterior_of(self.model, x)
+            return q.mean, q.stddev
+
+
+class LatentDensity(_WithPrior):
+    """z -> log p(z) in nats, (N,).
+
+    Args:
+        model: answers `encode`, `latent_prior` and `decode`, as a `VAE` does.
+
+    >>> from priory import VAE, BernoulliDecoder, NormalEncoder, StandardNormal, mlp
+    >>> vae = VAE(NormalEncoder(mlp(6, [8], 4)), BernoulliDecoder(mlp(2, [8], 6)), StandardNormal(2))
+    >>> LatentDensity(vae)(torch.zeros(1, 2))
+    tensor([-1.8379])
+    """
+
+    def forward(self, z: Float[Tensor, "datum latent"]) -> Float[Tensor, " datum"]:
+        with evaluation_mode(self.model), unvalidated():
+            return self.latent_prior().log_prob(z)
+
+
+class Scorer(_WithPrior):
+    """x -> an estimate of log p(x) in nats, (N,): the importance-weighted bound with the same noise for all rows.
+
+        log p(x) >= E [log 1/S sum_s p(z_s) p(x|z_s) / q(z_s|x)],    z_s = loc(x) + scale(x) noise_s
+
+    A row has the same score in every batch and at every call. `priory.log_likelihood` is more precise.
+
+    Args:
+        model: answers `encode`, `latent_prior` and `decode`, as a `VAE` does; q(z|x) is a diagonal normal.
+        num_samples: S; numbers of x for all of a batch's rows and all samples are in memory at once.
+
+    Attributes:
+        noise: a buffer with standard normal draws, (S, L).
+
+    Raises:
+        TypeError: q(z|x) is no diagonal normal (when called).
+
+    Reference: Burda, Grosse & Salakhutdinov 2016, arXiv:1509.00519, eq. 8.
+
+    >>> from priory import VAE, BernoulliDecoder, NormalEncoder, StandardNormal, mlp
+    >>> vae = VAE(NormalEncoder(mlp(6, [8], 4)), BernoulliDecoder(mlp(2, [8], 6)), StandardNormal(2))
+    >>> rows = {0: torch.export.Dim.DYNAMIC}
+    >>> program = torch.export.export(Scorer(vae), (torch.zeros(3, 6),), dynamic_shapes=[rows])
+    >>> program.module()(torch.zeros(9, 6)).shape
+    torch.Size([9])
+    """
+
+    noise: Tensor
+
+    def __init__(self, model: LatentVariableModel, num_samples: int = 64) -> None:
+        super().__init__(model)
+        if num_samples < 1:
+            raise ValueError(f"num_samples: expected a positive number of draws, got {num_samples}")
+        self.register_buffer("noise", torch.randn(num_samples, *self.latent_prior().event_shape))
+
+    def forward(self, x: Float[Tensor, "datum *input"]) -> Float[Tensor, " datum"]:
+        with evaluation_mode(self.model), unvalidated():
+            q = posterior_of(self.model, x)
+            if not is_diagonal_normal(q):
+                raise TypeError(f"encode: expected a diagonal normal, as priory.diagonal_normal makes it, got {q}")
+            z = q.mean + q.stddev * self.noise.unsqueeze(1).to(q.mean)
+            log_p_x = likelihood_of(self.model, z, x).log_prob(x)
+            log_weights = self.latent_prior().log_prob(z) + log_p_x - q.log_prob(z)
+            return torch.logsumexp(log_weights, 0) - math.log(len(self.noise))
+
+
+class Placer(_WithPrior):
+    """x -> the place of each row on the map, (N, C), as `TopographicMap(model, x).places.place` has it.
+
+    A row has the responsibilities p(k | z) at z = E[z | x]; its place is the mean over the nodes near the likeliest.
+
+    Args:
+        model: a model whose attribute `prior` has a grid.
+        reach: how far from the likeliest node others count, in steps of the grid; infinity gives E[u | x].
+
+    Raises:
+        ValueError: the prior has no grid.
+
+    >>> from priory import VAE, BernoulliDecoder, GTMPrior, NormalEncoder, latent_grid, mlp
+    >>> prior = GTMPrior(2, latent_grid(4), mlp(2, [8], 4))
+    >>> vae = VAE(NormalEncoder(mlp(6, [8], 4)), BernoulliDecoder(mlp(2, [8], 6)), prior)
+    >>> rows = {0: torch.export.Dim.DYNAMIC}
+    >>> program = torch.export.export(Placer(vae), (torch.zeros(3, 6),), dynamic_shapes=[rows])
+    >>> program.module()(torch.zeros(9, 6)).shape
+    torch.Size([9, 2])
+    """
+
+    nodes: Tensor
+    near: Tensor  # (K, K)
+
+    def __init__(self, model: LatentVariableModel, reach: float = REACH) -> None:
+        super().__init__(model)
+        prior = getattr(model, "prior", None)
+        if not isinstance(prior, GridPrior):
+            raise ValueError(
+                f"model: expected one whose prior has a grid (GTM, GTM-VampPrior), got a {type(prior).__name__}, "
+                "which has none; export its Encoding"
+            )
+        self.register_buffer("nodes", prior.nodes.detach().double())
+        self.register_buffer("near", within_reach(self.nodes, self.nodes, reach))
+
+    def forward(self, x: Float[Tensor, "datum *input"]) -> Float[Tensor, "datum grid"]:
+        with evaluation_mode(self.model), unvalidated():
+            z = posterior_of(self.model, x).mean
+            share = torch.softmax(self.latent_prior().component_log_prob(z).double(), -1)
+            return mean_of_near(share, self.near[share.argmax(-1)], self.nodes).to(z.dtype)
+
+
+@contextmanager
+def unvalidated() -> Iterator[None]:
+    """Switch torch's checks of parameters and values off inside the block: they read numbers that a program lacks.
+
+    `torch.compile` switches them off by itself, for the whole process.
+    """
+    validate = Distribution._validate_args
+    Distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        Distribution.set_default_validate_args(validate)

@@ -44,6 +44,7 @@ class Prior(nn.Module, ABC):
         if self.latent_dim is not None:
             return f"L={self.latent_dim}"
         return "L from the encoder" if self.needs_encoder else ""
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Keep numbers in float32 at least: in half precision a density is another one, and torch cannot draw some."""
 

@@ -168,6 +168,25 @@ def test_counts_have_the_same_density_in_a_program():
     torch.testing.assert_close(program(x), Counts()(x), rtol=1e-9, atol=1e-9)
 
 
+EXPORT_THEN_COMPILE = """
+import torch
+from priory import *
+from priory.export import Scorer
+x = torch.randn(9, 5)
+decoder = GaussianDecoder.from_data(mlp(3, [8], 5), x)
+vae = VAE(NormalEncoder(mlp(5, [8], 6)), decoder, MixtureOfGaussians(3, 4))
+torch.export.export(Scorer(vae), (x,), dynamic_shapes=[{0: torch.export.Dim.DYNAMIC}])
+loss = torch.compile(lambda x: elbo(vae, x).value().mean(), fullgraph=True, backend="aot_eager")
+loss(x).backward()
+"""
+
+
+@pytest.mark.slow
+def test_losses_compile_after_an_export_in_the_same_process():
+    done = subprocess.run([sys.executable, "-c", EXPORT_THEN_COMPILE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 WITHOUT_PRIORY = """
 import sys
 sys.modules["priory"] = None
@@ -383,6 +402,7 @@ def test_a_normal_draws_the_numbers_of_torch():
 
 
 def test_values_of_binary_data_are_checked_in_a_vmap():
+    Distribution.set_default_validate_args(True)
     x = torch.tensor([[0.0, 1.0], [1.0, 0.5]])
     with pytest.raises(ValueError, match="within the support"):
         vmap(lambda row: BinaryVector(torch.zeros(2)).log_prob(row))(x)

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from priory.density.exported import is_exporting
 from priory.distributions.mixture import Mixture
 from priory.distributions.normal import is_diagonal_normal
 from priory.maps.places import REACH, mean_of_near, within_reach
@@ -175,11 +176,16 @@ class Placer(_WithPrior):
 def unvalidated() -> Iterator[None]:
     """Switch torch's checks of parameters and values off inside the block: they read numbers that a program lacks.
 
-    `torch.compile` switches them off by itself, for the whole process.
+    They stay off after `torch.export`, as they do after the first `torch.compile`, which needs them off from then on.
+
+    >>> with unvalidated():
+    ...     torch.distributions.Bernoulli(2.0)
+    Bernoulli(probs: 2.0)
     """
     validate = Distribution._validate_args
     Distribution.set_default_validate_args(False)
     try:
         yield
     finally:
-        Distribution.set_default_validate_args(validate)
+        if not is_exporting():
+            Distribution.set_default_validate_args(validate)

@@ -1,5 +1,6 @@
 """Zeros and ones."""
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Num
 from torch import Tensor
@@ -30,7 +31,9 @@ class Binary(Bernoulli):
     arg_constraints = {}  # noqa: RUF012, torch's convention; nothing to check
 
     def _validate_sample(self, value: Num[Tensor, "..."]) -> None:
-        if is_transformed():  # no choice by a number
+        if torch.compiler.is_compiling():  # a graph has no numbers that could be checked
+            return
+        if is_transformed():
             super()._validate_sample(value)
             return
         difference = value * value - value  # zero for 0 and 1 alone

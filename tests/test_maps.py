@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from scipy.stats import multivariate_normal
-from sklearn.datasets import load_digits, load_wine
+from sklearn.datasets import load_digits, load_iris, load_wine
 from sklearn.manifold import trustworthiness as sklearn_trustworthiness
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -517,3 +517,12 @@ def test_resident_memory_does_not_either():
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(said.stdout) < 100_000  # kB
+
+
+def test_columns_of_a_frame_are_those_that_the_gtm_was_fitted_to():
+    frame = load_iris(as_frame=True).data
+    for model in (GTM(4).fit(frame), make_pipeline(StandardScaler(), GTM(4)).fit(frame)):
+        drawn = TopographicMap(model, frame)
+        torch.testing.assert_close(TopographicMap(model, frame.to_numpy()).places, drawn.places)
+        with pytest.raises(ValueError, match=r"rows: expected the columns .* in their order, got petal width"):
+            drawn.project(frame[frame.columns[::-1]])

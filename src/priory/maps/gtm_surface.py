@@ -1,5 +1,6 @@
 """The map of a classical GTM."""
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,16 @@ class GTMSurface:
     Args:
         gtm: a fitted `GTM`.
         scaler: the fitted `StandardScaler` that turns the data's units into the GTM's; None if they are the same.
+
+    Attributes:
+        columns: the names of the columns that the first of the two was fitted to, or None.
     """
 
     likelihood_is_estimated = False
 
     def __init__(self, gtm: Any, scaler: Any = None) -> None:
-        self.gtm, self.scaler = gtm, scaler
+        self.columns = getattr(gtm if scaler is None else scaler, "feature_names_in_", None)
+        self.gtm, self.scaler = _without_names(gtm), _without_names(scaler)
         self.nodes, self.weights = torch.from_numpy(gtm.nodes_), torch.from_numpy(gtm.weights_)
         self.grid_shape = (gtm.points_per_side,) * self.nodes.shape[1]
 
@@ -42,6 +47,14 @@ class GTMSurface:
 
     def _scaled(self, x: Tensor) -> np.ndarray:
         return _array(x) if self.scaler is None else self.scaler.transform(_array(x))
+
+
+def _without_names(estimator: Any) -> Any:
+    """Return a copy that takes arrays without a warning that their columns have no names; None stays None."""
+    copied = copy.copy(estimator)
+    if hasattr(copied, "feature_names_in_"):
+        del copied.feature_names_in_
+    return copied
 
 
 def log_volume(scaler: Any, x: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from priory._support.messages import first_few
 from priory._support.optional import require
 from priory.evaluation import Estimate
 from priory.evaluation.estimates import mean
@@ -106,7 +107,7 @@ class TopographicMap:
                 f"reach, batch_size: expected steps that are not negative, and at least 1, got {reach}, {batch_size}"
             )
         self.surface = surface_of(model)
-        self.rows, self.reach, self.batch_size = as_rows(rows, "rows"), reach, batch_size
+        self.rows, self.reach, self.batch_size = self._read(rows), reach, batch_size
         self.places, total = self._placed(self.rows, progress)
         self.usage = total / int(self.places.exist.sum())
         prior = getattr(model, "prior", None)
@@ -188,7 +189,7 @@ class TopographicMap:
         Raises:
             ValueError: there are no rows.
         """
-        return self._placed(as_rows(rows, "rows"))[0]
+        return self._placed(self._read(rows))[0]
 
     def landscape(self, values: Any, *, smoothing: float = 1.0) -> ClassLandscape | ValueLandscape:
         """How labels or numbers of these rows spread over the nodes; `priory.grid.landscapes` has the formula.
@@ -230,7 +231,7 @@ class TopographicMap:
 
         A row without a place has the label '' or the number NaN.
         """
-        shares = self._shares(self.rows if rows is None else as_rows(rows, "rows"))
+        shares = self._shares(self.rows if rows is None else self._read(rows))
         if isinstance(landscape, ValueLandscape):
             parts = [predicted_value(share, landscape.mean, landscape.scale) for share in shares]
             return ValuePrediction(*(torch.cat(column) for column in zip(*parts, strict=True)))
@@ -285,6 +286,17 @@ class TopographicMap:
         if labels.shape != (len(self),):
             raise ValueError(f"{argument}: expected one for each of the {len(self)} rows, got shape {labels.shape}")
         return labels
+
+    def _read(self, data: RowsLike) -> Rows:
+        rows = as_rows(data, "rows")
+        names = [getattr(each, "columns", None) for each in (self.surface, rows)]
+        expected, found = (None if each is None else list(map(str, each)) for each in names)
+        if expected is not None and found is not None and found != expected:
+            raise ValueError(
+                f"rows: expected the columns that the model was fitted to, {first_few(expected)}, in their order, got "
+                f"{first_few(found)}; give frame[list(model.feature_names_in_)]"
+            )
+        return rows
 
     def _placed(
         self, rows: Rows, progress: Callable[[int], None] | None = None

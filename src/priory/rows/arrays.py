@@ -33,8 +33,8 @@ class ArrayRows(Rows):
     (tensor([[3., 4.]]), tensor([1]))
     """
 
-    def __init__(self, array: Any, *, ids: Any = None) -> None:
-        self.array, self.ids = array, ids
+    def __init__(self, array: Any, *, ids: Any = None, columns: Any = None) -> None:
+        self.array, self.ids, self.columns = array, ids, columns
         self.dtype = float_dtype(array.dtype)
 
     def __len__(self) -> int:

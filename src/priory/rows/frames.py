@@ -38,7 +38,7 @@ def frame_rows(frame: Any, argument: str) -> ArrayRows:
     """Return the rows of a frame of numbers; missing cells become NaN."""
     require_numbers(frame, argument)
     dtype = np.result_type(*(float_dtype(_numpy_type(each)) for each in frame.dtypes))
-    return ArrayRows(frame.to_numpy(dtype=dtype, na_value=np.nan), ids=frame.index)
+    return ArrayRows(frame.to_numpy(dtype=dtype, na_value=np.nan), ids=frame.index, columns=frame.columns)
 
 
 def require_numbers(frame: Any, argument: str) -> None:

@@ -12,10 +12,11 @@ from torch import Tensor
 class Rows(Protocol):
     """Rows of data that are read in batches, by position or in order.
 
-    A class that inherits from this one defines `__len__` and `batch`. Four attributes are optional. If
-    `dynamic_binarization` is true, the values are probabilities: training draws them anew from Bernoulli(value) each
-    time it reads a row. `ids` names the rows in results. `batch_size` is the size of a batch in `fit` if none is given
-    there. `read(chunks)` reads many batches, in the background perhaps; see `read_batches`.
+    A class that inherits from this one defines `__len__` and `batch`. These attributes are optional: if
+    `dynamic_binarization` is true, the values are probabilities, and training draws them anew from Bernoulli(value)
+    each time it reads a row; `ids` names the rows in results; `columns` names the columns, for a model that knows its
+    own; `batch_size` is the size of a batch in `fit` if none is given there; `read(chunks)` reads many batches, in the
+    background perhaps (see `read_batches`).
 
     >>> class Squares(Rows):
     ...     def __len__(self):

@@ -9,6 +9,7 @@ import torch
 from sklearn.datasets import load_iris
 from torch import nn
 from torch.distributions import Bernoulli, Independent
+from torch.utils.data import DataLoader, Dataset
 
 import priory
 
@@ -110,3 +111,57 @@ def test_a_biologist_with_counts():
     assert list(nats.index) == list(cells.obs_names)
     dense = priory.log_likelihood(vae, rows, num_samples=200)
     assert abs(float(dense.mean()) - nats.mean()) < 2
+
+
+class Images(Dataset):
+    """Pictures of bars, and whether they are horizontal."""
+
+    def __len__(self):
+        return 60
+
+    def __getitem__(self, number):
+        image = torch.zeros(1, 8, 8)
+        horizontal, place = number % 2, number // 2 % 8
+        if horizontal:
+            image[0, place] = 1.0
+        else:
+            image[0, :, place] = 1.0
+        return image, horizontal
+
+
+class ConvolutionalVAE(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv2d(1, 8, 3, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(128, 8))
+        self.decoder = nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 64))
+        self.prior = priory.GTMPrior(4, priory.latent_grid(5), priory.mlp(2, [16], 8))
+
+    def encode(self, x):
+        loc, log_variance = self.encoder(x).chunk(2, -1)
+        return priory.diagonal_normal(loc, torch.exp(0.5 * log_variance))
+
+    def latent_prior(self):
+        return self.prior()
+
+    def decode(self, z):
+        return Independent(Bernoulli(logits=self.decoder(z).unflatten(-1, (1, 8, 8))), 3)
+
+
+def test_a_student_with_images_in_a_notebook(tmp_path):
+    """`test_notebook.py` runs a kernel; here are images."""
+    images = Images()
+    torch.manual_seed(0)
+    vae = ConvolutionalVAE()
+    loader = DataLoader(images, batch_size=20, shuffle=True)
+    history = priory.fit(vae, loader, images, epochs=15, learning_rate=1e-2, seed=0)
+    assert history["valid_elbo"][history.best_epoch] > history["valid_elbo"][0] + 5
+    evaluation = priory.evaluate(vae, images, num_samples=32)
+    drawn = priory.TopographicMap(vae, images)
+    assert drawn.nodes.contents.shape == (25, 1, 8, 8)
+    for shown in (history, evaluation, drawn):
+        assert "<table" in shown._repr_html_() or "<img" in shown._repr_html_()
+    labels = ["horizontal" if number % 2 else "vertical" for number in range(len(images))]
+    assert drawn.quality()["used_nodes"].value > 1
+    page = priory.report(vae, images, tmp_path, labels={"bar": labels}, history=history, num_samples=16)
+    assert "ConvolutionalVAE with a GTMPrior prior" in page.read_text()
+    assert {"map.png", "nodes.png", "samples.png", "training.png"} <= {p.name for p in (tmp_path / "figures").iterdir()}

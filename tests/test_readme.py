@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+import priory
+
 ROOT = Path(__file__).parents[1]
 PAGES = {
     page.stem: re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
@@ -23,3 +25,9 @@ def test_code_of_a_page_runs(page, capsys, tmp_path, monkeypatch):
 
 def test_readme_shows_the_hand_written_vae_the_library_and_the_map():
     assert len(PAGES["README"]) == 4
+
+
+def test_every_public_function_and_class_has_an_example():
+    """Doctests run them."""
+    public = {name: getattr(priory, name) for name in dir(priory) if not name.startswith("_")}
+    assert [name for name, each in public.items() if callable(each) and ">>>" not in (each.__doc__ or "")] == []

@@ -30,6 +30,11 @@ class LatentVariableModel(Protocol):
     `fit`, `save` and `refit` need a `torch.nn.Module`. They switch its modes; batch norm and dropout are off in every
     evaluation, and while the library's priors encode pseudo-inputs. A mixture of posteriors that is written by hand
     should do this with `evaluation_mode`.
+
+    >>> from priory import BernoulliDecoder, NormalEncoder, StandardNormal, VAE, mlp
+    >>> vae = VAE(NormalEncoder(mlp(6, [8], 4)), BernoulliDecoder(mlp(2, [8], 6)), StandardNormal(2))
+    >>> isinstance(vae, LatentVariableModel)
+    True
     """
 
     def encode(self, x: Float[Tensor, "*batch input"]) -> Distribution:

@@ -129,6 +129,12 @@ def log_likelihood(
         ValueError: num_samples or chunk_size is not positive, or prior_share is outside [0, 1).
 
     Reference: Burda et al. 2016, arXiv:1509.00519, eq. 8; Hesterberg 1995, Technometrics 37(2), on the mixture.
+
+    >>> from priory import VAE, BernoulliDecoder, NormalEncoder, StandardNormal, mlp
+    >>> vae = VAE(NormalEncoder(mlp(6, [8], 4)), BernoulliDecoder(mlp(2, [8], 6)), StandardNormal(2))
+    >>> x = torch.rand(9, 6).round()
+    >>> log_likelihood(vae, x, num_samples=16).shape
+    torch.Size([9])
     """
     require_model(model)
     if prior is None:

@@ -164,6 +164,13 @@ def evaluate(
 
     Warns:
         LowEffectiveSampleSizeWarning: half of the rows have fewer than ten effective samples.
+
+    >>> from priory import VAE, BernoulliDecoder, NormalEncoder, StandardNormal, mlp
+    >>> vae = VAE(NormalEncoder(mlp(6, [8], 4)), BernoulliDecoder(mlp(2, [8], 6)), StandardNormal(2))
+    >>> x = torch.rand(9, 6).round()
+    >>> metrics = evaluate(vae, x, num_samples=64)
+    >>> metrics["nll"].value > 0, metrics.per_row["nll"].shape
+    (True, torch.Size([9]))
     """
     require_model(model)
     source = as_rows(rows, "rows")

@@ -19,7 +19,11 @@ from priory.nn.networks import check_reads, output_width
 
 @runtime_checkable
 class Encoder(Protocol):
-    """A function from features (..., D) to a reparameterized distribution with batch (...,) and event (L,)."""
+    """A function from features (..., D) to a reparameterized distribution with batch (...,) and event (L,).
+
+    >>> isinstance(lambda features: diagonal_normal(features, torch.ones_like(features)), Encoder)
+    True
+    """
 
     def __call__(self, features: Float[Tensor, "*batch input"], /) -> Distribution: ...
 

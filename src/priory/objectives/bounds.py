@@ -13,7 +13,12 @@ from priory.vae import features_of
 
 
 class Elbo(NamedTuple):
-    """The two terms of the evidence lower bound per datum, in nats: elbo = reconstruction - kl."""
+    """The two terms of the evidence lower bound per datum, in nats: elbo = reconstruction - kl.
+
+    >>> terms = Elbo(torch.tensor([-3.0]), torch.tensor([2.0]))
+    >>> terms.value(), terms.value(beta=0.5)
+    (tensor([-5.]), tensor([-4.]))
+    """
 
     reconstruction: Float[Tensor, "*batch"]
     kl: Float[Tensor, "*batch"]
@@ -47,6 +52,12 @@ def elbo(
         ValueError: num_samples is not positive.
 
     Reference: Kingma & Welling 2014, arXiv:1312.6114, eq. 3.
+
+    >>> from priory import VAE, BernoulliDecoder, NormalEncoder, StandardNormal, mlp
+    >>> vae = VAE(NormalEncoder(mlp(6, [8], 4)), BernoulliDecoder(mlp(2, [8], 6)), StandardNormal(2))
+    >>> x = torch.rand(9, 6).round()
+    >>> loss = -elbo(vae, x).value().mean()
+    >>> loss.backward()
     """
     p_z = latent_prior_of(model) if prior is None else prior
     q = posterior_of(model, x)
@@ -86,6 +97,13 @@ def guided_elbo(
 
     Reference: Tomczak 2022, *Deep Generative Modeling*, eq. 4.50 (the prior over nodes); the amortized posterior over
     them is the responsibility of Bishop, Svensen & Williams 1998, eq. 2.10.
+
+    >>> from priory import GTM, VAE, BernoulliDecoder, GTMVampPrior, NormalEncoder, mlp
+    >>> x = torch.rand(60, 6).round()
+    >>> prior = GTMVampPrior.from_gtm(GTM(points_per_side=4).fit(x.numpy()), low=0.0, high=1.0)
+    >>> vae = VAE(NormalEncoder(mlp(6, [8], 4)), BernoulliDecoder(mlp(2, [8], 6)), prior)
+    >>> guided_elbo(vae, x, weight=0.5).value().shape
+    torch.Size([60])
     """
     return guided_terms(model, x, weight, num_samples=num_samples, prior=prior)[0]
 
@@ -145,6 +163,12 @@ def importance_weighted_bound(
         ValueError: num_samples is not positive.
 
     Reference: Burda, Grosse & Salakhutdinov 2016, arXiv:1509.00519, eq. 8.
+
+    >>> from priory import VAE, BernoulliDecoder, NormalEncoder, StandardNormal, mlp
+    >>> vae = VAE(NormalEncoder(mlp(6, [8], 4)), BernoulliDecoder(mlp(2, [8], 6)), StandardNormal(2))
+    >>> x = torch.rand(9, 6).round()
+    >>> importance_weighted_bound(vae, x, num_samples=8).shape
+    torch.Size([9])
     """
     p_z = latent_prior_of(model) if prior is None else prior
     q = posterior_of(model, x)

@@ -28,6 +28,15 @@ class Prior(nn.Module, ABC):
         needs_encoder: whether `forward` needs the encoder.
         summary: one sentence about the prior, for lists of priors.
         reference: authors, year, equation.
+
+    >>> from priory import diagonal_normal
+    >>> class Wide(Prior):
+    ...     latent_dim = 2
+    ...
+    ...     def forward(self, encoder=None):
+    ...         return diagonal_normal(torch.zeros(2), torch.full((2,), 3.0))
+    >>> Wide()().sample((5,)).shape
+    torch.Size([5, 2])
     """
 
     latent_dim: int | None = None
@@ -76,6 +85,14 @@ class MixturePrior(Prior):
     Args:
         num_components: K.
         learn_weights: a parameter if true; uniform weights in a buffer otherwise.
+
+    >>> from priory import diagonal_normal
+    >>> class Corners(MixturePrior):
+    ...     def components(self, encoder=None):
+    ...         loc = torch.tensor([[-1.0, -1.0], [1.0, 1.0]])
+    ...         return diagonal_normal(loc, torch.full((2, 2), 0.1))
+    >>> Corners(2)().responsibilities(torch.tensor([1.0, 1.0])).detach().round()
+    tensor([0., 1.])
     """
 
     mixing_logits: Tensor

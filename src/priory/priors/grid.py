@@ -30,6 +30,14 @@ class GridPrior(MixturePrior):
         ValueError: grid is no matrix with rows, or the guide is for another number of nodes.
 
     Reference: Tomczak 2022, *Deep Generative Modeling*, eq. 4.50.
+
+    >>> from priory import diagonal_normal, latent_grid
+    >>> class Sheet(GridPrior):
+    ...     def components_at(self, u, encoder=None):
+    ...         return diagonal_normal(u, torch.full_like(u, 0.1))
+    >>> prior = Sheet(latent_grid(5))
+    >>> prior.coordinates(prior(), torch.tensor([0.5, -0.5])).detach()
+    tensor([ 0.5000, -0.5000])
     """
 
     nodes: Tensor

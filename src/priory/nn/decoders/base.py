@@ -29,6 +29,10 @@ class Decoder(Protocol):
 
     A decoder whose distribution depends on more than z also has `covariates(x) -> dict[str, Tensor]`, and is called as
     `decoder(z, **decoder.covariates(x))` where a datum is given.
+
+    >>> from torch.distributions import Normal
+    >>> isinstance(lambda z: Independent(Normal(z, 1.0), 1), Decoder)
+    True
     """
 
     def __call__(self, z: Float[Tensor, "*batch latent"], /) -> Distribution: ...
@@ -46,6 +50,16 @@ class LikelihoodDecoder(nn.Module, ABC):
 
     Raises:
         ValueError: the width of the network's output is not a multiple of P.
+
+    >>> from torch.distributions import Poisson
+    >>> class PoissonDecoder(LikelihoodDecoder):
+    ...     def __init__(self, network):
+    ...         super().__init__(network, num_outputs=1)
+    ...
+    ...     def forward(self, z):
+    ...         return Independent(Poisson(softly_bounded(self.outputs(z).squeeze(-1)).exp()), 1)
+    >>> PoissonDecoder(nn.Linear(2, 5))(torch.zeros(3, 2)).event_shape
+    torch.Size([5])
     """
 
     def __init__(self, network: nn.Module, num_outputs: int) -> None:

@@ -98,6 +98,13 @@ def draw(
 
     Raises:
         TypeError, ValueError: as `report`.
+
+    >>> import tempfile
+    >>> from priory import BernoulliDecoder, NormalEncoder, StandardNormal, VAE, mlp
+    >>> vae = VAE(NormalEncoder(mlp(6, [8], 4)), BernoulliDecoder(mlp(2, [8], 6)), StandardNormal(2))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     [file.name for file in draw(vae, torch.rand(40, 6).round(), folder)]
+    ['prior.png', 'samples.png', 'reconstructions.png']
     """
     require_model(model)
     return _draw(model, _dataset(data, labels or {}, image_shape), Path(folder), history, seed)

@@ -18,6 +18,7 @@ from priory import (
     VAE,
     StandardNormal,
     TopographicMap,
+    as_model,
     diagonal_normal,
     elbo,
     evaluate,
@@ -72,7 +73,13 @@ def inputs_of(module, x, count):
     return torch.randn(count, L) if isinstance(module, LatentDensity) else x[torch.randint(len(x), (count,))]
 
 
+def needs_programs():
+    if not hasattr(torch.compiler, "is_exporting"):
+        pytest.skip("torch before 2.7 does not tell that it exports")
+
+
 def exported(module, *example):
+    needs_programs()
     return torch.export.export(module, example, dynamic_shapes=ROWS)
 
 
@@ -115,6 +122,18 @@ def test_a_scorer_of_every_likelihood_takes_any_number_of_rows(decoder):
 def test_a_map_takes_any_number_of_rows(prior):
     vae, x = small_vae(prior)
     check_program(Placer(vae), x)
+
+
+def test_a_program_of_functions_is_in_evaluation_mode():
+    encoder, decoder = nn.Sequential(nn.BatchNorm1d(6), nn.Dropout(), nn.Linear(6, 2 * L)), nn.Linear(L, 6)
+    model = as_model(
+        encode=lambda x: diagonal_normal(*encoder(x).exp().chunk(2, -1)),
+        decode=lambda z: BinaryVector(decoder(z)),
+        prior=StandardNormal(L),
+        modules=[encoder, decoder],
+    )
+    check_program(Scorer(model), torch.rand(9, 6).round())
+    assert encoder.training
 
 
 @pytest.mark.parametrize("strict", slow_but([False, True], {False}))
@@ -213,6 +232,7 @@ def test_programs_run_in_a_process_without_this_package(tmp_path):
 
 
 def check_onnx(module, x, path):
+    needs_programs()
     onnxruntime = pytest.importorskip("onnxruntime", reason="tests of ONNX need onnx, onnxscript and onnxruntime")
     torch.onnx.export(module, (inputs_of(module, x, 6),), path, dynamic_shapes=ROWS, verbose=False)
     session = onnxruntime.InferenceSession(path)

@@ -217,6 +217,7 @@ assert not [name for name in sys.modules if name.startswith("priory.")]
 """
 
 
+@pytest.mark.slow
 def test_programs_run_in_a_process_without_this_package(tmp_path):
     vae, x = small_vae("gtm-vamp")
     names = []

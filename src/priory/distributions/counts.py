@@ -3,14 +3,13 @@
 import math
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Num
 from torch import Tensor
 from torch.distributions import Distribution, Gamma, constraints
 from torch.distributions.utils import broadcast_all
 
 from priory.density.exported import is_exporting
-from priory.distributions.values import Shape, promoted
+from priory.distributions.values import Shape, log_sigmoid, promoted, sigmoid
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
@@ -70,16 +69,16 @@ class NegativeBinomial(Distribution):
             self._validate_sample(value)
         value = promoted(value, self.log_mean)
         total_count = torch.exp(self.log_total_count)
-        log_prob_zero = total_count * F.logsigmoid(self.log_total_count - self.log_mean)
+        log_prob_zero = total_count * log_sigmoid(self.log_total_count - self.log_mean)
         positive = value > 0
         return torch.where(positive, self._log_prob_positive(torch.where(positive, value, 1)), log_prob_zero)
 
     def _log_prob_positive(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         m, r, log_odds = torch.exp(self.log_mean), torch.exp(self.log_total_count), self._log_odds
         u_r = (x - m) / (r + m)
-        u_x = (m - x) / x * torch.sigmoid(-log_odds)
-        deviance_r = _deviance(u_r, torch.log1p(x / r) + F.logsigmoid(-log_odds))
-        deviance_x = _deviance(u_x, torch.log1p(r / x) + F.logsigmoid(log_odds))
+        u_x = (m - x) / x * sigmoid(-log_odds)
+        deviance_r = _deviance(u_r, torch.log1p(x / r) + log_sigmoid(-log_odds))
+        deviance_x = _deviance(u_x, torch.log1p(r / x) + log_sigmoid(log_odds))
         stirling = _stirling_error(x + r) - _stirling_error(r) - _stirling_error(x + torch.zeros_like(r))
         log_density_at_mode = -HALF_LOG_TWO_PI - 0.5 * torch.log(x) - 0.5 * torch.log1p(x / r)
         return log_density_at_mode + stirling - r * deviance_r - x * deviance_x

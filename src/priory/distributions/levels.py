@@ -1,13 +1,12 @@
 """Levels 0..n-1: each with a probability of its own, or as a rounded logistic."""
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Num
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, constraints
 from torch.distributions.utils import broadcast_all
 
-from priory.distributions.values import Shape, promoted
+from priory.distributions.values import Shape, log_one_minus_exp, log_sigmoid, promoted
 
 
 class CategoricalLevels(Categorical):
@@ -97,9 +96,9 @@ class DiscretizedLogistic(Distribution):
             self._validate_sample(value)
         value = promoted(value, self.loc)
         inverse_scale = torch.exp(-self.log_scale)
-        log_below_upper = F.logsigmoid((value + 0.5 - self.loc) * inverse_scale)
-        log_above_lower = F.logsigmoid((self.loc + 0.5 - value) * inverse_scale)
-        log_overlap = torch.log(-torch.expm1(-inverse_scale))
+        log_below_upper = log_sigmoid((value + 0.5 - self.loc) * inverse_scale)
+        log_above_lower = log_sigmoid((self.loc + 0.5 - value) * inverse_scale)
+        log_overlap = log_one_minus_exp(inverse_scale)
         has_lower, has_upper = value > 0, value < self.num_levels - 1
         return (
             torch.where(has_upper, log_below_upper, 0)

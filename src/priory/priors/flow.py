@@ -98,7 +98,7 @@ class FlowPrior(Prior):
 
     def forward(self, encoder: Encoder | None = None) -> "FullPrecision":
         """The flow's distribution, with batch shape () and event shape (L,); the encoder is not used."""
-        if not torch.compiler.is_dynamo_compiling():
+        if not torch.compiler.is_dynamo_compiling() or not hasattr(torch._dynamo, "patch_dynamo_config"):  # torch 2.8
             return FullPrecision(self.flow())
         # zuko asserts that a tuple of transforms is not empty, and Dynamo replaces `assert` with a check of tensors.
         with torch._dynamo.patch_dynamo_config(rewrite_assert_with_torch_assert=False):

@@ -129,14 +129,7 @@ def fit(
         if state is not None:
             check_same_run(state["identity"], identity, folder / STATE_FILE if folder else None)
             identity["order_seed"] = state["identity"]["order_seed"]
-            try:
-                for weights in filter(None, (state["best"], state["vae"])):
-                    module.load_state_dict(weights)
-            except RuntimeError as error:
-                reason = shortened(" ".join(str(error).split()), 300)
-                raise ValueError(
-                    f"resume: the weights of {folder}/{STATE_FILE} do not fit this {type(model).__name__}: {reason}"
-                ) from error
+            _load_weights(module, state, f"{folder}/{STATE_FILE}")
             if state["finished"] and (state["selection"]["stop"] or state["progress"]["epoch"] >= chosen.epochs):
                 history = History(state["history"], stopped_early=state["progress"]["epoch"] < chosen.epochs)
                 if folder is not None and process_rank() == 0:
@@ -160,6 +153,16 @@ def _held(folder: Path | None, *, make: bool) -> AbstractContextManager[None]:
     if folder is None or process_rank() > 0 or not (make or folder.exists()):
         return nullcontext()
     return sole_writer(folder)
+
+
+def _load_weights(model: nn.Module, state: Mapping[str, Any], path: str) -> None:
+    """Give the model the weights of the last epoch; those of the best one must fit too."""
+    try:
+        for weights in filter(None, (state["best"], state["vae"])):
+            model.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = shortened(" ".join(str(error).split()), 300)
+        raise ValueError(f"resume: the weights of {path} do not fit this {type(model).__name__}: {reason}") from error
 
 
 def _train(

@@ -654,7 +654,7 @@ def test_a_diverged_training_is_an_error_message(table, refused, tmp_path):
 
 
 def test_a_training_that_diverges_late_leaves_its_last_good_state(table, command, refused, tmp_path, monkeypatch):
-    from priory.training import module
+    from priory.training import optimizers
 
     class Breaking(torch.optim.Adam):
         def step(self, closure=None):
@@ -665,7 +665,7 @@ def test_a_training_that_diverges_late_leaves_its_last_good_state(table, command
             return result
 
     steps, out = [], tmp_path / "run"
-    monkeypatch.setitem(module.OPTIMIZERS, "adam", Breaking)
+    monkeypatch.setitem(optimizers.OPTIMIZERS, "adam", Breaking)
     arguments = ("fit", table, *READING, *QUICK, "--epochs", 9, "--set", "training.batch_size=48", "--out", out)
     message = refused(*arguments)
     assert "training stopped at epoch 1, validation" in message

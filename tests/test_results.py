@@ -136,7 +136,9 @@ def test_a_metric_of_ones_own_is_shown_without_a_description():
 def history(epochs: int = 5) -> History:
     columns = {name: np.linspace(-9.0, -1.0, epochs).tolist() for name in COLUMNS}
     elbo = [-5.0, -3.0, -1.0, -2.0, -4.0][:epochs]
-    return History(columns | {"epoch": list(range(epochs)), "valid_elbo": elbo, "beta": [1.0] * epochs})
+    return History(
+        columns | {"epoch": list(range(epochs)), "valid_elbo": elbo, "valid_objective": elbo, "beta": [1.0] * epochs}
+    )
 
 
 def test_a_history_as_a_frame_has_a_row_for_each_epoch():

@@ -36,6 +36,9 @@ class Normal(torch.distributions.Normal):
         return self.loc + torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device) * self.scale
 
 
+NORMALS = (Normal, torch.distributions.Normal)
+
+
 def diagonal_normal(loc: Float[Tensor, "*batch latent"], scale: Float[Tensor, "*batch latent"]) -> Independent:
     """N(z | loc, diag(scale^2)): the last axis is the event.
 
@@ -63,5 +66,5 @@ def is_diagonal_normal(distribution: Distribution) -> bool:
     return (
         isinstance(distribution, Independent)
         and distribution.reinterpreted_batch_ndims == 1
-        and type(distribution.base_dist) in (Normal, torch.distributions.Normal)
+        and type(distribution.base_dist) in NORMALS
     )

@@ -4,11 +4,11 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from torch.distributions import Bernoulli, Categorical, Distribution, Independent, Normal
+from torch.distributions import Bernoulli, Categorical, Distribution, Independent
 
 from priory.density import joint_log_prob
 from priory.distributions import BinaryVector, CategoricalLevels
-from priory.distributions.normal import at_least_float32
+from priory.distributions.normal import NORMALS, at_least_float32
 
 
 def by_matrix_product(p: Distribution) -> bool:
@@ -17,7 +17,7 @@ def by_matrix_product(p: Distribution) -> bool:
         return True
     if not isinstance(p, Independent) or p.reinterpreted_batch_ndims != len(p.event_shape):
         return False
-    return type(p.base_dist) in (Normal, Bernoulli, Categorical, CategoricalLevels)
+    return type(p.base_dist) in (*NORMALS, Bernoulli, Categorical, CategoricalLevels)
 
 
 def log_prob_of_pairs(p: Distribution, values: Float[Tensor, "value *event"]) -> Float[Tensor, "distribution value"]:
@@ -35,7 +35,7 @@ def log_prob_of_pairs(p: Distribution, values: Float[Tensor, "value *event"]) ->
             [0.0625, 0.0625],
             [0.0625, 0.0625]])
     """
-    if by_matrix_product(p) and type(p.base_dist) is Normal:  # type: ignore[attr-defined]
+    if by_matrix_product(p) and type(p.base_dist) in NORMALS:  # type: ignore[attr-defined]
         loc, scale = p.mean.flatten(1), p.stddev.flatten(1)
         return joint_log_prob(values.flatten(1), loc.new_zeros(len(loc)), loc, scale).mT
     if by_matrix_product(p):

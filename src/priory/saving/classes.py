@@ -6,6 +6,8 @@ from typing import Any
 from torch import distributions, nn
 from torch.distributions import Distribution, Transform, transforms
 
+from priory.distributions.mixture import Mixture
+from priory.distributions.normal import Normal
 from priory.grid.guide import Guide
 from priory.grid.nodes import RadialBasis
 from priory.model import ComposedModel
@@ -59,6 +61,7 @@ CONSTRUCTORS: dict[str, Callable[..., nn.Module]] = {
     **_subclasses("torch.nn", nn, nn.Module),
 }
 DISTRIBUTIONS: dict[str, type] = {
+    **{f"priory.distributions.{each.__name__}": each for each in (Normal, Mixture)},
     **_subclasses("torch.distributions", distributions, Distribution),
     **_subclasses("torch.distributions.transforms", transforms, Transform),
 }

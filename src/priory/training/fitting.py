@@ -103,8 +103,8 @@ def fit(
     >>> vae = VAE(NormalEncoder(mlp(6, [8], 4)), BernoulliDecoder(mlp(2, [8], 6)), StandardNormal(2))
     >>> x = torch.rand(30, 6).round()
     >>> history = fit(vae, x[:20], x[20:], seed=0, epochs=2, objective="importance-weighted", num_samples=5)
-    >>> history
-    History(epochs=2, best_epoch=1, stopped_early=False)
+    >>> history.epochs, len(history["valid_objective"])
+    (2, 2)
     """
     module = require_trainable(model)
     train_rows = as_rows(train, "train")

@@ -8,7 +8,7 @@ import torch
 from torch.distributions import Distribution, constraints
 
 from priory._support.imports import located
-from priory.model import evaluation_mode, likelihood_of
+from priory.model import evaluation_mode
 from priory.nn.decoders import LikelihoodDecoder
 from priory.nn.encoders import NormalEncoder
 from priory.nn.preprocessing import Preprocessing
@@ -132,7 +132,7 @@ def check_parts(vae: VAE, settings: ModelSettings, facts: DataFacts) -> None:
         p_z = vae.latent_prior()
         _check_shape(f"prior {settings.prior}: p(z)", p_z, (), latents)
         _check_shape(f"encoder {settings.networks[0]}: q(z|x)", vae.encode(x), (1,), latents)
-        _check_shape(f"likelihood {settings.likelihood}: p(x|z)", likelihood_of(vae, z[:1], x), (1,), columns)
+        _check_shape(f"likelihood {settings.likelihood}: p(x|z)", vae.decode(z[:1], **vae.covariates(x)), (1,), columns)
         without_data = replace(facts, rows=None).features(cast(Preprocessing, vae.preprocess))
         restored = build_prior(settings, without_data)
         try:

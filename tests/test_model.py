@@ -32,7 +32,7 @@ from priory import (
 )
 from priory.model import LatentVariableModel, likelihood_of, reconstruct, sample
 
-D, L = 6, 2
+D, L = 6, 3
 
 
 class Own(nn.Module):
@@ -156,7 +156,9 @@ def test_refit_reads_pseudo_inputs_with_the_models_own_encode():
     torch.testing.assert_close(p_z.components.mean, encode(found.model.prior.pseudo_inputs).mean)
 
 
-@ALL_FORMS
+@pytest.mark.parametrize(
+    "form", ["module", *[pytest.param(each, marks=pytest.mark.slow) for each in forms() if each != "module"]]
+)
 def test_report_and_pictures(form, tmp_path):
     model = forms("gtm-vamp")[form]
     with evaluation_mode(module_of(model)):

@@ -24,6 +24,7 @@ from priory import (
     elbo,
     evaluate,
     evaluation_mode,
+    fit,
     importance_weighted_bound,
     latent_grid,
     log_likelihood,
@@ -149,6 +150,11 @@ def test_refit_keeps_the_encoder_and_improves_the_prior(form):
         assert torch.equal(old, new)
 
 
+def test_refit_refuses_a_prior_of_other_latent_dimensions():
+    with pytest.raises(ValueError, match="prior: expected 3 latent dimensions, those of the model, got 5"):
+        refit(forms()["module"], MixtureOfGaussians(5, 2), rows())
+
+
 def test_refit_reads_pseudo_inputs_with_the_models_own_encode():
     prior = VampPrior.from_data(rows().double(), 4, low=0.0, high=1.0).double()
     found = refit(forms()["module"], prior, rows(), seed=0, epochs=2)
@@ -171,6 +177,13 @@ def test_report_and_pictures(form, tmp_path):
     assert stored["trustworthiness"]["se"] >= 0
     drawn = {path.name for path in (tmp_path / "figures").iterdir()}
     assert {"map.png", "nodes.png", "samples.png", "reconstructions.png", "pseudo_inputs.png"} <= drawn
+
+
+def test_a_report_takes_one_label_without_a_name_and_refuses_a_file(tmp_path):
+    model, labels = Own(*parts()), ["even" if total % 2 else "odd" for total in rows().sum(1)]
+    assert "label" in priory.report(model, rows(), tmp_path / "report", labels=labels, num_samples=4).read_text()
+    with pytest.raises(ValueError, match="out: expected a folder, got the file"):
+        priory.report(model, rows(), tmp_path / "report" / "report.html")
 
 
 class Images(Own):
@@ -290,6 +303,21 @@ USES = {
     "report": lambda model, out: priory.report(model, rows(), out),
     "draw": lambda model, out: priory.draw(model, rows(), out),
 }
+
+
+@pytest.mark.parametrize("form", ["VAE", "module"])
+def test_gray_values_under_a_binary_likelihood_are_told_the_cure(form):
+    model, gray = forms()[form], torch.full((9, D), 0.25).double()
+    if form == "module":
+        model.decode = lambda z: Independent(Bernoulli(logits=model.decoder_network(z)), 1)
+    words = r"x: expected values within the support of p\(x\|z\), .*, got 0.25; binarize the values"
+    for use in (
+        lambda: elbo(model, gray),
+        lambda: evaluate(model, gray, num_samples=4),
+        lambda: fit(model, gray, epochs=1),
+    ):
+        with pytest.raises(ValueError, match=words):
+            use()
 
 
 @pytest.mark.parametrize("use", USES)

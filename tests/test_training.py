@@ -7,15 +7,17 @@ import sys
 import warnings
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Independent, Normal
+from torch.utils.data import StackDataset
 
 from priory.distributions.normal import diagonal_normal
 from priory.objectives import elbo
 from priory.priors import FlowPrior
-from priory.rows import Rows, TensorRows
+from priory.rows import Rows, TensorRows, as_rows
 from priory.training import History, NonFiniteLossError, TrainingSettings, check_devices, fit, process_rank
 from priory.training.batches import ShuffledBatches, derived_seed
 from priory.training.history import COLUMNS
@@ -551,8 +553,20 @@ def test_validation_that_is_not_finite_stops_too() -> None:
     valid = binary(9, 1)
     valid[4, 0] = float("nan")
     with pytest.raises(NonFiniteLossError, match="epoch 0, validation") as caught:
-        fit(make(), binary(20), valid, seed=0, epochs=1)
+        fit(make(), binary(20), as_rows(StackDataset(valid), "valid"), seed=0, epochs=1)  # read row by row
     assert caught.value.rows == [4]
+
+
+@pytest.mark.parametrize("form", [lambda x: x, lambda x: x.numpy(), lambda x: pd.DataFrame(x.numpy())])
+def test_rows_in_memory_that_are_not_finite_are_refused_before_anything_is_trained(form) -> None:
+    vae, train = make(), binary(20)
+    train[[3, 11], 0] = torch.tensor([math.nan, math.inf])
+    before = [p.clone() for p in vae.parameters()]
+    with pytest.raises(
+        ValueError, match=r"train: expected finite numbers, got NaN or infinity in 2 of 20 rows \(rows 3, 11"
+    ):
+        fit(vae, form(train), seed=0, epochs=1)
+    assert all(map(torch.equal, vae.parameters(), before))
 
 
 class InvalidWhenEvaluated(nn.Module):

@@ -216,6 +216,10 @@ def test_arguments_of_another_kind_are_told_what_was_expected(tmp_path, given, w
             {"epochs": 1.5, "batch_size": 0},
             r"^epochs: expected a whole number, got 1.5; batch_size: expected at least 1",
         ),
+        (
+            {"objective": "importance-weighted"},
+            "num_samples: the objective importance-weighted needs it, .* num_samples=8$",
+        ),
         ({"objective": "importance_weighted"}, "got 'importance_weighted'; did you mean importance-weighted[?]$"),
         ({"optimizer": "adan"}, "^optimizer: expected 'adam', .* did you mean adam[?]$"),
         (

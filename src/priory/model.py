@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import Distribution
+from torch.distributions import Distribution, Independent, constraints
 
 from priory._support.tensors import require_tensor
 
@@ -126,6 +126,28 @@ def likelihood_of(
             f"decode: expected p(x|z) over rows x of shape {tuple(x.shape[1:])}, got event shape {tuple(event)}"
         )
     return p_x
+
+
+def log_prob_of_rows(p_x: Distribution, x: Tensor) -> Float[Tensor, "*batch"]:
+    """Return log p(x | z), in nats.
+
+    Raises:
+        ValueError: rows have finite values outside of the support of p(x | z).
+    """
+    try:
+        return p_x.log_prob(x)
+    except ValueError as error:
+        if not str(error).startswith("Expected value argument") or not x.isfinite().all():
+            raise
+        base = p_x.base_dist if isinstance(p_x, Independent) else p_x
+        support: Any = base.support
+        inside = support.check(x)
+        got = f", got {float(x[~inside][0]):g}" if inside.shape == x.shape and not inside.all() else ""
+        binarize = "binarize the values (x.round(), or torch.bernoulli(x)), or "
+        raise ValueError(
+            f"x: expected values within the support of p(x|z), {type(base).__name__} over {support}{got}; "
+            f"{binarize if support is constraints.boolean else ''}give the model a likelihood for such data"
+        ) from None
 
 
 def covariates_of(model: Any, x: Tensor) -> dict[str, Any]:

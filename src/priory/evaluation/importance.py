@@ -19,6 +19,7 @@ from priory.model import (
     evaluation_mode,
     latent_prior_of,
     likelihood_of,
+    log_prob_of_rows,
     posterior_of,
     require_model,
 )
@@ -286,7 +287,7 @@ class _Sampling:
     def _log_likelihood(self, z: Float[Tensor, "sample datum latent"]) -> Float[Tensor, "sample datum"]:
         """log p(x_b|z_sb)."""
         parts = z.split(max(1, self._pairs // len(self._x)))
-        return torch.cat([likelihood_of(self._model, part, self._x).log_prob(self._x) for part in parts])
+        return torch.cat([log_prob_of_rows(likelihood_of(self._model, part, self._x), self._x) for part in parts])
 
     def _log_likelihood_of_pairs(self, z: Float[Tensor, "sample latent"]) -> Float[Tensor, "sample datum"]:
         """log p(x_b|z_s), each draw decoded once for all data."""

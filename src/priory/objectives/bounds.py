@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
-from priory.model import LatentVariableModel, latent_prior_of, likelihood_of, posterior_of
+from priory.model import LatentVariableModel, latent_prior_of, likelihood_of, log_prob_of_rows, posterior_of
 from priory.vae import features_of
 
 
@@ -62,7 +62,7 @@ def elbo(
     p_z = latent_prior_of(model) if prior is None else prior
     q = posterior_of(model, x)
     z = draws_from(q, num_samples)
-    reconstruction = likelihood_of(model, z, x).log_prob(x).mean(0)
+    reconstruction = log_prob_of_rows(likelihood_of(model, z, x), x).mean(0)
     return Elbo(reconstruction, _kl(q, p_z, z))
 
 
@@ -130,7 +130,7 @@ def guided_terms(
     log_r = guide.log_responsibilities(features_of(model, x))
     q = posterior_of(model, x)
     z = draws_from(q, num_samples)
-    reconstruction = likelihood_of(model, z, x).log_prob(x).mean(0)
+    reconstruction = log_prob_of_rows(likelihood_of(model, z, x), x).mean(0)
     log_q, log_p_k = q.log_prob(z), p_z.component_log_prob(z)
     apart = log_r.clamp(min=torch.finfo(log_r.dtype).min) - log_p_k  # of a node without weight: 0 log 0 = 0
     whole = (log_r.exp() * apart).sum(-1)
@@ -173,7 +173,7 @@ def importance_weighted_bound(
     p_z = latent_prior_of(model) if prior is None else prior
     q = posterior_of(model, x)
     z = draws_from(q, num_samples)
-    log_weights = p_z.log_prob(z) + likelihood_of(model, z, x).log_prob(x) - q.log_prob(z)
+    log_weights = p_z.log_prob(z) + log_prob_of_rows(likelihood_of(model, z, x), x) - q.log_prob(z)
     return torch.logsumexp(log_weights, 0) - math.log(num_samples)
 
 

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution
 
-from priory.model import LatentVariableModel, latent_prior_of, likelihood_of, posterior_of
+from priory.model import LatentVariableModel, latent_prior_of, likelihood_of, log_prob_of_rows, posterior_of
 from priory.objectives.bounds import Elbo, draws_from, elbo, guided_terms
 from priory.objectives.detached import detached
 from priory.objectives.objective import Objective, Terms
@@ -136,7 +136,7 @@ class StickingTheLanding(Objective):
         q = posterior_of(model, x)
         z = draws_from(q, self.num_samples)
         kl = (detached(q).log_prob(z) - p_z.log_prob(z)).mean(0)
-        terms = Elbo(likelihood_of(model, z, x).log_prob(x).mean(0), kl)
+        terms = Elbo(log_prob_of_rows(likelihood_of(model, z, x), x).mean(0), kl)
         return Terms(terms, terms)
 
     def for_validation(self, draws: int) -> Objective:

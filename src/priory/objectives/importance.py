@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution
 
-from priory.model import LatentVariableModel, latent_prior_of, likelihood_of, posterior_of
+from priory.model import LatentVariableModel, latent_prior_of, likelihood_of, log_prob_of_rows, posterior_of
 from priory.objectives.bounds import Elbo, draws_from
 from priory.objectives.detached import detached
 from priory.objectives.objective import Objective, Terms
@@ -41,7 +41,7 @@ class ImportanceWeighted(Objective):
         p_z = latent_prior_of(model) if prior is None else prior
         q = posterior_of(model, x)
         z = draws_from(q, self.num_samples)
-        return _terms(likelihood_of(model, z, x).log_prob(x), q.log_prob(z) - p_z.log_prob(z), beta)[0]
+        return _terms(log_prob_of_rows(likelihood_of(model, z, x), x), q.log_prob(z) - p_z.log_prob(z), beta)[0]
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class DoublyReparameterized(ImportanceWeighted):
         q = posterior_of(model, x)
         z = draws_from(q, self.num_samples)
         log_ratio = detached(q).log_prob(z) - p_z.log_prob(z)
-        terms, weights = _terms(likelihood_of(model, z, x).log_prob(x), log_ratio, beta)
+        terms, weights = _terms(log_prob_of_rows(likelihood_of(model, z, x), x), log_ratio, beta)
         if z.requires_grad:
             z.register_hook(lambda gradient: gradient * (1 - beta * (1 - weights)).unsqueeze(-1))
         return terms

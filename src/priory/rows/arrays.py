@@ -35,6 +35,7 @@ class ArrayRows(Rows):
 
     def __init__(self, array: Any, *, ids: Any = None, columns: Any = None) -> None:
         self.array, self.ids, self.columns = array, ids, columns
+        self.in_memory = not isinstance(array, np.memmap)
         self.dtype = float_dtype(array.dtype)
 
     def __len__(self) -> int:

@@ -16,7 +16,7 @@ class Rows(Protocol):
     `dynamic_binarization` is true, the values are probabilities, and training draws them anew from Bernoulli(value)
     each time it reads a row; `ids` names the rows in results; `columns` names the columns, for a model that knows its
     own; `batch_size` is the size of a batch in `fit` if none is given there; `read(chunks)` reads many batches, in the
-    background perhaps (see `read_batches`).
+    background perhaps (see `read_batches`); if `in_memory` is true, `fit` looks for NaN before it trains.
 
     >>> class Squares(Rows):
     ...     def __len__(self):

@@ -18,6 +18,7 @@ class TensorRows(Rows):
 
     def __init__(self, x: Shaped[Tensor, "datum *input"], *, batch_size: int | None = None) -> None:
         self.x, self.batch_size = x, batch_size
+        self.in_memory = True
         self.dtype = float_type(x.dtype)
 
     def __len__(self) -> int:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from priory._support.locking import sole_writer
-from priory._support.messages import shortened
+from priory._support.messages import first_few, shortened
 from priory._support.optional import require
 from priory._support.settings import settings_from
 from priory.model import LatentVariableModel, device_of
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
 
     from priory.training.callbacks import Record
+
+ROWS_AT_ONCE = 4096
 
 
 def fit(
@@ -93,8 +95,8 @@ def fit(
         NonFiniteLossError: the loss or its gradient became NaN or infinite; what was written so far stays.
         FileExistsError: `out` holds a run and `resume` is False.
         BlockingIOError: another process is writing to `out`.
-        ValueError: the state in `out` is damaged, or belongs to a run with other settings; settings are out of range;
-            this machine has no such devices.
+        ValueError: rows have NaN or infinite values; the state in `out` is damaged, or belongs to a run with other
+            settings; settings are out of range; this machine has no such devices.
         ImportError: Lightning is not installed, or TensorBoard if it is asked for; the message names the extra.
 
     Reference: Kingma & Welling 2014, arXiv:1312.6114, algorithm 1; Sonderby et al. 2016, arXiv:1602.02282.
@@ -107,8 +109,8 @@ def fit(
     (2, 2)
     """
     module = require_trainable(model)
-    train_rows = as_rows(train, "train")
-    valid_rows = None if valid is None else as_rows(valid, "valid")
+    train_rows = _finite_rows(train, "train")
+    valid_rows = None if valid is None else _finite_rows(valid, "valid")
     if settings is None and (batch_size := getattr(train_rows, "batch_size", None)):
         overrides = {"batch_size": batch_size} | overrides
     named = {"objective": objective, "optimizer": optimizer}
@@ -146,6 +148,20 @@ def fit(
                 module, train_rows, valid_rows, chosen, steering, identity, folder, state, progress=progress
             )
     return _finish(module, record.history, record.best)
+
+
+def _finite_rows(data: RowsLike, argument: str) -> Rows:
+    """Return rows after a look for NaN and infinity, if they are in memory; others are found when they are read."""
+    rows, bad = as_rows(data, argument), []
+    if getattr(rows, "in_memory", False):
+        for x, numbers in rows.batches(ROWS_AT_ONCE):
+            bad += numbers[~x.flatten(1).isfinite().all(1).to(numbers.device)].tolist()
+    if bad:
+        raise ValueError(
+            f"{argument}: expected finite numbers, got NaN or infinity in {len(bad)} of {len(rows)} rows (rows "
+            f"{first_few(list(map(str, bad)))}); leave them out or fill their cells; priory.GTM takes missing cells"
+        )
+    return rows
 
 
 def _held(folder: Path | None, *, make: bool) -> AbstractContextManager[None]:

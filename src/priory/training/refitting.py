@@ -128,6 +128,10 @@ def _with_prior(model: LatentVariableModel, prior: Prior) -> nn.Module:
     """Return a model with the same encoder and decoder, and this prior."""
     if isinstance(model, VAE):
         return VAE(model.encoder, model.decoder, prior, model.preprocess)
+    with torch.no_grad(), evaluation_mode(model):
+        latent_dim = latent_prior_of(model).event_shape[0]
+    if prior.latent_dim not in (None, latent_dim):
+        raise ValueError(f"prior: expected {latent_dim} latent dimensions, those of the model, got {prior.latent_dim}")
     covariates = getattr(model, "covariates", None)
     return as_model(encode=model.encode, decode=model.decode, prior=prior, covariates=covariates)
 

@@ -19,6 +19,8 @@ MOST_DEVICES = 1000  # of one machine
 
 OBJECTIVE_OF = {"kl_weight": "beta-elbo", "free_bits": "free-bits"}  # the only objective that has the setting
 
+OBJECTIVES_OF_DRAWS = ("importance-weighted", "doubly-reparameterized")  # whose bound depends on num_samples
+
 # What other libraries call a setting, or a keyword of `fit`.
 SYNONYMS = {
     "amp": "precision",
@@ -120,6 +122,11 @@ class TrainingSettings(NumbersAreNotTruthValues):
 
     @model_validator(mode="after")
     def _check_objective(self) -> Self:
+        if self.objective in OBJECTIVES_OF_DRAWS and "num_samples" not in self.model_fields_set:
+            raise ValueError(
+                f"num_samples: the objective {self.objective} needs it, and with one draw it is the ELBO; give the "
+                "number of draws, such as num_samples=8"
+            )
         for name, objective in OBJECTIVE_OF.items():
             value = getattr(self, name)
             if self.objective == objective and value is None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from priory._support.files import write_json
+from priory._support.files import not_a_folder, write_json
 from priory._support.seeds import own_noise
 from priory.evaluation import Estimate
 from priory.maps.labels import as_labels
@@ -29,7 +29,7 @@ def report(
     data: Any,
     out: str | Path,
     *,
-    labels: Mapping[str, Any] | None = None,
+    labels: Mapping[str, Any] | Sequence[Any] | None = None,
     image_shape: tuple[int, int] | None = None,
     history: Mapping[str, Sequence[float]] | None = None,
     num_samples: int = 128,
@@ -45,7 +45,7 @@ def report(
         data: rows that the model has not seen, in any form that `priory.rows.as_rows` reads: a tensor, an array, a data
             frame, AnnData, a part of a data set such as `data.rows("test")`, ...
         out: the folder; files of an earlier report are replaced.
-        labels: values of each row by name, texts or numbers; the first one colors the pictures.
+        labels: a text or number of each row, or several of them by name; the first one colors the pictures.
         image_shape: height and width, if a row (H * W,) is a gray image; known of rows (N, 1, H, W).
         history: the result of `fit`, for a picture of the course of training.
         num_samples: importance samples a row; see `evaluate`.
@@ -67,7 +67,9 @@ def report(
     'report.html'
     """
     require_model(model)
-    dataset = _dataset(data, labels or {}, image_shape)
+    if blocking := not_a_folder([Path(out), *Path(out).parents]):
+        raise ValueError(f"out: expected a folder, got the file {str(blocking)!r}; name another")
+    dataset = _dataset(data, labels, image_shape)
     metrics = jobs.measure(model, dataset.all_rows(), num_samples, seed)
     subject = OwnModel(Path(out), model, dataset, seed, dict(metrics))
     subject.path.mkdir(parents=True, exist_ok=True)
@@ -82,7 +84,7 @@ def draw(
     data: Any,
     folder: str | Path,
     *,
-    labels: Mapping[str, Any] | None = None,
+    labels: Mapping[str, Any] | Sequence[Any] | None = None,
     image_shape: tuple[int, int] | None = None,
     history: Mapping[str, Sequence[float]] | None = None,
     seed: int = 0,
@@ -107,7 +109,7 @@ def draw(
     ['prior.png', 'samples.png', 'reconstructions.png']
     """
     require_model(model)
-    return _draw(model, _dataset(data, labels or {}, image_shape), Path(folder), history, seed)
+    return _draw(model, _dataset(data, labels, image_shape), Path(folder), history, seed)
 
 
 def _draw(
@@ -160,7 +162,9 @@ class OwnModel:
         return x
 
 
-def _dataset(data: Any, labels: Mapping[str, Any], image_shape: tuple[int, int] | None) -> Dataset:
+def _dataset(
+    data: Any, labels: Mapping[str, Any] | Sequence[Any] | None, image_shape: tuple[int, int] | None
+) -> Dataset:
     """The rows as a data set without a split."""
     if isinstance(data, DatasetRows):
         known = data.dataset
@@ -179,5 +183,6 @@ def _dataset(data: Any, labels: Mapping[str, Any], image_shape: tuple[int, int] 
         raise ValueError(
             f"image_shape: expected height * width = {len(found.columns)}, the number of columns, got {image_shape}"
         )
-    named = {name: as_labels(values) for name, values in labels.items()} | found.labels
+    given = {} if labels is None else labels if isinstance(labels, Mapping) else {"label": labels}
+    named = {name: as_labels(values) for name, values in given.items()} | found.labels
     return replace(found, labels=named, image_shape=image_shape or found.image_shape)

@@ -92,9 +92,8 @@ def draw_map(rows: DatasetRows, places: np.ndarray, nodes: np.ndarray, total: in
 
     axes = plot_map(places, **by_first_label(rows), nodes=nodes)
     number = f"{len(rows)} rows" if len(rows) == total else f"{len(rows)} of {total} rows"
-    axes.set_title(
-        f"{as_drawn(rows.dataset.name)}: {number}; those at one place are spread about it", fontsize="medium"
-    )
+    name = f"{as_drawn(rows.dataset.name)}: " if rows.dataset.name else ""
+    axes.set_title(f"{name}{number}; those at one place are spread about it", fontsize="medium")
     return axes
 
 

@@ -331,7 +331,7 @@ def test_what_a_killed_command_left_goes_with_the_next(
 @pytest.mark.parametrize(
     ("place", "ended"),
     [
-        (("priory.training.module", "elbo", 8), False),
+        (("priory.training.module", "_elbo_means", 8), False),
         (("priory.workbench.jobs.vae", "evaluate", 1), True),
         (("priory.workbench.pictures.vae", "save_figures", 1), True),
     ],
@@ -412,6 +412,6 @@ def test_ctrl_c_in_code_that_a_library_makes_has_the_same_exit_code(tmp_path: Pa
 
 def test_an_interrupted_comparison_says_how_to_go_on(launch: Launcher) -> None:
     out = launch.folder / "compare-interrupted"
-    said = launch(*compare_line(out), watch=out, interrupt=("priory.training.module", "elbo", 2))
+    said = launch(*compare_line(out), watch=out, interrupt=("priory.training.module", "_elbo_means", 2))
     assert said["code"] == 130
     assert "interrupted; give the same command again; what is finished is not done again" in said["err"]

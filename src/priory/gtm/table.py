@@ -45,9 +45,7 @@ def as_table(X: Any) -> Any:
         X = X.detach().cpu()
         X = X.float() if X.dtype == torch.bfloat16 else X  # NumPy lacks it
         return X.flatten(1) if X.ndim > 2 else X
-    if isinstance(
-        X, SparseMatrix
-    ):  # scikit-learn's checks want this of a GTM: its predict_proba is of nodes, not classes
+    if isinstance(X, SparseMatrix):  # scikit-learn's checks want this, because predict_proba is of nodes, not classes
         raise TypeError(
             "X: expected dense rows, got a sparse matrix; give priory.rows.as_rows(X, 'X'), which is read block by "
             "block, or X.toarray()"

@@ -947,7 +947,14 @@ def test_objects_are_read_as_a_file_with_their_content_is(kind, tmp_path: Path) 
         np.testing.assert_array_equal(found.splits[name], rows)
 
 
-@pytest.mark.parametrize("frame", [table().set_index("name"), table().set_index(np.arange(7, 37)).drop(columns="name")])
+@pytest.mark.parametrize(
+    "frame",
+    [
+        table().set_index("name"),
+        table().set_index(np.arange(7, 37)).drop(columns="name"),
+        table().drop(columns="name")[3:],
+    ],
+)
 def test_the_index_of_a_frame_names_its_rows(frame) -> None:
     assert load_dataset(frame, labels=["kind"]).ids.tolist() == frame.index.astype(str).tolist()
 

@@ -24,7 +24,7 @@ def table_of(source: Any) -> Table:
         return annotated_table(source)
     if isinstance(source, SparseMatrix):
         return Table(source.tocsr())
-    if isinstance(source, ArrowTable):
+    if isinstance(source, ArrowTable) and not isinstance(source, Frame):  # a Series of pandas 3 is both
         return Table.of_frame(require("pyarrow", "tables", "a table of this kind").table(source).to_pandas())
     array = source if isinstance(source, np.ndarray) else _array(source)
     matrix, image_shape = as_matrix(array, type(source).__name__)

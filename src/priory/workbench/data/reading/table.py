@@ -75,7 +75,9 @@ class Table:
     @classmethod
     def of_frame(cls, frame: Any) -> Table:
         """The content of a pandas DataFrame; an index that is no mere count becomes the ids."""
-        return cls(frame, ids=None if type(frame.index).__name__ == "RangeIndex" else as_values(frame.index))
+        index = frame.index
+        counts = type(index).__name__ == "RangeIndex" and (index.start, index.step) == (0, 1)
+        return cls(frame, ids=None if counts else as_values(index))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
+from packaging.version import Version
 
 import priory
 
@@ -14,7 +16,13 @@ PAGES = {
 }
 
 
-@pytest.mark.parametrize("page", [name for name, blocks in PAGES.items() if blocks])
+NEEDS_TORCH_2_8 = pytest.mark.skipif(Version(torch.__version__) < Version("2.8"), reason="export.md is of torch 2.8 on")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(name, marks=NEEDS_TORCH_2_8 if name == "export" else ()) for name, blocks in PAGES.items() if blocks],
+)
 def test_code_of_a_page_runs(page, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "page"}

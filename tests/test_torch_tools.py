@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 import torch
+from packaging.version import Version
 from torch import nn
 from torch.distributions import Distribution, Independent, Laplace
 from torch.func import functional_call, grad, stack_module_state, vmap
@@ -51,6 +52,12 @@ LOSSES = {
 
 def slow_but(names, quick):
     return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+NEEDS_TORCH_2_8 = pytest.mark.skipif(
+    Version(torch.__version__) < Version("2.8"),
+    reason="torch before 2.8 checks values inside of a vmap, and does not compile a context manager",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -212,6 +219,7 @@ loss(x).backward()
 """
 
 
+@NEEDS_TORCH_2_8
 @pytest.mark.slow
 def test_losses_compile_after_an_export_in_the_same_process():
     done = subprocess.run([sys.executable, "-c", EXPORT_THEN_COMPILE], capture_output=True, text=True, check=False)
@@ -351,6 +359,7 @@ def losses_and_gradients(loss, vae, x):
     return value, torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True)
 
 
+@NEEDS_TORCH_2_8
 @pytest.mark.parametrize("objective", slow_but(LOSSES, {"elbo"}))
 @pytest.mark.parametrize("prior", slow_but(ALL, {"gtm-vamp", "flow"}))
 def test_a_loss_compiles_without_a_graph_break_with_the_same_gradients(prior, objective, compiled):
@@ -361,6 +370,7 @@ def test_a_loss_compiles_without_a_graph_break_with_the_same_gradients(prior, ob
     )
 
 
+@NEEDS_TORCH_2_8
 @pytest.mark.slow
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_a_loss_of_every_likelihood_compiles(decoder, compiled):
@@ -397,6 +407,7 @@ def stacked(losses):
     return lambda own, x: functional_call(losses[0], (own, buffers), (x,)), parameters
 
 
+@NEEDS_TORCH_2_8
 @pytest.mark.parametrize("objective", slow_but(LOSSES, {"elbo"}))
 @pytest.mark.parametrize("prior", ALL)
 def test_the_losses_and_gradients_of_an_ensemble_are_those_of_a_loop(prior, objective):
@@ -411,6 +422,7 @@ def test_the_losses_and_gradients_of_an_ensemble_are_those_of_a_loop(prior, obje
         torch.testing.assert_close([gradient[k] for gradient in gradients], [*expected], rtol=1e-4, atol=1e-5)
 
 
+@NEEDS_TORCH_2_8
 @pytest.mark.parametrize("prior", ALL)
 def test_the_gradients_of_each_row_are_those_of_a_loop(prior):
     vae, x = small_vae(prior)
@@ -424,6 +436,7 @@ def test_the_gradients_of_each_row_are_those_of_a_loop(prior):
         torch.testing.assert_close([each[k] for each in of_rows.values()], [*expected], rtol=1e-4, atol=1e-5)
 
 
+@NEEDS_TORCH_2_8
 def test_the_members_of_an_ensemble_draw_their_own_noise():
     losses, x = ensemble("vamp")
     of_one, parameters = stacked([losses[0], copy.deepcopy(losses[0])])
@@ -442,6 +455,7 @@ def test_a_normal_draws_the_numbers_of_torch():
     assert torch.equal(found, torch.distributions.Normal(loc, scale).rsample((7,)))
 
 
+@NEEDS_TORCH_2_8
 def test_values_of_binary_data_are_checked_in_a_vmap():
     Distribution.set_default_validate_args(True)
     x = torch.tensor([[0.0, 1.0], [1.0, 0.5]])

@@ -37,7 +37,9 @@ def tensor_rows(x: Tensor, argument: str, *, batch_size: int | None = None) -> T
     if x.is_complex() or x.layout != torch.strided:
         cure = "x.to_dense(), or a scipy sparse array" if x.layout != torch.strided else "torch.view_as_real(x)"
         raise ValueError(f"{argument}: expected a dense tensor of real numbers, got {x.dtype}, {x.layout}; give {cure}")
-    return TensorRows(x.detach(), batch_size=batch_size)
+    x = x.detach()
+    unsigned = x.dtype in (torch.uint16, torch.uint32, torch.uint64)  # torch before 2.7 cannot index them
+    return TensorRows(x.to(float_type(x.dtype)) if unsigned else x, batch_size=batch_size)
 
 
 def float_type(dtype: torch.dtype) -> torch.dtype:

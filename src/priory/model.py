@@ -71,7 +71,7 @@ def posterior_of(model: LatentVariableModel, x: Float[Tensor, "*batch input"]) -
 
 
 def require_posterior(method: str, q: Any) -> Distribution:
-    """Return what an encoder gave, or raise an error that names what gave it and says how to make a q(z | x) of it."""
+    """Return q(z | x), or raise an error that names the method that returned something else, and the cure."""
     if not isinstance(q, Distribution):
         raise TypeError(
             f"{method}: expected a distribution q(z|x), got {_named(q)}; of a mean and a log-variance it is "

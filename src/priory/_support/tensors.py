@@ -1,4 +1,4 @@
-"""What is asked of an argument that must be a tensor."""
+"""Check that an argument is a tensor."""
 
 from typing import Any
 

@@ -14,6 +14,12 @@ from priory.vae import feature_encoder, features_of
 AT_ONCE = 2**24  # numbers of the decoded nodes that are made at a time
 
 
+def grid_prior_of(model: object) -> GridPrior | None:
+    """Return the prior of a model if it has a grid, from which a map is drawn, else None."""
+    prior = getattr(model, "prior", None)
+    return prior if isinstance(prior, GridPrior) else None
+
+
 class ModelSurface:
     """The surface of a model whose prior has a grid: p(k | x) is p(k | z) at z = E[z | x].
 
@@ -31,12 +37,12 @@ class ModelSurface:
     likelihood_is_estimated = True
 
     def __init__(self, model: LatentVariableModel, *, num_samples: int = 64) -> None:
-        prior = getattr(model, "prior", None)
-        if not isinstance(prior, GridPrior):
+        prior = grid_prior_of(model)
+        if prior is None:
+            kind = type(getattr(model, "prior", None)).__name__
             raise ValueError(
-                "model: expected one whose attribute `prior` has a grid (GTM, GTM-VampPrior), got a "
-                f"{type(prior).__name__}, which has none; train with such a prior, refit one to the model, or fit a "
-                "GTM to its latents"
+                f"model: expected one whose attribute `prior` has a grid (GTM, GTM-VampPrior), got a {kind}, which has "
+                "none; train with such a prior, refit one to the model, or fit a GTM to its latents"
             )
         self.grid_shape = prior.grid_shape
         if len(self.grid_shape) != prior.nodes.shape[1]:

@@ -84,7 +84,7 @@ def places_of(share: Float[Tensor, "datum node"], nodes: Float[Tensor, "node gri
 def within_reach(
     places: Float[Tensor, "place grid"], nodes: Float[Tensor, "node grid"], reach: float
 ) -> Bool[Tensor, "place node"]:
-    """Which nodes lie within `reach` steps of the grid of each place."""
+    """Whether each node lies within `reach` steps of the grid of each place."""
     step = grid_steps(nodes)
     distance = torch.cdist(places / step, nodes / step, compute_mode="donot_use_mm_for_euclid_dist")  # zero is zero
     return distance <= reach + 1e-6

@@ -59,9 +59,7 @@ def elbo(
     >>> loss = -elbo(vae, x).value().mean()
     >>> loss.backward()
     """
-    p_z = latent_prior_of(model) if prior is None else prior
-    q = posterior_of(model, x)
-    z = draws_from(q, num_samples)
+    p_z, q, z = encoded(model, x, num_samples, prior)
     reconstruction = log_prob_of_rows(likelihood_of(model, z, x), x).mean(0)
     return Elbo(reconstruction, _kl(q, p_z, z))
 
@@ -126,10 +124,8 @@ def guided_terms(
         )
     if not 0 <= weight <= 1:
         raise ValueError(f"weight: expected a number from 0 to 1, got {weight}")
-    p_z: Any = latent_prior_of(model) if prior is None else prior
     log_r = guide.log_responsibilities(features_of(model, x))
-    q = posterior_of(model, x)
-    z = draws_from(q, num_samples)
+    p_z, q, z = encoded(model, x, num_samples, prior)
     reconstruction = log_prob_of_rows(likelihood_of(model, z, x), x).mean(0)
     log_q, log_p_k = q.log_prob(z), p_z.component_log_prob(z)
     apart = log_r.clamp(min=torch.finfo(log_r.dtype).min) - log_p_k  # of a node without weight: 0 log 0 = 0
@@ -170,11 +166,18 @@ def importance_weighted_bound(
     >>> importance_weighted_bound(vae, x, num_samples=8).shape
     torch.Size([9])
     """
-    p_z = latent_prior_of(model) if prior is None else prior
-    q = posterior_of(model, x)
-    z = draws_from(q, num_samples)
+    p_z, q, z = encoded(model, x, num_samples, prior)
     log_weights = p_z.log_prob(z) + log_prob_of_rows(likelihood_of(model, z, x), x) - q.log_prob(z)
     return torch.logsumexp(log_weights, 0) - math.log(num_samples)
+
+
+def encoded(
+    model: LatentVariableModel, x: Float[Tensor, "*batch input"], num_samples: int, prior: Distribution | None
+) -> tuple[Any, Distribution, Float[Tensor, "sample *batch latent"]]:
+    """Return p(z), which is evaluated if `prior` is None, q(z | x), and draws of it."""
+    p_z = latent_prior_of(model) if prior is None else prior
+    q = posterior_of(model, x)
+    return p_z, q, draws_from(q, num_samples)
 
 
 def draws_from(q: Distribution, num_samples: int) -> Float[Tensor, "sample *batch latent"]:

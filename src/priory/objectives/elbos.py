@@ -1,5 +1,6 @@
 """Objectives whose two parts are a reconstruction and a KL term: the ELBO and its variants."""
 
+from abc import abstractmethod
 from dataclasses import dataclass, replace
 
 import torch
@@ -7,23 +8,20 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution
 
-from priory.model import LatentVariableModel, latent_prior_of, likelihood_of, log_prob_of_rows, posterior_of
-from priory.objectives.bounds import Elbo, draws_from, elbo, guided_terms
+from priory.model import LatentVariableModel, likelihood_of, log_prob_of_rows
+from priory.objectives.bounds import Elbo, elbo, encoded, guided_terms
 from priory.objectives.detached import detached
 from priory.objectives.objective import Objective, Terms
 
 
-@dataclass(frozen=True)
-class EvidenceLowerBound(Objective):
-    """The evidence lower bound; see `elbo`.
+class OfElbo(Objective):
+    """An objective whose bound is made of the two terms of the ELBO."""
 
-    >>> from priory import VAE, BernoulliDecoder, NormalEncoder, StandardNormal, mlp
-    >>> vae = VAE(NormalEncoder(mlp(6, [8], 4)), BernoulliDecoder(mlp(2, [8], 6)), StandardNormal(2))
-    >>> EvidenceLowerBound(num_samples=4)(vae, torch.rand(9, 6).round()).bound.value().shape
-    torch.Size([9])
-    """
+    num_samples: int
 
-    num_samples: int = 1
+    @abstractmethod
+    def bound(self, terms: Elbo) -> Elbo:
+        """Return the bound's two parts."""
 
     def __call__(
         self,
@@ -34,14 +32,30 @@ class EvidenceLowerBound(Objective):
         prior: Distribution | None = None,
     ) -> Terms:
         terms = elbo(model, x, num_samples=self.num_samples, prior=prior)
-        return Terms(terms, terms)
+        return Terms(self.bound(terms), terms)
 
     def for_validation(self, draws: int) -> Objective:
-        return replace(self, num_samples=draws)
+        return replace(self, num_samples=draws)  # type: ignore[type-var]  # subclasses are dataclasses
 
 
 @dataclass(frozen=True)
-class BetaElbo(Objective):
+class EvidenceLowerBound(OfElbo):
+    """The evidence lower bound; see `elbo`.
+
+    >>> from priory import VAE, BernoulliDecoder, NormalEncoder, StandardNormal, mlp
+    >>> vae = VAE(NormalEncoder(mlp(6, [8], 4)), BernoulliDecoder(mlp(2, [8], 6)), StandardNormal(2))
+    >>> EvidenceLowerBound(num_samples=4)(vae, torch.rand(9, 6).round()).bound.value().shape
+    torch.Size([9])
+    """
+
+    num_samples: int = 1
+
+    def bound(self, terms: Elbo) -> Elbo:
+        return terms
+
+
+@dataclass(frozen=True)
+class BetaElbo(OfElbo):
     """The ELBO with a weight of the KL term that stays after the warm-up: reconstruction - kl_weight * kl.
 
     With a weight of at least one this is a lower bound of log p(x); with a smaller one it is not.
@@ -55,23 +69,12 @@ class BetaElbo(Objective):
     kl_weight: float
     num_samples: int = 1
 
-    def __call__(
-        self,
-        model: LatentVariableModel,
-        x: Float[Tensor, "batch *input"],
-        beta: float = 1.0,
-        *,
-        prior: Distribution | None = None,
-    ) -> Terms:
-        terms = elbo(model, x, num_samples=self.num_samples, prior=prior)
-        return Terms(Elbo(terms.reconstruction, self.kl_weight * terms.kl), terms)
-
-    def for_validation(self, draws: int) -> Objective:
-        return replace(self, num_samples=draws)
+    def bound(self, terms: Elbo) -> Elbo:
+        return Elbo(terms.reconstruction, self.kl_weight * terms.kl)
 
 
 @dataclass(frozen=True)
-class FreeBits(Objective):
+class FreeBits(OfElbo):
     """The ELBO whose mean KL costs nothing below a floor: mean reconstruction - max(free_bits, mean kl).
 
     A learned prior is joint, so its KL has no terms by dimension: the floor holds for the KL of the whole code,
@@ -91,20 +94,9 @@ class FreeBits(Objective):
     free_bits: float
     num_samples: int = 1
 
-    def __call__(
-        self,
-        model: LatentVariableModel,
-        x: Float[Tensor, "batch *input"],
-        beta: float = 1.0,
-        *,
-        prior: Distribution | None = None,
-    ) -> Terms:
-        terms = elbo(model, x, num_samples=self.num_samples, prior=prior)
+    def bound(self, terms: Elbo) -> Elbo:
         kl = torch.where(terms.kl.mean() < self.free_bits, torch.full_like(terms.kl, self.free_bits), terms.kl)
-        return Terms(Elbo(terms.reconstruction, kl), terms)
-
-    def for_validation(self, draws: int) -> Objective:
-        return replace(self, num_samples=draws)
+        return Elbo(terms.reconstruction, kl)
 
 
 @dataclass(frozen=True)
@@ -132,9 +124,7 @@ class StickingTheLanding(Objective):
         *,
         prior: Distribution | None = None,
     ) -> Terms:
-        p_z = latent_prior_of(model) if prior is None else prior
-        q = posterior_of(model, x)
-        z = draws_from(q, self.num_samples)
+        p_z, q, z = encoded(model, x, self.num_samples, prior)
         kl = (detached(q).log_prob(z) - p_z.log_prob(z)).mean(0)
         terms = Elbo(log_prob_of_rows(likelihood_of(model, z, x), x).mean(0), kl)
         return Terms(terms, terms)

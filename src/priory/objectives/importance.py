@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution
 
-from priory.model import LatentVariableModel, latent_prior_of, likelihood_of, log_prob_of_rows, posterior_of
-from priory.objectives.bounds import Elbo, draws_from
+from priory.model import LatentVariableModel, likelihood_of, log_prob_of_rows
+from priory.objectives.bounds import Elbo, encoded
 from priory.objectives.detached import detached
 from priory.objectives.objective import Objective, Terms
 
@@ -38,9 +38,7 @@ class ImportanceWeighted(Objective):
         *,
         prior: Distribution | None = None,
     ) -> Terms:
-        p_z = latent_prior_of(model) if prior is None else prior
-        q = posterior_of(model, x)
-        z = draws_from(q, self.num_samples)
+        p_z, q, z = encoded(model, x, self.num_samples, prior)
         return _terms(log_prob_of_rows(likelihood_of(model, z, x), x), q.log_prob(z) - p_z.log_prob(z), beta)[0]
 
 
@@ -69,9 +67,7 @@ class DoublyReparameterized(ImportanceWeighted):
         *,
         prior: Distribution | None = None,
     ) -> Terms:
-        p_z = latent_prior_of(model) if prior is None else prior
-        q = posterior_of(model, x)
-        z = draws_from(q, self.num_samples)
+        p_z, q, z = encoded(model, x, self.num_samples, prior)
         log_ratio = detached(q).log_prob(z) - p_z.log_prob(z)
         terms, weights = _terms(log_prob_of_rows(likelihood_of(model, z, x), x), log_ratio, beta)
         if z.requires_grad:

@@ -27,7 +27,7 @@ class Terms(NamedTuple):
 
 
 class Objective(ABC):
-    """What a training step maximizes. Subclasses are frozen dataclasses, whose fields are the options."""
+    """The quantity that a training step maximizes. Subclasses are frozen dataclasses; their fields are the options."""
 
     @abstractmethod
     def __call__(

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from priory.training.callbacks import Record
 
-ROWS_AT_ONCE = 4096
+NUMBERS_AT_ONCE = 2**22  # of rows that are looked through for NaN: sparse ones are made dense
 
 
 def fit(
@@ -154,7 +154,8 @@ def _finite_rows(data: RowsLike, argument: str) -> Rows:
     """Return rows after a look for NaN and infinity, if they are in memory; others are found when they are read."""
     rows, bad = as_rows(data, argument), []
     if getattr(rows, "in_memory", False):
-        for x, numbers in rows.batches(ROWS_AT_ONCE):
+        width = rows.batch(torch.zeros(1, dtype=torch.int64))[0].numel()
+        for x, numbers in rows.batches(max(1, NUMBERS_AT_ONCE // max(1, width))):
             bad += numbers[~x.flatten(1).isfinite().all(1).to(numbers.device)].tolist()
     if bad:
         raise ValueError(

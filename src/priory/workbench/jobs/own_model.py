@@ -13,8 +13,8 @@ from priory._support.files import not_a_folder, write_json
 from priory._support.seeds import own_noise
 from priory.evaluation import Estimate
 from priory.maps.labels import as_labels
+from priory.maps.model_surface import grid_prior_of
 from priory.model import LatentVariableModel, device_of, evaluation_mode, latent_prior_of, require_model
-from priory.priors import GridPrior
 from priory.rows import as_rows
 from priory.workbench.data import Dataset, DatasetRows, load_dataset
 from priory.workbench.jobs import vae as jobs
@@ -74,7 +74,7 @@ def report(
     subject = OwnModel(Path(out), model, dataset, seed, dict(metrics))
     subject.path.mkdir(parents=True, exist_ok=True)
     _draw(model, dataset, subject.path / FIGURES, history, seed)
-    write_json(subject.path / METRICS, {name: estimate._asdict() for name, estimate in metrics.items()})
+    write_json(subject.path / METRICS, metrics.to_dict())
     with evaluation_mode(model):
         return write_run_report(subject, model, dataset, jobs)
 
@@ -145,7 +145,7 @@ class OwnModel:
 
     @property
     def has_map(self) -> bool:
-        return isinstance(getattr(self.model, "prior", None), GridPrior)
+        return grid_prior_of(self.model) is not None
 
     @property
     def rows_shape(self) -> tuple[int, int] | None:

@@ -17,11 +17,10 @@ from priory._support.messages import first_few
 from priory._support.seeds import own_noise
 from priory.evaluation import METRIC_DESCRIPTIONS, Evaluation, evaluate, log_likelihood
 from priory.maps import TopographicMap
-from priory.maps.model_surface import ModelSurface
+from priory.maps.model_surface import ModelSurface, grid_prior_of
 from priory.maps.quality import MAP_DESCRIPTIONS
 from priory.maps.surfaces import Surface
 from priory.model import LatentVariableModel, cast_like, device_of, posterior_of
-from priory.priors import GridPrior
 from priory.training import check_devices, fit, process_rank
 from priory.vae import VAE
 from priory.workbench.data import (
@@ -230,7 +229,7 @@ def measure(
     """The metrics of `evaluate`, with noise of this seed; with a grid prior, also the quality of its map."""
     with own_noise(seed, device_of(model)):
         metrics = evaluate(model, rows, num_samples=num_samples, progress=progress)
-    if isinstance(getattr(model, "prior", None), GridPrior):
+    if grid_prior_of(model) is not None:
         metrics |= quality_on_map(TopographicMap(model, rows), rows)
     require_finite_metrics(metrics, rows)
     return metrics
@@ -260,7 +259,7 @@ def embed(model: LatentVariableModel, rows: DatasetRows) -> dict[str, np.ndarray
         "z_mean": torch.cat([q_z.mean for q_z in posteriors]).cpu().numpy(),
         "z_scale": torch.cat([q_z.stddev for q_z in posteriors]).cpu().numpy(),
     }
-    if isinstance(getattr(model, "prior", None), GridPrior):
+    if grid_prior_of(model) is not None:
         places = TopographicMap(model, rows).places
         found |= {"map": places.place.numpy(), "map_scale": places.scale.numpy()}
     return found

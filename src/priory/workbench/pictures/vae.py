@@ -12,6 +12,7 @@ from priory.distributions.mixture import Mixture
 from priory.distributions.normal import is_diagonal_normal
 from priory.evaluation import AggregatePosterior
 from priory.maps import TopographicMap
+from priory.maps.model_surface import grid_prior_of
 from priory.model import LatentVariableModel, cast_like, latent_prior_of, posterior_of, reconstruct, sample
 from priory.nn.preprocessing import Preprocessing
 from priory.plots import (
@@ -25,7 +26,6 @@ from priory.plots import (
     plot_samples,
     plot_training_curve,
 )
-from priory.priors import GridPrior
 from priory.workbench.data import Dataset, DatasetRows
 from priory.workbench.pictures.maps import Look, by_first_label, map_figures, save_figures, some_rows
 from priory.workbench.report.run import MOST_JUDGED
@@ -83,7 +83,7 @@ def _values(model: LatentVariableModel, rows: DatasetRows) -> Tensor:
 
 
 def _map_figures(model: LatentVariableModel, dataset: Dataset, look: Look) -> dict[str, Any]:
-    if not isinstance(getattr(model, "prior", None), GridPrior):
+    if grid_prior_of(model) is None:
         return {}
     rows = some_rows(dataset.all_rows())
     return map_figures(TopographicMap(model, rows), rows, len(dataset), look)

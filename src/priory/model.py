@@ -47,8 +47,59 @@ class LatentVariableModel(Protocol):
         """p(x | z), with the batch shape (*batch) of z and the event shape of one row."""
 
 
-def require_model(model: Any, argument: str = "model") -> Any:
-    """Return the model, or raise a TypeError that names the methods that it lacks."""
+@runtime_checkable
+class ConditionalModel(Protocol):
+    """p(x, z | c) with q(z | x, c): a model that is a `LatentVariableModel` once the context c of the rows is given.
+
+    `fit`, `evaluate` and `log_likelihood` give it the context of each batch, if the rows have one
+    (`priory.rows.RowsWithContext`). The result has the attribute `context`, and its `latent_prior` gives p(z | c) with
+    batch shape () or (B,).
+
+    >>> from priory import ConditionalDecoder, ConditionalEncoder, ConditionalVAE, StandardNormal
+    >>> from priory import BernoulliDecoder, NormalEncoder, mlp
+    >>> encoder = ConditionalEncoder(NormalEncoder(mlp(6 + 3, [8], 4)))
+    >>> decoder = ConditionalDecoder(BernoulliDecoder(mlp(2 + 3, [8], 6)))
+    >>> isinstance(ConditionalVAE(encoder, decoder, StandardNormal(2)), ConditionalModel)
+    True
+    """
+
+    def given(self, context: Float[Tensor, "*batch context"]) -> LatentVariableModel:
+        """Return the model of rows with this context, (B, C), or of any number of rows with one context, (C,)."""
+
+
+def given(model: Any, context: Tensor | None) -> Any:
+    """Return the model given the context of some rows; as it is, without a context.
+
+    Raises:
+        TypeError: the model needs a context and there is none, or it takes none.
+    """
+    if context is not None and isinstance(model, ConditionalModel):
+        return model.given(cast_like(context, model))
+    if context is not None:
+        raise TypeError(
+            f"rows: expected rows without a context, because {type(model).__name__} has no method given(context), got "
+            f"one of width {context.shape[-1]}; make a ConditionalVAE, or give the rows alone"
+        )
+    if isinstance(model, ConditionalModel):
+        raise TypeError(
+            f"rows: expected rows with a context, because {type(model).__name__} conditions on one, got none; give "
+            "priory.with_context(rows, context), or model.given(context)"
+        )
+    return model
+
+
+def require_model(model: Any, argument: str = "model", *, conditional: bool = False) -> Any:
+    """Return the model, or raise a TypeError that names the methods that it lacks.
+
+    With `conditional`, a `ConditionalModel` is one too.
+    """
+    if isinstance(model, ConditionalModel) and not isinstance(model, type):
+        if conditional:
+            return model
+        raise TypeError(
+            f"{argument}: expected a model of rows without a context, got {type(model).__name__}, which conditions on "
+            "one; give model.given(context)"
+        )
     missing = [name for name in QUESTIONS if not callable(getattr(model, name, None))]
     if missing or isinstance(model, type):
         lacks = f" without {', '.join(missing)}" if missing else ", a class and no object"
@@ -86,16 +137,24 @@ def latent_prior_of(model: LatentVariableModel) -> Distribution:
 
     Raises:
         TypeError: `latent_prior` returned no distribution.
-        ValueError: it is no distribution over vectors, or it has batch dimensions.
+        ValueError: it is no distribution over vectors, or it has other batch dimensions than the context of a model
+            that is given one.
     """
     p_z = model.latent_prior()
     if not isinstance(p_z, Distribution):
         called = "; call the prior: return self.prior(self.encode)" if isinstance(p_z, nn.Module) else ""
         raise TypeError(f"latent_prior: expected a distribution p(z), got {_named(p_z)}{called}")
     _require_vectors("latent_prior", p_z, "p")
-    if p_z.batch_shape:
-        raise ValueError(f"latent_prior: expected one density p(z), got batch shape {tuple(p_z.batch_shape)}")
+    context = context_of(model)
+    if p_z.batch_shape and (context is None or p_z.batch_shape != context.shape[:-1]):
+        expected = "" if context is None else f", or one for each of the {len(context)} contexts"
+        raise ValueError(f"latent_prior: expected one density p(z){expected}, got batch shape {tuple(p_z.batch_shape)}")
     return p_z
+
+
+def context_of(model: Any) -> Tensor | None:
+    """Return the context that a model was given; None for others."""
+    return getattr(model, "context", None)
 
 
 def likelihood_of(
@@ -241,10 +300,16 @@ def owner(function: object) -> nn.Module | None:
 
 @torch.no_grad()
 def sample(model: LatentVariableModel, sample_shape: int | Sequence[int] = (), *, mean: bool = False) -> Tensor:
-    """Draw x from p(z) p(x|z); with `mean`, return E[x|z] instead of a draw, as figures of papers do."""
+    """Draw x from p(z) p(x|z); with `mean`, return E[x|z] instead of a draw, as figures of papers do.
+
+    A model that was given a context (B, C) draws for each of the B contexts.
+    """
     shape = (sample_shape,) if isinstance(sample_shape, int) else tuple(sample_shape)
     with evaluation_mode(model):
-        p_x = likelihood_of(model, latent_prior_of(model).sample(torch.Size(shape)))
+        p_z, context = latent_prior_of(model), context_of(model)
+        if context is not None and not p_z.batch_shape:  # the same p(z) for all contexts
+            shape = (*shape, *context.shape[:-1])
+        p_x = likelihood_of(model, p_z.sample(torch.Size(shape)))
     return p_x.mean if mean else p_x.sample()
 
 

@@ -1,14 +1,16 @@
 """The variational autoencoder, composed of any encoder, decoder and prior."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from priory.model import LatentVariableModel, covariates_of, reconstruct, sample
+from priory.model import ConditionalModel, LatentVariableModel, covariates_of, reconstruct, sample
+from priory.nn.conditional import Given
 from priory.nn.encoders import Encoder
+from priory.priors import GivenPrior, Prior
 
 
 class VAE(nn.Module):
@@ -36,9 +38,7 @@ class VAE(nn.Module):
         self, encoder: nn.Module, decoder: nn.Module, prior: nn.Module, preprocess: nn.Module | None = None
     ) -> None:
         super().__init__()
-        ours, theirs = getattr(encoder, "latent_dim", None), getattr(prior, "latent_dim", None)
-        if isinstance(ours, int) and isinstance(theirs, int) and ours != theirs:
-            raise ValueError(f"prior: expected {ours} latent dimensions, those of the encoder, got {theirs}")
+        _check_latent_dims(encoder, prior)
         self.encoder = encoder
         self.decoder = decoder
         self.prior = prior
@@ -73,9 +73,66 @@ class VAE(nn.Module):
         return reconstruct(self, x)
 
 
-def features_of(model: LatentVariableModel, x: Float[Tensor, "*batch input"]) -> Float[Tensor, "*batch feature"]:
+class ConditionalVAE(nn.Module):
+    """p(x, z | c) = p(z | c) p(x | z, c) with the amortized posterior q(z | x, c); a `VAE` once the context c is given.
+
+    Args:
+        encoder: a module from features and context to q(z | x, c), such as `ConditionalEncoder`.
+        decoder: a module from z and context to p(x | z, c), such as `ConditionalDecoder`.
+        prior: a conditional prior p(z | c), or any prior without pseudo-inputs: p(z).
+        preprocess: a module from x to the features that the encoder reads; identity by default.
+
+    Raises:
+        ValueError: the latent dimensions of encoder and prior differ.
+
+    Reference: Sohn, Lee & Yan 2015, *Learning Structured Output Representation using Deep Conditional Generative
+    Models*, NeurIPS 28, eq. 4.
+
+    >>> from priory import BernoulliDecoder, ConditionalDecoder, ConditionalEncoder, NormalEncoder, StandardNormal, mlp
+    >>> encoder = ConditionalEncoder(NormalEncoder(mlp(6 + 3, [8], 4)))
+    >>> decoder = ConditionalDecoder(BernoulliDecoder(mlp(2 + 3, [8], 6)))
+    >>> vae = ConditionalVAE(encoder, decoder, StandardNormal(2))
+    >>> vae.given(torch.tensor([0.0, 1.0, 0.0])).sample(5).shape
+    torch.Size([5, 6])
+    """
+
+    def __init__(
+        self, encoder: nn.Module, decoder: nn.Module, prior: nn.Module, preprocess: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        _check_latent_dims(encoder, prior)
+        self.encoder, self.decoder, self.prior = encoder, decoder, prior
+        self.preprocess = nn.Identity() if preprocess is None else preprocess
+
+    def given(self, context: Float[Tensor, "*batch context"]) -> "GivenVAE":
+        """The model of rows with this context, (B, C), or of any number of rows with one context, (C,)."""
+        return GivenVAE(self, context)
+
+
+class GivenVAE(VAE):
+    """A `ConditionalVAE` at a context: q(z | x, c), p(z | c) and p(x | z, c) of rows with this context.
+
+    Attributes:
+        context: (B, C) or (C,).
+    """
+
+    context: Tensor
+
+    def __init__(self, model: ConditionalVAE, context: Float[Tensor, "*batch context"]) -> None:
+        encoder, decoder = Given(model.encoder, context), Given(model.decoder, context)
+        super().__init__(encoder, decoder, GivenPrior(cast(Prior, model.prior), context), model.preprocess)
+        self.register_buffer("context", context, persistent=False)
+
+
+def _check_latent_dims(encoder: nn.Module, prior: nn.Module) -> None:
+    ours, theirs = getattr(encoder, "latent_dim", None), getattr(prior, "latent_dim", None)
+    if isinstance(ours, int) and isinstance(theirs, int) and ours != theirs:
+        raise ValueError(f"prior: expected {ours} latent dimensions, those of the encoder, got {theirs}")
+
+
+def features_of(model: LatentVariableModel | ConditionalModel, x: Float[Tensor, "*batch input"]) -> Float[Tensor, "*batch feature"]:
     """Return rows as the encoder of pseudo-inputs reads them: preprocessed by a `VAE`, as they are by other models."""
-    return model.preprocess(x) if isinstance(model, VAE) else x
+    return model.preprocess(x) if isinstance(model, VAE | ConditionalVAE) else x
 
 
 def feature_encoder(model: LatentVariableModel) -> Encoder:

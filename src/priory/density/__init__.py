@@ -77,7 +77,9 @@ def joint_log_prob(
     tensor([-1.8379, -1.8379, -1.8379])
     """
     dtype = _result_dtype(z, log_weights, loc, scale)
-    if loc.ndim > 2 or log_weights.ndim > 1:
+    if loc.ndim == 2 and log_weights.ndim > 1:  # the components are the same in all batches
+        return joint_log_prob(z, log_weights.new_zeros(len(loc)), loc, scale) + log_weights.to(dtype)
+    if loc.ndim > 2:
         return recorded_joint(z.unsqueeze(-2), Components(log_weights, loc, scale)).squeeze(-2).to(dtype)
     rows = z.reshape(math.prod(z.shape[:-1]), z.shape[-1])
     if torch.compiler.is_compiling():

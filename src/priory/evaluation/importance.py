@@ -13,17 +13,20 @@ from priory._support.optional import require
 from priory.density import working_dtype
 from priory.evaluation.pairs import by_matrix_product, log_prob_of_pairs
 from priory.model import (
+    ConditionalModel,
     LatentVariableModel,
     cast_like,
+    context_of,
     covariates_of,
     evaluation_mode,
+    given,
     latent_prior_of,
     likelihood_of,
     log_prob_of_rows,
     posterior_of,
     require_model,
 )
-from priory.rows import AnnotatedData, Frame, RowsLike, as_rows
+from priory.rows import AnnotatedData, Frame, RowsLike, as_rows, batches_with_context
 
 if TYPE_CHECKING:
     import pandas
@@ -84,7 +87,7 @@ def log_likelihood(
 
 @torch.no_grad()
 def log_likelihood(
-    model: LatentVariableModel,
+    model: LatentVariableModel | ConditionalModel,
     rows: RowsLike,
     *,
     num_samples: int,
@@ -104,6 +107,8 @@ def log_likelihood(
     defensive mixture bounds every weight by p(x|z)/a. In many dimensions no draw from the prior comes near the
     posterior, and a = 0 wastes none; but half of the draws lose little, as the estimate grows with their logarithm.
 
+    Of a conditional model it is log p(x | c), by draws from p(z | c) for each datum.
+
     Groups of sixteen data share their draws from the prior. If log p(x|z) of all pairs is a matrix product (binary,
     categorical or Gaussian columns) and draws can be expected near a posterior, each datum uses the draws of all
     sixteen, and `a` in r(z) grows accordingly. Otherwise all use the same a S draws, which are decoded once, or once
@@ -112,7 +117,8 @@ def log_likelihood(
 
     Args:
         model: answers `encode`, `latent_prior` and `decode`, as a `VAE` does; used in evaluation mode.
-        rows: (N, D) or (N, *input) in any form that `priory.rows.as_rows` reads.
+        rows: (N, D) or (N, *input) in any form that `priory.rows.as_rows` reads; for a conditional model with a context
+            (`with_context`).
         num_samples: S, drawn per datum.
         prior_share: a, in [0, 1); at least one sample is drawn from q.
         chunk_size: (datum, sample) pairs that are decoded at once, which bounds the memory; by default they make 2^19
@@ -137,21 +143,19 @@ def log_likelihood(
     >>> log_likelihood(vae, x, num_samples=16).shape
     torch.Size([9])
     """
-    require_model(model)
-    if prior is None:
-        with evaluation_mode(model):
-            prior = latent_prior_of(model)
-    if isinstance(rows, Tensor):
-        ids, batches = None, iter([rows])
-    else:
+    require_model(model, conditional=True)
+    options = {"num_samples": num_samples, "prior_share": prior_share, "chunk_size": chunk_size}
+    ids, batches = None, iter([(rows, None)])
+    if not isinstance(rows, Tensor):
         source = as_rows(rows, "rows")
-        ids, batches = getattr(source, "ids", None), (x for x, _ in source.batches(batch_size))
+        ids, batches = getattr(source, "ids", None), batches_with_context(source, batch_size)
     parts, done = [], 0
-    for batch in batches:
-        x = cast_like(batch, model)
-        estimate = importance_estimate(
-            model, x, num_samples=num_samples, prior_share=prior_share, chunk_size=chunk_size, prior=prior
-        )
+    for batch, context in batches:
+        x, known = cast_like(batch, model), given(model, context)
+        if prior is None or context is not None:
+            with evaluation_mode(model):
+                prior = latent_prior_of(known)
+        estimate = importance_estimate(known, x, **options, prior=prior)
         parts.append(estimate.log_likelihood)
         done += len(x)
         if progress is not None:
@@ -202,7 +206,7 @@ def importance_estimate(
         p_z = latent_prior_of(model) if prior is None else prior
         if posterior is not None:
             return _Sampling(model, x, posterior, p_z, **counts).run()
-        groups = x.split(min(ROWS_TOGETHER, chunk_size))
+        groups = x.split(min(ROWS_TOGETHER, chunk_size) if context_of(model) is None else len(x))
         parts = [_Sampling(model, rows, posterior_of(model, rows), p_z, **counts).run() for rows in groups]
     return ImportanceEstimate(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
@@ -227,7 +231,7 @@ class _Sampling:
         self._model, self._x, self._q, self._p_z = model, x, q, p_z
         self._from_q, self._from_prior, self._pairs = from_q, from_prior, pairs
         # A decoder that conditions on the datum has to decode a draw for each of them.
-        self._decodes_for_all = not covariates_of(model, x)
+        self._decodes_for_all = not covariates_of(model, x) and context_of(model) is None
         once = from_prior > 0 and self._decodes_for_all
         self._by_product = once and by_matrix_product(likelihood_of(model, p_z.sample(torch.Size((1,)))))
         pooled = from_prior * min(len(x), ROWS_TOGETHER)
@@ -277,6 +281,8 @@ class _Sampling:
 
     def _add_from_prior(self, count: int) -> None:
         z = self._p_z.sample(torch.Size((count,)))
+        if self._p_z.batch_shape:  # p(z|c), other draws for each datum
+            return self._add(self._p_z.log_prob(z), self._q.log_prob(z), self._log_likelihood(z))
         log_p, log_q = self._p_z.log_prob(z).unsqueeze(-1), log_prob_of_pairs(self._q, z).mT
         if self._decodes_for_all:
             log_p_x = self._log_likelihood_of_pairs(z)

@@ -18,9 +18,19 @@ from priory.evaluation.aggregate import AggregatePosterior, active_units
 from priory.evaluation.components import component_use, effective_components
 from priory.evaluation.estimates import Estimate, mean
 from priory.evaluation.holes import coverage
+from priory.evaluation.contexts import marginal_prior
 from priory.evaluation.importance import ROWS_TOGETHER, ImportanceEstimate, importance_estimate, overflows
-from priory.model import LatentVariableModel, cast_like, evaluation_mode, latent_prior_of, posterior_of, require_model
-from priory.rows import RowsLike, as_rows
+from priory.model import (
+    ConditionalModel,
+    LatentVariableModel,
+    cast_like,
+    evaluation_mode,
+    given,
+    latent_prior_of,
+    posterior_of,
+    require_model,
+)
+from priory.rows import RowsLike, as_rows, batches_with_context
 
 if TYPE_CHECKING:
     import pandas
@@ -129,7 +139,7 @@ class Evaluation(dict[str, Estimate]):
 
 @torch.no_grad()
 def evaluate(
-    model: LatentVariableModel,
+    model: LatentVariableModel | ConditionalModel,
     rows: RowsLike,
     *,
     num_samples: int = 512,
@@ -142,7 +152,9 @@ def evaluate(
 
     Args:
         model: answers `encode`, `latent_prior` and `decode`, as a `VAE` does; used in evaluation mode.
-        rows: (N, D) or (N, *input) in any form that `priory.rows.as_rows` reads.
+        rows: (N, D) or (N, *input) in any form that `priory.rows.as_rows` reads; for a conditional model with a context
+            (`with_context`). Its metrics are those of p(x | c); of its latent space, those of p(z), averaged over the
+            contexts of the rows.
         num_samples: importance samples per datum; those of them that come from q give the bound too.
         prior_share: see `log_likelihood`.
         chunk_size: see `log_likelihood`.
@@ -172,7 +184,7 @@ def evaluate(
     >>> metrics["nll"].value > 0, metrics.per_row["nll"].shape
     (True, torch.Size([9]))
     """
-    require_model(model)
+    require_model(model, conditional=True)
     source = as_rows(rows, "rows")
     if len(source) < 2:
         raise ValueError(f"rows: expected at least two rows for a standard error, got {len(source)}")
@@ -182,11 +194,13 @@ def evaluate(
     estimates: list[ImportanceEstimate] = []
     done = 0
     with evaluation_mode(model):
-        p_z = latent_prior_of(model)
-        for x, _ in source.batches(batch_size):
-            for part in cast_like(x, model).split(together):
-                q = posterior_of(model, part)
-                estimate = importance_estimate(model, part, **options, prior=p_z, posterior=q)
+        p_z = None
+        for x, context in batches_with_context(source, batch_size):
+            known = given(model, context)
+            p_z = latent_prior_of(known) if p_z is None or context is not None else p_z
+            for part in cast_like(x, model).split(together if context is None else len(x)):
+                q = posterior_of(known, part)
+                estimate = importance_estimate(known, part, **options, prior=p_z, posterior=q)
                 posteriors.add(q)
                 estimates.append(estimate._replace(kl=_kl(q, p_z, estimate.kl)))
             done += len(x)
@@ -205,7 +219,7 @@ def evaluate(
             "bits_per_dimension": mean(per_row["nll"] / (x[0].numel() * math.log(2))),
             "effective_sample_size": _median(per_row["effective_sample_size"]),
             **{name: mean(per_row[name]) for name in ("elbo", "distortion", "rate")},
-            **posteriors.metrics(p_z),
+            **posteriors.metrics(marginal_prior(model, source) if isinstance(model, ConditionalModel) else p_z),
         }
     effective = metrics["effective_sample_size"].value
     if effective < min(ENOUGH_EFFECTIVE_SAMPLES, num_samples / 2):

@@ -3,20 +3,25 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.distributions import Distribution
 
 from priory.distributions.mixture import Mixture
 from priory.evaluation import log_likelihood
 from priory.evaluation.importance import overflows
 from priory.model import LatentVariableModel, cast_like, evaluation_mode, latent_prior_of, likelihood_of, posterior_of
-from priory.priors import GridPrior
+from priory.priors import ConditionalMixturePrior, GridPrior
 from priory.vae import feature_encoder, features_of
 
 AT_ONCE = 2**24  # numbers of the decoded nodes that are made at a time
 
 
 def grid_prior_of(model: object) -> GridPrior | None:
-    """Return the prior of a model if it has a grid, from which a map is drawn, else None."""
+    """Return the prior of a model if it has a grid, from which a map is drawn, else None.
+
+    Of a conditional prior it is the grid that all contexts share.
+    """
     prior = getattr(model, "prior", None)
+    prior = prior.prior if isinstance(prior, ConditionalMixturePrior) else prior
     return prior if isinstance(prior, GridPrior) else None
 
 
@@ -52,7 +57,7 @@ class ModelSurface:
             )
         self.model, self.prior, self.num_samples = model, prior, num_samples
         with torch.no_grad(), evaluation_mode(model):
-            p_z = latent_prior_of(model)
+            p_z = self._mixture()
         if not isinstance(p_z, Mixture) or p_z.num_components != prior.num_components:
             raise ValueError(
                 f"model: expected latent_prior() to give the mixture of its `prior`, {prior.num_components} "
@@ -61,6 +66,18 @@ class ModelSurface:
         self._p_z = p_z
         self.nodes = prior.nodes.detach().double().cpu()
         self.weights = prior.mixing_weights.detach().double().cpu()
+
+    def _mixture(self) -> Distribution:
+        """p(z), whose components are at the nodes."""
+        return latent_prior_of(self.model)
+
+    def _components_at(self, u: Float[Tensor, "place grid"]) -> Distribution:
+        """The components at places of the map."""
+        return self.prior.components_at(u, feature_encoder(self.model))
+
+    def _decoding_at(self, u: Float[Tensor, "place grid"]) -> LatentVariableModel:
+        """The model that decodes z at places of the map."""
+        return self.model
 
     @torch.no_grad()
     def responsibilities(self, x: Float[Tensor, "datum input"]) -> Float[Tensor, "datum node"]:
@@ -76,10 +93,12 @@ class ModelSurface:
 
     @torch.no_grad()
     def contents(self) -> Float[Tensor, "node input"]:
+        nodes, loc = self.prior.nodes, self._p_z.components.mean
         with evaluation_mode(self.model):
-            first = likelihood_of(self.model, self._p_z.components.mean[:1]).mean
-            parts = self._p_z.components.mean.split(max(1, AT_ONCE // first.numel()))
-            return torch.cat([likelihood_of(self.model, z).mean.double().cpu() for z in parts])
+            first = likelihood_of(self._decoding_at(nodes[:1]), loc[:1]).mean
+            size = max(1, AT_ONCE // first.numel())
+            parts = zip(nodes.split(size), loc.split(size), strict=True)
+            return torch.cat([likelihood_of(self._decoding_at(u), z).mean.double().cpu() for u, z in parts])
 
     @torch.no_grad()
     def features(self, x: Float[Tensor, "datum input"]) -> Float[Tensor, "datum feature"]:
@@ -98,8 +117,8 @@ class ModelSurface:
         """
         with torch.enable_grad():
             u = u.clone().requires_grad_()
-            z = self.prior.components_at(u, feature_encoder(self.model)).mean
-            image = features_of(self.model, likelihood_of(self.model, z).mean).flatten(1)
+            z = self._components_at(u).mean
+            image = features_of(self.model, likelihood_of(self._decoding_at(u), z).mean).flatten(1)
             v = torch.zeros_like(image, requires_grad=True)
             (pulled,) = torch.autograd.grad(image, u, v, create_graph=True)
             axes = pulled.unbind(1)

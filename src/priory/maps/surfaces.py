@@ -5,9 +5,11 @@ from typing import Any, Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
+from priory.maps.conditional_surface import ConditionalSurface
 from priory.maps.gtm_surface import GTMSurface
 from priory.maps.model_surface import ModelSurface
 from priory.model import LatentVariableModel
+from priory.vae import ConditionalVAE
 
 
 @runtime_checkable
@@ -52,6 +54,8 @@ def surface_of(model: Any) -> Surface:
     """
     if isinstance(model, Surface):
         return model
+    if isinstance(model, ConditionalVAE):
+        return ConditionalSurface(model)
     if isinstance(model, LatentVariableModel):
         return ModelSurface(model)
     from sklearn.pipeline import Pipeline

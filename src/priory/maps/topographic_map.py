@@ -30,8 +30,9 @@ from priory.maps.labels import as_classes, as_labels
 from priory.maps.places import REACH, Places, places_of
 from priory.maps.quality import knn_accuracy, neighborhoods, topographic_error
 from priory.maps.surfaces import surface_of
+from priory.model import given
 from priory.plots.figure import html_picture
-from priory.rows import Rows, RowsLike, as_rows
+from priory.rows import Rows, RowsLike, as_rows, batches_with_context
 
 if TYPE_CHECKING:
     import pandas
@@ -170,7 +171,8 @@ class TopographicMap:
 
         It is -inf for a row whose code or density overflows.
         """
-        return torch.cat([self.surface.log_likelihood(x) for x, _ in self.rows.batches(self.batch_size)])
+        batches = batches_with_context(self.rows, self.batch_size)
+        return torch.cat([given(self.surface, context).log_likelihood(x) for x, context in batches])
 
     def to_frame(self) -> "pandas.DataFrame":
         """Return the place of each row as a data frame with the names of the rows; `Places.columns` names the columns.
@@ -321,7 +323,8 @@ class TopographicMap:
         return places, total
 
     def _shares(self, rows: Rows) -> Iterator[Float[Tensor, "datum node"]]:
-        return (self.surface.responsibilities(x) for x, _ in rows.batches(self.batch_size))
+        batches = batches_with_context(rows, self.batch_size)
+        return (given(self.surface, context).responsibilities(x) for x, context in batches)
 
     def _sums(self, columns: Callable[[slice], Float[Tensor, "row column"]]) -> Float[Tensor, "node column"]:
         """sum_n r_nk c_n; `columns` gives c of some rows."""

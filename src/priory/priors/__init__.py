@@ -1,6 +1,10 @@
 """Priors: one member of the family a file."""
 
 from priory.priors.base import MixturePrior, Prior
+from priory.priors.conditional import ConditionalPrior, GivenPrior
+from priory.priors.conditional_gaussians import ConditionalMixtureOfGaussians
+from priory.priors.conditional_mixture import ConditionalMixturePrior
+from priory.priors.covariates import ComponentCovariates, Covariates, GridCovariates
 from priory.priors.density import DensityPrior
 from priory.priors.flow import FlowPrior
 from priory.priors.gaussians import MixtureOfGaussians
@@ -11,10 +15,17 @@ from priory.priors.normal import StandardNormal
 from priory.priors.vamp import VampPrior
 
 __all__ = [
+    "ComponentCovariates",
+    "ConditionalMixtureOfGaussians",
+    "ConditionalMixturePrior",
+    "ConditionalPrior",
+    "Covariates",
     "DensityPrior",
     "FlowPrior",
     "GTMPrior",
     "GTMVampPrior",
+    "GivenPrior",
+    "GridCovariates",
     "GridPrior",
     "MixtureOfGaussians",
     "MixturePrior",

@@ -6,6 +6,8 @@ folder of Parquet files.
 
 from priory.rows.arrays import SparseMatrix
 from priory.rows.arrow import ArrowTable
+from priory.rows.conditions import Categories, Conditions, Quantity
+from priory.rows.context import RowsWithContext, batches_with_context, context_at, read_with_context, with_context
 from priory.rows.conversion import RowsLike, as_rows
 from priory.rows.frames import AnnotatedData, Frame
 from priory.rows.protocol import Rows, read_batches
@@ -14,11 +16,19 @@ from priory.rows.tensors import TensorRows
 __all__ = [
     "AnnotatedData",
     "ArrowTable",
+    "Categories",
+    "Conditions",
     "Frame",
+    "Quantity",
     "Rows",
     "RowsLike",
+    "RowsWithContext",
     "SparseMatrix",
     "TensorRows",
     "as_rows",
+    "batches_with_context",
+    "context_at",
     "read_batches",
+    "read_with_context",
+    "with_context",
 ]

@@ -11,21 +11,28 @@ from priory.distributions.normal import Normal
 from priory.grid.guide import Guide
 from priory.grid.nodes import RadialBasis
 from priory.model import ComposedModel
-from priory.nn import decoders, encoders, networks, preprocessing
+from priory.nn import conditional, decoders, encoders, networks, preprocessing
 from priory.priors import (
+    ComponentCovariates,
+    ConditionalMixtureOfGaussians,
+    ConditionalMixturePrior,
     DensityPrior,
     FlowPrior,
+    GridCovariates,
     GTMPrior,
     GTMVampPrior,
     MixtureOfGaussians,
     StandardNormal,
     VampPrior,
 )
-from priory.vae import VAE
+from priory.vae import VAE, ConditionalVAE
 
 OURS = (
     VAE,
+    ConditionalVAE,
     ComposedModel,
+    conditional.ConditionalEncoder,
+    conditional.ConditionalDecoder,
     encoders.NormalEncoder,
     decoders.BernoulliDecoder,
     decoders.CategoricalDecoder,
@@ -39,8 +46,12 @@ OURS = (
     preprocessing.LogNormalize,
     preprocessing.Rescale,
     preprocessing.Standardize,
+    ComponentCovariates,
+    ConditionalMixtureOfGaussians,
+    ConditionalMixturePrior,
     DensityPrior,
     FlowPrior,
+    GridCovariates,
     GTMPrior,
     GTMVampPrior,
     MixtureOfGaussians,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from priory.rows import Rows, read_batches
+from priory.rows import Rows, read_with_context
 
 
 def derived_seed(*parts: object) -> int:
@@ -38,5 +38,5 @@ class ShuffledBatches:
         missing = -len(order) % self.world_size
         return torch.cat([order, order[:missing]])[self.rank :: self.world_size] if self.world_size > 1 else order
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        yield from read_batches(self.rows, self.order().split(self.batch_size))
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+        yield from read_with_context(self.rows, self.order().split(self.batch_size))

@@ -12,9 +12,9 @@ from priory._support.locking import sole_writer
 from priory._support.messages import first_few, shortened
 from priory._support.optional import require
 from priory._support.settings import settings_from
-from priory.model import LatentVariableModel, device_of
+from priory.model import ConditionalModel, LatentVariableModel, device_of, given
 from priory.objectives import Elbo, Objective
-from priory.rows import Rows, RowsLike, as_rows
+from priory.rows import Rows, RowsLike, as_rows, context_at
 from priory.training.batches import ShuffledBatches
 from priory.training.history import HISTORY_FILE, History
 from priory.training.identity import check_same_processes, check_same_run, identity_of
@@ -35,7 +35,7 @@ NUMBERS_AT_ONCE = 2**22  # of rows that are looked through for NaN: sparse ones 
 
 
 def fit(
-    model: LatentVariableModel,
+    model: LatentVariableModel | ConditionalModel,
     train: RowsLike,
     valid: RowsLike | None = None,
     *,
@@ -60,9 +60,10 @@ def fit(
 
     Args:
         model: a `VAE`, or any `torch.nn.Module` with the methods `encode`, `latent_prior` and `decode`, such as the
-            result of `as_model`.
+            result of `as_model`; or a conditional model, such as a `ConditionalVAE`.
         train: training rows, in any form that `priory.rows.as_rows` reads: a tensor, an array, a data frame, a
-            `Dataset`, ...; a `DataLoader` gives `batch_size` too, unless it or `settings` is given.
+            `Dataset`, ...; a `DataLoader` gives `batch_size` too, unless it or `settings` is given. A conditional model
+            needs rows with a context (`with_context`).
         valid: validation rows, likewise; their values are never drawn anew.
         objective: what is maximized: a name, one of the classes of `priory.objectives` with its options, or a function
             (model, x) that returns an `Elbo` or a tensor (B,) of bounds in nats, for which there is no warm-up. By
@@ -111,6 +112,8 @@ def fit(
     module = require_trainable(model)
     train_rows = _finite_rows(train, "train")
     valid_rows = None if valid is None else _finite_rows(valid, "valid")
+    for rows in filter(None, (train_rows, valid_rows)):
+        given(module, context_at(rows, torch.zeros(1, dtype=torch.int64)))  # before any work: do model and rows match?
     if settings is None and (batch_size := getattr(train_rows, "batch_size", None)):
         overrides = {"batch_size": batch_size} | overrides
     named = {"objective": objective, "optimizer": optimizer}

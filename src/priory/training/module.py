@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor, nn
 
+from priory.model import given
 from priory.objectives import Elbo, Objective, Terms
 from priory.training.averaging import WeightAverage
 from priory.training.batches import ShuffledBatches
@@ -63,17 +64,17 @@ class Training(pl.LightningModule):
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         if self.trainer.validating:  # the batch is empty
             return batch
-        x, rows = batch
-        return x.to(device, next(self.model.parameters()).dtype, non_blocking=True), rows
+        x, rows, context = batch
+        return x.to(device, next(self.model.parameters()).dtype, non_blocking=True), rows, context
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, Tensor, Tensor | None], batch_idx: int) -> Tensor:
         """Compute the loss; DDP's forward sees all that is random or has a gradient, because it is in here."""
-        x, rows = batch
+        x, rows, context = batch
         if self.dynamic_binarization:
             x = torch.bernoulli(x)
         self.batch = batch_idx
         with invalid_parameters(self.model, rows, epoch=self.epoch, batch=self.batch):
-            terms = self.objective(self.model, x, self.beta)
+            terms = self.objective(given(self.model, context), x, self.beta)
         reconstruction, kl = terms.bound.reconstruction.mean(), terms.bound.kl.mean()
         self.last_terms = Elbo(terms.bound.reconstruction.detach(), terms.bound.kl.detach()), rows
         bound = Elbo(reconstruction.detach(), kl.detach())

@@ -10,25 +10,28 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from priory._support.seeds import own_noise
 from priory._support.settings import settings_from
 from priory.distributions.normal import is_diagonal_normal
 from priory.model import (
+    ConditionalModel,
     LatentVariableModel,
     as_model,
     cast_like,
     device_of,
     evaluation_mode,
+    given,
     latent_prior_of,
     posterior_of,
     require_model,
 )
 from priory.priors import Prior
-from priory.rows import Rows, RowsLike, as_rows, read_batches
+from priory.rows import Rows, RowsLike, as_rows, batches_with_context, context_at
 from priory.training.failures import REFUSALS
 from priory.training.settings import SYNONYMS, RefitSettings
-from priory.vae import VAE, features_of
+from priory.vae import VAE, ConditionalVAE, features_of
 
 # Limits of expectation maximization, which keeps its draws: it takes seconds.
 MOST_DRAWS = 100_000
@@ -64,7 +67,7 @@ class Refitted(NamedTuple):
 
 
 def refit(
-    model: LatentVariableModel,
+    model: LatentVariableModel | ConditionalModel,
     prior: Prior,
     train: RowsLike,
     valid: RowsLike | None = None,
@@ -111,13 +114,14 @@ def refit(
     (True, 'MixtureOfGaussians', True)
     """
     chosen = settings_from(RefitSettings, settings, overrides, refit, SYNONYMS)
-    require_model(model)
+    require_model(model, conditional=True)
     rows = as_rows(train, "train")
     judges = rows if valid is None else as_rows(valid, "valid")
+    given(model, context_at(rows, torch.zeros(1, dtype=torch.int64)))  # before any work: do model and rows match?
     fitted = _with_prior(model, prior.to(device_of(model)))
     noise = nullcontext() if seed is None else own_noise(seed, device_of(model))
     with noise, _frozen(model, prior), evaluation_mode(fitted):
-        fitting = _Fitting(fitted, prior, Posteriors(model, rows), Posteriors(model, judges), chosen)
+        fitting = _Fitting(prior, Posteriors(fitted, rows), Posteriors(fitted, judges), chosen)
         by_em = prior.fit_by_em(fitting.train.many_draws(), partial(_features, model, rows), seed=seed or 0)
         fitting.run(progress)
     fitted.eval()
@@ -126,8 +130,10 @@ def refit(
 
 def _with_prior(model: LatentVariableModel, prior: Prior) -> nn.Module:
     """Return a model with the same encoder and decoder, and this prior."""
-    if isinstance(model, VAE):
-        return VAE(model.encoder, model.decoder, prior, model.preprocess)
+    if isinstance(model, VAE | ConditionalVAE):
+        return type(model)(model.encoder, model.decoder, prior, model.preprocess)
+    if isinstance(model, ConditionalModel):
+        raise TypeError(f"model: expected a ConditionalVAE or a model without a context, got {type(model).__name__}")
     with torch.no_grad(), evaluation_mode(model):
         latent_dim = latent_prior_of(model).event_shape[0]
     if prior.latent_dim not in (None, latent_dim):
@@ -150,9 +156,9 @@ class Posteriors:
     @torch.no_grad()
     def encode(self) -> None:
         parts = []
-        for x, _ in read_batches(self._rows, torch.arange(len(self._rows)).split(ROWS_AT_ONCE)):
+        for x, context in batches_with_context(self._rows, ROWS_AT_ONCE):
             x = cast_like(x, self._model)
-            q = posterior_of(self._model, torch.bernoulli(x) if self.changes else x)
+            q = posterior_of(given(self._model, context), torch.bernoulli(x) if self.changes else x)
             if not is_diagonal_normal(q):
                 raise TypeError(
                     f"model: refit expects an encoder that gives Independent(Normal, 1), got {type(q).__name__}; use "
@@ -160,6 +166,10 @@ class Posteriors:
                 )
             parts.append((q.mean, q.stddev))
         self.loc, self.scale = (torch.cat(column) for column in zip(*parts, strict=True))
+
+    def prior(self, positions: Tensor) -> Distribution:
+        """Evaluate p(z), or p(z | c) of the rows at these positions."""
+        return latent_prior_of(given(self._model, context_at(self._rows, positions)))
 
     def draws(self, positions: Tensor | slice, number: int) -> Float[Tensor, "draw datum latent"]:
         """Draw z from q(z|x) of the rows at these positions."""
@@ -183,10 +193,10 @@ def _features(model: LatentVariableModel, rows: Rows) -> Tensor:
 class _Fitting:
     """Gradient steps on a prior, and their validation."""
 
-    def __init__(self, model: Any, prior: Prior, train: Posteriors, valid: Posteriors, settings: RefitSettings) -> None:
-        self.model, self.prior, self.train, self.settings = model, prior, train, settings
+    def __init__(self, prior: Prior, train: Posteriors, valid: Posteriors, settings: RefitSettings) -> None:
+        self.prior, self.train, self.settings = prior, train, settings
         number = min(settings.validation_draws, max(1, MOST_JUDGED // valid.loc.numel()))
-        self.judged = valid.draws(slice(None), number)
+        self.valid, self.judged = valid, valid.draws(slice(None), number)
         self.course: list[float] = []
         self.best = 0
         self.parameters = [p for p in prior.parameters() if p.requires_grad]
@@ -220,7 +230,7 @@ class _Fitting:
         self.prior.train()
         for positions in torch.randperm(len(self.train)).split(self.settings.batch_size):
             z = self.train.draws(positions, self.settings.draws)
-            loss = -latent_prior_of(self.model).log_prob(z).mean()
+            loss = -self.train.prior(positions).log_prob(z).mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -229,7 +239,7 @@ class _Fitting:
     @torch.no_grad()
     def _judge(self) -> bool:
         """Append E_q [log p(z)] of the validation rows to the course, and return whether it is the best."""
-        p_z = latent_prior_of(self.model)
+        p_z = self.valid.prior(torch.arange(len(self.valid)))
         score = float(torch.stack([p_z.log_prob(z).double().mean() for z in self.judged]).mean())
         if not math.isfinite(score):
             raise self._diverged(f"E log p(z) = {score}")

@@ -47,7 +47,7 @@ def require_trainable(model: Any) -> nn.Module:
         TypeError: it lacks a method, or is no module.
         ValueError: it has no parameters to train.
     """
-    require_model(model)
+    require_model(model, conditional=True)
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}; derive from it, or {AS_MODEL}")
     if not any(p.requires_grad for p in model.parameters()):

@@ -1,0 +1,130 @@
+"""Encoders and decoders that read a context c beside x or z, and modules with the context given."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from priory.model import covariates_of
+
+
+class ConditionalEncoder(nn.Module):
+    """q(z | x, c) of an encoder that reads (h(x), c), concatenated.
+
+    Args:
+        encoder: of (h(x), c): its network reads the width of h(x) and that of the context.
+        features: h, such as a convolutional network of images; None is the identity.
+
+    Reference: Sohn, Lee & Yan 2015, *Learning Structured Output Representation using Deep Conditional Generative
+    Models*, NeurIPS 28, sec. 3.
+
+    >>> from priory import NormalEncoder, mlp
+    >>> encoder = ConditionalEncoder(NormalEncoder(mlp(6 + 3, [8], 4)))
+    >>> encoder(torch.zeros(5, 6), torch.eye(3)[[0, 1, 2, 0, 1]]).batch_shape, encoder.latent_dim
+    (torch.Size([5]), 2)
+    """
+
+    def __init__(self, encoder: nn.Module, features: nn.Module | None = None) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.features = nn.Identity() if features is None else features
+
+    @property
+    def latent_dim(self) -> int | None:
+        """L, if the encoder knows it."""
+        return getattr(self.encoder, "latent_dim", None)
+
+    def forward(self, features: Float[Tensor, "*batch input"], context: Float[Tensor, "*batch context"]) -> Any:
+        """q(z | x, c), with batch shape (*batch)."""
+        return self.encoder(beside(self.features(features), context))
+
+
+class ConditionalDecoder(nn.Module):
+    """p(x | z, c) of a decoder that reads (z, c), concatenated.
+
+    Args:
+        decoder: of (z, c): its network reads L numbers and the context.
+
+    >>> from priory import BernoulliDecoder, mlp
+    >>> decoder = ConditionalDecoder(BernoulliDecoder(mlp(2 + 3, [8], 6)))
+    >>> decoder(torch.zeros(7, 5, 2), torch.eye(3)[[0, 1, 2, 0, 1]]).batch_shape
+    torch.Size([7, 5])
+    """
+
+    def __init__(self, decoder: nn.Module) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    @property
+    def num_outputs(self) -> int:
+        """Numbers that the decoder gives for each column."""
+        return getattr(self.decoder, "num_outputs", 1)
+
+    def covariates(self, x: Tensor) -> dict[str, Any]:
+        """What p(x | z, c) depends on beside z and c, computed from x."""
+        return covariates_of(self.decoder, x)
+
+    def forward(
+        self, z: Float[Tensor, "*batch latent"], context: Float[Tensor, "*batch context"], **covariates: Any
+    ) -> Distribution:
+        """p(x | z, c), with the batch shape of z."""
+        return self.decoder(beside(z, context), **covariates)
+
+
+def beside(values: Float[Tensor, "*sample value"], context: Float[Tensor, "*batch context"]) -> Tensor:
+    """Concatenate values with the context of their rows, which is repeated for further samples.
+
+    Raises:
+        ValueError: the context is of another number of rows.
+
+    >>> beside(torch.zeros(7, 5, 2), torch.ones(5, 3)).shape
+    torch.Size([7, 5, 5])
+    """
+    try:
+        context = context.to(values).expand(*values.shape[:-1], -1)
+    except RuntimeError as error:
+        raise ValueError(
+            f"context: expected one for each row, or one for all, got shape {tuple(context.shape)} for values of shape "
+            f"{tuple(values.shape)}"
+        ) from error
+    return torch.cat([values, context], -1)
+
+
+class Given(nn.Module):
+    """A module of (x, c) as a module of x alone, at this context.
+
+    Args:
+        module: called as `module(x, context, ...)`.
+        context: of the rows, (B, C), or of all rows, (C,).
+
+    >>> from priory import NormalEncoder, mlp
+    >>> encoder = Given(ConditionalEncoder(NormalEncoder(mlp(6 + 3, [8], 4))), torch.tensor([0.0, 1.0, 0.0]))
+    >>> encoder(torch.zeros(5, 6)).event_shape
+    torch.Size([2])
+    """
+
+    context: Tensor
+
+    def __init__(self, module: nn.Module, context: Float[Tensor, "*batch context"]) -> None:
+        super().__init__()
+        self.module = module
+        self.register_buffer("context", context, persistent=False)
+
+    @property
+    def latent_dim(self) -> int | None:
+        """L, if the module knows it."""
+        return getattr(self.module, "latent_dim", None)
+
+    @property
+    def num_outputs(self) -> int:
+        """Numbers that a decoder gives for each column."""
+        return getattr(self.module, "num_outputs", 1)
+
+    def covariates(self, x: Tensor) -> dict[str, Any]:
+        """What a decoder conditions on beside z and c."""
+        return covariates_of(self.module, x)
+
+    def forward(self, values: Float[Tensor, "*batch value"], **covariates: Any) -> Distribution:
+        return self.module(values, self.context, **covariates)

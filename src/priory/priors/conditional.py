@@ -1,0 +1,88 @@
+"""Conditional priors p(z | c): their interface, and a prior with the context given."""
+
+from abc import abstractmethod
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from priory.grid.guide import Guide
+from priory.nn.conditional import Given
+from priory.nn.encoders import Encoder
+from priory.priors.base import Prior
+
+
+class ConditionalPrior(Prior):
+    """p(z | c) as a module. A subclass needs `forward` alone."""
+
+    @abstractmethod
+    def forward(  # type: ignore[override]  # a conditional prior is no prior before it has the context
+        self, encoder: nn.Module | None = None, context: Float[Tensor, "*batch context"] | None = None
+    ) -> Distribution:
+        """p(z | c), with the batch shape of the context without its last axis, or () if it does not depend on c.
+
+        Args:
+            encoder: called as `encoder(pseudo_inputs, covariates)`.
+            context: of the rows, (B, C), or of all rows, (C,).
+        """
+
+
+class GivenPrior(Prior):
+    """A prior at a context: p(z | c) of a conditional prior, p(z) of another.
+
+    Args:
+        prior: any prior. One that needs the encoder must be conditional, because its pseudo-inputs need covariates.
+        context: of the rows, (B, C), or of all rows, (C,).
+
+    Raises:
+        TypeError: the prior needs the encoder, and is not conditional.
+
+    >>> from priory import StandardNormal
+    >>> GivenPrior(StandardNormal(2), torch.zeros(3))().event_shape
+    torch.Size([2])
+    """
+
+    context: Tensor
+
+    def __init__(self, prior: Prior, context: Float[Tensor, "*batch context"]) -> None:
+        super().__init__()
+        if getattr(prior, "needs_encoder", False) and not isinstance(prior, ConditionalPrior):
+            raise TypeError(
+                f"prior: expected one whose pseudo-inputs have covariates, for an encoder q(z|x, c), got a "
+                f"{type(prior).__name__}; give ConditionalMixturePrior(prior, covariates)"
+            )
+        self.prior = prior
+        self.register_buffer("context", context, persistent=False)
+
+    @property
+    def needs_encoder(self) -> bool:  # type: ignore[override]
+        """Whether the prior needs the encoder."""
+        return self.prior.needs_encoder
+
+    @property
+    def latent_dim(self) -> int | None:  # type: ignore[override]
+        """L, or None if the encoder decides."""
+        return self.prior.latent_dim
+
+    @property
+    def guide(self) -> Guide | None:
+        """The guide of a prior with a grid."""
+        return getattr(self.prior, "guide", None)
+
+    def forward(self, encoder: Encoder | None = None) -> Distribution:
+        """p(z | c); an encoder with the context given is taken without it, because pseudo-inputs have their own."""
+        if not isinstance(self.prior, ConditionalPrior):
+            return self.prior(None)
+        module: Any = encoder.module if isinstance(encoder, Given) else encoder
+        return self.prior(module, self.context)
+
+
+def require_context(prior: Prior, context: Tensor | None) -> Tensor:
+    """The context, or a TypeError if there is none."""
+    if context is None:
+        name = type(prior).__name__
+        raise TypeError(f"{name}: expected a context, because it gives p(z | c), got none; call prior(encoder, context)")
+    return context
+
+

@@ -1,0 +1,81 @@
+"""Conditional mixtures on components that all contexts share."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from priory.distributions.mixture import Mixture
+from priory.grid.guide import Guide
+from priory.nn.conditional import Given
+from priory.priors.base import Features, MixturePrior
+from priory.priors.conditional import ConditionalPrior, require_context
+from priory.priors.covariates import Covariates
+
+
+class ConditionalMixturePrior(ConditionalPrior):
+    """p(z | c) = sum_k p(k | c) p_k(z),  p(k | c) = pi_k p(c | k) / sum_j pi_j p(c | j),  of any mixture prior.
+
+    All contexts share the components, such as the nodes of a grid: the map stays one map, and each context has its
+    density p(k | c) on it. Averaged over the contexts of the model, p(c) = sum_k pi_k p(c | k), this is the mixture
+    itself. Components q(z | u_k, c_k) encode the pseudo-input with its own covariates c_k, which p(c | k) is centered at.
+
+    Args:
+        prior: the mixture, such as a `VampPrior` or a `GTMPrior`.
+        covariates: c_k and p(c | k).
+        weights: whether the weights depend on c; if not, p(z) is the same for all contexts, and what differs between
+            contexts (a batch effect) is left to encoder and decoder.
+
+    >>> from priory import ConditionalEncoder, NormalEncoder, VampPrior, mlp
+    >>> from priory.priors import ComponentCovariates
+    >>> prior = ConditionalMixturePrior(VampPrior(torch.rand(5, 6)), ComponentCovariates((3,), torch.ones(5, 3) / 3))
+    >>> encoder = ConditionalEncoder(NormalEncoder(mlp(6 + 3, [8], 4)))
+    >>> prior(encoder, torch.eye(3)).batch_shape
+    torch.Size([3])
+    """
+
+    summary = "any mixture, with weights p(k | c) that depend on a context"
+    reference = "Tomczak & Welling 2018, arXiv:1705.07120, eq. 9, with a context"
+
+    def __init__(self, prior: MixturePrior, covariates: Covariates, *, weights: bool = True) -> None:
+        super().__init__()
+        self.prior, self.covariates, self.weights = prior, covariates, weights
+
+    @property
+    def needs_encoder(self) -> bool:  # type: ignore[override]
+        """Whether the components need the encoder."""
+        return self.prior.needs_encoder
+
+    @property
+    def latent_dim(self) -> int | None:  # type: ignore[override]
+        """L, or None if the encoder decides."""
+        return self.prior.latent_dim
+
+    @property
+    def guide(self) -> Guide | None:
+        """The guide of a prior with a grid."""
+        return getattr(self.prior, "guide", None)
+
+    def joint(self, encoder: nn.Module | None = None) -> Mixture:
+        """The mixture of all contexts, p(z) = sum_k pi_k p_k(z)."""
+        return self.prior(None if encoder is None else Given(encoder, self.covariates.of_components(self.prior)))
+
+    def log_weights(self, context: Float[Tensor, "*batch context"]) -> Float[Tensor, "*batch component"]:
+        """log p(k | c), in nats."""
+        log_prob = self.covariates.log_prob(context, self.covariates.logits(self.prior))
+        return torch.log_softmax(self.prior.mixing_logits + log_prob, -1)
+
+    def forward(  # type: ignore[override]
+        self, encoder: nn.Module | None = None, context: Float[Tensor, "*batch context"] | None = None
+    ) -> Mixture:
+        """p(z | c), with the context's batch shape, or () if the weights do not depend on it.
+
+        Raises:
+            TypeError: there is no context, or no encoder though the components need one.
+            ValueError: the context has another width.
+        """
+        joint = self.joint(encoder)
+        return Mixture(self.log_weights(require_context(self, context)), joint.components) if self.weights else joint
+
+    def fit_by_em(self, z: Float[Tensor, "draw latent"], features: Features | None = None, *, seed: int = 0) -> bool:
+        """Fit the mixture of all contexts, if its steps have a closed form."""
+        return self.prior.fit_by_em(z, features, seed=seed)

@@ -130,7 +130,9 @@ def _check_latent_dims(encoder: nn.Module, prior: nn.Module) -> None:
         raise ValueError(f"prior: expected {ours} latent dimensions, those of the encoder, got {theirs}")
 
 
-def features_of(model: LatentVariableModel | ConditionalModel, x: Float[Tensor, "*batch input"]) -> Float[Tensor, "*batch feature"]:
+def features_of(
+    model: LatentVariableModel | ConditionalModel, x: Float[Tensor, "*batch input"]
+) -> Float[Tensor, "*batch feature"]:
     """Return rows as the encoder of pseudo-inputs reads them: preprocessed by a `VAE`, as they are by other models."""
     return model.preprocess(x) if isinstance(model, VAE | ConditionalVAE) else x
 

@@ -16,7 +16,7 @@ def marginal_prior(model: ConditionalModel, rows: Rows) -> Distribution:
     """Return p(z) = 1/N sum_n p(z | c_n) over the contexts of these rows, or of 512 of them if there are more.
 
     >>> from priory import ConditionalMixtureOfGaussians, ConditionalVAE, MixtureOfGaussians, with_context
-    >>> prior = ConditionalMixtureOfGaussians(MixtureOfGaussians(2, 5), torch.nn.Linear(3, 5 * (1 + 2 * 2)))
+    >>> prior = ConditionalMixtureOfGaussians(MixtureOfGaussians(2, 5), context_dim=3)
     >>> model = ConditionalVAE(torch.nn.Identity(), torch.nn.Identity(), prior)
     >>> marginal_prior(model, with_context(torch.zeros(4, 6), torch.eye(3)[[0, 1, 1, 0]])).num_components
     10

@@ -82,7 +82,7 @@ def require_context(prior: Prior, context: Tensor | None) -> Tensor:
     """The context, or a TypeError if there is none."""
     if context is None:
         name = type(prior).__name__
-        raise TypeError(f"{name}: expected a context, because it gives p(z | c), got none; call prior(encoder, context)")
+        raise TypeError(
+            f"{name}: expected a context, because it gives p(z | c), got none; call prior(encoder, context)"
+        )
     return context
-
-

@@ -1,5 +1,7 @@
 """The conditional mixture of Gaussians: weights, means and scales depend on the context."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -12,21 +14,23 @@ from priory.priors.gaussians import MixtureOfGaussians
 
 
 class ConditionalMixtureOfGaussians(ConditionalPrior):
-    """p(z | c) = sum_k pi_k(c) N(z | loc_k(c), diag(scale_k(c)^2)), a mixture of Gaussians that a network of c changes.
+    """p(z | c) = sum_k pi_k(c) N(z | loc_k(c), diag(scale_k(c)^2)), which starts as a mixture that no context changes.
 
-        (logits of pi(c), loc(c), log scale(c)) = those of the mixture + network(c)
+        loc_k(c) = loc_k + A_k h(c),    log scale_k(c) = log scale_k + B_k h(c),    log pi_k(c) = logit_k + w_k h(c) + const
+
+    Indicators of classes as h(c) = c make separate mixtures, which share nothing.
 
     Args:
-        prior: the mixture of Gaussians.
-        network: from c (..., C) to K (1 + 2 L) numbers: logits of the weights, then means, then log-scales. A linear
-            layer of indicators of classes makes separate mixtures, which share nothing.
+        prior: the mixture without a context.
+        context_dim: width of h(c).
+        features: h, a module from c (..., C) to (..., context_dim); None is the identity.
 
     Raises:
-        ValueError: the network gives another width (when called).
+        ValueError: context_dim is not positive, or h(c) has another width (when called).
 
     Reference: Bishop 1994, *Mixture Density Networks*, eq. 22-27.
 
-    >>> prior = ConditionalMixtureOfGaussians(MixtureOfGaussians(2, 5), nn.Linear(3, 5 * (1 + 2 * 2)))
+    >>> prior = ConditionalMixtureOfGaussians(MixtureOfGaussians(2, 5), context_dim=3)
     >>> prior(context=torch.eye(3)).log_prob(torch.zeros(3, 2)).shape
     torch.Size([3])
     """
@@ -34,14 +38,23 @@ class ConditionalMixtureOfGaussians(ConditionalPrior):
     summary = "K diagonal normals whose weights, means and scales depend on a context"
     reference = "Bishop 1994, Mixture Density Networks, eq. 22-27"
 
-    def __init__(self, prior: MixtureOfGaussians, network: nn.Module) -> None:
+    def __init__(self, prior: MixtureOfGaussians, context_dim: int, features: nn.Module | None = None) -> None:
         super().__init__()
-        self.prior, self.network = prior, network
+        if context_dim < 1:
+            raise ValueError(f"context_dim: expected a positive width of h(c), got {context_dim}")
+        self.prior, self.features = prior, nn.Identity() if features is None else features
+        size = *prior.loc.shape, context_dim
+        self.logit_slopes = nn.Parameter(torch.zeros(size[0], context_dim))
+        self.loc_slopes, self.log_scale_slopes = nn.Parameter(torch.zeros(size)), nn.Parameter(torch.zeros(size))
 
     @property
     def latent_dim(self) -> int | None:  # type: ignore[override]
         """L."""
         return self.prior.latent_dim
+
+    def constructor_arguments(self) -> dict[str, Any]:
+        """Return the arguments of the constructor that are no attributes, for `priory.save`."""
+        return {"context_dim": self.logit_slopes.shape[1]}
 
     def forward(  # type: ignore[override]
         self, encoder: nn.Module | None = None, context: Float[Tensor, "*batch context"] | None = None
@@ -50,18 +63,17 @@ class ConditionalMixtureOfGaussians(ConditionalPrior):
 
         Raises:
             TypeError: there is no context.
-            ValueError: the network gives another width.
+            ValueError: h(c) has another width.
         """
-        loc = self.prior.loc
-        output = at_least_float32(self.network(require_context(self, context)))
-        expected = len(loc) + 2 * loc.numel()
-        if output.shape[-1] != expected:
-            raise ValueError(f"network: expected K (1 + 2 L) = {expected} numbers, got shape {tuple(output.shape)}")
-        logits, moved, log_scale = output.split((len(loc), loc.numel(), loc.numel()), -1)
-        components = diagonal_normal(
-            loc + moved.unflatten(-1, loc.shape), bounded_scale(self.prior.log_scale + log_scale.unflatten(-1, loc.shape))
-        )
-        return Mixture(self.prior.mixing_logits + logits, components)
+        h = at_least_float32(self.features(require_context(self, context)))
+        if h.shape[-1] != self.logit_slopes.shape[1]:
+            raise ValueError(
+                f"features: expected h(c) of width {self.logit_slopes.shape[1]}, got shape {tuple(h.shape)}"
+            )
+        loc = self.prior.loc + torch.einsum("klh,...h->...kl", self.loc_slopes, h)
+        log_scale = self.prior.log_scale + torch.einsum("klh,...h->...kl", self.log_scale_slopes, h)
+        components = diagonal_normal(loc, bounded_scale(log_scale))
+        return Mixture(self.prior.mixing_logits + h @ self.logit_slopes.mT, components)
 
     def fit_by_em(self, z: Float[Tensor, "draw latent"], features: Features | None = None, *, seed: int = 0) -> bool:
         """Fit the mixture of all contexts, if its steps have a closed form."""

@@ -91,7 +91,9 @@ class ComponentCovariates(Covariates):
         if start.ndim != 2 or start.shape[1] != sum(self.sizes):
             raise ValueError(f"start: expected shape (K, {sum(self.sizes)}), got {tuple(start.shape)}")
         parts = [
-            part if part.shape[1] == 1 else torch.lerp(torch.full_like(part, 1 / part.shape[1]), part, _sure(part)).log()
+            part
+            if part.shape[1] == 1
+            else torch.lerp(torch.full_like(part, 1 / part.shape[1]), part, _sure(part)).log()
             for part in start.split(self.sizes, 1)
         ]
         self.free = nn.Parameter(torch.cat(parts, 1))

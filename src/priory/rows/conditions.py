@@ -119,9 +119,7 @@ class Conditions:
             raise ValueError("columns: expected at least one column to condition on, got none")
         if unknown := [name for name in quantities if name not in columns]:
             raise ValueError(f"quantities: expected names of {first_few(list(columns))}, got {first_few(unknown)}")
-        return cls(
-            tuple(_learned(name, np.asarray(columns[name]), name in quantities) for name in map(str, columns))
-        )
+        return cls(tuple(_learned(name, np.asarray(columns[name]), name in quantities) for name in map(str, columns)))
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -38,6 +38,7 @@ from priory.objectives import elbo as elbo
 from priory.objectives import guided_elbo as guided_elbo
 from priory.objectives import importance_weighted_bound as importance_weighted_bound
 from priory.priors import ComponentCovariates as ComponentCovariates
+from priory.priors import ConditionalFlowPrior as ConditionalFlowPrior
 from priory.priors import ConditionalMixtureOfGaussians as ConditionalMixtureOfGaussians
 from priory.priors import ConditionalMixturePrior as ConditionalMixturePrior
 from priory.priors import DensityPrior as DensityPrior

@@ -6,7 +6,7 @@ functions that `as_model` makes a module of.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -65,6 +65,9 @@ class ConditionalModel(Protocol):
 
     def given(self, context: Float[Tensor, "*batch context"]) -> LatentVariableModel:
         """Return the model of rows with this context, (B, C), or of any number of rows with one context, (C,)."""
+
+
+AnyModel: TypeAlias = LatentVariableModel | ConditionalModel
 
 
 def given(model: Any, context: Tensor | None) -> Any:

@@ -1,13 +1,13 @@
 """The variational autoencoder, composed of any encoder, decoder and prior."""
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from priory.model import ConditionalModel, LatentVariableModel, covariates_of, reconstruct, sample
+from priory.model import AnyModel, LatentVariableModel, covariates_of, reconstruct, sample
 from priory.nn.conditional import Given
 from priory.nn.encoders import Encoder
 from priory.priors import GivenPrior, Prior
@@ -124,15 +124,16 @@ class GivenVAE(VAE):
         self.register_buffer("context", context, persistent=False)
 
 
+AnyVAE: TypeAlias = VAE | ConditionalVAE
+
+
 def _check_latent_dims(encoder: nn.Module, prior: nn.Module) -> None:
     ours, theirs = getattr(encoder, "latent_dim", None), getattr(prior, "latent_dim", None)
     if isinstance(ours, int) and isinstance(theirs, int) and ours != theirs:
         raise ValueError(f"prior: expected {ours} latent dimensions, those of the encoder, got {theirs}")
 
 
-def features_of(
-    model: LatentVariableModel | ConditionalModel, x: Float[Tensor, "*batch input"]
-) -> Float[Tensor, "*batch feature"]:
+def features_of(model: AnyModel, x: Float[Tensor, "*batch input"]) -> Float[Tensor, "*batch feature"]:
     """Return rows as the encoder of pseudo-inputs reads them: preprocessed by a `VAE`, as they are by other models."""
     return model.preprocess(x) if isinstance(model, VAE | ConditionalVAE) else x
 

@@ -6,10 +6,15 @@ from torch.distributions import Distribution, Independent
 
 from priory.distributions.mixture import Mixture
 from priory.distributions.normal import diagonal_normal, is_diagonal_normal
-from priory.model import ConditionalModel, given, latent_prior_of
+from priory.model import AnyModel, ConditionalModel, given, latent_prior_of
 from priory.rows import Rows, context_at
 
 MOST_CONTEXTS = 512  # of quantities: a part of the rows stands for all
+
+
+def overall_prior(model: AnyModel, rows: Rows) -> Distribution:
+    """Return p(z); of a conditional model averaged over the contexts of these rows, see `marginal_prior`."""
+    return marginal_prior(model, rows) if isinstance(model, ConditionalModel) else latent_prior_of(model)
 
 
 def marginal_prior(model: ConditionalModel, rows: Rows) -> Distribution:

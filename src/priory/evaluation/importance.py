@@ -1,7 +1,7 @@
 """The likelihood of each datum by importance sampling, streamed over rows and samples."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import torch
@@ -13,7 +13,7 @@ from priory._support.optional import require
 from priory.density import working_dtype
 from priory.evaluation.pairs import by_matrix_product, log_prob_of_pairs
 from priory.model import (
-    ConditionalModel,
+    AnyModel,
     LatentVariableModel,
     cast_like,
     context_of,
@@ -59,7 +59,7 @@ class ImportanceEstimate(NamedTuple):
 
 @overload
 def log_likelihood(
-    model: LatentVariableModel,
+    model: AnyModel,
     rows: Frame | AnnotatedData,
     *,
     num_samples: int,
@@ -73,7 +73,7 @@ def log_likelihood(
 
 @overload
 def log_likelihood(
-    model: LatentVariableModel,
+    model: AnyModel,
     rows: RowsLike,
     *,
     num_samples: int,
@@ -87,7 +87,7 @@ def log_likelihood(
 
 @torch.no_grad()
 def log_likelihood(
-    model: LatentVariableModel | ConditionalModel,
+    model: AnyModel,
     rows: RowsLike,
     *,
     num_samples: int,
@@ -144,9 +144,11 @@ def log_likelihood(
     torch.Size([9])
     """
     require_model(model, conditional=True)
-    options = {"num_samples": num_samples, "prior_share": prior_share, "chunk_size": chunk_size}
-    ids, batches = None, iter([(rows, None)])
-    if not isinstance(rows, Tensor):
+    options: Any = {"num_samples": num_samples, "prior_share": prior_share, "chunk_size": chunk_size}
+    batches: Iterator[tuple[Tensor, Tensor | None]]
+    if isinstance(rows, Tensor):
+        ids, batches = None, iter([(rows, None)])
+    else:
         source = as_rows(rows, "rows")
         ids, batches = getattr(source, "ids", None), batches_with_context(source, batch_size)
     parts, done = [], 0
@@ -282,7 +284,8 @@ class _Sampling:
     def _add_from_prior(self, count: int) -> None:
         z = self._p_z.sample(torch.Size((count,)))
         if self._p_z.batch_shape:  # p(z|c), other draws for each datum
-            return self._add(self._p_z.log_prob(z), self._q.log_prob(z), self._log_likelihood(z))
+            self._add(self._p_z.log_prob(z), self._q.log_prob(z), self._log_likelihood(z))
+            return
         log_p, log_q = self._p_z.log_prob(z).unsqueeze(-1), log_prob_of_pairs(self._q, z).mT
         if self._decodes_for_all:
             log_p_x = self._log_likelihood_of_pairs(z)

@@ -16,13 +16,13 @@ from priory.distributions.mixture import Mixture
 from priory.distributions.normal import is_diagonal_normal
 from priory.evaluation.aggregate import AggregatePosterior, active_units
 from priory.evaluation.components import component_use, effective_components
+from priory.evaluation.contexts import marginal_prior
 from priory.evaluation.estimates import Estimate, mean
 from priory.evaluation.holes import coverage
-from priory.evaluation.contexts import marginal_prior
 from priory.evaluation.importance import ROWS_TOGETHER, ImportanceEstimate, importance_estimate, overflows
 from priory.model import (
+    AnyModel,
     ConditionalModel,
-    LatentVariableModel,
     cast_like,
     evaluation_mode,
     given,
@@ -139,7 +139,7 @@ class Evaluation(dict[str, Estimate]):
 
 @torch.no_grad()
 def evaluate(
-    model: LatentVariableModel | ConditionalModel,
+    model: AnyModel,
     rows: RowsLike,
     *,
     num_samples: int = 512,
@@ -194,7 +194,7 @@ def evaluate(
     estimates: list[ImportanceEstimate] = []
     done = 0
     with evaluation_mode(model):
-        p_z = None
+        p_z: Any = None
         for x, context in batches_with_context(source, batch_size):
             known = given(model, context)
             p_z = latent_prior_of(known) if p_z is None or context is not None else p_z

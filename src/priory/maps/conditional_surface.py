@@ -39,9 +39,14 @@ class ConditionalSurface(ModelSurface):
         surface.model = given(self._conditional, context)
         return surface
 
+    @property
+    def depends_on_context(self) -> bool:
+        """Whether contexts differ in their density on the map."""
+        return self._prior.weights
+
     @torch.no_grad()
     def density(self, context: Float[Tensor, "*batch context"]) -> Float[Tensor, "*batch node"]:
-        """p(k | c), the density of each context on the map."""
+        """p(k | c), the density of each context on the map; conditions may be unknown, see `Conditions.single`."""
         with evaluation_mode(self._conditional):
             return self._prior.log_weights(cast_like(context, self._conditional)).exp().double().cpu()
 

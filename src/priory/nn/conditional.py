@@ -16,6 +16,7 @@ class ConditionalEncoder(nn.Module):
     Args:
         encoder: of (h(x), c): its network reads the width of h(x) and that of the context.
         features: h, such as a convolutional network of images; None is the identity.
+        input_noise: standard deviation of normal noise that is added to x in training mode only, not to the context.
 
     Reference: Sohn, Lee & Yan 2015, *Learning Structured Output Representation using Deep Conditional Generative
     Models*, NeurIPS 28, sec. 3.
@@ -26,9 +27,9 @@ class ConditionalEncoder(nn.Module):
     (torch.Size([5]), 2)
     """
 
-    def __init__(self, encoder: nn.Module, features: nn.Module | None = None) -> None:
+    def __init__(self, encoder: nn.Module, features: nn.Module | None = None, *, input_noise: float = 0.0) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder, self.input_noise = encoder, input_noise
         self.features = nn.Identity() if features is None else features
 
     @property
@@ -38,6 +39,8 @@ class ConditionalEncoder(nn.Module):
 
     def forward(self, features: Float[Tensor, "*batch input"], context: Float[Tensor, "*batch context"]) -> Any:
         """q(z | x, c), with batch shape (*batch)."""
+        if self.training and self.input_noise:
+            features = features + self.input_noise * torch.randn_like(features)
         return self.encoder(beside(self.features(features), context))
 
 

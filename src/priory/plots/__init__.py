@@ -7,6 +7,7 @@ a figure survives gray printing and color blindness.
 
 from priory.plots.class_landscape import plot_class_landscape
 from priory.plots.components import plot_component_use
+from priory.plots.conditions import plot_conditions
 from priory.plots.contours import plot_prior_contours
 from priory.plots.figure import save_figure
 from priory.plots.images import plot_images, plot_node_images, plot_reconstructions
@@ -20,6 +21,7 @@ from priory.plots.training import plot_likelihood_curve, plot_training_curve
 __all__ = [
     "plot_class_landscape",
     "plot_component_use",
+    "plot_conditions",
     "plot_images",
     "plot_landscapes",
     "plot_likelihood_curve",

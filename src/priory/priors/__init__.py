@@ -2,6 +2,7 @@
 
 from priory.priors.base import MixturePrior, Prior
 from priory.priors.conditional import ConditionalPrior, GivenPrior
+from priory.priors.conditional_flow import ConditionalFlowPrior
 from priory.priors.conditional_gaussians import ConditionalMixtureOfGaussians
 from priory.priors.conditional_mixture import ConditionalMixturePrior
 from priory.priors.covariates import ComponentCovariates, Covariates, GridCovariates
@@ -16,6 +17,7 @@ from priory.priors.vamp import VampPrior
 
 __all__ = [
     "ComponentCovariates",
+    "ConditionalFlowPrior",
     "ConditionalMixtureOfGaussians",
     "ConditionalMixturePrior",
     "ConditionalPrior",

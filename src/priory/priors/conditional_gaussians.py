@@ -16,7 +16,7 @@ from priory.priors.gaussians import MixtureOfGaussians
 class ConditionalMixtureOfGaussians(ConditionalPrior):
     """p(z | c) = sum_k pi_k(c) N(z | loc_k(c), diag(scale_k(c)^2)), which starts as a mixture that no context changes.
 
-        loc_k(c) = loc_k + A_k h(c),    log scale_k(c) = log scale_k + B_k h(c),    log pi_k(c) = logit_k + w_k h(c) + const
+        loc_k(c) = loc_k + A_k h(c),    log scale_k(c) = log scale_k + B_k h(c),    logit_k(c) = logit_k + w_k h(c)
 
     Indicators of classes as h(c) = c make separate mixtures, which share nothing.
 

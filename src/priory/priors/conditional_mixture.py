@@ -17,7 +17,7 @@ class ConditionalMixturePrior(ConditionalPrior):
 
     All contexts share the components, such as the nodes of a grid: the map stays one map, and each context has its
     density p(k | c) on it. Averaged over the contexts of the model, p(c) = sum_k pi_k p(c | k), this is the mixture
-    itself. Components q(z | u_k, c_k) encode the pseudo-input with its own covariates c_k, which p(c | k) is centered at.
+    itself. Components q(z | u_k, c_k) encode the pseudo-input with its own covariates c_k, the center of p(c | k).
 
     Args:
         prior: the mixture, such as a `VampPrior` or a `GTMPrior`.

@@ -54,6 +54,8 @@ class Covariates(nn.Module, ABC):
     ) -> Float[Tensor, "*batch component"]:
         """log p(c | k), in nats; of a soft category the expected logarithm.
 
+        Unknown conditions are summed out: zeros in all categories of one, NaN in a quantity.
+
         Raises:
             ValueError: the context has another width.
         """
@@ -66,7 +68,8 @@ class Covariates(nn.Module, ABC):
             else:
                 log_scale = next(scale)
                 standardized = (c - part.squeeze(-1)) / log_scale.exp()
-                total = total - 0.5 * standardized.square() - log_scale - 0.5 * math.log(2 * math.pi)
+                of_quantity = -0.5 * standardized.square() - log_scale - 0.5 * math.log(2 * math.pi)
+                total = total + of_quantity.masked_fill(c.isnan(), 0.0)
         return total
 
 

@@ -30,6 +30,10 @@ class Categories:
         """The number of columns that encode it."""
         return len(self.values)
 
+    def examples(self) -> list[tuple[str, list[float]]]:
+        """All values with their codes."""
+        return [(value, np.eye(self.size)[i].tolist()) for i, value in enumerate(self.values)]
+
     def encode(self, column: np.ndarray) -> Float[np.ndarray, "datum category"]:
         """Return indicators of the categories.
 
@@ -65,6 +69,10 @@ class Quantity:
     def size(self) -> int:
         """The number of columns that encode it."""
         return 1
+
+    def examples(self) -> list[tuple[str, list[float]]]:
+        """Three values with their codes: the mean, and a standard deviation on both sides of it."""
+        return [(f"{self.mean + step * self.scale:.3g}", [step]) for step in (-1.0, 0.0, 1.0)]
 
     def encode(self, column: np.ndarray) -> Float[np.ndarray, "datum 1"]:
         """Return standardized numbers.
@@ -153,6 +161,22 @@ class Conditions:
             raise ValueError(f"context: expected columns of one length, got {lengths}")
         return torch.from_numpy(np.concatenate(parts, 1))
 
+    def single(self) -> tuple[tuple[str, ...], Float[Tensor, "value context"]]:
+        """Return names and contexts in which one condition has a value and the others are unknown.
+
+        Each category has one; a quantity has three, at its mean and a standard deviation on both sides. Unknown are
+        zeros for categories and NaN for quantities.
+        """
+        names, contexts = [], []
+        unknown = torch.cat([torch.full((size,), torch.nan if size == 1 else 0.0) for size in self.sizes])
+        for column, start in zip(self.columns, np.cumsum([0, *self.sizes]).tolist(), strict=False):
+            for name, values in column.examples():
+                context = unknown.clone()
+                context[start : start + column.size] = torch.tensor(values)
+                names.append(f"{column.name} = {name}")
+                contexts.append(context)
+        return tuple(names), torch.stack(contexts)
+
 
 def _learned(name: str, column: np.ndarray, is_quantity: bool) -> Condition:
     if is_quantity or column.dtype.kind == "f":
@@ -187,6 +211,6 @@ def _refuse(name: str, column: np.ndarray, bad: np.ndarray, expected: str, cure:
         value = column[bad][0]
         got = "no value" if value is None or value != value or value == "" else repr(value)
         raise ValueError(
-            f"condition {name}: expected {expected}, got {got} in {int(bad.sum())} of {len(column)} rows (rows {rows}); "
-            f"{cure}"
+            f"condition {name}: expected {expected}, got {got} in {int(bad.sum())} of {len(column)} rows "
+            f"(rows {rows}); {cure}"
         )

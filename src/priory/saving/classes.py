@@ -14,6 +14,7 @@ from priory.model import ComposedModel
 from priory.nn import conditional, decoders, encoders, networks, preprocessing
 from priory.priors import (
     ComponentCovariates,
+    ConditionalFlowPrior,
     ConditionalMixtureOfGaussians,
     ConditionalMixturePrior,
     DensityPrior,
@@ -47,6 +48,7 @@ OURS = (
     preprocessing.Rescale,
     preprocessing.Standardize,
     ComponentCovariates,
+    ConditionalFlowPrior,
     ConditionalMixtureOfGaussians,
     ConditionalMixturePrior,
     DensityPrior,

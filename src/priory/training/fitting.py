@@ -12,7 +12,7 @@ from priory._support.locking import sole_writer
 from priory._support.messages import first_few, shortened
 from priory._support.optional import require
 from priory._support.settings import settings_from
-from priory.model import ConditionalModel, LatentVariableModel, device_of, given
+from priory.model import AnyModel, device_of, given
 from priory.objectives import Elbo, Objective
 from priory.rows import Rows, RowsLike, as_rows, context_at
 from priory.training.batches import ShuffledBatches
@@ -35,7 +35,7 @@ NUMBERS_AT_ONCE = 2**22  # of rows that are looked through for NaN: sparse ones 
 
 
 def fit(
-    model: LatentVariableModel | ConditionalModel,
+    model: AnyModel,
     train: RowsLike,
     valid: RowsLike | None = None,
     *,

@@ -16,8 +16,8 @@ from priory._support.seeds import own_noise
 from priory._support.settings import settings_from
 from priory.distributions.normal import is_diagonal_normal
 from priory.model import (
+    AnyModel,
     ConditionalModel,
-    LatentVariableModel,
     as_model,
     cast_like,
     device_of,
@@ -67,7 +67,7 @@ class Refitted(NamedTuple):
 
 
 def refit(
-    model: LatentVariableModel | ConditionalModel,
+    model: AnyModel,
     prior: Prior,
     train: RowsLike,
     valid: RowsLike | None = None,
@@ -128,7 +128,7 @@ def refit(
     return Refitted(fitted, by_em, fitting.course, fitting.best)
 
 
-def _with_prior(model: LatentVariableModel, prior: Prior) -> nn.Module:
+def _with_prior(model: AnyModel, prior: Prior) -> nn.Module:
     """Return a model with the same encoder and decoder, and this prior."""
     if isinstance(model, VAE | ConditionalVAE):
         return type(model)(model.encoder, model.decoder, prior, model.preprocess)
@@ -145,7 +145,7 @@ def _with_prior(model: LatentVariableModel, prior: Prior) -> nn.Module:
 class Posteriors:
     """q(z|x_n) of all rows, encoded once, or in each epoch if the rows are binarized anew."""
 
-    def __init__(self, model: LatentVariableModel, rows: Rows) -> None:
+    def __init__(self, model: Any, rows: Rows) -> None:
         self._model, self._rows = model, rows
         self.changes = getattr(rows, "dynamic_binarization", False)
         self.encode()
@@ -182,7 +182,7 @@ class Posteriors:
         return self.draws(torch.randperm(len(self))[:MOST_DRAWS], number).flatten(0, 1)
 
 
-def _features(model: LatentVariableModel, rows: Rows) -> Tensor:
+def _features(model: AnyModel, rows: Rows) -> Tensor:
     """Return the rows as pseudo-inputs are read, all or a random part of very many."""
     columns = rows.batch(torch.zeros(1, dtype=torch.int64))[0].numel()
     x, _ = rows.batch(torch.randperm(len(rows))[: min(MOST_ROWS, max(1, MOST_VALUES // columns))])

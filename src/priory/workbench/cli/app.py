@@ -60,7 +60,7 @@ def priory(
 
 OUTPUT = "Output"
 TABLE = tuple(f"data.{name}" for name in options.TABLE)
-FLAGS = {"data.header": options.HEADER["header"]}
+FLAGS = {"data.header": options.HEADER["header"], "data.conditions": "--condition"}
 FIT = {
     "Model": (
         "model.prior",
@@ -83,7 +83,7 @@ FIT = {
         "training.devices",
         "training.strategy",
     ),
-    "Data": (*TABLE, "data.layer", "data.split", "data.split_seed", "data.binarize"),
+    "Data": ("data.conditions", *TABLE, "data.layer", "data.split", "data.split_seed", "data.binarize"),
 }
 
 
@@ -180,7 +180,9 @@ def refit(
 
 @app.command(cls=SectionedCommand)
 @settings_options(
-    RunSettings, {"Model": ("model.latent_dim",), "Training": ("training.epochs",), "Data": TABLE}, flags=FLAGS
+    RunSettings,
+    {"Model": ("model.latent_dim",), "Training": ("training.epochs",), "Data": ("data.conditions", *TABLE)},
+    flags=FLAGS,
 )
 def compare(
     given: Given,

@@ -25,13 +25,17 @@ def sample(
     out: Annotated[Path | None, typer.Option(help="Where to: .npz .csv .tsv .parquet; default samples.npz.")] = None,
     seed: Seed = 0,
     mean: Annotated[bool, typer.Option("--mean", help="E[x|z] instead of draws from p(x|z).")] = False,
+    given: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="The value of a condition, such as class=3; repeatable."),
+    ] = None,
     device: Device = "auto",
     safe_csv: SafeCsv = False,
 ) -> None:
     """Draw new data: z from the prior, x from the decoder."""
     from priory.workbench.cli.commands.rows import sample_run
 
-    sample_run(run, number, out, seed, mean, device, safe_csv)
+    sample_run(run, number, out, seed, mean, given or [], device, safe_csv)
 
 
 @reading_options

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from priory._support.seeds import own_noise
+from priory.evaluation.contexts import overall_prior
+from priory.maps.model_surface import grid_prior_of
 from priory.model import device_of
 from priory.plots import plot_map, plot_prior_contours, plot_rate_distortion, save_figure
 from priory.plots.figure import to_numpy
 from priory.plots.regions import draw, square_window
-from priory.priors import GridPrior
-from priory.vae import VAE
+from priory.vae import AnyVAE
 from priory.workbench.compare.cells import Cell
 from priory.workbench.compare.panels import for_all, panels_for, write_below
 from priory.workbench.compare.results import Comparison
@@ -44,7 +45,7 @@ class Shown(NamedTuple):
     """A run in a picture: its cell, the model, the rows, and what `vae_jobs.embed` says of them."""
 
     cell: Cell
-    vae: VAE
+    vae: AnyVAE
     rows: DatasetRows
     places: dict[str, np.ndarray]
 
@@ -93,7 +94,7 @@ def contours(shown: list[Shown]) -> Drawing | str:
     panels = panels_for(len(shown), 3.6)
     for panel, each, window in zip(panels, shown, windows, strict=True):
         with torch.no_grad():
-            prior = each.vae.latent_prior()
+            prior = overall_prior(each.vae, each.rows)
             plot_prior_contours(prior, _means(each), **look, levels=LEVELS, window=window, axes=panel)
         panel.set_title(str(each.cell), fontsize="medium")
     for_all(panels)
@@ -116,7 +117,7 @@ def _window(shown: Shown) -> Window:
     """A square with nearly all of the encoded rows and of the prior's mass."""
     points = _means(shown)
     with torch.no_grad(), own_noise(shown.cell.seed, device_of(shown.vae)):
-        samples = draw(shown.vae.latent_prior(), points)
+        samples = draw(overall_prior(shown.vae, shown.rows), points)
     return square_window([to_numpy(cloud) for cloud in (points, samples) if cloud is not None], MARGIN)
 
 
@@ -128,8 +129,9 @@ def maps(shown: list[Shown]) -> Drawing | str:
     look = by_first_label(shown[0].rows)
     panels = panels_for(len(shown), 4.4)
     for panel, each in zip(panels, shown, strict=True):
-        assert isinstance(each.vae.prior, GridPrior)
-        plot_map(each.places["map"], **look, nodes=each.vae.prior.nodes, axes=panel)
+        prior = grid_prior_of(each.vae)
+        assert prior is not None
+        plot_map(each.places["map"], **look, nodes=prior.nodes, axes=panel)
         panel.set_title(str(each.cell), fontsize="medium")
     for_all(panels)
     label = f", by {look['name']}" if look else ""

@@ -5,6 +5,7 @@ from priory.workbench.data.constants import constant_columns as constant_columns
 from priory.workbench.data.constants import describe_constants as describe_constants
 from priory.workbench.data.dataset import Dataset as Dataset
 from priory.workbench.data.dataset import DatasetRows as DatasetRows
+from priory.workbench.data.dataset import encoded as encoded
 from priory.workbench.data.dataset import require_as_many as require_as_many
 from priory.workbench.data.dataset import telling_rows as telling_rows
 from priory.workbench.data.dataset import with_columns as with_columns

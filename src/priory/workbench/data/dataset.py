@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,8 @@ from priory.workbench.data.summary import Summary, summarize
 
 if TYPE_CHECKING:  # data are read, and refused, without torch
     from torch import Tensor
+
+    from priory.rows import Conditions
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no single truth value to compare by
@@ -41,6 +43,9 @@ class Dataset:
         notes: how the file was read, where it could be read in more than one way.
         precise: batches are float64 instead of float32.
         row_shape: shape of a row in batches, such as (channels, height, width); None for (columns,).
+        conditions: labels that a model conditions on.
+        quantities: conditions that are quantities although their values are integers.
+        encoding: how conditions become the context of the rows; None if the model has none.
 
     Example:
         >>> from priory.workbench.data import load_dataset
@@ -63,6 +68,9 @@ class Dataset:
     notes: tuple[str, ...] = ()
     precise: bool = False
     row_shape: tuple[int, ...] | None = None
+    conditions: tuple[str, ...] = ()
+    quantities: tuple[str, ...] = ()
+    encoding: Conditions | None = None
 
     def __post_init__(self) -> None:
         for name, values in {"ids": self.ids, **{f"labels[{k!r}]": v for k, v in self.labels.items()}}.items():
@@ -111,6 +119,15 @@ class Dataset:
         """Every row, in the file's order."""
         return DatasetRows(self, np.arange(len(self), dtype=np.int64))
 
+    @cached_property
+    def context(self) -> Tensor | None:
+        """The context of all rows, (rows, C), that a conditional model reads; None without an encoding.
+
+        Raises:
+            ValueError: a row has no value of a condition, or one that the model does not know.
+        """
+        return None if self.encoding is None else self.encoding.encode(self.labels)
+
     def summary(self) -> Summary:
         """Facts about the values; see `propose_likelihood`."""
         return summarize(self.x, self.image_shape, self.dynamic_binarization)
@@ -153,6 +170,12 @@ class DatasetRows:
         """Whether training draws the values of these rows anew each time it reads them."""
         return self.dataset.dynamic_binarization
 
+    @property
+    def context(self) -> Callable[[Tensor], Tensor] | None:
+        """The context of the rows at some positions, as a function of them; None if the model conditions on nothing."""
+        context = self.dataset.context
+        return None if context is None else lambda positions: context[self._index[positions.cpu().long()]]
+
     def tensor(self) -> Tensor:
         """All rows at once, dense (n, D): for small data."""
         return self._dense(self._index)
@@ -180,6 +203,20 @@ class DatasetRows:
         else:
             rows = self.dataset._tensor.index_select(0, index).to(torch.float64 if precise else torch.float32)
         return rows if self.dataset.row_shape is None else rows.unflatten(1, self.dataset.row_shape)
+
+
+def encoded(dataset: Dataset, encoding: Conditions | None) -> Dataset:
+    """The same data with the context that a model conditions on.
+
+    Raises:
+        ValueError: a row lacks a value, or has one that the model does not know.
+    """
+    found = replace(dataset, encoding=encoding)
+    try:
+        found.context  # noqa: B018, computed here
+    except ValueError as error:
+        raise ValueError(f"{dataset.origin}: {error}") from error
+    return found
 
 
 def telling_rows(dataset: Dataset) -> DatasetRows:

@@ -35,6 +35,8 @@ def load_dataset(
     source: str | Path | RowsLike,
     *,
     labels: Sequence[str] = (),
+    conditions: Sequence[str] = (),
+    quantities: Sequence[str] = (),
     ids: str | None = None,
     drop: Sequence[str] = (),
     layer: str | None = None,
@@ -59,6 +61,8 @@ def load_dataset(
             folder of .parquet files; a data frame, an array or gray images, a sparse matrix, AnnData, or other rows
             that `priory.rows.as_rows` reads, which are read into memory.
         labels: columns to take out of the matrix and keep as labels; the first one is the main label.
+        conditions: columns to take out of the matrix that a model conditions on; they are labels too.
+        quantities: conditions that are quantities although their values are integers.
         ids: a column to take out of the matrix that names the rows.
         drop: columns to leave out.
         layer: the layer of an .h5ad file or of AnnData to read instead of X.
@@ -103,8 +107,15 @@ def load_dataset(
     for option in _names("optional", optional):
         _check_choice("optional", option, OPTIONAL)
     claims = Claims(
-        tuple(dict.fromkeys(_names("labels", labels))), ids, tuple(_names("drop", drop)), layer, frozenset(optional)
+        tuple(dict.fromkeys(_names("labels", labels))),
+        ids,
+        tuple(_names("drop", drop)),
+        layer,
+        frozenset(optional),
+        tuple(dict.fromkeys(_names("conditions", conditions))),
     )
+    if unknown := set(_names("quantities", quantities)) - set(claims.conditions):
+        raise ValueError(f"quantities: expected names of conditions, got {', '.join(sorted(unknown))}")
     text = TextOptions(header, delimiter, decimal, tuple(_names("missing", missing)), tuple(known_columns))
     path, origin, table = _read(source, claims, text)
     selection = select(table, claims, origin)
@@ -125,6 +136,8 @@ def load_dataset(
         splits=parts,
         ids=selection.ids,
         labels=selection.labels,
+        conditions=claims.conditions,
+        quantities=tuple(quantities),
         columns=selection.columns,
         image_shape=selection.image_shape,
         source=path,

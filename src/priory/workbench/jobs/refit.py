@@ -17,7 +17,7 @@ from priory.evaluation import Estimate
 from priory.evaluation.estimates import mean
 from priory.training.refitting import Refitted, refit
 from priory.training.settings import RefitSettings
-from priory.vae import VAE
+from priory.vae import AnyVAE
 from priory.workbench.data import Dataset
 from priory.workbench.jobs import vae as vae_jobs
 from priory.workbench.models.building import build_prior
@@ -92,7 +92,7 @@ def _left_by_a_refit(path: Path) -> bool:
 
 
 def refitted(
-    run: Run, vae: VAE, dataset: Dataset, request: RefitRequest, progress: Callable[[int], None] | None = None
+    run: Run, vae: AnyVAE, dataset: Dataset, request: RefitRequest, progress: Callable[[int], None] | None = None
 ) -> Refitted:
     """The run's model with another prior, fitted to its training rows and chosen by its validation rows."""
     components = getattr(request.model, "components", 1)

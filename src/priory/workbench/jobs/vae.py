@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,12 +17,14 @@ from priory._support.messages import first_few
 from priory._support.seeds import own_noise
 from priory.evaluation import METRIC_DESCRIPTIONS, Evaluation, evaluate, log_likelihood
 from priory.maps import TopographicMap
+from priory.maps.conditional_surface import ConditionalSurface
 from priory.maps.model_surface import ModelSurface, grid_prior_of
 from priory.maps.quality import MAP_DESCRIPTIONS
 from priory.maps.surfaces import Surface
-from priory.model import LatentVariableModel, cast_like, device_of, posterior_of
+from priory.model import AnyModel, cast_like, device_of, given, posterior_of
+from priory.rows import Conditions, batches_with_context
 from priory.training import check_devices, fit, process_rank
-from priory.vae import VAE
+from priory.vae import AnyVAE, ConditionalVAE
 from priory.workbench.data import (
     MAP_TAKES_GAPS,
     Dataset,
@@ -30,6 +32,7 @@ from priory.workbench.data import (
     LikelihoodProposal,
     constant_columns,
     describe_constants,
+    encoded,
     load_dataset,
     require_complete,
     require_float32,
@@ -60,7 +63,7 @@ class NewRun(NamedTuple):
     run: Run  # its folder has the configuration and the split
     dataset: Dataset  # with the columns of the model
     proposal: LikelihoodProposal  # by the values of the data
-    vae: VAE  # before training
+    vae: AnyVAE  # before training
 
 
 @contextmanager
@@ -88,6 +91,8 @@ def new_run(
     model, proposal = resolve_likelihood(settings.model, dataset.summary(), dataset.origin)
     settings = settings.model_copy(update={"model": model})
     constants = _left_out(dataset, model)
+    encoding = _encoding(dataset)
+    dataset = encoded(dataset, encoding)
     modeled = with_columns(dataset, tuple(name for name in dataset.columns if name not in constants))
     require_float32(modeled)
     facts, vae = _start(settings, modeled, dataset.image_shape)
@@ -99,6 +104,7 @@ def new_run(
         dataset.binarize_scale,
         **checksums(dataset),
         facts=facts,
+        encoding=encoding,
     )
     weights = sum(parameter.numel() for parameter in vae.parameters())
     require_memory(
@@ -115,7 +121,18 @@ def new_run(
         yield NewRun(run, modeled, proposal, vae)
 
 
-def _start(settings: RunSettings, dataset: Dataset, image_shape: tuple[int, int] | None) -> tuple[DataFacts, VAE]:
+def _encoding(dataset: Dataset) -> Conditions | None:
+    """How the model reads the conditions, as the training rows have them; None without conditions."""
+    if not dataset.conditions:
+        return None
+    labels = dataset.rows("train").labels
+    try:
+        return Conditions.from_columns({name: labels[name] for name in dataset.conditions}, dataset.quantities)
+    except ValueError as error:
+        raise ValueError(f"{dataset.origin}: {error}") from error
+
+
+def _start(settings: RunSettings, dataset: Dataset, image_shape: tuple[int, int] | None) -> tuple[DataFacts, AnyVAE]:
     """The model before training, and the facts that it is built from."""
     facts = facts_of(dataset.rows("train"), image_shape, settings.seed, getattr(settings.model, "components", 1))
     with own_noise(settings.seed, torch.device("cpu")):
@@ -179,12 +196,12 @@ def _left_out(dataset: Dataset, model: ModelSettings) -> dict[str, float]:
 def train(
     run: Run,
     dataset: Dataset,
-    start: VAE | None = None,
+    start: AnyVAE | None = None,
     *,
     resume: bool = False,
     progress: bool = False,
     tensorboard: bool = False,
-) -> VAE:
+) -> AnyVAE:
     """Train the run's model and write its weights; this process holds the folder.
 
     With `resume`, training goes on after the last epoch if there is its state; else from `start`, or from a new model.
@@ -214,7 +231,7 @@ def as_judged(run: Run, dataset: Dataset) -> Dataset:
     return run.load_dataset(drawn=True) if dataset.dynamic_binarization else dataset
 
 
-def draw(run: Run, vae: VAE, dataset: Dataset) -> list[Path]:
+def draw(run: Run, vae: AnyVAE, dataset: Dataset) -> list[Path]:
     """The run's figures, with noise of the run's seed: whether it was interrupted makes no difference."""
     from priory.workbench.pictures.vae import draw_figures
 
@@ -224,7 +241,11 @@ def draw(run: Run, vae: VAE, dataset: Dataset) -> list[Path]:
 
 
 def measure(
-    model: LatentVariableModel, rows: DatasetRows, num_samples: int, seed: int, progress: Progress | None = None
+    model: AnyModel,
+    rows: DatasetRows,
+    num_samples: int,
+    seed: int,
+    progress: Progress | None = None,
 ) -> Evaluation:
     """The metrics of `evaluate`, with noise of this seed; with a grid prior, also the quality of its map."""
     with own_noise(seed, device_of(model)):
@@ -252,9 +273,11 @@ def require_finite_metrics(metrics: Evaluation, rows: DatasetRows) -> None:
 
 
 @torch.no_grad()
-def embed(model: LatentVariableModel, rows: DatasetRows) -> dict[str, np.ndarray]:
+def embed(model: AnyModel, rows: DatasetRows) -> dict[str, np.ndarray]:
     """`z_mean`, `z_scale` of q(z|x); with a grid prior `map`, each row's place, and `map_scale`, the spread of u."""
-    posteriors = [posterior_of(model, cast_like(x, model)) for x, _ in rows.batches(1024)]
+    posteriors = [
+        posterior_of(given(model, context), cast_like(x, model)) for x, context in batches_with_context(rows, 1024)
+    ]
     found = {
         "z_mean": torch.cat([q_z.mean for q_z in posteriors]).cpu().numpy(),
         "z_scale": torch.cat([q_z.stddev for q_z in posteriors]).cpu().numpy(),
@@ -266,7 +289,12 @@ def embed(model: LatentVariableModel, rows: DatasetRows) -> dict[str, np.ndarray
 
 
 def score(
-    model: LatentVariableModel, rows: DatasetRows, num_samples: int, seed: int, *, progress: Progress | None = None
+    model: AnyModel,
+    rows: DatasetRows,
+    num_samples: int,
+    seed: int,
+    *,
+    progress: Progress | None = None,
 ) -> np.ndarray:
     """The estimated log p(x) of each row, in nats."""
     with own_noise(seed, device_of(model)):
@@ -274,12 +302,17 @@ def score(
 
 
 @torch.no_grad()
-def sample(vae: VAE, number: int, seed: int, mean: bool) -> Tensor:
-    """New rows, (number, columns of the model), on the CPU; with `mean`, E[x|z] instead of draws from p(x|z)."""
+def sample(model: Any, number: int, seed: int, mean: bool, context: Tensor | None = None) -> Tensor:
+    """New rows, (number, columns of the model), on the CPU; with `mean`, E[x|z] instead of draws from p(x|z).
+
+    A conditional model draws at one context, (C,).
+    """
     torch.manual_seed(seed)
-    return torch.cat([vae.sample(min(1024, number - start), mean=mean).cpu() for start in range(0, number, 1024)])
+    known = given(model, context)
+    return torch.cat([known.sample(min(1024, number - start), mean=mean).cpu() for start in range(0, number, 1024)])
 
 
-def surface(model: LatentVariableModel, num_samples: int) -> Surface:
+def surface(model: AnyModel, num_samples: int) -> Surface:
     """The map that the model draws, if its prior has a grid; likelihoods by so many importance samples."""
-    return ModelSurface(model, num_samples=num_samples)
+    kind: Any = ConditionalSurface if isinstance(model, ConditionalVAE) else ModelSurface
+    return kind(model, num_samples=num_samples)

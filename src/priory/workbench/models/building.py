@@ -8,13 +8,15 @@ import torch
 from torch.distributions import Distribution, constraints
 
 from priory._support.imports import located
-from priory.model import evaluation_mode
+from priory.model import evaluation_mode, given
+from priory.nn.conditional import ConditionalDecoder
 from priory.nn.decoders import LikelihoodDecoder
 from priory.nn.encoders import NormalEncoder
 from priory.nn.preprocessing import Preprocessing
-from priory.priors import Prior
-from priory.vae import VAE
+from priory.priors import GivenPrior, Prior
+from priory.vae import VAE, AnyVAE, ConditionalVAE
 from priory.workbench.data import LikelihoodProposal, Summary, propose_likelihood
+from priory.workbench.models.conditional import build_encoder
 from priory.workbench.models.facts import DataFacts, Features
 from priory.workbench.settings.likelihoods import LIKELIHOODS
 from priory.workbench.settings.model import ModelSettings
@@ -89,7 +91,7 @@ def _described(support: constraints.Constraint) -> str:
     return f"numbers from {start} up" if start is not None else f"values in {support}"
 
 
-def build_vae(settings: ModelSettings, facts: DataFacts) -> VAE:
+def build_vae(settings: ModelSettings, facts: DataFacts) -> AnyVAE:
     """The model that the settings describe; weights start from torch's global generator.
 
     Raises:
@@ -99,14 +101,20 @@ def build_vae(settings: ModelSettings, facts: DataFacts) -> VAE:
     inputs, latents, shape = facts.num_inputs, settings.latent_dim, facts.image_shape
     encoder_network, decoder_network = (NETWORKS[name] for name in settings.networks)
     preprocess = likelihood.preprocessing(rows if facts.rows is not None else rows[:1], **options)
-    encoder = NormalEncoder(
-        located(encoder_network.encoder)(settings, inputs, 2 * latents, shape), settings.log_variance_range
-    )
+    width = sum(facts.context_sizes)
+    encoder: Any
+    if width:
+        encoder = build_encoder(settings, inputs, width, shape)
+    else:
+        network = located(encoder_network.encoder)(settings, inputs, 2 * latents, shape)
+        encoder = NormalEncoder(network, settings.log_variance_range)
     outputs = inputs * likelihood.outputs_per_dimension(**options)
-    network = located(decoder_network.decoder)(settings, latents, outputs, shape)
+    network = located(decoder_network.decoder)(settings, latents + width, outputs, shape)
     decoder = likelihood.from_data(network, rows, **options)
     prior = build_prior(settings, facts.features(preprocess))
     encoder.input_noise = input_noise(settings, prior)
+    if width:
+        return ConditionalVAE(encoder, ConditionalDecoder(decoder), prior, preprocess)
     return VAE(encoder, decoder, prior, preprocess)
 
 
@@ -114,13 +122,24 @@ def build_prior(settings: ModelSettings, features: Features) -> Prior:
     """The prior that the settings describe, at its start.
 
     Raises:
-        ValueError: the name is unknown.
+        ValueError: the name is unknown, or the prior has no conditional form and the model conditions on something.
     """
-    return located(PRIORS[settings.prior].build)(settings, features)
+    part = PRIORS[settings.prior]
+    if not features.context_sizes:
+        return located(part.build)(settings, features)
+    if part.build_conditional is not None:
+        return located(part.build_conditional)(settings, features)
+    if not settings.prior_condition and not class_of_prior(settings.prior).needs_encoder:
+        return located(part.build)(settings, features)
+    known = [name for name, other in PRIORS.loaded().items() if other.build_conditional is not None]
+    raise ValueError(
+        f"--condition: expected a prior that can condition ({', '.join(known)}), got --prior {settings.prior}; choose "
+        "one of them, or leave --condition out"
+    )
 
 
 @torch.no_grad()
-def check_parts(vae: VAE, settings: ModelSettings, facts: DataFacts) -> None:
+def check_parts(vae: AnyVAE, settings: ModelSettings, facts: DataFacts) -> None:
     """Try the parts of a model before it is trained; the random stream stays as it is.
 
     Raises:
@@ -128,16 +147,22 @@ def check_parts(vae: VAE, settings: ModelSettings, facts: DataFacts) -> None:
     """
     x, columns, latents = facts.start_rows[:1], facts.num_inputs, settings.latent_dim
     z = torch.linspace(-1.0, 1.0, 3 * latents).reshape(3, latents)
+    context = None if facts.context is None else facts.context[0]
+    model = given(vae, context)
     with torch.random.fork_rng(devices=[]), evaluation_mode(vae):
-        p_z = vae.latent_prior()
+        p_z = model.latent_prior()
         _check_shape(f"prior {settings.prior}: p(z)", p_z, (), latents)
-        _check_shape(f"encoder {settings.networks[0]}: q(z|x)", vae.encode(x), (1,), latents)
-        _check_shape(f"likelihood {settings.likelihood}: p(x|z)", vae.decode(z[:1], **vae.covariates(x)), (1,), columns)
+        _check_shape(f"encoder {settings.networks[0]}: q(z|x)", model.encode(x), (1,), latents)
+        _check_shape(
+            f"likelihood {settings.likelihood}: p(x|z)", model.decode(z[:1], **model.covariates(x)), (1,), columns
+        )
         without_data = replace(facts, rows=None).features(cast(Preprocessing, vae.preprocess))
         restored = build_prior(settings, without_data)
         try:
             restored.load_state_dict(vae.prior.state_dict())
-            same = torch.allclose(restored.eval()(vae.encoder).log_prob(z), p_z.log_prob(z), atol=1e-4, equal_nan=True)
+            restored.eval()
+            again = restored(vae.encoder) if context is None else GivenPrior(restored, context)(vae.encoder)
+            same = torch.allclose(again.log_prob(z), p_z.log_prob(z), atol=1e-4, equal_nan=True)
         except RuntimeError:  # weights of another shape
             same = False
     if not same:

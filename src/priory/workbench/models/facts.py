@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from priory.nn.preprocessing import Preprocessing
+from priory.rows import context_at
 from priory.workbench.data import DatasetRows
 
 MOST_START_ROWS = 20_000  # rows from which constants and pseudo-inputs start: enough for both, and sparse data fit
@@ -21,12 +22,16 @@ class DataFacts:
         num_rows: N, the number of `rows`.
         rows: training rows to start from, (N, D), in the data's units; None if a model is rebuilt for saved weights.
         image_shape: height and width, if rows are images.
+        context_sizes: widths of the conditions in the context, see `Conditions.sizes`; none without a context.
+        context: of `rows`, (N, C).
     """
 
     num_inputs: int
     num_rows: int
     rows: Float[Tensor, "datum input"] | None = None
     image_shape: tuple[int, int] | None = None
+    context_sizes: tuple[int, ...] = ()
+    context: Float[Tensor, "datum context"] | None = None
 
     @property
     def start_rows(self) -> Float[Tensor, "datum input"]:
@@ -36,9 +41,12 @@ class DataFacts:
     def features(self, preprocess: Preprocessing) -> "Features":
         """The rows as the encoder's first layer reads them."""
         low, high = preprocess.feature_range
+        sizes = self.context_sizes
         if self.rows is not None:
-            return Features(preprocess(self.rows), low, high)
-        return Features(torch.full((1, self.num_inputs), low or 0.0).expand(self.num_rows, -1), low, high, False)
+            return Features(preprocess(self.rows), low, high, context_sizes=sizes, context=self.context)
+        rows = torch.full((1, self.num_inputs), low or 0.0).expand(self.num_rows, -1)
+        context = torch.zeros(1, sum(sizes)).expand(self.num_rows, -1)
+        return Features(rows, low, high, False, context_sizes=sizes, context=context)
 
 
 @dataclass(frozen=True)
@@ -50,12 +58,16 @@ class Features:
         low: smallest possible value of a feature; None if there is no bound.
         high: largest possible value of a feature; None if there is no bound.
         are_data: false if a model is rebuilt for saved weights; `rows` are then constants of the right shape.
+        context_sizes: widths of the conditions in the context; none without a context.
+        context: of the rows, (N, C).
     """
 
     rows: Float[Tensor, "datum feature"]
     low: float | None = None
     high: float | None = None
     are_data: bool = True
+    context_sizes: tuple[int, ...] = ()
+    context: Float[Tensor, "datum context"] | None = None
 
 
 def facts_of(rows: DatasetRows, image_shape: tuple[int, int] | None, seed: int, components: int = 1) -> DataFacts:
@@ -68,5 +80,8 @@ def facts_of(rows: DatasetRows, image_shape: tuple[int, int] | None, seed: int, 
         components: rows that the prior needs at least, if there are so many.
     """
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
-    x, _ = rows.batch(order[: max(MOST_START_ROWS, components)])
-    return DataFacts(x.shape[1], len(x), x, image_shape)
+    chosen = order[: max(MOST_START_ROWS, components)]
+    x, _ = rows.batch(chosen)
+    encoding = rows.dataset.encoding
+    sizes = () if encoding is None else encoding.sizes
+    return DataFacts(x.shape[1], len(x), x, image_shape, sizes, context_at(rows, chosen))

@@ -58,7 +58,7 @@ def build_vamp(settings: Any, features: Features) -> VampPrior:
 def build_gtm(settings: Any, features: Features) -> GTMPrior:
     """A GTM prior."""
     grid = latent_grid(settings.points_per_side, settings.grid_dim)
-    network = _grid_network(settings, 2 * settings.latent_dim)
+    network = grid_network(settings, 2 * settings.latent_dim)
     guide = _guide(settings, features, _started_gtm(settings, features))
     return GTMPrior(settings.latent_dim, grid, network, learn_weights=settings.learn_weights, guide=guide)
 
@@ -73,10 +73,10 @@ def build_gtm_vamp(settings: Any, features: Features) -> GTMVampPrior:
     gtm = _started_gtm(settings, features)
     if gtm is not None and settings.grid_network == "rbf":
         return GTMVampPrior.from_gtm(gtm, low=low, high=high, **learned)
-    grid, network = latent_grid(settings.points_per_side, settings.grid_dim), _grid_network(settings, rows.shape[1])
+    grid, network = latent_grid(settings.points_per_side, settings.grid_dim), grid_network(settings, rows.shape[1])
     scale, guide = scale_above(rows, low), _guide(settings, features, gtm)
     prior = GTMVampPrior(grid, network, low=low, high=high, scale=scale, guide=guide, **learned)
-    _set_constant(network, prior.feature_range.unconstrain(rows.mean(0)))
+    set_constant(network, prior.feature_range.unconstrain(rows.mean(0)))
     return prior
 
 
@@ -85,7 +85,7 @@ def build_flow(settings: Any, features: Features) -> FlowPrior:
     return FlowPrior.coupling(settings.latent_dim, settings.flow_transforms, settings.prior_hidden)
 
 
-def _grid_network(settings: Any, num_outputs: int) -> nn.Sequential:
+def grid_network(settings: Any, num_outputs: int) -> nn.Sequential:
     """g: R^C -> R^num_outputs, a perceptron or weighted radial basis functions."""
     if settings.grid_network == "mlp":
         return mlp(settings.grid_dim, settings.prior_hidden, num_outputs, activation=nn.Tanh)
@@ -119,7 +119,7 @@ def _guide(settings: GridSettings, features: Features, gtm: FittedGTM | None) ->
     return Sheet(gtm).guide(None, features.low, features.high)
 
 
-def _set_constant(network: nn.Sequential, value: Float[Tensor, " output"]) -> None:
+def set_constant(network: nn.Sequential, value: Float[Tensor, " output"]) -> None:
     """Let g's constant part be this value."""
     last: Any = network[-1]
     constant = last.weight[:, -1] if last.bias is None else last.bias  # the last radial function is the constant 1

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from priory.grid.landscapes import ClassLandscape
 from priory.grid.nodes import latent_grid
+from priory.maps.conditional_surface import ConditionalSurface
 from priory.maps.labels import as_classes
 from priory.maps.quality import evenly_spaced
 from priory.maps.topographic_map import TopographicMap
@@ -42,7 +43,9 @@ class Look:
 
 
 def map_figures(drawn: TopographicMap, rows: DatasetRows, total: int, look: Look) -> dict[str, Any]:
-    """The figures `map`, `nodes`, `magnification`, and `landscape` if rows have a label; none if the grid is no square.
+    """The figures `map`, `nodes`, `magnification`, `landscape` if rows have a label, `conditions` if the model has any.
+
+    There are none if the grid is no square.
 
     `rows` are some or all of the `total` rows of the data set.
     """
@@ -59,7 +62,19 @@ def map_figures(drawn: TopographicMap, rows: DatasetRows, total: int, look: Look
         "nodes": _nodes(drawn, look),
         "magnification": plot_magnification(stretch.numpy(), places, mean=usual),
     }
-    return figures | _landscape(drawn, rows)
+    return figures | _landscape(drawn, rows) | _conditions(drawn, rows)
+
+
+def _conditions(drawn: TopographicMap, rows: DatasetRows) -> dict[str, Any]:
+    """The density of each context, if the model conditions on something."""
+    from priory.plots import plot_conditions
+
+    surface, encoding = drawn.surface, rows.dataset.encoding
+    if encoding is None or not isinstance(surface, ConditionalSurface) or not surface.depends_on_context:
+        return {}
+    names, contexts = encoding.single()
+    densities = surface.density(contexts)
+    return {"conditions": plot_conditions(densities, names, nodes=surface.nodes, overall=surface.weights)}
 
 
 def save_figures(figures: Mapping[str, Any], folder: Path) -> list[Path]:

@@ -11,9 +11,18 @@ from torch.distributions import Distribution
 from priory.distributions.mixture import Mixture
 from priory.distributions.normal import is_diagonal_normal
 from priory.evaluation import AggregatePosterior
+from priory.evaluation.contexts import overall_prior
 from priory.maps import TopographicMap
 from priory.maps.model_surface import grid_prior_of
-from priory.model import LatentVariableModel, cast_like, latent_prior_of, posterior_of, reconstruct, sample
+from priory.model import (
+    AnyModel,
+    LatentVariableModel,
+    cast_like,
+    given,
+    posterior_of,
+    reconstruct,
+    sample,
+)
 from priory.nn.preprocessing import Preprocessing
 from priory.plots import (
     plot_component_use,
@@ -26,6 +35,9 @@ from priory.plots import (
     plot_samples,
     plot_training_curve,
 )
+from priory.plots.figure import all_as_drawn
+from priory.priors import ConditionalMixturePrior
+from priory.rows import batches_with_context, context_at
 from priory.workbench.data import Dataset, DatasetRows
 from priory.workbench.pictures.maps import Look, by_first_label, map_figures, save_figures, some_rows
 from priory.workbench.report.run import MOST_JUDGED
@@ -33,6 +45,8 @@ from priory.workbench.report.run import MOST_JUDGED
 NUM_IMAGES = 64
 NUM_PAIRS = 16
 MOST_PSEUDO_INPUTS = 100  # in one picture
+SAMPLES_OF_A_CONTEXT = 8
+MOST_SAMPLED_CONTEXTS = 12
 MOST_DIMENSIONS = 5  # of a latent space shown pair by pair: more take over two seconds to draw
 ENCODED_AT_ONCE = 1024
 RESPONSIBILITIES_AT_ONCE = 4096  # rows of the B x K matrix
@@ -40,7 +54,7 @@ RESPONSIBILITIES_AT_ONCE = 4096  # rows of the B x K matrix
 
 @torch.no_grad()
 def draw_figures(
-    model: LatentVariableModel,
+    model: AnyModel,
     rows: DatasetRows,
     image_shape: tuple[int, int] | None,
     restored: Callable[[Tensor], Tensor],
@@ -56,19 +70,17 @@ def draw_figures(
     constant columns to rows, so that they are whole images.
     """
     rows = DatasetRows(rows.dataset, rows.indices[:MOST_JUDGED])
-    x, p_z = _values(model, rows), latent_prior_of(model)
-    has_density = torch.cat(
-        [p_z.log_prob(posterior_of(model, part).mean) for part in x.split(ENCODED_AT_ONCE)]
-    ).isfinite()
+    p_z = overall_prior(model, rows)
+    has_density = torch.cat([p_z.log_prob(q_z.mean) for q_z in _posteriors(model, rows)]).isfinite()
     if not has_density.all():  # rows far outside of the data
         rows = DatasetRows(rows.dataset, rows.indices[has_density.cpu().numpy()])
-        x = _values(model, rows)
-    posteriors = [posterior_of(model, part) for part in x.split(ENCODED_AT_ONCE)]
+    x = _values(model, rows)
+    posteriors = _posteriors(model, rows)
     levels = getattr(getattr(model, "decoder", None), "num_levels", None)
     highest = float(levels - 1) if levels is not None else max(1.0, float(x.max()))  # the top of the likelihood's range
     look = Look(rows.dataset.columns, image_shape, restored, 0.0, highest)
     figures = _map_figures(model, rows.dataset, look) | _latent_figures(p_z, posteriors, rows)
-    figures |= _table_figures(model, look, x) if image_shape is None else _image_figures(model, look, x)
+    figures |= _table_figures(model, look, x, rows) if image_shape is None else _image_figures(model, look, x, rows)
     if isinstance(p_z, Mixture) and p_z.num_components > 1:
         figures["components"] = plot_component_use(p_z.mixing_weights, _usage(p_z, posteriors))
     if history is not None and len(history["epoch"]) > 1:
@@ -78,11 +90,21 @@ def draw_figures(
     return save_figures(figures, folder)
 
 
-def _values(model: LatentVariableModel, rows: DatasetRows) -> Tensor:
+def _values(model: AnyModel, rows: DatasetRows) -> Tensor:
     return cast_like(rows.batch(torch.arange(len(rows)))[0], model)
 
 
-def _map_figures(model: LatentVariableModel, dataset: Dataset, look: Look) -> dict[str, Any]:
+def _posteriors(model: Any, rows: DatasetRows) -> list[Distribution]:
+    batches = batches_with_context(rows, ENCODED_AT_ONCE)
+    return [posterior_of(given(model, context), cast_like(x, model)) for x, context in batches]
+
+
+def _at_first(model: Any, rows: DatasetRows, number: int) -> LatentVariableModel:
+    """The model, given the context of the first rows if it has one."""
+    return given(model, context_at(rows, torch.arange(min(number, len(rows)))))
+
+
+def _map_figures(model: Any, dataset: Dataset, look: Look) -> dict[str, Any]:
     if grid_prior_of(model) is None:
         return {}
     rows = some_rows(dataset.all_rows())
@@ -110,16 +132,22 @@ def _usage(p_z: Mixture, posteriors: Sequence[Distribution]) -> Tensor:
     return torch.stack([p_z.responsibilities(part).double().sum(0) for part in parts]).sum(0) / len(z)
 
 
-def _image_figures(model: LatentVariableModel, look: Look, x: Tensor) -> dict[str, Any]:
-    samples = look.restored(sample(model, NUM_IMAGES, mean=True).flatten(1)).cpu()
-    reconstructions = look.restored(reconstruct(model, x[:NUM_PAIRS]).flatten(1)).cpu()
+def _image_figures(model: Any, look: Look, x: Tensor, rows: DatasetRows) -> dict[str, Any]:
+    known, title = _sampled(model, rows)
+    drawn = sample(known, NUM_IMAGES if known is model else SAMPLES_OF_A_CONTEXT, mean=True)
+    if known is not model:
+        drawn = drawn.transpose(0, 1).flatten(0, 1)  # a line of images for each context
+    samples = look.restored(drawn.flatten(1)).cpu()
+    first = _at_first(model, rows, NUM_PAIRS)
+    reconstructions = look.restored(reconstruct(first, x[:NUM_PAIRS]).flatten(1)).cpu()
     figures = {
-        "samples": plot_images(samples, title="Means of p(x|z), z drawn from the prior", **look.gray),
+        "samples": plot_images(samples, title=title, columns=SAMPLES_OF_A_CONTEXT, **look.gray),
         "reconstructions": plot_reconstructions(
             look.restored(x[:NUM_PAIRS].flatten(1)).cpu(), reconstructions, **look.gray
         ),
     }
     prior: Any = getattr(model, "prior", None)
+    prior = prior.prior if isinstance(prior, ConditionalMixturePrior) else prior
     if (pseudo_inputs := getattr(prior, "pseudo_inputs", None)) is not None:
         preprocess = getattr(model, "preprocess", None)
         units = preprocess.inverse(pseudo_inputs) if isinstance(preprocess, Preprocessing) else pseudo_inputs
@@ -127,9 +155,27 @@ def _image_figures(model: LatentVariableModel, look: Look, x: Tensor) -> dict[st
     return figures
 
 
-def _table_figures(model: LatentVariableModel, look: Look, x: Tensor) -> dict[str, Any]:
-    reconstructions, x = reconstruct(model, x[:NUM_PAIRS]).flatten(1).cpu(), x.flatten(1).cpu()
-    samples = torch.cat([sample(model, 256).flatten(1).cpu() for _ in range(4)])
+def _sampled(model: Any, rows: DatasetRows) -> tuple[LatentVariableModel, str]:
+    """What images are drawn from, and the title: the model, or at most eight contexts of these rows."""
+    context = context_at(rows, torch.arange(len(rows)))
+    if context is None:
+        return model, "Means of p(x|z), z drawn from the prior"
+    encoding = rows.dataset.encoding
+    contexts = context.unique(dim=0)[:MOST_SAMPLED_CONTEXTS]
+    title = "Means of p(x|z, c), z drawn from p(z|c); a line for each context"
+    if encoding is not None and len(encoding.columns) == 1 and encoding.sizes[0] > 1:
+        contexts = torch.eye(encoding.width)[:MOST_SAMPLED_CONTEXTS]
+        values = ", ".join(name for name, _ in encoding.columns[0].examples()[:MOST_SAMPLED_CONTEXTS])
+        title = f"Means of p(x|z, c); from above, {encoding.names[0]} = {values}"
+    return given(model, contexts), all_as_drawn([title], 60)[0]
+
+
+def _table_figures(model: Any, look: Look, x: Tensor, rows: DatasetRows) -> dict[str, Any]:
+    first = _at_first(model, rows, NUM_PAIRS)
+    reconstructions = reconstruct(first, x[:NUM_PAIRS]).flatten(1).cpu()
+    known = _at_first(model, rows, 256)  # contexts as the rows have them
+    x = x.flatten(1).cpu()
+    samples = torch.cat([sample(known, () if known is not model else 256).flatten(1).cpu() for _ in range(4)])
     return {
         "samples": plot_samples(x, samples, names=look.columns),
         "reconstructions": plot_rows(x[: len(reconstructions)], reconstructions, names=look.columns),

@@ -13,10 +13,12 @@ from priory._support.seeds import own_noise
 from priory._version import __version__
 from priory.evaluation import Estimate
 from priory.maps import TopographicMap
+from priory.maps.conditional_surface import ConditionalSurface
 from priory.maps.quality import evenly_spaced
 from priory.maps.surfaces import Surface
 from priory.model import device_of
 from priory.plots.landscapes import LOG_MAGNIFICATION, log_magnification
+from priory.rows import Conditions
 from priory.workbench.data import Dataset, DatasetRows, telling_rows
 from priory.workbench.data.splits import split_names
 from priory.workbench.report import MapContents, Metric, NodeContents, Picture, ReportContents, write_report
@@ -39,6 +41,11 @@ CAPTIONS = {
         "The first label over the map",
         "What the rows near each node are, of {mapped}. Of classes, the legend counts nodes, and colors are paler "
         "where rows disagree.",
+    ),
+    "conditions": (
+        "The conditions on the map",
+        "The density p(u | c) of each value of a condition, and its difference to that of all; the arrow is the shift "
+        "of the mean place. Other conditions are averaged out.",
     ),
     "magnification": (
         "Magnification",
@@ -196,7 +203,7 @@ def _map(run: Subject, model: Any, rows: DatasetRows, jobs: PageJobs, notes: lis
         if drawn is not None and on_grid:
             name = ESTIMATED if drawn.surface.likelihood_is_estimated else SCORE
             places, score = drawn.places.place.numpy(), drawn.log_likelihood.numpy()
-            looks: dict[str, Any] = {"nodes": _nodes(run, drawn), "score_name": name}
+            looks: dict[str, Any] = {"nodes": _nodes(run, drawn, rows.dataset.encoding), "score_name": name}
         else:
             if (codes := jobs.embed(model, rows).get("z_mean")) is None:
                 return None
@@ -224,7 +231,7 @@ def _map(run: Subject, model: Any, rows: DatasetRows, jobs: PageJobs, notes: lis
     )
 
 
-def _nodes(run: Subject, drawn: TopographicMap) -> NodeContents:
+def _nodes(run: Subject, drawn: TopographicMap, encoding: Conditions | None) -> NodeContents:
     nodes = drawn.nodes
     numbers = {
         "share of the rows": nodes.usage.numpy(),
@@ -232,6 +239,10 @@ def _nodes(run: Subject, drawn: TopographicMap) -> NodeContents:
         LOG_MAGNIFICATION: log_magnification(nodes.magnification),
         "distance to the neighbors": nodes.distance.numpy(),
     }
+    surface = drawn.surface
+    if encoding is not None and isinstance(surface, ConditionalSurface) and surface.depends_on_context:
+        names, contexts = encoding.single()
+        numbers |= {f"density of {name}": p.numpy() for name, p in zip(names, surface.density(contexts), strict=True)}
     return NodeContents(nodes.places.numpy(), run.restored(nodes.contents.flatten(1)).numpy(), numbers)
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from priory._support.files import read_json, replacing, write_json
 from priory._support.messages import TRAIN_AGAIN
 from priory.evaluation import Estimate
+from priory.rows import Conditions
 from priory.workbench.data import (
     TEXT_OPTIONS,
     Dataset,
@@ -183,7 +184,16 @@ class RunFolder(ABC):
                 f"{self.path / CONFIG}: its data, {options['source']}, are not there any more; put the file back; "
                 "evaluate, embed, map and score take other data instead: priory evaluate RUN DATA"
             ) from None
-        return with_columns(dataset, self.modeled)
+        return self.with_encoding(with_columns(dataset, self.modeled))
+
+    @property
+    def encoding(self) -> Conditions | None:
+        """How the model reads what it conditions on; None if it conditions on nothing."""
+        return None
+
+    def with_encoding(self, dataset: Dataset) -> Dataset:
+        """The same data with the context that the model conditions on, if it does."""
+        return dataset
 
     @property
     def recorded(self) -> Recorded:
@@ -205,7 +215,7 @@ class RunFolder(ABC):
         if wanted != "none" and not dataset.summary().binary:
             dataset = load_dataset(**options, binarize="static")
         require_as_many(dataset.columns, len(self.columns), dataset.origin)
-        dataset = with_columns(dataset, self.modeled)
+        dataset = self.with_encoding(with_columns(dataset, self.modeled))
         self.check_new_rows(dataset)
         return dataset
 

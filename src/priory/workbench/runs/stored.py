@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from priory.evaluation import Estimate
+from priory.rows import Conditions
 from priory.training.settings import RefitSettings
 from priory.workbench.data import Fingerprint
 from priory.workbench.settings.base import Settings
@@ -21,6 +22,7 @@ class StoredFacts(Settings):
     num_inputs: int = Field(ge=1)
     num_rows: int = Field(ge=1)
     image_shape: tuple[int, int] | None
+    context_sizes: tuple[int, ...] = ()
 
 
 class RefitRecord(Settings):
@@ -45,6 +47,7 @@ class Config(Settings):
     fingerprint: Fingerprint
     split_checksum: str
     refit_of: RefitRecord | None = None
+    encoding: Conditions | None = None
 
 
 class StoredScaling(Settings):

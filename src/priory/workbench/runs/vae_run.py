@@ -16,10 +16,11 @@ from priory._support.messages import TRAIN_AGAIN
 from priory._version import __version__
 from priory.evaluation import Estimate
 from priory.priors import GridPrior
+from priory.rows import Conditions
 from priory.training.history import HISTORY_FILE, History
 from priory.training.states import STATE_FILE, stored_state
-from priory.vae import VAE
-from priory.workbench.data import Dataset, require_complete
+from priory.vae import AnyVAE
+from priory.workbench.data import Dataset, encoded, require_complete
 from priory.workbench.models.building import build_vae, check_support, class_of_prior, input_noise
 from priory.workbench.models.facts import DataFacts
 from priory.workbench.runs.config import CONFIG, read_config
@@ -38,6 +39,7 @@ class Run(RunFolder):
     constants: dict[str, float]
     facts: DataFacts = field(kw_only=True)  # of the training data
     refit_of: RefitRecord | None = field(default=None, kw_only=True)  # if `priory refit` fitted the prior afterwards
+    encoding: Conditions | None = field(default=None, kw_only=True)  # how the model reads conditions
 
     def lengthened(self, epochs: int) -> "Run":
         """The same run with more epochs, recorded; it counts as unfinished until it has been trained to its new end."""
@@ -61,6 +63,7 @@ class Run(RunFolder):
             fingerprint=self.fingerprint,
             split_checksum=self.split_checksum,
             refit_of=self.refit_of,
+            encoding=self.encoding,
         )
         write_json(self.path / CONFIG, config.model_dump(mode="json"))
 
@@ -87,7 +90,16 @@ class Run(RunFolder):
             split_checksum=config.split_checksum,
             facts=facts,
             refit_of=config.refit_of,
+            encoding=config.encoding,
         )
+
+    def with_encoding(self, dataset: Dataset) -> Dataset:
+        """The same data with the context that the model conditions on, if it does.
+
+        Raises:
+            ValueError: a row lacks a value, or has one that the model does not know.
+        """
+        return encoded(dataset, self.encoding)
 
     def described(self) -> list[tuple[str, str]]:
         model, training = self.settings.model, self.settings.training
@@ -130,7 +142,7 @@ class Run(RunFolder):
     def rows_shape(self) -> tuple[int, int] | None:
         return self.facts.image_shape
 
-    def save_model(self, vae: VAE) -> None:
+    def save_model(self, vae: AnyVAE) -> None:
         """Write the weights."""
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in vae.state_dict().items()}
         with replacing(self.path / MODEL) as temporary:
@@ -146,7 +158,7 @@ class Run(RunFolder):
         """Whether there is what training goes on from."""
         return (self.path / STATE_FILE).is_file()
 
-    def load_model(self) -> VAE:
+    def load_model(self) -> AnyVAE:
         """The trained model, in evaluation mode, on the CPU; where training has not ended, its best weights so far."""
         if not self.begun:
             raise ValueError(f"{self.path}: has no {MODEL} yet; finish it with `{self.resume_line}`")
@@ -159,13 +171,13 @@ class Run(RunFolder):
             weights = state["vae"] if state["best"] is None else state["best"]
         return self._with_weights(weights, file).eval()
 
-    def load_state(self) -> VAE | None:
+    def load_state(self) -> AnyVAE | None:
         """The model as the last epoch left it, to go on with; None where there is no state."""
         file = self.path / STATE_FILE
         state = stored_state(file)
         return None if state is None else self._with_weights(state["vae"], file)
 
-    def _with_weights(self, weights: Mapping[str, Tensor], file: Path) -> VAE:
+    def _with_weights(self, weights: Mapping[str, Tensor], file: Path) -> AnyVAE:
         with torch.random.fork_rng(devices=[]):  # initial weights are drawn and overwritten
             vae = build_vae(self.settings.model, replace(self.facts, rows=None))
         try:

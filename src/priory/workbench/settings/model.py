@@ -30,6 +30,7 @@ class ModelSettings(Settings):
 
     prior: str = Field("standard", description=f"{', '.join(PRIORS)}, or a class as package.module:NAME")
     latent_dim: Size = Field(2, description="L, latent dimensions")
+    prior_condition: bool = Field(True, description="with --condition: a prior p(z | c), or one p(z) for all contexts")
     likelihood: str | None = Field(
         None, description=f"{', '.join(LIKELIHOODS)}; unless given, the one that fits the data"
     )

@@ -23,11 +23,13 @@ class PriorPart:
         settings: the prior's own settings. They join those of the model (`--set model.NAME=VALUE`).
         build: makes the prior, or its place: `build(settings, features) -> Prior`, with the model's settings, these
             among them, and the training rows as `priory.workbench.models.facts.Features`.
+        build_conditional: likewise for a model that conditions on a context; None if the prior has no such form.
     """
 
     prior: type | str
     settings: type[Settings]
     build: Callable[..., Any] | str
+    build_conditional: Callable[..., Any] | str | None = None
 
 
 @dataclass(frozen=True)

@@ -79,4 +79,5 @@ for _name, _prior, _settings in (
     ("flow", "FlowPrior", FlowSettings),
 ):
     _build = f"priory.workbench.models.priors:build_{_name.replace('-', '_')}"
-    PRIORS.register(_name, PriorPart(f"priory.priors:{_prior}", _settings, _build))
+    _conditional = f"priory.workbench.models.conditional:build_{_name.replace('-', '_')}"
+    PRIORS.register(_name, PriorPart(f"priory.priors:{_prior}", _settings, _build, _conditional))

@@ -16,6 +16,8 @@ class DataSettings(Settings):
 
     source: str = Field("digits", description="a file, a folder of .parquet files, or an embedded data set")
     labels: tuple[str, ...] = Field((), description="columns that are labels, not data")
+    conditions: tuple[str, ...] = Field((), description="columns that the model conditions on")
+    quantities: tuple[str, ...] = Field((), description="conditions that are quantities, though they are integers")
     ids: str | None = Field(None, description="the column that names the rows")
     drop: tuple[str, ...] = Field((), description="columns to leave out")
     layer: str | None = Field(None, description="layer of an .h5ad file")

@@ -12,7 +12,7 @@ import typer
 from priory._support.locking import sole_writer
 from priory._support.messages import did_you_mean, duration, shortened
 from priory.training import check_devices
-from priory.vae import VAE
+from priory.vae import AnyVAE
 from priory.workbench.cli.commands.evaluate import EVALUATION_SEED, evaluated, keeps_better_metrics
 from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
 from priory.workbench.cli.commands.opening import say_if_newer
@@ -193,7 +193,7 @@ def _compared(folder: Path, settings: RunSettings, comparison: Comparison, devic
 
 
 @contextmanager
-def _run_to_compare(folder: Path, settings: RunSettings) -> Iterator[tuple[Run, Dataset, VAE | None]]:
+def _run_to_compare(folder: Path, settings: RunSettings) -> Iterator[tuple[Run, Dataset, AnyVAE | None]]:
     if (folder / CONFIG).exists():
         with sole_writer(folder):
             run = Run.open(folder)

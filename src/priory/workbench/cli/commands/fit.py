@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from priory._support.locking import sole_writer
-from priory.priors import GridPrior
+from priory.maps.model_surface import grid_prior_of
 from priory.training import process_rank
 from priory.training.history import HISTORY_FILE
 from priory.training.settings import TrainingSettings
 from priory.training.states import STATE_FILE
-from priory.vae import VAE
+from priory.vae import AnyVAE
 from priory.workbench.cli.commands.evaluate import EVALUATION_SEED, evaluated, keeps_better_metrics
 from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
 from priory.workbench.cli.commands.opening import say_if_newer
@@ -58,7 +58,7 @@ def fit_run(request: FitRequest, num_samples: int | None, device: str, tensorboa
 
 
 @contextmanager
-def _run_to_fit(request: FitRequest) -> Iterator[tuple[Run, Dataset, VAE | None]]:
+def _run_to_fit(request: FitRequest) -> Iterator[tuple[Run, Dataset, AnyVAE | None]]:
     """The run that was asked for, its folder held against other processes; and its model, if the run is new."""
     out = request.out
     if request.resume and (out / CONFIG).exists():
@@ -130,10 +130,10 @@ def _say_what_was_found(run: Run, dataset: Dataset, proposal: LikelihoodProposal
     say(f"prior: {settings.model.prior} ({class_of_prior(settings.model.prior).summary})")
 
 
-def _say_what_was_written(run: Run, vae: VAE, pictures: list[Path], page: Path | None) -> None:
+def _say_what_was_written(run: Run, vae: AnyVAE, pictures: list[Path], page: Path | None) -> None:
     files = [name for name in (CONFIG, MODEL, METRICS, HISTORY_FILE) if (run.path / name).exists()]
     say_files(run.path, files, pictures, page)
-    what = "means, scales and map coordinates" if isinstance(vae.prior, GridPrior) else "means and scales"
+    what = "means, scales and map coordinates" if grid_prior_of(vae) is not None else "means and scales"
     folder = shlex.quote(str(run.path))
     say(f"next: priory embed {folder} --out z.csv   ({what} of every row)")
     say(f"      priory sample {folder} -n 100 --out x.npz   (new data)")

@@ -1,5 +1,6 @@
 """`priory sample`, `priory embed` and `priory score`: rows, or numbers of rows, in a file."""
 
+import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,17 +21,45 @@ from priory.workbench.runs.outputs import check_place
 SAMPLE_BYTES = 3 * 4  # bytes of a sampled number: in parts, together, and as it is written
 
 
-def sample_run(path: Path, number: int, out: Path | None, seed: int, mean: bool, device: str, safe: bool) -> None:
+def sample_run(
+    path: Path, number: int, out: Path | None, seed: int, mean: bool, given: Sequence[str], device: str, safe: bool
+) -> None:
     out, _ = output_of(open_run(path), None, out, "samples.npz", False, {}, safe)
+    context = context_given(open_run(path), given)
     run, model, jobs = opened_model(path, device)
     require_memory(SAMPLE_BYTES * number * len(run.columns), f"-n {number}: {number} samples", "take fewer at a time")
-    x = run.restored(jobs.sample(model, number, seed, mean)).numpy()
+    chosen = {} if context is None else {"context": context}
+    x = run.restored(jobs.sample(model, number, seed, mean, **chosen)).numpy()
     ids = np.array([f"sample-{i}" for i in range(number)])
     if out.suffix == ".npz":
         write_rows(out, ids=ids, columns={}, arrays={"x": x})
     else:
         write_rows(out, ids=ids, columns=dict(zip(run.columns, x.T, strict=True)), safe=safe)
     say(f"{number} samples: {out}")
+
+
+def context_given(run: RunFolder, given: Sequence[str]) -> Any:
+    """The context that --given names; None for a model without conditions.
+
+    Raises:
+        ValueError: a condition is missing, given twice, unknown, or has a value that the model does not know.
+    """
+    encoding = run.encoding
+    if encoding is None and given:
+        raise ValueError(f"--given {given[0]}: {run.path} has a model without conditions; leave --given out")
+    if encoding is None:
+        return None
+    pairs = [each.partition("=") for each in given]
+    values = {name: value for name, _, value in pairs}
+    examples = [f"{column.name}={column.examples()[0][0]}" for column in encoding.columns]
+    wanted = " ".join(f"--given {shlex.quote(example)}" for example in examples)
+    if not all(sign for _, sign, _ in pairs) or len(values) < len(pairs) or set(values) != set(encoding.names):
+        got = " ".join(f"--given {each}" for each in given) or "none"
+        raise ValueError(f"--given: expected a value of each condition, such as {wanted}, got {got}")
+    try:
+        return encoding.encode({name: [value] for name, value in values.items()})[0]
+    except ValueError as error:
+        raise ValueError(f"--given: {error}") from error
 
 
 def embed_run(

@@ -31,11 +31,13 @@ class Claims:
     drop: tuple[str, ...] = ()
     layer: str | None = None
     optional: frozenset[str] = frozenset()
+    conditions: tuple[str, ...] = ()
 
     def by_option(self) -> list[tuple[str, str]]:
         """(option, column) pairs in the order in which they are checked."""
         ids = [] if self.ids is None else [("ids", self.ids)]
-        return [("labels", name) for name in self.labels] + ids + [("drop", name) for name in self.drop]
+        labels = [("labels", name) for name in self.labels] + [("conditions", name) for name in self.conditions]
+        return labels + ids + [("drop", name) for name in self.drop]
 
     def names(self) -> set[str]:
         return {name for _, name in self.by_option()}
@@ -106,6 +108,7 @@ def select(table: Table, claims: Claims, where: str) -> Selection:
     _require_columns(table, columns, claims, where)
     position = {name: i for i, name in enumerate(columns)}
     label_names = claims.labels or tuple(name for name in table.default_labels if name not in claims.drop)
+    label_names = tuple(dict.fromkeys((*label_names, *claims.conditions)))
 
     def values(name: str) -> np.ndarray:
         return as_values(table.side[name]) if name in table.side else _column(matrix, position[name])

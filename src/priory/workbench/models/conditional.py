@@ -1,0 +1,106 @@
+"""Builders of conditional priors p(z | c), and of the parts of a model that read the context."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from priory._support.imports import located
+from priory.nn.conditional import ConditionalEncoder
+from priory.nn.encoders import NormalEncoder
+from priory.nn.networks import mlp
+from priory.priors import (
+    ComponentCovariates,
+    ConditionalFlowPrior,
+    ConditionalMixtureOfGaussians,
+    ConditionalMixturePrior,
+    GridCovariates,
+    GridPrior,
+    Prior,
+    StandardNormal,
+    VampPrior,
+)
+from priory.priors.vamp import initial_pseudo_inputs
+from priory.workbench.models import priors
+from priory.workbench.models.facts import Features
+from priory.workbench.settings.networks import NETWORKS
+
+IMAGE_FEATURES = 256  # numbers that a network of images gives for the encoder to read beside the context
+CONTEXT_HIDDEN = 64  # width of the network of a context with quantities
+
+
+def build_encoder(settings: Any, num_inputs: int, context_dim: int, image_shape: Any) -> ConditionalEncoder:
+    """The encoder of rows and their context; a network of images reads the image alone."""
+    part, outputs = NETWORKS[settings.networks[0]], 2 * settings.latent_dim
+    build = located(part.encoder)
+    if part.needs_images:
+        features = build(settings, num_inputs, IMAGE_FEATURES, image_shape)
+        network = mlp(IMAGE_FEATURES + context_dim, (IMAGE_FEATURES,), outputs)
+        return ConditionalEncoder(NormalEncoder(network, settings.log_variance_range), features)
+    network = build(settings, num_inputs + context_dim, outputs, image_shape)
+    return ConditionalEncoder(NormalEncoder(network, settings.log_variance_range))
+
+
+def build_standard(settings: Any, features: Features) -> StandardNormal:
+    """The standard normal of all contexts."""
+    return priors.build_standard(settings, features)
+
+
+def build_mog(settings: Any, features: Features) -> Prior:
+    """A mixture of Gaussians that depends on the context: linearly on categories, by a perceptron on quantities."""
+    mixture = priors.build_mog(settings, features)
+    if not settings.prior_condition:
+        return mixture
+    width = sum(features.context_sizes)
+    if 1 not in features.context_sizes:
+        return ConditionalMixtureOfGaussians(mixture, width)
+    network = mlp(width, (CONTEXT_HIDDEN,), CONTEXT_HIDDEN, output_activation=nn.Tanh)
+    return ConditionalMixtureOfGaussians(mixture, CONTEXT_HIDDEN, network)
+
+
+def build_vamp(settings: Any, features: Features) -> ConditionalMixturePrior:
+    """A VampPrior whose pseudo-inputs have covariates: those of the rows that they start from, or the mean."""
+    prior, context = priors.build_vamp(settings, features), features.context
+    assert context is not None
+    start = context.mean(0).expand(settings.components, -1)
+    if settings.initialize == "data":
+        positions = torch.arange(len(context)).unsqueeze(1)
+        chosen = initial_pseudo_inputs(positions, settings.components, "data", None, None).squeeze(1)
+        start = context[chosen]
+        options = {"learn_pseudo_inputs": settings.learn_pseudo_inputs, "learn_weights": settings.learn_weights}
+        prior = VampPrior(features.rows[chosen], low=features.low, high=features.high, **options)
+    covariates = ComponentCovariates(features.context_sizes, start)
+    return ConditionalMixturePrior(prior, covariates, weights=settings.prior_condition)
+
+
+def build_gtm(settings: Any, features: Features) -> Prior:
+    """A GTM prior with p(u | c) on its grid."""
+    prior = priors.build_gtm(settings, features)
+    return _on_grid(prior, settings, features) if settings.prior_condition else prior
+
+
+def build_gtm_vamp(settings: Any, features: Features) -> Prior:
+    """A GTM-VampPrior with p(u | c) on its grid, whose pseudo-inputs have covariates."""
+    return _on_grid(priors.build_gtm_vamp(settings, features), settings, features)
+
+
+def build_flow(settings: Any, features: Features) -> Prior:
+    """A flow of affine couplings whose networks read the context."""
+    if not settings.prior_condition:
+        return priors.build_flow(settings, features)
+    sizes = settings.latent_dim, sum(features.context_sizes)
+    return ConditionalFlowPrior(*sizes, settings.flow_transforms, settings.prior_hidden)
+
+
+def _on_grid(prior: GridPrior, settings: Any, features: Features) -> ConditionalMixturePrior:
+    """The same grid for all contexts; p(c | u) starts as p(c) of the rows at all places."""
+    assert features.context is not None
+    sizes = features.context_sizes
+    network = priors.grid_network(settings, sum(sizes))
+    last: Any = network[-1]
+    last.weight.data.zero_()
+    least = 0.5 / len(features.context)  # of a share, if a category is missing among these rows
+    parts = features.context.mean(0).split(sizes)
+    start = torch.cat([part if len(part) == 1 else part.clamp(min=least).log() for part in parts])
+    priors.set_constant(network, start)
+    return ConditionalMixturePrior(prior, GridCovariates(sizes, network), weights=settings.prior_condition)

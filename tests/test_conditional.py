@@ -1,6 +1,7 @@
 """Conditional models p(x, z | c): against folded biases, loops, quadrature and linear-Gaussian closed forms."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -440,11 +441,9 @@ def test_conditions_encode_categories_and_quantities():
     ],
 )
 def test_columns_that_cannot_be_conditions_are_refused(columns, said):
-    with pytest.raises(ValueError) as error:
-        Conditions.from_columns(
-            {name: np.array(values, dtype=object if None in values else None) for name, values in columns.items()}
-        )
-    assert str(error.value).startswith(said)
+    arrays = {name: np.array(values, dtype=object if None in values else None) for name, values in columns.items()}
+    with pytest.raises(ValueError, match=re.escape(said)):
+        Conditions.from_columns(arrays)
 
 
 @pytest.mark.parametrize(
@@ -464,9 +463,8 @@ def test_columns_that_cannot_be_conditions_are_refused(columns, said):
 )
 def test_contexts_that_the_model_does_not_know_are_refused(columns, said):
     conditions = Conditions.from_columns({"kind": ["a", "b"], "dose": [1.0, 2.0]})
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match=re.escape(said)):
         conditions.encode(columns)
-    assert str(error.value).startswith(said)
 
 
 def test_models_and_rows_that_do_not_match_are_refused():
@@ -487,7 +485,7 @@ def test_models_and_rows_that_do_not_match_are_refused():
         with_context(x, c[:3])
     with pytest.raises(ValueError, match="expected one for each row, or one for all"):
         vae.given(c[:3]).encode(x)
-    with pytest.raises(TypeError, match="its pseudo-inputs have covariates|whose pseudo-inputs have covariates"):
+    with pytest.raises(TypeError, match="expected one whose pseudo-inputs have covariates"):
         ConditionalVAE(encoder(), vae.decoder, VampPrior(torch.randn(3, 5))).given(c)
     with pytest.raises(TypeError, match=r"ConditionalMixturePrior: expected a context, because it gives p\(z \| c\)"):
         PRIORS["weights of mog"]()()

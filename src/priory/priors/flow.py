@@ -124,6 +124,8 @@ class FullPrecision(Distribution):
         return self.base.support
 
     def log_prob(self, value: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]:
+        if self.batch_shape:  # zuko broadcasts samples, but no batch dimensions
+            value = value.expand(*torch.broadcast_shapes(value.shape[:-1], self.batch_shape), -1)
         with torch.autocast(value.device.type, enabled=False):
             return self.base.log_prob(at_least_float32(value))
 

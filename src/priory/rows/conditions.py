@@ -30,6 +30,11 @@ class Categories:
         """The number of columns that encode it."""
         return len(self.values)
 
+    @property
+    def kind(self) -> str:
+        """What it is, in a few words."""
+        return f"{self.size} categories"
+
     def examples(self) -> list[tuple[str, list[float]]]:
         """All values with their codes."""
         return [(value, np.eye(self.size)[i].tolist()) for i, value in enumerate(self.values)]
@@ -69,6 +74,11 @@ class Quantity:
     def size(self) -> int:
         """The number of columns that encode it."""
         return 1
+
+    @property
+    def kind(self) -> str:
+        """What it is, in a few words."""
+        return f"a quantity, {self.mean:.3g} ± {self.scale:.3g}"
 
     def examples(self) -> list[tuple[str, list[float]]]:
         """Three values with their codes: the mean, and a standard deviation on both sides of it."""
@@ -143,6 +153,14 @@ class Conditions:
     def width(self) -> int:
         """C, the width of the context."""
         return sum(self.sizes)
+
+    def described(self) -> str:
+        """Name the conditions and their kinds in a line.
+
+        >>> Conditions((Categories("class", ("a", "b")), Quantity("dose", 2.0, 4.0))).described()
+        'class (2 categories), dose (a quantity, 2 ± 4)'
+        """
+        return ", ".join(f"{column.name} ({column.kind})" for column in self.columns)
 
     def encode(self, columns: Mapping[str, Any]) -> Float[Tensor, "datum context"]:
         """Return the context of rows, (N, C).

@@ -128,6 +128,9 @@ def _say_what_was_found(run: Run, dataset: Dataset, proposal: LikelihoodProposal
     else:
         say(f"likelihood: {settings.model.likelihood}, as asked (proposed: {proposal.likelihood})")
     say(f"prior: {settings.model.prior} ({class_of_prior(settings.model.prior).summary})")
+    if run.encoding is not None:
+        what = "p(z | c)" if settings.model.prior_condition and settings.model.prior != "standard" else "one p(z)"
+        say(f"conditions c: {run.encoding.described()}; the model has q(z | x, c), p(x | z, c) and {what}")
 
 
 def _say_what_was_written(run: Run, vae: AnyVAE, pictures: list[Path], page: Path | None) -> None:

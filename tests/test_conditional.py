@@ -12,7 +12,6 @@ from linear_gaussian import NOISE, LinearDecoder, LinearEncoder
 from oracles import mixture_log_prob_loop, quadrature_grid
 from priory import (
     VAE,
-    BernoulliDecoder,
     ComponentCovariates,
     ConditionalDecoder,
     ConditionalEncoder,
@@ -265,7 +264,7 @@ def test_training_learns_what_depends_on_the_context(name):
     x = 3 * quantity[:, None] + 0.3 * torch.randn(300, 5)
     vae = conditional_vae(name)
     before = evaluate(vae, with_context(x[200:], c[200:]), num_samples=16)["nll"].value
-    options = {"epochs": 10, "batch_size": 20, "seed": 0, "learning_rate": 0.01, "warmup": 1}
+    options = {"epochs": 20, "batch_size": 20, "seed": 0, "learning_rate": 0.01, "warmup": 1}
     fit(vae, with_context(x[:200], c[:200]), with_context(x[200:], c[200:]), **options)
     after = evaluate(vae, with_context(x[200:], c[200:]), num_samples=16)
     swapped = evaluate(vae, with_context(x[200:], c[200:].roll(1, 0)), num_samples=16)

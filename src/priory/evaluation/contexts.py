@@ -9,7 +9,7 @@ from priory.distributions.normal import diagonal_normal, is_diagonal_normal
 from priory.model import AnyModel, ConditionalModel, given, latent_prior_of
 from priory.rows import Rows, context_at
 
-MOST_CONTEXTS = 512  # of quantities: a part of the rows stands for all
+MOST_CONTEXTS = 64  # of quantities: evenly spaced rows stand for all
 
 
 def overall_prior(model: AnyModel, rows: Rows) -> Distribution:
@@ -18,7 +18,7 @@ def overall_prior(model: AnyModel, rows: Rows) -> Distribution:
 
 
 def marginal_prior(model: ConditionalModel, rows: Rows) -> Distribution:
-    """Return p(z) = 1/N sum_n p(z | c_n) over the contexts of these rows, or of 512 of them if there are more.
+    """Return p(z) = 1/N sum_n p(z | c_n) over the contexts of these rows, or of 64 of them if there are more.
 
     >>> from priory import ConditionalMixtureOfGaussians, ConditionalVAE, MixtureOfGaussians, with_context
     >>> prior = ConditionalMixtureOfGaussians(MixtureOfGaussians(2, 5), context_dim=3)

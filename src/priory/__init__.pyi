@@ -35,6 +35,7 @@ from priory.objectives import elbo as elbo
 from priory.objectives import guided_elbo as guided_elbo
 from priory.objectives import importance_weighted_bound as importance_weighted_bound
 from priory.priors import DensityPrior as DensityPrior
+from priory.priors import ExemplarPrior as ExemplarPrior
 from priory.priors import FlowPrior as FlowPrior
 from priory.priors import GridPrior as GridPrior
 from priory.priors import GTMPrior as GTMPrior

@@ -2,6 +2,7 @@
 
 from priory.priors.base import MixturePrior, Prior
 from priory.priors.density import DensityPrior
+from priory.priors.exemplar import ExemplarPrior
 from priory.priors.flow import FlowPrior
 from priory.priors.gaussians import MixtureOfGaussians
 from priory.priors.grid import GridPrior
@@ -12,6 +13,7 @@ from priory.priors.vamp import VampPrior
 
 __all__ = [
     "DensityPrior",
+    "ExemplarPrior",
     "FlowPrior",
     "GTMPrior",
     "GTMVampPrior",

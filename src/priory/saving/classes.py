@@ -14,6 +14,7 @@ from priory.model import ComposedModel
 from priory.nn import decoders, encoders, networks, preprocessing
 from priory.priors import (
     DensityPrior,
+    ExemplarPrior,
     FlowPrior,
     GTMPrior,
     GTMVampPrior,
@@ -40,6 +41,7 @@ OURS = (
     preprocessing.Rescale,
     preprocessing.Standardize,
     DensityPrior,
+    ExemplarPrior,
     FlowPrior,
     GTMPrior,
     GTMVampPrior,

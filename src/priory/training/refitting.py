@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from priory._support.seeds import own_noise
@@ -26,6 +26,7 @@ from priory.model import (
 )
 from priory.priors import Prior
 from priory.rows import Rows, RowsLike, as_rows, read_batches
+from priory.training.exemplars import exemplars_attached, exemplars_left_out, refresh_exemplars
 from priory.training.failures import REFUSALS
 from priory.training.settings import SYNONYMS, RefitSettings
 from priory.vae import VAE, features_of
@@ -116,9 +117,12 @@ def refit(
     judges = rows if valid is None else as_rows(valid, "valid")
     fitted = _with_prior(model, prior.to(device_of(model)))
     noise = nullcontext() if seed is None else own_noise(seed, device_of(model))
-    with noise, _frozen(model, prior), evaluation_mode(fitted):
+    with noise, _frozen(model, prior), evaluation_mode(fitted), exemplars_attached(fitted, rows):
+        refresh_exemplars(fitted)
         fitting = _Fitting(fitted, prior, Posteriors(model, rows), Posteriors(model, judges), chosen)
-        by_em = prior.fit_by_em(fitting.train.many_draws(), partial(_features, model, rows), seed=seed or 0)
+        numbers, z = fitting.train.many_draws()
+        with exemplars_left_out(fitted, numbers):
+            by_em = prior.fit_by_em(z, partial(_features, model, rows), seed=seed or 0)
         fitting.run(progress)
     fitted.eval()
     return Refitted(fitted, by_em, fitting.course, fitting.best)
@@ -150,7 +154,7 @@ class Posteriors:
     @torch.no_grad()
     def encode(self) -> None:
         parts = []
-        for x, _ in read_batches(self._rows, torch.arange(len(self._rows)).split(ROWS_AT_ONCE)):
+        for x, numbers in read_batches(self._rows, torch.arange(len(self._rows)).split(ROWS_AT_ONCE)):
             x = cast_like(x, self._model)
             q = posterior_of(self._model, torch.bernoulli(x) if self.changes else x)
             if not is_diagonal_normal(q):
@@ -158,18 +162,19 @@ class Posteriors:
                     f"model: refit expects an encoder that gives Independent(Normal, 1), got {type(q).__name__}; use "
                     "NormalEncoder, or fit the prior in a loop of your own: loss = -prior(encoder).log_prob(z).mean()"
                 )
-            parts.append((q.mean, q.stddev))
-        self.loc, self.scale = (torch.cat(column) for column in zip(*parts, strict=True))
+            parts.append((q.mean, q.stddev, numbers))
+        self.loc, self.scale, self.numbers = (torch.cat(column) for column in zip(*parts, strict=True))
 
     def draws(self, positions: Tensor | slice, number: int) -> Float[Tensor, "draw datum latent"]:
         """Draw z from q(z|x) of the rows at these positions."""
         loc, scale = self.loc[positions], self.scale[positions]
         return loc + scale * torch.randn(number, *loc.shape, dtype=loc.dtype, device=loc.device)
 
-    def many_draws(self) -> Float[Tensor, "draw latent"]:
-        """Draw z for expectation maximization, from all rows or a random part of very many."""
+    def many_draws(self) -> tuple[Int[Tensor, " row"], Float[Tensor, "draw latent"]]:
+        """Draw z for expectation maximization, from all rows or a random part of very many; the rows' numbers first."""
         number = min(MOST_DRAWS_PER_ROW, math.ceil(MOST_DRAWS / len(self)))
-        return self.draws(torch.randperm(len(self))[:MOST_DRAWS], number).flatten(0, 1)
+        positions = torch.randperm(len(self))[:MOST_DRAWS]
+        return self.numbers[positions], self.draws(positions, number).flatten(0, 1)
 
 
 def _features(model: LatentVariableModel, rows: Rows) -> Tensor:
@@ -220,7 +225,8 @@ class _Fitting:
         self.prior.train()
         for positions in torch.randperm(len(self.train)).split(self.settings.batch_size):
             z = self.train.draws(positions, self.settings.draws)
-            loss = -latent_prior_of(self.model).log_prob(z).mean()
+            with exemplars_left_out(self.model, self.train.numbers[positions]):
+                loss = -latent_prior_of(self.model).log_prob(z).mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -92,7 +92,7 @@ def test_every_prior_gains_and_the_rest_stays_to_the_bit(name):
     assert all(p.requires_grad for p in vae.parameters())
     assert all(p.grad is None for p in vae.parameters())
     assert not found.model.training
-    assert found.by_em == (name in ("mog", "gtm", "gtm-vamp"))
+    assert found.by_em == (name in ("mog", "gtm", "gtm-vamp", "exemplar"))
     assert found.course[found.best] == max(found.course)
     if name == "standard":
         assert len(found.course) == 1
@@ -213,7 +213,7 @@ def test_a_run_gets_another_prior(name, trained, done, tmp_path):
     assert f"prior: standard before, {name} now" in said
     assert "difference" in said
     assert ("it has nothing to fit" in said) == (name == "standard")
-    assert ("expectation maximization" in said) == (name in ("mog", "gtm", "gtm-vamp"))
+    assert ("expectation maximization" in said) == (name in ("mog", "gtm", "gtm-vamp", "exemplar"))
     new, old = priory.load("new"), priory.load(trained)
     assert type(new.prior) is class_of_prior(name)
     for part in ("encoder", "decoder", "preprocess"):

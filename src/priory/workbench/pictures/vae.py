@@ -11,6 +11,7 @@ from torch.distributions import Distribution
 from priory.distributions.mixture import Mixture
 from priory.distributions.normal import is_diagonal_normal
 from priory.evaluation import AggregatePosterior
+from priory.evaluation.components import rows_at_once
 from priory.maps import TopographicMap
 from priory.maps.model_surface import grid_prior_of
 from priory.model import LatentVariableModel, cast_like, latent_prior_of, posterior_of, reconstruct, sample
@@ -35,7 +36,6 @@ NUM_PAIRS = 16
 MOST_PSEUDO_INPUTS = 100  # in one picture
 MOST_DIMENSIONS = 5  # of a latent space shown pair by pair: more take over two seconds to draw
 ENCODED_AT_ONCE = 1024
-RESPONSIBILITIES_AT_ONCE = 4096  # rows of the B x K matrix
 
 
 @torch.no_grad()
@@ -106,7 +106,7 @@ def _latent_figures(p_z: Distribution, posteriors: Sequence[Distribution], rows:
 def _usage(p_z: Mixture, posteriors: Sequence[Distribution]) -> Tensor:
     """The mean of the responsibilities p(k|z) over one draw of each posterior, (component,)."""
     z = torch.cat([q_z.sample() for q_z in posteriors])
-    parts = z.split(RESPONSIBILITIES_AT_ONCE)
+    parts = z.split(rows_at_once(p_z))
     return torch.stack([p_z.responsibilities(part).double().sum(0) for part in parts]).sum(0) / len(z)
 
 

@@ -9,12 +9,21 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from priory.distributions.mixture import Mixture
-from priory.distributions.normal import is_diagonal_normal
+from priory.distributions.normal import bounded_scale, is_diagonal_normal
 from priory.evaluation import AggregatePosterior
 from priory.evaluation.components import rows_at_once
 from priory.maps import TopographicMap
 from priory.maps.model_surface import grid_prior_of
-from priory.model import LatentVariableModel, cast_like, latent_prior_of, posterior_of, reconstruct, sample
+from priory.maps.quality import evenly_spaced
+from priory.model import (
+    LatentVariableModel,
+    cast_like,
+    latent_prior_of,
+    likelihood_of,
+    posterior_of,
+    reconstruct,
+    sample,
+)
 from priory.nn.preprocessing import Preprocessing
 from priory.plots import (
     plot_component_use,
@@ -27,12 +36,14 @@ from priory.plots import (
     plot_samples,
     plot_training_curve,
 )
+from priory.priors import ExemplarPrior
 from priory.workbench.data import Dataset, DatasetRows
 from priory.workbench.pictures.maps import Look, by_first_label, map_figures, save_figures, some_rows
 from priory.workbench.report.run import MOST_JUDGED
 
 NUM_IMAGES = 64
 NUM_PAIRS = 16
+NUM_EXEMPLARS, DRAWN_OF_EXEMPLAR = 8, 7
 MOST_PSEUDO_INPUTS = 100  # in one picture
 MOST_DIMENSIONS = 5  # of a latent space shown pair by pair: more take over two seconds to draw
 ENCODED_AT_ONCE = 1024
@@ -52,8 +63,8 @@ def draw_figures(
     A prior with a square grid: `map_figures` of all rows of the data set. Two latent dimensions: `prior.png`, the
     prior's density around the encoded rows; more: `pairwise.png`, its marginals and the aggregate posterior's. Always:
     `samples.png`, `reconstructions.png`, and `training.png` if there is a history. Images and a prior with
-    pseudo-inputs: `pseudo_inputs.png`. A mixture: `components.png`, the use of its components. `restored` adds the
-    constant columns to rows, so that they are whole images.
+    pseudo-inputs: `pseudo_inputs.png`; with exemplars: `exemplars.png`. A mixture: `components.png`, the use of its
+    components. `restored` adds the constant columns to rows, so that they are whole images.
     """
     rows = DatasetRows(rows.dataset, rows.indices[:MOST_JUDGED])
     x, p_z = _values(model, rows), latent_prior_of(model)
@@ -124,7 +135,21 @@ def _image_figures(model: LatentVariableModel, look: Look, x: Tensor) -> dict[st
         preprocess = getattr(model, "preprocess", None)
         units = preprocess.inverse(pseudo_inputs) if isinstance(preprocess, Preprocessing) else pseudo_inputs
         figures["pseudo_inputs"] = _draw_pseudo_inputs(look.restored(units.flatten(1).cpu()), prior, look)
+    if isinstance(prior, ExemplarPrior):
+        figures["exemplars"] = _draw_exemplars(model, prior, look)
     return figures
+
+
+def _draw_exemplars(model: LatentVariableModel, prior: ExemplarPrior, look: Look) -> Any:
+    """A line for each of some exemplars: E[x | z] at its code, then at draws of its component."""
+    chosen = torch.from_numpy(evenly_spaced(prior.num_components, NUM_EXEMPLARS))
+    codes = prior.codes[chosen].unsqueeze(1)
+    drawn = codes + bounded_scale(prior.log_scale) * torch.randn(len(codes), DRAWN_OF_EXEMPLAR, codes.shape[-1]).to(
+        codes
+    )
+    images = likelihood_of(model, torch.cat([codes, drawn], 1)).mean.flatten(0, 1).flatten(1)
+    title = f"{len(codes)} of {prior.num_components} exemplars (left), and draws about each"
+    return plot_images(look.restored(images).cpu(), columns=1 + DRAWN_OF_EXEMPLAR, title=title, **look.gray)
 
 
 def _table_figures(model: LatentVariableModel, look: Look, x: Tensor) -> dict[str, Any]:

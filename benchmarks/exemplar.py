@@ -3,8 +3,8 @@
     python benchmarks/exemplar.py [--quick]
 
 All on one thread. Digits: `priory fit digits --latent-dim 16` with defaults and seeds 0 to 2; 447 test rows, 512
-importance samples, nats. Step: 50 000 random binary rows of 784 columns, L = 40, gated 300-300 networks, a batch of 100,
-Adam; the median of interleaved steps in processor time. Augmentation: binarized digits, 1000 rows to train on; a
+importance samples, nats. Step: 50 000 random binary rows of 784 columns, L = 40, gated 300-300 networks, a batch of
+100, Adam; the median of interleaved steps in processor time. Augmentation: binarized digits, 1000 rows to train on; a
 VAE with an exemplar prior is trained on them without labels, and a classifier (one hidden layer of 200, SGD with
 momentum) sees each row and, in a share of its loss, E[x | z] with z ~ N(c_n, scale^2 I) about the row's own code.
 

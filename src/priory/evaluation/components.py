@@ -16,6 +16,7 @@ PRIOR_SAMPLES = 10_000
 RESPONSIBILITIES_AT_ONCE, NUMBERS_AT_ONCE = 4096, 2**24  # rows and numbers of the B x K matrix
 NODES_PER_SIDE = {1: 64, 2: 20}  # by latent dimension
 PAIRS_FOR_QUADRATURE = 2**31  # nodes x components: a minute
+MOST_PAIRS = 2**27  # draws x components: half a minute
 UNUSED = 0.1  # a component is unused if its mean responsibility is below this share of its own weight
 
 
@@ -31,7 +32,7 @@ def effective_components(p_z: Mixture, *, num_samples: int = PRIOR_SAMPLES) -> E
 
     Args:
         p_z: the mixture, without batch dimensions.
-        num_samples: draws, if they are needed.
+        num_samples: draws, if they are needed; fewer for more than 13 000 components.
     """
     latent_dim = p_z.event_shape[0]
     pairs = NODES_PER_SIDE.get(latent_dim, math.inf) ** latent_dim * p_z.num_components**2
@@ -40,7 +41,8 @@ def effective_components(p_z: Mixture, *, num_samples: int = PRIOR_SAMPLES) -> E
         z, weights = gauss_hermite(loc, scale, NODES_PER_SIDE[latent_dim])
         information = weights @ _divergence_of_responsibilities(p_z, z) @ p_z.log_weights.double().exp()
         return Estimate(math.exp(max(float(information), 0.0)), 0.0)
-    sampled = mean(_divergence_of_responsibilities(p_z, p_z.sample(torch.Size((num_samples,)))))
+    draws = p_z.sample(torch.Size((min(num_samples, MOST_PAIRS // p_z.num_components),)))
+    sampled = mean(_divergence_of_responsibilities(p_z, draws))
     return Estimate(max(sampled.value, 0.0), sampled.se).exp()
 
 

@@ -64,7 +64,7 @@ class ExemplarPrior(MixturePrior):
     Raises:
         ValueError: a number is not positive.
 
-    Reference: Norouzi, Fleet & Norouzi 2020, arXiv:2004.04795, eq. 4-8.
+    Reference: Norouzi, Fleet & Norouzi 2020, arXiv:2004.04795, sec. 3.
 
     >>> from priory import VAE, BernoulliDecoder, NormalEncoder, elbo, mlp
     >>> x, prior = torch.rand(30, 6).round(), ExemplarPrior(latent_dim=2)
@@ -78,7 +78,7 @@ class ExemplarPrior(MixturePrior):
     """
 
     summary = "normals at the codes of the training rows, with one learned scale"
-    reference = "Norouzi, Fleet & Norouzi 2020, arXiv:2004.04795, eq. 4-8"
+    reference = "Norouzi, Fleet & Norouzi 2020, arXiv:2004.04795, sec. 3"
     needs_encoder = True
     codes: Tensor
 

@@ -158,7 +158,10 @@ def test_draws_are_from_the_posteriors():
     z = posteriors.draws(torch.tensor([0, 9]), 20_000)
     torch.testing.assert_close(z.mean(0), torch.tensor([[-3.0, -3.0], [3.0, 3.0]]), atol=0.02, rtol=0)
     torch.testing.assert_close(z.std(0), torch.full((2, 2), 0.5), atol=0.02, rtol=0)
-    assert posteriors.many_draws().shape == (100, 2)
+    numbers, z = posteriors.many_draws()
+    assert sorted(numbers.tolist()) == list(range(10))
+    rows = z.reshape(10, 10, 2).mean(0)  # of the draws of each row, in the order of the numbers
+    torch.testing.assert_close(rows.sign(), signs(10)[numbers].sign())
 
 
 def test_what_is_refused():

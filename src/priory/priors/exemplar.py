@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -14,20 +14,9 @@ from priory.distributions.leave_one_out import LeaveOneOut
 from priory.distributions.mixture import Mixture
 from priory.distributions.normal import bounded_scale, diagonal_normal
 from priory.priors.base import Encoder, Features, MixturePrior, posteriors, require_encoder
-from priory.rows import Rows, RowsLike, as_rows
-
-ENCODED_AT_ONCE = 2048  # rows
-EM_STEPS, EM_TOLERANCE = 30, 1e-3  # of log scale
-EM_ROWS = 512  # left out together: their own components make a matrix
-EM_PAIRS = 2**28  # of a draw and a component in one step: a second or two
-
-
-class Source(NamedTuple):
-    """The training rows, what the encoder reads of them, and the position of each row by its number."""
-
-    rows: Rows
-    features: Callable[[Tensor], Tensor]
-    positions: Mapping[int, int]
+from priory.priors.exemplar_rows import ENCODED_AT_ONCE, ExemplarRows
+from priory.priors.exemplar_scale import most_likely_log_scale
+from priory.rows import RowsLike
 
 
 class ExemplarPrior(MixturePrior):
@@ -101,7 +90,7 @@ class ExemplarPrior(MixturePrior):
         self.latent_dim, self.exemplars, self.neighbors = latent_dim, exemplars, neighbors
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
         self.register_buffer("codes", torch.randn(num_components, latent_dim))
-        self._source: Source | None = None
+        self._source: ExemplarRows | None = None
         self._is_encoded = False
         self._left_out: Tensor | None = None
 
@@ -115,17 +104,9 @@ class ExemplarPrior(MixturePrior):
         Raises:
             ValueError: there are fewer than two rows, or fewer than `exemplars`.
         """
-        read = as_rows(rows, "rows")
-        if len(read) < max(2, self.exemplars or 0):
-            cause = "a row's own component is left out" if self.exemplars is None else f"exemplars={self.exemplars}"
-            raise ValueError(
-                f"rows: expected at least {max(2, self.exemplars or 0)} for an exemplar prior ({cause}), got "
-                f"{len(read)}; give more rows" + (", or take fewer exemplars" if self.exemplars else "")
-            )
-        numbers = torch.cat([numbers for _, numbers in read.batches(ENCODED_AT_ONCE)]).tolist()
-        self._source = Source(read, features, {number: position for position, number in enumerate(numbers)})
+        self._source = ExemplarRows(rows, features, at_least=max(2, self.exemplars or 0))
         self._is_encoded = False
-        self._resize(len(read))
+        self._resize(len(self._source))
 
     def detach(self) -> None:
         """Let go of the rows; p(z) has the codes that were encoded last."""
@@ -150,11 +131,7 @@ class ExemplarPrior(MixturePrior):
         """
         if self._source is None:
             raise ValueError("leave_out: expected attached rows, got none; call prior.attach(rows, features) first")
-        positions = [self._source.positions.get(number, -1) for number in numbers.tolist()]
-        if -1 in positions:
-            number = numbers.tolist()[positions.index(-1)]
-            raise ValueError(f"numbers: expected those of attached rows, got {number}; attach the rows of the training")
-        self._left_out = torch.tensor(positions, device=self.codes.device)
+        self._left_out = self._source.positions(numbers).to(self.codes.device)
         try:
             yield
         finally:
@@ -181,37 +158,14 @@ class ExemplarPrior(MixturePrior):
     def fit_by_em(self, z: Float[Tensor, "draw latent"], features: Features | None = None, *, seed: int = 0) -> bool:
         """Set the scale by maximum likelihood, each row without its own component; the codes stay.
 
-            scale^2 <- 1/(M L) sum_m sum_k p_-m(k | z_m) |z_m - c_k|^2,    accelerated
-
         Returns:
             Whether it was done: inside of `leave_out` alone, for draws of these rows, one row after the other.
         """
         if self._left_out is None:
             return False
         draws = z.detach().unflatten(0, (-1, len(self._left_out)))
-        rows = max(1, EM_PAIRS // (len(draws) * self.num_components))
-        split = draws[:, :rows].split(EM_ROWS, 1), self._left_out[:rows].split(EM_ROWS)
-        parts = list(zip(*split, strict=True))
-        place, step = self.log_scale.item(), self._em_step(parts)
-        self.log_scale.data += step
-        for _ in range(EM_STEPS):
-            before, last, place = place, step, self.log_scale.item()
-            if abs(place - before) < EM_TOLERANCE:
-                break
-            step = self._em_step(parts)
-            slope = (step - last) / (place - before)  # secant method: EM alone is slow where exemplars overlap
-            self.log_scale.data += min(1.0, max(-1.0, -step / slope)) if slope < 0 else step
+        self.log_scale.data.copy_(most_likely_log_scale(draws, self.codes, self._left_out, self.log_scale.item()))
         return True
-
-    def _em_step(self, parts: list[tuple[Tensor, Tensor]]) -> float:
-        """The change of log scale: d log p / d log scale = sum_k p(k | z) |z - c_k|^2 / scale^2 - L."""
-        slope = 0.0
-        for z, own in parts:
-            p_z = LeaveOneOut(Mixture(self.mixing_logits, self._normals(self.codes)), own)
-            (gradient,) = torch.autograd.grad(p_z.log_prob(z).double().sum(), self.log_scale)
-            slope += float(gradient)
-        count = sum(len(z) * len(own) for z, own in parts)
-        return 0.5 * math.log1p(slope / (count * self.codes.shape[1]))
 
     def _step(self, encoder: Encoder, left_out: Int[Tensor, " row"]) -> Distribution:
         """p_-n(z) of a training step, by exemplars of which the nearest are encoded with a gradient."""
@@ -238,8 +192,7 @@ class ExemplarPrior(MixturePrior):
     def _encoded(self, encoder: Encoder, positions: Tensor) -> Float[Tensor, "row latent"]:
         """c_n of the attached rows at these positions, by the encoder in evaluation mode."""
         assert self._source is not None
-        x, _ = self._source.rows.batch(positions)
-        return posteriors(self, encoder, self._source.features(x)).mean.to(self.codes)
+        return posteriors(self, encoder, self._source.features(positions)).mean.to(self.codes)
 
     def _normals(self, codes: Tensor) -> Independent:
         return diagonal_normal(codes, bounded_scale(self.log_scale).expand_as(codes))

@@ -90,6 +90,7 @@ def trained(table, tmp_path_factory):
 def test_fit_writes_a_whole_run_for_every_prior(prior, command, tmp_path):
     out = tmp_path / "run"
     sizes = {"flow": ("--set", "model.prior_hidden=[16]"), "mog": ("--components", 5), "vamp": ("--components", 5)}
+    sizes["exemplar"] = ("--latent-dim", 3)  # in two, a quadrature over 1000 components takes seconds
     size = ("--grid", "2x2") if "gtm" in prior else sizes.get(prior, ())
     said = command("fit", "digits", "--prior", prior, *size, *QUICK, "--out", out)
     assert "1797 rows x 64 columns" in said
@@ -99,7 +100,8 @@ def test_fit_writes_a_whole_run_for_every_prior(prior, command, tmp_path):
     for name in ("config.json", "model.safetensors", "metrics.json", "history.csv", "splits.npz"):
         assert (out / name).stat().st_size > 0
     pictures = {path.stem for path in (out / "figures").iterdir()}
-    expected = {"prior", "samples", "reconstructions", "training"}
+    expected = {"samples", "reconstructions", "training"}
+    expected |= {"pairwise", "exemplars"} if prior == "exemplar" else {"prior"}
     expected |= {"pseudo_inputs"} if "vamp" in prior else set()
     expected |= set() if prior in ("standard", "flow") else {"components"}
     expected |= {"map", "nodes", "landscape", "magnification"} if "gtm" in prior else set()

@@ -43,7 +43,8 @@ RANGES = {"bounded": (0.0, 1.0), "half-bounded": (0.0, None), "unbounded": (None
 
 def make_prior(name: str, latent_dim: int = 2, **changes) -> Prior:
     """A member whose components differ (fresh networks put them all at one place)."""
-    features = Features(torch.rand(50, NUM_FEATURES), *changes.pop("feature_range", (0.0, 1.0)))
+    num_rows = 1 if changes.get("components") == 1 else 50
+    features = Features(torch.rand(num_rows, NUM_FEATURES), *changes.pop("feature_range", (0.0, 1.0)))
     prior = made(name, latent_dim, features, **changes)
     with torch.no_grad():
         for parameter in prior.parameters():

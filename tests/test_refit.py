@@ -92,7 +92,7 @@ def test_every_prior_gains_and_the_rest_stays_to_the_bit(name):
     assert all(p.requires_grad for p in vae.parameters())
     assert all(p.grad is None for p in vae.parameters())
     assert not found.model.training
-    assert found.by_em == (name in ("mog", "gtm", "gtm-vamp"))
+    assert found.by_em == (name in ("mog", "gtm", "gtm-vamp", "exemplar"))
     assert found.course[found.best] == max(found.course)
     if name == "standard":
         assert len(found.course) == 1
@@ -158,7 +158,10 @@ def test_draws_are_from_the_posteriors():
     z = posteriors.draws(torch.tensor([0, 9]), 20_000)
     torch.testing.assert_close(z.mean(0), torch.tensor([[-3.0, -3.0], [3.0, 3.0]]), atol=0.02, rtol=0)
     torch.testing.assert_close(z.std(0), torch.full((2, 2), 0.5), atol=0.02, rtol=0)
-    assert posteriors.many_draws().shape == (100, 2)
+    numbers, z = posteriors.many_draws()
+    assert sorted(numbers.tolist()) == list(range(10))
+    rows = z.reshape(10, 10, 2).mean(0)  # of the draws of each row, in the order of the numbers
+    torch.testing.assert_close(rows.sign(), signs(10)[numbers].sign())
 
 
 def test_what_is_refused():
@@ -213,7 +216,7 @@ def test_a_run_gets_another_prior(name, trained, done, tmp_path):
     assert f"prior: standard before, {name} now" in said
     assert "difference" in said
     assert ("it has nothing to fit" in said) == (name == "standard")
-    assert ("expectation maximization" in said) == (name in ("mog", "gtm", "gtm-vamp"))
+    assert ("expectation maximization" in said) == (name in ("mog", "gtm", "gtm-vamp", "exemplar"))
     new, old = priory.load("new"), priory.load(trained)
     assert type(new.prior) is class_of_prior(name)
     for part in ("encoder", "decoder", "preprocess"):

@@ -42,6 +42,7 @@ from priory.priors import ConditionalFlowPrior as ConditionalFlowPrior
 from priory.priors import ConditionalMixtureOfGaussians as ConditionalMixtureOfGaussians
 from priory.priors import ConditionalMixturePrior as ConditionalMixturePrior
 from priory.priors import DensityPrior as DensityPrior
+from priory.priors import ExemplarPrior as ExemplarPrior
 from priory.priors import FlowPrior as FlowPrior
 from priory.priors import GridCovariates as GridCovariates
 from priory.priors import GridPrior as GridPrior

@@ -13,8 +13,10 @@ from priory.evaluation.estimates import Bootstrap, Estimate, mean
 from priory.evaluation.quadrature import gauss_hermite
 
 PRIOR_SAMPLES = 10_000
-RESPONSIBILITIES_AT_ONCE = 4096  # rows of the B x K matrix
+RESPONSIBILITIES_AT_ONCE, NUMBERS_AT_ONCE = 4096, 2**24  # rows and numbers of the B x K matrix
 NODES_PER_SIDE = {1: 64, 2: 20}  # by latent dimension
+PAIRS_FOR_QUADRATURE = 2**31  # nodes x components: a minute
+MOST_PAIRS = 2**27  # draws x components: half a minute
 UNUSED = 0.1  # a component is unused if its mean responsibility is below this share of its own weight
 
 
@@ -24,19 +26,23 @@ def effective_components(p_z: Mixture, *, num_samples: int = PRIOR_SAMPLES) -> E
 
         I(k; z) = E_p(k, z) [log p(z|k) - log p(z)] = E_p(z) [KL(p(k|z) || pi)]
 
-    In one and two dimensions it is a Gauss-Hermite quadrature of the components, with a standard error of zero. Beyond
-    that it is a mean over draws of the prior, whose error goes through the exponential to first order.
+    In one and two dimensions it is a Gauss-Hermite quadrature of the components, with a standard error of zero; beyond
+    that, and beyond 2300 components in two, a mean over draws of the prior, whose error goes through the exponential to
+    first order.
 
     Args:
         p_z: the mixture, without batch dimensions.
-        num_samples: draws, if they are needed.
+        num_samples: draws, if they are needed; fewer for more than 13 000 components.
     """
-    if is_diagonal_normal(p_z.components) and p_z.event_shape[0] in NODES_PER_SIDE:
+    latent_dim = p_z.event_shape[0]
+    pairs = NODES_PER_SIDE.get(latent_dim, math.inf) ** latent_dim * p_z.num_components**2
+    if is_diagonal_normal(p_z.components) and pairs <= PAIRS_FOR_QUADRATURE:
         loc, scale = p_z.components.mean.double(), p_z.components.stddev.double()
-        z, weights = gauss_hermite(loc, scale, NODES_PER_SIDE[p_z.event_shape[0]])
+        z, weights = gauss_hermite(loc, scale, NODES_PER_SIDE[latent_dim])
         information = weights @ _divergence_of_responsibilities(p_z, z) @ p_z.log_weights.double().exp()
         return Estimate(math.exp(max(float(information), 0.0)), 0.0)
-    sampled = mean(_divergence_of_responsibilities(p_z, p_z.sample(torch.Size((num_samples,)))))
+    draws = p_z.sample(torch.Size((min(num_samples, MOST_PAIRS // p_z.num_components),)))
+    sampled = mean(_divergence_of_responsibilities(p_z, draws))
     return Estimate(max(sampled.value, 0.0), sampled.se).exp()
 
 
@@ -45,11 +51,21 @@ def _divergence_of_responsibilities(p_z: Mixture, z: Tensor) -> Float[Tensor, "*
     rows = z.reshape(-1, z.shape[-1])
     log_weights = p_z.log_weights.double().clamp_min(torch.finfo(torch.float64).min)
     parts = []
-    for part in rows.split(RESPONSIBILITIES_AT_ONCE):
+    for part in rows.split(rows_at_once(p_z)):
         log_posterior = torch.log_softmax(p_z.component_log_prob(part).double(), -1)
         posterior = log_posterior.exp()
         parts.append((torch.special.xlogy(posterior, posterior) - posterior * log_weights).sum(-1))
     return torch.cat(parts).reshape(z.shape[:-1])
+
+
+def rows_at_once(p_z: Mixture) -> int:
+    """How many rows of the matrix of responsibilities are made at a time.
+
+    >>> from priory import diagonal_normal
+    >>> rows_at_once(Mixture(torch.zeros(2**20), diagonal_normal(torch.zeros(2**20, 1), torch.ones(2**20, 1))))
+    16
+    """
+    return max(1, min(RESPONSIBILITIES_AT_ONCE, NUMBERS_AT_ONCE // p_z.num_components))
 
 
 @torch.no_grad()
@@ -63,8 +79,8 @@ def component_use(p_z: Mixture, aggregate: AggregatePosterior) -> dict[str, Esti
     z, weights = aggregate.points
     bootstrap = Bootstrap(len(aggregate))
     averages: Tensor | None = None
-    for start in range(0, len(aggregate), RESPONSIBILITIES_AT_ONCE):
-        rows = z[:, start : start + RESPONSIBILITIES_AT_ONCE]
+    for start in range(0, len(aggregate), rows_at_once(p_z)):
+        rows = z[:, start : start + rows_at_once(p_z)]
         share = sum(
             weight * p_z.responsibilities(part).cpu().double()
             for weight, part in zip(weights.tolist(), rows, strict=True)

@@ -7,6 +7,7 @@ from priory.priors.conditional_gaussians import ConditionalMixtureOfGaussians
 from priory.priors.conditional_mixture import ConditionalMixturePrior
 from priory.priors.covariates import ComponentCovariates, Covariates, GridCovariates
 from priory.priors.density import DensityPrior
+from priory.priors.exemplar import ExemplarPrior
 from priory.priors.flow import FlowPrior
 from priory.priors.gaussians import MixtureOfGaussians
 from priory.priors.grid import GridPrior
@@ -23,6 +24,7 @@ __all__ = [
     "ConditionalPrior",
     "Covariates",
     "DensityPrior",
+    "ExemplarPrior",
     "FlowPrior",
     "GTMPrior",
     "GTMVampPrior",

@@ -29,6 +29,10 @@ class Prior(nn.Module, ABC):
         summary: one sentence about the prior, for lists of priors.
         reference: authors, year, equation.
 
+    A prior that is made of the training rows has four more methods, which `fit` and `refit` call: `attach(rows,
+    features)` and `detach()` around the training, `leave_out(numbers)`, a context manager, around each step, with the
+    numbers of the batch's rows, and `refresh(encoder)` after each epoch. `ExemplarPrior` is one.
+
     >>> from priory import diagonal_normal
     >>> class Wide(Prior):
     ...     latent_dim = 2

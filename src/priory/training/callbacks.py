@@ -14,6 +14,7 @@ from torch import Tensor
 
 from priory.rows import Rows, TensorRows
 from priory.training.batches import derived_seed
+from priory.training.exemplars import refresh_exemplars
 from priory.training.failures import check_parameters
 from priory.training.history import History
 from priory.training.module import Training
@@ -122,6 +123,7 @@ class Record(pl.Callback):
         elif self.seed is not None:
             torch.manual_seed(self.seed)
         self._resumed = None
+        refresh_exemplars(module.model)
         self._next_write = time.monotonic() + WRITE_EVERY
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -150,7 +152,9 @@ class Record(pl.Callback):
         self.history.append(row)
         if self.selection.update(module.epoch, row["valid_objective"], warm=module.beta >= 1):
             with average:
+                refresh_exemplars(module.model)
                 self.best = snapshot(module.model.state_dict())
+        refresh_exemplars(module.model)
         module.epoch += 1
         module.batches.epoch = module.epoch
         trainer.should_stop |= self.selection.stop

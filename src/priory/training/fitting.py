@@ -16,6 +16,7 @@ from priory.model import AnyModel, device_of, given
 from priory.objectives import Elbo, Objective
 from priory.rows import Rows, RowsLike, as_rows, context_at
 from priory.training.batches import ShuffledBatches
+from priory.training.exemplars import exemplars_attached
 from priory.training.history import HISTORY_FILE, History
 from priory.training.identity import check_same_processes, check_same_run, identity_of
 from priory.training.optimizers import OptimizerFactory
@@ -225,7 +226,8 @@ def _train(
     device = device_of(model)
     model.train()
     try:
-        run_trainer(trainer, module, batches)
+        with exemplars_attached(model, train):
+            run_trainer(trainer, module, batches)
     finally:
         model.to(device)
     return record

@@ -12,6 +12,7 @@ from priory.model import given
 from priory.objectives import Elbo, Objective, Terms
 from priory.training.averaging import WeightAverage
 from priory.training.batches import ShuffledBatches
+from priory.training.exemplars import exemplars_left_out
 from priory.training.failures import failed_step, invalid_parameters
 from priory.training.optimizers import OptimizerFactory, optimizer_of, scheduler_of
 from priory.training.settings import TrainingSettings
@@ -73,7 +74,10 @@ class Training(pl.LightningModule):
         if self.dynamic_binarization:
             x = torch.bernoulli(x)
         self.batch = batch_idx
-        with invalid_parameters(self.model, rows, epoch=self.epoch, batch=self.batch):
+        with (
+            invalid_parameters(self.model, rows, epoch=self.epoch, batch=self.batch),
+            exemplars_left_out(self.model, rows),
+        ):
             terms = self.objective(given(self.model, context), x, self.beta)
         reconstruction, kl = terms.bound.reconstruction.mean(), terms.bound.kl.mean()
         self.last_terms = Elbo(terms.bound.reconstruction.detach(), terms.bound.kl.detach()), rows

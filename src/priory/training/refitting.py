@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
@@ -28,7 +28,8 @@ from priory.model import (
     require_model,
 )
 from priory.priors import Prior
-from priory.rows import Rows, RowsLike, as_rows, batches_with_context, context_at
+from priory.rows import Rows, RowsLike, as_rows, context_at, read_with_context
+from priory.training.exemplars import exemplars_attached, exemplars_left_out, refresh_exemplars
 from priory.training.failures import REFUSALS
 from priory.training.settings import SYNONYMS, RefitSettings
 from priory.vae import VAE, ConditionalVAE, features_of
@@ -120,9 +121,12 @@ def refit(
     given(model, context_at(rows, torch.zeros(1, dtype=torch.int64)))  # before any work: do model and rows match?
     fitted = _with_prior(model, prior.to(device_of(model)))
     noise = nullcontext() if seed is None else own_noise(seed, device_of(model))
-    with noise, _frozen(model, prior), evaluation_mode(fitted):
+    with noise, _frozen(model, prior), evaluation_mode(fitted), exemplars_attached(fitted, rows):
+        refresh_exemplars(fitted)
         fitting = _Fitting(prior, Posteriors(fitted, rows), Posteriors(fitted, judges), chosen)
-        by_em = prior.fit_by_em(fitting.train.many_draws(), partial(_features, model, rows), seed=seed or 0)
+        numbers, z = fitting.train.many_draws()
+        with exemplars_left_out(fitted, numbers):
+            by_em = prior.fit_by_em(z, partial(_features, model, rows), seed=seed or 0)
         fitting.run(progress)
     fitted.eval()
     return Refitted(fitted, by_em, fitting.course, fitting.best)
@@ -146,7 +150,7 @@ class Posteriors:
     """q(z|x_n) of all rows, encoded once, or in each epoch if the rows are binarized anew."""
 
     def __init__(self, model: Any, rows: Rows) -> None:
-        self._model, self._rows = model, rows
+        self.model, self._rows = model, rows
         self.changes = getattr(rows, "dynamic_binarization", False)
         self.encode()
 
@@ -156,30 +160,32 @@ class Posteriors:
     @torch.no_grad()
     def encode(self) -> None:
         parts = []
-        for x, context in batches_with_context(self._rows, ROWS_AT_ONCE):
-            x = cast_like(x, self._model)
-            q = posterior_of(given(self._model, context), torch.bernoulli(x) if self.changes else x)
+        chunks = torch.arange(len(self._rows)).split(ROWS_AT_ONCE)
+        for x, numbers, context in read_with_context(self._rows, chunks):
+            x = cast_like(x, self.model)
+            q = posterior_of(given(self.model, context), torch.bernoulli(x) if self.changes else x)
             if not is_diagonal_normal(q):
                 raise TypeError(
                     f"model: refit expects an encoder that gives Independent(Normal, 1), got {type(q).__name__}; use "
                     "NormalEncoder, or fit the prior in a loop of your own: loss = -prior(encoder).log_prob(z).mean()"
                 )
-            parts.append((q.mean, q.stddev))
-        self.loc, self.scale = (torch.cat(column) for column in zip(*parts, strict=True))
+            parts.append((q.mean, q.stddev, numbers))
+        self.loc, self.scale, self.numbers = (torch.cat(column) for column in zip(*parts, strict=True))
 
     def prior(self, positions: Tensor) -> Distribution:
         """Evaluate p(z), or p(z | c) of the rows at these positions."""
-        return latent_prior_of(given(self._model, context_at(self._rows, positions)))
+        return latent_prior_of(given(self.model, context_at(self._rows, positions)))
 
     def draws(self, positions: Tensor | slice, number: int) -> Float[Tensor, "draw datum latent"]:
         """Draw z from q(z|x) of the rows at these positions."""
         loc, scale = self.loc[positions], self.scale[positions]
         return loc + scale * torch.randn(number, *loc.shape, dtype=loc.dtype, device=loc.device)
 
-    def many_draws(self) -> Float[Tensor, "draw latent"]:
-        """Draw z for expectation maximization, from all rows or a random part of very many."""
+    def many_draws(self) -> tuple[Int[Tensor, " row"], Float[Tensor, "draw latent"]]:
+        """Draw z for expectation maximization, from all rows or a random part of very many; the rows' numbers first."""
         number = min(MOST_DRAWS_PER_ROW, math.ceil(MOST_DRAWS / len(self)))
-        return self.draws(torch.randperm(len(self))[:MOST_DRAWS], number).flatten(0, 1)
+        positions = torch.randperm(len(self))[:MOST_DRAWS]
+        return self.numbers[positions], self.draws(positions, number).flatten(0, 1)
 
 
 def _features(model: AnyModel, rows: Rows) -> Tensor:
@@ -230,7 +236,8 @@ class _Fitting:
         self.prior.train()
         for positions in torch.randperm(len(self.train)).split(self.settings.batch_size):
             z = self.train.draws(positions, self.settings.draws)
-            loss = -self.train.prior(positions).log_prob(z).mean()
+            with exemplars_left_out(self.train.model, self.train.numbers[positions]):
+                loss = -self.train.prior(positions).log_prob(z).mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -12,10 +12,18 @@ from torch import Tensor, nn
 from priory.grid.guide import Guide
 from priory.grid.nodes import latent_grid
 from priory.nn.networks import mlp
-from priory.priors import FlowPrior, GTMPrior, GTMVampPrior, MixtureOfGaussians, StandardNormal, VampPrior
+from priory.priors import (
+    ExemplarPrior,
+    FlowPrior,
+    GTMPrior,
+    GTMVampPrior,
+    MixtureOfGaussians,
+    StandardNormal,
+    VampPrior,
+)
 from priory.priors.feature_range import scale_above
 from priory.priors.radial import FittedGTM, Sheet, fitted_gtm, radial_network
-from priory.workbench.models.facts import Features
+from priory.workbench.models.facts import MOST_START_ROWS, Features
 from priory.workbench.settings.priors import GridSettings
 
 FEWEST_GTM_ROWS, MOST_GTM_NUMBERS = 1000, 2**26  # of the features that a grid's classical GTM is fitted to
@@ -78,6 +86,27 @@ def build_gtm_vamp(settings: Any, features: Features) -> GTMVampPrior:
     prior = GTMVampPrior(grid, network, low=low, high=high, scale=scale, guide=guide, **learned)
     set_constant(network, prior.feature_range.unconstrain(rows.mean(0)))
     return prior
+
+
+def build_exemplar(settings: Any, features: Features) -> ExemplarPrior:
+    """An exemplar prior; training gives it the rows.
+
+    Raises:
+        ValueError: a step takes more exemplars than there are rows.
+    """
+    number = len(features.rows)
+    if features.are_data and number < min(settings.exemplars or 0, MOST_START_ROWS):
+        raise ValueError(
+            f"--set model.exemplars={settings.exemplars}: expected at most {number}, as many as there are training "
+            "rows; give fewer, or leave it out to take all rows"
+        )
+    return ExemplarPrior(
+        settings.latent_dim,
+        number,
+        exemplars=settings.exemplars,
+        neighbors=settings.neighbors,
+        scale=settings.exemplar_scale,
+    )
 
 
 def build_flow(settings: Any, features: Features) -> FlowPrior:

@@ -9,16 +9,19 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from priory.distributions.mixture import Mixture
-from priory.distributions.normal import is_diagonal_normal
+from priory.distributions.normal import bounded_scale, is_diagonal_normal
 from priory.evaluation import AggregatePosterior
+from priory.evaluation.components import rows_at_once
 from priory.evaluation.contexts import overall_prior
 from priory.maps import TopographicMap
 from priory.maps.model_surface import grid_prior_of
+from priory.maps.quality import evenly_spaced
 from priory.model import (
     AnyModel,
     LatentVariableModel,
     cast_like,
     given,
+    likelihood_of,
     posterior_of,
     reconstruct,
     sample,
@@ -36,7 +39,7 @@ from priory.plots import (
     plot_training_curve,
 )
 from priory.plots.figure import all_as_drawn
-from priory.priors import ConditionalMixturePrior
+from priory.priors import ConditionalMixturePrior, ExemplarPrior
 from priory.rows import batches_with_context, context_at
 from priory.workbench.data import Dataset, DatasetRows
 from priory.workbench.pictures.maps import Look, by_first_label, map_figures, save_figures, some_rows
@@ -44,12 +47,12 @@ from priory.workbench.report.run import MOST_JUDGED
 
 NUM_IMAGES = 64
 NUM_PAIRS = 16
+NUM_EXEMPLARS, DRAWN_OF_EXEMPLAR = 8, 7
 MOST_PSEUDO_INPUTS = 100  # in one picture
 SAMPLES_OF_A_CONTEXT = 8
 MOST_SAMPLED_CONTEXTS = 12
 MOST_DIMENSIONS = 5  # of a latent space shown pair by pair: more take over two seconds to draw
 ENCODED_AT_ONCE = 1024
-RESPONSIBILITIES_AT_ONCE = 4096  # rows of the B x K matrix
 
 
 @torch.no_grad()
@@ -66,8 +69,8 @@ def draw_figures(
     A prior with a square grid: `map_figures` of all rows of the data set. Two latent dimensions: `prior.png`, the
     prior's density around the encoded rows; more: `pairwise.png`, its marginals and the aggregate posterior's. Always:
     `samples.png`, `reconstructions.png`, and `training.png` if there is a history. Images and a prior with
-    pseudo-inputs: `pseudo_inputs.png`. A mixture: `components.png`, the use of its components. `restored` adds the
-    constant columns to rows, so that they are whole images.
+    pseudo-inputs: `pseudo_inputs.png`; with exemplars: `exemplars.png`. A mixture: `components.png`, the use of its
+    components. `restored` adds the constant columns to rows, so that they are whole images.
     """
     rows = DatasetRows(rows.dataset, rows.indices[:MOST_JUDGED])
     p_z = overall_prior(model, rows)
@@ -128,7 +131,7 @@ def _latent_figures(p_z: Distribution, posteriors: Sequence[Distribution], rows:
 def _usage(p_z: Mixture, posteriors: Sequence[Distribution]) -> Tensor:
     """The mean of the responsibilities p(k|z) over one draw of each posterior, (component,)."""
     z = torch.cat([q_z.sample() for q_z in posteriors])
-    parts = z.split(RESPONSIBILITIES_AT_ONCE)
+    parts = z.split(rows_at_once(p_z))
     return torch.stack([p_z.responsibilities(part).double().sum(0) for part in parts]).sum(0) / len(z)
 
 
@@ -152,11 +155,13 @@ def _image_figures(model: Any, look: Look, x: Tensor, rows: DatasetRows) -> dict
         preprocess = getattr(model, "preprocess", None)
         units = preprocess.inverse(pseudo_inputs) if isinstance(preprocess, Preprocessing) else pseudo_inputs
         figures["pseudo_inputs"] = _draw_pseudo_inputs(look.restored(units.flatten(1).cpu()), prior, look)
+    if isinstance(prior, ExemplarPrior):
+        figures["exemplars"] = _draw_exemplars(model, prior, look)
     return figures
 
 
 def _sampled(model: Any, rows: DatasetRows) -> tuple[LatentVariableModel, str]:
-    """What images are drawn from, and the title: the model, or at most eight contexts of these rows."""
+    """What images are drawn from, and the title: the model, or some contexts of these rows."""
     context = context_at(rows, torch.arange(len(rows)))
     if context is None:
         return model, "Means of p(x|z), z drawn from the prior"
@@ -168,6 +173,18 @@ def _sampled(model: Any, rows: DatasetRows) -> tuple[LatentVariableModel, str]:
         values = ", ".join(name for name, _ in encoding.columns[0].examples()[:MOST_SAMPLED_CONTEXTS])
         title = f"Means of p(x|z, c); from above, {encoding.names[0]} = {values}"
     return given(model, contexts), all_as_drawn([title], 60)[0]
+
+
+def _draw_exemplars(model: LatentVariableModel, prior: ExemplarPrior, look: Look) -> Any:
+    """A line for each of some exemplars: E[x | z] at its code, then at draws of its component."""
+    chosen = torch.from_numpy(evenly_spaced(prior.num_components, NUM_EXEMPLARS))
+    codes = prior.codes[chosen].unsqueeze(1)
+    drawn = codes + bounded_scale(prior.log_scale) * torch.randn(len(codes), DRAWN_OF_EXEMPLAR, codes.shape[-1]).to(
+        codes
+    )
+    images = likelihood_of(model, torch.cat([codes, drawn], 1)).mean.flatten(0, 1).flatten(1)
+    title = f"{len(codes)} of {prior.num_components} exemplars (left), and draws about each"
+    return plot_images(look.restored(images).cpu(), columns=1 + DRAWN_OF_EXEMPLAR, title=title, **look.gray)
 
 
 def _table_figures(model: Any, look: Look, x: Tensor, rows: DatasetRows) -> dict[str, Any]:

@@ -59,6 +59,10 @@ CAPTIONS = {
     "samples": ("Samples", "New data: z drawn from the prior, then decoded."),
     "reconstructions": ("Reconstructions", "Some of {judged}, and what the model makes of their codes."),
     "pseudo_inputs": ("Pseudo-inputs", "The learned inputs whose codes are the prior's components."),
+    "exemplars": (
+        "Exemplars",
+        "Decoded codes of some training rows, and beside each what the prior draws about it: variations of the row.",
+    ),
     "components": (
         "Use of the components",
         "Weights of the prior's components, and how far {judged} use them, by one draw from each q(z | x).",

@@ -107,8 +107,9 @@ class Run(RunFolder):
         size = f", {' x '.join(grid)} nodes" if grid else ""
         networks = " and ".join(dict.fromkeys(model.networks))
         widths = getattr(model, "hidden", None) or DEFAULT_HIDDEN.get(networks, ())
+        article = "an" if model.prior[0] in "aeiou" else "a"
         found = [
-            ("model", f"VAE with a {model.prior} prior{size}"),
+            ("model", f"VAE with {article} {model.prior} prior{size}"),
             ("latent dimensions", str(model.latent_dim)),
             ("likelihood", str(model.likelihood)),
             ("networks", ", ".join([networks, *([" ".join(map(str, widths))] if widths else [])])),

@@ -63,12 +63,25 @@ class GTMVampSettings(GridSettings, PseudoInputSettings):
     """Settings of a GTM-VampPrior."""
 
 
+class ExemplarSettings(Settings):
+    """Settings of an exemplar prior."""
+
+    exemplars: int | None = Field(
+        None, ge=2, le=10**9, description="training rows that are components of a step, drawn anew; None: all"
+    )
+    neighbors: int | None = Field(
+        10, ge=1, le=10**6, description="exemplars for each row that a step encodes with a gradient; None: all"
+    )
+    exemplar_scale: float = Field(1.0, gt=0, le=10**6, description="where the exemplars' common scale starts")
+
+
 class FlowSettings(NetworkWidths):
     """Settings of a flow."""
 
     flow_transforms: int = Field(3, ge=1, le=1000, description="coupling layers of a flow")
 
 
+CONDITIONAL = ("standard", "mog", "vamp", "gtm", "gtm-vamp", "flow")  # with a form p(z | c)
 PRIORS = Registry("prior", "priory.priors", as_prior_part)
 for _name, _prior, _settings in (
     ("standard", "StandardNormal", Settings),
@@ -76,8 +89,9 @@ for _name, _prior, _settings in (
     ("vamp", "VampPrior", VampSettings),
     ("gtm", "GTMPrior", GridSettings),
     ("gtm-vamp", "GTMVampPrior", GTMVampSettings),
+    ("exemplar", "ExemplarPrior", ExemplarSettings),
     ("flow", "FlowPrior", FlowSettings),
 ):
     _build = f"priory.workbench.models.priors:build_{_name.replace('-', '_')}"
-    _conditional = f"priory.workbench.models.conditional:build_{_name.replace('-', '_')}"
+    _conditional = _build.replace(".priors:", ".conditional:") if _name in CONDITIONAL else None
     PRIORS.register(_name, PriorPart(f"priory.priors:{_prior}", _settings, _build, _conditional))

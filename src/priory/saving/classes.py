@@ -18,6 +18,8 @@ from priory.priors import (
     GTMPrior,
     GTMVampPrior,
     MixtureOfGaussians,
+    NoiseContrastivePrior,
+    ResampledPrior,
     StandardNormal,
     VampPrior,
 )
@@ -44,6 +46,8 @@ OURS = (
     GTMPrior,
     GTMVampPrior,
     MixtureOfGaussians,
+    NoiseContrastivePrior,
+    ResampledPrior,
     StandardNormal,
     VampPrior,
     Guide,

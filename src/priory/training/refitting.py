@@ -220,7 +220,7 @@ class _Fitting:
         self.prior.train()
         for positions in torch.randperm(len(self.train)).split(self.settings.batch_size):
             z = self.train.draws(positions, self.settings.draws)
-            loss = -latent_prior_of(self.model).log_prob(z).mean()
+            loss = self.prior.refit_loss(latent_prior_of(self.model), z)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

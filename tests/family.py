@@ -41,7 +41,14 @@ from priory.workbench.models.facts import Features
 from priory.workbench.settings.model import ModelSettings
 from priory.workbench.settings.priors import PRIORS
 
-SMALL = {"components": 9, "points_per_side": 3, "prior_hidden": (8,), "grid_start": "mean", "grid_network": "mlp"}
+SMALL = {
+    "components": 9,
+    "points_per_side": 3,
+    "prior_hidden": (8,),
+    "grid_start": "mean",
+    "grid_network": "mlp",
+    "acceptance_hidden": (8,),
+}
 
 
 def made(name: str, latent_dim: int, features: Features, **settings: Any) -> Prior:

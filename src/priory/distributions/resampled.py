@@ -47,9 +47,7 @@ class Resampled(Distribution):
 
     arg_constraints = {}  # noqa: RUF012, torch's convention; nothing to check
 
-    def __init__(
-        self, base: Distribution, log_acceptance: LogFunction, truncation: int | None, num_draws: int
-    ) -> None:
+    def __init__(self, base: Distribution, log_acceptance: LogFunction, truncation: int | None, num_draws: int) -> None:
         self.base, self.log_acceptance, self.truncation = base, log_acceptance, truncation
         self.log_normalizer, self.relative_error = log_expectation(base, log_acceptance, num_draws)
         super().__init__(base.batch_shape, base.event_shape, validate_args=False)
@@ -91,7 +89,7 @@ class Resampled(Distribution):
         return torch.cat(parts).reshape(*shape, *self.event_shape)
 
     def _sampled(self, count: int) -> Float[Tensor, "count latent"]:
-        """Draw `count` values; the fewer of them wait for an accepted draw, the more draws each of them gets at once."""
+        """Draw `count` values; the fewer still wait for an accepted draw, the more draws each of them gets at once."""
         z = self.base.sample(torch.Size((count,)))
         waiting = torch.arange(count, device=z.device)
         left, width = math.inf if self.truncation is None else self.truncation, 1

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from priory._support.seeds import own_noise
 from priory.distributions.resampled import Resampled
 from priory.model import cast_like, device_of
-from priory.priors.base import Encoder, Features, Prior
+from priory.priors.base import Encoder, Prior
 
 TRAINING_DRAWS = 2**12  # of the base in each step
 DRAWS = 2**17  # of the base in evaluation
@@ -86,10 +86,6 @@ class ResampledPrior(Prior):
         with own_noise(SEED, device_of(self)):
             return Resampled(p_base, self.log_acceptance, self.truncation, DRAWS)
 
-    def fit_by_em(self, z: Float[Tensor, "draw latent"], features: Features | None = None, *, seed: int = 0) -> bool:
-        """Fit the base prior, if its steps have a closed form."""
-        return self.base.fit_by_em(z, features, seed=seed)
-
     def extra_repr(self) -> str:
         truncation = "" if self.truncation is None else f"T={self.truncation}"
         return ", ".join(filter(None, (truncation, super().extra_repr())))
@@ -124,10 +120,6 @@ class NoiseContrastivePrior(ResampledPrior):
 
     def __init__(self, base: Prior, network: nn.Module) -> None:
         super().__init__(base, network, truncation=None)
-
-    def fit_by_em(self, z: Float[Tensor, "draw latent"], features: Features | None = None, *, seed: int = 0) -> bool:
-        """Return False: the base is the noise, and stays as it is."""
-        return False
 
     def refit_loss(self, p_z: Resampled, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, ""]:  # type: ignore[override]
         """Cross-entropy of telling z from as many expected draws of the base; its minimum is a(z) / Z = q(z) / base(z).

@@ -9,14 +9,25 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from priory._support.imports import located
 from priory.grid.guide import Guide
 from priory.grid.nodes import latent_grid
 from priory.nn.networks import mlp
-from priory.priors import FlowPrior, GTMPrior, GTMVampPrior, MixtureOfGaussians, StandardNormal, VampPrior
+from priory.priors import (
+    FlowPrior,
+    GTMPrior,
+    GTMVampPrior,
+    MixtureOfGaussians,
+    NoiseContrastivePrior,
+    Prior,
+    ResampledPrior,
+    StandardNormal,
+    VampPrior,
+)
 from priory.priors.feature_range import scale_above
 from priory.priors.radial import FittedGTM, Sheet, fitted_gtm, radial_network
 from priory.workbench.models.facts import Features
-from priory.workbench.settings.priors import GridSettings
+from priory.workbench.settings.priors import PRIORS, GridSettings
 
 FEWEST_GTM_ROWS, MOST_GTM_NUMBERS = 1000, 2**26  # of the features that a grid's classical GTM is fitted to
 
@@ -83,6 +94,24 @@ def build_gtm_vamp(settings: Any, features: Features) -> GTMVampPrior:
 def build_flow(settings: Any, features: Features) -> FlowPrior:
     """A flow of affine couplings."""
     return FlowPrior.coupling(settings.latent_dim, settings.flow_transforms, settings.prior_hidden)
+
+
+def build_resampled(settings: Any, features: Features) -> ResampledPrior:
+    """A resampled prior."""
+    return ResampledPrior(_base(settings, features), _acceptance(settings), truncation=settings.truncation)
+
+
+def build_noise_contrastive(settings: Any, features: Features) -> NoiseContrastivePrior:
+    """A noise-contrastive prior."""
+    return NoiseContrastivePrior(_base(settings, features), _acceptance(settings))
+
+
+def _base(settings: Any, features: Features) -> Prior:
+    return located(PRIORS[settings.base_prior].build)(settings, features)
+
+
+def _acceptance(settings: Any) -> nn.Sequential:
+    return mlp(settings.latent_dim, settings.acceptance_hidden, 1, activation=nn.Tanh)
 
 
 def _grid_network(settings: Any, num_outputs: int) -> nn.Sequential:

@@ -69,6 +69,21 @@ class FlowSettings(NetworkWidths):
     flow_transforms: int = Field(3, ge=1, le=1000, description="coupling layers of a flow")
 
 
+class BaseSettings(Settings):
+    """Settings of a prior on top of another one, whose own settings join these."""
+
+    base_prior: str = Field("standard", description="the prior below; in refit, the run's own keeps its weights")
+    acceptance_hidden: tuple[Size, ...] = Field((100, 100), description="hidden widths of the network of acceptance")
+
+
+class ResampledSettings(BaseSettings):
+    """Settings of a resampled prior."""
+
+    truncation: int | None = Field(
+        100, ge=2, le=10**9, description="draws of the base, of which the last one is accepted; none: no limit"
+    )
+
+
 PRIORS = Registry("prior", "priory.priors", as_prior_part)
 for _name, _prior, _settings in (
     ("standard", "StandardNormal", Settings),
@@ -77,6 +92,8 @@ for _name, _prior, _settings in (
     ("gtm", "GTMPrior", GridSettings),
     ("gtm-vamp", "GTMVampPrior", GTMVampSettings),
     ("flow", "FlowPrior", FlowSettings),
+    ("resampled", "ResampledPrior", ResampledSettings),
+    ("noise-contrastive", "NoiseContrastivePrior", BaseSettings),
 ):
     _build = f"priory.workbench.models.priors:build_{_name.replace('-', '_')}"
     PRIORS.register(_name, PriorPart(f"priory.priors:{_prior}", _settings, _build))

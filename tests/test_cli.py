@@ -15,6 +15,7 @@ from scipy import sparse
 
 import grid_oracle
 import priory
+from family import MIXTURES
 from priory.training import History
 from priory.workbench.cli import main as cli
 from priory.workbench.runs.vae_run import Run
@@ -101,7 +102,7 @@ def test_fit_writes_a_whole_run_for_every_prior(prior, command, tmp_path):
     pictures = {path.stem for path in (out / "figures").iterdir()}
     expected = {"prior", "samples", "reconstructions", "training"}
     expected |= {"pseudo_inputs"} if "vamp" in prior else set()
-    expected |= set() if prior in ("standard", "flow") else {"components"}
+    expected |= {"components"} if prior in MIXTURES else set()
     expected |= {"map", "nodes", "landscape", "magnification"} if "gtm" in prior else set()
     assert pictures == expected
     metrics = json.loads((out / "metrics.json").read_text())

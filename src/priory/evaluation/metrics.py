@@ -210,10 +210,8 @@ def evaluate(
             "effective_sample_size": _median(per_row["effective_sample_size"]),
             **{name: mean(per_row[name]) for name in ("elbo", "distortion", "rate")},
             **posteriors.metrics(p_z),
+            **_normalizer(p_z),
         }
-        normalizer, error = (getattr(p_z, name, None) for name in ("log_normalizer", "relative_error"))
-        if normalizer is not None and error is not None:
-            metrics["log_normalizer"] = Estimate(float(normalizer), float(error))
     effective = metrics["effective_sample_size"].value
     if effective < min(ENOUGH_EFFECTIVE_SAMPLES, num_samples / 2):
         warnings.warn(
@@ -257,6 +255,13 @@ class _Posteriors:
             if aggregate is not None:
                 metrics |= component_use(p_z, aggregate)
         return metrics
+
+
+def _normalizer(p_z: Any) -> dict[str, Estimate]:
+    """log Z of a prior that estimates it; the relative error of Z is the error of log Z."""
+    if not hasattr(p_z, "relative_error"):
+        return {}
+    return {"log_normalizer": Estimate(p_z.log_normalizer.item(), p_z.relative_error.item())}
 
 
 def _kl(q: Distribution, p_z: Distribution, sampled: Tensor) -> Tensor:

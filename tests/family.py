@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -54,6 +55,11 @@ SMALL = {
 def made(name: str, latent_dim: int, features: Features, **settings: Any) -> Prior:
     """The prior of this name; it takes those of the settings that it has."""
     return build_prior(ModelSettings.of_prior(name, latent_dim=latent_dim, **SMALL | settings), features)
+
+
+def slow_if(names: Collection[str], slow: Collection[str]) -> list[Any]:
+    """The names as parameters of a test, some of them marked slow."""
+    return [pytest.param(name, marks=pytest.mark.slow) if name in slow else name for name in names]
 
 
 class StudentMixture(MixturePrior):

@@ -15,7 +15,7 @@ from scipy import sparse
 
 import grid_oracle
 import priory
-from family import MIXTURES
+from family import MIXTURES, slow_if
 from priory.training import History
 from priory.workbench.cli import main as cli
 from priory.workbench.runs.vae_run import Run
@@ -87,7 +87,7 @@ def trained(table, tmp_path_factory):
     return out
 
 
-@pytest.mark.parametrize("prior", PRIORS)
+@pytest.mark.parametrize("prior", slow_if(PRIORS, {"noise-contrastive"}))
 def test_fit_writes_a_whole_run_for_every_prior(prior, command, tmp_path):
     out = tmp_path / "run"
     sizes = {"flow": ("--set", "model.prior_hidden=[16]"), "mog": ("--components", 5), "vamp": ("--components", 5)}

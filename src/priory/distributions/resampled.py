@@ -145,8 +145,8 @@ def _differentiable_draws(parts: Distribution, number: int) -> tuple[Tensor, Ten
     shape = torch.Size((number,))
     if is_diagonal_normal(parts):
         normal: Any = parts.base_dist  # type: ignore[attr-defined]
-        noise = torch.randn(*shape, *normal.loc.shape, dtype=torch.float32, device=normal.loc.device)
-        return normal.loc + normal.scale * noise, 0.0  # the same draws in float32 and in float64
+        noise = torch.randn(*shape, *normal.loc.shape, dtype=torch.float32, device="cpu")
+        return normal.loc + normal.scale * noise.to(normal.loc), 0.0  # the same draws in any precision, on any device
     if parts.has_rsample:
         return parts.rsample(shape), 0.0
     z = parts.sample(shape)

@@ -92,8 +92,8 @@ def table(results: list[dict[str, Run]]) -> str:
     lines = [
         "# Resampled and noise-contrastive priors",
         "",
-        f"`python benchmarks/resampled.py --seeds {len(results)}`: digits, L = 8, test rows, nats. Of several seeds: their",
-        "means, and standard errors of these; of one seed: standard errors over rows, or draws. Differences are those to",
+        f"`python benchmarks/resampled.py --seeds {len(results)}`: digits, L = 8, test rows, nats. Of several seeds:",
+        "means and their standard errors; of one seed: standard errors over rows, or draws. Differences are those to",
         "the prior below of the same seed, or to the run that was refitted, whose rows are the same.",
         "",
         f"| prior | {' | '.join(COLUMNS)} |",

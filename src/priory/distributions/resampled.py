@@ -15,7 +15,7 @@ from priory.distributions.normal import is_diagonal_normal
 
 DRAWS_AT_ONCE = 2**15  # of the base, whose acceptance a network computes
 LEAST_ACCEPTANCE = 1e-6  # without a truncation, a sampler with a lower one would hardly end
-NUMBERS_BELOW_ONE = (1e-300, 1 - 1e-12)  # of Z: its logarithms and those of 1 - Z stay finite
+MOST_EXTREME = (1e-30, 1 - 1e-7)  # values of Z, so that the logarithms of Z and of 1 - Z stay finite in float32
 
 LogFunction = Callable[[Float[Tensor, "*batch latent"]], Float[Tensor, "*batch"]]
 
@@ -68,7 +68,7 @@ class Resampled(Distribution):
 
     def _log_shares(self, truncation: int) -> tuple[Tensor, Tensor]:
         """log (1 - r) and log r, without the cancellation of 1 - r for a small Z."""
-        log_refused = (truncation - 1) * torch.log1p(-self.log_normalizer.exp().clamp(*NUMBERS_BELOW_ONE))
+        log_refused = (truncation - 1) * torch.log1p(-self.log_normalizer.exp().clamp(*MOST_EXTREME))
         return torch.log(-torch.expm1(log_refused)), log_refused
 
     @torch.no_grad()
@@ -110,8 +110,8 @@ def log_expectation(base: Distribution, log_value: LogFunction, num_draws: int) 
     """Estimate log E_base [exp(log_value(z))] by draws of the base, with gradients in both; and its standard error.
 
     Each component of a mixture has the same number of draws, which count by its weight: the estimate is then a smooth
-    function of the weights too, and varies less. The estimate of the expectation is unbiased, so that of its logarithm
-    is too low by half of the squared standard error.
+    function of the weights too. The estimate of the expectation is unbiased, so that of its logarithm is too low by
+    half of the squared standard error.
 
     Args:
         base: a distribution over vectors, without batch dimensions.

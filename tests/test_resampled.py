@@ -334,7 +334,7 @@ def test_a_noise_contrastive_prior_learns_the_aggregate_posterior():
     vae, x = spread_model(base)
     before = {name: value.clone() for name, value in base.state_dict().items()}
     prior = NoiseContrastivePrior(base, mlp(1, [32], 1, activation=nn.Tanh))
-    found = refit(vae, prior, x, seed=0, epochs=10, batch_size=25, learning_rate=0.03)
+    found = refit(vae, prior, x, seed=0, epochs=40, learning_rate=0.03)
     assert vae.prior is base
     assert not found.by_em
     assert all(torch.equal(value, before[name]) for name, value in base.state_dict().items())
@@ -361,11 +361,12 @@ def test_the_loss_of_a_noise_contrastive_prior_is_a_cross_entropy():
     torch.testing.assert_close(loss, -chance[0].log().mean() - (1 - chance[1]).log().mean())
 
 
+@pytest.mark.slow
 def test_a_resampled_prior_is_fitted_by_its_likelihood():
     vae, x = spread_model(StandardNormal(1))
     torch.manual_seed(0)
     prior = ResampledPrior(StandardNormal(1), mlp(1, [32], 1, activation=nn.Tanh))
-    found = refit(vae, prior, x, seed=0, epochs=10, batch_size=25, learning_rate=0.03)
+    found = refit(vae, prior, x, seed=0, epochs=40, learning_rate=0.03)
     z = torch.cat([x + 0.3 * torch.randn_like(x) for _ in range(20)])
     entropy = -0.25 * math.log(0.25) - 0.75 * math.log(0.75) + 0.5 * math.log(2 * math.pi * math.e * 0.09)
     assert found.model.prior().log_prob(z).mean().item() == pytest.approx(-entropy, abs=0.06)

@@ -327,6 +327,7 @@ def spread_model(prior: nn.Module) -> tuple[VAE, Tensor]:
     return VAE(Spread(), BernoulliDecoder(mlp(1, [4], 1)), prior).eval(), x
 
 
+@pytest.mark.slow
 def test_a_noise_contrastive_prior_learns_the_aggregate_posterior():
     """The ratio of q(z) to the base is learned by a classifier; the base and the model's own prior stay."""
     torch.manual_seed(0)

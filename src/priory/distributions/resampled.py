@@ -61,15 +61,11 @@ class Resampled(Distribution):
         """log p(z), in nats."""
         log_acceptance = self.log_acceptance(value)
         log_ratio = log_acceptance - self.log_normalizer.to(log_acceptance)
-        if self.truncation is not None:
-            log_taken, log_refused = (each.to(log_ratio) for each in self._log_shares(self.truncation))
-            log_ratio = torch.logaddexp(log_ratio + log_taken, log_refused)
+        if self.truncation is not None:  # log r and log (1 - r), without the cancellation of 1 - r for a small Z
+            log_refused = (self.truncation - 1) * torch.log1p(-self.log_normalizer.exp().clamp(*MOST_EXTREME))
+            log_taken = torch.log(-torch.expm1(log_refused))
+            log_ratio = torch.logaddexp(log_ratio + log_taken.to(log_ratio), log_refused.to(log_ratio))
         return self.base.log_prob(value) + log_ratio
-
-    def _log_shares(self, truncation: int) -> tuple[Tensor, Tensor]:
-        """log (1 - r) and log r, without the cancellation of 1 - r for a small Z."""
-        log_refused = (truncation - 1) * torch.log1p(-self.log_normalizer.exp().clamp(*MOST_EXTREME))
-        return torch.log(-torch.expm1(log_refused)), log_refused
 
     @torch.no_grad()
     def sample(self, sample_shape: Sequence[int] = ()) -> Float[Tensor, "*sample latent"]:
@@ -131,8 +127,7 @@ def log_expectation(base: Distribution, log_value: LogFunction, num_draws: int) 
     found = []
     for start in range(0, each, step := max(1, DRAWS_AT_ONCE // len(log_weights))):
         z, log_ratio = _differentiable_draws(parts, min(step, each - start))
-        values = log_value(z) + log_ratio
-        found.append(values.reshape(len(z), -1).to(working_dtype(z.device)))
+        found.append((log_value(z) + log_ratio).reshape(len(z), -1).to(working_dtype(z.device)))
     log_values = torch.cat(found)  # (draw, component)
     log_weights = log_weights.to(log_values)
     log_mean = torch.logsumexp(log_values + log_weights, (0, 1)) - math.log(each)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -41,12 +42,24 @@ from priory.workbench.models.facts import Features
 from priory.workbench.settings.model import ModelSettings
 from priory.workbench.settings.priors import PRIORS
 
-SMALL = {"components": 9, "points_per_side": 3, "prior_hidden": (8,), "grid_start": "mean", "grid_network": "mlp"}
+SMALL = {
+    "components": 9,
+    "points_per_side": 3,
+    "prior_hidden": (8,),
+    "grid_start": "mean",
+    "grid_network": "mlp",
+    "acceptance_hidden": (8,),
+}
 
 
 def made(name: str, latent_dim: int, features: Features, **settings: Any) -> Prior:
     """The prior of this name; it takes those of the settings that it has."""
     return build_prior(ModelSettings.of_prior(name, latent_dim=latent_dim, **SMALL | settings), features)
+
+
+def slow_if(names: Collection[str], slow: Collection[str]) -> list[Any]:
+    """The names as parameters of a test, some of them marked slow."""
+    return [pytest.param(name, marks=pytest.mark.slow) if name in slow else name for name in names]
 
 
 class StudentMixture(MixturePrior):

@@ -15,6 +15,7 @@ from scipy import sparse
 
 import grid_oracle
 import priory
+from family import MIXTURES, slow_if
 from priory.training import History
 from priory.workbench.cli import main as cli
 from priory.workbench.runs.vae_run import Run
@@ -86,7 +87,7 @@ def trained(table, tmp_path_factory):
     return out
 
 
-@pytest.mark.parametrize("prior", PRIORS)
+@pytest.mark.parametrize("prior", slow_if(PRIORS, {"noise-contrastive"}))
 def test_fit_writes_a_whole_run_for_every_prior(prior, command, tmp_path):
     out = tmp_path / "run"
     sizes = {"flow": ("--set", "model.prior_hidden=[16]"), "mog": ("--components", 5), "vamp": ("--components", 5)}
@@ -103,7 +104,7 @@ def test_fit_writes_a_whole_run_for_every_prior(prior, command, tmp_path):
     expected = {"samples", "reconstructions", "training"}
     expected |= {"pairwise", "exemplars"} if prior == "exemplar" else {"prior"}
     expected |= {"pseudo_inputs"} if "vamp" in prior else set()
-    expected |= set() if prior in ("standard", "flow") else {"components"}
+    expected |= {"components"} if prior in MIXTURES else set()
     expected |= {"map", "nodes", "landscape", "magnification"} if "gtm" in prior else set()
     assert pictures == expected
     metrics = json.loads((out / "metrics.json").read_text())

@@ -49,7 +49,7 @@ def make_prior(name: str, latent_dim: int = 2, **changes) -> Prior:
     with torch.no_grad():
         for parameter in prior.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
-    return prior
+    return prior.eval()
 
 
 def spread_encoder(latent_dim: int = 2) -> nn.Module:

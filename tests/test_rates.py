@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical
 
-from family import MEMBERS, OTHERS, small_vae
+from family import MEMBERS, OTHERS, slow_if, small_vae
 from oracles import components_loop
 from priory import VAE, Mixture, elbo, evaluate, importance_weighted_bound
 from priory.evaluation import importance, importance_estimate
@@ -92,7 +92,7 @@ def test_rate_and_elbo_of_an_evaluation(prior, decoder):
         assert metrics[name].value == pytest.approx(metrics.per_row[name].mean().item())
 
 
-@pytest.mark.parametrize("prior", PRIORS)
+@pytest.mark.parametrize("prior", slow_if(PRIORS, {"noise-contrastive"}))
 def test_elbo_and_importance_weighted_bound_of_training(prior):
     vae, x = model(prior, "gaussian")
     rates, reconstructions = plain(vae, x)

@@ -12,7 +12,7 @@ from torch.distributions import Independent, Laplace
 
 import priory
 from command_line import MATRIX, QUICK, must_be_refused, must_succeed, run_cli, write
-from family import made
+from family import made, slow_if
 from priory import VAE, BernoulliDecoder, MixtureOfGaussians, NormalEncoder, StandardNormal, diagonal_normal, mlp, refit
 from priory.evaluation import Estimate
 from priory.rows import Rows, TensorRows
@@ -207,7 +207,7 @@ def trained(tmp_path_factory) -> Path:
 LITTLE = ("--epochs", 2, "--samples", 4, "--set", "refit.batch_size=500")
 
 
-@pytest.mark.parametrize("name", PRIORS)
+@pytest.mark.parametrize("name", slow_if(PRIORS, {"resampled"}))
 def test_a_run_gets_another_prior(name, trained, done, tmp_path):
     before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
     options = ("--components", 5) if name in ("mog", "vamp") else ("--grid", "3x3") if "gtm" in name else ()

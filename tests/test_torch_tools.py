@@ -13,7 +13,7 @@ from torch import nn
 from torch.distributions import Distribution, Independent, Laplace
 from torch.func import functional_call, grad, stack_module_state, vmap
 
-from family import DECODERS, MEMBERS, OTHERS, L, small_vae
+from family import DECODERS, MEMBERS, OTHERS, L, slow_if, small_vae
 from oracles import mixture_log_prob_loop
 from priory import (
     VAE,
@@ -409,7 +409,7 @@ def stacked(losses):
 
 @NEEDS_TORCH_2_8
 @pytest.mark.parametrize("objective", slow_but(LOSSES, {"elbo"}))
-@pytest.mark.parametrize("prior", ALL)
+@pytest.mark.parametrize("prior", slow_if(ALL, {"noise-contrastive"}))
 def test_the_losses_and_gradients_of_an_ensemble_are_those_of_a_loop(prior, objective):
     losses, x = ensemble(prior, objective)
     of_one, parameters = stacked(losses)
@@ -423,7 +423,7 @@ def test_the_losses_and_gradients_of_an_ensemble_are_those_of_a_loop(prior, obje
 
 
 @NEEDS_TORCH_2_8
-@pytest.mark.parametrize("prior", ALL)
+@pytest.mark.parametrize("prior", slow_if(ALL, {"noise-contrastive"}))
 def test_the_gradients_of_each_row_are_those_of_a_loop(prior):
     vae, x = small_vae(prior)
     loss = Loss(vae, "elbo")

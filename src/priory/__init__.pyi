@@ -50,7 +50,9 @@ from priory.priors import GTMPrior as GTMPrior
 from priory.priors import GTMVampPrior as GTMVampPrior
 from priory.priors import MixtureOfGaussians as MixtureOfGaussians
 from priory.priors import MixturePrior as MixturePrior
+from priory.priors import NoiseContrastivePrior as NoiseContrastivePrior
 from priory.priors import Prior as Prior
+from priory.priors import ResampledPrior as ResampledPrior
 from priory.priors import StandardNormal as StandardNormal
 from priory.priors import VampPrior as VampPrior
 from priory.rows import Conditions as Conditions

@@ -54,9 +54,10 @@ METRIC_DESCRIPTIONS = {
     "effective_components": "distinguishable ones, exp I(k; z)",
     "used_components": "perplexity of their use",
     "unused_weight": "weight of components hardly used",
+    "log_normalizer": "log Z; its error shifts all NLLs alike",
 }
 _INFORMATION = ("index_code_mutual_information", "mutual_information_upper_bound", "marginal_kl")
-METRIC_UNITS = dict.fromkeys(("nll", "elbo", "distortion", "rate", *_INFORMATION), "nats") | {
+METRIC_UNITS = dict.fromkeys(("nll", "elbo", "distortion", "rate", *_INFORMATION, "log_normalizer"), "nats") | {
     "bits_per_dimension": "bits"
 }
 
@@ -168,7 +169,10 @@ def evaluate(
         `AggregatePosterior.surgery`); `active_units`; `prior_in_aggregate`, `aggregate_in_prior` (see `coverage`); and
         for a mixture prior `effective_components`, `used_components`, `unused_weight`. Standard errors are over data,
         or over draws where nothing depends on the data; zero stands for quadrature. A row whose code or density
-        overflows has an infinite `nll`, and no part in the metrics of the latent space.
+        overflows has an infinite `nll`, and no part in the metrics of the latent space. A prior with an estimated
+        normalizer Z, a distribution with the attributes `log_normalizer` and `relative_error`, adds `log_normalizer`.
+        An error of log Z moves `nll`, `elbo`, `rate` and `marginal_kl` of all rows by one and the same amount, at most
+        the error, and their own standard errors do not contain it.
 
     Raises:
         TypeError: a method of the model is missing or gives no distribution.
@@ -220,6 +224,7 @@ def evaluate(
             "effective_sample_size": _median(per_row["effective_sample_size"]),
             **{name: mean(per_row[name]) for name in ("elbo", "distortion", "rate")},
             **posteriors.metrics(marginal_prior(model, source) if isinstance(model, ConditionalModel) else p_z),
+            **_normalizer(p_z),
         }
     effective = metrics["effective_sample_size"].value
     if effective < min(ENOUGH_EFFECTIVE_SAMPLES, num_samples / 2):
@@ -264,6 +269,13 @@ class _Posteriors:
             if aggregate is not None:
                 metrics |= component_use(p_z, aggregate)
         return metrics
+
+
+def _normalizer(p_z: Any) -> dict[str, Estimate]:
+    """log Z of a prior that estimates it; the relative error of Z is the error of log Z."""
+    if not hasattr(p_z, "relative_error"):
+        return {}
+    return {"log_normalizer": Estimate(p_z.log_normalizer.item(), p_z.relative_error.item())}
 
 
 def _kl(q: Distribution, p_z: Distribution, sampled: Tensor) -> Tensor:

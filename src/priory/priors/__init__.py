@@ -14,6 +14,7 @@ from priory.priors.grid import GridPrior
 from priory.priors.gtm import GTMPrior
 from priory.priors.gtm_vamp import GTMVampPrior
 from priory.priors.normal import StandardNormal
+from priory.priors.resampled import NoiseContrastivePrior, ResampledPrior
 from priory.priors.vamp import VampPrior
 
 __all__ = [
@@ -33,7 +34,9 @@ __all__ = [
     "GridPrior",
     "MixtureOfGaussians",
     "MixturePrior",
+    "NoiseContrastivePrior",
     "Prior",
+    "ResampledPrior",
     "StandardNormal",
     "VampPrior",
 ]

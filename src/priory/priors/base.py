@@ -82,6 +82,15 @@ class Prior(nn.Module, ABC):
         """
         return False
 
+    def refit_loss(self, p_z: Distribution, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, ""]:
+        """Loss of a gradient step of `refit`: -E log p(z), unless the prior is learned in another way.
+
+        Args:
+            p_z: the prior, evaluated.
+            z: draws from the aggregate posterior.
+        """
+        return -p_z.log_prob(z).mean()
+
 
 class MixturePrior(Prior):
     """p(z) = sum_k pi_k p_k(z), with pi = softmax(mixing_logits): owns the weights; subclasses make the components.

@@ -24,6 +24,8 @@ from priory.priors import (
     GTMPrior,
     GTMVampPrior,
     MixtureOfGaussians,
+    NoiseContrastivePrior,
+    ResampledPrior,
     StandardNormal,
     VampPrior,
 )
@@ -59,6 +61,8 @@ OURS = (
     GTMPrior,
     GTMVampPrior,
     MixtureOfGaussians,
+    NoiseContrastivePrior,
+    ResampledPrior,
     StandardNormal,
     VampPrior,
     Guide,

@@ -237,7 +237,7 @@ class _Fitting:
         for positions in torch.randperm(len(self.train)).split(self.settings.batch_size):
             z = self.train.draws(positions, self.settings.draws)
             with exemplars_left_out(self.train.model, self.train.numbers[positions]):
-                loss = -self.train.prior(positions).log_prob(z).mean()
+                loss = self.prior.refit_loss(self.train.prior(positions), z)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

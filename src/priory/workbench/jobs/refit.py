@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from priory._support.locking import sole_writer
 from priory._support.seeds import own_noise
 from priory.evaluation import Estimate
 from priory.evaluation.estimates import mean
+from priory.priors import ResampledPrior
 from priory.training.refitting import Refitted, refit
 from priory.training.settings import RefitSettings
 from priory.vae import AnyVAE
@@ -28,7 +30,8 @@ from priory.workbench.runs.folder import FIGURES, MADE, METRICS, MODEL, SPLITS
 from priory.workbench.runs.stored import RefitRecord
 from priory.workbench.runs.vae_run import Run
 from priory.workbench.settings.base import changed_settings, with_options
-from priory.workbench.settings.priors import PRIORS, GridSettings
+from priory.workbench.settings.model import prior_settings, stands_on
+from priory.workbench.settings.priors import PRIORS, BaseSettings, GridSettings
 from priory.workbench.settings.run import RefitRequest
 
 REFIT = "refit.json"
@@ -41,19 +44,25 @@ def requested(
     """The options and assignments over the run's own settings of the model.
 
     A grid's network has radial functions unless the user says otherwise, because EM can then fit it; and it has no
-    guide, because a guide is for training an encoder.
+    guide, because a guide is for training an encoder. A prior on top of another one stands on the run's own.
     """
-    name = given["model.prior"]
-    base = RefitRequest(model=run.settings.model)
-    new, old = PRIORS.asked_for(name, "--prior").settings, PRIORS[run.settings.model.prior].settings
-    grid = {"model.grid_network": "rbf", "model.grid_start": "mean"} if issubclass(new, GridSettings) else {}
-    request = with_options(base, grid | dict(given), assignments, flags=flags)
+    name, before = given["model.prior"], run.settings.model
+    base = RefitRequest(model=before)
+    new = PRIORS.asked_for(name, "--prior").settings
+    usual = {"model.grid_network": "rbf", "model.grid_start": "mean"} if issubclass(new, GridSettings) else {}
+    if issubclass(new, BaseSettings) and not issubclass(PRIORS[before.prior].settings, BaseSettings):
+        usual = {"model.base_prior": before.prior}
+    request = with_options(base, usual | dict(given), assignments, flags=flags)
     if request.model.prior != name:
         raise ValueError("--set model.prior: the new prior is named by --prior")
     changed = changed_settings(base.model.model_dump(), request.model.model_dump())
-    kept = [setting for setting in changed if setting not in {"prior", *new.model_fields, *old.model_fields}]
+    kept = [
+        setting
+        for setting in changed
+        if setting not in {"prior"} | prior_settings(before) | prior_settings(request.model)
+    ]
     if kept:
-        settings = (*new.model_fields, *RefitSettings.model_fields)
+        settings = (*prior_settings(request.model), *RefitSettings.model_fields)
         raise ValueError(
             f"--set model.{kept[0]}: refit keeps the encoder and the decoder as they are; expected a setting of the "
             f"prior or of refit: {', '.join(sorted(settings))}"
@@ -101,9 +110,16 @@ def refitted(
     with own_noise(request.seed, torch.device("cpu")), torch.no_grad():  # the start that `priory fit` would take
         prior = build_prior(request.model, facts.features(preprocess))
     valid = dataset.rows("valid") if len(dataset.splits["valid"]) else None
-    options: Any = {"settings": request.refit, "seed": request.seed, "progress": progress}
+    fitted: Any = partial(
+        refit, vae, train=dataset.rows("train"), valid=valid, settings=request.refit, seed=request.seed
+    )
     try:
-        return refit(vae, prior, dataset.rows("train"), valid, **options)
+        if isinstance(prior, ResampledPrior):
+            if stands_on(request.model, run.settings.model):
+                prior.base.load_state_dict(vae.prior.state_dict())
+            else:
+                fitted(prior.base)
+        return fitted(prior, progress=progress)
     except ArithmeticError as error:
         error.add_note(f"(--set refit.learning_rate={request.refit.learning_rate / 10:g})")
         raise

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from priory._support.imports import located
 from priory.grid.guide import Guide
 from priory.grid.nodes import latent_grid
 from priory.nn.networks import mlp
@@ -18,13 +19,16 @@ from priory.priors import (
     GTMPrior,
     GTMVampPrior,
     MixtureOfGaussians,
+    NoiseContrastivePrior,
+    Prior,
+    ResampledPrior,
     StandardNormal,
     VampPrior,
 )
 from priory.priors.feature_range import scale_above
 from priory.priors.radial import FittedGTM, Sheet, fitted_gtm, radial_network
 from priory.workbench.models.facts import MOST_START_ROWS, Features
-from priory.workbench.settings.priors import GridSettings
+from priory.workbench.settings.priors import PRIORS, GridSettings
 
 FEWEST_GTM_ROWS, MOST_GTM_NUMBERS = 1000, 2**26  # of the features that a grid's classical GTM is fitted to
 
@@ -112,6 +116,24 @@ def build_exemplar(settings: Any, features: Features) -> ExemplarPrior:
 def build_flow(settings: Any, features: Features) -> FlowPrior:
     """A flow of affine couplings."""
     return FlowPrior.coupling(settings.latent_dim, settings.flow_transforms, settings.prior_hidden)
+
+
+def build_resampled(settings: Any, features: Features) -> ResampledPrior:
+    """A resampled prior."""
+    return ResampledPrior(_base(settings, features), _acceptance(settings), truncation=settings.truncation)
+
+
+def build_noise_contrastive(settings: Any, features: Features) -> NoiseContrastivePrior:
+    """A noise-contrastive prior."""
+    return NoiseContrastivePrior(_base(settings, features), _acceptance(settings))
+
+
+def _base(settings: Any, features: Features) -> Prior:
+    return located(PRIORS[settings.base_prior].build)(settings, features)
+
+
+def _acceptance(settings: Any) -> nn.Sequential:
+    return mlp(settings.latent_dim, settings.acceptance_hidden, 1, activation=nn.Tanh)
 
 
 def grid_network(settings: Any, num_outputs: int) -> nn.Sequential:

@@ -26,6 +26,10 @@ HOW_TO_READ = {
     "effective_components": "Components of the prior that can be told apart, between 1 and their number.",
     "used_components": "Components that the data use, as the perplexity of their use.",
     "unused_weight": "The weight of components that the data hardly use: near 0 is best.",
+    "log_normalizer": (
+        "The logarithm of the prior's normalizer Z, by draws: its error moves the NLL of all rows by the same amount, "
+        "and the error of the NLL does not contain it."
+    ),
     "trustworthiness": "1 where rows that are neighbors on the map are neighbors in the data too; 0.5 is chance.",
     "pca_trustworthiness": (
         "The trustworthiness of the same rows on the plane of their first two principal components: a map should be "

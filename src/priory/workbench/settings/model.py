@@ -10,7 +10,7 @@ from pydantic.functional_validators import ModelWrapValidatorHandler
 from priory.workbench.settings.base import Settings, Size, Tree, UnknownNameError
 from priory.workbench.settings.likelihoods import LIKELIHOODS, LevelSettings
 from priory.workbench.settings.networks import NETWORKS
-from priory.workbench.settings.priors import PRIORS
+from priory.workbench.settings.priors import PRIORS, BaseSettings
 from priory.workbench.settings.registry import Registry
 
 REGISTRIES: dict[str, Registry[Any]] = {"prior": PRIORS, "likelihood": LIKELIHOODS, "network": NETWORKS}
@@ -57,6 +57,8 @@ class ModelSettings(Settings):
         named += [(name, tree[name]) if tree.get(name) else ("network", network) for name in ("encoder", "decoder")]
         if not all(isinstance(name, str | None) for _, name in named):
             return cls  # which refuses them
+        base = base_prior_of({**tree, "prior": prior})
+        named += [("base_prior", base)] if isinstance(base, str) else []
         parts = {f"{setting} {name}": _settings_of(setting, name) for setting, name in named if name is not None}
         _check_names_differ(parts)
         if tree.get("likelihood") is None:  # until the data are read, settings of the likelihoods that they may get
@@ -116,9 +118,50 @@ def _joined(kinds: tuple[type[Settings], ...]) -> Any:
 
 def _settings_of(setting: str, name: str) -> type[Settings]:
     try:
-        return REGISTRIES.get(setting, NETWORKS)[name].settings
+        return ({"base_prior": PRIORS} | REGISTRIES).get(setting, NETWORKS)[name].settings
     except ValueError as error:
         raise UnknownNameError(setting, str(error)) from error
+
+
+def base_prior_of(tree: Tree) -> Any:
+    """The name of the prior below the one that the tree names; None if that has none.
+
+    Raises:
+        UnknownNameError: the prior is unknown, or the one below stands on another one.
+
+    >>> base_prior_of({"prior": "resampled", "base_prior": "mog"}), base_prior_of({"prior": "mog"})
+    ('mog', None)
+    """
+    own = _settings_of("prior", tree["prior"])
+    if not issubclass(own, BaseSettings):
+        return None
+    base = tree.get("base_prior", own.model_fields["base_prior"].default)
+    if isinstance(base, str) and issubclass(_settings_of("base_prior", base), BaseSettings):
+        raise UnknownNameError(
+            "base_prior", f"expected a prior that needs no other one, got {base}; choose another, such as standard"
+        )
+    return base
+
+
+def prior_settings(model: ModelSettings) -> set[str]:
+    """Names of the settings of the model's prior, and of the prior below it.
+
+    >>> sorted(prior_settings(ModelSettings(prior="mog")))
+    ['components', 'learn_weights']
+    """
+    priors = (model.prior, base_prior_of(model.model_dump()))
+    return {name for prior in priors if prior is not None for name in PRIORS[prior].settings.model_fields}
+
+
+def stands_on(model: ModelSettings, below: ModelSettings) -> bool:
+    """Whether the prior of a model stands on that of another one, with the same settings.
+
+    >>> mog = ModelSettings(prior="mog", components=5)
+    >>> [stands_on(ModelSettings(prior="resampled", base_prior="mog", components=k), mog) for k in (5, 6)]
+    [True, False]
+    """
+    same = all(getattr(model, name, None) == getattr(below, name) for name in prior_settings(below))
+    return same and base_prior_of(model.model_dump()) == below.prior
 
 
 def _check_names_differ(parts: Mapping[str, type[Settings]]) -> None:

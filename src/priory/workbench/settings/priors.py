@@ -81,6 +81,21 @@ class FlowSettings(NetworkWidths):
     flow_transforms: int = Field(3, ge=1, le=1000, description="coupling layers of a flow")
 
 
+class BaseSettings(Settings):
+    """Settings of a prior on top of another one, whose own settings join these."""
+
+    base_prior: str = Field("standard", description="the prior below; in refit, the run's own keeps its weights")
+    acceptance_hidden: tuple[Size, ...] = Field((100, 100), description="hidden widths of the network of acceptance")
+
+
+class ResampledSettings(BaseSettings):
+    """Settings of a resampled prior."""
+
+    truncation: int | None = Field(
+        100, ge=2, le=10**9, description="draws of the base, of which the last one is accepted; none: no limit"
+    )
+
+
 CONDITIONAL = ("standard", "mog", "vamp", "gtm", "gtm-vamp", "flow")  # with a form p(z | c)
 PRIORS = Registry("prior", "priory.priors", as_prior_part)
 for _name, _prior, _settings in (
@@ -91,6 +106,8 @@ for _name, _prior, _settings in (
     ("gtm-vamp", "GTMVampPrior", GTMVampSettings),
     ("exemplar", "ExemplarPrior", ExemplarSettings),
     ("flow", "FlowPrior", FlowSettings),
+    ("resampled", "ResampledPrior", ResampledSettings),
+    ("noise-contrastive", "NoiseContrastivePrior", BaseSettings),
 ):
     _build = f"priory.workbench.models.priors:build_{_name.replace('-', '_')}"
     _conditional = _build.replace(".priors:", ".conditional:") if _name in CONDITIONAL else None

@@ -44,6 +44,7 @@ from priory.priors import MixturePrior as MixturePrior
 from priory.priors import Prior as Prior
 from priory.priors import StandardNormal as StandardNormal
 from priory.priors import VampPrior as VampPrior
+from priory.priors import VampPriorMixture as VampPriorMixture
 from priory.saving import save as save
 from priory.testing import check_bound as check_bound
 from priory.testing import check_prior as check_prior

@@ -9,6 +9,7 @@ from priory.priors.gtm import GTMPrior
 from priory.priors.gtm_vamp import GTMVampPrior
 from priory.priors.normal import StandardNormal
 from priory.priors.vamp import VampPrior
+from priory.priors.vamp_mixture import VampPriorMixture
 
 __all__ = [
     "DensityPrior",
@@ -21,4 +22,5 @@ __all__ = [
     "Prior",
     "StandardNormal",
     "VampPrior",
+    "VampPriorMixture",
 ]

@@ -23,6 +23,10 @@ class Prior(nn.Module, ABC):
     argument, never a child: it stays out of the prior's `state_dict`, and the caller decides about its gradients.
     Parameters stay in float32 when a whole model is cast to half precision.
 
+    A prior may have a method `log_prior(encoder)`, the log-density of its parameters in nats per datum. `fit` and
+    `refit` add it to what they maximize, weighed as the KL term is; its gradient moves the prior's own parameters alone.
+    See `VampPriorMixture`.
+
     Attributes:
         latent_dim: L, or None if the encoder decides.
         needs_encoder: whether `forward` needs the encoder.

@@ -20,6 +20,7 @@ from priory.priors import (
     MixtureOfGaussians,
     StandardNormal,
     VampPrior,
+    VampPriorMixture,
 )
 from priory.vae import VAE
 
@@ -46,6 +47,7 @@ OURS = (
     MixtureOfGaussians,
     StandardNormal,
     VampPrior,
+    VampPriorMixture,
     Guide,
     RadialBasis,
 )

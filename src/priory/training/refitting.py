@@ -2,8 +2,8 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from priory.model import (
     cast_like,
     device_of,
     evaluation_mode,
+    frozen,
     latent_prior_of,
     posterior_of,
     require_model,
@@ -28,7 +29,7 @@ from priory.priors import Prior
 from priory.rows import Rows, RowsLike, as_rows, read_batches
 from priory.training.failures import REFUSALS
 from priory.training.settings import SYNONYMS, RefitSettings
-from priory.vae import VAE, features_of
+from priory.vae import VAE, feature_encoder, features_of
 
 # Limits of expectation maximization, which keeps its draws: it takes seconds.
 MOST_DRAWS = 100_000
@@ -116,7 +117,7 @@ def refit(
     judges = rows if valid is None else as_rows(valid, "valid")
     fitted = _with_prior(model, prior.to(device_of(model)))
     noise = nullcontext() if seed is None else own_noise(seed, device_of(model))
-    with noise, _frozen(model, prior), evaluation_mode(fitted):
+    with noise, frozen(model, prior), evaluation_mode(fitted):
         fitting = _Fitting(fitted, prior, Posteriors(model, rows), Posteriors(model, judges), chosen)
         by_em = prior.fit_by_em(fitting.train.many_draws(), partial(_features, model, rows), seed=seed or 0)
         fitting.run(progress)
@@ -221,6 +222,8 @@ class _Fitting:
         for positions in torch.randperm(len(self.train)).split(self.settings.batch_size):
             z = self.train.draws(positions, self.settings.draws)
             loss = -latent_prior_of(self.model).log_prob(z).mean()
+            if (log_prior := getattr(self.prior, "log_prior", None)) is not None:
+                loss = loss - log_prior(feature_encoder(self.model))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -244,21 +247,3 @@ class _Fitting:
             f"refit: expected a prior with finite densities, got {what} in epoch {len(self.course)}; "
             f"lower the learning rate, for example learning_rate={self.settings.learning_rate / 10:g}"
         )
-
-
-@contextmanager
-def _frozen(model: Any, prior: Prior) -> Iterator[None]:
-    """Switch gradients of all parameters but the new prior's off inside the block.
-
-    Pseudo-inputs need the gradient of the encoder's input only.
-    """
-    own = set(prior.parameters())
-    everything = model.parameters() if isinstance(model, nn.Module) else ()
-    learned = [p for p in everything if p.requires_grad and p not in own]
-    for p in learned:
-        p.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for p in learned:
-            p.requires_grad_(True)

@@ -3,6 +3,8 @@ from priory.distributions.mixture import Mixture as Mixture
 from priory.distributions.normal import diagonal_normal as diagonal_normal
 from priory.evaluation import Estimate as Estimate
 from priory.evaluation import Evaluation as Evaluation
+from priory.evaluation import cluster_agreement as cluster_agreement
+from priory.evaluation import clusters as clusters
 from priory.evaluation import evaluate as evaluate
 from priory.evaluation import log_likelihood as log_likelihood
 from priory.grid.guide import Guide as Guide

@@ -44,6 +44,9 @@ METRIC_DESCRIPTIONS = {
     "effective_components": "distinguishable ones, exp I(k; z)",
     "used_components": "perplexity of their use",
     "unused_weight": "weight of components hardly used",
+    "clusters": "components that are some row's likeliest",
+    "nmi": "of clusters and the label: 1 if they agree",
+    "ari": "adjusted Rand index of the same",
 }
 _INFORMATION = ("index_code_mutual_information", "mutual_information_upper_bound", "marginal_kl")
 METRIC_UNITS = dict.fromkeys(("nll", "elbo", "distortion", "rate", *_INFORMATION), "nats") | {

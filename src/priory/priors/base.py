@@ -24,8 +24,8 @@ class Prior(nn.Module, ABC):
     Parameters stay in float32 when a whole model is cast to half precision.
 
     A prior may have a method `log_prior(encoder)`, the log-density of its parameters in nats per datum. `fit` and
-    `refit` add it to what they maximize, weighed as the KL term is; its gradient moves the prior's own parameters alone.
-    See `VampPriorMixture`.
+    `refit` add it to what they maximize, weighed as the KL term is; its gradient moves the parameters of the prior
+    alone. See `VampPriorMixture`.
 
     Attributes:
         latent_dim: L, or None if the encoder decides.

@@ -86,11 +86,11 @@ class VampPriorMixture(VampPrior):
     def log_prior(self, encoder: Encoder) -> Float[Tensor, ""]:
         """Log-density of the parameters in nats per datum, up to a constant: their prior over `evidence_rows`.
 
-            log Dirichlet(pi | concentration / K) + sum_k E[log N(m_k | 0, I)] + sum_k log Wishart(precision_k | L + 2, V)
+            log Dirichlet(pi | concentration / K) + sum_k (E[log N(m_k | 0, I)] + log Wishart(precision_k | L + 2, V))
 
         with V = K^(2/L) / (L + 2) I: the expected precision, K^(2/L) I, makes K clusters fill a standard normal.
         """
-        size, latents = self.num_components, self.latent_dim
+        size, latents = self.log_precision.shape
         weights = (self.concentration / size - 1) * torch.log_softmax(self.mixing_logits, -1).sum()
         q = super().components(encoder)
         centers = -0.5 * (q.mean.square() + q.variance).sum()

@@ -88,7 +88,8 @@ class Training(pl.LightningModule):
         if len(self._pending_rows) == PENDING_STEPS:
             self._read_pending()
         loss = self.beta * kl - reconstruction
-        if not hasattr(prior := getattr(self.model, "prior", None), "log_prior"):
+        prior: Any = getattr(self.model, "prior", None)
+        if not hasattr(prior, "log_prior"):
             return loss
         with frozen(self.model, prior):
             return loss - self.beta * prior.log_prior(feature_encoder(self.model))

@@ -10,10 +10,18 @@ from torch.distributions import Distribution
 
 from priory.distributions.mixture import Mixture
 from priory.distributions.normal import is_diagonal_normal
-from priory.evaluation import AggregatePosterior
+from priory.evaluation import AggregatePosterior, clusters
 from priory.maps import TopographicMap
 from priory.maps.model_surface import grid_prior_of
-from priory.model import LatentVariableModel, cast_like, latent_prior_of, posterior_of, reconstruct, sample
+from priory.model import (
+    LatentVariableModel,
+    cast_like,
+    latent_prior_of,
+    likelihood_of,
+    posterior_of,
+    reconstruct,
+    sample,
+)
 from priory.nn.preprocessing import Preprocessing
 from priory.plots import (
     plot_component_use,
@@ -52,8 +60,9 @@ def draw_figures(
     A prior with a square grid: `map_figures` of all rows of the data set. Two latent dimensions: `prior.png`, the
     prior's density around the encoded rows; more: `pairwise.png`, its marginals and the aggregate posterior's. Always:
     `samples.png`, `reconstructions.png`, and `training.png` if there is a history. Images and a prior with
-    pseudo-inputs: `pseudo_inputs.png`. A mixture: `components.png`, the use of its components. `restored` adds the
-    constant columns to rows, so that they are whole images.
+    pseudo-inputs: `pseudo_inputs.png`. Images and a mixture without a grid: `clusters.png`, the components' decoded
+    means. A mixture: `components.png`, the use of its components. `restored` adds the constant columns to rows, so that
+    they are whole images.
     """
     rows = DatasetRows(rows.dataset, rows.indices[:MOST_JUDGED])
     x, p_z = _values(model, rows), latent_prior_of(model)
@@ -119,12 +128,26 @@ def _image_figures(model: LatentVariableModel, look: Look, x: Tensor) -> dict[st
             look.restored(x[:NUM_PAIRS].flatten(1)).cpu(), reconstructions, **look.gray
         ),
     }
+    if (centers := _cluster_centers(model, x)) is not None:
+        title = f"Decoded centers of {len(centers)} clusters, the largest first"
+        images = look.restored(centers.flatten(1)).cpu()
+        figures["clusters"] = plot_images(images, title=title, **look.gray)
     prior: Any = getattr(model, "prior", None)
     if (pseudo_inputs := getattr(prior, "pseudo_inputs", None)) is not None:
         preprocess = getattr(model, "preprocess", None)
         units = preprocess.inverse(pseudo_inputs) if isinstance(preprocess, Preprocessing) else pseudo_inputs
         figures["pseudo_inputs"] = _draw_pseudo_inputs(look.restored(units.flatten(1).cpu()), prior, look)
     return figures
+
+
+def _cluster_centers(model: LatentVariableModel, x: Tensor) -> Tensor | None:
+    """E[x | z] at the mean of the components that rows belong to most, the most used first; None without clusters."""
+    p_z = latent_prior_of(model)
+    if grid_prior_of(model) is not None or not isinstance(p_z, Mixture) or p_z.num_components == 1:
+        return None
+    sizes = clusters(model, x).bincount(minlength=p_z.num_components)
+    largest = sizes.argsort(descending=True, stable=True)[: min(MOST_PSEUDO_INPUTS, int((sizes > 0).sum()))]
+    return likelihood_of(model, p_z.components.mean[largest.to(x.device)]).mean
 
 
 def _table_figures(model: LatentVariableModel, look: Look, x: Tensor) -> dict[str, Any]:

@@ -52,6 +52,10 @@ CAPTIONS = {
     "samples": ("Samples", "New data: z drawn from the prior, then decoded."),
     "reconstructions": ("Reconstructions", "Some of {judged}, and what the model makes of their codes."),
     "pseudo_inputs": ("Pseudo-inputs", "The learned inputs whose codes are the prior's components."),
+    "clusters": (
+        "The clusters",
+        "The decoded center of each of the prior's components that some of {judged} belong to most, the largest first.",
+    ),
     "components": (
         "Use of the components",
         "Weights of the prior's components, and how far {judged} use them, by one draw from each q(z | x).",
@@ -198,8 +202,11 @@ def _map(run: Subject, model: Any, rows: DatasetRows, jobs: PageJobs, notes: lis
             places, score = drawn.places.place.numpy(), drawn.log_likelihood.numpy()
             looks: dict[str, Any] = {"nodes": _nodes(run, drawn), "score_name": name}
         else:
-            if (codes := jobs.embed(model, rows).get("z_mean")) is None:
+            embedded = jobs.embed(model, rows)
+            if (codes := embedded.get("z_mean")) is None:
                 return None
+            if (clusters := embedded.get("cluster")) is not None:
+                of_rows.setdefault("cluster", clusters.astype(str))
             places = codes
             score = jobs.score(model, rows, SCORE_SAMPLES, SEED)
             looks = {"score_name": ESTIMATED}

@@ -38,12 +38,12 @@ from priory._support.files import replacing
 RESULTS = Path(__file__).parent / "results" / "clusters.json"
 SHARED = ("--prior", "vamp-mixture", "--latent-dim", "10", "--no-evaluate", "--no-report")
 FITS = {
-    "digits": ("--likelihood", "gaussian", "--set", "model.evidence_rows=128"),
+    "digits": ("--epochs", "300", "--warmup", "0"),
     "mnist": (
         *("--components", "100", "--binarize", "dynamic", "--epochs", "30", "--batch-size", "250", "--warmup", "0"),
         *("--set", "model.hidden=[500,500]"),
     ),
-    "bladder": ("--likelihood", "negative-binomial", "--epochs", "200", "--warmup", "0"),
+    "bladder": ("--likelihood", "negative-binomial", "--epochs", "112", "--warmup", "0"),
 }
 GENES = 2000
 

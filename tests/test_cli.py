@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from sklearn.metrics import normalized_mutual_info_score
 from scipy import sparse
+from sklearn.metrics import normalized_mutual_info_score
 
 import grid_oracle
 import priory

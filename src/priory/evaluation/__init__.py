@@ -1,7 +1,7 @@
 """Metrics of a model: likelihood, bound and latent space, each with a standard error."""
 
 from priory.evaluation.aggregate import AggregatePosterior, active_units
-from priory.evaluation.clusters import cluster_agreement, clusters
+from priory.evaluation.clustering import cluster_agreement, clusters
 from priory.evaluation.components import component_use, effective_components
 from priory.evaluation.estimates import Estimate
 from priory.evaluation.holes import coverage

@@ -38,7 +38,10 @@ from priory._support.files import replacing
 RESULTS = Path(__file__).parent / "results" / "clusters.json"
 SHARED = ("--prior", "vamp-mixture", "--latent-dim", "10", "--no-evaluate", "--no-report")
 FITS = {
-    "digits": ("--epochs", "300", "--warmup", "0"),
+    "digits": (
+        *("--components", "30", "--epochs", "56", "--batch-size", "20", "--warmup", "0"),
+        *("--set", "model.hidden=[128,128]"),
+    ),
     "mnist": (
         *("--components", "100", "--binarize", "dynamic", "--epochs", "30", "--batch-size", "250", "--warmup", "0"),
         *("--set", "model.hidden=[500,500]"),

@@ -131,7 +131,7 @@ def test_refit_weighs_the_prior_of_the_parameters_too():
         torch.manual_seed(0)
         prior = VampPriorMixture.from_data(x, 12, latent_dim=2, evidence_rows=evidence_rows)
         refit(start, prior, x, seed=0, epochs=30, patience=None, learning_rate=2e-2)
-        return float(prior.mixing_weights.min())
+        return float(prior.mixing_weights.detach().min())
 
     assert weight_of_the_smallest(20.0) < 0.8 * weight_of_the_smallest(1e9)
 

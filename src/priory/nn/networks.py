@@ -141,7 +141,7 @@ class ConvolutionalEncoderNetwork(nn.Module):
         self.convolutions = nn.Sequential(*layers)
         height, width = _image_sizes(self.image_shape, len(channels))[-1]
         self.head = nn.Linear([self.image_shape[0], *channels][-1] * height * width, out_features)
-        # A step with 500 pseudo-inputs takes a tenth less time: benchmarks/convolutional.py. torch's stubs lack this `to`.
+        # A tenth less time a step with 500 pseudo-inputs (benchmarks/convolutional.py). torch's stubs lack this `to`.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Float[Tensor, "*batch input"]) -> Float[Tensor, "*batch output"]:

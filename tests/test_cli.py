@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from scipy import sparse
+from sklearn.metrics import normalized_mutual_info_score
 
 import grid_oracle
 import priory
@@ -90,9 +91,9 @@ def trained(table, tmp_path_factory):
 @pytest.mark.parametrize("prior", slow_if(PRIORS, {"noise-contrastive"}))
 def test_fit_writes_a_whole_run_for_every_prior(prior, command, tmp_path):
     out = tmp_path / "run"
-    sizes = {"flow": ("--set", "model.prior_hidden=[16]"), "mog": ("--components", 5), "vamp": ("--components", 5)}
+    sizes = {"flow": ("--set", "model.prior_hidden=[16]"), "standard": (), "resampled": (), "noise-contrastive": ()}
     sizes["exemplar"] = ("--latent-dim", 3)  # in two, a quadrature over 1000 components takes seconds
-    size = ("--grid", "2x2") if "gtm" in prior else sizes.get(prior, ())
+    size = ("--grid", "2x2") if "gtm" in prior else sizes.get(prior, ("--components", 5))
     said = command("fit", "digits", "--prior", prior, *size, *QUICK, "--out", out)
     assert "1797 rows x 64 columns" in said
     assert "categorical" in said
@@ -106,8 +107,10 @@ def test_fit_writes_a_whole_run_for_every_prior(prior, command, tmp_path):
     expected |= {"pseudo_inputs"} if "vamp" in prior else set()
     expected |= {"components"} if prior in MIXTURES else set()
     expected |= {"map", "nodes", "landscape", "magnification"} if "gtm" in prior else set()
+    expected |= {"clusters"} if "components" in expected and "gtm" not in prior else set()
     assert pictures == expected
     metrics = json.loads((out / "metrics.json").read_text())
+    assert ("clusters" in pictures) == ({"clusters", "nmi", "ari"} <= set(metrics))
     assert metrics["nll"]["value"] > 50
     assert metrics["nll"]["se"] > 0
     assert {"elbo", "distortion", "rate", "active_units", "marginal_kl", "prior_in_aggregate"} <= set(metrics)
@@ -122,7 +125,8 @@ def test_beyond_two_latent_dimensions_pairs_are_drawn_and_the_same_each_time(com
     one, two = (
         {path.name: path.read_bytes() for path in (tmp_path / name / "figures").iterdir()} for name in ("one", "two")
     )
-    assert set(one) == {f"{name}.png" for name in ("pairwise", "components", "samples", "reconstructions", "training")}
+    drawn = ("pairwise", "components", "clusters", "samples", "reconstructions", "training")
+    assert set(one) == {f"{name}.png" for name in drawn}
     assert one == two
 
 
@@ -163,6 +167,19 @@ def test_embed_gives_every_row_its_id_latents_and_place_on_the_map(trained, tabl
         responsibilities = vae.latent_prior().responsibilities(q.mean).detach()
         places = grid_oracle.places(responsibilities.double().numpy(), vae.prior.nodes.double().numpy())
         np.testing.assert_allclose(z["map"], places, rtol=1e-4, atol=1e-5)
+
+
+def test_embed_gives_every_row_its_cluster(command, tmp_path):
+    run, out = tmp_path / "run", tmp_path / "z.npz"
+    command("fit", "digits", "--prior", "vamp-mixture", "--components", 5, *QUICK, "--out", run)
+    command("embed", run, "--out", out)
+    with np.load(out, allow_pickle=False) as z:
+        p_z = priory.load(run).latent_prior()
+        expected = p_z.responsibilities(torch.from_numpy(z["z_mean"])).argmax(-1)
+        np.testing.assert_array_equal(z["cluster"], expected)
+        judged = z["split"] == "test"
+        nmi = normalized_mutual_info_score(z["digit"][judged], z["cluster"][judged])
+    assert json.loads((run / "metrics.json").read_text())["nmi"]["value"] == pytest.approx(nmi)
 
 
 def test_map_gives_every_row_its_place_and_what_its_label_would_be(trained, table, command, tmp_path):

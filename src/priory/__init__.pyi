@@ -3,6 +3,8 @@ from priory.distributions.mixture import Mixture as Mixture
 from priory.distributions.normal import diagonal_normal as diagonal_normal
 from priory.evaluation import Estimate as Estimate
 from priory.evaluation import Evaluation as Evaluation
+from priory.evaluation import cluster_agreement as cluster_agreement
+from priory.evaluation import clusters as clusters
 from priory.evaluation import evaluate as evaluate
 from priory.evaluation import log_likelihood as log_likelihood
 from priory.grid.guide import Guide as Guide
@@ -55,6 +57,7 @@ from priory.priors import Prior as Prior
 from priory.priors import ResampledPrior as ResampledPrior
 from priory.priors import StandardNormal as StandardNormal
 from priory.priors import VampPrior as VampPrior
+from priory.priors import VampPriorMixture as VampPriorMixture
 from priory.rows import Conditions as Conditions
 from priory.rows import with_context as with_context
 from priory.saving import save as save

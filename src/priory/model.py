@@ -363,6 +363,28 @@ def evaluation_mode(model: Any) -> Iterator[None]:
             m.training = True
 
 
+@contextmanager
+def frozen(model: Any, prior: nn.Module) -> Iterator[None]:
+    """Switch gradients of all parameters but those of `prior` off inside the block; a pseudo-input keeps its gradient.
+
+    >>> encoder, prior = nn.Linear(2, 2), nn.Linear(2, 2)
+    >>> with frozen(nn.Sequential(prior, encoder), prior):
+    ...     encoder(prior(torch.zeros(2))).sum().backward()
+    >>> encoder.weight.grad is None, prior.bias.grad is None
+    (True, False)
+    """
+    own = set(prior.parameters())
+    everything = model.parameters() if isinstance(model, nn.Module) else ()
+    learned = [p for p in everything if p.requires_grad and p not in own]
+    for p in learned:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in learned:
+            p.requires_grad_(True)
+
+
 def _require_vectors(method: str, distribution: Distribution, letter: str) -> None:
     if len(distribution.event_shape) != 1:
         kind = type(distribution).__name__

@@ -1,6 +1,7 @@
 """Metrics of a model: likelihood, bound and latent space, each with a standard error."""
 
 from priory.evaluation.aggregate import AggregatePosterior, active_units
+from priory.evaluation.clustering import cluster_agreement, clusters, has_clusters
 from priory.evaluation.components import component_use, effective_components
 from priory.evaluation.estimates import Estimate
 from priory.evaluation.holes import coverage
@@ -15,10 +16,13 @@ __all__ = [
     "ImportanceEstimate",
     "LowEffectiveSampleSizeWarning",
     "active_units",
+    "cluster_agreement",
+    "clusters",
     "component_use",
     "coverage",
     "effective_components",
     "evaluate",
+    "has_clusters",
     "importance_estimate",
     "log_likelihood",
 ]

@@ -55,6 +55,9 @@ METRIC_DESCRIPTIONS = {
     "used_components": "perplexity of their use",
     "unused_weight": "weight of components hardly used",
     "log_normalizer": "log Z; its error shifts all NLLs alike",
+    "clusters": "components that are some row's likeliest",
+    "nmi": "of clusters and the label: 1 if they agree",
+    "ari": "adjusted Rand index of the same",
 }
 _INFORMATION = ("index_code_mutual_information", "mutual_information_upper_bound", "marginal_kl")
 METRIC_UNITS = dict.fromkeys(("nll", "elbo", "distortion", "rate", *_INFORMATION, "log_normalizer"), "nats") | {

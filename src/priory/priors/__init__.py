@@ -16,6 +16,7 @@ from priory.priors.gtm_vamp import GTMVampPrior
 from priory.priors.normal import StandardNormal
 from priory.priors.resampled import NoiseContrastivePrior, ResampledPrior
 from priory.priors.vamp import VampPrior
+from priory.priors.vamp_mixture import VampPriorMixture
 
 __all__ = [
     "ComponentCovariates",
@@ -39,4 +40,5 @@ __all__ = [
     "ResampledPrior",
     "StandardNormal",
     "VampPrior",
+    "VampPriorMixture",
 ]

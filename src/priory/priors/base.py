@@ -23,6 +23,10 @@ class Prior(nn.Module, ABC):
     argument, never a child: it stays out of the prior's `state_dict`, and the caller decides about its gradients.
     Parameters stay in float32 when a whole model is cast to half precision.
 
+    A prior may have a method `log_prior(encoder)`, the log-density of its parameters in nats per datum. `fit` and
+    `refit` add it to what they maximize, weighed as the KL term is; its gradient moves the parameters of the prior
+    alone. See `VampPriorMixture`.
+
     Attributes:
         latent_dim: L, or None if the encoder decides.
         needs_encoder: whether `forward` needs the encoder.
@@ -109,6 +113,7 @@ class MixturePrior(Prior):
     """
 
     mixing_logits: Tensor
+    components_are_clusters: ClassVar[bool] = True  # and no places of a map, or rows
 
     def __init__(self, num_components: int, *, learn_weights: bool = True) -> None:
         super().__init__()

@@ -69,6 +69,7 @@ class ExemplarPrior(MixturePrior):
     summary = "normals at the codes of the training rows, with one learned scale"
     reference = "Norouzi, Fleet & Norouzi 2020, arXiv:2004.04795, sec. 3"
     needs_encoder = True
+    components_are_clusters = False
     codes: Tensor
 
     def __init__(

@@ -41,6 +41,7 @@ class GridPrior(MixturePrior):
     """
 
     nodes: Tensor
+    components_are_clusters = False
 
     def __init__(
         self, grid: Float[Tensor, "node grid"], *, learn_weights: bool = True, guide: Guide | None = None

@@ -76,6 +76,7 @@ class VampPrior(MixturePrior):
         high: float | None = None,
         learn_pseudo_inputs: bool = True,
         learn_weights: bool = True,
+        **options: Any,
     ) -> Self:
         """Start the pseudo-inputs from training data.
 
@@ -89,6 +90,7 @@ class VampPrior(MixturePrior):
             high: largest value of the space, or None.
             learn_pseudo_inputs: parameters if true, a buffer otherwise.
             learn_weights: learned mixing weights, or uniform ones.
+            **options: further arguments of a subclass's constructor.
 
         Raises:
             TypeError: x is no tensor.
@@ -98,7 +100,8 @@ class VampPrior(MixturePrior):
         if x.ndim < 2 or len(x) == 0:
             raise ValueError(f"x: expected training rows of shape (N, *input) with N > 0, got {tuple(x.shape)}")
         start = initial_pseudo_inputs(x, num_components, initialize, low, high)
-        return cls(start, low=low, high=high, learn_pseudo_inputs=learn_pseudo_inputs, learn_weights=learn_weights)
+        learned = {"learn_pseudo_inputs": learn_pseudo_inputs, "learn_weights": learn_weights}
+        return cls(start, low=low, high=high, **learned, **options)
 
     @property
     def pseudo_inputs(self) -> Float[Tensor, "component *input"]:

@@ -28,6 +28,7 @@ from priory.priors import (
     ResampledPrior,
     StandardNormal,
     VampPrior,
+    VampPriorMixture,
 )
 from priory.vae import VAE, ConditionalVAE
 
@@ -65,6 +66,7 @@ OURS = (
     ResampledPrior,
     StandardNormal,
     VampPrior,
+    VampPriorMixture,
     Guide,
     RadialBasis,
 )

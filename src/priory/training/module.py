@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor, nn
 
-from priory.model import given
+from priory.model import frozen, given
 from priory.objectives import Elbo, Objective, Terms
 from priory.training.averaging import WeightAverage
 from priory.training.batches import ShuffledBatches
@@ -16,6 +16,7 @@ from priory.training.exemplars import exemplars_left_out
 from priory.training.failures import failed_step, invalid_parameters
 from priory.training.optimizers import OptimizerFactory, optimizer_of, scheduler_of
 from priory.training.settings import TrainingSettings
+from priory.vae import feature_encoder
 
 # Steps whose terms stay on the device: reading them makes the device wait, keeping them takes memory.
 PENDING_STEPS = 256
@@ -23,6 +24,9 @@ PENDING_STEPS = 256
 
 class Training(pl.LightningModule):
     """Minimizes -(reconstruction - beta * kl) of the objective, averaged over the batch, in nats.
+
+    If the model's prior has `log_prior` (see `Prior`), the loss also has -beta * log_prior, whose gradient reaches the
+    prior's own parameters alone: the encoder is to fit the data, not the clusters' prior.
 
     Steps log nothing through Lightning, whose bookkeeping takes as long as a step of a small model.
 
@@ -87,7 +91,12 @@ class Training(pl.LightningModule):
         self._pending_rows.append(len(x))
         if len(self._pending_rows) == PENDING_STEPS:
             self._read_pending()
-        return self.beta * kl - reconstruction
+        loss = self.beta * kl - reconstruction
+        prior: Any = getattr(self.model, "prior", None)
+        if not hasattr(prior, "log_prior"):
+            return loss
+        with frozen(self.model, prior):
+            return loss - self.beta * prior.log_prior(feature_encoder(self.model))
 
     def configure_gradient_clipping(
         self,

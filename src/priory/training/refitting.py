@@ -2,8 +2,8 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from priory.model import (
     cast_like,
     device_of,
     evaluation_mode,
+    frozen,
     given,
     latent_prior_of,
     posterior_of,
@@ -32,7 +33,7 @@ from priory.rows import Rows, RowsLike, as_rows, context_at, read_with_context
 from priory.training.exemplars import exemplars_attached, exemplars_left_out, refresh_exemplars
 from priory.training.failures import REFUSALS
 from priory.training.settings import SYNONYMS, RefitSettings
-from priory.vae import VAE, ConditionalVAE, features_of
+from priory.vae import VAE, ConditionalVAE, feature_encoder, features_of
 
 # Limits of expectation maximization, which keeps its draws: it takes seconds.
 MOST_DRAWS = 100_000
@@ -121,7 +122,7 @@ def refit(
     given(model, context_at(rows, torch.zeros(1, dtype=torch.int64)))  # before any work: do model and rows match?
     fitted = _with_prior(model, prior.to(device_of(model)))
     noise = nullcontext() if seed is None else own_noise(seed, device_of(model))
-    with noise, _frozen(model, prior), evaluation_mode(fitted), exemplars_attached(fitted, rows):
+    with noise, frozen(model, prior), evaluation_mode(fitted), exemplars_attached(fitted, rows):
         refresh_exemplars(fitted)
         fitting = _Fitting(prior, Posteriors(fitted, rows), Posteriors(fitted, judges), chosen)
         numbers, z = fitting.train.many_draws()
@@ -238,6 +239,8 @@ class _Fitting:
             z = self.train.draws(positions, self.settings.draws)
             with exemplars_left_out(self.train.model, self.train.numbers[positions]):
                 loss = self.prior.refit_loss(self.train.prior(positions), z)
+            if (log_prior := getattr(self.prior, "log_prior", None)) is not None:
+                loss = loss - log_prior(feature_encoder(self.train.model))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -261,21 +264,3 @@ class _Fitting:
             f"refit: expected a prior with finite densities, got {what} in epoch {len(self.course)}; "
             f"lower the learning rate, for example learning_rate={self.settings.learning_rate / 10:g}"
         )
-
-
-@contextmanager
-def _frozen(model: Any, prior: Prior) -> Iterator[None]:
-    """Switch gradients of all parameters but the new prior's off inside the block.
-
-    Pseudo-inputs need the gradient of the encoder's input only.
-    """
-    own = set(prior.parameters())
-    everything = model.parameters() if isinstance(model, nn.Module) else ()
-    learned = [p for p in everything if p.requires_grad and p not in own]
-    for p in learned:
-        p.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for p in learned:
-            p.requires_grad_(True)

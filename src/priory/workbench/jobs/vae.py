@@ -15,9 +15,19 @@ from priory._support.locking import sole_writer
 from priory._support.memory import require_memory
 from priory._support.messages import first_few
 from priory._support.seeds import own_noise
-from priory.evaluation import METRIC_DESCRIPTIONS, Evaluation, evaluate, log_likelihood
+from priory.evaluation import (
+    METRIC_DESCRIPTIONS,
+    Estimate,
+    Evaluation,
+    cluster_agreement,
+    clusters,
+    evaluate,
+    has_clusters,
+    log_likelihood,
+)
 from priory.maps import TopographicMap
 from priory.maps.conditional_surface import ConditionalSurface
+from priory.maps.labels import classes
 from priory.maps.model_surface import ModelSurface, grid_prior_of
 from priory.maps.quality import MAP_DESCRIPTIONS
 from priory.maps.surfaces import Surface
@@ -252,8 +262,18 @@ def measure(
         metrics = evaluate(model, rows, num_samples=num_samples, progress=progress)
     if grid_prior_of(model) is not None:
         metrics |= quality_on_map(TopographicMap(model, rows), rows)
+    elif has_clusters(model):
+        metrics |= _quality_of_clusters(clusters(model, rows), rows)
     require_finite_metrics(metrics, rows)
     return metrics
+
+
+def _quality_of_clusters(found: Tensor, rows: DatasetRows) -> dict[str, Estimate]:
+    """The number of clusters, and their agreement with the first label that is a class, if there is one."""
+    quality = {"clusters": Estimate(len(found.unique()), 0.0)}
+    if (kinds := classes(rows.labels)) is not None and (known := kinds != "").sum() > 1:
+        quality |= cluster_agreement(found[torch.from_numpy(known)], kinds[known])
+    return quality
 
 
 def require_finite_metrics(metrics: Evaluation, rows: DatasetRows) -> None:
@@ -274,7 +294,10 @@ def require_finite_metrics(metrics: Evaluation, rows: DatasetRows) -> None:
 
 @torch.no_grad()
 def embed(model: AnyModel, rows: DatasetRows) -> dict[str, np.ndarray]:
-    """`z_mean`, `z_scale` of q(z|x); with a grid prior `map`, each row's place, and `map_scale`, the spread of u."""
+    """`z_mean`, `z_scale` of q(z|x); with a grid prior `map`, each row's place, and `map_scale`, the spread of u.
+
+    With a mixture whose components are clusters, `cluster`: the number of the component that the row belongs to most.
+    """
     posteriors = [
         posterior_of(given(model, context), cast_like(x, model)) for x, context in batches_with_context(rows, 1024)
     ]
@@ -285,6 +308,8 @@ def embed(model: AnyModel, rows: DatasetRows) -> dict[str, np.ndarray]:
     if grid_prior_of(model) is not None:
         places = TopographicMap(model, rows).places
         found |= {"map": places.place.numpy(), "map_scale": places.scale.numpy()}
+    elif has_clusters(model):
+        found["cluster"] = clusters(model, rows).numpy()
     return found
 
 

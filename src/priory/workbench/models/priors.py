@@ -24,11 +24,12 @@ from priory.priors import (
     ResampledPrior,
     StandardNormal,
     VampPrior,
+    VampPriorMixture,
 )
 from priory.priors.feature_range import scale_above
 from priory.priors.radial import FittedGTM, Sheet, fitted_gtm, radial_network
 from priory.workbench.models.facts import MOST_START_ROWS, Features
-from priory.workbench.settings.priors import PRIORS, GridSettings
+from priory.workbench.settings.priors import PRIORS, GridSettings, VampSettings
 
 FEWEST_GTM_ROWS, MOST_GTM_NUMBERS = 1000, 2**26  # of the features that a grid's classical GTM is fitted to
 
@@ -44,7 +45,22 @@ def build_mog(settings: Any, features: Features) -> MixtureOfGaussians:
 
 
 def build_vamp(settings: Any, features: Features) -> VampPrior:
-    """A VampPrior.
+    """A VampPrior; see `_from_rows` for the error."""
+    return VampPrior.from_data(**_from_rows(settings, features))
+
+
+def build_vamp_mixture(settings: Any, features: Features) -> VampPriorMixture:
+    """A VampPrior mixture; see `_from_rows` for the error."""
+    return VampPriorMixture.from_data(
+        **_from_rows(settings, features),
+        latent_dim=settings.latent_dim,
+        concentration=settings.concentration,
+        evidence_rows=settings.evidence_rows,
+    )
+
+
+def _from_rows(settings: VampSettings, features: Features) -> dict[str, Any]:
+    """Arguments of `VampPrior.from_data`.
 
     Raises:
         ValueError: there are fewer rows than pseudo-inputs that start from rows; several would start alike.
@@ -56,15 +72,15 @@ def build_vamp(settings: Any, features: Features) -> VampPrior:
             f"pseudo-inputs to start from; give --set model.components={num_rows} or fewer, or let them start "
             "elsewhere with --set model.initialize=mean"
         )
-    return VampPrior.from_data(
-        features.rows,
-        settings.components,
-        initialize=settings.initialize,
-        low=features.low,
-        high=features.high,
-        learn_pseudo_inputs=settings.learn_pseudo_inputs,
-        learn_weights=settings.learn_weights,
-    )
+    return {
+        "x": features.rows,
+        "num_components": settings.components,
+        "initialize": settings.initialize,
+        "low": features.low,
+        "high": features.high,
+        "learn_pseudo_inputs": settings.learn_pseudo_inputs,
+        "learn_weights": settings.learn_weights,
+    }
 
 
 def build_gtm(settings: Any, features: Features) -> GTMPrior:

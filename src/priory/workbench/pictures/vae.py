@@ -10,7 +10,7 @@ from torch.distributions import Distribution
 
 from priory.distributions.mixture import Mixture
 from priory.distributions.normal import bounded_scale, is_diagonal_normal
-from priory.evaluation import AggregatePosterior
+from priory.evaluation import AggregatePosterior, clusters, has_clusters
 from priory.evaluation.components import rows_at_once
 from priory.evaluation.contexts import overall_prior
 from priory.maps import TopographicMap
@@ -21,6 +21,7 @@ from priory.model import (
     LatentVariableModel,
     cast_like,
     given,
+    latent_prior_of,
     likelihood_of,
     posterior_of,
     reconstruct,
@@ -69,8 +70,9 @@ def draw_figures(
     A prior with a square grid: `map_figures` of all rows of the data set. Two latent dimensions: `prior.png`, the
     prior's density around the encoded rows; more: `pairwise.png`, its marginals and the aggregate posterior's. Always:
     `samples.png`, `reconstructions.png`, and `training.png` if there is a history. Images and a prior with
-    pseudo-inputs: `pseudo_inputs.png`; with exemplars: `exemplars.png`. A mixture: `components.png`, the use of its
-    components. `restored` adds the constant columns to rows, so that they are whole images.
+    pseudo-inputs: `pseudo_inputs.png`; with exemplars: `exemplars.png`; with clusters: `clusters.png`, the components'
+    decoded means. A mixture: `components.png`, the use of its components. `restored` adds the constant columns to rows,
+    so that they are whole images.
     """
     rows = DatasetRows(rows.dataset, rows.indices[:MOST_JUDGED])
     p_z = overall_prior(model, rows)
@@ -149,6 +151,11 @@ def _image_figures(model: Any, look: Look, x: Tensor, rows: DatasetRows) -> dict
             look.restored(x[:NUM_PAIRS].flatten(1)).cpu(), reconstructions, **look.gray
         ),
     }
+    if has_clusters(model):
+        centers = _cluster_centers(model, x)
+        title = f"Decoded centers of {len(centers)} clusters, the largest first"
+        images = look.restored(centers.flatten(1)).cpu()
+        figures["clusters"] = plot_images(images, title=title, **look.gray)
     prior: Any = getattr(model, "prior", None)
     prior = prior.prior if isinstance(prior, ConditionalMixturePrior) else prior
     if (pseudo_inputs := getattr(prior, "pseudo_inputs", None)) is not None:
@@ -185,6 +192,14 @@ def _draw_exemplars(model: LatentVariableModel, prior: ExemplarPrior, look: Look
     images = likelihood_of(model, torch.cat([codes, drawn], 1)).mean.flatten(0, 1).flatten(1)
     title = f"{len(codes)} of {prior.num_components} exemplars (left), and draws about each"
     return plot_images(look.restored(images).cpu(), columns=1 + DRAWN_OF_EXEMPLAR, title=title, **look.gray)
+
+
+def _cluster_centers(model: LatentVariableModel, x: Tensor) -> Tensor:
+    """E[x | z] at the mean of the components that rows belong to most, the most used first."""
+    p_z: Any = latent_prior_of(model)
+    sizes = clusters(model, x).bincount(minlength=p_z.num_components)
+    largest = sizes.argsort(descending=True, stable=True)[: min(MOST_PSEUDO_INPUTS, int((sizes > 0).sum()))]
+    return likelihood_of(model, p_z.components.mean[largest.to(x.device)]).mean
 
 
 def _table_figures(model: Any, look: Look, x: Tensor, rows: DatasetRows) -> dict[str, Any]:

@@ -30,6 +30,12 @@ HOW_TO_READ = {
         "The logarithm of the prior's normalizer Z, by draws: its error moves the NLL of all rows by the same amount, "
         "and the error of the NLL does not contain it."
     ),
+    "clusters": "Components of the prior that are the likeliest one of at least one row.",
+    "nmi": (
+        "The normalized mutual information of clusters and the first label, which training has not seen: 1 where they "
+        "agree, near 0 by chance; it forgives classes that are split."
+    ),
+    "ari": "The adjusted Rand index of the same: 1 where they agree, 0 by chance; a split class lowers it.",
     "trustworthiness": "1 where rows that are neighbors on the map are neighbors in the data too; 0.5 is chance.",
     "pca_trustworthiness": (
         "The trustworthiness of the same rows on the plane of their first two principal components: a map should be "

@@ -63,6 +63,10 @@ CAPTIONS = {
         "Exemplars",
         "Decoded codes of some training rows, and beside each what the prior draws about it: variations of the row.",
     ),
+    "clusters": (
+        "The clusters",
+        "The decoded center of each of the prior's components that some of {judged} belong to most, the largest first.",
+    ),
     "components": (
         "Use of the components",
         "Weights of the prior's components, and how far {judged} use them, by one draw from each q(z | x).",
@@ -209,8 +213,11 @@ def _map(run: Subject, model: Any, rows: DatasetRows, jobs: PageJobs, notes: lis
             places, score = drawn.places.place.numpy(), drawn.log_likelihood.numpy()
             looks: dict[str, Any] = {"nodes": _nodes(run, drawn, rows.dataset.encoding), "score_name": name}
         else:
-            if (codes := jobs.embed(model, rows).get("z_mean")) is None:
+            embedded = jobs.embed(model, rows)
+            if (codes := embedded.get("z_mean")) is None:
                 return None
+            if (clusters := embedded.get("cluster")) is not None:
+                of_rows.setdefault("cluster", clusters.astype(str))
             places = codes
             score = jobs.score(model, rows, SCORE_SAMPLES, SEED)
             looks = {"score_name": ESTIMATED}

@@ -33,6 +33,15 @@ class VampSettings(ComponentSettings, PseudoInputSettings):
     initialize: Literal["data", "mean", "uniform"] = Field("data", description="where pseudo-inputs start")
 
 
+class VampMixtureSettings(VampSettings):
+    """Settings of a VampPrior mixture."""
+
+    concentration: float = Field(1.0, gt=0, le=10**6, description="of the Dirichlet process over the clusters")
+    evidence_rows: float = Field(
+        256.0, gt=0, le=10**9, description="rows that the clusters' prior is weighed against: fewer, fewer clusters"
+    )
+
+
 class NetworkWidths(Settings):
     """Settings of a prior with a network of its own."""
 
@@ -102,6 +111,7 @@ for _name, _prior, _settings in (
     ("standard", "StandardNormal", Settings),
     ("mog", "MixtureOfGaussians", ComponentSettings),
     ("vamp", "VampPrior", VampSettings),
+    ("vamp-mixture", "VampPriorMixture", VampMixtureSettings),
     ("gtm", "GTMPrior", GridSettings),
     ("gtm-vamp", "GTMVampPrior", GTMVampSettings),
     ("exemplar", "ExemplarPrior", ExemplarSettings),

@@ -1,6 +1,7 @@
 """Clusters: the components of a mixture prior, as a partition of the rows."""
 
 from collections.abc import Callable
+from typing import TypeGuard
 
 import numpy as np
 import torch
@@ -59,16 +60,15 @@ def clusters(model: LatentVariableModel, rows: RowsLike, *, batch_size: int = 10
 
 
 @torch.no_grad()
-def has_clusters(model: AnyModel) -> bool:
+def has_clusters(model: AnyModel) -> TypeGuard[LatentVariableModel]:
     """Whether p(z) is a mixture whose components are clusters, and not places of a map, exemplars or contexts'.
 
     >>> from priory import VAE, BernoulliDecoder, MixtureOfGaussians, NormalEncoder, mlp
     >>> has_clusters(VAE(NormalEncoder(mlp(6, [8], 4)), BernoulliDecoder(mlp(2, [8], 6)), MixtureOfGaussians(2, 5)))
     True
     """
-    if isinstance(model, ConditionalModel) or not getattr(
-        getattr(model, "prior", None), "components_are_clusters", True
-    ):
+    prior = getattr(model, "prior", None)
+    if isinstance(model, ConditionalModel) or not getattr(prior, "components_are_clusters", True):
         return False
     with evaluation_mode(model):
         p_z = latent_prior_of(model)

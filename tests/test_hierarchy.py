@@ -5,23 +5,10 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from family import MEMBERS, small_vae
 from priory import (
-    VAE,
-    BernoulliDecoder,
-    MixtureOfGaussians,
-    NormalEncoder,
-    StandardNormal,
-    VampPrior,
     diagonal_normal,
-    elbo,
-    importance_weighted_bound,
-    mlp,
-    refit,
 )
-from priory.distributions.chain import Chain, center_of
-from priory.nn.hierarchy import HierarchicalEncoder
-from priory.priors.hierarchical import HierarchicalPrior
+from priory.distributions.chain import Chain
 
 A, B, C = 2, 3, 2  # dimensions of the levels
 

@@ -7,6 +7,7 @@ from priory.priors.gaussians import MixtureOfGaussians
 from priory.priors.grid import GridPrior
 from priory.priors.gtm import GTMPrior
 from priory.priors.gtm_vamp import GTMVampPrior
+from priory.priors.hierarchical import HierarchicalPrior
 from priory.priors.normal import StandardNormal
 from priory.priors.vamp import VampPrior
 
@@ -16,6 +17,7 @@ __all__ = [
     "GTMPrior",
     "GTMVampPrior",
     "GridPrior",
+    "HierarchicalPrior",
     "MixtureOfGaussians",
     "MixturePrior",
     "Prior",

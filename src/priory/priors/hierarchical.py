@@ -1,5 +1,7 @@
 """The prior of several levels: any prior at the top, and a conditional normal of each level given those above it."""
 
+from typing import Any
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -18,6 +20,9 @@ class HierarchicalPrior(Prior):
         conditional: from z_top (..., L_top) to p(z_rest | z_top), for example a `NormalEncoder` of z_top; of more than
             two levels a `HierarchicalEncoder` of it.
 
+    Attributes:
+        levels: the dimensions of each level, the top one first; that of the top is None if the encoder decides.
+
     Raises:
         ValueError: `conditional` has no `latent_dim`.
 
@@ -25,8 +30,8 @@ class HierarchicalPrior(Prior):
 
     >>> from priory import NormalEncoder, StandardNormal, mlp
     >>> prior = HierarchicalPrior(StandardNormal(2), NormalEncoder(mlp(2, [8], 2 * 3)))
-    >>> prior().sample((7,)).shape
-    torch.Size([7, 5])
+    >>> prior().sample((7,)).shape, prior.levels
+    (torch.Size([7, 5]), (2, 3))
     """
 
     summary = "any prior at the top level, and a conditional normal of each level given those above it"
@@ -35,7 +40,8 @@ class HierarchicalPrior(Prior):
     def __init__(self, top: Prior, conditional: nn.Module) -> None:
         super().__init__()
         self.top, self.conditional = top, conditional
-        self._rest = levels_of(conditional=conditional)
+        self._lower = levels_of("conditional", conditional)
+        self.levels = (top.latent_dim, *self._lower)
 
     @property
     def needs_encoder(self) -> bool:  # type: ignore[override]
@@ -45,7 +51,7 @@ class HierarchicalPrior(Prior):
     @property
     def latent_dim(self) -> int | None:  # type: ignore[override]
         """The number of dimensions of all levels; None if the encoder decides about the top level."""
-        return None if self.top.latent_dim is None else self.top.latent_dim + sum(self._rest)
+        return None if self.top.latent_dim is None else self.top.latent_dim + sum(self._lower)
 
     @property
     def guide(self) -> Guide | None:
@@ -58,8 +64,20 @@ class HierarchicalPrior(Prior):
         Raises:
             TypeError: the top prior needs the encoder, and there is none.
         """
-        return Chain(self.top(top_of(encoder)), self.conditional, sum(self._rest))
+        top = self.top(None if encoder is None else top_of(encoder))
+        return Chain(top, self.conditional, self._lower)
 
     def fit_by_em(self, z: Float[Tensor, "draw latent"], features: Features | None = None, *, seed: int = 0) -> bool:
         """Fit the top prior to the top level of these draws, if its steps have a closed form."""
-        return self.top.fit_by_em(z[:, : z.shape[1] - sum(self._rest)], features, seed=seed)
+        return self.top.fit_by_em(z[:, : z.shape[1] - sum(self._lower)], features, seed=seed)
+
+
+def top_prior(prior: Any) -> Any:
+    """Return the prior of the top level of a `HierarchicalPrior`, and another prior as it is.
+
+    >>> from priory import NormalEncoder, StandardNormal, mlp
+    >>> top = StandardNormal(2)
+    >>> top_prior(HierarchicalPrior(top, NormalEncoder(mlp(2, [8], 2 * 3)))) is top, top_prior(top) is top
+    (True, True)
+    """
+    return prior.top if isinstance(prior, HierarchicalPrior) else prior

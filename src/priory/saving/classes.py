@@ -11,12 +11,13 @@ from priory.distributions.normal import Normal
 from priory.grid.guide import Guide
 from priory.grid.nodes import RadialBasis
 from priory.model import ComposedModel
-from priory.nn import decoders, encoders, networks, preprocessing
+from priory.nn import branches, decoders, encoders, hierarchy, networks, preprocessing
 from priory.priors import (
     DensityPrior,
     FlowPrior,
     GTMPrior,
     GTMVampPrior,
+    HierarchicalPrior,
     MixtureOfGaussians,
     StandardNormal,
     VampPrior,
@@ -27,11 +28,13 @@ OURS = (
     VAE,
     ComposedModel,
     encoders.NormalEncoder,
+    hierarchy.HierarchicalEncoder,
     decoders.BernoulliDecoder,
     decoders.CategoricalDecoder,
     decoders.DiscretizedLogisticDecoder,
     decoders.GaussianDecoder,
     decoders.NegativeBinomialDecoder,
+    branches.Branches,
     networks.GatedLinear,
     networks.ConvolutionalEncoderNetwork,
     networks.ConvolutionalDecoderNetwork,
@@ -43,6 +46,7 @@ OURS = (
     FlowPrior,
     GTMPrior,
     GTMVampPrior,
+    HierarchicalPrior,
     MixtureOfGaussians,
     StandardNormal,
     VampPrior,

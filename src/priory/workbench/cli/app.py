@@ -65,6 +65,7 @@ FIT = {
     "Model": (
         "model.prior",
         "model.latent_dim",
+        "model.levels",
         "model.components",
         "model.likelihood",
         "model.network",

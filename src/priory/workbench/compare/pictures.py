@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from priory._support.seeds import own_noise
+from priory.maps.model_surface import grid_prior_of
 from priory.model import device_of
 from priory.plots import plot_map, plot_prior_contours, plot_rate_distortion, save_figure
 from priory.plots.figure import to_numpy
 from priory.plots.regions import draw, square_window
-from priory.priors import GridPrior
 from priory.vae import VAE
 from priory.workbench.compare.cells import Cell
 from priory.workbench.compare.panels import for_all, panels_for, write_below
@@ -128,8 +128,9 @@ def maps(shown: list[Shown]) -> Drawing | str:
     look = by_first_label(shown[0].rows)
     panels = panels_for(len(shown), 4.4)
     for panel, each in zip(panels, shown, strict=True):
-        assert isinstance(each.vae.prior, GridPrior)
-        plot_map(each.places["map"], **look, nodes=each.vae.prior.nodes, axes=panel)
+        prior = grid_prior_of(each.vae)
+        assert prior is not None
+        plot_map(each.places["map"], **look, nodes=prior.nodes, axes=panel)
         panel.set_title(str(each.cell), fontsize="medium")
     for_all(panels)
     label = f", by {look['name']}" if look else ""

@@ -11,11 +11,13 @@ from priory._support.imports import located
 from priory.model import evaluation_mode
 from priory.nn.decoders import LikelihoodDecoder
 from priory.nn.encoders import NormalEncoder
+from priory.nn.hierarchy import HierarchicalEncoder
 from priory.nn.preprocessing import Preprocessing
-from priory.priors import Prior
+from priory.priors import HierarchicalPrior, Prior
 from priory.vae import VAE
 from priory.workbench.data import LikelihoodProposal, Summary, propose_likelihood
 from priory.workbench.models.facts import DataFacts, Features
+from priory.workbench.models.levels import decoder_network, lower_encoder, lower_prior
 from priory.workbench.settings.likelihoods import LIKELIHOODS
 from priory.workbench.settings.model import ModelSettings
 from priory.workbench.settings.networks import NETWORKS
@@ -96,14 +98,16 @@ def build_vae(settings: ModelSettings, facts: DataFacts) -> VAE:
         ValueError: a name is unknown, or a convolutional network is asked for rows that are no images.
     """
     likelihood, options, rows = class_of_decoder(settings), decoder_options(settings), facts.start_rows
-    inputs, latents, shape = facts.num_inputs, settings.latent_dim, facts.image_shape
-    encoder_network, decoder_network = (NETWORKS[name] for name in settings.networks)
+    inputs, shape = facts.num_inputs, facts.image_shape
     preprocess = likelihood.preprocessing(rows if facts.rows is not None else rows[:1], **options)
-    encoder = NormalEncoder(
-        located(encoder_network.encoder)(settings, inputs, 2 * latents, shape), settings.log_variance_range
+    encoder: Any = NormalEncoder(
+        located(NETWORKS[settings.networks[0]].encoder)(settings, inputs, 2 * settings.latent_dim, shape),
+        settings.log_variance_range,
     )
     outputs = inputs * likelihood.outputs_per_dimension(**options)
-    network = located(decoder_network.decoder)(settings, latents, outputs, shape)
+    if settings.levels > 1:
+        encoder = HierarchicalEncoder(encoder, *lower_encoder(settings, inputs, shape))
+    network = decoder_network(settings, outputs, shape)
     decoder = likelihood.from_data(network, rows, **options)
     prior = build_prior(settings, facts.features(preprocess))
     encoder.input_noise = input_noise(settings, prior)
@@ -116,7 +120,8 @@ def build_prior(settings: ModelSettings, features: Features) -> Prior:
     Raises:
         ValueError: the name is unknown.
     """
-    return located(PRIORS[settings.prior].build)(settings, features)
+    prior = located(PRIORS[settings.prior].build)(settings, features)
+    return prior if settings.levels == 1 else HierarchicalPrior(prior, lower_prior(settings))
 
 
 @torch.no_grad()
@@ -126,7 +131,7 @@ def check_parts(vae: VAE, settings: ModelSettings, facts: DataFacts) -> None:
     Raises:
         ValueError: a distribution has another shape than it should, or the prior's weights do not restore the prior.
     """
-    x, columns, latents = facts.start_rows[:1], facts.num_inputs, settings.latent_dim
+    x, columns, latents = facts.start_rows[:1], facts.num_inputs, sum(settings.level_dims)
     z = torch.linspace(-1.0, 1.0, 3 * latents).reshape(3, latents)
     with torch.random.fork_rng(devices=[]), evaluation_mode(vae):
         p_z = vae.latent_prior()

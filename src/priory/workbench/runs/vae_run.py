@@ -97,7 +97,7 @@ class Run(RunFolder):
         widths = getattr(model, "hidden", None) or DEFAULT_HIDDEN.get(networks, ())
         found = [
             ("model", f"VAE with a {model.prior} prior{size}"),
-            ("latent dimensions", str(model.latent_dim)),
+            ("latent dimensions", model.described_dims),
             ("likelihood", str(model.likelihood)),
             ("networks", ", ".join([networks, *([" ".join(map(str, widths))] if widths else [])])),
             ("training", f"at most {training.epochs} epochs of batches of {training.batch_size}"),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from priory._support.locking import sole_writer
-from priory.priors import GridPrior
+from priory.maps.model_surface import grid_prior_of
 from priory.training import process_rank
 from priory.training.history import HISTORY_FILE
 from priory.training.settings import TrainingSettings
@@ -128,12 +128,14 @@ def _say_what_was_found(run: Run, dataset: Dataset, proposal: LikelihoodProposal
     else:
         say(f"likelihood: {settings.model.likelihood}, as asked (proposed: {proposal.likelihood})")
     say(f"prior: {settings.model.prior} ({class_of_prior(settings.model.prior).summary})")
+    if settings.model.levels > 1:
+        say(f"levels: {settings.model.described_dims} latent dimensions; the prior is that of the first, the top level")
 
 
 def _say_what_was_written(run: Run, vae: VAE, pictures: list[Path], page: Path | None) -> None:
     files = [name for name in (CONFIG, MODEL, METRICS, HISTORY_FILE) if (run.path / name).exists()]
     say_files(run.path, files, pictures, page)
-    what = "means, scales and map coordinates" if isinstance(vae.prior, GridPrior) else "means and scales"
+    what = "means, scales and map coordinates" if grid_prior_of(vae) is not None else "means and scales"
     folder = shlex.quote(str(run.path))
     say(f"next: priory embed {folder} --out z.csv   ({what} of every row)")
     say(f"      priory sample {folder} -n 100 --out x.npz   (new data)")

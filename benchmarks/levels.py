@@ -59,9 +59,8 @@ def measured(name: str, experiment: Experiment, folder: Path, quick: tuple[str, 
                     fit(experiment, prior, levels, seed, out, quick)
             found = [json.loads((out / "metrics.json").read_text()) for out in runs]
             values = {metric: [each[metric]["value"] for each in found] for metric in METRICS if metric in found[0]}
-            minutes = [(Run.open(out).seconds or 0.0) / 60 for out in runs]
             dims = Run.open(runs[0]).settings.model.described_dims
-            rows.append({"data": name, "prior": prior, "dims": dims, "minutes": minutes} | values)
+            rows.append({"data": name, "prior": prior, "dims": dims} | values)
     return rows
 
 
@@ -73,8 +72,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         "`python benchmarks/levels.py`: gated networks of 300 and 300; test rows, nats. Digits: defaults of `priory",
         "fit`, mean and standard error over three seeds. Static MNIST: ten epochs, 200 components, one seed.",
         "",
-        "| data | prior | latent dimensions | -ELBO | NLL | rate | rate of the top | active units | minutes |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| data | prior | latent dimensions | -ELBO | NLL | rate | rate of the top | active units |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         numbers = [cell(row[name], sign) for name, sign in (("elbo", -1), ("nll", 1), ("rate", 1))]
@@ -82,7 +81,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         active = f"{np.mean(row['active_units']):.0f}"
         if "active_units_level_1" in row:
             active += f", {np.mean(row['active_units_level_1']):.0f} at the top"
-        cells = (row["data"], row["prior"], row["dims"], *numbers, top, active, f"{np.mean(row['minutes']):.1f}")
+        cells = (row["data"], row["prior"], row["dims"], *numbers, top, active)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

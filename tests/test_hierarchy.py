@@ -248,7 +248,9 @@ def test_refit_fits_the_top_by_em_and_the_conditional_by_gradient():
     x = torch.zeros(200, NUM_INPUTS, dtype=torch.float64)
     before = [parameter.clone() for parameter in (*hierarchy.vae.encoder.parameters(), hierarchy.vae.decoder.weight)]
     prior = HierarchicalPrior(MixtureOfGaussians(3, 1).double(), hierarchy.conditionals[0])
-    found = refit(hierarchy.vae, prior, x, seed=0, epochs=30, learning_rate=0.1, batch_size=200, draws=5, validation_draws=20)
+    found = refit(
+        hierarchy.vae, prior, x, seed=0, epochs=30, learning_rate=0.1, batch_size=200, draws=5, validation_draws=20
+    )
     assert found.by_em
     expected = hierarchy.approximate(x[0])
     torch.testing.assert_close(prior.top.loc[0], expected.mean[:3], atol=0.05, rtol=0)

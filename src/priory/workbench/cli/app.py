@@ -181,7 +181,9 @@ def refit(
 
 @app.command(cls=SectionedCommand)
 @settings_options(
-    RunSettings, {"Model": ("model.latent_dim",), "Training": ("training.epochs",), "Data": TABLE}, flags=FLAGS
+    RunSettings,
+    {"Model": ("model.latent_dim", "model.levels"), "Training": ("training.epochs",), "Data": TABLE},
+    flags=FLAGS,
 )
 def compare(
     given: Given,

@@ -13,7 +13,7 @@ from priory.workbench.settings.networks import NETWORKS
 from priory.workbench.settings.priors import PRIORS
 from priory.workbench.settings.registry import Registry
 
-MOST_LEVELS = 5
+MOST_LEVELS = 5  # as many as there are metrics of
 REGISTRIES: dict[str, Registry[Any]] = {"prior": PRIORS, "likelihood": LIKELIHOODS, "network": NETWORKS}
 
 
@@ -109,8 +109,8 @@ class ModelSettings(Settings):
     def _of_as_many_levels(self) -> Self:
         if self.lower_dims is not None and len(self.lower_dims) != self.levels - 1:
             raise ValueError(
-                f"lower_dims: expected dimensions of {self.levels - 1} levels below the top, because levels is "
-                f"{self.levels}, got {len(self.lower_dims)}"
+                f"expected as many lower_dims as levels below the top, {self.levels - 1}, got {len(self.lower_dims)}; "
+                "give one number for each, or leave them out"
             )
         return self
 

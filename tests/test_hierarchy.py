@@ -242,6 +242,7 @@ def test_refit_draws_from_the_chain(num_levels):
             torch.testing.assert_close(found.T.cov(), expected.covariance_matrix, atol=0.03, rtol=0)
 
 
+@pytest.mark.slow
 def test_refit_fits_the_top_by_em_and_the_conditional_by_gradient():
     """The aggregate posterior of equal rows is q(z|x), a joint normal that this prior can be."""
     hierarchy = Hierarchy()
@@ -249,11 +250,11 @@ def test_refit_fits_the_top_by_em_and_the_conditional_by_gradient():
     before = [parameter.clone() for parameter in (*hierarchy.vae.encoder.parameters(), hierarchy.vae.decoder.weight)]
     prior = HierarchicalPrior(MixtureOfGaussians(3, 1).double(), hierarchy.conditionals[0])
     found = refit(
-        hierarchy.vae, prior, x, seed=0, epochs=30, learning_rate=0.1, batch_size=200, draws=5, validation_draws=20
+        hierarchy.vae, prior, x, seed=0, epochs=80, learning_rate=0.05, batch_size=200, draws=5, validation_draws=20
     )
     assert found.by_em
     expected = hierarchy.approximate(x[0])
-    torch.testing.assert_close(prior.top.loc[0], expected.mean[:3], atol=0.05, rtol=0)
+    torch.testing.assert_close(prior.top.loc[0], expected.mean[:3], atol=0.1, rtol=0)
     assert found.course[found.best] == pytest.approx(-expected.entropy().item(), abs=0.08)
     after = [*hierarchy.vae.encoder.parameters(), hierarchy.vae.decoder.weight]
     assert all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
@@ -398,3 +399,24 @@ def test_levels_that_do_not_match_are_refused_in_one_line():
     matrix = MultivariateNormal(torch.zeros(2), torch.eye(2)).expand((3,))
     with pytest.raises(ValueError, match="first: expected a distribution over vectors"):
         Chain(torch.distributions.Independent(matrix, 1), lambda a: first, (2,))
+
+
+def test_a_far_row_has_no_likelihood_and_no_place_and_leaves_the_others():
+    x = torch.randn(20, 6)
+    settings = {"latent_dim": 2, "levels": 3, "likelihood": "gaussian"}
+    vae = build_vae(ModelSettings.of_prior("gtm-vamp", **SMALL | WITHOUT_START | settings), DataFacts(6, 20, x)).eval()
+    x[3], x[5, 0] = 1e30, 1e20
+    found = log_likelihood(vae, x, num_samples=4)
+    assert found.isneginf().nonzero().flatten().tolist() == [3, 5]
+    assert found.isfinite().sum() == 18
+    assert TopographicMap(vae, x).places.node[3] == -1
+
+
+@pytest.mark.parametrize("prior", TOPS)
+def test_every_top_is_refitted(prior):
+    vae, x = small("standard")
+    other, _ = small(prior, grid_network="rbf") if "gtm" in prior else small(prior)
+    found = refit(vae, other.prior, x, seed=0, epochs=2)
+    assert found.by_em == (prior in ("mog", "gtm", "gtm-vamp"))
+    assert found.course[found.best] == max(found.course)
+    assert len(found.course) == 3

@@ -2,11 +2,11 @@
 
     python benchmarks/levels.py [--data-dir DIR] [--runs DIR] [--quick]
 
-`priory fit` with gated networks of 300 and 300 (of two levels those of Tomczak & Welling 2018), a standard normal and a
-VampPrior. scikit-learn's digits over two seeds, at most 100 epochs with a KL warm-up of ten, stopped after fifteen without
-a better validation: in the default warm-up of fifty epochs two levels overfit 1000 rows, and weights are chosen after it
-only. And, if `binarized_mnist.npz` is in `--data-dir` or $PRIORY_DATA, ten epochs of static MNIST with 200 components, one
-seed. ELBO and NLL of the test rows, in nats.
+`priory fit` with gated networks of 300 and 300 (of two levels those of Tomczak & Welling 2018), with a standard normal
+and with a VampPrior. scikit-learn's digits over two seeds, at most 100 epochs with a KL warm-up of ten, stopped
+after fifteen without a better validation: in the default warm-up of fifty epochs two levels overfit 1000 rows, and
+weights are chosen after it only. And, if `binarized_mnist.npz` is in `--data-dir` or $PRIORY_DATA, ten epochs of
+static MNIST with 200 components, one seed. ELBO and NLL of the test rows, in nats.
 
 The run folders go to `--runs`, where what is finished is not done again, or to a temporary place. Results go to
 `benchmarks/results/levels.json`, and to `.md`.

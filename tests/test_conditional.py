@@ -336,6 +336,9 @@ def test_all_contexts_share_one_map(name):
     expected = [vae.prior(vae.encoder, each).mixing_weights for each in CONTEXT]
     torch.testing.assert_close(density.float(), torch.stack(expected).detach(), atol=1e-6, rtol=0)
     assert all(estimate.value == estimate.value for estimate in drawn.quality().values())
+    drawn.surface.num_samples = 2000
+    exact = log_likelihood(vae, with_context(x, c), num_samples=4000)
+    torch.testing.assert_close(drawn.log_likelihood, exact.double(), atol=0.15, rtol=0)
     assert drawn.project(with_context(x[:3], c[:3])).place.shape == (3, 2)
 
 

@@ -1,4 +1,5 @@
 from priory._version import __version__ as __version__
+from priory.distributions.chain import Chain as Chain
 from priory.distributions.mixture import Mixture as Mixture
 from priory.distributions.normal import diagonal_normal as diagonal_normal
 from priory.evaluation import Estimate as Estimate
@@ -17,6 +18,8 @@ from priory.model import ConditionalModel as ConditionalModel
 from priory.model import LatentVariableModel as LatentVariableModel
 from priory.model import as_model as as_model
 from priory.model import evaluation_mode as evaluation_mode
+from priory.nn.branches import Branches as Branches
+from priory.nn.branches import branched as branched
 from priory.nn.conditional import ConditionalDecoder as ConditionalDecoder
 from priory.nn.conditional import ConditionalEncoder as ConditionalEncoder
 from priory.nn.decoders import BernoulliDecoder as BernoulliDecoder
@@ -28,8 +31,10 @@ from priory.nn.decoders import LikelihoodDecoder as LikelihoodDecoder
 from priory.nn.decoders import NegativeBinomialDecoder as NegativeBinomialDecoder
 from priory.nn.encoders import Encoder as Encoder
 from priory.nn.encoders import NormalEncoder as NormalEncoder
+from priory.nn.hierarchy import HierarchicalEncoder as HierarchicalEncoder
 from priory.nn.networks import ConvolutionalDecoderNetwork as ConvolutionalDecoderNetwork
 from priory.nn.networks import ConvolutionalEncoderNetwork as ConvolutionalEncoderNetwork
+from priory.nn.networks import GatedLinear as GatedLinear
 from priory.nn.networks import gated_mlp as gated_mlp
 from priory.nn.networks import mlp as mlp
 from priory.nn.preprocessing import LogNormalize as LogNormalize
@@ -50,6 +55,7 @@ from priory.priors import GridCovariates as GridCovariates
 from priory.priors import GridPrior as GridPrior
 from priory.priors import GTMPrior as GTMPrior
 from priory.priors import GTMVampPrior as GTMVampPrior
+from priory.priors import HierarchicalPrior as HierarchicalPrior
 from priory.priors import MixtureOfGaussians as MixtureOfGaussians
 from priory.priors import MixturePrior as MixturePrior
 from priory.priors import NoiseContrastivePrior as NoiseContrastivePrior

@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from priory.density.exported import is_exporting
+from priory.distributions.chain import Chain, center_of, scale_of, top_level
 from priory.distributions.mixture import Mixture
 from priory.distributions.normal import is_diagonal_normal
+from priory.maps.model_surface import grid_prior_of
 from priory.maps.places import REACH, mean_of_near, within_reach
 from priory.model import (
     LatentVariableModel,
@@ -26,7 +28,7 @@ from priory.model import (
     posterior_of,
     require_model,
 )
-from priory.priors import DensityPrior, GridPrior
+from priory.priors import DensityPrior, HierarchicalPrior
 
 
 class _WithPrior(nn.Module):
@@ -37,14 +39,21 @@ class _WithPrior(nn.Module):
         self.model: Any = require_model(model)
         with torch.no_grad(), evaluation_mode(model):
             p_z = latent_prior_of(model)
-            self.p_z: Any = DensityPrior(p_z) if isinstance(p_z, Mixture) else p_z
+            self.p_z: Any = _in_buffers(p_z)
 
     def latent_prior(self) -> Any:
-        return self.p_z() if isinstance(self.p_z, DensityPrior) else self.p_z
+        return self.p_z() if isinstance(self.p_z, nn.Module) else self.p_z
+
+
+def _in_buffers(p_z: Distribution) -> Any:
+    """A module that gives a mixture, or a chain with one at its top; other distributions as they are."""
+    if isinstance(p_z, Chain) and isinstance(p_z.first, Mixture):
+        return HierarchicalPrior(DensityPrior(p_z.first), p_z.conditional)
+    return DensityPrior(p_z) if isinstance(p_z, Mixture) else p_z
 
 
 class Encoding(nn.Module):
-    """x -> the mean and the standard deviation of q(z | x), (N, L) each.
+    """x -> the mean and the standard deviation of q(z | x), (N, L) each; of a `Chain`, of each level at its center.
 
     Args:
         model: answers `encode`, `latent_prior` and `decode`, as a `VAE` does.
@@ -64,7 +73,7 @@ class Encoding(nn.Module):
     def forward(self, x: Float[Tensor, "datum *input"]) -> tuple[Tensor, Tensor]:
         with evaluation_mode(self.model), unvalidated():
             q = posterior_of(self.model, x)
-            return q.mean, q.stddev
+            return center_of(q), scale_of(q)
 
 
 class LatentDensity(_WithPrior):
@@ -156,19 +165,20 @@ class Placer(_WithPrior):
 
     def __init__(self, model: LatentVariableModel, reach: float = REACH) -> None:
         super().__init__(model)
-        prior = getattr(model, "prior", None)
-        if not isinstance(prior, GridPrior):
+        prior = grid_prior_of(model)
+        if prior is None:
             raise ValueError(
-                f"model: expected one whose prior has a grid (GTM, GTM-VampPrior), got a {type(prior).__name__}, "
-                "which has none; export its Encoding"
+                f"model: expected one whose prior has a grid (GTM, GTM-VampPrior), got a "
+                f"{type(getattr(model, 'prior', None)).__name__}, which has none; export its Encoding"
             )
         self.register_buffer("nodes", prior.nodes.detach().double())
         self.register_buffer("near", within_reach(self.nodes, self.nodes, reach))
 
     def forward(self, x: Float[Tensor, "datum *input"]) -> Float[Tensor, "datum grid"]:
         with evaluation_mode(self.model), unvalidated():
-            z = posterior_of(self.model, x).mean
-            share = torch.softmax(self.latent_prior().component_log_prob(z).double(), -1)
+            p_z: Any = top_level(self.latent_prior())
+            z = center_of(posterior_of(self.model, x))[..., : p_z.event_shape[0]]
+            share = torch.softmax(p_z.component_log_prob(z).double(), -1)
             return mean_of_near(share, self.near[share.argmax(-1)], self.nodes).to(z.dtype)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, constraints
 
 from priory._support.tensors import require_tensor
+from priory.distributions.chain import center_of
 
 QUESTIONS = ("encode", "latent_prior", "decode")
 AS_MODEL = "make one of functions with priory.as_model(encode=..., decode=..., prior=...)"
@@ -318,9 +319,9 @@ def sample(model: LatentVariableModel, sample_shape: int | Sequence[int] = (), *
 
 @torch.no_grad()
 def reconstruct(model: LatentVariableModel, x: Float[Tensor, "*batch input"]) -> Float[Tensor, "*batch input"]:
-    """E[x | z] at z = E[z | x]."""
+    """E[x | z] at z = E[z | x], or at the center of a `Chain`."""
     with evaluation_mode(model):
-        return likelihood_of(model, posterior_of(model, x).mean, x).mean
+        return likelihood_of(model, center_of(posterior_of(model, x)), x).mean
 
 
 def device_of(model: Any) -> torch.device:

@@ -1,6 +1,7 @@
 """The variational autoencoder, composed of any encoder, decoder and prior."""
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any, TypeAlias, cast
 
 from jaxtyping import Float
@@ -26,7 +27,7 @@ class VAE(nn.Module):
             features.
 
     Raises:
-        ValueError: the latent dimensions of encoder and prior differ.
+        ValueError: the latent dimensions of encoder and prior differ, or those of a level.
 
     >>> from priory import BernoulliDecoder, NormalEncoder, StandardNormal, mlp
     >>> vae = VAE(NormalEncoder(mlp(6, [8], 4)), BernoulliDecoder(mlp(2, [8], 6)), StandardNormal(2))
@@ -69,7 +70,7 @@ class VAE(nn.Module):
         return sample(self, sample_shape, mean=mean)
 
     def reconstruct(self, x: Float[Tensor, "*batch input"]) -> Float[Tensor, "*batch input"]:
-        """E[x | z] at z = E[z | x]."""
+        """E[x | z] at z = E[z | x], or at the center of a `Chain`."""
         return reconstruct(self, x)
 
 
@@ -128,9 +129,16 @@ AnyVAE: TypeAlias = VAE | ConditionalVAE
 
 
 def _check_latent_dims(encoder: nn.Module, prior: nn.Module) -> None:
+    """Refuse other dimensions, or levels of other sizes, unless one part does not know its own."""
     ours, theirs = getattr(encoder, "latent_dim", None), getattr(prior, "latent_dim", None)
     if isinstance(ours, int) and isinstance(theirs, int) and ours != theirs:
         raise ValueError(f"prior: expected {ours} latent dimensions, those of the encoder, got {theirs}")
+    ours, theirs = (getattr(part, "levels", None) for part in (encoder, prior))
+    if ours is None or theirs is None:
+        return
+    known = [None not in pair and pair[0] != pair[1] for pair in zip_longest(ours, theirs, fillvalue=0)]
+    if any(known):
+        raise ValueError(f"prior: expected levels of {ours} dimensions, those of the encoder, got {theirs}")
 
 
 def features_of(model: AnyModel, x: Float[Tensor, "*batch input"]) -> Float[Tensor, "*batch feature"]:

@@ -11,6 +11,7 @@ from torch.distributions import Distribution
 
 from priory._support.optional import require
 from priory.density import working_dtype
+from priory.distributions.chain import Chain
 from priory.evaluation.pairs import by_matrix_product, log_prob_of_pairs
 from priory.model import (
     AnyModel,
@@ -49,12 +50,14 @@ class ImportanceEstimate(NamedTuple):
             data pool their draws from the prior.
         reconstruction: E_q [log p(x|z)], nats, from the draws of q.
         kl: E_q [log q(z|x) - log p(z)], nats, from the draws of q.
+        kl_by_level: its terms by level, if q and p are chains of the same levels; else the whole as one level.
     """
 
     log_likelihood: Float[Tensor, " datum"]
     effective_sample_size: Float[Tensor, " datum"]
     reconstruction: Float[Tensor, " datum"]
     kl: Float[Tensor, " datum"]
+    kl_by_level: Float[Tensor, "datum level"]
 
 
 @overload
@@ -198,7 +201,8 @@ def importance_estimate(
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"chunk_size: expected a positive number of (datum, sample) pairs, got {chunk_size}")
     if len(x) == 0:
-        return ImportanceEstimate(*x.new_zeros(4, 0, dtype=working_dtype(x.device)))
+        empty = x.new_zeros(0, 1, dtype=working_dtype(x.device))
+        return ImportanceEstimate(empty[:, 0], empty[:, 0], empty[:, 0], empty[:, 0], empty)
     if chunk_size is None:
         values = VALUES_AT_ONCE if x.device.type == "cpu" else VALUES_AT_ONCE_ELSEWHERE
         chunk_size = max(1, values // (x[0].numel() * getattr(getattr(model, "decoder", None), "num_outputs", 1)))
@@ -241,7 +245,9 @@ class _Sampling:
             self._from_prior = pooled
         zero = x.new_zeros(len(x), dtype=working_dtype(x.device))
         self._log_sum = self._log_sum_of_squares = zero - math.inf
-        self._reconstruction = self._kl = zero
+        self._reconstruction = zero
+        self._by_level = isinstance(q, Chain) and isinstance(p_z, Chain) and q.levels == p_z.levels
+        self._kl_by_level = zero.unsqueeze(-1)
 
     def run(self) -> ImportanceEstimate:
         at_once = max(1, self._pairs // len(self._x), LATENTS_AT_ONCE // (len(self._x) * self._p_z.event_shape[-1]))
@@ -253,13 +259,14 @@ class _Sampling:
             self._log_sum - math.log(self._from_q + self._from_prior),
             torch.exp(2 * self._log_sum - self._log_sum_of_squares).nan_to_num(0.0),  # all weights zero
             self._reconstruction / self._from_q,
-            self._kl / self._from_q,
+            self._kl_by_level.sum(-1) / self._from_q,
+            self._kl_by_level / self._from_q,
         )
 
     def _expected_hits(self, count: int) -> float:
         """Estimate how many of `count` draws of the prior fall near the median posterior: count p(m) / q(m|x)."""
         try:
-            mean = self._q.mean
+            mean = self._q.completed(self._q.first.mean) if isinstance(self._q, Chain) else self._q.mean
         except NotImplementedError:  # torch has no closed form for the mean
             return 0.0
         far = overflows(mean)
@@ -274,12 +281,13 @@ class _Sampling:
         z = draw(torch.Size((count,)))
         far = overflows(z)
         z = z.masked_fill(far.unsqueeze(-1), 0.0)
-        log_p, log_q = self._p_z.log_prob(z), self._q.log_prob(z)
+        by_level = [self._log_prob_by_level(p, z) for p in (self._p_z, self._q)]
+        log_p, log_q = (terms.sum(-1) for terms in by_level)
         log_p_x = _nan_to(-math.inf, self._log_likelihood(z)).masked_fill(far, -math.inf)
         self._add(log_p, log_q, log_p_x)
         self._reconstruction = self._reconstruction + log_p_x.to(self._log_sum.dtype).sum(0)
-        kl = _nan_to(math.inf, log_q - log_p).masked_fill(far, math.inf)
-        self._kl = self._kl + kl.to(self._log_sum.dtype).sum(0)
+        kl = _nan_to(math.inf, by_level[1] - by_level[0]).masked_fill(far.unsqueeze(-1), math.inf)
+        self._kl_by_level = self._kl_by_level + kl.to(self._log_sum.dtype).sum(0)
 
     def _add_from_prior(self, count: int) -> None:
         z = self._p_z.sample(torch.Size((count,)))
@@ -292,6 +300,9 @@ class _Sampling:
         else:
             log_p_x = self._log_likelihood(z.unsqueeze(1).expand(-1, len(self._x), -1))
         self._add(log_p, log_q, log_p_x)
+
+    def _log_prob_by_level(self, p: Any, z: Float[Tensor, "sample datum latent"]) -> Float[Tensor, "*batch level"]:
+        return p.log_prob_by_level(z) if self._by_level else p.log_prob(z).unsqueeze(-1)
 
     def _log_likelihood(self, z: Float[Tensor, "sample datum latent"]) -> Float[Tensor, "sample datum"]:
         """log p(x_b|z_sb)."""

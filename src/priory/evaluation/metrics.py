@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
 from priory._support.files import json_text
 from priory._support.optional import require
 from priory._support.tables import html_table, text_table
+from priory.distributions.chain import Chain, center_of, top_level
 from priory.distributions.mixture import Mixture
 from priory.distributions.normal import is_diagonal_normal
 from priory.evaluation.aggregate import AggregatePosterior, active_units
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     import pandas
 
 ENOUGH_EFFECTIVE_SAMPLES = 10.0
-DRAWS_FOR_A_MEAN = 1000  # of a posterior whose mean has no closed form
+MOST_LEVELS = 5  # that have a description
 
 METRIC_DESCRIPTIONS = {
     "nll": "-log p(x), by importance sampling",
@@ -59,8 +61,14 @@ METRIC_DESCRIPTIONS = {
     "nmi": "of clusters and the label: 1 if they agree",
     "ari": "adjusted Rand index of the same",
 }
+for _level in range(1, MOST_LEVELS + 1):  # of a chain; 1 is the top
+    METRIC_DESCRIPTIONS |= {
+        f"rate_level_{_level}": f"part of the rate in level {_level}",
+        f"active_units_level_{_level}": f"active units in level {_level}",
+    }
 _INFORMATION = ("index_code_mutual_information", "mutual_information_upper_bound", "marginal_kl")
-METRIC_UNITS = dict.fromkeys(("nll", "elbo", "distortion", "rate", *_INFORMATION, "log_normalizer"), "nats") | {
+_RATES = [name for name in METRIC_DESCRIPTIONS if name.startswith("rate")]
+METRIC_UNITS = dict.fromkeys(("nll", "elbo", "distortion", *_RATES, *_INFORMATION, "log_normalizer"), "nats") | {
     "bits_per_dimension": "bits"
 }
 
@@ -177,6 +185,10 @@ def evaluate(
         An error of log Z moves `nll`, `elbo`, `rate` and `marginal_kl` of all rows by one and the same amount, at most
         the error, and their own standard errors do not contain it.
 
+        If q(z|x) and p(z) are chains of the same levels, also `rate_level_1`, `rate_level_2`, ..., whose sum is the
+        rate, and `active_units_level_1`, ...; level 1 is the top. Holes and components are then those of the top level,
+        and the parts of the surgery are left out: they need the density of all codes.
+
     Raises:
         TypeError: a method of the model is missing or gives no distribution.
         ValueError: there are fewer than two rows (no standard error), or an argument of `log_likelihood`'s is wrong.
@@ -226,6 +238,7 @@ def evaluate(
             "bits_per_dimension": mean(per_row["nll"] / (x[0].numel() * math.log(2))),
             "effective_sample_size": _median(per_row["effective_sample_size"]),
             **{name: mean(per_row[name]) for name in ("elbo", "distortion", "rate")},
+            **_rates_by_level(found.kl_by_level),
             **posteriors.metrics(marginal_prior(model, source) if isinstance(model, ConditionalModel) else p_z),
             **_normalizer(p_z),
         }
@@ -240,38 +253,52 @@ def evaluate(
     return Evaluation(metrics, per_row, index=getattr(source, "ids", None))
 
 
+def _rates_by_level(kl: Float[Tensor, "datum level"]) -> dict[str, Estimate]:
+    levels = kl.unbind(-1) if kl.shape[-1] > 1 else ()
+    return {f"rate_level_{number}": mean(column) for number, column in enumerate(levels, 1)}
+
+
 class _Posteriors:
-    """Means and scales of q(z|x) of all rows but those whose code overflows."""
+    """Centers and scales of q(z|x) of all rows but those whose code overflows."""
 
     def __init__(self) -> None:
-        self._means: list[Tensor] = []
-        self._scales: list[Tensor] = []  # of diagonal normals
+        self._centers: list[Tensor] = []
+        self._scales: list[Tensor] = []  # of diagonal normals; of a chain, of a top level that is one
+        self._levels: tuple[int, ...] = ()
 
     def add(self, q: Distribution) -> None:
-        try:
-            mean_of_q = q.mean
-        except NotImplementedError:  # torch has no closed form
-            mean_of_q = q.sample(torch.Size((DRAWS_FOR_A_MEAN,))).mean(0)
-        inside = ~overflows(mean_of_q)
-        if is_diagonal_normal(q):
-            inside &= ~overflows(q.stddev)
-            self._scales.append(q.stddev[inside])
-        self._means.append(mean_of_q[inside])
+        center, top = center_of(q), top_level(q)
+        inside = ~overflows(center)
+        if is_diagonal_normal(top):
+            inside &= ~overflows(top.stddev)
+            self._scales.append(top.stddev[inside])
+        self._centers.append(center[inside])
+        self._levels = getattr(q, "levels", ())
 
     def metrics(self, p_z: Distribution) -> dict[str, Estimate]:
         """Metrics of the latent space; most of them need posteriors that are diagonal normals."""
-        loc = torch.cat(self._means)
+        loc = torch.cat(self._centers)
         if len(loc) < 2:
             return {}  # no standard error
         metrics = {"active_units": active_units(loc)}
-        aggregate = AggregatePosterior(loc, torch.cat(self._scales)) if len(self._scales) == len(self._means) else None
+        if isinstance(p_z, Chain) and p_z.levels == self._levels:
+            parts = enumerate(loc.split(self._levels, -1), 1)
+            metrics |= {f"active_units_level_{number}": active_units(part) for number, part in parts}
+        top = top_level(p_z)
+        aggregate = self._aggregate(loc, top.event_shape[0])
         if aggregate is not None:
-            metrics = aggregate.surgery(p_z) | metrics | coverage(p_z, aggregate)
-        if isinstance(p_z, Mixture):
-            metrics["effective_components"] = effective_components(p_z)
+            metrics = ({} if top is not p_z else aggregate.surgery(p_z)) | metrics | coverage(top, aggregate)
+        if isinstance(top, Mixture):
+            metrics["effective_components"] = effective_components(top)
             if aggregate is not None:
-                metrics |= component_use(p_z, aggregate)
+                metrics |= component_use(top, aggregate)
         return metrics
+
+    def _aggregate(self, loc: Tensor, top_dim: int) -> AggregatePosterior | None:
+        """The aggregate posterior of the first dimensions; None if their posteriors are no diagonal normals."""
+        if len(self._scales) < len(self._centers) or (scale := torch.cat(self._scales)).shape[-1] < top_dim:
+            return None
+        return AggregatePosterior(loc[:, :top_dim], scale[:, :top_dim])
 
 
 def _normalizer(p_z: Any) -> dict[str, Estimate]:

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution
 
+from priory.evaluation import log_likelihood
 from priory.maps.model_surface import ModelSurface
 from priory.model import LatentVariableModel, cast_like, evaluation_mode, given
 from priory.nn.conditional import Given
@@ -39,6 +40,11 @@ class ConditionalSurface(ModelSurface):
         surface.model = given(self._conditional, context)
         return surface
 
+    @torch.no_grad()
+    def log_likelihood(self, x: Float[Tensor, "datum input"]) -> Float[Tensor, " datum"]:
+        """log p(x | c)."""
+        return log_likelihood(self.model, x, num_samples=self.num_samples).double().cpu()
+
     @property
     def depends_on_context(self) -> bool:
         """Whether contexts differ in their density on the map."""
@@ -54,7 +60,7 @@ class ConditionalSurface(ModelSurface):
     def _prior(self) -> ConditionalMixturePrior:
         return self._conditional.prior  # type: ignore[return-value]
 
-    def _mixture(self) -> Distribution:
+    def _latent_prior(self) -> Distribution:
         return self._prior.joint(self._conditional.encoder)
 
     def _components_at(self, u: Float[Tensor, "place grid"]) -> Distribution:

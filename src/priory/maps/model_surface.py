@@ -1,35 +1,47 @@
 """The map of a latent-variable model whose prior has a grid."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution
 
+from priory.distributions.chain import Chain, center_of, top_level
 from priory.distributions.mixture import Mixture
 from priory.evaluation import log_likelihood
 from priory.evaluation.importance import overflows
 from priory.model import LatentVariableModel, cast_like, evaluation_mode, latent_prior_of, likelihood_of, posterior_of
-from priory.priors import ConditionalMixturePrior, GridPrior
+from priory.nn.hierarchy import top_of
+from priory.priors import ConditionalMixturePrior, GridPrior, HierarchicalPrior
 from priory.vae import feature_encoder, features_of
 
 AT_ONCE = 2**24  # numbers of the decoded nodes that are made at a time
 
 
-def grid_prior_of(model: object) -> GridPrior | None:
-    """Return the prior of a model if it has a grid, from which a map is drawn, else None.
+def prior_behind(model: object) -> Any:
+    """Return the prior whose components are drawn; None if the model does not have one.
 
-    Of a conditional prior it is the grid that all contexts share.
+    Of several levels it is that of the top level, of a conditional prior the mixture that all contexts share.
     """
     prior = getattr(model, "prior", None)
-    prior = prior.prior if isinstance(prior, ConditionalMixturePrior) else prior
+    if isinstance(prior, HierarchicalPrior):
+        return prior.top
+    return prior.prior if isinstance(prior, ConditionalMixturePrior) else prior
+
+
+def grid_prior_of(model: object) -> GridPrior | None:
+    """Return the prior of a model if it has a grid, from which a map is drawn, else None; see `prior_behind`."""
+    prior = prior_behind(model)
     return prior if isinstance(prior, GridPrior) else None
 
 
 class ModelSurface:
     """The surface of a model whose prior has a grid: p(k | x) is p(k | z) at z = E[z | x].
 
-    The image of a place u is the decoded mean of the component's mean at u. Distances are measured between rows; those
-    of a `VAE` between preprocessed rows, as the encoder's first layer reads them.
+    Of several levels of z it is that of the top level, whose prior has the grid. The image of a place u is the decoded
+    mean of the component's mean at u, with the lower levels at the center of p(z_rest | z_top). Distances are measured
+    between rows; those of a `VAE` between preprocessed rows, as the encoder's first layer reads them.
 
     Args:
         model: its attribute `prior` is a `GridPrior`; used in evaluation mode. The prior is evaluated here, once.
@@ -57,48 +69,55 @@ class ModelSurface:
             )
         self.model, self.prior, self.num_samples = model, prior, num_samples
         with torch.no_grad(), evaluation_mode(model):
-            p_z = self._mixture()
+            whole = self._latent_prior()
+        p_z = top_level(whole)
         if not isinstance(p_z, Mixture) or p_z.num_components != prior.num_components:
             raise ValueError(
                 f"model: expected latent_prior() to give the mixture of its `prior`, {prior.num_components} "
                 f"components, got {p_z}; return self.prior(self.encode)"
             )
-        self._p_z = p_z
+        self._whole, self._p_z = whole, p_z
         self.nodes = prior.nodes.detach().double().cpu()
         self.weights = prior.mixing_weights.detach().double().cpu()
 
-    def _mixture(self) -> Distribution:
-        """p(z), whose components are at the nodes."""
+    def _latent_prior(self) -> Distribution:
+        """p(z), whose components, or those of its top level, are at the nodes."""
         return latent_prior_of(self.model)
 
     def _components_at(self, u: Float[Tensor, "place grid"]) -> Distribution:
         """The components at places of the map."""
-        return self.prior.components_at(u, feature_encoder(self.model))
+        encoder = feature_encoder(self.model)
+        return self.prior.components_at(u, top_of(encoder) if isinstance(self._whole, Chain) else encoder)
 
     def _decoding_at(self, u: Float[Tensor, "place grid"]) -> LatentVariableModel:
         """The model that decodes z at places of the map."""
         return self.model
 
+    def _image(self, u: Float[Tensor, "place grid"], z: Float[Tensor, "place latent"]) -> Float[Tensor, "place *input"]:
+        """E[x | z] at places of the map, and at these z of the top level."""
+        whole = self._whole.completed(z) if isinstance(self._whole, Chain) else z
+        return likelihood_of(self._decoding_at(u), whole).mean
+
     @torch.no_grad()
     def responsibilities(self, x: Float[Tensor, "datum input"]) -> Float[Tensor, "datum node"]:
         with evaluation_mode(self.model):
-            z = posterior_of(self.model, cast_like(x, self.model)).mean
+            center = center_of(posterior_of(self.model, cast_like(x, self.model)))
+        z = center[..., : self._p_z.event_shape[0]]
         far = overflows(z).unsqueeze(-1)
         joint = self._p_z.component_log_prob(z.masked_fill(far, 0.0)).double()
         return torch.softmax(joint.masked_fill(far, -torch.inf), -1).cpu()  # NaN if all are -inf
 
     @torch.no_grad()
     def log_likelihood(self, x: Float[Tensor, "datum input"]) -> Float[Tensor, " datum"]:
-        return log_likelihood(self.model, x, num_samples=self.num_samples, prior=self._p_z).double().cpu()
+        return log_likelihood(self.model, x, num_samples=self.num_samples, prior=self._whole).double().cpu()
 
     @torch.no_grad()
     def contents(self) -> Float[Tensor, "node input"]:
         nodes, loc = self.prior.nodes, self._p_z.components.mean
         with evaluation_mode(self.model):
-            first = likelihood_of(self._decoding_at(nodes[:1]), loc[:1]).mean
-            size = max(1, AT_ONCE // first.numel())
+            size = max(1, AT_ONCE // self._image(nodes[:1], loc[:1]).numel())
             parts = zip(nodes.split(size), loc.split(size), strict=True)
-            return torch.cat([likelihood_of(self._decoding_at(u), z).mean.double().cpu() for u, z in parts])
+            return torch.cat([self._image(u, z).double().cpu() for u, z in parts])
 
     @torch.no_grad()
     def features(self, x: Float[Tensor, "datum input"]) -> Float[Tensor, "datum feature"]:
@@ -117,8 +136,7 @@ class ModelSurface:
         """
         with torch.enable_grad():
             u = u.clone().requires_grad_()
-            z = self._components_at(u).mean
-            image = features_of(self.model, likelihood_of(self._decoding_at(u), z).mean).flatten(1)
+            image = features_of(self.model, self._image(u, self._components_at(u).mean)).flatten(1)
             v = torch.zeros_like(image, requires_grad=True)
             (pulled,) = torch.autograd.grad(image, u, v, create_graph=True)
             axes = pulled.unbind(1)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from priory.model import covariates_of
+from priory.nn.encoders import with_noise
 
 
 class ConditionalEncoder(nn.Module):
@@ -39,9 +40,7 @@ class ConditionalEncoder(nn.Module):
 
     def forward(self, features: Float[Tensor, "*batch input"], context: Float[Tensor, "*batch context"]) -> Any:
         """q(z | x, c), with batch shape (*batch)."""
-        if self.training and self.input_noise:
-            features = features + self.input_noise * torch.randn_like(features)
-        return self.encoder(beside(self.features(features), context))
+        return self.encoder(beside(self.features(with_noise(self, features)), context))
 
 
 class ConditionalDecoder(nn.Module):

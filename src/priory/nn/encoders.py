@@ -5,7 +5,7 @@ features too.
 """
 
 import math
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -92,8 +92,7 @@ class NormalEncoder(nn.Module):
             ValueError: the features or the network's output have the wrong width.
         """
         check_reads(self, self.network, "features", features)
-        if self.training and self.input_noise:
-            features = features + self.input_noise * torch.randn_like(features)
+        features = with_noise(self, features)
         outputs = at_least_float32(self.network(cast_like(features, self.network)))
         _check_even(outputs.shape[-1])
         loc, log_variance = outputs.chunk(2, dim=-1)
@@ -104,6 +103,16 @@ class NormalEncoder(nn.Module):
     def extra_repr(self) -> str:
         noise = f", input_noise={self.input_noise:.3g}" if self.input_noise else ""
         return f"log_variance_range={self.log_variance_range}{noise}"
+
+
+def with_noise(encoder: Any, features: Tensor) -> Tensor:
+    """Return features with the encoder's `input_noise` in training mode, and as they are in evaluation mode.
+
+    >>> with_noise(NormalEncoder(nn.Linear(5, 4), input_noise=0.1).eval(), torch.zeros(2))
+    tensor([0., 0.])
+    """
+    noisy = encoder.training and encoder.input_noise
+    return features + encoder.input_noise * torch.randn_like(features) if noisy else features
 
 
 def _check_even(width: int) -> None:

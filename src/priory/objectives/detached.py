@@ -1,10 +1,15 @@
 """A copy of a distribution whose parameters are held constant."""
 
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution
+from torch.func import functional_call
+
+from priory.distributions.chain import Chain
 
 _PLAIN = (bool, int, float, str, torch.Size, torch.dtype, torch.device, type(None))
 
@@ -27,6 +32,8 @@ def detached(q: Distribution) -> Distribution:
             copied.__dict__[name] = value.detach()
         elif isinstance(value, Distribution):
             copied.__dict__[name] = detached(value)
+        elif isinstance(q, Chain) and isinstance(value, nn.Module):
+            copied.__dict__[name] = _with_constants(value)
         elif not isinstance(value, _PLAIN):
             raise TypeError(
                 "encode: expected q(z|x) whose parameters are tensors, such as Independent(Normal(loc, scale), 1), got "
@@ -34,3 +41,16 @@ def detached(q: Distribution) -> Distribution:
                 "constant; use the objective elbo or importance-weighted"
             )
     return copied
+
+
+def _with_constants(module: nn.Module) -> Callable[[Tensor], Distribution]:
+    """The module as a function whose parameters have no gradient; its argument has one."""
+    constants = {name: parameter.detach() for name, parameter in module.named_parameters()}
+
+    def conditional(known: Tensor) -> Distribution:
+        p: Any = functional_call(module, constants, (known,))
+        if isinstance(p, Chain):  # whose own module is called later
+            p.conditional = _with_constants(p.conditional)
+        return p
+
+    return conditional

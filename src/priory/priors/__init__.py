@@ -13,6 +13,7 @@ from priory.priors.gaussians import MixtureOfGaussians
 from priory.priors.grid import GridPrior
 from priory.priors.gtm import GTMPrior
 from priory.priors.gtm_vamp import GTMVampPrior
+from priory.priors.hierarchical import HierarchicalPrior
 from priory.priors.normal import StandardNormal
 from priory.priors.resampled import NoiseContrastivePrior, ResampledPrior
 from priory.priors.vamp import VampPrior
@@ -33,6 +34,7 @@ __all__ = [
     "GivenPrior",
     "GridCovariates",
     "GridPrior",
+    "HierarchicalPrior",
     "MixtureOfGaussians",
     "MixturePrior",
     "NoiseContrastivePrior",

@@ -11,7 +11,7 @@ from priory.distributions.normal import Normal
 from priory.grid.guide import Guide
 from priory.grid.nodes import RadialBasis
 from priory.model import ComposedModel
-from priory.nn import conditional, decoders, encoders, networks, preprocessing
+from priory.nn import branches, conditional, decoders, encoders, hierarchy, networks, preprocessing
 from priory.priors import (
     ComponentCovariates,
     ConditionalFlowPrior,
@@ -23,6 +23,7 @@ from priory.priors import (
     GridCovariates,
     GTMPrior,
     GTMVampPrior,
+    HierarchicalPrior,
     MixtureOfGaussians,
     NoiseContrastivePrior,
     ResampledPrior,
@@ -39,11 +40,13 @@ OURS = (
     conditional.ConditionalEncoder,
     conditional.ConditionalDecoder,
     encoders.NormalEncoder,
+    hierarchy.HierarchicalEncoder,
     decoders.BernoulliDecoder,
     decoders.CategoricalDecoder,
     decoders.DiscretizedLogisticDecoder,
     decoders.GaussianDecoder,
     decoders.NegativeBinomialDecoder,
+    branches.Branches,
     networks.GatedLinear,
     networks.ConvolutionalEncoderNetwork,
     networks.ConvolutionalDecoderNetwork,
@@ -61,6 +64,7 @@ OURS = (
     GridCovariates,
     GTMPrior,
     GTMVampPrior,
+    HierarchicalPrior,
     MixtureOfGaussians,
     NoiseContrastivePrior,
     ResampledPrior,

@@ -14,7 +14,8 @@ from torch.distributions import Distribution
 
 from priory._support.seeds import own_noise
 from priory._support.settings import settings_from
-from priory.distributions.normal import is_diagonal_normal
+from priory.distributions.chain import Chain, top_level
+from priory.distributions.normal import diagonal_normal, is_diagonal_normal
 from priory.model import (
     AnyModel,
     ConditionalModel,
@@ -90,9 +91,9 @@ def refit(
     the best validation, which can be those of its start.
 
     Args:
-        model: answers `encode`, `latent_prior` and `decode`, as a `VAE` does; `encode` gives diagonal normals. Its own
-            prior does not change. Pseudo-inputs of the new prior are read by the encoder of a `VAE`, and by `encode` of
-            another model.
+        model: answers `encode`, `latent_prior` and `decode`, as a `VAE` does; `encode` gives diagonal normals, or
+            chains of them as a `HierarchicalEncoder` does. Its own prior does not change. Pseudo-inputs of the new
+            prior are read by the encoder of a `VAE`, and by `encode` of another model.
         prior: the new prior, at its start; it is fitted in place.
         train: training rows, as in `fit`.
         valid: validation rows, likewise; None validates with the training rows.
@@ -165,13 +166,17 @@ class Posteriors:
         for x, numbers, context in read_with_context(self._rows, chunks):
             x = cast_like(x, self.model)
             q = posterior_of(given(self.model, context), torch.bernoulli(x) if self.changes else x)
-            if not is_diagonal_normal(q):
+            top, features = top_level(q), getattr(q, "features", None)
+            if not is_diagonal_normal(top) or (top is not q and features is None):
                 raise TypeError(
                     f"model: refit expects an encoder that gives Independent(Normal, 1), got {type(q).__name__}; use "
-                    "NormalEncoder, or fit the prior in a loop of your own: loss = -prior(encoder).log_prob(z).mean()"
+                    "NormalEncoder or HierarchicalEncoder, or fit the prior in a loop of your own: "
+                    "loss = -prior(encoder).log_prob(z).mean()"
                 )
-            parts.append((q.mean, q.stddev, numbers))
-        self.loc, self.scale, self.numbers = (torch.cat(column) for column in zip(*parts, strict=True))
+            parts.append((top.mean, top.stddev, numbers, *([] if features is None else [features])))
+        self._q: Any = q
+        columns = (torch.cat(column) for column in zip(*parts, strict=True))
+        self.loc, self.scale, self.numbers, *self._features = columns
 
     def prior(self, positions: Tensor) -> Distribution:
         """Evaluate p(z), or p(z | c) of the rows at these positions."""
@@ -180,6 +185,10 @@ class Posteriors:
     def draws(self, positions: Tensor | slice, number: int) -> Float[Tensor, "draw datum latent"]:
         """Draw z from q(z|x) of the rows at these positions."""
         loc, scale = self.loc[positions], self.scale[positions]
+        if isinstance(self._q, Chain):
+            features = self._features[0][positions]
+            chain = Chain(diagonal_normal(loc, scale), self._q.conditional, self._q.levels[1:], features)
+            return chain.sample((number,))
         return loc + scale * torch.randn(number, *loc.shape, dtype=loc.dtype, device=loc.device)
 
     def many_draws(self) -> tuple[Int[Tensor, " row"], Float[Tensor, "draw latent"]]:

@@ -65,6 +65,7 @@ FIT = {
     "Model": (
         "model.prior",
         "model.latent_dim",
+        "model.levels",
         "model.components",
         "model.likelihood",
         "model.network",
@@ -181,7 +182,11 @@ def refit(
 @app.command(cls=SectionedCommand)
 @settings_options(
     RunSettings,
-    {"Model": ("model.latent_dim",), "Training": ("training.epochs",), "Data": ("data.conditions", *TABLE)},
+    {
+        "Model": ("model.latent_dim", "model.levels"),
+        "Training": ("training.epochs",),
+        "Data": ("data.conditions", *TABLE),
+    },
     flags=FLAGS,
 )
 def compare(

@@ -23,7 +23,10 @@ def page_contents(comparison: Comparison, out: Path, pictures: list[Picture], no
             ("baseline", comparison.baseline),
             ("seeds", ", ".join(map(str, comparison.seeds))),
             ("runs", f"{len(comparison.finished)} of {len(comparison.cells)} finished"),
-            ("model", f"{model.network}, {model.latent_dim} latent dimensions, {model.likelihood or 'no'} likelihood"),
+            (
+                "model",
+                f"{model.network}, {model.described_dims} latent dimensions, {model.likelihood or 'no'} likelihood",
+            ),
             ("training", f"at most {training.epochs} epochs"),
             ("evaluation", f"{rows}{comparison.num_samples} importance samples each"),
         ],

@@ -16,7 +16,7 @@ from priory._support.locking import sole_writer
 from priory._support.seeds import own_noise
 from priory.evaluation import Estimate
 from priory.evaluation.estimates import mean
-from priory.priors import ResampledPrior
+from priory.priors import HierarchicalPrior, ResampledPrior
 from priory.training.refitting import Refitted, refit
 from priory.training.settings import RefitSettings
 from priory.vae import AnyVAE
@@ -109,6 +109,8 @@ def refitted(
     preprocess: Any = copy.deepcopy(vae.preprocess).cpu()
     with own_noise(request.seed, torch.device("cpu")), torch.no_grad():  # the start that `priory fit` would take
         prior = build_prior(request.model, facts.features(preprocess))
+        if isinstance(prior, HierarchicalPrior):
+            prior.conditional.load_state_dict(vae.prior.conditional.state_dict())  # type: ignore[union-attr]
     valid = dataset.rows("valid") if len(dataset.splits["valid"]) else None
     fitted: Any = partial(
         refit, vae, train=dataset.rows("train"), valid=valid, settings=request.refit, seed=request.seed

@@ -15,6 +15,7 @@ from priory._support.locking import sole_writer
 from priory._support.memory import require_memory
 from priory._support.messages import first_few
 from priory._support.seeds import own_noise
+from priory.distributions.chain import center_of, scale_of
 from priory.evaluation import (
     METRIC_DESCRIPTIONS,
     Estimate,
@@ -296,14 +297,15 @@ def require_finite_metrics(metrics: Evaluation, rows: DatasetRows) -> None:
 def embed(model: AnyModel, rows: DatasetRows) -> dict[str, np.ndarray]:
     """`z_mean`, `z_scale` of q(z|x); with a grid prior `map`, each row's place, and `map_scale`, the spread of u.
 
-    With a mixture whose components are clusters, `cluster`: the number of the component that the row belongs to most.
+    Of several levels they are the center of each level given those above, and the scale there. With a mixture whose
+    components are clusters, `cluster`: the number of the component that the row belongs to most.
     """
     posteriors = [
         posterior_of(given(model, context), cast_like(x, model)) for x, context in batches_with_context(rows, 1024)
     ]
     found = {
-        "z_mean": torch.cat([q_z.mean for q_z in posteriors]).cpu().numpy(),
-        "z_scale": torch.cat([q_z.stddev for q_z in posteriors]).cpu().numpy(),
+        "z_mean": torch.cat([center_of(q_z) for q_z in posteriors]).cpu().numpy(),
+        "z_scale": torch.cat([scale_of(q_z) for q_z in posteriors]).cpu().numpy(),
     }
     if grid_prior_of(model) is not None:
         places = TopographicMap(model, rows).places

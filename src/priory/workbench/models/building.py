@@ -12,12 +12,14 @@ from priory.model import evaluation_mode, given
 from priory.nn.conditional import ConditionalDecoder
 from priory.nn.decoders import LikelihoodDecoder
 from priory.nn.encoders import NormalEncoder
+from priory.nn.hierarchy import HierarchicalEncoder
 from priory.nn.preprocessing import Preprocessing
-from priory.priors import GivenPrior, Prior
+from priory.priors import GivenPrior, HierarchicalPrior, Prior
 from priory.vae import VAE, AnyVAE, ConditionalVAE
 from priory.workbench.data import LikelihoodProposal, Summary, propose_likelihood
 from priory.workbench.models.conditional import build_encoder
 from priory.workbench.models.facts import DataFacts, Features
+from priory.workbench.models.levels import decoder_network, lower_encoder, lower_prior
 from priory.workbench.settings.likelihoods import LIKELIHOODS
 from priory.workbench.settings.model import ModelSettings
 from priory.workbench.settings.networks import NETWORKS
@@ -98,18 +100,19 @@ def build_vae(settings: ModelSettings, facts: DataFacts) -> AnyVAE:
         ValueError: a name is unknown, or a convolutional network is asked for rows that are no images.
     """
     likelihood, options, rows = class_of_decoder(settings), decoder_options(settings), facts.start_rows
-    inputs, latents, shape = facts.num_inputs, settings.latent_dim, facts.image_shape
-    encoder_network, decoder_network = (NETWORKS[name] for name in settings.networks)
+    inputs, shape = facts.num_inputs, facts.image_shape
     preprocess = likelihood.preprocessing(rows if facts.rows is not None else rows[:1], **options)
     width = sum(facts.context_sizes)
     encoder: Any
     if width:
         encoder = build_encoder(settings, inputs, width, shape)
     else:
-        network = located(encoder_network.encoder)(settings, inputs, 2 * latents, shape)
+        network = located(NETWORKS[settings.networks[0]].encoder)(settings, inputs, 2 * settings.latent_dim, shape)
         encoder = NormalEncoder(network, settings.log_variance_range)
+    if settings.levels > 1:
+        encoder = HierarchicalEncoder(encoder, *lower_encoder(settings, inputs, shape))
     outputs = inputs * likelihood.outputs_per_dimension(**options)
-    network = located(decoder_network.decoder)(settings, latents + width, outputs, shape)
+    network = decoder_network(settings, width, outputs, shape)
     decoder = likelihood.from_data(network, rows, **options)
     prior = build_prior(settings, facts.features(preprocess))
     encoder.input_noise = input_noise(settings, prior)
@@ -126,7 +129,10 @@ def build_prior(settings: ModelSettings, features: Features) -> Prior:
     """
     part = PRIORS[settings.prior]
     if not features.context_sizes:
-        return located(part.build)(settings, features)
+        prior = located(part.build)(settings, features)
+        return prior if settings.levels == 1 else HierarchicalPrior(prior, lower_prior(settings))
+    if settings.levels > 1:
+        raise ValueError("--levels: expected one level with --condition; leave one of them out")
     if part.build_conditional is not None:
         return located(part.build_conditional)(settings, features)
     if not settings.prior_condition and not class_of_prior(settings.prior).needs_encoder:
@@ -145,7 +151,7 @@ def check_parts(vae: AnyVAE, settings: ModelSettings, facts: DataFacts) -> None:
     Raises:
         ValueError: a distribution has another shape than it should, or the prior's weights do not restore the prior.
     """
-    x, columns, latents = facts.start_rows[:1], facts.num_inputs, settings.latent_dim
+    x, columns, latents = facts.start_rows[:1], facts.num_inputs, sum(settings.level_dims)
     z = torch.linspace(-1.0, 1.0, 3 * latents).reshape(3, latents)
     context = None if facts.context is None else facts.context[0]
     model = given(vae, context)

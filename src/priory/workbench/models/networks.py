@@ -7,10 +7,22 @@ import math
 
 from torch import nn
 
-from priory.nn.networks import ConvolutionalDecoderNetwork, ConvolutionalEncoderNetwork, gated_mlp, mlp
+from priory.nn.networks import (
+    ConvolutionalDecoderNetwork,
+    ConvolutionalEncoderNetwork,
+    GatedLinear,
+    gated_mlp,
+    mlp,
+)
 from priory.workbench.settings.networks import DEFAULT_HIDDEN, HiddenSettings
 
 Shape = tuple[int, int] | None
+gated_layer = GatedLinear
+
+
+def mlp_layer(width_in: int, width_out: int) -> nn.Module:
+    """A hidden layer of a perceptron."""
+    return nn.Sequential(nn.Linear(width_in, width_out), nn.LeakyReLU())
 
 
 def mlp_encoder(settings: HiddenSettings, num_inputs: int, num_outputs: int, image_shape: Shape) -> nn.Module:

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from priory.distributions.chain import center_of, scale_of, top_level
 from priory.distributions.mixture import Mixture
 from priory.distributions.normal import bounded_scale, is_diagonal_normal
 from priory.evaluation import AggregatePosterior, clusters, has_clusters
 from priory.evaluation.components import rows_at_once
 from priory.evaluation.contexts import overall_prior
 from priory.maps import TopographicMap
-from priory.maps.model_surface import grid_prior_of
+from priory.maps.model_surface import grid_prior_of, prior_behind
 from priory.maps.quality import evenly_spaced
 from priory.model import (
     AnyModel,
@@ -40,7 +41,7 @@ from priory.plots import (
     plot_training_curve,
 )
 from priory.plots.figure import all_as_drawn
-from priory.priors import ConditionalMixturePrior, ExemplarPrior
+from priory.priors import ExemplarPrior
 from priory.rows import batches_with_context, context_at
 from priory.workbench.data import Dataset, DatasetRows
 from priory.workbench.pictures.maps import Look, by_first_label, map_figures, save_figures, some_rows
@@ -76,7 +77,7 @@ def draw_figures(
     """
     rows = DatasetRows(rows.dataset, rows.indices[:MOST_JUDGED])
     p_z = overall_prior(model, rows)
-    has_density = torch.cat([p_z.log_prob(q_z.mean) for q_z in _posteriors(model, rows)]).isfinite()
+    has_density = torch.cat([p_z.log_prob(center_of(q_z)) for q_z in _posteriors(model, rows)]).isfinite()
     if not has_density.all():  # rows far outside of the data
         rows = DatasetRows(rows.dataset, rows.indices[has_density.cpu().numpy()])
     x = _values(model, rows)
@@ -86,8 +87,9 @@ def draw_figures(
     look = Look(rows.dataset.columns, image_shape, restored, 0.0, highest)
     figures = _map_figures(model, rows.dataset, look) | _latent_figures(p_z, posteriors, rows)
     figures |= _table_figures(model, look, x, rows) if image_shape is None else _image_figures(model, look, x, rows)
-    if isinstance(p_z, Mixture) and p_z.num_components > 1:
-        figures["components"] = plot_component_use(p_z.mixing_weights, _usage(p_z, posteriors))
+    top = top_level(p_z)
+    if isinstance(top, Mixture) and top.num_components > 1:
+        figures["components"] = plot_component_use(top.mixing_weights, _usage(top, posteriors))
     if history is not None and len(history["epoch"]) > 1:
         figures["training"] = plot_training_curve(
             history, input_noise=getattr(getattr(model, "encoder", None), "input_noise", 0.0)
@@ -118,13 +120,13 @@ def _map_figures(model: Any, dataset: Dataset, look: Look) -> dict[str, Any]:
 
 def _latent_figures(p_z: Distribution, posteriors: Sequence[Distribution], rows: DatasetRows) -> dict[str, Any]:
     """The prior and the codes; both functions preserve the state of torch's generator."""
-    loc = torch.cat([q_z.mean for q_z in posteriors])
+    loc = torch.cat([center_of(q_z) for q_z in posteriors])
     if loc.shape[-1] < 2:
         return {}
     if loc.shape[-1] == 2:
         return {"prior": plot_prior_contours(p_z, loc, **by_first_label(rows))}
-    if all(is_diagonal_normal(q_z) for q_z in posteriors):
-        codes: Any = AggregatePosterior(loc, torch.cat([q_z.stddev for q_z in posteriors]))
+    if all(is_diagonal_normal(top_level(q_z)) for q_z in posteriors):
+        codes: Any = AggregatePosterior(loc, torch.cat([scale_of(q_z) for q_z in posteriors]))
     else:
         codes = loc
     return {"pairwise": plot_pairwise_marginals(p_z, codes, most=MOST_DIMENSIONS)}
@@ -132,7 +134,7 @@ def _latent_figures(p_z: Distribution, posteriors: Sequence[Distribution], rows:
 
 def _usage(p_z: Mixture, posteriors: Sequence[Distribution]) -> Tensor:
     """The mean of the responsibilities p(k|z) over one draw of each posterior, (component,)."""
-    z = torch.cat([q_z.sample() for q_z in posteriors])
+    z = torch.cat([q_z.sample() for q_z in posteriors])[:, : p_z.event_shape[0]]
     parts = z.split(rows_at_once(p_z))
     return torch.stack([p_z.responsibilities(part).double().sum(0) for part in parts]).sum(0) / len(z)
 
@@ -156,8 +158,7 @@ def _image_figures(model: Any, look: Look, x: Tensor, rows: DatasetRows) -> dict
         title = f"Decoded centers of {len(centers)} clusters, the largest first"
         images = look.restored(centers.flatten(1)).cpu()
         figures["clusters"] = plot_images(images, title=title, **look.gray)
-    prior: Any = getattr(model, "prior", None)
-    prior = prior.prior if isinstance(prior, ConditionalMixturePrior) else prior
+    prior: Any = prior_behind(model)
     if (pseudo_inputs := getattr(prior, "pseudo_inputs", None)) is not None:
         preprocess = getattr(model, "preprocess", None)
         units = preprocess.inverse(pseudo_inputs) if isinstance(preprocess, Preprocessing) else pseudo_inputs

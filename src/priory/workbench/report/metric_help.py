@@ -1,5 +1,7 @@
 """How to read each metric: one sentence for people who do not know it."""
 
+from priory.workbench.settings.model import MOST_LEVELS
+
 HOW_TO_READ = {
     "nll": (
         "-log p(x) of a row, in nats: lower is better; compare it with other models of the same data and likelihood."
@@ -55,3 +57,11 @@ HOW_TO_READ = {
         "The variance of each column about the sheet, in the model's units: what the map does not explain."
     ),
 }
+for _level in range(1, MOST_LEVELS + 1):
+    HOW_TO_READ |= {
+        f"rate_level_{_level}": (
+            f"The part of the rate that level {_level} costs, given the levels above; level 1 is the top. Near 0 the "
+            "level is not used."
+        ),
+        f"active_units_level_{_level}": f"The active units among the dimensions of level {_level}.",
+    }

@@ -110,7 +110,7 @@ class Run(RunFolder):
         article = "an" if model.prior[0] in "aeiou" else "a"
         found = [
             ("model", f"VAE with {article} {model.prior} prior{size}"),
-            ("latent dimensions", str(model.latent_dim)),
+            ("latent dimensions", model.described_dims),
             ("likelihood", str(model.likelihood)),
             ("networks", ", ".join([networks, *([" ".join(map(str, widths))] if widths else [])])),
             ("training", f"at most {training.epochs} epochs of batches of {training.batch_size}"),

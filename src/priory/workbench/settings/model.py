@@ -13,6 +13,7 @@ from priory.workbench.settings.networks import NETWORKS
 from priory.workbench.settings.priors import PRIORS, BaseSettings
 from priory.workbench.settings.registry import Registry
 
+MOST_LEVELS = 5  # as many as there are metrics of
 REGISTRIES: dict[str, Registry[Any]] = {"prior": PRIORS, "likelihood": LIKELIHOODS, "network": NETWORKS}
 
 
@@ -29,7 +30,11 @@ class ModelSettings(Settings):
     """
 
     prior: str = Field("standard", description=f"{', '.join(PRIORS)}, or a class as package.module:NAME")
-    latent_dim: Size = Field(2, description="L, latent dimensions")
+    latent_dim: Size = Field(2, description="L, latent dimensions; of several levels, of the top one")
+    levels: int = Field(1, ge=1, le=MOST_LEVELS, description="of latent variables, the top one with the prior")
+    lower_dims: tuple[Size, ...] | None = Field(
+        None, description="dimensions of each level below the top; None: latent_dim, as the top has"
+    )
     prior_condition: bool = Field(True, description="with --condition: a prior p(z | c), or one p(z) for all contexts")
     likelihood: str | None = Field(
         None, description=f"{', '.join(LIKELIHOODS)}; unless given, the one that fits the data"
@@ -102,6 +107,29 @@ class ModelSettings(Settings):
             if tree.pop(setting) != type(self).model_fields[setting].default:
                 raise ValueError(f"--set model.{setting}: {self.why_unknown(setting, tree)}")
         return ModelSettings.model_validate(tree)
+
+    @model_validator(mode="after")
+    def _of_as_many_levels(self) -> Self:
+        if self.lower_dims is not None and len(self.lower_dims) != self.levels - 1:
+            raise ValueError(
+                f"expected as many lower_dims as levels below the top, {self.levels - 1}, got {len(self.lower_dims)}; "
+                "give one number for each, or leave them out"
+            )
+        return self
+
+    @property
+    def level_dims(self) -> tuple[int, ...]:
+        """The dimensions of each level, the top one first.
+
+        >>> ModelSettings(latent_dim=4, levels=3).level_dims, ModelSettings(levels=2, lower_dims=(8,)).level_dims
+        ((4, 4, 4), (2, 8))
+        """
+        return (self.latent_dim, *(self.lower_dims or (self.latent_dim,) * (self.levels - 1)))
+
+    @property
+    def described_dims(self) -> str:
+        """The dimensions of the levels, for a sentence: "2", or "40 + 40"."""
+        return " + ".join(map(str, self.level_dims))
 
     @property
     def networks(self) -> tuple[str, str]:

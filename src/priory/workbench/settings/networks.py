@@ -19,4 +19,5 @@ DEFAULT_HIDDEN = {"mlp": (256, 256), "gated": (300, 300), "conv": (32, 64)}
 NETWORKS = Registry("network", "priory.networks", as_network_part)
 for _name in DEFAULT_HIDDEN:
     _encoder, _decoder = (f"priory.workbench.models.networks:{_name}_{_part}" for _part in ("encoder", "decoder"))
-    NETWORKS.register(_name, NetworkPart(HiddenSettings, _encoder, _decoder, needs_images=_name == "conv"))
+    _layer = None if _name == "conv" else f"priory.workbench.models.networks:{_name}_layer"
+    NETWORKS.register(_name, NetworkPart(HiddenSettings, _encoder, _decoder, _name == "conv", _layer))

@@ -56,12 +56,15 @@ class NetworkPart:
             gives a module from (..., num_inputs) to (..., num_outputs).
         decoder: makes the decoder's network in the same way; its outputs are those of all columns, one after the other.
         needs_images: whether rows must be images. Constant columns then stay in the model, to keep images whole.
+        layer: makes a hidden layer of (width_in, width_out), or its place, if the network is a perceptron with the
+            setting `hidden`. Of several levels of latent variables, each then has layers of its own.
     """
 
     settings: type[Settings]
     encoder: Callable[..., Any] | str
     decoder: Callable[..., Any] | str
     needs_images: bool = False
+    layer: Callable[[int, int], Any] | str | None = None
 
 
 def as_prior_part(part: Any) -> PriorPart:

@@ -131,6 +131,8 @@ def _say_what_was_found(run: Run, dataset: Dataset, proposal: LikelihoodProposal
     if run.encoding is not None:
         what = "p(z | c)" if settings.model.prior_condition and settings.model.prior != "standard" else "one p(z)"
         say(f"conditions c: {run.encoding.described()}; the model has q(z | x, c), p(x | z, c) and {what}")
+    if settings.model.levels > 1:
+        say(f"levels: {settings.model.described_dims} latent dimensions; the prior is that of the first, the top level")
 
 
 def _say_what_was_written(run: Run, vae: AnyVAE, pictures: list[Path], page: Path | None) -> None:

@@ -1,5 +1,6 @@
 """`priory priors`."""
 
+from priory.priors import HierarchicalPrior
 from priory.workbench.cli.terminal import Part, say_table
 from priory.workbench.models.building import class_of_prior
 from priory.workbench.settings.priors import PRIORS
@@ -14,4 +15,5 @@ def list_priors() -> None:
             rows.append((name, (str(error), "dim"), ""))
         else:
             rows.append((name, prior.summary, prior.reference))
+    rows.append(("--levels 2", HierarchicalPrior.summary, HierarchicalPrior.reference))
     say_table("", ("name", "p(z)", "source"), rows)

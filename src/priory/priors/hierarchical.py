@@ -1,0 +1,70 @@
+"""The prior of several levels: any prior at the top, and a conditional normal of each level given those above it."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from priory.distributions.chain import Chain
+from priory.grid.guide import Guide
+from priory.nn.encoders import Encoder
+from priory.nn.hierarchy import levels_of, top_of
+from priory.priors.base import Features, Prior
+
+
+class HierarchicalPrior(Prior):
+    """p(z_top, z_rest) = p(z_top) p(z_rest | z_top), over the concatenation (z_top, z_rest).
+
+    Args:
+        top: any prior, p(z_top); a prior that needs the encoder gets the top part of a `HierarchicalEncoder`.
+        conditional: from z_top (..., L_top) to p(z_rest | z_top), for example a `NormalEncoder` of z_top; of more than
+            two levels a `HierarchicalEncoder` of it.
+
+    Attributes:
+        levels: the dimensions of each level, the top one first; that of the top is None if the encoder decides.
+
+    Raises:
+        ValueError: `conditional` has no `latent_dim`.
+
+    Reference: Tomczak & Welling 2018, arXiv:1705.07120, eq. 11-12.
+
+    >>> from priory import NormalEncoder, StandardNormal, mlp
+    >>> prior = HierarchicalPrior(StandardNormal(2), NormalEncoder(mlp(2, [8], 2 * 3)))
+    >>> prior().sample((7,)).shape, prior.levels
+    (torch.Size([7, 5]), (2, 3))
+    """
+
+    summary = "any prior at the top level, and a conditional normal of each level given those above it"
+    reference = "Tomczak & Welling 2018, arXiv:1705.07120, eq. 11-12"
+
+    def __init__(self, top: Prior, conditional: nn.Module) -> None:
+        super().__init__()
+        self.top, self.conditional = top, conditional
+        self._lower = levels_of("conditional", conditional)
+        self.levels = (top.latent_dim, *self._lower)
+
+    @property
+    def needs_encoder(self) -> bool:  # type: ignore[override]
+        """Whether the top prior needs the encoder."""
+        return self.top.needs_encoder
+
+    @property
+    def latent_dim(self) -> int | None:  # type: ignore[override]
+        """The number of dimensions of all levels; None if the encoder decides about the top level."""
+        return None if self.top.latent_dim is None else self.top.latent_dim + sum(self._lower)
+
+    @property
+    def guide(self) -> Guide | None:
+        """The top prior's guide."""
+        return getattr(self.top, "guide", None)
+
+    def forward(self, encoder: Encoder | None = None) -> Chain:
+        """p(z), with batch shape () and event shape (L,).
+
+        Raises:
+            TypeError: the top prior needs the encoder, and there is none.
+        """
+        top = self.top(None if encoder is None else top_of(encoder))
+        return Chain(top, self.conditional, self._lower)
+
+    def fit_by_em(self, z: Float[Tensor, "draw latent"], features: Features | None = None, *, seed: int = 0) -> bool:
+        """Fit the top prior to the top level of these draws, if its steps have a closed form."""
+        return self.top.fit_by_em(z[:, : z.shape[1] - sum(self._lower)], features, seed=seed)

@@ -13,6 +13,27 @@ from priory.nn.encoders import Encoder
 from priory.priors.base import Prior
 
 
+class PriorOfAnother(Prior):
+    """A prior that is made of another one, the attribute `prior`, whose sizes it has."""
+
+    prior: Prior
+
+    @property
+    def needs_encoder(self) -> bool:  # type: ignore[override]
+        """Whether the prior needs the encoder."""
+        return self.prior.needs_encoder
+
+    @property
+    def latent_dim(self) -> int | None:  # type: ignore[override]
+        """L, or None if the encoder decides."""
+        return self.prior.latent_dim
+
+    @property
+    def guide(self) -> Guide | None:
+        """The guide of a prior with a grid."""
+        return getattr(self.prior, "guide", None)
+
+
 class ConditionalPrior(Prior):
     """p(z | c) as a module. A subclass needs `forward` alone."""
 
@@ -28,7 +49,7 @@ class ConditionalPrior(Prior):
         """
 
 
-class GivenPrior(Prior):
+class GivenPrior(PriorOfAnother):
     """A prior at a context: p(z | c) of a conditional prior, p(z) of another.
 
     Args:
@@ -54,21 +75,6 @@ class GivenPrior(Prior):
             )
         self.prior = prior
         self.register_buffer("context", context, persistent=False)
-
-    @property
-    def needs_encoder(self) -> bool:  # type: ignore[override]
-        """Whether the prior needs the encoder."""
-        return self.prior.needs_encoder
-
-    @property
-    def latent_dim(self) -> int | None:  # type: ignore[override]
-        """L, or None if the encoder decides."""
-        return self.prior.latent_dim
-
-    @property
-    def guide(self) -> Guide | None:
-        """The guide of a prior with a grid."""
-        return getattr(self.prior, "guide", None)
 
     def forward(self, encoder: Encoder | None = None) -> Distribution:
         """p(z | c); an encoder with the context given is taken without it, because pseudo-inputs have their own."""

@@ -5,14 +5,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from priory.distributions.mixture import Mixture
-from priory.grid.guide import Guide
 from priory.nn.conditional import Given
 from priory.priors.base import Features, MixturePrior
-from priory.priors.conditional import ConditionalPrior, require_context
+from priory.priors.conditional import ConditionalPrior, PriorOfAnother, require_context
 from priory.priors.covariates import Covariates
 
 
-class ConditionalMixturePrior(ConditionalPrior):
+class ConditionalMixturePrior(PriorOfAnother, ConditionalPrior):
     """p(z | c) = sum_k p(k | c) p_k(z),  p(k | c) = pi_k p(c | k) / sum_j pi_j p(c | j),  of any mixture prior.
 
     All contexts share the components, such as the nodes of a grid: the map stays one map, and each context has its
@@ -36,24 +35,11 @@ class ConditionalMixturePrior(ConditionalPrior):
     summary = "any mixture, with weights p(k | c) that depend on a context"
     reference = "Tomczak & Welling 2018, arXiv:1705.07120, eq. 9, with a context"
 
+    prior: MixturePrior
+
     def __init__(self, prior: MixturePrior, covariates: Covariates, *, weights: bool = True) -> None:
         super().__init__()
         self.prior, self.covariates, self.weights = prior, covariates, weights
-
-    @property
-    def needs_encoder(self) -> bool:  # type: ignore[override]
-        """Whether the components need the encoder."""
-        return self.prior.needs_encoder
-
-    @property
-    def latent_dim(self) -> int | None:  # type: ignore[override]
-        """L, or None if the encoder decides."""
-        return self.prior.latent_dim
-
-    @property
-    def guide(self) -> Guide | None:
-        """The guide of a prior with a grid."""
-        return getattr(self.prior, "guide", None)
 
     def joint(self, encoder: nn.Module | None = None) -> Mixture:
         """The mixture of all contexts, p(z) = sum_k pi_k p_k(z)."""

@@ -6,7 +6,8 @@ folder of Parquet files.
 
 from priory.rows.arrays import SparseMatrix
 from priory.rows.arrow import ArrowTable
-from priory.rows.conditions import Categories, Conditions, Quantity
+from priory.rows.condition import Categories, Quantity
+from priory.rows.conditions import Conditions
 from priory.rows.context import RowsWithContext, batches_with_context, context_at, read_with_context, with_context
 from priory.rows.conversion import RowsLike, as_rows
 from priory.rows.frames import AnnotatedData, Frame

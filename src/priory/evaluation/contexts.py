@@ -6,7 +6,7 @@ from torch.distributions import Distribution, Independent
 
 from priory.distributions.mixture import Mixture
 from priory.distributions.normal import diagonal_normal, is_diagonal_normal
-from priory.model import AnyModel, ConditionalModel, given, latent_prior_of
+from priory.model import AnyModel, ConditionalModel, device_of, given, latent_prior_of
 from priory.rows import Rows, context_at
 
 MOST_CONTEXTS = 64  # of quantities: evenly spaced rows stand for all
@@ -32,7 +32,7 @@ def marginal_prior(model: ConditionalModel, rows: Rows) -> Distribution:
     if len(contexts) > MOST_CONTEXTS:
         chosen = torch.linspace(0, len(rows) - 1, MOST_CONTEXTS).long()
         contexts, counts = context[chosen], torch.ones(MOST_CONTEXTS)
-    return averaged(latent_prior_of(given(model, contexts)), counts / counts.sum())
+    return averaged(latent_prior_of(given(model, contexts)), (counts / counts.sum()).to(device_of(model)))
 
 
 def averaged(p: Distribution, weights: Tensor) -> Distribution:
@@ -44,7 +44,7 @@ def averaged(p: Distribution, weights: Tensor) -> Distribution:
     """
     if not p.batch_shape:
         return p
-    log_weights = weights.to(p.sample().device).log()
+    log_weights = weights.log()
     if not isinstance(p, Mixture):
         return Mixture(log_weights, p)
     joint = log_weights.unsqueeze(-1) + p.log_weights

@@ -381,7 +381,7 @@ OPTIONS: list[tuple[tuple[object, ...], str]] = [
     ((*FIT, "--grid", "9" * 5000), "expected equal sides such as 10x10"),
     (
         (*FIT, "--prior", "vmap"),
-        "--prior: unknown prior 'vmap'; choose from standard, mog, vamp, gtm, gtm-vamp, flow, or",
+        "--prior: unknown prior 'vmap'; choose from standard, mog, vamp, vamp-mixture, gtm, ",
     ),
     (
         (*FIT, "--likelihood", "gausian"),

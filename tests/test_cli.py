@@ -19,6 +19,7 @@ import priory
 from family import MIXTURES, slow_if
 from priory.training import History
 from priory.workbench.cli import main as cli
+from priory.workbench.models.building import class_of_prior
 from priory.workbench.runs.vae_run import Run
 from priory.workbench.settings.priors import PRIORS
 
@@ -107,7 +108,7 @@ def test_fit_writes_a_whole_run_for_every_prior(prior, command, tmp_path):
     expected |= {"pseudo_inputs"} if "vamp" in prior else set()
     expected |= {"components"} if prior in MIXTURES else set()
     expected |= {"map", "nodes", "landscape", "magnification"} if "gtm" in prior else set()
-    expected |= {"clusters"} if "components" in expected and "gtm" not in prior else set()
+    expected |= {"clusters"} if prior in MIXTURES and class_of_prior(prior).components_are_clusters else set()
     assert pictures == expected
     metrics = json.loads((out / "metrics.json").read_text())
     assert ("clusters" in pictures) == ({"clusters", "nmi", "ari"} <= set(metrics))

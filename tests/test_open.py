@@ -156,7 +156,7 @@ REFUSED = [
         "--components: belongs to the priors mog, vamp",
     ),
     (("--prior", "mog", "--grid", "4x4"), "--grid: belongs to the priors gtm, gtm-vamp; the prior is mog"),
-    (("--prior", "mog", "--set", "model.initialize=data"), "--set model.initialize: belongs to the prior vamp"),
+    (("--prior", "mog", "--set", "model.initialize=data"), "--set model.initialize: belongs to the priors vamp, "),
     (
         ("--likelihood", "gaussian", "--set", "model.num_levels=3"),
         "the likelihoods categorical, discretized-logistic; the",

@@ -397,14 +397,14 @@ def test_batches_cover_every_row_and_depend_on_seed_and_epoch_alone() -> None:
     orders = []
     for epoch in (0, 1):
         batches.epoch = epoch
-        rows = [rows for _, rows in batches]
+        rows = [rows for _, rows, _ in batches]
         assert [len(r) for r in rows] == [5, 5, 5, 5, 3]
         assert len(batches) == 5
         orders.append(torch.cat(rows))
         assert sorted(orders[-1].tolist()) == list(range(23))
     assert not torch.equal(*orders)
     torch.rand(7)
-    assert torch.equal(torch.cat([rows for _, rows in batches]), orders[1])
+    assert torch.equal(torch.cat([rows for _, rows, _ in batches]), orders[1])
     batches.world_size = 4
     shares = []
     for rank in range(4):

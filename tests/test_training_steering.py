@@ -375,7 +375,7 @@ def test_an_optimizer_of_ones_own_takes_the_steps_of_an_explicit_loop(schedule) 
         "one-cycle": lambda: torch.optim.lr_scheduler.OneCycleLR(stepping, 0.1, total_steps=13, cycle_momentum=False),
     }[schedule]()
     for batches.epoch in range(3):
-        for x, _ in batches:
+        for x, _, _ in batches:
             stepping.zero_grad()
             (-elbo(plain, x).value().mean()).backward()
             stepping.step()

@@ -67,9 +67,8 @@ def plot_conditions(
     for line in range(lines):
         axes[line, 0, 0].set_ylabel("$p(u \\mid c)$")
         axes[line, 1, 0].set_ylabel("$p(u \\mid c) - p(u)$")
-    figure = upper[0].figure
-    figure.colorbar(sheet, ax=upper.tolist(), shrink=0.9)
-    figure.colorbar(change, ax=lower.tolist(), shrink=0.9)
+        for part, picture in enumerate((sheet, change)):
+            upper[0].figure.colorbar(picture, ax=axes[line, part].tolist(), shrink=0.9)
     for each in (*upper[len(p) :], *lower[len(p) :]):
         each.remove()
     return np.concatenate([upper[: len(p)], lower[: len(p)]])

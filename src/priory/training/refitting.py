@@ -125,7 +125,7 @@ def refit(
     noise = nullcontext() if seed is None else own_noise(seed, device_of(model))
     with noise, frozen(model, prior), evaluation_mode(fitted), exemplars_attached(fitted, rows):
         refresh_exemplars(fitted)
-        fitting = _Fitting(prior, Posteriors(fitted, rows), Posteriors(fitted, judges), chosen)
+        fitting = _Fitting(fitted, prior, Posteriors(model, rows), Posteriors(model, judges), chosen)
         numbers, z = fitting.train.many_draws()
         with exemplars_left_out(fitted, numbers):
             by_em = prior.fit_by_em(z, partial(_features, model, rows), seed=seed or 0)
@@ -152,7 +152,7 @@ class Posteriors:
     """q(z|x_n) of all rows, encoded once, or in each epoch if the rows are binarized anew."""
 
     def __init__(self, model: Any, rows: Rows) -> None:
-        self.model, self._rows = model, rows
+        self._model, self._rows = model, rows
         self.changes = getattr(rows, "dynamic_binarization", False)
         self.encode()
 
@@ -164,8 +164,8 @@ class Posteriors:
         parts = []
         chunks = torch.arange(len(self._rows)).split(ROWS_AT_ONCE)
         for x, numbers, context in read_with_context(self._rows, chunks):
-            x = cast_like(x, self.model)
-            q = posterior_of(given(self.model, context), torch.bernoulli(x) if self.changes else x)
+            x = cast_like(x, self._model)
+            q = posterior_of(given(self._model, context), torch.bernoulli(x) if self.changes else x)
             top, features = top_level(q), getattr(q, "features", None)
             if not is_diagonal_normal(top) or (top is not q and features is None):
                 raise TypeError(
@@ -178,9 +178,9 @@ class Posteriors:
         columns = (torch.cat(column) for column in zip(*parts, strict=True))
         self.loc, self.scale, self.numbers, *self._features = columns
 
-    def prior(self, positions: Tensor) -> Distribution:
-        """Evaluate p(z), or p(z | c) of the rows at these positions."""
-        return latent_prior_of(given(self.model, context_at(self._rows, positions)))
+    def prior(self, model: Any, positions: Tensor) -> Distribution:
+        """Evaluate p(z) of a model, or p(z | c) of the rows at these positions."""
+        return latent_prior_of(given(model, context_at(self._rows, positions)))
 
     def draws(self, positions: Tensor | slice, number: int) -> Float[Tensor, "draw datum latent"]:
         """Draw z from q(z|x) of the rows at these positions."""
@@ -209,8 +209,8 @@ def _features(model: AnyModel, rows: Rows) -> Tensor:
 class _Fitting:
     """Gradient steps on a prior, and their validation."""
 
-    def __init__(self, prior: Prior, train: Posteriors, valid: Posteriors, settings: RefitSettings) -> None:
-        self.prior, self.train, self.settings = prior, train, settings
+    def __init__(self, model: Any, prior: Prior, train: Posteriors, valid: Posteriors, settings: RefitSettings) -> None:
+        self.model, self.prior, self.train, self.settings = model, prior, train, settings
         number = min(settings.validation_draws, max(1, MOST_JUDGED // valid.loc.numel()))
         self.valid, self.judged = valid, valid.draws(slice(None), number)
         self.course: list[float] = []
@@ -246,10 +246,10 @@ class _Fitting:
         self.prior.train()
         for positions in torch.randperm(len(self.train)).split(self.settings.batch_size):
             z = self.train.draws(positions, self.settings.draws)
-            with exemplars_left_out(self.train.model, self.train.numbers[positions]):
-                loss = self.prior.refit_loss(self.train.prior(positions), z)
+            with exemplars_left_out(self.model, self.train.numbers[positions]):
+                loss = self.prior.refit_loss(self.train.prior(self.model, positions), z)
             if (log_prior := getattr(self.prior, "log_prior", None)) is not None:
-                loss = loss - log_prior(feature_encoder(self.train.model))
+                loss = loss - log_prior(feature_encoder(self.model))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -258,7 +258,7 @@ class _Fitting:
     @torch.no_grad()
     def _judge(self) -> bool:
         """Append E_q [log p(z)] of the validation rows to the course, and return whether it is the best."""
-        p_z = self.valid.prior(torch.arange(len(self.valid)))
+        p_z = self.valid.prior(self.model, torch.arange(len(self.valid)))
         score = float(torch.stack([p_z.log_prob(z).double().mean() for z in self.judged]).mean())
         if not math.isfinite(score):
             raise self._diverged(f"E log p(z) = {score}")

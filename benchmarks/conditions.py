@@ -14,6 +14,7 @@ import json
 import statistics
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,8 +56,8 @@ def shift(codes: Tensor, label: Tensor, other: Tensor) -> float:
     return max(float((first - second).norm()) for first, second in means) / float(codes.var(0).sum().sqrt())
 
 
-def batch_shift(prior: str, seed: int) -> tuple[float, float]:
-    """The shift of the codes by the batch, and by the kind, if the model knows the batch and has one p(z)."""
+def batch_shift(prior: str, seed: int, known: bool = True) -> tuple[float, float]:
+    """The shift of the codes by the batch, and by the kind. A model that knows the batch has one p(z)."""
     torch.manual_seed(seed)
     kind, batch = torch.randint(2, (600,)), torch.randint(2, (600,))
     signal, effect = torch.randn(2, 8), 2 * torch.randn(2, 8)
@@ -70,10 +71,12 @@ def batch_shift(prior: str, seed: int) -> tuple[float, float]:
         points_per_side=5,
         prior_condition=False,
     )
-    vae = build_vae(settings, DataFacts(8, 600, x, context_sizes=(2,), context=c))
-    fit(vae, with_context(x, c), epochs=100, batch_size=50, seed=seed, learning_rate=0.01)
+    condition = {"context_sizes": (2,), "context": c} if known else {}
+    vae: Any = build_vae(settings, DataFacts(8, 600, x, **condition))
+    rows = with_context(x, c) if known else x
+    fit(vae, rows, epochs=100, batch_size=50, seed=seed, learning_rate=0.01)
     with torch.no_grad():
-        codes = vae.given(c).encode(x).mean
+        codes = (vae.given(c) if known else vae).encode(x).mean
     return shift(codes, batch, kind), shift(codes, kind, batch)
 
 
@@ -83,8 +86,10 @@ def main() -> None:
     results = {}
     for prior in PRIORS:
         shifts = [batch_shift(prior, seed) for seed in SEEDS]
+        unknown = [batch_shift(prior, seed, known=False)[0] for seed in SEEDS]
         entry: dict[str, object] = {
             "shift by batch": [round(each[0], 3) for each in shifts],
+            "shift by an unknown batch": [round(each, 3) for each in unknown],
             "shift by kind": [round(each[1], 3) for each in shifts],
         }
         for case, prior_condition in CASES.items():

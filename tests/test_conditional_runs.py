@@ -147,3 +147,8 @@ def test_rows_that_the_model_cannot_condition_on_are_refused(table, done, refuse
     assert "--given: condition dose: expected numbers" in refused("sample", "run", *both)
     done("fit", "cells.csv", "--labels", "kind", "--labels", "batch", "--drop", "dose", *SMALL, "--out", "plain")
     assert "has a model without conditions" in refused("sample", "plain", "--given", "batch=a", "--out", "x.npz")
+
+
+def test_the_page_names_the_conditions(table, done):
+    done("fit", "cells.csv", *CONDITIONS, *SMALL, "--out", "run")
+    assert dict(Run.open("run").described())["conditions"].startswith("batch (2 categories), dose (a quantity, ")

@@ -111,6 +111,7 @@ class Run(RunFolder):
         found = [
             ("model", f"VAE with {article} {model.prior} prior{size}"),
             ("latent dimensions", model.described_dims),
+            *([] if self.encoding is None else [("conditions", self.encoding.described())]),
             ("likelihood", str(model.likelihood)),
             ("networks", ", ".join([networks, *([" ".join(map(str, widths))] if widths else [])])),
             ("training", f"at most {training.epochs} epochs of batches of {training.batch_size}"),

@@ -243,7 +243,7 @@ def test_a_refit_killed_at_every_write(
 
 
 @pytest.mark.parametrize(
-    "place", [("priory.training.refitting", "_frozen", 1), ("priory.workbench.pictures.vae", "save_figures", 1)]
+    "place", [("priory.training.refitting", "frozen", 1), ("priory.workbench.pictures.vae", "save_figures", 1)]
 )
 def test_ctrl_c_in_a_refit_says_what_to_do(
     place: tuple[str, str, int], launch: Launcher, whole: tuple[Path, dict[str, Any]], refitted: tuple[Path, list[str]]

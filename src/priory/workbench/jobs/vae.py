@@ -271,7 +271,7 @@ def measure(
 
 def _quality_of_clusters(found: Tensor, rows: DatasetRows) -> dict[str, Estimate]:
     """The number of clusters, and their agreement with the first label that is a class, if there is one."""
-    quality = {"clusters": Estimate(len(found.unique()), 0.0)}
+    quality = {"clusters": Estimate(float(len(found.unique())), 0.0)}
     if (kinds := classes(rows.labels)) is not None and (known := kinds != "").sum() > 1:
         quality |= cluster_agreement(found[torch.from_numpy(known)], kinds[known])
     return quality

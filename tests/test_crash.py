@@ -155,17 +155,17 @@ def test_killed_at_three_random_moments(launch: Launcher, whole: tuple[Path, dic
     killed_at_random(launch, out, said["seconds"], [random.Random(0).random() for _ in range(3)], "three")
 
 
-@pytest.mark.parametrize("how", ["before", "torn", "after"])
+@pytest.mark.parametrize("how", ["before", "torn"])  # after a write is before the next one
 def test_killed_at_every_write(how: str, launch: Launcher, whole: tuple[Path, dict[str, Any]]) -> None:
     out, said = whole
     for number in worth_a_kill(said["writes"], how):
         killed_at(launch, out, [(number, how)], f"{how}-{number}")
 
 
-def test_killed_at_twenty_random_moments(launch: Launcher, whole: tuple[Path, dict[str, Any]]) -> None:
+def test_killed_at_ten_random_moments(launch: Launcher, whole: tuple[Path, dict[str, Any]]) -> None:
     out, said = whole
     generator = random.Random(1)
-    for number, kills in enumerate([1] * 10 + [2, 3, 5]):  # some of them again and again
+    for number, kills in enumerate([1] * 5 + [2, 3]):  # some of them again and again
         killed_at_random(launch, out, said["seconds"], [generator.random() for _ in range(kills)], f"random-{number}")
 
 
@@ -234,7 +234,7 @@ def test_a_refit_killed_while_it_writes_is_begun_again_with_the_same_command(
     assert refitted[1][-1] == "file config.json"
 
 
-@pytest.mark.parametrize("how", ["before", "torn", "after"])
+@pytest.mark.parametrize("how", ["before", "torn"])
 def test_a_refit_killed_at_every_write(
     how: str, launch: Launcher, whole: tuple[Path, dict[str, Any]], refitted: tuple[Path, list[str]]
 ) -> None:

@@ -12,8 +12,17 @@ from torch.distributions import Dirichlet, MultivariateNormal, Normal, Wishart
 from oracles import small_encoder
 from priory import (
     VAE,
+    BernoulliDecoder,
+    ComponentCovariates,
+    ConditionalDecoder,
+    ConditionalEncoder,
+    ConditionalMixturePrior,
+    ConditionalVAE,
     GaussianDecoder,
+    HierarchicalEncoder,
+    HierarchicalPrior,
     NormalEncoder,
+    ResampledPrior,
     StandardNormal,
     VampPriorMixture,
     as_model,
@@ -22,6 +31,7 @@ from priory import (
     diagonal_normal,
     mlp,
     refit,
+    with_context,
 )
 from priory.training import fit
 
@@ -173,3 +183,26 @@ def test_agreement_equals_sums_over_pairs_and_cells():
     assert agreement["ari"].value == pytest.approx(ari)
     assert agreement["nmi"].value == pytest.approx(2 * information / (entropy_found + entropy_kinds))
     assert all(0 < estimate.se < 0.2 for estimate in agreement.values())
+
+
+@pytest.mark.parametrize("place", ["the top of levels", "a resampled prior", "a conditional mixture"])
+def test_the_prior_of_the_parameters_counts_wherever_the_mixture_is(place):
+    x, c = torch.rand(100, D).round(), torch.eye(2)[torch.arange(100) % 2]
+    logits = []
+    for evidence_rows in (1.0, 1e9):
+        torch.manual_seed(0)
+        prior, rows = mixture(evidence_rows=evidence_rows), x
+        if place == "the top of levels":
+            encoder = HierarchicalEncoder(small_encoder(D, L), NormalEncoder(mlp(D + L, [8], 2)))
+            whole = HierarchicalPrior(prior, NormalEncoder(mlp(L, [8], 2)))
+            model = VAE(encoder, BernoulliDecoder(mlp(L + 1, [8], D)), whole)
+        elif place == "a resampled prior":
+            whole = ResampledPrior(prior, mlp(L, [8], 1))
+            model = VAE(small_encoder(D, L), BernoulliDecoder(mlp(L, [8], D)), whole)
+        else:
+            whole, rows = ConditionalMixturePrior(prior, ComponentCovariates((2,), c[:K])), with_context(x, c)
+            encoder = ConditionalEncoder(NormalEncoder(mlp(D + 2, [8], 2 * L)))
+            model = ConditionalVAE(encoder, ConditionalDecoder(BernoulliDecoder(mlp(L + 2, [8], D))), whole)
+        fit(model, rows, epochs=2, seed=0, warmup=0)
+        logits.append(prior.log_precision.detach())
+    assert (logits[0] - logits[1]).abs().max() > 1e-4

@@ -459,7 +459,7 @@ def test_columns_that_cannot_be_conditions_are_refused(columns, said):
             {"kind": ["a"]},
             "context: expected the columns kind, dose, which the model conditions on, got none called dose",
         ),
-        ({"kind": ["a"], "dose": ["high"]}, "condition dose: expected numbers, as in the training rows, got"),
+        ({"kind": ["a"], "dose": ["high"]}, "condition dose: expected numbers, because it is a quantity, got 'high'"),
         ({"kind": ["a", "b"], "dose": [1.0]}, "context: expected columns of one length, got kind: 2, dose: 1"),
     ],
 )
@@ -481,8 +481,11 @@ def test_models_and_rows_that_do_not_match_are_refused():
             work(vae, x, **options)
         with pytest.raises(TypeError, match=r"expected rows without a context, because VAE has no method given"):
             work(plain, with_context(x, c), **options)
-    with pytest.raises(TypeError, match=r"give model.given\(context\)"):
-        require_model(vae)
+    for work in (require_model, lambda model: elbo(model, x)):
+        with pytest.raises(TypeError, match=r"give model.given\(context\)"):
+            work(vae)
+    with pytest.raises(TypeError, match="context: expected a tensor"):
+        vae.given([0.0, 1.0])
     with pytest.raises(ValueError, match=r"context: expected shape \(40, C\), one line for each row, got \(3, 4\)"):
         with_context(x, c[:3])
     with pytest.raises(ValueError, match="expected one for each row, or one for all"):

@@ -15,10 +15,18 @@ from oracles import mixture_log_prob_loop, quadrature_grid, small_encoder
 from priory import (
     VAE,
     BernoulliDecoder,
+    ConditionalDecoder,
+    ConditionalEncoder,
+    ConditionalVAE,
     ExemplarPrior,
     GaussianDecoder,
+    HierarchicalEncoder,
+    HierarchicalPrior,
     Mixture,
+    NormalEncoder,
+    ResampledPrior,
     Rescale,
+    StandardNormal,
     diagonal_normal,
     elbo,
     fit,
@@ -26,6 +34,7 @@ from priory import (
     load_dataset,
     mlp,
     refit,
+    with_context,
 )
 from priory.distributions.leave_one_out import LeaveOneOut
 from priory.workbench.data import DatasetRows
@@ -265,3 +274,29 @@ def left_out_of_five() -> LeaveOneOut:
 def test_more_exemplars_than_rows_are_refused(refused):
     said = refused("fit", "digits", "--prior", "exemplar", "--set", "model.exemplars=2000", "--out", "x")
     assert "model.exemplars=2000: expected at most 1000, as many as there are training rows" in said
+
+
+def test_exemplars_at_the_top_of_levels_are_the_top_codes_of_the_rows():
+    x = torch.rand(60, D).round()
+    top = ExemplarPrior(L)
+    encoder = HierarchicalEncoder(small_encoder(D, L), NormalEncoder(mlp(D + L, [8], 2 * 3)))
+    prior = HierarchicalPrior(top, NormalEncoder(mlp(L, [8], 2 * 3)))
+    vae = VAE(encoder, BernoulliDecoder(mlp(L + 3, [8], D)), prior)
+    fit(vae, x, epochs=2, seed=0)
+    torch.testing.assert_close(top.codes, encoder.top(x).mean.detach())
+    refit(vae, HierarchicalPrior(again := ExemplarPrior(L), prior.conditional), x, epochs=1, seed=0)
+    torch.testing.assert_close(again.codes, top.codes)
+
+
+def test_exemplars_below_another_prior_are_refused():
+    vae = VAE(small_encoder(D, L), BernoulliDecoder(mlp(L, [8], D)), ResampledPrior(ExemplarPrior(L), mlp(L, [8], 1)))
+    with pytest.raises(ValueError, match="expected no exemplars below a ResampledPrior"):
+        fit(vae, torch.rand(20, D).round(), epochs=1)
+
+
+def test_exemplars_of_a_conditional_model_are_refused():
+    x, c = torch.rand(20, D).round(), torch.eye(2)[torch.arange(20) % 2]
+    encoder = ConditionalEncoder(NormalEncoder(mlp(D + 2, [8], 2 * L)))
+    vae = ConditionalVAE(encoder, ConditionalDecoder(BernoulliDecoder(mlp(L + 2, [8], D))), StandardNormal(L))
+    with pytest.raises(TypeError, match="expected a prior without exemplars"):
+        refit(vae, ExemplarPrior(L), with_context(x, c), epochs=1)

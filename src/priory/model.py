@@ -140,10 +140,12 @@ def latent_prior_of(model: LatentVariableModel) -> Distribution:
     """Return p(z).
 
     Raises:
-        TypeError: `latent_prior` returned no distribution.
+        TypeError: `latent_prior` returned no distribution, or the model needs a context first.
         ValueError: it is no distribution over vectors, or it has other batch dimensions than the context of a model
             that is given one.
     """
+    if isinstance(model, ConditionalModel):
+        require_model(model)
     p_z = model.latent_prior()
     if not isinstance(p_z, Distribution):
         called = "; call the prior: return self.prior(self.encode)" if isinstance(p_z, nn.Module) else ""

@@ -8,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from priory.model import AnyModel, LatentVariableModel, covariates_of, reconstruct, sample
+from priory._support.tensors import require_tensor
+from priory.model import AnyModel, covariates_of, reconstruct, sample
 from priory.nn.conditional import Given
 from priory.nn.encoders import Encoder
 from priory.priors import GivenPrior, Prior
@@ -120,6 +121,7 @@ class GivenVAE(VAE):
     context: Tensor
 
     def __init__(self, model: ConditionalVAE, context: Float[Tensor, "*batch context"]) -> None:
+        require_tensor("context", context)
         encoder, decoder = Given(model.encoder, context), Given(model.decoder, context)
         super().__init__(encoder, decoder, GivenPrior(cast(Prior, model.prior), context), model.preprocess)
         self.register_buffer("context", context, persistent=False)
@@ -146,6 +148,6 @@ def features_of(model: AnyModel, x: Float[Tensor, "*batch input"]) -> Float[Tens
     return model.preprocess(x) if isinstance(model, VAE | ConditionalVAE) else x
 
 
-def feature_encoder(model: LatentVariableModel) -> Encoder:
+def feature_encoder(model: AnyModel) -> Encoder:
     """Return what a prior reads pseudo-inputs with: the encoder of a `VAE`, `encode` of other models."""
-    return model.encoder if isinstance(model, VAE) else model.encode
+    return model.encoder if isinstance(model, VAE | ConditionalVAE) else model.encode  # type: ignore[union-attr]

@@ -23,8 +23,8 @@ class Prior(nn.Module, ABC):
     argument, never a child: it stays out of the prior's `state_dict`, and the caller decides about its gradients.
     Parameters stay in float32 when a whole model is cast to half precision.
 
-    A prior may have a method `log_prior(encoder)`, the log-density of its parameters in nats per datum. `fit` and
-    `refit` add it to what they maximize, weighed as the KL term is; its gradient moves the parameters of the prior
+    A prior may have a method `log_prior(encoder)`, the log-density of its parameters in nats per datum, or None. `fit`
+    and `refit` add it to what they maximize, weighed as the KL term is; its gradient moves the parameters of the prior
     alone. See `VampPriorMixture`.
 
     Attributes:
@@ -175,6 +175,12 @@ def check_vector_density(argument: str, p_z: Distribution) -> int:
             "torch.distributions.Independent(density, 1)"
         )
     return p_z.event_shape[0]
+
+
+def log_prior_of(prior: nn.Module, encoder: Encoder | None) -> Float[Tensor, ""] | None:
+    """Return the log-density of a prior's parameters, in nats per datum; None if the prior has none."""
+    log_prior = getattr(prior, "log_prior", None)
+    return None if log_prior is None else log_prior(encoder)
 
 
 def require_encoder(prior: Prior, encoder: Encoder | None) -> Encoder:

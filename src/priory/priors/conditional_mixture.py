@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from priory.distributions.mixture import Mixture
 from priory.nn.conditional import Given
-from priory.priors.base import Features, MixturePrior
+from priory.priors.base import Features, MixturePrior, log_prior_of
 from priory.priors.conditional import ConditionalPrior, PriorOfAnother, require_context
 from priory.priors.covariates import Covariates
 
@@ -61,6 +61,10 @@ class ConditionalMixturePrior(PriorOfAnother, ConditionalPrior):
         """
         joint = self.joint(encoder)
         return Mixture(self.log_weights(require_context(self, context)), joint.components) if self.weights else joint
+
+    def log_prior(self, encoder: nn.Module) -> Float[Tensor, ""] | None:
+        """Return the log-density of the mixture's parameters, in nats per datum; None if it has none."""
+        return log_prior_of(self.prior, Given(encoder, self.covariates.of_components(self.prior)))
 
     def fit_by_em(self, z: Float[Tensor, "draw latent"], features: Features | None = None, *, seed: int = 0) -> bool:
         """Fit the mixture of all contexts, if its steps have a closed form."""

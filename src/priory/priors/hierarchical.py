@@ -7,7 +7,7 @@ from priory.distributions.chain import Chain
 from priory.grid.guide import Guide
 from priory.nn.encoders import Encoder
 from priory.nn.hierarchy import levels_of, top_of
-from priory.priors.base import Features, Prior
+from priory.priors.base import Features, Prior, log_prior_of
 
 
 class HierarchicalPrior(Prior):
@@ -64,6 +64,10 @@ class HierarchicalPrior(Prior):
         """
         top = self.top(None if encoder is None else top_of(encoder))
         return Chain(top, self.conditional, self._lower)
+
+    def log_prior(self, encoder: Encoder | None) -> Float[Tensor, ""] | None:
+        """Return the log-density of the top prior's parameters, in nats per datum; None if it has none."""
+        return log_prior_of(self.top, None if encoder is None else top_of(encoder))
 
     def fit_by_em(self, z: Float[Tensor, "draw latent"], features: Features | None = None, *, seed: int = 0) -> bool:
         """Fit the top prior to the top level of these draws, if its steps have a closed form."""

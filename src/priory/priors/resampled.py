@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from priory._support.seeds import own_noise
 from priory.distributions.resampled import Resampled
 from priory.model import cast_like, device_of
-from priory.priors.base import Encoder, Prior
+from priory.priors.base import Encoder, Prior, log_prior_of
 
 TRAINING_DRAWS = 2**12  # of the base in each step
 DRAWS = 2**17  # of the base in evaluation
@@ -86,6 +86,10 @@ class ResampledPrior(Prior):
         with own_noise(SEED, device_of(self)):
             return Resampled(p_base, self.log_acceptance, self.truncation, DRAWS)
 
+    def log_prior(self, encoder: Encoder | None) -> Float[Tensor, ""] | None:
+        """Return the log-density of the base's parameters, in nats per datum; None if it has none."""
+        return log_prior_of(self.base, encoder)
+
     def extra_repr(self) -> str:
         truncation = "" if self.truncation is None else f"T={self.truncation}"
         return ", ".join(filter(None, (truncation, super().extra_repr())))
@@ -120,6 +124,9 @@ class NoiseContrastivePrior(ResampledPrior):
 
     def __init__(self, base: Prior, network: nn.Module) -> None:
         super().__init__(base, network, truncation=None)
+
+    def log_prior(self, encoder: Encoder | None) -> None:
+        """Return None: `refit` leaves the base as it is."""
 
     def refit_loss(self, p_z: Resampled, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, ""]:  # type: ignore[override]
         """Cross-entropy of telling z from as many expected draws of the base; its minimum is a(z) / Z = q(z) / base(z).

@@ -1,7 +1,7 @@
 """One condition: a category or a quantity, and how a column of a table becomes numbers."""
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
@@ -90,8 +90,9 @@ class Quantity:
         try:
             numbers = np.asarray(column, dtype=np.float64)
         except (TypeError, ValueError) as error:
+            value = next(value for value in column.tolist() if not _is_number(value))
             raise ValueError(
-                f"condition {self.name}: expected numbers, as in the training rows, got {column.dtype}: {error}"
+                f"condition {self.name}: expected numbers, because it is a quantity, got {value!r}"
             ) from error
         _refuse(self.name, column, ~np.isfinite(numbers), "a finite number in each row", "leave these rows out")
         return ((numbers - self.mean) / self.scale).astype(np.float32)[:, None]
@@ -119,6 +120,14 @@ def learned(name: str, column: np.ndarray, is_quantity: bool) -> Condition:
             "say so (quantities)"
         )
     return Categories(name, values)
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _texts(column: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from priory.model import AnyModel, device_of, given
 from priory.objectives import Elbo, Objective
 from priory.rows import Rows, RowsLike, as_rows, context_at
 from priory.training.batches import ShuffledBatches
-from priory.training.exemplars import exemplars_attached
+from priory.training.exemplars import exemplars_attached, require_own_exemplars
 from priory.training.history import HISTORY_FILE, History
 from priory.training.identity import check_same_processes, check_same_run, identity_of
 from priory.training.optimizers import OptimizerFactory
@@ -111,6 +111,7 @@ def fit(
     (2, 2)
     """
     module = require_trainable(model)
+    require_own_exemplars(model)
     train_rows = _finite_rows(train, "train")
     valid_rows = None if valid is None else _finite_rows(valid, "valid")
     for rows in filter(None, (train_rows, valid_rows)):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from priory.model import frozen, given
 from priory.objectives import Elbo, Objective, Terms
+from priory.priors.base import log_prior_of
 from priory.training.averaging import WeightAverage
 from priory.training.batches import ShuffledBatches
 from priory.training.exemplars import exemplars_left_out
@@ -96,7 +97,8 @@ class Training(pl.LightningModule):
         if not hasattr(prior, "log_prior"):
             return loss
         with frozen(self.model, prior):
-            return loss - self.beta * prior.log_prior(feature_encoder(self.model))
+            log_prior = log_prior_of(prior, feature_encoder(self.model))
+        return loss if log_prior is None else loss - self.beta * log_prior
 
     def configure_gradient_clipping(
         self,

@@ -30,6 +30,7 @@ from priory.model import (
     require_model,
 )
 from priory.priors import Prior
+from priory.priors.base import log_prior_of
 from priory.rows import Rows, RowsLike, as_rows, context_at, read_with_context
 from priory.training.exemplars import exemplars_attached, exemplars_left_out, refresh_exemplars
 from priory.training.failures import REFUSALS
@@ -248,8 +249,8 @@ class _Fitting:
             z = self.train.draws(positions, self.settings.draws)
             with exemplars_left_out(self.model, self.train.numbers[positions]):
                 loss = self.prior.refit_loss(self.train.prior(self.model, positions), z)
-            if (log_prior := getattr(self.prior, "log_prior", None)) is not None:
-                loss = loss - log_prior(feature_encoder(self.model))
+            if (log_prior := log_prior_of(self.prior, feature_encoder(self.model))) is not None:
+                loss = loss - log_prior
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

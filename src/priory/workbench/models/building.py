@@ -15,6 +15,7 @@ from priory.nn.encoders import NormalEncoder
 from priory.nn.hierarchy import HierarchicalEncoder
 from priory.nn.preprocessing import Preprocessing
 from priory.priors import GivenPrior, HierarchicalPrior, Prior
+from priory.training.exemplars import require_own_exemplars
 from priory.vae import VAE, AnyVAE, ConditionalVAE
 from priory.workbench.data import LikelihoodProposal, Summary, propose_likelihood
 from priory.workbench.models.conditional import build_encoder
@@ -135,8 +136,10 @@ def build_prior(settings: ModelSettings, features: Features) -> Prior:
         raise ValueError("--levels: expected one level with --condition; leave one of them out")
     if part.build_conditional is not None:
         return located(part.build_conditional)(settings, features)
-    if not settings.prior_condition and not class_of_prior(settings.prior).needs_encoder:
-        return located(part.build)(settings, features)
+    if not settings.prior_condition:
+        prior = located(part.build)(settings, features)
+        if not prior.needs_encoder:
+            return prior
     known = [name for name, other in PRIORS.loaded().items() if other.build_conditional is not None]
     raise ValueError(
         f"--condition: expected a prior that can condition ({', '.join(known)}), got --prior {settings.prior}; choose "
@@ -149,8 +152,10 @@ def check_parts(vae: AnyVAE, settings: ModelSettings, facts: DataFacts) -> None:
     """Try the parts of a model before it is trained; the random stream stays as it is.
 
     Raises:
-        ValueError: a distribution has another shape than it should, or the prior's weights do not restore the prior.
+        ValueError: a distribution has another shape than it should, the prior's weights do not restore the prior, or
+            the prior cannot be trained on exemplars.
     """
+    require_own_exemplars(vae)
     x, columns, latents = facts.start_rows[:1], facts.num_inputs, sum(settings.level_dims)
     z = torch.linspace(-1.0, 1.0, 3 * latents).reshape(3, latents)
     context = None if facts.context is None else facts.context[0]

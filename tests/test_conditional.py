@@ -23,8 +23,10 @@ from priory import (
     GridCovariates,
     GTMPrior,
     GTMVampPrior,
+    HierarchicalPrior,
     MixtureOfGaussians,
     NormalEncoder,
+    ResampledPrior,
     StandardNormal,
     TopographicMap,
     VampPrior,
@@ -494,4 +496,10 @@ def test_models_and_rows_that_do_not_match_are_refused():
         ConditionalVAE(encoder(), vae.decoder, VampPrior(torch.randn(3, 5))).given(c)
     with pytest.raises(TypeError, match=r"ConditionalMixturePrior: expected a context, because it gives p\(z \| c\)"):
         PRIORS["weights of mog"]()()
+    for below in (
+        lambda prior: ResampledPrior(prior, mlp(2, [8], 1)),
+        lambda prior: HierarchicalPrior(prior, NormalEncoder(mlp(2, [8], 4))),
+    ):
+        with pytest.raises(TypeError, match=r"expected a prior p\(z\), got a ConditionalMixturePrior"):
+            below(PRIORS["vamp"]())
     assert isinstance(with_context(x, c), RowsWithContext)

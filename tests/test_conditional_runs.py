@@ -119,7 +119,29 @@ def test_one_prior_for_all_contexts(table, done):
             ("--condition", "one"),
             "cells.csv: condition one: expected at least two categories, got '1' in all training rows",
         ),
-        (("--condition", "gap"), "cells.csv: condition gap: expected a category in each row, got no value in"),
+        (
+            ("--condition", "gap"),
+            "cells.csv: condition gap: expected a category in each row, got no value in 9 of 90 rows (rows 0, 14,",
+        ),
+        (
+            ("--set", "model.prior_condition=false"),
+            "--set model.prior_condition=false: expected --condition COLUMN too",
+        ),
+        (
+            (
+                "--condition",
+                "batch",
+                "--prior",
+                "resampled",
+                "--set",
+                "model.prior_condition=false",
+                "--set",
+                "model.base_prior=vamp",
+                "--components",
+                "4",
+            ),
+            "--condition: expected a prior that can condition",
+        ),
         (("--set", 'data.quantities=["dose"]'), "quantities: expected names of conditions, got dose"),
     ],
 )

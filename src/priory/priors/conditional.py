@@ -84,6 +84,15 @@ class GivenPrior(PriorOfAnother):
         return self.prior(module, self.context)
 
 
+def require_unconditional(argument: str, prior: nn.Module) -> None:
+    """Refuse a conditional prior below another one, which has no context to give it."""
+    if isinstance(prior, ConditionalPrior):
+        raise TypeError(
+            f"{argument}: expected a prior p(z), got a {type(prior).__name__}, which gives p(z | c); take a prior "
+            "without a context"
+        )
+
+
 def require_context(prior: Prior, context: Tensor | None) -> Tensor:
     """The context, or a TypeError if there is none."""
     if context is None:

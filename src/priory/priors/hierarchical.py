@@ -8,6 +8,7 @@ from priory.grid.guide import Guide
 from priory.nn.encoders import Encoder
 from priory.nn.hierarchy import levels_of, top_of
 from priory.priors.base import Features, Prior, log_prior_of
+from priory.priors.conditional import require_unconditional
 
 
 class HierarchicalPrior(Prior):
@@ -22,6 +23,7 @@ class HierarchicalPrior(Prior):
         levels: the dimensions of each level, the top one first; that of the top is None if the encoder decides.
 
     Raises:
+        TypeError: `top` is a conditional prior.
         ValueError: `conditional` has no `latent_dim`.
 
     Reference: Tomczak & Welling 2018, arXiv:1705.07120, eq. 11-12.
@@ -37,6 +39,7 @@ class HierarchicalPrior(Prior):
 
     def __init__(self, top: Prior, conditional: nn.Module) -> None:
         super().__init__()
+        require_unconditional("top", top)
         self.top, self.conditional = top, conditional
         self._lower = levels_of("conditional", conditional)
         self.levels = (top.latent_dim, *self._lower)

@@ -11,6 +11,7 @@ from priory._support.seeds import own_noise
 from priory.distributions.resampled import Resampled
 from priory.model import cast_like, device_of
 from priory.priors.base import Encoder, Prior, log_prior_of
+from priory.priors.conditional import require_unconditional
 
 TRAINING_DRAWS = 2**12  # of the base in each step
 DRAWS = 2**17  # of the base in evaluation
@@ -33,7 +34,7 @@ class ResampledPrior(Prior):
         truncation: T, at least 2; None never gives up.
 
     Raises:
-        TypeError: base is no prior.
+        TypeError: base is no prior, or a conditional one.
         ValueError: truncation is below 2.
 
     Reference: Bauer & Mnih 2019, arXiv:1810.11428.
@@ -54,6 +55,7 @@ class ResampledPrior(Prior):
                 f"base: expected a prior, got {type(base).__name__}; make one of a distribution with "
                 "priory.DensityPrior"
             )
+        require_unconditional("base", base)
         if truncation is not None and truncation < 2:
             raise ValueError(f"truncation: expected at least 2 draws, or None, got {truncation}")
         self.base, self.network, self.truncation = base, network, truncation

@@ -136,9 +136,11 @@ def _encoding(dataset: Dataset) -> Conditions | None:
     """How the model reads the conditions, as the training rows have them; None without conditions."""
     if not dataset.conditions:
         return None
-    labels = dataset.rows("train").labels
+    found = None
     try:
-        return Conditions.from_columns({name: labels[name] for name in dataset.conditions}, dataset.quantities)
+        for labels in (dataset.labels, dataset.rows("train").labels):  # all first: an error then has the file's rows
+            found = Conditions.from_columns({name: labels[name] for name in dataset.conditions}, dataset.quantities)
+        return found
     except ValueError as error:
         raise ValueError(f"{dataset.origin}: {error}") from error
 

@@ -130,6 +130,10 @@ def build_prior(settings: ModelSettings, features: Features) -> Prior:
     """
     part = PRIORS[settings.prior]
     if not features.context_sizes:
+        if not settings.prior_condition:
+            raise ValueError(
+                "--set model.prior_condition=false: expected --condition COLUMN too, got none; leave this setting out"
+            )
         prior = located(part.build)(settings, features)
         return prior if settings.levels == 1 else HierarchicalPrior(prior, lower_prior(settings))
     if settings.levels > 1:

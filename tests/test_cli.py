@@ -89,7 +89,7 @@ def trained(table, tmp_path_factory):
     return out
 
 
-@pytest.mark.parametrize("prior", slow_if(PRIORS, {"noise-contrastive"}))
+@pytest.mark.parametrize("prior", slow_if(PRIORS, {"noise-contrastive", "resampled", "flow", "gtm"}))
 def test_fit_writes_a_whole_run_for_every_prior(prior, command, tmp_path):
     out = tmp_path / "run"
     sizes = {"flow": ("--set", "model.prior_hidden=[16]"), "standard": (), "resampled": (), "noise-contrastive": ()}

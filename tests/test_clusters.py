@@ -21,6 +21,7 @@ from priory import (
     GaussianDecoder,
     HierarchicalEncoder,
     HierarchicalPrior,
+    MixtureOfGaussians,
     NormalEncoder,
     ResampledPrior,
     StandardNormal,
@@ -33,6 +34,7 @@ from priory import (
     refit,
     with_context,
 )
+from priory.evaluation import has_clusters
 from priory.training import fit
 
 K, L, D = 7, 3, 6
@@ -206,3 +208,14 @@ def test_the_prior_of_the_parameters_counts_wherever_the_mixture_is(place):
         fit(model, rows, epochs=2, seed=0, warmup=0)
         logits.append(prior.log_precision.detach())
     assert (logits[0] - logits[1]).abs().max() > 1e-4
+
+
+def test_of_several_levels_clusters_are_those_of_the_top():
+    torch.manual_seed(0)
+    x = torch.rand(20, 6)
+    encoder = HierarchicalEncoder(NormalEncoder(mlp(6, [8], 4)), NormalEncoder(mlp(6 + 2, [8], 6)))
+    prior = HierarchicalPrior(MixtureOfGaussians(2, 4), NormalEncoder(mlp(2, [8], 6)))
+    vae = VAE(encoder, BernoulliDecoder(mlp(5, [8], 6)), prior).eval()
+    expected = vae.prior.top().responsibilities(encoder.top(x).mean).argmax(-1)
+    assert has_clusters(vae)
+    assert torch.equal(clusters(vae, x), expected)

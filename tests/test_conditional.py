@@ -44,6 +44,7 @@ from priory import (
     with_context,
 )
 from priory.evaluation.contexts import marginal_prior
+from priory.export import LatentDensity
 from priory.model import require_model
 from priory.priors import ConditionalPrior, GivenPrior
 from priory.rows import RowsWithContext
@@ -399,6 +400,17 @@ def test_a_saved_conditional_model_gives_the_same_numbers(name, tmp_path):
     first = elbo(vae.given(c), x).value()
     torch.manual_seed(0)
     assert torch.equal(elbo(loaded.given(c), x).value(), first)
+
+
+def test_a_map_and_an_exported_program_are_told_what_to_take():
+    vae, (x, c) = conditional_vae("gtm"), rows_of()
+    with pytest.raises(ValueError, match="expected a conditional model itself, whose map all contexts share"):
+        TopographicMap(vae.given(c), x)
+    with pytest.raises(ValueError, match=r"expected one context for all rows, .* got \(40, 4\)"):
+        LatentDensity(vae.given(c))
+    torch.testing.assert_close(
+        LatentDensity(vae.given(c[0]))(torch.ones(3, 2)), vae.given(c[0]).latent_prior().log_prob(torch.ones(3, 2))
+    )
 
 
 def test_covariates_are_read_from_a_decoder_that_has_its_own():

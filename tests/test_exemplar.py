@@ -292,6 +292,8 @@ def test_exemplars_below_another_prior_are_refused():
     vae = VAE(small_encoder(D, L), BernoulliDecoder(mlp(L, [8], D)), ResampledPrior(ExemplarPrior(L), mlp(L, [8], 1)))
     with pytest.raises(ValueError, match="expected no exemplars below a ResampledPrior"):
         fit(vae, torch.rand(20, D).round(), epochs=1)
+    with pytest.raises(ValueError, match="expected no exemplars below a ResampledPrior"):
+        refit(vae, ResampledPrior(ExemplarPrior(L), mlp(L, [8], 1)), torch.rand(20, D).round(), epochs=1)
 
 
 def test_exemplars_of_a_conditional_model_are_refused():

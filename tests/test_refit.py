@@ -207,7 +207,7 @@ def trained(tmp_path_factory) -> Path:
 LITTLE = ("--epochs", 2, "--samples", 4, "--set", "refit.batch_size=500")
 
 
-@pytest.mark.parametrize("name", slow_if(PRIORS, {"resampled"}))
+@pytest.mark.parametrize("name", slow_if(PRIORS, set(PRIORS) - {"mog", "gtm", "noise-contrastive"}))
 def test_a_run_gets_another_prior(name, trained, done, tmp_path):
     before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
     options = ("--components", 5) if name in ("mog", "vamp") else ("--grid", "3x3") if "gtm" in name else ()

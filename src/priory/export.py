@@ -22,6 +22,7 @@ from priory.maps.model_surface import grid_prior_of
 from priory.maps.places import REACH, mean_of_near, within_reach
 from priory.model import (
     LatentVariableModel,
+    context_of,
     evaluation_mode,
     latent_prior_of,
     likelihood_of,
@@ -31,12 +32,23 @@ from priory.model import (
 from priory.priors import DensityPrior, HierarchicalPrior
 
 
+def _require_exportable(model: LatentVariableModel) -> Any:
+    """Return a model of any number of rows, or raise an error."""
+    context = context_of(require_model(model))
+    if context is not None and context.ndim > 1:
+        raise ValueError(
+            "model: expected one context for all rows, model.given(context) with shape (C,), got "
+            f"{tuple(context.shape)}"
+        )
+    return model
+
+
 class _WithPrior(nn.Module):
     """A model, and its p(z), of a mixture in buffers."""
 
     def __init__(self, model: LatentVariableModel) -> None:
         super().__init__()
-        self.model: Any = require_model(model)
+        self.model: Any = _require_exportable(model)
         with torch.no_grad(), evaluation_mode(model):
             p_z = latent_prior_of(model)
             self.p_z: Any = _in_buffers(p_z)
@@ -68,7 +80,7 @@ class Encoding(nn.Module):
 
     def __init__(self, model: LatentVariableModel) -> None:
         super().__init__()
-        self.model: Any = require_model(model)
+        self.model: Any = _require_exportable(model)
 
     def forward(self, x: Float[Tensor, "datum *input"]) -> tuple[Tensor, Tensor]:
         with evaluation_mode(self.model), unvalidated():

@@ -102,7 +102,7 @@ def require_model(model: Any, argument: str = "model", *, conditional: bool = Fa
             return model
         raise TypeError(
             f"{argument}: expected a model of rows without a context, got {type(model).__name__}, which conditions on "
-            "one; give model.given(context)"
+            "one; give model.given(context), of one context"
         )
     missing = [name for name in QUESTIONS if not callable(getattr(model, name, None))]
     if missing or isinstance(model, type):

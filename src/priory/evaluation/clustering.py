@@ -9,6 +9,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from priory._support.optional import require
+from priory.distributions.chain import center_of, top_level
 from priory.distributions.mixture import Mixture
 from priory.evaluation.estimates import BOOTSTRAP_SEED, Estimate
 from priory.model import (
@@ -32,6 +33,8 @@ def clusters(model: LatentVariableModel, rows: RowsLike, *, batch_size: int = 10
 
         k(x) = argmax_k p(k | z),    z = E[z | x],    p(k | z) = pi_k p_k(z) / p(z)
 
+    Of several levels it is the mixture, and the code, of the top level.
+
     Args:
         model: a model whose p(z) is a mixture.
         rows: (N, D) or (N, *input) in any form that `priory.rows.as_rows` reads.
@@ -48,15 +51,15 @@ def clusters(model: LatentVariableModel, rows: RowsLike, *, batch_size: int = 10
     """
     require_model(model)
     with evaluation_mode(model):
-        p_z = latent_prior_of(model)
+        p_z = top_level(latent_prior_of(model))
         if not isinstance(p_z, Mixture):
             raise TypeError(
                 f"model: expected one whose p(z) is a priory.Mixture, whose components are clusters, got a "
                 f"{type(p_z).__name__}; train it with a mixture prior, such as VampPriorMixture"
             )
         batches = as_rows(rows, "rows").batches(batch_size)
-        codes = [posterior_of(model, cast_like(x, model)).mean for x, _ in batches]
-        return torch.cat([p_z.top_responsibilities(z)[1][..., 0] for z in codes]).cpu()
+        codes = [center_of(posterior_of(model, cast_like(x, model))) for x, _ in batches]
+        return torch.cat([p_z.top_responsibilities(z[:, : p_z.event_shape[0]])[1][..., 0] for z in codes]).cpu()
 
 
 @torch.no_grad()
@@ -68,10 +71,11 @@ def has_clusters(model: AnyModel) -> TypeGuard[LatentVariableModel]:
     True
     """
     prior = getattr(model, "prior", None)
+    prior = getattr(prior, "top", prior)
     if isinstance(model, ConditionalModel) or not getattr(prior, "components_are_clusters", True):
         return False
     with evaluation_mode(model):
-        p_z = latent_prior_of(model)
+        p_z = top_level(latent_prior_of(model))
     return isinstance(p_z, Mixture) and p_z.num_components > 1
 
 

@@ -11,7 +11,15 @@ from priory.distributions.chain import Chain, center_of, top_level
 from priory.distributions.mixture import Mixture
 from priory.evaluation import log_likelihood
 from priory.evaluation.importance import overflows
-from priory.model import LatentVariableModel, cast_like, evaluation_mode, latent_prior_of, likelihood_of, posterior_of
+from priory.model import (
+    LatentVariableModel,
+    cast_like,
+    context_of,
+    evaluation_mode,
+    latent_prior_of,
+    likelihood_of,
+    posterior_of,
+)
 from priory.nn.hierarchy import top_of
 from priory.priors import ConditionalMixturePrior, GridPrior, HierarchicalPrior
 from priory.vae import feature_encoder, features_of
@@ -55,6 +63,11 @@ class ModelSurface:
 
     def __init__(self, model: LatentVariableModel, *, num_samples: int = 64) -> None:
         prior = grid_prior_of(model)
+        if prior is None and context_of(model) is not None:
+            raise ValueError(
+                "model: expected a conditional model itself, whose map all contexts share, got it given a context; "
+                "give the ConditionalVAE, and priory.with_context(rows, context)"
+            )
         if prior is None:
             kind = type(getattr(model, "prior", None)).__name__
             raise ValueError(

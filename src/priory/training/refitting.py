@@ -32,7 +32,7 @@ from priory.model import (
 from priory.priors import Prior
 from priory.priors.base import log_prior_of
 from priory.rows import Rows, RowsLike, as_rows, context_at, read_with_context
-from priory.training.exemplars import exemplars_attached, exemplars_left_out, refresh_exemplars
+from priory.training.exemplars import exemplars_attached, exemplars_left_out, refresh_exemplars, require_own_exemplars
 from priory.training.failures import REFUSALS
 from priory.training.settings import SYNONYMS, RefitSettings
 from priory.vae import VAE, ConditionalVAE, feature_encoder, features_of
@@ -123,6 +123,8 @@ def refit(
     judges = rows if valid is None else as_rows(valid, "valid")
     given(model, context_at(rows, torch.zeros(1, dtype=torch.int64)))  # before any work: do model and rows match?
     fitted = _with_prior(model, prior.to(device_of(model)))
+    if type(prior).refit_loss is Prior.refit_loss:  # a prior with a loss of its own keeps the one below as it is
+        require_own_exemplars(fitted)
     noise = nullcontext() if seed is None else own_noise(seed, device_of(model))
     with noise, frozen(model, prior), evaluation_mode(fitted), exemplars_attached(fitted, rows):
         refresh_exemplars(fitted)

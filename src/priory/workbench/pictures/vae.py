@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from priory.distributions.chain import center_of, scale_of, top_level
+from priory.distributions.chain import Chain, center_of, scale_of, top_level
 from priory.distributions.mixture import Mixture
 from priory.distributions.normal import bounded_scale, is_diagonal_normal
 from priory.evaluation import AggregatePosterior, clusters, has_clusters
@@ -196,10 +196,12 @@ def _draw_exemplars(model: LatentVariableModel, prior: ExemplarPrior, look: Look
 
 def _cluster_centers(model: LatentVariableModel, x: Tensor) -> Tensor:
     """E[x | z] at the mean of the components that rows belong to most, the most used first."""
-    p_z: Any = latent_prior_of(model)
+    whole = latent_prior_of(model)
+    p_z: Any = top_level(whole)
     sizes = clusters(model, x).bincount(minlength=p_z.num_components)
     largest = sizes.argsort(descending=True, stable=True)[: min(MOST_PSEUDO_INPUTS, int((sizes > 0).sum()))]
-    return likelihood_of(model, p_z.components.mean[largest.to(x.device)]).mean
+    centers = p_z.components.mean[largest.to(x.device)]
+    return likelihood_of(model, whole.completed(centers) if isinstance(whole, Chain) else centers).mean
 
 
 def _table_figures(model: Any, look: Look, x: Tensor, rows: DatasetRows) -> dict[str, Any]:

@@ -13,7 +13,7 @@ demo: $(READY)
 	$(BIN)/priory fit digits --prior gtm-vamp --latent-dim 16 --grid 20x20 --out runs/demo --resume
 
 test: $(READY)
-	$(BIN)/pytest -n 2; quick=$$?; $(BIN)/pytest -n 2 --dist worksteal -m slow && exit $$quick
+	$(BIN)/pytest -n 2 --dist worksteal; quick=$$?; $(BIN)/pytest -n 2 --dist worksteal -m slow && exit $$quick
 
 lint: $(READY)
 	$(BIN)/ruff check .

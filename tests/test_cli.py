@@ -349,6 +349,7 @@ def test_compare_makes_one_table_and_does_not_repeat_itself(command, tmp_path):
     assert table["priors"]["vamp"]["mean"]["nll"]["se"] == pytest.approx(np.std(values, ddof=1) / 2**0.5)
 
 
+@pytest.mark.slow
 def test_compare_with_another_number_of_samples_evaluates_again_and_trains_no_more(command, tmp_path):
     arguments = (
         "compare",

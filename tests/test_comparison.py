@@ -200,6 +200,7 @@ def test_the_spreadsheet_says_the_same(compared: Path) -> None:
     assert lines["gtm"]["seeds_finished"] == lines["gtm"]["seeds_asked"] == "2"
 
 
+@pytest.mark.slow
 def test_another_baseline_needs_no_training(compared: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (compared / "comparison.json").read_bytes()
     stamps = {file: file.stat().st_mtime_ns for file in compared.glob("*/model.safetensors")}
@@ -342,6 +343,7 @@ def test_pictures_have_a_panel_a_prior_and_the_page_has_all(compared: Path) -> N
     assert dict(page.facts)["baseline"] == "standard"
 
 
+@pytest.mark.slow
 def test_every_run_gets_a_page_and_the_comparison_links_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = ("--priors", "standard", "--seeds", 1, "--latent-dim", 3)
     assert compare(tmp_path, *asked) == 0

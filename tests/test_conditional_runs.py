@@ -38,7 +38,7 @@ CONDITIONS = ("--condition", "batch", "--condition", "dose", "--set", 'data.quan
 
 @pytest.mark.parametrize(
     "prior",
-    [pytest.param(name, marks=[] if name in ("vamp", "gtm-vamp") else pytest.mark.slow) for name in CONDITIONAL],
+    [pytest.param(name, marks=[] if name == "vamp" else pytest.mark.slow) for name in CONDITIONAL],
 )
 def test_a_run_with_conditions_does_what_any_run_does(prior, table, done, tmp_path):
     options = (*CONDITIONS, *SMALL, *SIZES.get(prior, ()), *WIDTHS.get(prior, ()))

@@ -42,7 +42,10 @@ def test_against_a_loop(form, tmp_path):
         assert {"x0", "x3", "x7"} <= set(expected)
 
 
-@pytest.mark.parametrize("ending", ["csv", "npy", "h5ad"])
+SLOW = [pytest.param(ending, marks=pytest.mark.slow) for ending in ("npy", "h5ad")]
+
+
+@pytest.mark.parametrize("ending", ["csv", *SLOW])
 def test_it_is_left_out_with_a_word_and_given_back(ending, done, tmp_path):
     path = write(tmp_path / f"data.{ending}", CONSTANT)
     name = "x2" if ending == "npy" else "c"

@@ -235,6 +235,7 @@ def test_what_load_gives_takes_rows_in_the_datas_units(run, digits, rows):
     assert priory.load(digits).transform(np.zeros((1, 64))).shape == (1, 2)
 
 
+@pytest.mark.slow
 def test_digits_have_a_common_unit(digits, done):
     config = json.loads((digits / "config.json").read_text())
     assert config["standardized"] is None

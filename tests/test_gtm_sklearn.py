@@ -114,6 +114,7 @@ def test_after_a_scaler():
     np.testing.assert_array_equal(pipeline.get_feature_names_out(), ["gtm0", "gtm1"])
 
 
+@pytest.mark.slow
 def test_grid_search_finds_what_a_loop_finds():
     sides, decays, folds = (3, 6), (0.01, 10.0), KFold(3, shuffle=True, random_state=0)
     search = GridSearchCV(GTM(max_iter=1000), {"points_per_side": sides, "weight_decay": decays}, cv=folds).fit(IRIS)

@@ -257,6 +257,7 @@ def check_comparison(folder: Path, new: VAE, old: VAE) -> None:
         assert found["difference"][name]["value"] == pytest.approx(change, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_of_a_refit_again_and_the_default_folder(trained, done, tmp_path):
     done("refit", trained, "--prior", "mog", "--components", 3, *LITTLE, "--out", tmp_path / "one")
     done("refit", "one", "--prior", "gtm", "--grid", "3x3", "--set", "model.grid_network=mlp", *LITTLE)

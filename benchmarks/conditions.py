@@ -1,4 +1,4 @@
-"""What a condition is worth: digits given their class, and a batch effect that the codes should not tell.
+"""Measure the gain from a condition: the NLL of digits given their class, and the batch effect left in the codes.
 
 Digits: 16 latent dimensions, the class as the condition; the NLL of test rows (512 importance samples) without it,
 with a prior p(z | c), and with one p(z) for all classes, over seeds 0 to 2. Their difference is an estimate of the

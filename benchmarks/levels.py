@@ -1,4 +1,4 @@
-"""What a second level of latent variables is worth, at equal total latent size.
+"""Measure the gain from a second level of latent variables, at equal total latent size.
 
     python benchmarks/levels.py [--data-dir DIR] [--runs DIR] [--quick]
 
@@ -38,7 +38,7 @@ MNIST_SETTINGS = ("training.schedule=one-cycle", "model.log_variance_range=[-6, 
 
 class Experiment(NamedTuple):
     data: str
-    latent_dim: int  # of all levels
+    latent_dim: int  # the sum over levels
     seeds: int
     components: int
     options: tuple[str, ...]

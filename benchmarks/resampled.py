@@ -1,4 +1,4 @@
-"""What a learned acceptance is worth: resampled priors in training, and both resampled kinds after it.
+"""Measure the gain from a learned acceptance: resampled priors in training, and both resampled kinds in refit.
 
     python benchmarks/resampled.py [--runs DIR] [--seeds N] [--quick]
 

@@ -10,7 +10,7 @@ from torch.distributions import Distribution, constraints
 
 from priory.distributions.mixture import Mixture
 
-DRAWS_FOR_A_MEAN = 1000  # of a distribution whose mean has no closed form
+DRAWS_FOR_A_MEAN = 1000  # if the mean has no closed form
 
 
 class Chain(Distribution):

@@ -13,7 +13,7 @@ from priory.density import working_dtype
 from priory.distributions.mixture import Mixture
 from priory.distributions.normal import is_diagonal_normal
 
-DRAWS_AT_ONCE = 2**15  # of the base, whose acceptance a network computes
+DRAWS_AT_ONCE = 2**15  # draws of the base that the network reads together
 LEAST_ACCEPTANCE = 1e-6  # without a truncation, a sampler with a lower one would hardly end
 MOST_EXTREME = (1e-30, 1 - 1e-7)  # values of Z, so that the logarithms of Z and of 1 - Z stay finite in float32
 
@@ -141,7 +141,7 @@ def _differentiable_draws(parts: Distribution, number: int) -> tuple[Tensor, Ten
     if is_diagonal_normal(parts):
         normal: Any = parts.base_dist  # type: ignore[attr-defined]
         noise = torch.randn(*shape, *normal.loc.shape, dtype=torch.float32, device="cpu")
-        return normal.loc + normal.scale * noise.to(normal.loc), 0.0  # the same draws in any precision, on any device
+        return normal.loc + normal.scale * noise.to(normal.loc), 0.0  # equal draws in all precisions, on all devices
     if parts.has_rsample:
         return parts.rsample(shape), 0.0
     z = parts.sample(shape)

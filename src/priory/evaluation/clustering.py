@@ -22,6 +22,7 @@ from priory.model import (
     posterior_of,
     require_model,
 )
+from priory.priors.hierarchical import top_prior
 from priory.rows import RowsLike, as_rows
 
 RESAMPLES = 50  # each takes milliseconds of scikit-learn's
@@ -70,8 +71,7 @@ def has_clusters(model: AnyModel) -> TypeGuard[LatentVariableModel]:
     >>> has_clusters(VAE(NormalEncoder(mlp(6, [8], 4)), BernoulliDecoder(mlp(2, [8], 6)), MixtureOfGaussians(2, 5)))
     True
     """
-    prior = getattr(model, "prior", None)
-    prior = getattr(prior, "top", prior)
+    prior = top_prior(getattr(model, "prior", None))
     if isinstance(model, ConditionalModel) or not getattr(prior, "components_are_clusters", True):
         return False
     with evaluation_mode(model):

@@ -59,7 +59,7 @@ def _divergence_of_responsibilities(p_z: Mixture, z: Tensor) -> Float[Tensor, "*
 
 
 def rows_at_once(p_z: Mixture) -> int:
-    """How many rows of the matrix of responsibilities are made at a time.
+    """Return the number of rows whose responsibilities are computed at a time.
 
     >>> from priory import diagonal_normal
     >>> rows_at_once(Mixture(torch.zeros(2**20), diagonal_normal(torch.zeros(2**20, 1), torch.ones(2**20, 1))))

@@ -21,7 +21,8 @@ from priory.model import (
     posterior_of,
 )
 from priory.nn.hierarchy import top_of
-from priory.priors import ConditionalMixturePrior, GridPrior, HierarchicalPrior
+from priory.priors import ConditionalMixturePrior, GridPrior
+from priory.priors.hierarchical import top_prior
 from priory.vae import feature_encoder, features_of
 
 AT_ONCE = 2**24  # numbers of the decoded nodes that are made at a time
@@ -32,9 +33,7 @@ def prior_behind(model: object) -> Any:
 
     Of several levels it is that of the top level, of a conditional prior the mixture that all contexts share.
     """
-    prior = getattr(model, "prior", None)
-    if isinstance(prior, HierarchicalPrior):
-        return prior.top
+    prior = top_prior(getattr(model, "prior", None))
     return prior.prior if isinstance(prior, ConditionalMixturePrior) else prior
 
 

@@ -1,5 +1,7 @@
 """The prior of several levels: any prior at the top, and a conditional normal of each level given those above it."""
 
+from typing import Any
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -75,3 +77,14 @@ class HierarchicalPrior(Prior):
     def fit_by_em(self, z: Float[Tensor, "draw latent"], features: Features | None = None, *, seed: int = 0) -> bool:
         """Fit the top prior to the top level of these draws, if its steps have a closed form."""
         return self.top.fit_by_em(z[:, : z.shape[1] - sum(self._lower)], features, seed=seed)
+
+
+def top_prior(prior: Any) -> Any:
+    """Return the prior of the top level of a `HierarchicalPrior`, and another prior as it is.
+
+    >>> from priory import NormalEncoder, StandardNormal, mlp
+    >>> top = StandardNormal(2)
+    >>> top_prior(HierarchicalPrior(top, NormalEncoder(mlp(2, [8], 2 * 3)))) is top, top_prior(top) is top
+    (True, True)
+    """
+    return prior.top if isinstance(prior, HierarchicalPrior) else prior

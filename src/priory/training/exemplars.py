@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from priory.model import ConditionalModel, cast_like, evaluation_mode
 from priory.nn.hierarchy import top_of
 from priory.priors import HierarchicalPrior
+from priory.priors.hierarchical import top_prior
 from priory.rows import Rows
 from priory.vae import feature_encoder, features_of
 
@@ -66,6 +67,5 @@ def require_own_exemplars(model: Any) -> None:
 
 
 def _prior_of(model: Any) -> Any:
-    prior = getattr(model, "prior", None)
-    prior = prior.top if isinstance(prior, HierarchicalPrior) else prior
+    prior = top_prior(getattr(model, "prior", None))
     return prior if hasattr(prior, "leave_out") else None

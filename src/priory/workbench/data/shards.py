@@ -1,0 +1,43 @@
+"""A data set in many files: those that a pattern such as 'shards/*.parquet' names."""
+
+from __future__ import annotations
+
+from glob import glob, has_magic
+from pathlib import Path
+
+from priory._support.messages import first_few
+from priory.workbench.data.embedded import existing_file
+
+
+def is_pattern(source: str | Path) -> bool:
+    """Whether the source names files by a pattern with *, ? or [...]; a file of exactly this name is no pattern.
+
+    >>> is_pattern("shards/*.parquet"), is_pattern("shards/part-0.parquet")
+    (True, False)
+    """
+    return has_magic(str(source)) and not Path(source).exists()
+
+
+def shards_of(source: str | Path) -> list[Path]:
+    """Return the files of a pattern, or the .parquet files of a folder, in the order of their names; else the file.
+
+    Raises:
+        FileNotFoundError: no file has this name, or fits the pattern.
+        ValueError: files of one pattern have several endings; a folder has no .parquet files.
+    """
+    if not is_pattern(source):
+        path = existing_file(Path(source))
+        return sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    files = sorted(Path(name) for name in glob(str(source), recursive=True) if Path(name).is_file())
+    if not files:
+        raise FileNotFoundError(
+            f"source: expected a pattern that fits at least one file, got {str(source)!r}, which fits none; check the "
+            "folder, and quote the pattern so that the shell leaves it as it is"
+        )
+    endings = {path.suffix for path in files}
+    if len(endings) > 1:
+        raise ValueError(
+            f"source: expected files of one format, got the endings {first_few(sorted(endings))} for {str(source)!r}; "
+            "end the pattern with one of them, such as '*.parquet'"
+        )
+    return files

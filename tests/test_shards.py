@@ -1,0 +1,37 @@
+"""Files of a pattern."""
+
+import re
+
+import pytest
+
+from priory.workbench.data.shards import is_pattern, shards_of
+
+
+def test_files_of_a_pattern_come_in_the_order_of_their_names(tmp_path):
+    for name in ("b.parquet", "a.parquet", "c.csv"):
+        (tmp_path / name).touch()
+    assert [path.name for path in shards_of(tmp_path / "*.parquet")] == ["a.parquet", "b.parquet"]
+    assert [path.name for path in shards_of(str(tmp_path / "[c]*"))] == ["c.csv"]
+    assert [path.name for path in shards_of(tmp_path)] == ["a.parquet", "b.parquet"]
+    assert shards_of(tmp_path / "c.csv") == [tmp_path / "c.csv"]
+
+
+def test_a_file_whose_name_has_a_bracket_is_no_pattern(tmp_path):
+    path = tmp_path / "rows[1].csv"
+    path.touch()
+    assert not is_pattern(path)
+    assert shards_of(path) == [path]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "error", "message"),
+    [
+        ("*.h5ad", FileNotFoundError, "expected a pattern that fits at least one file, got "),
+        ("*", ValueError, "expected files of one format, got the endings .csv, .npy"),
+    ],
+)
+def test_patterns_without_files_or_with_several_formats_are_refused(tmp_path, pattern, error, message):
+    for name in ("a.csv", "b.npy"):
+        (tmp_path / name).touch()
+    with pytest.raises(error, match=re.escape(message)):
+        shards_of(tmp_path / pattern)

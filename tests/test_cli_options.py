@@ -144,7 +144,7 @@ def test_huge_numbers_are_refused_with_the_bound(option, capsys):
     assert "at most 10" in said
 
 
-COMPUTING = {"fit", "evaluate", "sample", "embed", "map", "score", "report", "refit", "compare", "gtm fit"}
+COMPUTING = {"fit", "evaluate", "sample", "embed", "map", "score", "impute", "report", "refit", "compare", "gtm fit"}
 
 
 def test_all_commands_that_compute_have_the_same_device():

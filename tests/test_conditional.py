@@ -515,3 +515,12 @@ def test_models_and_rows_that_do_not_match_are_refused():
         with pytest.raises(TypeError, match=r"expected a prior p\(z\), got a ConditionalMixturePrior"):
             below(PRIORS["vamp"]())
     assert isinstance(with_context(x, c), RowsWithContext)
+
+
+def test_integers_of_a_column_with_a_gap_are_the_same_categories():
+    conditions = Conditions.from_columns({"kind": np.array([0, 2, 2])})
+    assert torch.equal(conditions.encode({"kind": np.array([2.0, 0.0])}), torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
+    with pytest.raises(ValueError, match="expected a category in each row, got no value in 1 of 2 rows"):
+        conditions.encode({"kind": np.array([2.0, np.nan])})
+    with pytest.raises(ValueError, match=r"got '1', '2\.5'"):
+        conditions.encode({"kind": np.array([1.0, 2.5])})

@@ -6,6 +6,7 @@ from priory.evaluation.components import component_use, effective_components
 from priory.evaluation.estimates import Estimate
 from priory.evaluation.holes import coverage
 from priory.evaluation.importance import ImportanceEstimate, importance_estimate, log_likelihood
+from priory.evaluation.imputation import impute
 from priory.evaluation.metrics import METRIC_DESCRIPTIONS, Evaluation, LowEffectiveSampleSizeWarning, evaluate
 
 __all__ = [
@@ -24,5 +25,6 @@ __all__ = [
     "evaluate",
     "has_clusters",
     "importance_estimate",
+    "impute",
     "log_likelihood",
 ]

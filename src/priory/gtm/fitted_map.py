@@ -72,6 +72,28 @@ class FittedMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin,
         noise = random.standard_normal((n_samples, self.means_.shape[1]))
         return self.means_[node] + math.sqrt(self.noise_variance_) * noise, node
 
+    def impute(self, X: TableLike, *, draw: bool = False) -> NDArray[np.float64]:
+        """Fill missing cells with E[x_d | observed cells] = sum_k p(k | x) y_d(u_k), or with a draw; (N, D).
+
+        The other cells stay as they are. A draw takes a node from p(k | x) for each row and adds the noise.
+        """
+        check_is_fitted(self)
+        random, means = check_random_state(self.random_state), torch.from_numpy(self.means_)
+
+        def cells(found: Exponentials, block: Block, normals: IsotropicNormals) -> Tensor:
+            r, images = _responsibilities(found), means.to(found.terms)
+            if not draw:
+                return r @ images
+            share = torch.from_numpy(random.uniform(size=(len(r), 1))).to(r)
+            node = torch.searchsorted(r.cumsum(-1), share).clamp(max=r.shape[1] - 1).squeeze(-1)
+            noise = torch.from_numpy(random.standard_normal((len(r), means.shape[1])))
+            return images[node] + math.sqrt(self.noise_variance_) * noise.to(r)
+
+        X = as_table(X)
+        filled = self._of_rows(X, cells)
+        values = checked_rows(self, X, reset=False)[:]
+        return np.where(np.isnan(values), filled, values)
+
     def inverse_transform(self, X: ArrayLike) -> NDArray[np.float64]:
         """The images y(u) of places on the map, (n, C) to (n, D) in the data's units; between the nodes as well."""
         check_is_fitted(self)

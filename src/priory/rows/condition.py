@@ -131,7 +131,11 @@ def _is_number(value: Any) -> bool:
 
 
 def _texts(column: np.ndarray) -> np.ndarray:
-    """Values as texts, '' for a missing one."""
+    """Values as texts, '' for a missing one; 2.0 is '2': a table with a gap has its integers as real numbers."""
+    if column.dtype.kind == "f":
+        whole = column == np.rint(column)
+        integers = np.where(whole, column, 0).astype(np.int64).astype(str)
+        return np.where(np.isnan(column), "", np.where(whole, integers, column.astype(str)))
     if column.dtype.kind == "O":
         return np.array(["" if value is None or value != value else str(value) for value in column.tolist()])
     return column.astype(str)

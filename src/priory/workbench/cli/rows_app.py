@@ -99,4 +99,32 @@ def score(
     score_run(run, data, out, samples, seed, copy, device, given, safe_csv)
 
 
-ROW_COMMANDS: dict[str, Callable[..., None]] = {"sample": sample, "embed": embed, "map": map_rows, "score": score}
+@reading_options
+def impute(
+    run: RunArgument,
+    given: Given,
+    data: DataArgument = None,
+    out: Annotated[Path | None, typer.Option(help="Where to: .csv .tsv .npz .parquet; default imputed.csv.")] = None,
+    steps: Annotated[
+        int, typer.Option(min=1, max=10**6, help="Steps of the sampler, of a VAE; a classical GTM needs none.")
+    ] = 1000,
+    draw: Annotated[
+        bool, typer.Option("--draw", help="A draw of each missing cell, with its spread, instead of the mean.")
+    ] = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+    safe_csv: SafeCsv = False,
+) -> None:
+    """The rows with their missing cells filled in, given the cells that are there."""
+    from priory.workbench.cli.commands.rows import impute_run
+
+    impute_run(run, data, out, steps, draw, seed, device, given, safe_csv)
+
+
+ROW_COMMANDS: dict[str, Callable[..., None]] = {
+    "sample": sample,
+    "embed": embed,
+    "map": map_rows,
+    "score": score,
+    "impute": impute,
+}

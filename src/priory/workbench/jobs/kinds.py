@@ -19,6 +19,10 @@ class Jobs(PageJobs, Protocol):
         self, model: Any, rows: DatasetRows, num_samples: int, seed: int, progress: Any = None
     ) -> Evaluation: ...
 
+    def filled(
+        self, model: Any, rows: DatasetRows, num_steps: int, seed: int, draw: bool, *, progress: Any = None
+    ) -> Tensor: ...
+
     def sample(self, model: Any, number: int, seed: int, mean: bool) -> Tensor: ...
 
 

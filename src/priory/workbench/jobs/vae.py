@@ -24,6 +24,7 @@ from priory.evaluation import (
     clusters,
     evaluate,
     has_clusters,
+    impute,
     log_likelihood,
 )
 from priory.maps import TopographicMap
@@ -328,6 +329,14 @@ def score(
     """The estimated log p(x) of each row, in nats."""
     with own_noise(seed, device_of(model)):
         return log_likelihood(model, rows, num_samples=num_samples, progress=progress).cpu().numpy()
+
+
+def filled(
+    model: AnyModel, rows: DatasetRows, num_steps: int, seed: int, draw: bool, *, progress: Progress | None = None
+) -> Tensor:
+    """The rows with missing cells filled in, (rows, columns of the model), on the CPU."""
+    with own_noise(seed, device_of(model)):
+        return impute(model, rows, num_steps=num_steps, draw=draw, progress=progress).cpu()
 
 
 @torch.no_grad()

@@ -72,8 +72,8 @@ class RunFolder(ABC):
         return self.load_model()
 
     @abstractmethod
-    def check_new_rows(self, dataset: Dataset) -> None:
-        """Raise a ValueError where the model cannot take these rows."""
+    def check_new_rows(self, dataset: Dataset, *, gaps: bool = False) -> None:
+        """Raise a ValueError if the model cannot take these rows; with `gaps`, missing cells will be filled in."""
 
     @abstractmethod
     def metrics_tree(self, metrics: Mapping[str, Estimate], num_samples: int, seed: int) -> dict[str, Any]:
@@ -184,7 +184,7 @@ class RunFolder(ABC):
                 f"{self.path / CONFIG}: its data, {options['source']}, are not there any more; put the file back; "
                 "evaluate, embed, map and score take other data instead: priory evaluate RUN DATA"
             ) from None
-        return self.with_encoding(with_columns(dataset, self.modeled))
+        return self.of_model(dataset)
 
     @property
     def encoding(self) -> Conditions | None:
@@ -201,10 +201,16 @@ class RunFolder(ABC):
         return Recorded(str(self.path), self.columns, self.fingerprint)
 
     def load_table(self, source: str, **changes: Any) -> Dataset:
-        """Another file, read as the training data were except for `changes`, its columns in the training order.
+        """Another file, read as the training data were except for `changes`, with the columns of the model.
 
         Label columns and the like that only the training data have are not missed. Gray values are drawn once.
         """
+        dataset = self.of_model(self.whole_table(source, **changes))
+        self.check_new_rows(dataset)
+        return dataset
+
+    def whole_table(self, source: str, **changes: Any) -> Dataset:
+        """Another file, read as `load_table` reads it, with the columns that the model leaves out too."""
         optional = {"labels", "ids", "drop", "layer"} - set(changes)
         options = self.reading_options() | {"source": source, "optional": optional} | changes
         if not is_text_table(Path(source)):  # how the training data were written says nothing of another format
@@ -215,9 +221,11 @@ class RunFolder(ABC):
         if wanted != "none" and not dataset.summary().binary:
             dataset = load_dataset(**options, binarize="static")
         require_as_many(dataset.columns, len(self.columns), dataset.origin)
-        dataset = self.with_encoding(with_columns(dataset, self.modeled))
-        self.check_new_rows(dataset)
         return dataset
+
+    def of_model(self, dataset: Dataset) -> Dataset:
+        """The same rows with the columns of the model, in its order, and with the context that it conditions on."""
+        return self.with_encoding(with_columns(dataset, self.modeled))
 
     def reading_options(self) -> dict[str, Any]:
         """How the training data were read, as arguments of `load_dataset`."""

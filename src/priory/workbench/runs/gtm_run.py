@@ -115,7 +115,7 @@ class GTMRun(RunFolder):
         """An estimator for rows in the data's own units: a `GTM`, or a pipeline that standardizes first."""
         return self.load_model().estimator()
 
-    def check_new_rows(self, dataset: Dataset) -> None:
+    def check_new_rows(self, dataset: Dataset, *, gaps: bool = True) -> None:
         require_finite(dataset)
 
     def metrics_tree(self, metrics: Mapping[str, Estimate], num_samples: int, seed: int) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from priory.rows import Conditions
 from priory.training.history import HISTORY_FILE, History
 from priory.training.states import STATE_FILE, stored_state
 from priory.vae import AnyVAE
-from priory.workbench.data import Dataset, encoded, require_complete
+from priory.workbench.data import Dataset, encoded, require_complete, require_finite
 from priory.workbench.models.building import build_vae, check_support, class_of_prior, input_noise
 from priory.workbench.models.facts import DataFacts
 from priory.workbench.runs.config import CONFIG, read_config
@@ -197,8 +197,11 @@ class Run(RunFolder):
         """The command that goes on with this run."""
         return f"priory fit --resume --out {shlex.quote(str(self.path))}"
 
-    def check_new_rows(self, dataset: Dataset) -> None:
-        require_complete(dataset)
+    def check_new_rows(self, dataset: Dataset, *, gaps: bool = False) -> None:
+        if gaps:
+            require_finite(dataset)
+        else:
+            require_complete(dataset, or_else=f"; or let the model fill them in: priory impute {self.path} DATA")
         check_support(self.settings.model, dataset.summary(), dataset.origin)
 
     def metrics_tree(self, metrics: Mapping[str, Estimate], num_samples: int, seed: int) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from priory._support.memory import require_memory
 from priory.workbench.cli.commands.opening import chosen_rows, opened_model
@@ -103,10 +104,47 @@ def score_run(
     note_rows("no density (-inf) for", rows, scores == -np.inf)
 
 
+def impute_run(
+    path: Path,
+    data: str | None,
+    out: Path | None,
+    num_steps: int,
+    draw: bool,
+    seed: int,
+    device: str,
+    reading: dict[str, Any],
+    safe: bool,
+) -> None:
+    out, _ = output_of(open_run(path), data, out, "imputed.csv", False, reading, safe)
+    run, model, jobs = opened_model(path, device)
+    table = run.whole_table(data or run.settings.data.source, **reading)
+    modeled = run.of_model(table)
+    run.check_new_rows(modeled, gaps=True)
+    rows = table.all_rows()
+    with row_progress("impute", len(rows)) as progress:
+        filled = jobs.filled(model, modeled.all_rows(), num_steps, seed, draw, progress=progress)
+    observed = rows.tensor()
+    missing = observed.isnan()
+    x = torch.where(missing, run.restored(filled).to(observed), observed).numpy()
+    columns = labels_of(rows, taken=("id", "ids", "x", *run.columns))
+    if out.suffix == ".npz":
+        write_rows(out, ids=rows.ids, columns=columns, arrays={"x": x})
+    else:
+        write_rows(out, ids=rows.ids, columns=columns | dict(zip(table.columns, x.T, strict=True)), safe=safe)
+    gaps = missing.any(1)
+    say(f"{int(missing.sum())} missing cells in {int(gaps.sum())} of {len(rows)} rows filled in: {out}")
+    note_rows("no value for a cell of", rows, np.isnan(x).any(1))
+
+
+def labels_of(rows: DatasetRows, taken: Sequence[str]) -> dict[str, np.ndarray]:
+    """The labels of the rows; those with a name of `taken` get the prefix label_."""
+    return {f"label_{name}" if name in taken else name: column for name, column in rows.labels.items()}
+
+
 def kept(rows: DatasetRows, run: RunFolder, data: str | None, taken: Sequence[str]) -> dict[str, np.ndarray]:
     """Columns for the split and the labels of the rows, under other names than `taken`."""
-    labels = {f"label_{name}" if name in (*taken, "split") else name: column for name, column in rows.labels.items()}
-    return {"split": split_names(rows.indices, _own_splits(run, data), "new"), **labels}
+    split = split_names(rows.indices, _own_splits(run, data), "new")
+    return {"split": split, **labels_of(rows, (*taken, "split"))}
 
 
 def _own_splits(run: RunFolder, data: str | None) -> dict[str, np.ndarray]:

@@ -1,0 +1,134 @@
+"""Missing cells filled in by a model, against conditional normals."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch.distributions import Independent, MultivariateNormal, Normal
+
+from command_line import MATRIX, NAMES, QUICK, ROWS, must_be_refused, must_succeed, run_cli
+from priory import GTM, impute
+
+LOADINGS = torch.tensor([[1.0, 0.0], [0.8, 0.5], [0.0, 1.0], [-0.5, 1.0]], dtype=torch.float64)
+NOISE = 0.5
+COVARIANCE = LOADINGS @ LOADINGS.mT + NOISE**2 * torch.eye(4, dtype=torch.float64)
+
+
+class LinearModel:
+    """x = A z + noise; its q has the exact mean and a spread that is too wide."""
+
+    def __init__(self, widened: float) -> None:
+        precision = torch.eye(2, dtype=torch.float64) + LOADINGS.mT @ LOADINGS / NOISE**2
+        self.covariance = torch.linalg.inv(precision)
+        self.widened = widened
+
+    def encode(self, x):
+        loc = x @ LOADINGS @ self.covariance / NOISE**2
+        return MultivariateNormal(loc, self.widened**2 * self.covariance)
+
+    def latent_prior(self):
+        zero = torch.zeros(2, dtype=torch.float64)
+        return Independent(Normal(zero, 1.0), 1)
+
+    def decode(self, z):
+        loc = z @ LOADINGS.mT
+        return Independent(Normal(loc, torch.full_like(loc, NOISE)), 1)
+
+
+def conditional(x: torch.Tensor, missing: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and covariance of the missing cells given the others."""
+    there = ~missing
+    gain = COVARIANCE[missing][:, there] @ torch.linalg.inv(COVARIANCE[there][:, there])
+    return gain @ x[there], COVARIANCE[missing][:, missing] - gain @ COVARIANCE[there][:, missing]
+
+
+@pytest.mark.parametrize("widened", [1.0, 1.7])
+def test_means_and_draws_are_those_of_the_conditional_normal(widened):
+    torch.manual_seed(0)
+    x = torch.tensor([1.0, torch.nan, -1.0, torch.nan], dtype=torch.float64)
+    mean, covariance = conditional(x, x.isnan())
+    many = x.expand(2000, -1)
+    model = LinearModel(widened)
+    draws = impute(model, many, num_steps=40, draw=True)[:, x.isnan()]
+    torch.testing.assert_close(draws.mean(0), mean, atol=0.07, rtol=0)
+    torch.testing.assert_close(draws.mT.cov(), covariance, atol=0.08, rtol=0)
+    means = impute(model, many, num_steps=40)[:, x.isnan()]
+    torch.testing.assert_close(means.mean(0), mean, atol=0.04, rtol=0)
+    assert (means.var(0) < 0.5 * draws.var(0)).all()
+
+
+def test_observed_cells_and_complete_rows_stay_as_they_are():
+    x = torch.tensor([[1.0, 2.0, 3.0, 4.0], [1.0, torch.nan, 3.0, torch.nan]], dtype=torch.float64)
+    filled = impute(LinearModel(1.0), x, num_steps=3)
+    assert torch.equal(filled[~x.isnan()], x[~x.isnan()])
+    assert filled.isfinite().all()
+
+
+def test_a_data_frame_comes_back_as_one():
+    frame = pd.DataFrame({"a": [1.0, np.nan], "b": [0.0, 1.0], "c": [np.nan, 1.0], "d": [1.0, 2.0]}, index=["r", "s"])
+    filled = impute(LinearModel(1.0), frame, num_steps=3)
+    assert filled.index.tolist() == ["r", "s"]
+    assert filled.columns.tolist() == list("abcd")
+    assert filled.loc["s", "b"] == 1.0
+
+
+def test_infinite_cells_and_no_steps_are_refused():
+    model = LinearModel(1.0)
+    with pytest.raises(ValueError, match="expected finite numbers in observed cells, got infinity"):
+        impute(model, torch.full((1, 4), torch.inf, dtype=torch.float64))
+    with pytest.raises(ValueError, match="num_steps: expected a positive number of steps, got 0"):
+        impute(model, torch.zeros(1, 4, dtype=torch.float64), num_steps=0)
+
+
+def test_a_gtm_imputes_the_mean_and_draws_of_its_mixture():
+    random = np.random.default_rng(0)
+    x = random.normal(size=(200, 2)) @ random.normal(size=(2, 5)) + 0.1 * random.normal(size=(200, 5))
+    gtm = GTM(points_per_side=6, tether=0.0, max_iter=30, tol=0, random_state=0).fit(x)
+    row = x[3].copy()
+    row[[1, 4]] = np.nan
+    there = ~np.isnan(row)
+    log_joint = -((row[there] - gtm.means_[:, there]) ** 2).sum(1) / (2 * gtm.noise_variance_)
+    weights = np.exp(log_joint - log_joint.max())
+    weights /= weights.sum()
+    expected = weights @ gtm.means_
+    found = gtm.impute(row[None])[0]
+    np.testing.assert_allclose(found[~there], expected[~there], rtol=1e-10)
+    np.testing.assert_array_equal(found[there], row[there])
+    draws = gtm.impute(np.tile(row, (4000, 1)), draw=True)[:, ~there]
+    spread = weights @ (gtm.means_[:, ~there] - expected[~there]) ** 2 + gtm.noise_variance_
+    np.testing.assert_allclose(draws.mean(0), expected[~there], atol=5 * np.sqrt(spread.max() / 4000))
+    np.testing.assert_allclose(draws.var(0), spread, rtol=0.15)
+
+
+@pytest.fixture
+def tables(tmp_path):
+    """A complete table with a constant column, and the same with gaps and another value of that column."""
+    complete = pd.DataFrame(MATRIX, columns=NAMES).assign(always=1.0, kind=np.arange(ROWS) % 2)
+    complete.to_csv(tmp_path / "complete.csv", index=False)
+    gaps = complete.copy()
+    gaps.loc[3, ["a", "kind"]] = np.nan
+    gaps.loc[5, ["c", "always"]] = np.nan
+    gaps.loc[6, "always"] = 2.0
+    gaps.to_csv(tmp_path / "gaps.csv", index=False)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "fit",
+    [("fit", *QUICK), pytest.param(("gtm", "fit", "--points-per-side", 4), marks=pytest.mark.slow)],
+    ids=["vae", "gtm"],
+)
+def test_the_command_fills_gaps_and_keeps_every_other_cell(tables, fit, capsys):
+    run, new, out = tables / "run", tables / "gaps.csv", tables / "filled.csv"
+    assert run_cli(*fit, tables / "complete.csv", "--labels", "kind", "--out", run) == 0
+    said = must_succeed(capsys, "impute", run, new, "--steps", 20, "--out", out)
+    assert said.startswith("3 missing cells in 2 of 40 rows filled in: ")
+    gaps, filled = pd.read_csv(new), pd.read_csv(out)
+    columns = [*NAMES, "always"]
+    there = gaps[columns].notna().to_numpy()
+    np.testing.assert_array_equal(filled[columns].to_numpy()[there], gaps[columns].to_numpy()[there])
+    assert filled[columns].notna().all(axis=None)
+    assert filled["always"].tolist()[5:7] == [1.0, 2.0]
+    assert filled["kind"].isna().tolist() == gaps["kind"].isna().tolist()
+    if fit[0] == "fit":
+        assert "let the model fill them in: priory impute" in must_be_refused(capsys, tables, "score", run, new)

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from density import draw_mixture, summary
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
+from density import draw_mixture, summary
 from priory import VAE, BernoulliDecoder, Mixture, NormalEncoder, VampPrior, diagonal_normal, elbo, gated_mlp
 from priory._support.files import write_json
 from priory.density import working_dtype

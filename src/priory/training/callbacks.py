@@ -115,9 +115,7 @@ class Record(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Set the generators just before the first step, so that Lightning draws nothing from them in between."""
         module = _training(pl_module)
-        if trainer.global_rank > 0:  # each process draws noise of its own for its rows
-            torch.manual_seed(derived_seed(module.batches.seed, "noise", module.epoch, trainer.global_rank))
-        elif self._resumed is not None:
+        if self._resumed is not None and trainer.is_global_zero:  # other ranks get a seed in each epoch
             with restoring(self.state_path):
                 restore_random_state(self._resumed["random"], module.device)
         elif self.seed is not None:
@@ -127,13 +125,19 @@ class Record(pl.Callback):
         self._next_write = time.monotonic() + WRITE_EVERY
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._keep(trainer, _training(pl_module))
+        module = _training(pl_module)
+        self._keep(trainer, module)
+        if trainer.global_rank > 0:  # noise of its own for its rows, which a resumed run draws again
+            torch.manual_seed(derived_seed(module.batches.seed, "noise", module.epoch, trainer.global_rank))
         self._epoch_began = time.perf_counter()
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         module = _training(pl_module)
         check_parameters(module.model, epoch=module.epoch)
         train = _reduced(trainer, module, module.take_sums())
+        if trainer.world_size > 1:
+            for buffer in module.model.buffers():  # batch-norm statistics differ between processes until the next step
+                torch.distributed.broadcast(buffer, src=0)
         valid = self._validate(trainer, module)
         average: AbstractContextManager[None] = nullcontext()  # of the weights, if it is better than they are
         if module.average is not None:
@@ -171,14 +175,12 @@ class Record(pl.Callback):
         if self.valid is None:
             return None
         rank, world_size = trainer.global_rank, trainer.world_size
-        if world_size > 1:
-            for buffer in module.model.buffers():  # batch-norm statistics differ between processes until the next step
-                torch.distributed.broadcast(buffer, src=0)
         sums = validation_sums(
             module.model,
             module.objective.for_validation(module.settings.validation_draws),
             self.valid,
-            torch.arange(rank, len(self.valid), world_size),
+            rank=rank,
+            world_size=world_size,
             batch_size=module.settings.validation_batch_size,
             seed=derived_seed(module.batches.seed, "validation", rank),
             device=module.device,

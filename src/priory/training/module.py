@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from priory.model import frozen, given
 from priory.objectives import Elbo, Objective, Terms
+from priory.objectives.batch_mean import batch_mean_by
 from priory.priors.base import log_prior_of
 from priory.training.averaging import WeightAverage
-from priory.training.batches import ShuffledBatches
+from priory.training.batches import Share, ShuffledBatches
 from priory.training.exemplars import exemplars_left_out
 from priory.training.failures import failed_step, invalid_parameters
 from priory.training.optimizers import OptimizerFactory, optimizer_of, scheduler_of
@@ -79,20 +80,25 @@ class Training(pl.LightningModule):
         if self.dynamic_binarization:
             x = torch.bernoulli(x)
         self.batch = batch_idx
+        share = self.batches.share(batch_idx)
         with (
+            batch_mean_by(share.mean),
             invalid_parameters(self.model, rows, epoch=self.epoch, batch=self.batch),
             exemplars_left_out(self.model, rows),
         ):
             terms = self.objective(given(self.model, context), x, self.beta)
+        terms = _counted(terms, share)
         reconstruction, kl = terms.bound.reconstruction.mean(), terms.bound.kl.mean()
-        self.last_terms = Elbo(terms.bound.reconstruction.detach(), terms.bound.kl.detach()), rows
+        self.last_terms = Elbo(terms.bound.reconstruction.detach(), terms.bound.kl.detach()), share.counted(rows)
         bound = Elbo(reconstruction.detach(), kl.detach())
         self.last_means = _elbo_means(terms, bound), bound
         self._pending += [*self.last_means[0], *bound]
-        self._pending_rows.append(len(x))
+        self._pending_rows.append(share.own)
         if len(self._pending_rows) == PENDING_STEPS:
             self._read_pending()
         loss = self.beta * kl - reconstruction
+        if share.weight != 1:
+            loss = share.weight * loss
         prior: Any = getattr(self.model, "prior", None)
         if not hasattr(prior, "log_prior"):
             return loss
@@ -173,6 +179,14 @@ class Training(pl.LightningModule):
         if scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def _counted(terms: Terms, share: Share) -> Terms:
+    """Return the terms of the rows that count."""
+    bound = Elbo(*map(share.counted, terms.bound))
+    if terms.elbo is terms.bound:
+        return Terms(bound, bound)
+    return Terms(bound, None if terms.elbo is None else Elbo(*map(share.counted, terms.elbo)))
 
 
 def _elbo_means(terms: Terms, bound: Elbo) -> Elbo:

@@ -66,7 +66,10 @@ def cases(x: Tensor) -> dict[str, tuple[nn.Module, dict[str, Any]]]:
     result["prior of parameters"] = (priory.VampPriorMixture(x[:7], latent_dim=2), {})
     result["exemplars"] = (priory.ExemplarPrior(2, neighbors=None), {})
     result["adam, averaged"] = (priory.MixtureOfGaussians(2, 5), {"optimizer": "adam", "ema_decay": 0.9})
-    result["clipped, stops early"] = (priory.VampPrior(x[:7]), {"gradient_clip": 0.5, "patience": 2, "epochs": 30})
+    result["clipped, stops early"] = (
+        priory.VampPrior(x[:7]),
+        {"gradient_clip": 0.5, "patience": 2, "epochs": 60, "learning_rate": 0.05, "optimizer": "adam"},
+    )
     result["dynamic binarization"] = (priory.VampPrior(x[:7]), {"dynamic": True})
     return result
 

@@ -13,6 +13,7 @@ from priory.training import process_rank
 from priory.training.history import HISTORY_FILE
 from priory.training.settings import TrainingSettings
 from priory.training.states import STATE_FILE
+from priory.training.trainer import wait_for_all
 from priory.vae import AnyVAE
 from priory.workbench.cli.commands.evaluate import EVALUATION_SEED, evaluated, keeps_better_metrics
 from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
@@ -34,11 +35,12 @@ EPOCHS = "training.epochs"  # may grow
 
 
 def fit_run(request: FitRequest, num_samples: int | None, device: str, tensorboard: bool, report: bool) -> None:
-    if process_rank() > 0:  # the first process has written the configuration, and says and writes everything
-        run = Run.open(request.out)
-        vae_jobs.train(run, run.load_dataset(), resume=request.resume)
+    if process_rank() > 0:  # the first process says and writes everything
+        with saying_how_to_go_on(request.out):
+            _train_with_first_process(request)
         return
     with saying_how_to_go_on(request.out), _run_to_fit(request) as (run, dataset, start):
+        wait_for_all(run.settings.training)
         was_trained = run.finished and run.has_state  # if so, its metrics are those of the same model
         how = {"resume": request.resume, "progress": stderr_is_terminal(), "tensorboard": tensorboard}
         vae = vae_jobs.train(run, dataset, start, **how)
@@ -55,6 +57,16 @@ def fit_run(request: FitRequest, num_samples: int | None, device: str, tensorboa
         pictures = vae_jobs.draw(run, vae, dataset)
         page = write_run_report(run, vae, dataset, vae_jobs) if report else None
         _say_what_was_written(run, vae, pictures, page)
+
+
+def _train_with_first_process(request: FitRequest) -> None:
+    """Train the run whose configuration the first process has written."""
+    settings = request.settings
+    if request.resume and (request.out / CONFIG).exists():
+        settings = with_options(Run.open(request.out).settings, request.given, request.assignments, flags=GRID_FLAGS)
+    wait_for_all(settings.training)
+    run = Run.open(request.out)
+    vae_jobs.train(run, run.load_dataset(), resume=request.resume)
 
 
 @contextmanager

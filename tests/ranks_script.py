@@ -1,4 +1,4 @@
-"""Trains models on one or two processes with the same noise; see `test_ranks`. Arguments: folder, number of processes."""
+"""Trains models on one or two processes with the same noise; see `test_ranks`. Arguments: folder, processes."""
 
 import json
 import sys
@@ -16,7 +16,7 @@ from priory.training import fit, process_rank
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "elbo": {},
     "beta-elbo": {"kl_weight": 2.0},
-    "free-bits": {"free_bits": 1.1},
+    "free-bits": {"free_bits": 0.27},
     "importance-weighted": {"num_samples": 3},
     "doubly-reparameterized": {"num_samples": 3},
     "sticking-the-landing": {},
@@ -71,6 +71,15 @@ def cases(x: Tensor) -> dict[str, tuple[nn.Module, dict[str, Any]]]:
         {"gradient_clip": 0.5, "patience": 2, "epochs": 60, "learning_rate": 0.05, "optimizer": "adam"},
     )
     result["dynamic binarization"] = (priory.VampPrior(x[:7]), {"dynamic": True})
+    sharded: dict[str, Any] = {"shard_components": True}
+    fixed = {"learn_pseudo_inputs": False, "learn_weights": False}
+    result["sharded"] = (priory.VampPrior(x[:7] * 0.98 + 0.01, **unit), sharded)
+    result["sharded, fixed"] = (priory.VampPrior(x[:7], **fixed), sharded | {"objective": "sticking-the-landing"})
+    result["sharded, weighted"] = (
+        priory.MixtureOfGaussians(2, 5),
+        sharded | {"optimizer": "adam", "ema_decay": 0.9, "objective": "importance-weighted", "num_samples": 3},
+    )
+    result["sharded, clipped"] = (priory.VampPrior(x[:2]), sharded | {"gradient_clip": 0.5, "rows": 33})
     return result
 
 

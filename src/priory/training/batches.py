@@ -57,8 +57,8 @@ def own_rows(number: int, rank: int, world_size: int) -> int:
 class ShuffledBatches:
     """Every row once per epoch, in an order drawn for (seed, epoch); the last batch may be shorter.
 
-    Each of several processes takes every world_size-th row of the same order, so their batches together are the batch of
-    one process with a batch size of world_size * batch_size. The caller sets `epoch`.
+    Each of several processes takes every world_size-th row of the same order, so their batches together are the batch
+    of one process with a batch size of world_size * batch_size. The caller sets `epoch`.
     """
 
     def __init__(self, rows: Rows, batch_size: int, seed: int) -> None:

@@ -126,6 +126,10 @@ def fit(
         fit,
         SYNONYMS,
     )
+    if chosen.shard_components:
+        from priory.training.sharding import require_shardable
+
+        require_shardable(module)
     steering = steering_of(module, chosen, **named, callbacks=callbacks, logger=logger, overrides=overrides)
     if valid_rows is None and chosen.ema_decay is not None:
         raise ValueError("ema_decay: expected valid=, rows that decide between the weights and their average; got none")

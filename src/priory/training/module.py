@@ -1,7 +1,7 @@
 """The Lightning module: one training step, and the sums of an epoch."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import torch
@@ -19,6 +19,9 @@ from priory.training.failures import failed_step, invalid_parameters
 from priory.training.optimizers import OptimizerFactory, optimizer_of, scheduler_of
 from priory.training.settings import TrainingSettings
 from priory.vae import feature_encoder
+
+if TYPE_CHECKING:
+    from priory.training.sharding import Sharding
 
 # Steps whose terms stay on the device: reading them makes the device wait, keeping them takes memory.
 PENDING_STEPS = 256
@@ -54,6 +57,7 @@ class Training(pl.LightningModule):
         self.optimizer_factory = optimizer
         self.dynamic_binarization = dynamic_binarization
         self.average = None if settings.ema_decay is None else WeightAverage(model, settings.ema_decay)
+        self.sharding: Sharding | None = None
         self.epoch = self.step = self.batch = 0
         self.last_terms: tuple[Elbo, Tensor] | None = None  # of the objective, with the rows; for failures
         self.last_means: tuple[Elbo, Elbo] | None = None  # of the ELBO and the objective; for the progress bar
@@ -67,6 +71,17 @@ class Training(pl.LightningModule):
     def beta(self) -> float:
         """The weight of the KL term in the next step."""
         return self.settings.beta(self.step, len(self.batches))
+
+    def share_out(self, device: torch.device) -> None:
+        """Keep this process's part of the prior's components; DDP leaves them alone."""
+        from priory.training.sharding import Sharding
+
+        self.sharding = Sharding(self.model, device)
+        self._ddp_params_and_buffers_to_ignore = [f"model.{name}" for name in self.sharding.names]
+
+    def whole(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return named tensors of the model with the components of all processes, which must all call it."""
+        return tensors if self.sharding is None else self.sharding.whole(tensors)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         if self.trainer.validating:  # the batch is empty
@@ -117,7 +132,10 @@ class Training(pl.LightningModule):
         The device is read once.
         """
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if self.sharding is None:
+            norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        else:
+            norm = self.sharding.norm(parameters)
         norm_value, finite = self._check(norm)
         if not finite:
             assert self.last_terms is not None

@@ -30,7 +30,8 @@ from priory.workbench.runs.folder import METRICS, MODEL
 from priory.workbench.runs.vae_run import Run
 from priory.workbench.settings.base import changed_settings, with_options
 
-MACHINE = ("training.accelerator", "training.devices", "training.strategy")  # may change when a run goes on
+# May change when a run goes on.
+MACHINE = tuple(f"training.{name}" for name in ("accelerator", "devices", "strategy", "shard_components"))
 EPOCHS = "training.epochs"  # may grow
 
 

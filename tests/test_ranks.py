@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import priory
 from priory.rows import TensorRows
 from priory.training.batches import ShuffledBatches
 
@@ -76,8 +77,9 @@ def test_two_processes_take_the_steps_of_one(trained) -> None:
 
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-RUN = ("digits", "--set", "training.patience=null", "--no-evaluate", "--no-report", "--set", "model.hidden=[16]")
-RUN = (*RUN, "--accelerator", "cpu", "--epochs", "50")
+RUN = ("digits", "--prior", "vamp", "--components", "7", "--set", "training.shard_components=true")
+RUN = (*RUN, "--set", "model.hidden=[16]", "--set", "training.ema_decay=0.9", "--set", "training.patience=null")
+RUN = (*RUN, "--no-evaluate", "--no-report", "--accelerator", "cpu", "--epochs", "50")
 BEGIN = {
     "Lightning": (sys.executable, "-m", "priory", "fit", "--devices", "2", "--strategy", "ddp"),
     "torchrun": ("sh", str(EXAMPLES / "torchrun.sh")),
@@ -147,11 +149,12 @@ def test_a_killed_process_ends_the_others_with_a_line_and_the_run_goes_on_to_the
     assert f"go on with: priory fit --resume --out {run}" in lines[0]
     assert "priory/" not in said  # torchrun reports the failure itself; there is no traceback of ours
     assert not (run / "model.safetensors").exists()
-    if (launcher, rank) in (("Lightning", 0), ("torchrun", 1)):  # the others would add a minute
+    if (launcher, rank) == ("Lightning", 0):  # the others would add a minute
         finished(*BEGIN[launcher], "--resume", "--out", run)
         found = weights_of(run)
         undisturbed = request.getfixturevalue("undisturbed")
         assert all(torch.equal(found[name], value) for name, value in undisturbed.items())
+        assert priory.load(run).latent_prior().num_components == 7  # of both processes
 
 
 def process_ids(run: Path) -> list[int]:
@@ -168,3 +171,26 @@ def process_ids(run: Path) -> list[int]:
             found.append((rank, int(folder.name)))
     assert [rank for rank, _ in sorted(found)] == [0, 1]
     return [process for _, process in sorted(found)]
+
+
+@pytest.mark.parametrize(
+    "prior",
+    [priory.StandardNormal(2), priory.VampPriorMixture(torch.rand(3, 6), latent_dim=2), priory.ExemplarPrior(2)],
+    ids=lambda prior: type(prior).__name__,
+)
+def test_priors_that_cannot_be_shared_out_are_refused(prior) -> None:
+    vae = priory.VAE(priory.NormalEncoder(priory.mlp(6, [4], 4)), priory.BernoulliDecoder(priory.mlp(2, [4], 6)), prior)
+    with pytest.raises(ValueError, match=f"shard_components: expected a mixture .* got {type(prior).__name__}"):
+        priory.fit(vae, torch.rand(9, 6).round(), epochs=1, shard_components=True)
+
+
+def test_one_process_holds_all_components_whether_they_may_be_shared_out_or_not() -> None:
+    results = []
+    for shard_components in (False, True):
+        torch.manual_seed(0)
+        encoder, decoder = priory.mlp(6, [4], 4), priory.mlp(2, [4], 6)
+        prior = priory.MixtureOfGaussians(2, 3)
+        vae = priory.VAE(priory.NormalEncoder(encoder), priory.BernoulliDecoder(decoder), prior)
+        priory.fit(vae, torch.rand(9, 6).round(), seed=0, epochs=2, shard_components=shard_components)
+        results.append(vae.prior.loc)
+    assert torch.equal(*results)

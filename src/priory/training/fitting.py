@@ -22,6 +22,7 @@ from priory.training.identity import check_same_processes, check_same_run, ident
 from priory.training.optimizers import OptimizerFactory
 from priory.training.ranks import process_rank
 from priory.training.settings import SYNONYMS, TrainingSettings
+from priory.training.sharding import require_shardable
 from priory.training.states import STATE_FILE, stored_state
 from priory.training.steering import Steering, require_trainable, steering_of, tensorboard_logger
 from priory.training.trainer import check_devices, make_trainer, quiet, run_trainer
@@ -127,8 +128,6 @@ def fit(
         SYNONYMS,
     )
     if chosen.shard_components:
-        from priory.training.sharding import require_shardable
-
         require_shardable(module)
     steering = steering_of(module, chosen, **named, callbacks=callbacks, logger=logger, overrides=overrides)
     if valid_rows is None and chosen.ema_decay is not None:

@@ -1,7 +1,7 @@
 """The Lightning module: one training step, and the sums of an epoch."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -18,10 +18,8 @@ from priory.training.exemplars import exemplars_left_out
 from priory.training.failures import failed_step, invalid_parameters
 from priory.training.optimizers import OptimizerFactory, optimizer_of, scheduler_of
 from priory.training.settings import TrainingSettings
+from priory.training.sharding import Sharding
 from priory.vae import feature_encoder
-
-if TYPE_CHECKING:
-    from priory.training.sharding import Sharding
 
 # Steps whose terms stay on the device: reading them makes the device wait, keeping them takes memory.
 PENDING_STEPS = 256
@@ -74,8 +72,6 @@ class Training(pl.LightningModule):
 
     def share_out(self, device: torch.device) -> None:
         """Keep this process's part of the prior's components; DDP leaves them alone."""
-        from priory.training.sharding import Sharding
-
         self.sharding = Sharding(self.model, device)
         self._ddp_params_and_buffers_to_ignore = [f"model.{name}" for name in self.sharding.names]
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from priory._support.seeds import own_noise
 from priory.model import cast_like, evaluation_mode, given, latent_prior_of
-from priory.objectives import Objective
+from priory.objectives import Elbo, Objective
 from priory.objectives.batch_mean import batch_mean_by
 from priory.rows import Rows, read_with_context
 from priory.training.batches import Share, own_rows, rows_of_process
@@ -46,10 +46,10 @@ def validation_sums(
                 prior = latent_prior_of(known) if prior is None or context is not None else prior
                 bound, elbo = objective(known, cast_like(x, model), prior=prior)
             assert elbo is not None
-            terms = [term[: share.own] for term in (*elbo, *bound)]
-            chunk_sums = torch.stack([term.sum() for term in terms]).cpu().double()
+            bound, elbo = (Elbo(*(term[: share.own] for term in terms)) for terms in (bound, elbo))
+            chunk_sums = torch.stack([term.sum() for term in (*elbo, *bound)]).cpu().double()
             if not math.isfinite(float(chunk_sums.sum())):
-                raise failed_step(model, *terms[2:], numbers[: share.own], epoch=epoch, batch=None)
+                raise failed_step(model, *bound, numbers[: share.own], epoch=epoch, batch=None)
             sums[:4] += chunk_sums
             sums[4] += share.own
     return sums

@@ -96,6 +96,7 @@ def fit(
     Raises:
         TypeError: there is no such setting, or an argument is of another type.
         NonFiniteLossError: the loss or its gradient became NaN or infinite; what was written so far stays.
+        LostProcessError: another of several processes has ended; what was written so far stays.
         FileExistsError: `out` holds a run and `resume` is False.
         BlockingIOError: another process is writing to `out`.
         ValueError: rows have NaN or infinite values; the state in `out` is damaged, or belongs to a run with other

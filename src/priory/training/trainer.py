@@ -57,7 +57,7 @@ def make_trainer(
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
-            num_nodes=number_of_machines(),
+            num_nodes=1 if settings.strategy == "auto" else number_of_machines(),
             **chosen,
         )
     except (MisconfigurationException, TypeError, ValueError, RuntimeError, ImportError) as error:

@@ -9,14 +9,14 @@ from typing import Any
 
 from priory._support.locking import sole_writer
 from priory.maps.model_surface import grid_prior_of
-from priory.training import process_rank
+from priory.training import LostProcessError, process_rank
 from priory.training.history import HISTORY_FILE
 from priory.training.settings import TrainingSettings
 from priory.training.states import STATE_FILE
 from priory.training.trainer import wait_for_all
 from priory.vae import AnyVAE
 from priory.workbench.cli.commands.evaluate import EVALUATION_SEED, evaluated, keeps_better_metrics
-from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
+from priory.workbench.cli.commands.interruptions import how_to_go_on, saying_how_to_go_on
 from priory.workbench.cli.commands.opening import say_if_newer
 from priory.workbench.cli.commands.printing import say_data, say_files, say_left_out, typed
 from priory.workbench.cli.requests import GRID_FLAGS, FitRequest
@@ -36,9 +36,12 @@ EPOCHS = "training.epochs"  # may grow
 
 
 def fit_run(request: FitRequest, num_samples: int | None, device: str, tensorboard: bool, report: bool) -> None:
-    if process_rank() > 0:  # the first process says and writes everything
-        with saying_how_to_go_on(request.out):
+    if process_rank() > 0:  # the first process says and writes everything, unless it is lost
+        try:
             _train_with_first_process(request)
+        except LostProcessError as error:
+            error.add_note(how_to_go_on(request.out))
+            raise
         return
     with saying_how_to_go_on(request.out), _run_to_fit(request) as (run, dataset, start):
         wait_for_all(run.settings.training)

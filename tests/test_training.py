@@ -21,6 +21,7 @@ from priory.rows import Rows, TensorRows, as_rows
 from priory.training import History, NonFiniteLossError, TrainingSettings, check_devices, fit, process_rank
 from priory.training.batches import ShuffledBatches, derived_seed
 from priory.training.history import COLUMNS
+from priory.training.ranks import number_of_machines
 from priory.training.selection import Selection
 from priory.training.states import read_state
 from priory.vae import VAE
@@ -304,6 +305,24 @@ def test_process_rank_is_the_launchers_and_lightnings(monkeypatch, environment: 
     if rank > 0:
         with pytest.raises(ValueError, match="join the processes of a launcher"):
             check_devices(TrainingSettings(accelerator="cpu"))
+
+
+@pytest.mark.parametrize(
+    ("environment", "machines"),
+    [
+        ({}, 1),
+        ({"TORCHELASTIC_RUN_ID": "a", "GROUP_WORLD_SIZE": "3", "SLURM_NTASKS": "2", "SLURM_NNODES": "2"}, 3),
+        ({"SLURM_NTASKS": "4", "SLURM_NNODES": "2"}, 2),
+        ({"SLURM_NTASKS": "4", "SLURM_NNODES": "2", "SLURM_JOB_NAME": "bash"}, 1),
+        ({"SLURM_NNODES": "2"}, 1),
+    ],
+)
+def test_the_launcher_gives_the_number_of_machines(monkeypatch, environment: dict[str, str], machines: int) -> None:
+    for name in ("TORCHELASTIC_RUN_ID", "GROUP_WORLD_SIZE", "SLURM_NTASKS", "SLURM_NNODES", "SLURM_JOB_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert number_of_machines() == machines
 
 
 def test_other_ranks_neither_look_into_the_folder_nor_write(tmp_path, monkeypatch) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from priory.model import LatentVariableModel, likelihood_of, log_prob_of_rows
+from priory.objectives.batch_mean import batch_mean
 from priory.objectives.bounds import Elbo, elbo, encoded, guided_terms
 from priory.objectives.detached import detached
 from priory.objectives.objective import Objective, Terms
@@ -78,8 +79,8 @@ class FreeBits(OfElbo):
     """The ELBO whose mean KL costs nothing below a floor: mean reconstruction - max(free_bits, mean kl).
 
     A learned prior is joint, so its KL has no terms by dimension: the floor holds for the KL of the whole code,
-    averaged over the batch. A batch below the floor has no gradient of its KL. In validation the floor holds for each
-    batch of `validation_batch_size` rows.
+    averaged over the batch, of all processes that train together. A batch below the floor has no gradient of its KL. In
+    validation the floor holds for each batch of `validation_batch_size` rows.
 
     Args:
         free_bits: the floor, in nats per datum.
@@ -95,7 +96,7 @@ class FreeBits(OfElbo):
     num_samples: int = 1
 
     def bound(self, terms: Elbo) -> Elbo:
-        kl = torch.where(terms.kl.mean() < self.free_bits, torch.full_like(terms.kl, self.free_bits), terms.kl)
+        kl = torch.where(batch_mean(terms.kl) < self.free_bits, torch.full_like(terms.kl, self.free_bits), terms.kl)
         return Elbo(terms.reconstruction, kl)
 
 

@@ -1,3 +1,4 @@
+from priory.training.failures import LostProcessError as LostProcessError
 from priory.training.failures import NonFiniteLossError as NonFiniteLossError
 from priory.training.fitting import fit as fit
 from priory.training.history import History as History

@@ -2,8 +2,10 @@
 
 import hashlib
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from priory.rows import Rows, read_with_context
@@ -15,11 +17,48 @@ def derived_seed(*parts: object) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
+class Share(NamedTuple):
+    """The part of a step's rows that one of several processes has; the other rows of its batch count nothing."""
+
+    own: int  # rows of this process: the first ones of its batch
+    total: int  # rows of all processes
+    processes: int = 1
+
+    @property
+    def weight(self) -> float:
+        """Weight of the mean over `own`: the mean of all processes' weighted means is the mean over all rows."""
+        return self.own * self.processes / self.total
+
+    def counted(self, values: Float[Tensor, " row"]) -> Float[Tensor, " row"]:
+        """Return the values of the own rows; of a process without any, one value, whose weight is zero."""
+        return values if self.own == len(values) else values[: max(self.own, 1)]
+
+    def mean(self, values: Float[Tensor, " row"]) -> Float[Tensor, ""]:
+        """Return the mean over the rows of all processes, without a gradient."""
+        mean = self.counted(values.detach()).mean()
+        if self.processes == 1:
+            return mean
+        mean = mean * (self.own / self.total)
+        torch.distributed.all_reduce(mean)
+        return mean
+
+
+def rows_of_process(positions: Tensor, rank: int, world_size: int) -> Tensor:
+    """Return every world_size-th position; the first ones come again at the end, so all processes have as many."""
+    each = -(-len(positions) // world_size)
+    return positions[torch.arange(rank, each * world_size, world_size) % len(positions)]
+
+
+def own_rows(number: int, rank: int, world_size: int) -> int:
+    """Return how many of `rows_of_process` are no repetition, of so many positions."""
+    return len(range(rank, number, world_size))
+
+
 class ShuffledBatches:
     """Every row once per epoch, in an order drawn for (seed, epoch); the last batch may be shorter.
 
-    Each of several processes takes every world_size-th row of the same order. The first rows of the order are repeated
-    at its end, so that all processes have the same number of rows. The caller sets `epoch`.
+    Each of several processes takes every world_size-th row of the same order, so their batches together are the batch
+    of one process with a batch size of world_size * batch_size. The caller sets `epoch`.
     """
 
     def __init__(self, rows: Rows, batch_size: int, seed: int) -> None:
@@ -35,8 +74,13 @@ class ShuffledBatches:
         """Positions of this process's rows in this epoch."""
         generator = torch.Generator().manual_seed(derived_seed(self.seed, "order", self.epoch))
         order = torch.randperm(len(self.rows), generator=generator)
-        missing = -len(order) % self.world_size
-        return torch.cat([order, order[:missing]])[self.rank :: self.world_size] if self.world_size > 1 else order
+        return rows_of_process(order, self.rank, self.world_size)
+
+    def share(self, batch: int) -> Share:
+        """The part of a batch's rows that this process has: less than others if the rows cannot be shared equally."""
+        together = self.batch_size * self.world_size
+        total = min(together, len(self.rows) - batch * together)
+        return Share(own_rows(total, self.rank, self.world_size), total, self.world_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
         yield from read_with_context(self.rows, self.order().split(self.batch_size))

@@ -81,6 +81,8 @@ class Record(pl.Callback):
         batches.rank, batches.world_size = trainer.global_rank, trainer.world_size
         if trainer.world_size > 1:
             batches.seed = self.identity["order_seed"] = trainer.strategy.broadcast(batches.seed)
+        if trainer.world_size > 1 and module.settings.shard_components:
+            module.share_out(trainer.strategy.root_device)
         batches.rows = _resident(batches.rows, trainer.strategy.root_device)
         if self.valid is not None:
             self.valid = _resident(self.valid, trainer.strategy.root_device)
@@ -98,16 +100,20 @@ class Record(pl.Callback):
         if self._resumed is None:
             return
         with restoring(self.state_path):
+            optimizer, sharding = trainer.optimizers[0], _training(pl_module).sharding
+            state = self._resumed["optimizer"]
+            state = state if sharding is None else sharding.part_of_optimizer(state, optimizer)
             if self.identity["optimizer"] is None:
-                restore_optimizer(trainer.optimizers[0], self._resumed["optimizer"])
+                restore_optimizer(optimizer, state)
             else:
-                trainer.optimizers[0].load_state_dict(dict(self._resumed["optimizer"]))
+                optimizer.load_state_dict(dict(state))
             schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
             restore_schedulers(schedulers, self._resumed["schedulers"])
             trainer.precision_plugin.load_state_dict(self._resumed["precision"])
             average = _training(pl_module).average
             if average is not None:
-                average.load_state_dict(self._resumed["average"])
+                state = self._resumed["average"]
+                average.load_state_dict(state if sharding is None else sharding.part(state))
             for name, callback in self.callbacks.items():
                 if name in self._resumed["callbacks"]:
                     callback.load_state_dict(self._resumed["callbacks"][name])
@@ -115,9 +121,7 @@ class Record(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Set the generators just before the first step, so that Lightning draws nothing from them in between."""
         module = _training(pl_module)
-        if trainer.global_rank > 0:  # each process draws noise of its own for its rows
-            torch.manual_seed(derived_seed(module.batches.seed, "noise", module.epoch, trainer.global_rank))
-        elif self._resumed is not None:
+        if self._resumed is not None and trainer.is_global_zero:  # other ranks get a seed in each epoch
             with restoring(self.state_path):
                 restore_random_state(self._resumed["random"], module.device)
         elif self.seed is not None:
@@ -127,13 +131,21 @@ class Record(pl.Callback):
         self._next_write = time.monotonic() + WRITE_EVERY
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._keep(trainer, _training(pl_module))
+        module = _training(pl_module)
+        self._keep(trainer, module)
+        if trainer.global_rank > 0:  # noise of its own for its rows, which a resumed run draws again
+            torch.manual_seed(derived_seed(module.batches.seed, "noise", module.epoch, trainer.global_rank))
         self._epoch_began = time.perf_counter()
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         module = _training(pl_module)
         check_parameters(module.model, epoch=module.epoch)
         train = _reduced(trainer, module, module.take_sums())
+        if trainer.world_size > 1:
+            parts = () if module.sharding is None else module.sharding.names
+            for name, buffer in module.model.named_buffers():  # batch-norm statistics differ until the next step
+                if name not in parts:
+                    torch.distributed.broadcast(buffer, src=0)
         valid = self._validate(trainer, module)
         average: AbstractContextManager[None] = nullcontext()  # of the weights, if it is better than they are
         if module.average is not None:
@@ -153,7 +165,7 @@ class Record(pl.Callback):
         if self.selection.update(module.epoch, row["valid_objective"], warm=module.beta >= 1):
             with average:
                 refresh_exemplars(module.model)
-                self.best = snapshot(module.model.state_dict())
+                self.best = snapshot(module.whole(module.model.state_dict()))
         refresh_exemplars(module.model)
         module.epoch += 1
         module.batches.epoch = module.epoch
@@ -166,19 +178,19 @@ class Record(pl.Callback):
             self.selection.stop = True
             self.history.stopped_early = module.epoch < module.settings.epochs
         self._keep(trainer, module)
+        if module.sharding is not None:
+            module.sharding.join()
 
     def _validate(self, trainer: pl.Trainer, module: Training) -> Tensor | None:
         if self.valid is None:
             return None
         rank, world_size = trainer.global_rank, trainer.world_size
-        if world_size > 1:
-            for buffer in module.model.buffers():  # batch-norm statistics differ between processes until the next step
-                torch.distributed.broadcast(buffer, src=0)
         sums = validation_sums(
             module.model,
             module.objective.for_validation(module.settings.validation_draws),
             self.valid,
-            torch.arange(rank, len(self.valid), world_size),
+            rank=rank,
+            world_size=world_size,
             batch_size=module.settings.validation_batch_size,
             seed=derived_seed(module.batches.seed, "validation", rank),
             device=module.device,
@@ -188,20 +200,24 @@ class Record(pl.Callback):
 
     def _keep(self, trainer: pl.Trainer, module: Training) -> None:
         """Write the history, and the state if it is time, unless no epoch ended since the last call."""
-        if self._kept == module.epoch or not trainer.is_global_zero:
+        if self._kept == module.epoch or not (trainer.is_global_zero or module.sharding):
             return
         self._kept = module.epoch
-        if self.history_path is not None:
+        if self.history_path is not None and trainer.is_global_zero:
             self.history.write(self.history_path)
         if self.state_path is None:
             return
         finished = self.selection.stop or module.epoch >= module.settings.epochs
-        self._unwritten = self._state(trainer, module, finished=finished)
+        state = self._state(trainer, module, finished=finished)
+        if not trainer.is_global_zero:  # it gave its components
+            return
+        self._unwritten = state
         if finished or time.monotonic() >= self._next_write:
             self._write_state()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        self._keep(trainer, _training(pl_module))
+        if (module := _training(pl_module)).sharding is None:  # else only all processes together have the state
+            self._keep(trainer, module)
         self._write_state()
 
     def _write_state(self) -> None:
@@ -214,18 +230,20 @@ class Record(pl.Callback):
         self._next_write = now + max(WRITE_EVERY, WRITE_SHARE * (now - began))
 
     def _state(self, trainer: pl.Trainer, module: Training, *, finished: bool) -> dict[str, Any]:
-        selection = self.selection
+        selection, optimizer = self.selection, trainer.optimizers[0]
         return {
             "identity": dict(self.identity),
             "finished": finished,
             "progress": {"epoch": module.epoch, "step": module.step},
             "history": {name: list(column) for name, column in self.history.items()},
             "selection": {name: value for name, value in vars(selection).items() if name != "patience"},
-            "vae": snapshot(module.model.state_dict()),
+            "vae": snapshot(module.whole(module.model.state_dict())),
             "best": self.best,
-            "average": None if module.average is None else snapshot(module.average.state_dict()),
+            "average": None if module.average is None else snapshot(module.whole(module.average.state_dict())),
             "callbacks": {name: snapshot(callback.state_dict()) for name, callback in self.callbacks.items()},
-            "optimizer": snapshot(trainer.optimizers[0].state_dict()),
+            "optimizer": snapshot(
+                optimizer.state_dict() if module.sharding is None else module.sharding.whole_optimizer(optimizer)
+            ),
             "schedulers": [snapshot(config.scheduler.state_dict()) for config in trainer.lr_scheduler_configs],
             "precision": snapshot(trainer.precision_plugin.state_dict()),
             "random": random_state(module.device),

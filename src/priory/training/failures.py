@@ -2,7 +2,7 @@
 
 import math
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -55,6 +55,26 @@ class NonFiniteLossError(RuntimeError):
         super().__init__(message)
         self.term, self.group, self.parameter = term, group, parameter
         self.epoch, self.batch, self.rows = epoch, batch, list(rows)
+
+
+class LostProcessError(RuntimeError):
+    """Another of several processes that train together has ended. The run's state has the epochs before this one."""
+
+
+@contextmanager
+def lost_processes(when: Callable[[], str]) -> Iterator[None]:
+    """Turn an error that torch raises because another process does not answer into a `LostProcessError`.
+
+    gloo has no class of its own for it: the connection is closed, reset or timed out, and the text names gloo's source.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.distributed.DistError) and "gloo" not in str(error):
+            raise
+        raise LostProcessError(
+            f"training stopped {when()}: another of its processes has ended, because it was killed or failed."
+        ) from error
 
 
 class GroupState(NamedTuple):

@@ -22,6 +22,7 @@ from priory.training.identity import check_same_processes, check_same_run, ident
 from priory.training.optimizers import OptimizerFactory
 from priory.training.ranks import process_rank
 from priory.training.settings import SYNONYMS, TrainingSettings
+from priory.training.sharding import require_shardable
 from priory.training.states import STATE_FILE, stored_state
 from priory.training.steering import Steering, require_trainable, steering_of, tensorboard_logger
 from priory.training.trainer import check_devices, make_trainer, quiet, run_trainer
@@ -95,6 +96,7 @@ def fit(
     Raises:
         TypeError: there is no such setting, or an argument is of another type.
         NonFiniteLossError: the loss or its gradient became NaN or infinite; what was written so far stays.
+        LostProcessError: another of several processes has ended; what was written so far stays.
         FileExistsError: `out` holds a run and `resume` is False.
         BlockingIOError: another process is writing to `out`.
         ValueError: rows have NaN or infinite values; the state in `out` is damaged, or belongs to a run with other
@@ -126,6 +128,8 @@ def fit(
         fit,
         SYNONYMS,
     )
+    if chosen.shard_components:
+        require_shardable(module)
     steering = steering_of(module, chosen, **named, callbacks=callbacks, logger=logger, overrides=overrides)
     if valid_rows is None and chosen.ema_decay is not None:
         raise ValueError("ema_decay: expected valid=, rows that decide between the weights and their average; got none")

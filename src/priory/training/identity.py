@@ -28,8 +28,9 @@ def check_same_run(old: Mapping[str, Any], new: dict[str, Any], path: Path | Non
     for fields, run in ((was, old), (now, new)):
         fields.update({f"number of {name} rows": number for name, number in run["rows"].items()})
         fields.update({f"your {name}": run[name] for name in ("objective", "optimizer")})
-    for name in ("accelerator", "devices", "strategy"):  # only their number matters: `check_same_processes`
-        del was[name], now[name]
+    for name in ("accelerator", "devices", "strategy", "shard_components"):  # only the number of processes matters
+        was.pop(name, None)
+        del now[name]
     if now["epochs"] > was["epochs"] and TrainingSettings(**new["settings"]).independent_of_epochs():
         was["epochs"] = now["epochs"]
     different = [f"{name} (was {was[name]!r}, is {now[name]!r})" for name in now if was.get(name) != now[name]]

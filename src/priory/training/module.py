@@ -10,13 +10,15 @@ from torch import Tensor, nn
 
 from priory.model import frozen, given
 from priory.objectives import Elbo, Objective, Terms
+from priory.objectives.batch_mean import batch_mean_by
 from priory.priors.base import log_prior_of
 from priory.training.averaging import WeightAverage
-from priory.training.batches import ShuffledBatches
+from priory.training.batches import Share, ShuffledBatches
 from priory.training.exemplars import exemplars_left_out
 from priory.training.failures import failed_step, invalid_parameters
 from priory.training.optimizers import OptimizerFactory, optimizer_of, scheduler_of
 from priory.training.settings import TrainingSettings
+from priory.training.sharding import Sharding
 from priory.vae import feature_encoder
 
 # Steps whose terms stay on the device: reading them makes the device wait, keeping them takes memory.
@@ -53,6 +55,7 @@ class Training(pl.LightningModule):
         self.optimizer_factory = optimizer
         self.dynamic_binarization = dynamic_binarization
         self.average = None if settings.ema_decay is None else WeightAverage(model, settings.ema_decay)
+        self.sharding: Sharding | None = None
         self.epoch = self.step = self.batch = 0
         self.last_terms: tuple[Elbo, Tensor] | None = None  # of the objective, with the rows; for failures
         self.last_means: tuple[Elbo, Elbo] | None = None  # of the ELBO and the objective; for the progress bar
@@ -67,6 +70,15 @@ class Training(pl.LightningModule):
         """The weight of the KL term in the next step."""
         return self.settings.beta(self.step, len(self.batches))
 
+    def share_out(self, device: torch.device) -> None:
+        """Keep this process's part of the prior's components; DDP leaves them alone."""
+        self.sharding = Sharding(self.model, device)
+        self._ddp_params_and_buffers_to_ignore = [f"model.{name}" for name in self.sharding.names]
+
+    def whole(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return named tensors of the model with the components of all processes, which must all call it."""
+        return tensors if self.sharding is None else self.sharding.whole(tensors)
+
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         if self.trainer.validating:  # the batch is empty
             return batch
@@ -79,20 +91,25 @@ class Training(pl.LightningModule):
         if self.dynamic_binarization:
             x = torch.bernoulli(x)
         self.batch = batch_idx
+        share = self.batches.share(batch_idx)
         with (
+            batch_mean_by(share.mean),
             invalid_parameters(self.model, rows, epoch=self.epoch, batch=self.batch),
             exemplars_left_out(self.model, rows),
         ):
             terms = self.objective(given(self.model, context), x, self.beta)
+        terms = _counted(terms, share)
         reconstruction, kl = terms.bound.reconstruction.mean(), terms.bound.kl.mean()
-        self.last_terms = Elbo(terms.bound.reconstruction.detach(), terms.bound.kl.detach()), rows
+        self.last_terms = Elbo(terms.bound.reconstruction.detach(), terms.bound.kl.detach()), share.counted(rows)
         bound = Elbo(reconstruction.detach(), kl.detach())
         self.last_means = _elbo_means(terms, bound), bound
         self._pending += [*self.last_means[0], *bound]
-        self._pending_rows.append(len(x))
+        self._pending_rows.append(share.own)
         if len(self._pending_rows) == PENDING_STEPS:
             self._read_pending()
         loss = self.beta * kl - reconstruction
+        if share.weight != 1:
+            loss = share.weight * loss
         prior: Any = getattr(self.model, "prior", None)
         if not hasattr(prior, "log_prior"):
             return loss
@@ -111,7 +128,10 @@ class Training(pl.LightningModule):
         The device is read once.
         """
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if self.sharding is None:
+            norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        else:
+            norm = self.sharding.norm(parameters)
         norm_value, finite = self._check(norm)
         if not finite:
             assert self.last_terms is not None
@@ -173,6 +193,14 @@ class Training(pl.LightningModule):
         if scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def _counted(terms: Terms, share: Share) -> Terms:
+    """Return the terms of the rows that count."""
+    bound = Elbo(*map(share.counted, terms.bound))
+    if terms.elbo is terms.bound:
+        return Terms(bound, bound)
+    return Terms(bound, None if terms.elbo is None else Elbo(*map(share.counted, terms.elbo)))
 
 
 def _elbo_means(terms: Terms, bound: Elbo) -> Elbo:

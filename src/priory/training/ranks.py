@@ -4,9 +4,15 @@ import os
 
 # Lightning reads all of these as numbers, some of them already when it is imported.
 _NUMBERS = (
-    *("RANK", "LOCAL_RANK", "WORLD_SIZE", "GROUP_RANK", "NODE_RANK"),
-    *("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS", "SLURM_NODEID"),
+    *("RANK", "LOCAL_RANK", "WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE", "NODE_RANK"),
+    *("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS", "SLURM_NODEID", "SLURM_NNODES"),
 )
+# The variables of a process's rank and of the number of machines; Lightning starts processes on one machine only.
+_LAUNCHERS = {
+    "torchrun": ("RANK", "GROUP_WORLD_SIZE"),
+    "SLURM": ("SLURM_PROCID", "SLURM_NNODES"),
+    "Lightning": ("LOCAL_RANK", ""),
+}
 
 
 def process_rank() -> int:
@@ -29,6 +35,19 @@ def process_rank() -> int:
     >>> process_rank()
     0
     """
+    return int(os.environ.get(_LAUNCHERS[_launcher()][0], 0))
+
+
+def number_of_machines() -> int:
+    """Return the number of machines that torchrun or SLURM started processes on, 1 without them.
+
+    >>> number_of_machines()
+    1
+    """
+    return int(os.environ.get(_LAUNCHERS[_launcher()][1], 1))
+
+
+def _launcher() -> str:
     environment = os.environ
     for name in _NUMBERS:
         if not environment.get(name, "0").isdecimal():
@@ -37,9 +56,7 @@ def process_rank() -> int:
                 f"{environment[name]!r}; unset {name}"
             )
     if "TORCHELASTIC_RUN_ID" in environment:
-        name = "RANK"
-    elif "SLURM_NTASKS" in environment and environment.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
-        name = "SLURM_PROCID"
-    else:
-        name = "LOCAL_RANK"
-    return int(environment.get(name, 0))
+        return "torchrun"
+    if "SLURM_NTASKS" in environment and environment.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
+        return "SLURM"
+    return "Lightning"

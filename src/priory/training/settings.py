@@ -104,6 +104,9 @@ class TrainingSettings(NumbersAreNotTruthValues):
     accelerator: str = Field("auto", description="Lightning's accelerator: auto, cpu, gpu, mps, ...")
     devices: StrictInt | str = Field(1, description="Lightning's devices: how many, a list such as 0,1, or auto")
     strategy: str = Field("auto", description="Lightning's strategy: auto, or ddp on several devices")
+    shard_components: bool = Field(
+        False, description="share out the prior's components over the processes, for more than one of them can hold"
+    )
 
     @field_validator("warmup", mode="before")
     @classmethod

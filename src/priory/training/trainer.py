@@ -4,11 +4,12 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from priory._support.optional import require
 from priory.training.batches import ShuffledBatches
-from priory.training.ranks import process_rank
+from priory.training.failures import lost_processes
+from priory.training.ranks import number_of_machines, process_rank
 from priory.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def make_trainer(
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
+            num_nodes=1 if settings.strategy == "auto" else number_of_machines(),
             **chosen,
         )
     except (MisconfigurationException, TypeError, ValueError, RuntimeError, ImportError) as error:
@@ -76,12 +78,33 @@ def make_trainer(
     return trainer
 
 
+def wait_for_all(settings: TrainingSettings) -> None:
+    """Return when all processes that torchrun or SLURM started are here; those that `fit` starts itself come later.
+
+    Raises:
+        LostProcessError: one of them has ended.
+    """
+    from lightning.fabric.plugins.environments import LightningEnvironment
+
+    with quiet(), lost_processes(lambda: "before its first epoch"):
+        trainer = make_trainer(settings, [])
+        strategy: Any = trainer.strategy
+        if trainer.world_size > 1 and not isinstance(strategy.cluster_environment, LightningEnvironment):
+            strategy.setup_environment()
+            strategy.barrier()
+
+
 def run_trainer(trainer: "pl.Trainer", module: "pl.LightningModule", batches: ShuffledBatches) -> None:
-    """Run Lightning's fit; an interruption raises here, while Lightning would end the process with code 1 or 0."""
+    """Run Lightning's fit; an interruption raises here, while Lightning would end the process with code 1 or 0.
+
+    Raises:
+        LostProcessError: another process of this run has ended.
+    """
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     try:
-        trainer.fit(module, batches, range(1))  # one empty batch of validation, in which `Record` validates
+        with lost_processes(lambda: f"in epoch {batches.epoch}"):
+            trainer.fit(module, batches, range(1))  # one empty batch of validation, in which `Record` validates
     except SIGTERMException as stop:
         raise SystemExit(SIGTERM_EXIT) from stop
     except SystemExit as stop:

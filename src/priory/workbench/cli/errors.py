@@ -26,7 +26,7 @@ _NO_MEMORY = re.compile("DefaultCPUAllocator|Storage size calculation overflowed
 
 
 def can_be_mended(error: BaseException) -> bool:
-    """Whether the user can mend the error: of runtime errors, a diverged training and a lack of memory.
+    """Whether the user can mend the error: of runtime errors, a failed training and a lack of memory.
 
     >>> can_be_mended(ValueError("--epochs -1")), can_be_mended(KeyError("a slip of ours"))
     (True, False)
@@ -35,9 +35,11 @@ def can_be_mended(error: BaseException) -> bool:
         return isinstance(error, MENDABLE)
     from torch import OutOfMemoryError
 
-    from priory.training import NonFiniteLossError
+    from priory.training import LostProcessError, NonFiniteLossError
 
-    return isinstance(error, (NonFiniteLossError, OutOfMemoryError)) or bool(_NO_MEMORY.search(str(error)))
+    return isinstance(error, (NonFiniteLossError, LostProcessError, OutOfMemoryError)) or bool(
+        _NO_MEMORY.search(str(error))
+    )
 
 
 def said_in_a_line(error: BaseException) -> str:

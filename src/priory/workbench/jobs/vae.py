@@ -36,6 +36,7 @@ from priory.maps.surfaces import Surface
 from priory.model import AnyModel, cast_like, device_of, given, posterior_of
 from priory.rows import Conditions, batches_with_context
 from priory.training import check_devices, fit, process_rank
+from priory.training.sharding import require_shardable
 from priory.vae import AnyVAE, ConditionalVAE
 from priory.workbench.data import (
     MAP_TAKES_GAPS,
@@ -125,6 +126,8 @@ def new_run(
         "take a smaller model (--set model.hidden=[64]), or drop columns (--drop)",
     )
     check_parts(vae, model, facts)
+    if settings.training.shard_components:
+        require_shardable(vae)
     with sole_writer(out):
         require_free(out)  # another process may have begun a run since
         run.write_splits(dataset)

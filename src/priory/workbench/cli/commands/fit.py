@@ -9,13 +9,14 @@ from typing import Any
 
 from priory._support.locking import sole_writer
 from priory.maps.model_surface import grid_prior_of
-from priory.training import process_rank
+from priory.training import LostProcessError, process_rank
 from priory.training.history import HISTORY_FILE
 from priory.training.settings import TrainingSettings
 from priory.training.states import STATE_FILE
+from priory.training.trainer import wait_for_all
 from priory.vae import AnyVAE
 from priory.workbench.cli.commands.evaluate import EVALUATION_SEED, evaluated, keeps_better_metrics
-from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
+from priory.workbench.cli.commands.interruptions import how_to_go_on, saying_how_to_go_on
 from priory.workbench.cli.commands.opening import say_if_newer
 from priory.workbench.cli.commands.printing import say_data, say_files, say_left_out, typed
 from priory.workbench.cli.requests import GRID_FLAGS, FitRequest
@@ -29,16 +30,21 @@ from priory.workbench.runs.folder import METRICS, MODEL
 from priory.workbench.runs.vae_run import Run
 from priory.workbench.settings.base import changed_settings, with_options
 
-MACHINE = ("training.accelerator", "training.devices", "training.strategy")  # may change when a run goes on
+# May change when a run goes on.
+MACHINE = tuple(f"training.{name}" for name in ("accelerator", "devices", "strategy", "shard_components"))
 EPOCHS = "training.epochs"  # may grow
 
 
 def fit_run(request: FitRequest, num_samples: int | None, device: str, tensorboard: bool, report: bool) -> None:
-    if process_rank() > 0:  # the first process has written the configuration, and says and writes everything
-        run = Run.open(request.out)
-        vae_jobs.train(run, run.load_dataset(), resume=request.resume)
+    if process_rank() > 0:  # the first process says and writes everything, unless it is lost
+        try:
+            _train_with_first_process(request)
+        except LostProcessError as error:
+            error.add_note(how_to_go_on(request.out))
+            raise
         return
     with saying_how_to_go_on(request.out), _run_to_fit(request) as (run, dataset, start):
+        wait_for_all(run.settings.training)
         was_trained = run.finished and run.has_state  # if so, its metrics are those of the same model
         how = {"resume": request.resume, "progress": stderr_is_terminal(), "tensorboard": tensorboard}
         vae = vae_jobs.train(run, dataset, start, **how)
@@ -55,6 +61,16 @@ def fit_run(request: FitRequest, num_samples: int | None, device: str, tensorboa
         pictures = vae_jobs.draw(run, vae, dataset)
         page = write_run_report(run, vae, dataset, vae_jobs) if report else None
         _say_what_was_written(run, vae, pictures, page)
+
+
+def _train_with_first_process(request: FitRequest) -> None:
+    """Train the run whose configuration the first process has written."""
+    settings = request.settings
+    if request.resume and (request.out / CONFIG).exists():
+        settings = with_options(Run.open(request.out).settings, request.given, request.assignments, flags=GRID_FLAGS)
+    wait_for_all(settings.training)
+    run = Run.open(request.out)
+    vae_jobs.train(run, run.load_dataset(), resume=request.resume)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from priory.training import NonFiniteLossError
+from priory.training import LostProcessError, NonFiniteLossError
 from priory.training.trainer import SIGTERM_EXIT
 from priory.workbench.cli.terminal import say_on_stderr
 from priory.workbench.runs.config import CONFIG
@@ -23,6 +23,9 @@ def saying_how_to_go_on(out: Path, line: str | None = None) -> Iterator[None]:
     except SystemExit as stop:
         if stop.code == SIGTERM_EXIT:
             say_on_stderr(f"terminated; {line or how_to_go_on(out)}")
+        raise
+    except LostProcessError as error:
+        error.add_note(line or how_to_go_on(out))
         raise
     except NonFiniteLossError as error:
         run = Run.open(out)

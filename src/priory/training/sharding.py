@@ -1,0 +1,137 @@
+"""The components of a prior, shared out over the processes that train together."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+
+from priory.distributions.sharded import ShardedMixture
+from priory.priors import MixturePrior
+from priory.priors.hierarchical import top_prior
+
+
+def require_shardable(model: Any) -> MixturePrior:
+    """Return the prior of the model, or of its top level, if each of its own tensors has a row for each component.
+
+    Raises:
+        ValueError: it has other ones.
+    """
+    prior = top_prior(getattr(model, "prior", None))
+    tensors = list(_own_tensors(prior).values()) if isinstance(prior, MixturePrior) else []
+    rows = {len(each) if each.ndim else 0 for each in tensors}
+    special = any(hasattr(prior, name) for name in ("log_prior", "leave_out"))
+    if (
+        not tensors
+        or special
+        or rows != {prior.num_components}
+        or any(p for each in prior.children() for p in each.parameters())
+    ):
+        raise ValueError(
+            "shard_components: expected a mixture with parameters of its own for each component, such as VampPrior or "
+            f"MixtureOfGaussians, got {type(prior).__name__}; train without shard_components"
+        )
+    return prior
+
+
+class Sharding:
+    """The tensors of a prior that have a row for each component: each process holds a part of the rows.
+
+    Other parameters are on all processes, and DDP takes the mean of their gradients. A part's gradient is that of the
+    sum of all processes' losses, so it is divided by their number.
+
+    Args:
+        model: the model; its prior is cut to the part of this process, of the components that rank 0 has.
+        device: of this process, which the processes exchange tensors on.
+
+    Attributes:
+        names: of the tensors, in the model's state.
+    """
+
+    def __init__(self, model: nn.Module, device: torch.device) -> None:
+        self.device, self.rank, self.size = device, distributed.get_rank(), distributed.get_world_size()
+        self.prior = prior = require_shardable(model)
+        if prior.num_components < self.size:
+            raise ValueError(
+                f"shard_components: expected a component for each of {self.size} processes, got {prior.num_components}"
+            )
+        own = {id(tensor) for tensor in _own_tensors(prior).values()}
+        self.parameters = {name: p for name, p in model.named_parameters() if id(p) in own}
+        buffers = [name for name, tensor in model.named_buffers() if id(tensor) in own]
+        self.names = [*self.parameters, *buffers]
+        self.rows = [len(each) for each in torch.arange(prior.num_components).tensor_split(self.size)]
+        for tensor in _own_tensors(prior).values():
+            parts = [self._from(0, part, part.shape) for part in tensor.data.split(self.rows)]
+            tensor.data = parts[self.rank].to(tensor.device)
+        self._handles = [p.register_hook(lambda gradient: gradient / self.size) for p in self.parameters.values()]
+        self._handles.append(prior.register_forward_hook(_sharded))
+
+    def join(self) -> None:
+        """Give the prior of each process all components."""
+        for handle in self._handles:
+            handle.remove()
+        for tensor in _own_tensors(self.prior).values():
+            tensor.data = self._whole(tensor.data)
+            tensor.grad = None
+
+    def part(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return named tensors of the model, of which those of components are cut to this process's."""
+        return {name: self._part(each) if name in self.names else each for name, each in tensors.items()}
+
+    def whole(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return named tensors of the model with those of all components; all processes must call it."""
+        return {name: self._whole(each) if name in self.names else each for name, each in tensors.items()}
+
+    def part_of_optimizer(self, state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+        """Return an optimizer's state with the averages of this process's components alone."""
+        return self._of_optimizer(state, optimizer, self._part)
+
+    def whole_optimizer(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+        """Return an optimizer's state with the averages of all components; all processes must call it."""
+        return self._of_optimizer(optimizer.state_dict(), optimizer, self._whole)
+
+    def norm(self, parameters: list[nn.Parameter]) -> Tensor:
+        """Return the norm of the gradient of all parameters, those of all components included."""
+        ours = {id(p) for p in self.parameters.values()}
+        shared = [p.grad for p in parameters if p.grad is not None and id(p) not in ours]
+        own = [p.grad for p in parameters if p.grad is not None and id(p) in ours]
+        square = torch.nn.utils.get_total_norm(own).square().to(self.device)
+        distributed.all_reduce(square)
+        return (square + torch.nn.utils.get_total_norm(shared).to(square).square()).sqrt()
+
+    def _of_optimizer(self, state: Mapping[str, Any], optimizer: torch.optim.Optimizer, change: Any) -> dict[str, Any]:
+        ours = {id(p) for p in self.parameters.values()}
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        averages = dict(state["state"])
+        for number, each in averages.items():
+            if id(parameters[number]) in ours:
+                averages[number] = {
+                    name: change(value) if _is_row_wise(value) else value for name, value in each.items()
+                }
+        return {**state, "state": averages}
+
+    def _part(self, tensor: Tensor) -> Tensor:
+        return tensor.split(self.rows)[self.rank].clone()
+
+    def _whole(self, tensor: Tensor) -> Tensor:
+        parts = [self._from(rank, tensor, (rows, *tensor.shape[1:])) for rank, rows in enumerate(self.rows)]
+        return torch.cat(parts)
+
+    def _from(self, rank: int, tensor: Tensor, shape: Any) -> Tensor:
+        """Return the tensor that a process has, of this shape, on the CPU, which holds what a device cannot."""
+        piece = tensor.to(self.device, copy=True) if rank == self.rank else tensor.new_empty(shape, device=self.device)
+        distributed.broadcast(piece, rank)
+        return piece.cpu()
+
+
+def _own_tensors(prior: nn.Module) -> dict[str, Tensor]:
+    """The parameters and buffers of a module, without those of its children."""
+    return dict(prior.named_parameters(recurse=False)) | dict(prior.named_buffers(recurse=False))
+
+
+def _is_row_wise(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.ndim > 0
+
+
+def _sharded(prior: MixturePrior, inputs: Any, p_z: Any) -> ShardedMixture:
+    return ShardedMixture(p_z, torch.logsumexp(prior.mixing_logits, -1))

@@ -260,8 +260,8 @@ class TopographicMap:
         """
         width = next(iter(self.rows.batches(1)))[0].numel()
         exist = self.places.exist.numpy()
-        places, placed = Places(*(column[exist] for column in self.places)), np.flatnonzero(exist)
-        found = neighborhoods(places.place, lambda chosen: self.features_of(placed[chosen]), width)
+        places = Places(*(column[exist] for column in self.places))
+        found = neighborhoods(places.place, self._features, width)
         if kinds is not None and train is not None and train_kinds is not None:
             mine = np.flatnonzero((kinds != "") & exist)
             theirs = np.flatnonzero((train_kinds != "") & train.places.exist.numpy())
@@ -274,14 +274,10 @@ class TopographicMap:
         found["used_nodes"] = mean(of_rows[self.places.exist]).exp()
         return found
 
-    def features_of(self, chosen: np.ndarray) -> Tensor:
-        """The features of the rows with these indices; distances are measured between features."""
-        wanted, parts = torch.from_numpy(chosen), []
-        for start, (x, _) in zip(range(0, len(self), self.batch_size), self.rows.batches(self.batch_size), strict=True):
-            here = wanted[(wanted >= start) & (wanted < start + len(x))] - start
-            if len(here):
-                parts.append(self.surface.features(x[here]))
-        return torch.cat(parts)
+    def _features(self) -> Iterator[Tensor]:
+        """The features of the rows with a place, between which distances are measured."""
+        batches = zip(self.rows.batches(self.batch_size), self.places.exist.split(self.batch_size), strict=True)
+        return (self.surface.features(x[exist]) for (x, _), exist in batches)
 
     def _labels(self, argument: str, values: Any) -> np.ndarray:
         labels = as_labels(values)

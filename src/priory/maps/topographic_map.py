@@ -13,6 +13,7 @@ from torch.nn.functional import one_hot
 
 from priory._support.messages import first_few
 from priory._support.optional import require
+from priory._support.tensors import Columns
 from priory.evaluation import Estimate
 from priory.evaluation.estimates import mean
 from priory.grid.landscapes import (
@@ -299,24 +300,14 @@ class TopographicMap:
     def _placed(
         self, rows: Rows, progress: Callable[[int], None] | None = None
     ) -> tuple[Places, Float[Tensor, " node"]]:
-        """The rows' places, and the sum of their responsibilities.
-
-        The results are allocated first: small results between large temporary blocks would fragment the heap, which
-        would then grow as if all responsibilities were kept.
-        """
-        places, done, total = None, 0, torch.zeros(len(self.surface.nodes), dtype=torch.float64)
+        """The rows' places, and the sum of their responsibilities."""
+        columns, total = Columns(len(rows)), torch.zeros(len(self.surface.nodes), dtype=torch.float64)
         for share in self._shares(rows):
-            part = places_of(share, self.surface.nodes, self.reach)
-            if places is None:
-                places = Places(*(column.new_empty(len(rows), *column.shape[1:]) for column in part))
-            for whole, column in zip(places, part, strict=True):
-                whole[done : done + len(share)] = column
+            columns.add(places_of(share, self.surface.nodes, self.reach))
             total += share.nan_to_num(0.0).sum(0)
-            done += len(share)
             if progress is not None:
-                progress(done)
-        assert places is not None
-        return places, total
+                progress(columns.done)
+        return Places(*columns.all), total
 
     def _shares(self, rows: Rows) -> Iterator[Float[Tensor, "datum node"]]:
         batches = batches_with_context(rows, self.batch_size)

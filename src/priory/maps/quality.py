@@ -17,7 +17,7 @@ from priory.maps.places import Places, grid_steps
 
 NUM_NEIGHBORS = 10
 MOST_COMPARED = 5000  # rows that are all compared with each other; of more, some are compared with all
-MOST_QUERIES = 2000  # of those: the time grows with their number, and the standard error falls with its root
+MOST_QUERIES = 1000  # of those: the time grows with their number, and the standard error falls with its root
 SEED = 0  # of the lot that chooses them
 MOST_NUMBERS = 2**26  # of those rows' features, in float64
 NEXT_DOOR = 1.5  # steps along each axis of the grid: a node's neighbors, the diagonal ones too

@@ -12,7 +12,7 @@ from torch import Tensor
 
 RESAMPLES = 200
 BOOTSTRAP_SEED = 0
-COUNTS_AT_ONCE = 2**24  # numbers of resamples x rows
+COUNTS_AT_ONCE = 2**22  # numbers of resamples x rows
 MOST_DECIMALS = 8  # of an estimate as text
 
 

@@ -167,10 +167,8 @@ def _scanned(
     """How many others are nearer to each query than its limits, and which are the nearest."""
     ordered, order = limits.sort(1)
     bins = torch.zeros(len(queries), limits.shape[1] + 1, dtype=torch.int64)
-    least, nearest = (
-        torch.full((len(queries), count), torch.inf, dtype=torch.float64),
-        torch.zeros_like(order[:, :count]),
-    )
+    least = torch.full((len(queries), count), torch.inf, dtype=torch.float64)
+    nearest = torch.zeros_like(least, dtype=torch.int64)
     start, at_once = 0, max(1, DISTANCES_AT_ONCE // len(queries))
     for batch in (part for whole in batches for part in whole.split(at_once)):
         distances = _distances(at_queries, batch)

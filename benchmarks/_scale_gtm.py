@@ -171,7 +171,7 @@ def _indexed(number: int, build: Callable[[np.ndarray], Callable[[np.ndarray], n
     from priory.evaluation.neighbors import _ranks_on_map, _scanned, rows_at
 
     x, places = _rows_and_places(number)
-    kind = ((3 * places[:, 0]).floor().long() % 10).numpy()
+    kind = (places[:, 0].argsort().argsort() * 10 // number).numpy()
     queries = torch.from_numpy(np.sort(np.random.default_rng(0).choice(number, QUERIES, replace=False)))
     at_queries = rows_at(lambda: x.split(1024), queries)
     before, began = peak(), time.process_time()

@@ -1,5 +1,8 @@
 """The GTM of rows of Dask against the GTM of the same rows in memory."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -141,3 +144,22 @@ def test_workers_of_a_client_give_the_same_fit(tmp_path):
         gtm = fitted(frame)
         assert_same(gtm, fitted(pd.DataFrame(X)))
         np.testing.assert_allclose(gtm.transform(frame).compute(), gtm.transform(frame.compute()), atol=CLOSE)
+
+
+BOUNDED = """
+import resource
+import dask.array as da
+from priory.gtm import GTM
+GTM(20, max_iter=1, tol=0, tether=0.0).fit(da.random.default_rng(0).normal(size=(100_000, 50), chunks=(20_000, 50)))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+GTM(20, max_iter=1, tol=0, tether=0.0).fit(da.random.default_rng(0).normal(size=(1_000_000, 50), chunks=(20_000, 50)))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+@pytest.mark.slow
+def test_ten_times_the_rows_take_no_more_memory():
+    """A million rows are 400 MB, and blocks of them 8 MB."""
+    script = [sys.executable, "-W", "ignore", "-c", BOUNDED]
+    growth = subprocess.run(script, check=True, capture_output=True, text=True).stdout
+    assert float(growth) < 100

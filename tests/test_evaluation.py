@@ -19,6 +19,7 @@ from priory.evaluation import (
     coverage,
     effective_components,
 )
+from priory.evaluation.estimates import BOOTSTRAP_SEED, RESAMPLES, Bootstrap
 
 
 @pytest.fixture(autouse=True)
@@ -238,9 +239,29 @@ def test_every_number_is_described_and_the_encoder_reads_each_row_once():
     vae.encoder.register_forward_hook(lambda module, inputs, output: rows.append(len(inputs[0])))
     metrics = evaluate(vae.double(), evidence.sample((70,)), num_samples=4, batch_size=30)
     assert sum(rows) == 70
-    others = {"log_normalizer", "clusters", "nmi", "ari"}  # of other priors, and of runs
+    others = {"log_normalizer", "clusters", "nmi", "ari", "aggregate_rows"}  # of other priors, of runs, of many rows
     assert set(metrics) == {name for name in METRIC_DESCRIPTIONS if "level" not in name} - others
     assert all(math.isfinite(number) for estimate in metrics.values() for number in estimate)
+
+
+def test_the_rows_of_the_aggregate_posterior_are_counted_if_they_are_not_all(monkeypatch):
+    vae, evidence = linear_gaussian_vae()
+    x = evidence.sample((25,))
+    assert "aggregate_rows" not in evaluate(vae, x, num_samples=4)
+    monkeypatch.setattr("priory.evaluation.aggregate.ROWS_AT_MOST", 10)
+    assert evaluate(vae, x, num_samples=4)["aggregate_rows"].value == 10
+
+
+@pytest.mark.parametrize("at_once", [1, 70, 2**24])
+def test_averages_over_resamples_are_those_of_the_rows_drawn(at_once, monkeypatch):
+    monkeypatch.setattr("priory.evaluation.estimates.COUNTS_AT_ONCE", at_once)
+    values = torch.randn(30, 2).double()
+    generator = torch.Generator().manual_seed(BOOTSTRAP_SEED)
+    drawn = [torch.randint(30, (30,), generator=generator) for _ in range(RESAMPLES)]
+    expected = torch.stack([values.mean(0), *(values[rows].mean(0) for rows in drawn)])
+    bootstrap = Bootstrap(30)
+    assert torch.allclose(bootstrap.averages(0, values), expected)
+    assert torch.allclose(bootstrap.averages(0, values[:11]) + bootstrap.averages(11, values[11:]), expected)
 
 
 def test_metrics_are_means_of_the_numbers_per_row():

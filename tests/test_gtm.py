@@ -6,9 +6,11 @@ import sys
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from pyarrow import parquet
 from scipy import stats
 from scipy.integrate import trapezoid
 from sklearn.datasets import load_digits
@@ -429,10 +431,13 @@ def test_batches_give_what_the_whole_gives(tmp_path):
     parts = [x[:10], x[10:70], x[:0], x[70:]]
     np.save(tmp_path / "x.npy", x)
     tensors = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.from_numpy(x)), batch_size=32)
+    pd.DataFrame(x).rename(columns=str).to_parquet(tmp_path / "x.parquet", row_group_size=40)
+    row_groups = parquet.ParquetFile(tmp_path / "x.parquet")
     fits = {
         "list": GTM(points_per_side=5).fit_batches(parts),
         "function": GTM(points_per_side=5).fit_batches(lambda: (part for part in parts)),
         "loader": GTM(points_per_side=5).fit_batches(tensors),
+        "row groups": GTM(points_per_side=5).fit_batches(lambda: row_groups.iter_batches(batch_size=40)),
         "memory map": GTM(points_per_side=5).fit(np.load(tmp_path / "x.npy", mmap_mode="r")),
         "byte order": GTM(points_per_side=5).fit(x.astype(">f8")),
     }

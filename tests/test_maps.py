@@ -432,6 +432,22 @@ def test_a_map_and_the_estimators_of_scikit_learn_have_the_same_landscapes():
         np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
+@pytest.mark.parametrize("missing", [False, True], ids=["complete", "missing"])
+def test_of_many_rows_some_are_compared_with_all(missing, monkeypatch):
+    x = load_digits().data[:700] + np.random.default_rng(0).normal(size=(700, 64))
+    x[600, 3] = np.nan if missing else 1.0
+    drawn = TopographicMap(GTM(6, tether=0.0, max_iter=20, tol=0).fit(x), x)
+    exact = drawn.quality()
+    monkeypatch.setattr("priory.maps.quality.MOST_COMPARED", 300)
+    sampled = drawn.quality()
+    assert sampled["sampled_rows"].value == 300
+    assert "sampled_rows" not in exact
+    assert ("pca_trustworthiness" in sampled) == (not missing)
+    for name in set(exact) & {"trustworthiness", "pca_trustworthiness", "continuity"}:
+        assert sampled[name].value == pytest.approx(exact[name].value, abs=3 * sampled[name].se)
+        assert 0 < sampled[name].se < 0.03
+
+
 def test_few_rows_have_no_neighborhoods_and_no_labels_no_accuracy():
     assert TopographicMap(make_vae("gtm"), torch.rand(20, 4)).quality().keys() == {"topographic_error", "used_nodes"}
 

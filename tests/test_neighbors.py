@@ -7,7 +7,7 @@ from sklearn.manifold import trustworthiness as sklearn_trustworthiness
 from sklearn.metrics.pairwise import nan_euclidean_distances
 
 from priory.evaluation import neighbors
-from priory.evaluation.neighbors import continuity, trustworthiness
+from priory.evaluation.neighbors import continuity, sampled_neighborhoods, trustworthiness
 
 GENERATOR = np.random.default_rng(0)
 X = GENERATOR.normal(size=(80, 6))
@@ -54,3 +54,32 @@ def test_far_from_the_origin_neighbors_are_the_same():
 def test_repeated_rows_have_distances_that_are_not_negative():
     x = torch.from_numpy(np.repeat(1e3 * X[:40], 2, axis=0))
     assert (neighbors._squared_distances(x, torch.arange(80)) >= 0).all()
+
+
+@pytest.mark.parametrize("num_neighbors", [1, 5, 39])
+@pytest.mark.parametrize("batch", [80, 27, 1])
+def test_with_all_rows_as_queries_the_means_are_scikit_learns(num_neighbors, batch, monkeypatch):
+    monkeypatch.setattr(neighbors, "DISTANCES_AT_ONCE", 80 * 10)
+    x, other = torch.from_numpy(X), PLACES[::-1].copy()
+    maps = [torch.from_numpy(places) for places in (PLACES, other)]
+    found = sampled_neighborhoods(lambda: (x + 1e6).split(batch), maps, torch.arange(80), num_neighbors)
+    expected = [sklearn_trustworthiness(X, places, n_neighbors=num_neighbors) for places in (PLACES, other)]
+    assert [float(values.mean()) for values in found.trustworthiness] == pytest.approx(expected)
+    expected = sklearn_trustworthiness(PLACES, X, n_neighbors=num_neighbors)
+    assert float(found.continuity.mean()) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.1, 0.3])
+def test_queries_have_the_numbers_that_they_have_among_all_rows(missing):
+    x = torch.from_numpy(np.where(np.random.default_rng(1).random(X.shape) < missing, np.nan, X))
+    places, queries = torch.from_numpy(PLACES), torch.tensor([3, 5, 40, 79])
+    found = sampled_neighborhoods(lambda: x.split(27), [places], queries, 5)
+    assert torch.allclose(found.trustworthiness[0], trustworthiness(x, places, 5)[queries])
+    assert torch.allclose(found.continuity, continuity(x, places, 5)[queries])
+
+
+def test_rows_at_one_place_have_the_same_rank():
+    x = torch.from_numpy(np.repeat(1e3 * X[:20], 4, axis=0))
+    found = sampled_neighborhoods(lambda: x.split(30), [x[:, :2].contiguous()], torch.arange(80), 3)
+    assert (found.trustworthiness[0] == 1).all()
+    assert (found.continuity == 1).all()

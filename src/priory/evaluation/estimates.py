@@ -1,8 +1,9 @@
 """Estimates: numbers with their standard errors."""
 
+import itertools
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 RESAMPLES = 200
 BOOTSTRAP_SEED = 0
+COUNTS_AT_ONCE = 2**22  # numbers of resamples x rows
 MOST_DECIMALS = 8  # of an estimate as text
 
 
@@ -55,15 +57,14 @@ def mean(values: Float[Tensor, " datum"]) -> Estimate:
 class Bootstrap:
     """Resampled rows, for the standard error of a statistic that is no mean: a count above a threshold, a perplexity.
 
-    A resample is stored as the number of times that each row was drawn, so averages over it are one matrix product.
+    A resample is the number of times that each row was drawn, so averages over it are a matrix product. The draws are
+    made again when they are needed: those of a million rows would take 1.6 GB.
 
     Reference: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", ch. 6.
     """
 
     def __init__(self, num_rows: int) -> None:
-        generator = torch.Generator().manual_seed(BOOTSTRAP_SEED)
         self.num_rows = num_rows
-        self._drawn = [torch.randint(num_rows, (num_rows,), generator=generator) for _ in range(RESAMPLES)]
 
     def averages(self, start: int, values: Float[Tensor, "row column"]) -> Float[Tensor, "resample column"]:
         """Return the share of the rows from `start` on in the average of each column in each resample, in float64.
@@ -71,12 +72,19 @@ class Bootstrap:
         The first row of the result belongs to the rows without resampling.
         """
         values = values.cpu().double()
-        stop = start + len(values)
-        counts = [torch.ones(len(values), dtype=torch.float64)]
-        for drawn in self._drawn:
-            here = drawn[(drawn >= start) & (drawn < stop)] - start
-            counts.append(torch.bincount(here, minlength=len(values)).double())
-        return torch.stack(counts) @ values / self.num_rows
+        counts, parts = self._counts(start, len(values)), []
+        while some := list(itertools.islice(counts, max(1, COUNTS_AT_ONCE // len(values)))):
+            parts.append(torch.stack(some) @ values)
+        return torch.cat(parts) / self.num_rows
+
+    def _counts(self, start: int, size: int) -> Iterator[Float[Tensor, " row"]]:
+        """How often each of these rows is in the whole, and in each resample."""
+        yield torch.ones(size, dtype=torch.float64)
+        generator = torch.Generator().manual_seed(BOOTSTRAP_SEED)
+        for _ in range(RESAMPLES):
+            drawn = torch.randint(self.num_rows, (self.num_rows,), generator=generator)
+            here = drawn[(drawn >= start) & (drawn < start + size)] - start
+            yield torch.bincount(here, minlength=size).double()
 
     @staticmethod
     def estimate(averages: Tensor, statistic: Callable[[Tensor], Tensor]) -> Estimate:

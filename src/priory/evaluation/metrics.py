@@ -13,6 +13,7 @@ from torch.distributions import Distribution, kl_divergence
 from priory._support.files import json_text
 from priory._support.optional import require
 from priory._support.tables import html_table, text_table
+from priory._support.tensors import Columns
 from priory.distributions.chain import Chain, center_of, top_level
 from priory.distributions.mixture import Mixture
 from priory.distributions.normal import is_diagonal_normal
@@ -50,6 +51,7 @@ METRIC_DESCRIPTIONS = {
     "index_code_mutual_information": "part of the rate, at most log N",
     "mutual_information_upper_bound": "the same for infinite N",
     "marginal_kl": "rest of the rate: KL(q(z) || p(z))",
+    "aggregate_rows": "evenly spaced, if q(z) is not of all",
     "active_units": "latent dimensions in use",
     "prior_in_aggregate": "0.95: no holes",
     "aggregate_in_prior": "0.95: all codes are covered",
@@ -209,8 +211,7 @@ def evaluate(
         raise ValueError(f"rows: expected at least two rows for a standard error, got {len(source)}")
     together = ROWS_TOGETHER if chunk_size is None else max(1, min(ROWS_TOGETHER, chunk_size))
     options: dict[str, Any] = {"num_samples": num_samples, "prior_share": prior_share, "chunk_size": chunk_size}
-    posteriors = _Posteriors()
-    estimates: list[ImportanceEstimate] = []
+    posteriors, estimates = _Posteriors(len(source)), Columns(len(source))
     done = 0
     with evaluation_mode(model):
         p_z: Any = None
@@ -221,11 +222,11 @@ def evaluate(
                 q = posterior_of(known, part)
                 estimate = importance_estimate(known, part, **options, prior=p_z, posterior=q)
                 posteriors.add(q)
-                estimates.append(estimate._replace(kl=_kl(q, p_z, estimate.kl)))
+                estimates.add(estimate._replace(kl=_kl(q, p_z, estimate.kl)))
             done += len(x)
             if progress is not None:
                 progress(done)
-        found = ImportanceEstimate(*(torch.cat(column).cpu() for column in zip(*estimates, strict=True)))
+        found = ImportanceEstimate(*(column.cpu() for column in estimates.all))
         per_row = {
             "nll": -found.log_likelihood,
             "effective_sample_size": found.effective_sample_size,
@@ -261,23 +262,21 @@ def _rates_by_level(kl: Float[Tensor, "datum level"]) -> dict[str, Estimate]:
 class _Posteriors:
     """Centers and scales of q(z|x) of all rows but those whose code overflows."""
 
-    def __init__(self) -> None:
-        self._centers: list[Tensor] = []
-        self._scales: list[Tensor] = []  # of diagonal normals; of a chain, of a top level that is one
+    def __init__(self, num_rows: int) -> None:
+        self._rows = Columns(num_rows)  # center, scale, and whether both are finite
         self._levels: tuple[int, ...] = ()
 
     def add(self, q: Distribution) -> None:
         center, top = center_of(q), top_level(q)
-        inside = ~overflows(center)
-        if is_diagonal_normal(top):
-            inside &= ~overflows(top.stddev)
-            self._scales.append(top.stddev[inside])
-        self._centers.append(center[inside])
+        # of diagonal normals; of a chain, of a top level that is one
+        scale = top.stddev if is_diagonal_normal(top) else center[:, :0]
+        self._rows.add([center, scale, ~(overflows(center) | overflows(scale))])
         self._levels = getattr(q, "levels", ())
 
     def metrics(self, p_z: Distribution) -> dict[str, Estimate]:
         """Metrics of the latent space; most of them need posteriors that are diagonal normals."""
-        loc = torch.cat(self._centers)
+        center, scale, inside = self._rows.all
+        loc, scale = center[inside], scale[inside]
         if len(loc) < 2:
             return {}  # no standard error
         metrics = {"active_units": active_units(loc)}
@@ -285,20 +284,17 @@ class _Posteriors:
             parts = enumerate(loc.split(self._levels, -1), 1)
             metrics |= {f"active_units_level_{number}": active_units(part) for number, part in parts}
         top = top_level(p_z)
-        aggregate = self._aggregate(loc, top.event_shape[0])
+        top_dim = top.event_shape[0]
+        aggregate = AggregatePosterior(loc[:, :top_dim], scale[:, :top_dim]) if scale.shape[-1] >= top_dim else None
         if aggregate is not None:
             metrics = ({} if top is not p_z else aggregate.surgery(p_z)) | metrics | coverage(top, aggregate)
+        if aggregate is not None and len(aggregate) < len(loc):
+            metrics["aggregate_rows"] = Estimate(float(len(aggregate)), math.nan)
         if isinstance(top, Mixture):
             metrics["effective_components"] = effective_components(top)
             if aggregate is not None:
                 metrics |= component_use(top, aggregate)
         return metrics
-
-    def _aggregate(self, loc: Tensor, top_dim: int) -> AggregatePosterior | None:
-        """The aggregate posterior of the first dimensions; None if their posteriors are no diagonal normals."""
-        if len(self._scales) < len(self._centers) or (scale := torch.cat(self._scales)).shape[-1] < top_dim:
-            return None
-        return AggregatePosterior(loc[:, :top_dim], scale[:, :top_dim])
 
 
 def _normalizer(p_z: Any) -> dict[str, Estimate]:

@@ -1,12 +1,16 @@
 """Trustworthiness and continuity of a map: ranks of neighbors in data space and on the map."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from priory._support.optional import require
+
 DISTANCES_AT_ONCE = 2**23  # distances from some rows to all
+ROUNDING = 1e-12  # of a squared distance, relative to the squares it is the difference of
 
 
 def trustworthiness(
@@ -59,6 +63,127 @@ def trustworthiness_of_maps(
     return [1 - 2 / (k * (2 * size - 3 * k - 1)) * torch.cat(part) for part in parts]
 
 
+class Neighborhoods(NamedTuple):
+    """What `sampled_neighborhoods` measures at each query, (Q,)."""
+
+    trustworthiness: list[Float[Tensor, " query"]]  # of each map
+    continuity: Float[Tensor, " query"]  # of the first map
+
+
+def sampled_neighborhoods(
+    x: Callable[[], Iterable[Float[Tensor, "datum input"]]],
+    maps: Sequence[Float[Tensor, "datum grid"]],
+    queries: Int[Tensor, " query"],
+    num_neighbors: int = 10,
+) -> Neighborhoods:
+    """Measure `trustworthiness` and `continuity` at some rows, the queries, among all N rows.
+
+    Neighbors and ranks are those among all rows, and N in the formula is the number of all rows. So the mean over
+    queries that are drawn by lot estimates the mean over all rows without bias, and its standard error is the usual
+    one. `trustworthiness` of a sample alone is another number: neighbors in the sample are further away. The rank of a
+    row is one plus the number of rows that are nearer by more than rounding.
+
+    The neighbors on a map are found by a k-d tree, those in data space by distances to all rows, of which one batch
+    is in memory.
+
+    Args:
+        x: starts a reading of all rows in data space, in batches; they are read three times.
+        maps: places of all rows on each map, (N, C), of few dimensions.
+        queries: positions of rows, (Q,).
+        num_neighbors: k, less than N / 2.
+
+    >>> x = torch.arange(8.0, dtype=torch.float64).unsqueeze(-1)
+    >>> sampled_neighborhoods(lambda: x.split(3), [2 * x], torch.tensor([1, 5]), num_neighbors=2).continuity
+    tensor([1., 1.], dtype=torch.float64)
+    """
+    tree = require("sklearn.neighbors", "tables", "neighbors among many rows").KDTree
+    size, k = len(maps[0]), num_neighbors
+    trees = [tree(places.numpy()) for places in maps]
+    near = torch.cat([_nearest(*each, queries, k) for each in zip(trees, maps, strict=True)], 1)
+    at_queries = rows_at(x, queries)
+    center = at_queries.nanmean(0)
+    at_queries = at_queries - center
+
+    def centered() -> Iterator[Tensor]:
+        return (batch.double() - center for batch in x())
+
+    limits = _distances_to(centered(), at_queries, near)
+    nearer, nearest = _scanned(centered(), at_queries, limits, queries, k)
+    ranks = [*(nearer + 1).split(k, 1), _ranks_on_map(trees[0], maps[0], queries, nearest)]
+    scale = 2 / (k * (2 * size - 3 * k - 1))
+    *trusted, continuous = (1 - scale * (rank - k).clamp(min=0).sum(1).double() for rank in ranks)
+    return Neighborhoods(trusted, continuous)
+
+
+def rows_at(x: Callable[[], Iterable[Float[Tensor, "datum input"]]], chosen: Int[Tensor, " row"]) -> Tensor:
+    """The rows at these positions, which ascend, in float64 from one reading of all.
+
+    >>> rows_at(lambda: torch.arange(6.0).unsqueeze(-1).split(4), torch.tensor([1, 5])).flatten()
+    tensor([1., 5.], dtype=torch.float64)
+    """
+    parts, start = [], 0
+    for batch in x():
+        first, last = torch.searchsorted(chosen.contiguous(), torch.tensor([start, start + len(batch)]))
+        parts.append(batch[chosen[first:last] - start].double())
+        start += len(batch)
+    return torch.cat(parts)
+
+
+def _nearest(tree: Any, places: Tensor, queries: Int[Tensor, " query"], count: int) -> Int[Tensor, "query neighbor"]:
+    """The nearest others on a map; among many rows at one place, some of them."""
+    found = torch.from_numpy(tree.query(places[queries].numpy(), count + 1, return_distance=False))
+    own = found == queries.unsqueeze(-1)
+    own[~own.any(1), -1] = True
+    return found[~own].view(len(queries), count)
+
+
+def _distances_to(
+    batches: Iterable[Tensor], at_queries: Float[Tensor, "query input"], near: Int[Tensor, "query neighbor"]
+) -> Float[Tensor, "query neighbor"]:
+    """Squared distances of the queries to these rows, less the rounding of the sums that they come from."""
+    distances, start = torch.empty_like(near, dtype=torch.float64), 0
+    for batch in batches:
+        query, place = ((near >= start) & (near < start + len(batch))).nonzero(as_tuple=True)
+        pair = at_queries[query].unsqueeze(1), batch[near[query, place] - start].unsqueeze(1)
+        squares = sum(row.nan_to_num(0.0).square().sum(-1) for row in pair)
+        distances[query, place] = (_distances(*pair).squeeze(-1) - ROUNDING * squares).squeeze(-1)
+        start += len(batch)
+    return distances
+
+
+def _ranks_on_map(
+    tree: Any, places: Tensor, queries: Int[Tensor, " query"], others: Int[Tensor, "query other"]
+) -> Int[Tensor, "query other"]:
+    """The ranks of other rows by their distance from each query on a map."""
+    radius = (places[others] - places[queries].unsqueeze(1)).double().norm(dim=-1)
+    centers = places[queries].repeat_interleave(others.shape[1], 0)
+    within = tree.query_radius(centers.numpy(), (radius * (1 - ROUNDING)).flatten().numpy(), count_only=True)
+    return torch.where(radius > 0, torch.from_numpy(within).view_as(radius), 1)  # the row itself is within, too
+
+
+def _scanned(
+    batches: Iterable[Tensor], at_queries: Tensor, limits: Tensor, queries: Tensor, count: int
+) -> tuple[Int[Tensor, "query neighbor"], Int[Tensor, "query neighbor"]]:
+    """How many others are nearer to each query than its limits, and which are the nearest."""
+    ordered, order = limits.sort(1)
+    bins = torch.zeros(len(queries), limits.shape[1] + 1, dtype=torch.int64)
+    least = torch.full((len(queries), count), torch.inf, dtype=torch.float64)
+    nearest = torch.zeros_like(least, dtype=torch.int64)
+    start, at_once = 0, max(1, DISTANCES_AT_ONCE // len(queries))
+    for batch in (part for whole in batches for part in whole.split(at_once)):
+        distances = _distances(at_queries, batch)
+        here = ((queries >= start) & (queries < start + len(batch))).nonzero().squeeze(1)
+        distances[here, queries[here] - start] = torch.inf
+        place = torch.searchsorted(ordered, distances, right=True)
+        bins.scatter_add_(1, place, torch.ones_like(place))
+        closest, which = distances.topk(min(count, len(batch)), largest=False)
+        least, kept = torch.cat([least, closest], 1).topk(count, largest=False)
+        nearest = torch.cat([nearest, which + start], 1).gather(1, kept)
+        start += len(batch)
+    nearer = bins.cumsum(1)[:, :-1]
+    return torch.empty_like(nearer).scatter_(1, order, nearer), nearest
+
+
 def continuity(
     x: Float[Tensor, "datum input"], places: Float[Tensor, "datum grid"], num_neighbors: int = 10
 ) -> Float[Tensor, " datum"]:
@@ -67,16 +192,17 @@ def continuity(
 
 
 def _squared_distances(x: Float[Tensor, "datum input"], rows: Tensor) -> Float[Tensor, "row datum"]:
-    """Return distances from these rows to all: infinity to itself, and the largest number if no cell is in both."""
-    missing = x.isnan()
-    if not bool(missing.any()):
-        squares = x.square().sum(-1)
-        distances = squares[rows].unsqueeze(-1) + squares - 2 * x[rows] @ x.mT
+    """Return squared distances from these rows to all, and infinity to itself."""
+    return _distances(x[rows], x).scatter(1, rows.unsqueeze(-1), torch.inf)
+
+
+def _distances(x: Float[Tensor, "*batch row input"], y: Float[Tensor, "*batch other input"]) -> Tensor:
+    """Return squared distances (..., row, other); the largest number if no cell is in both."""
+    if not bool(x.isnan().any() | y.isnan().any()):
+        distances = x.square().sum(-1).unsqueeze(-1) + y.square().sum(-1).unsqueeze(-2) - 2 * x @ y.mT
     else:
-        there, filled = (~missing).double(), x.nan_to_num(0.0)
-        squares = filled.square()
-        total = squares[rows] @ there.mT + there[rows] @ squares.mT - 2 * filled[rows] @ filled.mT
-        distances = total * (x.shape[1] / (there[rows] @ there.mT))
+        (a, there), (b, present) = ((values.nan_to_num(0.0), (~values.isnan()).double()) for values in (x, y))
+        total = a.square() @ present.mT + there @ b.square().mT - 2 * a @ b.mT
+        distances = total * (x.shape[-1] / (there @ present.mT))
         distances = distances.nan_to_num(torch.finfo(distances.dtype).max)  # no cell: 0 times infinity
-    distances = distances.clamp(min=0.0)
-    return distances.scatter(1, rows.unsqueeze(-1), torch.inf)
+    return distances.clamp(min=0.0)

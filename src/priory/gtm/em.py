@@ -12,7 +12,7 @@ Meng & Rubin 1993 (W first, then the variance).
 """
 
 import math
-from collections.abc import Iterable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from priory.density.isotropic import IsotropicNormals
-from priory.gtm.reader import Block
+from priory.gtm.reader import BlockReader, added
 
 SYSTEMS_AT_ONCE = 2**22  # numbers of the normal equations of columns with missing cells that are made at a time
 DISTINCT = 1e-9  # of the largest singular value of phi: a direction of W below it changes no image of a node
@@ -73,12 +73,7 @@ class Statistics(NamedTuple):
     def towards(self, other: "Statistics", step: float) -> "Statistics":
         """(1 - step) times these sums plus step times the others."""
         mine, theirs = self.scaled(1 - step), other.scaled(step)
-        return Statistics._make([*map(_added, mine[:-1], theirs[:-1]), self.holes | other.holes])
-
-
-def _added(first: Any, second: Any) -> Any:
-    """first + second; None counts as zero."""
-    return second if first is None else first if second is None else first + second
+        return Statistics._make(added(mine, theirs))
 
 
 class Topography:
@@ -99,41 +94,16 @@ class Topography:
         """The least-squares W: its images at the nodes are nearest to the given ones."""
         return self._back @ (self._span.mT @ images)
 
-    def normals(self, sheet: Sheet, dtype: torch.dtype = torch.float64) -> IsotropicNormals:
-        """The mixture of normals that the sheet defines, computed in this dtype."""
-        return IsotropicNormals(self.log_weights.to(dtype), self.images(sheet).to(dtype), sheet.variance)
-
     def penalty(self, sheet: Sheet, prior: WeightPrior) -> float:
         """decay/2 |W|^2 + tether/2 |W - W_plane|^2 in nats."""
         decaying = float(self._decaying @ sheet.weights.square().sum(-1))
         away = float((sheet.weights - prior.plane).square().sum()) if prior.tether else 0.0
         return 0.5 * (prior.decay * decaying + prior.tether * away)
 
-    def expectation(self, blocks: Iterable[Block], sheet: Sheet, dtype: torch.dtype = torch.float64) -> Statistics:
-        """The E-step: sums of the responsibilities of all rows; `dtype` is the dtype of the blocks."""
-        normals = self.normals(sheet, dtype)
-        usage, sums = torch.zeros_like(self.log_weights), torch.zeros_like(self.images(sheet))
-        whole, observed = torch.zeros_like(usage), None
-        holes = torch.zeros_like(sums[0], dtype=torch.bool)
-        totals = usage.new_zeros(4)
-        for block in blocks:
-            found = normals.exponentials(block.rows)
-            log_density = found.log_sum + normals.shift(block.squares, block.cells)
-            cells = block.weight * block.cells
-            of_rows = torch.stack([block.weight, cells, block.weight * block.squares, block.weight * log_density])
-            totals += of_rows.sum(-1, dtype=totals.dtype)
-            share = block.weight * found.reciprocal
-            of_block = found.terms.mT @ share
-            usage += of_block
-            x, present = block.rows
-            _add_shares(sums, found.terms, x, share)
-            if present is None:
-                whole += of_block
-            else:
-                observed = torch.zeros_like(sums) if observed is None else observed
-                _add_shares(observed, found.terms, present, share)
-                holes |= (present == 0).any(0)
-        return Statistics._make([*totals.tolist(), usage, sums, whole, observed, holes])
+    def expectation(self, rows: BlockReader, sheet: Sheet) -> Statistics:
+        """The E-step: sums of the responsibilities of all rows."""
+        of = partial(statistics, log_weights=self.log_weights, images=self.images(sheet), variance=sheet.variance)
+        return Statistics._make(rows.total(of))
 
     def maximization(self, statistics: Statistics, prior: WeightPrior, variance: float) -> Sheet:
         """The M-step: W given the last noise variance, then the noise variance given W.
@@ -160,6 +130,35 @@ class Topography:
             systems = (span.mT * column_usage[:, part].mT.unsqueeze(1)) @ span + ridge
             found[:, part] = _solve(systems, targets[:, part].mT.unsqueeze(-1)).squeeze(-1).mT
         return back @ found
+
+
+def statistics(
+    rows: BlockReader, log_weights: Float[Tensor, " node"], images: Float[Tensor, "node input"], variance: float
+) -> Statistics:
+    """The sums that the M-step needs, of some rows under the normals about these images; in float64."""
+    normals = IsotropicNormals(log_weights.to(rows.dtype), images.to(rows.dtype), variance)
+    usage, sums = torch.zeros_like(log_weights), torch.zeros_like(images)
+    whole, observed = torch.zeros_like(usage), None
+    holes = torch.zeros_like(sums[0], dtype=torch.bool)
+    totals = usage.new_zeros(4)
+    for block in rows:
+        found = normals.exponentials(block.rows)
+        log_density = found.log_sum + normals.shift(block.squares, block.cells)
+        cells = block.weight * block.cells
+        of_rows = torch.stack([block.weight, cells, block.weight * block.squares, block.weight * log_density])
+        totals += of_rows.sum(-1, dtype=totals.dtype)
+        share = block.weight * found.reciprocal
+        of_block = found.terms.mT @ share
+        usage += of_block
+        x, present = block.rows
+        _add_shares(sums, found.terms, x, share)
+        if present is None:
+            whole += of_block
+        else:
+            observed = torch.zeros_like(sums) if observed is None else observed
+            _add_shares(observed, found.terms, present, share)
+            holes |= (present == 0).any(0)
+    return Statistics._make([*totals.tolist(), usage, sums, whole, observed, holes])
 
 
 def _add_shares(total: Tensor, terms: Tensor, values: Tensor, share: Tensor) -> None:

@@ -27,7 +27,7 @@ from priory.gtm.fitting import Course, Progress, begin, fit_in_batches, fit_in_t
 from priory.gtm.reader import Batch, BlockReader
 from priory.gtm.stiffness import FREE, Stiffness, choose_stiffness
 from priory.gtm.storage import SafetensorsMixin
-from priory.gtm.table import RowsTable, TableLike
+from priory.gtm.table import RowsTable, TableLike, is_dask
 
 
 class GTM(SafetensorsMixin, FittedMap):
@@ -122,7 +122,9 @@ class GTM(SafetensorsMixin, FittedMap):
         Args:
             X: (N, D), NaN where a cell is missing: an array, a data frame, or any other form that `priory.rows.as_rows`
                 reads. A memory map, AnnData, a dataset, a folder of Parquet files or `Rows` is read block by block; a
-                sparse matrix is refused, as scikit-learn wants it: give `as_rows(X, "X")`.
+                sparse matrix is refused, as scikit-learn wants it: give `as_rows(X, "X")`. The rows of a Dask array or
+                data frame stay where Dask has them: each iteration sums over its blocks on the workers of the active
+                client, or in threads of this process.
             y: ignored.
             sample_weight: (N,), not negative: a row of weight two counts as two rows.
 
@@ -130,9 +132,11 @@ class GTM(SafetensorsMixin, FittedMap):
             ValueError: a parameter or the data are wrong; a column has no value at all.
         """
         check_parameters(self)
+        if is_dask(X):
+            return self._fit(self._dask_rows(X, sample_weight))
         checked = checked_rows(self, X, reset=True)
         weight = checked_weights(checked, sample_weight)
-        return self._fit(lambda: [Batch(checked, weight)])
+        return self._fit(self._rows(lambda: [Batch(checked, weight)]))
 
     def fit_batches(
         self,
@@ -150,7 +154,7 @@ class GTM(SafetensorsMixin, FittedMap):
             ValueError: as `fit`; the batches can be read only once.
         """
         check_parameters(self)
-        return self._fit(checked_batches(self, batches), held_out)
+        return self._fit(self._rows(checked_batches(self, batches)), held_out)
 
     def partial_fit(self, X: TableLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
         """One step of incremental EM with these rows; the first call also initializes the map, so give it many rows.
@@ -183,7 +187,7 @@ class GTM(SafetensorsMixin, FittedMap):
             course = self._course.to(checked_device(self.device))
             rows = self._batch(course, checked, weight)
         course.release = replace(course.release, rows=0.0)  # unknown: the course counts them
-        found = course.step(list(rows), rows.dtype)
+        found = course.step(rows)
         history = [] if first else self.log_likelihoods_.tolist()
         new = [found.log_likelihood / found.rows] if found.rows > 0 else []
         return self._finish(course, Progress([*history, *new]))
@@ -195,11 +199,9 @@ class GTM(SafetensorsMixin, FittedMap):
             state["_course"] = course.to(torch.device("cpu"))
         return state
 
-    def _fit(
-        self, batches: Callable[[], Iterable[Batch]], held_out: Callable[[], Iterable[TableLike]] | None = None
-    ) -> Self:
+    def _fit(self, rows: BlockReader, held_out: Callable[[], Iterable[TableLike]] | None = None) -> Self:
         annealing = min(self.annealing, self.max_iter // 2)
-        course, rows = self._begin(self._rows(batches), annealing, choose=True)
+        course, rows = self._begin(rows, annealing, choose=True)
         if self.batch_size is None:
             held = None
             if held_out is not None:
@@ -207,7 +209,7 @@ class GTM(SafetensorsMixin, FittedMap):
                 held = read.centered(course.center)
             progress = fit_in_turns(course, rows, self.max_iter, self.tol, held)
         else:
-            [(X, weight)] = batches()
+            [(X, weight)] = rows.batches()
             del rows  # frees their memory
             progress = fit_in_batches(course, self._epochs(course, X, weight), self.tol)
         if not progress.converged and self.tol > 0:
@@ -268,6 +270,18 @@ class GTM(SafetensorsMixin, FittedMap):
             starts = range(0, len(X), self.batch_size or len(X))
             parts = (np.sort(order[start : start + starts.step]) for start in starts)
             yield (self._batch(course, X[part], None if weight is None else weight[part]) for part in parts)
+
+    def _dask_rows(self, X: Any, sample_weight: Any) -> BlockReader:
+        from priory.gtm.dask_rows import DaskReader, checked_array
+
+        if self.batch_size is not None:
+            raise ValueError(
+                f"batch_size: expected None for rows of Dask, got {self.batch_size}: each iteration sums over all "
+                "blocks; for incremental EM call partial_fit with each block"
+            )
+        rows = checked_array(self, X, reset=True)
+        num_nodes, device = self.points_per_side**self.n_components, checked_device(self.device)
+        return DaskReader(rows, sample_weight, num_nodes, device, DTYPES[self.dtype])
 
     def _batch(self, course: Course, X: NDArray[Any] | RowsTable, weight: NDArray[Any] | None) -> BlockReader:
         return self._rows(lambda: [Batch(X, weight)]).centered(course.center)

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from copy import copy
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,11 +19,14 @@ from priory.density.isotropic import IsotropicNormals
 from priory.grid.nodes import RadialBasis
 from priory.gtm.checks import DTYPES, checked_device, checked_places, checked_rows
 from priory.gtm.reader import Batch, Block, BlockReader
-from priory.gtm.table import TableLike, as_table
+from priory.gtm.table import TableLike, as_table, is_dask
 
 
 class FittedMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator):
-    """The methods of a `GTM` that use its fitted attributes; rows are read in blocks."""
+    """The methods of a `GTM` that use its fitted attributes; rows are read in blocks.
+
+    Of a Dask array or data frame, the numbers of rows are a lazy Dask array.
+    """
 
     points_per_side: int
     n_components: int
@@ -127,7 +132,9 @@ class FittedMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin,
         return BlockReader(batches, num_nodes, checked_device(self.device), DTYPES[self.dtype])
 
     def _of_rows(self, X: TableLike, number: Callable[[Exponentials, Block, IsotropicNormals], Tensor]) -> NDArray[Any]:
-        """`number` of each row, computed block by block."""
+        """`number` of each row, computed block by block; of rows of Dask, a lazy array of Dask."""
+        if is_dask(X):
+            return self._lazy_of_rows(X, number)
         X = as_table(X)
         result: Tensor | None = None
         for found, block, normals in self._walk(X):
@@ -138,6 +145,16 @@ class FittedMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin,
             result[block.place.cpu()] = of_block.cpu()
         assert result is not None
         return result.numpy()
+
+    def _lazy_of_rows(self, X: Any, number: Callable[[Exponentials, Block, IsotropicNormals], Tensor]) -> Any:
+        from priory.gtm.dask_rows import checked_array, lazily
+
+        check_is_fitted(self)
+        rows = checked_array(self, X, reset=False)
+        model = copy(self)
+        if hasattr(model, "feature_names_in_"):
+            del model.feature_names_in_  # blocks have none
+        return lazily(partial(model._of_rows, number=number), rows)
 
     def _walk(self, X: TableLike) -> Iterator[tuple[Exponentials, Block, IsotropicNormals]]:
         """Blocks of rows with their exponentials, from which densities and responsibilities follow."""

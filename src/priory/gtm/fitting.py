@@ -1,7 +1,7 @@
 """Run EM to its end: iterations over all rows, or incremental EM over batches of rows."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 from priory.grid.nodes import RadialBasis
 from priory.gtm.em import Sheet, Statistics, Topography, WeightPrior
 from priory.gtm.initial import column_means, normal_plane, principal_axes, principal_plane, spread
-from priory.gtm.reader import Block, BlockReader
+from priory.gtm.reader import BlockReader
 
 FIRST_TETHER = 10.0  # times rows over scale: the sheet hardly leaves the plane
 LAST_TETHER = 1e-4  # the same, in the last iteration with a tether
@@ -103,9 +103,9 @@ class Course:
         """Whether the noise is at the lower bound that every table has."""
         return self.sheet.variance <= self.release.scale * LEAST_VARIANCE[dtype]
 
-    def step(self, blocks: Sequence[Block], dtype: torch.dtype, iteration: float = math.inf) -> Statistics:
+    def step(self, rows: BlockReader, iteration: float = math.inf) -> Statistics:
         """One incremental step with these rows; returns their statistics under the previous sheet."""
-        found = self.topography.expectation(blocks, self.sheet, dtype)
+        found = self.topography.expectation(rows, self.sheet)
         if found.rows > 0:
             per_row = found.scaled(1 / found.rows)
             share = (STEP_OFFSET / (self.steps + STEP_OFFSET)) ** STEP_POWER
@@ -200,9 +200,9 @@ def fit_in_turns(
     for iteration in range(max_iter):
         topography, sheet, prior = course.topography, course.sheet, course.release.at(iteration)
         penalty = topography.penalty(sheet, prior)
-        found = topography.expectation(rows, sheet, rows.dtype)
+        found = topography.expectation(rows, sheet)
         if held_out is not None:
-            measured = topography.expectation(held_out, sheet, rows.dtype)
+            measured = topography.expectation(held_out, sheet)
             progress.held_out.append(measured.log_likelihood / measured.rows)
         course.sheet = topography.maximization(found, prior, sheet.variance)
         course.statistics, course.steps, course.rows = found.scaled(1 / found.rows), iteration + 1, found.rows
@@ -219,7 +219,7 @@ def fit_in_batches(course: Course, epochs: Iterable[Iterable[BlockReader]], tol:
     for epoch, batches in enumerate(epochs):
         log_likelihood = rows = 0.0
         for batch in batches:
-            found = course.step(list(batch), batch.dtype, epoch)
+            found = course.step(batch, epoch)
             log_likelihood += found.log_likelihood
             rows += found.rows
         progress.record(log_likelihood, course.topography.penalty(course.sheet, course.release.at(epoch)), rows)

@@ -10,6 +10,7 @@ as the column's mean. Reference: Bishop, Svensen & Williams 1998, Neural Computa
 The sheet of a small table starts in another plane, see `normal_plane`.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -33,23 +34,35 @@ class Axes(NamedTuple):
 
 def column_means(rows: BlockReader) -> Float[Tensor, " input"]:
     """The weighted mean of each column over its observed cells; NaN if there are none."""
+    total, count = rows.total(_column_sums)
+    return total / count
+
+
+def _column_sums(rows: BlockReader) -> tuple[Tensor, Tensor]:
+    """Of each column the weighted sum, and the sum of the weights of its observed cells."""
     total = count = torch.zeros(1, dtype=torch.float64, device=rows.device)
     for block in rows:
         x, present = block.rows
         weight = block.weight.double()
         total = total + weight @ x.double()
         count = count + (weight.sum() if present is None else weight @ present.double())
-    return total / count
+    return total, count
 
 
 def spread(rows: BlockReader) -> tuple[float, float]:
     """The mean square of the observed cells, and the sum of the rows' weights."""
+    squares, cells, weights = rows.total(_square_sums)
+    return squares / cells if cells else 0.0, weights
+
+
+def _square_sums(rows: BlockReader) -> tuple[float, float, float]:
+    """Weighted sums over rows: of squares, of observed cells, and of one."""
     squares = cells = weights = 0.0
     for block in rows:
         squares += float((block.weight * block.squares).sum())
         cells += float((block.weight * block.cells).sum())
         weights += float(block.weight.sum())
-    return squares / cells if cells else 0.0, weights
+    return squares, cells, weights
 
 
 def principal_axes(rows: BlockReader, count: int) -> Axes:
@@ -78,13 +91,19 @@ def principal_axes(rows: BlockReader, count: int) -> Axes:
 
 
 def _covariance_times(rows: BlockReader, directions: Float[Tensor, "input axis"]) -> Float[Tensor, "input axis"]:
+    total, weights = rows.total(partial(_covariance_sums, directions=directions))
+    return total / weights
+
+
+def _covariance_sums(rows: BlockReader, directions: Float[Tensor, "input axis"]) -> tuple[Tensor, float]:
+    """X' W X V of the rows X, their weights W and the directions V, and the sum of the weights."""
     total, weights = torch.zeros_like(directions), 0.0
     for block in rows:
         x = block.rows.x
         projected = x @ directions.to(x.dtype)
         total += (x.mT @ (projected * block.weight.unsqueeze(-1))).to(total.dtype)
         weights += float(block.weight.sum())
-    return total / weights
+    return total, weights
 
 
 def principal_plane(axes: Axes, nodes: Float[Tensor, "node grid"]) -> tuple[Float[Tensor, "node input"], float]:
@@ -122,5 +141,5 @@ def normal_plane(
     sheet = Sheet(linear.weights_near(images), max(variance, least_variance))
     prior = WeightPrior(0.0, 0.0, sheet.weights)
     for _ in range(PLANE_STEPS):
-        sheet = linear.maximization(linear.expectation(rows, sheet, rows.dtype), prior, sheet.variance)
+        sheet = linear.maximization(linear.expectation(rows, sheet), prior, sheet.variance)
     return linear.images(sheet), sheet.variance

@@ -1,7 +1,7 @@
 """Read rows of numbers in blocks, as often as EM needs them; some numbers may be missing."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -17,6 +17,18 @@ COPIED_AT_ONCE = 2**22  # b x D that are centered at a time
 LOOKED_AT_ONCE = 1024  # rows, to find out whether a table is small
 KEPT = 2**25  # numbers N x D of centered rows that are kept from one walk to the next
 KEPT_ELSEWHERE = 2**29
+
+Sums: TypeAlias = tuple[Any, ...]  # of numbers and tensors
+
+
+def added(first: Sums, second: Sums) -> Sums:
+    """The sum of two tuples, part by part; None counts as zero, and True as the sum of truth values.
+
+    >>> added((1, None), (2, torch.tensor([True])))
+    (3, tensor([True]))
+    """
+    pairs = zip(first, second, strict=True)
+    return tuple(b if a is None else a if b is None else a + b for a, b in pairs)
 
 
 class Block(NamedTuple):
@@ -45,14 +57,14 @@ class BlockReader:
     def __init__(
         self, batches: Callable[[], Iterable[Batch]], num_nodes: int, device: torch.device, dtype: torch.dtype
     ) -> None:
-        self._batches, self._num_nodes = batches, num_nodes
+        self.batches, self._num_nodes = batches, num_nodes
         self.device, self.dtype = device, dtype
         self.center: Float[Tensor, " input"] | None = None
         self._kept: list[Block] | None = None
 
     def centered(self, center: Float[Tensor, " input"], *, keep: bool = True) -> "BlockReader":
         """The same rows minus another center, kept in memory if they are small."""
-        rows = BlockReader(self._batches, self._num_nodes, self.device, self.dtype)
+        rows = BlockReader(self.batches, self._num_nodes, self.device, self.dtype)
         rows.center = center
         rows._kept = rows._within(KEPT if self.device.type == "cpu" else KEPT_ELSEWHERE) if keep else None
         return rows
@@ -61,7 +73,7 @@ class BlockReader:
         """The rows of the source with a cell and a weight, in float64; None if they weigh more than `most(columns)`."""
         parts: list[tuple[np.ndarray, np.ndarray]] = []
         total = 0.0
-        for source, weight in self._batches():
+        for source, weight in self.batches():
             for first in range(0, len(source), LOOKED_AT_ONCE):
                 part = slice(first, first + LOOKED_AT_ONCE)
                 x = np.array(source[part], dtype=np.float64)
@@ -76,6 +88,10 @@ class BlockReader:
     def of(self, batch: Batch) -> "BlockReader":
         """Other rows, read as these are."""
         return BlockReader(lambda: [batch], self._num_nodes, self.device, self.dtype)
+
+    def total(self, of: Callable[["BlockReader"], Sums]) -> Sums:
+        """Sums over all rows; `of` gives those of some rows."""
+        return of(self)
 
     def __iter__(self) -> Iterator[Block]:
         return self._read() if self._kept is None else iter(self._kept)
@@ -94,7 +110,7 @@ class BlockReader:
         numbers = NUMBERS_AT_ONCE if self.device.type == "cpu" else NUMBERS_AT_ONCE_ELSEWHERE
         copied = COPIED_AT_ONCE * numbers // NUMBERS_AT_ONCE
         start = 0
-        for x, weight in self._batches():
+        for x, weight in self.batches():
             size = max(1, min(max(ROWS_AT_LEAST, numbers // self._num_nodes), copied // x.shape[1]))
             for first in range(0, len(x), size):
                 part = slice(first, first + size)

@@ -82,13 +82,13 @@ class _Fold:
         course = self.course
         prior = replace(course.release, tether=tether).at(0)
         for _ in range(STEPS):
-            found = course.topography.expectation(self.train, course.sheet, self.train.dtype)
+            found = course.topography.expectation(self.train, course.sheet)
             course.sheet = course.topography.maximization(found, prior, course.sheet.variance)
 
     def score(self, variance: float) -> float:
         """The log-likelihood of the rows of the fold under this noise."""
         sheet = Sheet(self.sheet.weights, variance)
-        return self.course.topography.expectation(self.test, sheet, self.test.dtype).log_likelihood
+        return self.course.topography.expectation(self.test, sheet).log_likelihood
 
 
 def _distinct(table: Batch) -> Batch:

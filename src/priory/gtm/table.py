@@ -36,6 +36,15 @@ class RowsTable:
         return check_array(x, ensure_all_finite="allow-nan", input_name="X")
 
 
+def is_dask(X: Any) -> bool:
+    """Whether X is a collection of Dask: an array or a data frame.
+
+    >>> is_dask(np.zeros((3, 2)))
+    False
+    """
+    return hasattr(X, "__dask_graph__")
+
+
 def as_table(X: Any) -> Any:
     """Rows that scikit-learn reads, such as an array or a data frame, as they are; others as a `RowsTable`.
 

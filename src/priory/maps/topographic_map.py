@@ -13,6 +13,7 @@ from torch.nn.functional import one_hot
 
 from priory._support.messages import first_few
 from priory._support.optional import require
+from priory._support.tensors import Columns
 from priory.evaluation import Estimate
 from priory.evaluation.estimates import mean
 from priory.grid.landscapes import (
@@ -260,8 +261,8 @@ class TopographicMap:
         """
         width = next(iter(self.rows.batches(1)))[0].numel()
         exist = self.places.exist.numpy()
-        places, placed = Places(*(column[exist] for column in self.places)), np.flatnonzero(exist)
-        found = neighborhoods(places.place, lambda chosen: self.features_of(placed[chosen]), width)
+        places = Places(*(column[exist] for column in self.places))
+        found = neighborhoods(places.place, self._features, width)
         if kinds is not None and train is not None and train_kinds is not None:
             mine = np.flatnonzero((kinds != "") & exist)
             theirs = np.flatnonzero((train_kinds != "") & train.places.exist.numpy())
@@ -274,14 +275,10 @@ class TopographicMap:
         found["used_nodes"] = mean(of_rows[self.places.exist]).exp()
         return found
 
-    def features_of(self, chosen: np.ndarray) -> Tensor:
-        """The features of the rows with these indices; distances are measured between features."""
-        wanted, parts = torch.from_numpy(chosen), []
-        for start, (x, _) in zip(range(0, len(self), self.batch_size), self.rows.batches(self.batch_size), strict=True):
-            here = wanted[(wanted >= start) & (wanted < start + len(x))] - start
-            if len(here):
-                parts.append(self.surface.features(x[here]))
-        return torch.cat(parts)
+    def _features(self) -> Iterator[Tensor]:
+        """The features of the rows with a place, between which distances are measured."""
+        batches = zip(self.rows.batches(self.batch_size), self.places.exist.split(self.batch_size), strict=True)
+        return (self.surface.features(x[exist]) for (x, _), exist in batches)
 
     def _labels(self, argument: str, values: Any) -> np.ndarray:
         labels = as_labels(values)
@@ -303,24 +300,14 @@ class TopographicMap:
     def _placed(
         self, rows: Rows, progress: Callable[[int], None] | None = None
     ) -> tuple[Places, Float[Tensor, " node"]]:
-        """The rows' places, and the sum of their responsibilities.
-
-        The results are allocated first: small results between large temporary blocks would fragment the heap, which
-        would then grow as if all responsibilities were kept.
-        """
-        places, done, total = None, 0, torch.zeros(len(self.surface.nodes), dtype=torch.float64)
+        """The rows' places, and the sum of their responsibilities."""
+        columns, total = Columns(len(rows)), torch.zeros(len(self.surface.nodes), dtype=torch.float64)
         for share in self._shares(rows):
-            part = places_of(share, self.surface.nodes, self.reach)
-            if places is None:
-                places = Places(*(column.new_empty(len(rows), *column.shape[1:]) for column in part))
-            for whole, column in zip(places, part, strict=True):
-                whole[done : done + len(share)] = column
+            columns.add(places_of(share, self.surface.nodes, self.reach))
             total += share.nan_to_num(0.0).sum(0)
-            done += len(share)
             if progress is not None:
-                progress(done)
-        assert places is not None
-        return places, total
+                progress(columns.done)
+        return Places(*columns.all), total
 
     def _shares(self, rows: Rows) -> Iterator[Float[Tensor, "datum node"]]:
         batches = batches_with_context(rows, self.batch_size)

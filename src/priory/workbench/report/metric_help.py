@@ -20,6 +20,7 @@ HOW_TO_READ = {
         "The part of the rate that is wasted because the codes of all rows are not spread as the prior is: "
         "near 0 is best, and a learned prior lowers it."
     ),
+    "aggregate_rows": "Rows, evenly spaced, whose codes make the aggregate posterior: all pairs would take too long.",
     "active_units": "Dimensions of z whose mean moves from row to row: the others carry nothing.",
     "prior_in_aggregate": (
         "The share of the prior's draws that lie where codes of data lie: 0.95 where there are no holes."
@@ -45,6 +46,10 @@ HOW_TO_READ = {
     ),
     "continuity": (
         "1 where neighbors in the data are neighbors on the map too; it falls where the map tears them apart."
+    ),
+    "sampled_rows": (
+        "Rows, drawn by lot, whose neighbors among all rows are compared: trustworthiness and continuity are means "
+        "over them, and their errors are those of the lot."
     ),
     "knn_accuracy": (
         "How often most of a row's ten neighbors on the map have its label; the map has never seen a label."

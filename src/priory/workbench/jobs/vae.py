@@ -325,9 +325,9 @@ def score(
     *,
     progress: Progress | None = None,
 ) -> np.ndarray:
-    """The estimated log p(x) of each row, in nats."""
-    with own_noise(seed, device_of(model)):
-        return log_likelihood(model, rows, num_samples=num_samples, progress=progress).cpu().numpy()
+    """The estimated log p(x) of each row, in nats; the noise of a row depends on the seed and on its id alone."""
+    with own_noise(seed, device_of(model)):  # of a prior that estimates its normalizer
+        return log_likelihood(model, rows, num_samples=num_samples, seed=seed, progress=progress).cpu().numpy()
 
 
 @torch.no_grad()

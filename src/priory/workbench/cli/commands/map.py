@@ -5,12 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from priory._support.seeds import own_noise
 from priory.grid.landscapes import ClassPrediction
 from priory.maps import TopographicMap
-from priory.workbench.cli.commands.opening import chosen_device, chosen_rows, opened_model
+from priory.workbench.cli.commands.opening import chosen_rows, opened_model
 from priory.workbench.cli.commands.printing import note_rows
 from priory.workbench.cli.commands.rows import kept, output_of
 from priory.workbench.cli.terminal import row_progress, say
@@ -47,9 +45,10 @@ def map_run(
     no_picture = _why_no_picture(surface.nodes.shape[1], asked)
     known = _rows_with_labels(run, predict)
     rows = chosen_rows(run, data, reading, Dataset.all_rows)
-    with row_progress("map", len(rows)) as progress, own_noise(SEED, torch.device(chosen_device(device))):
-        drawn = TopographicMap(surface, rows, progress=progress)
-        columns = _columns(drawn)
+    drawn = TopographicMap(surface, rows)
+    with row_progress("map", len(rows)) as progress:
+        scores = jobs.score(model, rows, num_samples, SEED, progress=progress)
+    columns = {name: column.numpy() for name, column in drawn.places.columns().items()} | {"log_likelihood": scores}
     columns |= _predictions(TopographicMap(surface, known), known, drawn, predict) if known is not None else {}
     if copied["template"] is None:
         columns = kept(rows, run, data, taken=("id", "ids", *columns)) | columns
@@ -118,8 +117,3 @@ def _predictions(
         else:
             columns[f"{name}_predicted"], columns[f"{name}_scale"] = found.mean.numpy(), found.scale.numpy()
     return columns
-
-
-def _columns(drawn: TopographicMap) -> dict[str, np.ndarray]:
-    columns = drawn.places.columns() | {"log_likelihood": drawn.log_likelihood}
-    return {name: column.numpy() for name, column in columns.items()}

@@ -57,11 +57,13 @@ class RowNoise(NamedTuple):
         numbers = range(start, start + count)
         return None if seed is None else cls(seed, numbers if ids is None else [ids[number] for number in numbers])
 
-    def draws(self, q: Distribution, count: int, step: int) -> Float[Tensor, "sample datum latent"]:
+    def draws(
+        self, q: Distribution, count: int, step: int, device: torch.device
+    ) -> Float[Tensor, "sample datum latent"]:
         """Draws of q(z|x) for each row; `step` tells the draws of a row apart."""
         seeds = [row_seed(self.seed, f"{step} {each}") for each in self.ids]
         if not is_diagonal_normal(q):
-            with own_noise(seeds[0], q.sample().device):  # one row, see `rows_together`
+            with own_noise(seeds[0], device):  # one row, see `groups`
                 return _draws(q, count)
         normals = [torch.randn(count, *q.event_shape, generator=torch.Generator().manual_seed(each)) for each in seeds]
         return q.mean + q.stddev * torch.stack(normals, 1).to(q.mean)
@@ -166,8 +168,9 @@ def log_likelihood(
         batch_size: rows read at a time; a tensor is one batch.
         prior: p(z), if it has been evaluated already.
         seed: if given, the noise of a row depends on this seed and on the row's id (its number, without ids) alone, so
-            that any part of the rows, in any order, gets the numbers that it has among all rows. All rows then share
-            the draws from the prior, and none are pooled. torch's generator is not used.
+            that any part of the rows, in any order, gets the numbers that it has among all rows, but for the rounding
+            of matrix products. All rows then share the same draws from the prior, and none are pooled. torch's
+            generator is not used.
         progress: called with the number of rows done, after every batch.
 
     Returns:
@@ -268,7 +271,7 @@ def groups(
 ) -> Iterator[tuple[Tensor, RowNoise | None, int]]:
     """Rows that are sampled together, their noise, and their number.
 
-    With `noise`, the last group is filled up with its last row: matrix products of one shape have the same last bits.
+    With `noise`, the last group is filled up with its last row: matrix products of another shape round otherwise.
     """
     size = max(1, min(ROWS_TOGETHER, chunk_size or ROWS_TOGETHER)) if context_of(model) is None else len(x)
     if noise is None:
@@ -346,7 +349,7 @@ class _Sampling:
 
     def _add_from_posterior(self, count: int, start: int) -> None:
         # torch refuses NaN in the values and parameters of distributions, and with it the whole batch.
-        z = _draws(self._q, count) if self._noise is None else self._noise.draws(self._q, count, start)
+        z = _draws(self._q, count) if self._noise is None else self._noise.draws(self._q, count, start, self._x.device)
         far = overflows(z)
         z = z.masked_fill(far.unsqueeze(-1), 0.0)
         by_level = [self._log_prob_by_level(p, z) for p in (self._p_z, self._q)]

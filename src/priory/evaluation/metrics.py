@@ -19,7 +19,7 @@ from priory.distributions.normal import is_diagonal_normal
 from priory.evaluation.aggregate import AggregatePosterior, active_units
 from priory.evaluation.components import component_use, effective_components
 from priory.evaluation.contexts import marginal_prior
-from priory.evaluation.estimates import Estimate, mean
+from priory.evaluation.estimates import Estimate, mean, median
 from priory.evaluation.holes import coverage
 from priory.evaluation.importance import ImportanceEstimate, RowNoise, groups, importance_estimate, overflows
 from priory.model import (
@@ -219,7 +219,7 @@ def evaluate(
         metrics = {
             "nll": mean(per_row["nll"]),
             "bits_per_dimension": mean(per_row["nll"] / (x[0].numel() * math.log(2))),
-            "effective_sample_size": _median(per_row["effective_sample_size"]),
+            "effective_sample_size": median(per_row["effective_sample_size"]),
             **{name: mean(per_row[name]) for name in ("elbo", "distortion", "rate")},
             **{name: mean(column) for name, column in _levels(found.kl_by_level).items()},
             **posteriors.metrics(marginal_prior(model, source) if isinstance(model, ConditionalModel) else p_z),
@@ -375,9 +375,3 @@ def _kl(q: Distribution, p_z: Distribution, sampled: Tensor) -> Tensor:
     except NotImplementedError:
         return sampled
     return kl.masked_fill(kl.isnan(), math.inf)
-
-
-def _median(values: Tensor) -> Estimate:
-    """The median, and its standard error from the quartiles as for a normal: 1.25 sd / sqrt(N)."""
-    low, middle, high = torch.quantile(values.double(), torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)).tolist()
-    return Estimate(middle, 1.2533 * (high - low) / 1.349 / math.sqrt(len(values)))

@@ -23,6 +23,7 @@ from priory.evaluation import (
     cluster_agreement,
     clusters,
     evaluate,
+    evaluate_rows,
     has_clusters,
     log_likelihood,
 )
@@ -328,6 +329,13 @@ def score(
     """The estimated log p(x) of each row, in nats; the noise of a row depends on the seed and on its id alone."""
     with own_noise(seed, device_of(model)):  # of a prior that estimates its normalizer
         return log_likelihood(model, rows, num_samples=num_samples, seed=seed, progress=progress).cpu().numpy()
+
+
+def row_numbers(model: AnyModel, rows: DatasetRows, num_samples: int, seed: int) -> dict[str, np.ndarray]:
+    """The numbers of each row whose means `measure` has; the noise of a row depends on the seed and on its id alone."""
+    with own_noise(seed, device_of(model)):
+        found = evaluate_rows(model, rows, num_samples=num_samples, seed=seed)
+    return {name: values.numpy() for name, values in found.items()}
 
 
 @torch.no_grad()

@@ -91,9 +91,9 @@ class ImportanceEstimate(NamedTuple):
     kl: Float[Tensor, " datum"]
     kl_by_level: Float[Tensor, "datum level"]
 
-    def first(self, number: int) -> "ImportanceEstimate":
-        """Those of the first rows."""
-        return ImportanceEstimate(*(values[:number] for values in self))
+    def at(self, places: slice) -> "ImportanceEstimate":
+        """Those of some rows."""
+        return ImportanceEstimate(*(values[places] for values in self))
 
 
 @overload
@@ -260,28 +260,31 @@ def importance_estimate(
         if posterior is not None:
             return _Sampling(model, x, posterior, p_z, **counts, noise=noise).run()
         parts = []
-        for rows, own, number in groups(model, x, p_z, chunk_size, noise):
+        for rows, own, places in groups(model, x, p_z, chunk_size, noise):
             estimate = _Sampling(model, rows, posterior_of(model, rows), p_z, **counts, noise=own).run()
-            parts.append(estimate.first(number))
+            parts.append(estimate.at(places))
     return ImportanceEstimate(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
 def groups(
     model: LatentVariableModel, x: Tensor, p_z: Distribution, chunk_size: int | None, noise: RowNoise | None
-) -> Iterator[tuple[Tensor, RowNoise | None, int]]:
-    """Rows that are sampled together, their noise, and their number.
+) -> Iterator[tuple[Tensor, RowNoise | None, slice]]:
+    """Rows that are sampled together, their noise, and the places of those that count.
 
-    With `noise`, the last group is filled up with its last row: matrix products of another shape round otherwise.
+    With `noise`, every group has the same size, because matrix products of another shape round otherwise: it is filled
+    up with copies. The place of a row in it, which may decide the last bits too, is its number modulo the size, if ids
+    are numbers.
     """
     size = max(1, min(ROWS_TOGETHER, chunk_size or ROWS_TOGETHER)) if context_of(model) is None else len(x)
     if noise is None:
-        yield from ((rows, None, len(rows)) for rows in x.split(size))
+        yield from ((rows, None, slice(None)) for rows in x.split(size))
         return
     alone = bool(p_z.batch_shape) or not is_diagonal_normal(posterior_of(model, x[:1]))
-    size = 1 if alone else ROWS_TOGETHER
-    for start in range(0, len(x), size):
-        index = [min(place, len(x) - 1) for place in range(start, start + size)]
-        yield x[index], RowNoise(noise.seed, [noise.ids[place] for place in index]), min(size, len(x) - start)
+    size, first = 1 if alone else ROWS_TOGETHER, str(noise.ids[0])
+    for start in range(-(int(first) % size) if first.isdecimal() else 0, len(x), size):
+        index = [min(max(place, 0), len(x) - 1) for place in range(start, start + size)]
+        own = RowNoise(noise.seed, [noise.ids[place] for place in index])
+        yield x[index], own, slice(max(0, -start), len(x) - start)
 
 
 class _Sampling:

@@ -290,10 +290,10 @@ def _sampled(
     for batch, context in batches_with_context(source, 1 if one_by_one else batch_size):
         known, x = given(model, context), cast_like(batch, model)
         p_z = latent_prior_of(known) if p_z is None or context is not None else p_z
-        for part, own, number in groups(known, x, p_z, options["chunk_size"], RowNoise.of(seed, ids, done, len(x))):
+        for part, own, places in groups(known, x, p_z, options["chunk_size"], RowNoise.of(seed, ids, done, len(x))):
             q = posterior_of(known, part)
             estimate = importance_estimate(known, part, **options, prior=p_z, posterior=q, noise=own)
-            yield part, q, p_z, estimate._replace(kl=_kl(q, p_z, estimate.kl)).first(number)
+            yield part, q, p_z, estimate._replace(kl=_kl(q, p_z, estimate.kl)).at(places)
         done += len(x)
         if progress is not None:
             progress(done)

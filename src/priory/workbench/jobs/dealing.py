@@ -10,7 +10,7 @@ from priory._support.optional import require
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-SECONDS_TO_CONNECT = 10
+SECONDS_TO_CONNECT = 5
 
 
 class Deal(Protocol):

@@ -12,7 +12,7 @@ from priory._support.locking import sole_writer
 from priory.evaluation import Estimate, Evaluation, LowEffectiveSampleSizeWarning
 from priory.workbench.cli.commands.opening import chosen_rows, opened_model
 from priory.workbench.cli.commands.parts import PartsRequest, parts_request, run_parts
-from priory.workbench.cli.terminal import print_json, row_progress, say_on_stderr, show_metrics
+from priory.workbench.cli.terminal import print_json, row_progress, say, say_on_stderr, show_metrics
 from priory.workbench.data import DatasetRows, telling_rows
 from priory.workbench.jobs.kinds import Jobs
 from priory.workbench.jobs.part_metrics import SAMPLED_ROWS, merged_metrics
@@ -66,7 +66,8 @@ def evaluate_run(
 
 def _evaluate_parts(request: PartsRequest, num_samples: int, seed: int, as_json: bool) -> None:
     """Write the numbers of each row by part, and the metrics of all rows."""
-    found, job, parts = run_parts("evaluate", request, num_samples=num_samples, seed=seed)
+    tell = say_on_stderr if as_json else say
+    found, job, parts = run_parts("evaluate", request, tell=tell, num_samples=num_samples, seed=seed)
     metrics, rows = merged_metrics(found, asides(job, parts), seed)
     tree = found.run.metrics_tree(metrics, num_samples, seed)
     tree["evaluation"] |= {"rows": rows, "sampled_rows": min(rows, SAMPLED_ROWS)}

@@ -1,7 +1,6 @@
 """Row commands over a data set in parts: `priory score RUN 'shards/*.parquet' --out DIR --workers 8`."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 from priory._support.files import remove_leftovers
 from priory._support.locking import sole_writer
 from priory._support.messages import first_few
-from priory.workbench.cli.commands.opening import opened_model
+from priory.workbench.cli.commands.opening import chosen_device, opened_model
 from priory.workbench.cli.errors import can_be_mended, said_in_a_line
 from priory.workbench.cli.terminal import row_progress, say, say_on_stderr
 from priory.workbench.data import TEXT_OPTIONS, TextOptions
@@ -29,6 +28,8 @@ from priory.workbench.jobs.parts import (
 )
 from priory.workbench.jobs.rows import ROW_JOBS
 from priory.workbench.runs.folder import RunFolder
+
+SHOWN_CAUSES = 5
 
 
 class PartsRequest(NamedTuple):
@@ -88,15 +89,14 @@ class Finished(NamedTuple):
     parts: list[Part]
 
 
-def run_parts(command: str, request: PartsRequest, **options: Any) -> Finished:
-    """Write one output for each part that has none yet.
+def run_parts(command: str, request: PartsRequest, *, tell: Callable[[str], None] = say, **options: Any) -> Finished:
+    """Write one output for each part that has none yet; `tell` prints how many there are.
 
     Raises:
         ValueError: the folder holds something else, or an option does not fit.
         SystemExit: with code 1, if parts failed; the others are written.
     """
     found = opened_model(request.run, request.device)
-    device = str(next(found.model.parameters()).device) if hasattr(found.model, "parameters") else request.device
     ending = request.out.suffix if request.out.stem == "*" else ".parquet"
     out = request.out.parent if request.out.stem == "*" else request.out
     job = PartsJob(
@@ -107,7 +107,7 @@ def run_parts(command: str, request: PartsRequest, **options: Any) -> Finished:
         ending,
         tuple(options.items()),
         tuple(request.reading.items()),
-        device=device,
+        device=chosen_device(request.device),
         copy=request.copy,
         safe=request.safe,
     )
@@ -125,7 +125,7 @@ def run_parts(command: str, request: PartsRequest, **options: Any) -> Finished:
         missing = begin(job, parts)
         errors = _dealt(deal, job, missing)
         remove_leftovers(job.out)
-    _say_written(job, parts, missing, errors)
+    _say_written(job, parts, missing, errors, tell)
     return Finished(found, job, parts)
 
 
@@ -178,14 +178,20 @@ def attempt(job: PartsJob, part: Part) -> str | None:
         return said_in_a_line(error)
 
 
-def _say_written(job: PartsJob, parts: Sequence[Part], missing: Sequence[Part], errors: dict[str, str]) -> None:
+def _say_written(
+    job: PartsJob,
+    parts: Sequence[Part],
+    missing: Sequence[Part],
+    errors: dict[str, str],
+    tell: Callable[[str], None],
+) -> None:
     there = len(parts) - len(missing)
     already = f" ({there} {'was' if there == 1 else 'were'} there)" if there else ""
-    say(f"{len(parts) - len(errors)} of {len(parts)} parts{already}, {job.rows} rows: {job.out}")
+    tell(f"{len(parts) - len(errors)} of {len(parts)} parts{already}, {job.rows} rows: {job.out}")
     if not errors:
         return
-    for cause, number in Counter(errors.values()).most_common(5):
-        names = [name for name, error in errors.items() if error == cause]
-        say_on_stderr(("Error:", "bold red"), f" {number} of {len(parts)} parts failed: {first_few(names)}: {cause}")
+    say_on_stderr(("Error:", "bold red"), f" {len(errors)} of {len(parts)} parts failed: {first_few([*errors])}")
+    for cause in list(dict.fromkeys(errors.values()))[:SHOWN_CAUSES]:
+        say_on_stderr(f"{first_few([name for name, error in errors.items() if error == cause])}: {cause}")
     say_on_stderr("mend or remove these parts, and give the same command again: it does only what is missing")
     raise SystemExit(1)

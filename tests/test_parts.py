@@ -268,13 +268,13 @@ def test_a_scheduler_that_does_not_answer_is_refused_in_seconds(here, capsys):
 
 @pytest.mark.slow  # starts processes
 def test_a_worker_that_is_killed_loses_nothing(here):
-    line = ("score", here / "vae", here / "shards" / "*.parquet", "--samples", 5000)
+    line = ("score", here / "vae", here / "shards" / "*.parquet", "--samples", 50_000)
     assert run_cli(*line, "--out", "alone") == 0
     arguments = [sys.executable, "-m", "priory", *map(str, line), "--out", "shared", "--workers", "2"]
     job = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
-    killed = _kill_the_process_that_writes(Path("shared"), job.pid)
+    written = _kill_the_process_that_writes(Path("shared"), job.pid)
     said, _ = job.communicate(timeout=300)
-    assert killed
+    assert 0 < written < 4
     assert job.returncode == 0
     assert said.startswith("4 of 4 parts, 90 rows")
     assert sorted(file.name for file in Path("shared").iterdir()) == sorted(
@@ -284,21 +284,19 @@ def test_a_worker_that_is_killed_loses_nothing(here):
         assert file.read_bytes() == (Path("shared") / file.name).read_bytes()
 
 
-def _kill_the_process_that_writes(folder: Path, parent: int) -> bool:
-    """Kill a worker as soon as the first output is there: one that has used the processor most."""
+def _kill_the_process_that_writes(folder: Path, parent: int) -> int:
+    """Kill the busiest worker as soon as an output is there; gives the number of outputs."""
     for _ in range(6000):
-        if list(folder.glob("*.parquet")):
-            workers = [
-                pid for pid in _descendants(parent) if b"priory" not in Path(f"/proc/{pid}/cmdline").read_bytes()
-            ]
-            os.kill(max(workers, key=_used), signal.SIGKILL)
-            return True
+        if written := len(list(folder.glob("*.parquet"))):
+            os.kill(max(_descendants(parent), key=_used), signal.SIGKILL)
+            return written
         time.sleep(0.01)
-    return False
+    return 0
 
 
 def _descendants(parent: int) -> list[int]:
-    children = [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+    threads = Path(f"/proc/{parent}/task").glob("*/children")
+    children = [int(pid) for thread in threads for pid in thread.read_text().split()]
     return children + [each for child in children for each in _descendants(child)]
 
 

@@ -7,6 +7,7 @@ from priory.evaluation import Evaluation as Evaluation
 from priory.evaluation import cluster_agreement as cluster_agreement
 from priory.evaluation import clusters as clusters
 from priory.evaluation import evaluate as evaluate
+from priory.evaluation import evaluate_rows as evaluate_rows
 from priory.evaluation import impute as impute
 from priory.evaluation import log_likelihood as log_likelihood
 from priory.grid.guide import Guide as Guide

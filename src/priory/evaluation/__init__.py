@@ -7,7 +7,13 @@ from priory.evaluation.estimates import Estimate
 from priory.evaluation.holes import coverage
 from priory.evaluation.importance import ImportanceEstimate, importance_estimate, log_likelihood
 from priory.evaluation.imputation import impute
-from priory.evaluation.metrics import METRIC_DESCRIPTIONS, Evaluation, LowEffectiveSampleSizeWarning, evaluate
+from priory.evaluation.metrics import (
+    METRIC_DESCRIPTIONS,
+    Evaluation,
+    LowEffectiveSampleSizeWarning,
+    evaluate,
+    evaluate_rows,
+)
 
 __all__ = [
     "METRIC_DESCRIPTIONS",
@@ -23,6 +29,7 @@ __all__ = [
     "coverage",
     "effective_components",
     "evaluate",
+    "evaluate_rows",
     "has_clusters",
     "importance_estimate",
     "impute",

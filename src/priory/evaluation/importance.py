@@ -1,7 +1,8 @@
 """The likelihood of each datum by importance sampling, streamed over rows and samples."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import torch
@@ -10,11 +11,14 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from priory._support.optional import require
+from priory._support.seeds import own_noise, row_seed
 from priory.density import working_dtype
 from priory.distributions.chain import Chain
+from priory.distributions.normal import is_diagonal_normal
 from priory.evaluation.pairs import by_matrix_product, log_prob_of_pairs
 from priory.model import (
     AnyModel,
+    ConditionalModel,
     LatentVariableModel,
     cast_like,
     context_of,
@@ -41,6 +45,34 @@ ROWS_TOGETHER = 16  # data that share the draws from the prior
 ENOUGH_HITS = 0.05  # draws of the prior expected near the posterior, from which on pooling them is worth decoding them
 
 
+class RowNoise(NamedTuple):
+    """Noise that depends on a seed and on the ids of rows alone, whatever rows are sampled together."""
+
+    seed: int
+    ids: Sequence[object]
+
+    @classmethod
+    def of(cls, seed: int | None, ids: Any, start: int, count: int) -> "RowNoise | None":
+        """The noise of rows from `start` on, whose numbers are their ids if there are none; None without a seed."""
+        numbers = range(start, start + count)
+        return None if seed is None else cls(seed, numbers if ids is None else [ids[number] for number in numbers])
+
+    def draws(
+        self, q: Distribution, count: int, step: int, device: torch.device
+    ) -> Float[Tensor, "sample datum latent"]:
+        """Draws of q(z|x) for each row; `step` tells the draws of a row apart."""
+        seeds = [row_seed(self.seed, f"{step} {each}") for each in self.ids]
+        if not is_diagonal_normal(q):
+            with own_noise(seeds[0], device):  # one row, see `groups`
+                return _draws(q, count)
+        normals = [torch.randn(count, *q.event_shape, generator=torch.Generator().manual_seed(each)) for each in seeds]
+        return q.mean + q.stddev * torch.stack(normals, 1).to(q.mean)
+
+    def shared(self, device: torch.device, step: int = 0) -> AbstractContextManager[None]:
+        """Noise that all rows share."""
+        return own_noise(row_seed(self.seed, f"prior {step}"), device)
+
+
 class ImportanceEstimate(NamedTuple):
     """Results of importance sampling for each datum, in float64.
 
@@ -59,6 +91,10 @@ class ImportanceEstimate(NamedTuple):
     kl: Float[Tensor, " datum"]
     kl_by_level: Float[Tensor, "datum level"]
 
+    def at(self, places: slice) -> "ImportanceEstimate":
+        """Those of some rows."""
+        return ImportanceEstimate(*(values[places] for values in self))
+
 
 @overload
 def log_likelihood(
@@ -70,6 +106,7 @@ def log_likelihood(
     chunk_size: int | None = None,
     batch_size: int = 128,
     prior: Distribution | None = None,
+    seed: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> "pandas.Series": ...
 
@@ -84,6 +121,7 @@ def log_likelihood(
     chunk_size: int | None = None,
     batch_size: int = 128,
     prior: Distribution | None = None,
+    seed: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Float[Tensor, " datum"]: ...
 
@@ -98,6 +136,7 @@ def log_likelihood(
     chunk_size: int | None = None,
     batch_size: int = 128,
     prior: Distribution | None = None,
+    seed: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Any:
     """Importance-weighted estimate of log p(x) per datum, in nats, streamed over rows and samples.
@@ -128,6 +167,10 @@ def log_likelihood(
             outputs of the decoder on a CPU, and 2^25 elsewhere.
         batch_size: rows read at a time; a tensor is one batch.
         prior: p(z), if it has been evaluated already.
+        seed: if given, the noise of a row depends on this seed and on the row's id (its number, without ids) alone, so
+            that any part of the rows, in any order, gets the numbers that it has among all rows, but for the rounding
+            of matrix products. All rows then share the same draws from the prior, and none are pooled. torch's
+            generator is not used.
         progress: called with the number of rows done, after every batch.
 
     Returns:
@@ -153,14 +196,16 @@ def log_likelihood(
         ids, batches = None, iter([(rows, None)])
     else:
         source = as_rows(rows, "rows")
-        ids, batches = getattr(source, "ids", None), batches_with_context(source, batch_size)
+        one_by_one = seed is not None and isinstance(model, ConditionalModel)
+        ids, batches = getattr(source, "ids", None), batches_with_context(source, 1 if one_by_one else batch_size)
     parts, done = [], 0
     for batch, context in batches:
         x, known = cast_like(batch, model), given(model, context)
         if prior is None or context is not None:
             with evaluation_mode(model):
                 prior = latent_prior_of(known)
-        estimate = importance_estimate(known, x, **options, prior=prior)
+        noise = RowNoise.of(seed, ids, done, len(x))
+        estimate = importance_estimate(known, x, **options, prior=prior, noise=noise)
         parts.append(estimate.log_likelihood)
         done += len(x)
         if progress is not None:
@@ -182,6 +227,7 @@ def importance_estimate(
     chunk_size: int | None = None,
     prior: Distribution | None = None,
     posterior: Distribution | None = None,
+    noise: RowNoise | None = None,
 ) -> ImportanceEstimate:
     """Estimate the likelihood, its effective sample size and the two parts of the bound; see `log_likelihood`.
 
@@ -190,6 +236,7 @@ def importance_estimate(
         x: data, (N, D), on the model's device.
         posterior: q(z|x), if the rows have been encoded already. They then all share their draws from the prior, so
             give about sixteen at a time; at least one draw of each row is decoded at once.
+        noise: that of these rows alone, see the argument `seed` there; None takes torch's generator.
 
     Raises:
         ValueError: as there.
@@ -211,10 +258,33 @@ def importance_estimate(
     with evaluation_mode(model):
         p_z = latent_prior_of(model) if prior is None else prior
         if posterior is not None:
-            return _Sampling(model, x, posterior, p_z, **counts).run()
-        groups = x.split(min(ROWS_TOGETHER, chunk_size) if context_of(model) is None else len(x))
-        parts = [_Sampling(model, rows, posterior_of(model, rows), p_z, **counts).run() for rows in groups]
+            return _Sampling(model, x, posterior, p_z, **counts, noise=noise).run()
+        parts = []
+        for rows, own, places in groups(model, x, p_z, chunk_size, noise):
+            estimate = _Sampling(model, rows, posterior_of(model, rows), p_z, **counts, noise=own).run()
+            parts.append(estimate.at(places))
     return ImportanceEstimate(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def groups(
+    model: LatentVariableModel, x: Tensor, p_z: Distribution, chunk_size: int | None, noise: RowNoise | None
+) -> Iterator[tuple[Tensor, RowNoise | None, slice]]:
+    """Rows that are sampled together, their noise, and the places of those that count.
+
+    With `noise`, every group has the same size, because matrix products of another shape round otherwise: it is filled
+    up with copies. The place of a row in it, which may decide the last bits too, is its number modulo the size, if ids
+    are numbers.
+    """
+    size = max(1, min(ROWS_TOGETHER, chunk_size or ROWS_TOGETHER)) if context_of(model) is None else len(x)
+    if noise is None:
+        yield from ((rows, None, slice(None)) for rows in x.split(size))
+        return
+    alone = bool(p_z.batch_shape) or not is_diagonal_normal(posterior_of(model, x[:1]))
+    size, first = 1 if alone else ROWS_TOGETHER, str(noise.ids[0])
+    for start in range(-(int(first) % size) if first.isdecimal() else 0, len(x), size):
+        index = [min(max(place, 0), len(x) - 1) for place in range(start, start + size)]
+        own = RowNoise(noise.seed, [noise.ids[place] for place in index])
+        yield x[index], own, slice(max(0, -start), len(x) - start)
 
 
 class _Sampling:
@@ -233,15 +303,17 @@ class _Sampling:
         from_q: int,
         from_prior: int,
         pairs: int,
+        noise: RowNoise | None = None,
     ) -> None:
-        self._model, self._x, self._q, self._p_z = model, x, q, p_z
+        self._model, self._x, self._q, self._p_z, self._noise = model, x, q, p_z, noise
         self._from_q, self._from_prior, self._pairs = from_q, from_prior, pairs
         # A decoder that conditions on the datum has to decode a draw for each of them.
         self._decodes_for_all = not covariates_of(model, x) and context_of(model) is None
         once = from_prior > 0 and self._decodes_for_all
-        self._by_product = once and by_matrix_product(likelihood_of(model, p_z.sample(torch.Size((1,)))))
+        with self._shared_noise(0):
+            self._by_product = once and by_matrix_product(likelihood_of(model, p_z.sample(torch.Size((1,)))))
         pooled = from_prior * min(len(x), ROWS_TOGETHER)
-        if self._by_product and self._expected_hits(pooled) > ENOUGH_HITS:
+        if noise is None and self._by_product and self._expected_hits(pooled) > ENOUGH_HITS:
             self._from_prior = pooled
         zero = x.new_zeros(len(x), dtype=working_dtype(x.device))
         self._log_sum = self._log_sum_of_squares = zero - math.inf
@@ -252,9 +324,10 @@ class _Sampling:
     def run(self) -> ImportanceEstimate:
         at_once = max(1, self._pairs // len(self._x), LATENTS_AT_ONCE // (len(self._x) * self._p_z.event_shape[-1]))
         for start in range(0, self._from_q, at_once):
-            self._add_from_posterior(min(at_once, self._from_q - start))
+            self._add_from_posterior(min(at_once, self._from_q - start), start)
         for start in range(0, self._from_prior, at_once):
-            self._add_from_prior(min(at_once, self._from_prior - start))
+            with self._shared_noise(start):
+                self._add_from_prior(min(at_once, self._from_prior - start))
         return ImportanceEstimate(
             self._log_sum - math.log(self._from_q + self._from_prior),
             torch.exp(2 * self._log_sum - self._log_sum_of_squares).nan_to_num(0.0),  # all weights zero
@@ -262,6 +335,9 @@ class _Sampling:
             self._kl_by_level.sum(-1) / self._from_q,
             self._kl_by_level / self._from_q,
         )
+
+    def _shared_noise(self, step: int) -> AbstractContextManager[None]:
+        return nullcontext() if self._noise is None else self._noise.shared(self._x.device, step)
 
     def _expected_hits(self, count: int) -> float:
         """Estimate how many of `count` draws of the prior fall near the median posterior: count p(m) / q(m|x)."""
@@ -274,11 +350,9 @@ class _Sampling:
         log_share = (self._p_z.log_prob(mean) - self._q.log_prob(mean))[~far]
         return count * float(log_share.median().exp()) if len(log_share) else 0.0
 
-    def _add_from_posterior(self, count: int) -> None:
-        # torch refuses NaN in a normal's `sample`, and in the values and parameters of other distributions, and with it
-        # the whole batch.
-        draw = self._q.rsample if self._q.has_rsample else self._q.sample
-        z = draw(torch.Size((count,)))
+    def _add_from_posterior(self, count: int, start: int) -> None:
+        # torch refuses NaN in the values and parameters of distributions, and with it the whole batch.
+        z = _draws(self._q, count) if self._noise is None else self._noise.draws(self._q, count, start, self._x.device)
         far = overflows(z)
         z = z.masked_fill(far.unsqueeze(-1), 0.0)
         by_level = [self._log_prob_by_level(p, z) for p in (self._p_z, self._q)]
@@ -323,6 +397,11 @@ class _Sampling:
         log_weights = _nan_to(-math.inf, (log_p + log_p_x - proposal).to(self._log_sum.dtype))
         self._log_sum = torch.logaddexp(self._log_sum, torch.logsumexp(log_weights, 0))
         self._log_sum_of_squares = torch.logaddexp(self._log_sum_of_squares, torch.logsumexp(2 * log_weights, 0))
+
+
+def _draws(q: Distribution, count: int) -> Tensor:
+    draw = q.rsample if q.has_rsample else q.sample  # torch refuses NaN in a normal's `sample`
+    return draw(torch.Size((count,)))
 
 
 def overflows(z: Float[Tensor, "*batch latent"]) -> Bool[Tensor, "*batch"]:

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,9 +20,9 @@ from priory.distributions.normal import is_diagonal_normal
 from priory.evaluation.aggregate import AggregatePosterior, active_units
 from priory.evaluation.components import component_use, effective_components
 from priory.evaluation.contexts import marginal_prior
-from priory.evaluation.estimates import Estimate, mean
+from priory.evaluation.estimates import Estimate, mean, median
 from priory.evaluation.holes import coverage
-from priory.evaluation.importance import ROWS_TOGETHER, ImportanceEstimate, importance_estimate, overflows
+from priory.evaluation.importance import ImportanceEstimate, RowNoise, groups, importance_estimate, overflows
 from priory.model import (
     AnyModel,
     ConditionalModel,
@@ -33,7 +33,7 @@ from priory.model import (
     posterior_of,
     require_model,
 )
-from priory.rows import RowsLike, as_rows, batches_with_context
+from priory.rows import Rows, RowsLike, as_rows, batches_with_context
 
 if TYPE_CHECKING:
     import pandas
@@ -209,37 +209,20 @@ def evaluate(
     source = as_rows(rows, "rows")
     if len(source) < 2:
         raise ValueError(f"rows: expected at least two rows for a standard error, got {len(source)}")
-    together = ROWS_TOGETHER if chunk_size is None else max(1, min(ROWS_TOGETHER, chunk_size))
     options: dict[str, Any] = {"num_samples": num_samples, "prior_share": prior_share, "chunk_size": chunk_size}
     posteriors, estimates = _Posteriors(len(source)), Columns(len(source))
-    done = 0
     with evaluation_mode(model):
-        p_z: Any = None
-        for x, context in batches_with_context(source, batch_size):
-            known = given(model, context)
-            p_z = latent_prior_of(known) if p_z is None or context is not None else p_z
-            for part in cast_like(x, model).split(together if context is None else len(x)):
-                q = posterior_of(known, part)
-                estimate = importance_estimate(known, part, **options, prior=p_z, posterior=q)
-                posteriors.add(q)
-                estimates.add(estimate._replace(kl=_kl(q, p_z, estimate.kl)))
-            done += len(x)
-            if progress is not None:
-                progress(done)
+        for x, q, p_z, estimate in _sampled(model, source, options, batch_size, None, progress):  # noqa: B007
+            posteriors.add(q)
+            estimates.add(estimate)
         found = ImportanceEstimate(*(column.cpu() for column in estimates.all))
-        per_row = {
-            "nll": -found.log_likelihood,
-            "effective_sample_size": found.effective_sample_size,
-            "elbo": found.reconstruction - found.kl,
-            "distortion": -found.reconstruction,
-            "rate": found.kl,
-        }
+        per_row = _per_row(found)
         metrics = {
             "nll": mean(per_row["nll"]),
             "bits_per_dimension": mean(per_row["nll"] / (x[0].numel() * math.log(2))),
-            "effective_sample_size": _median(per_row["effective_sample_size"]),
+            "effective_sample_size": median(per_row["effective_sample_size"]),
             **{name: mean(per_row[name]) for name in ("elbo", "distortion", "rate")},
-            **_rates_by_level(found.kl_by_level),
+            **{name: mean(column) for name, column in _levels(found.kl_by_level).items()},
             **posteriors.metrics(marginal_prior(model, source) if isinstance(model, ConditionalModel) else p_z),
             **_normalizer(p_z),
         }
@@ -254,9 +237,85 @@ def evaluate(
     return Evaluation(metrics, per_row, index=getattr(source, "ids", None))
 
 
-def _rates_by_level(kl: Float[Tensor, "datum level"]) -> dict[str, Estimate]:
+@torch.no_grad()
+def evaluate_rows(
+    model: AnyModel,
+    rows: RowsLike,
+    *,
+    num_samples: int = 512,
+    prior_share: float = 0.5,
+    chunk_size: int | None = None,
+    batch_size: int = 128,
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Float[Tensor, " datum"]]:
+    """Return the numbers of each row whose means `evaluate` returns, for rows that are evaluated in parts.
+
+    Args:
+        model, rows, num_samples, prior_share, chunk_size, batch_size, progress: see `evaluate`.
+        seed: of noise that depends on the ids of the rows, see `log_likelihood`: parts of the rows have the numbers
+            that they have among all rows.
+
+    Returns:
+        `nll`, `effective_sample_size`, `elbo`, `distortion` and `rate`, (N,) each, and of chains of several levels
+        `rate_level_1`, ...; in nats, and in float64.
+
+    Raises:
+        TypeError: a method of the model is missing or gives no distribution.
+        ValueError: an argument of `log_likelihood`'s is wrong.
+
+    >>> from priory import VAE, BernoulliDecoder, NormalEncoder, StandardNormal, mlp
+    >>> vae = VAE(NormalEncoder(mlp(6, [8], 4)), BernoulliDecoder(mlp(2, [8], 6)), StandardNormal(2))
+    >>> list(evaluate_rows(vae, torch.rand(9, 6).round(), num_samples=8))
+    ['nll', 'effective_sample_size', 'elbo', 'distortion', 'rate']
+    """
+    require_model(model, conditional=True)
+    options: dict[str, Any] = {"num_samples": num_samples, "prior_share": prior_share, "chunk_size": chunk_size}
+    source = as_rows(rows, "rows")
+    estimates = Columns(len(source))
+    with evaluation_mode(model):
+        for _, _, _, estimate in _sampled(model, source, options, batch_size, seed, progress):
+            estimates.add(estimate)
+    found = ImportanceEstimate(*(column.cpu() for column in estimates.all))
+    return _per_row(found) | _levels(found.kl_by_level)
+
+
+def _sampled(
+    model: AnyModel,
+    source: Rows,
+    options: dict[str, Any],
+    batch_size: int,
+    seed: int | None,
+    progress: Callable[[int], None] | None,
+) -> Iterator[tuple[Tensor, Distribution, Any, ImportanceEstimate]]:
+    """Rows that are sampled together: x, q(z|x), p(z) and their estimates, with the closed form of the KL."""
+    ids, done, p_z = getattr(source, "ids", None), 0, None
+    one_by_one = seed is not None and isinstance(model, ConditionalModel)
+    for batch, context in batches_with_context(source, 1 if one_by_one else batch_size):
+        known, x = given(model, context), cast_like(batch, model)
+        p_z = latent_prior_of(known) if p_z is None or context is not None else p_z
+        for part, own, places in groups(known, x, p_z, options["chunk_size"], RowNoise.of(seed, ids, done, len(x))):
+            q = posterior_of(known, part)
+            estimate = importance_estimate(known, part, **options, prior=p_z, posterior=q, noise=own)
+            yield part, q, p_z, estimate._replace(kl=_kl(q, p_z, estimate.kl)).at(places)
+        done += len(x)
+        if progress is not None:
+            progress(done)
+
+
+def _per_row(found: ImportanceEstimate) -> dict[str, Tensor]:
+    return {
+        "nll": -found.log_likelihood,
+        "effective_sample_size": found.effective_sample_size,
+        "elbo": found.reconstruction - found.kl,
+        "distortion": -found.reconstruction,
+        "rate": found.kl,
+    }
+
+
+def _levels(kl: Float[Tensor, "datum level"]) -> dict[str, Tensor]:
     levels = kl.unbind(-1) if kl.shape[-1] > 1 else ()
-    return {f"rate_level_{number}": mean(column) for number, column in enumerate(levels, 1)}
+    return {f"rate_level_{number}": column for number, column in enumerate(levels, 1)}
 
 
 class _Posteriors:
@@ -311,9 +370,3 @@ def _kl(q: Distribution, p_z: Distribution, sampled: Tensor) -> Tensor:
     except NotImplementedError:
         return sampled
     return kl.masked_fill(kl.isnan(), math.inf)
-
-
-def _median(values: Tensor) -> Estimate:
-    """The median, and its standard error from the quartiles as for a normal: 1.25 sd / sqrt(N)."""
-    low, middle, high = torch.quantile(values.double(), torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)).tolist()
-    return Estimate(middle, 1.2533 * (high - low) / 1.349 / math.sqrt(len(values)))

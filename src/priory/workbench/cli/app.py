@@ -15,10 +15,13 @@ from priory.workbench.cli.options import (
     Given,
     Grid,
     Report,
+    RowsArgument,
     RunArgument,
     Samples,
+    Scheduler,
     Seed,
     Set,
+    Workers,
     reading_options,
     settings_options,
 )
@@ -126,7 +129,10 @@ def fit(
 def evaluate(
     run: RunArgument,
     given: Given,
-    data: DataArgument = None,
+    data: RowsArgument = None,
+    out: Annotated[
+        Path | None, typer.Option(help="For DATA in parts: a folder for the numbers of each row, and metrics.json.")
+    ] = None,
     samples: Samples = 512,
     seed: Seed = 0,
     device: Device = "auto",
@@ -134,11 +140,13 @@ def evaluate(
     replace: Annotated[
         bool, typer.Option("--replace", help="Store the numbers in place of those of more samples too.")
     ] = False,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
 ) -> None:
     """The ELBO, the importance-weighted NLL and more, with standard errors, on the run's test rows or on DATA."""
     from priory.workbench.cli.commands.evaluate import evaluate_run
 
-    evaluate_run(run, data, samples, seed, device, given, as_json, replace)
+    evaluate_run(run, data, out, samples, seed, device, given, as_json, replace, workers, scheduler)
 
 
 for _name, _command in ROW_COMMANDS.items():

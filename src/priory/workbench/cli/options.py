@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from priory.workbench.data import TEXT_OPTIONS
 from priory.workbench.data.embedded import EMBEDDED, existing_file
+from priory.workbench.data.shards import is_pattern
 from priory.workbench.runs.config import kind_of
 from priory.workbench.settings.model import REGISTRIES, ModelSettings
 from priory.workbench.settings.run import DataSettings
@@ -23,7 +24,7 @@ Given = dict[str, Any]  # the values of the options that were given, by the path
 
 
 def _checked_data(data: str | None) -> str | None:
-    if data is not None and data not in EMBEDDED:
+    if data is not None and data not in EMBEDDED and not is_pattern(data):
         existing_file(Path(os.path.realpath(data)))
     return data
 
@@ -42,6 +43,14 @@ DataArgument = Annotated[
         help="A file (.npy .npz .csv .tsv .parquet .h5ad, IDX), a folder of .parquet files, or digits.",
     ),
 ]
+RowsArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="DATA",
+        callback=_checked_data,
+        help="As for `priory fit`; or parts, such as 'shards/*.parquet', with one output each in the folder --out.",
+    ),
+]
 RunArgument = Annotated[
     Path,
     typer.Argument(metavar="RUN", callback=_checked_run, help="A run folder, as `priory fit --out RUN` leaves it."),
@@ -55,6 +64,21 @@ Report = Annotated[bool, typer.Option("--report/--no-report", help="Write the pa
 Copy = Annotated[bool, typer.Option("--copy", help="Write into a copy of DATA (csv, tsv, h5ad).")]
 SafeCsv = Annotated[
     bool, typer.Option("--safe-csv", help="In .csv and .tsv, an apostrophe before text that begins like a formula.")
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", min=1, max=4096, help="Processes that share the parts of DATA.", rich_help_panel="DATA in parts"
+    ),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="A Dask cluster that shares them instead: tcp://host:8786, or the scheduler's file.",
+        rich_help_panel="DATA in parts",
+    ),
 ]
 Grid = Annotated[
     str | None,

@@ -8,13 +8,15 @@ import typer
 
 from priory.workbench.cli.options import (
     Copy,
-    DataArgument,
     Device,
     Given,
+    RowsArgument,
     RunArgument,
     SafeCsv,
     Samples,
+    Scheduler,
     Seed,
+    Workers,
     reading_options,
 )
 
@@ -42,26 +44,36 @@ def sample(
 def embed(
     run: RunArgument,
     given: Given,
-    data: DataArgument = None,
+    data: RowsArgument = None,
     out: Annotated[
-        Path | None, typer.Option(help="Where to: .npz .csv .tsv .parquet .h5ad; default embedding.npz.")
+        Path | None,
+        typer.Option(
+            help="Where to: .npz .csv .tsv .parquet .h5ad; default embedding.npz; of parts a folder, or 'DIR/*.csv'."
+        ),
     ] = None,
     copy: Copy = False,
     device: Device = "auto",
     safe_csv: SafeCsv = False,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
 ) -> None:
     """Each row's posterior mean and scale, and with a grid prior its place on the map."""
     from priory.workbench.cli.commands.rows import embed_run
 
-    embed_run(run, data, out, copy, device, given, safe_csv)
+    embed_run(run, data, out, copy, device, given, safe_csv, workers, scheduler)
 
 
 @reading_options
 def map_rows(
     run: RunArgument,
     given: Given,
-    data: DataArgument = None,
-    out: Annotated[Path | None, typer.Option(help="Where to: .csv .tsv .npz .parquet .h5ad; default map.csv.")] = None,
+    data: RowsArgument = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where to: .csv .tsv .npz .parquet .h5ad; default map.csv; of parts a folder, or 'DIR/*.csv'."
+        ),
+    ] = None,
     copy: Copy = False,
     figure: Annotated[
         Path | None, typer.Option(help="The picture of the rows on the map: .png .svg .pdf; default beside --out.")
@@ -72,38 +84,45 @@ def map_rows(
     samples: Samples = 64,
     device: Device = "auto",
     safe_csv: SafeCsv = False,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
 ) -> None:
     """Each row's place on the grid behind the model, its spread, node and log-likelihood; and a picture."""
     from priory.workbench.cli.commands.map import map_run
 
-    map_run(run, data, out, copy, figure, predict or [], samples, device, given, safe_csv)
+    map_run(run, data, out, copy, figure, predict or [], samples, device, given, safe_csv, workers, scheduler)
 
 
 @reading_options
 def score(
     run: RunArgument,
     given: Given,
-    data: DataArgument = None,
+    data: RowsArgument = None,
     out: Annotated[
-        Path | None, typer.Option(help="Where to: .csv .tsv .npz .parquet .h5ad; default scores.csv.")
+        Path | None,
+        typer.Option(
+            help="Where to: .csv .tsv .npz .parquet .h5ad; default scores.csv; of parts a folder, or 'DIR/*.csv'."
+        ),
     ] = None,
     samples: Samples = 512,
     seed: Seed = 0,
     copy: Copy = False,
     device: Device = "auto",
     safe_csv: SafeCsv = False,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
 ) -> None:
     """Each row's estimated log-likelihood in nats; the lowest are outliers."""
     from priory.workbench.cli.commands.rows import score_run
 
-    score_run(run, data, out, samples, seed, copy, device, given, safe_csv)
+    score_run(run, data, out, samples, seed, copy, device, given, safe_csv, workers, scheduler)
 
 
 @reading_options
 def impute(
     run: RunArgument,
     given: Given,
-    data: DataArgument = None,
+    data: RowsArgument = None,
     out: Annotated[Path | None, typer.Option(help="Where to: .csv .tsv .npz .parquet; default imputed.csv.")] = None,
     steps: Annotated[
         int, typer.Option(min=1, max=10**6, help="Steps of the sampler, of a VAE; a classical GTM needs none.")

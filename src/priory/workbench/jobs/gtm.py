@@ -281,6 +281,11 @@ def filled(
     return torch.cat(parts)
 
 
+def row_numbers(model: MapModel, rows: DatasetRows, num_samples: int, seed: int) -> dict[str, np.ndarray]:
+    """The numbers of each row whose means `measure` has."""
+    return {"nll": -score(model, rows, num_samples, seed)}
+
+
 def sample(model: MapModel, number: int, seed: int, mean: bool) -> Tensor:
     """New rows in the data's units, (number, columns of the model); with `mean`, images of nodes that were drawn."""
     random = np.random.RandomState(np.random.MT19937(seed))

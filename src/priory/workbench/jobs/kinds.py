@@ -1,13 +1,17 @@
 """The jobs that commands do with a model, for each kind of run."""
 
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 from torch import Tensor
 
 from priory.evaluation import Evaluation
 from priory.workbench.data import DatasetRows
 from priory.workbench.jobs import gtm, vae
 from priory.workbench.report.run import PageJobs
+from priory.workbench.runs.folder import RunFolder
+from priory.workbench.runs.kinds import open_run
 
 
 class Jobs(PageJobs, Protocol):
@@ -19,6 +23,8 @@ class Jobs(PageJobs, Protocol):
         self, model: Any, rows: DatasetRows, num_samples: int, seed: int, progress: Any = None
     ) -> Evaluation: ...
 
+    def row_numbers(self, model: Any, rows: DatasetRows, num_samples: int, seed: int) -> dict[str, np.ndarray]: ...
+
     def filled(
         self, model: Any, rows: DatasetRows, num_steps: int, seed: int, draw: bool, *, progress: Any = None
     ) -> Tensor: ...
@@ -27,3 +33,17 @@ class Jobs(PageJobs, Protocol):
 
 
 JOBS: dict[str, Jobs] = {"vae": vae, "gtm": gtm}
+
+
+class Opened(NamedTuple):
+    """A run, its model on the device, and the jobs of its kind."""
+
+    run: RunFolder
+    model: Any
+    jobs: Jobs
+
+
+def opened(path: Path, device: str) -> Opened:
+    """Open a run and its model on the device."""
+    run = open_run(path)
+    return Opened(run, run.load_model().to(device), JOBS[run.kind])

@@ -23,6 +23,7 @@ from priory.evaluation import (
     cluster_agreement,
     clusters,
     evaluate,
+    evaluate_rows,
     has_clusters,
     impute,
     log_likelihood,
@@ -329,9 +330,16 @@ def score(
     *,
     progress: Progress | None = None,
 ) -> np.ndarray:
-    """The estimated log p(x) of each row, in nats."""
+    """The estimated log p(x) of each row, in nats; the noise of a row depends on the seed and on its id alone."""
+    with own_noise(seed, device_of(model)):  # of a prior that estimates its normalizer
+        return log_likelihood(model, rows, num_samples=num_samples, seed=seed, progress=progress).cpu().numpy()
+
+
+def row_numbers(model: AnyModel, rows: DatasetRows, num_samples: int, seed: int) -> dict[str, np.ndarray]:
+    """The numbers of each row whose means `measure` has; the noise of a row depends on the seed and on its id alone."""
     with own_noise(seed, device_of(model)):
-        return log_likelihood(model, rows, num_samples=num_samples, progress=progress).cpu().numpy()
+        found = evaluate_rows(model, rows, num_samples=num_samples, seed=seed)
+    return {name: values.numpy() for name, values in found.items()}
 
 
 def filled(

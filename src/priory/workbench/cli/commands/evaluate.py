@@ -7,14 +7,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from priory._support.files import write_json
 from priory._support.locking import sole_writer
 from priory.evaluation import Estimate, Evaluation, LowEffectiveSampleSizeWarning
 from priory.workbench.cli.commands.opening import chosen_rows, opened_model
-from priory.workbench.cli.terminal import print_json, row_progress, say_on_stderr, show_metrics
+from priory.workbench.cli.commands.parts import PartsRequest, parts_request, run_parts
+from priory.workbench.cli.terminal import print_json, row_progress, say, say_on_stderr, show_metrics
 from priory.workbench.data import DatasetRows, telling_rows
 from priory.workbench.jobs.kinds import Jobs
+from priory.workbench.jobs.part_metrics import SAMPLED_ROWS, merged_metrics
+from priory.workbench.jobs.parts import asides
 from priory.workbench.report.run import REPORT
 from priory.workbench.runs.folder import METRICS, RunFolder, model_stamp
+from priory.workbench.runs.kinds import open_run
 
 EVALUATION_SEED = 0
 
@@ -22,13 +27,25 @@ EVALUATION_SEED = 0
 def evaluate_run(
     path: Path,
     data: str | None,
+    out: Path | None,
     num_samples: int,
     seed: int,
     device: str,
     reading: dict[str, Any],
     as_json: bool,
     replace: bool,
+    workers: int | None,
+    scheduler: str | None,
 ) -> None:
+    shared = parts_request(open_run(path), data, out, reading, device, workers, scheduler)
+    if shared is not None:
+        _evaluate_parts(shared, num_samples, seed, as_json)
+        return
+    if out is not None:
+        raise ValueError(
+            f"--out {out}: expected DATA in parts, such as 'shards/*.parquet' or a folder of .parquet files, and a "
+            "folder for one output per part; leave --out out for other data"
+        )
     stamp = model_stamp(path)
     run, model, jobs = opened_model(path, device)
     rows = chosen_rows(run, data, reading, telling_rows)
@@ -45,6 +62,20 @@ def evaluate_run(
         show_metrics(metrics, title, jobs.DESCRIPTIONS)
     if data is None and stamp is not None:  # after the numbers were said: the folder may not be one to write to
         _keep_metrics(run, stamp, metrics, num_samples, seed, replace)
+
+
+def _evaluate_parts(request: PartsRequest, num_samples: int, seed: int, as_json: bool) -> None:
+    """Write the numbers of each row by part, and the metrics of all rows."""
+    tell = say_on_stderr if as_json else say
+    found, job, parts = run_parts("evaluate", request, tell=tell, num_samples=num_samples, seed=seed)
+    metrics, rows = merged_metrics(found, asides(job, parts), seed)
+    tree = found.run.metrics_tree(metrics, num_samples, seed)
+    tree["evaluation"] |= {"rows": rows, "sampled_rows": min(rows, SAMPLED_ROWS)}
+    write_json(job.out / METRICS, tree)
+    if as_json:
+        print_json(tree)
+    else:
+        show_metrics(metrics, f"{request.data}: {rows} rows, nats per row", found.jobs.DESCRIPTIONS)
 
 
 def _keep_metrics(

@@ -5,24 +5,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from priory._support.seeds import own_noise
-from priory.grid.landscapes import ClassPrediction
 from priory.maps import TopographicMap
-from priory.workbench.cli.commands.opening import chosen_device, chosen_rows, opened_model
+from priory.workbench.cli.commands.opening import chosen_rows, opened_model
+from priory.workbench.cli.commands.parts import parts_request, run_parts
 from priory.workbench.cli.commands.printing import note_rows
-from priory.workbench.cli.commands.rows import kept, output_of
+from priory.workbench.cli.commands.rows import output_of, own_splits
 from priory.workbench.cli.terminal import row_progress, say
-from priory.workbench.data import Dataset, DatasetRows, write_rows
+from priory.workbench.data import Dataset, write_rows
+from priory.workbench.jobs.rows import MAP_SEED, kept, predictions, rows_with_labels
 from priory.workbench.pictures.maps import draw_map, some_rows
-from priory.workbench.runs.folder import RunFolder
 from priory.workbench.runs.kinds import open_run
 from priory.workbench.runs.outputs import check_place
 
 PICTURES = (".png", ".svg", ".pdf")
 MARK = "priory map"  # in the picture: the next map may replace it
-SEED = 0  # of the importance samples
 
 
 def map_run(
@@ -36,23 +33,32 @@ def map_run(
     device: str,
     reading: dict[str, Any],
     safe: bool,
+    workers: int | None,
+    scheduler: str | None,
 ) -> None:
     from priory.plots import save_figure
 
+    shared = parts_request(open_run(path), data, out, reading, device, workers, scheduler, copy=copy, safe=safe)
+    if shared is not None:
+        if figure is not None:
+            raise ValueError("--figure: expected no picture of DATA in parts; leave it out")
+        run_parts("map", shared, num_samples=num_samples, predict=tuple(predict))
+        return
     out, copied = output_of(open_run(path), data, out, "map.csv", copy, reading, safe)
     asked, figure = figure, figure or out.with_suffix(".png")
     run, model, jobs = opened_model(path, device)
     _check_figure(figure, {data or run.settings.data.source, run.settings.data.source}, asked=asked is not None)
     surface = jobs.surface(model, num_samples)
     no_picture = _why_no_picture(surface.nodes.shape[1], asked)
-    known = _rows_with_labels(run, predict)
+    known = rows_with_labels(run, predict)
     rows = chosen_rows(run, data, reading, Dataset.all_rows)
-    with row_progress("map", len(rows)) as progress, own_noise(SEED, torch.device(chosen_device(device))):
-        drawn = TopographicMap(surface, rows, progress=progress)
-        columns = _columns(drawn)
-    columns |= _predictions(TopographicMap(surface, known), known, drawn, predict) if known is not None else {}
+    drawn = TopographicMap(surface, rows)
+    with row_progress("map", len(rows)) as progress:
+        scores = jobs.score(model, rows, num_samples, MAP_SEED, progress=progress)
+    columns = {name: column.numpy() for name, column in drawn.places.columns().items()} | {"log_likelihood": scores}
+    columns |= predictions(TopographicMap(surface, known), known, drawn, predict) if known is not None else {}
     if copied["template"] is None:
-        columns = kept(rows, run, data, taken=("id", "ids", *columns)) | columns
+        columns = kept(rows, own_splits(run, data), taken=("id", "ids", *columns)) | columns
     places = drawn.places.place.numpy()
     arrays = {"map": places} if out.suffix == ".h5ad" else {}  # obsm, where scanpy draws from
     write_rows(out, ids=rows.ids, columns=columns, arrays=arrays, **copied)
@@ -89,37 +95,3 @@ def _why_no_picture(axes: int, asked: Path | None) -> str:
             "the columns u1, u2, ... of --out"
         )
     return "" if axes == 2 else f"no picture: it is of a grid of two dimensions, and this one has {axes}"
-
-
-def _rows_with_labels(run: RunFolder, predict: list[str]) -> DatasetRows | None:
-    """The run's training rows, whose labels are to be predicted; None where none are asked for."""
-    if not predict:
-        return None
-    rows = run.load_dataset(drawn=True).rows("train")
-    unknown = [name for name in predict if name not in rows.labels]
-    if unknown:
-        raise ValueError(
-            f"--predict {unknown[0]}: expected a label of the run's data, which have "
-            f"{', '.join(rows.labels) or 'no labels'}; name one of them, or train with --labels {unknown[0]}"
-        )
-    return rows
-
-
-def _predictions(
-    training: TopographicMap, known: DatasetRows, drawn: TopographicMap, labels: list[str]
-) -> dict[str, np.ndarray]:
-    """Columns of labels that the landscapes of the training rows predict."""
-    columns = {}
-    for name in labels:
-        found = drawn.predict(training.landscape(known.labels[name]))
-        if isinstance(found, ClassPrediction):
-            columns[f"{name}_predicted"] = np.array(found.label)
-            columns[f"{name}_confidence"] = found.confidence.numpy()
-        else:
-            columns[f"{name}_predicted"], columns[f"{name}_scale"] = found.mean.numpy(), found.scale.numpy()
-    return columns
-
-
-def _columns(drawn: TopographicMap) -> dict[str, np.ndarray]:
-    columns = drawn.places.columns() | {"log_likelihood": drawn.log_likelihood}
-    return {name: column.numpy() for name, column in columns.items()}

@@ -1,7 +1,7 @@
 """A run, its model, and the rows that a command reads."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -9,29 +9,18 @@ from priory._support.messages import shortened
 from priory.workbench.cli.commands.interruptions import how_to_go_on
 from priory.workbench.cli.terminal import say_on_stderr
 from priory.workbench.data import DatasetRows
-from priory.workbench.jobs.kinds import JOBS, Jobs
+from priory.workbench.jobs.kinds import Opened, opened
 from priory.workbench.runs.config import note_of_newer_version
 from priory.workbench.runs.folder import RunFolder
-from priory.workbench.runs.kinds import open_run
-
-
-class Opened(NamedTuple):
-    """A run, its model on the device, and the jobs of its kind."""
-
-    run: RunFolder
-    model: Any
-    jobs: Jobs
 
 
 def opened_model(path: Path, device: str) -> Opened:
     """Open a run and its model on the device; print a note if training has not ended."""
-    run = open_run(path)
     say_if_newer(path)
-    device = chosen_device(device)
-    model = run.load_model().to(device)
-    if not run.finished:
+    found = opened(path, chosen_device(device))
+    if not found.run.finished:
         say_on_stderr(f"training has not ended: these are the best weights so far; {how_to_go_on(path)}")
-    return Opened(run, model, JOBS[run.kind])
+    return found
 
 
 def say_if_newer(path: Path) -> None:

@@ -11,10 +11,11 @@ import torch
 
 from priory._support.memory import require_memory
 from priory.workbench.cli.commands.opening import chosen_rows, opened_model
+from priory.workbench.cli.commands.parts import parts_request, run_parts
 from priory.workbench.cli.commands.printing import note_rows
 from priory.workbench.cli.terminal import row_progress, say
-from priory.workbench.data import TEXT_OPTIONS, Dataset, DatasetRows, TextOptions, check_output, write_rows
-from priory.workbench.data.splits import split_names
+from priory.workbench.data import TEXT_OPTIONS, Dataset, TextOptions, check_output, write_rows
+from priory.workbench.jobs.rows import kept, labels_of
 from priory.workbench.runs.folder import RunFolder
 from priory.workbench.runs.kinds import open_run
 from priory.workbench.runs.outputs import check_place
@@ -64,13 +65,25 @@ def context_given(run: RunFolder, given: Sequence[str]) -> Any:
 
 
 def embed_run(
-    path: Path, data: str | None, out: Path | None, copy: bool, device: str, reading: dict[str, Any], safe: bool
+    path: Path,
+    data: str | None,
+    out: Path | None,
+    copy: bool,
+    device: str,
+    reading: dict[str, Any],
+    safe: bool,
+    workers: int | None,
+    scheduler: str | None,
 ) -> None:
+    shared = parts_request(open_run(path), data, out, reading, device, workers, scheduler, copy=copy, safe=safe)
+    if shared is not None:
+        run_parts("embed", shared)
+        return
     out, copied = output_of(open_run(path), data, out, "embedding.npz", copy, reading, safe)
     run, model, jobs = opened_model(path, device)
     rows = chosen_rows(run, data, reading, Dataset.all_rows)
     arrays = jobs.embed(model, rows)
-    columns = {} if copied["template"] else kept(rows, run, data, taken=("id", "ids", *arrays))
+    columns = {} if copied["template"] else kept(rows, own_splits(run, data), taken=("id", "ids", *arrays))
     write_rows(out, ids=rows.ids, columns=columns, arrays=arrays, **copied)
     what = ", ".join(f"{name} {values.shape}" for name, values in arrays.items())
     say(f"{len(rows)} rows ({what}): {out}")
@@ -88,7 +101,13 @@ def score_run(
     device: str,
     reading: dict[str, Any],
     safe: bool,
+    workers: int | None,
+    scheduler: str | None,
 ) -> None:
+    shared = parts_request(open_run(path), data, out, reading, device, workers, scheduler, copy=copy, safe=safe)
+    if shared is not None:
+        run_parts("score", shared, num_samples=num_samples, seed=seed)
+        return
     out, copied = output_of(open_run(path), data, out, "scores.csv", copy, reading, safe)
     run, model, jobs = opened_model(path, device)
     rows = chosen_rows(run, data, reading, Dataset.all_rows)
@@ -96,7 +115,7 @@ def score_run(
         scores = jobs.score(model, rows, num_samples, seed, progress=progress)
     columns = {"log_likelihood": scores}
     if copied["template"] is None:
-        columns |= kept(rows, run, data, taken=("id", "ids", "log_likelihood"))
+        columns |= kept(rows, own_splits(run, data), taken=("id", "ids", "log_likelihood"))
     write_rows(out, ids=rows.ids, columns=columns, **copied)
     lowest = ", ".join(f"{rows.ids[i]} ({scores[i]:.1f})" for i in np.argsort(scores)[:5])
     say(f"{len(rows)} rows scored: {out}")
@@ -136,18 +155,7 @@ def impute_run(
     note_rows("no value for a cell of", rows, np.isnan(x).any(1))
 
 
-def labels_of(rows: DatasetRows, taken: Sequence[str]) -> dict[str, np.ndarray]:
-    """The labels of the rows; those with a name of `taken` get the prefix label_."""
-    return {f"label_{name}" if name in taken else name: column for name, column in rows.labels.items()}
-
-
-def kept(rows: DatasetRows, run: RunFolder, data: str | None, taken: Sequence[str]) -> dict[str, np.ndarray]:
-    """Columns for the split and the labels of the rows, under other names than `taken`."""
-    split = split_names(rows.indices, _own_splits(run, data), "new")
-    return {"split": split, **labels_of(rows, (*taken, "split"))}
-
-
-def _own_splits(run: RunFolder, data: str | None) -> dict[str, np.ndarray]:
+def own_splits(run: RunFolder, data: str | None) -> dict[str, np.ndarray]:
     """The run's split if these are its rows; none for new data, which is also its own file if that has changed."""
     source = run.settings.data.source
     if data is None:

@@ -1,0 +1,1 @@
+"""Packages of somebody else's, one a file."""

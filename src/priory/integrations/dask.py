@@ -1,0 +1,187 @@
+"""Passes over the rows of Dask's collections: lazy, and equal to the same pass over rows in memory.
+
+An array (rows, columns) in blocks of rows gives an array, a data frame gives a data frame with its index, and a bag of
+AnnData, one item a file, gives a bag of data frames with the names of the observations.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+
+from priory._support.optional import require
+from priory.distributions.chain import center_of
+from priory.evaluation import log_likelihood
+from priory.maps.places import REACH, places_of
+from priory.maps.surfaces import Surface, surface_of
+from priory.model import (
+    ConditionalModel,
+    LatentVariableModel,
+    cast_like,
+    evaluation_mode,
+    given,
+    posterior_of,
+)
+from priory.rows import Rows, as_rows, batches_with_context
+from priory.rows.arrays import ArrayRows
+
+BATCH = 1024  # rows that a model reads together
+Numbers: TypeAlias = Callable[[Any, Rows], np.ndarray]  # of a model and rows, (rows, numbers)
+
+
+def embed(model: Any, data: Any) -> Any:
+    """Return the center of q(z | x) of each row, or a fitted GTM's E[u | x]: columns `z_0`, `z_1`, ...
+
+    Args:
+        model: a VAE or another `LatentVariableModel`, a fitted `GTM`, or a pipeline that ends with one.
+        data: a Dask array (N, D), a Dask data frame, or a bag of AnnData.
+
+    Returns:
+        A lazy collection of the same kind, (N, L).
+
+    Raises:
+        ImportError: Dask is not installed.
+        TypeError: the data are of another kind.
+
+    >>> import dask.array
+    >>> from priory import VAE, BernoulliDecoder, NormalEncoder, StandardNormal, mlp
+    >>> vae = VAE(NormalEncoder(mlp(6, [8], 4)), BernoulliDecoder(mlp(2, [8], 6)), StandardNormal(2))
+    >>> embed(vae, dask.array.ones((100, 6), chunks=(50, 6), dtype="float32")).compute().shape
+    (100, 2)
+    """
+    return _over(data, _codes, model)
+
+
+def score(model: Any, data: Any, *, num_samples: int = 512, seed: int = 0) -> Any:
+    """Return log p(x) of each row in nats: `log_likelihood` with this seed; of a fitted GTM exact.
+
+    The noise of a row depends on the seed and on the row's number in the array, its index in the data frame, or its
+    name in AnnData; so blocks and workers do not change the numbers. Indices that occur twice share their noise.
+
+    Args:
+        model: as for `embed`.
+        data: as for `embed`.
+        num_samples: importance samples a row.
+        seed: of the noise.
+
+    Returns:
+        A lazy collection of the same kind, (N, 1), with the column `log_likelihood`.
+
+    Raises:
+        ImportError, TypeError: as for `embed`.
+        ValueError: the sizes of the blocks of an array are not known.
+
+    >>> import dask.array
+    >>> from priory import GTM
+    >>> x = dask.array.random.default_rng(0).normal(size=(100, 3), chunks=(50, 3))
+    >>> gtm = GTM(points_per_side=4).fit(x.compute())
+    >>> bool(np.allclose(score(gtm, x)[:, 0], gtm.score_samples(x.compute())))
+    True
+    """
+    return _over(data, partial(_scores, num_samples=num_samples, seed=seed), model, ["log_likelihood"])
+
+
+def places(map: Any, data: Any) -> Any:
+    """Return each row's place on a map: columns `u1`, `u2`, ..., as `TopographicMap.places.place` has them.
+
+    Args:
+        map: a model with a grid, a fitted `GTM`, a pipeline that ends with one, or a `TopographicMap`.
+        data: as for `embed`.
+
+    Returns:
+        A lazy collection of the same kind, (N, C).
+
+    Raises:
+        ImportError, TypeError: as for `embed`.
+        ValueError: the model has no grid.
+
+    >>> import dask.array
+    >>> from priory import GTM
+    >>> x = dask.array.random.default_rng(0).normal(size=(100, 3), chunks=(50, 3))
+    >>> places(GTM(points_per_side=4).fit(x.compute()), x).compute().shape
+    (100, 2)
+    """
+    surface = surface_of(getattr(map, "surface", map))
+    names = [f"u{axis}" for axis in range(1, surface.nodes.shape[1] + 1)]
+    return _over(data, partial(_places, reach=getattr(map, "reach", REACH)), surface, names)
+
+
+def _over(data: Any, numbers: Callable[[Any, Rows], np.ndarray], model: Any, names: Sequence[str] | None = None) -> Any:
+    """A lazy collection of numbers of the rows; the model is one node of the graph, which each worker gets once."""
+    dask = require("dask", "scale", "a Dask collection")
+    kind, shared = type(data).__name__, dask.delayed(model, pure=True)
+    if kind == "Array" and data.ndim > 1:
+        if any(map(np.isnan, data.chunks[0])):
+            raise ValueError(
+                "data: expected an array whose blocks have known sizes, because rows are numbered through them, got "
+                "unknown ones; call data.compute_chunk_sizes()"
+            )
+        data = data.rechunk(dict.fromkeys(range(1, data.ndim), -1))
+        example = _of_array(np.zeros((1, *data.shape[1:]), data.dtype), numbers, model)
+        return data.map_blocks(
+            _of_array,
+            numbers,
+            model=shared,
+            chunks=(data.chunks[0], (example.shape[1],)),
+            drop_axis=list(range(2, data.ndim)),
+            meta=example[:0],
+            dtype=example.dtype,
+        )
+    if kind == "DataFrame":
+        example = _of_frame(data._meta_nonempty, numbers, model, names)
+        return data.map_partitions(_of_frame, numbers, shared, names, meta=example.iloc[:0])
+    if kind == "Bag":
+        return data.map(_of_annotated, numbers=numbers, model=shared, names=names)
+    raise TypeError(
+        f"data: expected a Dask array of rows (N, D), a Dask data frame, or a bag of AnnData, got {kind}; other rows "
+        "are read in this process: priory.log_likelihood, priory.TopographicMap, model.encode"
+    )
+
+
+def _of_array(block: np.ndarray, numbers: Numbers, model: Any, block_info: Any = None) -> np.ndarray:
+    if len(block) == 0:
+        return _of_array(np.zeros((1, *block.shape[1:]), block.dtype), numbers, model)[:0]
+    first = block_info[0]["array-location"][0][0] if block_info else 0
+    return numbers(model, ArrayRows(block, ids=range(first, first + len(block))))
+
+
+def _of_frame(frame: Any, numbers: Numbers, model: Any, names: Sequence[str] | None) -> Any:
+    index = frame.index
+    if len(frame) == 0:
+        frame = frame.reindex([0], fill_value=0)
+    found = numbers(model, as_rows(frame, "data"))[: len(index)]
+    return require("pandas", "tables", "a data frame").DataFrame(found, index=index, columns=_named(found, names))
+
+
+def _of_annotated(data: Any, numbers: Numbers, model: Any, names: Sequence[str] | None) -> Any:
+    found = numbers(model, as_rows(data, "data"))
+    frame = require("pandas", "tables", "a data frame").DataFrame
+    return frame(found, index=data.obs_names, columns=_named(found, names))
+
+
+def _named(found: np.ndarray, names: Sequence[str] | None) -> Sequence[str]:
+    return [f"z_{i}" for i in range(found.shape[1])] if names is None else names
+
+
+@torch.no_grad()
+def _codes(model: Any, rows: Rows) -> np.ndarray:
+    if not isinstance(model, LatentVariableModel | ConditionalModel):
+        return np.concatenate([model.transform(x.numpy()) for x, _ in batches_with_context(rows, BATCH)])
+    with evaluation_mode(model):
+        batches = batches_with_context(rows, BATCH)
+        parts = [center_of(posterior_of(given(model, context), cast_like(x, model))) for x, context in batches]
+    return torch.cat(parts).cpu().numpy()
+
+
+def _scores(model: Any, rows: Rows, *, num_samples: int, seed: int) -> np.ndarray:
+    if isinstance(model, LatentVariableModel | ConditionalModel):
+        return log_likelihood(model, rows, num_samples=num_samples, seed=seed).cpu().numpy()[:, None]
+    surface = surface_of(model)
+    return np.concatenate([surface.log_likelihood(x).numpy() for x, _ in batches_with_context(rows, BATCH)])[:, None]
+
+
+def _places(surface: Surface, rows: Rows, *, reach: float) -> np.ndarray:
+    shares = (given(surface, context).responsibilities(x) for x, context in batches_with_context(rows, BATCH))
+    return np.concatenate([places_of(share, surface.nodes, reach).place.numpy() for share in shares])

@@ -1,0 +1,197 @@
+"""Row commands over a data set in parts: `priory score RUN 'shards/*.parquet' --out DIR --workers 8`."""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from priory._support.files import remove_leftovers
+from priory._support.locking import sole_writer
+from priory._support.messages import first_few
+from priory.workbench.cli.commands.opening import chosen_device, opened_model
+from priory.workbench.cli.errors import can_be_mended, said_in_a_line
+from priory.workbench.cli.terminal import row_progress, say, say_on_stderr
+from priory.workbench.data import TEXT_OPTIONS, TextOptions
+from priory.workbench.data.parts import Part, count_rows, in_parts, numbered, parts_of
+from priory.workbench.data.shards import is_pattern
+from priory.workbench.jobs.dealing import Deal, dealing
+from priory.workbench.jobs.kinds import Opened
+from priory.workbench.jobs.parts import (
+    PartsJob,
+    begin,
+    check_outputs,
+    do_part,
+    model_checksum,
+    require_free,
+)
+from priory.workbench.jobs.rows import ROW_JOBS
+from priory.workbench.runs.folder import RunFolder
+
+SHOWN_CAUSES = 5
+
+
+class PartsRequest(NamedTuple):
+    """What a row command is asked for, other than its own options."""
+
+    run: Path
+    data: str
+    out: Path  # a folder, or DIR/*.csv, whose ending the outputs have
+    reading: dict[str, Any]
+    device: str
+    workers: int | None = None
+    scheduler: str | None = None
+    copy: bool = False
+    safe: bool = False
+
+
+def parts_request(
+    run: RunFolder,
+    data: str | None,
+    out: Path | None,
+    reading: dict[str, Any],
+    device: str,
+    workers: int | None,
+    scheduler: str | None,
+    *,
+    copy: bool = False,
+    safe: bool = False,
+) -> PartsRequest | None:
+    """The request for outputs of parts; None if one output is asked for.
+
+    Raises:
+        ValueError: data in parts have no folder for their outputs, or other data are to be shared out.
+    """
+    source = data or run.settings.data.source
+    into_folder = out is not None and (out.stem == "*" or not out.suffix or out.is_dir())
+    if in_parts(source) and out is not None and into_folder:
+        return PartsRequest(run.path, source, out, reading, device, workers, scheduler, copy, safe)
+    shared = f"--workers {workers}" if workers is not None else f"--scheduler {scheduler}"
+    if (workers, scheduler) != (None, None) and not in_parts(source):
+        raise ValueError(
+            f"{shared}: expected DATA in parts, such as 'shards/*.parquet' or a folder of .parquet files, got "
+            f"{source!r}; write it in parts, or leave {shared.split()[0]} out"
+        )
+    if (workers, scheduler) != (None, None) or is_pattern(source):
+        raise ValueError(
+            f"--out: expected a folder for one output per part, such as --out scores or --out 'scores/*.csv', got "
+            f"{'none' if out is None else str(out)}; name one"
+        )
+    return None
+
+
+class Finished(NamedTuple):
+    """A job whose parts all have outputs."""
+
+    opened: Opened
+    job: PartsJob
+    parts: list[Part]
+
+
+def run_parts(command: str, request: PartsRequest, *, tell: Callable[[str], None] = say, **options: Any) -> Finished:
+    """Write one output for each part that has none yet; `tell` prints how many there are.
+
+    Raises:
+        ValueError: the folder holds something else, or an option does not fit.
+        SystemExit: with code 1, if parts failed; the others are written.
+    """
+    found = opened_model(request.run, request.device)
+    ending = request.out.suffix if request.out.stem == "*" else ".parquet"
+    out = request.out.parent if request.out.stem == "*" else request.out
+    job = PartsJob(
+        command,
+        request.run.resolve(),
+        model_checksum(found.run),
+        out.resolve(),
+        ending,
+        tuple(options.items()),
+        tuple(request.reading.items()),
+        device=chosen_device(request.device),
+        copy=request.copy,
+        safe=request.safe,
+    )
+    parts = parts_of(request.data)
+    require_free(job, parts)
+    check_outputs(job, parts)
+    ROW_JOBS[command](found, 0, **options)  # refuses what no part can have, such as a map without a grid
+    with ExitStack() as held:
+        deal = held.enter_context(dealing(request.workers, request.scheduler))
+        held.enter_context(sole_writer(job.out))
+        parts = _counted(found.run, deal, parts, request.reading)
+        rows = sum(part.rows or 0 for part in parts)
+        own = request.data == found.run.settings.data.source and rows == found.run.fingerprint.rows
+        job = replace(job, rows=rows, own_rows=own)
+        missing = begin(job, parts)
+        errors = _dealt(deal, job, missing)
+        remove_leftovers(job.out)
+    _say_written(job, parts, missing, errors, tell)
+    return Finished(found, job, parts)
+
+
+def _counted(run: RunFolder, deal: Deal, parts: Sequence[Part], reading: dict[str, Any]) -> list[Part]:
+    options = run.reading_options() | reading
+    text = TextOptions(**{name: options[name] for name in TEXT_OPTIONS}, known=run.modeled)
+    results = dict(deal(partial(_count, text), parts))
+    counts = [count if isinstance(count := results[part], int) else None for part in parts]
+    return numbered(parts, counts)
+
+
+def _count(text: TextOptions, part: Part) -> int | None:
+    """The number of rows; None for a part that cannot be read, which its own task says."""
+    try:
+        return count_rows(part.source, text)
+    except Exception as error:
+        if not can_be_mended(error):
+            raise
+        return None
+
+
+def _dealt(deal: Deal, job: PartsJob, parts: Sequence[Part]) -> dict[str, str]:
+    """The errors of the parts that failed, by their names."""
+    errors = {}
+    with row_progress(f"{job.command}: parts", len(parts)) as progress:
+        for done, (part, error) in enumerate(deal(partial(attempt, job), parts), 1):
+            progress(done)
+            if isinstance(error, BaseException):
+                errors[part.name] = _of_dask(error)
+            elif error is not None:
+                errors[part.name] = error
+    return errors
+
+
+def _of_dask(error: BaseException) -> str:
+    """The cause in a line, if Dask gave a part up because the workers that had it were lost; raises other errors."""
+    if type(error).__name__ != "KilledWorker":
+        raise error
+    return "the workers that worked on it were killed, such as for a lack of memory; give smaller parts"
+
+
+def attempt(job: PartsJob, part: Part) -> str | None:
+    """Write the output of a part; return the error in a line if it cannot be done."""
+    try:
+        do_part(job, part)
+        return None
+    except Exception as error:
+        if not can_be_mended(error):
+            raise
+        return said_in_a_line(error)
+
+
+def _say_written(
+    job: PartsJob,
+    parts: Sequence[Part],
+    missing: Sequence[Part],
+    errors: dict[str, str],
+    tell: Callable[[str], None],
+) -> None:
+    there = len(parts) - len(missing)
+    already = f" ({there} {'was' if there == 1 else 'were'} there)" if there else ""
+    tell(f"{len(parts) - len(errors)} of {len(parts)} parts{already}, {job.rows} rows: {job.out}")
+    if not errors:
+        return
+    say_on_stderr(("Error:", "bold red"), f" {len(errors)} of {len(parts)} parts failed: {first_few([*errors])}")
+    for cause in list(dict.fromkeys(errors.values()))[:SHOWN_CAUSES]:
+        say_on_stderr(f"{first_few([name for name, error in errors.items() if error == cause])}: {cause}")
+    say_on_stderr("mend or remove these parts, and give the same command again: it does only what is missing")
+    raise SystemExit(1)

@@ -1,0 +1,112 @@
+"""The parts of a data set: the file of each, its name among the others, and the number of its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from glob import has_magic
+from pathlib import Path
+
+import numpy as np
+
+from priory._support.messages import first_few
+from priory._support.optional import require
+from priory.workbench.data.reading.foreign import foreign
+from priory.workbench.data.reading.readers import FORMATS, is_text_table, read_table
+from priory.workbench.data.reading.text_options import TextOptions
+from priory.workbench.data.shards import is_pattern, shards_of
+
+_HEADER = ("a complete file", "write it again, or fetch it again")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file of a data set in parts.
+
+    Attributes:
+        name: its path below the folder of the data, without the ending.
+        source: the file.
+        first: the number of its first row in the whole data set.
+        rows: the number of its rows; None if the file cannot be read.
+    """
+
+    name: str
+    source: Path
+    first: int = 0
+    rows: int | None = None
+
+
+def in_parts(source: str) -> bool:
+    """Whether the source names a data set in parts: a pattern, or a folder of .parquet files."""
+    return is_pattern(source) or Path(source).is_dir()
+
+
+def parts_of(source: str) -> list[Part]:
+    """Return the parts of a pattern or a folder, in the order of their names; rows are not counted yet.
+
+    Raises:
+        FileNotFoundError: no file fits.
+        ValueError: two parts have one name.
+    """
+    base = _base(source).resolve()
+    parts = [Part(_name(path.absolute(), base), path.resolve()) for path in shards_of(source)]
+    names = [part.name for part in parts]
+    if double := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"source: expected parts with different names, got {first_few(double)} twice; rename them")
+    return parts
+
+
+def _base(source: str) -> Path:
+    """The folder that all files of a pattern lie in, by the pattern alone; a folder itself."""
+    folders = Path(source).parts
+    stop = next((i for i, part in enumerate(folders) if has_magic(part)), len(folders)) if is_pattern(source) else None
+    return Path(*folders[:stop])
+
+
+def _name(path: Path, base: Path) -> str:
+    """The path of a file below `base` without the ending of its format.
+
+    >>> _name(Path("/shards/year=2020/part.0.csv.gz"), Path("/shards"))
+    'year=2020/part.0'
+    """
+    ending = max((end for end in FORMATS if path.name.lower().endswith(end)), key=len, default=path.suffix)
+    relative = (path.parent.resolve() / path.name).relative_to(base).as_posix()
+    return relative[: len(relative) - len(ending)]
+
+
+def count_rows(path: Path, text: TextOptions) -> int:
+    """The number of rows of a file: by its header for .parquet, .npy and .h5ad, else by reading it.
+
+    Raises:
+        OSError, ValueError: it cannot be read.
+    """
+    if path.suffix == ".parquet":
+        parquet = require("pyarrow.parquet", "tables", "reading .parquet files")
+        with foreign(path.name, *_HEADER):
+            return int(parquet.read_metadata(path).num_rows)
+    if path.suffix == ".npy":
+        with foreign(path.name, *_HEADER):
+            return len(np.load(path, mmap_mode="r"))
+    if path.suffix == ".h5ad":
+        h5py = require("h5py", "anndata", "reading .h5ad files")
+        with foreign(path.name, *_HEADER), h5py.File(path) as file:
+            return len(file["obs"][file["obs"].attrs["_index"]])
+    return int(read_table(path, (), text if is_text_table(path) else None).matrix.shape[0])
+
+
+def numbered(parts: Sequence[Part], counts: Sequence[int | None]) -> list[Part]:
+    """Number the rows through the parts, of which the empty ones are left out.
+
+    A part that cannot be read counts as many rows as the one before it: parts are mostly of one size.
+
+    >>> parts = [Part(name, Path(name)) for name in "abcd"]
+    >>> [(part.name, part.first) for part in numbered(parts, [5, None, 0, 7])]
+    [('a', 0), ('b', 5), ('d', 10)]
+    """
+    found, first, size = [], 0, 0
+    for part, rows in zip(parts, counts, strict=True):
+        size = size if rows is None else rows
+        if rows != 0:
+            found.append(Part(part.name, part.source, first, rows))
+        first += size
+    return found

@@ -1,0 +1,231 @@
+"""A row command over a data set in parts: one output for each part, written whole or not at all."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from priory._support.files import not_a_folder, read_json, remove_leftovers, replacing, write_json
+from priory._support.messages import first_few
+from priory.training.states import STATE_FILE
+from priory.workbench.data import TEXT_OPTIONS, DatasetRows, TextOptions, check_output, read_arrays, write_rows
+from priory.workbench.data.parts import Part
+from priory.workbench.jobs.kinds import Opened, opened
+from priory.workbench.jobs.rows import ROW_JOBS, Values, kept
+from priory.workbench.runs.folder import MODEL, RunFolder
+
+RECORD = "parts.json"
+ASIDE = "sums"  # the folder of what is kept beside the outputs
+ANOTHER_FOLDER = "name another folder"
+Options = tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class PartsJob:
+    """A command with its options; processes that work on it get it.
+
+    Attributes:
+        command: a name of `ROW_JOBS`.
+        run: the run folder.
+        model: the checksum of its weights.
+        out: the folder of the outputs.
+        ending: of the outputs, such as .parquet.
+        options: of the command.
+        reading: how parts are read, other than the run's own data.
+        rows: the number of all rows.
+        own_rows: whether the parts are the data of the run, whose splits are known.
+        device: where the model is.
+        copy: whether outputs are copies of the parts with new columns.
+        safe: whether text that looks like a formula gets an apostrophe.
+    """
+
+    command: str
+    run: Path
+    model: str
+    out: Path
+    ending: str
+    options: Options
+    reading: Options
+    rows: int = 0
+    own_rows: bool = False
+    device: str = "cpu"
+    copy: bool = False
+    safe: bool = False
+
+    def output(self, part: Part) -> Path:
+        """The file of the part's output."""
+        return self.out / f"{part.name}{self.ending}"
+
+    def aside(self, part: Part) -> Path:
+        """The file of what is kept beside it."""
+        return self.out / ASIDE / f"{part.name}.npz"
+
+    def template(self, part: Part) -> Path | None:
+        """The file that the output is a copy of."""
+        return part.source if self.copy or self.ending == ".h5ad" else None
+
+    def described(self) -> dict[str, Any]:
+        """What decides the content of the outputs."""
+        settings = {"copy": self.copy, "safe": self.safe, "ending": self.ending}
+        return {
+            "command": self.command,
+            "model": self.model,
+            "options": dict(self.options) | dict(self.reading) | settings,
+        }
+
+
+def model_checksum(run: RunFolder) -> str:
+    """The SHA-256 checksum of a run's weights: those of the end, or the best so far."""
+    with (run.path / (MODEL if run.finished else STATE_FILE)).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def require_free(job: PartsJob, parts: Sequence[Part]) -> None:
+    """Refuse a folder that holds other files than the outputs of this job.
+
+    Raises:
+        ValueError: it is no folder, holds something else, or the outputs of another job.
+    """
+    out = job.out
+    if blocking := not_a_folder([out, *out.parents]):
+        raise ValueError(
+            f"--out {out}: expected a folder for one output per part, got the file {str(blocking)!r}; {ANOTHER_FOLDER}"
+        )
+    if any(out == part.source.parent for part in parts):
+        raise ValueError(f"--out {out}: expected another folder than that of the parts; {ANOTHER_FOLDER}")
+    record = _record(out)
+    if record is None:
+        if out.is_dir() and any(out.iterdir()):
+            raise ValueError(
+                f"--out {out}: expected an empty or a new folder, or one with outputs of this job, got one with other "
+                f"files and without {RECORD}; {ANOTHER_FOLDER}"
+            )
+        return
+    _require_same(f"--out {out}", record, job)
+    moved = [part.name for part in parts if record["parts"].get(part.name, [str(part.source)])[0] != str(part.source)]
+    if moved:
+        raise ValueError(
+            f"--out {out}: expected outputs of these parts, got those of other files with the same names "
+            f"({first_few(moved)}); {ANOTHER_FOLDER}"
+        )
+
+
+def _record(out: Path) -> dict[str, Any] | None:
+    file = out / RECORD
+    return read_json(file, "remove the folder, and give the command again") if file.is_file() else None
+
+
+def _require_same(where: str, record: Mapping[str, Any], job: PartsJob) -> None:
+    """Refuse outputs of another command, run or options."""
+    now, before = _as_stored(job.described()["options"]), record["options"]
+    changed = [name for name in now | before if now.get(name) != before.get(name)]
+    if record["command"] != job.command:
+        expected, got = f"of `priory {job.command}`", f"those of `priory {record['command']}`"
+    elif record["model"] != job.model:
+        expected, got = f"of the model of {job.run}", "those of another model, or of this one before it was trained on"
+    elif changed:
+        name = changed[0]
+        expected, got = f"with {name} {now.get(name)!r}", f"those with {before.get(name)!r}"
+    else:
+        return
+    raise ValueError(f"{where}: expected outputs {expected}, got {got}; {ANOTHER_FOLDER}")
+
+
+def _as_stored(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
+
+
+def begin(job: PartsJob, parts: Sequence[Part]) -> list[Part]:
+    """Record the job in its folder, and return the parts that have no output yet; this process holds the folder.
+
+    Outputs of parts whose rows had other numbers, because an earlier part has other rows now, are removed.
+    """
+    remove_leftovers(job.out)
+    before = (_record(job.out) or {"parts": {}})["parts"]
+    for part in parts:
+        if part.name in before and before[part.name][1] != part.first:
+            job.output(part).unlink(missing_ok=True)
+    table = {part.name: [str(part.source), part.first] for part in parts}
+    write_json(job.out / RECORD, job.described() | {"parts": before | table})
+    return [part for part in parts if not job.output(part).is_file()]
+
+
+def do_part(job: PartsJob, part: Part) -> None:
+    """Write the output of a part.
+
+    Raises:
+        OSError, ValueError: the part cannot be read or the output cannot be written.
+    """
+    with _one_thread():
+        found, compute = _prepared(job)
+        rows, names = _rows(found.run, job, part)
+        values = compute(rows)
+        if values.aside:
+            with replacing(job.aside(part)) as temporary:
+                np.savez(temporary, **values.aside)  # type: ignore[arg-type]
+        _write(found.run, job, part, rows, names, values)
+
+
+@lru_cache(maxsize=1)
+def _prepared(job: PartsJob) -> tuple[Opened, Callable[[DatasetRows], Values]]:
+    """The model and the command, ready for any part: once for each process."""
+    found = opened(job.run, job.device)
+    return found, ROW_JOBS[job.command](found, job.rows, **dict(job.options))
+
+
+def _rows(run: RunFolder, job: PartsJob, part: Part) -> tuple[DatasetRows, np.ndarray]:
+    """The rows of a part, and their ids in the file; ids that are numbers of rows go on through the parts."""
+    dataset = run.load_table(str(part.source), **dict(job.reading))
+    names = dataset.ids
+    numbers = np.arange(len(dataset))
+    if np.array_equal(names, numbers.astype(str)):
+        dataset = replace(dataset, ids=(part.first + numbers).astype(str))
+    return dataset.all_rows(), names
+
+
+def _write(run: RunFolder, job: PartsJob, part: Part, rows: DatasetRows, names: np.ndarray, values: Values) -> None:
+    options = run.reading_options() | dict(job.reading)
+    template = job.template(part)
+    columns = values.columns
+    if template is None:
+        splits = run.splits if job.own_rows else {}
+        columns = kept(rows, splits, ("id", "ids", *columns, *values.arrays), part.first) | columns
+    arrays = values.arrays if job.command != "map" or job.ending == ".h5ad" else {}
+    write_rows(
+        job.output(part),
+        ids=rows.ids if template is None else names,
+        columns=columns,
+        arrays=arrays,
+        template=template,
+        ids_column=options["ids"] if template else None,
+        text=TextOptions(**{name: options[name] for name in TEXT_OPTIONS}),
+        safe=job.safe,
+    )
+
+
+def check_outputs(job: PartsJob, parts: Sequence[Part]) -> None:
+    """Refuse an ending that cannot be written for these parts."""
+    for part in parts:
+        check_output(job.output(part), job.template(part), safe=job.safe)
+
+
+def asides(job: PartsJob, parts: Sequence[Part]) -> Iterator[dict[str, np.ndarray]]:
+    """What each part kept beside its output, in the order of the parts."""
+    return (read_arrays(job.aside(part)) for part in parts)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute in one thread inside the block: sums of more threads round in another order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

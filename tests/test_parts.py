@@ -1,0 +1,304 @@
+"""Row commands over data in parts: the numbers of one file, and what is there is not done again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from command_line import must_be_refused, must_succeed, run_cli, write_h5ad
+from priory.workbench.data.parts import parts_of
+from priory.workbench.jobs import gtm, vae
+from priory.workbench.runs.folder import MODEL
+from priory.workbench.settings.gtm import GTMRunSettings
+from priory.workbench.settings.run import RunSettings
+
+NAMES = ["x0", "x1", "x2"]  # as those of arrays
+CUTS = (0, 20, 21, 50, 90)  # of 90 rows, with a part of one row
+ROWS = np.random.default_rng(0).normal(size=(CUTS[-1], 3)).astype(np.float32)
+KINDS = np.array(["x", "y", "z"] * 30)
+COMMANDS = {
+    "embed": (),
+    "score": ("--samples", 4),
+    "map": ("--samples", 4, "--predict", "kind"),
+    "evaluate": ("--samples", 4),
+}
+
+
+def frame(start: int = 0, stop: int = CUTS[-1]) -> pd.DataFrame:
+    return pd.DataFrame(ROWS[start:stop], columns=NAMES).assign(kind=KINDS[start:stop])
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a run of a VAE with a map, one of a GTM, all rows in a file, and in parts of it."""
+    folder = tmp_path_factory.mktemp("parts")
+    (folder / "shards").mkdir()
+    frame().to_parquet(folder / "all.parquet")
+    for number, (start, stop) in enumerate(pairwise(CUTS)):
+        frame(start, stop).to_parquet(folder / "shards" / f"part-{number}.parquet")
+    data = {"source": str(folder / "all.parquet"), "labels": ("kind",)}
+    model = {"prior": "gtm", "points_per_side": 3, "hidden": (8,)}
+    settings = RunSettings.model_validate({"data": data, "model": model, "training": {"epochs": 1}})
+    with vae.new_run(settings, folder / "vae") as new:
+        vae.train(new.run, new.dataset, new.vae)
+    with gtm.new_gtm_run(GTMRunSettings.model_validate({"data": data}), folder / "gtm") as (run, found):
+        fitted = gtm.fit(run, found.dataset, "cpu")
+        run.write_splits(found.dataset)
+        run.write_config()
+        fitted.gtm.save(run.path / MODEL)
+    return folder
+
+
+@pytest.fixture
+def here(place, tmp_path, monkeypatch):
+    """The same folder of data; outputs go to a folder of the test's own, which is the working directory."""
+    monkeypatch.chdir(tmp_path)
+    return place
+
+
+def outputs(folder: Path | str) -> pd.DataFrame:
+    return pd.concat([pd.read_parquet(file) for file in sorted(Path(folder).glob("*.parquet"))], ignore_index=True)
+
+
+@pytest.mark.parametrize("kind", ["vae", "gtm"])
+@pytest.mark.parametrize("command", ["embed", "score", "map"])
+def test_parts_have_the_numbers_of_one_file(here, command, kind):
+    run = (command, here / kind)
+    assert run_cli(*run, here / "all.parquet", "--out", "one.parquet", *COMMANDS[command]) == 0
+    assert run_cli(*run, here / "shards" / "*.parquet", "--out", "parts", *COMMANDS[command]) == 0
+    one, parts = pd.read_parquet("one.parquet"), outputs("parts")
+    assert set(one) == set(parts)
+    assert sorted(file.name for file in Path("parts").iterdir()) == [
+        *(f"part-{i}.parquet" for i in range(4)),
+        "parts.json",
+    ]
+    for name in one.select_dtypes("number"):
+        np.testing.assert_allclose(parts[name], one[name], rtol=1e-4, atol=1e-5, err_msg=name)
+    texts = [name for name in one if name not in one.select_dtypes("number")]
+    pd.testing.assert_frame_equal(parts[texts], one[texts].replace({"split": ["train", "valid", "test"]}, "new"))
+
+
+def test_a_score_has_the_same_bits_in_any_parts(here):
+    run = ("score", here / "vae")
+    assert run_cli(*run, here / "all.parquet", "--out", "one.parquet", "--samples", 40) == 0
+    assert run_cli(*run, here / "shards", "--out", "parts", "--samples", 40) == 0
+    np.testing.assert_array_equal(outputs("parts").log_likelihood, pd.read_parquet("one.parquet").log_likelihood)
+
+
+@pytest.mark.parametrize("kind", ["vae", "gtm"])
+def test_metrics_of_parts_are_the_means_of_all_rows(here, kind):
+    assert run_cli("evaluate", here / kind, here / "shards" / "*.parquet", "--out", "parts", *COMMANDS["evaluate"]) == 0
+    numbers, metrics = outputs("parts"), json.loads(Path("parts/metrics.json").read_text())
+    means = ("nll", "elbo", "distortion", "rate") if kind == "vae" else ("nll",)
+    for name in means:
+        assert metrics[name]["value"] == pytest.approx(numbers[name].mean(), rel=1e-12)
+        assert metrics[name]["se"] == pytest.approx(numbers[name].std() / np.sqrt(len(numbers)), rel=1e-10)
+    assert metrics["evaluation"]["rows"] == metrics["evaluation"]["sampled_rows"] == len(ROWS)
+    assert 0 < metrics["trustworthiness"]["value"] <= 1
+
+
+def test_metrics_of_parts_agree_with_those_of_one_file(here, capsys):
+    run, samples = ("evaluate", here / "vae"), ("--samples", 500)
+    one = json.loads(must_succeed(capsys, *run, here / "all.parquet", "--json", *samples))
+    capsys.readouterr()
+    assert run_cli(*run, here / "shards", "--json", *samples, "--out", "parts") == 0
+    parts = json.loads(capsys.readouterr().out)
+    assert parts.keys() == one.keys()
+    for name in one.keys() - {"evaluation", "effective_sample_size"}:  # draws of the prior are not pooled
+        assert parts[name]["value"] == pytest.approx(one[name]["value"], abs=0.05), name
+
+
+def test_parts_that_are_there_are_not_done_again(here, capsys):
+    line = ("score", here / "vae", here / "shards" / "*.parquet", "--out", "parts", "--samples", 4)
+    assert "4 of 4 parts, 90 rows" in must_succeed(capsys, *line)
+    before = {file: file.stat().st_mtime_ns for file in Path("parts").glob("*.parquet")}
+    Path("parts/part-2.parquet").unlink()
+    assert "4 of 4 parts (3 were there), 90 rows" in must_succeed(capsys, *line)
+    after = {file: file.stat().st_mtime_ns for file in Path("parts").glob("*.parquet")}
+    assert [file.name for file in before if before[file] != after[file]] == ["part-2.parquet"]
+
+
+@pytest.mark.parametrize("fault", ["damaged", "columns", "gaps"])
+def test_a_part_that_fails_does_not_keep_the_others_from_being_written(here, capsys, fault):
+    shards = Path("shards")
+    shards.mkdir()
+    for number in range(3):
+        frame(30 * number, 30 * number + 30).to_parquet(shards / f"part-{number}.parquet")
+    assert run_cli("score", here / "vae", "shards", "--out", "whole", "--samples", 4) == 0
+    part = frame(30, 60)
+    bad = {"columns": part.rename(columns={"x0": "other"}), "gaps": part.replace({"x0": {part.x0[3]: np.nan}})}
+    if fault == "damaged":
+        (shards / "part-1.parquet").write_bytes(b"PAR1 no more")
+    else:
+        bad[fault].to_parquet(shards / "part-1.parquet")
+    capsys.readouterr()
+    assert run_cli("score", here / "vae", "shards", "--out", "parts", "--samples", 4) == 1
+    said = capsys.readouterr().err
+    assert "Error: 1 of 3 parts failed: part-1\npart-1: part-1.parquet: expected" in said
+    assert sorted(file.name for file in Path("parts").iterdir()) == ["part-0.parquet", "part-2.parquet", "parts.json"]
+    part.to_parquet(shards / "part-1.parquet")
+    assert "(2 were there)" in must_succeed(capsys, "score", here / "vae", "shards", "--out", "parts", "--samples", 4)
+    pd.testing.assert_frame_equal(outputs("parts"), outputs("whole"))
+
+
+def test_rows_that_get_other_numbers_are_done_again(here, capsys):
+    shards = Path("shards")
+    shards.mkdir()
+    for number in (1, 2):
+        frame(30 * number, 30 * number + 30).to_parquet(shards / f"part-{number}.parquet")
+    line = ("embed", here / "vae", "shards", "--out", "parts")
+    assert run_cli(*line) == 0
+    frame(0, 30).to_parquet(shards / "part-0.parquet")  # before the others
+    assert "3 of 3 parts, 90 rows" in must_succeed(capsys, *line)
+    assert outputs("parts").id.tolist() == [str(number) for number in range(90)]
+
+
+def test_empty_parts_are_left_out(here, capsys):
+    Path("shards").mkdir()
+    frame(0, 0).to_parquet("shards/part-0.parquet")
+    frame(0, 9).to_parquet("shards/part-1.parquet")
+    assert "1 of 1 parts, 9 rows" in must_succeed(capsys, "embed", here / "vae", "shards", "--out", "parts")
+
+
+@pytest.mark.parametrize("ending", ["npy", "csv", "h5ad"])
+def test_parts_are_of_any_format_that_the_package_reads(here, ending):
+    for number, (start, stop) in enumerate([(0, 25), (25, 60)]):
+        path, rows = Path(f"part-{number}.{ending}"), ROWS[start:stop]
+        if ending == "npy":
+            np.save(path, rows)
+        elif ending == "csv":
+            pd.DataFrame(rows, columns=NAMES).to_csv(path, index=False)
+        else:
+            write_h5ad(path, rows, NAMES)
+    assert run_cli("embed", here / "vae", f"*.{ending}", "--out", "parts") == 0
+    found = outputs("parts")
+    numbers = [*range(25), *range(35)] if ending == "h5ad" else range(60)  # names of observations are their ids
+    assert found.id.tolist() == [str(number) for number in numbers] or ending == "h5ad"
+    assert len(found) == 60
+
+
+def test_outputs_have_the_ending_that_is_asked_for(here):
+    assert run_cli("score", here / "vae", here / "shards", "--out", "parts/*.csv", "--samples", 2) == 0
+    files = sorted(Path("parts").glob("*.csv"))
+    assert [file.name for file in files] == [f"part-{i}.csv" for i in range(4)]
+    assert pd.concat(map(pd.read_csv, files)).id.tolist() == list(range(90))
+
+
+def test_folders_of_parts_stay_folders(here):
+    for year in (2020, 2021):
+        Path(f"data/{year}").mkdir(parents=True)
+        frame(0, 9).to_parquet(f"data/{year}/rows.parquet")
+    assert [part.name for part in parts_of("data/*/rows.parquet")] == ["2020/rows", "2021/rows"]
+    assert run_cli("embed", here / "vae", "data/*/rows.parquet", "--out", "parts") == 0
+    assert Path("parts/2021/rows.parquet").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("score", "vae", "all.parquet", "--workers", 2), "--workers 2: expected DATA in parts, such as "),
+        (("score", "vae", "shards/*.parquet", "--workers", 2), "--out: expected a folder for one output per part"),
+        (("score", "vae", "shards/*.parquet", "--out", "one.csv"), "--out: expected a folder for one output per part"),
+        (("score", "vae", "shards", "--out", "shards"), "expected another folder than that of the parts"),
+        (
+            ("score", "vae", "shards", "--out", "vae"),
+            "expected an empty or a new folder, or one with outputs of this job",
+        ),
+        (
+            ("embed", "vae", "shards", "--out", "parts"),
+            "expected outputs of `priory embed`, got those of `priory score`",
+        ),
+        (("score", "gtm", "shards", "--out", "parts", "--samples", 2), "expected outputs of the model of "),
+        (("score", "vae", "shards", "--out", "parts"), "expected outputs with num_samples 512, got those with 2"),
+        (("score", "vae", "moved/*.parquet", "--out", "parts", "--samples", 2), "got those of other files"),
+        (("evaluate", "vae", "all.parquet", "--out", "parts"), "--out parts: expected DATA in parts"),
+        (("map", "vae", "shards", "--out", "maps", "--figure", "map.png"), "--figure: expected no picture of DATA"),
+        (
+            ("score", "vae", "shards", "--out", "new", "--scheduler", "nofile"),
+            "--scheduler: expected an address such as",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(place, capsys, monkeypatch, arguments, message):
+    monkeypatch.chdir(place)
+    if not Path("parts").is_dir():
+        assert run_cli("score", "vae", "shards", "--out", "parts", "--samples", 2) == 0
+        Path("moved").mkdir()
+        frame().to_parquet("moved/part-0.parquet")
+    assert message in must_be_refused(capsys, place, *arguments)
+
+
+def test_without_dask_the_extra_is_named(here, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    before = must_be_refused(capsys, Path.cwd(), "embed", here / "vae", here / "shards", "--out", "new", "--workers", 2)
+    assert "--workers needs distributed, which is not installed" in before
+    assert ".[scale]" in before
+
+
+@pytest.mark.slow  # starts a process
+def test_in_this_process_nothing_of_dask_is_imported(here):
+    script = f"""
+import sys
+sys.argv = ["priory", "embed", {str(here / "vae")!r}, {str(here / "shards")!r}, "--out", "parts"]
+from priory.workbench.cli.main import main
+try:
+    main()
+except SystemExit as end:
+    assert not end.code
+assert not {{"dask", "distributed"}} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.slow  # starts processes
+def test_a_scheduler_that_does_not_answer_is_refused_in_seconds(here, capsys):
+    began = time.monotonic()
+    line = ("embed", here / "vae", here / "shards", "--out", "new", "--scheduler", "tcp://127.0.0.1:9")
+    assert "none answers there within 5 seconds" in must_be_refused(capsys, Path.cwd(), *line)
+    assert time.monotonic() - began < 20
+
+
+@pytest.mark.slow  # starts processes
+def test_a_worker_that_is_killed_loses_nothing(here):
+    line = ("score", here / "vae", here / "shards" / "*.parquet", "--samples", 50_000)
+    assert run_cli(*line, "--out", "alone") == 0
+    arguments = [sys.executable, "-m", "priory", *map(str, line), "--out", "shared", "--workers", "2"]
+    job = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+    written = _kill_the_process_that_writes(Path("shared"), job.pid)
+    said, _ = job.communicate(timeout=300)
+    assert 0 < written < 4
+    assert job.returncode == 0
+    assert said.startswith("4 of 4 parts, 90 rows")
+    assert sorted(file.name for file in Path("shared").iterdir()) == sorted(
+        file.name for file in Path("alone").iterdir()
+    )
+    for file in Path("alone").glob("*.parquet"):
+        assert file.read_bytes() == (Path("shared") / file.name).read_bytes()
+
+
+def _kill_the_process_that_writes(folder: Path, parent: int) -> int:
+    """Kill the busiest worker as soon as an output is there; gives the number of outputs."""
+    for _ in range(6000):
+        if written := len(list(folder.glob("*.parquet"))):
+            os.kill(max(_descendants(parent), key=_used), signal.SIGKILL)
+            return written
+        time.sleep(0.01)
+    return 0
+
+
+def _descendants(parent: int) -> list[int]:
+    threads = Path(f"/proc/{parent}/task").glob("*/children")
+    children = [int(pid) for thread in threads for pid in thread.read_text().split()]
+    return children + [each for child in children for each in _descendants(child)]
+
+
+def _used(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11])

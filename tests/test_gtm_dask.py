@@ -17,6 +17,7 @@ RANDOM = np.random.default_rng(0)
 X = np.sin(RANDOM.normal(size=(900, 3)) @ RANDOM.normal(size=(3, 6)))
 HOLES = RANDOM.uniform(size=X.shape) < 0.1
 WEIGHT = RANDOM.uniform(size=len(X))
+WEIGHT[0] = 0.0  # a block of its own below
 CLOSE = 1e-10
 
 
@@ -111,7 +112,7 @@ def _reads(folder, max_iter):
     [
         (da.from_array(np.where(HOLES, np.inf, X), chunks=(300, 6)), None, "infinity"),
         (da.from_array(X, chunks=(300, 6)), WEIGHT[:-1], r"for each of the 900 rows, got shape \(899,\)"),
-        (da.from_array(X, chunks=(300, 6)), -WEIGHT, "Negative values"),
+        (da.from_array(X, chunks=(300, 6)), -WEIGHT, "not negative, got -0.99"),
         (da.from_array(X[None], chunks=(1, 300, 6)), None, r"rows, \(N, D\)"),
         (da.from_array(X, chunks=(300, 6))[da.from_array(WEIGHT, chunks=300) > 0.5], None, "chunks have known sizes"),
         (dd.from_pandas(pd.DataFrame({"a": ["x", "y"]}), npartitions=1), None, "columns of numbers.*'a'"),

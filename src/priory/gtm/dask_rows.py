@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 from sklearn.utils import check_array
-from sklearn.utils.validation import _check_feature_names, _check_n_features, _check_sample_weight
+from sklearn.utils.validation import _check_feature_names, _check_n_features
 from torch import Tensor
 
 from priory.gtm.reader import KEPT, Batch, BlockReader, Sums, added
@@ -120,8 +120,11 @@ def _as_blocks(sample_weight: Any, rows: Any) -> Any:
 
 def _checked(x: Any, weight: Any) -> Batch:
     x = check_array(x, ensure_all_finite="allow-nan", ensure_min_samples=0, input_name="X")
-    if weight is not None and len(x):
-        weight = _check_sample_weight(weight, x, dtype=np.float64, ensure_non_negative=True)
+    if weight is not None:
+        options = {"ensure_2d": False, "ensure_min_samples": 0, "input_name": "sample_weight"}
+        weight = check_array(weight, dtype=np.float64, **options)
+        if (weight < 0).any():
+            raise ValueError(f"sample_weight: expected numbers that are not negative, got {weight.min():g}")
     return Batch(x, weight)
 
 

@@ -1,0 +1,137 @@
+"""Parquet files, of which a row group is decoded at a time. pyarrow reads them; it comes with the extra `tables`."""
+
+from collections.abc import Sequence
+from copy import copy
+from glob import glob, has_magic
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from priory._support.messages import first_few, shortened
+from priory._support.optional import require
+from priory.rows.arrow import is_number, require_numbers
+from priory.rows.stored import StoredMatrix, StoredRows
+
+_ROWS_AT_ONCE = 2**16  # decoded together, so that a large row group is not in memory twice
+
+
+class ParquetMatrix(StoredMatrix):
+    """The columns of Parquet files with the same columns; a block is a row group.
+
+    Args:
+        files: in the order of their rows.
+        base: the folder whose folders are named column=value, if they are.
+
+    Attributes:
+        names: of the columns.
+        schema: of all columns of the files, as pyarrow has it.
+
+    Raises:
+        ValueError: a file has other columns than the first one.
+    """
+
+    def __init__(self, files: Sequence[str | Path], base: str | Path | None = None) -> None:
+        arrow = require("pyarrow.dataset", "tables", "Parquet files")
+        where = {} if base is None else {"partitioning": "hive", "partition_base_dir": str(base)}
+        self._source = arrow.dataset([str(file) for file in files], format="parquet", **where)
+        self.schema = self._source.schema
+        self.names: list[str] = self.schema.names
+        fragments = list(self._source.get_fragments())
+        _require_same_columns(fragments)
+        groups = [group for fragment in fragments for group in fragment.split_by_row_group()]
+        self._groups = [group for group in groups if group.row_groups[0].num_rows]
+        bounds = np.cumsum([0, *(group.row_groups[0].num_rows for group in self._groups)], dtype=np.int64)
+        super().__init__((bounds[-1], len(self.names)), np.dtype(np.float64), bounds, 0.0)
+        self._set_type()
+
+    def _set_type(self) -> None:
+        types = [self.schema.field(name).type for name in self.names]
+        kinds = [np.dtype(each.to_pandas_dtype()) if is_number(each) else np.dtype(object) for each in types]
+        # decimal numbers are Python's objects in NumPy
+        self.dtype = np.result_type(*(np.dtype(np.float64) if kind.kind == "O" else kind for kind in kinds))
+        self.row_bytes = float(len(self.names) * self.dtype.itemsize)
+
+    def decode(self, block: int) -> np.ndarray:
+        group = self._groups[block]
+        try:
+            batches = group.to_batches(
+                schema=self.schema,
+                columns=list(dict.fromkeys(self.names)),
+                batch_size=_ROWS_AT_ONCE,
+                batch_readahead=0,
+                use_threads=False,
+            )
+            return np.concatenate([self.held_as(self._values(batch)) for batch in batches])
+        except _arrow_errors() as error:
+            raise ValueError(
+                f"{Path(group.path).name}: expected a complete .parquet file with columns of the same types as in the "
+                f"first one, got a damaged file or other types ({shortened(str(error), 300)}); write the file again"
+            ) from error
+
+    def _values(self, batch: Any) -> np.ndarray:
+        columns = {name: _numbers(column) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
+        values = np.empty((len(batch), len(self.names)), np.result_type(self.dtype, *columns.values()))
+        for i, name in enumerate(self.names):
+            values[:, i] = columns[name]
+        return values
+
+    def with_columns(self, which: Sequence[int]) -> "ParquetMatrix":
+        other = copy(self)
+        other.names = [self.names[i] for i in which]
+        other.shape = (self.shape[0], len(other.names))
+        other._set_type()
+        return other
+
+    def column(self, index: int) -> Any:
+        """Return all values of a column; text as its distinct values and their numbers (a dictionary of Arrow)."""
+        name = self.names[index]
+        values = self._source.to_table(columns=[name]).column(0)
+        types = require("pyarrow", "tables", "Parquet").types
+        return values if is_number(values.type) or types.is_dictionary(values.type) else values.dictionary_encode()
+
+
+def _numbers(column: Any) -> np.ndarray:
+    """The values of a column of Arrow's; a column with missing cells becomes one of floats."""
+    types = require("pyarrow", "tables", "Parquet").types
+    if types.is_decimal(column.type) or (types.is_boolean(column.type) and column.null_count):
+        column = column.cast("double")
+    return column.to_numpy(zero_copy_only=False)
+
+
+def _require_same_columns(fragments: Sequence[Any]) -> None:
+    first = fragments[0]
+    for other in fragments:
+        lacking = [name for name in first.physical_schema.names if name not in other.physical_schema.names]
+        more = [name for name in other.physical_schema.names if name not in first.physical_schema.names]
+        if lacking or more:
+            names = f"without {first_few(lacking)}" if lacking else f"with {first_few(more)}"
+            raise ValueError(
+                f"{Path(other.path).name}: expected the columns of {Path(first.path).name}, got a file {names}; write "
+                "both with the same columns, or leave one out"
+            )
+
+
+def _arrow_errors() -> tuple[type[Exception], ...]:
+    return require("pyarrow", "tables", "Parquet").ArrowException, OSError
+
+
+def parquet_rows(source: str | Path, argument: str) -> StoredRows:
+    """Return the rows of the .parquet files in a folder or of those of a pattern, in the order of their names."""
+    is_pattern = has_magic(str(source)) and not Path(source).exists()
+    files = sorted(glob(str(source), recursive=True) if is_pattern else map(str, Path(source).rglob("*.parquet")))
+    if not files:
+        raise ValueError(
+            f"{argument}: expected a folder of .parquet files or a pattern that names some, got {str(source)!r}, which "
+            "has none; of another file or an embedded data set give "
+            f"priory.load_dataset({str(source)!r}).all_rows()"
+        )
+    try:
+        matrix = ParquetMatrix(files, base=None if is_pattern else source)
+    except (*_arrow_errors(), ValueError) as error:
+        raise ValueError(
+            f"{argument}: expected .parquet files with the same columns in {str(source)!r}, got a damaged file or "
+            f"other columns ({shortened(str(error), 300)}); write the file again"
+        ) from error
+    require_numbers(matrix.schema, argument, "priory.load_dataset(folder, drop=[...])")
+    return StoredRows(matrix)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from priory._support.cells import as_text
 from priory._support.messages import first_few, shortened
 from priory._support.optional import require
 from priory.rows.arrow import is_number, require_numbers
@@ -83,12 +84,16 @@ class ParquetMatrix(StoredMatrix):
         other._set_type()
         return other
 
-    def column(self, index: int) -> Any:
-        """Return all values of a column; text as its distinct values and their numbers (a dictionary of Arrow)."""
+    def column(self, index: int) -> np.ndarray:
         name = self.names[index]
         values = self._source.to_table(columns=[name]).column(0)
+        if is_number(values.type):
+            return _numbers(values)
         types = require("pyarrow", "tables", "Parquet").types
-        return values if is_number(values.type) or types.is_dictionary(values.type) else values.dictionary_encode()
+        coded = values if types.is_dictionary(values.type) else values.dictionary_encode()
+        whole = coded.unify_dictionaries().combine_chunks()
+        texts = np.append(as_text(whole.dictionary.to_pandas()), "")  # the last one stands for a missing cell
+        return texts[whole.indices.fill_null(len(texts) - 1).to_numpy()]
 
 
 def _numbers(column: Any) -> np.ndarray:
@@ -122,9 +127,8 @@ def parquet_rows(source: str | Path, argument: str) -> StoredRows:
     files = sorted(glob(str(source), recursive=True) if is_pattern else map(str, Path(source).rglob("*.parquet")))
     if not files:
         raise ValueError(
-            f"{argument}: expected a folder of .parquet files or a pattern that names some, got {str(source)!r}, which "
-            "has none; of another file or an embedded data set give "
-            f"priory.load_dataset({str(source)!r}).all_rows()"
+            f"{argument}: expected a folder of .parquet files, got {str(source)!r}, which has none and is no pattern of "
+            f"any; of another file or an embedded data set give priory.load_dataset({str(source)!r}).all_rows()"
         )
     try:
         matrix = ParquetMatrix(files, base=None if is_pattern else source)

@@ -47,6 +47,11 @@ class StoredMatrix(ABC):
     def with_columns(self, which: Sequence[int]) -> "StoredMatrix":
         """Return the same rows with these columns; nothing is read."""
 
+    def column(self, index: int) -> np.ndarray:
+        """Return all values of a column, numbers or text."""
+        values = self.with_columns([index])[:]
+        return np.asarray(values.toarray() if self.is_sparse else values).ravel()
+
     def holding(self, held_as: Callable[[Any], Any]) -> "StoredMatrix":
         """Return the same matrix, whose decoded values are kept as this function returns them."""
         other = copy(self)

@@ -67,7 +67,7 @@ def shuffled_in_windows(bounds: Int[Tensor, " bound"], number: int, generator: t
         generator: draws both orders.
 
     >>> shuffled_in_windows(torch.tensor([0, 3, 4, 8]), 4, torch.Generator().manual_seed(0)).tolist()
-    [6, 7, 4, 5, 1, 3, 2, 0]
+    [5, 4, 7, 6, 3, 2, 0, 1]
     """
     windows: list[Tensor] = []
     window: list[Tensor] = []

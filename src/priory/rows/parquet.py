@@ -64,7 +64,7 @@ class ParquetMatrix(StoredMatrix):
                 use_threads=False,
             )
             return np.concatenate([self.held_as(self._values(batch)) for batch in batches])
-        except _arrow_errors() as error:
+        except (require("pyarrow", "tables", "Parquet").ArrowException, OSError) as error:
             raise ValueError(
                 f"{Path(group.path).name}: expected a complete .parquet file with columns of the same types as in the "
                 f"first one, got a damaged file or other types ({shortened(str(error), 300)}); write the file again"
@@ -117,22 +117,18 @@ def _require_same_columns(fragments: Sequence[Any]) -> None:
             )
 
 
-def _arrow_errors() -> tuple[type[Exception], ...]:
-    return require("pyarrow", "tables", "Parquet").ArrowException, OSError
-
-
 def parquet_rows(source: str | Path, argument: str) -> StoredRows:
     """Return the rows of the .parquet files in a folder or of those of a pattern, in the order of their names."""
     is_pattern = has_magic(str(source)) and not Path(source).exists()
     files = sorted(glob(str(source), recursive=True) if is_pattern else map(str, Path(source).rglob("*.parquet")))
     if not files:
         raise ValueError(
-            f"{argument}: expected a folder of .parquet files, got {str(source)!r}, which has none and is no pattern of "
-            f"any; of another file or an embedded data set give priory.load_dataset({str(source)!r}).all_rows()"
+            f"{argument}: expected a folder of .parquet files, got {str(source)!r}, which has none and is no pattern "
+            f"of any; of another file or an embedded data set give priory.load_dataset({str(source)!r}).all_rows()"
         )
     try:
         matrix = ParquetMatrix(files, base=None if is_pattern else source)
-    except (*_arrow_errors(), ValueError) as error:
+    except (require("pyarrow", "tables", "Parquet").ArrowException, OSError, ValueError) as error:
         raise ValueError(
             f"{argument}: expected .parquet files with the same columns in {str(source)!r}, got a damaged file or "
             f"other columns ({shortened(str(error), 300)}); write the file again"

@@ -148,8 +148,10 @@ class Dataset:
         """Facts about the values; see `propose_likelihood`."""
         if (known := self.known) is None:
             return summarize(self.x, self.image_shape, self.dynamic_binarization)
-        found = known.summary or replace(self, profile=None).summary()
-        return replace(found, image_shape=self.image_shape, dynamic_binarization=self.dynamic_binarization)
+        if known.summary.columns != len(self.columns):  # some were left out since
+            return replace(self, profile=None).summary()
+        drawn = {"integers": True, "binary": True, "dynamic_binarization": True} if self.dynamic_binarization else {}
+        return replace(known.summary, image_shape=self.image_shape, **drawn)
 
 
 class DatasetRows:

@@ -6,6 +6,7 @@ the same rate.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,8 +28,8 @@ class Fingerprint:
     """The number of rows, and checksums of their values and ids, in their order.
 
     The type in which a file stores the values does not count. Labels do not count. `sparse` says which form of the
-    matrix was read. `files` has a checksum of the names, sizes and times of the files of streamed rows, else nothing: as
-    long as it is the same, they are not read again to compare their values.
+    matrix was read. `files` is the checksum of the names, sizes and times of the files of streamed rows, else empty: as
+    long as it is the same, the values are not read again to compare them.
     """
 
     rows: int
@@ -71,8 +72,8 @@ class Recorded:
 
     def _refuse(self, difference: str, origin: str) -> None:
         raise ValueError(
-            f"{origin}: expected the {self.fingerprint.rows} rows that {shortened(self.run, 300)} was trained with, got "
-            f"{difference}: the file has changed since; put it back as it was, or name it as new data"
+            f"{origin}: expected the {self.fingerprint.rows} rows that {shortened(self.run, 300)} was trained with, "
+            f"got {difference}: the file has changed since; put it back as it was, or name it as new data"
         )
 
 
@@ -216,9 +217,11 @@ def _letters(ids: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(ids.astype(str)).view(np.uint32).reshape(len(ids), -1)
 
 
-def checksum_of_files(files: Sequence[Path], base: Path) -> str:
-    """The checksum of the names below `base`, the sizes and the times of files."""
-    lines = [f"{file.relative_to(base)} {(state := file.stat()).st_size} {state.st_mtime_ns}" for file in files]
+def checksum_of_files(files: Sequence[Path]) -> str:
+    """The checksum of the names, the sizes and the times of files in one folder and in the folders in it."""
+    base = os.path.commonpath([file.parent for file in files])
+    states = [(file.relative_to(base).as_posix(), file.stat()) for file in files]
+    lines = [f"{name} {state.st_size} {state.st_mtime_ns}" for name, state in states]
     return f"{crc32(chr(10).join(lines).encode()):08x}"
 
 

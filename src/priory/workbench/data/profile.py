@@ -10,7 +10,7 @@ import numpy as np
 from priory.workbench.data.fingerprint import Fingerprint, RowsChecksum, in_form
 from priory.workbench.data.reading.matrices import (
     Matrix,
-    compact,
+    compacted,
     count_cells,
     crowded_between,
     ends_of,
@@ -26,7 +26,7 @@ class Profile:
     """What one pass over rows found.
 
     Attributes:
-        summary: of all values; None if columns were left out afterwards.
+        summary: of all values, also of columns that were left out afterwards.
         fingerprint: of the rows.
         cells: the number of 'missing' and 'infinite' values in each column.
         first: the first row with such a value, or -1.
@@ -34,7 +34,7 @@ class Profile:
         crowded: numbers of the columns in which float32 makes different values equal.
     """
 
-    summary: Summary | None
+    summary: Summary
     fingerprint: Fingerprint
     cells: Mapping[str, np.ndarray]
     first: Mapping[str, int]
@@ -46,7 +46,7 @@ class Profile:
         cells = {kind: counts[which] for kind, counts in self.cells.items()}
         low, high = self.train_ends
         crowded = np.flatnonzero(np.isin(which, self.crowded))
-        return replace(self, summary=None, cells=cells, train_ends=(low[which], high[which]), crowded=crowded)
+        return replace(self, cells=cells, train_ends=(low[which], high[which]), crowded=crowded)
 
 
 def profile_of(
@@ -73,7 +73,7 @@ def profile_of(
     first = dict.fromkeys(cells, -1)
     ends, train_ends, sample = _Ends(), _Ends(), []
     for start, block in zip(x.bounds[:-1].tolist(), x.blocks(), strict=True):
-        values = _compacted(block, what, precise)
+        values = compacted(block, what, precise=precise)
         tally.add(values.data if is_sparse(values) else values)
         checksum.add(values if sparse is None else in_form(values, sparse))
         for kind in cells:
@@ -89,14 +89,6 @@ def profile_of(
         return profile_of(x, ids, train, what, precise=True, sparse=sparse)
     summary = tally.summary(x.shape, is_sparse=x.is_sparse)
     return Profile(summary, checksum.fingerprint(ids), cells, first, train_ends.of(x.shape[1]), crowded)
-
-
-def _compacted(block: Matrix, what: str, precise: bool) -> Matrix:
-    if not is_sparse(block):
-        return compact(block, what, precise=precise)
-    block.sum_duplicates()
-    block.data = compact(block.data, what, precise=precise)
-    return block
 
 
 def _within(rows: np.ndarray, start: int, length: int) -> np.ndarray:

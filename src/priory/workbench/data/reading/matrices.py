@@ -75,6 +75,15 @@ def compact_matrix(matrix: Matrix, what: str, *, precise: bool = False) -> Matri
     return csr_matrix((data, matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
+def compacted(block: Matrix, what: str, *, precise: bool = False) -> Matrix:
+    """`compact` for a block of a stored matrix, dense or CSR; a sparse one is changed in place."""
+    if not is_sparse(block):
+        return compact(block, what, precise=precise)
+    block.sum_duplicates()
+    block.data = compact(block.data, what, precise=precise)
+    return block
+
+
 def crowded_columns(matrix: Matrix) -> np.ndarray:
     """Find the columns in which float32 makes different values equal: their spread is small beside their size.
 

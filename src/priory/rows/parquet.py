@@ -1,6 +1,7 @@
 """Parquet files, of which a row group is decoded at a time. pyarrow reads them; it comes with the extra `tables`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from copy import copy
 from glob import glob, has_magic
 from pathlib import Path
@@ -14,7 +15,7 @@ from priory._support.optional import require
 from priory.rows.arrow import is_number, require_numbers
 from priory.rows.stored import StoredMatrix, StoredRows
 
-_ROWS_AT_ONCE = 2**16  # decoded together, so that a large row group is not in memory twice
+_ROWS_AT_ONCE = 2**14  # decoded together, so that a large row group is not in memory twice
 
 
 class ParquetMatrix(StoredMatrix):
@@ -27,9 +28,6 @@ class ParquetMatrix(StoredMatrix):
     Attributes:
         names: of the columns.
         schema: of all columns of the files, as pyarrow has it.
-
-    Raises:
-        ValueError: a file has other columns than the first one.
     """
 
     def __init__(self, files: Sequence[str | Path], base: str | Path | None = None) -> None:
@@ -38,9 +36,8 @@ class ParquetMatrix(StoredMatrix):
         self._source = arrow.dataset([str(file) for file in files], format="parquet", **where)
         self.schema = self._source.schema
         self.names: list[str] = self.schema.names
-        fragments = list(self._source.get_fragments())
-        _require_same_columns(fragments)
-        groups = [group for fragment in fragments for group in fragment.split_by_row_group()]
+        self._fragments = list(self._source.get_fragments())
+        groups = [group for fragment in self._fragments for group in fragment.split_by_row_group()]
         self._groups = [group for group in groups if group.row_groups[0].num_rows]
         bounds = np.cumsum([0, *(group.row_groups[0].num_rows for group in self._groups)], dtype=np.int64)
         super().__init__((bounds[-1], len(self.names)), np.dtype(np.float64), bounds, 0.0)
@@ -53,9 +50,26 @@ class ParquetMatrix(StoredMatrix):
         self.dtype = np.result_type(*(np.dtype(np.float64) if kind.kind == "O" else kind for kind in kinds))
         self.row_bytes = float(len(self.names) * self.dtype.itemsize)
 
+    def require_same_columns(self) -> None:
+        """Refuse files that have other columns than the first one.
+
+        Raises:
+            ValueError: with the name of the file and the columns.
+        """
+        first = self._fragments[0]
+        for other in self._fragments:
+            lacking = [name for name in first.physical_schema.names if name not in other.physical_schema.names]
+            more = [name for name in other.physical_schema.names if name not in first.physical_schema.names]
+            if lacking or more:
+                raise ValueError(
+                    f"{Path(other.path).name}: expected the columns of {Path(first.path).name}, got a file "
+                    f"{f'without {first_few(lacking)}' if lacking else f'with {first_few(more)}'}; write both with the "
+                    "same columns, or leave one out"
+                )
+
     def decode(self, block: int) -> np.ndarray:
         group = self._groups[block]
-        try:
+        with _decoding(Path(group.path).name):
             batches = group.to_batches(
                 schema=self.schema,
                 columns=list(dict.fromkeys(self.names)),
@@ -64,15 +78,12 @@ class ParquetMatrix(StoredMatrix):
                 use_threads=False,
             )
             return np.concatenate([self.held_as(self._values(batch)) for batch in batches])
-        except (require("pyarrow", "tables", "Parquet").ArrowException, OSError) as error:
-            raise ValueError(
-                f"{Path(group.path).name}: expected a complete .parquet file with columns of the same types as in the "
-                f"first one, got a damaged file or other types ({shortened(str(error), 300)}); write the file again"
-            ) from error
 
     def _values(self, batch: Any) -> np.ndarray:
         columns = {name: _numbers(column) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
-        values = np.empty((len(batch), len(self.names)), np.result_type(self.dtype, *columns.values()))
+        values = np.empty(
+            (len(batch), len(self.names)), np.result_type(self.dtype, *(column.dtype for column in columns.values()))
+        )
         for i, name in enumerate(self.names):
             values[:, i] = columns[name]
         return values
@@ -86,7 +97,8 @@ class ParquetMatrix(StoredMatrix):
 
     def column(self, index: int) -> np.ndarray:
         name = self.names[index]
-        values = self._source.to_table(columns=[name]).column(0)
+        with _decoding("a shard"):
+            values = self._source.to_table(columns=[name]).column(0)
         if is_number(values.type):
             return _numbers(values)
         types = require("pyarrow", "tables", "Parquet").types
@@ -104,17 +116,15 @@ def _numbers(column: Any) -> np.ndarray:
     return column.to_numpy(zero_copy_only=False)
 
 
-def _require_same_columns(fragments: Sequence[Any]) -> None:
-    first = fragments[0]
-    for other in fragments:
-        lacking = [name for name in first.physical_schema.names if name not in other.physical_schema.names]
-        more = [name for name in other.physical_schema.names if name not in first.physical_schema.names]
-        if lacking or more:
-            names = f"without {first_few(lacking)}" if lacking else f"with {first_few(more)}"
-            raise ValueError(
-                f"{Path(other.path).name}: expected the columns of {Path(first.path).name}, got a file {names}; write "
-                "both with the same columns, or leave one out"
-            )
+@contextmanager
+def _decoding(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (require("pyarrow", "tables", "Parquet").ArrowException, OSError) as error:
+        raise ValueError(
+            f"{what}: expected a complete .parquet file whose columns have the types of the first file, got a damaged "
+            f"file or other types ({shortened(str(error), 300)}); write the file again"
+        ) from error
 
 
 def parquet_rows(source: str | Path, argument: str) -> StoredRows:
@@ -128,6 +138,7 @@ def parquet_rows(source: str | Path, argument: str) -> StoredRows:
         )
     try:
         matrix = ParquetMatrix(files, base=None if is_pattern else source)
+        matrix.require_same_columns()
     except (require("pyarrow", "tables", "Parquet").ArrowException, OSError, ValueError) as error:
         raise ValueError(
             f"{argument}: expected .parquet files with the same columns in {str(source)!r}, got a damaged file or "

@@ -69,13 +69,12 @@ def shuffled_in_windows(bounds: Int[Tensor, " bound"], number: int, generator: t
     >>> shuffled_in_windows(torch.tensor([0, 3, 4, 8]), 4, torch.Generator().manual_seed(0)).tolist()
     [5, 4, 7, 6, 3, 2, 0, 1]
     """
-    windows: list[Tensor] = []
-    window: list[Tensor] = []
+    order, start, window = torch.empty(int(bounds[-1]), dtype=torch.int64), 0, []
     blocks = torch.randperm(len(bounds) - 1, generator=generator).tolist()
     for i, block in enumerate(blocks, 1):
         window.append(torch.arange(int(bounds[block]), int(bounds[block + 1])))
         if i == len(blocks) or sum(map(len, window)) >= number:
             rows = torch.cat(window)
-            windows.append(rows[torch.randperm(len(rows), generator=generator)])
-            window = []
-    return torch.cat(windows)
+            order[start : start + len(rows)] = rows[torch.randperm(len(rows), generator=generator)]
+            start, window = start + len(rows), []
+    return order

@@ -48,6 +48,8 @@ def stored_table(path: Path, files: Sequence[Path]) -> Table:
 def _parquet(files: Sequence[Path], path: Path) -> Table:
     with foreign(path.name, *PARQUET):
         matrix = ParquetMatrix(files, path if path.is_dir() else None)
+    matrix.require_same_columns()
+    with foreign(path.name, *PARQUET):
         index = [
             name for name in (matrix.schema.pandas_metadata or {}).get("index_columns", []) if name in matrix.names
         ]

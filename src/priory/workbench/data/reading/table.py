@@ -115,7 +115,7 @@ def select(table: Table, claims: Claims, where: str) -> Selection:
         return as_values(table.side[name]) if name in table.side else _column(matrix, position[name])
 
     labels = {name: values(name) for name in label_names if name in table.side or name in position}
-    ids = np.arange(rows) if table.ids is None else as_values(table.ids)
+    ids = np.arange(rows, dtype=np.min_scalar_type(rows)) if table.ids is None else as_values(table.ids)
     if claims.ids is not None and (claims.ids in table.side or claims.ids in position):
         ids = table.written[claims.ids] if claims.ids in table.written else values(claims.ids)
     taken = claims.names() & position.keys() - table.side.keys()

@@ -81,9 +81,8 @@ class ParquetMatrix(StoredMatrix):
 
     def _values(self, batch: Any) -> np.ndarray:
         columns = {name: _numbers(column) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
-        values = np.empty(
-            (len(batch), len(self.names)), np.result_type(self.dtype, *(column.dtype for column in columns.values()))
-        )
+        dtype = np.result_type(self.dtype, *(column.dtype for column in columns.values()))
+        values = np.empty((len(batch), len(self.names)), dtype)
         for i, name in enumerate(self.names):
             values[:, i] = columns[name]
         return values

@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # data are read, and refused, without torch
 
     from priory.rows import Blocks, Conditions
 
+_ROWS_AT_ONCE = 2**16
+
 
 @dataclass(frozen=True, eq=False)  # arrays have no single truth value to compare by
 class Dataset:
@@ -144,6 +146,11 @@ class Dataset:
         """
         return None if self.encoding is None else self.encoding.encode(self.labels)
 
+    def encoded_rows(self, rows: np.ndarray | slice) -> Tensor:
+        """The context of some rows of a data set that has an encoding."""
+        assert self.encoding is not None
+        return self.encoding.encode({name: self.labels[name][rows] for name in self.encoding.names})
+
     def summary(self) -> Summary:
         """Facts about the values; see `propose_likelihood`."""
         if (known := self.known) is None:
@@ -194,8 +201,14 @@ class DatasetRows:
     @property
     def context(self) -> Callable[[Tensor], Tensor] | None:
         """The context of the rows at some positions, as a function of them; None if the model conditions on nothing."""
+        if self.dataset.streamed:
+            return None if self.dataset.encoding is None else self._encoded
         context = self.dataset.context
         return None if context is None else lambda positions: context[self._index[positions.cpu().long()]]
+
+    def _encoded(self, positions: Tensor) -> Tensor:
+        """The context of some rows; that of all streamed rows may take more memory than there is."""
+        return self.dataset.encoded_rows(self.indices[positions.cpu().numpy()])
 
     def tensor(self) -> Tensor:
         """All rows at once, dense (n, D): for small data."""
@@ -265,7 +278,11 @@ def encoded(dataset: Dataset, encoding: Conditions | None) -> Dataset:
     """
     found = replace(dataset, encoding=encoding)
     try:
-        found.context  # noqa: B018, computed here
+        if dataset.streamed and encoding is not None:
+            for start in range(0, len(dataset), _ROWS_AT_ONCE):
+                found.encoded_rows(slice(start, start + _ROWS_AT_ONCE))
+        else:
+            found.context  # noqa: B018, computed here
     except ValueError as error:
         raise ValueError(f"{dataset.origin}: {error}") from error
     return found

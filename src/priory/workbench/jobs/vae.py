@@ -35,6 +35,7 @@ from priory.maps.surfaces import Surface
 from priory.model import AnyModel, cast_like, device_of, given, posterior_of
 from priory.rows import Conditions, batches_with_context
 from priory.training import check_devices, fit, process_rank
+from priory.training.exemplars import has_exemplars
 from priory.vae import AnyVAE, ConditionalVAE
 from priory.workbench.data import (
     MAP_TAKES_GAPS,
@@ -110,6 +111,11 @@ def new_run(
     modeled = with_columns(dataset, tuple(name for name in dataset.columns if name not in constants))
     require_float32(modeled)
     facts, vae = _start(settings, modeled, dataset.image_shape)
+    if dataset.streamed and has_exemplars(vae):
+        raise ValueError(
+            f"--prior {model.prior}: expected rows in memory, because each training row is a component of this prior, "
+            "got rows that stay in their files; choose another prior, or --stream no"
+        )
     run = Run(
         out,
         settings,

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from priory.rows.protocol import Rows
+from priory.rows.protocol import Blocks, Rows
 
+BLOCK_BYTES = 2**22  # of a run of rows where the file has no blocks of its own, or smaller ones
 _CURES = {
     "c": "give real and imaginary parts as columns",
     "U": "leave columns of text out",
@@ -37,6 +38,10 @@ class ArrayRows(Rows):
         self.array, self.ids, self.columns = array, ids, columns
         self.in_memory = not isinstance(array, np.memmap)
         self.dtype = float_dtype(array.dtype)
+        if not self.in_memory:
+            row_bytes = array.nbytes / max(1, len(array))
+            step = max(1, int(BLOCK_BYTES / max(1.0, row_bytes)))
+            self.blocks = Blocks(torch.tensor([*range(0, len(array), step), len(array)]), row_bytes)
 
     def __len__(self) -> int:
         return int(self.array.shape[0])

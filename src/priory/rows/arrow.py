@@ -1,15 +1,10 @@
-"""Rows of tables that speak Arrow's interface (polars, pyarrow, ...) and of folders of Parquet files.
+"""Rows of tables that speak Arrow's interface: polars, pyarrow, ... pyarrow reads them (the extra `tables`)."""
 
-pyarrow reads both; it comes with the extra `tables`.
-"""
-
-import tempfile
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from priory._support.messages import first_few, shortened
+from priory._support.messages import first_few
 from priory._support.optional import require
 from priory.rows.arrays import ArrayRows, float_dtype
 
@@ -24,55 +19,28 @@ class ArrowTable(Protocol):
 def arrow_rows(data: ArrowTable, argument: str) -> ArrayRows:
     """Return the rows of a table of numbers; missing cells become NaN."""
     table = require("pyarrow", "tables", "a table of this kind").table(data)
-    return ArrayRows(_matrix(table, _dtype(table.schema, argument, "frame.select(polars.selectors.numeric())")))
+    require_numbers(table.schema, argument, "frame.select(polars.selectors.numeric())")
+    return ArrayRows(_matrix(table, _dtype(table.schema)))
 
 
-def parquet_rows(folder: str | Path, argument: str) -> ArrayRows:
-    """Return the rows of all .parquet files in a folder, in the order of their names.
-
-    Parquet cannot be read row by row. So the numbers are decoded once, into a temporary file that is mapped into
-    memory.
-    """
-    files = sorted(map(str, Path(folder).rglob("*.parquet")))
-    if not files:
-        raise ValueError(
-            f"{argument}: expected a folder of .parquet files, got {str(folder)!r}, which has none; of another file or "
-            f"an embedded data set give priory.load_dataset({str(folder)!r}).all_rows()"
-        )
-    arrow = require("pyarrow.dataset", "tables", "a folder of Parquet files")
-    try:
-        source = arrow.dataset(files, format="parquet", partitioning="hive", partition_base_dir=str(folder))
-        return ArrayRows(_mapped(source, _dtype(source.schema, argument, "priory.load_dataset(folder, drop=[...])")))
-    except require("pyarrow", "tables", "Parquet").ArrowException as error:
-        raise ValueError(
-            f"{argument}: expected .parquet files with the same columns in {str(folder)!r}, got a damaged file or "
-            f"other columns ({shortened(str(error), 300)}); write the file again"
-        ) from error
-
-
-def _mapped(source: Any, dtype: np.dtype) -> np.ndarray:
-    """The values of a data set of Arrow's in a temporary file, which is deleted when nothing uses it anymore."""
-    shape = source.count_rows(), len(source.schema)
-    with tempfile.TemporaryFile() as file:
-        for batch in source.to_batches():
-            file.write(_matrix(batch, dtype).data)
-        file.flush()
-        return np.memmap(file, dtype, "r", shape=shape) if all(shape) else np.empty(shape, dtype)
-
-
-def _dtype(schema: Any, argument: str, cure: str) -> np.dtype:
+def _dtype(schema: Any) -> np.dtype:
     """The type of floats that holds all columns."""
-    others = [f"{field.name!r} ({field.type})" for field in schema if not _is_number(field.type)]
-    if others:
-        raise ValueError(
-            f"{argument}: expected columns of numbers, got {first_few(others)}; convert them, or leave them out: {cure}"
-        )
     kinds = (np.dtype(field.type.to_pandas_dtype()) for field in schema)
     # decimal numbers are Python's objects in NumPy
     return np.result_type(*(np.float64 if kind.kind == "O" else float_dtype(kind) for kind in kinds))
 
 
-def _is_number(kind: Any) -> bool:
+def require_numbers(schema: Any, argument: str, cure: str) -> None:
+    """Refuse columns that are no real numbers, by their names."""
+    others = [f"{field.name!r} ({field.type})" for field in schema if not is_number(field.type)]
+    if others:
+        raise ValueError(
+            f"{argument}: expected columns of numbers, got {first_few(others)}; convert them, or leave them out: {cure}"
+        )
+
+
+def is_number(kind: Any) -> bool:
+    """Whether a type of Arrow's is one of real numbers or truth values."""
     types = require("pyarrow", "tables", "Arrow").types
     return any(test(kind) for test in (types.is_floating, types.is_integer, types.is_boolean, types.is_decimal))
 

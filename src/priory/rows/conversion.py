@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from priory.rows.arrays import SparseMatrix, array_rows, sparse_rows
-from priory.rows.arrow import ArrowTable, arrow_rows, parquet_rows
+from priory.rows.arrays import SparseMatrix, array_rows, require_real, sparse_rows
+from priory.rows.arrow import ArrowTable, arrow_rows
 from priory.rows.frames import AnnotatedData, Frame, annotated_rows, frame_rows
 from priory.rows.loaders import dataset_rows, loader_rows
+from priory.rows.parquet import parquet_rows
 from priory.rows.protocol import Rows
+from priory.rows.stored import SlicedMatrix, StoredMatrix, StoredRows
 from priory.rows.tensors import tensor_rows
 
 RowsLike: TypeAlias = (
@@ -39,6 +41,7 @@ _KINDS: tuple[tuple[Any, Callable[[Any, str], Rows]], ...] = (
     (Frame, frame_rows),
     (AnnotatedData, annotated_rows),
     (SparseMatrix, sparse_rows),
+    (StoredMatrix, lambda matrix, argument: StoredRows(matrix)),
     (ArrowTable, arrow_rows),
     (DataLoader, loader_rows),
     (Dataset, dataset_rows),
@@ -46,7 +49,7 @@ _KINDS: tuple[tuple[Any, Callable[[Any, str], Rows]], ...] = (
 )
 _EXPECTED = (
     "a tensor or array (N, D) or (N, *input), a data frame, a sparse matrix, AnnData, a Dataset, a DataLoader, a "
-    "folder of .parquet files, or an object with __len__, batch(positions) and batches(batch_size)"
+    "folder of .parquet files or a pattern, or an object with __len__, batch(positions) and batches(batch_size)"
 )
 
 
@@ -56,12 +59,15 @@ def as_rows(data: RowsLike, argument: str) -> Rows:
     Values are float16, float32, float64 or bfloat16 as they are stored; those of other real types become float32 if it
     holds all values of the type, else float64.
 
+    Rows of a memory map, of an array of HDF5 or zarr, of AnnData whose file is open and of Parquet files stay there and
+    are read block by block (see `Blocks`).
+
     Args:
         data: a tensor, an array or a list of rows (N, D) or (N, *input), such as images (N, C, H, W); a memory map; a
             pandas data frame, or a table with Arrow's interface (polars, pyarrow), of numbers, whose missing cells
-            become NaN; a sparse matrix of scipy; AnnData, of which X is read, from its file if that is open; a
-            map-style `Dataset`; a `DataLoader`, whose dataset, `collate_fn` and workers are used, but not its order; a
-            folder of .parquet files; `Rows`.
+            become NaN; a sparse matrix of scipy; an array of HDF5 or zarr; AnnData, of which X is read, from its file
+            if that is open; a map-style `Dataset`; a `DataLoader`, whose dataset, `collate_fn` and workers are used,
+            but not its order; a folder of .parquet files, or a pattern such as 'shards/*.parquet'; `Rows`.
         argument: the name of the data in errors.
 
     Raises:
@@ -80,6 +86,8 @@ def as_rows(data: RowsLike, argument: str) -> Rows:
     if isinstance(shape, tuple):
         _require_matrix(tuple(shape), argument)
     make = next((make for kind, make in _KINDS if isinstance(data, kind)), None)
+    if make is None and type(data).__module__.startswith(("h5py.", "zarr.")):
+        make = _sliced_rows
     if make is None and hasattr(data, "__array__"):
         make = array_rows
     if make is None:
@@ -88,6 +96,11 @@ def as_rows(data: RowsLike, argument: str) -> Rows:
     if len(rows) == 0:
         raise ValueError(f"{argument}: expected at least one row, got none")
     return rows
+
+
+def _sliced_rows(array: Any, argument: str) -> Rows:
+    require_real(array.dtype, argument)
+    return StoredRows(SlicedMatrix(array))
 
 
 def _cure(data: Any) -> str:

@@ -16,6 +16,7 @@ from priory.rows.arrays import (
     sparse_rows,
 )
 from priory.rows.protocol import Rows
+from priory.rows.stored import SlicedMatrix, StoredRows
 
 
 @runtime_checkable
@@ -64,13 +65,28 @@ def annotated_rows(data: Any, argument: str) -> Rows:
         raise ValueError(f"{argument}: expected AnnData with a matrix X, got none; set X to a layer, of {layers}")
     if data.isbacked:
         require_real(x.dtype, argument)
-        return BackedRows(data)
+        return BackedRows(data) if data.is_view else StoredRows(annotated_matrix(x, argument), ids=data.obs_names)
     make = sparse_rows if isinstance(x, SparseMatrix) else array_rows
     return make(x, argument, ids=data.obs_names)
 
 
+def annotated_matrix(x: Any, argument: str) -> SlicedMatrix:
+    """Return a matrix of AnnData in a file: an array of HDF5 or zarr, or what AnnData reads a sparse matrix with."""
+    kind = getattr(x, "format", None)  # of a sparse one
+    if kind == "csc":
+        raise ValueError(
+            f"{argument}: expected a matrix that is stored by rows (CSR), got one stored by columns (CSC); write it "
+            "again with adata.X = adata.X.tocsr()"
+        )
+    if kind is None:
+        return SlicedMatrix(x)
+    number = x.group["indices"].shape[0]
+    size = x.dtype.itemsize + x.group["indices"].dtype.itemsize
+    return SlicedMatrix(x, row_bytes=max(1.0, number * size / max(1, x.shape[0])), is_sparse=True)
+
+
 class BackedRows(Rows):
-    """The rows of AnnData whose matrix stays in its file."""
+    """Some rows of AnnData whose matrix stays in its file."""
 
     def __init__(self, data: Any) -> None:
         self.data, self.ids = data, data.obs_names

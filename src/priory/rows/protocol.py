@@ -2,10 +2,23 @@
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
+
+
+class Blocks(NamedTuple):
+    """How rows are stored in blocks, each of which is read as a whole.
+
+    Attributes:
+        bounds: positions where blocks begin, and the number of rows at the end.
+        row_bytes: memory that a row takes once it is read.
+    """
+
+    bounds: Int[Tensor, " bound"]
+    row_bytes: float
 
 
 @runtime_checkable
@@ -16,7 +29,8 @@ class Rows(Protocol):
     `dynamic_binarization` is true, the values are probabilities, and training draws them anew from Bernoulli(value)
     each time it reads a row; `ids` names the rows in results; `columns` names the columns, for a model that knows its
     own; `batch_size` is the size of a batch in `fit` if none is given there; `read(chunks)` reads many batches, in the
-    background perhaps (see `read_batches`); if `in_memory` is true, `fit` looks for NaN before it trains.
+    background perhaps (see `read_batches`); if `in_memory` is true, `fit` looks for NaN before it trains; `blocks` (see
+    `Blocks`) lets `fit` shuffle rows within windows of blocks, so that few blocks are in memory at a time.
 
     >>> class Squares(Rows):
     ...     def __len__(self):

@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from priory.rows import Rows, read_with_context
+from priory.rows import Blocks, Rows, read_with_context
+
+SHUFFLED_BYTES = 2**28  # of the rows that are shuffled together if no number of them is given
 
 
 def derived_seed(*parts: object) -> int:
@@ -57,12 +59,15 @@ def own_rows(number: int, rank: int, world_size: int) -> int:
 class ShuffledBatches:
     """Every row once per epoch, in an order drawn for (seed, epoch); the last batch may be shorter.
 
+    Rows that are stored in blocks are shuffled in windows of `shuffle_buffer` rows, see `shuffled_in_windows`; all in
+    one if there are no more rows, so that the order is that of rows in memory.
+
     Each of several processes takes every world_size-th row of the same order, so their batches together are the batch
     of one process with a batch size of world_size * batch_size. The caller sets `epoch`.
     """
 
-    def __init__(self, rows: Rows, batch_size: int, seed: int) -> None:
-        self.rows, self.batch_size = rows, batch_size
+    def __init__(self, rows: Rows, batch_size: int, seed: int, shuffle_buffer: int | None = None) -> None:
+        self.rows, self.batch_size, self.shuffle_buffer = rows, batch_size, shuffle_buffer
         self.seed, self.epoch = seed, 0
         self.rank, self.world_size = 0, 1
 
@@ -73,8 +78,7 @@ class ShuffledBatches:
     def order(self) -> Tensor:
         """Positions of this process's rows in this epoch."""
         generator = torch.Generator().manual_seed(derived_seed(self.seed, "order", self.epoch))
-        order = torch.randperm(len(self.rows), generator=generator)
-        return rows_of_process(order, self.rank, self.world_size)
+        return rows_of_process(self._shuffled(generator), self.rank, self.world_size)
 
     def share(self, batch: int) -> Share:
         """The part of a batch's rows that this process has: less than others if the rows cannot be shared equally."""
@@ -82,5 +86,37 @@ class ShuffledBatches:
         total = min(together, len(self.rows) - batch * together)
         return Share(own_rows(total, self.rank, self.world_size), total, self.world_size)
 
+    def _shuffled(self, generator: torch.Generator) -> Tensor:
+        blocks: Blocks | None = getattr(self.rows, "blocks", None)
+        if blocks is not None:
+            number = self.shuffle_buffer or max(1, int(SHUFFLED_BYTES / blocks.row_bytes))
+            if number < len(self.rows):
+                return shuffled_in_windows(blocks.bounds, number, generator)
+        return torch.randperm(len(self.rows), generator=generator)
+
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
         yield from read_with_context(self.rows, self.order().split(self.batch_size))
+
+
+def shuffled_in_windows(bounds: Int[Tensor, " bound"], number: int, generator: torch.Generator) -> Int[Tensor, " row"]:
+    """Return an order of rows in which few blocks are in use at a time.
+
+    The blocks are shuffled, then cut into windows of at least `number` rows. The rows of each window are shuffled.
+
+    Args:
+        bounds: positions where blocks begin, and the number of rows at the end.
+        number: rows of a window, at least. The last window may have fewer.
+        generator: draws both orders.
+
+    >>> shuffled_in_windows(torch.tensor([0, 3, 4, 8]), 4, torch.Generator().manual_seed(0)).tolist()
+    [5, 4, 7, 6, 3, 2, 0, 1]
+    """
+    order, start, window = torch.empty(int(bounds[-1]), dtype=torch.int64), 0, []
+    blocks = torch.randperm(len(bounds) - 1, generator=generator).tolist()
+    for i, block in enumerate(blocks, 1):
+        window.append(torch.arange(int(bounds[block]), int(bounds[block + 1])))
+        if i == len(blocks) or sum(map(len, window)) >= number:
+            rows = torch.cat(window)
+            order[start : start + len(rows)] = rows[torch.randperm(len(rows), generator=generator)]
+            start, window = start + len(rows), []
+    return order

@@ -14,6 +14,11 @@ from priory.rows import Rows
 from priory.vae import feature_encoder, features_of
 
 
+def has_exemplars(model: Any) -> bool:
+    """Whether the model's prior, or that of its top level, reads the training rows."""
+    return _prior_of(model) is not None
+
+
 @contextmanager
 def exemplars_attached(model: Any, rows: Rows) -> Iterator[None]:
     """Let the model's prior, or that of its top level, read these rows inside the block.

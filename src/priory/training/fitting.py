@@ -65,7 +65,8 @@ def fit(
             result of `as_model`; or a conditional model, such as a `ConditionalVAE`.
         train: training rows, in any form that `priory.rows.as_rows` reads: a tensor, an array, a data frame, a
             `Dataset`, ...; a `DataLoader` gives `batch_size` too, unless it or `settings` is given. A conditional model
-            needs rows with a context (`with_context`).
+            needs rows with a context (`with_context`). Rows in files (`Blocks`) are read and shuffled block by block:
+            see the setting `shuffle_buffer`.
         valid: validation rows, likewise; their values are never drawn anew.
         objective: what is maximized: a name, one of the classes of `priory.objectives` with its options, or a function
             (model, x) that returns an `Elbo` or a tensor (B,) of bounds in nats, for which there is no warm-up. By
@@ -216,7 +217,7 @@ def _train(
         state=state,
         callbacks={callback.state_key: callback for callback in steering.callbacks},
     )
-    batches = ShuffledBatches(train, settings.batch_size, identity["order_seed"])
+    batches = ShuffledBatches(train, settings.batch_size, identity["order_seed"], settings.shuffle_buffer)
     module = Training(
         model,
         batches,

@@ -57,6 +57,12 @@ class TrainingSettings(NumbersAreNotTruthValues):
 
     epochs: int = Field(500, ge=1, le=MOST, description="passes over the training rows, at most")
     batch_size: int = Field(100, ge=1, le=MOST, description="rows per step, on each device")
+    shuffle_buffer: int | None = Field(
+        None,
+        ge=1,
+        le=MOST,
+        description="rows shuffled together, if blocks of them are read from files; none: as many as take 256 MB",
+    )
     optimizer: Literal["adam", "adamw", "adamax", "nadam", "radam"] = Field(
         "adam", description="a member of Adam's family"
     )

@@ -87,7 +87,7 @@ FIT = {
         "training.devices",
         "training.strategy",
     ),
-    "Data": ("data.conditions", *TABLE, "data.layer", "data.split", "data.split_seed", "data.binarize"),
+    "Data": ("data.conditions", *TABLE, "data.layer", "data.split", "data.split_seed", "data.binarize", "data.stream"),
 }
 
 

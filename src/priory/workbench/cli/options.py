@@ -13,8 +13,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from priory.workbench.data import TEXT_OPTIONS
-from priory.workbench.data.embedded import EMBEDDED, existing_file
-from priory.workbench.data.shards import is_pattern
+from priory.workbench.data.embedded import EMBEDDED
+from priory.workbench.data.shards import parquet_or_file
 from priory.workbench.runs.config import kind_of
 from priory.workbench.settings.model import REGISTRIES, ModelSettings
 from priory.workbench.settings.run import DataSettings
@@ -24,8 +24,8 @@ Given = dict[str, Any]  # the values of the options that were given, by the path
 
 
 def _checked_data(data: str | None) -> str | None:
-    if data is not None and data not in EMBEDDED and not is_pattern(data):
-        existing_file(Path(os.path.realpath(data)))
+    if data is not None and data not in EMBEDDED:
+        parquet_or_file(os.path.realpath(data))
     return data
 
 
@@ -40,7 +40,7 @@ DataArgument = Annotated[
     typer.Argument(
         metavar="DATA",
         callback=_checked_data,
-        help="A file (.npy .npz .csv .tsv .parquet .h5ad, IDX), a folder of .parquet files, or digits.",
+        help="A file (.npy .npz .csv .tsv .parquet .h5ad .zarr, IDX), .parquet files ('shards/*.parquet'), or digits.",
     ),
 ]
 RowsArgument = Annotated[

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from priory._support.messages import shortened
 from priory.workbench.cli.terminal import say_on_stderr
+from priory.workbench.data.shards import name_of
 from priory.workbench.settings.base import with_options
 from priory.workbench.settings.priors import PRIORS
 from priory.workbench.settings.registry import folder_name
@@ -111,4 +112,4 @@ def default_folder(source: str, ending: str) -> Path:
     >>> print(default_folder("tables/wine.csv.gz", "vamp"))
     runs/wine-vamp
     """
-    return Path("runs") / f"{Path(source).name.split('.')[0]}-{ending}"
+    return Path("runs") / f"{name_of(source).split('.')[0]}-{ending}"

@@ -72,6 +72,15 @@ def binarized(matrix: Matrix, scale: float, rows_of_means: np.ndarray | None = N
     return result
 
 
+def draw_rows(rows: np.ndarray, scale: float, keep_means: np.ndarray, first_row: int) -> np.ndarray:
+    """The draws of `binarized` for rows of a dense matrix from this one on; float32, in which some rows keep means."""
+    numbers = first_row * rows.shape[1]  # that the rows before take; the generator makes two of each 64 bits
+    generator = np.random.default_rng(_SEED)
+    generator.bit_generator.advance(numbers // 2)  # type: ignore[attr-defined]
+    generator.random(numbers % 2, dtype=np.float32)
+    return _draw(rows, scale, keep_means[:, None], generator)
+
+
 def _draw(values: np.ndarray, scale: float, keep: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     means = values.astype(np.float32) / np.float32(scale)
     uniform = generator.random(means.shape, dtype=np.float32)  # in [0, 1): mean 0 gives 0, mean 1 gives 1

@@ -8,9 +8,8 @@ import numpy as np
 
 from priory._support.messages import first_few
 from priory.workbench.data.dataset import DatasetRows
-from priory.workbench.data.reading.matrices import is_one_value, is_sparse
+from priory.workbench.data.reading.matrices import ends_of, is_one_value
 
-_BLOCK_ROWS = 4096
 _LISTED_COLUMNS = 5
 
 
@@ -23,15 +22,11 @@ def constant_columns(rows: DatasetRows) -> dict[str, float]:
     >>> list(constant_columns(load_dataset("digits").rows("train")))
     ['x0', 'x32', 'x39']
     """
-    x, indices = rows.dataset.x, rows.indices
-    if is_sparse(x):
-        low, high = (ends(axis=0).toarray().ravel() for ends in (x[indices].nanmin, x[indices].nanmax))
+    known = rows.dataset.known
+    if known is not None and np.array_equal(rows.indices, rows.dataset.splits["train"]):
+        low, high = known.train_ends
     else:
-        low = high = x[indices[0]]
-        for start in range(0, len(indices), _BLOCK_ROWS):
-            block = x[indices[start : start + _BLOCK_ROWS]]
-            low, high = np.fmin(low, np.fmin.reduce(block)), np.fmax(high, np.fmax.reduce(block))
-    low, high = low.astype(np.float64), high.astype(np.float64)
+        low, high = ends_of(rows.dataset.x, rows.indices)
     return {rows.dataset.columns[i]: float(low[i]) for i in np.flatnonzero(is_one_value(low, high))}
 
 

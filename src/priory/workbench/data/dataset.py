@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,14 +13,17 @@ import numpy as np
 
 from priory._support.messages import first_few
 from priory.workbench.data.fingerprint import Fingerprint
-from priory.workbench.data.reading.matrices import Matrix, compact, is_sparse
+from priory.workbench.data.profile import Profile, profile_of
+from priory.workbench.data.reading.matrices import Matrix, compact, is_sparse, is_stored
 from priory.workbench.data.splits import MINIMUM_ROWS
 from priory.workbench.data.summary import Summary, summarize
 
 if TYPE_CHECKING:  # data are read, and refused, without torch
     from torch import Tensor
 
-    from priory.rows import Conditions
+    from priory.rows import Blocks, Conditions
+
+_ROWS_AT_ONCE = 2**16
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no single truth value to compare by
@@ -29,9 +32,10 @@ class Dataset:
 
     Attributes:
         name: 'digits', the file's stem, the folder's name, or the type of an object.
-        x: (rows, columns), a NumPy array or a scipy CSR matrix, in a compact dtype.
+        x: (rows, columns), a NumPy array or a scipy CSR matrix, in a compact dtype; or a `StoredMatrix`, which stays in
+            its files.
         splits: 'train', 'valid', 'test' to int64 row indices into `x`; a split without rows is an empty array.
-        ids: one string a row.
+        ids: one string a row; of streamed rows without names, their numbers.
         labels: column name to the values of all rows, text or numbers; the first one is the main label.
         columns: feature names.
         image_shape: (height, width) if a row is a gray image, row-major.
@@ -46,6 +50,7 @@ class Dataset:
         conditions: labels that a model conditions on.
         quantities: conditions that are quantities although their values are integers.
         encoding: how conditions become the context of the rows; None if the model has none.
+        profile: what a pass over streamed rows found; None if none was made.
 
     Example:
         >>> from priory.workbench.data import load_dataset
@@ -71,6 +76,7 @@ class Dataset:
     conditions: tuple[str, ...] = ()
     quantities: tuple[str, ...] = ()
     encoding: Conditions | None = None
+    profile: Profile | None = None
 
     def __post_init__(self) -> None:
         for name, values in {"ids": self.ids, **{f"labels[{k!r}]": v for k, v in self.labels.items()}}.items():
@@ -86,6 +92,18 @@ class Dataset:
     def origin(self) -> str:
         """The name of the data in messages: that of the file, or of the embedded data."""
         return self.name if self.source is None else self.source.name
+
+    @property
+    def streamed(self) -> bool:
+        """Whether rows stay in their files."""
+        return is_stored(self.x)
+
+    @cached_property
+    def known(self) -> Profile | None:
+        """What a pass over streamed rows found, which is made now if there was none; None of rows in memory."""
+        if not self.streamed or self.profile is not None:
+            return self.profile
+        return profile_of(self.x, self.ids, self.splits["train"], self.origin, precise=self.precise)
 
     @cached_property
     def _tensor(self) -> Tensor:
@@ -128,9 +146,19 @@ class Dataset:
         """
         return None if self.encoding is None else self.encoding.encode(self.labels)
 
+    def encoded_rows(self, rows: np.ndarray | slice) -> Tensor:
+        """The context of some rows of a data set that has an encoding."""
+        assert self.encoding is not None
+        return self.encoding.encode({name: self.labels[name][rows] for name in self.encoding.names})
+
     def summary(self) -> Summary:
         """Facts about the values; see `propose_likelihood`."""
-        return summarize(self.x, self.image_shape, self.dynamic_binarization)
+        if (known := self.known) is None:
+            return summarize(self.x, self.image_shape, self.dynamic_binarization)
+        if known.summary.columns != len(self.columns):  # some were left out since
+            return replace(self, profile=None).summary()
+        drawn = {"integers": True, "binary": True, "dynamic_binarization": True} if self.dynamic_binarization else {}
+        return replace(known.summary, image_shape=self.image_shape, **drawn)
 
 
 class DatasetRows:
@@ -159,7 +187,7 @@ class DatasetRows:
 
     @property
     def ids(self) -> np.ndarray:
-        return self.dataset.ids[self.indices]
+        return self.dataset.ids[self.indices].astype(str)
 
     @property
     def labels(self) -> dict[str, np.ndarray]:
@@ -173,8 +201,14 @@ class DatasetRows:
     @property
     def context(self) -> Callable[[Tensor], Tensor] | None:
         """The context of the rows at some positions, as a function of them; None if the model conditions on nothing."""
+        if self.dataset.streamed:
+            return None if self.dataset.encoding is None else self._encoded
         context = self.dataset.context
         return None if context is None else lambda positions: context[self._index[positions.cpu().long()]]
+
+    def _encoded(self, positions: Tensor) -> Tensor:
+        """The context of some rows; that of all streamed rows may take more memory than there is."""
+        return self.dataset.encoded_rows(self.indices[positions.cpu().numpy()])
 
     def tensor(self) -> Tensor:
         """All rows at once, dense (n, D): for small data."""
@@ -184,7 +218,9 @@ class DatasetRows:
         """(x, row index) in order: (b, D) and int64 (b,), the last batch possibly smaller."""
         if batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
-        return ((self._dense(index), index) for index in self._index.split(batch_size) if len(index))
+        import torch
+
+        return self.read(chunk for chunk in torch.arange(len(self)).split(batch_size) if len(chunk))
 
     def batch(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """(x, row index) of the rows at these positions, 0..len-1, of the view.
@@ -194,14 +230,43 @@ class DatasetRows:
         index = self._index[positions.cpu().long()]
         return self._dense(index), index
 
-    def _dense(self, index: Tensor) -> Tensor:
+    def read(self, chunks: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches at these positions, one after the other; streamed rows are read block by block."""
+        chunks = list(chunks)
+        if not self.dataset.streamed:
+            yield from map(self.batch, chunks)
+            return
+        values = self.dataset.x.gather(lambda: (self.indices[chunk.numpy()] for chunk in chunks))
+        for chunk, rows in zip(chunks, values, strict=True):
+            yield self._floats(rows), self._index[chunk]
+
+    @property
+    def blocks(self) -> Blocks | None:
+        """How these rows are stored in blocks; None if they are in memory."""
+        if not self.dataset.streamed:
+            return None
         import torch
 
-        x, precise = self.dataset.x, self.dataset.precise
-        if is_sparse(x):
-            rows = torch.from_numpy(x[index.numpy()].astype(np.float64 if precise else np.float32).toarray())
-        else:
-            rows = self.dataset._tensor.index_select(0, index).to(torch.float64 if precise else torch.float32)
+        from priory.rows import Blocks
+
+        bounds = np.unique(np.searchsorted(self.indices, self.dataset.x.bounds))
+        return Blocks(torch.from_numpy(bounds), self.dataset.x.row_bytes)
+
+    def _dense(self, index: Tensor) -> Tensor:
+        if self.dataset.streamed or is_sparse(self.dataset.x):
+            return self._floats(self.dataset.x[index.numpy()])
+        return self._shaped(self.dataset._tensor.index_select(0, index))
+
+    def _floats(self, rows: Matrix) -> Tensor:
+        import torch
+
+        rows = rows.astype(np.float64 if self.dataset.precise else np.float32)
+        return self._shaped(torch.from_numpy(rows.toarray() if is_sparse(rows) else rows))
+
+    def _shaped(self, rows: Tensor) -> Tensor:
+        import torch
+
+        rows = rows.to(torch.float64 if self.dataset.precise else torch.float32)
         return rows if self.dataset.row_shape is None else rows.unflatten(1, self.dataset.row_shape)
 
 
@@ -213,7 +278,11 @@ def encoded(dataset: Dataset, encoding: Conditions | None) -> Dataset:
     """
     found = replace(dataset, encoding=encoding)
     try:
-        found.context  # noqa: B018, computed here
+        if dataset.streamed and encoding is not None:
+            for start in range(0, len(dataset), _ROWS_AT_ONCE):
+                found.encoded_rows(slice(start, start + _ROWS_AT_ONCE))
+        else:
+            found.context  # noqa: B018, computed here
     except ValueError as error:
         raise ValueError(f"{dataset.origin}: {error}") from error
     return found
@@ -236,7 +305,8 @@ def with_columns(dataset: Dataset, columns: tuple[str, ...]) -> Dataset:
         return dataset
     order = column_order(dataset.columns, columns, dataset.origin)
     image_shape = dataset.image_shape if len(columns) == len(dataset.columns) else None
-    return replace(dataset, x=dataset.x[:, order], columns=columns, image_shape=image_shape)
+    profile = None if dataset.profile is None else dataset.profile.with_columns(order)
+    return replace(dataset, x=dataset.x[:, order], columns=columns, image_shape=image_shape, profile=profile)
 
 
 def column_order(found: Sequence[str], wanted: Sequence[str], origin: str) -> list[int]:

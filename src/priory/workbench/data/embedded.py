@@ -5,12 +5,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from priory._support.messages import nearest, shortened
+from priory.workbench.data.reading.zarr import is_zarr
 
 EMBEDDED = ("digits",)  # of scikit-learn
 
 
 def existing_file(path: Path) -> Path:
-    """The path of a file that can be read, or of a folder of .parquet files.
+    """The path of a file that can be read, or of a folder of .parquet files or of zarr.
 
     Raises:
         FileNotFoundError: it is not there; the error has the nearest name.
@@ -22,7 +23,7 @@ def existing_file(path: Path) -> Path:
             return path
         raise PermissionError(f"source: expected a file that you may read, got {str(path)!r}; change its permissions")
     if path.is_dir():
-        if any(path.rglob("*.parquet")):
+        if is_zarr(path) or any(path.rglob("*.parquet")):
             return path
         raise ValueError(
             f"source: expected a file, got the folder {str(path)!r}, which has no .parquet files; name a file in it"

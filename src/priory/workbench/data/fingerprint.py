@@ -6,8 +6,10 @@ the same rate.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from zlib import crc32
 
 import numpy as np
@@ -26,13 +28,15 @@ class Fingerprint:
     """The number of rows, and checksums of their values and ids, in their order.
 
     The type in which a file stores the values does not count. Labels do not count. `sparse` says which form of the
-    matrix was read.
+    matrix was read. `files` is the checksum of the names, sizes and times of the files of streamed rows, else empty: as
+    long as it is the same, the values are not read again to compare them.
     """
 
     rows: int
     values: str
     ids: str
     sparse: bool
+    files: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -49,21 +53,31 @@ class Recorded:
         Raises:
             ValueError: the rows are not those that the run was fitted to.
         """
-        was = self.fingerprint
-        if len(ids) != was.rows:
-            difference = str(len(ids))
+        if len(ids) == self.fingerprint.rows:
+            self.require_equal(fingerprint_of(in_form(x, self.fingerprint.sparse), ids), origin)
         else:
-            found = fingerprint_of(_in_form(x, was.sparse), ids)
-            changed = [name for name in ("values", "ids") if getattr(found, name) != getattr(was, name)]
-            difference = f"rows with other {' and '.join(changed)}" if changed else ""
-        if difference:
-            raise ValueError(
-                f"{origin}: expected the {was.rows} rows that {shortened(self.run, 300)} was trained with, got "
-                f"{difference}: the file has changed since; put it back as it was, or name it as new data"
-            )
+            self._refuse(str(len(ids)), origin)
+
+    def require_equal(self, found: Fingerprint, origin: str) -> None:
+        """Refuse rows with another fingerprint.
+
+        Raises:
+            ValueError: the rows are not those that the run was fitted to.
+        """
+        was = self.fingerprint
+        changed = [name for name in ("values", "ids") if getattr(found, name) != getattr(was, name)]
+        if found.rows != was.rows or changed:
+            difference = f"rows with other {' and '.join(changed)}" if found.rows == was.rows else str(found.rows)
+            self._refuse(difference, origin)
+
+    def _refuse(self, difference: str, origin: str) -> None:
+        raise ValueError(
+            f"{origin}: expected the {self.fingerprint.rows} rows that {shortened(self.run, 300)} was trained with, "
+            f"got {difference}: the file has changed since; put it back as it was, or name it as new data"
+        )
 
 
-def _in_form(x: Matrix, sparse: bool) -> Matrix:
+def in_form(x: Matrix, sparse: bool) -> Matrix:
     """The matrix as it would be if it had been stored sparse, or dense."""
     if is_sparse(x) == sparse:
         return x
@@ -75,19 +89,140 @@ def _in_form(x: Matrix, sparse: bool) -> Matrix:
 
 
 def fingerprint_of(x: Matrix, ids: np.ndarray) -> Fingerprint:
-    """The fingerprint of rows, (rows, columns), and their ids."""
-    values, checksum = x, checksum_of(np.array(x.shape))
-    if is_sparse(x):
-        if not x.has_sorted_indices or np.count_nonzero(x.data) < len(x.data):
-            x = x.sorted_indices()  # a copy
-            x.eliminate_zeros()
-        values, checksum = x.data, checksum_of(x.indptr.astype(np.int64), x.indices.astype(np.int64), since=checksum)
-    flat = values.reshape(-1)
-    for start in range(0, len(flat), _BLOCK_VALUES):
-        checksum = checksum_of(_smallest(flat[start : start + _BLOCK_VALUES]), since=checksum)
-    letters = np.ascontiguousarray(ids.astype(str)).view(np.uint32).reshape(len(ids), -1)
-    letters = letters[:, letters.any(axis=0)]  # without the padding, which depends on where ids come from
-    return Fingerprint(x.shape[0], f"{checksum:08x}", f"{checksum_of(letters):08x}", is_sparse(x))
+    """The fingerprint of rows in memory, (rows, columns), and their ids."""
+    found = RowsChecksum()
+    found.add(x)
+    return found.fingerprint(ids)
+
+
+class RowsChecksum:
+    """The checksum of the values of rows, block by block; how they are cut into blocks does not count.
+
+    >>> x, ids = np.arange(6.0).reshape(3, 2), np.array(["a", "b", "c"])
+    >>> found = RowsChecksum()
+    >>> for block in (x[:1], x[1:]):
+    ...     found.add(block)
+    >>> found.fingerprint(ids) == fingerprint_of(x, ids)
+    True
+    """
+
+    def __init__(self) -> None:
+        self.shape, self.is_sparse = (0, 0), False
+        self._values = _Stream()  # of a sparse matrix, those that are not zero
+        self._pointers, self._indices = _Stream(raw=True), _Stream(raw=True)
+
+    def add(self, block: Matrix) -> None:
+        """Read the next rows, a NumPy array or a CSR matrix."""
+        self.is_sparse = is_sparse(block)
+        if self.is_sparse:
+            if not block.has_sorted_indices or np.count_nonzero(block.data) < len(block.data):
+                block = block.sorted_indices()  # a copy
+                block.eliminate_zeros()
+            if not self.shape[0]:
+                self._pointers.add(np.zeros(1, dtype=np.int64))
+            self._pointers.add(block.indptr[1:].astype(np.int64) + self._indices.length)
+            self._indices.add(block.indices.astype(np.int64))
+        self._values.add((block.data if self.is_sparse else block).reshape(-1))
+        self.shape = (self.shape[0] + block.shape[0], block.shape[1])
+
+    def fingerprint(self, ids: np.ndarray) -> Fingerprint:
+        """Return the fingerprint of all rows, which have these ids."""
+        checksum = checksum_of(np.array(self.shape))
+        for stream in (self._pointers, self._indices, self._values) if self.is_sparse else (self._values,):
+            checksum = stream.after(checksum)
+        return Fingerprint(self.shape[0], f"{checksum:08x}", f"{_checksum_of_ids(ids):08x}", self.is_sparse)
+
+
+class _Stream:
+    """The checksum of a long vector that comes in pieces.
+
+    Values are read in blocks of one size, each in its smallest type; raw ones, int64, as they are.
+    """
+
+    def __init__(self, *, raw: bool = False) -> None:
+        self.raw, self.length = raw, 0
+        self._since = self._bytes = 0
+        self._rest: list[np.ndarray] = []
+
+    def add(self, piece: np.ndarray) -> None:
+        self.length += len(piece)
+        if self.raw:
+            self._read(piece)
+            return
+        while len(piece):
+            missing = _BLOCK_VALUES - sum(map(len, self._rest))
+            self._rest.append(piece[:missing])
+            if len(piece) >= missing:
+                self._end_block()
+            piece = piece[missing:]
+
+    def _end_block(self) -> None:
+        block = _smallest(self._rest[0] if len(self._rest) == 1 else np.concatenate(self._rest))
+        self._read_bytes(_header(block.dtype, block.shape))
+        self._read(block)
+        self._rest = []
+
+    def _read(self, values: np.ndarray) -> None:
+        self._read_bytes(np.ascontiguousarray(values).data)
+
+    def _read_bytes(self, content: bytes | memoryview) -> None:
+        self._since = crc32(content, self._since)
+        self._bytes += memoryview(content).nbytes
+
+    def after(self, checksum: int) -> int:
+        """The checksum of what came before, and then of this vector."""
+        if self._rest:
+            self._end_block()
+        if self.raw:
+            checksum = crc32(_header(np.dtype(np.int64), (self.length,)), checksum)
+        return _joined(checksum, self._since, self._bytes)
+
+
+def _joined(first: int, second: int, length: int) -> int:
+    """The CRC-32 of two texts, one after the other, from those of each and the number of bytes of the second one.
+
+    The first CRC, a polynomial over two elements, is multiplied by x to the number of bits of the second text.
+
+    >>> _joined(crc32(b"one"), crc32(b"two"), 3) == crc32(b"onetwo")
+    True
+    """
+    power, square, bits = 1 << 31, 1 << 30, 8 * length  # x^0 and x^1: the highest bit is the lowest power
+    while bits:
+        power = _product(square, power) if bits & 1 else power
+        square, bits = _product(square, square), bits >> 1
+    return _product(power, first) ^ second
+
+
+def _product(one: int, other: int) -> int:
+    """The product of two polynomials modulo that of CRC-32."""
+    product = 0
+    for bit in range(31, -1, -1):
+        product ^= other if one >> bit & 1 else 0
+        other = other >> 1 ^ (0xEDB88320 if other & 1 else 0)
+    return product
+
+
+def _checksum_of_ids(ids: np.ndarray) -> int:
+    """The checksum of ids as text; whole numbers become text block by block."""
+    blocks = [ids[start : start + _BLOCK_VALUES] for start in range(0, len(ids), _BLOCK_VALUES)]
+    # without the padding, which depends on where ids come from
+    used = np.any([_letters(block).any(axis=0) for block in blocks], axis=0)
+    checksum = crc32(_header(np.dtype(np.uint32), (len(ids), int(used.sum()))))
+    for block in blocks:
+        checksum = crc32(np.ascontiguousarray(_letters(block)[:, used]).data, checksum)
+    return checksum
+
+
+def _letters(ids: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(ids.astype(str)).view(np.uint32).reshape(len(ids), -1)
+
+
+def checksum_of_files(files: Sequence[Path]) -> str:
+    """The checksum of the names, the sizes and the times of files in one folder and in the folders in it."""
+    base = os.path.commonpath([file.parent for file in files])
+    states = [(file.relative_to(base).as_posix(), file.stat()) for file in files]
+    lines = [f"{name} {state.st_size} {state.st_mtime_ns}" for name, state in states]
+    return f"{crc32(chr(10).join(lines).encode()):08x}"
 
 
 def checksum_of_split(splits: Mapping[str, np.ndarray]) -> str:
@@ -98,8 +233,12 @@ def checksum_of_split(splits: Mapping[str, np.ndarray]) -> str:
 def checksum_of(*arrays: np.ndarray, since: int = 0) -> int:
     """The checksum of the arrays' types, shapes and values; `since` is that of the arrays before them."""
     for array in arrays:
-        since = crc32(np.ascontiguousarray(array).data, crc32(f"{array.dtype.str} {array.shape}".encode(), since))
+        since = crc32(np.ascontiguousarray(array).data, crc32(_header(array.dtype, array.shape), since))
     return since
+
+
+def _header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
+    return f"{dtype.str} {shape}".encode()
 
 
 def _smallest(block: np.ndarray) -> np.ndarray:

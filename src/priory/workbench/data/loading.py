@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +12,14 @@ import numpy as np
 from priory._support.optional import require
 from priory.workbench.data.binarize import binarized, unit_scale
 from priory.workbench.data.dataset import Dataset, column_order, require_as_many
-from priory.workbench.data.embedded import EMBEDDED, existing_file
+from priory.workbench.data.embedded import EMBEDDED
 from priory.workbench.data.fingerprint import Recorded, fingerprint_of
-from priory.workbench.data.reading.matrices import compact_matrix, is_sparse
-from priory.workbench.data.reading.readers import read_table, require_no_text_options
+from priory.workbench.data.reading.matrices import compact_matrix, is_sparse, is_stored
+from priory.workbench.data.reading.readers import is_to_stream, read_table, require_no_text_options
 from priory.workbench.data.reading.table import Claims, Selection, Table, select
 from priory.workbench.data.reading.text_options import TextOptions
+from priory.workbench.data.rows_to_load import RowsToLoad, Values
+from priory.workbench.data.shards import name_of, parquet_or_file
 from priory.workbench.data.splits import consecutive, random_split, recorded_split, stratified_split, with_validation
 from priory.workbench.data.summary import summarize
 
@@ -46,20 +47,22 @@ def load_dataset(
     missing: Sequence[str] = (),
     split: Literal["given", "shuffled"] = "given",
     split_seed: int = 0,
-    splits: Mapping[str, Sequence[int]] | None = None,
+    splits: Mapping[str, Sequence[int] | np.ndarray] | None = None,
     recorded: Recorded | None = None,
     binarize: Literal["none", "dynamic", "static"] = "none",
     binarize_scale: float | None = None,
     optional: Collection[str] = (),
     known_columns: Sequence[str] = (),
     precise: bool = False,
+    stream: Literal["auto", "yes", "no"] = "auto",
 ) -> Dataset:
-    """Load an embedded data set, a file, a folder of .parquet files, or an object that holds data.
+    """Load an embedded data set, a file, .parquet files, or an object that holds data.
 
     Args:
         source: 'digits'; a file of one of `FORMATS`: .npy, .npz, .csv, .tsv, .parquet, .h5ad, IDX (-ubyte), ...; a
-            folder of .parquet files; a data frame, an array or gray images, a sparse matrix, AnnData, or other rows
-            that `priory.rows.as_rows` reads, which are read into memory.
+            folder of .parquet files, or a pattern such as 'shards/*.parquet'; a folder of zarr; a data frame, an array
+            or gray images, a sparse matrix, AnnData, or other rows that `priory.rows.as_rows` reads, which are read
+            into memory.
         labels: columns to take out of the matrix and keep as labels; the first one is the main label.
         conditions: columns to take out of the matrix that a model conditions on; they are labels too.
         quantities: conditions that are quantities although their values are integers.
@@ -102,6 +105,7 @@ def load_dataset(
     """
     _check_choice("split", split, ("given", "shuffled"))
     _check_choice("binarize", binarize, ("none", "dynamic", "static"))
+    _check_choice("stream", stream, ("auto", "yes", "no"))
     if split_seed < 0:
         raise ValueError(f"split_seed: expected an integer from 0 up, got {split_seed}")
     for option in _names("optional", optional):
@@ -117,22 +121,20 @@ def load_dataset(
     if unknown := set(_names("quantities", quantities)) - set(claims.conditions):
         raise ValueError(f"quantities: expected names of conditions, got {', '.join(sorted(unknown))}")
     text = TextOptions(header, delimiter, decimal, tuple(_names("missing", missing)), tuple(known_columns))
-    path, origin, table = _read(source, claims, text)
+    path, origin, table = _read(source, claims, text, stream)
     selection = select(table, claims, origin)
     if recorded is not None:
         selection = _in_order(selection, recorded.columns, origin)
-    x = compact_matrix(selection.matrix, origin, precise=precise)
-    x = x if is_sparse(x) else np.ascontiguousarray(x)
-    if recorded is not None:
-        recorded.require_same(x, selection.ids, origin)
-    fingerprint = recorded.fingerprint if recorded is not None else fingerprint_of(x, selection.ids)
     parts = _splits(table, selection, split, split_seed, splits)
-    scale = None if binarize == "none" else unit_scale(summarize(x), binarize_scale)
-    if scale is not None:
-        x = binarized(x, scale, parts["train"] if binarize == "dynamic" else None)
+    rows = RowsToLoad(selection, parts, origin, precise, recorded, binarize, binarize_scale)
+    if path is not None and is_stored(selection.matrix):
+        from priory.workbench.data.streaming import streamed  # imports torch
+
+        values = streamed(rows, path)
+    else:
+        values = _in_memory(rows)
     return Dataset(
-        name=origin if path is None or path.is_dir() else Path(re.sub(r"(?i)\.gz$", "", path.name)).stem,
-        x=x,
+        name=origin if path is None else name_of(path),
         splits=parts,
         ids=selection.ids,
         labels=selection.labels,
@@ -142,18 +144,37 @@ def load_dataset(
         image_shape=selection.image_shape,
         source=path,
         dynamic_binarization=binarize == "dynamic",
-        binarize_scale=scale,
-        fingerprint=fingerprint,
         notes=selection.notes,
         precise=precise,
+        **values._asdict(),
     )
 
 
-def _read(source: str | Path | RowsLike, claims: Claims, text: TextOptions) -> tuple[Path | None, str, Table]:
+def _in_memory(rows: RowsToLoad) -> Values:
+    selection, recorded = rows.selection, rows.recorded
+    x = compact_matrix(selection.matrix, rows.origin, precise=rows.precise)
+    x = x if is_sparse(x) else np.ascontiguousarray(x)
+    if recorded is not None:
+        recorded.require_same(x, selection.ids, rows.origin)
+    fingerprint = recorded.fingerprint if recorded is not None else fingerprint_of(x, selection.ids)
+    scale = None if rows.binarize == "none" else unit_scale(summarize(x), rows.binarize_scale)
+    if scale is not None:
+        x = binarized(x, scale, rows.means)
+    return Values(x, scale, fingerprint)
+
+
+def _read(
+    source: str | Path | RowsLike, claims: Claims, text: TextOptions, stream: str
+) -> tuple[Path | None, str, Table]:
     """The path of the source, None if it has none; its name in messages; its content."""
     if isinstance(source, str | Path) and str(source) not in EMBEDDED:
-        path = existing_file(Path(source))
-        return path, path.name, read_table(path, claims.names(), text)
+        path, files = Path(source), parquet_or_file(source)
+        if not is_to_stream(path, files, stream):
+            return path, path.name, read_table(path, claims.names(), text, files)
+        require_no_text_options(text, path.name)
+        from priory.workbench.data.reading.stored import stored_table  # imports torch
+
+        return path, path.name, stored_table(path, files)
     if isinstance(source, str | Path):
         require_no_text_options(text, str(source))
         return None, str(source), _digits()
@@ -175,7 +196,7 @@ def _in_order(selection: Selection, columns: tuple[str, ...], origin: str) -> Se
 
 
 def _splits(
-    table: Table, selection: Selection, split: str, seed: int, recorded: Mapping[str, Sequence[int]] | None
+    table: Table, selection: Selection, split: str, seed: int, recorded: Mapping[str, Sequence[int] | np.ndarray] | None
 ) -> dict[str, np.ndarray]:
     rows = selection.matrix.shape[0]
     if recorded is not None:

@@ -35,8 +35,9 @@ def lost_digits(dataset: Dataset) -> str:
 def _distinct(dataset: Dataset) -> dict[str, tuple[int, int]]:
     """The numbers of distinct values, in the data and in float32, of the columns in which they differ."""
     numbers = {}
-    for i in crowded_columns(dataset.x):
-        column = dataset.x[:, [i]].toarray() if is_sparse(dataset.x) else dataset.x[:, i]
+    known = dataset.known
+    for i in crowded_columns(dataset.x) if known is None else known.crowded:
+        column = dataset.x[:, [i]].toarray() if is_sparse(dataset.x) else dataset.x[:, [i]][:]
         values = np.unique(column[~np.isnan(column)])
         numbers[dataset.columns[i]] = (len(values), len(np.unique(values.astype(np.float32))))
     return numbers

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from glob import glob, has_magic
 from pathlib import Path
 
 from priory._support.messages import first_few
 from priory.workbench.data.embedded import existing_file
+from priory.workbench.data.reading.zarr import is_zarr
 
 
 def is_pattern(source: str | Path) -> bool:
@@ -21,13 +23,15 @@ def is_pattern(source: str | Path) -> bool:
 def shards_of(source: str | Path) -> list[Path]:
     """Return the files of a pattern, or the .parquet files of a folder, in the order of their names; else the file.
 
+    A folder of zarr counts as a file.
+
     Raises:
         FileNotFoundError: no file has this name, or fits the pattern.
         ValueError: files of one pattern have several endings; a folder has no .parquet files.
     """
     if not is_pattern(source):
         path = existing_file(Path(source))
-        return sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+        return sorted(path.rglob("*.parquet")) if path.is_dir() and not is_zarr(path) else [path]
     files = sorted(Path(name) for name in glob(str(source), recursive=True) if Path(name).is_file())
     if not files:
         raise FileNotFoundError(
@@ -41,3 +45,30 @@ def shards_of(source: str | Path) -> list[Path]:
             "end the pattern with one of them, such as '*.parquet'"
         )
     return files
+
+
+def parquet_or_file(source: str | Path) -> list[Path]:
+    """Return `shards_of` a source that is one data set: .parquet files, or one file.
+
+    Raises:
+        ValueError: a pattern names files of another format.
+    """
+    files = shards_of(source)
+    if is_pattern(source) and files[0].suffix != ".parquet":
+        raise ValueError(
+            f"source: expected a pattern of .parquet files, got {str(source)!r}, which names files such as "
+            f"{files[0].name!r}; convert them to Parquet, or join them"
+        )
+    return files
+
+
+def name_of(source: str | Path) -> str:
+    """The name of a data set: that of the file without its ending, or of the folder of its files.
+
+    >>> name_of("tables/wine.csv.gz"), name_of("tables/shards"), name_of("wine/part-*.parquet")
+    ('wine', 'shards', 'wine')
+    """
+    path = Path(source)
+    if is_pattern(path):
+        return next(folder.name for folder in path.parents if not has_magic(folder.name))
+    return path.name if path.is_dir() and not is_zarr(path) else Path(re.sub(r"(?i)\.gz$", "", path.name)).stem

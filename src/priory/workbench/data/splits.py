@@ -45,7 +45,7 @@ def stratified_split(labels: np.ndarray, seed: int, sizes: Sequence[int]) -> dic
 def _dealt(order: np.ndarray, sizes: Sequence[int]) -> dict[str, np.ndarray]:
     """Deal rows to the splits so that any stretch has them in proportion: member j of n is at (j + 0.5)/n."""
     positions = np.concatenate([(np.arange(size) + 0.5) / size for size in sizes if size] or [np.zeros(0)])
-    parts = np.repeat(np.arange(len(sizes)), sizes)[np.argsort(positions, kind="stable")]
+    parts = np.repeat(np.arange(len(sizes), dtype=np.int8), sizes)[np.argsort(positions, kind="stable")]
     order = order[: len(parts)]
     return {name: np.sort(order[parts == i]).astype(np.int64) for i, name in enumerate(SPLITS)}
 
@@ -70,7 +70,7 @@ def with_validation(splits: dict[str, np.ndarray], seed: int) -> dict[str, np.nd
     return {"train": train[parts["train"]], "valid": train[parts["valid"]], "test": splits["test"]}
 
 
-def recorded_split(splits: Mapping[str, Sequence[int]], rows: int) -> dict[str, np.ndarray]:
+def recorded_split(splits: Mapping[str, Sequence[int] | np.ndarray], rows: int) -> dict[str, np.ndarray]:
     """Check recorded indices against the number of rows."""
     if unknown := set(splits) - set(SPLITS):
         raise ValueError(f"splits: expected the names {', '.join(SPLITS)}, got {', '.join(sorted(map(str, unknown)))}")
@@ -81,7 +81,7 @@ def recorded_split(splits: Mapping[str, Sequence[int]], rows: int) -> dict[str, 
     return checked
 
 
-def _checked_indices(name: str, given: Sequence[int], rows: int) -> np.ndarray:
+def _checked_indices(name: str, given: Sequence[int] | np.ndarray, rows: int) -> np.ndarray:
     index = np.asarray(given)
     if index.size and (index.ndim != 1 or index.dtype.kind not in "iu"):
         raise ValueError(f"splits: expected a list of row indices for {name!r}, got {index.dtype} values {index.shape}")

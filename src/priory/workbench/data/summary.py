@@ -53,39 +53,75 @@ def _number(value: float) -> str:
     return str(int(value)) if float(value).is_integer() else f"{value:.6g}"
 
 
+class Tally:
+    """Counts of values, block by block, that make a `Summary`.
+
+    >>> tally = Tally()
+    >>> for block in (np.array([[0, 1]]), np.array([[3, 2]])):
+    ...     tally.add(block)
+    >>> tally.summary((2, 2), is_sparse=False).high
+    3.0
+    """
+
+    def __init__(self) -> None:
+        self.low, self.high = np.inf, -np.inf
+        self.seen = self.missing = self.infinite = self.nonzero = self.extremes = 0
+        self.integers = True
+
+    def add(self, block: np.ndarray) -> None:
+        """Count values of any shape; of a sparse matrix, those that are stored."""
+        finite = block
+        if block.dtype.kind == "f":
+            self.missing += int(np.isnan(block).sum())
+            self.infinite += int(np.isinf(block).sum())
+            finite = block[np.isfinite(block)]
+            self.integers = self.integers and bool((finite == np.rint(finite)).all())
+        self.seen += block.size
+        self.nonzero += int(np.count_nonzero(block))
+        self.extremes += int(np.count_nonzero((finite == 0) | (finite == 1)))
+        if finite.size:
+            self.low, self.high = min(self.low, float(finite.min())), max(self.high, float(finite.max()))
+
+    def summary(
+        self,
+        shape: tuple[int, int],
+        *,
+        is_sparse: bool,
+        image_shape: tuple[int, int] | None = None,
+        dynamic_binarization: bool = False,
+    ) -> Summary:
+        """Return the summary of a matrix of this shape; the values that were not counted are zeros."""
+        size = prod(shape)
+        zeros = size - self.seen
+        low, high = (min(self.low, 0.0), max(self.high, 0.0)) if zeros else (self.low, self.high)
+        any_finite, extremes = low <= high, self.extremes + zeros
+        return Summary(
+            rows=shape[0],
+            columns=shape[1],
+            low=low if any_finite else float("nan"),
+            high=high if any_finite else float("nan"),
+            integers=dynamic_binarization or (any_finite and self.integers),
+            binary=dynamic_binarization or (any_finite and extremes == size - self.missing - self.infinite),
+            missing=self.missing,
+            sparse=is_sparse,
+            density=self.nonzero / size if size else 0.0,
+            infinite=self.infinite,
+            extremes=extremes / size if size else 0.0,
+            image_shape=image_shape,
+            dynamic_binarization=dynamic_binarization,
+        )
+
+
 def summarize(
     matrix: Matrix, image_shape: tuple[int, int] | None = None, dynamic_binarization: bool = False
 ) -> Summary:
     """Summarize all values in one pass, block by block."""
-    size = prod(matrix.shape)
-    zeros = size - matrix.nnz if is_sparse(matrix) else 0  # that are not stored
-    low, high = (0.0, 0.0) if zeros else (np.inf, -np.inf)
-    num_missing = infinite = nonzero = 0
-    extremes, integers = zeros, True
+    tally = Tally()
     for block in stored_values(matrix):
-        finite = block
-        if block.dtype.kind == "f":
-            num_missing += int(np.isnan(block).sum())
-            infinite += int(np.isinf(block).sum())
-            finite = block[np.isfinite(block)]
-            integers = integers and bool((finite == np.rint(finite)).all())
-        nonzero += int(np.count_nonzero(block))
-        extremes += int(np.count_nonzero((finite == 0) | (finite == 1)))
-        if finite.size:
-            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
-    any_finite = low <= high
-    return Summary(
-        rows=matrix.shape[0],
-        columns=matrix.shape[1],
-        low=low if any_finite else float("nan"),
-        high=high if any_finite else float("nan"),
-        integers=dynamic_binarization or (any_finite and integers),
-        binary=dynamic_binarization or (any_finite and extremes == size - num_missing - infinite),
-        missing=num_missing,
-        sparse=is_sparse(matrix),
-        density=nonzero / size if size else 0.0,
-        infinite=infinite,
-        extremes=extremes / size if size else 0.0,
+        tally.add(block)
+    return tally.summary(
+        matrix.shape,
+        is_sparse=is_sparse(matrix),
         image_shape=image_shape,
         dynamic_binarization=dynamic_binarization,
     )

@@ -37,6 +37,7 @@ from priory.maps.surfaces import Surface
 from priory.model import AnyModel, cast_like, device_of, given, posterior_of
 from priory.rows import Conditions, batches_with_context
 from priory.training import check_devices, fit, process_rank
+from priory.training.exemplars import has_exemplars
 from priory.training.sharding import require_shardable
 from priory.vae import AnyVAE, ConditionalVAE
 from priory.workbench.data import (
@@ -103,13 +104,21 @@ def new_run(
         dataset = load_dataset(**settings.data.model_dump())
         require_complete(dataset, or_else=MAP_TAKES_GAPS)
     model, proposal = resolve_likelihood(settings.model, dataset.summary(), dataset.origin)
-    settings = settings.model_copy(update={"model": model})
+    data = settings.data.model_copy(
+        update={"stream": "yes" if dataset.streamed else "no"}
+    )  # on any machine from now on
+    settings = settings.model_copy(update={"model": model, "data": data})
     constants = _left_out(dataset, model)
     encoding = _encoding(dataset)
     dataset = encoded(dataset, encoding)
     modeled = with_columns(dataset, tuple(name for name in dataset.columns if name not in constants))
     require_float32(modeled)
     facts, vae = _start(settings, modeled, dataset.image_shape)
+    if dataset.streamed and has_exemplars(vae):
+        raise ValueError(
+            f"--prior {model.prior}: expected rows in memory, because each training row is a component of this prior, "
+            "got rows that stay in their files; choose another prior, or --stream no"
+        )
     run = Run(
         out,
         settings,

@@ -176,9 +176,8 @@ class RunFolder(ABC):
         options = self.reading_options()
         if drawn and options["binarize"] == "dynamic":
             options["binarize"] = "static"
-        splits = {name: index.tolist() for name, index in self.splits.items()}
         try:
-            dataset = load_dataset(**options, splits=splits, recorded=self.recorded)
+            dataset = load_dataset(**options, splits=self.splits, recorded=self.recorded)
         except FileNotFoundError:
             raise FileNotFoundError(
                 f"{self.path / CONFIG}: its data, {options['source']}, are not there any more; put the file back; "
@@ -212,7 +211,7 @@ class RunFolder(ABC):
     def whole_table(self, source: str, **changes: Any) -> Dataset:
         """Another file, read as `load_table` reads it, with the columns that the model leaves out too."""
         optional = {"labels", "ids", "drop", "layer"} - set(changes)
-        options = self.reading_options() | {"source": source, "optional": optional} | changes
+        options = self.reading_options() | {"source": source, "optional": optional, "stream": "auto"} | changes
         if not is_text_table(Path(source)):  # how the training data were written says nothing of another format
             options |= {name: getattr(TextOptions(), name) for name in set(TEXT_OPTIONS) - set(changes)}
         options["known_columns"] = self.modeled

@@ -14,7 +14,7 @@ from priory.workbench.settings.model import ModelSettings
 class DataSettings(Settings):
     """Where the data come from and how the table is read."""
 
-    source: str = Field("digits", description="a file, a folder of .parquet files, or an embedded data set")
+    source: str = Field("digits", description="a file, .parquet files, or an embedded data set")
     labels: tuple[str, ...] = Field((), description="columns that are labels, not data")
     conditions: tuple[str, ...] = Field((), description="columns that the model conditions on")
     quantities: tuple[str, ...] = Field((), description="conditions that are quantities, though they are integers")
@@ -27,6 +27,9 @@ class DataSettings(Settings):
     missing: tuple[str, ...] = Field((), description="a word for a missing cell of a text table, such as ?")
     split: Literal["given", "shuffled"] = Field("given", description="the file's own split, or a shuffled one")
     split_seed: int = Field(0, ge=0, lt=2**63, description="seed of a shuffled or 80/10/10 split")
+    stream: Literal["auto", "yes", "no"] = Field(
+        "auto", description="leave rows in their files; auto: if they would take half of the free memory"
+    )
     binarize: Literal["none", "dynamic", "static"] = Field("none", description="binarize gray values as coin flips")
 
     @field_validator("source")

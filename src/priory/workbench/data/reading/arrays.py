@@ -36,6 +36,13 @@ def read_array(path: Path) -> np.ndarray:
         return _content(file, path.name)
 
 
+def header_of(path: Path) -> tuple[tuple[int, ...], bool, np.dtype, int]:
+    """The shape, whether it is stored by columns, the type and the place of the values in a `.npy` file."""
+    with path.open("rb") as file:
+        shape, column_major, dtype = _check_header(file, path.stat().st_size, path.name)
+        return shape, column_major, dtype, file.tell()
+
+
 def read_arrays(path: Path, is_needed: Callable[[str], bool] = lambda name: True) -> Arrays:
     """Read the arrays of an `.npz` archive in memory; nothing is unpacked to files.
 
@@ -64,11 +71,11 @@ def read_arrays(path: Path, is_needed: Callable[[str], bool] = lambda name: True
     return arrays
 
 
-def _check_header(file: IO[bytes], size: int, what: str) -> None:
-    """Refuse Python objects, and a header that does not fit the file's size."""
+def _check_header(file: IO[bytes], size: int, what: str) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Read the header; refuse Python objects, and a header that does not fit the file's size."""
     with foreign(what, *_ARRAY):
         version = np.lib.format.read_magic(file)
-        shape, _, dtype = _HEADERS[version](file)
+        shape, column_major, dtype = _HEADERS[version](file)
         start = file.tell()
     if dtype.hasobject:
         raise ObjectsError(
@@ -81,6 +88,7 @@ def _check_header(file: IO[bytes], size: int, what: str) -> None:
             f"{what}: expected a complete NumPy file of {expected} bytes for values of shape {shape} ({dtype}), got "
             f"{size}: it is damaged; save it again, or fetch it again"
         )
+    return shape, column_major, dtype
 
 
 def _content(file: IO[bytes], what: str) -> np.ndarray:

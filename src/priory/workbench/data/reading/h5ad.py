@@ -11,14 +11,14 @@ from priory._support.optional import require
 from priory.workbench.data.reading.foreign import foreign
 from priory.workbench.data.reading.table import Table, as_values, listed
 
-_H5AD = ("a complete .h5ad file", "write it again with anndata, or fetch it again")
+H5AD = ("a complete .h5ad file", "write it again with anndata, or fetch it again")
 
 
 def read_h5ad(path: Path, as_written: Collection[str]) -> Table:
     """Read AnnData: `X` and layers, ids from obs_names, columns from var_names; all of obs stands beside the matrix."""
     anndata = require("anndata", "anndata", "reading .h5ad files")
-    _check_content(path)
-    with foreign(path.name, *_H5AD):
+    require_memory(check_content(path), path.name)
+    with foreign(path.name, *H5AD):
         data = anndata.read_h5ad(path)
     return annotated_table(data)
 
@@ -35,8 +35,8 @@ def annotated_table(data: Any) -> Table:
     )
 
 
-def _check_content(path: Path) -> None:
-    """Refuse a file that takes values from other files, or declares more values than fit into memory."""
+def check_content(path: Path) -> int:
+    """Refuse a file that takes values from other files; return the bytes that its values take in memory."""
     h5py = require("h5py", "anndata", "reading .h5ad files")
     outside: list[str] = []
     sizes: list[int] = []
@@ -51,7 +51,7 @@ def _check_content(path: Path) -> None:
         if isinstance(link, h5py.ExternalLink):
             outside.append(name)
 
-    with foreign(path.name, *_H5AD), h5py.File(path, "r") as file:
+    with foreign(path.name, *H5AD), h5py.File(path, "r") as file:
         file.visititems_links(check_link)
         file.visititems(check_node)
     if outside:
@@ -59,4 +59,4 @@ def _check_content(path: Path) -> None:
             f"{path.name}: expected an .h5ad file that holds its values, got links to other files ({listed(outside)}); "
             "write it again with anndata"
         )
-    require_memory(sum(sizes), path.name)
+    return sum(sizes)

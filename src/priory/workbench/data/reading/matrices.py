@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import prod
 from typing import Any, TypeAlias
 
@@ -10,18 +10,27 @@ import numpy as np
 
 from priory.workbench.data.reading.foreign import foreign
 
-# np.ndarray or scipy.sparse.csr_matrix. Any, because scipy is optional and is not imported to name a type.
+# np.ndarray, scipy.sparse.csr_matrix, or a StoredMatrix of `priory.rows`. Any, because scipy is optional, `priory.rows`
+# takes torch, and neither is imported to name a type.
 Matrix: TypeAlias = Any
 
 # Values looked at together: large enough for vectorized passes, small enough not to double a big data set in memory.
 _BLOCK_VALUES = 1 << 22
+_BLOCK_ROWS = 4096
 _LEAST_DIFFERENCE = 1e-5  # of two values of a column, in units of its spread
 _ROUNDING = 8  # units of the last place of float64 that may be errors of rounding
 _SAMPLE_ROWS = 1000
+_TESTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"missing": np.isnan, "infinite": np.isinf}
 
 
 def is_sparse(matrix: Matrix) -> bool:
-    return not isinstance(matrix, np.ndarray)
+    """Whether it is a sparse matrix in memory."""
+    return not isinstance(matrix, np.ndarray) and not is_stored(matrix)
+
+
+def is_stored(matrix: Matrix) -> bool:
+    """Whether it is a `StoredMatrix`, which stays in its files."""
+    return hasattr(matrix, "bounds")
 
 
 def compact(values: np.ndarray, what: str = "data", *, precise: bool = False) -> np.ndarray:
@@ -66,6 +75,15 @@ def compact_matrix(matrix: Matrix, what: str, *, precise: bool = False) -> Matri
     return csr_matrix((data, matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
+def compacted(block: Matrix, what: str, *, precise: bool = False) -> Matrix:
+    """`compact` for a block of a stored matrix, dense or CSR; a sparse one is changed in place."""
+    if not is_sparse(block):
+        return compact(block, what, precise=precise)
+    block.sum_duplicates()
+    block.data = compact(block.data, what, precise=precise)
+    return block
+
+
 def crowded_columns(matrix: Matrix) -> np.ndarray:
     """Find the columns in which float32 makes different values equal: their spread is small beside their size.
 
@@ -74,23 +92,50 @@ def crowded_columns(matrix: Matrix) -> np.ndarray:
     >>> crowded_columns(np.array([[1.6e9, 0.1], [1.6e9 + 1, 0.2], [1.6e9 + 2, 0.3]]))
     array([0])
     """
-    if matrix.dtype.kind not in "fiu" or matrix.dtype.itemsize < 4 or matrix.dtype == np.float32:
+    if not may_be_crowded(matrix.dtype):
         return np.empty(0, dtype=np.int64)
     if is_sparse(matrix):  # a column with a zero has a spread as large as its values
         full = np.flatnonzero(matrix.getnnz(axis=0) == matrix.shape[0])
         return full[crowded_columns(matrix[:, full].toarray())] if full.size else full
     low, high = (ends.reduce(matrix, axis=0).astype(np.float64) for ends in (np.fmin, np.fmax))
+    return crowded_between(low, high, matrix[sample_rows(len(matrix))])
+
+
+def may_be_crowded(dtype: np.dtype) -> bool:
+    """Whether float32 does not hold all values of the type."""
+    return dtype.kind in "fiu" and dtype.itemsize >= 4 and dtype != np.float32
+
+
+def sample_rows(rows: int) -> np.ndarray:
+    """The rows in which `crowded_between` looks for values that float32 makes equal: at most 1000, evenly spaced."""
+    return np.linspace(0, rows - 1, min(rows, _SAMPLE_ROWS)).astype(np.int64)
+
+
+def crowded_between(low: np.ndarray, high: np.ndarray, sample: Matrix) -> np.ndarray:
+    """`crowded_columns` of a matrix with these ends of its columns and these rows at `sample_rows`."""
     with np.errstate(invalid="ignore", over="ignore"):
         spread, size = high - low, np.maximum(abs(low), abs(high))
         near = np.flatnonzero(
             ~is_one_value(low, high) & (spread * _LEAST_DIFFERENCE < np.spacing(size.astype(np.float32)))
         )
-        rows = np.linspace(0, len(matrix) - 1, min(len(matrix), _SAMPLE_ROWS)).astype(np.int64)
-        sample = np.sort(matrix[np.ix_(rows, near)].astype(np.float64), axis=0)
-        steps, left = np.diff(sample, axis=0), np.diff(sample.astype(np.float32), axis=0)
+        some = sample[:, near]
+        some = np.sort((some.toarray() if is_sparse(some) else some).astype(np.float64), axis=0)
+        steps, left = np.diff(some, axis=0), np.diff(some.astype(np.float32), axis=0)
         lost = ((steps > spread[near] * _LEAST_DIFFERENCE) & (left == 0)).any(axis=0)
         one = low[near].astype(np.float32) == high[near].astype(np.float32)  # whatever the sample has
     return near[lost | one]
+
+
+def ends_of(matrix: Matrix, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The smallest and the largest value of each column in these rows, in float64; missing cells do not count."""
+    if is_sparse(matrix):
+        low, high = (ends(axis=0).toarray().ravel() for ends in (matrix[rows].nanmin, matrix[rows].nanmax))
+    else:
+        low = high = matrix[rows[0]]
+        for start in range(0, len(rows), _BLOCK_ROWS):
+            block = matrix[rows[start : start + _BLOCK_ROWS]]
+            low, high = np.fmin(low, np.fmin.reduce(block)), np.fmax(high, np.fmax.reduce(block))
+    return low.astype(np.float64), high.astype(np.float64)
 
 
 def is_one_value(low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -115,21 +160,24 @@ def checked_csr(matrix: Matrix, what: str) -> Matrix:
 
 def as_rows(array: np.ndarray, what: str) -> tuple[np.ndarray, tuple[int, int] | None]:
     """Flatten images (N, H, W), (N, H, W, 1) and (N, 1, H, W) to rows; give the image's shape too, None for (N, D)."""
-    shape = array.shape
-    if not array.size:
+    image_shape = image_shape_of(array.shape, what)
+    return array.reshape(len(array), -1), image_shape
+
+
+def image_shape_of(shape: tuple[int, ...], what: str) -> tuple[int, int] | None:
+    """The shape of the images of such an array; None for (N, D)."""
+    if not prod(shape):
         raise ValueError(f"{what}: expected at least one row and one column, got {' x '.join(map(str, shape))} values")
-    if array.ndim == 2:
-        return array, None
-    if array.ndim == 4 and shape[3] == 1:
-        shape = shape[:3]
-    elif array.ndim == 4 and shape[1] == 1:
-        shape = (shape[0], *shape[2:])
+    if len(shape) == 2:
+        return None
+    if len(shape) == 4 and 1 in (shape[1], shape[3]):
+        return shape[1:3] if shape[3] == 1 else shape[2:]
     if len(shape) == 3:
-        return array.reshape(shape[0], prod(shape[1:])), (shape[1], shape[2])
-    cure = "x.reshape(-1, 1) if it is one column" if array.ndim < 2 else "x.reshape(len(x), -1) to flatten the rows"
+        return shape[1:]
+    cure = "x.reshape(-1, 1) if it is one column" if len(shape) < 2 else "x.reshape(len(x), -1) to flatten the rows"
     raise ValueError(
         f"{what}: expected a matrix (rows, columns) or gray images (rows, height, width), "
-        f"got an array of shape {array.shape}; save {cure}"
+        f"got an array of shape {shape}; save {cure}"
     )
 
 
@@ -142,3 +190,22 @@ def stored_values(matrix: Matrix) -> Iterator[np.ndarray]:
     rows = max(1, _BLOCK_VALUES // max(1, matrix.shape[1]))
     for start in range(0, len(matrix), rows):
         yield matrix[start : start + rows]
+
+
+def count_cells(matrix: Matrix, kind: str) -> tuple[np.ndarray, int]:
+    """Count 'missing' or 'infinite' values in each column, and find the first row that has one (-1 if none has)."""
+    test = _TESTS[kind]
+    if matrix.dtype.kind != "f":
+        return np.zeros(matrix.shape[1], dtype=np.int64), -1
+    if is_sparse(matrix):
+        places = np.flatnonzero(test(matrix.data))
+        counts = np.bincount(matrix.indices[places], minlength=matrix.shape[1])
+        return counts, int(np.searchsorted(matrix.indptr, places[0], side="right")) - 1 if places.size else -1
+    counts, first, start = np.zeros(matrix.shape[1], dtype=np.int64), -1, 0
+    for block in stored_values(matrix):
+        passing = test(block)
+        counts += passing.sum(axis=0)
+        if first < 0 and passing.any():
+            first = start + int(passing.any(axis=1).argmax())
+        start += len(block)
+    return counts, first

@@ -7,21 +7,22 @@ A format is added by one line, from outside of the package too:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TypeAlias
 
-from priory._support.memory import require_memory
+from priory._support.memory import available_memory, require_memory
 from priory.workbench.data.reading.arrays import read_array
 from priory.workbench.data.reading.delimited import read_delimited
-from priory.workbench.data.reading.h5ad import read_h5ad
+from priory.workbench.data.reading.h5ad import check_content, read_h5ad
 from priory.workbench.data.reading.idx import read_idx
 from priory.workbench.data.reading.matrices import as_rows
 from priory.workbench.data.reading.npz import read_npz
-from priory.workbench.data.reading.parquet import read_parquet
+from priory.workbench.data.reading.parquet import parquet_size, read_parquet
 from priory.workbench.data.reading.table import Table
 from priory.workbench.data.reading.text_options import TextOptions
+from priory.workbench.data.reading.zarr import read_zarr, zarr_size
 
 # From a path, and the names of columns to keep as they are written if the format has only text, to a table.
 Reader: TypeAlias = Callable[[Path, Collection[str]], Table]
@@ -43,18 +44,64 @@ FORMATS: dict[str, Reader] = {
     ".tsv.gz": read_delimited,
     ".parquet": read_parquet,
     ".h5ad": read_h5ad,
+    ".zarr": read_zarr,
     **dict.fromkeys((f"{end}{gz}" for end in ("-ubyte", ".ubyte", ".idx") for gz in ("", ".gz")), read_idx),
 }
 
 
-def read_table(path: Path, as_written: Collection[str], options: TextOptions | None = None) -> Table:
-    """Read a file by the reader of its format, or a folder of .parquet files; the options are for tables of text."""
-    if path.is_dir():
-        require_no_text_options(options or TextOptions(), path.name)
-        return read_parquet(path, as_written)
-    reader, ending = _reader_of(path)
-    require_memory(path.stat().st_size, path.name)
+# The bytes that a file takes in memory, by the end of its name; these formats can be read block by block.
+_SIZES: dict[str, Callable[[Path], int]] = {
+    ".parquet": parquet_size,
+    ".npy": lambda path: path.stat().st_size,
+    ".h5ad": check_content,
+    ".zarr": zarr_size,
+}
+_SHARE = 0.5  # of the free memory: what takes more is streamed
+_FEWER = "give fewer rows or columns"
+_IN_PARTS = (
+    "give fewer rows or columns, or convert it to Parquet, which is read in parts: "
+    """python -c "import pyarrow.dataset as d; d.write_dataset(d.dataset('{name}', format='csv'), 'shards', """
+    """format='parquet')\""""
+)
+_UNZIPPED = "give fewer rows or columns, or unzip it: a .npy file is read in parts"
+
+
+def is_to_stream(path: Path, files: Sequence[Path], stream: str) -> bool:
+    """Whether the rows of a file, or of .parquet files, stay there: 'yes', 'no', or 'auto', by the free memory.
+
+    Raises:
+        ValueError: they are asked to stay, and the format cannot be read in parts.
+    """
+    if stream == "no":
+        return False
+    ending = ".parquet" if path not in files else ".zarr" if path.is_dir() else path.suffix.lower()
+    if ending not in _SIZES:
+        if stream == "yes":
+            raise ValueError(
+                f"stream: expected data that can be read in parts, {', '.join(_SIZES)}, got {path.name!r}; convert it, "
+                "or leave --stream out"
+            )
+        return False
+    if stream == "yes":
+        return True
+    free = available_memory()
+    size = parquet_size(path, files) if ending == ".parquet" else _SIZES[ending](path)
+    return free is not None and size > _SHARE * free
+
+
+def read_table(
+    path: Path, as_written: Collection[str], options: TextOptions | None = None, files: Sequence[Path] = ()
+) -> Table:
+    """Read a file by the reader of its format, or .parquet files; the options are for tables of text."""
     options = options or TextOptions()
+    if path not in files:
+        require_no_text_options(options, path.name)
+        return read_parquet(path, as_written, files)
+    reader, ending = (read_zarr, ".zarr") if path.is_dir() else _reader_of(path)
+    if path.is_file():
+        cures: dict[Reader, str] = {read_delimited: _IN_PARTS.format(name=path.name), read_npz: _UNZIPPED}
+        cure = cures.get(reader, _FEWER)
+        require_memory(path.stat().st_size, path.name, cure)
     if reader is read_delimited:
         return read_delimited(path, as_written, options)
     require_no_text_options(options, path.name)

@@ -12,7 +12,7 @@ from priory._support.cells import as_text
 from priory._support.memory import require_memory
 from priory._support.messages import nearest, shortened
 from priory.workbench.data.reading.frames import is_frame, numbers_of
-from priory.workbench.data.reading.matrices import Matrix, checked_csr, is_sparse
+from priory.workbench.data.reading.matrices import Matrix, checked_csr, is_sparse, is_stored
 
 _LISTED_NAMES = 12  # names in an error message: enough to recognize the file, short enough to read
 _SHOWN_CHANGES = 3
@@ -48,8 +48,8 @@ class Table:
     """The content of a file as a reader returns it; `select` takes the user's columns out.
 
     Attributes:
-        matrix: (rows, columns): a NumPy array, a sparse scipy matrix, or a pandas DataFrame, whose columns may have
-            types of their own, such as text; None if the file has only layers.
+        matrix: (rows, columns): a NumPy array, a sparse scipy matrix, a pandas DataFrame, whose columns may have types
+            of their own, such as text, or a `StoredMatrix`; None if the file has only layers.
         columns: a name for each column; by default those of the DataFrame, or x0, x1, ...
         side: columns beside the matrix, one value a row; the user may name them as labels or ids.
         default_labels: side columns that are labels unless the user names others.
@@ -101,7 +101,8 @@ def select(table: Table, claims: Claims, where: str) -> Selection:
     if not rows or not width:
         raise ValueError(f"{where}: expected at least one row and one column, got {rows} x {width}")
     # a sparse matrix, or a compressed file, may declare many more of them than it has values
-    require_memory(_NAME_BYTES * (rows + width), f"{where}: {rows} rows x {width} columns")
+    if not is_stored(matrix):
+        require_memory(_NAME_BYTES * (rows + width), f"{where}: {rows} rows x {width} columns")
     columns, renamed = unique_names(table.columns or _own_names(matrix))
     if is_sparse(matrix) and not is_frame(matrix):
         matrix = checked_csr(matrix, where)
@@ -114,7 +115,7 @@ def select(table: Table, claims: Claims, where: str) -> Selection:
         return as_values(table.side[name]) if name in table.side else _column(matrix, position[name])
 
     labels = {name: values(name) for name in label_names if name in table.side or name in position}
-    ids = np.arange(rows) if table.ids is None else as_values(table.ids)
+    ids = np.arange(rows, dtype=np.min_scalar_type(rows)) if table.ids is None else as_values(table.ids)
     if claims.ids is not None and (claims.ids in table.side or claims.ids in position):
         ids = table.written[claims.ids] if claims.ids in table.written else values(claims.ids)
     taken = claims.names() & position.keys() - table.side.keys()
@@ -127,7 +128,9 @@ def select(table: Table, claims: Claims, where: str) -> Selection:
         matrix = numbers_of(matrix, [columns[i] for i in left], where, table.decimal)
     image_shape = None if taken else table.image_shape
     notes = (*table.notes, renamed) if renamed else table.notes
-    return Selection(matrix, tuple(columns[i] for i in left), labels, as_text(ids), image_shape, notes)
+    if not (is_stored(matrix) and ids.dtype.kind in "iu"):  # text takes ten times the memory of numbers
+        ids = as_text(ids)
+    return Selection(matrix, tuple(columns[i] for i in left), labels, ids, image_shape, notes)
 
 
 def _own_names(matrix: Any) -> tuple[str, ...]:
@@ -167,6 +170,8 @@ def _require_columns(table: Table, columns: Sequence[str], claims: Claims, where
 def _column(matrix: Any, index: int) -> np.ndarray:
     if is_frame(matrix):
         return as_values(matrix.iloc[:, index])
+    if is_stored(matrix):
+        return as_values(matrix.column(index))
     return matrix[:, [index]].toarray().ravel() if is_sparse(matrix) else matrix[:, index].copy()
 
 

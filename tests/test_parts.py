@@ -206,7 +206,6 @@ def test_folders_of_parts_stay_folders(here):
     [
         (("score", "vae", "all.parquet", "--workers", 2), "--workers 2: expected DATA in parts, such as "),
         (("score", "vae", "shards/*.parquet", "--workers", 2), "--out: expected a folder for one output per part"),
-        (("score", "vae", "shards/*.parquet", "--out", "one.csv"), "--out: expected a folder for one output per part"),
         (("score", "vae", "shards", "--out", "shards"), "expected another folder than that of the parts"),
         (
             ("score", "vae", "shards", "--out", "vae"),

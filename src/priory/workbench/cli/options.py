@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 
 from priory.workbench.data import TEXT_OPTIONS
 from priory.workbench.data.embedded import EMBEDDED
-from priory.workbench.data.shards import parquet_or_file
+from priory.workbench.data.shards import parquet_or_file, shards_of
 from priory.workbench.runs.config import kind_of
 from priory.workbench.settings.model import REGISTRIES, ModelSettings
 from priory.workbench.settings.run import DataSettings
@@ -26,6 +26,12 @@ Given = dict[str, Any]  # the values of the options that were given, by the path
 def _checked_data(data: str | None) -> str | None:
     if data is not None and data not in EMBEDDED:
         parquet_or_file(os.path.realpath(data))
+    return data
+
+
+def _checked_rows(data: str | None) -> str | None:
+    if data is not None and data not in EMBEDDED:
+        shards_of(os.path.realpath(data))
     return data
 
 
@@ -47,7 +53,7 @@ RowsArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="DATA",
-        callback=_checked_data,
+        callback=_checked_rows,
         help="As for `priory fit`; or parts, such as 'shards/*.parquet', with one output each in the folder --out.",
     ),
 ]

@@ -11,6 +11,7 @@ import numpy as np
 
 from priory._support.messages import first_few
 from priory._support.optional import require
+from priory.workbench.data.embedded import is_zarr
 from priory.workbench.data.reading.foreign import foreign
 from priory.workbench.data.reading.readers import FORMATS, is_text_table, read_table
 from priory.workbench.data.reading.text_options import TextOptions
@@ -38,7 +39,7 @@ class Part:
 
 def in_parts(source: str) -> bool:
     """Whether the source names a data set in parts: a pattern, or a folder of .parquet files."""
-    return is_pattern(source) or Path(source).is_dir()
+    return is_pattern(source) or (Path(source).is_dir() and not is_zarr(Path(source)))
 
 
 def parts_of(source: str) -> list[Part]:
@@ -91,7 +92,7 @@ def count_rows(path: Path, text: TextOptions) -> int:
         h5py = require("h5py", "anndata", "reading .h5ad files")
         with foreign(path.name, *_HEADER), h5py.File(path) as file:
             return len(file["obs"][file["obs"].attrs["_index"]])
-    return int(read_table(path, (), text if is_text_table(path) else None).matrix.shape[0])
+    return int(read_table(path, (), text if is_text_table(path) else None, [path]).matrix.shape[0])
 
 
 def numbered(parts: Sequence[Part], counts: Sequence[int | None]) -> list[Part]:

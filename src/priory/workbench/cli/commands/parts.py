@@ -15,7 +15,7 @@ from priory.workbench.cli.errors import can_be_mended, said_in_a_line
 from priory.workbench.cli.terminal import row_progress, say, say_on_stderr
 from priory.workbench.data import TEXT_OPTIONS, TextOptions
 from priory.workbench.data.parts import Part, count_rows, in_parts, numbered, parts_of
-from priory.workbench.data.shards import is_pattern
+from priory.workbench.data.shards import is_pattern, shards_of
 from priory.workbench.jobs.dealing import Deal, dealing
 from priory.workbench.jobs.kinds import Opened
 from priory.workbench.jobs.parts import (
@@ -73,7 +73,8 @@ def parts_request(
             f"{shared}: expected DATA in parts, such as 'shards/*.parquet' or a folder of .parquet files, got "
             f"{source!r}; write it in parts, or leave {shared.split()[0]} out"
         )
-    if (workers, scheduler) != (None, None) or is_pattern(source):
+    one_table = not is_pattern(source) or shards_of(source)[0].suffix == ".parquet"
+    if (workers, scheduler) != (None, None) or not one_table:
         raise ValueError(
             f"--out: expected a folder for one output per part, such as --out scores or --out 'scores/*.csv', got "
             f"{'none' if out is None else str(out)}; name one"

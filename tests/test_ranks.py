@@ -79,7 +79,7 @@ def test_two_processes_take_the_steps_of_one(trained) -> None:
 EXAMPLES = Path(__file__).parents[1] / "examples"
 RUN = ("digits", "--prior", "vamp", "--components", "7", "--set", "training.shard_components=true")
 RUN = (*RUN, "--set", "model.hidden=[16]", "--set", "training.ema_decay=0.9", "--set", "training.patience=null")
-RUN = (*RUN, "--no-evaluate", "--no-report", "--accelerator", "cpu", "--epochs", "50")
+RUN = (*RUN, "--no-evaluate", "--no-report", "--accelerator", "cpu", "--epochs", "50", "--warmup", "20")
 BEGIN = {
     "Lightning": (sys.executable, "-m", "priory", "fit", "--devices", "2", "--strategy", "ddp"),
     "torchrun": ("sh", str(EXAMPLES / "torchrun.sh")),
@@ -155,6 +155,9 @@ def test_a_killed_process_ends_the_others_with_a_line_and_the_run_goes_on_to_the
         undisturbed = request.getfixturevalue("undisturbed")
         assert all(torch.equal(found[name], value) for name, value in undisturbed.items())
         assert priory.load(run).latent_prior().num_components == 7  # of both processes
+        more = ("--epochs", "52", "--set", "training.shard_components=false")  # for all processes, not the first alone
+        finished(*BEGIN[launcher], "--resume", *more, "--out", run)
+        assert priory.training.History.read(run / "history.csv").epochs == 52
 
 
 def process_ids(run: Path) -> list[int]:
@@ -175,7 +178,12 @@ def process_ids(run: Path) -> list[int]:
 
 @pytest.mark.parametrize(
     "prior",
-    [priory.StandardNormal(2), priory.VampPriorMixture(torch.rand(3, 6), latent_dim=2), priory.ExemplarPrior(2)],
+    [
+        priory.StandardNormal(2),
+        priory.VampPriorMixture(torch.rand(3, 6), latent_dim=2),
+        priory.ExemplarPrior(2),
+        priory.GTMPrior(2, priory.latent_grid(3), priory.mlp(2, [4], 4)),
+    ],
     ids=lambda prior: type(prior).__name__,
 )
 def test_priors_that_cannot_be_shared_out_are_refused(prior) -> None:

@@ -20,7 +20,14 @@ def derived_seed(*parts: object) -> int:
 
 
 class Share(NamedTuple):
-    """The part of a step's rows that one of several processes has; the other rows of its batch count nothing."""
+    """The part of a step's rows that one of several processes has; the other rows of its batch count nothing.
+
+    >>> values = torch.tensor([1.0, 2.0, 6.0])
+    >>> shares = [Share(own=2, total=3, processes=2), Share(own=1, total=3, processes=2)]
+    >>> means = [share.counted(part).mean() for share, part in zip(shares, values.split(2), strict=True)]
+    >>> sum(share.weight * mean for share, mean in zip(shares, means, strict=True)) / 2 == values.mean()
+    tensor(True)
+    """
 
     own: int  # rows of this process: the first ones of its batch
     total: int  # rows of all processes
@@ -46,13 +53,21 @@ class Share(NamedTuple):
 
 
 def rows_of_process(positions: Tensor, rank: int, world_size: int) -> Tensor:
-    """Return every world_size-th position; the first ones come again at the end, so all processes have as many."""
+    """Return every world_size-th position; the first ones come again at the end, so all processes have as many.
+
+    >>> [rows_of_process(torch.arange(5), rank, world_size=2).tolist() for rank in (0, 1)]
+    [[0, 2, 4], [1, 3, 0]]
+    """
     each = -(-len(positions) // world_size)
     return positions[torch.arange(rank, each * world_size, world_size) % len(positions)]
 
 
 def own_rows(number: int, rank: int, world_size: int) -> int:
-    """Return how many of `rows_of_process` are no repetition, of so many positions."""
+    """Return how many of `rows_of_process` are no repetition, of so many positions.
+
+    >>> [own_rows(5, rank, world_size=2) for rank in (0, 1)]
+    [3, 2]
+    """
     return len(range(rank, number, world_size))
 
 

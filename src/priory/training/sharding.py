@@ -18,15 +18,8 @@ def require_shardable(model: Any) -> MixturePrior:
         ValueError: it has other ones.
     """
     prior = top_prior(getattr(model, "prior", None))
-    tensors = list(_own_tensors(prior).values()) if isinstance(prior, MixturePrior) else []
-    rows = {len(each) if each.ndim else 0 for each in tensors}
-    special = any(hasattr(prior, name) for name in ("log_prior", "leave_out"))
-    if (
-        not tensors
-        or special
-        or rows != {prior.num_components}
-        or any(p for each in prior.children() for p in each.parameters())
-    ):
+    has_more = any(hasattr(prior, name) for name in ("log_prior", "leave_out"))
+    if not isinstance(prior, MixturePrior) or has_more or not _has_components_alone(prior):
         raise ValueError(
             "shard_components: expected a mixture with parameters of its own for each component, such as VampPrior or "
             f"MixtureOfGaussians, got {type(prior).__name__}; train without shard_components"
@@ -122,6 +115,12 @@ class Sharding:
         piece = tensor.to(self.device, copy=True) if rank == self.rank else tensor.new_empty(shape, device=self.device)
         distributed.broadcast(piece, rank)
         return piece.cpu()
+
+
+def _has_components_alone(prior: MixturePrior) -> bool:
+    """Whether each of the prior's own tensors has a row for each component, and its children have no parameters."""
+    rows = {each.shape[:1] for each in _own_tensors(prior).values()}
+    return rows == {(prior.num_components,)} and not [p for each in prior.children() for p in each.parameters()]
 
 
 def _own_tensors(prior: nn.Module) -> dict[str, Tensor]:

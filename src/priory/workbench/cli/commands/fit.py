@@ -64,12 +64,13 @@ def fit_run(request: FitRequest, num_samples: int | None, device: str, tensorboa
 
 
 def _train_with_first_process(request: FitRequest) -> None:
-    """Train the run whose configuration the first process has written."""
+    """Train the run whose configuration the first process has written, in the same way as it."""
     settings = request.settings
     if request.resume and (request.out / CONFIG).exists():
         settings = with_options(Run.open(request.out).settings, request.given, request.assignments, flags=GRID_FLAGS)
     wait_for_all(settings.training)
     run = Run.open(request.out)
+    run = replace(run, settings=run.settings.model_copy(update={"training": settings.training}))
     vae_jobs.train(run, run.load_dataset(), resume=request.resume)
 
 

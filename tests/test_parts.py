@@ -161,6 +161,22 @@ def test_rows_that_get_other_numbers_are_done_again(here, capsys):
     assert outputs("parts").id.tolist() == [str(number) for number in range(90)]
 
 
+def test_rows_of_the_run_have_its_split(here):
+    Path("data").mkdir()
+    for number in range(3):
+        frame(30 * number, 30 * number + 30).to_parquet(f"data/part-{number}.parquet")
+    settings = GTMRunSettings.model_validate({"data": {"source": "data", "labels": ("kind",)}})
+    with gtm.new_gtm_run(settings, Path("own")) as (run, found):
+        fitted = gtm.fit(run, found.dataset, "cpu")
+        run.write_splits(found.dataset)
+        run.write_config()
+        fitted.gtm.save(run.path / MODEL)
+    assert run_cli("embed", "own", "--out", "one.parquet") == 0
+    assert run_cli("embed", "own", "--out", "parts") == 0
+    assert outputs("parts").split.tolist() == pd.read_parquet("one.parquet").split.tolist()
+    assert set(outputs("parts").split) == {"train", "valid", "test"}
+
+
 def test_empty_parts_are_left_out(here, capsys):
     Path("shards").mkdir()
     frame(0, 0).to_parquet("shards/part-0.parquet")

@@ -48,7 +48,8 @@ RowsArgument = Annotated[
     typer.Argument(
         metavar="DATA",
         callback=_checked_data,
-        help="As for `priory fit`; or parts, such as 'shards/*.parquet', with one output each in the folder --out.",
+        help="A file (.npy .npz .csv .tsv .parquet .h5ad, IDX), a folder of .parquet files, digits; or parts, such as "
+        "'shards/*.parquet', with one output each in the folder --out.",
     ),
 ]
 RunArgument = Annotated[

@@ -86,6 +86,26 @@ def test_parts_have_the_numbers_of_one_file(here, command, kind):
     pd.testing.assert_frame_equal(parts[texts], one[texts].replace({"split": ["train", "valid", "test"]}, "new"))
 
 
+@pytest.mark.parametrize("kind", ["vae", "gtm"])
+@pytest.mark.parametrize("how", [(), ("--draw",)], ids=["mean", "draw"])
+def test_gaps_are_filled_in_parts_as_in_each_file(here, kind, how):
+    gaps = frame()
+    gaps.loc[::7, "x1"] = np.nan
+    Path("gaps").mkdir()
+    for number, (start, stop) in enumerate([(0, 50), (50, 90)]):
+        gaps[start:stop].reset_index(drop=True).to_parquet(f"gaps/{number}.parquet")
+    run = ("impute", here / kind)
+    options = ("--steps", 5, *how)
+    assert run_cli(*run, "gaps", "--out", "parts", *options) == 0
+    assert run_cli(*run, "gaps/0.parquet", "--out", "first.parquet", *options) == 0
+    found = outputs("parts")
+    assert list(found) == ["id", "kind", *NAMES]
+    there = gaps[NAMES].notna().to_numpy()
+    np.testing.assert_array_equal(found[NAMES].to_numpy()[there], ROWS[there])
+    assert found[NAMES].notna().all(axis=None)
+    pd.testing.assert_frame_equal(found[:50], pd.read_parquet("first.parquet"))
+
+
 def test_a_score_has_the_same_bits_in_any_parts(here):
     run = ("score", here / "vae")
     assert run_cli(*run, here / "all.parquet", "--out", "one.parquet", "--samples", 40) == 0
@@ -159,6 +179,22 @@ def test_rows_that_get_other_numbers_are_done_again(here, capsys):
     frame(0, 30).to_parquet(shards / "part-0.parquet")  # before the others
     assert "3 of 3 parts, 90 rows" in must_succeed(capsys, *line)
     assert outputs("parts").id.tolist() == [str(number) for number in range(90)]
+
+
+def test_rows_of_the_run_have_its_split(here):
+    Path("data").mkdir()
+    for number in range(3):
+        frame(30 * number, 30 * number + 30).to_parquet(f"data/part-{number}.parquet")
+    settings = GTMRunSettings.model_validate({"data": {"source": "data", "labels": ("kind",)}})
+    with gtm.new_gtm_run(settings, Path("own")) as (run, found):
+        fitted = gtm.fit(run, found.dataset, "cpu")
+        run.write_splits(found.dataset)
+        run.write_config()
+        fitted.gtm.save(run.path / MODEL)
+    assert run_cli("embed", "own", "--out", "one.parquet") == 0
+    assert run_cli("embed", "own", "--out", "parts") == 0
+    assert outputs("parts").split.tolist() == pd.read_parquet("one.parquet").split.tolist()
+    assert set(outputs("parts").split) == {"train", "valid", "test"}
 
 
 def test_empty_parts_are_left_out(here, capsys):

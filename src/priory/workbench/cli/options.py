@@ -54,7 +54,8 @@ RowsArgument = Annotated[
     typer.Argument(
         metavar="DATA",
         callback=_checked_rows,
-        help="As for `priory fit`; or parts, such as 'shards/*.parquet', with one output each in the folder --out.",
+        help="A file (.npy .npz .csv .tsv .parquet .h5ad .zarr, IDX), a folder of .parquet files, digits; or parts, "
+        "such as 'shards/*.parquet', with one output each in the folder --out.",
     ),
 ]
 RunArgument = Annotated[

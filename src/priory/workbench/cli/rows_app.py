@@ -123,7 +123,10 @@ def impute(
     run: RunArgument,
     given: Given,
     data: RowsArgument = None,
-    out: Annotated[Path | None, typer.Option(help="Where to: .csv .tsv .npz .parquet; default imputed.csv.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where to: .csv .tsv .npz .parquet; default imputed.csv; of parts a folder, or 'DIR/*.csv'."),
+    ] = None,
     steps: Annotated[
         int, typer.Option(min=1, max=10**6, help="Steps of the sampler, of a VAE; a classical GTM needs none.")
     ] = 1000,
@@ -133,11 +136,13 @@ def impute(
     seed: Seed = 0,
     device: Device = "auto",
     safe_csv: SafeCsv = False,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
 ) -> None:
     """The rows with their missing cells filled in, given the cells that are there."""
     from priory.workbench.cli.commands.rows import impute_run
 
-    impute_run(run, data, out, steps, draw, seed, device, given, safe_csv)
+    impute_run(run, data, out, steps, draw, seed, device, given, safe_csv, workers, scheduler)
 
 
 ROW_COMMANDS: dict[str, Callable[..., None]] = {

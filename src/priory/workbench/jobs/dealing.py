@@ -46,7 +46,7 @@ def dealing(workers: int | None, scheduler: str | None) -> Iterator[Deal]:
         return
     options = {"n_workers": workers, "threads_per_worker": 1, "processes": True, "memory_limit": 0}
     with (
-        dask.LocalCluster(**options, dashboard_address=None, silence_logs=logging.CRITICAL) as cluster,
+        dask.LocalCluster(**options, dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL) as cluster,
         dask.Client(cluster) as client,
     ):
         yield lambda function, items: _dealt(dask, client, function, items)

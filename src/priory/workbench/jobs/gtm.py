@@ -14,6 +14,7 @@ from torch import Tensor
 from priory._support.files import remove_leftovers, replacing
 from priory._support.locking import sole_writer
 from priory._support.memory import require_memory
+from priory._support.seeds import row_seed
 from priory.evaluation import Estimate, Evaluation
 from priory.evaluation.estimates import mean
 from priory.gtm import GTM
@@ -270,9 +271,11 @@ def filled(
     model: MapModel, rows: DatasetRows, num_steps: int, seed: int, draw: bool, *, progress: Progress | None = None
 ) -> Tensor:
     """The rows with missing cells filled in; exact, so the number of steps is not used."""
-    random = np.random.RandomState(np.random.MT19937(seed))
-    gtm, parts, done = copy(model.gtm).set_params(random_state=random), [], 0
-    for x, _ in rows.batches(BATCH):
+    parts, done = [], 0
+    for x, index in rows.batches(BATCH):
+        own_seed = row_seed(seed, " ".join(rows.dataset.ids[index.numpy()]))
+        random = np.random.RandomState(np.random.MT19937(own_seed))
+        gtm = copy(model.gtm).set_params(random_state=random)
         restored = torch.from_numpy(model.restored(gtm.impute(model.scaled(x.double().numpy()), draw=draw)))
         parts.append(torch.where(x.isnan(), restored.to(x), x))
         done += len(x)

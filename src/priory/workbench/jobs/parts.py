@@ -1,7 +1,7 @@
 """A row command over a data set in parts: one output for each part, written whole or not at all."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -14,10 +14,10 @@ import torch
 from priory._support.files import not_a_folder, read_json, remove_leftovers, replacing, write_json
 from priory._support.messages import first_few
 from priory.training.states import STATE_FILE
-from priory.workbench.data import TEXT_OPTIONS, DatasetRows, TextOptions, check_output, read_arrays, write_rows
+from priory.workbench.data import TEXT_OPTIONS, Dataset, DatasetRows, TextOptions, check_output, read_arrays, write_rows
 from priory.workbench.data.parts import Part
 from priory.workbench.jobs.kinds import Opened, opened
-from priory.workbench.jobs.rows import ROW_JOBS, Values, kept
+from priory.workbench.jobs.rows import ROW_JOBS, RowJob, Values, kept, labels_of
 from priory.workbench.runs.folder import MODEL, RunFolder
 
 RECORD = "parts.json"
@@ -164,29 +164,29 @@ def do_part(job: PartsJob, part: Part) -> None:
     """
     with _one_thread():
         found, compute = _prepared(job)
-        rows, names = _rows(found.run, job, part)
-        values = compute(rows)
+        table, names = _table(found.run, job, part)
+        values = compute(table)
         if values.aside:
             with replacing(job.aside(part)) as temporary:
                 np.savez(temporary, **values.aside)  # type: ignore[arg-type]
-        _write(found.run, job, part, rows, names, values)
+        _write(found.run, job, part, table.all_rows(), names, values)
 
 
 @lru_cache(maxsize=1)
-def _prepared(job: PartsJob) -> tuple[Opened, Callable[[DatasetRows], Values]]:
+def _prepared(job: PartsJob) -> tuple[Opened, RowJob]:
     """The model and the command, ready for any part: once for each process."""
     found = opened(job.run, job.device)
     return found, ROW_JOBS[job.command](found, job.rows, **dict(job.options))
 
 
-def _rows(run: RunFolder, job: PartsJob, part: Part) -> tuple[DatasetRows, np.ndarray]:
+def _table(run: RunFolder, job: PartsJob, part: Part) -> tuple[Dataset, np.ndarray]:
     """The rows of a part, and their ids in the file; ids that are numbers of rows go on through the parts."""
     dataset = run.load_table(str(part.source), **dict(job.reading))
     names = dataset.ids
     numbers = np.arange(len(dataset))
     if np.array_equal(names, numbers.astype(str)):
         dataset = replace(dataset, ids=(part.first + numbers).astype(str))
-    return dataset.all_rows(), names
+    return dataset, names
 
 
 def _write(run: RunFolder, job: PartsJob, part: Part, rows: DatasetRows, names: np.ndarray, values: Values) -> None:
@@ -195,7 +195,8 @@ def _write(run: RunFolder, job: PartsJob, part: Part, rows: DatasetRows, names: 
     columns = values.columns
     if template is None:
         splits = run.splits if job.own_rows else {}
-        columns = kept(rows, splits, ("id", "ids", *columns, *values.arrays), part.first) | columns
+        taken = ("id", "ids", *columns, *values.arrays)
+        columns = (labels_of(rows, taken) if values.is_table else kept(rows, splits, taken, part.first)) | columns
     arrays = values.arrays if job.command != "map" or job.ending == ".h5ad" else {}
     write_rows(
         job.output(part),

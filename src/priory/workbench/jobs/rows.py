@@ -1,13 +1,14 @@
 """What the row commands compute of rows: prepared once for a model, then called with any rows."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from priory.grid.landscapes import ClassPrediction
 from priory.maps import TopographicMap
-from priory.workbench.data import DatasetRows
+from priory.workbench.data import Dataset, DatasetRows
 from priory.workbench.data.splits import split_names
 from priory.workbench.jobs.kinds import Opened
 from priory.workbench.jobs.part_metrics import numbers_of_rows
@@ -18,28 +19,40 @@ MAP_SEED = 0  # of a map's importance samples
 Columns = dict[str, np.ndarray]
 
 
+RowJob = Callable[[Dataset], "Values"]  # of a table with the columns that the model leaves out too
+
+
 class Values(NamedTuple):
-    """What a command computes of rows: columns and arrays that are written, and arrays that are kept beside them."""
+    """What a command computes of rows: columns and arrays that are written, and arrays that are kept beside them.
+
+    If `is_table`, they are the rows themselves, which get no column for the split.
+    """
 
     columns: Columns
     arrays: Columns
     aside: Columns
+    is_table: bool = False
 
 
-def embedded(opened: Opened, rows: int) -> Callable[[DatasetRows], Values]:
-    return lambda part: Values({}, opened.jobs.embed(opened.model, part), {})
+def embedded(opened: Opened, rows: int) -> RowJob:
+    return lambda table: Values({}, opened.jobs.embed(opened.model, opened.run.rows_of_model(table)), {})
 
 
-def scored(opened: Opened, rows: int, *, num_samples: int, seed: int) -> Callable[[DatasetRows], Values]:
-    return lambda part: Values({"log_likelihood": opened.jobs.score(opened.model, part, num_samples, seed)}, {}, {})
+def scored(opened: Opened, rows: int, *, num_samples: int, seed: int) -> RowJob:
+    def values(table: Dataset) -> Values:
+        scores = opened.jobs.score(opened.model, opened.run.rows_of_model(table), num_samples, seed)
+        return Values({"log_likelihood": scores}, {}, {})
+
+    return values
 
 
-def mapped(opened: Opened, rows: int, *, num_samples: int, predict: Sequence[str]) -> Callable[[DatasetRows], Values]:
+def mapped(opened: Opened, rows: int, *, num_samples: int, predict: Sequence[str]) -> RowJob:
     surface = opened.jobs.surface(opened.model, num_samples)
     known = rows_with_labels(opened.run, predict)
     training = None if known is None else TopographicMap(surface, known)
 
-    def values(part: DatasetRows) -> Values:
+    def values(table: Dataset) -> Values:
+        part = opened.run.rows_of_model(table)
         drawn = TopographicMap(surface, part)
         columns = {name: column.numpy() for name, column in drawn.places.columns().items()}
         columns["log_likelihood"] = opened.jobs.score(opened.model, part, num_samples, MAP_SEED)
@@ -50,18 +63,30 @@ def mapped(opened: Opened, rows: int, *, num_samples: int, predict: Sequence[str
     return values
 
 
-def evaluated(opened: Opened, rows: int, *, num_samples: int, seed: int) -> Callable[[DatasetRows], Values]:
-    def values(part: DatasetRows) -> Values:
-        return Values(*numbers_of_rows(opened, part, rows, num_samples, seed))
+def imputed(opened: Opened, rows: int, *, num_steps: int, draw: bool, seed: int, progress: Any = None) -> RowJob:
+    def values(table: Dataset) -> Values:
+        part = opened.run.rows_of_model(table, gaps=True)
+        filled = opened.run.restored(opened.jobs.filled(opened.model, part, num_steps, seed, draw, progress=progress))
+        x = table.all_rows().tensor()
+        whole = torch.where(x.isnan(), filled.to(x), x).numpy()
+        return Values(dict(zip(table.columns, whole.T, strict=True)), {}, {}, is_table=True)
+
+    return values
+
+
+def evaluated(opened: Opened, rows: int, *, num_samples: int, seed: int) -> RowJob:
+    def values(table: Dataset) -> Values:
+        return Values(*numbers_of_rows(opened, opened.run.rows_of_model(table), rows, num_samples, seed))
 
     return values
 
 
 # By the name of the command: from a model, the number of all rows and the command's options to a function of rows.
-ROW_JOBS: dict[str, Callable[..., Callable[[DatasetRows], Values]]] = {
+ROW_JOBS: dict[str, Callable[..., RowJob]] = {
     "embed": embedded,
     "score": scored,
     "map": mapped,
+    "impute": imputed,
     "evaluate": evaluated,
 }
 

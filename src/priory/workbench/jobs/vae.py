@@ -14,7 +14,7 @@ from priory._support.files import not_a_folder, remove_leftovers
 from priory._support.locking import sole_writer
 from priory._support.memory import require_memory
 from priory._support.messages import first_few
-from priory._support.seeds import own_noise
+from priory._support.seeds import own_noise, row_seed
 from priory.distributions.chain import center_of, scale_of
 from priory.evaluation import (
     METRIC_DESCRIPTIONS,
@@ -69,6 +69,7 @@ Progress = Callable[[int], None]
 DESCRIPTIONS = METRIC_DESCRIPTIONS | MAP_DESCRIPTIONS
 # While it is trained, a weight is held 18 times in float32: with its gradient and Adam's two averages, among the best
 # weights, and in the state to resume from (all but the gradient), which is copied twice to be written.
+IMPUTED_TOGETHER = 1024
 BYTES_OF_A_WEIGHT = 18 * 4
 
 
@@ -354,9 +355,18 @@ def row_numbers(model: AnyModel, rows: DatasetRows, num_samples: int, seed: int)
 def filled(
     model: AnyModel, rows: DatasetRows, num_steps: int, seed: int, draw: bool, *, progress: Progress | None = None
 ) -> Tensor:
-    """The rows with missing cells filled in, (rows, columns of the model), on the CPU."""
-    with own_noise(seed, device_of(model)):
-        return impute(model, rows, num_steps=num_steps, draw=draw, progress=progress).cpu()
+    """The rows with missing cells filled in, (rows, columns of the model), on the CPU.
+
+    The noise of rows that are filled in together depends on the seed and on their ids.
+    """
+    parts = []
+    for start in range(0, len(rows), IMPUTED_TOGETHER):
+        part = DatasetRows(rows.dataset, rows.indices[start : start + IMPUTED_TOGETHER])
+        with own_noise(row_seed(seed, " ".join(part.ids)), device_of(model)):
+            parts.append(impute(model, part, num_steps=num_steps, draw=draw).cpu())
+        if progress is not None:
+            progress(start + len(part))
+    return torch.cat(parts)
 
 
 @torch.no_grad()

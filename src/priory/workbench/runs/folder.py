@@ -21,6 +21,7 @@ from priory.rows import Conditions
 from priory.workbench.data import (
     TEXT_OPTIONS,
     Dataset,
+    DatasetRows,
     Fingerprint,
     Recorded,
     TextOptions,
@@ -200,16 +201,10 @@ class RunFolder(ABC):
         return Recorded(str(self.path), self.columns, self.fingerprint)
 
     def load_table(self, source: str, **changes: Any) -> Dataset:
-        """Another file, read as the training data were except for `changes`, with the columns of the model.
+        """Another file, read as the training data were except for `changes`, with all of its columns.
 
         Label columns and the like that only the training data have are not missed. Gray values are drawn once.
         """
-        dataset = self.of_model(self.whole_table(source, **changes))
-        self.check_new_rows(dataset)
-        return dataset
-
-    def whole_table(self, source: str, **changes: Any) -> Dataset:
-        """Another file, read as `load_table` reads it, with the columns that the model leaves out too."""
         optional = {"labels", "ids", "drop", "layer"} - set(changes)
         options = self.reading_options() | {"source": source, "optional": optional, "stream": "auto"} | changes
         if not is_text_table(Path(source)):  # how the training data were written says nothing of another format
@@ -221,6 +216,16 @@ class RunFolder(ABC):
             dataset = load_dataset(**options, binarize="static")
         require_as_many(dataset.columns, len(self.columns), dataset.origin)
         return dataset
+
+    def rows_of_model(self, table: Dataset, *, gaps: bool = False) -> DatasetRows:
+        """All rows of a table as the model takes them; with `gaps`, cells may be missing, which it will fill in.
+
+        Raises:
+            ValueError: a column is missing, or the model cannot take the values.
+        """
+        dataset = self.of_model(table)
+        self.check_new_rows(dataset, gaps=gaps)
+        return dataset.all_rows()
 
     def of_model(self, dataset: Dataset) -> Dataset:
         """The same rows with the columns of the model, in its order, and with the context that it conditions on."""

@@ -46,4 +46,4 @@ def chosen_rows(run: RunFolder, data: str | None, reading: dict[str, Any], choos
     """All rows of the named data, read with the options `reading`; without a name, `choose` picks rows of the run."""
     if data is None:
         return choose(run.load_dataset(drawn=True))
-    return run.load_table(data, **reading).all_rows()
+    return run.rows_of_model(run.load_table(data, **reading))

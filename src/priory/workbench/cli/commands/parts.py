@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from priory._support.files import remove_leftovers
 from priory._support.locking import sole_writer
 from priory._support.messages import first_few
+from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
 from priory.workbench.cli.commands.opening import chosen_device, opened_model
 from priory.workbench.cli.errors import can_be_mended, said_in_a_line
 from priory.workbench.cli.terminal import row_progress, say, say_on_stderr
@@ -30,6 +31,7 @@ from priory.workbench.jobs.rows import ROW_JOBS
 from priory.workbench.runs.folder import RunFolder
 
 SHOWN_CAUSES = 5
+AGAIN = "give the same command again: it does only what is missing"
 
 
 class PartsRequest(NamedTuple):
@@ -117,11 +119,13 @@ def run_parts(command: str, request: PartsRequest, *, tell: Callable[[str], None
     check_outputs(job, parts)
     ROW_JOBS[command](found, 0, **options)  # refuses what no part can have, such as a map without a grid
     with ExitStack() as held:
+        held.enter_context(saying_how_to_go_on(job.out, AGAIN))
         deal = held.enter_context(dealing(request.workers, request.scheduler))
         held.enter_context(sole_writer(job.out))
         parts = _counted(found.run, deal, parts, request.reading)
         rows = sum(part.rows or 0 for part in parts)
-        own = request.data == found.run.settings.data.source and rows == found.run.fingerprint.rows
+        is_own = Path(request.data).resolve() == Path(found.run.settings.data.source).resolve()
+        own = is_own and rows == found.run.fingerprint.rows
         job = replace(job, rows=rows, own_rows=own)
         missing = begin(job, parts)
         errors = _dealt(deal, job, missing)
@@ -194,5 +198,5 @@ def _say_written(
     say_on_stderr(("Error:", "bold red"), f" {len(errors)} of {len(parts)} parts failed: {first_few([*errors])}")
     for cause in list(dict.fromkeys(errors.values()))[:SHOWN_CAUSES]:
         say_on_stderr(f"{first_few([name for name, error in errors.items() if error == cause])}: {cause}")
-    say_on_stderr("mend or remove these parts, and give the same command again: it does only what is missing")
+    say_on_stderr(f"mend or remove these parts; {AGAIN}")
     raise SystemExit(1)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 from priory._support.memory import require_memory
 from priory.workbench.cli.commands.opening import chosen_rows, opened_model
@@ -15,7 +14,7 @@ from priory.workbench.cli.commands.parts import parts_request, run_parts
 from priory.workbench.cli.commands.printing import note_rows
 from priory.workbench.cli.terminal import row_progress, say
 from priory.workbench.data import TEXT_OPTIONS, Dataset, TextOptions, check_output, write_rows
-from priory.workbench.jobs.rows import kept, labels_of
+from priory.workbench.jobs.rows import imputed, kept, labels_of
 from priory.workbench.runs.folder import RunFolder
 from priory.workbench.runs.kinds import open_run
 from priory.workbench.runs.outputs import check_place
@@ -133,25 +132,28 @@ def impute_run(
     device: str,
     reading: dict[str, Any],
     safe: bool,
+    workers: int | None,
+    scheduler: str | None,
 ) -> None:
+    how: dict[str, Any] = {"num_steps": num_steps, "draw": draw, "seed": seed}
+    shared = parts_request(open_run(path), data, out, reading, device, workers, scheduler, safe=safe)
+    if shared is not None:
+        run_parts("impute", shared, **how)
+        return
     out, _ = output_of(open_run(path), data, out, "imputed.csv", False, reading, safe)
-    run, model, jobs = opened_model(path, device)
-    table = run.whole_table(data or run.settings.data.source, **reading)
-    modeled = run.of_model(table)
-    run.check_new_rows(modeled, gaps=True)
+    opened = opened_model(path, device)
+    table = opened.run.load_table(data or opened.run.settings.data.source, **reading)
     rows = table.all_rows()
     with row_progress("impute", len(rows)) as progress:
-        filled = jobs.filled(model, modeled.all_rows(), num_steps, seed, draw, progress=progress)
-    observed = rows.tensor()
-    missing = observed.isnan()
-    x = torch.where(missing, run.restored(filled).to(observed), observed).numpy()
-    columns = labels_of(rows, taken=("id", "ids", "x", *run.columns))
+        columns = imputed(opened, len(rows), **how, progress=progress)(table).columns
+    labels, x = labels_of(rows, taken=("id", "ids", "x", *columns)), np.column_stack(list(columns.values()))
     if out.suffix == ".npz":
-        write_rows(out, ids=rows.ids, columns=columns, arrays={"x": x})
+        write_rows(out, ids=rows.ids, columns=labels, arrays={"x": x})
     else:
-        write_rows(out, ids=rows.ids, columns=columns | dict(zip(table.columns, x.T, strict=True)), safe=safe)
-    gaps = missing.any(1)
-    say(f"{int(missing.sum())} missing cells in {int(gaps.sum())} of {len(rows)} rows filled in: {out}")
+        write_rows(out, ids=rows.ids, columns=labels | columns, safe=safe)
+    missing = rows.tensor().isnan()
+    cells, gaps = int(missing.sum()), int(missing.any(1).sum())
+    say(f"{cells} missing cells in {gaps} of {len(rows)} rows filled in: {out}")
     note_rows("no value for a cell of", rows, np.isnan(x).any(1))
 
 

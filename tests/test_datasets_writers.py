@@ -20,8 +20,10 @@ COLUMNS = {"score": np.array([0.1, np.nan, -3], np.float32), "k": np.array([2, 0
 ARRAYS = {"z": np.arange(6, dtype=np.float64).reshape(3, 2) / 3}
 
 
+@pytest.mark.parametrize("at_once", [2, 10_000])
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".parquet"])
-def test_tables_come_back(tmp_path: Path, suffix: str) -> None:
+def test_tables_come_back(tmp_path: Path, suffix: str, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("priory.workbench.data.writing.writers.ROWS_AT_ONCE", at_once)
     path = tmp_path / f"out{suffix}"
     write_rows(path, ids=IDS, columns=COLUMNS, arrays=ARRAYS)
     if suffix == ".parquet":

@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ _COPIED = {".csv": _DELIMITED, ".tsv": _DELIMITED, ".h5ad": (".h5ad",)}  # endin
 _FORMULAS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # with = + - @ of full width
 _LIBRARIES = {".parquet": ("pyarrow", "tables"), ".h5ad": ("anndata", "anndata")}
 
+ROWS_AT_ONCE = 10_000  # that are text in memory
 Columns = dict[str, np.ndarray]
 
 
@@ -186,8 +188,11 @@ def _cells(values: np.ndarray, decimal: str = ".") -> list[str]:
 
 def _write_delimited(path: Path, ids: np.ndarray, columns: Columns, arrays: Columns, safe: bool) -> None:
     table = _flat({"id": ids, **columns}, arrays)
-    cells = [_cells(values) for values in table.values()]
-    _write_text(path, "\t" if path.suffix.lower() == ".tsv" else ",", [[*table], *zip(*cells, strict=True)], safe)
+    parts = (slice(start, start + ROWS_AT_ONCE) for start in range(0, len(ids), ROWS_AT_ONCE))
+    lines = (zip(*(_cells(values[part]) for values in table.values()), strict=True) for part in parts)
+    _write_text(
+        path, "\t" if path.suffix.lower() == ".tsv" else ",", chain([[*table]], chain.from_iterable(lines)), safe
+    )
 
 
 def _write_text(path: Path, delimiter: str, rows: Iterable[Sequence[str]], safe: bool) -> None:

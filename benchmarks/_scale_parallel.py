@@ -5,6 +5,7 @@ python benchmarks/_scale_parallel.py        # about ten minutes
 
 import heapq
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -118,6 +119,9 @@ def many_parts(run: Path, folder: Path) -> list[dict[str, float]]:
                 "workers": workers or 0,
                 "start_seconds": started - began,
                 "seconds": ended - started,
+                "load": os.getloadavg()[
+                    0
+                ],  # processes that want a core: with more than the machine has, all are slower
                 "seconds_a_part": (ended - started) / done * (workers or 1),
                 "empty_task_seconds": overhead,
             }
@@ -138,7 +142,7 @@ def simulated(
     scheduler = disk = end = 0.0
     for _ in range(parts):
         worker = heapq.heappop(free)
-        scheduler = max(scheduler, worker) + task_seconds if scheduler else worker + task_seconds
+        scheduler = max(scheduler, worker) + task_seconds
         disk = max(disk, scheduler) + part_bytes / DISK_BYTES
         done = max(disk, scheduler + part_seconds)
         heapq.heappush(free, done)

@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 
 from priory.workbench.data import TEXT_OPTIONS
 from priory.workbench.data.embedded import EMBEDDED, existing_file
-from priory.workbench.data.shards import is_pattern
+from priory.workbench.data.shards import is_pattern, shards_of
 from priory.workbench.runs.config import kind_of
 from priory.workbench.settings.model import REGISTRIES, ModelSettings
 from priory.workbench.settings.run import DataSettings
@@ -24,7 +24,9 @@ Given = dict[str, Any]  # the values of the options that were given, by the path
 
 
 def _checked_data(data: str | None) -> str | None:
-    if data is not None and data not in EMBEDDED and not is_pattern(data):
+    if data is not None and is_pattern(data):
+        shards_of(data)
+    elif data is not None and data not in EMBEDDED:
         existing_file(Path(os.path.realpath(data)))
     return data
 

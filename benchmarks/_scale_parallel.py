@@ -5,6 +5,7 @@ python benchmarks/_scale_parallel.py        # about ten minutes
 
 import heapq
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -96,6 +97,13 @@ def passes(run: Path, folder: Path) -> dict[str, list[dict[str, float]]]:
     return curves
 
 
+def timed(job: PartsJob, part: Part) -> float:
+    """Seconds that a worker takes for a part."""
+    began = time.perf_counter()
+    do_part(job, part)
+    return time.perf_counter() - began
+
+
 def many_parts(run: Path, folder: Path) -> list[dict[str, float]]:
     """Seconds of 1000 small parts in this process and on one and two workers, and of the start of the workers."""
     for number in range(SMALL["parts"]):
@@ -106,20 +114,22 @@ def many_parts(run: Path, folder: Path) -> list[dict[str, float]]:
         job = job_of("embed", run, folder / f"many-{workers}", SMALL["parts"] * SMALL["rows"])
         began = time.perf_counter()
         with dealing(workers, None) as deal:
-            warm = [part for part, _ in deal(partial(do_part, job), parts[:4])]  # loads the model in each worker
+            warm = [part for part, _ in deal(partial(timed, job), parts[:4])]  # loads the model in each worker
             started = time.perf_counter()
-            done = sum(1 for _ in deal(partial(do_part, job), parts[len(warm) :]))
+            seconds = [float(each) for _, each in deal(partial(timed, job), parts[len(warm) :])]  # type: ignore[arg-type]
             ended = time.perf_counter()
-            began_tasks = time.perf_counter()
             tasks = sum(1 for _ in deal(abs, range(5000)))
-            overhead = (time.perf_counter() - began_tasks) / tasks
+            overhead = (time.perf_counter() - ended) / tasks
         found.append(
             {
                 "workers": workers or 0,
                 "start_seconds": started - began,
                 "seconds": ended - started,
-                "seconds_a_part": (ended - started) / done * (workers or 1),
+                "seconds_a_part": sum(seconds) / len(seconds),  # in the worker, without Dask
                 "empty_task_seconds": overhead,
+                "load": os.getloadavg()[
+                    0
+                ],  # processes that want a core: with more than the machine has, all are slower
             }
         )
         print(found[-1], flush=True)
@@ -138,7 +148,7 @@ def simulated(
     scheduler = disk = end = 0.0
     for _ in range(parts):
         worker = heapq.heappop(free)
-        scheduler = max(scheduler, worker) + task_seconds if scheduler else worker + task_seconds
+        scheduler = max(scheduler, worker) + task_seconds
         disk = max(disk, scheduler) + part_bytes / DISK_BYTES
         done = max(disk, scheduler + part_seconds)
         heapq.heappush(free, done)
@@ -159,17 +169,16 @@ def measure() -> dict[str, Any]:
 
 
 def checks(many: list[dict[str, float]]) -> list[dict[str, float]]:
-    """The simulation, with the cost of a part in this process, against the runs on workers."""
-    alone, *shared = many
+    """The simulation, with the cost of a part in its worker, against the runs on workers."""
     return [
         {
             "workers": each["workers"],
             "measured": each["seconds"],
             "simulated": simulated(
-                SMALL["parts"] - 4, int(each["workers"]), alone["seconds_a_part"], 0.0, each["empty_task_seconds"]
+                SMALL["parts"] - 4, int(each["workers"]), each["seconds_a_part"], 0.0, each["empty_task_seconds"]
             ),
         }
-        for each in shared
+        for each in many[1:]
     ]
 
 

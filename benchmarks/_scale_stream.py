@@ -5,7 +5,6 @@ python benchmarks/_scale_stream.py benchmarks/results/scale_stream.json
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -45,6 +44,12 @@ def write_shards(folder: Path, rows: int, group: int, files: int = 10) -> None:
         )
 
 
+def model(seed: int) -> VAE:
+    torch.manual_seed(seed)
+    encoder, decoder = NormalEncoder(mlp(COLUMNS, [64], 8)), GaussianDecoder(mlp(4, [64], COLUMNS))
+    return VAE(encoder, decoder, VampPrior(torch.randn(20, COLUMNS)))
+
+
 def loss_by_buffer(folder: Path) -> list[dict[str, Any]]:
     """The test NLL after three epochs on rows sorted by class, in nats, for each buffer and in memory (None)."""
     write_shards(folder / "sorted", SORTED_ROWS, GROUP, files=1)
@@ -53,8 +58,7 @@ def loss_by_buffer(folder: Path) -> list[dict[str, Any]]:
     for buffer in (*BUFFERS, None):
         losses = []
         for seed in SEEDS:
-    X, decoder = NormalEncoder(mlp(COLUMNS, [64], 8)), GaussianDecoder(mlp(4, [64], COLUMNS))
-            vae = VAE(encoder, decoder, VampPrior(torch.randn(20, COLUMNS)))
+            vae = model(seed)
             fit(vae, folder / "sorted", seed=seed, epochs=3, shuffle_buffer=buffer or SORTED_ROWS)
             losses.append(evaluate(vae, test, num_samples=64)["nll"].value)
         found.append({"buffer": buffer, "blocks": (buffer or SORTED_ROWS) // GROUP, "nll": losses})
@@ -64,52 +68,37 @@ def loss_by_buffer(folder: Path) -> list[dict[str, Any]]:
 
 def speed(folder: Path) -> list[dict[str, Any]]:
     """Rows a second in batches of 100, read in the order of training and trained on, from shards and from memory."""
-    write_shards(folder / "speed", 200_000, 20_000)
-    sources = {
-        "shards": folder / "speed",
-        "memory": torch.cat([x for x, _ in as_rows(folder / "speed", "x").batches(10_000)]),
-    }
+    shards = folder / "speed"
+    write_shards(shards, 200_000, 20_000)
+    in_memory = torch.cat([x for x, _ in as_rows(shards, "x").batches(10_000)]).float()
     found = []
     for name, source in (("shards", shards), ("memory", in_memory)):
-        batches = ShuffledBatches(as_rows(source, "x"), 100, seed=0, shuffle_buffer=50_000)
         began = time.perf_counter()
+        batches = ShuffledBatches(as_rows(source, "x"), 100, seed=0, shuffle_buffer=50_000)
         rows = sum(len(x) for x, _, _ in batches)
         read = rows / (time.perf_counter() - began)
-        torch.manual_seed(0)
-        vae = VAE(
-            NormalEncoder(mlp(COLUMNS, [64], 8)),
-            GaussianDecoder(mlp(4, [64], COLUMNS)),
-            VampPrior(torch.randn(20, COLUMNS)),
-        )
-        history = fit(vae, source, seed=0, epochs=1, shuffle_buffer=50_000)
+        history = fit(model(0), source, seed=0, epochs=1, shuffle_buffer=50_000)
         found.append({"source": name, "read": read, "trained": rows / history["seconds"][0]})
         print(found[-1], flush=True)
     return found
 
 
 def memory(folder: Path) -> list[dict[str, Any]]:
-    """The peak of `priory fit`, one epoch in batches of 10 000 and its pictures, in a process of its own."""
+    """The peak of `priory fit`: one epoch in batches of 10 000 and its pictures, in a process of its own."""
     found = []
     for rows in SIZES:
-        write_shards(folder / f"rows{rows}", rows, min(100_000, rows // 10))
-        command = [
-            sys.executable,
-            "-m",
-            "priory",
-            "fit",
-            f"{folder}/rows{rows}/*.parquet",
-            "--out",
-            f"{folder}/run{rows}",
-        ]
+        shards, out = folder / f"rows{rows}", folder / f"run{rows}"
+        write_shards(shards, rows, min(100_000, rows // 10))
+        command = [sys.executable, "-m", "priory", "fit", f"{shards}/*.parquet", "--out", str(out)]
         options = ["--stream", "yes", "--prior", "standard", "--epochs", "1", "--batch-size", "10000"]
         began = time.perf_counter()
         process = subprocess.Popen([*command, *options, "--no-evaluate", "--no-report"], stdout=subprocess.DEVNULL)
         _, status, used = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - began
         assert status == 0
-        found.append({"rows": rows, "megabytes": used.ru_maxrss * 1024 / 1e6, "seconds": seconds})
+        megabytes, seconds = used.ru_maxrss * 1024 / 1e6, time.perf_counter() - began
+        found.append({"rows": rows, "megabytes": megabytes, "seconds": seconds})
         print(found[-1], flush=True)
-        for file in (folder / f"rows{rows}").iterdir():
+        for file in shards.iterdir():
             file.unlink()
     return found
 
@@ -122,5 +111,4 @@ def measure() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    result = measure() | {"own_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6}
-    Path(sys.argv[1]).write_text(json.dumps(result, indent=1) + "\n")
+    Path(sys.argv[1]).write_text(json.dumps(measure(), indent=1) + "\n")

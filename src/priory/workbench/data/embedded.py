@@ -5,9 +5,16 @@ from contextlib import suppress
 from pathlib import Path
 
 from priory._support.messages import nearest, shortened
-from priory.workbench.data.reading.zarr import is_zarr
 
 EMBEDDED = ("digits",)  # of scikit-learn
+
+
+_ZARR = ("zarr.json", ".zgroup", ".zarray")  # files that mark a folder of zarr, of its formats 3 and 2
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a folder is one of zarr."""
+    return any((path / name).is_file() for name in _ZARR)
 
 
 def existing_file(path: Path) -> Path:

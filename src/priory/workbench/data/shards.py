@@ -7,8 +7,7 @@ from glob import glob, has_magic
 from pathlib import Path
 
 from priory._support.messages import first_few
-from priory.workbench.data.embedded import existing_file
-from priory.workbench.data.reading.zarr import is_zarr
+from priory.workbench.data.embedded import existing_file, is_zarr
 
 
 def is_pattern(source: str | Path) -> bool:

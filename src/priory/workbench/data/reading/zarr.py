@@ -13,12 +13,6 @@ from priory.workbench.data.reading.matrices import as_rows
 from priory.workbench.data.reading.table import Table
 
 ZARR = ("a complete folder of zarr", "write it again with anndata or zarr, or fetch it again")
-_MARKS = ("zarr.json", ".zgroup", ".zarray")  # of the formats 3 and 2
-
-
-def is_zarr(path: Path) -> bool:
-    """Whether a folder is one of zarr."""
-    return any((path / name).is_file() for name in _MARKS)
 
 
 def read_zarr(path: Path, as_written: Collection[str]) -> Table:

@@ -1,11 +1,15 @@
 """Rows that stay in their files: the same numbers as rows in memory, a known order, little memory."""
 
+import os
+import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import anndata
 import h5py
+import lightning.pytorch as pl
 import numpy as np
 import pyarrow
 import pytest
@@ -15,8 +19,10 @@ from pyarrow import parquet
 from scipy import sparse
 
 from command_line import must_be_refused, run_cli
+from priory import VAE, GaussianDecoder, NormalEncoder, StandardNormal, mlp
 from priory._support import memory
 from priory.rows import Blocks, Rows, SlicedMatrix, StoredRows, as_rows
+from priory.training import fit
 from priory.training.batches import ShuffledBatches, shuffled_in_windows
 from priory.workbench.data import load_dataset
 from priory.workbench.data.fingerprint import RowsChecksum, fingerprint_of
@@ -265,7 +271,7 @@ def test_a_bad_shard_is_refused_by_its_name_or_row(change, tmp_path, capsys) -> 
     spoil, message = BAD_SHARDS[change]
     spoil(shards(tmp_path / "shards", REALS) / "2.parquet")
     said = must_be_refused(capsys, tmp_path, "fit", tmp_path / "shards", *QUICK, "--out", tmp_path / "run")
-    assert pytest.importorskip("re").search(message, said), said
+    assert re.search(message, said), said
 
 
 def test_an_empty_shard_has_no_rows(tmp_path) -> None:
@@ -348,36 +354,31 @@ def test_conditions_of_streamed_rows_are_those_in_memory(tmp_path) -> None:
     assert torch.equal(*found)
 
 
-RESUMED = """
-import os, signal, sys
-import numpy as np, torch
-from priory import VAE, GaussianDecoder, NormalEncoder, StandardNormal, mlp
-from priory.rows import as_rows
-from priory.training import fit
-import lightning.pytorch as pl
-
-torch.manual_seed(0)
-vae = VAE(NormalEncoder(mlp(4, [8], 4)), GaussianDecoder(mlp(2, [8], 4)), StandardNormal(2))
-
-class Kill(pl.Callback):
-    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-        if module.step == int(sys.argv[2]):
-            os.kill(os.getpid(), signal.SIGKILL)
-
-fit(vae, sys.argv[1] + "/shards/*.parquet", seed=0, out=sys.argv[3], resume=True, epochs=3, batch_size=20,
-    shuffle_buffer=60, callbacks=Kill())
-np.save(sys.argv[3] + "/weights.npy", torch.nn.utils.parameters_to_vector(vae.parameters()).detach().numpy())
-"""
+class Interrupted(Exception):
+    pass
 
 
-@pytest.mark.slow
-def test_a_killed_run_goes_on_to_the_same_bits(tmp_path) -> None:
-    shards(tmp_path / "shards", REALS)
-    for out, kills in (("whole", [-1]), ("killed", [20, 40, -1])):
-        for step in kills:
-            done = subprocess.run([sys.executable, "-c", RESUMED, str(tmp_path), str(step), str(tmp_path / out)])
-            assert (done.returncode == 0) == (step < 0)
-    np.testing.assert_array_equal(np.load(tmp_path / "whole/weights.npy"), np.load(tmp_path / "killed/weights.npy"))
+def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path) -> None:
+    path = shards(tmp_path / "shards", REALS)
+    weights = []
+    for out, stops in (("whole", [None]), ("stopped", [20, 40, None])):
+        for step in stops:
+            torch.manual_seed(0)
+            vae = VAE(NormalEncoder(mlp(4, [8], 4)), GaussianDecoder(mlp(2, [8], 4)), StandardNormal(2))
+            how = {"epochs": 3, "batch_size": 20, "shuffle_buffer": 60, "callbacks": stopping_at(step)}
+            with pytest.raises(Interrupted) if step else nullcontext():
+                fit(vae, path / "*.parquet", path, seed=0, out=tmp_path / out, resume=True, **how)
+        weights.append(torch.nn.utils.parameters_to_vector(vae.parameters()))
+    assert torch.equal(*weights)
+
+
+def stopping_at(step: int | None) -> pl.Callback:
+    class Stop(pl.Callback):
+        def on_train_batch_end(self, trainer, module, *others) -> None:
+            if module.step == step:
+                raise Interrupted
+
+    return Stop()
 
 
 LIMITED = """
@@ -395,17 +396,22 @@ main.main()
 
 
 @pytest.mark.slow
-def test_two_gigabytes_train_within_a_quarter_of_them(tmp_path) -> None:
-    """The values repeat, so that the files are small; decoded they are 2 GB, in row groups of 16 MB."""
+def test_rows_train_within_a_third_of_their_memory(tmp_path) -> None:
+    """The values repeat, so that the files are small; decoded they take 800 MB, in row groups of 16 MB."""
     if not Path("/proc/self/status").exists():
         pytest.skip("only Linux limits the data of a process")
     tile = np.random.default_rng(0).normal(size=(1000, 100))
     (tmp_path / "shards").mkdir()
     for number in range(5):
-        columns = {f"x{i}": np.tile(column, 500) for i, column in enumerate(tile.T)}
+        columns = {f"x{i}": np.tile(column, 200) for i, column in enumerate(tile.T)}
         parquet.write_table(pyarrow.table(columns), tmp_path / f"shards/{number}.parquet", row_group_size=20_000)
     command = ["fit", f"{tmp_path}/shards/*.parquet", "--prior", "standard", "--epochs", "1", "--batch-size", "10000"]
     options = ["--set", "model.hidden=[8]", "--set", "training.shuffle_buffer=100000", "--no-evaluate", "--no-report"]
-    arguments = ["500000000", *command, *options, "--stream", "yes", "--out", str(tmp_path / "run")]
-    done = subprocess.run([sys.executable, "-c", LIMITED, *arguments], capture_output=True, text=True)
+    arguments = ["250000000", *command, *options, "--stream", "yes", "--out", str(tmp_path / "run")]
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, *arguments],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"ARROW_DEFAULT_MEMORY_POOL": "system"},  # others reserve a gigabyte that they do not use
+    )
     assert done.returncode == 0, done.stderr[-2000:]

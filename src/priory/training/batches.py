@@ -10,7 +10,7 @@ from torch import Tensor
 
 from priory.rows import Blocks, Rows, read_with_context
 
-SHUFFLED_BYTES = 2**28  # of the rows that are shuffled together if no number of them is given
+SHUFFLED_BYTES = 2**27  # of the rows that are shuffled together if no number of them is given
 
 
 def derived_seed(*parts: object) -> int:

@@ -61,7 +61,7 @@ class TrainingSettings(NumbersAreNotTruthValues):
         None,
         ge=1,
         le=MOST,
-        description="rows shuffled together, if blocks of them are read from files; none: as many as take 256 MB",
+        description="rows shuffled together, if blocks of them are read from files; none: as many as take 128 MB",
     )
     optimizer: Literal["adam", "adamw", "adamax", "nadam", "radam"] = Field(
         "adam", description="a member of Adam's family"

@@ -15,6 +15,14 @@ def is_zarr(path: Path) -> bool:
     return any((path / name).is_file() for name in _ZARR)
 
 
+_ZARR = ("zarr.json", ".zgroup", ".zarray")  # files that mark a folder of zarr, of its formats 3 and 2
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a folder is one of zarr."""
+    return any((path / name).is_file() for name in _ZARR)
+
+
 def existing_file(path: Path) -> Path:
     """The path of a file that can be read, or of a folder of .parquet files or of zarr.
 

@@ -79,7 +79,10 @@ def new_gtm_run(settings: GTMRunSettings, out: Path, dataset: Dataset | None = N
     if dataset is None:
         dataset = load_dataset(**settings.data.model_dump())
         require_finite(dataset)
-    dataset = replace(dataset, precise=bool(crowded_columns(dataset.x).size))
+    settings = settings.model_copy(update={"data": settings.data.as_decided(streamed=dataset.streamed)})
+    known = dataset.known
+    crowded = crowded_columns(dataset.x) if known is None else known.crowded
+    dataset = replace(dataset, precise=bool(crowded.size))
     if len(dataset.rows("train")) < 2:
         raise ValueError(f"{dataset.origin}: expected at least two training rows, got one; give more rows")
     standardize, why = _standardize(settings.model, dataset)

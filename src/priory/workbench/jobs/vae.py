@@ -105,9 +105,7 @@ def new_run(
         dataset = load_dataset(**settings.data.model_dump())
         require_complete(dataset, or_else=MAP_TAKES_GAPS)
     model, proposal = resolve_likelihood(settings.model, dataset.summary(), dataset.origin)
-    data = settings.data.model_copy(
-        update={"stream": "yes" if dataset.streamed else "no"}
-    )  # on any machine from now on
+    data = settings.data.as_decided(streamed=dataset.streamed)
     settings = settings.model_copy(update={"model": model, "data": data})
     constants = _left_out(dataset, model)
     encoding = _encoding(dataset)

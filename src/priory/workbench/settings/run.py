@@ -1,7 +1,7 @@
 """The settings of a run, as its `config.json` holds them, and those of `priory refit`."""
 
 import os
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, SerializeAsAny, field_validator
 
@@ -37,6 +37,10 @@ class DataSettings(Settings):
     def _from_any_folder(cls, source: str) -> str:
         """A file's absolute path, so that a run is the same run, and can be used, from any folder."""
         return source if source in EMBEDDED else os.path.realpath(source)  # of a circle of links too
+
+    def as_decided(self, *, streamed: bool) -> Self:
+        """The same settings with the decision whether rows stay in their files, which then holds on any machine."""
+        return self.model_copy(update={"stream": "yes" if streamed else "no"})
 
 
 class RunSettings(Settings):

@@ -7,14 +7,6 @@ from pathlib import Path
 from priory._support.messages import nearest, shortened
 
 EMBEDDED = ("digits",)  # of scikit-learn
-_ZARR = ("zarr.json", ".zgroup", ".zarray")  # files of a folder of zarr, in its formats 3 and 2
-
-
-def is_zarr(path: Path) -> bool:
-    """Whether a folder is one of zarr."""
-    return any((path / name).is_file() for name in _ZARR)
-
-
 _ZARR = ("zarr.json", ".zgroup", ".zarray")  # files that mark a folder of zarr, of its formats 3 and 2
 
 

@@ -47,16 +47,23 @@ class Recorded:
     columns: tuple[str, ...]  # in their order
     fingerprint: Fingerprint
 
+    def require_number(self, rows: int, origin: str) -> None:
+        """Refuse another number of rows.
+
+        Raises:
+            ValueError: there are more or fewer.
+        """
+        if rows != self.fingerprint.rows:
+            self._refuse(str(rows), origin)
+
     def require_same(self, x: Matrix, ids: np.ndarray, origin: str) -> None:
-        """Refuse rows with other values or ids, or in another order.
+        """Refuse rows in memory with other values or ids, or in another order.
 
         Raises:
             ValueError: the rows are not those that the run was fitted to.
         """
-        if len(ids) == self.fingerprint.rows:
-            self.require_equal(fingerprint_of(in_form(x, self.fingerprint.sparse), ids), origin)
-        else:
-            self._refuse(str(len(ids)), origin)
+        self.require_number(len(ids), origin)
+        self.require_equal(fingerprint_of(in_form(x, self.fingerprint.sparse), ids), origin)
 
     def require_equal(self, found: Fingerprint, origin: str) -> None:
         """Refuse rows with another fingerprint.
@@ -64,11 +71,10 @@ class Recorded:
         Raises:
             ValueError: the rows are not those that the run was fitted to.
         """
-        was = self.fingerprint
-        changed = [name for name in ("values", "ids") if getattr(found, name) != getattr(was, name)]
-        if found.rows != was.rows or changed:
-            difference = f"rows with other {' and '.join(changed)}" if found.rows == was.rows else str(found.rows)
-            self._refuse(difference, origin)
+        self.require_number(found.rows, origin)
+        changed = [name for name in ("values", "ids") if getattr(found, name) != getattr(self.fingerprint, name)]
+        if changed:
+            self._refuse(f"rows with other {' and '.join(changed)}", origin)
 
     def _refuse(self, difference: str, origin: str) -> None:
         raise ValueError(

@@ -125,6 +125,7 @@ def load_dataset(
     selection = select(table, claims, origin)
     if recorded is not None:
         selection = _in_order(selection, recorded.columns, origin)
+        recorded.require_number(selection.matrix.shape[0], origin)
     parts = _splits(table, selection, split, split_seed, splits)
     rows = RowsToLoad(selection, parts, origin, precise, recorded, binarize, binarize_scale)
     if path is not None and is_stored(selection.matrix):

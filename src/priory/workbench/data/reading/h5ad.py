@@ -37,6 +37,7 @@ def annotated_table(data: Any) -> Table:
 
 def check_content(path: Path) -> int:
     """Refuse a file that takes values from other files; return the bytes that its values take in memory."""
+    require("anndata", "anndata", "reading .h5ad files")
     h5py = require("h5py", "anndata", "reading .h5ad files")
     outside: list[str] = []
     sizes: list[int] = []

@@ -67,9 +67,9 @@ from priory.workbench.settings.run import RunSettings
 
 Progress = Callable[[int], None]
 DESCRIPTIONS = METRIC_DESCRIPTIONS | MAP_DESCRIPTIONS
+IMPUTED_TOGETHER = 1024  # rows
 # While it is trained, a weight is held 18 times in float32: with its gradient and Adam's two averages, among the best
 # weights, and in the state to resume from (all but the gradient), which is copied twice to be written.
-IMPUTED_TOGETHER = 1024
 BYTES_OF_A_WEIGHT = 18 * 4
 
 

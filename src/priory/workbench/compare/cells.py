@@ -64,14 +64,16 @@ def finished_cell(folder: Path, settings: RunSettings, num_samples: int, seed: i
 
 
 def _require_same_settings(run: Run, settings: RunSettings) -> None:
-    """Refuse a run with other settings; the likelihood and its options may be those that the run's data got."""
-    recorded = run.settings.model
+    """Refuse a run with other settings; what was left open may be what the run's data decided."""
+    recorded, data = run.settings.model, settings.data
+    if data.stream == "auto":
+        data = data.model_copy(update={"stream": run.settings.data.stream})
     likelihood = settings.model.likelihood or recorded.likelihood or "gaussian"
     model = settings.model.with_likelihood(likelihood)
     options = LIKELIHOODS[likelihood].settings.model_fields
     decided = {name: getattr(recorded, name, None) for name in options if getattr(model, name) is None}
     model = model.model_copy(update=decided)
-    if run.refit_of is not None or settings.model_copy(update={"model": model}) != run.settings:
+    if run.refit_of is not None or settings.model_copy(update={"model": model, "data": data}) != run.settings:
         raise ValueError(f"{run.path}: holds a run with other settings; choose another --out, or remove it")
 
 

@@ -110,13 +110,21 @@ def _annotated(store: Any, where: str) -> Table:
     """AnnData in a file of HDF5 or a folder of zarr; all but the matrices is read."""
     io = require("anndata.io", "anndata", "reading AnnData")
     obs, var = io.read_elem(store["obs"]), io.read_elem(store["var"])
-    layers = store.get("layers", {})
+    layers = {name: _matrix(io, element, where) for name, element in store.get("layers", {}).items()}
+    x = _matrix(io, store["X"], where) if "X" in store else None
+    for matrix in (x, *layers.values()):
+        if matrix is not None and matrix.shape != (len(obs), len(var)):
+            got = " x ".join(map(str, matrix.shape))
+            raise ValueError(
+                f"{where}: expected a matrix of {len(obs)} rows x {len(var)} columns, as its obs and var are, got one "
+                f"of {got}; write it again with anndata"
+            )
     return Table(
-        _matrix(io, store["X"], where) if "X" in store else None,
+        x,
         tuple(map(str, var.index)),
         side={str(name): obs[name] for name in obs.columns},
         ids=as_values(obs.index),
-        layers={name: _matrix(io, layers[name], where) for name in layers},
+        layers=layers,
     )
 
 

@@ -17,6 +17,7 @@ from priory.workbench.data.reading.matrices import Matrix, checked_csr, is_spars
 _LISTED_NAMES = 12  # names in an error message: enough to recognize the file, short enough to read
 _SHOWN_CHANGES = 3
 _NAME_BYTES = 100  # of the name of a row or a column
+_STORED_ROW_BYTES = 30  # of a row that stays in its file: its number, its split, its place in the order
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,8 @@ def select(table: Table, claims: Claims, where: str) -> Selection:
     if not rows or not width:
         raise ValueError(f"{where}: expected at least one row and one column, got {rows} x {width}")
     # a sparse matrix, or a compressed file, may declare many more of them than it has values
-    if not is_stored(matrix):
-        require_memory(_NAME_BYTES * (rows + width), f"{where}: {rows} rows x {width} columns")
+    row_bytes = _STORED_ROW_BYTES if is_stored(matrix) else _NAME_BYTES
+    require_memory(row_bytes * rows + _NAME_BYTES * width, f"{where}: {rows} rows x {width} columns")
     columns, renamed = unique_names(table.columns or _own_names(matrix))
     if is_sparse(matrix) and not is_frame(matrix):
         matrix = checked_csr(matrix, where)

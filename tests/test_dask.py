@@ -122,6 +122,23 @@ def test_blocks_of_unknown_sizes_are_refused(model):
         score(model, data)
 
 
-def test_other_data_are_refused(model):
-    with pytest.raises(TypeError, match="got ndarray; other rows are read in this process"):
-        embed(model, X)
+@pytest.mark.parametrize("data", [X, pd.DataFrame(X)], ids=["array", "frame"])
+def test_other_data_are_refused(model, data):
+    with pytest.raises(TypeError, match=r"got (numpy|pandas)\..*; other rows are read in this process"):
+        embed(model, data)
+
+
+@pytest.mark.filterwarnings("error:.*feature names")
+def test_a_map_of_a_data_frame_takes_blocks_without_names():
+    frame = pd.DataFrame(X, columns=NAMES)
+    gtm = GTM(points_per_side=4, tether=0).fit(frame)
+    codes = embed(gtm, dataframe.from_pandas(frame, npartitions=3)).compute()
+    np.testing.assert_allclose(codes, gtm.transform(frame), rtol=1e-10)
+
+
+@pytest.mark.parametrize("numbers", [embed, score, places])
+def test_columns_in_another_order_are_refused(numbers):
+    frame = pd.DataFrame(X, columns=NAMES)
+    gtm = GTM(points_per_side=4, tether=0).fit(frame)
+    with pytest.raises(ValueError, match="data: expected the columns that the model was fitted to, a, b"):
+        numbers(gtm, dataframe.from_pandas(frame[NAMES[::-1]], npartitions=3))

@@ -81,6 +81,18 @@ def test_predictions_are_lazy_arrays(method):
     np.testing.assert_allclose(lazy.compute(), expected, rtol=0, atol=CLOSE)
 
 
+@pytest.mark.parametrize("kind", ["array", "frame"])
+def test_missing_cells_are_filled_in_lazily(kind):
+    frame = pd.DataFrame(X, columns=[f"x{i}" for i in range(X.shape[1])])
+    gtm = GTM(points_per_side=4, max_iter=3, tol=0).fit(frame if kind == "frame" else X)
+    gaps = frame.mask(np.random.default_rng(1).random(X.shape) < 0.2)
+    rows = dd.from_pandas(gaps, npartitions=3) if kind == "frame" else da.from_array(gaps.to_numpy(), chunks=70)
+    expected = gtm.impute(gaps if kind == "frame" else gaps.to_numpy())
+    np.testing.assert_allclose(gtm.impute(rows).compute(), expected, rtol=1e-10)
+    with pytest.raises(ValueError, match="draw: expected False for rows of Dask"):
+        gtm.impute(rows, draw=True)
+
+
 def test_the_score_is_a_number():
     gtm = fitted(X)
     assert gtm.score(da.from_array(X, chunks=(200, 6))) == pytest.approx(gtm.score(X), rel=1e-12)

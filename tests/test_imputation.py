@@ -80,6 +80,11 @@ def test_infinite_cells_and_no_steps_are_refused():
         impute(model, torch.zeros(1, 4, dtype=torch.float64), num_steps=0)
 
 
+def test_rows_of_another_width_are_refused():
+    with pytest.raises(ValueError, match=r"rows: expected rows of shape \(4,\), as the model gives them, got \(3,\)"):
+        impute(LinearModel(1.0), torch.full((2, 3), torch.nan, dtype=torch.float64), num_steps=1)
+
+
 def test_a_gtm_imputes_the_mean_and_draws_of_its_mixture():
     random = np.random.default_rng(0)
     x = random.normal(size=(200, 2)) @ random.normal(size=(2, 5)) + 0.1 * random.normal(size=(200, 5))

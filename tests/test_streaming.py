@@ -27,6 +27,7 @@ from priory.training.batches import ShuffledBatches, shuffled_in_windows
 from priory.workbench.data import load_dataset
 from priory.workbench.data.fingerprint import RowsChecksum, fingerprint_of
 from priory.workbench.runs.vae_run import Run
+from priory.workbench.settings.run import RunSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*zarr.*")
 
@@ -282,6 +283,16 @@ def test_an_empty_shard_has_no_rows(tmp_path) -> None:
 def test_a_pattern_of_other_files_is_refused(tmp_path, capsys) -> None:
     (tmp_path / "a.csv").write_text("a,b\n1,2\n")
     assert "a pattern of .parquet files" in must_be_refused(capsys, tmp_path, "fit", tmp_path / "*.csv", *QUICK)
+
+
+def test_a_folder_with_brackets_in_its_name_is_no_pattern(tmp_path, monkeypatch) -> None:
+    (tmp_path / "x[1]").mkdir()
+    shards(tmp_path / "x[1]" / "shards", REALS)
+    assert len(load_dataset(tmp_path / "x[1]" / "*" / "*.parquet")) == ROWS
+    assert len(as_rows(str(tmp_path / "x[1]" / "shards" / "*.parquet"), "rows")) == ROWS
+    monkeypatch.chdir(tmp_path / "x[1]")
+    assert RunSettings.model_validate({"data": {"source": "shards/*.parquet"}}).data.source.startswith(str(tmp_path))
+    assert run_cli("fit", "shards/*.parquet", *QUICK, "--prior", "standard", "--out", "run") == 0
 
 
 def test_streamed_text_columns_are_named(tmp_path, capsys) -> None:

@@ -65,8 +65,7 @@ def impute(
         x_missing ~ p(x_missing | z)
 
     It starts with a draw from the model. After many steps the distribution is p(z, x_missing | x_observed), however
-    poor q is. The mean is the average of
-    E[x_missing | z] over the second half of the steps. Counts whose likelihood reads the row's total use the total of
+    poor q is. The mean is the average of E[x_missing | z] over the second half of the steps. Counts whose likelihood reads the row's total use the total of
     the cells drawn so far.
 
     Args:
@@ -85,7 +84,7 @@ def impute(
 
     Raises:
         TypeError: the rows are of another kind, or a method of the model is missing or gives no distribution.
-        ValueError: num_steps is not positive; an observed cell is infinite.
+        ValueError: num_steps is not positive; an observed cell is infinite; rows have another shape than the model's.
 
     Reference: Mattei & Frellsen 2018, arXiv:1802.04826, algorithm 1; Rezende et al. 2014, arXiv:1401.4082, appendix F.
 
@@ -132,6 +131,11 @@ def _imputed(
     """The last draw of all cells, or the mean of p(x | z) over the second half of the steps."""
     p_z = latent_prior_of(model)
     start = likelihood_of(model, p_z.sample() if p_z.batch_shape else p_z.sample(x.shape[:1])).sample()
+    if start.shape != x.shape:
+        raise ValueError(
+            f"rows: expected rows of shape {tuple(start.shape[1:])}, as the model gives them, got {tuple(x.shape[1:])}; "
+            "give the columns that it was trained on"
+        )
     x = torch.where(missing, start.to(x), x)
     z = posterior_of(model, x).sample()
     total, averaged = torch.zeros_like(x), num_steps - num_steps // 2

@@ -83,6 +83,13 @@ class FittedMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin,
         The other cells stay as they are. A draw takes a node from p(k | x) for each row and adds the noise.
         """
         check_is_fitted(self)
+        if is_dask(X):
+            if draw:
+                raise ValueError(
+                    "draw: expected False for rows of Dask, whose blocks would all get the same noise, got True; impute "
+                    "the blocks one by one"
+                )
+            return self._lazily(X, type(self).impute)
         random, means = check_random_state(self.random_state), torch.from_numpy(self.means_)
 
         def cells(found: Exponentials, block: Block, normals: IsotropicNormals) -> Tensor:
@@ -134,7 +141,7 @@ class FittedMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin,
     def _of_rows(self, X: TableLike, number: Callable[[Exponentials, Block, IsotropicNormals], Tensor]) -> NDArray[Any]:
         """`number` of each row, computed block by block; of rows of Dask, a lazy array of Dask."""
         if is_dask(X):
-            return self._lazy_of_rows(X, number)
+            return self._lazily(X, partial(type(self)._of_rows, number=number))
         X = as_table(X)
         result: Tensor | None = None
         for found, block, normals in self._walk(X):
@@ -146,7 +153,8 @@ class FittedMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin,
         assert result is not None
         return result.numpy()
 
-    def _lazy_of_rows(self, X: Any, number: Callable[[Exponentials, Block, IsotropicNormals], Tensor]) -> Any:
+    def _lazily(self, X: Any, of_block: Callable[[Any, NDArray[Any]], NDArray[Any]]) -> Any:
+        """A lazy Dask array of what `of_block` gives for this map and each block of rows."""
         from priory.gtm.dask_rows import checked_array, lazily
 
         check_is_fitted(self)
@@ -154,7 +162,7 @@ class FittedMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin,
         model = copy(self)
         if hasattr(model, "feature_names_in_"):
             del model.feature_names_in_  # blocks have none
-        return lazily(partial(model._of_rows, number=number), rows)
+        return lazily(partial(of_block, model), rows)
 
     def _walk(self, X: TableLike) -> Iterator[tuple[Exponentials, Block, IsotropicNormals]]:
         """Blocks of rows with their exponentials, from which densities and responsibilities follow."""

@@ -15,7 +15,7 @@ from priory._support.optional import require
 from priory.distributions.chain import center_of
 from priory.evaluation import log_likelihood
 from priory.maps.places import REACH, places_of
-from priory.maps.surfaces import Surface, surface_of
+from priory.maps.surfaces import Surface, require_columns, surface_of
 from priory.model import (
     ConditionalModel,
     LatentVariableModel,
@@ -111,7 +111,8 @@ def places(map: Any, data: Any) -> Any:
 def _over(data: Any, numbers: Callable[[Any, Rows], np.ndarray], model: Any, names: Sequence[str] | None = None) -> Any:
     """A lazy collection of numbers of the rows; the model is one node of the graph, which each worker gets once."""
     dask = require("dask", "scale", "a Dask collection")
-    kind, shared = type(data).__name__, dask.delayed(model, pure=True)
+    shared = dask.delayed(model, pure=True)
+    kind = type(data).__name__ if hasattr(data, "__dask_graph__") else f"{type(data).__module__}.{type(data).__name__}"
     if kind == "Array" and data.ndim > 1:
         if any(map(np.isnan, data.chunks[0])):
             raise ValueError(
@@ -168,7 +169,9 @@ def _named(found: np.ndarray, names: Sequence[str] | None) -> Sequence[str]:
 @torch.no_grad()
 def _codes(model: Any, rows: Rows) -> np.ndarray:
     if not isinstance(model, LatentVariableModel | ConditionalModel):
-        return np.concatenate([model.transform(x.numpy()) for x, _ in batches_with_context(rows, BATCH)])
+        surface = _surface(model, rows)
+        shares = (surface.responsibilities(x) for x, _ in batches_with_context(rows, BATCH))
+        return np.concatenate([(share @ surface.nodes).numpy() for share in shares])
     with evaluation_mode(model):
         batches = batches_with_context(rows, BATCH)
         parts = [center_of(posterior_of(given(model, context), cast_like(x, model))) for x, context in batches]
@@ -178,10 +181,17 @@ def _codes(model: Any, rows: Rows) -> np.ndarray:
 def _scores(model: Any, rows: Rows, *, num_samples: int, seed: int) -> np.ndarray:
     if isinstance(model, LatentVariableModel | ConditionalModel):
         return log_likelihood(model, rows, num_samples=num_samples, seed=seed).cpu().numpy()[:, None]
-    surface = surface_of(model)
+    surface = _surface(model, rows)
     return np.concatenate([surface.log_likelihood(x).numpy() for x, _ in batches_with_context(rows, BATCH)])[:, None]
 
 
+def _surface(model: Any, rows: Rows) -> Surface:
+    surface = surface_of(model)
+    require_columns(surface, rows, "data")
+    return surface
+
+
 def _places(surface: Surface, rows: Rows, *, reach: float) -> np.ndarray:
+    require_columns(surface, rows, "data")
     shares = (given(surface, context).responsibilities(x) for x, context in batches_with_context(rows, BATCH))
     return np.concatenate([places_of(share, surface.nodes, reach).place.numpy() for share in shares])

@@ -5,10 +5,12 @@ from typing import Any, Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
+from priory._support.messages import first_few
 from priory.maps.conditional_surface import ConditionalSurface
 from priory.maps.gtm_surface import GTMSurface
 from priory.maps.model_surface import ModelSurface
 from priory.model import LatentVariableModel
+from priory.rows import Rows
 from priory.vae import ConditionalVAE
 
 
@@ -73,3 +75,14 @@ def surface_of(model: Any) -> Surface:
     if not hasattr(gtm, "means_"):
         raise ValueError(f"model: expected a fitted GTM, got a {type(gtm).__name__} without means_; call fit(X) first")
     return GTMSurface(gtm, *scalers)
+
+
+def require_columns(surface: Surface, rows: Rows, argument: str) -> None:
+    """Refuse rows whose columns have other names, or another order, than those that the model was fitted to."""
+    names = [getattr(each, "columns", None) for each in (surface, rows)]
+    expected, found = (None if each is None else list(map(str, each)) for each in names)
+    if expected is not None and found is not None and found != expected:
+        raise ValueError(
+            f"{argument}: expected the columns that the model was fitted to, {first_few(expected)}, in their order, got "
+            f"{first_few(found)}; give frame[list(model.feature_names_in_)]"
+        )

@@ -11,7 +11,6 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from priory._support.messages import first_few
 from priory._support.optional import require
 from priory._support.tensors import Columns
 from priory.evaluation import Estimate
@@ -30,7 +29,7 @@ from priory.grid.landscapes import (
 from priory.maps.labels import as_classes, as_labels
 from priory.maps.places import REACH, Places, places_of
 from priory.maps.quality import knn_accuracy, neighborhoods, topographic_error
-from priory.maps.surfaces import surface_of
+from priory.maps.surfaces import require_columns, surface_of
 from priory.model import given
 from priory.plots.figure import html_picture
 from priory.rows import Rows, RowsLike, as_rows, batches_with_context
@@ -288,13 +287,7 @@ class TopographicMap:
 
     def _read(self, data: RowsLike) -> Rows:
         rows = as_rows(data, "rows")
-        names = [getattr(each, "columns", None) for each in (self.surface, rows)]
-        expected, found = (None if each is None else list(map(str, each)) for each in names)
-        if expected is not None and found is not None and found != expected:
-            raise ValueError(
-                f"rows: expected the columns that the model was fitted to, {first_few(expected)}, in their order, got "
-                f"{first_few(found)}; give frame[list(model.feature_names_in_)]"
-            )
+        require_columns(self.surface, rows, "rows")
         return rows
 
     def _placed(

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
-from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 from priory._support.cells import as_text
 from priory._support.messages import first_few, shortened
 from priory._support.optional import require
+from priory._support.patterns import files_of, is_pattern
 from priory.rows.arrow import is_number, require_numbers
 from priory.rows.stored import StoredMatrix, StoredRows
 
@@ -128,15 +128,14 @@ def _decoding(what: str) -> Iterator[None]:
 
 def parquet_rows(source: str | Path, argument: str) -> StoredRows:
     """Return the rows of the .parquet files in a folder or of those of a pattern, in the order of their names."""
-    is_pattern = has_magic(str(source)) and not Path(source).exists()
-    files = sorted(glob(str(source), recursive=True) if is_pattern else map(str, Path(source).rglob("*.parquet")))
+    files = files_of(source) if is_pattern(source) else sorted(Path(source).rglob("*.parquet"))
     if not files:
         raise ValueError(
             f"{argument}: expected a folder of .parquet files, got {str(source)!r}, which has none and is no pattern "
             f"of any; of another file or an embedded data set give priory.load_dataset({str(source)!r}).all_rows()"
         )
     try:
-        matrix = ParquetMatrix(files, base=None if is_pattern else source)
+        matrix = ParquetMatrix(files, base=None if is_pattern(source) else source)
         matrix.require_same_columns()
     except (require("pyarrow", "tables", "Parquet").ArrowException, OSError, ValueError) as error:
         raise ValueError(

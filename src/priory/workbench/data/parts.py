@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from glob import has_magic
 from pathlib import Path
-
-import numpy as np
 
 from priory._support.messages import first_few
 from priory._support.optional import require
+from priory._support.patterns import folder_of, is_pattern
 from priory.workbench.data.embedded import is_zarr
+from priory.workbench.data.reading.arrays import header_of
 from priory.workbench.data.reading.foreign import foreign
 from priory.workbench.data.reading.readers import FORMATS, is_text_table, read_table
 from priory.workbench.data.reading.text_options import TextOptions
-from priory.workbench.data.shards import is_pattern, shards_of
+from priory.workbench.data.shards import shards_of
 
 _HEADER = ("a complete file", "write it again, or fetch it again")
 
@@ -49,19 +48,12 @@ def parts_of(source: str) -> list[Part]:
         FileNotFoundError: no file fits.
         ValueError: two parts have one name.
     """
-    base = _base(source).resolve()
+    base = (folder_of(source) if is_pattern(source) else Path(source)).resolve()
     parts = [Part(_name(path.absolute(), base), path.resolve()) for path in shards_of(source)]
     names = [part.name for part in parts]
     if double := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"source: expected parts with different names, got {first_few(double)} twice; rename them")
     return parts
-
-
-def _base(source: str) -> Path:
-    """The folder that all files of a pattern lie in, by the pattern alone; a folder itself."""
-    folders = Path(source).parts
-    stop = next((i for i, part in enumerate(folders) if has_magic(part)), len(folders)) if is_pattern(source) else None
-    return Path(*folders[:stop])
 
 
 def _name(path: Path, base: Path) -> str:
@@ -86,8 +78,7 @@ def count_rows(path: Path, text: TextOptions) -> int:
         with foreign(path.name, *_HEADER):
             return int(parquet.read_metadata(path).num_rows)
     if path.suffix == ".npy":
-        with foreign(path.name, *_HEADER):
-            return len(np.load(path, mmap_mode="r"))
+        return header_of(path)[0][0]
     if path.suffix == ".h5ad":
         h5py = require("h5py", "anndata", "reading .h5ad files")
         with foreign(path.name, *_HEADER), h5py.File(path) as file:

@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 import re
-from glob import glob, has_magic
 from pathlib import Path
 
 from priory._support.messages import first_few
+from priory._support.patterns import files_of, folder_of, is_pattern
 from priory.workbench.data.embedded import existing_file, is_zarr
-
-
-def is_pattern(source: str | Path) -> bool:
-    """Whether the source names files by a pattern with *, ? or [...]; a file of exactly this name is no pattern.
-
-    >>> is_pattern("shards/*.parquet"), is_pattern("shards/part-0.parquet")
-    (True, False)
-    """
-    return has_magic(str(source)) and not Path(source).exists()
 
 
 def shards_of(source: str | Path) -> list[Path]:
@@ -31,7 +22,7 @@ def shards_of(source: str | Path) -> list[Path]:
     if not is_pattern(source):
         path = existing_file(Path(source))
         return sorted(path.rglob("*.parquet")) if path.is_dir() and not is_zarr(path) else [path]
-    files = sorted(Path(name) for name in glob(str(source), recursive=True) if Path(name).is_file())
+    files = files_of(source)
     if not files:
         raise FileNotFoundError(
             f"source: expected a pattern that fits at least one file, got {str(source)!r}, which fits none; check the "
@@ -69,5 +60,5 @@ def name_of(source: str | Path) -> str:
     """
     path = Path(source)
     if is_pattern(path):
-        return next(folder.name for folder in path.parents if not has_magic(folder.name))
+        return folder_of(path).name
     return path.name if path.is_dir() and not is_zarr(path) else Path(re.sub(r"(?i)\.gz$", "", path.name)).stem

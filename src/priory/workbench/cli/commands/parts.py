@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 from priory._support.files import remove_leftovers
 from priory._support.locking import sole_writer
 from priory._support.messages import first_few
+from priory._support.patterns import is_pattern
 from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
 from priory.workbench.cli.commands.opening import chosen_device, opened_model
 from priory.workbench.cli.errors import can_be_mended, said_in_a_line
 from priory.workbench.cli.terminal import row_progress, say, say_on_stderr
 from priory.workbench.data import TEXT_OPTIONS, TextOptions
 from priory.workbench.data.parts import Part, count_rows, in_parts, numbered, parts_of
-from priory.workbench.data.shards import is_pattern, shards_of
+from priory.workbench.data.shards import shards_of
 from priory.workbench.jobs.dealing import Deal, dealing
 from priory.workbench.jobs.kinds import Opened
 from priory.workbench.jobs.parts import (

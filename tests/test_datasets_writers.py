@@ -199,6 +199,8 @@ def test_a_copy_of_an_h5ad(tmp_path: Path, subset: bool) -> None:
     assert np.isnan(back.obsm["X_priory_z"][1]).all() == subset
     write_rows(out, ids=["B"], columns={"score": np.array([4.0])}, template=template, ids_column="barcode")
     assert anndata.read_h5ad(out).obs["priory_score"]["c1"] == 4
+    write_rows(out, ids=back.obs_names, columns={"s": np.arange(3.0)}, template=template, ids_column="code")
+    assert anndata.read_h5ad(out).obs["priory_s"].tolist() == [0, 1, 2]  # a table without the column has its own names
     with pytest.raises(ValueError, match=r"each id once in obs_names of t\.h5ad, got 'zz'"):
         write_rows(out, ids=["zz"], columns={"s": np.zeros(1)}, template=template)
     with pytest.raises(ValueError, match=r"--ids: expected a column of t\.h5ad, got 'code'"):

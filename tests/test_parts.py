@@ -14,8 +14,9 @@ import pandas as pd
 import pytest
 
 from command_line import must_be_refused, must_succeed, run_cli, write_h5ad
+from priory.evaluation import Estimate
 from priory.workbench.data.parts import parts_of
-from priory.workbench.jobs import gtm, vae
+from priory.workbench.jobs import gtm, part_metrics, vae
 from priory.workbench.runs.folder import MODEL
 from priory.workbench.settings.gtm import GTMRunSettings
 from priory.workbench.settings.run import RunSettings
@@ -134,6 +135,32 @@ def test_metrics_of_parts_agree_with_those_of_one_file(here, capsys):
     assert parts.keys() == one.keys()
     for name in one.keys() - {"evaluation", "effective_sample_size"}:  # draws of the prior are not pooled
         assert parts[name]["value"] == pytest.approx(one[name]["value"], abs=0.05), name
+
+
+def test_the_sample_of_parts_that_come_later_is_that_of_all_parts_at_once(here, monkeypatch):
+    monkeypatch.setattr(part_metrics, "SAMPLED_ROWS", 20)
+    line = ("evaluate", here / "vae", "shards", "--samples", 4, "--out")
+    Path("shards").mkdir()
+    for number, (start, stop) in enumerate(pairwise(CUTS)):
+        frame(start, stop).to_parquet(f"shards/part-{number}.parquet")
+        assert run_cli(*line, "grown") == 0
+    assert run_cli(*line, "at once") == 0
+    grown, at_once = (json.loads(Path(out, "metrics.json").read_text()) for out in ("grown", "at once"))
+    assert grown == at_once
+    assert grown["evaluation"]["sampled_rows"] == 20
+
+
+def test_too_few_samples_and_rows_of_training_are_noted(here, capsys, monkeypatch):
+    data = {"source": str(here / "shards"), "labels": ("kind",)}
+    settings = RunSettings.model_validate({"data": data, "model": {"hidden": (8,)}, "training": {"epochs": 1}})
+    with vae.new_run(settings, Path("own")) as new:
+        vae.train(new.run, new.dataset, new.vae)
+    monkeypatch.setattr(part_metrics, "median", lambda values: Estimate(1.5, 0.1))
+    assert run_cli("evaluate", "own", "--out", "parts", "--samples", 4) == 0
+    said = capsys.readouterr().err
+    assert "these are all rows of the run" in said
+    assert "half of the rows have at most 1.5 effective samples, at 4 a row" in said
+    assert "(--samples 32)" in said
 
 
 def test_parts_that_are_there_are_not_done_again(here, capsys):
@@ -255,6 +282,7 @@ def test_folders_of_parts_stay_folders(here):
         (("score", "vae", "shards", "--out", "parts"), "expected outputs with num_samples 512, got those with 2"),
         (("score", "vae", "moved/*.parquet", "--out", "parts", "--samples", 2), "got those of other files"),
         (("evaluate", "vae", "all.parquet", "--out", "parts"), "--out parts: expected DATA in parts"),
+        (("impute", "vae", "shards", "--out", "filled/*.h5ad"), "a copy of an .h5ad file would keep its gaps"),
         (("map", "vae", "shards", "--out", "maps", "--figure", "map.png"), "--figure: expected no picture of DATA"),
         (
             ("score", "vae", "shards", "--out", "new", "--scheduler", "nofile"),

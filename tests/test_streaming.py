@@ -275,6 +275,18 @@ def test_a_bad_shard_is_refused_by_its_name_or_row(change, tmp_path, capsys) -> 
     assert re.search(message, said), said
 
 
+@pytest.mark.parametrize("change", [lambda table: table.drop(["x1"]), lambda table: table.append_column("y", table[0])])
+def test_shards_with_other_columns_are_refused_in_memory_too(change, tmp_path) -> None:
+    rewritten(change)(shards(tmp_path / "shards", REALS) / "2.parquet")  # type: ignore[operator]
+    with pytest.raises(ValueError, match=r"2\.parquet: expected the columns of 0\.parquet"):
+        load_dataset(tmp_path / "shards", stream="no")
+
+
+def test_a_pattern_is_named_with_its_folder(tmp_path) -> None:
+    shards(tmp_path / "shards", np.where(REALS > 2, np.nan, REALS))
+    assert load_dataset(tmp_path / "shards" / "*.parquet").origin == "shards/*.parquet"
+
+
 def test_an_empty_shard_has_no_rows(tmp_path) -> None:
     rewritten(lambda table: table.slice(0, 0))(shards(tmp_path / "shards", REALS) / "2.parquet")  # type: ignore[operator]
     assert len(load_dataset(tmp_path / "shards", stream="yes")) == ROWS * 3 // 4

@@ -65,8 +65,8 @@ def impute(
         x_missing ~ p(x_missing | z)
 
     It starts with a draw from the model. After many steps the distribution is p(z, x_missing | x_observed), however
-    poor q is. The mean is the average of E[x_missing | z] over the second half of the steps. Counts whose likelihood reads the row's total use the total of
-    the cells drawn so far.
+    poor q is. The mean is the average of E[x_missing | z] over the second half of the steps. Counts whose likelihood
+    reads the row's total use the total of the cells drawn so far.
 
     Args:
         model: answers `encode`, `latent_prior` and `decode`, as a `VAE` does; used in evaluation mode.
@@ -133,8 +133,8 @@ def _imputed(
     start = likelihood_of(model, p_z.sample() if p_z.batch_shape else p_z.sample(x.shape[:1])).sample()
     if start.shape != x.shape:
         raise ValueError(
-            f"rows: expected rows of shape {tuple(start.shape[1:])}, as the model gives them, got {tuple(x.shape[1:])}; "
-            "give the columns that it was trained on"
+            f"rows: expected rows of shape {tuple(start.shape[1:])}, as the model gives them, got "
+            f"{tuple(x.shape[1:])}; give the columns that it was trained on"
         )
     x = torch.where(missing, start.to(x), x)
     z = posterior_of(model, x).sample()

@@ -226,15 +226,19 @@ def evaluate(
             **posteriors.metrics(marginal_prior(model, source) if isinstance(model, ConditionalModel) else p_z),
             **_normalizer(p_z),
         }
-    effective = metrics["effective_sample_size"].value
-    if effective < min(ENOUGH_EFFECTIVE_SAMPLES, num_samples / 2):
+    warn_of_few_effective_samples(metrics["effective_sample_size"].value, num_samples, stacklevel=4)
+    return Evaluation(metrics, per_row, index=getattr(source, "ids", None))
+
+
+def warn_of_few_effective_samples(median: float, num_samples: int, *, stacklevel: int = 2) -> None:
+    """Warn if half of the rows have too few effective samples for their likelihood."""
+    if median < min(ENOUGH_EFFECTIVE_SAMPLES, num_samples / 2):
         warnings.warn(
-            f"half of the rows have at most {effective:.1f} effective samples, at {num_samples} a row: "
+            f"half of the rows have at most {median:.1f} effective samples, at {num_samples} a row: "
             "the NLL is too high by an unknown amount; take more samples",
             LowEffectiveSampleSizeWarning,
-            stacklevel=3,  # 2 is torch.no_grad
+            stacklevel=stacklevel,  # 3 is torch.no_grad in `evaluate`
         )
-    return Evaluation(metrics, per_row, index=getattr(source, "ids", None))
 
 
 @torch.no_grad()

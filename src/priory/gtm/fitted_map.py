@@ -86,8 +86,8 @@ class FittedMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin,
         if is_dask(X):
             if draw:
                 raise ValueError(
-                    "draw: expected False for rows of Dask, whose blocks would all get the same noise, got True; impute "
-                    "the blocks one by one"
+                    "draw: expected False for rows of Dask, whose blocks would all get the same noise, got True; "
+                    "impute the blocks one by one"
                 )
             return self._lazily(X, type(self).impute)
         random, means = check_random_state(self.random_state), torch.from_numpy(self.means_)

@@ -83,6 +83,6 @@ def require_columns(surface: Surface, rows: Rows, argument: str) -> None:
     expected, found = (None if each is None else list(map(str, each)) for each in names)
     if expected is not None and found is not None and found != expected:
         raise ValueError(
-            f"{argument}: expected the columns that the model was fitted to, {first_few(expected)}, in their order, got "
-            f"{first_few(found)}; give frame[list(model.feature_names_in_)]"
+            f"{argument}: expected the columns that the model was fitted to, {first_few(expected)}, in their order, "
+            f"got {first_few(found)}; give frame[list(model.feature_names_in_)]"
         )

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from priory._support.cells import as_text
-from priory._support.messages import first_few, shortened
+from priory._support.fragments import require_same_columns
+from priory._support.messages import shortened
 from priory._support.optional import require
 from priory._support.patterns import files_of, is_pattern
 from priory.rows.arrow import is_number, require_numbers
@@ -56,16 +57,7 @@ class ParquetMatrix(StoredMatrix):
         Raises:
             ValueError: with the name of the file and the columns.
         """
-        first = self._fragments[0]
-        for other in self._fragments:
-            lacking = [name for name in first.physical_schema.names if name not in other.physical_schema.names]
-            more = [name for name in other.physical_schema.names if name not in first.physical_schema.names]
-            if lacking or more:
-                raise ValueError(
-                    f"{Path(other.path).name}: expected the columns of {Path(first.path).name}, got a file "
-                    f"{f'without {first_few(lacking)}' if lacking else f'with {first_few(more)}'}; write both with the "
-                    "same columns, or leave one out"
-                )
+        require_same_columns(self._fragments)
 
     def decode(self, block: int) -> np.ndarray:
         group = self._groups[block]

@@ -31,7 +31,7 @@ FIT = {
         "model.max_iter",
         "seed",
     ),
-    "Data": (*(f"data.{name}" for name in options.TABLE), "data.layer", "data.split", "data.split_seed"),
+    "Data": (*(f"data.{name}" for name in options.TABLE), "data.layer", "data.split", "data.split_seed", "data.stream"),
 }
 
 FLAGS = {"model.standardize": "--standardize/--raw", "data.header": options.HEADER["header"]}

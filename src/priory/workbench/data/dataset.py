@@ -15,6 +15,7 @@ from priory._support.messages import first_few
 from priory.workbench.data.fingerprint import Fingerprint
 from priory.workbench.data.profile import Profile, profile_of
 from priory.workbench.data.reading.matrices import Matrix, compact, is_sparse, is_stored
+from priory.workbench.data.shards import origin_of
 from priory.workbench.data.splits import MINIMUM_ROWS
 from priory.workbench.data.summary import Summary, summarize
 
@@ -91,7 +92,7 @@ class Dataset:
     @property
     def origin(self) -> str:
         """The name of the data in messages: that of the file, or of the embedded data."""
-        return self.name if self.source is None else self.source.name
+        return self.name if self.source is None else origin_of(self.source)
 
     @property
     def streamed(self) -> bool:

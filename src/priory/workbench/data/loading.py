@@ -19,7 +19,7 @@ from priory.workbench.data.reading.readers import is_to_stream, read_table, requ
 from priory.workbench.data.reading.table import Claims, Selection, Table, select
 from priory.workbench.data.reading.text_options import TextOptions
 from priory.workbench.data.rows_to_load import RowsToLoad, Values
-from priory.workbench.data.shards import name_of, parquet_or_file
+from priory.workbench.data.shards import name_of, origin_of, parquet_or_file
 from priory.workbench.data.splits import consecutive, random_split, recorded_split, stratified_split, with_validation
 from priory.workbench.data.summary import summarize
 
@@ -169,13 +169,13 @@ def _read(
 ) -> tuple[Path | None, str, Table]:
     """The path of the source, None if it has none; its name in messages; its content."""
     if isinstance(source, str | Path) and str(source) not in EMBEDDED:
-        path, files = Path(source), parquet_or_file(source)
+        path, files, origin = Path(source), parquet_or_file(source), origin_of(source)
         if not is_to_stream(path, files, stream):
-            return path, path.name, read_table(path, claims.names(), text, files)
-        require_no_text_options(text, path.name)
+            return path, origin, read_table(path, claims.names(), text, files)
+        require_no_text_options(text, origin)
         from priory.workbench.data.reading.stored import stored_table  # imports torch
 
-        return path, path.name, stored_table(path, files)
+        return path, origin, stored_table(path, files)
     if isinstance(source, str | Path):
         require_no_text_options(text, str(source))
         return None, str(source), _digits()

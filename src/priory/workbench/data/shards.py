@@ -52,6 +52,16 @@ def parquet_or_file(source: str | Path) -> list[Path]:
     return files
 
 
+def origin_of(source: str | Path) -> str:
+    """The name of a data set in messages: that of the file or the folder; of a pattern, with the folder before it.
+
+    >>> origin_of("tables/wine.csv"), origin_of("tables/shards/*.parquet")
+    ('wine.csv', 'shards/*.parquet')
+    """
+    path = Path(source)
+    return (path.relative_to(folder_of(path).parent) if is_pattern(path) else Path(path.name)).as_posix()
+
+
 def name_of(source: str | Path) -> str:
     """The name of a data set: that of the file without its ending, or of the folder of its files.
 

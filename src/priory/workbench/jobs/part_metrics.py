@@ -11,11 +11,13 @@ from priory._support.seeds import row_seed
 from priory.evaluation import Estimate
 from priory.evaluation.aggregate import ACTIVE_UNIT_VARIANCE
 from priory.evaluation.estimates import median
+from priory.evaluation.metrics import warn_of_few_effective_samples
 from priory.workbench.data import Dataset, DatasetRows
 from priory.workbench.jobs.kinds import Opened
 from priory.workbench.runs.folder import RunFolder
 
 SAMPLED_ROWS = 5000  # as many as a map's neighbors are looked up among
+KEPT = 1.1  # times as many rows are kept on average: fewer than 5000 are seven standard deviations away
 Arrays = dict[str, np.ndarray]
 
 
@@ -55,7 +57,9 @@ def numbers_of_rows(
     """Columns of the numbers of each row, no arrays, and what the metrics of all parts are made of."""
     numbers = opened.jobs.row_numbers(opened.model, rows, num_samples, seed)
     codes = opened.jobs.embed(opened.model, rows).get("z_mean", np.empty((len(rows), 0)))
-    chosen = np.array([row_seed(0, f"sample {each}") < 2**63 * (SAMPLED_ROWS / total) for each in rows.ids])
+    lots = np.array([row_seed(0, f"sample {each}") for each in rows.ids])
+    limit = 2**63 * min(1.0, KEPT * SAMPLED_ROWS / total)
+    chosen = lots < limit
     sample = DatasetRows(rows.dataset, rows.indices[chosen])
     kept = {f"number {name}": values[chosen] for name, values in numbers.items()}
     kept |= {f"label {name}": values for name, values in sample.labels.items()}
@@ -63,17 +67,29 @@ def numbers_of_rows(
         moments = {"rows": Moments.of(np.stack([*numbers.values()], 1)), "codes": Moments.of(codes.astype(np.float64))}
     for name, each in moments.items():
         kept |= {f"{name} {field}": np.asarray(value) for field, value in each._asdict().items()}
-    return numbers, {}, kept | {"x": sample.tensor().numpy(), "ids": sample.ids, "names": np.array([*numbers])}
+    kept |= {"x": sample.tensor().numpy(), "ids": sample.ids, "lots": lots[chosen]}
+    return numbers, {}, kept | {"names": np.array([*numbers]), "limit": np.array(limit)}
 
 
-def merged_metrics(opened: Opened, parts: Iterable[Arrays], seed: int) -> tuple[dict[str, Estimate], int]:
-    """The metrics of all rows from what each part kept, and the number of rows.
+class Merged(NamedTuple):
+    """The metrics of all rows, the number of rows, and how many of them the sample has."""
+
+    metrics: dict[str, Estimate]
+    rows: int
+    sampled_rows: int
+
+
+def merged_metrics(opened: Opened, parts: Iterable[Arrays], num_samples: int, seed: int) -> Merged:
+    """The metrics of all rows from what each part kept.
 
     Means and their standard errors are those of all rows, and active units are counted by the variances of all rows.
     Other metrics are those of `measure` on the sample, and the median of the effective sample size too.
 
     Raises:
         ArithmeticError: some rows have no likelihood.
+
+    Warns:
+        LowEffectiveSampleSizeWarning: half of the rows have fewer than ten effective samples.
     """
     rows: Moments | None = None
     codes: Moments | None = None
@@ -91,16 +107,17 @@ def merged_metrics(opened: Opened, parts: Iterable[Arrays], seed: int) -> tuple[
             "evaluation: expected finite numbers, got infinite ones for some rows, which have no likelihood under this "
             "model; see the column nll of the parts, and leave these rows out"
         )
-    sample = _joined(opened.run, kept)
+    whole = _sample(kept)
+    sample = _dataset(opened.run, whole)
     metrics = dict(opened.jobs.measure(opened.model, sample.all_rows(), 2, seed))
-    numbers = {name: np.concatenate([part[f"number {name}"] for part in kept]) for name in names}
     if "effective_sample_size" in metrics:
-        means["effective_sample_size"] = median(torch.from_numpy(numbers["effective_sample_size"]))
+        effective = means["effective_sample_size"] = median(torch.from_numpy(whole["number effective_sample_size"]))
+        warn_of_few_effective_samples(effective.value, num_samples)
         nats = len(sample.columns) * math.log(2)
         means["bits_per_dimension"] = Estimate(means["nll"].value / nats, means["nll"].se / nats)
         active = float((codes.variance > ACTIVE_UNIT_VARIANCE).sum())
         means["active_units"] = Estimate(active, metrics["active_units"].se)
-    return metrics | means, rows.number
+    return Merged(metrics | means, rows.number, len(sample))
 
 
 def _add(total: Moments | None, part: Arrays, name: str) -> Moments:
@@ -108,9 +125,22 @@ def _add(total: Moments | None, part: Arrays, name: str) -> Moments:
     return found if total is None else total.merged(found)
 
 
-def _joined(run: RunFolder, parts: list[Arrays]) -> Dataset:
-    """The sampled rows of all parts as a data set."""
-    whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name != "names"}
+def _sample(parts: list[Arrays]) -> Arrays:
+    """What all parts kept of the rows with the smallest lots; as many as are asked for, if that is possible.
+
+    Parts that were done when there were fewer rows have kept more of theirs.
+    """
+    whole = {
+        name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name not in ("names", "limit")
+    }
+    limit = min(part["limit"] for part in parts)
+    first = np.sort(np.argsort(whole["lots"], kind="stable")[:SAMPLED_ROWS])
+    first = first[whole["lots"][first] < limit]
+    return {name: values[first] for name, values in whole.items()}
+
+
+def _dataset(run: RunFolder, whole: Arrays) -> Dataset:
+    """The sampled rows as a data set."""
     labels = {name.removeprefix("label "): values for name, values in whole.items() if name.startswith("label ")}
     sample = Dataset(
         name="sample",

@@ -15,7 +15,7 @@ from priory.workbench.cli.commands.parts import PartsRequest, parts_request, run
 from priory.workbench.cli.terminal import print_json, row_progress, say, say_on_stderr, show_metrics
 from priory.workbench.data import DatasetRows, telling_rows
 from priory.workbench.jobs.kinds import Jobs
-from priory.workbench.jobs.part_metrics import SAMPLED_ROWS, merged_metrics
+from priory.workbench.jobs.part_metrics import merged_metrics
 from priory.workbench.jobs.parts import asides
 from priory.workbench.report.run import REPORT
 from priory.workbench.runs.folder import METRICS, RunFolder, model_stamp
@@ -68,14 +68,18 @@ def _evaluate_parts(request: PartsRequest, num_samples: int, seed: int, as_json:
     """Write the numbers of each row by part, and the metrics of all rows."""
     tell = say_on_stderr if as_json else say
     found, job, parts = run_parts("evaluate", request, tell=tell, num_samples=num_samples, seed=seed)
-    metrics, rows = merged_metrics(found, asides(job, parts), seed)
+    with _noting_few_samples(num_samples):
+        metrics, rows, sampled_rows = merged_metrics(found, asides(job, parts), num_samples, seed)
     tree = found.run.metrics_tree(metrics, num_samples, seed)
-    tree["evaluation"] |= {"rows": rows, "sampled_rows": min(rows, SAMPLED_ROWS)}
+    tree["evaluation"] |= {"rows": rows, "sampled_rows": sampled_rows}
     write_json(job.out / METRICS, tree)
     if as_json:
         print_json(tree)
     else:
         show_metrics(metrics, f"{request.data}: {rows} rows, nats per row", found.jobs.DESCRIPTIONS)
+    if job.own_rows:
+        alone = f"priory evaluate {shlex.quote(str(request.run))}"
+        say_on_stderr(f"note: these are all rows of the run, of which most trained it; of its test rows alone: {alone}")
 
 
 def _keep_metrics(
@@ -115,11 +119,16 @@ def keeps_better_metrics(run: RunFolder, num_samples: int) -> bool:
 
 def evaluated(jobs: Jobs, model: Any, rows: DatasetRows, num_samples: int, seed: int = EVALUATION_SEED) -> Evaluation:
     """Compute the metrics of these rows; show a bar meanwhile, and a note if more samples would help."""
-    with row_progress("evaluate", len(rows)) as progress, collected(LowEffectiveSampleSizeWarning) as notes:
-        metrics = jobs.measure(model, rows, num_samples, seed, progress)
+    with _noting_few_samples(num_samples), row_progress("evaluate", len(rows)) as progress:
+        return jobs.measure(model, rows, num_samples, seed, progress)
+
+
+@contextmanager
+def _noting_few_samples(num_samples: int) -> Iterator[None]:
+    with collected(LowEffectiveSampleSizeWarning) as notes:
+        yield
     for note in notes:
         say_on_stderr(("note:", "yellow"), f" {note} (--samples {8 * num_samples})")
-    return metrics
 
 
 @contextmanager

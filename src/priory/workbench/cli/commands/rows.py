@@ -135,6 +135,11 @@ def impute_run(
     workers: int | None,
     scheduler: str | None,
 ) -> None:
+    if out is not None and out.suffix.lower() == ".h5ad":
+        raise ValueError(
+            f"--out: expected a name that ends in .csv, .tsv, .npz, .parquet, got {out.name!r}: a copy of an .h5ad "
+            "file would keep its gaps; rename it"
+        )
     how: dict[str, Any] = {"num_steps": num_steps, "draw": draw, "seed": seed}
     shared = parts_request(open_run(path), data, out, reading, device, workers, scheduler, safe=safe)
     if shared is not None:

@@ -28,11 +28,11 @@ from priory.workbench.data.reading.zarr import ZARR
 
 def stored_table(path: Path, files: Sequence[Path]) -> Table:
     """The content of a file, or of .parquet files: a table whose matrix is a `StoredMatrix`."""
-    if files[0].suffix == ".parquet":
+    if files[0].suffix.lower() == ".parquet":
         return _parquet(files, path)
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         return _npy(path)
-    if path.suffix == ".h5ad":
+    if path.suffix.lower() == ".h5ad":
         check_content(path)
         with foreign(path.name, *H5AD):
             return _annotated(require("h5py", "anndata", "reading .h5ad files").File(path), path.name)
@@ -110,7 +110,8 @@ def _annotated(store: Any, where: str) -> Table:
     """AnnData in a file of HDF5 or a folder of zarr; all but the matrices is read."""
     io = require("anndata.io", "anndata", "reading AnnData")
     obs, var = io.read_elem(store["obs"]), io.read_elem(store["var"])
-    layers = {name: _matrix(io, element, where) for name, element in store.get("layers", {}).items()}
+    stored = store.get("layers", {})
+    layers = {name: _matrix(io, stored[name], where) for name in stored}
     x = _matrix(io, store["X"], where) if "X" in store else None
     for matrix in (x, *layers.values()):
         if matrix is not None and matrix.shape != (len(obs), len(var)):

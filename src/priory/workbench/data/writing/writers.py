@@ -246,12 +246,13 @@ def _write_copy(
     if taken := sorted(set(new) & set(names)):
         raise ValueError(f"--copy: expected no column named {', '.join(taken)} in {template.name}; rename it there")
     filled = [[*row, *[""] * (len(names) - len(row))] for row in body]
-    if ids_column is not None:
+    own = _own_ids(layout, filled)
+    if ids_column is not None and (ids_column in names or list(ids) != own):
         _require_column(ids_column, names, template.name)
         place = names.index(ids_column)
         positions = _positions(ids, [row[place] for row in filled], f"column {ids_column!r} of {template.name}")
     else:
-        _require_own_order(ids, filled, layout, template.name)
+        _require_own_order(ids, own, layout, template.name)
         positions = np.arange(len(body))
     added = [_spread(np.array(_cells(values, decimal)), positions, len(body)).tolist() for values in new.values()]
     header = names if layout.header is None or layout.bare_index else layout.header
@@ -260,9 +261,13 @@ def _write_copy(
     _write_text(path, delimiter, [[*header, *new], *joined], safe)
 
 
-def _require_own_order(ids: np.ndarray, rows: list[list[str]], layout: Layout, where: str) -> None:
+def _own_ids(layout: Layout, rows: list[list[str]]) -> list[str]:
+    """The table's row names, or row numbers."""
+    return [row[0] if layout.index_column else str(i) for i, row in enumerate(rows)]
+
+
+def _require_own_order(ids: np.ndarray, own: list[str], layout: Layout, where: str) -> None:
     """Refuse ids that are not the table's row names, or row numbers, in order."""
-    own = [row[0] if layout.index_column else str(i) for i, row in enumerate(rows)]
     if list(ids) != own:
         what = "row names" if layout.index_column else "row numbers"
         raise ValueError(
@@ -308,11 +313,11 @@ def _write_h5ad(
 ) -> None:
     anndata = require("anndata", "anndata", "writing .h5ad files")
     data = anndata.read_h5ad(template)
-    own, what = data.obs_names, "obs_names"
-    if ids_column is not None:
+    own, what = as_text(data.obs_names).tolist(), "obs_names"
+    if ids_column is not None and (ids_column in data.obs or list(ids) != own):
         _require_column(ids_column, data.obs.columns, template.name)
-        own, what = data.obs[ids_column], f"column {ids_column!r}"
-    positions = _positions(ids, as_text(own).tolist(), f"{what} of {template.name}")
+        own, what = as_text(data.obs[ids_column]).tolist(), f"column {ids_column!r}"
+    positions = _positions(ids, own, f"{what} of {template.name}")
     for name, values in columns.items():
         data.obs[f"priory_{name}"] = _spread(values, positions, data.n_obs)
     for name, array in arrays.items():

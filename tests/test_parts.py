@@ -269,6 +269,10 @@ def test_folders_of_parts_stay_folders(here):
     [
         (("score", "vae", "all.parquet", "--workers", 2), "--workers 2: expected DATA in parts, such as "),
         (("score", "vae", "shards/*.parquet", "--workers", 2), "--out: expected a folder for one output per part"),
+        (
+            ("score", "vae", "shards", "--out", "new", "--workers", 2, "--scheduler", "tcp://localhost:1"),
+            "--workers, --scheduler: expected one of them",
+        ),
         (("score", "vae", "shards", "--out", "shards"), "expected another folder than that of the parts"),
         (
             ("score", "vae", "shards", "--out", "vae"),
@@ -345,6 +349,21 @@ def test_a_worker_that_is_killed_loses_nothing(here):
     )
     for file in Path("alone").glob("*.parquet"):
         assert file.read_bytes() == (Path("shared") / file.name).read_bytes()
+
+
+@pytest.mark.slow
+def test_an_interruption_of_workers_is_said_in_one_line(here):
+    pytest.importorskip("distributed")
+    line = ["-m", "priory", "score", here / "vae", here / "shards", "--samples", "20000", "--workers", "2"]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
+    job = subprocess.Popen([sys.executable, *map(str, line), "--out", "parts"], **options)
+    for _ in range(6000):
+        if list(Path("parts").glob("*.parquet")):
+            break
+        time.sleep(0.01)
+    os.killpg(job.pid, signal.SIGINT)  # as a terminal does
+    assert job.communicate(timeout=60)[0] == "interrupted; give the same command again: it does only what is missing\n"
+    assert job.returncode == 130
 
 
 def _kill_the_process_that_writes(folder: Path, parent: int) -> int:

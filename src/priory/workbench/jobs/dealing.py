@@ -11,6 +11,9 @@ from priory._support.optional import require
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 SECONDS_TO_CONNECT = 5
+DEAF = (
+    "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"  # Ctrl-C is for this process, which ends its workers
+)
 
 
 class Deal(Protocol):
@@ -44,7 +47,7 @@ def dealing(workers: int | None, scheduler: str | None) -> Iterator[Deal]:
         with _client(dask, scheduler) as client:
             yield lambda function, items: _dealt(dask, client, function, items)
         return
-    options = {"n_workers": workers, "threads_per_worker": 1, "processes": True, "memory_limit": 0}
+    options = {"n_workers": workers, "threads_per_worker": 1, "processes": True, "memory_limit": 0, "preload": DEAF}
     with (
         dask.LocalCluster(**options, dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL) as cluster,
         dask.Client(cluster) as client,

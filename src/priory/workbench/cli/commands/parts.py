@@ -64,8 +64,14 @@ def parts_request(
     """The request for outputs of parts; None if one output is asked for.
 
     Raises:
-        ValueError: data in parts have no folder for their outputs, or other data are to be shared out.
+        ValueError: data in parts have no folder for their outputs, other data are to be shared out, or both processes
+            and a cluster are named.
     """
+    if workers is not None and scheduler is not None:
+        raise ValueError(
+            f"--workers, --scheduler: expected one of them, got {workers} and {scheduler!r}: a cluster has its own "
+            "workers; leave one out"
+        )
     source = data or run.settings.data.source
     into_folder = out is not None and (out.stem == "*" or not out.suffix or out.is_dir())
     if in_parts(source) and out is not None and into_folder:

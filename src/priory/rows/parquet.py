@@ -61,6 +61,10 @@ class ParquetMatrix(StoredMatrix):
 
     def decode(self, block: int) -> np.ndarray:
         group = self._groups[block]
+        # neither the bytes of a whole row group nor its values are read ahead
+        options = require("pyarrow.dataset", "tables", "Parquet").ParquetFragmentScanOptions(
+            pre_buffer=False, use_buffered_stream=True
+        )
         with _decoding(Path(group.path).name):
             batches = group.to_batches(
                 schema=self.schema,
@@ -68,6 +72,7 @@ class ParquetMatrix(StoredMatrix):
                 batch_size=_ROWS_AT_ONCE,
                 batch_readahead=0,
                 use_threads=False,
+                fragment_scan_options=options,
             )
             return np.concatenate([self.held_as(self._values(batch)) for batch in batches])
 

@@ -229,8 +229,20 @@ def test_a_matrix_stored_by_columns_is_refused(tmp_path) -> None:
         load_dataset(tmp_path / "x.npy", stream="yes")
     data = anndata.AnnData(sparse.csc_matrix(REALS))
     data.write_h5ad(tmp_path / "x.h5ad")
-    with pytest.raises(ValueError, match="stored by rows"):
+    with pytest.raises(ValueError, match=r"^x\.h5ad: expected a matrix that is stored by rows"):
         load_dataset(tmp_path / "x.h5ad", stream="yes")
+
+
+@pytest.mark.parametrize("place", ["X", "layers/counts"])
+@pytest.mark.parametrize("form", ["h5ad", "zarr"])
+def test_a_matrix_of_another_shape_than_its_obs_is_named(tmp_path, form, place) -> None:
+    path, data = tmp_path / f"cells.{form}", anndata.AnnData(REALS)
+    with h5py.File(path, "w") if form == "h5ad" else nullcontext(zarr.open_group(path, mode="w")) as store:
+        for name, part in {"obs": data.obs, "var": data.var, place: REALS[:7]}.items():
+            anndata.io.write_elem(store, name, part)
+    message = rf"^cells\.{form}: expected a matrix of 300 rows x 4 columns, as its obs and var are, got one of 7 x 4"
+    with pytest.raises(ValueError, match=message):
+        load_dataset(path, stream="yes")
 
 
 QUICK = ("--stream", "yes", "--epochs", 2, "--warmup", 3, "--samples", 2, "--set", "model.hidden=[8]", "--no-report")
@@ -362,6 +374,12 @@ def test_exemplars_are_refused_for_rows_in_files(tmp_path, capsys) -> None:
     shards(tmp_path / "shards", REALS)
     source = ("fit", tmp_path / "shards", *QUICK, "--prior", "exemplar", "--out", tmp_path / "run")
     assert "expected rows in memory" in must_be_refused(capsys, tmp_path, *source)
+
+
+def test_a_comparison_has_the_option_that_the_refusal_of_exemplars_names(tmp_path, capsys) -> None:
+    source = ("compare", shards(tmp_path / "shards", REALS), "--stream", "yes", "--no-report")
+    assert run_cli(*source, "--priors", "exemplar", "--seeds", 1, "--epochs", 1, "--out", tmp_path / "compared") == 1
+    assert "choose another prior, or --stream no" in capsys.readouterr().err
 
 
 def test_conditions_of_streamed_rows_are_those_in_memory(tmp_path) -> None:

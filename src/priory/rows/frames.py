@@ -65,24 +65,30 @@ def annotated_rows(data: Any, argument: str) -> Rows:
         raise ValueError(f"{argument}: expected AnnData with a matrix X, got none; set X to a layer, of {layers}")
     if data.isbacked:
         require_real(x.dtype, argument)
-        return BackedRows(data) if data.is_view else StoredRows(annotated_matrix(x, argument), ids=data.obs_names)
+        if data.is_view:
+            return BackedRows(data)
+        require_stored_by_rows(x, argument)
+        return StoredRows(annotated_matrix(x), ids=data.obs_names)
     make = sparse_rows if isinstance(x, SparseMatrix) else array_rows
     return make(x, argument, ids=data.obs_names)
 
 
-def annotated_matrix(x: Any, argument: str) -> SlicedMatrix:
+def annotated_matrix(x: Any) -> SlicedMatrix:
     """Return a matrix of AnnData in a file: an array of HDF5 or zarr, or what AnnData reads a sparse matrix with."""
-    kind = getattr(x, "format", None)  # of a sparse one
-    if kind == "csc":
-        raise ValueError(
-            f"{argument}: expected a matrix that is stored by rows (CSR), got one stored by columns (CSC); write it "
-            "again with adata.X = adata.X.tocsr()"
-        )
-    if kind is None:
+    if not hasattr(x, "format"):
         return SlicedMatrix(x)
     number = x.group["indices"].shape[0]
     size = x.dtype.itemsize + x.group["indices"].dtype.itemsize
     return SlicedMatrix(x, row_bytes=max(1.0, number * size / max(1, x.shape[0])), is_sparse=True)
+
+
+def require_stored_by_rows(x: Any, argument: str) -> None:
+    """Refuse a sparse matrix of AnnData in a file that is stored by columns."""
+    if getattr(x, "format", None) == "csc":
+        raise ValueError(
+            f"{argument}: expected a matrix that is stored by rows (CSR), got one stored by columns (CSC); write it "
+            "again with adata.X = adata.X.tocsr()"
+        )
 
 
 class BackedRows(Rows):

@@ -193,7 +193,7 @@ def refit(
     {
         "Model": ("model.latent_dim", "model.levels"),
         "Training": ("training.epochs",),
-        "Data": ("data.conditions", *TABLE),
+        "Data": ("data.conditions", *TABLE, "data.stream"),
     },
     flags=FLAGS,
 )

@@ -14,7 +14,7 @@ import numpy as np
 from priory._support.messages import first_few
 from priory._support.optional import require
 from priory.rows.arrow import is_number
-from priory.rows.frames import annotated_matrix
+from priory.rows.frames import annotated_matrix, require_stored_by_rows
 from priory.rows.parquet import ParquetMatrix
 from priory.rows.stored import SlicedMatrix
 from priory.workbench.data.reading.arrays import header_of
@@ -35,12 +35,12 @@ def stored_table(path: Path, files: Sequence[Path]) -> Table:
     if path.suffix.lower() == ".h5ad":
         check_content(path)
         with foreign(path.name, *H5AD):
-            return _annotated(require("h5py", "anndata", "reading .h5ad files").File(path), path.name)
+            file = require("h5py", "anndata", "reading .h5ad files").File(path)
+        return _annotated(file, path.name, H5AD)
     with foreign(path.name, *ZARR):
         store = require("zarr", "anndata", "reading zarr").open(path, mode="r")
     if not hasattr(store, "shape"):
-        with foreign(path.name, *ZARR):
-            return _annotated(store, path.name)
+        return _annotated(store, path.name, ZARR)
     image_shape = image_shape_of(store.shape, path.name)
     return Table(SlicedMatrix(_Flat(store) if store.ndim > 2 else store), image_shape=image_shape)
 
@@ -106,28 +106,36 @@ class _Flat:
         return self.array[rows].reshape(-1, self.shape[1])
 
 
-def _annotated(store: Any, where: str) -> Table:
+def _annotated(store: Any, where: str, expected: tuple[str, str]) -> Table:
     """AnnData in a file of HDF5 or a folder of zarr; all but the matrices is read."""
     io = require("anndata.io", "anndata", "reading AnnData")
-    obs, var = io.read_elem(store["obs"]), io.read_elem(store["var"])
-    stored = store.get("layers", {})
-    layers = {name: _matrix(io, stored[name], where) for name in stored}
-    x = _matrix(io, store["X"], where) if "X" in store else None
-    for matrix in (x, *layers.values()):
-        if matrix is not None and matrix.shape != (len(obs), len(var)):
-            got = " x ".join(map(str, matrix.shape))
-            raise ValueError(
-                f"{where}: expected a matrix of {len(obs)} rows x {len(var)} columns, as its obs and var are, got one "
-                f"of {got}; write it again with anndata"
-            )
-    return Table(
-        x,
-        tuple(map(str, var.index)),
-        side={str(name): obs[name] for name in obs.columns},
-        ids=as_values(obs.index),
-        layers=layers,
-    )
+    with foreign(where, *expected):
+        obs, var = io.read_elem(store["obs"]), io.read_elem(store["var"])
+        stored = store.get("layers", {})
+        x = _element(io, store["X"]) if "X" in store else None
+        layers = {name: _element(io, stored[name]) for name in stored}
+        shapes = [(each, tuple(each.shape)) for each in (x, *layers.values()) if each is not None]
+    for element, shape in shapes:
+        _require_shape(shape, (len(obs), len(var)), where)
+        require_stored_by_rows(element, where)
+    with foreign(where, *expected):
+        return Table(
+            None if x is None else annotated_matrix(x),
+            tuple(map(str, var.index)),
+            side={str(name): obs[name] for name in obs.columns},
+            ids=as_values(obs.index),
+            layers={name: annotated_matrix(each) for name, each in layers.items()},
+        )
 
 
-def _matrix(io: Any, element: Any, where: str) -> SlicedMatrix:
-    return annotated_matrix(element if hasattr(element, "shape") else io.sparse_dataset(element), where)
+def _element(io: Any, element: Any) -> Any:
+    return element if hasattr(element, "shape") else io.sparse_dataset(element)
+
+
+def _require_shape(shape: tuple[int, ...], wanted: tuple[int, int], where: str) -> None:
+    """Refuse a matrix that has not the rows and columns of the file."""
+    if shape != wanted:
+        raise ValueError(
+            f"{where}: expected a matrix of {wanted[0]} rows x {wanted[1]} columns, as its obs and var are, got one of "
+            f"{' x '.join(map(str, shape))}; write it again with anndata"
+        )

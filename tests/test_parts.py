@@ -150,6 +150,17 @@ def test_the_sample_of_parts_that_come_later_is_that_of_all_parts_at_once(here, 
     assert grown["evaluation"]["sampled_rows"] == 20
 
 
+@pytest.mark.parametrize("kind", ["vae", "gtm"])
+def test_a_sample_is_no_measure_of_neighborhoods(here, capsys, monkeypatch, kind):
+    monkeypatch.setattr(part_metrics, "SAMPLED_ROWS", 40)
+    assert run_cli("evaluate", here / kind, here / "shards", "--out", "parts", *COMMANDS["evaluate"]) == 0
+    metrics = json.loads(Path("parts/metrics.json").read_text())
+    assert 20 < metrics["evaluation"]["sampled_rows"] < len(ROWS)
+    assert not {"trustworthiness", "pca_trustworthiness", "continuity"} & metrics.keys()
+    assert "topographic_error" in metrics
+    assert "note: trustworthiness and continuity are left out" in capsys.readouterr().err
+
+
 def test_too_few_samples_and_rows_of_training_are_noted(here, capsys, monkeypatch):
     data = {"source": str(here / "shards"), "labels": ("kind",)}
     settings = RunSettings.model_validate({"data": data, "model": {"hidden": (8,)}, "training": {"epochs": 1}})

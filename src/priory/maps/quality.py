@@ -32,6 +32,8 @@ MAP_DESCRIPTIONS = {
     "sampled_rows": "rows, by lot, whose neighbors among all were compared",
 }
 
+OF_NEIGHBORHOODS = ("trustworthiness", "pca_trustworthiness", "continuity", "sampled_rows")  # they need all rows
+
 
 def neighborhoods(
     places: Float[Tensor, "datum grid"], features: Callable[[], Iterable[Tensor]], width: int

@@ -12,6 +12,7 @@ from priory.evaluation import Estimate
 from priory.evaluation.aggregate import ACTIVE_UNIT_VARIANCE
 from priory.evaluation.estimates import median
 from priory.evaluation.metrics import warn_of_few_effective_samples
+from priory.maps.quality import OF_NEIGHBORHOODS
 from priory.workbench.data import Dataset, DatasetRows
 from priory.workbench.jobs.kinds import Opened
 from priory.workbench.runs.folder import RunFolder
@@ -83,7 +84,8 @@ def merged_metrics(opened: Opened, parts: Iterable[Arrays], num_samples: int, se
     """The metrics of all rows from what each part kept.
 
     Means and their standard errors are those of all rows, and active units are counted by the variances of all rows.
-    Other metrics are those of `measure` on the sample, and the median of the effective sample size too.
+    Other metrics are those of `measure` on the sample, and the median of the effective sample size too. If the sample
+    has not all rows, there are none of neighborhoods: neighbors in a sample are further away than among all rows.
 
     Raises:
         ArithmeticError: some rows have no likelihood.
@@ -110,6 +112,8 @@ def merged_metrics(opened: Opened, parts: Iterable[Arrays], num_samples: int, se
     whole = _sample(kept)
     sample = _dataset(opened.run, whole)
     metrics = dict(opened.jobs.measure(opened.model, sample.all_rows(), 2, seed))
+    if len(sample) < rows.number:
+        metrics = {name: estimate for name, estimate in metrics.items() if name not in OF_NEIGHBORHOODS}
     if "effective_sample_size" in metrics:
         effective = means["effective_sample_size"] = median(torch.from_numpy(whole["number effective_sample_size"]))
         warn_of_few_effective_samples(effective.value, num_samples)

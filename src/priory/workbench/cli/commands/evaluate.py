@@ -77,6 +77,11 @@ def _evaluate_parts(request: PartsRequest, num_samples: int, seed: int, as_json:
         print_json(tree)
     else:
         show_metrics(metrics, f"{request.data}: {rows} rows, nats per row", found.jobs.DESCRIPTIONS)
+    if sampled_rows < rows and found.run.has_map:
+        say_on_stderr(
+            "note: trustworthiness and continuity are left out, because they need neighbors among all rows; `priory "
+            "evaluate` has them for rows in one file, or in .parquet files without --out"
+        )
     if job.own_rows:
         alone = f"priory evaluate {shlex.quote(str(request.run))}"
         say_on_stderr(f"note: these are all rows of the run, of which most trained it; of its test rows alone: {alone}")

@@ -52,6 +52,7 @@ class Dataset:
         quantities: conditions that are quantities although their values are integers.
         encoding: how conditions become the context of the rows; None if the model has none.
         profile: what a pass over streamed rows found; None if none was made.
+        numbered: the ids are only numbers of rows, because the file has no names or an index that counts from 0.
 
     Example:
         >>> from priory.workbench.data import load_dataset
@@ -78,6 +79,7 @@ class Dataset:
     quantities: tuple[str, ...] = ()
     encoding: Conditions | None = None
     profile: Profile | None = None
+    numbered: bool = False
 
     def __post_init__(self) -> None:
         for name, values in {"ids": self.ids, **{f"labels[{k!r}]": v for k, v in self.labels.items()}}.items():

@@ -147,6 +147,7 @@ def load_dataset(
         dynamic_binarization=binarize == "dynamic",
         notes=selection.notes,
         precise=precise,
+        numbered=selection.numbered,
         **values._asdict(),
     )
 

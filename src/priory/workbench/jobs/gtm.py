@@ -276,7 +276,7 @@ def filled(
     """The rows with missing cells filled in; exact, so the number of steps is not used."""
     parts, done = [], 0
     for x, index in rows.batches(BATCH):
-        own_seed = row_seed(seed, " ".join(rows.dataset.ids[index.numpy()]))
+        own_seed = row_seed(seed, " ".join(rows.dataset.ids[index.numpy()].astype(str)))
         random = np.random.RandomState(np.random.MT19937(own_seed))
         gtm = copy(model.gtm).set_params(random_state=random)
         restored = torch.from_numpy(model.restored(gtm.impute(model.scaled(x.double().numpy()), draw=draw)))

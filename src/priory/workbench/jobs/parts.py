@@ -180,13 +180,11 @@ def _prepared(job: PartsJob) -> tuple[Opened, RowJob]:
 
 
 def _table(run: RunFolder, job: PartsJob, part: Part) -> tuple[Dataset, np.ndarray]:
-    """The rows of a part, and their ids in the file; ids that are numbers of rows go on through the parts."""
+    """The rows of a part, and their ids in the file; numbers of rows go on through the parts."""
     dataset = run.load_table(str(part.source), **dict(job.reading))
-    names = dataset.ids
-    numbers = np.arange(len(dataset))
-    if np.array_equal(names, numbers.astype(str)):
-        dataset = replace(dataset, ids=(part.first + numbers).astype(str))
-    return dataset, names
+    if not dataset.numbered:
+        return dataset, dataset.ids
+    return replace(dataset, ids=part.first + np.arange(len(dataset))), dataset.ids
 
 
 def _write(run: RunFolder, job: PartsJob, part: Part, rows: DatasetRows, names: np.ndarray, values: Values) -> None:

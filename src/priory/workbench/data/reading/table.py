@@ -85,7 +85,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Selection:
-    """A table after the user's columns were taken out."""
+    """A table after the user's columns were taken out; `numbered` says that `ids` are only numbers of rows."""
 
     matrix: Matrix
     columns: tuple[str, ...]
@@ -93,6 +93,7 @@ class Selection:
     ids: np.ndarray
     image_shape: tuple[int, int] | None
     notes: tuple[str, ...]
+    numbered: bool
 
 
 def select(table: Table, claims: Claims, where: str) -> Selection:
@@ -117,7 +118,8 @@ def select(table: Table, claims: Claims, where: str) -> Selection:
 
     labels = {name: values(name) for name in label_names if name in table.side or name in position}
     ids = np.arange(rows, dtype=np.min_scalar_type(rows)) if table.ids is None else as_values(table.ids)
-    if claims.ids is not None and (claims.ids in table.side or claims.ids in position):
+    named = claims.ids is not None and (claims.ids in table.side or claims.ids in position)
+    if named:
         ids = table.written[claims.ids] if claims.ids in table.written else values(claims.ids)
     taken = claims.names() & position.keys() - table.side.keys()
     left = [i for i, name in enumerate(columns) if name not in taken]
@@ -131,7 +133,13 @@ def select(table: Table, claims: Claims, where: str) -> Selection:
     notes = (*table.notes, renamed) if renamed else table.notes
     if not (is_stored(matrix) and ids.dtype.kind in "iu"):  # text takes ten times the memory of numbers
         ids = as_text(ids)
-    return Selection(matrix, tuple(columns[i] for i in left), labels, ids, image_shape, notes)
+    numbered = not named and (table.ids is None or _count_from_zero(ids))
+    return Selection(matrix, tuple(columns[i] for i in left), labels, ids, image_shape, notes, numbered)
+
+
+def _count_from_zero(ids: np.ndarray) -> bool:
+    numbers = np.arange(len(ids))
+    return np.array_equal(ids, numbers if ids.dtype.kind in "iu" else numbers.astype(str))
 
 
 def _own_names(matrix: Any) -> tuple[str, ...]:

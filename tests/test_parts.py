@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -202,11 +203,23 @@ def test_a_part_that_fails_does_not_keep_the_others_from_being_written(here, cap
     capsys.readouterr()
     assert run_cli("score", here / "vae", "shards", "--out", "parts", "--samples", 4) == 1
     said = capsys.readouterr().err
-    assert "Error: 1 of 3 parts failed: part-1\npart-1: part-1.parquet: expected" in said
+    assert "Error: 1 of 3 parts failed\npart-1: part-1.parquet: expected" in said
     assert sorted(file.name for file in Path("parts").iterdir()) == ["part-0.parquet", "part-2.parquet", "parts.json"]
     part.to_parquet(shards / "part-1.parquet")
     assert "(2 were there)" in must_succeed(capsys, "score", here / "vae", "shards", "--out", "parts", "--samples", 4)
     pd.testing.assert_frame_equal(outputs("parts"), outputs("whole"))
+
+
+def test_one_cause_of_many_parts_is_said_once(here, capsys):
+    Path("shards").mkdir()
+    for number in range(12):
+        frame(number, number + 1).rename(columns={"x1": "y"}).to_parquet(f"shards/part-{number:02}.parquet")
+    assert run_cli("embed", here / "vae", "shards", "--out", "parts") == 1
+    first, cause, cure = capsys.readouterr().err.splitlines()
+    assert first == "Error: 12 of 12 parts failed"
+    assert re.match(r"part-00, part-01, part-02.*: part-00\.parquet: expected the 3 columns", cause)
+    assert "part-11" not in cause
+    assert cure.startswith("mend or remove these parts")
 
 
 def test_rows_that_get_other_numbers_are_done_again(here, capsys):
@@ -233,8 +246,12 @@ def test_rows_of_the_run_have_its_split(here):
         fitted.gtm.save(run.path / MODEL)
     assert run_cli("embed", "own", "--out", "one.parquet") == 0
     assert run_cli("embed", "own", "--out", "parts") == 0
-    assert outputs("parts").split.tolist() == pd.read_parquet("one.parquet").split.tolist()
-    assert set(outputs("parts").split) == {"train", "valid", "test"}
+    assert run_cli("embed", "own", "data/*.parquet", "--out", "pattern") == 0
+    assert run_cli("embed", "own", "data/*.parquet", "--out", "table.parquet") == 0
+    split = pd.read_parquet("one.parquet").split.tolist()
+    assert set(split) == {"train", "valid", "test"}
+    for found in (outputs("parts"), outputs("pattern"), pd.read_parquet("table.parquet")):
+        assert found.split.tolist() == split
 
 
 def test_empty_parts_are_left_out(here, capsys):
@@ -325,6 +342,8 @@ def test_folders_of_parts_stay_folders(here):
         (("score", "gtm", "shards", "--out", "parts", "--samples", 2), "expected outputs of the model of "),
         (("score", "vae", "shards", "--out", "parts"), "expected outputs with num_samples 512, got those with 2"),
         (("score", "vae", "moved/*.parquet", "--out", "parts", "--samples", 2), "got those of other files"),
+        (("evaluate", "vae", "shards", "--out", "new", "--replace"), "--replace: expected no DATA and no --out"),
+        (("evaluate", "vae", "all.parquet", "--replace"), "--replace: expected no DATA and no --out"),
         (("evaluate", "vae", "all.parquet", "--out", "parts"), "--out parts: expected DATA in parts"),
         (("impute", "vae", "shards", "--out", "filled/*.h5ad"), "a copy of an .h5ad file would keep its gaps"),
         (("map", "vae", "shards", "--out", "maps", "--figure", "map.png"), "--figure: expected no picture of DATA"),
@@ -391,8 +410,12 @@ def test_a_worker_that_is_killed_loses_nothing(here):
         assert file.read_bytes() == (Path("shared") / file.name).read_bytes()
 
 
-@pytest.mark.slow
-def test_an_interruption_of_workers_is_said_in_one_line(here):
+@pytest.mark.slow  # starts processes
+@pytest.mark.parametrize(
+    ("end", "sign", "word", "code"),
+    [(os.killpg, signal.SIGINT, "interrupted", 130), (os.kill, signal.SIGTERM, "terminated", 143)],
+)
+def test_an_interruption_of_workers_is_said_in_one_line(here, end, sign, word, code):
     pytest.importorskip("distributed")
     line = ["-m", "priory", "score", here / "vae", here / "shards", "--samples", "20000", "--workers", "2"]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
@@ -401,9 +424,9 @@ def test_an_interruption_of_workers_is_said_in_one_line(here):
         if list(Path("parts").glob("*.parquet")):
             break
         time.sleep(0.01)
-    os.killpg(job.pid, signal.SIGINT)  # as a terminal does
-    assert job.communicate(timeout=60)[0] == "interrupted; give the same command again: it does only what is missing\n"
-    assert job.returncode == 130
+    end(job.pid, sign)  # a terminal interrupts all processes
+    assert job.communicate(timeout=60)[0] == f"{word}; give the same command again: it does only what is missing\n"
+    assert job.returncode == code
 
 
 def _kill_the_process_that_writes(folder: Path, parent: int) -> int:

@@ -126,10 +126,15 @@ def _decoding(what: str) -> Iterator[None]:
 def parquet_rows(source: str | Path, argument: str) -> StoredRows:
     """Return the rows of the .parquet files in a folder or of those of a pattern, in the order of their names."""
     files = files_of(source) if is_pattern(source) else sorted(Path(source).rglob("*.parquet"))
+    if not files and is_pattern(source):
+        raise ValueError(
+            f"{argument}: expected a pattern that fits at least one .parquet file, got {str(source)!r}, which fits "
+            "none; check the folder"
+        )
     if not files:
         raise ValueError(
-            f"{argument}: expected a folder of .parquet files, got {str(source)!r}, which has none and is no pattern "
-            f"of any; of another file or an embedded data set give priory.load_dataset({str(source)!r}).all_rows()"
+            f"{argument}: expected a folder of .parquet files, got {str(source)!r}, which has none; of "
+            f"another file or an embedded data set give priory.load_dataset({str(source)!r}).all_rows()"
         )
     try:
         matrix = ParquetMatrix(files, base=None if is_pattern(source) else source)

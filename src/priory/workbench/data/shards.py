@@ -37,6 +37,16 @@ def shards_of(source: str | Path) -> list[Path]:
     return files
 
 
+def same_files(source: str | Path, other: str | Path) -> bool:
+    """Whether two names are those of the same files: 'shards' may have those of 'shards/*.parquet'."""
+    if str(source) == str(other):
+        return True
+    try:
+        return [path.resolve() for path in shards_of(source)] == [path.resolve() for path in shards_of(other)]
+    except (OSError, ValueError):  # an embedded data set, or files that are gone
+        return False
+
+
 def parquet_or_file(source: str | Path) -> list[Path]:
     """Return `shards_of` a source that is one data set: .parquet files, or one file.
 

@@ -37,6 +37,11 @@ def evaluate_run(
     workers: int | None,
     scheduler: str | None,
 ) -> None:
+    if replace and not (data is None and out is None):
+        raise ValueError(
+            "--replace: expected no DATA and no --out, because a run keeps the numbers of its own test rows alone, and "
+            "outputs of parts are never replaced; leave --replace out, or name another folder with --out"
+        )
     shared = parts_request(open_run(path), data, out, reading, device, workers, scheduler)
     if shared is not None:
         _evaluate_parts(shared, num_samples, seed, as_json)

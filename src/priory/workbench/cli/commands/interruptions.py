@@ -1,6 +1,8 @@
 """The advice after an interruption or a failed training."""
 
 import shlex
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +39,16 @@ def saying_how_to_go_on(out: Path, line: str | None = None) -> Iterator[None]:
             f"--set training.learning_rate={rate / 10:g} or a lower training.gradient_clip"
         )
         raise
+
+
+@contextmanager
+def exiting_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM raise SystemExit in the block, so that workers are ended and the next step is printed."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(SIGTERM_EXIT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def how_to_go_on(out: Path) -> str:

@@ -11,13 +11,13 @@ from priory._support.files import remove_leftovers
 from priory._support.locking import sole_writer
 from priory._support.messages import first_few
 from priory._support.patterns import is_pattern
-from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
+from priory.workbench.cli.commands.interruptions import exiting_on_sigterm, saying_how_to_go_on
 from priory.workbench.cli.commands.opening import chosen_device, opened_model
 from priory.workbench.cli.errors import can_be_mended, said_in_a_line
 from priory.workbench.cli.terminal import row_progress, say, say_on_stderr
 from priory.workbench.data import TEXT_OPTIONS, TextOptions
 from priory.workbench.data.parts import Part, count_rows, in_parts, numbered, parts_of
-from priory.workbench.data.shards import shards_of
+from priory.workbench.data.shards import same_files, shards_of
 from priory.workbench.jobs.dealing import Deal, dealing
 from priory.workbench.jobs.kinds import Opened
 from priory.workbench.jobs.parts import (
@@ -127,12 +127,12 @@ def run_parts(command: str, request: PartsRequest, *, tell: Callable[[str], None
     ROW_JOBS[command](found, 0, **options)  # refuses what no part can have, such as a map without a grid
     with ExitStack() as held:
         held.enter_context(saying_how_to_go_on(job.out, AGAIN))
+        held.enter_context(exiting_on_sigterm())
         deal = held.enter_context(dealing(request.workers, request.scheduler))
         held.enter_context(sole_writer(job.out))
         parts = _counted(found.run, deal, parts, request.reading)
         rows = sum(part.rows or 0 for part in parts)
-        is_own = Path(request.data).resolve() == Path(found.run.settings.data.source).resolve()
-        own = is_own and rows == found.run.fingerprint.rows
+        own = same_files(request.data, found.run.settings.data.source) and rows == found.run.fingerprint.rows
         job = replace(job, rows=rows, own_rows=own)
         missing = begin(job, parts)
         errors = _dealt(deal, job, missing)
@@ -159,16 +159,16 @@ def _count(text: TextOptions, part: Part) -> int | None:
         return None
 
 
-def _dealt(deal: Deal, job: PartsJob, parts: Sequence[Part]) -> dict[str, str]:
-    """The errors of the parts that failed, by their names."""
+def _dealt(deal: Deal, job: PartsJob, parts: Sequence[Part]) -> dict[Part, str]:
+    """The errors of the parts that failed."""
     errors = {}
     with row_progress(f"{job.command}: parts", len(parts)) as progress:
         for done, (part, error) in enumerate(deal(partial(attempt, job), parts), 1):
             progress(done)
             if isinstance(error, BaseException):
-                errors[part.name] = _of_dask(error)
+                errors[part] = _of_dask(error)
             elif error is not None:
-                errors[part.name] = error
+                errors[part] = error
     return errors
 
 
@@ -194,7 +194,7 @@ def _say_written(
     job: PartsJob,
     parts: Sequence[Part],
     missing: Sequence[Part],
-    errors: dict[str, str],
+    errors: dict[Part, str],
     tell: Callable[[str], None],
 ) -> None:
     there = len(parts) - len(missing)
@@ -202,8 +202,21 @@ def _say_written(
     tell(f"{len(parts) - len(errors)} of {len(parts)} parts{already}, {job.rows} rows: {job.out}")
     if not errors:
         return
-    say_on_stderr(("Error:", "bold red"), f" {len(errors)} of {len(parts)} parts failed: {first_few([*errors])}")
-    for cause in list(dict.fromkeys(errors.values()))[:SHOWN_CAUSES]:
-        say_on_stderr(f"{first_few([name for name, error in errors.items() if error == cause])}: {cause}")
+    say_on_stderr(("Error:", "bold red"), f" {len(errors)} of {len(parts)} parts failed")
+    for failed in _by_cause(errors)[:SHOWN_CAUSES]:
+        say_on_stderr(f"{first_few([part.name for part in failed])}: {errors[failed[0]]}")
     say_on_stderr(f"mend or remove these parts; {AGAIN}")
     raise SystemExit(1)
+
+
+def _by_cause(errors: dict[Part, str]) -> list[list[Part]]:
+    """The parts whose errors say the same but for the name of the file; those with the most parts first.
+
+    >>> a, b, c = (Part(name, Path(f"{name}.csv")) for name in "abc")
+    >>> [[part.name for part in parts] for parts in _by_cause({a: "a.csv: gaps", b: "no memory", c: "c.csv: gaps"})]
+    [['a', 'c'], ['b']]
+    """
+    causes: dict[str, list[Part]] = {}
+    for part, error in errors.items():
+        causes.setdefault(error.replace(part.source.name, ""), []).append(part)
+    return sorted(causes.values(), key=len, reverse=True)

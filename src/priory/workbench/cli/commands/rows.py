@@ -14,6 +14,7 @@ from priory.workbench.cli.commands.parts import parts_request, run_parts
 from priory.workbench.cli.commands.printing import note_rows
 from priory.workbench.cli.terminal import row_progress, say
 from priory.workbench.data import TEXT_OPTIONS, Dataset, TextOptions, check_output, write_rows
+from priory.workbench.data.shards import same_files
 from priory.workbench.jobs.rows import imputed, kept, labels_of
 from priory.workbench.runs.folder import RunFolder
 from priory.workbench.runs.kinds import open_run
@@ -167,7 +168,7 @@ def own_splits(run: RunFolder, data: str | None) -> dict[str, np.ndarray]:
     source = run.settings.data.source
     if data is None:
         return run.splits
-    if data != source and str(Path(data).resolve()) != source:
+    if not same_files(data, source):
         return {}
     splits = run.splits
     with suppress(ValueError):  # the file has changed

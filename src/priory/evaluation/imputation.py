@@ -1,7 +1,7 @@
 """Missing cells filled in by a model: draws from p(x_missing | x_observed), or their mean."""
 
 from collections.abc import Callable
-from typing import Any, overload
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -21,30 +21,6 @@ from priory.model import (
     require_model,
 )
 from priory.rows import Frame, RowsLike, as_rows, batches_with_context
-
-
-@overload
-def impute(
-    model: AnyModel,
-    rows: Frame,
-    *,
-    num_steps: int = 1000,
-    draw: bool = False,
-    batch_size: int = 1024,
-    progress: Callable[[int], None] | None = None,
-) -> Any: ...
-
-
-@overload
-def impute(
-    model: AnyModel,
-    rows: RowsLike,
-    *,
-    num_steps: int = 1000,
-    draw: bool = False,
-    batch_size: int = 1024,
-    progress: Callable[[int], None] | None = None,
-) -> Tensor: ...
 
 
 @torch.no_grad()

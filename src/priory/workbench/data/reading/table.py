@@ -118,9 +118,9 @@ def select(table: Table, claims: Claims, where: str) -> Selection:
 
     labels = {name: values(name) for name in label_names if name in table.side or name in position}
     ids = np.arange(rows, dtype=np.min_scalar_type(rows)) if table.ids is None else as_values(table.ids)
-    named = claims.ids is not None and (claims.ids in table.side or claims.ids in position)
-    if named:
-        ids = table.written[claims.ids] if claims.ids in table.written else values(claims.ids)
+    named = claims.ids if claims.ids in table.side or claims.ids in position else None
+    if named is not None:
+        ids = table.written[named] if named in table.written else values(named)
     taken = claims.names() & position.keys() - table.side.keys()
     left = [i for i, name in enumerate(columns) if name not in taken]
     if not left:
@@ -133,7 +133,7 @@ def select(table: Table, claims: Claims, where: str) -> Selection:
     notes = (*table.notes, renamed) if renamed else table.notes
     if not (is_stored(matrix) and ids.dtype.kind in "iu"):  # text takes ten times the memory of numbers
         ids = as_text(ids)
-    numbered = not named and (table.ids is None or _count_from_zero(ids))
+    numbered = named is None and (table.ids is None or _count_from_zero(ids))
     return Selection(matrix, tuple(columns[i] for i in left), labels, ids, image_shape, notes, numbered)
 
 

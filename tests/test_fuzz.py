@@ -33,7 +33,7 @@ from priory.workbench.settings.run import RunSettings
 DAMAGED = ("csv", "tsv", "csv.gz", "npy", "npz", "parquet", "idx", "idx.gz")
 DEADLINE = 60_000  # milliseconds: other processes may use the machine too
 FIXED = {"suppress_health_check": list(HealthCheck), "derandomize": True, "database": None}
-quick = settings(max_examples=60, deadline=DEADLINE, **FIXED)
+quick = settings(max_examples=25, deadline=DEADLINE, **FIXED)
 Change = Callable[[bytes], bytes]
 
 

@@ -1,13 +1,20 @@
 """Docstrings as reStructuredText. In the source they are plain text, with formulas indented."""
 
 import re
+from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
 
-SECTION = re.compile(
-    r"(Args|Attributes|Returns|Raises|Yields|Reference|References|Warns|Note|Example|Examples)s?:\s*(.*)"
-)
+SECTION = re.compile(r"(Args|Attributes|Returns|Raises|Yields|Warns):$")
 ROWS = re.compile(r"torch\.Tensor \| numpy\.ndarray.*?priory\.rows\.protocol\.Rows")  # the union behind `RowsLike`
 SHAPED = re.compile(r"(?:jaxtyping\.)?(Float|Int|Bool|Shaped|Num)\[(?:torch\.)?Tensor, ?'([^']*)'\]")
+
+
+def setup(app: Any) -> None:
+    """Sphinx's entry point."""
+    app.connect("autodoc-process-docstring", as_rst, priority=400)  # before napoleon
+    app.connect("autodoc-process-signature", short_signature)
+    app.connect("autodoc-skip-member", skip)
 
 
 def as_rst(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
@@ -15,33 +22,30 @@ def as_rst(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[s
     lines[:] = list(_rewritten(lines))
 
 
-def _rewritten(lines: list[str]) -> Any:
-    in_section = in_formula = in_doctest = False
-    previous = ""
-    for line in lines:
-        indented, blank = line.startswith("  "), not line.strip()
-        in_doctest = not blank and (in_doctest or line.lstrip().startswith(">>>"))
-        if not indented and not blank:
-            in_section, in_formula = bool(SECTION.fullmatch(line)), False
-        if indented and not in_section and not in_formula and not in_doctest and not previous.strip():
+def _rewritten(lines: list[str]) -> Iterator[str]:
+    in_section = in_formula = False
+    for paragraph in _paragraphs(lines):
+        first = paragraph[0]
+        if not first.startswith(" "):
+            in_section, in_formula = bool(SECTION.match(first)), False
+        elif not in_section and not in_formula:
             in_formula = True
             yield from ("::", "")
-        yield line if in_formula or in_doctest else _escaped(line)
-        previous = line
+        literal = in_formula or first.lstrip().startswith(">>>")
+        yield from paragraph if literal else _escaped("\n".join(paragraph)).split("\n")
+        yield ""
 
 
-def _escaped(line: str) -> str:
+def _paragraphs(lines: list[str]) -> Iterator[list[str]]:
+    for has_text, group in groupby(lines, key=lambda line: bool(line.strip())):
+        if has_text:
+            yield list(group)
+
+
+def _escaped(text: str) -> str:
     """Text outside of backticks without the characters that mean something in reStructuredText."""
-    parts = re.split(r"(`+[^`]*`+)", line)
-    if line.count("`") % 2:  # a literal that goes on in the next line
-        return line
-    return "".join(part if part.startswith("`") else _plain(part) for part in parts)
-
-
-def _plain(text: str) -> str:
-    text = text.replace("\\", r"\\").replace("|", r"\|")
-    text = re.sub(r"(?<=\w)_(?!\w)", r"\\_", text)
-    return re.sub(r"(?<!^)\*(?!\*)", r"\\*", text) if len(re.findall(r"\*", text)) % 2 else text
+    parts = re.split(r"(`+[^`]*`+|\*[A-Z][^*`]*\*)", text)  # literals and titles of books stay as they are
+    return "".join(part if i % 2 else re.sub(r"([|*\\]|(?<=\w)_(?!\w))", r"\\\1", part) for i, part in enumerate(parts))
 
 
 def short_signature(
@@ -60,5 +64,5 @@ def _shortened(text: str | None) -> str | None:
 
 
 def skip(app: Any, what: str, name: str, obj: Any, skipped: bool, options: Any) -> bool | None:
-    """Leave scikit-learn's own methods out."""
-    return True if re.fullmatch(r"set_\w+_request", name) else None
+    """Leave out what scikit-learn and torch expect of a class, and no user calls."""
+    return True if re.fullmatch(r"set_\w+_request|extra_repr", name) else None

@@ -11,6 +11,12 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 
 
+def setup(app: Any) -> None:
+    """Sphinx's entry point."""
+    app.connect("config-inited", lambda app, config: write(Path(app.srcdir) / "_generated"))
+    app.connect("source-read", site_links)
+
+
 def write(folder: Path) -> None:
     """Write all pages, and leave those alone that have not changed: Sphinx builds only what is new."""
     pages = {
@@ -21,7 +27,7 @@ def write(folder: Path) -> None:
         "changelog.md": _from_top("CHANGELOG.md"),
         "contributing.md": _from_top("CONTRIBUTING.md"),
         "benchmarks/index.md": benchmarks(),
-        **{f"benchmarks/{path.name}": path.read_text(encoding="utf-8") for path in sorted(RESULTS.glob("*.md"))},
+        **{f"benchmarks/{path.name}": _result(path) for path in sorted(RESULTS.glob("*.md"))},
     }
     for name, text in pages.items():
         path = folder / name
@@ -181,10 +187,9 @@ def benchmarks() -> str:
     """The page that leads to the results of each benchmark."""
     rows = []
     for path in sorted(RESULTS.glob("*.md")):
-        title = path.read_text(encoding="utf-8").lstrip("# ").splitlines()[0]
         numbers = RESULTS / f"{path.stem}.json"
         files = f"`{numbers.name}`" if numbers.exists() else ""
-        rows.append(f"| [{title}]({path.name}) | `benchmarks/{path.stem}.py` | {files} |")
+        rows.append(f"| [{_title(path)}]({path.name}) | `benchmarks/{path.stem}.py` | {files} |")
     only_numbers = sorted(path.stem for path in RESULTS.glob("*.json") if not (RESULTS / f"{path.stem}.md").exists())
     toctree = "\n".join(path.stem for path in sorted(RESULTS.glob("*.md")))
     parts = [
@@ -204,6 +209,17 @@ def benchmarks() -> str:
         f"```{{toctree}}\n:hidden:\n\n{toctree}\n```",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _result(path: Path) -> str:
+    """A page of results, with a title if it has none."""
+    text = path.read_text(encoding="utf-8")
+    return text if text.startswith("# ") else f"# {_title(path)}\n\n{text}"
+
+
+def _title(path: Path) -> str:
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    return first.removeprefix("# ") if first.startswith("# ") else path.stem.replace("_", " ").capitalize()
 
 
 def _static_mnist() -> str:

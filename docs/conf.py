@@ -5,14 +5,10 @@ import os
 import sys
 from pathlib import Path
 
-DOCS = Path(__file__).parent
-sys.path.insert(0, str(DOCS))
-
-import _docstrings
-import _pages
-
 from priory._version import __version__
 
+DOCS = Path(__file__).parent
+sys.path.insert(0, str(DOCS))  # for the two extensions that lie here
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the kernels that execute the tutorials
 
 project = "priory"
@@ -20,7 +16,7 @@ author = "The priory developers"
 copyright = author
 version = release = __version__
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon", "myst_nb"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon", "myst_nb", "_docstrings", "_pages"]
 exclude_patterns = ["_build", "**/.ipynb_checkpoints"]
 source_suffix = {".md": "myst-nb"}
 
@@ -47,7 +43,6 @@ html_theme_options = {
 
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 4
-suppress_warnings = ["mystnb.unknown_mime_type", "myst.strikethrough"]
 
 # Tutorials run once for each change of their code. PRIORY_DOCS_EXECUTE=off shows them without outputs.
 nb_execution_mode = os.environ.get("PRIORY_DOCS_EXECUTE", "cache")
@@ -65,16 +60,3 @@ autodoc_preserve_defaults = True
 napoleon_use_ivar = True
 python_display_short_literal_types = True
 python_maximum_signature_line_length = 90
-
-
-def _checked_out_pages(app, config) -> None:
-    """Write the pages that are made of the settings, the commands, the results and the files at the top."""
-    _pages.write(DOCS / "_generated")
-
-
-def setup(app) -> None:
-    app.connect("config-inited", _checked_out_pages)
-    app.connect("source-read", _pages.site_links)
-    app.connect("autodoc-process-docstring", _docstrings.as_rst, priority=400)  # before napoleon
-    app.connect("autodoc-process-signature", _docstrings.short_signature)
-    app.connect("autodoc-skip-member", _docstrings.skip)

@@ -8,8 +8,21 @@ import sys
 import torch
 from matplotlib.figure import Figure
 
-from priory import VAE, CategoricalDecoder, GTMPrior, GTMVampPrior, MixtureOfGaussians, NormalEncoder, Rescale
-from priory import StandardNormal, VampPrior, fit, latent_grid, load_dataset, mlp
+from priory import (
+    VAE,
+    CategoricalDecoder,
+    GTMPrior,
+    GTMVampPrior,
+    MixtureOfGaussians,
+    NormalEncoder,
+    Rescale,
+    StandardNormal,
+    VampPrior,
+    fit,
+    latent_grid,
+    load_dataset,
+    mlp,
+)
 from priory.plots import plot_prior_contours, save_figure
 
 digits, rescale = load_dataset("digits"), Rescale(0.0, 16.0)

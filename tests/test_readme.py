@@ -12,7 +12,7 @@ import priory
 ROOT = Path(__file__).parents[1]
 PAGES = {
     page.stem: re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
-    for page in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))
+    for page in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("docs/start/*.md")))
 }
 
 

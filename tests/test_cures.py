@@ -238,7 +238,7 @@ def test_numbers_in_place_of_vectors_hold_for_all_columns(decoder, loc, scale):
 
 
 def test_a_decoder_whose_columns_are_not_known_says_how_to_make_one():
-    with pytest.raises(ValueError, match=r"loc, scale: the number of columns is not known.*from_data\(network, rows\)"):
+    with pytest.raises(ValueError, match=r"loc, scale: the number of columns is unknown.*from_data\(network, rows\)"):
         GaussianDecoder(Plain(3))
     assert GaussianDecoder.from_data(Plain(3), torch.rand(9, 3))(torch.zeros(2)).event_shape == (3,)
 

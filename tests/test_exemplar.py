@@ -250,7 +250,7 @@ def test_refit_gives_the_codes_of_the_training_rows_and_a_better_scale():
         (lambda: ExemplarPrior(L).attach(torch.rand(1, D)), "expected at least 2 .*own component.* got 1"),
         (lambda: ExemplarPrior(L, exemplars=9).attach(torch.rand(5, D)), "at least 9 .*got 5; .*fewer exemplars"),
         (lambda: ExemplarPrior(L).leave_out(torch.arange(3)).__enter__(), "expected attached rows, got none"),
-        (lambda: attached(5).leave_out(torch.tensor([2, 5])).__enter__(), "expected those of attached rows, got 5"),
+        (lambda: attached(5).leave_out(torch.tensor([2, 5])).__enter__(), "expected numbers of attached rows, got 5"),
         (lambda: left_out_of_five().log_prob(torch.zeros(3, L)), r"expected shape \(..., 2, 2\)"),
     ],
 )

@@ -296,7 +296,7 @@ def test_a_run_goes_on_with_the_guide_and_the_noise_that_it_has_and_fits_no_gtm_
 
 
 def test_negative_noise_is_refused():
-    with pytest.raises(ValueError, match="input_noise: expected a standard deviation that is not negative, got -1"):
+    with pytest.raises(ValueError, match="input_noise: expected a standard deviation of at least 0, got -1"):
         NormalEncoder(torch.nn.Linear(4, 2), input_noise=-1.0)
 
 

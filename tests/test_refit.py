@@ -166,7 +166,7 @@ def test_draws_are_from_the_posteriors():
 
 def test_what_is_refused():
     vae, x = small()
-    with pytest.raises(ValueError, match=r"prior: expected 2 latent dimensions, those of the encoder, got 3"):
+    with pytest.raises(ValueError, match=r"prior: expected 2 latent dimensions, as the encoder has, got 3"):
         refit(vae, StandardNormal(3), x)
     with pytest.raises(TypeError, match=r"refit: unknown setting 'epoch'; did you mean 'epochs'\? settings: epochs, "):
         refit(vae, StandardNormal(2), x, epoch=3)

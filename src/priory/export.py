@@ -1,7 +1,7 @@
-"""Modules for `torch.export` and ONNX: from tensors to tensors, for any number of rows.
+"""Modules for `torch.export` and ONNX that map tensors to tensors, for any number of rows.
 
-A model answers with distributions, which a program cannot return. These modules give the numbers, in evaluation mode.
-Make them of a trained model: they evaluate p(z) once, so that no program encodes pseudo-inputs again.
+A model returns distributions, which an exported program cannot return. These modules return numbers, in evaluation
+mode. Make them from a trained model: they evaluate p(z) once, so the program does not encode the pseudo-inputs again.
 """
 
 import math
@@ -33,7 +33,7 @@ from priory.priors import DensityPrior, HierarchicalPrior
 
 
 def _require_exportable(model: LatentVariableModel) -> Any:
-    """Return a model of any number of rows, or raise an error."""
+    """Return the model if it takes any number of rows; raise an error otherwise."""
     context = context_of(require_model(model))
     if context is not None and context.ndim > 1:
         raise ValueError(
@@ -44,7 +44,7 @@ def _require_exportable(model: LatentVariableModel) -> Any:
 
 
 class _WithPrior(nn.Module):
-    """A model, and its p(z), of a mixture in buffers."""
+    """A model and its p(z); if p(z) is a mixture, its parameters are buffers."""
 
     def __init__(self, model: LatentVariableModel) -> None:
         super().__init__()
@@ -58,14 +58,14 @@ class _WithPrior(nn.Module):
 
 
 def _in_buffers(p_z: Distribution) -> Any:
-    """A module that gives a mixture, or a chain with one at its top; other distributions as they are."""
+    """Return a module that returns a mixture, or a chain with a mixture at its top; other distributions unchanged."""
     if isinstance(p_z, Chain) and isinstance(p_z.first, Mixture):
         return HierarchicalPrior(DensityPrior(p_z.first), p_z.conditional)
     return DensityPrior(p_z) if isinstance(p_z, Mixture) else p_z
 
 
 class Encoding(nn.Module):
-    """x -> the mean and the standard deviation of q(z | x), (N, L) each; of a `Chain`, of each level at its center.
+    """x -> mean and standard deviation of q(z | x), (N, L) each; for a `Chain`, those of each level (`center_of`).
 
     Args:
         model: answers `encode`, `latent_prior` and `decode`, as a `VAE` does.
@@ -106,7 +106,7 @@ class LatentDensity(_WithPrior):
 
 
 class Scorer(_WithPrior):
-    """x -> an estimate of log p(x) in nats, (N,): the importance-weighted bound with the same noise for all rows.
+    """x -> an estimate of log p(x) in nats, (N,): the importance-weighted bound, with the same noise for all rows.
 
         log p(x) >= E [log 1/S sum_s p(z_s) p(x|z_s) / q(z_s|x)],    z_s = loc(x) + scale(x) noise_s
 
@@ -114,13 +114,13 @@ class Scorer(_WithPrior):
 
     Args:
         model: answers `encode`, `latent_prior` and `decode`, as a `VAE` does; q(z|x) is a diagonal normal.
-        num_samples: S; numbers of x for all of a batch's rows and all samples are in memory at once.
+        num_samples: S. The decoder's output for a whole batch and all S samples is in memory at once.
 
     Attributes:
         noise: a buffer with standard normal draws, (S, L).
 
     Raises:
-        TypeError: q(z|x) is no diagonal normal (when called).
+        TypeError: q(z|x) is not a diagonal normal (raised by `forward`).
 
     Reference: Burda, Grosse & Salakhutdinov 2016, arXiv:1509.00519, eq. 8.
 
@@ -152,13 +152,13 @@ class Scorer(_WithPrior):
 
 
 class Placer(_WithPrior):
-    """x -> the place of each row on the map, (N, C), as `TopographicMap(model, x).places.place` has it.
+    """x -> the position of each row on the map, (N, C), equal to `TopographicMap(model, x).places.place`.
 
-    A row has the responsibilities p(k | z) at z = E[z | x]; its place is the mean over the nodes near the likeliest.
+    The position is the mean of the nodes near the likeliest one, weighted by p(k | z) at z = E[z | x].
 
     Args:
         model: a model whose attribute `prior` has a grid.
-        reach: how far from the likeliest node others count, in steps of the grid; infinity gives E[u | x].
+        reach: only nodes within this distance of the likeliest node count, in grid steps; infinity gives E[u | x].
 
     Raises:
         ValueError: the prior has no grid.
@@ -196,9 +196,9 @@ class Placer(_WithPrior):
 
 @contextmanager
 def unvalidated() -> Iterator[None]:
-    """Switch torch's checks of parameters and values off inside the block: they read numbers that a program lacks.
+    """Switch off torch's checks of parameters and values inside the block: they read numbers, which a graph lacks.
 
-    They stay off after `torch.export`, as they do after the first `torch.compile`, which needs them off from then on.
+    The checks stay off after `torch.export`, as after the first `torch.compile`, which needs them off from then on.
 
     >>> with unvalidated():
     ...     torch.distributions.Bernoulli(2.0)

@@ -35,7 +35,7 @@ def elbo(
     num_samples: int = 1,
     prior: Distribution | None = None,
 ) -> Elbo:
-    """Evidence lower bound of each datum, by Monte Carlo; the KL term is in closed form if torch has one.
+    """Evidence lower bound of each datum by Monte Carlo; the KL term has a closed form if torch has one.
 
         log p(x) >= E_q(z|x) [log p(x|z)] - KL(q(z|x) || p(z))
 

@@ -199,10 +199,10 @@ def test_a_folder_that_is_no_run_has_no_page(capsys, tmp_path):
 def test_an_evaluation_with_other_numbers_says_that_the_page_has_those_of_before(capsys):
     must_succeed(capsys, "fit", "cells.csv", *TINY, "--out", "run")
     assert run_cli("evaluate", "run", "--samples", 2) == 0
-    assert "report.html has the numbers of before" not in capsys.readouterr().err
+    assert "report.html still has the previous numbers" not in capsys.readouterr().err
     assert run_cli("evaluate", "run", "--samples", 3) == 0
     said = " ".join(capsys.readouterr().err.split())
-    assert "report.html has the numbers of before; write it again: priory report run" in said
+    assert "report.html still has the previous numbers; write it again: priory report run" in said
 
 
 @pytest.mark.slow

@@ -40,8 +40,8 @@ def test_fewer_samples_are_said_and_not_stored(more, run, capsys):
     said = capsys.readouterr()
     assert "nll" in said.out
     assert said.err == (
-        "note: run/metrics.json keeps its metrics from 16 samples; to store these from 8: priory evaluate run --samples 8 "
-        "--replace\n"
+        "note: run/metrics.json keeps its metrics from 16 samples; to store these from 8: priory evaluate run "
+        "--samples 8 --replace\n"
     )
     assert (run / "metrics.json").read_bytes() == before
 

@@ -425,7 +425,9 @@ def test_an_interruption_of_workers_is_said_in_one_line(here, end, sign, word, c
             break
         time.sleep(0.01)
     end(job.pid, sign)  # a terminal interrupts all processes
-    assert job.communicate(timeout=60)[0] == f"{word}; give the same command again: it writes only the missing outputs\n"
+    assert (
+        job.communicate(timeout=60)[0] == f"{word}; give the same command again: it writes only the missing outputs\n"
+    )
     assert job.returncode == code
 
 

@@ -215,4 +215,4 @@ def test_a_far_test_row_is_left_out_of_pictures_and_page(prior, tmp_path):
     arguments = ("--prior", prior, *size, "--epochs", 1, "--no-evaluate", "--out", tmp_path / "run")
     assert run_cli("fit", tmp_path / "far.npz", *arguments) == 0
     assert (tmp_path / "run" / "figures" / "components.png").exists()
-    assert "outside of the data for a place on the map: 1." in (tmp_path / "run" / "report.html").read_text()
+    assert "Rows too far from the data to have a place on the map: 1." in (tmp_path / "run" / "report.html").read_text()

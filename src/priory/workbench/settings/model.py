@@ -203,7 +203,7 @@ def _check_names_differ(parts: Mapping[str, type[Settings]]) -> None:
             owner, other = owners.setdefault(name, part), fields.setdefault(name, field)
             if repr(other) != repr(field):
                 raise ValueError(
-                    f"setting {name}: expected a name that only one part has, but {owner} and the {part} have it; "
+                    f"setting {name}: expected a name that only one part has, but {owner} and {part} have it; "
                     "choose another part, or rename the parameter"
                 )
 

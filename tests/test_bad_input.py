@@ -366,7 +366,7 @@ OPTIONS: list[tuple[tuple[object, ...], str]] = [
         ("compare", "digits", "--priors", "vmap"),
         "--priors: unknown prior 'vmap'; choose from standard, mog, vamp",
     ),
-    (("compare", "digits", "--priors", ","), "--priors ',': expected names with commas between them, or all"),
+    (("compare", "digits", "--priors", ","), "--priors ',': expected names separated by commas, or all"),
     ((*FIT, "--epochs", 0), "training.epochs: expected at least 1, got 0"),
     ((*FIT, "--latent-dim", -1), "model.latent_dim: expected at least 1, got -1"),
     ((*FIT, "--prior", "mog", "--components", 0), "model.components: expected at least 1, got 0"),

@@ -148,7 +148,7 @@ def test_a_grid_of_three_dimensions_has_places_and_no_picture(command, refused, 
     quick = ("--latent-dim", 3, "--epochs", 1, "--no-evaluate", "--no-report", "--out", tmp_path / "run")
     command("fit", "digits", "--prior", "gtm", "--grid", "3x3x3", *quick)
     said = command("map", tmp_path / "run", "--samples", 2, "--out", tmp_path / "map.csv")
-    assert "no picture: it is of a grid of two dimensions, and this one has 3" in said
+    assert "no picture: only a grid of two dimensions has one, and this grid has 3" in said
     assert (tmp_path / "map.csv").read_text().startswith("id,split,digit,u1,u2,u3,")
     asked = ("--out", tmp_path / "other.csv", "--figure", tmp_path / "other.png")
     assert "--figure: expected a run with a grid of two dimensions, got" in refused("map", tmp_path / "run", *asked)
@@ -514,7 +514,7 @@ def test_a_file_named_relatively_is_the_same_run_again(table, command, tmp_path,
     monkeypatch.chdir(table.parent)
     arguments = ("fit", table.name, *READING, *QUICK, "--no-evaluate", "--resume", "--out", tmp_path / "run")
     command(*arguments)
-    assert "going on" in command(*arguments)
+    assert "resuming" in command(*arguments)
     arguments = ("compare", table.name, *READING, "--priors", "standard", "--seeds", 1, "--samples", 2, "--epochs", 1)
     arguments += NO_PICTURES
     assert command(*arguments, "--out", tmp_path / "all") == command(*arguments, "--out", tmp_path / "all")
@@ -638,13 +638,13 @@ def test_another_number_of_epochs_is_refused_with_the_reason(command, refused, t
     files = {path: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
     fewer = refused("fit", "--resume", "--epochs", 1, "--out", tmp_path / "run")
     assert "--epochs 1: " in fewer
-    assert "was begun with 2, and --resume goes on to that many or more" in fewer
+    assert "was begun with 2; --resume needs at least as many" in fewer
     more = refused("fit", "--resume", "--epochs", 9, "--out", tmp_path / "run")
     assert "training.warmup=0.1" in more
-    assert "where the schedule is constant and the warm-up a number of steps (--warmup 1000)" in more
+    assert "if the schedule is constant and the warm-up is a number of steps (--warmup 1000)" in more
     (tmp_path / "run" / "state.safetensors").unlink()
     del files[tmp_path / "run" / "state.safetensors"]
-    assert "has no state.safetensors to go on from" in refused(
+    assert "has no state.safetensors to resume from" in refused(
         "fit", "--resume", "--epochs", 9, "--out", tmp_path / "run"
     )
     assert files == {path: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
@@ -672,7 +672,7 @@ def test_a_diverged_training_is_an_error_message(table, refused, tmp_path):
     assert "is NaN or infinite" in message
     assert "training.gradient_clip" in message
     assert "nothing is kept" in message
-    assert "begin another one, with another --out and for example --set training.learning_rate=1e+29" in message
+    assert "begin another run, with another --out and for example --set training.learning_rate=1e+29" in message
 
 
 def test_a_training_that_diverges_late_leaves_its_last_good_state(table, command, refused, tmp_path, monkeypatch):

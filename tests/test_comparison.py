@@ -207,7 +207,7 @@ def test_another_baseline_needs_no_training(compared: Path, capsys: pytest.Captu
     assert compare(compared, "--priors", "gtm,standard", *GRID, "--seeds", 2, "--baseline", "gtm", "--no-report") == 0
     said = capsys.readouterr()
     assert "against gtm, same seeds and same rows" in said.out
-    assert "4 of 4 runs are done already" in said.err
+    assert "4 of 4 runs are finished already" in said.err
     assert found_in(compared)["priors"]["standard"]["against_baseline"]["nll"]["per_seed"].keys() == {"0", "1"}
     assert {file: file.stat().st_mtime_ns for file in stamps} == stamps
     (compared / "gtm-1" / "row_scores.npz").unlink()
@@ -234,7 +234,7 @@ def test_a_failed_prior_does_not_lose_the_others(tmp_path: Path, capsys: pytest.
     first = capsys.readouterr()
     assert "failed: vamp, seed 0: " in first.err
     assert "1 of 2 runs failed" in first.err
-    assert first.err.endswith("to try again: give the same command again; what is finished is not done again\n")
+    assert first.err.endswith("to try again: give the same command again; finished work is not repeated\n")
     table = first.out.splitlines()
     assert [line.split()[:2] for line in table[2:4]] == [["vamp", "failed"], ["standard", "1"]]
     (failure,) = found_in(tmp_path)["failures"]
@@ -243,7 +243,7 @@ def test_a_failed_prior_does_not_lose_the_others(tmp_path: Path, capsys: pytest.
     assert compare(tmp_path, *asked) == 1
     second = capsys.readouterr()
     assert second.out == first.out
-    assert "1 of 2 runs are done already\nrun 1 of 1: vamp, seed 0\n" in second.err
+    assert "1 of 2 runs are finished already\nrun 1 of 1: vamp, seed 0\n" in second.err
 
 
 @pytest.mark.slow

@@ -249,7 +249,7 @@ def test_ctrl_c_in_a_refit_says_what_to_do(
     out = launch.folder / f"refit-interrupted-{place[1]}"
     said = launch(*refit_line(whole[0], out), watch=out, interrupt=place)
     assert said["code"] == 130
-    assert "interrupted; nothing was begun that can be gone on with; give the same command again" in said["err"]
+    assert "interrupted; there is nothing to resume; give the same command again" in said["err"]
     assert "Traceback" not in said["err"]
     assert launch(*refit_line(whole[0], out), watch=out)["code"] == 0
     assert_same_files(out, refitted[0])
@@ -409,4 +409,4 @@ def test_an_interrupted_comparison_says_how_to_go_on(launch: Launcher) -> None:
     out = launch.folder / "compare-interrupted"
     said = launch(*compare_line(out), watch=out, interrupt=("priory.training.module", "_elbo_means", 2))
     assert said["code"] == 130
-    assert "interrupted; give the same command again; what is finished is not done again" in said["err"]
+    assert "interrupted; give the same command again; finished work is not repeated" in said["err"]

@@ -88,11 +88,11 @@ def test_fit_says_what_it_found_and_writes_a_whole_run(table, run, rows, done, t
     said = done("gtm", "fit", table, *READING, *QUICK, "--out", "again")
     x, _ = rows
     missing = int(np.isnan(x).sum())
-    assert f"missing: {missing} of 1000 cells, {missing / 1000:.1%}; they are integrated out" in said
+    assert f"missing: {missing} of 1000 cells, {missing / 1000:.1%}; the likelihood integrates over them" in said
     assert "1 column has one value in all training rows ('same' = 7.5)" in said
     assert "1 column has no value in any training row ('none')" in said
     assert "columns: standardized (so that no column's unit counts" in said
-    assert "EM settled after" in said
+    assert "EM converged after" in said
     assert "next: priory map again --out map.csv" in said
     assert {path.name for path in run.iterdir()} == FILES
     assert {path.name for path in (run / "figures").iterdir()} == PICTURES
@@ -252,7 +252,7 @@ def test_digits_have_a_common_unit(digits, done):
 
 def test_a_map_that_has_not_settled_says_so(capsys, tmp_path):
     assert run_cli("gtm", "fit", "digits", "--points-per-side", 3, "--max-iter", 2, "--out", tmp_path / "run") == 0
-    assert "EM still moved after 2 iterations (--max-iter 4)" in capsys.readouterr().err
+    assert "EM had not converged after 2 iterations (--max-iter 4)" in capsys.readouterr().err
 
 
 def test_few_rows_and_labels_that_are_measurements(done, tmp_path):

@@ -40,8 +40,8 @@ def test_fewer_samples_are_said_and_not_stored(more, run, capsys):
     said = capsys.readouterr()
     assert "nll" in said.out
     assert said.err == (
-        "note: run/metrics.json keeps its numbers of 16 samples; to store these of 8: priory evaluate run --samples 8 "
-        "--replace\n"
+        "note: run/metrics.json keeps its metrics from 16 samples; to store these from 8: priory evaluate run "
+        "--samples 8 --replace\n"
     )
     assert (run / "metrics.json").read_bytes() == before
 
@@ -65,7 +65,7 @@ def test_numbers_of_other_rows_are_never_stored(run, done):
 
 def test_going_on_with_a_run_that_has_ended_keeps_them_too(run, capsys):
     assert run_cli("fit", "--resume", "--samples", 8, "--no-report", "--out", "run") == 0
-    assert "keeps its numbers of 16 samples" in capsys.readouterr().err
+    assert "keeps its metrics from 16 samples" in capsys.readouterr().err
     assert samples_of(run) == (16, 0)
 
 
@@ -86,7 +86,7 @@ def test_a_comparison_of_fewer_samples_keeps_those_of_its_runs(run, capsys):
     assert run_cli(*line, "--samples", 16) == 0
     first = capsys.readouterr().out
     assert run_cli(*line, "--samples", 8) == 0
-    assert "all/standard-0/metrics.json keeps its numbers of 16 samples" in capsys.readouterr().err
+    assert "all/standard-0/metrics.json keeps its metrics from 16 samples" in capsys.readouterr().err
     assert samples_of(Path("all/standard-0")) == (16, 0)
     assert run_cli(*line, "--samples", 16) == 0
     assert capsys.readouterr().out == first

@@ -172,7 +172,7 @@ def test_too_few_samples_and_rows_of_training_are_noted(here, capsys, monkeypatc
     monkeypatch.setattr(part_metrics, "median", lambda values: Estimate(1.5, 0.1))
     assert run_cli("evaluate", "own", "--out", "parts", "--samples", 4) == 0
     said = capsys.readouterr().err
-    assert "these are all rows of the run" in said
+    assert "these metrics cover all rows of the run" in said
     assert "half of the rows have at most 1.5 effective samples, at 4 a row" in said
     assert "(--samples 32)" in said
 
@@ -219,7 +219,7 @@ def test_one_cause_of_many_parts_is_said_once(here, capsys):
     assert first == "Error: 12 of 12 parts failed"
     assert re.match(r"part-00, part-01, part-02.*: part-00\.parquet: expected the 3 columns", cause)
     assert "part-11" not in cause
-    assert cure.startswith("mend or remove these parts")
+    assert cure.startswith("correct or remove these parts")
 
 
 def test_rows_that_get_other_numbers_are_done_again(here, capsys):
@@ -345,8 +345,8 @@ def test_folders_of_parts_stay_folders(here):
         (("evaluate", "vae", "shards", "--out", "new", "--replace"), "--replace: expected no DATA and no --out"),
         (("evaluate", "vae", "all.parquet", "--replace"), "--replace: expected no DATA and no --out"),
         (("evaluate", "vae", "all.parquet", "--out", "parts"), "--out parts: expected DATA in parts"),
-        (("impute", "vae", "shards", "--out", "filled/*.h5ad"), "a copy of an .h5ad file would keep its gaps"),
-        (("map", "vae", "shards", "--out", "maps", "--figure", "map.png"), "--figure: expected no picture of DATA"),
+        (("impute", "vae", "shards", "--out", "filled/*.h5ad"), "a copy of an .h5ad file would keep its missing cells"),
+        (("map", "vae", "shards", "--out", "maps", "--figure", "map.png"), "--figure: there is no picture of DATA"),
         (
             ("score", "vae", "shards", "--out", "new", "--scheduler", "nofile"),
             "--scheduler: expected an address such as",
@@ -425,7 +425,9 @@ def test_an_interruption_of_workers_is_said_in_one_line(here, end, sign, word, c
             break
         time.sleep(0.01)
     end(job.pid, sign)  # a terminal interrupts all processes
-    assert job.communicate(timeout=60)[0] == f"{word}; give the same command again: it does only what is missing\n"
+    assert (
+        job.communicate(timeout=60)[0] == f"{word}; give the same command again: it writes only the missing outputs\n"
+    )
     assert job.returncode == code
 
 

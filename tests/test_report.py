@@ -313,7 +313,7 @@ def test_ids_that_do_not_fit_give_way_to_numbers_and_are_said():
     data = map_data(a_map(1000, ids=ids), 80_000)
     assert len(json_for_html(data)) <= 80_000
     assert unpacked(data["ids"]) == [str(i) for i in range(1000)]
-    assert "ids make the file too large" in data["notes"][0]
+    assert "ids are left out: they would make the file too large" in data["notes"][0]
 
 
 @pytest.mark.parametrize("bytes_left", [60_000, 80_000, 150_000, 400_000])

@@ -409,7 +409,7 @@ def test_without_webgl_it_is_drawn_all_the_same(browser, tmp_path):
         };""")
     tab.goto(path.as_uri())
     tab.wait_for_selector("html[data-ready]")
-    assert tab.locator("#map-state").text_content() == "This browser has no WebGL: the map is drawn slowly."
+    assert tab.locator("#map-state").text_content() == "This browser has no WebGL, so drawing the map is slow."
     assert tab.locator("#plot .scatterlayer path.point").count() == 60 + 9
     tab.close()
 

@@ -199,10 +199,10 @@ def test_a_folder_that_is_no_run_has_no_page(capsys, tmp_path):
 def test_an_evaluation_with_other_numbers_says_that_the_page_has_those_of_before(capsys):
     must_succeed(capsys, "fit", "cells.csv", *TINY, "--out", "run")
     assert run_cli("evaluate", "run", "--samples", 2) == 0
-    assert "report.html has the numbers of before" not in capsys.readouterr().err
+    assert "report.html still has the previous numbers" not in capsys.readouterr().err
     assert run_cli("evaluate", "run", "--samples", 3) == 0
     said = " ".join(capsys.readouterr().err.split())
-    assert "report.html has the numbers of before; write it again: priory report run" in said
+    assert "report.html still has the previous numbers; write it again: priory report run" in said
 
 
 @pytest.mark.slow
@@ -215,4 +215,4 @@ def test_a_far_test_row_is_left_out_of_pictures_and_page(prior, tmp_path):
     arguments = ("--prior", prior, *size, "--epochs", 1, "--no-evaluate", "--out", tmp_path / "run")
     assert run_cli("fit", tmp_path / "far.npz", *arguments) == 0
     assert (tmp_path / "run" / "figures" / "components.png").exists()
-    assert "outside of the data for a place on the map: 1." in (tmp_path / "run" / "report.html").read_text()
+    assert "Rows too far from the data to have a place on the map: 1." in (tmp_path / "run" / "report.html").read_text()

@@ -26,7 +26,7 @@ def test_a_file_whose_name_has_a_bracket_is_no_pattern(tmp_path):
 @pytest.mark.parametrize(
     ("pattern", "error", "message"),
     [
-        ("*.h5ad", FileNotFoundError, "expected a pattern that fits at least one file, got "),
+        ("*.h5ad", FileNotFoundError, "expected a pattern that matches at least one file, got "),
         ("*", ValueError, "expected files of one format, got the endings .csv, .npy"),
     ],
 )

@@ -21,7 +21,7 @@ from priory.workbench.runs.folder import METRICS, MODEL
 from priory.workbench.runs.gtm_run import GTMRun
 from priory.workbench.settings.gtm import GTMRunSettings
 
-FAR_BELOW = 0.5  # nats a column between training rows and others
+FAR_BELOW = 0.5  # nats per column between training rows and held-out rows
 AGAIN = "nothing was finished; give the same command again"
 
 
@@ -35,9 +35,11 @@ def gtm_fit_run(settings: GTMRunSettings, out: Path, device: str, dataset: Datas
         made = typed(), time.monotonic() - began
         iterations, more = model.gtm.n_iter_, 2 * model.gtm.max_iter
         if not model.gtm.converged_ and model.gtm.tol > 0:
-            say_on_stderr(("note:", "yellow"), f" EM still moved after {iterations} iterations (--max-iter {more})")
+            say_on_stderr(
+                ("note:", "yellow"), f" EM had not converged after {iterations} iterations (--max-iter {more})"
+            )
         else:
-            say(f"EM settled after {iterations} iterations")
+            say(f"EM converged after {iterations} iterations")
         _say_how_stiff(model, found.dataset)
         rows = telling_rows(found.dataset)
         metrics = evaluated(gtm_jobs, model, rows, 1, 0)
@@ -56,7 +58,7 @@ def _say_what_was_found(run: GTMRun, found: gtm_jobs.Found) -> None:
     if found.missing:
         cells = len(dataset) * len(dataset.columns)
         share = f"{found.missing} of {cells} cells, {found.missing / cells:.1%}"
-        say(f"missing: {share}; they are integrated out, nothing is filled in")
+        say(f"missing: {share}; the likelihood integrates over them, nothing is filled in")
     say_left_out(run.constants)
     what = "not standardized" if run.standardized is None else "standardized"
     say(f"columns: {what} ({found.why})")
@@ -69,10 +71,12 @@ def _say_how_stiff(model: MapModel, dataset: Dataset) -> None:
         say(f"small table: {chosen}, by cross-validation")
     change = f"raise --tether (now {gtm.tether_:.4g}) or --weight-decay, or lower --basis-per-side"
     if gtm.collapsed_:
-        say_on_stderr(("note:", "yellow"), f" the noise is at its least, so the map passes through the rows; {change}")
+        say_on_stderr(
+            ("note:", "yellow"), f" the noise is at its lower bound, so the map passes through the rows; {change}"
+        )
     gap = gtm_jobs.gap(model, dataset)
     if gap > FAR_BELOW:
-        less = f"rows held out are {gap:.2f} nats a column less likely than training rows"
+        less = f"held-out rows are {gap:.2f} nats per column less likely than training rows"
         say_on_stderr(("note:", "yellow"), f" {less}; {change}")
 
 

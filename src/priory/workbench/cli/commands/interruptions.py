@@ -16,7 +16,7 @@ from priory.workbench.runs.vae_run import Run
 
 @contextmanager
 def saying_how_to_go_on(out: Path, line: str | None = None) -> Iterator[None]:
-    """After an interruption or a failed training, print the next step: the line, or advice by the content of `out`."""
+    """After an interruption or a failed training, print the next step: `line`, or advice that depends on `out`."""
     try:
         yield
     except KeyboardInterrupt:
@@ -31,11 +31,11 @@ def saying_how_to_go_on(out: Path, line: str | None = None) -> Iterator[None]:
         raise
     except NonFiniteLossError as error:
         run = Run.open(out)
-        kept = "the epochs before it are kept: priory evaluate " + shlex.quote(str(out))
+        evaluate = "the epochs before it are kept: priory evaluate " + shlex.quote(str(out))
         rate = run.settings.training.learning_rate
         error.add_note(
-            f"{out}: {kept if run.begun else 'nothing is kept'}. --resume would fail again, because a run's settings "
-            "are fixed; begin another one, with another --out and for example "
+            f"{out}: {evaluate if run.begun else 'nothing is kept'}. --resume would fail again, because a run's "
+            "settings are fixed; begin another run, with another --out and for example "
             f"--set training.learning_rate={rate / 10:g} or a lower training.gradient_clip"
         )
         raise
@@ -43,7 +43,7 @@ def saying_how_to_go_on(out: Path, line: str | None = None) -> Iterator[None]:
 
 @contextmanager
 def exiting_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM raise SystemExit in the block, so that workers are ended and the next step is printed."""
+    """Let SIGTERM raise SystemExit in the block, which ends workers and prints the next step."""
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(SIGTERM_EXIT))
     try:
         yield
@@ -52,7 +52,7 @@ def exiting_on_sigterm() -> Iterator[None]:
 
 
 def how_to_go_on(out: Path) -> str:
-    """The next step for a folder whose run has not ended."""
+    """Return the next step for a folder whose run has not ended."""
     if not (out / CONFIG).exists():
         return "no run was begun yet; give the same command again"
     return f"go on with: {Run.open(out).resume_line}"

@@ -1,4 +1,4 @@
-"""`priory sample`, `priory embed` and `priory score`: rows, or numbers of rows, in a file."""
+"""`priory sample`, `embed`, `score` and `impute`: write rows, or numbers per row, to a file."""
 
 import shlex
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from priory.workbench.runs.folder import RunFolder
 from priory.workbench.runs.kinds import open_run
 from priory.workbench.runs.outputs import check_place
 
-SAMPLE_BYTES = 3 * 4  # bytes of a sampled number: in parts, together, and as it is written
+SAMPLE_BYTES = 3 * 4  # bytes per sampled number: three copies, of the batches, of all samples and in the file
 
 
 def sample_run(
@@ -41,10 +41,10 @@ def sample_run(
 
 
 def context_given(run: RunFolder, given: Sequence[str]) -> Any:
-    """The context that --given names; None for a model without conditions.
+    """Return the context that --given describes; None for a model without conditions.
 
     Raises:
-        ValueError: a condition is missing, given twice, unknown, or has a value that the model does not know.
+        ValueError: a condition is missing, given twice or unknown, or its value did not occur in training.
     """
     encoding = run.encoding
     if encoding is None and given:
@@ -54,10 +54,10 @@ def context_given(run: RunFolder, given: Sequence[str]) -> Any:
     pairs = [each.partition("=") for each in given]
     values = {name: value for name, _, value in pairs}
     examples = [f"{column.name}={column.examples()[0][0]}" for column in encoding.columns]
-    wanted = " ".join(f"--given {shlex.quote(example)}" for example in examples)
+    example = " ".join(f"--given {shlex.quote(pair)}" for pair in examples)
     if not all(sign for _, sign, _ in pairs) or len(values) < len(pairs) or set(values) != set(encoding.names):
         got = " ".join(f"--given {each}" for each in given) or "none"
-        raise ValueError(f"--given: expected a value of each condition, such as {wanted}, got {got}")
+        raise ValueError(f"--given: expected a value of each condition, such as {example}, got {got}")
     try:
         return encoding.encode({name: [value] for name, value in values.items()})[0]
     except ValueError as error:
@@ -139,7 +139,7 @@ def impute_run(
     if out is not None and out.suffix.lower() == ".h5ad":
         raise ValueError(
             f"--out: expected a name that ends in .csv, .tsv, .npz, .parquet, got {out.name!r}: a copy of an .h5ad "
-            "file would keep its gaps; rename it"
+            "file would keep its missing cells; rename it"
         )
     how: dict[str, Any] = {"num_steps": num_steps, "draw": draw, "seed": seed}
     shared = parts_request(open_run(path), data, out, reading, device, workers, scheduler, safe=safe)
@@ -164,7 +164,7 @@ def impute_run(
 
 
 def own_splits(run: RunFolder, data: str | None) -> dict[str, np.ndarray]:
-    """The run's split if these are its rows; none for new data, which is also its own file if that has changed."""
+    """Return the run's splits if these are its rows; an empty dict for new data, or if the run's file has changed."""
     source = run.settings.data.source
     if data is None:
         return run.splits
@@ -178,16 +178,18 @@ def own_splits(run: RunFolder, data: str | None) -> dict[str, np.ndarray]:
 
 
 class Output(NamedTuple):
-    """Where the rows go to, and how they are written."""
+    """The output file of rows and the options for writing it."""
 
     path: Path
-    options: dict[str, Any]  # of `write_rows`: the file to copy, if any, its column of ids and how it is read
+    options: dict[
+        str, Any
+    ]  # of `write_rows`: the file to copy, if any, its column of ids and the options for reading it
 
 
 def output_of(
     run: RunFolder, data: str | None, out: Path | None, default: str, copy: bool, reading: dict[str, Any], safe: bool
 ) -> Output:
-    """The output that was asked for; refuses what cannot or must not be written, before any work."""
+    """Return the requested output; refuse, before any work, a file that cannot or must not be written."""
     options = run.reading_options() | reading
     source = data or options["source"]
     path = out or Path(default)

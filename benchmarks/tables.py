@@ -5,9 +5,9 @@
     python benchmarks/tables.py --page                                      # only write the page again
 
 A cell trains on one thread (minutes are the processor's), and is judged on all test images: NLL and ELBO by 5000
-importance samples from q (500 of an exemplar prior). Its numbers go to `benchmarks/results/tables.json` when it ends, and to a page beside it. A
-cell that is there is not run again. One that was interrupted goes on from its last epoch, whose state is under
-`--runs`. To use more cores, run one process for each, with different `--only`.
+importance samples from q (500 of an exemplar prior). Its numbers go to `benchmarks/results/tables.json` when it ends,
+and to a page beside it. A cell that is there is not run again. One that was interrupted goes on from its last epoch,
+whose state is under `--runs`. To use more cores, run one process for each, with different `--only`.
 
 The folder has the files that are listed in `DATA`. Validation rows choose the weights and stop training; nothing is
 chosen by test rows.

@@ -191,7 +191,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.page:
         done = json.loads(arguments.out.read_text())
-        write_results(arguments.out, done, page(done))
+        write_results(arguments.out, done, page(done, cells()))
         return
     if arguments.data_dir is None:
         parser.error("--data-dir: expected the folder of the data sets, or set PRIORY_DATA")
@@ -207,7 +207,7 @@ def main() -> None:
         result = result_of(cell, Path(arguments.data_dir), arguments.runs)
         done = json.loads(arguments.out.read_text()) if arguments.out.exists() else []  # others may have written
         done.append(result)
-        write_results(arguments.out, done, page(done))
+        write_results(arguments.out, done, page(done, cells()))
         print(f"{cell}: NLL {result['nll']:.2f}, {result['minutes']:.0f} minutes", flush=True)
 
 

@@ -38,6 +38,15 @@ NOROUZI = {  # Norouzi, Fleet & Norouzi 2020, arXiv:2004.04795
 }
 
 
+HEAD = """# The papers' tables
+
+Test NLL in nats by 5000 importance samples from q over all test rows (500 of an exemplar prior). Networks and latent
+dimensions are the papers': 40 or 40 + 40 latent dimensions, gated layers of 300 and 300, K = 500. T&W is Tomczak &
+Welling 2018, NFN Norouzi, Fleet & Norouzi 2020. *As published* trains as T&W did, but for at most 500 epochs (theirs
+2000); *ours* is any training. The ± is over test rows; minutes are those of one core. Validation rows choose the
+weights. `python benchmarks/tables.py --data-dir DIR` makes the page; `tables.json` has all settings."""
+
+
 class Place(NamedTuple):
     """A line of a table."""
 
@@ -48,16 +57,7 @@ class Place(NamedTuple):
 
 def page(done: Sequence[dict[str, Any]], planned: Sequence[tuple[str, int, str, str, int]]) -> str:
     """The results in Markdown."""
-    lines = [
-        "# The papers' tables",
-        "",
-        "Test NLL in nats by 5000 importance samples from q over all test rows (500 of an exemplar prior). Networks and",
-        "latent dimensions are the papers': 40 or 40 + 40 latent dimensions, gated layers of 300 and 300, K = 500. T&W is",
-        "Tomczak & Welling 2018, NFN Norouzi, Fleet & Norouzi 2020. *As published* trains as T&W did, but for at most 500",
-        "epochs (theirs 2000); *ours* is any training. The ± is over test rows; minutes are those of one core. Validation",
-        "rows choose the weights. `python benchmarks/tables.py --data-dir DIR` makes the page; `tables.json` has all",
-        "settings.",
-    ]
+    lines = [HEAD]
     for data, title in TITLES.items():
         lines += ["", f"## {title}", "", *_table(data, done, planned)]
     missing = [cell for cell in planned if not _results(done, Place(*cell[:3]), cell[3], cell[4])]

@@ -33,9 +33,9 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.mixture import GaussianMixture
 
-from priory._support.files import replacing
+from _results import RESULTS, write_results
 
-RESULTS = Path(__file__).parent / "results" / "clusters.json"
+FILE = RESULTS / "clusters.json"
 SHARED = ("--prior", "vamp-mixture", "--latent-dim", "10", "--no-evaluate", "--no-report")
 FITS = {
     "digits": (
@@ -136,16 +136,14 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, help="where the run folders go")
     parser.add_argument("--only", nargs="+", choices=FITS, default=list(FITS))
     arguments = parser.parse_args()
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    results = json.loads(FILE.read_text()) if FILE.exists() else {}
     with tempfile.TemporaryDirectory() as temporary_folder:
         folder = arguments.runs or Path(temporary_folder)
         folder.mkdir(parents=True, exist_ok=True)
         for name in arguments.only:
             results[name] = measured(embedded(name, arguments.data_dir, folder))
     print(table(results))
-    for path, text in ((RESULTS, json.dumps(results, indent=2) + "\n"), (RESULTS.with_suffix(".md"), table(results))):
-        with replacing(path) as temporary:
-            temporary.write_text(text)
+    write_results(FILE, results, table(results))
 
 
 if __name__ == "__main__":

@@ -10,16 +10,15 @@ Results go to `benchmarks/results/convolutional.json`, and to `.md`.
 """
 
 import argparse
-import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from _results import RESULTS, write_results
 from priory import (
     VAE,
     BernoulliDecoder,
@@ -32,9 +31,8 @@ from priory import (
     elbo,
     mlp,
 )
-from priory._support.files import replacing
 
-RESULTS = Path(__file__).parent / "results" / "convolutional.json"
+FILE = RESULTS / "convolutional.json"
 L, D, BATCH = 40, 784, 100
 SIZES = (0, 500)
 
@@ -136,9 +134,7 @@ def main() -> None:
     arguments = parser.parse_args()
     results = measured(arguments.steps, arguments.compile)
     print(table(results))
-    for path, text in ((RESULTS, json.dumps(results, indent=2) + "\n"), (RESULTS.with_suffix(".md"), table(results))):
-        with replacing(path) as temporary:
-            temporary.write_text(text)
+    write_results(FILE, results, table(results))
 
 
 if __name__ == "__main__":

@@ -32,8 +32,8 @@ import torch
 from torch import Tensor
 
 from _book_quadrature import exact_nll, latent_window
+from _results import RESULTS, write_results
 from priory import VAE, BernoulliDecoder, NormalEncoder, VampPrior, fit, gated_mlp, load_dataset, log_likelihood
-from priory._support.files import replacing
 from priory.evaluation import importance
 from priory.evaluation.importance import ROWS_TOGETHER, VALUES_AT_ONCE
 from priory.training import TrainingSettings
@@ -41,7 +41,7 @@ from priory.workbench.models.building import build_vae
 from priory.workbench.models.facts import facts_of
 from priory.workbench.settings.model import ModelSettings
 
-RESULTS = Path(__file__).parent / "results" / "evaluation.json"
+FILE = RESULTS / "evaluation.json"
 NUM_INPUTS, LATENT_DIM, HIDDEN, COMPONENTS = 784, 40, 300, 500
 POINTS_PER_SIDE = 600  # of the quadrature
 IMAGES, SAMPLES = 200, 5000
@@ -193,7 +193,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--quick", action="store_true", help="few images, samples and epochs, to see that it runs")
     arguments = parser.parse_args()
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() and not arguments.quick else {}
+    results = json.loads(FILE.read_text()) if FILE.exists() and not arguments.quick else {}
     for part in arguments.parts:
         if part == "speed":
             size = (32, 200) if arguments.quick else (IMAGES, SAMPLES)
@@ -207,10 +207,7 @@ def main() -> None:
             results[part] = [pooling(p, size, epochs) for p in ("standard", "vamp") for size in LATENT_DIMS_COMPARED]
         print(tables({part: results[part]}), flush=True)
         if not arguments.quick:
-            with replacing(RESULTS) as temporary:
-                temporary.write_text(json.dumps(results, indent=1))
-            with replacing(RESULTS.with_suffix(".md")) as temporary:
-                temporary.write_text(tables(results))
+            write_results(FILE, results, tables(results))
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from _results import RESULTS, write_results
 from priory import (
     VAE,
     BernoulliDecoder,
@@ -41,9 +42,8 @@ from priory import (
     load_dataset,
     mlp,
 )
-from priory._support.files import replacing
 
-RESULTS = Path(__file__).parent / "results" / "exemplar.json"
+FILE = RESULTS / "exemplar.json"
 SEEDS = (0, 1, 2)
 FITS = {
     "standard": ("--prior", "standard"),
@@ -191,9 +191,7 @@ def main() -> None:
     found = {"augmentation": augmentation(quick), "steps": step_times(quick), "digits": digits(quick)}
     print(table(found))
     if not quick:
-        for file, text in ((RESULTS, json.dumps(found, indent=2) + "\n"), (RESULTS.with_suffix(".md"), table(found))):
-            with replacing(file) as temporary:
-                temporary.write_text(text)
+        write_results(FILE, found, table(found))
 
 
 if __name__ == "__main__":

@@ -23,10 +23,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from priory._support.files import replacing
+from _results import RESULTS, write_results
 from priory.workbench.runs.vae_run import Run
 
-RESULTS = Path(__file__).parent / "results" / "levels.json"
+FILE = RESULTS / "levels.json"
 QUICK = ("--epochs", "2", "--samples", "8")
 PRIORS, LEVELS = ("standard", "vamp"), (1, 2)
 METRICS = ("elbo", "nll", "rate", "rate_level_1", "rate_level_2", "active_units", "active_units_level_1")
@@ -117,10 +117,7 @@ def main() -> None:
             rows += measured(name, experiment, folder, quick)
     print(table(rows))
     if not quick:
-        with replacing(RESULTS) as temporary:
-            temporary.write_text(json.dumps(rows, indent=2) + "\n")
-        with replacing(RESULTS.with_suffix(".md")) as temporary:
-            temporary.write_text(table(rows))
+        write_results(FILE, rows, table(rows))
 
 
 if __name__ == "__main__":

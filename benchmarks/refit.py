@@ -20,10 +20,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from priory._support.files import replacing
+from _results import RESULTS, write_results
 from priory.workbench.settings.priors import PRIORS
 
-RESULTS = Path(__file__).parent / "results" / "refit.json"
+FILE = RESULTS / "refit.json"
 FIT = ("fit", "digits", "--latent-dim", "8")
 QUICK = ("--epochs", "2", "--samples", "8")
 
@@ -80,10 +80,7 @@ def main() -> None:
         results = {prior: measured(folder, prior, quick) for prior in PRIORS}
     print(table(results))
     if not quick:
-        with replacing(RESULTS) as temporary:
-            temporary.write_text(json.dumps(results, indent=2) + "\n")
-        with replacing(RESULTS.with_suffix(".md")) as temporary:
-            temporary.write_text(table(results))
+        write_results(FILE, results, table(results))
 
 
 if __name__ == "__main__":

@@ -19,9 +19,9 @@ import tempfile
 from pathlib import Path
 from statistics import mean, stdev
 
-from priory._support.files import replacing
+from _results import RESULTS, write_results
 
-RESULTS = Path(__file__).parent / "results" / "resampled.json"
+FILE = RESULTS / "resampled.json"
 QUICK = ("--epochs", "2", "--samples", "8")
 ON_MOG = ("--set", "model.base_prior=mog")
 FITS = {  # name: the prior, and the run that it is compared with
@@ -118,10 +118,7 @@ def main() -> None:
         results = [measured(folder, seed, quick) for seed in range(arguments.seeds)]
     print(table(results))
     if not quick:
-        with replacing(RESULTS) as temporary:
-            temporary.write_text(json.dumps(results, indent=2) + "\n")
-        with replacing(RESULTS.with_suffix(".md")) as temporary:
-            temporary.write_text(table(results))
+        write_results(FILE, results, table(results))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,16 @@
+"""Write a benchmark's results: JSON, and a page beside it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from priory._support.files import replacing
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def write_results(path: Path, results: Any, page: str) -> None:
+    """Write results as JSON to `path`, and the Markdown to the file beside it; each file is whole at any time."""
+    for file, text in ((path, json.dumps(results, indent=2) + "\n"), (path.with_suffix(".md"), page)):
+        with replacing(file) as temporary:
+            temporary.write_text(text)

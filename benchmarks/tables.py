@@ -1,0 +1,215 @@
+"""The tables of the VampPrior and Exemplar VAE papers, cell by cell: networks and latent dimensions are the papers'.
+
+    python benchmarks/tables.py --data-dir DIR                              # all cells, the most wanted ones first
+    python benchmarks/tables.py --data-dir DIR --only static_mnist vamp ours  # cells whose description has all words
+    python benchmarks/tables.py --page                                      # only write the page again
+
+A cell trains on one thread (minutes are the processor's), and is judged on all test images: NLL and ELBO by 5000
+importance samples from q (500 of an exemplar prior). Its numbers go to `benchmarks/results/tables.json` when it ends,
+and to a page beside it. A cell that is there is not run again. One that was interrupted goes on from its last epoch,
+whose state is under `--runs`. To use more cores, run one process for each, with different `--only`.
+
+The folder has the files that are listed in `DATA`. Validation rows choose the weights and stop training; nothing is
+chosen by test rows.
+"""
+
+import argparse
+import json
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+
+from _results import RESULTS, write_results
+from _tables_page import page
+from priory import evaluate, fit, load_dataset
+from priory.rows import RowsLike
+from priory.training import History, TrainingSettings
+from priory.workbench.models.building import build_vae
+from priory.workbench.models.facts import facts_of
+from priory.workbench.settings.model import ModelSettings
+
+DATA = {
+    "static_mnist": "binarized_mnist.npz",
+    "dynamic_mnist": "mnist.npz",  # training rows; mnist_dynamic_eval.npz has the binarized others
+    "omniglot": "omniglot.npz",
+    "fashion_mnist": "fashion_mnist.npz",
+}
+PRIORS = ("standard", "mog", "vamp", "gtm", "gtm-vamp", "flow", "exemplar")
+MODEL: dict[str, Any] = {
+    "latent_dim": 40,
+    "likelihood": "bernoulli",
+    "network": "gated",
+    "hidden": (300, 300),
+    "log_variance_range": (-6.0, 2.0),
+    "components": 500,
+    "points_per_side": 22,  # 484 nodes
+    "exemplars": 2000,  # of a step; an evaluation takes all
+    "grid_start": "mean",  # no start, no guide and no noise, as the prior was published
+    "grid_network": "mlp",
+}
+PUBLISHED: dict[str, Any] = {  # but for the number of epochs, which is at most 2000 in the paper
+    "epochs": 500,
+    "batch_size": 100,
+    "learning_rate": 5e-4,
+    "patience": 50,
+    "validation_draws": 1,
+}
+PUBLISHED_WARMUP_EPOCHS = 100
+OURS: dict[str, Any] = {
+    "epochs": 150,
+    "batch_size": 250,
+    "learning_rate": 2e-3,
+    "schedule": "one-cycle",
+    "warmup": 0.2,
+    "patience": None,
+    "objective": "importance-weighted",
+    "num_samples": 5,
+    "precision": "bf16-mixed",
+}
+NUM_SAMPLES = 5000
+NUM_SAMPLES_OF_EXEMPLARS = 500  # each of 10 000 x 5000 draws against 50 000 exemplars would take hours
+SHOWN = ("active_units", "active_units_level_1", "effective_sample_size", "marginal_kl", "used_components")
+
+
+class Cell(NamedTuple):
+    """One number of the tables; its description is also the name of its run folder."""
+
+    data: str
+    levels: int
+    prior: str
+    training: str
+    seed: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.data}-{self.levels}-{self.prior}-{self.training}-{self.seed}"
+
+
+class ProcessorTime(pl.Callback):
+    """Processor seconds of an epoch with its validation, on average: other work may share the cores."""
+
+    def __init__(self) -> None:
+        self.seconds, self.epochs, self._began = 0.0, 0, time.process_time()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._began = time.process_time()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        now = time.process_time()
+        self.seconds, self.epochs, self._began = self.seconds + now - self._began, self.epochs + 1, now
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds, "epochs": self.epochs}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.seconds, self.epochs = state_dict["seconds"], state_dict["epochs"]
+
+    def minutes(self, history: History) -> float:
+        """Processor minutes of a run; of one that had ended before, minutes of the clock."""
+        seconds = history["seconds"]
+        return (len(seconds) * self.seconds / self.epochs if self.epochs else sum(seconds)) / 60
+
+
+def cells() -> list[Cell]:
+    """All cells, the most wanted ones first."""
+    first = [Cell("static_mnist", 1, "vamp", "ours"), Cell("dynamic_mnist", 1, "vamp", "ours")]
+    published = [
+        Cell(data, 1, prior, "published")
+        for data in ("static_mnist", "dynamic_mnist")
+        for prior in ("vamp", "standard")
+    ]
+    static = [Cell("static_mnist", 1, prior, "ours") for prior in ("gtm-vamp", "standard", "exemplar")]
+    levels = [Cell("static_mnist", 2, prior, "ours") for prior in ("vamp", "gtm-vamp", "standard")]
+    levels += [Cell(data, 2, "vamp", "ours") for data in ("dynamic_mnist", "omniglot")]
+    rest = [Cell("static_mnist", 1, prior, "ours") for prior in ("mog", "flow", "gtm")]
+    others = ("dynamic_mnist", "omniglot", "fashion_mnist")
+    rest += [Cell(data, 1, prior, "ours") for data in others for prior in ("vamp", "standard", "gtm-vamp", "exemplar")]
+    seeds = [Cell("static_mnist", levels, "vamp", "ours", seed) for seed in (1, 2) for levels in (1, 2)]
+    return list(dict.fromkeys([*first, *published, *static, *levels, *rest, *seeds]))
+
+
+def rows_of(data: str, folder: Path) -> tuple[Any, RowsLike, RowsLike]:
+    """The data set whose training rows are used, validation rows and test rows."""
+    dataset = load_dataset(folder / DATA[data], binarize="none" if data == "static_mnist" else "dynamic")
+    if data != "dynamic_mnist":
+        return dataset, dataset.rows("valid"), dataset.rows("test")
+    with np.load(folder / "mnist_dynamic_eval.npz", allow_pickle=False) as file:
+        bits = [np.unpackbits(file[f"{name}_x"], axis=1, count=int(file["width"])) for name in ("valid", "test")]
+    valid, test = (torch.from_numpy(each).float() for each in bits)
+    return dataset, valid, test
+
+
+def settings_of(cell: Cell, num_rows: int) -> TrainingSettings:
+    """How the cell is trained."""
+    if cell.training == "ours":
+        return TrainingSettings(**OURS)
+    steps_per_epoch = -(-num_rows // PUBLISHED["batch_size"])
+    return TrainingSettings(**PUBLISHED, warmup=PUBLISHED_WARMUP_EPOCHS * steps_per_epoch)
+
+
+def result_of(cell: Cell, folder: Path, runs: Path) -> dict[str, Any]:
+    """Train and judge a cell."""
+    dataset, valid, test = rows_of(cell.data, folder)
+    train = dataset.rows("train")
+    model = ModelSettings.of_prior(cell.prior, levels=cell.levels, **MODEL)
+    training = settings_of(cell, len(train))
+    torch.manual_seed(cell.seed)
+    vae = build_vae(model, facts_of(train, dataset.image_shape, cell.seed))
+    out, clock = runs / str(cell), ProcessorTime()
+    history = fit(vae, train, valid, settings=training, seed=cell.seed, out=out, resume=out.exists(), callbacks=clock)
+    began = time.process_time()
+    num_samples = NUM_SAMPLES_OF_EXEMPLARS if cell.prior == "exemplar" else NUM_SAMPLES
+    metrics = evaluate(vae, test, num_samples=num_samples, prior_share=0.0, batch_size=100)
+    return {
+        **cell._asdict(),
+        "nll": metrics["nll"].value,
+        "nll_se": metrics["nll"].se,
+        "elbo": metrics["elbo"].value,
+        "kl": metrics["rate"].value,
+        **{name: metrics[name].value for name in SHOWN if name in metrics},
+        "minutes": clock.minutes(history),
+        "evaluation_minutes": (time.process_time() - began) / 60,
+        "epochs": len(history["epoch"]),
+        "samples": num_samples,
+        "settings": {"model": model.model_dump(mode="json"), "training": training.model_dump(mode="json")},
+        "processor": platform.processor() or platform.machine(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", type=Path, default=os.environ.get("PRIORY_DATA"))
+    parser.add_argument("--only", nargs="+", default=(), help="words that a cell's description must have")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where unfinished cells keep their state")
+    parser.add_argument("--out", type=Path, default=RESULTS / "tables.json")
+    parser.add_argument("--page", action="store_true", help="write the page of the results that there are")
+    arguments = parser.parse_args()
+    if arguments.page:
+        done = json.loads(arguments.out.read_text())
+        write_results(arguments.out, done, page(done, cells()))
+        return
+    if arguments.data_dir is None:
+        parser.error("--data-dir: expected the folder of the data sets, or set PRIORY_DATA")
+    torch.set_num_threads(1)
+    for cell in cells():
+        done = json.loads(arguments.out.read_text()) if arguments.out.exists() else []
+        key = tuple(cell)
+        if any(tuple(row[name] for name in Cell._fields) == key for row in done):
+            continue
+        if not {str(each) for each in arguments.only} <= {str(each) for each in key}:
+            continue
+        print(cell, flush=True)
+        result = result_of(cell, Path(arguments.data_dir), arguments.runs)
+        done = json.loads(arguments.out.read_text()) if arguments.out.exists() else []  # others may have written
+        done.append(result)
+        write_results(arguments.out, done, page(done, cells()))
+        print(f"{cell}: NLL {result['nll']:.2f}, {result['minutes']:.0f} minutes", flush=True)
+
+
+if __name__ == "__main__":
+    main()

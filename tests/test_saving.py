@@ -356,7 +356,7 @@ def test_numbers_of_another_model_are_refused_by_their_names(other, message, tmp
     [
         (lambda vae: setattr(vae, "preprocess", Residual(D, D)), r"model\.preprocess is a Residual"),
         (lambda vae: setattr(vae, "prior", FlowPrior(import_zuko().flows.NSF(L))), r"model\.prior\.flow is a NSF"),
-        (lambda vae: vae.decoder.network.append(nn.GRU(D, D)), r"model\.decoder\.network\.3 is no torch\.nn\.GRU"),
+        (lambda vae: vae.decoder.network.append(nn.GRU(D, D)), r"model\.decoder\.network\.3 is not a torch\.nn\.GRU"),
         (
             lambda vae: setattr(vae, "preprocess", nn.ParameterDict({"a": torch.rand(2)})),
             r"the model lacks preprocess\.a",
@@ -403,7 +403,7 @@ DAMAGES = {
     ),
     "an unknown argument": (
         lambda folder: edited(folder, model={"class": "torch.nn.Linear", "arguments": {"width": 3}}),
-        r"model is no torch\.nn\.Linear that can be built: .*'width'",
+        r"model is not a torch\.nn\.Linear that can be built: .*'width'",
     ),
     "another model": (
         lambda folder: edited(folder, model={"class": "priory.NormalEncoder", "arguments": {"network": LINEAR}}),

@@ -436,7 +436,7 @@ def test_a_damaged_folder_gets_one_clear_line(name, tmp_path):
 
 def test_a_folder_with_other_files_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match=r"notes\.txt; give another one, or replace=True"):
+    with pytest.raises(FileExistsError, match=r"notes\.txt; give another folder, or replace=True"):
         priory.save(vae_of(), tmp_path)
     assert os.listdir(tmp_path) == ["notes.txt"]
     model = vae_of()

@@ -14,7 +14,7 @@ _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB", "EB")
 
 
 class NotEnoughMemoryError(MemoryError, ValueError):
-    """An operation would need more memory than there is; nothing was allocated."""
+    """An operation would need more memory than is available; nothing was allocated."""
 
 
 def require_memory(needed: int, what: str, cure: str = "give fewer rows or columns") -> None:

@@ -58,7 +58,7 @@ class Guide(nn.Module):
         self.register_buffer("log_weights", log_weights.detach().to(torch.get_default_dtype()).clone())
 
     def constructor_arguments(self) -> dict[str, Any]:
-        """Return the arguments of the constructor that are no attributes, for `priory.save`."""
+        """Return the constructor arguments that are not attributes, for `priory.save`."""
         return {"weights": None}  # they are in `log_weights`
 
     def extra_repr(self) -> str:

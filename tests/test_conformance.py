@@ -629,7 +629,7 @@ def test_command_line_says_what_was_found(priory_check):
         ("test_conformance:ending_factory", "calling it raised SystemExit: 0"),
         ("test_conformance:_EndingForward", "calling the prior raised SystemExit"),
         ("test_conformance:_EndingSampler", "it raised SystemExit: bye"),
-        ("test_conformance:_EndingAttribute", "looking at the prior raised SystemExit: 0"),
+        ("test_conformance:_EndingAttribute", "reading the prior's attributes raised SystemExit: 0"),
     ],
 )
 def test_command_line_refuses_what_cannot_be_checked(priory_check, target, message):
@@ -719,7 +719,7 @@ class _DeadForward(nn.Module):
         (lambda: check_prior(mutants.PlainMixture, reference="no.such:thing"), ValueError, "that can be imported"),
         (lambda: check_prior(mutants.PlainMixture, reference=3), TypeError, "reference: expected a distribution"),
         (lambda: check_prior(ending_factory), ValueError, "calling it raised SystemExit: 0"),
-        (lambda: check_prior(_EndingAttribute), ValueError, "looking at the prior raised SystemExit: 0"),
+        (lambda: check_prior(_EndingAttribute), ValueError, "reading the prior.s attributes raised SystemExit: 0"),
         (lambda: check_bound(3), TypeError, "bound: expected a function"),
         (lambda: check_bound(importance_weighted_bound, num_samples=()), ValueError, "num_samples: expected positive"),
     ],

@@ -68,7 +68,7 @@ class Encoding(nn.Module):
     """x -> mean and standard deviation of q(z | x), (N, L) each; for a `Chain`, those of each level (`center_of`).
 
     Args:
-        model: answers `encode`, `latent_prior` and `decode`, as a `VAE` does.
+        model: has the methods `encode`, `latent_prior` and `decode`, as a `VAE` has.
 
     >>> from priory import VAE, BernoulliDecoder, NormalEncoder, StandardNormal, mlp
     >>> vae = VAE(NormalEncoder(mlp(6, [8], 4)), BernoulliDecoder(mlp(2, [8], 6)), StandardNormal(2))
@@ -92,7 +92,7 @@ class LatentDensity(_WithPrior):
     """z -> log p(z) in nats, (N,).
 
     Args:
-        model: answers `encode`, `latent_prior` and `decode`, as a `VAE` does.
+        model: has the methods `encode`, `latent_prior` and `decode`, as a `VAE` has.
 
     >>> from priory import VAE, BernoulliDecoder, NormalEncoder, StandardNormal, mlp
     >>> vae = VAE(NormalEncoder(mlp(6, [8], 4)), BernoulliDecoder(mlp(2, [8], 6)), StandardNormal(2))
@@ -113,7 +113,7 @@ class Scorer(_WithPrior):
     A row has the same score in every batch and at every call. `priory.log_likelihood` is more precise.
 
     Args:
-        model: answers `encode`, `latent_prior` and `decode`, as a `VAE` does; q(z|x) is a diagonal normal.
+        model: has the methods `encode`, `latent_prior` and `decode`, as a `VAE` has; q(z|x) is a diagonal normal.
         num_samples: S. The decoder's output for a whole batch and all S samples is in memory at once.
 
     Attributes:

@@ -118,8 +118,8 @@ def posterior_of(model: LatentVariableModel, x: Float[Tensor, "*batch input"]) -
     """Return q(z | x).
 
     Raises:
-        TypeError: x is no tensor, or `encode` returned no distribution.
-        ValueError: it is no distribution over vectors.
+        TypeError: x is not a tensor, or `encode` did not return a distribution.
+        ValueError: the distribution is not over vectors.
     """
     require_tensor("x", x)
     return require_posterior("encode", model.encode(x))
@@ -140,8 +140,8 @@ def latent_prior_of(model: LatentVariableModel) -> Distribution:
     """Return p(z).
 
     Raises:
-        TypeError: `latent_prior` returned no distribution, or the model needs a context first.
-        ValueError: it is not a distribution over vectors, or its batch shape does not match the context that the model
+        TypeError: `latent_prior` did not return a distribution, or the model needs a context first.
+        ValueError: the distribution is not over vectors, or its batch shape does not match the context that the model
             was given.
     """
     if isinstance(model, ConditionalModel):
@@ -169,7 +169,7 @@ def likelihood_of(
     """Return p(x | z), with the covariates of `x` if it is given.
 
     Raises:
-        TypeError: `decode` returned no distribution.
+        TypeError: `decode` did not return a distribution.
         ValueError: its batch shape differs from that of z, or its event shape from that of a row of x.
     """
     p_x = model.decode(z, **({} if x is None else covariates_of(model, x)))
@@ -287,7 +287,7 @@ class ComposedModel(nn.Module):
     prior: nn.Module | Distribution
 
     def constructor_arguments(self) -> dict[str, Any]:
-        """Return the arguments of the constructor that are no attributes, for `priory.save`."""
+        """Return the constructor arguments that are not attributes, for `priory.save`."""
         return {"covariates": self.__dict__.get("covariates"), "modules": tuple(self.parts)}
 
     def latent_prior(self) -> Distribution:

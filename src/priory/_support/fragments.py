@@ -1,4 +1,4 @@
-"""Files of one data set of Arrow."""
+"""Files of one Arrow data set."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,10 +8,10 @@ from priory._support.messages import first_few
 
 
 def require_same_columns(fragments: Iterable[Any]) -> None:
-    """Refuse files that have other columns than the first one: Arrow would fill them with missing cells, or drop them.
+    """Raise an error if a file has other columns than the first one; Arrow would fill or drop these columns.
 
     Raises:
-        ValueError: with the name of the file and the columns.
+        ValueError: names the file and the columns.
     """
     first, *others = fragments
     names = first.physical_schema.names

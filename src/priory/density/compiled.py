@@ -1,4 +1,4 @@
-"""The blocked density as an operator that `torch.compile` leaves whole."""
+"""The blocked density as one operator for `torch.compile`."""
 
 import torch
 from torch import Tensor

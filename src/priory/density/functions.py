@@ -24,12 +24,12 @@ from priory.density.components import (
 )
 from priory.density.exported import exported_joint, is_exporting
 
-# Numbers b x k x L up to which recorded operations take differences, which are always exact, else products.
+# Recorded operations of up to this many numbers b x k x L use differences, which are always precise; larger, products.
 RECORDED_DIFFERENCES = 2**20
 
 
 class MixtureLogProb(torch.autograd.Function):
-    """(z, log_weights, loc, scale) -> log p(z); backward uses again what forward has computed.
+    """(z, log_weights, loc, scale) -> log p(z); backward reuses results of forward.
 
     Gradients of gradients are recorded operations of size b x k.
     """
@@ -38,7 +38,7 @@ class MixtureLogProb(torch.autograd.Function):
     def forward(ctx: Any, *inputs: Tensor) -> Tensor:
         z, components = inputs[0], Components(*inputs[1:])
         kept = small.log_prob(z, components) if small.is_small(z, components) else None
-        ctx.walk = None  # the walk that made the exponentials; None if `small` made them, or if none are kept
+        ctx.walk = None  # the walk of the exponentials; None if they come from `small`, or are not kept
         if kept is None:
             walk = Walk(z, components)
             log_sum, kept = blocked.log_prob(walk)
@@ -72,10 +72,10 @@ class MixtureLogProb(torch.autograd.Function):
 
 
 def mixture_log_prob(z: Tensor, components: Components) -> Tensor:
-    """log p(z_b) by the function that suits `torch.compile`, `torch.func` or plain eager mode."""
+    """log p(z_b) by the function that fits `torch.compile`, `torch.func` or eager mode."""
     if torch.compiler.is_compiling() and not is_exporting():
         return compiled.mixture_log_prob(z, *components)
-    if is_transformed():  # `torch.func` takes no function in the style of `MixtureLogProb`, which is twice as fast
+    if is_transformed():  # `torch.func` does not support `MixtureLogProb`, which is twice as fast
         dtype = working_dtype(z.device)
         joint = recorded_joint(z, components) if is_exporting() else JointLogProb.apply(z, *components, dtype)
         empty = (joint == -math.inf).all(-1)  # gradients are zero there
@@ -85,8 +85,8 @@ def mixture_log_prob(z: Tensor, components: Components) -> Tensor:
 
 
 def is_transformed() -> bool:
-    """Whether `torch.compile` or a transform of `torch.func` is active, so that no choice may depend on values."""
-    # If this private function of torch disappears, True is the answer that works everywhere.
+    """Return whether `torch.compile` or `torch.func` is active, so that no choice may depend on values."""
+    # If this private function of torch disappears, True works everywhere.
     functorch: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
     return torch.compiler.is_compiling() or functorch()
 
@@ -127,7 +127,7 @@ class JointLogProb(torch.autograd.Function):
 
 
 def recorded_joint(z: Tensor, components: Components) -> Tensor:
-    """Joint log-densities as operations that autograd records: any batch shape, no choice that depends on values."""
+    """Joint log-densities by operations that autograd records: any batch shape, no choice that depends on values."""
     if is_exporting() and has_float64(z.device):
         return exported_joint(z, components)
     if _takes_differences(z, components):
@@ -137,7 +137,7 @@ def recorded_joint(z: Tensor, components: Components) -> Tensor:
 
 
 def recorded_joint_gradients(r: Tensor, z: Tensor, components: Components, wanted: Wanted) -> Gradients:
-    """Gradients of sum_bk r_bk joint_bk as operations that autograd records."""
+    """Gradients of sum_bk r_bk joint_bk by operations that autograd records."""
     r = r.to(torch.promote_types(r.dtype, torch.float32))
     row = r.new_ones(r.shape[:-1])
     of_z: Tensor | None = None
@@ -159,7 +159,7 @@ def recorded_joint_gradients(r: Tensor, z: Tensor, components: Components, wante
 
 
 def recorded_log_prob_gradients(grad: Tensor, z: Tensor, components: Components, wanted: Wanted) -> Gradients:
-    """Gradients of sum_b grad_b log p(z_b) as operations that autograd records."""
+    """Gradients of sum_b grad_b log p(z_b) by operations that autograd records."""
     r = _responsibilities(recorded_joint(z, components))
     return recorded_joint_gradients(r * grad.unsqueeze(-1), z, components, wanted)
 
@@ -176,7 +176,7 @@ def _responsibilities(joint: Tensor) -> Tensor:
 
 
 def _joint_tangent(z: Tensor, components: Components, tangents: tuple[Tensor | None, ...]) -> tuple[Tensor, Tensor]:
-    """Joint log-densities and how they change along the tangents, by differences: (b, k) each."""
+    """Return joint log-densities and their derivatives along the tangents, by differences: (b, k) each."""
     along_z, along_weights, along_loc, along_scale = tangents
     standardized = (z.unsqueeze(-2) - components.loc) / components.scale
     change = torch.zeros_like(standardized)
@@ -195,7 +195,7 @@ def _joint_tangent(z: Tensor, components: Components, tangents: tuple[Tensor | N
 
 
 def _batched(size: int, in_dims: tuple[int | None, ...], z: Tensor, *parameters: Tensor) -> tuple[Tensor, Components]:
-    """Everything with vmap's dimension in front."""
+    """Return all arguments with vmap's dimension in front."""
     arguments = [
         x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)
         for x, dim in zip((z, *parameters), in_dims, strict=True)
@@ -208,6 +208,6 @@ def _wanted(ctx: Any) -> Wanted:
 
 
 def _cast(gradients: Gradients, z: Tensor, components: Components) -> Gradients:
-    """Gradients in the dtypes of their arguments."""
+    """Convert gradients to the dtypes of their arguments."""
     arguments = (z, *components)
     return Gradients(*(None if g is None else g.to(x.dtype) for g, x in zip(gradients, arguments, strict=True)))

@@ -2,7 +2,7 @@
 
     p(k | z_b) = exp(joint_bk - log p(z_b))
 
-Nothing here is recorded by autograd.
+Autograd records nothing here.
 """
 
 import math
@@ -51,7 +51,7 @@ def top_responsibilities(
     Args:
         z: the points.
         components: the mixture.
-        count: how many; from 1 to the number of components.
+        count: number of responsibilities, from 1 to the number of components.
     """
     shares, indices = [], []
     for points, joints in _point_blocks(z, components):
@@ -73,7 +73,7 @@ def top_responsibilities(
 
 
 def _point_blocks(z: Tensor, components: Components) -> Iterator[tuple[Tensor, Iterator[tuple[slice, Tensor]]]]:
-    """Blocks of points, with the joint log-densities of each block of components for them."""
+    """Yield blocks of points, with the joint log-densities of each block of components for them."""
     walk = Walk(z, components)
     kept = list(walk.component_blocks()) if components.loc.numel() <= KEPT else None
 

@@ -72,7 +72,8 @@ def rows_at_once(p_z: Mixture) -> int:
 def component_use(p_z: Mixture, aggregate: AggregatePosterior) -> dict[str, Estimate]:
     """Measure the use of the components: the mean responsibilities p(k|z) over the aggregate posterior.
 
-    `used_components`, the perplexity exp(H) of the mean responsibilities, between 1 and K; and `unused_weight`, the
+    Returns:
+        `used_components`, the perplexity exp(H) of the mean responsibilities, between 1 and K; and `unused_weight`, the
     total mixing weight of components whose mean responsibility is below a tenth of their weight. Standard errors
     are by the bootstrap.
     """

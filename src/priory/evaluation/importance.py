@@ -159,7 +159,7 @@ def log_likelihood(
     slightly dependent.
 
     Args:
-        model: answers `encode`, `latent_prior` and `decode`, as a `VAE` does; used in evaluation mode.
+        model: has the methods `encode`, `latent_prior` and `decode`, as a `VAE` has; used in evaluation mode.
         rows: (N, D) or (N, *input) in any form that `priory.rows.as_rows` reads; for a conditional model with a context
             (`with_context`).
         num_samples: S, draws per datum.

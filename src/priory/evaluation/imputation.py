@@ -45,7 +45,7 @@ def impute(
     likelihood of counts uses the row's total, it uses the total of the current cells.
 
     Args:
-        model: answers `encode`, `latent_prior` and `decode`, as a `VAE` does; used in evaluation mode.
+        model: has the methods `encode`, `latent_prior` and `decode`, as a `VAE` has; used in evaluation mode.
         rows: (N, D) or (N, *input) in any form that `priory.rows.as_rows` reads, with NaN in missing cells; for a
             conditional model with a context (`with_context`).
         num_steps: number of alternating steps. With more missing cells, more steps are needed to forget the start.

@@ -165,7 +165,7 @@ def evaluate(
     """Evaluate a model on rows of data: likelihood, bound and latent space. Each row is encoded once.
 
     Args:
-        model: answers `encode`, `latent_prior` and `decode`, as a `VAE` does; used in evaluation mode.
+        model: has the methods `encode`, `latent_prior` and `decode`, as a `VAE` has; used in evaluation mode.
         rows: (N, D) or (N, *input) in any form that `priory.rows.as_rows` reads; for a conditional model with a context
             (`with_context`). Its likelihood metrics are of p(x | c); its latent-space metrics are of p(z), averaged
             over the contexts of the rows.

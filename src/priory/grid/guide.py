@@ -1,4 +1,4 @@
-"""Responsibilities of a grid's nodes in data space, which guide a grid prior during training."""
+"""Responsibilities of grid nodes in data space, which guide a grid prior during training."""
 
 import math
 from typing import Any
@@ -19,13 +19,13 @@ class Guide(nn.Module):
     guide, `guided_elbo` assigns each datum to the nodes near it in data space.
 
     Args:
-        images: of the nodes, as the encoder's first layer reads them, (K, F).
-        noise_variance: of each feature about the sheet.
+        images: images of the nodes, as the encoder's first layer reads them, (K, F).
+        noise_variance: variance of each feature around the sheet.
         weights: w_k, (K,), not negative; None is uniform.
 
     Raises:
-        ValueError: images is no matrix, the noise is not positive, or the weights are not one for each image, one is
-            negative, or all are zero.
+        ValueError: images is not a matrix; the noise is not positive; there is not one weight for each image; a weight
+            is negative, or all are zero.
 
     Reference: Bishop, Svensen & Williams 1998, Neural Computation 10(1), eq. 2.10.
 
@@ -58,18 +58,18 @@ class Guide(nn.Module):
         self.register_buffer("log_weights", log_weights.detach().to(torch.get_default_dtype()).clone())
 
     def constructor_arguments(self) -> dict[str, Any]:
-        """Return the arguments of the constructor that are no attributes, for `priory.save`."""
-        return {"weights": None}  # `log_weights` has them
+        """Return the constructor arguments that are not attributes, for `priory.save`."""
+        return {"weights": None}  # they are in `log_weights`
 
     def extra_repr(self) -> str:
         return f"{len(self.images)} images, {self.images.shape[1]} features"
 
     @torch.no_grad()
     def log_responsibilities(self, features: Float[Tensor, "datum feature"]) -> Float[Tensor, "datum node"]:
-        """log r_k(x) of rows as the encoder's first layer reads them, without gradients."""
+        """Return log r_k(x) of rows as the encoder's first layer reads them, without gradients."""
         with torch.autocast(features.device.type, enabled=False):
             features = features.to(self.images)
-            center = self.images.mean(0)  # centering: large squares would cancel
+            center = self.images.mean(0)  # centered, because large squares would cancel
             rows, images = features - center, self.images - center
             squares = images.square().sum(1) - 2 * rows @ images.mT  # |row|^2 is the same for all nodes
             return torch.log_softmax(self.log_weights - 0.5 * squares / self.noise_variance, -1)

@@ -151,7 +151,7 @@ class ConvolutionalEncoderNetwork(nn.Module):
         return self.head(self.convolutions(images).flatten(1)).reshape(*x.shape[:-1], self.out_features)
 
     def constructor_arguments(self) -> dict[str, Any]:
-        """Return the arguments of the constructor that are no attributes, for `priory.save`."""
+        """Return the constructor arguments that are not attributes, for `priory.save`."""
         return _convolutional_arguments([*self.convolutions][::2], [*self.convolutions][1::2])
 
 
@@ -211,7 +211,7 @@ class ConvolutionalDecoderNetwork(nn.Module):
         return images.reshape(*z.shape[:-1], self.out_features)
 
     def constructor_arguments(self) -> dict[str, Any]:
-        """Return the arguments of the constructor that are no attributes, for `priory.save`."""
+        """Return the constructor arguments that are not attributes, for `priory.save`."""
         activations, convolutions = zip(*self.convolutions, strict=True)
         return _convolutional_arguments(convolutions, activations) | {
             "channels": tuple(convolution.in_channels for convolution in convolutions)

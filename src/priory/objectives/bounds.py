@@ -40,7 +40,7 @@ def elbo(
         log p(x) >= E_q(z|x) [log p(x|z)] - KL(q(z|x) || p(z))
 
     Args:
-        model: answers `encode`, `latent_prior` and `decode`, as a `VAE` does.
+        model: has the methods `encode`, `latent_prior` and `decode`, as a `VAE` has.
         x: data, (*batch, D).
         num_samples: draws from q(z|x) per datum.
         prior: p(z), if it has been evaluated already; `model.latent_prior()` by default.
@@ -150,7 +150,7 @@ def importance_weighted_bound(
     All samples are in memory at once, for training; `priory.log_likelihood` streams them.
 
     Args:
-        model: answers `encode`, `latent_prior` and `decode`, as a `VAE` does.
+        model: has the methods `encode`, `latent_prior` and `decode`, as a `VAE` has.
         x: data, (*batch, D).
         num_samples: S.
         prior: p(z), if it has been evaluated already.

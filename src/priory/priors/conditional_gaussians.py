@@ -53,7 +53,7 @@ class ConditionalMixtureOfGaussians(ConditionalPrior):
         return self.prior.latent_dim
 
     def constructor_arguments(self) -> dict[str, Any]:
-        """Return the arguments of the constructor that are no attributes, for `priory.save`."""
+        """Return the constructor arguments that are not attributes, for `priory.save`."""
         return {"context_dim": self.logit_slopes.shape[1]}
 
     def forward(  # type: ignore[override]

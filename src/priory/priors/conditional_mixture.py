@@ -56,8 +56,8 @@ class ConditionalMixturePrior(PriorOfAnother, ConditionalPrior):
         """p(z | c), with the context's batch shape, or () if the weights do not depend on it.
 
         Raises:
-            TypeError: there is no context, or no encoder though the components need one.
             TypeError: there is no context, or the components need an encoder and there is none.
+            ValueError: the context has another width.
         """
         joint = self.joint(encoder)
         return Mixture(self.log_weights(require_context(self, context)), joint.components) if self.weights else joint

@@ -102,7 +102,7 @@ class ComponentCovariates(Covariates):
         self.free = nn.Parameter(torch.cat(parts, 1))
 
     def constructor_arguments(self) -> dict[str, Any]:
-        """Return the arguments of the constructor that are no attributes, for `priory.save`."""
+        """Return the constructor arguments that are not attributes, for `priory.save`."""
         return {"start": self.values(self.free.detach())}
 
     def logits(self, prior: MixturePrior) -> Float[Tensor, "component context"]:

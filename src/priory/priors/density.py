@@ -63,7 +63,7 @@ class DensityPrior(Prior):
         return ModuleDensity(self.density, self.latent_dim)
 
     def constructor_arguments(self) -> dict[str, Any]:
-        """Return the arguments of the constructor that are no attributes, for `priory.save`."""
+        """Return the constructor arguments that are not attributes, for `priory.save`."""
         return {"density": self.density if hasattr(self, "density") else self()}
 
     def extra_repr(self) -> str:

@@ -63,7 +63,7 @@ class GridPrior(MixturePrior):
         return tuple(map(len, sides)) if torch.equal(product, self.nodes) else (len(self.nodes),)
 
     def constructor_arguments(self) -> dict[str, Any]:
-        """Return the arguments of the constructor that are no attributes, for `priory.save`."""
+        """Return the constructor arguments that are not attributes, for `priory.save`."""
         return {"grid": self.nodes}
 
     def extra_repr(self) -> str:

@@ -123,7 +123,7 @@ class GTMVampPrior(GridPrior):
         return True
 
     def constructor_arguments(self) -> dict[str, Any]:
-        """Return the arguments of the constructor that are no attributes, for `priory.save`."""
+        """Return the constructor arguments that are not attributes, for `priory.save`."""
         feature_range = self.feature_range
         return super().constructor_arguments() | {
             "low": feature_range.low,

@@ -24,7 +24,7 @@ class VampPrior(MixturePrior):
         learn_weights: learned mixing weights, or uniform ones as in the paper.
 
     Raises:
-        TypeError: pseudo_inputs is no tensor.
+        TypeError: pseudo_inputs is not a tensor.
         ValueError: pseudo_inputs has no rows or leaves the range.
 
     Reference: Tomczak & Welling 2018, arXiv:1705.07120, eq. 9.
@@ -93,7 +93,7 @@ class VampPrior(MixturePrior):
             **options: further arguments of a subclass's constructor.
 
         Raises:
-            TypeError: x is no tensor.
+            TypeError: x is not a tensor.
             ValueError: x is empty, or initialize is unknown.
         """
         require_tensor("x", x)
@@ -109,7 +109,7 @@ class VampPrior(MixturePrior):
         return self.feature_range.constrain(self.raw_pseudo_inputs)
 
     def constructor_arguments(self) -> dict[str, Any]:
-        """Return the arguments of the constructor that are no attributes, for `priory.save`."""
+        """Return the constructor arguments that are not attributes, for `priory.save`."""
         learned = isinstance(self.raw_pseudo_inputs, nn.Parameter)
         return {"low": self.feature_range.low, "high": self.feature_range.high, "learn_pseudo_inputs": learned}
 

@@ -41,7 +41,7 @@ class VampPriorMixture(VampPrior):
         learn_weights: learned mixing weights, or uniform ones.
 
     Raises:
-        TypeError: pseudo_inputs is no tensor.
+        TypeError: pseudo_inputs is not a tensor.
         ValueError: an argument is not positive, or pseudo_inputs has no rows or leaves the range.
 
     Reference: Stirn & Knowles 2024, arXiv:2402.04412, with the code of the authors (`priors.py`).

@@ -1,4 +1,4 @@
-"""The numbers of a model by their names: its parameters and buffers."""
+"""The numbers of a model by name: its parameters and buffers."""
 
 from collections.abc import Mapping
 
@@ -6,12 +6,12 @@ from torch import Tensor, nn
 
 from priory._support.messages import first_few
 
-ARGUMENTS = "arguments/"  # names of tensors that a constructor gets and the model does not keep
-CONSTANTS = "constants/"  # names of buffers that are not part of the model's `state_dict`
+ARGUMENTS = "arguments/"  # prefix of tensors that a constructor gets and the model does not keep
+CONSTANTS = "constants/"  # prefix of buffers that are not part of the model's `state_dict`
 
 
 def numbers_of(model: nn.Module) -> dict[str, Tensor]:
-    """All parameters and buffers; the names of buffers that no state_dict has begin with `CONSTANTS`."""
+    """Return all parameters and buffers; names of buffers outside of the state_dict begin with `CONSTANTS`."""
     kept = model.state_dict().keys()
     numbers = {
         **dict(model.named_parameters(remove_duplicate=False)),
@@ -21,10 +21,10 @@ def numbers_of(model: nn.Module) -> dict[str, Tensor]:
 
 
 def put_numbers(model: nn.Module, tensors: Mapping[str, Tensor], shared: Mapping[str, str]) -> None:
-    """Give a model its numbers, on its device and in their dtypes.
+    """Load numbers into a model, on its device and in its dtypes.
 
     Raises:
-        ValueError: they are those of another model.
+        ValueError: they belong to another model.
     """
     stored = {name: tensor for name, tensor in tensors.items() if not name.startswith(ARGUMENTS)}
     stored |= {name: tensors[first] for name, first in shared.items()}

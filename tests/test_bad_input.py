@@ -226,7 +226,7 @@ FILES: list[tuple[str, bytes, str]] = [
     (
         "same.csv",
         b"a,b\n" + b"0,0\n" * 20,
-        "got 2 columns that are constant ('a' = 0, 'b' = 0); there is nothing to learn",
+        "got 2 constant columns ('a' = 0, 'b' = 0); there is nothing to learn",
     ),
     ("wide.npy", saved(MATRIX).replace(b"(40, 4)", b"(1, 160)"), "wide.npy: expected a complete NumPy file"),
     *[(f"empty.{ending}", b"", f"empty.{ending}: expected ") for ending in (*FORMATS, "idx", "idx.gz")],
@@ -716,7 +716,7 @@ def test_a_model_of_many_columns_is_refused_before_training(ending, little_memor
     )
     said = refused("fit", f"wide.{ending}", "--out", "out")
     assert "training a model of 10393636 weights: would take about 748 MB of memory" in said
-    cure = "take a smaller model (--set model.hidden=[64]), or drop columns (--drop)"
+    cure = "use a smaller model (--set model.hidden=[64]), or drop columns (--drop)"
     assert f"this machine has 40 MB free; {cure}" in said
 
 
@@ -784,5 +784,5 @@ def test_a_million_columns(capsys, monkeypatch, tmp_path):
     assert run_cli("fit", "wide.npy", "--set", "model.hidden=[256]", "--out", "out") == 2
     said = capsys.readouterr().err
     assert "training a model of " in said
-    assert "of memory, this machine has 5 GB free; take a smaller model (--set model.hidden=[64])" in said
+    assert "of memory, this machine has 5 GB free; use a smaller model (--set model.hidden=[64])" in said
     assert [path.name for path in tmp_path.iterdir()] == ["wide.npy"]

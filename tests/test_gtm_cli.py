@@ -91,7 +91,7 @@ def test_fit_says_what_it_found_and_writes_a_whole_run(table, run, rows, done, t
     assert f"missing: {missing} of 1000 cells, {missing / 1000:.1%}; the likelihood integrates over them" in said
     assert "1 column has one value in all training rows ('same' = 7.5)" in said
     assert "1 column has no value in any training row ('none')" in said
-    assert "columns: standardized (so that no column's unit counts" in said
+    assert "columns: standardized (so that units do not matter" in said
     assert "EM converged after" in said
     assert "next: priory map again --out map.csv" in said
     assert {path.name for path in run.iterdir()} == FILES
@@ -243,9 +243,9 @@ def test_digits_have_a_common_unit(digits, done):
     assert config["image_shape"] == [8, 8]
     assert json.loads((digits / "metrics.json").read_text())["knn_accuracy"]["value"] > 0.5
     said = done("gtm", "fit", "digits", "--standardize", *QUICK, "--out", "standardized")
-    assert "columns: standardized (as asked)" in said
+    assert "columns: standardized (as requested)" in said
     assert "3 columns have one value in all training rows" in said
-    assert "columns: not standardized (as asked)" in done(
+    assert "columns: not standardized (as requested)" in done(
         "gtm", "fit", "digits", "--raw", "--set", "model.batch_size=300", *QUICK, "--set", "model.tol=0", "--out", "raw"
     )
 

@@ -269,7 +269,7 @@ def test_a_fit_that_did_not_end_begins_again(table, run, refused, done, monkeypa
     shutil.copytree(run, "run")
     (tmp_path / "run" / "model.safetensors").unlink()
     (tmp_path / "run" / "figures" / "nodes.png").unlink()
-    again = "has no model.safetensors, because its fit did not end; give its `priory gtm fit` line again"
+    again = "has no model.safetensors, because its fit did not end; give its `priory gtm fit` command again"
     for command in (("map",), ("evaluate",), ("embed",), ("score",), ("sample",)):
         assert again in refused(*command, "run")
     done("gtm", "fit", table, *READING, *QUICK, "--out", "run")
@@ -309,7 +309,7 @@ ERRORS = [
     (("gtm", "fit", "same.csv"), "expected at least one column with different values"),
     (("gtm", "fit", "two.csv"), "expected at least 10 rows to make an 80/10/10 split"),
     (("gtm", "frob"), "there is no command frob; there are fit"),
-    (("map", "nothing"), "expected a run folder with config.json, as `priory fit ... --out RUN` leaves it"),
+    (("map", "nothing"), "expected a run folder with config.json, such as `priory fit ... --out RUN` writes"),
     (("map", "run", "two.csv", "--drop", "a"), "are missing"),
     (("map", "run", "--out", "map.xlsx"), "--out: expected a name that ends in .npz"),
     (("map", "run", "--figure", "map.txt"), "--figure: expected a name that ends in .png, .svg, .pdf"),
@@ -361,7 +361,7 @@ def test_a_damaged_configuration(change, message, run, refused, tmp_path):
 def test_a_damaged_model(run, digits, refused, tmp_path):
     shutil.copytree(run, "run")
     shutil.copy(digits / "model.safetensors", "run")
-    assert "expected a map of 4 columns on 2 axes, as config.json says, got 64 on 2" in refused("evaluate", "run")
+    assert "expected a map of 4 columns on 2 axes, like config.json, got 64 on 2" in refused("evaluate", "run")
     (tmp_path / "run" / "model.safetensors").write_text("no tensors")
     assert "expected a fitted GTM in safetensors' format, got a damaged file" in refused("map", "run")
 

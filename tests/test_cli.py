@@ -602,7 +602,7 @@ REFUSALS = [
     (("fit", "digits", "--seed", str(10**30)), "seed"),
     (("fit", "digits", "--devices", "two"), "devices"),
     (("fit", "digits", "--accelerator", "abacus"), "accelerator"),
-    (("fit", "--resume"), "holds no run yet; give DATA"),
+    (("fit", "--resume"), "has no run yet; give DATA"),
     (("fit",), "DATA: expected a file or an embedded data set"),
 ]
 

@@ -55,7 +55,7 @@ class Moments(NamedTuple):
 def numbers_of_rows(
     opened: Opened, rows: DatasetRows, total: int, num_samples: int, seed: int
 ) -> tuple[Arrays, Arrays, Arrays]:
-    """Return the columns of numbers per row, no arrays, and the sums and sample for the metrics of all parts."""
+    """Return columns of numbers per row, an empty dict of arrays, and the sums and sample for merged metrics."""
     numbers = opened.jobs.row_numbers(opened.model, rows, num_samples, seed)
     codes = opened.jobs.embed(opened.model, rows).get("z_mean", np.empty((len(rows), 0)))
     lots = np.array([row_seed(0, f"sample {each}") for each in rows.ids])

@@ -98,7 +98,7 @@ def require_free(job: PartsJob, parts: Sequence[Part]) -> None:
             f"--out {out}: expected a folder for one output per part, got the file {str(blocking)!r}; {ANOTHER_FOLDER}"
         )
     if any(out == part.source.parent for part in parts):
-        raise ValueError(f"--out {out}: expected another folder than that of the parts; {ANOTHER_FOLDER}")
+        raise ValueError(f"--out {out}: expected a folder other than the folder of the parts; {ANOTHER_FOLDER}")
     record = _record(out)
     if record is None:
         if out.is_dir() and any(out.iterdir()):

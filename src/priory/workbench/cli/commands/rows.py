@@ -29,7 +29,7 @@ def sample_run(
     out, _ = output_of(open_run(path), None, out, "samples.npz", False, {}, safe)
     context = context_given(open_run(path), given)
     run, model, jobs = opened_model(path, device)
-    require_memory(SAMPLE_BYTES * number * len(run.columns), f"-n {number}: {number} samples", "take fewer at a time")
+    require_memory(SAMPLE_BYTES * number * len(run.columns), f"-n {number}: {number} samples", "draw fewer at a time")
     chosen = {} if context is None else {"context": context}
     x = run.restored(jobs.sample(model, number, seed, mean, **chosen)).numpy()
     ids = np.array([f"sample-{i}" for i in range(number)])

@@ -91,7 +91,7 @@ def test_sparse_matrices_with_missing_values(refused, tmp_path):
 
 
 SUPPORT = [
-    ("bernoulli", MATRIX, "expected only 0 and 1 (--binarize makes them from gray values) for"),
+    ("bernoulli", MATRIX, "expected only 0 and 1 (--binarize draws them from gray values) for"),
     ("bernoulli", np.arange(160).reshape(ROWS, 4) % 5, "got integers 0..4"),
     ("categorical", MATRIX, "expected integers from 0 up for"),
     (
@@ -226,7 +226,7 @@ FILES: list[tuple[str, bytes, str]] = [
     (
         "same.csv",
         b"a,b\n" + b"0,0\n" * 20,
-        "got 2 columns that are constant ('a' = 0, 'b' = 0); there is nothing to learn",
+        "got 2 constant columns ('a' = 0, 'b' = 0); there is nothing to learn",
     ),
     ("wide.npy", saved(MATRIX).replace(b"(40, 4)", b"(1, 160)"), "wide.npy: expected a complete NumPy file"),
     *[(f"empty.{ending}", b"", f"empty.{ending}: expected ") for ending in (*FORMATS, "idx", "idx.gz")],
@@ -292,7 +292,7 @@ def test_folders_that_are_no_run(command, refused, tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("x")
     for path in ("nowhere", "folder", "file"):
-        assert f"{path}: expected a run folder with config.json, as `priory fit ... --out RUN` leaves it" in refused(
+        assert f"{path}: expected a run folder with config.json, such as `priory fit ... --out RUN` writes" in refused(
             command, path
         )
 
@@ -421,7 +421,7 @@ OPTIONS: list[tuple[tuple[object, ...], str]] = [
     ((*FIT, "--network", "conv", "--drop", "x0"), "--network conv: expected images"),
     (
         (*FIT, "--prior", "vamp", "--components", 1001),
-        "--components 1001: expected at most 1000, as many as there are training rows",
+        "--components 1001: expected at most 1000, the number of training rows",
     ),
 ]
 
@@ -471,9 +471,9 @@ CONFIGURATIONS: list[tuple[str, object, str]] = [
     ("facts.num_inputs", 3, "expected facts.num_inputs to be the number of columns that are not constant, 4, got 3"),
     ("facts.image_shape", [3], "facts.image_shape"),
     ("columns", "abc", "columns: expected a list, got 'abc'"),
-    ("constants", {"z": 1.0}, "put the file back"),
+    ("constants", {"z": 1.0}, "restore the file that `priory fit` wrote"),
     ("binarize_scale", "x", "binarize_scale: expected a number, got 'x'"),
-    ("settings.data.source", "/nowhere/x.csv", "its data, /nowhere/x.csv, are not there any more; put the file back"),
+    ("settings.data.source", "/nowhere/x.csv", "its data, /nowhere/x.csv, do not exist any more; put the file back"),
     ("settings.data.source", "/etc/passwd", "passwd: expected a file whose name ends in"),
 ]
 
@@ -565,7 +565,7 @@ def test_data_that_changed_since(done, refused, tmp_path):
     write(tmp_path / "data.csv", np.concatenate([MATRIX, MATRIX]))
     assert "data.csv: expected the 40 rows that own was trained with, got 80" in refused("evaluate", "own")
     (tmp_path / "data.csv").unlink()
-    assert "are not there any more; put the file back" in refused("fit", "--resume", "--out", "own")
+    assert "do not exist any more; put the file back" in refused("fit", "--resume", "--out", "own")
 
 
 def test_a_damaged_comparison(done, refused, tmp_path):
@@ -716,7 +716,7 @@ def test_a_model_of_many_columns_is_refused_before_training(ending, little_memor
     )
     said = refused("fit", f"wide.{ending}", "--out", "out")
     assert "training a model of 10393636 weights: would take about 748 MB of memory" in said
-    cure = "take a smaller model (--set model.hidden=[64]), or drop columns (--drop)"
+    cure = "use a smaller model (--set model.hidden=[64]), or drop columns (--drop)"
     assert f"this machine has 40 MB free; {cure}" in said
 
 
@@ -784,5 +784,5 @@ def test_a_million_columns(capsys, monkeypatch, tmp_path):
     assert run_cli("fit", "wide.npy", "--set", "model.hidden=[256]", "--out", "out") == 2
     said = capsys.readouterr().err
     assert "training a model of " in said
-    assert "of memory, this machine has 5 GB free; take a smaller model (--set model.hidden=[64])" in said
+    assert "of memory, this machine has 5 GB free; use a smaller model (--set model.hidden=[64])" in said
     assert [path.name for path in tmp_path.iterdir()] == ["wide.npy"]

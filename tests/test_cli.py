@@ -587,7 +587,7 @@ REFUSALS = [
     (("fit", "digits", "--likelihood", "poisson"), "--likelihood: unknown likelihood 'poisson'"),
     (
         ("fit", "digits", "--likelihood", "bernoulli"),
-        "digits: expected only 0 and 1 (--binarize makes them from gray values) for --likelihood bernoulli",
+        "digits: expected only 0 and 1 (--binarize draws them from gray values) for --likelihood bernoulli",
     ),
     (("fit", "digits", "--grid", "3x4"), "--grid 3x4: expected equal sides such as 10x10"),
     (
@@ -602,7 +602,7 @@ REFUSALS = [
     (("fit", "digits", "--seed", str(10**30)), "seed"),
     (("fit", "digits", "--devices", "two"), "devices"),
     (("fit", "digits", "--accelerator", "abacus"), "accelerator"),
-    (("fit", "--resume"), "holds no run yet; give DATA"),
+    (("fit", "--resume"), "has no run yet; give DATA"),
     (("fit",), "DATA: expected a file or an embedded data set"),
 ]
 
@@ -659,7 +659,7 @@ def test_a_new_file_outside_of_the_support_is_refused(command, refused, tmp_path
     command("fit", "digits", *QUICK, "--no-evaluate", "--out", tmp_path / "run")
     np.save(tmp_path / "high.npy", np.full((10, 64), 20, dtype=np.uint8))
     message = refused("score", tmp_path / "run", tmp_path / "high.npy", "--out", tmp_path / "s.csv")
-    assert "the data reach 20" in message
+    assert "got values up to 20" in message
 
 
 def test_outputs_that_cannot_be_written_are_refused_before_any_work(trained, refused, tmp_path):

@@ -122,7 +122,7 @@ def test_where_the_baseline_failed_the_table_says_that_nothing_can_be_compared()
     table = differences_table(made_up({"standard": [], "vamp": [9.0, 10.0]}))
     assert table is not None
     assert table.rows[0][:2] == ("vamp", "none in common")
-    assert table.note == "no seed has a finished run of both, so there is nothing to compare"
+    assert table.note == "no seed has finished runs of both, so there is nothing to compare"
 
 
 def test_the_tables_say_what_is_better() -> None:

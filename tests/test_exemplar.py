@@ -273,7 +273,7 @@ def left_out_of_five() -> LeaveOneOut:
 
 def test_more_exemplars_than_rows_are_refused(refused):
     said = refused("fit", "digits", "--prior", "exemplar", "--set", "model.exemplars=2000", "--out", "x")
-    assert "model.exemplars=2000: expected at most 1000, as many as there are training rows" in said
+    assert "model.exemplars=2000: expected at most 1000, the number of training rows" in said
 
 
 def test_exemplars_at_the_top_of_levels_are_the_top_codes_of_the_rows():

@@ -330,7 +330,7 @@ def test_folders_of_parts_stay_folders(here):
             ("score", "vae", "shards", "--out", "new", "--workers", 2, "--scheduler", "tcp://localhost:1"),
             "--workers, --scheduler: expected one of them",
         ),
-        (("score", "vae", "shards", "--out", "shards"), "expected another folder than that of the parts"),
+        (("score", "vae", "shards", "--out", "shards"), "expected a folder other than the folder of the parts"),
         (
             ("score", "vae", "shards", "--out", "vae"),
             "expected an empty or a new folder, or one with outputs of this job",

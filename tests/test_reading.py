@@ -170,7 +170,7 @@ def test_gaps_in_a_first_row(load):
 @pytest.mark.parametrize("header", [[2019, 2020], [150.5, 30]])
 def test_a_line_that_may_be_both_is_asked_about(header, load):
     text = table(header, VALUES[:, :2].tolist())
-    with pytest.raises(ValueError, match=r"one that may be both \(.*\); say which it is: --header .*, --no-header"):
+    with pytest.raises(ValueError, match=r"one that may be both \(.*\); give --header for names, or --no-header"):
         load(text)
     assert load(text, header=True).x.shape == (12, 2)
     assert load(text, header=False).x.shape == (13, 2)

@@ -427,5 +427,5 @@ def test_tables_failures_and_links_of_a_comparison():
     text = render_report(contents).decode()
     for shown in ("97.8 ± 0.4", "&lt;i&gt;vamp", "over seeds", "flow, seed 0: memory: &lt;none&gt;"):
         assert shown in text
-    with pytest.raises(ValueError, match="rows: expected 2 cells, as the header has, got"):
+    with pytest.raises(ValueError, match="rows: expected 2 cells, like the header, got"):
         Table("", ("a", "b"), [("only one",)])

@@ -181,7 +181,7 @@ def test_of_many_rows_the_captions_say_which_are_shown(told, capsys, monkeypatch
     must_succeed(capsys, "fit", "cells.csv", *TINY, "--prior", "gtm", "--grid", "3x3", "--out", "run")
     captions = {picture.title: picture.caption for picture in told[0].pictures}
     assert "(means of q(z | x)) of the first 5 of the 8 test rows" in captions["The prior"]
-    assert "of 30 of the 80 rows" in captions["The first label over the map"]
+    assert "from 30 of the 80 rows" in captions["The first label over the map"]
 
 
 def test_every_metric_has_a_sentence_that_says_how_to_read_it():

@@ -9,7 +9,7 @@ from priory.workbench.data.summary import Summary
 RULE = """\
 The first rule that fits the values decides.
 1. Only 0 and 1 (or --binarize): bernoulli.
-2. Integers 0..31: categorical. If not an image, and sparse or under 20 % non-zero: negative-binomial, ambiguous.
+2. Integers 0..31: categorical. If no image, and stored sparse or under 20 % non-zero: negative-binomial, ambiguous.
 3. Integers 0..255, an image or with 255 as the highest value and stored dense: discretized-logistic.
 4. Integers from 0 up: negative-binomial. Ambiguous if over half are non-zero, or an image, or 0..255 stored dense.
 5. Real values 0..1, an image or 10 % of them exactly 0 or 1: gaussian, ambiguous (gray values? --binarize dynamic).

@@ -25,12 +25,12 @@ from priory.workbench.models import priors
 from priory.workbench.models.facts import Features
 from priory.workbench.settings.networks import NETWORKS
 
-IMAGE_FEATURES = 256  # numbers that a network of images gives for the encoder to read beside the context
+IMAGE_FEATURES = 256  # outputs of a network of images, which the encoder reads together with the context
 CONTEXT_HIDDEN = 64  # width of the network of a context with quantities
 
 
 def build_encoder(settings: Any, num_inputs: int, context_dim: int, image_shape: Any) -> ConditionalEncoder:
-    """The encoder of rows and their context; a network of images reads the image alone."""
+    """Build the encoder of rows and context; a convolutional network reads only the image."""
     part, outputs = NETWORKS[settings.networks[0]], 2 * settings.latent_dim
     build = located(part.encoder)
     if part.needs_images:
@@ -42,12 +42,12 @@ def build_encoder(settings: Any, num_inputs: int, context_dim: int, image_shape:
 
 
 def build_standard(settings: Any, features: Features) -> StandardNormal:
-    """The standard normal of all contexts."""
+    """Build the standard normal, the same for all contexts."""
     return priors.build_standard(settings, features)
 
 
 def build_mog(settings: Any, features: Features) -> Prior:
-    """A mixture of Gaussians that depends on the context: linearly on categories, by a perceptron on quantities."""
+    """Build a mixture of Gaussians that depends linearly on categories, and by a perceptron on quantities."""
     mixture = priors.build_mog(settings, features)
     if not settings.prior_condition:
         return mixture
@@ -59,7 +59,7 @@ def build_mog(settings: Any, features: Features) -> Prior:
 
 
 def build_vamp(settings: Any, features: Features) -> ConditionalMixturePrior:
-    """A VampPrior whose pseudo-inputs have covariates: those of the rows that they start from, or the mean."""
+    """Build a VampPrior whose pseudo-inputs have covariates, initially those of their rows, or the mean."""
     prior, context = priors.build_vamp(settings, features), features.context
     assert context is not None
     start = context.mean(0).expand(settings.components, -1)
@@ -74,18 +74,18 @@ def build_vamp(settings: Any, features: Features) -> ConditionalMixturePrior:
 
 
 def build_gtm(settings: Any, features: Features) -> Prior:
-    """A GTM prior with p(u | c) on its grid."""
+    """Build a GTM prior with p(u | c) on its grid."""
     prior = priors.build_gtm(settings, features)
     return _on_grid(prior, settings, features) if settings.prior_condition else prior
 
 
 def build_gtm_vamp(settings: Any, features: Features) -> Prior:
-    """A GTM-VampPrior with p(u | c) on its grid, whose pseudo-inputs have covariates."""
+    """Build a GTM-VampPrior with p(u | c) on its grid and covariates of its pseudo-inputs."""
     return _on_grid(priors.build_gtm_vamp(settings, features), settings, features)
 
 
 def build_flow(settings: Any, features: Features) -> Prior:
-    """A flow of affine couplings whose networks read the context."""
+    """Build a flow of affine couplings whose networks read the context."""
     if not settings.prior_condition:
         return priors.build_flow(settings, features)
     sizes = settings.latent_dim, sum(features.context_sizes)
@@ -93,13 +93,13 @@ def build_flow(settings: Any, features: Features) -> Prior:
 
 
 def _on_grid(prior: GridPrior, settings: Any, features: Features) -> ConditionalMixturePrior:
-    """The same grid for all contexts; p(c | u) starts as p(c) of the rows at all places."""
+    """Make a prior on a grid conditional: all contexts share the grid, and initially p(c | u) = p(c) everywhere."""
     assert features.context is not None
     sizes = features.context_sizes
     network = priors.grid_network(settings, sum(sizes))
     last: Any = network[-1]
     last.weight.data.zero_()
-    least = 0.5 / len(features.context)  # of a share, if a category is missing among these rows
+    least = 0.5 / len(features.context)  # minimum share, for a category that these rows lack
     parts = features.context.mean(0).split(sizes)
     start = torch.cat([part if len(part) == 1 else part.clamp(min=least).log() for part in parts])
     priors.set_constant(network, start)

@@ -12,7 +12,7 @@ from priory._support.settings import NumbersAreNotTruthValues, what_is_wrong
 _MOST_ERRORS = 5  # in one message
 SETTINGS = "settings"  # the origin, in messages, of settings on the command line; other trees come from files
 
-# No machine holds more, and torch can still count the product of two sizes.
+# No machine has memory for more, and the product of two sizes still fits torch's integers.
 Size = Annotated[int, Field(ge=1, le=10**9)]
 Tree = Mapping[str, Any]
 Kind = TypeVar("Kind", bound=BaseModel)

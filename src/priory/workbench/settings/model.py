@@ -184,7 +184,7 @@ def prior_settings(model: ModelSettings) -> set[str]:
 
 
 def stands_on(model: ModelSettings, below: ModelSettings) -> bool:
-    """Whether the prior of a model builds on the prior of another model, with the same settings.
+    """Return whether the prior of a model builds on the prior of another model, with the same settings.
 
     >>> mog = ModelSettings(prior="mog", components=5)
     >>> [stands_on(ModelSettings(prior="resampled", base_prior="mog", components=k), mog) for k in (5, 6)]

@@ -136,7 +136,7 @@ def _find_what_is_done(comparison: Comparison, plan: dict[Cell, RunSettings], ou
             comparison.finished[cell] = finished
             continue
         if folder.is_dir():
-            with sole_writer(folder):  # refuses if another process holds it
+            with sole_writer(folder):  # raises an error if another process has locked it
                 pass
         if not (folder / CONFIG).exists():
             vae_jobs.require_free(folder)

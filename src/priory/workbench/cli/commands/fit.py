@@ -83,7 +83,7 @@ def _run_to_fit(request: FitRequest) -> Iterator[tuple[Run, Dataset, AnyVAE | No
             yield *_resumed(out, request.given, request.assignments), None
         return
     if request.given["data.source"] is None:
-        raise ValueError(f"--resume: {out} holds no run yet; give DATA to begin one, or check --out")
+        raise ValueError(f"--resume: {out} has no run yet; give DATA to begin one, or check --out")
     with vae_jobs.new_run(request.settings, out, request.dataset, typed()) as new:
         _say_what_was_found(new.run, new.dataset, new.proposal)
         yield new.run, new.dataset, new.vae

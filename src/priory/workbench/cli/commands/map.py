@@ -13,7 +13,7 @@ from priory.workbench.cli.commands.printing import note_rows
 from priory.workbench.cli.commands.rows import output_of, own_splits
 from priory.workbench.cli.terminal import row_progress, say
 from priory.workbench.data import Dataset, write_rows
-from priory.workbench.jobs.rows import MAP_SEED, kept, predictions, rows_with_labels
+from priory.workbench.jobs.rows import MAP_SEED, predictions, rows_with_labels, split_and_labels
 from priory.workbench.pictures.maps import draw_map, some_rows
 from priory.workbench.runs.kinds import open_run
 from priory.workbench.runs.outputs import check_place
@@ -58,7 +58,7 @@ def map_run(
     columns = {name: column.numpy() for name, column in drawn.places.columns().items()} | {"log_likelihood": scores}
     columns |= predictions(TopographicMap(surface, known), known, drawn, predict) if known is not None else {}
     if copied["template"] is None:
-        columns = kept(rows, own_splits(run, data), taken=("id", "ids", *columns)) | columns
+        columns = split_and_labels(rows, own_splits(run, data), taken=("id", "ids", *columns)) | columns
     places = drawn.places.place.numpy()
     arrays = {"map": places} if out.suffix == ".h5ad" else {}  # scanpy plots from obsm
     write_rows(out, ids=rows.ids, columns=columns, arrays=arrays, **copied)

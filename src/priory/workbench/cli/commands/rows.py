@@ -15,7 +15,7 @@ from priory.workbench.cli.commands.printing import note_rows
 from priory.workbench.cli.terminal import row_progress, say
 from priory.workbench.data import TEXT_OPTIONS, Dataset, TextOptions, check_output, write_rows
 from priory.workbench.data.shards import same_files
-from priory.workbench.jobs.rows import imputed, kept, labels_of
+from priory.workbench.jobs.rows import imputed, labels_of, split_and_labels
 from priory.workbench.runs.folder import RunFolder
 from priory.workbench.runs.kinds import open_run
 from priory.workbench.runs.outputs import check_place
@@ -29,7 +29,7 @@ def sample_run(
     out, _ = output_of(open_run(path), None, out, "samples.npz", False, {}, safe)
     context = context_given(open_run(path), given)
     run, model, jobs = opened_model(path, device)
-    require_memory(SAMPLE_BYTES * number * len(run.columns), f"-n {number}: {number} samples", "take fewer at a time")
+    require_memory(SAMPLE_BYTES * number * len(run.columns), f"-n {number}: {number} samples", "draw fewer at a time")
     chosen = {} if context is None else {"context": context}
     x = run.restored(jobs.sample(model, number, seed, mean, **chosen)).numpy()
     ids = np.array([f"sample-{i}" for i in range(number)])
@@ -83,7 +83,7 @@ def embed_run(
     run, model, jobs = opened_model(path, device)
     rows = chosen_rows(run, data, reading, Dataset.all_rows)
     arrays = jobs.embed(model, rows)
-    columns = {} if copied["template"] else kept(rows, own_splits(run, data), taken=("id", "ids", *arrays))
+    columns = {} if copied["template"] else split_and_labels(rows, own_splits(run, data), taken=("id", "ids", *arrays))
     write_rows(out, ids=rows.ids, columns=columns, arrays=arrays, **copied)
     what = ", ".join(f"{name} {values.shape}" for name, values in arrays.items())
     say(f"{len(rows)} rows ({what}): {out}")
@@ -115,7 +115,7 @@ def score_run(
         scores = jobs.score(model, rows, num_samples, seed, progress=progress)
     columns = {"log_likelihood": scores}
     if copied["template"] is None:
-        columns |= kept(rows, own_splits(run, data), taken=("id", "ids", "log_likelihood"))
+        columns |= split_and_labels(rows, own_splits(run, data), taken=("id", "ids", "log_likelihood"))
     write_rows(out, ids=rows.ids, columns=columns, **copied)
     lowest = ", ".join(f"{rows.ids[i]} ({scores[i]:.1f})" for i in np.argsort(scores)[:5])
     say(f"{len(rows)} rows scored: {out}")

@@ -97,7 +97,7 @@ def _require_whole_rows(path: Path, layout: Layout) -> None:
     line, row = _first_row(path, layout, lambda row: len(row) != expected)
     if not row:
         return
-    cure = "correct this line, or put text that holds the delimiter in quotation marks"
+    cure = "correct this line, or put text with the delimiter in quotation marks"
     if row[0].startswith("#"):
         cure = "remove this line, which looks like a comment"
     if layout.open_end and len(row) == expected - 1:

@@ -57,7 +57,7 @@ def check_content(path: Path) -> int:
         file.visititems(check_node)
     if outside:
         raise ValueError(
-            f"{path.name}: expected an .h5ad file that holds its values, got links to other files ({listed(outside)}); "
-            "write it again with anndata"
+            f"{path.name}: expected an .h5ad file that contains its values, got links to other files "
+            f"({listed(outside)}); write it again with anndata"
         )
     return sum(sizes)

@@ -96,7 +96,7 @@ def _is_name(text: str) -> bool:
 
 
 def _only_kinds(column: Row) -> bool:
-    """Return whether every text of a column occurs at least twice, so that another text is hardly one more category."""
+    """Return whether every text of a column occurs at least twice; if so, a new text is probably no category."""
     return len(column) >= _ROWS_FOR_KINDS and min(Counter(column).values()) > 1
 
 
@@ -132,18 +132,18 @@ def _far(values: Numbers, rows: np.ndarray) -> bool:
 
 
 def _is_even(values: Numbers) -> bool:
-    """Whether numbers form an arithmetic series of at least three members."""
+    """Return whether numbers form an arithmetic series of at least three members."""
     steps = np.diff(values)
     return len(steps) >= 2 and steps[0] != 0 and bool(np.allclose(steps, steps[0], rtol=1e-6, atol=0))
 
 
 def _are_years(values: Numbers) -> bool:
-    """Whether numbers are different years, in order."""
+    """Return whether numbers are distinct years in ascending order."""
     whole = (values == np.rint(values)) & (values >= _YEARS[0]) & (values <= _YEARS[1])
     return len(values) >= 2 and bool(whole.all() and (np.diff(values) > 0).all())
 
 
 def _is_sorted(values: Numbers) -> bool:
-    """Whether at least five numbers increase strictly, or decrease strictly."""
+    """Return whether at least five numbers increase strictly, or decrease strictly."""
     steps = np.diff(values)
     return len(steps) >= 4 and bool((steps > 0).all() or (steps < 0).all())

@@ -1,4 +1,4 @@
-"""Matrices of data: a NumPy array or a scipy CSR matrix, in the smallest dtype that holds the values."""
+"""Matrices of data: a NumPy array or a scipy CSR matrix, in the smallest dtype that represents the values."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _TESTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"missing": np.isnan, "i
 
 
 def is_sparse(matrix: Matrix) -> bool:
-    """Whether it is a sparse matrix in memory."""
+    """Return whether it is a sparse matrix in memory."""
     return not isinstance(matrix, np.ndarray) and not is_stored(matrix)
 
 
 def is_stored(matrix: Matrix) -> bool:
-    """Whether it is a `StoredMatrix`, which stays in its files."""
+    """Return whether it is a `StoredMatrix`, which stays in its files."""
     return hasattr(matrix, "bounds")
 
 

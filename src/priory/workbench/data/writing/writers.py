@@ -156,7 +156,7 @@ def _check(path: Path, template: Path | None, ids: np.ndarray, columns: Columns,
     id_name = "ids" if suffix == ".npz" else "id"
     if template is None and id_name in written:
         raise ValueError(
-            f"columns, arrays: expected other names than {id_name!r}, which holds the ids in {path.name!r}; rename it"
+            f"columns, arrays: expected names other than {id_name!r}, the name of the ids in {path.name!r}; rename it"
         )
     if double := sorted({name for name in written if written.count(name) > 1}):
         raise ValueError(f"columns, arrays: expected different names, got {', '.join(double)} twice; rename one")

@@ -173,7 +173,7 @@ def test_too_few_samples_and_rows_of_training_are_noted(here, capsys, monkeypatc
     assert run_cli("evaluate", "own", "--out", "parts", "--samples", 4) == 0
     said = capsys.readouterr().err
     assert "these metrics cover all rows of the run" in said
-    assert "half of the rows have at most 1.5 effective samples, at 4 a row" in said
+    assert "half of the rows have at most 1.5 effective samples, at 4 samples a row" in said
     assert "(--samples 32)" in said
 
 

@@ -30,7 +30,7 @@ package: $(READY)
 	$(BIN)/check-wheel-contents dist/*.whl
 
 # The site, docs/_build/html/index.html. Warnings are errors, so a dead link is one. The tutorials run, and run again only
-# if their code has changed; PRIORY_DOCS_EXECUTE=off shows them without outputs.
+# if their code has changed; PRIORY_DOCS_EXECUTE=off shows them without outputs, PRIORY_DOCS_EXECUTE=one runs one.
 docs: $(READY)
 	$(BIN)/python -m sphinx -W --keep-going --quiet -b html docs docs/_build/html
 

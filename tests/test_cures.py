@@ -68,7 +68,7 @@ DECODERS = {
     "tensor": (
         lambda logits: logits,
         TypeError,
-        r"got Tensor; of logits .*Independent\(torch\.distributions\.Bernoulli",
+        r"got Tensor; for logits .*Independent\(torch\.distributions\.Bernoulli",
     ),
     "pair": (lambda logits: (logits, logits), TypeError, r"decode: expected a distribution p\(x\|z\), got a tuple"),
     "bernoulli": (

@@ -112,8 +112,8 @@ class Walk:
         self.center = None if direct else components.center
         self._workspace: Tensor | None = None
         self._block: tuple[slice, ComponentBlock] | None = None  # the block of components, if there is only one
-        kept = KEPT if len(components.loc) > self.sizes.components else KEPT_IN_CACHE
-        self._kept = prepare_points(z, self.center, shift, row) if z.numel() <= kept else None
+        most = KEPT if len(components.loc) > self.sizes.components else KEPT_IN_CACHE
+        self._kept = prepare_points(z, self.center, shift, row) if z.numel() <= most else None
 
     def again(self, row: Float[Tensor, " point"]) -> "Walk":
         """Return the same walk with its prepared points and a factor for each point."""
@@ -211,8 +211,8 @@ class Pair:
             sums.pull[rows].addmm_(r, products.slopes)
         else:
             sums.pull[rows].index_add_(0, self._precise, r[self._precise] @ products.slopes)
-            found = self._differences.gradient_of_points(self._points.z[direct], r[direct], self._row[direct])
-            sums.direct[rows].index_add_(0, direct, found)
+            gradient = self._differences.gradient_of_points(self._points.z[direct], r[direct], self._row[direct])
+            sums.direct[rows].index_add_(0, direct, gradient)
 
     def add_to_components(self, r: Float[Tensor, "point component"], sums: "ComponentSums") -> None:
         """Add to the components' gradients the part that comes from these points, with the weights r."""
@@ -260,11 +260,11 @@ class PointSums:
         z, center, row = self._walk.z, self._walk.center, self._walk.row
         if center is None or row is None:
             return self.direct.to(z.dtype)
-        found = gradient_of_points(self.pull, z - center, row)
+        total = gradient_of_points(self.pull, z - center, row)
         if self._direct is not None:
             # z - c may be infinite or NaN if all parts come from differences.
-            found = torch.where(self.pull.any(-1, keepdim=True), found, 0.0) + self._direct
-        return found.to(z.dtype)
+            total = torch.where(self.pull.any(-1, keepdim=True), total, 0.0) + self._direct
+        return total.to(z.dtype)
 
     def _zeros(self, width: int) -> Tensor:
         z = self._walk.z

@@ -65,7 +65,7 @@ class Gradients(NamedTuple):
     scale: Tensor | None = None
 
 
-class Wanted(NamedTuple):
+class Needed(NamedTuple):
     """Which gradients to compute: those of the points, those of the components."""
 
     points: bool = True

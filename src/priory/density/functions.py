@@ -15,8 +15,8 @@ from priory.density.components import (
     Differences,
     Exponentials,
     Gradients,
+    Needed,
     Products,
-    Wanted,
     gradient_of_points,
     has_float64,
     point_features,
@@ -37,15 +37,15 @@ class MixtureLogProb(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Tensor) -> Tensor:
         z, components = inputs[0], Components(*inputs[1:])
-        kept = small.log_prob(z, components) if small.is_small(z, components) else None
+        saved = small.log_prob(z, components) if small.is_small(z, components) else None
         ctx.walk = None  # the walk of the exponentials; None if they come from `small`, or are not kept
-        if kept is None:
+        if saved is None:
             walk = Walk(z, components)
-            log_sum, kept = blocked.log_prob(walk)
-            ctx.walk = None if kept is None else walk
+            log_sum, saved = blocked.log_prob(walk)
+            ctx.walk = None if saved is None else walk
         else:
-            log_sum = kept.log_sum
-        terms, reciprocal = (None, None) if kept is None else (kept.terms, kept.reciprocal)
+            log_sum = saved.log_sum
+        terms, reciprocal = (None, None) if saved is None else (saved.terms, saved.reciprocal)
         ctx.save_for_backward(*inputs, log_sum, terms, reciprocal)
         ctx.save_for_forward(*inputs)
         ctx.set_materialize_grads(False)
@@ -56,13 +56,13 @@ class MixtureLogProb(torch.autograd.Function):
         if grad is None:
             return (None,) * 4
         z, *parameters, log_sum, terms, reciprocal = ctx.saved_tensors
-        components, wanted = Components(*parameters), _wanted(ctx)
+        components, needed = Components(*parameters), _needed(ctx)
         if torch.is_grad_enabled():
-            return _cast(recorded_log_prob_gradients(grad, z, components, wanted), z, components)
-        kept = None if terms is None else Exponentials(log_sum, terms, reciprocal)
-        if kept is not None and ctx.walk is None:
-            return _cast(small.log_prob_gradients(grad, z, components, kept, wanted), z, components)
-        return blocked.log_prob_gradients(grad, ctx.walk or Walk(z, components), log_sum, kept, wanted)
+            return _cast(recorded_log_prob_gradients(grad, z, components, needed), z, components)
+        saved = None if terms is None else Exponentials(log_sum, terms, reciprocal)
+        if saved is not None and ctx.walk is None:
+            return _cast(small.log_prob_gradients(grad, z, components, saved, needed), z, components)
+        return blocked.log_prob_gradients(grad, ctx.walk or Walk(z, components), log_sum, saved, needed)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
@@ -106,10 +106,10 @@ class JointLogProb(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         z, *parameters = ctx.saved_tensors
-        components, wanted = Components(*parameters), _wanted(ctx)
+        components, needed = Components(*parameters), _needed(ctx)
         if torch.is_grad_enabled():
-            return *_cast(recorded_joint_gradients(grad, z, components, wanted), z, components), None
-        return *blocked.joint_gradients(grad, z, components, wanted), None
+            return *_cast(recorded_joint_gradients(grad, z, components, needed), z, components), None
+        return *blocked.joint_gradients(grad, z, components, needed), None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
@@ -136,7 +136,7 @@ def recorded_joint(z: Tensor, components: Components) -> Tensor:
     return Products(components, center).joint(point_features(z, center))
 
 
-def recorded_joint_gradients(r: Tensor, z: Tensor, components: Components, wanted: Wanted) -> Gradients:
+def recorded_joint_gradients(r: Tensor, z: Tensor, components: Components, needed: Needed) -> Gradients:
     """Gradients of sum_bk r_bk joint_bk by operations that autograd records."""
     r = r.to(torch.promote_types(r.dtype, torch.float32))
     row = r.new_ones(r.shape[:-1])
@@ -144,24 +144,24 @@ def recorded_joint_gradients(r: Tensor, z: Tensor, components: Components, wante
     of_components: Sequence[Tensor] = ()
     if _takes_differences(z, components):
         differences = Differences(components)
-        if wanted.points:
+        if needed.points:
             of_z = differences.gradient_of_points(z, r, row)
-        if wanted.components:
+        if needed.components:
             of_components = differences.gradients_of_components(z, r, row)
     else:
         products, features = Products(components, components.center), point_features(z, components.center)
         r = r.double()
-        if wanted.points:
+        if needed.points:
             of_z = gradient_of_points(r @ products.slopes, features[..., z.shape[-1] : 2 * z.shape[-1]], row)
-        if wanted.components:
+        if needed.components:
             of_components = products.gradients_of_components(features[..., :-1].mT @ r)
     return Gradients(of_z, *of_components)
 
 
-def recorded_log_prob_gradients(grad: Tensor, z: Tensor, components: Components, wanted: Wanted) -> Gradients:
+def recorded_log_prob_gradients(grad: Tensor, z: Tensor, components: Components, needed: Needed) -> Gradients:
     """Gradients of sum_b grad_b log p(z_b) by operations that autograd records."""
     r = _responsibilities(recorded_joint(z, components))
-    return recorded_joint_gradients(r * grad.unsqueeze(-1), z, components, wanted)
+    return recorded_joint_gradients(r * grad.unsqueeze(-1), z, components, needed)
 
 
 def _takes_differences(z: Tensor, components: Components) -> bool:
@@ -203,8 +203,8 @@ def _batched(size: int, in_dims: tuple[int | None, ...], z: Tensor, *parameters:
     return arguments[0], Components(*arguments[1:])
 
 
-def _wanted(ctx: Any) -> Wanted:
-    return Wanted(ctx.needs_input_grad[0], any(ctx.needs_input_grad[1:4]))
+def _needed(ctx: Any) -> Needed:
+    return Needed(ctx.needs_input_grad[0], any(ctx.needs_input_grad[1:4]))
 
 
 def _cast(gradients: Gradients, z: Tensor, components: Components) -> Gradients:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from priory.density.components import Components, Exponentials, Gradients, Wanted, lowest_exponent, working_dtype
+from priory.density.components import Components, Exponentials, Gradients, Needed, lowest_exponent, working_dtype
 
 SMALL = 2**16  # up to so many numbers b x k x L, this is faster than matrix products
 # Up to this L, float32 is within 1e-4 nats: log p = -q/2 - sum_l log scale_l has an error of 4e-7 q/2. If q is large
@@ -36,17 +36,17 @@ def log_prob_gradients(
     grad: Float[Tensor, " point"],
     z: Float[Tensor, "point latent"],
     components: Components,
-    found: Exponentials,
-    wanted: Wanted,
+    saved: Exponentials,
+    needed: Needed,
 ) -> Gradients:
     """Gradients of sum_b grad_b log p(z_b) from the exponentials of `log_prob`."""
-    dtype = found.terms.dtype
+    dtype = saved.terms.dtype
     z, components = z.to(dtype), components.to(dtype)
     standardized = _standardized(z, components)
-    weights = found.terms * (grad * found.reciprocal).unsqueeze(-1)
+    weights = saved.terms * (grad * saved.reciprocal).unsqueeze(-1)
     pulled = weights.unsqueeze(-1) * standardized / components.scale
-    of_z = -pulled.sum(-2) if wanted.points else None
-    if not wanted.components:
+    of_z = -pulled.sum(-2) if needed.points else None
+    if not needed.components:
         return Gradients(of_z)
     total = weights.sum(-2)
     of_scale = (pulled * standardized).sum(-3) - total.unsqueeze(-1) / components.scale

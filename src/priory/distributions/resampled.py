@@ -124,11 +124,11 @@ def log_expectation(base: Distribution, log_value: LogFunction, num_draws: int) 
     else:
         parts, log_weights = base, torch.zeros(1)
     each = max(2, num_draws // len(log_weights))
-    found = []
+    log_values_of_parts = []
     for start in range(0, each, step := max(1, DRAWS_AT_ONCE // len(log_weights))):
         z, log_ratio = _differentiable_draws(parts, min(step, each - start))
-        found.append((log_value(z) + log_ratio).reshape(len(z), -1).to(working_dtype(z.device)))
-    log_values = torch.cat(found)  # (draw, component)
+        log_values_of_parts.append((log_value(z) + log_ratio).reshape(len(z), -1).to(working_dtype(z.device)))
+    log_values = torch.cat(log_values_of_parts)  # (draw, component)
     log_weights = log_weights.to(log_values)
     log_mean = torch.logsumexp(log_values + log_weights, (0, 1)) - math.log(each)
     terms = torch.exp(log_values + log_weights - log_mean).detach()

@@ -87,13 +87,13 @@ class AggregatePosterior:
         size = len(self)
         loc, scale, log_weights = self.loc.double(), self.scale.double(), self.loc.new_zeros(size, dtype=torch.float64)
         rows = torch.arange(len(z), device=z.device).remainder(size).unsqueeze(-1)
-        found = Columns(len(z))
+        columns = Columns(len(z))
         at_once = max(1, PAIRS_AT_ONCE // size)
         for points, row in zip(z.split(at_once), rows.split(at_once), strict=True):
             joint = joint_log_prob(points.double(), log_weights, loc, scale)
             own = joint.gather(-1, row).squeeze(-1)
-            found.add([own, torch.logsumexp(joint.scatter_(-1, row, -math.inf), -1)])
-        log_q, log_others = found.all
+            columns.add([own, torch.logsumexp(joint.scatter_(-1, row, -math.inf), -1)])
+        log_q, log_others = columns.all
         return log_q, torch.logaddexp(log_q, log_others) - math.log(size), log_others - math.log(max(1, size - 1))
 
 

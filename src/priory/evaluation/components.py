@@ -74,8 +74,8 @@ def component_use(p_z: Mixture, aggregate: AggregatePosterior) -> dict[str, Esti
 
     Returns:
         `used_components`, the perplexity exp(H) of the mean responsibilities, between 1 and K; and `unused_weight`, the
-    total mixing weight of components whose mean responsibility is below a tenth of their weight. Standard errors
-    are by the bootstrap.
+        total mixing weight of components whose mean responsibility is below a tenth of their weight. Standard errors
+        are by the bootstrap.
     """
     z, weights = aggregate.points
     bootstrap = Bootstrap(len(aggregate))
@@ -86,8 +86,8 @@ def component_use(p_z: Mixture, aggregate: AggregatePosterior) -> dict[str, Esti
             weight * p_z.responsibilities(part).cpu().double()
             for weight, part in zip(weights.tolist(), rows, strict=True)
         )
-        found = bootstrap.averages(start, share)
-        averages = found if averages is None else averages + found
+        averages_of_rows = bootstrap.averages(start, share)
+        averages = averages_of_rows if averages is None else averages + averages_of_rows
     assert averages is not None
     prior_weights = p_z.log_weights.cpu().double().exp()
     return {

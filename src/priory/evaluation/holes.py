@@ -32,8 +32,8 @@ def coverage(p_z: Distribution, aggregate: AggregatePosterior) -> dict[str, Esti
     grids: list[GridNodes] = []
     if draws[0].shape[-1] <= 2:
         count = PAIRS_FOR_QUADRATURE // len(aggregate)
-        found = (grid_nodes(density, z, count) for density, z in zip(both, draws, strict=True))
-        grids = [grid for grid in found if grid is not None]
+        candidates = (grid_nodes(density, z, count) for density, z in zip(both, draws, strict=True))
+        grids = [grid for grid in candidates if grid is not None]
     if len(grids) == 2:
         nodes = [grid.z for grid in grids]
         weights = [grid.probabilities.double().unsqueeze(0) for grid in grids]

@@ -211,11 +211,11 @@ def log_likelihood(
         done += len(x)
         if progress is not None:
             progress(done)
-    found = torch.cat(parts)
+    estimates = torch.cat(parts)
     if not isinstance(rows, Frame | AnnotatedData):
-        return found
+        return estimates
     series = require("pandas", "tables", "a data frame").Series
-    return series(found.cpu().numpy(), index=ids, name="log_likelihood")
+    return series(estimates.cpu().numpy(), index=ids, name="log_likelihood")
 
 
 @torch.no_grad()

@@ -83,8 +83,8 @@ def impute(
         if bool(some.any()):
             known = given(model, None if context is None else context[some])
             with evaluation_mode(model):
-                found = _imputed(known, cast_like(batch[some], model), missing[some], num_steps, draw)
-            filled[some] = torch.where(missing[some], found.to(batch), batch[some])
+                imputed = _imputed(known, cast_like(batch[some], model), missing[some], num_steps, draw)
+            filled[some] = torch.where(missing[some], imputed.to(batch), batch[some])
         parts.append(filled)
         done += len(batch)
         if progress is not None:

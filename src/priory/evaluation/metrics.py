@@ -215,14 +215,14 @@ def evaluate(
         for x, q, p_z, estimate in _sampled(model, source, options, batch_size, None, progress):  # noqa: B007
             posteriors.add(q)
             estimates.add(estimate)
-        found = ImportanceEstimate(*(column.cpu() for column in estimates.all))
-        per_row = _per_row(found)
+        sampled = ImportanceEstimate(*(column.cpu() for column in estimates.all))
+        per_row = _per_row(sampled)
         metrics = {
             "nll": mean(per_row["nll"]),
             "bits_per_dimension": mean(per_row["nll"] / (x[0].numel() * math.log(2))),
             "effective_sample_size": median(per_row["effective_sample_size"]),
             **{name: mean(per_row[name]) for name in ("elbo", "distortion", "rate")},
-            **{name: mean(column) for name, column in _levels(found.kl_by_level).items()},
+            **{name: mean(column) for name, column in _levels(sampled.kl_by_level).items()},
             **posteriors.metrics(marginal_prior(model, source) if isinstance(model, ConditionalModel) else p_z),
             **_normalizer(p_z),
         }
@@ -280,8 +280,8 @@ def evaluate_rows(
     with evaluation_mode(model):
         for _, _, _, estimate in _sampled(model, source, options, batch_size, seed, progress):
             estimates.add(estimate)
-    found = ImportanceEstimate(*(column.cpu() for column in estimates.all))
-    return _per_row(found) | _levels(found.kl_by_level)
+    sampled = ImportanceEstimate(*(column.cpu() for column in estimates.all))
+    return _per_row(sampled) | _levels(sampled.kl_by_level)
 
 
 def _sampled(
@@ -307,13 +307,13 @@ def _sampled(
             progress(done)
 
 
-def _per_row(found: ImportanceEstimate) -> dict[str, Tensor]:
+def _per_row(estimate: ImportanceEstimate) -> dict[str, Tensor]:
     return {
-        "nll": -found.log_likelihood,
-        "effective_sample_size": found.effective_sample_size,
-        "elbo": found.reconstruction - found.kl,
-        "distortion": -found.reconstruction,
-        "rate": found.kl,
+        "nll": -estimate.log_likelihood,
+        "effective_sample_size": estimate.effective_sample_size,
+        "elbo": estimate.reconstruction - estimate.kl,
+        "distortion": -estimate.reconstruction,
+        "rate": estimate.kl,
     }
 
 

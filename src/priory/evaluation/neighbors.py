@@ -130,10 +130,10 @@ def rows_at(x: Callable[[], Iterable[Float[Tensor, "datum input"]]], chosen: Int
 
 def _nearest(tree: Any, places: Tensor, queries: Int[Tensor, " query"], count: int) -> Int[Tensor, "query neighbor"]:
     """Return the nearest other rows on a map; if many rows are at one position, some of them."""
-    found = torch.from_numpy(tree.query(places[queries].numpy(), count + 1, return_distance=False))
-    own = found == queries.unsqueeze(-1)
+    nearest = torch.from_numpy(tree.query(places[queries].numpy(), count + 1, return_distance=False))
+    own = nearest == queries.unsqueeze(-1)
     own[~own.any(1), -1] = True
-    return found[~own].view(len(queries), count)
+    return nearest[~own].view(len(queries), count)
 
 
 def _distances_to(
@@ -176,8 +176,8 @@ def _scanned(
         place = torch.searchsorted(ordered, distances, right=True)
         bins.scatter_add_(1, place, torch.ones_like(place))
         closest, which = distances.topk(min(count, len(batch)), largest=False)
-        least, kept = torch.cat([least, closest], 1).topk(count, largest=False)
-        nearest = torch.cat([nearest, which + start], 1).gather(1, kept)
+        least, chosen = torch.cat([least, closest], 1).topk(count, largest=False)
+        nearest = torch.cat([nearest, which + start], 1).gather(1, chosen)
         start += len(batch)
     nearer = bins.cumsum(1)[:, :-1]
     return torch.empty_like(nearer).scatter_(1, order, nearer), nearest

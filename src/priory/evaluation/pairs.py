@@ -40,9 +40,9 @@ def log_prob_of_pairs(p: Distribution, values: Float[Tensor, "value *event"]) ->
         return joint_log_prob(values.flatten(1), loc.new_zeros(len(loc)), loc, scale).mT
     if by_matrix_product(p):
         with torch.autocast(values.device.type, enabled=False):
-            found = _linear_log_prob(p, values)
-        if not bool(found.isnan().any()):
-            return found  # NaN is zero times infinity, from infinite logits or impossible values
+            log_prob = _linear_log_prob(p, values)
+        if not bool(log_prob.isnan().any()):
+            return log_prob  # NaN is zero times infinity, from infinite logits or impossible values
     return p.log_prob(values.unsqueeze(1)).mT
 
 

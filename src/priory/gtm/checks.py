@@ -66,13 +66,13 @@ def check_parameters(gtm: Any) -> None:
 
 def check_same_grid(gtm: Any) -> None:
     """Raise a ValueError if a parameter of the grid has changed since the fit."""
-    asked = (gtm.points_per_side**gtm.n_components, gtm.n_components)
+    requested = (gtm.points_per_side**gtm.n_components, gtm.n_components)
     centers = basis_per_side(gtm) ** gtm.n_components
-    if gtm.nodes_.shape != asked or len(gtm.basis_.centers) != centers:
+    if gtm.nodes_.shape != requested or len(gtm.basis_.centers) != centers:
         raise ValueError(
             f"points_per_side, basis_per_side, n_components: expected those of the fitted map, with "
             f"{len(gtm.nodes_)} nodes in {gtm.nodes_.shape[1]} dimensions and {len(gtm.basis_.centers)} radial "
-            f"functions, got {asked[0]} in {asked[1]} and {centers}; change them back, or call fit"
+            f"functions, got {requested[0]} in {requested[1]} and {centers}; change them back, or call fit"
         )
 
 
@@ -84,14 +84,14 @@ def basis_per_side(gtm: Any) -> int:
 def checked_device(device: str | None) -> torch.device:
     """Return the device of this name, which must support float64; None is the CPU."""
     try:
-        found = torch.device("cpu" if device is None else device)
-        torch.zeros(1, device=found, dtype=torch.float64).item()  # fails on the device meta, which holds no numbers
+        result = torch.device("cpu" if device is None else device)
+        torch.zeros(1, device=result, dtype=torch.float64).item()  # fails on the device meta, which holds no numbers
     except (RuntimeError, AssertionError, TypeError) as error:
         raise ValueError(
             f"device: expected None (the CPU) or a device that torch finds and has float64, got {device!r}; torch: "
             f"{shortened(str(error))}"
         ) from error
-    return found
+    return result
 
 
 def checked_rows(gtm: Any, X: Any, *, reset: bool) -> NDArray[Any] | RowsTable:

@@ -123,13 +123,13 @@ class Topography:
         precision = variance * (prior.decay * self._decaying + prior.tether)
         ridge = back.mT @ (precision.unsqueeze(-1) * back)
         targets = span.mT @ statistics.sums + variance * prior.tether * (back.mT @ prior.plane)
-        found = _solve(span.mT @ (statistics.usage.unsqueeze(-1) * span) + ridge, targets)
+        solution = _solve(span.mT @ (statistics.usage.unsqueeze(-1) * span) + ridge, targets)
         column_usage = statistics.column_usage
         size = max(1, SYSTEMS_AT_ONCE // self.features.numel())
         for part in statistics.holes.nonzero().squeeze(-1).split(size):  # columns with separate normal equations
             systems = (span.mT * column_usage[:, part].mT.unsqueeze(1)) @ span + ridge
-            found[:, part] = _solve(systems, targets[:, part].mT.unsqueeze(-1)).squeeze(-1).mT
-        return back @ found
+            solution[:, part] = _solve(systems, targets[:, part].mT.unsqueeze(-1)).squeeze(-1).mT
+        return back @ solution
 
 
 def statistics(
@@ -142,21 +142,21 @@ def statistics(
     holes = torch.zeros_like(sums[0], dtype=torch.bool)
     totals = usage.new_zeros(4)
     for block in rows:
-        found = normals.exponentials(block.rows)
-        log_density = found.log_sum + normals.shift(block.squares, block.cells)
+        exponentials = normals.exponentials(block.rows)
+        log_density = exponentials.log_sum + normals.shift(block.squares, block.cells)
         cells = block.weight * block.cells
         of_rows = torch.stack([block.weight, cells, block.weight * block.squares, block.weight * log_density])
         totals += of_rows.sum(-1, dtype=totals.dtype)
-        share = block.weight * found.reciprocal
-        of_block = found.terms.mT @ share
+        share = block.weight * exponentials.reciprocal
+        of_block = exponentials.terms.mT @ share
         usage += of_block
         x, present = block.rows
-        _add_shares(sums, found.terms, x, share)
+        _add_shares(sums, exponentials.terms, x, share)
         if present is None:
             whole += of_block
         else:
             observed = torch.zeros_like(sums) if observed is None else observed
-            _add_shares(observed, found.terms, present, share)
+            _add_shares(observed, exponentials.terms, present, share)
             holes |= (present == 0).any(0)
     return Statistics._make([*totals.tolist(), usage, sums, whole, observed, holes])
 

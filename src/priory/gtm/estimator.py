@@ -188,9 +188,9 @@ class GTM(SafetensorsMixin, FittedMap):
             course = self._course.to(checked_device(self.device))
             rows = self._batch(course, checked, weight)
         course.release = replace(course.release, rows=0.0)  # the number is unknown, so the course counts rows
-        found = course.step(rows)
+        statistics = course.step(rows)
         history = [] if first else self.log_likelihoods_.tolist()
-        new = [found.log_likelihood / found.rows] if found.rows > 0 else []
+        new = [statistics.log_likelihood / statistics.rows] if statistics.rows > 0 else []
         return self._finish(course, Progress([*history, *new]))
 
     def __getstate__(self) -> dict[str, Any]:

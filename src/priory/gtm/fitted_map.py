@@ -44,21 +44,21 @@ class FittedMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin,
         """Return each row's position on the map, E[u | x] = sum_k p(k | x) u_k, (N, C)."""
         check_is_fitted(self)
         nodes = torch.from_numpy(self.nodes_).to(checked_device(self.device), DTYPES[self.dtype])
-        return self._of_rows(X, lambda found, block, normals: _responsibilities(found) @ nodes)
+        return self._of_rows(X, lambda exponentials, block, normals: _responsibilities(exponentials) @ nodes)
 
     def predict(self, X: TableLike) -> NDArray[np.int64]:
         """Return the node with the largest responsibility for each row, (N,)."""
-        return self._of_rows(X, lambda found, block, normals: found.terms.argmax(-1))
+        return self._of_rows(X, lambda exponentials, block, normals: exponentials.terms.argmax(-1))
 
     def predict_proba(self, X: TableLike) -> NDArray[np.float64]:
         """Return the responsibilities p(k | x), (N, K)."""
-        return self._of_rows(X, lambda found, block, normals: _responsibilities(found))
+        return self._of_rows(X, lambda exponentials, block, normals: _responsibilities(exponentials))
 
     def score_samples(self, X: TableLike) -> NDArray[np.float64]:
         """Return log p(x) of the observed cells of each row in nats, (N,); -inf if the squares of a row overflow."""
 
-        def log_prob(found: Exponentials, block: Block, normals: IsotropicNormals) -> Tensor:
-            total = found.log_sum + normals.shift(block.squares, block.cells)
+        def log_prob(exponentials: Exponentials, block: Block, normals: IsotropicNormals) -> Tensor:
+            total = exponentials.log_sum + normals.shift(block.squares, block.cells)
             return total.masked_fill(total.isnan(), -torch.inf)  # infinite products give NaN
 
         return self._of_rows(X, log_prob)
@@ -92,8 +92,8 @@ class FittedMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin,
             return self._lazily(X, type(self).impute)
         random, means = check_random_state(self.random_state), torch.from_numpy(self.means_)
 
-        def cells(found: Exponentials, block: Block, normals: IsotropicNormals) -> Tensor:
-            r, images = _responsibilities(found), means.to(found.terms)
+        def cells(exponentials: Exponentials, block: Block, normals: IsotropicNormals) -> Tensor:
+            r, images = _responsibilities(exponentials), means.to(exponentials.terms)
             if not draw:
                 return r @ images
             share = torch.from_numpy(random.uniform(size=(len(r), 1))).to(r)
@@ -144,8 +144,8 @@ class FittedMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin,
             return self._lazily(X, partial(type(self)._of_rows, number=number))
         X = as_table(X)
         result: Tensor | None = None
-        for found, block, normals in self._walk(X):
-            of_block = number(found, block, normals)
+        for exponentials, block, normals in self._walk(X):
+            of_block = number(exponentials, block, normals)
             if result is None:  # allocated first: small results between large blocks fragment the heap
                 shape = _num_samples(X), *of_block.shape[1:]
                 result = torch.empty(shape, dtype=of_block.dtype, device="cpu")
@@ -177,5 +177,5 @@ class FittedMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin,
             yield normals.exponentials(block.rows), block, normals
 
 
-def _responsibilities(found: Exponentials) -> Tensor:
-    return found.terms * found.reciprocal.unsqueeze(-1)
+def _responsibilities(exponentials: Exponentials) -> Tensor:
+    return exponentials.terms * exponentials.reciprocal.unsqueeze(-1)

@@ -105,16 +105,16 @@ class Course:
 
     def step(self, rows: BlockReader, iteration: float = math.inf) -> Statistics:
         """Do one incremental step with these rows; return their statistics under the previous sheet."""
-        found = self.topography.expectation(rows, self.sheet)
-        if found.rows > 0:
-            per_row = found.scaled(1 / found.rows)
+        statistics = self.topography.expectation(rows, self.sheet)
+        if statistics.rows > 0:
+            per_row = statistics.scaled(1 / statistics.rows)
             share = (STEP_OFFSET / (self.steps + STEP_OFFSET)) ** STEP_POWER
             self.statistics = per_row if self.statistics is None else self.statistics.towards(per_row, share)
             self.steps += 1
-            self.rows += found.rows
+            self.rows += statistics.rows
             whole = self.statistics.scaled(self.release.rows or self.rows)
             self.sheet = self.topography.maximization(whole, self.release.at(iteration), self.sheet.variance)
-        return found
+        return statistics
 
 
 @dataclass
@@ -200,13 +200,17 @@ def fit_in_turns(
     for iteration in range(max_iter):
         topography, sheet, prior = course.topography, course.sheet, course.release.at(iteration)
         penalty = topography.penalty(sheet, prior)
-        found = topography.expectation(rows, sheet)
+        statistics = topography.expectation(rows, sheet)
         if held_out is not None:
             measured = topography.expectation(held_out, sheet)
             progress.held_out.append(measured.log_likelihood / measured.rows)
-        course.sheet = topography.maximization(found, prior, sheet.variance)
-        course.statistics, course.steps, course.rows = found.scaled(1 / found.rows), iteration + 1, found.rows
-        progress.record(found.log_likelihood, penalty, found.rows)
+        course.sheet = topography.maximization(statistics, prior, sheet.variance)
+        course.statistics, course.steps, course.rows = (
+            statistics.scaled(1 / statistics.rows),
+            iteration + 1,
+            statistics.rows,
+        )
+        progress.record(statistics.log_likelihood, penalty, statistics.rows)
         progress.converged = iteration > course.release.iterations and progress.settled(tol)
         if progress.converged:
             break
@@ -219,9 +223,9 @@ def fit_in_batches(course: Course, epochs: Iterable[Iterable[BlockReader]], tol:
     for epoch, batches in enumerate(epochs):
         log_likelihood = rows = 0.0
         for batch in batches:
-            found = course.step(batch, epoch)
-            log_likelihood += found.log_likelihood
-            rows += found.rows
+            statistics = course.step(batch, epoch)
+            log_likelihood += statistics.log_likelihood
+            rows += statistics.rows
         progress.record(log_likelihood, course.topography.penalty(course.sheet, course.release.at(epoch)), rows)
         progress.converged = epoch > course.release.iterations and progress.settled(tol)
         if progress.converged:

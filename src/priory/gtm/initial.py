@@ -111,12 +111,12 @@ def principal_plane(axes: Axes, nodes: Float[Tensor, "node grid"]) -> tuple[Floa
 
     There are C + 1 axes, or fewer if the data have fewer; along missing axes the images are constant.
     """
-    grid_dim, found = nodes.shape[1], len(axes.variances)
-    used = min(grid_dim, found)
+    grid_dim, num_axes = nodes.shape[1], len(axes.variances)
+    used = min(grid_dim, num_axes)
     sizes = nodes.square().mean(0).sqrt()
     scales = torch.where(sizes > 0, sizes.reciprocal(), 0.0)[:used] * axes.variances[:used].sqrt()
     images = (nodes[:, :used] * scales) @ axes.directions[:, :used].mT
-    beyond = float(axes.variances[grid_dim]) if found > grid_dim else 0.0
+    beyond = float(axes.variances[grid_dim]) if num_axes > grid_dim else 0.0
     sides = [nodes[:, axis].unique() for axis in range(used)]
     gaps = [float(side[1] - side[0]) * float(scale) for side, scale in zip(sides, scales, strict=True) if len(side) > 1]
     spacing = min((gap for gap in gaps if gap > 0), default=0.0)

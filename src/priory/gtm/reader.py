@@ -77,8 +77,8 @@ class BlockReader:
             for first in range(0, len(source), LOOKED_AT_ONCE):
                 part = slice(first, first + LOOKED_AT_ONCE)
                 x = np.array(source[part], dtype=np.float64)
-                given = np.ones(len(x)) if weight is None else np.asarray(weight[part], dtype=np.float64)
-                weights = np.where(np.isnan(x).all(1), 0.0, given)
+                original = np.ones(len(x)) if weight is None else np.asarray(weight[part], dtype=np.float64)
+                weights = np.where(np.isnan(x).all(1), 0.0, original)
                 total += float(weights.sum())
                 if total > most(x.shape[1]):
                     return None

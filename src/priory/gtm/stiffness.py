@@ -82,8 +82,8 @@ class _Fold:
         course = self.course
         prior = replace(course.release, tether=tether).at(0)
         for _ in range(STEPS):
-            found = course.topography.expectation(self.train, course.sheet)
-            course.sheet = course.topography.maximization(found, prior, course.sheet.variance)
+            statistics = course.topography.expectation(self.train, course.sheet)
+            course.sheet = course.topography.maximization(statistics, prior, course.sheet.variance)
 
     def score(self, variance: float) -> float:
         """The log-likelihood of the rows of the fold under this noise."""

@@ -61,9 +61,11 @@ class OnMap(BaseEstimator):
     ) -> Float[Tensor, "node column"]:
         """Return sum_n r_nk c_n; `columns` returns c of the rows with these indices, in float64."""
         total: Tensor | float = 0.0
-        for found, block, _ in self.gtm_._walk(X):
-            share = columns(block.place.cpu()).to(found.terms.device) * found.reciprocal.double().unsqueeze(-1)
-            total = total + found.terms.double().mT @ share
+        for exponentials, block, _ in self.gtm_._walk(X):
+            share = columns(block.place.cpu()).to(
+                exponentials.terms.device
+            ) * exponentials.reciprocal.double().unsqueeze(-1)
+            total = total + exponentials.terms.double().mT @ share
         assert isinstance(total, Tensor)
         return total.cpu()
 
@@ -72,8 +74,8 @@ class OnMap(BaseEstimator):
     ) -> NDArray[np.float64]:
         """Apply `predict` to the rows' responsibilities, block by block."""
 
-        def of_block(found: Any, block: Any, normals: Any) -> Tensor:
-            terms = found.terms.double()  # also for a float32 map, so that responsibilities sum to one
+        def of_block(exponentials: Any, block: Any, normals: Any) -> Tensor:
+            terms = exponentials.terms.double()  # also for a float32 map, so that responsibilities sum to one
             return predict(terms / terms.sum(-1, keepdim=True))
 
         return self.gtm_._of_rows(X, of_block)
@@ -131,11 +133,11 @@ class GTMClassifier(ClassifierMixin, OnMap):
         rows, y = checked_rows_and_answers(self, X, y)
         check_classification_targets(y)
         self.classes_, codes = np.unique(column_or_1d(y, warn=True), return_inverse=True)
-        given = checked_weights(rows, sample_weight)
-        weight = np.ones(len(codes)) if given is None else given
+        row_weights = checked_weights(rows, sample_weight)
+        weight = np.ones(len(codes)) if row_weights is None else row_weights
         frequencies = np.bincount(codes, weight, len(self.classes_)) / weight.sum()
         self.class_prior_ = self._prior(frequencies)
-        self._fit_map(X, given)
+        self._fit_map(X, row_weights)
         label, share = torch.from_numpy(codes), torch.from_numpy(weight)
         one_hot = torch.eye(len(self.classes_), dtype=torch.float64)
         sums = self._node_sums(X, lambda place: one_hot[label[place]] * share[place].unsqueeze(-1))
@@ -219,12 +221,12 @@ class GTMRegressor(RegressorMixin, OnMap):
         """
         self._check_parameters()
         rows, outputs = checked_rows_and_answers(self, X, y, multi_output=True, y_numeric=True)
-        given = checked_weights(rows, sample_weight)
-        self._fit_map(X, given)
+        row_weights = checked_weights(rows, sample_weight)
+        self._fit_map(X, row_weights)
         outputs = outputs.astype(np.float64)
-        center = torch.from_numpy(np.array(np.average(outputs, axis=0, weights=given)))
+        center = torch.from_numpy(np.array(np.average(outputs, axis=0, weights=row_weights)))
         centered = torch.from_numpy(outputs) - center
-        weight = torch.from_numpy(np.ones(len(outputs)) if given is None else given)
+        weight = torch.from_numpy(np.ones(len(outputs)) if row_weights is None else row_weights)
         sums = self._node_sums(X, lambda place: weighted_powers(centered[place], weight[place]))
         landscape = value_landscape(sums, center, self.smoothing, self._grid_shape)
         self.node_means_, self.node_scales_ = landscape.mean.numpy(), landscape.scale.numpy()

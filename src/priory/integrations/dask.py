@@ -152,18 +152,18 @@ def _of_frame(frame: Any, numbers: Numbers, model: Any, names: Sequence[str] | N
     index = frame.index
     if len(frame) == 0:
         frame = frame.reindex([0], fill_value=0)
-    found = numbers(model, as_rows(frame, "data"))[: len(index)]
-    return require("pandas", "tables", "a data frame").DataFrame(found, index=index, columns=_named(found, names))
+    values = numbers(model, as_rows(frame, "data"))[: len(index)]
+    return require("pandas", "tables", "a data frame").DataFrame(values, index=index, columns=_named(values, names))
 
 
 def _of_annotated(data: Any, numbers: Numbers, model: Any, names: Sequence[str] | None) -> Any:
-    found = numbers(model, as_rows(data, "data"))
+    values = numbers(model, as_rows(data, "data"))
     frame = require("pandas", "tables", "a data frame").DataFrame
-    return frame(found, index=data.obs_names, columns=_named(found, names))
+    return frame(values, index=data.obs_names, columns=_named(values, names))
 
 
-def _named(found: np.ndarray, names: Sequence[str] | None) -> Sequence[str]:
-    return [f"z_{i}" for i in range(found.shape[1])] if names is None else names
+def _named(values: np.ndarray, names: Sequence[str] | None) -> Sequence[str]:
+    return [f"z_{i}" for i in range(values.shape[1])] if names is None else names
 
 
 @torch.no_grad()

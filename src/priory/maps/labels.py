@@ -17,8 +17,8 @@ def classes(labels: Mapping[str, np.ndarray]) -> np.ndarray | None:
     >>> classes({"weight": np.array([0.5, 1.5])}) is None
     True
     """
-    found = (as_classes(values) for values in labels.values())
-    return next((kinds for kinds in found if kinds is not None), None)
+    candidates = (as_classes(values) for values in labels.values())
+    return next((kinds for kinds in candidates if kinds is not None), None)
 
 
 def as_classes(values: np.ndarray) -> np.ndarray | None:
@@ -38,10 +38,10 @@ def as_labels(values: Any) -> np.ndarray:
     >>> as_labels(["a", None, float("nan")]), as_labels([1, None])
     (array(['a', '', ''], dtype='<U1'), array([ 1., nan]))
     """
-    found = np.asarray(values, dtype=object if isinstance(values, list | tuple) else None)
-    if found.dtype != object or found.ndim != 1:
-        return found
-    known = [not (each is None or type(each).__name__ == "NAType" or each != each) for each in found]
-    if all(isinstance(each, Real) for each in found[known]):
-        return np.array([float(each) if there else np.nan for each, there in zip(found, known, strict=True)])
-    return np.array([str(each) if there else "" for each, there in zip(found, known, strict=True)])
+    array = np.asarray(values, dtype=object if isinstance(values, list | tuple) else None)
+    if array.dtype != object or array.ndim != 1:
+        return array
+    known = [not (each is None or type(each).__name__ == "NAType" or each != each) for each in array]
+    if all(isinstance(each, Real) for each in array[known]):
+        return np.array([float(each) if there else np.nan for each, there in zip(array, known, strict=True)])
+    return np.array([str(each) if there else "" for each, there in zip(array, known, strict=True)])

@@ -60,8 +60,8 @@ def places_of(share: Float[Tensor, "datum node"], nodes: Float[Tensor, "node gri
         reach: in grid steps; 0 gives the likeliest node itself, infinity gives E[u | x].
 
     >>> nodes = torch.tensor([[-1.0], [0.0], [1.0]])
-    >>> found = places_of(torch.tensor([[0.5, 0.1, 0.4]]), nodes, reach=1)
-    >>> found.place, found.mean
+    >>> result = places_of(torch.tensor([[0.5, 0.1, 0.4]]), nodes, reach=1)
+    >>> result.place, result.mean
     (tensor([[-0.8333]]), tensor([[-0.1000]]))
     """
     responsibility, top = share.topk(min(2, share.shape[1]), dim=1)

@@ -53,8 +53,8 @@ def neighborhoods(
     x = torch.cat(list(features()))
     maps = {"trustworthiness": places} | ({} if x.isnan().any() else {"pca_trustworthiness": _pca_plane(x)})
     trusted = trustworthiness_of_maps(x, list(maps.values()), NUM_NEIGHBORS)
-    found = {name: mean(values) for name, values in zip(maps, trusted, strict=True)}
-    return found | {"continuity": mean(continuity(x, places, NUM_NEIGHBORS))}
+    measures = {name: mean(values) for name, values in zip(maps, trusted, strict=True)}
+    return measures | {"continuity": mean(continuity(x, places, NUM_NEIGHBORS))}
 
 
 def _sampled(
@@ -66,8 +66,8 @@ def _sampled(
     maps = {"trustworthiness": places} | ({} if plane is None else {"pca_trustworthiness": plane})
     queries = torch.from_numpy(np.sort(chosen))
     trusted, continuous = sampled_neighborhoods(features, list(maps.values()), queries, NUM_NEIGHBORS)
-    found = {name: mean(values) for name, values in zip(maps, trusted, strict=True)}
-    return found | {"continuity": mean(continuous), "sampled_rows": Estimate(float(len(queries)), math.nan)}
+    measures = {name: mean(values) for name, values in zip(maps, trusted, strict=True)}
+    return measures | {"continuity": mean(continuous), "sampled_rows": Estimate(float(len(queries)), math.nan)}
 
 
 def _pca_plane(x: Float[Tensor, "datum feature"]) -> Float[Tensor, "datum axis"]:

@@ -80,9 +80,9 @@ def surface_of(model: Any) -> Surface:
 def require_columns(surface: Surface, rows: Rows, argument: str) -> None:
     """Raise an error if the columns of rows have other names, or another order, than the model was fitted to."""
     names = [getattr(each, "columns", None) for each in (surface, rows)]
-    expected, found = (None if each is None else list(map(str, each)) for each in names)
-    if expected is not None and found is not None and found != expected:
+    expected, actual = (None if each is None else list(map(str, each)) for each in names)
+    if expected is not None and actual is not None and actual != expected:
         raise ValueError(
             f"{argument}: expected the columns that the model was fitted to, {first_few(expected)}, in their order, "
-            f"got {first_few(found)}; give frame[list(model.feature_names_in_)]"
+            f"got {first_few(actual)}; give frame[list(model.feature_names_in_)]"
         )

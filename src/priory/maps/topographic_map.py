@@ -259,18 +259,18 @@ class TopographicMap:
         width = next(iter(self.rows.batches(1)))[0].numel()
         exist = self.places.exist.numpy()
         places = Places(*(column[exist] for column in self.places))
-        found = neighborhoods(places.place, self._features, width)
+        measures = neighborhoods(places.place, self._features, width)
         if kinds is not None and train is not None and train_kinds is not None:
             mine = np.flatnonzero((kinds != "") & exist)
             theirs = np.flatnonzero((train_kinds != "") & train.places.exist.numpy())
             known = train.places.place[theirs]
-            found["knn_accuracy"] = knn_accuracy(known, train_kinds[theirs], self.places.place[mine], kinds[mine])
-        found["topographic_error"] = topographic_error(places, self.surface.nodes)
+            measures["knn_accuracy"] = knn_accuracy(known, train_kinds[theirs], self.places.place[mine], kinds[mine])
+        measures["topographic_error"] = topographic_error(places, self.surface.nodes)
         # exp(-sum_k usage_k log usage_k), the exponential of a mean over rows of -sum_k r_nk log usage_k
         information = -self.usage.clamp(min=torch.finfo(torch.float64).tiny).log()
         of_rows = torch.cat([share @ information for share in self._shares(self.rows)])
-        found["used_nodes"] = mean(of_rows[self.places.exist]).exp()
-        return found
+        measures["used_nodes"] = mean(of_rows[self.places.exist]).exp()
+        return measures
 
     def _features(self) -> Iterator[Tensor]:
         """Yield the features of the rows with a position; distances are measured between features."""

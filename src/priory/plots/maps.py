@@ -88,9 +88,9 @@ def check_labels(
     count: int, classes: Sequence[str] | np.ndarray | None, values: Sequence[float] | np.ndarray | None
 ) -> None:
     """Raise a ValueError if both are given, or if there is not one for each of `count` rows."""
-    given = [each for each in (classes, values) if each is not None]
-    if len(given) > 1 or any(len(each) != count for each in given):
-        raise ValueError(f"classes, values: expected one of them, {count} long, got {[len(g) for g in given]}")
+    labels = [each for each in (classes, values) if each is not None]
+    if len(labels) > 1 or any(len(each) != count for each in labels):
+        raise ValueError(f"classes, values: expected one of them, {count} long, got {[len(g) for g in labels]}")
 
 
 def draw_labeled(

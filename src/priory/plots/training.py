@@ -92,8 +92,8 @@ def _nats(value: float) -> str:
 
 
 def _history_columns(history: Mapping[str, Iterable[Any]]) -> dict[str, np.ndarray]:
-    wanted = ("epoch", "train_elbo", "valid_elbo", "train_kl", "valid_kl", "valid_objective", "beta")
-    columns = {name: np.asarray(list(history[name]), dtype=float) for name in wanted if name in history}
+    names = ("epoch", "train_elbo", "valid_elbo", "train_kl", "valid_kl", "valid_objective", "beta")
+    columns = {name: np.asarray(list(history[name]), dtype=float) for name in names if name in history}
     if "epoch" not in columns or not {"train_elbo", "valid_elbo"} & columns.keys():
         raise ValueError(f"history: expected 'epoch' and 'train_elbo' or 'valid_elbo', got columns {list(history)}")
     lengths = {name: len(column) for name, column in columns.items()}

@@ -79,8 +79,8 @@ class GridPrior(MixturePrior):
     def _take(self, other: Self) -> None:
         """Copy network, range and weights from another prior; the guide stays."""
         state = {name: value for name, value in other.state_dict().items() if not name.startswith("guide.")}
-        kept = {name: value for name, value in self.state_dict().items() if name.startswith("guide.")}
-        self.load_state_dict(kept | state)
+        guide_state = {name: value for name, value in self.state_dict().items() if name.startswith("guide.")}
+        self.load_state_dict(guide_state | state)
 
     @abstractmethod
     def components_at(self, u: Float[Tensor, "place grid"], encoder: Encoder | None = None) -> Distribution:

@@ -12,12 +12,12 @@ CONSTANTS = "constants/"  # prefix of buffers that are not part of the model's `
 
 def numbers_of(model: nn.Module) -> dict[str, Tensor]:
     """Return all parameters and buffers; names of buffers outside of the state_dict begin with `CONSTANTS`."""
-    kept = model.state_dict().keys()
+    in_state = model.state_dict().keys()
     numbers = {
         **dict(model.named_parameters(remove_duplicate=False)),
         **dict(model.named_buffers(remove_duplicate=False)),
     }
-    return {name if name in kept else CONSTANTS + name: tensor for name, tensor in numbers.items()}
+    return {name if name in in_state else CONSTANTS + name: tensor for name, tensor in numbers.items()}
 
 
 def put_numbers(model: nn.Module, tensors: Mapping[str, Tensor], shared: Mapping[str, str]) -> None:
@@ -40,7 +40,7 @@ def put_numbers(model: nn.Module, tensors: Mapping[str, Tensor], shared: Mapping
         },
     }
     if any(differences.values()):
-        found = "; ".join(f"{words} {first_few(sorted(names))}" for words, names in differences.items() if names)
-        raise ValueError(f"expected the numbers of this model, got others ({found})")
+        described = "; ".join(f"{words} {first_few(sorted(names))}" for words, names in differences.items() if names)
+        raise ValueError(f"expected the numbers of this model, got others ({described})")
     for name in fits:
         numbers[name].data = stored[name].to(numbers[name].device, copy=True)

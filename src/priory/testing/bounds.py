@@ -159,8 +159,8 @@ def gradients_exist(subject: BoundSubject) -> Outcome:
         names, parameters = zip(*model.named_parameters(), strict=True)
         if not total.requires_grad:
             return Outcome(False, "no gradient at all")
-        found = torch.autograd.grad(total, parameters, allow_unused=True)
-    gradients = dict(zip(names, found, strict=True))
+        computed = torch.autograd.grad(total, parameters, allow_unused=True)
+    gradients = dict(zip(names, computed, strict=True))
     wrong = [name for name, g in gradients.items() if g is None or not g.isfinite().all() or not g.any()]
     return Outcome(not wrong, f"none, zero or not finite: {', '.join(wrong)}" if wrong else f"{len(names)} parameters")
 

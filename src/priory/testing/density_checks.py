@@ -49,7 +49,7 @@ def integrates_to_one(subject: Subject) -> Outcome:
     error = _bernstein(weights, LARGEST_RATIO) + _bernstein(outside, 1.0)
     rest = "; the rest is missing, or the sampler never reaches it" if mass < 1 - error else ""
     near = Outcome(abs(mass - 1) <= error, f"mass {mass:.3f} near its draws, tolerance {error:.3f}{rest}")
-    return far if near.kept and far is not None else near
+    return far if near.passed and far is not None else near
 
 
 def joint_not_per_dimension(subject: Subject) -> Outcome:

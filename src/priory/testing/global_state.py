@@ -71,13 +71,13 @@ def snapshot(entries: Mapping[str, Entry] = EVERYTHING) -> dict[str, Any]:
 
 def changes(before: Mapping[str, Any]) -> list[str]:
     """Describe the differences from a snapshot in words."""
-    found = []
+    differences = []
     for name, old in before.items():
         new = EVERYTHING[name].read()
         if not _equal(old, new):
             plain = isinstance(old, (bool, int, str, torch.dtype, torch.device))
-            found.append(f"{name} changed from {old} to {new}" if plain else f"{name} changed")
-    return found
+            differences.append(f"{name} changed from {old} to {new}" if plain else f"{name} changed")
+    return differences
 
 
 @contextmanager

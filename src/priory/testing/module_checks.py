@@ -128,9 +128,9 @@ def moves(subject: Subject) -> Outcome:
         density = copied.density()
         with torch.no_grad():
             values, drawn = density.log_prob(z.to(target)), density.sample(torch.Size((3,)))
-        wanted = z.to(target)
+        expected = z.to(target)
         for what, tensor in (("log_prob", values), ("sample", drawn)):
-            if (tensor.dtype, tensor.device.type) != (wanted.dtype, wanted.device.type):
+            if (tensor.dtype, tensor.device.type) != (expected.dtype, expected.device.type):
                 return Outcome(False, f"after .to({target}), {what} gives {tensor.dtype} on {tensor.device.type}")
     names = ", ".join(str(target).removeprefix("torch.") for target in targets)
     return Outcome(True, f"moved to {names}" + ("" if len(targets) > 1 else " (no accelerator here)"))
@@ -160,8 +160,8 @@ def _seeded_by_sampling(subject: Subject) -> list[str]:
         with preserved(start):
             first, second = (subject.candidate.density().sample(torch.Size((3,))) for _ in range(2))
             ends.append(torch.get_rng_state())
-    found = ["torch's generator seeded"] if torch.equal(*ends) else []
-    return [*found, "the same draws at every call"] if torch.equal(first, second) else found
+    signs = ["torch's generator seeded"] if torch.equal(*ends) else []
+    return [*signs, "the same draws at every call"] if torch.equal(first, second) else signs
 
 
 def _parameters(candidate: Candidate) -> dict[str, Tensor]:
@@ -178,8 +178,8 @@ def _gradients(candidate: Candidate, z: Tensor, coefficients: Tensor | None = No
         total = values.sum() if coefficients is None else values @ coefficients
         if not total.requires_grad:
             return dict.fromkeys(leaves)
-        found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
-    return dict(zip(leaves, found, strict=True))
+        gradients = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+    return dict(zip(leaves, gradients, strict=True))
 
 
 def _difference_error(candidate: Candidate, z: Tensor, coefficients: Tensor, leaf: Tensor, gradient: Tensor) -> float:
@@ -241,13 +241,13 @@ def _disturbed(candidate: Candidate, z: Tensor) -> Candidate:
     """Return a copy with other parameters, except those that raise a ValueError for other numbers."""
     other = candidate.copied()
     for parameter in other.module.parameters():
-        kept = parameter.detach().clone()
+        original = parameter.detach().clone()
         _disturb([parameter])
         with torch.no_grad():
             try:
                 other.density().log_prob(z)
             except ValueError:
-                parameter.copy_(kept)
+                parameter.copy_(original)
     return other
 
 
@@ -280,7 +280,7 @@ def _plain_tensors(module: nn.Module) -> Iterator[str]:
     for path, owner in module.named_modules():
         for name, value in vars(owner).items():
             if name not in ("_parameters", "_buffers", "_modules"):
-                yield from (f"{path}.{found}" if path else found for found in _tensor_names(name, value))
+                yield from (f"{path}.{inner}" if path else inner for inner in _tensor_names(name, value))
 
 
 def _tensor_names(name: str, value: Any) -> Iterator[str]:

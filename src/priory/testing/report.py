@@ -19,7 +19,7 @@ class BrokenError(Exception):
 
 
 class Outcome(NamedTuple):
-    kept: bool  # whether the object passed the check
+    passed: bool  # whether the object passed the check
     seen: str  # the measurement, in words
 
 

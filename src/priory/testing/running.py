@@ -106,11 +106,11 @@ def run_check(name: str, subject: Any, checks: Mapping[str, Promise] = CHECKS) -
     promise = checks[name]
     with preserved(subject.seed + 100):
         try:
-            kept, seen = promise.test(subject)
+            passed, seen = promise.test(subject)
         except SkippedError as reason:
             return Check(name, "skipped", str(reason), promise.expected)
         except BrokenError as broken:
-            kept, seen = False, str(broken)
+            passed, seen = False, str(broken)
         except RAISED as error:
-            kept, seen = False, described(error)
-    return Check(name, "passed" if kept else "failed", seen, promise.expected)
+            passed, seen = False, described(error)
+    return Check(name, "passed" if passed else "failed", seen, promise.expected)

@@ -179,13 +179,13 @@ class Subject:
         """
         density = self.density
         if hasattr(density, "mixture_distribution"):
-            found = Components(density.mixture_distribution.logits, density.component_distribution)
+            mixture = Components(density.mixture_distribution.logits, density.component_distribution)
         elif isinstance(getattr(density, "log_weights", None), Tensor) and hasattr(density, "components"):
-            found = Components(density.log_weights, density.components)
+            mixture = Components(density.log_weights, density.components)
         else:
             return None
-        batch_shape = getattr(found.distribution, "batch_shape", None)
-        return found if found.log_weights.ndim == 1 and batch_shape == found.log_weights.shape else None
+        batch_shape = getattr(mixture.distribution, "batch_shape", None)
+        return mixture if mixture.log_weights.ndim == 1 and batch_shape == mixture.log_weights.shape else None
 
     @cached_property
     def proposal(self) -> Shared:
@@ -218,10 +218,10 @@ class Subject:
         inside = z.isfinite().all(-1).cpu()
         with torch.no_grad():
             try:
-                found = self.density.log_prob(z[inside.to(z.device)]).double().cpu()
+                computed = self.density.log_prob(z[inside.to(z.device)]).double().cpu()
             except RAISED:
                 return values
-        values[inside] = torch.where(found.isfinite(), found, -torch.inf)
+        values[inside] = torch.where(computed.isfinite(), computed, -torch.inf)
         return values
 
     def rounded(self, z: Float[Tensor, "point latent"]) -> Float[Tensor, "point latent"]:

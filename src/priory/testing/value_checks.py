@@ -52,14 +52,14 @@ def broadcast_shapes(subject: Subject) -> Outcome:
 
 def permutation_of_components(subject: Subject) -> Outcome:
     """The density is the sum over its components in any order, and reordering them in `state_dict` keeps it."""
-    found = subject.components
-    if found is None:
+    components = subject.components
+    if components is None:
         raise SkippedError("its components are not accessible (mixture_distribution, or log_weights and components)")
     z = subject.some
-    order = torch.arange(len(found.log_weights), device=z.device).roll(1)  # no component stays in its place
+    order = torch.arange(len(components.log_weights), device=z.device).roll(1)  # no component stays in its place
     with torch.no_grad():
         values = subject.density.log_prob(z)
-        terms = found.log_prob(z)
+        terms = components.log_prob(z)
         if terms.shape != (len(z), len(order)):
             raise SkippedError(f"components' log_prob of shape {tuple(terms.shape)}, not (B, K): cannot be compared")
         error = _error(torch.logsumexp(terms[:, order], -1), values)
@@ -79,16 +79,16 @@ def single_component(subject: Subject) -> Outcome:
         raise SkippedError("no prior with one component was given (single=)")
     for check in (one_number_per_z, broadcast_shapes):
         outcome = check(subject)
-        if not outcome.kept:
+        if not outcome.passed:
             return outcome
     if not torch.isfinite(subject.draws.start).all():
         return Outcome(False, "draws that are not finite")
-    found = subject.components
-    if found is None:
+    components = subject.components
+    if components is None:
         return Outcome(True, "shapes and draws are correct; the component is not accessible for a comparison")
     with torch.no_grad():
         values = subject.density.log_prob(subject.some)
-        error = _error(found.distribution.log_prob(subject.some.unsqueeze(-2)).squeeze(-1), values)
+        error = _error(components.distribution.log_prob(subject.some.unsqueeze(-2)).squeeze(-1), values)
     return Outcome(error < _tolerance(values), f"differs by {error:.1g} from its component")
 
 

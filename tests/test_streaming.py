@@ -147,7 +147,7 @@ def test_rows_are_streamed_if_they_would_take_half_of_the_free_memory(tmp_path, 
         assert load_dataset(path).streamed == is_streamed
 
 
-def test_text_that_does_not_fit_into_memory_is_told_how_to_become_parquet(tmp_path, monkeypatch) -> None:
+def test_text_larger_than_memory_is_refused_with_a_command_for_parquet(tmp_path, monkeypatch) -> None:
     (tmp_path / "t.csv").write_text("a,b\n1,2\n")
     monkeypatch.setattr(memory, "available_memory", lambda: 1)
     with pytest.raises(memory.NotEnoughMemoryError, match=r"t\.csv: .* convert it to Parquet.*write_dataset"):

@@ -305,7 +305,7 @@ def test_invalid_outputs(run, refused, tmp_path):
     assert "expected a file, got the folder 'folder.csv'" in refused("score", run, "--out", "folder.csv")
     for out in ("file", "file/run"):
         for more in ((), ("--resume",)):
-            assert f"--out {out}: expected a folder to make the run in, got the file 'file'; name another" in refused(
+            assert f"--out {out}: expected a folder for the run, got the file 'file'; name another" in refused(
                 "fit", "digits", "--out", out, *more
             )
     assert "--out file/standard-0: expected a folder" in refused("compare", "digits", "--out", "file")

@@ -385,7 +385,7 @@ def test_without_two_dimensions_a_sentence_explains_the_missing_picture(
 ) -> None:
     assert compare(tmp_path, "--priors", "standard", "--seeds", 1, *NO_PICTURES) == 0
     said = capsys.readouterr().out
-    assert "contours of the priors are left out: they need --latent-dim 2, and these runs have 3" in said
+    assert "contours of the priors are left out: they need --latent-dim 2, but these runs have 3" in said
     assert "maps are left out" in said
     assert said.endswith("figures: figures/rate_distortion.png\n")
     assert "against" not in said

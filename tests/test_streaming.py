@@ -240,7 +240,7 @@ def test_a_matrix_of_another_shape_than_its_obs_is_named(tmp_path, form, place) 
     with h5py.File(path, "w") if form == "h5ad" else nullcontext(zarr.open_group(path, mode="w")) as store:
         for name, part in {"obs": data.obs, "var": data.var, place: REALS[:7]}.items():
             anndata.io.write_elem(store, name, part)
-    message = rf"^cells\.{form}: expected a matrix of 300 x 4 values, like obs and var, got 7 x 4"
+    message = rf"^cells\.{form}: expected a matrix of 300 rows x 4 columns, like obs and var, got one of 7 x 4"
     with pytest.raises(ValueError, match=message):
         load_dataset(path, stream="yes")
 

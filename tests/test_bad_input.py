@@ -261,7 +261,7 @@ def test_truncated_files(ending, share, command, run, refused, tmp_path):
 
 
 @pytest.mark.parametrize("command", ["fit", "evaluate", "embed", "score"])
-def test_files_that_are_none(command, run, refused, tmp_path):
+def test_missing_files_folders_and_pipes(command, run, refused, tmp_path):
     arguments = (command,) if command == "fit" else (command, run)
     (tmp_path / "good.csv").write_text("a\n1\n")
     (tmp_path / "folder.csv").mkdir()
@@ -288,7 +288,7 @@ def test_a_file_without_permission_to_read(refused, tmp_path):
 
 
 @pytest.mark.parametrize("command", ["evaluate", "embed", "score", "sample"])
-def test_folders_that_are_no_run(command, refused, tmp_path):
+def test_folders_without_a_run(command, refused, tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("x")
     for path in ("nowhere", "folder", "file"):
@@ -297,7 +297,7 @@ def test_folders_that_are_no_run(command, refused, tmp_path):
         )
 
 
-def test_outputs_that_cannot_be(run, refused, tmp_path):
+def test_invalid_outputs(run, refused, tmp_path):
     (tmp_path / "file").write_text("x")
     (tmp_path / "folder.csv").mkdir()
     assert "expected a name that ends in .npz" in refused("sample", run, "-n", 3, "--out", "x.xlsx")
@@ -305,7 +305,7 @@ def test_outputs_that_cannot_be(run, refused, tmp_path):
     assert "expected a file, got the folder 'folder.csv'" in refused("score", run, "--out", "folder.csv")
     for out in ("file", "file/run"):
         for more in ((), ("--resume",)):
-            assert f"--out {out}: expected a folder to make the run in, got the file 'file'; name another" in refused(
+            assert f"--out {out}: expected a folder for the run, got the file 'file'; name another" in refused(
                 "fit", "digits", "--out", out, *more
             )
     assert "--out file/standard-0: expected a folder" in refused("compare", "digits", "--out", "file")
@@ -439,13 +439,13 @@ def test_as_many_pseudo_inputs_as_rows_are_no_error_and_more_may_start_elsewhere
     done("sample", "two", "-n", 2)
 
 
-def test_help_is_what_it_was(done):
+def test_help_is_printed_with_and_without_the_option(done):
     assert "Usage: priory [OPTIONS] COMMAND" in done("--help")
     assert done() == done("--help")
     assert "--latent-dim" in done("fit", "--help")
 
 
-def test_a_device_that_is_none(run, refused):
+def test_an_unknown_device(run, refused):
     for device in ("abc", "meta", "cuda:77"):
         assert f"--device {device}: expected auto, cpu or a device that torch sees" in refused(
             "sample", run, "--device", device
@@ -547,7 +547,7 @@ def test_weights_that_may_not_be_read(name, run, monkeypatch, capsys):
     assert f"{name}: cannot be read (Permission denied); change its permissions\n" in capsys.readouterr().err
 
 
-def test_a_history_that_is_no_file(run, done, refused):
+def test_a_history_that_is_no_regular_file(run, done, refused):
     (run / "history.csv").unlink()
     (run / "history.csv").mkdir()
     assert "history.csv: cannot be written (Is a directory)" in refused(
@@ -650,7 +650,7 @@ def test_pickles_in_other_formats_are_data(tmp_path, refused):
     assert not (tmp_path / "canary").exists()
 
 
-def test_archives_write_nowhere(tmp_path, monkeypatch):
+def test_archives_write_no_files(tmp_path, monkeypatch):
     inside = tmp_path / "deep" / "er"
     inside.mkdir(parents=True)
     monkeypatch.chdir(inside)
@@ -727,7 +727,7 @@ def test_a_model_of_many_sparse_columns_is_refused_before_training(little_memory
     assert "training a model of 51" in refused("fit", "counts.npz", "--out", "out")
 
 
-def test_files_that_hold_more_than_fits(little_memory, refused, tmp_path):
+def test_files_larger_than_memory(little_memory, refused, tmp_path):
     np.savez_compressed(tmp_path / "bomb.npz", x=np.zeros((1000, 50_000), np.uint8))
     (tmp_path / "bomb.idx.gz").write_bytes(gzip.compress(idx((10_000, 10_000), 0x08) + bytes(100_000_000), 1))
     h5py = pytest.importorskip("h5py")

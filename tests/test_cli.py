@@ -131,14 +131,14 @@ def test_beyond_two_latent_dimensions_pairs_are_drawn_and_the_same_each_time(com
     assert one == two
 
 
-def test_evaluate_repeats_what_fit_said(trained, command):
+def test_evaluate_prints_the_metrics_of_fit(trained, command):
     recorded = json.loads((trained / "metrics.json").read_text())
     again = json.loads(command("evaluate", trained, "--samples", 8, "--json"))
     assert again == recorded
     assert "nll" in command("evaluate", trained, "--samples", 8)
 
 
-def test_evaluate_takes_another_file(trained, table, command):
+def test_evaluate_accepts_another_file(trained, table, command):
     metrics = json.loads(command("evaluate", trained, table, "--samples", 8, "--json"))
     assert np.isfinite(metrics["nll"]["value"])
     assert metrics != json.loads((trained / "metrics.json").read_text())  # all rows, not the test rows
@@ -256,7 +256,7 @@ def noted(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("prior", ["flow", "family:StudentMixture", "gtm"])
-def test_score_names_far_rows_and_keeps_the_others(prior, far, table, command, noted, tmp_path):
+def test_score_lists_far_rows_and_scores_the_others(prior, far, table, command, noted, tmp_path):
     command("fit", table, "--prior", prior, *READING, *QUICK, "--no-evaluate", "--out", tmp_path / "run")
     said = noted("score", tmp_path / "run", far, "--samples", 8, "--out", tmp_path / "scores.csv")
     assert said == "note: no density (-inf) for 3 rows: cell3, cell7, cell9\n"
@@ -265,7 +265,7 @@ def test_score_names_far_rows_and_keeps_the_others(prior, far, table, command, n
     assert (np.delete(scores, [3, 7, 9]) > -200).all()
 
 
-def test_map_names_far_rows_and_leaves_their_places_empty(trained, far, table, command, noted, tmp_path):
+def test_map_lists_far_rows_and_leaves_their_places_empty(trained, far, table, command, noted, tmp_path):
     said = noted("map", trained, far, "--predict", "kind", "--samples", 8, "--out", tmp_path / "far-map.csv")
     assert "note: no density (-inf) for 3 rows: cell3, cell7, cell9" in said
     assert "note: no place on the map for 2 rows: cell7, cell9" in said
@@ -281,7 +281,7 @@ def test_map_names_far_rows_and_leaves_their_places_empty(trained, far, table, c
     assert said == "note: no finite place for 2 rows: cell7, cell9\n"
 
 
-def test_evaluate_names_far_rows(trained, far, refused):
+def test_evaluate_lists_far_rows(trained, far, refused):
     message = refused("evaluate", trained, far, "--samples", 4)
     assert "some rows have no likelihood under this model (cell3, cell7, cell9); leave them out" in message
 
@@ -293,7 +293,7 @@ def test_score_writes_into_a_copy_of_the_table(trained, table, command, tmp_path
     assert any("log_likelihood" in column for column in copy.columns)
 
 
-def test_columns_in_another_order_are_put_right(trained, table, command, tmp_path):
+def test_columns_in_another_order_are_reordered(trained, table, command, tmp_path):
     pd.read_csv(table)[["name", "e", "d", "c", "b", "a", "kind"]].to_csv(tmp_path / "turned.csv", index=False)
     command("embed", trained, table, "--out", tmp_path / "one.npz")
     command("embed", trained, tmp_path / "turned.csv", "--out", tmp_path / "two.npz")
@@ -313,7 +313,7 @@ def test_sample_draws_in_the_units_of_the_data(suffix, trained, command, tmp_pat
     assert abs(x.mean() - 101.5) < 10
 
 
-def test_samples_of_a_seed_are_the_same(trained, command, tmp_path):
+def test_samples_depend_only_on_the_seed(trained, command, tmp_path):
     for name in ("one", "two"):
         command("sample", trained, "-n", 5, "--seed", 3, "--out", tmp_path / f"{name}.npz")
     np.testing.assert_array_equal(np.load(tmp_path / "one.npz")["x"], np.load(tmp_path / "two.npz")["x"])
@@ -333,7 +333,7 @@ def test_resume_of_a_finished_run_changes_nothing(trained, command):
 
 
 @pytest.mark.slow
-def test_compare_makes_one_table_and_does_not_repeat_itself(command, tmp_path):
+def test_compare_makes_one_table_and_repeats_no_finished_run(command, tmp_path):
     arguments = ("compare", "digits", "--priors", "standard,vamp", "--seeds", 2, "--samples", 8, "--epochs", 1)
     arguments += NO_PICTURES
     first = command(*arguments, "--out", tmp_path)
@@ -377,7 +377,7 @@ def test_compare_with_another_number_of_samples_evaluates_again_and_trains_no_mo
 
 
 @pytest.mark.slow
-def test_more_epochs_go_on_to_what_a_longer_run_would_have_been(command, tmp_path):
+def test_resuming_with_more_epochs_equals_a_longer_run(command, tmp_path):
     arguments = ("fit", "digits", "--warmup", 5, "--set", "model.hidden=[16]", "--samples", 4)
     command(*arguments, "--epochs", 4, "--out", tmp_path / "whole")
     command(*arguments, "--epochs", 2, "--out", tmp_path / "longer")
@@ -482,7 +482,7 @@ def test_counts_and_images_from_files(command, tmp_path):
     assert "discretized-logistic" in command(*arguments, "--samples", 4, "--out", tmp_path / "images")
 
 
-def test_a_test_split_of_one_row_is_no_reason_to_fail(command, tmp_path):
+def test_a_test_split_of_one_row_is_allowed(command, tmp_path):
     np.save(tmp_path / "few.npy", np.random.default_rng(3).normal(size=(12, 3)))
     command("fit", tmp_path / "few.npy", *QUICK, "--out", tmp_path / "run")
     assert (tmp_path / "run" / "metrics.json").exists()
@@ -503,7 +503,7 @@ def test_a_run_is_used_from_any_folder(table, command, tmp_path, monkeypatch):
     command("embed", "run", "--out", "z.npz")
 
 
-def test_json_is_standard_where_an_error_is_not_known(command, tmp_path):
+def test_json_is_standard_if_a_standard_error_is_unknown(command, tmp_path):
     quick = ("--seeds", 1, "--samples", 2, "--epochs", 1, *NO_PICTURES)
     command("compare", "--priors", "standard", *quick, "--out", tmp_path)
     table = json.loads((tmp_path / "comparison.json").read_text(), parse_constant=pytest.fail)
@@ -539,7 +539,7 @@ STEERING = tuple(
 )
 
 
-def test_a_run_has_its_objective_and_average_and_goes_on_with_no_other(tmp_path, command, refused):
+def test_a_run_cannot_resume_with_another_objective_or_average(tmp_path, command, refused):
     run = tmp_path / "run"
     command("fit", "digits", *QUICK, "--no-evaluate", *STEERING, "--out", run)
     settings = json.loads((run / "config.json").read_text())["settings"]["training"]
@@ -633,7 +633,7 @@ def test_resuming_with_other_settings_names_them(trained, refused):
     assert "model.latent_dim" in message
 
 
-def test_another_number_of_epochs_is_refused_with_the_reason(command, refused, tmp_path):
+def test_an_invalid_number_of_epochs_is_refused_with_the_reason(command, refused, tmp_path):
     command("fit", "digits", *QUICK, "--no-evaluate", "--out", tmp_path / "run")
     files = {path: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
     fewer = refused("fit", "--resume", "--epochs", 1, "--out", tmp_path / "run")

@@ -84,7 +84,7 @@ def log_likelihoods(run, x):
     return np.array([total for total, _ in result]), np.exp([shares for _, shares in result])
 
 
-def test_fit_says_what_it_found_and_writes_a_whole_run(table, run, rows, done, tmp_path):
+def test_fit_describes_the_data_and_writes_a_complete_run(table, run, rows, done, tmp_path):
     said = done("gtm", "fit", table, *READING, *QUICK, "--out", "again")
     x, _ = rows
     missing = int(np.isnan(x).sum())
@@ -223,7 +223,7 @@ def test_other_commands_work_on_the_run_of_a_map(run, rows, done, tmp_path):
         assert len(np.unique(m["x"][:, 0])) <= 16  # nodes
 
 
-def test_what_load_gives_takes_rows_in_the_datas_units(run, digits, rows):
+def test_load_returns_an_estimator_for_rows_in_the_datas_units(run, digits, rows):
     x, _ = rows
     shares = log_likelihoods(run, x)[1]
     pipeline = priory.load(run)
@@ -250,7 +250,7 @@ def test_digits_have_a_common_unit(digits, done):
     )
 
 
-def test_a_map_that_has_not_settled_says_so(capsys, tmp_path):
+def test_a_map_that_has_not_converged_is_noted(capsys, tmp_path):
     assert run_cli("gtm", "fit", "digits", "--points-per-side", 3, "--max-iter", 2, "--out", tmp_path / "run") == 0
     assert "EM had not converged after 2 iterations (--max-iter 4)" in capsys.readouterr().err
 
@@ -366,7 +366,7 @@ def test_a_damaged_model(run, digits, refused, tmp_path):
     assert "expected a fitted GTM in safetensors' format, got a damaged file" in refused("map", "run")
 
 
-def test_a_run_knows_its_kind(run):
+def test_open_run_opens_the_run_of_a_map(run):
     assert isinstance(open_run(run), GTMRun)
     assert open_run(run).modeled == ("a", "b", "c", "d")
 

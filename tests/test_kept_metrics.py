@@ -33,7 +33,7 @@ def samples_of(run: Path) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("more", [(), ("--seed", 3), ("--device", "cpu"), ("--json",)], ids=str)
-def test_fewer_samples_are_said_and_not_stored(more, run, capsys):
+def test_metrics_of_fewer_samples_are_printed_and_not_stored(more, run, capsys):
     before = (run / "metrics.json").read_bytes()
     capsys.readouterr()
     assert run_cli("evaluate", "run", "--samples", 8, *more) == 0
@@ -46,7 +46,7 @@ def test_fewer_samples_are_said_and_not_stored(more, run, capsys):
     assert (run / "metrics.json").read_bytes() == before
 
 
-def test_fewer_samples_are_stored_if_asked(run, done):
+def test_metrics_of_fewer_samples_are_stored_with_replace(run, done):
     done("evaluate", "run", "--samples", 8, "--replace")
     assert samples_of(run) == (8, 0)
 

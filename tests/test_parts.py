@@ -164,7 +164,7 @@ def test_a_sample_is_no_measure_of_neighborhoods(here, capsys, monkeypatch, kind
     assert "note: trustworthiness and continuity are left out" in capsys.readouterr().err
 
 
-def test_too_few_samples_and_rows_of_training_are_noted(here, capsys, monkeypatch):
+def test_too_few_samples_and_training_rows_are_noted(here, capsys, monkeypatch):
     data = {"source": str(here / "shards"), "labels": ("kind",)}
     settings = RunSettings.model_validate({"data": data, "model": {"hidden": (8,)}, "training": {"epochs": 1}})
     with vae.new_run(settings, Path("own")) as new:
@@ -177,7 +177,7 @@ def test_too_few_samples_and_rows_of_training_are_noted(here, capsys, monkeypatc
     assert "(--samples 32)" in said
 
 
-def test_parts_that_are_there_are_not_done_again(here, capsys):
+def test_finished_parts_are_not_repeated(here, capsys):
     line = ("score", here / "vae", here / "shards" / "*.parquet", "--out", "parts", "--samples", 4)
     assert "4 of 4 parts, 90 rows" in must_succeed(capsys, *line)
     before = {file: file.stat().st_mtime_ns for file in Path("parts").glob("*.parquet")}
@@ -210,7 +210,7 @@ def test_a_part_that_fails_does_not_keep_the_others_from_being_written(here, cap
     pd.testing.assert_frame_equal(outputs("parts"), outputs("whole"))
 
 
-def test_one_cause_of_many_parts_is_said_once(here, capsys):
+def test_one_cause_of_many_parts_is_printed_once(here, capsys):
     Path("shards").mkdir()
     for number in range(12):
         frame(number, number + 1).rename(columns={"x1": "y"}).to_parquet(f"shards/part-{number:02}.parquet")
@@ -222,7 +222,7 @@ def test_one_cause_of_many_parts_is_said_once(here, capsys):
     assert cure.startswith("correct or remove these parts")
 
 
-def test_rows_that_get_other_numbers_are_done_again(here, capsys):
+def test_parts_whose_row_numbers_change_are_repeated(here, capsys):
     shards = Path("shards")
     shards.mkdir()
     for number in (1, 2):
@@ -305,7 +305,7 @@ def test_parts_are_of_any_format_that_the_package_reads(here, ending):
     assert found.id.tolist() == [str(number) for number in range(60)]
 
 
-def test_outputs_have_the_ending_that_is_asked_for(here):
+def test_outputs_have_the_requested_ending(here):
     assert run_cli("score", here / "vae", here / "shards", "--out", "parts/*.csv", "--samples", 2) == 0
     files = sorted(Path("parts").glob("*.csv"))
     assert [file.name for file in files] == [f"part-{i}.csv" for i in range(4)]
@@ -353,7 +353,7 @@ def test_folders_of_parts_stay_folders(here):
         ),
     ],
 )
-def test_what_does_not_fit_is_refused(place, capsys, monkeypatch, arguments, message):
+def test_invalid_requests_for_parts_are_refused(place, capsys, monkeypatch, arguments, message):
     monkeypatch.chdir(place)
     if not Path("parts").is_dir():
         assert run_cli("score", "vae", "shards", "--out", "parts", "--samples", 2) == 0
@@ -415,7 +415,7 @@ def test_a_worker_that_is_killed_loses_nothing(here):
     ("end", "sign", "word", "code"),
     [(os.killpg, signal.SIGINT, "interrupted", 130), (os.kill, signal.SIGTERM, "terminated", 143)],
 )
-def test_an_interruption_of_workers_is_said_in_one_line(here, end, sign, word, code):
+def test_an_interruption_of_workers_prints_one_line(here, end, sign, word, code):
     pytest.importorskip("distributed")
     line = ["-m", "priory", "score", here / "vae", here / "shards", "--samples", "20000", "--workers", "2"]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}

@@ -297,7 +297,10 @@ def test_pseudo_inputs_live_where_the_encoder_reads(name, likelihood, capsys, mo
 
 REFUSED = [
     (("--prior", "vamq"), "--prior: unknown prior 'vamq'"),
-    (("--prior", "mog", "--set", "model.latent_dim=4"), "--set model.latent_dim: refit keeps the encoder and the"),
+    (
+        ("--prior", "mog", "--set", "model.latent_dim=4"),
+        "--set model.latent_dim: refit does not change the encoder and the",
+    ),
     (("--prior", "mog", "--set", "model.prior=gtm"), "--set model.prior: expected the new prior in --prior"),
     (("--prior", "mog", "--set", "training.epochs=4"), "there is no such setting; did you mean refit.epochs?"),
     (("--prior", "mog", "--set", "refit.epochs=-1"), "refit.epochs: "),

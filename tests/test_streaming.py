@@ -147,7 +147,7 @@ def test_rows_are_streamed_if_they_would_take_half_of_the_free_memory(tmp_path, 
         assert load_dataset(path).streamed == is_streamed
 
 
-def test_text_that_does_not_fit_into_memory_is_told_how_to_become_parquet(tmp_path, monkeypatch) -> None:
+def test_text_larger_than_memory_is_refused_with_a_command_for_parquet(tmp_path, monkeypatch) -> None:
     (tmp_path / "t.csv").write_text("a,b\n1,2\n")
     monkeypatch.setattr(memory, "available_memory", lambda: 1)
     with pytest.raises(memory.NotEnoughMemoryError, match=r"t\.csv: .* convert it to Parquet.*write_dataset"):
@@ -240,7 +240,7 @@ def test_a_matrix_of_another_shape_than_its_obs_is_named(tmp_path, form, place) 
     with h5py.File(path, "w") if form == "h5ad" else nullcontext(zarr.open_group(path, mode="w")) as store:
         for name, part in {"obs": data.obs, "var": data.var, place: REALS[:7]}.items():
             anndata.io.write_elem(store, name, part)
-    message = rf"^cells\.{form}: expected a matrix of 300 x 4 values, like obs and var, got 7 x 4"
+    message = rf"^cells\.{form}: expected a matrix of 300 rows x 4 columns, like obs and var, got one of 7 x 4"
     with pytest.raises(ValueError, match=message):
         load_dataset(path, stream="yes")
 

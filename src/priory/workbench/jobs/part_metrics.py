@@ -17,7 +17,7 @@ from priory.workbench.data import Dataset, DatasetRows
 from priory.workbench.jobs.kinds import Opened
 from priory.workbench.runs.folder import RunFolder
 
-SAMPLED_ROWS = 5000  # as many as the neighbors on a map are compared for
+SAMPLED_ROWS = 5000  # the quality of a map samples as many rows
 KEPT = 1.1  # times as many rows are stored on average, so that fewer than 5000 are seven standard deviations away
 Arrays = dict[str, np.ndarray]
 

@@ -132,10 +132,10 @@ def _element(io: Any, element: Any) -> Any:
     return element if hasattr(element, "shape") else io.sparse_dataset(element)
 
 
-def _require_shape(shape: tuple[int, ...], expected_shape: tuple[int, int], where: str) -> None:
+def _require_shape(shape: tuple[int, ...], expected: tuple[int, int], where: str) -> None:
     """Refuse a matrix whose shape differs from the shape that obs and var imply."""
-    if shape != expected_shape:
+    if shape != expected:
         raise ValueError(
-            f"{where}: expected a matrix of {' x '.join(map(str, expected_shape))} values, like obs and var, got "
+            f"{where}: expected a matrix of {expected[0]} rows x {expected[1]} columns, like obs and var, got one of "
             f"{' x '.join(map(str, shape))}; write it again with anndata"
         )

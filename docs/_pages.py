@@ -191,11 +191,11 @@ def benchmarks() -> str:
         files = f"`{numbers.name}`" if numbers.exists() else ""
         rows.append(f"| [{_title(path)}]({path.name}) | `benchmarks/{path.stem}.py` | {files} |")
     only_numbers = sorted(path.stem for path in RESULTS.glob("*.json") if not (RESULTS / f"{path.stem}.md").exists())
-    toctree = "\n".join(path.stem for path in sorted(RESULTS.glob("*.md")))
+    toctree = "\n".join(["/benchmarks", *(path.stem for path in sorted(RESULTS.glob("*.md")))])
     parts = [
         "# Benchmarks",
         "Scripts in `benchmarks/` measured every number in this documentation. Each writes its results to "
-        "`benchmarks/results/`.",
+        "`benchmarks/results/`. [How the tables of the papers are measured](/benchmarks.md).",
         "\n".join(["| results | script | numbers |", "|---|---|---|", *rows]),
         "Results without a page of their own, as JSON: " + ", ".join(f"`{name}.json`" for name in only_numbers) + ".",
         "## Static MNIST",

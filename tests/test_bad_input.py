@@ -735,7 +735,7 @@ def test_files_larger_than_memory(little_memory, refused, tmp_path):
     with h5py.File(tmp_path / "bomb.h5ad", "a") as file:
         del file["X"]
         file.create_dataset("X", (10**9, 10**9), "f4", chunks=(1000, 1000))
-    assert "expected a matrix of 40 x 4 values" in refused("fit", "bomb.h5ad", "--out", "out")
+    assert "expected a matrix of 40 rows x 4 columns" in refused("fit", "bomb.h5ad", "--out", "out")
     pd.DataFrame({"a": np.zeros(5_000_000)}).to_parquet(tmp_path / "bomb.parquet")
     sparse.save_npz(tmp_path / "empty.npz", sparse.coo_matrix((10**9, 5)))
     for name in ("bomb.npz", "bomb.idx.gz", "bomb.parquet", "empty.npz"):

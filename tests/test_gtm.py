@@ -594,10 +594,7 @@ def test_parameters_that_cannot_be(options, message):
         (lambda: GTM().fit_batches([]), "batches: expected batches of rows, got none"),
         (lambda: GTM().fit_batches([curved(), curved(columns=4)]), "X has 4 features, but GTM is expecting 5"),
         (lambda: GTM(batch_size=5).fit_batches([curved()]), "batch_size: expected None, got 5"),
-        (
-            lambda: quiet_fit(GTM(3, max_iter=2), curved()).inverse_transform([[0.0]]),
-            r"X: expected positions .*\(n, 2\)",
-        ),
+        (lambda: quiet_fit(GTM(3, max_iter=2), curved()).inverse_transform([[0.0]]), r"X: expected positions .*\(n, 2"),
         (lambda: quiet_fit(GTM(3, max_iter=2), curved()).transform(curved(columns=4)), "X has 4 features"),
     ],
 )

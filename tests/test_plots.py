@@ -148,10 +148,7 @@ def test_contours_explain_what_they_cannot_draw(prior, points, options, message)
 
 def test_contours_refuse_a_window_without_the_prior():
     far = LogProbOnly(Independent(Normal(torch.full((2,), 50.0), 1.0), 1))
-    with (
-        pytest.warns(UserWarning, match="plotting window has"),
-        pytest.raises(ValueError, match="levels: the window holds"),
-    ):
+    with pytest.warns(UserWarning, match="window has"), pytest.raises(ValueError, match="levels: the window holds"):
         plots.plot_prior_contours(far, torch.randn(50, 2))
 
 

@@ -96,9 +96,9 @@ class Resampled(Distribution):
             left -= width
             if left == 0:
                 accepted[:, -1] = True
-            found, first = accepted.any(-1), accepted.int().argmax(-1)
-            z[waiting[found]] = proposed[found, first[found]]
-            waiting = waiting[~found]
+            done, first = accepted.any(-1), accepted.int().argmax(-1)
+            z[waiting[done]] = proposed[done, first[done]]
+            waiting = waiting[~done]
         return z
 
 

@@ -37,8 +37,8 @@ class GTM(SafetensorsMixin, FittedMap):
 
     The nodes u_k are a regular grid over [-1, 1]^C. EM maximizes the log-likelihood minus weight_decay/2 |W|^2 / v,
     with v the mean variance of a column. A row's position on the map is E[u | x]. NaN cells are missing and integrated
-    out exactly; rows without any cell are ignored. Standardize columns with different units first: the noise is the
-    same in all columns, and its variance is at least a millionth of v (in float32, a ten thousandth).
+    out exactly; rows without observed cells are ignored. Standardize columns with different units first: the noise is
+    the same in all columns, and its variance is at least a millionth of v (in float32, a ten thousandth).
 
     The sheet of a small table is stiffer. If there are at most eight rows for each radial function, each row counted as
     (D - C) / D of a row, `fit` chooses the tether to a plane, and the least noise, by cross-validation.

@@ -157,7 +157,7 @@ class ExemplarPrior(MixturePrior):
         return super().forward(encoder)
 
     def fit_by_em(self, z: Float[Tensor, "draw latent"], features: Features | None = None, *, seed: int = 0) -> bool:
-        """Set the scale by maximum likelihood, leaving out each row's own component; the codes stay.
+        """Set the scale by maximum likelihood, leaving out each row's own component; the codes do not change.
 
         Returns:
             True if the scale was set, which happens only inside `leave_out`, for draws of its rows in their order.

@@ -77,7 +77,7 @@ class GridPrior(MixturePrior):
         return self.nodes[sample_index(log_weights, sample_shape, generator)]
 
     def _take(self, other: Self) -> None:
-        """Copy network, range and weights from another prior; the guide stays."""
+        """Copy network, range and weights from another prior; the guide does not change."""
         state = {name: value for name, value in other.state_dict().items() if not name.startswith("guide.")}
         guide_state = {name: value for name, value in self.state_dict().items() if name.startswith("guide.")}
         self.load_state_dict(guide_state | state)

@@ -14,7 +14,7 @@ class Blocks(NamedTuple):
 
     Attributes:
         bounds: positions where blocks begin, and the number of rows at the end.
-        row_bytes: memory of a row after it was read.
+        row_bytes: bytes that a row takes in memory.
     """
 
     bounds: Int[Tensor, " bound"]

@@ -252,7 +252,7 @@ def _disturbed(candidate: Candidate, z: Tensor) -> Candidate:
 
 
 def _disturb(tensors: Any) -> None:
-    """Add random numbers in place; integers and flags stay."""
+    """Add random numbers in place; integers and flags do not change."""
     with torch.no_grad():
         for tensor in tensors:
             if tensor.is_floating_point():

@@ -376,7 +376,7 @@ def test_exemplars_are_refused_for_rows_in_files(tmp_path, capsys) -> None:
     assert "expected rows in memory" in must_be_refused(capsys, tmp_path, *source)
 
 
-def test_a_comparison_has_the_option_that_the_refusal_of_exemplars_names(tmp_path, capsys) -> None:
+def test_compare_accepts_the_option_named_in_the_error_about_exemplars(tmp_path, capsys) -> None:
     source = ("compare", shards(tmp_path / "shards", REALS), "--stream", "yes", "--no-report")
     assert run_cli(*source, "--priors", "exemplar", "--seeds", 1, "--epochs", 1, "--out", tmp_path / "compared") == 1
     assert "choose another prior, or --stream no" in capsys.readouterr().err

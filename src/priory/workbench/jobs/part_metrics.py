@@ -130,9 +130,9 @@ def _add(total: Moments | None, part: Arrays, name: str) -> Moments:
 
 
 def _sample(parts: list[Arrays]) -> Arrays:
-    """What all parts kept of the rows with the smallest lots; as many as are asked for, if that is possible.
+    """Return the kept rows with the smallest random numbers (lots), at most SAMPLED_ROWS.
 
-    Parts that were done when there were fewer rows have kept more of theirs.
+    A part that was computed when there were fewer rows kept a larger share of its rows.
     """
     whole = {
         name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name not in ("names", "limit")

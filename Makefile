@@ -43,7 +43,8 @@ newest:
 	$(VENV)-newest/bin/python -m pip install --quiet '.[cli,scale]' beartype hypothesis pytest pytest-xdist
 	$(VENV)-newest/bin/python -m pip list
 	$(VENV)-newest/bin/pytest -n 2 tests/test_imports.py tests/test_mixture.py tests/test_priors.py tests/test_vae.py \
-	  tests/test_objectives.py tests/test_datasets.py tests/test_datasets_writers.py tests/test_reading.py tests/test_gtm.py tests/test_gtm_dask.py
+	  tests/test_objectives.py tests/test_datasets.py tests/test_datasets_writers.py tests/test_reading.py tests/test_gtm.py \
+	  tests/test_gtm_dask.py
 	$(VENV)-newest/bin/priory fit digits --epochs 2 --out $(VENV)-newest/run
 	rm -rf $(VENV)-newest
 

@@ -81,6 +81,8 @@ def error_of(read: Callable[..., object], *arguments: object) -> str | None:
     """What a reader says that refuses, None if it does not; any other error is one of the reader's."""
     try:
         read(*arguments)
+    except UnicodeError:  # a ValueError, but never one of ours
+        raise
     except (ValueError, OSError) as error:
         return str(error)
     return None

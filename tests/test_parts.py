@@ -140,7 +140,7 @@ def test_metrics_of_parts_agree_with_those_of_one_file(here, capsys):
         assert parts[name]["value"] == pytest.approx(one[name]["value"], abs=0.05), name
 
 
-def test_the_sample_of_parts_that_come_later_is_that_of_all_parts_at_once(here, monkeypatch):
+def test_parts_added_later_give_the_sample_of_all_parts_at_once(here, monkeypatch):
     monkeypatch.setattr(part_metrics, "SAMPLED_ROWS", 20)
     line = ("evaluate", here / "vae", "shards", "--samples", 4, "--out")
     Path("shards").mkdir()
@@ -262,7 +262,7 @@ def test_empty_parts_are_left_out(here, capsys):
 
 
 @pytest.mark.parametrize("ending", ["parquet", "csv", "h5ad"])
-def test_named_rows_keep_their_names_and_an_index_that_counts_goes_on(here, ending):
+def test_named_rows_keep_their_names_and_numbered_rows_are_counted_across_parts(here, ending):
     for number in range(2):
         part, path = frame(9 * number, 9 * number + 9), Path(f"part-{number}.{ending}")
         part["cell"] = np.arange(9).astype(str)  # in each part again
@@ -280,7 +280,7 @@ def test_named_rows_keep_their_names_and_an_index_that_counts_goes_on(here, endi
     assert outputs("named").id.tolist() == [str(number) for number in range(9)] * 2
 
 
-def test_numbered_rows_that_stay_in_their_files_go_on_through_the_parts(here, monkeypatch):
+def test_streamed_rows_are_numbered_across_parts(here, monkeypatch):
     monkeypatch.setattr(readers, "available_memory", lambda: 1)
     for command in ("score", "impute"):
         for kind in ("vae", "gtm"):

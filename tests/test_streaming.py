@@ -294,6 +294,20 @@ def test_shards_with_other_columns_are_refused_in_memory_too(change, tmp_path) -
         load_dataset(tmp_path / "shards", stream="no")
 
 
+@pytest.mark.parametrize("stream", ["yes", "no"])
+@pytest.mark.parametrize("damaged", ["0.parquet", "2.parquet"])
+def test_column_names_that_are_not_utf8_are_refused_with_the_name_of_the_source(damaged, stream, tmp_path) -> None:
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    for number in range(3):
+        table = pyarrow.table({"length": [1.0, 2.0], "width": [3.0, 4.0]})
+        parquet.write_table(table, folder / f"{number}.parquet", store_schema=False)
+    content = (folder / damaged).read_bytes()
+    (folder / damaged).write_bytes(content.replace(b"length", b"lengt\xc4"))
+    with pytest.raises(ValueError, match=r"shards: expected a complete parquet file, got a damaged file .*utf-8"):
+        load_dataset(folder, stream=stream)
+
+
 def test_a_pattern_is_named_with_its_folder(tmp_path) -> None:
     shards(tmp_path / "shards", np.where(REALS > 2, np.nan, REALS))
     assert load_dataset(tmp_path / "shards" / "*.parquet").origin == "shards/*.parquet"
@@ -376,7 +390,7 @@ def test_exemplars_are_refused_for_rows_in_files(tmp_path, capsys) -> None:
     assert "expected rows in memory" in must_be_refused(capsys, tmp_path, *source)
 
 
-def test_a_comparison_has_the_option_that_the_refusal_of_exemplars_names(tmp_path, capsys) -> None:
+def test_compare_accepts_the_option_named_in_the_error_about_exemplars(tmp_path, capsys) -> None:
     source = ("compare", shards(tmp_path / "shards", REALS), "--stream", "yes", "--no-report")
     assert run_cli(*source, "--priors", "exemplar", "--seeds", 1, "--epochs", 1, "--out", tmp_path / "compared") == 1
     assert "choose another prior, or --stream no" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from priory._support.cells import as_text
-from priory._support.fragments import require_same_columns
+from priory._support.fragments import columns_of, require_same_columns
 from priory._support.messages import shortened
 from priory._support.optional import require
 from priory._support.patterns import files_of, is_pattern
@@ -37,8 +37,9 @@ class ParquetMatrix(StoredMatrix):
         self._source = arrow.dataset([str(file) for file in files], format="parquet", **where)
         self.schema = self._source.schema
         self.names: list[str] = self.schema.names
-        self._fragments = list(self._source.get_fragments())
-        groups = [group for fragment in self._fragments for group in fragment.split_by_row_group()]
+        fragments = list(self._source.get_fragments())
+        self._columns = columns_of(fragments)
+        groups = [group for fragment in fragments for group in fragment.split_by_row_group()]
         self._groups = [group for group in groups if group.row_groups[0].num_rows]
         bounds = np.cumsum([0, *(group.row_groups[0].num_rows for group in self._groups)], dtype=np.int64)
         super().__init__((bounds[-1], len(self.names)), np.dtype(np.float64), bounds, 0.0)
@@ -57,7 +58,7 @@ class ParquetMatrix(StoredMatrix):
         Raises:
             ValueError: names the file and the columns.
         """
-        require_same_columns(self._fragments)
+        require_same_columns(self._columns)
 
     def decode(self, block: int) -> np.ndarray:
         group = self._groups[block]

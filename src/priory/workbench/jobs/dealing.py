@@ -11,7 +11,8 @@ from priory._support.optional import require
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 SECONDS_TO_CONNECT = 5
-DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"  # workers ignore Ctrl-C; this process ends them
+# Workers ignore Ctrl-C; this process handles it and ends them.
+IGNORE_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
 
 class Deal(Protocol):
@@ -45,7 +46,13 @@ def dealing(workers: int | None, scheduler: str | None) -> Iterator[Deal]:
         with _client(dask, scheduler) as client:
             yield lambda function, items: _dealt(dask, client, function, items)
         return
-    options = {"n_workers": workers, "threads_per_worker": 1, "processes": True, "memory_limit": 0, "preload": DEAF}
+    options = {
+        "n_workers": workers,
+        "threads_per_worker": 1,
+        "processes": True,
+        "memory_limit": 0,
+        "preload": IGNORE_CTRL_C,
+    }
     with (
         dask.LocalCluster(**options, dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL) as cluster,
         dask.Client(cluster) as client,

@@ -130,9 +130,9 @@ def _add(total: Moments | None, part: Arrays, name: str) -> Moments:
 
 
 def _sample(parts: list[Arrays]) -> Arrays:
-    """Return the stored values of the rows with the smallest random numbers, `SAMPLED_ROWS` of them if possible.
+    """Return the kept rows with the smallest random numbers (lots), at most SAMPLED_ROWS.
 
-    Parts that were done when there were fewer rows have stored more of theirs.
+    A part that was computed when there were fewer rows kept a larger share of its rows.
     """
     whole = {
         name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name not in ("names", "limit")

@@ -43,7 +43,7 @@ def saying_how_to_go_on(out: Path, line: str | None = None) -> Iterator[None]:
 
 @contextmanager
 def exiting_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM raise SystemExit in the block, which ends workers and prints the next step."""
+    """Raise SystemExit at SIGTERM inside the block: the workers end, and the next step is printed."""
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(SIGTERM_EXIT))
     try:
         yield

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from priory._support.fragments import require_same_columns
+from priory._support.fragments import columns_of, require_same_columns
 from priory._support.memory import require_memory
 from priory._support.optional import require
 from priory.workbench.data.reading.foreign import foreign
@@ -20,8 +20,8 @@ def read_parquet(path: Path, as_written: Collection[str], files: Sequence[Path] 
     require("pandas", "tables", "reading .parquet files")
     source = _source(path, files)
     with foreign(path.name, *PARQUET):
-        fragments = list(source.get_fragments())
-    require_same_columns(fragments)
+        columns = columns_of(source.get_fragments())
+    require_same_columns(columns)
     require_memory(parquet_size(path, files), f"{path.name}: {source.count_rows()} rows x {len(source.schema)} columns")
     with foreign(path.name, *PARQUET):
         frame = source.to_table().to_pandas()

@@ -9,6 +9,17 @@ from torch import Tensor, nn
 
 from priory._support.tensors import require_tensor
 
+ROWS_OF_FULL_STRENGTH = 1000
+
+
+def strength(num_rows: int) -> float:
+    """min(1, 1000 / N): how far N training rows need a guide, and noise on what the encoder reads.
+
+    The rows' own terms add up over N; a guide of this weight always counts as at most 1000 rows, as a prior of the
+    parameters would. Few rows overfit without it. With many rows it would cost likelihood.
+    """
+    return min(1.0, ROWS_OF_FULL_STRENGTH / num_rows)
+
 
 class Guide(nn.Module):
     """The responsibilities of a fixed sheet of images with noise, as in a classical GTM over the same nodes.
@@ -73,3 +84,10 @@ class Guide(nn.Module):
             rows, images = features - center, self.images - center
             squares = images.square().sum(1) - 2 * rows @ images.mT  # |row|^2 is the same for all nodes
             return torch.log_softmax(self.log_weights - 0.5 * squares / self.noise_variance, -1)
+
+    def evidence(self, features: Float[Tensor, "datum feature"], latent_dim: int) -> Float[Tensor, "datum node"]:
+        """log r_k(x) of F features with the weight of L latent dimensions, min(1, L / F) log r_k(x).
+
+        A map adds it to log p(k | z). Features depend on each other, so all F of them would outweigh the code.
+        """
+        return min(1.0, latent_dim / self.images.shape[1]) * self.log_responsibilities(features)

@@ -8,6 +8,7 @@ import torch
 from torch.distributions import Distribution, constraints
 
 from priory._support.imports import located
+from priory.grid.guide import strength
 from priory.model import evaluation_mode, given
 from priory.nn.conditional import ConditionalDecoder
 from priory.nn.decoders import LikelihoodDecoder
@@ -24,7 +25,11 @@ from priory.workbench.models.levels import decoder_network, lower_encoder, lower
 from priory.workbench.settings.likelihoods import LIKELIHOODS
 from priory.workbench.settings.model import ModelSettings
 from priory.workbench.settings.networks import NETWORKS
-from priory.workbench.settings.priors import PRIORS
+from priory.workbench.settings.priors import PRIORS, GridSettings
+
+NOISE = 3.0  # of the guide's own, on 1000 rows; measured in docs/maps.md
+ROWS_OF_A_FUNCTION = 20  # digits have 2.5 and overfit, MNIST has 125 and gains
+MOST_FUNCTIONS = 1024  # EM solves a system of as many equations in each iteration
 
 
 def class_of_prior(name: str) -> type[Prior]:
@@ -59,6 +64,19 @@ def resolve_likelihood(
     complete = named.model_copy(update=decided)
     check_support(complete, summary, where)
     return complete, proposal
+
+
+def with_rich_basis(settings: ModelSettings, num_rows: int) -> ModelSettings:
+    """The settings; if a grid starts as a classical GTM of many rows, with as many radial functions as nodes.
+
+    A richer sheet is a better map, unless there are too few rows for it.
+    """
+    if not isinstance(settings, GridSettings) or settings.basis_per_side or settings.grid_start == "mean":
+        return settings
+    nodes = settings.points_per_side**settings.grid_dim
+    if nodes > MOST_FUNCTIONS or num_rows < ROWS_OF_A_FUNCTION * nodes:
+        return settings
+    return settings.model_copy(update={"basis_per_side": settings.points_per_side})
 
 
 def check_support(settings: ModelSettings, summary: Summary, where: str) -> None:
@@ -116,7 +134,7 @@ def build_vae(settings: ModelSettings, facts: DataFacts) -> AnyVAE:
     network = decoder_network(settings, width, outputs, shape)
     decoder = likelihood.from_data(network, rows, **options)
     prior = build_prior(settings, facts.features(preprocess))
-    encoder.input_noise = input_noise(settings, prior)
+    encoder.input_noise = input_noise(settings, prior, facts.num_rows)
     if width:
         return ConditionalVAE(encoder, ConditionalDecoder(decoder), prior, preprocess)
     return VAE(encoder, decoder, prior, preprocess)
@@ -197,12 +215,12 @@ def _check_shape(what: str, distribution: Distribution, batch: tuple[int, ...], 
         )
 
 
-def input_noise(settings: ModelSettings, prior: Any) -> float:
+def input_noise(settings: ModelSettings, prior: Any, num_rows: int) -> float:
     """The noise on the encoder's input in training, a standard deviation of a feature.
 
-    A guided grid models the data as a noisy sheet; adding the same noise to the encoder's input makes it robust to it.
+    A guided grid models the data as a noisy sheet. Few rows are best with three times its noise, and many with none.
     """
     if settings.input_noise is not None:
         return settings.input_noise
     guide = getattr(prior, "guide", None)
-    return 0.0 if guide is None else math.sqrt(float(guide.noise_variance))
+    return 0.0 if guide is None else NOISE * strength(num_rows) * math.sqrt(float(guide.noise_variance))

@@ -58,7 +58,10 @@ class GridSettings(MixtureSettings, NetworkWidths):
     )
     grid_network: Literal["mlp", "rbf"] = Field("rbf", description="behind a grid: radial functions, or a perceptron")
     basis_per_side: int | None = Field(
-        None, ge=1, le=10**6, description="radial functions along each side; None: half of points_per_side"
+        None,
+        ge=1,
+        le=10**6,
+        description="radial functions along each side; None: points_per_side, or half with few rows",
     )
     basis_width: float = Field(1.0, gt=0, le=10**6, description="of a radial function, in spacings of their centers")
 

@@ -15,8 +15,8 @@ ROWS_OF_FULL_STRENGTH = 1000
 def strength(num_rows: int) -> float:
     """min(1, 1000 / N): how far N training rows need a guide, and noise on what the encoder reads.
 
-    The rows' own terms add up over N; a guide of this weight always counts as at most 1000 rows, as a prior of the
-    parameters would. Few rows overfit without it. With many rows it would cost likelihood.
+    The noise's standard deviation has this factor. The guide's weight has its square, as the noise's variance has. Few
+    rows overfit without them. With many rows they cost likelihood; docs/maps.md has the numbers.
     """
     return min(1.0, ROWS_OF_FULL_STRENGTH / num_rows)
 

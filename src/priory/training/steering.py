@@ -94,7 +94,7 @@ def named_objective(settings: TrainingSettings, model: Any, num_rows: int) -> Ob
     """Return the objective that the settings name, with its options among them, for this many training rows."""
     name = settings.objective
     if settings.guidance is None:
-        settings = settings.model_copy(update={"guidance": strength(num_rows)})
+        settings = settings.model_copy(update={"guidance": strength(num_rows) ** 2})
     if name == "auto":
         name = "guided" if settings.guidance and guide_of(model) is not None else "elbo"
     kind: Any = OBJECTIVES[name]

@@ -43,7 +43,7 @@ class ModelSettings(Settings):
     encoder: str | None = Field(None, description="the encoder's network, if it differs from `network`")
     decoder: str | None = Field(None, description="the decoder's network, if it differs from `network`")
     input_noise: float | None = Field(
-        None, ge=0, le=1e6, description="of what the encoder reads in training; None: the GTM's that a grid starts as"
+        None, ge=0, le=1e6, description="of what the encoder reads in training; None: by the GTM that a grid starts as"
     )
     log_variance_range: tuple[float, float] | None = Field(
         (-14.0, 6.0), description="bounds of the encoder's log-variance; the VampPrior paper has -6, 2"

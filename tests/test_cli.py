@@ -138,6 +138,15 @@ def test_evaluate_prints_the_metrics_of_fit(trained, command):
     assert "nll" in command("evaluate", trained, "--samples", 8)
 
 
+def test_a_grid_prior_as_published_has_no_start_guide_or_noise(command, tmp_path):
+    quick = ("--epochs", 1, "--no-evaluate", "--no-report", "--out", tmp_path / "run")
+    command("fit", "digits", "--prior", "gtm-vamp", "--grid", "3x3", "--as-published", *quick)
+    vae = Run.open(tmp_path / "run").load_model()
+    assert vae.prior.guide is None
+    assert vae.encoder.input_noise == 0
+    assert "RadialBasis" not in repr(vae.prior)
+
+
 def test_evaluate_accepts_another_file(trained, table, command):
     metrics = json.loads(command("evaluate", trained, table, "--samples", 8, "--json"))
     assert np.isfinite(metrics["nll"]["value"])
@@ -163,10 +172,9 @@ def test_embed_gives_every_row_its_id_latents_and_place_on_the_map(trained, tabl
         assert (np.abs(z["map"]) <= 1).all()
         assert sorted(set(z["split"].tolist())) == ["test", "train", "valid"]
         vae, dataset = priory.load(trained), Run.open(trained).load_dataset()
-        q = vae.encode(dataset.all_rows().tensor())
-        np.testing.assert_allclose(z["z_mean"], q.mean.detach().numpy(), rtol=1e-5, atol=1e-6)
-        responsibilities = vae.latent_prior().responsibilities(q.mean).detach()
-        places = grid_oracle.places(responsibilities.double().numpy(), vae.prior.nodes.double().numpy())
+        x = dataset.all_rows().tensor()
+        np.testing.assert_allclose(z["z_mean"], vae.encode(x).mean.detach().numpy(), rtol=1e-5, atol=1e-6)
+        places = grid_oracle.places(grid_oracle.shares(vae, x), vae.prior.nodes.double().numpy())
         np.testing.assert_allclose(z["map"], places, rtol=1e-4, atol=1e-5)
 
 
@@ -188,9 +196,7 @@ def test_map_gives_every_row_its_place_and_what_its_label_would_be(trained, tabl
     assert (tmp_path / "map.png").stat().st_size > 10_000
     found = pd.read_csv(tmp_path / "map.csv")
     vae, dataset = priory.load(trained), Run.open(trained).load_dataset()
-    with torch.no_grad():
-        z = vae.encode(dataset.all_rows().tensor()).mean
-        shares = vae.latent_prior().responsibilities(z).double().numpy()
+    shares = grid_oracle.shares(vae, dataset.all_rows().tensor())
     nodes = vae.prior.nodes.double().numpy()
     np.testing.assert_allclose(found[["u1", "u2"]], grid_oracle.places(shares, nodes), atol=1e-4)
     np.testing.assert_array_equal(found["node"], shares.argmax(1))

@@ -75,9 +75,8 @@ def test_a_page_of_a_vae_with_a_grid(told, capsys, tmp_path):
     assert all(len(metric.how_to_read) > 20 for metric in found.metrics)
     drawn, run = found.map, open_run("run")
     vae, rows = run.load_model(), run.load_dataset().all_rows()
+    shares = grid_oracle.shares(vae, rows.tensor())
     with torch.no_grad():
-        z = vae.encode(rows.tensor()).mean
-        shares = vae.latent_prior().responsibilities(z).double().numpy()
         contents = vae.decode(vae.latent_prior().components.mean).mean
     nodes = vae.prior.nodes.double().numpy()
     np.testing.assert_allclose(drawn.places, grid_oracle.places(shares, nodes), atol=1e-4)

@@ -18,7 +18,7 @@ from priory.density.exported import is_exporting
 from priory.distributions.chain import Chain, center_of, scale_of, top_level
 from priory.distributions.mixture import Mixture
 from priory.distributions.normal import is_diagonal_normal
-from priory.maps.model_surface import grid_prior_of
+from priory.maps.model_surface import grid_prior_of, node_scores
 from priory.maps.places import REACH, mean_of_near, within_reach
 from priory.model import (
     LatentVariableModel,
@@ -30,6 +30,7 @@ from priory.model import (
     require_model,
 )
 from priory.priors import DensityPrior, HierarchicalPrior
+from priory.vae import features_of
 
 
 def _require_exportable(model: LatentVariableModel) -> Any:
@@ -154,7 +155,8 @@ class Scorer(_WithPrior):
 class Placer(_WithPrior):
     """x -> the position of each row on the map, (N, C), equal to `TopographicMap(model, x).places.place`.
 
-    The position is the mean of the nodes near the likeliest one, weighted by p(k | z) at z = E[z | x].
+    The position is the mean of the nodes near the likeliest one, weighted by the map's responsibilities at
+    z = E[z | x].
 
     Args:
         model: a model whose attribute `prior` has a grid.
@@ -183,6 +185,7 @@ class Placer(_WithPrior):
                 f"model: expected one whose prior has a grid (GTM, GTM-VampPrior), got a "
                 f"{type(getattr(model, 'prior', None)).__name__}, which has none; export its Encoding"
             )
+        self.guide = prior.guide
         self.register_buffer("nodes", prior.nodes.detach().double())
         self.register_buffer("near", within_reach(self.nodes, self.nodes, reach))
 
@@ -190,7 +193,8 @@ class Placer(_WithPrior):
         with evaluation_mode(self.model), unvalidated():
             p_z: Any = top_level(self.latent_prior())
             z = center_of(posterior_of(self.model, x))[..., : p_z.event_shape[0]]
-            share = torch.softmax(p_z.component_log_prob(z).double(), -1)
+            scores = node_scores(self.guide, p_z, z, features_of(self.model, x))
+            share = torch.softmax(scores, -1)
             return mean_of_near(share, self.near[share.argmax(-1)], self.nodes).to(z.dtype)
 
 

@@ -9,6 +9,17 @@ from torch import Tensor, nn
 
 from priory._support.tensors import require_tensor
 
+ROWS_OF_FULL_STRENGTH = 1000
+
+
+def strength(num_rows: int) -> float:
+    """Return min(1, 1000 / N), the factor that reduces the guide and the input noise for N training rows.
+
+    The standard deviation of the noise is multiplied by this factor, the weight of the guide by its square. With few
+    rows, a model without guide and noise overfits; with many rows, both cost likelihood. docs/maps.md has the numbers.
+    """
+    return min(1.0, ROWS_OF_FULL_STRENGTH / num_rows)
+
 
 class Guide(nn.Module):
     """The responsibilities of a fixed sheet of images with noise, as in a classical GTM over the same nodes.
@@ -73,3 +84,11 @@ class Guide(nn.Module):
             rows, images = features - center, self.images - center
             squares = images.square().sum(1) - 2 * rows @ images.mT  # |row|^2 is the same for all nodes
             return torch.log_softmax(self.log_weights - 0.5 * squares / self.noise_variance, -1)
+
+    def evidence(self, features: Float[Tensor, "datum feature"], latent_dim: int) -> Float[Tensor, "datum node"]:
+        """Return min(1, L / F) log r_k(x), for L latent dimensions and F features.
+
+        A map adds this to log p(k | z). The F features are correlated, so the unweighted log r_k(x) would outweigh
+        log p(k | z).
+        """
+        return min(1.0, latent_dim / self.images.shape[1]) * self.log_responsibilities(features)

@@ -11,6 +11,7 @@ from priory.distributions.chain import Chain, center_of, top_level
 from priory.distributions.mixture import Mixture
 from priory.evaluation import log_likelihood
 from priory.evaluation.importance import overflows
+from priory.grid.guide import Guide
 from priory.model import (
     LatentVariableModel,
     cast_like,
@@ -43,8 +44,23 @@ def grid_prior_of(model: object) -> GridPrior | None:
     return prior if isinstance(prior, GridPrior) else None
 
 
+def node_scores(
+    guide: Guide | None, p_z: Mixture, z: Float[Tensor, "datum latent"], features: Float[Tensor, "datum feature"]
+) -> Float[Tensor, "datum node"]:
+    """Return log p(k | x) of a map, up to a constant that does not depend on k.
+
+    Without a guide, it is log p(k | z). With a guide, it is log p(k | z) + min(1, L / F) log r_k(x), where r_k(x) are
+    the guide's responsibilities, L is the number of latent dimensions and F the number of features.
+    """
+    scores = p_z.component_log_prob(z).double()
+    return scores if guide is None else scores + guide.evidence(features, z.shape[-1])
+
+
 class ModelSurface:
-    """The surface of a model whose prior has a grid: p(k | x) is p(k | z) at z = E[z | x].
+    """The surface of a model whose prior has a grid.
+
+    p(k | x) is p(k | z) at z = E[z | x]. If the prior has a guide, p(k | x) also depends on the guide's
+    responsibilities; `node_scores` has the formula.
 
     With several levels of z, z is the top level, whose prior has the grid. The image of a position u is the decoded
     mean of the component at u; the lower levels are at the center of p(z_rest | z_top). Distances are measured between
@@ -113,11 +129,11 @@ class ModelSurface:
     @torch.no_grad()
     def responsibilities(self, x: Float[Tensor, "datum input"]) -> Float[Tensor, "datum node"]:
         with evaluation_mode(self.model):
-            center = center_of(posterior_of(self.model, cast_like(x, self.model)))
-        z = center[..., : self._p_z.event_shape[0]]
-        far = overflows(z).unsqueeze(-1)
-        joint = self._p_z.component_log_prob(z.masked_fill(far, 0.0)).double()
-        return torch.softmax(joint.masked_fill(far, -torch.inf), -1).cpu()  # NaN if all are -inf
+            x = cast_like(x, self.model)
+            z = center_of(posterior_of(self.model, x))[..., : self._p_z.event_shape[0]]
+            far = overflows(z).unsqueeze(-1)
+            scores = node_scores(self.prior.guide, self._p_z, z.masked_fill(far, 0.0), features_of(self.model, x))
+        return torch.softmax(scores.masked_fill(far, -torch.inf), -1).cpu()  # NaN if all are -inf
 
     @torch.no_grad()
     def log_likelihood(self, x: Float[Tensor, "datum input"]) -> Float[Tensor, " datum"]:

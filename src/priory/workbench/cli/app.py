@@ -26,6 +26,7 @@ from priory.workbench.cli.options import (
     settings_options,
 )
 from priory.workbench.cli.requests import (
+    AS_PUBLISHED,
     allow_modules_here,
     fit_request,
     prior_names,
@@ -97,6 +98,14 @@ def fit(
     given: Given,
     data: DataArgument = None,
     grid: Grid = None,
+    as_published: Annotated[
+        bool,
+        typer.Option(
+            "--as-published",
+            help="Use the grid prior of the book: a perceptron that starts at the mean, no guide, no input noise.",
+            rich_help_panel="Model",
+        ),
+    ] = False,
     assignments: Set = None,
     out: Annotated[
         Path | None, typer.Option(help="The run folder; default runs/DATA-PRIOR.", rich_help_panel=OUTPUT)
@@ -118,7 +127,8 @@ def fit(
     ] = False,
 ) -> None:
     """Train a VAE on DATA, evaluate it and write a run folder with its pictures."""
-    request = fit_request(given | {"data.source": data}, grid, assignments or [], out, resume, device)
+    given = given | {"data.source": data} | (AS_PUBLISHED if as_published else {})
+    request = fit_request(given, grid, assignments or [], out, resume, device)
     from priory.workbench.cli.commands.fit import fit_run
 
     fit_run(request, samples if evaluate else None, device, tensorboard, page)

@@ -55,7 +55,7 @@ from priory.workbench.data import (
     with_columns,
 )
 from priory.workbench.jobs.map_quality import quality_on_map
-from priory.workbench.models.building import build_vae, check_parts, resolve_likelihood
+from priory.workbench.models.building import build_vae, check_parts, resolve_likelihood, with_rich_basis
 from priory.workbench.models.facts import DataFacts, facts_of
 from priory.workbench.runs.config import CONFIG, FITTED_BY, kind_of
 from priory.workbench.runs.folder import FIGURES, MADE, SPLITS, checksums
@@ -105,6 +105,7 @@ def new_run(
         dataset = load_dataset(**settings.data.model_dump())
         require_complete(dataset, or_else=MAP_TAKES_GAPS)
     model, proposal = resolve_likelihood(settings.model, dataset.summary(), dataset.origin)
+    model = with_rich_basis(model, len(dataset.rows("train")))
     data = settings.data.as_decided(streamed=dataset.streamed)
     settings = settings.model_copy(update={"model": model, "data": data})
     constants = _left_out(dataset, model)

@@ -8,6 +8,7 @@ import torch
 from torch.distributions import Distribution, constraints
 
 from priory._support.imports import located
+from priory.grid.guide import strength
 from priory.model import evaluation_mode, given
 from priory.nn.conditional import ConditionalDecoder
 from priory.nn.decoders import LikelihoodDecoder
@@ -24,7 +25,14 @@ from priory.workbench.models.levels import decoder_network, lower_encoder, lower
 from priory.workbench.settings.likelihoods import LIKELIHOODS
 from priory.workbench.settings.model import ModelSettings
 from priory.workbench.settings.networks import NETWORKS
-from priory.workbench.settings.priors import PRIORS
+from priory.workbench.settings.priors import PRIORS, GridSettings
+
+# The standard deviation of the input noise, in units of the guide's, with at most 1000 rows (docs/maps.md).
+NOISE = 3.0
+# A radial function needs this many rows: digits have 2.5 rows for each node and overfit, MNIST has 125 and improves.
+ROWS_OF_A_FUNCTION = 20
+# In each iteration, EM solves a linear system with one equation for each function.
+MOST_FUNCTIONS = 1024
 
 
 def class_of_prior(name: str) -> type[Prior]:
@@ -59,6 +67,19 @@ def resolve_likelihood(
     complete = named.model_copy(update=decided)
     check_support(complete, summary, where)
     return complete, proposal
+
+
+def with_rich_basis(settings: ModelSettings, num_rows: int) -> ModelSettings:
+    """Return the settings, with one radial function for each node if the grid starts as a classical GTM of many rows.
+
+    More radial functions improve the map, but overfit if there are few rows.
+    """
+    if not isinstance(settings, GridSettings) or settings.basis_per_side or settings.grid_start == "mean":
+        return settings
+    nodes = settings.points_per_side**settings.grid_dim
+    if nodes > MOST_FUNCTIONS or num_rows < ROWS_OF_A_FUNCTION * nodes:
+        return settings
+    return settings.model_copy(update={"basis_per_side": settings.points_per_side})
 
 
 def check_support(settings: ModelSettings, summary: Summary, where: str) -> None:
@@ -116,7 +137,7 @@ def build_vae(settings: ModelSettings, facts: DataFacts) -> AnyVAE:
     network = decoder_network(settings, width, outputs, shape)
     decoder = likelihood.from_data(network, rows, **options)
     prior = build_prior(settings, facts.features(preprocess))
-    encoder.input_noise = input_noise(settings, prior)
+    encoder.input_noise = input_noise(settings, prior, facts.num_rows)
     if width:
         return ConditionalVAE(encoder, ConditionalDecoder(decoder), prior, preprocess)
     return VAE(encoder, decoder, prior, preprocess)
@@ -197,12 +218,13 @@ def _check_shape(what: str, distribution: Distribution, batch: tuple[int, ...], 
         )
 
 
-def input_noise(settings: ModelSettings, prior: Any) -> float:
+def input_noise(settings: ModelSettings, prior: Any, num_rows: int) -> float:
     """Return the standard deviation of the noise on each feature of the encoder's input in training.
 
-    A guided grid models the data as a noisy sheet; adding the same noise to the encoder's input makes it robust to it.
+    The default is proportional to the noise of the guide: three times as much with at most 1000 training rows, and less
+    with more rows.
     """
     if settings.input_noise is not None:
         return settings.input_noise
     guide = getattr(prior, "guide", None)
-    return 0.0 if guide is None else math.sqrt(float(guide.noise_variance))
+    return 0.0 if guide is None else NOISE * strength(num_rows) * math.sqrt(float(guide.noise_variance))

@@ -189,7 +189,8 @@ class Run(RunFolder):
                 f"{file}: expected the weights that {CONFIG} describes, got others; {TRAIN_AGAIN}"
             ) from error
         encoder: Any = vae.encoder
-        encoder.input_noise = input_noise(self.settings.model, vae.prior)  # now that the weights include the guide
+        # now that the weights include the guide
+        encoder.input_noise = input_noise(self.settings.model, vae.prior, self.facts.num_rows)
         return vae
 
     @property

@@ -45,7 +45,10 @@ class ModelSettings(Settings):
     encoder: str | None = Field(None, description="network of the encoder, if it differs from `network`")
     decoder: str | None = Field(None, description="network of the decoder, if it differs from `network`")
     input_noise: float | None = Field(
-        None, ge=0, le=1e6, description="noise on the encoder's input in training; None: that of a grid's initial GTM"
+        None,
+        ge=0,
+        le=1e6,
+        description="noise on the encoder's input in training; None: from a grid's guide and the number of rows",
     )
     log_variance_range: tuple[float, float] | None = Field(
         (-14.0, 6.0), description="bounds of the encoder's log-variance; the VampPrior paper has -6, 2"

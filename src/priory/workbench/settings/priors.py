@@ -67,7 +67,11 @@ class GridSettings(MixtureSettings, NetworkWidths):
         "rbf", description="network from grid to components: radial functions or a perceptron"
     )
     basis_per_side: int | None = Field(
-        None, ge=1, le=10**6, description="radial functions along each side; None: half of points_per_side"
+        None,
+        ge=1,
+        le=10**6,
+        description="radial functions along each side; None: points_per_side, "
+        "or half of it with fewer than 20 rows for each node",
     )
     basis_width: float = Field(
         1.0, gt=0, le=10**6, description="width of the radial functions, in units of the distance of their centers"

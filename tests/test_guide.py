@@ -66,6 +66,18 @@ def test_responsibilities_are_those_of_a_mixture_of_isotropic_normals(images, sh
         np.testing.assert_allclose(shares, densities / densities.sum(), rtol=1e-4 if shift == 0 else 1e-2)
 
 
+def test_the_effect_of_the_context_is_subtracted_from_the_features(images):
+    x, context = torch.rand(5, 3), torch.rand(5, 2)
+    guide = Guide(images, 0.07, effect=torch.nn.Linear(2, 3))
+    with torch.no_grad():
+        moved = x + guide.effect(context)
+    expected = Guide(images, 0.07).log_responsibilities(x)
+    torch.testing.assert_close(guide.log_responsibilities(moved, context), expected)
+    torch.testing.assert_close(guide.evidence(moved, 2, context), 2 / 3 * expected)
+    with pytest.raises(ValueError, match="context: expected that of the rows"):
+        guide.log_responsibilities(moved)
+
+
 def test_a_guide_made_of_a_gtm_has_its_responsibilities():
     x = np.random.default_rng(0).random((200, 3))
     gtm = GTM(points_per_side=5, max_iter=20, tol=0.1).fit(x)

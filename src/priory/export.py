@@ -30,7 +30,6 @@ from priory.model import (
     require_model,
 )
 from priory.priors import DensityPrior, HierarchicalPrior
-from priory.vae import features_of
 
 
 def _require_exportable(model: LatentVariableModel) -> Any:
@@ -193,7 +192,7 @@ class Placer(_WithPrior):
         with evaluation_mode(self.model), unvalidated():
             p_z: Any = top_level(self.latent_prior())
             z = center_of(posterior_of(self.model, x))[..., : p_z.event_shape[0]]
-            scores = node_scores(self.guide, p_z, z, features_of(self.model, x))
+            scores = node_scores(self.model, self.guide, p_z, z, x)
             share = torch.softmax(scores, -1)
             return mean_of_near(share, self.near[share.argmax(-1)], self.nodes).to(z.dtype)
 

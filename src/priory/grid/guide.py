@@ -33,6 +33,8 @@ class Guide(nn.Module):
         images: images of the nodes, as the encoder's first layer reads them, (K, F).
         noise_variance: variance of each feature around the sheet.
         weights: w_k, (K,), not negative; None is uniform.
+        effect: a module from the context of rows, (N, C), to the effect of the context on their features, (N, F), which
+            is subtracted from f(x). So a batch does not decide about the node of a row. None: no effect.
 
     Raises:
         ValueError: images is not a matrix; the noise is not positive; there is not one weight for each image; a weight
@@ -51,7 +53,11 @@ class Guide(nn.Module):
     log_weights: Tensor
 
     def __init__(
-        self, images: Float[Tensor, "node feature"], noise_variance: float, weights: Tensor | None = None
+        self,
+        images: Float[Tensor, "node feature"],
+        noise_variance: float,
+        weights: Tensor | None = None,
+        effect: nn.Module | None = None,
     ) -> None:
         super().__init__()
         require_tensor("images", images)
@@ -63,6 +69,7 @@ class Guide(nn.Module):
             raise ValueError(f"weights: expected one for each of {len(images)} images, got {tuple(weights.shape)}")
         if weights is not None and not (bool((weights >= 0).all()) and 0 < float(weights.sum()) < math.inf):
             raise ValueError("weights: expected finite numbers, none below zero and not all zero; check the GTM's")
+        self.effect = effect
         log_weights = torch.zeros(len(images)) if weights is None else weights.log()
         self.register_buffer("images", images.detach().to(torch.get_default_dtype()).clone())
         self.register_buffer("noise_variance", torch.tensor(float(noise_variance)))
@@ -76,19 +83,34 @@ class Guide(nn.Module):
         return f"{len(self.images)} images, {self.images.shape[1]} features"
 
     @torch.no_grad()
-    def log_responsibilities(self, features: Float[Tensor, "datum feature"]) -> Float[Tensor, "datum node"]:
-        """Return log r_k(x) of rows as the encoder's first layer reads them, without gradients."""
+    def log_responsibilities(
+        self, features: Float[Tensor, "datum feature"], context: Float[Tensor, "*datum context"] | None = None
+    ) -> Float[Tensor, "datum node"]:
+        """Return log r_k(x) of rows as the encoder's first layer reads them, without gradients.
+
+        Raises:
+            ValueError: the guide has an effect of the context, and the context is missing.
+        """
+        if self.effect is not None and context is None:
+            raise ValueError("context: expected that of the rows, because the guide subtracts its effect, got none")
         with torch.autocast(features.device.type, enabled=False):
             features = features.to(self.images)
+            if self.effect is not None:
+                features = features - self.effect(context)
             center = self.images.mean(0)  # centered, because large squares would cancel
             rows, images = features - center, self.images - center
             squares = images.square().sum(1) - 2 * rows @ images.mT  # |row|^2 is the same for all nodes
             return torch.log_softmax(self.log_weights - 0.5 * squares / self.noise_variance, -1)
 
-    def evidence(self, features: Float[Tensor, "datum feature"], latent_dim: int) -> Float[Tensor, "datum node"]:
+    def evidence(
+        self,
+        features: Float[Tensor, "datum feature"],
+        latent_dim: int,
+        context: Float[Tensor, "*datum context"] | None = None,
+    ) -> Float[Tensor, "datum node"]:
         """Return min(1, L / F) log r_k(x), for L latent dimensions and F features.
 
         A map adds this to log p(k | z). The F features are correlated, so the unweighted log r_k(x) would outweigh
         log p(k | z).
         """
-        return min(1.0, latent_dim / self.images.shape[1]) * self.log_responsibilities(features)
+        return min(1.0, latent_dim / self.images.shape[1]) * self.log_responsibilities(features, context)

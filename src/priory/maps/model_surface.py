@@ -45,7 +45,11 @@ def grid_prior_of(model: object) -> GridPrior | None:
 
 
 def node_scores(
-    guide: Guide | None, p_z: Mixture, z: Float[Tensor, "datum latent"], features: Float[Tensor, "datum feature"]
+    model: LatentVariableModel,
+    guide: Guide | None,
+    p_z: Mixture,
+    z: Float[Tensor, "datum latent"],
+    x: Float[Tensor, "datum input"],
 ) -> Float[Tensor, "datum node"]:
     """Return log p(k | x) of a map, up to a constant that does not depend on k.
 
@@ -53,7 +57,9 @@ def node_scores(
     the guide's responsibilities, L is the number of latent dimensions and F the number of features.
     """
     scores = p_z.component_log_prob(z).double()
-    return scores if guide is None else scores + guide.evidence(features, z.shape[-1])
+    if guide is None:
+        return scores
+    return scores + guide.evidence(features_of(model, x), z.shape[-1], context_of(model))
 
 
 class ModelSurface:
@@ -132,7 +138,7 @@ class ModelSurface:
             x = cast_like(x, self.model)
             z = center_of(posterior_of(self.model, x))[..., : self._p_z.event_shape[0]]
             far = overflows(z).unsqueeze(-1)
-            scores = node_scores(self.prior.guide, self._p_z, z.masked_fill(far, 0.0), features_of(self.model, x))
+            scores = node_scores(self.model, self.prior.guide, self._p_z, z.masked_fill(far, 0.0), x)
         return torch.softmax(scores.masked_fill(far, -torch.inf), -1).cpu()  # NaN if all are -inf
 
     @torch.no_grad()

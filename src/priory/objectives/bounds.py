@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
-from priory.model import LatentVariableModel, latent_prior_of, likelihood_of, log_prob_of_rows, posterior_of
+from priory.model import LatentVariableModel, context_of, latent_prior_of, likelihood_of, log_prob_of_rows, posterior_of
 from priory.vae import features_of
 
 
@@ -124,7 +124,7 @@ def guided_terms(
         )
     if not 0 <= weight <= 1:
         raise ValueError(f"weight: expected a number from 0 to 1, got {weight}")
-    log_r = guide.log_responsibilities(features_of(model, x))
+    log_r = guide.log_responsibilities(features_of(model, x), context_of(model))
     p_z, q, z = encoded(model, x, num_samples, prior)
     reconstruction = log_prob_of_rows(likelihood_of(model, z, x), x).mean(0)
     log_q, log_p_k = q.log_prob(z), p_z.component_log_prob(z)

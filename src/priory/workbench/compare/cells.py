@@ -70,8 +70,8 @@ def _require_same_settings(run: Run, settings: RunSettings) -> None:
         data = data.model_copy(update={"stream": run.settings.data.stream})
     likelihood = settings.model.likelihood or recorded.likelihood or "gaussian"
     model = settings.model.with_likelihood(likelihood)
-    options = LIKELIHOODS[likelihood].settings.model_fields
-    decided = {name: getattr(recorded, name, None) for name in options if getattr(model, name) is None}
+    options = [*LIKELIHOODS[likelihood].settings.model_fields, "basis_per_side"]
+    decided = {name: getattr(recorded, name, None) for name in options if getattr(model, name, ...) is None}
     model = model.model_copy(update=decided)
     if run.refit_of is not None or settings.model_copy(update={"model": model, "data": data}) != run.settings:
         raise ValueError(f"{run.path}: this run has other settings; choose another --out, or remove the run")

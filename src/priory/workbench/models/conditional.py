@@ -1,5 +1,8 @@
 """Builders of conditional priors p(z | c), and of the parts of a model that read the context."""
 
+import math
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -75,13 +78,12 @@ def build_vamp(settings: Any, features: Features) -> ConditionalMixturePrior:
 
 def build_gtm(settings: Any, features: Features) -> Prior:
     """Build a GTM prior with p(u | c) on its grid."""
-    prior = priors.build_gtm(settings, features)
-    return _on_grid(prior, settings, features) if settings.prior_condition else prior
+    return _on_grid(priors.build_gtm, settings, features)
 
 
 def build_gtm_vamp(settings: Any, features: Features) -> Prior:
     """Build a GTM-VampPrior with p(u | c) on its grid and covariates of its pseudo-inputs."""
-    return _on_grid(priors.build_gtm_vamp(settings, features), settings, features)
+    return _on_grid(priors.build_gtm_vamp, settings, features)
 
 
 def build_flow(settings: Any, features: Features) -> Prior:
@@ -92,9 +94,32 @@ def build_flow(settings: Any, features: Features) -> Prior:
     return ConditionalFlowPrior(*sizes, settings.flow_transforms, settings.prior_hidden)
 
 
-def _on_grid(prior: GridPrior, settings: Any, features: Features) -> ConditionalMixturePrior:
-    """Make a prior on a grid conditional: all contexts share the grid, and initially p(c | u) = p(c) everywhere."""
+def _ignoring_conditions(build: Callable[..., GridPrior], settings: Any, features: Features) -> GridPrior:
+    """Build a prior on a grid from rows without the linear effect of the conditions, which its guide subtracts too.
+
+    The effect is the least-squares regression of the features on the context, as in ComBat without its scales
+    (Johnson, Li & Rabinovic 2007, Biostatistics 8(1), eq. 2.1, gamma).
+    """
+    context, rows = features.context, features.rows
+    assert context is not None
+    effect = nn.utils.skip_init(nn.Linear, context.shape[1], rows.shape[1]).requires_grad_(False)
+    if features.are_data:
+        center = context.double().mean(0)
+        slopes = torch.linalg.pinv(context.double() - center) @ rows.double()
+        effect.weight.copy_(slopes.mT)
+        effect.bias.copy_(-center @ slopes)
+        low, high = (-math.inf if features.low is None else features.low, features.high)
+        rows = (rows - effect(context)).clamp(low, high)
+    prior = build(settings, replace(features, rows=rows))
+    if prior.guide is not None:
+        prior.guide.effect = effect
+    return prior
+
+
+def _on_grid(build: Callable[..., GridPrior], settings: Any, features: Features) -> ConditionalMixturePrior:
+    """Build a conditional prior on a grid: all contexts share the grid, and initially p(c | u) = p(c) everywhere."""
     assert features.context is not None
+    prior = build(settings, features) if settings.prior_condition else _ignoring_conditions(build, settings, features)
     sizes = features.context_sizes
     network = priors.grid_network(settings, sum(sizes))
     last: Any = network[-1]

@@ -9,7 +9,7 @@ from priory._version import __version__
 
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS))  # for the two extensions that lie here
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the kernels that execute the tutorials
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the kernels that execute the tutorials
 
 project = "priory"
 author = "The priory developers"

@@ -1,4 +1,4 @@
-"""Check a prior of your own. This one takes the log-sum-exp per dimension: python examples/check_own_prior.py"""
+"""Check a prior that wrongly takes the log-sum-exp in each dimension: python examples/check_own_prior.py"""
 
 import torch
 from torch import nn

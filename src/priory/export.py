@@ -184,7 +184,6 @@ class Placer(_WithPrior):
                 f"model: expected one whose prior has a grid (GTM, GTM-VampPrior), got a "
                 f"{type(getattr(model, 'prior', None)).__name__}, which has none; export its Encoding"
             )
-        self.guide = prior.guide
         self.register_buffer("nodes", prior.nodes.detach().double())
         self.register_buffer("near", within_reach(self.nodes, self.nodes, reach))
 
@@ -192,7 +191,7 @@ class Placer(_WithPrior):
         with evaluation_mode(self.model), unvalidated():
             p_z: Any = top_level(self.latent_prior())
             z = center_of(posterior_of(self.model, x))[..., : p_z.event_shape[0]]
-            scores = node_scores(self.model, self.guide, p_z, z, x)
+            scores = node_scores(self.model, p_z, z, x)
             share = torch.softmax(scores, -1)
             return mean_of_near(share, self.near[share.argmax(-1)], self.nodes).to(z.dtype)
 

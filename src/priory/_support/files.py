@@ -57,7 +57,7 @@ def replacing(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
             _sync_folder(path.parent)
     except OSError as error:
         if error.filename not in (None, str(temporary), temporary, str(path.parent)):
-            raise  # an error of another file, which the block read
+            raise  # the error is about another file
         raise type(error)(error.errno, _described(error), str(path)) from error
     finally:
         with suppress(OSError):  # a missing folder was reported above

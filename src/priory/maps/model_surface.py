@@ -11,7 +11,6 @@ from priory.distributions.chain import Chain, center_of, top_level
 from priory.distributions.mixture import Mixture
 from priory.evaluation import log_likelihood
 from priory.evaluation.importance import overflows
-from priory.grid.guide import Guide
 from priory.model import (
     LatentVariableModel,
     cast_like,
@@ -22,6 +21,7 @@ from priory.model import (
     posterior_of,
 )
 from priory.nn.hierarchy import top_of
+from priory.objectives import guide_of
 from priory.priors import ConditionalMixturePrior, GridPrior
 from priory.priors.hierarchical import top_prior
 from priory.vae import feature_encoder, features_of
@@ -45,18 +45,14 @@ def grid_prior_of(model: object) -> GridPrior | None:
 
 
 def node_scores(
-    model: LatentVariableModel,
-    guide: Guide | None,
-    p_z: Mixture,
-    z: Float[Tensor, "datum latent"],
-    x: Float[Tensor, "datum input"],
+    model: LatentVariableModel, p_z: Mixture, z: Float[Tensor, "datum latent"], x: Float[Tensor, "datum input"]
 ) -> Float[Tensor, "datum node"]:
     """Return log p(k | x) of a map, up to a constant that does not depend on k.
 
     Without a guide, it is log p(k | z). With a guide, it is log p(k | z) + min(1, L / F) log r_k(x), where r_k(x) are
     the guide's responsibilities, L is the number of latent dimensions and F the number of features.
     """
-    scores = p_z.component_log_prob(z).double()
+    scores, guide = p_z.component_log_prob(z).double(), guide_of(model)
     if guide is None:
         return scores
     return scores + guide.evidence(features_of(model, x), z.shape[-1], context_of(model))
@@ -138,7 +134,7 @@ class ModelSurface:
             x = cast_like(x, self.model)
             z = center_of(posterior_of(self.model, x))[..., : self._p_z.event_shape[0]]
             far = overflows(z).unsqueeze(-1)
-            scores = node_scores(self.model, self.prior.guide, self._p_z, z.masked_fill(far, 0.0), x)
+            scores = node_scores(self.model, self._p_z, z.masked_fill(far, 0.0), x)
         return torch.softmax(scores.masked_fill(far, -torch.inf), -1).cpu()  # NaN if all are -inf
 
     @torch.no_grad()

@@ -38,13 +38,14 @@ def map_run(
 ) -> None:
     from priory.plots import save_figure
 
-    shared = parts_request(open_run(path), data, out, reading, device, workers, scheduler, copy=copy, safe=safe)
+    folder = open_run(path)
+    shared = parts_request(folder, data, out, reading, device, workers, scheduler, copy=copy, safe=safe)
     if shared is not None:
         if figure is not None:
             raise ValueError("--figure: there is no picture of DATA in parts; leave --figure out")
         run_parts("map", shared, num_samples=num_samples, predict=tuple(predict))
         return
-    out, copied = output_of(open_run(path), data, out, "map.csv", copy, reading, safe)
+    out, copied = output_of(folder, data, out, "map.csv", copy, reading, safe)
     requested, figure = figure, figure or out.with_suffix(".png")
     run, model, jobs = opened_model(path, device)
     _check_figure(figure, {data or run.settings.data.source, run.settings.data.source}, requested=requested is not None)

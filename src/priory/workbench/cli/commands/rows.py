@@ -26,8 +26,9 @@ SAMPLE_BYTES = 3 * 4  # bytes per sampled number: three copies, of the batches, 
 def sample_run(
     path: Path, number: int, out: Path | None, seed: int, mean: bool, given: Sequence[str], device: str, safe: bool
 ) -> None:
-    out, _ = output_of(open_run(path), None, out, "samples.npz", False, {}, safe)
-    context = context_given(open_run(path), given)
+    folder = open_run(path)
+    out, _ = output_of(folder, None, out, "samples.npz", False, {}, safe)
+    context = context_given(folder, given)
     run, model, jobs = opened_model(path, device)
     require_memory(SAMPLE_BYTES * number * len(run.columns), f"-n {number}: {number} samples", "draw fewer at a time")
     chosen = {} if context is None else {"context": context}
@@ -75,11 +76,12 @@ def embed_run(
     workers: int | None,
     scheduler: str | None,
 ) -> None:
-    shared = parts_request(open_run(path), data, out, reading, device, workers, scheduler, copy=copy, safe=safe)
+    folder = open_run(path)
+    shared = parts_request(folder, data, out, reading, device, workers, scheduler, copy=copy, safe=safe)
     if shared is not None:
         run_parts("embed", shared)
         return
-    out, copied = output_of(open_run(path), data, out, "embedding.npz", copy, reading, safe)
+    out, copied = output_of(folder, data, out, "embedding.npz", copy, reading, safe)
     run, model, jobs = opened_model(path, device)
     rows = chosen_rows(run, data, reading, Dataset.all_rows)
     arrays = jobs.embed(model, rows)
@@ -104,11 +106,12 @@ def score_run(
     workers: int | None,
     scheduler: str | None,
 ) -> None:
-    shared = parts_request(open_run(path), data, out, reading, device, workers, scheduler, copy=copy, safe=safe)
+    folder = open_run(path)
+    shared = parts_request(folder, data, out, reading, device, workers, scheduler, copy=copy, safe=safe)
     if shared is not None:
         run_parts("score", shared, num_samples=num_samples, seed=seed)
         return
-    out, copied = output_of(open_run(path), data, out, "scores.csv", copy, reading, safe)
+    out, copied = output_of(folder, data, out, "scores.csv", copy, reading, safe)
     run, model, jobs = opened_model(path, device)
     rows = chosen_rows(run, data, reading, Dataset.all_rows)
     with row_progress("score", len(rows)) as progress:
@@ -142,11 +145,12 @@ def impute_run(
             "file would keep its missing cells; rename it"
         )
     how: dict[str, Any] = {"num_steps": num_steps, "draw": draw, "seed": seed}
-    shared = parts_request(open_run(path), data, out, reading, device, workers, scheduler, safe=safe)
+    folder = open_run(path)
+    shared = parts_request(folder, data, out, reading, device, workers, scheduler, safe=safe)
     if shared is not None:
         run_parts("impute", shared, **how)
         return
-    out, _ = output_of(open_run(path), data, out, "imputed.csv", False, reading, safe)
+    out, _ = output_of(folder, data, out, "imputed.csv", False, reading, safe)
     opened = opened_model(path, device)
     table = opened.run.load_table(data or opened.run.settings.data.source, **reading)
     rows = table.all_rows()

@@ -38,7 +38,7 @@ function layoutOf(map) {
     newshape: { line: { color: "#000", width: 2 } },
     paper_bgcolor: "#fff", plot_bgcolor: "#fff", font: { family: "system-ui, sans-serif", size: 12, color: "#5c6470" },
     modebar: { orientation: "h", bgcolor: "rgba(255,255,255,0.9)", color: "#6a727d", activecolor: "#0072b2" },
-    images: [], annotations: [],
+    images: [], shapes: [], annotations: [],
   };
 }
 
@@ -109,10 +109,12 @@ function frames(x, y) {
   ];
 }
 
-// The path as an arrow: black in white, like the frames.
-function arrows([x0, y0], [x1, y1]) {
-  const arrow = { x: x1, y: y1, ax: x0, ay: y0, xref: "x", yref: "y", axref: "x", ayref: "y", text: "", showarrow: true };
-  return [{ ...arrow, arrowwidth: 5, arrowhead: 0, arrowcolor: "#fff" }, { ...arrow, arrowwidth: 2, arrowhead: 2, arrowcolor: "#000" }];
+// A path: a line, black in white like the frames, and the head of an arrow at its end. Plotly draws an arrow's line only if
+// one of its ends is in view.
+function pathMarks([x0, y0], [x1, y1]) {
+  const line = (color, width) => ({ type: "line", x0, y0, x1, y1, line: { color, width } });
+  const arrow = { x: x1, y: y1, ax: x0, ay: y0, xref: "x", yref: "y", axref: "x", ayref: "y", text: "", showarrow: true, arrowwidth: 2, arrowhead: 2, arrowcolor: "#000" };
+  return { shapes: [line("#fff", 5), line("#000", 2)], annotations: [arrow] };
 }
 
 // Draws the whole state.

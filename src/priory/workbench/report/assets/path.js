@@ -71,18 +71,19 @@ async function drawnPath(map, path) {
 async function followPath(map, plot, ends) {
   const path = ends.map((place) => insideGrid(map, place)), slider = byId("path-slider");
   const show = await drawnPath(map, path);
-  const move = (moved) => {
+  const move = () => {
     const at = placeOn(path, slider.value / slider.max);
     show(at);
     byId("path-here").style.setProperty("--at", slider.value / slider.max);
     slider.setAttribute("aria-valuetext", "place " + writtenPlace(at));
-    return mark(plot, at, moved ? undefined : arrows(...path));
+    return mark(plot, at);
   };
   slider.value = 0;
   slider.oninput = move;
   showHint(map);
   byId("path-how").hidden = true;
   byId("path-drawn").hidden = false;
+  await Plotly.relayout(plot, pathMarks(...path));
   await move();
 }
 
@@ -90,11 +91,10 @@ function startPath(map, plot) {
   byId("path").hidden = byId("drag-hint").hidden = !canDecode(map);
   if (!canDecode(map)) return;
   byId("path-hint").textContent = MIXED;
-  plot.on("plotly_relayout", async ({ shapes }) => {
-    if (!shapes || !shapes.length) return;
+  plot.on("plotly_relayout", ({ shapes, annotations }) => {
+    if (!shapes || annotations) return; // followPath changes both; a drag adds a line to the shapes only
     const { x0, y0, x1, y1 } = shapes[shapes.length - 1];
-    await Plotly.relayout(plot, { shapes: [] }); // an arrow takes the place of the drawn line
-    await followPath(map, plot, [[x0, y0], [x1, y1]]);
+    followPath(map, plot, [[x0, y0], [x1, y1]]);
   });
   const ends = [byId("path-from"), byId("path-to")];
   ends.forEach((end) => { end.max = map.nodes.count - 1; });

@@ -88,9 +88,10 @@ function showHint(map) {
   byId("details").replaceChildren(element("p", "Click " + things + " to see it here.", "hint"));
 }
 
-// Frames a place; the arrow of a path stays, unless another one is given. `relayout` would compute all traces again.
-function mark(plot, [x, y], path = plot.layout.annotations.filter((each) => each.showarrow)) {
-  return Plotly.react(plot, plot.data, { ...plot.layout, annotations: [...path, ...frames(x, y)] });
+// Frames a place; the arrow of a path stays. `relayout` would compute all traces again.
+function mark(plot, [x, y]) {
+  const arrow = plot.layout.annotations.filter((each) => each.showarrow);
+  return Plotly.react(plot, plot.data, { ...plot.layout, annotations: [...arrow, ...frames(x, y)] });
 }
 
 async function pinRow(map, plot, row) {

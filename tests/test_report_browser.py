@@ -358,6 +358,12 @@ def test_a_drag_draws_a_path_with_decodes_along_it(of_images):
     assert "bilinear interpolation" in of_images.tab.locator("#path-hint").text_content()
 
 
+def test_a_drag_from_a_row_hides_its_tip(of_images):
+    of_images.hover(places()[20])
+    of_images.drag(places()[20], (0.62, -0.9))
+    assert of_images.tab.locator("#tip").is_hidden()
+
+
 def test_the_columns_that_change_most_along_a_path_are_first(of_table):
     of_table.drag((-0.42, 0.31), (0.62, -0.9))
     along = between(of_table.contents.nodes.contents, np.linspace(*path_of(of_table), 2001))

@@ -2,7 +2,7 @@
 
 const NODES = 0, ROWS = 1, SHEET = 2; // indices of traces; the sheet of the nodes' colors is below all
 const SAME_SPOT = 5; // pixels
-const MOST_TREMOR = 8; // pixels; a click that moves farther is a drag
+const MOST_TREMOR = 8; // pixels between the events of a click; farther apart, they are a drag
 const REACH = 10; // pixels between the pointer and a row or a node
 const MOST_WITHOUT_WEBGL = 20000; // rows
 const SIZES = [[300, 9], [2000, 7], [5000, 5.5], [20000, 4.5], [Infinity, 3]];
@@ -179,12 +179,21 @@ function clickedOn(map, plot, event) {
   return canDecode(map) ? { place: insideGrid(map, place) } : {};
 }
 
-// Calls `clicked` with the pointer's event of each click inside the axes. Plotly reports clicks on rows and nodes only.
+function isNear(event, other) {
+  return other !== null && Math.hypot(event.clientX - other.clientX, event.clientY - other.clientY) < MOST_TREMOR;
+}
+
+// Calls `clicked` with the pointer's event of each click inside the axes, and whether it is the second one of a double
+// click. Plotly reports clicks on rows and nodes only.
 function onClick(plot, clicked) {
-  let down = null;
+  let down = null, last = null;
   plot.addEventListener("pointerdown", (event) => { down = event.button === 0 && event.target.closest(".nsewdrag") ? event : null; }, true);
   window.addEventListener("pointerup", (event) => {
-    if (down && Math.hypot(event.clientX - down.clientX, event.clientY - down.clientY) < MOST_TREMOR) clicked(event);
+    if (isNear(event, down)) {
+      const again = isNear(event, last) && event.timeStamp - last.timeStamp < plot._context.doubleClickDelay;
+      last = event;
+      clicked(event, again);
+    }
     down = null;
   });
 }

@@ -65,14 +65,11 @@ function startDetails(map, plot) {
   const leave = () => { hovers++; tip.hidden = true; };
   plot.on("plotly_unhover", leave);
   plot.addEventListener("mouseleave", leave); // plotly sends no unhover event after a lasso
-  plot.addEventListener("pointerdown", leave, true); // plotly sends no unhover event before a drag
-  let last = -Infinity;
-  onClick(plot, (event) => {
-    const again = event.timeStamp - last < plot._context.doubleClickDelay;
-    last = event.timeStamp;
-    if (again && plot.layout.dragmode === "drawline") showAll(map, plot); // plotly does so in the mode Pan
+  window.addEventListener("pointermove", (event) => { if (event.buttons) leave(); }); // nor one before a drag
+  onClick(plot, (event, again) => {
     const { row, node, place } = clickedOn(map, plot, event);
-    if (row !== undefined) pinRow(map, plot, row);
+    if (again && plot.layout.dragmode === "drawline") showAll(map, plot); // with Pan, plotly does so
+    else if (row !== undefined) pinRow(map, plot, row);
     else if (node !== undefined) pinNode(map, plot, node);
     else if (place) pinPlace(map, plot, place);
   });

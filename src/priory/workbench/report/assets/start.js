@@ -55,14 +55,16 @@ function startDetails(map, plot) {
   const tip = byId("tip");
   showHint(map);
   let hovers = 0; // unpacking of columns may finish after a later hover; only the last hover counts
+  let left = 0; // time when the pointer left; after each drawing, plotly repeats the last hover, however old
   plot.on("plotly_hover", async (hover) => {
+    if (hover.event.timeStamp < left) return;
     const mine = ++hovers, { row, node } = pointed(map, plot, hover);
     const parts = await (row === undefined ? describedNode(map, node, 84) : describedRow(map, row, 84));
     if (mine !== hovers) return;
     tip.replaceChildren(...parts);
     placeTip(tip, hover.event);
   });
-  const leave = () => { hovers++; tip.hidden = true; };
+  const leave = () => { hovers++; left = performance.now(); tip.hidden = true; };
   plot.on("plotly_unhover", leave);
   plot.addEventListener("mouseleave", leave); // plotly sends no unhover event after a lasso
   window.addEventListener("pointermove", (event) => { if (event.buttons) leave(); }); // nor one before a drag

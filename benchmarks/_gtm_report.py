@@ -10,7 +10,7 @@ from typing import Any
 from _map_judging import exponent
 
 Row = dict[str, Any]
-READING = "<!-- Below: written by hand; the script keeps it. -->"
+READING = "<!-- Below: written by hand; the script does not change it. -->"
 TITLES = {
     "speed": "Speed: 20 iterations of EM on 8000 rows of MNIST, 16 x 16 nodes, 8 x 8 basis",
     "floor": "One iteration beside its matrix products and exponentials",
@@ -108,7 +108,7 @@ def report(results: dict[str, Any]) -> str:
 
 
 def write_report(path: Path, results: dict[str, Any], versions: str) -> None:
-    """Writes the tables, and keeps what was written by hand below them."""
+    """Write the tables, without changing the text below them, which is written by hand."""
     written = path.read_text(encoding="utf-8").partition(READING)[2] if path.exists() else ""
     made = f"Made by `benchmarks/gtm.py`, which says what was run; {platform.machine()}, {versions}."
     path.write_text(

@@ -4,8 +4,8 @@
 
 All implementations take turns in each round (the floors in separate rounds); times and ratios are medians over rounds.
 Inputs are float32. "floor" is the time of only the float64 matrix products and exponentials that a gradient of log sum
-exp needs if it stores the B x K matrix (three products, one exponential of it). "blocked floor" is the same for a gradient
-that recomputes the matrix block by block (four products, two exponentials).
+exp needs if it stores the B x K matrix (three products, one exponential of it). "blocked floor" is the same for a
+gradient that recomputes the matrix block by block (four products, two exponentials).
 
 - forward + backward: `priory.Mixture`, `torch.distributions.MixtureSameFamily`, the floors;
 - forward: `priory.density.mixture_log_prob`, pykeops' LogSumExp, scikit-learn's `GaussianMixture.score_samples`
@@ -13,7 +13,8 @@ that recomputes the matrix block by block (four products, two exponentials).
 - growth in K at B = 1000, L = 40: time, and the peak memory above inputs and gradients (one process for each K);
 - drawing 1 000 000 samples; E[u|z] of 1 000 000 points.
 
-Results are written to `benchmarks/results/density.json` after each part; at the end, tables to `.md`, growth to `.png`.
+Results are written to `benchmarks/results/density.json` after each part; at the end, tables to `.md` and the growth to
+`.png`.
 """
 
 import argparse

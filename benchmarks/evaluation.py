@@ -10,8 +10,9 @@
   (b) for all 5000 draws of each image, which an estimate without shared draws must decode. Ratios are medians.
 - proposals: VAEs on scikit-learn's digits, L = 2; the mean NLL of the test rows from q alone and from the half-and-half
   mixture of q and prior, against quadrature; five seeds of noise.
-- pooling: the same in more latent dimensions, for which quadrature is impossible: the NLL from q alone, from the mixture
-  with each row's own draws from the prior, and with draws that sixteen rows pool. The lowest is nearest to the truth.
+- pooling: the same in more latent dimensions, for which quadrature is impossible: the NLL from q alone, from the
+  mixture with each row's own draws from the prior, and with draws that sixteen rows pool. The lowest is nearest to the
+  truth.
 
 Results are written to `benchmarks/results/evaluation.json` after each part, and to `.md`.
 """

@@ -47,7 +47,7 @@ def images(data_dir: str | None, num_rows: int) -> Array:
 
 
 def sheet(num_rows: int, num_columns: int, seed: int = 0) -> Array:
-    """Return rows near a curved two-dimensional sheet: sines of random directions, and noise of standard deviation 0.2."""
+    """Return rows near a curved two-dimensional sheet: sines of random directions, and noise of scale 0.2."""
     generator = np.random.default_rng(seed)
     u = generator.uniform(-1, 1, (num_rows, 2))
     directions = generator.normal(0, 2, (2, num_columns))

@@ -173,7 +173,7 @@ def _each(few: Taken, many: Taken, more: int) -> Taken:
 
 
 def growth(which: str, quick: bool) -> Iterator[Row]:
-    """Seconds of processor time an iteration for every size, on one thread; the median of three differences."""
+    """Yield the processor seconds per iteration for every size, on one thread; the median of three differences."""
     for num_rows, num_columns, side in GROWTH[which][:2] if quick else GROWTH[which]:
         x, settings = sheet(num_rows, num_columns), Settings(points_per_side=side, basis_per_side=8)
         more = 3 if num_rows * num_columns * side**2 > 4e9 else 12

@@ -66,7 +66,7 @@ def exponents(rows: Iterable[Row]) -> list[str]:
 
 
 def sweep_rows(runs: Iterable[Row]) -> list[Row]:
-    """Return one row per cell, the best sum of trustworthiness and accuracy of a data set first."""
+    """Return one row per cell, sorted by data set and by trustworthiness plus accuracy, the best first."""
     cells: dict[tuple[str, str], list[Row]] = {}
     for run in runs:
         cells.setdefault((run["data"], run["cell"]), []).append(run)

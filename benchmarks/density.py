@@ -81,7 +81,7 @@ def summary(seconds: dict[str, list[float]], ours: str) -> dict[str, float]:
 
 
 def floors(num_points: int, num_components: int, latent_dim: int) -> dict[str, Callable[[], Any]]:
-    """Return only the products and exponentials, on whole matrices and on the blocks of the kernel."""
+    """Return functions of only the products and exponentials, on whole matrices and on the kernel's blocks."""
     features = torch.randn(num_points, 2 * latent_dim, dtype=torch.float64)
     weights = torch.randn(num_components, 2 * latent_dim, dtype=torch.float64)
     joint = -300 * torch.rand(num_points, num_components, dtype=torch.float64)

@@ -80,7 +80,7 @@ def run_speed(results: Results, arguments: argparse.Namespace) -> None:
 
 
 def run_maps(results: Results, arguments: argparse.Namespace) -> None:
-    """Fit the maps, of the small data sets first."""
+    """Fit and measure the maps; the small data sets come first."""
     for data in arguments.data:
         split = load(data, arguments.data_dir)
         for who in maps_of(data):

@@ -42,7 +42,7 @@ def logarithmic(axes: Axes, title: str, x: str, y: str) -> None:
 
 
 def seconds_by_rows(axes: Axes, curves: dict[str, Any]) -> None:
-    """Draw the processor seconds of the passes over rows."""
+    """Plot the processor seconds of the passes over rows."""
     for name in ("embed", "map", "score"):
         rows = [each for each in curves["parallel"]["passes"][name] if each["rows"] >= 100]
         axes.plot([each["rows"] for each in rows], [each["seconds"] for each in rows], "o-", label=name)
@@ -52,7 +52,7 @@ def seconds_by_rows(axes: Axes, curves: dict[str, Any]) -> None:
 
 
 def megabytes_by_rows(axes: Axes, curves: dict[str, Any]) -> None:
-    """Draw the peaks of resident memory."""
+    """Plot the peaks of resident memory."""
     lines = {
         "fit, streamed": curves["stream"]["memory"],
         "GTM by Dask": curves["gtm"]["fit"],
@@ -65,7 +65,7 @@ def megabytes_by_rows(axes: Axes, curves: dict[str, Any]) -> None:
 
 
 def seconds_by_components(axes: Axes, curves: dict[str, Any]) -> None:
-    """Draw the processor seconds of a step."""
+    """Plot the processor seconds of a step."""
     for ranks in (1, 2):
         line = [each for each in curves["ranks"]["components"] if each["ranks"] == ranks]
         x, y = [each["components"] for each in line], [each["processor_seconds"] for each in line]
@@ -74,7 +74,7 @@ def seconds_by_components(axes: Axes, curves: dict[str, Any]) -> None:
 
 
 def hours_by_workers(axes: Axes, curves: dict[str, Any]) -> None:
-    """Draw the simulated hours of 10^9 rows x 100 columns in 1000 parts."""
+    """Plot the simulated hours of 10^9 rows x 100 columns in 1000 parts."""
     for name, line in curves["parallel"]["costs"].items():
         axes.plot([int(cores) for cores in line], list(line.values()), "o-", label=name)
     logarithmic(axes, "10⁹ rows x 100 columns, simulated", "cores", "hours")

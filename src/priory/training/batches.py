@@ -63,7 +63,7 @@ def rows_of_process(positions: Tensor, rank: int, world_size: int) -> Tensor:
 
 
 def own_rows(number: int, rank: int, world_size: int) -> int:
-    """Return how many of `number` positions `rows_of_process` returns, without repetitions.
+    """Return how many rows a process gets of `number` rows, without repetitions.
 
     >>> [own_rows(5, rank, world_size=2) for rank in (0, 1)]
     [3, 2]
@@ -96,7 +96,7 @@ class ShuffledBatches:
         return rows_of_process(self._shuffled(generator), self.rank, self.world_size)
 
     def share(self, batch: int) -> Share:
-        """Return this process's share of a batch, which is smaller if the rows cannot be divided equally."""
+        """Return this process's share of a batch. Shares differ if the rows cannot be divided equally."""
         together = self.batch_size * self.world_size
         total = min(together, len(self.rows) - batch * together)
         return Share(own_rows(total, self.rank, self.world_size), total, self.world_size)

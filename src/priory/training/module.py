@@ -57,8 +57,8 @@ class Training(pl.LightningModule):
         self.average = None if settings.ema_decay is None else WeightAverage(model, settings.ema_decay)
         self.sharding: Sharding | None = None
         self.epoch = self.step = self.batch = 0
-        self.last_terms: tuple[Elbo, Tensor] | None = None  # of the objective, with the rows; for errors
-        self.last_means: tuple[Elbo, Elbo] | None = None  # of the ELBO and the objective; for the progress bar
+        self.last_terms: tuple[Elbo, Tensor] | None = None  # the objective's terms and the rows, for error messages
+        self.last_means: tuple[Elbo, Elbo] | None = None  # of the ELBO and the objective, for the progress bar
         self._pending: list[Tensor] = []
         self._pending_rows: list[int] = []
         self._sums = torch.zeros(5, dtype=torch.float64)
@@ -152,7 +152,7 @@ class Training(pl.LightningModule):
         """Do nothing: `Record` validates in Lightning's validation loop, which runs over one empty batch."""
 
     def on_validation_model_zero_grad(self) -> None:
-        """Keep the gradients of the last step: if the validation fails, its error needs them."""
+        """Keep the gradients of the last step: if the validation fails, the error message uses them."""
 
     def _check(self, norm: Tensor) -> tuple[float, bool]:
         """Return the gradient's norm, and whether it and the loss are finite on every process."""

@@ -15,11 +15,11 @@ from priory._support.settings import NumbersAreNotTruthValues
 GRADIENT_CLIP = 10_000.0
 MOST = 10**9  # epochs, rows or draws: more than anybody waits for, and the product of two fits into torch's integers
 
-MOST_DEVICES = 1000  # of one machine
+MOST_DEVICES = 1000  # on one machine
 
 OBJECTIVE_OF = {"kl_weight": "beta-elbo", "free_bits": "free-bits"}  # the only objective that has the setting
 
-OBJECTIVES_OF_DRAWS = ("importance-weighted", "doubly-reparameterized")  # whose bound depends on num_samples
+OBJECTIVES_OF_DRAWS = ("importance-weighted", "doubly-reparameterized")  # their bounds depend on num_samples
 
 # Names that other libraries use for a setting, or for a keyword of `fit`.
 SYNONYMS = {

@@ -53,8 +53,8 @@ def require_trainable(model: Any) -> nn.Module:
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}; derive from it, or {AS_MODEL}")
     if not any(p.requires_grad for p in model.parameters()):
         raise ValueError(
-            f"model: expected parameters to train, got a {type(model).__name__} without any; as_model finds the "
-            "parameters of modules and of their methods; pass other modules in as_model(..., modules=[...])"
+            f"model: expected parameters to train, got a {type(model).__name__} without any; as_model finds "
+            "those of a function that is a module or a method of one; list others in as_model(..., modules=[...])"
         )
     return model
 

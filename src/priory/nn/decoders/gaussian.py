@@ -22,8 +22,8 @@ class GaussianDecoder(LikelihoodDecoder):
         p(x_d | z) = N(x_d | loc_d + scale_d mean_d(z), (scale_d noise_d)^2),    noise = min_scale + softplus(free)
 
     The network works in standardized units; an affine map converts the density to the units of the data. One noise per
-    column (the default) is enough for most tables and cannot collapse: its variance is that of the residuals over all
-    rows. One noise per datum lets the likelihood grow without limit at rows that are reproduced exactly; min_scale
+    column (the default) is enough for most tables and cannot collapse: its variance is the variance of the residuals
+    over all rows. One noise per datum lets the likelihood grow without limit at rows that are reproduced exactly; min_scale
     bounds it.
 
     Args:

@@ -1,14 +1,14 @@
-"""Results of the conformance suite for published implementations, each in its own process.
+"""What the conformance suite says about published implementations, each in a process of its own.
 
-They are not dependencies of priory, so they need a separate environment:
+They are not dependencies of priory, so they get an environment of their own:
 
     python -m venv published
     published/bin/pip install torch==2.13.0
     published/bin/pip install -r benchmarks/requirements-published.txt
     PYTHONPATH=src published/bin/python benchmarks/published.py
 
-Every implementation is called through its own functions. An adapter's docstring and the table describe its additions:
-shapes (a method for matrices gets matrices), and a sampler if there is none.
+Every implementation is called through its own functions. What an adapter adds is said in its docstring and in the
+table: shapes (a method for matrices gets matrices), and a sampler where there is none.
 """
 
 import argparse
@@ -35,13 +35,13 @@ LATENT_DIM, NUM_COMPONENTS, NUM_FEATURES = 2, 9, 6
 
 
 class Implementation(NamedTuple):
-    """A published implementation.
+    """Something published.
 
     Attributes:
         package: its name on the package index.
-        what: the class or function, and the adapter's additions.
-        subject: makes the object that is checked.
-        reading: the meaning of the failures, and the intention of the authors.
+        what: the class or function, and what the adapter adds.
+        subject: makes what is checked.
+        reading: what the failures mean, and what the authors meant.
     """
 
     package: str
@@ -55,7 +55,7 @@ def _matrix(z: Tensor) -> Tensor:
 
 
 def _spread(module: nn.Module) -> None:
-    """Multiply the weights by three: new encoders put all components at one place, and this separates them."""
+    """Fresh encoders put all components at one place; three times the weights put them apart."""
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.mul_(3.0)
@@ -65,7 +65,7 @@ def pythae_vamp(log_variance: float = 0.0) -> Subject:
     """`VAMP._log_p_z`, and `VAMPSampler.sample` with a decoder that returns z as it is.
 
     Args:
-        log_variance: bias of the posteriors' log-variances: zero for a new encoder, less for a trained one.
+        log_variance: about that of the encoder's posteriors: zero when it is new, less once it is trained.
     """
     from pythae.models import VAMP, VAMPConfig
     from pythae.models.base.base_utils import ModelOutput
@@ -102,7 +102,7 @@ def sysvi_vamp() -> Subject:
     torch.manual_seed(0)
     encoder = EncoderDecoder(
         NUM_FEATURES, LATENT_DIM, [2], 0, n_hidden=16, n_layers=1, sample=True, var_mode="sample_feature"
-    )  # the settings of SysVI's own encoder, except for its size
+    )  # the settings of SysVI's own encoder, but for its size
     _spread(encoder)
 
     class Adapter(nn.Module):
@@ -116,7 +116,7 @@ def sysvi_vamp() -> Subject:
             return self.prior.log_prob(_matrix(z)).sum(1).reshape(z.shape[:-1])
 
         def sample(self, shape: torch.Size) -> Tensor:
-            loc, variance = self.prior.get_params()  # names as in log_prob, which takes the square root
+            loc, variance = self.prior.get_params()  # named as log_prob names them, which takes the root
             normals = Independent(Normal(loc, variance.sqrt()), 1)
             return MixtureSameFamily(Categorical(logits=self.prior.w.flatten()), normals).sample(shape)
 
@@ -125,7 +125,7 @@ def sysvi_vamp() -> Subject:
 
 
 def scvi_mixture() -> Subject:
-    """`MogPrior.get_prior`, which returns a distribution; no additions."""
+    """`MogPrior.get_prior`, which returns a distribution; nothing added."""
     from scvi.module.base._priors import MogPrior
 
     class Adapter(nn.Module):
@@ -142,7 +142,7 @@ def scvi_mixture() -> Subject:
 
 
 def ugtm_likelihood() -> Subject:
-    """`computelogLikelihood(createPMatrix(...))` of one row at a time; ugtm has no sampler, so this one is ours."""
+    """`computelogLikelihood(createPMatrix(...))` of one row at a time; it has no sampler, this one is ours."""
     from ugtm import ugtm_core, ugtm_gtm
 
     data = np.random.default_rng(0).normal(size=(200, 3))
@@ -167,7 +167,7 @@ def ugtm_likelihood() -> Subject:
 
 
 def zuko_mixture() -> Subject:
-    """`zuko.mixtures.GMM`, called; no additions."""
+    """`zuko.mixtures.GMM`, called; nothing added."""
 
     def make() -> nn.Module:
         import zuko
@@ -183,28 +183,28 @@ IMPLEMENTATIONS = {
         "`VAMP._log_p_z` (pythae/models/vamp/vamp_model.py) and `VAMPSampler.sample` with a decoder that returns "
         "z; new encoder, log-variances near zero",
         pythae_vamp,
-        "The density omits -L/2 log 2 pi. In the loss and in `get_nll` (see its comment) it is subtracted from a "
-        "log q(z given x) that omits the same constant, so the constants cancel. `idle_input` is a plain tensor: "
-        "`_log_p_z` moves it between devices, but `.double()` does not convert it.",
+        "The density leaves out -L/2 log 2 pi. So does the log q(z given x) that it is subtracted from, in the "
+        "loss and in `get_nll` (which says so in a comment): there the constants cancel. `idle_input` is a plain "
+        "tensor that `_log_p_z` moves between devices by hand, and which `.double()` misses.",
     ),
     "pythae-vamp-trained": Implementation(
         "pythae",
         "the same with the encoder's log-variances moved to about -2",
         partial(pythae_vamp, -2.0),
         "The sampler (pythae/samplers/vamp_sampler) passes log-variances through tanh, the density does not: they "
-        "agree near zero only, and the draws are wider than the density. So the checks that compare them fail; the "
-        "other failures have the causes above.",
+        "agree near zero only, and the draws are wider than the density. The checks that compare the two fail by "
+        "that; the other failures are those above.",
     ),
     "sysvi-vamp": Implementation(
         "scvi-tools",
         "`scvi.external.sysvi` `VampPrior.log_prob`, summed over dimensions as its `kl` does; it has no sampler, "
-        "so the suite draws from the joint mixture of its components",
+        "the suite draws from the joint mixture of its components",
         sysvi_vamp,
         "`log_prob` (scvi/external/sysvi/_priors.py) takes the log-sum-exp over components in every dimension, "
         "and `kl` sums over dimensions afterwards: a product of one-dimensional mixtures. Its docstring names the "
-        "published listing that it follows. Only the first two failures depend on the sampler, which is ours. "
-        "`u_cat` is declared trainable, but categories are drawn from it by `torch.multinomial`, which has no "
-        "gradient. The encoder is registered, so it is saved twice. The suite does not find one error in the "
+        "published listing that it follows. Only the first two failures depend on the sampler, which is not "
+        "theirs. `u_cat` is declared trainable, but categories are drawn from it by `torch.multinomial`, which "
+        "has no gradient. The encoder is registered, so it is saved twice. Not seen by the suite, but in the "
         "source: `get_params` returns the posteriors' scale, and `log_prob` takes its square root as the "
         "components' scale.",
     ),
@@ -212,30 +212,30 @@ IMPLEMENTATIONS = {
         "scvi-tools",
         "`scvi.module.base` `MogPrior.get_prior`",
         scvi_mixture,
-        "Passes all checks, by torch's `MixtureSameFamily`.",
+        "Keeps what it promises, through torch's `MixtureSameFamily`.",
     ),
     "ugtm": Implementation(
         "ugtm",
-        "`computelogLikelihood(createPMatrix(...))` (ugtm/ugtm_core.py), one row at a time, with the opposite sign; "
-        "it has no sampler, so the suite draws from the mixture at `matY`, `betaInv`",
+        "`computelogLikelihood(createPMatrix(...))` (ugtm/ugtm_core.py), one row at a time, sign turned; it has "
+        "no sampler, the suite draws from the mixture at `matY`, `betaInv`",
         ugtm_likelihood,
         "`createPMatrix` subtracts each datum's largest exponent (its docstring: not exact, meant for "
-        "responsibilities, which are correct), and `computelogLikelihood` does not add it back: the value does not "
-        "fall with the distance from the map, so it is not a density. `optimize` uses it only to test whether EM "
-        "has converged. It has no gradient by design: it is fitted by EM, in numpy.",
+        "responsibilities, which are right), and `computelogLikelihood` does not add it back: the value does not "
+        "fall with the distance from the map, so no density has it. `optimize` uses it only to see whether EM has "
+        "converged. No gradient by design: it is fitted by EM, in numpy.",
     ),
     "zuko-gmm": Implementation(
         "zuko",
         "`zuko.mixtures.GMM`",
         zuko_mixture,
-        "Passes all checks of densities. Importing zuko switches torch's argument validation off for the whole "
-        "process (zuko/distributions.py); priory switches it on again when it imports zuko.",
+        "Keeps what it promises about densities. Importing zuko switches torch's argument validation off for the "
+        "whole process (zuko/distributions.py); priory switches it back when it imports zuko.",
     ),
 }
 
 
 def check_one(name: str) -> dict[str, Any]:
-    """Return the report on one implementation, with its versions."""
+    """The report on one implementation, with the versions that it ran with."""
     implementation = IMPLEMENTATIONS[name]
     torch.set_num_threads(1)
     subject = implementation.subject()
@@ -251,7 +251,7 @@ def check_one(name: str) -> dict[str, Any]:
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:
-    """Return the results in Markdown: implementations and readings, then every failure with its numbers."""
+    """The results in Markdown: first what was checked and what it means, then every failure with its numbers."""
     lines = ["| implementation | passed | failed | skipped | reading |", "|---|---|---|---|---|"]
     for result in results.values():
         counts = [sum(c["status"] == s for c in result["checks"]) for s in ("passed", "failed", "skipped")]
@@ -268,7 +268,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--one", choices=IMPLEMENTATIONS, help="check one here, and print its report as JSON")
+    parser.add_argument("--one", choices=IMPLEMENTATIONS, help="check this one here and print the report as JSON")
     one = parser.parse_args().one
     if one is not None:
         print(json.dumps(check_one(one)))
@@ -282,7 +282,7 @@ def main() -> None:
 
 
 def write(results: dict[str, dict[str, Any]]) -> None:
-    """Write the results as JSON and as a table, which is also the end of the page on the suite."""
+    """The results as JSON and as a table, which is also the end of the page on the suite."""
     write_results(RESULTS / "published.json", results, table(results))
     before = PAGE.read_text().partition(MARK)[0]
     PAGE.write_text(f"{before}{MARK}\n\n{table(results)}")

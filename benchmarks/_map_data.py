@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 Array = np.ndarray
-FILES = {"oil flow": ("oil_flow.npz", 1.0), "MNIST": ("mnist.npz", 255.0)}  # the value that becomes one
+FILES = {"oil flow": ("oil_flow.npz", 1.0), "MNIST": ("mnist.npz", 255.0)}  # file, and the value that becomes 1.0
 
 
 class Split(NamedTuple):
@@ -18,25 +18,25 @@ class Split(NamedTuple):
     test: tuple[Array, Array]
 
     def standardized(self) -> "Split":
-        """Each column by the mean and standard deviation of its training rows."""
+        """Return the columns, standardized by the mean and standard deviation of the training rows."""
         x = self.train[0]
         loc, scale = x.mean(0), x.std(0)
         return Split(*(((rows - loc) / scale, labels) for rows, labels in self))
 
 
 def file_of(name: str, data_dir: str | None) -> Path:
-    """Where the data set is.
+    """Return the path of the data set.
 
     Raises:
-        FileNotFoundError: no folder was named.
+        FileNotFoundError: `data_dir` is None.
     """
     if data_dir is None:
-        raise FileNotFoundError(f"{name} is a file of the data folder: name the folder by --data-dir or PRIORY_DATA")
+        raise FileNotFoundError(f"{name}: expected a data folder with this file; give --data-dir or set PRIORY_DATA")
     return Path(os.path.join(data_dir, FILES[name][0]))
 
 
 def load(name: str, data_dir: str | None) -> Split:
-    """In the units of the file; MNIST in [0, 1]."""
+    """Load a data set in the units of the file; MNIST in [0, 1]."""
     if name == "digits":
         from priory import load_dataset
 

@@ -138,8 +138,8 @@ def test_script_keeps_rows_that_are_there_and_what_was_written_by_hand(
     gtm.main(["--parts", "speed", "--again", "--out", str(out)])
     assert calls == 2 * [("ugtm", 1), ("ugtm", 2)]
     assert len(json.loads(out.read_text())["speed"]) == 2
-    assert "pygtm: not installed, left out" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="name another file"):
+    assert "pygtm: not installed, skipped" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="choose another file"):
         gtm.main(["--quick"])
 
 

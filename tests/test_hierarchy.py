@@ -383,7 +383,7 @@ def test_levels_that_do_not_match_are_refused_in_one_line():
         message = f"prior: expected levels of (2, 3) dimensions, as the encoder has, got {got}"
         with pytest.raises(ValueError, match=re.escape(message)):
             VAE(encoder, decoder, prior)
-    with pytest.raises(TypeError, match="encoder: expected one that gives a Chain of several levels, such as Hier"):
+    with pytest.raises(TypeError, match="encoder: expected one that returns a Chain of several levels"):
         VAE(flat_encoder(6), decoder, vamp).latent_prior()
     with pytest.raises(ValueError, match="conditional: expected a module with a known `latent_dim`, got a Tanh"):
         HierarchicalPrior(StandardNormal(3), torch.nn.Tanh())

@@ -151,7 +151,7 @@ def test_refit_keeps_the_encoder_and_improves_the_prior(form):
 
 
 def test_refit_refuses_a_prior_of_other_latent_dimensions():
-    with pytest.raises(ValueError, match="prior: expected 3 latent dimensions, those of the model, got 5"):
+    with pytest.raises(ValueError, match="prior: expected 3 latent dimensions, as in the model, got 5"):
         refit(forms()["module"], MixtureOfGaussians(5, 2), rows())
 
 

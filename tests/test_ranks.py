@@ -145,7 +145,7 @@ def test_a_killed_process_ends_the_others_with_a_line_and_the_run_goes_on_to_the
     assert process.returncode != 0
     lines = [line for line in said.splitlines() if line.startswith("Error: ")]
     assert len(lines) == 1, said
-    assert "another of its processes has ended" in lines[0]
+    assert "another process of this run was killed or failed" in lines[0]
     assert f"go on with: priory fit --resume --out {run}" in lines[0]
     assert "priory/" not in said  # torchrun reports the failure itself; there is no traceback of ours
     assert not (run / "model.safetensors").exists()

@@ -174,7 +174,7 @@ def test_what_is_refused():
     odd.encode = lambda x: Independent(Laplace(x[:, :2], torch.ones(len(x), 2)), 1)  # type: ignore[method-assign]
     odd.gain = nn.Parameter(torch.zeros(1))
     odd.encode(x)
-    with pytest.raises(TypeError, match=r"model: refit expects an encoder that gives Independent\(Normal, 1\)"):
+    with pytest.raises(TypeError, match=r"model: refit expects an encoder that returns Independent\(Normal, 1\)"):
         refit(odd, StandardNormal(2), x)
     flow = made("flow", 2, Features(x))
     with pytest.raises(ArithmeticError, match=r"refit: expected a prior with finite .* lower the learning rate"):

@@ -303,7 +303,7 @@ def test_process_rank_is_the_launchers_and_lightnings(monkeypatch, environment: 
     assert process_rank() == rank
     check_devices(TrainingSettings(accelerator="cpu", devices=8, strategy="ddp"))  # compares with Lightning's rank
     if rank > 0:
-        with pytest.raises(ValueError, match="join the processes of a launcher"):
+        with pytest.raises(ValueError, match="join the processes of a launcher into one run"):
             check_devices(TrainingSettings(accelerator="cpu"))
 
 
@@ -331,7 +331,9 @@ def test_other_ranks_neither_look_into_the_folder_nor_write(tmp_path, monkeypatc
         fit(make(), binary(9), epochs=1, out=tmp_path / "a")
     monkeypatch.setenv("LOCAL_RANK", "1")
     for name in ("a", "b"):
-        with pytest.raises(ValueError, match="join the processes of a launcher"):  # past the check of the folder
+        with pytest.raises(
+            ValueError, match="join the processes of a launcher into one run"
+        ):  # past the check of the folder
             fit(make(), binary(9), epochs=1, out=tmp_path / name)
     assert os.listdir(tmp_path) == ["a"]
 
@@ -563,7 +565,9 @@ def test_too_high_a_learning_rate_saves_nothing_that_is_not_finite(tmp_path, lea
 def test_a_finite_gradient_that_is_too_large_for_its_norm_is_said_to_be_so() -> None:
     vae = make()
     vae.prior.loc.register_hook(lambda gradient: torch.full_like(gradient, 1e30))
-    with pytest.raises(NonFiniteLossError, match="the gradient of a finite loss is too large for its norm") as caught:
+    with pytest.raises(
+        NonFiniteLossError, match="the gradient of a finite loss is too large to compute its norm"
+    ) as caught:
         fit(vae, binary(20), seed=0, epochs=1)
     assert (caught.value.parameter, caught.value.group) == (None, "prior")
 

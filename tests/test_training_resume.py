@@ -190,7 +190,7 @@ def test_another_run_is_refused(tmp_path) -> None:
         run(make(), tmp_path / "a")
     with pytest.raises(ValueError, match=r"batch_size \(was 10, is 11\)"):
         run(make(), tmp_path / "a", warmup=0.2, batch_size=11, resume=True)
-    with pytest.raises(ValueError, match="epochs can be raised if"):
+    with pytest.raises(ValueError, match="epochs can be raised only if"):
         run(make(), tmp_path / "a", warmup=0.2, epochs=9, resume=True)
     with pytest.raises(ValueError, match="seed"):
         run(make(), tmp_path / "a", warmup=0.2, seed=4, resume=True)
@@ -202,7 +202,7 @@ def test_another_run_is_refused(tmp_path) -> None:
 def test_devices_may_differ_where_the_number_of_processes_does_not(tmp_path) -> None:
     run(make(), tmp_path, epochs=4)
     finished = tmp_path / "state.safetensors"
-    with pytest.raises(ValueError, match=r"a run of 1 process\(es\).* give 2 here"):
+    with pytest.raises(ValueError, match=r"a run of 1 process\(es\).* start 2 here"):
         run(make(), tmp_path, devices=2, strategy="ddp", accelerator="cpu", resume=True)
     whole, resumed = make(), make()
     history = run(whole, None)

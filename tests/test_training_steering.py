@@ -72,7 +72,7 @@ class NoModule:
         (
             compose(encode=lambda x: x, decode=lambda z: z, prior=StandardNormal(2)),
             ValueError,
-            r"model: expected parameters to train, got a ComposedModel without; .*modules=\[",
+            r"model: expected parameters to train, got a ComposedModel without any; .*modules=\[",
         ),
     ],
 )
@@ -188,10 +188,16 @@ def test_a_function_that_gives_a_tensor_has_no_warm_up_and_the_elbo_in_validatio
         ({"objective": 3}, "objective: expected a name, a function"),
         ({"objective": ImportanceWeighted}, "got the class ImportanceWeighted"),
         ({"objective": lambda model, x: 3}, "returns a priory.Elbo or a tensor of bounds, got int"),
-        ({"objective": ImportanceWeighted(3), "num_samples": 4}, "num_samples: expected it in the objective"),
+        (
+            {"objective": ImportanceWeighted(3), "num_samples": 4},
+            "num_samples: expected as an option of the objective object",
+        ),
         ({"optimizer": 3}, r"optimizer: expected a function from parameters .*torch.optim.SGD.*got int"),
         ({"optimizer": lambda parameters: 3}, "optimizer: .* got one that returns int"),
-        ({"optimizer": torch.optim.SGD, "learning_rate": 1}, "learning_rate: expected it in the optimizer"),
+        (
+            {"optimizer": torch.optim.SGD, "learning_rate": 1},
+            "learning_rate: expected as an option of the optimizer object",
+        ),
         ({"callbacks": 3}, "callbacks: expected a Callback of lightning.pytorch, got int"),
         ({"logger": [pl.Callback()]}, "logger: expected a Logger of lightning.pytorch, got Callback"),
         ({"lr": 1e-3}, "fit: unknown setting 'lr'; did you mean 'learning_rate'[?] settings: epochs, batch_size, "),
@@ -218,7 +224,7 @@ def test_arguments_of_another_kind_are_told_what_was_expected(tmp_path, given, w
         ),
         (
             {"objective": "importance-weighted"},
-            "num_samples: the objective importance-weighted needs it, .* num_samples=8$",
+            "num_samples: the objective importance-weighted needs this setting, .* num_samples=8$",
         ),
         ({"objective": "importance_weighted"}, "got 'importance_weighted'; did you mean importance-weighted[?]$"),
         ({"optimizer": "adan"}, "^optimizer: expected 'adam', .* did you mean adam[?]$"),
@@ -229,7 +235,7 @@ def test_arguments_of_another_kind_are_told_what_was_expected(tmp_path, given, w
         ({"objective": "elbo", "free_bits": 2}, "^free_bits: expected none, .* or choose objective=free-bits$"),
         (
             {"objective": "beta-elbo"},
-            "^kl_weight: the objective beta-elbo needs it, got none; give a number, such as kl_we",
+            "^kl_weight: the objective beta-elbo needs this setting, got none; give a number, such as",
         ),
         ({"objective": "guided"}, "expected a prior with a guide"),
         ({"objective": lambda model, x: elbo(model, x).value().mean()}, r"one number for each datum, .* shape \(10,\)"),

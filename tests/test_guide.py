@@ -74,7 +74,7 @@ def test_the_effect_of_the_context_is_subtracted_from_the_features(images):
     expected = Guide(images, 0.07).log_responsibilities(x)
     torch.testing.assert_close(guide.log_responsibilities(moved, context), expected)
     torch.testing.assert_close(guide.evidence(moved, 2, context), 2 / 3 * expected)
-    with pytest.raises(ValueError, match="context: expected that of the rows"):
+    with pytest.raises(ValueError, match="context: expected the rows' context"):
         guide.log_responsibilities(moved)
 
 
@@ -265,8 +265,11 @@ def test_the_bound_keeps_its_digits_under_autocast(images):
         (lambda v, i: Guide(i[0], 1.0), "images: expected shape"),
         (lambda v, i: Guide(i, 0.0), "noise_variance: expected a positive number, got 0.0"),
         (lambda v, i: Guide(i, 1.0, torch.ones(3)), "weights: expected one for each of 4 images"),
-        (lambda v, i: Guide(i, 1.0, torch.tensor([0.5, 0.6, 0.1, -0.2])), "weights: expected finite numbers, none bel"),
-        (lambda v, i: Guide(i, 1.0, torch.zeros(4)), "weights: expected finite numbers, none below zero and not all"),
+        (
+            lambda v, i: Guide(i, 1.0, torch.tensor([0.5, 0.6, 0.1, -0.2])),
+            "weights: expected finite numbers of at least 0",
+        ),
+        (lambda v, i: Guide(i, 1.0, torch.zeros(4)), "weights: expected finite numbers of at least 0, not all zero"),
         (lambda v, i: GTMPrior(2, latent_grid(3), mlp(2, [8], 4), guide=Guide(i, 1.0)), "for each of 9 nodes, got 4"),
     ],
 )

@@ -237,7 +237,7 @@ def test_at_least_one_draw_comes_from_the_posterior(num_samples, prior_share):
         ),
     ],
 )
-def test_bad_input_says_what_was_expected(call, message):
+def test_invalid_arguments_raise_clear_errors(call, message):
     vae, evidence = linear_gaussian_vae()
     with pytest.raises(ValueError, match=message):
         call(vae, evidence.sample((2,)))

@@ -328,7 +328,7 @@ ERRORS = [
 
 
 @pytest.mark.parametrize(("arguments", "message"), ERRORS, ids=[" ".join(map(str, a)) for a, _ in ERRORS])
-def test_what_is_refused(arguments, message, run, refused, tmp_path):
+def test_invalid_arguments_raise_clear_errors(arguments, message, run, refused, tmp_path):
     pd.DataFrame(np.eye(12)).assign(b=[np.inf, *range(11)]).to_csv("inf.csv", index=False)
     pd.DataFrame(np.ones((20, 2)), columns=["a", "b"]).to_csv("same.csv", index=False)
     pd.DataFrame(np.eye(2), columns=["a", "b"]).to_csv("two.csv", index=False)

@@ -493,7 +493,7 @@ def test_a_map_of_standardized_columns_looks_at_them_standardized():
         (lambda: small().landscape(["a"] * 5, smoothing=-1.0), "smoothing: expected a number of rows"),
     ],
 )
-def test_what_cannot_be_is_refused(call, message):
+def test_invalid_arguments_raise_clear_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call()
 

@@ -164,7 +164,7 @@ def test_draws_are_from_the_posteriors():
     torch.testing.assert_close(rows.sign(), signs(10)[numbers].sign())
 
 
-def test_what_is_refused():
+def test_invalid_arguments_raise_clear_errors():
     vae, x = small()
     with pytest.raises(ValueError, match=r"prior: expected 2 latent dimensions, as the encoder has, got 3"):
         refit(vae, StandardNormal(3), x)

@@ -404,7 +404,7 @@ def test_a_saved_conditional_model_gives_the_same_numbers(name, tmp_path):
 
 def test_maps_and_exports_refuse_a_model_with_the_wrong_context():
     vae, (x, c) = conditional_vae("gtm"), rows_of()
-    with pytest.raises(ValueError, match="expected a conditional model without a context"):
+    with pytest.raises(ValueError, match="expected a conditional model without a fixed context"):
         TopographicMap(vae.given(c), x)
     with pytest.raises(ValueError, match=r"expected one context for all rows, .* got \(40, 4\)"):
         LatentDensity(vae.given(c))

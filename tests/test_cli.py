@@ -563,7 +563,7 @@ def test_a_run_cannot_resume_with_another_objective_or_average(tmp_path, command
 @pytest.mark.parametrize(
     ("number", "code", "steering"), [(signal.SIGINT, 130, STEERING), (signal.SIGTERM, 143, ())], ids=["INT", "TERM"]
 )
-def test_an_interrupted_run_goes_on_to_the_same_bits(number, code, steering, tmp_path, command):
+def test_a_resumed_run_has_the_same_bits(number, code, steering, tmp_path, command):
     arguments = ("fit", "digits", "--epochs", 60, "--no-evaluate", "--set", "model.hidden=[16]", "--set")
     arguments = (*arguments, "training.patience=null", *steering)
     whole, broken = tmp_path / "whole", tmp_path / "broken"

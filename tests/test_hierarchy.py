@@ -401,7 +401,7 @@ def test_levels_that_do_not_match_are_refused():
         Chain(torch.distributions.Independent(matrix, 1), lambda a: first, (2,))
 
 
-def test_a_far_row_has_no_likelihood_and_does_not_affect_other_rows():
+def test_a_far_row_has_likelihood_zero_and_does_not_affect_other_rows():
     x = torch.randn(20, 6)
     settings = {"latent_dim": 2, "levels": 3, "likelihood": "gaussian"}
     vae = build_vae(ModelSettings.of_prior("gtm-vamp", **SMALL | WITHOUT_START | settings), DataFacts(6, 20, x)).eval()

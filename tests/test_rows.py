@@ -207,7 +207,9 @@ def expected() -> list[Tensor]:
 )
 def test_all_functions_give_the_same_results_for_every_form_of_rows(form, tmp_path) -> None:
     for result, of_tensor in zip(everything(FORMS[form](binary(), tmp_path)), expected(), strict=True):
-        torch.testing.assert_close(result, same, rtol=0, atol=1e-12)  # the order of sums depends on the memory layout
+        torch.testing.assert_close(
+            result, of_tensor, rtol=0, atol=1e-12
+        )  # the order of sums depends on the memory layout
 
 
 def test_rows_of_a_data_set_satisfy_the_protocol() -> None:

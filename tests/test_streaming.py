@@ -284,7 +284,7 @@ def test_an_error_names_the_file_or_row_of_a_bad_shard(change, tmp_path, capsys)
     spoil, message = BAD_SHARDS[change]
     spoil(shards(tmp_path / "shards", REALS) / "2.parquet")
     output = must_be_refused(capsys, tmp_path, "fit", tmp_path / "shards", *QUICK, "--out", tmp_path / "run")
-    assert re.search(message, output), message_printed
+    assert re.search(message, output), output
 
 
 @pytest.mark.parametrize("change", [lambda table: table.drop(["x1"]), lambda table: table.append_column("y", table[0])])

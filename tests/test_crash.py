@@ -371,7 +371,7 @@ def test_ctrl_c_before_a_run_exists_prints_advice(launch: Launcher) -> None:
 
 
 def interrupted_while_importing(folder: Path, seconds: float) -> tuple[int, list[str]]:
-    """Return exit code and stderr of a command that gets SIGINT this many seconds after the start of Python."""
+    """Return exit code and stderr of a command that gets SIGINT this many seconds after it has imported `main`."""
     command = [sys.executable, "-X", "importtime", "-m", "priory", "fit", "digits", "--out", str(folder / "run")]
     log = folder / f"{seconds}.err"
     with log.open("w") as err:
@@ -381,7 +381,7 @@ def interrupted_while_importing(folder: Path, seconds: float) -> tuple[int, list
             stdout=subprocess.DEVNULL,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs ignore it otherwise
         )
-    while "runpy" not in log.read_text() and process.poll() is None:
+    while "priory.workbench.cli.main" not in log.read_text() and process.poll() is None:
         time.sleep(0.005)
     time.sleep(seconds)
     process.send_signal(signal.SIGINT)

@@ -150,7 +150,7 @@ class Dataset:
         return None if self.encoding is None else self.encoding.encode(self.labels)
 
     def encoded_rows(self, rows: np.ndarray | slice) -> Tensor:
-        """Return the context of some rows; the data set must have an encoding."""
+        """Return the context (the encoded conditions) of some rows; needs `encoding`."""
         assert self.encoding is not None
         return self.encoding.encode({name: self.labels[name][rows] for name in self.encoding.names})
 

@@ -37,7 +37,7 @@ class GTMVampPrior(GridPrior):
     torch.Size([7])
     """
 
-    summary = "the encoder's posteriors at pseudo-inputs; a network maps each node of a grid to one of them; it is also a map"
+    summary = "the encoder's posteriors at pseudo-inputs; a network maps each node of a grid to one; it is also a map"
     reference = "Tomczak 2022, Deep Generative Modeling, eq. 4.53"
     needs_encoder = True
 

@@ -319,7 +319,8 @@ def column_order(columns: Sequence[str], expected: Sequence[str], origin: str) -
     if missing:
         raise ValueError(
             f"{origin}: expected the {len(expected)} columns that the model was trained on, and {len(missing)} are "
-            f"missing ({first_few(missing)}); it has {len(columns)} columns, from {columns[0]} on; add or rename them"
+            f"missing ({first_few(missing)}); it has {len(columns)} columns, beginning with {columns[0]}; add or "
+            "rename them"
         )
     return [place[name] for name in expected]
 

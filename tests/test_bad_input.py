@@ -167,11 +167,11 @@ def saved(values: np.ndarray, pickles: bool = False) -> bytes:
 
 # file name, content, what the line must say
 FILES: list[tuple[str, bytes, str]] = [
-    ("long.csv", text("1,2,3,4,5"), "long.csv, line 8: expected 4 fields, one a column, got 5; correct this line"),
-    ("short.csv", text("1,2"), "short.csv, line 8: expected 4 fields, one a column, got 2; correct this line"),
+    ("long.csv", text("1,2,3,4,5"), "long.csv, line 8: expected 4 fields, one per column, got 5; correct this line"),
+    ("short.csv", text("1,2"), "short.csv, line 8: expected 4 fields, one per column, got 2; correct this line"),
     ("short.tsv", text("1,2").replace(b",", b"\t"), "short.tsv, line 8: expected 4 fields"),
     ("short.csv.gz", gzip.compress(text("1,2")), "short.csv.gz, line 8: expected 4 fields"),
-    ("quote.csv", text('1,"2,3,4'), "quote.csv, line 41: expected 4 fields, one a column, got 2; correct this line"),
+    ("quote.csv", text('1,"2,3,4'), "quote.csv, line 41: expected 4 fields, one per column, got 2; correct this line"),
     ("header.csv", b"a,b,c\n", "header.csv: expected at least one row, got none below the header"),
     ("blank.csv", b"\n\n", "blank.csv: expected a table, got an empty file"),
     ("latin.csv", text("é,2,3,4").replace("é".encode(), b"\xe9"), "latin.csv: expected UTF-8 text"),

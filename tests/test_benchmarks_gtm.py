@@ -65,7 +65,7 @@ def test_trustworthiness_by_blocks_equals_scikit_learns(monkeypatch: pytest.Monk
     assert judging.continuity(x, coordinates) == pytest.approx(trustworthiness(coordinates, x, n_neighbors=10))
 
 
-def test_settings_match_the_basis_of_our_gtm() -> None:
+def test_settings_have_the_same_meaning_for_priorys_gtm() -> None:
     packages = _module("_gtm_packages")
     x = np.random.default_rng(0).normal(size=(60, 4)) @ np.diag([3.0, 2.0, 1.0, 0.5])
     settings = packages.Settings(points_per_side=4, basis_per_side=3, basis_width=1.5, iterations=7)

@@ -87,7 +87,7 @@ def test_changed_rows_are_refused(change, place, refused):
         assert (
             f"data.csv: expected the 40 rows that {kind} was trained with, got {difference}: the file has " in message
         )
-        assert "has changed since; restore it, or name it as new data" in message
+        assert "has changed since; restore it, or give it to the command as new data" in message
 
 
 @pytest.mark.parametrize(

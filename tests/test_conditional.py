@@ -517,7 +517,8 @@ def test_models_and_rows_that_do_not_match_are_refused():
     assert isinstance(with_context(x, c), RowsWithContext)
 
 
-def test_integers_with_missing_cells_are_the_same_categories():
+def test_whole_numbers_in_float_columns_are_the_categories_of_the_integers():
+    """A column of integers becomes float if a cell is missing."""
     conditions = Conditions.from_columns({"kind": np.array([0, 2, 2])})
     assert torch.equal(conditions.encode({"kind": np.array([2.0, 0.0])}), torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
     with pytest.raises(ValueError, match="expected a category in each row, got no value in 1 of 2 rows"):

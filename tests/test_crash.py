@@ -122,7 +122,7 @@ def killed_at_random(launch: Launcher, whole: Path, seconds: float, kills: list[
     shutil.rmtree(out)
 
 
-def test_every_file_of_a_run_is_created_by_an_observed_write(whole: tuple[Path, dict[str, Any]]) -> None:
+def test_every_file_of_a_run_is_created_by_a_recorded_write(whole: tuple[Path, dict[str, Any]]) -> None:
     """So the tests below can kill the command at the creation of each file and folder."""
     out, result = whole
     seen = {line.split(" ", 1)[1] for line in result["writes"]} - {"whole"}
@@ -291,7 +291,7 @@ def map_killed_at(launch: Launcher, whole: Path, kills: list[tuple[int | str, st
     shutil.rmtree(out)
 
 
-def test_every_file_of_a_map_is_created_by_an_observed_write(whole_map: tuple[Path, dict[str, Any]]) -> None:
+def test_every_file_of_a_map_is_created_by_a_recorded_write(whole_map: tuple[Path, dict[str, Any]]) -> None:
     out, result = whole_map
     seen = [line.split(" ", 1)[1] for line in result["writes"]]
     assert sorted(seen) == sorted(["whole-map", *(path.name for path in out.rglob("*"))])

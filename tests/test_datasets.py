@@ -293,7 +293,7 @@ def test_sparse_files_equal_their_dense_array(tmp_path: Path, form: str) -> None
     [
         ({"a": np.eye(3), "b": np.eye(4)}, r"got a \(3, 3\), b \(4, 4\); name the matrix x"),
         ({"a": np.arange(3)}, "expected one matrix"),
-        ({"x": np.eye(3), "y": np.arange(2)}, r"y: expected 3 values, one a row, got shape \(2,\)"),
+        ({"x": np.eye(3), "y": np.arange(2)}, r"y: expected 3 values, one per row, got shape \(2,\)"),
         ({"train_x": np.eye(3), "train_y": np.arange(2)}, r"train_y: expected 3 values"),
         ({"train_x": np.eye(3), "train_y": np.arange(3), "test_x": np.eye(3)}, "none for test"),
         ({"train_x": np.eye(3), "test_x": np.eye(4)}, "same number of columns"),

@@ -120,7 +120,7 @@ def test_rows_are_matched_by_the_named_column_or_by_their_order(
         (["2", "0"], None, "expected the 3 row numbers of t.csv in order, got '2', '0'; name the column"),
         (["0", "2", "1"], None, "expected the 3 row numbers of t.csv in order"),
         (["0", "1", "2", "3"], None, "expected the 3 row numbers of t.csv in order"),
-        (["a, long", "b", "c"], None, "name the column that contains them with --ids, or leave --copy out"),
+        (["a, long", "b", "c"], None, "name the column that contains the ids with --ids, or leave --copy out"),
         (["zz"], "name", "each id once in column 'name' of t.csv, got 'zz', of which some are missing"),
         (["b", "b"], "name", "repeated"),
         (["b"], "nam", "--ids: expected a column of t.csv, got 'nam'"),

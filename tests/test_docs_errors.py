@@ -18,7 +18,7 @@ COMMANDS = {  # by the message that each of them provokes
     "expected a file whose name ends in": "fit table.pkl",
     "expected numbers, got other values": "fit text.csv",
     "expected a finite number in every cell": "fit gaps.csv",
-    "one a column, got": "fit ragged.csv",
+    "one per column, got": "fit ragged.csv",
     "to make an 80/10/10 split": "fit short.csv",
     "which it does not have": "fit table.csv --labels kind",
     "that the model was trained on": "score run short.csv",

@@ -58,7 +58,7 @@ def test_repeated_rows_have_distances_that_are_not_negative():
 
 @pytest.mark.parametrize("num_neighbors", [1, 5, 39])
 @pytest.mark.parametrize("batch", [80, 27, 1])
-def test_means_over_all_rows_as_queries_equal_scikit_learns(num_neighbors, batch, monkeypatch):
+def test_means_of_the_measures_over_all_rows_equal_those_of_scikit_learn(num_neighbors, batch, monkeypatch):
     monkeypatch.setattr(neighbors, "DISTANCES_AT_ONCE", 80 * 10)
     x, other = torch.from_numpy(X), PLACES[::-1].copy()
     maps = [torch.from_numpy(places) for places in (PLACES, other)]

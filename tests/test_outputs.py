@@ -107,7 +107,7 @@ def test_outputs_with_other_names_in_a_run_folder_can_be_replaced(place, done):
 
 @pytest.mark.parametrize("command", [("fit",), ("gtm", "fit")])
 def test_a_new_run_does_not_replace_its_data(command, place, refused):
-    """An interrupted run may leave only `splits.npz`."""
+    """A folder with only `splits.npz` looks like an interrupted run, which may be begun again."""
     (place / "out").mkdir()
     write(place / "out" / "splits.npz", MATRIX)
     assert "--out out: expected another folder than the one of the data" in refused(
@@ -116,7 +116,7 @@ def test_a_new_run_does_not_replace_its_data(command, place, refused):
 
 
 def test_a_refit_does_not_replace_its_data(place, refused, done):
-    """An interrupted refit may leave only its split."""
+    """A folder with only `splits.npz` looks like an interrupted refit, which may be begun again."""
     (place / "out").mkdir()
     write(place / "out" / "splits.npz", MATRIX)
     done("fit", "out/splits.npz", *QUICK, "--no-evaluate", "--out", "vae")

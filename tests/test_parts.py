@@ -312,7 +312,7 @@ def test_outputs_have_the_requested_ending(here):
     assert pd.concat(map(pd.read_csv, files)).id.tolist() == list(range(90))
 
 
-def test_folders_of_parts_stay_folders(here):
+def test_outputs_keep_the_subfolders_of_the_parts(here):
     for year in (2020, 2021):
         Path(f"data/{year}").mkdir(parents=True)
         frame(0, 9).to_parquet(f"data/{year}/rows.parquet")

@@ -100,7 +100,7 @@ def test_one_dimensional_densities_are_kernel_estimates_of_one_width():
     assert top == pytest.approx(expected[0].max(), rel=0.02)
 
 
-def test_many_codes_are_drawn_as_pixels_by_their_number():
+def test_many_codes_are_drawn_as_pixels_whose_opacity_grows_with_their_number():
     codes = torch.randn(3000, 3)
     panel = plot_pairwise_marginals(torch.randn(4000, 3), codes)[1, 0]
     (image,) = panel.images

@@ -50,7 +50,7 @@ def test_rows_are_transformed_independently_in_any_batch_shape(member, leading):
         torch.testing.assert_close(features[index], preprocess(rows[index]))
 
 
-def test_state_dict_and_dtype_follow_the_module(member):
+def test_buffers_are_finite_and_the_dtype_of_the_rows_is_kept(member):
     preprocess, x = member
     assert isinstance(preprocess, Preprocessing)
     assert not list(preprocess.parameters())

@@ -366,7 +366,7 @@ def test_all_digits_are_read(name, ending, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.float64])
-def test_a_column_with_one_other_value_is_not_constant(dtype, tmp_path):
+def test_a_column_with_one_differing_cell_is_not_constant(dtype, tmp_path):
     values = np.full((5000, 2), 1.6e9).astype(dtype)
     values[:, 1] = np.arange(5000)
     values[3001, 0] += 1

@@ -327,7 +327,7 @@ def test_too_many_columns_become_a_noted_subset_that_varies_most():
     assert f"{len(kept)} of the 200 columns" in " ".join(data["notes"])
 
 
-def test_ids_that_do_not_fit_become_numbers_with_a_note():
+def test_ids_that_exceed_the_size_of_the_page_become_numbers_with_a_note():
     ids = [np.random.default_rng(i).bytes(100).hex() for i in range(1000)]
     data = map_data(a_map(1000, ids=ids), 80_000)
     assert len(json_for_html(data)) <= 80_000

@@ -79,7 +79,7 @@ def test_a_configuration_of_another_structure_is_refused(kind, content, runs, re
     ],
     ids=str,
 )
-def test_parts_of_a_configuration_that_do_not_fit(kind, path, value, runs, refused):
+def test_a_configuration_with_an_unsuitable_part_is_refused(kind, path, value, runs, refused):
     edit(runs / kind / "config.json", *path, value=value)
     message = refused("report", kind)
     assert f"{kind}/config.json: " in message

@@ -82,12 +82,12 @@ def given(model: Any, context: Tensor | None) -> Any:
     if context is not None:
         raise TypeError(
             f"rows: expected rows without a context, because {type(model).__name__} has no method given(context), got "
-            f"one of width {context.shape[-1]}; make a ConditionalVAE, or give the rows alone"
+            f"a context of width {context.shape[-1]}; make a ConditionalVAE, or give the rows alone"
         )
     if isinstance(model, ConditionalModel):
         raise TypeError(
-            f"rows: expected rows with a context, because {type(model).__name__} conditions on one, got none; give "
-            "priory.with_context(rows, context), or model.given(context)"
+            f"rows: expected rows with a context, because {type(model).__name__} conditions on one, got none; pass "
+            "priory.with_context(rows, context) as the rows, or model.given(context) as the model"
         )
     return model
 
@@ -291,7 +291,10 @@ class ComposedModel(nn.Module):
         return {"covariates": self.__dict__.get("covariates"), "modules": tuple(self.parts)}
 
     def latent_prior(self) -> Distribution:
-        """Evaluate p(z) once, in evaluation mode: a prior cannot switch the mode of the modules behind a function."""
+        """Return p(z), computed in evaluation mode.
+
+        The mode is set here, because the prior gets the encoder as a function and cannot set the mode of its modules.
+        """
         if isinstance(self.prior, Distribution):
             return self.prior
         with evaluation_mode(self):

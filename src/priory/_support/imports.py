@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-# If an object ends the process, it fails like any other; only KeyboardInterrupt comes from the user.
+# An object that calls `sys.exit` has failed, like one that raises an error. KeyboardInterrupt comes from the user.
 RAISED = (Exception, SystemExit)
 
 

@@ -20,7 +20,10 @@ def is_small(z: Float[Tensor, "point latent"], components: Components) -> bool:
 
 
 def log_prob(z: Float[Tensor, "point latent"], components: Components) -> Exponentials | None:
-    """log p(z_b) and its exponentials; None if a log-density is infinite or NaN: use the blocked functions instead."""
+    """Return log p(z_b) and the exponentials that its gradients need.
+
+    None if a log-density is infinite or NaN: the caller then uses the blocked functions.
+    """
     if z.shape[-1] > LATENT_DIM_FOR_FLOAT32:
         z, components = z.to(working_dtype(z.device)), components.to(working_dtype(z.device))
     terms = torch.sub(components.log_peaks, _standardized(z, components).square().sum(-1), alpha=0.5)

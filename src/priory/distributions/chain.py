@@ -53,7 +53,7 @@ class Chain(Distribution):
     ) -> None:
         if not isinstance(first, Distribution) or not callable(conditional):
             raise TypeError(
-                f"first, conditional: expected a distribution and a function from its values to another, got "
+                f"first, conditional: expected a distribution and a function from its values to a distribution, got "
                 f"{type(first).__name__} and {type(conditional).__name__}"
             )
         if len(first.event_shape) != 1:

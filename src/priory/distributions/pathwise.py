@@ -13,7 +13,7 @@ def reparameterized(
     loc: Float[Tensor, "*batch component latent"],
     scale: Float[Tensor, "*batch component latent"],
 ) -> Float[Tensor, "*sample latent"]:
-    """Return the same samples, with the gradient of the path on which they move when the mixture changes.
+    """Return the same samples with pathwise gradients: how each sample moves if the mixture's parameters change.
 
     Coordinate by coordinate, the distribution function of z_l given the coordinates before it is again a mixture,
 
@@ -23,9 +23,9 @@ def reparameterized(
 
         dz_l/dtheta = -(dF_l/dtheta + sum_{j<l} dF_l/dz_j dz_j/dtheta) / p(z_l | z_<l).
 
-    The gradient of an expectation is then the mean of the function's gradient times this one, also for the mixing
-    weights. If components are far apart, the gradients of the weights have a large variance, because they come from
-    rare samples between the components. Needs memory for about ten numbers per sample, component and latent dimension.
+    The gradient of E[f(z)] is then the mean of df/dz dz/dtheta, also for the mixing weights. If components
+    are far apart, the gradients of the weights have a large variance, because they come from rare samples between the
+    components. Needs memory for about ten numbers per sample, component and latent dimension.
 
     z are samples of this mixture, in float64 if scales are tiny compared with the means; their gradients are ignored.
 

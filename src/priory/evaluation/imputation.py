@@ -46,8 +46,8 @@ def impute(
 
     Args:
         model: has the methods `encode`, `latent_prior` and `decode`, as a `VAE` has; used in evaluation mode.
-        rows: (N, D) or (N, *input) in any form that `priory.rows.as_rows` reads, with NaN in missing cells; for a
-            conditional model with a context (`with_context`).
+        rows: (N, D) or (N, *input) in any form that `priory.rows.as_rows` reads, with NaN in missing cells. A
+            conditional model needs rows with a context (`with_context`).
         num_steps: number of alternating steps. With more missing cells, more steps are needed to forget the start.
         draw: return the last draw instead of the mean. Draws have the spread of the missing cells, the mean does not:
             to get the error of a statistic, compute it from several draws (multiple imputation).
@@ -58,7 +58,7 @@ def impute(
         The rows without missing cells, (N, D); for a pandas data frame, a data frame with its index and columns.
 
     Raises:
-        TypeError: the rows are of another kind, or the model lacks a method or a method returns no distribution.
+        TypeError: `as_rows` cannot read the rows, the model lacks a method, or a method returns no distribution.
         ValueError: num_steps is not positive; an observed cell is infinite; the shape of a row does not fit the model.
 
     Reference: Mattei & Frellsen 2018, arXiv:1802.04826, algorithm 1; Rezende et al. 2014, arXiv:1401.4082, appendix F.

@@ -30,7 +30,7 @@ class FeatureRange(nn.Module):
     Args:
         low: smallest value, or None.
         high: largest value, or None; needs `low`.
-        scale: size of the values above the lower bound, if it is the only one.
+        scale: scale of the values above `low`, for example the largest; used only without `high`.
 
     Raises:
         ValueError: low is not below high, only high is given, or scale is not positive.

@@ -37,7 +37,7 @@ class GTMPrior(GridPrior):
     (torch.Size([7]), torch.Size([7, 2]))
     """
 
-    summary = "diagonal normals that a network draws at the nodes of a fixed grid; it is also a map"
+    summary = "mixture of diagonal normals; a network maps each node of a fixed grid to one of them; it is also a map"
     reference = "Tomczak 2022, Deep Generative Modeling, eq. 4.50-4.52; Bishop, Svensen & Williams 1998"
 
     def __init__(

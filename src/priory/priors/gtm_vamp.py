@@ -21,7 +21,7 @@ class GTMVampPrior(GridPrior):
         network: g: R^C -> the space that the encoder's first layer reads, before the map to its range.
         low: smallest value of that space, or None.
         high: largest value of that space, or None. Bounded spaces get a smooth map.
-        scale: size of the values above the lower bound, if it is the only one.
+        scale: scale of the values above `low`, for example the largest; used only without `high`.
         learn_weights: learned mixing weights, or uniform ones.
         learn_pseudo_inputs: whether g is learned or fixed.
         guide: see `GridPrior`.
@@ -37,7 +37,7 @@ class GTMVampPrior(GridPrior):
     torch.Size([7])
     """
 
-    summary = "the encoder's posteriors at pseudo-inputs that a network draws at the nodes of a grid; it is also a map"
+    summary = "the encoder's posteriors at pseudo-inputs; a network maps each node of a grid to one; it is also a map"
     reference = "Tomczak 2022, Deep Generative Modeling, eq. 4.53"
     needs_encoder = True
 
@@ -84,7 +84,7 @@ class GTMVampPrior(GridPrior):
             preprocess: the VAE's module from x to the input of the encoder's first layer; None if the encoder reads x.
             low: smallest value of that space, or None; `preprocess.feature_range` has both.
             high: largest value of that space, or None.
-            scale: size of the values above the lower bound, if it is the only one; None takes that of the images.
+            scale: scale of the values above `low`; used only without `high`. None takes the largest one of the images.
             learn_weights: learned mixing weights, or the GTM's.
             learn_pseudo_inputs: whether g is learned, or stays as the GTM has it.
 

@@ -166,7 +166,7 @@ def gradients_exist(subject: BoundSubject) -> Outcome:
 
 
 def far_data_finite(subject: BoundSubject) -> Outcome:
-    """Weights far below the smallest float are summed as logarithms."""
+    """The bound is finite far from the data: importance weights that underflow must be summed as logarithms."""
     model = LinearGaussianModel(factor=1.7)
     values = subject.bound(model, 1e3 * model.evidence().sample((20,)), num_samples=max(subject.num_samples))
     return Outcome(bool(values.isfinite().all()), f"{int(values.isfinite().sum())} of 20 values finite")

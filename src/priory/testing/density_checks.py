@@ -53,10 +53,10 @@ def integrates_to_one(subject: Subject) -> Outcome:
 
 
 def joint_not_per_dimension(subject: Subject) -> Outcome:
-    """Exchange coordinates between pairs of draws if the density accepts it; the joint distribution must not change.
+    """Exchange coordinates between pairs of draws in Metropolis steps; the joint distribution must not change.
 
-    A product of marginals accepts every exchange, and the draws lose their dependence. The marginals cannot change, so
-    only dependence is tested.
+    If the density is a product of marginals, every exchange is accepted, and the draws lose their dependence.
+    The marginals cannot change, so only dependence is tested.
     """
     if subject.latent_dim == 1:
         raise SkippedError("one dimension has no dependence between dimensions")

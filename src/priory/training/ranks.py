@@ -7,7 +7,8 @@ _NUMBERS = (
     *("RANK", "LOCAL_RANK", "WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE", "NODE_RANK"),
     *("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS", "SLURM_NODEID", "SLURM_NNODES"),
 )
-# The variables of a process's rank and of the number of machines; Lightning starts processes on one machine only.
+# Launcher: the variables of a process's rank and of the number of machines. Lightning itself starts processes on one
+# machine only.
 _LAUNCHERS = {
     "torchrun": ("RANK", "GROUP_WORLD_SIZE"),
     "SLURM": ("SLURM_PROCID", "SLURM_NNODES"),

@@ -140,7 +140,7 @@ def stored_state(path: Path) -> dict[str, Any] | None:
 
 @contextmanager
 def restoring(path: Path | None) -> Iterator[None]:
-    """Turn errors of torch and pydantic about a part of the state into an error that names the file."""
+    """Replace an error of torch or pydantic about an invalid state by a ValueError that names the file."""
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:

@@ -14,7 +14,7 @@ MENDABLE = (
     ArithmeticError,
     RuntimeError,
 )  # of RuntimeError only some, see below
-# Libraries of the extra `cli` that some file imports without naming the extra.
+# Libraries of the extra `cli`. Some modules import them directly, and the ImportError then does not name the extra.
 _LIBRARIES = {
     "jinja2",
     "lightning",

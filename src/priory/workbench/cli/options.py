@@ -181,5 +181,5 @@ def _field(kind: type[BaseModel], path: str) -> FieldInfo:
 # Settings for reading a table, and the flag that differs from its setting's name.
 TABLE = ("labels", "ids", "drop", *TEXT_OPTIONS)
 HEADER = {"header": "--header/--no-header"}
-# Options for reading another table than the run's; `given` contains them.
+# Options for reading a new table, not that of the run. The command gets them in its argument `given`.
 reading_options = settings_options(DataSettings, {"Data": TABLE}, flags=HEADER)

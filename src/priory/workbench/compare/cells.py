@@ -70,7 +70,10 @@ def _require_same_settings(run: Run, settings: RunSettings) -> None:
     model = settings.model.with_likelihood(settings.model.likelihood or recorded.likelihood or "gaussian")
     model = model.model_copy(update={name: getattr(recorded, name, None) for name, value in model if value is None})
     if run.refit_of is not None or settings.model_copy(update={"model": model, "data": data}) != run.settings:
-        raise ValueError(f"{run.path}: this run has other settings; choose another --out, or remove the run")
+        raise ValueError(
+            f"{run.path}: expected a run with the settings of this comparison, got other settings; choose another "
+            "--out, or remove the run"
+        )
 
 
 def _belong_together(metrics: dict[str, Estimate], scores: RowScores) -> bool:

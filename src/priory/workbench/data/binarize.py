@@ -36,8 +36,8 @@ def unit_scale(summary: Summary, given: float | None = None) -> float:
         rescaled = summary.high <= 1 < given and not summary.integers
         if summary.low < 0 or summary.high > given or rescaled:
             raise ValueError(
-                f"binarize: expected values in 0..{given:g}, the range of the data that set the scale, got values in "
-                f"{summary.low:g}..{summary.high:g}; give the data in the same units"
+                f"binarize: expected values in 0..{given:g}, the range of the data that the scale was taken from, got "
+                f"values in {summary.low:g}..{summary.high:g}; give the data in the same units"
             )
         return float(given)
     if summary.low >= 0 and summary.high <= 1:
@@ -51,7 +51,10 @@ def unit_scale(summary: Summary, given: float | None = None) -> float:
 
 
 def binarized(matrix: Matrix, scale: float, rows_of_means: np.ndarray | None = None) -> Matrix:
-    """Draw 0 or 1 for every value with a fixed seed, in uint8; rows in `rows_of_means` keep means, in float32."""
+    """Draw 0 or 1 for every value with a fixed seed; return uint8.
+
+    The rows `rows_of_means` are not drawn: they keep their means value / scale, and the result is float32.
+    """
     # Draw for all values in the file's order, used or not, so that a row's draw does not depend on the split.
     generator = np.random.default_rng(_SEED)
     keep_means = np.zeros(matrix.shape[0], dtype=bool)

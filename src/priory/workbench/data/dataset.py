@@ -150,7 +150,7 @@ class Dataset:
         return None if self.encoding is None else self.encoding.encode(self.labels)
 
     def encoded_rows(self, rows: np.ndarray | slice) -> Tensor:
-        """Return the context of some rows; the data set must have an encoding."""
+        """Return the context (the encoded conditions) of some rows; needs `encoding`."""
         assert self.encoding is not None
         return self.encoding.encode({name: self.labels[name][rows] for name in self.encoding.names})
 
@@ -319,7 +319,8 @@ def column_order(columns: Sequence[str], expected: Sequence[str], origin: str) -
     if missing:
         raise ValueError(
             f"{origin}: expected the {len(expected)} columns that the model was trained on, and {len(missing)} are "
-            f"missing ({first_few(missing)}); it has {len(columns)} columns, from {columns[0]} on; add or rename them"
+            f"missing ({first_few(missing)}); it has {len(columns)} columns, beginning with {columns[0]}; add or "
+            "rename them"
         )
     return [place[name] for name in expected]
 

@@ -78,7 +78,7 @@ class Recorded:
     def _refuse(self, difference: str, origin: str) -> None:
         raise ValueError(
             f"{origin}: expected the {self.fingerprint.rows} rows that {shortened(self.run, 300)} was trained with, "
-            f"got {difference}: the file has changed since; restore it, or name it as new data"
+            f"got {difference}: the file has changed since; restore it, or give it to the command as new data"
         )
 
 

@@ -18,7 +18,7 @@ The first rule that fits the values decides.
 
 # Integers up to 31 have at most 32 levels: a softmax over them is cheap, and ordered families gain little.
 _MOST_LEVELS = 32
-# Pixels and answers on a scale use most of their range; tables of small counts (words, cells) are mostly 0.
+# Pixels and answers in questionnaires use most of their range; tables of small counts (words, cells) are mostly 0.
 _SPARSE_COUNTS = 0.2
 # Gray images have many values exactly 0 or 1; a table scaled to [0, 1] has one of each per column.
 _SATURATED = 0.1

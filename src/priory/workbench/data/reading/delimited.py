@@ -102,7 +102,7 @@ def _require_whole_rows(path: Path, layout: Layout) -> None:
         cure = "remove this line, which looks like a comment"
     if layout.open_end and len(row) == expected - 1:
         cure = f"correct this line, or remove the {layout.shown_delimiter} at the end of the first row"
-    raise ValueError(f"{path.name}, line {line}: expected {expected} fields, one a column, got {len(row)}; {cure}")
+    raise ValueError(f"{path.name}, line {line}: expected {expected} fields, one per column, got {len(row)}; {cure}")
 
 
 def _require_closed_rows(path: Path, layout: Layout, as_written: Collection[str]) -> None:

@@ -30,7 +30,7 @@ def read_idx(path: Path, as_written: Collection[str]) -> Table:
         side["label"] = _array(labels_path).astype(np.int64)
         if side["label"].shape != (len(matrix),):
             raise ValueError(
-                f"{labels_path.name}: expected {len(matrix)} labels, one an image of {path.name}, "
+                f"{labels_path.name}: expected {len(matrix)} labels, one per image of {path.name}, "
                 f"got shape {side['label'].shape}; move the file away if it belongs to other images"
             )
     return Table(matrix, side=side, default_labels=tuple(side), image_shape=image_shape)

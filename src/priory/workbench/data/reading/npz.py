@@ -184,5 +184,5 @@ def _column_names(arrays: Arrays, count: int) -> tuple[str, ...] | None:
 def _check_length(array: np.ndarray, rows: int, what: str) -> None:
     if array.ndim == 0 or len(array) != rows:
         raise ValueError(
-            f"{what}: expected {rows} values, one a row, got shape {array.shape}; correct or remove the array"
+            f"{what}: expected {rows} values, one per row, got shape {array.shape}; correct or remove the array"
         )

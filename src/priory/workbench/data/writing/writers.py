@@ -276,7 +276,7 @@ def _require_own_order(ids: np.ndarray, own: list[str], layout: Layout, where: s
         what = "row names" if layout.index_column else "row numbers"
         raise ValueError(
             f"ids: expected the {len(own)} {what} of {where} in order, got {_shown(ids)}; name the column that "
-            "contains them with --ids, or leave --copy out"
+            "contains the ids with --ids, or leave --copy out"
         )
 
 

@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # Tests use one thread each, so that the processes do not fight for the cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint types package newest format clean
+.PHONY: demo test lint types package docs newest format clean
 
 demo: $(READY)
 	$(BIN)/priory fit digits --prior gtm-vamp --latent-dim 16 --grid 20x20 --out runs/demo --resume
@@ -29,16 +29,22 @@ package: $(READY)
 	$(BIN)/twine check --strict dist/*
 	$(BIN)/check-wheel-contents dist/*.whl
 
+# The site, docs/_build/html/index.html. Warnings are errors, so a dead link is one. The tutorials run, and run again only
+# if their code has changed; PRIORY_DOCS_EXECUTE=off shows them without outputs, PRIORY_DOCS_EXECUTE=one runs one.
+docs: $(READY)
+	$(BIN)/python -m sphinx -W --keep-going --quiet -b html docs docs/_build/html
+
 # What pip installs for a user today: the newest release of everything but torch, whose newest comes with CUDA libraries.
 # Without anndata, whose newest for some versions of Python keeps pandas at 2.
 newest:
 	rm -rf $(VENV)-newest
 	$(PYTHON) -m venv $(VENV)-newest
 	$(VENV)-newest/bin/python -m pip install --quiet --constraint constraints.txt torch
-	$(VENV)-newest/bin/python -m pip install --quiet '.[cli]' beartype hypothesis pytest pytest-xdist
+	$(VENV)-newest/bin/python -m pip install --quiet '.[cli,scale]' beartype hypothesis pytest pytest-xdist
 	$(VENV)-newest/bin/python -m pip list
 	$(VENV)-newest/bin/pytest -n 2 tests/test_imports.py tests/test_mixture.py tests/test_priors.py tests/test_vae.py \
-	  tests/test_objectives.py tests/test_datasets.py tests/test_datasets_writers.py tests/test_reading.py tests/test_gtm.py
+	  tests/test_objectives.py tests/test_datasets.py tests/test_datasets_writers.py tests/test_reading.py tests/test_gtm.py \
+	  tests/test_gtm_dask.py
 	$(VENV)-newest/bin/priory fit digits --epochs 2 --out $(VENV)-newest/run
 	rm -rf $(VENV)-newest
 
@@ -47,11 +53,11 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(VENV)-newest dist
+	rm -rf $(VENV) $(VENV)-newest dist docs/_build docs/_generated
 
 # torch comes first and pinned: asked for by another package, the newest build would come with its CUDA libraries.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs]'
 	touch $(READY)

@@ -96,7 +96,7 @@ def memory(folder: Path) -> list[dict[str, Any]]:
         command = [sys.executable, "-m", "priory", "fit", f"{shards}/*.parquet", "--out", str(out)]
         options = ["--stream", "yes", "--prior", "standard", "--epochs", "1", "--batch-size", "10000"]
         began = time.perf_counter()
-        # The peak that a parent is told counts what the parent itself held when it started the process: a small one.
+        # Linux counts the memory of the parent in the peak of its child, so a small process starts the command.
         parent = [sys.executable, "-c", PEAK_OF_A_CHILD, *command, *options, "--no-evaluate", "--no-report"]
         kilobytes = int(subprocess.run(parent, check=True, capture_output=True, text=True).stdout.split()[-1])
         megabytes, seconds = kilobytes * 1024 / 1e6, time.perf_counter() - began

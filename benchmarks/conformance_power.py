@@ -6,18 +6,16 @@ Nine components with scales sqrt(1/2) at radius sqrt(L/2), as `MixtureOfGaussian
 far apart; three seeds each. The table says in how many of them the check meant for the error found it.
 """
 
-import json
 import math
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from _results import RESULTS, write_results
 from priory import MixtureOfGaussians
 from priory.testing import Subject, run_check
 
-RESULTS = Path(__file__).parent / "results"
 SEEDS = range(3)
 LogProb = Callable[[Tensor], Tensor]
 Sample = Callable[[torch.Size], Tensor]
@@ -84,15 +82,13 @@ def main() -> None:
                         {"error": error, "L": latent_dim, "distance": distance, "size": size, "found": sum(found)}
                     )
                     print(rows[-1], flush=True)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "conformance_power.json").write_text(json.dumps(rows, indent=2) + "\n")
     lines = [f"Made by `benchmarks/conformance_power.py`; found in how many of {len(SEEDS)} seeds.", ""]
     lines += ["| error | L | distance | " + "size: found |", "|---|---|---|---|"]
     for error, latent_dim, distance in dict.fromkeys((r["error"], r["L"], r["distance"]) for r in rows):
         same = [r for r in rows if (r["error"], r["L"], r["distance"]) == (error, latent_dim, distance)]
         cells = ", ".join(f"{r['size']:.0%}: {r['found']}" for r in same)
         lines.append(f"| {error} | {latent_dim} | {distance:g} | {cells} |")
-    (RESULTS / "conformance_power.md").write_text("\n".join([*lines, ""]))
+    write_results(RESULTS / "conformance_power.json", rows, "\n".join([*lines, ""]))
 
 
 if __name__ == "__main__":

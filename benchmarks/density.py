@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
+from _results import write_results
 from priory import Mixture, diagonal_normal
 from priory._support.files import replacing
 from priory.density import Components, mixture_log_prob
@@ -311,8 +312,7 @@ def main() -> None:
                 print(json.dumps({part: results[part][-1]}), flush=True)
                 with replacing(arguments.out) as temporary:
                     temporary.write_text(json.dumps(results, indent=2) + "\n")
-    with replacing(arguments.out.with_suffix(".md")) as temporary:
-        temporary.write_text(markdown(results))
+    write_results(arguments.out, results, markdown(results))
     draw_growth(results["growth"], arguments.out.with_suffix(".png"))
     print(markdown(results))
 

@@ -1,4 +1,4 @@
-"""What lowers the NLL of a VampPrior VAE, each alone, on a fifth of static MNIST, where overfitting shows in minutes.
+"""Measure which changes of the training lower the NLL of a VampPrior VAE, one at a time, on a fifth of static MNIST.
 
     python benchmarks/levers.py --data-dir DIR [--only WORD ...]
 
@@ -63,7 +63,7 @@ class LessAndLess(pl.Callback):
 
 
 class Lever(NamedTuple):
-    """What differs from the first line of the table."""
+    """The differences from the first line of the table."""
 
     training: Mapping[str, Any] = MappingProxyType({})
     model: Mapping[str, Any] = MappingProxyType({})

@@ -26,9 +26,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, Normal
 
+from _results import RESULTS, write_results
 from priory.testing import Subject, check_prior
 
-RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "conformance.md"
 MARK = "<!-- from here on made by benchmarks/published.py -->"
 LATENT_DIM, NUM_COMPONENTS, NUM_FEATURES = 2, 9, 6
@@ -283,9 +283,7 @@ def main() -> None:
 
 def write(results: dict[str, dict[str, Any]]) -> None:
     """The results as JSON and as a table, which is also the end of the page on the suite."""
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "published.json").write_text(json.dumps(results, indent=2) + "\n")
-    (RESULTS / "published.md").write_text(table(results))
+    write_results(RESULTS / "published.json", results, table(results))
     before = PAGE.read_text().partition(MARK)[0]
     PAGE.write_text(f"{before}{MARK}\n\n{table(results)}")
 

@@ -48,7 +48,7 @@ MODEL: dict[str, Any] = {
     "log_variance_range": (-6.0, 2.0),
     "components": 500,
     "points_per_side": 22,  # 484 nodes
-    "exemplars": 2000,  # of a step; an evaluation takes all
+    "exemplars": 2000,  # in each training step; the evaluation uses all
     "grid_start": "mean",  # no start, no guide and no noise, as the prior was published
     "grid_network": "mlp",
 }
@@ -144,7 +144,7 @@ def rows_of(data: str, folder: Path) -> tuple[Any, RowsLike, RowsLike]:
 
 
 def settings_of(cell: Cell, num_rows: int) -> TrainingSettings:
-    """How the cell is trained."""
+    """Return the training settings of a cell."""
     if cell.training == "ours":
         return TrainingSettings(**OURS)
     steps_per_epoch = -(-num_rows // PUBLISHED["batch_size"])

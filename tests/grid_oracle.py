@@ -1,6 +1,9 @@
 """Places on a grid, row by row in numpy, for comparison."""
 
 import numpy as np
+import torch
+from scipy.special import softmax
+from scipy.stats import norm
 
 
 def places(shares, nodes, steps=3.0):
@@ -15,3 +18,19 @@ def places(shares, nodes, steps=3.0):
                 total, weight = total + r * node, weight + r
         result.append(total / weight)
     return np.array(result)
+
+
+def shares(vae, x):
+    """p(k | x) of a map, in numpy: log p(k | z) + min(1, L / F) log r(k | x), with the guide's normal densities."""
+    with torch.no_grad():
+        z, features = vae.encode(x).mean, vae.preprocess(x).double().numpy()
+        p_z = vae.latent_prior()
+        loc, scale, weights = (
+            t.double().numpy() for t in (p_z.components.mean, p_z.components.stddev, p_z.log_weights)
+        )
+    z = z.double().numpy()
+    code = weights + norm.logpdf(z[:, None], loc, scale).sum(-1)
+    guide = vae.prior.guide
+    far = ((features[:, None] - guide.images.double().numpy()) ** 2).sum(-1) / (2 * float(guide.noise_variance))
+    row = guide.log_weights.double().numpy() - far
+    return softmax(code + min(1.0, z.shape[1] / features.shape[1]) * row, axis=1)

@@ -91,7 +91,7 @@ def test_sparse_matrices_with_missing_values(refused, tmp_path):
 
 
 SUPPORT = [
-    ("bernoulli", MATRIX, "expected only 0 and 1 (--binarize makes them from gray values) for"),
+    ("bernoulli", MATRIX, "expected only 0 and 1 (--binarize draws them from gray values) for"),
     ("bernoulli", np.arange(160).reshape(ROWS, 4) % 5, "got integers 0..4"),
     ("categorical", MATRIX, "expected integers from 0 up for"),
     (
@@ -226,7 +226,7 @@ FILES: list[tuple[str, bytes, str]] = [
     (
         "same.csv",
         b"a,b\n" + b"0,0\n" * 20,
-        "got 2 columns that are constant ('a' = 0, 'b' = 0); there is nothing to learn",
+        "got 2 constant columns ('a' = 0, 'b' = 0); there is nothing to learn",
     ),
     ("wide.npy", saved(MATRIX).replace(b"(40, 4)", b"(1, 160)"), "wide.npy: expected a complete NumPy file"),
     *[(f"empty.{ending}", b"", f"empty.{ending}: expected ") for ending in (*FORMATS, "idx", "idx.gz")],
@@ -261,7 +261,7 @@ def test_truncated_files(ending, share, command, run, refused, tmp_path):
 
 
 @pytest.mark.parametrize("command", ["fit", "evaluate", "embed", "score"])
-def test_files_that_are_none(command, run, refused, tmp_path):
+def test_missing_files_folders_and_pipes(command, run, refused, tmp_path):
     arguments = (command,) if command == "fit" else (command, run)
     (tmp_path / "good.csv").write_text("a\n1\n")
     (tmp_path / "folder.csv").mkdir()
@@ -288,16 +288,16 @@ def test_a_file_without_permission_to_read(refused, tmp_path):
 
 
 @pytest.mark.parametrize("command", ["evaluate", "embed", "score", "sample"])
-def test_folders_that_are_no_run(command, refused, tmp_path):
+def test_folders_without_a_run(command, refused, tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("x")
     for path in ("nowhere", "folder", "file"):
-        assert f"{path}: expected a run folder with config.json, as `priory fit ... --out RUN` leaves it" in refused(
+        assert f"{path}: expected a run folder with config.json, such as `priory fit ... --out RUN` writes" in refused(
             command, path
         )
 
 
-def test_outputs_that_cannot_be(run, refused, tmp_path):
+def test_invalid_outputs(run, refused, tmp_path):
     (tmp_path / "file").write_text("x")
     (tmp_path / "folder.csv").mkdir()
     assert "expected a name that ends in .npz" in refused("sample", run, "-n", 3, "--out", "x.xlsx")
@@ -305,7 +305,7 @@ def test_outputs_that_cannot_be(run, refused, tmp_path):
     assert "expected a file, got the folder 'folder.csv'" in refused("score", run, "--out", "folder.csv")
     for out in ("file", "file/run"):
         for more in ((), ("--resume",)):
-            assert f"--out {out}: expected a folder to make the run in, got the file 'file'; name another" in refused(
+            assert f"--out {out}: expected a folder for the run, got the file 'file'; name another" in refused(
                 "fit", "digits", "--out", out, *more
             )
     assert "--out file/standard-0: expected a folder" in refused("compare", "digits", "--out", "file")
@@ -366,7 +366,7 @@ OPTIONS: list[tuple[tuple[object, ...], str]] = [
         ("compare", "digits", "--priors", "vmap"),
         "--priors: unknown prior 'vmap'; choose from standard, mog, vamp",
     ),
-    (("compare", "digits", "--priors", ","), "--priors ',': expected names with commas between them, or all"),
+    (("compare", "digits", "--priors", ","), "--priors ',': expected names separated by commas, or all"),
     ((*FIT, "--epochs", 0), "training.epochs: expected at least 1, got 0"),
     ((*FIT, "--latent-dim", -1), "model.latent_dim: expected at least 1, got -1"),
     ((*FIT, "--prior", "mog", "--components", 0), "model.components: expected at least 1, got 0"),
@@ -421,7 +421,7 @@ OPTIONS: list[tuple[tuple[object, ...], str]] = [
     ((*FIT, "--network", "conv", "--drop", "x0"), "--network conv: expected images"),
     (
         (*FIT, "--prior", "vamp", "--components", 1001),
-        "--components 1001: expected at most 1000, as many as there are training rows",
+        "--components 1001: expected at most 1000, the number of training rows",
     ),
 ]
 
@@ -439,13 +439,13 @@ def test_as_many_pseudo_inputs_as_rows_are_no_error_and_more_may_start_elsewhere
     done("sample", "two", "-n", 2)
 
 
-def test_help_is_what_it_was(done):
+def test_help_is_printed_with_and_without_the_option(done):
     assert "Usage: priory [OPTIONS] COMMAND" in done("--help")
     assert done() == done("--help")
     assert "--latent-dim" in done("fit", "--help")
 
 
-def test_a_device_that_is_none(run, refused):
+def test_an_unknown_device(run, refused):
     for device in ("abc", "meta", "cuda:77"):
         assert f"--device {device}: expected auto, cpu or a device that torch sees" in refused(
             "sample", run, "--device", device
@@ -471,9 +471,9 @@ CONFIGURATIONS: list[tuple[str, object, str]] = [
     ("facts.num_inputs", 3, "expected facts.num_inputs to be the number of columns that are not constant, 4, got 3"),
     ("facts.image_shape", [3], "facts.image_shape"),
     ("columns", "abc", "columns: expected a list, got 'abc'"),
-    ("constants", {"z": 1.0}, "put the file back"),
+    ("constants", {"z": 1.0}, "restore the file that `priory fit` wrote"),
     ("binarize_scale", "x", "binarize_scale: expected a number, got 'x'"),
-    ("settings.data.source", "/nowhere/x.csv", "its data, /nowhere/x.csv, are not there any more; put the file back"),
+    ("settings.data.source", "/nowhere/x.csv", "its data, /nowhere/x.csv, do not exist any more; put the file back"),
     ("settings.data.source", "/etc/passwd", "passwd: expected a file whose name ends in"),
 ]
 
@@ -547,7 +547,7 @@ def test_weights_that_may_not_be_read(name, run, monkeypatch, capsys):
     assert f"{name}: cannot be read (Permission denied); change its permissions\n" in capsys.readouterr().err
 
 
-def test_a_history_that_is_no_file(run, done, refused):
+def test_a_history_that_is_no_regular_file(run, done, refused):
     (run / "history.csv").unlink()
     (run / "history.csv").mkdir()
     assert "history.csv: cannot be written (Is a directory)" in refused(
@@ -565,7 +565,7 @@ def test_data_that_changed_since(done, refused, tmp_path):
     write(tmp_path / "data.csv", np.concatenate([MATRIX, MATRIX]))
     assert "data.csv: expected the 40 rows that own was trained with, got 80" in refused("evaluate", "own")
     (tmp_path / "data.csv").unlink()
-    assert "are not there any more; put the file back" in refused("fit", "--resume", "--out", "own")
+    assert "do not exist any more; put the file back" in refused("fit", "--resume", "--out", "own")
 
 
 def test_a_damaged_comparison(done, refused, tmp_path):
@@ -650,7 +650,7 @@ def test_pickles_in_other_formats_are_data(tmp_path, refused):
     assert not (tmp_path / "canary").exists()
 
 
-def test_archives_write_nowhere(tmp_path, monkeypatch):
+def test_archives_write_no_files(tmp_path, monkeypatch):
     inside = tmp_path / "deep" / "er"
     inside.mkdir(parents=True)
     monkeypatch.chdir(inside)
@@ -716,7 +716,7 @@ def test_a_model_of_many_columns_is_refused_before_training(ending, little_memor
     )
     said = refused("fit", f"wide.{ending}", "--out", "out")
     assert "training a model of 10393636 weights: would take about 748 MB of memory" in said
-    cure = "take a smaller model (--set model.hidden=[64]), or drop columns (--drop)"
+    cure = "use a smaller model (--set model.hidden=[64]), or drop columns (--drop)"
     assert f"this machine has 40 MB free; {cure}" in said
 
 
@@ -727,7 +727,7 @@ def test_a_model_of_many_sparse_columns_is_refused_before_training(little_memory
     assert "training a model of 51" in refused("fit", "counts.npz", "--out", "out")
 
 
-def test_files_that_hold_more_than_fits(little_memory, refused, tmp_path):
+def test_files_larger_than_memory(little_memory, refused, tmp_path):
     np.savez_compressed(tmp_path / "bomb.npz", x=np.zeros((1000, 50_000), np.uint8))
     (tmp_path / "bomb.idx.gz").write_bytes(gzip.compress(idx((10_000, 10_000), 0x08) + bytes(100_000_000), 1))
     h5py = pytest.importorskip("h5py")
@@ -784,5 +784,5 @@ def test_a_million_columns(capsys, monkeypatch, tmp_path):
     assert run_cli("fit", "wide.npy", "--set", "model.hidden=[256]", "--out", "out") == 2
     said = capsys.readouterr().err
     assert "training a model of " in said
-    assert "of memory, this machine has 5 GB free; take a smaller model (--set model.hidden=[64])" in said
+    assert "of memory, this machine has 5 GB free; use a smaller model (--set model.hidden=[64])" in said
     assert [path.name for path in tmp_path.iterdir()] == ["wide.npy"]

@@ -85,7 +85,7 @@ def test_changed_rows_are_refused(change, place, refused):
     for kind in ("vae", "gtm"):
         said = refused("evaluate", kind, "--samples", 2)
         assert f"data.csv: expected the 40 rows that {kind} was trained with, got {difference}: the file has " in said
-        assert "has changed since; put it back as it was, or name it as new data" in said
+        assert "has changed since; restore it, or name it as new data" in said
 
 
 @pytest.mark.parametrize(

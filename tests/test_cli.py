@@ -131,14 +131,23 @@ def test_beyond_two_latent_dimensions_pairs_are_drawn_and_the_same_each_time(com
     assert one == two
 
 
-def test_evaluate_repeats_what_fit_said(trained, command):
+def test_evaluate_prints_the_metrics_of_fit(trained, command):
     recorded = json.loads((trained / "metrics.json").read_text())
     again = json.loads(command("evaluate", trained, "--samples", 8, "--json"))
     assert again == recorded
     assert "nll" in command("evaluate", trained, "--samples", 8)
 
 
-def test_evaluate_takes_another_file(trained, table, command):
+def test_a_grid_prior_as_published_has_no_start_guide_or_noise(command, tmp_path):
+    quick = ("--epochs", 1, "--no-evaluate", "--no-report", "--out", tmp_path / "run")
+    command("fit", "digits", "--prior", "gtm-vamp", "--grid", "3x3", "--as-published", *quick)
+    vae = Run.open(tmp_path / "run").load_model()
+    assert vae.prior.guide is None
+    assert vae.encoder.input_noise == 0
+    assert "RadialBasis" not in repr(vae.prior)
+
+
+def test_evaluate_accepts_another_file(trained, table, command):
     metrics = json.loads(command("evaluate", trained, table, "--samples", 8, "--json"))
     assert np.isfinite(metrics["nll"]["value"])
     assert metrics != json.loads((trained / "metrics.json").read_text())  # all rows, not the test rows
@@ -148,7 +157,7 @@ def test_a_grid_of_three_dimensions_has_places_and_no_picture(command, refused, 
     quick = ("--latent-dim", 3, "--epochs", 1, "--no-evaluate", "--no-report", "--out", tmp_path / "run")
     command("fit", "digits", "--prior", "gtm", "--grid", "3x3x3", *quick)
     said = command("map", tmp_path / "run", "--samples", 2, "--out", tmp_path / "map.csv")
-    assert "no picture: it is of a grid of two dimensions, and this one has 3" in said
+    assert "no picture: only a grid of two dimensions has one, and this grid has 3" in said
     assert (tmp_path / "map.csv").read_text().startswith("id,split,digit,u1,u2,u3,")
     asked = ("--out", tmp_path / "other.csv", "--figure", tmp_path / "other.png")
     assert "--figure: expected a run with a grid of two dimensions, got" in refused("map", tmp_path / "run", *asked)
@@ -163,10 +172,9 @@ def test_embed_gives_every_row_its_id_latents_and_place_on_the_map(trained, tabl
         assert (np.abs(z["map"]) <= 1).all()
         assert sorted(set(z["split"].tolist())) == ["test", "train", "valid"]
         vae, dataset = priory.load(trained), Run.open(trained).load_dataset()
-        q = vae.encode(dataset.all_rows().tensor())
-        np.testing.assert_allclose(z["z_mean"], q.mean.detach().numpy(), rtol=1e-5, atol=1e-6)
-        responsibilities = vae.latent_prior().responsibilities(q.mean).detach()
-        places = grid_oracle.places(responsibilities.double().numpy(), vae.prior.nodes.double().numpy())
+        x = dataset.all_rows().tensor()
+        np.testing.assert_allclose(z["z_mean"], vae.encode(x).mean.detach().numpy(), rtol=1e-5, atol=1e-6)
+        places = grid_oracle.places(grid_oracle.shares(vae, x), vae.prior.nodes.double().numpy())
         np.testing.assert_allclose(z["map"], places, rtol=1e-4, atol=1e-5)
 
 
@@ -188,9 +196,7 @@ def test_map_gives_every_row_its_place_and_what_its_label_would_be(trained, tabl
     assert (tmp_path / "map.png").stat().st_size > 10_000
     found = pd.read_csv(tmp_path / "map.csv")
     vae, dataset = priory.load(trained), Run.open(trained).load_dataset()
-    with torch.no_grad():
-        z = vae.encode(dataset.all_rows().tensor()).mean
-        shares = vae.latent_prior().responsibilities(z).double().numpy()
+    shares = grid_oracle.shares(vae, dataset.all_rows().tensor())
     nodes = vae.prior.nodes.double().numpy()
     np.testing.assert_allclose(found[["u1", "u2"]], grid_oracle.places(shares, nodes), atol=1e-4)
     np.testing.assert_array_equal(found["node"], shares.argmax(1))
@@ -256,7 +262,7 @@ def noted(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("prior", ["flow", "family:StudentMixture", "gtm"])
-def test_score_names_far_rows_and_keeps_the_others(prior, far, table, command, noted, tmp_path):
+def test_score_lists_far_rows_and_scores_the_others(prior, far, table, command, noted, tmp_path):
     command("fit", table, "--prior", prior, *READING, *QUICK, "--no-evaluate", "--out", tmp_path / "run")
     said = noted("score", tmp_path / "run", far, "--samples", 8, "--out", tmp_path / "scores.csv")
     assert said == "note: no density (-inf) for 3 rows: cell3, cell7, cell9\n"
@@ -265,7 +271,7 @@ def test_score_names_far_rows_and_keeps_the_others(prior, far, table, command, n
     assert (np.delete(scores, [3, 7, 9]) > -200).all()
 
 
-def test_map_names_far_rows_and_leaves_their_places_empty(trained, far, table, command, noted, tmp_path):
+def test_map_lists_far_rows_and_leaves_their_places_empty(trained, far, table, command, noted, tmp_path):
     said = noted("map", trained, far, "--predict", "kind", "--samples", 8, "--out", tmp_path / "far-map.csv")
     assert "note: no density (-inf) for 3 rows: cell3, cell7, cell9" in said
     assert "note: no place on the map for 2 rows: cell7, cell9" in said
@@ -281,7 +287,7 @@ def test_map_names_far_rows_and_leaves_their_places_empty(trained, far, table, c
     assert said == "note: no finite place for 2 rows: cell7, cell9\n"
 
 
-def test_evaluate_names_far_rows(trained, far, refused):
+def test_evaluate_lists_far_rows(trained, far, refused):
     message = refused("evaluate", trained, far, "--samples", 4)
     assert "some rows have no likelihood under this model (cell3, cell7, cell9); leave them out" in message
 
@@ -293,7 +299,7 @@ def test_score_writes_into_a_copy_of_the_table(trained, table, command, tmp_path
     assert any("log_likelihood" in column for column in copy.columns)
 
 
-def test_columns_in_another_order_are_put_right(trained, table, command, tmp_path):
+def test_columns_in_another_order_are_reordered(trained, table, command, tmp_path):
     pd.read_csv(table)[["name", "e", "d", "c", "b", "a", "kind"]].to_csv(tmp_path / "turned.csv", index=False)
     command("embed", trained, table, "--out", tmp_path / "one.npz")
     command("embed", trained, tmp_path / "turned.csv", "--out", tmp_path / "two.npz")
@@ -313,7 +319,7 @@ def test_sample_draws_in_the_units_of_the_data(suffix, trained, command, tmp_pat
     assert abs(x.mean() - 101.5) < 10
 
 
-def test_samples_of_a_seed_are_the_same(trained, command, tmp_path):
+def test_samples_depend_only_on_the_seed(trained, command, tmp_path):
     for name in ("one", "two"):
         command("sample", trained, "-n", 5, "--seed", 3, "--out", tmp_path / f"{name}.npz")
     np.testing.assert_array_equal(np.load(tmp_path / "one.npz")["x"], np.load(tmp_path / "two.npz")["x"])
@@ -333,7 +339,7 @@ def test_resume_of_a_finished_run_changes_nothing(trained, command):
 
 
 @pytest.mark.slow
-def test_compare_makes_one_table_and_does_not_repeat_itself(command, tmp_path):
+def test_compare_makes_one_table_and_repeats_no_finished_run(command, tmp_path):
     arguments = ("compare", "digits", "--priors", "standard,vamp", "--seeds", 2, "--samples", 8, "--epochs", 1)
     arguments += NO_PICTURES
     first = command(*arguments, "--out", tmp_path)
@@ -377,7 +383,7 @@ def test_compare_with_another_number_of_samples_evaluates_again_and_trains_no_mo
 
 
 @pytest.mark.slow
-def test_more_epochs_go_on_to_what_a_longer_run_would_have_been(command, tmp_path):
+def test_resuming_with_more_epochs_equals_a_longer_run(command, tmp_path):
     arguments = ("fit", "digits", "--warmup", 5, "--set", "model.hidden=[16]", "--samples", 4)
     command(*arguments, "--epochs", 4, "--out", tmp_path / "whole")
     command(*arguments, "--epochs", 2, "--out", tmp_path / "longer")
@@ -482,7 +488,7 @@ def test_counts_and_images_from_files(command, tmp_path):
     assert "discretized-logistic" in command(*arguments, "--samples", 4, "--out", tmp_path / "images")
 
 
-def test_a_test_split_of_one_row_is_no_reason_to_fail(command, tmp_path):
+def test_a_test_split_of_one_row_is_allowed(command, tmp_path):
     np.save(tmp_path / "few.npy", np.random.default_rng(3).normal(size=(12, 3)))
     command("fit", tmp_path / "few.npy", *QUICK, "--out", tmp_path / "run")
     assert (tmp_path / "run" / "metrics.json").exists()
@@ -503,7 +509,7 @@ def test_a_run_is_used_from_any_folder(table, command, tmp_path, monkeypatch):
     command("embed", "run", "--out", "z.npz")
 
 
-def test_json_is_standard_where_an_error_is_not_known(command, tmp_path):
+def test_json_is_standard_if_a_standard_error_is_unknown(command, tmp_path):
     quick = ("--seeds", 1, "--samples", 2, "--epochs", 1, *NO_PICTURES)
     command("compare", "--priors", "standard", *quick, "--out", tmp_path)
     table = json.loads((tmp_path / "comparison.json").read_text(), parse_constant=pytest.fail)
@@ -514,7 +520,7 @@ def test_a_file_named_relatively_is_the_same_run_again(table, command, tmp_path,
     monkeypatch.chdir(table.parent)
     arguments = ("fit", table.name, *READING, *QUICK, "--no-evaluate", "--resume", "--out", tmp_path / "run")
     command(*arguments)
-    assert "going on" in command(*arguments)
+    assert "resuming" in command(*arguments)
     arguments = ("compare", table.name, *READING, "--priors", "standard", "--seeds", 1, "--samples", 2, "--epochs", 1)
     arguments += NO_PICTURES
     assert command(*arguments, "--out", tmp_path / "all") == command(*arguments, "--out", tmp_path / "all")
@@ -539,7 +545,7 @@ STEERING = tuple(
 )
 
 
-def test_a_run_has_its_objective_and_average_and_goes_on_with_no_other(tmp_path, command, refused):
+def test_a_run_cannot_resume_with_another_objective_or_average(tmp_path, command, refused):
     run = tmp_path / "run"
     command("fit", "digits", *QUICK, "--no-evaluate", *STEERING, "--out", run)
     settings = json.loads((run / "config.json").read_text())["settings"]["training"]
@@ -587,7 +593,7 @@ REFUSALS = [
     (("fit", "digits", "--likelihood", "poisson"), "--likelihood: unknown likelihood 'poisson'"),
     (
         ("fit", "digits", "--likelihood", "bernoulli"),
-        "digits: expected only 0 and 1 (--binarize makes them from gray values) for --likelihood bernoulli",
+        "digits: expected only 0 and 1 (--binarize draws them from gray values) for --likelihood bernoulli",
     ),
     (("fit", "digits", "--grid", "3x4"), "--grid 3x4: expected equal sides such as 10x10"),
     (
@@ -602,7 +608,7 @@ REFUSALS = [
     (("fit", "digits", "--seed", str(10**30)), "seed"),
     (("fit", "digits", "--devices", "two"), "devices"),
     (("fit", "digits", "--accelerator", "abacus"), "accelerator"),
-    (("fit", "--resume"), "holds no run yet; give DATA"),
+    (("fit", "--resume"), "has no run yet; give DATA"),
     (("fit",), "DATA: expected a file or an embedded data set"),
 ]
 
@@ -633,18 +639,18 @@ def test_resuming_with_other_settings_names_them(trained, refused):
     assert "model.latent_dim" in message
 
 
-def test_another_number_of_epochs_is_refused_with_the_reason(command, refused, tmp_path):
+def test_an_invalid_number_of_epochs_is_refused_with_the_reason(command, refused, tmp_path):
     command("fit", "digits", *QUICK, "--no-evaluate", "--out", tmp_path / "run")
     files = {path: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
     fewer = refused("fit", "--resume", "--epochs", 1, "--out", tmp_path / "run")
     assert "--epochs 1: " in fewer
-    assert "was begun with 2, and --resume goes on to that many or more" in fewer
+    assert "was begun with 2; --resume needs at least as many" in fewer
     more = refused("fit", "--resume", "--epochs", 9, "--out", tmp_path / "run")
     assert "training.warmup=0.1" in more
-    assert "where the schedule is constant and the warm-up a number of steps (--warmup 1000)" in more
+    assert "if the schedule is constant and the warm-up is a number of steps (--warmup 1000)" in more
     (tmp_path / "run" / "state.safetensors").unlink()
     del files[tmp_path / "run" / "state.safetensors"]
-    assert "has no state.safetensors to go on from" in refused(
+    assert "has no state.safetensors to resume from" in refused(
         "fit", "--resume", "--epochs", 9, "--out", tmp_path / "run"
     )
     assert files == {path: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
@@ -659,7 +665,7 @@ def test_a_new_file_outside_of_the_support_is_refused(command, refused, tmp_path
     command("fit", "digits", *QUICK, "--no-evaluate", "--out", tmp_path / "run")
     np.save(tmp_path / "high.npy", np.full((10, 64), 20, dtype=np.uint8))
     message = refused("score", tmp_path / "run", tmp_path / "high.npy", "--out", tmp_path / "s.csv")
-    assert "the data reach 20" in message
+    assert "got values up to 20" in message
 
 
 def test_outputs_that_cannot_be_written_are_refused_before_any_work(trained, refused, tmp_path):
@@ -672,7 +678,7 @@ def test_a_diverged_training_is_an_error_message(table, refused, tmp_path):
     assert "is NaN or infinite" in message
     assert "training.gradient_clip" in message
     assert "nothing is kept" in message
-    assert "begin another one, with another --out and for example --set training.learning_rate=1e+29" in message
+    assert "begin another run, with another --out and for example --set training.learning_rate=1e+29" in message
 
 
 def test_a_training_that_diverges_late_leaves_its_last_good_state(table, command, refused, tmp_path, monkeypatch):

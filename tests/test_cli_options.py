@@ -181,7 +181,7 @@ def test_devices_that_are_not_there_are_refused(command, capsys, tmp_path):
 
 def test_a_device_is_given_once(capsys):
     assert run_cli("fit", "digits", "--device", "cpu", "--accelerator", "cpu") == 2
-    assert "--device cpu: expected it without --accelerator, got both" in capsys.readouterr().err
+    assert "--device cpu: expected either --device or --accelerator, got both" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK", "WORLD_SIZE", "SLURM_PROCID"])

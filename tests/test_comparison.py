@@ -72,7 +72,7 @@ def scores(generator: np.random.Generator, seeds: int, rows: int, gap: float) ->
     return [hardness + gap + generator.normal() + 0.5 * generator.normal(size=rows) for _ in range(seeds)]
 
 
-def test_a_difference_is_that_of_loops_and_of_scipys_paired_test() -> None:
+def test_a_difference_equals_loops_and_scipys_paired_test() -> None:
     generator = np.random.default_rng(0)
     ours, theirs = scores(generator, 5, 40, -1.0), scores(generator, 5, 40, 0.0)
     found = paired_difference(ours, theirs)
@@ -118,14 +118,14 @@ def made_up(nll: dict[str, list[float]], rows: dict[str, list[int]] | None = Non
     return comparison
 
 
-def test_where_the_baseline_failed_the_table_says_that_nothing_can_be_compared() -> None:
+def test_the_table_notes_that_the_baseline_failed() -> None:
     table = differences_table(made_up({"standard": [], "vamp": [9.0, 10.0]}))
     assert table is not None
     assert table.rows[0][:2] == ("vamp", "none in common")
-    assert table.note == "no seed has a finished run of both, so there is nothing to compare"
+    assert table.note == "no seed has finished runs of both, so there is nothing to compare"
 
 
-def test_the_tables_say_what_is_better() -> None:
+def test_the_tables_state_which_prior_is_better() -> None:
     comparison = made_up(
         {"standard": [10.0, 12.0, 11.0], "vamp": [9.0, 10.0], "mog": [10.25, 12.25, 11.25], "flow": []}
     )
@@ -150,7 +150,7 @@ def test_the_tables_say_what_is_better() -> None:
     assert one_seed.rows[0][2] == "better by 1.000"
 
 
-def test_each_prior_with_a_finished_run_has_a_place_in_the_plane_of_rate_and_distortion() -> None:
+def test_each_prior_with_a_finished_run_has_rate_and_distortion() -> None:
     places = made_up({"standard": [10.0, 12.0], "flow": [], "vamp": [9.0]}).rates_and_distortions()
     assert list(places) == ["standard", "vamp"]
     assert places["standard"] == (Estimate(2.5, 0.5), Estimate(9.5, 0.5))
@@ -187,7 +187,7 @@ def test_the_differences_are_those_of_the_rows_in_the_folders(compared: Path) ->
         assert np.mean([rows.mean() for rows in ours]) == pytest.approx(np.mean(values), rel=1e-6)
 
 
-def test_the_spreadsheet_says_the_same(compared: Path) -> None:
+def test_the_csv_file_has_the_same_numbers(compared: Path) -> None:
     found = found_in(compared)["priors"]
     with open(compared / "comparison.csv", newline="") as file:
         lines = {line["prior"]: line for line in csv.DictReader(file)}
@@ -207,7 +207,7 @@ def test_another_baseline_needs_no_training(compared: Path, capsys: pytest.Captu
     assert compare(compared, "--priors", "gtm,standard", *GRID, "--seeds", 2, "--baseline", "gtm", "--no-report") == 0
     said = capsys.readouterr()
     assert "against gtm, same seeds and same rows" in said.out
-    assert "4 of 4 runs are done already" in said.err
+    assert "4 of 4 runs are finished already" in said.err
     assert found_in(compared)["priors"]["standard"]["against_baseline"]["nll"]["per_seed"].keys() == {"0", "1"}
     assert {file: file.stat().st_mtime_ns for file in stamps} == stamps
     (compared / "gtm-1" / "row_scores.npz").unlink()
@@ -234,7 +234,7 @@ def test_a_failed_prior_does_not_lose_the_others(tmp_path: Path, capsys: pytest.
     first = capsys.readouterr()
     assert "failed: vamp, seed 0: " in first.err
     assert "1 of 2 runs failed" in first.err
-    assert first.err.endswith("to try again: give the same command again; what is finished is not done again\n")
+    assert first.err.endswith("to try again: give the same command again; finished work is not repeated\n")
     table = first.out.splitlines()
     assert [line.split()[:2] for line in table[2:4]] == [["vamp", "failed"], ["standard", "1"]]
     (failure,) = found_in(tmp_path)["failures"]
@@ -243,7 +243,7 @@ def test_a_failed_prior_does_not_lose_the_others(tmp_path: Path, capsys: pytest.
     assert compare(tmp_path, *asked) == 1
     second = capsys.readouterr()
     assert second.out == first.out
-    assert "1 of 2 runs are done already\nrun 1 of 1: vamp, seed 0\n" in second.err
+    assert "1 of 2 runs are finished already\nrun 1 of 1: vamp, seed 0\n" in second.err
 
 
 @pytest.mark.slow
@@ -285,7 +285,7 @@ def fail_once(monkeypatch: pytest.MonkeyPatch, name: str, which: int, error: Exc
     monkeypatch.setattr(vae_jobs, name, failing)
 
 
-def test_a_slip_of_ours_is_no_failed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_is_not_recorded_as_a_failed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(*_: Any, **__: Any) -> None:
         raise KeyError("ours")
 
@@ -380,18 +380,18 @@ def shown(name: str, scale: float) -> Shown:
     return Shown(Cell(name, 0), vae, rows, {"z_mean": means})
 
 
-def test_without_two_dimensions_it_says_why_nothing_is_drawn(
+def test_without_two_dimensions_a_sentence_explains_the_missing_picture(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert compare(tmp_path, "--priors", "standard", "--seeds", 1, *NO_PICTURES) == 0
     said = capsys.readouterr().out
-    assert "contours of the priors are left out: they need --latent-dim 2, and these runs have 3" in said
+    assert "contours of the priors are left out: they need --latent-dim 2, but these runs have 3" in said
     assert "maps are left out" in said
     assert said.endswith("figures: figures/rate_distortion.png\n")
     assert "against" not in said
 
 
-def test_panels_show_the_window_that_was_asked_for() -> None:
+def test_panels_show_the_requested_window() -> None:
     prior = Independent(Normal(torch.zeros(2), torch.ones(2)), 1)
     axes = plot_prior_contours(prior, torch.randn(50, 2), window=(np.array([-5.0, -4.0]), np.array([5.0, 6.0])))
     assert (axes.get_xlim(), axes.get_ylim()) == ((-5.0, 5.0), (-4.0, 6.0))

@@ -404,7 +404,7 @@ def test_a_saved_conditional_model_gives_the_same_numbers(name, tmp_path):
 
 def test_a_map_and_an_exported_program_are_told_what_to_take():
     vae, (x, c) = conditional_vae("gtm"), rows_of()
-    with pytest.raises(ValueError, match="expected a conditional model itself, whose map all contexts share"):
+    with pytest.raises(ValueError, match="expected a conditional model without a context"):
         TopographicMap(vae.given(c), x)
     with pytest.raises(ValueError, match=r"expected one context for all rows, .* got \(40, 4\)"):
         LatentDensity(vae.given(c))

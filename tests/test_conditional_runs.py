@@ -9,6 +9,8 @@ import pytest
 
 from command_line import run_cli
 from priory import load
+from priory.maps.model_surface import prior_behind
+from priory.rows.context import batches_with_context
 from priory.workbench.runs.vae_run import Run
 from priory.workbench.settings.priors import PRIORS
 
@@ -102,6 +104,19 @@ def test_one_prior_for_all_contexts(table, done):
     assert vae.given(a).latent_prior().log_prob(vae.given(a).latent_prior().mean) == vae.given(
         b
     ).latent_prior().log_prob(vae.given(b).latent_prior().mean)
+
+
+@pytest.mark.parametrize("prior", ["gtm", "gtm-vamp"])
+def test_a_guide_ignores_the_conditions_if_the_prior_does(prior, table, done):
+    done("fit", "cells.csv", *CONDITIONS, *SMALL, "--prior", prior, "--set", "model.points_per_side=3",
+         "--set", "model.prior_condition=false", "--out", "run")  # fmt: skip
+    vae, rows = load("run"), Run.open("run").load_dataset().rows("train")
+    ((x, context),) = batches_with_context(rows, len(rows))
+    features = vae.preprocess(x).double().numpy()
+    regressors = np.column_stack([np.ones(len(x)), context[:, 1:].double().numpy()])  # without one of the two batches
+    fitted = regressors @ np.linalg.lstsq(regressors, features)[0]
+    guide = prior_behind(vae).guide
+    np.testing.assert_allclose(guide.effect(context).numpy(), fitted - features.mean(0), atol=1e-5)
 
 
 @pytest.mark.parametrize(

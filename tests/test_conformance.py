@@ -162,7 +162,7 @@ class _TinyConstantAdded(mutants.ConstantAdded):
 def test_a_constant_added_to_the_density_is_found_though_it_has_no_mass_near_the_draws(kind, latent_dim):
     check = run_check("integrates_to_one", Subject(partial(kind, latent_dim)))
     assert check.status == "failed"
-    assert "far outside its draws, where log_prob does not fall as a density must" in check.seen
+    assert "far away from its draws, where log_prob does not fall as a density must" in check.seen
 
 
 def wide_component() -> MixtureSameFamily:
@@ -280,7 +280,7 @@ def test_densities_that_are_no_modules_pass_what_applies(name):
     report = check_prior(CORRECT[name]())
     assert report.passed, str(report)
     reasons = {check.name: check.seen for check in report.checks if check.status == "skipped"}
-    assert reasons["state_dict_complete"].startswith("a promise of modules; this is a ")
+    assert reasons["state_dict_complete"].startswith("applies to modules only; this is a ")
 
 
 def test_the_limit_of_a_drift_holds_whatever_the_tails():
@@ -402,7 +402,7 @@ def test_an_encoder_that_is_a_method_moves_with_its_module():
         (_RandomDensity, "one_number_per_z", "alone or repeated the same within"),
         (_NumpySampler, "global_state_untouched", r"numpy's generator changed \(by sample\)"),
         (mutants.SeedInSampler, "global_state_untouched", r"^torch's generator seeded \(by sample\); the same draws"),
-        (_ForkedSampler, "global_state_untouched", r"^the same draws again and again \(by sample\)$"),
+        (_ForkedSampler, "global_state_untouched", r"^the same draws at every call \(by sample\)$"),
         (_SeedInLogProb, "global_state_untouched", r"torch's generator changed \(by log_prob\)"),
         (_FlatSampler, "broadcast_shapes", r"sample\(\(\)\) has shape \(1, 2\), not \(2,\)"),
     ],
@@ -418,7 +418,7 @@ def test_the_weight_of_a_single_component_needs_no_gradient(kind):
     report = check_prior(lambda: kind(num_components=1))
     assert report.passed, str(report)
     seen = {check.name: check.seen for check in report.checks}
-    assert "zero, and rightly, for mixing_logits" in seen["gradients_exist"]
+    assert "zero, as it should be, for mixing_logits" in seen["gradients_exist"]
     assert "rightly" not in run_check("gradients_exist", Subject(kind)).seen  # of several, each has its own
 
 
@@ -439,7 +439,7 @@ def test_parameters_that_refuse_to_be_moved_are_left_out_and_named():
     report = check_prior(mutants.PlainTriangles)
     assert report.passed, str(report)
     seen = {check.name: check.seen for check in report.checks}["gradients_right"]
-    assert re.search(r"most in \w+; cannot tell for scale_tril: .* LowerCholesky\(\)", seen)
+    assert re.search(r"most in \w+; undecided for scale_tril: .* LowerCholesky\(\)", seen)
 
 
 def test_a_density_that_refuses_every_other_point_has_no_slope_to_compare():
@@ -453,7 +453,7 @@ def test_a_density_that_refuses_every_other_point_has_no_slope_to_compare():
             return super().log_prob(z)
 
     check = run_check("gradients_right", Subject(Refusing().requires_grad_(False)))
-    assert (check.status, check.seen) == ("skipped", "cannot tell for z: moved a little, refused (no such point)")
+    assert (check.status, check.seen) == ("skipped", "undecided for z: small changes are refused (no such point)")
 
 
 def test_components_named_by_the_caller_are_reordered():
@@ -629,7 +629,7 @@ def test_command_line_says_what_was_found(priory_check):
         ("test_conformance:ending_factory", "calling it raised SystemExit: 0"),
         ("test_conformance:_EndingForward", "calling the prior raised SystemExit"),
         ("test_conformance:_EndingSampler", "it raised SystemExit: bye"),
-        ("test_conformance:_EndingAttribute", "looking at the prior raised SystemExit: 0"),
+        ("test_conformance:_EndingAttribute", "reading the prior's attributes raised SystemExit: 0"),
     ],
 )
 def test_command_line_refuses_what_cannot_be_checked(priory_check, target, message):
@@ -719,7 +719,7 @@ class _DeadForward(nn.Module):
         (lambda: check_prior(mutants.PlainMixture, reference="no.such:thing"), ValueError, "that can be imported"),
         (lambda: check_prior(mutants.PlainMixture, reference=3), TypeError, "reference: expected a distribution"),
         (lambda: check_prior(ending_factory), ValueError, "calling it raised SystemExit: 0"),
-        (lambda: check_prior(_EndingAttribute), ValueError, "looking at the prior raised SystemExit: 0"),
+        (lambda: check_prior(_EndingAttribute), ValueError, "reading the prior.s attributes raised SystemExit: 0"),
         (lambda: check_bound(3), TypeError, "bound: expected a function"),
         (lambda: check_bound(importance_weighted_bound, num_samples=()), ValueError, "num_samples: expected positive"),
     ],

@@ -103,11 +103,11 @@ def killed_at(launch: Launcher, whole: Path, kills: list[tuple[int | str, str]],
     shutil.rmtree(out)
 
 
-def worth_a_kill(writes: list[str], how: str) -> list[int]:
-    """Numbers of the writes to be killed at: all but the pictures between the first and the last."""
+def kills_of(writes: list[str]) -> list[tuple[int, str]]:
+    """One kill for each write but the pictures between the first and the last: in the middle of a file, else before."""
     pictures = [number for number, line in enumerate(writes, 1) if line.endswith(".png")]
     chosen = [number for number in range(1, len(writes) + 1) if number not in pictures[1:-1]]
-    return [number for number in chosen if writes[number - 1].startswith("file") or how != "torn"]
+    return [(number, "torn" if writes[number - 1].startswith("file") else "before") for number in chosen]
 
 
 def killed_at_random(launch: Launcher, whole: Path, seconds: float, kills: list[float], name: str) -> None:
@@ -155,10 +155,9 @@ def test_killed_at_three_random_moments(launch: Launcher, whole: tuple[Path, dic
     killed_at_random(launch, out, said["seconds"], [random.Random(0).random() for _ in range(3)], "three")
 
 
-@pytest.mark.parametrize("how", ["before", "torn"])  # after a write is before the next one
-def test_killed_at_every_write(how: str, launch: Launcher, whole: tuple[Path, dict[str, Any]]) -> None:
+def test_killed_at_every_write(launch: Launcher, whole: tuple[Path, dict[str, Any]]) -> None:
     out, said = whole
-    for number in worth_a_kill(said["writes"], how):
+    for number, how in kills_of(said["writes"]):
         killed_at(launch, out, [(number, how)], f"{how}-{number}")
 
 
@@ -234,12 +233,11 @@ def test_a_refit_killed_while_it_writes_is_begun_again_with_the_same_command(
     assert refitted[1][-1] == "file config.json"
 
 
-@pytest.mark.parametrize("how", ["before", "torn"])
 def test_a_refit_killed_at_every_write(
-    how: str, launch: Launcher, whole: tuple[Path, dict[str, Any]], refitted: tuple[Path, list[str]]
+    launch: Launcher, whole: tuple[Path, dict[str, Any]], refitted: tuple[Path, list[str]]
 ) -> None:
-    for number in worth_a_kill(refitted[1], how):
-        refit_killed_at(launch, whole[0], refitted[0], [(number, how)])
+    for kill in kills_of(refitted[1]):
+        refit_killed_at(launch, whole[0], refitted[0], [kill])
 
 
 @pytest.mark.parametrize(
@@ -251,7 +249,7 @@ def test_ctrl_c_in_a_refit_says_what_to_do(
     out = launch.folder / f"refit-interrupted-{place[1]}"
     said = launch(*refit_line(whole[0], out), watch=out, interrupt=place)
     assert said["code"] == 130
-    assert "interrupted; nothing was begun that can be gone on with; give the same command again" in said["err"]
+    assert "interrupted; there is nothing to resume; give the same command again" in said["err"]
     assert "Traceback" not in said["err"]
     assert launch(*refit_line(whole[0], out), watch=out)["code"] == 0
     assert_same_files(out, refitted[0])
@@ -303,13 +301,10 @@ def test_a_killed_map_is_begun_again(launch: Launcher, whole_map: tuple[Path, di
     map_killed_at(launch, whole_map[0], kills, "map")
 
 
-@pytest.mark.parametrize("how", ["before", "torn", "after"])
-def test_a_map_killed_at_every_write(how: str, launch: Launcher, whole_map: tuple[Path, dict[str, Any]]) -> None:
+def test_a_map_killed_at_every_write(launch: Launcher, whole_map: tuple[Path, dict[str, Any]]) -> None:
     out, said = whole_map
-    for number in worth_a_kill(said["writes"], how):
-        last = number == len(said["writes"]) and how == "after"  # then it has ended
-        if not last:
-            map_killed_at(launch, out, [(number, how)], f"map-{how}-{number}")
+    for number, how in kills_of(said["writes"]):
+        map_killed_at(launch, out, [(number, how)], f"map-{how}-{number}")
 
 
 @pytest.mark.parametrize("command", [("embed",), ("score", "--samples", "2"), ("sample", "-n", "3")])
@@ -414,4 +409,4 @@ def test_an_interrupted_comparison_says_how_to_go_on(launch: Launcher) -> None:
     out = launch.folder / "compare-interrupted"
     said = launch(*compare_line(out), watch=out, interrupt=("priory.training.module", "_elbo_means", 2))
     assert said["code"] == 130
-    assert "interrupted; give the same command again; what is finished is not done again" in said["err"]
+    assert "interrupted; give the same command again; finished work is not repeated" in said["err"]

@@ -68,7 +68,7 @@ DECODERS = {
     "tensor": (
         lambda logits: logits,
         TypeError,
-        r"got Tensor; of logits .*Independent\(torch\.distributions\.Bernoulli",
+        r"got Tensor; for logits .*Independent\(torch\.distributions\.Bernoulli",
     ),
     "pair": (lambda logits: (logits, logits), TypeError, r"decode: expected a distribution p\(x\|z\), got a tuple"),
     "bernoulli": (
@@ -238,7 +238,7 @@ def test_numbers_in_place_of_vectors_hold_for_all_columns(decoder, loc, scale):
 
 
 def test_a_decoder_whose_columns_are_not_known_says_how_to_make_one():
-    with pytest.raises(ValueError, match=r"loc, scale: the number of columns is not known.*from_data\(network, rows\)"):
+    with pytest.raises(ValueError, match=r"loc, scale: the number of columns is unknown.*from_data\(network, rows\)"):
         GaussianDecoder(Plain(3))
     assert GaussianDecoder.from_data(Plain(3), torch.rand(9, 3))(torch.zeros(2)).event_shape == (3,)
 

@@ -118,7 +118,7 @@ def test_partitions_without_rows_stay_without_rows(model):
 
 def test_blocks_of_unknown_sizes_are_refused(model):
     data = dataframe.from_pandas(pd.DataFrame(X, columns=NAMES), npartitions=2).to_dask_array()
-    with pytest.raises(ValueError, match="expected an array whose blocks have known sizes"):
+    with pytest.raises(ValueError, match="expected an array with known block sizes"):
         score(model, data)
 
 

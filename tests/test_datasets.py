@@ -161,7 +161,7 @@ def test_images_are_flattened_row_by_row(tmp_path: Path, shape: tuple[int, ...])
         (np.zeros((2, 2), complex), "complex128"),
     ],
 )
-def test_arrays_that_are_no_matrix(tmp_path: Path, array: np.ndarray, message: str) -> None:
+def test_arrays_of_invalid_shape(tmp_path: Path, array: np.ndarray, message: str) -> None:
     np.save(tmp_path / "x.npy", array)
     with pytest.raises(ValueError, match=message):
         load_dataset(tmp_path / "x.npy")
@@ -180,7 +180,7 @@ def test_objects_are_refused_without_a_hint_to_unpickle(tmp_path: Path, name: st
     assert caught.value.__context__ is None
 
 
-def test_objects_beside_the_matrix_do_no_harm(tmp_path: Path) -> None:
+def test_unneeded_arrays_of_objects_are_left_out(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", x=np.eye(4), notes=np.array([None, {}], dtype=object))
     assert load_dataset(tmp_path / "x.npz").labels == {}
 
@@ -528,7 +528,7 @@ def test_h5ad_layers_obs_and_names(tmp_path: Path, layer: str | None) -> None:
         load_dataset(tmp_path / "c.h5ad", layer="raw")
     with pytest.raises(ValueError, match=r"got 'knd'.*did you mean 'kind'"):
         load_dataset(tmp_path / "c.h5ad", labels=["knd"])
-    with pytest.raises(ValueError, match="'depth' stands beside the matrix and is no part of it; leave it out"):
+    with pytest.raises(ValueError, match="'depth' is not a column of the matrix, so it need not be dropped"):
         load_dataset(tmp_path / "c.h5ad", drop=["depth"])
 
 
@@ -654,7 +654,7 @@ def test_argument_errors(options: dict, message: str) -> None:
         load_dataset("digits", **options)
 
 
-def test_sources_that_are_no_file(tmp_path: Path) -> None:
+def test_invalid_sources(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"embedded data set \(digits\) or an existing file, got 'digts'"):
         load_dataset("digts")
     with pytest.raises(ValueError, match="got the folder"):
@@ -689,7 +689,7 @@ def test_a_few_rows_can_be_embedded_but_not_split(tmp_path: Path, rows: int) -> 
         data.rows("train")
 
 
-def test_splits_that_are_not_there(tmp_path: Path) -> None:
+def test_missing_splits(tmp_path: Path) -> None:
     np.savez(tmp_path / "v.npz", valid_x=np.eye(3), test_x=np.eye(3))
     with pytest.raises(ValueError, match="no 'train' rows, only valid, test"):
         load_dataset(tmp_path / "v.npz").rows("train")
@@ -797,13 +797,13 @@ def test_binarized_sparse_data_stay_sparse(tmp_path: Path, binarize: str) -> Non
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        (np.eye(12), "0 and 1 already"),
+        (np.eye(12), "got data of 0 and 1"),
         (np.eye(12) * 300, r"got values in 0\.\.300"),
         (np.eye(12) - 0.5, r"got values in -0\.5\.\.0\.5"),
         (np.where(np.eye(12) > 0, np.nan, 0.5), "12 missing"),
     ],
 )
-def test_values_that_are_no_means(tmp_path: Path, x: np.ndarray, message: str) -> None:
+def test_values_that_cannot_be_binarized(tmp_path: Path, x: np.ndarray, message: str) -> None:
     np.save(tmp_path / "x.npy", x)
     with pytest.raises(ValueError, match=message):
         load_dataset(tmp_path / "x.npy", binarize="dynamic")

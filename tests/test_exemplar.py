@@ -250,7 +250,7 @@ def test_refit_gives_the_codes_of_the_training_rows_and_a_better_scale():
         (lambda: ExemplarPrior(L).attach(torch.rand(1, D)), "expected at least 2 .*own component.* got 1"),
         (lambda: ExemplarPrior(L, exemplars=9).attach(torch.rand(5, D)), "at least 9 .*got 5; .*fewer exemplars"),
         (lambda: ExemplarPrior(L).leave_out(torch.arange(3)).__enter__(), "expected attached rows, got none"),
-        (lambda: attached(5).leave_out(torch.tensor([2, 5])).__enter__(), "expected those of attached rows, got 5"),
+        (lambda: attached(5).leave_out(torch.tensor([2, 5])).__enter__(), "expected numbers of attached rows, got 5"),
         (lambda: left_out_of_five().log_prob(torch.zeros(3, L)), r"expected shape \(..., 2, 2\)"),
     ],
 )
@@ -273,7 +273,7 @@ def left_out_of_five() -> LeaveOneOut:
 
 def test_more_exemplars_than_rows_are_refused(refused):
     said = refused("fit", "digits", "--prior", "exemplar", "--set", "model.exemplars=2000", "--out", "x")
-    assert "model.exemplars=2000: expected at most 1000, as many as there are training rows" in said
+    assert "model.exemplars=2000: expected at most 1000, the number of training rows" in said
 
 
 def test_exemplars_at_the_top_of_levels_are_the_top_codes_of_the_rows():

@@ -114,7 +114,7 @@ def test_fit_on_a_disk_that_becomes_full_goes_on_afterwards(number, tmp_path, mo
         monkeypatch.chdir(tmp_path)
         assert said.count("\n") == (1 if said else 0), said
         assert "Traceback" not in said
-        assert not said or "what was there before is as it was" in said
+        assert not said or "the previous content is unchanged" in said
         state_of_a_run(tmp_path / "run") if (tmp_path / "run").exists() else None
     assert run_cli(*arguments, "run") == 0
     one, two = (priory.load(tmp_path / name).state_dict() for name in ("whole", "run"))

@@ -408,7 +408,7 @@ def test_a_fit_that_fails_leaves_the_last():
         gtm.set_params(basis_per_side=2).fit(np.full((5, 5), np.nan))
     assert_array_equal(gtm.transform(x), before)
     assert_allclose(gtm.inverse_transform(gtm.nodes_), gtm.means_)
-    with pytest.raises(ValueError, match="expected those of the map that was fitted, with 25 nodes in 2 dimensions"):
+    with pytest.raises(ValueError, match="expected those of the fitted map, with 25 nodes in 2 dimensions"):
         gtm.partial_fit(x)
 
 
@@ -560,15 +560,15 @@ def test_the_kernel_equals_the_density_of_the_mixtures():
         ({"annealing": -1}, "annealing: expected a whole number, at least 0, got -1"),
         ({"batch_size": 0}, "batch_size: expected a whole number, at least 1, got 0"),
         ({"basis_width": 0.0}, "basis_width: expected a positive number, got 0.0"),
-        ({"weight_decay": -1}, "weight_decay: expected a number that is not negative, got -1"),
-        ({"tol": math.nan}, "tol: expected a number that is not negative, got nan"),
+        ({"weight_decay": -1}, "weight_decay: expected a number of at least 0, got -1"),
+        ({"tol": math.nan}, "tol: expected a number of at least 0, got nan"),
         ({"n_components": 6}, r"points_per_side: expected at most 1048576 points on the grid, got 16\^6"),
         ({"points_per_side": 600}, "expected at most 134217728 pairs .* got 360000 nodes and 90000 functions"),
         ({"basis_per_side": 300}, "expected at most 134217728 pairs .* got 256 nodes and 90000 functions"),
         ({"dtype": "float16"}, "dtype: expected float64 or float32, got 'float16'"),
         ({"random_state": "x"}, "'x' cannot be used to seed"),
-        ({"device": "gpu"}, "device: expected None .the CPU. or a device that torch sees"),
-        ({"device": "meta"}, "device: expected None .the CPU. or a device that torch sees"),
+        ({"device": "gpu"}, "device: expected None .the CPU. or a device that torch finds"),
+        ({"device": "meta"}, "device: expected None .the CPU. or a device that torch finds"),
     ],
 )
 def test_parameters_that_cannot_be(options, message):
@@ -590,11 +590,11 @@ def test_parameters_that_cannot_be(options, message):
             "(?i)sample.weights? must contain|in rows with a weight",
         ),
         (lambda: GTM().fit(curved(), sample_weight=-np.ones(120)), "Negative values in data passed to `sample_weight`"),
-        (lambda: GTM().fit_batches(iter([curved()])), "batches: expected what can be read again and again"),
+        (lambda: GTM().fit_batches(iter([curved()])), "batches: expected a source that can be read repeatedly"),
         (lambda: GTM().fit_batches([]), "batches: expected batches of rows, got none"),
         (lambda: GTM().fit_batches([curved(), curved(columns=4)]), "X has 4 features, but GTM is expecting 5"),
         (lambda: GTM(batch_size=5).fit_batches([curved()]), "batch_size: expected None, got 5"),
-        (lambda: quiet_fit(GTM(3, max_iter=2), curved()).inverse_transform([[0.0]]), r"X: expected places .*\(n, 2\)"),
+        (lambda: quiet_fit(GTM(3, max_iter=2), curved()).inverse_transform([[0.0]]), r"X: expected positions .*\(n, 2"),
         (lambda: quiet_fit(GTM(3, max_iter=2), curved()).transform(curved(columns=4)), "X has 4 features"),
     ],
 )

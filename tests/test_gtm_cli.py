@@ -84,15 +84,15 @@ def log_likelihoods(run, x):
     return np.array([total for total, _ in result]), np.exp([shares for _, shares in result])
 
 
-def test_fit_says_what_it_found_and_writes_a_whole_run(table, run, rows, done, tmp_path):
+def test_fit_describes_the_data_and_writes_a_complete_run(table, run, rows, done, tmp_path):
     said = done("gtm", "fit", table, *READING, *QUICK, "--out", "again")
     x, _ = rows
     missing = int(np.isnan(x).sum())
-    assert f"missing: {missing} of 1000 cells, {missing / 1000:.1%}; they are integrated out" in said
+    assert f"missing: {missing} of 1000 cells, {missing / 1000:.1%}; the likelihood integrates over them" in said
     assert "1 column has one value in all training rows ('same' = 7.5)" in said
     assert "1 column has no value in any training row ('none')" in said
-    assert "columns: standardized (so that no column's unit counts" in said
-    assert "EM settled after" in said
+    assert "columns: standardized (so that units do not matter" in said
+    assert "EM converged after" in said
     assert "next: priory map again --out map.csv" in said
     assert {path.name for path in run.iterdir()} == FILES
     assert {path.name for path in (run / "figures").iterdir()} == PICTURES
@@ -223,7 +223,7 @@ def test_other_commands_work_on_the_run_of_a_map(run, rows, done, tmp_path):
         assert len(np.unique(m["x"][:, 0])) <= 16  # nodes
 
 
-def test_what_load_gives_takes_rows_in_the_datas_units(run, digits, rows):
+def test_load_returns_an_estimator_for_rows_in_the_datas_units(run, digits, rows):
     x, _ = rows
     shares = log_likelihoods(run, x)[1]
     pipeline = priory.load(run)
@@ -243,16 +243,16 @@ def test_digits_have_a_common_unit(digits, done):
     assert config["image_shape"] == [8, 8]
     assert json.loads((digits / "metrics.json").read_text())["knn_accuracy"]["value"] > 0.5
     said = done("gtm", "fit", "digits", "--standardize", *QUICK, "--out", "standardized")
-    assert "columns: standardized (as asked)" in said
+    assert "columns: standardized (as requested)" in said
     assert "3 columns have one value in all training rows" in said
-    assert "columns: not standardized (as asked)" in done(
+    assert "columns: not standardized (as requested)" in done(
         "gtm", "fit", "digits", "--raw", "--set", "model.batch_size=300", *QUICK, "--set", "model.tol=0", "--out", "raw"
     )
 
 
-def test_a_map_that_has_not_settled_says_so(capsys, tmp_path):
+def test_a_map_that_has_not_converged_is_noted(capsys, tmp_path):
     assert run_cli("gtm", "fit", "digits", "--points-per-side", 3, "--max-iter", 2, "--out", tmp_path / "run") == 0
-    assert "EM still moved after 2 iterations (--max-iter 4)" in capsys.readouterr().err
+    assert "EM had not converged after 2 iterations (--max-iter 4)" in capsys.readouterr().err
 
 
 def test_few_rows_and_labels_that_are_measurements(done, tmp_path):
@@ -269,7 +269,7 @@ def test_a_fit_that_did_not_end_begins_again(table, run, refused, done, monkeypa
     shutil.copytree(run, "run")
     (tmp_path / "run" / "model.safetensors").unlink()
     (tmp_path / "run" / "figures" / "nodes.png").unlink()
-    again = "has no model.safetensors, because its fit did not end; give its `priory gtm fit` line again"
+    again = "has no model.safetensors, because its fit did not end; give its `priory gtm fit` command again"
     for command in (("map",), ("evaluate",), ("embed",), ("score",), ("sample",)):
         assert again in refused(*command, "run")
     done("gtm", "fit", table, *READING, *QUICK, "--out", "run")
@@ -309,7 +309,7 @@ ERRORS = [
     (("gtm", "fit", "same.csv"), "expected at least one column with different values"),
     (("gtm", "fit", "two.csv"), "expected at least 10 rows to make an 80/10/10 split"),
     (("gtm", "frob"), "there is no command frob; there are fit"),
-    (("map", "nothing"), "expected a run folder with config.json, as `priory fit ... --out RUN` leaves it"),
+    (("map", "nothing"), "expected a run folder with config.json, such as `priory fit ... --out RUN` writes"),
     (("map", "run", "two.csv", "--drop", "a"), "are missing"),
     (("map", "run", "--out", "map.xlsx"), "--out: expected a name that ends in .npz"),
     (("map", "run", "--figure", "map.txt"), "--figure: expected a name that ends in .png, .svg, .pdf"),
@@ -361,12 +361,12 @@ def test_a_damaged_configuration(change, message, run, refused, tmp_path):
 def test_a_damaged_model(run, digits, refused, tmp_path):
     shutil.copytree(run, "run")
     shutil.copy(digits / "model.safetensors", "run")
-    assert "expected a map of 4 columns on 2 axes, as config.json says, got 64 on 2" in refused("evaluate", "run")
+    assert "expected a map of 4 columns on 2 axes, like config.json, got 64 on 2" in refused("evaluate", "run")
     (tmp_path / "run" / "model.safetensors").write_text("no tensors")
     assert "expected a fitted GTM in safetensors' format, got a damaged file" in refused("map", "run")
 
 
-def test_a_run_knows_its_kind(run):
+def test_open_run_opens_the_run_of_a_map(run):
     assert isinstance(open_run(run), GTMRun)
     assert open_run(run).modeled == ("a", "b", "c", "d")
 

@@ -124,7 +124,7 @@ def _reads(folder, max_iter):
     [
         (da.from_array(np.where(HOLES, np.inf, X), chunks=(300, 6)), None, "infinity"),
         (da.from_array(X, chunks=(300, 6)), WEIGHT[:-1], r"for each of the 900 rows, got shape \(899,\)"),
-        (da.from_array(X, chunks=(300, 6)), -WEIGHT, "not negative, got -0.99"),
+        (da.from_array(X, chunks=(300, 6)), -WEIGHT, "expected numbers of at least 0, got -0.99"),
         (da.from_array(X[None], chunks=(1, 300, 6)), None, r"rows, \(N, D\)"),
         (da.from_array(X, chunks=(300, 6))[da.from_array(WEIGHT, chunks=300) > 0.5], None, "chunks have known sizes"),
         (dd.from_pandas(pd.DataFrame({"a": ["x", "y"]}), npartitions=1), None, "columns of numbers.*'a'"),

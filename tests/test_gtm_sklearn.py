@@ -340,9 +340,9 @@ def test_blocks_do_not_matter(model, monkeypatch):
     [
         (GTMClassifier("16"), "gtm: expected None or a GTM, got str"),
         (GTMRegressor(GTM), "gtm: expected None or a GTM, got type"),
-        (GTMClassifier(smoothing=-1), "smoothing: expected a number of rows that is not negative, got -1"),
-        (GTMRegressor(smoothing=float("nan")), "smoothing: expected a number of rows that is not negative, got nan"),
-        (GTMRegressor(smoothing=True), "smoothing: expected a number of rows that is not negative, got True"),
+        (GTMClassifier(smoothing=-1), "smoothing: expected a number of rows of at least 0, got -1"),
+        (GTMRegressor(smoothing=float("nan")), "smoothing: expected a number of rows of at least 0, got nan"),
+        (GTMRegressor(smoothing=True), "smoothing: expected a number of rows of at least 0, got True"),
         (GTMClassifier(class_prior="same"), r"class_prior: expected None, 'equal' or 3 numbers .* add up to one, one"),
         (GTMClassifier(class_prior=[0.5, 0.5]), r"for each of the classes \[0, 1, 2\], got \[0.5, 0.5\]"),
         (GTMClassifier(class_prior=[0.5, 0.6, -0.1]), "numbers that are not negative"),

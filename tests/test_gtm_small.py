@@ -125,4 +125,4 @@ def test_the_command_warns_of_a_map_through_the_rows(tmp_path, capsys):
     pd.DataFrame(noisy_plane(30), columns=list("abcd")).to_csv(tmp_path / "t.csv", index=False)
     assert run_cli("gtm", "fit", tmp_path / "t.csv", "--tether", 0, "--out", tmp_path / "run") == 0
     said = " ".join(capsys.readouterr().err.split())
-    assert "nats a column less likely than training rows; raise --tether (now 0) or --weight-decay, or lower" in said
+    assert "nats per column less likely than training rows; raise --tether (now 0) or --weight-decay, or lower" in said

@@ -124,7 +124,7 @@ def test_a_torn_file(file):
         ({"feature_names_in_": ["a"]}, "feature_names_in_ does not name each column"),
         ({"parameters": {"color": 1}}, "unexpected keyword argument 'color'"),
         ({"parameters": []}, "damaged"),
-        ({"format": 2}, "format 1 is what this version of priory reads, and this is 2"),
+        ({"format": 2}, "this version of priory reads format 1, the file has format 2"),
     ],
 )
 def test_a_damaged_file(change, message, file):

@@ -24,11 +24,16 @@ from priory import (
     latent_grid,
     mlp,
 )
-from priory.objectives import elbos
+from priory.export import Placer
+from priory.maps import TopographicMap
+from priory.maps.model_surface import ModelSurface
+from priory.objectives import Guided, elbos
 from priory.priors.radial import fitted_gtm
+from priory.training.settings import TrainingSettings
+from priory.training.steering import named_objective
 from priory.workbench.jobs.vae import new_run, train
 from priory.workbench.models import priors as building_priors
-from priory.workbench.models.building import DataFacts, build_vae
+from priory.workbench.models.building import DataFacts, build_vae, input_noise, with_rich_basis
 from priory.workbench.models.priors import rows_for_gtm
 from priory.workbench.settings.model import ModelSettings
 from priory.workbench.settings.run import RunSettings
@@ -59,6 +64,18 @@ def test_responsibilities_are_those_of_a_mixture_of_isotropic_normals(images, sh
             [w * multivariate_normal(m, 0.07).pdf(row) for w, m in zip(weights.tolist(), images.numpy(), strict=True)]
         )
         np.testing.assert_allclose(shares, densities / densities.sum(), rtol=1e-4 if shift == 0 else 1e-2)
+
+
+def test_the_effect_of_the_context_is_subtracted_from_the_features(images):
+    x, context = torch.rand(5, 3), torch.rand(5, 2)
+    guide = Guide(images, 0.07, effect=torch.nn.Linear(2, 3))
+    with torch.no_grad():
+        moved = x + guide.effect(context)
+    expected = Guide(images, 0.07).log_responsibilities(x)
+    torch.testing.assert_close(guide.log_responsibilities(moved, context), expected)
+    torch.testing.assert_close(guide.evidence(moved, 2, context), 2 / 3 * expected)
+    with pytest.raises(ValueError, match="context: expected that of the rows"):
+        guide.log_responsibilities(moved)
 
 
 def test_a_guide_made_of_a_gtm_has_its_responsibilities():
@@ -163,6 +180,46 @@ def test_training_follows_the_guide_as_far_as_asked_with_as_many_draws(images, m
     assert asked == [(0.25, {"num_samples": 3, "prior": None})]
 
 
+@pytest.mark.parametrize(("num_rows", "weight"), [(4, 1.0), (2000, 0.25)])
+def test_a_guide_fades_with_the_rows(images, num_rows, weight):
+    objective = named_objective(TrainingSettings(), guided_vae(images), num_rows)
+    assert objective == Guided(guidance=weight)
+
+
+@torch.no_grad()
+def test_a_map_weighs_the_code_and_the_guide(images):
+    vae, x = guided_vae(images), torch.rand(5, images.shape[1], generator=torch.Generator().manual_seed(1))
+    p_z, z = vae.eval().latent_prior(), vae.encode(x).mean
+    latent_dim, num_features = z.shape[1], images.shape[1]
+    guide = vae.prior.guide
+    expected = torch.empty(5, 4, dtype=torch.float64)
+    for n, row in enumerate(x):
+        for k, image in enumerate(guide.images):
+            far = -0.5 * float((row - image).square().sum()) / float(guide.noise_variance) + float(guide.log_weights[k])
+            code = float(p_z.component_log_prob(z[n])[k])
+            expected[n, k] = math.exp(code + min(1, latent_dim / num_features) * far)
+    expected /= expected.sum(1, keepdim=True)
+    torch.testing.assert_close(ModelSurface(vae).responsibilities(x), expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(Placer(vae)(x).double(), TopographicMap(vae, x).places.place, rtol=1e-5, atol=1e-5)
+    program = torch.export.export(Placer(vae), (x,), dynamic_shapes=[{0: torch.export.Dim.DYNAMIC}])
+    torch.testing.assert_close(program.module()(x[:3]), Placer(vae)(x[:3]))
+
+
+@pytest.mark.parametrize(
+    ("change", "num_rows", "functions"),
+    [
+        ({}, 320, 4),
+        ({}, 319, 2),
+        ({"basis_per_side": 3}, 320, 3),
+        ({"grid_start": "mean"}, 320, 2),
+        ({"points_per_side": 40}, 10**6, 20),
+    ],
+)
+def test_a_grid_has_as_many_radial_functions_as_nodes_if_there_are_rows_for_them(change, num_rows, functions):
+    settings = ModelSettings(**{"prior": "gtm-vamp", "points_per_side": 4} | change)
+    assert with_rich_basis(settings, num_rows).functions_per_side == functions
+
+
 @pytest.mark.parametrize("prior", ["gtm", "gtm-vamp"])
 def test_the_history_of_a_guided_training_has_the_elbo(images, prior):
     vae, x = guided_vae(images, prior), images.round()
@@ -240,7 +297,8 @@ def test_a_grid_from_the_command_line_starts_as_a_gtm_of_the_features_and_is_gui
     gtm = GTM(points_per_side=4).fit(x.double().numpy() / 16)
     torch.testing.assert_close(vae.prior.guide.images, torch.from_numpy(gtm.means_).float(), rtol=1e-3, atol=1e-3)
     assert float((vae.prior.pseudo_inputs - vae.prior.guide.images).detach().abs().max()) < 0.1
-    assert vae.encoder.input_noise == pytest.approx(math.sqrt(gtm.noise_variance_), rel=1e-3)
+    assert vae.encoder.input_noise == pytest.approx(3 * math.sqrt(gtm.noise_variance_), rel=1e-3)
+    assert input_noise(settings, vae.prior, 6000) == pytest.approx(0.5 * math.sqrt(gtm.noise_variance_), rel=1e-3)
     assert build_vae(settings.model_copy(update={"input_noise": 0.5}), DataFacts(6, 300, x)).encoder.input_noise == 0.5
     plain = build_vae(settings.model_copy(update={"grid_start": "mean"}), DataFacts(6, 300, x))
     assert plain.prior.guide is None
@@ -288,15 +346,15 @@ def test_a_run_goes_on_with_the_guide_and_the_noise_that_it_has_and_fits_no_gtm_
     longer = settings.model_copy(update={"training": settings.training.model_copy(update={"epochs": 2})})
     with new_run(longer, tmp_path / "two") as (whole, dataset, _, vae):
         expected = train(whole, dataset, vae)
-    found = run.load_model()
+    found, found_rows = run.load_model(), len(dataset.rows("train"))
     assert all(torch.equal(found.state_dict()[name], value) for name, value in expected.state_dict().items())
     assert found.encoder.input_noise == expected.encoder.input_noise
-    assert found.encoder.input_noise == pytest.approx(math.sqrt(float(expected.prior.guide.noise_variance)))
-    assert 0 < found.encoder.input_noise < 0.5
+    noise = 3 * min(1, 1000 / found_rows) * math.sqrt(float(expected.prior.guide.noise_variance))
+    assert found.encoder.input_noise == pytest.approx(noise)
 
 
 def test_negative_noise_is_refused():
-    with pytest.raises(ValueError, match="input_noise: expected a standard deviation that is not negative, got -1"):
+    with pytest.raises(ValueError, match="input_noise: expected a standard deviation of at least 0, got -1"):
         NormalEncoder(torch.nn.Linear(4, 2), input_noise=-1.0)
 
 

@@ -380,7 +380,7 @@ def test_levels_that_do_not_match_are_refused_in_one_line():
     standard = HierarchicalPrior(StandardNormal(3), NormalEncoder(mlp(3, [], 2 * 2)))
     vamp = HierarchicalPrior(VampPrior(torch.rand(4, 6)), NormalEncoder(mlp(2, [], 2 * 4)))
     for prior, got in ((standard, "(3, 2)"), (vamp, "(None, 4)")):
-        message = f"prior: expected levels of (2, 3) dimensions, those of the encoder, got {got}"
+        message = f"prior: expected levels of (2, 3) dimensions, as the encoder has, got {got}"
         with pytest.raises(ValueError, match=re.escape(message)):
             VAE(encoder, decoder, prior)
     with pytest.raises(TypeError, match="encoder: expected one that gives a Chain of several levels, such as Hier"):

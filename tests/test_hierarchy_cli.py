@@ -25,7 +25,7 @@ def table(tmp_path, monkeypatch) -> Path:
 @pytest.mark.slow
 def test_a_run_of_two_levels_has_a_map_of_the_top(table, capsys):
     said = must_succeed(capsys, "fit", table, *GRID, *LEVELS, *QUICK, "--out", "run")
-    assert "levels: 3 + 2 latent dimensions; the prior is that of the first, the top level" in said
+    assert "levels: 3 + 2 latent dimensions; the first level is the top one, with the prior" in said
     assert "means, scales and map coordinates" in said
     vae = priory.load("run")
     assert (vae.encoder.levels, vae.prior.levels) == ((3, 2), (None, 2))

@@ -81,7 +81,7 @@ def test_infinite_cells_and_no_steps_are_refused():
 
 
 def test_rows_of_another_width_are_refused():
-    with pytest.raises(ValueError, match=r"rows: expected rows of shape \(4,\), as the model gives them, got \(3,\)"):
+    with pytest.raises(ValueError, match=r"expected rows of shape \(4,\), as the model generates them, got \(3,\)"):
         impute(LinearModel(1.0), torch.full((2, 3), torch.nan, dtype=torch.float64), num_steps=1)
 
 

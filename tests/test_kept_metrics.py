@@ -33,20 +33,20 @@ def samples_of(run: Path) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("more", [(), ("--seed", 3), ("--device", "cpu"), ("--json",)], ids=str)
-def test_fewer_samples_are_said_and_not_stored(more, run, capsys):
+def test_metrics_of_fewer_samples_are_printed_and_not_stored(more, run, capsys):
     before = (run / "metrics.json").read_bytes()
     capsys.readouterr()
     assert run_cli("evaluate", "run", "--samples", 8, *more) == 0
     said = capsys.readouterr()
     assert "nll" in said.out
     assert said.err == (
-        "note: run/metrics.json keeps its numbers of 16 samples; to store these of 8: priory evaluate run --samples 8 "
-        "--replace\n"
+        "note: run/metrics.json keeps its metrics from 16 samples; to store these from 8: priory evaluate run "
+        "--samples 8 --replace\n"
     )
     assert (run / "metrics.json").read_bytes() == before
 
 
-def test_fewer_samples_are_stored_if_asked(run, done):
+def test_metrics_of_fewer_samples_are_stored_with_replace(run, done):
     done("evaluate", "run", "--samples", 8, "--replace")
     assert samples_of(run) == (8, 0)
 
@@ -65,7 +65,7 @@ def test_numbers_of_other_rows_are_never_stored(run, done):
 
 def test_going_on_with_a_run_that_has_ended_keeps_them_too(run, capsys):
     assert run_cli("fit", "--resume", "--samples", 8, "--no-report", "--out", "run") == 0
-    assert "keeps its numbers of 16 samples" in capsys.readouterr().err
+    assert "keeps its metrics from 16 samples" in capsys.readouterr().err
     assert samples_of(run) == (16, 0)
 
 
@@ -86,7 +86,7 @@ def test_a_comparison_of_fewer_samples_keeps_those_of_its_runs(run, capsys):
     assert run_cli(*line, "--samples", 16) == 0
     first = capsys.readouterr().out
     assert run_cli(*line, "--samples", 8) == 0
-    assert "all/standard-0/metrics.json keeps its numbers of 16 samples" in capsys.readouterr().err
+    assert "all/standard-0/metrics.json keeps its metrics from 16 samples" in capsys.readouterr().err
     assert samples_of(Path("all/standard-0")) == (16, 0)
     assert run_cli(*line, "--samples", 16) == 0
     assert capsys.readouterr().out == first

@@ -167,7 +167,7 @@ def test_the_metrics_of_a_model_that_was_replaced_are_not_written(trained: Path,
     before = (trained / "metrics.json").read_bytes()
     trained_on_meanwhile(monkeypatch, Run.open(trained))
     assert run_cli("evaluate", trained, "--samples", 3) == 0
-    assert "metrics.json was not written: the run has been trained on since" in capsys.readouterr().err
+    assert "metrics.json was not written: the run was trained further in the meantime" in capsys.readouterr().err
     assert (trained / "metrics.json").read_bytes() == before
 
 

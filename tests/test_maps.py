@@ -485,7 +485,7 @@ def test_a_map_of_standardized_columns_looks_at_them_standardized():
         (lambda: TopographicMap(make_vae("gtm"), torch.rand(0, 4)), "expected at least one row, got none"),
         (lambda: TopographicMap(make_vae("gtm"), torch.rand(4)), r"shape \(N, D\), got \(4,\)"),
         (lambda: TopographicMap(make_vae("gtm"), [["a", "b"]]), "rows: expected numbers, got values of type <U1"),
-        (lambda: TopographicMap(make_vae("gtm"), torch.rand(5, 4), reach=-1), "not negative, and at least 1, got -1"),
+        (lambda: TopographicMap(make_vae("gtm"), torch.rand(5, 4), reach=-1), "at least 0 and at least 1, got -1"),
         (lambda: TopographicMap(make_vae("gtm"), torch.rand(5, 4), batch_size=0), "at least 1, got 3.0, 0"),
         (lambda: small().project(torch.rand(0, 4)), "expected at least one row, got none"),
         (lambda: small().landscape(["a"] * 4), r"one for each of the 5 rows, got shape \(4,\)"),

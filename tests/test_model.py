@@ -324,7 +324,7 @@ def test_gray_values_under_a_binary_likelihood_are_told_the_cure(form):
 def test_what_is_no_model_is_named(use, tmp_path):
     with pytest.raises(TypeError, match=r"model: .* got Linear without encode, latent_prior, decode; .*as_model"):
         USES[use](nn.Linear(2, 2), tmp_path)
-    with pytest.raises(TypeError, match="got Own, a class and no object"):
+    with pytest.raises(TypeError, match="got Own, which is a class, not an object"):
         USES[use](Own, tmp_path)
 
 

@@ -169,7 +169,10 @@ REFUSED = [
         ("--likelihood", "family:LooseDecoder"),
         "expected batch shape (1,) and event shape (64,), got (1, 64) and",
     ),
-    (("--encoder", "family:Residual", "--decoder", "family:Wide"), "setting num_blocks: expected a name that one part"),
+    (
+        ("--encoder", "family:Residual", "--decoder", "family:Wide"),
+        "setting num_blocks: expected a name that only one part",
+    ),
     (("--network", "res"), "--network: unknown network 'res'; choose from mlp, gated, conv"),
     (("--encoder", "mpl"), "--encoder: unknown network 'mpl'; choose from mlp, gated, conv"),
 ]

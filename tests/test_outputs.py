@@ -77,7 +77,7 @@ DEFAULTS = {"sample": "samples.npz", "embed": "embedding.npz", "score": "scores.
 
 
 @pytest.mark.parametrize("command", DEFAULTS)
-def test_a_file_that_nobody_named_stays(command, place, refused, done):
+def test_a_file_that_the_user_did_not_name_stays(command, place, refused, done):
     name = DEFAULTS[command]
     (place / name).write_text("precious")
     said = refused(command, "run")
@@ -86,7 +86,7 @@ def test_a_file_that_nobody_named_stays(command, place, refused, done):
     assert (place / name).read_bytes() != b"precious"
 
 
-def test_a_picture_that_nobody_named_stays(place, refused, done):
+def test_a_picture_that_the_user_did_not_name_stays(place, refused, done):
     (place / "m.png").write_bytes(b"precious")
     assert "--figure: 'm.png' exists, and is replaced only if you name it" in refused("map", "run", "--out", "m.csv")
     done("map", "run", "--out", "m.csv", "--figure", "m.png")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
+import anndata
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,6 +18,7 @@ import pytest
 from command_line import must_be_refused, must_succeed, run_cli, write_h5ad
 from priory.evaluation import Estimate
 from priory.workbench.data.parts import parts_of
+from priory.workbench.data.reading import readers
 from priory.workbench.jobs import gtm, part_metrics, vae
 from priory.workbench.runs.folder import MODEL
 from priory.workbench.settings.gtm import GTMRunSettings
@@ -137,7 +140,7 @@ def test_metrics_of_parts_agree_with_those_of_one_file(here, capsys):
         assert parts[name]["value"] == pytest.approx(one[name]["value"], abs=0.05), name
 
 
-def test_the_sample_of_parts_that_come_later_is_that_of_all_parts_at_once(here, monkeypatch):
+def test_parts_added_later_give_the_sample_of_all_parts_at_once(here, monkeypatch):
     monkeypatch.setattr(part_metrics, "SAMPLED_ROWS", 20)
     line = ("evaluate", here / "vae", "shards", "--samples", 4, "--out")
     Path("shards").mkdir()
@@ -150,7 +153,18 @@ def test_the_sample_of_parts_that_come_later_is_that_of_all_parts_at_once(here, 
     assert grown["evaluation"]["sampled_rows"] == 20
 
 
-def test_too_few_samples_and_rows_of_training_are_noted(here, capsys, monkeypatch):
+@pytest.mark.parametrize("kind", ["vae", "gtm"])
+def test_a_sample_is_no_measure_of_neighborhoods(here, capsys, monkeypatch, kind):
+    monkeypatch.setattr(part_metrics, "SAMPLED_ROWS", 40)
+    assert run_cli("evaluate", here / kind, here / "shards", "--out", "parts", *COMMANDS["evaluate"]) == 0
+    metrics = json.loads(Path("parts/metrics.json").read_text())
+    assert 20 < metrics["evaluation"]["sampled_rows"] < len(ROWS)
+    assert not {"trustworthiness", "pca_trustworthiness", "continuity"} & metrics.keys()
+    assert "topographic_error" in metrics
+    assert "note: trustworthiness and continuity are left out" in capsys.readouterr().err
+
+
+def test_too_few_samples_and_training_rows_are_noted(here, capsys, monkeypatch):
     data = {"source": str(here / "shards"), "labels": ("kind",)}
     settings = RunSettings.model_validate({"data": data, "model": {"hidden": (8,)}, "training": {"epochs": 1}})
     with vae.new_run(settings, Path("own")) as new:
@@ -158,12 +172,12 @@ def test_too_few_samples_and_rows_of_training_are_noted(here, capsys, monkeypatc
     monkeypatch.setattr(part_metrics, "median", lambda values: Estimate(1.5, 0.1))
     assert run_cli("evaluate", "own", "--out", "parts", "--samples", 4) == 0
     said = capsys.readouterr().err
-    assert "these are all rows of the run" in said
-    assert "half of the rows have at most 1.5 effective samples, at 4 a row" in said
+    assert "these metrics cover all rows of the run" in said
+    assert "half of the rows have at most 1.5 effective samples, at 4 samples a row" in said
     assert "(--samples 32)" in said
 
 
-def test_parts_that_are_there_are_not_done_again(here, capsys):
+def test_finished_parts_are_not_repeated(here, capsys):
     line = ("score", here / "vae", here / "shards" / "*.parquet", "--out", "parts", "--samples", 4)
     assert "4 of 4 parts, 90 rows" in must_succeed(capsys, *line)
     before = {file: file.stat().st_mtime_ns for file in Path("parts").glob("*.parquet")}
@@ -189,14 +203,26 @@ def test_a_part_that_fails_does_not_keep_the_others_from_being_written(here, cap
     capsys.readouterr()
     assert run_cli("score", here / "vae", "shards", "--out", "parts", "--samples", 4) == 1
     said = capsys.readouterr().err
-    assert "Error: 1 of 3 parts failed: part-1\npart-1: part-1.parquet: expected" in said
+    assert "Error: 1 of 3 parts failed\npart-1: part-1.parquet: expected" in said
     assert sorted(file.name for file in Path("parts").iterdir()) == ["part-0.parquet", "part-2.parquet", "parts.json"]
     part.to_parquet(shards / "part-1.parquet")
     assert "(2 were there)" in must_succeed(capsys, "score", here / "vae", "shards", "--out", "parts", "--samples", 4)
     pd.testing.assert_frame_equal(outputs("parts"), outputs("whole"))
 
 
-def test_rows_that_get_other_numbers_are_done_again(here, capsys):
+def test_one_cause_of_many_parts_is_printed_once(here, capsys):
+    Path("shards").mkdir()
+    for number in range(12):
+        frame(number, number + 1).rename(columns={"x1": "y"}).to_parquet(f"shards/part-{number:02}.parquet")
+    assert run_cli("embed", here / "vae", "shards", "--out", "parts") == 1
+    first, cause, cure = capsys.readouterr().err.splitlines()
+    assert first == "Error: 12 of 12 parts failed"
+    assert re.match(r"part-00, part-01, part-02.*: part-00\.parquet: expected the 3 columns", cause)
+    assert "part-11" not in cause
+    assert cure.startswith("correct or remove these parts")
+
+
+def test_parts_whose_row_numbers_change_are_repeated(here, capsys):
     shards = Path("shards")
     shards.mkdir()
     for number in (1, 2):
@@ -220,8 +246,12 @@ def test_rows_of_the_run_have_its_split(here):
         fitted.gtm.save(run.path / MODEL)
     assert run_cli("embed", "own", "--out", "one.parquet") == 0
     assert run_cli("embed", "own", "--out", "parts") == 0
-    assert outputs("parts").split.tolist() == pd.read_parquet("one.parquet").split.tolist()
-    assert set(outputs("parts").split) == {"train", "valid", "test"}
+    assert run_cli("embed", "own", "data/*.parquet", "--out", "pattern") == 0
+    assert run_cli("embed", "own", "data/*.parquet", "--out", "table.parquet") == 0
+    split = pd.read_parquet("one.parquet").split.tolist()
+    assert set(split) == {"train", "valid", "test"}
+    for found in (outputs("parts"), outputs("pattern"), pd.read_parquet("table.parquet")):
+        assert found.split.tolist() == split
 
 
 def test_empty_parts_are_left_out(here, capsys):
@@ -229,6 +259,35 @@ def test_empty_parts_are_left_out(here, capsys):
     frame(0, 0).to_parquet("shards/part-0.parquet")
     frame(0, 9).to_parquet("shards/part-1.parquet")
     assert "1 of 1 parts, 9 rows" in must_succeed(capsys, "embed", here / "vae", "shards", "--out", "parts")
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv", "h5ad"])
+def test_named_rows_keep_their_names_and_numbered_rows_are_counted_across_parts(here, ending):
+    for number in range(2):
+        part, path = frame(9 * number, 9 * number + 9), Path(f"part-{number}.{ending}")
+        part["cell"] = np.arange(9).astype(str)  # in each part again
+        if ending == "parquet":
+            part.set_index(part.cell.rename(None)).to_parquet(path)
+        elif ending == "csv":
+            part.to_csv(path)
+        else:
+            obs = part[["cell"]].set_index(part.cell.rename(None))
+            anndata.AnnData(part[NAMES].set_index(obs.index), obs=obs).write_h5ad(path)
+    line, options = ("embed", here / "vae", f"*.{ending}"), ("--drop", "kind", "--drop", "cell")
+    assert run_cli(*line, "--out", "counted", *(options if ending != "h5ad" else ())) == 0
+    assert outputs("counted").id.tolist() == [str(number) for number in range(18)]
+    assert run_cli(*line, "--out", "named", "--ids", "cell", *(options[:2] if ending != "h5ad" else ())) == 0
+    assert outputs("named").id.tolist() == [str(number) for number in range(9)] * 2
+
+
+def test_streamed_rows_are_numbered_across_parts(here, monkeypatch):
+    monkeypatch.setattr(readers, "available_memory", lambda: 1)
+    for command in ("score", "impute"):
+        for kind in ("vae", "gtm"):
+            options = ("--samples", 2) if command == "score" else ("--steps", 1)
+            out = f"{command}-{kind}"
+            assert run_cli(command, here / kind, here / "shards", "--out", out, *options) == 0
+            assert outputs(out).id.tolist() == [str(number) for number in range(len(ROWS))]
 
 
 @pytest.mark.parametrize("ending", ["npy", "csv", "h5ad"])
@@ -243,12 +302,10 @@ def test_parts_are_of_any_format_that_the_package_reads(here, ending):
             write_h5ad(path, rows, NAMES)
     assert run_cli("embed", here / "vae", f"*.{ending}", "--out", "parts") == 0
     found = outputs("parts")
-    numbers = [*range(25), *range(35)] if ending == "h5ad" else range(60)  # names of observations are their ids
-    assert found.id.tolist() == [str(number) for number in numbers] or ending == "h5ad"
-    assert len(found) == 60
+    assert found.id.tolist() == [str(number) for number in range(60)]
 
 
-def test_outputs_have_the_ending_that_is_asked_for(here):
+def test_outputs_have_the_requested_ending(here):
     assert run_cli("score", here / "vae", here / "shards", "--out", "parts/*.csv", "--samples", 2) == 0
     files = sorted(Path("parts").glob("*.csv"))
     assert [file.name for file in files] == [f"part-{i}.csv" for i in range(4)]
@@ -273,7 +330,7 @@ def test_folders_of_parts_stay_folders(here):
             ("score", "vae", "shards", "--out", "new", "--workers", 2, "--scheduler", "tcp://localhost:1"),
             "--workers, --scheduler: expected one of them",
         ),
-        (("score", "vae", "shards", "--out", "shards"), "expected another folder than that of the parts"),
+        (("score", "vae", "shards", "--out", "shards"), "expected a folder other than the folder of the parts"),
         (
             ("score", "vae", "shards", "--out", "vae"),
             "expected an empty or a new folder, or one with outputs of this job",
@@ -285,16 +342,18 @@ def test_folders_of_parts_stay_folders(here):
         (("score", "gtm", "shards", "--out", "parts", "--samples", 2), "expected outputs of the model of "),
         (("score", "vae", "shards", "--out", "parts"), "expected outputs with num_samples 512, got those with 2"),
         (("score", "vae", "moved/*.parquet", "--out", "parts", "--samples", 2), "got those of other files"),
+        (("evaluate", "vae", "shards", "--out", "new", "--replace"), "--replace: expected no DATA and no --out"),
+        (("evaluate", "vae", "all.parquet", "--replace"), "--replace: expected no DATA and no --out"),
         (("evaluate", "vae", "all.parquet", "--out", "parts"), "--out parts: expected DATA in parts"),
-        (("impute", "vae", "shards", "--out", "filled/*.h5ad"), "a copy of an .h5ad file would keep its gaps"),
-        (("map", "vae", "shards", "--out", "maps", "--figure", "map.png"), "--figure: expected no picture of DATA"),
+        (("impute", "vae", "shards", "--out", "filled/*.h5ad"), "a copy of an .h5ad file would keep its missing cells"),
+        (("map", "vae", "shards", "--out", "maps", "--figure", "map.png"), "--figure: there is no picture of DATA"),
         (
             ("score", "vae", "shards", "--out", "new", "--scheduler", "nofile"),
             "--scheduler: expected an address such as",
         ),
     ],
 )
-def test_what_does_not_fit_is_refused(place, capsys, monkeypatch, arguments, message):
+def test_invalid_requests_for_parts_are_refused(place, capsys, monkeypatch, arguments, message):
     monkeypatch.chdir(place)
     if not Path("parts").is_dir():
         assert run_cli("score", "vae", "shards", "--out", "parts", "--samples", 2) == 0
@@ -351,8 +410,12 @@ def test_a_worker_that_is_killed_loses_nothing(here):
         assert file.read_bytes() == (Path("shared") / file.name).read_bytes()
 
 
-@pytest.mark.slow
-def test_an_interruption_of_workers_is_said_in_one_line(here):
+@pytest.mark.slow  # starts processes
+@pytest.mark.parametrize(
+    ("end", "sign", "word", "code"),
+    [(os.killpg, signal.SIGINT, "interrupted", 130), (os.kill, signal.SIGTERM, "terminated", 143)],
+)
+def test_an_interruption_of_workers_prints_one_line(here, end, sign, word, code):
     pytest.importorskip("distributed")
     line = ["-m", "priory", "score", here / "vae", here / "shards", "--samples", "20000", "--workers", "2"]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
@@ -361,9 +424,11 @@ def test_an_interruption_of_workers_is_said_in_one_line(here):
         if list(Path("parts").glob("*.parquet")):
             break
         time.sleep(0.01)
-    os.killpg(job.pid, signal.SIGINT)  # as a terminal does
-    assert job.communicate(timeout=60)[0] == "interrupted; give the same command again: it does only what is missing\n"
-    assert job.returncode == 130
+    end(job.pid, sign)  # a terminal interrupts all processes
+    assert (
+        job.communicate(timeout=60)[0] == f"{word}; give the same command again: it writes only the missing outputs\n"
+    )
+    assert job.returncode == code
 
 
 def _kill_the_process_that_writes(folder: Path, parent: int) -> int:

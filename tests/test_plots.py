@@ -73,7 +73,7 @@ def test_contours_of_mixtures_enclose_the_stated_mass_of_independent_samples(sca
 
 def test_contours_need_no_sampler_and_stop_at_the_mass_in_the_window():
     points = torch.tensor([[-1.0, -1.0], [1.0, 1.0]])
-    with pytest.warns(UserWarning, match="sees 0.466 of the prior's mass"):  # erf(1 / sqrt(2))^2
+    with pytest.warns(UserWarning, match="has 0.466 of the prior's mass"):  # erf(1 / sqrt(2))^2
         axes = plots.plot_prior_contours(LogProbOnly(standard_normal()), points, levels=LEVELS, margin=0.0)
     expected = [math.log(0.7 / (2 * math.pi)), math.log(0.9 / (2 * math.pi))]
     np.testing.assert_allclose(thresholds(axes), expected, atol=0.02)
@@ -148,7 +148,7 @@ def test_contours_explain_what_they_cannot_draw(prior, points, options, message)
 
 def test_contours_refuse_a_window_without_the_prior():
     far = LogProbOnly(Independent(Normal(torch.full((2,), 50.0), 1.0), 1))
-    with pytest.warns(UserWarning, match="sees"), pytest.raises(ValueError, match="levels: the window holds"):
+    with pytest.warns(UserWarning, match="window has"), pytest.raises(ValueError, match="levels: the window holds"):
         plots.plot_prior_contours(far, torch.randn(50, 2))
 
 

@@ -541,7 +541,7 @@ def test_a_module_with_a_density_becomes_a_prior():
         (lambda: VampPrior.from_data(torch.rand(3, 2), 2, initialize="zeros"), "'data', 'mean' or 'uniform'"),
         (lambda: VampPrior.from_data(torch.rand(0, 2), 2), "expected training rows"),
         (lambda: FeatureRange(1.0, 0.0), "expected low < high"),
-        (lambda: FeatureRange(None, 1.0), "needs a lower one too"),
+        (lambda: FeatureRange(None, 1.0), "expected a lower bound"),
         (lambda: latent_grid(0), "expected positive numbers"),
         (lambda: GTMPrior(2, torch.zeros(3), mlp(1, [], 4)), r"nodes of shape \(K, C\)"),
         (lambda: GTMPrior(2, latent_grid(3), mlp(2, [4], 3))(), r"g\(nodes\) of shape \(9, 4\), got \(9, 3\)"),
@@ -550,7 +550,7 @@ def test_a_module_with_a_density_becomes_a_prior():
         (lambda: DensityPrior(FlowPrior.coupling(2)()), "pass the module that makes it"),
         (lambda: VampPrior(torch.zeros(3, 2, dtype=torch.long)), "expected floating point values"),
         (lambda: MixtureOfGaussians.from_latents(torch.zeros(9, 2), 4), "at least 4 distinct rows"),
-        (lambda: DensityPrior(Independent(Normal(torch.zeros(2).requires_grad_() + 1, 1.0), 1)), "no nn.Parameter"),
+        (lambda: DensityPrior(Independent(Normal(torch.zeros(2).requires_grad_() + 1, 1.0), 1)), "not an nn.Parameter"),
     ],
 )
 def test_bad_input_says_what_was_expected(make, message):

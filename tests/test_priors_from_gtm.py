@@ -220,7 +220,7 @@ def test_what_is_refused(gtm):
     with pytest.raises(ValueError, match=r"basis_weights_ of shape \(10, 5\), .*got \(10, 3\), 36 and 36"):
         GTMPrior.from_gtm(broken)
     other = Standardize(torch.zeros(4), torch.ones(4))
-    with pytest.raises(ValueError, match=r"preprocess: expected one for the 5 columns that the GTM was fitted to"):
+    with pytest.raises(ValueError, match=r"preprocess: expected a module for the 5 columns that the GTM was fitted to"):
         GTMVampPrior.from_gtm(gtm, preprocess=other)
 
 

@@ -113,7 +113,7 @@ class FixedGuide(nn.Module):
         super().__init__()
         self.slope = torch.linspace(-1, 1, num_components)
 
-    def log_responsibilities(self, features: Tensor) -> Tensor:
+    def log_responsibilities(self, features: Tensor, context: Tensor | None = None) -> Tensor:
         return torch.log_softmax(features[..., :1] * self.slope.to(features), -1)
 
 

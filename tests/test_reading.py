@@ -122,7 +122,7 @@ HEADERS = [
 
 @pytest.mark.parametrize("with_text", [False, True])
 @pytest.mark.parametrize(("header", "values"), [pytest.param(*rest, id=name) for name, *rest in HEADERS])
-def test_a_header_is_no_datum(header, values, with_text, load):
+def test_a_header_is_recognized(header, values, with_text, load):
     rows = with_kinds(values) if with_text else values.tolist()
     if with_text and header == [0, 1, 2, 3]:
         pytest.skip("with a name beside them, these numbers are a first row as well as names")
@@ -150,13 +150,13 @@ TABLES = {
 
 
 @pytest.mark.parametrize("table_of", TABLES.values(), ids=TABLES)
-def test_a_first_row_is_no_header(table_of):
+def test_a_first_row_of_data_is_recognized(table_of):
     for seed in range(100):
         first, *below = [list(map(str, row)) for row in table_of(np.random.default_rng(seed)).tolist()]
         assert holds_names(first, below, to_number) is False
 
 
-def test_a_first_row_with_text_is_no_header(load):
+def test_a_first_row_with_text_is_recognized(load):
     data = load(table(None, with_kinds()), labels=["x4"])
     np.testing.assert_allclose(data.x, VALUES, rtol=1e-6)
     assert data.labels["x4"].tolist() == KINDS
@@ -168,15 +168,15 @@ def test_gaps_in_a_first_row(load):
 
 
 @pytest.mark.parametrize("header", [[2019, 2020], [150.5, 30]])
-def test_a_line_that_may_be_both_is_asked_about(header, load):
+def test_an_ambiguous_first_line_is_refused(header, load):
     text = table(header, VALUES[:, :2].tolist())
-    with pytest.raises(ValueError, match=r"one that may be both \(.*\); say which it is: --header .*, --no-header"):
+    with pytest.raises(ValueError, match=r"one that may be both \(.*\); give --header for names, or --no-header"):
         load(text)
     assert load(text, header=True).x.shape == (12, 2)
     assert load(text, header=False).x.shape == (13, 2)
 
 
-def test_a_header_that_a_model_knows(load):
+def test_a_header_with_the_columns_of_a_model(load):
     one_row = "10,30,20\n7,1,40\n"
     assert load(one_row, known_columns=["10", "20", "30"]).columns == ("10", "30", "20")
     assert load("2019,2020\n1,2\n", known_columns=["x0", "x1"]).x.shape == (2, 2)
@@ -243,7 +243,7 @@ def test_encodings(encoding, load):
     assert next(iter(data.labels.values())).tolist() == [text.split("\n")[1][0], text.split("\n")[2][0]]
 
 
-def test_columns_of_the_same_name_are_said(load):
+def test_columns_of_the_same_name_are_noted(load):
     data = load("a,a,b,b,b\n1,2,3,4,5\n")
     assert data.columns == ("a", "a.1", "b", "b.1", "b.2")
     assert "columns of the same name renamed: 'a' (2 times; now a, a.1, ...), 'b' (3 times" in data.notes[1]
@@ -310,7 +310,7 @@ def test_the_cures_work(load):
         ({"missing": "?"}, r"missing: expected a list of names, got the text '\?'"),
     ],
 )
-def test_options_that_have_no_meaning(options, message, load):
+def test_invalid_text_options(options, message, load):
     with pytest.raises((ValueError, TypeError), match=f"{message}|Type-check error"):
         load("a,b\n1,2\n", **options)
 
@@ -377,7 +377,7 @@ def test_one_other_value_in_many_rows_is_no_constant(dtype, tmp_path):
         require_float32(data)
 
 
-def test_columns_that_float32_tells_apart_stay_small(tmp_path):
+def test_columns_that_float32_distinguishes_stay_float32(tmp_path):
     rng = np.random.default_rng(0)
     values = np.column_stack(
         [rng.normal(size=500), 20 + rng.random(500), np.tile([0.3, 0.1 + 0.2], 250), np.full(500, 0.1)]

@@ -152,7 +152,7 @@ def test_texts_that_are_no_unicode_are_written_all_the_same():
     assert b"a?b" in render_report(ReportContents("a\ud800b"))
 
 
-def test_nothing_is_asked_of_the_network():
+def test_the_page_uses_no_network():
     page = Page(render_report(ReportContents("t", map=a_map(), pictures=[Picture("t", "c", SVG)])))
     policy = page.all("meta")[1]["content"]
     assert policy.startswith("default-src 'none'; script-src 'sha256-")
@@ -182,7 +182,7 @@ def test_a_page_without_a_map_has_no_script():
         (math.nan, math.nan, ("nan", "nan")),
     ],
 )
-def test_a_number_has_the_digits_that_its_error_leaves(value, se, expected):
+def test_a_number_has_as_many_digits_as_its_error(value, se, expected):
     page = Page(render_report(ReportContents("t", metrics=[Metric("m", value, se, "r")])))
     cells = [text for (tag, _), text in zip(page.elements, page.texts, strict=True) if tag in ("td", "span")]
     found = cells[0], "".join(cells[1:-1]).replace("±\xa0", "").strip(), cells[-1].strip()
@@ -207,7 +207,7 @@ def test_odd_ranges_are_quantized(values):
     np.testing.assert_allclose(found, np.where(np.isfinite(values), values, np.nan), rtol=1e-12)
 
 
-def test_moments_are_those_of_numpy_whatever_holds_the_rows():
+def test_moments_of_every_matrix_type_equal_numpys():
     x = np.random.default_rng(0).poisson(0.7, (400, 12)).astype(np.float64) + 0.0
     for rows in (x, csr_matrix(x), torch.from_numpy(x), torch.from_numpy(x).bfloat16(), x.astype(np.uint8)):
         found = column_moments(a_map(400, 12, x=rows).x)
@@ -225,14 +225,14 @@ def test_moments_leave_missing_values_out():
     np.testing.assert_allclose(column_moments(sparse).mean, [4 / 3, 1.5])
 
 
-def test_numbers_at_the_end_of_what_is_a_number_do_no_harm():
+def test_moments_of_huge_numbers_are_finite():
     x = np.full((30, 6), -1e308)
     x[::2] = 1e308
     data = json.loads(Page(render_report(ReportContents("t", map=a_map(x=x)))).text(id="map-data"))
     assert data["columns"][0]["scale"] > 1e307
 
 
-def test_the_commonest_of_many_classes_are_told_apart():
+def test_the_most_frequent_of_many_classes_have_groups():
     values = np.repeat([f"k{i}" for i in range(20)] + [""], [*range(1, 21), 4])
     part = label_part("kind", values)
     own = [group for group in part["groups"] if group["own"]]
@@ -283,7 +283,7 @@ def test_gray_values_are_clipped_and_large_images_are_shrunk():
     assert (small[0, :25, 13:] == 255).all()
 
 
-def test_of_too_many_thumbnails_a_seeded_subset_is_kept_and_said():
+def test_too_many_thumbnails_become_a_noted_random_subset():
     x = np.random.default_rng(0).integers(0, 256, (2000, 64))
     contents = a_map(2000, 64, x=x, image_shape=(8, 8), nodes=None)
     data = map_data(contents, 150_000)
@@ -298,7 +298,7 @@ def test_of_too_many_thumbnails_a_seeded_subset_is_kept_and_said():
     np.testing.assert_array_equal(tile.ravel(), x[rows[i]])
 
 
-def test_of_too_many_columns_those_that_vary_most_are_kept_and_said():
+def test_too_many_columns_become_a_noted_subset_that_varies_most():
     contents = a_map(1000, 200)  # column i has the scale i + 1
     data = map_data(contents, 120_000)
     kept = [column["name"] for column in data["columns"]]
@@ -308,12 +308,12 @@ def test_of_too_many_columns_those_that_vary_most_are_kept_and_said():
     assert f"{len(kept)} of the 200 columns" in " ".join(data["notes"])
 
 
-def test_ids_that_do_not_fit_give_way_to_numbers_and_are_said():
+def test_ids_that_do_not_fit_become_numbers_with_a_note():
     ids = [np.random.default_rng(i).bytes(100).hex() for i in range(1000)]
     data = map_data(a_map(1000, ids=ids), 80_000)
     assert len(json_for_html(data)) <= 80_000
     assert unpacked(data["ids"]) == [str(i) for i in range(1000)]
-    assert "ids make the file too large" in data["notes"][0]
+    assert "ids are left out: they would make the file too large" in data["notes"][0]
 
 
 @pytest.mark.parametrize("bytes_left", [60_000, 80_000, 150_000, 400_000])
@@ -331,7 +331,7 @@ def test_whatever_does_not_fit_is_left_out(bytes_left, image_shape):
     assert len(data["labels"]) == 3 or any("label" in note for note in data["notes"])
 
 
-def test_of_too_many_rows_a_seeded_subset_is_drawn_and_said():
+def test_too_many_rows_become_a_noted_random_subset():
     contents = a_map(20_000)
     data = map_data(contents, 300_000)
     assert len(json_for_html(data)) <= 300_000
@@ -343,7 +343,7 @@ def test_of_too_many_rows_a_seeded_subset_is_drawn_and_said():
     assert f"{data['count']} of the 20000 rows are drawn" in data["notes"][0]
 
 
-def test_pictures_that_are_too_large_are_left_out_and_said():
+def test_pictures_that_are_too_large_are_left_out_with_a_note():
     large = Picture("large", "c", b"\x89PNG" + bytes(4_000_000))
     page = render_report(ReportContents("t", pictures=[large, Picture("small", "c", SVG)]))
     assert [image["alt"] for image in Page(page).all("img")] == ["small: c"]
@@ -427,5 +427,5 @@ def test_tables_failures_and_links_of_a_comparison():
     text = render_report(contents).decode()
     for shown in ("97.8 ± 0.4", "&lt;i&gt;vamp", "over seeds", "flow, seed 0: memory: &lt;none&gt;"):
         assert shown in text
-    with pytest.raises(ValueError, match="rows: expected 2 cells, as the header has, got"):
+    with pytest.raises(ValueError, match="rows: expected 2 cells, like the header, got"):
         Table("", ("a", "b"), [("only one",)])

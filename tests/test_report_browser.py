@@ -202,7 +202,7 @@ def test_missing_values_have_a_color_of_their_own_and_are_counted(of_table):
     assert of_table.color(places()[33]) == pytest.approx((0xD0, 0xD4, 0xD9), abs=3)
     smallest = np.nanargmin(of_table.contents.x[:, 4])
     assert of_table.color(places()[smallest]) == pytest.approx((0x00, 0x22, 0x4E), abs=3)
-    assert "1 row has none" in of_table.tab.locator("#legend").text_content()
+    assert "1 row has no value" in of_table.tab.locator("#legend").text_content()
 
 
 def test_a_class_can_be_hidden(of_images):
@@ -409,7 +409,7 @@ def test_without_webgl_it_is_drawn_all_the_same(browser, tmp_path):
         };""")
     tab.goto(path.as_uri())
     tab.wait_for_selector("html[data-ready]")
-    assert tab.locator("#map-state").text_content() == "This browser has no WebGL: the map is drawn slowly."
+    assert tab.locator("#map-state").text_content() == "This browser has no WebGL, so drawing the map is slow."
     assert tab.locator("#plot .scatterlayer path.point").count() == 60 + 9
     tab.close()
 

@@ -376,6 +376,7 @@ def test_other_things_are_refused(function, error, message) -> None:
         (polars.DataFrame({"a": [1], "kind": ["x"]}), r"got 'kind' \(.*\); .* frame.select\(polars.selectors.numeric"),
         (pd.Series([1.0, 2.0]), r"got \(2,\); .* a pandas Series s.to_frame\(\)"),
         (polars.Series([1.0, 2.0]), r"got \(2,\)"),
+        ("gone/*.parquet", r"expected a pattern that matches a .parquet file, got 'gone/\*.parquet', [^()]*$"),
         ("digits", r"expected a folder of .parquet files, got 'digits', .* priory.load_dataset\('digits'\)"),
         (
             anndata.AnnData(obs=pd.DataFrame(index=["a"]), var=pd.DataFrame(index=["b"])),

@@ -75,9 +75,8 @@ def test_a_page_of_a_vae_with_a_grid(told, capsys, tmp_path):
     assert all(len(metric.how_to_read) > 20 for metric in found.metrics)
     drawn, run = found.map, open_run("run")
     vae, rows = run.load_model(), run.load_dataset().all_rows()
+    shares = grid_oracle.shares(vae, rows.tensor())
     with torch.no_grad():
-        z = vae.encode(rows.tensor()).mean
-        shares = vae.latent_prior().responsibilities(z).double().numpy()
         contents = vae.decode(vae.latent_prior().components.mean).mean
     nodes = vae.prior.nodes.double().numpy()
     np.testing.assert_allclose(drawn.places, grid_oracle.places(shares, nodes), atol=1e-4)
@@ -142,7 +141,7 @@ def test_a_page_of_a_classical_gtm_with_missing_cells(told, capsys, tmp_path):
     assert (tmp_path / "run" / "report.html").stat().st_size < 5e6
 
 
-def test_the_page_says_how_many_epochs_there_were_and_which_was_the_best(told, capsys):
+def test_the_page_states_the_number_of_epochs_and_the_best_one(told, capsys):
     must_succeed(capsys, "fit", "cells.csv", *TINY, "--no-evaluate", "--out", "run", "--no-report")
     run = open_run("run")
     history = run.history.rows()
@@ -159,7 +158,7 @@ def test_the_page_says_how_many_epochs_there_were_and_which_was_the_best(told, c
     assert not {"command", "begun", "fitting took"} & dict(told[1].facts).keys()
 
 
-def test_of_very_many_rows_the_map_shows_some(told, capsys, monkeypatch):
+def test_the_map_shows_a_subset_of_very_many_rows(told, capsys, monkeypatch):
     monkeypatch.setattr(run_report, "MOST_ROWS", 30)
     must_succeed(capsys, "fit", "cells.csv", *TINY, "--no-evaluate", "--out", "run")
     (found,) = told
@@ -169,22 +168,22 @@ def test_of_very_many_rows_the_map_shows_some(told, capsys, monkeypatch):
     assert found.map.ids[-1] == "r79"
 
 
-def test_a_picture_of_some_pseudo_inputs_says_of_how_many():
+def test_a_picture_of_some_pseudo_inputs_states_their_number():
     look = Look((), (2, 2), lambda x: x, 0.0, 1.0)
     titles = [_draw_pseudo_inputs(torch.rand(number, 4), torch.nn.Module(), look).get_title() for number in (100, 120)]
     assert titles == ["Pseudo-inputs", "Pseudo-inputs: the first 100 of 120"]
 
 
-def test_of_many_rows_the_captions_say_which_are_shown(told, capsys, monkeypatch):
+def test_captions_state_which_of_many_rows_are_shown(told, capsys, monkeypatch):
     monkeypatch.setattr(run_report, "MOST_MAPPED", 30)
     monkeypatch.setattr(run_report, "MOST_JUDGED", 5)
     must_succeed(capsys, "fit", "cells.csv", *TINY, "--prior", "gtm", "--grid", "3x3", "--out", "run")
     captions = {picture.title: picture.caption for picture in told[0].pictures}
     assert "(means of q(z | x)) of the first 5 of the 8 test rows" in captions["The prior"]
-    assert "of 30 of the 80 rows" in captions["The first label over the map"]
+    assert "from 30 of the 80 rows" in captions["The first label over the map"]
 
 
-def test_every_metric_has_a_sentence_that_says_how_to_read_it():
+def test_every_metric_has_an_explanation():
     from priory.workbench.jobs.gtm import DESCRIPTIONS as OF_MAPS
     from priory.workbench.jobs.vae import DESCRIPTIONS
     from priory.workbench.report.metric_help import HOW_TO_READ
@@ -196,13 +195,13 @@ def test_a_folder_that_is_no_run_has_no_page(capsys, tmp_path):
     assert "expected a run folder" in must_be_refused(capsys, tmp_path, "report", "nowhere")
 
 
-def test_an_evaluation_with_other_numbers_says_that_the_page_has_those_of_before(capsys):
+def test_an_evaluation_with_other_numbers_notes_that_the_page_is_outdated(capsys):
     must_succeed(capsys, "fit", "cells.csv", *TINY, "--out", "run")
     assert run_cli("evaluate", "run", "--samples", 2) == 0
-    assert "report.html has the numbers of before" not in capsys.readouterr().err
+    assert "report.html still has the previous numbers" not in capsys.readouterr().err
     assert run_cli("evaluate", "run", "--samples", 3) == 0
     said = " ".join(capsys.readouterr().err.split())
-    assert "report.html has the numbers of before; write it again: priory report run" in said
+    assert "report.html still has the previous numbers; write it again: priory report run" in said
 
 
 @pytest.mark.slow
@@ -215,4 +214,4 @@ def test_a_far_test_row_is_left_out_of_pictures_and_page(prior, tmp_path):
     arguments = ("--prior", prior, *size, "--epochs", 1, "--no-evaluate", "--out", tmp_path / "run")
     assert run_cli("fit", tmp_path / "far.npz", *arguments) == 0
     assert (tmp_path / "run" / "figures" / "components.png").exists()
-    assert "outside of the data for a place on the map: 1." in (tmp_path / "run" / "report.html").read_text()
+    assert "Rows too far from the data to have a place on the map: 1." in (tmp_path / "run" / "report.html").read_text()

@@ -356,7 +356,7 @@ def test_numbers_of_another_model_are_refused_by_their_names(other, message, tmp
     [
         (lambda vae: setattr(vae, "preprocess", Residual(D, D)), r"model\.preprocess is a Residual"),
         (lambda vae: setattr(vae, "prior", FlowPrior(import_zuko().flows.NSF(L))), r"model\.prior\.flow is a NSF"),
-        (lambda vae: vae.decoder.network.append(nn.GRU(D, D)), r"model\.decoder\.network\.3 is no torch\.nn\.GRU"),
+        (lambda vae: vae.decoder.network.append(nn.GRU(D, D)), r"model\.decoder\.network\.3 is not a torch\.nn\.GRU"),
         (
             lambda vae: setattr(vae, "preprocess", nn.ParameterDict({"a": torch.rand(2)})),
             r"the model lacks preprocess\.a",
@@ -403,7 +403,7 @@ DAMAGES = {
     ),
     "an unknown argument": (
         lambda folder: edited(folder, model={"class": "torch.nn.Linear", "arguments": {"width": 3}}),
-        r"model is no torch\.nn\.Linear that can be built: .*'width'",
+        r"model is not a torch\.nn\.Linear that can be built: .*'width'",
     ),
     "another model": (
         lambda folder: edited(folder, model={"class": "priory.NormalEncoder", "arguments": {"network": LINEAR}}),
@@ -436,7 +436,7 @@ def test_a_damaged_folder_gets_one_clear_line(name, tmp_path):
 
 def test_a_folder_with_other_files_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match=r"notes\.txt; give another one, or replace=True"):
+    with pytest.raises(FileExistsError, match=r"notes\.txt; give another folder, or replace=True"):
         priory.save(vae_of(), tmp_path)
     assert os.listdir(tmp_path) == ["notes.txt"]
     model = vae_of()

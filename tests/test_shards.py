@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from priory.workbench.data.shards import is_pattern, shards_of
+from priory.workbench.data.shards import is_pattern, same_files, shards_of
 
 
 def test_files_of_a_pattern_come_in_the_order_of_their_names(tmp_path):
@@ -26,7 +26,7 @@ def test_a_file_whose_name_has_a_bracket_is_no_pattern(tmp_path):
 @pytest.mark.parametrize(
     ("pattern", "error", "message"),
     [
-        ("*.h5ad", FileNotFoundError, "expected a pattern that fits at least one file, got "),
+        ("*.h5ad", FileNotFoundError, "expected a pattern that matches at least one file, got "),
         ("*", ValueError, "expected files of one format, got the endings .csv, .npy"),
     ],
 )
@@ -35,3 +35,12 @@ def test_patterns_without_files_or_with_several_formats_are_refused(tmp_path, pa
         (tmp_path / name).touch()
     with pytest.raises(error, match=re.escape(message)):
         shards_of(tmp_path / pattern)
+
+
+def test_the_same_files_have_several_names(tmp_path):
+    for name in ("a.parquet", "b.parquet"):
+        (tmp_path / name).touch()
+    names = (tmp_path, tmp_path / "*.parquet", f"{tmp_path}/[ab]*", tmp_path / ".." / tmp_path.name / "**/*.parquet")
+    assert all(same_files(name, other) for name in names for other in names)
+    assert same_files("digits", "digits")
+    assert not any(same_files(tmp_path, other) for other in (tmp_path / "a*", "digits", tmp_path / "gone*"))

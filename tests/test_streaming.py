@@ -147,7 +147,7 @@ def test_rows_are_streamed_if_they_would_take_half_of_the_free_memory(tmp_path, 
         assert load_dataset(path).streamed == is_streamed
 
 
-def test_text_that_does_not_fit_into_memory_is_told_how_to_become_parquet(tmp_path, monkeypatch) -> None:
+def test_text_larger_than_memory_is_refused_with_a_command_for_parquet(tmp_path, monkeypatch) -> None:
     (tmp_path / "t.csv").write_text("a,b\n1,2\n")
     monkeypatch.setattr(memory, "available_memory", lambda: 1)
     with pytest.raises(memory.NotEnoughMemoryError, match=r"t\.csv: .* convert it to Parquet.*write_dataset"):
@@ -240,7 +240,7 @@ def test_a_matrix_of_another_shape_than_its_obs_is_named(tmp_path, form, place) 
     with h5py.File(path, "w") if form == "h5ad" else nullcontext(zarr.open_group(path, mode="w")) as store:
         for name, part in {"obs": data.obs, "var": data.var, place: REALS[:7]}.items():
             anndata.io.write_elem(store, name, part)
-    message = rf"^cells\.{form}: expected a matrix of 300 rows x 4 columns, as its obs and var are, got one of 7 x 4"
+    message = rf"^cells\.{form}: expected a matrix of 300 rows x 4 columns, like obs and var, got one of 7 x 4"
     with pytest.raises(ValueError, match=message):
         load_dataset(path, stream="yes")
 
@@ -292,6 +292,20 @@ def test_shards_with_other_columns_are_refused_in_memory_too(change, tmp_path) -
     rewritten(change)(shards(tmp_path / "shards", REALS) / "2.parquet")  # type: ignore[operator]
     with pytest.raises(ValueError, match=r"2\.parquet: expected the columns of 0\.parquet"):
         load_dataset(tmp_path / "shards", stream="no")
+
+
+@pytest.mark.parametrize("stream", ["yes", "no"])
+@pytest.mark.parametrize("damaged", ["0.parquet", "2.parquet"])
+def test_column_names_that_are_not_utf8_are_refused_with_the_name_of_the_source(damaged, stream, tmp_path) -> None:
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    for number in range(3):
+        table = pyarrow.table({"length": [1.0, 2.0], "width": [3.0, 4.0]})
+        parquet.write_table(table, folder / f"{number}.parquet", store_schema=False)
+    content = (folder / damaged).read_bytes()
+    (folder / damaged).write_bytes(content.replace(b"length", b"lengt\xc4"))
+    with pytest.raises(ValueError, match=r"shards: expected a complete parquet file, got a damaged file .*utf-8"):
+        load_dataset(folder, stream=stream)
 
 
 def test_a_pattern_is_named_with_its_folder(tmp_path) -> None:
@@ -376,7 +390,7 @@ def test_exemplars_are_refused_for_rows_in_files(tmp_path, capsys) -> None:
     assert "expected rows in memory" in must_be_refused(capsys, tmp_path, *source)
 
 
-def test_a_comparison_has_the_option_that_the_refusal_of_exemplars_names(tmp_path, capsys) -> None:
+def test_compare_accepts_the_option_named_in_the_error_about_exemplars(tmp_path, capsys) -> None:
     source = ("compare", shards(tmp_path / "shards", REALS), "--stream", "yes", "--no-report")
     assert run_cli(*source, "--priors", "exemplar", "--seeds", 1, "--epochs", 1, "--out", tmp_path / "compared") == 1
     assert "choose another prior, or --stream no" in capsys.readouterr().err

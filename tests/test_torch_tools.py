@@ -276,8 +276,9 @@ def test_onnx_gives_the_same_numbers(prior, kind, tmp_path):
     check_onnx(kind(vae), x, tmp_path / "model.onnx")
 
 
+@pytest.mark.slow
 @ignore_warnings_of_onnx
-@pytest.mark.parametrize("prior", slow_but(GRIDS, {"gtm-vamp"}))
+@pytest.mark.parametrize("prior", GRIDS)
 def test_onnx_gives_the_same_map(prior, tmp_path):
     vae, x = small_vae(prior)
     check_onnx(Placer(vae), x, tmp_path / "model.onnx")

@@ -91,7 +91,7 @@ def test_samples_have_the_shape_asked_for(shape):
 
 
 def test_latent_dimensions_must_agree():
-    with pytest.raises(ValueError, match="expected 2 latent dimensions, those of the encoder, got 3"):
+    with pytest.raises(ValueError, match="expected 2 latent dimensions, as the encoder has, got 3"):
         VAE(NormalEncoder(mlp(6, [], 4)), BernoulliDecoder(mlp(2, [], 6)), StandardNormal(3))
 
 

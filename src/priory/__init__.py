@@ -7,7 +7,8 @@ the command line must handle Ctrl-C meanwhile.
 from priory._support.lazy import importer, modules_of_names
 
 _MODULES = modules_of_names(__file__)
-# `from priory import *` gives the names that need torch alone; these rooms need the extra `all`, or are for tests.
+# `from priory import *` gives the names that need torch alone. It leaves out the packages that need the extra `all`,
+# and the ones for tests.
 _LEFT_OUT = ("priory._", "priory.gtm", "priory.maps", "priory.testing", "priory.training", "priory.workbench")
 
 __all__ = [name for name, module in _MODULES.items() if not module.startswith(_LEFT_OUT)]

@@ -10,7 +10,7 @@ try:
 except SystemExit as end:
     if end.code != INTERRUPTED:
         raise
-    # If a Ctrl-C met code that a library ran by exec, Python would now die of SIGINT instead of exiting with the code.
+    # If Ctrl-C interrupted code that a library ran by exec, Python would end by SIGINT instead of with this exit code.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(INTERRUPTED)

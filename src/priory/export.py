@@ -1,7 +1,7 @@
-"""Modules for `torch.export` and ONNX: from tensors to tensors, for any number of rows.
+"""Modules for `torch.export` and ONNX that map tensors to tensors, for any number of rows.
 
-A model answers with distributions, which a program cannot return. These modules give the numbers, in evaluation mode.
-Make them of a trained model: they evaluate p(z) once, so that no program encodes pseudo-inputs again.
+A model returns distributions, which an exported program cannot return. These modules return numbers, in evaluation
+mode. Make them from a trained model: they evaluate p(z) once, so the program does not encode the pseudo-inputs again.
 """
 
 import math
@@ -18,7 +18,7 @@ from priory.density.exported import is_exporting
 from priory.distributions.chain import Chain, center_of, scale_of, top_level
 from priory.distributions.mixture import Mixture
 from priory.distributions.normal import is_diagonal_normal
-from priory.maps.model_surface import grid_prior_of
+from priory.maps.model_surface import grid_prior_of, node_scores
 from priory.maps.places import REACH, mean_of_near, within_reach
 from priory.model import (
     LatentVariableModel,
@@ -33,7 +33,7 @@ from priory.priors import DensityPrior, HierarchicalPrior
 
 
 def _require_exportable(model: LatentVariableModel) -> Any:
-    """Return a model of any number of rows, or raise an error."""
+    """Return the model if it takes any number of rows; raise an error otherwise."""
     context = context_of(require_model(model))
     if context is not None and context.ndim > 1:
         raise ValueError(
@@ -44,7 +44,7 @@ def _require_exportable(model: LatentVariableModel) -> Any:
 
 
 class _WithPrior(nn.Module):
-    """A model, and its p(z), of a mixture in buffers."""
+    """A model and its p(z); if p(z) is a mixture, its parameters are buffers."""
 
     def __init__(self, model: LatentVariableModel) -> None:
         super().__init__()
@@ -58,17 +58,17 @@ class _WithPrior(nn.Module):
 
 
 def _in_buffers(p_z: Distribution) -> Any:
-    """A module that gives a mixture, or a chain with one at its top; other distributions as they are."""
+    """Return a module that returns a mixture, or a chain with a mixture at its top; other distributions unchanged."""
     if isinstance(p_z, Chain) and isinstance(p_z.first, Mixture):
         return HierarchicalPrior(DensityPrior(p_z.first), p_z.conditional)
     return DensityPrior(p_z) if isinstance(p_z, Mixture) else p_z
 
 
 class Encoding(nn.Module):
-    """x -> the mean and the standard deviation of q(z | x), (N, L) each; of a `Chain`, of each level at its center.
+    """x -> mean and standard deviation of q(z | x), (N, L) each; for a `Chain`, those of each level (`center_of`).
 
     Args:
-        model: answers `encode`, `latent_prior` and `decode`, as a `VAE` does.
+        model: has the methods `encode`, `latent_prior` and `decode`, as a `VAE` has.
 
     >>> from priory import VAE, BernoulliDecoder, NormalEncoder, StandardNormal, mlp
     >>> vae = VAE(NormalEncoder(mlp(6, [8], 4)), BernoulliDecoder(mlp(2, [8], 6)), StandardNormal(2))
@@ -92,7 +92,7 @@ class LatentDensity(_WithPrior):
     """z -> log p(z) in nats, (N,).
 
     Args:
-        model: answers `encode`, `latent_prior` and `decode`, as a `VAE` does.
+        model: has the methods `encode`, `latent_prior` and `decode`, as a `VAE` has.
 
     >>> from priory import VAE, BernoulliDecoder, NormalEncoder, StandardNormal, mlp
     >>> vae = VAE(NormalEncoder(mlp(6, [8], 4)), BernoulliDecoder(mlp(2, [8], 6)), StandardNormal(2))
@@ -106,21 +106,21 @@ class LatentDensity(_WithPrior):
 
 
 class Scorer(_WithPrior):
-    """x -> an estimate of log p(x) in nats, (N,): the importance-weighted bound with the same noise for all rows.
+    """x -> an estimate of log p(x) in nats, (N,): the importance-weighted bound, with the same noise for all rows.
 
         log p(x) >= E [log 1/S sum_s p(z_s) p(x|z_s) / q(z_s|x)],    z_s = loc(x) + scale(x) noise_s
 
     A row has the same score in every batch and at every call. `priory.log_likelihood` is more precise.
 
     Args:
-        model: answers `encode`, `latent_prior` and `decode`, as a `VAE` does; q(z|x) is a diagonal normal.
-        num_samples: S; numbers of x for all of a batch's rows and all samples are in memory at once.
+        model: has the methods `encode`, `latent_prior` and `decode`, as a `VAE` has; q(z|x) is a diagonal normal.
+        num_samples: S. The decoder's output for a whole batch and all S samples is in memory at once.
 
     Attributes:
         noise: a buffer with standard normal draws, (S, L).
 
     Raises:
-        TypeError: q(z|x) is no diagonal normal (when called).
+        TypeError: q(z|x) is not a diagonal normal (raised by `forward`).
 
     Reference: Burda, Grosse & Salakhutdinov 2016, arXiv:1509.00519, eq. 8.
 
@@ -152,13 +152,14 @@ class Scorer(_WithPrior):
 
 
 class Placer(_WithPrior):
-    """x -> the place of each row on the map, (N, C), as `TopographicMap(model, x).places.place` has it.
+    """x -> the position of each row on the map, (N, C), equal to `TopographicMap(model, x).places.place`.
 
-    A row has the responsibilities p(k | z) at z = E[z | x]; its place is the mean over the nodes near the likeliest.
+    The position is the mean of the nodes near the likeliest one, weighted by the map's responsibilities at
+    z = E[z | x].
 
     Args:
         model: a model whose attribute `prior` has a grid.
-        reach: how far from the likeliest node others count, in steps of the grid; infinity gives E[u | x].
+        reach: only nodes within this distance of the likeliest node count, in grid steps; infinity gives E[u | x].
 
     Raises:
         ValueError: the prior has no grid.
@@ -190,15 +191,16 @@ class Placer(_WithPrior):
         with evaluation_mode(self.model), unvalidated():
             p_z: Any = top_level(self.latent_prior())
             z = center_of(posterior_of(self.model, x))[..., : p_z.event_shape[0]]
-            share = torch.softmax(p_z.component_log_prob(z).double(), -1)
+            scores = node_scores(self.model, p_z, z, x)
+            share = torch.softmax(scores, -1)
             return mean_of_near(share, self.near[share.argmax(-1)], self.nodes).to(z.dtype)
 
 
 @contextmanager
 def unvalidated() -> Iterator[None]:
-    """Switch torch's checks of parameters and values off inside the block: they read numbers that a program lacks.
+    """Switch off torch's checks of parameters and values inside the block: they read numbers, which a graph lacks.
 
-    They stay off after `torch.export`, as they do after the first `torch.compile`, which needs them off from then on.
+    The checks stay off after `torch.export`, as after the first `torch.compile`, which needs them off from then on.
 
     >>> with unvalidated():
     ...     torch.distributions.Bernoulli(2.0)

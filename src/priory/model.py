@@ -1,7 +1,7 @@
-"""The three questions that a latent-variable model answers, and the functions that ask them.
+"""The three methods of a latent-variable model, and the functions that call them.
 
-Objectives, training, evaluation and maps ask nothing else, so they work with `VAE`, with anybody's module, and with
-functions that `as_model` makes a module of.
+Objectives, training, evaluation and maps use only these methods. So they work with `VAE`, with any other module that
+has them, and with a model that `as_model` makes from functions.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,13 +24,13 @@ AS_MODEL = "make one of functions with priory.as_model(encode=..., decode=..., p
 class LatentVariableModel(Protocol):
     """p(x, z) = p(z) p(x | z) with an approximate posterior q(z | x).
 
-    Two more attributes are optional. `covariates(x) -> dict[str, Tensor]` gives what p(x | z) conditions on beside z,
-    such as the library size of a cell; its entries are passed to `decode` as keywords. `prior`, the module behind
-    `latent_prior`, is asked for its grid (maps) or its guide (`guided_elbo`).
+    Two more attributes are optional. `covariates(x) -> dict[str, Tensor]` returns what p(x | z) conditions on besides
+    z, such as the library size of a cell; its entries are passed to `decode` as keywords. `prior` is the module behind
+    `latent_prior`; maps use its grid, and `guided_elbo` uses its guide.
 
-    `fit`, `save` and `refit` need a `torch.nn.Module`. They switch its modes; batch norm and dropout are off in every
-    evaluation, and while the library's priors encode pseudo-inputs. A mixture of posteriors that is written by hand
-    should do this with `evaluation_mode`.
+    `fit`, `save` and `refit` need a `torch.nn.Module`, because they switch between training and evaluation mode. Batch
+    norm and dropout are off in every evaluation, and while the library's priors encode pseudo-inputs. If you write a
+    mixture of posteriors by hand, switch them off with `evaluation_mode`.
 
     >>> from priory import BernoulliDecoder, NormalEncoder, StandardNormal, VAE, mlp
     >>> vae = VAE(NormalEncoder(mlp(6, [8], 4)), BernoulliDecoder(mlp(2, [8], 6)), StandardNormal(2))
@@ -50,11 +50,11 @@ class LatentVariableModel(Protocol):
 
 @runtime_checkable
 class ConditionalModel(Protocol):
-    """p(x, z | c) with q(z | x, c): a model that is a `LatentVariableModel` once the context c of the rows is given.
+    """p(x, z | c) with q(z | x, c): a `LatentVariableModel` once the context c of the rows is given.
 
-    `fit`, `evaluate` and `log_likelihood` give it the context of each batch, if the rows have one
-    (`priory.rows.RowsWithContext`). The result has the attribute `context`, and its `latent_prior` gives p(z | c) with
-    batch shape () or (B,).
+    `fit`, `evaluate` and `log_likelihood` pass it the context of each batch, if the rows have one
+    (`priory.rows.RowsWithContext`). The result has the attribute `context`, and its `latent_prior` returns p(z | c)
+    with batch shape () or (B,).
 
     >>> from priory import ConditionalDecoder, ConditionalEncoder, ConditionalVAE, StandardNormal
     >>> from priory import BernoulliDecoder, NormalEncoder, mlp
@@ -65,17 +65,17 @@ class ConditionalModel(Protocol):
     """
 
     def given(self, context: Float[Tensor, "*batch context"]) -> LatentVariableModel:
-        """Return the model of rows with this context, (B, C), or of any number of rows with one context, (C,)."""
+        """Return the model for rows with this context, (B, C), or for any number of rows with one context, (C,)."""
 
 
 AnyModel: TypeAlias = LatentVariableModel | ConditionalModel
 
 
 def given(model: Any, context: Tensor | None) -> Any:
-    """Return the model given the context of some rows; as it is, without a context.
+    """Return the model given the context of some rows; without a context, return the model unchanged.
 
     Raises:
-        TypeError: the model needs a context and there is none, or it takes none.
+        TypeError: the model needs a context and got none, or takes no context and got one.
     """
     if context is not None and isinstance(model, ConditionalModel):
         return model.given(cast_like(context, model))
@@ -95,18 +95,18 @@ def given(model: Any, context: Tensor | None) -> Any:
 def require_model(model: Any, argument: str = "model", *, conditional: bool = False) -> Any:
     """Return the model, or raise a TypeError that names the methods that it lacks.
 
-    With `conditional`, a `ConditionalModel` is one too.
+    With `conditional`, a `ConditionalModel` is accepted too.
     """
     if isinstance(model, ConditionalModel) and not isinstance(model, type):
         if conditional:
             return model
         raise TypeError(
             f"{argument}: expected a model of rows without a context, got {type(model).__name__}, which conditions on "
-            "one; give model.given(context), of one context"
+            "one; give model.given(context), with one context"
         )
     missing = [name for name in QUESTIONS if not callable(getattr(model, name, None))]
     if missing or isinstance(model, type):
-        lacks = f" without {', '.join(missing)}" if missing else ", a class and no object"
+        lacks = f" without {', '.join(missing)}" if missing else ", which is a class, not an object"
         raise TypeError(
             f"{argument}: expected a model with the methods encode(x), latent_prior() and decode(z), got "
             f"{model.__name__ if isinstance(model, type) else type(model).__name__}{lacks}; add them, or {AS_MODEL}"
@@ -118,18 +118,18 @@ def posterior_of(model: LatentVariableModel, x: Float[Tensor, "*batch input"]) -
     """Return q(z | x).
 
     Raises:
-        TypeError: x is no tensor, or `encode` returned no distribution.
-        ValueError: it is no distribution over vectors.
+        TypeError: x is not a tensor, or `encode` did not return a distribution.
+        ValueError: the distribution is not over vectors.
     """
     require_tensor("x", x)
     return require_posterior("encode", model.encode(x))
 
 
 def require_posterior(method: str, q: Any) -> Distribution:
-    """Return q(z | x), or raise an error that names the method that returned something else, and the cure."""
+    """Return q(z | x); raise an error that names the method if it returned anything else."""
     if not isinstance(q, Distribution):
         raise TypeError(
-            f"{method}: expected a distribution q(z|x), got {_named(q)}; of a mean and a log-variance it is "
+            f"{method}: expected a distribution q(z|x), got {_named(q)}; for a mean and a log-variance, return "
             "priory.diagonal_normal(mean, torch.exp(0.5 * log_variance))"
         )
     _require_vectors(method, q, "q")
@@ -140,9 +140,9 @@ def latent_prior_of(model: LatentVariableModel) -> Distribution:
     """Return p(z).
 
     Raises:
-        TypeError: `latent_prior` returned no distribution, or the model needs a context first.
-        ValueError: it is no distribution over vectors, or it has other batch dimensions than the context of a model
-            that is given one.
+        TypeError: `latent_prior` did not return a distribution, or the model needs a context first.
+        ValueError: the distribution is not over vectors, or its batch shape does not match the context that the model
+            was given.
     """
     if isinstance(model, ConditionalModel):
         require_model(model)
@@ -159,7 +159,7 @@ def latent_prior_of(model: LatentVariableModel) -> Distribution:
 
 
 def context_of(model: Any) -> Tensor | None:
-    """Return the context that a model was given; None for others."""
+    """Return the context that a model was given; None for models without one."""
     return getattr(model, "context", None)
 
 
@@ -169,13 +169,13 @@ def likelihood_of(
     """Return p(x | z), with the covariates of `x` if it is given.
 
     Raises:
-        TypeError: `decode` returned no distribution.
-        ValueError: its batch shape is not that of z, or its event shape is not that of a row of x.
+        TypeError: `decode` did not return a distribution.
+        ValueError: its batch shape differs from that of z, or its event shape from that of a row of x.
     """
     p_x = model.decode(z, **({} if x is None else covariates_of(model, x)))
     if not isinstance(p_x, Distribution):
         raise TypeError(
-            f"decode: expected a distribution p(x|z), got {_named(p_x)}; of logits of binary columns it is "
+            f"decode: expected a distribution p(x|z), got {_named(p_x)}; for logits of binary columns, return "
             "torch.distributions.Independent(torch.distributions.Bernoulli(logits=logits), 1)"
         )
     batch, event = p_x.batch_shape, p_x.event_shape
@@ -197,7 +197,7 @@ def log_prob_of_rows(p_x: Distribution, x: Tensor) -> Float[Tensor, "*batch"]:
     """Return log p(x | z), in nats.
 
     Raises:
-        ValueError: rows have finite values outside of the support of p(x | z).
+        ValueError: rows have finite values outside the support of p(x | z).
     """
     try:
         return p_x.log_prob(x)
@@ -216,7 +216,7 @@ def log_prob_of_rows(p_x: Distribution, x: Tensor) -> Float[Tensor, "*batch"]:
 
 
 def covariates_of(model: Any, x: Tensor) -> dict[str, Any]:
-    """Return what p(x | z) conditions on beside z; most models have nothing."""
+    """Return what p(x | z) conditions on besides z; nothing for most models."""
     covariates: Callable[[Tensor], dict[str, Any]] | None = getattr(model, "covariates", None)
     return {} if covariates is None else covariates(x)
 
@@ -229,18 +229,18 @@ def as_model(
     covariates: Callable[[Tensor], dict[str, Any]] | None = None,
     modules: Sequence[nn.Module] = (),
 ) -> "ComposedModel":
-    """Make a `LatentVariableModel` of functions.
+    """Make a `LatentVariableModel` from functions.
 
     Args:
         encode: from x (*batch, *input) to q(z | x).
         decode: from z (*batch, L) to p(x | z).
-        prior: a module that gives p(z) when it is called with `encode`, such as any prior of this package; or p(z).
-        covariates: from x to keywords of `decode`.
-        modules: modules that the functions use and `fit` should train. They are found without this argument if the
-            functions are modules or methods of modules.
+        prior: p(z), or a module that returns p(z) when it is called with `encode`, such as any prior of this package.
+        covariates: from x to keyword arguments of `decode`.
+        modules: modules that the functions use and `fit` should train. If the functions are modules or methods of
+            modules, these are found without this argument.
 
     Raises:
-        TypeError: an argument cannot be called, or the prior is neither a module nor a distribution.
+        TypeError: an argument is not callable, or the prior is neither a module nor a distribution.
 
     >>> from priory import StandardNormal, diagonal_normal, evaluate
     >>> encoder, decoder = nn.Linear(6, 4), nn.Linear(2, 6)
@@ -263,7 +263,7 @@ def as_model(
 
 
 class ComposedModel(nn.Module):
-    """The model that `as_model` makes. Its own parameters are those of the modules that its functions belong to."""
+    """The model that `as_model` makes. Its parameters are those of the modules behind its functions."""
 
     def __init__(
         self,
@@ -278,7 +278,7 @@ class ComposedModel(nn.Module):
         known = dict.fromkeys([*owners, *modules, *([prior] if isinstance(prior, nn.Module) else [])])
         inside = {child for module in known for child in module.modules() if child is not module}
         self.parts = nn.ModuleList(module for module in known if module not in inside)
-        # `__dict__`, because nn.Module would register what is in `parts` a second time
+        # Set in `__dict__`, because nn.Module would register the modules in `parts` a second time.
         functions = {"encode": encode, "decode": decode} | ({} if covariates is None else {"covariates": covariates})
         self.__dict__.update(functions, prior=prior)
 
@@ -287,11 +287,11 @@ class ComposedModel(nn.Module):
     prior: nn.Module | Distribution
 
     def constructor_arguments(self) -> dict[str, Any]:
-        """Return the arguments of the constructor that are no attributes, for `priory.save`."""
+        """Return the constructor arguments that are not attributes, for `priory.save`."""
         return {"covariates": self.__dict__.get("covariates"), "modules": tuple(self.parts)}
 
     def latent_prior(self) -> Distribution:
-        """p(z), evaluated once, in evaluation mode: a prior cannot switch the mode of modules behind a function."""
+        """Evaluate p(z) once, in evaluation mode: a prior cannot switch the mode of the modules behind a function."""
         if isinstance(self.prior, Distribution):
             return self.prior
         with evaluation_mode(self):
@@ -299,21 +299,21 @@ class ComposedModel(nn.Module):
 
 
 def owner(function: object) -> nn.Module | None:
-    """Return the module that a function is or is a method of; None for other functions."""
+    """Return the function itself if it is a module, or the module that it is a method of; None for other functions."""
     module = function if isinstance(function, nn.Module) else getattr(function, "__self__", None)
     return module if isinstance(module, nn.Module) else None
 
 
 @torch.no_grad()
 def sample(model: LatentVariableModel, sample_shape: int | Sequence[int] = (), *, mean: bool = False) -> Tensor:
-    """Draw x from p(z) p(x|z); with `mean`, return E[x|z] instead of a draw, as figures of papers do.
+    """Draw x from p(z) p(x|z). With `mean`, return E[x|z] instead of a draw of x, as figures in papers do.
 
-    A model that was given a context (B, C) draws for each of the B contexts.
+    If the model was given contexts (B, C), draw for each of the B contexts.
     """
     shape = (sample_shape,) if isinstance(sample_shape, int) else tuple(sample_shape)
     with evaluation_mode(model):
         p_z, context = latent_prior_of(model), context_of(model)
-        if context is not None and not p_z.batch_shape:  # the same p(z) for all contexts
+        if context is not None and not p_z.batch_shape:  # all contexts have the same p(z)
             shape = (*shape, *context.shape[:-1])
         p_x = likelihood_of(model, p_z.sample(torch.Size(shape)))
     return p_x.mean if mean else p_x.sample()
@@ -321,13 +321,13 @@ def sample(model: LatentVariableModel, sample_shape: int | Sequence[int] = (), *
 
 @torch.no_grad()
 def reconstruct(model: LatentVariableModel, x: Float[Tensor, "*batch input"]) -> Float[Tensor, "*batch input"]:
-    """E[x | z] at z = E[z | x], or at the center of a `Chain`."""
+    """Return E[x | z] at z = E[z | x]; if q(z | x) is a `Chain`, at its center."""
     with evaluation_mode(model):
         return likelihood_of(model, center_of(posterior_of(model, x)), x).mean
 
 
 def device_of(model: Any) -> torch.device:
-    """Device of the model's first parameter; the CPU if it has none."""
+    """Return the device of the model's first parameter; the CPU if it has none."""
     parameter = _first_parameter(model)
     return torch.device("cpu") if parameter is None else parameter.device
 
@@ -344,9 +344,9 @@ def _first_parameter(model: Any) -> nn.Parameter | None:
 
 @contextmanager
 def evaluation_mode(model: Any) -> Iterator[None]:
-    """Set all submodules to evaluation mode inside the block, and back to their modes afterwards.
+    """Switch all submodules to evaluation mode inside the block, and back to their own modes afterwards.
 
-    A method of a module stands for the module. Other objects have no mode, and nothing happens.
+    For a method of a module, the module is switched. Other objects have no mode, so nothing happens.
 
     >>> dropout = nn.Dropout()
     >>> with evaluation_mode(dropout):
@@ -368,7 +368,7 @@ def evaluation_mode(model: Any) -> Iterator[None]:
 
 @contextmanager
 def frozen(model: Any, prior: nn.Module) -> Iterator[None]:
-    """Switch gradients of all parameters but those of `prior` off inside the block; a pseudo-input keeps its gradient.
+    """Switch off gradients of all parameters except those of `prior` inside the block; pseudo-inputs keep theirs.
 
     >>> encoder, prior = nn.Linear(2, 2), nn.Linear(2, 2)
     >>> with frozen(nn.Sequential(prior, encoder), prior):
@@ -399,7 +399,7 @@ def _require_vectors(method: str, distribution: Distribution, letter: str) -> No
 
 
 def _named(value: object) -> str:
-    """The type of a value; of a tuple, those of its items."""
+    """Return the type of a value as words; for a tuple or list, also the types of its items."""
     if isinstance(value, tuple | list):
         return f"a {type(value).__name__} ({', '.join(type(each).__name__ for each in value)})"
     return type(value).__name__

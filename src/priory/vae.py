@@ -21,14 +21,14 @@ class VAE(nn.Module):
     Args:
         encoder: a module from features (..., *input) to a reparameterized distribution q(z|x) with event (L,).
         decoder: a module from z (..., L) to a distribution p(x|z) over x in the data's units. If it conditions on a
-            part of x (a row's library size), it has a method `covariates(x) -> dict`, whose entries are passed to it as
+            part of x (a row's library size), it has a method `covariates(x) -> dict`, whose entries it gets as
             keywords.
         prior: a module from the encoder to p(z).
         preprocess: a module from x to the features that the encoder reads; identity by default. Pseudo-inputs are
-            features.
+            features too.
 
     Raises:
-        ValueError: the latent dimensions of encoder and prior differ, or those of a level.
+        ValueError: the latent dimensions of encoder and prior differ, in total or in a level.
 
     >>> from priory import BernoulliDecoder, NormalEncoder, StandardNormal, mlp
     >>> vae = VAE(NormalEncoder(mlp(6, [8], 4)), BernoulliDecoder(mlp(2, [8], 6)), StandardNormal(2))
@@ -63,25 +63,25 @@ class VAE(nn.Module):
         return self.decoder(z, **covariates)
 
     def covariates(self, x: Float[Tensor, "*batch input"]) -> dict[str, Any]:
-        """What the decoder conditions on beside z, computed from x; nothing for most decoders."""
+        """Return what the decoder conditions on besides z, computed from x; nothing for most decoders."""
         return covariates_of(self.decoder, x)
 
     def sample(self, sample_shape: int | Sequence[int] = (), *, mean: bool = False) -> Tensor:
-        """Draw x from p(z) p(x|z); with `mean`, return E[x|z] instead of a draw, as figures of papers do."""
+        """Draw x from p(z) p(x|z). With `mean`, return E[x|z] instead of a draw of x, as figures in papers do."""
         return sample(self, sample_shape, mean=mean)
 
     def reconstruct(self, x: Float[Tensor, "*batch input"]) -> Float[Tensor, "*batch input"]:
-        """E[x | z] at z = E[z | x], or at the center of a `Chain`."""
+        """Return E[x | z] at z = E[z | x]; if q(z | x) is a `Chain`, at its center."""
         return reconstruct(self, x)
 
 
 class ConditionalVAE(nn.Module):
-    """p(x, z | c) = p(z | c) p(x | z, c) with the amortized posterior q(z | x, c); a `VAE` once the context c is given.
+    """p(x, z | c) = p(z | c) p(x | z, c) with the amortized posterior q(z | x, c); `given(context)` returns a `VAE`.
 
     Args:
         encoder: a module from features and context to q(z | x, c), such as `ConditionalEncoder`.
         decoder: a module from z and context to p(x | z, c), such as `ConditionalDecoder`.
-        prior: a conditional prior p(z | c), or any prior without pseudo-inputs: p(z).
+        prior: a conditional prior p(z | c), or any prior p(z) without pseudo-inputs.
         preprocess: a module from x to the features that the encoder reads; identity by default.
 
     Raises:
@@ -107,12 +107,12 @@ class ConditionalVAE(nn.Module):
         self.preprocess = nn.Identity() if preprocess is None else preprocess
 
     def given(self, context: Float[Tensor, "*batch context"]) -> "GivenVAE":
-        """The model of rows with this context, (B, C), or of any number of rows with one context, (C,)."""
+        """Return the model for rows with this context, (B, C), or for any number of rows with one context, (C,)."""
         return GivenVAE(self, context)
 
 
 class GivenVAE(VAE):
-    """A `ConditionalVAE` at a context: q(z | x, c), p(z | c) and p(x | z, c) of rows with this context.
+    """A `ConditionalVAE` at a context: q(z | x, c), p(z | c) and p(x | z, c) for rows with this context.
 
     Attributes:
         context: (B, C) or (C,).
@@ -131,23 +131,23 @@ AnyVAE: TypeAlias = VAE | ConditionalVAE
 
 
 def _check_latent_dims(encoder: nn.Module, prior: nn.Module) -> None:
-    """Refuse other dimensions, or levels of other sizes, unless one part does not know its own."""
+    """Check that encoder and prior have equal dimensions and levels, as far as both are known."""
     ours, theirs = getattr(encoder, "latent_dim", None), getattr(prior, "latent_dim", None)
     if isinstance(ours, int) and isinstance(theirs, int) and ours != theirs:
-        raise ValueError(f"prior: expected {ours} latent dimensions, those of the encoder, got {theirs}")
+        raise ValueError(f"prior: expected {ours} latent dimensions, as the encoder has, got {theirs}")
     ours, theirs = (getattr(part, "levels", None) for part in (encoder, prior))
     if ours is None or theirs is None:
         return
     known = [None not in pair and pair[0] != pair[1] for pair in zip_longest(ours, theirs, fillvalue=0)]
     if any(known):
-        raise ValueError(f"prior: expected levels of {ours} dimensions, those of the encoder, got {theirs}")
+        raise ValueError(f"prior: expected levels of {ours} dimensions, as the encoder has, got {theirs}")
 
 
 def features_of(model: AnyModel, x: Float[Tensor, "*batch input"]) -> Float[Tensor, "*batch feature"]:
-    """Return rows as the encoder of pseudo-inputs reads them: preprocessed by a `VAE`, as they are by other models."""
+    """Return the rows in the form of pseudo-inputs: preprocessed if the model is a `VAE`, else unchanged."""
     return model.preprocess(x) if isinstance(model, VAE | ConditionalVAE) else x
 
 
 def feature_encoder(model: AnyModel) -> Encoder:
-    """Return what a prior reads pseudo-inputs with: the encoder of a `VAE`, `encode` of other models."""
+    """Return the function that encodes pseudo-inputs: the encoder of a `VAE`, or `encode` of another model."""
     return model.encoder if isinstance(model, VAE | ConditionalVAE) else model.encode  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""Cells of a table: which of them are missing, and all of them as text."""
+"""Cells of a table: detect missing ones, and convert all to text."""
 
 from typing import Any
 
@@ -6,12 +6,12 @@ import numpy as np
 
 
 def missing(values: np.ndarray) -> np.ndarray:
-    """Whether each cell holds nothing: NaN, None, NaT, pandas' NA, or empty text.
+    """Return whether each cell is missing: NaN, None, NaT, pandas' NA, or empty text.
 
     >>> missing(np.array([1.0, np.nan])), missing(np.array(["a", ""])), missing(np.array([3, None], dtype=object))
     (array([False,  True]), array([False,  True]), array([False,  True]))
     """
-    if values.dtype.kind == "O":  # pandas' NA raises on comparison, NaN and NaT differ from themselves
+    if values.dtype.kind == "O":  # pandas' NA raises when compared; NaN and NaT differ from themselves
         cells = [v is None or type(v).__name__ == "NAType" or bool(v != v) or v in ("", b"") for v in values.ravel()]
         return np.array(cells, dtype=bool).reshape(values.shape)
     if values.dtype.kind in "US":
@@ -20,9 +20,10 @@ def missing(values: np.ndarray) -> np.ndarray:
 
 
 def as_text(values: Any) -> np.ndarray:
-    """Convert one-dimensional values of any type, also a column of pandas, to NumPy's text; '' for a missing cell.
+    """Convert one-dimensional values of any type, also a pandas column, to NumPy text; '' for a missing cell.
 
-    NumPy's own conversion of objects, `to_numpy(dtype=str)`, writes a gap as 'nan' or 'None', or cuts every text to one
+    NumPy's own conversion of objects, `to_numpy(dtype=str)`, writes a missing cell as 'nan' or 'None', or cuts every
+    text to one letter.
     letter.
 
     >>> as_text(["bee", None, float("nan")]), as_text(np.array([1.5, np.nan])), as_text([b"caf\\xc3\\xa9"])

@@ -24,18 +24,18 @@ TEMPORARY = re.compile(r"\.(.+)-[0-9a-f]{32}(\.[^.]+)?")  # the names that `_tem
 def replacing(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     """Give a temporary path beside `path`; rename it to `path` if the block succeeds, else remove it.
 
-    A killed process leaves its temporary file; see `remove_leftovers`. The name keeps the suffix, for writers that
-    choose a format by it. The block creates the file, so it gets the permissions of the user's umask.
+    A killed process leaves its temporary file; see `remove_leftovers`. The temporary name has the same suffix, because
+    some writers choose a format by it. The block creates the file, so it gets the permissions of the user's umask.
 
     Args:
-        path: the file to write; its folder is made if it is missing.
-        durable: also survive a power cut. This waits twice for the disk: for the bytes before the file gets its name,
-            and for the name before the block ends. So of two files, the second never exists without the first. Without
-            it, a file survives the end of the process, but not always that of the machine.
+        path: the file to write; its folder is created if it is missing.
+        durable: also survive a power failure. This waits twice for the disk: for the bytes before the file gets its
+            name, and for the name before the block ends. So of two files, the second never exists without the first.
+            Without this, a file survives the end of the process, but not always that of the machine.
 
     Raises:
-        OSError: the disk is full, the folder is not writable, ...; the old file is unchanged. The error names the file
-            and says what to do.
+        OSError: the disk is full, the folder is not writable, ...; the old file is unchanged. The message has the name
+            of the file and advice.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -57,7 +57,7 @@ def replacing(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
             _sync_folder(path.parent)
     except OSError as error:
         if error.filename not in (None, str(temporary), temporary, str(path.parent)):
-            raise  # another file, which the block read
+            raise  # the error is about another file
         raise type(error)(error.errno, _described(error), str(path)) from error
     finally:
         with suppress(OSError):  # a missing folder was reported above
@@ -65,10 +65,10 @@ def replacing(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and its parents, if they are missing.
+    """Create a folder and its parents, if they are missing.
 
     Raises:
-        OSError: it cannot be made; the error names it and what to do.
+        OSError: it cannot be created; the message has its name and advice.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -77,10 +77,10 @@ def make_folder(folder: Path) -> None:
 
 
 def require_readable(path: Path, cure: str = TRAIN_AGAIN) -> None:
-    """Check that a file can be opened: safetensors calls any file missing that it cannot open.
+    """Check that a file can be opened; safetensors would report any file that it cannot open as missing.
 
     Raises:
-        OSError: it cannot be opened; the error names it, the system's reason and what to do.
+        OSError: it cannot be opened; the message has its name, the system's reason and advice.
     """
     try:
         with open(path, "rb"):
@@ -92,7 +92,7 @@ def require_readable(path: Path, cure: str = TRAIN_AGAIN) -> None:
 
 
 def not_a_folder(folders: Iterable[Path]) -> Path | None:
-    """The first of these paths that exists and is no folder.
+    """Return the first of these paths that exists and is not a folder.
 
     >>> not_a_folder([Path("/"), Path("nowhere")]) is None
     True
@@ -102,11 +102,11 @@ def not_a_folder(folders: Iterable[Path]) -> Path | None:
 
 def _described(error: OSError) -> str:
     reason = error.strerror or str(error)
-    return f"cannot be written ({reason}); {_CURES.get(error.errno or 0, _CURE)}, what was there before is as it was"
+    return f"cannot be written ({reason}); {_CURES.get(error.errno or 0, _CURE)}; the previous content is unchanged"
 
 
 def remove_leftovers(folder: Path, of: Path | None = None) -> None:
-    """Remove the temporary files that killed processes left; hold the folder meanwhile, see `sole_writer`.
+    """Remove the temporary files that killed processes left; call it while holding the folder, see `sole_writer`.
 
     Args:
         folder: where they are.
@@ -119,44 +119,44 @@ def remove_leftovers(folder: Path, of: Path | None = None) -> None:
 
 
 def _temporary(path: Path) -> Path:
-    """A name beside `path` that no other writer uses."""
+    """Return a name beside `path` that no other writer uses."""
     return path.with_name(f".{path.stem}-{token_hex(16)}{path.suffix}")
 
 
 def _sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk, if the system can tell."""
+    """Wait until the names in a folder are on the disk, if the system supports this."""
     if not hasattr(os, "O_DIRECTORY"):  # Windows
         return
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EBADF):  # the file system cannot tell
+        if error.errno not in (errno.EINVAL, errno.EBADF):  # the file system does not support it
             raise
     finally:
         os.close(descriptor)
 
 
 def read_json(path: Path, cure: str = TRAIN_AGAIN) -> Any:
-    """Read a JSON file; `cure` ends the message if it cannot be read.
+    """Read a JSON file; `cure` is the end of the message if it cannot be read.
 
     Raises:
-        ValueError: it holds something else.
+        ValueError: it has other content.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # of bytes that are no text, too
+    except (ValueError, RecursionError) as error:  # also for bytes that are not text
         raise ValueError(f"{path}: expected JSON, got other content ({error}); {cure}") from None
 
 
 def write_json(path: Path, tree: Any) -> None:
-    """Write JSON, whole or not at all."""
+    """Write JSON; a crash leaves no partial file."""
     with replacing(path) as temporary:
         temporary.write_text(json_text(tree) + "\n", encoding="utf-8")
 
 
 def json_text(tree: Any) -> str:
-    """Standard JSON, which has no NaN and no infinity: null stands for them.
+    """Return standard JSON, with null for NaN and infinity.
 
     >>> json_text([1.5, float("nan")]).split()
     ['[', '1.5,', 'null', ']']

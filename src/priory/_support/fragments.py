@@ -1,4 +1,4 @@
-"""Files of one data set of Arrow."""
+"""Files of one Arrow data set."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,20 +7,27 @@ from typing import Any
 from priory._support.messages import first_few
 
 
-def require_same_columns(fragments: Iterable[Any]) -> None:
-    """Refuse files that have other columns than the first one: Arrow would fill them with missing cells, or drop them.
+def columns_of(fragments: Iterable[Any]) -> list[tuple[str, list[str]]]:
+    """Return the path and the column names of each file. Names that are not in UTF-8 raise a UnicodeDecodeError."""
+    return [(fragment.path, fragment.physical_schema.names) for fragment in fragments]
+
+
+def require_same_columns(columns: Iterable[tuple[str, list[str]]]) -> None:
+    """Raise an error if a file has other columns than the first one; Arrow would fill or drop these columns.
+
+    Args:
+        columns: the path and the column names of each file.
 
     Raises:
-        ValueError: with the name of the file and the columns.
+        ValueError: names the file and the columns.
     """
-    first, *others = fragments
-    names = first.physical_schema.names
-    for other in others:
-        lacking = [name for name in names if name not in other.physical_schema.names]
-        more = [name for name in other.physical_schema.names if name not in names]
+    (first, expected), *others = columns
+    for path, names in others:
+        lacking = [name for name in expected if name not in names]
+        more = [name for name in names if name not in expected]
         if lacking or more:
             raise ValueError(
-                f"{Path(other.path).name}: expected the columns of {Path(first.path).name}, got a file "
+                f"{Path(path).name}: expected the columns of {Path(first).name}, got a file "
                 f"{f'without {first_few(lacking)}' if lacking else f'with {first_few(more)}'}; write both with the "
                 "same columns, or leave one out"
             )

@@ -1,17 +1,17 @@
-"""Objects named by their place, `package.module:NAME`, and short descriptions of the exceptions that they raise."""
+"""Objects by their import path, `package.module:NAME`, and short descriptions of exceptions that they raise."""
 
 import importlib
 from typing import Any
 
-# An object of somebody else that ends the process is broken like any other; KeyboardInterrupt is the user's.
+# If an object ends the process, it fails like any other; only KeyboardInterrupt comes from the user.
 RAISED = (Exception, SystemExit)
 
 
 def located(obj: Any) -> Any:
-    """The object, or what "package.module:name" names.
+    """Return the object, or the object with the import path "package.module:name".
 
     Raises:
-        ValueError: the place is not there, or its module cannot be imported.
+        ValueError: the object does not exist, or its module cannot be imported.
     """
     if not isinstance(obj, str):
         return obj
@@ -26,7 +26,7 @@ def located(obj: Any) -> Any:
             raise ValueError(
                 f"{obj}: expected {part} in {module_name}, which has no such name; check its spelling"
             ) from error
-        except RAISED as error:  # of a module's own __getattr__
+        except RAISED as error:  # raised by a module's own __getattr__
             raise ValueError(f"{obj}: expected {part} in {module_name}, but that raised {described(error)}") from error
     return place
 
@@ -47,11 +47,11 @@ def _imported(module_name: str, obj: str) -> Any:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an exception's message, or its type."""
+    """Return the first line of an exception's message, or its type."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def described(error: BaseException) -> str:
-    """An exception's type and the first line of its message, where it has one."""
+    """Return an exception's type and the first line of its message, if it has one."""
     name, line = type(error).__name__, first_line(error)
     return name if line == name else f"{name}: {line}"

@@ -1,6 +1,6 @@
-"""Names of a package that are imported when they are first used; a stub beside its `__init__.py` lists them.
+"""Names of a package that are imported when they are first used; a stub beside `__init__.py` lists them.
 
-Type checkers read the stub too, so a misspelled name is an error and every name has its type.
+Type checkers also read the stub, so a misspelled name is an error and every name has its type.
 """
 
 import ast
@@ -18,7 +18,7 @@ def modules_of_names(file: str) -> dict[str, str]:
 
 
 def importer(package: str, modules: dict[str, str]) -> Callable[[str], Any]:
-    """Return a package's `__getattr__`, which imports a name from its module.
+    """Return a `__getattr__` for a package, which imports a name from its module.
 
     >>> __getattr__ = importer("numbers", {"tau": "math"})
     >>> __getattr__("tau")

@@ -1,4 +1,4 @@
-"""One process at a time writes into a run folder."""
+"""A lock that lets only one process write into a run folder."""
 
 import errno
 import os
@@ -13,20 +13,20 @@ try:
 except ModuleNotFoundError:  # Windows has no such locks
     fcntl = None  # type: ignore[assignment]
 
-_HELD: set[tuple[int, int]] = set()  # by this process: device and inode
+_HELD: set[tuple[int, int]] = set()  # folders that this process holds: device and inode
 
 
 @contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
-    """Hold a folder, so that no other process can write into it; the folder is made if it is missing.
+    """Hold a folder, so that no other process can write into it; the folder is created if it is missing.
 
-    The lock is the kernel's, on the folder itself: it needs no file, and ends with the process. The process that holds
-    it may take it again. Readers need no lock, because every file is complete or absent. If the system or the file
-    system has no such locks (Windows, some network file systems), nothing is held.
+    It is a kernel lock on the folder itself: it needs no file, and ends with the process. The process that holds it may
+    take it again. Readers need no lock, because every file is complete or absent. If the system or the file system has
+    no such locks (Windows, some network file systems), nothing is locked.
 
     Raises:
         BlockingIOError: another process holds it.
-        OSError: the folder cannot be made or read.
+        OSError: the folder cannot be created or read.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder, sole_writer(Path(folder)), sole_writer(Path(folder)):
@@ -36,7 +36,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
     if fcntl is None:
         yield
         return
-    descriptor = os.open(folder, os.O_RDONLY)  # not inherited by the processes that this one starts
+    descriptor = os.open(folder, os.O_RDONLY)  # child processes do not inherit it
     try:
         status = os.fstat(descriptor)
         key = (status.st_dev, status.st_ino)
@@ -53,7 +53,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
 
 
 def _locked(descriptor: int, folder: Path) -> bool:
-    """Lock the folder; False if the file system has no locks."""
+    """Lock the folder; return False if the file system has no locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

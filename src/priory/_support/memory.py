@@ -1,4 +1,4 @@
-"""How much memory is free, and a refusal of anything that needs more."""
+"""Free memory, and an error for anything that needs more."""
 
 import os
 import re
@@ -14,19 +14,19 @@ _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB", "EB")
 
 
 class NotEnoughMemoryError(MemoryError, ValueError):
-    """Something would take more memory than there is; nothing was allocated."""
+    """An operation would need more memory than is available; nothing was allocated."""
 
 
 def require_memory(needed: int, what: str, cure: str = "give fewer rows or columns") -> None:
-    """Refuse something that needs more memory than is free; refuse nothing if the system does not tell.
+    """Raise an error if an operation needs more memory than is free; do nothing if the free memory is unknown.
 
     Args:
         needed: bytes.
-        what: what needs them: the subject of the message.
-        cure: what to do about it.
+        what: the operation or object that needs them; the subject of the message.
+        cure: advice at the end of the message.
 
     Raises:
-        NotEnoughMemoryError: it is more than `available_memory()`.
+        NotEnoughMemoryError: `needed` is more than `available_memory()`.
 
     >>> require_memory(10**30, "table.npy", "drop columns")
     Traceback (most recent call last):
@@ -41,9 +41,9 @@ def require_memory(needed: int, what: str, cure: str = "give fewer rows or colum
 
 @contextmanager
 def limited_to_available_memory() -> Iterator[None]:
-    """Let an allocation beyond the available memory fail, so that it can be reported.
+    """Make an allocation beyond the available memory fail, so that it can be reported.
 
-    Without a limit, Linux grants the memory and kills the process when it is used. Has no effect on other systems.
+    Without a limit, Linux grants the memory and kills the process when it is used. Other systems ignore this function.
     """
     free = available_memory()
     try:
@@ -63,13 +63,13 @@ def limited_to_available_memory() -> Iterator[None]:
 
 
 def available_memory() -> int | None:
-    """Bytes that can be used without swapping, within the limit of a container; None if the system does not tell."""
+    """Return the bytes that can be used without swapping, within the limit of a container; None if unknown."""
     known = [free for free in (_of_the_system(), *(_of_a_container(*paths) for paths in _CGROUPS)) if free is not None]
     return min(known, default=None)
 
 
 def readable(size: int) -> str:
-    """A number of bytes for people.
+    """Return a number of bytes with a unit.
 
     >>> readable(24_300_000_000), readable(512)
     ('24 GB', '512 bytes')
@@ -86,9 +86,9 @@ def _of_the_system() -> int | None:
             if line.startswith("MemAvailable:"):
                 return 1024 * int(line.split()[1])
     except OSError:
-        pass  # no Linux
+        pass  # not Linux
     try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")  # macOS does not say how many of them are free
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")  # macOS does not report how much is free
     except (AttributeError, ValueError, OSError):
         return None
 

@@ -1,4 +1,4 @@
-"""Words that error messages share: the name that was meant, and what a library said in the words of the house."""
+"""Words that error messages share: suggestions of names, and messages of libraries in our own words."""
 
 import re
 import unicodedata
@@ -7,8 +7,8 @@ from difflib import get_close_matches
 
 TRAIN_AGAIN = "put back the file that `priory fit` wrote, or train again"
 
-_ALIKE = 0.6  # difflib's ratio from which a name is worth suggesting: two letters of three that changed places are
-_MOST_NAMES = 10_000  # comparing takes microseconds each; nobody mistypes one of a million columns
+_ALIKE = 0.6  # difflib's ratio above which a name is suggested: two swapped letters of three reach it
+_MOST_NAMES = 10_000  # each comparison takes microseconds; nobody mistypes one of a million columns
 _LONGEST_NAME = 100
 
 _CONTROLS = ("Cc", "Cs", "Zl", "Zp")  # categories: control characters, surrogates, separators of lines
@@ -22,9 +22,9 @@ _REORDERING = (
     "RLI",
     "FSI",
     "PDI",
-)  # turn the text around
+)  # characters that reorder text
 
-# pydantic's and click's sentences; the first that matches is replaced.
+# Messages of pydantic and click; the first pattern that matches is replaced.
 _WORDS = (
     (r"Input should be greater than or equal to (.*)", r"expected at least \1"),
     (r"Input should be greater than (.*)", r"expected more than \1"),
@@ -44,7 +44,7 @@ _WORDS = (
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is most like this one, by its letters or by the initials of its words; None if none is.
+    """Return the known name that is most similar, by its letters or by the initials of its words; None if none is.
 
     >>> nearest("vmap", ["standard", "vamp", "gtm-vamp"]), nearest("lr", ["layer", "learning_rate"])
     ('vamp', 'learning_rate')
@@ -68,7 +68,7 @@ def _initials(name: str) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of an error message: `; did you mean vamp?`, or nothing where no name is near.
+    """Return the end of an error message: `; did you mean vamp?`, or '' if no name is similar.
 
     >>> did_you_mean("vmap", ["standard", "vamp"]), did_you_mean("quux", ["standard", "vamp"])
     ('; did you mean vamp?', '')
@@ -78,7 +78,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def in_our_words(sentence: str) -> str:
-    """What a library found wrong with a value, as our messages say it.
+    """Return a library's message about a value in our own words.
 
     >>> in_our_words("Input should be greater than or equal to 1"), in_our_words("Option takes an argument.")
     ('expected at least 1', 'option takes an argument')
@@ -91,7 +91,7 @@ def in_our_words(sentence: str) -> str:
 
 
 def first_few(names: Sequence[str], most: int = 5) -> str:
-    """The first names of a list.
+    """Return the first names of a list.
 
     >>> first_few(["a", "b", "c"]), first_few(["a", "b", "c"], 2)
     ('a, b, c', 'a, b, ...')
@@ -100,7 +100,7 @@ def first_few(names: Sequence[str], most: int = 5) -> str:
 
 
 def shortened(text: str, most: int = 80) -> str:
-    """The text, or its beginning where it is long.
+    """Return the text, or its beginning if it is long.
 
     >>> shortened("abcdefgh", 5)
     'ab...'
@@ -109,9 +109,9 @@ def shortened(text: str, most: int = 80) -> str:
 
 
 def shortened_apart(texts: Iterable[str], most: int) -> dict[str, str]:
-    """The short form of each text, at most so many letters; different texts have different forms.
+    """Return a short form of each text, with at most `most` letters; different texts have different forms.
 
-    Long texts with a common beginning lose what they have in common instead of what tells them apart.
+    Long texts with a common beginning are shortened in the common part, so that the differences remain.
 
     >>> shortened_apart(["regulatory CD4-positive T cell", "regulatory CD8-positive T cell", "B cell"], 16)
     {'regulatory CD4-positive T cell': 'regu...CD4-po...', ..., 'B cell': 'B cell'}
@@ -119,7 +119,7 @@ def shortened_apart(texts: Iterable[str], most: int) -> dict[str, str]:
     forms: dict[str, str] = {}
     for text, form in _by_difference(list(dict.fromkeys(texts)), most).items():
         number = 1
-        while form in forms.values():  # too little room, or another text has these very letters
+        while form in forms.values():  # too short, or equal to the form of another text
             number += 1
             form = f"{form[: most - len(f' #{number}')]} #{number}"
         forms[text] = form
@@ -127,7 +127,7 @@ def shortened_apart(texts: Iterable[str], most: int) -> dict[str, str]:
 
 
 def _by_difference(texts: Sequence[str], most: int) -> dict[str, str]:
-    """The beginnings of the texts; those with the same beginning go on from where they differ."""
+    """Shorten the texts to their beginnings; for texts with the same beginning, add the part where they differ."""
     alike: dict[str, list[str]] = {}
     for text in texts:
         alike.setdefault(shortened(text, most), []).append(text)
@@ -139,14 +139,14 @@ def _by_difference(texts: Sequence[str], most: int) -> dict[str, str]:
             continue
         first, last = min(group), max(group)
         until = next((i for i, pair in enumerate(zip(first, last, strict=False)) if len(set(pair)) > 1), len(first))
-        start = max(first[:until].rfind(" ") + 1, until - head)  # of the word that differs, or some letters before
+        start = max(first[:until].rfind(" ") + 1, until - head)  # start of the differing word, or some letters before
         ends = _by_difference([text[start:] for text in group], most - head - 3)
         forms |= {text: f"{text[:head]}...{ends[text[start:]]}" for text in group}
     return forms
 
 
 def visible(text: str) -> str:
-    r"""The text in one line; characters that control a terminal, or reorder what it shows, become escapes.
+    r"""Return the text in one line; characters that control a terminal, or reorder text, become escapes.
 
     >>> print(visible("cell\x1b[2J \u202e7 naïve"))
     cell\x1b[2J \u202e7 naïve
@@ -159,7 +159,7 @@ def _controls_terminal(character: str) -> bool:
 
 
 def duration(seconds: float) -> str:
-    """A duration in words, to two digits or so.
+    """Return a duration in words, with about two digits.
 
     >>> duration(8.2), duration(400.0), duration(20000.0)
     ('8 s', '7 min', '5.6 h')

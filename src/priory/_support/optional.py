@@ -1,4 +1,4 @@
-"""Optional libraries, imported where they are used."""
+"""Optional libraries, imported when they are used."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 
 def how_to_install(extra: str) -> str:
-    """The line that installs an extra. It works from a checkout: there is no release on a package index yet."""
+    """Return the command that installs an extra. It works in a checkout, because no package index has a release yet."""
     return f"run this in the folder of the project: pip install '.[{extra}]'"
 
 
 def missing(library: str, extra: str, purpose: str) -> str:
-    """The message of an ImportError: an optional library is not installed.
+    """Return the message of an ImportError for an optional library.
 
     >>> missing("zuko", "flows", "a flow")
     "a flow needs zuko, which is not installed; run this in the folder of the project: pip install '.[flows]'"

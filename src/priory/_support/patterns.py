@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def is_pattern(source: str | Path) -> bool:
-    """Whether the source names files by a pattern with *, ? or [...]; a file of exactly this name is no pattern.
+    """Return whether the source is a pattern of files with *, ? or [...]; an existing file of this name is none.
 
     >>> is_pattern("shards/*.parquet"), is_pattern("shards/part-0.parquet")
     (True, False)
@@ -14,9 +14,9 @@ def is_pattern(source: str | Path) -> bool:
 
 
 def folder_of(pattern: str | Path) -> Path:
-    """Return the folder that all files of a pattern lie in, by the pattern alone.
+    """Return the folder that contains all files of a pattern, from the pattern alone.
 
-    A folder of exactly this name is no pattern, so that files below a folder such as 'runs[1]' are found.
+    An existing folder of this name is not a pattern, so that files in a folder such as 'runs[1]' are found.
 
     >>> folder_of("shards/year=*/part-*.parquet").as_posix()
     'shards'
@@ -25,7 +25,7 @@ def folder_of(pattern: str | Path) -> Path:
 
 
 def files_of(pattern: str | Path) -> list[Path]:
-    """Return the files that a pattern names, in the order of their names."""
+    """Return the files that match a pattern, in the order of their names."""
     folder = folder_of(pattern)
     below = Path(escape(str(folder))) / Path(pattern).relative_to(folder)
     return sorted(path for path in map(Path, glob(str(below), recursive=True)) if path.is_file())

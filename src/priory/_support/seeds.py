@@ -1,4 +1,4 @@
-"""Random numbers with a seed of their own."""
+"""Random numbers with their own seed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,14 +22,14 @@ def own_noise(seed: int, device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng(devices, device_type="cuda" if kind == "cpu" else kind):
         torch.default_generator.manual_seed(seed)
         if kind == "cuda":
-            torch.cuda.default_generators[index].manual_seed(seed)  # torch.cuda.manual_seed takes the current device's
+            torch.cuda.default_generators[index].manual_seed(seed)  # torch.cuda.manual_seed seeds the current device
         elif kind != "cpu":
             getattr(torch, kind).manual_seed(seed)
         yield
 
 
 def row_seed(seed: int, row_id: object) -> int:
-    """Return the seed of one row's noise, which depends on the job's seed and on the row's id alone.
+    """Return the seed of one row's noise, which depends only on the job's seed and the row's id.
 
     >>> row_seed(0, "cell-7"), row_seed(0, "cell-7") == row_seed(1, "cell-7")
     (864622472067619325, False)

@@ -12,7 +12,7 @@ Kind = TypeVar("Kind", bound=BaseModel)
 
 
 class NumbersAreNotTruthValues(BaseModel):
-    """Refuse true and false if a field holds numbers; pydantic would read 1 and 0."""
+    """Reject true and false for fields with numbers; pydantic would convert them to 1 and 0."""
 
     @field_validator("*", mode="before")
     @classmethod
@@ -24,7 +24,7 @@ class NumbersAreNotTruthValues(BaseModel):
 
 
 def _kinds(annotation: Any) -> set[Any]:
-    """The types that an annotation is made of."""
+    """Return the types that an annotation consists of."""
     arguments = get_args(annotation)
     return {annotation} | {kind for argument in arguments for kind in _kinds(argument)}
 
@@ -40,11 +40,11 @@ def settings_from(
     function: Callable[..., Any],
     synonyms: Mapping[str, str],
 ) -> Kind:
-    """Return settings with some of them replaced by keywords of a function.
+    """Return settings in which keyword arguments of a function replace some values.
 
     Raises:
-        TypeError: there is no setting of this name; the message has the nearest one and all of them.
-        ValueError: a value does not fit.
+        TypeError: there is no setting of this name; the message has the most similar one and all names.
+        ValueError: a value is invalid.
     """
     known = kind.model_fields
     for name in keywords:
@@ -61,9 +61,9 @@ def settings_from(
 
 
 def what_is_wrong(error: Mapping[str, Any]) -> str:
-    """Return one of pydantic's errors about a value in our words: what was expected, and what came."""
+    """Return a pydantic error about a value in our own words: what was expected, and the value."""
     if error["type"] == "value_error":
-        return in_our_words(error["msg"])  # a validator of ours, which says what came
+        return in_our_words(error["msg"])  # from our own validator, whose message has the value
     hint = did_you_mean(str(error["input"]), _choices(error)) if error["type"] == "literal_error" else ""
     return f"{in_our_words(error['msg'])}, got {shortened(repr(error['input']))}{hint}"
 

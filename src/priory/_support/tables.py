@@ -1,11 +1,11 @@
-"""Small tables as text and as HTML: what a result shows of itself."""
+"""Small tables as text and as HTML, for displays of results."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
 
 
 def text_table(rows: Iterable[Sequence[object]]) -> str:
-    """Return the rows as lines, with columns that are two spaces apart.
+    """Return the rows as lines, with columns two spaces apart.
 
     >>> print(text_table([("a", 1), ("long", 22)]))
     a     1
@@ -18,7 +18,7 @@ def text_table(rows: Iterable[Sequence[object]]) -> str:
 
 
 def html_table(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
-    """Return an HTML table; names that the data gave are text, whatever letters they have.
+    """Return an HTML table; names from the data are escaped.
 
     >>> html_table(["name"], [["<b>"]])
     '<table><thead><tr><th>name</th></tr></thead><tbody><tr><td>&lt;b&gt;</td></tr></tbody></table>'

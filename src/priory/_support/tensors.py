@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def require_tensor(argument: str, value: Any) -> None:
-    """Raise a TypeError that says how to make a tensor of the value, if it is none.
+    """Raise a TypeError, with advice on how to convert the value, if it is not a tensor.
 
     >>> require_tensor("x", [1.0])
     Traceback (most recent call last):
@@ -27,7 +27,7 @@ class Columns:
     """Tensors with an entry for each row, filled batch by batch.
 
     They are allocated with the first batch: small results between large temporary blocks would fragment the heap, which
-    would then grow as if the blocks were kept.
+    would then grow as if it kept the blocks.
 
     >>> columns = Columns(3)
     >>> columns.add([torch.tensor([1, 2])])

@@ -4,9 +4,9 @@
 
     log N(z_b | loc_k, scale_k^2) = -1/2 sum_l ((z_bl - loc_kl) / scale_kl)^2 - sum_l log scale_kl - L/2 log(2 pi)
 
-The one function in which every prior of the family spends its time. Results are within 1e-4 max(1, |log p|) of a sum in
-float64, whatever the scales and centers; how: `components.py`. The memory is that of the arguments, of their gradients
-and of one block of b x k numbers; how: `log_prob.py`.
+Every prior of the family spends its time in this function. Results are within 1e-4 max(1, |log p|) of a sum in float64
+for any scales and centers; `components.py` has the method. The memory is that of the arguments, of their gradients and
+of one block of b x k numbers; `log_prob.py` has the method.
 """
 
 import functools
@@ -40,11 +40,11 @@ def mixture_log_prob(
 ) -> Float[Tensor, "*points"]:
     """log p(z) of a mixture of diagonal normals, in nats, one number per point.
 
-    Differentiable in all arguments, any number of times; where the density is zero, so are the gradients. Gradients of
-    gradients, `torch.func` and mixtures with a batch shape take memory for one number per point and component.
+    Differentiable in all arguments, any number of times; if the density is zero, so are the gradients. Gradients of
+    gradients, `torch.func` and mixtures with a batch shape need memory for one number per point and component.
 
     Args:
-        z: points; their batch shape broadcasts against that of the mixture.
+        z: points; their batch shape broadcasts with that of the mixture.
         log_weights: log pi_k; -inf switches a component off.
         loc: the normals' means.
         scale: the normals' standard deviations, positive.
@@ -77,7 +77,7 @@ def joint_log_prob(
     tensor([-1.8379, -1.8379, -1.8379])
     """
     dtype = _result_dtype(z, log_weights, loc, scale)
-    if loc.ndim == 2 and log_weights.ndim > 1:  # the components are the same in all batches
+    if loc.ndim == 2 and log_weights.ndim > 1:  # all batches have the same components
         return joint_log_prob(z, log_weights.new_zeros(len(loc)), loc, scale) + log_weights.to(dtype)
     if loc.ndim > 2:
         return recorded_joint(z.unsqueeze(-2), Components(log_weights, loc, scale)).squeeze(-2).to(dtype)

@@ -1,6 +1,6 @@
-"""Prepared blocks of components and of points; the contribution of a pair of blocks to the density and its gradients.
+"""Prepared blocks of components and of points; what a pair of blocks adds to the density and its gradients.
 
-A pair takes `Products` for the points where they are exact enough, and `Differences` for the others.
+A pair uses `Products` for the points for which they are precise enough, and `Differences` for the others.
 """
 
 import math
@@ -24,22 +24,22 @@ from priory.density.components import (
 from priory.density.small import SMALL
 
 POINTS_AT_ONCE = 512
-BLOCK_ON_CPU = 2**19  # numbers b x k held at a time: they fit into the caches, and keep two cores busy
+BLOCK_ON_CPU = 2**19  # b x k numbers held at a time: they fit into the caches, and keep two cores busy
 BLOCK_ELSEWHERE = 2**24
-PREPARED_AT_ONCE = 2**22  # numbers b x L and k x L prepared at a time
-KEPT = 2**23  # numbers b x L of prepared points that are kept from one block of components to the next
+PREPARED_AT_ONCE = 2**22  # b x L and k x L numbers prepared at a time
+KEPT = 2**23  # b x L numbers of prepared points that are kept from one block of components to the next
 KEPT_IN_CACHE = 2**17  # the same if there is one block of components: above, preparing points again is cheaper
 
 
 class BlockSizes(NamedTuple):
-    """How many points and components are taken at a time."""
+    """How many points and components are in a block."""
 
     points: int
     components: int
 
 
 def block_sizes(num_points: int, components: Components) -> BlockSizes:
-    """Sizes that keep a block in the cache and its matrix products efficient."""
+    """Choose sizes that keep a block in the cache and its matrix products efficient."""
     num_components, latent_dim = components.loc.shape
     on_cpu = components.loc.device.type == "cpu"
     block, least = (BLOCK_ON_CPU, POINTS_AT_ONCE) if on_cpu else (BLOCK_ELSEWHERE, 2 * POINTS_AT_ONCE)
@@ -50,7 +50,7 @@ def block_sizes(num_points: int, components: Components) -> BlockSizes:
 
 
 class PointBlock(NamedTuple):
-    """A block of points; the last four are None if all points take differences."""
+    """A block of points; the last four fields are None if all points use differences."""
 
     z: Float[Tensor, "point latent"]
     shift: Float[Tensor, " point"] | None  # added to every joint log-density of the point
@@ -61,14 +61,14 @@ class PointBlock(NamedTuple):
     largest_norm: float | None  # an upper bound of the squared norms; NaN if one is NaN
 
     def with_row(self, row: Float[Tensor, " point"]) -> "PointBlock":
-        """The same with a factor for the gradients."""
+        """Return the same block with a factor for the gradients."""
         weighted = None if self.features is None else self.features[:, :-1] * row.unsqueeze(-1)
         return self._replace(row=row, weighted=weighted)
 
     def with_shift(self, shift: Float[Tensor, " point"]) -> "PointBlock":
         features = self.features
         if features is not None:
-            features = features.clone()  # `cat` takes half as long again
+            features = features.clone()  # `cat` takes 1.5 times as long
             features[:, -1] = shift
         return self._replace(shift=shift, features=features)
 
@@ -83,7 +83,7 @@ def prepare_points(
     shift: Float[Tensor, " point"] | None = None,
     row: Float[Tensor, " point"] | None = None,
 ) -> PointBlock:
-    """See `PointBlock`; without a center, all points take differences."""
+    """Make a `PointBlock`; without a center, all points use differences."""
     if center is None:
         return PointBlock(z, shift, row, None, None, None, None)
     features = point_features(z, center, shift)
@@ -111,19 +111,19 @@ class Walk:
         direct = z.numel() * len(components.loc) <= SMALL or not has_float64(z.device)
         self.center = None if direct else components.center
         self._workspace: Tensor | None = None
-        self._block: tuple[slice, ComponentBlock] | None = None  # if there is only one
-        kept = KEPT if len(components.loc) > self.sizes.components else KEPT_IN_CACHE
-        self._kept = prepare_points(z, self.center, shift, row) if z.numel() <= kept else None
+        self._block: tuple[slice, ComponentBlock] | None = None  # the block of components, if there is only one
+        most = KEPT if len(components.loc) > self.sizes.components else KEPT_IN_CACHE
+        self._kept = prepare_points(z, self.center, shift, row) if z.numel() <= most else None
 
     def again(self, row: Float[Tensor, " point"]) -> "Walk":
-        """The same walk, with its prepared points and a factor for each point."""
+        """Return the same walk with its prepared points and a factor for each point."""
         other = copy(self)
         other.row = row
         other._kept = None if self._kept is None else self._kept.with_row(row)
         return other
 
     def component_blocks(self) -> Iterator[tuple[slice, "ComponentBlock"]]:
-        """The slice of the components of each block, and the block."""
+        """Yield the slice of the components of each block, and the block."""
         size = self.sizes.components
         if size >= len(self.components.loc):
             if self._block is None:
@@ -135,7 +135,7 @@ class Walk:
             yield part, ComponentBlock(Components(*(parameter[part] for parameter in self.components)), self.center)
 
     def point_blocks(self) -> Iterator[tuple[slice, PointBlock]]:
-        """The slice of the points of each block, and the block."""
+        """Yield the slice of the points of each block, and the block."""
         for start in range(0, max(1, len(self.z)), self.sizes.points):
             rows = slice(start, start + self.sizes.points)
             if self._kept is None:
@@ -145,9 +145,9 @@ class Walk:
                 yield rows, self._kept.part(rows)
 
     def workspace(self, pair: "Pair") -> Float[Tensor, "point component"]:
-        """Room for the joint log-densities of a pair, the same at each call.
+        """Return memory for the joint log-densities of a pair, the same at each call.
 
-        Fresh memory for every block would cost as much as a narrow matrix product.
+        New memory for every block would take as long as a narrow matrix product.
         """
         if self._workspace is None:
             numbers = self.sizes.points * self.sizes.components
@@ -156,7 +156,7 @@ class Walk:
 
 
 class ComponentBlock:
-    """A block of components; without a center (see `Products`), all points take differences."""
+    """A block of components; without a center (see `Products`), all points use differences."""
 
     def __init__(self, components: Components, center: Float[Tensor, " latent"] | None) -> None:
         self.components = components
@@ -172,7 +172,7 @@ class Pair:
     def __init__(self, block: ComponentBlock, points: PointBlock) -> None:
         self._block, self._points = block, points
         self.shape = len(points.z), len(block.components.loc)
-        self._direct: Tensor | None = None  # the points that need differences; None if all do or none does
+        self._direct: Tensor | None = None  # the points that need differences; None if all or none do
         if block.products is None or points.squared_norm is None or points.largest_norm is None:
             return
         if not points.largest_norm <= block.products.reach:
@@ -181,7 +181,7 @@ class Pair:
                 self._direct, self._precise = (which.nonzero().squeeze(-1) for which in (~precise, precise))
 
     def largest_of_some(self, count: int) -> Float[Tensor, " point"] | None:
-        """The largest joint log-density under about `count` components of the block; None if it is not cheap."""
+        """Return the largest joint log-density under about `count` components of the block; None if it is expensive."""
         products, features = self._block.products, self._points.features
         if products is None or features is None or self._direct is not None or self.shape[1] < 4 * count:
             return None
@@ -203,7 +203,7 @@ class Pair:
         return joint
 
     def add_to_points(self, r: Float[Tensor, "point component"], sums: "PointSums", rows: slice) -> None:
-        """Add the part of the points' gradient that comes from these components, with the weights r."""
+        """Add to the points' gradient the part that comes from these components, with the weights r."""
         products, direct = self._block.products, self._direct
         if products is None:
             sums.direct[rows] += self._differences.gradient_of_points(self._points.z, r, self._row)
@@ -211,11 +211,11 @@ class Pair:
             sums.pull[rows].addmm_(r, products.slopes)
         else:
             sums.pull[rows].index_add_(0, self._precise, r[self._precise] @ products.slopes)
-            found = self._differences.gradient_of_points(self._points.z[direct], r[direct], self._row[direct])
-            sums.direct[rows].index_add_(0, direct, found)
+            gradient = self._differences.gradient_of_points(self._points.z[direct], r[direct], self._row[direct])
+            sums.direct[rows].index_add_(0, direct, gradient)
 
     def add_to_components(self, r: Float[Tensor, "point component"], sums: "ComponentSums") -> None:
-        """Add the part of the components' gradients that comes from these points, with the weights r."""
+        """Add to the components' gradients the part that comes from these points, with the weights r."""
         weighted, direct = self._points.weighted, self._direct
         if weighted is None:
             sums.add(self._differences.gradients_of_components(self._points.z, r, self._row))
@@ -250,21 +250,21 @@ class PointSums:
 
     @property
     def direct(self) -> Float[Tensor, "point latent"]:
-        """The part that comes from differences; allocated on first use."""
+        """The part from differences; allocated when it is first used."""
         if self._direct is None:
             self._direct = self._zeros(self._walk.z.shape[-1])
         return self._direct
 
     def gradient(self) -> Float[Tensor, "point latent"]:
-        """In the dtype of the points."""
+        """Return the gradient in the dtype of the points."""
         z, center, row = self._walk.z, self._walk.center, self._walk.row
         if center is None or row is None:
             return self.direct.to(z.dtype)
-        found = gradient_of_points(self.pull, z - center, row)
+        total = gradient_of_points(self.pull, z - center, row)
         if self._direct is not None:
             # z - c may be infinite or NaN if all parts come from differences.
-            found = torch.where(self.pull.any(-1, keepdim=True), found, 0.0) + self._direct
-        return found.to(z.dtype)
+            total = torch.where(self.pull.any(-1, keepdim=True), total, 0.0) + self._direct
+        return total.to(z.dtype)
 
     def _zeros(self, width: int) -> Tensor:
         z = self._walk.z
@@ -282,11 +282,11 @@ class ComponentSums:
             self.moments = torch.zeros(shape, dtype=torch.float64, device=block.components.loc.device)
 
     def add(self, gradients: Components) -> None:
-        """Add a part that comes from differences."""
+        """Add a part from differences."""
         self._direct.append(gradients)
 
     def gradients(self) -> Components:
-        """Of the log-weights, means and scales."""
+        """Return the gradients of the log-weights, means and scales."""
         parts = list(self._direct)
         if self._products is not None:
             parts.append(self._products.gradients_of_components(self.moments))

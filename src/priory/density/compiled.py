@@ -1,11 +1,11 @@
-"""The blocked density as an operator that `torch.compile` leaves whole."""
+"""The blocked density as one operator for `torch.compile`."""
 
 import torch
 from torch import Tensor
 
 from priory.density import log_prob as blocked
 from priory.density.blocks import Walk
-from priory.density.components import Components, Wanted, working_dtype
+from priory.density.components import Components, Needed, working_dtype
 
 
 @torch.library.custom_op("priory::mixture_log_prob", mutates_args=())
@@ -25,7 +25,7 @@ def mixture_log_prob_gradients(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of sum_b grad_b log p(z_b)."""
     walk = Walk(z, Components(log_weights, loc, scale))
-    return tuple(blocked.log_prob_gradients(grad, walk, log_prob, None, Wanted()))  # type: ignore[return-value]
+    return tuple(blocked.log_prob_gradients(grad, walk, log_prob, None, Needed()))  # type: ignore[return-value]
 
 
 @mixture_log_prob_gradients.register_fake

@@ -1,9 +1,9 @@
 """A block of components against a block of points: log pi_k + log N(z_b | loc_k, scale_k^2), and its gradients.
 
-Two ways to the same numbers. `Products` expands the square, so that all is a matrix product of [z^2, z, 1] with
-[-1/(2 scale^2), loc/scale^2, constant], and nothing of size B x K x L is made. The expansion cancels: it runs in
-float64, on coordinates centered on the components, and knows a bound of its error. `Differences` takes (z - loc)/scale
-as it stands: exact for any numbers, and some twenty times slower.
+There are two methods. `Products` expands the square, so everything is a matrix product of [z^2, z, 1] with
+[-1/(2 scale^2), loc/scale^2, constant], and no array has size B x K x L. The expansion cancels digits, so it uses
+float64 and coordinates relative to the center of the components, and computes a bound of its error. `Differences`
+computes (z - loc)/scale directly: precise for any numbers, and about twenty times slower.
 
 Shapes: points (*batch, b, L), components (*batch, k, L), joint log-densities (*batch, b, k).
 """
@@ -19,7 +19,7 @@ from torch import Tensor
 
 LOG_2PI = math.log(2 * math.pi)
 DEVICES_WITHOUT_FLOAT64 = ("mps",)
-TOLERANCE = 1e-5  # nats: the largest error of a joint log-density that `Products` may leave
+TOLERANCE = 1e-5  # nats: the largest error that `Products` may have in a joint log-density
 UNIT_ROUNDOFF = 2.0**-53
 DIFFERENCES_AT_ONCE = 2**19  # numbers (z_bl - loc_kl)/scale_kl held at a time
 
@@ -36,19 +36,19 @@ class Components(NamedTuple):
 
     @property
     def log_peaks(self) -> Float[Tensor, "*batch component"]:
-        """log pi_k + log N(loc_k | loc_k, scale_k^2), the largest joint log-density of each."""
+        """log pi_k + log N(loc_k | loc_k, scale_k^2), the largest joint log-density of each component."""
         return self.log_weights - self.scale.log().sum(-1) - 0.5 * LOG_2PI * self.scale.shape[-1]
 
     @property
     def center(self) -> Float[Tensor, " latent"]:
-        """The mean of the means, in float64, for `Products`: a constant, without a gradient."""
+        """The mean of the means, in float64, for `Products`: a constant without a gradient."""
         return self.loc.detach().mean(tuple(range(self.loc.ndim - 1))).double()
 
 
 class Exponentials(NamedTuple):
-    """Of one row of joint log-densities each: log sum_k exp; exp(joint - largest); one over the sum of those.
+    """For each row of joint log-densities: log sum_k exp; exp(joint - largest); and one over the sum of the latter.
 
-    The last is zero where all components are -inf.
+    The last is zero if all components are -inf.
     """
 
     log_sum: Float[Tensor, " point"]
@@ -57,7 +57,7 @@ class Exponentials(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """Of sum_b row_b sum_k r_bk (log pi_k + log N(z_b | loc_k, scale_k^2)), r and row fixed; None if not wanted."""
+    """Gradients of sum_b row_b sum_k r_bk (log pi_k + log N(z_b | loc_k, scale_k^2)), r and row fixed; or None."""
 
     z: Tensor | None
     log_weights: Tensor | None = None
@@ -65,15 +65,15 @@ class Gradients(NamedTuple):
     scale: Tensor | None = None
 
 
-class Wanted(NamedTuple):
-    """Which gradients are: that of the points, those of the components."""
+class Needed(NamedTuple):
+    """Which gradients to compute: those of the points, those of the components."""
 
     points: bool = True
     components: bool = True
 
 
 def lowest_exponent(dtype: torch.dtype) -> float:
-    """Exponentials of less are zero to any sum, and those that underflow take fifty times as long."""
+    """Exponentials of smaller numbers do not change any sum, and those that underflow take fifty times as long."""
     return -700.0 if dtype == torch.float64 else -80.0
 
 
@@ -82,7 +82,7 @@ def has_float64(device: torch.device) -> bool:
 
 
 def working_dtype(device: torch.device) -> torch.dtype:
-    """float64 if the device has it, else float32."""
+    """Return float64 if the device supports it, else float32."""
     return torch.float64 if has_float64(device) else torch.float32
 
 
@@ -136,11 +136,11 @@ class Differences:
 class Products:
     """The joint log-densities by a matrix product, in float64.
 
-    With u the unit roundoff, c the center, and every term of the sum counted, the result for a point is off by at most
+    With u the unit roundoff, c the center, and every term of the sum counted, the error for a point is at most
 
         (2 L + 8) u (|z - c|^2 max_kl 1/scale_kl^2 + max_k sum_l (loc_kl - c_l)^2 / scale_kl^2).
 
-    Any center is exact; that of the components loses the fewest digits.
+    Any center is correct; that of the components loses the fewest digits.
     """
 
     def __init__(self, components: Components, center: Float[Tensor, " latent"]) -> None:
@@ -154,14 +154,14 @@ class Products:
 
     @functools.cached_property
     def reach(self) -> float:
-        """The largest |z - c|^2 at which the error stays below `TOLERANCE`; NaN if there is no such number.
+        """Return the largest |z - c|^2 at which the error is below `TOLERANCE`; NaN if there is no such number.
 
-        Points with a NaN or an infinity have none: comparing with it is false.
+        Points with NaN or infinity are never within reach: the comparison is false.
         """
         return float(self.squared_reach())
 
     def squared_reach(self) -> Float[Tensor, ""]:
-        """`reach` as a tensor, for graphs that hold no Python numbers."""
+        """`reach` as a tensor, for graphs, which have no Python numbers."""
         allowed = TOLERANCE / ((2 * self.loc.shape[-1] + 8) * UNIT_ROUNDOFF)
         return (allowed - self._squared_lengths.max()) / self.precision.max()  # ONNX has no `amax` over all axes
 

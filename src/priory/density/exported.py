@@ -1,4 +1,4 @@
-"""The joint log-densities for `torch.export` and ONNX: the same operations for any number of points."""
+"""The joint log-densities for `torch.export` and ONNX, with the same operations for any number of points."""
 
 import torch
 from torch import Tensor
@@ -7,17 +7,17 @@ from priory.density.components import Components, Products
 
 
 def is_exporting() -> bool:
-    """Whether `torch.export` or `torch.onnx.export` records a program; torch before 2.7 does not tell."""
+    """Return whether `torch.export` or `torch.onnx.export` records a graph; torch before 2.7 does not report it."""
     exporting = getattr(torch.compiler, "is_exporting", None)
     return exporting is not None and exporting()
 
 
-@torch.no_grad()  # `torch.cond` warns of operands that other operations have made and that have gradients
+@torch.no_grad()  # `torch.cond` warns if computed operands have gradients
 def exported_joint(z: Tensor, components: Components) -> Tensor:
     """log pi_k + log N(z_b | loc_k, scale_k^2) in nats, in float64: (*batch, b, k).
 
-    The program decides when it runs: it takes a matrix product if that is exact enough for all of its points, else
-    differences. See `Products` and `Differences`.
+    The exported program decides at run time: it uses a matrix product if that is precise enough for all of its points,
+    else differences. See `Products` and `Differences`.
     """
     center = components.center
     products = Products(components, center)
@@ -35,7 +35,7 @@ def _by_product(z: Tensor, slopes: Tensor, constants: Tensor, *unused: Tensor) -
 def _by_differences(
     z: Tensor, slopes: Tensor, constants: Tensor, loc: Tensor, precision: Tensor, log_peaks: Tensor
 ) -> Tensor:
-    """One latent dimension at a time, so that nothing of size b x k x L is made."""
+    """Use one latent dimension at a time, so that no array has size b x k x L."""
     joint = log_peaks.unsqueeze(-2)
     for value, mean, weight in zip(z.unbind(-1), loc.unbind(-1), precision.unbind(-1), strict=True):
         joint = joint - 0.5 * (value.unsqueeze(-1) - mean.unsqueeze(-2)).square() * weight.unsqueeze(-2)

@@ -15,8 +15,8 @@ from priory.density.components import (
     Differences,
     Exponentials,
     Gradients,
+    Needed,
     Products,
-    Wanted,
     gradient_of_points,
     has_float64,
     point_features,
@@ -24,12 +24,12 @@ from priory.density.components import (
 )
 from priory.density.exported import exported_joint, is_exporting
 
-# Numbers b x k x L up to which recorded operations take differences, which are always exact, else products.
+# Recorded operations of up to this many numbers b x k x L use differences, which are always precise; larger, products.
 RECORDED_DIFFERENCES = 2**20
 
 
 class MixtureLogProb(torch.autograd.Function):
-    """(z, log_weights, loc, scale) -> log p(z); backward uses again what forward has computed.
+    """(z, log_weights, loc, scale) -> log p(z); backward reuses results of forward.
 
     Gradients of gradients are recorded operations of size b x k.
     """
@@ -37,15 +37,15 @@ class MixtureLogProb(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Tensor) -> Tensor:
         z, components = inputs[0], Components(*inputs[1:])
-        kept = small.log_prob(z, components) if small.is_small(z, components) else None
-        ctx.walk = None  # the walk that made the exponentials; None if `small` made them, or if none are kept
-        if kept is None:
+        saved = small.log_prob(z, components) if small.is_small(z, components) else None
+        ctx.walk = None  # the walk of the exponentials; None if they come from `small`, or are not kept
+        if saved is None:
             walk = Walk(z, components)
-            log_sum, kept = blocked.log_prob(walk)
-            ctx.walk = None if kept is None else walk
+            log_sum, saved = blocked.log_prob(walk)
+            ctx.walk = None if saved is None else walk
         else:
-            log_sum = kept.log_sum
-        terms, reciprocal = (None, None) if kept is None else (kept.terms, kept.reciprocal)
+            log_sum = saved.log_sum
+        terms, reciprocal = (None, None) if saved is None else (saved.terms, saved.reciprocal)
         ctx.save_for_backward(*inputs, log_sum, terms, reciprocal)
         ctx.save_for_forward(*inputs)
         ctx.set_materialize_grads(False)
@@ -56,13 +56,13 @@ class MixtureLogProb(torch.autograd.Function):
         if grad is None:
             return (None,) * 4
         z, *parameters, log_sum, terms, reciprocal = ctx.saved_tensors
-        components, wanted = Components(*parameters), _wanted(ctx)
+        components, needed = Components(*parameters), _needed(ctx)
         if torch.is_grad_enabled():
-            return _cast(recorded_log_prob_gradients(grad, z, components, wanted), z, components)
-        kept = None if terms is None else Exponentials(log_sum, terms, reciprocal)
-        if kept is not None and ctx.walk is None:
-            return _cast(small.log_prob_gradients(grad, z, components, kept, wanted), z, components)
-        return blocked.log_prob_gradients(grad, ctx.walk or Walk(z, components), log_sum, kept, wanted)
+            return _cast(recorded_log_prob_gradients(grad, z, components, needed), z, components)
+        saved = None if terms is None else Exponentials(log_sum, terms, reciprocal)
+        if saved is not None and ctx.walk is None:
+            return _cast(small.log_prob_gradients(grad, z, components, saved, needed), z, components)
+        return blocked.log_prob_gradients(grad, ctx.walk or Walk(z, components), log_sum, saved, needed)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
@@ -72,10 +72,10 @@ class MixtureLogProb(torch.autograd.Function):
 
 
 def mixture_log_prob(z: Tensor, components: Components) -> Tensor:
-    """log p(z_b) by the function that suits `torch.compile`, `torch.func` or plain eager mode."""
+    """log p(z_b) by the function that fits `torch.compile`, `torch.func` or eager mode."""
     if torch.compiler.is_compiling() and not is_exporting():
         return compiled.mixture_log_prob(z, *components)
-    if is_transformed():  # `torch.func` takes no function in the style of `MixtureLogProb`, which is twice as fast
+    if is_transformed():  # `torch.func` does not support `MixtureLogProb`, which is twice as fast
         dtype = working_dtype(z.device)
         joint = recorded_joint(z, components) if is_exporting() else JointLogProb.apply(z, *components, dtype)
         empty = (joint == -math.inf).all(-1)  # gradients are zero there
@@ -85,8 +85,8 @@ def mixture_log_prob(z: Tensor, components: Components) -> Tensor:
 
 
 def is_transformed() -> bool:
-    """Whether `torch.compile` or a transform of `torch.func` is active, so that no choice may depend on values."""
-    # If this private function of torch disappears, True is the answer that works everywhere.
+    """Return whether `torch.compile` or `torch.func` is active, so that no choice may depend on values."""
+    # If this private function of torch disappears, True works everywhere.
     functorch: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
     return torch.compiler.is_compiling() or functorch()
 
@@ -106,10 +106,10 @@ class JointLogProb(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         z, *parameters = ctx.saved_tensors
-        components, wanted = Components(*parameters), _wanted(ctx)
+        components, needed = Components(*parameters), _needed(ctx)
         if torch.is_grad_enabled():
-            return *_cast(recorded_joint_gradients(grad, z, components, wanted), z, components), None
-        return *blocked.joint_gradients(grad, z, components, wanted), None
+            return *_cast(recorded_joint_gradients(grad, z, components, needed), z, components), None
+        return *blocked.joint_gradients(grad, z, components, needed), None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
@@ -127,7 +127,7 @@ class JointLogProb(torch.autograd.Function):
 
 
 def recorded_joint(z: Tensor, components: Components) -> Tensor:
-    """Joint log-densities as operations that autograd records: any batch shape, no choice that depends on values."""
+    """Joint log-densities by operations that autograd records: any batch shape, no choice that depends on values."""
     if is_exporting() and has_float64(z.device):
         return exported_joint(z, components)
     if _takes_differences(z, components):
@@ -136,32 +136,32 @@ def recorded_joint(z: Tensor, components: Components) -> Tensor:
     return Products(components, center).joint(point_features(z, center))
 
 
-def recorded_joint_gradients(r: Tensor, z: Tensor, components: Components, wanted: Wanted) -> Gradients:
-    """Gradients of sum_bk r_bk joint_bk as operations that autograd records."""
+def recorded_joint_gradients(r: Tensor, z: Tensor, components: Components, needed: Needed) -> Gradients:
+    """Gradients of sum_bk r_bk joint_bk by operations that autograd records."""
     r = r.to(torch.promote_types(r.dtype, torch.float32))
     row = r.new_ones(r.shape[:-1])
     of_z: Tensor | None = None
     of_components: Sequence[Tensor] = ()
     if _takes_differences(z, components):
         differences = Differences(components)
-        if wanted.points:
+        if needed.points:
             of_z = differences.gradient_of_points(z, r, row)
-        if wanted.components:
+        if needed.components:
             of_components = differences.gradients_of_components(z, r, row)
     else:
         products, features = Products(components, components.center), point_features(z, components.center)
         r = r.double()
-        if wanted.points:
+        if needed.points:
             of_z = gradient_of_points(r @ products.slopes, features[..., z.shape[-1] : 2 * z.shape[-1]], row)
-        if wanted.components:
+        if needed.components:
             of_components = products.gradients_of_components(features[..., :-1].mT @ r)
     return Gradients(of_z, *of_components)
 
 
-def recorded_log_prob_gradients(grad: Tensor, z: Tensor, components: Components, wanted: Wanted) -> Gradients:
-    """Gradients of sum_b grad_b log p(z_b) as operations that autograd records."""
+def recorded_log_prob_gradients(grad: Tensor, z: Tensor, components: Components, needed: Needed) -> Gradients:
+    """Gradients of sum_b grad_b log p(z_b) by operations that autograd records."""
     r = _responsibilities(recorded_joint(z, components))
-    return recorded_joint_gradients(r * grad.unsqueeze(-1), z, components, wanted)
+    return recorded_joint_gradients(r * grad.unsqueeze(-1), z, components, needed)
 
 
 def _takes_differences(z: Tensor, components: Components) -> bool:
@@ -176,7 +176,7 @@ def _responsibilities(joint: Tensor) -> Tensor:
 
 
 def _joint_tangent(z: Tensor, components: Components, tangents: tuple[Tensor | None, ...]) -> tuple[Tensor, Tensor]:
-    """Joint log-densities and how they change along the tangents, by differences: (b, k) each."""
+    """Return joint log-densities and their derivatives along the tangents, by differences: (b, k) each."""
     along_z, along_weights, along_loc, along_scale = tangents
     standardized = (z.unsqueeze(-2) - components.loc) / components.scale
     change = torch.zeros_like(standardized)
@@ -195,7 +195,7 @@ def _joint_tangent(z: Tensor, components: Components, tangents: tuple[Tensor | N
 
 
 def _batched(size: int, in_dims: tuple[int | None, ...], z: Tensor, *parameters: Tensor) -> tuple[Tensor, Components]:
-    """Everything with vmap's dimension in front."""
+    """Return all arguments with vmap's dimension in front."""
     arguments = [
         x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)
         for x, dim in zip((z, *parameters), in_dims, strict=True)
@@ -203,11 +203,11 @@ def _batched(size: int, in_dims: tuple[int | None, ...], z: Tensor, *parameters:
     return arguments[0], Components(*arguments[1:])
 
 
-def _wanted(ctx: Any) -> Wanted:
-    return Wanted(ctx.needs_input_grad[0], any(ctx.needs_input_grad[1:4]))
+def _needed(ctx: Any) -> Needed:
+    return Needed(ctx.needs_input_grad[0], any(ctx.needs_input_grad[1:4]))
 
 
 def _cast(gradients: Gradients, z: Tensor, components: Components) -> Gradients:
-    """Gradients in the dtypes of their arguments."""
+    """Convert gradients to the dtypes of their arguments."""
     arguments = (z, *components)
     return Gradients(*(None if g is None else g.to(x.dtype) for g, x in zip(gradients, arguments, strict=True)))

@@ -4,9 +4,9 @@
 
     constant_k = log pi_k - |loc_k|^2 / (2 variance),    shift_n = -|x_n|^2 / (2 variance) - D_n/2 log(2 pi variance)
 
-Nothing of the row n alone enters the sum over components. Cells that are missing are integrated out, so a row has its
-own number D_n of dimensions and its own |loc_k|^2, summed over what is there: a second product. Rows and means should
-be centered: the products cancel by |x| |loc| / variance roundoffs.
+Terms of row n alone are left out of the sum over components. Missing cells are integrated out, so a row has its own
+number D_n of dimensions and its own |loc_k|^2, summed over its observed cells: a second product. Center rows and means
+first, because the products lose |x| |loc| / variance roundoffs.
 """
 
 from typing import NamedTuple
@@ -20,10 +20,10 @@ from priory.density.log_prob import exponentials
 
 
 class MaskedRows(NamedTuple):
-    """Rows of which cells may be missing."""
+    """Rows in which cells may be missing."""
 
     x: Float[Tensor, "point input"]  # zero for a missing cell
-    present: Float[Tensor, "point input"] | None  # 1 for an observed cell, 0 for a missing one; None: all are observed
+    present: Float[Tensor, "point input"] | None  # 1 for an observed cell, 0 for a missing one; None if all exist
 
 
 class IsotropicNormals:
@@ -40,7 +40,7 @@ class IsotropicNormals:
     def shift(
         self, squares: Float[Tensor, " point"], present_cells: Float[Tensor, " point"] | int
     ) -> Float[Tensor, " point"]:
-        """shift_n, which all joint log-densities of a row share, from its sum of squares and number of cells."""
+        """shift_n, the common part of all joint log-densities of a row, from its sum of squares and number of cells."""
         log_peak = LOG_2PI + torch.log(squares.new_tensor(self.variance))
         return -0.5 * (squares / self.variance + present_cells * log_peak)
 

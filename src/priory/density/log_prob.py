@@ -2,11 +2,11 @@
 
     log p(z_b) = log sum_k exp(joint_bk),    joint_bk = log pi_k + log N(z_b | loc_k, diag(scale_k^2))
 
-Forward walks over blocks of components and points with an online log-sum-exp and keeps one number per point; backward
-computes the responsibilities of each block again: the algorithm of flash attention, for mixtures. Memory is that of
-the arguments, their gradients and a block. Where all fits into one block, its exponentials are kept in between.
+Forward goes over blocks of components and points with an online log-sum-exp and keeps one number per point; backward
+computes the responsibilities of each block again. This is the algorithm of flash attention, for mixtures. Memory is
+that of the arguments, their gradients and a block. If there is only one block, its exponentials are kept for backward.
 
-Nothing here is recorded by autograd: `functions.py` calls it.
+Autograd records nothing here: `functions.py` calls these functions.
 
 References: Dao et al. 2022, arXiv:2205.14135 (blocks and recomputation); Milakov & Gimelshein 2018, arXiv:1805.02867
 (online softmax).
@@ -20,15 +20,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from priory.density.blocks import ComponentSums, Pair, PointSums, Walk
-from priory.density.components import Components, Exponentials, Gradients, Wanted, lowest_exponent, working_dtype
+from priory.density.components import Components, Exponentials, Gradients, Needed, lowest_exponent, working_dtype
 
-REFERENCE_MAY_BE_OFF = -300.0, 600.0  # nats: below, float64 exponentials are zero to any sum; above, they overflow
-SOME = 32  # components whose largest joint log-density is a first reference
-KEPT_EXPONENTIALS = 2**19  # numbers b x k that forward keeps for backward
+REFERENCE_MAY_BE_OFF = -300.0, 600.0  # nats: lower, float64 exponentials vanish in any sum; higher, they overflow
+SOME = 32  # components whose largest joint log-density is the first reference
+KEPT_EXPONENTIALS = 2**19  # b x k numbers that forward keeps for backward
 
 
 def exponentials(joint: Float[Tensor, "point component"]) -> Exponentials:
-    """See `Exponentials`; `joint` is overwritten."""
+    """Compute `Exponentials`; `joint` is overwritten."""
     largest = joint.amax(-1)
     empty = largest == -math.inf
     joint.sub_(largest.masked_fill(empty, 0.0).unsqueeze(-1)).clamp_(min=lowest_exponent(joint.dtype)).exp_()
@@ -39,68 +39,68 @@ def exponentials(joint: Float[Tensor, "point component"]) -> Exponentials:
 def exponentials_about(
     reference: Float[Tensor, " point"], pair: Pair, out: Float[Tensor, "point component"]
 ) -> Exponentials | None:
-    """`exponentials` of a pair with a given reference in place of each row's largest term: saves the search for it.
+    """`exponentials` of a pair with a given reference instead of each row's largest term, which need not be searched.
 
-    In float64 a reference may be off by hundreds of nats. Returns None if one was off by more, or is infinite.
+    In float64 a reference may be wrong by hundreds of nats. Returns None if one was wrong by more, or is infinite.
     Overwrites `out`.
     """
     terms = pair.with_shift(-reference).joint(out).clamp_(*REFERENCE_MAY_BE_OFF).exp_()
     total = terms.sum(-1)
-    if not float(total.amax()) < math.exp(REFERENCE_MAY_BE_OFF[1] - 1):  # false for NaN too
+    if not float(total.amax()) < math.exp(REFERENCE_MAY_BE_OFF[1] - 1):  # also false for NaN
         return None
     return Exponentials(reference + total.log(), terms, total.reciprocal())
 
 
 def log_prob(walk: Walk) -> tuple[Float[Tensor, " point"], Exponentials | None]:
-    """log p(z_b) in nats, in the working dtype; and the exponentials if they are few, else None."""
+    """log p(z_b) in nats, in the working dtype; also the exponentials if there are few, else None."""
     shape = len(walk.z), len(walk.components.loc)
     dtype, device = working_dtype(walk.z.device), walk.z.device
     few = math.prod(shape) <= KEPT_EXPONENTIALS and shape[1] <= walk.sizes.components
     log_sum = torch.full(shape[:1], -math.inf, dtype=dtype, device=device)
-    kept = Exponentials(log_sum, log_sum.new_empty(shape), torch.empty_like(log_sum)) if few else None
-    about_references = dtype == torch.float64  # until one is too far off
+    saved = Exponentials(log_sum, log_sum.new_empty(shape), torch.empty_like(log_sum)) if few else None
+    about_references = dtype == torch.float64  # until a reference is too far off
     for part, block in walk.component_blocks():
         for rows, points in walk.point_blocks():
             pair = block.at(points)
-            out = walk.workspace(pair) if kept is None else kept.terms[rows]
-            found = None
+            out = walk.workspace(pair) if saved is None else saved.terms[rows]
+            of_block = None
             if about_references:
                 reference = log_sum[rows] if part.start else pair.largest_of_some(SOME)
-                found = None if reference is None else exponentials_about(reference, pair, out)
-                about_references = found is not None
-            if found is None:
-                found = exponentials(pair.joint(out))
-            torch.logaddexp(log_sum[rows], found.log_sum, out=log_sum[rows])
-            if kept is not None:
-                kept.reciprocal[rows] = found.reciprocal
-    return log_sum, kept
+                of_block = None if reference is None else exponentials_about(reference, pair, out)
+                about_references = of_block is not None
+            if of_block is None:
+                of_block = exponentials(pair.joint(out))
+            torch.logaddexp(log_sum[rows], of_block.log_sum, out=log_sum[rows])
+            if saved is not None:
+                saved.reciprocal[rows] = of_block.reciprocal
+    return log_sum, saved
 
 
 def log_prob_gradients(
     grad: Float[Tensor, " point"],
     walk: Walk,
     log_sum: Float[Tensor, " point"],
-    kept: Exponentials | None,
-    wanted: Wanted,
+    saved: Exponentials | None,
+    needed: Needed,
 ) -> Gradients:
     """Gradients of sum_b grad_b log p(z_b); zero if the density is zero.
 
-    `log_sum` and `kept` are the results of `log_prob`, whose walk saves the preparation.
+    `log_sum` and `saved` are the results of `log_prob`; its walk has the prepared points.
     """
     grad = grad.to(log_sum.dtype)
     empty = log_sum == -math.inf
     if bool(empty.any()):
         grad, log_sum = grad.masked_fill(empty, 0.0), log_sum.masked_fill(empty, 0.0)
         walk = Walk(walk.z.masked_fill(empty.unsqueeze(-1), 0.0), walk.components)  # infinity times zero is NaN
-    if kept is not None:
-        return gradients(walk.again(grad * kept.reciprocal), lambda rows, part, pair: kept.terms[rows], wanted)
+    if saved is not None:
+        return gradients(walk.again(grad * saved.reciprocal), lambda rows, part, pair: saved.terms[rows], needed)
     shifted = Walk(walk.z, walk.components, -log_sum, grad)
 
     def responsibilities(rows: slice, part: slice, pair: Pair) -> Tensor:
         exponents = pair.joint(out=shifted.workspace(pair))
         return exponents.clamp_(min=lowest_exponent(exponents.dtype)).exp_()
 
-    return gradients(shifted, responsibilities, wanted)
+    return gradients(shifted, responsibilities, needed)
 
 
 def joint_log_prob(
@@ -117,31 +117,31 @@ def joint_log_prob(
 
 
 def joint_gradients(
-    grad: Float[Tensor, "point component"], z: Float[Tensor, "point latent"], components: Components, wanted: Wanted
+    grad: Float[Tensor, "point component"], z: Float[Tensor, "point latent"], components: Components, needed: Needed
 ) -> Gradients:
     """Gradients of sum_bk grad_bk joint_bk."""
     row = torch.ones(len(z), dtype=working_dtype(z.device), device=z.device)
     walk = Walk(z, components, row=row)
-    return gradients(walk, lambda rows, part, pair: grad[rows, part].to(row.dtype), wanted)
+    return gradients(walk, lambda rows, part, pair: grad[rows, part].to(row.dtype), needed)
 
 
-def gradients(walk: Walk, weights: Callable[[slice, slice, Pair], Tensor], wanted: Wanted) -> Gradients:
+def gradients(walk: Walk, weights: Callable[[slice, slice, Pair], Tensor], needed: Needed) -> Gradients:
     """Gradients of sum_b row_b sum_k weights_bk joint_bk with the weights held fixed, in the arguments' dtypes.
 
-    `weights` gives those of a pair of blocks, (b, k), from its rows, its components and the pair.
+    `weights` returns the weights of a pair of blocks, (b, k), given its rows, its components and the pair.
     """
     of_points = PointSums(walk)
-    of_components = [torch.empty_like(parameter) for parameter in walk.components] if wanted.components else []
+    of_components = [torch.empty_like(parameter) for parameter in walk.components] if needed.components else []
     for part, block in walk.component_blocks():
         sums = ComponentSums(block)
         for rows, points in walk.point_blocks():
             pair = block.at(points)
             r = weights(rows, part, pair)
-            if wanted.points:
+            if needed.points:
                 pair.add_to_points(r, of_points, rows)
-            if wanted.components:
+            if needed.components:
                 pair.add_to_components(r, sums)
-        if wanted.components:
+        if needed.components:
             for result, value in zip(of_components, sums.gradients(), strict=True):
                 result[part] = value
-    return Gradients(of_points.gradient() if wanted.points else None, *of_components)
+    return Gradients(of_points.gradient() if needed.points else None, *of_components)

@@ -2,7 +2,7 @@
 
     p(k | z_b) = exp(joint_bk - log p(z_b))
 
-Nothing here is recorded by autograd.
+Autograd records nothing here.
 """
 
 import math
@@ -33,10 +33,10 @@ def expected_value(
         log_sum = torch.full((len(points),), -math.inf, dtype=values.dtype, device=z.device)
         result = values.new_zeros(len(points), values.shape[-1])
         for part, joint in joints:
-            found = exponentials(joint)
-            mean = (found.terms * found.reciprocal.unsqueeze(-1)) @ values[part]
-            together = torch.logaddexp(log_sum, found.log_sum)
-            share = torch.exp(found.log_sum - together).unsqueeze(-1)
+            of_block = exponentials(joint)
+            mean = (of_block.terms * of_block.reciprocal.unsqueeze(-1)) @ values[part]
+            together = torch.logaddexp(log_sum, of_block.log_sum)
+            share = torch.exp(of_block.log_sum - together).unsqueeze(-1)
             result = torch.where(share > 0, torch.lerp(result, mean, share), result)
             log_sum = together
         results.append(result.masked_fill((log_sum == -math.inf).unsqueeze(-1), math.nan))
@@ -51,7 +51,7 @@ def top_responsibilities(
     Args:
         z: the points.
         components: the mixture.
-        count: how many; from 1 to the number of components.
+        count: number of responsibilities, from 1 to the number of components.
     """
     shares, indices = [], []
     for points, joints in _point_blocks(z, components):
@@ -60,9 +60,9 @@ def top_responsibilities(
         best = torch.empty(len(points), 0, dtype=dtype, device=z.device)
         index = torch.empty(len(points), 0, dtype=torch.long, device=z.device)
         for part, joint in joints:
-            found, where = joint.topk(min(count, joint.shape[-1]), -1)
+            largest, where = joint.topk(min(count, joint.shape[-1]), -1)
             index = torch.cat([index, where + part.start], -1)
-            best, order = torch.cat([best, found], -1).topk(min(count, best.shape[-1] + found.shape[-1]), -1)
+            best, order = torch.cat([best, largest], -1).topk(min(count, best.shape[-1] + largest.shape[-1]), -1)
             index = index.gather(-1, order)
             log_sum = torch.logaddexp(log_sum, exponentials(joint).log_sum)
         shift = log_sum.masked_fill(log_sum == -math.inf, 0.0).unsqueeze(-1)
@@ -73,12 +73,12 @@ def top_responsibilities(
 
 
 def _point_blocks(z: Tensor, components: Components) -> Iterator[tuple[Tensor, Iterator[tuple[slice, Tensor]]]]:
-    """Blocks of points, with the joint log-densities of each block of components for them."""
+    """Yield blocks of points, with the joint log-densities of each block of components for them."""
     walk = Walk(z, components)
-    kept = list(walk.component_blocks()) if components.loc.numel() <= KEPT else None
+    prepared = list(walk.component_blocks()) if components.loc.numel() <= KEPT else None
 
     def joints(points: PointBlock) -> Iterator[tuple[slice, Tensor]]:
-        for part, block in walk.component_blocks() if kept is None else kept:
+        for part, block in walk.component_blocks() if prepared is None else prepared:
             pair = block.at(points)
             yield part, pair.joint(out=walk.workspace(pair))
 

@@ -1,8 +1,8 @@
-"""Distributions over data that torch lacks, by the kind of data as in `likelihoods`.
+"""Distributions of data that torch lacks, by the kind of data.
 
-A discretized logistic, levels with a mean, a stable negative binomial, Bernoulli vectors with a fast density. Most are
-univariate, batch (...,), event (): a decoder wraps them in `Independent`. Probabilities are never clamped; a clamped
-pixel probability does not sum to one.
+Binary vectors with a fast density, levels with a mean, a discretized logistic, a stable negative binomial. Most are
+univariate, with batch (...,) and event (): a decoder wraps them in `Independent`. Probabilities are never clamped,
+because clamped pixel probabilities do not sum to one.
 """
 
 from priory.distributions.binary import BinaryVector

@@ -1,4 +1,4 @@
-"""Zeros and ones."""
+"""Distributions of zeros and ones."""
 
 import torch
 import torch.nn.functional as F
@@ -11,11 +11,11 @@ from priory.distributions.values import Shape
 
 
 class Binary(Bernoulli):
-    """A Bernoulli distribution that checks its data in one pass; NaN among its parameters shows in `log_prob`.
+    """A Bernoulli distribution that checks its data in one pass; NaN in its parameters gives NaN in `log_prob`.
 
         p(x = 1) = sigmoid(logits)
 
-    torch's own checks take as long as the density itself, half of it to look for NaN among the parameters.
+    torch's own checks take as long as the density itself; half of the time they look for NaN in the parameters.
 
     Args:
         probs: (...,), probabilities, or
@@ -31,22 +31,22 @@ class Binary(Bernoulli):
     arg_constraints = {}  # noqa: RUF012, torch's convention; nothing to check
 
     def _validate_sample(self, value: Num[Tensor, "..."]) -> None:
-        if torch.compiler.is_compiling():  # a graph has no numbers that could be checked
+        if torch.compiler.is_compiling():  # a graph has no numbers to check
             return
         if is_transformed():
             super()._validate_sample(value)
             return
-        difference = value * value - value  # zero for 0 and 1 alone
+        difference = value * value - value  # zero only for 0 and 1
         if value.numel() and any(float(extreme) != 0.0 for extreme in difference.aminmax()):
             super()._validate_sample(value)  # it raises the error
 
 
 class BinaryVector(Independent):
-    """D independent Bernoulli variables as one event, with a density of two passes over the logits.
+    """D independent Bernoulli variables as one event; the density takes two passes over the logits.
 
         log p(x) = - sum_d softplus((1 - 2 x_d) logits_d)
 
-    A sum of terms of one sign; torch's own takes twice as long.
+    All terms of the sum have one sign. torch's own density takes twice as long.
 
     Args:
         logits: (..., D), log-odds.

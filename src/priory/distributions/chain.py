@@ -1,4 +1,4 @@
-"""A distribution over the concatenation of two vectors, of which the second depends on the first; and its centers."""
+"""A distribution over two concatenated vectors, the second of which depends on the first; and its centers."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,20 +16,20 @@ DRAWS_FOR_A_MEAN = 1000  # if the mean has no closed form
 class Chain(Distribution):
     """p(a, b) = p(a) p(b | a) over the concatenation (a, b), with event shape (A + B,).
 
-    Chains can be nested: of three levels, p(b | a) is a chain. a is the top level.
+    Chains can be nested: for three levels, p(b | a) is a chain. a is the top level.
 
     Args:
         first: p(a), with event shape (A,).
         conditional: from a (*sample, *batch, A) to p(b | a) with the batch shape of a and event shape (B,).
-        lower: the dimensions of the levels of b; (B,) if p(b | a) is no chain.
+        lower: the dimensions of the levels of b; (B,) if p(b | a) is not a chain.
         features: (*batch, H); if given, `conditional` reads the concatenation (features, a).
 
     Attributes:
         levels: the dimensions of all levels, (A, *lower).
 
     Raises:
-        TypeError: first is no distribution, or conditional cannot be called.
-        ValueError: first is no distribution over vectors, or p(b | a) has other shapes.
+        TypeError: first is not a distribution, or conditional is not callable.
+        ValueError: first is not a distribution over vectors, or p(b | a) has other shapes.
 
     Source: Tomczak & Welling 2018, arXiv:1705.07120, eq. 11-14.
 
@@ -65,14 +65,14 @@ class Chain(Distribution):
 
     @property
     def has_rsample(self) -> bool:  # type: ignore[override]
-        """Whether samples of a have gradients; those of b are asked when they are drawn."""
+        """Whether samples of a have gradients; the same is required of b when samples are drawn."""
         return self.first.has_rsample
 
     def given(self, a: Float[Tensor, "*batch first"]) -> Distribution:
-        """p(b | a).
+        """Return p(b | a).
 
         Raises:
-            ValueError: it has another batch shape than a, or another event shape or other levels than it should.
+            ValueError: it has another batch shape than a, or another event shape or other levels than expected.
         """
         known = a if self.features is None else torch.cat([self.features.expand(*a.shape[:-1], -1), a], -1)
         p_b = self.conditional(known)
@@ -86,7 +86,7 @@ class Chain(Distribution):
         return p_b
 
     def completed(self, a: Float[Tensor, "*batch first"]) -> Float[Tensor, "*batch latent"]:
-        """(a, center of p(b | a))."""
+        """Return (a, center of p(b | a))."""
         return torch.cat([a, center_of(self.given(a))], -1)
 
     def split(self, value: Float[Tensor, "*batch latent"]) -> tuple[Tensor, Tensor]:
@@ -112,7 +112,7 @@ class Chain(Distribution):
         """log pi_k + log p_k(a) + log p(b | a), in nats, if p(a) is a `Mixture`; the last axis is the component.
 
         Raises:
-            TypeError: p(a) is no `Mixture`.
+            TypeError: p(a) is not a `Mixture`.
         """
         if not isinstance(self.first, Mixture):
             raise TypeError(f"first: expected a Mixture, which has components, got {type(self.first).__name__}")
@@ -129,7 +129,7 @@ class Chain(Distribution):
         """Draw a, then b, with pathwise gradients.
 
         Raises:
-            NotImplementedError: a part has none.
+            NotImplementedError: a part has no pathwise gradients.
         """
         a = self.first.rsample(torch.Size(sample_shape))
         return torch.cat([a, self.given(a).rsample()], -1)
@@ -144,9 +144,9 @@ class Chain(Distribution):
 
 
 def center_of(p: Distribution) -> Float[Tensor, "*batch latent"]:
-    """Return the mean; of a chain (E[a], center of p(b | a = E[a])), because E[b] has no closed form.
+    """Return the mean; for a chain (E[a], center of p(b | a = E[a])), because E[b] has no closed form.
 
-    A mean without a closed form is that of 1000 draws.
+    A mean without a closed form is estimated with 1000 draws.
 
     >>> from priory import diagonal_normal
     >>> center_of(Chain(diagonal_normal(torch.ones(1), torch.ones(1)), lambda a: diagonal_normal(a + 2, a), (1,)))
@@ -161,7 +161,7 @@ def center_of(p: Distribution) -> Float[Tensor, "*batch latent"]:
 
 
 def scale_of(p: Distribution) -> Float[Tensor, "*batch latent"]:
-    """Return the standard deviation; of a chain that of each level, given the centers of the levels above.
+    """Return the standard deviation; for a chain, that of each level given the centers of the levels above.
 
     >>> from priory import diagonal_normal
     >>> scale_of(Chain(diagonal_normal(torch.ones(1), torch.ones(1)), lambda a: diagonal_normal(a, 2 * a), (1,)))
@@ -173,7 +173,7 @@ def scale_of(p: Distribution) -> Float[Tensor, "*batch latent"]:
 
 
 def top_level(p: Distribution) -> Distribution:
-    """Return p(a) of a chain p(a, b), and another distribution as it is.
+    """Return p(a) of a chain p(a, b); return any other distribution unchanged.
 
     >>> from priory import diagonal_normal
     >>> p_a = diagonal_normal(torch.zeros(2), torch.ones(2))

@@ -1,4 +1,4 @@
-"""Counts: a negative binomial that is precise from nearly empty to very large ones."""
+"""Counts: a negative binomial that is precise for tiny to very large counts."""
 
 import math
 
@@ -13,29 +13,29 @@ from priory.distributions.values import Shape, log_sigmoid, promoted, sigmoid
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
-# For larger arguments Stirling's series with the six terms below is exact to 1e-14, and for smaller ones all terms of
-# the direct formula are below 17, so that float32 loses nothing that matters there.
+# For larger arguments Stirling's series with the six terms below is exact to 1e-14. For smaller ones all terms of the
+# direct formula are below 17, so float32 loses no digits that matter.
 STIRLING_FROM = 8.0
 STIRLING_COEFFICIENTS = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360)
 
-# atanh(v) = v + v^3/3 + v^5/5 + ...; for |v| < 0.1 eight terms after the first reach float64.
+# atanh(v) = v + v^3/3 + v^5/5 + ...; for |v| < 0.1, eight terms after the first give float64 precision.
 ATANH_COEFFICIENTS = tuple(1 / (2 * j + 1) for j in range(1, 9))
 
 
 class NegativeBinomial(Distribution):
-    """Counts with mean m and variance m + m^2 / r, by the logarithms of the mean and of the total count r.
+    """Counts with mean m and variance m + m^2 / r, given by the logarithms of the mean and of the total count r.
 
         P(x) = Gamma(x + r) / (Gamma(r) x!) (r / (r + m))^r (m / (r + m))^x,
 
-    a Poisson distribution whose rate is gamma distributed with shape r. The inverse dispersion is r, and r -> infinity
-    is the Poisson distribution. At large m or r the logarithm of that line is a small difference of large numbers; here
-    it is computed as a saddle-point expansion, in which they have canceled on paper. For x > 0
+    a Poisson distribution whose rate is gamma distributed with shape r. The inverse dispersion is r; r -> infinity is
+    the Poisson distribution. For large m or r, the logarithm of this expression is a small difference of large numbers.
+    So it is computed as a saddle-point expansion, in which they cancel analytically. For x > 0
 
         log P(x) = - log(2 pi x (1 + x/r)) / 2 + d(x + r) - d(r) - d(x) - r f(u_r) - x f(u_x),
         f(u) = u - log(1 + u),    u_r = (x - m) / (r + m),    u_x = (m - x) / x * r / (r + m),
 
-    with d the error of Stirling's formula for log Gamma, and log P(0) = -r log(1 + m/r). Values and gradients hold in
-    float32 for m from 1e-8 to 1e8 and r from 1e-4 to 1e8; m = 0 (log_mean = -inf) is the point mass at zero.
+    with d the error of Stirling's formula for log Gamma, and log P(0) = -r log(1 + m/r). Values and gradients are
+    precise in float32 for m from 1e-8 to 1e8 and r from 1e-4 to 1e8; m = 0 (log_mean = -inf) is the point mass at zero.
 
     Args:
         log_mean: (...,), log m.
@@ -98,13 +98,13 @@ class NegativeBinomial(Distribution):
 
     def sample(self, sample_shape: Shape = ()) -> Float[Tensor, "..."]:
         with torch.no_grad():
-            # validate_args=False: a rate of inf (m = 0) is meant, it gives the count zero
+            # validate_args=False, because a rate of inf (m = 0) is valid: the count is zero
             rate = Gamma(torch.exp(self.log_total_count), torch.exp(-self._log_odds), validate_args=False)
             return torch.poisson(rate.sample(torch.Size(sample_shape)))
 
 
 def _deviance(u: Float[Tensor, "..."], log_ratio: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """f(u) = u - log(1 + u) for u >= -1, precise near 0 and, by log_ratio = log(1 + u) found otherwise, near -1."""
+    """f(u) = u - log(1 + u) for u >= -1; precise near 0, and near -1 if log_ratio = log(1 + u) is precise."""
     v = u / (2 + u)  # log(1 + u) = 2 atanh(v), and u - 2v = u v
     series = u * v - 2 * v**3 * _polynomial(v * v, ATANH_COEFFICIENTS)
     near_minus_one = u < -0.5
@@ -116,7 +116,7 @@ def _stirling_error(y: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """d(y) = log Gamma(y) - (y - 1/2) log y + y - log(2 pi) / 2 for y > 0."""
     is_small = y < STIRLING_FROM
     small = torch.where(is_small, y, STIRLING_FROM)
-    large = torch.where(is_small, STIRLING_FROM, y)  # not y.clamp: from torch 2.14 on it has no gradient at the bound
+    large = torch.where(is_small, STIRLING_FROM, y)  # not y.clamp: from torch 2.14 on, it has no gradient at the bound
     direct = _log_gamma(small) - (small - 0.5) * torch.log(small) + small - HALF_LOG_TWO_PI
     return torch.where(is_small, direct, _stirling_series(large))
 
@@ -128,7 +128,7 @@ def _stirling_series(y: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
 
 
 def _log_gamma(y: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """log Gamma(y) for 0 < y <= 8. ONNX lacks it, so programs take log Gamma(y + 8) - log(y (y + 1) ... (y + 7))."""
+    """log Gamma(y) for 0 < y <= 8. ONNX lacks it, so graphs use log Gamma(y + 8) - log(y (y + 1) ... (y + 7))."""
     if not is_exporting():
         return torch.lgamma(y)
     above = y + STIRLING_FROM

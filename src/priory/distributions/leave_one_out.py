@@ -12,16 +12,16 @@ from priory.distributions.mixture import Mixture
 
 
 class LeaveOneOut(Distribution):
-    """The density of row n of a batch by all components but its own, k_n.
+    """The density of row n of a batch under all components except its own, k_n.
 
         log p_-n(z_n) = log sum_{k != k_n} pi_k p_k(z_n) - log(1 - pi_{k_n})
 
-    Nothing is subtracted from p(z), of which the row's own component may be nearly all. The components that are the own
-    of some row make one small matrix; all others are streamed by `priory.density`.
+    No component is subtracted from p(z), because the row's own component may be nearly all of it. The own components of
+    all rows form one small matrix; `priory.density` computes all others in blocks.
 
     Args:
-        mixture: of K diagonal normals, without batch dimensions.
-        own: k_n, the component of each row; -1 if it has none, (B,).
+        mixture: K diagonal normals, without batch dimensions.
+        own: k_n, the component of each row, (B,); -1 if it has none.
 
     >>> from priory import diagonal_normal
     >>> p_z = Mixture(torch.zeros(2), diagonal_normal(torch.tensor([[-5.0], [5.0]]), torch.ones(2, 1)))
@@ -36,7 +36,7 @@ class LeaveOneOut(Distribution):
         super().__init__(event_shape=mixture.event_shape, validate_args=False)
 
     def log_prob(self, value: Float[Tensor, "*draw row latent"]) -> Float[Tensor, "*draw row"]:
-        """log p_-n(z_n) in nats; the last axis but one of z is the row.
+        """log p_-n(z_n) in nats; the second last axis of z is the row.
 
         Raises:
             ValueError: z has another shape.

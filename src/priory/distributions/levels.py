@@ -1,4 +1,4 @@
-"""Levels 0..n-1: each with a probability of its own, or as a rounded logistic."""
+"""Levels 0..n-1: with separate probabilities, or as a rounded logistic."""
 
 import torch
 from jaxtyping import Float, Num
@@ -10,12 +10,12 @@ from priory.distributions.values import Shape, log_one_minus_exp, log_sigmoid, p
 
 
 class CategoricalLevels(Categorical):
-    """A categorical distribution whose categories are the numbers 0..K-1, so that it has a mean and a variance.
+    """A categorical distribution over the numbers 0..K-1, so that it has a mean and a variance.
 
         p(x = k) = softmax(logits)_k,    mean = sum_k k p(x = k)
 
-    Samples have the floating-point type of the logits, as data rows have, and `log_prob` takes such values. NaN among
-    the parameters shows in `log_prob`.
+    Samples have the floating-point type of the logits, as data rows have, and `log_prob` accepts such values. NaN in
+    the parameters gives NaN in `log_prob`.
 
     Args:
         probs: (..., K), probabilities, or
@@ -50,12 +50,12 @@ class DiscretizedLogistic(Distribution):
 
         P(x = k) = S((k + 1/2 - loc) / scale) - S((k - 1/2 - loc) / scale),    S(y) = 1 / (1 + exp(-y)),
 
-    where the lower edge of level 0 is -inf and the upper edge of level n-1 is +inf. With b and a the two arguments,
-    log(S(b) - S(a)) = log S(b) + log S(-a) + log(1 - exp(a - b)), a sum of terms of one sign: nothing cancels, no
+    with -inf as the lower edge of level 0 and +inf as the upper edge of level n-1. With b and a the two arguments,
+    log(S(b) - S(a)) = log S(b) + log S(-a) + log(1 - exp(a - b)). All terms have one sign, so nothing cancels, no
     probability is clamped, and the n probabilities sum to one. Precise in float32 for scales from 1e-6 to 1e6 levels.
 
     Args:
-        loc: (...,), center, in levels; may lie outside of 0..n-1.
+        loc: (...,), center, in levels; may be outside of 0..n-1.
         log_scale: (...,), logarithm of the scale in levels; before rounding the standard deviation is 1.81 scales.
         num_levels: n, at least two.
 
@@ -111,7 +111,7 @@ class DiscretizedLogistic(Distribution):
         """The exact mean, sum_{k=1}^{n-1} P(x >= k)."""
         inverse_scale = torch.exp(-self.log_scale)
         total = torch.zeros_like(self.loc)
-        for level in range(1, self.num_levels):  # one level at a time: an axis of 256 would not fit for many images
+        for level in range(1, self.num_levels):  # one level at a time, because an axis of 256 needs too much memory
             total = total + torch.sigmoid((self.loc + 0.5 - level) * inverse_scale)
         return total
 
@@ -127,7 +127,7 @@ class DiscretizedLogistic(Distribution):
         shape = self._extended_shape(torch.Size(sample_shape))
         with torch.no_grad():
             u = torch.rand(shape, dtype=self.loc.dtype, device=self.loc.device)
-            # rand can give 0, whose logit is -inf. The last line clamps the tails, which belong to the end levels.
+            # rand can return 0, whose logit is -inf. The last line clamps the tails to the end levels.
             logit = torch.logit(u.clamp(min=torch.finfo(u.dtype).tiny))
             return (self.loc + torch.exp(self.log_scale) * logit).round().clamp(0, self.num_levels - 1)
 
@@ -137,5 +137,5 @@ def check_num_levels(num_levels: int) -> None:
     if num_levels < 2:
         raise ValueError(
             f"num_levels must be at least 2, but it is {num_levels}; "
-            "give the number of values that a datum can take: 256 for pixels in 0..255, 17 for digits in 0..16"
+            "give the number of values that a datum can have: 256 for pixels in 0..255, 17 for digits in 0..16"
         )

@@ -1,4 +1,4 @@
-"""The one mixture that every prior of the family returns."""
+"""The mixture that all mixture priors return."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -27,20 +27,20 @@ class Mixture(Distribution):
 
         p(z) = sum_k pi_k p_k(z),    pi = softmax(mixing_logits)
 
-    To be used in place of `torch.distributions.MixtureSameFamily`; it adds the density of each component and the
-    responsibilities, and draws only the components that it samples. Where the components are diagonal normals
-    (`Independent(Normal, 1)`) it takes the kernel of `priory.density`, which makes nothing of size B x K x L, nor of
-    B x K in `log_prob`, for a mixture without batch dimensions; and its samples have gradients.
+    Use it in place of `torch.distributions.MixtureSameFamily`. It adds the density of each component and the
+    responsibilities, and draws only the components that it samples. If the components are diagonal normals
+    (`Independent(Normal, 1)`), samples have gradients; without batch dimensions, it also uses the kernel of
+    `priory.density`, which builds no array of size B x K x L, and in `log_prob` none of size B x K.
 
     Args:
         mixing_logits: unnormalized log-weights, (..., K); -inf switches a component off.
         components: a distribution with batch shape (..., K).
-        validate_args: whether `log_prob` checks that values lie in the support of some component; off by default
-            because a check of values breaks a compiled graph. Shapes are always checked.
+        validate_args: whether `log_prob` checks that values are in the support of some component; off by default,
+            because such a check breaks a compiled graph. Shapes are always checked.
 
     Raises:
-        TypeError: components are no distribution.
-        ValueError: the last batch dimension of the components is not the number of logits.
+        TypeError: components are not a distribution.
+        ValueError: the last batch dimension of the components differs from the number of logits.
 
     >>> from priory import diagonal_normal
     >>> loc = torch.tensor([[-5.0, -5.0], [5.0, 5.0]])
@@ -85,12 +85,12 @@ class Mixture(Distribution):
 
     @property
     def mixture_distribution(self) -> Categorical:
-        """p(k), as `torch.distributions.MixtureSameFamily` has it."""
+        """p(k), as in `torch.distributions.MixtureSameFamily`."""
         return Categorical(logits=self.log_weights, validate_args=self._validate_args)
 
     @property
     def component_distribution(self) -> Distribution:
-        """The components, as `torch.distributions.MixtureSameFamily` has them."""
+        """The components, as in `torch.distributions.MixtureSameFamily`."""
         return self.components
 
     @property
@@ -122,21 +122,21 @@ class Mixture(Distribution):
         return self.log_weights + self._log_prob_of_components(z.unsqueeze(self._component_axis))
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """log p(z) in nats, one number per z."""
+        """log p(z) in nats, one number for each z."""
         self._check_value(value)
         if is_diagonal_normal(self.components):
             return mixture_log_prob(value, *self._diagonal_components())
         return torch.logsumexp(self.component_log_prob(value), -1)
 
     def responsibilities(self, z: Tensor) -> Tensor:
-        """p(k | z) = pi_k p_k(z) / p(z); the last axis of the result is the component, and sums to one."""
+        """p(k | z) = pi_k p_k(z) / p(z); the last axis of the result is the component and sums to one."""
         return torch.softmax(self.component_log_prob(z), -1)
 
     def expected_value(self, z: Tensor, values: Float[Tensor, "component value"]) -> Tensor:
         """E[values_k | z] = sum_k p(k | z) values_k, of shape (*z's batch, value).
 
-        Without gradients, and for a mixture of diagonal normals without batch dimensions, no matrix of all
-        responsibilities is made: millions of points, any number of components.
+        Without gradients, for a mixture of diagonal normals without batch dimensions, the matrix of all
+        responsibilities is never in memory, so there may be millions of points and any number of components.
 
         Args:
             z: points.
@@ -154,14 +154,14 @@ class Mixture(Distribution):
 
         Args:
             z: points.
-            count: how many.
+            count: number of components.
 
         Raises:
             ValueError: count is not between 1 and the number of components.
         """
         if not 1 <= count <= self.num_components:
             raise ValueError(
-                f"count: expected a number from 1 to {self.num_components}, that of the components, got {count}"
+                f"count: expected a number from 1 to {self.num_components}, the number of components, got {count}"
             )
         if self._streams(z):
             shares, index = top_responsibilities(z.reshape(-1, z.shape[-1]), self._diagonal_components(), count)
@@ -171,14 +171,14 @@ class Mixture(Distribution):
         return shares, index
 
     def sample(self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
-        """Draw the component first, then one value from it; no gradients.
+        """Draw the component first, then a value from it; no gradients.
 
         Args:
             sample_shape: shape of the draws.
-            generator: a source of randomness; torch's global one by default. Only diagonal normals take another.
+            generator: a source of randomness; by default torch's global one. Only diagonal normals accept another.
 
         Raises:
-            ValueError: a generator is given and the components are no diagonal normals.
+            ValueError: a generator is given and the components are not diagonal normals.
         """
         with torch.no_grad():
             if is_diagonal_normal(self.components):
@@ -193,14 +193,14 @@ class Mixture(Distribution):
             return self._select_drawn(self.components.sample(torch.Size(sample_shape)), index)
 
     def rsample(self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None) -> Tensor:
-        """Draw values with pathwise gradients in all parameters, mixing weights too; see `distributions.pathwise`.
+        """Draw values with pathwise gradients in all parameters, also the mixing weights; see `distributions.pathwise`.
 
         Args:
             sample_shape: shape of the draws.
-            generator: a source of randomness; torch's global one by default.
+            generator: a source of randomness; by default torch's global one.
 
         Raises:
-            NotImplementedError: the components are no diagonal normals.
+            NotImplementedError: the components are not diagonal normals.
         """
         if not self.has_rsample:
             raise NotImplementedError(
@@ -223,13 +223,14 @@ class Mixture(Distribution):
         return f"Mixture(num_components: {self.num_components}, components: {self.components})"
 
     def _log_prob_of_components(self, z: Tensor) -> Tensor:
-        """log p_k(z_k) of z with a component axis; -inf outside of the support of a component that has one of its own.
+        """log p_k(z_k) of z with a component axis; -inf outside of the component's support.
 
-        The components' own check would refuse z, and without it some densities are finite there: a binomial's.
+        The components' own check would raise an error for z; without it, some densities, such as a binomial's, are
+        finite there.
         """
         try:
             within = inside(self.components, z)
-        except NotImplementedError:  # a distribution need not tell its support
+        except NotImplementedError:  # a distribution may have no support attribute
             return self.components.log_prob(z)
         if within.shape[-1] == 1:
             return self.components.log_prob(z)
@@ -240,7 +241,7 @@ class Mixture(Distribution):
         return Components(self.log_weights, base.loc, base.scale)
 
     def _streams(self, *inputs: Tensor) -> bool:
-        """Whether the blocked functions that autograd does not record may be used."""
+        """Return whether the blocked functions, which autograd does not record, may be used."""
         if not is_diagonal_normal(self.components) or self.batch_shape or is_transformed():
             return False
         tensors = (*inputs, *self._diagonal_components())
@@ -267,14 +268,14 @@ class Mixture(Distribution):
     def _draw(
         self, loc: Tensor, scale: Tensor, sample_shape: Sequence[int], generator: torch.Generator | None
     ) -> Tensor:
-        """Of diagonal normals: the component, then one normal."""
+        """Draw from diagonal normals: the component, then one normal."""
         index = self._draw_index(sample_shape, generator)
         shape = (*index.shape, loc.shape[-1])
         noise = torch.randn(shape, dtype=loc.dtype, device=loc.device, generator=generator)
         return noise.mul_(self._select(scale, index)).add_(self._select(loc, index))
 
     def _select(self, parameter: Tensor, index: Tensor) -> Tensor:
-        """The rows of a (*batch, K, L) parameter that the (*sample, *batch) index names."""
+        """Return the rows of a (*batch, K, L) parameter at the (*sample, *batch) index."""
         if not self.batch_shape:
             return parameter[index]
         parameter = parameter.expand(*self.batch_shape, self.num_components, -1)
@@ -283,7 +284,7 @@ class Mixture(Distribution):
         return rows.movedim(-2, 0).reshape(*index.shape, parameter.shape[-1])
 
     def _select_drawn(self, drawn: Tensor, index: Tensor) -> Tensor:
-        """Of one draw from every component, (*sample, *batch, K, *event), the one that the index names."""
+        """Given a draw from every component, (*sample, *batch, K, *event), return the one at the index."""
         event = self.event_shape
         drawn = drawn.expand(*index.shape, self.num_components, *event)
         chosen = index.reshape(*index.shape, 1, *[1] * len(event)).expand(*index.shape, 1, *event)
@@ -295,9 +296,9 @@ def sample_index(
     sample_shape: Sequence[int] = (),
     generator: torch.Generator | None = None,
 ) -> Int[Tensor, "*shape"]:
-    """Draw components by inverting the cumulated weights: for any K, while `torch.multinomial` ends at 2^24.
+    """Draw components by inverting the cumulative weights: for any K, while `torch.multinomial` is limited to 2^24.
 
-    The log-weights (*batch, K) are normalized, and one of -inf is never drawn. The indices have the shape
+    The log-weights (*batch, K) are normalized; a component with -inf is never drawn. The indices have the shape
     (*sample_shape, *batch).
 
     >>> sample_index(torch.tensor([0.0, -torch.inf]), (3,))
@@ -307,9 +308,9 @@ def sample_index(
     cumulated = log_weights.to(working_dtype(log_weights.device)).exp().cumsum(-1)
     shape = (*batch_shape, sample_shape.numel())
     uniform = torch.rand(shape, dtype=cumulated.dtype, device=cumulated.device, generator=generator)
-    # Scaled by the last sum, which rounding keeps from being one. `right=True` passes over components of weight zero;
-    # a draw that rounds up to the very end belongs to the last component that has weight.
+    # Scaled by the last sum, which may differ from one by rounding. `right=True` skips components of weight zero; a
+    # draw that rounds up to the end belongs to the last component with a weight.
     total = cumulated[..., -1:].contiguous()
     index = torch.searchsorted(cumulated, uniform * total, right=True)
-    last = torch.searchsorted(cumulated, total).clamp(max=cumulated.shape[-1] - 1)  # NaN weights sort last
+    last = torch.searchsorted(cumulated, total).clamp(max=cumulated.shape[-1] - 1)  # NaN weights are sorted last
     return torch.minimum(index, last).movedim(-1, 0).reshape(sample_shape + batch_shape)

@@ -1,4 +1,4 @@
-"""The diagonal normal, in numbers that stay finite."""
+"""The diagonal normal, with numbers that stay finite."""
 
 import torch
 from jaxtyping import Float
@@ -11,9 +11,9 @@ LOG_SCALE_BOUND = 20.0  # exp(20)^2 and exp(-20)^2 are finite and above zero in 
 
 
 def at_least_float32(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """Turn half precision into float32 and leave float32 and float64 as they are.
+    """Convert half precision to float32; return float32 and float64 unchanged.
 
-    Under autocast a network's last layer gives bfloat16 or float16, too coarse for logarithms of probabilities.
+    Under autocast, the last layer of a network gives bfloat16 or float16, too coarse for logarithms of probabilities.
 
     >>> at_least_float32(torch.zeros(1, dtype=torch.bfloat16)).dtype
     torch.float32
@@ -24,7 +24,8 @@ def at_least_float32(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
 class Normal(torch.distributions.Normal):
     """A normal distribution whose draws may differ between the members of a `torch.func.vmap`.
 
-    torch's own fills a tensor in place, which `randomness="different"` refuses. The numbers of a seed are the same.
+    torch's own distribution fills a tensor in place, which `randomness="different"` does not allow. The draws for a
+    seed are the same.
 
     >>> draw = torch.func.vmap(lambda loc: Normal(loc, 1.0).rsample(), randomness="different")
     >>> draw(torch.zeros(3)).unique().shape
@@ -42,8 +43,9 @@ NORMALS = (Normal, torch.distributions.Normal)
 def diagonal_normal(loc: Float[Tensor, "*batch latent"], scale: Float[Tensor, "*batch latent"]) -> Independent:
     """N(z | loc, diag(scale^2)): the last axis is the event.
 
-    The values are not checked (a check reads the tensor, which breaks a compiled graph); here `scale` is always an
-    exponential or a constant. Parameters in half precision, as autocast leaves them, are widened to float32.
+    The values are not checked, because a check reads the tensor, which breaks a compiled graph; in this package,
+    `scale` is always an exponential or a constant. Parameters in half precision, as autocast gives them, are converted
+    to float32.
 
     >>> diagonal_normal(torch.zeros(3, 2), torch.ones(3, 2))
     Independent(Normal(loc: torch.Size([3, 2]), scale: torch.Size([3, 2])), 1)
@@ -53,7 +55,7 @@ def diagonal_normal(loc: Float[Tensor, "*batch latent"], scale: Float[Tensor, "*
 
 
 def bounded_scale(log_scale: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """exp(log_scale), between exp(-20) and exp(20): beyond, squares overflow or vanish, and one NaN spoils all.
+    """exp(log_scale), limited to exp(-20) .. exp(20), because squares of larger or smaller scales over- or underflow.
 
     >>> bounded_scale(torch.tensor([0.0, -1000.0]))
     tensor([1.0000e+00, 2.0612e-09])
@@ -62,7 +64,7 @@ def bounded_scale(log_scale: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
 
 
 def is_diagonal_normal(distribution: Distribution) -> bool:
-    """Whether this is `Independent(Normal, 1)`, torch's or ours: then closed forms and the fast kernel apply."""
+    """Return whether this is `Independent(Normal, 1)`, torch's or ours: then closed forms and the fast kernel apply."""
     return (
         isinstance(distribution, Independent)
         and distribution.reinterpreted_batch_ndims == 1

@@ -13,19 +13,19 @@ def reparameterized(
     loc: Float[Tensor, "*batch component latent"],
     scale: Float[Tensor, "*batch component latent"],
 ) -> Float[Tensor, "*sample latent"]:
-    """The same samples, with the gradient of the path they move on when the mixture changes.
+    """Return the same samples, with the gradient of the path on which they move when the mixture changes.
 
-    Coordinate by coordinate, the distribution function of z_l given those before it is a mixture again,
+    Coordinate by coordinate, the distribution function of z_l given the coordinates before it is again a mixture,
 
         F_l(z_l | z_<l) = sum_k w_kl Phi((z_l - loc_kl) / scale_kl),    w_kl = p(k | z_1, ..., z_{l-1}),
 
-    and keeping every F_l fixed while theta moves gives
+    and keeping every F_l fixed while theta changes gives
 
         dz_l/dtheta = -(dF_l/dtheta + sum_{j<l} dF_l/dz_j dz_j/dtheta) / p(z_l | z_<l).
 
     The gradient of an expectation is then the mean of the function's gradient times this one, also for the mixing
-    weights. Where components lie far apart, the weights' gradients have a large variance: rare samples between the
-    components carry them. Takes memory for some ten numbers per sample, component and latent dimension.
+    weights. If components are far apart, the gradients of the weights have a large variance, because they come from
+    rare samples between the components. Needs memory for about ten numbers per sample, component and latent dimension.
 
     z are samples of this mixture, in float64 if scales are tiny compared with the means; their gradients are ignored.
 

@@ -1,4 +1,4 @@
-"""The mixture whose components several processes hold together."""
+"""The mixture whose components are split between several processes."""
 
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -12,16 +12,16 @@ from priory.distributions.mixture import Mixture
 
 
 class ShardedMixture(Distribution):
-    """The mixture of the components of all processes, of which each one holds a part.
+    """The mixture of the components of all processes, each of which holds a part.
 
         p(z) = sum_r sum_{k in part r} pi_k p_k(z)
 
     Each process computes the density of its own part at the z of all processes; the maximum and the sum of the
-    log-sum-exp are reduced over the processes. Backward gives the gradients of the sum of all processes' losses. Every
-    process must call `log_prob` as often as the others, with as many z.
+    log-sum-exp are reduced over the processes. Backward gives the gradients of the sum of all processes' losses. All
+    processes must call `log_prob` equally often, with equally many z.
 
     Args:
-        part: the components of this process, as a mixture of their own.
+        part: the components of this process, as a mixture.
         log_mass: logarithm of the sum of their unnormalized weights.
 
     >>> from priory import diagonal_normal
@@ -50,13 +50,13 @@ class ShardedMixture(Distribution):
         return log_p[rank * count : (rank + 1) * count].reshape(value.shape[:-1])
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> NoReturn:
-        """Refuse to draw: no process holds all components.
+        """Raise an error, because no process has all components.
 
         Raises:
             NotImplementedError: always.
         """
         raise NotImplementedError(
-            "sample: expected a prior whose components are all in this process, got one that is shared out over "
+            "sample: expected a prior whose components are all in this process, got one that is split between "
             "processes; draw from the prior after the training, or train without shard_components"
         )
 
@@ -76,7 +76,7 @@ class SumOfProcesses(torch.autograd.Function):
 
 
 def log_sum_of_processes(values: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-    """log sum_r exp(values_r) over the processes r, on each of them.
+    """Return log sum_r exp(values_r) over the processes r, on each of them.
 
     >>> distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
     >>> log_sum_of_processes(torch.tensor([1.0, -torch.inf]))

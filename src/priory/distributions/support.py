@@ -1,4 +1,4 @@
-"""The support of a mixture whose components have supports of their own: Uniform, Binomial, Pareto, shifted ones."""
+"""The support of a mixture whose components have different supports: Uniform, Binomial, Pareto, shifted ones."""
 
 from copy import copy
 
@@ -8,7 +8,7 @@ from torch.distributions import Distribution, Independent, MixtureSameFamily, Tr
 
 
 class SomeComponent(constraints.Constraint):
-    """Values in the support of at least one component; torch's `MixtureSameFamilyConstraint` asks for all.
+    """Values in the support of at least one component; torch's `MixtureSameFamilyConstraint` requires all.
 
     Args:
         components: a distribution with batch shape (..., K).
@@ -35,13 +35,13 @@ class SomeComponent(constraints.Constraint):
 
 
 def inside(distribution: Distribution, value: Tensor) -> Bool[Tensor, "*batch"]:
-    """Whether values lie in the support; of size one along batch dimensions on which the support does not depend.
+    """Return whether values are in the support; batch dimensions that do not affect the support have size one.
 
-    torch's supports of a transformed distribution and of its mixture are not those of their densities: the range of
-    the transform, and the intersection of the components' supports.
+    For a transformed distribution and its mixture, torch's supports are not those of the densities: they are the range
+    of the transform, and the intersection of the components' supports.
 
     Raises:
-        NotImplementedError: the distribution does not tell its support.
+        NotImplementedError: the distribution has no support attribute.
     """
     if isinstance(distribution, Independent):
         return inside(distribution.base_dist, value).flatten(-distribution.reinterpreted_batch_ndims).all(-1)
@@ -55,7 +55,7 @@ def inside(distribution: Distribution, value: Tensor) -> Bool[Tensor, "*batch"]:
 
 
 def unchecked(distribution: Distribution) -> Distribution:
-    """The same distribution, whose `log_prob` takes values outside of the support.
+    """Return the same distribution with a `log_prob` that accepts values outside of the support.
 
     >>> from torch.distributions import Uniform
     >>> unchecked(Uniform(0.0, 1.0)).log_prob(torch.tensor(2.0))

@@ -1,4 +1,4 @@
-"""Shapes and precision of the arguments of `log_prob`; functions that ONNX lacks or rounds."""
+"""Shapes and precision of the arguments of `log_prob`; functions that ONNX lacks or computes imprecisely."""
 
 import torch
 import torch.nn.functional as F
@@ -11,12 +11,12 @@ Shape = torch.Size | list[int] | tuple[int, ...]
 
 
 def promoted(value: Num[Tensor, "..."], parameter: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """The value in the parameter's precision; torch would take float32 for integers beside scalar parameters."""
+    """Convert the value to the parameter's precision; with scalar parameters, torch would use float32 for integers."""
     return value.to(torch.promote_types(value.dtype, parameter.dtype))
 
 
 def log_sigmoid(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """log S(x) = -log(1 + exp(-x)). ONNX Runtime takes S(-18) for all smaller arguments, so programs use softplus.
+    """log S(x) = -log(1 + exp(-x)). ONNX Runtime returns S(-18) for all smaller arguments, so graphs use softplus.
 
     >>> log_sigmoid(torch.tensor([0.0, -100.0]))
     tensor([  -0.6931, -100.0000])
@@ -34,7 +34,7 @@ def sigmoid(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
 
 
 def log_one_minus_exp(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """log(1 - exp(-x)) for x > 0. ONNX lacks expm1, so programs use tanh: 1 - exp(-x) = 2 t / (1 + t), t = tanh(x / 2).
+    """log(1 - exp(-x)) for x > 0. ONNX lacks expm1, so graphs use tanh: 1 - exp(-x) = 2 t / (1 + t), t = tanh(x / 2).
 
     >>> log_one_minus_exp(torch.tensor([1e-6, 100.0]))
     tensor([-13.8155,   0.0000])

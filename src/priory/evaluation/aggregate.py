@@ -1,7 +1,8 @@
 """The aggregate posterior q(z) = 1/N sum_n q(z|x_n), a mixture of the posteriors of all rows, and its metrics.
 
-Surgery of the ELBO: the mean of KL(q(z|x) || p(z)) is the information that z has about x, plus KL(q(z) || p(z)). In one
-and two latent dimensions the integrals are Gauss-Hermite quadratures of every posterior, beyond that one draw of each.
+ELBO surgery: the mean of KL(q(z|x) || p(z)) is the information of z about x, plus KL(q(z) || p(z)). In one and two
+latent dimensions the integrals are Gauss-Hermite quadratures over every posterior; in more, one draw of each posterior
+is used.
 """
 
 import functools
@@ -20,10 +21,10 @@ from priory.evaluation.estimates import Bootstrap, Estimate, mean
 from priory.evaluation.quadrature import gauss_hermite
 
 ACTIVE_UNIT_VARIANCE = 0.01  # the threshold of Burda, Grosse & Salakhutdinov 2016, sec. 5.2
-ROWS_AT_MOST = 20_000  # of the aggregate posterior: its cost grows with their square
+ROWS_AT_MOST = 20_000  # rows of the aggregate posterior: the cost grows with their square
 PAIRS_AT_ONCE = 2**20  # numbers of the point x row matrix
 PAIRS_FOR_QUADRATURE = 2**26  # with more, one draw of each posterior replaces the nodes
-NODES_PER_SIDE = (48, 32, 24, 16, 12, 8, 6, 4)  # the first one with few enough pairs is used
+NODES_PER_SIDE = (48, 32, 24, 16, 12, 8, 6, 4)  # the first number that gives few enough pairs is used
 
 
 class AggregatePosterior:
@@ -50,7 +51,7 @@ class AggregatePosterior:
 
     @functools.cached_property
     def points(self) -> tuple[Float[Tensor, "node datum latent"], Float[Tensor, " node"]]:
-        """Points z of each posterior, with weights: E_q(z|x_n) f(z) is the weighted sum of f over them."""
+        """Points z of each posterior, and weights: E_q(z|x_n) f(z) is the weighted sum of f over the points."""
         latent_dim = self.loc.shape[-1]
         for nodes_per_side in NODES_PER_SIDE if latent_dim <= 2 else ():
             if nodes_per_side**latent_dim * len(self) ** 2 <= PAIRS_FOR_QUADRATURE:
@@ -60,8 +61,8 @@ class AggregatePosterior:
     def surgery(self, p_z: Distribution) -> dict[str, Estimate]:
         """Return the parts of KL(q(z|x) || p(z)) in nats.
 
-        `index_code_mutual_information` is that of these N rows, at most log N. `mutual_information_upper_bound` leaves
-        the row's own posterior out of q(z). On average the first is a lower and the second an upper bound of the
+        `index_code_mutual_information` uses these N rows and is at most log N. `mutual_information_upper_bound` leaves
+        the row's own posterior out of q(z). On average the first is a lower bound and the second an upper bound of the
         information about infinitely many rows. `marginal_kl` is KL(q(z) || p(z)) of these N rows.
 
         Reference: Hoffman & Johnson 2016, "ELBO surgery", NIPS workshop; Poole et al. 2019, arXiv:1905.06922, sec. 2.3,
@@ -79,20 +80,20 @@ class AggregatePosterior:
         }
 
     def _log_densities(self, z: Float[Tensor, "point latent"]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return log q(z|x_n), log q(z), and log q(z) without the row's own part, in float64.
+        """Return log q(z|x_n), log q(z), and log q(z) without the row's own posterior, in float64.
 
         The points belong to rows 0, 1, .., N - 1, 0, 1, .. in this order.
         """
         size = len(self)
         loc, scale, log_weights = self.loc.double(), self.scale.double(), self.loc.new_zeros(size, dtype=torch.float64)
         rows = torch.arange(len(z), device=z.device).remainder(size).unsqueeze(-1)
-        found = Columns(len(z))
+        columns = Columns(len(z))
         at_once = max(1, PAIRS_AT_ONCE // size)
         for points, row in zip(z.split(at_once), rows.split(at_once), strict=True):
             joint = joint_log_prob(points.double(), log_weights, loc, scale)
             own = joint.gather(-1, row).squeeze(-1)
-            found.add([own, torch.logsumexp(joint.scatter_(-1, row, -math.inf), -1)])
-        log_q, log_others = found.all
+            columns.add([own, torch.logsumexp(joint.scatter_(-1, row, -math.inf), -1)])
+        log_q, log_others = columns.all
         return log_q, torch.logaddexp(log_q, log_others) - math.log(size), log_others - math.log(max(1, size - 1))
 
 

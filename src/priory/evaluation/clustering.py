@@ -1,4 +1,4 @@
-"""Clusters: the components of a mixture prior, as a partition of the rows."""
+"""Clusters of rows, given by the components of a mixture prior."""
 
 from collections.abc import Callable
 from typing import TypeGuard
@@ -25,16 +25,16 @@ from priory.model import (
 from priory.priors.hierarchical import top_prior
 from priory.rows import RowsLike, as_rows
 
-RESAMPLES = 50  # each takes milliseconds of scikit-learn's
+RESAMPLES = 50  # each takes milliseconds in scikit-learn
 
 
 @torch.no_grad()
 def clusters(model: LatentVariableModel, rows: RowsLike, *, batch_size: int = 1024) -> Int[Tensor, " datum"]:
-    """The cluster of each row: the component of a mixture prior that its code belongs to most.
+    """Return the cluster of each row: the component of a mixture prior with the largest responsibility for its code.
 
         k(x) = argmax_k p(k | z),    z = E[z | x],    p(k | z) = pi_k p_k(z) / p(z)
 
-    Of several levels it is the mixture, and the code, of the top level.
+    With several levels, the mixture and the code are those of the top level.
 
     Args:
         model: a model whose p(z) is a mixture.
@@ -42,7 +42,7 @@ def clusters(model: LatentVariableModel, rows: RowsLike, *, batch_size: int = 10
         batch_size: rows encoded at a time.
 
     Raises:
-        TypeError: p(z) is no mixture.
+        TypeError: p(z) is not a mixture.
 
     >>> from priory import VAE, BernoulliDecoder, NormalEncoder, VampPriorMixture, mlp
     >>> x = torch.rand(30, 6).round()
@@ -65,7 +65,7 @@ def clusters(model: LatentVariableModel, rows: RowsLike, *, batch_size: int = 10
 
 @torch.no_grad()
 def has_clusters(model: AnyModel) -> TypeGuard[LatentVariableModel]:
-    """Whether p(z) is a mixture whose components are clusters, and not places of a map, exemplars or contexts'.
+    """Return whether p(z) is a mixture whose components are clusters, not map nodes, exemplars or shared by contexts.
 
     >>> from priory import VAE, BernoulliDecoder, MixtureOfGaussians, NormalEncoder, mlp
     >>> has_clusters(VAE(NormalEncoder(mlp(6, [8], 4)), BernoulliDecoder(mlp(2, [8], 6)), MixtureOfGaussians(2, 5)))

@@ -15,9 +15,9 @@ from priory.evaluation.quadrature import gauss_hermite
 PRIOR_SAMPLES = 10_000
 RESPONSIBILITIES_AT_ONCE, NUMBERS_AT_ONCE = 4096, 2**24  # rows and numbers of the B x K matrix
 NODES_PER_SIDE = {1: 64, 2: 20}  # by latent dimension
-PAIRS_FOR_QUADRATURE = 2**31  # nodes x components: a minute
-MOST_PAIRS = 2**27  # draws x components: half a minute
-UNUSED = 0.1  # a component is unused if its mean responsibility is below this share of its own weight
+PAIRS_FOR_QUADRATURE = 2**31  # most pairs of a node and a component: a minute
+MOST_PAIRS = 2**27  # most pairs of a draw and a component: half a minute
+UNUSED = 0.1  # a component is unused if its mean responsibility is below this share of its weight
 
 
 @torch.no_grad()
@@ -26,13 +26,13 @@ def effective_components(p_z: Mixture, *, num_samples: int = PRIOR_SAMPLES) -> E
 
         I(k; z) = E_p(k, z) [log p(z|k) - log p(z)] = E_p(z) [KL(p(k|z) || pi)]
 
-    In one and two dimensions it is a Gauss-Hermite quadrature of the components, with a standard error of zero; beyond
-    that, and beyond 2300 components in two, a mean over draws of the prior, whose error goes through the exponential to
-    first order.
+    In one and two dimensions this is a Gauss-Hermite quadrature over the components, with a standard error of zero. In
+    more dimensions, and above 2300 components in two, it is a mean over draws of the prior; the error of the mean is
+    carried through the exponential to first order.
 
     Args:
         p_z: the mixture, without batch dimensions.
-        num_samples: draws, if they are needed; fewer for more than 13 000 components.
+        num_samples: number of draws, if they are needed; fewer above 13 000 components.
     """
     latent_dim = p_z.event_shape[0]
     pairs = NODES_PER_SIDE.get(latent_dim, math.inf) ** latent_dim * p_z.num_components**2
@@ -73,8 +73,9 @@ def component_use(p_z: Mixture, aggregate: AggregatePosterior) -> dict[str, Esti
     """Measure the use of the components: the mean responsibilities p(k|z) over the aggregate posterior.
 
     Returns:
-        `used_components`, their perplexity exp(H), between 1 and K; and `unused_weight`, the total mixing weight of
-        components whose mean responsibility is below a tenth of their weight. Standard errors are by the bootstrap.
+        `used_components`, the perplexity exp(H) of the mean responsibilities, between 1 and K; and `unused_weight`, the
+        total mixing weight of components whose mean responsibility is below a tenth of their weight. Standard errors
+        are by the bootstrap.
     """
     z, weights = aggregate.points
     bootstrap = Bootstrap(len(aggregate))
@@ -85,8 +86,8 @@ def component_use(p_z: Mixture, aggregate: AggregatePosterior) -> dict[str, Esti
             weight * p_z.responsibilities(part).cpu().double()
             for weight, part in zip(weights.tolist(), rows, strict=True)
         )
-        found = bootstrap.averages(start, share)
-        averages = found if averages is None else averages + found
+        averages_of_rows = bootstrap.averages(start, share)
+        averages = averages_of_rows if averages is None else averages + averages_of_rows
     assert averages is not None
     prior_weights = p_z.log_weights.cpu().double().exp()
     return {

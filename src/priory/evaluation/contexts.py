@@ -9,16 +9,16 @@ from priory.distributions.normal import diagonal_normal, is_diagonal_normal
 from priory.model import AnyModel, ConditionalModel, device_of, given, latent_prior_of
 from priory.rows import Rows, context_at
 
-MOST_CONTEXTS = 64  # of quantities: evenly spaced rows stand for all
+MOST_CONTEXTS = 64  # contexts that are averaged if there are quantities: evenly spaced rows represent all rows
 
 
 def overall_prior(model: AnyModel, rows: Rows) -> Distribution:
-    """Return p(z); of a conditional model averaged over the contexts of these rows, see `marginal_prior`."""
+    """Return p(z); for a conditional model, its average over the contexts of these rows (see `marginal_prior`)."""
     return marginal_prior(model, rows) if isinstance(model, ConditionalModel) else latent_prior_of(model)
 
 
 def marginal_prior(model: ConditionalModel, rows: Rows) -> Distribution:
-    """Return p(z) = 1/N sum_n p(z | c_n) over the contexts of these rows, or of 64 of them if there are more.
+    """Return p(z) = 1/N sum_n p(z | c_n) over the contexts of these rows; if there are more than 64, over 64 of them.
 
     >>> from priory import ConditionalMixtureOfGaussians, ConditionalVAE, MixtureOfGaussians, with_context
     >>> prior = ConditionalMixtureOfGaussians(MixtureOfGaussians(2, 5), context_dim=3)
@@ -36,7 +36,7 @@ def marginal_prior(model: ConditionalModel, rows: Rows) -> Distribution:
 
 
 def averaged(p: Distribution, weights: Tensor) -> Distribution:
-    """Return sum_i w_i p_i(z) of a batch of distributions, as one mixture without further structure.
+    """Return sum_i w_i p_i(z) of a batch of distributions as one mixture; mixtures are flattened.
 
     >>> p = diagonal_normal(torch.zeros(3, 2), torch.ones(3, 2))
     >>> averaged(p, torch.tensor([0.5, 0.25, 0.25])).log_prob(torch.zeros(2))
@@ -48,7 +48,7 @@ def averaged(p: Distribution, weights: Tensor) -> Distribution:
     if not isinstance(p, Mixture):
         return Mixture(log_weights, p)
     joint = log_weights.unsqueeze(-1) + p.log_weights
-    if len(p.components.batch_shape) == 1:  # the same components in all
+    if len(p.components.batch_shape) == 1:  # all contexts share the components
         return Mixture(torch.logsumexp(joint, 0), p.components)
     if not is_diagonal_normal(p.components):
         return Mixture(log_weights, p)

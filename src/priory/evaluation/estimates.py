@@ -12,15 +12,15 @@ from torch import Tensor
 
 RESAMPLES = 200
 BOOTSTRAP_SEED = 0
-COUNTS_AT_ONCE = 2**22  # numbers of resamples x rows
-MOST_DECIMALS = 8  # of an estimate as text
+COUNTS_AT_ONCE = 2**22  # most pairs of a resample and a row
+MOST_DECIMALS = 8  # in the text of an estimate
 
 
 class Estimate(NamedTuple):
     """A number and its standard error.
 
-    As text, the error has two significant digits and the value as many decimals; a format of numbers applies to
-    both, and a width to the whole text. An error of zero (an exact number) or NaN (not known) is left out.
+    As text, the error has two significant digits and the value as many decimals. A number format applies to both, a
+    width to the whole text. The error is omitted if it is zero (an exact number) or NaN (unknown).
 
     >>> nll = Estimate(23.1234, 0.1687)
     >>> print(nll, f"{nll:.3f}", Estimate(1234.5, 120.0), Estimate(2.5, 0.0), sep=", ")
@@ -44,7 +44,7 @@ class Estimate(NamedTuple):
         return " ± ".join(format(number, spec) for number in self)
 
     def exp(self) -> "Estimate":
-        """Return the exponential, with its error to first order."""
+        """Return the exponential; its error is correct to first order."""
         return Estimate(math.exp(self.value), math.exp(self.value) * self.se)
 
 
@@ -55,16 +55,16 @@ def mean(values: Float[Tensor, " datum"]) -> Estimate:
 
 
 def median(values: Float[Tensor, " datum"]) -> Estimate:
-    """Return the median, and its standard error from the quartiles as for a normal: 1.25 sd / sqrt(N)."""
+    """Return the median and its standard error, 1.25 sd / sqrt(N), with sd estimated from the quartiles of a normal."""
     low, middle, high = torch.quantile(values.double(), torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)).tolist()
     return Estimate(middle, 1.2533 * (high - low) / 1.349 / math.sqrt(len(values)))
 
 
 class Bootstrap:
-    """Resampled rows, for the standard error of a statistic that is no mean: a count above a threshold, a perplexity.
+    """Resampled rows, for the standard error of a statistic that is not a mean, such as a count or a perplexity.
 
     A resample is the number of times that each row was drawn, so averages over it are a matrix product. The draws are
-    made again when they are needed: those of a million rows would take 1.6 GB.
+    repeated when they are needed: for a million rows they would take 1.6 GB.
 
     Reference: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", ch. 6.
     """
@@ -73,9 +73,9 @@ class Bootstrap:
         self.num_rows = num_rows
 
     def averages(self, start: int, values: Float[Tensor, "row column"]) -> Float[Tensor, "resample column"]:
-        """Return the share of the rows from `start` on in the average of each column in each resample, in float64.
+        """Return, in float64, what the rows from `start` on add to the average of each column in each resample.
 
-        The first row of the result belongs to the rows without resampling.
+        The first row of the result belongs to the original rows.
         """
         values = values.cpu().double()
         counts, parts = self._counts(start, len(values)), []
@@ -84,7 +84,7 @@ class Bootstrap:
         return torch.cat(parts) / self.num_rows
 
     def _counts(self, start: int, size: int) -> Iterator[Float[Tensor, " row"]]:
-        """How often each of these rows is in the whole, and in each resample."""
+        """How often each of these rows occurs in the original rows, and in each resample."""
         yield torch.ones(size, dtype=torch.float64)
         generator = torch.Generator().manual_seed(BOOTSTRAP_SEED)
         for _ in range(RESAMPLES):
@@ -94,6 +94,6 @@ class Bootstrap:
 
     @staticmethod
     def estimate(averages: Tensor, statistic: Callable[[Tensor], Tensor]) -> Estimate:
-        """Return a statistic of the averages, and its standard deviation over resamples as its error."""
+        """Return a statistic of the averages; its error is the standard deviation over resamples."""
         values = statistic(averages)
         return Estimate(float(values[0]), float(values[1:].std()))

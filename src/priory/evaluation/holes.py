@@ -1,4 +1,4 @@
-"""Holes: regions with samples of the prior but no data, and regions with data but no samples of the prior."""
+"""Holes: regions with samples of the prior but no data; and regions with data but no samples of the prior."""
 
 import torch
 from jaxtyping import Float
@@ -11,34 +11,35 @@ from priory.evaluation.quadrature import GridNodes, grid_nodes
 
 REGION = 0.95
 DRAWS = 10_000
-PAIRS_FOR_QUADRATURE = 2**27  # nodes of a grid x rows
+PAIRS_FOR_QUADRATURE = 2**27  # most pairs of a grid node and a row
 
 
 @torch.no_grad()
 def coverage(p_z: Distribution, aggregate: AggregatePosterior) -> dict[str, Estimate]:
-    """Measure the shares of prior and aggregate posterior in each other's 95 % region; equal distributions give 0.95.
+    """Measure how much of the prior lies in the 95 % region of the aggregate posterior, and the reverse.
 
-    A distribution's 95 % region is its region of highest density, {z : p(z) >= t}, with 95 % of its mass.
+    A distribution's 95 % region is its region of highest density, {z : p(z) >= t}, with 95 % of its mass. Both shares
+    are 0.95 if the distributions are equal.
 
     Returns:
-        `prior_in_aggregate`, the share of the prior inside the aggregate posterior's region; the rest of the prior's
-        samples come from holes. `aggregate_in_prior` is the reverse. In one and two dimensions both are quadratures on
-        a grid with a standard error of zero, if the grid is fine enough; else means over 10 000 draws, with errors by
-        the bootstrap. The errors treat these rows, and so the aggregate posterior, as fixed.
+        `prior_in_aggregate`, the share of the prior inside the aggregate posterior's region; the other samples of the
+        prior lie in holes. `aggregate_in_prior` is the reverse. In one and two dimensions both are quadratures on a
+        grid, with a standard error of zero, if the grid is fine enough. Otherwise they are means over 10 000 draws,
+        with bootstrap errors. The errors treat these rows, and so the aggregate posterior, as fixed.
     """
     both = (p_z, aggregate.density)
     draws = [density.sample(torch.Size((DRAWS,))) for density in both]
     grids: list[GridNodes] = []
     if draws[0].shape[-1] <= 2:
         count = PAIRS_FOR_QUADRATURE // len(aggregate)
-        found = (grid_nodes(density, z, count) for density, z in zip(both, draws, strict=True))
-        grids = [grid for grid in found if grid is not None]
+        candidates = (grid_nodes(density, z, count) for density, z in zip(both, draws, strict=True))
+        grids = [grid for grid in candidates if grid is not None]
     if len(grids) == 2:
         nodes = [grid.z for grid in grids]
         weights = [grid.probabilities.double().unsqueeze(0) for grid in grids]
     else:
         nodes, weights = draws, [_resampled(DRAWS, seed).to(draws[0].device) for seed in range(2)]
-    # log-densities under prior and aggregate posterior (columns), at the points of either (rows)
+    # Log-densities under prior and aggregate posterior (columns), at the points of each (rows)
     log_prob = [[density.log_prob(z).double() for density in both] for z in nodes]
     edges = [_threshold(log_prob[i][i], weights[i]) for i in range(2)]
     shares = [(weights[i] * (log_prob[i][1 - i] >= edges[1 - i].unsqueeze(-1))).sum(-1) for i in range(2)]
@@ -46,7 +47,7 @@ def coverage(p_z: Distribution, aggregate: AggregatePosterior) -> dict[str, Esti
 
 
 def _resampled(size: int, seed: int) -> Float[Tensor, "resample point"]:
-    """Return weights of draws: equal ones in the first row, those of a bootstrap sample in each of the others."""
+    """Return weights of draws: the first row has equal weights, every other row those of a bootstrap sample."""
     generator = torch.Generator().manual_seed(seed)
     draws = torch.randint(size, (RESAMPLES, size), generator=generator)
     ones = torch.ones(RESAMPLES, size, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""The likelihood of each datum by importance sampling, streamed over rows and samples."""
+"""The likelihood of each datum by importance sampling, computed in blocks of rows and samples."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -36,31 +36,31 @@ from priory.rows import AnnotatedData, Frame, RowsLike, as_rows, batches_with_co
 if TYPE_CHECKING:
     import pandas
 
-# Outputs of the decoder at a time: on a CPU as many as its cache holds, since passes over more take three times as
-# long; elsewhere as many as keep a GPU busy.
+# Outputs of the decoder at a time. On a CPU, as many as fit into its cache, because larger blocks take three times as
+# long; on a GPU, as many as keep it busy.
 VALUES_AT_ONCE = 2**19
 VALUES_AT_ONCE_ELSEWHERE = 2**25
-LATENTS_AT_ONCE = 2**20  # numbers of z whose densities are evaluated at a time
+LATENTS_AT_ONCE = 2**20  # numbers in the z whose densities are evaluated at a time
 ROWS_TOGETHER = 16  # data that share the draws from the prior
-ENOUGH_HITS = 0.05  # draws of the prior expected near the posterior, from which on pooling them is worth decoding them
+ENOUGH_HITS = 0.05  # expected draws of the prior near the posterior, above which pooling is worth its decoding
 
 
 class RowNoise(NamedTuple):
-    """Noise that depends on a seed and on the ids of rows alone, whatever rows are sampled together."""
+    """Noise that depends only on a seed and the ids of the rows, and not on the other rows of the batch."""
 
     seed: int
     ids: Sequence[object]
 
     @classmethod
     def of(cls, seed: int | None, ids: Any, start: int, count: int) -> "RowNoise | None":
-        """The noise of rows from `start` on, whose numbers are their ids if there are none; None without a seed."""
+        """Return the noise of the rows from `start` on; without ids, row numbers are the ids. None without a seed."""
         numbers = range(start, start + count)
         return None if seed is None else cls(seed, numbers if ids is None else [ids[number] for number in numbers])
 
     def draws(
         self, q: Distribution, count: int, step: int, device: torch.device
     ) -> Float[Tensor, "sample datum latent"]:
-        """Draws of q(z|x) for each row; `step` tells the draws of a row apart."""
+        """Draws of q(z|x) for each row; `step` distinguishes several draws of one row."""
         seeds = [row_seed(self.seed, f"{step} {each}") for each in self.ids]
         if not is_diagonal_normal(q):
             with own_noise(seeds[0], device):  # one row, see `groups`
@@ -82,7 +82,7 @@ class ImportanceEstimate(NamedTuple):
             data pool their draws from the prior.
         reconstruction: E_q [log p(x|z)], nats, from the draws of q.
         kl: E_q [log q(z|x) - log p(z)], nats, from the draws of q.
-        kl_by_level: its terms by level, if q and p are chains of the same levels; else the whole as one level.
+        kl_by_level: the terms of `kl` by level, if q and p are chains of the same levels; else `kl` as one level.
     """
 
     log_likelihood: Float[Tensor, " datum"]
@@ -92,7 +92,7 @@ class ImportanceEstimate(NamedTuple):
     kl_by_level: Float[Tensor, "datum level"]
 
     def at(self, places: slice) -> "ImportanceEstimate":
-        """Those of some rows."""
+        """The estimates of some rows."""
         return ImportanceEstimate(*(values[places] for values in self))
 
 
@@ -139,46 +139,47 @@ def log_likelihood(
     seed: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Any:
-    """Importance-weighted estimate of log p(x) per datum, in nats, streamed over rows and samples.
+    """Importance-weighted estimate of log p(x) per datum, in nats, computed in blocks of rows and samples.
 
         log p(x) ~ log 1/S sum_s p(z_s) p(x|z_s) / r(z_s),    r = (1 - a) q(z|x) + a p(z)
 
-    A share `a` of the samples is drawn from the prior and the rest from q, each weighted by the mixture of the two
-    (deterministic-mixture weights). The usual estimate has a = 0. If the posterior is wider than q, its weights are
-    rarely huge, a finite sample misses these, and the likelihood comes out too low, most in few latent dimensions. The
-    defensive mixture bounds every weight by p(x|z)/a. In many dimensions no draw from the prior comes near the
-    posterior, and a = 0 wastes none; but half of the draws lose little, as the estimate grows with their logarithm.
+    A share `a` of the samples is drawn from the prior and the rest from q. Each sample is weighted by the mixture of
+    the two densities (deterministic-mixture weights). The usual estimate has a = 0. If the posterior is wider than q, a
+    few weights are huge but rare; a finite sample misses them, and the likelihood is too low, most of all in few latent
+    dimensions. The defensive mixture bounds every weight by p(x|z)/a. In many dimensions no draw from the prior comes
+    near the posterior, and a = 0 wastes no draws. But wasting half of the draws costs little, because the estimate
+    grows with the logarithm of their number.
 
-    Of a conditional model it is log p(x | c), by draws from p(z | c) for each datum.
+    For a conditional model, the result is log p(x | c), with draws from p(z | c) for each datum.
 
     Groups of sixteen data share their draws from the prior. If log p(x|z) of all pairs is a matrix product (binary,
-    categorical or Gaussian columns) and draws can be expected near a posterior, each datum uses the draws of all
+    categorical or Gaussian columns) and some draws are expected near a posterior, each datum uses the draws of all
     sixteen, and `a` in r(z) grows accordingly. Otherwise all use the same a S draws, which are decoded once, or once
-    for each datum if the decoder has covariates. Each estimate is as good as without sharing, but the sixteen depend
-    on each other a little.
+    for each datum if the decoder has covariates. Sharing makes no estimate less precise, but the sixteen estimates are
+    slightly dependent.
 
     Args:
-        model: answers `encode`, `latent_prior` and `decode`, as a `VAE` does; used in evaluation mode.
+        model: has the methods `encode`, `latent_prior` and `decode`, as a `VAE` has; used in evaluation mode.
         rows: (N, D) or (N, *input) in any form that `priory.rows.as_rows` reads; for a conditional model with a context
             (`with_context`).
-        num_samples: S, drawn per datum.
+        num_samples: S, draws per datum.
         prior_share: a, in [0, 1); at least one sample is drawn from q.
-        chunk_size: (datum, sample) pairs that are decoded at once, which bounds the memory; by default they make 2^19
-            outputs of the decoder on a CPU, and 2^25 elsewhere.
+        chunk_size: number of (datum, sample) pairs that are decoded at once, which bounds the memory. The default gives
+            2^19 outputs of the decoder on a CPU, and 2^25 on other devices.
         batch_size: rows read at a time; a tensor is one batch.
         prior: p(z), if it has been evaluated already.
-        seed: if given, the noise of a row depends on this seed and on the row's id (its number, without ids) alone, so
-            that any part of the rows, in any order, gets the numbers that it has among all rows, but for the rounding
-            of matrix products. All rows then share the same draws from the prior, and none are pooled. torch's
-            generator is not used.
-        progress: called with the number of rows done, after every batch.
+        seed: if given, the noise of a row depends only on this seed and the row's id (its number, without ids). So any
+            subset of the rows, in any order, gets the same numbers as among all rows, up to rounding of matrix
+            products. All rows then share the same draws from the prior, without pooling, and torch's generator is not
+            used.
+        progress: called with the number of finished rows, after every batch.
 
     Returns:
-        (N,), accumulated in float64; -inf for a row whose code or density overflows. Of a pandas data frame or AnnData
-        it is a pandas Series with the names of the rows, else a tensor.
+        (N,), accumulated in float64; -inf for a row whose code or density overflows. For a pandas data frame or AnnData
+        it is a pandas Series indexed by the names of the rows, else a tensor.
 
     Raises:
-        TypeError: the rows are of another kind, or a method of the model is missing or gives no distribution.
+        TypeError: the rows are of another kind, or the model lacks a method or a method returns no distribution.
         ValueError: num_samples or chunk_size is not positive, or prior_share is outside [0, 1).
 
     Reference: Burda et al. 2016, arXiv:1509.00519, eq. 8; Hesterberg 1995, Technometrics 37(2), on the mixture.
@@ -210,11 +211,11 @@ def log_likelihood(
         done += len(x)
         if progress is not None:
             progress(done)
-    found = torch.cat(parts)
+    estimates = torch.cat(parts)
     if not isinstance(rows, Frame | AnnotatedData):
-        return found
+        return estimates
     series = require("pandas", "tables", "a data frame").Series
-    return series(found.cpu().numpy(), index=ids, name="log_likelihood")
+    return series(estimates.cpu().numpy(), index=ids, name="log_likelihood")
 
 
 @torch.no_grad()
@@ -234,12 +235,12 @@ def importance_estimate(
     Args:
         model, num_samples, prior_share, chunk_size, prior: see `log_likelihood`.
         x: data, (N, D), on the model's device.
-        posterior: q(z|x), if the rows have been encoded already. They then all share their draws from the prior, so
-            give about sixteen at a time; at least one draw of each row is decoded at once.
-        noise: that of these rows alone, see the argument `seed` there; None takes torch's generator.
+        posterior: q(z|x), if the rows have been encoded already. All rows then share their draws from the prior, so
+            give about sixteen rows at a time; at least one draw of each row is decoded at once.
+        noise: the noise of these rows, see `seed` in `log_likelihood`; None uses torch's generator.
 
     Raises:
-        ValueError: as there.
+        ValueError: as `log_likelihood`.
     """
     if num_samples < 1:
         raise ValueError(f"num_samples: expected a positive number of draws, got {num_samples}")
@@ -269,11 +270,11 @@ def importance_estimate(
 def groups(
     model: LatentVariableModel, x: Tensor, p_z: Distribution, chunk_size: int | None, noise: RowNoise | None
 ) -> Iterator[tuple[Tensor, RowNoise | None, slice]]:
-    """Rows that are sampled together, their noise, and the places of those that count.
+    """Yield groups of rows that are sampled together, their noise, and the slice of the group that is not padding.
 
-    With `noise`, every group has the same size, because matrix products of another shape round otherwise: it is filled
-    up with copies. The place of a row in it, which may decide the last bits too, is its number modulo the size, if ids
-    are numbers.
+    With `noise`, every group is padded with copies to the same size, because matrix products of other shapes round
+    differently. The position of a row in its group also affects the last bits, so it is the row's number modulo the
+    group size, if ids are numbers.
     """
     size = max(1, min(ROWS_TOGETHER, chunk_size or ROWS_TOGETHER)) if context_of(model) is None else len(x)
     if noise is None:
@@ -290,7 +291,7 @@ def groups(
 class _Sampling:
     """Importance sampling for data that share their draws from the prior.
 
-    `from_q` and `from_prior` count the draws for each datum; `pairs` (datum, sample) are decoded at a time.
+    `from_q` and `from_prior` are the numbers of draws for each datum; `pairs` (datum, sample) are decoded at a time.
     """
 
     def __init__(
@@ -307,7 +308,7 @@ class _Sampling:
     ) -> None:
         self._model, self._x, self._q, self._p_z, self._noise = model, x, q, p_z, noise
         self._from_q, self._from_prior, self._pairs = from_q, from_prior, pairs
-        # A decoder that conditions on the datum has to decode a draw for each of them.
+        # A decoder that conditions on the datum must decode each draw for each datum.
         self._decodes_for_all = not covariates_of(model, x) and context_of(model) is None
         once = from_prior > 0 and self._decodes_for_all
         with self._shared_noise(0):
@@ -330,7 +331,7 @@ class _Sampling:
                 self._add_from_prior(min(at_once, self._from_prior - start))
         return ImportanceEstimate(
             self._log_sum - math.log(self._from_q + self._from_prior),
-            torch.exp(2 * self._log_sum - self._log_sum_of_squares).nan_to_num(0.0),  # all weights zero
+            torch.exp(2 * self._log_sum - self._log_sum_of_squares).nan_to_num(0.0),  # if all weights are zero
             self._reconstruction / self._from_q,
             self._kl_by_level.sum(-1) / self._from_q,
             self._kl_by_level / self._from_q,
@@ -351,7 +352,7 @@ class _Sampling:
         return count * float(log_share.median().exp()) if len(log_share) else 0.0
 
     def _add_from_posterior(self, count: int, start: int) -> None:
-        # torch refuses NaN in the values and parameters of distributions, and with it the whole batch.
+        # torch raises an error for the whole batch if a value or parameter of a distribution is NaN.
         z = _draws(self._q, count) if self._noise is None else self._noise.draws(self._q, count, start, self._x.device)
         far = overflows(z)
         z = z.masked_fill(far.unsqueeze(-1), 0.0)
@@ -365,7 +366,7 @@ class _Sampling:
 
     def _add_from_prior(self, count: int) -> None:
         z = self._p_z.sample(torch.Size((count,)))
-        if self._p_z.batch_shape:  # p(z|c), other draws for each datum
+        if self._p_z.batch_shape:  # p(z|c): each datum has its own draws
             self._add(self._p_z.log_prob(z), self._q.log_prob(z), self._log_likelihood(z))
             return
         log_p, log_q = self._p_z.log_prob(z).unsqueeze(-1), log_prob_of_pairs(self._q, z).mT
@@ -384,12 +385,12 @@ class _Sampling:
         return torch.cat([log_prob_of_rows(likelihood_of(self._model, part, self._x), self._x) for part in parts])
 
     def _log_likelihood_of_pairs(self, z: Float[Tensor, "sample latent"]) -> Float[Tensor, "sample datum"]:
-        """log p(x_b|z_s), each draw decoded once for all data."""
+        """log p(x_b|z_s); each draw is decoded once for all data."""
         parts = z.split(self._pairs if self._by_product else max(1, self._pairs // len(self._x)))
         return torch.cat([log_prob_of_pairs(likelihood_of(self._model, part), self._x) for part in parts])
 
     def _add(self, log_p: Tensor, log_q: Tensor, log_p_x: Tensor) -> None:
-        """Weights p(z) p(x|z) / r(z) of draws (s, B); `log_p` may be (s, 1)."""
+        """Add the weights p(z) p(x|z) / r(z) of draws (s, B); `log_p` may be (s, 1)."""
         proposal = log_q
         if self._from_prior:
             share = self._from_prior / (self._from_q + self._from_prior)
@@ -400,12 +401,12 @@ class _Sampling:
 
 
 def _draws(q: Distribution, count: int) -> Tensor:
-    draw = q.rsample if q.has_rsample else q.sample  # torch refuses NaN in a normal's `sample`
+    draw = q.rsample if q.has_rsample else q.sample  # a normal's `sample` raises an error for NaN
     return draw(torch.Size((count,)))
 
 
 def overflows(z: Float[Tensor, "*batch latent"]) -> Bool[Tensor, "*batch"]:
-    """Whether the squares of a point overflow, so that it has no density; true for NaN too.
+    """Return whether the square of a coordinate overflows, so that z has no density; true for NaN too.
 
     >>> overflows(torch.tensor([[1.0, 2.0], [1.0, 1e20], [1.0, torch.nan]]))
     tensor([False,  True,  True])
@@ -414,5 +415,5 @@ def overflows(z: Float[Tensor, "*batch latent"]) -> Bool[Tensor, "*batch"]:
 
 
 def _nan_to(value: float, numbers: Tensor) -> Tensor:
-    """The same with a value for NaN, which is the difference of two numbers that overflow."""
+    """Replace NaN, which is the difference of two numbers that overflow, by a value."""
     return numbers.masked_fill(numbers.isnan(), value)

@@ -1,7 +1,7 @@
-"""Missing cells filled in by a model: draws from p(x_missing | x_observed), or their mean."""
+"""Fill missing cells with a model: draws from p(x_missing | x_observed), or their mean."""
 
 from collections.abc import Callable
-from typing import Any, overload
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -23,30 +23,6 @@ from priory.model import (
 from priory.rows import Frame, RowsLike, as_rows, batches_with_context
 
 
-@overload
-def impute(
-    model: AnyModel,
-    rows: Frame,
-    *,
-    num_steps: int = 1000,
-    draw: bool = False,
-    batch_size: int = 1024,
-    progress: Callable[[int], None] | None = None,
-) -> Any: ...
-
-
-@overload
-def impute(
-    model: AnyModel,
-    rows: RowsLike,
-    *,
-    num_steps: int = 1000,
-    draw: bool = False,
-    batch_size: int = 1024,
-    progress: Callable[[int], None] | None = None,
-) -> Tensor: ...
-
-
 @torch.no_grad()
 def impute(
     model: AnyModel,
@@ -57,34 +33,33 @@ def impute(
     batch_size: int = 1024,
     progress: Callable[[int], None] | None = None,
 ) -> Any:
-    """Fill cells that are NaN with E[x_missing | x_observed], or with a draw; the other cells stay as they are.
+    """Replace cells that are NaN by E[x_missing | x_observed], or by a draw; the other cells do not change.
 
-    Metropolis within Gibbs draws z and the missing cells in turn:
+    Metropolis within Gibbs draws z and the missing cells alternately:
 
         z' ~ q(z | x),    accepted with probability min(1, r(z') / r(z)),    r(z) = p(x | z) p(z) / q(z | x)
         x_missing ~ p(x_missing | z)
 
-    It starts with a draw from the model. After many steps the distribution is p(z, x_missing | x_observed), however
-    poor q is. The mean is the average of E[x_missing | z] over the second half of the steps. Counts whose likelihood
-    reads the row's total use the total of the cells drawn so far.
+    The start is a draw from the model. After many steps the distribution is p(z, x_missing | x_observed), even if q is
+    a poor approximation. The mean is the average of E[x_missing | z] over the second half of the steps. If the
+    likelihood of counts uses the row's total, it uses the total of the current cells.
 
     Args:
-        model: answers `encode`, `latent_prior` and `decode`, as a `VAE` does; used in evaluation mode.
-        rows: (N, D) or (N, *input) in any form that `priory.rows.as_rows` reads, NaN where a cell is missing; for a
+        model: has the methods `encode`, `latent_prior` and `decode`, as a `VAE` has; used in evaluation mode.
+        rows: (N, D) or (N, *input) in any form that `priory.rows.as_rows` reads, with NaN in missing cells; for a
             conditional model with a context (`with_context`).
-        num_steps: steps of z and the missing cells. The more cells are missing, the more steps it takes to forget the
-            start.
-        draw: return the last draw instead of the mean. Draws have the spread of the missing cells, the mean has not:
-            for the error of a statistic, compute it from several draws (multiple imputation).
+        num_steps: number of alternating steps. With more missing cells, more steps are needed to forget the start.
+        draw: return the last draw instead of the mean. Draws have the spread of the missing cells, the mean does not:
+            to get the error of a statistic, compute it from several draws (multiple imputation).
         batch_size: rows read at a time.
-        progress: called with the number of rows done, after every batch.
+        progress: called with the number of finished rows, after every batch.
 
     Returns:
-        The rows without gaps, (N, D); of a pandas data frame a data frame of the same index and columns.
+        The rows without missing cells, (N, D); for a pandas data frame, a data frame with its index and columns.
 
     Raises:
-        TypeError: the rows are of another kind, or a method of the model is missing or gives no distribution.
-        ValueError: num_steps is not positive; an observed cell is infinite; rows have another shape than the model's.
+        TypeError: the rows are of another kind, or the model lacks a method or a method returns no distribution.
+        ValueError: num_steps is not positive; an observed cell is infinite; the shape of a row does not fit the model.
 
     Reference: Mattei & Frellsen 2018, arXiv:1802.04826, algorithm 1; Rezende et al. 2014, arXiv:1401.4082, appendix F.
 
@@ -108,8 +83,8 @@ def impute(
         if bool(some.any()):
             known = given(model, None if context is None else context[some])
             with evaluation_mode(model):
-                found = _imputed(known, cast_like(batch[some], model), missing[some], num_steps, draw)
-            filled[some] = torch.where(missing[some], found.to(batch), batch[some])
+                imputed = _imputed(known, cast_like(batch[some], model), missing[some], num_steps, draw)
+            filled[some] = torch.where(missing[some], imputed.to(batch), batch[some])
         parts.append(filled)
         done += len(batch)
         if progress is not None:
@@ -128,12 +103,12 @@ def _imputed(
     num_steps: int,
     draw: bool,
 ) -> Float[Tensor, "datum *input"]:
-    """The last draw of all cells, or the mean of p(x | z) over the second half of the steps."""
+    """Return the last draw of all cells, or the mean of p(x | z) over the second half of the steps."""
     p_z = latent_prior_of(model)
     start = likelihood_of(model, p_z.sample() if p_z.batch_shape else p_z.sample(x.shape[:1])).sample()
     if start.shape != x.shape:
         raise ValueError(
-            f"rows: expected rows of shape {tuple(start.shape[1:])}, as the model gives them, got "
+            f"rows: expected rows of shape {tuple(start.shape[1:])}, as the model generates them, got "
             f"{tuple(x.shape[1:])}; give the columns that it was trained on"
         )
     x = torch.where(missing, start.to(x), x)

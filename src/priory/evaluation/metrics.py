@@ -1,4 +1,4 @@
-"""`evaluate`: all metrics of a model, from one pass over the data and from its latent space."""
+"""`evaluate`: all metrics of a model, of its likelihood and its latent space, in one pass over the data."""
 
 import math
 import warnings
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import pandas
 
 ENOUGH_EFFECTIVE_SAMPLES = 10.0
-MOST_LEVELS = 5  # that have a description
+MOST_LEVELS = 5  # levels that have a description
 
 METRIC_DESCRIPTIONS = {
     "nll": "-log p(x), by importance sampling",
@@ -48,22 +48,22 @@ METRIC_DESCRIPTIONS = {
     "elbo": "-(distortion + rate)",
     "distortion": "-E log p(x|z): reconstruction error",
     "rate": "KL(q(z|x) || p(z)): code length",
-    "index_code_mutual_information": "part of the rate, at most log N",
-    "mutual_information_upper_bound": "the same for infinite N",
+    "index_code_mutual_information": "information part of the rate, at most log N",
+    "mutual_information_upper_bound": "upper bound of the same for infinite N",
     "marginal_kl": "rest of the rate: KL(q(z) || p(z))",
-    "aggregate_rows": "evenly spaced, if q(z) is not of all",
+    "aggregate_rows": "evenly spaced rows, if q(z) is not of all rows",
     "active_units": "latent dimensions in use",
     "prior_in_aggregate": "0.95: no holes",
     "aggregate_in_prior": "0.95: all codes are covered",
-    "effective_components": "distinguishable ones, exp I(k; z)",
-    "used_components": "perplexity of their use",
-    "unused_weight": "weight of components hardly used",
-    "log_normalizer": "log Z; its error shifts all NLLs alike",
-    "clusters": "components that are some row's likeliest",
-    "nmi": "of clusters and the label: 1 if they agree",
-    "ari": "adjusted Rand index of the same",
+    "effective_components": "distinguishable components, exp I(k; z)",
+    "used_components": "perplexity of the use of components",
+    "unused_weight": "weight of components that are hardly used",
+    "log_normalizer": "log Z; its error shifts all NLLs equally",
+    "clusters": "components that are the likeliest of some row",
+    "nmi": "clusters and label: 1 if they agree",
+    "ari": "adjusted Rand index of clusters and label",
 }
-for _level in range(1, MOST_LEVELS + 1):  # of a chain; 1 is the top
+for _level in range(1, MOST_LEVELS + 1):  # levels of a chain; 1 is the top
     METRIC_DESCRIPTIONS |= {
         f"rate_level_{_level}": f"part of the rate in level {_level}",
         f"active_units_level_{_level}": f"active units in level {_level}",
@@ -76,16 +76,16 @@ METRIC_UNITS = dict.fromkeys(("nll", "elbo", "distortion", *_RATES, *_INFORMATIO
 
 
 class LowEffectiveSampleSizeWarning(UserWarning):
-    """A few importance samples dominate the estimate of the likelihood; more samples would raise it."""
+    """A few importance samples dominate the likelihood estimate, so it is too low; more samples would raise it."""
 
 
 class Evaluation(dict[str, Estimate]):
-    """Metrics of a model by name, each with its standard error, and the numbers of each row.
+    """Metrics of a model by name, each with its standard error, and the values of each row.
 
     Attributes:
         per_row: `nll`, `elbo`, `distortion` and `rate` of each row in nats, and `effective_sample_size`, (N,) each. To
-            compare two models, average the differences of their rows: this has a small standard error.
-        index: names of the rows, such as the index of a data frame; None if they have none.
+            compare two models, average the differences row by row: the result has a small standard error.
+        index: names of the rows, such as the index of a data frame; None without names.
 
     >>> evaluation = Evaluation({"nll": Estimate(1.5, 0.5)}, {"nll": torch.tensor([1.0, 2.0])})
     >>> evaluation["nll"].value, evaluation.per_row["nll"]
@@ -99,7 +99,7 @@ class Evaluation(dict[str, Estimate]):
         self.per_row, self.index = dict(per_row), index
 
     def rows_to_frame(self) -> "pandas.DataFrame":
-        """Return the numbers of each row as a data frame with the names of the rows.
+        """Return the values of each row as a data frame indexed by the names of the rows.
 
         >>> evaluation = Evaluation({}, {"nll": torch.tensor([1.0, 2.0])}, index=["a", "b"])
         >>> evaluation.rows_to_frame().loc["b", "nll"]
@@ -162,38 +162,38 @@ def evaluate(
     batch_size: int = 128,
     progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
-    """Evaluate a model on rows of data: likelihood, bound and latent space. The encoder reads each row once.
+    """Evaluate a model on rows of data: likelihood, bound and latent space. Each row is encoded once.
 
     Args:
-        model: answers `encode`, `latent_prior` and `decode`, as a `VAE` does; used in evaluation mode.
+        model: has the methods `encode`, `latent_prior` and `decode`, as a `VAE` has; used in evaluation mode.
         rows: (N, D) or (N, *input) in any form that `priory.rows.as_rows` reads; for a conditional model with a context
-            (`with_context`). Its metrics are those of p(x | c); of its latent space, those of p(z), averaged over the
-            contexts of the rows.
-        num_samples: importance samples per datum; those of them that come from q give the bound too.
+            (`with_context`). Its likelihood metrics are of p(x | c); its latent-space metrics are of p(z), averaged
+            over the contexts of the rows.
+        num_samples: importance samples per datum; the samples from q also give the bound.
         prior_share: see `log_likelihood`.
         chunk_size: see `log_likelihood`.
         batch_size: rows read at a time.
-        progress: called with the number of rows done, after every batch.
+        progress: called with the number of finished rows, after every batch.
 
     Returns:
-        By name, in nats per datum unless `METRIC_DESCRIPTIONS` says otherwise: `nll`, `bits_per_dimension`,
-        `effective_sample_size` (the median, with the spread of the rows' over it), `elbo`, `distortion`, `rate`;
+        Metrics by name, in nats per datum unless `METRIC_UNITS` has another unit: `nll`, `bits_per_dimension`,
+        `effective_sample_size` (the median over rows; its error is the spread over rows), `elbo`, `distortion`, `rate`;
         `index_code_mutual_information`, `mutual_information_upper_bound`, `marginal_kl` (see
         `AggregatePosterior.surgery`); `active_units`; `prior_in_aggregate`, `aggregate_in_prior` (see `coverage`); and
         for a mixture prior `effective_components`, `used_components`, `unused_weight`. Standard errors are over data,
-        or over draws where nothing depends on the data; zero stands for quadrature. A row whose code or density
-        overflows has an infinite `nll`, and no part in the metrics of the latent space. A prior with an estimated
-        normalizer Z, a distribution with the attributes `log_normalizer` and `relative_error`, adds `log_normalizer`.
-        An error of log Z moves `nll`, `elbo`, `rate` and `marginal_kl` of all rows by one and the same amount, at most
-        the error, and their own standard errors do not contain it.
+        or over draws if nothing depends on the data; zero means quadrature. A row whose code or density overflows has
+        an infinite `nll` and is left out of the latent-space metrics. A prior with an estimated normalizer Z, a
+        distribution with the attributes `log_normalizer` and `relative_error`, adds `log_normalizer`. An error of log Z
+        shifts `nll`, `elbo`, `rate` and `marginal_kl` of all rows by the same amount, at most this error; their
+        standard errors do not include it.
 
-        If q(z|x) and p(z) are chains of the same levels, also `rate_level_1`, `rate_level_2`, ..., whose sum is the
-        rate, and `active_units_level_1`, ...; level 1 is the top. Holes and components are then those of the top level,
-        and the parts of the surgery are left out: they need the density of all codes.
+        If q(z|x) and p(z) are chains of the same levels, the result also has `rate_level_1`, `rate_level_2`, ..., whose
+        sum is the rate, and `active_units_level_1`, ...; level 1 is the top. Holes and components are then those of the
+        top level. The parts of the surgery are left out, because they need the density of all codes.
 
     Raises:
-        TypeError: a method of the model is missing or gives no distribution.
-        ValueError: there are fewer than two rows (no standard error), or an argument of `log_likelihood`'s is wrong.
+        TypeError: the model lacks a method, or a method returns no distribution.
+        ValueError: there are fewer than two rows (no standard error), or an argument of `log_likelihood` is wrong.
 
     Warns:
         LowEffectiveSampleSizeWarning: half of the rows have fewer than ten effective samples.
@@ -215,14 +215,14 @@ def evaluate(
         for x, q, p_z, estimate in _sampled(model, source, options, batch_size, None, progress):  # noqa: B007
             posteriors.add(q)
             estimates.add(estimate)
-        found = ImportanceEstimate(*(column.cpu() for column in estimates.all))
-        per_row = _per_row(found)
+        sampled = ImportanceEstimate(*(column.cpu() for column in estimates.all))
+        per_row = _per_row(sampled)
         metrics = {
             "nll": mean(per_row["nll"]),
             "bits_per_dimension": mean(per_row["nll"] / (x[0].numel() * math.log(2))),
             "effective_sample_size": median(per_row["effective_sample_size"]),
             **{name: mean(per_row[name]) for name in ("elbo", "distortion", "rate")},
-            **{name: mean(column) for name, column in _levels(found.kl_by_level).items()},
+            **{name: mean(column) for name, column in _levels(sampled.kl_by_level).items()},
             **posteriors.metrics(marginal_prior(model, source) if isinstance(model, ConditionalModel) else p_z),
             **_normalizer(p_z),
         }
@@ -234,10 +234,10 @@ def warn_of_few_effective_samples(median: float, num_samples: int, *, stacklevel
     """Warn if half of the rows have too few effective samples for their likelihood."""
     if median < min(ENOUGH_EFFECTIVE_SAMPLES, num_samples / 2):
         warnings.warn(
-            f"half of the rows have at most {median:.1f} effective samples, at {num_samples} a row: "
+            f"half of the rows have at most {median:.1f} effective samples, at {num_samples} samples a row: "
             "the NLL is too high by an unknown amount; take more samples",
             LowEffectiveSampleSizeWarning,
-            stacklevel=stacklevel,  # 3 is torch.no_grad in `evaluate`
+            stacklevel=stacklevel,  # level 3 is torch.no_grad in `evaluate`
         )
 
 
@@ -253,20 +253,20 @@ def evaluate_rows(
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Float[Tensor, " datum"]]:
-    """Return the numbers of each row whose means `evaluate` returns, for rows that are evaluated in parts.
+    """Return the values of each row whose means `evaluate` returns, for rows that are evaluated in parts.
 
     Args:
         model, rows, num_samples, prior_share, chunk_size, batch_size, progress: see `evaluate`.
-        seed: of noise that depends on the ids of the rows, see `log_likelihood`: parts of the rows have the numbers
-            that they have among all rows.
+        seed: seed of noise that depends on the ids of the rows, see `log_likelihood`: rows have the same values in a
+            part as among all rows.
 
     Returns:
-        `nll`, `effective_sample_size`, `elbo`, `distortion` and `rate`, (N,) each, and of chains of several levels
+        `nll`, `effective_sample_size`, `elbo`, `distortion` and `rate`, (N,) each, and for chains of several levels
         `rate_level_1`, ...; in nats, and in float64.
 
     Raises:
-        TypeError: a method of the model is missing or gives no distribution.
-        ValueError: an argument of `log_likelihood`'s is wrong.
+        TypeError: the model lacks a method, or a method returns no distribution.
+        ValueError: an argument of `log_likelihood` is wrong.
 
     >>> from priory import VAE, BernoulliDecoder, NormalEncoder, StandardNormal, mlp
     >>> vae = VAE(NormalEncoder(mlp(6, [8], 4)), BernoulliDecoder(mlp(2, [8], 6)), StandardNormal(2))
@@ -280,8 +280,8 @@ def evaluate_rows(
     with evaluation_mode(model):
         for _, _, _, estimate in _sampled(model, source, options, batch_size, seed, progress):
             estimates.add(estimate)
-    found = ImportanceEstimate(*(column.cpu() for column in estimates.all))
-    return _per_row(found) | _levels(found.kl_by_level)
+    sampled = ImportanceEstimate(*(column.cpu() for column in estimates.all))
+    return _per_row(sampled) | _levels(sampled.kl_by_level)
 
 
 def _sampled(
@@ -292,7 +292,7 @@ def _sampled(
     seed: int | None,
     progress: Callable[[int], None] | None,
 ) -> Iterator[tuple[Tensor, Distribution, Any, ImportanceEstimate]]:
-    """Rows that are sampled together: x, q(z|x), p(z) and their estimates, with the closed form of the KL."""
+    """Yield rows that are sampled together: x, q(z|x), p(z) and the estimates, with the KL in closed form."""
     ids, done, p_z = getattr(source, "ids", None), 0, None
     one_by_one = seed is not None and isinstance(model, ConditionalModel)
     for batch, context in batches_with_context(source, 1 if one_by_one else batch_size):
@@ -307,13 +307,13 @@ def _sampled(
             progress(done)
 
 
-def _per_row(found: ImportanceEstimate) -> dict[str, Tensor]:
+def _per_row(estimate: ImportanceEstimate) -> dict[str, Tensor]:
     return {
-        "nll": -found.log_likelihood,
-        "effective_sample_size": found.effective_sample_size,
-        "elbo": found.reconstruction - found.kl,
-        "distortion": -found.reconstruction,
-        "rate": found.kl,
+        "nll": -estimate.log_likelihood,
+        "effective_sample_size": estimate.effective_sample_size,
+        "elbo": estimate.reconstruction - estimate.kl,
+        "distortion": -estimate.reconstruction,
+        "rate": estimate.kl,
     }
 
 
@@ -323,15 +323,15 @@ def _levels(kl: Float[Tensor, "datum level"]) -> dict[str, Tensor]:
 
 
 class _Posteriors:
-    """Centers and scales of q(z|x) of all rows but those whose code overflows."""
+    """Centers and scales of q(z|x) of all rows, except rows whose code overflows."""
 
     def __init__(self, num_rows: int) -> None:
-        self._rows = Columns(num_rows)  # center, scale, and whether both are finite
+        self._rows = Columns(num_rows)  # center, scale, whether both are finite
         self._levels: tuple[int, ...] = ()
 
     def add(self, q: Distribution) -> None:
         center, top = center_of(q), top_level(q)
-        # of diagonal normals; of a chain, of a top level that is one
+        # Diagonal normals only; for a chain, if its top level is one.
         scale = top.stddev if is_diagonal_normal(top) else center[:, :0]
         self._rows.add([center, scale, ~(overflows(center) | overflows(scale))])
         self._levels = getattr(q, "levels", ())
@@ -361,14 +361,14 @@ class _Posteriors:
 
 
 def _normalizer(p_z: Any) -> dict[str, Estimate]:
-    """log Z of a prior that estimates it; the relative error of Z is the error of log Z."""
+    """Return log Z of a prior that estimates it; the relative error of Z is the error of log Z."""
     if not hasattr(p_z, "relative_error"):
         return {}
     return {"log_normalizer": Estimate(p_z.log_normalizer.item(), p_z.relative_error.item())}
 
 
 def _kl(q: Distribution, p_z: Distribution, sampled: Tensor) -> Tensor:
-    """KL(q(z|x) || p(z)) in closed form if torch has one, else the one from draws; infinite if q overflows."""
+    """Return KL(q(z|x) || p(z)) in closed form if torch has one, else estimated from draws; infinite if q overflows."""
     try:
         kl = kl_divergence(q, p_z)
     except NotImplementedError:

@@ -1,4 +1,4 @@
-"""Trustworthiness and continuity of a map: ranks of neighbors in data space and on the map."""
+"""Trustworthiness and continuity of a map, from ranks of neighbors in data space and on the map."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -9,28 +9,28 @@ from torch import Tensor
 
 from priory._support.optional import require
 
-DISTANCES_AT_ONCE = 2**23  # distances from some rows to all
-ROUNDING = 1e-12  # of a squared distance, relative to the squares it is the difference of
+DISTANCES_AT_ONCE = 2**23  # distances computed at a time
+ROUNDING = 1e-12  # error of a squared distance, relative to the squares whose difference it is
 
 
 def trustworthiness(
     x: Float[Tensor, "datum input"], places: Float[Tensor, "datum grid"], num_neighbors: int = 10
 ) -> Float[Tensor, " datum"]:
-    """Measure how close neighbors on the map are in data space; 1 if they are neighbors there too.
+    """Measure how close neighbors on the map are in data space; 1 if they are also neighbors there.
 
-        t_n = 1 - 2 / (k (2N - 3k - 1)) sum_j max(0, r(n, j) - k),   j the k neighbors of n on the map
+            t_n = 1 - 2 / (k (2N - 3k - 1)) sum_j max(0, r(n, j) - k),   j the k neighbors of n on the map
 
-    with r(n, j) the rank of j among the other rows by their distance from n in data space. The mean over rows is the
-    trustworthiness. `continuity` exchanges data and map: it falls if the map separates neighbors in data space. If
-    cells are NaN, a distance uses the cells that both rows have, scaled up to all.
+        with r(n, j) the rank of j among the other rows by their distance from n in data space. The mean over rows is
+        the trustworthiness. `continuity` exchanges data and map: it falls if the map separates neighbors in data space.
+        If cells are NaN, a distance uses the cells that both rows have, scaled up to all columns.
 
     Args:
         x: rows in data space.
-        places: the same rows on the map.
+        places: positions of the same rows on the map.
         num_neighbors: k.
 
     Raises:
-        ValueError: the rows do not match, or are not more than twice as many as the neighbors.
+        ValueError: the numbers of rows differ, or there are not more than twice as many rows as neighbors.
 
     Reference: Venna & Kaski 2001, Neighborhood preservation in nonlinear projection methods, eq. 2.
 
@@ -44,11 +44,11 @@ def trustworthiness(
 def trustworthiness_of_maps(
     x: Float[Tensor, "datum input"], maps: Sequence[Float[Tensor, "datum grid"]], num_neighbors: int
 ) -> list[Float[Tensor, " datum"]]:
-    """`trustworthiness` of several maps of the same rows, whose ranks in data space are found once."""
+    """`trustworthiness` of several maps of the same rows; the ranks in data space are computed once."""
     size, k = len(x), num_neighbors
     if any(len(places) != size for places in maps) or not 1 <= k < size / 2:
         raise ValueError(
-            f"x, places, num_neighbors: expected as many rows in both, more than twice the neighbors, got {size}, "
+            f"x, places, num_neighbors: expected as many rows in both, more than twice num_neighbors, got {size}, "
             f"{', '.join(str(len(places)) for places in maps)} and {k}"
         )
     x, *maps = (values - values.nanmean(0) for values in (x.double(), *(m.double() for m in maps)))  # squares cancel
@@ -64,7 +64,7 @@ def trustworthiness_of_maps(
 
 
 class Neighborhoods(NamedTuple):
-    """What `sampled_neighborhoods` measures at each query, (Q,)."""
+    """The measures of `sampled_neighborhoods` at each query, (Q,)."""
 
     trustworthiness: list[Float[Tensor, " query"]]  # of each map
     continuity: Float[Tensor, " query"]  # of the first map
@@ -78,18 +78,17 @@ def sampled_neighborhoods(
 ) -> Neighborhoods:
     """Measure `trustworthiness` and `continuity` at some rows, the queries, among all N rows.
 
-    Neighbors and ranks are those among all rows, and N in the formula is the number of all rows. So the mean over
-    queries that are drawn by lot estimates the mean over all rows without bias, and its standard error is the usual
-    one. `trustworthiness` of a sample alone is another number: neighbors in the sample are further away. The rank of a
-    row is one plus the number of rows that are nearer by more than rounding.
+    Neighbors and ranks are those among all rows, and N in the formula is the number of all rows. So if queries are
+    drawn at random, their mean is an unbiased estimate of the mean over all rows, and its standard error is the usual
+    one. The `trustworthiness` of a sample alone differs, because neighbors in the sample are further away. The rank of
+    a row is one plus the number of rows that are nearer by more than rounding.
 
-    The neighbors on a map are found by a k-d tree, those in data space by distances to all rows, of which one batch
-    is in memory.
+    Neighbors on a map are found with a k-d tree, neighbors in data space by distances to all rows, one batch at a time.
 
     Args:
-        x: starts a reading of all rows in data space, in batches; they are read three times.
-        maps: places of all rows on each map, (N, C), of few dimensions.
-        queries: positions of rows, (Q,).
+        x: returns all rows in data space, in batches; it is called three times.
+        maps: positions of all rows on each map, (N, C), with few dimensions.
+        queries: numbers of the rows, (Q,).
         num_neighbors: k, less than N / 2.
 
     >>> x = torch.arange(8.0, dtype=torch.float64).unsqueeze(-1)
@@ -116,7 +115,7 @@ def sampled_neighborhoods(
 
 
 def rows_at(x: Callable[[], Iterable[Float[Tensor, "datum input"]]], chosen: Int[Tensor, " row"]) -> Tensor:
-    """The rows at these positions, which ascend, in float64 from one reading of all.
+    """Return the rows at these positions, which must ascend, in float64; all rows are read once.
 
     >>> rows_at(lambda: torch.arange(6.0).unsqueeze(-1).split(4), torch.tensor([1, 5])).flatten()
     tensor([1., 5.], dtype=torch.float64)
@@ -130,17 +129,17 @@ def rows_at(x: Callable[[], Iterable[Float[Tensor, "datum input"]]], chosen: Int
 
 
 def _nearest(tree: Any, places: Tensor, queries: Int[Tensor, " query"], count: int) -> Int[Tensor, "query neighbor"]:
-    """The nearest others on a map; among many rows at one place, some of them."""
-    found = torch.from_numpy(tree.query(places[queries].numpy(), count + 1, return_distance=False))
-    own = found == queries.unsqueeze(-1)
+    """Return the nearest other rows on a map; if many rows are at one position, some of them."""
+    nearest = torch.from_numpy(tree.query(places[queries].numpy(), count + 1, return_distance=False))
+    own = nearest == queries.unsqueeze(-1)
     own[~own.any(1), -1] = True
-    return found[~own].view(len(queries), count)
+    return nearest[~own].view(len(queries), count)
 
 
 def _distances_to(
     batches: Iterable[Tensor], at_queries: Float[Tensor, "query input"], near: Int[Tensor, "query neighbor"]
 ) -> Float[Tensor, "query neighbor"]:
-    """Squared distances of the queries to these rows, less the rounding of the sums that they come from."""
+    """Squared distances of the queries to these rows, minus the rounding error of the sums."""
     distances, start = torch.empty_like(near, dtype=torch.float64), 0
     for batch in batches:
         query, place = ((near >= start) & (near < start + len(batch))).nonzero(as_tuple=True)
@@ -154,17 +153,17 @@ def _distances_to(
 def _ranks_on_map(
     tree: Any, places: Tensor, queries: Int[Tensor, " query"], others: Int[Tensor, "query other"]
 ) -> Int[Tensor, "query other"]:
-    """The ranks of other rows by their distance from each query on a map."""
+    """Ranks of other rows by their distance from each query on a map."""
     radius = (places[others] - places[queries].unsqueeze(1)).double().norm(dim=-1)
     centers = places[queries].repeat_interleave(others.shape[1], 0)
     within = tree.query_radius(centers.numpy(), (radius * (1 - ROUNDING)).flatten().numpy(), count_only=True)
-    return torch.where(radius > 0, torch.from_numpy(within).view_as(radius), 1)  # the row itself is within, too
+    return torch.where(radius > 0, torch.from_numpy(within).view_as(radius), 1)  # the row itself is counted, too
 
 
 def _scanned(
     batches: Iterable[Tensor], at_queries: Tensor, limits: Tensor, queries: Tensor, count: int
 ) -> tuple[Int[Tensor, "query neighbor"], Int[Tensor, "query neighbor"]]:
-    """How many others are nearer to each query than its limits, and which are the nearest."""
+    """How many other rows are nearer to each query than each of its limits; and the nearest rows."""
     ordered, order = limits.sort(1)
     bins = torch.zeros(len(queries), limits.shape[1] + 1, dtype=torch.int64)
     least = torch.full((len(queries), count), torch.inf, dtype=torch.float64)
@@ -177,8 +176,8 @@ def _scanned(
         place = torch.searchsorted(ordered, distances, right=True)
         bins.scatter_add_(1, place, torch.ones_like(place))
         closest, which = distances.topk(min(count, len(batch)), largest=False)
-        least, kept = torch.cat([least, closest], 1).topk(count, largest=False)
-        nearest = torch.cat([nearest, which + start], 1).gather(1, kept)
+        least, chosen = torch.cat([least, closest], 1).topk(count, largest=False)
+        nearest = torch.cat([nearest, which + start], 1).gather(1, chosen)
         start += len(batch)
     nearer = bins.cumsum(1)[:, :-1]
     return torch.empty_like(nearer).scatter_(1, order, nearer), nearest
@@ -192,12 +191,12 @@ def continuity(
 
 
 def _squared_distances(x: Float[Tensor, "datum input"], rows: Tensor) -> Float[Tensor, "row datum"]:
-    """Return squared distances from these rows to all, and infinity to itself."""
+    """Return squared distances from these rows to all rows, and infinity from a row to itself."""
     return _distances(x[rows], x).scatter(1, rows.unsqueeze(-1), torch.inf)
 
 
 def _distances(x: Float[Tensor, "*batch row input"], y: Float[Tensor, "*batch other input"]) -> Tensor:
-    """Return squared distances (..., row, other); the largest number if no cell is in both."""
+    """Return squared distances (..., row, other); the largest float if no cell is present in both rows."""
     if not bool(x.isnan().any() | y.isnan().any()):
         distances = x.square().sum(-1).unsqueeze(-1) + y.square().sum(-1).unsqueeze(-2) - 2 * x @ y.mT
     else:

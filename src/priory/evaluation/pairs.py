@@ -1,4 +1,4 @@
-"""Log-densities of all pairs of a distribution and a value, as one matrix product for some families."""
+"""Log-densities of all pairs of a distribution and a value; one matrix product for some families."""
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ from priory.distributions.normal import NORMALS, at_least_float32
 
 
 def by_matrix_product(p: Distribution) -> bool:
-    """Return whether `log_prob_of_pairs` is one matrix product, in which more values cost little."""
+    """Return whether `log_prob_of_pairs` is one matrix product, so that more values cost little."""
     if isinstance(p, BinaryVector):
         return True
     if not isinstance(p, Independent) or p.reinterpreted_batch_ndims != len(p.event_shape):
@@ -21,7 +21,7 @@ def by_matrix_product(p: Distribution) -> bool:
 
 
 def log_prob_of_pairs(p: Distribution, values: Float[Tensor, "value *event"]) -> Float[Tensor, "distribution value"]:
-    """Return log p_a(v_b) of every distribution a and every value b, in nats, in float32 at least.
+    """Return log p_a(v_b) of every distribution a and every value b, in nats, at least in float32.
 
     Diagonal normals are computed as the components of a mixture. The log-density of binary and categorical vectors is
     linear in the value, or in its indicators:
@@ -40,9 +40,9 @@ def log_prob_of_pairs(p: Distribution, values: Float[Tensor, "value *event"]) ->
         return joint_log_prob(values.flatten(1), loc.new_zeros(len(loc)), loc, scale).mT
     if by_matrix_product(p):
         with torch.autocast(values.device.type, enabled=False):
-            found = _linear_log_prob(p, values)
-        if not bool(found.isnan().any()):
-            return found  # NaN is zero times infinity, from infinite logits or impossible values
+            log_prob = _linear_log_prob(p, values)
+        if not bool(log_prob.isnan().any()):
+            return log_prob  # NaN is zero times infinity, from infinite logits or impossible values
     return p.log_prob(values.unsqueeze(1)).mT
 
 

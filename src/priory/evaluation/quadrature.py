@@ -11,7 +11,7 @@ from torch.distributions import Distribution
 
 GRID_NODES = 2**18  # at most
 MASS_TOLERANCE = 1e-2
-BOX_MARGIN = 0.15  # of the range of the points, on either side
+BOX_MARGIN = 0.15  # on each side, as a share of the range of the points
 
 
 def gauss_hermite(
@@ -19,7 +19,7 @@ def gauss_hermite(
 ) -> tuple[Float[Tensor, "node normal latent"], Float[Tensor, " node"]]:
     """Return nodes and weights such that sum_i w_i f(z_in) is E[f(z)] under N(loc_n, diag(scale_n^2)).
 
-    Exact for polynomials of degree 2 m - 1 in each dimension, with m nodes per side.
+    The rule is exact for polynomials of degree 2 m - 1 in each dimension, with m nodes per side.
 
     Reference: Abramowitz & Stegun 1964, 25.4.46.
 

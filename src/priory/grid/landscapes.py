@@ -4,9 +4,9 @@
 
     near_k = (sum_j h_kj sum_n r_nj t_n + smoothing everywhere) / (sum_j h_kj usage_j + smoothing),
 
-    usage_k = sum_n r_nk,    h_kj = exp(-d_kj^2 / 2), d_kj the distance of two nodes in steps of the grid
+        usage_k = sum_n r_nk,    h_kj = exp(-d_kj^2 / 2), d_kj the distance between two nodes in grid steps
 
-with t the rows' labels (one-hot) or numbers, r their responsibilities (times their weights, if they have some) and
+with t the rows' labels (one-hot) or numbers, r their responsibilities (times their weights, if there are any) and
 `everywhere` the mean of t. Many nodes have hardly any rows. So smoothing adds to each node a number of rows with the
 mean of its neighborhood, and to each neighborhood as many rows with the mean of all rows.
 
@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-REACH = 8  # steps of the grid, at which h is 1e-14
+REACH = 8  # grid steps, at which h is 1e-14
 NO_ROWS = 1e-200  # usage below which a quotient of sums has lost its digits
 
 
@@ -64,14 +64,14 @@ def answers(
     smoothing: float,
     grid_shape: tuple[int, ...],
 ) -> Float[Tensor, "node column"]:
-    """answer_k from sum_n r_nk t_n; even without smoothing, a node without rows takes the answer of its neighbors."""
+    """Return answer_k from sum_n r_nk t_n; even without smoothing, a node without rows gets its neighbors' answer."""
     near_sums, near_usage = nearby(sums, grid_shape), nearby(usage, grid_shape)
     near = ratio(near_sums + smoothing * everywhere, near_usage + smoothing, everywhere)
     return ratio(sums + smoothing * near, usage + smoothing, near)
 
 
 def nearby(sums: Float[Tensor, "node column"], grid_shape: tuple[int, ...]) -> Float[Tensor, "node column"]:
-    """sum_j h_kj sums_j: a filter along each axis of the grid."""
+    """Return sum_j h_kj sums_j: a filter along each axis of the grid."""
     filtered = sums.reshape(*grid_shape, -1)
     for axis, side in enumerate(grid_shape):
         steps = torch.arange(side, dtype=sums.dtype)
@@ -82,7 +82,7 @@ def nearby(sums: Float[Tensor, "node column"], grid_shape: tuple[int, ...]) -> F
 
 
 def ratio(over: Tensor, under: Tensor, otherwise: Tensor) -> Tensor:
-    """over / under, or `otherwise` if under is zero but for rounding."""
+    """Return over / under, or `otherwise` if under is zero up to rounding."""
     some = under > NO_ROWS
     return torch.where(some, over / torch.where(some, under, 1.0), otherwise)
 
@@ -93,7 +93,7 @@ def class_probabilities(
     grid_shape: tuple[int, ...],
     prior: Float[Tensor, " label"] | None = None,
 ) -> Float[Tensor, "node label"]:
-    """p(c | k) from sum_n r_nk [t_n = c]; without a prior of the classes, they have the frequencies of the rows."""
+    """Return p(c | k) from sum_n r_nk [t_n = c]; the default prior of the classes is their frequencies in the rows."""
     frequencies = sums.sum(0) / sums.sum()
     if prior is not None:
         sums = sums * ratio(prior, frequencies, torch.zeros(1, dtype=sums.dtype))
@@ -101,7 +101,7 @@ def class_probabilities(
 
 
 def weighted_powers(t: Float[Tensor, "row *value"], weight: Float[Tensor, " row"]) -> Float[Tensor, "row column"]:
-    """w_n (1, t_n, t_n^2), one row each, for `value_landscape`."""
+    """Return w_n (1, t_n, t_n^2), one row each, for `value_landscape`."""
     t = t.reshape(len(t), -1)
     return torch.cat([torch.ones_like(t[:, :1]), t, t.square()], 1) * weight.unsqueeze(-1)
 
@@ -109,9 +109,9 @@ def weighted_powers(t: Float[Tensor, "row *value"], weight: Float[Tensor, " row"
 def value_landscape(
     sums: Float[Tensor, "node column"], center: Float[Tensor, "*value"], smoothing: float, grid_shape: tuple[int, ...]
 ) -> ValueLandscape:
-    """The mean and spread of numbers at each node, from sum_n r_nk w_n (1, t_n, t_n^2).
+    """Return the mean and spread of numbers at each node, from sum_n r_nk w_n (1, t_n, t_n^2).
 
-    t are the numbers minus `center`, their mean over all rows, because small squares cancel less.
+    t are the numbers minus `center`, their mean over all rows, because small squares lose fewer digits.
     """
     usage, first, second = sums.split([1, center.numel(), center.numel()], -1)
     everywhere = torch.cat([torch.zeros_like(first[0]), second.sum(0) / usage.sum()])
@@ -123,19 +123,19 @@ def value_landscape(
 def predicted_value(
     share: Float[Tensor, "datum node"], mean: Float[Tensor, "node *value"], scale: Float[Tensor, "node *value"]
 ) -> ValuePrediction:
-    """The prediction for rows with these responsibilities, from the landscape's mean and scale."""
-    center = mean.mean(0)  # small squares cancel less
+    """Predict values for rows with these responsibilities, from the landscape's mean and scale."""
+    center = mean.mean(0)  # small squares lose fewer digits
     mean = mean - center
     expected, square = share @ mean, share @ (scale.square() + mean.square())
     return ValuePrediction(center + expected, _scale(expected, square))
 
 
 def _scale(mean: Tensor, square: Tensor) -> Tensor:
-    """The standard deviation of a variable with this mean and mean square."""
+    """Return the standard deviation of a variable with this mean and mean square."""
     return (square - mean.square()).clamp(min=0.0).sqrt()
 
 
 def check_smoothing(smoothing: Any) -> None:
     """Raise a ValueError if it is not a finite number of at least 0."""
     if not isinstance(smoothing, Real) or isinstance(smoothing, bool) or not 0 <= float(smoothing) < math.inf:
-        raise ValueError(f"smoothing: expected a number of rows that is not negative, got {smoothing!r}")
+        raise ValueError(f"smoothing: expected a number of rows of at least 0, got {smoothing!r}")

@@ -1,4 +1,4 @@
-"""Regular grids of nodes, the low-dimensional space behind a GTM, and smooth functions on it."""
+"""Regular grids of nodes, the low-dimensional space of a GTM, and smooth functions on it."""
 
 import torch
 from jaxtyping import Float
@@ -8,14 +8,14 @@ from torch import Tensor, nn
 def latent_grid(
     points_per_side: int, dim: int = 2, low: float = -1.0, high: float = 1.0, *, dtype: torch.dtype | None = None
 ) -> Float[Tensor, "node grid"]:
-    """The nodes of a regular grid in R^dim: the full Cartesian product, the last coordinate running fastest.
+    """The nodes of a regular grid in R^dim: the full Cartesian product; the last coordinate changes fastest.
 
     Args:
-        points_per_side: nodes along each side; a single one lies in the middle.
+        points_per_side: nodes along each side; a single node lies in the middle.
         dim: C, dimensions of the grid.
         low: smallest coordinate.
         high: largest coordinate. The published [-10, 10] saturates tanh and leaves half of the nodes unused.
-        dtype: of the result; None takes torch's default.
+        dtype: type of the result; None uses torch's default.
 
     Returns:
         (points_per_side^dim, dim).
@@ -45,10 +45,10 @@ class RadialBasis(nn.Module):
 
     Args:
         centers: c_m, (M, C).
-        width: of all of them, a standard deviation.
+        width: width of all functions, a standard deviation.
 
     Raises:
-        ValueError: centers is no matrix with rows, or the width is not positive.
+        ValueError: centers is not a matrix with rows, or the width is not positive.
 
     Reference: Bishop, Svensen & Williams 1998, Neural Computation 10(1), eq. 2.13.
 
@@ -71,7 +71,7 @@ class RadialBasis(nn.Module):
     def on_grid(
         cls, centers_per_side: int, dim: int = 2, width: float = 1.0, *, dtype: torch.dtype | None = None
     ) -> "RadialBasis":
-        """Centers on a grid over [-1, 1]^C; the width in units of their spacing, which of a lone center is 2."""
+        """Make centers on a grid over [-1, 1]^C; the width is in units of their spacing (2 for a single center)."""
         spacing = 2 / max(1, centers_per_side - 1)
         return cls(latent_grid(centers_per_side, dim, dtype=dtype), width * spacing)
 
@@ -83,7 +83,7 @@ class RadialBasis(nn.Module):
         return torch.cat([bumps, torch.ones_like(bumps[..., :1])], -1)
 
     def slopes(self, u: Float[Tensor, "*batch grid"]) -> Float[Tensor, "*batch grid feature"]:
-        """d phi_m / d u_c, the bias's zeros last."""
+        """Return d phi_m / d u_c; the zeros of the bias are last."""
         towards = (self.centers.mT - u.unsqueeze(-1)) / self.width**2
         return nn.functional.pad(towards * self._bumps(u).unsqueeze(-2), (0, 1))
 

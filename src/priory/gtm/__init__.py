@@ -1,4 +1,4 @@
-"""The generative topographic mapping by EM, estimators in scikit-learn's manner. Needs the extra `tables`."""
+"""The generative topographic mapping (GTM) by EM, with scikit-learn's interface. Needs the extra `tables`."""
 
 from priory._support.optional import missing
 

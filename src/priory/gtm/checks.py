@@ -1,4 +1,4 @@
-"""Checks of the arguments of `GTM`: parameters, rows, weights, batches and places on the map."""
+"""Checks of the arguments of `GTM`: parameters, rows, weights, batches and positions on the map."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -24,8 +24,8 @@ from priory.gtm.table import RowsTable, as_table
 from priory.rows.frames import Frame, require_numbers
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
-MOST_FEATURES = 2**27  # nodes x radial functions: a gigabyte
-MOST_NODES = 2**20  # a million images of 64 columns are half a gigabyte; more is a slip of the keyboard
+MOST_FEATURES = 2**27  # pairs of a node and a radial function: a gigabyte
+MOST_NODES = 2**20  # a million images of 64 columns take half a gigabyte; a larger number is probably a typo
 
 
 def check_parameters(gtm: Any) -> None:
@@ -44,7 +44,7 @@ def check_parameters(gtm: Any) -> None:
             continue
         number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
         if not number or value < 0 or (above_zero and value == 0):
-            kind = "a positive number" if above_zero else "a number that is not negative"
+            kind = "a positive number" if above_zero else "a number of at least 0"
             raise ValueError(f"{name}: expected {kind}, got {value!r}")
     for name, side in {"points_per_side": gtm.points_per_side, "basis_per_side": basis_per_side(gtm)}.items():
         if side**gtm.n_components > MOST_NODES:
@@ -66,13 +66,13 @@ def check_parameters(gtm: Any) -> None:
 
 def check_same_grid(gtm: Any) -> None:
     """Raise a ValueError if a parameter of the grid has changed since the fit."""
-    asked = (gtm.points_per_side**gtm.n_components, gtm.n_components)
+    requested = (gtm.points_per_side**gtm.n_components, gtm.n_components)
     centers = basis_per_side(gtm) ** gtm.n_components
-    if gtm.nodes_.shape != asked or len(gtm.basis_.centers) != centers:
+    if gtm.nodes_.shape != requested or len(gtm.basis_.centers) != centers:
         raise ValueError(
-            f"points_per_side, basis_per_side, n_components: expected those of the map that was fitted, with "
+            f"points_per_side, basis_per_side, n_components: expected those of the fitted map, with "
             f"{len(gtm.nodes_)} nodes in {gtm.nodes_.shape[1]} dimensions and {len(gtm.basis_.centers)} radial "
-            f"functions, got {asked[0]} in {asked[1]} and {centers}; put them back, or call fit"
+            f"functions, got {requested[0]} in {requested[1]} and {centers}; change them back, or call fit"
         )
 
 
@@ -82,20 +82,20 @@ def basis_per_side(gtm: Any) -> int:
 
 
 def checked_device(device: str | None) -> torch.device:
-    """The device of this name, which must have float64; None is the CPU."""
+    """Return the device of this name, which must support float64; None is the CPU."""
     try:
-        found = torch.device("cpu" if device is None else device)
-        torch.zeros(1, device=found, dtype=torch.float64).item()  # of the device meta, which holds no numbers, too
+        result = torch.device("cpu" if device is None else device)
+        torch.zeros(1, device=result, dtype=torch.float64).item()  # fails on the device meta, which holds no numbers
     except (RuntimeError, AssertionError, TypeError) as error:
         raise ValueError(
-            f"device: expected None (the CPU) or a device that torch sees and that has float64, got {device!r}; torch: "
+            f"device: expected None (the CPU) or a device that torch finds and has float64, got {device!r}; torch: "
             f"{shortened(str(error))}"
         ) from error
-    return found
+    return result
 
 
 def checked_rows(gtm: Any, X: Any, *, reset: bool) -> NDArray[Any] | RowsTable:
-    """Rows as scikit-learn checks them, NaN allowed, in the type they have: blocks become floats when they are read."""
+    """Rows after scikit-learn's checks, NaN allowed, in their own type: blocks are converted to floats when read."""
     X = as_table(X)
     if not isinstance(X, RowsTable):
         return _validated(gtm, X, reset=reset)
@@ -107,7 +107,7 @@ def checked_rows(gtm: Any, X: Any, *, reset: bool) -> NDArray[Any] | RowsTable:
 def checked_rows_and_answers(
     model: Any, X: Any, y: ArrayLike, *, multi_output: bool = False, y_numeric: bool = False
 ) -> tuple[NDArray[Any] | RowsTable, NDArray[Any]]:
-    """Rows as `checked_rows` gives them, and one answer or more for each."""
+    """Rows as `checked_rows` returns them, and one or more target values for each."""
     options = {"multi_output": multi_output, "y_numeric": y_numeric}
     X = as_table(X)
     if not isinstance(X, RowsTable):
@@ -122,39 +122,39 @@ def _validated(model: Any, *data: Any, **options: bool) -> Any:
         return validate_data(model, *data, dtype="numeric", ensure_all_finite="allow-nan", **options)
     except ValueError:
         if isinstance(data[0], Frame):
-            require_numbers(data[0], "X")  # names the columns, which scikit-learn does not
+            require_numbers(data[0], "X")  # its message names the columns, unlike scikit-learn's
         raise
 
 
 def checked_weights(X: NDArray[Any] | RowsTable, sample_weight: ArrayLike | None) -> NDArray[Any] | None:
-    """Weights of rows, finite and not negative; None if all are one."""
+    """Weights of rows, finite and not negative; None if all are 1."""
     if sample_weight is None:
         return None
     return _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
 
 
 def checked_places(gtm: Any, X: ArrayLike) -> Tensor:
-    """Places on the map, (n, C)."""
+    """Positions on the map, (n, C)."""
     places = check_array(X, dtype=np.float64, input_name="X")
     if places.shape[1] != gtm.nodes_.shape[1]:
         raise ValueError(
-            f"X: expected places on the map, (n, {gtm.nodes_.shape[1]}), got {places.shape}; the nodes are in nodes_"
+            f"X: expected positions on the map, (n, {gtm.nodes_.shape[1]}), got {places.shape}; the nodes are in nodes_"
         )
     return torch.from_numpy(np.array(places))
 
 
 def checked_batches(gtm: Any, batches: Iterable[Any] | Callable[[], Iterable[Any]]) -> Callable[[], Iterator[Batch]]:
-    """A function that starts a reading of batches; each batch is checked when it comes."""
+    """Return a function that starts reading the batches; each batch is checked when it arrives."""
     if gtm.batch_size is not None:
         raise ValueError(
-            f"batch_size: expected None, got {gtm.batch_size}: fit_batches sees all batches in each iteration; for "
+            f"batch_size: expected None, got {gtm.batch_size}: fit_batches uses all batches in each iteration; for "
             "incremental EM call partial_fit with each batch"
         )
     start = batches if callable(batches) else lambda: batches
     if isinstance(start(), Iterator) and start() is start():
         raise ValueError(
-            "batches: expected what can be read again and again (a list, a DataLoader, a function that starts a "
-            "reading), got an iterator; call partial_fit with each batch where there is a single reading"
+            "batches: expected a source that can be read repeatedly (a list, a DataLoader, a function that starts a "
+            "reading), got an iterator; call partial_fit with each batch if it can be read only once"
         )
     widths: list[int] = []
 

@@ -1,8 +1,8 @@
-"""Rows of a Dask array or data frame: EM sums over their blocks where the blocks are.
+"""Rows of a Dask array or data frame: EM computes its sums where the blocks are.
 
-Each pass over the rows is one computation of Dask: a task for each block gives the block's sums, and tasks that add up
-a few of them each form a tree. The sheet is sent once in each pass. An active client of `dask.distributed` is used;
-without one, Dask's local scheduler runs the tasks in threads.
+Each pass over the rows is one Dask computation: one task for each block computes the block's sums, and further tasks
+add them up in a tree. The sheet is sent once in each pass. An active client of `dask.distributed` is used; without one,
+Dask's local scheduler runs the tasks in threads.
 """
 
 import operator
@@ -27,11 +27,11 @@ ADDED_AT_ONCE = 8  # tuples of sums that one task adds up
 
 
 def checked_array(gtm: Any, X: Any, *, reset: bool) -> Any:
-    """The rows as a Dask array (N, D) whose blocks are whole rows; names and number of columns are those of the map."""
+    """Return the rows as a Dask array (N, D) whose blocks are whole rows, after a check of the columns."""
     _check_feature_names(gtm, X._meta, reset=reset)
     if isinstance(X._meta, Frame):
         require_numbers(X._meta, "X")
-        X = X.to_dask_array(lengths=reset or None)  # EM needs the number of rows, predictions do not
+        X = X.to_dask_array(lengths=reset or None)  # EM needs the number of rows; predictions do not
     if X.ndim != 2 or (reset and np.isnan(X.shape).any()):
         raise ValueError(
             f"X: expected a Dask array of rows, (N, D), whose chunks have known sizes, got shape {X.shape}; call "
@@ -42,7 +42,7 @@ def checked_array(gtm: Any, X: Any, *, reset: bool) -> Any:
 
 
 def _fit_into_memory(rows: Any) -> bool:
-    """Whether rows take less than half of the workers' memory; without a client, no more than `GTM` keeps of others."""
+    """Return whether the rows take less than half of the workers' memory; without a client, at most `KEPT` numbers."""
     try:
         from distributed import get_client
 
@@ -54,9 +54,9 @@ def _fit_into_memory(rows: Any) -> bool:
 
 
 class DaskReader(BlockReader):
-    """Rows of a Dask array, whose sums are made by Dask; iteration brings one block after the other to this process.
+    """Rows of a Dask array; Dask computes their sums. Iteration brings the blocks to this process one by one.
 
-    Rows that fit into the memory of the workers stay there; others are made again, by Dask, in each pass.
+    Rows that fit into the workers' memory stay there; Dask computes other rows again in each pass.
 
     >>> rows = DaskReader(da.ones((100, 2), chunks=(30, 2)), None, 1, torch.device("cpu"), torch.float64)
     >>> rows.total(lambda blocks: (sum(len(block.place) for block in blocks),))
@@ -81,7 +81,7 @@ class DaskReader(BlockReader):
         return rows
 
     def total(self, of: Callable[[BlockReader], Sums]) -> Sums:
-        # one object with a key of its own, so that Dask sends it to each worker once
+        # One object with its own key, so that Dask sends it to each worker once.
         sums = dask.delayed(_SumsOf(of, self._num_nodes, self.device, self.dtype, self.center))
         parts = [dask.delayed(operator.call)(sums, part) for part in self._parts]
         while len(parts) > 1:
@@ -91,7 +91,7 @@ class DaskReader(BlockReader):
 
 
 class _SumsOf:
-    """The sums that EM asks of a block, as a function of the block."""
+    """The sums of EM over a block, as a function of the block."""
 
     def __init__(self, of: Callable[[BlockReader], Sums], *reading: Any) -> None:
         self.of, self.reading = of, reading
@@ -108,7 +108,7 @@ def _added(parts: list[Sums]) -> Sums:
 
 
 def _as_blocks(sample_weight: Any, rows: Any) -> Any:
-    """Weights in blocks that match those of the rows."""
+    """Split weights into the same blocks as the rows."""
     of_frame = hasattr(sample_weight, "to_dask_array")
     weight = sample_weight.to_dask_array(lengths=True) if of_frame else da.asarray(sample_weight)
     if weight.shape != rows.shape[:1]:
@@ -124,12 +124,12 @@ def _checked(x: Any, weight: Any) -> Batch:
         options = {"ensure_2d": False, "ensure_min_samples": 0, "input_name": "sample_weight"}
         weight = check_array(weight, dtype=np.float64, **options)
         if (weight < 0).any():
-            raise ValueError(f"sample_weight: expected numbers that are not negative, got {weight.min():g}")
+            raise ValueError(f"sample_weight: expected numbers of at least 0, got {weight.min():g}")
     return Batch(x, weight)
 
 
 def lazily(of_block: Callable[[NDArray[Any]], NDArray[Any]], rows: Any) -> Any:
-    """A Dask array of what `of_block` gives for each block of rows."""
+    """A lazy Dask array of the results of `of_block` for each block of rows."""
     empty = of_block(np.zeros((1, rows.shape[1])))[:0]
     shape = {"drop_axis": 1} if empty.ndim == 1 else {"chunks": (rows.chunks[0], empty.shape[1:])}
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from priory.density.isotropic import IsotropicNormals
 from priory.gtm.reader import BlockReader, added
 
-SYSTEMS_AT_ONCE = 2**22  # numbers of the normal equations of columns with missing cells that are made at a time
+SYSTEMS_AT_ONCE = 2**22  # numbers in the normal equations of columns with missing cells that are built at a time
 DISTINCT = 1e-9  # of the largest singular value of phi: a direction of W below it changes no image of a node
 NEGLIGIBLE = 1e-13  # of the largest eigenvalue: the rows do not determine directions of W below it
 TINY = 1e-300
@@ -40,7 +40,7 @@ class WeightPrior(NamedTuple):
 
     decay: float  # precision of each weight about zero, as in the paper; zero for the bias
     tether: float  # precision of each weight about its value in the plane
-    plane: Float[Tensor, "feature input"]  # W of the plane in which the sheet starts
+    plane: Float[Tensor, "feature input"]  # W of the initial plane of the sheet
 
 
 class Statistics(NamedTuple):
@@ -49,10 +49,10 @@ class Statistics(NamedTuple):
     rows: float  # sum_n w_n
     cells: float  # sum_n w_n D_n, where D_n is the number of observed cells of a row
     squares: float  # sum_n w_n |x_n|^2
-    log_likelihood: float  # sum_n w_n log p(x_n), in nats, of the sheet that gave the responsibilities r
+    log_likelihood: float  # sum_n w_n log p(x_n), in nats, for the sheet that gave the responsibilities r
     usage: Float[Tensor, " node"]  # sum_n w_n r_nk, (K,)
     sums: Float[Tensor, "node input"]  # sum_n w_n r_nk x_nd, (K, D); missing cells add nothing
-    whole: Float[Tensor, " node"]  # usage by the rows without a missing cell, (K,)
+    whole: Float[Tensor, " node"]  # usage by the rows without missing cells, (K,)
     # sum_n w_n r_nk over the other rows whose cell d is observed, (K, D); None without such rows
     observed: Float[Tensor, "node input"] | None
     holes: Bool[Tensor, " input"]  # which columns have missing cells, (D,)
@@ -61,7 +61,7 @@ class Statistics(NamedTuple):
     def column_usage(self) -> Float[Tensor, "node input"]:
         """sum_n w_n r_nk over all rows in which cell d is observed, (K, D), or (K, 1) if no cell is missing."""
         whole = self.whole.unsqueeze(-1)
-        return whole if self.observed is None else whole + self.observed  # a sum: a difference would cancel
+        return whole if self.observed is None else whole + self.observed  # a difference would lose digits
 
     def to(self, device: torch.device) -> "Statistics":
         return Statistics._make(part.to(device) if isinstance(part, Tensor) else part for part in self)
@@ -91,7 +91,7 @@ class Topography:
         return self.features @ sheet.weights
 
     def weights_near(self, images: Float[Tensor, "node input"]) -> Float[Tensor, "feature input"]:
-        """The least-squares W: its images at the nodes are nearest to the given ones."""
+        """Return the W whose images at the nodes are nearest to the given ones, by least squares."""
         return self._back @ (self._span.mT @ images)
 
     def penalty(self, sheet: Sheet, prior: WeightPrior) -> float:
@@ -101,7 +101,7 @@ class Topography:
         return 0.5 * (prior.decay * decaying + prior.tether * away)
 
     def expectation(self, rows: BlockReader, sheet: Sheet) -> Statistics:
-        """The E-step: sums of the responsibilities of all rows."""
+        """The E-step: sums of the responsibilities over all rows."""
         of = partial(statistics, log_weights=self.log_weights, images=self.images(sheet), variance=sheet.variance)
         return Statistics._make(rows.total(of))
 
@@ -123,40 +123,40 @@ class Topography:
         precision = variance * (prior.decay * self._decaying + prior.tether)
         ridge = back.mT @ (precision.unsqueeze(-1) * back)
         targets = span.mT @ statistics.sums + variance * prior.tether * (back.mT @ prior.plane)
-        found = _solve(span.mT @ (statistics.usage.unsqueeze(-1) * span) + ridge, targets)
+        solution = _solve(span.mT @ (statistics.usage.unsqueeze(-1) * span) + ridge, targets)
         column_usage = statistics.column_usage
         size = max(1, SYSTEMS_AT_ONCE // self.features.numel())
-        for part in statistics.holes.nonzero().squeeze(-1).split(size):  # columns with normal equations of their own
+        for part in statistics.holes.nonzero().squeeze(-1).split(size):  # columns with separate normal equations
             systems = (span.mT * column_usage[:, part].mT.unsqueeze(1)) @ span + ridge
-            found[:, part] = _solve(systems, targets[:, part].mT.unsqueeze(-1)).squeeze(-1).mT
-        return back @ found
+            solution[:, part] = _solve(systems, targets[:, part].mT.unsqueeze(-1)).squeeze(-1).mT
+        return back @ solution
 
 
 def statistics(
     rows: BlockReader, log_weights: Float[Tensor, " node"], images: Float[Tensor, "node input"], variance: float
 ) -> Statistics:
-    """The sums that the M-step needs, of some rows under the normals about these images; in float64."""
+    """Sums for the M-step over some rows, under normals around these images; in float64."""
     normals = IsotropicNormals(log_weights.to(rows.dtype), images.to(rows.dtype), variance)
     usage, sums = torch.zeros_like(log_weights), torch.zeros_like(images)
     whole, observed = torch.zeros_like(usage), None
     holes = torch.zeros_like(sums[0], dtype=torch.bool)
     totals = usage.new_zeros(4)
     for block in rows:
-        found = normals.exponentials(block.rows)
-        log_density = found.log_sum + normals.shift(block.squares, block.cells)
+        exponentials = normals.exponentials(block.rows)
+        log_density = exponentials.log_sum + normals.shift(block.squares, block.cells)
         cells = block.weight * block.cells
         of_rows = torch.stack([block.weight, cells, block.weight * block.squares, block.weight * log_density])
         totals += of_rows.sum(-1, dtype=totals.dtype)
-        share = block.weight * found.reciprocal
-        of_block = found.terms.mT @ share
+        share = block.weight * exponentials.reciprocal
+        of_block = exponentials.terms.mT @ share
         usage += of_block
         x, present = block.rows
-        _add_shares(sums, found.terms, x, share)
+        _add_shares(sums, exponentials.terms, x, share)
         if present is None:
             whole += of_block
         else:
             observed = torch.zeros_like(sums) if observed is None else observed
-            _add_shares(observed, found.terms, present, share)
+            _add_shares(observed, exponentials.terms, present, share)
             holes |= (present == 0).any(0)
     return Statistics._make([*totals.tolist(), usage, sums, whole, observed, holes])
 
@@ -176,7 +176,7 @@ def _add_shares(total: Tensor, terms: Tensor, values: Tensor, share: Tensor) -> 
 def _solve(systems: Float[Tensor, "*batch m m"], targets: Float[Tensor, "*batch m column"]) -> Tensor:
     """Solve symmetric positive semidefinite systems; if one is singular, return its minimum-norm solution.
 
-    The norm is that of the solution after the systems are scaled to a unit diagonal.
+    The norm is computed after the systems are scaled to a unit diagonal.
     """
     scales = systems.diagonal(dim1=-2, dim2=-1).clamp(min=TINY).rsqrt().unsqueeze(-1)
     systems, targets = systems * scales * scales.mT, targets * scales
@@ -194,9 +194,9 @@ def _coordinates(
 ) -> tuple[Float[Tensor, "node rank"], Float[Tensor, "feature rank"]]:
     """Orthonormal columns U and a matrix B with phi B = U, so that W = B C has well-conditioned equations for C.
 
-    Wide radial functions are almost linearly dependent. Normal equations in W would square the condition number of
-    phi, and the cutoff of small eigenvalues would then differ from step to step. W may also contain directions that
-    change no image of a node; B chooses the component along them that has the smallest decay penalty.
+    Wide radial functions are almost linearly dependent. Normal equations in W would square the condition number of phi,
+    and the cutoff of small eigenvalues would then differ from step to step. W may also contain directions that change
+    no image of a node; B chooses the component along them that has the smallest decay penalty.
     """
     left, sizes, right = torch.linalg.svd(features)
     rank = int((sizes > DISTINCT * sizes[0]).sum())

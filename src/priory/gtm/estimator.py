@@ -1,4 +1,4 @@
-"""`GTM`: the generative topographic mapping in scikit-learn's dialect."""
+"""`GTM`: the generative topographic mapping with scikit-learn's interface."""
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -31,47 +31,47 @@ from priory.gtm.table import RowsTable, TableLike, is_dask
 
 
 class GTM(SafetensorsMixin, FittedMap):
-    """A map of rows of numbers, and their density: a smooth sheet through the data, with noise about it.
+    """A map of numeric rows, and their density: a smooth sheet through the data with noise around it.
 
         p(x) = 1/K sum_k N(x | y(u_k), noise_variance I),    y(u) = sum_m W_m exp(-|u - c_m|^2 / (2 width^2)) + W_0
 
     The nodes u_k are a regular grid over [-1, 1]^C. EM maximizes the log-likelihood minus weight_decay/2 |W|^2 / v,
-    where v is the mean variance of a column. A row's place on the map is E[u | x]. Cells that are NaN are missing, and
-    integrated out exactly; rows without any cell do not count. Columns of different units should be standardized first:
-    the noise is the same in all, and goes no lower than a millionth of v (in float32, a ten thousandth).
+    with v the mean variance of a column. A row's position on the map is E[u | x]. NaN cells are missing and integrated
+    out exactly; rows without observed cells are ignored. Standardize columns with different units first: the noise is
+    the same in all columns, and its variance is at least a millionth of v (in float32, a ten thousandth).
 
-    The sheet of a small table is stiffer. Without more rows than eight for each radial function, each row counted as
+    The sheet of a small table is stiffer. If there are at most eight rows for each radial function, each row counted as
     (D - C) / D of a row, `fit` chooses the tether to a plane, and the least noise, by cross-validation.
 
     Args:
         points_per_side: nodes along each side of the grid; K = points_per_side^n_components.
-        basis_per_side: radial basis functions along each side; None takes half of points_per_side, rounded up.
+        basis_per_side: radial basis functions along each side; None uses half of points_per_side, rounded up.
         basis_width: their width, in units of the distance between two of them.
-        weight_decay: the precision of the prior of W; the bias W_0 has none.
-        tether: the precision of a second prior of W, in units of 1/v, about the most likely plane. None chooses it for
-            a small table in `fit` and `fit_batches`, and is 0 elsewhere; 0 is the paper's GTM.
+        weight_decay: the precision of the prior of W; the bias W_0 has no prior.
+        tether: the precision of a second prior of W about the most likely plane, in units of 1/v. None lets `fit` and
+            `fit_batches` choose it for a small table, and is 0 otherwise; 0 is the paper's GTM.
         max_iter: most iterations of EM; with batch_size, most passes over the rows.
-        tol: EM ends when an iteration changes the penalized log-likelihood by less than tol times the gain of all.
+        tol: EM ends when an iteration changes the penalized log-likelihood by less than tol times the total gain.
         n_components: C, dimensions of the grid.
-        batch_size: None sees all rows in each iteration; a number does incremental EM with that many rows at a time.
-        annealing: iterations over which the tether of the sheet to the plane of the principal components weakens, at
-            most half of max_iter; 0 is the paper's EM without a tether, which ends in worse optima.
-        device: of the computation, such as "cuda"; None is the CPU.
-        dtype: what to compute in, "float64" or "float32".
-        random_state: of the order of batches, and of `sample`.
+        batch_size: None uses all rows in each iteration; a number does incremental EM with that many rows at a time.
+        annealing: number of iterations, at most half of max_iter, in which the sheet is tethered to the plane of the
+            principal components, ever more weakly. 0 is the paper's EM without a tether, which ends in worse optima.
+        device: device of the computation, such as "cuda"; None is the CPU.
+        dtype: type of the computation, "float64" or "float32".
+        random_state: seed or generator for the order of batches and for `sample`.
 
     Attributes:
-        means_: the nodes' images y(u_k), (K, D), in the data's units.
+        means_: the images y(u_k) of the nodes, (K, D), in the data's units.
         nodes_: u_k, (K, C).
         weights_: mixing weights, (K,); all 1/K.
         noise_variance_: in the data's units, squared.
-        tether_: the tether that was given or chosen.
+        tether_: the given or chosen tether.
         least_noise_variance_: the lower bound of noise_variance_ that was chosen with the tether; 0 if none was.
-        collapsed_: whether the noise is at the lower bound of every table, so that the sheet passes through the rows.
-        log_likelihoods_: mean log-likelihood of a training row in nats, of the parameters each iteration began with.
-        held_out_log_likelihoods_: of the rows held out in `fit_batches`, else empty.
+        collapsed_: whether the noise is at its general lower bound, so that the sheet passes through the rows.
+        log_likelihoods_: mean log-likelihood of a training row in nats, with the parameters before each iteration.
+        held_out_log_likelihoods_: the same for the rows held out in `fit_batches`, else empty.
         penalized_log_likelihoods_: `log_likelihoods_` minus the penalty; without batch_size it never falls.
-        n_iter_: iterations.
+        n_iter_: number of iterations.
         converged_: whether tol was reached.
         basis_: phi, a `RadialBasis`.
         basis_weights_: W, (M + 1, D), the bias last: means_ = phi(nodes_) W.
@@ -120,13 +120,13 @@ class GTM(SafetensorsMixin, FittedMap):
         """Fit the sheet to rows.
 
         Args:
-            X: (N, D), NaN where a cell is missing: an array, a data frame, or any other form that `priory.rows.as_rows`
-                reads. A memory map, AnnData, a dataset, a folder of Parquet files or `Rows` is read block by block; a
-                sparse matrix is refused, as scikit-learn wants it: give `as_rows(X, "X")`. The rows of a Dask array or
-                data frame stay where Dask has them: each iteration sums over its blocks on the workers of the active
+            X: (N, D), NaN in missing cells: an array, a data frame, or any other form that `priory.rows.as_rows` reads.
+                A memory map, AnnData, a dataset, a folder of Parquet files or `Rows` is read block by block. A sparse
+                matrix raises an error, as scikit-learn's checks require: give `as_rows(X, "X")`. Rows of a Dask array
+                or data frame stay where Dask has them: each iteration sums over its blocks on the workers of the active
                 client, or in threads of this process.
             y: ignored.
-            sample_weight: (N,), not negative: a row of weight two counts as two rows.
+            sample_weight: (N,), not negative: a row of weight 2 counts as two rows.
 
         Raises:
             ValueError: a parameter or the data are wrong; a column has no value at all.
@@ -148,28 +148,29 @@ class GTM(SafetensorsMixin, FittedMap):
         Args:
             batches: a source that can be read repeatedly: a list, a DataLoader, or a function that starts a reading.
                 Each batch is (b, D), or a tuple or list whose first item is that.
-            held_out: starts a reading of other rows, (b, D), for `held_out_log_likelihoods_`; the fit ignores them.
+            held_out: returns batches of other rows, (b, D), for `held_out_log_likelihoods_`; they do not affect the
+                fit.
 
         Raises:
-            ValueError: as `fit`; the batches can be read only once.
+            ValueError: as `fit`; or the batches can be read only once.
         """
         check_parameters(self)
         return self._fit(self._rows(checked_batches(self, batches)), held_out)
 
     def partial_fit(self, X: TableLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
-        """One step of incremental EM with these rows; the first call also initializes the map, so give it many rows.
+        """Do one step of incremental EM. The first call also initializes the map, so give it many rows.
 
-        The n-th step moves the statistics by (2 / (n + 1))^0.6 towards those of its rows; the prior of W is weighed
-        against all rows seen so far. After `fit`, it goes on from there. `log_likelihoods_` goes on, with the mean over
-        the rows of each step; `penalized_log_likelihoods_` is empty and `converged_` False from then on.
+        The n-th step moves the statistics by (2 / (n + 1))^0.6 towards those of its rows; the prior of W is weighted
+        against all rows so far. After `fit`, EM continues from the fitted map. `log_likelihoods_` is extended by the
+        mean over the rows of each step; `penalized_log_likelihoods_` is empty and `converged_` is False from then on.
 
         Args:
-            X: (N, D), NaN where a cell is missing.
+            X: (N, D), NaN in missing cells.
             y: ignored.
             sample_weight: (N,), not negative.
 
         Raises:
-            ValueError: as `fit`; at the first call, or another number of columns at a later one.
+            ValueError: as `fit` in the first call; or a later call has another number of columns.
         """
         check_parameters(self)
         first = not hasattr(self, "_course")
@@ -181,19 +182,19 @@ class GTM(SafetensorsMixin, FittedMap):
             check_same_grid(self)
             if self._course is None:
                 raise ValueError(
-                    "partial_fit: this model was read from a file, which does not hold the statistics that EM goes on "
-                    "from; fit a new one (sklearn.base.clone(gtm)), or go on with the one that was saved"
+                    "partial_fit: this model was read from a file, which lacks the statistics that EM continues "
+                    "from; fit a new one (sklearn.base.clone(gtm)), or continue with the model that was saved"
                 )
             course = self._course.to(checked_device(self.device))
             rows = self._batch(course, checked, weight)
-        course.release = replace(course.release, rows=0.0)  # unknown: the course counts them
-        found = course.step(rows)
+        course.release = replace(course.release, rows=0.0)  # the number is unknown, so the course counts rows
+        statistics = course.step(rows)
         history = [] if first else self.log_likelihoods_.tolist()
-        new = [found.log_likelihood / found.rows] if found.rows > 0 else []
+        new = [statistics.log_likelihood / statistics.rows] if statistics.rows > 0 else []
         return self._finish(course, Progress([*history, *new]))
 
     def __getstate__(self) -> dict[str, Any]:
-        """The state of a pickle, on the CPU, so that a machine without another device can read it."""
+        """Return the state for pickle, on the CPU, so that a machine without the device can read it."""
         state = super().__getstate__()
         if isinstance(course := state.get("_course"), Course):
             state["_course"] = course.to(torch.device("cpu"))
@@ -227,8 +228,8 @@ class GTM(SafetensorsMixin, FittedMap):
         return self._finish(course, progress)
 
     def _begin(self, rows: BlockReader, annealing: int, *, choose: bool) -> tuple[Course, BlockReader]:
-        """Start EM with these rows; returns them centered too."""
-        with torch.device("cpu"):  # whatever the default device is
+        """Start EM with these rows; also return the centered rows."""
+        with torch.device("cpu"):  # not torch's default device
             nodes = latent_grid(self.points_per_side, self.n_components, dtype=torch.float64)
             basis = RadialBasis.on_grid(basis_per_side(self), self.n_components, self.basis_width, dtype=torch.float64)
         if self.tether is not None:
@@ -240,7 +241,7 @@ class GTM(SafetensorsMixin, FittedMap):
         return begin(rows, nodes, basis, self.weight_decay, annealing, *stiffness)
 
     def _finish(self, course: Course, progress: Progress) -> Self:
-        """Set the fitted attributes, only after EM has ended."""
+        """Set the fitted attributes, after EM has ended."""
         sheet, nodes = course.sheet, course.nodes
         weights = sheet.weights.cpu().clone()
         weights[-1] += course.center.cpu()
@@ -263,7 +264,7 @@ class GTM(SafetensorsMixin, FittedMap):
     def _epochs(
         self, course: Course, X: NDArray[Any] | RowsTable, weight: NDArray[Any] | None
     ) -> Iterator[Iterator[BlockReader]]:
-        """Passes over the rows, in an order of their own each."""
+        """Yield passes over the rows, each in its own order."""
         random = check_random_state(self.random_state)
         for _ in range(self.max_iter):
             order = random.permutation(len(X))
@@ -276,7 +277,7 @@ class GTM(SafetensorsMixin, FittedMap):
 
         if self.batch_size is not None:
             raise ValueError(
-                f"batch_size: expected None for rows of Dask, got {self.batch_size}: each iteration sums over all "
+                f"batch_size: expected None for rows of Dask, got {self.batch_size}: each iteration uses all "
                 "blocks; for incremental EM call partial_fit with each block"
             )
         rows = checked_array(self, X, reset=True)

@@ -1,4 +1,4 @@
-"""Predictions of a fitted map for rows and for places on the map, and samples."""
+"""Predictions of a fitted map for rows and for positions on the map; and samples."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -25,7 +25,7 @@ from priory.gtm.table import TableLike, as_table, is_dask
 class FittedMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator):
     """The methods of a `GTM` that use its fitted attributes; rows are read in blocks.
 
-    Of a Dask array or data frame, the numbers of rows are a lazy Dask array.
+    For a Dask array or data frame, the result is a lazy Dask array.
     """
 
     points_per_side: int
@@ -41,30 +41,30 @@ class FittedMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin,
     basis_weights_: NDArray[np.float64]
 
     def transform(self, X: TableLike) -> NDArray[np.float64]:
-        """Each row's place on the map, E[u | x] = sum_k p(k | x) u_k, (N, C)."""
+        """Return each row's position on the map, E[u | x] = sum_k p(k | x) u_k, (N, C)."""
         check_is_fitted(self)
         nodes = torch.from_numpy(self.nodes_).to(checked_device(self.device), DTYPES[self.dtype])
-        return self._of_rows(X, lambda found, block, normals: _responsibilities(found) @ nodes)
+        return self._of_rows(X, lambda exponentials, block, normals: _responsibilities(exponentials) @ nodes)
 
     def predict(self, X: TableLike) -> NDArray[np.int64]:
-        """The node with the largest responsibility for each row, (N,)."""
-        return self._of_rows(X, lambda found, block, normals: found.terms.argmax(-1))
+        """Return the node with the largest responsibility for each row, (N,)."""
+        return self._of_rows(X, lambda exponentials, block, normals: exponentials.terms.argmax(-1))
 
     def predict_proba(self, X: TableLike) -> NDArray[np.float64]:
-        """The responsibilities p(k | x), (N, K)."""
-        return self._of_rows(X, lambda found, block, normals: _responsibilities(found))
+        """Return the responsibilities p(k | x), (N, K)."""
+        return self._of_rows(X, lambda exponentials, block, normals: _responsibilities(exponentials))
 
     def score_samples(self, X: TableLike) -> NDArray[np.float64]:
-        """log p(x) of each row in nats, (N,); of its cells that are there. It is -inf for a row that overflows."""
+        """Return log p(x) of the observed cells of each row in nats, (N,); -inf if the squares of a row overflow."""
 
-        def log_prob(found: Exponentials, block: Block, normals: IsotropicNormals) -> Tensor:
-            total = found.log_sum + normals.shift(block.squares, block.cells)
-            return total.masked_fill(total.isnan(), -torch.inf)  # infinite products leave NaN
+        def log_prob(exponentials: Exponentials, block: Block, normals: IsotropicNormals) -> Tensor:
+            total = exponentials.log_sum + normals.shift(block.squares, block.cells)
+            return total.masked_fill(total.isnan(), -torch.inf)  # infinite products give NaN
 
         return self._of_rows(X, log_prob)
 
     def score(self, X: TableLike, y: Any = None) -> float:
-        """The mean of `score_samples`, in nats a row."""
+        """Return the mean of `score_samples`, in nats per row."""
         return float(self.score_samples(X).mean())
 
     def sample(self, n_samples: int = 1) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -80,20 +80,20 @@ class FittedMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin,
     def impute(self, X: TableLike, *, draw: bool = False) -> NDArray[np.float64]:
         """Fill missing cells with E[x_d | observed cells] = sum_k p(k | x) y_d(u_k), or with a draw; (N, D).
 
-        The other cells stay as they are. A draw takes a node from p(k | x) for each row and adds the noise.
+        The other cells do not change. A draw chooses a node by p(k | x) for each row and adds noise.
         """
         check_is_fitted(self)
         if is_dask(X):
             if draw:
                 raise ValueError(
-                    "draw: expected False for rows of Dask, whose blocks would all get the same noise, got True; "
+                    "draw: expected False for rows of Dask, because all blocks would get the same noise, got True; "
                     "impute the blocks one by one"
                 )
             return self._lazily(X, type(self).impute)
         random, means = check_random_state(self.random_state), torch.from_numpy(self.means_)
 
-        def cells(found: Exponentials, block: Block, normals: IsotropicNormals) -> Tensor:
-            r, images = _responsibilities(found), means.to(found.terms)
+        def cells(exponentials: Exponentials, block: Block, normals: IsotropicNormals) -> Tensor:
+            r, images = _responsibilities(exponentials), means.to(exponentials.terms)
             if not draw:
                 return r @ images
             share = torch.from_numpy(random.uniform(size=(len(r), 1))).to(r)
@@ -107,14 +107,14 @@ class FittedMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin,
         return np.where(np.isnan(values), filled, values)
 
     def inverse_transform(self, X: ArrayLike) -> NDArray[np.float64]:
-        """The images y(u) of places on the map, (n, C) to (n, D) in the data's units; between the nodes as well."""
+        """Return the images y(u) of positions on the map, (n, C) to (n, D) in the data's units; any positions work."""
         check_is_fitted(self)
         return self.basis_(checked_places(self, X)).numpy() @ self.basis_weights_
 
     def magnification_factors(self, X: ArrayLike | None = None) -> NDArray[np.float64]:
-        """sqrt(det(J'J)), J = dy/du, at the nodes, or at places on the map (n, C): how far the sheet is stretched.
+        """Return sqrt(det(J'J)), J = dy/du, at the nodes or at positions (n, C): how much the sheet is stretched.
 
-        The volume of data space, in the data's units to the power C, per volume of the map.
+        It is a volume in data space, in the data's units to the power C, per volume of the map.
 
         Reference: Bishop, Svensen & Williams 1997, Magnification factors for the GTM algorithm, eq. 6.
         """
@@ -125,7 +125,7 @@ class FittedMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin,
         return torch.linalg.det(metric).clamp(min=0.0).sqrt().numpy()
 
     @property
-    def _n_features_out(self) -> int:  # scikit-learn reads it
+    def _n_features_out(self) -> int:  # used by scikit-learn
         return self.nodes_.shape[1]
 
     def __sklearn_tags__(self) -> Any:
@@ -139,14 +139,14 @@ class FittedMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin,
         return BlockReader(batches, num_nodes, checked_device(self.device), DTYPES[self.dtype])
 
     def _of_rows(self, X: TableLike, number: Callable[[Exponentials, Block, IsotropicNormals], Tensor]) -> NDArray[Any]:
-        """`number` of each row, computed block by block; of rows of Dask, a lazy array of Dask."""
+        """Return `number` of each row, computed block by block; for Dask rows, a lazy Dask array."""
         if is_dask(X):
             return self._lazily(X, partial(type(self)._of_rows, number=number))
         X = as_table(X)
         result: Tensor | None = None
-        for found, block, normals in self._walk(X):
-            of_block = number(found, block, normals)
-            if result is None:  # first: small results between large blocks would fragment the heap
+        for exponentials, block, normals in self._walk(X):
+            of_block = number(exponentials, block, normals)
+            if result is None:  # allocated first: small results between large blocks fragment the heap
                 shape = _num_samples(X), *of_block.shape[1:]
                 result = torch.empty(shape, dtype=of_block.dtype, device="cpu")
             result[block.place.cpu()] = of_block.cpu()
@@ -154,18 +154,18 @@ class FittedMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin,
         return result.numpy()
 
     def _lazily(self, X: Any, of_block: Callable[[Any, NDArray[Any]], NDArray[Any]]) -> Any:
-        """A lazy Dask array of what `of_block` gives for this map and each block of rows."""
+        """Return a lazy Dask array of the results of `of_block` for this map and each block of rows."""
         from priory.gtm.dask_rows import checked_array, lazily
 
         check_is_fitted(self)
         rows = checked_array(self, X, reset=False)
         model = copy(self)
         if hasattr(model, "feature_names_in_"):
-            del model.feature_names_in_  # blocks have none
+            del model.feature_names_in_  # blocks have no column names
         return lazily(partial(of_block, model), rows)
 
     def _walk(self, X: TableLike) -> Iterator[tuple[Exponentials, Block, IsotropicNormals]]:
-        """Blocks of rows with their exponentials, from which densities and responsibilities follow."""
+        """Yield blocks of rows with their exponentials, from which densities and responsibilities are computed."""
         check_is_fitted(self)
         checked = checked_rows(self, X, reset=False)
         rows = self._rows(lambda: [Batch(checked)])
@@ -177,5 +177,5 @@ class FittedMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin,
             yield normals.exponentials(block.rows), block, normals
 
 
-def _responsibilities(found: Exponentials) -> Tensor:
-    return found.terms * found.reciprocal.unsqueeze(-1)
+def _responsibilities(exponentials: Exponentials) -> Tensor:
+    return exponentials.terms * exponentials.reciprocal.unsqueeze(-1)

@@ -21,10 +21,10 @@ from priory.gtm.em import Sheet, Topography, WeightPrior
 from priory.gtm.reader import BlockReader
 
 OVERSAMPLING = 10  # additional directions of subspace iteration
-MOST_WALKS = 12  # passes over the rows; one is exact if there are no more columns than directions
-ENOUGH = 1e-4  # change of the variances, relative to the largest, that ends them
+MOST_WALKS = 12  # passes over the rows; one is exact if there are at least as many directions as columns
+ENOUGH = 1e-4  # iteration ends if the variances change by less, relative to the largest
 PLANE_STEPS = 25  # iterations of EM that fit the plane
-SEED = 0  # of the directions that it starts from: the same data always give the same start
+SEED = 0  # seed of the initial directions: the same data always give the same start
 
 
 class Axes(NamedTuple):
@@ -39,7 +39,7 @@ def column_means(rows: BlockReader) -> Float[Tensor, " input"]:
 
 
 def _column_sums(rows: BlockReader) -> tuple[Tensor, Tensor]:
-    """Of each column the weighted sum, and the sum of the weights of its observed cells."""
+    """Return for each column the weighted sum, and the sum of the weights of its observed cells."""
     total = count = torch.zeros(1, dtype=torch.float64, device=rows.device)
     for block in rows:
         x, present = block.rows
@@ -50,13 +50,13 @@ def _column_sums(rows: BlockReader) -> tuple[Tensor, Tensor]:
 
 
 def spread(rows: BlockReader) -> tuple[float, float]:
-    """The mean square of the observed cells, and the sum of the rows' weights."""
+    """Return the mean square of the observed cells, and the sum of the rows' weights."""
     squares, cells, weights = rows.total(_square_sums)
     return squares / cells if cells else 0.0, weights
 
 
 def _square_sums(rows: BlockReader) -> tuple[float, float, float]:
-    """Weighted sums over rows: of squares, of observed cells, and of one."""
+    """Return weighted sums over rows: of squares, of observed cells, and of one."""
     squares = cells = weights = 0.0
     for block in rows:
         squares += float((block.weight * block.squares).sum())
@@ -66,7 +66,7 @@ def _square_sums(rows: BlockReader) -> tuple[float, float, float]:
 
 
 def principal_axes(rows: BlockReader, count: int) -> Axes:
-    """The first axes of centered rows by subspace iteration, at most one for each column.
+    """Return the first axes of centered rows by subspace iteration, at most one for each column.
 
     Reference: Halko, Martinsson & Tropp 2011, arXiv:0909.4061, alg. 4.4.
     """
@@ -96,7 +96,7 @@ def _covariance_times(rows: BlockReader, directions: Float[Tensor, "input axis"]
 
 
 def _covariance_sums(rows: BlockReader, directions: Float[Tensor, "input axis"]) -> tuple[Tensor, float]:
-    """X' W X V of the rows X, their weights W and the directions V, and the sum of the weights."""
+    """Return X' W X V for the rows X, their weights W and the directions V; and the sum of the weights."""
     total, weights = torch.zeros_like(directions), 0.0
     for block in rows:
         x = block.rows.x
@@ -107,16 +107,16 @@ def _covariance_sums(rows: BlockReader, directions: Float[Tensor, "input axis"])
 
 
 def principal_plane(axes: Axes, nodes: Float[Tensor, "node grid"]) -> tuple[Float[Tensor, "node input"], float]:
-    """The initial images of the nodes, relative to the mean of the rows, and the initial noise variance.
+    """Return the initial images of the nodes, relative to the mean of the rows, and the initial noise variance.
 
-    There are C + 1 axes, or fewer if the data have fewer; the images do not vary along those that the data lack.
+    There are C + 1 axes, or fewer if the data have fewer; along missing axes the images are constant.
     """
-    grid_dim, found = nodes.shape[1], len(axes.variances)
-    used = min(grid_dim, found)
+    grid_dim, num_axes = nodes.shape[1], len(axes.variances)
+    used = min(grid_dim, num_axes)
     sizes = nodes.square().mean(0).sqrt()
     scales = torch.where(sizes > 0, sizes.reciprocal(), 0.0)[:used] * axes.variances[:used].sqrt()
     images = (nodes[:, :used] * scales) @ axes.directions[:, :used].mT
-    beyond = float(axes.variances[grid_dim]) if found > grid_dim else 0.0
+    beyond = float(axes.variances[grid_dim]) if num_axes > grid_dim else 0.0
     sides = [nodes[:, axis].unique() for axis in range(used)]
     gaps = [float(side[1] - side[0]) * float(scale) for side, scale in zip(sides, scales, strict=True) if len(side) > 1]
     spacing = min((gap for gap in gaps if gap > 0), default=0.0)
@@ -126,11 +126,11 @@ def principal_plane(axes: Axes, nodes: Float[Tensor, "node grid"]) -> tuple[Floa
 def normal_plane(
     rows: BlockReader, nodes: Float[Tensor, "node grid"], least_variance: float
 ) -> tuple[Float[Tensor, "node input"], float]:
-    """The most likely plane with the nodes at quantiles of a normal distribution, and its noise variance, by EM.
+    """Return the most likely plane with nodes at quantiles of a normal distribution, and its noise variance, by EM.
 
-        y(u) = A v(u) + b,    v_c(u) = the normal quantile of u_c's place among the nodes
+            y(u) = A v(u) + b,    v_c(u) = the normal quantile of the rank of u_c among the nodes
 
-    As the nodes become many, this is the density of probabilistic PCA with C axes.
+    With many nodes, this is the density of probabilistic PCA with C axes.
 
     Reference: Tipping & Bishop 1999, J. Royal Statistical Society B 61(3).
     """

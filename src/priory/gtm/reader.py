@@ -1,4 +1,4 @@
-"""Read rows of numbers in blocks, as often as EM needs them; some numbers may be missing."""
+"""Read numeric rows in blocks, as often as EM needs them; cells may be missing."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeAlias
@@ -10,19 +10,19 @@ from torch import Tensor
 
 from priory.density.isotropic import MaskedRows
 
-NUMBERS_AT_ONCE = 2**19  # b x K of a block on the CPU: they fit into its caches
+NUMBERS_AT_ONCE = 2**19  # b x K numbers of a block on the CPU, which fit into its caches
 NUMBERS_AT_ONCE_ELSEWHERE = 2**25
-ROWS_AT_LEAST = 64  # fewer make slow matrix products
-COPIED_AT_ONCE = 2**22  # b x D that are centered at a time
-LOOKED_AT_ONCE = 1024  # rows, to find out whether a table is small
-KEPT = 2**25  # numbers N x D of centered rows that are kept from one walk to the next
+ROWS_AT_LEAST = 64  # fewer rows make slow matrix products
+COPIED_AT_ONCE = 2**22  # b x D numbers that are centered at a time
+LOOKED_AT_ONCE = 1024  # rows read at a time to find out whether a table is small
+KEPT = 2**25  # N x D numbers of centered rows that stay in memory between passes
 KEPT_ELSEWHERE = 2**29
 
 Sums: TypeAlias = tuple[Any, ...]  # of numbers and tensors
 
 
 def added(first: Sums, second: Sums) -> Sums:
-    """The sum of two tuples, part by part; None counts as zero, and True as the sum of truth values.
+    """Return the sum of two tuples, part by part; None counts as zero, and truth values are combined by `or`.
 
     >>> added((1, None), (2, torch.tensor([True])))
     (3, tensor([True]))
@@ -32,7 +32,7 @@ def added(first: Sums, second: Sums) -> Sums:
 
 
 class Block(NamedTuple):
-    """Some rows, all complete or each with a cell missing."""
+    """Some rows: either all complete, or each with a missing cell."""
 
     place: Int[Tensor, " point"]  # indices among all rows
     rows: MaskedRows  # minus the center
@@ -42,16 +42,16 @@ class Block(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Rows of the source, (b, D), NaN for a missing cell; and their weights, (b,), or None for weights of one."""
+    """Rows of the source, (b, D), NaN in missing cells; and their weights, (b,), or None if all are 1."""
 
     x: Any
     weight: Any = None
 
 
 class BlockReader:
-    """Iterable over blocks of rows: each time it reads the source anew, subtracts a center and moves rows to a device.
+    """Iterable over blocks of rows: each time it reads the source, subtracts a center and moves rows to a device.
 
-    EM needs `num_nodes` numbers for each row, which decides the size of a block.
+    EM needs `num_nodes` numbers for each row, which determines the size of a block.
     """
 
     def __init__(
@@ -63,22 +63,22 @@ class BlockReader:
         self._kept: list[Block] | None = None
 
     def centered(self, center: Float[Tensor, " input"], *, keep: bool = True) -> "BlockReader":
-        """The same rows minus another center, kept in memory if they are small."""
+        """Return the same rows minus another center; small data stay in memory."""
         rows = BlockReader(self.batches, self._num_nodes, self.device, self.dtype)
         rows.center = center
         rows._kept = rows._within(KEPT if self.device.type == "cpu" else KEPT_ELSEWHERE) if keep else None
         return rows
 
     def table(self, most: Callable[[int], float]) -> Batch | None:
-        """The rows of the source with a cell and a weight, in float64; None if they weigh more than `most(columns)`."""
+        """Return the rows with a cell and a weight, in float64; None if their total weight exceeds `most(columns)`."""
         parts: list[tuple[np.ndarray, np.ndarray]] = []
         total = 0.0
         for source, weight in self.batches():
             for first in range(0, len(source), LOOKED_AT_ONCE):
                 part = slice(first, first + LOOKED_AT_ONCE)
                 x = np.array(source[part], dtype=np.float64)
-                given = np.ones(len(x)) if weight is None else np.asarray(weight[part], dtype=np.float64)
-                weights = np.where(np.isnan(x).all(1), 0.0, given)
+                original = np.ones(len(x)) if weight is None else np.asarray(weight[part], dtype=np.float64)
+                weights = np.where(np.isnan(x).all(1), 0.0, original)
                 total += float(weights.sum())
                 if total > most(x.shape[1]):
                     return None
@@ -86,18 +86,18 @@ class BlockReader:
         return Batch(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
     def of(self, batch: Batch) -> "BlockReader":
-        """Other rows, read as these are."""
+        """Return a reader of other rows with the same settings."""
         return BlockReader(lambda: [batch], self._num_nodes, self.device, self.dtype)
 
     def total(self, of: Callable[["BlockReader"], Sums]) -> Sums:
-        """Sums over all rows; `of` gives those of some rows."""
+        """Return sums over all rows; `of` computes those of some rows."""
         return of(self)
 
     def __iter__(self) -> Iterator[Block]:
         return self._read() if self._kept is None else iter(self._kept)
 
     def _within(self, most: int) -> list[Block] | None:
-        """All blocks, or None if they have more than `most` numbers."""
+        """Return all blocks, or None if they have more than `most` numbers."""
         blocks, numbers = [], 0
         for block in self._read():
             numbers += block.rows.x.numel() * (1 if block.rows.present is None else 2)
@@ -121,11 +121,11 @@ class BlockReader:
             start += len(x)
 
     def _tensor(self, values: Any) -> Tensor:
-        """A float64 copy of numbers of any type and byte order; float32 is precise enough only after centering."""
+        """Return a float64 copy of numbers of any type and byte order; float32 is too imprecise before centering."""
         return torch.from_numpy(np.array(values, dtype=np.float64)).to(self.device)
 
     def _blocks(self, x: Tensor, weight: Tensor, start: int) -> Iterator[Block]:
-        """A block of the complete rows and a block of the others."""
+        """Yield a block of the complete rows and a block of the others."""
         place = torch.arange(start, start + len(x), device=self.device)
         missing = x.isnan()
         some = missing.any(-1)
@@ -138,5 +138,5 @@ class BlockReader:
                 present = (~absent).to(x.dtype) if incomplete else None
                 cells = x.shape[1] if present is None else present.sum(-1)
                 if incomplete:
-                    weights = weights * ~absent.all(-1)  # a row without a cell is no row
+                    weights = weights * ~absent.all(-1)  # a row without any cell does not count
                 yield Block(place[which], MaskedRows(part, present), part.square().sum(-1), cells, weights)

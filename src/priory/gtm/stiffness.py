@@ -13,15 +13,15 @@ from priory.gtm.em import Sheet
 from priory.gtm.fitting import Course, begin
 from priory.gtm.reader import Batch, BlockReader
 
-ROWS_PER_FUNCTION = 8  # from there on a free sheet loses at most 0.1 nats a column to probabilistic PCA
-LEAST_SHARE = 0.25  # of a row's numbers that its place on the map leaves, for tables of one or two columns
+ROWS_PER_FUNCTION = 8  # with more rows, a free sheet is at most 0.1 nats a column worse than probabilistic PCA
+LEAST_SHARE = 0.25  # least share of a row that counts, for tables of one or two columns
 FOLDS = 5
-ENOUGH_ROWS = 200  # that are left out in all folds
+ENOUGH_ROWS = 200  # rows that are left out in all folds together
 TETHERS = (*np.geomspace(10.0, 0.0025, 7).tolist(), 0.0)  # times rows: from a nearly rigid plane to a free sheet
-NOISES = 10  # variances that are tried with each tether,
-WIDEST = 40.0  # up to so many times that of the rows that the sheet was fitted to, or that of all rows
-STEPS = 8  # of EM with each tether
-PATIENCE = 2  # tethers in a row that are clearly worse than the best: weaker ones are worse still
+NOISES = 10  # noise variances that are tried with each tether,
+WIDEST = 40.0  # from that of the fitted rows to this multiple, or to that of all rows if it is larger
+STEPS = 8  # EM steps with each tether
+PATIENCE = 2  # stop after so many tethers that are clearly worse than the best, because weaker ones are even worse
 CLEARLY = 0.1  # nats a row
 
 
@@ -29,20 +29,20 @@ class Stiffness(NamedTuple):
     """The prior of the sheet and the least noise."""
 
     tether: float  # the precision of W about the plane, per unit of the mean variance of a column
-    least_variance: float  # of the noise
+    least_variance: float  # lower bound of the noise variance
 
 
 FREE = Stiffness(0.0, 0.0)  # the paper's GTM
 
 
 def choose_stiffness(rows: BlockReader, nodes: Tensor, basis: RadialBasis, weight_decay: float) -> Stiffness:
-    """The tether and the least noise of a small table, by cross-validation; FREE if the table is not small.
+    """Choose tether and least noise of a small table by cross-validation; return FREE if the table is not small.
 
         score(tether, variance) = sum over folds of sum_n w_n log p(x_n | sheet of the other folds, variance)
 
-    A row of D numbers spends C of them on its place on the map. A table is small if it has fewer than eight rows for
-    each radial function, and a row counts (D - C) / D. Tethers are tried from the strongest to the weakest; each sheet
-    goes on from the last. Equal rows are in one fold.
+    C of the D numbers of a row determine its position on the map, so a row counts as (D - C) / D. A table is small if
+    it has fewer than eight such rows for each radial function. Tethers are tried from the strongest to the weakest;
+    each sheet starts from the last. Equal rows are in one fold.
     """
     counted = ROWS_PER_FUNCTION * len(basis.centers)
     table = rows.table(lambda columns: counted / max(1 - nodes.shape[1] / columns, LEAST_SHARE))
@@ -82,8 +82,8 @@ class _Fold:
         course = self.course
         prior = replace(course.release, tether=tether).at(0)
         for _ in range(STEPS):
-            found = course.topography.expectation(self.train, course.sheet)
-            course.sheet = course.topography.maximization(found, prior, course.sheet.variance)
+            statistics = course.topography.expectation(self.train, course.sheet)
+            course.sheet = course.topography.maximization(statistics, prior, course.sheet.variance)
 
     def score(self, variance: float) -> float:
         """The log-likelihood of the rows of the fold under this noise."""
@@ -92,7 +92,7 @@ class _Fold:
 
 
 def _distinct(table: Batch) -> Batch:
-    """The different rows, sorted, and the sums of their weights."""
+    """Return the distinct rows, sorted, and the sums of their weights."""
     keys, which = np.unique(np.where(np.isnan(table.x), np.inf, table.x), axis=0, return_inverse=True)
     return Batch(np.where(np.isinf(keys), np.nan, keys), np.bincount(which.ravel(), table.weight, len(keys)))
 
@@ -102,6 +102,6 @@ def _folds(rows: BlockReader, table: Batch, nodes: Tensor, basis: RadialBasis, w
     fold = np.random.RandomState(0).permutation(len(x)) % FOLDS
     for number in range(min(FOLDS, -(-ENOUGH_ROWS * FOLDS // max(1, len(x))))):
         test, train = fold == number, fold != number
-        if test.any() and train.any() and not np.isnan(x[train]).all(0).any():  # an empty column has no center
+        if test.any() and train.any() and not np.isnan(x[train]).all(0).any():  # a column without values has no center
             course, others = begin(rows.of(Batch(x[train], weight[train])), nodes, basis, weight_decay, 0, TETHERS[0])
             yield _Fold(course, others, rows.of(Batch(x[test], weight[test])).centered(course.center))

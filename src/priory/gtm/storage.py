@@ -1,4 +1,4 @@
-"""A fitted `GTM` in a safetensors file: arrays, and JSON in its header. Nothing is ever unpickled."""
+"""A fitted `GTM` in a safetensors file: arrays, and JSON in its header. Nothing is pickled."""
 
 import json
 import math
@@ -45,7 +45,7 @@ class SafetensorsMixin:
     """`save` and `load` of a `GTM`."""
 
     def save(self, path: str | Path) -> None:
-        """Write the fitted attributes to a safetensors file, whole or not at all.
+        """Write the fitted attributes to a safetensors file; a crash leaves no partial file.
 
         The file has no device, no statistics for `partial_fit`, and no `random_state` that is a generator.
 
@@ -54,20 +54,20 @@ class SafetensorsMixin:
             OSError: the file cannot be written.
         """
         check_is_fitted(self)
-        header = {KEY: json.dumps(_header(self))}  # one entry: safetensors writes several in any order
+        header = {KEY: json.dumps(_header(self))}  # one entry, because safetensors writes several in any order
         with replacing(path) as temporary:
-            temporary.write_bytes(save(_tensors(self), header))  # `save_file` keeps a file from all but its owner
+            temporary.write_bytes(save(_tensors(self), header))  # `save_file` would give only the owner access
 
     @classmethod
     def load(cls, path: str | Path, *, device: str | None = None) -> Self:
-        """Read a file that `save` wrote; all numbers are the same to the bit.
+        """Read a file that `save` wrote; all numbers are identical to the bit.
 
         Args:
             path: the file.
-            device: of later computations; None is the CPU.
+            device: device of later computations; None is the CPU.
 
         Raises:
-            ValueError: the file is damaged, or no file of a GTM, or there is no such device.
+            ValueError: the file is damaged or is not a file of a GTM, or there is no such device.
             OSError: there is no such file, or it cannot be read.
         """
         arrays, header = _read(Path(path))
@@ -105,20 +105,20 @@ def _header(gtm: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A value that JSON can hold; None for a generator."""
+    """Return a value that JSON can represent; None for a generator."""
     value = value.item() if isinstance(value, np.generic) else value
     return value if isinstance(value, bool | int | float | str) else None
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The file's arrays, checked, and its header."""
+    """Return the file's arrays, checked, and its header."""
     if path.is_dir():
         raise ValueError(f"{path}: expected a file with a fitted GTM, got a folder; {_CURE}")
     require_readable(path, _CURE)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is not a mapping)
     except SafetensorError as error:
         raise _damaged(path, str(error)) from error
     if KEY not in metadata:
@@ -126,7 +126,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         header = json.loads(metadata[KEY])
         if header["format"] != FORMAT:
-            raise ValueError(f"format {FORMAT} is what this version of priory reads, and this is {header['format']}")
+            raise ValueError(f"this version of priory reads format {FORMAT}, the file has format {header['format']}")
         _check_arrays(arrays, int(header["n_features_in_"]))
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise _damaged(path, str(error)) from error
@@ -142,7 +142,7 @@ def _check_arrays(arrays: dict[str, Tensor], num_inputs: int) -> None:
         shape = tuple(arrays[name].shape)
         fits = len(shape) == len(axes) and all(sizes.setdefault(a, n) == n for a, n in zip(axes, shape, strict=True))
         if not fits or arrays[name].dtype != torch.float64 or not arrays[name].isfinite().all():
-            raise ValueError(f"{name} is {tuple(shape)} of {arrays[name].dtype}, not finite numbers that fit the rest")
+            raise ValueError(f"{name} is {tuple(shape)} of {arrays[name].dtype}, not finite numbers of a fitting shape")
 
 
 def _set_fitted(gtm: Any, arrays: dict[str, Tensor], header: dict[str, Any]) -> None:
@@ -162,7 +162,7 @@ def _set_fitted(gtm: Any, arrays: dict[str, Tensor], header: dict[str, Any]) -> 
         if len(names) != gtm.n_features_in_ or not all(isinstance(name, str) for name in names):
             raise ValueError("feature_names_in_ does not name each column")
         gtm.feature_names_in_ = np.array(names, dtype=object)
-    gtm._course = None  # a file has no statistics from which EM could go on
+    gtm._course = None  # a file has no statistics from which EM could continue
 
 
 def _damaged(path: str | Path, reason: str) -> ValueError:

@@ -1,4 +1,4 @@
-"""`GTMClassifier` and `GTMRegressor`: labels or numbers spread over a map that is fitted without them.
+"""`GTMClassifier` and `GTMRegressor`: labels or numbers are spread over a map that was fitted without them.
 
     answer(x) = sum_k p(k | x) answer_k
 
@@ -32,7 +32,7 @@ from priory.gtm.table import TableLike
 
 
 class OnMap(BaseEstimator):
-    """The common part of a classifier and a regressor: a map, and sums over rows at its nodes."""
+    """The common base of classifier and regressor: a map, and sums over rows at its nodes."""
 
     gtm: GTM | None
     smoothing: float
@@ -49,7 +49,7 @@ class OnMap(BaseEstimator):
         check_smoothing(self.smoothing)
 
     def _fit_map(self, X: TableLike, weight: NDArray[Any] | None) -> None:
-        """Fit the map to X as the caller gave it, so that the map knows the names of the columns too."""
+        """Fit the map to X in its original form, so that the map stores the names of the columns too."""
         self.gtm_ = (GTM() if self.gtm is None else clone(self.gtm)).fit(X, sample_weight=weight)
 
     @property
@@ -59,41 +59,42 @@ class OnMap(BaseEstimator):
     def _node_sums(
         self, X: TableLike, columns: Callable[[Int[Tensor, " point"]], Float[Tensor, "point column"]]
     ) -> Float[Tensor, "node column"]:
-        """sum_n r_nk c_n; `columns` gives c of the rows with these indices, in float64."""
+        """Return sum_n r_nk c_n; `columns` returns c of the rows with these indices, in float64."""
         total: Tensor | float = 0.0
-        for found, block, _ in self.gtm_._walk(X):
-            share = columns(block.place.cpu()).to(found.terms.device) * found.reciprocal.double().unsqueeze(-1)
-            total = total + found.terms.double().mT @ share
+        for exponentials, block, _ in self.gtm_._walk(X):
+            share = columns(block.place.cpu()).to(
+                exponentials.terms.device
+            ) * exponentials.reciprocal.double().unsqueeze(-1)
+            total = total + exponentials.terms.double().mT @ share
         assert isinstance(total, Tensor)
         return total.cpu()
 
     def _predicted(
         self, X: TableLike, predict: Callable[[Float[Tensor, "point node"]], Float[Tensor, "point *column"]]
     ) -> NDArray[np.float64]:
-        """`predict` of the rows' responsibilities, block by block."""
+        """Apply `predict` to the rows' responsibilities, block by block."""
 
-        def of_block(found: Any, block: Any, normals: Any) -> Tensor:
-            terms = found.terms.double()  # also for a float32 map, so that the responsibilities add up to one
+        def of_block(exponentials: Any, block: Any, normals: Any) -> Tensor:
+            terms = exponentials.terms.double()  # also for a float32 map, so that responsibilities sum to one
             return predict(terms / terms.sum(-1, keepdim=True))
 
         return self.gtm_._of_rows(X, of_block)
 
 
 class GTMClassifier(ClassifierMixin, OnMap):
-    """Classes on a map: the map is fitted to the rows alone, then each node learns how frequent each class is near it.
+    """Classes on a map: the map is fitted to the rows alone; then each node learns the frequency of each class near it.
 
         p(c | x) = sum_k p(k | x) p(c | k),    p(c | k) ~ pi_c / f_c sum_n w_n r_nk [y_n = c]
 
-    with r the training rows' responsibilities, w their weights, f the classes' frequencies among them, and pi the
+    with r the training rows' responsibilities, w their weights, f the frequencies of the classes among them, and pi the
     prior of the classes, by default f. Nodes often have few rows, or none. So each node gets `smoothing` additional
-    rows with the mean of its neighborhood, or of all rows if there are none nearby (`priory.grid.landscapes` has the
-    formula).
+    rows with the mean of its neighborhood, or of all rows if there are none nearby (formula: `priory.grid.landscapes`).
 
     Args:
-        gtm: the map, a `GTM` that is cloned before it is fitted; None is `GTM()`.
+        gtm: the map, a `GTM`, which is cloned before it is fitted; None is `GTM()`.
         smoothing: number of rows added to each node.
-        class_prior: pi: None is the frequencies, "equal" the same for all classes, else one number for each of
-            `classes_` in its order, which add up to one.
+        class_prior: pi. None takes the frequencies, "equal" the same value for all classes; or one number for each of
+            `classes_` in its order, with sum one.
 
     Attributes:
         gtm_: the fitted map.
@@ -118,12 +119,12 @@ class GTMClassifier(ClassifierMixin, OnMap):
         self.class_prior = class_prior
 
     def fit(self, X: TableLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
-        """Fit the map to X, then the nodes' classes to y.
+        """Fit the map to X, then the classes of the nodes to y.
 
         Args:
-            X: (N, D), NaN where a cell is missing.
+            X: (N, D), NaN in missing cells.
             y: labels of any kind, (N,).
-            sample_weight: (N,), not negative: a row of weight two counts as two rows.
+            sample_weight: (N,), not negative: a row of weight 2 counts as two rows.
 
         Raises:
             ValueError: a parameter or the data are wrong; see also `GTM.fit`.
@@ -132,11 +133,11 @@ class GTMClassifier(ClassifierMixin, OnMap):
         rows, y = checked_rows_and_answers(self, X, y)
         check_classification_targets(y)
         self.classes_, codes = np.unique(column_or_1d(y, warn=True), return_inverse=True)
-        given = checked_weights(rows, sample_weight)
-        weight = np.ones(len(codes)) if given is None else given
+        row_weights = checked_weights(rows, sample_weight)
+        weight = np.ones(len(codes)) if row_weights is None else row_weights
         frequencies = np.bincount(codes, weight, len(self.classes_)) / weight.sum()
         self.class_prior_ = self._prior(frequencies)
-        self._fit_map(X, given)
+        self._fit_map(X, row_weights)
         label, share = torch.from_numpy(codes), torch.from_numpy(weight)
         one_hot = torch.eye(len(self.classes_), dtype=torch.float64)
         sums = self._node_sums(X, lambda place: one_hot[label[place]] * share[place].unsqueeze(-1))
@@ -145,12 +146,12 @@ class GTMClassifier(ClassifierMixin, OnMap):
         return self
 
     def predict(self, X: TableLike) -> NDArray[Any]:
-        """The class with the largest probability for each row, (N,)."""
-        probabilities = self.predict_proba(X)  # first: before fit it raises NotFittedError, and classes_ is missing
+        """Return the most probable class of each row, (N,)."""
+        probabilities = self.predict_proba(X)  # first, because it raises NotFittedError before fit
         return self.classes_[probabilities.argmax(-1)]
 
     def predict_proba(self, X: TableLike) -> NDArray[np.float64]:
-        """p(c | x), (N, classes), in the order of `classes_`."""
+        """Return p(c | x), (N, classes), in the order of `classes_`."""
         check_is_fitted(self)
         probabilities = torch.from_numpy(self.node_probabilities_)
         return self._predicted(X, lambda share: share @ probabilities.to(share.device))
@@ -174,7 +175,7 @@ class GTMClassifier(ClassifierMixin, OnMap):
 
 
 class GTMRegressor(RegressorMixin, OnMap):
-    """Numbers on a map: the map is fitted to the rows alone, then each node learns the mean and spread of y near it.
+    """Numbers on a map: the map is fitted to the rows alone; then each node learns mean and spread of y near it.
 
         E[y | x] = sum_k p(k | x) m_k,    Var[y | x] = sum_k p(k | x) (v_k + (m_k - E[y | x])^2),
 
@@ -182,16 +183,16 @@ class GTMRegressor(RegressorMixin, OnMap):
 
     with r the training rows' responsibilities and w their weights. Nodes often have few rows, or none. So each node
     gets `smoothing` additional rows with the mean of its neighborhood, or of all rows if there are none nearby
-    (`priory.grid.landscapes` has the formula; v_k + m_k^2 is the smoothed mean of y^2).
+    (formula: `priory.grid.landscapes`; v_k + m_k^2 is the smoothed mean of y^2).
 
     Args:
-        gtm: the map, a `GTM` that is cloned before it is fitted; None is `GTM()`.
+        gtm: the map, a `GTM`, which is cloned before it is fitted; None is `GTM()`.
         smoothing: number of rows added to each node.
 
     Attributes:
         gtm_: the fitted map.
-        node_means_: m_k, (K,) or (K, T) as y is (N,) or (N, T): the landscape.
-        node_scales_: the standard deviation sqrt(v_k), of that shape: the landscape's spread.
+        node_means_: m_k, (K,) or (K, T) if y is (N,) or (N, T): the landscape.
+        node_scales_: the standard deviation sqrt(v_k), of the same shape: the spread of the landscape.
 
     Reference: Gaspar et al. 2015, Molecular Informatics 34(6-7), GTM-based QSAR models; eGTR of ugtm.
 
@@ -208,31 +209,31 @@ class GTMRegressor(RegressorMixin, OnMap):
         self.smoothing = smoothing
 
     def fit(self, X: TableLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
-        """Fit the map to X, then the nodes' means to y.
+        """Fit the map to X, then the means of the nodes to y.
 
         Args:
-            X: (N, D), NaN where a cell is missing.
+            X: (N, D), NaN in missing cells.
             y: one number for each row, (N,), or several, (N, T).
-            sample_weight: (N,), not negative: a row of weight two counts as two rows.
+            sample_weight: (N,), not negative: a row of weight 2 counts as two rows.
 
         Raises:
             ValueError: a parameter or the data are wrong; see also `GTM.fit`.
         """
         self._check_parameters()
         rows, outputs = checked_rows_and_answers(self, X, y, multi_output=True, y_numeric=True)
-        given = checked_weights(rows, sample_weight)
-        self._fit_map(X, given)
+        row_weights = checked_weights(rows, sample_weight)
+        self._fit_map(X, row_weights)
         outputs = outputs.astype(np.float64)
-        center = torch.from_numpy(np.array(np.average(outputs, axis=0, weights=given)))
+        center = torch.from_numpy(np.array(np.average(outputs, axis=0, weights=row_weights)))
         centered = torch.from_numpy(outputs) - center
-        weight = torch.from_numpy(np.ones(len(outputs)) if given is None else given)
+        weight = torch.from_numpy(np.ones(len(outputs)) if row_weights is None else row_weights)
         sums = self._node_sums(X, lambda place: weighted_powers(centered[place], weight[place]))
         landscape = value_landscape(sums, center, self.smoothing, self._grid_shape)
         self.node_means_, self.node_scales_ = landscape.mean.numpy(), landscape.scale.numpy()
         return self
 
     def predict(self, X: TableLike, return_std: bool = False) -> NDArray[Any] | tuple[NDArray[Any], NDArray[Any]]:
-        """E[y | x], (N,) or (N, T) as y was; with return_std, beside it the standard deviation sqrt(Var[y | x])."""
+        """Return E[y | x], with the shape of y; with return_std, also the standard deviation sqrt(Var[y | x])."""
         check_is_fitted(self)
         landscape = torch.from_numpy(self.node_means_), torch.from_numpy(self.node_scales_)
 
@@ -245,5 +246,5 @@ class GTMRegressor(RegressorMixin, OnMap):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
-        tags.regressor_tags.poor_score = True  # a smooth map does not learn 200 rows of noise by heart
+        tags.regressor_tags.poor_score = True  # a smooth map cannot memorize 200 rows of noise
         return tags

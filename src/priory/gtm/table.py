@@ -1,4 +1,4 @@
-"""Tables that scikit-learn does not read: AnnData, datasets, folders of Parquet files."""
+"""Tables that scikit-learn cannot read: AnnData, datasets, folders of Parquet files."""
 
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,7 +16,7 @@ TableLike: TypeAlias = ArrayLike | RowsLike
 
 
 class RowsTable:
-    """Rows as a table (N, D), which is read when it is sliced; rows of another shape are flattened.
+    """Rows as a table (N, D) that is read when it is sliced; rows of another shape are flattened.
 
     >>> table = RowsTable(as_rows(torch.arange(6.0).reshape(3, 2), "X"))
     >>> table.shape, table[1:].tolist()
@@ -37,7 +37,7 @@ class RowsTable:
 
 
 def is_dask(X: Any) -> bool:
-    """Whether X is a collection of Dask: an array or a data frame.
+    """Return whether X is a Dask array or data frame.
 
     >>> is_dask(np.zeros((3, 2)))
     False
@@ -46,15 +46,15 @@ def is_dask(X: Any) -> bool:
 
 
 def as_table(X: Any) -> Any:
-    """Rows that scikit-learn reads, such as an array or a data frame, as they are; others as a `RowsTable`.
+    """Return rows that scikit-learn reads, such as an array or a data frame, unchanged; others as a `RowsTable`.
 
     Images in a tensor are flattened, too.
     """
-    if isinstance(X, Tensor):  # latents, straight from an encoder
+    if isinstance(X, Tensor):  # latents, for example from an encoder
         X = X.detach().cpu()
-        X = X.float() if X.dtype == torch.bfloat16 else X  # NumPy lacks it
+        X = X.float() if X.dtype == torch.bfloat16 else X  # NumPy has no bfloat16
         return X.flatten(1) if X.ndim > 2 else X
-    if isinstance(X, SparseMatrix):  # scikit-learn's checks want this, because predict_proba is of nodes, not classes
+    if isinstance(X, SparseMatrix):  # scikit-learn's checks require this error
         raise TypeError(
             "X: expected dense rows, got a sparse matrix; give priory.rows.as_rows(X, 'X'), which is read block by "
             "block, or X.toarray()"

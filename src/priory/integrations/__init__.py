@@ -1,1 +1,1 @@
-"""Packages of somebody else's, one a file."""
+"""Integrations with other packages, one per file."""

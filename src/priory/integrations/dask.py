@@ -1,7 +1,7 @@
-"""Passes over the rows of Dask's collections: lazy, and equal to the same pass over rows in memory.
+"""Passes over the rows of Dask collections: lazy, and equal to the same pass over rows in memory.
 
-An array (rows, columns) in blocks of rows gives an array, a data frame gives a data frame with its index, and a bag of
-AnnData, one item a file, gives a bag of data frames with the names of the observations.
+For an array (rows, columns) in blocks of rows, the result is an array; for a data frame, a data frame with its index;
+for a bag of AnnData, one item per file, a bag of data frames with the names of the observations.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,11 +28,11 @@ from priory.rows import Rows, as_rows, batches_with_context
 from priory.rows.arrays import ArrayRows
 
 BATCH = 1024  # rows that a model reads together
-Numbers: TypeAlias = Callable[[Any, Rows], np.ndarray]  # of a model and rows, (rows, numbers)
+Numbers: TypeAlias = Callable[[Any, Rows], np.ndarray]  # (model, rows) -> (rows, numbers)
 
 
 def embed(model: Any, data: Any) -> Any:
-    """Return the center of q(z | x) of each row, or a fitted GTM's E[u | x]: columns `z_0`, `z_1`, ...
+    """Return the center of q(z | x) of each row, or E[u | x] of a fitted GTM: columns `z_0`, `z_1`, ...
 
     Args:
         model: a VAE or another `LatentVariableModel`, a fitted `GTM`, or a pipeline that ends with one.
@@ -55,23 +55,23 @@ def embed(model: Any, data: Any) -> Any:
 
 
 def score(model: Any, data: Any, *, num_samples: int = 512, seed: int = 0) -> Any:
-    """Return log p(x) of each row in nats: `log_likelihood` with this seed; of a fitted GTM exact.
+    """Return log p(x) of each row in nats: `log_likelihood` with this seed; exact for a fitted GTM.
 
     The noise of a row depends on the seed and on the row's number in the array, its index in the data frame, or its
-    name in AnnData; so blocks and workers do not change the numbers. Indices that occur twice share their noise.
+    name in AnnData. So blocks and workers do not change the numbers. Rows with equal indices have the same noise.
 
     Args:
         model: as for `embed`.
         data: as for `embed`.
-        num_samples: importance samples a row.
-        seed: of the noise.
+        num_samples: importance samples per row.
+        seed: seed of the noise.
 
     Returns:
         A lazy collection of the same kind, (N, 1), with the column `log_likelihood`.
 
     Raises:
         ImportError, TypeError: as for `embed`.
-        ValueError: the sizes of the blocks of an array are not known.
+        ValueError: the block sizes of an array are unknown.
 
     >>> import dask.array
     >>> from priory import GTM
@@ -84,7 +84,7 @@ def score(model: Any, data: Any, *, num_samples: int = 512, seed: int = 0) -> An
 
 
 def places(map: Any, data: Any) -> Any:
-    """Return each row's place on a map: columns `u1`, `u2`, ..., as `TopographicMap.places.place` has them.
+    """Return each row's position on a map: columns `u1`, `u2`, ..., equal to `TopographicMap.places.place`.
 
     Args:
         map: a model with a grid, a fitted `GTM`, a pipeline that ends with one, or a `TopographicMap`.
@@ -109,14 +109,14 @@ def places(map: Any, data: Any) -> Any:
 
 
 def _over(data: Any, numbers: Callable[[Any, Rows], np.ndarray], model: Any, names: Sequence[str] | None = None) -> Any:
-    """A lazy collection of numbers of the rows; the model is one node of the graph, which each worker gets once."""
+    """Return a lazy collection of numbers for each row; the model is one node of the graph, sent once per worker."""
     dask = require("dask", "scale", "a Dask collection")
     shared = dask.delayed(model, pure=True)
     kind = type(data).__name__ if hasattr(data, "__dask_graph__") else f"{type(data).__module__}.{type(data).__name__}"
     if kind == "Array" and data.ndim > 1:
         if any(map(np.isnan, data.chunks[0])):
             raise ValueError(
-                "data: expected an array whose blocks have known sizes, because rows are numbered through them, got "
+                "data: expected an array with known block sizes, because rows are numbered across blocks, got "
                 "unknown ones; call data.compute_chunk_sizes()"
             )
         data = data.rechunk(dict.fromkeys(range(1, data.ndim), -1))
@@ -152,18 +152,18 @@ def _of_frame(frame: Any, numbers: Numbers, model: Any, names: Sequence[str] | N
     index = frame.index
     if len(frame) == 0:
         frame = frame.reindex([0], fill_value=0)
-    found = numbers(model, as_rows(frame, "data"))[: len(index)]
-    return require("pandas", "tables", "a data frame").DataFrame(found, index=index, columns=_named(found, names))
+    values = numbers(model, as_rows(frame, "data"))[: len(index)]
+    return require("pandas", "tables", "a data frame").DataFrame(values, index=index, columns=_named(values, names))
 
 
 def _of_annotated(data: Any, numbers: Numbers, model: Any, names: Sequence[str] | None) -> Any:
-    found = numbers(model, as_rows(data, "data"))
+    values = numbers(model, as_rows(data, "data"))
     frame = require("pandas", "tables", "a data frame").DataFrame
-    return frame(found, index=data.obs_names, columns=_named(found, names))
+    return frame(values, index=data.obs_names, columns=_named(values, names))
 
 
-def _named(found: np.ndarray, names: Sequence[str] | None) -> Sequence[str]:
-    return [f"z_{i}" for i in range(found.shape[1])] if names is None else names
+def _named(values: np.ndarray, names: Sequence[str] | None) -> Sequence[str]:
+    return [f"z_{i}" for i in range(values.shape[1])] if names is None else names
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Maps of data: the grid behind a GTM prior, a GTM-VampPrior or a classical GTM, and the rows on it."""
+"""Maps of data: rows on the grid of a GTM prior, a GTM-VampPrior or a classical GTM."""
 
 from priory.maps.places import Places, places_of
 from priory.maps.surfaces import surface_of

@@ -19,12 +19,12 @@ from priory.vae import ConditionalVAE
 class ConditionalSurface(ModelSurface):
     """The surface of a `ConditionalVAE` whose prior has a grid, which all contexts share.
 
-    The place of a row is p(k | z) under the mixture of all contexts, at z = E[z | x, c]: rows with equal codes have one
-    place, whatever their context. The content of a node is decoded with the node's own covariates.
+    The position of a row uses p(k | z) of the mixture over all contexts, at z = E[z | x, c]: rows with equal codes have
+    the same position in every context. The content of a node is decoded with the node's own covariates.
 
     Args:
         model: its prior is a `ConditionalMixturePrior` of a `GridPrior`.
-        num_samples: importance samples a row of `log_likelihood`.
+        num_samples: importance samples per row for `log_likelihood`.
 
     Raises:
         ValueError: the prior has no grid.
@@ -35,7 +35,7 @@ class ConditionalSurface(ModelSurface):
         super().__init__(model, num_samples=num_samples)  # type: ignore[arg-type]
 
     def given(self, context: Float[Tensor, "datum context"]) -> "ConditionalSurface":
-        """The surface for rows with this context."""
+        """Return the surface for rows with this context."""
         surface = copy.copy(self)
         surface.model = given(self._conditional, context)
         return surface
@@ -47,12 +47,12 @@ class ConditionalSurface(ModelSurface):
 
     @property
     def depends_on_context(self) -> bool:
-        """Whether contexts differ in their density on the map."""
+        """Return whether contexts differ in their density on the map."""
         return self._prior.weights
 
     @torch.no_grad()
     def density(self, context: Float[Tensor, "*batch context"]) -> Float[Tensor, "*batch node"]:
-        """p(k | c), the density of each context on the map; conditions may be unknown, see `Conditions.single`."""
+        """Return p(k | c), each context's density on the map; conditions may be unknown, see `Conditions.single`."""
         with evaluation_mode(self._conditional):
             return self._prior.log_weights(cast_like(context, self._conditional)).exp().double().cpu()
 

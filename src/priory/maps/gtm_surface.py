@@ -14,10 +14,10 @@ class GTMSurface:
 
     Args:
         gtm: a fitted `GTM`.
-        scaler: the fitted `StandardScaler` that turns the data's units into the GTM's; None if they are the same.
+        scaler: the fitted `StandardScaler` that converts the data's units to the GTM's; None if they are equal.
 
     Attributes:
-        columns: the names of the columns that the first of the two was fitted to, or None.
+        columns: the column names that the scaler, or without it the GTM, was fitted to; None if there were none.
     """
 
     likelihood_is_estimated = False
@@ -50,7 +50,7 @@ class GTMSurface:
 
 
 def _without_names(estimator: Any) -> Any:
-    """Return a copy that takes arrays without a warning that their columns have no names; None stays None."""
+    """Return a copy that accepts arrays without a warning about missing column names; None stays None."""
     copied = copy.copy(estimator)
     if hasattr(copied, "feature_names_in_"):
         del copied.feature_names_in_

@@ -1,4 +1,4 @@
-"""Labels as classes or as measurements."""
+"""Labels: classes or measurements."""
 
 from collections.abc import Mapping
 from numbers import Real
@@ -6,23 +6,23 @@ from typing import Any
 
 import numpy as np
 
-MOST_NUMERIC_CLASSES = 50  # distinct whole numbers that are classes; more are measurements
+MOST_NUMERIC_CLASSES = 50  # with more distinct whole numbers, a label is a measurement
 
 
 def classes(labels: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """The first label that is no measurement, as text, '' for a row without it; None if there is no such label.
+    """Return the first label that is not a measurement, as text, '' for rows without it; None if there is none.
 
     >>> classes({"kind": np.array([2.0, np.nan, 1.0])}).tolist()
     ['2', '', '1']
     >>> classes({"weight": np.array([0.5, 1.5])}) is None
     True
     """
-    found = (as_classes(values) for values in labels.values())
-    return next((kinds for kinds in found if kinds is not None), None)
+    candidates = (as_classes(values) for values in labels.values())
+    return next((kinds for kinds in candidates if kinds is not None), None)
 
 
 def as_classes(values: np.ndarray) -> np.ndarray | None:
-    """A label as text, '' for a row without one; None for measurements."""
+    """Return a label as text, '' for rows without one; None for measurements."""
     if values.dtype.kind not in "iuf":
         return values
     there = np.isfinite(values)
@@ -33,15 +33,15 @@ def as_classes(values: np.ndarray) -> np.ndarray | None:
 
 
 def as_labels(values: Any) -> np.ndarray:
-    """Values as numbers or as texts; None and missing values of a table become NaN or ''.
+    """Convert values to numbers or texts; None and missing values become NaN or ''.
 
     >>> as_labels(["a", None, float("nan")]), as_labels([1, None])
     (array(['a', '', ''], dtype='<U1'), array([ 1., nan]))
     """
-    found = np.asarray(values, dtype=object if isinstance(values, list | tuple) else None)
-    if found.dtype != object or found.ndim != 1:
-        return found
-    known = [not (each is None or type(each).__name__ == "NAType" or each != each) for each in found]
-    if all(isinstance(each, Real) for each in found[known]):
-        return np.array([float(each) if there else np.nan for each, there in zip(found, known, strict=True)])
-    return np.array([str(each) if there else "" for each, there in zip(found, known, strict=True)])
+    array = np.asarray(values, dtype=object if isinstance(values, list | tuple) else None)
+    if array.dtype != object or array.ndim != 1:
+        return array
+    known = [not (each is None or type(each).__name__ == "NAType" or each != each) for each in array]
+    if all(isinstance(each, Real) for each in array[known]):
+        return np.array([float(each) if there else np.nan for each, there in zip(array, known, strict=True)])
+    return np.array([str(each) if there else "" for each, there in zip(array, known, strict=True)])

@@ -21,41 +21,59 @@ from priory.model import (
     posterior_of,
 )
 from priory.nn.hierarchy import top_of
+from priory.objectives import guide_of
 from priory.priors import ConditionalMixturePrior, GridPrior
 from priory.priors.hierarchical import top_prior
 from priory.vae import feature_encoder, features_of
 
-AT_ONCE = 2**24  # numbers of the decoded nodes that are made at a time
+AT_ONCE = 2**24  # numbers in the nodes that are decoded at a time
 
 
 def prior_behind(model: object) -> Any:
-    """Return the prior whose components are drawn; None if the model does not have one.
+    """Return the prior whose components are the nodes of the map; None if the model has no prior.
 
-    Of several levels it is that of the top level, of a conditional prior the mixture that all contexts share.
+    With several levels, it is the prior of the top level; for a conditional prior, the mixture that all contexts share.
     """
     prior = top_prior(getattr(model, "prior", None))
     return prior.prior if isinstance(prior, ConditionalMixturePrior) else prior
 
 
 def grid_prior_of(model: object) -> GridPrior | None:
-    """Return the prior of a model if it has a grid, from which a map is drawn, else None; see `prior_behind`."""
+    """Return the prior of a model if it has a grid, which gives a map; else None. See `prior_behind`."""
     prior = prior_behind(model)
     return prior if isinstance(prior, GridPrior) else None
 
 
-class ModelSurface:
-    """The surface of a model whose prior has a grid: p(k | x) is p(k | z) at z = E[z | x].
+def node_scores(
+    model: LatentVariableModel, p_z: Mixture, z: Float[Tensor, "datum latent"], x: Float[Tensor, "datum input"]
+) -> Float[Tensor, "datum node"]:
+    """Return log p(k | x) of a map, up to a constant that does not depend on k.
 
-    Of several levels of z it is that of the top level, whose prior has the grid. The image of a place u is the decoded
-    mean of the component's mean at u, with the lower levels at the center of p(z_rest | z_top). Distances are measured
-    between rows; those of a `VAE` between preprocessed rows, as the encoder's first layer reads them.
+    Without a guide, it is log p(k | z). With a guide, it is log p(k | z) + min(1, L / F) log r_k(x), where r_k(x) are
+    the guide's responsibilities, L is the number of latent dimensions and F the number of features.
+    """
+    scores, guide = p_z.component_log_prob(z).double(), guide_of(model)
+    if guide is None:
+        return scores
+    return scores + guide.evidence(features_of(model, x), z.shape[-1], context_of(model))
+
+
+class ModelSurface:
+    """The surface of a model whose prior has a grid.
+
+    p(k | x) is p(k | z) at z = E[z | x]. If the prior has a guide, p(k | x) also depends on the guide's
+    responsibilities; `node_scores` has the formula.
+
+    With several levels of z, z is the top level, whose prior has the grid. The image of a position u is the decoded
+    mean of the component at u; the lower levels are at the center of p(z_rest | z_top). Distances are measured between
+    rows; for a `VAE` between preprocessed rows, as the encoder's first layer reads them.
 
     Args:
-        model: its attribute `prior` is a `GridPrior`; used in evaluation mode. The prior is evaluated here, once.
-        num_samples: importance samples a row of `log_likelihood`.
+        model: its attribute `prior` is a `GridPrior`; used in evaluation mode. The prior is evaluated once, here.
+        num_samples: importance samples per row for `log_likelihood`.
 
     Raises:
-        ValueError: the prior has no grid, or its nodes are no full grid.
+        ValueError: the prior has no grid, or its nodes are not a full grid.
     """
 
     likelihood_is_estimated = True
@@ -64,7 +82,7 @@ class ModelSurface:
         prior = grid_prior_of(model)
         if prior is None and context_of(model) is not None:
             raise ValueError(
-                "model: expected a conditional model itself, whose map all contexts share, got it given a context; "
+                "model: expected a conditional model without a context (all contexts share the map), got one with one; "
                 "give the ConditionalVAE, and priory.with_context(rows, context)"
             )
         if prior is None:
@@ -77,7 +95,7 @@ class ModelSurface:
         if len(self.grid_shape) != prior.nodes.shape[1]:
             raise ValueError(
                 "model: expected a prior over the nodes of a full grid, as `latent_grid` makes it, got "
-                f"{len(prior.nodes)} nodes that are no full grid"
+                f"{len(prior.nodes)} nodes that are not a full grid"
             )
         self.model, self.prior, self.num_samples = model, prior, num_samples
         with torch.no_grad(), evaluation_mode(model):
@@ -93,31 +111,31 @@ class ModelSurface:
         self.weights = prior.mixing_weights.detach().double().cpu()
 
     def _latent_prior(self) -> Distribution:
-        """p(z), whose components, or those of its top level, are at the nodes."""
+        """Return p(z); its components, or those of its top level, are at the nodes."""
         return latent_prior_of(self.model)
 
     def _components_at(self, u: Float[Tensor, "place grid"]) -> Distribution:
-        """The components at places of the map."""
+        """Return the components at positions on the map."""
         encoder = feature_encoder(self.model)
         return self.prior.components_at(u, top_of(encoder) if isinstance(self._whole, Chain) else encoder)
 
     def _decoding_at(self, u: Float[Tensor, "place grid"]) -> LatentVariableModel:
-        """The model that decodes z at places of the map."""
+        """Return the model that decodes z at positions on the map."""
         return self.model
 
     def _image(self, u: Float[Tensor, "place grid"], z: Float[Tensor, "place latent"]) -> Float[Tensor, "place *input"]:
-        """E[x | z] at places of the map, and at these z of the top level."""
+        """Return E[x | z] at positions on the map and at these z of the top level."""
         whole = self._whole.completed(z) if isinstance(self._whole, Chain) else z
         return likelihood_of(self._decoding_at(u), whole).mean
 
     @torch.no_grad()
     def responsibilities(self, x: Float[Tensor, "datum input"]) -> Float[Tensor, "datum node"]:
         with evaluation_mode(self.model):
-            center = center_of(posterior_of(self.model, cast_like(x, self.model)))
-        z = center[..., : self._p_z.event_shape[0]]
-        far = overflows(z).unsqueeze(-1)
-        joint = self._p_z.component_log_prob(z.masked_fill(far, 0.0)).double()
-        return torch.softmax(joint.masked_fill(far, -torch.inf), -1).cpu()  # NaN if all are -inf
+            x = cast_like(x, self.model)
+            z = center_of(posterior_of(self.model, x))[..., : self._p_z.event_shape[0]]
+            far = overflows(z).unsqueeze(-1)
+            scores = node_scores(self.model, self._p_z, z.masked_fill(far, 0.0), x)
+        return torch.softmax(scores.masked_fill(far, -torch.inf), -1).cpu()  # NaN if all are -inf
 
     @torch.no_grad()
     def log_likelihood(self, x: Float[Tensor, "datum input"]) -> Float[Tensor, " datum"]:
@@ -142,9 +160,9 @@ class ModelSurface:
             return torch.cat([self._stretch(part.detach()) for part in places.split(1024)]).double().cpu()
 
     def _stretch(self, u: Float[Tensor, "place grid"]) -> Float[Tensor, " place"]:
-        """sqrt(det(J'J)) by two backward passes: v'J is linear in v, and its derivative by v is a column of J.
+        """Return sqrt(det(J'J)) by two backward passes: v'J is linear in v, and its derivative by v is a column of J.
 
-        `torch.func.jvp` would take one forward pass, but it raises a deprecation warning inside torch.
+        `torch.func.jvp` would need one forward pass, but it raises a deprecation warning inside torch.
         """
         with torch.enable_grad():
             u = u.clone().requires_grad_()

@@ -1,4 +1,4 @@
-"""The surface of a model: the grid of nodes behind it, from which a map is drawn."""
+"""The surface of a model: its grid of nodes, which gives a map."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,10 +16,10 @@ from priory.vae import ConditionalVAE
 
 @runtime_checkable
 class Surface(Protocol):
-    """A grid of nodes in a model of rows x; everything on the CPU in float64, but for `features`.
+    """A grid of nodes in a model of rows x; all results are float64 on the CPU, except `features`.
 
     Attributes:
-        nodes: u_k, (K, C): a full grid in `latent_grid`'s order.
+        nodes: u_k, (K, C): a full grid in the order of `latent_grid`.
         grid_shape: nodes along each side.
         weights: mixing weights pi_k, (K,).
         likelihood_is_estimated: whether `log_likelihood` is an estimate; else it is exact.
@@ -31,25 +31,25 @@ class Surface(Protocol):
     likelihood_is_estimated: bool
 
     def responsibilities(self, x: Float[Tensor, "datum input"]) -> Float[Tensor, "datum node"]:
-        """p(k | x); NaN for a row without a density under all nodes, which has no place on the map."""
+        """Return p(k | x); NaN for a row without density under all nodes, which has no position on the map."""
 
     def log_likelihood(self, x: Float[Tensor, "datum input"]) -> Float[Tensor, " datum"]:
-        """log p(x) in nats, in the data's units."""
+        """Return log p(x) in nats, in the data's units."""
 
     def contents(self) -> Float[Tensor, "node input"]:
-        """The mean of x at each node, in the data's units."""
+        """Return the mean of x at each node, in the data's units."""
 
     def features(self, x: Float[Tensor, "datum input"]) -> Float[Tensor, "datum feature"]:
-        """Rows in the space in which distances between rows are measured."""
+        """Return rows in the space in which distances between rows are measured."""
 
     def magnification(self, u: Float[Tensor, "place grid"] | None = None) -> Float[Tensor, " place"]:
-        """sqrt(det(J'J)), J = d features / du, at places of the map; None takes the nodes."""
+        """Return sqrt(det(J'J)), J = d features / du, at positions on the map; None uses the nodes."""
 
 
 def surface_of(model: Any) -> Surface:
-    """The surface of a model with a grid prior, of a fitted `GTM`, of a pipeline of a `StandardScaler` and a `GTM`.
+    """Return the surface of a model with a grid prior, a fitted `GTM`, or a pipeline of a `StandardScaler` and a `GTM`.
 
-    A `Surface` is returned as it is.
+    A `Surface` is returned unchanged.
 
     Raises:
         ValueError: the model has no grid, or is not fitted.
@@ -78,11 +78,11 @@ def surface_of(model: Any) -> Surface:
 
 
 def require_columns(surface: Surface, rows: Rows, argument: str) -> None:
-    """Refuse rows whose columns have other names, or another order, than those that the model was fitted to."""
+    """Raise an error if the columns of rows have other names, or another order, than the model was fitted to."""
     names = [getattr(each, "columns", None) for each in (surface, rows)]
-    expected, found = (None if each is None else list(map(str, each)) for each in names)
-    if expected is not None and found is not None and found != expected:
+    expected, actual = (None if each is None else list(map(str, each)) for each in names)
+    if expected is not None and actual is not None and actual != expected:
         raise ValueError(
             f"{argument}: expected the columns that the model was fitted to, {first_few(expected)}, in their order, "
-            f"got {first_few(found)}; give frame[list(model.feature_names_in_)]"
+            f"got {first_few(actual)}; give frame[list(model.feature_names_in_)]"
         )

@@ -1,4 +1,4 @@
-"""The map of a data set on the grid behind a model."""
+"""The map of a data set on the grid of a model."""
 
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -37,18 +37,18 @@ from priory.rows import Rows, RowsLike, as_rows, batches_with_context
 if TYPE_CHECKING:
     import pandas
 
-BATCH = 1024  # rows whose responsibilities are looked at together
+BATCH = 1024  # rows whose responsibilities are computed together
 
 
 class Nodes(NamedTuple):
-    """The K nodes of a map; the last coordinate of the grid runs fastest.
+    """The K nodes of a map, in the order in which the last coordinate of the grid changes fastest.
 
     Attributes:
         places: their coordinates u_k, (K, C).
-        contents: the mean of x at each, in the data's units, (K, D).
+        contents: the mean of x at each node, in the data's units, (K, D).
         weight: mixing weights, (K,).
         usage: the rows' mean responsibilities, (K,).
-        magnification: volume of feature space per volume of the map, (K,).
+        magnification: volume in feature space per volume of the map, (K,).
         distance: the mean distance in feature space to the neighbors along the axes, the U-matrix, (K,).
     """
 
@@ -61,24 +61,24 @@ class Nodes(NamedTuple):
 
 
 class TopographicMap:
-    """Rows on the grid behind a model: places of the rows, contents of the nodes, landscapes of labels.
+    """Rows on the grid of a model: positions of the rows, contents of the nodes, landscapes of labels.
 
-    The rows are read once, in batches; no matrix of all responsibilities is made.
+    The rows are read once, in batches; the matrix of all responsibilities is never in memory.
 
     Args:
         model: a `LatentVariableModel` (such as a `VAE`) whose prior has a grid, a fitted `GTM`, a pipeline of a
-            `StandardScaler` and one, or a `Surface`.
+            `StandardScaler` and a `GTM`, or a `Surface`.
         rows: in the data's units, in any form that `priory.rows.as_rows` reads: a tensor, an array, a data frame, ...
-        reach: how far from the likeliest node others count for a row's place, in steps of the grid.
+        reach: nodes within this distance of the likeliest node count for a row's position, in grid steps.
         batch_size: rows read at a time.
-        progress: called with the number of rows done.
+        progress: called with the number of finished rows.
 
     Attributes:
-        places: a `Places`, float64 on the CPU; a row whose code or density overflows has none.
-        usage: the mean responsibilities of the rows with a place, (K,).
+        places: a `Places`, float64 on the CPU; a row whose code or density overflows has no position.
+        usage: the mean responsibilities of the rows with a position, (K,).
 
     Raises:
-        ValueError: the model has no grid, there are no rows, or an argument has no meaning.
+        ValueError: the model has no grid, there are no rows, or an argument is invalid.
 
     References: Bishop, Svensen & Williams 1998, Neural Computation 10(1), sec. 2.3 (E[u | x]); Ultsch & Siemon 1990
     (the U-matrix).
@@ -104,9 +104,7 @@ class TopographicMap:
         progress: Callable[[int], None] | None = None,
     ) -> None:
         if not reach >= 0 or batch_size < 1:
-            raise ValueError(
-                f"reach, batch_size: expected steps that are not negative, and at least 1, got {reach}, {batch_size}"
-            )
+            raise ValueError(f"reach, batch_size: expected at least 0 and at least 1, got {reach}, {batch_size}")
         self.surface = surface_of(model)
         self.rows, self.reach, self.batch_size = self._read(rows), reach, batch_size
         self.places, total = self._placed(self.rows, progress)
@@ -126,12 +124,12 @@ class TopographicMap:
         return f"<p>{escape(repr(self))}</p>{picture}"
 
     def plot(self, color: Any = None, *, name: str | None = None, axes: Any = None) -> Any:
-        """Draw the rows on a map of two axes; see `priory.plots.plot_map`. Rows without a place are left out.
+        """Draw the rows on a map with two axes; see `priory.plots.plot_map`. Rows without a position are left out.
 
         Args:
-            color: N texts or N numbers, which style the rows; '', NaN or None for a row without a value. Whole numbers
-                of few kinds are classes.
-            name: of the classes or numbers; that of a pandas Series by default.
+            color: N texts or N numbers that determine the style of the rows; '', NaN or None for a row without a value.
+                Whole numbers with few distinct values are classes.
+            name: name of the classes or numbers; that of a pandas Series by default.
             axes: matplotlib axes to draw in; None makes a new figure.
 
         Returns:
@@ -139,7 +137,7 @@ class TopographicMap:
 
         Raises:
             ImportError: matplotlib is not installed.
-            ValueError: the map has not two axes, or the values are not one for each row.
+            ValueError: the map does not have two axes, or there is not one value for each row.
 
         >>> from priory import GTM
         >>> x = np.random.default_rng(0).normal(size=(30, 3))
@@ -167,15 +165,15 @@ class TopographicMap:
 
     @cached_property
     def log_likelihood(self) -> Float[Tensor, " datum"]:
-        """log p(x) of each row in nats, in the data's units; of a VAE an estimate by a few importance samples.
+        """Return log p(x) of each row in nats, in the data's units; for a VAE, estimated with a few importance samples.
 
-        It is -inf for a row whose code or density overflows.
+        The value is -inf for a row whose code or density overflows.
         """
         batches = batches_with_context(self.rows, self.batch_size)
         return torch.cat([given(self.surface, context).log_likelihood(x) for x, context in batches])
 
     def to_frame(self) -> "pandas.DataFrame":
-        """Return the place of each row as a data frame with the names of the rows; `Places.columns` names the columns.
+        """Return the position of each row as a data frame with the names of the rows; see `Places.columns`.
 
         >>> from priory import GTM
         >>> x = torch.rand(20, 3, generator=torch.Generator().manual_seed(0))
@@ -186,7 +184,7 @@ class TopographicMap:
         return require("pandas", "tables", "to_frame()").DataFrame(columns, index=getattr(self.rows, "ids", None))
 
     def project(self, rows: RowsLike) -> Places:
-        """The places of other rows on the same map.
+        """Return the positions of other rows on the same map.
 
         Raises:
             ValueError: there are no rows.
@@ -194,18 +192,18 @@ class TopographicMap:
         return self._placed(self._read(rows))[0]
 
     def landscape(self, values: Any, *, smoothing: float = 1.0) -> ClassLandscape | ValueLandscape:
-        """How labels or numbers of these rows spread over the nodes; `priory.grid.landscapes` has the formula.
+        """Spread labels or numbers of these rows over the nodes; `priory.grid.landscapes` has the formula.
 
         Args:
-            values: N texts or N numbers; '', NaN or None for a row without a value. Whole numbers of few kinds are
-                classes.
-            smoothing: number of rows with the mean of the neighborhood that is added to each node.
+            values: N texts or N numbers; '', NaN or None for a row without a value. Whole numbers with few distinct
+                values are classes.
+            smoothing: number of rows with the mean of the neighborhood that are added to each node.
 
         Returns:
-            A `ClassLandscape` of texts, a `ValueLandscape` of measurements.
+            A `ClassLandscape` for classes, a `ValueLandscape` for measurements.
 
         Raises:
-            ValueError: the values are not one for each row, no row has one, or smoothing is negative.
+            ValueError: there is not one value for each row, no row has a value, or smoothing is negative.
         """
         check_smoothing(smoothing)
         values = self._labels("values", values)
@@ -231,7 +229,7 @@ class TopographicMap:
     ) -> ClassPrediction | ValuePrediction:
         """Predict the label or number of rows from a landscape; None predicts the map's own rows.
 
-        A row without a place has the label '' or the number NaN.
+        A row without a position has the label '' or the number NaN.
         """
         shares = self._shares(self.rows if rows is None else self._read(rows))
         if isinstance(landscape, ValueLandscape):
@@ -239,7 +237,7 @@ class TopographicMap:
             return ValuePrediction(*(torch.cat(column) for column in zip(*parts, strict=True)))
         probabilities = torch.cat([share @ landscape.probabilities for share in shares])
         confidence, best = probabilities.max(-1)
-        best = best.masked_fill(confidence.isnan(), -1)  # without a place
+        best = best.masked_fill(confidence.isnan(), -1)  # rows without a position
         return ClassPrediction(tuple((*landscape.classes, "")[i] for i in best.tolist()), confidence, probabilities)
 
     def quality(
@@ -248,34 +246,34 @@ class TopographicMap:
         train: "TopographicMap | None" = None,
         train_kinds: np.ndarray | None = None,
     ) -> dict[str, Estimate]:
-        """`trustworthiness` and, beside it, PCA's, `continuity`, `topographic_error`, `used_nodes`; with classes
-        `knn_accuracy` too.
+        """Measure `trustworthiness`, that of PCA, `continuity`, `topographic_error`, `used_nodes`; with classes, also
+        `knn_accuracy`.
 
-        Rows without a place are left out.
+        Rows without a position are left out.
 
         Args:
             kinds: classes of these rows as texts, '' for a row without a class.
-            train: a map of other rows by the same model, whose neighbors give these rows a class.
-            train_kinds: their classes.
+            train: a map of other rows by the same model, whose neighbors predict the classes of these rows.
+            train_kinds: the classes of those rows.
         """
         width = next(iter(self.rows.batches(1)))[0].numel()
         exist = self.places.exist.numpy()
         places = Places(*(column[exist] for column in self.places))
-        found = neighborhoods(places.place, self._features, width)
+        measures = neighborhoods(places.place, self._features, width)
         if kinds is not None and train is not None and train_kinds is not None:
             mine = np.flatnonzero((kinds != "") & exist)
             theirs = np.flatnonzero((train_kinds != "") & train.places.exist.numpy())
             known = train.places.place[theirs]
-            found["knn_accuracy"] = knn_accuracy(known, train_kinds[theirs], self.places.place[mine], kinds[mine])
-        found["topographic_error"] = topographic_error(places, self.surface.nodes)
+            measures["knn_accuracy"] = knn_accuracy(known, train_kinds[theirs], self.places.place[mine], kinds[mine])
+        measures["topographic_error"] = topographic_error(places, self.surface.nodes)
         # exp(-sum_k usage_k log usage_k), the exponential of a mean over rows of -sum_k r_nk log usage_k
         information = -self.usage.clamp(min=torch.finfo(torch.float64).tiny).log()
         of_rows = torch.cat([share @ information for share in self._shares(self.rows)])
-        found["used_nodes"] = mean(of_rows[self.places.exist]).exp()
-        return found
+        measures["used_nodes"] = mean(of_rows[self.places.exist]).exp()
+        return measures
 
     def _features(self) -> Iterator[Tensor]:
-        """The features of the rows with a place, between which distances are measured."""
+        """Yield the features of the rows with a position; distances are measured between features."""
         batches = zip(self.rows.batches(self.batch_size), self.places.exist.split(self.batch_size), strict=True)
         return (self.surface.features(x[exist]) for (x, _), exist in batches)
 
@@ -293,7 +291,7 @@ class TopographicMap:
     def _placed(
         self, rows: Rows, progress: Callable[[int], None] | None = None
     ) -> tuple[Places, Float[Tensor, " node"]]:
-        """The rows' places, and the sum of their responsibilities."""
+        """Return the rows' positions, and the sum of their responsibilities."""
         columns, total = Columns(len(rows)), torch.zeros(len(self.surface.nodes), dtype=torch.float64)
         for share in self._shares(rows):
             columns.add(places_of(share, self.surface.nodes, self.reach))
@@ -307,7 +305,7 @@ class TopographicMap:
         return (given(self.surface, context).responsibilities(x) for x, context in batches)
 
     def _sums(self, columns: Callable[[slice], Float[Tensor, "row column"]]) -> Float[Tensor, "node column"]:
-        """sum_n r_nk c_n; `columns` gives c of some rows."""
+        """Return sum_n r_nk c_n; `columns` returns c of some rows."""
         total, start = torch.zeros(1, dtype=torch.float64), 0
         for share in self._shares(self.rows):
             total = total + share.nan_to_num(0.0).mT @ columns(slice(start, start + len(share)))
@@ -316,7 +314,7 @@ class TopographicMap:
 
 
 def neighbor_distances(features: Float[Tensor, "node feature"], grid_shape: tuple[int, ...]) -> Float[Tensor, " node"]:
-    """The mean distance of each node to its neighbors along the axes of the grid, at most two on each axis."""
+    """Return the mean distance of each node to its neighbors along the axes of the grid, at most two on each axis."""
     sheet = features.double().reshape(*grid_shape, -1)
     total, count = torch.zeros(grid_shape, dtype=torch.float64), torch.zeros(grid_shape)
     for axis, side in enumerate(grid_shape):

@@ -1,4 +1,4 @@
-"""Networks with several inputs, each with layers of its own before they are joined."""
+"""Networks with several inputs; each input has its own layers before they are joined."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -13,14 +13,14 @@ Layer = Callable[[int, int], nn.Module]
 
 
 class Branches(nn.Module):
-    """Networks side by side: each reads its part of the input, and their outputs are concatenated.
+    """Networks side by side: each reads its part of the input; their outputs are concatenated.
 
     Args:
-        widths: of the parts of an input row.
+        widths: widths of the parts of an input row.
         branches: a module for each part.
 
     Raises:
-        ValueError: there is not one branch for each part.
+        ValueError: the number of branches differs from the number of parts.
 
     >>> Branches((2, 3), [nn.Identity(), nn.Linear(3, 4)])(torch.zeros(5, 2 + 3)).shape
     torch.Size([5, 6])
@@ -29,7 +29,7 @@ class Branches(nn.Module):
     def __init__(self, widths: Sequence[int], branches: Sequence[nn.Module]) -> None:
         super().__init__()
         if len(widths) != len(branches):
-            raise ValueError(f"branches: expected one for each of {len(widths)} widths, got {len(branches)}")
+            raise ValueError(f"branches: expected one module for each of {len(widths)} widths, got {len(branches)}")
         self.widths, self.in_features = tuple(widths), sum(widths)
         self.branches = nn.ModuleList(branches)
 
@@ -45,15 +45,15 @@ class Branches(nn.Module):
 def branched(
     widths: Sequence[int], hidden: Sequence[int], out_features: int, layer: Layer, *, read: int = 0
 ) -> nn.Sequential:
-    """Build a perceptron of several inputs: all but the last hidden layer are layers of each, the last one joins them.
+    """Build a perceptron with several inputs: each input has its own hidden layers; the last hidden layer joins them.
 
     Args:
-        widths: of the inputs, which come concatenated.
-        hidden: widths of the hidden layers, at least one; those of every input are as wide.
-        out_features: width of an output row, of a linear layer.
-        layer: makes a hidden layer of (width_in, width_out), such as `GatedLinear`.
-        read: the number of inputs, the first ones, that other layers have read already; they go to the last hidden
-            layer as they are.
+        widths: widths of the inputs, which are concatenated in one row.
+        hidden: widths of the hidden layers, at least one; the same for every input.
+        out_features: width of the output, which comes from a linear layer.
+        layer: makes a hidden layer from (width_in, width_out), such as `GatedLinear`.
+        read: number of leading inputs that other layers have processed already; they go straight to the last hidden
+            layer.
 
     Source: Tomczak & Welling 2018 (arXiv:1705.07120), published code, HVAE_2level: gated layers, hidden = (300, 300).
 
@@ -68,7 +68,7 @@ def branched(
 
 
 def layers(in_features: int, hidden: Sequence[int], layer: Layer) -> nn.Sequential:
-    """Build hidden layers alone; of none, the identity.
+    """Build only hidden layers; without any, the identity.
 
     >>> layers(4, (), nn.Linear)(torch.zeros(3, 4)).shape, layers(4, (8, 5), nn.Linear)(torch.zeros(3, 4)).shape
     (torch.Size([3, 4]), torch.Size([3, 5]))

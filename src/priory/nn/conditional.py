@@ -1,4 +1,4 @@
-"""Encoders and decoders that read a context c beside x or z, and modules with the context given."""
+"""Encoders and decoders that read a context c besides x or z, and modules with a fixed context."""
 
 from typing import Any
 
@@ -12,12 +12,12 @@ from priory.nn.encoders import with_noise
 
 
 class ConditionalEncoder(nn.Module):
-    """q(z | x, c) of an encoder that reads (h(x), c), concatenated.
+    """q(z | x, c) by an encoder that reads the concatenation (h(x), c).
 
     Args:
-        encoder: of (h(x), c): its network reads the width of h(x) and that of the context.
-        features: h, such as a convolutional network of images; None is the identity.
-        input_noise: standard deviation of normal noise that is added to x in training mode only, not to the context.
+        encoder: reads (h(x), c): the width of its input is that of h(x) plus that of the context.
+        features: h, such as a convolutional network for images; None is the identity.
+        input_noise: standard deviation of normal noise on x, in training mode only; the context gets no noise.
 
     Reference: Sohn, Lee & Yan 2015, *Learning Structured Output Representation using Deep Conditional Generative
     Models*, NeurIPS 28, sec. 3.
@@ -35,7 +35,7 @@ class ConditionalEncoder(nn.Module):
 
     @property
     def latent_dim(self) -> int | None:
-        """L, if the encoder knows it."""
+        """L, or None if the encoder has no `latent_dim`."""
         return getattr(self.encoder, "latent_dim", None)
 
     def forward(self, features: Float[Tensor, "*batch input"], context: Float[Tensor, "*batch context"]) -> Any:
@@ -44,10 +44,10 @@ class ConditionalEncoder(nn.Module):
 
 
 class ConditionalDecoder(nn.Module):
-    """p(x | z, c) of a decoder that reads (z, c), concatenated.
+    """p(x | z, c) by a decoder that reads the concatenation (z, c).
 
     Args:
-        decoder: of (z, c): its network reads L numbers and the context.
+        decoder: reads (z, c): the width of its input is L plus that of the context.
 
     >>> from priory import BernoulliDecoder, mlp
     >>> decoder = ConditionalDecoder(BernoulliDecoder(mlp(2 + 3, [8], 6)))
@@ -61,11 +61,11 @@ class ConditionalDecoder(nn.Module):
 
     @property
     def num_outputs(self) -> int:
-        """Numbers that the decoder gives for each column."""
+        """Number of outputs of the decoder for each column."""
         return getattr(self.decoder, "num_outputs", 1)
 
     def covariates(self, x: Tensor) -> dict[str, Any]:
-        """What p(x | z, c) depends on beside z and c, computed from x."""
+        """Return what p(x | z, c) depends on besides z and c, computed from x."""
         return covariates_of(self.decoder, x)
 
     def forward(
@@ -76,10 +76,10 @@ class ConditionalDecoder(nn.Module):
 
 
 def beside(values: Float[Tensor, "*sample value"], context: Float[Tensor, "*batch context"]) -> Tensor:
-    """Concatenate values with the context of their rows, which is repeated for further samples.
+    """Concatenate values with the context of their rows; the context is repeated for further samples.
 
     Raises:
-        ValueError: the context is of another number of rows.
+        ValueError: the context has another number of rows.
 
     >>> beside(torch.zeros(7, 5, 2), torch.ones(5, 3)).shape
     torch.Size([7, 5, 5])
@@ -95,11 +95,11 @@ def beside(values: Float[Tensor, "*sample value"], context: Float[Tensor, "*batc
 
 
 class Given(nn.Module):
-    """A module of (x, c) as a module of x alone, at this context.
+    """A module of (x, c) at a fixed context c, as a module of x alone.
 
     Args:
         module: called as `module(x, context, ...)`.
-        context: of the rows, (B, C), or of all rows, (C,).
+        context: one for each row, (B, C), or one for all rows, (C,).
 
     >>> from priory import NormalEncoder, mlp
     >>> encoder = Given(ConditionalEncoder(NormalEncoder(mlp(6 + 3, [8], 4))), torch.tensor([0.0, 1.0, 0.0]))
@@ -116,16 +116,16 @@ class Given(nn.Module):
 
     @property
     def latent_dim(self) -> int | None:
-        """L, if the module knows it."""
+        """L, or None if the module has no `latent_dim`."""
         return getattr(self.module, "latent_dim", None)
 
     @property
     def num_outputs(self) -> int:
-        """Numbers that a decoder gives for each column."""
+        """Number of outputs of a decoder for each column."""
         return getattr(self.module, "num_outputs", 1)
 
     def covariates(self, x: Tensor) -> dict[str, Any]:
-        """What a decoder conditions on beside z and c."""
+        """Return what a decoder conditions on besides z and c."""
         return covariates_of(self.module, x)
 
     def forward(self, values: Float[Tensor, "*batch value"], **covariates: Any) -> Distribution:

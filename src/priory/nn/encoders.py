@@ -1,6 +1,6 @@
 """Encoders: modules from features to the distribution q(z|x).
 
-An encoder reads features, the output of a `Preprocessing`, and never the data themselves, so learned pseudo-inputs are
+An encoder reads features, the output of a `Preprocessing`, and never the data themselves. So learned pseudo-inputs are
 features too.
 """
 
@@ -33,19 +33,20 @@ class NormalEncoder(nn.Module):
 
         q(z|x) = N(z | loc(x), diag(exp(log_variance(x)))),    (loc, log_variance) = network(features)
 
-    The default range keeps every scale between 9.1e-4 and 20, so it is finite for any finite output of the network, and
-    float32 is precise enough for the squares ((z - loc) / scale)^2. Usual values are far inside the range, where
-    clipping does not change the gradient: a posterior scale of 9.1e-4 under a unit prior has 7 nats per latent
-    dimension. The published VampPrior uses (-6, 2): data with little noise reach its lower end and get no gradient.
+    The default range keeps every scale between 9.1e-4 and 20. So scales are finite for any finite output of the
+    network, and float32 is precise enough for the squares ((z - loc) / scale)^2. Usual values are far inside the range,
+    and clipping does not change their gradient: a posterior scale of 9.1e-4 under a unit prior costs 7 nats per latent
+    dimension. The published VampPrior uses (-6, 2): with little noise in the data, values reach the lower end and get
+    no gradient.
 
     Args:
         network: maps features (..., D) to (..., 2 L): L means, then L log-variances.
         log_variance_range: log-variances are clipped to this (low, high); None does not clip.
-        input_noise: standard deviation of normal noise that is added to the features in training mode only, and so not
-            to pseudo-inputs.
+        input_noise: standard deviation of normal noise on the features, in training mode only, so pseudo-inputs get
+            none.
 
     Raises:
-        ValueError: a range that is not low < high; a network with an odd output width; noise below zero.
+        ValueError: the range is not low < high; the network's output width is odd; the noise is negative.
 
     Source: Kingma & Welling 2014 (arXiv:1312.6114), eq. 9; the clipping: Tomczak & Welling 2018, published code; the
     noise: Im, Ahn, Memisevic & Bengio 2017 (arXiv:1511.06406), denoising criterion.
@@ -65,7 +66,7 @@ class NormalEncoder(nn.Module):
     ) -> None:
         super().__init__()
         if not (input_noise >= 0 and math.isfinite(input_noise)):
-            raise ValueError(f"input_noise: expected a standard deviation that is not negative, got {input_noise}")
+            raise ValueError(f"input_noise: expected a standard deviation of at least 0, got {input_noise}")
         if log_variance_range is not None:
             low, high = log_variance_range
             if not (math.isfinite(low) and math.isfinite(high) and low < high):
@@ -81,12 +82,12 @@ class NormalEncoder(nn.Module):
 
     @property
     def latent_dim(self) -> int | None:
-        """L, if the network has a known output width (`out_features`), else None."""
+        """L, or None if the width of the network's output is unknown (no `out_features`)."""
         width = output_width(self.network)
         return None if width is None else width // 2
 
     def forward(self, features: Float[Tensor, "*batch input"]) -> Independent:
-        """Return q(z|x) with batch (...,) and event (L,), in float32 or float64, whatever the network's precision.
+        """Return q(z|x) with batch (...,) and event (L,), in float32 or float64 for any precision of the network.
 
         Raises:
             ValueError: the features or the network's output have the wrong width.
@@ -106,7 +107,7 @@ class NormalEncoder(nn.Module):
 
 
 def with_noise(encoder: Any, features: Tensor) -> Tensor:
-    """Return features with the encoder's `input_noise` in training mode, and as they are in evaluation mode.
+    """Return features, in training mode with the encoder's `input_noise`.
 
     >>> with_noise(NormalEncoder(nn.Linear(5, 4), input_noise=0.1).eval(), torch.zeros(2))
     tensor([0., 0.])

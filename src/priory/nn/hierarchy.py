@@ -12,23 +12,23 @@ from priory.nn.encoders import Encoder, with_noise
 
 
 class HierarchicalEncoder(nn.Module):
-    """q(z_top, z_rest | x) = q(z_top | x) q(z_rest | x, z_top), over the concatenation (z_top, z_rest).
+    """q(z_top, z_rest | x) = q(z_top | x) q(z_rest | x, z_top), over the concatenated vector (z_top, z_rest).
 
-    Of more than two levels, `rest` is a `HierarchicalEncoder` itself; `nested` makes it.
+    For more than two levels, `rest` is also a `HierarchicalEncoder`; `nested` makes it.
 
     Args:
         top: an encoder of the features, q(z_top | x).
-        rest: an encoder of (h(x), z_top), concatenated: q(z_rest | x, z_top).
-        features: h, from features (..., D) to (..., H); it reads each row once, however many z are drawn. None is the
-            identity.
-        input_noise: standard deviation of normal noise that is added to the features in training mode only; `top` and
-            `rest` read the same.
+        rest: an encoder of the concatenation (h(x), z_top): q(z_rest | x, z_top).
+        features: h, from features (..., D) to (..., H); it is computed once for each row, for any number of z. None is
+            the identity.
+        input_noise: standard deviation of normal noise on the features, in training mode only; `top` and `rest` read
+            the same noise.
 
     Attributes:
         levels: the dimensions of each level, the top one first.
 
     Raises:
-        ValueError: an encoder does not tell its `latent_dim`.
+        ValueError: an encoder has no known `latent_dim`.
 
     Source: Tomczak & Welling 2018, arXiv:1705.07120, eq. 13-14.
 
@@ -49,7 +49,7 @@ class HierarchicalEncoder(nn.Module):
 
     @property
     def latent_dim(self) -> int:
-        """The number of dimensions of all levels."""
+        """Sum of the dimensions of all levels."""
         return sum(self.levels)
 
     def forward(self, features: Float[Tensor, "*batch input"]) -> Chain:
@@ -63,7 +63,7 @@ class HierarchicalEncoder(nn.Module):
 
 
 def nested(encoders: Sequence[nn.Module]) -> nn.Module:
-    """Return one encoder of all levels, of one for each; each reads the features and then the levels above.
+    """Make one encoder of all levels from one encoder for each; each reads the features and the levels above it.
 
     >>> from priory import NormalEncoder, mlp
     >>> nested([NormalEncoder(mlp(6, [], 4)), NormalEncoder(mlp(8, [], 6)), NormalEncoder(mlp(11, [], 2))]).levels
@@ -93,10 +93,10 @@ def levels_of(argument: str, part: nn.Module) -> tuple[int, ...]:
 
 
 def top_of(encoder: Encoder) -> Encoder:
-    """Return the part of an encoder of several levels that gives the top level; pseudo-inputs are read with it.
+    """Return the part of an encoder of several levels that encodes the top level; it reads pseudo-inputs.
 
     Raises:
-        TypeError: the encoder gives no `Chain` (when the part is called).
+        TypeError: the encoder does not return a `Chain` (raised when the part is called).
 
     >>> from priory import NormalEncoder, mlp
     >>> encoder = HierarchicalEncoder(NormalEncoder(mlp(6, [8], 4)), NormalEncoder(mlp(6 + 2, [8], 2 * 3)))

@@ -1,8 +1,8 @@
-"""Networks from rows to rows: multilayer perceptrons, gated ones, and a convolutional pair for images.
+"""Networks from rows to rows: multilayer perceptrons, gated perceptrons, and a convolutional pair for images.
 
-All of them map flat rows (..., in_features) to (..., out_features), with any leading batch shape, so an encoder or a
-decoder works with each of them. None has batch normalization: it would make q(z|x) depend on the other rows of the
-batch, and pseudo-inputs would move its statistics.
+All of them map flat rows (..., in_features) to (..., out_features), with any leading batch shape, so encoders and
+decoders work with each of them. None has batch normalization, because q(z|x) would depend on the other rows of the
+batch, and pseudo-inputs would change its statistics.
 """
 
 import math
@@ -54,7 +54,7 @@ def mlp(
 class GatedLinear(nn.Module):
     """A linear layer with a learned gate, h = (A x + a) * sigmoid(B x + b).
 
-    One matrix product of twice the width computes both maps: its first half is A x + a, the second B x + b.
+    One matrix product of twice the width computes both maps: the first half is A x + a, the second B x + b.
 
     Args:
         in_features: width of an input row.
@@ -111,13 +111,13 @@ class ConvolutionalEncoderNetwork(nn.Module):
     """Convolutions of stride two, each halving height and width (rounded up), then one linear layer.
 
     Args:
-        image_shape: (height, width) or (channels, height, width); a row is that image, flattened in this order.
+        image_shape: (height, width) or (channels, height, width); a row is an image, flattened in this order.
         out_features: width of an output row.
         channels: channels after each convolution.
         activation: makes the module after each convolution.
 
     Raises:
-        ValueError: an image shape that is not as above or below 4 pixels a side; a width below one.
+        ValueError: an image shape of another form, or below 4 pixels a side; a width below one.
 
     >>> network = ConvolutionalEncoderNetwork((27, 31), out_features=6, channels=(8, 16))
     >>> network(torch.zeros(2, 5, 27 * 31)).shape
@@ -141,7 +141,8 @@ class ConvolutionalEncoderNetwork(nn.Module):
         self.convolutions = nn.Sequential(*layers)
         height, width = _image_sizes(self.image_shape, len(channels))[-1]
         self.head = nn.Linear([self.image_shape[0], *channels][-1] * height * width, out_features)
-        # A tenth less time a step with 500 pseudo-inputs (benchmarks/convolutional.py). torch's stubs lack this `to`.
+        # Saves a tenth of the time of a step with 500 pseudo-inputs (benchmarks/convolutional.py). torch's stubs lack
+        # this `to`.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Float[Tensor, "*batch input"]) -> Float[Tensor, "*batch output"]:
@@ -150,15 +151,15 @@ class ConvolutionalEncoderNetwork(nn.Module):
         return self.head(self.convolutions(images).flatten(1)).reshape(*x.shape[:-1], self.out_features)
 
     def constructor_arguments(self) -> dict[str, Any]:
-        """Return the arguments of the constructor that are no attributes, for `priory.save`."""
+        """Return the constructor arguments that are not attributes, for `priory.save`."""
         return _convolutional_arguments([*self.convolutions][::2], [*self.convolutions][1::2])
 
 
 class ConvolutionalDecoderNetwork(nn.Module):
-    """One linear layer, then transposed convolutions of stride two up to the size of the image.
+    """One linear layer, then transposed convolutions of stride two up to the image size.
 
-    The output row is laid out as (channels, height, width, outputs_per_pixel), flattened: with D pixels and P outputs
-    a likelihood reads it as (..., D, P).
+    The output row is (channels, height, width, outputs_per_pixel), flattened. With D pixels and P outputs, a likelihood
+    reads it as (..., D, P).
 
     Args:
         image_shape: (height, width) or (channels, height, width).
@@ -168,7 +169,7 @@ class ConvolutionalDecoderNetwork(nn.Module):
         activation: makes the module before each transposed convolution.
 
     Raises:
-        ValueError: an image shape that is not as above or below 4 pixels a side; a width below one; no channels.
+        ValueError: an image shape of another form, or below 4 pixels a side; a width below one; no channels.
 
     >>> network = ConvolutionalDecoderNetwork((27, 31), 6, outputs_per_pixel=2, channels=(16, 8))
     >>> network(torch.zeros(2, 5, 6)).shape == (2, 5, 27 * 31 * 2)
@@ -205,12 +206,12 @@ class ConvolutionalDecoderNetwork(nn.Module):
         rows = z.reshape(math.prod(z.shape[:-1]), self.in_features)
         h = self.stem(rows).unflatten(-1, (self._first_channels, *self._first_size))
         for convolution, (height, width) in zip(self.convolutions, reversed(self._sizes), strict=True):
-            h = convolution(h)[..., :height, :width]  # the doubled size exceeds an odd one by one
+            h = convolution(h)[..., :height, :width]  # the doubled size is one more than an odd size
         images = h.unflatten(1, (self.image_shape[0], self.outputs_per_pixel)).movedim(2, -1)
         return images.reshape(*z.shape[:-1], self.out_features)
 
     def constructor_arguments(self) -> dict[str, Any]:
-        """Return the arguments of the constructor that are no attributes, for `priory.save`."""
+        """Return the constructor arguments that are not attributes, for `priory.save`."""
         activations, convolutions = zip(*self.convolutions, strict=True)
         return _convolutional_arguments(convolutions, activations) | {
             "channels": tuple(convolution.in_channels for convolution in convolutions)
@@ -218,7 +219,7 @@ class ConvolutionalDecoderNetwork(nn.Module):
 
 
 def output_width(network: nn.Module) -> int | None:
-    """Return `out_features` of a network, or of the last layer of an `nn.Sequential`; None if there is none.
+    """Return `out_features` of a network, or of the last layer of an `nn.Sequential`; None if it has none.
 
     >>> output_width(mlp(4, [8], 2)), output_width(torch.nn.Tanh())
     (2, None)
@@ -230,7 +231,7 @@ def output_width(network: nn.Module) -> int | None:
 
 
 def input_width(network: nn.Module) -> int | None:
-    """Return `in_features` of a network, or of the first layer of an `nn.Sequential`; None if there is none.
+    """Return `in_features` of a network, or of the first layer of an `nn.Sequential`; None if it has none.
 
     >>> input_width(mlp(4, [8], 2)), input_width(torch.nn.Tanh())
     (4, None)
@@ -242,19 +243,19 @@ def input_width(network: nn.Module) -> int | None:
 
 
 def check_reads(owner: nn.Module, network: nn.Module, name: str, rows: Tensor) -> None:
-    """Refuse rows that are not as wide as the network's first layer, if its width is known.
+    """Raise an error if rows are not as wide as the network's first layer, as far as its width is known.
 
     Args:
-        owner: the module with the network.
-        network: reads the rows.
-        name: of the rows, for the message.
+        owner: the module that contains the network.
+        network: the network that reads the rows.
+        name: name of the rows in the message.
         rows: (..., D).
     """
     width = input_width(network)
     if width is not None and rows.shape[-1:] != (width,):
         raise ValueError(
             f"{name}: {type(owner).__name__} got shape {tuple(rows.shape)}, but its network reads (..., {width}); "
-            "build the network for the width that it is given"
+            "build the network for this width"
         )
 
 
@@ -291,7 +292,7 @@ def _checked_image_shape(image_shape: Sequence[int]) -> tuple[int, int, int]:
 def _check_widths(**widths: int | Sequence[int]) -> None:
     for name, value in widths.items():
         if any(width < 1 for width in ([value] if isinstance(value, int) else value)):
-            raise ValueError(f"{name} must be at least one, but it is {value}; give the number of units wanted")
+            raise ValueError(f"{name} must be at least one, but it is {value}; give a number of units")
 
 
 def _check_row(x: Tensor, width: int, meaning: str) -> None:

@@ -1,7 +1,7 @@
-"""Preprocessing: from data in their own units to the features that an encoder reads, and back for pictures.
+"""Preprocessing: converts data in their own units to the features that an encoder reads, and back for pictures.
 
-Every constant is a buffer, so it follows `.to(device)` and is saved with the model. The range of the features is known
-to each class, because learned pseudo-inputs live among the features and must end where the data end.
+Every constant is a buffer, so it follows `.to(device)` and is saved with the model. Each class has the range of its
+features, because learned pseudo-inputs are features and must stay in the range of the data.
 """
 
 from abc import ABC, abstractmethod
@@ -16,7 +16,7 @@ from priory._support.tensors import require_tensor
 class Preprocessing(nn.Module, ABC):
     """Base class: `forward` maps data (..., D) to features (..., D), `inverse` maps features back.
 
-    `feature_range` is (low, high), the interval in which the features of any valid datum lie; None is no bound.
+    `feature_range` is (low, high), an interval that contains the features of any valid datum; None means no bound.
 
     >>> class Halve(Preprocessing):
     ...     feature_range = (0.0, None)
@@ -32,15 +32,15 @@ class Preprocessing(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, x: Num[Tensor, "*batch input"]) -> Num[Tensor, "*batch input"]:
-        """Features of data x, same shape."""
+        """Return the features of data x, same shape."""
 
     @abstractmethod
     def inverse(self, features: Num[Tensor, "*batch input"]) -> Num[Tensor, "*batch input"]:
-        """Data whose features these are, same shape."""
+        """Return the data with these features, same shape."""
 
 
 class Identity(Preprocessing):
-    """Features are the data; for binary data, 0 and 1.
+    """The features are the data; for binary data, 0 and 1.
 
     >>> Identity()(torch.tensor([0.0, 1.0]))
     tensor([0., 1.])
@@ -59,11 +59,11 @@ class Rescale(Preprocessing):
     """Map the interval of the data to the unit interval, features = (x - low) / (high - low).
 
     Args:
-        low: smallest value that the data can take, in their own units.
-        high: largest such value; 255 for pixels in 0..255, 16 for digits in 0..16.
+        low: smallest value that the data can have, in their own units.
+        high: largest value that the data can have; 255 for pixels in 0..255, 16 for digits in 0..16.
 
     Raises:
-        ValueError: the two are not finite with low < high.
+        ValueError: low and high are not finite, or not low < high.
 
     >>> rescale = Rescale(0, 16)
     >>> rescale(torch.tensor([0.0, 4.0, 16.0]))
@@ -81,7 +81,7 @@ class Rescale(Preprocessing):
         if not -float("inf") < low < high < float("inf"):
             raise ValueError(
                 f"low and high must be finite with low < high, but they are {low} and {high}; "
-                "give the smallest and the largest value that the data can take"
+                "give the smallest and the largest value that the data can have"
             )
         self.register_buffer("low", torch.tensor(float(low)))
         self.register_buffer("high", torch.tensor(float(high)))
@@ -101,7 +101,7 @@ class Standardize(Preprocessing):
         scale: (D,), positive, in the column's own unit.
 
     Raises:
-        ValueError: shapes that differ; values that are not finite; a scale that is not positive.
+        ValueError: the shapes differ; a value is not finite; a scale is not positive.
 
     >>> standardize = Standardize(loc=torch.tensor([1.0, 0.0]), scale=torch.tensor([2.0, 0.5]))
     >>> standardize(torch.tensor([3.0, 1.0]))
@@ -120,10 +120,10 @@ class Standardize(Preprocessing):
 
     @classmethod
     def from_data(cls, x: Num[Tensor, "batch input"]) -> "Standardize":
-        """Take mean and standard deviation (divisor: the number of rows) of each column; constant columns get scale 1.
+        """Use mean and standard deviation (divisor: the number of rows) of each column; constant columns get scale 1.
 
         Raises:
-            ValueError: x is not a table with at least one row, or has values that are not finite.
+            ValueError: x is not a table with at least one row, or a value is not finite.
 
         >>> standardize = Standardize.from_data(torch.tensor([[1.0, 7.0], [3.0, 7.0]]))
         >>> standardize.loc, standardize.scale
@@ -144,13 +144,13 @@ class Standardize(Preprocessing):
 
 
 class LogNormalize(Preprocessing):
-    """Logarithms of counts after bringing each row to the same total, features = log(1 + target * x / sum(x)).
+    """Logarithms of counts, with each row scaled to the same total: features = log(1 + target * x / sum(x)).
 
-    A row of zeros gives features of zero. The inverse, exp(features) - 1, gives the counts of a row with total
-    `target`: the total of the original row is not in the features.
+    A row of zeros has features of zero. The inverse, exp(features) - 1, returns the counts of a row with total
+    `target`, because the features do not contain the total of the original row.
 
     Args:
-        target: the total that each row is brought to, in counts.
+        target: the total to which each row is scaled, in counts.
 
     Raises:
         ValueError: target is not positive and finite.
@@ -176,10 +176,10 @@ class LogNormalize(Preprocessing):
 
     @classmethod
     def from_data(cls, x: Num[Tensor, "batch input"]) -> "LogNormalize":
-        """Take as target the median total of those rows that have any counts.
+        """Use as target the median total of the rows that have any counts.
 
         Raises:
-            ValueError: x is not a table with finite values, has negative values, or no counts at all.
+            ValueError: x is not a table of finite values, has negative values, or has no counts at all.
 
         >>> LogNormalize.from_data(torch.tensor([[1.0, 1.0], [2.0, 4.0], [0.0, 9.0]])).target
         tensor(6.)

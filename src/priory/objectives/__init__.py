@@ -1,7 +1,7 @@
-"""Objectives: lower bounds of log p(x), and the classes by which `fit` maximizes them.
+"""Objectives: lower bounds of log p(x), and the classes with which `fit` maximizes them.
 
-A bound, such as `elbo`, is a function that gives nats per datum. A class, such as `ImportanceWeighted`, holds the
-options of an objective; calling it gives the terms that a training step maximizes. `OBJECTIVES` has them by name.
+A bound, such as `elbo`, is a function that returns nats per datum. A class, such as `ImportanceWeighted`, holds the
+options of an objective; calling it returns the terms that a training step maximizes. `OBJECTIVES` has them by name.
 """
 
 from priory.objectives.bounds import (

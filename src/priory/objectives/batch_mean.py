@@ -1,4 +1,4 @@
-"""The mean over a batch, whose rows several processes may share."""
+"""The mean over a batch whose rows may be on several processes."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ _MEAN: ContextVar[Callable[[Tensor], Tensor]] = ContextVar("mean over a batch", 
 def batch_mean(values: Float[Tensor, " row"]) -> Float[Tensor, ""]:
     """Return the mean over the batch; in `fit` on several processes, over the rows of all of them.
 
-    An objective that compares a mean with something uses it; the gradient is not defined.
+    Use it in an objective to compare a mean with something; the gradient is not defined.
 
     >>> batch_mean(torch.tensor([1.0, 3.0]))
     tensor(2.)
@@ -24,7 +24,7 @@ def batch_mean(values: Float[Tensor, " row"]) -> Float[Tensor, ""]:
 
 @contextmanager
 def batch_mean_by(mean: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Inside the block, `batch_mean` is this function.
+    """Inside the block, `batch_mean` uses this function.
 
     >>> with batch_mean_by(torch.sum):
     ...     batch_mean(torch.tensor([1.0, 3.0]))

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
-from priory.model import LatentVariableModel, latent_prior_of, likelihood_of, log_prob_of_rows, posterior_of
+from priory.model import LatentVariableModel, context_of, latent_prior_of, likelihood_of, log_prob_of_rows, posterior_of
 from priory.vae import features_of
 
 
@@ -35,12 +35,12 @@ def elbo(
     num_samples: int = 1,
     prior: Distribution | None = None,
 ) -> Elbo:
-    """Evidence lower bound of each datum, by Monte Carlo; the KL term is in closed form if torch has one.
+    """Evidence lower bound of each datum by Monte Carlo; the KL term has a closed form if torch has one.
 
         log p(x) >= E_q(z|x) [log p(x|z)] - KL(q(z|x) || p(z))
 
     Args:
-        model: answers `encode`, `latent_prior` and `decode`, as a `VAE` does.
+        model: has the methods `encode`, `latent_prior` and `decode`, as a `VAE` has.
         x: data, (*batch, D).
         num_samples: draws from q(z|x) per datum.
         prior: p(z), if it has been evaluated already; `model.latent_prior()` by default.
@@ -124,7 +124,7 @@ def guided_terms(
         )
     if not 0 <= weight <= 1:
         raise ValueError(f"weight: expected a number from 0 to 1, got {weight}")
-    log_r = guide.log_responsibilities(features_of(model, x))
+    log_r = guide.log_responsibilities(features_of(model, x), context_of(model))
     p_z, q, z = encoded(model, x, num_samples, prior)
     reconstruction = log_prob_of_rows(likelihood_of(model, z, x), x).mean(0)
     log_q, log_p_k = q.log_prob(z), p_z.component_log_prob(z)
@@ -150,7 +150,7 @@ def importance_weighted_bound(
     All samples are in memory at once, for training; `priory.log_likelihood` streams them.
 
     Args:
-        model: answers `encode`, `latent_prior` and `decode`, as a `VAE` does.
+        model: has the methods `encode`, `latent_prior` and `decode`, as a `VAE` has.
         x: data, (*batch, D).
         num_samples: S.
         prior: p(z), if it has been evaluated already.

@@ -1,4 +1,4 @@
-"""A copy of a distribution whose parameters are held constant."""
+"""A copy of a distribution whose parameters are constant."""
 
 import copy
 from collections.abc import Callable
@@ -18,8 +18,8 @@ def detached(q: Distribution) -> Distribution:
     """Return the same distribution with parameters that have no gradient.
 
     Raises:
-        TypeError: it holds something else than tensors, distributions and plain values, such as the transformations of
-            a `TransformedDistribution`, whose parameters cannot be found.
+        TypeError: the distribution holds something other than tensors, distributions and plain values, such as the
+            transforms of a `TransformedDistribution`, whose parameters cannot be found.
 
     >>> scale = torch.ones(2, requires_grad=True)
     >>> q = torch.distributions.Independent(torch.distributions.Normal(torch.zeros(2), scale), 1)
@@ -44,12 +44,12 @@ def detached(q: Distribution) -> Distribution:
 
 
 def _with_constants(module: nn.Module) -> Callable[[Tensor], Distribution]:
-    """The module as a function whose parameters have no gradient; its argument has one."""
+    """Return the module as a function whose parameters have no gradient; gradients of its argument remain."""
     constants = {name: parameter.detach() for name, parameter in module.named_parameters()}
 
     def conditional(known: Tensor) -> Distribution:
         p: Any = functional_call(module, constants, (known,))
-        if isinstance(p, Chain):  # whose own module is called later
+        if isinstance(p, Chain):  # its module is called later
             p.conditional = _with_constants(p.conditional)
         return p
 

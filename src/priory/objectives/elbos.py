@@ -16,13 +16,13 @@ from priory.objectives.objective import Objective, Terms
 
 
 class OfElbo(Objective):
-    """An objective whose bound is made of the two terms of the ELBO."""
+    """An objective whose bound consists of the two terms of the ELBO."""
 
     num_samples: int
 
     @abstractmethod
     def bound(self, terms: Elbo) -> Elbo:
-        """Return the bound's two parts."""
+        """Return the two parts of the bound."""
 
     def __call__(
         self,
@@ -57,9 +57,9 @@ class EvidenceLowerBound(OfElbo):
 
 @dataclass(frozen=True)
 class BetaElbo(OfElbo):
-    """The ELBO with a weight of the KL term that stays after the warm-up: reconstruction - kl_weight * kl.
+    """The ELBO with a fixed weight of the KL term, also after the warm-up: reconstruction - kl_weight * kl.
 
-    With a weight of at least one this is a lower bound of log p(x); with a smaller one it is not.
+    With a weight of at least 1 this is a lower bound of log p(x); with a smaller weight it is not.
 
     Reference: Higgins et al. 2017, beta-VAE, eq. 4.
 
@@ -76,11 +76,11 @@ class BetaElbo(OfElbo):
 
 @dataclass(frozen=True)
 class FreeBits(OfElbo):
-    """The ELBO whose mean KL costs nothing below a floor: mean reconstruction - max(free_bits, mean kl).
+    """The ELBO without a cost of the mean KL below a floor: mean reconstruction - max(free_bits, mean kl).
 
-    A learned prior is joint, so its KL has no terms by dimension: the floor holds for the KL of the whole code,
-    averaged over the batch, of all processes that train together. A batch below the floor has no gradient of its KL. In
-    validation the floor holds for each batch of `validation_batch_size` rows.
+    The density of a learned prior is joint, so its KL has no terms by dimension. The floor applies to the KL of the
+    whole code, averaged over the batch, on all processes that train together. A batch below the floor has no gradient
+    of its KL. In validation the floor applies to each batch of `validation_batch_size` rows.
 
     Args:
         free_bits: the floor, in nats per datum.
@@ -102,12 +102,12 @@ class FreeBits(OfElbo):
 
 @dataclass(frozen=True)
 class StickingTheLanding(Objective):
-    """The ELBO with a gradient of lower variance: log q(z|x) is differentiated through z alone.
+    """The ELBO with a gradient of lower variance: log q(z|x) is differentiated only through z.
 
         d/dphi [log p(x|z) - beta (log q_phi'(z|x) - log p(z))],    z = z(phi, noise), phi' = phi held constant
 
-    The part that is left out has the expectation zero. At the exact posterior the gradient of the encoder is zero for
-    every draw. The KL term is estimated with the draws, also where it has a closed form.
+    The omitted part has expectation zero. At the exact posterior, the gradient of the encoder is zero for every draw.
+    The KL term is estimated with the draws, even if it has a closed form.
 
     Reference: Roeder, Wu & Duvenaud 2017, arXiv:1703.09194, eq. 8.
 
@@ -136,7 +136,7 @@ class StickingTheLanding(Objective):
 
 @dataclass(frozen=True)
 class Guided(Objective):
-    """The guided bound of a map, see `guided_elbo`; an epoch is judged by the ELBO.
+    """The guided bound of a map, see `guided_elbo`; epochs are compared by the ELBO.
 
     >>> Guided(guidance=0.5)
     Guided(guidance=0.5, num_samples=1)

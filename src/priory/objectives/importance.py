@@ -1,4 +1,4 @@
-"""Objectives of several weighted draws: the importance-weighted bound, with two estimators of its gradient."""
+"""Objectives with several weighted draws: the importance-weighted bound, with two estimators of its gradient."""
 
 import math
 from dataclasses import dataclass
@@ -50,8 +50,8 @@ class DoublyReparameterized(ImportanceWeighted):
 
         sum_s v_s (1 - beta (1 - v_s)) d log w_s / dz_s dz_s / dphi,
 
-    and for beta = 1 the published sum_s v_s^2 ...; decoder and prior have the gradient of `ImportanceWeighted`. The
-    encoder's part in a prior that uses it (VampPrior) is a gradient of the prior.
+    and for beta = 1 the published sum_s v_s^2 ... Decoder and prior have the gradient of `ImportanceWeighted`. If a
+    prior uses the encoder (VampPrior), the gradient through the prior counts as the prior's.
 
     Reference: Tucker, Lawson, Gu & Maddison 2018, arXiv:1810.04152, eq. 8.
 
@@ -78,10 +78,10 @@ class DoublyReparameterized(ImportanceWeighted):
 def _terms(
     log_likelihood: Float[Tensor, "sample batch"], log_ratio: Float[Tensor, "sample batch"], beta: float
 ) -> tuple[Terms, Float[Tensor, "sample batch"]]:
-    """Return the bound in two parts whose value and gradient at beta are its own, and the normalized weights.
+    """Return two parts of the bound, with the value and gradient of the bound at beta, and the normalized weights.
 
-    log 1/S sum_s w_s = sum_s v_s (log w_s - log v_s) - log S for v_s = w_s / sum_t w_t, and the derivative by v is zero
-    there, so the weights are held constant.
+    log 1/S sum_s w_s = sum_s v_s (log w_s - log v_s) - log S for v_s = w_s / sum_t w_t. The derivative by v is zero
+    there, so the weights can be constants.
     """
     weights = torch.softmax((log_likelihood - beta * log_ratio).detach(), 0)
     entropy = torch.special.entr(weights).sum(0)

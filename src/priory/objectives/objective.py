@@ -1,4 +1,4 @@
-"""The interface of an objective, and the objective that a user's function makes."""
+"""The interface of an objective, and the objective made from a user's function."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -18,8 +18,8 @@ class Terms(NamedTuple):
     """The terms of an objective per datum, in nats.
 
     Attributes:
-        bound: the two parts of what is maximized, `bound.value(beta)`. During the KL warm-up beta is below one.
-        elbo: the two terms of the ELBO, of the same draws; None if a user's function gave only a bound.
+        bound: the two parts of the maximized bound, `bound.value(beta)`. During the KL warm-up beta is below 1.
+        elbo: the two terms of the ELBO, with the same draws; None if a user's function returned only a bound.
     """
 
     bound: Elbo
@@ -41,28 +41,28 @@ class Objective(ABC):
         """Return the terms of each datum.
 
         Args:
-            model: answers `encode`, `latent_prior` and `decode`.
+            model: has the methods `encode`, `latent_prior` and `decode`.
             x: data, (B, *input).
             beta: weight of the KL term in this step, from 0 to 1.
             prior: p(z), if it has been evaluated already.
         """
 
     def for_validation(self, draws: int) -> "Objective":
-        """Return the objective whose bound at beta = 1 judges an epoch.
+        """Return the objective whose bound at beta = 1 compares epochs.
 
         Args:
-            draws: of z per row, if the bound does not depend on their number.
+            draws: number of z per row, if the bound does not depend on it.
         """
         return self
 
 
 @dataclass(frozen=True)
 class UserObjective(Objective):
-    """A function (model, x) -> `Elbo`, whose KL term the warm-up weighs, or a tensor (B,) of bounds in nats.
+    """A function (model, x) -> `Elbo`, whose KL term is weighted in the warm-up, or a tensor (B,) of bounds in nats.
 
     Args:
         function: the user's function.
-        elbo_draws: if it gives a tensor, the ELBO of so many draws is computed beside it; 0: it is not.
+        elbo_draws: if it returns a tensor, the ELBO is also computed, with this many draws; 0 for no ELBO.
 
     Raises:
         TypeError: the function returned something else.

@@ -1,8 +1,8 @@
 """Figures of priors, samples and training runs: data in, matplotlib axes out.
 
-No function touches pyplot, rcParams or the backend. Without `axes=` a figure of its own is made, which `save_figure`
-writes and which a notebook shows as `axes` or `axes.figure`. Light and dark, not hue alone, tell things apart, so that
-a figure survives gray printing and color blindness.
+No function touches pyplot, rcParams or the backend. Without `axes=`, a function makes a new figure, which `save_figure`
+writes and which a notebook shows as `axes` or `axes.figure`. Styles differ in lightness, not only in hue, so figures
+remain readable in gray and with color blindness.
 """
 
 from priory.plots.class_landscape import plot_class_landscape

@@ -1,4 +1,4 @@
-"""Points counted in the cells of a regular grid: a picture whose size does not grow with the number of points."""
+"""Points counted in the cells of a regular grid: a picture whose size does not depend on the number of points."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ def cell_sums(
 ) -> np.ndarray:
     """Count the points (n, 2) in each of cells x cells cells between two corners, or sum their values.
 
-    The shape is (line, column), y upwards. Points outside do not count; points on the upper or right edge do.
+    The shape is (line, column), with y upwards. Points outside do not count; points on the upper or right edge do.
     """
     window = [(low[1], high[1]), (low[0], high[0])]
     return np.histogram2d(points[:, 1], points[:, 0], cells, window, weights=values)[0]
@@ -17,7 +17,7 @@ def cell_sums(
 def cell_means(
     points: np.ndarray, values: np.ndarray, low: np.ndarray, high: np.ndarray, cells: int
 ) -> np.ma.MaskedArray:
-    """The mean value of the points in each cell, masked if there are none."""
+    """Return the mean value of the points in each cell; cells without points are masked."""
     counts = cell_sums(points, low, high, cells)
     sums = cell_sums(points, low, high, cells, values)
     return np.ma.masked_array(sums / np.maximum(counts, 1), counts == 0)

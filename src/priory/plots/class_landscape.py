@@ -19,8 +19,8 @@ from priory.plots.figure import (
 from priory.plots.landscapes import check_square, draw_sheet, finish_map, on_square
 
 _UNDECIDED = ""
-_UNSURE, _SURE = 0.94, 0.6  # lightness, from the threshold to certainty: black letters are read on all of it
-_LUMA = np.array([299, 587, 114]) / 1000  # ITU-R BT.601, by which a picture is made gray
+_UNSURE, _SURE = 0.94, 0.6  # lightness, from the threshold to certainty: black letters are legible on all of it
+_LUMA = np.array([299, 587, 114]) / 1000  # ITU-R BT.601, the usual conversion to gray
 
 
 def plot_class_landscape(
@@ -32,25 +32,26 @@ def plot_class_landscape(
     places: TensorOrArray | None = None,
     axes: Axes | None = None,
 ) -> Axes:
-    """Draw each node's most probable class, by color and letter or marker, and its probability, by lightness.
+    """Draw the most probable class of each node by color and letter or marker, and its probability by lightness.
 
-    Equal probabilities are equally light whatever the color, so that the picture says the same in gray. Nodes whose
-    most probable class has less than `decided`, or without finite probabilities, are white with a small gray cross. Of
-    many classes, those that take most nodes are told apart.
+    Equal probabilities are equally light in all colors, so the picture is also correct in gray. Nodes without finite
+    probabilities, or whose most probable class has less than `decided`, are white with a small gray cross. If there are
+    many classes, only those that win most nodes have their own style.
 
     Args:
-        probabilities: (node, class), of a square grid over the map, the last coordinate running fastest.
+        probabilities: (node, class), of a square grid over the map, in the order in which the last coordinate changes
+            fastest.
         names: one per class.
-        name: of what the classes are.
-        decided: the least probability of a class that is drawn, at least 0 and below 1.
-        places: (batch, 2), rows to draw on it.
+        name: name of the label.
+        decided: smallest probability of a class that is drawn, at least 0 and below 1.
+        places: (batch, 2), positions of rows to draw on top.
         axes: axes to draw in; None makes a new figure.
 
     Returns:
         The axes; u_1 to the right, u_2 upwards.
 
     Raises:
-        ValueError: shapes disagree, or an argument has no meaning.
+        ValueError: shapes disagree, or an argument is invalid.
 
     >>> axes = plot_class_landscape([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5], [0.0, 1.0]], ["a", "b"], decided=0.6)
     >>> axes.get_legend().get_title().get_text(), [text.get_text() for text in axes.get_legend().get_texts()]
@@ -76,7 +77,7 @@ def plot_class_landscape(
 
 
 def _patches(winners: np.ndarray, styles: dict[str, tuple[str, str]], lightness: np.ndarray) -> np.ndarray:
-    """Colors of the nodes, (side, side, 3), with the given lightness."""
+    """Return the colors of the nodes, (side, side, 3), with the given lightness."""
     from matplotlib.colors import to_rgb
 
     hues = {kind: np.array(to_rgb(color)) for kind, (_, color) in styles.items()}
@@ -88,7 +89,7 @@ def _patches(winners: np.ndarray, styles: dict[str, tuple[str, str]], lightness:
 
 
 def at_lightness(color: np.ndarray, lightness: float) -> np.ndarray:
-    """The color mixed with white or with black until its luma is the lightness."""
+    """Mix a color with white or black until its luma equals the lightness."""
     luma = float(_LUMA @ color)
     if luma >= lightness:
         return color * lightness / luma

@@ -1,18 +1,18 @@
-"""Colors of numbers: by their size, or of skewed ones by their quantiles."""
+"""Colors of numbers, by their size; by their quantiles if they are skewed."""
 
 from typing import Any, NamedTuple
 
 import numpy as np
 
-_LEVELS = 257  # between which colors are interpolated: one more than a color map has
+_LEVELS = 257  # levels between which colors are interpolated: one more than a color map has
 _TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
-# Values are skewed if a tail beyond the middle 80 % is at least so many times as long as these are wide. Of a million
-# normal draws it is 1.4 times as long, of 600 log-normal ones about 5 times.
+# Values are skewed if a tail beyond the middle 80 % is at least this many times as long as the middle 80 % are wide.
+# The ratio is 1.4 for a million normal draws, and about 5 for 600 log-normal ones.
 _LONG_TAIL = 1.5
 
 
 class ColorScale(NamedTuple):
-    """Arguments of a picture of numbers and of its color bar, and words for the bar's label."""
+    """Arguments of a picture of numbers and of its color bar, and an addition to the bar's label."""
 
     picture: dict[str, Any]
     bar: dict[str, Any]
@@ -20,7 +20,7 @@ class ColorScale(NamedTuple):
 
 
 def color_scale(values: np.ndarray, low: float | None = None, high: float | None = None) -> ColorScale:
-    """Colors by quantiles, if most values lie in a small part of their range and no limit is given."""
+    """Return colors by quantiles if most values lie in a small part of their range and no limit is given."""
     levels = color_levels(np.ma.masked_invalid(values).compressed()) if low is None and high is None else None
     if levels is None:
         return ColorScale({"vmin": low, "vmax": high}, {}, "")
@@ -37,9 +37,9 @@ def color_scale(values: np.ndarray, low: float | None = None, high: float | None
 
 
 def color_levels(values: np.ndarray) -> np.ndarray | None:
-    """Numbers that get colors at equal distances, if the values are skewed: the quantiles of the different values.
+    """Return numbers whose colors are evenly spaced, if the values are skewed: the quantiles of the distinct values.
 
-    So a value that many have, such as 0, takes one color and not many.
+    Distinct values are used so that a frequent value, such as 0, has one color and not many.
 
     >>> color_levels(np.arange(9.0)) is None, color_levels(np.array([0.0] * 9 + [1.0, 50.0])).tolist()
     (True, [0.0, 1.0, 50.0])

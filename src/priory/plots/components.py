@@ -1,4 +1,4 @@
-"""The use of a mixture prior's components by the data."""
+"""How much the data use the components of a mixture prior."""
 
 from typing import Any
 
@@ -7,23 +7,23 @@ import numpy as np
 from priory.plots.figure import DATA_COLOR, MANY_DOTS, MODEL_COLOR, Axes, TensorOrArray, new_axes, to_numpy
 
 _UNUSED = 0.1  # relative to the weight of the component, as in `priory.evaluate`
-_SMALLEST = 1e-4  # of an equal share: smaller shares are drawn there, as an arrow downwards
+_SMALLEST = 1e-4  # relative to an equal share: smaller shares are drawn at this value, as an arrow downwards
 
 
 def plot_component_use(weights: TensorOrArray, usage: TensorOrArray, *, axes: Axes | None = None) -> Axes:
-    """Draw mixing weights and the aggregate posterior's use of each component, in the order of the weights.
+    """Draw the mixing weights and the aggregate posterior's use of the components, in the order of the weights.
 
-    Weights pi_k are a line, the usage r_k = E_q(z) [p(k|z)] dots; equal weights are ordered by usage. The legend gives
-    the perplexities exp(-sum_k s_k log s_k) of both, between 1 and K, and counts the components that get less than a
-    tenth of their weight.
+    A line shows the weights pi_k, dots show the usage r_k = E_q(z) [p(k|z)]; equal weights are ordered by usage. The
+    legend has the perplexities exp(-sum_k s_k log s_k) of both, between 1 and K, and the number of components whose
+    usage is less than a tenth of their weight.
 
     Args:
-        weights: (component,), at least 0, with sum 1 but for rounding.
+        weights: (component,), at least 0, with sum 1 up to rounding.
         usage: (component,), likewise.
         axes: axes to draw in; None makes a new figure.
 
     Raises:
-        ValueError: these are not two lists of shares, of one length.
+        ValueError: weights and usage are not shares, or differ in length.
 
     >>> plot_component_use([0.5, 0.5], [1.0, 0.0]).get_title()
     '1 of 2 components get less than a tenth of their weight'
@@ -50,7 +50,7 @@ def plot_component_use(weights: TensorOrArray, usage: TensorOrArray, *, axes: Ax
     axes.locator_params(axis="x", integer=True)
     drawn = np.maximum(np.concatenate([shares, used]), floor)
     middle, half = np.sqrt(drawn.min() * drawn.max()), max(np.sqrt(drawn.max() / drawn.min()) * 1.5, 10**0.5)
-    axes.set_ylim(middle / half, middle * half)  # at least a decade, so that small differences look small
+    axes.set_ylim(middle / half, middle * half)  # at least a factor of ten, so that small differences look small
     few = int((used < _UNUSED * shares).sum())
     axes.set_title(f"{few} of {len(shares)} components get less than a tenth of their weight", fontsize="medium")
     axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16))

@@ -1,4 +1,4 @@
-"""The density of each context on one map, and how it differs from that of all."""
+"""The density of each context on one map, and its difference from the density over all contexts."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,23 +20,24 @@ def plot_conditions(
     overall: TensorOrArray | None = None,
     most: int = MOST_CONTEXTS,
 ) -> np.ndarray:
-    """Draw p(u | c) of each context on the map, and below it the difference to all contexts, p(u | c) - p(u).
+    """Draw p(u | c) of each context on the map, and below it the difference p(u | c) - p(u) from all contexts.
 
-    Arrows show the shift: they go from the mean place of all contexts, E[u], to that of the context, E[u | c]. All
-    panels of a line have one scale of colors.
+    Arrows show the shift from the mean position over all contexts, E[u], to that of the context, E[u | c]. All panels
+    of a line have one color scale.
 
     Args:
-        densities: (context, node), each line adding up to one; nodes of a square grid, the last coordinate fastest.
+        densities: (context, node), each line with sum one; nodes of a square grid, the last coordinate changing
+            fastest.
         names: one for each context.
-        nodes: (node, 2), their places.
-        overall: (node,), p(u); the mean of the densities without it.
-        most: contexts that are drawn, from the first on.
+        nodes: (node, 2), coordinates of the nodes.
+        overall: (node,), p(u); by default the mean of the densities.
+        most: number of contexts to draw, from the first one.
 
     Returns:
-        The axes, first those of the densities; u_1 to the right, u_2 upwards.
+        The axes, starting with the densities; u_1 to the right, u_2 upwards.
 
     Raises:
-        ValueError: the nodes are no square grid, or the numbers of contexts differ.
+        ValueError: the nodes are not a square grid, or the numbers of contexts differ.
 
     >>> grid = np.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])
     >>> axes = plot_conditions([[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]], ["a", "b"], nodes=grid)

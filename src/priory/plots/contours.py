@@ -1,4 +1,4 @@
-"""A two-dimensional prior under the encoded data."""
+"""A two-dimensional prior and the encoded data."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -27,28 +27,28 @@ def plot_prior_contours(
     margin: float = 0.08,
     window: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Axes:
-    """Draw a two-dimensional prior as contours, encoded data as dots, or by class or number.
+    """Draw a two-dimensional prior as contours, and encoded data as dots, or styled by class or number.
 
-    Contour m bounds the highest-density region {z : p(z) >= t_m} with integral of p over it = m. Linear steps in
-    density would show the narrowest component of a mixture and nothing else. The grid is refined where p changes.
+    Contour m bounds the highest-density region {z : p(z) >= t_m} with integral of p over it = m. Contours at linear
+    steps of the density would show only the narrowest component of a mixture. The grid is refined where p changes.
 
     Args:
         prior: density over z in R^2, e.g. `vae.latent_prior()`; `log_prob` maps (n, 2) to (n,), in nats.
-        points: encoded data, e.g. posterior means, shape (batch, 2); their device and dtype are those of the grid.
-        classes: one text for each point, '' for none; it decides marker and color, as in `plot_map`.
-        values: instead, one number for each point; NaN for none.
-        name: of the classes or values.
+        points: encoded data, e.g. posterior means, shape (batch, 2); the grid has their device and dtype.
+        classes: one text for each point, '' for none; it determines marker and color, as in `plot_map`.
+        values: one number for each point instead; NaN for none.
+        name: name of the classes or values.
         axes: axes to draw in; None makes a new figure.
         levels: enclosed masses, between 0 and 1; levels that do not fit in the window are left out.
         margin: empty border on every side, as a fraction of the window's side.
-        window: lower left and upper right corner, (2,) each, so that several pictures show the same part of the plane;
-            without it a square with at least 99 % of the points and of the prior's samples.
+        window: lower left and upper right corner, (2,) each, to show the same part of the plane in several pictures; by
+            default a square with at least 99 % of the points and of the prior's samples.
 
     Returns:
         The axes.
 
     Raises:
-        ValueError: the latent space is not two-dimensional, or an argument has no meaning.
+        ValueError: the latent space is not two-dimensional, or an argument is invalid.
 
     Reference: Tomczak, *Deep Generative Modeling*, figures 4.11 and 4.12; Hyndman 1996 (highest-density regions).
 
@@ -72,7 +72,7 @@ def plot_prior_contours(
     if axes is None:
         width = 5.0 if not labeled else 6.2 if classes is None else width_with_legend(classes, name)
         axes = new_axes(1, 1, (width, 5.3))[0]
-    draw_contours(axes, x, y, log_density, thresholds, filled=not labeled)  # colors are told apart on white
+    draw_contours(axes, x, y, log_density, thresholds, filled=not labeled)  # colors are easier to distinguish on white
     dots, many = clouds[0], len(points) > MANY_DOTS
     if labeled:
         draw_labeled(axes, dots, classes, values, name, (low, high))
@@ -117,10 +117,10 @@ def _check_contour_arguments(
 def draw_contours(
     axes: Axes, x: np.ndarray, y: np.ndarray, log_density: np.ndarray, thresholds: np.ndarray, *, filled: bool = True
 ) -> None:
-    heights = np.unique(thresholds)  # a plateau gives several masses one height
-    floor = np.maximum(log_density, heights[0] - 20)  # contours do not interpolate towards -inf
+    heights = np.unique(thresholds)  # on a plateau, several masses have one height
+    floor = np.maximum(log_density, heights[0] - 20)  # contours cannot interpolate towards -inf
     if filled:
-        light, dark = np.array([0.92, 0.95, 0.99]), np.array([0.45, 0.65, 0.85])  # under black dots, none may be darker
+        light, dark = np.array([0.92, 0.95, 0.99]), np.array([0.45, 0.65, 0.85])  # darker colors would hide black dots
         fills = list(light + (dark - light) * np.linspace(0, 1, len(heights))[:, None])
         axes.contourf(x, y, floor, levels=[*heights, max(floor.max(), heights[-1]) + 1], colors=fills)
     axes.contour(x, y, floor, levels=heights, colors=CONTOUR_COLOR, linewidths=0.7, linestyles="solid", zorder=1.9)

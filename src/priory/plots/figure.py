@@ -1,4 +1,4 @@
-"""Create figures without pyplot, check their arguments, save them."""
+"""Create figures without pyplot, check arguments, save figures."""
 
 import warnings
 from base64 import b64encode
@@ -20,28 +20,28 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 else:
-    Axes = Figure = Any  # matplotlib is optional; annotations must hold without it
+    Axes = Figure = Any  # matplotlib is optional; annotations must work without it
 
 TensorOrArray: TypeAlias = Tensor | np.ndarray
 
-DATA_COLOR, MODEL_COLOR = "black", "#d55e00"  # Okabe & Ito's vermilion: apart from black in hue and in lightness
+DATA_COLOR, MODEL_COLOR = "black", "#d55e00"  # Okabe & Ito's vermilion: differs from black in hue and lightness
 
-LONGEST_NAME = 40  # letters of a name that are drawn: beside more there is no room for the picture
-MANY_DOTS = 5000  # beyond, dots are drawn as pixels: an SVG with one element per dot stalls browsers
+LONGEST_NAME = 40  # drawn letters of a name: longer names leave no room for the picture
+MANY_DOTS = 5000  # more dots are drawn as pixels, because browsers are slow with an SVG element per dot
 
 
 def save_figure(figure: "Figure | Axes | np.ndarray", path: str | Path, *, software: str | None = None) -> None:
-    """Write a figure, whole or not at all: a reader never meets half a file.
+    """Write a figure; a crash leaves no partial file.
 
     Args:
         figure: a figure, one of its axes, or an array of them.
-        path: of the file; its suffix is the format: `.svg` and `.pdf` are vector graphics, `.png` has 200 dpi.
-        software: what a `.png` names as the program that made it; matplotlib if None.
+        path: path of the file; its suffix is the format: `.svg` and `.pdf` are vector graphics, `.png` has 200 dpi.
+        software: the program that a `.png` names as its creator; matplotlib if None.
 
-    Letters that matplotlib's font lacks are drawn with an installed font that has them; a warning says if none has.
+        Letters that matplotlib's font lacks are drawn with an installed font; a warning is given if no font has them.
 
     Raises:
-        ValueError: the suffix names no format that matplotlib writes.
+        ValueError: matplotlib cannot write the format of the suffix.
     """
     kind = Path(path).suffix[1:].lower()
     root = _root(figure)
@@ -50,18 +50,18 @@ def save_figure(figure: "Figure | Axes | np.ndarray", path: str | Path, *, softw
         raise ValueError(f"path: expected a suffix among {', '.join(sorted(formats))}, got {Path(path).name!r}")
     if use_fallback_fonts(root):
         warnings.warn(
-            "some letters of names are drawn as boxes, because no installed font has them; install one that has, such "
-            "as Noto Sans CJK",
+            "some letters of names are drawn as boxes, because no installed font has them; install one that does, "
+            "such as Noto Sans CJK",
             stacklevel=2,
         )
     with replacing(path) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from")  # said above
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # see the warning above
         metadata = {"Software": software} if software and kind == "png" else None
         root.savefig(temporary, format=kind, dpi=200, metadata=metadata)
 
 
 def html_picture(draw: Callable[[], "Axes | np.ndarray"]) -> str:
-    """Return what `draw` draws as an HTML image with the picture inside; no text if matplotlib is not installed.
+    """Return the result of `draw` as an HTML image that contains the picture; an empty text without matplotlib.
 
     >>> html_picture(lambda: new_axes(1, 1, (1.0, 1.0)))[:31]
     '<img src="data:image/png;base64'
@@ -77,20 +77,20 @@ def _as_png(figure: Any) -> bytes:
     use_fallback_fonts(figure)
     content = BytesIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from")  # boxes show it
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # the boxes are visible
         figure.savefig(content, format="png", dpi=100)
     return content.getvalue()
 
 
 def _root(figure: "Figure | Axes | np.ndarray") -> Any:
-    """The whole figure of a figure, of one of its axes, or of an array of them."""
+    """Return the whole figure, given a figure, one of its axes, or an array of them."""
     first: Any = np.asarray(figure, dtype=object).flat[0]
-    part = getattr(first, "figure", first)  # of axes; a figure's own `figure` is itself, a subfigure's its parent
+    part = getattr(first, "figure", first)  # of axes; of a figure, itself; of a subfigure, its parent
     return part.canvas.figure
 
 
 def new_axes(rows: int, columns: int, size: tuple[float, float], *, sharex: bool = True) -> np.ndarray:
-    """Flat array of axes of a new figure without pyplot, size in inches."""
+    """Return a flat array of axes of a new figure without pyplot; the size is in inches."""
     figure: Any = new_figure(size)
     axes = figure.subplots(rows, columns, squeeze=False, sharex=sharex and rows > 1).ravel()
     for each in axes:
@@ -99,10 +99,10 @@ def new_axes(rows: int, columns: int, size: tuple[float, float], *, sharex: bool
 
 
 def new_figure(size: tuple[float, float]) -> Figure:
-    """An empty figure without pyplot, size in inches; a notebook shows it as a picture."""
+    """Return an empty figure without pyplot, size in inches; a notebook shows it as a picture."""
     figure = require("matplotlib.figure", "plots", "a figure").Figure(figsize=size, layout="constrained")
     require("matplotlib.backends.backend_agg", "plots", "a figure").FigureCanvasAgg(figure)
-    figure._repr_png_ = partial(_as_png, figure)  # without pyplot, IPython knows no other way
+    figure._repr_png_ = partial(_as_png, figure)  # without pyplot, IPython has no other way to show it
     return figure
 
 
@@ -118,7 +118,7 @@ def two_axes(
 
 
 def to_numpy(values: TensorOrArray) -> np.ndarray:
-    """An array on the CPU in float64, also from bfloat16, which numpy lacks."""
+    """Return an array on the CPU in float64, also from bfloat16, which NumPy lacks."""
     return values.detach().double().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values, dtype=float)
 
 
@@ -146,9 +146,9 @@ def column_names(names: Sequence[str] | None, count: int) -> list[str]:
 
 
 def all_as_drawn(names: Iterable[object], most: int = LONGEST_NAME) -> list[str]:
-    """Names from the data as matplotlib draws them to the letter: no formula between $, nothing hidden after _.
+    """Escape names from the data so that matplotlib draws them literally: no formulas for $, no names hidden by _.
 
-    Long names are shortened where they are alike, so that different names stay different.
+    Long names are shortened in the parts that they share, so that different names stay different.
 
     >>> all_as_drawn(["US$ per $", "_id"])
     ['US\\\\$ per \\\\$', ' _id']
@@ -157,10 +157,10 @@ def all_as_drawn(names: Iterable[object], most: int = LONGEST_NAME) -> list[str]
     """
     texts = [visible(str(name)) for name in names]
     short = shortened_apart(texts, most)
-    # legends omit names that begin with _
+    # Legends omit names that begin with _.
     return [(" " if text.startswith("_") else "") + short[text].replace("$", r"\$") for text in texts]
 
 
 def as_drawn(name: object) -> str:
-    """One name as `all_as_drawn` draws it."""
+    """Escape one name as `all_as_drawn` does."""
     return all_as_drawn([name])[0]

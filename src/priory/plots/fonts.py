@@ -1,15 +1,15 @@
-"""Fonts for characters that matplotlib's own font lacks, such as those of Chinese names."""
+"""Fonts for characters that matplotlib's own font lacks, such as Chinese ones."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-# Of the fonts that come with matplotlib: other characters at these places, or a box for every character.
+# Fonts that come with matplotlib and have other characters, or boxes, at these code points.
 _NO_TEXT = ("cm", "STIXNonUnicode", "STIXSize", "Last Resort")
 _USUAL = (400, "normal", "regular")  # weights
 
 
 def use_fallback_fonts(figure: Any) -> str:
-    """Give each text of a figure installed fonts for characters that its font lacks; returns those that none has."""
+    """Set, for each text of a figure, installed fonts with the characters that its font lacks; return the others."""
     from matplotlib.font_manager import findfont
     from matplotlib.text import Text
 
@@ -23,7 +23,7 @@ def use_fallback_fonts(figure: Any) -> str:
 
 
 def _lacking(path: str, characters: Iterable[str]) -> set[str]:
-    """The characters that a font file does not have."""
+    """Return the characters that a font file does not have."""
     from matplotlib.font_manager import get_font
 
     visible = {character for character in characters if not character.isspace()}
@@ -31,7 +31,7 @@ def _lacking(path: str, characters: Iterable[str]) -> set[str]:
 
 
 def _fonts_for(missing: set[str]) -> tuple[list[str], set[str]]:
-    """Names of installed fonts that have the characters, and the characters that none has."""
+    """Return names of installed fonts that have the characters, and the characters that no font has."""
     names = []
     for name, path in _upright_fonts() if missing else ():
         left = _lacking(path, missing)
@@ -44,7 +44,7 @@ def _fonts_for(missing: set[str]) -> tuple[list[str], set[str]]:
 
 
 def _upright_fonts() -> Iterator[tuple[str, str]]:
-    """Name and file of the installed fonts of usual weight, those without serifs first."""
+    """Yield name and file of the installed fonts of usual weight, those without serifs first."""
     from matplotlib.font_manager import fontManager
 
     fonts = [

@@ -18,14 +18,14 @@ def plot_images(
     title: str | None = None,
     axes: Axes | None = None,
 ) -> Axes:
-    """Draw flat rows as a mosaic of gray images in reading order.
+    """Draw flat rows as a mosaic of gray images, in reading order.
 
     Args:
         images: shape (batch, input), input = height * width.
         image_shape: (height, width) or (1, height, width).
-        columns: images per line; a square mosaic without it.
-        low: value drawn black; None takes the smallest.
-        high: value drawn white; None takes the largest.
+        columns: images per line; by default the mosaic is square.
+        low: value drawn black; None uses the smallest value.
+        high: value drawn white; None uses the largest value.
         title: text above the mosaic.
         axes: axes to draw in; None makes a new figure.
 
@@ -56,9 +56,9 @@ def plot_reconstructions(
     title: str | None = None,
     axes: Axes | None = None,
 ) -> Axes:
-    """Draw images and, below each, its reconstruction, on one gray scale.
+    """Draw images, each with its reconstruction below it, on one gray scale.
 
-    Other arguments are those of `plot_images`; the scale is that of the originals by default.
+    Other arguments are those of `plot_images`; the default scale is that of the originals.
 
     Args:
         originals: shape (batch, input), input = height * width.
@@ -79,7 +79,7 @@ def plot_reconstructions(
     high = float(np.nanmax(above)) if high is None else high
     _, height, width = above.shape
     band, place = np.divmod(np.arange(len(above)), columns)
-    stride = 2 * height + math.ceil(height / 5)  # bands stand apart, so that pairs are seen as pairs
+    stride = 2 * height + math.ceil(height / 5)  # bands are separated, so that pairs are recognized
     corners = np.stack([band * stride, place * width], axis=1)
     tiles, corners = np.concatenate([above, below]), np.concatenate([corners, corners + np.array([height, 0])])
     axes = _draw_mosaic(tiles, corners, low, high, title, axes)
@@ -101,15 +101,15 @@ def plot_node_images(
     title: str | None = None,
     axes: Axes | None = None,
 ) -> Axes:
-    """Draw the images of the nodes of a square grid, each at its place: u_1 to the right, u_2 upwards.
+    """Draw the images of the nodes of a square grid at their positions: u_1 to the right, u_2 upwards.
 
     Other arguments are those of `plot_images`.
 
     Args:
-        contents: (node, input), input = height * width; the grid's last coordinate runs fastest.
+        contents: (node, input), input = height * width; the grid's last coordinate changes fastest.
         side: nodes along each side of the grid.
         usage: (node,), the share of the rows of each node; images of nodes with less than half of an equal share fade,
-            those without rows to 0.3 of their strength.
+            down to 0.3 of their strength for nodes without rows.
 
     Returns:
         The axes; one data unit is one pixel, and node k is in column k // side from the left, k % side from below.
@@ -119,7 +119,7 @@ def plot_node_images(
     """
     tiles = _tiles("contents", contents, image_shape)
     if side < 1 or len(tiles) != side**2:
-        raise ValueError(f"contents: expected {side} x {side} nodes as side says, got {len(tiles)}")
+        raise ValueError(f"contents: expected {side} x {side} nodes (side x side), got {len(tiles)}")
     opacity = None
     if usage is not None:
         shares = to_numpy(usage).ravel()
@@ -139,7 +139,7 @@ def plot_node_images(
 
 
 def _tiles(name: str, images: TensorOrArray, image_shape: Sequence[int]) -> np.ndarray:
-    """Shape (batch, height, width)."""
+    """Return images of shape (batch, height, width)."""
     rows = to_rows(name, images)
     shape = tuple(image_shape)[1:] if len(image_shape) == 3 and image_shape[0] == 1 else tuple(image_shape)
     if len(shape) != 2 or min(shape) < 1:
@@ -164,7 +164,7 @@ def _draw_mosaic(
     axes: Axes | None,
     opacity: np.ndarray | None = None,
 ) -> Axes:
-    """Tiles (n, height, width), framed, with their upper left pixels at corners (n, 2), line and column."""
+    """Draw tiles (n, height, width) with frames; their upper left pixels are at corners (n, 2), line and column."""
     _, height, width = tiles.shape
     canvas = _laid_out(tiles, corners)
     if axes is None:
@@ -195,7 +195,8 @@ def _draw_frames(axes: Axes, upper_left: np.ndarray, height: int, width: int) ->
 
     outline = np.array([[0, 0], [width, 0], [width, height], [0, height]])
     outlines = list(upper_left[:, None] + outline)
-    # a light blue differs from the black and from the white of the images; not clipped: the outer frame is half outside
+    # Light blue differs from the black and white of the images. Not clipped, because half of the outer frame is
+    # outside.
     axes.add_collection(
         PolyCollection(outlines, facecolors="none", edgecolors="#8fa3b8", linewidths=0.8, clip_on=False)
     )

@@ -1,4 +1,4 @@
-"""Numbers of a map's nodes as landscapes: columns of their images, a property, the magnification."""
+"""Landscapes of numbers over a map's nodes: columns of the images, a property, the magnification."""
 
 import math
 from collections.abc import Sequence
@@ -31,26 +31,26 @@ def plot_node_values(
     places: TensorOrArray | None = None,
     axes: Axes | None = None,
 ) -> Axes:
-    """Draw one number of each node as a landscape over the map.
+    """Draw one number for each node as a landscape over the map.
 
-    For example a property's expected value or spread, the usage, the mixing weights, a density, or the mean distance
-    to the neighbors (the U-matrix: ridges separate regions that lie apart).
+    Examples: a property's expected value or spread, the usage, the mixing weights, a density, or the mean distance to
+    the neighbors (the U-matrix: ridges separate distant regions).
 
     Args:
-        values: (node,), of a square grid over the map, the last coordinate running fastest; nodes without a finite
+        values: (node,), of a square grid over the map, the last coordinate changing fastest; nodes without a finite
             value are hatched.
-        name: of the number, with its unit.
-        low: value drawn darkest; the smallest without it. Without `low` and `high`, skewed values are colored by their
+        name: name of the number, with its unit.
+        low: value drawn darkest; by default the smallest. Without `low` and `high`, skewed values are colored by their
             quantiles.
-        high: value drawn lightest; the largest without it.
-        places: (batch, 2), rows to draw on it.
+        high: value drawn lightest; by default the largest.
+        places: (batch, 2), positions of rows to draw on top.
         axes: axes to draw in; None makes a new figure.
 
     Returns:
         The axes; u_1 to the right, u_2 upwards.
 
     Raises:
-        ValueError: the values are not those of a square grid.
+        ValueError: there is not one value for each node of a square grid.
 
     >>> plot_node_values(np.arange(9.0), "usage").images[0].get_array()[0].tolist()
     [0.0, 3.0, 6.0]
@@ -64,20 +64,20 @@ def plot_node_values(
 
 
 def plot_landscapes(images: TensorOrArray, *, names: Sequence[str] | None = None, most: int = 9) -> np.ndarray:
-    """Draw columns as landscapes over the map: at each node the value of its image, in the data's units.
+    """Draw columns as landscapes over the map: the value of each node's image, in the data's units.
 
-    Skewed columns are colored by the quantiles of their values, and say so.
+    Skewed columns are colored by the quantiles of their values, and their color bars state this.
 
     Args:
-        images: (node, input), nodes of a square grid, the last coordinate running fastest.
-        names: one per column; None takes numbers.
-        most: the number of columns to draw, from the first on.
+        images: (node, input), nodes of a square grid, the last coordinate changing fastest.
+        names: one per column; None uses numbers.
+        most: number of columns to draw, from the first one.
 
     Returns:
         The axes, one for each column; u_1 to the right, u_2 upwards.
 
     Raises:
-        ValueError: the nodes are no square grid.
+        ValueError: the nodes are not a square grid.
     """
     sheet = to_rows("images", images)
     check_square("images", len(sheet))
@@ -106,21 +106,21 @@ def plot_magnification(
     mean: float | None = None,
     axes: Axes | None = None,
 ) -> Axes:
-    """Draw the magnification at each place of the map: ridges separate regions that lie apart in data space.
+    """Draw the magnification at each position of the map: ridges separate regions that are far apart in data space.
 
-    The colors show log2(factor / geometric mean), from -4 on.
+    The colors show log2(factor / geometric mean), at least -4.
 
     Args:
-        factors: (node,), of a square grid over the map, the last coordinate running fastest.
-        places: (batch, 2), rows to draw on it.
-        mean: the geometric mean, if it is that of other places, such as the nodes; that of the factors without it.
+        factors: (node,), of a square grid over the map, the last coordinate changing fastest.
+        places: (batch, 2), positions of rows to draw on top.
+        mean: the geometric mean, if it is that of other positions, such as the nodes; by default that of the factors.
         axes: axes to draw in; None makes a new figure.
 
     Raises:
-        ValueError: the factors are not those of a square grid.
+        ValueError: there is not one factor for each node of a square grid.
     """
     values = on_square("factors", factors)
-    levels = np.maximum(log_magnification(values, mean), -6.0)  # a sheet that is not stretched at all has -infinity
+    levels = np.maximum(log_magnification(values, mean), -6.0)  # -infinity for a sheet without stretch
     axes = axes or new_axes(1, 1, (6.4, 5.3))[0]
     low, below = max(-4.0, float(levels.min())), bool((levels < -4.0).any())
     sheet = draw_sheet(axes, levels, vmin=low, interpolation="bilinear")
@@ -129,21 +129,21 @@ def plot_magnification(
 
 
 def log_magnification(factors: TensorOrArray, mean: float | None = None) -> np.ndarray:
-    """log2(factor / mean) of magnification factors; without a mean, their geometric mean."""
+    """Return log2(factor / mean) of magnification factors; the default mean is their geometric mean."""
     values = to_numpy(factors)
     with np.errstate(divide="ignore"):
         return np.log2(values / (geometric_mean(values) if mean is None else mean))
 
 
 def geometric_mean(values: TensorOrArray) -> float:
-    """exp(mean of log) of the positive values; 1 if there are none."""
+    """Return exp(mean of log) of the positive values; 1 if there are none."""
     numbers = to_numpy(values)
     positive = numbers[numbers > 0]
     return float(np.exp(np.log(positive).mean())) if len(positive) else 1.0
 
 
 def check_square(name: str, count: int) -> int:
-    """Nodes along each side of the square grid."""
+    """Return the number of nodes along each side of the square grid."""
     side = math.isqrt(count)
     if side**2 != count or not side:
         raise ValueError(f"{name}: expected the nodes of a square grid, got {count}")
@@ -151,15 +151,15 @@ def check_square(name: str, count: int) -> int:
 
 
 def on_square(name: str, values: TensorOrArray) -> np.ndarray:
-    """Values (node,) as a picture with u_2 along its lines, upwards, and u_1 along its columns."""
+    """Return values (node,) as a picture with u_2 along its lines, upwards, and u_1 along its columns."""
     flat = to_numpy(values).ravel()
     side = check_square(name, len(flat))
     return flat.reshape(side, side).T
 
 
 def draw_sheet(axes: Axes, heights: np.ndarray, *, interpolation: str = "nearest", **colors: Any) -> Any:
-    """Cover the map with a picture, numbers (side, side) or colors (side, side, 3), each node amid its patch."""
-    if not np.isfinite(heights).all():  # cividis has neither white nor hatches, in color or in gray
+    """Cover the map with numbers (side, side) or colors (side, side, 3); each node is the center of its patch."""
+    if not np.isfinite(heights).all():  # white hatches: cividis has no white
         axes.patch.set(hatch="////", edgecolor="0.6", linewidth=0.0)
     side = len(heights)
     end = 1 + (1 / (side - 1) if side > 1 else 1)
@@ -174,7 +174,7 @@ def draw_sheet(axes: Axes, heights: np.ndarray, *, interpolation: str = "nearest
 
 
 def finish_map(axes: Axes, places: TensorOrArray | None) -> Axes:
-    """Draw rows as light dots with a dark edge, visible on light and dark, and name the axes."""
+    """Draw rows as light dots with a dark edge, visible on light and dark colors, and name the axes."""
     if places is not None:
         rows = to_rows("places", places)
         axes.plot(

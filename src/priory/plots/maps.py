@@ -1,4 +1,4 @@
-"""A map of data: its rows, styled by class or shaded by a number."""
+"""A map of data: its rows, styled by class or colored by a number."""
 
 import math
 from collections.abc import Sequence
@@ -23,10 +23,10 @@ from priory.plots.figure import (
     to_rows,
 )
 
-_CELLS = 130  # along each side, each about as large as a marker
-_LAYERS, _MOST_LAYERS, _ROWS_OF_LAYER = 8, 64, 2000  # classes are drawn by turns, so that none hides all others
+_CELLS = 130  # along each side; a cell is about as large as a marker
+_LAYERS, _MOST_LAYERS, _ROWS_OF_LAYER = 8, 64, 2000  # classes are drawn alternately, so that none hides all others
 _SIZES = ((300, 6.5), (2000, 4.5), (5000, 3.4), (math.inf, 2.4))  # (most rows, points across a marker)
-_ONE_PLACE = 0.02  # rows that are nearer than about this, in units of the map, would hide one another
+_ONE_PLACE = 0.02  # rows nearer than about this distance, in units of the map, hide one another
 _GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
 
 
@@ -39,24 +39,24 @@ def plot_map(
     nodes: TensorOrArray | None = None,
     axes: Axes | None = None,
 ) -> Axes:
-    """Draw rows at their places on a two-dimensional map, styled by class or shaded by a number.
+    """Draw rows at their positions on a two-dimensional map, styled by class or colored by a number.
 
-    Classes differ in marker and in color; names of one or two letters or digits are the markers themselves. Of many
-    classes, the commonest are told apart. With nodes, rows at one place are spread about it, by less than half of the
-    nodes' distance: most rows lie on a node, and would hide one another. More than 5000 rows are pixels, also in vector
-    files; of that many, numbers are drawn as the means of the rows in small cells. Skewed numbers are shaded by their
-    quantiles.
+    Classes differ in marker and in color; a name of one or two letters or digits is its own marker. Of many classes,
+    only the most frequent have their own style. If nodes are given, rows at one position are spread around it, by less
+    than half of the distance between nodes, because most rows lie on a node and would hide one another. More than 5000
+    rows are drawn as pixels, also in vector files; numbers are then averaged over small cells. Skewed numbers are
+    colored by their quantiles.
 
     Args:
         places: (batch, 2), such as E[u | x].
-        classes: one text a row; '' for a row that has none.
-        values: instead, one number a row; NaN for a row that has none.
-        name: of what tells them apart.
+        classes: one text for each row; '' for a row without a class.
+        values: one number for each row instead; NaN for a row without a number.
+        name: name of the classes or numbers.
         nodes: (node, 2), a square grid, drawn faintly.
         axes: axes to draw in; None makes a new figure.
 
     Raises:
-        ValueError: places are not on two axes, lengths differ, or both classes and values are given.
+        ValueError: positions do not have two coordinates, lengths differ, or both classes and values are given.
 
     >>> plot_map(np.zeros((3, 2)), classes=["a", "b", ""]).get_legend_handles_labels()[1]
     ['a (1)', 'b (1)', 'none (1)']
@@ -87,10 +87,10 @@ def plot_map(
 def check_labels(
     count: int, classes: Sequence[str] | np.ndarray | None, values: Sequence[float] | np.ndarray | None
 ) -> None:
-    """Raise a ValueError if both are given, or not one for each of so many rows."""
-    given = [each for each in (classes, values) if each is not None]
-    if len(given) > 1 or any(len(each) != count for each in given):
-        raise ValueError(f"classes, values: expected one of them, {count} long, got {[len(g) for g in given]}")
+    """Raise a ValueError if both are given, or if there is not one for each of `count` rows."""
+    labels = [each for each in (classes, values) if each is not None]
+    if len(labels) > 1 or any(len(each) != count for each in labels):
+        raise ValueError(f"classes, values: expected one of them, {count} long, got {[len(g) for g in labels]}")
 
 
 def draw_labeled(
@@ -103,7 +103,7 @@ def draw_labeled(
 ) -> None:
     """Draw points (n, 2) by their classes with a legend, or by their values with a color bar.
 
-    Many values are drawn as the means of cells of the window, which is given by its lower left and upper right corner.
+    Many values are averaged over the cells of the window, which is given by its lower left and upper right corner.
     """
     if values is not None:
         _draw_values(axes, points, np.asarray(values, dtype=float), name, window)
@@ -116,16 +116,16 @@ def _size(points: np.ndarray) -> float:
 
 
 def width_with_legend(classes: Sequence[str] | np.ndarray, name: str | None) -> float:
-    """Inches for the map and a legend beside it."""
+    """Return the width in inches of the map and a legend beside it."""
     count = len(str(len(classes))) + 3
     longest = max([len(name or ""), *(len(kind or "none") + count for kind in set(map(str, classes)))])
     return 5.7 + 0.1 * min(longest, LONGEST_NAME + count)
 
 
 def spread_about(points: np.ndarray, radius: float) -> np.ndarray:
-    """Move rows at one place into a spiral about it, within the radius: the n-th at sqrt(n), a golden angle further."""
+    """Move rows at one position onto a spiral within the radius: row n at distance sqrt(n), turned by golden angles."""
     cells = np.rint(points / _ONE_PLACE)
-    codes = cells[:, 0] * (2 * np.abs(cells).max() + 1) + cells[:, 1]  # as pairs, but sorted in a tenth of the time
+    codes = cells[:, 0] * (2 * np.abs(cells).max() + 1) + cells[:, 1]  # one number per pair sorts ten times as fast
     _, place, counts = np.unique(codes, return_inverse=True, return_counts=True)
     order = np.argsort(place, kind="stable")
     turn = np.empty(len(points))
@@ -158,7 +158,7 @@ def _draw_values(
 
 
 def _end(points: np.ndarray) -> float:
-    """Half of the map's side: nodes lie from -1 to 1, rows may lie beyond."""
+    """Return half of the map's side: nodes lie from -1 to 1, rows may lie outside."""
     return max(1.07, float(np.abs(points).max(initial=0.0)) + 0.03)
 
 

@@ -1,4 +1,4 @@
-"""A prior and the aggregate posterior, two dimensions at a time."""
+"""The prior and the aggregate posterior in pairs of dimensions."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeAlias
@@ -12,9 +12,9 @@ from priory.plots.contours import CONTOUR_COLOR, draw_contours
 from priory.plots.figure import DATA_COLOR, Axes, TensorOrArray, new_axes, to_numpy, to_rows
 from priory.plots.regions import mass_thresholds
 
-_PRIOR_SAMPLES = 30_000  # of a flow, a second
+_PRIOR_SAMPLES = 30_000  # a flow draws them in a second
 _PRIOR_CELLS = 80  # along each side of a panel, for the prior's density
-_DOT_CELLS = 160  # for points too many to be dots: about two pixels each
+_DOT_CELLS = 160  # if there are too many points for dots: a cell is about two pixels
 _MANY_DOTS = 1500  # in a panel: more dots would merge into one black area
 _LINES = 200  # places at which a one-dimensional density is drawn
 _FILL = "#b9d4ea"
@@ -42,27 +42,28 @@ def plot_pairwise_marginals(
     levels: Sequence[float] = (0.25, 0.5, 0.75, 0.95),
     axes: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Draw the marginals of prior and aggregate posterior, of every pair of dimensions and of each alone.
+    """Draw the marginals of prior and aggregate posterior, for each pair of dimensions and each single dimension.
 
-    Below the diagonal: the prior as regions of highest density that hold `levels` of its mass, the codes as dots; of
-    more than 1500 codes, pixels below the contours, the darker the more codes. On the diagonal: both one-dimensional
-    densities. Densities are smoothed samples. Of many dimensions those are drawn in which the codes (the posteriors'
-    means, where they are known) vary most: a dimension that the model does not use looks like its prior and tells
-    nothing.
+    Below the diagonal, contours bound the regions of highest density that hold `levels` of the prior's mass, and dots
+    are the codes. More than 1500 codes are drawn as pixels below the contours, darker for more codes. The diagonal has
+    both one-dimensional densities. Densities are smoothed samples. If there are many dimensions, those are drawn in
+    which the codes (the posteriors' means, if they are known) vary most, because an unused dimension looks like the
+    prior.
 
     Args:
-        prior: samples (number, latent), or what has a `sample` method, such as `vae.latent_prior()`; it is drawn from
-            30 000 times, and torch's generator is left as it was found.
-        codes: encoded rows (batch, latent), or their posteriors, an `AggregatePosterior`: one draw of each is shown.
-        most: dimensions at most.
+        prior: samples (number, latent), or an object with a `sample` method, such as `vae.latent_prior()`; 30 000
+            samples are drawn, and the state of torch's generator is restored.
+        codes: encoded rows (batch, latent), or their posteriors, an `AggregatePosterior`, of which one draw each is
+            shown.
+        most: largest number of dimensions.
         levels: masses of the prior, between 0 and 1.
-        axes: an array (d, d) of axes to draw in, d the number of dimensions shown; a new figure without it.
+        axes: an array (d, d) of axes to draw in, d the number of dimensions shown; None makes a new figure.
 
     Returns:
         Array (d, d) of axes; those above the diagonal are empty.
 
     Raises:
-        ValueError: shapes disagree, or an argument has no meaning.
+        ValueError: shapes disagree, or an argument is invalid.
 
     Reference: Hoffman & Johnson 2016, "ELBO surgery", for why these two should agree.
 
@@ -94,7 +95,7 @@ def plot_pairwise_marginals(
 
 
 def _drawn(codes: Codes) -> tuple[np.ndarray, np.ndarray, str]:
-    """Points of the aggregate posterior, the variance of the codes in each dimension, and the legend of the dots."""
+    """Return points of the aggregate posterior, the variance of the codes by dimension, and the legend of the dots."""
     if isinstance(codes, Tensor | np.ndarray):
         points = centers = to_rows("codes", codes)
         text = f"codes of {len(points)} rows"
@@ -131,7 +132,7 @@ def _panels(axes: np.ndarray | None, size: int) -> np.ndarray:
 
 
 def _window(*clouds: np.ndarray) -> tuple[float, float]:
-    """Each cloud loses at most 0.25 % on each side, before a margin is added."""
+    """Return the ends of a window; each cloud loses at most 0.25 % on each side, before a margin is added."""
     low = min(np.quantile(cloud, 0.0025, method="lower") for cloud in clouds)
     high = max(np.quantile(cloud, 0.9975, method="higher") for cloud in clouds)
     margin = 0.08 * (high - low) or 0.5
@@ -154,7 +155,7 @@ def _draw_pair(
         axes.plot(*points.T, "o", color=DATA_COLOR, markersize=1.6 if len(points) <= 500 else 1.1, markeredgewidth=0)
     else:
         counts = cell_sums(points, low, high, _DOT_CELLS)
-        picture = np.zeros((*counts.shape, 4))  # gray by the logarithm of the count, and lighter than the contours
+        picture = np.zeros((*counts.shape, 4))  # gray by the log of the count, lighter than the contours
         picture[..., 3] = np.where(counts > 0, 0.3 + 0.25 * np.log1p(counts) / max(np.log1p(counts).max(), 1e-9), 0.0)
         extent = (low[0], high[0], low[1], high[1])
         axes.imshow(picture, origin="lower", extent=extent, aspect="auto", interpolation="nearest", zorder=1)
@@ -163,7 +164,7 @@ def _draw_pair(
 
 def _draw_densities(axes: Axes, samples: np.ndarray, points: np.ndarray, window: tuple[float, float]) -> None:
     x = np.linspace(*window, _LINES)
-    # Two thirds of Silverman's width, which is too wide for several modes; the same width for both.
+    # Two thirds of Silverman's width, which is too wide for several modes; both densities have the same width.
     width = max(0.6 * _scale(cloud) * len(cloud) ** -0.2 for cloud in (samples, points))
     prior, codes = (smoothed(cloud, x, width) for cloud in (samples, points))
     axes.fill_between(x, prior, facecolor=_FILL, edgecolor=CONTOUR_COLOR, linewidth=0.9)
@@ -172,14 +173,14 @@ def _draw_densities(axes: Axes, samples: np.ndarray, points: np.ndarray, window:
 
 
 def smoothed(values: np.ndarray, x: np.ndarray, width: float) -> np.ndarray:
-    """A density at evenly spaced x: a normal kernel of that width on the values counted in cells."""
+    """Return a density at evenly spaced x: a normal kernel of this width, applied to counts of the values in cells."""
     step = x[1] - x[0]
     edges = np.append(x - step / 2, x[-1] + step / 2)
     return _kernel(x, x, max(width, step)) @ np.histogram(values, edges)[0] / len(values)
 
 
 def _scale(values: np.ndarray) -> float:
-    """A standard deviation that tails do not widen, nor a second mode."""
+    """Return a standard deviation that is robust to tails and to a second mode."""
     first, third = np.quantile(values, [0.25, 0.75])
     return min(float(values.std()), (third - first) / 1.34) or float(values.std())
 
@@ -214,5 +215,5 @@ def _draw_legend(panels: np.ndarray, prior: str, codes: str) -> Any:
     ]
     legend = panels[0, -1].legend(handles=handles, loc="upper right", frameon=False, fontsize="small")
     legend.set_alignment("left")
-    legend.set_in_layout(False)  # it may reach over empty panels
+    legend.set_in_layout(False)  # it may cover empty panels
     return legend

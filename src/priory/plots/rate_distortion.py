@@ -15,15 +15,15 @@ def plot_rate_distortion(
     errors: Mapping[str, Sequence[float]] | None = None,
     axes: Axes | None = None,
 ) -> Axes:
-    """Draw models, or one model's priors, by rate and distortion, with lines of equal ELBO.
+    """Draw models, or the priors of one model, by rate and distortion, with lines of equal ELBO.
 
         ELBO = -(distortion + rate)
 
-    On one line, a model further to the right encodes more information about each datum. A legend names the models.
+    On one line, a model further to the right encodes more information about each datum. The legend names the models.
 
     Args:
-        points: of each name the rate E[KL(q(z|x) || p(z))] and the distortion -E[log p(x|z)], nats per datum.
-        errors: of some names, the standard errors of both; drawn as bars.
+        points: for each name the rate E[KL(q(z|x) || p(z))] and the distortion -E[log p(x|z)], nats per datum.
+        errors: for some names, the standard errors of both; drawn as bars.
         axes: axes to draw in; None makes a new figure.
 
     Raises:
@@ -45,7 +45,7 @@ def plot_rate_distortion(
             "label": name,
         }
         look |= {"color": DATA_COLOR, "markersize": 6, "elinewidth": 1.0, "capsize": 2.5, "zorder": 3}
-        if name in errors:  # a bar of no length would be in the legend all the same
+        if name in errors:  # the legend would also show a bar of length zero
             look |= {"xerr": bar[0], "yerr": bar[1]}
         axes.errorbar(place[:1], place[1:], **look)
     low, high = (places - bars).min(axis=0), (places + bars).max(axis=0)
@@ -62,7 +62,7 @@ def plot_rate_distortion(
 def _numbers(
     points: Mapping[str, Sequence[float]], errors: Mapping[str, Sequence[float]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Places and half lengths of their bars, (model, 2) each."""
+    """Return the positions of the models and half the lengths of their error bars, (model, 2) each."""
     places = np.array([tuple(pair) for pair in points.values()], dtype=float)
     if places.shape != (len(points), 2) or not len(places) or not np.isfinite(places).all():
         raise ValueError(f"points: expected name -> (rate, distortion), finite numbers, got {dict(points)}")
@@ -75,7 +75,7 @@ def _numbers(
 
 
 def _draw_iso_lines(axes: Axes) -> None:
-    """Lines rate + distortion = constant at round numbers; the ELBO stands at their lower right ends."""
+    """Draw lines rate + distortion = constant at round numbers; the ELBO is written at their lower right ends."""
     from matplotlib.ticker import MaxNLocator
 
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()

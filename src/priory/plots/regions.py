@@ -10,19 +10,19 @@ from torch import Tensor
 
 from priory.plots.figure import to_numpy
 
-_FIRST_LINES, _MOST_LINES = 100, 600  # grid lines per axis, at the start and at most; the most are about a pixel apart
+_FIRST_LINES, _MOST_LINES = 100, 600  # grid lines per axis: at the start, and at most (then about one per pixel)
 _CHUNK = 2048  # grid points per call of log_prob: 4 MB of float32 at 500 components stay in the cache
 
 
 @runtime_checkable
 class Density(Protocol):
-    """Anything with a normalized `log_prob`; an optional `sample` method helps to choose the window."""
+    """Any object with a normalized `log_prob`; an optional `sample` method helps to choose the window."""
 
     def log_prob(self, value: Tensor, /) -> Tensor: ...
 
 
 def draw(prior: Density, points: Tensor) -> Tensor | None:
-    """4096 samples of the prior, or None without a sampler; torch's generator keeps its state."""
+    """Return 4096 samples of the prior, or None if it has no `sample`; torch's generator keeps its state."""
     if not hasattr(prior, "sample"):
         return None
     with torch.random.fork_rng(devices=[points.device] if points.is_cuda else []):
@@ -31,7 +31,7 @@ def draw(prior: Density, points: Tensor) -> Tensor | None:
 
 
 def square_window(clouds: list[np.ndarray], margin: float) -> tuple[np.ndarray, np.ndarray]:
-    """Lower left and upper right corner; each cloud loses at most 0.25 % of its points on each of the four sides."""
+    """Return lower left and upper right corner; each cloud loses at most 0.25 % of its points on each side."""
     low = np.min([np.quantile(cloud, 0.0025, axis=0, method="lower") for cloud in clouds], axis=0)
     high = np.max([np.quantile(cloud, 0.9975, axis=0, method="higher") for cloud in clouds], axis=0)
     half_side = (0.5 + margin) * (float((high - low).max()) or 1.0)
@@ -42,9 +42,9 @@ def square_window(clouds: list[np.ndarray], margin: float) -> tuple[np.ndarray, 
 def adaptive_grid(
     prior: Density, like: Tensor, low: np.ndarray, high: np.ndarray, samples: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Grid lines x and y and the log-density at (y, x); gaps are halved if the trapezoidal rule's error is large."""
+    """Return grid lines x, y and the log-density at (y, x); gaps with a large trapezoidal error are halved."""
     lines = [np.linspace(low[axis], high[axis], _FIRST_LINES) for axis in (0, 1)]
-    if samples is not None:  # lines through samples find components that fall between the lines of a regular grid
+    if samples is not None:  # they find components between the lines of a regular grid
         for axis in (0, 1):
             through = np.quantile(samples[:, axis], np.linspace(0.003, 0.997, _FIRST_LINES))
             lines[axis] = np.union1d(lines[axis], through.clip(low[axis], high[axis]))
@@ -62,7 +62,7 @@ def adaptive_grid(
 def _log_density(
     prior: Density, like: Tensor, x: np.ndarray, y: np.ndarray, known: np.ndarray | None = None
 ) -> np.ndarray:
-    """Log-density at (y, x); computed only if `known` is NaN, because it is slow with hundreds of components."""
+    """Return the log-density at (y, x). It is computed only if `known` is NaN, because many components are slow."""
     log_density = np.full((len(y), len(x)), np.nan) if known is None else known
     missing = np.isnan(log_density)
     mesh = np.stack(np.meshgrid(x, y), axis=-1)[missing]
@@ -78,7 +78,7 @@ def _log_density(
 
 
 def _refined(lines: np.ndarray, others: np.ndarray, density: np.ndarray) -> np.ndarray:
-    """Add the middles of the intervals that carry more than their share of a fifth of the mass as possible error.
+    """Add the middles of intervals whose possible error is more than their share of a fifth of the mass.
 
     For a normal of scale s this ends at intervals of about s / 2.
     """
@@ -98,14 +98,14 @@ def _trapezoid_weights(lines: np.ndarray) -> np.ndarray:
 def mass_thresholds(
     x: np.ndarray, y: np.ndarray, log_density: np.ndarray, levels: Sequence[float]
 ) -> tuple[list[float], np.ndarray]:
-    """Levels that the window holds, ascending, and for each the log-density above which that mass lies."""
+    """Return the levels that fit in the window, ascending, and for each the log-density above which its mass lies."""
     order = np.argsort(-log_density, axis=None)
     mass = (np.exp(log_density) * np.outer(_trapezoid_weights(y), _trapezoid_weights(x))).ravel()[order].cumsum()
     total = float(mass[-1])
     if not 0.95 < total < 1.05:
         warnings.warn(
-            f"the plotting window sees {total:.3g} of the prior's mass where 1 is expected: its log_prob is not "
-            "normalized, it has no sample method and reaches beyond the points, or it is too narrow for the grid",
+            f"the plotting window has {total:.3g} of the prior's mass where 1 is expected: its log_prob is not "
+            "normalized, it has no sample method and extends beyond the points, or it is too narrow for the grid",
             stacklevel=3,
         )
     held = sorted(level for level in set(levels) if level <= total)

@@ -1,4 +1,4 @@
-"""Pictures of rows that are no images."""
+"""Pictures of rows that are not images."""
 
 from collections.abc import Sequence
 
@@ -31,14 +31,14 @@ def plot_rows(
     """Draw a table and its reconstruction side by side as heat maps.
 
     Both are standardized by the originals: (value - mean) / standard deviation, column by column; the color scale ends
-    at +-2.5. Of more than `max_columns` columns, those with the largest variance in the originals are drawn, and the
-    title says so.
+    at +-2.5. If there are more than `max_columns` columns, those with the largest variance in the originals are drawn,
+    and the title states this.
 
     Args:
         originals: shape (batch, input); some tens of rows are legible.
         reconstructions: as `originals`, in the same order.
-        names: one per column; None takes numbers.
-        max_columns: the largest number of columns to draw.
+        names: one per column; None uses numbers.
+        max_columns: largest number of columns to draw.
         axes: two axes to draw in; None makes a new figure.
 
     Returns:
@@ -57,7 +57,7 @@ def plot_rows(
     pair = two_axes(axes, 1, 2, (7.5, 4.0))
     for panel, values, title in zip(pair, _standardized(data, data, model), ("data", "reconstruction"), strict=True):
         image = panel.imshow(values, cmap="cividis", vmin=-2.5, vmax=2.5, aspect="auto", interpolation="nearest")
-        image.set_extent((0.5, data.shape[1] + 0.5, len(data) + 0.5, 0.5))  # rows and columns count from one
+        image.set_extent((0.5, data.shape[1] + 0.5, len(data) + 0.5, 0.5))  # rows and columns are counted from one
         panel.set(title=title, xlabel=across, ylabel="row" if panel is pair[0] else "")
         if len(labels) <= 20:
             panel.set_xticks(range(1, len(labels) + 1), all_as_drawn(labels), rotation=90, fontsize="small")
@@ -78,14 +78,14 @@ def plot_samples(
 ) -> Axes:
     """Compare samples with data column by column: median, middle 50 % (thick) and middle 90 % (thin).
 
-    Values are standardized by the data: (value - mean) / standard deviation. Of more than `max_columns` columns, those
-    with the largest variance in the data are drawn, in their order, and the title says so.
+    Values are standardized by the data: (value - mean) / standard deviation. If there are more than `max_columns`
+    columns, those with the largest variance in the data are drawn, in their order, and the title states this.
 
     Args:
         data: shape (batch, input).
         samples: shape (any number, input).
-        names: one per column; None takes numbers.
-        max_columns: the largest number of columns to draw.
+        names: one per column; None uses numbers.
+        max_columns: largest number of columns to draw.
         axes: axes to draw in; None makes a new figure.
 
     Raises:
@@ -113,13 +113,13 @@ def plot_samples(
 
 
 def _most_variable(table: TensorOrArray, most: int) -> tuple[np.ndarray, str]:
-    """The columns with the largest variance, at most so many and in their order, and the words that say so."""
+    """Return the columns with the largest variance, at most so many and in their order, and a note for the title."""
     if most < 1:
         raise ValueError(f"max_columns: expected at least 1, got {most}")
     total = table.shape[1]
     if total <= most:
         return np.arange(total), ""
-    values = torch.as_tensor(table)  # not converted to float64 as a whole: a table of 20 000 columns is large
+    values = torch.as_tensor(table)  # not converted to float64: a table of 20 000 columns is large
     variance = to_numpy((values if values.is_floating_point() else values.double()).var(dim=0, correction=0))
     chosen = np.sort(np.argsort(-variance, kind="stable")[:most])
     return chosen, f"the {most} of {total} columns with the largest variance"
@@ -127,7 +127,7 @@ def _most_variable(table: TensorOrArray, most: int) -> tuple[np.ndarray, str]:
 
 def _draw_ranges(axes: Axes, values: np.ndarray, offset: float, color: str, marker: str, label: str) -> None:
     height = np.arange(values.shape[1]) + offset
-    columns = np.ascontiguousarray(values.T)  # of a million rows, quantiles take half the time
+    columns = np.ascontiguousarray(values.T)  # for a million rows, quantiles take half the time
     low, first, median, third, high = np.quantile(columns, [0.05, 0.25, 0.5, 0.75, 0.95], axis=1)
     axes.hlines(height, low, high, colors=color, linewidths=1.0)
     axes.hlines(height, first, third, colors=color, linewidths=3.5)
@@ -135,6 +135,6 @@ def _draw_ranges(axes: Axes, values: np.ndarray, offset: float, color: str, mark
 
 
 def _standardized(data: np.ndarray, *tables: np.ndarray) -> list[np.ndarray]:
-    """(value - mean) / standard deviation, both of the data, column by column; a constant column is only shifted."""
+    """Return (value - mean) / standard deviation, both of the data, by column; a constant column is only shifted."""
     scale = data.std(axis=0)
     return [(table - data.mean(axis=0)) / np.where(scale > 0, scale, 1.0) for table in tables]

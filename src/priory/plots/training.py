@@ -1,4 +1,4 @@
-"""The course of a training run."""
+"""The curves of a training run."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -14,17 +14,17 @@ def plot_training_curve(
     input_noise: float = 0.0,
     axes: Sequence[Axes] | np.ndarray | None = None,
 ) -> np.ndarray:
-    """Draw the ELBO and, below, the KL divergence against the epoch.
+    """Draw the ELBO and, below it, the KL divergence against the epoch.
 
-    Marked are the best epoch, argmax of `valid_objective` (without it, `valid_elbo`) among epochs with beta = 1, and
-    the end of the KL warm-up, the epoch from which beta stays 1. Where an epoch of the warm-up has a higher value, the
-    legend says that these do not count. Values far outside the bulk, as those of the first epochs, do not stretch the
-    axes; a note counts those that lie beyond.
+    Two epochs are marked: the best one, argmax of `valid_objective` (without it, `valid_elbo`) among epochs with beta =
+    1, and the end of the KL warm-up, from which beta stays 1. If an epoch of the warm-up has a higher value, the legend
+    states that it does not count. Values far outside the bulk, such as those of the first epochs, do not stretch the
+    axes; a note counts the values outside.
 
     Args:
         history: columns of equal length, NaN for a missing value: `epoch` and any of `train_elbo`, `valid_elbo`,
             `train_kl`, `valid_kl`, `valid_objective` (nats per datum), `beta`.
-        input_noise: standard deviation of the noise that the encoder's input has in training only, for the legend.
+        input_noise: standard deviation of noise that the encoder's input has only in training, for the legend.
         axes: two axes to draw in; None makes a new figure.
 
     Returns:
@@ -65,7 +65,7 @@ def plot_likelihood_curve(
 
     Args:
         log_likelihood: of training rows, one value for each iteration.
-        held_out: of rows held out, one value for each iteration.
+        held_out: the same for rows held out.
         axes: axes to draw in; None makes a new figure.
 
     Raises:
@@ -92,8 +92,8 @@ def _nats(value: float) -> str:
 
 
 def _history_columns(history: Mapping[str, Iterable[Any]]) -> dict[str, np.ndarray]:
-    wanted = ("epoch", "train_elbo", "valid_elbo", "train_kl", "valid_kl", "valid_objective", "beta")
-    columns = {name: np.asarray(list(history[name]), dtype=float) for name in wanted if name in history}
+    names = ("epoch", "train_elbo", "valid_elbo", "train_kl", "valid_kl", "valid_objective", "beta")
+    columns = {name: np.asarray(list(history[name]), dtype=float) for name in names if name in history}
     if "epoch" not in columns or not {"train_elbo", "valid_elbo"} & columns.keys():
         raise ValueError(f"history: expected 'epoch' and 'train_elbo' or 'valid_elbo', got columns {list(history)}")
     lengths = {name: len(column) for name, column in columns.items()}
@@ -104,7 +104,7 @@ def _history_columns(history: Mapping[str, Iterable[Any]]) -> dict[str, np.ndarr
 
 def _draw_curve(axes: Axes, epoch: np.ndarray, values: np.ndarray | None, color: str, style: str, label: str) -> None:
     if values is not None and np.isfinite(values).any():
-        seen = np.isfinite(values)  # validation may run every few epochs only
+        seen = np.isfinite(values)  # validation may run only every few epochs
         marker = "o" if seen.sum() == 1 else ""
         axes.plot(
             epoch[seen], values[seen], style, color=color, marker=marker, markersize=4, linewidth=1.4, label=label
@@ -124,16 +124,16 @@ def _mark_epochs(upper: Axes, lower: Axes, columns: dict[str, np.ndarray]) -> No
     if np.isfinite(valid).any():
         best = int(np.nanargmax(valid))
         value = f"{valid[best]:.2f}".replace("-", "\N{MINUS SIGN}")
-        higher_before = bool((bound[~full] > valid[best]).any())  # without these words, the mark would look wrong
+        higher_before = bool((bound[~full] > valid[best]).any())  # without this note, the mark would look wrong
         label = f"best epoch{' after the warm-up' if higher_before else ''}: {epoch[best]:g} ({value} nats"
         label += ")" if valid[best] == elbo[best] else " of the objective)"
         upper.plot(epoch[best], elbo[best], "o", markersize=9, color="black", markerfacecolor="none", label=label)
 
 
 def _limit(axes: Axes, side: str) -> None:
-    """Cut values off on one side if they would take up more than half of the axis.
+    """Cut off values on one side if they would take up more than half of the axis.
 
-    The cut lies at the middle 80 % of the values or at 3 interquartile ranges, whichever is further out.
+    The cut is at the middle 80 % of the values or at 3 interquartile ranges, whichever is further out.
     """
     curves = [line.get_ydata() for line in axes.lines if str(line.get_label()).startswith(("training", "validation"))]
     if not curves:

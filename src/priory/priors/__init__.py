@@ -1,4 +1,4 @@
-"""Priors: one member of the family a file."""
+"""Priors, one family member per file."""
 
 from priory.priors.base import MixturePrior, Prior
 from priory.priors.conditional import ConditionalPrior, GivenPrior

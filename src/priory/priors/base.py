@@ -17,15 +17,15 @@ Features: TypeAlias = Callable[[], Float[Tensor, "datum feature"]]
 
 
 class Prior(nn.Module, ABC):
-    """p(z) as a module. A subclass needs `forward` alone.
+    """p(z) as a module. A subclass needs only `forward`.
 
     Calling a prior evaluates it once; use the distribution that it returns for any number of z. The encoder is an
-    argument, never a child: it stays out of the prior's `state_dict`, and the caller decides about its gradients.
+    argument, not a submodule: it stays out of the prior's `state_dict`, and the caller decides about its gradients.
     Parameters stay in float32 when a whole model is cast to half precision.
 
-    A prior may have a method `log_prior(encoder)`, the log-density of its parameters in nats per datum, or None. `fit`
-    and `refit` add it to what they maximize, weighed as the KL term is; its gradient moves the parameters of the prior
-    alone. See `VampPriorMixture`.
+    A prior may have a method `log_prior(encoder)`, which returns the log-density of its parameters in nats per datum,
+    or None. `fit` and `refit` add it to their objective with the weight of the KL term; its gradient changes only the
+    parameters of the prior. See `VampPriorMixture`.
 
     Attributes:
         latent_dim: L, or None if the encoder decides.
@@ -33,9 +33,9 @@ class Prior(nn.Module, ABC):
         summary: one sentence about the prior, for lists of priors.
         reference: authors, year, equation.
 
-    A prior that is made of the training rows has four more methods, which `fit` and `refit` call: `attach(rows,
-    features)` and `detach()` around the training, `leave_out(numbers)`, a context manager, around each step, with the
-    numbers of the batch's rows, and `refresh(encoder)` after each epoch. `ExemplarPrior` is one.
+    A prior that is built from the training rows has four more methods, which `fit` and `refit` call: `attach(rows,
+    features)` and `detach()` before and after the training; `leave_out(numbers)`, a context manager around each step
+    that gets the numbers of the batch's rows; and `refresh(encoder)` after each epoch. See `ExemplarPrior`.
 
     >>> from priory import diagonal_normal
     >>> class Wide(Prior):
@@ -57,13 +57,13 @@ class Prior(nn.Module, ABC):
         """p(z), with batch shape () and event shape (L,)."""
 
     def extra_repr(self) -> str:
-        """The sizes of the prior: L here, and those that a subclass adds."""
+        """The sizes of the prior: L here; subclasses add theirs."""
         if self.latent_dim is not None:
             return f"L={self.latent_dim}"
         return "L from the encoder" if self.needs_encoder else ""
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Keep numbers in float32 at least: in half precision a density is another one, and torch cannot draw some."""
+        """Keep parameters in float32 at least: half precision changes the density, and torch cannot draw from some."""
 
         def widened(tensor: Tensor) -> Tensor:
             moved = fn(tensor)
@@ -74,34 +74,34 @@ class Prior(nn.Module, ABC):
         return super()._apply(widened, recurse)
 
     def fit_by_em(self, z: Float[Tensor, "draw latent"], features: Features | None = None, *, seed: int = 0) -> bool:
-        """Fit the prior to encoded data by expectation maximization, if its steps have a closed form.
+        """Fit the prior to encoded data by expectation maximization, if its steps have closed forms.
 
         Args:
             z: draws from the aggregate posterior, (M, L), several for each datum.
-            features: returns data as the encoder's first layer reads them, (N, D), for pseudo-inputs.
-            seed: of its own generator.
+            features: returns data as the encoder's first layer reads them, (N, D); needed for pseudo-inputs.
+            seed: seed of a separate generator.
 
         Returns:
-            Whether the prior was fitted; if not, nothing has changed.
+            True if the prior was fitted; False if it has no such fit, and then nothing has changed.
         """
         return False
 
     def refit_loss(self, p_z: Distribution, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, ""]:
-        """Loss of a gradient step of `refit`: -E log p(z), unless the prior is learned in another way.
+        """Return the loss of a gradient step of `refit`: -E log p(z), unless the prior is learned in another way.
 
         Args:
-            p_z: the prior, evaluated.
+            p_z: the evaluated prior.
             z: draws from the aggregate posterior.
         """
         return -p_z.log_prob(z).mean()
 
 
 class MixturePrior(Prior):
-    """p(z) = sum_k pi_k p_k(z), with pi = softmax(mixing_logits): owns the weights; subclasses make the components.
+    """p(z) = sum_k pi_k p_k(z), with pi = softmax(mixing_logits). Holds the weights; subclasses make the components.
 
     Args:
         num_components: K.
-        learn_weights: a parameter if true; uniform weights in a buffer otherwise.
+        learn_weights: True makes the weights a parameter; False keeps uniform weights in a buffer.
 
     >>> from priory import diagonal_normal
     >>> class Corners(MixturePrior):
@@ -113,7 +113,7 @@ class MixturePrior(Prior):
     """
 
     mixing_logits: Tensor
-    components_are_clusters: ClassVar[bool] = True  # and no places of a map, or rows
+    components_are_clusters: ClassVar[bool] = True  # rather than nodes of a map, or training rows
 
     def __init__(self, num_components: int, *, learn_weights: bool = True) -> None:
         super().__init__()
@@ -137,7 +137,7 @@ class MixturePrior(Prior):
 
     @property
     def mixing_weights(self) -> Float[Tensor, " component"]:
-        """pi, summing to one."""
+        """pi, the weights of the components; they sum to one."""
         return torch.softmax(self.mixing_logits, -1)
 
     @abstractmethod
@@ -167,7 +167,7 @@ class MixturePrior(Prior):
 
 
 def check_vector_density(argument: str, p_z: Distribution) -> int:
-    """L of a distribution over vectors without a batch, or a ValueError that says what came instead."""
+    """Return L of a distribution over vectors without batch dimensions; raise a ValueError for any other."""
     if len(p_z.event_shape) != 1 or p_z.batch_shape:
         raise ValueError(
             f"{argument}: expected one density over vectors (batch shape (), event shape (L,)), got batch shape "
@@ -184,7 +184,7 @@ def log_prior_of(prior: nn.Module, encoder: Encoder | None) -> Float[Tensor, ""]
 
 
 def require_encoder(prior: Prior, encoder: Encoder | None) -> Encoder:
-    """The encoder, or a TypeError if there is none."""
+    """Return the encoder, or raise a TypeError if it is None."""
     if encoder is None:
         name = type(prior).__name__
         raise TypeError(
@@ -195,14 +195,14 @@ def require_encoder(prior: Prior, encoder: Encoder | None) -> Encoder:
 
 
 def posteriors(prior: Prior, encoder: Encoder | None, pseudo_inputs: Float[Tensor, "component *input"]) -> Distribution:
-    """q(z | u_k) of all pseudo-inputs, in one pass of the encoder in evaluation mode; batch shape (K,).
+    """Encode all pseudo-inputs to q(z | u_k) in one pass of the encoder in evaluation mode; batch shape (K,).
 
-    In training mode, batch norm would mix the pseudo-inputs with each other and learn from them, and dropout would
-    change the prior in each step.
+    In training mode, the pseudo-inputs would influence each other through batch norm and change its statistics, and
+    dropout would change the prior in each step.
 
     Raises:
-        TypeError: there is no encoder, or it gave no distribution.
-        ValueError: it gave no distribution over vectors.
+        TypeError: there is no encoder, or it did not return a distribution.
+        ValueError: it did not return a distribution over vectors.
     """
     encoder = require_encoder(prior, encoder)
     with evaluation_mode(encoder):

@@ -1,4 +1,4 @@
-"""Conditional priors p(z | c): their interface, and a prior with the context given."""
+"""Conditional priors p(z | c): their base class, and a prior with a fixed context."""
 
 from abc import abstractmethod
 from typing import Any
@@ -14,7 +14,7 @@ from priory.priors.base import Prior
 
 
 class PriorOfAnother(Prior):
-    """A prior that is made of another one, the attribute `prior`, whose sizes it has."""
+    """A prior that wraps another prior, the attribute `prior`, and has its sizes."""
 
     prior: Prior
 
@@ -35,29 +35,29 @@ class PriorOfAnother(Prior):
 
 
 class ConditionalPrior(Prior):
-    """p(z | c) as a module. A subclass needs `forward` alone."""
+    """p(z | c) as a module. A subclass needs only `forward`."""
 
     @abstractmethod
-    def forward(  # type: ignore[override]  # a conditional prior is no prior before it has the context
+    def forward(  # type: ignore[override]  # it needs a context, which `Prior.forward` does not take
         self, encoder: nn.Module | None = None, context: Float[Tensor, "*batch context"] | None = None
     ) -> Distribution:
-        """p(z | c), with the batch shape of the context without its last axis, or () if it does not depend on c.
+        """Return p(z | c), with the batch shape of the context without its last axis, or () if it does not depend on c.
 
         Args:
             encoder: called as `encoder(pseudo_inputs, covariates)`.
-            context: of the rows, (B, C), or of all rows, (C,).
+            context: one for each row, (B, C), or one for all rows, (C,).
         """
 
 
 class GivenPrior(PriorOfAnother):
-    """A prior at a context: p(z | c) of a conditional prior, p(z) of another.
+    """A prior at a fixed context: p(z | c) if the prior is conditional, else p(z).
 
     Args:
-        prior: any prior. One that needs the encoder must be conditional, because its pseudo-inputs need covariates.
-        context: of the rows, (B, C), or of all rows, (C,).
+        prior: any prior. If it needs the encoder, it must be conditional, because its pseudo-inputs need covariates.
+        context: one for each row, (B, C), or one for all rows, (C,).
 
     Raises:
-        TypeError: the prior needs the encoder, and is not conditional.
+        TypeError: the prior needs the encoder and is not conditional.
 
     >>> from priory import StandardNormal
     >>> GivenPrior(StandardNormal(2), torch.zeros(3))().event_shape
@@ -77,7 +77,7 @@ class GivenPrior(PriorOfAnother):
         self.register_buffer("context", context, persistent=False)
 
     def forward(self, encoder: Encoder | None = None) -> Distribution:
-        """p(z | c); an encoder with the context given is taken without it, because pseudo-inputs have their own."""
+        """Return p(z | c); an encoder's fixed context is ignored, because pseudo-inputs have their own covariates."""
         if not isinstance(self.prior, ConditionalPrior):
             return self.prior(None)
         module: Any = encoder.module if isinstance(encoder, Given) else encoder
@@ -85,16 +85,16 @@ class GivenPrior(PriorOfAnother):
 
 
 def require_unconditional(argument: str, prior: nn.Module) -> None:
-    """Refuse a conditional prior below another one, which has no context to give it."""
+    """Raise a TypeError for a conditional prior inside another prior, which cannot pass it a context."""
     if isinstance(prior, ConditionalPrior):
         raise TypeError(
-            f"{argument}: expected a prior p(z), got a {type(prior).__name__}, which gives p(z | c); take a prior "
+            f"{argument}: expected a prior p(z), got a {type(prior).__name__}, which gives p(z | c); give a prior "
             "without a context"
         )
 
 
 def require_context(prior: Prior, context: Tensor | None) -> Tensor:
-    """The context, or a TypeError if there is none."""
+    """Return the context, or raise a TypeError if it is None."""
     if context is None:
         name = type(prior).__name__
         raise TypeError(

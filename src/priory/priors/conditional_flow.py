@@ -1,4 +1,4 @@
-"""A normalizing flow whose networks read the context."""
+"""A normalizing flow whose networks read a context."""
 
 from collections.abc import Sequence
 

@@ -14,19 +14,19 @@ from priory.priors.gaussians import MixtureOfGaussians
 
 
 class ConditionalMixtureOfGaussians(ConditionalPrior):
-    """p(z | c) = sum_k pi_k(c) N(z | loc_k(c), diag(scale_k(c)^2)), which starts as a mixture that no context changes.
+    """p(z | c) = sum_k pi_k(c) N(z | loc_k(c), diag(scale_k(c)^2)); initially, the mixture does not depend on c.
 
         loc_k(c) = loc_k + A_k h(c),    log scale_k(c) = log scale_k + B_k h(c),    logit_k(c) = logit_k + w_k h(c)
 
-    Indicators of classes as h(c) = c make separate mixtures, which share nothing.
+    If h(c) = c indicates classes, each class has a separate mixture, and they share no parameters.
 
     Args:
-        prior: the mixture without a context.
+        prior: the mixture at the start, for all contexts.
         context_dim: width of h(c).
-        features: h, a module from c (..., C) to (..., context_dim); None is the identity.
+        features: h, a module from c (..., C) to (..., context_dim); None for the identity.
 
     Raises:
-        ValueError: context_dim is not positive, or h(c) has another width (when called).
+        ValueError: context_dim is not positive, or h(c) has another width (raised by `forward`).
 
     Reference: Bishop 1994, *Mixture Density Networks*, eq. 22-27.
 
@@ -53,7 +53,7 @@ class ConditionalMixtureOfGaussians(ConditionalPrior):
         return self.prior.latent_dim
 
     def constructor_arguments(self) -> dict[str, Any]:
-        """Return the arguments of the constructor that are no attributes, for `priory.save`."""
+        """Return the constructor arguments that are not attributes, for `priory.save`."""
         return {"context_dim": self.logit_slopes.shape[1]}
 
     def forward(  # type: ignore[override]
@@ -76,5 +76,5 @@ class ConditionalMixtureOfGaussians(ConditionalPrior):
         return Mixture(self.prior.mixing_logits + h @ self.logit_slopes.mT, components)
 
     def fit_by_em(self, z: Float[Tensor, "draw latent"], features: Features | None = None, *, seed: int = 0) -> bool:
-        """Fit the mixture of all contexts, if its steps have a closed form."""
+        """Fit one mixture to the draws of all contexts, if its steps have closed forms."""
         return self.prior.fit_by_em(z, features, seed=seed)

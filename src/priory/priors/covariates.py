@@ -1,4 +1,4 @@
-"""Covariates of the components of a conditional mixture: c_k, and p(c | k) about it."""
+"""Covariates c_k of the components of a conditional mixture, and the distributions p(c | k)."""
 
 import math
 from abc import ABC, abstractmethod
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from priory.priors.base import MixturePrior
 from priory.priors.grid import GridPrior
 
-START = 0.9  # of a component that starts at a row: the probability of the row's own category
+START = 0.9  # probability of the row's own category, for a component that starts at a row
 
 
 class Covariates(nn.Module, ABC):
-    """Covariates c_k of K components, and the distribution of the context within a component.
+    """Covariates c_k of K components, and the distribution p(c | k) of the context in each component.
 
         p(c | k) = prod_categories softmax(logits_k)[c] * prod_quantities N(c | value_k, scale^2)
 
@@ -26,7 +26,7 @@ class Covariates(nn.Module, ABC):
         sizes: the width of each condition in the context, 1 for a quantity; see `Conditions.sizes`.
 
     Raises:
-        ValueError: a size is not positive, or there is none.
+        ValueError: `sizes` is empty, or a size is not positive.
     """
 
     def __init__(self, sizes: Sequence[int]) -> None:
@@ -38,23 +38,23 @@ class Covariates(nn.Module, ABC):
 
     @abstractmethod
     def logits(self, prior: MixturePrior) -> Float[Tensor, "component context"]:
-        """Logits of the categories and means of the quantities of each component of the prior, (K, C)."""
+        """Return logits of the categories and means of the quantities of each component of the prior, (K, C)."""
 
     def of_components(self, prior: MixturePrior) -> Float[Tensor, "component context"]:
-        """c_k of each component of the prior, (K, C)."""
+        """Return c_k of each component of the prior, (K, C)."""
         return self.values(self.logits(prior))
 
     def values(self, logits: Float[Tensor, "place context"]) -> Float[Tensor, "place context"]:
-        """Soft covariates: categories add up to one."""
+        """Turn logits into soft covariates: the categories of a condition sum to one."""
         parts = logits.split(self.sizes, -1)
         return torch.cat([part if part.shape[-1] == 1 else part.softmax(-1) for part in parts], -1)
 
     def log_prob(
         self, context: Float[Tensor, "*batch context"], logits: Float[Tensor, "component context"]
     ) -> Float[Tensor, "*batch component"]:
-        """log p(c | k), in nats; of a soft category the expected logarithm.
+        """log p(c | k), in nats; for a soft category, the expected logarithm.
 
-        Unknown conditions are summed out: zeros in all categories of one, NaN in a quantity.
+        Unknown conditions are summed out: a category with zeros in all its columns, or a quantity that is NaN.
 
         Raises:
             ValueError: the context has another width.
@@ -78,7 +78,7 @@ class ComponentCovariates(Covariates):
 
     Args:
         sizes: see `Covariates`.
-        start: context that the components start from, (K, C), such as that of the rows that pseudo-inputs start from.
+        start: initial contexts of the components, (K, C), such as those of the rows that pseudo-inputs start from.
 
     Raises:
         ValueError: a size is not positive, or `start` has another width.
@@ -102,7 +102,7 @@ class ComponentCovariates(Covariates):
         self.free = nn.Parameter(torch.cat(parts, 1))
 
     def constructor_arguments(self) -> dict[str, Any]:
-        """Return the arguments of the constructor that are no attributes, for `priory.save`."""
+        """Return the constructor arguments that are not attributes, for `priory.save`."""
         return {"start": self.values(self.free.detach())}
 
     def logits(self, prior: MixturePrior) -> Float[Tensor, "component context"]:
@@ -112,7 +112,7 @@ class ComponentCovariates(Covariates):
 
 
 class GridCovariates(Covariates):
-    """Covariates at the nodes of a grid, from a network of the place u: p(c | u) is smooth on the map.
+    """Covariates at the nodes of a grid, from a network that reads the position u, so p(c | u) is smooth on the map.
 
     Args:
         sizes: see `Covariates`.
@@ -134,7 +134,7 @@ class GridCovariates(Covariates):
         return self.logits_at(prior.nodes)
 
     def logits_at(self, u: Float[Tensor, "place grid"]) -> Float[Tensor, "place context"]:
-        """Logits of the categories and means of the quantities at places of the grid."""
+        """Logits of the categories and means of the quantities at positions on the grid."""
         logits = self.network(u)
         if logits.shape != (len(u), sum(self.sizes)):
             raise ValueError(
@@ -144,5 +144,5 @@ class GridCovariates(Covariates):
 
 
 def _sure(indicators: Float[Tensor, "component category"]) -> float:
-    """The weight of indicators against equal probabilities at which the row's own category has `START`."""
+    """Return the weight of the indicators, mixed with uniform probabilities, that gives a row's category `START`."""
     return (START * indicators.shape[1] - 1) / (indicators.shape[1] - 1)

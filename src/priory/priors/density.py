@@ -1,4 +1,4 @@
-"""Somebody else's density as a prior: any torch distribution, or any module that has a density."""
+"""Any density as a prior: a torch distribution, or a module that has a density."""
 
 import weakref
 from collections.abc import Iterator, Sequence
@@ -13,20 +13,20 @@ from priory.priors.base import Encoder, Prior, check_vector_density
 
 
 class DensityPrior(Prior):
-    """p(z) from an object that has one.
+    """p(z) from a distribution or a module that has a density.
 
-    Three kinds are taken. A torch `Distribution`: its tensors become this module's buffers (`nn.Parameter`s become
-    its parameters), so that they move, are saved and train with it. A module that, called, returns a distribution.
-    A module with `log_prob(z)` and `sample(shape)` of its own.
+    Three kinds of objects are accepted. A torch `Distribution`: its tensors become buffers of this module (and its
+    `nn.Parameter`s parameters), so they move, are saved and train with it. A module that returns a distribution when it
+    is called. A module with its own methods `log_prob(z)` and `sample(shape)`.
 
     Args:
         density: the object.
         latent_dim: L; needed only for a module with `log_prob` and `sample`.
 
     Raises:
-        TypeError: the object is none of the three.
-        ValueError: the density is not over vectors, latent_dim is missing, or the distribution hides parameters where
-            they could not be trained or saved.
+        TypeError: the object is none of these.
+        ValueError: the density is not over vectors, latent_dim is missing, or some parameters of the distribution
+            cannot be trained or saved.
 
     >>> prior = DensityPrior(torch.distributions.MultivariateNormal(torch.zeros(2), torch.eye(2)))
     >>> prior.double()().log_prob(torch.zeros(2, dtype=torch.float64))
@@ -39,7 +39,7 @@ class DensityPrior(Prior):
     def __init__(self, density: Distribution | nn.Module, *, latent_dim: int | None = None) -> None:
         super().__init__()
         if isinstance(density, Distribution):
-            # A copy of its own: a distribution caches tensors when it is used, which would then be taken for its state.
+            # Copy: a distribution caches tensors when it is used, and these would look like part of its state.
             self.template = _copied(density, {}, {})
             self._adopt_tensors()
         elif isinstance(density, nn.Module):
@@ -50,18 +50,20 @@ class DensityPrior(Prior):
         self.latent_dim = check_vector_density("density", self())
 
     def forward(self, encoder: Encoder | None = None) -> Distribution:
-        """The density as a distribution with event shape (L,); the encoder is not used."""
+        """Return the density as a distribution with event shape (L,); the encoder is not used."""
         if not hasattr(self, "density"):
             own = {**dict(self.named_parameters(recurse=False)), **dict(self.named_buffers(recurse=False))}
             return _copied(self.template, {id(value): own[name] for name, value in _tensors(self.template)}, {})
         if not (hasattr(self.density, "log_prob") and hasattr(self.density, "sample")):
             return self.density()
         if self.latent_dim is None:
-            raise ValueError("latent_dim: needed for a module with log_prob and sample of its own; give latent_dim=")
+            raise ValueError(
+                "latent_dim: expected L for a module with its own log_prob and sample, got none; give latent_dim="
+            )
         return ModuleDensity(self.density, self.latent_dim)
 
     def constructor_arguments(self) -> dict[str, Any]:
-        """Return the arguments of the constructor that are no attributes, for `priory.save`."""
+        """Return the constructor arguments that are not attributes, for `priory.save`."""
         return {"density": self.density if hasattr(self, "density") else self()}
 
     def extra_repr(self) -> str:
@@ -69,17 +71,17 @@ class DensityPrior(Prior):
         return kind + super().extra_repr()
 
     def _adopt_tensors(self) -> None:
-        """Every tensor inside the distribution, under a flat name such as `base_dist__loc`."""
+        """Register every tensor of the distribution under a flat name such as `base_dist__loc`."""
         for name, value in _tensors(self.template):
             if isinstance(value, nn.Parameter):
                 self.register_parameter(name, value)
             elif value.requires_grad:
                 raise ValueError(
-                    f"density: its tensor {name} requires a gradient but is no nn.Parameter, so it could not be "
+                    f"density: its tensor {name} requires a gradient but is not an nn.Parameter, so it could not be "
                     "trained or saved with the prior; pass an nn.Parameter, or a module that makes the distribution"
                 )
             else:
-                # Neither views of one storage nor transposed tensors can be saved everywhere.
+                # Views that share storage, and transposed tensors, cannot be saved in every format.
                 self.register_buffer(name, value.clone(memory_format=torch.contiguous_format))
         p_z = self()
         if not list(self.parameters()) and p_z.log_prob(p_z.sample()).requires_grad:
@@ -90,7 +92,7 @@ class DensityPrior(Prior):
 
 
 class ModuleDensity(Distribution):
-    """A module's own `log_prob` and `sample` behind torch's interface."""
+    """A module's own `log_prob` and `sample` as a torch `Distribution`."""
 
     arg_constraints = {}  # noqa: RUF012
     support = constraints.real_vector
@@ -107,12 +109,12 @@ class ModuleDensity(Distribution):
 
 
 def _tensors(owner: Any, path: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Tensor]]:
-    """The tensors inside a distribution, its transforms, lists and tuples, each once, with a name for each."""
+    """Yield each tensor inside a distribution, its transforms, lists and tuples once, with a name."""
     seen = set() if seen is None else seen
     items = enumerate(owner) if isinstance(owner, (list, tuple)) else vars(owner).items()
     for name, value in items:
         key = f"{path}__{str(name).lstrip('_')}" if path else str(name).lstrip("_")
-        if id(value) in seen:  # an inverse transform and the one that it inverts know each other
+        if id(value) in seen:  # a transform and its inverse refer to each other
             continue
         if isinstance(value, Tensor):
             seen.add(id(value))
@@ -123,16 +125,16 @@ def _tensors(owner: Any, path: str = "", seen: set[int] | None = None) -> Iterat
 
 
 def _copied(owner: Any, tensors: dict[int, Tensor], copies: dict[int, Any]) -> Any:
-    """A copy of a distribution with other tensors in place of those whose id is named.
+    """Copy a distribution, replacing the tensors whose ids are in `tensors`.
 
-    `copy.deepcopy` does not serve: torch's inverse transforms cannot be copied by it.
+    `copy.deepcopy` does not work: it cannot copy torch's inverse transforms.
     """
     if isinstance(owner, Tensor):
         return tensors.get(id(owner), owner)
     if type(owner) in (list, tuple):
         return type(owner)(_copied(value, tensors, copies) for value in owner)
     if not isinstance(owner, (Distribution, Transform)):
-        return None if isinstance(owner, weakref.ref) else owner  # a transform's link to its inverse, which it renews
+        return None if isinstance(owner, weakref.ref) else owner  # a transform's link to its inverse, made anew
     if id(owner) not in copies:
         copies[id(owner)] = duplicate = object.__new__(type(owner))
         vars(duplicate).update({name: _copied(value, tensors, copies) for name, value in vars(owner).items()})

@@ -1,4 +1,4 @@
-"""Exemplar prior: a normal at the code of every training row."""
+"""Exemplar prior: one normal at the code of each training row."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -22,33 +22,33 @@ from priory.rows import RowsLike
 class ExemplarPrior(MixturePrior):
     """p(z) = 1/N sum_n N(z | c_n, scale^2 I), c_n = mean of q(z | x_n): N training rows and one learned scale.
 
-    The prior reads the rows by reference (`attach`) and keeps their codes c_n in its `state_dict`, so a saved model
+    The prior keeps a reference to the rows (`attach`) and stores their codes c_n in its `state_dict`, so a saved model
     needs no training data. While rows are attached, each call encodes all of them again.
 
-    A training step leaves the own component of each row out, because it would reward a scale of zero:
+    A training step leaves out each row's own component, because it would reward a scale of zero:
 
         log p_-n(z) = log 1/(M - [n in S]) sum_{m in S, m != n} N(z | c_m, scale^2 I)
 
-    S has all N rows, or M that are drawn anew in each step. The density of a random S has the expectation p_-n(z), so
-    by Jensen's inequality E_S log p_S(z) <= log p_-n(z): the bound stays a bound. The nearest exemplars of the batch
-    are encoded with a gradient; the others have the code that was encoded last, for all rows once per epoch.
+    S is all N rows, or M rows drawn anew in each step. The density of a random S has the expectation p_-n(z), so by
+    Jensen's inequality E_S log p_S(z) <= log p_-n(z): the bound remains a bound. The exemplars nearest to the batch are
+    encoded with a gradient; the others keep their last code. Once per epoch all rows are encoded.
 
-    `fit` and `refit` do all this. In a loop of your own:
+    `fit` and `refit` do all this. In your own training loop:
 
         prior.attach(x, vae.preprocess)            # once
         prior.refresh(vae.encoder)                 # at the beginning of each epoch
         with prior.leave_out(positions):           # in each step, around the objective of x[positions]
             loss = -elbo(vae, x[positions]).value().mean()
-        vae.latent_prior(), prior.detach()         # at the end: the codes of the last weights
+        vae.latent_prior(), prior.detach()         # at the end: encode with the final weights
 
     Args:
         latent_dim: L.
-        num_components: N; `attach` and `load_state_dict` change it to the number of rows. Codes start as draws from
-            a standard normal.
-        exemplars: M, components of a training step; None takes all N.
-        neighbors: exemplars for each row of the batch that are encoded with a gradient, the nearest ones; None encodes
-            all of S, as the paper without retrieval.
-        scale: where the standard deviation starts.
+        num_components: N; `attach` and `load_state_dict` set it to the number of rows. Initial codes are draws from a
+            standard normal.
+        exemplars: M, number of components in a training step; None uses all N.
+        neighbors: for each row of the batch, the number of nearest exemplars that are encoded with a gradient; None
+            encodes all of S, as the paper does without retrieval.
+        scale: initial standard deviation.
 
     Raises:
         ValueError: a number is not positive.
@@ -83,7 +83,7 @@ class ExemplarPrior(MixturePrior):
     ) -> None:
         super().__init__(num_components, learn_weights=False)
         if exemplars is not None and exemplars < 2:
-            raise ValueError(f"exemplars: expected at least two, one may be left out, got {exemplars}; None takes all")
+            raise ValueError(f"exemplars: expected at least two (one may be left out), got {exemplars}; None uses all")
         if neighbors is not None and neighbors < 1:
             raise ValueError(f"neighbors: expected a positive number, got {neighbors}; None encodes all exemplars")
         if latent_dim < 1 or not (scale > 0 and math.isfinite(scale)):
@@ -96,7 +96,7 @@ class ExemplarPrior(MixturePrior):
         self._left_out: Tensor | None = None
 
     def attach(self, rows: RowsLike, features: Callable[[Tensor], Tensor] = lambda x: x) -> None:
-        """Take the codes of these rows as components from now on; only a reference is kept.
+        """Use the codes of these rows as components from now on; the prior keeps only a reference to the rows.
 
         Args:
             rows: training rows, in any form that `fit` reads.
@@ -110,25 +110,25 @@ class ExemplarPrior(MixturePrior):
         self._resize(len(self._source))
 
     def detach(self) -> None:
-        """Let go of the rows; p(z) has the codes that were encoded last."""
+        """Release the rows; p(z) keeps the codes that were encoded last."""
         self._source = None
 
     @torch.no_grad()
     def refresh(self, encoder: Encoder) -> None:
-        """Encode all attached rows: the codes are the encoder's again."""
+        """Encode all attached rows with the current encoder."""
         for part in torch.arange(self.num_components).split(ENCODED_AT_ONCE):
             self.codes[part] = self._encoded(encoder, part)
         self._is_encoded = True
 
     @contextmanager
     def leave_out(self, numbers: Int[Tensor, " row"]) -> Iterator[None]:
-        """Inside the block p(z) leaves out the own component of each row of a batch; see `LeaveOneOut`.
+        """Inside the block, p(z) leaves out the own component of each row of a batch; see `LeaveOneOut`.
 
         Args:
-            numbers: of the batch's rows, as the attached rows number them: positions, or row numbers of the file.
+            numbers: row numbers of the batch: positions in the attached rows, or row numbers in their file.
 
         Raises:
-            ValueError: no rows are attached, or a number is not one of theirs.
+            ValueError: no rows are attached, or a number does not belong to them.
         """
         if self._source is None:
             raise ValueError("leave_out: expected attached rows, got none; call prior.attach(rows, features) first")
@@ -139,11 +139,11 @@ class ExemplarPrior(MixturePrior):
             self._left_out = None
 
     def components(self, encoder: Encoder | None = None) -> Independent:
-        """N(z | c_n, scale^2 I) at the codes as they are, batch shape (N,)."""
+        """Return N(z | c_n, scale^2 I) at the current codes, with batch shape (N,)."""
         return self._normals(self.codes)
 
     def forward(self, encoder: Encoder | None = None) -> Any:
-        """p(z), with batch shape () and event shape (L,); inside of `leave_out` a `LeaveOneOut`.
+        """Return p(z), with batch shape () and event shape (L,); inside `leave_out`, a `LeaveOneOut`.
 
         Raises:
             TypeError: there is no encoder.
@@ -157,10 +157,10 @@ class ExemplarPrior(MixturePrior):
         return super().forward(encoder)
 
     def fit_by_em(self, z: Float[Tensor, "draw latent"], features: Features | None = None, *, seed: int = 0) -> bool:
-        """Set the scale by maximum likelihood, each row without its own component; the codes stay.
+        """Set the scale by maximum likelihood, leaving out each row's own component; the codes do not change.
 
         Returns:
-            Whether it was done: inside of `leave_out` alone, for draws of these rows, one row after the other.
+            True if the scale was set, which happens only inside `leave_out`, for draws of its rows in their order.
         """
         if self._left_out is None:
             return False
@@ -169,7 +169,7 @@ class ExemplarPrior(MixturePrior):
         return True
 
     def _step(self, encoder: Encoder, left_out: Int[Tensor, " row"]) -> Distribution:
-        """p_-n(z) of a training step, by exemplars of which the nearest are encoded with a gradient."""
+        """Return p_-n(z) for a training step; the nearest exemplars are encoded with a gradient."""
         if not self._is_encoded:
             self.refresh(encoder)
         total, device = self.num_components, self.codes.device
@@ -185,13 +185,13 @@ class ExemplarPrior(MixturePrior):
         return LeaveOneOut(mixture, place[left_out])
 
     def _nearest(self, codes: Tensor, queries: Tensor) -> Int[Tensor, " near"]:
-        """The exemplars that are encoded with a gradient: some for each query, besides its own."""
+        """Return the exemplars that are encoded with a gradient: the nearest ones of each query, without its own."""
         if self.neighbors is None or self.neighbors + 1 >= len(codes):
             return torch.arange(len(codes), device=codes.device)
         return torch.cdist(queries, codes).topk(self.neighbors + 1, -1, largest=False).indices.unique()
 
     def _encoded(self, encoder: Encoder, positions: Tensor) -> Float[Tensor, "row latent"]:
-        """c_n of the attached rows at these positions, by the encoder in evaluation mode."""
+        """Return c_n of the attached rows at these positions, with the encoder in evaluation mode."""
         assert self._source is not None
         return posteriors(self, encoder, self._source.features(positions)).mean.to(self.codes)
 
@@ -203,7 +203,7 @@ class ExemplarPrior(MixturePrior):
         self.mixing_logits = self.codes.new_zeros(number)
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
-        """Take as many components as the state has: rows are no part of a model's shape."""
+        """Resize to the number of components in the state: the number of rows is not part of a model's shape."""
         if (codes := state_dict.get(f"{prefix}codes")) is not None and codes.ndim == 2:
             self._resize(len(codes))
         super()._load_from_state_dict(state_dict, prefix, *rest)

@@ -17,11 +17,11 @@ class FlowPrior(Prior):
     """p(z) = N(f(z) | 0, I) |det df/dz|, with an invertible network f: any zuko flow.
 
     Args:
-        flow: a module that, called, returns a distribution over z: `zuko.flows.NSF(latent_dim)` and the like.
+        flow: a module that returns a distribution over z when it is called, such as `zuko.flows.NSF(latent_dim)`.
 
     Raises:
-        TypeError: flow is no module, or calling it gives no distribution.
-        ValueError: the distribution is not one over vectors.
+        TypeError: flow is not a module, or calling it does not return a distribution.
+        ValueError: the distribution is not over vectors.
 
     Reference: Tomczak 2022, *Deep Generative Modeling*, ch. 4.4.1; Dinh et al. 2017, arXiv:1605.08803.
 
@@ -39,14 +39,14 @@ class FlowPrior(Prior):
             raise TypeError(f"flow: expected a zuko flow or another module, got {type(flow).__name__}")
         p_z = flow()
         if not isinstance(p_z, Distribution):
-            raise TypeError(f"flow: calling it should give a torch Distribution, got {type(p_z).__name__}")
+            raise TypeError(f"flow: expected calls to return a torch Distribution, got {type(p_z).__name__}")
         self.flow = flow
-        self.made_by: tuple[str, dict[str, Any]] | None = None  # classmethod and its arguments, for `priory.save`
+        self.made_by: tuple[str, dict[str, Any]] | None = None  # classmethod and arguments, for `priory.save`
         self.latent_dim = check_vector_density("flow", p_z)
 
     @classmethod
     def coupling(cls, latent_dim: int, num_transforms: int = 3, hidden: Sequence[int] = (256, 256)) -> Self:
-        """Affine couplings with alternating masks (Real NVP); element-wise affine maps if latent_dim is one.
+        """Affine couplings with alternating masks (Real NVP); element-wise affine maps if latent_dim is 1.
 
         Args:
             latent_dim: L.
@@ -71,10 +71,10 @@ class FlowPrior(Prior):
     def spline(
         cls, latent_dim: int, num_transforms: int = 3, hidden: Sequence[int] = (256, 256), *, num_bins: int = 8
     ) -> Self:
-        """Couplings of monotonic rational-quadratic splines with alternating masks; element-wise if latent_dim is one.
+        """Couplings of monotonic rational-quadratic splines with alternating masks; element-wise if latent_dim is 1.
 
-        The splines cover [-5, 5] in each dimension; beyond, the maps are the identity. They fit sharp and
-        multimodal densities with fewer couplings than affine maps.
+        The splines cover [-5, 5] in each dimension; outside, the maps are the identity. They fit sharp and multimodal
+        densities with fewer couplings than affine maps.
 
         Args:
             latent_dim: L.
@@ -91,13 +91,13 @@ class FlowPrior(Prior):
         torch.Size([5, 2])
         """
         options: dict[str, Any] = {"transforms": num_transforms, "hidden_features": tuple(hidden), "bins": num_bins}
-        prior = cls(import_zuko().flows.NSF(latent_dim, passes=2, **options))  # two passes make it a coupling
+        prior = cls(import_zuko().flows.NSF(latent_dim, passes=2, **options))  # with two passes it is a coupling
         sizes = {"latent_dim": latent_dim, "num_transforms": num_transforms, "hidden": tuple(hidden)}
         prior.made_by = ("spline", sizes | {"num_bins": num_bins})
         return prior
 
     def forward(self, encoder: Encoder | None = None) -> "FullPrecision":
-        """The flow's distribution, with batch shape () and event shape (L,); the encoder is not used."""
+        """Return the flow's distribution, with batch shape () and event shape (L,); the encoder is not used."""
         if not torch.compiler.is_dynamo_compiling() or not hasattr(torch._dynamo, "patch_dynamo_config"):  # torch 2.8
             return FullPrecision(self.flow())
         # zuko asserts that a tuple of transforms is not empty, and Dynamo replaces `assert` with a check of tensors.
@@ -108,8 +108,8 @@ class FlowPrior(Prior):
 class FullPrecision(Distribution):
     """A distribution whose networks run outside of autocast.
 
-    Half precision inside an invertible network makes its density that of another map: off by 0.15 nats for a coupling
-    flow near its start at L = 8, and without bound later.
+    In half precision the density of an invertible network does not match its map: the error is 0.15 nats for a coupling
+    flow near its start at L = 8, and grows without bound later.
     """
 
     arg_constraints = {}  # noqa: RUF012
@@ -124,7 +124,7 @@ class FullPrecision(Distribution):
         return self.base.support
 
     def log_prob(self, value: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]:
-        if self.batch_shape:  # zuko broadcasts samples, but no batch dimensions
+        if self.batch_shape:  # zuko broadcasts samples, but not batch dimensions
             value = value.expand(*torch.broadcast_shapes(value.shape[:-1], self.batch_shape), -1)
         with torch.autocast(value.device.type, enabled=False):
             return self.base.log_prob(at_least_float32(value))
@@ -140,7 +140,7 @@ class FullPrecision(Distribution):
 
 
 def import_zuko() -> Any:
-    """Import zuko and undo the change that its import makes: it switches torch's argument validation off."""
+    """Import zuko and switch torch's argument validation back on, which the import switches off."""
     validate = Distribution._validate_args
     try:
         return require("zuko", "flows", "FlowPrior")

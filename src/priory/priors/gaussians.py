@@ -14,14 +14,14 @@ from priory._support.tensors import require_tensor
 from priory.distributions.normal import bounded_scale, diagonal_normal
 from priory.priors.base import Encoder, Features, MixturePrior
 
-EM_ITERATIONS = 200  # at most; digits at L = 8 and 64 components converge in 45
+EM_ITERATIONS = 200  # at most; on digits at L = 8, 64 components converge in 45
 
 
 class MixtureOfGaussians(MixturePrior):
     """p(z) = sum_k pi_k N(z | loc_k, diag(scale_k^2)), all three learned.
 
-    The means start in random directions at radius sqrt(L/2) with scales sqrt(1/2), so that a mixture of many starts
-    with about the mean and the variance of a standard normal; a single component starts as one.
+    The means start in random directions at radius sqrt(L/2) with scales sqrt(1/2). So a mixture of many components
+    starts with about the mean and the variance of a standard normal; a single component starts as a standard normal.
 
     Args:
         latent_dim: L.
@@ -47,7 +47,7 @@ class MixtureOfGaussians(MixturePrior):
             raise ValueError(f"latent_dim: expected a positive number of latent dimensions, got {latent_dim}")
         self.latent_dim = latent_dim
         directions = nn.functional.normalize(torch.randn(num_components, latent_dim), dim=-1)
-        share = 0.5 if num_components > 1 else 0.0  # of the variance that lies between the components
+        share = 0.5 if num_components > 1 else 0.0  # share of the variance that lies between the components
         self.loc = nn.Parameter(directions * math.sqrt(latent_dim * share))
         self.log_scale = nn.Parameter(torch.full((num_components, latent_dim), 0.5 * math.log1p(-share)))
 
@@ -55,13 +55,13 @@ class MixtureOfGaussians(MixturePrior):
     def from_latents(
         cls, z: Float[Tensor, "datum latent"], num_components: int, *, learn_weights: bool = True, seed: int = 0
     ) -> Self:
-        """Start from latents: k-means clusters give the means, scales and weights.
+        """Initialize from codes: k-means clusters give the means, scales and weights.
 
         Args:
             z: encoded data, (N, L) with N >= num_components.
             num_components: K.
             learn_weights: learned mixing weights (starting at the clusters' shares), or uniform ones.
-            seed: of k-means' own generator.
+            seed: seed of k-means, which has its own generator.
 
         Raises:
             ValueError: z is not a matrix, or has fewer distinct rows than components.
@@ -79,7 +79,7 @@ class MixtureOfGaussians(MixturePrior):
         for k in range(num_components):
             rows = z.detach()[clusters == k]
             prior.loc.data[k] = rows.mean(0)
-            # A cluster of one row, or of equal rows, has no spread of its own: never below 1 % of the whole.
+            # A cluster of one row, or of equal rows, has no spread: use at least 1 % of the spread of all rows.
             prior.log_scale.data[k] = rows.std(0, correction=0).maximum(0.01 * overall).log()
         if learn_weights and num_components > 1:
             prior.mixing_logits.data.copy_((counts / counts.sum()).log())
@@ -89,7 +89,7 @@ class MixtureOfGaussians(MixturePrior):
         """EM from k-means clusters: scikit-learn's `GaussianMixture` on draws from q(z|x).
 
         Returns:
-            Whether it was done: not where the weights are uniform, because scikit-learn would learn them.
+            True if it was fitted; False for uniform weights, because scikit-learn would learn the weights.
 
         Raises:
             ValueError: z has another width, or fewer rows than components.
@@ -106,7 +106,7 @@ class MixtureOfGaussians(MixturePrior):
         from sklearn.exceptions import ConvergenceWarning
 
         options = {"covariance_type": "diag", "max_iter": EM_ITERATIONS, "random_state": seed}
-        with warnings.catch_warnings():  # the gradient may finish what EM did not
+        with warnings.catch_warnings():  # gradient steps may finish an EM that did not converge
             warnings.simplefilter("ignore", ConvergenceWarning)
             mixture = sklearn_mixture.GaussianMixture(self.num_components, **options).fit(
                 z.detach().double().cpu().numpy()
@@ -118,5 +118,5 @@ class MixtureOfGaussians(MixturePrior):
         return True
 
     def components(self, encoder: Encoder | None = None) -> Independent:
-        """The K normals, batch shape (K,) and event shape (L,); the encoder is not used."""
+        """Return the K normals, batch shape (K,) and event shape (L,); the encoder is not used."""
         return diagonal_normal(self.loc, bounded_scale(self.log_scale))

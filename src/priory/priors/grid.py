@@ -1,4 +1,4 @@
-"""What priors with a grid behind their components have in common: nodes, and the map that they draw."""
+"""The base class of priors with a grid behind their components; the grid gives a map."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -16,18 +16,18 @@ from priory.priors.base import Encoder, MixturePrior
 
 
 class GridPrior(MixturePrior):
-    """A mixture prior whose components hang on the nodes u_k of a grid in R^C, and so draws a map.
+    """A mixture prior with one component at each node u_k of a grid in R^C, so the components form a map.
 
         p(u) = sum_k pi_k delta(u - u_k),    E[u | z] = sum_k p(k | z) u_k
 
     Args:
         grid: the nodes, (K, C); see `latent_grid`.
         learn_weights: learned mixing weights, or uniform ones.
-        guide: says in data space which node a datum belongs to, while the VAE is trained; see `guided_elbo`. It does
-            not change the prior.
+        guide: assigns each datum to nodes in data space during training; see `guided_elbo`. It does not change the
+            prior.
 
     Raises:
-        ValueError: grid is no matrix with rows, or the guide is for another number of nodes.
+        ValueError: grid is not a matrix with rows, or the guide has another number of nodes.
 
     Reference: Tomczak 2022, *Deep Generative Modeling*, eq. 4.50.
 
@@ -50,20 +50,20 @@ class GridPrior(MixturePrior):
         if grid.ndim != 2 or grid.numel() == 0:
             raise ValueError(f"grid: expected nodes of shape (K, C), as from latent_grid, got {tuple(grid.shape)}")
         if guide is not None and len(guide.images) != len(grid):
-            raise ValueError(f"guide: expected an image for each of {len(grid)} nodes, got {len(guide.images)}")
+            raise ValueError(f"guide: expected one image for each of {len(grid)} nodes, got {len(guide.images)}")
         super().__init__(len(grid), learn_weights=learn_weights)
         self.register_buffer("nodes", grid.detach().clone())
         self.guide = guide
 
     @property
     def grid_shape(self) -> tuple[int, ...]:
-        """Nodes along each side, (n_1, ..., n_C) of a Cartesian grid in `latent_grid`'s order; else (K,)."""
+        """Nodes along each side, (n_1, ..., n_C), of a Cartesian grid in the order of `latent_grid`; else (K,)."""
         sides = [column.unique() for column in self.nodes.T]
         product = torch.stack(torch.meshgrid(*sides, indexing="ij"), -1).reshape(-1, len(sides))
         return tuple(map(len, sides)) if torch.equal(product, self.nodes) else (len(self.nodes),)
 
     def constructor_arguments(self) -> dict[str, Any]:
-        """Return the arguments of the constructor that are no attributes, for `priory.save`."""
+        """Return the constructor arguments that are not attributes, for `priory.save`."""
         return {"grid": self.nodes}
 
     def extra_repr(self) -> str:
@@ -72,24 +72,24 @@ class GridPrior(MixturePrior):
     def sample_nodes(
         self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
     ) -> Float[Tensor, "*sample grid"]:
-        """u from p(u) = sum_k pi_k delta(u - u_k), eq. 4.50."""
+        """Draw u from p(u) = sum_k pi_k delta(u - u_k), eq. 4.50."""
         log_weights = torch.log_softmax(self.mixing_logits.detach(), -1)
         return self.nodes[sample_index(log_weights, sample_shape, generator)]
 
     def _take(self, other: Self) -> None:
-        """The other's network, range and weights; the guide stays."""
+        """Copy network, range and weights from another prior; the guide does not change."""
         state = {name: value for name, value in other.state_dict().items() if not name.startswith("guide.")}
-        kept = {name: value for name, value in self.state_dict().items() if name.startswith("guide.")}
-        self.load_state_dict(kept | state)
+        guide_state = {name: value for name, value in self.state_dict().items() if name.startswith("guide.")}
+        self.load_state_dict(guide_state | state)
 
     @abstractmethod
     def components_at(self, u: Float[Tensor, "place grid"], encoder: Encoder | None = None) -> Distribution:
-        """The components at places of the grid, between the nodes too; batch shape (P,)."""
+        """Return the components at positions on the grid, also between the nodes; batch shape (P,)."""
 
     def components(self, encoder: Encoder | None = None) -> Distribution:
-        """The components at the nodes, in one pass of the networks; batch shape (K,), event shape (L,)."""
+        """Return the components at the nodes, in one pass of the networks; batch shape (K,), event shape (L,)."""
         return self.components_at(self.nodes, encoder)
 
     def coordinates(self, p_z: Mixture, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch grid"]:
-        """The place of each z on the map, E[u | z] under the responsibilities of p_z = prior(encoder)."""
+        """Return the position of each z on the map, E[u | z] under the responsibilities of p_z = prior(encoder)."""
         return p_z.expected_value(z, self.nodes)

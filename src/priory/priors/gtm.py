@@ -1,4 +1,4 @@
-"""The GTM prior: normals that a network draws at the nodes of a grid."""
+"""The GTM prior: a network maps the nodes of a grid to normals."""
 
 import math
 from typing import Self
@@ -21,12 +21,12 @@ class GTMPrior(GridPrior):
     Args:
         latent_dim: L.
         grid: the nodes u_k, (K, C); see `latent_grid`.
-        network: g: R^C -> R^{2L}, means first, then log-variances.
+        network: g: R^C -> R^{2L}, first the means, then the log-variances.
         learn_weights: learned mixing weights, or uniform ones.
         guide: see `GridPrior`.
 
     Raises:
-        ValueError: latent_dim is not positive, or the network gives another width than 2L (when called).
+        ValueError: latent_dim is not positive, or the output of the network is not 2L wide (raised by `forward`).
 
     Reference: Tomczak 2022, *Deep Generative Modeling*, eq. 4.51; Bishop, Svensen & Williams 1998.
 
@@ -57,15 +57,16 @@ class GTMPrior(GridPrior):
 
     @classmethod
     def from_gtm(cls, gtm: FittedGTM, *, learn_weights: bool = True) -> Self:
-        """The prior whose density is that of a classical GTM, fitted to latents: an ex-post prior, or a start.
+        """Make the prior whose density is that of a classical GTM fitted to latents: an ex-post prior, or a start.
 
             loc_k = y(u_k),    scale_k^2 = noise variance,    pi_k = 1/K
 
-        g is the GTM's radial basis functions, with its weights for the means and a constant for the log-variance; the
-        gradient can move all of them, and then the variances need not be equal.
+        g is the GTM's radial basis functions. Its weights are the GTM's for the means and a constant for the
+        log-variance. Training can change all of them, and then the variances need not be equal.
 
         Args:
-            gtm: fitted to latents, (N, L): draws from q(z|x) of the training rows, whose spread the noise then has.
+            gtm: fitted to latents, (N, L). Use draws from q(z|x) of the training rows, so that the noise has their
+                spread.
             learn_weights: learned mixing weights, or the GTM's.
 
         Raises:
@@ -85,7 +86,8 @@ class GTMPrior(GridPrior):
         """EM of the classical GTM with the same grid and the same radial functions, on draws from q(z|x).
 
         Returns:
-            Whether it was done: not where g is another network, or the nodes are no full grid over [-1, 1]^C.
+            True if it was fitted; False if g is another kind of network, or the nodes are not a full grid over [-1,
+            1]^C.
 
         Raises:
             ValueError: z has another width.
@@ -100,7 +102,7 @@ class GTMPrior(GridPrior):
         return True
 
     def components_at(self, u: Float[Tensor, "place grid"], encoder: Encoder | None = None) -> Independent:
-        """The normals at these places, batch shape (P,) and event shape (L,); the encoder is not used."""
+        """Return the normals at these positions, batch shape (P,) and event shape (L,); the encoder is not used."""
         output = self.network(u)
         expected = (len(u), 2 * (self.latent_dim or 0))
         if output.shape != expected:

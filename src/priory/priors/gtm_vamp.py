@@ -1,4 +1,4 @@
-"""The GTM-VampPrior: the encoder's posteriors at pseudo-inputs that a network draws at the nodes of a grid."""
+"""The GTM-VampPrior: the encoder's posteriors at pseudo-inputs; a network maps the nodes of a grid to them."""
 
 from typing import Any, Self
 
@@ -14,20 +14,20 @@ from priory.priors.radial import FittedGTM, Sheet, fitted_gtm, options_of
 
 
 class GTMVampPrior(GridPrior):
-    """p(z) = sum_k pi_k q(z | g(u_k)): the encoder at pseudo-inputs that a network draws at the nodes of a grid.
+    """p(z) = sum_k pi_k q(z | g(u_k)): a network g maps the nodes of a grid to pseudo-inputs, which are encoded.
 
     Args:
         grid: the nodes u_k, (K, C); see `latent_grid`.
-        network: g: R^C -> the space that the encoder's first layer reads, before its range is imposed.
+        network: g: R^C -> the space that the encoder's first layer reads, before the map to its range.
         low: smallest value of that space, or None.
         high: largest value of that space, or None. Bounded spaces get a smooth map.
-        scale: size of the values above a lone lower bound.
+        scale: size of the values above the lower bound, if it is the only one.
         learn_weights: learned mixing weights, or uniform ones.
-        learn_pseudo_inputs: whether g is learned, or stays as it is.
+        learn_pseudo_inputs: whether g is learned or fixed.
         guide: see `GridPrior`.
 
     Raises:
-        ValueError: grid is no matrix with rows, or low is not below high.
+        ValueError: grid is not a matrix with rows, or low is not below high.
 
     Reference: Tomczak 2022, *Deep Generative Modeling*, eq. 4.52-4.53.
 
@@ -69,27 +69,27 @@ class GTMVampPrior(GridPrior):
         learn_weights: bool = True,
         learn_pseudo_inputs: bool = True,
     ) -> Self:
-        """The prior whose pseudo-inputs start as the sheet that a classical GTM has laid through the data.
+        """Make a prior whose pseudo-inputs start on the sheet of a classical GTM that was fitted to the data.
 
             g(u_k) = y(u_k), the image of node k, as the encoder's first layer reads it
 
-        g is the GTM's radial basis functions, with its own weights where the features are an affine function of the
-        data and have no bounds: the two maps are then the same between the nodes too. Elsewhere the weights are those
-        nearest to the images at the nodes by least squares, off by 0.02 of the range (root mean square) on digits.
-        Images outside of the range, which a GTM knows nothing of, are moved inside. Its responsibilities are the guide
-        that `guided_elbo` follows.
+        g is the GTM's radial basis functions. If the features are an affine function of the data and have no bounds, g
+        has the GTM's weights, so the two maps are equal between the nodes too. Otherwise the weights are the
+        least-squares fit to the images at the nodes; on digits the error is 0.02 of the range (root mean square). A GTM
+        has no bounds, so images outside of the range are moved inside. The GTM's responsibilities become the guide that
+        `guided_elbo` uses.
 
         Args:
-            gtm: fitted to the data, (N, D), in their own units; or to the features, with no `preprocess`.
-            preprocess: what the encoder's first layer reads, from x, as in the VAE; None where it reads x.
+            gtm: fitted to the data, (N, D), in their own units; or to the features, without `preprocess`.
+            preprocess: the VAE's module from x to the input of the encoder's first layer; None if the encoder reads x.
             low: smallest value of that space, or None; `preprocess.feature_range` has both.
             high: largest value of that space, or None.
-            scale: size of the values above a lone lower bound; None takes the images'.
+            scale: size of the values above the lower bound, if it is the only one; None takes that of the images.
             learn_weights: learned mixing weights, or the GTM's.
-            learn_pseudo_inputs: whether g is learned, or stays the GTM's.
+            learn_pseudo_inputs: whether g is learned, or stays as the GTM has it.
 
         Raises:
-            ValueError: the GTM is not fitted, or to another number of columns than `preprocess` has.
+            ValueError: the GTM is not fitted, or has another number of columns than `preprocess`.
 
         Reference: Bishop, Svensen & Williams 1998, Neural Computation 10(1), sec. 2.
         """
@@ -105,11 +105,11 @@ class GTMVampPrior(GridPrior):
         return prior
 
     def fit_by_em(self, z: Float[Tensor, "draw latent"], features: Features | None = None, *, seed: int = 0) -> bool:
-        """A start: EM of the classical GTM with the same grid and the same radial functions, on the features.
+        """Initialize g: EM of the classical GTM with the same grid and the same radial functions, on the features.
 
         Returns:
-            Whether it was done: not without features, where g is another network, or where the nodes are no full grid
-            over [-1, 1]^C.
+            True if it was fitted; False without features, if g is another kind of network, or if the nodes are not a
+            full grid over [-1, 1]^C.
 
         Raises:
             ImportError: scikit-learn is not installed.
@@ -123,7 +123,7 @@ class GTMVampPrior(GridPrior):
         return True
 
     def constructor_arguments(self) -> dict[str, Any]:
-        """Return the arguments of the constructor that are no attributes, for `priory.save`."""
+        """Return the constructor arguments that are not attributes, for `priory.save`."""
         feature_range = self.feature_range
         return super().constructor_arguments() | {
             "low": feature_range.low,
@@ -138,9 +138,9 @@ class GTMVampPrior(GridPrior):
         return self.pseudo_inputs_at(self.nodes)
 
     def pseudo_inputs_at(self, u: Float[Tensor, "place grid"]) -> Float[Tensor, "place *input"]:
-        """g(u) at places of the grid."""
+        """Return g(u) at positions on the grid."""
         return self.feature_range.constrain(self.network(u))
 
     def components_at(self, u: Float[Tensor, "place grid"], encoder: Encoder | None = None) -> Distribution:
-        """q(z | g(u)) at these places, in one pass of the encoder; batch shape (P,)."""
+        """Return q(z | g(u)) at these positions, in one pass of the encoder; batch shape (P,)."""
         return posteriors(self, encoder, self.pseudo_inputs_at(u))

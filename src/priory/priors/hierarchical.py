@@ -1,4 +1,4 @@
-"""The prior of several levels: any prior at the top, and a conditional normal of each level given those above it."""
+"""The prior of several levels: any prior at the top, and conditional normals of the levels below."""
 
 from typing import Any
 
@@ -14,15 +14,15 @@ from priory.priors.conditional import require_unconditional
 
 
 class HierarchicalPrior(Prior):
-    """p(z_top, z_rest) = p(z_top) p(z_rest | z_top), over the concatenation (z_top, z_rest).
+    """p(z_top, z_rest) = p(z_top) p(z_rest | z_top), over the concatenated vector (z_top, z_rest).
 
     Args:
-        top: any prior, p(z_top); a prior that needs the encoder gets the top part of a `HierarchicalEncoder`.
-        conditional: from z_top (..., L_top) to p(z_rest | z_top), for example a `NormalEncoder` of z_top; of more than
-            two levels a `HierarchicalEncoder` of it.
+        top: any prior, p(z_top); if it needs the encoder, it gets the top part of a `HierarchicalEncoder`.
+        conditional: from z_top (..., L_top) to p(z_rest | z_top), for example a `NormalEncoder` of z_top. For more than
+            two levels, a `HierarchicalEncoder` of z_top.
 
     Attributes:
-        levels: the dimensions of each level, the top one first; that of the top is None if the encoder decides.
+        levels: the dimensions of each level, the top one first; the top one is None if the encoder decides.
 
     Raises:
         TypeError: `top` is a conditional prior.
@@ -53,7 +53,7 @@ class HierarchicalPrior(Prior):
 
     @property
     def latent_dim(self) -> int | None:  # type: ignore[override]
-        """The number of dimensions of all levels; None if the encoder decides about the top level."""
+        """Sum of the dimensions of all levels; None if the encoder decides about the top level."""
         return None if self.top.latent_dim is None else self.top.latent_dim + sum(self._lower)
 
     @property
@@ -75,12 +75,12 @@ class HierarchicalPrior(Prior):
         return log_prior_of(self.top, None if encoder is None else top_of(encoder))
 
     def fit_by_em(self, z: Float[Tensor, "draw latent"], features: Features | None = None, *, seed: int = 0) -> bool:
-        """Fit the top prior to the top level of these draws, if its steps have a closed form."""
+        """Fit the top prior to the top level of these draws, if its steps have closed forms."""
         return self.top.fit_by_em(z[:, : z.shape[1] - sum(self._lower)], features, seed=seed)
 
 
 def top_prior(prior: Any) -> Any:
-    """Return the prior of the top level of a `HierarchicalPrior`, and another prior as it is.
+    """Return the prior of the top level of a `HierarchicalPrior`; return any other prior unchanged.
 
     >>> from priory import NormalEncoder, StandardNormal, mlp
     >>> top = StandardNormal(2)

@@ -1,4 +1,4 @@
-"""The standard normal: the default everywhere, and the baseline here."""
+"""The standard normal, the usual prior of a VAE; here it is the baseline."""
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ class StandardNormal(Prior):
     tensor(-1.8379)
     """
 
-    summary = "one normal with mean 0 and variance 1, nothing learned"
+    summary = "one normal with mean 0 and variance 1, without learned parameters"
     reference = "Kingma & Welling 2014, arXiv:1312.6114, sec. 3"
     loc: Tensor
     scale: Tensor
@@ -33,10 +33,10 @@ class StandardNormal(Prior):
         if latent_dim < 1:
             raise ValueError(f"latent_dim: expected a positive number of latent dimensions, got {latent_dim}")
         self.latent_dim = latent_dim
-        # Constants, yet buffers, so that they follow `.to`; not saved, for there is nothing to restore.
+        # Buffers, so that these constants follow `.to`; they are not saved, because they never change.
         self.register_buffer("loc", torch.zeros(latent_dim), persistent=False)
         self.register_buffer("scale", torch.ones(latent_dim), persistent=False)
 
     def forward(self, encoder: Encoder | None = None) -> Independent:
-        """N(0, I), with batch shape () and event shape (L,); the encoder is not used."""
+        """Return N(0, I), with batch shape () and event shape (L,); the encoder is not used."""
         return diagonal_normal(self.loc, self.scale)

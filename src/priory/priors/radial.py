@@ -1,4 +1,4 @@
-"""Radial basis functions as the network g behind a grid, and a fitted classical GTM in that form."""
+"""Radial basis functions as the network g of a grid prior, and a fitted classical GTM in that form."""
 
 import copy
 import warnings
@@ -14,20 +14,20 @@ from priory.grid.guide import Guide
 from priory.grid.nodes import RadialBasis, latent_grid
 from priory.priors.feature_range import FeatureRange
 
-AFFINE = 1e-5  # of the features' largest size: how near an affine map's weights must bring the nodes
-SYSTEMS_AT_ONCE = 2**24  # numbers of the least-squares problems of columns that are made at a time
+AFFINE = 1e-5  # of the largest feature: an affine map's weights must reproduce the nodes' features this closely
+SYSTEMS_AT_ONCE = 2**24  # numbers in the least-squares problems of columns that are built at a time
 RIDGE = 1e-10
 
 
 class FittedGTM(Protocol):
-    """What is read of a classical GTM, `priory.GTM` or another, after its `fit`.
+    """The attributes that are read of a fitted classical GTM, `priory.GTM` or another.
 
     Attributes:
-        means_: the nodes' images, (K, D), in the data's units: basis_(nodes_) @ basis_weights_.
+        means_: the images of the nodes, (K, D), in the data's units: basis_(nodes_) @ basis_weights_.
         nodes_: (K, C).
         weights_: mixing weights, (K,).
-        noise_variance_: of every column, the data's unit squared.
-        basis_: a module from (..., C) to (..., M + 1), the last a constant 1.
+        noise_variance_: of every column, in the data's unit squared.
+        basis_: a module from (..., C) to (..., M + 1); the last output is a constant 1.
         basis_weights_: (M + 1, D).
     """
 
@@ -40,7 +40,7 @@ class FittedGTM(Protocol):
 
 
 class Sheet:
-    """A fitted GTM's attributes as tensors of our own, in float64 on the CPU, and its basis at the nodes."""
+    """Copies of a fitted GTM's attributes as tensors, in float64 on the CPU, and its basis at the nodes."""
 
     def __init__(self, gtm: FittedGTM) -> None:
         missing = [name for name in FittedGTM.__annotations__ if not hasattr(gtm, name)]
@@ -68,7 +68,7 @@ class Sheet:
             )
 
     def network(self, weights: Float[Tensor, "function output"]) -> nn.Sequential:
-        """g(u) = W^T phi(u) with these weights and this GTM's phi, in torch's default dtype."""
+        """Return g(u) = W^T phi(u) with these weights and this GTM's phi, in torch's default dtype."""
         network = _with_outputs(self.basis, len(weights), weights.shape[1])
         network[1].weight.data = weights.mT.contiguous()
         return network.to(torch.get_default_dtype())
@@ -78,16 +78,16 @@ class Sheet:
         return self.nodes.to(torch.get_default_dtype())
 
     def logits(self) -> Float[Tensor, " node"]:
-        """Of the mixing weights; uniform ones give zeros."""
+        """Logits of the mixing weights; zeros if the weights are uniform."""
         return (self.mixing_weights * len(self.mixing_weights)).log()
 
     def feature_weights(
         self, features: Float[Tensor, "node feature"], preprocess: nn.Module | None, feature_range: FeatureRange
     ) -> Float[Tensor, "function feature"]:
-        """W of a g whose values in the range are these features at the nodes.
+        """Return the W of a g whose values in the range equal these features at the nodes.
 
         If the features are an affine function of the data without bounds, g is exact between the nodes too. Otherwise W
-        is the least-squares solution at the nodes, in the features to first order.
+        is the least-squares solution at the nodes, to first order in the features.
         """
         if feature_range.low is None:
             exact = self._affine(preprocess)
@@ -101,7 +101,7 @@ class Sheet:
         return torch.cat([_least_squares(self.design, target, slope) for target, slope in parts], 1)
 
     def guide(self, preprocess: nn.Module | None, low: float | None, high: float | None) -> Guide:
-        """The guide with the GTM's responsibilities, for features; its noise is that of the data, to first order."""
+        """Return a guide with the GTM's responsibilities for features; its noise matches the data's to first order."""
         features = self.features(preprocess, low, high)
         variance = self.noise_variance
         if preprocess is not None:
@@ -120,10 +120,10 @@ class Sheet:
     def features(
         self, preprocess: nn.Module | None, low: float | None, high: float | None
     ) -> Float[Tensor, "node feature"]:
-        """The nodes' images as the encoder's first layer reads them.
+        """Return the images of the nodes as the encoder's first layer reads them.
 
-        A GTM's sheet overshoots bounds, so the images are moved inside before and after the preprocessing: counts below
-        zero have no logarithm.
+        A GTM's sheet may leave the bounds, so the images are moved inside before and after the preprocessing: counts
+        below zero have no logarithm.
         """
         images = self.data_images(preprocess, low, high)
         features = images if preprocess is None else applied(preprocess, images)
@@ -137,7 +137,7 @@ class Sheet:
     def data_images(
         self, preprocess: nn.Module | None, low: float | None, high: float | None, moved_by: float = 0.0
     ) -> Float[Tensor, "node input"]:
-        """The nodes' images in the data's units, moved by a number and then into the range that the features allow."""
+        """Return the images of the nodes in the data's units, shifted by a number and moved into the allowed range."""
         images = self.means + moved_by
         inverse: Callable[[Tensor], Tensor] | None = getattr(preprocess, "inverse", None)
         if inverse is None:
@@ -147,35 +147,35 @@ class Sheet:
 
 
 def applied(preprocess: nn.Module, x: Float[Tensor, "row input"]) -> Float[Tensor, "row feature"]:
-    """The features of rows in float64, on the CPU again."""
+    """Return the features of rows in float64, on the CPU."""
     tensor = next(chain(preprocess.parameters(), preprocess.buffers()), x)
     try:
         with torch.no_grad():
             return preprocess(x.to(tensor.device)).to(x)
     except RuntimeError as error:
         raise ValueError(
-            f"preprocess: expected one for the {x.shape[1]} columns that the GTM was fitted to, got a "
-            f"{type(preprocess).__name__} for others ({error}); fit the GTM to the data that the VAE reads"
+            f"preprocess: expected a module for the {x.shape[1]} columns that the GTM was fitted to, got a "
+            f"{type(preprocess).__name__} for other columns ({error}); fit the GTM to the data that the VAE reads"
         ) from error
 
 
 def radial_network(functions_per_side: int, grid_dim: int, width: float, num_outputs: int) -> nn.Sequential:
     """g(u) = W^T phi(u): R^grid_dim -> R^num_outputs, with radial basis functions phi on a grid of centers.
 
-    The width is the standard deviation of a radial function, in spacings between the centers.
+    The width is the standard deviation of a radial function, in units of the distance between two centers.
     """
     basis = RadialBasis.on_grid(functions_per_side, grid_dim, width)
     return _with_outputs(basis, len(basis.centers) + 1, num_outputs)
 
 
 def options_of(nodes: Float[Tensor, "node grid"], network: nn.Module) -> dict[str, Any] | None:
-    """The options of a classical GTM with these nodes and this network's radial functions.
+    """Return the options of a classical GTM with these nodes and this network's radial functions.
 
-    None where it has none, or where the nodes or the centers are no full grid over [-1, 1]^C.
+    None if the network has no radial functions, or if the nodes or the centers are not a full grid over [-1, 1]^C.
     """
     if not isinstance(network, nn.Sequential) or len(network) != 2 or not isinstance(network[0], RadialBasis):
         return None
-    if not isinstance(network[1], nn.Linear) or network[1].bias is not None:  # the last of the functions is the bias
+    if not isinstance(network[1], nn.Linear) or network[1].bias is not None:  # the last function is the bias
         return None
     basis, dim = network[0], nodes.shape[1]
     sides = [round(len(points) ** (1 / dim)) for points in (nodes, basis.centers)]
@@ -183,14 +183,14 @@ def options_of(nodes: Float[Tensor, "node grid"], network: nn.Module) -> dict[st
         grid = latent_grid(side, dim).to(points)
         if grid.shape != points.shape or not torch.allclose(grid, points, atol=1e-6):
             return None
-    width = basis.width * max(1, sides[1] - 1) / 2  # in spacings
+    width = basis.width * max(1, sides[1] - 1) / 2  # in units of the distance between centers
     return {"points_per_side": sides[0], "basis_per_side": sides[1], "basis_width": width, "n_components": dim}
 
 
 def fitted_gtm(x: Float[Tensor, "row column"], options: Mapping[str, Any], seed: int) -> FittedGTM:
     from priory.gtm import GTM
 
-    with warnings.catch_warnings():  # the gradient may finish what EM did not
+    with warnings.catch_warnings():  # gradient steps may finish an EM that did not converge
         from sklearn.exceptions import ConvergenceWarning
 
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -205,15 +205,15 @@ def _with_outputs(basis: nn.Module, num_functions: int, num_outputs: int) -> nn.
 def _least_squares(
     design: Float[Tensor, "node function"], target: Float[Tensor, "node column"], weight: Float[Tensor, "node column"]
 ) -> Float[Tensor, "function column"]:
-    """argmin_W sum_k weight_kd^2 (design W - target)_kd^2 for each column d.
+    """Minimize sum_k weight_kd^2 (design W - target)_kd^2 over W, for each column d.
 
-    A value at a bound is the same value whatever its logit, so its weight, the slope there, is next to nothing: digits
-    come twice as near as they do with equal weights.
+    Near a bound the value hardly depends on the logit. So the weight is the slope at the target: digits are reproduced
+    twice as precisely as with equal weights.
     """
     squares = weight.square()
     gram = torch.einsum("km,kd,kn->dmn", design, squares, design)
     sides = torch.einsum("km,kd->dm", design, squares * target)
-    ridge = RIDGE * gram.diagonal(dim1=1, dim2=2).mean(1)  # a basis richer than the nodes leaves W open
+    ridge = RIDGE * gram.diagonal(dim1=1, dim2=2).mean(1)  # with more functions than nodes, W is not determined
     gram.diagonal(dim1=1, dim2=2).add_(ridge.unsqueeze(-1))
     return torch.linalg.solve(gram, sides).mT
 

@@ -1,4 +1,4 @@
-"""The resampled prior: a base prior whose draws a learned network accepts or refuses."""
+"""The resampled prior: a learned network accepts or rejects draws of a base prior."""
 
 import math
 
@@ -13,28 +13,28 @@ from priory.model import cast_like, device_of
 from priory.priors.base import Encoder, Prior, log_prior_of
 from priory.priors.conditional import require_unconditional
 
-TRAINING_DRAWS = 2**12  # of the base in each step
-DRAWS = 2**17  # of the base in evaluation
+TRAINING_DRAWS = 2**12  # draws of the base in each step
+DRAWS = 2**17  # draws of the base in evaluation
 SEED = 0  # of the draws in evaluation
 
 
 class ResampledPrior(Prior):
     """p(z) = base(z) ((1 - r) a(z) / Z + r),    Z = E_base [a(z)],    r = (1 - Z)^(T - 1).
 
-    a(z) = sigmoid(network(z)) is the probability of accepting a draw of the base; after T - 1 refusals the next draw is
-    taken. Z is an estimate. In training it is the mean over 4096 new draws in each call, with its gradient; log Z is
-    then too low by about Var[a] / (2 * 4096 Z^2), 0.012 nats at most for Z above 0.01, where T = 100 leaves it. (The
-    paper divides the gradient of fewer draws by a moving average of Z, a state that lags behind the weights.) In
-    evaluation it is the mean over 131 072 draws of a fixed seed: the density is the same at each call. `evaluate` shows
-    its error as the metric `log_normalizer`.
+    a(z) = sigmoid(network(z)) is the probability of accepting a draw of the base; after T - 1 rejections the next draw
+    is accepted. Z is an estimate. In training it is the mean over 4096 new draws in each call, with its gradient. This
+    log Z is too low by about Var[a] / (2 * 4096 Z^2), at most 0.012 nats if Z is above 0.01, which T = 100 ensures.
+    (The paper divides the gradient of fewer draws by a moving average of Z, which lags behind the weights.) In
+    evaluation Z is the mean over 131 072 draws with a fixed seed, so the density is the same at each call. `evaluate`
+    reports its error as the metric `log_normalizer`.
 
     Args:
         base: any prior.
         network: from z (..., L) to the logit of a(z), (..., 1).
-        truncation: T, at least 2; None never gives up.
+        truncation: T, at least 2; None never accepts a draw without the test.
 
     Raises:
-        TypeError: base is no prior, or a conditional one.
+        TypeError: base is not a prior, or is a conditional one.
         ValueError: truncation is below 2.
 
     Reference: Bauer & Mnih 2019, arXiv:1810.11428.
@@ -45,14 +45,14 @@ class ResampledPrior(Prior):
     (torch.Size([3]), True)
     """
 
-    summary = "any prior, whose draws a learned network accepts or refuses"
+    summary = "any prior; a learned network accepts or rejects its draws"
     reference = "Bauer & Mnih 2019, arXiv:1810.11428"
 
     def __init__(self, base: Prior, network: nn.Module, *, truncation: int | None = 100) -> None:
         super().__init__()
         if not isinstance(base, Prior):
             raise TypeError(
-                f"base: expected a prior, got {type(base).__name__}; make one of a distribution with "
+                f"base: expected a prior, got {type(base).__name__}; make a distribution a prior with "
                 "priory.DensityPrior"
             )
         require_unconditional("base", base)
@@ -66,9 +66,9 @@ class ResampledPrior(Prior):
         """log a(z).
 
         Raises:
-            ValueError: the network gives more than one number for each z.
+            ValueError: the network returns more than one number for each z.
         """
-        with torch.autocast(z.device.type, enabled=False):  # Z and every density are of one and the same network
+        with torch.autocast(z.device.type, enabled=False):  # the same precision for Z and every density
             logits = self.network(cast_like(z, self.network))
         if logits.shape != (*z.shape[:-1], 1):
             raise ValueError(
@@ -89,7 +89,7 @@ class ResampledPrior(Prior):
             return Resampled(p_base, self.log_acceptance, self.truncation, DRAWS)
 
     def log_prior(self, encoder: Encoder | None) -> Float[Tensor, ""] | None:
-        """Return the log-density of the base's parameters, in nats per datum; None if it has none."""
+        """Return the log-density of the base's parameters, in nats per datum; None if the base has none."""
         return log_prior_of(self.base, encoder)
 
     def extra_repr(self) -> str:
@@ -100,19 +100,19 @@ class ResampledPrior(Prior):
 class NoiseContrastivePrior(ResampledPrior):
     """p(z) = base(z) a(z) / Z,    Z = E_base [a(z)]: the base times a learned ratio of densities, a(z) / Z.
 
-    `refit` learns the ratio by noise contrastive estimation: a(z) / (a(z) + Z) is the probability that z is a draw from
-    the aggregate posterior and not one from the base. The base stays as it is; it is the noise. `fit` maximizes the
+    `refit` learns the ratio by noise contrastive estimation: a(z) / (a(z) + Z) is the probability that z was drawn from
+    the aggregate posterior rather than from the base. The base is the noise and does not change. `fit` maximizes the
     bound, as for a `ResampledPrior`.
 
-    a(z) = sigmoid(network(z)) bounds the ratio by 1 / Z, whatever the network: rejection sampling is exact, and draws
-    from this very density. (The paper's ratio has no bound; it samples by importance resampling.)
+    a(z) = sigmoid(network(z)) bounds the ratio by 1 / Z for any network, so rejection sampling is exact: it draws from
+    this very density. (The paper's ratio has no bound; it samples by importance resampling.)
 
     Args:
-        base: any prior; in `refit`, the model's own prior, or another that was fitted to its aggregate posterior.
+        base: any prior; for `refit`, the model's own prior, or another one that was fitted to its aggregate posterior.
         network: from z (..., L) to the logit of a(z), (..., 1).
 
     Raises:
-        TypeError: base is no prior.
+        TypeError: base is not a prior.
 
     Reference: Aneja, Schwing, Kautz & Vahdat 2021, arXiv:2010.02917; Gutmann & Hyvarinen 2010, AISTATS.
 
@@ -128,10 +128,10 @@ class NoiseContrastivePrior(ResampledPrior):
         super().__init__(base, network, truncation=None)
 
     def log_prior(self, encoder: Encoder | None) -> None:
-        """Return None: `refit` leaves the base as it is."""
+        """Return None: `refit` does not change the base."""
 
     def refit_loss(self, p_z: Resampled, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, ""]:  # type: ignore[override]
-        """Cross-entropy of telling z from as many expected draws of the base; its minimum is a(z) / Z = q(z) / base(z).
+        """Cross-entropy of distinguishing z from draws of the base; it is smallest at a(z) / Z = q(z) / base(z).
 
         The same draws of the base estimate Z.
         """

@@ -16,15 +16,15 @@ class VampPrior(MixturePrior):
     """p(z) = sum_k pi_k q(z | u_k), with learned pseudo-inputs u_k.
 
     Args:
-        pseudo_inputs: where they start, (K, *input), in the space that the encoder's first layer reads.
+        pseudo_inputs: their initial values, (K, *input), in the space that the encoder's first layer reads.
         low: smallest value of that space, or None.
-        high: largest value of that space, or None. Bounded spaces get a smooth map; a start on a bound is moved
-            inside by less than 1 % of the range.
-        learn_pseudo_inputs: parameters if true, a buffer otherwise.
+        high: largest value of that space, or None. Bounded spaces get a smooth map; an initial value on a bound is
+            moved inside by less than 1 % of the range.
+        learn_pseudo_inputs: True makes them parameters; False keeps them in a buffer.
         learn_weights: learned mixing weights, or uniform ones as in the paper.
 
     Raises:
-        TypeError: pseudo_inputs is no tensor.
+        TypeError: pseudo_inputs is not a tensor.
         ValueError: pseudo_inputs has no rows or leaves the range.
 
     Reference: Tomczak & Welling 2018, arXiv:1705.07120, eq. 9.
@@ -78,23 +78,23 @@ class VampPrior(MixturePrior):
         learn_weights: bool = True,
         **options: Any,
     ) -> Self:
-        """Start the pseudo-inputs from training data.
+        """Initialize the pseudo-inputs from training data.
 
         Args:
             x: training rows as the encoder's first layer reads them, (N, *input).
             num_components: K.
-            initialize: "data": random rows, without repetition while there are enough; "mean": the mean row plus
-                normal noise with each column's standard deviation, moved inside the range; "uniform": over the
-                range, or over each column's own where there is none.
+            initialize: "data": random rows, without repetition if there are enough; "mean": the mean row plus normal
+                noise with each column's standard deviation, moved inside the range; "uniform": uniform over the range,
+                or over each column's own range if there are no bounds.
             low: smallest value of the space, or None.
             high: largest value of the space, or None.
-            learn_pseudo_inputs: parameters if true, a buffer otherwise.
+            learn_pseudo_inputs: True makes them parameters; False keeps them in a buffer.
             learn_weights: learned mixing weights, or uniform ones.
             **options: further arguments of a subclass's constructor.
 
         Raises:
-            TypeError: x is no tensor.
-            ValueError: x is empty or initialize is not known.
+            TypeError: x is not a tensor.
+            ValueError: x is empty, or initialize is unknown.
         """
         require_tensor("x", x)
         if x.ndim < 2 or len(x) == 0:
@@ -109,7 +109,7 @@ class VampPrior(MixturePrior):
         return self.feature_range.constrain(self.raw_pseudo_inputs)
 
     def constructor_arguments(self) -> dict[str, Any]:
-        """Return the arguments of the constructor that are no attributes, for `priory.save`."""
+        """Return the constructor arguments that are not attributes, for `priory.save`."""
         learned = isinstance(self.raw_pseudo_inputs, nn.Parameter)
         return {"low": self.feature_range.low, "high": self.feature_range.high, "learn_pseudo_inputs": learned}
 
@@ -125,7 +125,7 @@ class VampPrior(MixturePrior):
 def initial_pseudo_inputs(
     x: Float[Tensor, "datum *input"], num_components: int, initialize: str, low: float | None, high: float | None
 ) -> Float[Tensor, "component *input"]:
-    """Starting points for pseudo-inputs; see `VampPrior.from_data`."""
+    """Return initial pseudo-inputs; see `VampPrior.from_data`."""
     x = x.detach()
     if initialize == "data":
         rounds = [torch.randperm(len(x)) for _ in range(-(-num_components // len(x)))]

@@ -1,4 +1,4 @@
-"""The VampPrior mixture: clusters around encoded pseudo-inputs, as many of them as the data need."""
+"""The VampPrior mixture: clusters around encoded pseudo-inputs; training determines how many."""
 
 import math
 from typing import Any
@@ -14,33 +14,34 @@ from priory.priors.vamp import VampPrior
 
 
 class VampPriorMixture(VampPrior):
-    """A Bayesian mixture of Gaussians in latent space, whose K centers have the encoder's posteriors.
+    """A Bayesian mixture of Gaussians in latent space; its K centers are distributed as the encoder's posteriors.
 
         p(z | k) = N(z | m_k, diag(1 / precision_k)),    m_k ~ q(. | u_k) = N(loc(u_k), diag(scale(u_k)^2))
         p(z) = sum_k pi_k N(z | loc(u_k), diag(scale(u_k)^2 + 1 / precision_k))
 
     Its parameters have a prior, `log_prior`, which `fit` adds to the objective: a finite Dirichlet process over the
-    weights, which empties the clusters that the data do not need, a normal over the centers and a Wishart over the
-    precisions. So K bounds the number of clusters, and `responsibilities` of p(z) assigns data to them.
+    weights, a normal over the centers and a Wishart over the precisions. The Dirichlet process empties the clusters
+    that the data do not need. So K is the largest number of clusters, and `responsibilities` of p(z) assigns data to
+    them.
 
-    Differences from the published code: precisions are diagonal, as the posteriors of this package are; the
-    concentration is fixed, not learned; one gradient step updates networks and prior, where the published code
-    alternates (the gradient of `log_prior` moves the prior alone, as there).
+    Differences from the published code: precisions are diagonal, as the posteriors of this package are. The
+    concentration is fixed, not learned. One gradient step updates networks and prior, while the published code
+    alternates; as there, the gradient of `log_prior` changes only the prior.
 
     Args:
-        pseudo_inputs: where they start, (K, *input); see `VampPrior`.
+        pseudo_inputs: their initial values, (K, *input); see `VampPrior`.
         latent_dim: L.
         concentration: of the Dirichlet process: pi ~ Dirichlet(concentration / K, ...).
-        evidence_rows: the number of rows that the prior of the parameters is weighed against. Fewer rows leave fewer
-            clusters: one with a smaller share than 1 / evidence_rows empties. The published code takes its batch size;
-            the number of training rows gives the maximum a posteriori.
+        evidence_rows: number of rows against which the prior of the parameters is weighted. Fewer rows leave fewer
+            clusters: a cluster with a smaller share than 1 / evidence_rows becomes empty. The published code uses its
+            batch size; the number of training rows gives the maximum a posteriori.
         low: smallest value of the pseudo-inputs' space, or None.
-        high: largest value of it, or None.
-        learn_pseudo_inputs: parameters if true, a buffer otherwise.
+        high: largest value of that space, or None.
+        learn_pseudo_inputs: True makes them parameters; False keeps them in a buffer.
         learn_weights: learned mixing weights, or uniform ones.
 
     Raises:
-        TypeError: pseudo_inputs is no tensor.
+        TypeError: pseudo_inputs is not a tensor.
         ValueError: an argument is not positive, or pseudo_inputs has no rows or leaves the range.
 
     Reference: Stirn & Knowles 2024, arXiv:2402.04412, with the code of the authors (`priors.py`).
@@ -52,7 +53,7 @@ class VampPriorMixture(VampPrior):
     (torch.Size([3, 5]), torch.Size([]))
     """
 
-    summary = "clusters around the encoder's posteriors at K pseudo-inputs; a Dirichlet process empties needless ones"
+    summary = "clusters around the encoder's posteriors at K pseudo-inputs; a Dirichlet process removes needless ones"
     reference = "Stirn & Knowles 2024, arXiv:2402.04412"
 
     def __init__(
@@ -84,11 +85,11 @@ class VampPriorMixture(VampPrior):
         return diagonal_normal(q.mean, variance.sqrt())
 
     def log_prior(self, encoder: Encoder) -> Float[Tensor, ""]:
-        """Log-density of the parameters in nats per datum, up to a constant: their prior over `evidence_rows`.
+        """Log-density of the parameters in nats per datum, up to a constant: their log-prior over `evidence_rows`.
 
             log Dirichlet(pi | concentration / K) + sum_k (E[log N(m_k | 0, I)] + log Wishart(precision_k | L + 2, V))
 
-        with V = K^(2/L) / (L + 2) I: the expected precision, K^(2/L) I, makes K clusters fill a standard normal.
+        with V = K^(2/L) / (L + 2) I. The expected precision is K^(2/L) I, so that K clusters fill a standard normal.
         """
         size, latents = self.log_precision.shape
         weights = (self.concentration / size - 1) * torch.log_softmax(self.mixing_logits, -1).sum()

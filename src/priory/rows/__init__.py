@@ -1,6 +1,6 @@
-"""Rows of data, from whatever people keep them in: `fit`, `refit`, `evaluate`, `log_likelihood`, maps, the GTM.
+"""Rows of data in any common form, for `fit`, `refit`, `evaluate`, `log_likelihood`, maps and the GTM.
 
-`as_rows` makes `Rows` of a tensor, an array, a data frame, a sparse matrix, AnnData, a `Dataset`, a `DataLoader` or a
+`as_rows` makes `Rows` from a tensor, an array, a data frame, a sparse matrix, AnnData, a `Dataset`, a `DataLoader` or a
 folder of Parquet files.
 """
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from priory.rows.protocol import Blocks, Rows
 
-BLOCK_BYTES = 2**22  # of a run of rows where the file has no blocks of its own, or smaller ones
+BLOCK_BYTES = 2**22  # size of a block of rows if the file has no blocks, or smaller ones
 _CURES = {
     "c": "give real and imaginary parts as columns",
     "U": "leave columns of text out",
@@ -20,7 +20,7 @@ _CURES = {
 
 @runtime_checkable
 class SparseMatrix(Protocol):
-    """A sparse matrix or array of scipy, by the methods that it alone has: scipy is optional."""
+    """A sparse matrix or array of scipy, recognized by its methods, because scipy is optional."""
 
     def tocsr(self, copy: bool = ...) -> Any: ...
 
@@ -28,7 +28,7 @@ class SparseMatrix(Protocol):
 
 
 class ArrayRows(Rows):
-    """The rows of an array (N, D) or (N, *input), a memory map or a CSR matrix; a batch copies its own rows alone.
+    """The rows of an array (N, D) or (N, *input), a memory map or a CSR matrix; a batch copies only its own rows.
 
     >>> ArrayRows(np.array([[1, 2], [3, 4]], dtype=np.int8)).batch(torch.tensor([1]))
     (tensor([[3., 4.]]), tensor([1]))
@@ -51,7 +51,7 @@ class ArrayRows(Rows):
 
 
 def array_rows(data: Any, argument: str, *, ids: Any = None) -> ArrayRows:
-    """Return the rows of an array, or of what NumPy makes an array of."""
+    """Return the rows of an array, or of an object that NumPy converts to an array."""
     array = np.asanyarray(data)
     require_real(array.dtype, argument)
     if np.ma.isMaskedArray(array):
@@ -67,13 +67,13 @@ def sparse_rows(matrix: SparseMatrix, argument: str, *, ids: Any = None) -> Arra
 
 
 def dense(values: Any, dtype: np.dtype) -> Tensor:
-    """Values of an array or a sparse matrix as a tensor."""
+    """Convert an array or a sparse matrix to a tensor."""
     array = values.toarray() if isinstance(values, SparseMatrix) else np.asarray(values)
     return torch.from_numpy(array.astype(dtype, copy=False))
 
 
 def float_dtype(dtype: np.dtype) -> np.dtype:
-    """float16, float32 and float64 stay; of others float32 if it holds all values of the type, else float64.
+    """Return the type itself for float16, float32 and float64; else float32 if it holds all its values, else float64.
 
     >>> [str(float_dtype(np.dtype(name))) for name in (">f2", "bool", "uint16", "int32")]
     ['float16', 'float32', 'float32', 'float64']
@@ -84,7 +84,7 @@ def float_dtype(dtype: np.dtype) -> np.dtype:
 
 
 def require_real(dtype: np.dtype, argument: str) -> None:
-    """Refuse values that are no real numbers."""
+    """Raise a ValueError if the values are not real numbers."""
     if dtype.kind not in "biuf":
         cure = _CURES.get(dtype.kind, "convert them: x.astype('float32')")
         raise ValueError(f"{argument}: expected numbers, got values of type {dtype}; {cure}")

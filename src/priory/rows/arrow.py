@@ -1,4 +1,4 @@
-"""Rows of tables that speak Arrow's interface: polars, pyarrow, ... pyarrow reads them (the extra `tables`)."""
+"""Rows of tables with Arrow's interface (polars, pyarrow, ...). pyarrow reads them (the extra `tables`)."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -24,14 +24,14 @@ def arrow_rows(data: ArrowTable, argument: str) -> ArrayRows:
 
 
 def _dtype(schema: Any) -> np.dtype:
-    """The type of floats that holds all columns."""
+    """Return the floating-point type that holds all columns."""
     kinds = (np.dtype(field.type.to_pandas_dtype()) for field in schema)
-    # decimal numbers are Python's objects in NumPy
+    # NumPy has decimal numbers only as Python objects.
     return np.result_type(*(np.float64 if kind.kind == "O" else float_dtype(kind) for kind in kinds))
 
 
 def require_numbers(schema: Any, argument: str, cure: str) -> None:
-    """Refuse columns that are no real numbers, by their names."""
+    """Raise a ValueError that names the columns that are not real numbers."""
     others = [f"{field.name!r} ({field.type})" for field in schema if not is_number(field.type)]
     if others:
         raise ValueError(
@@ -40,13 +40,13 @@ def require_numbers(schema: Any, argument: str, cure: str) -> None:
 
 
 def is_number(kind: Any) -> bool:
-    """Whether a type of Arrow's is one of real numbers or truth values."""
+    """Return whether an Arrow type holds real numbers or truth values."""
     types = require("pyarrow", "tables", "Arrow").types
     return any(test(kind) for test in (types.is_floating, types.is_integer, types.is_boolean, types.is_decimal))
 
 
 def _matrix(table: Any, dtype: np.dtype) -> np.ndarray:
-    """The columns of a table or a batch of one, (rows, columns)."""
+    """Return the columns of a table or of a batch as a matrix (rows, columns)."""
     kind = require("pyarrow", "tables", "Arrow").from_numpy_dtype(dtype)
     matrix = np.empty((table.num_rows, table.num_columns), dtype)
     for i, column in enumerate(table.columns):

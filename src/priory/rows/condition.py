@@ -1,4 +1,4 @@
-"""One condition: a category or a quantity, and how a column of a table becomes numbers."""
+"""One condition, a category or a quantity, and its conversion from a column to numbers."""
 
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -8,12 +8,12 @@ from jaxtyping import Float
 
 from priory._support.messages import did_you_mean, first_few
 
-MOST_CATEGORIES = 1000  # each takes an input of the encoder and of the decoder
+MOST_CATEGORIES = 1000  # each category is an input of the encoder and of the decoder
 
 
 @dataclass(frozen=True)
 class Categories:
-    """A categorical condition, whose value is one of these.
+    """A categorical condition, with these categories.
 
     >>> Categories("class", ("a", "b")).encode(np.array(["b"]))
     array([[0., 1.]], dtype=float32)
@@ -29,18 +29,18 @@ class Categories:
 
     @property
     def kind(self) -> str:
-        """What it is, in a few words."""
+        """Kind of the condition, in a few words."""
         return f"{self.size} categories"
 
     def examples(self) -> list[tuple[str, list[float]]]:
-        """All values with their codes."""
+        """All categories with their codes."""
         return [(value, np.eye(self.size)[i].tolist()) for i, value in enumerate(self.values)]
 
     def encode(self, column: np.ndarray) -> Float[np.ndarray, "datum category"]:
         """Return indicators of the categories.
 
         Raises:
-            ValueError: a value is missing, or no category of the training rows.
+            ValueError: a value is missing, or is not a category of the training rows.
         """
         texts = _texts(column)
         _refuse(self.name, column, texts == "", "a category in each row", "leave these rows out, or fill them")
@@ -50,14 +50,14 @@ class Categories:
             raise ValueError(
                 f"condition {self.name}: expected categories of the training rows ({first_few(list(self.values))}), "
                 f"got {first_few([repr(each) for each in unseen])}"
-                f"{did_you_mean(unseen[0], self.values)}; the model has not learned anything about others"
+                f"{did_you_mean(unseen[0], self.values)}; use one of these, or train with the new category"
             )
         return np.eye(self.size, dtype=np.float32)[index]
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """A condition that is a number; it is encoded in standard deviations of the training rows from their mean.
+    """A numeric condition; its code is the distance from the mean of the training rows in standard deviations.
 
     >>> Quantity("dose", mean=2.0, scale=4.0).encode(np.array([10.0]))
     array([[2.]], dtype=float32)
@@ -74,18 +74,18 @@ class Quantity:
 
     @property
     def kind(self) -> str:
-        """What it is, in a few words."""
+        """Kind of the condition, in a few words."""
         return f"a quantity, {self.mean:.3g} ± {self.scale:.3g}"
 
     def examples(self) -> list[tuple[str, list[float]]]:
-        """Three values with their codes: the mean, and a standard deviation on both sides of it."""
+        """Three values with their codes: the mean, and one standard deviation below and above it."""
         return [(f"{self.mean + step * self.scale:.3g}", [step]) for step in (-1.0, 0.0, 1.0)]
 
     def encode(self, column: np.ndarray) -> Float[np.ndarray, "datum 1"]:
         """Return standardized numbers.
 
         Raises:
-            ValueError: a value is no finite number.
+            ValueError: a value is not a finite number.
         """
         try:
             numbers = np.asarray(column, dtype=np.float64)
@@ -117,7 +117,7 @@ def learned(name: str, column: np.ndarray, is_quantity: bool) -> Condition:
     if len(values) > MOST_CATEGORIES:
         raise ValueError(
             f"condition {name}: expected at most {MOST_CATEGORIES} categories, got {len(values)}; if it is a quantity, "
-            "say so (quantities)"
+            "name it in quantities"
         )
     return Categories(name, values)
 
@@ -131,7 +131,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _texts(column: np.ndarray) -> np.ndarray:
-    """Values as texts, '' for a missing one; 2.0 is '2': a table with a gap has its integers as real numbers."""
+    """Values as text, '' for a missing value; 2.0 becomes '2', because integers in a column with gaps are floats."""
     if column.dtype.kind == "f":
         whole = column == np.rint(column)
         integers = np.where(whole, column, 0).astype(np.int64).astype(str)

@@ -15,10 +15,10 @@ from priory.rows.condition import Condition, learned
 
 @dataclass(frozen=True)
 class Conditions:
-    """The conditions of a model: how columns of a table become the context c of p(z | c) and p(x | z, c).
+    """The conditions of a model: they turn columns of a table into the context c of p(z | c) and p(x | z, c).
 
     Args:
-        columns: in their order in the context.
+        columns: the conditions, in their order in the context.
 
     >>> conditions = Conditions.from_columns({"class": ["a", "b", "a"], "dose": [1.0, 2.0, 3.0]})
     >>> conditions.encode({"class": ["b"], "dose": [2.0]})
@@ -36,12 +36,12 @@ class Conditions:
         Text, truth values and integers are categories; floating point numbers are quantities.
 
         Args:
-            columns: the values of the training rows by the name of the column; a data frame of these columns too.
-            quantities: columns of integers that are quantities.
+            columns: the values of the training rows by column name; a data frame of these columns works too.
+            quantities: integer columns that are quantities.
 
         Raises:
-            ValueError: there are no columns, a value is missing, a column is constant or has more than 1000
-                categories, or a quantity is no number.
+            ValueError: there are no columns, a value is missing, a column is constant or has more than 1000 categories,
+                or a quantity is not a number.
         """
         if not len(columns):
             raise ValueError("columns: expected at least one column to condition on, got none")
@@ -65,7 +65,7 @@ class Conditions:
         return sum(self.sizes)
 
     def described(self) -> str:
-        """Name the conditions and their kinds in a line.
+        """Return the names of the conditions and their kinds in one line.
 
         >>> from priory.rows import Categories, Quantity
         >>> Conditions((Categories("class", ("a", "b")), Quantity("dose", 2.0, 4.0))).described()
@@ -93,8 +93,8 @@ class Conditions:
     def single(self) -> tuple[tuple[str, ...], Float[Tensor, "value context"]]:
         """Return names and contexts in which one condition has a value and the others are unknown.
 
-        Each category has one; a quantity has three, at its mean and a standard deviation on both sides. Unknown are
-        zeros for categories and NaN for quantities.
+        A category gives one context for each of its values; a quantity gives three, at its mean and one standard
+        deviation below and above. An unknown category is all zeros, an unknown quantity NaN.
         """
         names, contexts = [], []
         unknown = torch.cat([torch.full((size,), torch.nan if size == 1 else 0.0) for size in self.sizes])

@@ -1,4 +1,4 @@
-"""Rows with a context: what a conditional model conditions on."""
+"""Rows with a context, for models that condition on it."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -13,7 +13,7 @@ from priory.rows.protocol import Rows, read_batches
 
 
 class RowsWithContext(Rows):
-    """Rows of data, each with a context c; everything else is that of the rows themselves. See `with_context`.
+    """Rows of data, each with a context c; all other attributes are those of the rows. See `with_context`.
 
     >>> rows = with_context(torch.zeros(3, 2), torch.eye(3))
     >>> len(rows), rows.context(torch.tensor([1]))
@@ -34,7 +34,7 @@ class RowsWithContext(Rows):
         return len(self.rows)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "rows":  # not set yet: while it is unpickled
+        if name == "rows":  # not set yet while the object is unpickled
             raise AttributeError(name)
         return getattr(self.rows, name)
 
@@ -47,15 +47,15 @@ class RowsWithContext(Rows):
 
 
 def with_context(rows: RowsLike, context: Float[Tensor, "datum context"]) -> RowsWithContext:
-    """Return rows with the context that a conditional model needs beside them.
+    """Attach to rows the context that a conditional model needs.
 
     Args:
         rows: in any form that `as_rows` reads.
-        context: of each row, (N, C); `Conditions.encode` makes it of columns of a table.
+        context: of each row, (N, C); `Conditions.encode` computes it from columns of a table.
 
     Raises:
-        TypeError: the context is no tensor.
-        ValueError: it is no matrix of finite numbers with one line for each row.
+        TypeError: the context is not a tensor.
+        ValueError: it is not a matrix of finite numbers with one line for each row.
 
     >>> from priory import Conditions
     >>> conditions = Conditions.from_columns({"class": ["a", "b", "a"]})
@@ -72,7 +72,7 @@ def context_at(rows: Rows, positions: Tensor) -> Tensor | None:
 
 
 def batches_with_context(rows: Rows, batch_size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Return all batches in order, values and context or None, without the numbers of the rows."""
+    """Return all batches in order, as values and context (or None), without the numbers of the rows."""
     if batch_size < 1:
         raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
     for x, _, context in read_with_context(rows, torch.arange(len(rows)).split(batch_size)):
@@ -80,7 +80,7 @@ def batches_with_context(rows: Rows, batch_size: int) -> Iterator[tuple[Tensor, 
 
 
 def read_with_context(rows: Rows, chunks: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-    """Return the batches at these positions: values, numbers of the rows, and their context or None.
+    """Return the batches at these positions: values, numbers of the rows, and context or None.
 
     >>> from priory.rows import as_rows
     >>> rows = as_rows(torch.zeros(3, 2), "rows")

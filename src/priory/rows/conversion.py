@@ -1,4 +1,4 @@
-"""From what people keep data in to rows."""
+"""Convert data in any common form to rows."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +33,7 @@ RowsLike: TypeAlias = (
     | Rows
 )
 
-# Kinds of data, the first that fits decides: a data frame has Arrow's interface too.
+# Kinds of data in the order in which they are tried: a data frame also has Arrow's interface.
 _KINDS: tuple[tuple[Any, Callable[[Any, str], Rows]], ...] = (
     (Tensor, tensor_rows),
     (Rows, lambda rows, argument: rows),
@@ -54,26 +54,26 @@ _EXPECTED = (
 
 
 def as_rows(data: RowsLike, argument: str) -> Rows:
-    """Return the rows of what people keep data in; nothing is copied whole that can be read batch by batch.
+    """Return the rows of data in any common form; data that can be read batch by batch are never copied as a whole.
 
-    Values are float16, float32, float64 or bfloat16 as they are stored; those of other real types become float32 if it
-    holds all values of the type, else float64.
+    Values that are float16, float32, float64 or bfloat16 keep their type; values of other real types become float32 if
+    it holds all values of the type, else float64.
 
-    Rows of a memory map, of an array of HDF5 or zarr, of AnnData whose file is open and of Parquet files stay there and
-    are read block by block (see `Blocks`).
+    Rows of a memory map, an HDF5 or zarr array, AnnData with an open file, or Parquet files stay there and are read
+    block by block (see `Blocks`).
 
     Args:
         data: a tensor, an array or a list of rows (N, D) or (N, *input), such as images (N, C, H, W); a memory map; a
-            pandas data frame, or a table with Arrow's interface (polars, pyarrow), of numbers, whose missing cells
-            become NaN; a sparse matrix of scipy; an array of HDF5 or zarr; AnnData, of which X is read, from its file
-            if that is open; a map-style `Dataset`; a `DataLoader`, whose dataset, `collate_fn` and workers are used,
-            but not its order; a folder of .parquet files, or a pattern such as 'shards/*.parquet'; `Rows`.
+            pandas data frame or a table with Arrow's interface (polars, pyarrow), of numbers, whose missing cells
+            become NaN; a sparse matrix of scipy; an HDF5 or zarr array; AnnData, whose X is read, from its file if that
+            is open; a map-style `Dataset`; a `DataLoader`, whose dataset, `collate_fn` and workers are used, but not
+            its order; a folder of .parquet files, or a pattern such as 'shards/*.parquet'; `Rows`.
         argument: the name of the data in errors.
 
     Raises:
         TypeError: the data are of another kind.
-        ValueError: they have no rows or columns, are one-dimensional, or not real numbers.
-        ImportError: pyarrow, which Parquet, polars and Arrow need, is not installed.
+        ValueError: they have no rows or no columns, are one-dimensional, or are not real numbers.
+        ImportError: pyarrow is not installed; Parquet, polars and Arrow need it.
 
     >>> x, numbers = as_rows(np.array([[0, 1], [2, 3], [4, 5]], dtype=np.uint8), "x").batch(torch.tensor([2, 0]))
     >>> x, numbers
@@ -106,7 +106,7 @@ def _sliced_rows(array: Any, argument: str) -> Rows:
 def _cure(data: Any) -> str:
     if isinstance(data, tuple):
         return "give the rows alone, without labels: data[0]"
-    if hasattr(data, "rows"):  # what load_dataset returns
+    if hasattr(data, "rows"):  # the result of load_dataset
         return "give the rows of a split: data.rows('train')"
     return "call its method collect()" if hasattr(data, "collect") else "see priory.rows.Rows"
 

@@ -1,4 +1,4 @@
-"""Rows of pandas' data frames, which pandas itself is not imported for, and of AnnData."""
+"""Rows of AnnData and of pandas data frames, without importing pandas."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -21,7 +21,7 @@ from priory.rows.stored import SlicedMatrix, StoredRows
 
 @runtime_checkable
 class Frame(Protocol):
-    """A pandas data frame, by the attribute that it alone has."""
+    """A pandas data frame, recognized by its attribute `iloc`."""
 
     @property
     def iloc(self) -> Any: ...
@@ -29,21 +29,21 @@ class Frame(Protocol):
 
 @runtime_checkable
 class AnnotatedData(Protocol):
-    """AnnData, by an attribute that it alone has."""
+    """AnnData, recognized by its attribute `obs_names`."""
 
     @property
     def obs_names(self) -> Any: ...
 
 
 def frame_rows(frame: Any, argument: str) -> ArrayRows:
-    """Return the rows of a frame of numbers; missing cells become NaN."""
+    """Return the rows of a data frame of numbers; missing cells become NaN."""
     require_numbers(frame, argument)
     dtype = np.result_type(*(float_dtype(_numpy_type(each)) for each in frame.dtypes))
     return ArrayRows(frame.to_numpy(dtype=dtype, na_value=np.nan), ids=frame.index, columns=frame.columns)
 
 
 def require_numbers(frame: Any, argument: str) -> None:
-    """Refuse columns that are no real numbers, by their names."""
+    """Raise a ValueError that names the columns that are not real numbers."""
     others = [f"{name!r} ({dtype})" for name, dtype in frame.dtypes.items() if dtype.kind not in "biuf"]
     if others:
         raise ValueError(
@@ -53,16 +53,16 @@ def require_numbers(frame: Any, argument: str) -> None:
 
 
 def _numpy_type(dtype: Any) -> np.dtype:
-    """The type of the values of a column: pandas' nullable types have `numpy_dtype`, its sparse ones `subtype`."""
+    """Return the type of the values of a column; pandas' nullable and sparse types wrap it."""
     return np.dtype(getattr(dtype, "numpy_dtype", getattr(dtype, "subtype", dtype)))
 
 
 def annotated_rows(data: Any, argument: str) -> Rows:
-    """Return the rows of AnnData's matrix X; a file that is open (`backed`) is read batch by batch."""
+    """Return the rows of AnnData's matrix X; if its file is open (`backed`), they are read batch by batch."""
     x = data.X
     if x is None:
         layers = ", ".join(map(repr, data.layers)) or "no layers"
-        raise ValueError(f"{argument}: expected AnnData with a matrix X, got none; set X to a layer, of {layers}")
+        raise ValueError(f"{argument}: expected AnnData with a matrix X, got none; set X to one of the layers {layers}")
     if data.isbacked:
         require_real(x.dtype, argument)
         if data.is_view:
@@ -74,7 +74,7 @@ def annotated_rows(data: Any, argument: str) -> Rows:
 
 
 def annotated_matrix(x: Any) -> SlicedMatrix:
-    """Return a matrix of AnnData in a file: an array of HDF5 or zarr, or what AnnData reads a sparse matrix with."""
+    """Return a matrix of AnnData in a file: an HDF5 or zarr array, or AnnData's object for a sparse matrix."""
     if not hasattr(x, "format"):
         return SlicedMatrix(x)
     number = x.group["indices"].shape[0]
@@ -83,7 +83,7 @@ def annotated_matrix(x: Any) -> SlicedMatrix:
 
 
 def require_stored_by_rows(x: Any, argument: str) -> None:
-    """Refuse a sparse matrix of AnnData in a file that is stored by columns."""
+    """Raise a ValueError if a sparse matrix of AnnData in a file is stored by columns."""
     if getattr(x, "format", None) == "csc":
         raise ValueError(
             f"{argument}: expected a matrix that is stored by rows (CSR), got one stored by columns (CSC); write it "

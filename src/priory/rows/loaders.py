@@ -33,9 +33,9 @@ _WORKERS = (
 
 
 class LoaderRows(Rows):
-    """The rows of a DataLoader's dataset, read with its `collate_fn`; its workers read ahead in training.
+    """The rows of a DataLoader's dataset, read with its `collate_fn`; in training, its workers read ahead.
 
-    The order of the rows is the caller's. Of a tuple or list the first element is read.
+    The caller decides the order of the rows. If an item is a tuple or list, its first element is read.
 
     >>> from torch.utils.data import DataLoader, StackDataset
     >>> rows = LoaderRows(DataLoader(StackDataset(torch.eye(3), torch.arange(3))))
@@ -46,7 +46,7 @@ class LoaderRows(Rows):
     def __init__(self, loader: DataLoader, *, batch_size: int | None = None) -> None:
         self.batch_size = batch_size
         self._chunks = _Chunks()
-        # A generator of its own, because a DataLoader draws the seed of its workers, from torch's generator otherwise.
+        # A separate generator: a DataLoader draws the seed of its workers, otherwise from torch's generator.
         options: dict[str, Any] = {"batch_sampler": self._chunks, "generator": torch.Generator()}
         self._loader: DataLoader = DataLoader(
             loader.dataset, **options, **{name: getattr(loader, name) for name in _WORKERS}
@@ -70,7 +70,7 @@ class LoaderRows(Rows):
 
 
 class _Chunks:
-    """Positions of the rows of each batch. An iterator keeps the list that it began with."""
+    """Positions of the rows of each batch. An iterator keeps the list from its start."""
 
     positions: list[list[int]]
 
@@ -79,13 +79,13 @@ class _Chunks:
 
 
 def dataset_rows(dataset: Dataset, argument: str) -> Rows:
-    """Return the rows of a dataset that is read by index; its items are a tensor, or a tuple that begins with one."""
+    """Return the rows of a dataset that is read by index; each item is a tensor, or a tuple that begins with one."""
     _require_indices(dataset, argument)
     return _rows(DataLoader(dataset), None, argument)
 
 
 def loader_rows(loader: DataLoader, argument: str) -> Rows:
-    """Return the rows of a DataLoader's dataset, which gives `fit` the size of its batches."""
+    """Return the rows of a DataLoader's dataset; `fit` uses its batch size."""
     _require_indices(loader.dataset, argument)
     batches = loader.batch_sampler
     sampler = batches.sampler if type(batches) is BatchSampler else batches
@@ -103,7 +103,7 @@ def _rows(loader: DataLoader, batch_size: int | None, argument: str) -> Rows:
     dataset, plain = loader.dataset, loader.collate_fn is default_collate
     if plain and len(dataset):  # type: ignore[arg-type]
         _require_tensor(dataset[0], argument)
-    if plain and isinstance(dataset, TensorDataset):  # row by row it would take four times as long
+    if plain and isinstance(dataset, TensorDataset):  # reading row by row takes four times as long
         return tensor_rows(dataset.tensors[0], argument, batch_size=batch_size)
     return LoaderRows(loader, batch_size=batch_size)
 
@@ -138,7 +138,7 @@ def _described(item: Any) -> str:
 
 
 def _values(batch: Any) -> Tensor:
-    """The rows in what `collate_fn` returned."""
+    """Return the rows in the result of `collate_fn`."""
     x = batch[0] if isinstance(batch, tuple | list) and batch else batch
     if not isinstance(x, Tensor) or x.ndim < 2:
         raise TypeError(

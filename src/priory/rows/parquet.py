@@ -1,4 +1,4 @@
-"""Parquet files, of which a row group is decoded at a time. pyarrow reads them; it comes with the extra `tables`."""
+"""Parquet files, decoded one row group at a time by pyarrow, which comes with the extra `tables`."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,26 +9,26 @@ from typing import Any
 import numpy as np
 
 from priory._support.cells import as_text
-from priory._support.fragments import require_same_columns
+from priory._support.fragments import columns_of, require_same_columns
 from priory._support.messages import shortened
 from priory._support.optional import require
 from priory._support.patterns import files_of, is_pattern
 from priory.rows.arrow import is_number, require_numbers
 from priory.rows.stored import StoredMatrix, StoredRows
 
-_ROWS_AT_ONCE = 2**14  # decoded together, so that a large row group is not in memory twice
+_ROWS_AT_ONCE = 2**14  # rows decoded together, so that a large row group is not in memory twice
 
 
 class ParquetMatrix(StoredMatrix):
-    """The columns of Parquet files with the same columns; a block is a row group.
+    """The columns of Parquet files that have the same columns; a block is a row group.
 
     Args:
-        files: in the order of their rows.
-        base: the folder whose folders are named column=value, if they are.
+            files: in the order of their rows.
+            base: the folder whose subfolders are named column=value, if they are.
 
-    Attributes:
-        names: of the columns.
-        schema: of all columns of the files, as pyarrow has it.
+        Attributes:
+            names: names of the columns.
+            schema: pyarrow's schema of all columns of the files.
     """
 
     def __init__(self, files: Sequence[str | Path], base: str | Path | None = None) -> None:
@@ -37,8 +37,9 @@ class ParquetMatrix(StoredMatrix):
         self._source = arrow.dataset([str(file) for file in files], format="parquet", **where)
         self.schema = self._source.schema
         self.names: list[str] = self.schema.names
-        self._fragments = list(self._source.get_fragments())
-        groups = [group for fragment in self._fragments for group in fragment.split_by_row_group()]
+        fragments = list(self._source.get_fragments())
+        self._columns = columns_of(fragments)
+        groups = [group for fragment in fragments for group in fragment.split_by_row_group()]
         self._groups = [group for group in groups if group.row_groups[0].num_rows]
         bounds = np.cumsum([0, *(group.row_groups[0].num_rows for group in self._groups)], dtype=np.int64)
         super().__init__((bounds[-1], len(self.names)), np.dtype(np.float64), bounds, 0.0)
@@ -47,21 +48,21 @@ class ParquetMatrix(StoredMatrix):
     def _set_type(self) -> None:
         types = [self.schema.field(name).type for name in self.names]
         kinds = [np.dtype(each.to_pandas_dtype()) if is_number(each) else np.dtype(object) for each in types]
-        # decimal numbers are Python's objects in NumPy
+        # NumPy has decimal numbers only as Python objects.
         self.dtype = np.result_type(*(np.dtype(np.float64) if kind.kind == "O" else kind for kind in kinds))
         self.row_bytes = float(len(self.names) * self.dtype.itemsize)
 
     def require_same_columns(self) -> None:
-        """Refuse files that have other columns than the first one.
+        """Raise an error if a file has other columns than the first one.
 
         Raises:
-            ValueError: with the name of the file and the columns.
+            ValueError: names the file and the columns.
         """
-        require_same_columns(self._fragments)
+        require_same_columns(self._columns)
 
     def decode(self, block: int) -> np.ndarray:
         group = self._groups[block]
-        # neither the bytes of a whole row group nor its values are read ahead
+        # Neither the bytes nor the values of a whole row group are read ahead.
         options = require("pyarrow.dataset", "tables", "Parquet").ParquetFragmentScanOptions(
             pre_buffer=False, use_buffered_stream=True
         )
@@ -100,12 +101,12 @@ class ParquetMatrix(StoredMatrix):
         types = require("pyarrow", "tables", "Parquet").types
         coded = values if types.is_dictionary(values.type) else values.dictionary_encode()
         whole = coded.unify_dictionaries().combine_chunks()
-        texts = np.append(as_text(whole.dictionary.to_pandas()), "")  # the last one stands for a missing cell
+        texts = np.append(as_text(whole.dictionary.to_pandas()), "")  # the last text represents a missing cell
         return texts[whole.indices.fill_null(len(texts) - 1).to_numpy()]
 
 
 def _numbers(column: Any) -> np.ndarray:
-    """The values of a column of Arrow's; a column with missing cells becomes one of floats."""
+    """Return the values of an Arrow column; a column with missing cells becomes floats."""
     types = require("pyarrow", "tables", "Parquet").types
     if types.is_decimal(column.type) or (types.is_boolean(column.type) and column.null_count):
         column = column.cast("double")
@@ -124,12 +125,17 @@ def _decoding(what: str) -> Iterator[None]:
 
 
 def parquet_rows(source: str | Path, argument: str) -> StoredRows:
-    """Return the rows of the .parquet files in a folder or of those of a pattern, in the order of their names."""
+    """Return the rows of the .parquet files in a folder, or matching a pattern, in the order of their names."""
     files = files_of(source) if is_pattern(source) else sorted(Path(source).rglob("*.parquet"))
+    if not files and is_pattern(source):
+        raise ValueError(
+            f"{argument}: expected a pattern that matches a .parquet file, got {str(source)!r}, which matches "
+            "none; check the folder"
+        )
     if not files:
         raise ValueError(
-            f"{argument}: expected a folder of .parquet files, got {str(source)!r}, which has none and is no pattern "
-            f"of any; of another file or an embedded data set give priory.load_dataset({str(source)!r}).all_rows()"
+            f"{argument}: expected a folder of .parquet files, got {str(source)!r}, which has none; for "
+            f"another file or an embedded data set give priory.load_dataset({str(source)!r}).all_rows()"
         )
     try:
         matrix = ParquetMatrix(files, base=None if is_pattern(source) else source)

@@ -10,11 +10,11 @@ from torch import Tensor
 
 
 class Blocks(NamedTuple):
-    """How rows are stored in blocks, each of which is read as a whole.
+    """Blocks in which rows are stored; each block is read as a whole.
 
     Attributes:
         bounds: positions where blocks begin, and the number of rows at the end.
-        row_bytes: memory that a row takes once it is read.
+        row_bytes: bytes that a row takes in memory.
     """
 
     bounds: Int[Tensor, " bound"]
@@ -25,12 +25,16 @@ class Blocks(NamedTuple):
 class Rows(Protocol):
     """Rows of data that are read in batches, by position or in order.
 
-    A class that inherits from this one defines `__len__` and `batch`. These attributes are optional: if
-    `dynamic_binarization` is true, the values are probabilities, and training draws them anew from Bernoulli(value)
-    each time it reads a row; `ids` names the rows in results; `columns` names the columns, for a model that knows its
-    own; `batch_size` is the size of a batch in `fit` if none is given there; `read(chunks)` reads many batches, in the
-    background perhaps (see `read_batches`); if `in_memory` is true, `fit` looks for NaN before it trains; `blocks` (see
-    `Blocks`) lets `fit` shuffle rows within windows of blocks, so that few blocks are in memory at a time.
+    A subclass defines `__len__` and `batch`. These attributes are optional:
+
+    - `dynamic_binarization`: if true, the values are probabilities, and training draws new values from Bernoulli(value)
+      each time it reads a row;
+    - `ids`: names of the rows in results;
+    - `columns`: names of the columns, for a model that stores its own;
+    - `batch_size`: size of a batch in `fit`, if `fit` gets none;
+    - `read(chunks)`: reads many batches, possibly in the background (see `read_batches`);
+    - `in_memory`: if true, `fit` looks for NaN before it trains;
+    - `blocks` (see `Blocks`): `fit` shuffles rows within windows of blocks, so that few blocks are in memory at a time.
 
     >>> class Squares(Rows):
     ...     def __len__(self):

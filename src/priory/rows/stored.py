@@ -1,4 +1,4 @@
-"""Matrices that stay in their files, and their rows, which are read block by block."""
+"""Matrices that stay in their files; their rows are read block by block."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,17 +15,17 @@ from priory.rows.protocol import Blocks, Rows
 
 
 class StoredMatrix(ABC):
-    """A matrix (N, D) in files, of which a block of consecutive rows is decoded at a time.
+    """A matrix (N, D) in files; blocks of consecutive rows are decoded one at a time.
 
-    A class that inherits from this one defines `decode`.
+    A subclass defines `decode`.
 
     Attributes:
         shape: (N, D).
-        dtype: of the values in the files.
+        dtype: type of the values in the files.
         bounds: row numbers where blocks begin, and N at the end, (blocks + 1,).
-        row_bytes: memory that a decoded row takes.
+        row_bytes: memory of a decoded row.
         is_sparse: whether blocks are CSR matrices of scipy.
-        held_as: applied to all that is decoded, such as to keep it in a smaller type.
+        held_as: function applied to everything that is decoded, for example to keep it in a smaller type.
 
     >>> matrix = SlicedMatrix(np.arange(12).reshape(6, 2), step=4)
     >>> matrix.bounds.tolist(), matrix[np.array([5, 0])].tolist()
@@ -42,7 +42,7 @@ class StoredMatrix(ABC):
 
     @abstractmethod
     def decode(self, block: int) -> Any:
-        """Return the rows of a block with the chosen columns, as `held_as` gives them."""
+        """Return the rows of a block with the chosen columns, after `held_as`."""
 
     @abstractmethod
     def with_columns(self, which: Sequence[int]) -> "StoredMatrix":
@@ -54,7 +54,7 @@ class StoredMatrix(ABC):
         return np.asarray(values.toarray() if self.is_sparse else values).ravel()
 
     def holding(self, held_as: Callable[[Any], Any]) -> "StoredMatrix":
-        """Return the same matrix, whose decoded values are kept as this function returns them."""
+        """Return the same matrix with this function as `held_as`."""
         other = copy(self)
         other.held_as = held_as
         return other
@@ -74,12 +74,12 @@ class StoredMatrix(ABC):
         return map(self.decode, range(len(self.bounds) - 1))
 
     def gather(self, chunks: Callable[[], Iterator[np.ndarray]]) -> Iterator[Any]:
-        """Return the rows at these numbers, chunk by chunk; a block is kept from its first row to its last one.
+        """Return the rows at these numbers, chunk by chunk; a block stays in memory from its first to its last row.
 
         Args:
-            chunks: iterates over arrays of row numbers; called twice.
+            chunks: returns an iterator over arrays of row numbers; called twice.
         """
-        left = np.zeros(len(self.bounds) - 1, dtype=np.int64)  # rows of each block that are still to come
+        left = np.zeros(len(self.bounds) - 1, dtype=np.int64)  # rows of each block that are not read yet
         for rows in chunks():
             left += np.bincount(self._block_of(rows), minlength=len(left))
         held: dict[int, Any] = {}
@@ -103,15 +103,15 @@ class StoredMatrix(ABC):
 
 
 def _runs(values: np.ndarray, places: np.ndarray) -> tuple[list[int], list[np.ndarray]]:
-    """The distinct values of a sorted array, and the places of each."""
+    """Return the distinct values of a sorted array, and the entries of `places` for each."""
     starts = np.flatnonzero(np.diff(values, prepend=-1))
     return values[starts].tolist(), np.split(places, starts[1:])
 
 
 def _in_own_pages(block: Any) -> Any:
-    """A copy of a dense block in pages of its own, all of which go back to the system when it is dropped.
+    """Copy a dense block into memory pages of its own, which return to the system when the block is freed.
 
-    Between the blocks of a window, the heap of the process would keep holes: a quarter of all memory in use.
+    Otherwise the heap of the process keeps holes between the blocks of a window: a quarter of all memory in use.
     """
     if not isinstance(block, np.ndarray) or not block.nbytes:
         return block
@@ -129,12 +129,12 @@ def _stacked(parts: list[Any], is_sparse: bool) -> Any:
 
 
 class SlicedMatrix(StoredMatrix):
-    """A matrix of what is read by slices: HDF5, zarr, AnnData's sparse matrices, a memory map.
+    """A matrix that is read by slices: HDF5, zarr, AnnData's sparse matrices, a memory map.
 
     Args:
-        array: has a shape and a dtype, and gives an array or a CSR matrix for array[start:stop].
-        step: rows of a block; None for whole chunks of the file of at least 4 MB.
-        row_bytes: memory that a row takes; None for that of a dense row.
+        array: has a shape and a dtype; array[start:stop] is an array or a CSR matrix.
+        step: rows of a block; None uses whole chunks of the file of at least 4 MB.
+        row_bytes: memory of a row; None takes that of a dense row.
         is_sparse: whether slices are CSR matrices.
     """
 
@@ -163,13 +163,13 @@ class SlicedMatrix(StoredMatrix):
 
 
 def _whole_chunks(rows: int, array: Any) -> int:
-    """The number of rows, rounded up to whole chunks of the file."""
+    """Round a number of rows up to whole chunks of the file."""
     chunk = (getattr(array, "chunks", None) or (1,))[0]
     return -(-rows // chunk) * chunk
 
 
 class StoredRows(Rows):
-    """The rows of a stored matrix. In training they are shuffled within windows of blocks (see `fit`).
+    """The rows of a stored matrix. Training shuffles them within windows of blocks (see `fit`).
 
     >>> rows = StoredRows(SlicedMatrix(np.arange(6, dtype=np.uint8).reshape(3, 2), step=2))
     >>> rows.batch(torch.tensor([2, 0])), rows.blocks.bounds
@@ -188,7 +188,7 @@ class StoredRows(Rows):
         return dense(self.matrix[positions.cpu().numpy()], self.dtype), positions
 
     def read(self, chunks: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Return the batches at these positions; of the blocks, those with rows to come stay in memory."""
+        """Return the batches at these positions; a block stays in memory while more of its rows are needed."""
         chunks = list(chunks)
         values = self.matrix.gather(lambda: (positions.cpu().numpy() for positions in chunks))
         for positions, rows in zip(chunks, values, strict=True):

@@ -10,7 +10,7 @@ from priory.rows.protocol import Rows
 class TensorRows(Rows):
     """The rows of a tensor (N, D) or (N, *input); a row's number is its position.
 
-    Integers and truth values become floats batch by batch.
+    Integers and truth values are converted to floats batch by batch.
 
     >>> TensorRows(torch.tensor([[1, 2], [3, 4]], dtype=torch.uint8)).batch(torch.tensor([1]))
     (tensor([[3., 4.]]), tensor([1]))
@@ -33,17 +33,17 @@ class TensorRows(Rows):
 
 
 def tensor_rows(x: Tensor, argument: str, *, batch_size: int | None = None) -> TensorRows:
-    """Return the rows of a tensor after a check of its type."""
+    """Check the type of a tensor and return its rows."""
     if x.is_complex() or x.layout != torch.strided:
         cure = "x.to_dense(), or a scipy sparse array" if x.layout != torch.strided else "torch.view_as_real(x)"
         raise ValueError(f"{argument}: expected a dense tensor of real numbers, got {x.dtype}, {x.layout}; give {cure}")
     x = x.detach()
-    unsigned = x.dtype in (torch.uint16, torch.uint32, torch.uint64)  # torch before 2.7 cannot index them
+    unsigned = x.dtype in (torch.uint16, torch.uint32, torch.uint64)  # torch before 2.7 cannot index these
     return TensorRows(x.to(float_type(x.dtype)) if unsigned else x, batch_size=batch_size)
 
 
 def float_type(dtype: torch.dtype) -> torch.dtype:
-    """A type itself if it is one of floats, else float32 if it holds all values of the type, else float64."""
+    """Return the type itself if it is floating point; else float32 if it holds all its values, else float64."""
     if dtype.is_floating_point:
         return dtype
     return torch.float32 if dtype.itemsize <= 2 else torch.float64

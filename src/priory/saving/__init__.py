@@ -1,4 +1,4 @@
-"""Save and load models without pickle: a recipe of known classes in JSON, and the numbers in a safetensors file."""
+"""Save and load models without pickle: a recipe of known classes in JSON, and numbers in a safetensors file."""
 
 from priory.saving.folders import RECIPE, WEIGHTS, load, save
 

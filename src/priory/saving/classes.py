@@ -1,4 +1,4 @@
-"""The classes that a recipe can name; `load` calls no others."""
+"""The classes that a recipe may name; `load` calls no others."""
 
 from collections.abc import Callable
 from typing import Any

@@ -22,23 +22,23 @@ INTO = "load it into a model of your code: priory.load(folder, into=my_model)"
 
 
 def save(model: nn.Module, folder: str | Path, *, replace: bool = False) -> str | None:
-    """Write a model into a folder, from which `priory.load` makes it again, to the bit; nothing is pickled.
+    """Write a model into a folder; `priory.load` makes it again, identical to the bit. Nothing is pickled.
 
-    `weights.safetensors` has the parameters and buffers, `model.json` a recipe of the modules. It describes modules of
-    this package and of `torch.nn`, torch's distributions, and the flows of `FlowPrior.coupling` and `.spline`. A model
-    with another part, such as a class of your own, gets a note instead of the recipe: `priory.load(folder,
-    into=my_model)` loads its numbers into a model that your code makes.
+    `weights.safetensors` has the parameters and buffers, `model.json` a recipe of the modules. A recipe can describe
+    modules of this package and of `torch.nn`, torch's distributions, and the flows of `FlowPrior.coupling` and
+    `.spline`. For a model with another part, such as your own class, the file has a note instead: `priory.load(folder,
+    into=my_model)` loads the numbers into a model that your code makes.
 
     Args:
         model: a model, or a part of one.
-        folder: made if it is missing. A saved model in it is replaced.
-        replace: write into a folder that holds other files too; they stay.
+        folder: created if it is missing. A saved model in it is replaced.
+        replace: write into a folder that also holds other files; they stay.
 
     Returns:
-        None if `priory.load(folder)` makes the model again; else the part that cannot be described, and what to do.
+        None if `priory.load(folder)` makes the model again; else the part that cannot be described, and advice.
 
     Raises:
-        TypeError: the model is no module, or has a state that is no tensor.
+        TypeError: the model is not a module, or has a state that is not a tensor.
         FileExistsError: the folder holds other files.
         ImportError: safetensors is not installed.
         OSError: the files cannot be written.
@@ -72,12 +72,12 @@ def save(model: nn.Module, folder: str | Path, *, replace: bool = False) -> str 
             remove_leftovers(folder, of=folder / name)
         with replacing(folder / RECIPE) as new_recipe, replacing(folder / WEIGHTS) as new_weights:
             new_recipe.write_text(text + "\n", encoding="utf-8")
-            new_weights.write_bytes(content)  # both are written before either gets its name
+            new_weights.write_bytes(content)  # both are written before either gets its final name
     return None if note is None else f"{note}; {INTO}"
 
 
 def load(folder: str | Path, into: nn.Module | None = None) -> nn.Module:
-    """Load the model of a folder that `save` wrote; `priory.load` opens run folders too."""
+    """Load the model from a folder that `save` wrote; `priory.load` opens run folders too."""
     folder = Path(folder)
     if into is not None and not isinstance(into, nn.Module):
         raise TypeError(f"into: expected a torch.nn.Module, got {type(into).__name__}")
@@ -100,7 +100,7 @@ def load(folder: str | Path, into: nn.Module | None = None) -> nn.Module:
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The recipe and the tensors of a folder."""
+    """Return the recipe and the tensors in a folder."""
     safetensors = require("safetensors.torch", "train", "priory.load")
     for name in (RECIPE, WEIGHTS):
         require_readable(folder / name, SAVE_AGAIN)
@@ -130,5 +130,5 @@ def _check_folder(folder: Path, replace: bool) -> None:
     if others and not replace:
         raise FileExistsError(
             f"folder: expected a new folder or one with a saved model, got {folder} with {first_few(others)}; give "
-            "another one, or replace=True to write beside them"
+            "another folder, or replace=True to keep these files"
         )

@@ -1,4 +1,4 @@
-"""The numbers of a model by their names: its parameters and buffers."""
+"""The numbers of a model by name: its parameters and buffers."""
 
 from collections.abc import Mapping
 
@@ -6,25 +6,25 @@ from torch import Tensor, nn
 
 from priory._support.messages import first_few
 
-ARGUMENTS = "arguments/"  # names of tensors that a constructor gets and the model does not keep
-CONSTANTS = "constants/"  # names of buffers that are not part of the model's `state_dict`
+ARGUMENTS = "arguments/"  # prefix of tensors that a constructor gets and the model does not keep
+CONSTANTS = "constants/"  # prefix of buffers that are not part of the model's `state_dict`
 
 
 def numbers_of(model: nn.Module) -> dict[str, Tensor]:
-    """All parameters and buffers; the names of buffers that no state_dict has begin with `CONSTANTS`."""
-    kept = model.state_dict().keys()
+    """Return all parameters and buffers; names of buffers outside of the state_dict begin with `CONSTANTS`."""
+    in_state = model.state_dict().keys()
     numbers = {
         **dict(model.named_parameters(remove_duplicate=False)),
         **dict(model.named_buffers(remove_duplicate=False)),
     }
-    return {name if name in kept else CONSTANTS + name: tensor for name, tensor in numbers.items()}
+    return {name if name in in_state else CONSTANTS + name: tensor for name, tensor in numbers.items()}
 
 
 def put_numbers(model: nn.Module, tensors: Mapping[str, Tensor], shared: Mapping[str, str]) -> None:
-    """Give a model its numbers, on its device and in their dtypes.
+    """Load numbers into a model, on its device and in its dtypes.
 
     Raises:
-        ValueError: they are those of another model.
+        ValueError: they belong to another model.
     """
     stored = {name: tensor for name, tensor in tensors.items() if not name.startswith(ARGUMENTS)}
     stored |= {name: tensors[first] for name, first in shared.items()}
@@ -40,7 +40,7 @@ def put_numbers(model: nn.Module, tensors: Mapping[str, Tensor], shared: Mapping
         },
     }
     if any(differences.values()):
-        found = "; ".join(f"{words} {first_few(sorted(names))}" for words, names in differences.items() if names)
-        raise ValueError(f"expected the numbers of this model, got others ({found})")
+        described = "; ".join(f"{words} {first_few(sorted(names))}" for words, names in differences.items() if names)
+        raise ValueError(f"expected the numbers of this model, got others ({described})")
     for name in fits:
         numbers[name].data = stored[name].to(numbers[name].device, copy=True)

@@ -1,7 +1,7 @@
-"""Recipes of models: what JSON says about their modules, and the modules again.
+"""Recipes of models: a description of their modules in JSON, and the way back to modules.
 
-A recipe has the class of each module and the arguments of its constructor: the attributes of the same names, and those
-that its method `constructor_arguments` gives.
+A recipe has the class of each module and the arguments of its constructor: the attributes with the same names, and
+those that its method `constructor_arguments` returns.
 """
 
 import inspect
@@ -22,21 +22,21 @@ from priory.priors import FlowPrior
 from priory.saving.classes import CONSTRUCTORS, DISTRIBUTIONS, NAMES
 from priory.saving.numbers import ARGUMENTS, CONSTANTS, numbers_of, put_numbers
 
-REFUSED = (TypeError, ValueError, KeyError, AttributeError, AssertionError, RuntimeError)  # what constructors raise
+REFUSED = (TypeError, ValueError, KeyError, AttributeError, AssertionError, RuntimeError)  # errors of constructors
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 class Describer:
-    """Describes a model's parts, and collects its tensors: those of its state, and others that constructors get."""
+    """Describes a model's parts, and collects tensors: those of its state, and others that constructors get."""
 
     def __init__(self, model: nn.Module) -> None:
         others = [name for name, value in model.state_dict().items() if not isinstance(value, Tensor)]
         if others:
             raise TypeError(f"model: expected a state of tensors, got others at {first_few(others)}")
-        self.shared: dict[str, str] = {}  # other names of the same tensors
+        self.shared: dict[str, str] = {}  # other name -> first name of a tensor
         self._tensors: dict[str, Tensor] = {}
         self._names: dict[int, str] = {}
-        self._places: dict[int, tuple[str, Any]] = {}  # of the objects that are described already, by their id
+        self._places: dict[int, tuple[str, Any]] = {}  # objects that are described already, by id
         for name, tensor in numbers_of(model).items():
             first = self._names.setdefault(id(tensor), name)
             if first == name:
@@ -45,11 +45,11 @@ class Describer:
                 self.shared[name] = first
 
     def stored(self) -> dict[str, Tensor]:
-        """The tensors as the file has them."""
+        """The tensors as they are written to the file."""
         return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in self._tensors.items()}
 
     def described(self, value: Any, place: str) -> Any:
-        """A value as JSON."""
+        """Return a value as JSON."""
         if value is None or isinstance(value, bool | str):
             return value
         if isinstance(value, Integral):
@@ -91,7 +91,7 @@ class Describer:
     def _distribution(self, value: Distribution | Transform, place: str) -> dict[str, Any]:
         name = NAMES.get(type(value))
         if name is None:
-            raise ValueError(f"{place} is a {type(value).__name__}, which is no distribution of torch")
+            raise ValueError(f"{place} is a {type(value).__name__}, which is not a distribution of torch")
         state = {key: None if isinstance(each, weakref.ref) else each for key, each in vars(value).items()}
         return {"class": name, "state": self._each(state, place)}
 
@@ -100,7 +100,7 @@ class Describer:
 
 
 def _arguments(module: nn.Module) -> dict[str, Any]:
-    """Arguments with which the constructor makes such a module; `check_rebuilt` finds out if they are not enough."""
+    """Return arguments for the constructor of such a module; `check_rebuilt` detects if they are insufficient."""
     others: Callable[[], dict[str, Any]] = getattr(module, "constructor_arguments", dict)
     known = others()
     for name, parameter in inspect.signature(type(module)).parameters.items():
@@ -115,11 +115,11 @@ def _arguments(module: nn.Module) -> dict[str, Any]:
 
 
 class Builder:
-    """Makes values of their JSON; the reverse of `Describer`."""
+    """Makes values from JSON; the reverse of `Describer`."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self._tensors = tensors
-        self._objects: dict[str, Any] = {}  # by their place
+        self._objects: dict[str, Any] = {}  # by their place in the recipe
 
     def built(self, tree: Any, place: str) -> Any:
         if isinstance(tree, list):
@@ -144,7 +144,7 @@ class Builder:
             case {"class": name, "state": state}:
                 value: Any = object.__new__(DISTRIBUTIONS[name])
                 self._objects[place] = value
-                vars(value).update(self._each(state, place))  # which may refer to the object itself
+                vars(value).update(self._each(state, place))  # the state may refer to the object itself
                 return value
             case {"class": name}:
                 return self._module(name, tree, place)
@@ -159,7 +159,7 @@ class Builder:
         try:
             module = constructor(**arguments)
         except REFUSED as error:
-            raise ValueError(f"{place} is no {name} that can be built: {first_line(error)}") from error
+            raise ValueError(f"{place} is not a {name} that can be built: {first_line(error)}") from error
         for child_name, child in children.items():
             module.add_module(child_name, child)
         self._objects[place] = module
@@ -170,10 +170,10 @@ class Builder:
 
 
 def rebuilt(tree: Any, tensors: Mapping[str, Tensor], shared: Mapping[str, str]) -> nn.Module:
-    """Build a recipe, and give it its numbers.
+    """Build a model from a recipe, and load its numbers.
 
     Raises:
-        ValueError: it cannot be built, or the numbers are those of another model.
+        ValueError: it cannot be built, or the numbers belong to another model.
     """
     with torch.random.fork_rng(devices=[]):  # initial weights are drawn and overwritten
         model = Builder(tensors).built(tree, "model")
@@ -186,9 +186,9 @@ def rebuilt(tree: Any, tensors: Mapping[str, Tensor], shared: Mapping[str, str])
 
 
 def check_rebuilt(model: nn.Module, built: nn.Module) -> None:
-    """Find the first part that its constructor makes otherwise."""
+    """Raise an error that names the first part that the constructor makes differently."""
     others = dict(built.named_modules(remove_duplicate=False))
     for name, module in model.named_modules(remove_duplicate=False):
         other = others.get(name)
         if type(module) is not type(other) or module.extra_repr() != other.extra_repr():  # type: ignore[union-attr]
-            raise ValueError(f"{name} is not as the constructor of the model makes it")
+            raise ValueError(f"{name} differs from what the constructor of the model makes")

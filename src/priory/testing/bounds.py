@@ -21,7 +21,7 @@ NUM_ROWS = 4000
 
 
 class _Linear(nn.Module):
-    """N(weight (input - shift) + bias, diag(scale^2)); encoder and decoder of the model."""
+    """N(weight (input - shift) + bias, diag(scale^2)); the encoder and the decoder of the model."""
 
     shift: Tensor
 
@@ -36,7 +36,7 @@ class _Linear(nn.Module):
 
 
 class _Normal(nn.Module):
-    """N(loc, diag(scale^2)), which starts as N(0, I); the prior of the model."""
+    """N(loc, diag(scale^2)), initially N(0, I); the prior of the model."""
 
     def __init__(self, latent_dim: int) -> None:
         super().__init__()
@@ -47,14 +47,14 @@ class _Normal(nn.Module):
 
 
 class LinearGaussianModel(nn.Module):
-    """The model that `check_bound` hands to a bound; it has the methods of `priory.VAE` that a bound needs.
+    """The model that `check_bound` passes to a bound; it has the methods of `priory.VAE` that a bound needs.
 
         z ~ N(0, I),  x | z ~ N(W z + b, s^2 I)   =>   x ~ N(b, W W^T + s^2 I),  z | x ~ N(M^-1 W^T (x - b), s^2 M^-1)
 
     with M = W^T W + s^2 I, which is diagonal here: W has orthogonal columns.
 
     Args:
-        factor: of the encoder's scales; at one it is the exact posterior, and all importance weights are p(x).
+        factor: multiplies the encoder's scales; at 1, q is the exact posterior, and all importance weights are p(x).
         num_features: D.
         latent_dim: L.
 
@@ -91,7 +91,7 @@ class LinearGaussianModel(nn.Module):
         return self.decoder(z)
 
     def evidence(self) -> MultivariateNormal:
-        """p(x), in closed form."""
+        """Return p(x), in closed form."""
         weight, identity = self.decoder.weight.detach(), torch.eye(len(self.decoder.bias)).double()
         return MultivariateNormal(self.decoder.bias.detach(), weight @ weight.T + NOISE**2 * identity)
 
@@ -100,13 +100,13 @@ class LinearGaussianModel(nn.Module):
 class BoundSubject:
     """A bound, and the arguments with which it is checked."""
 
-    bound: Bound  # the function under test
+    bound: Bound  # the function to check
     num_samples: Sequence[int]  # the numbers of samples
-    seed: int  # of the draws
+    seed: int  # seed of the draws
 
 
 def one_number_per_datum(subject: BoundSubject) -> Outcome:
-    """(B, D) in, (B,) out, for every number of samples."""
+    """The bound maps (B, D) to (B,), for every number of samples."""
     model = LinearGaussianModel()
     for rows in (7, 1):
         x = model.evidence().sample((rows,))
@@ -118,7 +118,7 @@ def one_number_per_datum(subject: BoundSubject) -> Outcome:
 
 
 def exact_at_the_posterior(subject: BoundSubject) -> Outcome:
-    """With q = p(z|x) every weight is p(x), so the bound is log p(x), for every number of samples."""
+    """If q = p(z|x), every weight is p(x), so the bound is log p(x) for every number of samples."""
     model = LinearGaussianModel()
     x = model.evidence().sample((50,))
     expected = model.evidence().log_prob(x)
@@ -130,9 +130,9 @@ def exact_at_the_posterior(subject: BoundSubject) -> Outcome:
 
 
 def right_on_average(subject: BoundSubject) -> Outcome:
-    """With an encoder that is too wide, the mean over many data is that of the formula, for every number of samples.
+    """If the encoder is too wide, the mean over many data is that of the formula, for every number of samples.
 
-    The same formula is evaluated here with other draws; the averages differ by no more than chance allows.
+    The formula is evaluated here with other draws; the averages may differ only by chance.
     """
     model = LinearGaussianModel(factor=1.7)
     limit, worst, where = math.sqrt(2 * math.log(2 * len(subject.num_samples) / ALPHA)), 0.0, 0
@@ -152,21 +152,21 @@ def right_on_average(subject: BoundSubject) -> Outcome:
 
 
 def gradients_exist(subject: BoundSubject) -> Outcome:
-    """Encoder, decoder and prior receive finite gradients."""
+    """Encoder, decoder and prior get finite gradients."""
     model = LinearGaussianModel(factor=1.7)
     with torch.enable_grad():
         total = subject.bound(model, model.evidence().sample((20,)), num_samples=max(subject.num_samples)).sum()
         names, parameters = zip(*model.named_parameters(), strict=True)
         if not total.requires_grad:
             return Outcome(False, "no gradient at all")
-        found = torch.autograd.grad(total, parameters, allow_unused=True)
-    gradients = dict(zip(names, found, strict=True))
+        computed = torch.autograd.grad(total, parameters, allow_unused=True)
+    gradients = dict(zip(names, computed, strict=True))
     wrong = [name for name, g in gradients.items() if g is None or not g.isfinite().all() or not g.any()]
     return Outcome(not wrong, f"none, zero or not finite: {', '.join(wrong)}" if wrong else f"{len(names)} parameters")
 
 
 def far_data_finite(subject: BoundSubject) -> Outcome:
-    """Weights far below the smallest float are added as logarithms."""
+    """Weights far below the smallest float are summed as logarithms."""
     model = LinearGaussianModel(factor=1.7)
     values = subject.bound(model, 1e3 * model.evidence().sample((20,)), num_samples=max(subject.num_samples))
     return Outcome(bool(values.isfinite().all()), f"{int(values.isfinite().sum())} of 20 values finite")
@@ -184,15 +184,15 @@ def global_state_untouched(subject: BoundSubject) -> Outcome:
 BOUND_CHECKS = promises(
     (one_number_per_datum, "shape (B,), unreduced"),
     (exact_at_the_posterior, "log p(x) within 1e-6, whatever the number of samples"),
-    (right_on_average, "the mean of log 1/S sum_s w_s, with as many samples as asked for"),
+    (right_on_average, "the mean of log 1/S sum_s w_s, with the given number of samples"),
     (gradients_exist, "finite gradients of encoder, decoder and prior"),
-    (far_data_finite, "finite values, a thousand standard deviations away"),
+    (far_data_finite, "finite values at a thousand standard deviations"),
     (global_state_untouched, "no setting of the process changes"),
 )
 
 
 def check_bound(bound: Bound, *, num_samples: Sequence[int] = (1, 2, 7), seed: int = 0) -> Report:
-    """Whether a function computes the importance-weighted bound of the evidence.
+    """Check that a function computes the importance-weighted bound of the evidence.
 
         log 1/S sum_s p(z_s) p(x|z_s) / q(z_s|x),    z_s ~ q(z|x)
 
@@ -200,8 +200,8 @@ def check_bound(bound: Bound, *, num_samples: Sequence[int] = (1, 2, 7), seed: i
         bound: called as bound(model, x, num_samples=S), with x of shape (B, D) in float64. The model is a
             `LinearGaussianModel`: like a `priory.VAE` it has `encode(x)`, `decode(z)` and `latent_prior()`, which
             return distributions. Wrap a bound with another signature in a function with this one.
-        num_samples: the S to try.
-        seed: of the draws.
+        num_samples: the values of S to try.
+        seed: seed of the draws.
 
     Returns:
         A `Report`.

@@ -1,4 +1,4 @@
-"""Resolve the argument of a check (module, distribution, pair, factory or place) to an object to check."""
+"""Turn the argument of a check (module, distribution, pair, factory or import path) into an object to check."""
 
 import copy
 import inspect
@@ -16,20 +16,20 @@ from priory.testing.report import SkippedError
 
 @dataclass(frozen=True)
 class Candidate:
-    """One object under test, with the encoder that it is called with."""
+    """One object under test, and the encoder with which it is called."""
 
     built: Any  # a module, a distribution-like object, or a pair of callables
     encoder: Any = None  # the argument of the module, or None
 
     @property
     def module(self) -> nn.Module:
-        """The module; a check of modules is skipped if there is none."""
+        """The module; if there is none, a check of modules is skipped."""
         if not isinstance(self.built, nn.Module):
-            raise SkippedError(f"a promise of modules; this is {_kind(self.built)}")
+            raise SkippedError(f"applies to modules only; this is {_kind(self.built)}")
         return self.built
 
     def density(self) -> Any:
-        """The object with `log_prob` and `sample`; a module is evaluated here."""
+        """The object with `log_prob` and `sample`; a module is called once here."""
         if isinstance(self.built, tuple):
             log_prob, sample = self.built
             return SimpleNamespace(log_prob=log_prob, sample=sample)
@@ -44,7 +44,7 @@ class Candidate:
         return result
 
     def copied(self) -> "Candidate":
-        """A copy that shares nothing with this one; the check is skipped if the module cannot be copied."""
+        """Return a copy that shares nothing with this object; if it cannot be copied, the check is skipped."""
         try:
             built, encoder = copy.deepcopy((self.module, self.encoder))
         except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
@@ -52,9 +52,9 @@ class Candidate:
         return Candidate(built, encoder)
 
     def moved(self, target: torch.dtype | str) -> "Candidate":
-        """A copy of the module and its encoder in another precision or on another device."""
+        """Return a copy of the module and its encoder in another precision or on another device."""
         duplicate = self.copied()
-        encoder = getattr(duplicate.encoder, "__self__", duplicate.encoder)  # of a module's method, the module
+        encoder = getattr(duplicate.encoder, "__self__", duplicate.encoder)  # for a module's method, the module
         if encoder is not None and not isinstance(encoder, nn.Module):
             raise SkippedError("the encoder is a function, which cannot be moved; give a module")
         duplicate.module.to(target)
@@ -70,7 +70,7 @@ class Candidate:
 
 
 def made(obj: Any) -> Any:
-    """A module, a density or a pair, from one of these, from a factory, or from the place of either."""
+    """Return a module, a density or a pair, given one of these, a factory, or the import path of either."""
     place = located(obj)
     if not is_factory(place):
         return _checkable(place, obj if isinstance(obj, str) else "obj")
@@ -88,7 +88,7 @@ def _result(factory: Callable[[], Any], name: str) -> Any:
 
 
 def resolved_encoder(encoder: Any) -> Any:
-    """An encoder, or the one that "package.module:name" names or makes, if it is a function without arguments."""
+    """Return an encoder, given itself, or "package.module:name" of an encoder or of a factory for one."""
     if not isinstance(encoder, str):
         return encoder
     place = located(encoder)
@@ -98,7 +98,7 @@ def resolved_encoder(encoder: Any) -> Any:
 
 
 def resolved_reference(reference: Any) -> Any:
-    """A distribution or a function z -> log p(z), from itself, from its place, or from a factory of a distribution."""
+    """Return a distribution or a function z -> log p(z), given itself, its import path, or a factory."""
     place = located(reference)
     if place is None or hasattr(place, "log_prob"):
         return place

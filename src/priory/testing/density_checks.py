@@ -1,4 +1,4 @@
-"""The randomized checks: mass, dependence between coordinates, and whether the sampler draws from the density."""
+"""The randomized checks: mass, dependence between coordinates, and agreement of sampler and density."""
 
 import math
 
@@ -12,22 +12,22 @@ from priory.testing.subject import Subject
 
 MASS_DRAWS = 65_536
 FAR_DRAWS = 2048
-FAR_RADII = (10.0, 1e30)  # standard deviations; a constant added to the density has mass in proportion to r^L
-LARGEST_RATIO = 20.0  # of density to proposal in importance sampling; the sampler's draws measure the mass above it
+FAR_RADII = (10.0, 1e30)  # in standard deviations; a constant added to the density has a mass proportional to r^L
+LARGEST_RATIO = 20.0  # of density to proposal in importance sampling; the mass above it is measured by the sampler
 CHAIN_STEPS = 8
 
 
 def integrates_to_one(subject: Subject) -> Outcome:
-    """The integral of exp(log_prob), by importance sampling near the proposal, and by the sampler's draws elsewhere.
+    """Estimate the integral of exp(log_prob) by importance sampling near the proposal, and elsewhere by the sampler.
 
         mass = E_q[w, w <= b] + P(w > b),    w(z) = exp(log_prob(z)) / q(z)
 
-    The second term is the share of the sampler's own draws. Each term is an average of bounded numbers, so the error
-    bound holds without any appeal to normality (empirical Bernstein; Maurer & Pontil 2009, theorem 4), and a proposal
-    that misses a part of the density costs power, not correctness. Where it misses half of it, only gross errors can be
-    told: by Markov's inequality the average of w under q, or of 1/w under the sampler, exceeds 1/alpha with
-    probability alpha. By the same inequality a density that does not fall far outside its draws is found, whose mass is
-    infinite though none of it is where the proposal looks.
+    The second term is the share of the sampler's draws with w > b. Each term is an average of bounded numbers, so the
+    error bound needs no normality (empirical Bernstein; Maurer & Pontil 2009, theorem 4). If the proposal misses a part
+    of the density, the check has less power but stays correct. If it misses half, only gross errors are detected: by
+    Markov's inequality the average of w under q, or of 1/w under the sampler, exceeds 1/alpha with probability alpha.
+    The same inequality detects a density that does not fall far away from its draws: its mass is infinite, although
+    none of it is near the proposal.
     """
     z = subject.rounded(subject.proposal.draw(MASS_DRAWS))
     log_ratio = subject.log_prob(z) - subject.proposal.log_prob(z)
@@ -41,22 +41,22 @@ def integrates_to_one(subject: Subject) -> Outcome:
         if far is not None:
             return far
         raise SkippedError(
-            f"cannot tell: in {subject.latent_dim} dimensions no fitted mixture of normals comes near this density "
-            f"({outside.mean():.0%} of the draws lie where it is more than {LARGEST_RATIO:.0f} times the fit)"
+            f"undecided: in {subject.latent_dim} dimensions no fitted mixture of normals is close to this density "
+            f"({outside.mean():.0%} of the draws are at points where it is more than {LARGEST_RATIO:.0f} times the fit)"
         )
     weights = log_ratio.exp() * (log_ratio <= math.log(LARGEST_RATIO))
     mass = weights.mean().item() + outside.mean().item()
     error = _bernstein(weights, LARGEST_RATIO) + _bernstein(outside, 1.0)
-    rest = "; the rest is missing, or lies where the sampler never goes" if mass < 1 - error else ""
-    near = Outcome(abs(mass - 1) <= error, f"mass {mass:.3f} where its draws lie, tolerance {error:.3f}{rest}")
-    return far if near.kept and far is not None else near
+    rest = "; the rest is missing, or the sampler never reaches it" if mass < 1 - error else ""
+    near = Outcome(abs(mass - 1) <= error, f"mass {mass:.3f} near its draws, tolerance {error:.3f}{rest}")
+    return far if near.passed and far is not None else near
 
 
 def joint_not_per_dimension(subject: Subject) -> Outcome:
-    """Pairs of draws exchange coordinates as the density accepts it; that must leave the pairs' joint structure alone.
+    """Exchange coordinates between pairs of draws if the density accepts it; the joint distribution must not change.
 
     A product of marginals accepts every exchange, and the draws lose their dependence. The marginals cannot change, so
-    nothing but dependence is tested.
+    only dependence is tested.
     """
     if subject.latent_dim == 1:
         raise SkippedError("one dimension has no dependence between dimensions")
@@ -69,7 +69,7 @@ def joint_not_per_dimension(subject: Subject) -> Outcome:
 
 
 def density_and_sampler_agree(subject: Subject) -> Outcome:
-    """Markov chains that leave the density unchanged start at the sampler's draws; they must not drift."""
+    """Start Markov chains that leave the density unchanged at the sampler's draws; the chains must not drift."""
     start, fit = subject.draws.start, subject.draws.fit
     _check_support(subject, start)
     statistics = PointStatistics(subject.log_prob, subject.proposal, fit)
@@ -99,26 +99,26 @@ def _check_support(subject: Subject, draws: Float[Tensor, "draw latent"]) -> Non
 
 
 def _gross_error(log_ratio: Float[Tensor, " point"], at_draws: Float[Tensor, " draw"]) -> Outcome | None:
-    """A failure if the mass is so large or so small that any proposal detects it."""
+    """Return a failure if the mass is so large or so small that any proposal detects it; else None."""
     largest = math.log(1 / ALPHA)
     too_much = torch.logsumexp(log_ratio, 0).item() - math.log(len(log_ratio))
     too_little = torch.logsumexp(-at_draws, 0).item() - math.log(len(at_draws))
     if too_much > largest:
         return Outcome(False, f"log mass about {too_much:.1f}")
     if too_little > largest:
-        return Outcome(False, f"log mass about {-too_little:.1f} where its draws lie")
+        return Outcome(False, f"log mass about {-too_little:.1f} near its draws")
     return None
 
 
 def _mass_far_out(subject: Subject) -> Outcome | None:
-    """A failure if the density cannot have finite mass, such as log(p + 1e-10), which never falls below -23.
+    """Return a failure if the density cannot have finite mass, such as log(p + 1e-10), which never falls below -23.
 
-    Importance sampling with a random direction and a radius r, in standard deviations s, whose logarithm is uniform:
+    Importance sampling with a random direction, and a radius r, in standard deviations s, with uniform log r:
 
         q(z) = 1 / (r^L log(R / R_0) A prod_i s_i),    A = 2 pi^(L/2) / Gamma(L/2), the area of the unit sphere.
 
-    The average of p / q exceeds 1/alpha with probability alpha at most, whatever p is; how fast a density must fall is
-    not assumed, and a wide component of small weight is no error. Where numbers overflow, nothing is counted.
+    The average of p / q exceeds 1/alpha with probability at most alpha, for any p. No rate of decrease is assumed, and
+    a wide component of small weight is not an error. Points at which numbers overflow are ignored.
     """
     mean, spread = subject.draws.fit.mean(0), subject.draws.fit.std(0)
     latent_dim = subject.latent_dim
@@ -130,17 +130,17 @@ def _mass_far_out(subject: Subject) -> Outcome | None:
     log_volume = latent_dim * log_radius + math.log(farthest - nearest) + log_area + spread.log().sum()  # -log q
     log_mass = torch.logsumexp(values + log_volume, 0).item() - math.log(FAR_DRAWS)
     at_least = log_mass - math.log(1 / ALPHA)
-    if not at_least > 0:  # also if it is NaN: the variance of very wide draws overflows
+    if not at_least > 0:  # also true for NaN: the variance of very wide draws overflows
         return None
     last = int(log_radius.masked_fill(values == -math.inf, -math.inf).argmax())
     return Outcome(
         False,
-        f"log mass at least {at_least:.0f} far outside its draws, where log_prob does not fall as a density must: "
+        f"log mass at least {at_least:.0f} far away from its draws, where log_prob does not fall as a density must: "
         f"{values[last].item():.4g} at {log_radius[last].exp().item():.0e} standard deviations",
     )
 
 
 def _bernstein(values: Float[Tensor, " value"], bound: float) -> float:
-    """How far the mean of independent values in [0, bound] lies from its expectation, but with probability ALPHA."""
+    """Return the largest error of the mean of independent values in [0, bound], except with probability ALPHA."""
     logarithm, number = math.log(4 / ALPHA), len(values)
     return math.sqrt(2 * values.var().item() * logarithm / number) + 7 * bound * logarithm / (3 * (number - 1))

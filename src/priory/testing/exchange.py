@@ -1,8 +1,8 @@
-"""Markov kernels that leave a density unchanged, and an exact test of whether they leave a sampler's draws unchanged.
+"""Markov kernels that leave a density unchanged, and an exact test of whether a sampler draws from this density.
 
-A Metropolis-Hastings kernel is reversible. Started at a draw from the very density that it was built for, start and
-end are exchangeable: for any statistic t, t(end) - t(start) is symmetric about zero, however slowly the kernel mixes.
-The kernel sees differences of log p only, so it is blind to a missing constant.
+A Metropolis-Hastings kernel is reversible. If it starts at a draw from the density for which it was built, start and
+end are exchangeable: for any statistic t, t(end) - t(start) is symmetric about zero, even if the kernel mixes slowly.
+The kernel uses only differences of log p, so it cannot detect a missing constant.
 """
 
 import math
@@ -15,13 +15,14 @@ from torch import Tensor
 from priory.testing.proposal import Points, Proposal
 
 LogProb = Callable[[Points], Float[Tensor, " point"]]
-ALPHA = 1e-8  # how often one check, at most, accuses a correct prior
+ALPHA = 1e-8  # largest probability that one check rejects a correct prior
 
 
 def excess(differences: Float[Tensor, "chain statistic"]) -> Float[Tensor, " statistic"]:
     """sum_i d_i / sqrt(sum_i d_i^2) of each column.
 
-    With independent symmetric d_i its tails are at most those of a sum of signs: P(|.| > x) <= 2 exp(-x^2/2), for any
+    For independent symmetric d_i its tails are at most those of a sum of signs: P(|.| > x) <= 2 exp(-x^2/2), for any
+    number of chains and any distribution (Efron 1969, JASA 64; Hoeffding 1963).
     number of chains and any distribution (Efron 1969, JASA 64; Hoeffding 1963).
     """
     differences = differences.double()
@@ -29,7 +30,7 @@ def excess(differences: Float[Tensor, "chain statistic"]) -> Float[Tensor, " sta
 
 
 def limit(num_statistics: int) -> float:
-    """A bound that the largest |excess| of so many statistics exceeds with probability ALPHA at most.
+    """Return a bound that the largest |excess| of so many statistics exceeds with probability at most ALPHA.
 
     >>> round(limit(100), 2)
     6.89
@@ -38,11 +39,11 @@ def limit(num_statistics: int) -> float:
 
 
 def random_walk(log_prob: LogProb, z: Points, spread: Points, steps: int) -> Points:
-    """Symmetric steps along random subsets of coordinates; every chain keeps its step size and subset."""
+    """Take symmetric steps along random subsets of coordinates; every chain keeps its step size and subset."""
     share = torch.rand(len(z), 1, dtype=z.dtype)
     moved = torch.rand_like(z) < share
     moved[torch.arange(len(z)), torch.randint(z.shape[-1], (len(z),))] = True
-    # From a thousandth of the spread (components may be narrow) to twice it; shorter if more coordinates move.
+    # From a thousandth of the spread (components may be narrow) to twice the spread; shorter for more coordinates.
     size = torch.exp(torch.empty(len(z), 1, dtype=z.dtype).uniform_(math.log(1e-3), math.log(2.0)))
     scale = spread * moved * (2 * size / moved.sum(-1, keepdim=True).sqrt())
     value = log_prob(z)
@@ -52,7 +53,7 @@ def random_walk(log_prob: LogProb, z: Points, spread: Points, steps: int) -> Poi
 
 
 def independence(log_prob: LogProb, z: Points, proposal: Proposal, steps: int) -> Points:
-    """Proposals from a fixed density, wherever the chain is: these go from mode to mode."""
+    """Propose points from a fixed density, independent of the chain's state: these steps reach other modes."""
     value, log_q = log_prob(z), proposal.log_prob(z)
     for _ in range(steps):
         candidate = proposal.draw(len(z))
@@ -64,9 +65,9 @@ def independence(log_prob: LogProb, z: Points, proposal: Proposal, steps: int) -
 
 
 def coordinate_swap(log_prob: LogProb, first: Points, second: Points) -> tuple[Points, Points]:
-    """Two independent draws exchange a random subset of their coordinates, as the joint density p(a) p(b) accepts it.
+    """Exchange a random subset of coordinates between two independent draws, if the joint density p(a) p(b) accepts it.
 
-    Every coordinate keeps its own distribution, so only the dependence between coordinates decides.
+    Every coordinate keeps its own distribution, so only the dependence between coordinates matters.
     """
     swapped = torch.rand_like(first) < torch.rand(len(first), 1, dtype=first.dtype)
     new_first, new_second = torch.where(swapped, second, first), torch.where(swapped, first, second)
@@ -91,9 +92,9 @@ def _accept(log_ratio: Float[Tensor, " chain"]) -> Bool[Tensor, " chain"]:
 class PointStatistics:
     """Functions of z whose averages agree if two distributions agree: log-densities, moments, Fourier features.
 
-    The features cos(w z + b), with w in random directions and of sizes from a tenth to three whitened standard
-    deviations, detect joint structure of any shape (as a kernel two-sample test does; Rahimi & Recht 2007).
-    The proposal is fitted to other draws; `draws` are other draws too, for scales.
+    The features cos(w z + b) have random directions w and sizes from a tenth to three whitened standard deviations.
+    They detect joint structure of any shape (as a kernel two-sample test does; Rahimi & Recht 2007). The proposal is
+    fitted to separate draws; `draws`, also separate, set the scales.
     """
 
     NUM_FEATURES = 64

@@ -1,4 +1,4 @@
-"""Settings and generators of the process that no prior may change: read, compare and restore them."""
+"""Settings and generators of the process that no prior may change, with functions to read, compare and restore them."""
 
 import random
 import warnings
@@ -13,7 +13,7 @@ from torch.distributions import Distribution
 
 
 class Entry(NamedTuple):
-    """One piece of global state: how to read it and how to put it back."""
+    """One piece of global state: a function that reads it, and one that restores it."""
 
     read: Callable[[], Any]
     write: Callable[[Any], object]
@@ -70,19 +70,19 @@ def snapshot(entries: Mapping[str, Entry] = EVERYTHING) -> dict[str, Any]:
 
 
 def changes(before: Mapping[str, Any]) -> list[str]:
-    """The differences from a snapshot, in words."""
-    found = []
+    """Describe the differences from a snapshot in words."""
+    differences = []
     for name, old in before.items():
         new = EVERYTHING[name].read()
         if not _equal(old, new):
             plain = isinstance(old, (bool, int, str, torch.dtype, torch.device))
-            found.append(f"{name} changed from {old} to {new}" if plain else f"{name} changed")
-    return found
+            differences.append(f"{name} changed from {old} to {new}" if plain else f"{name} changed")
+    return differences
 
 
 @contextmanager
 def preserved(seed: int | None = None) -> Iterator[None]:
-    """Restore all global state after the block; inside, torch is seeded if a seed is given.
+    """Restore all global state after the block; if a seed is given, torch is seeded inside.
 
     >>> before = torch.get_rng_state()
     >>> with preserved(seed=0):
@@ -104,7 +104,7 @@ def preserved(seed: int | None = None) -> Iterator[None]:
 
 
 def _equal(first: Any, second: Any) -> bool:
-    """Equality for nested tuples with tensors and arrays in them."""
+    """Equality of nested tuples that may contain tensors and arrays."""
     if isinstance(first, Tensor):
         return torch.equal(first, second)
     if isinstance(first, np.ndarray):

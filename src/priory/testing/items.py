@@ -1,4 +1,4 @@
-"""One pytest item per promise, as scikit-learn's `parametrize_with_checks` makes them."""
+"""One pytest item per check, as scikit-learn's `parametrize_with_checks` makes them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -10,17 +10,17 @@ from priory.testing.subject import Subject
 
 
 def parametrize_with_checks(priors: Mapping[str, Any] | Sequence[Any]) -> Any:
-    """A decorator that runs a test once for every prior and promise; the test takes `check` and calls it.
+    """Make a decorator that runs a test once for every prior and check; the test takes `check` and calls it.
 
         @parametrize_with_checks({"mine": MyPrior, "vamp": Subject(make_vamp, encoder=encoder)})
         def test_conformance(check):
             check()
 
-    A promise that does not apply is a skipped test with the reason. Factories are called when the tests run, not when
-    they are collected.
+    A check that does not apply becomes a skipped test with the reason. Factories are called when the tests run, not
+    when they are collected.
 
     Args:
-        priors: by name or as a sequence: arguments of `check_prior`, or a `Subject` with further arguments.
+        priors: a mapping by name, or a sequence: arguments of `check_prior`, or a `Subject` with further arguments.
 
     Returns:
         pytest's decorator.
@@ -31,7 +31,7 @@ def parametrize_with_checks(priors: Mapping[str, Any] | Sequence[Any]) -> Any:
     try:
         import pytest
     except ImportError as error:
-        raise ImportError("parametrize_with_checks is for tests with pytest: pip install pytest") from error
+        raise ImportError("parametrize_with_checks needs pytest: pip install pytest") from error
 
     def item(name: str, subject: Subject) -> None:
         check = run_check(name, subject)

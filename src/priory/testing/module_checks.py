@@ -14,15 +14,16 @@ from priory.testing.report import Outcome, SkippedError
 from priory.testing.subject import Subject
 from priory.testing.value_checks import in_precision, other_precision
 
-STEP_SIZES = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)  # the smaller ones for networks with kinks and for crumpled flows
+STEP_SIZES = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)  # the smaller ones for networks with kinks and for rough flows
 LARGEST_SLOPE_ERROR = 1e-4
-STARTS = (2_654_435_769, 1_779_033_703)  # seeds that nobody sets: who sets one that is set already changes nothing
+STARTS = (2_654_435_769, 1_779_033_703)  # unusual seeds: setting a seed that is already set would change nothing
 
 
 def gradients_exist(subject: Subject) -> Outcome:
-    """log_prob gives z and every parameter a finite gradient; none is zero for all values of the parameters.
+    """log_prob gives z and every parameter a finite gradient, and none that is zero for all parameter values.
 
-    But for parameters that the density is constant in because it is normalized over one entry: of a mixture of one
+    Exception: parameters that have no effect because they are normalized over one entry. In a mixture of one
+    component, log softmax(w) = 0 for any logit w.
     component, log softmax(w) = 0 whatever the logit w is.
     """
     gradients = _gradients(subject.candidate, subject.some)
@@ -35,25 +36,25 @@ def gradients_exist(subject: Subject) -> Outcome:
     zero = [name for name, gradient in gradients.items() if gradient is not None and not gradient.any()]
     seen = f"finite for z and {len(gradients) - 1} parameters"
     if zero and isinstance(subject.candidate.built, nn.Module):
-        elsewhere = _gradients(_disturbed(subject.candidate, subject.some), subject.some)  # a layer may start at zero
+        elsewhere = _gradients(_disturbed(subject.candidate, subject.some), subject.some)  # a layer may start at 0
         zero = [name for name in zero if (gradient := elsewhere[name]) is None or not gradient.any()]
         rightly = [name for name in zero if _normalized_over_one(subject, name)]
         if rightly != zero:
             return Outcome(False, f"gradient zero: {', '.join(name for name in zero if name not in rightly)}")
         if rightly:
-            seen += f"; zero, and rightly, for {', '.join(rightly)}: the density is constant in it (one entry)"
+            seen += f"; zero, as it should be, for {', '.join(rightly)}: the density is constant in it (one entry)"
     return Outcome(True, seen)
 
 
 def gradients_right(subject: Subject) -> Outcome:
-    """Central differences in float64, along a random direction of z and of each parameter."""
+    """Compare gradients with central differences in float64, along a random direction of z and of each parameter."""
     if isinstance(subject.candidate.built, nn.Module):
         candidate = subject.candidate.moved(torch.float64)
     else:
         candidate = subject.candidate
         in_precision(subject, torch.float64)
     z = subject.some[:16].double()
-    coefficients = torch.randn(len(z)).to(z)  # so that errors of different points do not cancel
+    coefficients = torch.randn(len(z)).to(z)  # so that errors at different points do not cancel
     gradients = _gradients(candidate, z, coefficients)
     if all(gradient is None for gradient in gradients.values()):
         raise SkippedError("there is no gradient to compare with")
@@ -68,7 +69,7 @@ def gradients_right(subject: Subject) -> Outcome:
                 errors[name] = _difference_error(candidate, z, coefficients, leaf, gradient)
             except ValueError as error:  # a random direction leaves a constraint: a triangle, a simplex
                 refused[name] = first_line(error)
-    untold = f"cannot tell for {', '.join(refused)}: moved a little, refused ({'; '.join(refused.values())})"
+    untold = f"undecided for {', '.join(refused)}: small changes are refused ({'; '.join(refused.values())})"
     if not errors:
         raise SkippedError(untold)
     where = max(errors, key=errors.__getitem__)
@@ -77,19 +78,19 @@ def gradients_right(subject: Subject) -> Outcome:
 
 
 def state_dict_complete(subject: Subject) -> Outcome:
-    """Everything that decides the density is a parameter or a buffer, and loading them brings the density back."""
+    """Everything that affects the density is a parameter or a buffer, and loading the state restores the density."""
     plain = list(_plain_tensors(subject.candidate.module))
     if plain:
         return Outcome(False, f"neither parameter nor buffer: {', '.join(plain)}")
-    other, how = subject.candidate.copied(), "a copy with other numbers"
+    other, how = subject.candidate.copied(), "a copy with other values"
     if is_factory(located(subject.obj)):
         with preserved(subject.seed + 1):
             other, how = subject.build(), "another from the factory"
     with torch.no_grad():
         saved = {name: value.clone() for name, value in subject.candidate.module.state_dict().items()}
         _disturb(other.module.state_dict().values())
-        with suppress(ValueError, RuntimeError):  # numbers at random need not be valid ones
-            other.density().log_prob(subject.some)  # a cache of this result must not outlive the loading
+        with suppress(ValueError, RuntimeError):  # random numbers may be invalid
+            other.density().log_prob(subject.some)  # a cache of this result must not survive loading
         other.module.load_state_dict(saved)
         expected = subject.candidate.density().log_prob(subject.some)
         values = other.density().log_prob(subject.some)
@@ -99,7 +100,7 @@ def state_dict_complete(subject: Subject) -> Outcome:
 
 
 def state_dict_clean(subject: Subject) -> Outcome:
-    """The state has only the prior's own tensors: none of the encoder, none that use adds or changes."""
+    """The state has only the prior's own tensors: none of the encoder's, and none that use adds or changes."""
     module, encoder = subject.candidate.module, subject.candidate.encoder
     before = _state(module, encoder)
     with torch.no_grad():
@@ -127,16 +128,16 @@ def moves(subject: Subject) -> Outcome:
         density = copied.density()
         with torch.no_grad():
             values, drawn = density.log_prob(z.to(target)), density.sample(torch.Size((3,)))
-        wanted = z.to(target)
+        expected = z.to(target)
         for what, tensor in (("log_prob", values), ("sample", drawn)):
-            if (tensor.dtype, tensor.device.type) != (wanted.dtype, wanted.device.type):
+            if (tensor.dtype, tensor.device.type) != (expected.dtype, expected.device.type):
                 return Outcome(False, f"after .to({target}), {what} gives {tensor.dtype} on {tensor.device.type}")
     names = ", ".join(str(target).removeprefix("torch.") for target in targets)
     return Outcome(True, f"moved to {names}" + ("" if len(targets) > 1 else " (no accelerator here)"))
 
 
 def global_state_untouched(subject: Subject) -> Outcome:
-    """Settings stay; log_prob draws no random numbers; sample draws from torch's generators only, and seeds none."""
+    """Settings do not change; log_prob draws no random numbers; sample uses torch's generators and sets no seed."""
     changed = list(subject.changed_by_building)
     with preserved(STARTS[0]):
         before = snapshot(EVERYTHING)
@@ -153,14 +154,14 @@ def global_state_untouched(subject: Subject) -> Outcome:
 
 
 def _seeded_by_sampling(subject: Subject) -> list[str]:
-    """Signs that a sampler sets a seed: the generator's end state or the draws do not depend on its start."""
+    """Describe signs that a sampler sets a seed: the generator's end state or the draws do not depend on its start."""
     ends: list[Tensor] = []
     for start in STARTS:
         with preserved(start):
             first, second = (subject.candidate.density().sample(torch.Size((3,))) for _ in range(2))
             ends.append(torch.get_rng_state())
-    found = ["torch's generator seeded"] if torch.equal(*ends) else []
-    return [*found, "the same draws again and again"] if torch.equal(first, second) else found
+    signs = ["torch's generator seeded"] if torch.equal(*ends) else []
+    return [*signs, "the same draws at every call"] if torch.equal(first, second) else signs
 
 
 def _parameters(candidate: Candidate) -> dict[str, Tensor]:
@@ -170,22 +171,22 @@ def _parameters(candidate: Candidate) -> dict[str, Tensor]:
 
 
 def _gradients(candidate: Candidate, z: Tensor, coefficients: Tensor | None = None) -> dict[str, Tensor | None]:
-    """Of the (weighted) sum of log_prob, in z and every parameter; nothing is accumulated in `.grad`."""
+    """Return the gradients of the (weighted) sum of log_prob in z and every parameter; `.grad` does not change."""
     with torch.enable_grad():
         leaves = {"z": z.detach().clone().requires_grad_(), **_parameters(candidate)}
         values = candidate.density().log_prob(leaves["z"])
         total = values.sum() if coefficients is None else values @ coefficients
         if not total.requires_grad:
             return dict.fromkeys(leaves)
-        found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
-    return dict(zip(leaves, found, strict=True))
+        gradients = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+    return dict(zip(leaves, gradients, strict=True))
 
 
 def _difference_error(candidate: Candidate, z: Tensor, coefficients: Tensor, leaf: Tensor, gradient: Tensor) -> float:
-    """|slope - central difference| over the larger of the two, beyond rounding.
+    """Return |slope - central difference| over the larger of the two, beyond rounding.
 
-    The step size and the direction that suit best count: a difference may cross a kink of a network, but a wrong
-    gradient is wrong along every direction. `leaf` is z or a parameter, changed in place and put back.
+    The best step size and direction count: a difference may cross a kink of a network, but a wrong gradient is wrong
+    along every direction. `leaf` is z or a parameter; it is changed in place and restored.
     """
     start = leaf.clone()
     errors: list[float] = []
@@ -202,7 +203,7 @@ def _difference_error(candidate: Candidate, z: Tensor, coefficients: Tensor, lea
             difference = (moved(step * direction) - moved(-step * direction)) / (2 * step)
             rounding, size = 1e-14 * (1 + magnitude) / step, max(abs(difference), abs(slope), 1e-6)
             if errors and rounding > LARGEST_SLOPE_ERROR * size:
-                continue  # rounding dominates at this step
+                continue  # rounding dominates for this step
             errors.append(max(0.0, abs(difference - slope) - rounding) / size)
             if errors[-1] < LARGEST_SLOPE_ERROR / 10:
                 break
@@ -212,10 +213,10 @@ def _difference_error(candidate: Candidate, z: Tensor, coefficients: Tensor, lea
 
 
 def _normalized_over_one(subject: Subject, name: str) -> bool:
-    """Whether a parameter has an axis with one entry, and the density does not depend on its values.
+    """Return whether a parameter has an axis with one entry, and the density does not depend on its values.
 
-    Both are asked for: one that is cut off the graph decides the density, and one that the density has no use for is no
-    weight of a single component unless it has the shape of one.
+    Both conditions are necessary: a parameter that is detached from the graph affects the density, and an unused
+    parameter is not the weight of a single component unless it has that shape.
     """
     parameters = _parameters(subject.candidate)
     if name not in parameters or (parameters[name].ndim > 0 and 1 not in parameters[name].shape):
@@ -224,11 +225,11 @@ def _normalized_over_one(subject: Subject, name: str) -> bool:
     leaf, tried = _parameters(other)[name], 0
     with torch.no_grad():
         expected, start = subject.candidate.density().log_prob(subject.some), leaf.clone()
-        for step in (0.3, 3.0, -0.3, -3.0):  # of both signs, for those that must be positive
+        for step in (0.3, 3.0, -0.3, -3.0):  # both signs, because some parameters must be positive
             leaf.copy_(start + step * (1 + torch.rand_like(start)))
             try:
                 values = other.density().log_prob(subject.some)
-            except ValueError:  # such numbers are refused
+            except ValueError:  # the object refuses such numbers
                 continue
             tried += 1
             if not torch.allclose(values, expected, rtol=1e-6, atol=1e-6):
@@ -237,21 +238,21 @@ def _normalized_over_one(subject: Subject, name: str) -> bool:
 
 
 def _disturbed(candidate: Candidate, z: Tensor) -> Candidate:
-    """A copy with other parameters, but for those whose other numbers the object refuses with a ValueError."""
+    """Return a copy with other parameters, except those that raise a ValueError for other numbers."""
     other = candidate.copied()
     for parameter in other.module.parameters():
-        kept = parameter.detach().clone()
+        original = parameter.detach().clone()
         _disturb([parameter])
         with torch.no_grad():
             try:
                 other.density().log_prob(z)
             except ValueError:
-                parameter.copy_(kept)
+                parameter.copy_(original)
     return other
 
 
 def _disturb(tensors: Any) -> None:
-    """Random numbers added in place; integers and flags stay."""
+    """Add random numbers in place; integers and flags do not change."""
     with torch.no_grad():
         for tensor in tensors:
             if tensor.is_floating_point():
@@ -263,7 +264,7 @@ def _tensors(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _state(module: nn.Module, encoder: Any) -> dict[str, Tensor]:
-    """Copies of all that a module and its encoder save."""
+    """Return copies of everything that a module and its encoder save."""
     state = {name: value.clone() for name, value in module.state_dict().items()}
     if isinstance(encoder, nn.Module):
         state |= {f"the encoder's {name}": value.clone() for name, value in encoder.state_dict().items()}
@@ -275,11 +276,11 @@ def _same(first: Tensor | None, second: Tensor | None) -> bool:
 
 
 def _plain_tensors(module: nn.Module) -> Iterator[str]:
-    """Tensors among the attributes of a module and its children, in lists, tuples and dictionaries too."""
+    """Yield tensors among the attributes of a module and its children, also in lists, tuples and dictionaries."""
     for path, owner in module.named_modules():
         for name, value in vars(owner).items():
             if name not in ("_parameters", "_buffers", "_modules"):
-                yield from (f"{path}.{found}" if path else found for found in _tensor_names(name, value))
+                yield from (f"{path}.{inner}" if path else inner for inner in _tensor_names(name, value))
 
 
 def _tensor_names(name: str, value: Any) -> Iterator[str]:

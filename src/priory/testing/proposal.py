@@ -1,4 +1,4 @@
-"""Mixtures of normals fitted to draws: normalized densities near the sampler's, for ratios and for statistics."""
+"""Mixtures of normals fitted to draws: normalized densities close to the sampler's, for ratios and statistics."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -13,13 +13,13 @@ from priory.distributions.mixture import Mixture
 from priory.distributions.normal import diagonal_normal
 
 Points = Float[Tensor, "point latent"]
-STEPS = 12  # of EM; the fit need not be the best one, it need only be close
-SIZES = (1, 4, 16, 64)  # components that are tried
+STEPS = 12  # of EM; the fit must be close, but not optimal
+SIZES = (1, 4, 16, 64)  # numbers of components that are tried
 TINY = 1e-300  # prevents division by zero if draws do not vary
 
 
 class Proposal(Protocol):
-    """A normalized density that can be drawn from; float64 on the CPU."""
+    """A normalized density from which draws can be made; float64 on the CPU."""
 
     def log_prob(self, z: Points) -> Float[Tensor, " point"]: ...
 
@@ -33,7 +33,7 @@ class AffineMixture:
     log q(z) = log q_y(matrix^-1 (z - loc)) - log |det matrix|
     """
 
-    mixture: Mixture  # of y
+    mixture: Mixture  # distribution of y
     loc: Float[Tensor, " latent"]
     matrix: Float[Tensor, "latent latent2"]  # lower triangular with a positive diagonal
 
@@ -45,7 +45,7 @@ class AffineMixture:
         return self.loc + self.mixture.sample((number,)) @ self.matrix.T
 
     def widened(self, factor: float) -> "AffineMixture":
-        """The same with the scales of its components multiplied."""
+        """Return the same density with the scales of its components multiplied."""
         base = self.mixture.components.base_dist  # type: ignore[attr-defined]
         wider = Mixture(self.mixture.log_weights, diagonal_normal(base.loc, factor * base.scale))
         return AffineMixture(wider, self.loc, self.matrix)
@@ -53,9 +53,9 @@ class AffineMixture:
 
 @dataclass(frozen=True)
 class Shared:
-    """sum_i share_i q_i(z): a density of several parts."""
+    """sum_i share_i q_i(z): a mixture of several densities."""
 
-    shares: Sequence[float]  # of the parts; they sum to one
+    shares: Sequence[float]  # weights of the densities; they sum to one
     parts: Sequence[Proposal]
 
     def log_prob(self, z: Points) -> Float[Tensor, " point"]:
@@ -63,7 +63,7 @@ class Shared:
         return torch.logsumexp(torch.stack(terms), 0)
 
     def draw(self, number: int) -> Points:
-        """Draws from q, in random order."""
+        """Return draws from q, in random order."""
         chosen = torch.multinomial(torch.tensor(self.shares), number, replacement=True)
         counts = torch.bincount(chosen, minlength=len(self.shares)).tolist()
         drawn = [part.draw(count) for part, count in zip(self.parts, counts, strict=True)]
@@ -71,15 +71,15 @@ class Shared:
 
 
 def one_normal(draws: Points, factor: float = 1.0) -> AffineMixture:
-    """The normal with the draws' mean and covariance, its scales multiplied by a factor."""
+    """Return the normal with the draws' mean and covariance, and its scales multiplied by a factor."""
     zero, one = torch.zeros(1, draws.shape[-1]).double(), torch.ones(1, draws.shape[-1]).double()
     mixture = Mixture(torch.zeros(1).double(), diagonal_normal(zero, factor * one))
     return AffineMixture(mixture, draws.mean(0), _cholesky(draws))
 
 
 def fitted(draws: Points, held_out: Points) -> AffineMixture:
-    """Maximum likelihood by EM: as many components as still help on held-out draws, along the coordinates' axes or
-    along those of the draws' covariance, whichever fits the better.
+    """Fit a mixture by EM: the number of components grows while it helps on held-out draws; the axes are those of the
+    coordinates or those of the draws' covariance, whichever fits better.
 
     Reference: Dempster, Laird & Rubin 1977; k-means++ starts, Arthur & Vassilvitskii 2007.
     """
@@ -90,13 +90,13 @@ def fitted(draws: Points, held_out: Points) -> AffineMixture:
 
 
 def _best_of_sizes(draws: Points, held_out: Points, matrix: Tensor) -> Iterator[AffineMixture]:
-    """Mixtures of growing size, until one helps by less than it is worth."""
+    """Yield mixtures of growing size, until a larger one does not help enough."""
     score = -math.inf
     for num_components in SIZES:
         candidate = _expectation_maximization(draws, num_components, matrix)
         previous, score = score, candidate.log_prob(held_out).mean().item()
         yield candidate
-        if score < previous + 0.01:  # nats; less is not worth four times the components
+        if score < previous + 0.01:  # nats; a smaller gain is not worth four times the components
             return
 
 
@@ -111,7 +111,7 @@ def _expectation_maximization(draws: Points, num_components: int, matrix: Tensor
 
 
 def _maximized(y: Points, responsibilities: Float[Tensor, "point component"]) -> Mixture:
-    """The M step; two draws' worth of the overall variance keeps small components from collapsing."""
+    """The M step; two additional draws with the overall variance keep small components from collapsing."""
     counts = responsibilities.sum(0).unsqueeze(-1) + TINY
     loc = responsibilities.T @ y / counts
     variance = (responsibilities.T @ y.square() / counts - loc.square()).clamp_min(0)
@@ -121,7 +121,7 @@ def _maximized(y: Points, responsibilities: Float[Tensor, "point component"]) ->
 
 
 def _spread_out(y: Points, number: int) -> Int[Tensor, " chosen"]:
-    """Indices of draws that are far from each other, by k-means++."""
+    """Return indices of draws that are far from each other, by k-means++."""
     chosen = [0]
     distance = (y - y[0]).square().sum(-1)
     for _ in range(number - 1):
@@ -131,7 +131,7 @@ def _spread_out(y: Points, number: int) -> Int[Tensor, " chosen"]:
 
 
 def _inverse(z: Points, loc: Tensor, matrix: Tensor) -> Points:
-    """y of z = loc + matrix y."""
+    """Return y with z = loc + matrix y."""
     return torch.linalg.solve_triangular(matrix, (z - loc).T, upper=False).T
 
 

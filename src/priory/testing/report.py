@@ -1,4 +1,4 @@
-"""The report of a conformance run: one line for each promise."""
+"""The report of all checks of an object: one line for each check."""
 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -7,7 +7,7 @@ Status = Literal["passed", "failed", "skipped"]
 
 
 class ConformanceError(AssertionError):
-    """A promise was not kept; the message is the report, or the check's line of it."""
+    """A check failed; the message is the report, or the check's line of it."""
 
 
 class SkippedError(Exception):
@@ -19,16 +19,16 @@ class BrokenError(Exception):
 
 
 class Outcome(NamedTuple):
-    kept: bool  # whether the promise was kept
+    passed: bool  # whether the object passed the check
     seen: str  # the measurement, in words
 
 
 @dataclass(frozen=True)
 class Check:
-    """One promise and its result.
+    """One check and its result.
 
     Attributes:
-        name: of the promise, as in `priory.testing.CHECKS`.
+        name: name of the check, as in `priory.testing.CHECKS`.
         status: "passed", "failed" or "skipped".
         seen: the measurement; for a skipped check, the reason.
         expected: the measurement of a correct prior.
@@ -66,7 +66,7 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether some promise was tested and none was broken."""
+        """Whether at least one check ran and none failed."""
         return not self.failures and any(check.status == "passed" for check in self.checks)
 
     @property
@@ -75,7 +75,7 @@ class Report:
         return tuple(check for check in self.checks if check.status == "failed")
 
     def raise_on_failure(self) -> None:
-        """Turn failures into an exception.
+        """Raise an exception if checks failed.
 
         Raises:
             ConformanceError: a check failed, or none could be run.

@@ -1,4 +1,4 @@
-"""One object under test, with its draws, density, components and fitted proposal; each is made once."""
+"""One object under test, with its draws, density, components and fitted proposal; each is computed once."""
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -16,17 +16,17 @@ from priory.testing.global_state import SETTINGS, changes, preserved, snapshot
 from priory.testing.proposal import AffineMixture, Shared, fitted, one_normal
 from priory.testing.report import BrokenError, SkippedError
 
-NUM_DRAWS = 24_576  # a quarter fits the proposal, a twelfth chooses it; the rest start Markov chains and test the mass
-POINTS_AT_ONCE = 2048  # somebody else's mixture may make B x K x L numbers
+NUM_DRAWS = 24_576  # a quarter fits the proposal, a twelfth selects it; the rest start Markov chains and test the mass
+POINTS_AT_ONCE = 2048  # a mixture of another package may need B x K x L numbers
 
 
 class Draws(NamedTuple):
-    """Independent draws, each part for one purpose, in float64 on the CPU."""
+    """Independent draws, in parts for separate purposes, in float64 on the CPU."""
 
     fit: Float[Tensor, "draw latent"]  # for fitting a mixture
     choose: Float[Tensor, "draw latent"]  # for choosing among fits
     start: Float[Tensor, "draw latent"]  # starts of Markov chains
-    other: Float[Tensor, "draw latent"]  # their partners, and test points for missing mass of the proposal
+    other: Float[Tensor, "draw latent"]  # partners of these starts, and test points for mass that the proposal misses
 
 
 class Components(NamedTuple):
@@ -40,7 +40,7 @@ class Components(NamedTuple):
         return self.log_weights + self.distribution.log_prob(z.unsqueeze(-2))
 
     def as_normals(self) -> AffineMixture | None:
-        """Normals with the components' means and scales, none with less than half of its uniform share of weight."""
+        """Return normals with the components' means and scales, with at least half of a uniform weight each."""
         try:
             loc, scale = self.distribution.mean, self.distribution.stddev
         except (AttributeError, NotImplementedError):
@@ -55,14 +55,15 @@ class Components(NamedTuple):
 
 
 class Subject:
-    """An object under test and all that checks ask about it; each answer is computed once.
+    """An object under test and everything that checks need from it; each property is computed once.
 
-    The arguments are those of `check_prior`. `reference` may also be a factory or the place of a distribution. If `obj`
+    The arguments are those of `check_prior`. `reference` may also be a factory or the import path of a distribution. If
+    `obj` is a factory, the check of `state_dict` is stricter.
     is a factory, the check of `state_dict` is stricter.
 
     Raises:
-        TypeError: obj is none of these kinds.
-        ValueError: a place that is not there, or a factory that fails.
+        TypeError: obj has none of these forms.
+        ValueError: an import path does not exist, or a factory fails.
     """
 
     def __init__(
@@ -80,14 +81,14 @@ class Subject:
 
     @cached_property
     def _made(self) -> tuple[Candidate, list[str]]:
-        """The candidate, and the global settings that building it changed; they are restored."""
+        """The candidate, and the global settings that changed while it was built; they are restored."""
         _, imported = self._watched(lambda: located(self.obj), "when its module was imported")
         _, encoders = self._watched(lambda: located(self.encoder), "when its encoder's module was imported")
         candidate, built = self._watched(self.build, "when it was built")
         return candidate, imported + encoders + built
 
     def _watched(self, step: Callable[[], Any], when: str) -> tuple[Any, list[str]]:
-        """A step's result, and the settings that it changed; they are put back, so the next begins as this one did."""
+        """Return a step's result and the settings that it changed; they are restored before the next step."""
         with preserved(self.seed):
             before = snapshot(SETTINGS)
             result = step()
@@ -100,11 +101,11 @@ class Subject:
 
     @property
     def changed_by_building(self) -> list[str]:
-        """Global settings that importing and building the object changed."""
+        """Global settings that changed while the object was imported and built."""
         return self._made[1]
 
     def build(self) -> Candidate:
-        """A new one from the factory, or the object that was given."""
+        """Return a new object from the factory, or the given object."""
         return Candidate(made(self.obj), self._encoder)
 
     @cached_property
@@ -119,12 +120,12 @@ class Subject:
 
     @cached_property
     def density(self) -> Any:
-        """The object with `log_prob` and `sample`; a module is evaluated once."""
+        """The object with `log_prob` and `sample`; a module is called once."""
         try:
             with torch.no_grad():
                 return self.candidate.density()
         except RAISED as error:
-            hint = "" if self.encoder is not None else "; where it needs an encoder, give encoder="
+            hint = "" if self.encoder is not None else "; if it needs an encoder, give encoder="
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"calling the prior raised {described(error)}{hint}") from error
 
@@ -140,7 +141,7 @@ class Subject:
         return shape[-1]
 
     def _drawn_shape(self) -> tuple[int, ...]:
-        for shape in ((), (1,)):  # a sampler may fail at one of them; broadcast_shapes reports that
+        for shape in ((), (1,)):  # a sampler may fail for one of them; broadcast_shapes reports it
             try:
                 return tuple(self.draw(shape).shape)
             except RAISED as error:
@@ -148,19 +149,19 @@ class Subject:
         raise ValueError(f"sample(shape): expected draws z of shape (*shape, L), but it raised {reason}")
 
     def draw(self, shape: Sequence[int]) -> Tensor:
-        """Draws as the object gives them; reproducible, and without a trace in the caller's generators."""
+        """Return draws in the object's own form; reproducible, and without a change of the caller's generators."""
         with torch.no_grad():
             return self.density.sample(torch.Size(shape))
 
     @cached_property
     def some(self) -> Float[Tensor, "point latent"]:
-        """64 draws in the object's own precision: points that the density is evaluated at."""
+        """64 draws in the object's own precision: the points at which the density is evaluated."""
         with preserved(self.seed):
             return self.draw((64,))
 
     @cached_property
     def draws(self) -> Draws:
-        """Many draws for the statistics, in parts that are used for different things."""
+        """Many draws for the statistics, in parts for separate purposes."""
         with preserved(self.seed + 1):
             draws = self.draw((NUM_DRAWS,))
         if draws.shape != (NUM_DRAWS, self.latent_dim):
@@ -172,19 +173,19 @@ class Subject:
     @cached_property
     @torch.no_grad()
     def components(self) -> Components | None:
-        """The components of a mixture that shows them, as torch's MixtureSameFamily and `priory.Mixture` do.
+        """The components of a mixture that exposes them, as torch's MixtureSameFamily and `priory.Mixture` do.
 
         None for a mixture with batch dimensions.
         """
         density = self.density
         if hasattr(density, "mixture_distribution"):
-            found = Components(density.mixture_distribution.logits, density.component_distribution)
+            mixture = Components(density.mixture_distribution.logits, density.component_distribution)
         elif isinstance(getattr(density, "log_weights", None), Tensor) and hasattr(density, "components"):
-            found = Components(density.log_weights, density.components)
+            mixture = Components(density.log_weights, density.components)
         else:
             return None
-        batch_shape = getattr(found.distribution, "batch_shape", None)
-        return found if found.log_weights.ndim == 1 and batch_shape == found.log_weights.shape else None
+        batch_shape = getattr(mixture.distribution, "batch_shape", None)
+        return mixture if mixture.log_weights.ndim == 1 and batch_shape == mixture.log_weights.shape else None
 
     @cached_property
     def proposal(self) -> Shared:
@@ -199,7 +200,7 @@ class Subject:
             return Shared((0.3, 0.1, 0.05, 0.05, 0.5), [*parts, places])
 
     def log_prob(self, z: Float[Tensor, "point latent"]) -> Float[Tensor, " point"]:
-        """log p(z) for the statistics: no gradients, in blocks; float64 on the CPU in and out."""
+        """Return log p(z) for the statistics: without gradients, in blocks; input and output are float64 on the CPU."""
         blocks = z.to(self.some).split(POINTS_AT_ONCE)
         with torch.no_grad():
             parts = [self.density.log_prob(block).double().cpu() for block in blocks]
@@ -211,20 +212,20 @@ class Subject:
         return values
 
     def log_prob_where_finite(self, z: Float[Tensor, "point latent"]) -> Float[Tensor, " point"]:
-        """log p(z) at points that may be too large for the object: -inf if a number overflows or is refused."""
+        """Return log p(z) at points that may be too large: -inf if a number overflows or the object raises an error."""
         z = z.to(self.some)
         values = torch.full((len(z),), -torch.inf, dtype=torch.float64)
         inside = z.isfinite().all(-1).cpu()
         with torch.no_grad():
             try:
-                found = self.density.log_prob(z[inside.to(z.device)]).double().cpu()
+                computed = self.density.log_prob(z[inside.to(z.device)]).double().cpu()
             except RAISED:
                 return values
-        values[inside] = torch.where(found.isfinite(), found, -torch.inf)
+        values[inside] = torch.where(computed.isfinite(), computed, -torch.inf)
         return values
 
     def rounded(self, z: Float[Tensor, "point latent"]) -> Float[Tensor, "point latent"]:
-        """The points that the object sees when it is given these: float64 rounded to its own precision."""
+        """Round float64 points to the object's own precision, in which it gets them."""
         return z.to(self.some).double().cpu()
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""The checks of the values and shapes that log_prob and sample return."""
+"""The checks of the values and shapes of log_prob and sample."""
 
 from typing import Any
 
@@ -10,18 +10,18 @@ from priory.testing.proposal import Points
 from priory.testing.report import Outcome, SkippedError
 from priory.testing.subject import Subject
 
-FAR = (10.0, 100.0, 1000.0)  # standard deviations
+FAR = (10.0, 100.0, 1000.0)  # in standard deviations
 
 
 def one_number_per_z(subject: Subject) -> Outcome:
-    """A batch gives one real number a row, which depends on neither the other rows nor the call."""
+    """A batch gives one real number per row, which depends neither on the other rows nor on the call."""
     z, latent_dim = subject.some, subject.latent_dim
     event_shape = tuple(getattr(subject.density, "event_shape", (latent_dim,)))
     batch_shape = tuple(getattr(subject.density, "batch_shape", ()))
     if (batch_shape, event_shape) != ((), (latent_dim,)):
         return Outcome(False, f"batch shape {batch_shape} and event shape {event_shape} for z of shape ({latent_dim},)")
     with torch.no_grad():
-        for rows in (z, z[: min(latent_dim, len(z))]):  # as many rows as dimensions: there a wrong axis can hide
+        for rows in (z, z[: min(latent_dim, len(z))]):  # as many rows as dimensions, which may conceal a wrong axis
             values = subject.density.log_prob(rows)
             if values.shape != rows.shape[:1] or not values.is_floating_point():
                 return Outcome(False, f"{_form(values)} for z of shape {tuple(rows.shape)}")
@@ -33,7 +33,7 @@ def one_number_per_z(subject: Subject) -> Outcome:
 
 
 def broadcast_shapes(subject: Subject) -> Outcome:
-    """Any batch shape goes in and comes out, of log_prob and of sample."""
+    """log_prob and sample accept any batch shape and return it."""
     z, latent_dim = subject.some, subject.latent_dim
     flat = subject.density.log_prob(z[:6]).detach()
     for shape in ((), (6,), (2, 3), (2, 1, 3)):
@@ -51,15 +51,15 @@ def broadcast_shapes(subject: Subject) -> Outcome:
 
 
 def permutation_of_components(subject: Subject) -> Outcome:
-    """The density is the sum over its components, in any order; reordered entries of `state_dict` give it again."""
-    found = subject.components
-    if found is None:
-        raise SkippedError("no components to be seen (mixture_distribution, or log_weights and components)")
+    """The density is the sum over its components in any order, and reordering them in `state_dict` keeps it."""
+    components = subject.components
+    if components is None:
+        raise SkippedError("its components are not accessible (mixture_distribution, or log_weights and components)")
     z = subject.some
-    order = torch.arange(len(found.log_weights), device=z.device).roll(1)  # none stays in its place
+    order = torch.arange(len(components.log_weights), device=z.device).roll(1)  # no component stays in its place
     with torch.no_grad():
         values = subject.density.log_prob(z)
-        terms = found.log_prob(z)
+        terms = components.log_prob(z)
         if terms.shape != (len(z), len(order)):
             raise SkippedError(f"components' log_prob of shape {tuple(terms.shape)}, not (B, K): cannot be compared")
         error = _error(torch.logsumexp(terms[:, order], -1), values)
@@ -72,23 +72,23 @@ def permutation_of_components(subject: Subject) -> Outcome:
 
 
 def single_component(subject: Subject) -> Outcome:
-    """A mixture of one is its component."""
+    """A mixture with one component equals the component."""
     if subject.single is not None:
         subject = Subject(subject.single, encoder=subject.encoder, seed=subject.seed)
     elif subject.components is None or len(subject.components.log_weights) > 1:
         raise SkippedError("no prior with one component was given (single=)")
     for check in (one_number_per_z, broadcast_shapes):
         outcome = check(subject)
-        if not outcome.kept:
+        if not outcome.passed:
             return outcome
     if not torch.isfinite(subject.draws.start).all():
         return Outcome(False, "draws that are not finite")
-    found = subject.components
-    if found is None:
-        return Outcome(True, "shapes and draws as they should be; no component to be seen to compare with")
+    components = subject.components
+    if components is None:
+        return Outcome(True, "shapes and draws are correct; the component is not accessible for a comparison")
     with torch.no_grad():
         values = subject.density.log_prob(subject.some)
-        error = _error(found.distribution.log_prob(subject.some.unsqueeze(-2)).squeeze(-1), values)
+        error = _error(components.distribution.log_prob(subject.some.unsqueeze(-2)).squeeze(-1), values)
     return Outcome(error < _tolerance(values), f"differs by {error:.1g} from its component")
 
 
@@ -108,7 +108,7 @@ def equals_reference(subject: Subject) -> Outcome:
 
 
 def float64_agreement(subject: Subject) -> Outcome:
-    """The same numbers in the other precision."""
+    """log_prob returns the same numbers in the other precision."""
     z = torch.cat([subject.some, subject.some.mean(0) + 3 * (subject.some - subject.some.mean(0))])
     other = other_precision(z.dtype)
     with torch.no_grad():
@@ -118,7 +118,7 @@ def float64_agreement(subject: Subject) -> Outcome:
 
 
 def far_tails_finite(subject: Subject) -> Outcome:
-    """A thousand standard deviations away the log-density is a number, and so is its gradient."""
+    """At a thousand standard deviations, the log-density and its gradient are finite."""
     draws = subject.draws.fit
     directions = torch.nn.functional.normalize(torch.randn(16, subject.latent_dim).double(), dim=-1)
     for distance in FAR:
@@ -135,21 +135,21 @@ def far_tails_finite(subject: Subject) -> Outcome:
 
 
 def other_precision(dtype: torch.dtype) -> torch.dtype:
-    """float32 for float64, else float64."""
+    """Return float32 for float64, else float64."""
     return torch.float32 if dtype == torch.float64 else torch.float64
 
 
 def in_precision(subject: Subject, dtype: torch.dtype) -> Any:
-    """The density in another precision: of a copy of a module, or of a distribution that computes in float64."""
+    """Return the density in another precision: of a copy of a module, or of a distribution that computes in float64."""
     if isinstance(subject.candidate.built, torch.nn.Module):
         return subject.candidate.moved(dtype).density()
     if not _takes_double(subject.density.log_prob, subject.some) or dtype != torch.float64:
-        raise SkippedError(f"no module, and its log_prob takes {_name(subject.some.dtype)} only")
+        raise SkippedError(f"not a module, and its log_prob takes only {_name(subject.some.dtype)}")
     return subject.density
 
 
 def _takes_double(log_prob: Any, z: Points) -> bool:
-    """Whether it computes in float64 when it is asked to."""
+    """Return whether log_prob computes in float64 for float64 points."""
     try:
         return log_prob(z.double()).dtype == torch.float64
     except (RuntimeError, TypeError, ValueError):
@@ -157,7 +157,7 @@ def _takes_double(log_prob: Any, z: Points) -> bool:
 
 
 def _component_tensors(subject: Subject, num_components: int) -> list[str]:
-    """The entries of `state_dict` with one row per component, if they are unambiguous or named by the caller."""
+    """Return the entries of `state_dict` with one row per component, if they are unambiguous or given by the caller."""
     if subject.component_tensors is not None:
         return list(subject.component_tensors)
     if not isinstance(subject.candidate.built, torch.nn.Module) or num_components in (1, subject.latent_dim):
@@ -179,7 +179,7 @@ def _reordered(candidate: Candidate, names: list[str], order: Tensor) -> Any:
 
 
 def _error(values: Tensor, expected: Tensor) -> float:
-    """The largest |difference| / max(1, |expected|); infinite if only one is finite or either is NaN."""
+    """Return the largest |difference| / max(1, |expected|); infinity if only one is finite or either is NaN."""
     values, expected = values.detach().double(), expected.detach().double()
     if not (torch.isfinite(values).all() and torch.isfinite(expected).all()):
         return float("inf")
@@ -187,7 +187,7 @@ def _error(values: Tensor, expected: Tensor) -> float:
 
 
 def _tolerance(values: Tensor) -> float:
-    """For sums in another order: a thousand roundings."""
+    """Return the tolerance for sums in another order: a thousand roundings."""
     return max(1e-4, 1000 * torch.finfo(values.dtype).eps)
 
 

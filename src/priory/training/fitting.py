@@ -131,7 +131,15 @@ def fit(
     )
     if chosen.shard_components:
         require_shardable(module)
-    steering = steering_of(module, chosen, **named, callbacks=callbacks, logger=logger, overrides=overrides)
+    steering = steering_of(
+        module,
+        chosen,
+        **named,
+        callbacks=callbacks,
+        logger=logger,
+        overrides=overrides,
+        num_rows=len(train_rows),
+    )
     if valid_rows is None and chosen.ema_decay is not None:
         raise ValueError("ema_decay: expected valid=, rows that decide between the weights and their average; got none")
     folder = _folder(out, resume=resume, tensorboard=tensorboard)

@@ -101,8 +101,12 @@ class TrainingSettings(NumbersAreNotTruthValues):
     validation_draws: int = Field(4, ge=1, le=MOST, description="draws of z per validation row, averaged")
     validation_batch_size: int = Field(1000, ge=1, le=MOST, description="validation rows at a time; costs memory only")
     num_samples: int = Field(1, ge=1, le=MOST, description="draws of z per row in the objective")
-    guidance: float = Field(
-        1.0, ge=0, le=1, description="how far a grid prior's guide in data space is followed; 0: not (see guided_elbo)"
+    guidance: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="weight of a grid prior's guide (see guided_elbo); None: min(1, 1000 / N)^2 for N training rows; "
+        "0: no guide",
     )
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(
         "32-true", description="number format of the matrix products (Lightning's names); validation is in float32"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from priory.grid.guide import strength
 from priory.model import AS_MODEL, require_model
 from priory.objectives import OBJECTIVES, Objective, UserObjective, guide_of
 from priory.training.optimizers import OptimizerFactory, kind_of_optimizer
@@ -67,6 +68,7 @@ def steering_of(
     callbacks: Any,
     logger: Any,
     overrides: Mapping[str, Any],
+    num_rows: int,
 ) -> Steering:
     """Return the objects that the caller gave or named.
 
@@ -84,13 +86,15 @@ def steering_of(
         "objective": None if isinstance(objective, str | None) else _described(objective),
         "optimizer": None if factory is None else kind_of_optimizer(factory),
     }
-    made = named_objective(settings, model) if own["objective"] is None else _own_objective(objective)
+    made = named_objective(settings, model, num_rows) if own["objective"] is None else _own_objective(objective)
     return Steering(made, factory, _list("callbacks", callbacks, "Callback"), _list("logger", logger, "Logger"), own)
 
 
-def named_objective(settings: TrainingSettings, model: Any) -> Objective:
-    """Return the objective that the settings name, with its options among them."""
+def named_objective(settings: TrainingSettings, model: Any, num_rows: int) -> Objective:
+    """Return the objective that the settings name; the default weight of a guide depends on the number of rows."""
     name = settings.objective
+    if settings.guidance is None:
+        settings = settings.model_copy(update={"guidance": strength(num_rows) ** 2})
     if name == "auto":
         name = "guided" if settings.guidance and guide_of(model) is not None else "elbo"
     kind: Any = OBJECTIVES[name]

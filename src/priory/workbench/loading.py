@@ -1,4 +1,4 @@
-"""Open a folder with a model, whoever wrote it."""
+"""Load the model of a folder written by any function or command of priory."""
 
 from pathlib import Path
 from typing import Any
@@ -9,22 +9,24 @@ from priory import saving
 
 
 def load(folder: str | Path, into: nn.Module | None = None) -> Any:
-    """Load the model of a folder; nothing is unpickled.
+    """Load the model of a folder, without unpickling anything.
 
-    From a folder of `priory.save`, the model that was saved. From a run folder of `priory fit`, a `VAE`; if training
-    has not ended, with the best weights so far. From one of `priory gtm fit`, an estimator for rows of the columns that
-    the model has, in the data's own units: a `GTM`, or a scikit-learn pipeline that standardizes the columns and ends
-    with the `GTM`. Modules are on the CPU and in evaluation mode.
+    - Folder of `priory.save`: returns the saved model.
+    - Run folder of `priory fit`: returns a `VAE`; if training has not ended, with the best weights so far.
+    - Run folder of `priory gtm fit`: returns an estimator for rows with the model's columns, in the data's own units: a
+      `GTM`, or a scikit-learn pipeline that standardizes the columns and ends with the `GTM`.
+
+    Modules are on the CPU and in evaluation mode.
 
     Args:
         folder: written by `priory.save`, `priory fit`, `priory refit` or `priory gtm fit`.
-        into: a model that gets the numbers of a folder of `priory.save`, and is returned; it stays on its device, and
-            takes the dtypes of the file. It must have the same parameters and buffers.
+        into: a model to fill with the numbers of a folder of `priory.save`, and to return. It must have the same
+            parameters and buffers; it stays on its device and gets the dtypes of the file.
 
     Raises:
-        TypeError: `into` is no module.
-        ValueError: the folder holds no model, a damaged one or one without weights yet; a recipe needs `into`; or the
-            numbers are not those of `into`.
+        TypeError: `into` is not a module.
+        ValueError: the folder has no model, a damaged model or one without weights; the folder needs `into`; or the
+            numbers do not fit `into`.
 
     >>> import tempfile, torch
     >>> from priory import MixtureOfGaussians, save

@@ -1,4 +1,4 @@
-"""Decoders, from z to p(x|z): one kind of data a file."""
+"""Decoders, from z to p(x|z), one kind of data per file."""
 
 from priory.nn.decoders.base import Decoder, LikelihoodDecoder
 from priory.nn.decoders.counts import NegativeBinomialDecoder

@@ -1,9 +1,9 @@
 """Decoders: modules from z to the distribution p(x|z), over data in their own units.
 
-A decoder holds a network that gives, for each of the D data dimensions, the P numbers its distribution needs, laid out
-flat as (..., D * P) and read as (..., D, P). The distribution has batch (...,) and event (D,), in float32 or float64,
-whatever the network's precision; its densities are those of the data as they are, so that bounds of different models
-compare.
+A decoder holds a network that returns P numbers for each of the D data dimensions: the parameters of its distribution.
+They are laid out flat as (..., D * P) and read as (..., D, P). The distribution has batch (...,) and event (D,), in
+float32 or float64 for any precision of the network. Its densities are those of the original data, so bounds of
+different models are comparable.
 """
 
 from abc import ABC, abstractmethod
@@ -19,16 +19,16 @@ from priory.model import cast_like
 from priory.nn.networks import check_reads, output_width
 from priory.nn.preprocessing import Preprocessing, Standardize
 
-# Scales in levels and total counts stay within e^-16..e^16, about 1e-7..1e7, where the distributions are precise.
+# Scales in levels, and total counts, stay within e^-16..e^16, about 1e-7..1e7, where the distributions are precise.
 LOG_BOUND = 16.0
 
 
 @runtime_checkable
 class Decoder(Protocol):
-    """Anything that turns z (..., L) into a distribution over x with batch (...,) and event (D,).
+    """Any function from z (..., L) to a distribution over x with batch (...,) and event (D,).
 
     A decoder whose distribution depends on more than z also has `covariates(x) -> dict[str, Tensor]`, and is called as
-    `decoder(z, **decoder.covariates(x))` where a datum is given.
+    `decoder(z, **decoder.covariates(x))` if a datum is given.
 
     >>> from torch.distributions import Normal
     >>> isinstance(lambda z: Independent(Normal(z, 1.0), 1), Decoder)
@@ -39,14 +39,14 @@ class Decoder(Protocol):
 
 
 class LikelihoodDecoder(nn.Module, ABC):
-    """Base class of the ready-made decoders: a network, and the family that its outputs are the parameters of.
+    """Base class of the provided decoders: a network whose outputs are the parameters of a distribution.
 
-    Class methods say which data the family supports (`support`), what an encoder should read of them (`preprocessing`)
-    and how a decoder is made for data (`from_data`, `options_for`).
+    Class methods return which data the family supports (`support`), what an encoder should read (`preprocessing`), and
+    how to make a decoder for data (`from_data`, `options_for`).
 
     Args:
         network: maps z (..., L) to (..., D * P).
-        num_outputs: P, what `outputs_per_dimension` says for the options at hand.
+        num_outputs: P, the result of `outputs_per_dimension` for the current options.
 
     Raises:
         ValueError: the width of the network's output is not a multiple of P.
@@ -72,40 +72,40 @@ class LikelihoodDecoder(nn.Module, ABC):
 
     @classmethod
     def outputs_per_dimension(cls, *args: Any, **options: Any) -> int:
-        """P, the number of network outputs per data dimension, given the options of the constructor; 1 by default."""
+        """Return P, the number of network outputs per data dimension, for these constructor options; 1 by default."""
         return 1
 
     @classmethod
     def support(cls, **options: Any) -> constraints.Constraint:
-        """Values x_d that have a density, given the options of the constructor; all real numbers by default."""
+        """Return the values x_d that have a density, for these constructor options; all real numbers by default."""
         return constraints.real
 
     @classmethod
     def preprocessing(cls, rows: Float[Tensor, "datum input"], **options: Any) -> Preprocessing:
-        """Features that an encoder should read instead of such data; standardized columns by default.
+        """Return the module that computes an encoder's input from such data; standardized columns by default.
 
         Args:
             rows: training rows, (N, D), in their own units.
-            **options: of the constructor.
+            **options: options of the constructor.
         """
         return Standardize.from_data(rows)
 
     @classmethod
     def options_for(cls, highest: float) -> dict[str, Any]:
-        """Options of the constructor that follow from the highest value of the data; none by default."""
+        """Return the constructor options that follow from the highest value of the data; none by default."""
         return {}
 
     @classmethod
     def from_data(cls, network: nn.Module, rows: Float[Tensor, "datum input"], **options: Any) -> Self:
-        """A decoder for data like these training rows, (N, D), in their own units."""
+        """Make a decoder for data like these training rows, (N, D), in their own units."""
         return cls(network, **options)
 
     @abstractmethod
     def forward(self, z: Float[Tensor, "*batch latent"]) -> Independent:
-        """p(x|z) with batch (...,) and event (D,)."""
+        """Return p(x|z) with batch (...,) and event (D,)."""
 
     def outputs(self, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch input output"]:
-        """The network's P numbers for each column.
+        """Return the network's P numbers for each column.
 
         Raises:
             ValueError: z or the network's output has the wrong width.
@@ -117,7 +117,7 @@ class LikelihoodDecoder(nn.Module, ABC):
 
 
 def softly_bounded(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """b tanh(x / b) with b = LOG_BOUND: x itself near zero, never beyond b."""
+    """b tanh(x / b) with b = LOG_BOUND: x itself near zero, bounded by b."""
     return LOG_BOUND * torch.tanh(x / LOG_BOUND)
 
 
@@ -130,7 +130,7 @@ def _check_width(width: int, num_outputs: int) -> None:
 
 
 def check_columns(network: nn.Module, num_outputs: int, num_columns: int, argument: str) -> None:
-    """Refuse a number of columns that is not the network's, in the name of the argument that gives it."""
+    """Raise an error, which names the argument, if the number of columns does not fit the network."""
     width = output_width(network)
     if width is not None and width != num_columns * num_outputs:
         raise ValueError(

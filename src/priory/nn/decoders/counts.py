@@ -17,17 +17,17 @@ from priory.nn.preprocessing import LogNormalize
 
 
 class NegativeBinomialDecoder(LikelihoodDecoder):
-    """Counts whose row total is given: shares from the network, times the library size, with learned dispersion.
+    """Counts with a given row total: shares from the network, times the library size, with learned dispersion.
 
         x_d | z, l ~ NegativeBinomial(mean = l softmax_d(network(z)), total_count = r_d)
 
-    The library size l, the total of a row, is no part of the model: `covariates(x)` takes it from the datum. Without
-    one, it is drawn for each z from those of the training rows.
+    The model does not explain the library size l, the total of a row: `covariates(x)` computes it from the datum.
+    Without a datum, it is drawn for each z from those of the training rows.
 
     Args:
         network: maps z (..., L) to logits (..., D).
         library_sizes: (N,), the totals of the training rows, in counts.
-        num_columns: D; needed only where the network has no `out_features` to read it from.
+        num_columns: D; needed only if the network has no `out_features`.
 
     Raises:
         ValueError: library_sizes is not a vector of finite numbers, 0 or more; D is unknown or not the network's width.
@@ -61,13 +61,13 @@ class NegativeBinomialDecoder(LikelihoodDecoder):
             num_columns = output_width(network)
         if num_columns is None:
             raise ValueError(
-                "num_columns must be given, because the network has no attribute out_features to read it from; "
+                "num_columns must be given, because the network has no attribute out_features; "
                 "give the number of data columns"
             )
         check_columns(network, 1, num_columns, "num_columns")
         self.num_columns = num_columns
         self.register_buffer("library_sizes", library_sizes.detach().clone())
-        self.free_log_total_count = nn.Parameter(torch.zeros(num_columns))  # total count 1: variance m + m^2
+        self.free_log_total_count = nn.Parameter(torch.zeros(num_columns))  # total count 1: the variance is m + m^2
 
     @classmethod
     def support(cls, **options: Any) -> constraints.Constraint:
@@ -79,27 +79,27 @@ class NegativeBinomialDecoder(LikelihoodDecoder):
 
     @classmethod
     def from_data(cls, network: nn.Module, rows: Float[Tensor, "datum input"], **options: Any) -> Self:
-        """A decoder with the library sizes of these rows, (N, D)."""
+        """Make a decoder with the library sizes of these rows, (N, D)."""
         return cls(network, rows.sum(-1), **options)
 
     @property
     def log_total_count(self) -> Float[Tensor, " input"]:
-        """log r, (D,), bounded smoothly: where the data are Poisson its optimum is infinite, and it would drift off."""
+        """log r, (D,), bounded smoothly: for Poisson data its optimum is infinite, and it would grow without end."""
         return softly_bounded(at_least_float32(self.free_log_total_count))
 
     def covariates(self, x: Float[Tensor, "*batch input"]) -> dict[str, Tensor]:
-        """The library size of each row, (...,), as the keyword argument that calling the decoder takes."""
+        """Return the library size of each row, (...,), as a keyword argument of the decoder's call."""
         return {"library_size": at_least_float32(x).sum(-1)}
 
     def forward(
         self, z: Float[Tensor, "*batch latent"], library_size: Float[Tensor, "..."] | None = None
     ) -> Independent:
-        """p(x | z, library_size) with batch (...,) and event (D,).
+        """Return p(x | z, library_size) with batch (...,) and event (D,).
 
         Args:
             z: (..., L).
-            library_size: row totals, in counts, of a shape that broadcasts to z's batch shape, so (B,) serves samples
-                (S, B, L); None draws one per z from those of the training rows.
+            library_size: row totals, in counts, of a shape that broadcasts to z's batch shape: for samples (S, B, L),
+                (B,) is enough. None draws one total for each z from those of the training rows.
 
         Raises:
             ValueError: library_size does not broadcast to the batch shape.

@@ -17,24 +17,25 @@ from priory.nn.preprocessing import Standardize, check_loc_and_scale
 
 
 class GaussianDecoder(LikelihoodDecoder):
-    """Real columns, with a mean from the network and a learned noise.
+    """Real columns, with a mean from the network and learned noise.
 
         p(x_d | z) = N(x_d | loc_d + scale_d mean_d(z), (scale_d noise_d)^2),    noise = min_scale + softplus(free)
 
-    The network works in standardized units; the affine map brings the density into the units of the data. One noise per
-    column (the default) is enough for most tables and cannot run away: the variance is that of the residuals over all
-    rows. One per datum lets the likelihood grow without limit at rows that are reproduced exactly; min_scale bounds it.
+    The network works in standardized units; an affine map converts the density to the units of the data. One noise per
+    column (the default) is enough for most tables and cannot collapse: its variance is that of the residuals over all
+    rows. One noise per datum lets the likelihood grow without limit at rows that are reproduced exactly; min_scale
+    bounds it.
 
     Args:
         network: maps z (..., L) to (..., D) means, or to (..., D * 2) with `learn_scale="per-datum"`.
         loc: (D,), the columns' means, in their own units; one number serves all columns.
         scale: (D,), the columns' standard deviations, in their own units; one number serves all columns.
         min_scale: smallest noise, as a standard deviation in standardized units.
-        learn_scale: "per-column", one noise for each column; "per-datum", the network gives noise for each z as well.
+        learn_scale: "per-column", one noise for each column; "per-datum", the network also returns noise for each z.
 
     Raises:
-        ValueError: loc and scale are not vectors of one length, finite, scale positive; min_scale is not positive;
-            learn_scale is neither of the two; the width of the network does not fit, or is needed and not known.
+        ValueError: loc and scale are not finite vectors of one length; scale or min_scale is not positive; learn_scale
+            is neither of the two; the width of the network does not fit, or is needed and unknown.
 
     Source: Rybkin, Daniilidis & Levine 2021 (arXiv:2006.13202) for the shared learned variance.
 
@@ -66,19 +67,19 @@ class GaussianDecoder(LikelihoodDecoder):
         self.register_buffer("loc", loc.detach().clone())
         self.register_buffer("scale", scale.detach().clone())
         self.min_scale, self.learn_scale = min_scale, learn_scale
-        self._start = math.log(math.expm1(1 - min_scale))  # softplus of it + min_scale = 1, the spread of the data
+        self._start = math.log(math.expm1(1 - min_scale))  # softplus(start) + min_scale = 1, the spread of the data
         if learn_scale == "per-column":
             self.free_scale = nn.Parameter(torch.zeros_like(self.loc))
 
     def _vectors(self, **values: Tensor | float) -> list[Tensor]:
-        """Vectors with one number per column; a number is repeated."""
+        """Return vectors with one number per column; a single number is repeated."""
         vectors = {name: value for name, value in values.items() if not isinstance(value, int | float)}
         for name, vector in vectors.items():
             require_tensor(name, vector)
         width = output_width(self.network)
         if width is None and not vectors:
             raise ValueError(
-                "loc, scale: the number of columns is not known, because the network has no attribute out_features; "
+                "loc, scale: the number of columns is unknown, because the network has no attribute out_features; "
                 "give vectors with one number per column, or use GaussianDecoder.from_data(network, rows)"
             )
         count = max([vector.numel() for vector in vectors.values()] or [(width or 0) // self.num_outputs])
@@ -92,7 +93,7 @@ class GaussianDecoder(LikelihoodDecoder):
 
     @classmethod
     def from_data(cls, network: nn.Module, rows: Float[Tensor, "datum input"], **options: Any) -> Self:
-        """A decoder with the means and the standard deviations of these rows, (N, D); constant columns have scale 1.
+        """Make a decoder with the means and standard deviations of these rows, (N, D); constant columns get scale 1.
 
         >>> rows = 5 + 2 * torch.randn(100, 3)
         >>> GaussianDecoder.from_data(torch.nn.Linear(2, 3), rows)(torch.zeros(7, 2)).event_shape

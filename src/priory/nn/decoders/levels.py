@@ -11,7 +11,7 @@ from priory.distributions import BinaryVector, CategoricalLevels, DiscretizedLog
 from priory.nn.decoders.base import LikelihoodDecoder, softly_bounded
 from priory.nn.preprocessing import Identity, Rescale
 
-# A discretized logistic starts with a tenth of the range as its scale: wide enough that no pixel begins in a far tail.
+# The initial scale of a discretized logistic is a tenth of the range, so that no pixel starts in a far tail.
 INITIAL_RELATIVE_LOG_SCALE = math.log(0.1)
 
 
@@ -56,7 +56,7 @@ class LevelDecoder(LikelihoodDecoder):
 
 
 class CategoricalDecoder(LevelDecoder):
-    """Levels 0..n-1, each with a probability of its own, p(x_d = k | z) = softmax_k(network(z)_d).
+    """Levels 0..n-1, each with its own probability, p(x_d = k | z) = softmax_k(network(z)_d).
 
     Args:
         network: maps z (..., L) to logits (..., D * n).
@@ -89,13 +89,13 @@ class CategoricalDecoder(LevelDecoder):
 
 
 class DiscretizedLogisticDecoder(LevelDecoder):
-    """Levels 0..n-1 with an order: a logistic density, rounded to levels, for each pixel.
+    """Ordered levels 0..n-1: for each pixel, a logistic density rounded to levels.
 
-        x_d | z ~ round(Logistic((n - 1) loc_d(z), (n - 1) scale_d(z))), the tails in the end levels
+            x_d | z ~ round(Logistic((n - 1) loc_d(z), (n - 1) scale_d(z))), with the tails in the end levels
 
-    The network's outputs are loc, in units of the range, so 0 is the lowest level and 1 the highest, and the logarithm
-    of scale / 0.1. Loc is left unbounded: beyond the ends it says that a pixel is certainly black or white. The
-    logarithm is bounded smoothly, which keeps every density finite without a dead gradient at ordinary values.
+    The network returns loc, in units of the range, so that 0 is the lowest level and 1 the highest, and log(scale /
+    0.1). Loc is unbounded: outside of [0, 1], a pixel is certainly black or white. The logarithm is bounded smoothly,
+    which keeps every density finite and every gradient nonzero at ordinary values.
 
     Args:
         network: maps z (..., L) to (..., D * 2).

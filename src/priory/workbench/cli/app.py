@@ -1,4 +1,4 @@
-"""The commands and their options; what they do is in `commands`."""
+"""The commands and their options. The package `commands` implements them."""
 
 from pathlib import Path
 from typing import Annotated
@@ -26,6 +26,7 @@ from priory.workbench.cli.options import (
     settings_options,
 )
 from priory.workbench.cli.requests import (
+    AS_PUBLISHED,
     allow_modules_here,
     fit_request,
     prior_names,
@@ -40,15 +41,15 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Variational autoencoders with learned priors: from a data file to a trained model, its likelihood and its "
+    help="Variational autoencoders with learned priors. From a data file to a trained model, its likelihood and its "
     "pictures.\n\nStart with priory fit digits --prior gtm-vamp --out runs/first",
 )
 
 app.add_typer(gtm_app, name="gtm")
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(print_it: bool) -> None:
+    if print_it:
         say(f"priory {__version__}")
         raise typer.Exit
 
@@ -56,7 +57,7 @@ def _print_version(asked: bool) -> None:
 @app.callback()
 def priory(
     version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and end.")
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
     ] = False,
 ) -> None: ...
 
@@ -97,6 +98,14 @@ def fit(
     given: Given,
     data: DataArgument = None,
     grid: Grid = None,
+    as_published: Annotated[
+        bool,
+        typer.Option(
+            "--as-published",
+            help="Use the grid prior of the book: a perceptron that starts at the mean, no guide, no input noise.",
+            rich_help_panel="Model",
+        ),
+    ] = False,
     assignments: Set = None,
     out: Annotated[
         Path | None, typer.Option(help="The run folder; default runs/DATA-PRIOR.", rich_help_panel=OUTPUT)
@@ -104,21 +113,22 @@ def fit(
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", help="Go on with the run in --out; DATA and options are its own.", rich_help_panel=OUTPUT
+            "--resume", help="Resume the run in --out, with its own DATA and options.", rich_help_panel=OUTPUT
         ),
     ] = False,
     evaluate: Annotated[
-        bool, typer.Option(help="End with what `priory evaluate` does.", rich_help_panel=OUTPUT)
+        bool, typer.Option(help="Evaluate the trained model, like `priory evaluate`.", rich_help_panel=OUTPUT)
     ] = True,
     samples: Samples = 512,
     device: Device = "auto",
     page: Report = True,
     tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Log for TensorBoard too.", rich_help_panel=OUTPUT)
+        bool, typer.Option("--tensorboard", help="Write logs for TensorBoard too.", rich_help_panel=OUTPUT)
     ] = False,
 ) -> None:
-    """Train a VAE on DATA, write a run folder, evaluate it and draw its pictures."""
-    request = fit_request(given | {"data.source": data}, grid, assignments or [], out, resume, device)
+    """Train a VAE on DATA, evaluate it and write a run folder with its pictures."""
+    given = given | {"data.source": data} | (AS_PUBLISHED if as_published else {})
+    request = fit_request(given, grid, assignments or [], out, resume, device)
     from priory.workbench.cli.commands.fit import fit_run
 
     fit_run(request, samples if evaluate else None, device, tensorboard, page)
@@ -131,19 +141,19 @@ def evaluate(
     given: Given,
     data: RowsArgument = None,
     out: Annotated[
-        Path | None, typer.Option(help="For DATA in parts: a folder for the numbers of each row, and metrics.json.")
+        Path | None, typer.Option(help="For DATA in parts: a folder for metrics.json and the numbers of each row.")
     ] = None,
     samples: Samples = 512,
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Store the numbers in place of those of more samples too.")
+        bool, typer.Option("--replace", help="Replace stored numbers even if they come from more samples.")
     ] = False,
     workers: Workers = None,
     scheduler: Scheduler = None,
 ) -> None:
-    """The ELBO, the importance-weighted NLL and more, with standard errors, on the run's test rows or on DATA."""
+    """Print ELBO, importance-weighted NLL and more, with standard errors, for the run's test rows or for DATA."""
     from priory.workbench.cli.commands.evaluate import evaluate_run
 
     evaluate_run(run, data, out, samples, seed, device, given, as_json, replace, workers, scheduler)
@@ -155,7 +165,7 @@ for _name, _command in ROW_COMMANDS.items():
 
 @app.command(cls=SectionedCommand)
 def report(run: RunArgument, device: Device = "auto") -> None:
-    """Write the run's page again, RUN/report.html: numbers, pictures and the interactive map."""
+    """Write RUN/report.html again: numbers, pictures and the interactive map."""
     from priory.workbench.cli.commands.report import report_run
 
     report_run(run, device)
@@ -173,14 +183,18 @@ def refit(
     device: Device = "auto",
     assignments: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="model.* of the prior, refit.*: refit.learning_rate=1e-3."),
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Any setting model.* of the prior, or refit.*: refit.learning_rate=1e-3.",
+        ),
     ] = None,
 ) -> None:
-    """Fit another prior to a trained encoder and decoder, which stay as they are; says what it changed.
+    """Fit another prior to a trained encoder and decoder, which do not change; print the effect.
 
-    Settings of the prior that are not given are the run's, if its prior has them.
+    Settings that you leave out come from the run, if its prior has them too.
     """
-    if ":" not in prior:  # else its module may be in the working directory
+    if ":" not in prior:  # otherwise it names a module, perhaps in the working directory
         PRIORS.asked_for(prior, "--prior")
     from priory.workbench.cli.commands.refit import refit_run
 
@@ -200,22 +214,24 @@ def refit(
 def compare(
     given: Given,
     data: DataArgument = "digits",
-    priors: Annotated[str, typer.Option(help="Names with commas, or all.")] = "all",
+    priors: Annotated[str, typer.Option(help="Names separated by commas, or all.")] = "all",
     seeds: Annotated[int, typer.Option(min=1, max=10_000, help="Runs per prior.")] = 5,
     samples: Samples = 512,
     device: Device = "auto",
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder of the runs, default runs/DATA-compare; what is finished there is not run again."),
+        typer.Option(help="Folder of the runs; default runs/DATA-compare. Finished runs there are not repeated."),
     ] = None,
     page: Report = True,
     baseline: Annotated[
         str | None,
-        typer.Option(help="The prior that the others are compared with; default standard, or else the first."),
+        typer.Option(
+            help="The prior to compare the others with; default standard if it is among them, else the first."
+        ),
     ] = None,
     assignments: Set = None,
 ) -> None:
-    """Priors side by side: means over seeds, differences to a baseline on the same rows, pictures."""
+    """Compare priors: means over seeds, differences from a baseline on the same rows, pictures."""
     allow_modules_here(priors, assignments)
     names = prior_names(priors)
     from priory.workbench.cli.commands.compare import compare_runs
@@ -226,7 +242,7 @@ def compare(
 
 @app.command(cls=SectionedCommand)
 def priors() -> None:
-    """List the priors, with a sentence and the source of each."""
+    """List the priors, each with a description and its source."""
     from priory.workbench.cli.commands.priors import list_priors
 
     list_priors()
@@ -237,20 +253,21 @@ def check(
     target: Annotated[
         str,
         typer.Argument(
-            metavar="PACKAGE.MODULE:NAME", help="A prior, or a function without arguments (or a class) that makes one."
+            metavar="PACKAGE.MODULE:NAME", help="A prior, or a class or function that makes one without arguments."
         ),
     ],
     encoder: Annotated[
-        str | None, typer.Option(help="The encoder that it is called with, or what makes it: package.module:name.")
+        str | None,
+        typer.Option(help="The encoder to call it with, or a function that makes the encoder: package.module:name."),
     ] = None,
     reference: Annotated[
-        str | None, typer.Option(help="A distribution that its density must equal: package.module:name.")
+        str | None, typer.Option(help="A distribution with the density that the prior must have: package.module:name.")
     ] = None,
     single: Annotated[str | None, typer.Option(help="The same prior with one component: package.module:name.")] = None,
     seed: Seed = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Which promises a prior keeps. Exit code 0: all; 1: not all; 2: it could not be checked."""
+    """Check a prior: density, sampler and gradients. Exit code 0: all pass; 1: some fail; 2: it cannot be checked."""
     from priory.workbench.cli.commands.check import check_target
 
     check_target(target, encoder, reference, single, seed, as_json)

@@ -1,4 +1,4 @@
-"""Errors that the user can mend, described in one line."""
+"""Errors that the user can correct, each described in one line."""
 
 import re
 
@@ -6,8 +6,15 @@ from priory._support.memory import NotEnoughMemoryError, readable
 from priory._support.messages import shortened, visible
 from priory._support.optional import missing
 
-MENDABLE = (ValueError, OSError, ImportError, MemoryError, ArithmeticError, RuntimeError)  # some runtime errors only
-# What the extra `cli` brings and some file imports without naming the extra.
+MENDABLE = (
+    ValueError,
+    OSError,
+    ImportError,
+    MemoryError,
+    ArithmeticError,
+    RuntimeError,
+)  # of RuntimeError only some, see below
+# Libraries of the extra `cli` that some file imports without naming the extra.
 _LIBRARIES = {
     "jinja2",
     "lightning",
@@ -21,14 +28,14 @@ _LIBRARIES = {
     "sklearn",
     "typer",
 }
-# Of torch, which has no class of its own for a lack of memory on the CPU.
+# Messages of torch, which has no exception class for a lack of memory on the CPU.
 _NO_MEMORY = re.compile("DefaultCPUAllocator|Storage size calculation overflowed")
 
 
 def can_be_mended(error: BaseException) -> bool:
-    """Whether the user can mend the error: of runtime errors, a failed training and a lack of memory.
+    """Return whether the user can correct the error. Of runtime errors: a failed training and a lack of memory.
 
-    >>> can_be_mended(ValueError("--epochs -1")), can_be_mended(KeyError("a slip of ours"))
+    >>> can_be_mended(ValueError("--epochs -1")), can_be_mended(KeyError("a bug"))
     (True, False)
     """
     if not isinstance(error, RuntimeError):
@@ -43,7 +50,7 @@ def can_be_mended(error: BaseException) -> bool:
 
 
 def said_in_a_line(error: BaseException) -> str:
-    """One line for an error that the user can mend, with its notes at the end.
+    """Describe an error that the user can correct in one line, with its notes at the end.
 
     >>> said_in_a_line(ValueError("two\\nlines"))
     'two lines'
@@ -55,7 +62,7 @@ def said_in_a_line(error: BaseException) -> str:
     elif isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
         size = re.search(r"allocate (\d+) bytes", str(error))
         detail = f"{readable(int(size[1]))} more" if size else str(error) or type(error).__name__
-        text = f"memory: there is not enough ({detail}); take fewer rows or columns, or a smaller model"
+        text = f"memory: there is not enough ({detail}); use fewer rows or columns, or a smaller model"
     elif isinstance(error, ModuleNotFoundError) and error.__cause__ is None and _root(error) in _LIBRARIES:
         text = missing(_root(error), "cli", "this command")
     else:
@@ -68,7 +75,7 @@ def _root(error: ModuleNotFoundError) -> str:
 
 
 def described_warning(message: str) -> str:
-    """One line for a warning of any library, without the place in the source that some of them name.
+    """Describe a warning of any library in one line, without the place in the source that some warnings name.
 
     >>> described_warning("The result may differ. (Triggered internally at /src/aten/File.cpp:12.)")
     'The result may differ.'
@@ -77,5 +84,5 @@ def described_warning(message: str) -> str:
 
 
 def one_line(message: str) -> str:
-    """The message without line breaks and without control characters, which names of files and columns may have."""
+    """Return the message without line breaks and control characters, which names of files and columns may contain."""
     return visible(" ".join(message.split()))

@@ -1,4 +1,4 @@
-"""`priory gtm` and its options; what its commands do is in `commands.gtm`."""
+"""`priory gtm` and its options. The module `commands.gtm` implements it."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +16,7 @@ from priory.workbench.settings.gtm import GTMRunSettings
 gtm_app = typer.Typer(
     cls=SectionedGroup,
     rich_markup_mode=None,
-    help="A map of a table of numbers: the generative topographic mapping, no neural network.\n\n"
+    help="Map a table of numbers by the generative topographic mapping, without a neural network.\n\n"
     "Start with priory gtm fit digits --out runs/map",
 )
 
@@ -53,7 +53,7 @@ def gtm_fit(
     assignments: Set = None,
     out: Annotated[Path | None, typer.Option(help="The run folder; default runs/DATA-map.")] = None,
 ) -> None:
-    """Fit a map to DATA, write a run folder, say how good it is and draw it. Cells may be missing."""
+    """Fit a map to DATA, evaluate it, draw it and write a run folder. Cells may be missing."""
     settings = with_options(GTMRunSettings(), given | {"data.source": data}, assignments or [])
     if data is None:
         raise ValueError("DATA: expected a file or an embedded data set, such as: priory gtm fit digits --out runs/map")

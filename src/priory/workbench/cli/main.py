@@ -1,6 +1,6 @@
-"""The command line: runs what was typed, and what the user can mend is one line on stderr, not a traceback.
+"""The command line. An error that the user can correct is one line on stderr, not a traceback.
 
-What takes time to import is imported when `main` is ready for Ctrl-C.
+Slow imports come after `main` has prepared for Ctrl-C.
 """
 
 import os
@@ -19,7 +19,7 @@ INTERRUPTED = 130  # 128 + 2, as a shell reports a process that SIGINT ended
 
 
 def main() -> None:
-    """Run the command line; what the user can mend is one line on stderr and exit code 2, not a traceback."""
+    """Run the command line. An error that the user can correct is one line on stderr with exit code 2."""
     with _ending_at_once():
         try:
             from typer.exceptions import TyperException
@@ -38,19 +38,19 @@ def main() -> None:
         if not can_be_mended(error):
             raise
         _refuse(said_in_a_line(error))
-    except KeyboardInterrupt:  # before typer, which turns it into the code, has begun to run the command
+    except KeyboardInterrupt:  # before the command runs; later, typer turns it into the exit code
         code = INTERRUPTED
     sys.exit(code)
 
 
 @contextmanager
 def _ending_at_once() -> Iterator[None]:
-    """Ctrl-C ends the process without a word: for imports, which take seconds and where nothing has begun.
+    """Let Ctrl-C end the process silently during imports, which take seconds; nothing has begun yet.
 
-    An exception would do no better: libraries swallow it, or print it where they cannot raise it.
+    An exception would not help: some libraries swallow it, or print it if they cannot raise it.
     """
     before = signal.getsignal(signal.SIGINT)
-    mine = before is signal.default_int_handler  # not where a shell's background job ignores it
+    mine = before is signal.default_int_handler  # false if a shell's background job ignores the signal
     if not mine or threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -63,15 +63,15 @@ def _ending_at_once() -> Iterator[None]:
 
 @contextmanager
 def _warnings_in_a_line() -> Iterator[None]:
-    """Say each warning once, in a line of its own, without the place in the source."""
-    said = set()
+    """Print each warning once, in one line, without its place in the source."""
+    printed = set()
 
     def say(message: Warning | str, *place: Any) -> None:
         from priory.workbench.cli.terminal import say_on_stderr
 
         line = described_warning(str(message))
-        if line not in said:
-            said.add(line)
+        if line not in printed:
+            printed.add(line)
             say_on_stderr(("note:", "yellow"), f" {line}")
 
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Arguments and options of the commands. Those that stand for a setting are made from it: type, help and default."""
+"""Arguments and options of the commands. Options of settings get type, help and default from the setting."""
 
 import inspect
 import os
@@ -20,7 +20,7 @@ from priory.workbench.settings.model import REGISTRIES, ModelSettings
 from priory.workbench.settings.run import DataSettings
 
 Command = Callable[..., None]
-Given = dict[str, Any]  # the values of the options that were given, by the path of their setting
+Given = dict[str, Any]  # values of the options on the command line, by the path of their setting
 
 
 def _checked_data(data: str | None) -> str | None:
@@ -40,7 +40,7 @@ def _checked_run(path: Path) -> Path:
     return path
 
 
-# Data and run are looked for before anything heavy is imported.
+# Callbacks check DATA and RUN before slow imports.
 DataArgument = Annotated[
     str | None,
     typer.Argument(
@@ -55,27 +55,31 @@ RowsArgument = Annotated[
         metavar="DATA",
         callback=_checked_rows,
         help="A file (.npy .npz .csv .tsv .parquet .h5ad .zarr, IDX), a folder of .parquet files, digits; or parts, "
-        "such as 'shards/*.parquet', with one output each in the folder --out.",
+        "such as 'shards/*.parquet', each with its own output in the folder --out.",
     ),
 ]
 RunArgument = Annotated[
     Path,
-    typer.Argument(metavar="RUN", callback=_checked_run, help="A run folder, as `priory fit --out RUN` leaves it."),
+    typer.Argument(metavar="RUN", callback=_checked_run, help="A run folder, such as `priory fit --out RUN` writes."),
 ]
 Samples = Annotated[
-    int, typer.Option("--samples", min=1, max=10**6, help="Importance samples per row of the likelihood.")
+    int, typer.Option("--samples", min=1, max=10**6, help="Importance samples per row for the likelihood.")
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of the noise.")]
-Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute.")]
+Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda|cuda:N|mps", help="Device of the computation.")]
 Report = Annotated[bool, typer.Option("--report/--no-report", help="Write the page, report.html.")]
 Copy = Annotated[bool, typer.Option("--copy", help="Write into a copy of DATA (csv, tsv, h5ad).")]
 SafeCsv = Annotated[
-    bool, typer.Option("--safe-csv", help="In .csv and .tsv, an apostrophe before text that begins like a formula.")
+    bool, typer.Option("--safe-csv", help="In .csv and .tsv, put an apostrophe before text that begins like a formula.")
 ]
 Workers = Annotated[
     int | None,
     typer.Option(
-        "--workers", min=1, max=4096, help="Processes that share the parts of DATA.", rich_help_panel="DATA in parts"
+        "--workers",
+        min=1,
+        max=4096,
+        help="Number of processes that share the parts of DATA.",
+        rich_help_panel="DATA in parts",
     ),
 ]
 Scheduler = Annotated[
@@ -83,13 +87,13 @@ Scheduler = Annotated[
     typer.Option(
         "--scheduler",
         metavar="ADDRESS",
-        help="A Dask cluster that shares them instead: tcp://host:8786, or the scheduler's file.",
+        help="A Dask cluster that shares the parts instead: tcp://host:8786, or the scheduler's file.",
         rich_help_panel="DATA in parts",
     ),
 ]
 Grid = Annotated[
     str | None,
-    typer.Option(metavar="NxN", help="Grid of gtm, gtm-vamp: 10x10 or just 10; 5x5x5.", rich_help_panel="Model"),
+    typer.Option(metavar="NxN", help="Grid of gtm and gtm-vamp: 10x10 (or 10), 5x5x5.", rich_help_panel="Model"),
 ]
 Set = Annotated[
     list[str] | None,
@@ -100,14 +104,14 @@ Set = Annotated[
 def settings_options(
     kind: type[BaseModel], panels: Mapping[str, Sequence[str]], *, flags: Mapping[str, str] | None = None
 ) -> Callable[[Command], Command]:
-    """Give a command an option for each of these settings, in place of its parameter `given`.
+    """Replace the parameter `given` of a command by one option for each of these settings.
 
-    The option `--latent-dim` stands for the setting `model.latent_dim`. The command gets `given`, the values by path.
+    The option `--latent-dim` sets `model.latent_dim`. The command gets the values of its options, by path, as `given`.
 
     Args:
         kind: the class of the tree of settings.
-        panels: paths of settings by the panel of the help text that shows them.
-        flags: the flag of a setting if it is not made from its name: `--standardize/--raw`.
+        panels: paths of settings by panel of the help text.
+        flags: flags that differ from the setting's name: `--standardize/--raw`.
     """
     options = {
         path: _parameter(path, _field(kind, path), panel, (flags or {}).get(path))
@@ -152,7 +156,7 @@ def _parameter(path: str, field: FieldInfo, panel: str, flag: str | None) -> ins
 
 
 def _type(annotation: Any) -> Any:
-    """What typer reads; text if the setting takes several types, for the setting to read."""
+    """Return the type that typer parses: text if the setting accepts several types, which then parses it itself."""
     if get_origin(annotation) is Annotated:
         return _type(get_args(annotation)[0])
     if get_origin(annotation) is tuple:
@@ -164,7 +168,7 @@ def _type(annotation: Any) -> Any:
 
 
 def _field(kind: type[BaseModel], path: str) -> FieldInfo:
-    """The field of a setting; of a setting of parts, that of the first part that has it."""
+    """Return the field of a setting; if parts own the setting, the field of the first such part."""
     *parents, name = path.split(".")
     for parent in parents:
         kind = kind.model_fields[parent].annotation  # type: ignore[assignment]
@@ -174,8 +178,8 @@ def _field(kind: type[BaseModel], path: str) -> FieldInfo:
     return next(part.settings.model_fields[name] for part in parts if name in part.settings.model_fields)
 
 
-# Settings of how to read a table, and the flag of the one that is not named by its setting.
+# Settings for reading a table, and the flag that differs from its setting's name.
 TABLE = ("labels", "ids", "drop", *TEXT_OPTIONS)
 HEADER = {"header": "--header/--no-header"}
-# How to read a table other than the run's own: `given` has these settings.
+# Options for reading another table than the run's; `given` contains them.
 reading_options = settings_options(DataSettings, {"Data": TABLE}, flags=HEADER)

@@ -1,4 +1,4 @@
-"""The settings that a command line asks for, checked before anything heavy is imported."""
+"""The settings of a command line, checked before slow imports."""
 
 import re
 import sys
@@ -18,23 +18,27 @@ if TYPE_CHECKING:
     from priory.workbench.data import Dataset
 
 GRID_FLAGS = {"model.points_per_side": "--grid", "model.grid_dim": "--grid"}
+AS_PUBLISHED = {
+    "model.grid_start": "mean",
+    "model.grid_network": "mlp",
+}  # without an initial GTM there is no guide and no noise
 
 
 class FitRequest(NamedTuple):
-    """What `priory fit` is asked for."""
+    """The arguments of `priory fit`, checked."""
 
-    given: dict[str, Any]  # the settings that were given, by path
+    given: dict[str, Any]  # settings on the command line, by path
     assignments: list[str]
     settings: RunSettings
     out: Path
     resume: bool
-    dataset: "Dataset | None"  # None if a folder of a run is there, which is looked at first
+    dataset: "Dataset | None"  # None if the run folder exists, which must be checked first
 
 
 def fit_request(
     given: Mapping[str, Any], grid: str | None, assignments: list[str], out: Path | None, resume: bool, device: str
 ) -> FitRequest:
-    """Check the settings and read the data; torch is imported afterwards, unless a device was given."""
+    """Check the settings and read the data, before torch is imported, unless --device names a device."""
     allow_modules_here(given, assignments)
     given = {**given, **grid_settings(grid)}
     settings = with_options(RunSettings(), given, assignments, flags=GRID_FLAGS)
@@ -49,7 +53,7 @@ def fit_request(
 
 
 def data_before_torch(data: DataSettings, *, complete: bool) -> "Dataset":
-    """Read the data of a new run; refuse cells that its model cannot take."""
+    """Read the data of a new run; refuse cells that its model does not support."""
     from priory.workbench.data import MAP_TAKES_GAPS, load_dataset, require_complete, require_finite
 
     try:
@@ -67,7 +71,7 @@ def data_before_torch(data: DataSettings, *, complete: bool) -> "Dataset":
 def prior_names(priors: str) -> tuple[str, ...]:
     names = list(PRIORS) if priors == "all" else [name.strip() for name in priors.split(",") if name.strip()]
     if not names:
-        raise ValueError(f"--priors {priors!r}: expected names with commas between them, or all; see: priory priors")
+        raise ValueError(f"--priors {priors!r}: expected names separated by commas, or all; see: priory priors")
     for name in names:
         PRIORS.asked_for(name, "--priors")
     return tuple(dict.fromkeys(names))
@@ -83,7 +87,7 @@ def allow_modules_here(*names: Any) -> None:
 
 
 def grid_settings(text: str | None) -> dict[str, int]:
-    """The settings that `--grid` stands for."""
+    """Return the settings that `--grid` sets."""
     if text is None:
         return {}
     sides = text.lower().split("x")
@@ -93,12 +97,12 @@ def grid_settings(text: str | None) -> dict[str, int]:
 
 
 def settings_of_device(device: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of training that `--device` stands for; none for auto."""
+    """Return the settings of training that `--device` sets; none for auto."""
     if device == "auto":
         return {}
     for name in ("accelerator", "devices"):
         if f"training.{name}" in given:
-            raise ValueError(f"--device {device}: expected it without --{name}, got both; leave one out")
+            raise ValueError(f"--device {device}: expected either --device or --{name}, got both; leave one out")
     from priory.workbench.cli.commands.opening import chosen_device
 
     kind, _, number = chosen_device(device).partition(":")
@@ -107,7 +111,7 @@ def settings_of_device(device: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def default_folder(source: str, ending: str) -> Path:
-    """The run folder if no --out was given.
+    """Return the run folder if --out is not given.
 
     >>> print(default_folder("tables/wine.csv.gz", "vamp"))
     runs/wine-vamp

@@ -1,4 +1,4 @@
-"""The commands that say something of each row or draw new ones: their options, as the user types them."""
+"""The options of the commands that compute something for each row or draw new rows."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,10 +23,10 @@ from priory.workbench.cli.options import (
 
 def sample(
     run: RunArgument,
-    number: Annotated[int, typer.Option("-n", "--number", min=1, max=10**15, help="How many.")] = 1000,
-    out: Annotated[Path | None, typer.Option(help="Where to: .npz .csv .tsv .parquet; default samples.npz.")] = None,
+    number: Annotated[int, typer.Option("-n", "--number", min=1, max=10**15, help="Number of samples.")] = 1000,
+    out: Annotated[Path | None, typer.Option(help="Output file: .npz .csv .tsv .parquet; default samples.npz.")] = None,
     seed: Seed = 0,
-    mean: Annotated[bool, typer.Option("--mean", help="E[x|z] instead of draws from p(x|z).")] = False,
+    mean: Annotated[bool, typer.Option("--mean", help="Write E[x|z] instead of draws from p(x|z).")] = False,
     given: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="The value of a condition, such as class=3; repeatable."),
@@ -48,7 +48,7 @@ def embed(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Where to: .npz .csv .tsv .parquet .h5ad; default embedding.npz; of parts a folder, or 'DIR/*.csv'."
+            help="Output: .npz .csv .tsv .parquet .h5ad; default embedding.npz. For parts: a folder, or 'DIR/*.csv'."
         ),
     ] = None,
     copy: Copy = False,
@@ -57,7 +57,7 @@ def embed(
     workers: Workers = None,
     scheduler: Scheduler = None,
 ) -> None:
-    """Each row's posterior mean and scale, and with a grid prior its place on the map."""
+    """Write each row's posterior mean and scale, and with a grid prior its place on the map."""
     from priory.workbench.cli.commands.rows import embed_run
 
     embed_run(run, data, out, copy, device, given, safe_csv, workers, scheduler)
@@ -71,12 +71,13 @@ def map_rows(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Where to: .csv .tsv .npz .parquet .h5ad; default map.csv; of parts a folder, or 'DIR/*.csv'."
+            help="Output: .csv .tsv .npz .parquet .h5ad; default map.csv. For parts: a folder, or 'DIR/*.csv'."
         ),
     ] = None,
     copy: Copy = False,
     figure: Annotated[
-        Path | None, typer.Option(help="The picture of the rows on the map: .png .svg .pdf; default beside --out.")
+        Path | None,
+        typer.Option(help="The picture of the rows on the map: .png .svg .pdf; default: --out with the suffix .png."),
     ] = None,
     predict: Annotated[
         list[str] | None, typer.Option(help="A label of the run's data to predict for each row; repeatable.")
@@ -87,7 +88,7 @@ def map_rows(
     workers: Workers = None,
     scheduler: Scheduler = None,
 ) -> None:
-    """Each row's place on the grid behind the model, its spread, node and log-likelihood; and a picture."""
+    """Write each row's place on the grid of the prior, its spread, node and log-likelihood; draw a picture."""
     from priory.workbench.cli.commands.map import map_run
 
     map_run(run, data, out, copy, figure, predict or [], samples, device, given, safe_csv, workers, scheduler)
@@ -101,7 +102,7 @@ def score(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Where to: .csv .tsv .npz .parquet .h5ad; default scores.csv; of parts a folder, or 'DIR/*.csv'."
+            help="Output: .csv .tsv .npz .parquet .h5ad; default scores.csv. For parts: a folder, or 'DIR/*.csv'."
         ),
     ] = None,
     samples: Samples = 512,
@@ -112,7 +113,7 @@ def score(
     workers: Workers = None,
     scheduler: Scheduler = None,
 ) -> None:
-    """Each row's estimated log-likelihood in nats; the lowest are outliers."""
+    """Write each row's estimated log-likelihood in nats; the lowest are outliers."""
     from priory.workbench.cli.commands.rows import score_run
 
     score_run(run, data, out, samples, seed, copy, device, given, safe_csv, workers, scheduler)
@@ -125,13 +126,13 @@ def impute(
     data: RowsArgument = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Where to: .csv .tsv .npz .parquet; default imputed.csv; of parts a folder, or 'DIR/*.csv'."),
+        typer.Option(help="Output: .csv .tsv .npz .parquet; default imputed.csv. For parts: a folder, or 'DIR/*.csv'."),
     ] = None,
     steps: Annotated[
-        int, typer.Option(min=1, max=10**6, help="Steps of the sampler, of a VAE; a classical GTM needs none.")
+        int, typer.Option(min=1, max=10**6, help="Steps of the sampler for a VAE; a classical GTM needs none.")
     ] = 1000,
     draw: Annotated[
-        bool, typer.Option("--draw", help="A draw of each missing cell, with its spread, instead of the mean.")
+        bool, typer.Option("--draw", help="Write a draw of each missing cell, with its spread, instead of the mean.")
     ] = False,
     seed: Seed = 0,
     device: Device = "auto",
@@ -139,7 +140,7 @@ def impute(
     workers: Workers = None,
     scheduler: Scheduler = None,
 ) -> None:
-    """The rows with their missing cells filled in, given the cells that are there."""
+    """Fill in missing cells given the observed cells of the same row."""
     from priory.workbench.cli.commands.rows import impute_run
 
     impute_run(run, data, out, steps, draw, seed, device, given, safe_csv, workers, scheduler)

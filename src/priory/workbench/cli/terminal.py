@@ -1,6 +1,6 @@
-"""The only way to write to the terminal: plain text, whose markup and control characters are never interpreted.
+"""Output to the terminal as plain text: it never interprets markup or control characters.
 
-Ids, labels, names of columns and paths are the user's. They reach the terminal through the functions of this file.
+Ids, labels, names of columns and paths come from the user. Print them only through the functions of this file.
 """
 
 import math
@@ -26,7 +26,7 @@ def say(*parts: Part) -> None:
 
 
 def say_on_stderr(*parts: Part) -> None:
-    """Print a line to standard error: notes, progress and what went wrong."""
+    """Print a line to standard error: notes, progress and errors."""
     _ERRORS.print(_text(parts))
 
 
@@ -50,7 +50,7 @@ def say_table(title: str, header: Sequence[str], rows: Iterable[Sequence[Part]],
 
 
 def show_metrics(metrics: dict[str, Any], title: str, descriptions: dict[str, str]) -> None:
-    """Print a table of estimates, their standard errors and what they are."""
+    """Print a table of estimates with standard errors and descriptions."""
     rows = []
     for name, estimate in metrics.items():
         error = "" if math.isnan(estimate.se) else f"{estimate.se:.3f}"
@@ -65,8 +65,8 @@ def print_json(tree: Any) -> None:
 
 @contextmanager
 def row_progress(description: str, total: int) -> Iterator[Any]:
-    """Show a bar over rows on the terminal, nothing elsewhere; gives the function that moves it."""
-    if not _ERRORS.is_terminal:  # a bar that is switched off leaves an empty line there, in rich before 14
+    """Show a progress bar over rows if stderr is a terminal; yield the function that advances it."""
+    if not _ERRORS.is_terminal:  # before rich 14, a disabled bar leaves an empty line
         yield lambda done: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -78,7 +78,7 @@ def row_progress(description: str, total: int) -> Iterator[Any]:
 
 
 def stderr_is_terminal() -> bool:
-    """Whether somebody sees standard error as it is written."""
+    """Return whether standard error is a terminal."""
     return _ERRORS.is_terminal
 
 

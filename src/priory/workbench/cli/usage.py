@@ -1,4 +1,4 @@
-"""Arguments that the command line cannot read, described in one line."""
+"""Descriptions, in one line, of arguments that the command line cannot parse."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from priory.workbench.settings.base import setting_names
 
 
 def describe_usage_error(error: Any, arguments: Sequence[str]) -> str:
-    """One line for click's exception: the option or command, what was expected, what came, and the nearest name."""
+    """Describe click's exception in one line: the option, what was expected, what was typed, and the nearest name."""
     context = getattr(error, "ctx", None)
     if context is None:
         return _sentence(error)
@@ -28,7 +28,7 @@ def describe_usage_error(error: Any, arguments: Sequence[str]) -> str:
 
 
 def _option_hint(typed: str, known: list[str], settings: Any) -> str:
-    """The option or the setting that was meant; compared without dashes, which would make short ones alike."""
+    """Suggest an option or setting; compare without dashes, which would make short names look alike."""
     if not typed.startswith("--"):
         return ""
     name = typed[2:].replace("_", "-")
@@ -62,7 +62,7 @@ def _bad_parameter(error: Any, path: str, parameter: Any, arguments: Sequence[st
 
 
 def _typed(names: Sequence[str], arguments: Sequence[str]) -> tuple[str, str | None]:
-    """By which of its names an option was given, and its value."""
+    """Return the name by which an option was typed, and its value."""
     for i, text in enumerate(arguments):
         option, equals, value = text.partition("=")
         if option in names:

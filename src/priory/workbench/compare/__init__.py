@@ -1,1 +1,1 @@
-"""Priors compared over seeds: runs, their differences on the same rows, tables, pictures, what a page of it needs."""
+"""Comparison of priors over seeds: runs, their differences on the same rows, tables, pictures, a page."""

@@ -1,4 +1,4 @@
-"""A cell of the matrix of priors and seeds: its run folder, and what is known of each row it was evaluated on."""
+"""A cell of the matrix of priors and seeds: its run folder, and the scores of each evaluated row."""
 
 import math
 from pathlib import Path
@@ -31,12 +31,12 @@ class Cell(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The name of its folder, below that of the comparison."""
+        """The name of its folder inside the folder of the comparison."""
         return f"{folder_name(self.prior)}-{self.seed}"
 
 
 class RowScores(NamedTuple):
-    """Of each evaluated row: its index in the data set, NLL and ELBO in nats, (N,) each."""
+    """For each evaluated row: its index in the data set, its NLL and its ELBO in nats, (N,) each."""
 
     row: np.ndarray
     nll: np.ndarray
@@ -51,7 +51,7 @@ class Finished(NamedTuple):
 
 
 def finished_cell(folder: Path, settings: RunSettings, num_samples: int, seed: int) -> Finished | None:
-    """The results of a finished run with these settings, estimated in this way; None where there are none yet."""
+    """Return the results of a finished run with these settings, samples and seed; None if there are none yet."""
     if not (folder / CONFIG).exists():
         return None
     run = Run.open(folder)
@@ -64,39 +64,39 @@ def finished_cell(folder: Path, settings: RunSettings, num_samples: int, seed: i
 
 
 def _require_same_settings(run: Run, settings: RunSettings) -> None:
-    """Refuse a run with other settings; what was left open may be what the run's data decided."""
+    """Refuse a run with other settings. Settings left open may have any value that the run's data decided."""
     recorded, data = run.settings.model, settings.data
     if data.stream == "auto":
         data = data.model_copy(update={"stream": run.settings.data.stream})
     likelihood = settings.model.likelihood or recorded.likelihood or "gaussian"
     model = settings.model.with_likelihood(likelihood)
-    options = LIKELIHOODS[likelihood].settings.model_fields
-    decided = {name: getattr(recorded, name, None) for name in options if getattr(model, name) is None}
+    options = [*LIKELIHOODS[likelihood].settings.model_fields, "basis_per_side"]
+    decided = {name: getattr(recorded, name, None) for name in options if getattr(model, name, ...) is None}
     model = model.model_copy(update=decided)
     if run.refit_of is not None or settings.model_copy(update={"model": model, "data": data}) != run.settings:
-        raise ValueError(f"{run.path}: holds a run with other settings; choose another --out, or remove it")
+        raise ValueError(f"{run.path}: this run has other settings; choose another --out, or remove the run")
 
 
 def _belong_together(metrics: dict[str, Estimate], scores: RowScores) -> bool:
-    """Whether the metrics are the means of these rows: a run that was trained again has other ones."""
+    """Return whether the metrics are the means of these scores; if the run was trained again, they are not."""
     means = {name: float(getattr(scores, name).mean()) for name in SCORES}
     return all(name in metrics and math.isclose(metrics[name].value, means[name], rel_tol=1e-6) for name in SCORES)
 
 
 def write_row_scores(path: Path, scores: RowScores, num_samples: int, seed: int) -> None:
-    """Write the scores, and the number of samples and the seed that they were estimated with."""
+    """Write the scores, with the number of samples and the seed of the estimates."""
     arrays = scores._asdict() | {_EVALUATION: np.array([num_samples, seed])}
     with replacing(path) as temporary:
         np.savez_compressed(temporary, **arrays)
 
 
 def read_row_scores(path: Path, num_samples: int, seed: int) -> RowScores | None:
-    """The scores that were estimated in this way; None where there are none that can be read: they are made again."""
+    """Read the scores of this number of samples and seed; None if they cannot be read and must be computed again."""
     try:
         arrays = read_arrays(path)
         scores = RowScores(*(arrays[name] for name in RowScores._fields))
         same = arrays[_EVALUATION].tolist() == [num_samples, seed]
-    except (FileNotFoundError, ValueError, KeyError):  # read_arrays unpickles nothing: a damaged file is an error
+    except (FileNotFoundError, ValueError, KeyError):  # read_arrays never unpickles; a damaged file raises one of these
         return None
     whole = all(a.ndim == 1 and len(a) == len(scores.row) > 0 and a.dtype.kind in "if" for a in scores)
     return scores if same and whole else None

@@ -11,16 +11,16 @@ from priory.evaluation import Estimate
 
 
 class Difference(NamedTuple):
-    """Ours minus the baseline's, in nats per row, with both of its paired standard errors."""
+    """A prior's score minus the baseline's, in nats per row, with two paired standard errors."""
 
     value: float  # mean over seeds of the mean over rows
-    se_seeds: float  # of other trainings; NaN for one seed
-    se_rows: float  # of other rows, given these trained models
+    se_seeds: float  # variation between trainings; NaN for one seed
+    se_rows: float  # variation between rows, given these trained models
     per_seed: tuple[float, ...]  # means over rows
 
     @property
     def se(self) -> float:
-        """The one to report: over seeds where there are more than one, else over rows."""
+        """The standard error to report: over seeds if there are several, else over rows."""
         return self.se_seeds if self.over == "seeds" else self.se_rows
 
     @property
@@ -30,12 +30,12 @@ class Difference(NamedTuple):
 
     @property
     def over(self) -> str:
-        """What `se` is over, "seeds" or "rows"."""
+        """The unit of `se`, "seeds" or "rows"."""
         return "seeds" if len(self.per_seed) > 1 else "rows"
 
 
 def paired_difference(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> Difference:
-    """The difference of two priors' scores, pair by pair.
+    """Return the paired difference of two priors' scores.
 
     With d_sn = ours - theirs for seed s = 1..S and row n = 1..N,
 
@@ -43,18 +43,18 @@ def paired_difference(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) 
         se_seeds^2 = 1/S sum_s (d_s. - value)^2 / (S - 1),    d_s. = 1/N sum_n d_sn
         se_rows^2 = 1/N sum_n (d_.n - value)^2 / (N - 1),     d_.n = 1/S sum_s d_sn
 
-    Rows differ by tens of nats in how hard they are, for both priors alike; the differences of the same rows do not
-    have that in them. Neither error holds the other's part: rows are the same for all seeds.
+    Scores differ by tens of nats between rows, for both priors alike; differences on the same row do not contain this
+    variation. Neither standard error contains the other, because all seeds have the same rows.
 
     Args:
-        ours: for each seed the scores of the rows, (N,), in nats.
-        theirs: the baseline's, for the same seeds and the same rows in the same order.
+        ours: for each seed, the scores of the rows, (N,), in nats.
+        theirs: the scores of the baseline for the same seeds and rows, in the same order.
 
     Raises:
-        ValueError: the seeds or the rows are not as many.
+        ValueError: the numbers of seeds or of rows differ.
 
-    Reference: Student 1908, "The probable error of a mean" (the paired t test has this standard error, and the interval
-    of `Difference.half_interval`).
+    Reference: Student 1908, "The probable error of a mean" (the paired t test, with this standard error and the
+    interval of `Difference.half_interval`).
 
     >>> paired_difference([np.array([1.0, 2.0]), np.array([3.0, 4.0])], [np.zeros(2), np.zeros(2)])
     Difference(value=2.5, se_seeds=1.0, se_rows=0.5, per_seed=(1.5, 3.5))
@@ -71,7 +71,7 @@ def paired_difference(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) 
 
 
 def mean_of(values: Sequence[float]) -> Estimate:
-    """Mean and its standard error; NaN for the error of a single value.
+    """Return the mean and its standard error, which is NaN for a single value.
 
     >>> mean_of([1.0, 3.0])
     Estimate(value=2.0, se=1.0)

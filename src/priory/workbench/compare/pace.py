@@ -1,4 +1,4 @@
-"""How long the runs that are left will take."""
+"""An estimate of the time that the remaining runs will take."""
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
@@ -7,9 +7,9 @@ from priory.workbench.compare.cells import Cell
 
 
 def seconds_left(took: Mapping[str, Sequence[float]], left: Sequence[Cell]) -> float:
-    """The time that these runs will take, given the seconds that finished runs took, by prior.
+    """Estimate the seconds that the runs `left` will take from those that finished runs took, by prior.
 
-    A run takes as long as others of its prior on average; without others, as long as those of the other priors.
+    The estimate is the mean over runs of the same prior; if there are none, the mean over the other priors.
 
     >>> seconds_left({"standard": [10.0], "flow": [40.0]}, [Cell("flow", 1), Cell("vamp", 0)])
     65.0

@@ -1,4 +1,4 @@
-"""The page of a comparison: what it says; how it looks is not decided here."""
+"""The contents of the page of a comparison."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from priory.workbench.report.run import REPORT
 
 
 def page_contents(comparison: Comparison, out: Path, pictures: list[Picture], notes: list[str]) -> ReportContents:
-    """The page of a comparison in the folder `out`, with the pictures and the notes of `draw_pictures`."""
+    """Return the contents of the page in the folder `out`, with the pictures and notes of `draw_pictures`."""
     model, training = comparison.settings.model, comparison.settings.training
     data, priors = Path(comparison.settings.data.source).name, ", ".join(comparison.priors)
     rows = "" if comparison.num_rows is None else f"{comparison.num_rows} rows, "

@@ -1,4 +1,4 @@
-"""Panels side by side: axes, what belongs to all of them, a sentence below."""
+"""Panels side by side, with a common legend and a sentence below."""
 
 import math
 from typing import Any
@@ -10,17 +10,17 @@ from priory.plots.figure import new_figure
 
 ACROSS = 3
 TICKS = 5  # along each axis
-_INSIDE = 0.95  # of a panel's width, beside what is written at its margin
+_INSIDE = 0.95  # share of a panel without the text at its margin
 _TITLE = 0.35  # inches above a panel
 _BELOW = 0.6  # inches below all, for a sentence
 
 
 def panels_for(number: int, side: float) -> list[Any]:
-    """Axes for so many pictures in reading order, each about so many inches wide and high, in a figure of their own."""
+    """Return axes for `number` pictures in reading order, each about `side` inches wide and high, in a new figure."""
     across = min(ACROSS, number)
     down = math.ceil(number / across)
     figure = new_figure((side * across, (_INSIDE * side + _TITLE) * down + _BELOW))
-    figure.set_layout_engine("compressed")  # which knows that the axes are square
+    figure.set_layout_engine("compressed")  # this layout supports square axes
     axes: np.ndarray = figure.subplots(down, across, squeeze=False).ravel()
     for spare in axes[number:]:
         spare.remove()
@@ -28,7 +28,7 @@ def panels_for(number: int, side: float) -> list[Any]:
 
 
 def for_all(panels: list[Any]) -> None:
-    """One legend beside all panels in place of their own, which are the same; the panels keep their size."""
+    """Replace the legends of the panels, which are equal, by one next to all panels; the panels keep their size."""
     handles, labels = panels[0].get_legend_handles_labels()
     legends = [panel.get_legend() for panel in panels]
     if legends[0] is None or not handles:
@@ -45,7 +45,7 @@ def for_all(panels: list[Any]) -> None:
 
 
 def write_below(panels: list[Any], sentence: str, *, alike: bool) -> None:
-    """A sentence below all panels; only those at the margin name their axes, and where all are alike, have numbers."""
+    """Write a sentence below all panels; label axes, and number them if they are alike, only at the margin."""
     for place, panel in enumerate(panels):
         if place % ACROSS:
             panel.set_ylabel("")
@@ -54,5 +54,5 @@ def write_below(panels: list[Any], sentence: str, *, alike: bool) -> None:
         panel.locator_params(nbins=TICKS)
         if alike:
             panel.tick_params(labelleft=place % ACROSS == 0, labelbottom=place + ACROSS >= len(panels))
-    # the sentence may have the name of a label
+    # the sentence may contain the name of a label
     panels[0].figure.supxlabel(visible(sentence), fontsize="small", wrap=True, parse_math=False)

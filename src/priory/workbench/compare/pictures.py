@@ -1,4 +1,4 @@
-"""The pictures of a comparison: one panel a prior, each of the run of its first seed."""
+"""The pictures of a comparison: one panel per prior, from the run of its first seed."""
 
 import math
 from pathlib import Path
@@ -27,14 +27,14 @@ from priory.workbench.runs.folder import FIGURES
 from priory.workbench.runs.vae_run import Run
 
 MARGIN = 0.06  # around the window, as a share of its side
-MOST_ALIKE = 4.0  # times as wide as another prior's window: beyond, the smaller one's contours would be a blot
-LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9, 0.99)  # of the prior's mass, inside of a contour
+MOST_ALIKE = 4.0  # ratio of window sides; above it, shared axes would make the smaller prior's contours a blot
+LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9, 0.99)  # mass of the prior inside each contour
 
 Window = tuple[np.ndarray, np.ndarray]  # lower left and upper right corner
 
 
 class Drawing(NamedTuple):
-    """A figure that is not yet written, and a description of it."""
+    """A figure that is not yet saved, with title and caption."""
 
     figure: Any
     title: str
@@ -42,7 +42,7 @@ class Drawing(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """A run in a picture: its cell, the model, the rows, and what `vae_jobs.embed` says of them."""
+    """A run in a picture: its cell, model and rows, and the result of `vae_jobs.embed` for the rows."""
 
     cell: Cell
     vae: AnyVAE
@@ -51,7 +51,7 @@ class Shown(NamedTuple):
 
 
 def draw_pictures(comparison: Comparison, out: Path) -> tuple[list[Picture], list[str]]:
-    """Draw what suits the models into `out/figures`; gives the pictures and a sentence for each that is left out."""
+    """Draw the pictures that suit the models into `out/figures`; return them, and a sentence for each one left out."""
     shown = _shown_runs(comparison, out)
     if not shown:
         return [], []
@@ -68,7 +68,7 @@ def draw_pictures(comparison: Comparison, out: Path) -> tuple[list[Picture], lis
 
 
 def _shown_runs(comparison: Comparison, out: Path) -> list[Shown]:
-    """Each prior's first finished run, all with the rows of the first: they are the same."""
+    """Return each prior's first finished run; all have the same rows."""
     shown: list[Shown] = []
     for cell in filter(None, map(comparison.first_run, comparison.priors)):
         run = Run.open(out / cell.name)
@@ -79,10 +79,10 @@ def _shown_runs(comparison: Comparison, out: Path) -> list[Shown]:
 
 
 def contours(shown: list[Shown]) -> Drawing | str:
-    """A contour panel for each prior, all of the same part of the plane."""
+    """Draw the contours of each prior, if possible in the same window."""
     latent_dim = shown[0].places["z_mean"].shape[1]
     if latent_dim != 2:
-        return f"contours of the priors are left out: they need --latent-dim 2, and these runs have {latent_dim}"
+        return f"contours of the priors are left out: they need --latent-dim 2, but these runs have {latent_dim}"
     windows = [_window(each) for each in shown]
     sides = [float((high - low).max()) for low, high in windows]
     shared = max(sides) <= MOST_ALIKE * min(sides)
@@ -114,7 +114,7 @@ def _means(shown: Shown) -> Tensor:
 
 
 def _window(shown: Shown) -> Window:
-    """A square with nearly all of the encoded rows and of the prior's mass."""
+    """Return a square that contains nearly all encoded rows and nearly all of the prior's mass."""
     points = _means(shown)
     with torch.no_grad(), own_noise(shown.cell.seed, device_of(shown.vae)):
         samples = draw(overall_prior(shown.vae, shown.rows), points)
@@ -122,10 +122,10 @@ def _window(shown: Shown) -> Window:
 
 
 def maps(shown: list[Shown]) -> Drawing | str:
-    """The rows on the map of each grid prior, by their first label."""
+    """Draw the rows on the map of each grid prior, styled by their first label."""
     shown = [each for each in shown if each.places.get("map", np.empty((0, 0))).shape[1] == 2]
     if not shown:
-        return "maps are left out: no prior of these has a grid of two dimensions (gtm and gtm-vamp do)"
+        return "maps are left out: none of these priors has a grid of two dimensions (gtm and gtm-vamp have)"
     look = by_first_label(shown[0].rows)
     panels = panels_for(len(shown), 4.4)
     for panel, each in zip(panels, shown, strict=True):
@@ -136,21 +136,23 @@ def maps(shown: list[Shown]) -> Drawing | str:
     for_all(panels)
     label = f", by {look['name']}" if look else ""
     caption = (
-        f"{len(shown[0].rows)} rows at their places on the map{label}. Neighbors have similar codes; which way up a "
-        "map lies has no meaning."
+        f"{len(shown[0].rows)} rows at their places on the map{label}. Neighbors have similar codes; the "
+        "orientation of a map has no meaning."
     )
     write_below(panels, caption, alike=True)
     return Drawing(panels[0].figure, "Maps of the grid priors", caption)
 
 
 def rate_distortion(comparison: Comparison) -> Drawing:
-    """Each prior's place in the plane of rate and distortion."""
-    found = comparison.rates_and_distortions()
-    points = {prior: (rate.value, distortion.value) for prior, (rate, distortion) in found.items()}
-    errors = {prior: (rate.se, distortion.se) for prior, (rate, distortion) in found.items() if math.isfinite(rate.se)}
+    """Draw each prior in the plane of rate and distortion."""
+    estimates = comparison.rates_and_distortions()
+    points = {prior: (rate.value, distortion.value) for prior, (rate, distortion) in estimates.items()}
+    errors = {
+        prior: (rate.se, distortion.se) for prior, (rate, distortion) in estimates.items() if math.isfinite(rate.se)
+    }
     axes = plot_rate_distortion(points, errors=errors or None)
     caption = (
-        "On a line of equal ELBO, further to the right a code says more about its row; lines below are better. Bars: "
-        "plus and minus the standard error over seeds, if there are several."
+        "Lines have equal ELBO; lower lines are better. Further to the right on a line, a code contains more "
+        "information about its row. Bars: plus and minus the standard error over seeds, if there are several."
     )
     return Drawing(axes.figure, "Rate and distortion", caption)

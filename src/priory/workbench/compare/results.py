@@ -1,4 +1,4 @@
-"""What a comparison found: means over seeds, differences to the baseline, failures; as JSON and for spreadsheets."""
+"""The results of a comparison: means over seeds, differences from the baseline, failures; as JSON and CSV."""
 
 import csv
 from contextlib import suppress
@@ -16,58 +16,58 @@ from priory.workbench.compare.differences import Difference, mean_of, paired_dif
 from priory.workbench.runs.folder import COMPARISON, COMPARISON_TABLE, FIGURES
 from priory.workbench.settings.run import RunSettings
 
-SIGNS = {"nll": -1.0, "elbo": 1.0}  # times "ours minus the baseline's": how much better
+SIGNS = {"nll": -1.0, "elbo": 1.0}  # improvement = sign * (the prior's score minus the baseline's)
 
 
 @dataclass
 class Comparison:
-    """The matrix of priors and seeds, as far as it has been filled."""
+    """The matrix of priors and seeds, with the results of its finished cells."""
 
-    settings: RunSettings  # of all runs; prior and seed are those of the first
+    settings: RunSettings  # of all runs; prior and seed are those of the first run
     priors: tuple[str, ...]  # in the order of the table
     seeds: tuple[int, ...]
-    baseline: str  # the prior that the others are compared with
+    baseline: str  # the prior to compare the others with
     num_samples: int  # importance samples per row
-    evaluation_seed: int  # of the evaluation's noise
+    evaluation_seed: int  # seed of the evaluation's noise
     finished: dict[Cell, Finished] = field(default_factory=dict)
     failures: dict[Cell, str] = field(default_factory=dict)  # the errors of the other cells
 
     @property
     def cells(self) -> list[Cell]:
-        """All of them, seed by seed, so that an interrupted comparison has all priors for the first seeds."""
+        """All cells, seed by seed, so that an interrupted comparison has all priors for the first seeds."""
         return [Cell(prior, seed) for seed in self.seeds for prior in self.priors]
 
     @property
     def num_rows(self) -> int | None:
-        """The rows that were evaluated; None where no cell is finished."""
-        return next((len(found.scores.row) for found in self.finished.values()), None)
+        """The number of evaluated rows; None if no cell is finished."""
+        return next((len(results.scores.row) for results in self.finished.values()), None)
 
     def seeds_of(self, prior: str) -> list[int]:
-        """The seeds whose run is finished."""
+        """Return the seeds whose run is finished."""
         return [seed for seed in self.seeds if Cell(prior, seed) in self.finished]
 
     def first_run(self, prior: str) -> Cell | None:
-        """The run that pictures show: that of the first seed that is finished."""
+        """Return the run for the pictures: that of the first finished seed; None if there is none."""
         seeds = self.seeds_of(prior)
         return Cell(prior, seeds[0]) if seeds else None
 
     def means(self, prior: str) -> dict[str, Estimate]:
-        """Mean and standard error over seeds of each metric that all finished runs of the prior have."""
+        """Return mean and standard error over seeds of each metric that all finished runs of the prior have."""
         runs = [self.finished[Cell(prior, seed)].metrics for seed in self.seeds_of(prior)]
         names = [name for name in runs[0] if all(name in metrics for metrics in runs)] if runs else []
         return {name: mean_of([metrics[name].value for metrics in runs]) for name in names}
 
     def rates_and_distortions(self) -> dict[str, tuple[Estimate, Estimate]]:
-        """Means over seeds in nats per row, of the priors that have a finished run: a place in their plane for each."""
+        """Return rate and distortion of each prior with a finished run, in nats per row: means over seeds."""
         means = {prior: self.means(prior) for prior in self.priors}
-        return {prior: (found["rate"], found["distortion"]) for prior, found in means.items() if found}
+        return {prior: (metrics["rate"], metrics["distortion"]) for prior, metrics in means.items() if metrics}
 
     def common_seeds(self, prior: str) -> list[int]:
-        """The seeds that are finished for the prior and for the baseline."""
+        """Return the seeds that are finished for the prior and for the baseline."""
         return [seed for seed in self.seeds_of(prior) if seed in self.seeds_of(self.baseline)]
 
     def differences(self, prior: str) -> dict[str, Difference]:
-        """Of NLL and ELBO, the prior's minus the baseline's; none for the baseline, or without a common seed."""
+        """Return NLL and ELBO of the prior minus the baseline's; {} for the baseline or without a common seed."""
         seeds = self.common_seeds(prior)
         if prior == self.baseline or not seeds:
             return {}
@@ -82,7 +82,7 @@ class Comparison:
         }
 
     def write(self, out: Path) -> None:
-        """Write `comparison.json`, which has everything, and `comparison.csv`, a line a prior."""
+        """Write `comparison.json`, with all results, and `comparison.csv`, one line per prior."""
         with suppress(BlockingIOError), sole_writer(out):
             for folder in (out, out / FIGURES):
                 remove_leftovers(folder)
@@ -95,7 +95,7 @@ class Comparison:
         write_json(out / COMPARISON, self.tree())
 
     def _csv_line(self, prior: str) -> dict[str, Any]:
-        """The prior's numbers, by column; those that are not known are left out."""
+        """Return the prior's numbers by column, without unknown ones."""
         numbers: dict[str, float] = {}
         for name, difference in self.differences(prior).items():
             numbers[f"{name}_better_by"] = better_by(name, difference)
@@ -113,7 +113,7 @@ class Comparison:
         }
 
     def tree(self) -> dict[str, Any]:
-        """Everything, for JSON."""
+        """Return all results, for JSON."""
         return {
             "settings": self.settings.model_dump(mode="json", exclude={"seed": True, "model": {"prior"}}),
             "evaluation": {"num_samples": self.num_samples, "seed": self.evaluation_seed, "num_rows": self.num_rows},
@@ -147,5 +147,5 @@ class Comparison:
 
 
 def better_by(name: str, difference: Difference) -> float:
-    """How much better than the baseline, in nats: lower is better for the NLL, higher for the ELBO."""
+    """Return the improvement over the baseline in nats: a lower NLL or a higher ELBO is positive."""
     return SIGNS[name] * difference.value

@@ -1,4 +1,4 @@
-"""The comparison as text: a table of means over seeds, a table of differences to the baseline, the failures."""
+"""The comparison as text: means over seeds, differences from the baseline, failures."""
 
 import math
 
@@ -9,15 +9,15 @@ from priory.workbench.report import Table
 
 SHOWN = ("nll", "elbo", "distortion", "rate", "active_units", "effective_components")
 DIFFERENCES = ("prior", "seeds", "nll", "s.e. over rows", "elbo", "s.e. over rows")
-_NOTES = (  # by the seeds that a prior and the baseline have in common
-    "no seed has a finished run of both, so there is nothing to compare",
-    "one seed: the only standard error is the one over rows, and it says nothing of another training",
-    "±: 95 % interval over seeds (another training), by Student's t; s.e. over rows: standard error, other rows",
+_NOTES = (  # for 0, 1 and more seeds in common of a prior and the baseline
+    "no seed has finished runs of both, so there is nothing to compare",
+    "one seed: the only standard error is over rows; it does not include the variation between trainings",
+    "±: 95 % interval over seeds (trainings), by Student's t; s.e. over rows: standard error, variation of rows",
 )
 
 
 def means_table(comparison: Comparison) -> Table:
-    """Mean ± standard error over seeds."""
+    """Return the table of means ± standard errors over seeds."""
     rows = []
     for prior in comparison.priors:
         means = comparison.means(prior)
@@ -29,8 +29,8 @@ def means_table(comparison: Comparison) -> Table:
 
 
 def _seeds(comparison: Comparison, prior: str) -> str:
-    finished, asked = len(comparison.seeds_of(prior)), len(comparison.seeds)
-    return str(asked) if finished == asked else f"{finished} of {asked} seeds" if finished else "failed"
+    finished, planned = len(comparison.seeds_of(prior)), len(comparison.seeds)
+    return str(planned) if finished == planned else f"{finished} of {planned} seeds" if finished else "failed"
 
 
 def _mean(estimate: Estimate | None) -> str:
@@ -40,7 +40,7 @@ def _mean(estimate: Estimate | None) -> str:
 
 
 def differences_table(comparison: Comparison) -> Table | None:
-    """How much better or worse than the baseline, on the same seeds and rows; None if there is only the baseline."""
+    """Return the table of differences from the baseline on the same seeds and rows; None without another prior."""
     others = [prior for prior in comparison.priors if prior != comparison.baseline]
     if not others:
         return None
@@ -57,7 +57,7 @@ def differences_table(comparison: Comparison) -> Table | None:
 
 
 def in_words(name: str, difference: Difference) -> str:
-    """The difference with half of its 95 % interval over seeds, if there are several.
+    """Describe a difference, with half of its 95 % interval over seeds if there are several.
 
     >>> in_words("nll", Difference(-1.5, 0.25, 0.125, (-1.25, -1.75)))
     'better by 1.500 ± 3.177'
@@ -70,7 +70,7 @@ def in_words(name: str, difference: Difference) -> str:
 
 
 def failure_lines(comparison: Comparison) -> list[str]:
-    """Which runs failed, and why; those that said the same together."""
+    """List the failed runs with their errors; runs with the same error share a line."""
     cells: dict[str, list[str]] = {}
     for cell, message in comparison.failures.items():
         cells.setdefault(message, []).append(str(cell))
@@ -78,7 +78,7 @@ def failure_lines(comparison: Comparison) -> list[str]:
 
 
 def aligned(text: Table) -> str:
-    """The table in columns of equal width, the first to the left and the others to the right.
+    """Format the table with aligned columns: the first to the left, the others to the right.
 
     >>> print(aligned(Table("a table", ("prior", "nll"), (("standard", "9.25"), ("flow", "10.50")))))
     a table

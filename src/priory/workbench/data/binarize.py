@@ -1,4 +1,4 @@
-"""Binarization of gray values, which are means of Bernoulli variables: once (static), or in each epoch (dynamic)."""
+"""Binarization of gray values, the means of Bernoulli variables: once (static) or in each epoch (dynamic)."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import numpy as np
 from priory.workbench.data.reading.matrices import Matrix, is_sparse
 from priory.workbench.data.summary import Summary
 
-# Fixed, so that test scores of different runs are about the same binary data; the value is the one of the VampPrior
-# authors' code, though the draws are not theirs.
+# Fixed, so that different runs are tested on the same binary data. The authors of the VampPrior use the same seed, but
+# another generator.
 _SEED = 777
 _BLOCK_ROWS = 4096
 
 
 def unit_scale(summary: Summary, given: float | None = None) -> float:
-    """Find the number that divides the values into [0, 1]: 1 for reals in [0, 1], 255 for bytes, the highest of 0..31.
+    """Return the divisor that scales values into [0, 1]: 1 for reals in [0, 1], 255 for bytes, the maximum for 0..31.
 
-    A scale that is given, such as that of the training data, is checked against the values.
+    If `given`, such as the scale of the training data, is set, check the values against it and return it.
 
     >>> from dataclasses import replace
     >>> gray = Summary(10, 4, 0.0, 16.0, integers=True, binary=False, missing=0, sparse=False, density=0.5)
@@ -24,7 +24,7 @@ def unit_scale(summary: Summary, given: float | None = None) -> float:
     (16.0, 255.0)
     """
     if summary.binary:
-        raise ValueError("binarize: expected gray values, got data that are 0 and 1 already; leave --binarize out")
+        raise ValueError("binarize: expected gray values, got data of 0 and 1; leave --binarize out")
     if summary.missing or summary.infinite:
         raise ValueError(
             f"binarize: expected a finite number in every cell, got {summary.missing} missing and {summary.infinite} "
@@ -51,8 +51,8 @@ def unit_scale(summary: Summary, given: float | None = None) -> float:
 
 
 def binarized(matrix: Matrix, scale: float, rows_of_means: np.ndarray | None = None) -> Matrix:
-    """One fixed draw of 0 or 1 of every value, in uint8; with `rows_of_means`, these rows hold means, in float32."""
-    # Draws are made for all values in the file's order, used or not: a row's draw does not depend on the split.
+    """Draw 0 or 1 for every value with a fixed seed, in uint8; rows in `rows_of_means` keep means, in float32."""
+    # Draw for all values in the file's order, used or not, so that a row's draw does not depend on the split.
     generator = np.random.default_rng(_SEED)
     keep_means = np.zeros(matrix.shape[0], dtype=bool)
     dtype: type[np.generic] = np.uint8
@@ -73,8 +73,8 @@ def binarized(matrix: Matrix, scale: float, rows_of_means: np.ndarray | None = N
 
 
 def draw_rows(rows: np.ndarray, scale: float, keep_means: np.ndarray, first_row: int) -> np.ndarray:
-    """The draws of `binarized` for rows of a dense matrix from this one on; float32, in which some rows keep means."""
-    numbers = first_row * rows.shape[1]  # that the rows before take; the generator makes two of each 64 bits
+    """Repeat the draws of `binarized` for dense rows from `first_row` on, in float32; some rows keep their means."""
+    numbers = first_row * rows.shape[1]  # used by the earlier rows; the generator makes two from 64 bits
     generator = np.random.default_rng(_SEED)
     generator.bit_generator.advance(numbers // 2)  # type: ignore[attr-defined]
     generator.random(numbers % 2, dtype=np.float32)

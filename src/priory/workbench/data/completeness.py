@@ -8,19 +8,19 @@ from priory._support.messages import shortened
 from priory.workbench.data.dataset import Dataset
 from priory.workbench.data.reading.matrices import count_cells
 
-MAP_TAKES_GAPS = "; or fit a map, which takes rows with missing cells: priory gtm fit"
+MAP_TAKES_GAPS = "; or fit a map, which accepts missing cells: priory gtm fit"
 _LISTED_COLUMNS = 5
 _MEANING = {"missing": "(NaN or empty cells)", "infinite": "(or beyond 3.4e38)"}
 
 
 def require_complete(dataset: Dataset, *, or_else: str = "") -> None:
-    """Refuse missing and infinite values; `or_else` ends the advice about missing ones."""
+    """Refuse missing and infinite values; the advice about missing values ends with `or_else`."""
     _require_none(dataset, "missing", "fill them in", or_else)
     _require_none(dataset, "infinite", "fill them in")
 
 
 def require_finite(dataset: Dataset) -> None:
-    """Refuse infinite values; missing ones may stay."""
+    """Refuse infinite values, but not missing ones."""
     _require_none(dataset, "infinite", "leave these cells empty")
 
 

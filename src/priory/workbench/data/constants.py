@@ -1,4 +1,4 @@
-"""Columns that have the same value in all rows."""
+"""Columns with the same value in all rows."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _LISTED_COLUMNS = 5
 
 
 def constant_columns(rows: DatasetRows) -> dict[str, float]:
-    """Find the columns that have one value in all of these rows, but for rounding in float64; give that value too.
+    """Return the columns that have one value in all of these rows, up to rounding in float64, with that value.
 
-    Missing cells do not count.
+    Missing cells are ignored.
 
     >>> from priory.workbench.data import load_dataset
     >>> list(constant_columns(load_dataset("digits").rows("train")))

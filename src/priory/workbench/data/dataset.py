@@ -1,4 +1,4 @@
-"""A data set in memory and views of its splits."""
+"""A data set, in memory or in its files, and views of its splits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from priory.workbench.data.shards import origin_of
 from priory.workbench.data.splits import MINIMUM_ROWS
 from priory.workbench.data.summary import Summary, summarize
 
-if TYPE_CHECKING:  # data are read, and refused, without torch
+if TYPE_CHECKING:  # reading and checking data needs no torch
     from torch import Tensor
 
     from priory.rows import Blocks, Conditions
@@ -27,31 +27,32 @@ if TYPE_CHECKING:  # data are read, and refused, without torch
 _ROWS_AT_ONCE = 2**16
 
 
-@dataclass(frozen=True, eq=False)  # arrays have no single truth value to compare by
+@dataclass(frozen=True, eq=False)  # comparing arrays gives no single truth value
 class Dataset:
-    """All rows of a data set in their own units, and the rows of each split.
+    """All rows of a data set in their own units, and the split into training, validation and test rows.
 
     Attributes:
         name: 'digits', the file's stem, the folder's name, or the type of an object.
         x: (rows, columns), a NumPy array or a scipy CSR matrix, in a compact dtype; or a `StoredMatrix`, which stays in
             its files.
-        splits: 'train', 'valid', 'test' to int64 row indices into `x`; a split without rows is an empty array.
-        ids: one string a row; of streamed rows without names, their numbers.
-        labels: column name to the values of all rows, text or numbers; the first one is the main label.
+        splits: int64 indices of the rows of 'train', 'valid' and 'test' in `x`; empty if a split has no rows.
+        ids: one string per row; for streamed rows without names, their numbers.
+        labels: values of all rows by name of the column, text or numbers; the first label is the main one.
         columns: feature names.
         image_shape: (height, width) if a row is a gray image, row-major.
         source: the file or folder, or None for embedded data and objects.
-        dynamic_binarization: train rows hold means in [0, 1], to be binarized anew each time they are seen; valid and
-            test rows were binarized once.
-        binarize_scale: the value that counted as one where the data were binarized, else None.
-        fingerprint: checksums of the values and ids as they were read, before they were binarized.
-        notes: how the file was read, where it could be read in more than one way.
-        precise: batches are float64 instead of float32.
+        dynamic_binarization: training rows are means in [0, 1], binarized anew each time they are read; validation and
+            test rows are binarized once.
+        binarize_scale: the value that became mean 1 if the data were binarized, else None.
+        fingerprint: checksums of values and ids before binarization.
+        notes: how the file was read, if there was more than one way.
+        precise: whether batches are float64 instead of float32.
         row_shape: shape of a row in batches, such as (channels, height, width); None for (columns,).
         conditions: labels that a model conditions on.
         quantities: conditions that are quantities although their values are integers.
-        encoding: how conditions become the context of the rows; None if the model has none.
-        profile: what a pass over streamed rows found; None if none was made.
+        encoding: maps the conditions to the context of the rows; None if the model has no conditions.
+        profile: the result of a pass over streamed rows; None without such a pass.
+        numbered: whether the ids are just numbers of rows: the file has no names, or its index counts from 0.
 
     Example:
         >>> from priory.workbench.data import load_dataset
@@ -78,20 +79,21 @@ class Dataset:
     quantities: tuple[str, ...] = ()
     encoding: Conditions | None = None
     profile: Profile | None = None
+    numbered: bool = False
 
     def __post_init__(self) -> None:
         for name, values in {"ids": self.ids, **{f"labels[{k!r}]": v for k, v in self.labels.items()}}.items():
             if len(values) != self.x.shape[0]:
-                raise ValueError(f"{name}: expected {self.x.shape[0]} values, one a row of x, got {len(values)}")
+                raise ValueError(f"{name}: expected {self.x.shape[0]} values, one per row of x, got {len(values)}")
         if len(self.columns) != self.x.shape[1]:
-            raise ValueError(f"columns: expected {self.x.shape[1]} names, one a column of x, got {len(self.columns)}")
+            raise ValueError(f"columns: expected {self.x.shape[1]} names, one per column of x, got {len(self.columns)}")
 
     def __len__(self) -> int:
         return int(self.x.shape[0])
 
     @property
     def origin(self) -> str:
-        """The name of the data in messages: that of the file, or of the embedded data."""
+        """The name of the data in messages: of the file, or of the embedded data set."""
         return self.name if self.source is None else origin_of(self.source)
 
     @property
@@ -101,24 +103,24 @@ class Dataset:
 
     @cached_property
     def known(self) -> Profile | None:
-        """What a pass over streamed rows found, which is made now if there was none; None of rows in memory."""
+        """The result of a pass over streamed rows, made now if there was none; None for rows in memory."""
         if not self.streamed or self.profile is not None:
             return self.profile
         return profile_of(self.x, self.ids, self.splits["train"], self.origin, precise=self.precise)
 
     @cached_property
     def _tensor(self) -> Tensor:
-        """Dense data as a tensor of the compact dtype; it shares the memory of `x` if torch allows that."""
+        """The dense data as a tensor of the compact dtype; it shares the memory of `x` if torch allows it."""
         import torch
 
         array = compact(np.ascontiguousarray(self.x), precise=self.precise)
         return torch.from_numpy(array if array.flags.writeable else array.copy())
 
     def rows(self, split: str) -> DatasetRows:
-        """The rows of 'train', 'valid' or 'test'.
+        """Return the rows of 'train', 'valid' or 'test'.
 
         Raises:
-            ValueError: for another name, or a split without rows.
+            ValueError: there is no such split, or it has no rows.
         """
         if split not in self.splits:
             raise ValueError(f"split: expected one of {', '.join(self.splits)}, got {split!r}")
@@ -126,7 +128,7 @@ class Dataset:
         if not filled:
             raise ValueError(
                 f"split: expected at least {MINIMUM_ROWS} rows to make an 80/10/10 split, got {len(self)} in "
-                f"{self.origin}; give a larger file (embedding and scoring take any number of rows)"
+                f"{self.origin}; give a larger file (embedding and scoring accept any number of rows)"
             )
         if split not in filled:
             raise ValueError(
@@ -135,35 +137,35 @@ class Dataset:
         return DatasetRows(self, self.splits[split])
 
     def all_rows(self) -> DatasetRows:
-        """Every row, in the file's order."""
+        """Return all rows, in the file's order."""
         return DatasetRows(self, np.arange(len(self), dtype=np.int64))
 
     @cached_property
     def context(self) -> Tensor | None:
-        """The context of all rows, (rows, C), that a conditional model reads; None without an encoding.
+        """The context of all rows, (rows, C), for a conditional model; None without an encoding.
 
         Raises:
-            ValueError: a row has no value of a condition, or one that the model does not know.
+            ValueError: a row lacks the value of a condition, or has a value that did not occur in training.
         """
         return None if self.encoding is None else self.encoding.encode(self.labels)
 
     def encoded_rows(self, rows: np.ndarray | slice) -> Tensor:
-        """The context of some rows of a data set that has an encoding."""
+        """Return the context of some rows; the data set must have an encoding."""
         assert self.encoding is not None
         return self.encoding.encode({name: self.labels[name][rows] for name in self.encoding.names})
 
     def summary(self) -> Summary:
-        """Facts about the values; see `propose_likelihood`."""
+        """Return facts about the values, for `propose_likelihood`."""
         if (known := self.known) is None:
             return summarize(self.x, self.image_shape, self.dynamic_binarization)
-        if known.summary.columns != len(self.columns):  # some were left out since
+        if known.summary.columns != len(self.columns):  # some were left out after the pass
             return replace(self, profile=None).summary()
         drawn = {"integers": True, "binary": True, "dynamic_binarization": True} if self.dynamic_binarization else {}
         return replace(known.summary, image_shape=self.image_shape, **drawn)
 
 
 class DatasetRows:
-    """A view of some rows of a data set; batches are made dense and float32 (or float64, if precise) on the way out.
+    """A view of some rows of a data set. Its batches are dense and float32 (float64 if the data set is precise).
 
     Example:
         >>> from priory.workbench.data import load_dataset
@@ -201,22 +203,22 @@ class DatasetRows:
 
     @property
     def context(self) -> Callable[[Tensor], Tensor] | None:
-        """The context of the rows at some positions, as a function of them; None if the model conditions on nothing."""
+        """A function from positions to the context of the rows there; None if the model has no conditions."""
         if self.dataset.streamed:
             return None if self.dataset.encoding is None else self._encoded
         context = self.dataset.context
         return None if context is None else lambda positions: context[self._index[positions.cpu().long()]]
 
     def _encoded(self, positions: Tensor) -> Tensor:
-        """The context of some rows; that of all streamed rows may take more memory than there is."""
+        """Return the context of some rows; the context of all streamed rows may not fit into memory."""
         return self.dataset.encoded_rows(self.indices[positions.cpu().numpy()])
 
     def tensor(self) -> Tensor:
-        """All rows at once, dense (n, D): for small data."""
+        """Return all rows at once, dense (n, D); for small data."""
         return self._dense(self._index)
 
     def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """(x, row index) in order: (b, D) and int64 (b,), the last batch possibly smaller."""
+        """Iterate in order over batches (x, row index): (b, D) and int64 (b,); the last may be smaller."""
         if batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
         import torch
@@ -224,15 +226,15 @@ class DatasetRows:
         return self.read(chunk for chunk in torch.arange(len(self)).split(batch_size) if len(chunk))
 
     def batch(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """(x, row index) of the rows at these positions, 0..len-1, of the view.
+        """Return (x, row index) of the rows at these positions, 0..len-1, of the view.
 
-        Train rows of dynamically binarized data come as means in [0, 1]; the training loop draws.
+        Training rows of dynamically binarized data are means in [0, 1]; the training loop draws.
         """
         index = self._index[positions.cpu().long()]
         return self._dense(index), index
 
     def read(self, chunks: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches at these positions, one after the other; streamed rows are read block by block."""
+        """Iterate over the batches at these positions; read streamed rows block by block."""
         chunks = list(chunks)
         if not self.dataset.streamed:
             yield from map(self.batch, chunks)
@@ -243,7 +245,7 @@ class DatasetRows:
 
     @property
     def blocks(self) -> Blocks | None:
-        """How these rows are stored in blocks; None if they are in memory."""
+        """The blocks in which these rows are stored; None if they are in memory."""
         if not self.dataset.streamed:
             return None
         import torch
@@ -272,27 +274,27 @@ class DatasetRows:
 
 
 def encoded(dataset: Dataset, encoding: Conditions | None) -> Dataset:
-    """The same data with the context that a model conditions on.
+    """Return the same data with the encoding of a model's conditions.
 
     Raises:
-        ValueError: a row lacks a value, or has one that the model does not know.
+        ValueError: a row lacks the value of a condition, or has a value that did not occur in training.
     """
-    found = replace(dataset, encoding=encoding)
+    data = replace(dataset, encoding=encoding)
     try:
         if dataset.streamed and encoding is not None:
             for start in range(0, len(dataset), _ROWS_AT_ONCE):
-                found.encoded_rows(slice(start, start + _ROWS_AT_ONCE))
+                data.encoded_rows(slice(start, start + _ROWS_AT_ONCE))
         else:
-            found.context  # noqa: B018, computed here
+            data.context  # noqa: B018, computed here
     except ValueError as error:
         raise ValueError(f"{dataset.origin}: {error}") from error
-    return found
+    return data
 
 
 def telling_rows(dataset: Dataset) -> DatasetRows:
-    """Rows that the model has not seen: the test rows, or the validation rows if there are fewer than two, else all.
+    """Return rows for evaluation: the test rows; with fewer than two, the validation rows; with fewer than two, all.
 
-    One row has no standard error.
+    A standard error needs two rows.
     """
     for split in ("test", "valid"):
         if len(dataset.splits.get(split, ())) >= 2:
@@ -301,7 +303,7 @@ def telling_rows(dataset: Dataset) -> DatasetRows:
 
 
 def with_columns(dataset: Dataset, columns: tuple[str, ...]) -> Dataset:
-    """Pick the columns of a model, in its order; if some are left out, the rows are no longer images."""
+    """Select the columns of a model, in its order; if some are left out, the rows are no longer images."""
     if dataset.columns == columns:
         return dataset
     order = column_order(dataset.columns, columns, dataset.origin)
@@ -310,22 +312,22 @@ def with_columns(dataset: Dataset, columns: tuple[str, ...]) -> Dataset:
     return replace(dataset, x=dataset.x[:, order], columns=columns, image_shape=image_shape, profile=profile)
 
 
-def column_order(found: Sequence[str], wanted: Sequence[str], origin: str) -> list[int]:
-    """The places of a model's columns among those of a source."""
-    place = {name: i for i, name in enumerate(found)}
-    missing = [name for name in wanted if name not in place]
+def column_order(columns: Sequence[str], expected: Sequence[str], origin: str) -> list[int]:
+    """Return the positions of a model's columns among those of a source."""
+    place = {name: i for i, name in enumerate(columns)}
+    missing = [name for name in expected if name not in place]
     if missing:
         raise ValueError(
-            f"{origin}: expected the {len(wanted)} columns that the model was trained on, and {len(missing)} are "
-            f"missing ({first_few(missing)}); it has {len(found)} columns, from {found[0]} on; add or rename them"
+            f"{origin}: expected the {len(expected)} columns that the model was trained on, and {len(missing)} are "
+            f"missing ({first_few(missing)}); it has {len(columns)} columns, from {columns[0]} on; add or rename them"
         )
-    return [place[name] for name in wanted]
+    return [place[name] for name in expected]
 
 
-def require_as_many(found: Sequence[str], number: int, origin: str) -> None:
-    """Refuse another number of columns without names, because these are matched by their order."""
-    if len(found) != number and all(re.fullmatch(r"x\d+", name) for name in found):
+def require_as_many(columns: Sequence[str], number: int, origin: str) -> None:
+    """Refuse columns without names if their number differs, because they are matched by their order."""
+    if len(columns) != number and all(re.fullmatch(r"x\d+", name) for name in columns):
         raise ValueError(
-            f"{origin}: expected {number} columns, as many as the model was trained on, got {len(found)}; give a file "
-            "with the same columns in the same order"
+            f"{origin}: expected {number} columns, as many as the model was trained on, got {len(columns)}; give a "
+            "file with the same columns in the same order"
         )

@@ -1,4 +1,4 @@
-"""Names of the data sets that come with an installed package, and files instead of them."""
+"""Names of the data sets in installed packages, and checks of paths to other data."""
 
 import os
 from contextlib import suppress
@@ -7,21 +7,21 @@ from pathlib import Path
 from priory._support.messages import nearest, shortened
 
 EMBEDDED = ("digits",)  # of scikit-learn
-_ZARR = ("zarr.json", ".zgroup", ".zarray")  # files that mark a folder of zarr, of its formats 3 and 2
+_ZARR = ("zarr.json", ".zgroup", ".zarray")  # files that identify a zarr folder, in formats 3 and 2
 
 
 def is_zarr(path: Path) -> bool:
-    """Whether a folder is one of zarr."""
+    """Return whether a folder is a zarr store."""
     return any((path / name).is_file() for name in _ZARR)
 
 
 def existing_file(path: Path) -> Path:
-    """The path of a file that can be read, or of a folder of .parquet files or of zarr.
+    """Return the path if it is a readable file, a zarr folder or a folder of .parquet files.
 
     Raises:
-        FileNotFoundError: it is not there; the error has the nearest name.
+        FileNotFoundError: it does not exist; the message suggests the nearest name.
         PermissionError: it may not be read.
-        ValueError: it is no regular file.
+        ValueError: it is not a regular file, or a folder without .parquet files.
     """
     if path.is_file():
         if os.access(path, os.R_OK):

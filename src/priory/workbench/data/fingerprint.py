@@ -1,7 +1,6 @@
-"""Checksums of the rows that a run was fitted to: they tell whether a file still holds these rows.
+"""Checksums of the rows that a run was fitted to, to detect whether a file still contains these rows.
 
-CRC-32 detects accidents, and reads three times as many bytes a second as SHA-256: an `.npy` file comes from memory at
-the same rate.
+CRC-32 detects accidental changes and is three times as fast as SHA-256, about as fast as reading a cached `.npy` file.
 """
 
 from __future__ import annotations
@@ -18,18 +17,18 @@ from priory._support.messages import shortened
 from priory.workbench.data.reading.matrices import Matrix, compact, is_sparse
 from priory.workbench.data.splits import SPLITS
 
-_BLOCK_VALUES = 1 << 18  # few enough for the processor's cache, where a block may be converted
-_FIRST = 64  # values of a block: most real values show in these that they are not whole numbers
-_EXACT = 2.0**53  # from here on, not every whole number is a float
+_BLOCK_VALUES = 1 << 18  # few enough to convert a block within the processor's cache
+_FIRST = 64  # values of a block; if it has fractions, these almost always show it
+_EXACT = 2.0**53  # above it, not every whole number is a float64
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """The number of rows, and checksums of their values and ids, in their order.
+    """The number of rows, and checksums of their values and ids, in order.
 
-    The type in which a file stores the values does not count. Labels do not count. `sparse` says which form of the
-    matrix was read. `files` is the checksum of the names, sizes and times of the files of streamed rows, else empty: as
-    long as it is the same, the values are not read again to compare them.
+    They do not depend on labels or on the dtype in the file. `sparse` is true if the matrix was read in sparse form.
+    `files` is a checksum of the names, sizes and times of the files of streamed rows, else empty: as long as it is
+    unchanged, the values need not be read again for comparison.
     """
 
     rows: int
@@ -41,7 +40,7 @@ class Fingerprint:
 
 @dataclass(frozen=True)
 class Recorded:
-    """The data that a run was fitted to, by which a changed file is refused."""
+    """The data that a run was fitted to, used to refuse a changed file."""
 
     run: str  # names the run in messages
     columns: tuple[str, ...]  # in their order
@@ -51,7 +50,7 @@ class Recorded:
         """Refuse another number of rows.
 
         Raises:
-            ValueError: there are more or fewer.
+            ValueError: there are more or fewer rows.
         """
         if rows != self.fingerprint.rows:
             self._refuse(str(rows), origin)
@@ -65,26 +64,26 @@ class Recorded:
         self.require_number(len(ids), origin)
         self.require_equal(fingerprint_of(in_form(x, self.fingerprint.sparse), ids), origin)
 
-    def require_equal(self, found: Fingerprint, origin: str) -> None:
+    def require_equal(self, other: Fingerprint, origin: str) -> None:
         """Refuse rows with another fingerprint.
 
         Raises:
             ValueError: the rows are not those that the run was fitted to.
         """
-        self.require_number(found.rows, origin)
-        changed = [name for name in ("values", "ids") if getattr(found, name) != getattr(self.fingerprint, name)]
+        self.require_number(other.rows, origin)
+        changed = [name for name in ("values", "ids") if getattr(other, name) != getattr(self.fingerprint, name)]
         if changed:
             self._refuse(f"rows with other {' and '.join(changed)}", origin)
 
     def _refuse(self, difference: str, origin: str) -> None:
         raise ValueError(
             f"{origin}: expected the {self.fingerprint.rows} rows that {shortened(self.run, 300)} was trained with, "
-            f"got {difference}: the file has changed since; put it back as it was, or name it as new data"
+            f"got {difference}: the file has changed since; restore it, or name it as new data"
         )
 
 
 def in_form(x: Matrix, sparse: bool) -> Matrix:
-    """The matrix as it would be if it had been stored sparse, or dense."""
+    """Convert the matrix to sparse or dense form."""
     if is_sparse(x) == sparse:
         return x
     if not sparse:
@@ -95,30 +94,30 @@ def in_form(x: Matrix, sparse: bool) -> Matrix:
 
 
 def fingerprint_of(x: Matrix, ids: np.ndarray) -> Fingerprint:
-    """The fingerprint of rows in memory, (rows, columns), and their ids."""
-    found = RowsChecksum()
-    found.add(x)
-    return found.fingerprint(ids)
+    """Return the fingerprint of rows in memory, (rows, columns), and their ids."""
+    checksum = RowsChecksum()
+    checksum.add(x)
+    return checksum.fingerprint(ids)
 
 
 class RowsChecksum:
-    """The checksum of the values of rows, block by block; how they are cut into blocks does not count.
+    """The checksum of the values of rows, computed block by block; it does not depend on the block boundaries.
 
     >>> x, ids = np.arange(6.0).reshape(3, 2), np.array(["a", "b", "c"])
-    >>> found = RowsChecksum()
+    >>> checksum = RowsChecksum()
     >>> for block in (x[:1], x[1:]):
-    ...     found.add(block)
-    >>> found.fingerprint(ids) == fingerprint_of(x, ids)
+    ...     checksum.add(block)
+    >>> checksum.fingerprint(ids) == fingerprint_of(x, ids)
     True
     """
 
     def __init__(self) -> None:
         self.shape, self.is_sparse = (0, 0), False
-        self._values = _Stream()  # of a sparse matrix, those that are not zero
+        self._values = _Stream()  # for a sparse matrix, the non-zero values
         self._pointers, self._indices = _Stream(raw=True), _Stream(raw=True)
 
     def add(self, block: Matrix) -> None:
-        """Read the next rows, a NumPy array or a CSR matrix."""
+        """Add the next rows, a NumPy array or a CSR matrix."""
         self.is_sparse = is_sparse(block)
         if self.is_sparse:
             if not block.has_sorted_indices or np.count_nonzero(block.data) < len(block.data):
@@ -132,7 +131,7 @@ class RowsChecksum:
         self.shape = (self.shape[0] + block.shape[0], block.shape[1])
 
     def fingerprint(self, ids: np.ndarray) -> Fingerprint:
-        """Return the fingerprint of all rows, which have these ids."""
+        """Return the fingerprint of all rows added so far, with these ids."""
         checksum = checksum_of(np.array(self.shape))
         for stream in (self._pointers, self._indices, self._values) if self.is_sparse else (self._values,):
             checksum = stream.after(checksum)
@@ -140,9 +139,9 @@ class RowsChecksum:
 
 
 class _Stream:
-    """The checksum of a long vector that comes in pieces.
+    """The checksum of a long vector that arrives in pieces.
 
-    Values are read in blocks of one size, each in its smallest type; raw ones, int64, as they are.
+    Values are read in blocks of equal size, each in its smallest dtype; raw values, int64, are read unchanged.
     """
 
     def __init__(self, *, raw: bool = False) -> None:
@@ -176,7 +175,7 @@ class _Stream:
         self._bytes += memoryview(content).nbytes
 
     def after(self, checksum: int) -> int:
-        """The checksum of what came before, and then of this vector."""
+        """Return the checksum of earlier content, continued with this vector."""
         if self._rest:
             self._end_block()
         if self.raw:
@@ -185,9 +184,9 @@ class _Stream:
 
 
 def _joined(first: int, second: int, length: int) -> int:
-    """The CRC-32 of two texts, one after the other, from those of each and the number of bytes of the second one.
+    """Return the CRC-32 of two concatenated texts from the CRC-32 of each and the bytes of the second.
 
-    The first CRC, a polynomial over two elements, is multiplied by x to the number of bits of the second text.
+    A CRC is a polynomial over GF(2). The first is multiplied by x^n, with n the number of bits of the second text.
 
     >>> _joined(crc32(b"one"), crc32(b"two"), 3) == crc32(b"onetwo")
     True
@@ -200,7 +199,7 @@ def _joined(first: int, second: int, length: int) -> int:
 
 
 def _product(one: int, other: int) -> int:
-    """The product of two polynomials modulo that of CRC-32."""
+    """Return the product of two polynomials modulo the CRC-32 polynomial."""
     product = 0
     for bit in range(31, -1, -1):
         product ^= other if one >> bit & 1 else 0
@@ -209,9 +208,9 @@ def _product(one: int, other: int) -> int:
 
 
 def _checksum_of_ids(ids: np.ndarray) -> int:
-    """The checksum of ids as text; whole numbers become text block by block."""
+    """Return the checksum of ids as text; whole numbers become text block by block."""
     blocks = [ids[start : start + _BLOCK_VALUES] for start in range(0, len(ids), _BLOCK_VALUES)]
-    # without the padding, which depends on where ids come from
+    # without the padding, which depends on the source of the ids
     used = np.any([_letters(block).any(axis=0) for block in blocks], axis=0)
     checksum = crc32(_header(np.dtype(np.uint32), (len(ids), int(used.sum()))))
     for block in blocks:
@@ -224,7 +223,7 @@ def _letters(ids: np.ndarray) -> np.ndarray:
 
 
 def checksum_of_files(files: Sequence[Path]) -> str:
-    """The checksum of the names, the sizes and the times of files in one folder and in the folders in it."""
+    """Return the checksum of the names, sizes and times of files below their common folder."""
     base = os.path.commonpath([file.parent for file in files])
     states = [(file.relative_to(base).as_posix(), file.stat()) for file in files]
     lines = [f"{name} {state.st_size} {state.st_mtime_ns}" for name, state in states]
@@ -232,12 +231,12 @@ def checksum_of_files(files: Sequence[Path]) -> str:
 
 
 def checksum_of_split(splits: Mapping[str, np.ndarray]) -> str:
-    """The checksum of the row indices of each split."""
+    """Return the checksum of the row indices of each split."""
     return f"{checksum_of(*(splits[name] for name in SPLITS)):08x}"
 
 
 def checksum_of(*arrays: np.ndarray, since: int = 0) -> int:
-    """The checksum of the arrays' types, shapes and values; `since` is that of the arrays before them."""
+    """Return the checksum of the arrays' dtypes, shapes and values, continued from `since`."""
     for array in arrays:
         since = crc32(np.ascontiguousarray(array).data, crc32(_header(array.dtype, array.shape), since))
     return since
@@ -248,7 +247,7 @@ def _header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
 
 
 def _smallest(block: np.ndarray) -> np.ndarray:
-    """The values in the smallest type that holds them all exactly: an integer, float32 or float64."""
+    """Convert values to the smallest dtype that represents all exactly: an integer type, float32 or float64."""
     if block.dtype.kind != "f":
         return block if block.dtype == np.uint8 else compact(block)
     if _whole(block[:_FIRST]) and _whole(block):
@@ -259,5 +258,5 @@ def _smallest(block: np.ndarray) -> np.ndarray:
 
 
 def _whole(values: np.ndarray) -> bool:
-    with np.errstate(invalid="ignore"):  # of NaN that are to be signaled
+    with np.errstate(invalid="ignore"):  # signaling NaN
         return bool(((np.rint(values) == values) & (np.abs(values) < _EXACT)).all())

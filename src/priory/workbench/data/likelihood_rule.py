@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from priory.workbench.data.summary import Summary
 
 RULE = """\
-The first line that fits the values decides.
+The first rule that fits the values decides.
 1. Only 0 and 1 (or --binarize): bernoulli.
 2. Integers 0..31: categorical. If no image, and stored sparse or under 20 % non-zero: negative-binomial, ambiguous.
 3. Integers 0..255, an image or with 255 as the highest value and stored dense: discretized-logistic.
 4. Integers from 0 up: negative-binomial. Ambiguous if over half are non-zero, or an image, or 0..255 stored dense.
 5. Real values 0..1, an image or 10 % of them exactly 0 or 1: gaussian, ambiguous (gray values? --binarize dynamic).
-6. All else: gaussian, standardized columns. Ambiguous if none is negative and most are 0 (normalized counts?).
---likelihood NAME overrules the proposal."""
+6. Otherwise: gaussian, standardized columns. Ambiguous if none is negative and most are 0 (normalized counts?).
+--likelihood NAME overrides the proposal."""
 
 # Integers up to 31 have at most 32 levels: a softmax over them is cheap, and ordered families gain little.
 _MOST_LEVELS = 32
-# Pixels and answers on a scale use their range; tables of small counts (words, cells) are nearly empty.
+# Pixels and answers on a scale use most of their range; tables of small counts (words, cells) are mostly 0.
 _SPARSE_COUNTS = 0.2
-# Gray images have saturated ink or paper; a real-valued table scaled to [0, 1] touches the ends once a column.
+# Gray images have many values exactly 0 or 1; a table scaled to [0, 1] has one of each per column.
 _SATURATED = 0.1
 
 
@@ -33,7 +33,7 @@ class LikelihoodProposal:
     alternatives: tuple[str, ...] = ()
 
     def describe(self) -> str:
-        """One line for people; it names the alternatives if the case is ambiguous."""
+        """Describe the proposal in one line, with the alternatives if the case is ambiguous."""
         text = f"likelihood: {self.likelihood} ({self.reason})"
         return f"{text}; ambiguous: choose with {' or '.join(self.alternatives)}" if self.alternatives else text
 

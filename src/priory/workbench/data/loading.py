@@ -1,4 +1,4 @@
-"""`load_dataset` makes a `Dataset` of an embedded data set, a file, or an object such as a data frame."""
+"""`load_dataset` loads a `Dataset` from an embedded data set, a file, or an object such as a data frame."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from priory.workbench.data.shards import name_of, origin_of, parquet_or_file
 from priory.workbench.data.splits import consecutive, random_split, recorded_split, stratified_split, with_validation
 from priory.workbench.data.summary import summarize
 
-if TYPE_CHECKING:  # files are read, and refused, without torch
+if TYPE_CHECKING:  # reading and checking files needs no torch
     from priory.rows import RowsLike
 
 OPTIONAL = ("labels", "ids", "drop", "layer")
@@ -56,46 +56,45 @@ def load_dataset(
     precise: bool = False,
     stream: Literal["auto", "yes", "no"] = "auto",
 ) -> Dataset:
-    """Load an embedded data set, a file, .parquet files, or an object that holds data.
+    """Load an embedded data set, a file, .parquet files, or an object that contains data.
 
     Args:
         source: 'digits'; a file of one of `FORMATS`: .npy, .npz, .csv, .tsv, .parquet, .h5ad, IDX (-ubyte), ...; a
-            folder of .parquet files, or a pattern such as 'shards/*.parquet'; a folder of zarr; a data frame, an array
-            or gray images, a sparse matrix, AnnData, or other rows that `priory.rows.as_rows` reads, which are read
+            folder of .parquet files, or a pattern such as 'shards/*.parquet'; a zarr folder; a data frame, an array
+            or gray images, a sparse matrix, AnnData, or other rows for `priory.rows.as_rows`. Rows of objects are read
             into memory.
-        labels: columns to take out of the matrix and keep as labels; the first one is the main label.
-        conditions: columns to take out of the matrix that a model conditions on; they are labels too.
+        labels: columns to remove from the matrix and keep as labels; the first one is the main label.
+        conditions: columns to remove from the matrix, on which the model conditions; they are labels too.
         quantities: conditions that are quantities although their values are integers.
-        ids: a column to take out of the matrix that names the rows.
+        ids: a column of row names, to remove from the matrix.
         drop: columns to leave out.
         layer: the layer of an .h5ad file or of AnnData to read instead of X.
-        header: of a table of text, whether its first line holds names; None to find out by the lines below.
-        delimiter: of a table of text, the character between fields; None to find out.
-        decimal: of a table of text, the decimal mark, '.' or ','; None to find out.
-        missing: of a table of text, words for a missing cell, such as '?', beside empty cells, NA, nan, null, ...
+        header: whether the first line of a table of text contains names; None decides by the lines below.
+        delimiter: the character between fields of a table of text; None detects it.
+        decimal: the decimal mark of a table of text, '.' or ','; None detects it.
+        missing: words for a missing cell of a table of text, such as '?', besides empty cells, NA, nan, null, ...
         split: 'given' is the file's own split or the book's (digits), else a seeded 80/10/10; 'shuffled' is a seeded
             split of the same sizes, stratified by the first label if there is one.
-        split_seed: seed of both.
-        splits: recorded row indices by split, which overrule `split`.
-        recorded: the data that a run was fitted to; other rows are refused, and columns get the order of the run.
-        binarize: 'dynamic' keeps means in [0, 1] for train rows and draws valid and test rows once; 'static' draws all
-            rows once.
-        binarize_scale: the value that counts as one, such as that of the training data; None to go by these data. Not
-            used without `binarize`.
-        optional: those of 'labels', 'ids', 'drop' and 'layer' whose columns the source may lack. Missing labels and
-            dropped columns are left out; without ids, rows have the file's own names or numbers; without the layer, X
-            is read.
-        known_columns: names that a model expects. A first line of text that has them all is a header.
-        precise: keep float64, and give float64 batches; else float64 stays only if float32 would lose values of a
-            column, and batches are float32.
+        split_seed: seed of the 80/10/10 and of the shuffled split.
+        splits: recorded row indices by split, which override `split`.
+        recorded: the data that a run was fitted to; other rows are refused, and columns are put into the run's order.
+        binarize: 'dynamic' keeps means in [0, 1] for training rows and draws validation and test rows once; 'static'
+            draws all rows once.
+        binarize_scale: the value that becomes mean 1, such as that of the training data; None derives it from these
+            data. Not used without `binarize`.
+        optional: the arguments, among 'labels', 'ids', 'drop' and 'layer', whose columns the source may lack. If so,
+            labels and dropped columns are left out, rows have the file's own names or numbers, and X is read.
+        known_columns: names that a model expects; a first line of text that contains them all is a header.
+        precise: keep float64, also in batches. Otherwise batches are float32, and float64 stays in memory only if
+            float32 would merge values of a column.
 
     Returns:
         The data set with its values in native units.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ImportError: if the library for the format is missing; the error names the extra to install.
-        ValueError: the file is damaged or holds other content, or an argument does not fit it.
+        FileNotFoundError: there is no such file.
+        ImportError: the library for the format is missing; the message names the extra to install.
+        ValueError: the file is damaged or has other content, or an argument does not fit it.
         NotEnoughMemoryError: the data would not fit into memory.
 
     Example:
@@ -147,6 +146,7 @@ def load_dataset(
         dynamic_binarization=binarize == "dynamic",
         notes=selection.notes,
         precise=precise,
+        numbered=selection.numbered,
         **values._asdict(),
     )
 
@@ -167,7 +167,7 @@ def _in_memory(rows: RowsToLoad) -> Values:
 def _read(
     source: str | Path | RowsLike, claims: Claims, text: TextOptions, stream: str
 ) -> tuple[Path | None, str, Table]:
-    """The path of the source, None if it has none; its name in messages; its content."""
+    """Return the path of the source (None for embedded data and objects), its name in messages, and its content."""
     if isinstance(source, str | Path) and str(source) not in EMBEDDED:
         path, files, origin = Path(source), parquet_or_file(source), origin_of(source)
         if not is_to_stream(path, files, stream):
@@ -187,7 +187,7 @@ def _read(
 
 
 def _in_order(selection: Selection, columns: tuple[str, ...], origin: str) -> Selection:
-    """The columns of a run in its order, before values are drawn: a draw depends on the place of its column."""
+    """Put columns into the order of a run before values are drawn, because a draw depends on the column's position."""
     if selection.columns == columns:
         return selection
     require_as_many(selection.columns, len(columns), origin)

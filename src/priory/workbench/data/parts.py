@@ -1,4 +1,4 @@
-"""The parts of a data set: the file of each, its name among the others, and the number of its rows."""
+"""The parts of a data set: each with its file, its name and its number of rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Part:
     """A file of a data set in parts.
 
     Attributes:
-        name: its path below the folder of the data, without the ending.
+        name: path below the folder of the data, without the ending.
         source: the file.
         first: the number of its first row in the whole data set.
         rows: the number of its rows; None if the file cannot be read.
@@ -37,16 +37,16 @@ class Part:
 
 
 def in_parts(source: str) -> bool:
-    """Whether the source names a data set in parts: a pattern, or a folder of .parquet files."""
+    """Return whether the source is a data set in parts: a pattern, or a folder of .parquet files."""
     return is_pattern(source) or (Path(source).is_dir() and not is_zarr(Path(source)))
 
 
 def parts_of(source: str) -> list[Part]:
-    """Return the parts of a pattern or a folder, in the order of their names; rows are not counted yet.
+    """Return the parts of a pattern or a folder, sorted by name; do not count rows yet.
 
     Raises:
-        FileNotFoundError: no file fits.
-        ValueError: two parts have one name.
+        FileNotFoundError: no file matches.
+        ValueError: two parts have the same name.
     """
     base = (folder_of(source) if is_pattern(source) else Path(source)).resolve()
     parts = [Part(_name(path.absolute(), base), path.resolve()) for path in shards_of(source)]
@@ -57,7 +57,7 @@ def parts_of(source: str) -> list[Part]:
 
 
 def _name(path: Path, base: Path) -> str:
-    """The path of a file below `base` without the ending of its format.
+    """Return the path of a file below `base` without the ending of its format.
 
     >>> _name(Path("/shards/year=2020/part.0.csv.gz"), Path("/shards"))
     'year=2020/part.0'
@@ -68,10 +68,10 @@ def _name(path: Path, base: Path) -> str:
 
 
 def count_rows(path: Path, text: TextOptions) -> int:
-    """The number of rows of a file: by its header for .parquet, .npy and .h5ad, else by reading it.
+    """Return the number of rows of a file: from the header of .parquet, .npy and .h5ad, else by reading it.
 
     Raises:
-        OSError, ValueError: it cannot be read.
+        OSError, ValueError: the file cannot be read.
     """
     if path.suffix == ".parquet":
         parquet = require("pyarrow.parquet", "tables", "reading .parquet files")
@@ -87,18 +87,18 @@ def count_rows(path: Path, text: TextOptions) -> int:
 
 
 def numbered(parts: Sequence[Part], counts: Sequence[int | None]) -> list[Part]:
-    """Number the rows through the parts, of which the empty ones are left out.
+    """Number the rows consecutively across the parts, and leave empty parts out.
 
-    A part that cannot be read counts as many rows as the one before it: parts are mostly of one size.
+    A part that cannot be read is assumed to have as many rows as the previous one.
 
     >>> parts = [Part(name, Path(name)) for name in "abcd"]
     >>> [(part.name, part.first) for part in numbered(parts, [5, None, 0, 7])]
     [('a', 0), ('b', 5), ('d', 10)]
     """
-    found, first, size = [], 0, 0
+    filled, first, size = [], 0, 0
     for part, rows in zip(parts, counts, strict=True):
         size = size if rows is None else rows
         if rows != 0:
-            found.append(Part(part.name, part.source, first, rows))
+            filled.append(Part(part.name, part.source, first, rows))
         first += size
-    return found
+    return filled

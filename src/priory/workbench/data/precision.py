@@ -1,4 +1,4 @@
-"""Columns whose values float32 cannot tell apart."""
+"""Columns with distinct values that are equal in float32."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from priory._support.messages import shortened
 from priory.workbench.data.dataset import Dataset
 from priory.workbench.data.reading.matrices import crowded_columns, is_sparse
 
-_LARGEST_LOSS = 0.5  # share of a column's distinct values; with fewer left, a model would learn the rounding
+_LARGEST_LOSS = 0.5  # share of a column's distinct values; after a larger loss, a model would learn the rounding
 _SHOWN_COLUMNS = 5
 
 
 def require_float32(dataset: Dataset) -> None:
-    """Refuse columns of which float32, in which networks compute, keeps half of the distinct values or fewer."""
+    """Refuse columns of which half of the distinct values or more are lost in float32, the type of the networks."""
     lost = {name: left for name, left in _distinct(dataset).items() if left[1] <= _LARGEST_LOSS * left[0]}
     if lost:
         drop = " ".join(f"--drop {shlex.quote(name)}" for name in list(lost)[:_SHOWN_COLUMNS])
         raise ValueError(
-            f"{dataset.origin}: expected columns that differ in the first seven digits, all that networks compute with "
-            f"(float32), got {_described(lost)}; subtract a constant from these columns, or take other units; or leave "
+            f"{dataset.origin}: expected columns that differ in the first seven digits, the precision of networks "
+            f"(float32), got {_described(lost)}; subtract a constant from these columns, or use other units; or leave "
             f"them out ({drop}), or fit a map, which keeps all digits: priory gtm fit"
         )
 
 
 def lost_digits(dataset: Dataset) -> str:
-    """A note on the columns that lose distinct values in float32; '' if there are none."""
+    """Return a note on the columns that lose distinct values in float32; '' if there are none."""
     lost = _distinct(dataset)
-    return f"float32, in which networks compute, loses digits of {_described(lost)}" if lost else ""
+    return f"float32, the precision of networks, loses digits of {_described(lost)}" if lost else ""
 
 
 def _distinct(dataset: Dataset) -> dict[str, tuple[int, int]]:
-    """The numbers of distinct values, in the data and in float32, of the columns in which they differ."""
+    """Return the numbers of distinct values in the data and in float32, for the columns with a difference."""
     numbers = {}
     known = dataset.known
     for i in crowded_columns(dataset.x) if known is None else known.crowded:

@@ -1,4 +1,4 @@
-"""What a run asks of the values of its rows, from one pass over streamed rows."""
+"""Facts about the values of streamed rows, from one pass over them."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from priory.workbench.data.summary import Summary, Tally
 
 @dataclass(frozen=True)
 class Profile:
-    """What one pass over rows found.
+    """The result of one pass over rows.
 
     Attributes:
-        summary: of all values, also of columns that were left out afterwards.
-        fingerprint: of the rows.
+        summary: summary of all values, also of columns left out later.
+        fingerprint: fingerprint of the rows.
         cells: the number of 'missing' and 'infinite' values in each column.
         first: the first row with such a value, or -1.
-        train_ends: the smallest and the largest value of each column in the training rows.
-        crowded: numbers of the columns in which float32 makes different values equal.
+        train_ends: minimum and maximum of each column over the training rows.
+        crowded: indices of the columns in which float32 merges distinct values.
     """
 
     summary: Summary
@@ -42,7 +42,7 @@ class Profile:
     crowded: np.ndarray
 
     def with_columns(self, which: Sequence[int]) -> Profile:
-        """The profile of the same rows with these columns."""
+        """Return the profile of the same rows with these columns."""
         cells = {kind: counts[which] for kind, counts in self.cells.items()}
         low, high = self.train_ends
         crowded = np.flatnonzero(np.isin(which, self.crowded))
@@ -58,15 +58,15 @@ def profile_of(
     precise: bool = False,
     sparse: bool | None = None,
 ) -> Profile:
-    """Read all blocks of a stored matrix once; twice if float32 does not hold the values of a column.
+    """Read all blocks of a stored matrix once, or twice if float32 merges values of a column.
 
     Args:
         x: a `StoredMatrix`.
-        ids: of its rows.
-        train: the training rows, in their order.
-        what: names the data in messages.
+        ids: ids of its rows.
+        train: indices of the training rows, ascending.
+        what: name of the data in messages.
         precise: whether values are kept in float64.
-        sparse: whether the fingerprint is that of a sparse matrix; None for the form that the matrix has.
+        sparse: whether to compute the fingerprint of the sparse form; None uses the form of the matrix.
     """
     tally, checksum = Tally(), RowsChecksum()
     cells = {kind: np.zeros(x.shape[1], dtype=np.int64) for kind in ("missing", "infinite")}
@@ -92,7 +92,7 @@ def profile_of(
 
 
 def _within(rows: np.ndarray, start: int, length: int) -> np.ndarray:
-    """Those of sorted rows that are in a block, counted from its start."""
+    """Return which of the sorted rows are in a block, counted from its start."""
     return rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + length)] - start
 
 
@@ -104,7 +104,7 @@ def _crowded(ends: _Ends, sample: list[Matrix]) -> np.ndarray:
 
 
 class _Ends:
-    """The smallest and the largest value of each column of some rows of each block."""
+    """Minimum and maximum of each column over the rows added so far."""
 
     def __init__(self) -> None:
         self.low, self.high = np.array(np.nan), np.array(np.nan)

@@ -1,4 +1,4 @@
-"""What is between a table and its `Dataset`: rows to load, and their values as they are loaded."""
+"""Intermediate steps from a table to its `Dataset`: rows to load, and their loaded values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from priory.workbench.data.reading.table import Selection
 
 @dataclass(frozen=True)
 class RowsToLoad:
-    """Rows of a table, and how their values are to be read; see `load_dataset`."""
+    """Rows of a table, and the options for loading their values; see `load_dataset`."""
 
     selection: Selection
     splits: dict[str, np.ndarray]
@@ -27,12 +27,12 @@ class RowsToLoad:
 
     @property
     def means(self) -> np.ndarray | None:
-        """The rows that keep means when others are binarized."""
+        """The rows that keep means when the others are binarized."""
         return self.splits["train"] if self.binarize == "dynamic" else None
 
 
 class Values(NamedTuple):
-    """The values of a `Dataset`, and what is known of them."""
+    """The values of a `Dataset`, and facts about them."""
 
     x: Matrix
     binarize_scale: float | None

@@ -1,4 +1,4 @@
-"""A data set in many files: those that a pattern such as 'shards/*.parquet' names."""
+"""A data set in many files, named by a pattern such as 'shards/*.parquet'."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from priory.workbench.data.embedded import existing_file, is_zarr
 
 
 def shards_of(source: str | Path) -> list[Path]:
-    """Return the files of a pattern, or the .parquet files of a folder, in the order of their names; else the file.
+    """Return the files of a pattern or the .parquet files of a folder, sorted by name; otherwise the file.
 
-    A folder of zarr counts as a file.
+    A zarr folder counts as a file.
 
     Raises:
-        FileNotFoundError: no file has this name, or fits the pattern.
-        ValueError: files of one pattern have several endings; a folder has no .parquet files.
+        FileNotFoundError: no file has this name or matches the pattern.
+        ValueError: files of one pattern have different endings; a folder has no .parquet files.
     """
     if not is_pattern(source):
         path = existing_file(Path(source))
@@ -25,8 +25,8 @@ def shards_of(source: str | Path) -> list[Path]:
     files = files_of(source)
     if not files:
         raise FileNotFoundError(
-            f"source: expected a pattern that fits at least one file, got {str(source)!r}, which fits none; check the "
-            "folder, and quote the pattern so that the shell leaves it as it is"
+            f"source: expected a pattern that matches at least one file, got {str(source)!r}, which matches none; "
+            "check the folder, and quote the pattern so that the shell does not expand it"
         )
     endings = {path.suffix for path in files}
     if len(endings) > 1:
@@ -35,6 +35,16 @@ def shards_of(source: str | Path) -> list[Path]:
             "end the pattern with one of them, such as '*.parquet'"
         )
     return files
+
+
+def same_files(source: str | Path, other: str | Path) -> bool:
+    """Return whether two sources are the same files, such as 'shards' and 'shards/*.parquet'."""
+    if str(source) == str(other):
+        return True
+    try:
+        return [path.resolve() for path in shards_of(source)] == [path.resolve() for path in shards_of(other)]
+    except (OSError, ValueError):  # an embedded data set, or files that no longer exist
+        return False
 
 
 def parquet_or_file(source: str | Path) -> list[Path]:
@@ -53,7 +63,7 @@ def parquet_or_file(source: str | Path) -> list[Path]:
 
 
 def origin_of(source: str | Path) -> str:
-    """The name of a data set in messages: that of the file or the folder; of a pattern, with the folder before it.
+    """Return the name of a data set in messages: of the file or folder; for a pattern, with its folder.
 
     >>> origin_of("tables/wine.csv"), origin_of("tables/shards/*.parquet")
     ('wine.csv', 'shards/*.parquet')
@@ -63,7 +73,7 @@ def origin_of(source: str | Path) -> str:
 
 
 def name_of(source: str | Path) -> str:
-    """The name of a data set: that of the file without its ending, or of the folder of its files.
+    """Return the name of a data set: of the file without its ending, or of the folder of its files.
 
     >>> name_of("tables/wine.csv.gz"), name_of("tables/shards"), name_of("wine/part-*.parquet")
     ('wine', 'shards', 'wine')

@@ -1,4 +1,4 @@
-"""Splits into train, validation and test rows: by index, drawn from a generator of their own."""
+"""Splits into training, validation and test rows, as row indices. Random splits use their own generator."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 SPLITS = ("train", "valid", "test")
-MINIMUM_ROWS = 10  # fewer leave no row for validation or test at 80/10/10
+MINIMUM_ROWS = 10  # with fewer, 80/10/10 leaves no rows for validation or test
 
 
 def default_sizes(rows: int) -> tuple[int, int, int]:
-    """80/10/10, or nothing at all for fewer than 10 rows.
+    """Return the sizes of an 80/10/10 split, or zeros for fewer than 10 rows.
 
     >>> default_sizes(1000), default_sizes(5)
     ((800, 100, 100), (0, 0, 0))
@@ -23,7 +23,7 @@ def default_sizes(rows: int) -> tuple[int, int, int]:
 
 
 def random_split(rows: int, seed: int, sizes: Sequence[int] | None = None) -> dict[str, np.ndarray]:
-    """A seeded random split; indices ascend within each part.
+    """Split rows at random with a seed; indices ascend within each split.
 
     >>> {name: len(index) for name, index in random_split(50, seed=0).items()}
     {'train': 40, 'valid': 5, 'test': 5}
@@ -32,10 +32,10 @@ def random_split(rows: int, seed: int, sizes: Sequence[int] | None = None) -> di
 
 
 def stratified_split(labels: np.ndarray, seed: int, sizes: Sequence[int]) -> dict[str, np.ndarray]:
-    """A seeded split whose parts hold each label in proportion, within one row or two a class.
+    """Split rows at random with a seed, with each label in proportion, up to one or two rows per class.
 
-    Rows are shuffled, sorted by label, and dealt to the parts in proportion along that order. So the sizes are exact,
-    and a real-valued label is stratified too, by its quantiles.
+    Rows are shuffled, sorted by label, and distributed over the splits in proportion along that order. So the sizes are
+    exact, and a real-valued label is stratified by its quantiles.
     """
     order = np.random.default_rng(seed).permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]
@@ -43,7 +43,7 @@ def stratified_split(labels: np.ndarray, seed: int, sizes: Sequence[int]) -> dic
 
 
 def _dealt(order: np.ndarray, sizes: Sequence[int]) -> dict[str, np.ndarray]:
-    """Deal rows to the splits so that any stretch has them in proportion: member j of n is at (j + 0.5)/n."""
+    """Distribute rows over splits so that any stretch is in proportion: member j of n is at (j + 0.5)/n."""
     positions = np.concatenate([(np.arange(size) + 0.5) / size for size in sizes if size] or [np.zeros(0)])
     parts = np.repeat(np.arange(len(sizes), dtype=np.int8), sizes)[np.argsort(positions, kind="stable")]
     order = order[: len(parts)]
@@ -51,7 +51,7 @@ def _dealt(order: np.ndarray, sizes: Sequence[int]) -> dict[str, np.ndarray]:
 
 
 def consecutive(lengths: Mapping[str, int]) -> dict[str, np.ndarray]:
-    """Splits that follow each other in the file; one that is not named is empty."""
+    """Return splits that follow each other in the file; a split without a length is empty."""
     splits, start = {}, 0
     for name in SPLITS:
         length = lengths.get(name, 0)
@@ -61,7 +61,7 @@ def consecutive(lengths: Mapping[str, int]) -> dict[str, np.ndarray]:
 
 
 def with_validation(splits: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
-    """Move a seeded tenth of the train rows to validation if a file has only train and test rows."""
+    """If a file has only training and test rows, move a random tenth of the training rows to validation."""
     train = splits["train"]
     if len(splits["valid"]) or not len(splits["test"]) or len(train) < MINIMUM_ROWS:
         return splits
@@ -71,7 +71,7 @@ def with_validation(splits: dict[str, np.ndarray], seed: int) -> dict[str, np.nd
 
 
 def recorded_split(splits: Mapping[str, Sequence[int] | np.ndarray], rows: int) -> dict[str, np.ndarray]:
-    """Check recorded indices against the number of rows."""
+    """Return recorded splits after a check of their indices."""
     if unknown := set(splits) - set(SPLITS):
         raise ValueError(f"splits: expected the names {', '.join(SPLITS)}, got {', '.join(sorted(map(str, unknown)))}")
     checked = {name: _checked_indices(name, splits.get(name, ()), rows) for name in SPLITS}
@@ -96,7 +96,7 @@ def _checked_indices(name: str, given: Sequence[int] | np.ndarray, rows: int) ->
 
 
 def split_names(rows: np.ndarray, splits: Mapping[str, np.ndarray], otherwise: str) -> np.ndarray:
-    """The split that each row is in, by its index.
+    """Return the name of the split of each row, by index; `otherwise` for rows in no split.
 
     >>> split_names(np.array([3, 0, 7]), {"train": np.array([0, 1]), "test": np.array([3])}, "new").tolist()
     ['test', 'train', 'new']

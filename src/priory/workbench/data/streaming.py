@@ -1,4 +1,4 @@
-"""Rows that stay in their files: one pass over them for all that a run asks, and their draws of 0 and 1."""
+"""Rows that stay in their files: one pass over them for a run, and their binarization."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from priory.workbench.data.shards import shards_of
 
 
 def streamed(rows: RowsToLoad, path: Path) -> Values:
-    """Make the pass over the values, unless the run has recorded them and its files are as they were."""
+    """Make a pass over the values, unless a run recorded them and the files are unchanged."""
     x, recorded, profile = rows.selection.matrix, rows.recorded, None
     require_columns_of_numbers(x, rows.origin)
     files = _files_checksum(path)
@@ -67,12 +67,12 @@ def _files_checksum(path: Path) -> str:
 
 
 class BinarizedMatrix(StoredMatrix):
-    """A stored matrix of gray values as draws of 0 and 1, the same as `binarized` makes of a matrix in memory.
+    """A stored matrix of draws of 0 and 1 from gray values; the draws equal those of `binarized` in memory.
 
     Args:
-        matrix: dense.
-        scale: the value that counts as one.
-        means: rows that hold means in [0, 1] instead.
+        matrix: the gray values, dense.
+        scale: the value that becomes mean 1.
+        means: rows that keep means in [0, 1] instead.
     """
 
     def __init__(self, matrix: StoredMatrix, scale: float, means: np.ndarray | None) -> None:

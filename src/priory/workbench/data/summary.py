@@ -1,4 +1,4 @@
-"""Summary of a data set's values: range, integers or not, how many are missing."""
+"""Summary of a data set's values: range, integers or reals, number of missing values."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from priory.workbench.data.reading.matrices import Matrix, is_sparse, stored_val
 
 @dataclass(frozen=True)
 class Summary:
-    """Facts about the values of a data set; `low`, `high`, `integers` and `binary` are about the finite ones.
+    """Facts about the values of a data set; `low`, `high`, `integers` and `binary` describe the finite ones.
 
     `density` is the share of non-zeros, `extremes` the share of values that are exactly 0 or 1. With dynamic
-    binarization a model sees only 0 and 1, so `binary` is true and the range is 0..1.
+    binarization a model reads only 0 and 1, so `binary` is true and the range is 0..1.
     """
 
     rows: int
@@ -33,7 +33,7 @@ class Summary:
     dynamic_binarization: bool = False
 
     def describe(self) -> str:
-        """The summary in one or two lines of text."""
+        """Describe the summary in one or two lines of text."""
         kind = "values 0 and 1" if self.binary else "integers" if self.integers else "real values"
         text = f"{self.rows} rows x {self.columns} columns, {kind}"
         if not self.binary:
@@ -45,7 +45,7 @@ class Summary:
         if self.infinite:
             text += f", {self.infinite} infinite"
         if self.dynamic_binarization:
-            text += "; train rows hold means and are binarized anew each time"
+            text += "; training rows are means, binarized anew in each epoch"
         return text
 
 
@@ -54,7 +54,7 @@ def _number(value: float) -> str:
 
 
 class Tally:
-    """Counts of values, block by block, that make a `Summary`.
+    """Counts of values, accumulated block by block into a `Summary`.
 
     >>> tally = Tally()
     >>> for block in (np.array([[0, 1]]), np.array([[3, 2]])):
@@ -69,7 +69,7 @@ class Tally:
         self.integers = True
 
     def add(self, block: np.ndarray) -> None:
-        """Count values of any shape; of a sparse matrix, those that are stored."""
+        """Count values of any shape; of a sparse matrix, its stored values."""
         finite = block
         if block.dtype.kind == "f":
             self.missing += int(np.isnan(block).sum())
@@ -90,7 +90,7 @@ class Tally:
         image_shape: tuple[int, int] | None = None,
         dynamic_binarization: bool = False,
     ) -> Summary:
-        """Return the summary of a matrix of this shape; the values that were not counted are zeros."""
+        """Return the summary of a matrix of this shape; values that were not counted are zeros."""
         size = prod(shape)
         zeros = size - self.seen
         low, high = (min(self.low, 0.0), max(self.high, 0.0)) if zeros else (self.low, self.high)

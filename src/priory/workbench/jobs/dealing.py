@@ -1,4 +1,4 @@
-"""Tasks in this process, in processes of this machine, or on a Dask cluster."""
+"""Run tasks in this process, in processes of this machine, or on a Dask cluster."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -11,13 +11,12 @@ from priory._support.optional import require
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 SECONDS_TO_CONNECT = 5
-DEAF = (
-    "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"  # Ctrl-C is for this process, which ends its workers
-)
+# Workers ignore Ctrl-C; this process handles it and ends them.
+IGNORE_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
 
 class Deal(Protocol):
-    """Apply a function to items, wherever that is; gives pairs of an item and its result as they are done."""
+    """Apply a function to items; yield pairs of an item and its result in the order of completion."""
 
     def __call__(
         self, function: Callable[[Item], Result], items: Sequence[Item]
@@ -26,13 +25,13 @@ class Deal(Protocol):
 
 @contextmanager
 def dealing(workers: int | None, scheduler: str | None) -> Iterator[Deal]:
-    """Give what deals tasks out: to this process; to so many others; or to the workers of a Dask cluster.
+    """Yield a function that runs tasks in this process, in `workers` processes, or on the workers of a Dask cluster.
 
-    Dask gives the tasks of a worker that is lost to others. After four lost workers, the result of a task is the error.
+    Dask moves the tasks of a lost worker to others. If a task loses four workers, its result is the error.
 
     Args:
-        workers: processes on this machine, of one thread each.
-        scheduler: the address of a scheduler, such as tcp://host:8786, or the file that it writes.
+        workers: number of processes on this machine, with one thread each.
+        scheduler: the address of a Dask scheduler, such as tcp://host:8786, or the file that it writes.
 
     Raises:
         ImportError: Dask is not installed.
@@ -42,12 +41,18 @@ def dealing(workers: int | None, scheduler: str | None) -> Iterator[Deal]:
         yield lambda function, items: ((item, function(item)) for item in items)
         return
     dask = require("distributed", "scale", "--workers" if scheduler is None else "--scheduler")
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what fails is told as results
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # failures are reported as results
     if scheduler is not None:
         with _client(dask, scheduler) as client:
             yield lambda function, items: _dealt(dask, client, function, items)
         return
-    options = {"n_workers": workers, "threads_per_worker": 1, "processes": True, "memory_limit": 0, "preload": DEAF}
+    options = {
+        "n_workers": workers,
+        "threads_per_worker": 1,
+        "processes": True,
+        "memory_limit": 0,
+        "preload": IGNORE_CTRL_C,
+    }
     with (
         dask.LocalCluster(**options, dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL) as cluster,
         dask.Client(cluster) as client,
@@ -56,7 +61,7 @@ def dealing(workers: int | None, scheduler: str | None) -> Iterator[Deal]:
 
 
 def _client(dask: Any, scheduler: str) -> Any:
-    """The client of a cluster that is there already."""
+    """Connect to a running cluster."""
     is_file = "://" not in scheduler and Path(scheduler).is_file()
     if not is_file and ":" not in scheduler:
         raise FileNotFoundError(
@@ -67,7 +72,7 @@ def _client(dask: Any, scheduler: str) -> Any:
         return dask.Client(**{"scheduler_file" if is_file else "address": scheduler}, timeout=SECONDS_TO_CONNECT)
     except (OSError, ValueError) as error:
         raise OSError(
-            f"--scheduler {scheduler}: expected the address of a Dask scheduler, none answers there within "
+            f"--scheduler {scheduler}: expected the address of a Dask scheduler, but none answers there within "
             f"{SECONDS_TO_CONNECT} seconds; check the address, or start one: dask scheduler"
         ) from error
 

@@ -1,4 +1,4 @@
-"""The jobs of a map, from settings to a run folder: fit, measure, embed, score, sample."""
+"""The jobs of a map: fit, measure, embed, score, impute, sample, and write the run folder."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -43,35 +43,37 @@ from priory.workbench.runs.outputs import require_apart
 from priory.workbench.runs.stored import StoredScaling
 from priory.workbench.settings.gtm import GTMRunSettings, GTMSettings
 
-PICTURES = ("map", "nodes", "magnification", "landscape", "training")  # that an unfinished fit may have written
+PICTURES = ("map", "nodes", "magnification", "landscape", "training")  # an unfinished fit may have written these
 
 DESCRIPTIONS = {
     "nll": "-log p(x), exact, in the data's units",
     **MAP_DESCRIPTIONS,
-    "noise_variance": "about the sheet, in the model's units",
+    "noise_variance": "around the sheet, in the model's units",
 }
 
 
 @dataclass(frozen=True)
-class Found:
-    """Properties of the data, found before the fit."""
+class FitData:
+    """The data of a fit and their properties."""
 
     dataset: Dataset  # with the columns of the model
-    missing: int  # number of empty cells of those columns, in all rows
+    missing: int  # number of missing cells in these columns, over all rows
     why: str  # the reason for standardizing columns or not
 
 
 @contextmanager
-def new_gtm_run(settings: GTMRunSettings, out: Path, dataset: Dataset | None = None) -> Iterator[tuple[GTMRun, Found]]:
-    """Read the data, choose the scaling of columns, and lock the folder during the block; nothing is written yet.
+def new_gtm_run(
+    settings: GTMRunSettings, out: Path, dataset: Dataset | None = None
+) -> Iterator[tuple[GTMRun, FitData]]:
+    """Read the data, choose the scaling of columns, and lock the folder during the block, without writing yet.
 
     Args:
-        settings: of the run.
-        out: its folder.
-        dataset: the data, if they were read already and are finite.
+        settings: settings of the run.
+        out: folder of the run.
+        dataset: the data, if already read and checked to be finite.
 
     Raises:
-        ValueError: the data do not fit, or `out` holds something already.
+        ValueError: the data do not fit the settings, or `out` is not empty.
         BlockingIOError: another process is writing to `out`.
     """
     _require_free(out)
@@ -104,31 +106,31 @@ def new_gtm_run(settings: GTMRunSettings, out: Path, dataset: Dataset | None = N
         precise=dataset.precise,
     )
     with sole_writer(out):
-        _require_free(out)  # another process may have begun a run since
-        yield run, Found(modeled, modeled.summary().missing, why)
+        _require_free(out)  # another process may have begun a run in the meantime
+        yield run, FitData(modeled, modeled.summary().missing, why)
 
 
 def _require_free(out: Path) -> None:
-    """Refuse a folder with a run; one with a fit that did not end is free: the same command starts it again."""
-    with suppress(ValueError):  # no run
+    """Refuse a folder with a run, unless its fit did not end: the same command then starts it again."""
+    with suppress(ValueError):  # the folder has no run
         if kind_of(out) == GTMRun.kind and not (out / MODEL).exists():
             return
-    require_free(out, go_on="choose another, or remove the run that is there")
+    require_free(out, go_on="choose another, or remove the run in it")
 
 
 def _standardize(settings: GTMSettings, dataset: Dataset) -> tuple[bool, str]:
-    """Whether columns are standardized, and the reason. The noise of a GTM has the same variance in all columns."""
+    """Decide whether to standardize columns, because a GTM's noise has one variance; return also the reason."""
     if settings.standardize is not None:
-        return settings.standardize, "as asked"
+        return settings.standardize, "as requested"
     if dataset.image_shape is not None:
         return False, "images: pixels have a common unit; --standardize gives each the same weight"
     if dataset.summary().binary:
         return False, "all values are 0 or 1; --standardize gives rare ones more weight"
-    return True, "so that no column's unit counts; --raw leaves them as they are"
+    return True, "so that units do not matter; --raw keeps the original units"
 
 
 def _left_out(dataset: Dataset, standardize: bool) -> dict[str, float | None]:
-    """Columns that the model leaves out: without a value in all training rows, and constant ones if standardized."""
+    """Return the columns to leave out: those without a value in training rows, and if standardized, constant ones."""
     rows = dataset.rows("train")
     filled = torch.zeros(len(dataset.columns), dtype=torch.bool)
     for x, _ in rows.batches(BATCH):
@@ -138,8 +140,7 @@ def _left_out(dataset: Dataset, standardize: bool) -> dict[str, float | None]:
     if len(constants) + len(empty) == len(dataset.columns):
         raise ValueError(
             f"{dataset.origin}: expected at least one column with different values in the training rows, got "
-            f"{len(constants)} that are constant and {len(empty)} that are empty; there is nothing to learn, check how "
-            "the file was made"
+            f"{len(constants)} constant and {len(empty)} empty columns; there is nothing to learn, check the file"
         )
     return dict.fromkeys(empty) | (constants if standardize else {})
 
@@ -148,11 +149,13 @@ def _require_memory(settings: GTMSettings, dataset: Dataset) -> None:
     nodes, columns = settings.points_per_side**2, len(dataset.columns)
     basis = (settings.basis_per_side or (settings.points_per_side + 1) // 2) ** 2 + 1
     numbers = len(dataset) * columns
-    rows = 8 * (3 * numbers if settings.batch_size else min(4 * numbers, 2**26))  # batches are drawn from all of them
+    rows = 8 * (
+        3 * numbers if settings.batch_size else min(4 * numbers, 2**26)
+    )  # batches are drawn from all rows in memory
     require_memory(
         rows + 8 * (4 * nodes * columns + 2 * nodes * basis + 3 * basis**2 + 2 * basis * columns),
         f"a map of {nodes} nodes, {basis - 1} radial functions and {columns} columns",
-        "take a smaller --points-per-side or --basis-per-side, or fewer columns",
+        "use a smaller --points-per-side or --basis-per-side, or fewer columns",
     )
 
 
@@ -177,14 +180,14 @@ def fit(run: GTMRun, dataset: Dataset, device: str) -> MapModel:
 
 
 def held_out_rows(dataset: Dataset) -> DatasetRows | None:
-    """The rows outside of training that tell how good the map is; None if all rows train."""
+    """Return the held-out rows that measure the map; None if all rows are training rows."""
     return telling_rows(dataset) if len(dataset.rows("train")) < len(dataset) else None
 
 
 def _history(model: MapModel, dataset: Dataset) -> dict[str, np.ndarray]:
-    """Of each iteration, the mean log-likelihood of a training row before it, and the same minus the penalty.
+    """Return, for each iteration, the mean log-likelihood of training rows before it, without and with the penalty.
 
-    The last column is the mean of the rows held out, if there are some and EM is not incremental. In nats, in the
+    If there are held-out rows and EM is not incremental, the last column is their mean. All values are in nats, in the
     data's units.
     """
     gtm, rows, held = model.gtm, dataset.rows("train"), held_out_rows(dataset)
@@ -204,7 +207,7 @@ def _mean_log_volume(model: MapModel, rows: DatasetRows) -> float:
 
 
 def gap(model: MapModel, dataset: Dataset) -> float:
-    """By how many nats a column rows held out are less likely than training rows, at the end of EM; 0 without any."""
+    """Return by how many nats per column held-out rows are less likely than training rows; 0 if there are none."""
     history = _history(model, dataset)
     if "held_out_log_likelihood" not in history:
         return 0.0
@@ -214,26 +217,26 @@ def gap(model: MapModel, dataset: Dataset) -> float:
 def write(
     run: GTMRun,
     model: MapModel,
-    found: Found,
+    data: FitData,
     metrics: dict[str, Estimate],
     made: tuple[str, float],
     page: Callable[[], object],
 ) -> list[Path]:
     """Write the run folder, its figures and its page; the model comes last, so a folder with a model is complete.
 
-    `made` is the line that was typed, and the seconds that `fit` took.
+    `made` contains the command line and the seconds that `fit` took.
     """
     from priory.workbench.pictures.gtm import draw_figures
 
-    run.write_splits(found.dataset)
+    run.write_splits(data.dataset)
     run.write_made(*made)
     run.write_config()
-    history = _history(model, found.dataset)
+    history = _history(model, data.dataset)
     lines = [history, *zip(*(map(repr, column.tolist()) for column in history.values()), strict=True)]
-    with replacing(run.path / HISTORY_FILE) as temporary:  # every number to its last bit
+    with replacing(run.path / HISTORY_FILE) as temporary:  # repr keeps every bit of a number
         temporary.write_text("".join(f"{','.join(line)}\n" for line in lines), encoding="utf-8")
     run.write_metrics(metrics, 0, 0)
-    pictures = draw_figures(run, model, found.dataset, history)
+    pictures = draw_figures(run, model, data.dataset, history)
     page()
     model.gtm.save(run.path / MODEL)
     return pictures
@@ -242,7 +245,7 @@ def write(
 def measure(
     model: MapModel, rows: DatasetRows, num_samples: int, seed: int, progress: Progress | None = None
 ) -> Evaluation:
-    """The metrics that `DESCRIPTIONS` lists; the likelihood is exact, so samples and seed are not used."""
+    """Return the metrics in `DESCRIPTIONS`; the likelihood is exact, so samples and seed are not used."""
     drawn = model.drawn(rows, progress)
     each = -drawn.log_likelihood
     noise = Estimate(model.gtm.noise_variance_, math.nan)
@@ -252,7 +255,7 @@ def measure(
 
 
 def embed(model: MapModel, rows: DatasetRows) -> dict[str, np.ndarray]:
-    """`map`, each row's place, and `map_scale`, the standard deviation of u given x."""
+    """Return `map`, each row's place, and `map_scale`, the standard deviation of u given x."""
     places = model.drawn(rows).places
     return {"map": places.place.numpy(), "map_scale": places.scale.numpy()}
 
@@ -260,7 +263,7 @@ def embed(model: MapModel, rows: DatasetRows) -> dict[str, np.ndarray]:
 def score(
     model: MapModel, rows: DatasetRows, num_samples: int, seed: int, *, progress: Progress | None = None
 ) -> np.ndarray:
-    """log p(x) of each row in nats, in the data's units; exact."""
+    """Return the exact log p(x) of each row in nats, in the data's units."""
     parts, done = [], 0
     for x, _ in rows.batches(BATCH):
         parts.append(model.surface.log_likelihood(x))
@@ -273,10 +276,10 @@ def score(
 def filled(
     model: MapModel, rows: DatasetRows, num_steps: int, seed: int, draw: bool, *, progress: Progress | None = None
 ) -> Tensor:
-    """The rows with missing cells filled in; exact, so the number of steps is not used."""
+    """Return the rows with missing cells filled in; exact, so the number of steps is not used."""
     parts, done = [], 0
     for x, index in rows.batches(BATCH):
-        own_seed = row_seed(seed, " ".join(rows.dataset.ids[index.numpy()]))
+        own_seed = row_seed(seed, " ".join(rows.dataset.ids[index.numpy()].astype(str)))
         random = np.random.RandomState(np.random.MT19937(own_seed))
         gtm = copy(model.gtm).set_params(random_state=random)
         restored = torch.from_numpy(model.restored(gtm.impute(model.scaled(x.double().numpy()), draw=draw)))
@@ -288,12 +291,12 @@ def filled(
 
 
 def row_numbers(model: MapModel, rows: DatasetRows, num_samples: int, seed: int) -> dict[str, np.ndarray]:
-    """The numbers of each row whose means `measure` has."""
+    """Return the numbers per row whose means `measure` returns."""
     return {"nll": -score(model, rows, num_samples, seed)}
 
 
 def sample(model: MapModel, number: int, seed: int, mean: bool) -> Tensor:
-    """New rows in the data's units, (number, columns of the model); with `mean`, images of nodes that were drawn."""
+    """Draw rows in the data's units, (number, columns of the model); with `mean`, images of drawn nodes."""
     random = np.random.RandomState(np.random.MT19937(seed))
     x, node = copy(model.gtm).set_params(random_state=random).sample(number)
     rows = torch.from_numpy(model.restored(model.gtm.means_[node] if mean else x))
@@ -301,5 +304,5 @@ def sample(model: MapModel, number: int, seed: int, mean: bool) -> Tensor:
 
 
 def surface(model: MapModel, num_samples: int) -> Surface:
-    """The map; its likelihoods are exact, so the number of samples is not used."""
+    """Return the map; its likelihoods are exact, so the number of samples is not used."""
     return model.surface

@@ -1,4 +1,4 @@
-"""The jobs that commands do with a model, for each kind of run."""
+"""The functions that commands need, for the model of each kind of run."""
 
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -15,7 +15,7 @@ from priory.workbench.runs.kinds import open_run
 
 
 class Jobs(PageJobs, Protocol):
-    """Functions of the model of one kind of run; a module has them for each kind."""
+    """The functions for the model of one kind of run; each kind has a module with them."""
 
     DESCRIPTIONS: dict[str, str]
 
@@ -36,7 +36,7 @@ JOBS: dict[str, Jobs] = {"vae": vae, "gtm": gtm}
 
 
 class Opened(NamedTuple):
-    """A run, its model on the device, and the jobs of its kind."""
+    """A run, its model on the device, and the functions of its kind."""
 
     run: RunFolder
     model: Any

@@ -1,4 +1,4 @@
-"""The quality of a map of some rows of a data set, whose training rows and labels are known."""
+"""The quality of a map for some rows of a data set with known training rows and labels."""
 
 import numpy as np
 
@@ -10,10 +10,10 @@ from priory.workbench.data import DatasetRows
 
 
 def quality_on_map(drawn: TopographicMap, rows: DatasetRows) -> dict[str, Estimate]:
-    """The measures of `TopographicMap.quality` for these rows.
+    """Return the measures of `TopographicMap.quality` for these rows.
 
-    The accuracy of neighbors asks the training rows of the same data set: rows that are no training rows and have a
-    label are given that of most of their neighbors.
+    The accuracy of neighbors uses the training rows of the same data set: each labeled row outside of training is
+    assigned the majority label of its neighbors among the training rows.
     """
     dataset = rows.dataset
     train = dataset.splits.get("train", np.empty(0, np.int64))

@@ -1,4 +1,4 @@
-"""The metrics, pictures and page of anybody's model, without a run."""
+"""The metrics, pictures and page of a user's model, without a run."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -35,28 +35,28 @@ def report(
     num_samples: int = 128,
     seed: int = 0,
 ) -> Path:
-    """Evaluate a model on rows, draw its pictures, and write one page about it that opens by a double-click.
+    """Evaluate a model on rows, draw its pictures, and write one HTML page about it, which needs no network.
 
-    The folder gets `report.html`, `metrics.json` and `figures/`. A prior with a grid gives a map of the rows to
-    explore; without one, the page shows the codes.
+    The folder gets `report.html`, `metrics.json` and `figures/`. The page of a prior with a grid has a map of the rows;
+    without a grid, it shows the codes.
 
     Args:
-        model: answers `encode`, `latent_prior` and `decode`, as a `VAE` does; used in evaluation mode.
-        data: rows that the model has not seen, in any form that `priory.rows.as_rows` reads: a tensor, an array, a data
+        model: has the methods `encode`, `latent_prior` and `decode` of a `VAE`; used in evaluation mode.
+        data: rows not used in training, in any form that `priory.rows.as_rows` reads: a tensor, an array, a data
             frame, AnnData, a part of a data set such as `data.rows("test")`, ...
         out: the folder; files of an earlier report are replaced.
-        labels: a text or number of each row, or several of them by name; the first one colors the pictures.
-        image_shape: height and width, if a row (H * W,) is a gray image; known of rows (N, 1, H, W).
-        history: the result of `fit`, for a picture of the course of training.
-        num_samples: importance samples a row; see `evaluate`.
-        seed: of all noise.
+        labels: one text or number per row, or several such sequences by name; the first one colors the pictures.
+        image_shape: height and width, if a row (H * W,) is a gray image; not needed for rows (N, 1, H, W).
+        history: the result of `fit`, for a picture of the objective during training.
+        num_samples: importance samples per row; see `evaluate`.
+        seed: seed of all noise.
 
     Returns:
         The page's path.
 
     Raises:
-        TypeError: a method of the model is missing or gives no distribution, or data are of another type.
-        ValueError: there are fewer than two rows, or a label does not have one value for each of them.
+        TypeError: a method of the model is missing or returns no distribution, or `data` has an unsupported type.
+        ValueError: there are fewer than two rows, or a label does not have one value per row.
         ArithmeticError: a row has no likelihood under the model.
 
     >>> import tempfile
@@ -96,7 +96,7 @@ def draw(
         folder: the pictures' folder; pictures of the same names are replaced.
 
     Returns:
-        The files, the most telling one first.
+        The files, most important first.
 
     Raises:
         TypeError, ValueError: as `report`.
@@ -128,7 +128,7 @@ def _draw(
 
 @dataclass(frozen=True)
 class OwnModel:
-    """What the page of a model without a run is about."""
+    """The subject of the page of a model without a run."""
 
     path: Path
     model: Any
@@ -165,10 +165,10 @@ class OwnModel:
 def _dataset(
     data: Any, labels: Mapping[str, Any] | Sequence[Any] | None, image_shape: tuple[int, int] | None
 ) -> Dataset:
-    """The rows as a data set without a split."""
+    """Return the rows as a data set without a split."""
     if isinstance(data, DatasetRows):
         known = data.dataset
-        found = replace(known, x=known.x[data.indices], ids=data.ids, labels=data.labels, splits={}, fingerprint=None)
+        dataset = replace(known, x=known.x[data.indices], ids=data.ids, labels=data.labels, splits={}, fingerprint=None)
     else:
         rows = as_rows(data, "data")
         first = rows.batch(torch.zeros(1, dtype=torch.int64))[0]
@@ -177,12 +177,12 @@ def _dataset(
             data = torch.cat([x for x, _ in rows.batches(BATCH)]).flatten(1)
             if math.prod(shape[:-2]) == 1:
                 image_shape = image_shape or (shape[-2], shape[-1])
-        found = load_dataset(data, precise=first.dtype == torch.float64)
-        found = replace(found, name="", splits={}, row_shape=shape if len(shape) > 1 else None)
-    if image_shape is not None and math.prod(image_shape) != len(found.columns):
+        dataset = load_dataset(data, precise=first.dtype == torch.float64)
+        dataset = replace(dataset, name="", splits={}, row_shape=shape if len(shape) > 1 else None)
+    if image_shape is not None and math.prod(image_shape) != len(dataset.columns):
         raise ValueError(
-            f"image_shape: expected height * width = {len(found.columns)}, the number of columns, got {image_shape}"
+            f"image_shape: expected height * width = {len(dataset.columns)}, the number of columns, got {image_shape}"
         )
     given = {} if labels is None else labels if isinstance(labels, Mapping) else {"label": labels}
-    named = {name: as_labels(values) for name, values in given.items()} | found.labels
-    return replace(found, labels=named, image_shape=image_shape or found.image_shape)
+    named = {name: as_labels(values) for name, values in given.items()} | dataset.labels
+    return replace(dataset, labels=named, image_shape=image_shape or dataset.image_shape)

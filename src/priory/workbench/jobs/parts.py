@@ -1,4 +1,4 @@
-"""A row command over a data set in parts: one output for each part, written whole or not at all."""
+"""A row command over a data set in parts: one output per part, written atomically."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,30 +17,30 @@ from priory.training.states import STATE_FILE
 from priory.workbench.data import TEXT_OPTIONS, Dataset, DatasetRows, TextOptions, check_output, read_arrays, write_rows
 from priory.workbench.data.parts import Part
 from priory.workbench.jobs.kinds import Opened, opened
-from priory.workbench.jobs.rows import ROW_JOBS, RowJob, Values, kept, labels_of
+from priory.workbench.jobs.rows import ROW_JOBS, RowJob, Values, labels_of, split_and_labels
 from priory.workbench.runs.folder import MODEL, RunFolder
 
 RECORD = "parts.json"
-ASIDE = "sums"  # the folder of what is kept beside the outputs
+ASIDE = "sums"  # the folder of sums and samples for metrics
 ANOTHER_FOLDER = "name another folder"
 Options = tuple[tuple[str, Any], ...]
 
 
 @dataclass(frozen=True)
 class PartsJob:
-    """A command with its options; processes that work on it get it.
+    """A command with its options, as the processes that work on it receive it.
 
     Attributes:
         command: a name of `ROW_JOBS`.
         run: the run folder.
         model: the checksum of its weights.
         out: the folder of the outputs.
-        ending: of the outputs, such as .parquet.
-        options: of the command.
-        reading: how parts are read, other than the run's own data.
+        ending: suffix of the outputs, such as .parquet.
+        options: options of the command.
+        reading: options for reading the parts that differ from those of the run's data.
         rows: the number of all rows.
-        own_rows: whether the parts are the data of the run, whose splits are known.
-        device: where the model is.
+        own_rows: whether the parts are the data of the run, with its splits.
+        device: device of the model.
         copy: whether outputs are copies of the parts with new columns.
         safe: whether text that looks like a formula gets an apostrophe.
     """
@@ -59,19 +59,19 @@ class PartsJob:
     safe: bool = False
 
     def output(self, part: Part) -> Path:
-        """The file of the part's output."""
+        """Return the file of the part's output."""
         return self.out / f"{part.name}{self.ending}"
 
     def aside(self, part: Part) -> Path:
-        """The file of what is kept beside it."""
+        """Return the file of the part's sums and sample."""
         return self.out / ASIDE / f"{part.name}.npz"
 
     def template(self, part: Part) -> Path | None:
-        """The file that the output is a copy of."""
+        """Return the file that the output copies; None if it is no copy."""
         return part.source if self.copy or self.ending == ".h5ad" else None
 
     def described(self) -> dict[str, Any]:
-        """What decides the content of the outputs."""
+        """Return everything that determines the content of the outputs."""
         settings = {"copy": self.copy, "safe": self.safe, "ending": self.ending}
         return {
             "command": self.command,
@@ -81,16 +81,16 @@ class PartsJob:
 
 
 def model_checksum(run: RunFolder) -> str:
-    """The SHA-256 checksum of a run's weights: those of the end, or the best so far."""
+    """Return the SHA-256 checksum of a run's weights: the final ones, or the best so far."""
     with (run.path / (MODEL if run.finished else STATE_FILE)).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def require_free(job: PartsJob, parts: Sequence[Part]) -> None:
-    """Refuse a folder that holds other files than the outputs of this job.
+    """Refuse an output folder with files other than the outputs of this job.
 
     Raises:
-        ValueError: it is no folder, holds something else, or the outputs of another job.
+        ValueError: it is not a folder, or it has other files, or outputs of another job.
     """
     out = job.out
     if blocking := not_a_folder([out, *out.parents]):
@@ -98,7 +98,7 @@ def require_free(job: PartsJob, parts: Sequence[Part]) -> None:
             f"--out {out}: expected a folder for one output per part, got the file {str(blocking)!r}; {ANOTHER_FOLDER}"
         )
     if any(out == part.source.parent for part in parts):
-        raise ValueError(f"--out {out}: expected another folder than that of the parts; {ANOTHER_FOLDER}")
+        raise ValueError(f"--out {out}: expected a folder other than the folder of the parts; {ANOTHER_FOLDER}")
     record = _record(out)
     if record is None:
         if out.is_dir() and any(out.iterdir()):
@@ -122,13 +122,13 @@ def _record(out: Path) -> dict[str, Any] | None:
 
 
 def _require_same(where: str, record: Mapping[str, Any], job: PartsJob) -> None:
-    """Refuse outputs of another command, run or options."""
+    """Refuse outputs of another command, of another model or with other options."""
     now, before = _as_stored(job.described()["options"]), record["options"]
     changed = [name for name in now | before if now.get(name) != before.get(name)]
     if record["command"] != job.command:
         expected, got = f"of `priory {job.command}`", f"those of `priory {record['command']}`"
     elif record["model"] != job.model:
-        expected, got = f"of the model of {job.run}", "those of another model, or of this one before it was trained on"
+        expected, got = f"of the model of {job.run}", "those of another model, or of this one before further training"
     elif changed:
         name = changed[0]
         expected, got = f"with {name} {now.get(name)!r}", f"those with {before.get(name)!r}"
@@ -142,9 +142,9 @@ def _as_stored(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def begin(job: PartsJob, parts: Sequence[Part]) -> list[Part]:
-    """Record the job in its folder, and return the parts that have no output yet; this process holds the folder.
+    """Record the job in its folder, which must be locked; return the parts that have no output yet.
 
-    Outputs of parts whose rows had other numbers, because an earlier part has other rows now, are removed.
+    Remove outputs of parts whose row numbers have changed, because the number of rows of an earlier part has.
     """
     remove_leftovers(job.out)
     before = (_record(job.out) or {"parts": {}})["parts"]
@@ -163,30 +163,28 @@ def do_part(job: PartsJob, part: Part) -> None:
         OSError, ValueError: the part cannot be read or the output cannot be written.
     """
     with _one_thread():
-        found, compute = _prepared(job)
-        table, names = _table(found.run, job, part)
+        run_and_model, compute = _prepared(job)
+        table, names = _table(run_and_model.run, job, part)
         values = compute(table)
         if values.aside:
             with replacing(job.aside(part)) as temporary:
                 np.savez(temporary, **values.aside)  # type: ignore[arg-type]
-        _write(found.run, job, part, table.all_rows(), names, values)
+        _write(run_and_model.run, job, part, table.all_rows(), names, values)
 
 
 @lru_cache(maxsize=1)
 def _prepared(job: PartsJob) -> tuple[Opened, RowJob]:
-    """The model and the command, ready for any part: once for each process."""
-    found = opened(job.run, job.device)
-    return found, ROW_JOBS[job.command](found, job.rows, **dict(job.options))
+    """Load the model and prepare the command for any part, once per process."""
+    run_and_model = opened(job.run, job.device)
+    return run_and_model, ROW_JOBS[job.command](run_and_model, job.rows, **dict(job.options))
 
 
 def _table(run: RunFolder, job: PartsJob, part: Part) -> tuple[Dataset, np.ndarray]:
-    """The rows of a part, and their ids in the file; ids that are numbers of rows go on through the parts."""
+    """Return the rows of a part, and their ids in the file; rows without names are numbered across parts."""
     dataset = run.load_table(str(part.source), **dict(job.reading))
-    names = dataset.ids
-    numbers = np.arange(len(dataset))
-    if np.array_equal(names, numbers.astype(str)):
-        dataset = replace(dataset, ids=(part.first + numbers).astype(str))
-    return dataset, names
+    if not dataset.numbered:
+        return dataset, dataset.ids
+    return replace(dataset, ids=part.first + np.arange(len(dataset))), dataset.ids
 
 
 def _write(run: RunFolder, job: PartsJob, part: Part, rows: DatasetRows, names: np.ndarray, values: Values) -> None:
@@ -196,7 +194,9 @@ def _write(run: RunFolder, job: PartsJob, part: Part, rows: DatasetRows, names: 
     if template is None:
         splits = run.splits if job.own_rows else {}
         taken = ("id", "ids", *columns, *values.arrays)
-        columns = (labels_of(rows, taken) if values.is_table else kept(rows, splits, taken, part.first)) | columns
+        columns = (
+            labels_of(rows, taken) if values.is_table else split_and_labels(rows, splits, taken, part.first)
+        ) | columns
     arrays = values.arrays if job.command != "map" or job.ending == ".h5ad" else {}
     write_rows(
         job.output(part),
@@ -211,19 +211,19 @@ def _write(run: RunFolder, job: PartsJob, part: Part, rows: DatasetRows, names: 
 
 
 def check_outputs(job: PartsJob, parts: Sequence[Part]) -> None:
-    """Refuse an ending that cannot be written for these parts."""
+    """Refuse a suffix that cannot be written for these parts."""
     for part in parts:
         check_output(job.output(part), job.template(part), safe=job.safe)
 
 
 def asides(job: PartsJob, parts: Sequence[Part]) -> Iterator[dict[str, np.ndarray]]:
-    """What each part kept beside its output, in the order of the parts."""
+    """Iterate over the sums and samples of the parts, in order."""
     return (read_arrays(job.aside(part)) for part in parts)
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Compute in one thread inside the block: sums of more threads round in another order."""
+    """Compute in one thread inside the block, because sums in several threads round differently."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,4 +1,4 @@
-"""The job of `priory refit`: from a run to another one with the same encoder and decoder and a prior fitted to them."""
+"""The job of `priory refit`: a new run with the encoder and decoder of another run, and a prior fitted to them."""
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
@@ -41,10 +41,10 @@ COMPARED = ("elbo", "nll")
 def requested(
     run: Run, given: Mapping[str, Any], assignments: list[str], flags: Mapping[str, str] | None = None
 ) -> RefitRequest:
-    """The options and assignments over the run's own settings of the model.
+    """Return the model settings of the run, changed by options and assignments.
 
-    A grid's network has radial functions unless the user says otherwise, because EM can then fit it; and it has no
-    guide, because a guide is for training an encoder. A prior on top of another one stands on the run's own.
+    By default, the network of a grid has radial functions, so that EM can fit it, and no guide, which only trains an
+    encoder. The default base prior is the run's own prior.
     """
     name, before = given["model.prior"], run.settings.model
     base = RefitRequest(model=before)
@@ -54,17 +54,17 @@ def requested(
         usual = {"model.base_prior": before.prior}
     request = with_options(base, usual | dict(given), assignments, flags=flags)
     if request.model.prior != name:
-        raise ValueError("--set model.prior: the new prior is named by --prior")
+        raise ValueError("--set model.prior: expected the new prior in --prior; leave --set model.prior out")
     changed = changed_settings(base.model.model_dump(), request.model.model_dump())
-    kept = [
+    others = [
         setting
         for setting in changed
         if setting not in {"prior"} | prior_settings(before) | prior_settings(request.model)
     ]
-    if kept:
+    if others:
         settings = (*prior_settings(request.model), *RefitSettings.model_fields)
         raise ValueError(
-            f"--set model.{kept[0]}: refit keeps the encoder and the decoder as they are; expected a setting of the "
+            f"--set model.{others[0]}: refit does not change the encoder and the decoder; expected a setting of the "
             f"prior or of refit: {', '.join(sorted(settings))}"
         )
     return request
@@ -72,29 +72,31 @@ def requested(
 
 @contextmanager
 def free_folder(out: Path) -> Iterator[None]:
-    """Hold a folder that is new, or empty, or has what an interrupted refit left, which is not yet a run.
+    """Lock a folder that is new, empty, or contains only files of an interrupted refit.
 
     Raises:
-        ValueError: it holds something else.
+        ValueError: it has other files.
         BlockingIOError: another process is writing to it.
     """
     vae_jobs.require_free(out, "choose another", _left_by_a_refit)
     is_new = not out.exists()
     try:
         with sole_writer(out):
-            vae_jobs.require_free(out, "choose another", _left_by_a_refit)  # another process may have written since
+            vae_jobs.require_free(
+                out, "choose another", _left_by_a_refit
+            )  # another process may have written in the meantime
             for folder in (out, out / FIGURES):
                 remove_leftovers(folder)
             yield
     except BaseException:
         if is_new:
-            with suppress(OSError):  # it holds something, or was not made
+            with suppress(OSError):  # it is not empty, or was not created
                 out.rmdir()
         raise
 
 
 def _left_by_a_refit(path: Path) -> bool:
-    """Whether an interrupted refit left this file: it writes the split first and the configuration last."""
+    """Return whether an interrupted refit left this file: a refit writes the split first, the configuration last."""
     begun = (path.parent / SPLITS).exists() and not (path.parent / CONFIG).exists()
     ours = path.name in (SPLITS, MADE, MODEL, METRICS, FIGURES, REFIT, REPORT) or bool(TEMPORARY.fullmatch(path.name))
     return ours and (begun or path.name.startswith(f".{Path(SPLITS).stem}-"))
@@ -103,11 +105,11 @@ def _left_by_a_refit(path: Path) -> bool:
 def refitted(
     run: Run, vae: AnyVAE, dataset: Dataset, request: RefitRequest, progress: Callable[[int], None] | None = None
 ) -> Refitted:
-    """The run's model with another prior, fitted to its training rows and chosen by its validation rows."""
+    """Return the run's model with another prior, fitted to the training rows and selected by the validation rows."""
     components = getattr(request.model, "components", 1)
     facts = facts_of(dataset.rows("train"), run.facts.image_shape, request.seed, components)
     preprocess: Any = copy.deepcopy(vae.preprocess).cpu()
-    with own_noise(request.seed, torch.device("cpu")), torch.no_grad():  # the start that `priory fit` would take
+    with own_noise(request.seed, torch.device("cpu")), torch.no_grad():  # the same initial values as in `priory fit`
         prior = build_prior(request.model, facts.features(preprocess))
         if isinstance(prior, HierarchicalPrior):
             prior.conditional.load_state_dict(vae.prior.conditional.state_dict())  # type: ignore[union-attr]
@@ -128,31 +130,31 @@ def refitted(
 
 
 def difference(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str, Estimate]:
-    """after - before of each row's ELBO and NLL, averaged: as the rows are the same, its error is small."""
+    """Return the mean of after - before of ELBO and NLL over rows; its error is small, because rows are paired."""
     return {name: mean(after[name] - before[name]) for name in COMPARED}
 
 
 def write_run(
     run: Run,
     out: Path,
-    found: Refitted,
+    refitted_model: Refitted,
     request: RefitRequest,
     dataset: Dataset,
     measured: Mapping[str, dict[str, Estimate]],
     evaluation: tuple[int, int],
     made: tuple[str, float],
 ) -> tuple[Run, list[Path]]:
-    """Write the new run into the folder `out`, its configuration last, so that the folder is a run when it is whole.
+    """Write the new run into `out`; the configuration comes last, so that the folder is a run only when complete.
 
     Args:
-        run: the run that encoder and decoder come from.
-        out: the new folder, held.
-        found: the result of `refitted`.
-        request: the request that `refitted` fulfilled.
+        run: the run with the encoder and decoder.
+        out: the new folder, locked.
+        refitted_model: the result of `refitted`.
+        request: the request given to `refitted`.
         dataset: the data of the figures.
         measured: metrics by `before`, `after` and `difference`.
         evaluation: importance samples and seed of the measurements.
-        made: the line that was typed, and the seconds that `refitted` took.
+        made: the command line, and the seconds that `refitted` took.
 
     Returns:
         The new run and its figures.
@@ -164,13 +166,13 @@ def write_run(
     new = replace(run, path=out, settings=settings, refit_of=record)
     new.write_splits(dataset)
     new.write_made(*made)
-    new.save_model(found.model)
+    new.save_model(refitted_model.model)
     new.write_metrics(measured["after"], *evaluation)
     compared = {which: {name: m[name]._asdict() for name in COMPARED} for which, m in measured.items()}
-    course = {"by_em": found.by_em, "valid_log_prior": found.course, "best": found.best}
+    course = {"by_em": refitted_model.by_em, "valid_log_prior": refitted_model.course, "best": refitted_model.best}
     write_json(out / REFIT, compared | course)
     dataset = vae_jobs.as_judged(run, dataset)
-    pictures = vae_jobs.draw(new, found.model, dataset)
-    write_run_report(new, found.model, dataset, vae_jobs)
+    pictures = vae_jobs.draw(new, refitted_model.model, dataset)
+    write_run_report(new, refitted_model.model, dataset, vae_jobs)
     new.write_config()
     return new, pictures

@@ -1,4 +1,4 @@
-"""What the row commands compute of rows: prepared once for a model, then called with any rows."""
+"""The computations of the row commands: prepared once for a model, then called with any rows."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,18 +14,18 @@ from priory.workbench.jobs.kinds import Opened
 from priory.workbench.jobs.part_metrics import numbers_of_rows
 from priory.workbench.runs.folder import RunFolder
 
-MAP_SEED = 0  # of a map's importance samples
+MAP_SEED = 0  # seed of a map's importance samples
 
 Columns = dict[str, np.ndarray]
 
 
-RowJob = Callable[[Dataset], "Values"]  # of a table with the columns that the model leaves out too
+RowJob = Callable[[Dataset], "Values"]  # the table also has the columns that the model leaves out
 
 
 class Values(NamedTuple):
-    """What a command computes of rows: columns and arrays that are written, and arrays that are kept beside them.
+    """The result of a command: columns and arrays to write, and arrays to store separately for metrics.
 
-    If `is_table`, they are the rows themselves, which get no column for the split.
+    If `is_table`, they are the rows themselves, and get no column for the split.
     """
 
     columns: Columns
@@ -81,7 +81,7 @@ def evaluated(opened: Opened, rows: int, *, num_samples: int, seed: int) -> RowJ
     return values
 
 
-# By the name of the command: from a model, the number of all rows and the command's options to a function of rows.
+# By the name of the command: functions of a model, the number of all rows and options, which return a `RowJob`.
 ROW_JOBS: dict[str, Callable[..., RowJob]] = {
     "embed": embedded,
     "score": scored,
@@ -92,7 +92,7 @@ ROW_JOBS: dict[str, Callable[..., RowJob]] = {
 
 
 def rows_with_labels(run: RunFolder, predict: Sequence[str]) -> DatasetRows | None:
-    """The run's training rows, whose labels are to be predicted; None where none are asked for."""
+    """Return the run's training rows with the labels to predict; None if there are none to predict."""
     if not predict:
         return None
     rows = run.load_dataset(drawn=True).rows("train")
@@ -108,25 +108,25 @@ def rows_with_labels(run: RunFolder, predict: Sequence[str]) -> DatasetRows | No
 def predictions(
     training: TopographicMap, known: DatasetRows, drawn: TopographicMap, labels: Sequence[str]
 ) -> dict[str, np.ndarray]:
-    """Columns of labels that the landscapes of the training rows predict."""
+    """Return columns of labels predicted by the landscapes of the training rows."""
     columns = {}
     for name in labels:
-        found = drawn.predict(training.landscape(known.labels[name]))
-        if isinstance(found, ClassPrediction):
-            columns[f"{name}_predicted"] = np.array(found.label)
-            columns[f"{name}_confidence"] = found.confidence.numpy()
+        prediction = drawn.predict(training.landscape(known.labels[name]))
+        if isinstance(prediction, ClassPrediction):
+            columns[f"{name}_predicted"] = np.array(prediction.label)
+            columns[f"{name}_confidence"] = prediction.confidence.numpy()
         else:
-            columns[f"{name}_predicted"], columns[f"{name}_scale"] = found.mean.numpy(), found.scale.numpy()
+            columns[f"{name}_predicted"], columns[f"{name}_scale"] = prediction.mean.numpy(), prediction.scale.numpy()
     return columns
 
 
-def kept(
+def split_and_labels(
     rows: DatasetRows, splits: Mapping[str, np.ndarray], taken: Sequence[str], first: int = 0
 ) -> dict[str, np.ndarray]:
-    """Columns for the split and the labels of rows, numbered from `first` on, under other names than `taken`."""
+    """Return columns for split and labels of rows, numbered from `first` on, under names that are not in `taken`."""
     return {"split": split_names(first + rows.indices, splits, "new"), **labels_of(rows, (*taken, "split"))}
 
 
 def labels_of(rows: DatasetRows, taken: Sequence[str]) -> dict[str, np.ndarray]:
-    """The labels of the rows; those with a name of `taken` get the prefix label_."""
+    """Return the labels of the rows; a name in `taken` gets the prefix label_."""
     return {f"label_{name}" if name in taken else name: column for name, column in rows.labels.items()}

@@ -1,4 +1,4 @@
-"""The main jobs, from settings to a run folder: fit, evaluate, embed, score. The command line prints around them."""
+"""The jobs of a VAE: fit, measure, embed, score, impute, sample. They print nothing; the commands do."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -55,7 +55,7 @@ from priory.workbench.data import (
     with_columns,
 )
 from priory.workbench.jobs.map_quality import quality_on_map
-from priory.workbench.models.building import build_vae, check_parts, resolve_likelihood
+from priory.workbench.models.building import build_vae, check_parts, resolve_likelihood, with_rich_basis
 from priory.workbench.models.facts import DataFacts, facts_of
 from priory.workbench.runs.config import CONFIG, FITTED_BY, kind_of
 from priory.workbench.runs.folder import FIGURES, MADE, SPLITS, checksums
@@ -67,18 +67,18 @@ from priory.workbench.settings.run import RunSettings
 
 Progress = Callable[[int], None]
 DESCRIPTIONS = METRIC_DESCRIPTIONS | MAP_DESCRIPTIONS
-IMPUTED_TOGETHER = 1024  # rows
-# While it is trained, a weight is held 18 times in float32: with its gradient and Adam's two averages, among the best
-# weights, and in the state to resume from (all but the gradient), which is copied twice to be written.
+IMPUTED_TOGETHER = 1024  # rows per batch
+# During training, memory holds 18 float32 numbers per weight: with its gradient and Adam's two averages, among the
+# best weights, and in the state to resume from (all except the gradient), which is copied twice for writing.
 BYTES_OF_A_WEIGHT = 18 * 4
 
 
 class NewRun(NamedTuple):
-    """A run that has just begun."""
+    """A new run, before training."""
 
-    run: Run  # its folder has the configuration and the split
+    run: Run  # its folder contains configuration and split
     dataset: Dataset  # with the columns of the model
-    proposal: LikelihoodProposal  # by the values of the data
+    proposal: LikelihoodProposal  # from the values of the data
     vae: AnyVAE  # before training
 
 
@@ -86,16 +86,16 @@ class NewRun(NamedTuple):
 def new_run(
     settings: RunSettings, out: Path, dataset: Dataset | None = None, command: str | None = None
 ) -> Iterator[NewRun]:
-    """Read the data, build the model, write the run's configuration, and hold the folder while the block lasts.
+    """Read the data, build the model, write the run's configuration, and lock the folder during the block.
 
     Args:
-        settings: of the run.
-        out: its folder.
-        dataset: the data, if they were read already and are complete.
-        command: the line that was typed, for the run's page.
+        settings: settings of the run.
+        out: folder of the run.
+        dataset: the data, if already read and checked to be complete.
+        command: the command line, for the run's page.
 
     Raises:
-        ValueError: the data or the settings do not fit, or `out` holds something already.
+        ValueError: the data do not fit the settings, or `out` is not empty.
         BlockingIOError: another process is writing to `out`.
     """
     require_free(out)
@@ -105,6 +105,7 @@ def new_run(
         dataset = load_dataset(**settings.data.model_dump())
         require_complete(dataset, or_else=MAP_TAKES_GAPS)
     model, proposal = resolve_likelihood(settings.model, dataset.summary(), dataset.origin)
+    model = with_rich_basis(model, len(dataset.rows("train")))
     data = settings.data.as_decided(streamed=dataset.streamed)
     settings = settings.model_copy(update={"model": model, "data": data})
     constants = _left_out(dataset, model)
@@ -132,13 +133,13 @@ def new_run(
     require_memory(
         BYTES_OF_A_WEIGHT * weights,
         f"training a model of {weights} weights",
-        "take a smaller model (--set model.hidden=[64]), or drop columns (--drop)",
+        "use a smaller model (--set model.hidden=[64]), or drop columns (--drop)",
     )
     check_parts(vae, model, facts)
     if settings.training.shard_components:
         require_shardable(vae)
     with sole_writer(out):
-        require_free(out)  # another process may have begun a run since
+        require_free(out)  # another process may have begun a run in the meantime
         run.write_splits(dataset)
         run.write_made(command)
         run.write_config()
@@ -146,27 +147,28 @@ def new_run(
 
 
 def _encoding(dataset: Dataset) -> Conditions | None:
-    """How the model reads the conditions, as the training rows have them; None without conditions."""
+    """Return the encoding of the conditions in the training rows; None without conditions."""
     if not dataset.conditions:
         return None
-    found = None
+    encoding = None
     try:
-        for labels in (dataset.labels, dataset.rows("train").labels):  # all first: an error then has the file's rows
-            found = Conditions.from_columns({name: labels[name] for name in dataset.conditions}, dataset.quantities)
-        return found
+        # encode all rows first, so that an error has the file's row numbers
+        for labels in (dataset.labels, dataset.rows("train").labels):
+            encoding = Conditions.from_columns({name: labels[name] for name in dataset.conditions}, dataset.quantities)
+        return encoding
     except ValueError as error:
         raise ValueError(f"{dataset.origin}: {error}") from error
 
 
 def _start(settings: RunSettings, dataset: Dataset, image_shape: tuple[int, int] | None) -> tuple[DataFacts, AnyVAE]:
-    """The model before training, and the facts that it is built from."""
+    """Return the facts about the data, and the model built from them, before training."""
     facts = facts_of(dataset.rows("train"), image_shape, settings.seed, getattr(settings.model, "components", 1))
     with own_noise(settings.seed, torch.device("cpu")):
         return facts, build_vae(settings.model, facts)
 
 
 def _left_by_an_interruption(path: Path) -> bool:
-    """Whether a run that was stopped before its configuration was written left this file."""
+    """Return whether a run that stopped before it wrote its configuration left this file."""
     temporary = tuple(f".{Path(name).stem}-" for name in (SPLITS, MADE, CONFIG))
     return path.name in (SPLITS, MADE) or path.name.startswith(temporary)
 
@@ -174,15 +176,14 @@ def _left_by_an_interruption(path: Path) -> bool:
 def require_free(
     out: Path, go_on: str | None = None, may_go: Callable[[Path], bool] = _left_by_an_interruption
 ) -> None:
-    """Refuse a folder that holds other files than those that may go.
+    """Refuse a folder with files other than those that `may_go` accepts.
 
     Raises:
-        ValueError: it is not empty, or no folder. If it is a run, the error ends with `go_on`, or with advice by kind.
+        ValueError: there are other files, or it is not a folder. If it is a run, the message ends with `go_on`, or with
+            advice for its kind.
     """
     if blocking := not_a_folder([out, *out.parents]):
-        raise ValueError(
-            f"--out {out}: expected a folder to make the run in, got the file {str(blocking)!r}; name another"
-        )
+        raise ValueError(f"--out {out}: expected a folder for the run, got the file {str(blocking)!r}; name another")
     if out.exists() and any(not may_go(path) for path in out.iterdir()):
         raise ValueError(
             f"--out {out}: expected an empty or a new folder, so that nothing is lost; "
@@ -201,9 +202,9 @@ def _how_to_go_on(out: Path) -> str:
 
 
 def _left_out(dataset: Dataset, model: ModelSettings) -> dict[str, float]:
-    """Constant columns that the model is to leave out: a Gaussian has no density for them.
+    """Return the constant columns that the model leaves out, because a Gaussian has no density for them.
 
-    A network of images keeps them, because an image must stay whole.
+    A network for images keeps them, because an image must stay whole.
     """
     rows = dataset.rows("train")
     if len(rows) < 2:
@@ -212,8 +213,8 @@ def _left_out(dataset: Dataset, model: ModelSettings) -> dict[str, float]:
     if len(constants) == len(dataset.columns):
         raise ValueError(
             f"{dataset.origin}: expected at least one column with different values in the training rows, got "
-            f"{len(constants)} columns that are constant ({describe_constants(constants)}); there is nothing to learn, "
-            "check how the file was made"
+            f"{len(constants)} constant columns ({describe_constants(constants)}); there is nothing to learn, check "
+            "the file"
         )
     whole = any(NETWORKS[name].needs_images for name in model.networks)
     return constants if model.likelihood == "gaussian" and not whole else {}
@@ -228,9 +229,9 @@ def train(
     progress: bool = False,
     tensorboard: bool = False,
 ) -> AnyVAE:
-    """Train the run's model and write its weights; this process holds the folder.
+    """Train the run's model and write its weights; the caller must have locked the folder.
 
-    With `resume`, training goes on after the last epoch if there is its state; else from `start`, or from a new model.
+    With `resume`, training continues from the stored state, if there is one; otherwise from `start` or a new model.
     """
     if process_rank() == 0:
         for folder in (run.path, run.path / FIGURES):
@@ -253,12 +254,12 @@ def train(
 
 
 def as_judged(run: Run, dataset: Dataset) -> Dataset:
-    """The data that a model is judged by: rows that are binarized anew in each epoch of training are binarized once."""
+    """Return the data for evaluation: rows that training binarizes anew in each epoch are binarized once."""
     return run.load_dataset(drawn=True) if dataset.dynamic_binarization else dataset
 
 
 def draw(run: Run, vae: AnyVAE, dataset: Dataset) -> list[Path]:
-    """The run's figures, with noise of the run's seed: whether it was interrupted makes no difference."""
+    """Draw the run's figures with noise of the run's seed, so that interruptions make no difference."""
     from priory.workbench.pictures.vae import draw_figures
 
     rows, shape = telling_rows(dataset), run.facts.image_shape
@@ -273,7 +274,7 @@ def measure(
     seed: int,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """The metrics of `evaluate`, with noise of this seed; with a grid prior, also the quality of its map."""
+    """Return the metrics of `evaluate`, with noise of this seed, and those of a map or of clusters if there are any."""
     with own_noise(seed, device_of(model)):
         metrics = evaluate(model, rows, num_samples=num_samples, progress=progress)
     if grid_prior_of(model) is not None:
@@ -284,19 +285,19 @@ def measure(
     return metrics
 
 
-def _quality_of_clusters(found: Tensor, rows: DatasetRows) -> dict[str, Estimate]:
-    """The number of clusters, and their agreement with the first label that is a class, if there is one."""
-    quality = {"clusters": Estimate(float(len(found.unique())), 0.0)}
+def _quality_of_clusters(cluster: Tensor, rows: DatasetRows) -> dict[str, Estimate]:
+    """Return the number of clusters, and their agreement with the first categorical label, if there is one."""
+    quality = {"clusters": Estimate(float(len(cluster.unique())), 0.0)}
     if (kinds := classes(rows.labels)) is not None and (known := kinds != "").sum() > 1:
-        quality |= cluster_agreement(found[torch.from_numpy(known)], kinds[known])
+        quality |= cluster_agreement(cluster[torch.from_numpy(known)], kinds[known])
     return quality
 
 
 def require_finite_metrics(metrics: Evaluation, rows: DatasetRows) -> None:
-    """Refuse metrics of which a value is infinite or NaN.
+    """Refuse metrics with a value that is infinite or NaN.
 
     Raises:
-        ArithmeticError: with the ids of the rows without a likelihood.
+        ArithmeticError: a value is not finite; the message has the ids of the rows without a likelihood.
     """
     bad = [name for name, estimate in metrics.items() if not math.isfinite(estimate.value)]
     if bad:
@@ -304,30 +305,30 @@ def require_finite_metrics(metrics: Evaluation, rows: DatasetRows) -> None:
         ids = f" ({first_few(zero)})" if zero else ""
         raise ArithmeticError(
             f"evaluation: expected finite numbers, got NaN or infinity for {', '.join(bad)}; some rows have no "
-            f"likelihood under this model{ids}; leave them out, or see each row's with `priory score`"
+            f"likelihood under this model{ids}; leave them out, or see each row's likelihood with `priory score`"
         )
 
 
 @torch.no_grad()
 def embed(model: AnyModel, rows: DatasetRows) -> dict[str, np.ndarray]:
-    """`z_mean`, `z_scale` of q(z|x); with a grid prior `map`, each row's place, and `map_scale`, the spread of u.
+    """Return `z_mean` and `z_scale` of q(z|x); with a grid prior, also `map`, each row's place, and `map_scale`.
 
-    Of several levels they are the center of each level given those above, and the scale there. With a mixture whose
-    components are clusters, `cluster`: the number of the component that the row belongs to most.
+    With several levels, they are the center of each level given the levels above, and its scale. `map_scale` is the
+    standard deviation of u. If the components of a mixture are clusters, `cluster` is the index of the most likely one.
     """
     posteriors = [
         posterior_of(given(model, context), cast_like(x, model)) for x, context in batches_with_context(rows, 1024)
     ]
-    found = {
+    arrays = {
         "z_mean": torch.cat([center_of(q_z) for q_z in posteriors]).cpu().numpy(),
         "z_scale": torch.cat([scale_of(q_z) for q_z in posteriors]).cpu().numpy(),
     }
     if grid_prior_of(model) is not None:
         places = TopographicMap(model, rows).places
-        found |= {"map": places.place.numpy(), "map_scale": places.scale.numpy()}
+        arrays |= {"map": places.place.numpy(), "map_scale": places.scale.numpy()}
     elif has_clusters(model):
-        found["cluster"] = clusters(model, rows).numpy()
-    return found
+        arrays["cluster"] = clusters(model, rows).numpy()
+    return arrays
 
 
 def score(
@@ -338,24 +339,24 @@ def score(
     *,
     progress: Progress | None = None,
 ) -> np.ndarray:
-    """The estimated log p(x) of each row, in nats; the noise of a row depends on the seed and on its id alone."""
-    with own_noise(seed, device_of(model)):  # of a prior that estimates its normalizer
+    """Return the estimated log p(x) of each row in nats; a row's noise depends only on the seed and its id."""
+    with own_noise(seed, device_of(model)):  # for a prior that estimates its normalizer
         return log_likelihood(model, rows, num_samples=num_samples, seed=seed, progress=progress).cpu().numpy()
 
 
 def row_numbers(model: AnyModel, rows: DatasetRows, num_samples: int, seed: int) -> dict[str, np.ndarray]:
-    """The numbers of each row whose means `measure` has; the noise of a row depends on the seed and on its id alone."""
+    """Return the numbers per row whose means `measure` returns; a row's noise depends only on the seed and its id."""
     with own_noise(seed, device_of(model)):
-        found = evaluate_rows(model, rows, num_samples=num_samples, seed=seed)
-    return {name: values.numpy() for name, values in found.items()}
+        numbers = evaluate_rows(model, rows, num_samples=num_samples, seed=seed)
+    return {name: values.numpy() for name, values in numbers.items()}
 
 
 def filled(
     model: AnyModel, rows: DatasetRows, num_steps: int, seed: int, draw: bool, *, progress: Progress | None = None
 ) -> Tensor:
-    """The rows with missing cells filled in, (rows, columns of the model), on the CPU.
+    """Return the rows with missing cells filled in, (rows, columns of the model), on the CPU.
 
-    The noise of rows that are filled in together depends on the seed and on their ids.
+    The noise of a batch of rows depends on the seed and on their ids.
     """
     parts = []
     for start in range(0, len(rows), IMPUTED_TOGETHER):
@@ -369,9 +370,9 @@ def filled(
 
 @torch.no_grad()
 def sample(model: Any, number: int, seed: int, mean: bool, context: Tensor | None = None) -> Tensor:
-    """New rows, (number, columns of the model), on the CPU; with `mean`, E[x|z] instead of draws from p(x|z).
+    """Draw rows, (number, columns of the model), on the CPU; with `mean`, E[x|z] instead of draws from p(x|z).
 
-    A conditional model draws at one context, (C,).
+    A conditional model draws for one context, (C,).
     """
     torch.manual_seed(seed)
     known = given(model, context)
@@ -379,6 +380,6 @@ def sample(model: Any, number: int, seed: int, mean: bool, context: Tensor | Non
 
 
 def surface(model: AnyModel, num_samples: int) -> Surface:
-    """The map that the model draws, if its prior has a grid; likelihoods by so many importance samples."""
+    """Return the map of a model with a grid prior; likelihoods use `num_samples` importance samples."""
     kind: Any = ConditionalSurface if isinstance(model, ConditionalVAE) else ModelSurface
     return kind(model, num_samples=num_samples)

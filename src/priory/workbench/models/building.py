@@ -1,4 +1,4 @@
-"""From settings to a model."""
+"""Build a model from its settings."""
 
 import math
 from dataclasses import replace
@@ -8,6 +8,7 @@ import torch
 from torch.distributions import Distribution, constraints
 
 from priory._support.imports import located
+from priory.grid.guide import strength
 from priory.model import evaluation_mode, given
 from priory.nn.conditional import ConditionalDecoder
 from priory.nn.decoders import LikelihoodDecoder
@@ -24,21 +25,28 @@ from priory.workbench.models.levels import decoder_network, lower_encoder, lower
 from priory.workbench.settings.likelihoods import LIKELIHOODS
 from priory.workbench.settings.model import ModelSettings
 from priory.workbench.settings.networks import NETWORKS
-from priory.workbench.settings.priors import PRIORS
+from priory.workbench.settings.priors import PRIORS, GridSettings
+
+# The standard deviation of the input noise, in units of the guide's, with at most 1000 rows (docs/maps.md).
+NOISE = 3.0
+# A radial function needs this many rows: digits have 2.5 rows for each node and overfit, MNIST has 125 and improves.
+ROWS_OF_A_FUNCTION = 20
+# In each iteration, EM solves a linear system with one equation for each function.
+MOST_FUNCTIONS = 1024
 
 
 def class_of_prior(name: str) -> type[Prior]:
-    """The class of the prior of this name."""
+    """Return the class of the prior of this name."""
     return located(PRIORS[name].prior)
 
 
 def class_of_decoder(settings: ModelSettings) -> type[LikelihoodDecoder]:
-    """The class of the decoder of the likelihood that the settings name."""
+    """Return the decoder class of the likelihood in the settings."""
     return located(LIKELIHOODS[settings.likelihood or "gaussian"].decoder)
 
 
 def decoder_options(settings: ModelSettings) -> dict[str, Any]:
-    """Options of the decoder's constructor."""
+    """Return the options of the decoder's constructor."""
     own = LIKELIHOODS[settings.likelihood or "gaussian"].settings.model_fields
     return {name: getattr(settings, name) for name in own}
 
@@ -46,11 +54,11 @@ def decoder_options(settings: ModelSettings) -> dict[str, Any]:
 def resolve_likelihood(
     settings: ModelSettings, summary: Summary, where: str
 ) -> tuple[ModelSettings, LikelihoodProposal]:
-    """Settings with the likelihood that the data propose, or that the user named and the data allow.
+    """Return the settings with a likelihood: the user's, or else the one proposed for the data; and the proposal.
 
     Raises:
-        ValueError: the name is unknown, the likelihood lacks a setting that was given, or the data are outside of the
-            likelihood's support.
+        ValueError: the name is unknown, the likelihood lacks a setting that was changed, or the data are outside of
+            its support.
     """
     proposal = propose_likelihood(summary)
     named = settings.with_likelihood(settings.likelihood or proposal.likelihood)
@@ -61,11 +69,24 @@ def resolve_likelihood(
     return complete, proposal
 
 
+def with_rich_basis(settings: ModelSettings, num_rows: int) -> ModelSettings:
+    """Return the settings, with one radial function for each node if the grid starts as a classical GTM of many rows.
+
+    More radial functions improve the map, but overfit if there are few rows.
+    """
+    if not isinstance(settings, GridSettings) or settings.basis_per_side or settings.grid_start == "mean":
+        return settings
+    nodes = settings.points_per_side**settings.grid_dim
+    if nodes > MOST_FUNCTIONS or num_rows < ROWS_OF_A_FUNCTION * nodes:
+        return settings
+    return settings.model_copy(update={"basis_per_side": settings.points_per_side})
+
+
 def check_support(settings: ModelSettings, summary: Summary, where: str) -> None:
-    """Refuse data, called `where`, to which the likelihood gives no probability, before any work.
+    """Refuse data with values outside of the likelihood's support; messages call the data `where`.
 
     Raises:
-        ValueError: values outside of the likelihood's support.
+        ValueError: a value is outside of the support.
     """
     support = class_of_decoder(settings).support(**decoder_options(settings))
     low, high = summary.low, summary.high
@@ -75,7 +96,7 @@ def check_support(settings: ModelSettings, summary: Summary, where: str) -> None
     top = getattr(support, "upper_bound", math.inf)
     if summary.integers and low >= 0 and high > top > 1:
         raise ValueError(
-            f"{where}: expected values below {top + 1}, the number of levels that the model has, and the data reach "
+            f"{where}: expected values below {top + 1}, the number of levels of the model, got values up to "
             f"{high:g}; leave these rows out, or train with --set model.num_levels={high + 1:.0f}"
         )
     kind = "integers" if summary.integers else "real values"
@@ -87,7 +108,7 @@ def check_support(settings: ModelSettings, summary: Summary, where: str) -> None
 
 def _described(support: constraints.Constraint) -> str:
     if support is constraints.boolean:
-        return "only 0 and 1 (--binarize makes them from gray values)"
+        return "only 0 and 1 (--binarize draws them from gray values)"
     start = getattr(support, "lower_bound", None)
     if support.is_discrete and start is not None:
         return f"integers from {start} up"
@@ -95,10 +116,10 @@ def _described(support: constraints.Constraint) -> str:
 
 
 def build_vae(settings: ModelSettings, facts: DataFacts) -> AnyVAE:
-    """The model that the settings describe; weights start from torch's global generator.
+    """Build the model that the settings describe; torch's global generator draws the initial weights.
 
     Raises:
-        ValueError: a name is unknown, or a convolutional network is asked for rows that are no images.
+        ValueError: a name is unknown, or the network is convolutional and the rows are not images.
     """
     likelihood, options, rows = class_of_decoder(settings), decoder_options(settings), facts.start_rows
     inputs, shape = facts.num_inputs, facts.image_shape
@@ -116,17 +137,17 @@ def build_vae(settings: ModelSettings, facts: DataFacts) -> AnyVAE:
     network = decoder_network(settings, width, outputs, shape)
     decoder = likelihood.from_data(network, rows, **options)
     prior = build_prior(settings, facts.features(preprocess))
-    encoder.input_noise = input_noise(settings, prior)
+    encoder.input_noise = input_noise(settings, prior, facts.num_rows)
     if width:
         return ConditionalVAE(encoder, ConditionalDecoder(decoder), prior, preprocess)
     return VAE(encoder, decoder, prior, preprocess)
 
 
 def build_prior(settings: ModelSettings, features: Features) -> Prior:
-    """The prior that the settings describe, at its start.
+    """Build the prior that the settings describe, with its initial values.
 
     Raises:
-        ValueError: the name is unknown, or the prior has no conditional form and the model conditions on something.
+        ValueError: the name is unknown, or the model is conditional and the prior has no conditional form.
     """
     part = PRIORS[settings.prior]
     if not features.context_sizes:
@@ -153,11 +174,11 @@ def build_prior(settings: ModelSettings, features: Features) -> Prior:
 
 @torch.no_grad()
 def check_parts(vae: AnyVAE, settings: ModelSettings, facts: DataFacts) -> None:
-    """Try the parts of a model before it is trained; the random stream stays as it is.
+    """Check the parts of a model before training, without changing the random stream.
 
     Raises:
-        ValueError: a distribution has another shape than it should, the prior's weights do not restore the prior, or
-            the prior cannot be trained on exemplars.
+        ValueError: a distribution has a wrong shape, the prior's weights do not restore the prior, or the prior cannot
+            be trained on exemplars.
     """
     require_own_exemplars(vae)
     x, columns, latents = facts.start_rows[:1], facts.num_inputs, sum(settings.level_dims)
@@ -183,26 +204,27 @@ def check_parts(vae: AnyVAE, settings: ModelSettings, facts: DataFacts) -> None:
     if not same:
         raise ValueError(
             f"prior {settings.prior}: expected a prior that its state_dict restores, got another density after saving "
-            "and loading; keep all that is computed from the training rows in parameters or buffers, and let no shape "
+            "and loading; store everything computed from the training rows in parameters or buffers, and let no shape "
             "depend on their values"
         )
 
 
 def _check_shape(what: str, distribution: Distribution, batch: tuple[int, ...], width: int) -> None:
-    found = (tuple(distribution.batch_shape), tuple(distribution.event_shape))
-    if found != (batch, (width,)):
+    shapes = (tuple(distribution.batch_shape), tuple(distribution.event_shape))
+    if shapes != (batch, (width,)):
         raise ValueError(
-            f"{what}: expected batch shape {batch} and event shape {(width,)}, got {found[0]} and {found[1]}; wrap "
+            f"{what}: expected batch shape {batch} and event shape {(width,)}, got {shapes[0]} and {shapes[1]}; wrap "
             "independent dimensions in torch.distributions.Independent(..., 1)"
         )
 
 
-def input_noise(settings: ModelSettings, prior: Any) -> float:
-    """The noise on the encoder's input in training, a standard deviation of a feature.
+def input_noise(settings: ModelSettings, prior: Any, num_rows: int) -> float:
+    """Return the standard deviation of the noise on each feature of the encoder's input in training.
 
-    A guided grid models the data as a noisy sheet; adding the same noise to the encoder's input makes it robust to it.
+    The default is proportional to the noise of the guide: three times as much with at most 1000 training rows, and less
+    with more rows.
     """
     if settings.input_noise is not None:
         return settings.input_noise
     guide = getattr(prior, "guide", None)
-    return 0.0 if guide is None else math.sqrt(float(guide.noise_variance))
+    return 0.0 if guide is None else NOISE * strength(num_rows) * math.sqrt(float(guide.noise_variance))

@@ -1,5 +1,8 @@
 """Builders of conditional priors p(z | c), and of the parts of a model that read the context."""
 
+import math
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -25,12 +28,12 @@ from priory.workbench.models import priors
 from priory.workbench.models.facts import Features
 from priory.workbench.settings.networks import NETWORKS
 
-IMAGE_FEATURES = 256  # numbers that a network of images gives for the encoder to read beside the context
+IMAGE_FEATURES = 256  # outputs of a network of images, which the encoder reads together with the context
 CONTEXT_HIDDEN = 64  # width of the network of a context with quantities
 
 
 def build_encoder(settings: Any, num_inputs: int, context_dim: int, image_shape: Any) -> ConditionalEncoder:
-    """The encoder of rows and their context; a network of images reads the image alone."""
+    """Build the encoder of rows and context; a convolutional network reads only the image."""
     part, outputs = NETWORKS[settings.networks[0]], 2 * settings.latent_dim
     build = located(part.encoder)
     if part.needs_images:
@@ -42,12 +45,12 @@ def build_encoder(settings: Any, num_inputs: int, context_dim: int, image_shape:
 
 
 def build_standard(settings: Any, features: Features) -> StandardNormal:
-    """The standard normal of all contexts."""
+    """Build the standard normal, the same for all contexts."""
     return priors.build_standard(settings, features)
 
 
 def build_mog(settings: Any, features: Features) -> Prior:
-    """A mixture of Gaussians that depends on the context: linearly on categories, by a perceptron on quantities."""
+    """Build a mixture of Gaussians that depends linearly on categories, and by a perceptron on quantities."""
     mixture = priors.build_mog(settings, features)
     if not settings.prior_condition:
         return mixture
@@ -59,7 +62,7 @@ def build_mog(settings: Any, features: Features) -> Prior:
 
 
 def build_vamp(settings: Any, features: Features) -> ConditionalMixturePrior:
-    """A VampPrior whose pseudo-inputs have covariates: those of the rows that they start from, or the mean."""
+    """Build a VampPrior whose pseudo-inputs have covariates, initially those of their rows, or the mean."""
     prior, context = priors.build_vamp(settings, features), features.context
     assert context is not None
     start = context.mean(0).expand(settings.components, -1)
@@ -74,32 +77,54 @@ def build_vamp(settings: Any, features: Features) -> ConditionalMixturePrior:
 
 
 def build_gtm(settings: Any, features: Features) -> Prior:
-    """A GTM prior with p(u | c) on its grid."""
-    prior = priors.build_gtm(settings, features)
-    return _on_grid(prior, settings, features) if settings.prior_condition else prior
+    """Build a GTM prior with p(u | c) on its grid."""
+    return _on_grid(priors.build_gtm, settings, features)
 
 
 def build_gtm_vamp(settings: Any, features: Features) -> Prior:
-    """A GTM-VampPrior with p(u | c) on its grid, whose pseudo-inputs have covariates."""
-    return _on_grid(priors.build_gtm_vamp(settings, features), settings, features)
+    """Build a GTM-VampPrior with p(u | c) on its grid and covariates of its pseudo-inputs."""
+    return _on_grid(priors.build_gtm_vamp, settings, features)
 
 
 def build_flow(settings: Any, features: Features) -> Prior:
-    """A flow of affine couplings whose networks read the context."""
+    """Build a flow of affine couplings whose networks read the context."""
     if not settings.prior_condition:
         return priors.build_flow(settings, features)
     sizes = settings.latent_dim, sum(features.context_sizes)
     return ConditionalFlowPrior(*sizes, settings.flow_transforms, settings.prior_hidden)
 
 
-def _on_grid(prior: GridPrior, settings: Any, features: Features) -> ConditionalMixturePrior:
-    """The same grid for all contexts; p(c | u) starts as p(c) of the rows at all places."""
+def _ignoring_conditions(build: Callable[..., GridPrior], settings: Any, features: Features) -> GridPrior:
+    """Build a prior on a grid from rows without the linear effect of the conditions, which its guide subtracts too.
+
+    The effect is the least-squares regression of the features on the context, as in ComBat without its scales
+    (Johnson, Li & Rabinovic 2007, Biostatistics 8(1), eq. 2.1, gamma).
+    """
+    context, rows = features.context, features.rows
+    assert context is not None
+    effect = nn.utils.skip_init(nn.Linear, context.shape[1], rows.shape[1]).requires_grad_(False)
+    if features.are_data:
+        center = context.double().mean(0)
+        slopes = torch.linalg.pinv(context.double() - center) @ rows.double()
+        effect.weight.copy_(slopes.mT)
+        effect.bias.copy_(-center @ slopes)
+        low, high = (-math.inf if features.low is None else features.low, features.high)
+        rows = (rows - effect(context)).clamp(low, high)
+    prior = build(settings, replace(features, rows=rows))
+    if prior.guide is not None:
+        prior.guide.effect = effect
+    return prior
+
+
+def _on_grid(build: Callable[..., GridPrior], settings: Any, features: Features) -> ConditionalMixturePrior:
+    """Build a conditional prior on a grid: all contexts share the grid, and initially p(c | u) = p(c) everywhere."""
     assert features.context is not None
+    prior = build(settings, features) if settings.prior_condition else _ignoring_conditions(build, settings, features)
     sizes = features.context_sizes
     network = priors.grid_network(settings, sum(sizes))
     last: Any = network[-1]
     last.weight.data.zero_()
-    least = 0.5 / len(features.context)  # of a share, if a category is missing among these rows
+    least = 0.5 / len(features.context)  # minimum share, for a category that these rows lack
     parts = features.context.mean(0).split(sizes)
     start = torch.cat([part if len(part) == 1 else part.clamp(min=least).log() for part in parts])
     priors.set_constant(network, start)

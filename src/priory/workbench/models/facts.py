@@ -1,4 +1,4 @@
-"""Facts about training data that a model is built from."""
+"""Facts about the training data, needed to build a model."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,9 @@ from priory.nn.preprocessing import Preprocessing
 from priory.rows import context_at
 from priory.workbench.data import DatasetRows
 
-MOST_START_ROWS = 20_000  # rows from which constants and pseudo-inputs start: enough for both, and sparse data fit
+MOST_START_ROWS = (
+    20_000  # for initial constants and pseudo-inputs; so many rows of sparse data fit into memory when dense
+)
 
 
 @dataclass(frozen=True)
@@ -20,10 +22,10 @@ class DataFacts:
     Attributes:
         num_inputs: D.
         num_rows: N, the number of `rows`.
-        rows: training rows to start from, (N, D), in the data's units; None if a model is rebuilt for saved weights.
+        rows: training rows for initial values, (N, D), in the data's units; None to rebuild a model for saved weights.
         image_shape: height and width, if rows are images.
-        context_sizes: widths of the conditions in the context, see `Conditions.sizes`; none without a context.
-        context: of `rows`, (N, C).
+        context_sizes: widths of the conditions in the context, see `Conditions.sizes`; empty without a context.
+        context: context of `rows`, (N, C).
     """
 
     num_inputs: int
@@ -35,11 +37,11 @@ class DataFacts:
 
     @property
     def start_rows(self) -> Float[Tensor, "datum input"]:
-        """The rows; ones of the same shape if saved weights will replace all that is computed from them."""
+        """The rows; if saved weights will replace everything computed from them, ones of the same shape."""
         return torch.ones(1, self.num_inputs).expand(self.num_rows, -1) if self.rows is None else self.rows
 
     def features(self, preprocess: Preprocessing) -> "Features":
-        """The rows as the encoder's first layer reads them."""
+        """Return the rows as the encoder's first layer reads them."""
         low, high = preprocess.feature_range
         sizes = self.context_sizes
         if self.rows is not None:
@@ -58,8 +60,8 @@ class Features:
         low: smallest possible value of a feature; None if there is no bound.
         high: largest possible value of a feature; None if there is no bound.
         are_data: false if a model is rebuilt for saved weights; `rows` are then constants of the right shape.
-        context_sizes: widths of the conditions in the context; none without a context.
-        context: of the rows, (N, C).
+        context_sizes: widths of the conditions in the context; empty without a context.
+        context: context of `rows`, (N, C).
     """
 
     rows: Float[Tensor, "datum feature"]
@@ -71,13 +73,13 @@ class Features:
 
 
 def facts_of(rows: DatasetRows, image_shape: tuple[int, int] | None, seed: int, components: int = 1) -> DataFacts:
-    """Facts from training rows: from all of them, or from a random part of a large table.
+    """Return facts about training rows, from all rows or, for a large table, from a random subset.
 
     Args:
         rows: the training rows.
         image_shape: height and width, if rows are images.
-        seed: of the random part.
-        components: rows that the prior needs at least, if there are so many.
+        seed: seed of the random subset.
+        components: minimum size of the subset, if there are so many rows.
     """
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
     chosen = order[: max(MOST_START_ROWS, components)]

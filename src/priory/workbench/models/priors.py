@@ -1,6 +1,7 @@
-"""Builders of the priors of `priory.workbench.settings.priors`.
+"""Builders of the priors in `priory.workbench.settings.priors`.
 
-Each takes the settings of the model, its own among them, and the training rows as the encoder's first layer reads them.
+Arguments are the model's settings, which include the prior's, and the training rows as the encoder's first layer reads
+them.
 """
 
 from typing import Any
@@ -31,26 +32,26 @@ from priory.priors.radial import FittedGTM, Sheet, fitted_gtm, radial_network
 from priory.workbench.models.facts import MOST_START_ROWS, Features
 from priory.workbench.settings.priors import PRIORS, GridSettings, VampSettings
 
-FEWEST_GTM_ROWS, MOST_GTM_NUMBERS = 1000, 2**26  # of the features that a grid's classical GTM is fitted to
+FEWEST_GTM_ROWS, MOST_GTM_NUMBERS = 1000, 2**26  # limits for the classical GTM of a grid: rows, and numbers in all
 
 
 def build_standard(settings: Any, features: Features) -> StandardNormal:
-    """The standard normal."""
+    """Build the standard normal."""
     return StandardNormal(settings.latent_dim)
 
 
 def build_mog(settings: Any, features: Features) -> MixtureOfGaussians:
-    """A mixture of Gaussians."""
+    """Build a mixture of Gaussians."""
     return MixtureOfGaussians(settings.latent_dim, settings.components, learn_weights=settings.learn_weights)
 
 
 def build_vamp(settings: Any, features: Features) -> VampPrior:
-    """A VampPrior; see `_from_rows` for the error."""
+    """Build a VampPrior; raises the errors of `_from_rows`."""
     return VampPrior.from_data(**_from_rows(settings, features))
 
 
 def build_vamp_mixture(settings: Any, features: Features) -> VampPriorMixture:
-    """A VampPrior mixture; see `_from_rows` for the error."""
+    """Build a VampPrior mixture; raises the errors of `_from_rows`."""
     return VampPriorMixture.from_data(
         **_from_rows(settings, features),
         latent_dim=settings.latent_dim,
@@ -60,16 +61,17 @@ def build_vamp_mixture(settings: Any, features: Features) -> VampPriorMixture:
 
 
 def _from_rows(settings: VampSettings, features: Features) -> dict[str, Any]:
-    """Arguments of `VampPrior.from_data`.
+    """Return the arguments of `VampPrior.from_data`.
 
     Raises:
-        ValueError: there are fewer rows than pseudo-inputs that start from rows; several would start alike.
+        ValueError: pseudo-inputs start as rows, and there are fewer rows than pseudo-inputs, so that several would be
+            equal.
     """
     num_rows = len(features.rows)
     if settings.initialize == "data" and settings.components > num_rows:
         raise ValueError(
-            f"--components {settings.components}: expected at most {num_rows}, as many as there are training rows for "
-            f"pseudo-inputs to start from; give --set model.components={num_rows} or fewer, or let them start "
+            f"--components {settings.components}: expected at most {num_rows}, the number of training rows, because "
+            f"pseudo-inputs start as rows; give --set model.components={num_rows} or fewer, or let them start "
             "elsewhere with --set model.initialize=mean"
         )
     return {
@@ -84,7 +86,7 @@ def _from_rows(settings: VampSettings, features: Features) -> dict[str, Any]:
 
 
 def build_gtm(settings: Any, features: Features) -> GTMPrior:
-    """A GTM prior."""
+    """Build a GTM prior."""
     grid = latent_grid(settings.points_per_side, settings.grid_dim)
     network = grid_network(settings, 2 * settings.latent_dim)
     guide = _guide(settings, features, _started_gtm(settings, features))
@@ -92,7 +94,7 @@ def build_gtm(settings: Any, features: Features) -> GTMPrior:
 
 
 def build_gtm_vamp(settings: Any, features: Features) -> GTMVampPrior:
-    """A GTM-VampPrior. Its pseudo-inputs start as the nodes' images of a classical GTM, or at the mean datum."""
+    """Build a GTM-VampPrior. Its pseudo-inputs start as the nodes' images of a classical GTM, or as the mean row."""
     low, high, rows = features.low, features.high, features.rows
     learned: dict[str, Any] = {
         "learn_weights": settings.learn_weights,
@@ -109,16 +111,16 @@ def build_gtm_vamp(settings: Any, features: Features) -> GTMVampPrior:
 
 
 def build_exemplar(settings: Any, features: Features) -> ExemplarPrior:
-    """An exemplar prior; training gives it the rows.
+    """Build an exemplar prior; its rows are set in training.
 
     Raises:
-        ValueError: a step takes more exemplars than there are rows.
+        ValueError: a step needs more exemplars than there are rows.
     """
     number = len(features.rows)
     if features.are_data and number < min(settings.exemplars or 0, MOST_START_ROWS):
         raise ValueError(
-            f"--set model.exemplars={settings.exemplars}: expected at most {number}, as many as there are training "
-            "rows; give fewer, or leave it out to take all rows"
+            f"--set model.exemplars={settings.exemplars}: expected at most {number}, the number of training "
+            "rows; give fewer, or leave it out to use all rows"
         )
     return ExemplarPrior(
         settings.latent_dim,
@@ -130,17 +132,17 @@ def build_exemplar(settings: Any, features: Features) -> ExemplarPrior:
 
 
 def build_flow(settings: Any, features: Features) -> FlowPrior:
-    """A flow of affine couplings."""
+    """Build a flow of affine couplings."""
     return FlowPrior.coupling(settings.latent_dim, settings.flow_transforms, settings.prior_hidden)
 
 
 def build_resampled(settings: Any, features: Features) -> ResampledPrior:
-    """A resampled prior."""
+    """Build a resampled prior."""
     return ResampledPrior(_base(settings, features), _acceptance(settings), truncation=settings.truncation)
 
 
 def build_noise_contrastive(settings: Any, features: Features) -> NoiseContrastivePrior:
-    """A noise-contrastive prior."""
+    """Build a noise-contrastive prior."""
     return NoiseContrastivePrior(_base(settings, features), _acceptance(settings))
 
 
@@ -153,14 +155,14 @@ def _acceptance(settings: Any) -> nn.Sequential:
 
 
 def grid_network(settings: Any, num_outputs: int) -> nn.Sequential:
-    """g: R^C -> R^num_outputs, a perceptron or weighted radial basis functions."""
+    """Build g: R^C -> R^num_outputs, a perceptron or weighted radial basis functions."""
     if settings.grid_network == "mlp":
         return mlp(settings.grid_dim, settings.prior_hidden, num_outputs, activation=nn.Tanh)
     return radial_network(settings.functions_per_side, settings.grid_dim, settings.basis_width, num_outputs)
 
 
 def _started_gtm(settings: GridSettings, features: Features) -> FittedGTM | None:
-    """A classical GTM of the features for a grid to start from; None if it starts at the mean, or without data."""
+    """Fit the initial classical GTM of a grid to the features; None if the grid starts at the mean, or without data."""
     if settings.grid_start == "mean" or not features.are_data:
         return None
     options = {
@@ -173,12 +175,12 @@ def _started_gtm(settings: GridSettings, features: Features) -> FittedGTM | None
 
 
 def rows_for_gtm(num_rows: int, num_features: int) -> int:
-    """How many rows a grid's classical GTM is fitted to: all of them, unless they are very wide."""
+    """Return the number of rows for a grid's classical GTM: all, unless they are very wide."""
     return min(num_rows, max(FEWEST_GTM_ROWS, MOST_GTM_NUMBERS // num_features))
 
 
 def _guide(settings: GridSettings, features: Features, gtm: FittedGTM | None) -> Guide | None:
-    """The guide that a grid starts with; one of the right size if saved weights will replace it."""
+    """Return the initial guide of a grid; if saved weights will replace it, one of the right size."""
     if settings.grid_start == "mean":
         return None
     if gtm is None:
@@ -187,7 +189,7 @@ def _guide(settings: GridSettings, features: Features, gtm: FittedGTM | None) ->
 
 
 def set_constant(network: nn.Sequential, value: Float[Tensor, " output"]) -> None:
-    """Let g's constant part be this value."""
+    """Set the constant part of g."""
     last: Any = network[-1]
     constant = last.weight[:, -1] if last.bias is None else last.bias  # the last radial function is the constant 1
     constant.data.copy_(value)

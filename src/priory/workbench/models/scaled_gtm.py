@@ -1,4 +1,4 @@
-"""A fitted GTM behind a scaler of columns, as a run folder stores them."""
+"""A fitted GTM after a scaler of columns, as stored in a run folder."""
 
 from collections.abc import Callable, Iterator
 from copy import copy
@@ -17,7 +17,7 @@ from priory.workbench.data import DatasetRows
 
 Numbers = NDArray[np.float64]
 Progress = Callable[[int], None]
-BATCH = 1024  # rows that are read together
+BATCH = 1024  # rows per batch
 
 
 @dataclass(frozen=True)
@@ -26,18 +26,18 @@ class MapModel:
 
     gtm: GTM  # fitted to scaled rows
     scaler: StandardScaler | None  # a fitted `StandardScaler`; None if the columns are not standardized
-    precise: bool = False  # whether rows in the data's own units lose values in float32
+    precise: bool = False  # whether float32 would merge values of rows in the data's own units
 
     def to(self, device: str) -> "MapModel":
-        """The same model, computed on that device."""
+        """Return the same model, which computes on that device."""
         return replace(self, gtm=copy(self.gtm).set_params(device=device))
 
     def scaled(self, x: Numbers) -> Numbers:
-        """Rows in the model's units, from rows in the data's units."""
+        """Convert rows from the data's units to the model's."""
         return x if self.scaler is None else self.scaler.transform(x)
 
     def restored(self, z: Numbers) -> Numbers:
-        """Rows in the data's units, from rows in the model's units."""
+        """Convert rows from the model's units to the data's."""
         return z if self.scaler is None else self.scaler.inverse_transform(z)
 
     @property
@@ -46,27 +46,27 @@ class MapModel:
         return GTMSurface(self.gtm, self.scaler)
 
     def drawn(self, rows: DatasetRows, progress: Progress | None = None) -> TopographicMap:
-        """The rows on the map."""
+        """Return the rows on the map."""
         return TopographicMap(self.surface, rows, progress=progress)
 
     def estimator(self) -> Any:
-        """A scikit-learn estimator for rows in the data's units."""
+        """Return a scikit-learn estimator for rows in the data's units."""
         return self.gtm if self.scaler is None else make_pipeline(self.scaler, self.gtm)
 
 
 def batches(rows: DatasetRows) -> Iterator[Numbers]:
-    """Rows in the data's units, in float64."""
+    """Iterate over batches of rows in the data's units, in float64."""
     return (x.double().numpy() for x, _ in rows.batches(BATCH))
 
 
 def means_and_scales(rows: DatasetRows) -> tuple[Numbers, Numbers]:
-    """The means and standard deviations (1/N) of the columns, over the cells that are not missing."""
+    """Return the means and standard deviations (1/N) of the columns, without missing cells."""
     loc = _column_means(batches(rows))
     return loc, np.sqrt(_column_means((x - loc) ** 2 for x in batches(rows)))
 
 
 def scaler_of(loc: Numbers, scale: Numbers) -> StandardScaler:
-    """A `StandardScaler` as if it were fitted to columns with these means and standard deviations."""
+    """Make a `StandardScaler` with these means and standard deviations."""
     scaler = StandardScaler()
     scaler.mean_, scaler.scale_, scaler.var_, scaler.n_features_in_ = loc, scale, scale**2, len(loc)
     return scaler

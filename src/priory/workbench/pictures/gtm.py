@@ -1,4 +1,4 @@
-"""The pictures of a map's run: those of the map, and the course of EM."""
+"""The pictures of a map's run: the map, and the likelihood during EM."""
 
 from pathlib import Path
 
@@ -13,9 +13,9 @@ from priory.workbench.runs.gtm_run import GTMRun
 
 
 def draw_figures(run: GTMRun, model: MapModel, dataset: Dataset, history: dict[str, np.ndarray]) -> list[Path]:
-    """Draw `map_figures` of all rows, and the course of EM; returns the files, the most telling one first."""
-    rows, found = some_rows(dataset.all_rows()), dataset.summary()
-    look = Look(run.modeled, run.image_shape, run.restored, found.low, found.high)
+    """Draw `map_figures` of all rows, and the likelihood during EM; return the files, most important first."""
+    rows, summary = some_rows(dataset.all_rows()), dataset.summary()
+    look = Look(run.modeled, run.image_shape, run.restored, summary.low, summary.high)
     figures = map_figures(model.drawn(rows), rows, len(dataset), look)
     figures["training"] = plot_likelihood_curve(
         history["log_likelihood"], held_out=history.get("held_out_log_likelihood")

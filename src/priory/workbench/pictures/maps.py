@@ -28,13 +28,13 @@ AXES = "$u_1$ to the right, $u_2$ upwards"
 
 @dataclass(frozen=True)
 class Look:
-    """How rows of the model are drawn: as images, or as tables."""
+    """How to draw rows of the model: as images or as tables."""
 
     columns: Sequence[str]  # names of the model's columns
     image_shape: tuple[int, int] | None  # height and width if rows with all columns are images, else None
     restored: Callable[[Tensor], Tensor]  # adds the constant columns to rows of the model
-    low: float  # value drawn black
-    high: float  # value drawn white
+    low: float  # value drawn as black
+    high: float  # value drawn as white
 
     @property
     def gray(self) -> dict[str, Any]:
@@ -43,10 +43,9 @@ class Look:
 
 
 def map_figures(drawn: TopographicMap, rows: DatasetRows, total: int, look: Look) -> dict[str, Any]:
-    """The figures `map`, `nodes`, `magnification`, `landscape` if rows have a label, `conditions` if the model has any.
+    """Draw the figures of a map: `map`, `nodes`, `magnification`, `landscape` and `conditions`.
 
-    There are none if the grid is no square.
-
+    `landscape` needs a label, and `conditions` a conditional model. There are no figures if the grid is not square.
     `rows` are some or all of the `total` rows of the data set.
     """
     from priory.plots import plot_magnification
@@ -56,7 +55,7 @@ def map_figures(drawn: TopographicMap, rows: DatasetRows, total: int, look: Look
         return {}
     places = drawn.places.place.numpy()
     stretch = drawn.surface.magnification(latent_grid(FINE_SIDE, dtype=torch.float64))
-    usual = geometric_mean(drawn.nodes.magnification)  # as on the page, which has that of the nodes only
+    usual = geometric_mean(drawn.nodes.magnification)  # the page uses the mean over nodes too
     figures = {
         "map": draw_map(rows, places, drawn.surface.nodes.numpy(), total),
         "nodes": _nodes(drawn, look),
@@ -66,7 +65,7 @@ def map_figures(drawn: TopographicMap, rows: DatasetRows, total: int, look: Look
 
 
 def _conditions(drawn: TopographicMap, rows: DatasetRows) -> dict[str, Any]:
-    """The density of each context, if the model conditions on something."""
+    """Draw the density of each context, if the prior depends on one."""
     from priory.plots import plot_conditions
 
     surface, encoding = drawn.surface, rows.dataset.encoding
@@ -78,7 +77,7 @@ def _conditions(drawn: TopographicMap, rows: DatasetRows) -> dict[str, Any]:
 
 
 def save_figures(figures: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Write each figure as `NAME.png`; returns the files in this order."""
+    """Write each figure as `NAME.png`; return the files in the same order."""
     from priory.plots import save_figure
 
     paths = {folder / f"{name}.png": figure for name, figure in figures.items()}
@@ -88,12 +87,12 @@ def save_figures(figures: Mapping[str, Any], folder: Path) -> list[Path]:
 
 
 def some_rows(rows: DatasetRows) -> DatasetRows:
-    """These rows; if there are many, an evenly spaced part."""
+    """Return these rows; if there are many, an evenly spaced subset."""
     return DatasetRows(rows.dataset, rows.indices[evenly_spaced(len(rows), MOST_MAPPED)])
 
 
 def by_first_label(rows: DatasetRows) -> dict[str, Any]:
-    """The first label as arguments of `plot_map`: its name, and its classes or numbers."""
+    """Return the first label as arguments of `plot_map`: its name, and its classes or numbers."""
     if not rows.labels:
         return {}
     name, values = next(iter(rows.labels.items()))
@@ -102,18 +101,18 @@ def by_first_label(rows: DatasetRows) -> dict[str, Any]:
 
 
 def draw_map(rows: DatasetRows, places: np.ndarray, nodes: np.ndarray, total: int) -> Any:
-    """Draw rows, `total` or some of them, at their places on a map, styled by their first label; returns the axes."""
+    """Draw all or some of `total` rows at their places on a map, styled by their first label; return the axes."""
     from priory.plots import plot_map
 
     axes = plot_map(places, **by_first_label(rows), nodes=nodes)
     number = f"{len(rows)} rows" if len(rows) == total else f"{len(rows)} of {total} rows"
     name = f"{as_drawn(rows.dataset.name)}: " if rows.dataset.name else ""
-    axes.set_title(f"{name}{number}; those at one place are spread about it", fontsize="medium")
+    axes.set_title(f"{name}{number}; rows at the same place are spread around it", fontsize="medium")
     return axes
 
 
 def _nodes(drawn: TopographicMap, look: Look) -> Any:
-    """The nodes' images; of a table, the columns that vary most over the map."""
+    """Draw the nodes' images; for a table, the columns that vary most over the map."""
     from priory.plots import plot_landscapes, plot_node_images
 
     contents, side = drawn.nodes.contents.flatten(1), drawn.surface.grid_shape[0]
@@ -130,7 +129,7 @@ def _nodes(drawn: TopographicMap, look: Look) -> Any:
 
 
 def _landscape(drawn: TopographicMap, rows: DatasetRows) -> dict[str, Any]:
-    """How the first label spreads over the nodes."""
+    """Draw the first label over the nodes."""
     from priory.plots import plot_class_landscape, plot_node_values
 
     name, values = next(iter(rows.labels.items()), ("", np.empty(0)))
@@ -138,7 +137,7 @@ def _landscape(drawn: TopographicMap, rows: DatasetRows) -> dict[str, Any]:
     there = np.isfinite(values) if kinds is None else kinds != ""
     if not there.any():
         return {}
-    found = drawn.landscape(values)
-    if isinstance(found, ClassLandscape):
-        return {"landscape": plot_class_landscape(found.probabilities, found.classes, name=name)}
-    return {"landscape": plot_node_values(found.mean, name)}
+    landscape = drawn.landscape(values)
+    if isinstance(landscape, ClassLandscape):
+        return {"landscape": plot_class_landscape(landscape.probabilities, landscape.classes, name=name)}
+    return {"landscape": plot_node_values(landscape.mean, name)}

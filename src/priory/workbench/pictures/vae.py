@@ -1,4 +1,4 @@
-"""The pictures of a latent-variable model: chosen here, drawn by `plots`."""
+"""The pictures of a latent-variable model. This module selects them, and `priory.plots` draws them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -53,7 +53,7 @@ NUM_EXEMPLARS, DRAWN_OF_EXEMPLAR = 8, 7
 MOST_PSEUDO_INPUTS = 100  # in one picture
 SAMPLES_OF_A_CONTEXT = 8
 MOST_SAMPLED_CONTEXTS = 12
-MOST_DIMENSIONS = 5  # of a latent space shown pair by pair: more take over two seconds to draw
+MOST_DIMENSIONS = 5  # shown pair by pair; more take over two seconds to draw
 ENCODED_AT_ONCE = 1024
 
 
@@ -66,24 +66,29 @@ def draw_figures(
     history: Mapping[str, Sequence[float]] | None,
     folder: Path,
 ) -> list[Path]:
-    """Draw the figures that suit the model and the data; returns the files, the most telling one first.
+    """Draw the figures that suit the model and the data; return the files, most important first.
 
-    A prior with a square grid: `map_figures` of all rows of the data set. Two latent dimensions: `prior.png`, the
-    prior's density around the encoded rows; more: `pairwise.png`, its marginals and the aggregate posterior's. Always:
-    `samples.png`, `reconstructions.png`, and `training.png` if there is a history. Images and a prior with
-    pseudo-inputs: `pseudo_inputs.png`; with exemplars: `exemplars.png`; with clusters: `clusters.png`, the components'
-    decoded means. A mixture: `components.png`, the use of its components. `restored` adds the constant columns to rows,
-    so that they are whole images.
+    - A prior with a square grid: `map_figures` of all rows of the data set.
+    - Two latent dimensions: `prior.png`, the prior's density around the encoded rows; with more: `pairwise.png`, the
+      marginals of the prior and of the aggregate posterior.
+    - Always: `samples.png` and `reconstructions.png`; with a history: `training.png`.
+    - Images, and a prior with pseudo-inputs: `pseudo_inputs.png`; with exemplars: `exemplars.png`; with clusters:
+      `clusters.png`, the decoded means of the components.
+    - A mixture: `components.png`, the usage of its components.
+
+    `restored` adds the constant columns to rows, so that they are whole images.
     """
     rows = DatasetRows(rows.dataset, rows.indices[:MOST_JUDGED])
     p_z = overall_prior(model, rows)
     has_density = torch.cat([p_z.log_prob(center_of(q_z)) for q_z in _posteriors(model, rows)]).isfinite()
-    if not has_density.all():  # rows far outside of the data
+    if not has_density.all():  # leave out rows far from the data
         rows = DatasetRows(rows.dataset, rows.indices[has_density.cpu().numpy()])
     x = _values(model, rows)
     posteriors = _posteriors(model, rows)
     levels = getattr(getattr(model, "decoder", None), "num_levels", None)
-    highest = float(levels - 1) if levels is not None else max(1.0, float(x.max()))  # the top of the likelihood's range
+    highest = (
+        float(levels - 1) if levels is not None else max(1.0, float(x.max()))
+    )  # the upper end of the likelihood's range
     look = Look(rows.dataset.columns, image_shape, restored, 0.0, highest)
     figures = _map_figures(model, rows.dataset, look) | _latent_figures(p_z, posteriors, rows)
     figures |= _table_figures(model, look, x, rows) if image_shape is None else _image_figures(model, look, x, rows)
@@ -107,7 +112,7 @@ def _posteriors(model: Any, rows: DatasetRows) -> list[Distribution]:
 
 
 def _at_first(model: Any, rows: DatasetRows, number: int) -> LatentVariableModel:
-    """The model, given the context of the first rows if it has one."""
+    """Return the model, given the context of the first rows if it is conditional."""
     return given(model, context_at(rows, torch.arange(min(number, len(rows)))))
 
 
@@ -119,7 +124,7 @@ def _map_figures(model: Any, dataset: Dataset, look: Look) -> dict[str, Any]:
 
 
 def _latent_figures(p_z: Distribution, posteriors: Sequence[Distribution], rows: DatasetRows) -> dict[str, Any]:
-    """The prior and the codes; both functions preserve the state of torch's generator."""
+    """Draw the prior and the codes; this does not change the state of torch's generator."""
     loc = torch.cat([center_of(q_z) for q_z in posteriors])
     if loc.shape[-1] < 2:
         return {}
@@ -133,7 +138,7 @@ def _latent_figures(p_z: Distribution, posteriors: Sequence[Distribution], rows:
 
 
 def _usage(p_z: Mixture, posteriors: Sequence[Distribution]) -> Tensor:
-    """The mean of the responsibilities p(k|z) over one draw of each posterior, (component,)."""
+    """Return the mean of the responsibilities p(k|z) over one draw from each posterior, (component,)."""
     z = torch.cat([q_z.sample() for q_z in posteriors])[:, : p_z.event_shape[0]]
     parts = z.split(rows_at_once(p_z))
     return torch.stack([p_z.responsibilities(part).double().sum(0) for part in parts]).sum(0) / len(z)
@@ -143,7 +148,7 @@ def _image_figures(model: Any, look: Look, x: Tensor, rows: DatasetRows) -> dict
     known, title = _sampled(model, rows)
     drawn = sample(known, NUM_IMAGES if known is model else SAMPLES_OF_A_CONTEXT, mean=True)
     if known is not model:
-        drawn = drawn.transpose(0, 1).flatten(0, 1)  # a line of images for each context
+        drawn = drawn.transpose(0, 1).flatten(0, 1)  # one line of images per context
     samples = look.restored(drawn.flatten(1)).cpu()
     first = _at_first(model, rows, NUM_PAIRS)
     reconstructions = look.restored(reconstruct(first, x[:NUM_PAIRS]).flatten(1)).cpu()
@@ -169,7 +174,7 @@ def _image_figures(model: Any, look: Look, x: Tensor, rows: DatasetRows) -> dict
 
 
 def _sampled(model: Any, rows: DatasetRows) -> tuple[LatentVariableModel, str]:
-    """What images are drawn from, and the title: the model, or some contexts of these rows."""
+    """Return the model to sample images from, given some contexts of these rows if it is conditional, and a title."""
     context = context_at(rows, torch.arange(len(rows)))
     if context is None:
         return model, "Means of p(x|z), z drawn from the prior"
@@ -183,19 +188,19 @@ def _sampled(model: Any, rows: DatasetRows) -> tuple[LatentVariableModel, str]:
 
 
 def _draw_exemplars(model: LatentVariableModel, prior: ExemplarPrior, look: Look) -> Any:
-    """A line for each of some exemplars: E[x | z] at its code, then at draws of its component."""
+    """Draw one line for each of some exemplars: E[x | z] at its code, then at draws from its component."""
     chosen = torch.from_numpy(evenly_spaced(prior.num_components, NUM_EXEMPLARS))
     codes = prior.codes[chosen].unsqueeze(1)
     drawn = codes + bounded_scale(prior.log_scale) * torch.randn(len(codes), DRAWN_OF_EXEMPLAR, codes.shape[-1]).to(
         codes
     )
     images = likelihood_of(model, torch.cat([codes, drawn], 1)).mean.flatten(0, 1).flatten(1)
-    title = f"{len(codes)} of {prior.num_components} exemplars (left), and draws about each"
+    title = f"{len(codes)} of {prior.num_components} exemplars (left), and draws around each"
     return plot_images(look.restored(images).cpu(), columns=1 + DRAWN_OF_EXEMPLAR, title=title, **look.gray)
 
 
 def _cluster_centers(model: LatentVariableModel, x: Tensor) -> Tensor:
-    """E[x | z] at the mean of the components that rows belong to most, the most used first."""
+    """Return E[x | z] at the means of the components that are the most likely for some row, largest first."""
     whole = latent_prior_of(model)
     p_z: Any = top_level(whole)
     sizes = clusters(model, x).bincount(minlength=p_z.num_components)
@@ -207,7 +212,7 @@ def _cluster_centers(model: LatentVariableModel, x: Tensor) -> Tensor:
 def _table_figures(model: Any, look: Look, x: Tensor, rows: DatasetRows) -> dict[str, Any]:
     first = _at_first(model, rows, NUM_PAIRS)
     reconstructions = reconstruct(first, x[:NUM_PAIRS]).flatten(1).cpu()
-    known = _at_first(model, rows, 256)  # contexts as the rows have them
+    known = _at_first(model, rows, 256)  # contexts of the rows
     x = x.flatten(1).cpu()
     samples = torch.cat([sample(known, () if known is not model else 256).flatten(1).cpu() for _ in range(4)])
     return {
@@ -217,7 +222,7 @@ def _table_figures(model: Any, look: Look, x: Tensor, rows: DatasetRows) -> dict
 
 
 def _draw_pseudo_inputs(images: Tensor, prior: nn.Module, look: Look) -> Any:
-    """Pseudo-inputs of a square grid at their places, of another in its order, else the first ones."""
+    """Draw pseudo-inputs: those of a square grid at their places, of another grid in its order, else the first ones."""
     grid_shape: tuple[int, ...] = getattr(prior, "grid_shape", ())
     if len(grid_shape) == 2 and grid_shape[0] == grid_shape[1]:
         title = "Pseudo-inputs, $u_1$ to the right, $u_2$ upwards"

@@ -1,7 +1,7 @@
-"""One HTML page for a run: numbers, pictures and an interactive map. It opens by a double-click and needs no network.
+"""One HTML page for a run: numbers, pictures and an interactive map. It opens from a folder, without a network.
 
-The page does not depend on models: it gets numbers, pictures, and places of rows and nodes. Texts are escaped, so they
-are never markup.
+The page does not depend on models: its input is numbers, pictures, and places of rows and nodes. All texts are escaped,
+so they are never markup.
 """
 
 from priory.workbench.report.contents import MapContents, Metric, NodeContents, Picture, ReportContents, Table

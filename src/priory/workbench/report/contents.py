@@ -16,35 +16,35 @@ _SIGNATURES = {b"\x89PNG": "image/png", b"<svg": "image/svg+xml", b"<?xml": "ima
 
 @dataclass(frozen=True)
 class Metric:
-    """A number and how to read it."""
+    """A number and an explanation."""
 
-    name: str  # of the metric, with its unit
+    name: str  # name of the metric, with its unit
     value: float
-    se: float | None  # its standard error, or None
-    how_to_read: str  # one sentence: which values are good or bad, and how to compare them
+    se: float | None  # standard error, or None
+    how_to_read: str  # one sentence: which values are good, and how to compare them
 
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text; the first column names the rows."""
+    """A table of text; the first column contains the names of the rows."""
 
-    title: str  # of the table, with units
+    title: str  # title of the table, with units
     header: Sequence[str]  # names of the columns
-    rows: Sequence[Sequence[str]]  # a text for each column
+    rows: Sequence[Sequence[str]]  # one text per column
     note: str = ""  # a remark below the table, for example on the errors
 
     def __post_init__(self) -> None:
         for row in self.rows:
             if len(row) != len(self.header):
-                raise ValueError(f"rows: expected {len(self.header)} cells, as the header has, got {list(row)}")
+                raise ValueError(f"rows: expected {len(self.header)} cells, like the header, got {list(row)}")
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
     """A figure of the run."""
 
-    title: str  # a few words above it
-    caption: str  # describes the figure; screen readers read it
+    title: str  # a few words above the figure
+    caption: str  # describes the figure, also for screen readers
     image: bytes | Path  # a PNG or SVG: its bytes, or the file's path
 
     def __post_init__(self) -> None:
@@ -68,9 +68,9 @@ class Picture:
 class NodeContents:
     """The nodes of a map and their contents."""
 
-    places: np.ndarray  # (K, 2), a square grid, the last coordinate running fastest
+    places: np.ndarray  # (K, 2), a square grid; the last coordinate varies fastest
     contents: np.ndarray  # (K, D), decoded means in the data's units
-    # name to (K,): weight, usage, magnification, distance to the neighbors, ...; they color the nodes
+    # (K,) by name: weight, usage, magnification, distance to the neighbors, ...; they color the nodes
     numbers: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -80,13 +80,13 @@ class NodeContents:
             _require_shape(f"nodes.numbers[{name!r}]", values, (len(self.places),))
 
 
-@dataclass(frozen=True, eq=False)  # arrays have no single truth value to compare by
+@dataclass(frozen=True, eq=False)  # comparing arrays gives no single truth value
 class MapContents:
     """A map of N rows of data with D columns."""
 
     places: np.ndarray  # (N, 2), such as E[u | x]
-    ids: Sequence[str] | np.ndarray  # (N,), one text a row
-    # name to (N,) text or numbers; '' or NaN for a row without a label
+    ids: Sequence[str] | np.ndarray  # (N,), one text per row
+    # (N,) by name, text or numbers; '' or NaN for a row without a label
     labels: Mapping[str, np.ndarray] = field(default_factory=dict)
     axes: tuple[str, str] = ("u\N{SUBSCRIPT ONE}", "u\N{SUBSCRIPT TWO}")  # names of the two coordinates
     score: np.ndarray | None = None  # (N,), such as the log-likelihood in nats, or None
@@ -94,9 +94,9 @@ class MapContents:
     x: Any = None  # (N, D) rows in the data's units: an array, a tensor or a scipy sparse matrix; or None
     columns: Sequence[str] = ()  # D names
     image_shape: tuple[int, int] | None = None  # (height, width) if a row is a gray image, row-major
-    low: float | None = None  # value of images that is drawn black; None takes the smallest of x
-    high: float | None = None  # value of images that is drawn white; None takes the largest of x
-    nodes: NodeContents | None = None  # their contents are shown on the scales of x
+    low: float | None = None  # the value drawn as black; None uses the minimum of x
+    high: float | None = None  # the value drawn as white; None uses the maximum of x
+    nodes: NodeContents | None = None  # shown on the scales of x
 
     def __post_init__(self) -> None:
         _require_shape("places", self.places, (None, 2))
@@ -120,15 +120,15 @@ class MapContents:
 
 @dataclass(frozen=True, eq=False)
 class ReportContents:
-    """The contents of a page, in its order."""
+    """The contents of a page, in order."""
 
-    title: str  # names the data and the model
+    title: str  # the data and the model
     facts: Sequence[tuple[str, str]] = ()  # (name, text): data, model, versions, seed
     metrics: Sequence[Metric] = ()
     map: MapContents | None = None
     pictures: Sequence[Picture] = ()  # curves, samples, ...
     notes: Sequence[str] = ()  # sentences at the end, such as warnings
-    tables: Sequence[Table] = ()  # of several models
+    tables: Sequence[Table] = ()  # for comparisons of models
     failures: Sequence[str] = ()  # one line each
     links: Sequence[tuple[str, str]] = ()  # (text, path relative to the page) of other pages
 
@@ -136,5 +136,5 @@ class ReportContents:
 def _require_shape(name: str, values: Any, expected: tuple[int | None, ...]) -> None:
     shape = tuple(np.shape(values) if not hasattr(values, "shape") else values.shape)
     if len(shape) != len(expected) or any(e not in (None, s) for e, s in zip(expected, shape, strict=True)):
-        wanted = ", ".join("any" if e is None else str(e) for e in expected)
-        raise ValueError(f"{name}: expected shape ({wanted}{',' if len(expected) == 1 else ''}), got {shape}")
+        axes = ", ".join("any" if e is None else str(e) for e in expected)
+        raise ValueError(f"{name}: expected shape ({axes}{',' if len(expected) == 1 else ''}), got {shape}")

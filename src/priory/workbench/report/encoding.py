@@ -17,7 +17,7 @@ _MARKUP = {ord(each): f"\\u{ord(each):04x}" for each in "<>&"}
 
 
 def json_for_html(value: Any) -> str:
-    r"""JSON for a script element: only ASCII, and no character of markup, whatever texts it contains.
+    r"""Return JSON for a script element: only ASCII, without any character of markup.
 
     >>> print(json_for_html("</script>\u2028"))
     "\u003c/script\u003e\u2028"
@@ -26,12 +26,12 @@ def json_for_html(value: Any) -> str:
 
 
 def size(part: Any) -> int:
-    """Bytes of a part in the page."""
+    """Return the size of a part in the page, in bytes."""
     return len(json_for_html(part))
 
 
 def quantized(values: np.ndarray, kind: Kind) -> Part:
-    """Numbers as float32, or as 65535 or 255 levels of their range; one more level marks missing numbers.
+    """Encode numbers as float32, or as 65535 or 255 levels of their range, with one more level for missing numbers.
 
     value = low + level * step
     """
@@ -52,7 +52,7 @@ def quantized(values: np.ndarray, kind: Kind) -> Part:
 
 
 def whole_numbers(values: np.ndarray) -> Part:
-    """Numbers from 0 on, in as many bytes as the largest needs."""
+    """Encode non-negative integers, in as many bytes as the largest needs."""
     values = np.asarray(values)
     largest = int(values.max(initial=0))
     return _packed(values.astype("<u1" if largest < 2**8 else "<u2" if largest < 2**16 else "<u4"))

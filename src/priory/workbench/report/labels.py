@@ -1,4 +1,4 @@
-"""Labels by which the page colors rows: classes in distinguishable groups, or numbers."""
+"""Labels that color the rows of the page: classes in distinguishable groups, or numbers."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from priory.workbench.report.encoding import Part, quantized, texts, whole_numbe
 
 
 def label_part(name: str, values: np.ndarray) -> Part:
-    """A label of all rows: the kinds, the kind of each row and the group of each kind; or numbers, for measurements.
+    """Encode a label of all rows: the kinds, the kind of each row and the group of each kind; or numbers.
 
-    Groups are numbered in the order of the legend; of many kinds the commonest have one each, and the rest share
-    "others". Rows without a label come last.
+    Groups are numbered in the order of the legend. If there are many kinds, the most frequent have a group each, and
+    the rest share the group "others". Rows without a label come last.
     """
     values = np.asarray(values)
     classes = as_classes(values)
@@ -31,15 +31,15 @@ def label_part(name: str, values: np.ndarray) -> Part:
 
 
 def groups(kinds: np.ndarray, counts: np.ndarray) -> tuple[list[Part], np.ndarray]:
-    """The entries of the legend, and the index of each kind among them.
+    """Return the entries of the legend, and the index of each kind's entry.
 
     >>> groups(np.array(["", "10", "9"]), np.array([1, 5, 2]))[0]
     [{'name': '9', 'count': 2, 'own': True}, {'name': '10', 'count': 5, 'own': True}, {'name': 'none', ...}]
     """
     named = [i for i, kind in enumerate(kinds) if kind != ""]
     commonest = sorted(named, key=lambda i: -counts[i])
-    kept = commonest if len(named) <= MOST_STYLES else commonest[: MOST_STYLES - 1]
-    own = sorted(kept, key=lambda i: natural(str(kinds[i])))
+    own_group = commonest if len(named) <= MOST_STYLES else commonest[: MOST_STYLES - 1]
+    own = sorted(own_group, key=lambda i: natural(str(kinds[i])))
     listed = [{"name": str(kinds[i]), "count": int(counts[i]), "own": True} for i in own]
     place = dict(zip(own, range(len(own)), strict=True))
     for name, members in (

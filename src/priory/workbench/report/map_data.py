@@ -1,4 +1,4 @@
-"""The map as the page's script reads it."""
+"""The map in the form that the page's script reads."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from priory.workbench.report.labels import label_part
 from priory.workbench.report.rows import ColumnMoments, column_moments, columns, dense
 from priory.workbench.report.thumbnails import gray_tiles, sprite_sheet
 
-_EXACT_PLACES = 200_000  # rows; of more, places are known to a 65535th of the map
+_EXACT_PLACES = 200_000  # rows; with more, places are rounded to 1/65535 of the map
 
 
 def map_data(contents: MapContents, bytes_left: int) -> Part:
-    """The map as JSON for the page, in at most so many bytes; `notes` name the parts that are left out."""
+    """Return the map as JSON for the page, in at most `bytes_left` bytes; its `notes` name the parts left out."""
     allowance = Allowance(bytes_left)
     index = rows_that_fit(len(contents.places), allowance.left)
     if len(index) < len(contents.places):
         allowance.notes.append(
-            f"{len(index)} of the {len(contents.places)} rows are drawn, chosen by lot: all make the file too large."
+            f"{len(index)} of the {len(contents.places)} rows are drawn, a random subset: all rows would make the "
+            "file too large."
         )
     data = _places_part(contents, index, allowance)
     if contents.nodes is not None:
@@ -55,22 +56,25 @@ def _places_part(contents: MapContents, index: np.ndarray, allowance: Allowance)
 
 
 def _names_part(contents: MapContents, index: np.ndarray, allowance: Allowance) -> Part:
-    """Labels and ids; row numbers, if the ids do not fit."""
+    """Encode labels and ids; row numbers if the ids do not fit."""
     numbers = texts(index)
     labels = []
     for name, values in contents.labels.items():
         part = label_part(str(name), np.asarray(values)[index])
-        if allowance.take_if_it_fits(part, f"The label {name} makes the file too large.", keep=size(numbers)):
+        if allowance.take_if_it_fits(
+            part, f"The label {name} is left out: it would make the file too large.", keep=size(numbers)
+        ):
             labels.append(part)
     ids = allowance.take_if_it_fits(
         texts(np.asarray(contents.ids)[index]),
-        "The ids make the file too large; rows are named by their number, from 0, in the data set.",
+        "The ids are left out: they would make the file too large. Rows are named by their number in the data set, "
+        "from 0.",
     )
     return {"labels": labels, "ids": ids or allowance.take(numbers)}
 
 
 def _shown(places: np.ndarray, nodes: NodeContents | None) -> np.ndarray:
-    """Places at which rows are drawn: rows at one place are spread by less than half of the nodes' distance."""
+    """Return where rows are drawn: rows at the same place are spread by less than half of the distance of nodes."""
     if nodes is None:
         return places
     ends = np.ptp(np.asarray(nodes.places), axis=0).max() / 2 or 1.0
@@ -88,7 +92,7 @@ def _nodes_part(nodes: NodeContents) -> Part:
 
 
 def _side(places: np.ndarray) -> int | None:
-    """Nodes along a side, if they are a regular square grid, the last coordinate running fastest."""
+    """Return the nodes per side of a regular square grid whose last coordinate varies fastest; else None."""
     side = math.isqrt(len(places))
     if side < 2 or side**2 != len(places):
         return None
@@ -98,7 +102,7 @@ def _side(places: np.ndarray) -> int | None:
 
 
 def _images_part(contents: MapContents, index: np.ndarray, moments: ColumnMoments, allowance: Allowance) -> Part:
-    """Sheets of the nodes' images and of the rows' images."""
+    """Encode sheets of the nodes' images and of the rows' images."""
     assert contents.image_shape is not None
     shape = contents.image_shape
     low = float(moments.low.min()) if contents.low is None else contents.low
@@ -107,29 +111,32 @@ def _images_part(contents: MapContents, index: np.ndarray, moments: ColumnMoment
     if contents.nodes is not None:
         tiles = gray_tiles(np.asarray(contents.nodes.contents), shape, low, high)
         sheet = sprite_sheet(tiles, _side(np.asarray(contents.nodes.places)))
-        part["node_sheet"] = allowance.take_if_it_fits(sheet, "The nodes' images make the file too large.")
+        part["node_sheet"] = allowance.take_if_it_fits(
+            sheet, "The nodes' images are left out: they would make the file too large."
+        )
 
     def make(chosen: np.ndarray) -> Part:
         return sprite_sheet(gray_tiles(dense(contents.x, index[chosen]), shape, low, high))
 
-    numbers_left = 4 * len(index)  # which rows, at most
-    found = sheet_that_fits(make, len(index), int(THUMBNAILS_SHARE * allowance.left) - numbers_left)
-    if found is not None:
-        chosen, thumbnails = found
+    numbers_left = 4 * len(index)  # at most, for the indices of the rows
+    rows_and_sheet = sheet_that_fits(make, len(index), int(THUMBNAILS_SHARE * allowance.left) - numbers_left)
+    if rows_and_sheet is not None:
+        chosen, thumbnails = rows_and_sheet
         part["sheet"] = allowance.take(thumbnails | {"rows": whole_numbers(chosen)})
         if len(chosen) < len(index):
             allowance.notes.append(
-                f"{len(chosen)} of {len(index)} rows have a thumbnail, chosen by lot: all make the file too large."
+                f"{len(chosen)} of {len(index)} rows have a thumbnail, a random subset: all would make the file too "
+                "large."
             )
     return part
 
 
 def _columns_part(contents: MapContents, index: np.ndarray, moments: ColumnMoments, allowance: Allowance) -> list[Part]:
-    """Columns to color by and to list; if not all fit, those that vary most."""
+    """Encode the columns for colors and lists; if not all fit, those with the largest standard deviation."""
     names = [str(name) for name in contents.columns]
     kind = column_kind(len(index), len(names), allowance.left)
     order = np.argsort(-moments.scale, kind="stable")
-    kept: dict[int, Part] = {}
+    included: dict[int, Part] = {}
     for column, values in zip(order.tolist(), columns(contents.x, order), strict=False):
         part: Part = {
             "name": names[column],
@@ -141,12 +148,12 @@ def _columns_part(contents: MapContents, index: np.ndarray, moments: ColumnMomen
             part["nodes"] = quantized(np.asarray(contents.nodes.contents)[:, column], "u2" if kind == "u1" else kind)
         if size(part) > allowance.left:
             allowance.notes.append(
-                f"{len(kept)} of the {len(names)} columns can be colored by and are listed, those that vary most: "
-                "all make the file too large."
+                f"{len(included)} of the {len(names)} columns are in the page, those that vary most: "
+                "all columns would make the file too large."
             )
             break
-        kept[column] = allowance.take(part)
+        included[column] = allowance.take(part)
     if kind != "f4":
         levels = {"u2": 65535, "u1": 255}[kind]
         allowance.notes.append(f"Values of columns are rounded to {levels} levels of their range.")
-    return [kept[column] for column in sorted(kept)]
+    return [included[column] for column in sorted(included)]

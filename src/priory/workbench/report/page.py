@@ -20,12 +20,12 @@ from priory.workbench.report.encoding import Part, json_for_html
 from priory.workbench.report.map_data import map_data
 
 SCRIPTS = ("decode.js", "colors.js", "details.js", "selection.js", "map.js", "start.js")
-_ROUNDING = 1e-6  # of a value: an error below it has no digit in common with it that is worth reading
-_PICTURES_LIMIT = 4_000_000  # bytes in letters, of all pictures together
+_ROUNDING = 1e-6  # relative to the value; a smaller error is rounding, and is shown with one digit
+_PICTURES_LIMIT = 4_000_000  # bytes in base64, of all pictures together
 
 
 def write_report(path: str | Path, contents: ReportContents) -> Path:
-    """Write the page of a run, whole or not at all, and return its path."""
+    """Write the page of a run atomically, and return its path."""
     page = render_report(contents)
     with replacing(path) as temporary:
         temporary.write_bytes(page)
@@ -33,7 +33,7 @@ def write_report(path: str | Path, contents: ReportContents) -> Path:
 
 
 def render_report(contents: ReportContents) -> bytes:
-    """The page as UTF-8, at most 10 MB; it needs no network, and its policy forbids the browser to use it."""
+    """Return the page as UTF-8, at most 10 MB. It needs no network, and its policy forbids network access."""
     script = "\n".join(_text(name) for name in SCRIPTS)
     pictures, notes = _pictures(contents.pictures)
     values: dict[str, Any] = {
@@ -60,7 +60,7 @@ def render_report(contents: ReportContents) -> bytes:
 
 
 def _metric(metric: Metric) -> dict[str, str]:
-    """Value and error to the same digit: two digits of the error if it is more than rounding."""
+    """Format value and error to the same digit: two digits of the error, unless it is just rounding."""
     value, se = float(metric.value), metric.se
     if se is None or not math.isfinite(se) or se <= 0 or not math.isfinite(value):
         written = (_number(f"{value:.5g}"), "" if se is None else _number(f"{se:.2g}"))
@@ -77,20 +77,20 @@ def _number(text: str) -> str:
 
 
 def _pictures(pictures: Sequence[Picture]) -> tuple[list[Part], list[str]]:
-    """The pictures that fit into the limit, and notes about the others."""
-    left, kept, notes = _PICTURES_LIMIT, [], []
+    """Return the pictures that fit into the limit, and notes about the others."""
+    left, included, notes = _PICTURES_LIMIT, [], []
     for picture in pictures:
         source = f"data:{picture.media_type};base64,{b64encode(picture.bytes).decode()}"
         if len(source) > left:
             notes.append(f"The picture “{picture.title}” is left out: it would make the file too large.")
             continue
         left -= len(source)
-        kept.append({"title": picture.title, "caption": picture.caption, "source": source})
-    return kept, notes
+        included.append({"title": picture.title, "caption": picture.caption, "source": source})
+    return included, notes
 
 
 def _hash(script: str) -> str:
-    """The hash of a script in the page's policy, which lets no other script run."""
+    """Return the hash of a script for the page's policy, which allows no other script."""
     return f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'"
 
 

@@ -1,4 +1,4 @@
-"""Read arrays, tensors and sparse matrices by blocks and by columns; moments of columns."""
+"""Read arrays, tensors and sparse matrices by blocks and by columns; compute moments of columns."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
-_BLOCK_VALUES = 1 << 22  # made dense at a time, 32 MB
+_BLOCK_VALUES = 1 << 22  # values made dense at a time, 32 MB
 
 
 class ColumnMoments(NamedTuple):
-    """Of each column, (D,): mean, standard deviation, smallest and largest value, without the missing ones."""
+    """Mean, standard deviation, minimum and maximum of each column, (D,), without missing values."""
 
     mean: np.ndarray
     scale: np.ndarray
@@ -21,7 +21,7 @@ class ColumnMoments(NamedTuple):
 
 
 def as_matrix(x: Any) -> Any:
-    """x as a NumPy array or a scipy CSR matrix, without a copy if possible."""
+    """Return x as a NumPy array or a scipy CSR matrix, without a copy if possible."""
     if isinstance(x, Tensor):
         x = x.detach().cpu()
         return x.numpy() if x.dtype.itemsize > 2 or not x.is_floating_point() else x.float().numpy()
@@ -29,13 +29,13 @@ def as_matrix(x: Any) -> Any:
 
 
 def dense(x: Any, index: np.ndarray | slice) -> np.ndarray:
-    """Some rows, float64 (n, D)."""
+    """Return some rows as float64, (n, D)."""
     rows = x[index]
     return np.asarray(rows.toarray() if hasattr(rows, "toarray") else rows, dtype=np.float64)
 
 
 def columns(x: Any, which: np.ndarray) -> Iterator[np.ndarray]:
-    """These columns one after another, float64 (N,)."""
+    """Iterate over these columns, float64 (N,)."""
     by_column = x.tocsc() if hasattr(x, "tocsc") else x
     for column in which:
         values = by_column[:, [column]].toarray()[:, 0] if by_column is not x else x[:, column]
@@ -43,9 +43,9 @@ def columns(x: Any, which: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def column_moments(x: Any) -> ColumnMoments:
-    """Mean, standard deviation and range of each column; zeros for a column without any value.
+    """Return mean, standard deviation and range of each column; zeros for a column without any value.
 
-    Deviations from the mean of the first block keep the digits of large values.
+    Sums of deviations from the mean of the first block keep the precision of large values.
     """
     if hasattr(x, "tocsc") and np.isfinite(x.data).all():
         x = x.astype(np.float64)
@@ -57,7 +57,7 @@ def column_moments(x: Any) -> ColumnMoments:
     low, high = np.full(x.shape[1], np.inf), np.full(x.shape[1], -np.inf)
     origin: np.ndarray | None = None
     step = max(1, _BLOCK_VALUES // max(1, x.shape[1]))
-    with np.errstate(over="ignore", invalid="ignore"):  # of huge values; the results are made finite
+    with np.errstate(over="ignore", invalid="ignore"):  # from huge values; the results are made finite
         for start in range(0, x.shape[0], step):
             block = dense(x, slice(start, start + step))
             there = np.isfinite(block)
@@ -71,5 +71,5 @@ def column_moments(x: Any) -> ColumnMoments:
     share = total / np.maximum(number, 1)
     with np.errstate(over="ignore", invalid="ignore"):
         variance = np.maximum(squares / np.maximum(number, 1) - share**2, 0.0)
-    found = (origin + share, np.sqrt(variance), low, high)
-    return ColumnMoments(*(np.where(number == 0, 0.0, np.nan_to_num(each)) for each in found))
+    moments = (origin + share, np.sqrt(variance), low, high)
+    return ColumnMoments(*(np.where(number == 0, 0.0, np.nan_to_num(each)) for each in moments))

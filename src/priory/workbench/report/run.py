@@ -1,4 +1,4 @@
-"""Gather the contents of a model's page and write it; works for every kind of run, and for anybody's model."""
+"""Collect the contents of a model's page and write it, for every kind of run and for models of the user."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,56 +27,58 @@ from priory.workbench.runs.folder import FIGURES, Made
 
 REPORT = "report.html"
 SCORE = "log p(x), nats"
-SCORE_SAMPLES = 16  # importance samples a row: enough to separate likely from unlikely rows
+SCORE_SAMPLES = 16  # importance samples per row: enough to separate likely from unlikely rows
 ESTIMATED = f"{SCORE}, by {SCORE_SAMPLES} samples"
 SEED = 0
-MOST_ROWS = 200_000  # of the page's map
-MOST_MAPPED = 5000  # rows of a picture of the map: more are not distinguishable
-MOST_JUDGED = 20_000  # rows of another picture
-# title and caption of each picture; {judged} and {mapped} stand for the rows that are in it
+MOST_ROWS = 200_000  # rows of the page's map
+MOST_MAPPED = 5000  # rows of a picture of the map; more are not distinguishable
+MOST_JUDGED = 20_000  # rows of the other pictures
+# title and caption of each picture; {judged} and {mapped} describe its rows
 CAPTIONS = {
-    "map": ("The map", "Each row where the map puts it, told apart by its first label, which the map has not seen."),
-    "nodes": ("The nodes", "What lives at each node: its decoded mean, u1 to the right, u2 upwards."),
+    "map": ("The map", "Each row at its place on the map, colored by its first label, which was not used for the map."),
+    "nodes": ("The nodes", "The decoded mean of each node; u1 increases to the right, u2 upwards."),
     "landscape": (
         "The first label over the map",
-        "What the rows near each node are, of {mapped}. Of classes, the legend counts nodes, and colors are paler "
-        "where rows disagree.",
+        "The label of the rows near each node, from {mapped}. For classes, the legend counts nodes, and colors are "
+        "paler where the rows disagree.",
     ),
     "conditions": (
         "The conditions on the map",
-        "The density p(u | c) of each value of a condition, and its difference to that of all; the arrow is the shift "
-        "of the mean place. Other conditions are averaged out.",
+        "The density p(u | c) of each value of a condition, and its difference from the density of all rows; the "
+        "arrow is the shift of the mean place. Other conditions are averaged out.",
     ),
     "magnification": (
         "Magnification",
-        "How far the sheet is stretched: ridges part what lies apart in the data. Dots: places of {mapped}.",
+        "How much the sheet is stretched: ridges separate regions that are far apart in the data. Dots: places of "
+        "{mapped}.",
     ),
-    "prior": ("The prior", "Contours of the prior's density about the codes (means of q(z | x)) of {judged}."),
+    "prior": ("The prior", "Contours of the prior's density, and the codes (means of q(z | x)) of {judged}."),
     "pairwise": (
         "The prior, pair by pair",
         "Marginals of the prior, and one draw from q(z | x) of each of {judged}: they should agree.",
     ),
     "samples": ("Samples", "New data: z drawn from the prior, then decoded."),
-    "reconstructions": ("Reconstructions", "Some of {judged}, and what the model makes of their codes."),
+    "reconstructions": ("Reconstructions", "Some of {judged}, and the decoded means of their codes."),
     "pseudo_inputs": ("Pseudo-inputs", "The learned inputs whose codes are the prior's components."),
     "exemplars": (
         "Exemplars",
-        "Decoded codes of some training rows, and beside each what the prior draws about it: variations of the row.",
+        "Decoded codes of some training rows, and next to each, draws from the prior around it: variations of the row.",
     ),
     "clusters": (
         "The clusters",
-        "The decoded center of each of the prior's components that some of {judged} belong to most, the largest first.",
+        "The decoded center of each component of the prior that is the most likely one for some of {judged}, "
+        "largest first.",
     ),
     "components": (
         "Use of the components",
-        "Weights of the prior's components, and how far {judged} use them, by one draw from each q(z | x).",
+        "Weights of the prior's components, and how much {judged} use them, by one draw from each q(z | x).",
     ),
-    "training": ("Training", "The course of training; of a VAE, the model has the weights of the best epoch."),
+    "training": ("Training", "The objective during training. A VAE keeps the weights of its best epoch."),
 }
 
 
 class Subject(Protocol):
-    """What a page is about; `RunFolder` describes the members that it has too."""
+    """The subject of a page. `RunFolder` documents the members that both have."""
 
     @property
     def path(self) -> Path: ...
@@ -123,7 +125,7 @@ class PageJobs(Protocol):
 
 
 def write_run_report(run: Subject, model: Any, dataset: Dataset, jobs: PageJobs) -> Path:
-    """Write `report.html` into the subject's folder: its metrics, its pictures and the map of all rows."""
+    """Write `report.html` into the subject's folder: metrics, pictures and the map of all rows."""
     every = dataset.all_rows()
     rows = DatasetRows(dataset, every.indices[evenly_spaced(len(every), MOST_ROWS)])
     notes = []
@@ -144,7 +146,7 @@ def _facts(run: Subject, dataset: Dataset, mapped: int) -> list[tuple[str, str]]
     named = f"{dataset.name}: " if dataset.name else ""
     sizes = ", ".join(f"{len(index)} {name}" for name, index in dataset.splits.items() if len(index))
     left_out = f" ({len(run.constants)} more are constant and left out)" if run.constants else ""
-    few = ": there are too few others" if dataset.splits and len(telling_rows(dataset)) == len(dataset) else ""
+    few = ": there are too few other rows" if dataset.splits and len(telling_rows(dataset)) == len(dataset) else ""
     measured = [("numbers", f"of {_judged(dataset)}{few}")] if run.estimates else []
     return [
         ("data", f"{named}{len(dataset)} rows, {len(dataset.columns)} columns{left_out}"),
@@ -159,7 +161,7 @@ def _facts(run: Subject, dataset: Dataset, mapped: int) -> list[tuple[str, str]]
 
 
 def _made(run: Subject) -> list[tuple[str, str]]:
-    """The command, the date and the duration that the run has stored."""
+    """Return the command, the date and the duration that the run has stored."""
     if (made := run.made) is None:
         return []
     known = [("command", made.command), ("begun", f"{made.begun:%Y-%m-%d %H:%M} UTC")]
@@ -169,7 +171,7 @@ def _made(run: Subject) -> list[tuple[str, str]]:
 
 
 def _judged(dataset: Dataset, most: int | None = None) -> str:
-    """The rows that numbers and some pictures are of: "the 60 test rows", or "all 9 rows"; of many, the first ones."""
+    """Describe the rows of the numbers and of some pictures: "the 60 test rows", "all 9 rows", or the first `most`."""
     judged = telling_rows(dataset)
     split = next((name for name, index in dataset.splits.items() if np.array_equal(index, judged.indices)), None)
     rows = f"the {len(judged)} {split} rows" if split else f"all {len(judged)} rows"
@@ -182,7 +184,7 @@ def _mapped(dataset: Dataset, number: int) -> str:
 
 
 def _pictures(run: Subject, dataset: Dataset) -> list[Picture]:
-    """The run's figures but for the map, which the page draws itself."""
+    """Return the run's figures, except the map, which the page draws itself."""
     rows = {"judged": _judged(dataset, MOST_JUDGED), "mapped": _mapped(dataset, MOST_MAPPED)}
     files = {name: run.path / FIGURES / f"{name}.png" for name in CAPTIONS if name != "map"}
     return [
@@ -199,12 +201,14 @@ def _metrics(run: Subject) -> list[Metric]:
 
 
 def _map(run: Subject, model: Any, rows: DatasetRows, jobs: PageJobs, notes: list[str]) -> MapContents | None:
-    """The rows on the grid behind the model; without a grid, on the plane of their codes."""
+    """Return the rows on the grid of the prior; without a grid, on the plane of their codes."""
     of_rows = dict(rows.labels)
-    if splits := rows.dataset.splits:  # one more label, unless the data have one of that name
+    if splits := rows.dataset.splits:  # the split is one more label, unless the data have a label of that name
         of_rows.setdefault("split", split_names(rows.indices, splits, ""))
     x = run.restored(rows.tensor().flatten(1)).numpy() if run.constants else rows.dataset.x[rows.indices]
-    device = device_of(model) if isinstance(model, torch.nn.Module) else torch.device("cpu")  # a GTM draws no noise
+    device = (
+        device_of(model) if isinstance(model, torch.nn.Module) else torch.device("cpu")
+    )  # a GTM is no module, and draws no noise
     with own_noise(SEED, device):
         drawn = TopographicMap(jobs.surface(model, SCORE_SAMPLES), rows) if run.has_map else None
         on_grid = drawn is not None and drawn.surface.nodes.shape[1] == 2
@@ -229,7 +233,7 @@ def _map(run: Subject, model: Any, rows: DatasetRows, jobs: PageJobs, notes: lis
         places, looks["axes"] = _plane(places[placed])
         notes.append(f"The prior has no two-dimensional grid, so the map shows {' and '.join(looks['axes'])}.")
     if not placed.all():
-        notes.append(f"Rows too far outside of the data for a place on the map: {np.sum(~placed)}.")
+        notes.append(f"Rows too far from the data to have a place on the map: {np.sum(~placed)}.")
     return MapContents(
         places,
         ids=rows.ids[placed],
@@ -258,7 +262,7 @@ def _nodes(run: Subject, drawn: TopographicMap, encoding: Conditions | None) -> 
 
 
 def _plane(codes: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:
-    """Two coordinates of the codes and their names: the codes themselves, or their first two principal components."""
+    """Return two coordinates of the codes and their names: the codes themselves, or two principal components."""
     if codes.shape[1] == 1:
         return np.concatenate([codes, np.zeros_like(codes)], 1), ("z", "nothing")
     if codes.shape[1] == 2:

@@ -1,4 +1,4 @@
-"""Many small gray images as one PNG."""
+"""Many small gray images in one PNG."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 from priory._support.optional import require
 from priory.workbench.report.encoding import Part
 
-_LARGEST_SIDE = 64  # pixels of a thumbnail; larger images are shrunk by whole factors
+_LARGEST_SIDE = 64  # in pixels; larger images are reduced by an integer factor
 
 
 def gray_tiles(rows: np.ndarray, image_shape: tuple[int, int], low: float, high: float) -> np.ndarray:
-    """Rows (n, D) as images (n, height, width) of uint8; low is black, high white, a missing pixel black."""
+    """Convert rows (n, D) to uint8 images (n, height, width): low and missing pixels are black, high is white."""
     height, width = image_shape
     factor = math.ceil(max(height, width) / _LARGEST_SIDE)
     tiles = np.nan_to_num(rows, nan=low).reshape(-1, height, width)
@@ -29,16 +29,16 @@ def gray_tiles(rows: np.ndarray, image_shape: tuple[int, int], low: float, high:
 
 
 def sprite_sheet(tiles: np.ndarray, side: int | None = None) -> Part:
-    """One PNG of all tiles, uint8 (n, height, width), in reading order.
+    """Make one PNG of all tiles, uint8 (n, height, width), in reading order.
 
-    With `side`, the tiles stand at the nodes of a square grid of this side, the last coordinate upwards.
+    With `side`, the tiles are at the nodes of a square grid of this side; the last coordinate increases upwards.
     """
     count, height, width = tiles.shape
     across = side or max(1, math.ceil(math.sqrt(count * height / width)))
     down = side or math.ceil(count / across)
     i = np.arange(count)
     line, place = (side - 1 - i % side, i // side) if side else (i // across, i % across)
-    gap = max(1, round(min(height, width) / 8)) if side else 0  # gaps separate the tiles of a map
+    gap = max(1, round(min(height, width) / 8)) if side else 0  # only the tiles of a map have gaps
     canvas = np.full((down, height + gap, across, width + gap), 255 if gap else 0, dtype=np.uint8)
     canvas[line, :height, place, :width] = tiles
     image = require("PIL.Image", "plots", "a sheet of thumbnails").fromarray(

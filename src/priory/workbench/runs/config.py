@@ -1,4 +1,4 @@
-"""`config.json` of a run: its kind, its version and its content, read without importing anything heavy."""
+"""`config.json` of a run: kind, version and content, read without slow imports."""
 
 import re
 from pathlib import Path
@@ -11,13 +11,16 @@ from priory._version import __version__
 from priory.workbench.settings.base import checked
 
 CONFIG = "config.json"
-FITTED_BY = {"vae": "priory fit", "gtm": "priory gtm fit"}  # the kinds of runs: what config.json says, what makes them
+FITTED_BY = {
+    "vae": "priory fit",
+    "gtm": "priory gtm fit",
+}  # the kinds of runs in config.json, and the commands that make them
 
 Stored = TypeVar("Stored", bound=BaseModel)
 
 
 class Header(BaseModel):
-    """The part of a configuration that all kinds of runs share: it says how to read the rest."""
+    """The part of a configuration that all kinds of runs share; it determines how to read the rest."""
 
     priory: str = ""
     kind: str = "vae"
@@ -30,29 +33,29 @@ class Header(BaseModel):
         return kind
 
 
-def kind_of(path: Path, wanted: str = "vae") -> str:
-    """The kind of a run folder, a key of `FITTED_BY`; if it is no run, an error names the command for `wanted`."""
+def kind_of(path: Path, expected: str = "vae") -> str:
+    """Return the kind of a run folder, a key of `FITTED_BY`; if it is no run, the error names `expected`'s command."""
     file = path / CONFIG
     if not file.is_file():
         raise ValueError(
-            f"{path}: expected a run folder with {CONFIG}, as `{FITTED_BY[wanted]} ... --out RUN` leaves it"
+            f"{path}: expected a run folder with {CONFIG}, such as `{FITTED_BY[expected]} ... --out RUN` writes"
         )
     return _validated(Header, path).kind
 
 
 def read_config(path: Path, stored: type[Stored], kind: str) -> Stored:
-    """The configuration of a run folder of this kind."""
-    found = kind_of(path, kind)
-    if found != kind:
+    """Read the configuration of a run folder of this kind."""
+    actual = kind_of(path, kind)
+    if actual != kind:
         raise ValueError(
-            f"{path}: expected a run that `{FITTED_BY[kind]}` made, got one that `{FITTED_BY[found]}` made; name "
-            "another, or see which commands take it: priory --help"
+            f"{path}: expected a run that `{FITTED_BY[kind]}` made, got one that `{FITTED_BY[actual]}` made; name "
+            "another, or see which commands accept it: priory --help"
         )
     return _validated(stored, path)
 
 
 def _validated(stored: type[Stored], path: Path) -> Stored:
-    """The configuration of a run; if it does not fit and a newer priory wrote it, the error says so."""
+    """Read the configuration of a run; if it is invalid and a newer priory wrote it, the error mentions the version."""
     file = path / CONFIG
     tree = read_json(file)
     try:
@@ -61,11 +64,11 @@ def _validated(stored: type[Stored], path: Path) -> Stored:
         version = tree.get("priory") if isinstance(tree, dict) else None
         if not _is_newer(str(version)):
             raise
-        raise ValueError(f"{error}; priory {version} wrote this file, and this is {__version__}: upgrade") from None
+        raise ValueError(f"{error}; priory {version} wrote this file, and this is {__version__}; upgrade") from None
 
 
 def note_of_newer_version(path: Path) -> str | None:
-    """A sentence about a run folder that a newer priory wrote, as far as this one can read it."""
+    """Return a note if a newer priory wrote the run folder; else None."""
     version = _validated(Header, path).priory
     if not _is_newer(version):
         return None
@@ -76,7 +79,7 @@ def note_of_newer_version(path: Path) -> str | None:
 
 
 def _is_newer(version: str) -> bool:
-    """Whether a version has a larger major or minor number than this one.
+    """Return whether a version has a larger major or minor number than this one.
 
     >>> _is_newer("99.0"), _is_newer("0.0.1")
     (True, False)

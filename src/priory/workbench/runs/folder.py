@@ -1,4 +1,4 @@
-"""What all run folders have in common, whatever was fitted: the data, their columns, the split, the metrics."""
+"""The common part of all run folders: the data, their columns, the split, the metrics."""
 
 import math
 from abc import ABC, abstractmethod
@@ -39,16 +39,16 @@ from priory.workbench.settings.base import Settings, checked
 
 MODEL, METRICS, SPLITS, FIGURES = "model.safetensors", "metrics.json", "splits.npz", "figures"
 MADE = "made.json"
-ROW_SCORES = "row_scores.npz"  # of a run that a comparison made
-COMPARISON, COMPARISON_TABLE = "comparison.json", "comparison.csv"  # of the comparison itself
+ROW_SCORES = "row_scores.npz"  # in runs of a comparison
+COMPARISON, COMPARISON_TABLE = "comparison.json", "comparison.csv"  # in the folder of a comparison
 
 
 class Made(Settings):
-    """How and when a run was made, for its page; nothing depends on it, so that `config.json` does not hold it."""
+    """How and when a run was made, for its page. It is not in `config.json`, because nothing depends on it."""
 
     command: str | None = Field(description="the command line; None if a program made the run")
     begun: datetime
-    seconds: float | None = Field(description="time that fitting took, if no history has it")
+    seconds: float | None = Field(description="duration of fitting, unless a history has it")
 
 
 @dataclass(frozen=True)
@@ -58,31 +58,31 @@ class RunFolder(ABC):
     kind: ClassVar[str]
     path: Path
     settings: Any  # as requested; `settings.data` describes how to read the data
-    columns: tuple[str, ...]  # of the data, in their order
-    constants: Mapping[str, float | None]  # columns that the model leaves out, and their value; None for empty ones
-    binarize_scale: float | None = None  # the value that counted as one if the data were binarized
+    columns: tuple[str, ...]  # of the data, in order
+    constants: Mapping[str, float | None]  # values of the columns that the model leaves out; None for empty columns
+    binarize_scale: float | None = None  # the value that became mean 1 if the data were binarized
     fingerprint: Fingerprint = field(kw_only=True)  # of the data's values and ids
     split_checksum: str = field(kw_only=True)
 
     @abstractmethod
     def load_model(self) -> Any:
-        """The model, on the CPU."""
+        """Load the model on the CPU."""
 
     def loaded(self) -> Any:
-        """What `priory.load` gives: the model for rows in the data's own units."""
+        """Return the result of `priory.load`: the model for rows in the data's own units."""
         return self.load_model()
 
     @abstractmethod
     def check_new_rows(self, dataset: Dataset, *, gaps: bool = False) -> None:
-        """Raise a ValueError if the model cannot take these rows; with `gaps`, missing cells will be filled in."""
+        """Raise a ValueError if the model does not support these rows; `gaps` allows missing cells, to be filled in."""
 
     @abstractmethod
     def metrics_tree(self, metrics: Mapping[str, Estimate], num_samples: int, seed: int) -> dict[str, Any]:
-        """The metrics and how they were estimated, as `metrics.json` holds them."""
+        """Return the metrics and the settings of their estimation, as in `metrics.json`."""
 
     @abstractmethod
     def described(self) -> list[tuple[str, str]]:
-        """What was fitted and how, as (name, text), in the order to be read; the model comes first."""
+        """Describe the model and its fit in (name, text) pairs; the model comes first."""
 
     @property
     def precise(self) -> bool:
@@ -92,16 +92,16 @@ class RunFolder(ABC):
     @property
     @abstractmethod
     def has_map(self) -> bool:
-        """Whether a grid stands behind the model."""
+        """Whether the model has a grid."""
 
     @property
     @abstractmethod
     def rows_shape(self) -> tuple[int, int] | None:
-        """Height and width, where rows with all columns are images."""
+        """Height and width if rows with all columns are images, else None."""
 
     @property
     def seed(self) -> int:
-        """Of all noise of the run."""
+        """The seed of all noise of the run."""
         return int(self.settings.seed)
 
     @property
@@ -111,7 +111,7 @@ class RunFolder(ABC):
 
     @property
     def splits(self) -> dict[str, np.ndarray]:
-        """The rows of the data that trained, validated and tested."""
+        """The row indices of the training, validation and test data."""
         file = self.path / SPLITS
         try:
             arrays = read_arrays(file)
@@ -132,20 +132,20 @@ class RunFolder(ABC):
             np.savez_compressed(temporary, **dataset.splits)  # type: ignore[arg-type]
 
     def write_made(self, command: str | None, seconds: float | None = None) -> None:
-        """Record how the run was made, now or so many seconds ago."""
+        """Record how the run was made, now or `seconds` ago."""
         begun = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=round(seconds or 0))
         made = Made(command=command, begun=begun, seconds=seconds)
         write_json(self.path / MADE, made.model_dump(mode="json"))
 
     @property
     def made(self) -> Made | None:
-        """How the run was made; None for a run of a version that did not record it."""
+        """How the run was made; None if its version did not record it."""
         file = self.path / MADE
         return checked(Made, read_json(file), str(file)) if file.is_file() else None
 
     @property
     def seconds(self) -> float | None:
-        """The time that fitting took; None if it is not known."""
+        """The duration of fitting; None if unknown."""
         return None if self.made is None else self.made.seconds
 
     @property
@@ -154,7 +154,7 @@ class RunFolder(ABC):
         return tuple(name for name in self.columns if name not in self.constants)
 
     def restored(self, x: Tensor) -> Tensor:
-        """Rows of the model, (..., modeled), with the constant columns back in their places, (..., columns)."""
+        """Insert the constant columns into rows of the model: (..., modeled) becomes (..., columns)."""
         if not self.constants:
             return x
         known = {name: math.nan if value is None else value for name, value in self.constants.items()}
@@ -166,12 +166,12 @@ class RunFolder(ABC):
         return whole
 
     def load_dataset(self, *, drawn: bool = False) -> Dataset:
-        """The data that it was trained on, with the recorded split and the columns of the model.
+        """Load the training data, with the recorded split and the columns of the model.
 
         With `drawn`, training rows that are binarized anew in each epoch are binarized once, like the others.
 
         Raises:
-            FileNotFoundError: the file is not where it was.
+            FileNotFoundError: the file no longer exists.
             ValueError: the file has changed since, or cannot be read.
         """
         options = self.reading_options()
@@ -181,90 +181,90 @@ class RunFolder(ABC):
             dataset = load_dataset(**options, splits=self.splits, recorded=self.recorded)
         except FileNotFoundError:
             raise FileNotFoundError(
-                f"{self.path / CONFIG}: its data, {options['source']}, are not there any more; put the file back; "
-                "evaluate, embed, map and score take other data instead: priory evaluate RUN DATA"
+                f"{self.path / CONFIG}: its data, {options['source']}, do not exist any more; put the file back, or "
+                "give other data to evaluate, embed, map or score: priory evaluate RUN DATA"
             ) from None
         return self.of_model(dataset)
 
     @property
     def encoding(self) -> Conditions | None:
-        """How the model reads what it conditions on; None if it conditions on nothing."""
+        """The encoding of the model's conditions; None without conditions."""
         return None
 
     def with_encoding(self, dataset: Dataset) -> Dataset:
-        """The same data with the context that the model conditions on, if it does."""
+        """Return the same data with the encoding of the model's conditions, if it has any."""
         return dataset
 
     @property
     def recorded(self) -> Recorded:
-        """The data of the run, by which other data are refused."""
+        """The recorded data of the run, used to refuse other data."""
         return Recorded(str(self.path), self.columns, self.fingerprint)
 
     def load_table(self, source: str, **changes: Any) -> Dataset:
-        """Another file, read as the training data were except for `changes`, with all of its columns.
+        """Load another file with all of its columns, read with the options of the training data except `changes`.
 
-        Label columns and the like that only the training data have are not missed. Gray values are drawn once.
+        The file may lack the columns of labels, ids and drop. Gray values are binarized once.
         """
         optional = {"labels", "ids", "drop", "layer"} - set(changes)
         options = self.reading_options() | {"source": source, "optional": optional, "stream": "auto"} | changes
-        if not is_text_table(Path(source)):  # how the training data were written says nothing of another format
+        if not is_text_table(Path(source)):  # the training data's text options do not apply
             options |= {name: getattr(TextOptions(), name) for name in set(TEXT_OPTIONS) - set(changes)}
         options["known_columns"] = self.modeled
-        wanted = options.pop("binarize")
+        binarize = options.pop("binarize")
         dataset = load_dataset(**options)
-        if wanted != "none" and not dataset.summary().binary:
+        if binarize != "none" and not dataset.summary().binary:
             dataset = load_dataset(**options, binarize="static")
         require_as_many(dataset.columns, len(self.columns), dataset.origin)
         return dataset
 
     def rows_of_model(self, table: Dataset, *, gaps: bool = False) -> DatasetRows:
-        """All rows of a table as the model takes them; with `gaps`, cells may be missing, which it will fill in.
+        """Return all rows of a table with the columns of the model; `gaps` allows missing cells, to be filled in.
 
         Raises:
-            ValueError: a column is missing, or the model cannot take the values.
+            ValueError: a column is missing, or the model does not support the values.
         """
         dataset = self.of_model(table)
         self.check_new_rows(dataset, gaps=gaps)
         return dataset.all_rows()
 
     def of_model(self, dataset: Dataset) -> Dataset:
-        """The same rows with the columns of the model, in its order, and with the context that it conditions on."""
+        """Return the same rows with the columns of the model, in its order, and with its encoding of conditions."""
         return self.with_encoding(with_columns(dataset, self.modeled))
 
     def reading_options(self) -> dict[str, Any]:
-        """How the training data were read, as arguments of `load_dataset`."""
+        """Return the arguments of `load_dataset` for the training data."""
         return self.settings.data.model_dump() | {"binarize_scale": self.binarize_scale, "precise": self.precise}
 
     def write_metrics(self, metrics: Mapping[str, Estimate], num_samples: int, seed: int) -> None:
-        """Write what `metrics_tree` gives."""
+        """Write the result of `metrics_tree`."""
         write_json(self.path / METRICS, self.metrics_tree(metrics, num_samples, seed))
 
     def stored_metrics(self) -> StoredMetrics | None:
-        """The content of `metrics.json`, if there is one."""
+        """Return the content of `metrics.json`; None if the file does not exist."""
         file = self.path / METRICS
         return checked(StoredMetrics, read_json(file), str(file)) if file.is_file() else None
 
     @property
     def estimates(self) -> dict[str, Estimate]:
-        """The metrics of `metrics.json`; none if it is not there."""
+        """The metrics of `metrics.json`; empty if the file does not exist."""
         stored = self.stored_metrics()
         return {} if stored is None else stored.estimates
 
     def samples_of_metrics(self) -> int:
-        """The importance samples that the stored metrics were estimated with; 0 where there are none to keep."""
-        with suppress(ValueError):  # damaged
+        """Return the number of importance samples of the stored metrics; 0 if there are none worth keeping."""
+        with suppress(ValueError):  # the file is damaged
             if stored := self.stored_metrics():
                 return stored.evaluation.num_samples or 0
         return 0
 
 
 def checksums(dataset: Dataset) -> dict[str, Any]:
-    """The arguments of a `RunFolder` by which it knows its data again."""
+    """Return the arguments of a `RunFolder` that identify its data."""
     return {"fingerprint": dataset.fingerprint, "split_checksum": checksum_of_split(dataset.splits)}
 
 
 def check_image_shape(path: Path, shape: tuple[int, int] | None, columns: Collection[str]) -> None:
-    """Refuse a shape of images that are not rows with these columns."""
+    """Refuse an image shape that does not fit the number of columns."""
     if shape is not None and (min(shape) < 1 or math.prod(shape) != len(columns)):
         raise ValueError(
             f"{path / CONFIG}: image_shape: expected height times width to be the number of columns, {len(columns)}, "
@@ -273,7 +273,7 @@ def check_image_shape(path: Path, shape: tuple[int, int] | None, columns: Collec
 
 
 def model_stamp(path: Path) -> tuple[int, ...] | None:
-    """What tells the model of a run folder from one that replaces it; None where training has not ended.
+    """Return a stamp that changes if the model of a run folder is replaced; None if there is no model yet.
 
     >>> model_stamp(Path("nowhere")) is None
     True

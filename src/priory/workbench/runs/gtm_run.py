@@ -30,7 +30,7 @@ class GTMRun(RunFolder):
     settings: GTMRunSettings
     image_shape: tuple[int, int] | None = field(kw_only=True)  # height and width if rows with all columns are images
     standardized: StoredScaling | None = field(kw_only=True)  # means and standard deviations of the model's columns
-    precise: bool = field(default=False, kw_only=True)  # whether float32 would lose values of the training data
+    precise: bool = field(default=False, kw_only=True)  # whether float32 would merge values of the training data
 
     @classmethod
     def open(cls, path: str | Path) -> "GTMRun":
@@ -43,7 +43,7 @@ class GTMRun(RunFolder):
         if not config.constants.keys() <= set(config.columns) or scaled != left:
             raise ValueError(
                 f"{path / CONFIG}: expected constants to be columns, and a scale for each of the {left} others, got "
-                f"{scaled}; put the file back as `priory gtm fit` wrote it"
+                f"{scaled}; restore the file that `priory gtm fit` wrote"
             )
         return cls(
             path,
@@ -58,7 +58,7 @@ class GTMRun(RunFolder):
         )
 
     def write_config(self) -> None:
-        """Write the settings and the properties of the data to the configuration."""
+        """Write settings and properties of the data to `config.json`."""
         config = GTMConfig(
             priory=__version__,
             settings=self.settings,
@@ -78,7 +78,7 @@ class GTMRun(RunFolder):
         iterations = len(history.read_text(encoding="utf-8").splitlines()) - 1 if history.is_file() else 0
         return [
             ("model", f"classical GTM of {side} x {side} nodes"),
-            ("columns", "standardized" if self.standardized is not None else "as they are"),
+            ("columns", "standardized" if self.standardized is not None else "in their own units"),
             ("training", f"at most {model.max_iter} iterations of EM"),
             *([("iterations run", str(iterations))] if iterations else []),
         ]
@@ -93,26 +93,26 @@ class GTMRun(RunFolder):
 
     @property
     def scaler(self) -> StandardScaler | None:
-        """From the data's units to the model's."""
+        """The scaler from the data's units to the model's; None if columns are not standardized."""
         stored = self.standardized
         return None if stored is None else scaler_of(np.array(stored.loc), np.array(stored.scale))
 
     def load_model(self) -> MapModel:
-        """The fitted map, on the CPU."""
+        """Load the fitted map on the CPU."""
         if not self.finished:
             raise ValueError(
-                f"{self.path}: has no {MODEL}, because its fit did not end; give its `priory gtm fit` line again"
+                f"{self.path}: has no {MODEL}, because its fit did not end; give its `priory gtm fit` command again"
             )
         gtm = GTM.load(self.path / MODEL)
         if (gtm.n_features_in_, gtm.n_components) != (len(self.modeled), 2):
             raise ValueError(
-                f"{self.path / MODEL}: expected a map of {len(self.modeled)} columns on 2 axes, as {CONFIG} says, got "
+                f"{self.path / MODEL}: expected a map of {len(self.modeled)} columns on 2 axes, like {CONFIG}, got "
                 f"{gtm.n_features_in_} on {gtm.n_components}; put the file back, or fit again"
             )
         return MapModel(gtm, self.scaler, self.precise)
 
     def loaded(self) -> Any:
-        """An estimator for rows in the data's own units: a `GTM`, or a pipeline that standardizes first."""
+        """Return an estimator for rows in the data's own units: a `GTM`, or a pipeline that standardizes first."""
         return self.load_model().estimator()
 
     def check_new_rows(self, dataset: Dataset, *, gaps: bool = True) -> None:

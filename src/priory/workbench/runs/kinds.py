@@ -1,4 +1,4 @@
-"""Run folders of whatever kind: opened by what their configuration says."""
+"""Open run folders of any kind; the configuration determines the kind."""
 
 import warnings
 from pathlib import Path
@@ -18,15 +18,15 @@ def open_run(path: str | Path) -> RunFolder:
 
 
 def load(path: str | Path) -> Any:
-    """The model of a run folder; nothing is unpickled.
+    """Load the model of a run folder, without unpickling anything.
 
-    Of `priory fit`, a `VAE` in evaluation mode; where training has not ended, its weights are the best so far. Of
-    `priory gtm fit`, an estimator for rows of the columns that the model has, in the data's own units: a `GTM`, or
-    where the columns were standardized a scikit-learn pipeline that does so and ends with the `GTM`.
+    A run of `priory fit` gives a `VAE` in evaluation mode; if training has not ended, with the best weights so far. A
+    run of `priory gtm fit` gives an estimator for rows with the model's columns, in the data's own units: a `GTM`, or a
+    scikit-learn pipeline that standardizes the columns and ends with the `GTM`.
 
     Raises:
-        ValueError: the folder holds no run, or one without weights yet.
+        ValueError: the folder is not a run, or has no weights yet.
     """
     if note := note_of_newer_version(Path(path)):
-        warnings.warn(note, stacklevel=3)  # 2 is `priory.load`
+        warnings.warn(note, stacklevel=3)  # the caller of `priory.load`
     return open_run(path).loaded()

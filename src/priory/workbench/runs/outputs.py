@@ -1,4 +1,4 @@
-"""Outputs never replace data that are read, files of a run, or files that nobody named."""
+"""Checks of output paths: an output never replaces input data, files of a run, or files that the user did not name."""
 
 import os
 from collections.abc import Iterable
@@ -8,17 +8,22 @@ from priory.training.history import HISTORY_FILE
 from priory.workbench.runs.config import CONFIG
 from priory.workbench.runs.folder import COMPARISON, COMPARISON_TABLE, FIGURES, ROW_SCORES, SPLITS
 
-_TABLES = (SPLITS, HISTORY_FILE, ROW_SCORES, COMPARISON_TABLE)  # of a run or a comparison, with endings of outputs
+_TABLES = (
+    SPLITS,
+    HISTORY_FILE,
+    ROW_SCORES,
+    COMPARISON_TABLE,
+)  # files of a run or a comparison with the endings of outputs
 
 
 def check_place(path: Path, option: str, reads: Iterable[str | Path], *, may_replace: bool = True) -> None:
-    """Refuse an output that would replace what must stay.
+    """Refuse an output that would replace a file that must stay.
 
     Args:
         path: the output.
         option: the option that names it.
-        reads: the data of the run, and the files that are read.
-        may_replace: whether it may replace another file that exists: the user named it.
+        reads: the data of the run, and the files that the command reads.
+        may_replace: whether it may replace another existing file, because the user named it.
 
     Raises:
         ValueError: it may not be written.
@@ -38,7 +43,7 @@ def check_place(path: Path, option: str, reads: Iterable[str | Path], *, may_rep
 
 
 def _same_file(one: Path, other: Path) -> bool:
-    """Whether two paths lead to one file, by links too, or the first one is of a folder of .parquet files."""
+    """Return whether both are the same file, also by links, or `one` is a .parquet file in the folder `other`."""
     if other.is_dir():
         return one.suffix == ".parquet" and other.resolve() in one.resolve().parents
     if one.exists() and other.exists():
@@ -47,7 +52,7 @@ def _same_file(one: Path, other: Path) -> bool:
 
 
 def _owner(path: Path) -> Path | None:
-    """The folder of a run or of a comparison that the path is a file of, itself or by a link."""
+    """Return the folder of the run or comparison that owns the file, directly or by a link; else None."""
     for place in (path.parent.resolve() / path.name, path.resolve()):
         inside = place.parent.name == FIGURES
         folder = place.parent.parent if inside else place.parent
@@ -58,6 +63,6 @@ def _owner(path: Path) -> Path | None:
 
 
 def require_apart(out: Path, source: str) -> None:
-    """Refuse a folder for a new run that holds the data: a run's files may have the same names."""
+    """Refuse a folder for a new run that contains the data, because files of the run may have the same names."""
     if Path(source).is_file() and out.resolve() in Path(source).resolve().parents:
         raise ValueError(f"--out {out}: expected another folder than the one of the data, {source}; name another")

@@ -1,4 +1,4 @@
-"""What the JSON files of a run folder hold: its configuration, and its metrics with how they were estimated."""
+"""The JSON files of a run folder: its configuration, and its metrics with the settings of their estimation."""
 
 import math
 from typing import Annotated, Literal
@@ -17,7 +17,7 @@ Scale = Annotated[FiniteFloat, Field(gt=0)]
 
 
 class StoredFacts(Settings):
-    """The part of `DataFacts` that a model is rebuilt from."""
+    """The part of `DataFacts` that is needed to rebuild a model."""
 
     num_inputs: int = Field(ge=1)
     num_rows: int = Field(ge=1)
@@ -26,16 +26,16 @@ class StoredFacts(Settings):
 
 
 class RefitRecord(Settings):
-    """Where the encoder and the decoder of a run come from whose prior was fitted to them by `priory refit`."""
+    """The source of the encoder and the decoder of a run whose prior was fitted by `priory refit`."""
 
-    run: str = Field(description="the folder of the run they were trained in")
-    prior: str = Field(description="the prior that they were trained with")
+    run: str = Field(description="the folder of the run that trained them")
+    prior: str = Field(description="the prior of that run")
     seed: int
     settings: RefitSettings
 
 
 class Config(Settings):
-    """What `config.json` of a VAE holds."""
+    """The content of `config.json` of a VAE."""
 
     priory: str
     kind: Literal["vae"] = "vae"
@@ -51,7 +51,7 @@ class Config(Settings):
 
 
 class StoredScaling(Settings):
-    """The training rows' means and standard deviations, a number for each column of the model."""
+    """Means and standard deviations of the training rows, one number per column of the model."""
 
     loc: tuple[FiniteFloat, ...]
     scale: tuple[Scale, ...]
@@ -64,7 +64,7 @@ class StoredScaling(Settings):
 
 
 class GTMConfig(Settings):
-    """What `config.json` of a map holds."""
+    """The content of `config.json` of a map."""
 
     priory: str
     kind: Literal["gtm"] = "gtm"
@@ -79,14 +79,14 @@ class GTMConfig(Settings):
 
 
 class StoredEstimate(BaseModel):
-    """A number and its standard error; null stands for a number that has none."""
+    """A number and its standard error, which is null if there is none."""
 
     value: FiniteFloat
     se: FiniteFloat | None
 
 
 class StoredEvaluation(BaseModel):
-    """How the metrics of a VAE, or those of a map, were estimated."""
+    """The settings of the estimation of metrics, of a VAE or a map."""
 
     num_samples: int | None = None
     seed: int | None = None
@@ -103,7 +103,7 @@ class StoredMetrics(BaseModel):
 
     @property
     def estimates(self) -> dict[str, Estimate]:
-        """The metrics in the order of the file; NaN stands for null."""
+        """The metrics in the order of the file; a null standard error becomes NaN."""
         return {
             name: Estimate(stored.value, math.nan if stored.se is None else stored.se)
             for name, stored in self.__pydantic_extra__.items()

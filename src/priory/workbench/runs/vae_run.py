@@ -1,4 +1,4 @@
-"""The run folder of a VAE: what was trained, on what, how well; enough to rebuild the model without unpickling."""
+"""The run folder of a VAE: settings, data, metrics and weights; it rebuilds the model without unpickling."""
 
 import shlex
 from collections.abc import Mapping
@@ -32,17 +32,17 @@ from priory.workbench.settings.run import RunSettings
 
 @dataclass(frozen=True)
 class Run(RunFolder):
-    """The run of a VAE: a configuration, and a state while it trains; a model once training has ended."""
+    """The run of a VAE: a configuration, a state during training, and a model after training."""
 
     kind: ClassVar[str] = "vae"
-    settings: RunSettings  # with the likelihood that the data got
+    settings: RunSettings  # with the likelihood chosen for the data
     constants: dict[str, float]
     facts: DataFacts = field(kw_only=True)  # of the training data
-    refit_of: RefitRecord | None = field(default=None, kw_only=True)  # if `priory refit` fitted the prior afterwards
-    encoding: Conditions | None = field(default=None, kw_only=True)  # how the model reads conditions
+    refit_of: RefitRecord | None = field(default=None, kw_only=True)  # set if `priory refit` fitted the prior
+    encoding: Conditions | None = field(default=None, kw_only=True)  # the encoding of conditions
 
     def lengthened(self, epochs: int) -> "Run":
-        """The same run with more epochs, recorded; it counts as unfinished until it has been trained to its new end."""
+        """Return the same run with more epochs, and record them; it is unfinished until trained to the new end."""
         training = self.settings.training.model_copy(update={"epochs": epochs})
         run = replace(self, settings=self.settings.model_copy(update={"training": training}))
         for name in (METRICS, MODEL):  # metrics first, so that a crash in between leaves a consistent run
@@ -51,7 +51,7 @@ class Run(RunFolder):
         return run
 
     def write_config(self) -> None:
-        """Write what makes a folder a run."""
+        """Write `config.json`, which makes the folder a run."""
         facts = {name: getattr(self.facts, name) for name in StoredFacts.model_fields}
         config = Config(
             priory=__version__,
@@ -77,7 +77,7 @@ class Run(RunFolder):
         if config.facts.num_inputs != left or not config.constants.keys() <= set(config.columns):
             raise ValueError(
                 f"{file}: expected facts.num_inputs to be the number of columns that are not constant, {left}, got "
-                f"{config.facts.num_inputs}; put the file back as `priory fit` wrote it"
+                f"{config.facts.num_inputs}; restore the file that `priory fit` wrote"
             )
         facts = DataFacts(**config.facts.model_dump())
         return cls(
@@ -94,10 +94,10 @@ class Run(RunFolder):
         )
 
     def with_encoding(self, dataset: Dataset) -> Dataset:
-        """The same data with the context that the model conditions on, if it does.
+        """Return the same data with the encoding of the model's conditions, if it has any.
 
         Raises:
-            ValueError: a row lacks a value, or has one that the model does not know.
+            ValueError: a row lacks the value of a condition, or has a value that did not occur in training.
         """
         return encoded(dataset, self.encoding)
 
@@ -108,7 +108,7 @@ class Run(RunFolder):
         networks = " and ".join(dict.fromkeys(model.networks))
         widths = getattr(model, "hidden", None) or DEFAULT_HIDDEN.get(networks, ())
         article = "an" if model.prior[0] in "aeiou" else "a"
-        found = [
+        facts = [
             ("model", f"VAE with {article} {model.prior} prior{size}"),
             ("latent dimensions", model.described_dims),
             *([] if self.encoding is None else [("conditions", self.encoding.described())]),
@@ -119,15 +119,15 @@ class Run(RunFolder):
         ]
         if (history := self.history) is not None and history.epochs:
             best = f"{history.best_epoch} (the first is {history['epoch'][0]:.0f}); its weights are those of the model"
-            found += [("epochs run", str(history.epochs)), ("best epoch", best)]
+            facts += [("epochs run", str(history.epochs)), ("best epoch", best)]
         if (refit := self.refit_of) is not None:
             how = f"at most {refit.settings.epochs} epochs, learning rate {refit.settings.learning_rate:g}"
-            found.append(("refit", f"the prior was fitted afterwards to the codes of {refit.run}: {how}"))
-        return found
+            facts.append(("refit", f"the prior was fitted afterwards to the codes of {refit.run}: {how}"))
+        return facts
 
     @property
     def history(self) -> History | None:
-        """The course of training; None if the run was not trained itself, but refitted."""
+        """The history of training; None for a run of `priory refit`."""
         file = self.path / HISTORY_FILE
         return History.read(file) if file.is_file() else None
 
@@ -148,20 +148,20 @@ class Run(RunFolder):
         """Write the weights."""
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in vae.state_dict().items()}
         with replacing(self.path / MODEL) as temporary:
-            temporary.write_bytes(save(state))  # `save_file` keeps a file from all but its owner
+            temporary.write_bytes(save(state))  # `save_file` makes a file that only its owner can read
 
     @property
     def begun(self) -> bool:
-        """Whether there are weights: those of the end, or those of the epochs so far."""
+        """Whether there are weights, of the end or of the epochs so far."""
         return self.finished or self.has_state
 
     @property
     def has_state(self) -> bool:
-        """Whether there is what training goes on from."""
+        """Whether there is a state from which training can resume."""
         return (self.path / STATE_FILE).is_file()
 
     def load_model(self) -> AnyVAE:
-        """The trained model, in evaluation mode, on the CPU; where training has not ended, its best weights so far."""
+        """Load the model in evaluation mode on the CPU; if training has not ended, with the best weights so far."""
         if not self.begun:
             raise ValueError(f"{self.path}: has no {MODEL} yet; finish it with `{self.resume_line}`")
         if self.finished:
@@ -174,13 +174,13 @@ class Run(RunFolder):
         return self._with_weights(weights, file).eval()
 
     def load_state(self) -> AnyVAE | None:
-        """The model as the last epoch left it, to go on with; None where there is no state."""
+        """Load the model after the last epoch, to resume training; None if there is no state."""
         file = self.path / STATE_FILE
         state = stored_state(file)
         return None if state is None else self._with_weights(state["vae"], file)
 
     def _with_weights(self, weights: Mapping[str, Tensor], file: Path) -> AnyVAE:
-        with torch.random.fork_rng(devices=[]):  # initial weights are drawn and overwritten
+        with torch.random.fork_rng(devices=[]):  # the initial weights, drawn here, are overwritten
             vae = build_vae(self.settings.model, replace(self.facts, rows=None))
         try:
             vae.load_state_dict(weights)
@@ -189,12 +189,13 @@ class Run(RunFolder):
                 f"{file}: expected the weights that {CONFIG} describes, got others; {TRAIN_AGAIN}"
             ) from error
         encoder: Any = vae.encoder
-        encoder.input_noise = input_noise(self.settings.model, vae.prior)  # now that the guide has its own
+        # now that the weights include the guide
+        encoder.input_noise = input_noise(self.settings.model, vae.prior, self.facts.num_rows)
         return vae
 
     @property
     def resume_line(self) -> str:
-        """The command that goes on with this run."""
+        """The command that resumes this run."""
         return f"priory fit --resume --out {shlex.quote(str(self.path))}"
 
     def check_new_rows(self, dataset: Dataset, *, gaps: bool = False) -> None:
@@ -209,7 +210,7 @@ class Run(RunFolder):
         return numbers | {"evaluation": {"num_samples": num_samples, "seed": seed}}
 
     def read_metrics(self, num_samples: int, seed: int) -> dict[str, Estimate] | None:
-        """The metrics of the finished run; None where there are none yet that were estimated in this way."""
+        """Return the metrics of the finished run, estimated with these samples and seed; None if there are none."""
         stored = self.stored_metrics() if self.finished else None
         if stored is None or (stored.evaluation.num_samples, stored.evaluation.seed) != (num_samples, seed):
             return None

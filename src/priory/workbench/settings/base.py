@@ -10,9 +10,9 @@ from priory._support.messages import did_you_mean, nearest, shortened
 from priory._support.settings import NumbersAreNotTruthValues, what_is_wrong
 
 _MOST_ERRORS = 5  # in one message
-SETTINGS = "settings"  # those that a command line asks for; other trees are in files
+SETTINGS = "settings"  # the origin, in messages, of settings on the command line; other trees come from files
 
-# More than any machine holds, and few enough that torch can count a product of two.
+# No machine has memory for more, and the product of two sizes still fits torch's integers.
 Size = Annotated[int, Field(ge=1, le=10**9)]
 Tree = Mapping[str, Any]
 Kind = TypeVar("Kind", bound=BaseModel)
@@ -25,7 +25,7 @@ class Settings(NumbersAreNotTruthValues):
 
     @classmethod
     def kind_for(cls, tree: Tree) -> type[Self]:
-        """The class that validates this tree; a subclass if the values decide which settings there are.
+        """Return the class that validates this tree: a subclass if the values decide which settings exist.
 
         Raises:
             UnknownNameError: a value names something that does not exist.
@@ -34,7 +34,7 @@ class Settings(NumbersAreNotTruthValues):
 
     @classmethod
     def why_unknown(cls, name: str, tree: Tree) -> str | None:
-        """The end of an error message about a setting that this tree does not have, if there is a reason for it."""
+        """Return why this tree has no such setting, for the end of an error message; None if no reason is known."""
         return None
 
 
@@ -59,7 +59,7 @@ def with_options(
     flags: Mapping[str, str] | None = None,
     known_elsewhere: Collection[str] = (),
 ) -> Kind:
-    """Changed settings: options over the base, then `--set` assignments over both.
+    """Return the base settings, changed first by the options and then by the `--set` assignments.
 
     If a change selects another part (`model.prior=vamp`), the settings that only the old part had are dropped.
 
@@ -68,18 +68,17 @@ def with_options(
         options: values by path ("model.latent_dim"); None means that the option was not given.
         assignments: `NAME=VALUE` texts; a value is JSON if it parses, text otherwise.
         flags: the flags of options that are not named after their path.
-        known_elsewhere: paths to ignore if these settings lack them; other runs of one comparison have them.
+        known_elsewhere: paths to ignore if these settings lack them, because other runs of the comparison have them.
 
     Raises:
-        ValueError: an assignment is malformed, a path names no setting, or a value does not fit.
+        ValueError: an assignment is malformed, a path names no setting, or a value is invalid.
 
     >>> from priory.workbench.settings.run import RunSettings
     >>> with_options(RunSettings(), {"seed": 1}, ["training.epochs=3", "model.hidden=[300, 300]"]).training.epochs
     3
     """
-    given = {path: value for path, value in options.items() if value is not None}
     assigned = dict(map(_assignment, assignments))
-    changes = given | assigned
+    changes = {path: value for path, value in options.items() if value is not None} | assigned
     values = dict(_leaves(base.model_dump())) | changes
 
     def source(path: str) -> str:
@@ -111,10 +110,10 @@ def _assignment(text: str) -> tuple[str, Any]:
 
 
 def checked(kind: type[Kind], tree: object, where: str) -> Kind:
-    """The tree as an object of this kind.
+    """Validate a tree of settings and return it as an object of this class.
 
     Raises:
-        ValueError: a value does not fit, or a name is unknown; one line that names each, with the nearest known name.
+        ValueError: a value is invalid, or a name is unknown; the message lists each in one line, with the nearest name.
     """
     try:
         return kind.model_validate(tree)
@@ -122,7 +121,7 @@ def checked(kind: type[Kind], tree: object, where: str) -> Kind:
         errors = error.errors()[:_MOST_ERRORS]
         raise ValueError(f"{where}: " + "; ".join(_described(kind, tree, each, where) for each in errors)) from None
     except RecursionError:
-        raise ValueError(f"{where}: expected settings by name, got a structure that is too deep") from None
+        raise ValueError(f"{where}: expected settings by name, got a tree that is too deep") from None
 
 
 def _described(kind: type[BaseModel], tree: Any, error: Tree, origin: str) -> str:
@@ -140,7 +139,7 @@ def _described(kind: type[BaseModel], tree: Any, error: Tree, origin: str) -> st
 
 
 def setting_names(kind: type[BaseModel], tree: Tree | None = None) -> list[str]:
-    """Paths of all settings that `--set` takes, given the values in the tree; defaults stand in for others."""
+    """Return the paths of all settings that `--set` accepts if the tree has these values, and defaults otherwise."""
     return sorted(_paths(kind, tree or {}))
 
 
@@ -163,7 +162,7 @@ def _branch(kind: type[BaseModel], tree: Any, name: str) -> tuple[Any, Any]:
 
 
 def _why_unknown(kind: Any, path: str, names: Iterable[str], tree: Any) -> str:
-    """The end of the message: another part has the setting, or the nearest name, or all names."""
+    """Return the end of the message: the parts that have the setting, the nearest name, or all names."""
     *parents, leaf = path.split(".")
     for parent in parents:
         if parent not in _kind_for(kind, tree).model_fields:
@@ -178,7 +177,7 @@ def _why_unknown(kind: Any, path: str, names: Iterable[str], tree: Any) -> str:
 
 
 def changed_settings(before: Tree, after: Tree) -> list[str]:
-    """Paths of the settings that differ, for a message."""
+    """Return the paths of the settings that differ, for a message."""
     old, new = dict(_leaves(before)), dict(_leaves(after))
     return [path for path in old | new if path not in old or path not in new or old[path] != new[path]]
 
@@ -193,7 +192,7 @@ def _leaves(tree: Tree, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _nested(values: Tree) -> dict[str, Any]:
-    """The tree with these values by path; a path through a value, which names no setting, is left out."""
+    """Nest values by their paths; skip a path that goes through a value, because it names no setting."""
     tree: dict[str, Any] = {}
     for path, value in values.items():
         *parents, name = path.split(".")

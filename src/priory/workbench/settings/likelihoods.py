@@ -1,4 +1,4 @@
-"""The likelihoods of the command line. To add one: a line in `LIKELIHOODS`."""
+"""The likelihoods of the command line. To add one, add a line to `LIKELIHOODS`."""
 
 from pydantic import Field
 
@@ -8,10 +8,10 @@ from priory.workbench.settings.registry import Registry
 
 
 class LevelSettings(Settings):
-    """Settings of a likelihood of levels 0..n-1."""
+    """Settings of a likelihood of integers 0..n-1."""
 
     num_levels: int | None = Field(
-        None, ge=2, le=10**9, description="levels of categorical or discretized-logistic values"
+        None, ge=2, le=10**9, description="number of levels of categorical or discretized-logistic values"
     )
 
 

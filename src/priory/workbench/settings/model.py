@@ -1,4 +1,4 @@
-"""The settings of a model: its own, and those of the prior, the likelihood and the networks that it names."""
+"""The settings of a model: its own and those of the prior, the likelihood and the networks that it names."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -13,12 +13,12 @@ from priory.workbench.settings.networks import NETWORKS
 from priory.workbench.settings.priors import PRIORS, BaseSettings
 from priory.workbench.settings.registry import Registry
 
-MOST_LEVELS = 5  # as many as there are metrics of
+MOST_LEVELS = 5  # each level has a metric of its own, and five are defined
 REGISTRIES: dict[str, Registry[Any]] = {"prior": PRIORS, "likelihood": LIKELIHOODS, "network": NETWORKS}
 
 
 class ModelSettings(Settings):
-    """The shape of a model. The parts that it names decide which settings there are besides these.
+    """The shape of a model. The parts that it names add their own settings to these.
 
     >>> ModelSettings(prior="vamp", components=5).components
     5
@@ -29,21 +29,26 @@ class ModelSettings(Settings):
       Extra inputs are not permitted ...
     """
 
-    prior: str = Field("standard", description=f"{', '.join(PRIORS)}, or a class as package.module:NAME")
-    latent_dim: Size = Field(2, description="L, latent dimensions; of several levels, of the top one")
-    levels: int = Field(1, ge=1, le=MOST_LEVELS, description="of latent variables, the top one with the prior")
+    prior: str = Field("standard", description=f"one of {', '.join(PRIORS)}, or a class as package.module:NAME")
+    latent_dim: Size = Field(2, description="L, number of latent dimensions; with several levels, of the top one")
+    levels: int = Field(
+        1, ge=1, le=MOST_LEVELS, description="number of levels of latent variables; the prior is that of the top level"
+    )
     lower_dims: tuple[Size, ...] | None = Field(
-        None, description="dimensions of each level below the top; None: latent_dim, as the top has"
+        None, description="latent dimensions of each level below the top; None: latent_dim for each"
     )
-    prior_condition: bool = Field(True, description="with --condition: a prior p(z | c), or one p(z) for all contexts")
-    likelihood: str | None = Field(
-        None, description=f"{', '.join(LIKELIHOODS)}; unless given, the one that fits the data"
+    prior_condition: bool = Field(
+        True, description="with --condition: whether the prior depends on it, p(z | c); otherwise p(z)"
     )
-    network: str = Field("mlp", description=f"encoder's and decoder's network: {', '.join(NETWORKS)}")
-    encoder: str | None = Field(None, description="the encoder's network, if it differs from `network`")
-    decoder: str | None = Field(None, description="the decoder's network, if it differs from `network`")
+    likelihood: str | None = Field(None, description=f"one of {', '.join(LIKELIHOODS)}; default: chosen from the data")
+    network: str = Field("mlp", description=f"network of the encoder and of the decoder: {', '.join(NETWORKS)}")
+    encoder: str | None = Field(None, description="network of the encoder, if it differs from `network`")
+    decoder: str | None = Field(None, description="network of the decoder, if it differs from `network`")
     input_noise: float | None = Field(
-        None, ge=0, le=1e6, description="of what the encoder reads in training; None: the GTM's that a grid starts as"
+        None,
+        ge=0,
+        le=1e6,
+        description="noise on the encoder's input in training; None: from a grid's guide and the number of rows",
     )
     log_variance_range: tuple[float, float] | None = Field(
         (-14.0, 6.0), description="bounds of the encoder's log-variance; the VampPrior paper has -6, 2"
@@ -54,25 +59,25 @@ class ModelSettings(Settings):
 
     @classmethod
     def kind_for(cls, tree: Tree) -> type[Self]:
-        """These settings joined with those of the parts that the tree names."""
+        """Return these settings joined with those of the parts that the tree names."""
         if cls is not ModelSettings:
             return cls
         prior, network = (tree.get(name, cls.model_fields[name].default) for name in ("prior", "network"))
         named = [("prior", prior), ("likelihood", tree.get("likelihood"))]
         named += [(name, tree[name]) if tree.get(name) else ("network", network) for name in ("encoder", "decoder")]
         if not all(isinstance(name, str | None) for _, name in named):
-            return cls  # which refuses them
+            return cls  # validation refuses them
         base = base_prior_of({**tree, "prior": prior})
         named += [("base_prior", base)] if isinstance(base, str) else []
         parts = {f"{setting} {name}": _settings_of(setting, name) for setting, name in named if name is not None}
         _check_names_differ(parts)
-        if tree.get("likelihood") is None:  # until the data are read, settings of the likelihoods that they may get
+        if tree.get("likelihood") is None:  # accept these settings until the data decide the likelihood
             parts["likelihood"] = LevelSettings
         return _joined(tuple(dict.fromkeys(parts.values())))
 
     @classmethod
     def why_unknown(cls, name: str, tree: Tree) -> str | None:
-        """Says which other parts have the setting."""
+        """Return which other parts have the setting."""
         for kind, registry in REGISTRIES.items():
             if owners := parts_with(name, registry):
                 return f"belongs to {owners}; the {kind} is {tree.get(kind)}; leave it out, or choose another {kind}"
@@ -86,7 +91,7 @@ class ModelSettings(Settings):
 
     @classmethod
     def of_prior(cls, prior: str, **settings: Any) -> "ModelSettings":
-        """Settings of a model with this prior, of which those that only other priors have are left out.
+        """Return the settings of a model with this prior; leave out those that only other priors have.
 
         >>> ModelSettings.of_prior("vamp", components=5, points_per_side=3).components
         5
@@ -97,10 +102,10 @@ class ModelSettings(Settings):
         return cls(**{name: value for name, value in tree.items() if name in known or name not in others})
 
     def with_likelihood(self, name: str) -> "ModelSettings":
-        """The same settings with this likelihood, without those of other likelihoods.
+        """Return these settings with this likelihood, without the settings of other likelihoods.
 
         Raises:
-            ValueError: the name is unknown, or a setting was given that only other likelihoods have.
+            ValueError: the name is unknown, or a setting that only other likelihoods have was changed.
         """
         tree = self.model_dump() | {"likelihood": name}
         for setting in tree.keys() - ModelSettings.kind_for(tree).model_fields:
@@ -128,20 +133,20 @@ class ModelSettings(Settings):
 
     @property
     def described_dims(self) -> str:
-        """The dimensions of the levels, for a sentence: "2", or "40 + 40"."""
+        """The dimensions of the levels as text: "2", or "40 + 40"."""
         return " + ".join(map(str, self.level_dims))
 
     @property
     def networks(self) -> tuple[str, str]:
-        """The kinds of the encoder's and of the decoder's network."""
+        """The names of the encoder's and of the decoder's network."""
         return self.encoder or self.network, self.decoder or self.network
 
 
 @cache
 def _joined(kinds: tuple[type[Settings], ...]) -> Any:
     own = [kind for kind in kinds if kind is not Settings]
-    most_special_first = sorted(own, key=lambda kind: -len(kind.__mro__))  # an order that all of them can agree on
-    return create_model("ModelSettings", __base__=(*most_special_first, ModelSettings))
+    subclasses_first = sorted(own, key=lambda kind: -len(kind.__mro__))  # Python requires this order of bases
+    return create_model("ModelSettings", __base__=(*subclasses_first, ModelSettings))
 
 
 def _settings_of(setting: str, name: str) -> type[Settings]:
@@ -152,10 +157,10 @@ def _settings_of(setting: str, name: str) -> type[Settings]:
 
 
 def base_prior_of(tree: Tree) -> Any:
-    """The name of the prior below the one that the tree names; None if that has none.
+    """Return the name of the base prior, on which the tree's prior builds; None if it builds on none.
 
     Raises:
-        UnknownNameError: the prior is unknown, or the one below stands on another one.
+        UnknownNameError: the prior is unknown, or the base prior builds on another one itself.
 
     >>> base_prior_of({"prior": "resampled", "base_prior": "mog"}), base_prior_of({"prior": "mog"})
     ('mog', None)
@@ -172,7 +177,7 @@ def base_prior_of(tree: Tree) -> Any:
 
 
 def prior_settings(model: ModelSettings) -> set[str]:
-    """Names of the settings of the model's prior, and of the prior below it.
+    """Return the names of the settings of the model's prior and of its base prior.
 
     >>> sorted(prior_settings(ModelSettings(prior="mog")))
     ['components', 'learn_weights']
@@ -182,7 +187,7 @@ def prior_settings(model: ModelSettings) -> set[str]:
 
 
 def stands_on(model: ModelSettings, below: ModelSettings) -> bool:
-    """Whether the prior of a model stands on that of another one, with the same settings.
+    """Return whether the prior of a model builds on the prior of another model, with the same settings.
 
     >>> mog = ModelSettings(prior="mog", components=5)
     >>> [stands_on(ModelSettings(prior="resampled", base_prior="mog", components=k), mog) for k in (5, 6)]
@@ -193,7 +198,7 @@ def stands_on(model: ModelSettings, below: ModelSettings) -> bool:
 
 
 def _check_names_differ(parts: Mapping[str, type[Settings]]) -> None:
-    """Refuse parts with settings of one name that differ in type, default or description."""
+    """Refuse parts that share the name of a setting but differ in its type, default or description."""
     owners = dict.fromkeys(ModelSettings.model_fields, "the model")
     fields = dict(ModelSettings.model_fields)
     for part, kind in parts.items():
@@ -201,13 +206,13 @@ def _check_names_differ(parts: Mapping[str, type[Settings]]) -> None:
             owner, other = owners.setdefault(name, part), fields.setdefault(name, field)
             if repr(other) != repr(field):
                 raise ValueError(
-                    f"setting {name}: expected a name that one part has, got it of {owner} and of the {part}; choose "
-                    "another part, or rename the parameter"
+                    f"setting {name}: expected a name that only one part has, but {owner} and {part} have it; "
+                    "choose another part, or rename the parameter"
                 )
 
 
 def parts_with(setting: str, registry: Registry[Any]) -> str:
-    """The parts that have this setting, for a message; empty if there are none.
+    """Return the parts that have this setting, for a message; empty if there are none.
 
     >>> parts_with("points_per_side", PRIORS)
     'the priors gtm, gtm-vamp'

@@ -1,4 +1,4 @@
-"""The networks of the command line. To add one: its settings, and a line in `NETWORKS`."""
+"""The networks of the command line. To add one, add its settings and a line to `NETWORKS`."""
 
 from pydantic import Field
 
@@ -11,7 +11,7 @@ class HiddenSettings(Settings):
     """Settings of a network with hidden layers."""
 
     hidden: tuple[Size, ...] | None = Field(
-        None, description="hidden widths of the encoder, reversed in the decoder; channels of a convolutional one"
+        None, description="widths of the encoder's hidden layers, reversed in the decoder; for conv, channels"
     )
 
 

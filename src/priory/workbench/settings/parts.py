@@ -1,7 +1,7 @@
-"""Parts of a model as the command line knows them: their own settings, and what builds them.
+"""Parts of a model for the command line: their own settings, and the functions that build them.
 
-Classes and functions may be given by their place, `package.module:NAME`, so that settings can be read, and mistakes in
-them reported, before torch is imported.
+A class or function may be given by its place, `package.module:NAME`. The command line can then read settings, and
+report mistakes in them, before it imports torch.
 """
 
 import inspect
@@ -21,9 +21,10 @@ class PriorPart:
     Attributes:
         prior: the subclass of `priory.Prior`, or its place.
         settings: the prior's own settings. They join those of the model (`--set model.NAME=VALUE`).
-        build: makes the prior, or its place: `build(settings, features) -> Prior`, with the model's settings, these
-            among them, and the training rows as `priory.workbench.models.facts.Features`.
-        build_conditional: likewise for a model that conditions on a context; None if the prior has no such form.
+        build: the function that makes the prior, or its place: `build(settings, features) -> Prior`. It gets the
+            model's settings, which include the prior's, and the training rows as
+            `priory.workbench.models.facts.Features`.
+        build_conditional: the same for a model that conditions on a context; None if the prior has no such form.
     """
 
     prior: type | str
@@ -37,8 +38,8 @@ class LikelihoodPart:
     """A likelihood that the command line can build.
 
     Attributes:
-        decoder: the subclass of `priory.nn.decoders.LikelihoodDecoder`, or its place. Its class methods say which data
-            it supports, what the encoder reads of them, and how it is made.
+        decoder: the subclass of `priory.nn.decoders.LikelihoodDecoder`, or its place. Its class methods define
+            which data it supports, what the encoder reads and how the decoder is made.
         settings: the options of its constructor that a user may set.
     """
 
@@ -52,12 +53,12 @@ class NetworkPart:
 
     Attributes:
         settings: the network's own settings.
-        encoder: makes the encoder's network, or its place: `encoder(settings, num_inputs, num_outputs, image_shape)`
-            gives a module from (..., num_inputs) to (..., num_outputs).
-        decoder: makes the decoder's network in the same way; its outputs are those of all columns, one after the other.
-        needs_images: whether rows must be images. Constant columns then stay in the model, to keep images whole.
-        layer: makes a hidden layer of (width_in, width_out), or its place, if the network is a perceptron with the
-            setting `hidden`. Of several levels of latent variables, each then has layers of its own.
+        encoder: the function that makes the encoder's network, or its place. `encoder(settings, num_inputs,
+            num_outputs, image_shape)` returns a module from (..., num_inputs) to (..., num_outputs).
+        decoder: the same for the decoder's network; its outputs are those of all columns, one after the other.
+        needs_images: whether rows must be images. If so, constant columns stay in the model, to keep images whole.
+        layer: for a perceptron with the setting `hidden`, the function that makes a hidden layer from (width_in,
+            width_out), or its place. With several levels of latent variables, each level then has its own layers.
     """
 
     settings: type[Settings]
@@ -68,13 +69,13 @@ class NetworkPart:
 
 
 def as_prior_part(part: Any) -> PriorPart:
-    """A subclass of `Prior` as a part: its constructor's parameters are its settings.
+    """Make a part of a subclass of `Prior`; the parameters of its constructor become its settings.
 
-    The parameters latent_dim, features, low and high are provided: L, the training rows as the encoder's first layer
-    reads them, and the range of those values.
+    The parameters latent_dim, features, low and high are no settings, because the workbench provides them: L, the
+    training rows as the input of the encoder's first layer, and the range of its values.
 
     Raises:
-        TypeError: it is none, or settings cannot be made of its parameters.
+        TypeError: it is of the wrong class, or its parameters cannot become settings.
     """
     if isinstance(part, PriorPart):
         return part
@@ -97,12 +98,12 @@ def as_prior_part(part: Any) -> PriorPart:
 
 
 def as_likelihood_part(part: Any) -> LikelihoodPart:
-    """A subclass of `LikelihoodDecoder` as a part: the parameters of its `from_data` are its settings.
+    """Make a part of a subclass of `LikelihoodDecoder`; the parameters of its `from_data` become its settings.
 
-    If it does not override `from_data`, those of its constructor are.
+    If it does not override `from_data`, the parameters of its constructor do.
 
     Raises:
-        TypeError: it is none, or settings cannot be made of its parameters.
+        TypeError: it is of the wrong class, or its parameters cannot become settings.
     """
     if isinstance(part, LikelihoodPart):
         return part
@@ -118,10 +119,12 @@ def as_likelihood_part(part: Any) -> LikelihoodPart:
 
 
 def as_network_part(part: Any) -> NetworkPart:
-    """A class or function as a part: its parameters besides num_inputs, num_outputs and image_shape are its settings.
+    """Make a part of a class or function that makes a network.
+
+    Its parameters become settings, except num_inputs, num_outputs and image_shape.
 
     Raises:
-        TypeError: it is none, or settings cannot be made of its parameters.
+        TypeError: it cannot be called, or its parameters cannot become settings.
     """
     if isinstance(part, NetworkPart):
         return part
@@ -137,12 +140,12 @@ def as_network_part(part: Any) -> NetworkPart:
 
 
 def settings_of(function: Callable[..., Any], provided: Collection[str]) -> type[Settings]:
-    """Settings with a field for each parameter of a class or a function, except those that are provided.
+    """Make a class of settings with a field for each parameter of a function or class that is not provided.
 
-    The parameter `num_components` becomes the setting `components`, as in the option `--components`.
+    The parameter `num_components` becomes the setting `components`, like the option `--components`.
 
     Raises:
-        TypeError: a parameter has no annotation, or one that JSON cannot hold.
+        TypeError: a parameter has no annotation, or JSON cannot represent its type.
 
     >>> def make(latent_dim: int, degrees_of_freedom: float = 4.0): ...
     >>> settings_of(make, ["latent_dim"])().degrees_of_freedom
@@ -169,7 +172,7 @@ def settings_of(function: Callable[..., Any], provided: Collection[str]) -> type
 
 
 def _arguments(function: Callable[..., Any], settings: Any, provided: Mapping[str, Any]) -> dict[str, Any]:
-    """A value for each parameter, provided or from the settings."""
+    """Return a value for each parameter, either provided or from the settings."""
     return {
         name: provided[name] if name in provided else getattr(settings, _setting(name))
         for name in _parameters(function)

@@ -1,4 +1,4 @@
-"""The priors of the command line. To add one: its settings, and a line in `PRIORS`."""
+"""The priors of the command line. To add one, add its settings and a line to `PRIORS`."""
 
 from typing import Literal
 
@@ -12,55 +12,70 @@ from priory.workbench.settings.registry import Registry
 class MixtureSettings(Settings):
     """Settings of every mixture."""
 
-    learn_weights: bool = Field(True, description="learned mixing weights, or uniform ones")
+    learn_weights: bool = Field(True, description="learn the mixing weights; otherwise they are uniform")
 
 
 class ComponentSettings(MixtureSettings):
     """Settings of a mixture without a grid."""
 
-    components: Size = Field(64, description="K of a mixture without a grid")
+    components: Size = Field(64, description="K, number of components of a mixture without a grid")
 
 
 class PseudoInputSettings(Settings):
     """Settings of pseudo-inputs."""
 
-    learn_pseudo_inputs: bool = Field(True, description="learned pseudo-inputs, or fixed where they start")
+    learn_pseudo_inputs: bool = Field(
+        True, description="learn the pseudo-inputs; otherwise they stay at their initial values"
+    )
 
 
 class VampSettings(ComponentSettings, PseudoInputSettings):
     """Settings of a VampPrior."""
 
-    initialize: Literal["data", "mean", "uniform"] = Field("data", description="where pseudo-inputs start")
+    initialize: Literal["data", "mean", "uniform"] = Field("data", description="initial values of the pseudo-inputs")
 
 
 class VampMixtureSettings(VampSettings):
     """Settings of a VampPrior mixture."""
 
-    concentration: float = Field(1.0, gt=0, le=10**6, description="of the Dirichlet process over the clusters")
+    concentration: float = Field(
+        1.0, gt=0, le=10**6, description="concentration of the Dirichlet process over the clusters"
+    )
     evidence_rows: float = Field(
-        256.0, gt=0, le=10**9, description="rows that the clusters' prior is weighed against: fewer, fewer clusters"
+        256.0,
+        gt=0,
+        le=10**9,
+        description="rows against which the prior of the clusters is weighed; fewer rows, fewer clusters",
     )
 
 
 class NetworkWidths(Settings):
-    """Settings of a prior with a network of its own."""
+    """Settings of a prior that has its own network."""
 
-    prior_hidden: tuple[Size, ...] = Field((256, 256), description="hidden widths of the prior's own network")
+    prior_hidden: tuple[Size, ...] = Field((256, 256), description="widths of the hidden layers of the prior's network")
 
 
 class GridSettings(MixtureSettings, NetworkWidths):
-    """Settings of a prior with a grid behind its components."""
+    """Settings of a prior whose components come from a grid."""
 
     points_per_side: int = Field(8, ge=1, le=10**6, description="nodes along each side of a grid")
     grid_dim: int = Field(2, ge=1, le=16, description="C, dimensions of the grid")
     grid_start: Literal["gtm", "mean"] = Field(
-        "gtm", description="a grid starts as a classical GTM of the data, which guides it too, or at their mean"
+        "gtm", description="initial grid: a classical GTM of the data, which also guides training, or their mean"
     )
-    grid_network: Literal["mlp", "rbf"] = Field("rbf", description="behind a grid: radial functions, or a perceptron")
+    grid_network: Literal["mlp", "rbf"] = Field(
+        "rbf", description="network from grid to components: radial functions or a perceptron"
+    )
     basis_per_side: int | None = Field(
-        None, ge=1, le=10**6, description="radial functions along each side; None: half of points_per_side"
+        None,
+        ge=1,
+        le=10**6,
+        description="radial functions along each side; None: points_per_side, "
+        "or half of it with fewer than 20 rows for each node",
     )
-    basis_width: float = Field(1.0, gt=0, le=10**6, description="of a radial function, in spacings of their centers")
+    basis_width: float = Field(
+        1.0, gt=0, le=10**6, description="width of the radial functions, in units of the distance of their centers"
+    )
 
     @property
     def functions_per_side(self) -> int:
@@ -76,12 +91,12 @@ class ExemplarSettings(Settings):
     """Settings of an exemplar prior."""
 
     exemplars: int | None = Field(
-        None, ge=2, le=10**9, description="training rows that are components of a step, drawn anew; None: all"
+        None, ge=2, le=10**9, description="training rows drawn as components in each step; None: all"
     )
     neighbors: int | None = Field(
-        10, ge=1, le=10**6, description="exemplars for each row that a step encodes with a gradient; None: all"
+        10, ge=1, le=10**6, description="exemplars per row that a step encodes with a gradient; None: all"
     )
-    exemplar_scale: float = Field(1.0, gt=0, le=10**6, description="where the exemplars' common scale starts")
+    exemplar_scale: float = Field(1.0, gt=0, le=10**6, description="initial value of the exemplars' common scale")
 
 
 class FlowSettings(NetworkWidths):
@@ -91,21 +106,23 @@ class FlowSettings(NetworkWidths):
 
 
 class BaseSettings(Settings):
-    """Settings of a prior on top of another one, whose own settings join these."""
+    """Settings of a prior that builds on a base prior; the settings of the base prior join these."""
 
-    base_prior: str = Field("standard", description="the prior below; in refit, the run's own keeps its weights")
-    acceptance_hidden: tuple[Size, ...] = Field((100, 100), description="hidden widths of the network of acceptance")
+    base_prior: str = Field("standard", description="the base prior; in refit, the run's own prior keeps its weights")
+    acceptance_hidden: tuple[Size, ...] = Field(
+        (100, 100), description="widths of the hidden layers of the acceptance network"
+    )
 
 
 class ResampledSettings(BaseSettings):
     """Settings of a resampled prior."""
 
     truncation: int | None = Field(
-        100, ge=2, le=10**9, description="draws of the base, of which the last one is accepted; none: no limit"
+        100, ge=2, le=10**9, description="draws from the base prior until one is accepted for certain; None: no limit"
     )
 
 
-CONDITIONAL = ("standard", "mog", "vamp", "gtm", "gtm-vamp", "flow")  # with a form p(z | c)
+CONDITIONAL = ("standard", "mog", "vamp", "gtm", "gtm-vamp", "flow")  # these have a form p(z | c)
 PRIORS = Registry("prior", "priory.priors", as_prior_part)
 for _name, _prior, _settings in (
     ("standard", "StandardNormal", Settings),

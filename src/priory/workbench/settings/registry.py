@@ -1,4 +1,4 @@
-"""Registries: from a name on the command line to a part of the model."""
+"""Registries: they map a name on the command line to a part of the model."""
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -13,12 +13,12 @@ Part = TypeVar("Part")
 
 
 class Registry(Mapping[str, Part]):
-    """Parts of one kind by name: built-in ones, those of installed packages, and any `package.module:NAME`.
+    """The parts of one kind by name: built-in ones, those of installed packages, and any `package.module:NAME`.
 
     Args:
-        kind: the setting that names a part, such as "prior"; it stands in error messages.
+        kind: the setting that names a part, such as "prior"; error messages contain it.
         group: the entry-point group in which an installed package declares parts, such as "priory.priors".
-        as_part: makes a part of the object that a name leads to, or raises a TypeError that says what it should be.
+        as_part: makes a part of the named object, or raises a TypeError that says what was expected.
 
     >>> colors = Registry("color", "priory.colors", str.upper)
     >>> colors.register("red", "#f00")
@@ -33,23 +33,27 @@ class Registry(Mapping[str, Part]):
         self._parts: dict[str, Part] = {}
 
     def register(self, name: str, part: Any) -> None:
-        """Add a part under a name, or replace it; the part may be an object that the registry makes a part of.
+        """Add a part under a name, or replace the part of that name.
+
+        Args:
+            name: the name.
+            part: a part, or an object from which `as_part` makes one.
 
         Raises:
-            TypeError: no part can be made of it.
+            TypeError: `as_part` cannot make a part of it.
         """
         self._parts[name] = self._as_part(part)
 
     def __iter__(self) -> Iterator[str]:
-        """The names, without those that are places in a module."""
+        """Iterate over the names, except those of the form `package.module:NAME`."""
         names = [name for name in self._parts if ":" not in name]
         return iter(dict.fromkeys([*names, *_entry_points_of(self._group).names]))
 
     def __getitem__(self, name: str) -> Part:
-        """The part of this name.
+        """Return the part of this name.
 
         Raises:
-            ValueError: nothing has this name, or it does not lead to a part.
+            ValueError: the name is unknown, or names something that is no part.
         """
         if name not in self._parts:
             part = self._imported(name)
@@ -60,7 +64,7 @@ class Registry(Mapping[str, Part]):
         return self._parts[name]
 
     def asked_for(self, name: str, option: str) -> Part:
-        """The part of this name; an error begins with the option that names it."""
+        """Return the part of this name; an error message begins with the option."""
         try:
             return self[name]
         except ValueError as error:
@@ -84,7 +88,7 @@ class Registry(Mapping[str, Part]):
         )
 
     def loaded(self) -> dict[str, Part]:
-        """The built-in parts, and those of other packages that have been used: nothing is imported."""
+        """Return the built-in parts, and the parts of other packages used so far; import nothing."""
         return dict(self._parts)
 
     def __len__(self) -> int:
@@ -98,13 +102,13 @@ def _entry_points_of(group: str) -> EntryPoints:
     return _all_entry_points(tuple(sys.path)).select(group=group)
 
 
-@cache  # reading them takes a tenth of what `priory --help` takes
+@cache  # reading them takes a tenth of the time of `priory --help`
 def _all_entry_points(path: tuple[str, ...]) -> Any:
     return entry_points()
 
 
 def folder_name(name: str) -> str:
-    """The name of a part for the name of a folder.
+    """Return the name of a part in a form that is valid in the name of a folder.
 
     >>> folder_name("vamp"), folder_name("package.module:Student")
     ('vamp', 'package.module.Student')

@@ -1,1 +1,1 @@
-"""What each command does and says, one after the other in files of their names; their options are in `options`."""
+"""The implementation of each command, in a file of its name. `cli.options` has the options."""

@@ -16,7 +16,7 @@ def check_target(
     allow_modules_here()
     try:
         report = check_prior(target, encoder=encoder, reference=reference, single=single, seed=seed)
-    except TypeError as error:  # which the user can mend here: what the place names is of the wrong kind
+    except TypeError as error:  # the user can correct it: the place names an object of the wrong type
         raise ValueError(str(error)) from error
     if as_json:
         print_json({**asdict(report), "passed": report.passed})

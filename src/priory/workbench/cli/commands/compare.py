@@ -1,4 +1,4 @@
-"""`priory compare`: a run per prior and seed; means, differences, pictures."""
+"""`priory compare`: one run per prior and seed; means, differences, pictures."""
 
 import gc
 import time
@@ -51,7 +51,7 @@ from priory.workbench.runs.vae_run import Run
 from priory.workbench.settings.base import setting_names, with_options
 from priory.workbench.settings.run import RunSettings
 
-SAME_AGAIN = "give the same command again; what is finished is not done again"
+SAME_AGAIN = "give the same command again; finished work is not repeated"
 
 
 def compare_runs(
@@ -65,7 +65,7 @@ def compare_runs(
     out: Path | None,
     report: bool,
 ) -> None:
-    """`priory compare`. Exit code 1: a run failed."""
+    """Run `priory compare`. Exit code 1 means that a run failed."""
     given = {**given, **settings_of_device(device, given)}
     of_all = {path for name in names for path in setting_names(RunSettings, {"model": {"prior": name}})}
 
@@ -81,7 +81,7 @@ def compare_runs(
     _find_what_is_done(comparison, plan, out)
     _fill(comparison, plan, out, device)
     first = next((cell for cell in comparison.cells if cell in comparison.finished), None)
-    if first is not None:  # its settings have the likelihood that the data got
+    if first is not None:  # its settings contain the likelihood, chosen from the data
         comparison.settings = Run.open(out / first.name).settings
     comparison.write(out)
     tables = [means_table(comparison), differences_table(comparison)]
@@ -99,17 +99,19 @@ def compare_runs(
         raise typer.Exit(1)
 
 
-def _baseline(asked: str | None, names: tuple[str, ...]) -> str:
-    if asked is None:
+def _baseline(baseline: str | None, names: tuple[str, ...]) -> str:
+    if baseline is None:
         return "standard" if "standard" in names else names[0]
-    if asked not in names:
-        hint = did_you_mean(asked, names)
-        raise ValueError(f"--baseline: expected one of the priors {', '.join(names)}, got {shortened(asked)!r}{hint}")
-    return asked
+    if baseline not in names:
+        hint = did_you_mean(baseline, names)
+        raise ValueError(
+            f"--baseline: expected one of the priors {', '.join(names)}, got {shortened(baseline)!r}{hint}"
+        )
+    return baseline
 
 
 def _require_free(out: Path, cells: Iterable[Cell]) -> None:
-    """Refuse a folder with files that are none of a comparison and that this one would replace."""
+    """Refuse a folder whose files belong to no comparison, if this comparison would replace them."""
     if (out / CONFIG).exists():
         raise ValueError(f"--out {out}: expected a folder for a comparison, got the folder of a run; choose another")
     if (out / COMPARISON).exists() or any((out / cell.name).exists() for cell in cells):
@@ -129,12 +131,12 @@ def _find_what_is_done(comparison: Comparison, plan: dict[Cell, RunSettings], ou
         folder = out / cell.name
         if (folder / CONFIG).exists():
             say_if_newer(folder)
-        found = finished_cell(folder, settings, comparison.num_samples, comparison.evaluation_seed)
-        if found is not None:
-            comparison.finished[cell] = found
+        finished = finished_cell(folder, settings, comparison.num_samples, comparison.evaluation_seed)
+        if finished is not None:
+            comparison.finished[cell] = finished
             continue
         if folder.is_dir():
-            with sole_writer(folder):  # refuses if another process holds it
+            with sole_writer(folder):  # raises an error if another process has locked it
                 pass
         if not (folder / CONFIG).exists():
             vae_jobs.require_free(folder)
@@ -151,32 +153,32 @@ def _find_what_is_done(comparison: Comparison, plan: dict[Cell, RunSettings], ou
 
 
 def _fill(comparison: Comparison, plan: dict[Cell, RunSettings], out: Path, device: str) -> None:
-    """Train and evaluate what is not done; a cell that fails is recorded, and the others go on."""
+    """Train and evaluate the unfinished cells; record the cells that fail and continue with the others."""
     left = [cell for cell in plan if cell not in comparison.finished]
     took: dict[str, list[float]] = {}  # seconds of the runs of each prior
     if len(left) < len(plan):
-        say_on_stderr(f"{len(plan) - len(left)} of {len(plan)} runs are done already")
+        say_on_stderr(f"{len(plan) - len(left)} of {len(plan)} runs are finished already")
     for number, cell in enumerate(left):
         estimate = f"; about {duration(seconds_left(took, left[number:]))} left" if took else ""
         say_on_stderr(f"run {number + 1} of {len(left)}: {cell}{estimate}")
         began = time.monotonic()
         try:
             with saying_how_to_go_on(out / cell.name, SAME_AGAIN):
-                found = _compared(out / cell.name, plan[cell], comparison, device)
+                finished = _compared(out / cell.name, plan[cell], comparison, device)
         except MENDABLE as error:
             if not can_be_mended(error):
                 raise
             comparison.failures[cell] = said_in_a_line(error)
             say_on_stderr(("failed:", "bold red"), f" {cell}: {comparison.failures[cell]}")
         else:
-            comparison.finished[cell] = found
+            comparison.finished[cell] = finished
             took.setdefault(cell.prior, []).append(time.monotonic() - began)
-            say_on_stderr(f"{cell}: nll {found.metrics['nll'].value:.2f}")
-        gc.collect()  # a trainer is full of cycles, and the next run needs the memory of one that failed for lack of it
+            say_on_stderr(f"{cell}: nll {finished.metrics['nll'].value:.2f}")
+        gc.collect()  # a trainer contains reference cycles, and the next run may need its memory
 
 
 def _compared(folder: Path, settings: RunSettings, comparison: Comparison, device: str) -> Finished:
-    """Train and evaluate a cell, as far as that has not been done; `metrics.json` is written last."""
+    """Train and evaluate a cell, or complete an interrupted one; write `metrics.json` last."""
     how = (comparison.num_samples, comparison.evaluation_seed)
     with _run_to_compare(folder, settings) as (run, dataset, start):
         vae = vae_jobs.train(run, dataset, start, resume=True, progress=stderr_is_terminal())

@@ -1,4 +1,4 @@
-"""`priory evaluate`, and the evaluation that ends a training."""
+"""`priory evaluate`, and the evaluation after a training."""
 
 import shlex
 import warnings
@@ -37,6 +37,11 @@ def evaluate_run(
     workers: int | None,
     scheduler: str | None,
 ) -> None:
+    if replace and not (data is None and out is None):
+        raise ValueError(
+            "--replace: expected no DATA and no --out, because a run stores only the metrics of its own test rows, and "
+            "outputs of parts are never replaced; leave --replace out, or name another folder with --out"
+        )
     shared = parts_request(open_run(path), data, out, reading, device, workers, scheduler)
     if shared is not None:
         _evaluate_parts(shared, num_samples, seed, as_json)
@@ -60,34 +65,42 @@ def evaluate_run(
     else:
         title = f"{data or run.settings.data.source}: {len(rows)} rows, nats per row"
         show_metrics(metrics, title, jobs.DESCRIPTIONS)
-    if data is None and stamp is not None:  # after the numbers were said: the folder may not be one to write to
+    if data is None and stamp is not None:  # after printing, because the folder may be read-only
         _keep_metrics(run, stamp, metrics, num_samples, seed, replace)
 
 
 def _evaluate_parts(request: PartsRequest, num_samples: int, seed: int, as_json: bool) -> None:
-    """Write the numbers of each row by part, and the metrics of all rows."""
+    """Write one file of numbers per row for each part, and the metrics of all rows."""
     tell = say_on_stderr if as_json else say
-    found, job, parts = run_parts("evaluate", request, tell=tell, num_samples=num_samples, seed=seed)
+    opened, job, parts = run_parts("evaluate", request, tell=tell, num_samples=num_samples, seed=seed)
     with _noting_few_samples(num_samples):
-        metrics, rows, sampled_rows = merged_metrics(found, asides(job, parts), num_samples, seed)
-    tree = found.run.metrics_tree(metrics, num_samples, seed)
+        metrics, rows, sampled_rows = merged_metrics(opened, asides(job, parts), num_samples, seed)
+    tree = opened.run.metrics_tree(metrics, num_samples, seed)
     tree["evaluation"] |= {"rows": rows, "sampled_rows": sampled_rows}
     write_json(job.out / METRICS, tree)
     if as_json:
         print_json(tree)
     else:
-        show_metrics(metrics, f"{request.data}: {rows} rows, nats per row", found.jobs.DESCRIPTIONS)
+        show_metrics(metrics, f"{request.data}: {rows} rows, nats per row", opened.jobs.DESCRIPTIONS)
+    if sampled_rows < rows and opened.run.has_map:
+        say_on_stderr(
+            "note: trustworthiness and continuity are left out, because they need neighbors among all rows; `priory "
+            "evaluate` computes them for rows in one file, or in .parquet files without --out"
+        )
     if job.own_rows:
         alone = f"priory evaluate {shlex.quote(str(request.run))}"
-        say_on_stderr(f"note: these are all rows of the run, of which most trained it; of its test rows alone: {alone}")
+        say_on_stderr(
+            "note: these metrics cover all rows of the run, including its training rows; for its test rows only: "
+            + alone
+        )
 
 
 def _keep_metrics(
     run: RunFolder, stamp: object, metrics: dict[str, Estimate], num_samples: int, seed: int, replace: bool
 ) -> None:
-    """Write the metrics of the model with this stamp, unless the run is being trained, or has been, in the meantime.
+    """Write the metrics of the model with this stamp, unless a training of the run is going on or came in between.
 
-    Those of more samples stay, unless they are to be replaced.
+    Metrics from more samples stay, unless `replace` is set.
     """
     if not replace and keeps_better_metrics(run, num_samples):
         return
@@ -98,27 +111,27 @@ def _keep_metrics(
                 run.write_metrics(metrics, num_samples, seed)
                 if file.read_bytes() != before and (run.path / REPORT).is_file():
                     again = f"priory report {shlex.quote(str(run.path))}"
-                    say_on_stderr(f"note: {REPORT} has the numbers of before; write it again: {again}")
+                    say_on_stderr(f"note: {REPORT} still has the previous numbers; write it again: {again}")
                 return
-            reason = "the run has been trained on since"
+            reason = "the run was trained further in the meantime"
     except BlockingIOError as error:
         reason = str(error.strerror)
     say_on_stderr(f"note: {run.path / METRICS} was not written: {reason}")
 
 
 def keeps_better_metrics(run: RunFolder, num_samples: int) -> bool:
-    """Whether the run has metrics of more importance samples than these; print a note that they stay."""
+    """Return whether the run has metrics from more importance samples; if so, print a note that they stay."""
     stored = run.samples_of_metrics()
     if stored <= num_samples:
         return False
     again = f"priory evaluate {shlex.quote(str(run.path))} --samples {num_samples} --replace"
-    kept = f"{run.path / METRICS} keeps its numbers of {stored} samples"
-    say_on_stderr(f"note: {kept}; to store these of {num_samples}: {again}")
+    reason = f"{run.path / METRICS} keeps its metrics from {stored} samples"
+    say_on_stderr(f"note: {reason}; to store these from {num_samples}: {again}")
     return True
 
 
 def evaluated(jobs: Jobs, model: Any, rows: DatasetRows, num_samples: int, seed: int = EVALUATION_SEED) -> Evaluation:
-    """Compute the metrics of these rows; show a bar meanwhile, and a note if more samples would help."""
+    """Compute the metrics of these rows; show a progress bar, and a note if more samples would help."""
     with _noting_few_samples(num_samples), row_progress("evaluate", len(rows)) as progress:
         return jobs.measure(model, rows, num_samples, seed, progress)
 
@@ -133,7 +146,7 @@ def _noting_few_samples(num_samples: int) -> Iterator[None]:
 
 @contextmanager
 def collected(category: type[Warning]) -> Iterator[list[Warning | str]]:
-    """Collect the block's warnings of this category in a list, filled when the block ends; show others then."""
+    """Collect the block's warnings of this category in a list; when the block ends, fill it and show other warnings."""
     ours: list[Warning | str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", category)

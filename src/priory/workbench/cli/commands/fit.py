@@ -1,4 +1,4 @@
-"""`priory fit`: begin a run or go on with one, train, evaluate, draw."""
+"""`priory fit`: begin or resume a run, train, evaluate, draw."""
 
 import shlex
 from collections.abc import Iterator, Mapping
@@ -30,13 +30,13 @@ from priory.workbench.runs.folder import METRICS, MODEL
 from priory.workbench.runs.vae_run import Run
 from priory.workbench.settings.base import changed_settings, with_options
 
-# May change when a run goes on.
+# These settings may change when a run is resumed.
 MACHINE = tuple(f"training.{name}" for name in ("accelerator", "devices", "strategy", "shard_components"))
 EPOCHS = "training.epochs"  # may grow
 
 
 def fit_run(request: FitRequest, num_samples: int | None, device: str, tensorboard: bool, report: bool) -> None:
-    if process_rank() > 0:  # the first process says and writes everything, unless it is lost
+    if process_rank() > 0:  # the first process prints and writes everything, unless it is lost
         try:
             _train_with_first_process(request)
         except LostProcessError as error:
@@ -45,7 +45,7 @@ def fit_run(request: FitRequest, num_samples: int | None, device: str, tensorboa
         return
     with saying_how_to_go_on(request.out), _run_to_fit(request) as (run, dataset, start):
         wait_for_all(run.settings.training)
-        was_trained = run.finished and run.has_state  # if so, its metrics are those of the same model
+        was_trained = run.finished and run.has_state  # if so, its stored metrics belong to the same model
         how = {"resume": request.resume, "progress": stderr_is_terminal(), "tensorboard": tensorboard}
         vae = vae_jobs.train(run, dataset, start, **how)
         if device != "auto":  # Lightning leaves the model on the CPU
@@ -64,7 +64,7 @@ def fit_run(request: FitRequest, num_samples: int | None, device: str, tensorboa
 
 
 def _train_with_first_process(request: FitRequest) -> None:
-    """Train the run whose configuration the first process has written, in the same way as it."""
+    """Train the run in the same way as the first process, which wrote the configuration."""
     settings = request.settings
     if request.resume and (request.out / CONFIG).exists():
         settings = with_options(Run.open(request.out).settings, request.given, request.assignments, flags=GRID_FLAGS)
@@ -76,14 +76,14 @@ def _train_with_first_process(request: FitRequest) -> None:
 
 @contextmanager
 def _run_to_fit(request: FitRequest) -> Iterator[tuple[Run, Dataset, AnyVAE | None]]:
-    """The run that was asked for, its folder held against other processes; and its model, if the run is new."""
+    """Open or create the run, and lock its folder; yield the run, its data, and the model if the run is new."""
     out = request.out
     if request.resume and (out / CONFIG).exists():
         with sole_writer(out):
             yield *_resumed(out, request.given, request.assignments), None
         return
     if request.given["data.source"] is None:
-        raise ValueError(f"--resume: {out} holds no run yet; give DATA to begin one, or check --out")
+        raise ValueError(f"--resume: {out} has no run yet; give DATA to begin one, or check --out")
     with vae_jobs.new_run(request.settings, out, request.dataset, typed()) as new:
         _say_what_was_found(new.run, new.dataset, new.proposal)
         yield new.run, new.dataset, new.vae
@@ -95,40 +95,38 @@ def _resumed(out: Path, given: Mapping[str, Any], assignments: list[str]) -> tup
     if run.refit_of is not None:
         raise ValueError(
             f"--resume: {out} has its prior from `priory refit` and its other parts from {run.refit_of.run}; there is "
-            "no training to go on with"
+            "no training to resume; fit another run with another --out"
         )
-    wanted = with_options(run.settings, given, assignments, flags=GRID_FLAGS)
-    changed = changed_settings(run.settings.model_dump(), wanted.model_dump())
+    requested = with_options(run.settings, given, assignments, flags=GRID_FLAGS)
+    changed = changed_settings(run.settings.model_dump(), requested.model_dump())
     if not set(changed) <= {*MACHINE, EPOCHS}:
         raise ValueError(
             f"--resume: {out} was begun with other values of {', '.join(changed)}; leave these options out, or start "
             "another run with another --out"
         )
     if EPOCHS in changed:
-        _check_more_epochs(run, wanted.training)
+        _check_more_epochs(run, requested.training)
     dataset = run.load_dataset()
-    run.load_state()  # both refuse what is damaged or has changed, before anything is removed
+    run.load_state()  # both refuse damaged or changed files, before anything is removed
     if EPOCHS in changed:
-        run = run.lengthened(wanted.training.epochs)
-    say(f"{out}: going on")
-    return replace(run, settings=wanted), dataset  # another machine, the same run
+        run = run.lengthened(requested.training.epochs)
+    say(f"{out}: resuming")
+    return replace(run, settings=requested), dataset  # the run may continue on another machine
 
 
 def _check_more_epochs(run: Run, now: TrainingSettings) -> None:
-    """Refuse a number of epochs with which the run would have begun in another way."""
+    """Refuse a number of epochs that would have changed the epochs already trained."""
     out, was = run.path, run.settings.training
     if run.finished and not run.has_state:
-        raise ValueError(f"--epochs {now.epochs}: {out} has no {STATE_FILE} to go on from; start another run")
+        raise ValueError(f"--epochs {now.epochs}: {out} has no {STATE_FILE} to resume from; start another run")
     if now.epochs < was.epochs:
-        raise ValueError(
-            f"--epochs {now.epochs}: {out} was begun with {was.epochs}, and --resume goes on to that many or more"
-        )
+        raise ValueError(f"--epochs {now.epochs}: {out} was begun with {was.epochs}; --resume needs at least as many")
     if not was.independent_of_epochs():
         raise ValueError(
             f"--epochs {now.epochs}: {out} was begun with {was.epochs} and training.schedule={was.schedule}, "
-            f"training.warmup={was.warmup}; --resume can go on for longer where the schedule is constant and the "
-            "warm-up a number of steps (--warmup 1000), because only then does the course of the first epochs not "
-            "depend on how many follow; start another run with another --out"
+            f"training.warmup={was.warmup}; --resume can add epochs only if the schedule is constant and the warm-up "
+            "is a number of steps (--warmup 1000), because otherwise the first epochs depend on the total number; "
+            "start another run with another --out"
         )
 
 
@@ -143,13 +141,15 @@ def _say_what_was_found(run: Run, dataset: Dataset, proposal: LikelihoodProposal
         for line in RULE.splitlines():
             say((line, "dim"))
     else:
-        say(f"likelihood: {settings.model.likelihood}, as asked (proposed: {proposal.likelihood})")
+        say(f"likelihood: {settings.model.likelihood}, as requested (proposed: {proposal.likelihood})")
     say(f"prior: {settings.model.prior} ({class_of_prior(settings.model.prior).summary})")
     if run.encoding is not None:
         what = "p(z | c)" if settings.model.prior_condition and settings.model.prior != "standard" else "one p(z)"
         say(f"conditions c: {run.encoding.described()}; the model has q(z | x, c), p(x | z, c) and {what}")
     if settings.model.levels > 1:
-        say(f"levels: {settings.model.described_dims} latent dimensions; the prior is that of the first, the top level")
+        say(
+            f"levels: {settings.model.described_dims} latent dimensions; the first level is the top one, with the prior"
+        )
 
 
 def _say_what_was_written(run: Run, vae: AnyVAE, pictures: list[Path], page: Path | None) -> None:

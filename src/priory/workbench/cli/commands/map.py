@@ -1,4 +1,4 @@
-"""`priory map`: rows on the grid behind a run's model, in a file and in a picture."""
+"""`priory map`: the places of rows on the grid of a run's prior, in a file and in a picture."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,13 +13,13 @@ from priory.workbench.cli.commands.printing import note_rows
 from priory.workbench.cli.commands.rows import output_of, own_splits
 from priory.workbench.cli.terminal import row_progress, say
 from priory.workbench.data import Dataset, write_rows
-from priory.workbench.jobs.rows import MAP_SEED, kept, predictions, rows_with_labels
+from priory.workbench.jobs.rows import MAP_SEED, predictions, rows_with_labels, split_and_labels
 from priory.workbench.pictures.maps import draw_map, some_rows
 from priory.workbench.runs.kinds import open_run
 from priory.workbench.runs.outputs import check_place
 
 PICTURES = (".png", ".svg", ".pdf")
-MARK = "priory map"  # in the picture: the next map may replace it
+MARK = "priory map"  # in the metadata of the picture: the next map may replace it
 
 
 def map_run(
@@ -38,18 +38,19 @@ def map_run(
 ) -> None:
     from priory.plots import save_figure
 
-    shared = parts_request(open_run(path), data, out, reading, device, workers, scheduler, copy=copy, safe=safe)
+    folder = open_run(path)
+    shared = parts_request(folder, data, out, reading, device, workers, scheduler, copy=copy, safe=safe)
     if shared is not None:
         if figure is not None:
-            raise ValueError("--figure: expected no picture of DATA in parts; leave it out")
+            raise ValueError("--figure: there is no picture of DATA in parts; leave --figure out")
         run_parts("map", shared, num_samples=num_samples, predict=tuple(predict))
         return
-    out, copied = output_of(open_run(path), data, out, "map.csv", copy, reading, safe)
-    asked, figure = figure, figure or out.with_suffix(".png")
+    out, copied = output_of(folder, data, out, "map.csv", copy, reading, safe)
+    requested, figure = figure, figure or out.with_suffix(".png")
     run, model, jobs = opened_model(path, device)
-    _check_figure(figure, {data or run.settings.data.source, run.settings.data.source}, asked=asked is not None)
+    _check_figure(figure, {data or run.settings.data.source, run.settings.data.source}, requested=requested is not None)
     surface = jobs.surface(model, num_samples)
-    no_picture = _why_no_picture(surface.nodes.shape[1], asked)
+    no_picture = _why_no_picture(surface.nodes.shape[1], requested)
     known = rows_with_labels(run, predict)
     rows = chosen_rows(run, data, reading, Dataset.all_rows)
     drawn = TopographicMap(surface, rows)
@@ -58,9 +59,9 @@ def map_run(
     columns = {name: column.numpy() for name, column in drawn.places.columns().items()} | {"log_likelihood": scores}
     columns |= predictions(TopographicMap(surface, known), known, drawn, predict) if known is not None else {}
     if copied["template"] is None:
-        columns = kept(rows, own_splits(run, data), taken=("id", "ids", *columns)) | columns
+        columns = split_and_labels(rows, own_splits(run, data), taken=("id", "ids", *columns)) | columns
     places = drawn.places.place.numpy()
-    arrays = {"map": places} if out.suffix == ".h5ad" else {}  # obsm, where scanpy draws from
+    arrays = {"map": places} if out.suffix == ".h5ad" else {}  # scanpy plots from obsm
     write_rows(out, ids=rows.ids, columns=columns, arrays=arrays, **copied)
     exist = drawn.places.exist.numpy()
     say(f"{exist.sum()} rows on the map: {out}")
@@ -75,8 +76,8 @@ def map_run(
         say(f"picture: {figure}")
 
 
-def _check_figure(figure: Path, reads: Iterable[str], *, asked: bool) -> None:
-    """Refuse a picture that cannot be written, or that would replace another file than an earlier map's picture."""
+def _check_figure(figure: Path, reads: Iterable[str], *, requested: bool) -> None:
+    """Refuse a picture that cannot be written, or that would replace anything but the picture of an earlier map."""
     if figure.suffix.lower() not in PICTURES:
         raise ValueError(
             f"--figure: expected a name that ends in {', '.join(PICTURES)}, got {figure.name!r}; rename it"
@@ -84,14 +85,14 @@ def _check_figure(figure: Path, reads: Iterable[str], *, asked: bool) -> None:
     if figure.is_dir():
         raise ValueError(f"--figure: expected a file, got the folder {str(figure)!r}; name a file in it")
     is_ours = figure.is_file() and MARK.encode() in figure.read_bytes()
-    check_place(figure, "--figure", reads, may_replace=asked or is_ours)
+    check_place(figure, "--figure", reads, may_replace=requested or is_ours)
 
 
-def _why_no_picture(axes: int, asked: Path | None) -> str:
-    """The reason if the grid has not two dimensions; an error if a picture was asked for."""
-    if axes != 2 and asked is not None:
+def _why_no_picture(axes: int, requested: Path | None) -> str:
+    """Return why there is no picture if the grid is not two-dimensional; raise an error if --figure was given."""
+    if axes != 2 and requested is not None:
         raise ValueError(
             f"--figure: expected a run with a grid of two dimensions, got one of {axes}; leave --figure out and draw "
             "the columns u1, u2, ... of --out"
         )
-    return "" if axes == 2 else f"no picture: it is of a grid of two dimensions, and this one has {axes}"
+    return "" if axes == 2 else f"no picture: only a grid of two dimensions has one, and this grid has {axes}"

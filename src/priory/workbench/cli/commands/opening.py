@@ -1,4 +1,4 @@
-"""A run, its model, and the rows that a command reads."""
+"""Open a run and its model, and read the rows of a command."""
 
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,12 @@ from priory.workbench.runs.folder import RunFolder
 
 
 def opened_model(path: Path, device: str) -> Opened:
-    """Open a run and its model on the device; print a note if training has not ended."""
+    """Open a run and its run_and_model on the device; print a note if its training has not ended."""
     say_if_newer(path)
-    found = opened(path, chosen_device(device))
-    if not found.run.finished:
+    run_and_model = opened(path, chosen_device(device))
+    if not run_and_model.run.finished:
         say_on_stderr(f"training has not ended: these are the best weights so far; {how_to_go_on(path)}")
-    return found
+    return run_and_model
 
 
 def say_if_newer(path: Path) -> None:
@@ -33,7 +33,7 @@ def chosen_device(device: str) -> str:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.zeros(1, device=device).item()  # of the device meta, which holds no numbers, too
+        torch.zeros(1, device=device).item()  # this fails also on the device "meta", which holds no numbers
     except (RuntimeError, AssertionError) as error:
         reason = shortened(str(error))
         raise ValueError(
@@ -43,7 +43,7 @@ def chosen_device(device: str) -> str:
 
 
 def chosen_rows(run: RunFolder, data: str | None, reading: dict[str, Any], choose: Any) -> DatasetRows:
-    """All rows of the named data, read with the options `reading`; without a name, `choose` picks rows of the run."""
+    """Return all rows of `data`, read with the options `reading`; if it is None, `choose` selects rows of the run."""
     if data is None:
         return choose(run.load_dataset(drawn=True))
     return run.rows_of_model(run.load_table(data, **reading))

@@ -11,13 +11,13 @@ from priory._support.files import remove_leftovers
 from priory._support.locking import sole_writer
 from priory._support.messages import first_few
 from priory._support.patterns import is_pattern
-from priory.workbench.cli.commands.interruptions import saying_how_to_go_on
+from priory.workbench.cli.commands.interruptions import exiting_on_sigterm, saying_how_to_go_on
 from priory.workbench.cli.commands.opening import chosen_device, opened_model
 from priory.workbench.cli.errors import can_be_mended, said_in_a_line
 from priory.workbench.cli.terminal import row_progress, say, say_on_stderr
 from priory.workbench.data import TEXT_OPTIONS, TextOptions
 from priory.workbench.data.parts import Part, count_rows, in_parts, numbered, parts_of
-from priory.workbench.data.shards import shards_of
+from priory.workbench.data.shards import same_files, shards_of
 from priory.workbench.jobs.dealing import Deal, dealing
 from priory.workbench.jobs.kinds import Opened
 from priory.workbench.jobs.parts import (
@@ -32,15 +32,15 @@ from priory.workbench.jobs.rows import ROW_JOBS
 from priory.workbench.runs.folder import RunFolder
 
 SHOWN_CAUSES = 5
-AGAIN = "give the same command again: it does only what is missing"
+AGAIN = "give the same command again: it writes only the missing outputs"
 
 
 class PartsRequest(NamedTuple):
-    """What a row command is asked for, other than its own options."""
+    """The arguments of a row command, apart from its own options."""
 
     run: Path
     data: str
-    out: Path  # a folder, or DIR/*.csv, whose ending the outputs have
+    out: Path  # a folder, or DIR/*.csv, which sets the suffix of the outputs
     reading: dict[str, Any]
     device: str
     workers: int | None = None
@@ -61,11 +61,11 @@ def parts_request(
     copy: bool = False,
     safe: bool = False,
 ) -> PartsRequest | None:
-    """The request for outputs of parts; None if one output is asked for.
+    """Return the request for one output per part; None if the command writes a single output.
 
     Raises:
-        ValueError: data in parts have no folder for their outputs, other data are to be shared out, or both processes
-            and a cluster are named.
+        ValueError: data in parts have no output folder, --workers or --scheduler is given for other data, or both are
+            given.
     """
     if workers is not None and scheduler is not None:
         raise ValueError(
@@ -92,7 +92,7 @@ def parts_request(
 
 
 class Finished(NamedTuple):
-    """A job whose parts all have outputs."""
+    """A job all of whose parts have outputs."""
 
     opened: Opened
     job: PartsJob
@@ -100,19 +100,19 @@ class Finished(NamedTuple):
 
 
 def run_parts(command: str, request: PartsRequest, *, tell: Callable[[str], None] = say, **options: Any) -> Finished:
-    """Write one output for each part that has none yet; `tell` prints how many there are.
+    """Write one output for each part that has none yet; `tell` prints their number.
 
     Raises:
-        ValueError: the folder holds something else, or an option does not fit.
-        SystemExit: with code 1, if parts failed; the others are written.
+        ValueError: the folder has other content, or an option is invalid.
+        SystemExit: code 1, if parts failed; the outputs of the other parts are written.
     """
-    found = opened_model(request.run, request.device)
+    opened = opened_model(request.run, request.device)
     ending = request.out.suffix if request.out.stem == "*" else ".parquet"
     out = request.out.parent if request.out.stem == "*" else request.out
     job = PartsJob(
         command,
         request.run.resolve(),
-        model_checksum(found.run),
+        model_checksum(opened.run),
         out.resolve(),
         ending,
         tuple(options.items()),
@@ -124,21 +124,21 @@ def run_parts(command: str, request: PartsRequest, *, tell: Callable[[str], None
     parts = parts_of(request.data)
     require_free(job, parts)
     check_outputs(job, parts)
-    ROW_JOBS[command](found, 0, **options)  # refuses what no part can have, such as a map without a grid
+    ROW_JOBS[command](opened, 0, **options)  # refuses what no part supports, such as a map without a grid
     with ExitStack() as held:
         held.enter_context(saying_how_to_go_on(job.out, AGAIN))
+        held.enter_context(exiting_on_sigterm())
         deal = held.enter_context(dealing(request.workers, request.scheduler))
         held.enter_context(sole_writer(job.out))
-        parts = _counted(found.run, deal, parts, request.reading)
+        parts = _counted(opened.run, deal, parts, request.reading)
         rows = sum(part.rows or 0 for part in parts)
-        is_own = Path(request.data).resolve() == Path(found.run.settings.data.source).resolve()
-        own = is_own and rows == found.run.fingerprint.rows
+        own = same_files(request.data, opened.run.settings.data.source) and rows == opened.run.fingerprint.rows
         job = replace(job, rows=rows, own_rows=own)
         missing = begin(job, parts)
         errors = _dealt(deal, job, missing)
         remove_leftovers(job.out)
     _say_written(job, parts, missing, errors, tell)
-    return Finished(found, job, parts)
+    return Finished(opened, job, parts)
 
 
 def _counted(run: RunFolder, deal: Deal, parts: Sequence[Part], reading: dict[str, Any]) -> list[Part]:
@@ -150,7 +150,7 @@ def _counted(run: RunFolder, deal: Deal, parts: Sequence[Part], reading: dict[st
 
 
 def _count(text: TextOptions, part: Part) -> int | None:
-    """The number of rows; None for a part that cannot be read, which its own task says."""
+    """Return the number of rows; None if the part cannot be read, which its own task will report."""
     try:
         return count_rows(part.source, text)
     except Exception as error:
@@ -159,28 +159,28 @@ def _count(text: TextOptions, part: Part) -> int | None:
         return None
 
 
-def _dealt(deal: Deal, job: PartsJob, parts: Sequence[Part]) -> dict[str, str]:
-    """The errors of the parts that failed, by their names."""
+def _dealt(deal: Deal, job: PartsJob, parts: Sequence[Part]) -> dict[Part, str]:
+    """Process the parts; return the errors of those that failed."""
     errors = {}
     with row_progress(f"{job.command}: parts", len(parts)) as progress:
         for done, (part, error) in enumerate(deal(partial(attempt, job), parts), 1):
             progress(done)
             if isinstance(error, BaseException):
-                errors[part.name] = _of_dask(error)
+                errors[part] = _of_dask(error)
             elif error is not None:
-                errors[part.name] = error
+                errors[part] = error
     return errors
 
 
 def _of_dask(error: BaseException) -> str:
-    """The cause in a line, if Dask gave a part up because the workers that had it were lost; raises other errors."""
+    """Describe in a line why Dask gave up a part: it lost the workers. Raise any other error."""
     if type(error).__name__ != "KilledWorker":
         raise error
-    return "the workers that worked on it were killed, such as for a lack of memory; give smaller parts"
+    return "the workers that processed it were killed, perhaps for lack of memory; use smaller parts"
 
 
 def attempt(job: PartsJob, part: Part) -> str | None:
-    """Write the output of a part; return the error in a line if it cannot be done."""
+    """Write the output of a part; if that fails, return the error in a line."""
     try:
         do_part(job, part)
         return None
@@ -194,7 +194,7 @@ def _say_written(
     job: PartsJob,
     parts: Sequence[Part],
     missing: Sequence[Part],
-    errors: dict[str, str],
+    errors: dict[Part, str],
     tell: Callable[[str], None],
 ) -> None:
     there = len(parts) - len(missing)
@@ -202,8 +202,21 @@ def _say_written(
     tell(f"{len(parts) - len(errors)} of {len(parts)} parts{already}, {job.rows} rows: {job.out}")
     if not errors:
         return
-    say_on_stderr(("Error:", "bold red"), f" {len(errors)} of {len(parts)} parts failed: {first_few([*errors])}")
-    for cause in list(dict.fromkeys(errors.values()))[:SHOWN_CAUSES]:
-        say_on_stderr(f"{first_few([name for name, error in errors.items() if error == cause])}: {cause}")
-    say_on_stderr(f"mend or remove these parts; {AGAIN}")
+    say_on_stderr(("Error:", "bold red"), f" {len(errors)} of {len(parts)} parts failed")
+    for failed in _by_cause(errors)[:SHOWN_CAUSES]:
+        say_on_stderr(f"{first_few([part.name for part in failed])}: {errors[failed[0]]}")
+    say_on_stderr(f"correct or remove these parts; {AGAIN}")
     raise SystemExit(1)
+
+
+def _by_cause(errors: dict[Part, str]) -> list[list[Part]]:
+    """Group parts whose errors differ only in the name of the file; the largest group comes first.
+
+    >>> a, b, c = (Part(name, Path(f"{name}.csv")) for name in "abc")
+    >>> [[part.name for part in parts] for parts in _by_cause({a: "a.csv: gaps", b: "no memory", c: "c.csv: gaps"})]
+    [['a', 'c'], ['b']]
+    """
+    causes: dict[str, list[Part]] = {}
+    for part, error in errors.items():
+        causes.setdefault(error.replace(part.source.name, ""), []).append(part)
+    return sorted(causes.values(), key=len, reverse=True)

@@ -1,4 +1,4 @@
-"""What several commands print: the data, the columns left out, the files written; and the line that was typed."""
+"""Output that several commands share: the data, the columns left out, the files written, the command line."""
 
 import shlex
 import sys
@@ -13,7 +13,7 @@ from priory.workbench.data import Dataset, DatasetRows, describe_constants
 
 
 def typed() -> str:
-    """The command line that is being run."""
+    """Return the command line of this process."""
     return shlex.join(["priory", *sys.argv[1:]])
 
 
@@ -28,13 +28,13 @@ def say_data(dataset: Dataset) -> None:
 
 
 def say_reading(dataset: Dataset, say: Callable[..., None] = say) -> None:
-    """Print how the file was read, where it could be read in more than one way."""
+    """Print how the file was read, if it could be read in more than one way."""
     if dataset.notes:
         say(f"read: {'; '.join(dataset.notes)}")
 
 
 def say_left_out(columns: Mapping[str, float | None]) -> None:
-    """Print the columns that the model leaves out: constant ones with their value, empty ones with None."""
+    """Print the columns that the model leaves out: constant ones with their value, empty ones (value None)."""
     constants = {name: value for name, value in columns.items() if value is not None}
     empty = [name for name in columns if name not in constants]
     if constants:
@@ -49,7 +49,7 @@ def _say_number(columns: Collection[str], values: str, shown: str) -> None:
 
 
 def note_rows(fact: str, rows: DatasetRows, which: np.ndarray) -> None:
-    """Print a fact about some rows with their ids; nothing if there is no such row."""
+    """Print a note about some rows with their ids; print nothing if there are none."""
     ids = rows.ids[which].tolist()
     if ids:
         number = f"{len(ids)} row{'s' if len(ids) > 1 else ''}"

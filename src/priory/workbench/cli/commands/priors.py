@@ -11,7 +11,7 @@ def list_priors() -> None:
     for name in PRIORS:
         try:
             prior = class_of_prior(name)
-        except ValueError as error:  # of another package
+        except ValueError as error:  # of a prior from another package
             rows.append((name, (str(error), "dim"), ""))
         else:
             rows.append((name, prior.summary, prior.reference))

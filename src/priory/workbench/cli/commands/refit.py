@@ -1,4 +1,4 @@
-"""`priory refit`: another prior for a trained encoder and decoder, and what it changed."""
+"""`priory refit`: another prior for a trained encoder and decoder, and its effect on the metrics."""
 
 import shlex
 import time
@@ -27,8 +27,8 @@ from priory.workbench.runs.vae_run import Run
 from priory.workbench.settings.registry import folder_name
 from priory.workbench.settings.run import RefitRequest
 
-SAME_AGAIN = "nothing was begun that can be gone on with; give the same command again"
-CLEAR = 2.0  # standard errors from which on a difference is told as one
+SAME_AGAIN = "there is nothing to resume; give the same command again"
+CLEAR = 2.0  # standard errors; a smaller difference is reported as no change
 NAMES = {"elbo": "ELBO", "nll": "NLL"}
 Measured = Mapping[str, dict[str, Estimate]]
 
@@ -51,10 +51,10 @@ def refit_run(
         vae = opened_model(path, device).model
         dataset = run.load_dataset()
         with refit_jobs.free_folder(out):
-            found, measured, seconds = _refitted(run, vae, dataset, request, num_samples)
+            refitted, measured, seconds = _refitted(run, vae, dataset, request, num_samples)
             _say_what_changed(measured, dataset, num_samples)
             evaluation, made = (num_samples, EVALUATION_SEED), (typed(), seconds)
-            new, pictures = refit_jobs.write_run(run, out, found, request, dataset, measured, evaluation, made)
+            new, pictures = refit_jobs.write_run(run, out, refitted, request, dataset, measured, evaluation, made)
             say_files(new.path, (CONFIG, MODEL, METRICS, refit_jobs.REFIT), pictures, new.path / REPORT)
             say(f"next: priory evaluate {shlex.quote(str(new.path))}   (as with any run)")
 
@@ -62,37 +62,37 @@ def refit_run(
 def _refitted(
     run: Run, vae: VAE, dataset: Dataset, request: RefitRequest, num_samples: int
 ) -> tuple[Refitted, Measured, float]:
-    """The model with the new prior; its metrics, the old one's and the differences of the rows; the refit's seconds."""
+    """Fit the new prior; return the model, the metrics before and after with their difference, and the seconds."""
     telling = telling_rows(vae_jobs.as_judged(run, dataset))
     before = evaluated(vae_jobs, vae, telling, num_samples)
     began = time.monotonic()
     with row_progress("refit", request.refit.epochs) as progress:
-        found = refit_jobs.refitted(run, vae, dataset, request, progress)
+        refitted = refit_jobs.refitted(run, vae, dataset, request, progress)
     seconds = time.monotonic() - began
-    _say_how(found, run, request)
-    after = evaluated(vae_jobs, found.model, telling, num_samples)
+    _say_how(refitted, run, request)
+    after = evaluated(vae_jobs, refitted.model, telling, num_samples)
     difference = refit_jobs.difference(before.per_row, after.per_row)
-    return found, {"before": before, "after": after, "difference": difference}, seconds
+    return refitted, {"before": before, "after": after, "difference": difference}, seconds
 
 
-def _say_how(found: Refitted, run: Run, request: RefitRequest) -> None:
+def _say_how(refitted: Refitted, run: Run, request: RefitRequest) -> None:
     name = request.model.prior
     say(f"prior: {run.settings.model.prior} before, {name} now ({class_of_prior(name).summary})")
-    if not any(p.requires_grad for p in found.model.prior.parameters()):
-        say("it has nothing to fit")
+    if not any(p.requires_grad for p in refitted.model.prior.parameters()):
+        say("it has no parameters to fit")
         return
-    steps = len(found.course) - 1
-    how = "expectation maximization" if found.by_em else "its start"
-    kept = (
-        f"best after {found.best}" if found.best else f"none of them better than {how}" if steps else "none asked for"
+    steps = len(refitted.course) - 1
+    how = "expectation maximization" if refitted.by_em else "initial values"
+    choice = (
+        f"best after {refitted.best}" if refitted.best else f"none better than {how}" if steps else "none requested"
     )
-    say(f"fitted to q(z) of the training rows: {how}, then {steps} epochs of gradient steps, {kept}")
-    course = found.course
-    say(f"E log p(z) of the validation rows: {course[0]:.3f} at the start, {course[found.best]:.3f} kept")
+    say(f"fitted to q(z) of the training rows: {how}, then {steps} epochs of gradient steps, {choice}")
+    course = refitted.course
+    say(f"E log p(z) of the validation rows: {course[0]:.3f} at the start, {course[refitted.best]:.3f} kept")
 
 
 def _say_what_changed(measured: Measured, dataset: Dataset, num_samples: int) -> None:
-    """Print a table of the metrics, and a verdict on each."""
+    """Print a table of the metrics, and a sentence about each change."""
     rows = telling_rows(dataset)
     title = f"{dataset.name}: {len(rows)} rows, nats per row, {num_samples} importance samples"
     header, lines = ("before", "after", "difference"), []
@@ -105,17 +105,17 @@ def _say_what_changed(measured: Measured, dataset: Dataset, num_samples: int) ->
 
 
 def verdict(name: str, difference: Estimate) -> str:
-    """A sentence on a difference after - before of the ELBO or the NLL.
+    """Describe the difference after - before of the ELBO or the NLL in a sentence.
 
     >>> verdict("nll", Estimate(-0.5, 0.1))
     'NLL: better by 0.500 ± 0.100 nats'
     >>> verdict("elbo", Estimate(-0.01, 0.1))
-    'ELBO: not changed as far as these rows can show (worse by 0.010 ± 0.100 nats)'
+    'ELBO: no clear change on these rows (worse by 0.010 ± 0.100 nats)'
     """
     gain = difference.value if name == "elbo" else -difference.value
     size = f"{'better' if gain > 0 else 'worse'} by {abs(gain):.3f} ± {difference.se:.3f} nats"
     if gain == 0:
         return f"{NAMES[name]}: the same"
     if abs(gain) < CLEAR * difference.se:
-        return f"{NAMES[name]}: not changed as far as these rows can show ({size})"
-    return f"{NAMES[name]}: {size}" + ("" if gain > 0 else "; the old prior is the better one")
+        return f"{NAMES[name]}: no clear change on these rows ({size})"
+    return f"{NAMES[name]}: {size}" + ("" if gain > 0 else "; the old prior is better")

@@ -1,4 +1,4 @@
-"""`priory report`: the page of a run, made again."""
+"""`priory report`: write the page of a run again."""
 
 from pathlib import Path
 

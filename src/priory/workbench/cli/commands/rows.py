@@ -1,4 +1,4 @@
-"""`priory sample`, `priory embed` and `priory score`: rows, or numbers of rows, in a file."""
+"""`priory sample`, `embed`, `score` and `impute`: write rows, or numbers per row, to a file."""
 
 import shlex
 from collections.abc import Sequence
@@ -14,21 +14,23 @@ from priory.workbench.cli.commands.parts import parts_request, run_parts
 from priory.workbench.cli.commands.printing import note_rows
 from priory.workbench.cli.terminal import row_progress, say
 from priory.workbench.data import TEXT_OPTIONS, Dataset, TextOptions, check_output, write_rows
-from priory.workbench.jobs.rows import imputed, kept, labels_of
+from priory.workbench.data.shards import same_files
+from priory.workbench.jobs.rows import imputed, labels_of, split_and_labels
 from priory.workbench.runs.folder import RunFolder
 from priory.workbench.runs.kinds import open_run
 from priory.workbench.runs.outputs import check_place
 
-SAMPLE_BYTES = 3 * 4  # bytes of a sampled number: in parts, together, and as it is written
+SAMPLE_BYTES = 3 * 4  # bytes per sampled number: three copies, of the batches, of all samples and in the file
 
 
 def sample_run(
     path: Path, number: int, out: Path | None, seed: int, mean: bool, given: Sequence[str], device: str, safe: bool
 ) -> None:
-    out, _ = output_of(open_run(path), None, out, "samples.npz", False, {}, safe)
-    context = context_given(open_run(path), given)
+    folder = open_run(path)
+    out, _ = output_of(folder, None, out, "samples.npz", False, {}, safe)
+    context = context_given(folder, given)
     run, model, jobs = opened_model(path, device)
-    require_memory(SAMPLE_BYTES * number * len(run.columns), f"-n {number}: {number} samples", "take fewer at a time")
+    require_memory(SAMPLE_BYTES * number * len(run.columns), f"-n {number}: {number} samples", "draw fewer at a time")
     chosen = {} if context is None else {"context": context}
     x = run.restored(jobs.sample(model, number, seed, mean, **chosen)).numpy()
     ids = np.array([f"sample-{i}" for i in range(number)])
@@ -40,10 +42,10 @@ def sample_run(
 
 
 def context_given(run: RunFolder, given: Sequence[str]) -> Any:
-    """The context that --given names; None for a model without conditions.
+    """Return the context that --given describes; None for a model without conditions.
 
     Raises:
-        ValueError: a condition is missing, given twice, unknown, or has a value that the model does not know.
+        ValueError: a condition is missing, given twice or unknown, or its value did not occur in training.
     """
     encoding = run.encoding
     if encoding is None and given:
@@ -53,10 +55,10 @@ def context_given(run: RunFolder, given: Sequence[str]) -> Any:
     pairs = [each.partition("=") for each in given]
     values = {name: value for name, _, value in pairs}
     examples = [f"{column.name}={column.examples()[0][0]}" for column in encoding.columns]
-    wanted = " ".join(f"--given {shlex.quote(example)}" for example in examples)
+    example = " ".join(f"--given {shlex.quote(pair)}" for pair in examples)
     if not all(sign for _, sign, _ in pairs) or len(values) < len(pairs) or set(values) != set(encoding.names):
         got = " ".join(f"--given {each}" for each in given) or "none"
-        raise ValueError(f"--given: expected a value of each condition, such as {wanted}, got {got}")
+        raise ValueError(f"--given: expected a value of each condition, such as {example}, got {got}")
     try:
         return encoding.encode({name: [value] for name, value in values.items()})[0]
     except ValueError as error:
@@ -74,15 +76,16 @@ def embed_run(
     workers: int | None,
     scheduler: str | None,
 ) -> None:
-    shared = parts_request(open_run(path), data, out, reading, device, workers, scheduler, copy=copy, safe=safe)
+    folder = open_run(path)
+    shared = parts_request(folder, data, out, reading, device, workers, scheduler, copy=copy, safe=safe)
     if shared is not None:
         run_parts("embed", shared)
         return
-    out, copied = output_of(open_run(path), data, out, "embedding.npz", copy, reading, safe)
+    out, copied = output_of(folder, data, out, "embedding.npz", copy, reading, safe)
     run, model, jobs = opened_model(path, device)
     rows = chosen_rows(run, data, reading, Dataset.all_rows)
     arrays = jobs.embed(model, rows)
-    columns = {} if copied["template"] else kept(rows, own_splits(run, data), taken=("id", "ids", *arrays))
+    columns = {} if copied["template"] else split_and_labels(rows, own_splits(run, data), taken=("id", "ids", *arrays))
     write_rows(out, ids=rows.ids, columns=columns, arrays=arrays, **copied)
     what = ", ".join(f"{name} {values.shape}" for name, values in arrays.items())
     say(f"{len(rows)} rows ({what}): {out}")
@@ -103,18 +106,19 @@ def score_run(
     workers: int | None,
     scheduler: str | None,
 ) -> None:
-    shared = parts_request(open_run(path), data, out, reading, device, workers, scheduler, copy=copy, safe=safe)
+    folder = open_run(path)
+    shared = parts_request(folder, data, out, reading, device, workers, scheduler, copy=copy, safe=safe)
     if shared is not None:
         run_parts("score", shared, num_samples=num_samples, seed=seed)
         return
-    out, copied = output_of(open_run(path), data, out, "scores.csv", copy, reading, safe)
+    out, copied = output_of(folder, data, out, "scores.csv", copy, reading, safe)
     run, model, jobs = opened_model(path, device)
     rows = chosen_rows(run, data, reading, Dataset.all_rows)
     with row_progress("score", len(rows)) as progress:
         scores = jobs.score(model, rows, num_samples, seed, progress=progress)
     columns = {"log_likelihood": scores}
     if copied["template"] is None:
-        columns |= kept(rows, own_splits(run, data), taken=("id", "ids", "log_likelihood"))
+        columns |= split_and_labels(rows, own_splits(run, data), taken=("id", "ids", "log_likelihood"))
     write_rows(out, ids=rows.ids, columns=columns, **copied)
     lowest = ", ".join(f"{rows.ids[i]} ({scores[i]:.1f})" for i in np.argsort(scores)[:5])
     say(f"{len(rows)} rows scored: {out}")
@@ -138,14 +142,15 @@ def impute_run(
     if out is not None and out.suffix.lower() == ".h5ad":
         raise ValueError(
             f"--out: expected a name that ends in .csv, .tsv, .npz, .parquet, got {out.name!r}: a copy of an .h5ad "
-            "file would keep its gaps; rename it"
+            "file would keep its missing cells; rename it"
         )
     how: dict[str, Any] = {"num_steps": num_steps, "draw": draw, "seed": seed}
-    shared = parts_request(open_run(path), data, out, reading, device, workers, scheduler, safe=safe)
+    folder = open_run(path)
+    shared = parts_request(folder, data, out, reading, device, workers, scheduler, safe=safe)
     if shared is not None:
         run_parts("impute", shared, **how)
         return
-    out, _ = output_of(open_run(path), data, out, "imputed.csv", False, reading, safe)
+    out, _ = output_of(folder, data, out, "imputed.csv", False, reading, safe)
     opened = opened_model(path, device)
     table = opened.run.load_table(data or opened.run.settings.data.source, **reading)
     rows = table.all_rows()
@@ -163,11 +168,11 @@ def impute_run(
 
 
 def own_splits(run: RunFolder, data: str | None) -> dict[str, np.ndarray]:
-    """The run's split if these are its rows; none for new data, which is also its own file if that has changed."""
+    """Return the run's splits if these are its rows; an empty dict for new data, or if the run's file has changed."""
     source = run.settings.data.source
     if data is None:
         return run.splits
-    if data != source and str(Path(data).resolve()) != source:
+    if not same_files(data, source):
         return {}
     splits = run.splits
     with suppress(ValueError):  # the file has changed
@@ -177,16 +182,18 @@ def own_splits(run: RunFolder, data: str | None) -> dict[str, np.ndarray]:
 
 
 class Output(NamedTuple):
-    """Where the rows go to, and how they are written."""
+    """The output file of rows and the options for writing it."""
 
     path: Path
-    options: dict[str, Any]  # of `write_rows`: the file to copy, if any, its column of ids and how it is read
+    options: dict[
+        str, Any
+    ]  # of `write_rows`: the file to copy, if any, its column of ids and the options for reading it
 
 
 def output_of(
     run: RunFolder, data: str | None, out: Path | None, default: str, copy: bool, reading: dict[str, Any], safe: bool
 ) -> Output:
-    """The output that was asked for; refuses what cannot or must not be written, before any work."""
+    """Return the requested output; refuse, before any work, a file that cannot or must not be written."""
     options = run.reading_options() | reading
     source = data or options["source"]
     path = out or Path(default)

@@ -1,7 +1,7 @@
-"""NumPy's files: arrays of numbers or text, never of Python objects, whose header is checked before they are read.
+"""NumPy files: arrays of numbers or text. Each header is checked before its values are read.
 
-An array of objects is a pickle, and reading a pickle runs its code. NumPy allocates the size in the header before it
-sees that the file is shorter.
+Arrays of Python objects are refused: they are pickles, and reading a pickle runs its code. NumPy allocates the size in
+the header before it notices that the file is shorter.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ def read_array(path: Path) -> np.ndarray:
 
 
 def header_of(path: Path) -> tuple[tuple[int, ...], bool, np.dtype, int]:
-    """The shape, whether it is stored by columns, the type and the place of the values in a `.npy` file."""
+    """Return shape, whether the order is by columns, dtype and offset of the values of a `.npy` file."""
     with path.open("rb") as file:
         shape, column_major, dtype = _check_header(file, path.stat().st_size, path.name)
         return shape, column_major, dtype, file.tell()
 
 
 def read_arrays(path: Path, is_needed: Callable[[str], bool] = lambda name: True) -> Arrays:
-    """Read the arrays of an `.npz` archive in memory; nothing is unpacked to files.
+    """Read the arrays of an `.npz` archive in memory, without unpacking it to files.
 
-    An array of Python objects is an error if it is needed; else it is left out.
+    An array of Python objects raises an error if it is needed; otherwise it is left out.
     """
     if path.exists() and not path.is_file():
         raise ValueError(f"{path}: expected an .npz archive, got no regular file; put the file back")
@@ -72,7 +72,7 @@ def read_arrays(path: Path, is_needed: Callable[[str], bool] = lambda name: True
 
 
 def _check_header(file: IO[bytes], size: int, what: str) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Read the header; refuse Python objects, and a header that does not fit the file's size."""
+    """Read the header; refuse Python objects, and a header that contradicts the size of the file."""
     with foreign(what, *_ARRAY):
         version = np.lib.format.read_magic(file)
         shape, column_major, dtype = _HEADERS[version](file)

@@ -1,4 +1,4 @@
-"""Why a cell of a table is no number, and what to do about it."""
+"""Causes why a cell of a table is not a number, and their cures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 
 _DIGITS = r"\d[\d.,]*"
 _THOUSANDS = r"[+-]?\d{1,3}(,\d{3})+"
-# (what a cell looks like, the cause, the cure); the first that fits decides
+# (pattern of the cell, cause, cure); the first match decides
 _CAUSES = [
     (r"\?+|-+|\*+|\.+|n\.?[ad]\.?|n/d|missing|unknown|nil", "a mark of a missing cell", "leave such cells empty"),
     (
@@ -22,11 +22,11 @@ _CAUSES = [
     (r"[+-]?\d{1,3}([ \xa0\u2009\u202f'\u2019]\d{3})+([.,]\d*)?", "gaps between thousands", "remove them"),
     (r"[+-]?(\d+,\d*|,\d+)(e[+-]?\d+)?", "a decimal comma", "write a decimal point"),
     (r"[+-]?(\d+\.\d*|\.\d+)(e[+-]?\d+)?", "a decimal point", "write a decimal comma"),
-    (r"[+-]?[\d.]+d[+-]?\d+", "an exponent as Fortran writes it", "write E in place of D"),
+    (r"[+-]?[\d.]+d[+-]?\d+", "a Fortran exponent", "write E in place of D"),
     (rf"[\u2212\u2013\u2014]\s*{_DIGITS}", "a minus sign that is no hyphen", "replace it by -"),
     (rf"[+-]?{_DIGITS}\s*[^\d\s.,]+", "a number with a unit", "move the unit into the name of the column"),
 ]
-_OPTIONS = {  # of tables of text, beside the cure
+_OPTIONS = {  # for tables of text, alternatives to the cure
     "a mark of a missing cell": ("--missing", ""),
     "a limit of detection": ("--missing", ""),
     "commas between thousands, or a decimal comma": ("--decimal", ","),
@@ -37,9 +37,9 @@ _MOST_WORDS = 3  # of missing cells that a message lists
 
 
 def cause_and_cure(cells: Sequence[str], options: Collection[str]) -> str:
-    """Describe why different cells of a column are no numbers; '' if one of them has no known cause.
+    """Describe why cells of a column are not numbers; return '' if the cause of one is unknown.
 
-    `options` are those of --missing and --decimal that would help.
+    `options` contains --missing and --decimal if they would help.
 
     >>> cause_and_cure(["?"], ["--missing"])
     "a mark of a missing cell: leave such cells empty, or --missing '?'"
@@ -53,12 +53,12 @@ def cause_and_cure(cells: Sequence[str], options: Collection[str]) -> str:
     option, mark = _OPTIONS.get(cause, ("", ""))
     if option not in options:
         return f"{cause}: {cure}"
-    words = [cell for cell, found in zip(cells, causes, strict=True) if found == causes[0]][:_MOST_WORDS]
+    words = [cell for cell, cause in zip(cells, causes, strict=True) if cause == causes[0]][:_MOST_WORDS]
     return f"{cause}: {cure}, or {f'{option} {mark}' if mark else missing_options(words)}"
 
 
 def missing_options(words: Sequence[str]) -> str:
-    """The options that say that these words mark missing cells.
+    """Return the options that declare these words as marks of missing cells.
 
     >>> missing_options(["?", "--"])
     "--missing '?' --missing=--"

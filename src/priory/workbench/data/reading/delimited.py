@@ -24,11 +24,13 @@ _THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2}(,\d{3})+\s*")
 
 
 def read_delimited(path: Path, as_written: Collection[str], options: TextOptions | None = None) -> Table:
-    """Read text with or without a header; a first column without a name holds ids."""
+    """Read a table of text with or without a header; a first column without a name contains ids."""
     options = options or TextOptions()
     pandas = require("pandas", "tables", f"reading {path.suffix} files")
     layout = layout_of(path, options)
-    texts = [name for name in layout.names if not name or name in as_written]  # 007 stays 007, and NA is no NaN
+    texts = [
+        name for name in layout.names if not name or name in as_written
+    ]  # as text: 007 stays 007, and NA is not NaN
     frame = _read_csv(pandas, path, layout, texts, options, options.decimal or ".")
     if not len(frame):
         raise ValueError(f"{path.name}: expected at least one row, got none below the header")
@@ -36,7 +38,7 @@ def read_delimited(path: Path, as_written: Collection[str], options: TextOptions
     if options.decimal is None and layout.delimiter != "," and _has_decimal_commas(frame, layout.delimiter, texts):
         decimal, notes = ",", (*notes, "decimal commas (if they are not: --decimal .)")
         frame = _read_csv(pandas, path, layout, texts, options, decimal)
-    if missing(frame.iloc[:, -1].to_numpy()).any():  # pandas fills a row with too few fields so
+    if missing(frame.iloc[:, -1].to_numpy()).any():  # pandas fills up a row with too few fields
         _require_whole_rows(path, layout)
         _require_closed_rows(path, layout, as_written)
     ids = as_text(frame.pop("")) if layout.index_column else None
@@ -47,13 +49,13 @@ def read_delimited(path: Path, as_written: Collection[str], options: TextOptions
 
 
 def _without(text: np.ndarray, gaps: Collection[str]) -> np.ndarray:
-    """The text without spaces around it; '' in place of the words for a gap."""
+    """Strip spaces, and replace the words for a missing cell by ''."""
     text = np.char.strip(text)
     return np.where(np.isin(text, list(gaps)), "", text)
 
 
 def _has_decimal_commas(frame: Any, delimiter: str, texts: Collection[str]) -> bool:
-    """Whether columns are numbers only if the comma is a decimal mark, and no other column has a decimal point."""
+    """Return whether some columns are numbers only with a decimal comma, and none has a decimal point."""
     columns = [frame[name] for name in frame.columns if name not in texts]
     commas = [cell for column in columns if column.dtype.kind not in "iufb" for cell in _comma_cells(column)]
     if not commas or (delimiter != ";" and all(map(_THOUSANDS.fullmatch, commas))):
@@ -62,14 +64,14 @@ def _has_decimal_commas(frame: Any, delimiter: str, texts: Collection[str]) -> b
 
 
 def _comma_cells(column: Any) -> list[str]:
-    """The cells with a comma, if all cells of the column are numbers with decimal commas, whole numbers or gaps."""
+    """Return the cells with a comma if all cells are numbers with decimal commas, whole numbers or missing; else []."""
     cells = set(as_text(column).tolist())
     commas = [cell for cell in cells if _COMMA.fullmatch(cell)]
     return commas if all(_WHOLE.fullmatch(cell) or cell.strip() in GAPS for cell in cells.difference(commas)) else []
 
 
 def _numbers_if_possible(text: np.ndarray, decimal: str = ".") -> np.ndarray:
-    """Convert text to int64 or float64 if every cell that is not empty is a number, else leave it.
+    """Convert text to int64 or float64 if every non-empty cell is a number; otherwise return it unchanged.
 
     >>> _numbers_if_possible(np.array(["1", "2"])), _numbers_if_possible(np.array(["a", "2"]))
     (array([1, 2]), array(['a', '2'], dtype='<U1'))
@@ -90,12 +92,12 @@ def _numbers_if_possible(text: np.ndarray, decimal: str = ".") -> np.ndarray:
 
 
 def _require_whole_rows(path: Path, layout: Layout) -> None:
-    """Refuse a row that has fewer fields than the header, which pandas would fill up, or more."""
+    """Refuse a row with more fields than the header, or with fewer, which pandas would fill up."""
     expected = len(layout.names)
     line, row = _first_row(path, layout, lambda row: len(row) != expected)
     if not row:
         return
-    cure = "correct this line, or put text that holds the delimiter in quotation marks"
+    cure = "correct this line, or put text with the delimiter in quotation marks"
     if row[0].startswith("#"):
         cure = "remove this line, which looks like a comment"
     if layout.open_end and len(row) == expected - 1:
@@ -106,8 +108,8 @@ def _require_whole_rows(path: Path, layout: Layout) -> None:
 def _require_closed_rows(path: Path, layout: Layout, as_written: Collection[str]) -> None:
     """Refuse rows that all end with a delimiter, which makes an empty last column.
 
-    If the header does not end with one, the first column would be taken for row names, and the names of all others
-    would move by one column. If it does, the last column has neither a name nor values.
+    If the header does not end with a delimiter too, the first column would become row names, and all other names would
+    move by one column. If it does, the last column has neither a name nor values.
     """
     last = layout.names[-1]
     unnamed = layout.open_end and last and last not in as_written
@@ -127,7 +129,7 @@ def _require_closed_rows(path: Path, layout: Layout, as_written: Collection[str]
 
 
 def _first_row(path: Path, layout: Layout, fits: Callable[[list[str]], bool]) -> tuple[int, list[str]]:
-    """The line where the first row ends that is below the header, not empty, and fits; and that row; else 0, []."""
+    """Find the first non-empty row below the header that `fits`; return its last line and the row, or 0 and []."""
     with reading_text(path), open_text(path, layout.encoding, layout.lines_before_data) as file:
         rows = csv.reader(file, delimiter=layout.delimiter, skipinitialspace=True)
         for row in rows:
@@ -145,19 +147,19 @@ def _read_csv(
             open_text(path, layout.encoding, layout.lines_before_data) as file,
             warnings.catch_warnings(),
         ):
-            warnings.simplefilter("error", pandas.errors.ParserWarning)  # it would cut fields off
+            warnings.simplefilter("error", pandas.errors.ParserWarning)  # pandas would drop fields with this warning
             return pandas.read_csv(
                 file,
                 sep=layout.delimiter,
-                header=None,  # pandas compares all names of a header with all others
+                header=None,  # pandas is slow with many names: it compares all pairs
                 names=list(layout.names),
-                index_col=False,  # else a row with one field too many makes pandas shift all columns
-                converters=dict.fromkeys(texts, str.encode),  # of text, pandas 3 would take NA for a gap
+                index_col=False,  # otherwise pandas shifts all columns if a row has one field too many
+                converters=dict.fromkeys(texts, str.encode),  # of text, pandas 3 would read NA as missing
                 na_values=list(options.missing),
                 decimal=decimal,
                 skipinitialspace=True,
                 low_memory=False,
             )
     except ValueError:
-        _require_whole_rows(path, layout)  # names the line, where that is the reason
+        _require_whole_rows(path, layout)  # if that is the reason, its message has the line
         raise

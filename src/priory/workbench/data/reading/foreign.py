@@ -1,4 +1,4 @@
-"""Calls of other libraries that read files; their errors become ours, with the file's name and a cure."""
+"""Calls of other libraries that read files. Their errors become ValueErrors with the file's name and a cure."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _LONGEST_REASON = 160
 
 @contextmanager
 def foreign(what: str, expected: str, cure: str) -> Iterator[None]:
-    """Turn any error of the block into one of ours; put only the call of the other library into it.
+    """Convert any error in the block to a ValueError; put only the call of the other library into it.
 
-    A damaged file can make a library raise any exception. Only errors of the system stay, if they name the file.
+    A damaged file can make a library raise any exception. Errors of the operating system that name a file stay.
 
     >>> with foreign("x.json", "a JSON file", "write it again"):
     ...     raise KeyError("no such key")

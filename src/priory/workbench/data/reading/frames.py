@@ -1,4 +1,4 @@
-"""From a pandas DataFrame to a matrix of numbers."""
+"""Conversion of a pandas DataFrame to a matrix of numbers."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from priory._support.messages import shortened
 from priory.workbench.data.reading.causes import cause_and_cure, missing_options
 
 _SHOWN_COLUMNS = 5
-_TOO_LARGE = 2.0**63  # integers from here on do not fit into 64 bits, and are not rounded to real numbers
+_TOO_LARGE = 2.0**63  # larger integers do not fit into 64 bits; they are refused, not rounded to real numbers
 _SHOWN_DIGITS = 24
-_MOST_KINDS = 50  # different texts of a column that is probably a label
-_MOST_WORDS = 3  # different texts among numbers that probably mark missing cells
+_MOST_KINDS = 50  # a column with at most so many different texts is probably a label
+_MOST_WORDS = 3  # at most so many different texts among numbers probably mark missing cells
 
 
 def is_frame(matrix: Any) -> bool:
-    """Whether it is a DataFrame; pandas is optional and is not imported to ask."""
+    """Return whether it is a DataFrame, without importing pandas, which is optional."""
     return hasattr(matrix, "iloc")
 
 
 def numbers_of(frame: Any, columns: Sequence[str], where: str, decimal: str | None) -> np.ndarray:
-    """The values of a DataFrame with these columns as numbers; missing ones become NaN.
+    """Return the values of a DataFrame with these columns as numbers; missing values become NaN.
 
-    Messages name the data `where`; `decimal` is the decimal mark of a table of text, None for another format.
+    Messages call the data `where`; `decimal` is the decimal mark of a table of text, None for another format.
     """
     from pandas.api.types import is_numeric_dtype
 
@@ -37,11 +37,11 @@ def numbers_of(frame: Any, columns: Sequence[str], where: str, decimal: str | No
             dtype.kind == "f" and (frame.iloc[:, i] % 1 > 0).any() for i, dtype in enumerate(frame.dtypes)
         )
         options = [] if decimal is None else ["--missing"] if has_fractions else ["--missing", "--decimal"]
-        found = [_Column.of(columns[i], frame.iloc[:, i], decimal, options) for i in others]
+        bad_columns = [_Column.of(columns[i], frame.iloc[:, i], decimal, options) for i in others]
         rest = frame.iloc[:1, sorted({*range(frame.shape[1])} - {*others})]
-        is_extra = all(each.only_first_row for each in found) and bool(rest.isna().to_numpy().all())
+        is_extra = all(each.only_first_row for each in bad_columns) and bool(rest.isna().to_numpy().all())
         raise ValueError(
-            f"{where}: expected numbers, got other values: {_described(found, decimal is not None, is_extra)}"
+            f"{where}: expected numbers, got other values: {_described(bad_columns, decimal is not None, is_extra)}"
         )
     kinds = {np.dtype(getattr(dtype, "numpy_dtype", dtype)).kind for dtype in frame.dtypes}
     nullable = any(hasattr(dtype, "numpy_dtype") for dtype in frame.dtypes)  # pandas' own types hold NA
@@ -50,11 +50,11 @@ def numbers_of(frame: Any, columns: Sequence[str], where: str, decimal: str | No
 
 @dataclass(frozen=True)
 class _Column:
-    """A column that is not all numbers."""
+    """A column with values that are not numbers."""
 
     name: str
-    example: str  # names a value that is no number, and its row
-    texts: list[str]  # the different values that are no numbers
+    example: str  # a value that is not a number, and its row
+    texts: list[str]  # the distinct values that are not numbers
     only_first_row: bool  # all other values are numbers
     numbers: int
     filled: int
@@ -83,7 +83,7 @@ class _Column:
 
     @property
     def proposal(self) -> str:
-        """The option that probably says what the column is."""
+        """The option that probably fits the column."""
         option = "--labels" if len(self.texts) <= min(_MOST_KINDS, self.filled / 2) else "--drop"
         return f"{'--ids' if len(self.texts) == self.filled > 1 else option} {shlex.quote(self.name)}"
 
@@ -93,7 +93,7 @@ class _Column:
 
 
 def _example(column: Any, numbers: Any, is_other: np.ndarray) -> str:
-    """Text that names a value that is no number, and its row."""
+    """Describe a value that is not a number, and its row."""
     if not is_other.any() and (numbers.abs() >= _TOO_LARGE).any():  # pandas keeps such integers as text
         row = int((numbers.abs() >= _TOO_LARGE).to_numpy().argmax())
         text = shortened(str(column.iloc[row]), _SHOWN_DIGITS)
@@ -108,7 +108,7 @@ def _example(column: Any, numbers: Any, is_other: np.ndarray) -> str:
 
 
 def _described(columns: Sequence[_Column], is_text: bool, is_extra: bool) -> str:
-    """The first columns with the causes, and what to do about them; `is_extra`: the first row is a second header."""
+    """Describe the first columns with causes and cures; `is_extra`: the first row is a second header."""
     more = f"; ... ({len(columns)} columns)" if len(columns) > _SHOWN_COLUMNS else ""
     shown = [(f"{shortened(each.name)!r} holds {each.example}", each.cause) for each in columns[:_SHOWN_COLUMNS]]
     others = [each for each in columns if not each.cause]
@@ -129,6 +129,6 @@ def _cures(columns: Sequence[_Column], is_text: bool) -> str:
             proposals[missing_options(each.texts)] = None
     likely = f"; for this file perhaps {shortened(' '.join(proposals), 400)}" if proposals else ""
     return (
-        "Correct them, or say what these columns are: --labels COLUMN for labels, --ids COLUMN for row names, "
+        "Correct them, or declare these columns: --labels COLUMN for labels, --ids COLUMN for row names, "
         f"--drop COLUMN to leave one out{likely}"
     )

@@ -1,4 +1,4 @@
-"""AnnData's files, checked before HDF5 reads their values."""
+"""AnnData files, checked before HDF5 reads their values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ H5AD = ("a complete .h5ad file", "write it again with anndata, or fetch it again
 
 
 def read_h5ad(path: Path, as_written: Collection[str]) -> Table:
-    """Read AnnData: `X` and layers, ids from obs_names, columns from var_names; all of obs stands beside the matrix."""
+    """Read AnnData: `X` and layers, ids from obs_names, columns from var_names, side columns from obs."""
     anndata = require("anndata", "anndata", "reading .h5ad files")
     require_memory(check_content(path), path.name)
     with foreign(path.name, *H5AD):
@@ -24,7 +24,7 @@ def read_h5ad(path: Path, as_written: Collection[str]) -> Table:
 
 
 def annotated_table(data: Any) -> Table:
-    """The content of AnnData, which is read whole if it is in a file."""
+    """Return the content of AnnData as a table; read it whole if it is in a file."""
     data = data.to_memory() if data.isbacked else data
     return Table(
         data.X,
@@ -36,7 +36,7 @@ def annotated_table(data: Any) -> Table:
 
 
 def check_content(path: Path) -> int:
-    """Refuse a file that takes values from other files; return the bytes that its values take in memory."""
+    """Refuse a file that links to values in other files; return the size of its values in bytes."""
     require("anndata", "anndata", "reading .h5ad files")
     h5py = require("h5py", "anndata", "reading .h5ad files")
     outside: list[str] = []
@@ -57,7 +57,7 @@ def check_content(path: Path) -> int:
         file.visititems(check_node)
     if outside:
         raise ValueError(
-            f"{path.name}: expected an .h5ad file that holds its values, got links to other files ({listed(outside)}); "
-            "write it again with anndata"
+            f"{path.name}: expected an .h5ad file that contains its values, got links to other files "
+            f"({listed(outside)}); write it again with anndata"
         )
     return sum(sizes)

@@ -1,4 +1,4 @@
-"""Whether the first line of a text table holds names of columns or is a row of data."""
+"""Decide whether the first line of a text table contains names of columns or is a row of data."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence, Set
 
 import numpy as np
 
-# What a cell without a value often holds. Such a cell in the first line is no sign of a name.
+# Usual content of a cell without a value. In the first line it does not indicate a name.
 GAPS = frozenset(
     ("", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "<NA>", "#N/A", "?", "-", "--", ".", "*")
 )
 
-_ROWS_FOR_A_RANGE = 5  # fewer rows do not show how far the values of a column spread
-_FACTOR_WITHOUT_A_RANGE = 30  # a value this many times larger than all below it is far from them
+_ROWS_FOR_A_RANGE = 5  # fewer rows do not show the range of a column
+_FACTOR_WITHOUT_A_RANGE = 30  # with fewer rows: a value is far from those below it if it is so many times larger
 _ROWS_FOR_KINDS = 20
 _YEARS = (1800, 2100)
 
@@ -25,7 +25,7 @@ Numbers = np.ndarray  # one a column; NaN for a gap
 
 
 def to_number(cell: str, comma: bool = False, gaps: Set[str] = GAPS) -> float | None:
-    """The number that a cell holds, NaN for a gap, None for text; with `comma`, 1,5 is a number too.
+    """Return the number in a cell, NaN if it is missing, None for text; with `comma`, 1,5 is a number too.
 
     >>> to_number("1,5", comma=True), to_number("1,5"), to_number("?")
     (1.5, None, nan)
@@ -40,7 +40,7 @@ def to_number(cell: str, comma: bool = False, gaps: Set[str] = GAPS) -> float | 
 
 
 def all_numbers(fields: Row, number: Number) -> bool:
-    """Whether a line is numbers and gaps, but for its first field, which is no gap."""
+    """Return whether a line consists of numbers and missing cells, and its first field is not empty."""
     return fields[0] != "" and _is_numeric(fields, number)
 
 
@@ -52,8 +52,8 @@ def _is_numeric(cells: Row, number: Number) -> bool:
 def holds_names(first: Row, below: Sequence[Row], number: Number) -> bool | None:
     """Compare the first line with the lines below, field by field; None if both readings are plausible.
 
-    Text above numbers is a name. Numbers above numbers are names if they form a series that the lines below do not
-    form, such as wavelengths, or if each lies far from all values of its column.
+    Text above numbers is a name. Numbers above numbers are names if they form a series, such as wavelengths, and the
+    lines below do not, or if each lies far from all values of its column.
 
     >>> holds_names(["5.1", "3.5", "red"], [["4.9", "3.0", "blue"]], to_number)
     False
@@ -61,9 +61,9 @@ def holds_names(first: Row, below: Sequence[Row], number: Number) -> bool | None
     True
     """
     if len(first) > 1 and list(first) == [str(i) for i in range(len(first))]:
-        return True  # the names that pandas gives the columns of an array
+        return True  # pandas gives the columns of an array these names
     rows = [row for row in below if len(row) == len(first)]
-    if not rows:  # R's write.table has no name above the row names
+    if not rows:  # R's write.table writes no name above the row names
         rows = [row[1:] for row in below if len(row) == len(first) + 1]
         if len(rows) > 1 and all(number(row[0]) is None for row in below):
             return True
@@ -77,31 +77,31 @@ def holds_names(first: Row, below: Sequence[Row], number: Number) -> bool | None
     rest = [(first[i], columns[i]) for i in sorted({*range(len(first))} - {*numeric})]
     if any(field and field in column for field, column in rest):
         return False
-    kept = [i for i in numeric if number(first[i]) is not None]
-    values = np.array([number(first[i]) for i in kept], dtype=np.float64)
-    table = np.array([list(map(number, columns[i])) for i in kept], dtype=np.float64).T
-    with np.errstate(invalid="ignore", over="ignore"):  # of infinite numbers
-        if first[0] == "":  # no name above the row names; or a gap in the first row
+    filled = [i for i in numeric if number(first[i]) is not None]
+    values = np.array([number(first[i]) for i in filled], dtype=np.float64)
+    table = np.array([list(map(number, columns[i])) for i in filled], dtype=np.float64).T
+    with np.errstate(invalid="ignore", over="ignore"):  # infinite numbers
+        if first[0] == "":  # no name above the row names, or a missing cell in the first row
             return True if len(rows) < _ROWS_FOR_A_RANGE or not _inside(values, table) else None
         if np.isnan(values).any():
-            return False  # names have no gaps
+            return False  # names are not missing
         return _numbers_are_names(values, table, any(field and _only_kinds(column) for field, column in rest))
 
 
 def _is_name(text: str) -> bool:
-    """Whether text looks like a name, and not like a number that is written in some other way, such as <0.05."""
+    """Return whether text looks like a name, and not like a number in another form, such as <0.05."""
     return bool(re.search(r"[^\W\d_]", text)) and not re.match(
         r"\s*[<>≤≥~±+\-\u2212]?\s*[\d.,]*\d[\d.,]*([DdEe][+-]?\d+)?\s*$", text
     )
 
 
 def _only_kinds(column: Row) -> bool:
-    """Whether every text of a column occurs at least twice: another text is hardly one more kind."""
+    """Return whether every text of a column occurs at least twice; if so, a new text is probably no category."""
     return len(column) >= _ROWS_FOR_KINDS and min(Counter(column).values()) > 1
 
 
 def _numbers_are_names(values: Numbers, rows: np.ndarray, novel: bool) -> bool | None:
-    """`holds_names` for numbers above columns of numbers, (N, columns); `novel`: beside a text that is in no row."""
+    """`holds_names` for numbers above columns of numbers, (N, columns); `novel`: another field has a text of no row."""
     inside, far = _inside(values, rows), _far(values, rows)
     is_even = _is_even(values) and not any(map(_is_even, rows))
     is_sorted = _is_sorted(values) and not any(map(_is_sorted, rows))
@@ -120,30 +120,30 @@ def _numbers_are_names(values: Numbers, rows: np.ndarray, novel: bool) -> bool |
 
 
 def _inside(values: Numbers, rows: np.ndarray) -> bool:
-    """Whether each value lies among those of its column."""
+    """Return whether each value lies in the range of its column."""
     return bool(((np.nanmin(rows, axis=0) <= values) & (values <= np.nanmax(rows, axis=0)) | np.isnan(values)).all())
 
 
 def _far(values: Numbers, rows: np.ndarray) -> bool:
-    """Whether each value lies farther from those of its column than they are from each other."""
+    """Return whether each value lies farther from its column's range than the range is wide."""
     low, high = np.nanmin(rows, axis=0), np.nanmax(rows, axis=0)
     spread = high - low if len(rows) >= _ROWS_FOR_A_RANGE else _FACTOR_WITHOUT_A_RANGE * np.maximum(abs(low), abs(high))
     return bool((np.maximum(low - values, values - high) > spread).all())
 
 
 def _is_even(values: Numbers) -> bool:
-    """Whether numbers form an arithmetic series of at least three members."""
+    """Return whether numbers form an arithmetic series of at least three members."""
     steps = np.diff(values)
     return len(steps) >= 2 and steps[0] != 0 and bool(np.allclose(steps, steps[0], rtol=1e-6, atol=0))
 
 
 def _are_years(values: Numbers) -> bool:
-    """Whether numbers are different years, in order."""
+    """Return whether numbers are distinct years in ascending order."""
     whole = (values == np.rint(values)) & (values >= _YEARS[0]) & (values <= _YEARS[1])
     return len(values) >= 2 and bool(whole.all() and (np.diff(values) > 0).all())
 
 
 def _is_sorted(values: Numbers) -> bool:
-    """Whether at least five numbers increase strictly, or decrease strictly."""
+    """Return whether at least five numbers increase strictly, or decrease strictly."""
     steps = np.diff(values)
     return len(steps) >= 4 and bool((steps > 0).all() or (steps < 0).all())

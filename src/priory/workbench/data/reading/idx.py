@@ -1,4 +1,4 @@
-"""IDX, MNIST's own format."""
+"""IDX files, the format of MNIST."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from priory.workbench.data.reading.table import Table
 
 # The types of an IDX file, big-endian, by the third byte of its header (LeCun's description of MNIST).
 _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-_MOST_COMPRESSION = 1032  # of deflate, which gzip uses
+_MOST_COMPRESSION = 1032  # the maximum ratio of deflate, which gzip uses
 
 
 def read_idx(path: Path, as_written: Collection[str]) -> Table:
-    """Read IDX; labels come from the file beside it that has 'labels-idx1' for 'images-idx3' in its name."""
+    """Read IDX; labels come from the file in the same folder with 'labels-idx1' for 'images-idx3' in its name."""
     matrix, image_shape = as_rows(_array(path), path.name)
     labels_path = path.with_name(re.sub(r"images([-.])idx\d", r"labels\1idx1", path.name))
     side = {}
@@ -37,7 +37,7 @@ def read_idx(path: Path, as_written: Collection[str]) -> Table:
 
 
 def _array(path: Path) -> np.ndarray:
-    """The array of an IDX file, gzipped or not: two zeros, type, number of axes, lengths, values; big-endian."""
+    """Read the array of an IDX file, gzipped or not: two zeros, type, number of axes, lengths, values; big-endian."""
     with path.open("rb") as file:
         zipped = file.read(2) == b"\x1f\x8b"
     with open_bytes(path, zipped=zipped) as file:

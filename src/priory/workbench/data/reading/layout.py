@@ -1,4 +1,4 @@
-"""How a table of text is written: encoding, comments, delimiter, header, row names."""
+"""The format of a table of text: encoding, comments, delimiter, header, row names."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from priory.workbench.data.reading.text_options import TextOptions
 
 _TEXT = ("UTF-8 text, a line a row", "save the table as CSV in UTF-8, with every quotation mark closed")
 _DELIMITERS = (",", ";", "\t", "|", " ")
-_SEP = re.compile(r'"?sep=(.)"?\s*$', re.IGNORECASE)  # a line that Excel writes and reads
+_SEP = re.compile(r'"?sep=(.)"?\s*$', re.IGNORECASE)  # Excel writes and reads this line
 _SAMPLE_LINES, _SAMPLE_CHARACTERS = 200, 1 << 20  # of the table, to find its delimiter and its header
 
 Number = Callable[[str], float | None]
@@ -30,21 +30,21 @@ Number = Callable[[str], float | None]
 
 @dataclass(frozen=True)
 class Layout:
-    """How a delimited file is written, for the reader and for the writer of copies."""
+    """The format of a delimited file, for the reader and for the writer of copies."""
 
     encoding: str
     delimiter: str
-    preamble: tuple[str, ...]  # lines before the table: comments, sep=;, empty ones
+    preamble: tuple[str, ...]  # lines before the table: comments, sep=;, empty lines
     header: tuple[str, ...] | None  # names of columns as they are written; None if there are none
-    header_lines: int  # of the table; 0 if its names stand in a comment, or if it has none
-    names: tuple[str, ...]  # unique, one a field of a row; the first is '' if the first column holds row names
+    header_lines: int  # number of lines; 0 if the names are in a comment, or if there are none
+    names: tuple[str, ...]  # unique, one per field; the first is '' if the first column contains row names
     bare_index: bool  # R's write.table: the header has no field for the row names
     open_end: bool  # the first row ends with a delimiter
     notes: tuple[str, ...]  # for the summary of the data
 
     @property
     def index_column(self) -> bool:
-        """Whether the first column holds row names, as pandas and R write them."""
+        """Whether the first column contains row names, as pandas and R write them."""
         return self.names[:1] == ("",)
 
     @property
@@ -58,15 +58,15 @@ class Layout:
 
 @contextmanager
 def reading_text(path: Path) -> Iterator[None]:
-    """Turn errors of the block into ours; put only the reading of the file into it."""
+    """Convert errors in the block to ValueErrors; put only the reading of the file into it."""
     try:
         with foreign(path.name, *_TEXT):
             yield
     except ValueError as error:
-        found = _byte_of_another_encoding(path) if isinstance(error.__context__, UnicodeDecodeError) else None
-        if found is None:
+        wrong_byte = _byte_of_another_encoding(path) if isinstance(error.__context__, UnicodeDecodeError) else None
+        if wrong_byte is None:
             raise
-        line, byte = found
+        line, byte = wrong_byte
         letter = bytes([byte]).decode("cp1252", "replace")
         raise ValueError(
             f"{path.name}: expected UTF-8 text, got the byte 0x{byte:02X} in line {line}, {letter!r} in Latin-1 "
@@ -75,7 +75,7 @@ def reading_text(path: Path) -> Iterator[None]:
 
 
 def _byte_of_another_encoding(path: Path) -> tuple[int, int] | None:
-    """The line and the value of the first byte that is not UTF-8; None if its line does not look like text."""
+    """Find the first byte that is not UTF-8: its line and value; None if the line does not look like text."""
     with _open_bytes(path) as file:
         for number, line in enumerate(file, 1):
             try:
@@ -90,7 +90,7 @@ def _open_bytes(path: Path) -> BinaryIO:
 
 
 def open_text(path: Path, encoding: str, skipped_lines: int = 0) -> TextIOWrapper:
-    """Open a text file, gzipped or not, behind its first lines; the caller closes it."""
+    """Open a text file, gzipped or not, and skip its first lines; the caller closes it."""
     file = TextIOWrapper(_open_bytes(path), encoding=encoding, newline="")
     for _ in range(skipped_lines):
         file.readline()
@@ -98,10 +98,10 @@ def open_text(path: Path, encoding: str, skipped_lines: int = 0) -> TextIOWrappe
 
 
 def layout_of(path: Path, options: TextOptions | None = None) -> Layout:
-    """Find out by its first lines how a file is written, as far as the options do not say it.
+    """Determine the format of a file from its first lines; the options take precedence.
 
     Raises:
-        ValueError: the file is empty, it is no text, or its first line may as well be names as data.
+        ValueError: the file is empty, it is not text, or its first line may be either names or data.
     """
     options = options or TextOptions()
     with reading_text(path):
@@ -110,7 +110,7 @@ def layout_of(path: Path, options: TextOptions | None = None) -> Layout:
     if not lines:
         raise ValueError(f"{path.name}: expected a table, got an empty file; save it again")
     usual = "\t" if ".tsv" in path.name.lower() else ","
-    separators = [found[1] for line in preamble if (found := _SEP.match(line))]
+    separators = [match[1] for line in preamble if (match := _SEP.match(line))]
     with reading_text(path):
         delimiter = options.delimiter or next(iter(separators), None) or _guessed_delimiter(lines, usual)
         rows, header_lines = _records(lines, delimiter)
@@ -137,7 +137,7 @@ def layout_of(path: Path, options: TextOptions | None = None) -> Layout:
 
 
 def _notes(layout: Layout, usual: str) -> list[str]:
-    """How the file is written, in words."""
+    """Describe the format in words."""
     names_in_comment = layout.header is not None and not layout.header_lines
     comments = sum(line.startswith("#") for line in layout.preamble) - names_in_comment
     notes = {
@@ -163,14 +163,14 @@ def _encoding(path: Path) -> str:
         start = file.read(64)
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
-    for encoding, first in (("utf-16-le", 0), ("utf-16-be", 1)):  # as some programs write it, without a mark
+    for encoding, first in (("utf-16-le", 0), ("utf-16-be", 1)):  # some programs write no byte-order mark
         if start and all(start[first::2]) and not any(start[1 - first :: 2]):
             return encoding
     return "utf-8-sig"
 
 
 def _head(path: Path, encoding: str) -> tuple[list[str], list[str]]:
-    """The lines before the table, and the first lines of the table."""
+    """Return the lines before the table, and the first lines of the table."""
     preamble: list[str] = []
     lines: list[str] = []
     length = 0
@@ -191,7 +191,7 @@ def _head(path: Path, encoding: str) -> tuple[list[str], list[str]]:
 
 
 def _records(lines: Sequence[str], delimiter: str) -> tuple[list[list[str]], int]:
-    """The rows in these lines, and the number of lines of the first one."""
+    """Return the rows in these lines, and the number of lines of the first row."""
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
     first = next(reader)
     header_lines = reader.line_num
@@ -199,7 +199,7 @@ def _records(lines: Sequence[str], delimiter: str) -> tuple[list[list[str]], int
 
 
 def _guessed_delimiter(lines: Sequence[str], usual: str) -> str:
-    """The delimiter that gives rows of one length, with the most numbers; the usual one if no other is better."""
+    """Return the delimiter that splits the lines into rows of equal length with the most numbers; on a tie, `usual`."""
 
     def merit(delimiter: str) -> tuple[float, float]:
         if delimiter not in lines[0]:
@@ -223,10 +223,10 @@ def _number_reader(delimiter: str, options: TextOptions) -> Number:
 
 
 def _names_in_comment(preamble: Sequence[str], delimiter: str, width: int) -> list[str] | None:
-    """The names of columns in the comment just above the table; None if it has not one for each column."""
+    """Return the names in the comment directly above the table; None if it has not one name per column."""
     if not preamble or not preamble[-1].startswith("#") or width < 2:
         return None
-    line = re.sub(r"^#+ +", "", preamble[-1]).rstrip("\r\n")  # #SampleID keeps its mark, which belongs to the name
+    line = re.sub(r"^#+ +", "", preamble[-1]).rstrip("\r\n")  # the # of #SampleID belongs to the name
     rows = list(csv.reader([line], delimiter=delimiter, skipinitialspace=True))
     return rows[0] if rows and len(rows[0]) == width else None
 
@@ -234,7 +234,7 @@ def _names_in_comment(preamble: Sequence[str], delimiter: str, width: int) -> li
 def _is_header(
     name: str, rows: Sequence[list[str]], delimiter: str, options: TextOptions, comment: list[str] | None
 ) -> bool:
-    """Whether the first line holds names of columns; an error if both is plausible."""
+    """Return whether the first line contains names of columns; raise an error if names and data are both plausible."""
     if options.header is not None:
         return options.header
     first, number = rows[0], _number_reader(delimiter, options)
@@ -243,11 +243,11 @@ def _is_header(
     unnamed = options.known and all(re.fullmatch(r"x\d+", known) for known in options.known)
     if unnamed and all_numbers(first, number):
         return False
-    found = holds_names(first, rows[1:], number)
-    if found is None and comment is None:
+    has_names = holds_names(first, rows[1:], number)
+    if has_names is None and comment is None:
         shown = shortened(", ".join(first[:4]), 60)
         raise ValueError(
             f"{name}: expected a first line that is either names of columns or data, got one that may be both ({shown}"
-            f"{', ...' if len(first) > 4 else ''}); say which it is: --header for names, --no-header for data"
+            f"{', ...' if len(first) > 4 else ''}); give --header for names, or --no-header for data"
         )
-    return bool(found)
+    return bool(has_names)

@@ -1,4 +1,4 @@
-"""Matrices of data: a NumPy array or a scipy CSR matrix, in the smallest dtype that holds the values."""
+"""Matrices of data: a NumPy array or a scipy CSR matrix, in the smallest dtype that represents the values."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ import numpy as np
 
 from priory.workbench.data.reading.foreign import foreign
 
-# np.ndarray, scipy.sparse.csr_matrix, or a StoredMatrix of `priory.rows`. Any, because scipy is optional, `priory.rows`
-# takes torch, and neither is imported to name a type.
+# np.ndarray, scipy.sparse.csr_matrix, or a StoredMatrix of `priory.rows`. The type is Any, because scipy
+# is optional, `priory.rows` imports torch, and a type needs neither import.
 Matrix: TypeAlias = Any
 
-# Values looked at together: large enough for vectorized passes, small enough not to double a big data set in memory.
+# Values per block: enough for vectorized passes, and few enough not to double a large data set in memory.
 _BLOCK_VALUES = 1 << 22
 _BLOCK_ROWS = 4096
-_LEAST_DIFFERENCE = 1e-5  # of two values of a column, in units of its spread
-_ROUNDING = 8  # units of the last place of float64 that may be errors of rounding
+_LEAST_DIFFERENCE = 1e-5  # between two values of a column, in units of its spread
+_ROUNDING = 8  # in units in the last place of float64; smaller differences count as rounding errors
 _SAMPLE_ROWS = 1000
 _TESTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"missing": np.isnan, "infinite": np.isinf}
 
 
 def is_sparse(matrix: Matrix) -> bool:
-    """Whether it is a sparse matrix in memory."""
+    """Return whether it is a sparse matrix in memory."""
     return not isinstance(matrix, np.ndarray) and not is_stored(matrix)
 
 
 def is_stored(matrix: Matrix) -> bool:
-    """Whether it is a `StoredMatrix`, which stays in its files."""
+    """Return whether it is a `StoredMatrix`, which stays in its files."""
     return hasattr(matrix, "bounds")
 
 
@@ -61,9 +61,9 @@ def compact(values: np.ndarray, what: str = "data", *, precise: bool = False) ->
 
 
 def compact_matrix(matrix: Matrix, what: str, *, precise: bool = False) -> Matrix:
-    """`compact` for dense and sparse matrices; precise, too, if float32 would lose values of a column.
+    """`compact` for dense and sparse matrices; uses float64, too, if float32 would merge values of a column.
 
-    A sparse matrix comes back as a CSR matrix without duplicates.
+    A sparse matrix becomes a CSR matrix without duplicates.
     """
     if not is_sparse(matrix):
         return compact(matrix, what, precise=precise or bool(crowded_columns(matrix).size))
@@ -76,7 +76,7 @@ def compact_matrix(matrix: Matrix, what: str, *, precise: bool = False) -> Matri
 
 
 def compacted(block: Matrix, what: str, *, precise: bool = False) -> Matrix:
-    """`compact` for a block of a stored matrix, dense or CSR; a sparse one is changed in place."""
+    """`compact` for a block of a stored matrix, dense or CSR; changes a sparse block in place."""
     if not is_sparse(block):
         return compact(block, what, precise=precise)
     block.sum_duplicates()
@@ -85,16 +85,16 @@ def compacted(block: Matrix, what: str, *, precise: bool = False) -> Matrix:
 
 
 def crowded_columns(matrix: Matrix) -> np.ndarray:
-    """Find the columns in which float32 makes different values equal: their spread is small beside their size.
+    """Find the columns in which float32 merges distinct values: their spread is small relative to their magnitude.
 
-    Differences below a hundred-thousandth of the spread do not count.
+    Differences below 1e-5 of the spread do not count.
 
     >>> crowded_columns(np.array([[1.6e9, 0.1], [1.6e9 + 1, 0.2], [1.6e9 + 2, 0.3]]))
     array([0])
     """
     if not may_be_crowded(matrix.dtype):
         return np.empty(0, dtype=np.int64)
-    if is_sparse(matrix):  # a column with a zero has a spread as large as its values
+    if is_sparse(matrix):  # the spread of a column with a zero is as large as its values
         full = np.flatnonzero(matrix.getnnz(axis=0) == matrix.shape[0])
         return full[crowded_columns(matrix[:, full].toarray())] if full.size else full
     low, high = (ends.reduce(matrix, axis=0).astype(np.float64) for ends in (np.fmin, np.fmax))
@@ -102,17 +102,17 @@ def crowded_columns(matrix: Matrix) -> np.ndarray:
 
 
 def may_be_crowded(dtype: np.dtype) -> bool:
-    """Whether float32 does not hold all values of the type."""
+    """Return whether float32 cannot represent all values of the type."""
     return dtype.kind in "fiu" and dtype.itemsize >= 4 and dtype != np.float32
 
 
 def sample_rows(rows: int) -> np.ndarray:
-    """The rows in which `crowded_between` looks for values that float32 makes equal: at most 1000, evenly spaced."""
+    """Return the rows in which `crowded_between` compares values: at most 1000, evenly spaced."""
     return np.linspace(0, rows - 1, min(rows, _SAMPLE_ROWS)).astype(np.int64)
 
 
 def crowded_between(low: np.ndarray, high: np.ndarray, sample: Matrix) -> np.ndarray:
-    """`crowded_columns` of a matrix with these ends of its columns and these rows at `sample_rows`."""
+    """`crowded_columns` from the range of each column, `low` to `high`, and the rows at `sample_rows`."""
     with np.errstate(invalid="ignore", over="ignore"):
         spread, size = high - low, np.maximum(abs(low), abs(high))
         near = np.flatnonzero(
@@ -122,12 +122,12 @@ def crowded_between(low: np.ndarray, high: np.ndarray, sample: Matrix) -> np.nda
         some = np.sort((some.toarray() if is_sparse(some) else some).astype(np.float64), axis=0)
         steps, left = np.diff(some, axis=0), np.diff(some.astype(np.float32), axis=0)
         lost = ((steps > spread[near] * _LEAST_DIFFERENCE) & (left == 0)).any(axis=0)
-        one = low[near].astype(np.float32) == high[near].astype(np.float32)  # whatever the sample has
+        one = low[near].astype(np.float32) == high[near].astype(np.float32)  # independently of the sample
     return near[lost | one]
 
 
 def ends_of(matrix: Matrix, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The smallest and the largest value of each column in these rows, in float64; missing cells do not count."""
+    """Return the minimum and the maximum of each column over these rows, in float64, without missing cells."""
     if is_sparse(matrix):
         low, high = (ends(axis=0).toarray().ravel() for ends in (matrix[rows].nanmin, matrix[rows].nanmax))
     else:
@@ -139,19 +139,19 @@ def ends_of(matrix: Matrix, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def is_one_value(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Whether the ends of a column are equal but for rounding in float64."""
+    """Return whether minimum and maximum of a column are equal up to rounding in float64."""
     with np.errstate(invalid="ignore"):
         rounding = _ROUNDING * np.finfo(np.float64).eps * np.maximum(abs(low), abs(high))
         return (low == high) | (high - low <= rounding)
 
 
 def checked_csr(matrix: Matrix, what: str) -> Matrix:
-    """Convert a sparse matrix of any kind to CSR after a check of its indices: scipy itself would use wrong ones."""
+    """Check the indices of a sparse matrix, which scipy does not, and convert it to CSR."""
     from scipy.sparse import csr_matrix
 
     with foreign(what, "the parts of a sparse matrix that fit each other", "write it again with scipy.sparse.save_npz"):
         if hasattr(matrix, "indptr") and (np.diff(matrix.indptr) < 0).any():
-            # check_format cuts the matrix to its last pointer first, and does not look at the others where that is 0
+            # check_format first cuts the matrix at its last pointer, and if that is 0 it skips the others
             raise ValueError("indptr must not decrease")
         if hasattr(matrix, "check_format"):
             matrix.check_format(full_check=True)
@@ -159,13 +159,13 @@ def checked_csr(matrix: Matrix, what: str) -> Matrix:
 
 
 def as_rows(array: np.ndarray, what: str) -> tuple[np.ndarray, tuple[int, int] | None]:
-    """Flatten images (N, H, W), (N, H, W, 1) and (N, 1, H, W) to rows; give the image's shape too, None for (N, D)."""
+    """Flatten images (N, H, W), (N, H, W, 1), (N, 1, H, W); return rows and image shape, which is None for (N, D)."""
     image_shape = image_shape_of(array.shape, what)
     return array.reshape(len(array), -1), image_shape
 
 
 def image_shape_of(shape: tuple[int, ...], what: str) -> tuple[int, int] | None:
-    """The shape of the images of such an array; None for (N, D)."""
+    """Return the shape of the images in an array of this shape; None for (N, D)."""
     if not prod(shape):
         raise ValueError(f"{what}: expected at least one row and one column, got {' x '.join(map(str, shape))} values")
     if len(shape) == 2:
@@ -182,7 +182,7 @@ def image_shape_of(shape: tuple[int, ...], what: str) -> tuple[int, int] | None:
 
 
 def stored_values(matrix: Matrix) -> Iterator[np.ndarray]:
-    """Blocks of the values in memory: all of a dense matrix, the explicit ones of a sparse matrix."""
+    """Iterate over blocks of values: all of a dense matrix, the explicit values of a sparse matrix."""
     if is_sparse(matrix):
         for start in range(0, len(matrix.data), _BLOCK_VALUES):
             yield matrix.data[start : start + _BLOCK_VALUES]
@@ -193,7 +193,7 @@ def stored_values(matrix: Matrix) -> Iterator[np.ndarray]:
 
 
 def count_cells(matrix: Matrix, kind: str) -> tuple[np.ndarray, int]:
-    """Count 'missing' or 'infinite' values in each column, and find the first row that has one (-1 if none has)."""
+    """Count 'missing' or 'infinite' values in each column; find the first row with one (-1 if there is none)."""
     test = _TESTS[kind]
     if matrix.dtype.kind != "f":
         return np.zeros(matrix.shape[1], dtype=np.int64), -1

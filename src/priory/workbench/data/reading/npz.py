@@ -21,7 +21,7 @@ _LABEL_KEYS = ("label", "labels", "y", "target")
 _COLUMN_KEYS = ("columns", "feature_names", "var_names", "gene_names")
 _ID_KEYS = ("ids", "obs_names")
 _CSR_KEYS = {"data", "indices", "indptr"}
-# A wide 2-D array beside the matrix is another data set, not a handful of label columns.
+# A wider 2-D array next to the matrix is another data set, not a few label columns.
 _MOST_SIDE_COLUMNS = 20
 
 
@@ -51,7 +51,9 @@ def _scipy_table(arrays: Arrays, name: str) -> Table:
     parts = {"coo": ("row", "col"), "dia": ("offsets",)}.get(kind, ("indices", "indptr"))
     shape = _sparse_shape(arrays, name)
     if kind not in ("csr", "csc", "bsr", "coo", "dia") or not arrays.keys() >= set(parts):
-        raise ValueError(f"{name}: expected what scipy.sparse.save_npz writes, got {listed(arrays)}; write it so")
+        raise ValueError(
+            f"{name}: expected the output of scipy.sparse.save_npz, got {listed(arrays)}; write it with that function"
+        )
     indices = [arrays[part] for part in parts]
     content = (arrays["data"], tuple(indices)) if kind == "coo" else (arrays["data"], *indices)
     return Table(_sparse_matrix(kind, content, shape, name))
@@ -100,7 +102,7 @@ def _split_table(by_split: dict[str, Arrays], arrays: Arrays, name: str) -> Tabl
 
 
 def _joined_side(parts: dict[str, Arrays], lengths: dict[str, int], name: str) -> Arrays:
-    """Join `train_y`, `valid_y`, ... to one column `y`."""
+    """Join `train_y`, `valid_y`, ... into one column `y`."""
     side: Arrays = {}
     for key in dict.fromkeys(key for part in parts.values() for key in part if key != "x"):
         if missing := [split for split in parts if key not in parts[split]]:
@@ -128,7 +130,7 @@ def _single_table(arrays: Arrays, name: str) -> Table:
 
 
 def _with_side(matrix: Matrix, image_shape: tuple[int, int] | None, rest: Arrays, name: str) -> Table:
-    """Make a table without splits; arrays with one value a row become side columns."""
+    """Make a table without splits; arrays with one value per row become side columns."""
     rows = matrix.shape[0]
     side: Arrays = {}
     ids = next((rest[key] for key in _ID_KEYS if key in rest), None)
@@ -144,7 +146,7 @@ def _with_side(matrix: Matrix, image_shape: tuple[int, int] | None, rest: Arrays
 
 
 def _images(array: np.ndarray, arrays: Arrays, what: str) -> tuple[np.ndarray, tuple[int, int] | None]:
-    """Unpack packed bits and flatten images; an array `shape` gives the height and the width of a row's image."""
+    """Unpack packed bits and flatten images; an array `shape` contains the height and width of a row's image."""
     width = int(arrays["width"]) if "width" in arrays and arrays["width"].size == 1 else None
     packed = width is not None and array.ndim == 2 and array.dtype == np.uint8 and array.shape[1] != width
     if packed and width is not None and array.shape[1] == -(-width // 8):
@@ -157,7 +159,7 @@ def _images(array: np.ndarray, arrays: Arrays, what: str) -> tuple[np.ndarray, t
 
 
 def _as_columns(key: str, array: np.ndarray) -> Arrays:
-    """Make columns of an array: one of a 1-D array, fractions_0, fractions_1, ... of a narrow 2-D array."""
+    """Split an array into columns: a 1-D array is one; a narrow 2-D array becomes fractions_0, fractions_1, ..."""
     if array.ndim == 1 or array.shape[1:] == (1,):
         return {key: array.reshape(-1)}
     if array.ndim == 2 and array.shape[1] <= _MOST_SIDE_COLUMNS:
@@ -166,7 +168,7 @@ def _as_columns(key: str, array: np.ndarray) -> Arrays:
 
 
 def _default_labels(side: Arrays) -> tuple[str, ...]:
-    """Columns with the name of a label first, then all other integers and texts."""
+    """Return side columns that have the name of a label, then all other columns of integers or text."""
     named = [key for key in side if key.lower() in _LABEL_KEYS]
     discrete = [key for key, a in side.items() if key not in named and a.dtype.kind in "iubUS"]
     return (*named, *discrete)
@@ -181,4 +183,6 @@ def _column_names(arrays: Arrays, count: int) -> tuple[str, ...] | None:
 
 def _check_length(array: np.ndarray, rows: int, what: str) -> None:
     if array.ndim == 0 or len(array) != rows:
-        raise ValueError(f"{what}: expected {rows} values, one a row, got shape {array.shape}; fix or remove the array")
+        raise ValueError(
+            f"{what}: expected {rows} values, one a row, got shape {array.shape}; correct or remove the array"
+        )

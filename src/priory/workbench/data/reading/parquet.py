@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from priory._support.fragments import require_same_columns
+from priory._support.fragments import columns_of, require_same_columns
 from priory._support.memory import require_memory
 from priory._support.optional import require
 from priory.workbench.data.reading.foreign import foreign
@@ -16,12 +16,12 @@ PARQUET = ("a complete parquet file", "write it again, or fetch it again")
 
 
 def read_parquet(path: Path, as_written: Collection[str], files: Sequence[Path] = ()) -> Table:
-    """Read a parquet table, all in a folder, or these files by name; an index that pandas stored becomes the ids."""
+    """Read a parquet file, all such files of a folder, or `files`; an index stored by pandas becomes the ids."""
     require("pandas", "tables", "reading .parquet files")
     source = _source(path, files)
     with foreign(path.name, *PARQUET):
-        fragments = list(source.get_fragments())
-    require_same_columns(fragments)
+        columns = columns_of(source.get_fragments())
+    require_same_columns(columns)
     require_memory(parquet_size(path, files), f"{path.name}: {source.count_rows()} rows x {len(source.schema)} columns")
     with foreign(path.name, *PARQUET):
         frame = source.to_table().to_pandas()
@@ -29,7 +29,7 @@ def read_parquet(path: Path, as_written: Collection[str], files: Sequence[Path] 
 
 
 def parquet_size(path: Path, files: Sequence[Path] = ()) -> int:
-    """The bytes that the table and its data frame take in memory."""
+    """Return the size in memory, in bytes, of the table and its data frame together."""
     source = _source(path, files)
     with foreign(path.name, *PARQUET):
         return 2 * 8 * source.count_rows() * len(source.schema)

@@ -1,6 +1,6 @@
 """File formats and their readers.
 
-A format is added by one line, from outside of the package too:
+One line adds a format, also from outside the package:
 
     FORMATS[".jsonl"] = lambda path, as_written: Table(pandas.read_json(path, lines=True))
 """
@@ -24,17 +24,17 @@ from priory.workbench.data.reading.table import Table
 from priory.workbench.data.reading.text_options import TextOptions
 from priory.workbench.data.reading.zarr import read_zarr, zarr_size
 
-# From a path, and the names of columns to keep as they are written if the format has only text, to a table.
+# Reads a path to a table. If the format contains only text, the named columns stay as they are written.
 Reader: TypeAlias = Callable[[Path, Collection[str]], Table]
 
 
 def read_npy(path: Path, as_written: Collection[str]) -> Table:
-    """Read a matrix, or gray images, as NumPy saves them."""
+    """Read a matrix or gray images from a `.npy` file."""
     matrix, image_shape = as_rows(read_array(path), path.name)
     return Table(matrix, image_shape=image_shape)
 
 
-# By the end of a file's name in lower case; the longest one that fits decides.
+# By the ending of a file's name in lower case; the longest match decides.
 FORMATS: dict[str, Reader] = {
     ".npy": read_npy,
     ".npz": read_npz,
@@ -49,14 +49,14 @@ FORMATS: dict[str, Reader] = {
 }
 
 
-# The bytes that a file takes in memory, by the end of its name; these formats can be read block by block.
+# Size in memory, in bytes, by the ending of the name. These formats can be read block by block.
 _SIZES: dict[str, Callable[[Path], int]] = {
     ".parquet": parquet_size,
     ".npy": lambda path: path.stat().st_size,
     ".h5ad": check_content,
     ".zarr": zarr_size,
 }
-_SHARE = 0.5  # of the free memory: what takes more is streamed
+_SHARE = 0.5  # of the free memory; larger data are streamed
 _FEWER = "give fewer rows or columns"
 _IN_PARTS = (
     "give fewer rows or columns, or convert it to Parquet, which is read in parts: "
@@ -67,10 +67,12 @@ _UNZIPPED = "give fewer rows or columns, or unzip it: a .npy file is read in par
 
 
 def is_to_stream(path: Path, files: Sequence[Path], stream: str) -> bool:
-    """Whether the rows of a file, or of .parquet files, stay there: 'yes', 'no', or 'auto', by the free memory.
+    """Return whether the rows of a file, or of .parquet files, stay there. `stream` is 'yes', 'no' or 'auto'.
+
+    'auto' leaves them there if they would take more than half of the free memory.
 
     Raises:
-        ValueError: they are asked to stay, and the format cannot be read in parts.
+        ValueError: `stream` is 'yes', and the format cannot be read in parts.
     """
     if stream == "no":
         return False
@@ -92,7 +94,7 @@ def is_to_stream(path: Path, files: Sequence[Path], stream: str) -> bool:
 def read_table(
     path: Path, as_written: Collection[str], options: TextOptions | None = None, files: Sequence[Path] = ()
 ) -> Table:
-    """Read a file by the reader of its format, or .parquet files; the options are for tables of text."""
+    """Read a file with the reader of its format, or .parquet files; `options` applies to tables of text."""
     options = options or TextOptions()
     if path not in files:
         require_no_text_options(options, path.name)
@@ -114,19 +116,19 @@ def read_table(
 
 
 def is_text_table(path: Path) -> bool:
-    """Whether a file's name is that of a table of text."""
+    """Return whether a file's name is that of a table of text."""
     return path.name.lower().endswith(tuple(end for end, reader in FORMATS.items() if reader is read_delimited))
 
 
 def require_no_text_options(options: TextOptions, name: str) -> None:
-    """Refuse options that have no meaning for data that are no text."""
+    """Refuse options for tables of text if the data are in another format."""
     if options.given:
         flag = options.given[0]
         raise ValueError(f"{flag}: expected a table of text, .csv or .tsv, got {name!r}; leave --{flag} out")
 
 
 def _reader_of(path: Path) -> tuple[Reader, str]:
-    """The reader of a file, and the ending that chose it."""
+    """Return the reader of a file, and the ending that selected it."""
     declared = {point.name: point for point in entry_points(group="priory.formats")}
     endings = [ending for ending in (*FORMATS, *declared) if path.name.lower().endswith(ending)]
     if not endings:

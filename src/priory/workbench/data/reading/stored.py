@@ -1,6 +1,6 @@
-"""Files whose rows stay in them and are read block by block: Parquet, .npy, .h5ad, zarr.
+"""Files that are read block by block, so that rows stay in them: Parquet, .npy, .h5ad, zarr.
 
-torch is imported here, which takes a second; so this module is imported when rows are streamed.
+This module imports torch, which takes a second; import it only if rows are streamed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from priory.workbench.data.reading.zarr import ZARR
 
 
 def stored_table(path: Path, files: Sequence[Path]) -> Table:
-    """The content of a file, or of .parquet files: a table whose matrix is a `StoredMatrix`."""
+    """Return the content of a file, or of .parquet files, as a table whose matrix is a `StoredMatrix`."""
     if files[0].suffix.lower() == ".parquet":
         return _parquet(files, path)
     if path.suffix.lower() == ".npy":
@@ -60,12 +60,12 @@ def _parquet(files: Sequence[Path], path: Path) -> Table:
 
 
 def require_columns_of_numbers(matrix: Any, where: str) -> None:
-    """Refuse columns of Parquet files that are no numbers."""
+    """Refuse columns of Parquet files that do not contain numbers."""
     if isinstance(matrix, ParquetMatrix):
         others = [name for name in matrix.names if not is_number(matrix.schema.field(name).type)]
         if others:
             raise ValueError(
-                f"{where}: expected columns of numbers, got others: {first_few(others)}. Say what these columns are: "
+                f"{where}: expected columns of numbers, got others: {first_few(others)}. Declare these columns: "
                 "--labels COLUMN for labels, --ids COLUMN for row names, --drop COLUMN to leave one out"
             )
 
@@ -84,7 +84,7 @@ def _npy(path: Path) -> Table:
 
 
 class _NumpyFile:
-    """An array in a .npy file. It is read, not mapped, so that what was read does not count as memory in use."""
+    """An array in a .npy file. It is read, not mapped, so that its pages do not count as memory in use."""
 
     def __init__(self, path: Path, shape: tuple[int, int], dtype: np.dtype, start: int) -> None:
         self.path, self.shape, self.dtype, self.start = path, shape, dtype, start
@@ -96,7 +96,7 @@ class _NumpyFile:
 
 
 class _Flat:
-    """Images in zarr as rows."""
+    """Images in zarr, flattened to rows."""
 
     def __init__(self, array: Any) -> None:
         self.array, self.dtype, self.chunks = array, array.dtype, array.chunks
@@ -107,7 +107,7 @@ class _Flat:
 
 
 def _annotated(store: Any, where: str, expected: tuple[str, str]) -> Table:
-    """AnnData in a file of HDF5 or a folder of zarr; all but the matrices is read."""
+    """Read AnnData from an HDF5 file or a zarr folder, except the matrices, which stay there."""
     io = require("anndata.io", "anndata", "reading AnnData")
     with foreign(where, *expected):
         obs, var = io.read_elem(store["obs"]), io.read_elem(store["var"])
@@ -132,10 +132,10 @@ def _element(io: Any, element: Any) -> Any:
     return element if hasattr(element, "shape") else io.sparse_dataset(element)
 
 
-def _require_shape(shape: tuple[int, ...], wanted: tuple[int, int], where: str) -> None:
-    """Refuse a matrix that has not the rows and columns of the file."""
-    if shape != wanted:
+def _require_shape(shape: tuple[int, ...], expected: tuple[int, int], where: str) -> None:
+    """Refuse a matrix whose shape differs from the shape that obs and var imply."""
+    if shape != expected:
         raise ValueError(
-            f"{where}: expected a matrix of {wanted[0]} rows x {wanted[1]} columns, as its obs and var are, got one of "
+            f"{where}: expected a matrix of {expected[0]} rows x {expected[1]} columns, like obs and var, got one of "
             f"{' x '.join(map(str, shape))}; write it again with anndata"
         )

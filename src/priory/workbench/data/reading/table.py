@@ -1,4 +1,4 @@
-"""The content of a file, and the one function that takes the user's columns out of it."""
+"""The content of a file, and the function that removes labels, ids and dropped columns from it."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from priory._support.messages import nearest, shortened
 from priory.workbench.data.reading.frames import is_frame, numbers_of
 from priory.workbench.data.reading.matrices import Matrix, checked_csr, is_sparse, is_stored
 
-_LISTED_NAMES = 12  # names in an error message: enough to recognize the file, short enough to read
+_LISTED_NAMES = 12  # number of names in an error message
 _SHOWN_CHANGES = 3
-_NAME_BYTES = 100  # of the name of a row or a column
-_STORED_ROW_BYTES = 30  # of a row that stays in its file: its number, its split, its place in the order
+_NAME_BYTES = 100  # per name of a row or a column
+_STORED_ROW_BYTES = 30  # per row that stays in its file: its number, split and position in the order
 
 
 @dataclass(frozen=True)
 class Claims:
-    """Columns that the user takes out of the matrix, and the layer to read instead of the matrix.
+    """The columns to remove from the matrix, and the layer to read instead of the matrix.
 
-    `optional` holds those of the arguments labels, ids, drop and layer whose columns a file may lack.
+    `optional` contains the names of the arguments (labels, ids, drop, layer) whose columns a file may lack.
     """
 
     labels: tuple[str, ...] = ()
@@ -35,7 +35,7 @@ class Claims:
     conditions: tuple[str, ...] = ()
 
     def by_option(self) -> list[tuple[str, str]]:
-        """(option, column) pairs in the order in which they are checked."""
+        """Return (option, column) pairs in the order in which they are checked."""
         ids = [] if self.ids is None else [("ids", self.ids)]
         labels = [("labels", name) for name in self.labels] + [("conditions", name) for name in self.conditions]
         return labels + ids + [("drop", name) for name in self.drop]
@@ -46,21 +46,21 @@ class Claims:
 
 @dataclass(frozen=True)
 class Table:
-    """The content of a file as a reader returns it; `select` takes the user's columns out.
+    """The content of a file, as a reader returns it. `select` removes labels, ids and dropped columns.
 
     Attributes:
-        matrix: (rows, columns): a NumPy array, a sparse scipy matrix, a pandas DataFrame, whose columns may have types
-            of their own, such as text, or a `StoredMatrix`; None if the file has only layers.
+        matrix: (rows, columns): a NumPy array, a sparse scipy matrix, a pandas DataFrame, whose columns may contain
+            text, or a `StoredMatrix`; None if the file has only layers.
         columns: a name for each column; by default those of the DataFrame, or x0, x1, ...
-        side: columns beside the matrix, one value a row; the user may name them as labels or ids.
-        default_labels: side columns that are labels unless the user names others.
-        ids: a name for each row; by default their numbers.
-        splits: 'train', 'valid', 'test' to row indices, if the file has splits.
+        side: columns outside the matrix, with one value per row; the user may choose labels and ids among them.
+        default_labels: side columns that are the labels if the user names none.
+        ids: a name for each row; by default its number.
+        splits: indices of the rows of 'train', 'valid' and 'test', if the file has splits.
         image_shape: (height, width) if each row is a gray image.
-        written: columns of the matrix as the file writes them, such as 007 for 7; ids are taken from here.
+        written: columns of the matrix as text in the file, such as 007 for 7; ids come from here.
         layers: matrices to read instead of `matrix`, by name; None if the format has no layers.
-        notes: how the file was read, where it could be read in more than one way.
-        decimal: the decimal mark of a table of text; None of other formats.
+        notes: how the file was read, if there was more than one way.
+        decimal: the decimal mark of a table of text; None for other formats.
     """
 
     matrix: Any
@@ -77,7 +77,7 @@ class Table:
 
     @classmethod
     def of_frame(cls, frame: Any) -> Table:
-        """The content of a pandas DataFrame; an index that is no mere count becomes the ids."""
+        """Make a table of a pandas DataFrame; its index becomes the ids, unless it is just 0, 1, 2, ..."""
         index = frame.index
         counts = type(index).__name__ == "RangeIndex" and (index.start, index.step) == (0, 1)
         return cls(frame, ids=None if counts else as_values(index))
@@ -85,7 +85,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Selection:
-    """A table after the user's columns were taken out."""
+    """The result of `select`. `numbered` is true if `ids` are just the numbers of the rows."""
 
     matrix: Matrix
     columns: tuple[str, ...]
@@ -93,15 +93,16 @@ class Selection:
     ids: np.ndarray
     image_shape: tuple[int, int] | None
     notes: tuple[str, ...]
+    numbered: bool
 
 
 def select(table: Table, claims: Claims, where: str) -> Selection:
-    """Choose the layer, and take labels, ids and dropped columns out of the matrix; messages name the data `where`."""
+    """Select the layer, and remove labels, ids and dropped columns from the matrix; messages call the data `where`."""
     matrix = _layer(table, claims, where)
     rows, width = matrix.shape
     if not rows or not width:
         raise ValueError(f"{where}: expected at least one row and one column, got {rows} x {width}")
-    # a sparse matrix, or a compressed file, may declare many more of them than it has values
+    # a sparse matrix or a compressed file may declare many more rows and columns than it has values
     row_bytes = _STORED_ROW_BYTES if is_stored(matrix) else _NAME_BYTES
     require_memory(row_bytes * rows + _NAME_BYTES * width, f"{where}: {rows} rows x {width} columns")
     columns, renamed = unique_names(table.columns or _own_names(matrix))
@@ -117,12 +118,13 @@ def select(table: Table, claims: Claims, where: str) -> Selection:
 
     labels = {name: values(name) for name in label_names if name in table.side or name in position}
     ids = np.arange(rows, dtype=np.min_scalar_type(rows)) if table.ids is None else as_values(table.ids)
-    if claims.ids is not None and (claims.ids in table.side or claims.ids in position):
-        ids = table.written[claims.ids] if claims.ids in table.written else values(claims.ids)
+    named = claims.ids if claims.ids in table.side or claims.ids in position else None
+    if named is not None:
+        ids = table.written[named] if named in table.written else values(named)
     taken = claims.names() & position.keys() - table.side.keys()
     left = [i for i, name in enumerate(columns) if name not in taken]
     if not left:
-        raise ValueError(f"{where}: no column is left for the model; labels, ids and drop take all of them out")
+        raise ValueError(f"{where}: no column is left for the model; labels, ids and drop remove all of them")
     if taken:
         matrix = matrix.iloc[:, left] if is_frame(matrix) else matrix[:, left]
     if is_frame(matrix):
@@ -131,7 +133,13 @@ def select(table: Table, claims: Claims, where: str) -> Selection:
     notes = (*table.notes, renamed) if renamed else table.notes
     if not (is_stored(matrix) and ids.dtype.kind in "iu"):  # text takes ten times the memory of numbers
         ids = as_text(ids)
-    return Selection(matrix, tuple(columns[i] for i in left), labels, ids, image_shape, notes)
+    numbered = named is None and (table.ids is None or _count_from_zero(ids))
+    return Selection(matrix, tuple(columns[i] for i in left), labels, ids, image_shape, notes, numbered)
+
+
+def _count_from_zero(ids: np.ndarray) -> bool:
+    numbers = np.arange(len(ids))
+    return np.array_equal(ids, numbers if ids.dtype.kind in "iu" else numbers.astype(str))
 
 
 def _own_names(matrix: Any) -> tuple[str, ...]:
@@ -165,7 +173,7 @@ def _require_columns(table: Table, columns: Sequence[str], claims: Claims, where
         )
     for name in claims.drop:
         if name in table.side and name not in table.default_labels and "drop" not in claims.optional:
-            raise ValueError(f"drop: {name!r} stands beside the matrix and is no part of it; leave it out")
+            raise ValueError(f"drop: {name!r} is not a column of the matrix, so it need not be dropped; leave it out")
 
 
 def _column(matrix: Any, index: int) -> np.ndarray:
@@ -177,12 +185,12 @@ def _column(matrix: Any, index: int) -> np.ndarray:
 
 
 def default_columns(count: int) -> tuple[str, ...]:
-    """x0, x1, ..."""
+    """Return the names x0, x1, ..."""
     return tuple(f"x{i}" for i in range(count))
 
 
 def unique_names(names: Sequence[str]) -> tuple[tuple[str, ...], str]:
-    """Make names unique, and say which had to be changed; the first may be empty, which marks row names.
+    """Make names unique, and describe the changes; an empty first name marks row names and stays.
 
     >>> unique_names(["a", "a", "b", ""])
     (('a', 'a.1', 'b', 'column_3'), "columns of the same name renamed: 'a' (2 times; now a, a.1, ...)")
@@ -206,13 +214,13 @@ def unique_names(names: Sequence[str]) -> tuple[tuple[str, ...], str]:
 
 
 def listed(names: Iterable[str]) -> str:
-    """List names for an error message, cut if there are many."""
+    """List names for an error message; shorten a long list."""
     names = list(names)
     text = ", ".join(repr(shortened(str(name))) for name in names[:_LISTED_NAMES])
     return f"{text}, ... ({len(names)} in all)" if len(names) > _LISTED_NAMES else text or "none"
 
 
 def as_values(values: Any) -> np.ndarray:
-    """Convert labels to numbers, or to text with '' for missing ones; never to Python objects."""
+    """Convert labels to an array of numbers, or of text with '' for missing labels; never of Python objects."""
     array = np.asarray(values)
     return array if array.dtype.kind in "iuf" else as_text(values)

@@ -1,4 +1,4 @@
-"""What the user says of a table of text."""
+"""The options for reading a table of text."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ TEXT_OPTIONS = ("header", "delimiter", "decimal", "missing")
 
 @dataclass(frozen=True)
 class TextOptions:
-    """What the user says of a table of text; None and () leave it to the file.
+    """The options for reading a table of text. None and () mean that the content of the file decides.
 
     Attributes:
-        header: whether the first line holds names of columns.
-        delimiter: the character between fields; 'tab' is one too.
+        header: whether the first line contains names of columns.
+        delimiter: the character between fields; 'tab' is accepted.
         decimal: the decimal mark, '.' or ','.
-        missing: words for a missing cell, beside those that pandas knows.
-        known: columns that a model expects; a first line that has them is a header.
+        missing: words for a missing cell, in addition to those of pandas.
+        known: columns that a model expects; a first line that contains them is a header.
 
     Raises:
-        ValueError: the delimiter is no single character, or the decimal mark is another one.
+        ValueError: the delimiter is not a single character, or the decimal mark is not '.' or ','.
     """
 
     header: bool | None = None
@@ -42,5 +42,5 @@ class TextOptions:
 
     @property
     def given(self) -> list[str]:
-        """The names of the options that the user gave."""
+        """The names of the options that the user set."""
         return [name for name in TEXT_OPTIONS if getattr(self, name) not in (None, ())]

@@ -1,4 +1,4 @@
-"""Folders of zarr: AnnData, or one array."""
+"""Zarr folders: AnnData, or one array."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from priory.workbench.data.reading.h5ad import annotated_table
 from priory.workbench.data.reading.matrices import as_rows
 from priory.workbench.data.reading.table import Table
 
-ZARR = ("a complete folder of zarr", "write it again with anndata or zarr, or fetch it again")
+ZARR = ("a complete zarr folder", "write it again with anndata or zarr, or fetch it again")
 
 
 def read_zarr(path: Path, as_written: Collection[str]) -> Table:
-    """Read AnnData, or one array of rows or gray images."""
+    """Read AnnData, or one array of rows or gray images, from a zarr folder."""
     require_memory(zarr_size(path), path.name)
     with foreign(path.name, *ZARR):
         store = require("zarr", "anndata", "reading zarr").open(path, mode="r")
@@ -28,7 +28,7 @@ def read_zarr(path: Path, as_written: Collection[str]) -> Table:
 
 
 def zarr_size(path: Path) -> int:
-    """The bytes that all arrays take in memory."""
+    """Return the size of all arrays in memory, in bytes."""
     with foreign(path.name, *ZARR):
         store = require("zarr", "anndata", "reading zarr").open(path, mode="r")
         if hasattr(store, "shape"):

@@ -1,4 +1,4 @@
-"""Output files: one row a datum, with its id; or copies of the data with new columns."""
+"""Output files: one row per datum, with its id; or copies of the data with new columns."""
 
 from __future__ import annotations
 
@@ -24,11 +24,15 @@ from priory.workbench.data.reading.text_options import TextOptions
 
 OUTPUT_FORMATS = (".npz", ".csv", ".tsv", ".parquet", ".h5ad")
 _DELIMITED = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
-_COPIED = {".csv": _DELIMITED, ".tsv": _DELIMITED, ".h5ad": (".h5ad",)}  # endings of files that an output can copy
-_FORMULAS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # with = + - @ of full width
+_COPIED = {
+    ".csv": _DELIMITED,
+    ".tsv": _DELIMITED,
+    ".h5ad": (".h5ad",),
+}  # endings of the files that an output with this ending can copy
+_FORMULAS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # also the full-width forms of = + - @
 _LIBRARIES = {".parquet": ("pyarrow", "tables"), ".h5ad": ("anndata", "anndata")}
 
-ROWS_AT_ONCE = 10_000  # that are text in memory
+ROWS_AT_ONCE = 10_000  # number of rows that are text in memory at once
 Columns = dict[str, np.ndarray]
 
 
@@ -43,21 +47,21 @@ def write_rows(
     text: TextOptions | None = None,
     safe: bool = False,
 ) -> None:
-    """Write one row a datum: to a temporary file in the same folder, which is renamed when it is complete.
+    """Write one row per datum, to a temporary file in the same folder that is renamed when complete.
 
     Args:
         path: .npz (every array under its name, no pickles), .csv, .tsv or .parquet (an array of two axes becomes
-            name_0, name_1, ...), or .h5ad (with a template). Its folder is made if it is missing.
-        ids: one a row; written as the column 'id' ('ids' in .npz), or used to match the rows of a template.
-        columns: one value a row, numbers or text.
-        arrays: one row a datum; in .npz any array.
+            name_0, name_1, ...), or .h5ad (with a template). A missing folder is created.
+        ids: one per row; written as the column 'id' ('ids' in .npz), or used to match the rows of a template.
+        columns: one value per row, numbers or text.
+        arrays: one row per datum; in .npz any array.
         template: for .csv and .tsv, a file to copy with new columns; for .h5ad, a file to copy with `priory_<name>` in
             obs and `X_priory_<name>` in obsm.
-        ids_column: the template's column that holds the ids; rows of the template whose id is not in `ids` stay empty.
-            Without it, ids of a .csv or .tsv must be its row names, or its row numbers, all of them in order; ids of an
-            .h5ad are looked up in obs_names.
-        text: how the template is written, if it is a .csv or .tsv; as `load_dataset` reads it.
-        safe: in .csv and .tsv, put an apostrophe before text that a spreadsheet would take for a formula.
+        ids_column: the template's column of ids; rows of the template whose id is not in `ids` stay empty. If None,
+            `ids` must be all row names, or all row numbers, of a .csv or .tsv, in order; for an .h5ad they are looked
+            up in obs_names.
+        text: options for reading the template if it is a .csv or .tsv, as in `load_dataset`.
+        safe: in .csv and .tsv, put an apostrophe before text that a spreadsheet would read as a formula.
 
     Example:
         >>> import tempfile
@@ -84,7 +88,7 @@ def write_rows(
     else:
         write = partial(_write_copy, template=template, ids_column=ids_column, text=text, safe=safe)
     with ExitStack() as held:
-        with suppress(OSError):  # another process writes into the folder: the temporary files may be its own
+        with suppress(OSError):  # if another process writes into the folder, the temporary files may belong to it
             held.enter_context(sole_writer(path.parent))
             remove_leftovers(path.parent, of=path)
         with replacing(path) as temporary:
@@ -92,7 +96,7 @@ def write_rows(
 
 
 def check_output(path: str | Path, template: str | Path | None = None, *, safe: bool = False) -> None:
-    """Refuse an output file or a template that `write_rows` would refuse, before there is anything to write."""
+    """Refuse an output file or a template that `write_rows` would refuse, before the work begins."""
     path, template = Path(path), None if template is None else Path(template)
     suffix = path.suffix.lower()
     if suffix not in OUTPUT_FORMATS:
@@ -120,8 +124,8 @@ def _check_template(path: Path, suffix: str, template: Path | None) -> None:
         return
     if suffix == ".h5ad" and not template.name.lower().endswith(_COPIED[suffix]):
         raise ValueError(
-            f"--out: {path.name!r} would be a copy of the data, as .h5ad always is, and expected them to be .h5ad too, "
-            f"got {template.name!r}; take .csv, .tsv, .npz or .parquet"
+            f"--out: {path.name!r} would be a copy of the data, as .h5ad always is, so it expects .h5ad data, "
+            f"got {template.name!r}; choose .csv, .tsv, .npz or .parquet"
         )
     if not template.name.lower().endswith(_COPIED.get(suffix, ())):
         raise ValueError(
@@ -135,14 +139,14 @@ def _check_template(path: Path, suffix: str, template: Path | None) -> None:
 
 
 def _check(path: Path, template: Path | None, ids: np.ndarray, columns: Columns, arrays: Columns) -> None:
-    """Refuse lengths, shapes and names that do not fit each other."""
+    """Refuse lengths, shapes and names that are inconsistent."""
     suffix = path.suffix.lower()
     for name, array in (columns if suffix == ".npz" else columns | arrays).items():
         if array.ndim == 0 or len(array) != len(ids):
-            raise ValueError(f"{name}: expected {len(ids)} rows, one an id, got shape {array.shape}")
+            raise ValueError(f"{name}: expected {len(ids)} rows, one per id, got shape {array.shape}")
     for name, array in columns.items():
         if array.ndim != 1:
-            raise ValueError(f"columns[{name!r}]: expected one value a row, got shape {array.shape}; use arrays")
+            raise ValueError(f"columns[{name!r}]: expected one value per row, got shape {array.shape}; use arrays")
     for name, array in arrays.items():
         if array.dtype.kind not in "biufUS":
             raise ValueError(f"arrays[{name!r}]: expected numbers or text, got dtype {array.dtype}; convert it")
@@ -152,14 +156,14 @@ def _check(path: Path, template: Path | None, ids: np.ndarray, columns: Columns,
     id_name = "ids" if suffix == ".npz" else "id"
     if template is None and id_name in written:
         raise ValueError(
-            f"columns, arrays: expected other names than {id_name!r}, which holds the ids in {path.name!r}; rename it"
+            f"columns, arrays: expected names other than {id_name!r}, the name of the ids in {path.name!r}; rename it"
         )
     if double := sorted({name for name in written if written.count(name) > 1}):
         raise ValueError(f"columns, arrays: expected different names, got {', '.join(double)} twice; rename one")
 
 
 def _write_npz(path: Path, ids: np.ndarray, columns: Columns, arrays: Columns) -> None:
-    # numpy.savez cannot hold an array named 'file' and stamps the time of writing into the archive
+    # numpy.savez cannot store an array named 'file', and writes the current time into the archive
     with zipfile.ZipFile(path, "w") as archive:
         for name, array in {"ids": ids, **columns, **arrays}.items():
             entry = zipfile.ZipInfo(f"{name}.npy")
@@ -181,7 +185,7 @@ def _flat(columns: Columns, arrays: Columns) -> Columns:
 
 
 def _cells(values: np.ndarray, decimal: str = ".") -> list[str]:
-    """Write numbers as the shortest text that reads back as the same number, missing ones as empty cells."""
+    """Convert numbers to the shortest text that reads back as the same number, and missing ones to empty cells."""
     text: list[str] = values.astype(str).tolist()
     return ["" if cell == "nan" else cell.replace(".", decimal) for cell in text] if values.dtype.kind == "f" else text
 
@@ -202,7 +206,7 @@ def _write_text(path: Path, delimiter: str, rows: Iterable[Sequence[str]], safe:
 
 
 def _no_formula(cell: str) -> str:
-    """Put an apostrophe before text that a spreadsheet would take for a formula; numbers stay as they are.
+    """Put an apostrophe before text that a spreadsheet would read as a formula; numbers do not change.
 
     Source: OWASP, CSV Injection.
 
@@ -236,7 +240,7 @@ def _write_copy(
     text: TextOptions | None,
     safe: bool,
 ) -> None:
-    """Write the template's cells unchanged, and the new columns behind them, with the template's decimal mark."""
+    """Write the template's cells unchanged, then the new columns, with the template's decimal mark."""
     layout, decimal = layout_of(template, text), read_delimited(template, (), text).decimal or "."
     with open_text(template, layout.encoding, layout.lines_before_data) as file:
         rows = csv.reader(file, delimiter=layout.delimiter, skipinitialspace=True)
@@ -262,7 +266,7 @@ def _write_copy(
 
 
 def _own_ids(layout: Layout, rows: list[list[str]]) -> list[str]:
-    """The table's row names, or row numbers."""
+    """Return the table's row names, or row numbers if it has none."""
     return [row[0] if layout.index_column else str(i) for i, row in enumerate(rows)]
 
 
@@ -271,8 +275,8 @@ def _require_own_order(ids: np.ndarray, own: list[str], layout: Layout, where: s
     if list(ids) != own:
         what = "row names" if layout.index_column else "row numbers"
         raise ValueError(
-            f"ids: expected the {len(own)} {what} of {where} in order, got {_shown(ids)}; name the column that holds "
-            "them with --ids, or leave --copy out"
+            f"ids: expected the {len(own)} {what} of {where} in order, got {_shown(ids)}; name the column that "
+            "contains them with --ids, or leave --copy out"
         )
 
 
@@ -282,9 +286,9 @@ def _require_column(name: str, names: Collection[str], where: str) -> None:
 
 
 def _positions(ids: np.ndarray, own: list[str], where: str) -> np.ndarray:
-    """The template's row of each id."""
+    """Return the template's row of each id."""
     if list(ids) == own:
-        return np.arange(len(own))  # in order, so repeated ids do no harm
+        return np.arange(len(own))  # the order is the same, so repeated ids do not matter
     place = {name: row for row, name in enumerate(own)}
     if len(place) < len(own) or len(set(ids)) < len(ids) or not place.keys() >= set(ids):
         raise ValueError(
@@ -299,8 +303,8 @@ def _shown(ids: np.ndarray) -> str:
 
 
 def _spread(values: np.ndarray, positions: np.ndarray, rows: int) -> np.ndarray:
-    """Put values at their rows of the template; other rows get NaN or ''."""
-    whole = len(positions) == rows or values.dtype.kind not in "biu"  # integers have no value for 'empty'
+    """Put values into their rows of the template; other rows get NaN or ''."""
+    whole = len(positions) == rows or values.dtype.kind not in "biu"  # integers have no value for an empty cell
     dtype = values.dtype if whole else np.dtype(np.float64)
     empty = np.nan if dtype.kind == "f" else np.zeros((), dtype)
     result = np.full((rows, *values.shape[1:]), empty, dtype=dtype)

@@ -1,4 +1,4 @@
-// What the rows and nodes are colored by, and the legend that says so. Shapes differ as well as colors.
+// The colors of rows and nodes, and their legend. Classes differ in shape as well as in color.
 
 // [plotly's symbol, its outline in a box from -6 to 6]
 const SHAPES = [
@@ -11,16 +11,16 @@ const SHAPES = [
 ];
 const GRAY = "#b3b3b3";
 const MISSING = "#d0d4d9";
-const MOST_SHAPES = 20000; // rows; of more, shapes are too small to be seen and slow to draw
+const MOST_SHAPES = 20000; // rows; with more, shapes are too small to see and slow to draw
 const CIVIDIS = ["#00224e", "#123570", "#3b496c", "#575d6d", "#707173", "#8a8678", "#a59c74", "#c3b369", "#e1cc55", "#fee838"];
-const PURPLES = ["#f2f0f7", "#dadaeb", "#bcbddc", "#9e9ac8", "#807dba", "#6a51a3", "#4a1486"]; // of nodes, beside rows with cividis
+const PURPLES = ["#f2f0f7", "#dadaeb", "#bcbddc", "#9e9ac8", "#807dba", "#6a51a3", "#4a1486"]; // for nodes, if rows use cividis
 
-// Numbers are drawn as parts of their scale, from 0 to 1; missing ones stand below it in a color of their own.
+// Numbers are drawn as fractions of their scale, from 0 to 1; missing ones are below it, in another color.
 const BELOW = -0.25;
 const LONG_TAIL = 1.5, LEVELS = 257; // as in plots/colors.py
 
 function plotlyScale(colors) {
-  const last = colors.length - 1; // 0 of the scale is at 0.2 of plotly's
+  const last = colors.length - 1; // 0 of our scale is 0.2 of plotly's
   return [[0, MISSING], [0.19, MISSING], ...colors.map((color, i) => [i ? 0.2 + 0.8 * (i / last) : 0.19, color])];
 }
 
@@ -56,7 +56,7 @@ function fillSelect(select, options) {
   });
 }
 
-// The marker of plotly for one way to color `count` rows, and what it takes to write a legend.
+// Plotly's marker for one way to color `count` rows, and the content of its legend.
 function classLook(label, colors, count) {
   const groupOf = label.kind.raw, table = label.group.raw;
   const group = Float32Array.from(groupOf, (kind) => table[kind]);
@@ -68,13 +68,13 @@ function classLook(label, colors, count) {
   return { marker, name: label.name, group, palette, groups: label.groups };
 }
 
-// The value at this part of sorted values.
+// The quantile at `part`, 0 to 1, of sorted values.
 function quantile(sorted, part) {
   const place = part * (sorted.length - 1), i = Math.floor(place);
   return sorted[i] + (place - i) * ((i + 1 < sorted.length ? sorted[i + 1] : sorted[i]) - sorted[i]);
 }
 
-// Numbers at equal distances on a scale: the ends of the range, or the quantiles of different values if they are skewed.
+// The values at equal distances on a scale: the ends of the range, or for skewed values, quantiles of distinct values.
 function levelsOf(...columns) {
   const sorted = Float32Array.from(columns.flatMap((values) => Array.from(values).filter(Number.isFinite))).sort();
   if (!sorted.length) return [0, 1];
@@ -137,7 +137,7 @@ function written(value, digits = 4) {
   return String(Number(value.toPrecision(digits))).replaceAll("-", "−");
 }
 
-// A bar, and below it the values at its ends; of quantiles, the one in its middle too.
+// A color bar with the values at its ends; for quantiles, also the value in the middle.
 function scaleBar({ levels, colors }) {
   const bar = element("div", undefined, "scale");
   bar.style.background = "linear-gradient(to right, " + colors.join(", ") + ")";
@@ -147,7 +147,7 @@ function scaleBar({ levels, colors }) {
   return skewed ? [bar, ends, element("p", "colors by quantiles", "hint")] : [bar, ends];
 }
 
-// Classes can be hidden one by one; `changed` is told which are.
+// The legend of classes. A user can hide classes; `changed` gets the hidden ones.
 function classLegend(look, shapes, changed) {
   const list = element("div", undefined, "legend-list");
   const hidden = new Set();
@@ -173,7 +173,7 @@ function writeLegend(rowLook, nodeLook, shapes, changed) {
   if (rowLook.groups) parts.push(element("h3", rowLook.name + " (rows)"), classLegend(rowLook, shapes, changed));
   else if (rowLook.name) {
     parts.push(element("h3", (shared ? "Rows and nodes: " : "Rows: ") + rowLook.name), ...scaleBar(rowLook));
-    if (rowLook.missing) parts.push(element("p", rowLook.missing + (rowLook.missing === 1 ? " row has none: it is" : " rows have none: they are") + " light gray", "hint"));
+    if (rowLook.missing) parts.push(element("p", rowLook.missing + (rowLook.missing === 1 ? " row has no value: it is" : " rows have no value: they are") + " light gray", "hint"));
   }
   if (nodeLook && !shared) parts.push(element("h3", "Nodes: " + nodeLook.name), ...scaleBar(nodeLook));
   legend.replaceChildren(...parts);

@@ -1,5 +1,5 @@
 "use strict";
-// Parts of the page back into arrays; the other half of encoding.py. Nothing here makes an object for each row.
+// Decodes parts of the page into arrays; the inverse of encoding.py. Nothing here makes an object per row.
 
 const ARRAYS = { f4: Float32Array, u1: Uint8Array, u2: Uint16Array, u4: Uint32Array };
 
@@ -11,7 +11,7 @@ function bytesOf(letters) {
 }
 
 async function unpacked(letters) {
-  if (typeof DecompressionStream === "undefined") throw new Error("this browser is too old to unpack it");
+  if (typeof DecompressionStream === "undefined") throw new Error("this browser is too old to unpack its data");
   const stream = new Blob([bytesOf(letters)]).stream().pipeThrough(new DecompressionStream("deflate"));
   return new Response(stream).arrayBuffer();
 }
@@ -20,7 +20,7 @@ async function decodedText(letters) {
   return new TextDecoder().decode(await unpacked(letters));
 }
 
-// A packed array with `at(i)`, NaN where a value is missing; it stays as small as it came.
+// An array with `at(i)`, which is NaN if the value is missing; the values stay in their compact type.
 async function decoded(part) {
   const raw = new ARRAYS[part.type](await unpacked(part.data));
   if (part.missing === undefined) return { raw, length: raw.length, at: (i) => raw[i] };
@@ -43,7 +43,7 @@ async function loadedImage(sheet) {
   return image;
 }
 
-// All of the map that is needed at once; columns are unpacked when they are first asked for.
+// Decodes all of the map except columns, which are unpacked on first use.
 async function decodedMap(data) {
   const map = { data, count: data.count, ids: await decodedTexts(data.ids) };
   map.places = await Promise.all(data.places.map(decoded));

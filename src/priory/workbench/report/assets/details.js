@@ -1,6 +1,6 @@
-// What is said of a row or a node: texts are set as text, never as markup.
+// Details of a row or a node. Texts are inserted as text, never as markup.
 
-const MOST_COLUMNS = 6; // that are listed
+const MOST_COLUMNS = 6; // number of listed columns
 
 function drawTile(sheet, place, side) {
   const canvas = element("canvas");
@@ -37,7 +37,7 @@ function listOf(rows, kind = "") {
   return list;
 }
 
-// Columns by how far they are from their mean, in standard deviations.
+// The columns with values farthest from their mean, in standard deviations.
 function topColumns(columns, at) {
   const far = columns.map((column, i) => [i, Math.abs((at(column) - column.mean) / column.scale)]);
   const known = far.filter(([, distance]) => Number.isFinite(distance)).sort((a, b) => b[1] - a[1]);
@@ -67,7 +67,7 @@ async function describedRow(map, row, side) {
   const parts = [];
   const tile = rowTile(map, row, side);
   if (tile) parts.push(tile);
-  else if (map.sheet) parts.push(element("p", "no thumbnail of this row is kept", "hint"));
+  else if (map.sheet) parts.push(element("p", "the page has no thumbnail of this row", "hint"));
   parts.push(rowFacts(map, row));
   if (!map.sheet && map.columns.length) parts.push(listOf(topColumns(await map.allColumns(), (column) => column.rows.at(row)), "columns"));
   return parts;
@@ -108,7 +108,7 @@ async function showNode(map, node) {
   document.getElementById("details").replaceChildren(...(await describedNode(map, node, 168)));
 }
 
-// Beside the pointer, where the window has room for it: what is below its edge cannot be scrolled to.
+// Places the tip next to the pointer, inside the window: its part below the edge could not be scrolled to.
 function placeTip(tip, event) {
   tip.hidden = false;
   const { clientWidth: room, clientHeight: height } = document.documentElement;

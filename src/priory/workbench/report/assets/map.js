@@ -1,6 +1,6 @@
-// The drawing: nodes below, rows above, one trace each. Plotly gets numbers only, no text of the data.
+// The plot: nodes below, rows above, one trace each. Plotly gets only numbers, no text of the data.
 
-const NODES = 0, ROWS = 1, SHEET = 2; // traces; the sheet is the nodes' colors, below all
+const NODES = 0, ROWS = 1, SHEET = 2; // indices of traces; the sheet of the nodes' colors is below all
 const SAME_SPOT = 5; // pixels
 const MOST_WITHOUT_WEBGL = 20000; // rows
 const SIZES = [[300, 9], [2000, 7], [5000, 5.5], [20000, 4.5], [Infinity, 3]];
@@ -10,7 +10,7 @@ function hasWebGL() {
   return Boolean(canvas.getContext("webgl2") || canvas.getContext("webgl"));
 }
 
-// `apart`: between neighboring nodes, as a part of the axis; half of that is room for their squares.
+// `apart`: distance of neighboring nodes as a fraction of the axis; half of it leaves room for their squares.
 function axis(values, nodes, apart) {
   let low = Infinity, high = -Infinity;
   for (const value of nodes || []) { low = Math.min(low, value); high = Math.max(high, value); }
@@ -49,20 +49,20 @@ function rowsTrace(map, state) {
   };
 }
 
-// Rows of hidden classes have no place.
+// Rows of hidden classes get no place.
 function withoutHidden(values, group, hidden) {
   return hidden.size ? Float32Array.from(values, (value, i) => (hidden.has(group[i]) ? NaN : value)) : values;
 }
 
 function nodesTrace(map, state) {
   const [x, y] = map.nodes ? map.nodes.places : [[], []];
-  const look = map.nodes && !map.nodes.side ? state.nodeLook : null; // of no regular grid: larger squares
+  const look = map.nodes && !map.nodes.side ? state.nodeLook : null; // not a regular grid: draw larger squares
   const marker = look ? { ...look.marker, size: 14, symbol: "square" } : { symbol: "square", size: 4, color: MISSING };
   const visible = look !== null || state.nodeKind === "plain" || (state.nodeKind === "column" && !state.nodeLook);
   return { type: state.type, mode: "markers", hoverinfo: "none", x, y, visible, marker };
 }
 
-// The nodes' colors as a sheet of patches: node i is in column i / side, line i % side from below.
+// The nodes' colors as a heat map: node i is in column i / side, line i % side from below.
 function sheetTrace(map, state) {
   const side = map.nodes && map.nodes.side;
   if (!side || !state.nodeLook) return { type: "heatmap", x: [0], y: [0], z: [[0]], visible: false, showscale: false };
@@ -76,7 +76,7 @@ function sheetTrace(map, state) {
   };
 }
 
-// The nodes' images as one picture below the rows; node i is in the middle of its tile.
+// The nodes' images as one picture below the rows; each node is in the middle of its tile.
 function nodesPicture(map) {
   const { places, side, sheet } = map.nodes;
   const last = places[0].length - 1;
@@ -87,8 +87,8 @@ function nodesPicture(map) {
   };
 }
 
-// Frames around what was clicked or found, black in white: seen on every color. No shapes of a size in pixels: beside
-// them plotly (4.1) takes the corners of a selection for pixels too.
+// Frames around the clicked or found point: black in white, visible on every color. They are not shapes with sizes in
+// pixels: with those, plotly (4.1) reads the corners of a selection as pixels too.
 function frames(x, y) {
   const frame = { x, y, xref: "x", yref: "y", text: " ", showarrow: false, borderpad: 0 };
   return [
@@ -97,15 +97,15 @@ function frames(x, y) {
   ];
 }
 
-// One drawing of all that the state says.
+// Draws the whole state.
 async function draw(map, plot, state) {
   const layout = plot.layout || layoutOf(map);
   layout.images = state.nodeKind === "picture" ? [nodesPicture(map)] : [];
   await Plotly.react(plot, [nodesTrace(map, state), rowsTrace(map, state), sheetTrace(map, state)], layout, CONFIG);
-  plot.dataset.drawings = Number(plot.dataset.drawings || 0) + 1; // for those who wait for it
+  plot.dataset.drawings = Number(plot.dataset.drawings || 0) + 1; // for tests that wait for the drawing
 }
 
-// Plain wheel turns scroll the page; with Ctrl, which a pinch on a touchpad is too, they zoom.
+// The wheel scrolls the page; with Ctrl it zooms. Browsers report a pinch on a touchpad as wheel with Ctrl.
 function leaveTheWheel(plot) {
   plot.addEventListener("wheel", (event) => { if (!event.ctrlKey) event.stopPropagation(); }, { capture: true, passive: true });
 }
@@ -117,7 +117,7 @@ function firstState(map, plot) {
   return { type, size, look: plainLook(), nodeLook: null, nodeKind: "hidden", hidden: new Set(), rowsShown: true, selected: [] };
 }
 
-// A row under the pointer where plotly found the node below it: both may stand at the same place.
+// The row under the pointer if plotly reports the node below it: both may be at the same place.
 function rowNear(plot, event) {
   const { x, y, visible } = plot.data[ROWS];
   if (visible === false) return -1;
@@ -133,7 +133,7 @@ function rowNear(plot, event) {
   return best;
 }
 
-// The row, or else the node, that an event of plotly is about.
+// The row, or otherwise the node, of a plotly event.
 function pointed(map, plot, { points: [point], event }) {
   if (point.curveNumber === ROWS) return { row: point.pointNumber };
   const row = rowNear(plot, event);

@@ -1,6 +1,6 @@
-// Rows that were selected, and their ids as a file.
+// Selected rows, and the export of their ids.
 
-// Quoted as RFC 4180 says; what a spreadsheet would run as a formula begins with an apostrophe, numbers do not.
+// Quotes a cell by RFC 4180. Text that a spreadsheet would run as a formula, except numbers, gets an apostrophe first.
 function csvCell(text) {
   const formula = /^[=+\-@\t\r]/.test(text) && !/^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$/.test(text);
   const safe = formula ? "'" + text : text;

@@ -1,4 +1,4 @@
-// The page comes alive: unpack, draw, and connect what can be pressed.
+// Starts the page: unpacks the data, draws the map, and connects the controls.
 
 const byId = (id) => document.getElementById(id);
 
@@ -18,7 +18,7 @@ function nodeOptions(map) {
   return options;
 }
 
-// The looks of the rows and of the nodes: one scale for one quantity, two scales for two.
+// The looks of rows and nodes: they share a scale if they show the same quantity.
 async function looksOf(map, rowOption, nodeOption) {
   const rowColumn = await rowOption.get();
   const column = nodeOption.kind === "column" && rowOption.key.startsWith("column-") ? map.columns[Number(rowOption.key.slice(7))] : null;
@@ -31,7 +31,7 @@ async function looksOf(map, rowOption, nodeOption) {
   return [look, nodeOption.kind === "number" ? numberLook(nodeOption.column, undefined, look.levels ? PURPLES : CIVIDIS) : null];
 }
 
-// What is chosen in the controls becomes the state, and the state is drawn.
+// Copies the choices in the controls to the state, and draws it.
 function startColors(map, plot, state) {
   const rowOptions = optionsOf(map), nodeChoices = map.nodes ? nodeOptions(map) : [];
   fillSelect(byId("color-by"), rowOptions);
@@ -53,19 +53,19 @@ function startColors(map, plot, state) {
 
 function startDetails(map, plot) {
   const tip = byId("tip");
-  let asked = 0; // hovers outrun the unpacking of columns: the last one counts
-  plot.on("plotly_hover", async (found) => {
-    const mine = ++asked, { row, node } = pointed(map, plot, found);
+  let hovers = 0; // unpacking of columns may finish after a later hover; only the last hover counts
+  plot.on("plotly_hover", async (hover) => {
+    const mine = ++hovers, { row, node } = pointed(map, plot, hover);
     const parts = await (row === undefined ? describedNode(map, node, 84) : describedRow(map, row, 84));
-    if (mine !== asked) return;
+    if (mine !== hovers) return;
     tip.replaceChildren(...parts);
-    placeTip(tip, found.event);
+    placeTip(tip, hover.event);
   });
-  const leave = () => { asked++; tip.hidden = true; };
+  const leave = () => { hovers++; tip.hidden = true; };
   plot.on("plotly_unhover", leave);
-  plot.addEventListener("mouseleave", leave); // after a lasso, plotly does not say so
-  plot.on("plotly_click", (found) => {
-    const { row, node } = pointed(map, plot, found);
+  plot.addEventListener("mouseleave", leave); // plotly sends no unhover event after a lasso
+  plot.on("plotly_click", (click) => {
+    const { row, node } = pointed(map, plot, click);
     return row === undefined ? pinNode(map, plot, node) : pinRow(map, plot, row);
   });
 }
@@ -85,12 +85,12 @@ async function pinNode(map, plot, node) {
   await mark(plot, map.nodes.places[0][node], map.nodes.places[1][node]);
 }
 
-// The same by keyboard.
+// Finds rows and nodes by keyboard.
 function startSearch(map, plot) {
   byId("find-form").addEventListener("submit", (event) => {
     event.preventDefault();
-    const wanted = byId("find").value;
-    const row = map.ids.indexOf(map.ids.includes(wanted) ? wanted : wanted.trim());
+    const typed = byId("find").value;
+    const row = map.ids.indexOf(map.ids.includes(typed) ? typed : typed.trim());
     byId("find").setCustomValidity(row < 0 ? "No row has this id." : "");
     if (row < 0) byId("find").reportValidity(); else pinRow(map, plot, row);
   });
@@ -102,7 +102,7 @@ function startSearch(map, plot) {
   byId("node-form").addEventListener("submit", (event) => { event.preventDefault(); show(); });
 }
 
-// On paper the map is as large as it was drawn.
+// Prints the map at the size of the drawing.
 function keepSizeInPrint(plot) {
   const sized = (width, height) => Object.assign(plot.style, { width, height, maxHeight: width && "none" });
   window.addEventListener("beforeprint", () => sized(plot.offsetWidth + "px", plot.offsetHeight + "px"));
@@ -126,14 +126,14 @@ async function start() {
   startSelection(map, plot, state);
   startSearch(map, plot);
   keepSizeInPrint(plot);
-  byId("axes-hint").textContent = "Across: " + data.axes[0] + "; up: " + data.axes[1] + ". " + map.count + " rows" + (map.nodes ? "; those at one place are spread about it." : ".");
+  byId("axes-hint").textContent = "Across: " + data.axes[0] + "; up: " + data.axes[1] + ". " + map.count + " rows" + (map.nodes ? "; rows at the same place are spread around it." : ".");
   byId("map-notes").replaceChildren(...data.notes.map((note) => element("li", note)));
-  say(state.type === "scattergl" ? "" : "This browser has no WebGL: the map is drawn slowly.");
+  say(state.type === "scattergl" ? "" : "This browser has no WebGL, so drawing the map is slow.");
   document.documentElement.dataset.ready = "yes";
 }
 
 start().catch((error) => {
   byId("map").hidden = true;
-  say("The map could not be drawn: " + error.message + ". The rest of the page is as it should be.");
+  say("The map could not be drawn: " + error.message + ". The rest of the page works.");
   console.error(error);
 });

@@ -72,7 +72,7 @@ def batch_shift(prior: str, seed: int, known: bool = True) -> tuple[float, float
         prior_condition=False,
     )
     condition = {"context_sizes": (2,), "context": c} if known else {}
-    vae: Any = build_vae(settings, DataFacts(8, 600, x, **condition))
+    vae: Any = build_vae(settings, DataFacts(8, 600, 600, x, **condition))
     rows = with_context(x, c) if known else x
     fit(vae, rows, epochs=100, batch_size=50, seed=seed, learning_rate=0.01)
     with torch.no_grad():

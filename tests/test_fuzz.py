@@ -199,7 +199,7 @@ def paths(tree: dict[str, object], *parents: str) -> list[tuple[str, ...]]:
 CONFIG = {
     "priory": "0",
     "settings": RunSettings().model_dump(mode="json"),
-    "facts": {"num_inputs": 3, "num_rows": 9, "image_shape": None},
+    "facts": {"num_inputs": 3, "num_rows": 9, "num_train_rows": 9, "image_shape": None},
     "columns": ["a", "b", "c"],
     "constants": {},
     "binarize_scale": None,

@@ -31,7 +31,9 @@ from priory.objectives import Guided, elbos
 from priory.priors.radial import fitted_gtm
 from priory.training.settings import TrainingSettings
 from priory.training.steering import named_objective
+from priory.workbench.data import load_dataset
 from priory.workbench.jobs.vae import new_run, train
+from priory.workbench.models import facts
 from priory.workbench.models import priors as building_priors
 from priory.workbench.models.building import DataFacts, build_vae, input_noise, with_rich_basis
 from priory.workbench.models.priors import rows_for_gtm
@@ -293,17 +295,20 @@ def test_training_follows_the_guide(images):
 def test_a_grid_from_the_command_line_starts_as_a_gtm_of_the_features_and_is_guided_by_it():
     x = torch.randint(0, 17, (300, 6), generator=torch.Generator().manual_seed(0)).float()
     settings = ModelSettings(prior="gtm-vamp", points_per_side=4, likelihood="categorical", num_levels=17, hidden=(8,))
-    vae = build_vae(settings, DataFacts(6, 300, x))
+    vae = build_vae(settings, DataFacts(6, 300, 300, x))
     gtm = GTM(points_per_side=4).fit(x.double().numpy() / 16)
     torch.testing.assert_close(vae.prior.guide.images, torch.from_numpy(gtm.means_).float(), rtol=1e-3, atol=1e-3)
     assert float((vae.prior.pseudo_inputs - vae.prior.guide.images).detach().abs().max()) < 0.1
     assert vae.encoder.input_noise == pytest.approx(3 * math.sqrt(gtm.noise_variance_), rel=1e-3)
     assert input_noise(settings, vae.prior, 6000) == pytest.approx(0.5 * math.sqrt(gtm.noise_variance_), rel=1e-3)
-    assert build_vae(settings.model_copy(update={"input_noise": 0.5}), DataFacts(6, 300, x)).encoder.input_noise == 0.5
-    plain = build_vae(settings.model_copy(update={"grid_start": "mean"}), DataFacts(6, 300, x))
+    assert (
+        build_vae(settings.model_copy(update={"input_noise": 0.5}), DataFacts(6, 300, 300, x)).encoder.input_noise
+        == 0.5
+    )
+    plain = build_vae(settings.model_copy(update={"grid_start": "mean"}), DataFacts(6, 300, 300, x))
     assert plain.prior.guide is None
     assert plain.encoder.input_noise == 0
-    rebuilt = build_vae(settings, DataFacts(6, 300))  # to take saved weights
+    rebuilt = build_vae(settings, DataFacts(6, 300, 300))  # to take saved weights
     rebuilt.load_state_dict(vae.state_dict())
     torch.testing.assert_close(rebuilt.prior.guide.images, vae.prior.guide.images)
 
@@ -351,6 +356,15 @@ def test_a_run_goes_on_with_the_guide_and_the_noise_that_it_has_and_fits_no_gtm_
     assert found.encoder.input_noise == expected.encoder.input_noise
     noise = 3 * min(1, 1000 / found_rows) * math.sqrt(float(expected.prior.guide.noise_variance))
     assert found.encoder.input_noise == pytest.approx(noise)
+
+
+def test_input_noise_falls_with_all_training_rows_even_if_initial_values_use_fewer(tmp_path, monkeypatch, settings):
+    monkeypatch.setattr(facts, "MOST_START_ROWS", 200)
+    np.save(tmp_path / "table.npy", np.random.default_rng(0).normal(size=(2500, 5)))
+    data = facts.facts_of(load_dataset(tmp_path / "table.npy").rows("train"), None, 0)
+    vae = build_vae(settings.model.model_copy(update={"likelihood": "gaussian"}), data)
+    assert len(data.rows) == 200
+    assert vae.encoder.input_noise == pytest.approx(3 * 1000 / 2000 * math.sqrt(float(vae.prior.guide.noise_variance)))
 
 
 def test_negative_noise_is_refused():

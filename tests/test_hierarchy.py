@@ -61,7 +61,7 @@ def small(prior: str = "vamp", levels: int = 2, **settings) -> tuple[VAE, Tensor
     """A model of binary rows as the command line builds it, in evaluation mode, and rows."""
     x = torch.rand(60, 6).round()
     given = SMALL | WITHOUT_START | {"latent_dim": 2, "levels": levels, "likelihood": "bernoulli"} | settings
-    return build_vae(ModelSettings.of_prior(prior, **given), DataFacts(6, 60, x)).eval(), x
+    return build_vae(ModelSettings.of_prior(prior, **given), DataFacts(6, 60, 60, x)).eval(), x
 
 
 @pytest.mark.parametrize("num_levels", [2, 3])
@@ -332,7 +332,7 @@ def test_a_scorer_of_levels_is_refused():
 def test_the_published_networks():
     """`--network gated`, against the layers of HVAE_2level written out."""
     settings = ModelSettings(latent_dim=40, levels=2, network="gated", likelihood="bernoulli")
-    vae = build_vae(settings, DataFacts(784, 2, torch.rand(2, 784).round()))
+    vae = build_vae(settings, DataFacts(784, 2, 2, torch.rand(2, 784).round()))
 
     def gated(layer, h):
         a, b = layer.linear(h).chunk(2, -1)
@@ -365,7 +365,7 @@ def test_the_published_networks():
 def test_every_network_has_levels(network):
     x = torch.rand(20, 36).round()
     settings = ModelSettings(latent_dim=2, levels=3, lower_dims=(3, 1), network=network, likelihood="bernoulli")
-    vae = build_vae(settings, DataFacts(36, 20, x, (6, 6)))
+    vae = build_vae(settings, DataFacts(36, 20, 20, x, (6, 6)))
     assert vae.encoder.levels == vae.prior.levels == (2, 3, 1)
     assert elbo(vae, x, num_samples=2).value().shape == (20,)
 
@@ -404,7 +404,9 @@ def test_levels_that_do_not_match_are_refused_in_one_line():
 def test_a_far_row_has_no_likelihood_and_no_place_and_leaves_the_others():
     x = torch.randn(20, 6)
     settings = {"latent_dim": 2, "levels": 3, "likelihood": "gaussian"}
-    vae = build_vae(ModelSettings.of_prior("gtm-vamp", **SMALL | WITHOUT_START | settings), DataFacts(6, 20, x)).eval()
+    vae = build_vae(
+        ModelSettings.of_prior("gtm-vamp", **SMALL | WITHOUT_START | settings), DataFacts(6, 20, 20, x)
+    ).eval()
     x[3], x[5, 0] = 1e30, 1e20
     found = log_likelihood(vae, x, num_samples=4)
     assert found.isneginf().nonzero().flatten().tolist() == [3, 5]

@@ -137,7 +137,7 @@ def build_vae(settings: ModelSettings, facts: DataFacts) -> AnyVAE:
     network = decoder_network(settings, width, outputs, shape)
     decoder = likelihood.from_data(network, rows, **options)
     prior = build_prior(settings, facts.features(preprocess))
-    encoder.input_noise = input_noise(settings, prior, facts.num_rows)
+    encoder.input_noise = input_noise(settings, prior, facts.num_train_rows)
     if width:
         return ConditionalVAE(encoder, ConditionalDecoder(decoder), prior, preprocess)
     return VAE(encoder, decoder, prior, preprocess)
@@ -218,7 +218,7 @@ def _check_shape(what: str, distribution: Distribution, batch: tuple[int, ...], 
         )
 
 
-def input_noise(settings: ModelSettings, prior: Any, num_rows: int) -> float:
+def input_noise(settings: ModelSettings, prior: Any, num_train_rows: int) -> float:
     """Return the standard deviation of the noise on each feature of the encoder's input in training.
 
     The default is proportional to the noise of the guide: three times as much with at most 1000 training rows, and less
@@ -227,4 +227,4 @@ def input_noise(settings: ModelSettings, prior: Any, num_rows: int) -> float:
     if settings.input_noise is not None:
         return settings.input_noise
     guide = getattr(prior, "guide", None)
-    return 0.0 if guide is None else NOISE * strength(num_rows) * math.sqrt(float(guide.noise_variance))
+    return 0.0 if guide is None else NOISE * strength(num_train_rows) * math.sqrt(float(guide.noise_variance))

@@ -22,6 +22,7 @@ class DataFacts:
     Attributes:
         num_inputs: D.
         num_rows: N, the number of `rows`.
+        num_train_rows: number of all training rows; `rows` are fewer if the table is large.
         rows: training rows for initial values, (N, D), in the data's units; None to rebuild a model for saved weights.
         image_shape: height and width, if rows are images.
         context_sizes: widths of the conditions in the context, see `Conditions.sizes`; empty without a context.
@@ -30,6 +31,7 @@ class DataFacts:
 
     num_inputs: int
     num_rows: int
+    num_train_rows: int
     rows: Float[Tensor, "datum input"] | None = None
     image_shape: tuple[int, int] | None = None
     context_sizes: tuple[int, ...] = ()
@@ -86,4 +88,4 @@ def facts_of(rows: DatasetRows, image_shape: tuple[int, int] | None, seed: int, 
     x, _ = rows.batch(chosen)
     encoding = rows.dataset.encoding
     sizes = () if encoding is None else encoding.sizes
-    return DataFacts(x.shape[1], len(x), x, image_shape, sizes, context_at(rows, chosen))
+    return DataFacts(x.shape[1], len(x), len(rows), x, image_shape, sizes, context_at(rows, chosen))

@@ -21,6 +21,7 @@ class StoredFacts(Settings):
 
     num_inputs: int = Field(ge=1)
     num_rows: int = Field(ge=1)
+    num_train_rows: int = Field(ge=1)
     image_shape: tuple[int, int] | None
     context_sizes: tuple[int, ...] = ()
 

@@ -190,7 +190,7 @@ class Run(RunFolder):
             ) from error
         encoder: Any = vae.encoder
         # now that the weights include the guide
-        encoder.input_noise = input_noise(self.settings.model, vae.prior, self.facts.num_rows)
+        encoder.input_noise = input_noise(self.settings.model, vae.prior, self.facts.num_train_rows)
         return vae
 
     @property

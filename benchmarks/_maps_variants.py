@@ -42,6 +42,9 @@ OF_DATA = {
     "oil flow": "",
     "MNIST": MNIST,
     "MNIST, binary": f"{MNIST} data.binarize=dynamic",
+    "Fashion-MNIST": MNIST,
+    "Fashion-MNIST, binary": f"{MNIST} data.binarize=dynamic",
+    "cells": "model.likelihood=negative-binomial",
 }
 
 

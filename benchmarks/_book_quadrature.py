@@ -9,14 +9,14 @@ from torch.distributions import Distribution
 from priory import VAE
 from priory.model import evaluation_mode
 
-WINDOW_SAMPLES = 10_000  # draws of the prior that the window must hold
-WINDOW_SCALES = 5.0  # posterior standard deviations around each mean that it must hold
-WINDOW_MARGIN = 0.05  # of its width, added on each side
+WINDOW_SAMPLES = 10_000  # draws of the prior that the window must contain
+WINDOW_SCALES = 5.0  # posterior standard deviations around each mean that it must contain
+WINDOW_MARGIN = 0.05  # fraction of its width, added on each side
 CHUNK = 2048  # grid points decoded at once: 2048 x 1088 numbers stay near the caches
 
 
 class Quadrature(NamedTuple):
-    """-log p(x) per datum in nats, and the share of the prior's mass that the grid holds (one, if all is well)."""
+    """-log p(x) per datum in nats, and the share of the prior's mass on the grid, which should be one."""
 
     nll: Tensor
     prior_mass: float
@@ -31,7 +31,7 @@ class Window(NamedTuple):
 
 @torch.no_grad()
 def latent_window(vae: VAE, x: Tensor, p_z: Distribution) -> Window:
-    """The rectangle around draws of the prior and the encoder's posteriors of x, out to five scales."""
+    """Return the rectangle around draws of the prior and the encoder's posteriors of x, out to five scales."""
     with evaluation_mode(vae):
         q = vae.encode(x)
     points = torch.cat(
@@ -47,7 +47,7 @@ def latent_window(vae: VAE, x: Tensor, p_z: Distribution) -> Window:
 
 
 def midpoints(window: Window, points_per_side: int) -> tuple[Tensor, Tensor]:
-    """Midpoints of the cells, (points_per_side^2, 2), and log(area of a cell), in float64."""
+    """Return midpoints of the cells, (points_per_side^2, 2), and log(area of a cell), in float64."""
     width = (window.high - window.low) / points_per_side
     steps = torch.arange(points_per_side, dtype=torch.float64) + 0.5
     sides = [low + step * steps for low, step in zip(window.low, width, strict=True)]
@@ -66,8 +66,8 @@ def exact_nll(vae: VAE, x: Tensor, points_per_side: int, *, window: Window | Non
     Args:
         vae: a model with L = 2 and a `CategoricalDecoder`.
         x: levels 0..n-1, (N, D).
-        points_per_side: the grid has its square of points.
-        window: the rectangle to integrate over; by default that of `latent_window` for these x.
+        points_per_side: the grid has points_per_side^2 points.
+        window: the rectangle to integrate over; by default the result of `latent_window` for these x.
     """
     with evaluation_mode(vae):
         p_z = vae.latent_prior()
@@ -88,5 +88,5 @@ def exact_nll(vae: VAE, x: Tensor, points_per_side: int, *, window: Window | Non
 
 
 def _one_hot(x: Tensor, num_levels: int) -> Tensor:
-    """(D * n, N), so that log-probabilities (G, D * n) times it are log-likelihoods (G, N)."""
+    """Return x as (D * n, N), so that log-probabilities (G, D * n) times it are log-likelihoods (G, N)."""
     return torch.nn.functional.one_hot(x.long(), num_levels).flatten(1).T.float().contiguous()

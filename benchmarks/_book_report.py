@@ -16,7 +16,7 @@ NAMES = {
     "flow": "flow",
 }
 INITIALIZATION_NAMES = {"uniform": "uniform", "mean": "mean plus noise", "data": "data"}
-# Exact NLL of corrected code at patience 20 and grid +-10, mean and standard error; measured before this library.
+# Exact NLL of the book's corrected code, at patience 20 and grid +-10, measured before this library existed.
 EARLIER = {
     "standard": "97.5 ± 0.3",
     "mog": "97.6 ± 0.2",
@@ -26,11 +26,11 @@ EARLIER = {
     "flow": "98.1 ± 0.1",
 }
 STUCK_NATS = 4.0  # a run this far above the median of its cell is stuck
-READING = "<!-- Below: written by hand; the script keeps it. -->"
+READING = "<!-- Below: written by hand; the script does not change it. -->"
 
 
 def report(runs: list[Run]) -> str:
-    """Every table, for every patience that was run, longest first."""
+    """Return every table for every patience, the longest first."""
     if not runs:
         return "No runs yet."
     parts = []
@@ -42,28 +42,28 @@ def report(runs: list[Run]) -> str:
 
 
 def write_report(path: Path, runs: list[Run]) -> None:
-    """Writes the tables, and keeps what was written by hand below them."""
+    """Write the tables, without changing the text below them, which is written by hand."""
     old = path.read_text(encoding="utf-8") if path.exists() else ""
     written = old.partition(READING)[2]
     head = (
-        "# The book's experiment on digits\n\nMade by `benchmarks/book.py`, which says what was run. Nats per datum.\n"
+        "# The book's experiment on digits\n\nMade by `benchmarks/book.py`, which describes the runs. Nats per datum.\n"
     )
     path.write_text(f"{head}{EXPLANATION}\n{report(runs)}\n\n{READING}{written or chr(10)}", encoding="utf-8")
 
 
-EXPLANATION = f"""Mean ± standard error over seeds; the error does not hold the choice of the test rows.
+EXPLANATION = f"""Mean ± standard error over seeds; the error does not include the choice of the test rows.
 
-- NLL: exact, by 256 x 256 quadrature. *Earlier*: the same with corrected code of the book, patience 20, grid ±10.
-- *Minus standard*: difference of exact NLLs of one seed (encoder, decoder, order of rows and noise start alike); *minus
-  data*: likewise, from the VampPrior whose pseudo-inputs start at training rows.
-- *Train NLL*: of the training rows. Test minus train holds the overfitting, and what the split's order adds to it.
-- exp(I(k; z)): how many of the 16 components can be told apart.
+- NLL: exact, by 256 x 256 quadrature. *Earlier*: the same from the book's corrected code, patience 20, grid ±10.
+- *Minus standard*: exact NLL minus the standard prior's with the same seed (encoder, decoder, order of rows and noise
+  start equal); *minus data*: exact NLL minus that of the VampPrior whose pseudo-inputs start at training rows.
+- *Train NLL*: NLL of the training rows. Test minus train contains the overfitting and the effect of the split's order.
+- exp(I(k; z)): number of distinguishable components, of 16.
 - *Stuck*: runs more than {STUCK_NATS:.0f} nats above the median of their cell.
 """
 
 
 def priors_table(runs: list[Run]) -> str:
-    """The six priors, each with the library's default initialization."""
+    """Return the table of the six priors, each with the library's default initialization."""
     rows = []
     for prior, name in NAMES.items():
         cell = _cell(runs, prior, "data")
@@ -77,7 +77,7 @@ def priors_table(runs: list[Run]) -> str:
 
 
 def initialization_table(runs: list[Run]) -> str:
-    """The VampPrior by where its pseudo-inputs start, beside the GTM-VampPrior."""
+    """Return the table of VampPriors by the start of their pseudo-inputs, beside the GTM-VampPrior."""
     data = _ok(_cell(runs, "vamp", "data"))
     cells = [("VampPrior, " + name, _cell(runs, "vamp", key)) for key, name in INITIALIZATION_NAMES.items()]
     cells.append(("GTM-VampPrior", _cell(runs, "gtm-vamp", "data")))
@@ -113,7 +113,7 @@ def _spread(values: list[float]) -> str:
 
 
 def stuck(nlls: list[float]) -> int:
-    """How many lie more than 4 nats above the median.
+    """Return how many lie more than 4 nats above the median.
 
     >>> stuck([97.0, 97.5, 98.0, 103.0])
     1
@@ -122,7 +122,7 @@ def stuck(nlls: list[float]) -> int:
 
 
 def mean_se(values: list[float], *, signed: bool = False) -> str:
-    """Mean and standard error.
+    """Return mean and standard error as text.
 
     >>> mean_se([1.0, 2.0, 3.0]), mean_se([1.0]), mean_se([])
     ('2.0 ± 0.58', '1.0', '')
@@ -134,12 +134,12 @@ def mean_se(values: list[float], *, signed: bool = False) -> str:
 
 
 def checks(runs: list[Run]) -> str:
-    """Failures, the quadrature's own checks, and wall time."""
+    """Return failures, the quadrature's own checks, and wall time."""
     done, failed = _ok(runs), [run for run in runs if "failure" in run]
     trained = [run for run in done if "train_seconds" in run]
     mass = _column(done, "prior_mass")
     lines = [
-        f"{len(runs)} runs, of which {len(done) - len(trained)} kept the same weights as one of longer patience, and "
+        f"{len(runs)} runs, of which {len(done) - len(trained)} have the same weights as a run of longer patience, and "
         f"{len(failed)} failed.",
         *(f"Failed: {_label(run)}: {run['failure']}" for run in failed),
         *(f"Not stopped by patience: {_label(run)}" for run in done if not run["stopped_early"]),
@@ -148,7 +148,7 @@ def checks(runs: list[Run]) -> str:
         change = max(done, key=lambda run: run["quadrature_change"])
         lines += [
             f"Quadrature: the grid holds {min(mass):.5f} to {max(mass):.5f} of the prior's mass; between 128 and 256 "
-            f"points a side a datum's NLL changes by at most {change['quadrature_change']:.2g} nats on average "
+            f"points per side, a datum's NLL changes by at most {change['quadrature_change']:.2g} nats on average "
             f"({_label(change)}); median over runs {median(_column(done, 'quadrature_change')):.1g}.",
         ]
     if trained:
@@ -188,6 +188,6 @@ def _paired(runs: list[Run], others: list[Run]) -> list[float]:
 
 
 def table(columns: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table, numbers to the right."""
+    """Return a Markdown table with numbers to the right."""
     rule = [":--", *["--:"] * (len(columns) - 1)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [columns, rule, *rows])

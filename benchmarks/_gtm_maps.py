@@ -1,4 +1,4 @@
-"""Maps of digits, oil flow and MNIST: how likely unseen rows are, and how well the map keeps neighbors and classes."""
+"""Maps of digits, oil flow and MNIST: likelihood of test rows, and how well the map preserves neighbors and classes."""
 
 import time
 from typing import Any
@@ -12,12 +12,12 @@ from _map_judging import judged, true_log_likelihood
 
 Row = dict[str, Any]
 SIDE = 20
-FIRST_ROWS = 5000  # of MNIST, for packages that take hours for all
+FIRST_ROWS = 5000  # of MNIST, for packages that take hours for all rows
 DATA = ("digits", "oil flow", "MNIST")
 
 
 def priory_row(split: Split) -> Row:
-    """Defaults but for the number of nodes."""
+    """Fit priory's GTM with its defaults, except for the number of nodes."""
     from priory import GTM
 
     x = split.train[0]
@@ -30,7 +30,7 @@ def priory_row(split: Split) -> Row:
 
 
 def package_row(package: Package, split: Split, most: int) -> Row:
-    """Of the first `most` rows, at the settings of `Settings` or the package's own, at most 200 iterations."""
+    """Fit a package to the first `most` rows, with `Settings` or its own settings, in at most 200 iterations."""
     x = split.train[0][:most]
     settings = Settings(SIDE, SIDE // 2, iterations=200)
     start = time.perf_counter()
@@ -46,7 +46,7 @@ def package_row(package: Package, split: Split, most: int) -> Row:
 
 
 def pca_row(split: Split) -> Row:
-    """Two principal components; the density of probabilistic PCA (Tipping & Bishop 1999)."""
+    """Fit two principal components, with the density of probabilistic PCA (Tipping & Bishop 1999)."""
     from sklearn.decomposition import PCA
 
     x = split.train[0]
@@ -59,7 +59,7 @@ def pca_row(split: Split) -> Row:
 
 
 def map_row(data: str, who: str, split: Split) -> Row:
-    """One row of the table; what a package raises is its row."""
+    """Return one row of the table; if the package raises an error, the error is its remark."""
     try:
         if who == "priory":
             return {"data": data, "map": who} | priory_row(split)
@@ -72,7 +72,7 @@ def map_row(data: str, who: str, split: Split) -> Row:
         return {"data": data, "map": who, "remark": f"{type(error).__name__}: {str(error).splitlines()[0]}"}
 
 
-def wanted(data: str) -> list[str]:
-    """Rows of a data set: all packages on the small ones, ugtm alone on MNIST."""
+def maps_of(data: str) -> list[str]:
+    """Return the maps of a data set: all packages for the small ones, of them only ugtm for MNIST."""
     packages = [p for p in (UGTM_DEFAULTS, *PACKAGES) if p.installed and p.name != "ugtm by blocks"]
     return ["priory", "PCA", *(p.name for p in packages if data != "MNIST" or p.distribution == "ugtm")]

@@ -1,12 +1,12 @@
-"""Published packages of the classical GTM, each called through its own functions at the settings that equal ours.
+"""Published packages of the classical GTM, each called through its own functions with settings equal to ours.
 
-What "equal" takes, with h the distance between neighboring centers of the basis and v the data's mean variance:
+Equal settings, with h the distance between neighboring centers of the basis and v the data's mean variance:
 
-- width w in distances h: ugtm takes w^2; GTMAnalysisToolkit, dcekit and pygtm take the square (w h)^2; ChemographyKit
-  and gtmx take w, but stretch the grid of centers by m / (m - 1).
-- weight decay a, of data scaled to a mean variance of one: the others' is not scaled, so a / v; gtmx's does not change
-  with the noise either, so a is passed as it is, which is what it amounts to where the noise is the data's variance.
-- no standardization; where a package asks for data around zero, the mean is taken off and put back.
+- width w in distances h: the argument of ugtm is w^2; of GTMAnalysisToolkit, dcekit and pygtm the square (w h)^2; of
+  ChemographyKit and gtmx w, but they stretch the grid of centers by m / (m - 1).
+- weight decay a, for data scaled to a mean variance of one: the other packages do not scale, so they get a / v. In gtmx
+  the decay does not change with the noise either. It gets a, which is equal if the noise is the data's variance.
+- no standardization; if a package needs data around zero, the mean is subtracted before and added afterwards.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ Array = np.ndarray
 
 
 class Settings(NamedTuple):
-    """Of a fit: nodes and centers a side, the width in distances between centers, decay, and iterations of EM."""
+    """Settings of a fit: nodes and centers per side, width in distances between centers, decay, iterations of EM."""
 
     points_per_side: int = 16
     basis_per_side: int = 8
@@ -39,25 +39,23 @@ class Settings(NamedTuple):
         return 2 / (self.basis_per_side - 1)
 
     def decay_of(self, x: Array) -> float:
-        """Weight decay for `x` in its own units."""
+        """Return the weight decay for `x` in its own units."""
         return self.weight_decay / float(np.var(x, axis=0).mean())
 
 
 class Model(NamedTuple):
-    """What was fitted: means_k = images of the nodes (K, D), and noise, in the units of (x - shift) / scale."""
+    """A fitted model: means_k = images of the nodes (K, D), and noise, in the units of (x - shift) / scale."""
 
     means: Array
     noise_variance: float
-    claim: Callable[[], float]  # nats a training row, as the package computes it
-    place: Callable[[Array], Array] | None = (
-        None  # coordinates of any rows; None where the package has no such function
-    )
+    claim: Callable[[], float]  # nats per training row, as the package computes it
+    place: Callable[[Array], Array] | None = None  # coordinates of any rows; None if the package has no such function
     shift: Array | float = 0.0
     scale: Array | float = 1.0
 
 
 class Package(NamedTuple):
-    """`fit` is what is timed; `read` takes what it returned and the training rows."""
+    """A package. `fit` is timed; `read` makes a `Model` from the result of `fit` and the training rows."""
 
     name: str
     distribution: str
@@ -79,13 +77,13 @@ class Package(NamedTuple):
 
 
 def quietly(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
-    """Progress bars and a line an iteration go nowhere."""
+    """Call a function without its progress bars and its lines per iteration."""
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         return function(*arguments, **keywords)
 
 
 def fit_priory(x: Array, settings: Settings, **keywords: Any) -> Any:
-    """Exactly that many iterations of what it does by default, annealed over half of them."""
+    """Fit with exactly `iterations` iterations, annealed over half of them as by default."""
     from priory import GTM
 
     points, centers, width, decay, iterations = settings
@@ -98,7 +96,7 @@ def read_priory(gtm: Any, x: Array) -> Model:
 
 
 def fit_ugtm(x: Array, settings: Settings) -> Any:
-    """`eGTM`, which does not standardize as `runGTM` does."""
+    """Fit `eGTM`, which does not standardize, unlike `runGTM`."""
     from ugtm import eGTM
 
     points, centers, width, _, iterations = settings
@@ -110,7 +108,7 @@ def read_ugtm(fitted: Any, x: Array) -> Model:
 
 
 def _ugtm_model(model: Any, x: Array, scaler: Any = None) -> Model:
-    """The likelihood as `optimize` prints it, of the final model; `scaler` is what standardized rows, if any did."""
+    """Return the final model, with the likelihood as `optimize` prints it; `scaler` standardizes rows, if given."""
     from ugtm import projection
     from ugtm.ugtm_core import computelogLikelihood
 
@@ -129,7 +127,7 @@ def _ugtm_model(model: Any, x: Array, scaler: Any = None) -> Model:
 
 
 def fit_ugtm_blocks(x: Array, settings: Settings) -> Any:
-    """`optimize_igtm`, the same EM by blocks of 5000 rows."""
+    """Fit with `optimize_igtm`, the same EM by blocks of 5000 rows."""
     from ugtm import initialize, optimize_igtm
 
     points, centers, width, _, iterations = settings
@@ -138,7 +136,7 @@ def fit_ugtm_blocks(x: Array, settings: Settings) -> Any:
 
 
 def fit_ugtm_defaults(x: Array, settings: Settings) -> Any:
-    """`runGTM` as it comes but for the number of nodes; it standardizes columns."""
+    """Fit `runGTM` with its defaults, except for the number of nodes; it standardizes columns."""
     from ugtm import runGTM
 
     return runGTM(x, k=settings.points_per_side, niter=settings.iterations)
@@ -151,7 +149,7 @@ def read_ugtm_defaults(model: Any, x: Array) -> Model:
 
 
 def fit_chemographykit(x: Array, settings: Settings) -> Any:
-    """Its last iteration has no M-step, so it gets one more."""
+    """Fit with one more iteration, because the last one has no M-step."""
     import torch
     from chemographykit.gtm import GTM
 
@@ -181,7 +179,7 @@ def read_chemographykit(gtm: Any, x: Array) -> Model:
 
 
 def kaneko(module: str) -> Callable[[Array, Settings], Any]:
-    """GTMAnalysisToolkit and dcekit are two versions of one program."""
+    """Return the fit of GTMAnalysisToolkit or dcekit, which are two versions of one program."""
 
     def fit(x: Array, settings: Settings) -> Any:
         import importlib
@@ -197,7 +195,7 @@ def kaneko(module: str) -> Callable[[Array, Settings], Any]:
         )
         gtm.fit(x - x.mean(0))
         if not gtm.success_flag:
-            raise ArithmeticError("it gave up: a matrix was singular to it")
+            raise ArithmeticError("the package stopped at a singular matrix")
         return gtm
 
     return fit
@@ -227,7 +225,7 @@ def read_gtmx(gtm: Any, x: Array) -> Model:
 
 
 def fit_pygtm(x: Array, settings: Settings) -> Any:
-    """It counts the steps of a grid, not its points."""
+    """Fit pygtm, which counts the steps of a grid, not its points."""
     from pygtm import GTM
 
     points, centers, width, _, iterations = settings

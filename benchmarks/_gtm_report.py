@@ -10,20 +10,20 @@ from typing import Any
 from _map_judging import exponent
 
 Row = dict[str, Any]
-READING = "<!-- Below: written by hand; the script keeps it. -->"
+READING = "<!-- Below: written by hand; the script does not change it. -->"
 TITLES = {
     "speed": "Speed: 20 iterations of EM on 8000 rows of MNIST, 16 x 16 nodes, 8 x 8 basis",
     "floor": "One iteration beside its matrix products and exponentials",
     "growth": "Growth on one thread, in processor time",
     "memory": "Peak memory of a process that fits a memory-mapped file, 3 iterations",
-    "maps": "Maps, 20 x 20 nodes, judged on test rows",
-    "sweep": "Settings, judged on validation rows; mean ± standard error over subsets of the training rows",
+    "maps": "Maps, 20 x 20 nodes, measured on test rows",
+    "sweep": "Settings, measured on validation rows; mean ± standard error over subsets of the training rows",
 }
-JUDGED = ("log-likelihood", "trustworthiness", "10-NN accuracy")
+MEASURES = ("log-likelihood", "trustworthiness", "10-NN accuracy")
 
 
 def table(rows: list[Row]) -> str:
-    """A Markdown table of all columns that occur, numbers to the right.
+    """Return a Markdown table of all columns that occur, with numbers to the right.
 
     >>> print(table([{"a": "x", "b": 1.23456}, {"a": "y", "c": None}]))
     | a | b | c |
@@ -39,7 +39,7 @@ def table(rows: list[Row]) -> str:
 
 
 def _cell(value: Any) -> str:
-    """Four digits; whole numbers with commas from 10 000 on.
+    """Return a number with four digits; whole numbers with commas from 10 000 on.
 
     >>> _cell(1_000_000), _cell(-52.4331), _cell(1234.5678), _cell(0.000123456), _cell(float("nan")), _cell("ugtm")
     ('1,000,000', '-52.43', '1234.6', '0.0001235', 'nan', 'ugtm')
@@ -52,37 +52,37 @@ def _cell(value: Any) -> str:
 
 
 def exponents(rows: Iterable[Row]) -> list[str]:
-    """Of each quantity that varies, over all its rows and over the larger half of them."""
+    """Return the exponent of each quantity that varies, over all its rows and over the larger half of them."""
     rows, lines = list(rows), []
     for which in dict.fromkeys(row["varies"] for row in rows):
         chosen = [row for row in rows if row["varies"] == which]
         sizes, seconds = ([float(row[name]) for row in chosen] for name in (which, "s an iteration"))
         half = len(chosen) // 2
         lines.append(
-            f"- seconds an iteration grow as {which}^{exponent(sizes, seconds):.2f}, "
+            f"- seconds per iteration grow as {which}^{exponent(sizes, seconds):.2f}, "
             f"over the larger half as {which}^{exponent(sizes[-max(2, half) :], seconds[-max(2, half) :]):.2f}"
         )
     return lines
 
 
 def sweep_rows(runs: Iterable[Row]) -> list[Row]:
-    """A row a cell, best trustworthiness plus accuracy of a data set first."""
+    """Return one row per cell, sorted by data set and by trustworthiness plus accuracy, the best first."""
     cells: dict[tuple[str, str], list[Row]] = {}
     for run in runs:
         cells.setdefault((run["data"], run["cell"]), []).append(run)
     return [
-        {"data": data, "cell": cell, "subsets": len(found)}
-        | {name: mean_se([run[name] for run in found]) for name in (*JUDGED, "iterations", "s")}
-        for (data, cell), found in sorted(cells.items(), key=lambda item: (item[0][0], -_rank(item[1])))
+        {"data": data, "cell": cell, "subsets": len(runs_of_cell)}
+        | {name: mean_se([run[name] for run in runs_of_cell]) for name in (*MEASURES, "iterations", "s")}
+        for (data, cell), runs_of_cell in sorted(cells.items(), key=lambda item: (item[0][0], -_rank(item[1])))
     ]
 
 
-def _rank(found: list[Row]) -> float:
-    return mean(run["trustworthiness"] + run["10-NN accuracy"] for run in found)
+def _rank(runs: list[Row]) -> float:
+    return mean(run["trustworthiness"] + run["10-NN accuracy"] for run in runs)
 
 
 def mean_se(values: list[float]) -> str:
-    """Mean and standard error, to two digits of the latter.
+    """Return mean and standard error, to two digits of the error.
 
     >>> mean_se([1.0, 2.0, 3.0]), mean_se([-165.5, -164.5]), mean_se([0.5]), mean_se([20.0, 20.0])
     ('2.00 ± 0.58', '-165.00 ± 0.50', '0.5', '20')
@@ -95,7 +95,7 @@ def mean_se(values: list[float]) -> str:
 
 
 def report(results: dict[str, Any]) -> str:
-    """All parts that were run."""
+    """Return all parts that were run."""
     parts = []
     for name, title in TITLES.items():
         rows = results.get(name)
@@ -108,9 +108,9 @@ def report(results: dict[str, Any]) -> str:
 
 
 def write_report(path: Path, results: dict[str, Any], versions: str) -> None:
-    """Writes the tables, and keeps what was written by hand below them."""
+    """Write the tables, without changing the text below them, which is written by hand."""
     written = path.read_text(encoding="utf-8").partition(READING)[2] if path.exists() else ""
-    made = f"Made by `benchmarks/gtm.py`, which says what was run; {platform.machine()}, {versions}."
+    made = f"Made by `benchmarks/gtm.py`, which describes the runs; {platform.machine()}, {versions}."
     path.write_text(
         f"# The classical GTM\n\n{made}\n{EXPLANATION}\n{report(results)}\n\n{READING}{written or chr(10)}",
         encoding="utf-8",
@@ -118,9 +118,9 @@ def write_report(path: Path, results: dict[str, Any], versions: str) -> None:
 
 
 EXPLANATION = """
-- *True*: the mean log-likelihood of the training rows in nats a row, an explicit float64 mixture of the nodes' images
-  and noise that were fitted (`benchmarks/_map_judging.py`). *Its claim*: the same as the package itself computes it.
-- *Times as long*: median over repeats of theirs by the mean of ours before and after, in one process. *Times the
-  processor*: the same of processor time, which other work on a shared machine hardly changes. Settings are equal ones
-  (`benchmarks/_gtm_packages.py` says how); *plain EM* is ours without annealing, whose iterations are theirs.
+- *True*: the mean log-likelihood of the training rows in nats per row, from an explicit float64 mixture with the fitted
+  images of the nodes and the fitted noise (`benchmarks/_map_judging.py`). *Its claim*: the value from the package.
+- *Times as long*: the package's time divided by the mean of priory's times before and after it, in one process; median
+  over repeats. *Times the processor*: the same for processor time, which other work on a shared machine hardly changes.
+  Settings are equal (see `benchmarks/_gtm_packages.py`); *plain EM* is priory without annealing, the packages' EM.
 """

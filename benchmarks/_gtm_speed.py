@@ -1,4 +1,4 @@
-"""How long a fit takes beside the published packages and the floor of the hardware, and how it grows."""
+"""Time of a fit beside the published packages and the floor of the hardware, and its growth."""
 
 import json
 import os
@@ -19,8 +19,8 @@ from _map_judging import true_log_likelihood
 
 Row = dict[str, Any]
 NUM_ROWS, NUM_COLUMNS = 8000, 784
-FEW, MANY = 2, 22  # iterations of two fits whose difference leaves initialization out
-# Rows, columns and points a side; what varies comes first.
+FEW, MANY = 2, 22  # iterations of two fits; their difference excludes the initialization
+# Rows, columns and points per side; the key is the quantity that varies.
 GROWTH = {
     "N": [(n, 50, 20) for n in (10_000, 31_623, 100_000, 316_228, 1_000_000)],
     "D": [(2000, d, 20) for d in (50, 158, 500, 1581, 5000, 20_000)],
@@ -30,7 +30,7 @@ GROWTH = {
 
 @contextmanager
 def threads(number: int) -> Iterator[None]:
-    """That many for torch, numpy, scipy and scikit-learn."""
+    """Use this number of threads in torch, numpy, scipy and scikit-learn inside the block."""
     before = torch.get_num_threads()
     with threadpool_limits(number):
         torch.set_num_threads(number)
@@ -39,7 +39,7 @@ def threads(number: int) -> Iterator[None]:
 
 
 def images(data_dir: str | None, num_rows: int) -> Array:
-    """Gray MNIST in [0, 1], or without the folder noise around a curved sheet of as many columns."""
+    """Return gray MNIST in [0, 1]; without the folder, noise around a curved sheet with as many columns."""
     if data_dir is not None:
         with np.load(os.path.join(data_dir, "mnist.npz"), allow_pickle=False) as arrays:
             return arrays["train_x"][:num_rows] / 255.0
@@ -47,7 +47,7 @@ def images(data_dir: str | None, num_rows: int) -> Array:
 
 
 def sheet(num_rows: int, num_columns: int, seed: int = 0) -> Array:
-    """Rows near a curved two-dimensional sheet: sines of random directions, and noise of a fifth of their size."""
+    """Return rows near a curved two-dimensional sheet: sines of random directions, and noise of scale 0.2."""
     generator = np.random.default_rng(seed)
     u = generator.uniform(-1, 1, (num_rows, 2))
     directions = generator.normal(0, 2, (2, num_columns))
@@ -59,14 +59,14 @@ def sheet(num_rows: int, num_columns: int, seed: int = 0) -> Array:
 
 
 class Taken(NamedTuple):
-    """Seconds by the clock, and of processor time by all threads, which what else the machine does hardly changes."""
+    """Seconds of the clock, and processor seconds of all threads, which other work on the machine hardly changes."""
 
     wall: float
     processor: float
 
 
 def seconds(function: Callable[[], Any]) -> tuple[Taken, Any]:
-    """Time of one call, and what it returned."""
+    """Return the time of one call, and its result."""
     start = time.perf_counter(), time.process_time()
     result = function()
     return Taken(time.perf_counter() - start[0], time.process_time() - start[1]), result
@@ -77,17 +77,17 @@ def median(taken: list[Taken], field: str) -> float:
 
 
 def ratio(taken: list[Taken], others: list[Taken], field: str) -> float:
-    """Median of one by the other's of the same turn."""
+    """Return the median ratio of two functions that took turns."""
     return statistics.median(getattr(a, field) / getattr(b, field) for a, b in zip(taken, others, strict=True))
 
 
 def true_value(model: Model, x: Array) -> float:
-    """Nats a row, by the explicit mixture."""
+    """Return nats per row, from the explicit mixture."""
     return true_log_likelihood(x, model.means, model.noise_variance, model.shift, model.scale)
 
 
 def compare(package: Package, x: Array, settings: Settings, repeats: int) -> Row:
-    """Theirs between two of ours each time; what they fitted, and what plain EM of ours fits, is judged once."""
+    """Time each fit of a package between two fits of priory; compute the likelihoods of the fitted models once."""
     first, gtm = seconds(lambda: PRIORY.fit(x, settings))
     assert gtm.n_iter_ == settings.iterations
     ours, theirs, around = [first], [], []
@@ -111,7 +111,7 @@ def compare(package: Package, x: Array, settings: Settings, repeats: int) -> Row
 
 
 def values(own: Model, other: Model, x: Array) -> Row:
-    """Likelihoods of both, true ones and claims."""
+    """Return the likelihoods of both models, the true ones and the claimed ones."""
     truth, own_truth = true_value(other, x), true_value(own, x)
     return {
         "true, nats a row": truth,
@@ -123,7 +123,7 @@ def values(own: Model, other: Model, x: Array) -> Row:
 
 
 def speed(package: Package, data_dir: str | None, number: int, repeats: int, num_rows: int = NUM_ROWS) -> Row:
-    """One row of the table; what a package raises is its row."""
+    """Return one row of the table; if the package raises an error, the error is its remark."""
     x, settings = images(data_dir, num_rows), Settings()
     start = {"package": package.label, "threads": number}
     with threads(number):
@@ -135,7 +135,7 @@ def speed(package: Package, data_dir: str | None, number: int, repeats: int, num
 
 
 def floor(data_dir: str | None, number: int, repeats: int, num_rows: int = NUM_ROWS) -> Row:
-    """One iteration of ours beside the matrix products X Y' and R' X, and N x K exponentials, of an E-step."""
+    """Time one iteration of priory beside the matrix products X Y' and R' X, and N x K exponentials, of an E-step."""
     x, settings = images(data_dir, num_rows), Settings()
     points = torch.from_numpy(x)
     nodes = torch.randn(settings.points_per_side**2, x.shape[1], dtype=torch.float64)
@@ -168,12 +168,12 @@ def floor(data_dir: str | None, number: int, repeats: int, num_rows: int = NUM_R
 
 
 def _each(few: Taken, many: Taken, more: int) -> Taken:
-    """Of one of `more` iterations."""
+    """Return the times of one of `more` iterations."""
     return Taken(*((b - a) / more for a, b in zip(few, many, strict=True)))
 
 
 def growth(which: str, quick: bool) -> Iterator[Row]:
-    """Seconds of processor time an iteration for every size, on one thread; the median of three differences."""
+    """Yield the processor seconds per iteration for every size, on one thread; the median of three differences."""
     for num_rows, num_columns, side in GROWTH[which][:2] if quick else GROWTH[which]:
         x, settings = sheet(num_rows, num_columns), Settings(points_per_side=side, basis_per_side=8)
         more = 3 if num_rows * num_columns * side**2 > 4e9 else 12
@@ -198,7 +198,7 @@ import numpy as np
 from _gtm_packages import Settings, fit_priory
 from _gtm_speed import sheet, threads
 
-def megabytes(name):  # ru_maxrss would begin with that of the parent
+def megabytes(name):  # ru_maxrss would start at the parent's value
     (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name)]
     return int(line.split()[1]) / 1024
 
@@ -219,7 +219,7 @@ with tempfile.TemporaryDirectory() as folder:
 
 
 def memory(num_rows: int = 1_000_000, num_columns: int = 50) -> Row:
-    """Peak resident memory of a process that fits a memory-mapped file; what it has read of the file counts too."""
+    """Measure the peak resident memory of a process that fits a memory-mapped file, including pages of the file."""
     result = subprocess.run(
         [sys.executable, "-c", CHILD, json.dumps([num_rows, num_columns])],
         cwd=os.path.dirname(__file__),

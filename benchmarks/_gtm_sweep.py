@@ -1,4 +1,4 @@
-"""Which settings make the best maps of rows that were not fitted: a sweep, one line of a CSV file a fit."""
+"""Find the settings with the best maps of validation rows: a sweep, with one line of a CSV file per fit."""
 
 import csv
 import itertools
@@ -15,24 +15,24 @@ from _map_data import Split, load
 from _map_judging import accuracy, true_log_likelihood, trustworthiness
 
 Row = dict[str, Any]
-# What is swept: keywords of `priory.GTM`. Every combination of one from each table is a cell.
+# Keywords of `priory.GTM` in the sweep. Every combination of one entry from each table is a cell.
 BASES: list[Row] = [{"basis_per_side": side} for side in (7, 10, 13)]
 WIDTHS: list[Row] = [{"basis_width": width} for width in (0.75, 1.0, 1.5)]
 DECAYS: list[Row] = [{"weight_decay": decay} for decay in (0.1, 1.0)]
 ANNEALINGS: list[Row] = [{"annealing": iterations} for iterations in (0, 100)]
 SUBSETS, SHARE = 5, 0.8  # subsets average over local optima
-MNIST_ROWS, MOST_JUDGED = 2500, 2000
+MNIST_ROWS, MOST_VALID_ROWS = 2500, 2000
 COLUMNS = ["data", "cell", "subset", "log-likelihood", "trustworthiness", "10-NN accuracy", "iterations", "s"]
 
 
 def cells() -> Iterator[Row]:
-    """All combinations."""
+    """Yield all combinations."""
     for parts in itertools.product(BASES, WIDTHS, DECAYS, ANNEALINGS):
         yield {name: value for part in parts for name, value in part.items()}
 
 
 def read(path: Path) -> list[Row]:
-    """What is there, numbers as numbers."""
+    """Read the lines of the file, with numbers as numbers."""
     if not path.exists():
         return []
     with open(path, newline="", encoding="utf-8") as file:
@@ -40,15 +40,15 @@ def read(path: Path) -> list[Row]:
 
 
 def training_rows(data: str, data_dir: str | None) -> Split:
-    """The data set with no more rows than the sweep uses."""
+    """Return the data set with no more rows than the sweep uses."""
     split = load(data, data_dir)
     most = MNIST_ROWS if data == "MNIST" else len(split.train[0])
     (x, labels), (valid, valid_labels) = split.train, split.valid
-    return Split((x[:most], labels[:most]), (valid[:MOST_JUDGED], valid_labels[:MOST_JUDGED]), split.test)
+    return Split((x[:most], labels[:most]), (valid[:MOST_VALID_ROWS], valid_labels[:MOST_VALID_ROWS]), split.test)
 
 
 def fit_and_judge(split: Split, cell: Row, subset: int) -> Row:
-    """One fit to four fifths of the training rows, judged on validation rows."""
+    """Fit to four fifths of the training rows, and measure on validation rows."""
     from priory import GTM
 
     x, labels = split.train
@@ -68,7 +68,7 @@ def fit_and_judge(split: Split, cell: Row, subset: int) -> Row:
 
 
 def sweep(path: Path, data_sets: list[str], data_dir: str | None, subsets: int = SUBSETS) -> list[Row]:
-    """Goes on where the file ends; subsets are the outer loop, so that it can be read at any time."""
+    """Continue after the last line of the file. Subsets are the outer loop, so partial results are comparable."""
     done = {(row["data"], row["cell"], row["subset"]) for row in read(path)}
     splits = {data: training_rows(data, data_dir) for data in data_sets}
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from scipy.sparse import csr_matrix
 from sklearn.decomposition import PCA
 
 Array = np.ndarray
-FILES = {  # and the value that becomes one
+FILES = {  # file, and the value that becomes 1.0
     "oil flow": ("oil_flow.npz", 1.0),
     "MNIST": ("mnist.npz", 255.0),
     "Fashion-MNIST": ("fashion_mnist.npz", 255.0),
@@ -26,20 +26,20 @@ class Split(NamedTuple):
     test: tuple[Array, Array]
 
     def standardized(self) -> "Split":
-        """Each column by the mean and standard deviation of its training rows."""
+        """Return the columns, standardized by the mean and standard deviation of the training rows."""
         x = self.train[0]
         loc, scale = x.mean(0), x.std(0)
         return Split(*(((rows - loc) / scale, labels) for rows, labels in self))
 
 
 def file_of(name: str, data_dir: str | None) -> Path:
-    """Where the data set is.
+    """Return the path of the data set.
 
     Raises:
-        FileNotFoundError: no folder was named.
+        FileNotFoundError: `data_dir` is None.
     """
     if data_dir is None:
-        raise FileNotFoundError(f"{name} is a file of the data folder: name the folder by --data-dir or PRIORY_DATA")
+        raise FileNotFoundError(f"{name}: expected a data folder with this file; give --data-dir or set PRIORY_DATA")
     return Path(os.path.join(data_dir, FILES[name][0]))
 
 
@@ -67,7 +67,7 @@ def in_principal_components(split: Split) -> Split:
 
 
 def load(name: str, data_dir: str | None) -> Split:
-    """In the units of the file; images in [0, 1]; cells in the principal components of their logarithms."""
+    """Load a data set in the units of the file; images in [0, 1]; cells in the principal components of their logarithms."""
     if name == "digits":
         from priory import load_dataset
 

@@ -1,4 +1,4 @@
-"""What the benchmarks of maps judge by, each computed here and not by the packages that are judged."""
+"""Measures of maps in the benchmarks. They are computed here, not by the measured packages."""
 
 import math
 
@@ -17,7 +17,7 @@ NEIGHBORS = 10
 def true_log_likelihood(
     x: Array, means: Array, noise_variance: float, shift: Array | float = 0.0, scale: Array | float = 1.0
 ) -> float:
-    """Mean of log p(x_n) in nats a row, an explicit mixture in float64, of rows that were standardized to z first:
+    """Return the mean of log p(x_n) in nats per row, from an explicit float64 mixture of the standardized rows z:
 
         log p(x) = log sum_k exp(-|z - means_k|^2 / (2 s2)) - log K - D/2 log(2 pi s2) - sum_d log scale_d,
         z = (x - shift) / scale.
@@ -26,7 +26,7 @@ def true_log_likelihood(
         x: (N, D) data.
         means: (K, D) images of the nodes, of `z`.
         noise_variance: s2.
-        shift, scale: of all columns, or of each.
+        shift, scale: one number for all columns, or one for each.
 
     >>> round(float(true_log_likelihood(np.zeros((1, 2)), np.zeros((3, 2)), 1.0)), 6)  # -log(2 pi)
     -1.837877
@@ -45,7 +45,7 @@ def true_log_likelihood(
 
 
 def trustworthiness(x: Array, coordinates: Array, neighbors: int = NEIGHBORS) -> float:
-    """How far the map's neighbors are neighbors in the data, as `sklearn.manifold.trustworthiness` in less memory.
+    """Return how far the map's neighbors are neighbors in the data: scikit-learn's trustworthiness in less memory.
 
         T = 1 - 2 / (n k (2 n - 3 k - 1)) sum_i sum_{j among i's k nearest on the map} max(0, rank(i, j) - k)
 
@@ -68,17 +68,17 @@ def trustworthiness(x: Array, coordinates: Array, neighbors: int = NEIGHBORS) ->
 
 
 def continuity(x: Array, coordinates: Array) -> float:
-    """How far neighbors in the data stay neighbors on the map."""
+    """Return the continuity of a map: how far neighbors in the data stay neighbors on the map."""
     return trustworthiness(coordinates, x)
 
 
 def accuracy(train: Array, train_labels: Array, test: Array, test_labels: Array) -> float:
-    """Of 10 nearest neighbors on the map."""
+    """Return the accuracy of classification by 10 nearest neighbors on the map."""
     return float(KNeighborsClassifier(NEIGHBORS).fit(train, train_labels).score(test, test_labels))
 
 
 def judged(split: Split, train: Array, test: Array) -> dict[str, float]:
-    """Of coordinates of the training rows that were used, and of all test rows."""
+    """Return the measures of a map, from the coordinates of the fitted training rows and of all test rows."""
     x, labels = split.test
     return {
         "trustworthiness": trustworthiness(x, test),
@@ -88,7 +88,7 @@ def judged(split: Split, train: Array, test: Array) -> dict[str, float]:
 
 
 def exponent(sizes: list[float], seconds: list[float]) -> float:
-    """b of seconds = a size^b, by least squares of logarithms.
+    """Return b of seconds = a size^b, by least squares of logarithms.
 
     >>> round(exponent([1.0, 10.0, 100.0], [2.0, 20.0, 200.0]), 6)
     1.0

@@ -1,10 +1,10 @@
-"""The GTM and its map at size: seconds and peak memory of the fit, of the measures of a map, and of its run folder.
+"""The GTM and its map for many rows: seconds and peak memory of the fit, of the measures of a map, and of a run.
 
     python benchmarks/_scale_gtm.py --out benchmarks/results/scale_gtm.json [--only fit --rows 1000000]
 
-Each measurement is a process of its own with one thread. Seconds are those of the processor, since the machine that
-this ran on was shared; megabytes are the peak of resident memory of the process. `--only index_faiss` and
-`--only index_pynndescent` measure the neighbors that an approximate index finds, and need `faiss-cpu` or `pynndescent`.
+Each measurement runs in its own process with one thread. Seconds are processor seconds, because the machine was shared;
+megabytes are the peak of the process's resident memory. `--only index_faiss` and `--only index_pynndescent` measure the
+neighbors that an approximate index finds, and need `faiss-cpu` or `pynndescent`.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 COLUMNS, SIDE = 50, 20
-ROWS_AT_ONCE = 100_000  # of a shard
+ROWS_AT_ONCE = 100_000  # rows of a shard
 ITERATIONS = 3
 QUERIES, NEIGHBORS = 1000, 10
 CURVES = {
@@ -37,7 +37,7 @@ CURVES = {
 
 
 def made_rows(number: int, seed: int) -> np.ndarray:
-    """Rows about a curved sheet of two dimensions, with noise, in float32."""
+    """Draw rows around a curved sheet of two dimensions, with noise, in float32."""
     random = np.random.default_rng(seed)
     u = random.uniform(-1, 1, size=(number, 2))
     directions = np.random.default_rng(0).normal(size=(6, COLUMNS))
@@ -60,7 +60,7 @@ def write_parquet(number: int, folder: Path) -> None:
 
 
 def fit(number: int) -> dict[str, Any]:
-    """EM over Parquet files, read by Dask in one thread; the last passes over the rows are its iterations."""
+    """Fit by EM over Parquet files, read by Dask in one thread; the last passes over the rows are the iterations."""
     import dask
     import dask.dataframe as dd
     from dask.callbacks import Callback
@@ -86,19 +86,19 @@ def fit(number: int) -> dict[str, Any]:
 
 
 def quality(number: int) -> dict[str, Any]:
-    """Trustworthiness, PCA's, and continuity of the plane of two columns' combinations, among all rows."""
+    """Measure trustworthiness, PCA's trustworthiness and continuity of a linear map, among all rows."""
     from priory.maps.quality import neighborhoods
 
     x, places = _rows_and_places(number)
     began = time.process_time()
-    found = neighborhoods(places, lambda: x.split(1024), COLUMNS)
-    sampled = int(found.pop("sampled_rows").value) if "sampled_rows" in found else number
-    measures = {name: list(each) for name, each in found.items()}
+    metrics = neighborhoods(places, lambda: x.split(1024), COLUMNS)
+    sampled = int(metrics.pop("sampled_rows").value) if "sampled_rows" in metrics else number
+    measures = {name: list(each) for name, each in metrics.items()}
     return {"seconds": time.process_time() - began, "queries": sampled} | measures
 
 
 def run(number: int) -> dict[str, Any]:
-    """The command that fits a map in three iterations, with its pictures and its page; then `map`, of all rows."""
+    """Run `gtm fit` for three iterations, with pictures and page; then `map` of all rows, and `report`."""
     import pandas as pd
 
     with tempfile.TemporaryDirectory() as place:
@@ -115,7 +115,7 @@ def run(number: int) -> dict[str, Any]:
 
 
 def _command(*arguments: object) -> dict[str, float]:
-    """Processor seconds and peak memory of a command of priory's."""
+    """Return processor seconds and peak memory of a priory command."""
     line = [sys.executable, "-m", "priory", *map(str, arguments)]
     process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
@@ -124,7 +124,7 @@ def _command(*arguments: object) -> dict[str, float]:
 
 
 def evaluate(number: int) -> dict[str, Any]:
-    """`evaluate` of an untrained VAE with 50 components on binary rows, with 16 importance samples a row."""
+    """Evaluate an untrained VAE with 50 components on binary rows, with 16 importance samples per row."""
     import warnings
 
     from priory import VAE, BernoulliDecoder, MixtureOfGaussians, NormalEncoder, mlp
@@ -165,7 +165,7 @@ def index_pynndescent(number: int) -> dict[str, Any]:
 
 
 def _indexed(number: int, build: Callable[[np.ndarray], Callable[[np.ndarray], np.ndarray]]) -> dict[str, Any]:
-    """Neighbors of the queries by an index, the error that they make in continuity, and in the accuracy of a class."""
+    """Measure an index: its neighbors of the queries, and their error in continuity and in the accuracy of a class."""
     from sklearn.neighbors import KDTree
 
     from priory.evaluation.neighbors import _ranks_on_map, _scanned, rows_at
@@ -175,9 +175,9 @@ def _indexed(number: int, build: Callable[[np.ndarray], Callable[[np.ndarray], n
     queries = torch.from_numpy(np.sort(np.random.default_rng(0).choice(number, QUERIES, replace=False)))
     at_queries = rows_at(lambda: x.split(1024), queries)
     before, began = peak(), time.process_time()
-    found = torch.from_numpy(build(x.numpy())(x[queries].numpy()).astype(np.int64))
+    neighbors = torch.from_numpy(build(x.numpy())(x[queries].numpy()).astype(np.int64))
     seconds, megabytes = time.process_time() - began, peak() - before
-    others = torch.stack([row[row != own][:NEIGHBORS] for row, own in zip(found, queries, strict=True)])
+    others = torch.stack([row[row != own][:NEIGHBORS] for row, own in zip(neighbors, queries, strict=True)])
     no_limit = torch.zeros(QUERIES, 1, dtype=torch.float64)
     exact = _scanned((part.double() for part in x.split(1024)), at_queries, no_limit, queries, NEIGHBORS)[1]
     tree = KDTree(places.numpy())
@@ -202,17 +202,16 @@ def peak() -> float:
 
 
 def alone(name: str, number: int) -> dict[str, Any]:
-    """What one of these functions returns in a process of its own."""
+    """Run one of these functions in its own process, and return its result."""
     line = [sys.executable, __file__, "--only", name, "--rows", str(number)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
     result = subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True, env=environment)
     print(result.stdout.splitlines()[-1], file=sys.stderr)
-    found: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
-    return found
+    return dict(json.loads(result.stdout.splitlines()[-1]))
 
 
 def measure(names: tuple[str, ...] = ("fit", "quality", "run", "evaluate")) -> dict[str, Any]:
-    """The curves of these functions: what each returns at each number of rows."""
+    """Return the curves of these functions: the result of each at each number of rows."""
     curves = {name: [alone(name, number) for number in CURVES[name]] for name in names}
     return {"columns": COLUMNS, "nodes": SIDE**2, **curves}
 
@@ -222,12 +221,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--only", choices=CURVES)
     parser.add_argument("--rows", type=int, default=10**5)
-    asked = parser.parse_args()
-    if asked.only:
-        found = globals()[asked.only](asked.rows)
-        print(json.dumps({"name": asked.only, "rows": asked.rows, **found, "megabytes": peak()}))
+    arguments = parser.parse_args()
+    if arguments.only:
+        result = globals()[arguments.only](arguments.rows)
+        print(json.dumps({"name": arguments.only, "rows": arguments.rows, **result, "megabytes": peak()}))
     else:
-        asked.out.write_text(json.dumps(measure(), indent=2) + "\n")
+        arguments.out.write_text(json.dumps(measure(), indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Rows in parallel: rows a second and core of each pass, fixed costs, and a simulation that a run of 1000 parts checks.
+"""Rows in parallel: rows per second and core, fixed costs, and a simulation that is checked by a run of 1000 parts.
 
 python benchmarks/_scale_parallel.py        # about ten minutes
 """
@@ -28,7 +28,7 @@ from priory.workbench.settings.run import RunSettings
 COLUMNS = 100
 RESULT = Path(__file__).parent / "results" / "scale_parallel.json"
 SMALL = {"parts": 1000, "rows": 50}  # the run that checks the simulation
-# Of each pass: options, and the numbers of rows that are measured.
+# The passes over rows: options, and numbers of rows.
 PASSES: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "embed": ({}, (10_000, 100_000, 1_000_000)),
     "map": ({"num_samples": 64, "predict": ()}, (1_000, 10_000, 30_000)),
@@ -36,12 +36,12 @@ PASSES: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "score 512": ({"num_samples": 512, "seed": 0}, (300, 1_000, 3_000)),
     "evaluate": ({"num_samples": 64, "seed": 0}, (1_000, 10_000, 20_000)),
 }
-DISK_BYTES = 500e6  # a second, of one file system that all workers read
+DISK_BYTES = 500e6  # per second, of one file system that all workers read
 SIMULATED = {"rows": 10**9, "rows_of_a_part": 10**6, "cores": (1, 16, 256, 4096)}
 
 
 def trained(folder: Path) -> Path:
-    """The run of a VAE with a map: 100 columns, 16 latent dimensions, layers of 128."""
+    """Train a VAE with a map: 100 columns, 16 latent dimensions, layers of 128. Return its run folder."""
     write_rows(folder / "train.parquet", 1000)
     model = {"prior": "gtm", "points_per_side": 10, "latent_dim": 16, "hidden": (128,), "likelihood": "gaussian"}
     data = {"source": str(folder / "train.parquet")}
@@ -63,17 +63,17 @@ def job_of(command: str, run: Path, out: Path, rows: int) -> PartsJob:
 
 
 def seconds_of(function: Any, *arguments: Any) -> float:
-    """Seconds of this process on its core: a machine with other work does not change them."""
+    """Return processor seconds of this process, which do not depend on other work of the machine."""
     began = time.process_time()
     function(*arguments)
     return time.process_time() - began
 
 
 def passes(run: Path, folder: Path) -> dict[str, list[dict[str, float]]]:
-    """Seconds of a part of several sizes, with reading and writing, in one thread."""
+    """Measure the seconds of parts of several sizes, including reading and writing, in one thread."""
     curves: dict[str, list[dict[str, float]]] = {}
     for command, (_, sizes) in PASSES.items():
-        for rows in (10, *sizes):  # ten rows, for the fixed cost, and to load the model
+        for rows in (10, *sizes):  # ten rows: for the fixed cost, and to load the model
             source = folder / "rows" / f"{rows}.parquet"
             if not source.exists():
                 write_rows(source, rows)
@@ -98,18 +98,18 @@ def passes(run: Path, folder: Path) -> dict[str, list[dict[str, float]]]:
 
 
 def timed(job: PartsJob, part: Part) -> float:
-    """Seconds that a worker takes for a part."""
+    """Return the seconds that a worker takes for a part."""
     began = time.perf_counter()
     do_part(job, part)
     return time.perf_counter() - began
 
 
 def many_parts(run: Path, folder: Path) -> list[dict[str, float]]:
-    """Seconds of 1000 small parts in this process and on one and two workers, and of the start of the workers."""
+    """Measure the seconds of 1000 small parts in this process and on one and two workers, and of the workers' start."""
     for number in range(SMALL["parts"]):
         write_rows(folder / "shards" / f"part-{number:04}.parquet", SMALL["rows"])
     parts = numbered(parts_of(str(folder / "shards")), [SMALL["rows"]] * SMALL["parts"])
-    found = []
+    results = []
     for workers in (None, 1, 2):
         job = job_of("embed", run, folder / f"many-{workers}", SMALL["parts"] * SMALL["rows"])
         began = time.perf_counter()
@@ -120,7 +120,7 @@ def many_parts(run: Path, folder: Path) -> list[dict[str, float]]:
             ended = time.perf_counter()
             tasks = sum(1 for _ in deal(abs, range(5000)))
             overhead = (time.perf_counter() - ended) / tasks
-        found.append(
+        results.append(
             {
                 "workers": workers or 0,
                 "start_seconds": started - began,
@@ -129,17 +129,17 @@ def many_parts(run: Path, folder: Path) -> list[dict[str, float]]:
                 "empty_task_seconds": overhead,
                 "load": os.getloadavg()[
                     0
-                ],  # processes that want a core: with more than the machine has, all are slower
+                ],  # processes that wait for a core or use one; above the cores, all are slower
             }
         )
-        print(found[-1], flush=True)
-    return found
+        print(results[-1], flush=True)
+    return results
 
 
 def simulated(
     parts: int, cores: int, part_seconds: float, start_seconds: float, task_seconds: float, part_bytes: float = 0.0
 ) -> float:
-    """Seconds until parts are done: each worker takes the next part when it is free.
+    """Return the simulated seconds until all parts are done: each worker takes the next part when it is free.
 
     The scheduler hands out one task at a time, and all workers read from one disk, one part after the other.
     """
@@ -157,7 +157,7 @@ def simulated(
 
 
 def measure() -> dict[str, Any]:
-    """All curves, and the simulation against the run of 1000 parts."""
+    """Return all curves, and the simulation against the run of 1000 parts."""
     torch.set_num_threads(1)
     folder = Path(tempfile.mkdtemp())
     try:
@@ -169,7 +169,7 @@ def measure() -> dict[str, Any]:
 
 
 def checks(many: list[dict[str, float]]) -> list[dict[str, float]]:
-    """The simulation, with the cost of a part in its worker, against the runs on workers."""
+    """Compare the simulation, with the measured cost of a part in its worker, with the runs on workers."""
     return [
         {
             "workers": each["workers"],
@@ -183,7 +183,7 @@ def checks(many: list[dict[str, float]]) -> list[dict[str, float]]:
 
 
 def costs(curves: dict[str, list[dict[str, float]]], many: list[dict[str, float]]) -> dict[str, dict[str, float]]:
-    """Hours of 10^9 rows of 100 columns in parts of 10^6 rows by the number of cores."""
+    """Return the hours of 10^9 rows of 100 columns in parts of 10^6 rows, by the number of cores."""
     parts, start = SIMULATED["rows"] // SIMULATED["rows_of_a_part"], many[-1]["start_seconds"]
     task, part_bytes = many[-1]["empty_task_seconds"], 4.0 * COLUMNS * SIMULATED["rows_of_a_part"]
     return {

@@ -1,9 +1,9 @@
-"""Training on several processes: the components of a VampPrior that they share out, and the rows a second.
+"""Training on several processes, with components of a VampPrior divided among them: cost of K, and rows per second.
 
-`measure()` gives the curves; each point is trained in processes of its own, with one thread each, by gloo on this
-machine. A VAE has 50 columns, one hidden layer of 64 and L = 16, a step 128 rows on all processes together. Seconds are
-the median of the steps after the first, by the clock and of the processor (which a busy machine changes less);
-megabytes the largest peak of resident memory of a process, with about 400 MB of Python, torch and Lightning.
+`measure()` returns the curves. Each point is trained in its own processes, with one thread each, by gloo on one
+machine. The VAE has 50 columns, one hidden layer of 64 and L = 16; a step has 128 rows on all processes together.
+Seconds are medians of the steps after the first, of the clock and of the processor (which a busy machine changes less).
+Megabytes are the largest peak of a process's resident memory, including about 400 MB of Python, torch and Lightning.
 
     python benchmarks/_scale_ranks.py        # all points, to benchmarks/results/scale_ranks.json
 """
@@ -31,7 +31,7 @@ STEPS = {10**4: 20, 10**5: 8, 10**6: 4}
 
 
 class Clock(pl.Callback):
-    """The seconds of each step: by the clock, and of the processor."""
+    """Record the seconds of each step: of the clock, and of the processor."""
 
     def __init__(self) -> None:
         self.steps: list[tuple[float, float]] = []
@@ -68,12 +68,12 @@ def in_processes(ranks: int, **point: int) -> dict[str, Any]:
         files = [Path(folder) / f"{rank}.json" for rank in range(ranks)]
         while not all(file.exists() for file in files):
             time.sleep(0.1)
-        found = [json.loads(file.read_text()) for file in files]
-    return {"ranks": ranks, **point} | {name: max(each[name] for each in found) for name in found[0]}
+        results = [json.loads(file.read_text()) for file in files]
+    return {"ranks": ranks, **point} | {name: max(each[name] for each in results) for name in results[0]}
 
 
 def measure() -> dict[str, Any]:
-    """Curves over K, and over the rows of a step for a larger network, on one and two processes."""
+    """Return curves over K, and over the rows of a step for a larger network, on one and two processes."""
     components = [
         in_processes(ranks, components=number, rows=ROWS, steps=STEPS[number], hidden=HIDDEN)
         for number in COMPONENTS

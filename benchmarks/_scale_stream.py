@@ -1,4 +1,4 @@
-"""Rows that stay in their files: loss by the buffer, rows a second, memory by the number of rows.
+"""Rows that stay in their files: loss by size of the buffer, rows per second, memory by number of rows.
 
 python benchmarks/_scale_stream.py benchmarks/results/scale_stream.json
 """
@@ -32,7 +32,7 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 
 
 def mixture(rows: int, seed: int, dtype: str = "float64") -> np.ndarray:
-    """Rows sorted by class: the worst case for windows of blocks."""
+    """Draw rows sorted by class: the worst case for windows of blocks."""
     generator = np.random.default_rng(seed)
     centers = 2 * np.random.default_rng(0).normal(size=(CLASSES, COLUMNS))
     return (np.repeat(centers, rows // CLASSES, axis=0) + generator.standard_normal((rows, COLUMNS))).astype(dtype)
@@ -55,41 +55,41 @@ def model(seed: int) -> VAE:
 
 
 def loss_by_buffer(folder: Path) -> list[dict[str, Any]]:
-    """The test NLL after three epochs on rows sorted by class, in nats, for each buffer and in memory (None)."""
+    """Return the test NLL after three epochs on rows sorted by class, in nats, for each buffer and in memory (None)."""
     write_shards(folder / "sorted", SORTED_ROWS, GROUP, files=1)
     test = torch.from_numpy(mixture(500, 99, "float32"))
-    found = []
+    results = []
     for buffer in (*BUFFERS, None):
         losses = []
         for seed in SEEDS:
             vae = model(seed)
             fit(vae, folder / "sorted", seed=seed, epochs=3, shuffle_buffer=buffer or SORTED_ROWS)
             losses.append(evaluate(vae, test, num_samples=64)["nll"].value)
-        found.append({"buffer": buffer, "blocks": (buffer or SORTED_ROWS) // GROUP, "nll": losses})
-        print(found[-1], flush=True)
-    return found
+        results.append({"buffer": buffer, "blocks": (buffer or SORTED_ROWS) // GROUP, "nll": losses})
+        print(results[-1], flush=True)
+    return results
 
 
 def speed(folder: Path) -> list[dict[str, Any]]:
-    """Rows a second in batches of 100, read in the order of training and trained on, from shards and from memory."""
+    """Measure rows per second in batches of 100, for shuffled reading and for training, from shards and from memory."""
     shards = folder / "speed"
     write_shards(shards, 200_000, 20_000)
     in_memory = torch.cat([x for x, _ in as_rows(shards, "x").batches(10_000)]).float()
-    found = []
+    results = []
     for name, source in (("shards", shards), ("memory", in_memory)):
         began = time.perf_counter()
         batches = ShuffledBatches(as_rows(source, "x"), 100, seed=0, shuffle_buffer=50_000)
         rows = sum(len(x) for x, _, _ in batches)
         read = rows / (time.perf_counter() - began)
         history = fit(model(0), source, seed=0, epochs=1, shuffle_buffer=50_000)
-        found.append({"source": name, "read": read, "trained": rows / history["seconds"][0]})
-        print(found[-1], flush=True)
-    return found
+        results.append({"source": name, "read": read, "trained": rows / history["seconds"][0]})
+        print(results[-1], flush=True)
+    return results
 
 
 def memory(folder: Path) -> list[dict[str, Any]]:
-    """The peak of `priory fit`: one epoch in batches of 10 000 and its pictures, in a process of its own."""
-    found = []
+    """Measure `priory fit` in its own process: memory and seconds of one epoch in batches of 10 000, with pictures."""
+    results = []
     for rows in SIZES:
         shards, out = folder / f"rows{rows}", folder / f"run{rows}"
         write_shards(shards, rows, min(100_000, rows // 10))
@@ -100,15 +100,15 @@ def memory(folder: Path) -> list[dict[str, Any]]:
         parent = [sys.executable, "-c", PEAK_OF_A_CHILD, *command, *options, "--no-evaluate", "--no-report"]
         kilobytes = int(subprocess.run(parent, check=True, capture_output=True, text=True).stdout.split()[-1])
         megabytes, seconds = kilobytes * 1024 / 1e6, time.perf_counter() - began
-        found.append({"rows": rows, "megabytes": megabytes, "seconds": seconds})
-        print(found[-1], flush=True)
+        results.append({"rows": rows, "megabytes": megabytes, "seconds": seconds})
+        print(results[-1], flush=True)
         for file in shards.iterdir():
             file.unlink()
-    return found
+    return results
 
 
 def measure() -> dict[str, Any]:
-    """All curves."""
+    """Return all curves."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         return {part.__name__: part(Path(folder)) for part in (memory, loss_by_buffer, speed)}

@@ -1,7 +1,7 @@
 """The experiment of Tomczak's *Deep Generative Modeling*, chapter 4, with this library: six priors on digits.
 
     python benchmarks/book.py                 # all of it; run it again to continue
-    python benchmarks/book.py --table         # only the tables, from what is there
+    python benchmarks/book.py --table         # only the tables, from the finished runs
 
 Settings of the book: digits (1000 train, 350 validation, 447 test rows of 8 x 8 pixels with 17 levels), categorical
 likelihood, encoder 64-256-256-2L and decoder L-256-256-64*17 with LeakyReLU, L = 2, K = 16 (grid 4 x 4), networks g
@@ -12,9 +12,9 @@ Exact NLL is midpoint quadrature over the latent plane (`_book_quadrature.py`); 
 datum. Every finished run is written to the results file at once and skipped the next time; a run that fails is recorded
 with its error and shown in the tables (remove its entry to try again).
 
-A run does not depend on its patience until it stops. So where a run of longer patience has the same best epoch that a
-shorter one would have had, the weights are the same to the last bit (one thread), and the shorter run is not repeated:
-its record says `same_weights_as`.
+A run does not depend on its patience until it stops. If a run with longer patience has the same best epoch that a run
+with shorter patience would have, the weights are the same to the last bit (on one thread). The shorter run is then not
+repeated: its record has `same_weights_as`.
 """
 
 import argparse
@@ -49,7 +49,7 @@ LATENT_DIM = 2
 HIDDEN = (256, 256)
 ELBO_DRAWS = 64
 POINTS_PER_SIDE = 256
-COARSE_POINTS_PER_SIDE = 128  # for the convergence check, and for the training rows, which need no more
+COARSE_POINTS_PER_SIDE = 128  # for the convergence check, and for the training rows: enough for them
 DEFAULT_OUT = Path(__file__).parent / "results" / "book.json"
 INITIALIZATIONS = ("data", "mean", "uniform")
 
@@ -59,7 +59,7 @@ class Cell:
     """One training run."""
 
     prior: str
-    initialize: str  # of pseudo-inputs; "data", the library's default, for priors that have none
+    initialize: str  # start of pseudo-inputs; "data", the library's default, for priors without pseudo-inputs
     patience: int
     seed: int
 
@@ -83,7 +83,7 @@ class Digits:
 
 
 def build(prior: str, initialize: str, train: Tensor) -> VAE:
-    """The book's model; encoder and decoder are made first, so that they start alike for every prior of one seed."""
+    """Build the book's model; encoder and decoder come first, so that they start equal for all priors of one seed."""
     num_pixels = train.shape[1]
     preprocess = Rescale(0, NUM_LEVELS - 1)
     encoder = NormalEncoder(mlp(num_pixels, HIDDEN, 2 * LATENT_DIM))
@@ -103,7 +103,7 @@ def build(prior: str, initialize: str, train: Tensor) -> VAE:
 
 
 def training_settings(patience: int, epochs: int) -> TrainingSettings:
-    """The book's, on one CPU."""
+    """Return the book's settings, on one CPU."""
     return TrainingSettings(
         epochs=epochs,
         batch_size=64,
@@ -117,7 +117,7 @@ def training_settings(patience: int, epochs: int) -> TrainingSettings:
 
 @torch.no_grad()
 def measure(vae: VAE, data: Digits) -> dict[str, float]:
-    """Exact NLL, ELBO, and what the prior does with its components, in nats per datum."""
+    """Return exact NLL and ELBO in nats per datum, and the prior's effective number of components."""
     torch.manual_seed(0)  # the noise of the estimates is the same for every run
     with evaluation_mode(vae):
         p_z = vae.latent_prior()
@@ -140,7 +140,7 @@ def measure(vae: VAE, data: Digits) -> dict[str, float]:
 
 
 def run(cell: Cell, data: Digits, epochs: int) -> dict[str, Any]:
-    """Trains and measures one model; an error becomes part of the record."""
+    """Train and measure one model; record an error if one occurs."""
     began = time.perf_counter()
     record: dict[str, Any] = asdict(cell)
     try:
@@ -150,7 +150,7 @@ def run(cell: Cell, data: Digits, epochs: int) -> dict[str, Any]:
         history = fit(vae, data.train, data.valid, settings=settings, seed=cell.seed)
         record |= _course(history) | {"train_seconds": time.perf_counter() - began}
         record |= measure(vae, data)
-    except Exception as error:  # one failed seed must not end, or hide from, the experiment
+    except Exception as error:  # a failed seed must not end the experiment, and must be shown
         record["failure"] = f"{type(error).__name__}: {error}"
     return record | {"seconds": time.perf_counter() - began}
 
@@ -165,7 +165,7 @@ def _course(history: History) -> dict[str, Any]:
 
 
 def stop_and_best(valid_elbo: list[float], patience: int) -> tuple[int, int] | None:
-    """(epochs done, best epoch) of a run of this patience, from a longer run's validation ELBO; None if it ends first.
+    """Return (epochs done, best epoch) of a run of this patience, from a longer run; None if that run ends first.
 
     >>> stop_and_best([-3.0, -2.0, -2.5, -2.5, -1.0], patience=2)
     (4, 1)
@@ -180,24 +180,24 @@ def stop_and_best(valid_elbo: list[float], patience: int) -> tuple[int, int] | N
 
 
 def derive(cell: Cell, runs: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
-    """The record of a run whose weights a run of longer patience has kept too, or None where there is no such run."""
+    """Return the record of a run with the same weights as a run of longer patience, or None if there is no such run."""
     for other in runs.values():
         same = all(other[name] == getattr(cell, name) for name in ("prior", "initialize", "seed"))
         if not same or other["patience"] <= cell.patience or "failure" in other or "same_weights_as" in other:
             continue
-        found = stop_and_best(other["valid_elbo"], cell.patience)
-        if found is None or found[1] != other["best_epoch"]:
+        stop = stop_and_best(other["valid_elbo"], cell.patience)
+        if stop is None or stop[1] != other["best_epoch"]:
             continue
-        epochs, best_epoch = found
+        epochs, best_epoch = stop
         key = Cell(cell.prior, cell.initialize, other["patience"], cell.seed).key
         changed = {"epochs": epochs, "best_epoch": best_epoch, "stopped_early": True, "seconds": 0.0}
-        kept = {name: value for name, value in other.items() if name not in ("train_seconds", "valid_elbo")}
-        return kept | asdict(cell) | changed | {"same_weights_as": key}
+        copied = {name: value for name, value in other.items() if name not in ("train_seconds", "valid_elbo")}
+        return copied | asdict(cell) | changed | {"same_weights_as": key}
     return None
 
 
 def cells(priors: list[str], patiences: list[int], seeds: list[int]) -> Iterator[Cell]:
-    """Longest patience first, the six priors before the other initializations, one seed after the other."""
+    """Yield the longest patience first, the six priors before the other initializations, seed by seed."""
     for patience in sorted(patiences, reverse=True):
         for initializations in (INITIALIZATIONS[:1], INITIALIZATIONS[1:]):
             for seed in seeds:
@@ -211,7 +211,7 @@ def read_runs(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def write_runs(path: Path, runs: dict[str, dict[str, Any]]) -> None:
-    """Replaces the file in one step; one line per run."""
+    """Replace the file in one step; one line per run."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(record)}" for key, record in runs.items())
     content = f'{{"torch": {json.dumps(torch.__version__)}, "runs": {{\n{lines}\n}}}}\n'
@@ -221,7 +221,7 @@ def write_runs(path: Path, runs: dict[str, dict[str, Any]]) -> None:
 
 
 def run_all(todo: list[Cell], out: Path, data: Digits, epochs: int) -> None:
-    """Whatever the file does not have yet."""
+    """Run the cells that the file does not have yet."""
     for number, cell in enumerate(todo, 1):
         runs = read_runs(out)
         if cell.key in runs:
@@ -243,9 +243,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--patience", type=int, nargs="+", default=[20, 50])
     parser.add_argument("--priors", nargs="+", choices=list(PRIORS), default=list(PRIORS))
-    parser.add_argument("--epochs", type=int, default=1000, help="at most")
-    parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="results; the tables go beside it as .md")
-    parser.add_argument("--table", action="store_true", help="print the tables of what is there, and run nothing")
+    parser.add_argument("--epochs", type=int, default=1000, help="largest number of epochs")
+    parser.add_argument(
+        "--out", type=Path, default=DEFAULT_OUT, help="file of results; the tables are written beside it as .md"
+    )
+    parser.add_argument("--table", action="store_true", help="print the tables of the finished runs, and run nothing")
     return parser.parse_args(arguments)
 
 

@@ -3,15 +3,16 @@
     python benchmarks/clusters.py [--data-dir DIR] [--runs DIR] [--only digits mnist bladder]
 
 One VAE with `--prior vamp-mixture` for each data set, trained by `priory fit` on one thread with seed 0. All rows are
-encoded; the clusters of the prior, of k-means and of a mixture of full Gaussians (k = number of labels, both with
-scikit-learn, five and two starts) on these codes are compared with the labels, which training has not seen: normalized
-mutual information and adjusted Rand index.
+encoded. Normalized mutual information and adjusted Rand index compare three partitions of the codes with the labels,
+which training does not use: the clusters of the prior, of k-means and of a mixture of full Gaussians (both by
+scikit-learn, k = number of labels, five and two starts).
 
-digits are scikit-learn's. mnist (binarized anew in each epoch) and bladder (single-cell counts of the mouse bladder, 16
-cell types, the 2000 genes whose logarithmic shares vary most) need `mnist.npz` and `mouse_bladder.npz` in DIR.
+The digits come from scikit-learn. mnist (binarized again in each epoch) and bladder (single-cell counts of the mouse
+bladder, 16 cell types, the 2000 genes whose logarithmic shares vary most) need `mnist.npz` and `mouse_bladder.npz` in
+DIR.
 
-A run that was interrupted goes on; what is finished in `--runs` is not done again. Results go to
-`benchmarks/results/clusters.json`, and to `.md`; data sets that are not named keep their last results.
+An interrupted run continues; runs that are finished in `--runs` are not repeated. Results are written to
+`benchmarks/results/clusters.json`, and to `.md`; data sets outside `--only` keep their last results.
 
 Published by Stirn & Knowles 2024 (arXiv:2402.04412): MNIST, training and validation images, K = 100, L = 10, ReLU
 networks of 500-500-2000 units, Gaussian likelihood, full covariances, the epoch with the best validation NMI:
@@ -52,13 +53,13 @@ GENES = 2000
 
 
 def priory(*arguments: str) -> None:
-    """The command line in a process of its own, on one thread."""
+    """Run the command line in its own process, on one thread."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, "-m", "priory", *arguments], check=True, env=environment)
 
 
 def variable_genes(source: Path, out: Path) -> Path:
-    """The counts of the genes whose log(1 + 10^4 share) varies most, in a file of their own."""
+    """Write a file with the counts of the genes whose log(1 + 10^4 share) varies most."""
     with np.load(source) as file:
         counts = csr_matrix((file["data"], file["indices"], file["indptr"]), shape=tuple(file["matrix_shape"]))
         labels = file["label"]
@@ -80,7 +81,7 @@ def source_of(name: str, data_dir: Path, folder: Path) -> str:
 
 
 def embedded(name: str, data_dir: Path, folder: Path) -> dict[str, np.ndarray]:
-    """Codes, clusters and labels of all rows; trains the model if that is not done."""
+    """Return codes, clusters and labels of all rows; train the model first if needed."""
     run, out = folder / name, folder / f"{name}-codes.npz"
     if not out.exists():
         if not (run / "model.safetensors").exists():
@@ -93,7 +94,7 @@ def embedded(name: str, data_dir: Path, folder: Path) -> dict[str, np.ndarray]:
 
 
 def measured(rows: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
-    """NMI and ARI of each partition of the rows."""
+    """Return NMI and ARI of each partition of the rows."""
     z = rows["z_mean"].astype(np.float64)
     label = next(rows[key] for key in ("label", "y", "digit") if key in rows)
     k = len(np.unique(label))
@@ -104,26 +105,26 @@ def measured(rows: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
     }
     return {
         name: {
-            "clusters": len(np.unique(found)),
-            "nmi": float(normalized_mutual_info_score(label, found)),
-            "ari": float(adjusted_rand_score(label, found)),
+            "clusters": len(np.unique(cluster)),
+            "nmi": float(normalized_mutual_info_score(label, cluster)),
+            "ari": float(adjusted_rand_score(label, cluster)),
         }
-        for name, found in partitions.items()
+        for name, cluster in partitions.items()
     }
 
 
 def table(results: dict[str, Any]) -> str:
-    """The results in Markdown."""
+    """Return the results in Markdown."""
     lines = [
         "# Clusters of a VampPrior mixture",
         "",
-        "`python benchmarks/clusters.py`: all rows; k-means and the Gaussian mixture are given the number of labels.",
+        "`python benchmarks/clusters.py`: all rows. k-means and the Gaussian mixture get the number of labels.",
         "",
         "| data | partition | clusters | NMI | ARI |",
         "|---|---|---|---|---|",
     ]
-    for name, found in results.items():
-        for partition, numbers in found.items():
+    for name, partitions in results.items():
+        for partition, numbers in partitions.items():
             lines.append(
                 f"| {name} | {partition} | {numbers['clusters']} | {numbers['nmi']:.3f} | {numbers['ari']:.3f} |"
             )
@@ -133,7 +134,7 @@ def table(results: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, default=Path(os.environ.get("PRIORY_DATA", ".")))
-    parser.add_argument("--runs", type=Path, help="where the run folders go")
+    parser.add_argument("--runs", type=Path, help="folder of the runs")
     parser.add_argument("--only", nargs="+", choices=FITS, default=list(FITS))
     arguments = parser.parse_args()
     results = json.loads(FILE.read_text()) if FILE.exists() else {}

@@ -1,7 +1,7 @@
 """Measure the gain from a condition: the NLL of digits given their class, and the batch effect left in the codes.
 
-Digits: 16 latent dimensions, the class as the condition; the NLL of test rows (512 importance samples) without it,
-with a prior p(z | c), and with one p(z) for all classes, over seeds 0 to 2. Their difference is an estimate of the
+Digits: 16 latent dimensions, the class as the condition; the NLL of test rows (512 importance samples) without a
+condition, with a prior p(z | c), and with one p(z) for all classes, over seeds 0 to 2. The difference estimates the
 information that the class has about the image.
 
 Batch effect: 600 rows of two kinds and two batches, which shift all columns. The shift of the codes is the distance
@@ -35,7 +35,7 @@ CASES = {"no condition": None, "p(z | c)": True, "one p(z)": False}
 
 
 def digits_nll(prior: str, prior_condition: bool | None, seed: int) -> float:
-    """The NLL of the test rows in nats."""
+    """Return the NLL of the test rows in nats."""
     dataset = load_dataset("digits", conditions=() if prior_condition is None else ("digit",), binarize="static")
     if prior_condition is not None:
         dataset = encoded(dataset, Conditions.from_columns({"digit": dataset.rows("train").labels["digit"]}))
@@ -51,13 +51,13 @@ def digits_nll(prior: str, prior_condition: bool | None, seed: int) -> float:
 
 
 def shift(codes: Tensor, label: Tensor, other: Tensor) -> float:
-    """The distance between the means of two labels within a kind, in standard deviations of the codes."""
+    """Return the distance between the means of two labels within a kind, in standard deviations of the codes."""
     means = [[codes[(label == a) & (other == b)].mean(0) for a in range(2)] for b in range(2)]
     return max(float((first - second).norm()) for first, second in means) / float(codes.var(0).sum().sqrt())
 
 
 def batch_shift(prior: str, seed: int, known: bool = True) -> tuple[float, float]:
-    """The shift of the codes by the batch, and by the kind. A model that knows the batch has one p(z)."""
+    """Return the shift of the codes by the batch, and by the kind. A model with the batch as condition has one p(z)."""
     torch.manual_seed(seed)
     kind, batch = torch.randint(2, (600,)), torch.randint(2, (600,))
     signal, effect = torch.randn(2, 8), 2 * torch.randn(2, 8)
@@ -94,9 +94,9 @@ def main() -> None:
         }
         for case, prior_condition in CASES.items():
             if prior != "standard" or prior_condition is not False:
-                found = [digits_nll(prior, prior_condition, seed) for seed in SEEDS]
-                spread = statistics.stdev(found) / len(SEEDS) ** 0.5
-                entry[case] = {"nll": round(statistics.mean(found), 2), "se": round(spread, 2)}
+                nlls = [digits_nll(prior, prior_condition, seed) for seed in SEEDS]
+                spread = statistics.stdev(nlls) / len(SEEDS) ** 0.5
+                entry[case] = {"nll": round(statistics.mean(nlls), 2), "se": round(spread, 2)}
         results[prior] = entry
         print(prior, json.dumps(entry), flush=True)
     RESULTS.write_text(json.dumps(results, indent=2) + "\n")

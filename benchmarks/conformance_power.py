@@ -1,9 +1,9 @@
-"""How small an error the randomized checks of the conformance suite see: mixtures with one slip of a given size.
+"""Smallest errors that the randomized checks of the conformance suite find: mixtures with one error of a given size.
 
     python benchmarks/conformance_power.py
 
 Nine components with scales sqrt(1/2) at radius sqrt(L/2), as `MixtureOfGaussians` starts, and the same three times as
-far apart; three seeds each. The table says in how many of them the check meant for the error found it.
+far apart; three seeds each. The table shows in how many seeds the check for this error finds it.
 """
 
 import math
@@ -22,7 +22,7 @@ Sample = Callable[[torch.Size], Tensor]
 
 
 def mixture(latent_dim: int, distance: float, seed: int) -> MixtureOfGaussians:
-    """The right prior."""
+    """Return the correct prior."""
     torch.manual_seed(seed)
     prior = MixtureOfGaussians(latent_dim, 9)
     with torch.no_grad():
@@ -31,12 +31,12 @@ def mixture(latent_dim: int, distance: float, seed: int) -> MixtureOfGaussians:
 
 
 def none(prior: MixtureOfGaussians, size: float) -> tuple[LogProb, Sample]:
-    """No error."""
+    """Make no error."""
     return prior().log_prob, prior().sample
 
 
 def scale(prior: MixtureOfGaussians, size: float) -> tuple[LogProb, Sample]:
-    """Samples whose scale is 1 + size times the density's."""
+    """Make samples whose scale is 1 + size times the density's."""
     wrong = MixtureOfGaussians(prior.latent_dim or 0, prior.num_components)
     wrong.load_state_dict(prior.state_dict())
     with torch.no_grad():
@@ -45,13 +45,13 @@ def scale(prior: MixtureOfGaussians, size: float) -> tuple[LogProb, Sample]:
 
 
 def mass(prior: MixtureOfGaussians, size: float) -> tuple[LogProb, Sample]:
-    """A density that integrates to 1 + size."""
+    """Make a density that integrates to 1 + size."""
     p_z = prior()
     return lambda z: p_z.log_prob(z) + math.log1p(size), p_z.sample
 
 
 def weight(prior: MixtureOfGaussians, size: float) -> tuple[LogProb, Sample]:
-    """Samples in which one component's weight is 1 + size times the density's."""
+    """Make samples in which one component's weight is 1 + size times the density's."""
     wrong = MixtureOfGaussians(prior.latent_dim or 0, prior.num_components)
     wrong.load_state_dict(prior.state_dict())
     with torch.no_grad():
@@ -72,17 +72,17 @@ def main() -> None:
         for latent_dim in (2, 40):
             for distance in (1.0, 3.0):
                 for size in (0.0, *sizes):
-                    found = []
+                    failed = []
                     for seed in SEEDS:
-                        slip = plant if size else none
+                        make = plant if size else none
                         with torch.no_grad():
-                            subject = Subject(slip(mixture(latent_dim, distance, seed), size), seed=seed)
-                        found.append(run_check(check, subject).status == "failed")
+                            subject = Subject(make(mixture(latent_dim, distance, seed), size), seed=seed)
+                        failed.append(run_check(check, subject).status == "failed")
                     rows.append(
-                        {"error": error, "L": latent_dim, "distance": distance, "size": size, "found": sum(found)}
+                        {"error": error, "L": latent_dim, "distance": distance, "size": size, "found": sum(failed)}
                     )
                     print(rows[-1], flush=True)
-    lines = [f"Made by `benchmarks/conformance_power.py`; found in how many of {len(SEEDS)} seeds.", ""]
+    lines = [f"Made by `benchmarks/conformance_power.py`; found: in how many of {len(SEEDS)} seeds.", ""]
     lines += ["| error | L | distance | " + "size: found |", "|---|---|---|---|"]
     for error, latent_dim, distance in dict.fromkeys((r["error"], r["L"], r["distance"]) for r in rows):
         same = [r for r in rows if (r["error"], r["L"], r["distance"]) == (error, latent_dim, distance)]

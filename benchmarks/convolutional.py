@@ -3,10 +3,10 @@
     python benchmarks/convolutional.py [--steps N] [--compile]
 
 Images of 28 x 28, batch 100, L = 40, Adam; networks of `priory fit` (`--network mlp`: 256-256; `conv`: 32 and 64
-channels), on one thread. Milliseconds a step: the median over the rounds, in each of which every variant takes one
-step, so that a busy machine slows all alike. Columns are numbers K of pseudo-inputs, or the standard normal prior.
+channels), on one thread. Milliseconds per step: the median over rounds. In each round every variant takes one step, so
+that a busy machine slows all variants equally. Columns are numbers K of pseudo-inputs, or the standard normal prior.
 `--compile` adds `torch.compile`, which needs a C++ compiler and minutes.
-Results go to `benchmarks/results/convolutional.json`, and to `.md`.
+Results are written to `benchmarks/results/convolutional.json`, and to `.md`.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def step(vae: VAE, x: Tensor, bound: Callable[[VAE, Tensor], Tensor] = bound) ->
 
 
 def one_pass(vae: VAE, x: Tensor) -> Tensor:
-    """The same bound, with the batch and the pseudo-inputs encoded together."""
+    """Return the same bound, with the batch and the pseudo-inputs encoded together."""
     prior: Any = vae.prior
     q = vae.encoder(torch.cat([x, prior.pseudo_inputs])).base_dist
     rows, parts = (type(q)(q.loc[part], q.scale[part]) for part in (slice(len(x)), slice(len(x), None)))
@@ -80,7 +80,7 @@ def mixed(vae: VAE, x: Tensor) -> Tensor:
 
 
 def variants(x: Tensor, compiled: bool) -> dict[str, dict[int, Callable[[], None]]]:
-    """Steps by name and number of pseudo-inputs."""
+    """Return steps by name and number of pseudo-inputs."""
     vamps = SIZES[1:]
     chosen = {
         "mlp": {k: step(model("mlp", k, x), x) for k in SIZES},
@@ -114,7 +114,7 @@ def measured(steps: int, compiled: bool) -> dict[str, dict[str, float]]:
 
 
 def table(results: dict[str, dict[str, float]]) -> str:
-    """The results in Markdown."""
+    """Return the results in Markdown."""
     lines = [
         "# The cost of a training step, milliseconds",
         "",
@@ -129,8 +129,8 @@ def table(results: dict[str, dict[str, float]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=30, help="rounds")
-    parser.add_argument("--compile", action="store_true", help="torch.compile too")
+    parser.add_argument("--steps", type=int, default=30, help="number of rounds")
+    parser.add_argument("--compile", action="store_true", help="measure torch.compile too")
     arguments = parser.parse_args()
     results = measured(arguments.steps, arguments.compile)
     print(table(results))

@@ -2,18 +2,19 @@
 
     python benchmarks/density.py [--quick]
 
-All take turns in each round (the floors in rounds of their own); times are medians, ratios medians over rounds. Inputs
-are float32. "floor" is the time of the bare float64 matrix products and exponentials that a gradient of log sum exp
-needs when it keeps the B x K matrix (three products, one exponential of it); "blocked floor" of those that recompute it
-block by block (four and two).
+All implementations take turns in each round (the floors in separate rounds); times and ratios are medians over rounds.
+Inputs are float32. "floor" is the time of only the float64 matrix products and exponentials that a gradient of log sum
+exp needs if it stores the B x K matrix (three products, one exponential of it). "blocked floor" is the same for a
+gradient that recomputes the matrix block by block (four products, two exponentials).
 
 - forward + backward: `priory.Mixture`, `torch.distributions.MixtureSameFamily`, the floors;
 - forward: `priory.density.mixture_log_prob`, pykeops' LogSumExp, scikit-learn's `GaussianMixture.score_samples`
-  (the first two where installed: `pip install '.[benchmarks]'`);
-- growth in K at B = 1000, L = 40: time, and the peak memory above inputs and gradients (a process each);
+  (the last two if they are installed: `pip install '.[benchmarks]'`);
+- growth in K at B = 1000, L = 40: time, and the peak memory above inputs and gradients (one process for each K);
 - drawing 1 000 000 samples; E[u|z] of 1 000 000 points.
 
-Results go to `benchmarks/results/density.json` after each part; in the end, tables to `.md` and the growth to `.png`.
+Results are written to `benchmarks/results/density.json` after each part; at the end, tables to `.md` and the growth to
+`.png`.
 """
 
 import argparse
@@ -41,11 +42,11 @@ from priory.density.blocks import block_sizes
 RESULTS = Path(__file__).parent / "results" / "density.json"
 SIZES = [(64, 16, 2), (1000, 16, 2), (250, 500, 40), (1000, 500, 40), (10_000, 400, 2), (1000, 5000, 40)]
 GROWTH = [1000, 10_000, 100_000, 1_000_000]
-SECONDS = 6.0  # about how long a comparison may take, before its least number of rounds
+SECONDS = 6.0  # of a comparison, about; it has at least its smallest number of rounds
 
 
 def draw_mixture(num_points: int, num_components: int, latent_dim: int) -> list[Tensor]:
-    """z, logits, loc, log_scale as a trained prior might have them; z from the mixture."""
+    """Return z, logits, loc, log_scale like those of a trained prior; z is drawn from the mixture."""
     torch.manual_seed(0)
     loc, log_scale = torch.randn(num_components, latent_dim), 0.3 * torch.randn(num_components, latent_dim) - 1
     logits = torch.randn(num_components)
@@ -54,7 +55,7 @@ def draw_mixture(num_points: int, num_components: int, latent_dim: int) -> list[
 
 
 def interleaved(functions: dict[str, Callable[[], Any]], least: int = 5) -> dict[str, list[float]]:
-    """Seconds of each function, called in turn."""
+    """Return the seconds of each function; the functions are called in turn."""
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for function in functions.values():
         function()
@@ -70,7 +71,7 @@ def interleaved(functions: dict[str, Callable[[], Any]], least: int = 5) -> dict
 
 
 def summary(seconds: dict[str, list[float]], ours: str) -> dict[str, float]:
-    """Medians in milliseconds, and the median ratio of each to ours."""
+    """Return medians in milliseconds, and the median ratio of each implementation to ours."""
     result = {f"{name} ms": round(statistics.median(values) * 1e3, 4) for name, values in seconds.items()}
     for name, values in seconds.items():
         if name != ours:
@@ -80,7 +81,7 @@ def summary(seconds: dict[str, list[float]], ours: str) -> dict[str, float]:
 
 
 def floors(num_points: int, num_components: int, latent_dim: int) -> dict[str, Callable[[], Any]]:
-    """The bare products and exponentials, on whole matrices and on the blocks that the kernel takes."""
+    """Return functions of only the products and exponentials, on whole matrices and on the kernel's blocks."""
     features = torch.randn(num_points, 2 * latent_dim, dtype=torch.float64)
     weights = torch.randn(num_components, 2 * latent_dim, dtype=torch.float64)
     joint = -300 * torch.rand(num_points, num_components, dtype=torch.float64)
@@ -107,7 +108,7 @@ def floors(num_points: int, num_components: int, latent_dim: int) -> dict[str, C
 
 
 def forward_and_backward(sizes: tuple[int, int, int]) -> dict[str, float]:
-    """Ours beside the floors; and ours beside torch's, which frees so much that the next call in line pays for it."""
+    """Compare priory with the floors; separately with torch, which frees so much memory that it slows the next call."""
     arguments = draw_mixture(*sizes)
     z, logits, loc, log_scale = arguments
 
@@ -122,14 +123,14 @@ def forward_and_backward(sizes: tuple[int, int, int]) -> dict[str, float]:
         torch.autograd.grad(p_z.log_prob(z).sum(), arguments)
 
     functions: dict[str, Callable[[], Any]] = {"priory": ours, "MixtureSameFamily": lambda: same_family(None)}
-    if z.numel() * len(loc) < 2**20:  # the check of arguments only matters there
+    if z.numel() * len(loc) < 2**20:  # for larger sizes the check of arguments does not matter
         functions["MixtureSameFamily unchecked"] = lambda: same_family(False)
     beside_torch = summary(interleaved(functions), "priory")
     return beside_torch | summary(interleaved({"priory": ours} | floors(*sizes)), "priory")
 
 
 def forward(sizes: tuple[int, int, int]) -> dict[str, float]:
-    """Ours, pykeops and scikit-learn."""
+    """Compare priory, pykeops and scikit-learn."""
     z, logits, loc, log_scale = (x.detach() for x in draw_mixture(*sizes))
     log_weights, scale = torch.log_softmax(logits, -1), log_scale.exp()
     functions = {"priory": lambda: mixture_log_prob(z, log_weights, loc, scale)}
@@ -137,7 +138,7 @@ def forward(sizes: tuple[int, int, int]) -> dict[str, float]:
         try:
             function = make(z, log_weights, loc, scale)
         except ImportError:
-            print(f"{name}: not installed, left out")
+            print(f"{name}: not installed, skipped")
             continue
         expected = functions["priory"]().double()
         error = float((function() - expected).abs().max())
@@ -147,7 +148,7 @@ def forward(sizes: tuple[int, int, int]) -> dict[str, float]:
 
 
 def keops(z: Tensor, log_weights: Tensor, loc: Tensor, scale: Tensor) -> Callable[[], Tensor]:
-    """The same density as a symbolic reduction in float32: -1/2 |z - loc|^2_precision + constant."""
+    """Return the same density as a symbolic reduction in float32: -1/2 |z - loc|^2_precision + constant."""
     from pykeops.torch import LazyTensor
 
     constant = log_weights - scale.log().sum(-1) - 0.9189385332046727 * z.shape[-1]
@@ -162,7 +163,7 @@ def keops(z: Tensor, log_weights: Tensor, loc: Tensor, scale: Tensor) -> Callabl
 
 
 def scikit_learn(z: Tensor, log_weights: Tensor, loc: Tensor, scale: Tensor) -> Callable[[], Tensor]:
-    """`GaussianMixture.score_samples` in float64, given its parameters instead of a fit."""
+    """Return `GaussianMixture.score_samples` in float64, with these parameters instead of a fit."""
     from sklearn.mixture import GaussianMixture
 
     model = GaussianMixture(len(loc), covariance_type="diag")
@@ -174,7 +175,7 @@ def scikit_learn(z: Tensor, log_weights: Tensor, loc: Tensor, scale: Tensor) -> 
 
 
 def growth(num_components: int, threads: int) -> dict[str, float]:
-    """One forward and backward in a process of its own: seconds, and peak memory above inputs and gradients."""
+    """Measure one forward and backward in its own process: seconds, and peak memory above inputs and gradients."""
     code = f"""
 import json, time, torch
 from pathlib import Path
@@ -186,7 +187,7 @@ scale = torch.full((K, L), 0.5, requires_grad=True)
 log_weights = torch.log_softmax(torch.zeros(K), -1).requires_grad_()
 arguments = (z, log_weights, loc, scale)
 mixture_log_prob(*(x[:600].detach() for x in arguments))
-def peak():  # ru_maxrss would begin with that of the parent
+def peak():  # ru_maxrss would start at the parent's value
     (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
     return int(line.split()[1]) * 1024
 before = peak()
@@ -201,7 +202,7 @@ print(json.dumps({{"seconds": seconds, "MB": (above - sum(4 * x.grad.numel() for
 
 
 def many_points(threads: int) -> dict[str, float]:
-    """Drawing from 500 components in 40 dimensions, and E[u|z] on a grid of 400 nodes: seconds for a million."""
+    """Measure draws from 500 components in 40 dimensions, and E[u|z] on a grid of 400 nodes: seconds for a million."""
     _, logits, loc, log_scale = (x.detach() for x in draw_mixture(10, 500, 40))
     p_z = Mixture(logits, diagonal_normal(loc, log_scale.exp()))
     _, logits, loc, log_scale = (x.detach() for x in draw_mixture(10, 400, 16))
@@ -217,7 +218,7 @@ def many_points(threads: int) -> dict[str, float]:
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """The tables."""
+    """Return the tables in Markdown."""
     lines = [f"Made by `benchmarks/density.py` on {results['processor']}, torch {results['torch']}.", ""]
     lines += ["## Forward and backward, milliseconds", ""]
     names = ["B, K, L", "threads", "priory", "MixtureSameFamily", "times faster", "than unchecked", "floor"]
@@ -238,7 +239,12 @@ def markdown(results: dict[str, Any]) -> str:
     lines += ["", "## Growth in K: B = 1000, L = 40, forward and backward", ""]
     lines += ["| K | threads | seconds | MB above inputs and gradients |", "|---|---|---|---|"]
     lines += [f"| {r['K']:,} | {r['threads']} | {r['seconds']:.3f} | {r['MB']:.0f} |" for r in results["growth"]]
-    lines += ["", "## A million points, seconds", "", "| threads | draw, K = 500, L = 40 | torch.randn of that size | "]
+    lines += [
+        "",
+        "## A million points, seconds",
+        "",
+        "| threads | draw, K = 500, L = 40 | torch.randn of the same size | ",
+    ]
     lines[-1] += "E[u given z], K = 400, L = 16 |"
     lines += ["|---|---|---|---|"]
     lines += [f"| {r['threads']} | {r['draw']} | {r['randn']} | {r['E[u|z]']} |" for r in results["many points"]]
@@ -246,7 +252,7 @@ def markdown(results: dict[str, Any]) -> str:
 
 
 def draw_growth(rows: list[dict[str, float]], path: Path) -> None:
-    """Seconds and memory against the number of components, both logarithmic; a line of slope one beside them."""
+    """Plot seconds and memory against the number of components, and a line of slope one for comparison."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 3), layout="constrained")
@@ -275,7 +281,7 @@ def draw_growth(rows: list[dict[str, float]], path: Path) -> None:
 
 
 def processor() -> str:
-    """What the tables were made on."""
+    """Return the processor that the tables were made on."""
     info = Path("/proc/cpuinfo")
     names = (
         [line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line]
@@ -287,8 +293,8 @@ def processor() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small sizes only, to see that it runs")
-    parser.add_argument("--parts", nargs="+", help="only these: forward and backward, forward, growth, many points")
+    parser.add_argument("--quick", action="store_true", help="only small sizes, as a test of the script")
+    parser.add_argument("--parts", nargs="+", help="parts to run: forward and backward, forward, growth, many points")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     sizes, ks = (SIZES[:2], GROWTH[:1]) if arguments.quick else (SIZES, GROWTH)

@@ -1,19 +1,20 @@
-"""The likelihood: how long it takes against the floor of the hardware, and how far each proposal is from the truth.
+"""The estimate of the likelihood: its time against the floor of the hardware, and the error of each proposal.
 
     python benchmarks/evaluation.py [--data-dir DIR] [--parts speed proposals] [--quick]
 
-- speed: 5000 importance samples for each of 200 test images of static MNIST (noise of that size without the folder),
-  under a VampPrior with K = 500, L = 40 and gated 300-300 networks, freshly initialized: the weights decide no more
-  than whether rows pool their draws from the prior, and both are measured. (A trained model's do not: its codes take 25
-  nats.) Every 16 images take turns with the floors, the decoder's bare matrix products and the exponentials of its
-  gates and pixels, in chunks of the size that is decoded: (a) for the draws that priory decodes, (b) for all 5000 of
-  each image, as an estimate that does not share its draws from the prior has to. Ratios are medians.
+- speed: 5000 importance samples for each of 200 test images of static MNIST (without the folder: noise of the same
+  size), under a VampPrior with K = 500, L = 40 and gated 300-300 networks with initial weights. The weights only decide
+  whether rows pool their draws from the prior, and both cases are measured. (The rows of a trained model do not: its
+  codes have 25 nats.) Groups of 16 images take turns with the floors: only the decoder's matrix products and the
+  exponentials of its gates and pixels, in chunks of the size that is decoded: (a) for the draws that priory decodes,
+  (b) for all 5000 draws of each image, which an estimate without shared draws must decode. Ratios are medians.
 - proposals: VAEs on scikit-learn's digits, L = 2; the mean NLL of the test rows from q alone and from the half-and-half
   mixture of q and prior, against quadrature; five seeds of noise.
-- pooling: the same in more latent dimensions, where nothing is exact: the NLL that q alone gives, the mixture with the
-  draws from the prior that a row makes itself, and with those that sixteen rows pool. The lowest is nearest the truth.
+- pooling: the same in more latent dimensions, for which quadrature is impossible: the NLL from q alone, from the
+  mixture with each row's own draws from the prior, and with draws that sixteen rows pool. The lowest is nearest to the
+  truth.
 
-Results go to `benchmarks/results/evaluation.json` after each part, and to `.md`.
+Results are written to `benchmarks/results/evaluation.json` after each part, and to `.md`.
 """
 
 import argparse
@@ -43,7 +44,7 @@ from priory.workbench.settings.model import ModelSettings
 
 FILE = RESULTS / "evaluation.json"
 NUM_INPUTS, LATENT_DIM, HIDDEN, COMPONENTS = 784, 40, 300, 500
-POINTS_PER_SIDE = 600  # of the quadrature
+POINTS_PER_SIDE = 600  # quadrature
 IMAGES, SAMPLES = 200, 5000
 PARTS = ["speed", "proposals", "pooling"]
 PRIORS_COMPARED, SAMPLE_SIZES, NOISE_SEEDS = ("standard", "vamp", "gtm-vamp"), (64, 512), 5
@@ -51,7 +52,7 @@ LATENT_DIMS_COMPARED = (2, 8, 32)
 
 
 def images(data_dir: str | None) -> Tensor:
-    """Test images, or noise."""
+    """Return test images, or noise if there is no file."""
     path = None if data_dir is None else Path(data_dir) / "binarized_mnist.npz"
     if path is None or not path.exists():
         return (torch.rand(IMAGES, NUM_INPUTS) < 0.13).float()
@@ -59,7 +60,7 @@ def images(data_dir: str | None) -> Tensor:
 
 
 def model(x: Tensor) -> VAE:
-    """The model of Tomczak & Welling 2018, section 5."""
+    """Build the model of Tomczak & Welling 2018, section 5."""
     encoder = NormalEncoder(gated_mlp(NUM_INPUTS, [HIDDEN, HIDDEN], 2 * LATENT_DIM))
     decoder = BernoulliDecoder(gated_mlp(LATENT_DIM, [HIDDEN, HIDDEN], NUM_INPUTS))
     pseudo_inputs = (torch.rand(COMPONENTS, NUM_INPUTS) < 0.13).float()
@@ -86,14 +87,14 @@ class Floor:
 
 
 def seconds(function: object, *arguments: object) -> float:
-    """Time of one call."""
+    """Return the time of one call."""
     start = time.perf_counter()
     function(*arguments)  # type: ignore[operator]
     return time.perf_counter() - start
 
 
 def speed(data_dir: str | None, threads: int, pooled: bool, num_images: int, num_samples: int) -> dict[str, Any]:
-    """Medians over groups of images."""
+    """Return medians over groups of images."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     x = images(data_dir)[:num_images]
@@ -122,7 +123,7 @@ def speed(data_dir: str | None, threads: int, pooled: bool, num_images: int, num
 
 
 def trained(prior: str, latent_dim: int, epochs: int) -> VAE:
-    """A VAE on the digits."""
+    """Train a VAE on the digits."""
     torch.set_num_threads(1)
     data = load_dataset("digits")
     data_are = {"likelihood": "categorical", "num_levels": 17}
@@ -137,17 +138,17 @@ def trained(prior: str, latent_dim: int, epochs: int) -> VAE:
 
 @torch.no_grad()
 def mean_nlls(vae: VAE, x: Tensor, num_samples: int, prior_share: float) -> list[float]:
-    """With one seed of noise after the other."""
-    p_z, found = vae.latent_prior(), []
+    """Return the mean NLL for each seed of the noise."""
+    p_z, nlls = vae.latent_prior(), []
     for seed in range(NOISE_SEEDS):
         torch.manual_seed(seed)
-        found.append(-float(log_likelihood(vae, x, num_samples=num_samples, prior_share=prior_share, prior=p_z).mean()))
-    return found
+        nlls.append(-float(log_likelihood(vae, x, num_samples=num_samples, prior_share=prior_share, prior=p_z).mean()))
+    return nlls
 
 
 @torch.no_grad()
 def proposals(prior: str, epochs: int) -> list[dict[str, Any]]:
-    """NLL by each proposal minus the exact one, in nats, of a VAE trained on digits."""
+    """Return NLL by each proposal minus the exact NLL, in nats, of a VAE trained on digits."""
     vae, data = trained(prior, 2, epochs), load_dataset("digits")
     x = data.rows("test").tensor()
     window = latent_window(vae, torch.cat([data.rows("train").tensor(), x]), vae.latent_prior())
@@ -164,20 +165,20 @@ def proposals(prior: str, epochs: int) -> list[dict[str, Any]]:
 
 
 def pooling(prior: str, latent_dim: int, epochs: int) -> dict[str, Any]:
-    """The NLL by q alone, by a row's own draws from the prior, and by pooled ones."""
+    """Return the NLL from q alone, with each row's own draws from the prior, and with pooled draws."""
     vae, x = trained(prior, latent_dim, epochs), load_dataset("digits").rows("test").tensor()
     row: dict[str, Any] = {"prior": prior, "latent dimensions": latent_dim, "samples": SAMPLE_SIZES[-1]}
     for name, hits, share in (("q alone", math.inf, 0.0), ("own draws", math.inf, 0.5), ("pooled", 0.0, 0.5)):
         with patch.object(importance, "ENOUGH_HITS", hits):
             start = time.perf_counter()
-            found = mean_nlls(vae, x, SAMPLE_SIZES[-1], share)
+            nlls = mean_nlls(vae, x, SAMPLE_SIZES[-1], share)
             elapsed = (time.perf_counter() - start) / NOISE_SEEDS
-        row |= {name: f"{statistics.mean(found):.3f} ± {statistics.stdev(found):.3f}", f"{name}, s": f"{elapsed:.1f}"}
+        row |= {name: f"{statistics.mean(nlls):.3f} ± {statistics.stdev(nlls):.3f}", f"{name}, s": f"{elapsed:.1f}"}
     return row
 
 
 def tables(results: dict[str, Any]) -> str:
-    """All parts as Markdown."""
+    """Return all parts in Markdown."""
     lines = [f"Made by `benchmarks/evaluation.py`, {platform.machine()}, torch {torch.__version__}."]
     for part, rows in results.items():
         lines += ["", f"## {part.capitalize()}", "", "| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])]
@@ -191,7 +192,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", default=os.environ.get("PRIORY_DATA"))
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--quick", action="store_true", help="few images, samples and epochs, to see that it runs")
+    parser.add_argument("--quick", action="store_true", help="few images, samples and epochs, as a test of the script")
     arguments = parser.parse_args()
     results = json.loads(FILE.read_text()) if FILE.exists() and not arguments.quick else {}
     for part in arguments.parts:

@@ -1,4 +1,4 @@
-"""The size of each extra on disk: all packages that it brings beyond the core, as installed here.
+"""The size of each extra on disk: all packages that it adds to the core, as installed here.
 
     python benchmarks/extras.py
 
@@ -16,14 +16,14 @@ EXTRAS = ("", "flows", "train", "tables", "plots", "cli", "anndata", "tensorboar
 
 
 def required(name: str, extra: str = "") -> list[Requirement]:
-    """Requirements of a distribution that hold on this machine, with one of its extras."""
+    """Return requirements of a distribution that apply to this machine, with one of its extras."""
     requirements = [Requirement(text) for text in distribution(name).requires or ()]
     environment = default_environment() | {"extra": extra}
     return [one for one in requirements if one.marker is None or one.marker.evaluate(environment)]
 
 
 def brought_by(name: str, extra: str = "") -> set[str]:
-    """Distributions that are installed because of this one."""
+    """Return the distributions that are installed because of this one."""
     names: set[str] = set()
     left = required(name, extra)
     while left:
@@ -31,13 +31,13 @@ def brought_by(name: str, extra: str = "") -> set[str]:
         if one.name.lower() in names:
             continue
         try:
-            found = required(one.name)
-        except PackageNotFoundError:  # left out on this machine, such as torch's CUDA libraries
+            requirements = required(one.name)
+        except PackageNotFoundError:  # not installed on this machine, such as torch's CUDA libraries
             continue
         names.add(one.name.lower())
-        left += found
-        for asked in one.extras:
-            left += required(one.name, asked)
+        left += requirements
+        for extra_of_one in one.extras:
+            left += required(one.name, extra_of_one)
     return names
 
 

@@ -1,4 +1,4 @@
-"""On a GPU, in one run of a few minutes: the tests marked gpu, and the density against torch and bare products.
+"""On a GPU, in one run of a few minutes: the tests marked gpu, and the density against torch and matrix products.
 
     python benchmarks/gpu.py [--device cuda] [--no-tests]
 
@@ -6,8 +6,8 @@
   matrix products and one exponential of a B x K matrix, in the type that the kernel computes in on this device;
 - a step of a VampPrior (784 pixels, batch 250, L = 40, gated 300-300), forward and backward, without the optimizer.
 
-All take turns; times are medians, ratios medians over rounds. Results go to `benchmarks/results/gpu.json` after each
-part, so that a run that is cut off leaves what it has. Without such a device it says so and ends.
+All take turns; times and ratios are medians over rounds. Results are written to `benchmarks/results/gpu.json` after
+each measurement, so an interrupted run keeps its results. Without a CUDA device the script stops with a message.
 """
 
 import argparse
@@ -29,13 +29,13 @@ from priory.density import working_dtype
 
 RESULTS = Path(__file__).parent / "results" / "gpu.json"
 SIZES = [(250, 500, 40), (1000, 5000, 40), (1000, 100_000, 40), (100_000, 1000, 16)]
-MOST_PAIRS = 2**32 // 40  # numbers B x K x L that torch's mixture holds several times
+MOST_PAIRS = 2**32 // 40  # B x K x L numbers, of which torch's mixture stores several copies
 ROUNDS = 20
 COMPONENTS = [500, 5000]
 
 
 def interleaved(functions: dict[str, Callable[[], Any]], device: torch.device) -> dict[str, list[float]]:
-    """Seconds of each function, called in turn; each waits until the device has finished."""
+    """Return the seconds of each function, called in turn; each call waits until the device has finished."""
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for round_ in range(ROUNDS + 2):
         for name, function in functions.items():
@@ -43,13 +43,13 @@ def interleaved(functions: dict[str, Callable[[], Any]], device: torch.device) -
             function()
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
-            if round_ >= 2:  # the first ones make kernels and workspaces
+            if round_ >= 2:  # the first rounds build kernels and workspaces
                 seconds[name].append(time.perf_counter() - start)
     return seconds
 
 
 def density(sizes: tuple[int, int, int], device: torch.device) -> dict[str, Any]:
-    """Forward and backward of the log-density."""
+    """Measure forward and backward of the log-density."""
     arguments = [x.detach().to(device).requires_grad_() for x in draw_mixture(*sizes)]
     z, logits, loc, log_scale = arguments
     dtype = working_dtype(device)
@@ -77,7 +77,7 @@ def density(sizes: tuple[int, int, int], device: torch.device) -> dict[str, Any]
 
 
 def step(components: int, device: torch.device) -> dict[str, Any]:
-    """The ELBO of a VampPrior and its gradients, with the encoder's pass over the pseudo-inputs."""
+    """Measure the ELBO of a VampPrior and its gradients, with the encoder's pass over the pseudo-inputs."""
     vae = VAE(
         NormalEncoder(gated_mlp(784, [300, 300], 80)),
         BernoulliDecoder(gated_mlp(40, [300, 300], 784)),
@@ -96,11 +96,11 @@ def step(components: int, device: torch.device) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--no-tests", action="store_true", help="measure only")
+    parser.add_argument("--no-tests", action="store_true", help="measure, but run no tests")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise SystemExit("gpu.py: torch sees no CUDA device on this machine; nothing was measured")
+        raise SystemExit("gpu.py: torch finds no CUDA device on this machine; nothing was measured")
     results: dict[str, Any] = {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "torch": torch.__version__,

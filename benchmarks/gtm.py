@@ -2,19 +2,19 @@
 
     python benchmarks/gtm.py [--data-dir DIR] [--parts speed floor growth memory maps sweep] [--repeats 3]
 
-In an environment of its own (`benchmarks/requirements-gtm.txt` says how); packages that are not there are left out.
+Run it in a separate environment (see `benchmarks/requirements-gtm.txt`); packages that are not installed are skipped.
 
-- speed: N = 8000 rows of MNIST (rows near a curved sheet without the folder), D = 784, 16 x 16 nodes, 8 x 8 basis one
-  spacing wide, 20 iterations of EM; priory and each package in turn, medians; on one thread and on two. What was
-  fitted is judged by the true likelihood, not by what packages say of themselves.
+- speed: N = 8000 rows of MNIST (without the folder: rows near a curved sheet), D = 784, 16 x 16 nodes, 8 x 8 basis
+  functions one spacing wide, 20 iterations of EM; priory and each package in turn, medians, on one thread and on two.
+  Fits are compared by their true likelihood, not by the values that the packages report.
 - floor: an iteration beside its two matrix products and its exponentials, at the same sizes.
-- growth: seconds an iteration as N, D or K grows, initialization left out by the difference of two fits.
+- growth: seconds per iteration as N, D or K grows; the difference of two fits excludes the initialization.
 - memory: the peak of a process that fits a million rows of a memory-mapped file.
-- maps: 20 x 20 nodes; digits, oil flow and MNIST, fitted to training rows and judged on test rows.
-- sweep: settings, on validation rows; not a default part, since it takes hours. A line of `gtm_sweep.csv` a fit.
+- maps: 20 x 20 nodes; digits, oil flow and MNIST, fitted to training rows and compared on test rows.
+- sweep: settings, on validation rows; not a default part, because it takes hours. `gtm_sweep.csv` has a line per fit.
 
-Results go to `benchmarks/results/gtm.json` after each row, and to `.md`. Rows of speed and maps that are there are
-kept; `--again` measures them anew.
+Results are written to `benchmarks/results/gtm.json` after each row, and to `.md`. Existing rows of speed and maps are
+measured again only with `--again`.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from _gtm_maps import DATA, map_row, wanted
+from _gtm_maps import DATA, map_row, maps_of
 from _gtm_packages import PACKAGES
 from _gtm_report import report, write_report
 from _gtm_speed import GROWTH, floor, growth, memory, speed
@@ -38,7 +38,7 @@ PARTS = ["speed", "floor", "growth", "memory", "maps", "sweep"]
 
 
 def versions() -> str:
-    """Of what decides the numbers."""
+    """Return the versions of the packages that determine the numbers."""
     return ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy", "scipy", "scikit-learn"))
 
 
@@ -50,7 +50,7 @@ class Results:
         self.parts: dict[str, list[Row]] = json.loads(path.read_text()) if path.exists() else {}
 
     def add(self, part: str, row: Row, key: tuple[str, ...]) -> None:
-        """In place of the row of the same key, if there is one."""
+        """Add a row, or replace the row with the same key."""
         rows = [r for r in self.parts.get(part, []) if any(r[name] != row[name] for name in key)]
         self.parts[part] = [*rows, row]
         print(json.dumps({part: row}), flush=True)
@@ -66,12 +66,12 @@ class Results:
 
 
 def run_speed(results: Results, arguments: argparse.Namespace) -> None:
-    """One thread first."""
+    """Measure the speed, on one thread first."""
     size = {"num_rows": 500} if arguments.quick else {}
     for number in arguments.threads:
         for package in (p for p in PACKAGES if p.name in arguments.packages):
             if not package.installed:
-                print(f"{package.name}: not installed, left out")
+                print(f"{package.name}: not installed, skipped")
             elif arguments.again or not results.has(
                 "speed", package=package.label, remark=package.remark, threads=number
             ):
@@ -80,16 +80,16 @@ def run_speed(results: Results, arguments: argparse.Namespace) -> None:
 
 
 def run_maps(results: Results, arguments: argparse.Namespace) -> None:
-    """The small data sets first."""
+    """Fit and measure the maps; the small data sets come first."""
     for data in arguments.data:
         split = load(data, arguments.data_dir)
-        for who in wanted(data):
+        for who in maps_of(data):
             if arguments.again or not results.has("maps", data=data, map=who):
                 results.add("maps", map_row(data, who, split), ("data", "map"))
 
 
 def run(part: str, results: Results, arguments: argparse.Namespace) -> None:
-    """One part."""
+    """Run one part."""
     if part == "speed":
         run_speed(results, arguments)
     elif part == "floor":
@@ -113,13 +113,13 @@ def parse(line: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", default=os.environ.get("PRIORY_DATA"))
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS[:-1])
-    parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA), help="of maps and sweep")
-    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="of speed and floor")
+    parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA), help="data sets of maps and sweep")
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="numbers of threads for speed and floor")
     names = [package.name for package in PACKAGES]
-    parser.add_argument("--packages", nargs="+", choices=names, default=names, help="of speed")
+    parser.add_argument("--packages", nargs="+", choices=names, default=names, help="packages of speed")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--again", action="store_true", help="measure rows that are there anew")
-    parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs; writes no results")
+    parser.add_argument("--again", action="store_true", help="measure existing rows again")
+    parser.add_argument("--quick", action="store_true", help="small sizes, as a test of the script; needs --out")
     parser.add_argument("--out", type=Path, default=RESULTS)
     return parser.parse_args(line)
 
@@ -127,7 +127,7 @@ def parse(line: list[str] | None) -> argparse.Namespace:
 def main(line: list[str] | None = None) -> None:
     arguments = parse(line)
     if arguments.quick and arguments.out == RESULTS:
-        raise SystemExit("--quick measures small sizes: name another file than the results' by --out")
+        raise SystemExit("--quick measures small sizes: choose another file than the results with --out")
     results = Results(arguments.out)
     for part in arguments.parts:
         run(part, results, arguments)

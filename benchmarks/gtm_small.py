@@ -2,9 +2,10 @@
 
     python benchmarks/gtm_small.py [--splits 5] [--tables iris wine ...] [--free]
 
-Each table is split into rows to fit and others, and standardized by the first. The measure is minus the mean
-log-likelihood of the others, in nats a row: that of `GTM()`, that of `PCA(2).score`, and the difference a column.
-`--free` measures the paper's GTM too (`tether=0`). Results go to `benchmarks/results/gtm_small.json` and `.md`.
+Each table is split into training rows and held-out rows, and standardized by the training rows. The measure is minus
+the mean log-likelihood of the held-out rows, in nats per row: of `GTM()`, of `PCA(2).score`, and the difference per
+column. `--free` also measures the paper's GTM (`tether=0`). Results are written to `benchmarks/results/gtm_small.json`
+and `.md`.
 """
 
 import argparse
@@ -27,14 +28,14 @@ Table = np.ndarray
 
 
 def plane(rows: int, columns: int = 4, noise: float = 0.3) -> Table:
-    """Normal rows in a plane, with noise."""
+    """Draw normal rows in a plane, with noise."""
     random = np.random.default_rng(rows)
     directions = np.random.default_rng(99).normal(size=(2, columns))
     return random.normal(size=(rows, 2)) @ directions + noise * random.normal(size=(rows, columns))
 
 
 def curved(rows: int) -> Table:
-    """Rows about a curved sheet in five columns."""
+    """Draw rows around a curved sheet in five columns."""
     random = np.random.default_rng(0)
     u, v = random.uniform(-1, 1, (2, rows))
     sheet = np.stack([u, v, np.sin(2 * u), u * v], 1) @ random.standard_normal((4, 5))
@@ -42,7 +43,7 @@ def curved(rows: int) -> Table:
 
 
 def spectra(rows: int, columns: int = 100) -> Table:
-    """Three smooth peaks of random heights on a base line, hardly any noise."""
+    """Draw three smooth peaks of random heights on a base line, with hardly any noise."""
     random = np.random.default_rng(0)
     place = np.linspace(0, 1, columns)
     peaks = np.stack([np.exp(-((place - middle) ** 2) / 0.16) for middle in (0.2, 0.5, 0.8)])
@@ -51,11 +52,11 @@ def spectra(rows: int, columns: int = 100) -> Table:
 
 
 def linnerud() -> Table:
-    found = datasets.load_linnerud()
-    return np.hstack([found.data, found.target])
+    table = datasets.load_linnerud()
+    return np.hstack([table.data, table.target])
 
 
-TABLES: dict[str, tuple[Callable[[], Table], int]] = {  # the rows, and how many of them to fit
+TABLES: dict[str, tuple[Callable[[], Table], int]] = {  # the rows, and the number of training rows
     **{f"noisy plane {n}": (lambda n=n: plane(n + 1000), n) for n in (20, 40, 60, 100, 300, 1000)},
     "iris": (lambda: datasets.load_iris().data, 100),
     "wine": (lambda: datasets.load_wine().data, 120),
@@ -73,7 +74,7 @@ TABLES: dict[str, tuple[Callable[[], Table], int]] = {  # the rows, and how many
 
 
 def split(x: Table, number: int, seed: int) -> tuple[Table, Table]:
-    """Rows to fit and others, standardized by the first; constant columns are left out."""
+    """Return training and held-out rows, standardized by the training rows, without constant columns."""
     order = np.random.default_rng(seed).permutation(len(x))
     fitted, others = x[order[:number]], x[order[number:]]
     scale = fitted.std(0)
@@ -83,7 +84,7 @@ def split(x: Table, number: int, seed: int) -> tuple[Table, Table]:
 
 
 def measured(name: str, splits: int, free: bool) -> dict[str, Any]:
-    """A row of the table: means over splits, and the worst split."""
+    """Return a row of the table: means over splits, and the worst split."""
     make, number = TABLES[name]
     x, rows = make(), []
     for seed in range(splits):
@@ -101,7 +102,7 @@ def measured(name: str, splits: int, free: bool) -> dict[str, Any]:
 
 
 def report(rows: list[dict[str, Any]]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
     head = [
         "table",
         "rows",
@@ -109,7 +110,7 @@ def report(rows: list[dict[str, Any]]) -> str:
         "PCA(2)",
         "GTM()",
         "GTM(tether=0)",
-        "GTM() - PCA(2) a column",
+        "GTM() - PCA(2) per column",
         "worst split",
         "s",
     ]
@@ -135,7 +136,7 @@ def main() -> None:
         print(json.dumps(rows[-1]), flush=True)
     arguments.out.write_text(json.dumps(rows, indent=1) + "\n")
     words = (
-        "Minus the mean log-likelihood of rows held out, in nats a row; means over splits, and the worst of them.\n\n"
+        "Minus the mean log-likelihood of held-out rows, in nats per row; means over splits, and the worst split.\n\n"
     )
     arguments.out.with_suffix(".md").write_text(f"# Small tables\n\n{words}{report(rows)}")
 

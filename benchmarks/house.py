@@ -1,8 +1,8 @@
-"""Sizes of the source tree: rooms, floors, files, lines, lengths of functions, and what `priory --help` imports.
+"""Sizes of the source tree: modules, levels of imports, files, lines, lengths of functions, imports of `priory --help`.
 
     python benchmarks/house.py [--source src/priory]
 
-A room is a file or folder at the top of the package. A floor is one above the highest floor that a room imports from.
+A module is a file or folder at the top of the package. Its level is one more than the highest level that it imports.
 """
 
 import argparse
@@ -21,32 +21,32 @@ runpy.run_module("priory", run_name="__main__")
 
 
 def imported(file: Path, package: str) -> set[str]:
-    """Rooms of the package that a file imports when it is imported itself."""
-    rooms = set()
+    """Return the top modules of the package that a file imports when it is imported."""
+    modules = set()
     for node in ast.parse(file.read_text()).body:
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == package:
             parts = (node.module or "").split(".")
-            rooms |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
-    return rooms
+            modules |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+    return modules
 
 
-def floors(source: Path) -> dict[str, int]:
-    """The floor of each room, from 1; a circle of rooms is one floor."""
+def levels(source: Path) -> dict[str, int]:
+    """Return the level of each module, from 1; modules in a circle of imports have one level."""
     needs: dict[str, set[str]] = {}
     for file in source.rglob("*.py"):
-        room = file.relative_to(source).parts[0].removesuffix(".py")
-        if not room.startswith("__"):
-            needs.setdefault(room, set()).update(imported(file, source.name) - {room})
-    found: dict[str, int] = {}
-    while len(found) < len(needs):
-        free = [room for room in needs if room not in found and (needs[room] & needs.keys()) <= found.keys()]
-        for room in free or [room for room in needs if room not in found]:
-            found[room] = 1 + max((found.get(other, 0) for other in needs[room]), default=0)
-    return found
+        module = file.relative_to(source).parts[0].removesuffix(".py")
+        if not module.startswith("__"):
+            needs.setdefault(module, set()).update(imported(file, source.name) - {module})
+    level: dict[str, int] = {}
+    while len(level) < len(needs):
+        free = [name for name in needs if name not in level and (needs[name] & needs.keys()) <= level.keys()]
+        for name in free or [name for name in needs if name not in level]:
+            level[name] = 1 + max((level.get(other, 0) for other in needs[name]), default=0)
+    return level
 
 
 def functions(source: Path) -> list[int]:
-    """Lines of each function, without its docstring."""
+    """Return the lines of each function, without its docstring."""
     lengths = []
     for file in source.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
@@ -58,7 +58,7 @@ def functions(source: Path) -> list[int]:
 
 
 def imports_of_help() -> tuple[int, bool]:
-    """Modules that are loaded when `priory --help` has printed, and whether torch is one of them."""
+    """Return the number of modules that `priory --help` loads, and whether torch is one of them."""
     done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, check=False)
     number, torch = done.stderr.split()[-2:]
     return int(number), torch == "True"
@@ -71,8 +71,8 @@ def main() -> None:
     files = sorted(source.rglob("*.py"))
     lengths = functions(source)
     modules, torch = imports_of_help()
-    found = floors(source)
-    print(f"rooms at the top: {len(found)}, floors: {max(found.values())}")
+    level = levels(source)
+    print(f"modules at the top: {len(level)}, levels: {max(level.values())}")
     print(f"files: {len(files)}, lines: {sum(len(file.read_text().splitlines()) for file in files)}")
     tenth = statistics.quantiles(lengths, n=10)[8]
     print(f"functions: {len(lengths)}, median {statistics.median(lengths):g} lines, 90th percentile {tenth:g}")

@@ -1,14 +1,14 @@
-"""Missing cells filled in by models, beside scikit-learn's imputers.
+"""Imputation of missing cells by models, beside scikit-learn's imputers.
 
     python benchmarks/impute.py
 
-Three tables of scikit-learn: wine (178 x 13), breast cancer (569 x 30) and digits (1797 x 64). Half of the rows train
-and are complete; of the others a fifth of the cells is hidden at random, and each method fills them in. The error is
-the root of the mean squared difference from the hidden value, in standard deviations of the training columns;
-columns that are constant in the training rows are left out. Means and standard errors of three seeds of rows and
+Three tables of scikit-learn: wine (178 x 13), breast cancer (569 x 30) and digits (1797 x 64). Half of the rows are
+training rows and complete. In the other rows a fifth of the cells is hidden at random, and each method imputes them.
+The error is the root mean squared difference from the hidden values, in standard deviations of the training columns.
+Columns that are constant in the training rows are dropped. Means and standard errors over three seeds of rows and
 cells, one thread. A VAE has L = 8 and is trained by `fit` with 300 epochs; `impute` takes its default number of steps.
 
-Results go to `benchmarks/results/impute.json`.
+Results are written to `benchmarks/results/impute.json`.
 """
 
 import json
@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
-from sklearn.experimental import enable_iterative_imputer  # noqa: F401, gives IterativeImputer
+from sklearn.experimental import enable_iterative_imputer  # noqa: F401, enables IterativeImputer
 from sklearn.impute import IterativeImputer, KNNImputer
 
 from priory import GTM, VAE, GaussianDecoder, NormalEncoder, StandardNormal, VampPrior, fit, impute, mlp
@@ -34,7 +34,7 @@ Table = NDArray[np.float64]
 
 
 def of_vae(prior: Callable[[torch.Tensor], torch.nn.Module]) -> Callable[[Table, Table], Table]:
-    """Train a VAE with this prior on complete rows, and fill the gaps of others."""
+    """Return a method that trains a VAE with this prior on complete rows, and imputes the missing cells of others."""
 
     def fill(train: Table, gaps: Table) -> Table:
         x, width = torch.from_numpy(train).float(), train.shape[1]
@@ -61,7 +61,7 @@ METHODS: dict[str, Callable[[Table, Table], Table]] = {
 
 
 def error(table: str, method: str, seed: int) -> float:
-    """The error of one method on one table, in standard deviations of a column."""
+    """Return the error of one method on one table, in standard deviations of a column."""
     x = TABLES[table]().data.astype(np.float64)
     random = np.random.default_rng(seed)
     order = random.permutation(len(x))

@@ -2,14 +2,14 @@
 
     python benchmarks/levels.py [--data-dir DIR] [--runs DIR] [--quick]
 
-`priory fit` with gated networks of 300 and 300 (of two levels those of Tomczak & Welling 2018), with a standard normal
-and with a VampPrior. scikit-learn's digits over two seeds, at most 100 epochs with a KL warm-up of ten, stopped
-after fifteen without a better validation: in the default warm-up of fifty epochs two levels overfit 1000 rows, and
-weights are chosen after it only. And, if `binarized_mnist.npz` is in `--data-dir` or $PRIORY_DATA, ten epochs of
-static MNIST with 200 components, one seed. ELBO and NLL of the test rows, in nats.
+`priory fit` with gated networks of 300 and 300 units (for two levels, the networks of Tomczak & Welling 2018), with a
+standard normal prior and with a VampPrior. scikit-learn's digits over two seeds, at most 100 epochs with a KL warm-up
+of ten, stopped after fifteen epochs without a better validation. (In the default warm-up of fifty epochs two levels
+overfit 1000 rows, and weights are chosen only after the warm-up.) If `binarized_mnist.npz` is in `--data-dir` or
+$PRIORY_DATA, also ten epochs of static MNIST with 200 components, one seed. ELBO and NLL of the test rows, in nats.
 
-The run folders go to `--runs`, where what is finished is not done again, or to a temporary place. Results go to
-`benchmarks/results/levels.json`, and to `.md`.
+Run folders are written to `--runs`, where finished runs are not repeated, or to a temporary folder. Results are written
+to `benchmarks/results/levels.json`, and to `.md`.
 """
 
 import argparse
@@ -38,14 +38,14 @@ MNIST_SETTINGS = ("training.schedule=one-cycle", "model.log_variance_range=[-6, 
 
 class Experiment(NamedTuple):
     data: str
-    latent_dim: int  # the sum over levels
+    latent_dim: int  # sum over levels
     seeds: int
     components: int
     options: tuple[str, ...]
 
 
 def fit(experiment: Experiment, prior: str, levels: int, seed: int, out: Path, quick: tuple[str, ...]) -> None:
-    """One run by the command line, in a process of its own, on one thread."""
+    """Fit one run by the command line, in its own process, on one thread."""
     size = experiment.latent_dim // levels
     components = ("--components", str(experiment.components)) if prior == "vamp" else ()
     command = [sys.executable, "-m", "priory", "fit", experiment.data, "--network", "gated", "--prior", prior]
@@ -55,7 +55,7 @@ def fit(experiment: Experiment, prior: str, levels: int, seed: int, out: Path, q
 
 
 def measured(name: str, experiment: Experiment, folder: Path, quick: tuple[str, ...]) -> list[dict[str, Any]]:
-    """A row of numbers for each prior and number of levels: values by metric, one for each seed."""
+    """Return a row for each prior and number of levels: the values of each metric, one for each seed."""
     rows = []
     for prior in PRIORS:
         for levels in LEVELS:
@@ -63,15 +63,15 @@ def measured(name: str, experiment: Experiment, folder: Path, quick: tuple[str, 
             for seed, out in enumerate(runs):
                 if not (out / "metrics.json").exists():
                     fit(experiment, prior, levels, seed, out, quick)
-            found = [json.loads((out / "metrics.json").read_text()) for out in runs]
-            values = {metric: [each[metric]["value"] for each in found] for metric in METRICS if metric in found[0]}
+            metrics = [json.loads((out / "metrics.json").read_text()) for out in runs]
+            values = {name: [each[name]["value"] for each in metrics] for name in METRICS if name in metrics[0]}
             dims = Run.open(runs[0]).settings.model.described_dims
             rows.append({"data": name, "prior": prior, "dims": dims} | values)
     return rows
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The results in Markdown."""
+    """Return the results in Markdown."""
     lines = [
         "# One level and two, at equal total latent size",
         "",
@@ -101,8 +101,8 @@ def cell(values: list[float], sign: int = 1) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, default=os.environ.get("PRIORY_DATA"))
-    parser.add_argument("--runs", type=Path, help="where the run folders go")
-    parser.add_argument("--quick", action="store_true", help="few epochs and samples, to see that it runs")
+    parser.add_argument("--runs", type=Path, help="folder of the runs")
+    parser.add_argument("--quick", action="store_true", help="few epochs and samples, as a test of the script")
     arguments = parser.parse_args()
     experiments = {"digits": Experiment("digits", 16, 1 if arguments.quick else 2, 64, DIGITS)}
     if arguments.data_dir is not None:

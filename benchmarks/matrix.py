@@ -1,10 +1,10 @@
-"""The quick tests on the oldest versions that `pyproject.toml` allows, on a middle set and on the newest of everything.
+"""The quick tests on the oldest versions that `pyproject.toml` allows, on a middle set and on the newest versions.
 
     python benchmarks/matrix.py [oldest] [middle] [newest] [--python 3.13=PATH ...]
 
-Each cell is a new virtual environment, made without `constraints.txt` and removed after its tests. torch brings its
-CUDA libraries if the registry has no other build: 5 to 7 GB a cell. A cell that is not run again keeps its row in the
-results. Deprecations do not count in the two older cells, whose packages meet newer versions of what they use in turn.
+Each cell is a new virtual environment, made without `constraints.txt` and removed after its tests. torch installs its
+CUDA libraries if the registry has no other build: 5 to 7 GB per cell. Cells that are not run keep their rows in the
+results. Deprecations are ignored in the two older cells: their packages run with newer versions of their dependencies.
 """
 
 import argparse
@@ -24,7 +24,7 @@ COUNTS = re.compile(r"(\d+) (passed|failed|skipped|errors?)")
 
 
 class Cell(NamedTuple):
-    """Versions to install: of Python, and of packages; None for the lower bounds of `pyproject.toml`."""
+    """Versions of Python and of packages to install; None for the lower bounds of `pyproject.toml`."""
 
     python: str
     versions: dict[str, str] | None
@@ -41,7 +41,7 @@ CELLS = {
 
 
 class Row(NamedTuple):
-    """The tests of a cell."""
+    """The results of a cell's tests."""
 
     cell: str
     python: str
@@ -56,7 +56,7 @@ def output(*command: str | Path) -> str:
 
 
 def requirements() -> Iterator[tuple[str, str]]:
-    """Each package that pyproject.toml names, with its lower bound."""
+    """Yield each package in pyproject.toml, with its lower bound."""
     tree = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = tree["project"]["optional-dependencies"]
     listed = [text for name in extras if name != "benchmarks" for text in extras[name]]
@@ -71,27 +71,27 @@ def run_cell(name: str, interpreter: str) -> Row:
     began, cell = time.monotonic(), CELLS[name]
     bounds = dict(requirements())
     pinned = bounds if cell.versions is None else cell.versions
-    asked = [f"{package}=={pinned[package]}" if package in pinned else package for package in bounds]
+    requested = [f"{package}=={pinned[package]}" if package in pinned else package for package in bounds]
     with tempfile.TemporaryDirectory() as folder:
         output(interpreter, "-m", "venv", folder)
         python = Path(folder) / "bin" / "python"
         pip = (python, "-m", "pip")
         output(*pip, "install", "--quiet", "--upgrade", "pip")
-        output(*pip, "install", "--quiet", *asked, "editables")
+        output(*pip, "install", "--quiet", *requested, "editables")
         output(*pip, "install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", ROOT)
         installed = {p["name"].lower(): p["version"] for p in json.loads(output(*pip, "list", "--format=json"))}
         lenient = () if name == "newest" else ("-W", "ignore::DeprecationWarning")
         command = [f"{folder}/bin/pytest", "-q", "-n", "2", "-p", "no:cacheprovider", *lenient]
-        said = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT).stdout
+        report = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT).stdout
         version = output(python, "-c", "import platform; print(platform.python_version())").strip()
-    counts = {kind: int(number) for number, kind in COUNTS.findall(said.strip().splitlines()[-1])}
-    failures = [line.split(" - ")[0] for line in said.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    counts = {kind: int(number) for number, kind in COUNTS.findall(report.strip().splitlines()[-1])}
+    failures = [line.split(" - ")[0] for line in report.splitlines() if line.startswith(("FAILED", "ERROR"))]
     shown = {package: installed[package.lower()] for package in sorted(bounds)}
     return Row(name, version, shown, counts, failures, time.monotonic() - began)
 
 
 def report(rows: list[Row]) -> str:
-    """The matrix as Markdown."""
+    """Return the matrix in Markdown."""
     lines = ["# Versions that the quick tests ran on", "", "Made by `benchmarks/matrix.py`.", ""]
     heads = ("", "Python", "torch", "numpy", "pandas", "scikit-learn", "passed", "failed", "skipped", "minutes")
     lines += [f"| {' | '.join(heads)} |", f"{len(heads) * '|---'}|"]
@@ -107,8 +107,8 @@ def report(rows: list[Row]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("cells", nargs="*", help=f"of {', '.join(CELLS)}; all by default")
-    parser.add_argument("--python", action="append", default=[], metavar="VERSION=PATH", help="where an interpreter is")
+    parser.add_argument("cells", nargs="*", help=f"{', '.join(CELLS)}; all by default")
+    parser.add_argument("--python", action="append", default=[], metavar="VERSION=PATH", help="path of an interpreter")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of matrix.md and matrix.json")
     options = parser.parse_args()
     interpreters = dict(text.split("=", 1) for text in options.python)

@@ -1,14 +1,14 @@
-"""What the conformance suite says about published implementations, each in a process of its own.
+"""Check published implementations with the conformance suite, each in a process of its own.
 
-They are not dependencies of priory, so they get an environment of their own:
+They are not dependencies of priory, so they need an environment of their own:
 
     python -m venv published
     published/bin/pip install torch==2.13.0
     published/bin/pip install -r benchmarks/requirements-published.txt
     PYTHONPATH=src published/bin/python benchmarks/published.py
 
-Every implementation is called through its own functions. What an adapter adds is said in its docstring and in the
-table: shapes (a method for matrices gets matrices), and a sampler where there is none.
+Every implementation is called through its own functions. The docstring of an adapter and the table describe what the
+adapter adds: shapes (a method for matrices gets matrices), and a sampler if there is none.
 """
 
 import argparse
@@ -18,7 +18,6 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,19 +28,17 @@ from torch.distributions import Categorical, Distribution, Independent, MixtureS
 from _results import RESULTS, write_results
 from priory.testing import Subject, check_prior
 
-PAGE = Path(__file__).parents[1] / "docs" / "conformance.md"
-MARK = "<!-- from here on made by benchmarks/published.py -->"
 LATENT_DIM, NUM_COMPONENTS, NUM_FEATURES = 2, 9, 6
 
 
 class Implementation(NamedTuple):
-    """Something published.
+    """A published implementation.
 
     Attributes:
         package: its name on the package index.
-        what: the class or function, and what the adapter adds.
-        subject: makes what is checked.
-        reading: what the failures mean, and what the authors meant.
+        what: the class or function, and the additions of the adapter.
+        subject: makes the object that is checked.
+        reading: the meaning of the failures, and the intention of the authors.
     """
 
     package: str
@@ -183,53 +180,53 @@ IMPLEMENTATIONS = {
         "`VAMP._log_p_z` (pythae/models/vamp/vamp_model.py) and `VAMPSampler.sample` with a decoder that returns "
         "z; new encoder, log-variances near zero",
         pythae_vamp,
-        "The density leaves out -L/2 log 2 pi. So does the log q(z given x) that it is subtracted from, in the "
-        "loss and in `get_nll` (which says so in a comment): there the constants cancel. `idle_input` is a plain "
-        "tensor that `_log_p_z` moves between devices by hand, and which `.double()` misses.",
+        "The density leaves out -L/2 log 2 pi. The log q(z given x) from which it is subtracted leaves it out too, "
+        "in the loss and in `get_nll` (a comment there states it), so the constants cancel. `idle_input` is a plain "
+        "tensor: `_log_p_z` moves it between devices, but `.double()` misses it.",
     ),
     "pythae-vamp-trained": Implementation(
         "pythae",
-        "the same with the encoder's log-variances moved to about -2",
+        "the same, with log-variances of the encoder near -2",
         partial(pythae_vamp, -2.0),
-        "The sampler (pythae/samplers/vamp_sampler) passes log-variances through tanh, the density does not: they "
-        "agree near zero only, and the draws are wider than the density. The checks that compare the two fail by "
-        "that; the other failures are those above.",
+        "The sampler (pythae/samplers/vamp_sampler) passes log-variances through tanh, the density does not. They "
+        "agree only near zero; otherwise the draws are wider than the density, and the checks that compare both "
+        "fail. The other failures are those above.",
     ),
     "sysvi-vamp": Implementation(
         "scvi-tools",
-        "`scvi.external.sysvi` `VampPrior.log_prob`, summed over dimensions as its `kl` does; it has no sampler, "
+        "`scvi.external.sysvi` `VampPrior.log_prob`, summed over dimensions as its `kl` does; it has no sampler, so "
         "the suite draws from the joint mixture of its components",
         sysvi_vamp,
         "`log_prob` (scvi/external/sysvi/_priors.py) takes the log-sum-exp over components in every dimension, "
         "and `kl` sums over dimensions afterwards: a product of one-dimensional mixtures. Its docstring names the "
-        "published listing that it follows. Only the first two failures depend on the sampler, which is not "
-        "theirs. `u_cat` is declared trainable, but categories are drawn from it by `torch.multinomial`, which "
-        "has no gradient. The encoder is registered, so it is saved twice. Not seen by the suite, but in the "
-        "source: `get_params` returns the posteriors' scale, and `log_prob` takes its square root as the "
-        "components' scale.",
+        "published listing that it follows. Only the first two failures depend on our sampler. `u_cat` is declared "
+        "trainable, but `torch.multinomial`, which draws categories from it, has no gradient. The encoder is "
+        "registered, so it is saved twice. The source has one more error, which the suite does not find: "
+        "`get_params` returns the posteriors' scale, and `log_prob` uses its square root as the components' "
+        "scale.",
     ),
     "scvi-mog": Implementation(
         "scvi-tools",
         "`scvi.module.base` `MogPrior.get_prior`",
         scvi_mixture,
-        "Keeps what it promises, through torch's `MixtureSameFamily`.",
+        "Correct, by torch's `MixtureSameFamily`.",
     ),
     "ugtm": Implementation(
         "ugtm",
-        "`computelogLikelihood(createPMatrix(...))` (ugtm/ugtm_core.py), one row at a time, sign turned; it has "
-        "no sampler, the suite draws from the mixture at `matY`, `betaInv`",
+        "`computelogLikelihood(createPMatrix(...))` (ugtm/ugtm_core.py), one row at a time, with the "
+        "opposite sign; it has no sampler, so the suite draws from the mixture at `matY`, `betaInv`",
         ugtm_likelihood,
-        "`createPMatrix` subtracts each datum's largest exponent (its docstring: not exact, meant for "
-        "responsibilities, which are right), and `computelogLikelihood` does not add it back: the value does not "
-        "fall with the distance from the map, so no density has it. `optimize` uses it only to see whether EM has "
-        "converged. No gradient by design: it is fitted by EM, in numpy.",
+        "`createPMatrix` subtracts the largest exponent of each datum (its docstring: not exact, for "
+        "responsibilities, which are correct), and `computelogLikelihood` does not add it back. The value does not "
+        "fall with the distance from the map, so it is no density. `optimize` uses it only to test whether EM has "
+        "converged. It has no gradient by design: EM fits it, in numpy.",
     ),
     "zuko-gmm": Implementation(
         "zuko",
         "`zuko.mixtures.GMM`",
         zuko_mixture,
-        "Keeps what it promises about densities. Importing zuko switches torch's argument validation off for the "
-        "whole process (zuko/distributions.py); priory switches it back when it imports zuko.",
+        "The density is correct. Importing zuko switches torch's argument validation off for the whole process "
+        "(zuko/distributions.py); priory switches it on again after importing zuko.",
     ),
 }
 
@@ -251,7 +248,7 @@ def check_one(name: str) -> dict[str, Any]:
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:
-    """The results in Markdown: first what was checked and what it means, then every failure with its numbers."""
+    """Return the results in Markdown: a table of the implementations, then every failure with its numbers."""
     lines = ["| implementation | passed | failed | skipped | reading |", "|---|---|---|---|---|"]
     for result in results.values():
         counts = [sum(c["status"] == s for c in result["checks"]) for s in ("passed", "failed", "skipped")]
@@ -278,14 +275,7 @@ def main() -> None:
         done = subprocess.run([sys.executable, __file__, "--one", name], capture_output=True, text=True, check=True)
         results[name] = json.loads(done.stdout.splitlines()[-1])
         print(name, {c["name"]: c["seen"] for c in results[name]["checks"] if c["status"] == "failed"}, flush=True)
-    write(results)
-
-
-def write(results: dict[str, dict[str, Any]]) -> None:
-    """The results as JSON and as a table, which is also the end of the page on the suite."""
     write_results(RESULTS / "published.json", results, table(results))
-    before = PAGE.read_text().partition(MARK)[0]
-    PAGE.write_text(f"{before}{MARK}\n\n{table(results)}")
 
 
 if __name__ == "__main__":

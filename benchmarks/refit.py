@@ -1,13 +1,12 @@
-"""What another prior is worth to a trained encoder and decoder.
+"""Measure the gain from another prior for a trained encoder and decoder.
 
     python benchmarks/refit.py [--runs DIR] [--quick]
 
-A VAE with a standard normal prior and eight latent dimensions is trained on scikit-learn's digits with `priory fit`'s
-defaults, and `priory refit` fits each prior of the family to it: all by the command line, with its defaults and seed 0.
-ELBO and NLL (512 importance samples) of the 447 test rows, in nats, with standard errors over rows; differences are
-those of the same rows under the two priors.
+`priory fit` trains a VAE with a standard normal prior and eight latent dimensions on scikit-learn's digits, and `priory
+refit` fits each prior of the family to it; both with defaults and seed 0. ELBO and NLL (512 importance samples) of the
+447 test rows, in nats, with standard errors over rows. Differences compare the same rows under the two priors.
 
-The run folders go to DIR, where what is finished is not done again, or to a temporary place. Results go to
+Run folders are written to DIR, where finished runs are not repeated, or to a temporary folder. Results are written to
 `benchmarks/results/refit.json`, and to `.md`.
 """
 
@@ -29,24 +28,24 @@ QUICK = ("--epochs", "2", "--samples", "8")
 
 
 def priory(*arguments: str) -> None:
-    """The command line in a process of its own, on one thread."""
+    """Run the command line in its own process, on one thread."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "priory", *arguments]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
 
 
 def measured(folder: Path, prior: str, quick: tuple[str, ...]) -> dict[str, Any]:
-    """One prior."""
+    """Return the results of one prior."""
     out = folder / f"refit-{prior}"
     if not (out / "config.json").exists():
         priory("refit", str(folder / "run"), "--prior", prior, "--out", str(out), *quick)
-    found = json.loads((out / "refit.json").read_text())
-    found["epochs"] = len(found.pop("valid_log_prior")) - 1
-    return found
+    result = json.loads((out / "refit.json").read_text())
+    result["epochs"] = len(result.pop("valid_log_prior")) - 1
+    return result
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:
-    """The results in Markdown."""
+    """Return the results in Markdown."""
     lines = [
         "# Priors fitted after training",
         "",
@@ -56,10 +55,10 @@ def table(results: dict[str, dict[str, Any]]) -> str:
         "| prior | ELBO before | ELBO after | difference | NLL before | NLL after | difference | EM | epochs (best) |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for prior, found in results.items():
-        parts = [cell(found[which][name]) for name in ("elbo", "nll") for which in ("before", "after", "difference")]
-        course = f"{found['epochs']} ({found['best']})"
-        lines.append(f"| {prior} | {' | '.join(parts)} | {'yes' if found['by_em'] else 'no'} | {course} |")
+    for prior, result in results.items():
+        parts = [cell(result[which][name]) for name in ("elbo", "nll") for which in ("before", "after", "difference")]
+        course = f"{result['epochs']} ({result['best']})"
+        lines.append(f"| {prior} | {' | '.join(parts)} | {'yes' if result['by_em'] else 'no'} | {course} |")
     return "\n".join(lines) + "\n"
 
 
@@ -69,8 +68,8 @@ def cell(estimate: dict[str, float]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, help="where the run folders go")
-    parser.add_argument("--quick", action="store_true", help="few epochs and samples, to see that it runs")
+    parser.add_argument("--runs", type=Path, help="folder of the runs")
+    parser.add_argument("--quick", action="store_true", help="few epochs and samples, as a test of the script")
     arguments = parser.parse_args()
     quick = QUICK if arguments.quick else ()
     with tempfile.TemporaryDirectory() as name:

@@ -1,11 +1,11 @@
-"""All curves of scale, over rows, components and workers, and their picture.
+"""All curves of scale, over rows, components and workers, and one picture of them.
 
     python benchmarks/scale.py [--only stream parallel gtm ranks] [--draw]
 
-Each topic is measured by its own file, `benchmarks/_scale_<topic>.py`, in a process of its own, and written to
+Each topic has its own script, `benchmarks/_scale_<topic>.py`, which runs in its own process and writes
 `benchmarks/results/scale_<topic>.json`: rows that stay in their files, rows in parallel, the GTM and the evaluation of
-many rows, training on several processes. All of them take about an hour on one core and 10 GB of temporary files. The
-picture, docs/images/scale.png, is drawn from the results that are there; --draw measures nothing.
+many rows, training on several processes. Together they take about an hour on one core and 10 GB of temporary files.
+The picture, docs/images/scale.png, is drawn from the stored results; --draw only draws it.
 """
 
 import argparse
@@ -24,7 +24,7 @@ TOPICS = {"stream": ("OUT",), "parallel": (), "gtm": ("--out", "OUT"), "ranks": 
 
 
 def result_of(topic: str) -> Path:
-    """The file of a topic's curves."""
+    """Return the file of a topic's curves."""
     return HERE / "results" / f"scale_{topic}.json"
 
 
@@ -42,7 +42,7 @@ def logarithmic(axes: Axes, title: str, x: str, y: str) -> None:
 
 
 def seconds_by_rows(axes: Axes, curves: dict[str, Any]) -> None:
-    """Processor seconds of the passes over rows."""
+    """Plot the processor seconds of the passes over rows."""
     for name in ("embed", "map", "score"):
         rows = [each for each in curves["parallel"]["passes"][name] if each["rows"] >= 100]
         axes.plot([each["rows"] for each in rows], [each["seconds"] for each in rows], "o-", label=name)
@@ -52,7 +52,7 @@ def seconds_by_rows(axes: Axes, curves: dict[str, Any]) -> None:
 
 
 def megabytes_by_rows(axes: Axes, curves: dict[str, Any]) -> None:
-    """Peaks of resident memory."""
+    """Plot the peaks of resident memory."""
     lines = {
         "fit, streamed": curves["stream"]["memory"],
         "GTM by Dask": curves["gtm"]["fit"],
@@ -65,7 +65,7 @@ def megabytes_by_rows(axes: Axes, curves: dict[str, Any]) -> None:
 
 
 def seconds_by_components(axes: Axes, curves: dict[str, Any]) -> None:
-    """Processor seconds of a step."""
+    """Plot the processor seconds of a step."""
     for ranks in (1, 2):
         line = [each for each in curves["ranks"]["components"] if each["ranks"] == ranks]
         x, y = [each["components"] for each in line], [each["processor_seconds"] for each in line]
@@ -74,7 +74,7 @@ def seconds_by_components(axes: Axes, curves: dict[str, Any]) -> None:
 
 
 def hours_by_workers(axes: Axes, curves: dict[str, Any]) -> None:
-    """Simulated hours of 10^9 rows x 100 columns in 1000 parts."""
+    """Plot the simulated hours of 10^9 rows x 100 columns in 1000 parts."""
     for name, line in curves["parallel"]["costs"].items():
         axes.plot([int(cores) for cores in line], list(line.values()), "o-", label=name)
     logarithmic(axes, "10⁹ rows x 100 columns, simulated", "cores", "hours")
@@ -93,7 +93,7 @@ def draw() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=TOPICS, default=list(TOPICS))
-    parser.add_argument("--draw", action="store_true", help="draw the picture only")
+    parser.add_argument("--draw", action="store_true", help="only draw the picture")
     arguments = parser.parse_args()
     for topic in () if arguments.draw else arguments.only:
         measured(topic)

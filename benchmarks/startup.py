@@ -26,7 +26,7 @@ LIMITS = {
 
 
 def seconds(arguments: list[str], folder: str) -> float:
-    """Processor time of the command, its start included."""
+    """Return the processor time of the command, including its start."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(arguments, cwd=folder, capture_output=True, check=False)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -34,27 +34,29 @@ def seconds(arguments: list[str], folder: str) -> float:
 
 
 def imports(arguments: list[str], folder: str) -> list[tuple[int, str]]:
-    """Microseconds of each import with all that it imports, the slowest first."""
+    """Return microseconds of each import, including the imports inside it, the slowest first."""
     command = [sys.executable, "-X", "importtime", "-m", "priory", *arguments]
-    said = subprocess.run(command, cwd=folder, capture_output=True, check=False, text=True).stderr
-    lines = [line.split("|") for line in said.splitlines() if line.startswith("import time:") and "cumul" not in line]
+    times = subprocess.run(command, cwd=folder, capture_output=True, check=False, text=True).stderr
+    lines = [line.split("|") for line in times.splitlines() if line.startswith("import time:") and "cumul" not in line]
     return sorted(((int(total), name.strip()) for _, total, name in lines), reverse=True)
 
 
 def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "table.csv").write_text("a,kind\n" + "1,x\n2,y\n" * 500)  # with a column that is refused
+        (Path(folder) / "table.csv").write_text("a,kind\n" + "1,x\n2,y\n" * 500)  # with a column that `fit` refuses
         bare = statistics.median(seconds([sys.executable, "-c", "pass"], folder) for _ in range(REPEATS))
         for command, limit in LIMITS.items():
             arguments = command.split()
             times = [seconds([sys.executable, "-m", "priory", *arguments], folder) for _ in range(REPEATS)]
             slowest = imports(arguments, folder)
-            rooms = ", ".join(f"{name} {total / 1e3:.0f}" for total, name in slowest if "." not in name)[:60]
-            rows.append(f"| `priory {command}` | {statistics.median(times):.2f} | {limit} | {len(slowest)} | {rooms} |")
+            first = ", ".join(f"{name} {total / 1e3:.0f}" for total, name in slowest if "." not in name)[:60]
+            rows.append(f"| `priory {command}` | {statistics.median(times):.2f} | {limit} | {len(slowest)} | {first} |")
     header = ["| command | s | at most | modules | slowest imports, ms |", "|---|---|---|---|---|"]
-    title = f"Processor time, median of {REPEATS} runs; Python alone takes {bare:.2f} s. By `benchmarks/startup.py`."
-    lines = ["# What it costs until the command line answers", "", title, "", *header, *rows]
+    title = (
+        f"Made by `benchmarks/startup.py`: processor time, median of {REPEATS} runs; Python alone takes {bare:.2f} s."
+    )
+    lines = ["# Start-up time of the command line", "", title, "", *header, *rows]
     RESULTS.write_text("\n".join(lines) + "\n")
     print(RESULTS.read_text())
 

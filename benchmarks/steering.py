@@ -1,7 +1,7 @@
 """Measure the NLL and the time of a step of each objective, and of averaged weights, on digits, on one thread.
 
-A VampPrior of 50 components, 10 latent dimensions, one hidden layer of 100: each objective is trained from the same
-weights, seeds 0 to 2; test rows give the ELBO and the NLL (512 importance samples). A step's time is processor time.
+A VampPrior with 50 components, 10 latent dimensions, one hidden layer of 100. Each objective starts from the same
+weights, seeds 0 to 2. ELBO and NLL (512 importance samples) of test rows; the time of a step is processor time.
 
     python benchmarks/steering.py
 """
@@ -48,13 +48,13 @@ RESULTS = Path(__file__).parent / "results" / "steering.json"
 
 
 def digits() -> tuple[Tensor, Tensor, Tensor]:
-    """Binarized: 1000 rows to train on, 397 to validate on, 400 to test on."""
+    """Return binarized digits: 1000 training rows, 397 validation rows, 400 test rows."""
     x = torch.from_numpy(load_digits().data > 7.5).float()
     return x[:1000], x[1000:1397], x[1397:]
 
 
 def run(objective: Objective, seed: int, **settings: Any) -> dict[str, float]:
-    """Test ELBO and NLL in nats, and milliseconds of processor time per step, validation included."""
+    """Return test ELBO and NLL in nats, and milliseconds of processor time per step, including validation."""
     train, valid, test = digits()
     torch.manual_seed(seed)
     vae = VAE(NormalEncoder(mlp(64, [100], 20)), BernoulliDecoder(mlp(10, [100], 64)), VampPrior(train[:50].clone()))

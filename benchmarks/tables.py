@@ -72,7 +72,7 @@ OURS: dict[str, Any] = {
     "num_samples": 5,
     "precision": "bf16-mixed",
 }
-SHIFTED_SHARE, SHIFTED_UNTIL = 0.5, 0.67  # of the images of a batch, at the start; of the training: see levers.py
+SHIFTED_SHARE, SHIFTED_UNTIL = 0.8, 1.0  # of the images of a batch, at the start; of the training: see levers.py
 NUM_SAMPLES = 5000
 NUM_SAMPLES_OF_EXEMPLARS = 500  # each of 10 000 x 5000 draws against 50 000 exemplars would take hours
 SHOWN = ("active_units", "active_units_level_1", "effective_sample_size", "marginal_kl", "used_components")

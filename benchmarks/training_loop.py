@@ -1,9 +1,9 @@
 """An epoch of digits with `priory.training.fit` against a plain PyTorch loop over the same slices, in one run.
 
-Both do the same arithmetic: shuffled slices, Adam, clipping, validation on four draws, a copy of the best weights. The
-plain loop has no history file, no state to resume from and no checks for NaN; it is timed with Adam as it is by default
-and with the fused kernel that `fit` uses. They take turns; an epoch's time is the median over epochs and repeats, and
-`fit` is also timed with a run folder (`out`). Results are written after each comparison.
+Both do the same arithmetic: shuffled slices, Adam, clipping, validation with four draws, a copy of the best weights.
+The plain loop has no history file, no state to resume from and no checks for NaN. It is timed with Adam's default and
+with the fused kernel that `fit` uses. `fit` is timed without and with a run folder (`out`). All take turns; an epoch's
+time is the median over epochs and repeats. Results are written after each comparison.
 
     python benchmarks/training_loop.py [--epochs 30] [--repeats 5]
 """
@@ -37,7 +37,7 @@ RESULTS = Path(__file__).parent / "results" / "training_loop.json"
 
 
 def digits() -> tuple[Tensor, Tensor]:
-    """Binarized: 1000 rows to train on, 397 to validate on."""
+    """Return binarized digits: 1000 training rows, 397 validation rows."""
     x = torch.from_numpy(load_digits().data > 7.5).float()
     return x[:1000], x[1000:1397]
 
@@ -52,7 +52,7 @@ def make(prior: str) -> VAE:
 def plain_loop(
     vae: VAE, train: Tensor, valid: Tensor, settings: TrainingSettings, *, fused: bool = False
 ) -> list[float]:
-    """What one would write by hand; seconds of each epoch."""
+    """Train by a hand-written loop, and return the seconds of each epoch."""
     torch.manual_seed(1)
     optimizer = torch.optim.Adam(vae.parameters(), settings.learning_rate, fused=fused)
     steps_per_epoch = -(-len(train) // settings.batch_size)
@@ -79,28 +79,28 @@ def plain_loop(
 
 
 def fit_loop(vae: VAE, train: Tensor, valid: Tensor, settings: TrainingSettings, *, write: bool) -> list[float]:
-    """Seconds from one epoch's end to the next, so that nothing between epochs is left out."""
-    ends: list[float] = []
+    """Train by `fit`, and return the seconds between starts of epochs, which include all work between epochs."""
+    starts: list[float] = []
 
     class Clocked:
-        """Rows that note when each epoch's first batch is asked for."""
+        """Rows that record the time when each epoch's first batch is read."""
 
         def __len__(self) -> int:
             return len(train)
 
         def batch(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-            self.seen = getattr(self, "seen", 0) + len(positions)
-            if self.seen % len(train) == len(positions) % len(train):
-                ends.append(time.perf_counter())
+            self.num_read = getattr(self, "num_read", 0) + len(positions)
+            if self.num_read % len(train) == len(positions) % len(train):
+                starts.append(time.perf_counter())
             return train[positions], positions
 
     with tempfile.TemporaryDirectory() as folder:
         fit(vae, Clocked(), valid, settings=settings, seed=1, out=folder if write else None)
-    return [after - before for before, after in pairwise(ends)]
+    return [after - before for before, after in pairwise(starts)]
 
 
 def compare(prior: str, threads: int, settings: TrainingSettings, repeats: int) -> dict[str, float | str | int]:
-    """Medians in milliseconds per epoch, and the ratios to the plain loop."""
+    """Return medians in milliseconds per epoch, and the ratios to the plain loop."""
     torch.set_num_threads(threads)
     train, valid = digits()
     seconds: dict[str, list[float]] = {"plain": [], "plain_fused": [], "fit": [], "fit_with_folder": []}

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
+from sphinx.domains.python import PyObject
+
 SECTION = re.compile(r"(Args|Attributes|Returns|Raises|Yields|Warns):$")
 ROWS = re.compile(r"torch\.Tensor \| numpy\.ndarray.*?priory\.rows\.protocol\.Rows")  # the union behind `RowsLike`
 SHAPED = re.compile(r"(?:jaxtyping\.)?(Float|Int|Bool|Shaped|Num)\[(?:torch\.)?Tensor, ?'([^']*)'\]")
@@ -15,6 +17,7 @@ def setup(app: Any) -> None:
     app.connect("autodoc-process-docstring", as_rst, priority=400)  # before napoleon
     app.connect("autodoc-process-signature", short_signature)
     app.connect("autodoc-skip-member", skip)
+    next(field for field in PyObject.doc_field_types if field.name == "variable").label = "Attributes"
 
 
 def as_rst(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:

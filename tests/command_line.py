@@ -1,4 +1,4 @@
-"""The command line as tests run it, and files for it to read."""
+"""Functions that run commands and write files for them."""
 
 import gzip
 import re
@@ -19,7 +19,7 @@ MATRIX = np.random.default_rng(0).normal(size=(ROWS, 4)).astype(np.float32)
 
 
 def run_cli(*arguments: object) -> int:
-    """The console script with these arguments; its exit code."""
+    """Run the console script with these arguments; return its exit code."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(sys, "argv", ["priory", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
@@ -28,22 +28,22 @@ def run_cli(*arguments: object) -> int:
 
 
 def must_be_refused(capsys: pytest.CaptureFixture[str], folder: Path, *arguments: object) -> str:
-    """Run a command that must be refused and must leave every file in the folder as it was; gives the line it said."""
+    """Run a command that must fail and leave every file in the folder unchanged; return the line of its error."""
     before = contents(folder)
     capsys.readouterr()
     assert run_cli(*arguments) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("Error: ")
-    assert said.count("\n") == 1, said
-    assert said.endswith("\n")
-    assert len(said) < 1500
-    assert "Traceback" not in said
+    message = capsys.readouterr().err
+    assert message.startswith("Error: ")
+    assert message.count("\n") == 1, message
+    assert message.endswith("\n")
+    assert len(message) < 1500
+    assert "Traceback" not in message
     assert contents(folder) == before
-    return said
+    return message
 
 
 def must_succeed(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """Run a command that must succeed without a word on stderr; gives what it printed."""
+    """Run a command that must succeed with an empty stderr; return its output."""
     capsys.readouterr()
     code = run_cli(*arguments)
     captured = capsys.readouterr()
@@ -52,13 +52,13 @@ def must_succeed(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 
 
 def contents(folder: Path) -> dict[str, bytes | None]:
-    """Every path under a folder, with what regular files hold."""
+    """Return every path under a folder, with the contents of regular files."""
     paths = sorted(folder.rglob("*"))
     return {str(path): path.read_bytes() if path.is_file() else None for path in paths}
 
 
 def untimed(file: Path) -> bytes:
-    """The bytes of a file without the command, the date and the durations, which the page has at its top."""
+    """Return the bytes of a file without the command, the date and the durations at the top of a page."""
     if file.name in ("history.csv", "state.safetensors", "made.json"):
         return b""
     content = file.read_bytes()
@@ -66,7 +66,7 @@ def untimed(file: Path) -> bytes:
 
 
 def write(path: Path, values: np.ndarray, names: list[str] = NAMES) -> Path:
-    """A matrix in the format that the file's name asks for."""
+    """Write a matrix in the format of the file name's ending."""
     frame = pd.DataFrame(values, columns=[*names, *(f"e{i}" for i in range(values.shape[1]))][: values.shape[1]])
     ending = path.name.partition(".")[2]
     writers: dict[str, Callable[[], object]] = {

@@ -1,4 +1,4 @@
-"""All members of the family of priors, as tests build them; members and densities that are not part of the package."""
+"""All priors, as tests build them; also priors, networks and densities that are not part of the package."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -53,12 +53,12 @@ SMALL = {
 
 
 def made(name: str, latent_dim: int, features: Features, **settings: Any) -> Prior:
-    """The prior of this name; it takes those of the settings that it has."""
+    """Return the prior of this name, with those of the settings that it has."""
     return build_prior(ModelSettings.of_prior(name, latent_dim=latent_dim, **SMALL | settings), features)
 
 
 def slow_if(names: Collection[str], slow: Collection[str]) -> list[Any]:
-    """The names as parameters of a test, some of them marked slow."""
+    """Return the names as parameters of a test; those in `slow` have the mark."""
     return [pytest.param(name, marks=pytest.mark.slow) if name in slow else name for name in names]
 
 
@@ -140,7 +140,7 @@ class Residual(nn.Module):
 
 
 class RowWidthPrior(Prior):
-    """N(0, h^2 I) with h the spread of the training rows, kept as a number that no state_dict has."""
+    """N(0, h^2 I) with h the standard deviation of the training rows, a number that is not in the state_dict."""
 
     def __init__(self, latent_dim: int, features: Tensor) -> None:
         super().__init__()
@@ -152,7 +152,7 @@ class RowWidthPrior(Prior):
 
 
 class Spread(Prior):
-    """N(0, width^2 I), with a width that must be given."""
+    """N(0, width^2 I), with a required width."""
 
     def __init__(self, latent_dim: int, width: float) -> None:
         super().__init__()
@@ -163,14 +163,14 @@ class Spread(Prior):
 
 
 class LooseDecoder(PoissonDecoder):
-    """A decoder whose columns are a batch, not an event."""
+    """A decoder whose columns are batch dimensions instead of an event."""
 
     def forward(self, z: Tensor) -> Any:
         return super().forward(z).base_dist
 
 
 def read_lines(path: Path, as_written: Collection[str]) -> Table:
-    """Numbers with spaces between them, a row a line."""
+    """Read numbers separated by spaces, one row in each line."""
     matrix = np.loadtxt(path)
     return Table(matrix, tuple(f"x{i}" for i in range(matrix.shape[1])))
 
@@ -200,7 +200,7 @@ DECODERS = {
 
 
 def small_vae(prior: str, decoder: str = "gaussian", num_rows: int = 18) -> tuple[VAE, Tensor]:
-    """A VAE with a member or one of the other densities as its prior, in evaluation mode; and rows for it, (N, 5)."""
+    """Return a VAE with this prior or density, in evaluation mode, and rows for it, (N, 5)."""
     torch.manual_seed(0)
     draws = {"gaussian": torch.randn, "bernoulli": lambda *shape: torch.rand(*shape).round()}
     x = draws.get(decoder, lambda *shape: torch.poisson(5 * torch.rand(*shape)))(num_rows, 5)

@@ -1,4 +1,4 @@
-"""Places on a grid, row by row in numpy, for comparison."""
+"""Positions on a grid, row by row in numpy, for comparison."""
 
 import numpy as np
 import torch
@@ -7,7 +7,7 @@ from scipy.stats import norm
 
 
 def places(shares, nodes, steps=3.0):
-    """For each row, the mean of the nodes within so many steps of the likeliest, weighted by its responsibilities."""
+    """For each row, the mean of the nodes within this many steps of the likeliest one, weighted by responsibilities."""
     step = min(np.diff(np.unique(column)).min() for column in nodes.T)
     result = []
     for share in shares:
@@ -21,7 +21,7 @@ def places(shares, nodes, steps=3.0):
 
 
 def shares(vae, x):
-    """p(k | x) of a map, in numpy: log p(k | z) + min(1, L / F) log r(k | x), with the guide's normal densities."""
+    """p(k | x) of a map, in numpy, by softmax of log p(k | z) + min(1, L / F) log r(k | x), r the guide's."""
     with torch.no_grad():
         z, features = vae.encode(x).mean, vae.preprocess(x).double().numpy()
         p_z = vae.latent_prior()

@@ -1,7 +1,7 @@
-"""Runs the command line again and again, in processes forked from one that has imported everything, and kills some.
+"""A script that runs commands in processes forked from one with all imports, and can kill them.
 
-A script. Each line of its input is a request, each line of its output the answer, in JSON; see `answer`. What is
-killed, and where, is decided here, in the process of the command: the package knows nothing of it.
+Each line of its input is a request and each line of its output an answer, in JSON; see `answer`. The killing is
+implemented here, in the process of the command; the package has no code for it.
 """
 
 import importlib
@@ -29,13 +29,13 @@ LIBRARIES = ("lightning.pytorch", "matplotlib.backends.backend_agg", "sklearn.da
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """Run `request["arguments"]`; what came of it, with the writes that began below the folder `request["watch"]`.
+    """Run `request["arguments"]`; return exit code, output and the writes below the folder `request["watch"]`.
 
-    A request may say when the process dies, or what is sent to it:
+    A request may contain a signal for the process:
         kill_after: seconds after which it is killed with SIGKILL.
-        kill_at: [which, how], SIGKILL at a write, given by its number or by what `writes` says of it first: "before"
-            it, "after" it, or "torn", in the middle.
-        interrupt: [module, name, n], SIGINT at the n-th call of that function.
+        kill_at: [which, how], SIGKILL at a write, given by its number or by its first line in `writes`: "before" it,
+            "after" it, or "torn", in the middle.
+        interrupt: [module, name, n], SIGINT at the n-th call of this function.
     """
     folder = Path(request["watch"])
     files = {name: folder.with_name(f"{folder.name}.{name}") for name in ("out", "err", "writes")}
@@ -49,20 +49,20 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         time.sleep(request["kill_after"])
         os.kill(process, signal.SIGKILL)
     status = os.waitpid(process, 0)[1]
-    said = {name: file.read_text() for name, file in files.items()}
-    writes = said.pop("writes").split("\n")[:-1]
-    return {"code": os.waitstatus_to_exitcode(status), "seconds": time.monotonic() - began, "writes": writes, **said}
+    output = {name: file.read_text() for name, file in files.items()}
+    writes = output.pop("writes").split("\n")[:-1]
+    return {"code": os.waitstatus_to_exitcode(status), "seconds": time.monotonic() - began, "writes": writes, **output}
 
 
 def run_command(request: dict[str, Any], folder: Path, files: dict[str, Path]) -> NoReturn:
-    """In the forked process."""
+    """Run the command in the forked process."""
     for descriptor, path in ((0, os.devnull), (1, files["out"]), (2, files["err"])):
         os.dup2(os.open(path, os.O_RDWR), descriptor)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are begun without
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell start without it
     from priory.training import callbacks
     from priory.workbench.cli import main as cli
 
-    callbacks.WRITE_EVERY = callbacks.WRITE_SHARE = 0  # the state of every epoch, however short it was
+    callbacks.WRITE_EVERY = callbacks.WRITE_SHARE = 0  # write the state after every epoch, also after short ones
     watch_writes(folder, os.open(files["writes"], os.O_WRONLY | os.O_APPEND), *request.get("kill_at", (0, "")))
     if "interrupt" in request:
         interrupt_at(*request["interrupt"])
@@ -79,7 +79,7 @@ def run_command(request: dict[str, Any], folder: Path, files: dict[str, Path]) -
 
 
 def watch_writes(folder: Path, log: int, which: int | str, how: str) -> None:
-    """Note every file and every folder that is about to come to be in the folder, and die at one of them."""
+    """Log every file and folder before it is created in the folder, and kill the process at one of them."""
     count = 0
 
     def watched(kind: str, write: Callable[[], None], temporary: Path, target: Path) -> None:
@@ -104,7 +104,7 @@ def watch_writes(folder: Path, log: int, which: int | str, how: str) -> None:
 
 
 def interrupt_at(module_name: str, name: str, number: int) -> None:
-    """What Ctrl-C sends, at the n-th call of a function."""
+    """Send SIGINT, as Ctrl-C does, at the n-th call of a function."""
     module: ModuleType = importlib.import_module(module_name)
     function, calls = getattr(module, name), 0
 

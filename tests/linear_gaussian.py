@@ -1,9 +1,9 @@
-"""The linear-Gaussian VAE, where everything is known in closed form.
+"""The linear-Gaussian VAE, for which all quantities have closed forms.
 
     z ~ N(0, I),  x | z ~ N(W z + b, noise^2 I)
     =>  x ~ N(b, W W^T + noise^2 I),  z | x ~ N(M^-1 W^T (x - b), noise^2 M^-1)
 
-with M = W^T W + noise^2 I. With orthogonal columns of W the exact posterior is diagonal, so an encoder can hold it.
+with M = W^T W + noise^2 I. If the columns of W are orthogonal, the exact posterior is diagonal, as q is.
 """
 
 import torch

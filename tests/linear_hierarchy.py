@@ -1,4 +1,4 @@
-"""A linear-Gaussian model of several levels, where the joint of all variables is one normal.
+"""A linear-Gaussian model of several levels: all variables are jointly normal.
 
 a ~ N(0, I),  b | a ~ N(W a + ..., .),  x | a, b ~ N(V (a, b) + ..., .);  q(a | x), q(b | x, a) likewise
 """
@@ -15,7 +15,7 @@ LEVELS, NUM_INPUTS = (3, 2, 1), 4
 
 
 class LinearNormal(nn.Module):
-    """N(W v + b, diag(scale^2)) of v."""
+    """v -> N(W v + b, diag(scale^2))."""
 
     def __init__(self, num_inputs: int, latent_dim: int, scale: float) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class LinearNormal(nn.Module):
         return diagonal_normal(loc, self.log_scale.exp().expand_as(loc))
 
     def extended(self, known: MultivariateNormal) -> MultivariateNormal:
-        """The joint of v and of what this gives of v."""
+        """The joint distribution of v and of a draw given v."""
         mean, cov = known.mean, known.covariance_matrix
         across = self.weight @ cov
         below = torch.cat([across, across @ self.weight.T + torch.diag((2 * self.log_scale).exp())], 1)
@@ -38,7 +38,7 @@ class LinearNormal(nn.Module):
 
 
 class Hierarchy:
-    """The model in float64, its parts by level, and what is known about it in closed form."""
+    """The model in float64, its parts by level, and its closed forms."""
 
     def __init__(self, num_levels: int = 2, seed: int = 0) -> None:
         torch.manual_seed(seed)

@@ -1,6 +1,6 @@
-"""A mixture and a flow that keep their promises, and the known errors, planted in them one at a time.
+"""A correct mixture and a correct flow, and copies with one known error each.
 
-None of them has a base class of the package, nor the package's mixture: what the checks see, they see in anybody's.
+They use neither a base class nor the mixture of the package, because the checks must work for any class.
 """
 
 import math
@@ -16,7 +16,7 @@ NUM_COMPONENTS = 4
 
 
 class PlainMixture(nn.Module):
-    """A joint mixture of diagonal normals, written as its formula, with log_prob and sample of its own."""
+    """A joint mixture of diagonal normals with its own log_prob, written as the formula, and its own sample."""
 
     def __init__(self, latent_dim: int = 2, distance: float = 3.0, num_components: int = NUM_COMPONENTS) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class PlainMixture(nn.Module):
 
 
 class PerDimension(PlainMixture):
-    """The log-sum-exp over components in every dimension, summed afterwards: a product of marginals."""
+    """A log-sum-exp over components in each dimension, summed over dimensions: a product of marginals."""
 
     def log_prob(self, z: Tensor) -> Tensor:
         terms = Normal(self.loc, self.log_scale.exp()).log_prob(z.unsqueeze(-2))
@@ -67,7 +67,7 @@ class FirstOfSeen(torch.distributions.MixtureSameFamily):
 
 
 class FirstOfSeenComponents(PlainMixture):
-    """The same error behind a distribution whose components can be seen."""
+    """The same error in a distribution with accessible components."""
 
     log_prob = sample = None  # type: ignore[assignment]
 
@@ -83,7 +83,7 @@ class UnnormalizedWeights(PlainMixture):
 
 
 class ConstantAdded(PlainMixture):
-    """A common cure for log 0: no density, as its mass is infinite, though hardly any of it is near the draws."""
+    """A common workaround for log 0: the mass becomes infinite, although hardly any of it is near the draws."""
 
     constant = 1e-10
 
@@ -98,7 +98,7 @@ class ParameterWithoutGradient(PlainMixture):
 
 
 class ScaleWithoutGradient(PlainMixture):
-    """In the graph, with a gradient of zero, and decides the density all the same."""
+    """The scale is in the graph with a gradient of zero, although the density depends on it."""
 
     def log_prob(self, z: Tensor) -> Tensor:
         scale = self.log_scale.detach().exp() + 0 * self.log_scale
@@ -107,7 +107,7 @@ class ScaleWithoutGradient(PlainMixture):
 
 
 class PlainTriangles(PlainMixture):
-    """torch's mixture of normals whose Cholesky factors are the parameter, which torch holds to be triangles."""
+    """torch's mixture of normals whose parameters are Cholesky factors, which torch requires to be triangular."""
 
     log_prob = sample = None  # type: ignore[assignment]
 
@@ -130,7 +130,7 @@ class ValidationSwitchedOff(PlainMixture):
 
 
 class SeedInSampler(PlainMixture):
-    """Reproducible, says its author: every call gives the same draws, and the caller's generator starts again."""
+    """Every call returns the same draws, and the caller's generator is seeded again."""
 
     def sample(self, shape: torch.Size) -> Tensor:
         torch.manual_seed(0)
@@ -159,7 +159,7 @@ class EncoderInside(PlainVamp):
 
 
 class PlainGrid(nn.Module):
-    """Equally weighted normals where a network puts the nodes of a grid; the grid is a buffer."""
+    """Equally weighted normals at the images of a grid's nodes under a network; the grid is a buffer."""
 
     def __init__(self, latent_dim: int = 2) -> None:
         super().__init__()
@@ -184,7 +184,7 @@ class GridNotBuffer(PlainGrid):
 
 
 class PlainNormal(nn.Module):
-    """N(0, variance I), whose documentation says so."""
+    """N(0, variance I) at initialization, as documented."""
 
     def __init__(self, latent_dim: int = 2, variance: float = 0.25) -> None:
         super().__init__()

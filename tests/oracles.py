@@ -1,4 +1,4 @@
-"""Formulas written a second time, as plain loops in float64, for the tests to compare with."""
+"""Formulas as plain loops in float64, with which tests compare results."""
 
 import math
 from typing import Any
@@ -26,7 +26,7 @@ def mixture_log_prob_loop(z: Tensor, log_weights: Tensor, loc: Tensor, scale: Te
 
 
 def components_loop(z: Tensor, p_z: Mixture) -> Tensor:
-    """log sum_k pi_k p_k(z) of any mixture, one component at a time, by torch's own density in float64."""
+    """log sum_k pi_k p_k(z) of any mixture, one component at a time, by torch's density in float64."""
     base: Any = p_z.components.base_dist
     precise = type(base)(**{name: getattr(base, name).detach().double() for name in base.arg_constraints})
     terms = [

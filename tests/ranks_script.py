@@ -25,7 +25,7 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
 
 
 class Encoder(nn.Module):
-    """Its draws have noise that is a function of the row."""
+    """An encoder whose draws have noise that depends only on the row."""
 
     def __init__(self) -> None:
         super().__init__()

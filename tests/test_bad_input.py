@@ -1,4 +1,4 @@
-"""Whatever is wrong with a file, an option or a run: one line that names it and the cure, exit code 2, nothing written.
+"""Invalid files, options and runs: one line that names the cause and a remedy, exit code 2, nothing written.
 
 Every row of the tables runs the real command line.
 """
@@ -32,7 +32,7 @@ FORMATS = ("csv", "tsv", "csv.gz", "npy", "npz", "parquet", "h5ad")
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
-    """A run on a table with the columns a, b, c, d; copy it before it is damaged."""
+    """Train a run on a table with the columns a, b, c, d; tests damage copies of it."""
     folder = tmp_path_factory.mktemp("trained")
     write(folder / "good.csv", MATRIX)
     assert (
@@ -43,7 +43,7 @@ def trained(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def run(trained, tmp_path) -> Path:
-    """A run of its own for each test, for damage."""
+    """Copy the run, so that a test can damage it."""
     shutil.copytree(trained, tmp_path / "run")
     return tmp_path / "run"
 
@@ -64,30 +64,30 @@ def with_value(value: float) -> np.ndarray:
 
 @pytest.mark.parametrize("ending", [*FORMATS, "idx"])
 @pytest.mark.parametrize(("value", "word"), [(np.nan, "1 missing value"), (np.inf, "1 infinite value")])
-def test_cells_without_a_finite_number(ending, value, word, refused, tmp_path):
+def test_cells_without_a_finite_number_are_refused(ending, value, word, refused, tmp_path):
     path = write(tmp_path / f"cells.{ending}", with_value(value))
-    said = refused("fit", path, "--out", "out")
+    message = refused("fit", path, "--out", "out")
     column = "b" if ending in ("csv", "tsv", "csv.gz", "parquet", "h5ad") else "x1"
-    assert f"{path.name}: expected a finite number in every cell, got {word}" in said
-    assert f"{column!r} (1), the first in row 4" in said
-    assert "fill them in, remove these rows, or leave the columns out with --drop" in said
+    assert f"{path.name}: expected a finite number in every cell, got {word}" in message
+    assert f"{column!r} (1), the first in row 4" in message
+    assert "fill them in, remove these rows, or leave the columns out with --drop" in message
 
 
 @pytest.mark.parametrize("command", ["evaluate", "embed", "score"])
 @pytest.mark.parametrize("value", [np.nan, -np.inf])
-def test_commands_that_read_new_data_refuse_such_cells_too(command, value, run, refused, tmp_path):
+def test_commands_refuse_new_data_with_cells_that_are_not_finite(command, value, run, refused, tmp_path):
     write(tmp_path / "new.csv", with_value(value))
     arguments = () if command == "evaluate" else ("--out", "out.csv")
     assert "new.csv: expected a finite number in every cell" in refused(command, run, "new.csv", *arguments)
 
 
-def test_sparse_matrices_with_missing_values(refused, tmp_path):
+def test_sparse_matrices_with_missing_values_are_refused(refused, tmp_path):
     matrix = sparse.random(ROWS, 6, 0.3, format="csr", random_state=0)
     matrix.data[4] = np.nan
     sparse.save_npz(tmp_path / "counts.npz", matrix)
     row = int(np.searchsorted(matrix.indptr, 4, side="right"))
-    said = refused("fit", "counts.npz", "--out", "out")
-    assert f"in 1 of 6 columns: 'x{matrix.indices[4]}' (1), the first in row {row} " in said
+    message = refused("fit", "counts.npz", "--out", "out")
+    assert f"in 1 of 6 columns: 'x{matrix.indices[4]}' (1), the first in row {row} " in message
 
 
 SUPPORT = [
@@ -104,15 +104,15 @@ SUPPORT = [
 
 
 @pytest.mark.parametrize(("likelihood", "values", "message"), SUPPORT)
-def test_values_outside_of_the_likelihoods_support(likelihood, values, message, refused, tmp_path):
+def test_values_outside_of_the_likelihoods_support_are_refused(likelihood, values, message, refused, tmp_path):
     np.save(tmp_path / "x.npy", values)
-    said = refused("fit", "x.npy", "--likelihood", likelihood, "--out", "out")
-    assert "x.npy: expected " in said
-    assert f"for --likelihood {likelihood}, got " in said
-    assert message in said
+    error = refused("fit", "x.npy", "--likelihood", likelihood, "--out", "out")
+    assert "x.npy: expected " in error
+    assert f"for --likelihood {likelihood}, got " in error
+    assert message in error
 
 
-def test_new_values_outside_of_the_support(done, refused, tmp_path):
+def test_new_values_outside_of_the_support_are_refused(done, refused, tmp_path):
     np.save(tmp_path / "x.npy", (MATRIX > 0).astype(np.uint8))
     done("fit", "x.npy", *QUICK, "--no-evaluate", "--out", "binary")
     np.save(tmp_path / "new.npy", MATRIX)
@@ -120,19 +120,19 @@ def test_new_values_outside_of_the_support(done, refused, tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["csv", "tsv", "parquet"])
-def test_columns_of_text(ending, refused, tmp_path):
+def test_columns_of_text_are_refused(ending, refused, tmp_path):
     frame = pd.DataFrame(MATRIX, columns=["a", "b", "c", "d"]).assign(kind="red")
     frame.loc[7, "c"] = 1.0
     frame.to_parquet(tmp_path / "t.parquet")
     frame.to_csv(
         tmp_path / f"t.{ending}", sep="\t" if ending == "tsv" else ",", index=False
     ) if ending != "parquet" else None
-    said = refused("fit", f"t.{ending}", "--out", "out")
-    assert f"t.{ending}: expected numbers, got other values: 'kind' holds 'red' in row 1 (40 of 40" in said
-    assert "--labels COLUMN for labels, --ids COLUMN for row names, --drop COLUMN to leave one out" in said
+    message = refused("fit", f"t.{ending}", "--out", "out")
+    assert f"t.{ending}: expected numbers, got other values: 'kind' holds 'red' in row 1 (40 of 40" in message
+    assert "--labels COLUMN for labels, --ids COLUMN for row names, --drop COLUMN to leave one out" in message
 
 
-def test_a_single_cell_of_text_is_found(refused, tmp_path):
+def test_an_error_locates_a_single_cell_of_text(refused, tmp_path):
     lines = write(tmp_path / "t.csv", MATRIX).read_text().splitlines()
     lines[6] = "1,2,oops,4"
     (tmp_path / "t.csv").write_text("\n".join(lines))
@@ -236,16 +236,16 @@ FILES: list[tuple[str, bytes, str]] = [
 
 
 @pytest.mark.parametrize(("name", "content", "message"), FILES, ids=[name for name, _, _ in FILES])
-def test_files_that_hold_no_data(name, content, message, refused, tmp_path):
+def test_files_without_data_are_refused(name, content, message, refused, tmp_path):
     (tmp_path / name).write_bytes(content)
-    said = refused("fit", name, "--out", "out")
-    assert message in said
+    error = refused("fit", name, "--out", "out")
+    assert message in error
 
 
 @pytest.mark.parametrize("ending", [*FORMATS, "idx"])
 @pytest.mark.parametrize("share", [0.3, 0.9])
 @pytest.mark.parametrize("command", ["fit", "score"])
-def test_truncated_files(ending, share, command, run, refused, tmp_path):
+def test_truncated_files_are_refused(ending, share, command, run, refused, tmp_path):
     content = write(tmp_path / f"t.{ending}", MATRIX).read_bytes()
     whole_lines = content[: int(share * len(content))].rpartition(b"\n")[0] + b"\n1,2"
     (tmp_path / f"t.{ending}").write_bytes(
@@ -261,7 +261,7 @@ def test_truncated_files(ending, share, command, run, refused, tmp_path):
 
 
 @pytest.mark.parametrize("command", ["fit", "evaluate", "embed", "score"])
-def test_missing_files_folders_and_pipes(command, run, refused, tmp_path):
+def test_missing_files_folders_and_pipes_are_refused(command, run, refused, tmp_path):
     arguments = (command,) if command == "fit" else (command, run)
     (tmp_path / "good.csv").write_text("a\n1\n")
     (tmp_path / "folder.csv").mkdir()
@@ -282,13 +282,13 @@ def test_missing_files_folders_and_pipes(command, run, refused, tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
-def test_a_file_without_permission_to_read(refused, tmp_path):
+def test_a_file_without_permission_to_read_is_refused(refused, tmp_path):
     write(tmp_path / "secret.csv", MATRIX).chmod(0)
     assert "expected a file that you may read" in refused("fit", "secret.csv", "--out", "out")
 
 
 @pytest.mark.parametrize("command", ["evaluate", "embed", "score", "sample"])
-def test_folders_without_a_run(command, refused, tmp_path):
+def test_folders_without_a_run_are_refused(command, refused, tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("x")
     for path in ("nowhere", "folder", "file"):
@@ -297,7 +297,7 @@ def test_folders_without_a_run(command, refused, tmp_path):
         )
 
 
-def test_invalid_outputs(run, refused, tmp_path):
+def test_invalid_outputs_are_refused(run, refused, tmp_path):
     (tmp_path / "file").write_text("x")
     (tmp_path / "folder.csv").mkdir()
     assert "expected a name that ends in .npz" in refused("sample", run, "-n", 3, "--out", "x.xlsx")
@@ -312,7 +312,7 @@ def test_invalid_outputs(run, refused, tmp_path):
     assert "go on with --resume, or choose another" in refused("fit", "digits", "--out", run)
 
 
-def test_a_trained_model_and_other_columns(run, done, refused, tmp_path):
+def test_a_trained_model_refuses_other_columns(run, done, refused, tmp_path):
     write(tmp_path / "less.csv", MATRIX[:, :3])
     write(tmp_path / "five.npy", np.ones((ROWS, 5)))
     write(tmp_path / "four.npy", MATRIX)
@@ -326,8 +326,8 @@ def test_a_trained_model_and_other_columns(run, done, refused, tmp_path):
     done("fit", "four.npy", *QUICK, "--no-evaluate", "--out", "numbered")
     for columns in (3, 5, 40):
         write(tmp_path / "other.npy", np.ones((20, columns)))
-        said = refused("score", "numbered", "other.npy", "--out", "s.csv")
-        assert f"other.npy: expected 4 columns, as many as the model was trained on, got {columns}" in said
+        message = refused("score", "numbered", "other.npy", "--out", "s.csv")
+        assert f"other.npy: expected 4 columns, as many as the model was trained on, got {columns}" in message
 
 
 # --- options and settings ---------------------------------------------------------------------------------------------
@@ -427,12 +427,12 @@ OPTIONS: list[tuple[tuple[object, ...], str]] = [
 
 
 @pytest.mark.parametrize(("arguments", "message"), OPTIONS, ids=[" ".join(map(str, a))[:50] for a, _ in OPTIONS])
-def test_options(arguments, message, refused):
+def test_invalid_options_are_refused(arguments, message, refused):
     out = ("--out", "out") if arguments[0] == "fit" and arguments[-1] != "--epochs" else ()
     assert message in refused(*arguments, *out)
 
 
-def test_as_many_pseudo_inputs_as_rows_are_no_error_and_more_may_start_elsewhere(done):
+def test_there_can_be_as_many_pseudo_inputs_as_rows_and_more_with_other_starts(done):
     done(*FIT, "--prior", "vamp", "--components", 1000, *QUICK, "--no-evaluate", "--out", "one")
     arguments = ("--components", 1001, "--set", "model.initialize=mean")
     done(*FIT, "--prior", "vamp", *arguments, *QUICK, "--no-evaluate", "--out", "two")
@@ -445,7 +445,7 @@ def test_help_is_printed_with_and_without_the_option(done):
     assert "--latent-dim" in done("fit", "--help")
 
 
-def test_an_unknown_device(run, refused):
+def test_an_unknown_device_is_refused(run, refused):
     for device in ("abc", "meta", "cuda:77"):
         assert f"--device {device}: expected auto, cpu or a device that torch sees" in refused(
             "sample", run, "--device", device
@@ -481,7 +481,7 @@ CONFIGURATIONS: list[tuple[str, object, str]] = [
 @pytest.mark.parametrize(
     ("path", "value", "message"), CONFIGURATIONS, ids=[f"{p}={v}"[:50] for p, v, _ in CONFIGURATIONS]
 )
-def test_configurations_that_were_edited(path, value, message, run, refused):
+def test_invalid_edits_of_a_configuration_are_refused(path, value, message, run, refused):
     config = json.loads((run / "config.json").read_text())
     *parents, name = path.split(".")
     branch = config
@@ -493,7 +493,7 @@ def test_configurations_that_were_edited(path, value, message, run, refused):
 
 
 class Malicious:
-    """Whoever unpickles it makes a file."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = str(path)
@@ -508,24 +508,24 @@ CUT = {"empty": lambda b: b"", "half": lambda b: b[: len(b) // 2], "noise": lamb
 @pytest.mark.parametrize("damage", CUT)
 @pytest.mark.parametrize("name", ["config.json", "splits.npz", "model.safetensors"])
 @pytest.mark.parametrize("command", ["evaluate", "embed", "score"])
-def test_damaged_files_of_a_run(name, damage, command, run, refused):
+def test_damaged_files_of_a_run_are_refused(name, damage, command, run, refused):
     (run / name).write_bytes(CUT[damage]((run / name).read_bytes()))
-    said = refused(command, run, "--samples", 2) if command != "embed" else refused(command, run)
-    assert name in said
-    assert "put back the file that `priory fit` wrote, or train again" in said
+    message = refused(command, run, "--samples", 2) if command != "embed" else refused(command, run)
+    assert name in message
+    assert "put back the file that `priory fit` wrote, or train again" in message
 
 
 @pytest.mark.parametrize("damage", CUT)
-def test_damaged_states_to_resume_from(damage, run, refused):
+def test_resuming_from_a_damaged_state_is_refused(damage, run, refused):
     (run / "state.safetensors").write_bytes(CUT[damage]((run / "state.safetensors").read_bytes()))
-    said = refused("fit", "--resume", "--out", run)
-    assert "state.safetensors: the training state is damaged" in said
-    assert "remove it to train from the beginning" in said
+    message = refused("fit", "--resume", "--out", run)
+    assert "state.safetensors: the training state is damaged" in message
+    assert "remove it to train from the beginning" in message
 
 
 @pytest.mark.parametrize("name", ["config.json", "splits.npz", "model.safetensors", "state.safetensors"])
 @pytest.mark.parametrize("kind", ["folder", "pipe"])
-def test_a_folder_or_a_pipe_in_a_files_place(name, kind, run, refused):
+def test_a_folder_or_a_pipe_instead_of_a_file_is_refused(name, kind, run, refused):
     (run / name).unlink()
     (run / name).mkdir() if kind == "folder" else os.mkfifo(run / name)
     arguments = ("fit", "--resume", "--out", run) if name == "state.safetensors" else ("evaluate", run)
@@ -533,8 +533,8 @@ def test_a_folder_or_a_pipe_in_a_files_place(name, kind, run, refused):
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "state.safetensors"])
-def test_weights_that_may_not_be_read(name, run, monkeypatch, capsys):
-    """safetensors calls them missing."""
+def test_weights_without_permission_to_read_are_refused(name, run, monkeypatch, capsys):
+    """safetensors would report such a file as missing."""
     if os.geteuid() == 0:  # root may read every file
 
         def closed(path, mode):
@@ -547,7 +547,7 @@ def test_weights_that_may_not_be_read(name, run, monkeypatch, capsys):
     assert f"{name}: cannot be read (Permission denied); change its permissions\n" in capsys.readouterr().err
 
 
-def test_a_history_that_is_no_regular_file(run, done, refused):
+def test_a_folder_instead_of_the_history_is_refused(run, done, refused):
     (run / "history.csv").unlink()
     (run / "history.csv").mkdir()
     assert "history.csv: cannot be written (Is a directory)" in refused(
@@ -555,11 +555,11 @@ def test_a_history_that_is_no_regular_file(run, done, refused):
     )
     (run / "history.csv").rmdir()
     os.mkfifo(run / "history.csv")
-    done("fit", "--resume", "--no-evaluate", "--out", run)  # the state knows it
+    done("fit", "--resume", "--no-evaluate", "--out", run)  # the state contains the history
     assert (run / "history.csv").is_file()
 
 
-def test_data_that_changed_since(done, refused, tmp_path):
+def test_changed_and_missing_data_are_refused(done, refused, tmp_path):
     write(tmp_path / "data.csv", MATRIX)
     done("fit", "data.csv", *QUICK, "--no-evaluate", "--out", "own")
     write(tmp_path / "data.csv", np.concatenate([MATRIX, MATRIX]))
@@ -568,7 +568,7 @@ def test_data_that_changed_since(done, refused, tmp_path):
     assert "do not exist any more; put the file back" in refused("fit", "--resume", "--out", "own")
 
 
-def test_a_damaged_comparison(done, refused, tmp_path):
+def test_a_damaged_comparison_is_refused(done, refused, tmp_path):
     arguments = (
         "compare",
         "digits",
@@ -595,7 +595,7 @@ def test_a_damaged_comparison(done, refused, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["config.json", "splits.npz", "model.safetensors", "state.safetensors"])
-def test_a_pickle_in_a_files_place_is_not_read(name, run, refused, tmp_path):
+def test_a_pickle_instead_of_a_file_is_not_read(name, run, refused, tmp_path):
     (run / name).write_bytes(pickle.dumps(Malicious(tmp_path / "canary")))
     assert name in refused(*(("fit", "--resume", "--out", run) if name == "state.safetensors" else ("evaluate", run)))
     import torch
@@ -633,8 +633,8 @@ def test_pickles_in_numpys_files_are_not_read(name, run, refused, tmp_path):
     assert not (tmp_path / "canary").exists()
 
 
-def test_pickles_in_other_formats_are_data(tmp_path, refused):
-    """HDF5 and parquet hold bytes; nobody takes them for more."""
+def test_pickles_in_other_formats_are_not_unpickled(tmp_path, refused):
+    """HDF5 and Parquet files may contain pickles as bytes; readers leave them unread."""
     import pyarrow
     import pyarrow.parquet
 
@@ -646,11 +646,11 @@ def test_pickles_in_other_formats_are_data(tmp_path, refused):
     field = pyarrow.field("a", pyarrow.float32(), metadata=metadata)
     table = pyarrow.table([pyarrow.array(MATRIX[:, 0])], schema=pyarrow.schema([field], metadata={"pandas": payload}))
     pyarrow.parquet.write_table(table, tmp_path / "x.parquet")
-    refused("fit", "x.parquet", "--out", "out")  # its metadata for pandas are no JSON
+    refused("fit", "x.parquet", "--out", "out")  # its metadata for pandas are not JSON
     assert not (tmp_path / "canary").exists()
 
 
-def test_archives_write_no_files(tmp_path, monkeypatch):
+def test_reading_archives_writes_no_files(tmp_path, monkeypatch):
     inside = tmp_path / "deep" / "er"
     inside.mkdir(parents=True)
     monkeypatch.chdir(inside)
@@ -667,7 +667,7 @@ def test_archives_write_no_files(tmp_path, monkeypatch):
     assert not Path("/tmp/priory-canary.npy").exists()
 
 
-def test_outputs_replace_a_link_and_never_what_it_points_to(run, done, tmp_path):
+def test_outputs_replace_a_link_but_not_its_target(run, done, tmp_path):
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "precious.csv").write_text("precious")
@@ -703,7 +703,7 @@ def test_links_to_other_files_in_an_h5ad_are_refused(refused, tmp_path):
 
 @pytest.fixture
 def little_memory(monkeypatch):
-    """A machine with 40 MB to spare, as far as the checks know; allocations succeed."""
+    """Let the checks see 40 MB of free memory; allocations still succeed."""
     monkeypatch.setattr(memory, "available_memory", lambda: 40_000_000)
     monkeypatch.setattr(cli, "limited_to_available_memory", nullcontext)
 
@@ -714,10 +714,10 @@ def test_a_model_of_many_columns_is_refused_before_training(ending, little_memor
     np.save(tmp_path / "wide.npy", write_wide) if ending == "npy" else np.savez_compressed(
         tmp_path / "wide.npz", x=write_wide
     )
-    said = refused("fit", f"wide.{ending}", "--out", "out")
-    assert "training a model of 10393636 weights: would take about 748 MB of memory" in said
+    message = refused("fit", f"wide.{ending}", "--out", "out")
+    assert "training a model of 10393636 weights: would take about 748 MB of memory" in message
     cure = "use a smaller model (--set model.hidden=[64]), or drop columns (--drop)"
-    assert f"this machine has 40 MB free; {cure}" in said
+    assert f"this machine has 40 MB free; {cure}" in message
 
 
 def test_a_model_of_many_sparse_columns_is_refused_before_training(little_memory, refused, tmp_path):
@@ -727,7 +727,7 @@ def test_a_model_of_many_sparse_columns_is_refused_before_training(little_memory
     assert "training a model of 51" in refused("fit", "counts.npz", "--out", "out")
 
 
-def test_files_larger_than_memory(little_memory, refused, tmp_path):
+def test_files_larger_than_memory_are_refused(little_memory, refused, tmp_path):
     np.savez_compressed(tmp_path / "bomb.npz", x=np.zeros((1000, 50_000), np.uint8))
     (tmp_path / "bomb.idx.gz").write_bytes(gzip.compress(idx((10_000, 10_000), 0x08) + bytes(100_000_000), 1))
     h5py = pytest.importorskip("h5py")
@@ -739,9 +739,9 @@ def test_files_larger_than_memory(little_memory, refused, tmp_path):
     pd.DataFrame({"a": np.zeros(5_000_000)}).to_parquet(tmp_path / "bomb.parquet")
     sparse.save_npz(tmp_path / "empty.npz", sparse.coo_matrix((10**9, 5)))
     for name in ("bomb.npz", "bomb.idx.gz", "bomb.parquet", "empty.npz"):
-        said = refused("fit", name, "--out", "out")
-        assert name in said
-        assert "of memory, this machine has 40 MB free" in said
+        message = refused("fit", name, "--out", "out")
+        assert name in message
+        assert "of memory, this machine has 40 MB free" in message
 
 
 HUGE = [
@@ -755,24 +755,26 @@ HUGE = [
 
 
 @pytest.mark.parametrize("options", HUGE, ids=str)
-def test_a_model_that_cannot_be_allocated_is_refused_in_a_line(options, refused):
+def test_a_model_that_cannot_be_allocated_is_refused(options, refused):
     assert "memory: there is not enough" in refused("fit", "digits", *options, "--out", "out")
 
 
 def test_a_model_that_cannot_be_trained_is_refused_before_training(little_memory, refused):
-    said = refused("fit", "digits", "--set", "model.hidden=[1000]", "--out", "out")
-    assert "training a model of 1161092 weights: would take about 84 MB of memory, this machine has 40 MB free" in said
+    message = refused("fit", "digits", "--set", "model.hidden=[1000]", "--out", "out")
+    assert (
+        "training a model of 1161092 weights: would take about 84 MB of memory, this machine has 40 MB free" in message
+    )
 
 
-def test_samples_that_would_not_fit(run, refused):
+def test_samples_that_need_too_much_memory_are_refused(run, refused):
     assert "-n 1000000000000: 1000000000000 samples: would take about 48 TB of memory" in refused(
         "sample", run, "-n", 10**12
     )
 
 
 @pytest.mark.slow
-def test_a_million_columns(capsys, monkeypatch, tmp_path):
-    """200 x 10^6 numbers, most of them holes of the file; what is not constant asks for a billion weights."""
+def test_a_million_columns_are_refused_without_much_memory(capsys, monkeypatch, tmp_path):
+    """The sparse file has 200 x 10^6 numbers; the model of the varying columns would have a billion weights."""
     values = np.lib.format.open_memmap(tmp_path / "wide.npy", mode="w+", dtype=np.float32, shape=(200, 10**6))
     values[:, :3] = np.random.default_rng(0).normal(size=(200, 3))
     values[:, -1] = np.arange(200)
@@ -782,7 +784,7 @@ def test_a_million_columns(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(memory, "available_memory", lambda: 5_000_000_000)
     monkeypatch.setattr(cli, "limited_to_available_memory", nullcontext)
     assert run_cli("fit", "wide.npy", "--set", "model.hidden=[256]", "--out", "out") == 2
-    said = capsys.readouterr().err
-    assert "training a model of " in said
-    assert "of memory, this machine has 5 GB free; use a smaller model (--set model.hidden=[64])" in said
+    errors = capsys.readouterr().err
+    assert "training a model of " in errors
+    assert "of memory, this machine has 5 GB free; use a smaller model (--set model.hidden=[64])" in errors
     assert [path.name for path in tmp_path.iterdir()] == ["wide.npy"]

@@ -1,4 +1,4 @@
-"""The book's experiment: its quadrature, against independent sums; its bookkeeping, against a run."""
+"""The book's experiment: quadrature compared with independent sums, records compared with a run."""
 
 import doctest
 import importlib
@@ -34,7 +34,7 @@ def _module(name: str) -> ModuleType:
 
 
 def _small_vae(num_pixels: int, num_levels: int, steepness: float = 1.0) -> VAE:
-    """A random model whose prior is far from standard; a steep decoder has narrow posteriors."""
+    """Return a random model with a prior far from a standard normal; a steep decoder has narrow posteriors."""
     torch.manual_seed(3)
     prior = MixtureOfGaussians(2, 4)
     prior.loc.data += torch.tensor([5.0, -2.0])
@@ -46,7 +46,7 @@ def _small_vae(num_pixels: int, num_levels: int, steepness: float = 1.0) -> VAE:
     return VAE(encoder, CategoricalDecoder(network, num_levels), prior, Rescale(0, num_levels - 1))
 
 
-def test_quadrature_makes_probabilities_of_all_possible_data_that_sum_to_one(quadrature: ModuleType) -> None:
+def test_probabilities_of_all_possible_data_by_quadrature_sum_to_one(quadrature: ModuleType) -> None:
     vae = _small_vae(num_pixels=3, num_levels=3, steepness=4.0)
     every_x = torch.tensor(list(itertools.product(range(3), repeat=3))).float()
     result = quadrature.exact_nll(vae, every_x, 256)
@@ -54,7 +54,7 @@ def test_quadrature_makes_probabilities_of_all_possible_data_that_sum_to_one(qua
     assert result.prior_mass == pytest.approx(1.0, abs=1e-4)
 
 
-def test_quadrature_agrees_with_a_loop_over_draws_from_a_wide_proposal(quadrature: ModuleType) -> None:
+def test_quadrature_agrees_with_importance_sampling(quadrature: ModuleType) -> None:
     vae = _small_vae(num_pixels=5, num_levels=4, steepness=3.0)
     x = torch.tensor([[0.0, 3.0, 1.0, 2.0, 3.0], [1.0, 1.0, 0.0, 0.0, 2.0]])
     proposal = torch.distributions.StudentT(5.0, torch.tensor([5.0, -2.0]), torch.tensor([1.5, 1.5]))
@@ -75,7 +75,7 @@ def test_quadrature_has_converged_at_the_size_of_the_experiment(quadrature: Modu
     torch.manual_seed(0)
     x = torch.randint(0, 17, (30, 64)).float()
     vae = book.build("gtm-vamp", "data", x)
-    vae.decoder.network[-1].weight.data *= 3  # as sharp as a trained one
+    vae.decoder.network[-1].weight.data *= 3  # posteriors as narrow as after training
     coarse, fine = (quadrature.exact_nll(vae, x, points).nll for points in (128, 256))
     assert float((coarse - fine).abs().max()) < 0.01
 
@@ -90,32 +90,32 @@ def test_window_holds_prior_and_posteriors(quadrature: ModuleType) -> None:
     assert float(window.low[0]) < -3 < 9 < float((q.mean + 5 * q.stddev)[0, 0]) < float(window.high[0])
 
 
-def test_stopping_is_told_from_the_course_of_a_longer_run(book: ModuleType) -> None:
+def test_stopping_is_derived_from_a_longer_run(book: ModuleType) -> None:
     course = [-5.0, -4.0, -4.5, -4.4, -3.0, -3.5, -3.5]
     assert book.stop_and_best(course, 2) == (4, 1)
     assert book.stop_and_best(course, 3) is None
     assert book.stop_and_best(course[:4], 2) == (4, 1)
 
 
-def test_derived_record_is_that_of_a_run(book: ModuleType) -> None:
+def test_derived_record_equals_that_of_a_run(book: ModuleType) -> None:
     digits = book.Digits.load()
     data = book.Digits(digits.train[:64], digits.valid[:40], digits.test[:5])
     long, short = (book.Cell("vamp", "mean", patience, 0) for patience in (3, 1))
     course = [-3.0, -2.0, -2.5, -2.6, -2.7]
     record = {"prior": "vamp", "initialize": "mean", "patience": 3, "seed": 0, "valid_elbo": course, "best_epoch": 1}
-    assert book.derive(short, {"a": record | {"best_epoch": 4}}) is None  # the long run went on to something better
+    assert book.derive(short, {"a": record | {"best_epoch": 4}}) is None  # the long run improved later
     assert book.derive(short, {"a": record | {"seed": 1}}) is None
     assert book.derive(short, {"a": record})["epochs"] == 3
 
     runs = {cell.key: book.run(cell, data, epochs=12) for cell in (long, short)}
-    found = book.stop_and_best(runs[long.key]["valid_elbo"], 1)
-    if found is not None:
-        assert found == (runs[short.key]["epochs"], runs[short.key]["best_epoch"])
+    stopped = book.stop_and_best(runs[long.key]["valid_elbo"], 1)
+    if stopped is not None:
+        assert stopped == (runs[short.key]["epochs"], runs[short.key]["best_epoch"])
     common = len(runs[short.key]["valid_elbo"])
     assert runs[short.key]["valid_elbo"] == runs[long.key]["valid_elbo"][:common]
 
 
-def test_script_resumes_records_failures_and_keeps_what_was_written(
+def test_script_resumes_records_failures_and_keeps_handwritten_text(
     book: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     calls = []
@@ -149,7 +149,7 @@ def test_script_resumes_records_failures_and_keeps_what_was_written(
 
 
 @pytest.mark.parametrize("name", ["book", "_book_report"])
-def test_examples_in_docstrings(book: ModuleType, name: str) -> None:
+def test_examples_in_docstrings_are_correct(book: ModuleType, name: str) -> None:
     results = doctest.testmod(_module(name))
     assert results.attempted > 0
     assert results.failed == 0

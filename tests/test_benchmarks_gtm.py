@@ -1,4 +1,4 @@
-"""The GTM benchmark: what it judges by, against other ways to compute it; its tables and bookkeeping."""
+"""The GTM benchmark: its metrics, compared with other computations; its tables and records."""
 
 import doctest
 import importlib
@@ -33,7 +33,7 @@ def _sheet(num_rows: int, num_columns: int) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("num_columns", [1, 3, 784])
 @pytest.mark.parametrize("noise_variance", [1e-3, 2.0])
-def test_true_likelihood_is_that_of_a_mixture(num_columns: int, noise_variance: float) -> None:
+def test_true_likelihood_equals_that_of_a_mixture(num_columns: int, noise_variance: float) -> None:
     x, means = _sheet(1234, num_columns)
     loc, scale = torch.from_numpy(means), torch.full(means.shape, noise_variance**0.5, dtype=torch.float64)
     p_x = MixtureSameFamily(Categorical(logits=torch.zeros(9).double()), Independent(Normal(loc, scale), 1))
@@ -48,13 +48,13 @@ def test_true_likelihood_of_standardized_rows_integrates_to_one() -> None:
     assert trapezoid(np.exp(log_density), x[:, 0]) == pytest.approx(1.0, abs=1e-9)
 
 
-def test_likelihood_of_a_failed_fit_is_no_number() -> None:
+def test_likelihood_of_a_failed_fit_is_nan() -> None:
     judging = _module("_map_judging")
     assert math.isnan(judging.true_log_likelihood(np.zeros((2, 1)), np.full((3, 1), np.nan), 1.0))
     assert math.isnan(judging.true_log_likelihood(np.zeros((2, 1)), np.zeros((3, 1)), math.nan))
 
 
-def test_trustworthiness_by_blocks_is_scikit_learns(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trustworthiness_by_blocks_equals_scikit_learns(monkeypatch: pytest.MonkeyPatch) -> None:
     from sklearn.manifold import trustworthiness
 
     judging = _module("_map_judging")
@@ -65,7 +65,7 @@ def test_trustworthiness_by_blocks_is_scikit_learns(monkeypatch: pytest.MonkeyPa
     assert judging.continuity(x, coordinates) == pytest.approx(trustworthiness(coordinates, x, n_neighbors=10))
 
 
-def test_settings_are_those_of_our_basis_and_ours_is_read_in_full() -> None:
+def test_settings_match_the_basis_of_our_gtm() -> None:
     packages = _module("_gtm_packages")
     x = np.random.default_rng(0).normal(size=(60, 4)) @ np.diag([3.0, 2.0, 1.0, 0.5])
     settings = packages.Settings(points_per_side=4, basis_per_side=3, basis_width=1.5, iterations=7)
@@ -78,7 +78,7 @@ def test_settings_are_those_of_our_basis_and_ours_is_read_in_full() -> None:
     assert settings.decay_of(x) == pytest.approx(settings.weight_decay / np.mean((x - x.mean(0)) ** 2))
 
 
-def test_tables_and_exponents() -> None:
+def test_report_has_tables_and_exponents() -> None:
     report = _module("_gtm_report")
     growth = [{"varies": "N", "N": n, "D": 50, "K": 400, "s an iteration": 2e-6 * n} for n in (1000, 10_000, 100_000)]
     text = report.report({"growth": growth, "speed": []})
@@ -87,7 +87,7 @@ def test_tables_and_exponents() -> None:
     assert "Speed" not in text
 
 
-def test_sweep_averages_over_subsets_and_puts_the_best_first() -> None:
+def test_sweep_averages_over_subsets_and_lists_the_best_first() -> None:
     numbers = dict.fromkeys(["log-likelihood", "trustworthiness", "10-NN accuracy", "iterations", "s"], 1.0)
     worse = [{"data": "digits", "cell": "a", "subset": s} | numbers | {"trustworthiness": 0.9 + s} for s in (0, 0.01)]
     better = [{"data": "digits", "cell": "b", "subset": 0} | numbers | {"trustworthiness": 0.95}]
@@ -96,7 +96,7 @@ def test_sweep_averages_over_subsets_and_puts_the_best_first() -> None:
     assert (rows[1]["subsets"], rows[1]["trustworthiness"]) == (2, "0.9050 ± 0.0050")
 
 
-def test_sweep_goes_on_where_its_file_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sweep_continues_from_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep = _module("_gtm_sweep")
     calls = []
 
@@ -113,7 +113,7 @@ def test_sweep_goes_on_where_its_file_ends(tmp_path: Path, monkeypatch: pytest.M
     assert again[0]["trustworthiness"] == 0.5
 
 
-def test_script_keeps_rows_that_are_there_and_what_was_written_by_hand(
+def test_script_keeps_existing_rows_and_handwritten_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     gtm = _module("gtm")
@@ -138,13 +138,13 @@ def test_script_keeps_rows_that_are_there_and_what_was_written_by_hand(
     gtm.main(["--parts", "speed", "--again", "--out", str(out)])
     assert calls == 2 * [("ugtm", 1), ("ugtm", 2)]
     assert len(json.loads(out.read_text())["speed"]) == 2
-    assert "pygtm: not installed, left out" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="name another file"):
+    assert "pygtm: not installed, skipped" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="choose another file"):
         gtm.main(["--quick"])
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_examples_in_docstrings(name: str) -> None:
+def test_examples_in_docstrings_are_correct(name: str) -> None:
     results = doctest.testmod(_module(name))
     assert results.attempted > 0
     assert results.failed == 0

@@ -1,4 +1,4 @@
-"""The benchmark of maps: places on the map by explicit loops; the runs, the tables and the bookkeeping."""
+"""The benchmark of maps: positions compared with loops; runs, tables and records."""
 
 import doctest
 import importlib
@@ -27,7 +27,7 @@ def _module(name: str) -> ModuleType:
 
 
 def _vae_with_grid() -> VAE:
-    """Of digits; scaled weights, so that rows and nodes lie apart, and several nodes answer for a row."""
+    """Return a VAE of digits; scaled weights separate rows and nodes, and several nodes are responsible for a row."""
     torch.manual_seed(0)
     prior = GTMPrior(3, latent_grid(6), mlp(2, [8], 6))
     prior.mixing_logits.data = 0.3 * torch.randn(36)
@@ -38,7 +38,7 @@ def _vae_with_grid() -> VAE:
 
 
 def _by_loop(vae: VAE, x: torch.Tensor, near: float) -> np.ndarray:
-    """E[u|z] over nodes that near, one row and one node at a time."""
+    """Return E[u|z] over nodes within this distance of the likeliest, one row and one node at a time."""
     components, nodes = vae.prior.components(), vae.prior.nodes.double()
     log_weights = torch.log_softmax(vae.prior.mixing_logits, 0)
     places = []
@@ -53,7 +53,7 @@ def _by_loop(vae: VAE, x: torch.Tensor, near: float) -> np.ndarray:
 
 @pytest.mark.parametrize(("name", "near"), [("mean", 9.0), ("place", 1.21), ("mode", 0.01)])
 @torch.no_grad()
-def test_places_are_those_of_a_loop(name: str, near: float) -> None:
+def test_places_equal_a_loop(name: str, near: float) -> None:
     places, digits, vae = _module("_maps_places"), load_dataset("digits"), _vae_with_grid()
     train, test = places.places_of(vae)[name](vae, digits.rows("train"), digits.rows("valid"))
     assert train.shape == (1000, 2)
@@ -61,14 +61,14 @@ def test_places_are_those_of_a_loop(name: str, near: float) -> None:
     assert len(np.unique(test.round(4), axis=0)) > 5
 
 
-def test_rows_of_runs_are_those_of_the_split_they_are_judged_by() -> None:
+def test_runs_and_metrics_use_the_same_split() -> None:
     split, digits = _module("_map_data").load("digits", None), load_dataset("digits")
     for part, (x, labels) in split._asdict().items():
         assert np.array_equal(digits.rows(part).tensor().numpy(), x)
         assert np.array_equal(digits.rows(part).labels["digit"], labels)
 
 
-def test_standardized_columns_have_no_mean_and_unit_variance_in_training() -> None:
+def test_standardized_training_columns_have_mean_zero_and_unit_variance() -> None:
     data, random = _module("_map_data"), np.random.default_rng(0)
     parts = [(random.normal(3, [1, 5], (50, 2)), np.zeros(50)) for _ in range(3)]
     standard = data.Split(*parts).standardized()
@@ -76,7 +76,7 @@ def test_standardized_columns_have_no_mean_and_unit_variance_in_training() -> No
     assert standard.test[0] * parts[0][0].std(0) + parts[0][0].mean(0) == pytest.approx(parts[2][0])
 
 
-def test_principal_components_are_those_of_the_singular_vectors() -> None:
+def test_principal_components_agree_with_singular_vectors() -> None:
     x, new = np.random.default_rng(0).normal(size=(2, 60, 5)) * [5, 3, 1, 1, 1]
     train, test = _module("_maps_baselines").pca(x, new, 0)
     _, _, directions = np.linalg.svd(x - x.mean(0))
@@ -85,7 +85,7 @@ def test_principal_components_are_those_of_the_singular_vectors() -> None:
 
 
 @pytest.mark.slow
-def test_a_run_that_was_interrupted_goes_on_and_one_that_is_there_is_read(
+def test_an_interrupted_run_is_resumed_and_a_finished_one_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = _module("_maps_runs")
@@ -109,7 +109,7 @@ def test_a_run_that_was_interrupted_goes_on_and_one_that_is_there_is_read(
 
 
 @pytest.mark.slow
-def test_row_of_a_run_has_its_nll_and_all_of_its_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_row_of_a_run_has_its_nll_and_all_kinds_of_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = _module("_maps_runs")
     monkeypatch.setitem(runs.NUM_SAMPLES, "digits", 4)
     split, settings = _module("_map_data").load("digits", None), runs.settings_of("digits", "gtm-16", 0)
@@ -128,7 +128,7 @@ def _row(name: str, place: str, seed: int = 0, data: str = "digits", **changes: 
     return {"data": data, "map": name, "seed": seed, "places": {place: quality}, "s": 2.0} | changes
 
 
-def test_tables_average_over_seeds_and_say_which_targets_were_met() -> None:
+def test_tables_average_over_seeds_and_state_which_targets_were_met() -> None:
     report = _module("_maps_report")
     settings = {"settings": "model.prior=gtm-vamp"}
     rows = [_row("vamp-16", "latents", seed, nll=94.0, **settings) for seed in (0, 1)]
@@ -149,13 +149,11 @@ def test_mnist_is_compared_with_the_classical_gtm_and_the_vae_with_two_dimension
         for name, place, accuracy in (("vae-2", "latents", 0.8), ("gtm-16", "mean", 0.85))
     ]
     rows[2]["places"]["mean"]["trustworthiness"] = 0.955
-    said = "- gtm-16, mean: better than GTM (map) on one; better than vae-2 (latents) on both"
-    assert said in report.report(rows)
+    expected = "- gtm-16, mean: better than GTM (map) on one; better than vae-2 (latents) on both"
+    assert expected in report.report(rows)
 
 
-def test_rows_that_are_there_are_kept_until_their_settings_change(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_existing_rows_are_kept_until_their_settings_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     maps = _module("maps")
     calls: list[tuple[str, str]] = []
 
@@ -182,7 +180,7 @@ def test_rows_that_are_there_are_kept_until_their_settings_change(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_examples_in_docstrings(name: str) -> None:
+def test_examples_in_docstrings_are_correct(name: str) -> None:
     results = doctest.testmod(_module(name))
     assert results.attempted > 0
     assert results.failed == 0

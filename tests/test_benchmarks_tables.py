@@ -1,4 +1,4 @@
-"""The benchmark of the papers' tables: a small run from a file to the page, which is not run twice."""
+"""The benchmark of the papers' tables: a small run from a file to the page."""
 
 import importlib
 import json
@@ -40,7 +40,7 @@ def test_page_averages_seeds_beside_the_papers_number(tables: ModuleType) -> Non
     assert "VampPrior, ours, seed 2" in text
 
 
-def test_cell_is_trained_once_and_goes_to_both_files(
+def test_cell_is_trained_once_and_written_to_both_files(
     tables: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bits = np.random.default_rng(0).random((90, 64)) < 0.3

@@ -1,4 +1,4 @@
-"""A run knows its data again: by values, ids and split, in whatever type, storage or order of columns they come."""
+"""A run recognizes its data by values, ids and split, for any type, storage and order of columns."""
 
 import shutil
 from pathlib import Path
@@ -23,7 +23,7 @@ FRAME = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 4)).round(3), col
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
-    """Runs of both kinds, fitted to one table; the VAE's has not ended."""
+    """Train runs of both kinds on one table; the training of the VAE is not finished."""
     folder = tmp_path_factory.mktemp("trained")
     FRAME.to_csv(folder / "data.csv", index=False)
     data = folder / "data.csv"
@@ -34,7 +34,7 @@ def trained(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def place(trained, tmp_path, monkeypatch) -> Path:
-    """A copy of the folder, whose runs read the copy of the data."""
+    """Copy the folder; the copied runs read the copied data."""
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     for kind in ("vae", "gtm"):
         config = tmp_path / kind / "config.json"
@@ -83,29 +83,31 @@ def test_changed_rows_are_refused(change, place, refused):
     frame, difference = CHANGES[change]
     frame.to_csv("data.csv", index=False)
     for kind in ("vae", "gtm"):
-        said = refused("evaluate", kind, "--samples", 2)
-        assert f"data.csv: expected the 40 rows that {kind} was trained with, got {difference}: the file has " in said
-        assert "has changed since; restore it, or name it as new data" in said
+        message = refused("evaluate", kind, "--samples", 2)
+        assert (
+            f"data.csv: expected the 40 rows that {kind} was trained with, got {difference}: the file has " in message
+        )
+        assert "has changed since; restore it, or name it as new data" in message
 
 
 @pytest.mark.parametrize(
     ("kind", "command"), [*(("vae", c) for c in (*COMMANDS, *OF_VAES)), *(("gtm", c) for c in COMMANDS)]
 )
-def test_every_command_that_reads_the_data_again_refuses_them(kind, command, place, refused):
+def test_every_command_that_reads_the_data_again_refuses_changed_rows(kind, command, place, refused):
     FRAME.to_csv("new.csv", index=False)
     FRAME[::-1].to_csv("data.csv", index=False)
     line = [kind if word == "RUN" else word for word in (COMMANDS | OF_VAES)[command]]
     assert "data.csv: expected the 40 rows that " in refused(*line)
 
 
-def test_a_refit_run_knows_them_too(place, done, refused):
+def test_a_refitted_run_refuses_changed_rows(place, done, refused):
     done("refit", "vae", "--prior", "mog", "--components", 2, "--samples", 2, "--epochs", 1, "--out", "new")
     FRAME[::-1].to_csv("data.csv", index=False)
     assert "data.csv: expected the 40 rows that new was trained with" in refused("evaluate", "new")
 
 
 @pytest.mark.parametrize("more", [(), ("--seeds", 2)], ids=["the same", "more seeds"])
-def test_a_comparison_refuses_them(more, place, refused):
+def test_a_comparison_refuses_changed_rows(more, place, refused):
     line = ("compare", "data.csv", *READING, "--priors", "standard", "--latent-dim", 2, "--epochs", 1)
     line = (*line, "--samples", 2, "--no-report", "--out", "all")
     assert run_cli(*line, "--seeds", 1) == 0
@@ -122,7 +124,7 @@ SAME = {
 
 
 @pytest.mark.parametrize("change", SAME)
-def test_what_changes_no_row_is_accepted_to_the_same_bits(change, place, done):
+def test_changes_of_the_file_that_keep_the_rows_give_the_same_bits(change, place, done):
     done("score", "vae", "--samples", 2, "--out", "before.npz")
     SAME[change].to_csv("data.csv", index=False)
     done("score", "vae", "--samples", 2, "--out", "after.npz")
@@ -132,7 +134,7 @@ def test_what_changes_no_row_is_accepted_to_the_same_bits(change, place, done):
 
 
 @pytest.mark.parametrize("binarize", ["static", "dynamic"])
-def test_reordered_columns_are_binarized_to_the_same_bits(binarize, tmp_path, done):
+def test_reordered_columns_have_the_same_binarization(binarize, tmp_path, done):
     gray = pd.DataFrame(np.random.default_rng(1).integers(0, 9, (40, 5)), columns=list("abcde"))
     gray.to_csv(tmp_path / "gray.csv", index=False)
     done("fit", "gray.csv", "--binarize", binarize, "--epochs", 1, "--no-evaluate", "--no-report", "--out", "run")
@@ -141,21 +143,21 @@ def test_reordered_columns_are_binarized_to_the_same_bits(binarize, tmp_path, do
     assert (Run.open("run").load_dataset(drawn=True).x == before).all()
 
 
-def test_a_file_of_its_own_that_has_changed_is_new_data_if_it_is_named(place, done):
+def test_a_changed_file_given_as_an_argument_is_new_data(place, done):
     for frame, expected in ((FRAME[FRAME.columns[::-1]], {"train", "valid", "test"}), (FRAME[::-1], {"new"})):
         frame.to_csv("data.csv", index=False)
         done("score", "vae", "data.csv", "--samples", 2, "--out", "s.csv")
         assert set(pd.read_csv("s.csv")["split"]) == expected
 
 
-def test_a_refusal_to_go_on_for_longer_leaves_the_run_as_it_was(place, refused):
+def test_a_refused_resume_leaves_the_run_unchanged(place, refused):
     before = contents(place / "vae")
     FRAME[::-1].to_csv("data.csv", index=False)
     refused("fit", "--resume", "--epochs", 9, "--out", "vae")
     assert contents(place / "vae") == before
 
 
-def test_another_order_in_a_file_without_names_is_another_table(tmp_path, done, refused):
+def test_reordered_columns_without_names_are_refused(tmp_path, done, refused):
     x = np.random.default_rng(0).normal(size=(40, 4))
     np.save(tmp_path / "x.npy", x)
     done("gtm", "fit", "x.npy", "--points-per-side", 3, "--out", "run")
@@ -174,7 +176,7 @@ GAPS = np.where(COUNTS > 1, np.nan, REALS)
 
 
 @pytest.mark.parametrize("values", [COUNTS, REALS, GAPS, COUNTS - 300, COUNTS * 2**40], ids=range(5))
-def test_the_type_of_the_values_does_not_count(values):
+def test_the_fingerprint_does_not_depend_on_the_type_of_the_values(values):
     types = [np.float32, np.float64] if values.dtype.kind == "f" else [np.int64, np.float64]
     if values.dtype.kind == "i" and values.max() < 2**24:
         types += [np.int32, np.float32]
@@ -182,7 +184,7 @@ def test_the_type_of_the_values_does_not_count(values):
 
 
 @pytest.mark.parametrize("values", [COUNTS, REALS, GAPS], ids=["counts", "reals", "gaps"])
-def test_dense_and_sparse_storage_of_the_same_values_is_the_same_data(values):
+def test_the_fingerprint_does_not_depend_on_dense_or_sparse_storage(values):
     columns = tuple(f"c{i}" for i in range(50))
     matrix = sparse.csr_matrix(values)
     explicit = sparse.csr_matrix(np.ones_like(values))  # with stored zeros
@@ -197,14 +199,14 @@ def test_dense_and_sparse_storage_of_the_same_values_is_the_same_data(values):
             recorded.require_same(other, IDS, "x.npz")
 
 
-def test_float64_keeps_all_of_its_digits():
+def test_the_fingerprint_uses_all_digits_of_float64():
     values = 1.6e9 + np.arange(60.0).reshape(30, 2) / 64
     other = values.copy()
     other[4, 1] += 1 / 64
     assert fingerprint_of(values, IDS) != fingerprint_of(other, IDS)
 
 
-def test_each_value_and_id_counts():
+def test_the_fingerprint_depends_on_each_value_and_id():
     seen = {fingerprint_of(REALS, IDS)}
     for i in range(30):
         changed, ids = REALS.copy(), IDS.copy()
@@ -229,7 +231,7 @@ def test_a_table_has_one_fingerprint_in_every_format(ending, tmp_path):
     assert load_dataset(path).fingerprint == load_dataset(tmp_path / "t.npz").fingerprint
 
 
-def test_an_embedded_data_set_is_known_too():
+def test_the_fingerprint_of_an_embedded_data_set_is_checked():
     digits = load_dataset("digits")
     recorded = Recorded("run", digits.columns, digits.fingerprint)
     assert load_dataset("digits", split="shuffled", recorded=recorded).fingerprint == digits.fingerprint

@@ -1,4 +1,4 @@
-"""The commands as a user types them, on small data; what they say, write, and refuse."""
+"""The commands on small data: their output, their files and their errors."""
 
 import json
 import os
@@ -23,11 +23,11 @@ from priory.workbench.models.building import class_of_prior
 from priory.workbench.runs.vae_run import Run
 from priory.workbench.settings.priors import PRIORS
 
-NO_PICTURES = ("--latent-dim", 3)  # which a comparison draws nothing for without a grid
+NO_PICTURES = ("--latent-dim", 3)  # a comparison of such priors without a grid draws no pictures
 
 
 def run_cli(*arguments: object, monkeypatch: pytest.MonkeyPatch) -> int:
-    """The console script with these arguments; its exit code."""
+    """Run the console script with these arguments; return its exit code."""
     monkeypatch.setattr(sys, "argv", ["priory", *map(str, arguments)])
     with pytest.raises(SystemExit) as ended:
         cli.main()
@@ -36,7 +36,7 @@ def run_cli(*arguments: object, monkeypatch: pytest.MonkeyPatch) -> int:
 
 @pytest.fixture
 def command(monkeypatch, capsys):
-    """Run a command that must succeed; gives what it printed."""
+    """Run a command that must succeed; return its output."""
 
     def run(*arguments: object) -> str:
         code = run_cli(*arguments, monkeypatch=monkeypatch)
@@ -49,7 +49,7 @@ def command(monkeypatch, capsys):
 
 @pytest.fixture
 def refused(monkeypatch, capsys):
-    """Run a command that must fail with exit code 2; gives the error message."""
+    """Run a command that must fail with exit code 2; return its error message."""
 
     def run(*arguments: object) -> str:
         assert run_cli(*arguments, monkeypatch=monkeypatch) == 2
@@ -62,7 +62,7 @@ def refused(monkeypatch, capsys):
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
-    """A table of real columns with a text label and ids."""
+    """Write a table of real columns with a text label and ids."""
     generator = np.random.default_rng(0)
     kind = generator.integers(0, 2, 120)
     x = 3.0 * kind[:, None] + generator.normal(size=(120, 5)) * [1, 10, 0.1, 1, 1] + 100
@@ -81,7 +81,7 @@ QUICK = (
 
 @pytest.fixture(scope="module")
 def trained(table, tmp_path_factory):
-    """A run of the table with a GTM-VampPrior."""
+    """Train a GTM-VampPrior on the table."""
     out = tmp_path_factory.mktemp("runs") / "cells"
     with pytest.MonkeyPatch.context() as monkeypatch:
         arguments = ("fit", table, "--prior", "gtm-vamp", "--grid", "3x3", *READING, *QUICK, "--out", out)
@@ -90,16 +90,16 @@ def trained(table, tmp_path_factory):
 
 
 @pytest.mark.parametrize("prior", slow_if(PRIORS, {"noise-contrastive", "resampled", "flow", "gtm"}))
-def test_fit_writes_a_whole_run_for_every_prior(prior, command, tmp_path):
+def test_fit_writes_all_files_of_a_run_for_every_prior(prior, command, tmp_path):
     out = tmp_path / "run"
     sizes = {"flow": ("--set", "model.prior_hidden=[16]"), "standard": (), "resampled": (), "noise-contrastive": ()}
-    sizes["exemplar"] = ("--latent-dim", 3)  # in two, a quadrature over 1000 components takes seconds
+    sizes["exemplar"] = ("--latent-dim", 3)  # in two dimensions, a quadrature over 1000 components takes seconds
     size = ("--grid", "2x2") if "gtm" in prior else sizes.get(prior, ("--components", 5))
-    said = command("fit", "digits", "--prior", prior, *size, *QUICK, "--out", out)
-    assert "1797 rows x 64 columns" in said
-    assert "categorical" in said
-    assert f"written to {out}" in said
-    assert "next: priory embed" in said
+    output = command("fit", "digits", "--prior", prior, *size, *QUICK, "--out", out)
+    assert "1797 rows x 64 columns" in output
+    assert "categorical" in output
+    assert f"written to {out}" in output
+    assert "next: priory embed" in output
     for name in ("config.json", "model.safetensors", "metrics.json", "history.csv", "splits.npz"):
         assert (out / name).stat().st_size > 0
     pictures = {path.stem for path in (out / "figures").iterdir()}
@@ -120,7 +120,7 @@ def test_fit_writes_a_whole_run_for_every_prior(prior, command, tmp_path):
     assert vae.sample(2).shape == (2, 64)
 
 
-def test_beyond_two_latent_dimensions_pairs_are_drawn_and_the_same_each_time(command, tmp_path):
+def test_pairs_of_more_than_two_latent_dimensions_are_drawn_reproducibly(command, tmp_path):
     for name in ("one", "two"):
         command("fit", "digits", "--prior", "mog", "--latent-dim", 6, *QUICK, "--no-evaluate", "--out", tmp_path / name)
     one, two = (
@@ -150,21 +150,21 @@ def test_a_grid_prior_as_published_has_no_start_guide_or_noise(command, tmp_path
 def test_evaluate_accepts_another_file(trained, table, command):
     metrics = json.loads(command("evaluate", trained, table, "--samples", 8, "--json"))
     assert np.isfinite(metrics["nll"]["value"])
-    assert metrics != json.loads((trained / "metrics.json").read_text())  # all rows, not the test rows
+    assert metrics != json.loads((trained / "metrics.json").read_text())  # of all rows instead of the test rows
 
 
-def test_a_grid_of_three_dimensions_has_places_and_no_picture(command, refused, tmp_path):
+def test_a_map_of_three_dimensions_has_positions_but_no_picture(command, refused, tmp_path):
     quick = ("--latent-dim", 3, "--epochs", 1, "--no-evaluate", "--no-report", "--out", tmp_path / "run")
     command("fit", "digits", "--prior", "gtm", "--grid", "3x3x3", *quick)
-    said = command("map", tmp_path / "run", "--samples", 2, "--out", tmp_path / "map.csv")
-    assert "no picture: only a grid of two dimensions has one, and this grid has 3" in said
+    output = command("map", tmp_path / "run", "--samples", 2, "--out", tmp_path / "map.csv")
+    assert "no picture: only a grid of two dimensions has one, and this grid has 3" in output
     assert (tmp_path / "map.csv").read_text().startswith("id,split,digit,u1,u2,u3,")
-    asked = ("--out", tmp_path / "other.csv", "--figure", tmp_path / "other.png")
-    assert "--figure: expected a run with a grid of two dimensions, got" in refused("map", tmp_path / "run", *asked)
+    options = ("--out", tmp_path / "other.csv", "--figure", tmp_path / "other.png")
+    assert "--figure: expected a run with a grid of two dimensions, got" in refused("map", tmp_path / "run", *options)
     assert not (tmp_path / "other.csv").exists()
 
 
-def test_embed_gives_every_row_its_id_latents_and_place_on_the_map(trained, table, command, tmp_path):
+def test_embed_writes_id_latents_and_position_of_every_row(trained, table, command, tmp_path):
     command("embed", trained, "--out", tmp_path / "z.npz")
     with np.load(tmp_path / "z.npz", allow_pickle=False) as z:
         assert z["ids"].tolist() == [f"cell{i}" for i in range(120)]
@@ -178,7 +178,7 @@ def test_embed_gives_every_row_its_id_latents_and_place_on_the_map(trained, tabl
         np.testing.assert_allclose(z["map"], places, rtol=1e-4, atol=1e-5)
 
 
-def test_embed_gives_every_row_its_cluster(command, tmp_path):
+def test_embed_writes_the_cluster_of_every_row(command, tmp_path):
     run, out = tmp_path / "run", tmp_path / "z.npz"
     command("fit", "digits", "--prior", "vamp-mixture", "--components", 5, *QUICK, "--out", run)
     command("embed", run, "--out", out)
@@ -191,59 +191,62 @@ def test_embed_gives_every_row_its_cluster(command, tmp_path):
     assert json.loads((run / "metrics.json").read_text())["nmi"]["value"] == pytest.approx(nmi)
 
 
-def test_map_gives_every_row_its_place_and_what_its_label_would_be(trained, table, command, tmp_path):
+def test_map_writes_position_and_predicted_label_of_every_row(trained, table, command, tmp_path):
     command("map", trained, "--predict", "kind", "--out", tmp_path / "map.csv", "--samples", 8)
     assert (tmp_path / "map.png").stat().st_size > 10_000
-    found = pd.read_csv(tmp_path / "map.csv")
+    table_of_rows = pd.read_csv(tmp_path / "map.csv")
     vae, dataset = priory.load(trained), Run.open(trained).load_dataset()
     shares = grid_oracle.shares(vae, dataset.all_rows().tensor())
     nodes = vae.prior.nodes.double().numpy()
-    np.testing.assert_allclose(found[["u1", "u2"]], grid_oracle.places(shares, nodes), atol=1e-4)
-    np.testing.assert_array_equal(found["node"], shares.argmax(1))
-    np.testing.assert_allclose(found["responsibility"], shares.max(1), rtol=1e-4)
+    np.testing.assert_allclose(table_of_rows[["u1", "u2"]], grid_oracle.places(shares, nodes), atol=1e-4)
+    np.testing.assert_array_equal(table_of_rows["node"], shares.argmax(1))
+    np.testing.assert_allclose(table_of_rows["responsibility"], shares.max(1), rtol=1e-4)
     train = Run.open(trained).splits["train"]
-    big = (found["kind"] == "big").to_numpy()[train]
-    usage, near = shares[train].sum(0), np.exp(-0.5 * ((nodes[:, None] - nodes) ** 2).sum(-1))  # a step of 3 x 3 is 1
+    big = (table_of_rows["kind"] == "big").to_numpy()[train]
+    usage, near = (
+        shares[train].sum(0),
+        np.exp(-0.5 * ((nodes[:, None] - nodes) ** 2).sum(-1)),
+    )  # the step of the 3 x 3 grid is 1
     sums = shares[train].T @ big
     expected = (sums + (near @ sums + big.mean()) / (near @ usage + 1)) / (usage + 1)
     probability = shares @ expected
-    assert found["kind_predicted"].tolist() == np.where(probability > 0.5, "big", "small").tolist()
-    np.testing.assert_allclose(found["kind_confidence"], np.maximum(probability, 1 - probability), atol=1e-4)
+    assert table_of_rows["kind_predicted"].tolist() == np.where(probability > 0.5, "big", "small").tolist()
+    np.testing.assert_allclose(table_of_rows["kind_confidence"], np.maximum(probability, 1 - probability), atol=1e-4)
     new = pd.read_csv(table).drop(columns=["kind"]).head(7)
     new.to_csv(tmp_path / "new.csv", index=False)
     command("map", trained, tmp_path / "new.csv", "--predict", "kind", "--out", tmp_path / "there.csv", "--samples", 8)
-    there = pd.read_csv(tmp_path / "there.csv")
-    assert there["split"].tolist() == ["new"] * 7
-    np.testing.assert_allclose(there[["u1", "u2"]], found[["u1", "u2"]].head(7), rtol=1e-6)
-    assert there["kind_predicted"].tolist() == found["kind_predicted"].head(7).tolist()
+    table_of_new_rows = pd.read_csv(tmp_path / "there.csv")
+    assert table_of_new_rows["split"].tolist() == ["new"] * 7
+    np.testing.assert_allclose(table_of_new_rows[["u1", "u2"]], table_of_rows[["u1", "u2"]].head(7), rtol=1e-6)
+    assert table_of_new_rows["kind_predicted"].tolist() == table_of_rows["kind_predicted"].head(7).tolist()
 
 
 def test_map_predicts_from_the_training_rows(trained, command, tmp_path):
     command("map", trained, "--predict", "kind", "--samples", 4, "--out", tmp_path / "m.csv")
-    found = pd.read_csv(tmp_path / "m.csv")
+    table_of_rows = pd.read_csv(tmp_path / "m.csv")
     vae, dataset = priory.load(trained), Run.open(trained).load_dataset()
     train, every = dataset.rows("train"), dataset.all_rows()
     drawn = priory.TopographicMap(vae, every)
     expected = drawn.predict(priory.TopographicMap(vae, train).landscape(train.labels["kind"]))
-    assert found["kind_predicted"].tolist() == list(expected.label)
-    np.testing.assert_allclose(found["kind_confidence"], expected.confidence, rtol=1e-5)
-    np.testing.assert_allclose(found[["u1_scale", "u2_scale"]], drawn.places.scale, rtol=1e-4, atol=1e-5)
+    assert table_of_rows["kind_predicted"].tolist() == list(expected.label)
+    np.testing.assert_allclose(table_of_rows["kind_confidence"], expected.confidence, rtol=1e-5)
+    np.testing.assert_allclose(table_of_rows[["u1_scale", "u2_scale"]], drawn.places.scale, rtol=1e-4, atol=1e-5)
 
 
 def test_score_of_another_file_ranks_an_outlier_last(trained, table, command, tmp_path):
     frame = pd.read_csv(table).head(20)
     frame.loc[7, "c"] = 1e4
     frame.to_csv(tmp_path / "new.csv", index=False)
-    said = command("score", trained, tmp_path / "new.csv", "--samples", 8, "--out", tmp_path / "scores.csv")
+    output = command("score", trained, tmp_path / "new.csv", "--samples", 8, "--out", tmp_path / "scores.csv")
     scores = pd.read_csv(tmp_path / "scores.csv")
     assert scores.shape[0] == 20
     assert scores["log_likelihood"].idxmin() == 7
-    assert "cell7" in said
+    assert "cell7" in output
 
 
 @pytest.fixture(scope="module")
 def far(table):
-    """Twenty rows, of which three are too far away for float32."""
+    """Write twenty rows, three of them too far away for float32."""
     frame = pd.read_csv(table).head(20)
     frame.loc[3, "c"], frame.loc[7, "a"], frame.loc[9, list("abcde")] = 1e20, 9.97e36, -3.4e38
     frame.to_csv(table.parent / "far.csv", index=False)
@@ -252,7 +255,7 @@ def far(table):
 
 @pytest.fixture
 def noted(monkeypatch, capsys):
-    """Run a command that must succeed with notes; gives them."""
+    """Run a command that must succeed with notes; return the notes."""
 
     def run(*arguments: object) -> str:
         assert run_cli(*arguments, monkeypatch=monkeypatch) == 0
@@ -264,27 +267,27 @@ def noted(monkeypatch, capsys):
 @pytest.mark.parametrize("prior", ["flow", "family:StudentMixture", "gtm"])
 def test_score_lists_far_rows_and_scores_the_others(prior, far, table, command, noted, tmp_path):
     command("fit", table, "--prior", prior, *READING, *QUICK, "--no-evaluate", "--out", tmp_path / "run")
-    said = noted("score", tmp_path / "run", far, "--samples", 8, "--out", tmp_path / "scores.csv")
-    assert said == "note: no density (-inf) for 3 rows: cell3, cell7, cell9\n"
+    note = noted("score", tmp_path / "run", far, "--samples", 8, "--out", tmp_path / "scores.csv")
+    assert note == "note: no density (-inf) for 3 rows: cell3, cell7, cell9\n"
     scores = pd.read_csv(tmp_path / "scores.csv")["log_likelihood"].to_numpy()
     assert (np.flatnonzero(scores == -np.inf) == [3, 7, 9]).all()
     assert (np.delete(scores, [3, 7, 9]) > -200).all()
 
 
-def test_map_lists_far_rows_and_leaves_their_places_empty(trained, far, table, command, noted, tmp_path):
-    said = noted("map", trained, far, "--predict", "kind", "--samples", 8, "--out", tmp_path / "far-map.csv")
-    assert "note: no density (-inf) for 3 rows: cell3, cell7, cell9" in said
-    assert "note: no place on the map for 2 rows: cell7, cell9" in said
-    found = pd.read_csv(tmp_path / "far-map.csv")
-    lost, others = found.loc[[7, 9]], found.drop([3, 7, 9])
+def test_map_lists_far_rows_and_leaves_their_positions_empty(trained, far, table, command, noted, tmp_path):
+    note = noted("map", trained, far, "--predict", "kind", "--samples", 8, "--out", tmp_path / "far-map.csv")
+    assert "note: no density (-inf) for 3 rows: cell3, cell7, cell9" in note
+    assert "note: no place on the map for 2 rows: cell7, cell9" in note
+    table_of_rows = pd.read_csv(tmp_path / "far-map.csv")
+    lost, others = table_of_rows.loc[[7, 9]], table_of_rows.drop([3, 7, 9])
     assert lost[["u1", "u2", "u1_scale", "node_u1", "responsibility", "kind_predicted"]].isna().all(axis=None)
     assert (lost["node"] == -1).all()
     pd.read_csv(table).head(20).to_csv(tmp_path / "near.csv", index=False)
     command("map", trained, tmp_path / "near.csv", "--predict", "kind", "--samples", 8, "--out", tmp_path / "map.csv")
     near = pd.read_csv(tmp_path / "map.csv").drop([3, 7, 9])
     pd.testing.assert_frame_equal(others, near, rtol=1e-5)
-    said = noted("embed", trained, far, "--out", tmp_path / "z.csv")
-    assert said == "note: no finite place for 2 rows: cell7, cell9\n"
+    note = noted("embed", trained, far, "--out", tmp_path / "z.csv")
+    assert note == "note: no finite place for 2 rows: cell7, cell9\n"
 
 
 def test_evaluate_lists_far_rows(trained, far, refused):
@@ -339,7 +342,7 @@ def test_resume_of_a_finished_run_changes_nothing(trained, command):
 
 
 @pytest.mark.slow
-def test_compare_makes_one_table_and_repeats_no_finished_run(command, tmp_path):
+def test_compare_prints_one_table_and_does_not_repeat_finished_runs(command, tmp_path):
     arguments = ("compare", "digits", "--priors", "standard,vamp", "--seeds", 2, "--samples", 8, "--epochs", 1)
     arguments += NO_PICTURES
     first = command(*arguments, "--out", tmp_path)
@@ -356,7 +359,7 @@ def test_compare_makes_one_table_and_repeats_no_finished_run(command, tmp_path):
 
 
 @pytest.mark.slow
-def test_compare_with_another_number_of_samples_evaluates_again_and_trains_no_more(command, tmp_path):
+def test_compare_with_another_number_of_samples_evaluates_again_without_training(command, tmp_path):
     arguments = (
         "compare",
         "digits",
@@ -378,7 +381,7 @@ def test_compare_with_another_number_of_samples_evaluates_again_and_trains_no_mo
     assert metrics["evaluation"] == {"num_samples": 64, "seed": 0}
     assert metrics == json.loads(command("evaluate", run, "--samples", 64, "--json"))
     assert (run / "state.safetensors").stat().st_mtime_ns == state
-    command("evaluate", run, "--samples", 64, "--seed", 1)  # recorded too, and no answer to the question of compare
+    command("evaluate", run, "--samples", 64, "--seed", 1)  # also recorded, but not used by compare
     assert command(*arguments, "--samples", 64) == many
 
 
@@ -406,15 +409,15 @@ def test_a_lengthened_run_is_unfinished_until_its_new_end(command, tmp_path):
 
 
 def test_priors_are_listed_with_their_sources(command):
-    said = command("priors")
-    assert all(name in said for name in PRIORS)
-    assert "arXiv:1705.07120" in said
+    output = command("priors")
+    assert all(name in output for name in PRIORS)
+    assert "arXiv:1705.07120" in output
 
 
 @pytest.mark.parametrize("name", [None, "fit", "evaluate", "sample", "embed", "score", "compare", "priors"])
 def test_every_command_has_help(name, command):
-    said = command(*([] if name is None else [name]), "--help")
-    assert "Usage" in said
+    output = command(*([] if name is None else [name]), "--help")
+    assert "Usage" in output
 
 
 def test_a_new_file_needs_no_labels(trained, table, command, tmp_path):
@@ -450,14 +453,14 @@ def test_h5ad_rows_are_matched_by_the_ids_column(command, tmp_path):
     np.testing.assert_allclose(copy["priory_log_likelihood"].to_numpy(), plain["log_likelihood"], rtol=1e-5)
 
 
-def test_dynamic_binarization_from_fit_to_score(command, tmp_path):
+def test_score_works_for_dynamically_binarized_data(command, tmp_path):
     out = tmp_path / "run"
-    said = command("fit", "digits", "--binarize", "dynamic", "--prior", "vamp", *QUICK, "--out", out)
-    assert "bernoulli" in said
+    output = command("fit", "digits", "--binarize", "dynamic", "--prior", "vamp", *QUICK, "--out", out)
+    assert "bernoulli" in output
     command("score", out, "--samples", 2, "--out", tmp_path / "s.csv")
     scores = pd.read_csv(tmp_path / "s.csv")
     assert len(scores) == 1797
-    assert scores["log_likelihood"].max() < 0  # a probability of binary data
+    assert scores["log_likelihood"].max() < 0  # the logarithm of a probability
     np.save(tmp_path / "dim.npy", np.full((10, 8, 8), 4, dtype=np.uint8))
     command("score", out, tmp_path / "dim.npy", "--samples", 2, "--out", tmp_path / "dim.csv")
     np.save(tmp_path / "binary.npy", np.eye(64, dtype=np.uint8))
@@ -465,7 +468,7 @@ def test_dynamic_binarization_from_fit_to_score(command, tmp_path):
 
 
 @pytest.mark.slow
-def test_metrics_of_rows_binarized_anew_are_those_of_a_second_evaluation(command, tmp_path):
+def test_metrics_of_dynamically_binarized_rows_are_reproducible(command, tmp_path):
     out, grid = tmp_path / "run", ("--prior", "gtm-vamp", "--grid", "3x3", "--labels", "digit")
     command("fit", "digits", "--binarize", "dynamic", *grid, *QUICK, "--out", out)
     first = json.loads((out / "metrics.json").read_text())
@@ -474,7 +477,7 @@ def test_metrics_of_rows_binarized_anew_are_those_of_a_second_evaluation(command
     assert 0 < first["knn_accuracy"]["value"] < 1
 
 
-def test_counts_and_images_from_files(command, tmp_path):
+def test_fit_chooses_likelihoods_of_counts_and_images(command, tmp_path):
     generator = np.random.default_rng(2)
     counts = generator.poisson(generator.gamma(0.3, 3.0, size=(60, 30)))
     sparse.save_npz(tmp_path / "counts.npz", sparse.csr_matrix(counts))
@@ -494,7 +497,7 @@ def test_a_test_split_of_one_row_is_allowed(command, tmp_path):
     assert (tmp_path / "run" / "metrics.json").exists()
 
 
-def test_leftovers_of_an_interruption_before_the_configuration_do_no_harm(command, tmp_path):
+def test_files_of_an_interrupted_start_do_not_prevent_a_new_run(command, tmp_path):
     out = tmp_path / "run"
     out.mkdir()
     (out / "splits.npz").write_bytes(b"half")
@@ -502,7 +505,7 @@ def test_leftovers_of_an_interruption_before_the_configuration_do_no_harm(comman
     command("fit", "digits", *QUICK, "--no-evaluate", "--resume", "--out", out)
 
 
-def test_a_run_is_used_from_any_folder(table, command, tmp_path, monkeypatch):
+def test_a_run_can_be_used_from_any_folder(table, command, tmp_path, monkeypatch):
     monkeypatch.chdir(table.parent)
     command("fit", table.name, *READING, *QUICK, "--no-evaluate", "--out", tmp_path / "run")
     monkeypatch.chdir(tmp_path)
@@ -516,7 +519,7 @@ def test_json_is_standard_if_a_standard_error_is_unknown(command, tmp_path):
     assert table["priors"]["standard"]["mean"]["nll"]["se"] is None
 
 
-def test_a_file_named_relatively_is_the_same_run_again(table, command, tmp_path, monkeypatch):
+def test_a_file_with_a_relative_path_gives_the_same_run_again(table, command, tmp_path, monkeypatch):
     monkeypatch.chdir(table.parent)
     arguments = ("fit", table.name, *READING, *QUICK, "--no-evaluate", "--resume", "--out", tmp_path / "run")
     command(*arguments)
@@ -527,8 +530,8 @@ def test_a_file_named_relatively_is_the_same_run_again(table, command, tmp_path,
 
 
 @pytest.mark.slow
-def test_two_processes_train_one_run(tmp_path):
-    """Lightning starts the command again for the second process; one run comes out, written once."""
+def test_two_processes_write_one_run(tmp_path):
+    """Lightning starts the command again for the second process; the run is written once."""
     out = tmp_path / "run"
     command = [sys.executable, "-m", "priory", "fit", "digits", "--epochs", "2", "--samples", "4", "--out", str(out)]
     options = ["--accelerator", "cpu", "--devices", "2", "--strategy", "ddp"]
@@ -563,7 +566,7 @@ def test_a_run_cannot_resume_with_another_objective_or_average(tmp_path, command
 @pytest.mark.parametrize(
     ("number", "code", "steering"), [(signal.SIGINT, 130, STEERING), (signal.SIGTERM, 143, ())], ids=["INT", "TERM"]
 )
-def test_an_interrupted_run_goes_on_to_the_same_bits(number, code, steering, tmp_path, command):
+def test_a_resumed_run_has_the_same_bits(number, code, steering, tmp_path, command):
     arguments = ("fit", "digits", "--epochs", 60, "--no-evaluate", "--set", "model.hidden=[16]", "--set")
     arguments = (*arguments, "training.patience=null", *steering)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
@@ -579,9 +582,9 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(number, code, steering, tmp
     while not (broken / "state.safetensors").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(number)
-    said = process.communicate(timeout=120)[1]
-    assert process.returncode in (code, 0)  # 0: it was faster than the signal
-    assert process.returncode == 0 or "priory fit --resume --out" in said
+    errors = process.communicate(timeout=120)[1]
+    assert process.returncode in (code, 0)  # 0: it ended before the signal
+    assert process.returncode == 0 or "priory fit --resume --out" in errors
     command("fit", "--resume", "--no-evaluate", "--out", broken)
     one, two = (priory.load(path).state_dict() for path in (whole, broken))
     assert all(torch.equal(one[key], two[key]) for key in one)
@@ -656,7 +659,7 @@ def test_an_invalid_number_of_epochs_is_refused_with_the_reason(command, refused
     assert files == {path: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
 
 
-def test_missing_columns_are_named(trained, table, refused, tmp_path):
+def test_an_error_names_missing_columns(trained, table, refused, tmp_path):
     pd.read_csv(table).drop(columns="c").to_csv(tmp_path / "less.csv", index=False)
     assert "1 are missing (c)" in refused("score", trained, tmp_path / "less.csv", "--out", tmp_path / "s.csv")
 
@@ -673,7 +676,7 @@ def test_outputs_that_cannot_be_written_are_refused_before_any_work(trained, ref
     assert refused("embed", trained, "--copy", "--out", tmp_path / "z.npz")
 
 
-def test_a_diverged_training_is_an_error_message(table, refused, tmp_path):
+def test_a_diverged_training_gives_an_error(table, refused, tmp_path):
     message = refused("fit", table, *READING, *QUICK, "--learning-rate", "1e30", "--out", tmp_path / "run")
     assert "is NaN or infinite" in message
     assert "training.gradient_clip" in message
@@ -681,14 +684,14 @@ def test_a_diverged_training_is_an_error_message(table, refused, tmp_path):
     assert "begin another run, with another --out and for example --set training.learning_rate=1e+29" in message
 
 
-def test_a_training_that_diverges_late_leaves_its_last_good_state(table, command, refused, tmp_path, monkeypatch):
+def test_a_training_that_diverges_late_keeps_its_last_good_state(table, command, refused, tmp_path, monkeypatch):
     from priory.training import optimizers
 
     class Breaking(torch.optim.Adam):
         def step(self, closure=None):
             result = super().step(closure)
             steps.append(1)
-            if len(steps) == 4:  # a step too long, after two epochs of two steps
+            if len(steps) == 4:  # too large a step, after two epochs of two steps
                 self.param_groups[0]["params"][0].data *= 1e38
             return result
 
@@ -699,12 +702,12 @@ def test_a_training_that_diverges_late_leaves_its_last_good_state(table, command
     assert "training stopped at epoch 1, validation" in message
     assert f"the epochs before it are kept: priory evaluate {out}" in message
     assert History.read(out / "history.csv").epochs == 1
-    said = json.loads(command("evaluate", out, "--samples", 4, "--json"))
-    assert np.isfinite(said["nll"]["value"])
+    metrics = json.loads(command("evaluate", out, "--samples", 4, "--json"))
+    assert np.isfinite(metrics["nll"]["value"])
     assert not (out / "metrics.json").exists()
 
 
-def test_likelihoods_that_are_not_finite_are_no_metrics(command, refused, table, tmp_path):
+def test_infinite_likelihoods_are_refused_as_metrics(command, refused, table, tmp_path):
     command("fit", table, *READING, *QUICK, "--no-evaluate", "--out", tmp_path / "run")
     frame = pd.read_csv(table).head(20)
     frame.loc[3, "c"] = 1e30

@@ -1,4 +1,4 @@
-"""Options and settings: numbers are bounded, truth values are no numbers, one device for all commands."""
+"""Options and settings: bounds of numbers, no truth values for numbers, one device for all commands."""
 
 import inspect
 import json
@@ -27,7 +27,7 @@ TOO_MANY = 10**20
 
 
 def options(app: typer.Typer, path: str = "") -> Iterator[tuple[str, str, Any, Any]]:
-    """Of every option: its command, its parameter, the parameter's type and what typer knows of it."""
+    """Return for every option its command, its parameter, the parameter's type and typer's information."""
     for command in app.registered_commands:
         name = command.name or command.callback.__name__
         for parameter in inspect.signature(command.callback, eval_str=True).parameters.values():
@@ -40,7 +40,7 @@ OPTIONS = list(options(app))
 
 
 def numbers(kind: type[BaseModel], tree: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Paths of the settings with a number as their default value, and that value."""
+    """Return the paths of the settings with a numeric default, and the default."""
     values: Any = checked(kind, tree, SETTINGS).model_dump()
     for path in setting_names(kind, tree):
         value = values
@@ -50,7 +50,7 @@ def numbers(kind: type[BaseModel], tree: dict[str, Any]) -> Iterator[tuple[str, 
             yield path, value
 
 
-NUMBERS: dict[tuple[type[BaseModel], str], tuple[str, Any]] = {}  # the first prior with this setting, and its default
+NUMBERS: dict[tuple[type[BaseModel], str], tuple[str, Any]] = {}  # setting -> first prior with it, default
 for _kind in KINDS:
     for _prior in ["standard"] if _kind is GTMRunSettings else PRIORS:
         for _path, _value in numbers(_kind, {} if _kind is GTMRunSettings else {"model": {"prior": _prior}}):
@@ -77,19 +77,19 @@ def test_every_whole_number_of_the_settings_has_bounds(kind, path):
 
 @pytest.mark.parametrize("text", ["true", "false"])
 @pytest.mark.parametrize(("kind", "path"), NUMBERS)
-def test_no_number_of_the_settings_is_a_truth_value(kind, path, text):
-    said = refusal(kind, path, text)
-    assert "number" in said
-    assert said.count("got") == 1
+def test_settings_refuse_truth_values_for_numbers(kind, path, text):
+    message = refusal(kind, path, text)
+    assert "number" in message
+    assert message.count("got") == 1
 
 
 @pytest.mark.parametrize("setting", ["model.hidden=[true, 3]", "model.log_variance_range=[0, true]"])
-def test_no_number_in_a_list_is_a_truth_value(setting):
+def test_settings_refuse_truth_values_in_lists_of_numbers(setting):
     with pytest.raises(ValueError, match="number"):
         with_options(RunSettings(), {}, [setting])
 
 
-def test_truth_values_are_no_numbers_in_settings_made_of_a_signature():
+def test_settings_from_a_signature_refuse_truth_values_for_numbers():
     def make(rate: float, steps: int = 2, *, flag: bool = True, either: int | bool = 3) -> None: ...
 
     kind = settings_of(make, [])
@@ -129,7 +129,7 @@ def test_the_librarys_settings_refuse_truth_values(kind):
         ("training.schedule=linear", "got 'linear'"),
     ],
 )
-def test_messages_name_the_value_once(setting, message):
+def test_messages_contain_the_value_once(setting, message):
     with pytest.raises(ValueError, match=r"settings: ") as caught:
         with_options(RunSettings(model=ModelSettings(prior="vamp")), {}, [setting])
     assert str(caught.value).endswith(message)
@@ -139,15 +139,15 @@ def test_messages_name_the_value_once(setting, message):
 @pytest.mark.parametrize("option", ["--samples", "--seeds"])
 def test_huge_numbers_are_refused_with_the_bound(option, capsys):
     assert run_cli("compare", "digits", option, TOO_MANY) == 2
-    said = capsys.readouterr().err
-    assert f"{option} {TOO_MANY}: expected at " in said
-    assert "at most 10" in said
+    errors = capsys.readouterr().err
+    assert f"{option} {TOO_MANY}: expected at " in errors
+    assert "at most 10" in errors
 
 
 COMPUTING = {"fit", "evaluate", "sample", "embed", "map", "score", "impute", "report", "refit", "compare", "gtm fit"}
 
 
-def test_all_commands_that_compute_have_the_same_device():
+def test_all_computing_commands_have_the_option_device():
     devices = {command: info for command, name, _, info in OPTIONS if name == "device"}
     assert set(devices) == COMPUTING
     assert len({(info.help, info.metavar, info.param_decls) for info in devices.values()}) == 1
@@ -157,8 +157,8 @@ def test_all_commands_that_compute_have_the_same_device():
     ("device", "accelerator", "devices"),
     [("cpu", "cpu", 1), ("cuda", "gpu", 1), ("cuda:0", "gpu", "0,"), ("cuda:1", "gpu", "1,"), ("mps", "mps", 1)],
 )
-def test_a_device_stands_for_settings_of_training(device, accelerator, devices, monkeypatch):
-    monkeypatch.setattr(opening, "chosen_device", lambda name: name)  # this machine has not all of them
+def test_the_option_device_sets_settings_of_training(device, accelerator, devices, monkeypatch):
+    monkeypatch.setattr(opening, "chosen_device", lambda name: name)  # not all of them exist on this machine
     settings = requests.settings_of_device(device, {})
     assert settings == {"training.accelerator": accelerator, "training.devices": devices}
     assert with_options(RunSettings(), settings).training.devices == devices
@@ -174,19 +174,19 @@ def test_models_are_trained_on_the_device(command, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("command", ["fit", "compare"])
-def test_devices_that_are_not_there_are_refused(command, capsys, tmp_path):
+def test_missing_devices_are_refused(command, capsys, tmp_path):
     assert run_cli(command, "digits", "--out", tmp_path, "--device", "meta") == 2
     assert "--device meta: expected auto, cpu or a device" in capsys.readouterr().err
 
 
-def test_a_device_is_given_once(capsys):
+def test_a_device_and_its_settings_are_refused_together(capsys):
     assert run_cli("fit", "digits", "--device", "cpu", "--accelerator", "cpu") == 2
     assert "--device cpu: expected either --device or --accelerator, got both" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK", "WORLD_SIZE", "SLURM_PROCID"])
 @pytest.mark.parametrize("value", ["abc", "-1", "", "1.5"])
-def test_a_launchers_variable_that_is_no_number_is_named(name, value, monkeypatch):
+def test_an_error_names_a_launchers_variable_that_is_not_a_number(name, value, monkeypatch):
     monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match=f"{name}: expected a whole number in the environment.*got '{value}'"):
         check_devices(TrainingSettings())

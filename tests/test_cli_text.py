@@ -1,4 +1,4 @@
-"""Text of the user on the terminal: ids, labels, names of columns and paths are printed as they are."""
+"""Text of the user on the terminal: ids, labels, names of columns and paths are printed literally."""
 
 import ast
 import re
@@ -17,7 +17,7 @@ from priory.workbench.cli import main
 from priory.workbench.cli.terminal import say, say_on_stderr, say_table
 
 SOURCE = Path(priory.__file__).parent / "workbench"
-IDS = ["[/x]12", "c1cc[nH]c75", "\x1b]0;title\x07", "a\nb\x9b2J", "[bold]x\u202e:smile:"]  # `score` names five
+IDS = ["[/x]12", "c1cc[nH]c75", "\x1b]0;title\x07", "a\nb\x9b2J", "[bold]x\u202e:smile:"]  # `score` lists five
 LABEL, COLUMN, ID = "kind[/k]", "[/a]$x_1$", "id[i]"
 READING = ("--labels", LABEL, "--ids", ID)
 CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -25,11 +25,11 @@ CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder, a table in it and a run of the table, all with names that would be markup."""
+    """Make a folder with a table and a run of the table; all names look like markup."""
     folder = tmp_path_factory.mktemp("text") / "we[" / "q]ird"
     folder.mkdir(parents=True)
     x = np.random.default_rng(0).normal(size=(60, 3))
-    x[: len(IDS), 0] += 40  # the rows that `score` names
+    x[: len(IDS), 0] += 40  # the rows that `score` lists
     frame = pd.DataFrame(x, columns=[COLUMN, "co$t", "[red]"]).assign(**{"\x1b[1mconst[/]": 1.0})
     frame[LABEL] = ["[/x]$" if i % 2 else "\x1b[31mred$" for i in range(60)]
     frame[ID] = [*IDS, *(f"r{i}" for i in range(60 - len(IDS)))]
@@ -67,51 +67,51 @@ SAID = {
     "refit": ["t[bold]: 6 rows", "f[/]"],
     "compare": ["c[/]"],
 }
-SLOW = ("fit", "gtm fit", "refit", "compare")  # seconds each
+SLOW = ("fit", "gtm fit", "refit", "compare")  # each takes seconds
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in SAID])
-def test_commands_print_text_of_the_user_as_it_is(name, folder, capsys):
+def test_commands_print_text_of_the_user_literally(name, folder, capsys):
     capsys.readouterr()
     assert run_cli(*commands(folder)[name]) == 0
-    said = capsys.readouterr()
-    lines = " ".join(said.out.replace(str(folder), "HERE").split())
+    captured = capsys.readouterr()
+    lines = " ".join(captured.out.replace(str(folder), "HERE").split())
     assert not [expected for expected in SAID[name] if expected not in lines], lines
-    assert not CONTROLS.search(said.out + said.err)
+    assert not CONTROLS.search(captured.out + captured.err)
 
 
 @pytest.mark.parametrize("text", IDS)
-def test_errors_name_text_of_the_user_as_it_is(text, capsys):
+def test_errors_contain_text_of_the_user_literally(text, capsys):
     assert run_cli("check", f"{text}:name") == 2
-    said = capsys.readouterr().err
-    assert visible(text.replace("\n", " ")) in said
-    assert not CONTROLS.search(said)
+    errors = capsys.readouterr().err
+    assert visible(text.replace("\n", " ")) in errors
+    assert not CONTROLS.search(errors)
 
 
 @pytest.mark.parametrize("text", IDS)
-def test_every_way_to_print_shows_markup_and_controls(text, capsys):
+def test_all_functions_that_print_show_markup_and_controls(text, capsys):
     say(text, (text, "bold"))
     say_on_stderr((text, "red"))
     say_table(text, (text, ""), [(text, (text, "dim"))])
-    said = capsys.readouterr()
-    assert said.out.splitlines()[0] == 2 * visible(text)
-    assert said.err == f"{visible(text)}\n"
-    assert said.out.count(visible(text)) == 6
-    assert not CONTROLS.search(said.out + said.err)
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[0] == 2 * visible(text)
+    assert captured.err == f"{visible(text)}\n"
+    assert captured.out.count(visible(text)) == 6
+    assert not CONTROLS.search(captured.out + captured.err)
 
 
 def calls_that_print(file: Path) -> list[str]:
-    """Calls and imports of a file that write to the terminal."""
-    found = []
+    """Return the calls and imports of a file that write to the terminal."""
+    calls = []
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func)
             if name == "print" or name.endswith((".print", ".echo", ".secho", "stdout.write", "stderr.write")):
-                found.append(name)
+                calls.append(name)
         elif isinstance(node, ast.ImportFrom | ast.Import):
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
-            found += [name for name in names if name.split(".")[0] == "rich"]
-    return found
+            calls += [name for name in names if name.split(".")[0] == "rich"]
+    return calls
 
 
 def test_only_the_terminal_module_prints():
@@ -119,8 +119,8 @@ def test_only_the_terminal_module_prints():
     assert printing == {"cli/terminal.py"}
 
 
-@pytest.mark.filterwarnings("always")  # the suite makes errors of them
-def test_warnings_are_said_once_in_a_line_without_places_in_the_source(capsys):
+@pytest.mark.filterwarnings("always")  # the suite turns warnings into errors
+def test_warnings_are_printed_once_in_one_line_without_source_lines(capsys):
     with main._warnings_in_a_line():
         for _ in range(2):
             np.log(np.zeros(1))

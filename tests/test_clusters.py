@@ -68,7 +68,7 @@ def model_of_blobs(components: int = 12, **options) -> tuple[VAE, torch.Tensor, 
     return VAE(encoder, GaussianDecoder(network, torch.zeros(D), torch.ones(D)), prior), x, kinds
 
 
-def test_log_prior_is_that_of_dirichlet_normal_and_wishart_up_to_a_constant():
+def test_log_prior_equals_dirichlet_normal_and_wishart_up_to_a_constant():
     encoder = small_encoder(D, L).double().requires_grad_(False)
 
     def by_torch(prior: VampPriorMixture) -> float:
@@ -89,7 +89,7 @@ def test_log_prior_is_that_of_dirichlet_normal_and_wishart_up_to_a_constant():
 
 
 def test_density_of_a_cluster_averages_over_its_center():
-    """A quadrature of N(z | m, 1 / precision) over m ~ q(m | u), in one dimension."""
+    """The density equals a quadrature of N(z | m, 1 / precision) over m ~ q(m | u), in one dimension."""
     prior, encoder = mixture(4, 1).double(), small_encoder(D, 1).double()
     p_z, q = prior(encoder), encoder(prior.pseudo_inputs)
     z, steps = torch.linspace(-3, 3, 9).double(), torch.linspace(-8, 8, 4001, dtype=torch.float64)
@@ -97,19 +97,19 @@ def test_density_of_a_cluster_averages_over_its_center():
         centers, step = loc + scale * steps, scale * (steps[1] - steps[0])
         around = Normal(centers, (-0.5 * prior.log_precision[k, 0]).exp()).log_prob(z[:, None]).exp()
         expected = (around * Normal(loc, scale).log_prob(centers).exp()).sum(-1) * step
-        found = (p_z.component_log_prob(z[:, None])[:, k] - p_z.log_weights[k]).exp()
-        torch.testing.assert_close(found, expected)
+        density = (p_z.component_log_prob(z[:, None])[:, k] - p_z.log_weights[k]).exp()
+        torch.testing.assert_close(density, expected)
 
 
 @pytest.mark.parametrize("name", ["concentration", "evidence_rows", "latent_dim"])
 @pytest.mark.parametrize("value", [0, -1.0, math.inf, math.nan])
-def test_an_argument_that_is_not_positive_is_an_error(name, value):
+def test_arguments_that_are_not_positive_are_refused(name, value):
     with pytest.raises(ValueError, match=rf"{name}: expected a finite number above zero, got {value}"):
         VampPriorMixture(torch.rand(3, D), **{"latent_dim": 2} | {name: value})
 
 
-def test_the_prior_of_the_parameters_moves_the_prior_alone():
-    """After one step of SGD, networks are the same whatever the weight of `log_prior`, and the prior is not."""
+def test_log_prior_changes_only_the_parameters_of_the_prior():
+    """After one step of SGD, only the prior depends on the weight of `log_prior`."""
 
     def after_one_step(evidence_rows: float) -> VAE:
         torch.manual_seed(0)
@@ -127,15 +127,15 @@ def test_the_prior_of_the_parameters_moves_the_prior_alone():
 
 
 @pytest.mark.slow
-def test_needless_clusters_empty_and_the_others_are_the_groups_of_the_data():
+def test_needless_clusters_become_empty_and_the_others_match_the_groups():
     vae, x, kinds = model_of_blobs(evidence_rows=100)
     fit(vae, x, seed=0, epochs=300, batch_size=100, learning_rate=5e-3, warmup=0)
-    found = clusters(vae, x)
-    assert 3 <= len(found.unique()) <= 5
-    assert cluster_agreement(found, kinds)["ari"].value > 0.8
+    assigned = clusters(vae, x)
+    assert 3 <= len(assigned.unique()) <= 5
+    assert cluster_agreement(assigned, kinds)["ari"].value > 0.8
 
 
-def test_refit_weighs_the_prior_of_the_parameters_too():
+def test_refit_uses_log_prior():
     vae, x, _ = model_of_blobs()
     start = VAE(vae.encoder, vae.decoder, StandardNormal(2))
 
@@ -148,13 +148,13 @@ def test_refit_weighs_the_prior_of_the_parameters_too():
     assert weight_of_the_smallest(20.0) < 0.8 * weight_of_the_smallest(1e9)
 
 
-def test_clusters_are_the_largest_responsibilities():
+def test_clusters_have_the_largest_responsibilities():
     vae, x, _ = model_of_blobs()
     p_z, z = vae.latent_prior(), vae.encode(x).mean
     assert torch.equal(clusters(vae, x, batch_size=7), p_z.responsibilities(z).argmax(-1))
 
 
-def test_clusters_of_a_model_without_a_mixture_are_an_error():
+def test_clusters_of_a_model_without_a_mixture_are_refused():
     encoder = nn.Linear(D, 2)
     model = as_model(
         encode=lambda x: diagonal_normal(encoder(x), torch.ones(*x.shape[:-1], 2)),
@@ -168,27 +168,27 @@ def test_clusters_of_a_model_without_a_mixture_are_an_error():
 
 def test_agreement_equals_sums_over_pairs_and_cells():
     rng = np.random.default_rng(0)
-    found, kinds = rng.integers(4, size=40), np.array(["a", "b", "c"])[rng.integers(3, size=40)]
-    same = [(found[i] == found[j], kinds[i] == kinds[j]) for i in range(40) for j in range(i)]
+    assigned, kinds = rng.integers(4, size=40), np.array(["a", "b", "c"])[rng.integers(3, size=40)]
+    same = [(assigned[i] == assigned[j], kinds[i] == kinds[j]) for i in range(40) for j in range(i)]
     both, first, second = sum(a and b for a, b in same), sum(a for a, _ in same), sum(b for _, b in same)
     chance = first * second / len(same)
     ari = (both - chance) / ((first + second) / 2 - chance)
-    information = entropy_found = entropy_kinds = 0.0
-    for k, kind in product(np.unique(found), np.unique(kinds)):
-        share = np.mean((found == k) & (kinds == kind))
-        information += share * math.log(max(share, 1e-9) / (np.mean(found == k) * np.mean(kinds == kind)))
-    for k in np.unique(found):
-        entropy_found -= np.mean(found == k) * math.log(np.mean(found == k))
+    information = entropy_clusters = entropy_kinds = 0.0
+    for k, kind in product(np.unique(assigned), np.unique(kinds)):
+        share = np.mean((assigned == k) & (kinds == kind))
+        information += share * math.log(max(share, 1e-9) / (np.mean(assigned == k) * np.mean(kinds == kind)))
+    for k in np.unique(assigned):
+        entropy_clusters -= np.mean(assigned == k) * math.log(np.mean(assigned == k))
     for kind in np.unique(kinds):
         entropy_kinds -= np.mean(kinds == kind) * math.log(np.mean(kinds == kind))
-    agreement = cluster_agreement(torch.from_numpy(found), kinds)
+    agreement = cluster_agreement(torch.from_numpy(assigned), kinds)
     assert agreement["ari"].value == pytest.approx(ari)
-    assert agreement["nmi"].value == pytest.approx(2 * information / (entropy_found + entropy_kinds))
+    assert agreement["nmi"].value == pytest.approx(2 * information / (entropy_clusters + entropy_kinds))
     assert all(0 < estimate.se < 0.2 for estimate in agreement.values())
 
 
 @pytest.mark.parametrize("place", ["the top of levels", "a resampled prior", "a conditional mixture"])
-def test_the_prior_of_the_parameters_counts_wherever_the_mixture_is(place):
+def test_log_prior_of_a_wrapped_mixture_is_used(place):
     x, c = torch.rand(100, D).round(), torch.eye(2)[torch.arange(100) % 2]
     logits = []
     for evidence_rows in (1.0, 1e9):
@@ -210,7 +210,7 @@ def test_the_prior_of_the_parameters_counts_wherever_the_mixture_is(place):
     assert (logits[0] - logits[1]).abs().max() > 1e-4
 
 
-def test_of_several_levels_clusters_are_those_of_the_top():
+def test_clusters_of_several_levels_are_those_of_the_top_level():
     torch.manual_seed(0)
     x = torch.rand(20, 6)
     encoder = HierarchicalEncoder(NormalEncoder(mlp(6, [8], 4)), NormalEncoder(mlp(6 + 2, [8], 6)))

@@ -1,4 +1,4 @@
-"""`priory compare`: differences on the same seeds and rows, what a failed run costs, what is written and drawn."""
+"""`priory compare`: differences for the same seeds and rows, failed runs, files and pictures."""
 
 import csv
 import json
@@ -30,20 +30,20 @@ from priory.workbench.settings.run import RunSettings
 
 SIZE = ("--samples", 2, "--epochs", 1, "--set", "model.hidden=[8]", "--set", "training.batch_size=500")
 GRID = ("--set", "model.points_per_side=3")
-NO_PICTURES = ("--latent-dim", 3, "--no-report")  # of the latent space nothing is drawn without a grid
+NO_PICTURES = ("--latent-dim", 3, "--no-report")  # a latent space of three dimensions has no picture without a grid
 
 
 def compare(out: Path, *more: object) -> int:
     return run_cli("compare", "digits", *SIZE, *more, "--out", out)
 
 
-def found_in(out: Path) -> dict[str, Any]:
+def content_of(out: Path) -> dict[str, Any]:
     return json.loads((out / "comparison.json").read_text(), parse_constant=pytest.fail)
 
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two priors and two seeds, with all that the command leaves but pages."""
+    """Compare two priors with two seeds, without pages; return the folder."""
     out = tmp_path_factory.mktemp("compared") / "all"
     assert compare(out, "--priors", "gtm,standard", *GRID, "--seeds", 2, "--no-report") == 0
     return out
@@ -53,7 +53,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def explicit(ours: list[np.ndarray], theirs: list[np.ndarray]) -> tuple[float, float, float]:
-    """The mean difference, its standard error over seeds and over rows, by loops in double precision."""
+    """Return the mean difference and its standard errors over seeds and over rows, by loops in float64."""
     seeds, rows = len(ours), len(ours[0])
     gaps = [[float(ours[s][n]) - float(theirs[s][n]) for n in range(rows)] for s in range(seeds)]
     value = sum(gap for line in gaps for gap in line) / (seeds * rows)
@@ -67,35 +67,39 @@ def explicit(ours: list[np.ndarray], theirs: list[np.ndarray]) -> tuple[float, f
 
 
 def scores(generator: np.random.Generator, seeds: int, rows: int, gap: float) -> list[np.ndarray]:
-    """Rows that are hard or easy for every model, by tens of nats; seeds and rows differ by a little more."""
+    """Return scores whose rows differ by tens of nats in the same way for all models, plus small noise."""
     hardness = 100 + 20 * np.random.default_rng(1).normal(size=rows)
     return [hardness + gap + generator.normal() + 0.5 * generator.normal(size=rows) for _ in range(seeds)]
 
 
-def test_a_difference_equals_loops_and_scipys_paired_test() -> None:
+def test_a_difference_agrees_with_loops_and_scipys_paired_test() -> None:
     generator = np.random.default_rng(0)
     ours, theirs = scores(generator, 5, 40, -1.0), scores(generator, 5, 40, 0.0)
-    found = paired_difference(ours, theirs)
-    assert (found.value, found.se_seeds, found.se_rows) == pytest.approx(explicit(ours, theirs), rel=1e-12)
+    difference = paired_difference(ours, theirs)
+    assert (difference.value, difference.se_seeds, difference.se_rows) == pytest.approx(
+        explicit(ours, theirs), rel=1e-12
+    )
     seeds = ttest_rel([rows.mean() for rows in ours], [rows.mean() for rows in theirs])
     rows = ttest_rel(np.mean(ours, axis=0), np.mean(theirs, axis=0))
-    assert found.se_seeds == pytest.approx(found.value / seeds.statistic)
-    assert found.se_rows == pytest.approx(found.value / rows.statistic)
-    assert (found.over, found.se) == ("seeds", found.se_seeds)
+    assert difference.se_seeds == pytest.approx(difference.value / seeds.statistic)
+    assert difference.se_rows == pytest.approx(difference.value / rows.statistic)
+    assert (difference.over, difference.se) == ("seeds", difference.se_seeds)
     interval = seeds.confidence_interval(0.95)
-    assert found.value + found.half_interval * np.array([-1, 1]) == pytest.approx([interval.low, interval.high])
+    assert difference.value + difference.half_interval * np.array([-1, 1]) == pytest.approx(
+        [interval.low, interval.high]
+    )
     unpaired = math.hypot(np.mean(ours, axis=0).std(ddof=1), np.mean(theirs, axis=0).std(ddof=1)) / math.sqrt(40)
-    assert found.se_rows < unpaired / 20
+    assert difference.se_rows < unpaired / 20
 
 
-def test_with_one_seed_the_error_is_over_rows() -> None:
+def test_the_error_for_one_seed_is_over_rows() -> None:
     generator = np.random.default_rng(2)
     ours, theirs = scores(generator, 1, 40, 0.5), scores(generator, 1, 40, 0.0)
-    found = paired_difference(ours, theirs)
-    assert math.isnan(found.se_seeds)
-    assert math.isnan(found.half_interval)
-    assert (found.over, found.se) == ("rows", found.se_rows)
-    assert found.se == pytest.approx(found.value / ttest_rel(ours[0], theirs[0]).statistic)
+    difference = paired_difference(ours, theirs)
+    assert math.isnan(difference.se_seeds)
+    assert math.isnan(difference.half_interval)
+    assert (difference.over, difference.se) == ("rows", difference.se_rows)
+    assert difference.se == pytest.approx(difference.value / ttest_rel(ours[0], theirs[0]).statistic)
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [([3], [3, 3]), ([3], [4]), ([], [])])
@@ -105,7 +109,7 @@ def test_differences_of_other_rows_are_refused(ours: list[int], theirs: list[int
 
 
 def made_up(nll: dict[str, list[float]], rows: dict[str, list[int]] | None = None) -> Comparison:
-    """A comparison with two rows whose NLL is a little above and below these, and whose ELBO is 1 nat lower."""
+    """Return a comparison: two rows, NLL slightly above and below these values, ELBO 1 nat lower."""
     seeds = tuple(range(max(map(len, nll.values()))))
     comparison = Comparison(RunSettings(), tuple(nll), seeds, next(iter(nll)), 16, 0)
     for prior, values in nll.items():
@@ -166,35 +170,37 @@ def test_runs_with_other_rows_have_no_difference() -> None:
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
-def test_the_differences_are_those_of_the_rows_in_the_folders(compared: Path) -> None:
-    found = found_in(compared)
-    assert (found["baseline"], found["seeds"], found["failures"]) == ("standard", [0, 1], [])
-    assert found["evaluation"] == {"num_samples": 2, "seed": 0, "num_rows": 447}
-    assert found["settings"]["model"]["likelihood"] == "categorical"
-    assert found["priors"]["standard"]["against_baseline"] == {}
+def test_differences_equal_those_computed_from_the_row_scores(compared: Path) -> None:
+    content = content_of(compared)
+    assert (content["baseline"], content["seeds"], content["failures"]) == ("standard", [0, 1], [])
+    assert content["evaluation"] == {"num_samples": 2, "seed": 0, "num_rows": 447}
+    assert content["settings"]["model"]["likelihood"] == "categorical"
+    assert content["priors"]["standard"]["against_baseline"] == {}
     archives = {cell.parent.name: np.load(cell) for cell in compared.glob("*/row_scores.npz")}
     assert len(archives) == 4
     for name, sign in (("nll", -1), ("elbo", 1)):
         ours, theirs = ([archives[f"{prior}-{seed}"][name] for seed in (0, 1)] for prior in ("gtm", "standard"))
         value, over_seeds, over_rows = explicit(ours, theirs)
-        told = found["priors"]["gtm"]["against_baseline"][name]
-        assert told["prior_minus_baseline"] == pytest.approx(value, rel=1e-9)
-        assert told["better_by"] == sign * told["prior_minus_baseline"]
-        assert (told["se"], told["se_over"]) == (told["se_over_seeds"], "seeds")
-        assert (told["se_over_seeds"], told["se_over_rows"]) == pytest.approx((over_seeds, over_rows), rel=1e-9)
-        assert told["half_interval_95"] == pytest.approx(12.706204736 * over_seeds)  # Student, 1 degree
+        difference = content["priors"]["gtm"]["against_baseline"][name]
+        assert difference["prior_minus_baseline"] == pytest.approx(value, rel=1e-9)
+        assert difference["better_by"] == sign * difference["prior_minus_baseline"]
+        assert (difference["se"], difference["se_over"]) == (difference["se_over_seeds"], "seeds")
+        assert (difference["se_over_seeds"], difference["se_over_rows"]) == pytest.approx(
+            (over_seeds, over_rows), rel=1e-9
+        )
+        assert difference["half_interval_95"] == pytest.approx(12.706204736 * over_seeds)  # Student, 1 degree
         values = [json.loads((compared / f"gtm-{s}" / "metrics.json").read_text())[name]["value"] for s in (0, 1)]
         assert np.mean([rows.mean() for rows in ours]) == pytest.approx(np.mean(values), rel=1e-6)
 
 
 def test_the_csv_file_has_the_same_numbers(compared: Path) -> None:
-    found = found_in(compared)["priors"]
+    priors = content_of(compared)["priors"]
     with open(compared / "comparison.csv", newline="") as file:
         lines = {line["prior"]: line for line in csv.DictReader(file)}
     assert list(lines) == ["gtm", "standard"]
-    assert float(lines["gtm"]["nll_se"]) == found["gtm"]["mean"]["nll"]["se"]
-    assert float(lines["gtm"]["elbo_better_by"]) == found["gtm"]["against_baseline"]["elbo"]["better_by"]
-    half = found["gtm"]["against_baseline"]["nll"]["half_interval_95"]
+    assert float(lines["gtm"]["nll_se"]) == priors["gtm"]["mean"]["nll"]["se"]
+    assert float(lines["gtm"]["elbo_better_by"]) == priors["gtm"]["against_baseline"]["elbo"]["better_by"]
+    half = priors["gtm"]["against_baseline"]["nll"]["half_interval_95"]
     assert float(lines["gtm"]["nll_better_by_half_interval_95"]) == half
     assert lines["standard"]["nll_better_by"] == ""
     assert lines["gtm"]["seeds_finished"] == lines["gtm"]["seeds_asked"] == "2"
@@ -205,10 +211,10 @@ def test_another_baseline_needs_no_training(compared: Path, capsys: pytest.Captu
     before = (compared / "comparison.json").read_bytes()
     stamps = {file: file.stat().st_mtime_ns for file in compared.glob("*/model.safetensors")}
     assert compare(compared, "--priors", "gtm,standard", *GRID, "--seeds", 2, "--baseline", "gtm", "--no-report") == 0
-    said = capsys.readouterr()
-    assert "against gtm, same seeds and same rows" in said.out
-    assert "4 of 4 runs are finished already" in said.err
-    assert found_in(compared)["priors"]["standard"]["against_baseline"]["nll"]["per_seed"].keys() == {"0", "1"}
+    captured = capsys.readouterr()
+    assert "against gtm, same seeds and same rows" in captured.out
+    assert "4 of 4 runs are finished already" in captured.err
+    assert content_of(compared)["priors"]["standard"]["against_baseline"]["nll"]["per_seed"].keys() == {"0", "1"}
     assert {file: file.stat().st_mtime_ns for file in stamps} == stamps
     (compared / "gtm-1" / "row_scores.npz").unlink()
     assert compare(compared, "--priors", "gtm,standard", *GRID, "--seeds", 2, "--no-report") == 0
@@ -217,11 +223,11 @@ def test_another_baseline_needs_no_training(compared: Path, capsys: pytest.Captu
 
 
 def test_a_baseline_must_be_among_the_priors(refused: Callable[..., str]) -> None:
-    said = refused("compare", "digits", "--priors", "standard,vamp", "--baseline", "flow")
-    assert "--baseline: expected one of the priors standard, vamp, got 'flow'" in said
+    message = refused("compare", "digits", "--priors", "standard,vamp", "--baseline", "flow")
+    assert "--baseline: expected one of the priors standard, vamp, got 'flow'" in message
 
 
-def test_a_missing_file_is_refused_at_once(refused: Callable[..., str]) -> None:
+def test_a_missing_file_is_refused_before_any_work(refused: Callable[..., str]) -> None:
     assert "nowhere.npz" in refused("compare", "nowhere.npz", "--priors", "standard,vamp")
 
 
@@ -229,18 +235,18 @@ def test_a_missing_file_is_refused_at_once(refused: Callable[..., str]) -> None:
 
 
 def test_a_failed_prior_does_not_lose_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    asked = ("--priors", "vamp,standard", "--seeds", 1, *NO_PICTURES, "--set", "model.components=5000")
-    assert compare(tmp_path, *asked) == 1
+    options = ("--priors", "vamp,standard", "--seeds", 1, *NO_PICTURES, "--set", "model.components=5000")
+    assert compare(tmp_path, *options) == 1
     first = capsys.readouterr()
     assert "failed: vamp, seed 0: " in first.err
     assert "1 of 2 runs failed" in first.err
     assert first.err.endswith("to try again: give the same command again; finished work is not repeated\n")
     table = first.out.splitlines()
     assert [line.split()[:2] for line in table[2:4]] == [["vamp", "failed"], ["standard", "1"]]
-    (failure,) = found_in(tmp_path)["failures"]
+    (failure,) = content_of(tmp_path)["failures"]
     assert (failure["prior"], failure["seed"]) == ("vamp", 0)
     assert "5000" in failure["message"]
-    assert compare(tmp_path, *asked) == 1
+    assert compare(tmp_path, *options) == 1
     second = capsys.readouterr()
     assert second.out == first.out
     assert "1 of 2 runs are finished already\nrun 1 of 1: vamp, seed 0\n" in second.err
@@ -250,30 +256,30 @@ def test_a_failed_prior_does_not_lose_the_others(tmp_path: Path, capsys: pytest.
 def test_failed_runs_are_tried_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = ("--priors", "standard", "--seeds", 3, *NO_PICTURES)
+    options = ("--priors", "standard", "--seeds", 3, *NO_PICTURES)
     diverged = NonFiniteLossError("training stopped", term="KL", group="prior", parameter=None, epoch=0, batch=1)
     fail_once(monkeypatch, "train", 2, torch.OutOfMemoryError("CUDA out of memory"))
     fail_once(monkeypatch, "measure", 2, ArithmeticError("expected finite numbers"))
-    assert compare(tmp_path, *asked) == 1
+    assert compare(tmp_path, *options) == 1
     assert "1 of 3 seeds" in capsys.readouterr().out
-    found = found_in(tmp_path)
-    assert found["priors"]["standard"]["seeds"] == [0]
-    assert [(failure["seed"], failure["message"]) for failure in found["failures"]] == [
+    content = content_of(tmp_path)
+    assert content["priors"]["standard"]["seeds"] == [0]
+    assert [(failure["seed"], failure["message"]) for failure in content["failures"]] == [
         (1, "CUDA out of memory"),
         (2, "expected finite numbers"),
     ]
     fail_once(monkeypatch, "train", 1, diverged)
-    assert compare(tmp_path, *asked) == 1
-    (failure,) = found_in(tmp_path)["failures"]
+    assert compare(tmp_path, *options) == 1
+    (failure,) = content_of(tmp_path)["failures"]
     assert failure["message"].startswith("training stopped")
     assert "--set training.learning_rate=0.0001" in failure["message"]
-    assert compare(tmp_path, *asked) == 0
-    assert found_in(tmp_path)["failures"] == []
-    assert found_in(tmp_path)["priors"]["standard"]["seeds"] == [0, 1, 2]
+    assert compare(tmp_path, *options) == 0
+    assert content_of(tmp_path)["failures"] == []
+    assert content_of(tmp_path)["priors"]["standard"]["seeds"] == [0, 1, 2]
 
 
 def fail_once(monkeypatch: pytest.MonkeyPatch, name: str, which: int, error: Exception) -> None:
-    """Let the n-th call from now on of a job of `vae_jobs` fail, and all others be as they were."""
+    """Let only the n-th call from now on of a job of `vae_jobs` fail."""
     whole, calls = getattr(vae_jobs, name), []
 
     def failing(*arguments: Any, **options: Any) -> Any:
@@ -297,7 +303,7 @@ def test_a_bug_is_not_recorded_as_a_failed_run(tmp_path: Path, monkeypatch: pyte
 # --- rows -------------------------------------------------------------------------------------------------------------
 
 
-def test_row_scores_are_read_as_they_were_written_and_estimated(tmp_path: Path) -> None:
+def test_row_scores_are_stored_exactly_and_estimated(tmp_path: Path) -> None:
     file = tmp_path / "row_scores.npz"
     written = RowScores(np.array([4, 2]), np.array([1.5, 2.5]), np.array([-2.0, -3.0]))
     assert read_row_scores(file, 8, 0) is None
@@ -317,14 +323,14 @@ def test_row_scores_are_read_as_they_were_written_and_estimated(tmp_path: Path) 
 
 
 def of(out: Path) -> Comparison:
-    """What the folder has, as far as pictures and pages need it."""
+    """Return the contents of the folder that pictures and pages need."""
     comparison = made_up({"standard": [10.0], "gtm": [8.0]})
     comparison.failures[Cell("flow", 0)] = "memory: there is not enough"
     assert all((out / cell.name).is_dir() for cell in comparison.finished)
     return comparison
 
 
-def test_pictures_have_a_panel_a_prior_and_the_page_has_all(compared: Path) -> None:
+def test_pictures_have_one_panel_for_each_prior_and_the_page_shows_them(compared: Path) -> None:
     pictures, notes = draw_pictures(of(compared), compared)
     assert [Path(picture.image).relative_to(compared) for picture in pictures] == [
         Path("figures/contours.png"),
@@ -344,9 +350,11 @@ def test_pictures_have_a_panel_a_prior_and_the_page_has_all(compared: Path) -> N
 
 
 @pytest.mark.slow
-def test_every_run_gets_a_page_and_the_comparison_links_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    asked = ("--priors", "standard", "--seeds", 1, "--latent-dim", 3)
-    assert compare(tmp_path, *asked) == 0
+def test_every_run_has_a_page_and_the_comparison_links_to_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--priors", "standard", "--seeds", 1, "--latent-dim", 3)
+    assert compare(tmp_path, *options) == 0
     assert "page: " in capsys.readouterr().out
     page = (tmp_path / "report.html").read_text()
     assert 'href="standard-0/report.html"' in page
@@ -354,12 +362,12 @@ def test_every_run_gets_a_page_and_the_comparison_links_it(tmp_path: Path, capsy
     of_run = tmp_path / "standard-0" / "report.html"
     before = of_run.stat().st_mtime_ns
     assert 'id="map-data"' in of_run.read_text()
-    assert compare(tmp_path, *asked) == 0
-    assert of_run.stat().st_mtime_ns == before  # a page that is there is not made again
+    assert compare(tmp_path, *options) == 0
+    assert of_run.stat().st_mtime_ns == before  # an existing page is not made again
 
 
 @pytest.mark.parametrize(("scale", "alike"), [(2.0, True), (10.0, False)])
-def test_panels_compare_unless_one_latent_space_is_much_wider(scale: float, alike: bool) -> None:
+def test_panels_have_the_same_window_unless_one_latent_space_is_much_wider(scale: float, alike: bool) -> None:
     drawing = contours([shown("standard", 1.0), shown("vamp", scale)])
     assert not isinstance(drawing, str)
     (legend,) = drawing.figure.legends
@@ -372,7 +380,7 @@ def test_panels_compare_unless_one_latent_space_is_much_wider(scale: float, alik
 
 
 def shown(name: str, scale: float) -> Shown:
-    """A model whose prior and encoded rows have this scale in a latent space of two dimensions."""
+    """Return a model whose prior and codes have this scale in a latent space of two dimensions."""
     prior = DensityPrior(Independent(Normal(torch.zeros(2), torch.full((2,), scale)), 1))
     vae = VAE(NormalEncoder(mlp(64, [4], 4)), BernoulliDecoder(mlp(2, [4], 64)), prior)
     rows = load_dataset("digits").rows("test")
@@ -380,15 +388,15 @@ def shown(name: str, scale: float) -> Shown:
     return Shown(Cell(name, 0), vae, rows, {"z_mean": means})
 
 
-def test_without_two_dimensions_a_sentence_explains_the_missing_picture(
+def test_a_sentence_explains_the_missing_picture_if_there_are_not_two_dimensions(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert compare(tmp_path, "--priors", "standard", "--seeds", 1, *NO_PICTURES) == 0
-    said = capsys.readouterr().out
-    assert "contours of the priors are left out: they need --latent-dim 2, but these runs have 3" in said
-    assert "maps are left out" in said
-    assert said.endswith("figures: figures/rate_distortion.png\n")
-    assert "against" not in said
+    output = capsys.readouterr().out
+    assert "contours of the priors are left out: they need --latent-dim 2, but these runs have 3" in output
+    assert "maps are left out" in output
+    assert output.endswith("figures: figures/rate_distortion.png\n")
+    assert "against" not in output
 
 
 def test_panels_show_the_requested_window() -> None:

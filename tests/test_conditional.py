@@ -1,4 +1,4 @@
-"""Conditional models p(x, z | c): against folded biases, loops, quadrature and linear-Gaussian closed forms."""
+"""Conditional models p(x, z | c), compared with folded biases, loops, quadrature and linear-Gaussian closed forms."""
 
 import math
 import re
@@ -102,14 +102,14 @@ def rows_of(number: int = 40) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("name", PRIORS)
-def test_at_each_context_the_family_keeps_its_promises(name):
+def test_conditional_priors_pass_all_checks_at_a_context(name):
     prior, pseudo_encoder = made(name)
     report = check_prior(GivenPrior(prior, CONTEXT[1]), encoder=pseudo_encoder)
     assert report.passed, str(report)
 
 
 @pytest.mark.parametrize("name", PRIORS)
-def test_a_batch_of_contexts_has_the_densities_of_its_contexts(name):
+def test_a_batch_of_contexts_gives_the_densities_of_its_contexts(name):
     prior, pseudo_encoder = made(name)
     z = torch.randn(7, 4, 2)
     together = prior(pseudo_encoder, CONTEXT)
@@ -121,7 +121,7 @@ def test_a_batch_of_contexts_has_the_densities_of_its_contexts(name):
 
 
 @pytest.mark.parametrize("name", SHARED)
-def test_weights_are_bayes_rule_for_the_component(name):
+def test_weights_follow_bayes_rule(name):
     prior, pseudo_encoder = made(name)
     logits = prior.covariates.logits(prior.prior)
     scale = prior.covariates.log_scale.exp()
@@ -143,7 +143,7 @@ def test_weights_are_bayes_rule_for_the_component(name):
 
 
 @pytest.mark.parametrize("name", SHARED)
-def test_the_average_over_contexts_is_the_mixture(name):
+def test_the_average_over_contexts_equals_the_mixture(name):
     """sum_class integral dq p(class, q) p(z | class, q) = sum_k pi_k p_k(z), with the model's own p(c)."""
     prior, pseudo_encoder = made(name)
     prior, pseudo_encoder = prior.double(), pseudo_encoder.double() if pseudo_encoder else None
@@ -160,7 +160,7 @@ def test_the_average_over_contexts_is_the_mixture(name):
     torch.testing.assert_close(total.log(), joint.log_prob(z), atol=1e-6, rtol=0)
 
 
-def test_indicators_of_classes_make_mixtures_that_share_nothing():
+def test_mixtures_of_classes_share_no_parameters():
     torch.manual_seed(0)
     start = MixtureOfGaussians(2, 5)
     prior = spread_out(ConditionalMixtureOfGaussians(start, context_dim=3))
@@ -177,14 +177,14 @@ def test_indicators_of_classes_make_mixtures_that_share_nothing():
 
 
 def folded(linear: nn.Linear, columns: int, context: torch.Tensor) -> nn.Linear:
-    """The layer of x alone that a layer of (x, c) is at one context."""
+    """Return the layer of x alone that equals this layer of (x, c) at one context."""
     own = nn.Linear(columns, linear.out_features)
     own.weight.data = linear.weight[:, :columns].detach().clone()
     own.bias.data = (linear.bias + linear.weight[:, columns:] @ context).detach()
     return own
 
 
-def test_at_one_context_the_model_is_an_ordinary_vae():
+def test_the_model_at_one_context_equals_an_unconditional_vae():
     vae, c = conditional_vae("standard"), CONTEXT[1]
     networks = vae.encoder.encoder.network, vae.decoder.decoder.network
     own = [
@@ -213,7 +213,7 @@ def test_at_one_context_the_model_is_an_ordinary_vae():
 
 
 class Shifted(nn.Module):
-    """A linear-Gaussian part of (x - A c), or with A c added to its mean."""
+    """A linear-Gaussian encoder of x - A c, or a decoder with A c added to its mean."""
 
     def __init__(self, part: nn.Module, shift: torch.Tensor, is_decoder: bool) -> None:
         super().__init__()
@@ -250,8 +250,8 @@ def test_the_likelihood_given_a_context_is_exact_for_a_linear_gaussian_model():
     rows = with_context(x, c)
     torch.manual_seed(0)
     for share in (0.0, 0.5):
-        found = log_likelihood(vae, rows, num_samples=4000, prior_share=share, batch_size=25)
-        torch.testing.assert_close(found, exact, atol=0.06, rtol=0)
+        estimate = log_likelihood(vae, rows, num_samples=4000, prior_share=share, batch_size=25)
+        torch.testing.assert_close(estimate, exact, atol=0.06, rtol=0)
     metrics = evaluate(vae, rows, num_samples=4000, batch_size=25)
     assert metrics["nll"].value == pytest.approx(-float(exact.mean()), abs=0.01)
 
@@ -259,8 +259,8 @@ def test_the_likelihood_given_a_context_is_exact_for_a_linear_gaussian_model():
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::priory.evaluation.metrics.LowEffectiveSampleSizeWarning")
 @pytest.mark.parametrize("name", ["standard", *PRIORS])
-def test_training_learns_what_depends_on_the_context(name):
-    """The quantity moves all columns: a model that is given it has a likelihood that is higher by its information."""
+def test_training_learns_the_effect_of_the_context(name):
+    """The quantity shifts all columns, so a model that conditions on it has a much higher likelihood."""
     torch.manual_seed(0)
     quantity = torch.randn(300)
     c = torch.cat([CONTEXT[torch.randint(4, (300,)), :3], quantity[:, None]], 1)
@@ -278,7 +278,7 @@ def test_training_learns_what_depends_on_the_context(name):
 
 @pytest.mark.slow
 def test_a_batch_effect_is_removed_from_the_codes():
-    """Within a kind, the distance between batches is small beside the codes' spread, if the model knows the batch."""
+    """If the model conditions on the batch, batches of one kind have nearly equal mean codes."""
     torch.manual_seed(0)
     kind, batch = torch.randint(2, (300,)), torch.randint(2, (300,))
     signal, effect = torch.randn(2, 8), 2 * torch.randn(2, 8)
@@ -306,7 +306,7 @@ def test_a_batch_effect_is_removed_from_the_codes():
     assert shift(plain_codes, batch, kind) > 1
 
 
-def test_contexts_stay_with_their_rows_when_rows_are_shuffled():
+def test_shuffled_rows_keep_their_contexts():
     x = torch.arange(10.0)[:, None].expand(-1, 5).contiguous()
     c = torch.cat([torch.eye(3)[torch.arange(10) % 3], torch.arange(10.0)[:, None]], 1)
     seen = []
@@ -345,7 +345,7 @@ def test_all_contexts_share_one_map(name):
     assert drawn.project(with_context(x[:3], c[:3])).place.shape == (3, 2)
 
 
-def test_magnification_is_that_of_decoding_with_the_covariates_of_the_place():
+def test_magnification_uses_the_covariates_of_the_position():
     vae = conditional_vae("gtm-vamp").double()
     surface = TopographicMap(vae, with_context(*(each.double() for each in rows_of()))).surface
     u = torch.tensor([[0.3, -0.2]], dtype=torch.float64)
@@ -372,18 +372,18 @@ def test_latent_metrics_use_the_prior_averaged_over_contexts(name):
 
 
 @pytest.mark.parametrize("name", ["vamp", "mog", "gtm"])
-def test_a_conditional_prior_is_fitted_afterwards(name):
+def test_refit_improves_a_conditional_prior(name):
     vae, (x, c) = conditional_vae("standard"), rows_of(200)
     options = {"epochs": 20, "batch_size": 50, "seed": 0, "learning_rate": 0.01, "warmup": 1}
     fit(vae, with_context(x[:150], c[:150]), with_context(x[150:], c[150:]), **options)
-    found = refit(vae, PRIORS[name](), with_context(x[:150], c[:150]), seed=0, epochs=30)
-    assert isinstance(found.model, ConditionalVAE)
-    assert found.model.encoder is vae.encoder
+    result = refit(vae, PRIORS[name](), with_context(x[:150], c[:150]), seed=0, epochs=30)
+    assert isinstance(result.model, ConditionalVAE)
+    assert result.model.encoder is vae.encoder
     q = vae.given(c[:150]).encode(x[:150])
     z = q.sample((100,))
-    before, after = (model.given(c[:150]).latent_prior().log_prob(z).mean() for model in (vae, found.model))
+    before, after = (model.given(c[:150]).latent_prior().log_prob(z).mean() for model in (vae, result.model))
     assert after > before - 0.05
-    assert found.course[found.best] > found.course[0]
+    assert result.course[result.best] > result.course[0]
 
 
 @pytest.mark.parametrize("name", ["standard", *PRIORS])
@@ -402,9 +402,9 @@ def test_a_saved_conditional_model_gives_the_same_numbers(name, tmp_path):
     assert torch.equal(elbo(loaded.given(c), x).value(), first)
 
 
-def test_a_map_and_an_exported_program_are_told_what_to_take():
+def test_maps_and_exports_refuse_a_model_with_the_wrong_context():
     vae, (x, c) = conditional_vae("gtm"), rows_of()
-    with pytest.raises(ValueError, match="expected a conditional model without a context"):
+    with pytest.raises(ValueError, match="expected a conditional model without a fixed context"):
         TopographicMap(vae.given(c), x)
     with pytest.raises(ValueError, match=r"expected one context for all rows, .* got \(40, 4\)"):
         LatentDensity(vae.given(c))
@@ -413,7 +413,7 @@ def test_a_map_and_an_exported_program_are_told_what_to_take():
     )
 
 
-def test_covariates_are_read_from_a_decoder_that_has_its_own():
+def test_a_conditional_decoder_has_the_covariates_of_its_decoder():
     class Sized(nn.Module):
         def covariates(self, x):
             return {"size": x.sum(-1, keepdim=True)}
@@ -434,13 +434,13 @@ def test_conditions_encode_categories_and_quantities():
         {"kind": np.array(["b", "a", "b"]), "dose": [1.0, 2.0, 6.0], "age": [1, 2, 3]}, ("age",)
     )
     assert conditions.sizes == (2, 1, 1)
-    found = conditions.encode({"age": [2], "dose": [3.0], "kind": ["a"]})
-    torch.testing.assert_close(found, torch.tensor([[1.0, 0.0, 0.0, 0.0]]))
+    context = conditions.encode({"age": [2], "dose": [3.0], "kind": ["a"]})
+    torch.testing.assert_close(context, torch.tensor([[1.0, 0.0, 0.0, 0.0]]))
     assert Conditions.from_columns({"digit": [3, 10, 3]}).columns[0].values == ("10", "3")
 
 
 @pytest.mark.parametrize(
-    ("columns", "said"),
+    ("columns", "message"),
     [
         ({"kind": ["a", "a"]}, "condition kind: expected at least two categories, got 'a' in all training rows"),
         (
@@ -456,14 +456,14 @@ def test_conditions_encode_categories_and_quantities():
         ({"row": list(map(str, range(1001)))}, "condition row: expected at most 1000 categories, got 1001"),
     ],
 )
-def test_columns_that_cannot_be_conditions_are_refused(columns, said):
+def test_columns_that_cannot_be_conditions_are_refused(columns, message):
     arrays = {name: np.array(values, dtype=object if None in values else None) for name, values in columns.items()}
-    with pytest.raises(ValueError, match=re.escape(said)):
+    with pytest.raises(ValueError, match=re.escape(message)):
         Conditions.from_columns(arrays)
 
 
 @pytest.mark.parametrize(
-    ("columns", "said"),
+    ("columns", "message"),
     [
         (
             {"kind": ["a", "c"], "dose": [1.0, 2.0]},
@@ -477,9 +477,9 @@ def test_columns_that_cannot_be_conditions_are_refused(columns, said):
         ({"kind": ["a", "b"], "dose": [1.0]}, "context: expected columns of one length, got kind: 2, dose: 1"),
     ],
 )
-def test_contexts_that_the_model_does_not_know_are_refused(columns, said):
+def test_unknown_contexts_are_refused(columns, message):
     conditions = Conditions.from_columns({"kind": ["a", "b"], "dose": [1.0, 2.0]})
-    with pytest.raises(ValueError, match=re.escape(said)):
+    with pytest.raises(ValueError, match=re.escape(message)):
         conditions.encode(columns)
 
 
@@ -517,7 +517,7 @@ def test_models_and_rows_that_do_not_match_are_refused():
     assert isinstance(with_context(x, c), RowsWithContext)
 
 
-def test_integers_of_a_column_with_a_gap_are_the_same_categories():
+def test_integers_with_missing_cells_are_the_same_categories():
     conditions = Conditions.from_columns({"kind": np.array([0, 2, 2])})
     assert torch.equal(conditions.encode({"kind": np.array([2.0, 0.0])}), torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
     with pytest.raises(ValueError, match="expected a category in each row, got no value in 1 of 2 rows"):

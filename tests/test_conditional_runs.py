@@ -1,4 +1,4 @@
-"""Conditions on the command line: from the column of a table to samples of one condition and densities on the map."""
+"""Conditions on the command line, from columns of a table to samples of one condition and densities on the map."""
 
 import json
 from pathlib import Path
@@ -42,7 +42,7 @@ CONDITIONS = ("--condition", "batch", "--condition", "dose", "--set", 'data.quan
     "prior",
     [pytest.param(name, marks=[] if name == "vamp" else pytest.mark.slow) for name in CONDITIONAL],
 )
-def test_a_run_with_conditions_does_what_any_run_does(prior, table, done, tmp_path):
+def test_all_commands_work_on_a_run_with_conditions(prior, table, done, tmp_path):
     options = (*CONDITIONS, *SMALL, *SIZES.get(prior, ()), *WIDTHS.get(prior, ()))
     done("fit", "cells.csv", "--prior", prior, *options, "--out", "run")
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["nll"]["value"] > 0
@@ -59,7 +59,7 @@ def test_a_run_with_conditions_does_what_any_run_does(prior, table, done, tmp_pa
     done("report", "run")
 
 
-def test_a_loaded_run_takes_rows_with_their_context(table, done):
+def test_a_loaded_run_accepts_rows_with_their_context(table, done):
     done("fit", "cells.csv", *CONDITIONS, *SMALL, "--out", "run")
     run = Run.open("run")
     context = run.encoding.encode({"batch": ["a"], "dose": ["1"]})
@@ -67,7 +67,7 @@ def test_a_loaded_run_takes_rows_with_their_context(table, done):
 
 
 @pytest.mark.slow
-def test_training_that_goes_on_gives_the_same_model(table, done):
+def test_resumed_training_gives_the_same_model(table, done):
     options = (*CONDITIONS, "--prior", "vamp", "--components", "4", "--set", "model.hidden=[8]", "--samples", "4")
     fixed = ("--set", "training.schedule=constant", "--warmup", "3")
     done("fit", "cells.csv", *options, *fixed, "--epochs", "4", "--out", "whole")
@@ -80,7 +80,7 @@ def test_training_that_goes_on_gives_the_same_model(table, done):
 
 
 @pytest.mark.slow
-def test_a_conditional_prior_is_fitted_afterwards_by_a_command(table, done):
+def test_refit_fits_a_conditional_prior(table, done):
     done("fit", "cells.csv", *CONDITIONS, *SMALL, "--out", "run")
     done(
         "refit", "run", "--prior", "gtm-vamp", "--grid", "3", "--set", "refit.epochs=2", "--samples", "4", "--out", "re"
@@ -96,7 +96,7 @@ def test_priors_are_compared_under_conditions(table, tmp_path, monkeypatch):
     assert all(Path(f"compared/figures/{name}.png").exists() for name in ("contours", "maps", "rate_distortion"))
 
 
-def test_one_prior_for_all_contexts(table, done):
+def test_a_prior_may_be_the_same_for_all_contexts(table, done):
     done("fit", "cells.csv", *CONDITIONS, *SMALL, "--prior", "vamp", "--components", "4",
          "--set", "model.prior_condition=false", "--out", "run")  # fmt: skip
     vae = load("run")
@@ -120,7 +120,7 @@ def test_a_guide_ignores_the_conditions_if_the_prior_does(prior, table, done):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (
             ("--condition", "bach"),
@@ -160,13 +160,13 @@ def test_a_guide_ignores_the_conditions_if_the_prior_does(prior, table, done):
         (("--set", 'data.quantities=["dose"]'), "quantities: expected names of conditions, got dose"),
     ],
 )
-def test_conditions_that_do_not_fit_are_refused(arguments, said, table, refused, tmp_path):
+def test_conditions_that_do_not_fit_are_refused(arguments, message, table, refused, tmp_path):
     table["one"], table["gap"] = 1, np.where(table.index % 7, "x", "")
     table.loc[table.index % 3 == 1, "gap"] = "y"
     columns = [name for name in ("batch", "dose", "kind", "one", "gap") if name not in arguments]
     table.to_csv(tmp_path / "cells.csv", index=False)
     labels = [part for name in columns for part in ("--labels", name)]
-    assert said in refused("fit", "cells.csv", *arguments, *labels, *SMALL, "--out", "run")
+    assert message in refused("fit", "cells.csv", *arguments, *labels, *SMALL, "--out", "run")
 
 
 def test_rows_that_the_model_cannot_condition_on_are_refused(table, done, refused, tmp_path):
@@ -186,6 +186,6 @@ def test_rows_that_the_model_cannot_condition_on_are_refused(table, done, refuse
     assert "has a model without conditions" in refused("sample", "plain", "--given", "batch=a", "--out", "x.npz")
 
 
-def test_the_page_names_the_conditions(table, done):
+def test_the_page_lists_the_conditions(table, done):
     done("fit", "cells.csv", *CONDITIONS, *SMALL, "--out", "run")
     assert dict(Run.open("run").described())["conditions"].startswith("batch (2 categories), dose (a quantity, ")

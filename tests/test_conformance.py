@@ -1,4 +1,4 @@
-"""The conformance suite finds the known errors, each where it should, and accuses no correct prior."""
+"""The conformance suite detects known errors with the right checks, and passes correct priors."""
 
 import math
 import random
@@ -56,8 +56,7 @@ def failed(report: Report) -> set[str]:
     return {check.name for check in report.failures}
 
 
-# Each error: the mutant, its twin without the error, what check_prior is told, and the checks that must fail. Where
-# these are more than one, the error breaks more than one promise.
+# For each error: the mutant, its twin without the error, the arguments of check_prior, and the checks that must fail.
 PLANTED = {
     "per-dimension mixture": (
         mutants.PerDimension,
@@ -69,10 +68,11 @@ PLANTED = {
         mutants.SquaredScaleInSamples,
         mutants.PlainMixture,
         {},
-        # The coordinates of narrower components depend on each other in another way, too.
+        # Samples with other scales also have another dependence between coordinates.
         {"density_and_sampler_agree", "joint_not_per_dimension"},
     ),
-    # A black box has mass elsewhere that its sampler never finds; where components are seen, so is their mass.
+    # Without access to the components, mass is missing near the draws. With access, their mass is complete, but the
+    # sampler is wrong.
     "first component instead of a random one": (
         mutants.FirstComponent,
         mutants.PlainMixture,
@@ -123,15 +123,15 @@ PLANTED = {
 
 
 @pytest.mark.parametrize("error", PLANTED)
-def test_planted_errors_fail_the_checks_meant_for_them_and_no_others(error):
-    mutant, _, told, expected = PLANTED[error]
-    assert failed(check_prior(mutant, **told)) == expected
+def test_planted_errors_fail_exactly_their_checks(error):
+    mutant, _, arguments, expected = PLANTED[error]
+    assert failed(check_prior(mutant, **arguments)) == expected
 
 
 @pytest.mark.parametrize("error", [error for error, row in PLANTED.items() if row[1] is not mutants.PlainMixture])
-def test_their_twins_without_the_error_pass(error):
-    _, twin, told, _ = PLANTED[error]
-    report = check_prior(twin, **told)
+def test_twins_without_the_error_pass(error):
+    _, twin, arguments, _ = PLANTED[error]
+    report = check_prior(twin, **arguments)
     assert report.passed, str(report)
 
 
@@ -149,7 +149,7 @@ HIGH = {
 @pytest.mark.slow
 @pytest.mark.parametrize("latent_dim", [5, 40])
 @pytest.mark.parametrize("mutant", HIGH)
-def test_errors_are_found_in_many_dimensions(mutant, latent_dim):
+def test_errors_are_detected_in_many_dimensions(mutant, latent_dim):
     assert run_check(HIGH[mutant], Subject(partial(mutant, latent_dim))).status == "failed"
 
 
@@ -159,7 +159,7 @@ class _TinyConstantAdded(mutants.ConstantAdded):
 
 @pytest.mark.parametrize("latent_dim", [1, 2])
 @pytest.mark.parametrize("kind", [mutants.ConstantAdded, _TinyConstantAdded])
-def test_a_constant_added_to_the_density_is_found_though_it_has_no_mass_near_the_draws(kind, latent_dim):
+def test_a_constant_added_to_the_density_is_detected_far_from_the_draws(kind, latent_dim):
     check = run_check("integrates_to_one", Subject(partial(kind, latent_dim)))
     assert check.status == "failed"
     assert "far away from its draws, where log_prob does not fall as a density must" in check.seen
@@ -172,40 +172,40 @@ def wide_component() -> MixtureSameFamily:
 
 @pytest.mark.parametrize("latent_dim", [1, 2, 5])
 @pytest.mark.parametrize("kind", [*[partial(StudentT, df) for df in (1.0, 1.1, 3.0)], Laplace])
-def test_heavy_tails_are_not_accused_of_infinite_mass(kind, latent_dim):
+def test_heavy_tails_pass_the_check_of_mass(kind, latent_dim):
     density = Independent(kind(torch.zeros(latent_dim), torch.ones(latent_dim)), 1)
     for name in ("integrates_to_one", "far_tails_finite"):
         assert run_check(name, Subject(density)).status == "passed"
 
 
-def test_a_wide_component_that_no_draw_shows_is_not_accused_of_infinite_mass():
+def test_a_wide_component_without_draws_passes_the_check_of_mass():
     assert run_check("integrates_to_one", Subject(wide_component())).status == "passed"
 
 
-def test_draws_whose_variance_overflows_are_not_accused_of_infinite_mass():
+def test_draws_with_an_overflowing_variance_pass_the_check_of_mass():
     draws = 1e200 * torch.randn(NUM_DRAWS, 1).double()
     subject = Subject((lambda z: -z.abs().sum(-1), lambda shape: draws[: math.prod(shape)].reshape(*shape, 1)))
     assert _mass_far_out(subject) is None
 
 
 @pytest.mark.parametrize("distance", [0.5, 1.0])
-def test_a_product_of_marginals_is_found_where_components_overlap(distance):
+def test_a_product_of_marginals_is_detected_if_components_overlap(distance):
     subject = Subject(lambda: mutants.PerDimension(2, distance))
     assert run_check("joint_not_per_dimension", subject).status == "failed"
 
 
-def test_mass_mean_and_log_density_alone_cannot_tell_a_product_of_marginals():
-    """Why the joint check exists: in two dimensions the product passes the check of mass."""
+def test_a_product_of_marginals_passes_the_check_of_mass():
+    """In two dimensions, only `joint_not_per_dimension` detects the product."""
     assert run_check("integrates_to_one", Subject(mutants.PerDimension)).status == "passed"
 
 
 @parametrize_with_checks({"plain mixture": Subject(mutants.PlainMixture, single=lambda: MixtureOfGaussians(2, 1))})
-def test_one_item_per_promise(check):
+def test_parametrize_with_checks_makes_one_item_per_check(check):
     check()
 
 
 @pytest.mark.parametrize("name", MEMBERS)
-def test_the_family_keeps_its_promises(name):
+def test_all_priors_pass_all_checks(name):
     prior = make_prior(name)
     encoder = spread_encoder() if prior.needs_encoder else None
     single = make_prior(name, components=1, points_per_side=1) if name in MIXTURES else None
@@ -223,7 +223,7 @@ def test_the_family_keeps_its_promises(name):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("latent_dim", [1, 5, 40])
 @pytest.mark.parametrize("name", MEMBERS)
-def test_the_family_in_other_dimensions_and_precisions(name, latent_dim, dtype):
+def test_all_priors_pass_in_other_dimensions_and_precisions(name, latent_dim, dtype):
     for seed in range(3):
         torch.manual_seed(seed)
         prior = make_prior(name, latent_dim).to(dtype)
@@ -270,21 +270,21 @@ CORRECT = {
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("name", CORRECT)
-def test_no_correct_density_is_accused(name, seed):
+def test_correct_densities_pass(name, seed):
     report = check_prior(CORRECT[name], seed=seed)
     assert failed(report) <= ({"global_state_untouched"} if "zuko" in name else set()), str(report)
 
 
 @pytest.mark.parametrize("name", ["multivariate normal", "heavier tails", "a pair of callables"])
-def test_densities_that_are_no_modules_pass_what_applies(name):
+def test_checks_of_modules_are_skipped_for_other_densities(name):
     report = check_prior(CORRECT[name]())
     assert report.passed, str(report)
     reasons = {check.name: check.seen for check in report.checks if check.status == "skipped"}
     assert reasons["state_dict_complete"].startswith("applies to modules only; this is a ")
 
 
-def test_the_limit_of_a_drift_holds_whatever_the_tails():
-    """Of many sums of symmetric numbers of any kind, none comes to what one in 10^8 may exceed."""
+def test_drifts_stay_below_the_limit_for_any_tails():
+    """None of 20 000 sums of symmetric numbers exceeds the limit, which one in 10^8 may exceed."""
     torch.manual_seed(0)
     shape = (200, 20_000)
     signs = torch.randint(0, 2, shape) * 2.0 - 1
@@ -293,7 +293,7 @@ def test_the_limit_of_a_drift_holds_whatever_the_tails():
 
 
 @pytest.mark.parametrize("kind", [mutants.PlainMixture, mutants.ValidationSwitchedOff])
-def test_checking_leaves_the_process_and_the_object_as_they_were(kind):
+def test_checks_change_neither_the_process_nor_the_object(kind):
     def state() -> list:
         return [
             torch.get_rng_state().tolist(),
@@ -310,7 +310,7 @@ def test_checking_leaves_the_process_and_the_object_as_they_were(kind):
     assert all(torch.equal(value, weights[name]) for name, value in prior.state_dict().items())
     assert all(parameter.grad is None for parameter in prior.parameters())
     torch.rand(3)
-    assert check_prior(prior if kind is mutants.PlainMixture else kind) == first  # whatever the caller drew before
+    assert check_prior(prior if kind is mutants.PlainMixture else kind) == first  # independent of earlier draws
 
 
 class _LastAxisKept(mutants.PlainMixture):
@@ -331,14 +331,14 @@ class _WrongGradient(mutants.PlainMixture):
 
 
 class _Caching(mutants.PlainMixture):
-    kept = None
+    cached = None
 
     def log_prob(self, z):
-        if self.kept is None:
+        if self.cached is None:
             weights = torch.log_softmax(self.mixing_logits, -1)
-            object.__setattr__(self, "kept", lambda: weights)
+            object.__setattr__(self, "cached", lambda: weights)
         terms = Normal(self.loc, self.log_scale.exp()).log_prob(z.unsqueeze(-2)).sum(-1)
-        return torch.logsumexp(self.kept() + terms, -1)
+        return torch.logsumexp(self.cached() + terms, -1)
 
 
 class _RandomDensity(mutants.PlainMixture):
@@ -369,7 +369,7 @@ class _FlatSampler(mutants.PlainMixture):
         return super().sample(torch.Size((torch.Size(shape).numel(),)))
 
 
-def test_batch_norm_that_pseudo_inputs_move_is_noticed():
+def test_batch_norm_statistics_moved_by_pseudo_inputs_are_detected():
     encoder = nn.Sequential(nn.BatchNorm1d(6), spread_encoder())
     check = run_check("state_dict_clean", Subject(mutants.PlainVamp, encoder=encoder))
     assert "change by use: the encoder's 0.num_batches_tracked, the encoder's 0.running_mean" in check.seen
@@ -407,10 +407,10 @@ def test_an_encoder_that_is_a_method_moves_with_its_module():
         (_FlatSampler, "broadcast_shapes", r"sample\(\(\)\) has shape \(1, 2\), not \(2,\)"),
     ],
 )
-def test_further_errors_are_named(kind, check, seen):
-    found = run_check(check, Subject(kind))
-    assert found.status == "failed"
-    assert re.search(seen, found.seen), found.seen
+def test_further_errors_fail_their_checks(kind, check, seen):
+    result = run_check(check, Subject(kind))
+    assert result.status == "failed"
+    assert re.search(seen, result.seen), result.seen
 
 
 @pytest.mark.parametrize("kind", [mutants.PlainMixture, mutants.PlainTriangles])
@@ -419,7 +419,7 @@ def test_the_weight_of_a_single_component_needs_no_gradient(kind):
     assert report.passed, str(report)
     seen = {check.name: check.seen for check in report.checks}
     assert "zero, as it should be, for mixing_logits" in seen["gradients_exist"]
-    assert "rightly" not in run_check("gradients_exist", Subject(kind)).seen  # of several, each has its own
+    assert "rightly" not in run_check("gradients_exist", Subject(kind)).seen  # several weights have gradients
 
 
 @pytest.mark.parametrize("latent_dim", [1, 2])
@@ -430,19 +430,19 @@ def test_the_weight_of_a_single_component_needs_no_gradient(kind):
         (mutants.ScaleWithoutGradient, "gradient zero: log_scale"),
     ],
 )
-def test_parameters_of_a_single_component_without_gradient_are_found(kind, seen, latent_dim):
+def test_parameters_of_a_single_component_without_gradient_are_detected(kind, seen, latent_dim):
     check = run_check("gradients_exist", Subject(lambda: kind(latent_dim, num_components=1)))
     assert (check.status, check.seen) == ("failed", seen)
 
 
-def test_parameters_that_refuse_to_be_moved_are_left_out_and_named():
+def test_parameters_that_cannot_be_perturbed_are_reported():
     report = check_prior(mutants.PlainTriangles)
     assert report.passed, str(report)
     seen = {check.name: check.seen for check in report.checks}["gradients_right"]
     assert re.search(r"most in \w+; undecided for scale_tril: .* LowerCholesky\(\)", seen)
 
 
-def test_a_density_that_refuses_every_other_point_has_no_slope_to_compare():
+def test_the_check_of_gradients_is_skipped_if_the_density_rejects_perturbed_points():
     class Refusing(mutants.PlainMixture):
         first = None
 
@@ -495,18 +495,18 @@ def ending_factory():
     sys.exit(0)
 
 
-def test_an_object_that_ends_the_process_is_broken_and_the_process_goes_on():
+def test_an_object_that_calls_exit_fails_and_the_process_continues():
     report = check_prior(_EndingLogProb)
     assert {"one_number_per_z", "integrates_to_one", "far_tails_finite"} <= failed(report)
     assert all(check.seen == "SystemExit: 0" for check in report.failures)
 
 
-def test_an_interruption_by_the_user_still_interrupts():
+def test_a_keyboard_interrupt_is_not_caught():
     with pytest.raises(KeyboardInterrupt):
         check_prior(_Interrupted)
 
 
-def test_a_report_raises_only_when_asked():
+def test_a_report_raises_an_error_only_on_request():
     report = check_prior(mutants.UnnormalizedWeights)
     assert not report.passed
     with pytest.raises(ConformanceError, match=r"integrates_to_one .* mass 2\.6"):
@@ -555,7 +555,7 @@ def without_gradient(vae, x, num_samples):
         (without_gradient, {"gradients_exist"}),
     ],
 )
-def test_bounds(bound, expected):
+def test_wrong_bounds_fail_exactly_their_checks(bound, expected):
     assert failed(check_bound(bound)) == expected
 
 
@@ -577,7 +577,7 @@ def good():
 
 @pytest.fixture
 def priory_check(monkeypatch, capsys):
-    """`priory check` with these arguments: exit code, output, error."""
+    """Run `priory check` with these arguments; return exit code, output and error."""
 
     def run(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["priory", "check", *arguments])
@@ -591,7 +591,7 @@ def priory_check(monkeypatch, capsys):
 
 @pytest.fixture
 def own_module(tmp_path, monkeypatch):
-    """Write a module of this source where it can be imported; gives its name."""
+    """Write a module with this source where it can be imported; return its name."""
     monkeypatch.syspath_prepend(tmp_path)
 
     def write(source: str) -> str:
@@ -605,7 +605,7 @@ def own_module(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
-def test_command_line_says_what_was_found(priory_check):
+def test_command_prints_the_measurements(priory_check):
     code, out, _ = priory_check("test_conformance:good")
     assert code == 0
     assert "integrates_to_one           mass 1.0" in out
@@ -632,7 +632,7 @@ def test_command_line_says_what_was_found(priory_check):
         ("test_conformance:_EndingAttribute", "reading the prior's attributes raised SystemExit: 0"),
     ],
 )
-def test_command_line_refuses_what_cannot_be_checked(priory_check, target, message):
+def test_command_refuses_objects_that_cannot_be_checked(priory_check, target, message):
     code, _, error = priory_check(target)
     assert code == 2
     assert message in error
@@ -649,7 +649,7 @@ def test_command_line_refuses_what_cannot_be_checked(priory_check, target, messa
         ("def __getattr__(name): raise RuntimeError('too late')", "that raised RuntimeError: too late"),
     ],
 )
-def test_command_line_refuses_modules_that_fail_at_import(priory_check, own_module, option, source, message):
+def test_command_refuses_modules_whose_import_fails(priory_check, own_module, option, source, message):
     place = f"{own_module(source)}:make"
     code, out, error = priory_check(*([place] if option == "target" else ["test_conformance:good", option, place]))
     assert (code, out) == (2, "")
@@ -658,7 +658,7 @@ def test_command_line_refuses_modules_that_fail_at_import(priory_check, own_modu
 
 
 @pytest.mark.parametrize("option", ["--encoder", "--reference"])
-def test_command_line_refuses_what_stands_beside_the_prior_and_cannot_be_made(priory_check, option):
+def test_command_refuses_an_encoder_or_reference_whose_factory_fails(priory_check, option):
     code, out, error = priory_check("test_conformance:good", option, "test_conformance:broken_factory")
     assert (code, out) == (2, "")
     assert "test_conformance:broken_factory: expected a factory that works without arguments" in error
@@ -674,24 +674,24 @@ SWITCHING = "from torch.distributions import Distribution\nDistribution.set_defa
         ("ValidationSwitchedOff", ["when its module was imported", "when it was built"]),
     ],
 )
-def test_a_module_that_changes_a_setting_when_it_is_imported_is_told_from_its_object(own_module, kind, seen):
+def test_settings_changed_by_an_import_are_reported_separately(own_module, kind, seen):
     place = f"{own_module(SWITCHING + 'import mutants')}:mutants.{kind}"
-    found = run_check("global_state_untouched", Subject(place))
-    assert found.status == "failed"
+    result = run_check("global_state_untouched", Subject(place))
+    assert result.status == "failed"
     change = "torch's argument validation changed from True to False"
-    assert found.seen == "; ".join(f"{change} ({when})" for when in seen)
+    assert result.seen == "; ".join(f"{change} ({when})" for when in seen)
     assert Distribution._validate_args
     again = run_check("global_state_untouched", Subject(place))  # imported already
     assert again.status == ("passed" if kind == "PlainMixture" else "failed")
 
 
-def test_what_importing_the_encoders_module_changes_is_not_said_to_be_building(own_module):
+def test_settings_changed_by_importing_the_encoder_are_reported_as_such(own_module):
     encoder = f"{own_module(SWITCHING + 'import mutants')}:mutants.unit_encoder"
-    found = run_check("global_state_untouched", Subject("mutants:PlainVamp", encoder=encoder))
-    assert found.seen.endswith("(when its encoder's module was imported)")
+    result = run_check("global_state_untouched", Subject("mutants:PlainVamp", encoder=encoder))
+    assert result.seen.endswith("(when its encoder's module was imported)")
 
 
-def test_command_line_counts_an_object_that_ends_the_process_as_broken(priory_check):
+def test_command_reports_an_object_that_calls_exit_as_failed(priory_check):
     code, out, _ = priory_check("test_conformance:_EndingLogProb")
     assert code == 1
     assert re.search("failed +one_number_per_z +SystemExit: 0", out)
@@ -724,12 +724,12 @@ class _DeadForward(nn.Module):
         (lambda: check_bound(importance_weighted_bound, num_samples=()), ValueError, "num_samples: expected positive"),
     ],
 )
-def test_bad_input_says_what_was_expected(call, error, message):
+def test_invalid_arguments_raise_clear_errors(call, error, message):
     with pytest.raises(error, match=message):
         call()
 
 
-def test_references_of_every_kind():
+def test_references_may_be_distributions_functions_or_factories():
     start = diagonal_normal(torch.zeros(3), torch.ones(3))
     for reference in (start, start.log_prob, lambda: start):
         check = run_check("equals_reference", Subject(MixtureOfGaussians(3, 1), reference=reference))

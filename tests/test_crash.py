@@ -1,4 +1,4 @@
-"""A command that is killed or interrupted anywhere goes on to the same bits, and never leaves half of anything."""
+"""Commands that are killed or interrupted at any point can be resumed with the same bits and leave no partial files."""
 
 import json
 import os
@@ -29,7 +29,7 @@ EVALUATE = ("evaluate", "--samples", "2")
 
 
 class Launcher:
-    """The commands that `launcher.py` runs, all in one folder."""
+    """Sends commands to `launcher.py`, which runs them; all write into one folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -48,7 +48,7 @@ class Launcher:
         return json.loads(self.process.stdout.readline())
 
     def fit(self, out: Path, **request: Any) -> dict[str, Any]:
-        """The line that begins a run and goes on with it."""
+        """Run the command that starts a run or resumes it."""
         return self(*FIT, "--out", str(out), watch=out, **request)
 
     def close(self) -> None:
@@ -64,80 +64,82 @@ def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
 
 @pytest.fixture(scope="module")
 def whole(launch: Launcher) -> tuple[Path, dict[str, Any]]:
-    """A run that nothing interrupted, and what the launcher said of it."""
+    """Return the folder of an uninterrupted run, and the answer of the launcher."""
     out = launch.folder / "whole"
-    said = launch.fit(out)
-    assert said["code"] == 0, said["err"]
-    return out, said
+    result = launch.fit(out)
+    assert result["code"] == 0, result["err"]
+    return out, result
 
 
 def assert_same_run(out: Path, whole: Path) -> None:
-    """The same files with the same bytes; of the history and the state, all but the seconds."""
+    """Check that runs have the same files with the same bytes, except for the seconds in history and state."""
     assert_same_files(out, whole)
     histories = [dict(History.read(folder / "history.csv")) | {"seconds": None} for folder in (out, whole)]
     np.testing.assert_equal(*histories)
 
 
 def check_evaluation(launch: Launcher, out: Path, cure: str = "priory fit") -> None:
-    """A broken run is evaluated, or one line says what to do."""
-    said = launch(*EVALUATE, str(out), watch=out)
-    assert "Traceback" not in said["err"]
-    if said["code"] == 0:
+    """Check that an unfinished run can be evaluated, or that one line gives advice."""
+    result = launch(*EVALUATE, str(out), watch=out)
+    assert "Traceback" not in result["err"]
+    if result["code"] == 0:
         finished = (out / "model.safetensors").exists()
-        assert finished or "training has not ended: these are the best weights so far; go on with" in said["err"]
+        assert finished or "training has not ended: these are the best weights so far; go on with" in result["err"]
     else:
-        assert said["code"] == 2
-        assert said["err"].count("\n") == 1
-        assert cure in said["err"]
+        assert result["code"] == 2
+        assert result["err"].count("\n") == 1
+        assert cure in result["err"]
 
 
 def killed_at(launch: Launcher, whole: Path, kills: list[tuple[int | str, str]], name: str) -> None:
-    """Killed at writes, one after the other, looked at each time, and gone on with."""
+    """Kill a run at several writes, evaluate it each time and resume it; compare it with the uninterrupted run."""
     out = launch.folder / name
     for kill in kills:
         assert launch.fit(out, kill_at=kill)["code"] == -9
         check_evaluation(launch, out)
-    said = launch.fit(out)
-    assert said["code"] == 0, said["err"]
+    result = launch.fit(out)
+    assert result["code"] == 0, result["err"]
     assert_same_run(out, whole)
     shutil.rmtree(out)
 
 
 def kills_of(writes: list[str]) -> list[tuple[int, str]]:
-    """One kill for each write but the pictures between the first and the last: in the middle of a file, else before."""
+    """Return a kill for each write, without pictures between the first and the last: in a file, or before a folder."""
     pictures = [number for number, line in enumerate(writes, 1) if line.endswith(".png")]
     chosen = [number for number in range(1, len(writes) + 1) if number not in pictures[1:-1]]
     return [(number, "torn" if writes[number - 1].startswith("file") else "before") for number in chosen]
 
 
 def killed_at_random(launch: Launcher, whole: Path, seconds: float, kills: list[float], name: str) -> None:
-    """Killed after these shares of the time that the whole command takes, one after the other, and gone on with."""
+    """Kill a run after these shares of its time, resuming it each time; compare it with the uninterrupted run."""
     out = launch.folder / name
     for share in kills:
-        assert launch.fit(out, kill_after=share * seconds)["code"] in (-9, 0)  # 0: it was faster than the signal
+        assert launch.fit(out, kill_after=share * seconds)["code"] in (-9, 0)  # 0: it ended before the signal
         check_evaluation(launch, out)
-    said = launch.fit(out)
-    assert said["code"] == 0, said["err"]
+    result = launch.fit(out)
+    assert result["code"] == 0, result["err"]
     assert_same_run(out, whole)
     shutil.rmtree(out)
 
 
-def test_every_file_of_a_run_is_written_whole(whole: tuple[Path, dict[str, Any]]) -> None:
-    """What the tests below kill at is everything there is: each file and folder of a run comes by a write they see."""
-    out, said = whole
-    seen = {line.split(" ", 1)[1] for line in said["writes"]} - {"whole"}
+def test_every_file_of_a_run_is_created_by_an_observed_write(whole: tuple[Path, dict[str, Any]]) -> None:
+    """So the tests below can kill the command at the creation of each file and folder."""
+    out, result = whole
+    seen = {line.split(" ", 1)[1] for line in result["writes"]} - {"whole"}
     assert seen == {path.name for path in out.rglob("*")}
-    assert said["writes"].count("file state.safetensors") == 4
+    assert result["writes"].count("file state.safetensors") == 4
 
 
-def test_every_file_of_a_run_has_the_permissions_of_any_new_file(whole: tuple[Path, dict[str, Any]]) -> None:
+def test_files_of_a_run_have_the_usual_permissions(whole: tuple[Path, dict[str, Any]]) -> None:
     out, _ = whole
     (out.parent / "any").touch()
     usual = (out.parent / "any").stat().st_mode
     assert {path.stat().st_mode for path in out.rglob("*") if path.is_file()} == {usual}
 
 
-def test_killed_at_one_write_after_the_other(launch: Launcher, whole: tuple[Path, dict[str, Any]]) -> None:
+def test_a_run_killed_at_several_writes_ends_with_the_same_files(
+    launch: Launcher, whole: tuple[Path, dict[str, Any]]
+) -> None:
     kills: list[tuple[int | str, str]] = [
         ("folder writes", "after"),
         ("file splits.npz", "torn"),
@@ -150,22 +152,28 @@ def test_killed_at_one_write_after_the_other(launch: Launcher, whole: tuple[Path
     killed_at(launch, whole[0], kills, "writes")
 
 
-def test_killed_at_three_random_moments(launch: Launcher, whole: tuple[Path, dict[str, Any]]) -> None:
-    out, said = whole
-    killed_at_random(launch, out, said["seconds"], [random.Random(0).random() for _ in range(3)], "three")
+def test_a_run_killed_at_three_random_moments_ends_with_the_same_files(
+    launch: Launcher, whole: tuple[Path, dict[str, Any]]
+) -> None:
+    out, result = whole
+    killed_at_random(launch, out, result["seconds"], [random.Random(0).random() for _ in range(3)], "three")
 
 
-def test_killed_at_every_write(launch: Launcher, whole: tuple[Path, dict[str, Any]]) -> None:
-    out, said = whole
-    for number, how in kills_of(said["writes"]):
+def test_a_run_killed_at_every_write_ends_with_the_same_files(
+    launch: Launcher, whole: tuple[Path, dict[str, Any]]
+) -> None:
+    out, result = whole
+    for number, how in kills_of(result["writes"]):
         killed_at(launch, out, [(number, how)], f"{how}-{number}")
 
 
-def test_killed_at_ten_random_moments(launch: Launcher, whole: tuple[Path, dict[str, Any]]) -> None:
-    out, said = whole
+def test_a_run_killed_at_ten_random_moments_ends_with_the_same_files(
+    launch: Launcher, whole: tuple[Path, dict[str, Any]]
+) -> None:
+    out, result = whole
     generator = random.Random(1)
-    for number, kills in enumerate([1] * 5 + [2, 3]):  # some of them again and again
-        killed_at_random(launch, out, said["seconds"], [generator.random() for _ in range(kills)], f"random-{number}")
+    for number, kills in enumerate([1] * 5 + [2, 3]):  # the last two runs are killed several times
+        killed_at_random(launch, out, result["seconds"], [generator.random() for _ in range(kills)], f"random-{number}")
 
 
 def compare_line(out: Path, *more: str) -> tuple[str, ...]:
@@ -175,13 +183,13 @@ def compare_line(out: Path, *more: str) -> tuple[str, ...]:
 
 def test_a_killed_comparison_ends_with_the_same_table(launch: Launcher) -> None:
     whole, out = launch.folder / "compare", launch.folder / "compare-killed"
-    said = launch(*compare_line(whole), watch=whole)
-    assert said["code"] == 0, said["err"]
-    metrics = [i for i, line in enumerate(said["writes"], 1) if line == "file metrics.json"]
+    result = launch(*compare_line(whole), watch=whole)
+    assert result["code"] == 0, result["err"]
+    metrics = [i for i, line in enumerate(result["writes"], 1) if line == "file metrics.json"]
     for kill in ((metrics[0], "torn"), ("file state.safetensors", "after"), ("file comparison.json", "torn")):
         assert launch(*compare_line(out), watch=out, kill_at=kill)["code"] == -9
     again = launch(*compare_line(out), watch=out)
-    assert again["out"] == said["out"].replace(str(whole), str(out))
+    assert again["out"] == result["out"].replace(str(whole), str(out))
     names = {path.relative_to(whole) for path in whole.rglob("*")}
     assert {path.relative_to(out) for path in out.rglob("*")} == names
     for name in (Path("comparison.json"), *(name for name in names if name.name == "metrics.json")):
@@ -194,13 +202,13 @@ def refit_line(whole: Path, out: Path) -> tuple[str, ...]:
 
 
 def refit_killed_at(launch: Launcher, whole: Path, refitted: Path, kills: list[tuple[int | str, str]]) -> None:
-    """Killed at writes, and the same command again each time: until it is whole the folder is no run, then it is."""
+    """Kill a refit at several writes and repeat the command; a finished run in the folder is refused."""
     out = launch.folder / "refit-killed"
     for kill in kills:
         assert launch(*refit_line(whole, out), watch=out, kill_at=kill)["code"] == -9
     done = (out / "config.json").exists()
-    said = launch(*refit_line(whole, out), watch=out)
-    assert said["code"] == (2 if done else 0), said["err"]
+    result = launch(*refit_line(whole, out), watch=out)
+    assert result["code"] == (2 if done else 0), result["err"]
     assert_same_files(out, refitted)
     shutil.rmtree(out)
 
@@ -214,14 +222,14 @@ def assert_same_files(out: Path, whole: Path) -> None:
 
 @pytest.fixture(scope="module")
 def refitted(launch: Launcher, whole: tuple[Path, dict[str, Any]]) -> tuple[Path, list[str]]:
-    """A refit that nothing interrupted, and its writes."""
+    """Return the folder of an uninterrupted refit, and its writes."""
     out = launch.folder / "refit"
-    said = launch(*refit_line(whole[0], out), watch=out)
-    assert said["code"] == 0, said["err"]
-    return out, said["writes"]
+    result = launch(*refit_line(whole[0], out), watch=out)
+    assert result["code"] == 0, result["err"]
+    return out, result["writes"]
 
 
-def test_a_refit_killed_while_it_writes_is_begun_again_with_the_same_command(
+def test_a_refit_killed_at_several_writes_is_completed_by_the_same_command(
     launch: Launcher, whole: tuple[Path, dict[str, Any]], refitted: tuple[Path, list[str]]
 ) -> None:
     kills: list[tuple[int | str, str]] = [
@@ -233,7 +241,7 @@ def test_a_refit_killed_while_it_writes_is_begun_again_with_the_same_command(
     assert refitted[1][-1] == "file config.json"
 
 
-def test_a_refit_killed_at_every_write(
+def test_a_refit_killed_at_every_write_is_completed_by_the_same_command(
     launch: Launcher, whole: tuple[Path, dict[str, Any]], refitted: tuple[Path, list[str]]
 ) -> None:
     for kill in kills_of(refitted[1]):
@@ -243,14 +251,14 @@ def test_a_refit_killed_at_every_write(
 @pytest.mark.parametrize(
     "place", [("priory.training.refitting", "frozen", 1), ("priory.workbench.pictures.vae", "save_figures", 1)]
 )
-def test_ctrl_c_in_a_refit_says_what_to_do(
+def test_ctrl_c_in_a_refit_prints_advice(
     place: tuple[str, str, int], launch: Launcher, whole: tuple[Path, dict[str, Any]], refitted: tuple[Path, list[str]]
 ) -> None:
     out = launch.folder / f"refit-interrupted-{place[1]}"
-    said = launch(*refit_line(whole[0], out), watch=out, interrupt=place)
-    assert said["code"] == 130
-    assert "interrupted; there is nothing to resume; give the same command again" in said["err"]
-    assert "Traceback" not in said["err"]
+    result = launch(*refit_line(whole[0], out), watch=out, interrupt=place)
+    assert result["code"] == 130
+    assert "interrupted; there is nothing to resume; give the same command again" in result["err"]
+    assert "Traceback" not in result["err"]
     assert launch(*refit_line(whole[0], out), watch=out)["code"] == 0
     assert_same_files(out, refitted[0])
     shutil.rmtree(out)
@@ -261,21 +269,21 @@ MAP = ("gtm", "fit", "digits", "--points-per-side", "3", "--max-iter", "60", "--
 
 @pytest.fixture(scope="module")
 def whole_map(launch: Launcher) -> tuple[Path, dict[str, Any]]:
-    """The run of a map that nothing interrupted, and what the launcher said of it."""
+    """Return the folder of an uninterrupted map, and the answer of the launcher."""
     out = launch.folder / "whole-map"
-    said = launch(*MAP, "--out", str(out), watch=out)
-    assert said["code"] == 0, said["err"]
-    return out, said
+    result = launch(*MAP, "--out", str(out), watch=out)
+    assert result["code"] == 0, result["err"]
+    return out, result
 
 
 def map_killed_at(launch: Launcher, whole: Path, kills: list[tuple[int | str, str]], name: str) -> None:
-    """Killed at writes, one after the other; then the same line makes the same files, and no other is left."""
+    """Kill a fit of a map at several writes; then the same command makes the same files and leaves no others."""
     out = launch.folder / name
     for kill in kills:
         assert launch(*MAP, "--out", str(out), watch=out, kill_at=kill)["code"] == -9
         check_evaluation(launch, out, "fit")
-    said = launch(*MAP, "--out", str(out), watch=out)
-    assert said["code"] == 0, said["err"]
+    result = launch(*MAP, "--out", str(out), watch=out)
+    assert result["code"] == 0, result["err"]
     names = {path.relative_to(whole) for path in whole.rglob("*")}
     assert {path.relative_to(out) for path in out.rglob("*")} == names
     for path in whole.rglob("*.*"):
@@ -283,14 +291,16 @@ def map_killed_at(launch: Launcher, whole: Path, kills: list[tuple[int | str, st
     shutil.rmtree(out)
 
 
-def test_every_file_of_a_map_is_written_whole(whole_map: tuple[Path, dict[str, Any]]) -> None:
-    out, said = whole_map
-    seen = [line.split(" ", 1)[1] for line in said["writes"]]
+def test_every_file_of_a_map_is_created_by_an_observed_write(whole_map: tuple[Path, dict[str, Any]]) -> None:
+    out, result = whole_map
+    seen = [line.split(" ", 1)[1] for line in result["writes"]]
     assert sorted(seen) == sorted(["whole-map", *(path.name for path in out.rglob("*"))])
-    assert seen[-1] == "model.safetensors"  # so all is there where it is
+    assert seen[-1] == "model.safetensors"  # the last file, so its existence shows that the run is complete
 
 
-def test_a_killed_map_is_begun_again(launch: Launcher, whole_map: tuple[Path, dict[str, Any]]) -> None:
+def test_a_map_killed_at_several_writes_is_completed_by_the_same_command(
+    launch: Launcher, whole_map: tuple[Path, dict[str, Any]]
+) -> None:
     kills: list[tuple[int | str, str]] = [
         ("file splits.npz", "torn"),
         ("file config.json", "before"),
@@ -301,14 +311,16 @@ def test_a_killed_map_is_begun_again(launch: Launcher, whole_map: tuple[Path, di
     map_killed_at(launch, whole_map[0], kills, "map")
 
 
-def test_a_map_killed_at_every_write(launch: Launcher, whole_map: tuple[Path, dict[str, Any]]) -> None:
-    out, said = whole_map
-    for number, how in kills_of(said["writes"]):
+def test_a_map_killed_at_every_write_is_completed_by_the_same_command(
+    launch: Launcher, whole_map: tuple[Path, dict[str, Any]]
+) -> None:
+    out, result = whole_map
+    for number, how in kills_of(result["writes"]):
         map_killed_at(launch, out, [(number, how)], f"map-{how}-{number}")
 
 
 @pytest.mark.parametrize("command", [("embed",), ("score", "--samples", "2"), ("sample", "-n", "3")])
-def test_what_a_killed_command_left_goes_with_the_next(
+def test_the_next_command_removes_files_of_a_killed_one(
     command: tuple[str, ...], launch: Launcher, whole: tuple[Path, dict[str, Any]]
 ) -> None:
     folder = launch.folder / f"output-{command[0]}"
@@ -322,7 +334,7 @@ def test_what_a_killed_command_left_goes_with_the_next(
     assert [path.name for path in folder.iterdir()] == ["z.csv"]
 
 
-# In the last but one epoch, in the likelihood's estimate, before the first picture.
+# In the last epoch but one, during the estimate of the likelihood, before the first picture.
 @pytest.mark.parametrize(
     ("place", "ended"),
     [
@@ -332,34 +344,34 @@ def test_what_a_killed_command_left_goes_with_the_next(
     ],
     ids=["training", "evaluation", "figures"],
 )
-def test_ctrl_c_leaves_a_run_that_evaluates_and_goes_on(
+def test_a_run_interrupted_by_ctrl_c_can_be_evaluated_and_resumed(
     place: tuple[str, str, int], ended: bool, launch: Launcher, whole: tuple[Path, dict[str, Any]]
 ) -> None:
     out = launch.folder / f"interrupted-{place[1]}"
-    said = launch.fit(out, interrupt=place)
-    assert said["code"] == 130
-    assert f"interrupted; go on with: priory fit --resume --out {out}" in said["err"]
-    assert "Traceback" not in said["err"]
+    result = launch.fit(out, interrupt=place)
+    assert result["code"] == 130
+    assert f"interrupted; go on with: priory fit --resume --out {out}" in result["err"]
+    assert "Traceback" not in result["err"]
     assert (out / "model.safetensors").exists() == ended
     evaluated = launch(*EVALUATE, str(out), "--json", watch=out)
     assert evaluated["code"] == 0, evaluated["err"]
     assert ("the best weights so far" in evaluated["err"]) != ended
     assert json.loads(evaluated["out"])["nll"]["value"] > 0
-    assert (out / "metrics.json").exists() == ended  # the metrics of a run are those of its end
+    assert (out / "metrics.json").exists() == ended  # a run has metrics only after its end
     assert launch.fit(out)["code"] == 0
     assert_same_run(out, whole[0])
 
 
-def test_ctrl_c_before_there_is_a_run_says_so(launch: Launcher) -> None:
+def test_ctrl_c_before_a_run_exists_prints_advice(launch: Launcher) -> None:
     out = launch.folder / "nothing"
-    said = launch.fit(out, interrupt=("priory.workbench.jobs.vae", "load_dataset", 1))
-    assert said["code"] == 130
-    assert "interrupted; no run was begun yet; give the same command again" in said["err"]
+    result = launch.fit(out, interrupt=("priory.workbench.jobs.vae", "load_dataset", 1))
+    assert result["code"] == 130
+    assert "interrupted; no run was begun yet; give the same command again" in result["err"]
     assert not out.exists()
 
 
 def interrupted_while_importing(folder: Path, seconds: float) -> tuple[int, list[str]]:
-    """Exit code, and what was said, of a command that gets SIGINT this long after Python itself has started."""
+    """Return exit code and stderr of a command that gets SIGINT this many seconds after the start of Python."""
     command = [sys.executable, "-X", "importtime", "-m", "priory", "fit", "digits", "--out", str(folder / "run")]
     log = folder / f"{seconds}.err"
     with log.open("w") as err:
@@ -367,7 +379,7 @@ def interrupted_while_importing(folder: Path, seconds: float) -> tuple[int, list
             command,
             stderr=err,
             stdout=subprocess.DEVNULL,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job would ignore it
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs ignore it otherwise
         )
     while "runpy" not in log.read_text() and process.poll() is None:
         time.sleep(0.005)
@@ -378,14 +390,14 @@ def interrupted_while_importing(folder: Path, seconds: float) -> tuple[int, list
 
 
 @pytest.mark.parametrize("seconds", [0.1, 0.3, 0.6, 1.0, 1.5])
-def test_ctrl_c_while_libraries_are_imported_ends_with_one_line_at_most(seconds: float, tmp_path: Path) -> None:
-    code, said = interrupted_while_importing(tmp_path, seconds)
-    assert code == 130, said
-    assert said in ([], ["interrupted; no run was begun yet; give the same command again"])
+def test_ctrl_c_during_imports_prints_at_most_one_line(seconds: float, tmp_path: Path) -> None:
+    code, lines = interrupted_while_importing(tmp_path, seconds)
+    assert code == 130, lines
+    assert lines in ([], ["interrupted; no run was begun yet; give the same command again"])
     assert not (tmp_path / "run").exists()
 
 
-def test_ctrl_c_between_the_imports_and_the_command(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_ctrl_c_between_the_imports_and_the_command_prints_nothing(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     def interrupted(*arguments: object, **options: object) -> int:
         raise KeyboardInterrupt
 
@@ -396,8 +408,8 @@ def test_ctrl_c_between_the_imports_and_the_command(monkeypatch: pytest.MonkeyPa
     assert capsys.readouterr() == ("", "")
 
 
-def test_ctrl_c_in_code_that_a_library_makes_has_the_same_exit_code(tmp_path: Path) -> None:
-    """As in dataclasses of the libraries that are imported: `python -m` would die of the signal, with another code."""
+def test_ctrl_c_in_generated_code_has_the_same_exit_code(tmp_path: Path) -> None:
+    """Imported libraries generate code (dataclasses); `python -m` would end by the signal there, with another code."""
     code = 'exec("import os, signal; os.kill(os.getpid(), signal.SIGINT); list(range(1000))")'
     (tmp_path / "mine.py").write_text(f"import signal; signal.signal(2, signal.default_int_handler); {code}")
     command = [sys.executable, "-m", "priory", "check", "mine:prior"]
@@ -405,8 +417,8 @@ def test_ctrl_c_in_code_that_a_library_makes_has_the_same_exit_code(tmp_path: Pa
     assert (done.returncode, done.stderr) == (130, "")
 
 
-def test_an_interrupted_comparison_says_how_to_go_on(launch: Launcher) -> None:
+def test_an_interrupted_comparison_prints_how_to_continue(launch: Launcher) -> None:
     out = launch.folder / "compare-interrupted"
-    said = launch(*compare_line(out), watch=out, interrupt=("priory.training.module", "_elbo_means", 2))
-    assert said["code"] == 130
-    assert "interrupted; give the same command again; finished work is not repeated" in said["err"]
+    result = launch(*compare_line(out), watch=out, interrupt=("priory.training.module", "_elbo_means", 2))
+    assert result["code"] == 130
+    assert "interrupted; give the same command again; finished work is not repeated" in result["err"]

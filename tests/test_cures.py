@@ -1,4 +1,4 @@
-"""A model that is almost right, or data of another type: the error names the part and has the line that cures it."""
+"""Errors about almost correct models and about data of another type name the part and suggest a line of code."""
 
 import numpy as np
 import pandas as pd
@@ -39,7 +39,7 @@ X = torch.rand(8, D, generator=torch.Generator().manual_seed(0)).round()
 
 
 class Part(nn.Module):
-    """A network whose output becomes something."""
+    """A network and a function of its output."""
 
     def __init__(self, num_inputs, num_outputs, made):
         super().__init__()
@@ -88,7 +88,7 @@ USES = {
 
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
 @pytest.mark.parametrize("name", ENCODERS)
-def test_what_an_encoder_gives_instead_of_a_posterior_gets_the_cure(name, use):
+def test_errors_about_encoders_suggest_a_remedy(name, use):
     made, error, message = ENCODERS[name]
     model = VAE(Part(D, 2 * L, made), BernoulliDecoder(nn.Linear(L, D)), StandardNormal(L))
     with pytest.raises(error, match=f"encode: .*{message}"):
@@ -97,7 +97,7 @@ def test_what_an_encoder_gives_instead_of_a_posterior_gets_the_cure(name, use):
 
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
 @pytest.mark.parametrize("name", DECODERS)
-def test_what_a_decoder_gives_instead_of_a_likelihood_gets_the_cure(name, use):
+def test_errors_about_decoders_suggest_a_remedy(name, use):
     made, error, message = DECODERS[name]
     model = VAE(NormalEncoder(nn.Linear(D, 2 * L)), Part(L, D, made), StandardNormal(L))
     with pytest.raises(error, match=message):
@@ -113,14 +113,14 @@ def test_what_a_decoder_gives_instead_of_a_likelihood_gets_the_cure(name, use):
     ],
     ids=["vamp", "gtm-vamp"],
 )
-def test_a_prior_that_gets_such_an_encoder_says_the_same(prior, name):
+def test_errors_of_priors_about_encoders_suggest_a_remedy(prior, name):
     made, error, message = ENCODERS[name]
     with pytest.raises(error, match=f"encoder: .*{message}"):
         prior()(Part(D, 2 * L, made))
 
 
-def test_the_cures_are_right():
-    """The lines of the messages make models of these parts."""
+def test_the_suggested_remedies_work():
+    """With the lines of the messages, these parts make models."""
     encoder, decoder = Part(D, 2 * L, pair), Part(L, D, lambda logits: logits)
 
     def encode(x):
@@ -163,14 +163,14 @@ TAKING = {
 
 @pytest.mark.parametrize("kind", NO_TENSORS)
 @pytest.mark.parametrize("taker", TAKING)
-def test_an_argument_that_is_no_tensor_gets_the_line_that_makes_one(taker, kind):
+def test_errors_about_other_types_suggest_how_to_make_a_tensor(taker, kind):
     argument, take = TAKING[taker]
     value, message = NO_TENSORS[kind]
     with pytest.raises(TypeError, match=f"^{argument}: expected a tensor, {message.format(argument)}$"):
         take(value)
 
 
-def test_the_lines_make_the_tensor():
+def test_the_suggested_conversions_make_the_tensor():
     rows, frame = TensorRows(X), pd.DataFrame(X.numpy())
     for x in (
         rows.batch(torch.arange(len(rows)))[0],
@@ -203,14 +203,14 @@ WIDTHS = {
 
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
 @pytest.mark.parametrize("name", WIDTHS)
-def test_a_network_of_another_width_is_named_with_both_widths(name, use):
+def test_errors_about_widths_contain_both_widths(name, use):
     make, message = WIDTHS[name]
     with pytest.raises(ValueError, match=message):
         use(make())
 
 
 class Plain(nn.Module):
-    """A network that does not tell its width."""
+    """A network without a known output width."""
 
     def __init__(self, width):
         super().__init__()
@@ -230,14 +230,14 @@ class Plain(nn.Module):
         (lambda: GaussianDecoder(Plain(3), torch.arange(3.0), 2), torch.arange(3.0), torch.full((3,), 2.0)),
     ],
 )
-def test_numbers_in_place_of_vectors_hold_for_all_columns(decoder, loc, scale):
+def test_numbers_instead_of_vectors_apply_to_all_columns(decoder, loc, scale):
     made = decoder()
     torch.testing.assert_close(made.loc, loc)
     torch.testing.assert_close(made.scale, scale)
     assert made(torch.zeros(7, 2)).log_prob(torch.zeros(7, 3)).shape == (7,)
 
 
-def test_a_decoder_whose_columns_are_not_known_says_how_to_make_one():
+def test_an_error_about_an_unknown_number_of_columns_suggests_from_data():
     with pytest.raises(ValueError, match=r"loc, scale: the number of columns is unknown.*from_data\(network, rows\)"):
         GaussianDecoder(Plain(3))
     assert GaussianDecoder.from_data(Plain(3), torch.rand(9, 3))(torch.zeros(2)).event_shape == (3,)

@@ -1,4 +1,4 @@
-"""Dask's collections against the same rows in memory."""
+"""Results for Dask collections, compared with results for the same rows in memory."""
 
 import numpy as np
 import pandas as pd
@@ -47,7 +47,7 @@ def model(request):
 
 
 def local(model) -> dict[str, np.ndarray]:
-    """The codes, scores and places of all rows in memory."""
+    """Return codes, scores and positions of all rows in memory."""
     x = torch.from_numpy(X)
     is_vae = isinstance(model, VAE)
     return {
@@ -64,39 +64,39 @@ def lazy(model, data):
     return {"embed": embed(model, data), "score": score(model, data, **options), "places": places(model, data)}
 
 
-def test_arrays_have_the_numbers_of_rows_in_memory(model):
-    found = lazy(model, array.from_array(X, chunks=((20, 1, 0, 49), (2, 2))))
+def test_results_for_arrays_equal_those_in_memory(model):
+    results = lazy(model, array.from_array(X, chunks=((20, 1, 0, 49), (2, 2))))
     for name, expected in local(model).items():
-        assert found[name].shape == expected.shape
-        assert found[name].dtype == expected.dtype
-        np.testing.assert_allclose(found[name].compute(), expected, rtol=1e-4, atol=1e-6)
+        assert results[name].shape == expected.shape
+        assert results[name].dtype == expected.dtype
+        np.testing.assert_allclose(results[name].compute(), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_data_frames_have_the_numbers_of_rows_in_memory_and_keep_their_index(model):
+def test_results_for_data_frames_equal_those_in_memory_and_keep_the_index(model):
     frame = pd.DataFrame(X, columns=NAMES)
-    found = lazy(model, dataframe.from_pandas(frame, npartitions=3))
+    results = lazy(model, dataframe.from_pandas(frame, npartitions=3))
     for name, expected in local(model).items():
-        result = found[name].compute()
+        result = results[name].compute()
         assert result.index.equals(frame.index)
-        assert result.columns.tolist() == found[name].columns.tolist()
+        assert result.columns.tolist() == results[name].columns.tolist()
         np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_bags_of_annotated_data_have_the_numbers_of_their_files(model):
+def test_results_for_bags_of_annotated_data_equal_those_in_memory(model):
     anndata = pytest.importorskip("anndata")
     cells = [f"cell-{i}" for i in range(len(X))]
     whole = anndata.AnnData(X, obs=pd.DataFrame(index=cells), var=pd.DataFrame(index=NAMES))
-    found = lazy(model, bag.from_sequence([whole[:30], whole[30:]], npartitions=2))
+    results = lazy(model, bag.from_sequence([whole[:30], whole[30:]], npartitions=2))
     expected = local(model)
     if isinstance(model, VAE):
         expected["score"] = log_likelihood(model, whole, num_samples=8, seed=3).to_numpy()[:, None]
     for name, values in expected.items():
-        result = pd.concat(found[name].compute())
+        result = pd.concat(results[name].compute())
         assert result.index.tolist() == cells
         np.testing.assert_allclose(result, values, rtol=1e-4, atol=1e-6)
 
 
-def test_nothing_is_computed_before_it_is_asked_for(model):
+def test_results_are_computed_lazily(model):
     read = []
 
     def block(block_id):
@@ -104,13 +104,13 @@ def test_nothing_is_computed_before_it_is_asked_for(model):
         return X[:10]
 
     data = array.map_blocks(block, chunks=((10, 10), (4,)), meta=np.empty((0, 4), np.float32))
-    found = embed(model, data)
+    codes = embed(model, data)
     assert read == []
-    assert found.blocks[1].compute().shape[0] == 10
+    assert codes.blocks[1].compute().shape[0] == 10
     assert read == [(1, 0)]
 
 
-def test_partitions_without_rows_stay_without_rows(model):
+def test_partitions_may_be_empty(model):
     frame = dataframe.from_pandas(pd.DataFrame(X, columns=NAMES), npartitions=3)
     assert len(score(model, frame[frame.a > 9], num_samples=2).compute()) == 0
     assert len(score(model, frame[frame.a > 1.5], num_samples=2).compute()) == (X[:, 0] > 1.5).sum()
@@ -129,7 +129,7 @@ def test_other_data_are_refused(model, data):
 
 
 @pytest.mark.filterwarnings("error:.*feature names")
-def test_a_map_of_a_data_frame_takes_blocks_without_names():
+def test_a_gtm_of_a_data_frame_gives_no_warning_about_names():
     frame = pd.DataFrame(X, columns=NAMES)
     gtm = GTM(points_per_side=4, tether=0).fit(frame)
     codes = embed(gtm, dataframe.from_pandas(frame, npartitions=3)).compute()

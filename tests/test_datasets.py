@@ -1,4 +1,4 @@
-"""Loading: every format against hand-written bytes, explicit loops, or scipy; and every error message."""
+"""Loading data: every format, compared with handwritten bytes, loops or scipy; and all error messages."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pd = pytest.importorskip("pandas")
 
 
 def published(name: str) -> Path:
-    """A file of the benchmark data, or skip."""
+    """Return the path of a file of the benchmark data; skip the test if it is missing."""
     folder = Path(os.environ.get("PRIORY_DATA", Path(__file__).parents[2] / "shared" / "data"))
     path = folder / name
     if not path.exists():
@@ -47,7 +47,7 @@ def disjoint_and_complete(dataset: Dataset) -> bool:
 # --- the embedded digits ----------------------------------------------------------------------------------------------
 
 
-def test_digits_follow_the_book() -> None:
+def test_digits_are_split_as_in_the_book() -> None:
     from sklearn.datasets import load_digits
 
     digits, bunch = load_dataset("digits"), load_digits()
@@ -74,11 +74,11 @@ def test_shuffled_digits_are_stratified_seeded_and_of_the_same_sizes() -> None:
         assert len(first.splits[name]) == size
         for digit in range(10):
             share = (first.labels["digit"] == digit).sum() * size / 1797
-            found = (first.labels["digit"][first.splits[name]] == digit).sum()
-            assert abs(found - share) <= 1.5
+            count = (first.labels["digit"][first.splits[name]] == digit).sum()
+            assert abs(count - share) <= 1.5
 
 
-def test_recorded_splits_come_back_exactly() -> None:
+def test_recorded_splits_are_restored_exactly() -> None:
     recorded = {"train": [5, 3, 1], "valid": [0], "test": [1796]}
     digits = load_dataset("digits", splits=recorded, split="shuffled")
     assert {name: index.tolist() for name, index in digits.splits.items()} == recorded
@@ -113,7 +113,7 @@ def test_rows_are_dense_float_batches_with_their_index(tmp_path: Path, sparse: b
     assert "32 of 40" in repr(rows)
 
 
-def test_rows_of_a_read_only_array() -> None:
+def test_rows_of_a_read_only_array_can_be_read() -> None:
     x = np.eye(3, dtype=np.float32)
     x.flags.writeable = False
     data = Dataset("eye", x, {}, np.array(list("abc")), {}, ("p", "q", "r"), None, None)
@@ -121,7 +121,7 @@ def test_rows_of_a_read_only_array() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float16", "bool", "uint16", "int64", "uint64"])
-def test_values_survive_their_compact_dtype(tmp_path: Path, dtype: str) -> None:
+def test_values_are_exact_in_their_compact_dtype(tmp_path: Path, dtype: str) -> None:
     x = np.array([[0, 1], [1, 0], [1, 1]] * 5).astype(dtype)
     np.save(tmp_path / "x.npy", x)
     data = load_dataset(tmp_path / "x.npy")
@@ -161,14 +161,14 @@ def test_images_are_flattened_row_by_row(tmp_path: Path, shape: tuple[int, ...])
         (np.zeros((2, 2), complex), "complex128"),
     ],
 )
-def test_arrays_of_invalid_shape(tmp_path: Path, array: np.ndarray, message: str) -> None:
+def test_arrays_of_invalid_shape_are_refused(tmp_path: Path, array: np.ndarray, message: str) -> None:
     np.save(tmp_path / "x.npy", array)
     with pytest.raises(ValueError, match=message):
         load_dataset(tmp_path / "x.npy")
 
 
 @pytest.mark.parametrize("name", ["x.npy", "x.npz"])
-def test_objects_are_refused_without_a_hint_to_unpickle(tmp_path: Path, name: str) -> None:
+def test_errors_about_objects_do_not_suggest_unpickling(tmp_path: Path, name: str) -> None:
     objects = np.array([[1, None]], dtype=object)
     if name == "x.npy":
         np.save(tmp_path / name, objects, allow_pickle=True)
@@ -187,7 +187,7 @@ def test_unneeded_arrays_of_objects_are_left_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["x.npy", "x.npz", "x.h5ad", "x.parquet", "x-idx3-ubyte", "x.csv", "x.idx.gz"])
 @pytest.mark.parametrize("content", [b"", b"\x80\x04K\x01.\xff\xfe"])
-def test_other_content_is_named(tmp_path: Path, name: str, content: bytes) -> None:
+def test_errors_name_files_with_other_content(tmp_path: Path, name: str, content: bytes) -> None:
     if name == "x.h5ad":
         pytest.importorskip("anndata")
     (tmp_path / name).write_bytes(content)
@@ -196,7 +196,7 @@ def test_other_content_is_named(tmp_path: Path, name: str, content: bytes) -> No
 
 
 @pytest.mark.parametrize("name", ["x.npy", "x.npz"])
-def test_cut_files_are_named(tmp_path: Path, name: str) -> None:
+def test_errors_name_truncated_files(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     x = np.random.default_rng(0).random((50, 50))
     np.save(path, x) if name == "x.npy" else np.savez(path, x=x)
@@ -208,7 +208,7 @@ def test_cut_files_are_named(tmp_path: Path, name: str) -> None:
 # --- .npz -------------------------------------------------------------------------------------------------------------
 
 
-def test_npz_splits_labels_and_ids(tmp_path: Path) -> None:
+def test_npz_files_may_contain_splits_labels_and_ids(tmp_path: Path) -> None:
     train, valid, test = counts(5), counts(3, seed=1), counts(2, seed=2)
     np.savez(
         tmp_path / "s.npz",
@@ -227,7 +227,7 @@ def test_npz_splits_labels_and_ids(tmp_path: Path) -> None:
     assert list(load_dataset(tmp_path / "s.npz", labels=["fractions_1"]).labels) == ["fractions_1"]
 
 
-def test_keras_names_and_a_missing_validation_part(tmp_path: Path) -> None:
+def test_npz_files_may_have_keras_names_and_no_validation_part(tmp_path: Path) -> None:
     np.savez(
         tmp_path / "k.npz",
         x_train=np.zeros((30, 4)),
@@ -242,9 +242,9 @@ def test_keras_names_and_a_missing_validation_part(tmp_path: Path) -> None:
     assert data.x[data.splits["valid"]].max() == 0
 
 
-def test_the_seed_draws_the_validation_rows_of_a_file_without_some() -> None:
-    given = {"train": np.arange(100, 160), "valid": np.zeros(0, np.int64), "test": np.arange(20)}
-    drawn = [with_validation(given, seed) for seed in (0, 0, 1, 2)]
+def test_validation_rows_of_a_file_without_them_are_drawn_by_the_seed() -> None:
+    recorded = {"train": np.arange(100, 160), "valid": np.zeros(0, np.int64), "test": np.arange(20)}
+    drawn = [with_validation(recorded, seed) for seed in (0, 0, 1, 2)]
     valid = [tuple(splits["valid"].tolist()) for splits in drawn]
     assert valid[0] == valid[1]
     assert len(set(valid)) == 3
@@ -255,7 +255,7 @@ def test_the_seed_draws_the_validation_rows_of_a_file_without_some() -> None:
     assert with_validation(drawn[0], 5) is drawn[0]
 
 
-def test_packed_bits_against_an_explicit_loop(tmp_path: Path) -> None:
+def test_packed_bits_equal_an_explicit_loop(tmp_path: Path) -> None:
     packed = np.random.default_rng(0).integers(0, 256, (20, 2), dtype=np.uint8)
     np.savez(tmp_path / "b.npz", train_x=packed, width=np.array(12), shape=np.array([3, 4]))
     data = load_dataset(tmp_path / "b.npz")
@@ -265,7 +265,7 @@ def test_packed_bits_against_an_explicit_loop(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keys", [("x", "y"), ("X", "y"), ("data", "target"), ("arr_0", "label")])
-def test_a_matrix_with_labels(tmp_path: Path, keys: tuple[str, str]) -> None:
+def test_a_matrix_may_have_labels_beside_it(tmp_path: Path, keys: tuple[str, str]) -> None:
     np.savez(tmp_path / "d.npz", **{keys[0]: counts(20), keys[1]: np.array(["a", "b"] * 10)})
     data = load_dataset(tmp_path / "d.npz", split="shuffled")
     assert np.array_equal(data.x, counts(20))
@@ -274,7 +274,7 @@ def test_a_matrix_with_labels(tmp_path: Path, keys: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize("form", ["csr", "csc", "coo", "parts", "y"])
-def test_sparse_files_against_toarray(tmp_path: Path, form: str) -> None:
+def test_sparse_files_equal_their_dense_array(tmp_path: Path, form: str) -> None:
     dense, path = counts(), tmp_path / "s.npz"
     csr = sp.csr_matrix(dense)
     if form in ("parts", "y"):
@@ -318,7 +318,7 @@ def test_sparse_files_against_toarray(tmp_path: Path, form: str) -> None:
         ),
     ],
 )
-def test_npz_errors(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
+def test_invalid_npz_files_are_refused(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
     np.savez(tmp_path / "e.npz", **arrays)
     with pytest.raises(ValueError, match=message):
         load_dataset(tmp_path / "e.npz")
@@ -330,7 +330,7 @@ TABLE = "id,age,kind,size\n007,1,NA,0.5\n008,2,b,1.5\n009,3,b,-2\n"
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.csv.gz", "t.parquet"])
-def test_columns_are_taken_out_and_kept_as_written(tmp_path: Path, name: str) -> None:
+def test_labels_ids_and_dropped_columns_are_removed_from_the_data(tmp_path: Path, name: str) -> None:
     path, text = tmp_path / name, TABLE.replace(",", "\t") if ".tsv" in name else TABLE
     if name.endswith(".parquet"):
         pytest.importorskip("pyarrow")
@@ -372,7 +372,9 @@ def test_columns_are_taken_out_and_kept_as_written(tmp_path: Path, name: str) ->
         ("1,,3\n1,2,3\n", ("x0", "x1", "x2"), "0", [1, np.nan, 3]),
     ],
 )
-def test_layouts_of_text_tables(tmp_path: Path, text: str, columns: tuple, ids: str, first: list[int]) -> None:
+def test_layouts_of_text_tables_are_recognized(
+    tmp_path: Path, text: str, columns: tuple, ids: str, first: list[int]
+) -> None:
     (tmp_path / "t.csv").write_text(text, encoding="utf-8")
     data = load_dataset(tmp_path / "t.csv")
     assert data.columns == columns
@@ -385,14 +387,14 @@ def test_layouts_of_text_tables(tmp_path: Path, text: str, columns: tuple, ids: 
 )
 @pytest.mark.parametrize("end", ["", " "])
 @pytest.mark.parametrize("options", [{}, {"drop": ["c"]}, {"ids": "a", "optional": ["drop"]}])
-def test_rows_that_end_with_a_delimiter_do_not_move_the_columns(tmp_path, name, delimiter, shown, end, options):
-    """The first column would count as row names, and every other would get the name before its own."""
+def test_rows_that_end_with_a_delimiter_do_not_shift_the_columns(tmp_path, name, delimiter, shown, end, options):
+    """Otherwise the first column would become row names, and each other column would get its neighbor's name."""
     path = tmp_path / name
     path.write_text("a,b,c\n0.5,1,2,#\n\n1.5,2,4,#\n".replace(",", delimiter).replace("#", end))
     message = f"rows that each end with a {shown} that the header does not have; remove it from the ends of the rows"
     with pytest.raises(ValueError, match=re.escape(message)):
         load_dataset(path, **options)
-    path.write_text(f"{delimiter}{path.read_text()}")  # what else the line advises
+    path.write_text(f"{delimiter}{path.read_text()}")  # the other suggestion of the message
     assert load_dataset(path).ids.tolist() == ["0.5", "1.5"]
 
 
@@ -406,7 +408,7 @@ def test_an_empty_column_without_a_name_is_refused_until_it_is_dropped(tmp_path,
     assert load_dataset(path, drop=[column]).x.tolist() == [[0.5, 1], [1.5, 2]]
 
 
-def test_labels_with_gaps(tmp_path: Path) -> None:
+def test_labels_may_have_missing_cells(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a,n,t\n1,4,\n2,,u\n")
     data = load_dataset(tmp_path / "t.csv", labels=["n", "t"])
     assert np.array_equal(data.labels["n"], [4, np.nan], equal_nan=True)
@@ -439,13 +441,13 @@ def test_labels_with_gaps(tmp_path: Path) -> None:
         (f"a\n-1\n{2**64 - 1}\n", {}, "'a' holds '18446744073709551615' in row 2, a whole number of more than 64 bits"),
     ],
 )
-def test_text_table_errors(tmp_path: Path, text: str, options: dict, message: str) -> None:
+def test_invalid_tables_of_text_are_refused(tmp_path: Path, text: str, options: dict, message: str) -> None:
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises((ValueError, TypeError), match=message):
         load_dataset(tmp_path / "t.csv", **options)
 
 
-def test_parquet_index_and_nullable_columns(tmp_path: Path) -> None:
+def test_parquet_files_may_have_an_index_and_nullable_columns(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     frame = pd.DataFrame({"a": pd.array([1, None], dtype="Int64"), 3: [0.5, 1.0]}, index=["p", "q"])
     frame.columns = frame.columns.astype(str)
@@ -460,7 +462,7 @@ def test_parquet_index_and_nullable_columns(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("zipped", [False, True])
-def test_idx_from_hand_written_bytes(tmp_path: Path, zipped: bool) -> None:
+def test_idx_files_are_read_exactly(tmp_path: Path, zipped: bool) -> None:
     images = b"\0\0\x08\x03" + struct.pack(">III", 2, 1, 3) + bytes([1, 2, 3, 4, 5, 255])
     labels = b"\0\0\x08\x01" + struct.pack(">I", 2) + bytes([7, 9])
     end, pack = (".gz", gzip.compress) if zipped else ("", bytes)
@@ -490,13 +492,13 @@ def test_idx_types_are_big_endian(tmp_path: Path) -> None:
         (gzip.compress(b"\0\0\x08\x01\0\0\x03\xe8" + bytes(1000), mtime=0)[:-9], "ended before"),
     ],
 )
-def test_idx_errors(tmp_path: Path, content: bytes, message: str) -> None:
+def test_invalid_idx_files_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "m-ubyte").write_bytes(content)
     with pytest.raises(ValueError, match=message):
         load_dataset(tmp_path / "m-ubyte")
 
 
-def test_idx_labels_of_other_images(tmp_path: Path) -> None:
+def test_idx_labels_of_other_images_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03" + struct.pack(">III", 1, 1, 1) + b"\1")
     (tmp_path / "a-labels-idx1-ubyte").write_bytes(b"\0\0\x08\x01" + struct.pack(">I", 2) + b"\1\2")
     with pytest.raises(ValueError, match="expected 1 labels"):
@@ -507,7 +509,7 @@ def test_idx_labels_of_other_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layer", [None, "counts"])
-def test_h5ad_layers_obs_and_names(tmp_path: Path, layer: str | None) -> None:
+def test_h5ad_files_have_layers_labels_and_names(tmp_path: Path, layer: str | None) -> None:
     anndata = pytest.importorskip("anndata")
     dense = counts(6, 3)
     obs = pd.DataFrame(
@@ -575,13 +577,13 @@ def test_a_format_that_is_registered_can_be_fitted_and_embedded(
     assert set(embedded["kind"]) == {"x"}
 
 
-def test_the_longest_ending_chooses_the_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_longest_ending_determines_the_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(FORMATS, ".wide.csv", lambda path, as_written: Table(np.eye(2)))
     (tmp_path / "t.WIDE.csv").write_text("a,b\n1,2\n")
     assert load_dataset(tmp_path / "t.WIDE.csv").x.tolist() == [[1, 0], [0, 1]]
 
 
-def test_dropping_a_label_beside_the_matrix_leaves_it_out(tmp_path: Path) -> None:
+def test_a_label_beside_the_matrix_can_be_dropped(tmp_path: Path) -> None:
     np.savez(tmp_path / "t.npz", x=counts(4, 2), y=np.arange(4), kind=np.array(list("abab")))
     assert list(load_dataset(tmp_path / "t.npz").labels) == ["y", "kind"]
     assert list(load_dataset(tmp_path / "t.npz", drop=["y"]).labels) == ["kind"]
@@ -592,7 +594,7 @@ def test_dropping_a_label_beside_the_matrix_leaves_it_out(tmp_path: Path) -> Non
 ALL = ("labels", "ids", "drop", "layer")
 
 
-def test_optional_columns_of_a_csv(tmp_path: Path) -> None:
+def test_optional_columns_of_a_csv_may_be_missing(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("kind,a,b\nu,1,2\nv,3,4\n")
     options = {"labels": ["age", "kind"], "ids": "name", "drop": ["a", "c"], "layer": "raw"}
@@ -608,13 +610,13 @@ def test_optional_columns_of_a_csv(tmp_path: Path) -> None:
     assert (data.columns, list(data.labels), data.ids.tolist()) == (("b",), ["age", "kind"], ["r"])
 
 
-def test_optional_labels_leave_no_others_in_their_place(tmp_path: Path) -> None:
+def test_missing_optional_labels_are_not_replaced_by_others(tmp_path: Path) -> None:
     np.savez(tmp_path / "t.npz", x=counts(4, 2), y=np.arange(4))
     assert load_dataset(tmp_path / "t.npz", labels=["fractions"], optional=["labels"]).labels == {}
     assert load_dataset("digits", layer="raw", ids="name", optional=["layer", "ids"]).ids[0] == "0"
 
 
-def test_optional_columns_of_an_h5ad(tmp_path: Path) -> None:
+def test_optional_columns_of_an_h5ad_may_be_missing(tmp_path: Path) -> None:
     anndata = pytest.importorskip("anndata")
     obs = pd.DataFrame({"kind": ["u", "v"], "depth": [7, 8]}, index=["c0", "c1"])
     var = pd.DataFrame(index=["g1", "g2"])
@@ -648,13 +650,13 @@ def test_optional_columns_of_an_h5ad(tmp_path: Path) -> None:
         ({"splits": {"train": [0.5]}}, "list of row indices for 'train'"),
     ],
 )
-def test_argument_errors(options: dict, message: str) -> None:
-    by_type = "Type-check error while checking the parameters"  # where the run has beartype check them first
+def test_invalid_combinations_of_arguments_are_refused(options: dict, message: str) -> None:
+    by_type = "Type-check error while checking the parameters"  # if beartype checks them first
     with pytest.raises((ValueError, TypeError), match=f"{message}|{by_type}"):
         load_dataset("digits", **options)
 
 
-def test_invalid_sources(tmp_path: Path) -> None:
+def test_invalid_sources_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"embedded data set \(digits\) or an existing file, got 'digts'"):
         load_dataset("digts")
     with pytest.raises(ValueError, match="got the folder"):
@@ -668,7 +670,7 @@ def test_invalid_sources(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rows", [10, 11, 99, 100, 1005])
-def test_files_without_splits_get_80_10_10(tmp_path: Path, rows: int) -> None:
+def test_files_without_splits_are_split_80_10_10(tmp_path: Path, rows: int) -> None:
     np.save(tmp_path / "x.npy", np.zeros((rows, 2)))
     data = load_dataset(tmp_path / "x.npy")
     assert disjoint_and_complete(data)
@@ -689,7 +691,7 @@ def test_a_few_rows_can_be_embedded_but_not_split(tmp_path: Path, rows: int) -> 
         data.rows("train")
 
 
-def test_missing_splits(tmp_path: Path) -> None:
+def test_missing_splits_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "v.npz", valid_x=np.eye(3), test_x=np.eye(3))
     with pytest.raises(ValueError, match="no 'train' rows, only valid, test"):
         load_dataset(tmp_path / "v.npz").rows("train")
@@ -730,7 +732,7 @@ def test_missing_cells_are_counted_and_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sparse", [False, True])
-def test_infinite_values(tmp_path: Path, sparse: bool) -> None:
+def test_infinite_values_are_refused(tmp_path: Path, sparse: bool) -> None:
     x = np.array([[0.0, np.inf], [0.0, 1e300], [1.5, 0.0]])
     sp.save_npz(tmp_path / "i.npz", sp.csr_matrix(x)) if sparse else np.savez(tmp_path / "i.npz", x=x)
     data = load_dataset(tmp_path / "i.npz")
@@ -740,7 +742,7 @@ def test_infinite_values(tmp_path: Path, sparse: bool) -> None:
         require_complete(data)
 
 
-def test_complete_data_pass(tmp_path: Path) -> None:
+def test_complete_data_are_accepted(tmp_path: Path) -> None:
     require_complete(load_dataset("digits"))
     np.save(tmp_path / "x.npy", np.ones((3, 2)))
     require_complete(load_dataset(tmp_path / "x.npy"))
@@ -763,14 +765,14 @@ def test_dynamic_binarization_keeps_means_for_train_rows_only() -> None:
     assert torch.equal(drawn, again)
 
 
-def test_static_binarization_draws_with_the_seed_that_makes_scores_comparable(tmp_path: Path) -> None:
+def test_static_binarization_has_a_fixed_seed(tmp_path: Path) -> None:
     means = np.random.default_rng(1).random((5000, 2), dtype=np.float32)  # more rows than a block has
     np.save(tmp_path / "x.npy", means)
     uniform = np.random.default_rng(777).random((5000, 2), dtype=np.float32)
     np.testing.assert_array_equal(load_dataset(tmp_path / "x.npy", binarize="static").x, uniform < means)
 
 
-def test_a_rows_draw_does_not_depend_on_the_split() -> None:
+def test_the_binarization_of_a_row_does_not_depend_on_the_split() -> None:
     one = load_dataset("digits", binarize="static")
     two = load_dataset("digits", binarize="dynamic", split="shuffled")
     held_out = np.concatenate([two.splits["valid"], two.splits["test"]])
@@ -780,7 +782,7 @@ def test_a_rows_draw_does_not_depend_on_the_split() -> None:
 
 
 @pytest.mark.parametrize("binarize", ["static", "dynamic"])
-def test_binarized_sparse_data_stay_sparse(tmp_path: Path, binarize: str) -> None:
+def test_binarized_sparse_data_are_sparse(tmp_path: Path, binarize: str) -> None:
     x = np.minimum(counts(200), 255).astype(np.uint8) * 20
     sp.save_npz(tmp_path / "s.npz", sp.csr_matrix(x))
     data = load_dataset(tmp_path / "s.npz", binarize=binarize)
@@ -803,7 +805,7 @@ def test_binarized_sparse_data_stay_sparse(tmp_path: Path, binarize: str) -> Non
         (np.where(np.eye(12) > 0, np.nan, 0.5), "12 missing"),
     ],
 )
-def test_values_that_cannot_be_binarized(tmp_path: Path, x: np.ndarray, message: str) -> None:
+def test_values_that_cannot_be_binarized_are_refused(tmp_path: Path, x: np.ndarray, message: str) -> None:
     np.save(tmp_path / "x.npy", x)
     with pytest.raises(ValueError, match=message):
         load_dataset(tmp_path / "x.npy", binarize="dynamic")
@@ -812,7 +814,7 @@ def test_values_that_cannot_be_binarized(tmp_path: Path, x: np.ndarray, message:
 def test_another_file_is_binarized_on_the_scale_of_the_training_data(tmp_path: Path) -> None:
     gray, trained = load_dataset("digits"), load_dataset("digits", binarize="dynamic")
     assert (gray.binarize_scale, trained.binarize_scale) == (None, 16)
-    dim = gray.x[:400] // 2  # its own maximum is 8
+    dim = gray.x[:400] // 2  # the maximum of these rows is 8
     np.save(tmp_path / "x.npy", dim)
     path = tmp_path / "x.npy"
     assert load_dataset(path, binarize="static").binarize_scale == 8
@@ -842,7 +844,7 @@ def test_another_file_is_binarized_on_the_scale_of_the_training_data(tmp_path: P
         ("digits", "sklearn", "tables"),
     ],
 )
-def test_a_missing_library_is_named_with_its_extra(
+def test_an_error_names_a_missing_library_and_its_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, library: str, extra: str
 ) -> None:
     path = tmp_path / name
@@ -870,7 +872,7 @@ def test_importing_loads_no_optional_library() -> None:
     assert result.stdout.strip() == "[]"
 
 
-def test_loading_leaves_the_global_generators_alone() -> None:
+def test_loading_does_not_change_global_generators() -> None:
     np.random.seed(0)  # noqa: NPY002 - the global generator is the subject
     torch.manual_seed(0)
     numpy_before, torch_before = np.random.get_state()[1].tolist(), torch.get_rng_state()  # noqa: NPY002
@@ -882,7 +884,7 @@ def test_loading_leaves_the_global_generators_alone() -> None:
 # --- the benchmark files ----------------------------------------------------------------------------------------------
 
 
-def test_published_binarized_mnist() -> None:
+def test_published_binarized_mnist_has_its_splits() -> None:
     path = published("binarized_mnist.npz")
     data = load_dataset(path)
     with np.load(path, allow_pickle=False) as archive:
@@ -907,7 +909,7 @@ def test_published_counts_stay_sparse() -> None:
 
 
 def table() -> pd.DataFrame:
-    """Numbers, a label and the names of rows, which the index repeats."""
+    """Return a frame of numbers, a label and the names of rows, which are also the index."""
     frame = pd.DataFrame(counts(30, 3), columns=list("abc")).astype({"b": "float32"})
     return frame.assign(kind=["u", "v", ""] * 10, name=[f"r{i}" for i in range(30)])
 
@@ -933,18 +935,18 @@ OBJECTS = {
 
 
 @pytest.mark.parametrize("kind", OBJECTS)
-def test_objects_are_read_as_a_file_with_their_content_is(kind, tmp_path: Path) -> None:
+def test_objects_are_read_like_a_file_with_the_same_content(kind, tmp_path: Path) -> None:
     frame = table()
     frame.to_csv(tmp_path / "data.csv", index=False)
     options = {"labels": ["kind"], "ids": "name", "drop": ["c"], "split": "shuffled", "binarize": "static"}
     expected = load_dataset(tmp_path / "data.csv", **options)
-    found = load_dataset(OBJECTS[kind](frame, tmp_path), **options)
-    assert (found.columns, found.fingerprint) == (("a", "b"), expected.fingerprint)
+    dataset = load_dataset(OBJECTS[kind](frame, tmp_path), **options)
+    assert (dataset.columns, dataset.fingerprint) == (("a", "b"), expected.fingerprint)
     for name in ("x", "ids"):
-        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
-    np.testing.assert_array_equal(found.labels["kind"], expected.labels["kind"])
+        np.testing.assert_array_equal(getattr(dataset, name), getattr(expected, name))
+    np.testing.assert_array_equal(dataset.labels["kind"], expected.labels["kind"])
     for name, rows in expected.splits.items():
-        np.testing.assert_array_equal(found.splits[name], rows)
+        np.testing.assert_array_equal(dataset.splits[name], rows)
 
 
 @pytest.mark.parametrize(
@@ -969,28 +971,28 @@ def test_folders_of_a_partitioned_table_are_a_column(tmp_path: Path) -> None:
     ("shape", "image_shape"), [((9, 12), None), ((9, 3, 4), (3, 4)), ((9, 1, 3, 4), (3, 4)), ((9, 3, 4, 1), (3, 4))]
 )
 @pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy, lambda array: StackDataset(torch.from_numpy(array))])
-def test_arrays_and_tensors_are_read_as_npy_files_are(kind, shape, image_shape, tmp_path: Path) -> None:
+def test_arrays_and_tensors_are_read_like_npy_files(kind, shape, image_shape, tmp_path: Path) -> None:
     array = np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)
     np.save(tmp_path / "x.npy", array)
     expected = load_dataset(tmp_path / "x.npy")
-    found = load_dataset(kind(array))
-    assert found.image_shape == expected.image_shape == image_shape
-    assert torch.equal(found.all_rows().tensor(), expected.all_rows().tensor())
-    assert found.source is None
-    assert found.summary().integers
+    dataset = load_dataset(kind(array))
+    assert dataset.image_shape == expected.image_shape == image_shape
+    assert torch.equal(dataset.all_rows().tensor(), expected.all_rows().tensor())
+    assert dataset.source is None
+    assert dataset.summary().integers
 
 
 @pytest.mark.parametrize("backed", [None, "r"])
-def test_anndata_is_read_as_its_file_is(backed, tmp_path: Path) -> None:
+def test_anndata_is_read_like_its_file(backed, tmp_path: Path) -> None:
     anndata = pytest.importorskip("anndata")
     data = anndata.AnnData(sp.csr_matrix(counts().astype(np.float32)), layers={"half": counts() / 2.0})
     data.obs["kind"] = ["u", "v"] * 20
     data.write_h5ad(tmp_path / "x.h5ad")
     data = anndata.read_h5ad(tmp_path / "x.h5ad", backed=backed)
     for options in ({"labels": ["kind"]}, {"layer": "half"}):
-        found, expected = load_dataset(data, **options), load_dataset(tmp_path / "x.h5ad", **options)
-        assert (found.fingerprint, found.columns) == (expected.fingerprint, expected.columns)
-        assert {name: list(values) for name, values in found.labels.items()} == {
+        dataset, expected = load_dataset(data, **options), load_dataset(tmp_path / "x.h5ad", **options)
+        assert (dataset.fingerprint, dataset.columns) == (expected.fingerprint, expected.columns)
+        assert {name: list(values) for name, values in dataset.labels.items()} == {
             name: list(values) for name, values in expected.labels.items()
         }
 
@@ -1016,13 +1018,13 @@ def test_anndata_is_read_as_its_file_is(backed, tmp_path: Path) -> None:
         ({"a": [1.0]}, {}, TypeError, "source: expected a tensor or array .* got dict"),
     ],
 )
-def test_other_objects_are_refused(source, options, error, message) -> None:
+def test_invalid_arguments_are_refused(source, options, error, message) -> None:
     with pytest.raises(error, match=message):
         load_dataset(source, **options)
 
 
 @pytest.mark.slow
-def test_a_folder_of_parquet_files_is_data_of_the_command(tmp_path: Path, capsys, monkeypatch) -> None:
+def test_commands_accept_a_folder_of_parquet_files(tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "cells.v2").mkdir()
     folder = in_folder(table(), tmp_path / "cells.v2")

@@ -1,4 +1,4 @@
-"""Which likelihood a data set calls for, on arranged tables and on the benchmark files."""
+"""The rule that chooses a likelihood for a data set, for arranged tables and the benchmark files."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_arranged_tables(tmp_path: Path, case: str) -> None:
+def test_the_rule_chooses_the_likelihood_of_arranged_tables(tmp_path: Path, case: str) -> None:
     x, image, sparse, likelihood, ambiguous = CASES[case]
     proposal = propose_likelihood(loaded(tmp_path, x, image=image, sparse=sparse))
     assert (proposal.likelihood, bool(proposal.alternatives)) == (likelihood, ambiguous)
@@ -77,7 +77,7 @@ def test_categories_are_at_most_32(tmp_path: Path) -> None:
     assert propose_likelihood(load_dataset("digits").summary()).likelihood == "categorical"
 
 
-def test_gray_reals_name_both_ways_out(tmp_path: Path) -> None:
+def test_the_note_about_gray_values_suggests_both_alternatives(tmp_path: Path) -> None:
     proposal = propose_likelihood(loaded(tmp_path, GENERATOR.random(SHAPE), image=True))
     assert proposal.alternatives == ("--likelihood gaussian", "--binarize dynamic")
 
@@ -102,7 +102,7 @@ def test_a_missing_value_does_not_hide_the_kind(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sparse", [False, True])
-def test_summary_against_an_explicit_loop(tmp_path: Path, sparse: bool) -> None:
+def test_the_summary_equals_an_explicit_loop(tmp_path: Path, sparse: bool) -> None:
     x = counts(0.5, 40)
     summary = loaded(tmp_path, x, sparse=sparse)
     cells = [int(value) for row in x for value in row]
@@ -126,7 +126,7 @@ def test_summary_against_an_explicit_loop(tmp_path: Path, sparse: bool) -> None:
         ("mouse_bladder", "negative-binomial", False),
     ],
 )
-def test_benchmark_files(name: str, likelihood: str, ambiguous: bool) -> None:
+def test_the_rule_chooses_the_likelihood_of_the_benchmark_files(name: str, likelihood: str, ambiguous: bool) -> None:
     path = Path(os.environ.get("PRIORY_DATA", Path(__file__).parents[2] / "shared" / "data")) / f"{name}.npz"
     if not path.exists():
         pytest.skip(f"{path.name} is not in PRIORY_DATA or ../shared/data")
@@ -134,7 +134,7 @@ def test_benchmark_files(name: str, likelihood: str, ambiguous: bool) -> None:
     assert (proposal.likelihood, bool(proposal.alternatives)) == (likelihood, ambiguous)
 
 
-def test_the_rule_in_the_docs_is_the_rule() -> None:
+def test_the_docs_describe_the_rule_completely() -> None:
     docs = (Path(__file__).parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
     assert f"```text\n{RULE}\n```" in docs
     assert len(RULE.splitlines()) <= 8

@@ -22,7 +22,7 @@ ARRAYS = {"z": np.arange(6, dtype=np.float64).reshape(3, 2) / 3}
 
 @pytest.mark.parametrize("at_once", [2, 10_000])
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".parquet"])
-def test_tables_come_back(tmp_path: Path, suffix: str, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_written_tables_can_be_read(tmp_path: Path, suffix: str, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("priory.workbench.data.writing.writers.ROWS_AT_ONCE", at_once)
     path = tmp_path / f"out{suffix}"
     write_rows(path, ids=IDS, columns=COLUMNS, arrays=ARRAYS)
@@ -41,7 +41,7 @@ def test_tables_come_back(tmp_path: Path, suffix: str, at_once: int, monkeypatch
     assert np.array_equal(back[["z_0", "z_1"]], ARRAYS["z"])
 
 
-def test_npz_holds_everything_without_pickles(tmp_path: Path) -> None:
+def test_npz_files_contain_all_columns_without_pickles(tmp_path: Path) -> None:
     images = np.zeros((5, 2, 2))  # more rows than ids: allowed in an archive
     path = tmp_path / "out.npz"
     columns = COLUMNS | {"file": np.array(["a", "b", None], dtype=object)}
@@ -58,7 +58,7 @@ def test_npz_holds_everything_without_pickles(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv"])
 @pytest.mark.parametrize("copy", [False, True])
-def test_formulas_get_an_apostrophe_if_asked_for(tmp_path: Path, suffix: str, copy: bool) -> None:
+def test_formulas_get_an_apostrophe_on_request(tmp_path: Path, suffix: str, copy: bool) -> None:
     formulas = ["=cmd|' /C calc'!A0", "@SUM(A1)", "+A1", "-A1", "\uff1dA1", "\t=A1"]
     plain = ["bee", "-1.5", "+3", "a=b", ""]
     ids, path, template = np.array(formulas + plain), tmp_path / f"out{suffix}", tmp_path / f"t{suffix}"
@@ -126,7 +126,9 @@ def test_rows_are_matched_by_the_named_column_or_by_their_order(
         (["b"], "nam", "--ids: expected a column of t.csv, got 'nam'"),
     ],
 )
-def test_ids_that_cannot_be_matched(tmp_path: Path, ids: list[str], ids_column: str | None, message: str) -> None:
+def test_ids_that_cannot_be_matched_are_refused(
+    tmp_path: Path, ids: list[str], ids_column: str | None, message: str
+) -> None:
     template, out = tmp_path / "t.csv", tmp_path / "o.csv"
     template.write_text(TABLE)
     with pytest.raises(ValueError, match=message):
@@ -134,7 +136,7 @@ def test_ids_that_cannot_be_matched(tmp_path: Path, ids: list[str], ids_column: 
     assert not out.exists()
 
 
-def test_repeated_ids_match_in_order_only(tmp_path: Path) -> None:
+def test_repeated_ids_are_matched_only_by_order(tmp_path: Path) -> None:
     template, out = tmp_path / "t.csv", tmp_path / "o.csv"
     template.write_text("name,n\na,1\na,2\nb,3\n")
     options = {"template": template, "ids_column": "name"}
@@ -167,7 +169,7 @@ def test_row_names_of_a_table_are_matched_in_order(tmp_path: Path, ids: str, fit
         ("a;b\n1;2\n3;4\n", ["a", "b", "s"]),
     ],
 )
-def test_copies_of_all_layouts_load_again(tmp_path: Path, text: str, header: list[str]) -> None:
+def test_copies_of_all_layouts_can_be_loaded(tmp_path: Path, text: str, header: list[str]) -> None:
     template, out = tmp_path / "t.csv", tmp_path / "o.csv"
     template.write_text(text)
     before = load_dataset(template)
@@ -180,7 +182,7 @@ def test_copies_of_all_layouts_load_again(tmp_path: Path, text: str, header: lis
 
 
 @pytest.mark.parametrize("subset", [False, True])
-def test_a_copy_of_an_h5ad(tmp_path: Path, subset: bool) -> None:
+def test_a_copy_of_an_h5ad_has_the_new_columns(tmp_path: Path, subset: bool) -> None:
     anndata = pytest.importorskip("anndata")
     template, out = tmp_path / "t.h5ad", tmp_path / "o.h5ad"
     obs = pd.DataFrame({"barcode": ["A", "B", "C"]}, index=["c0", "c1", "c2"])
@@ -222,7 +224,7 @@ def test_a_copy_of_an_h5ad(tmp_path: Path, subset: bool) -> None:
         ("o.csv", {"columns": {"n": np.zeros(2)}, "template": "t.csv"}, "no column named n"),
     ],
 )
-def test_writer_errors(tmp_path: Path, name: str, options: dict, message: str) -> None:
+def test_invalid_outputs_are_refused_by_writers(tmp_path: Path, name: str, options: dict, message: str) -> None:
     (tmp_path / "t.csv").write_text("n\n1\n2\n")
     if "template" in options:
         options = options | {"template": tmp_path / options["template"]}
@@ -245,7 +247,9 @@ OUTPUT_ERRORS = [
 
 
 @pytest.mark.parametrize(("name", "template", "message"), OUTPUT_ERRORS)
-def test_outputs_that_are_refused_early(tmp_path: Path, name: str, template: str | None, message: str) -> None:
+def test_invalid_outputs_are_refused_before_any_work(
+    tmp_path: Path, name: str, template: str | None, message: str
+) -> None:
     (tmp_path / "t.csv").write_text("n\n1\n2\n")
     (tmp_path / "folder.csv").mkdir()
     copied = None if template is None else tmp_path / template
@@ -255,7 +259,7 @@ def test_outputs_that_are_refused_early(tmp_path: Path, name: str, template: str
         write_rows(tmp_path / name, ids=["0", "1"], columns={}, template=copied)
 
 
-def test_missing_folders_are_made(tmp_path: Path) -> None:
+def test_missing_folders_are_created(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "o.csv"
     check_output(path)
     assert not path.parent.exists()
@@ -264,7 +268,7 @@ def test_missing_folders_are_made(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("template", "out"), [("t.csv.gz", "o.csv"), ("t.csv.gz", "o.tsv"), ("t.csv", "o.tsv")])
-def test_copies_from_gz_and_into_another_delimiter(tmp_path: Path, template: str, out: str) -> None:
+def test_copies_can_have_another_compression_and_delimiter(tmp_path: Path, template: str, out: str) -> None:
     content = TABLE.encode()
     (tmp_path / template).write_bytes(gzip.compress(content) if template.endswith(".gz") else content)
     check_output(tmp_path / out, tmp_path / template)
@@ -273,7 +277,9 @@ def test_copies_from_gz_and_into_another_delimiter(tmp_path: Path, template: str
     assert back[:2] == [["name", "n", "size", "id"], ["a, long", "1", "0.50", "0"]]
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_scraps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_old_file_and_no_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "o.csv"
     write_rows(path, ids=["a"], columns={"s": np.ones(1)})
     before = path.read_text()
@@ -288,7 +294,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_scraps(tmp_path: Path, monkey
     assert [file.name for file in tmp_path.iterdir()] == ["o.csv"]
 
 
-def test_leftovers_of_killed_writers_go_unless_another_process_holds_the_folder(tmp_path: Path) -> None:
+def test_temporary_files_of_killed_writers_are_removed_unless_the_folder_is_locked(tmp_path: Path) -> None:
     leftovers = [tmp_path / f".{name}-{'0' * 32}.csv" for name in "op"]
     for path in leftovers:
         path.write_text("half")

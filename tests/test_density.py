@@ -1,4 +1,4 @@
-"""The kernel against scipy in float64, its gradients against autograd's, its blocks against each other."""
+"""The density kernel, compared with scipy in float64, and its gradients, compared with autograd's."""
 
 import itertools
 import math
@@ -35,7 +35,7 @@ TOLERATED = 1e-4  # of max(1, |log p|)
 
 
 def no_path_but_blocks(numbers=256):
-    """Tiny blocks for everything: what large mixtures take."""
+    """Use tiny blocks for all mixtures; large mixtures use blocks anyway."""
     stack = ExitStack()
     stack.enter_context(patch.object(small, "SMALL", 0))
     stack.enter_context(patch.object(blocks, "SMALL", 0))
@@ -45,7 +45,7 @@ def no_path_but_blocks(numbers=256):
     return stack
 
 
-# torch's own forward mode decomposes operations by torch.jit.script, which torch itself has deprecated.
+# torch's forward mode uses torch.jit.script, which torch itself has deprecated.
 forward_mode = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
 
 PATHS = {"as it is": ExitStack, "blocks": no_path_but_blocks}
@@ -59,7 +59,7 @@ def scipy_log_prob(z, log_weights, loc, scale):
 
 
 def recorded_log_prob(z, log_weights, loc, scale):
-    """The same for autograd."""
+    """The same, with operations that autograd records."""
     squares = ((z.unsqueeze(-2) - loc) / scale).square()
     normal = -0.5 * squares.sum(-1) - scale.log().sum(-1) - 0.5 * math.log(2 * math.pi) * z.shape[-1]
     return torch.logsumexp(log_weights + normal, -1)
@@ -71,7 +71,7 @@ def assert_exact(result, expected):
 
 
 class NoFloat64(TorchFunctionMode):
-    """Fails where anything makes a float64 tensor, as `mps` does."""
+    """Fails if a function returns a float64 tensor, as the device `mps` does."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
@@ -111,7 +111,7 @@ def mixtures(draw):
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(arguments=mixtures())
-def test_density_is_scipys_at_any_magnitude(path, arguments):
+def test_density_equals_scipys_at_any_magnitude(path, arguments):
     with path():
         result = mixture_log_prob(*arguments)
     assert result.dtype == torch.float32
@@ -121,8 +121,8 @@ def test_density_is_scipys_at_any_magnitude(path, arguments):
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
 @pytest.mark.parametrize("latent_dim", [1, 8, 9, 512])
 @pytest.mark.parametrize("scale", [1e-3, 1e-2, 1e3])
-def test_density_is_exact_where_its_terms_cancel(path, latent_dim, scale):
-    """z where -q/2 and -sum log scale have nearly the same size and other signs: log p is small, its terms are not."""
+def test_density_is_exact_if_its_terms_cancel(path, latent_dim, scale):
+    """At these z, -q/2 and -sum log scale nearly cancel: log p is small, its terms are large."""
     torch.manual_seed(0)
     loc = torch.randn(20, latent_dim)
     scales = torch.full((20, latent_dim), scale)
@@ -142,14 +142,14 @@ def test_density_is_exact_where_its_terms_cancel(path, latent_dim, scale):
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(arguments=mixtures())
-def test_gradients_are_those_of_a_float64_sum(path, arguments):
+def test_gradients_equal_those_of_a_float64_sum(path, arguments):
     arguments = [x.requires_grad_() for x in arguments]
     doubles = [x.detach().double().requires_grad_() for x in arguments]
     direction = torch.linspace(-1, 2, len(arguments[0]))
     with path():
-        found = torch.autograd.grad(mixture_log_prob(*arguments) @ direction, arguments)
+        gradients = torch.autograd.grad(mixture_log_prob(*arguments) @ direction, arguments)
     expected = torch.autograd.grad(recorded_log_prob(*doubles) @ direction.double(), doubles)
-    for ours, theirs in zip(found, expected, strict=True):
+    for ours, theirs in zip(gradients, expected, strict=True):
         assert torch.isfinite(ours).all()
         assert (ours - theirs).abs().max() <= 1e-4 * max(1.0, theirs.abs().max())
 
@@ -157,7 +157,7 @@ def test_gradients_are_those_of_a_float64_sum(path, arguments):
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(arguments=mixtures())
-def test_joint_is_scipys_and_its_logsumexp_is_the_density(path, arguments):
+def test_joint_log_prob_equals_scipys(path, arguments):
     z, log_weights, loc, scale = arguments
     with path():
         joint = joint_log_prob(*arguments)
@@ -180,14 +180,14 @@ def small_arguments(dtype=torch.float64, num_points=5, num_components=7, latent_
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
 @pytest.mark.parametrize("function", [mixture_log_prob, joint_log_prob])
 @forward_mode
-def test_gradcheck_forward_backward_and_twice(function, path):
+def test_first_and_second_derivatives_equal_finite_differences(function, path):
     with path():
         assert torch.autograd.gradcheck(function, small_arguments(), check_forward_ad=True)
         assert torch.autograd.gradgradcheck(function, small_arguments())
 
 
-def test_recorded_products_have_the_same_gradients_of_gradients():
-    """What large mixtures take for gradients of gradients, where differences would need B x K x L."""
+def test_second_derivatives_of_recorded_products_equal_finite_differences():
+    """Large mixtures use products, because differences would need B x K x L numbers."""
     with patch("priory.density.functions.RECORDED_DIFFERENCES", 0):
         for function in (mixture_log_prob, joint_log_prob):
             assert torch.autograd.gradgradcheck(function, small_arguments())
@@ -195,7 +195,7 @@ def test_recorded_products_have_the_same_gradients_of_gradients():
 
 @pytest.mark.parametrize(("points", "parameters"), [(True, False), (False, True), (True, True)])
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
-def test_only_the_wanted_gradients_are_made_and_they_are_the_same(points, parameters, path):
+def test_only_the_required_gradients_are_computed(points, parameters, path):
     full = small_arguments()
     with path():
         expected = torch.autograd.grad(mixture_log_prob(*full).sum(), full)
@@ -228,28 +228,28 @@ def test_transforms_of_torch_func_agree_with_autograd(path):
 
 
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
-def test_backward_from_outside_of_a_vmap_gives_the_same_gradients(path):
+def test_backward_outside_of_a_vmap_gives_the_same_gradients(path):
     z, *parameters = small_arguments()
     expected = torch.autograd.grad(recorded_log_prob(z, *parameters).square().sum(), [z, *parameters])
     with path():
         values = torch.func.vmap(lambda point: mixture_log_prob(point, *parameters))(z)
-        found = torch.autograd.grad(values.square().sum(), [z, *parameters])
-    torch.testing.assert_close(found, expected)
+        gradients = torch.autograd.grad(values.square().sum(), [z, *parameters])
+    torch.testing.assert_close(gradients, expected)
 
 
-def test_compiled_without_a_graph_break_with_the_same_gradients_and_blocks():
+def test_compiled_density_has_no_graph_break_and_the_same_gradients():
     arguments = small_arguments()
     compiled = torch.compile(mixture_log_prob, fullgraph=True, backend="aot_eager")
     with no_path_but_blocks():
         expected = mixture_log_prob(*arguments)
         result = compiled(*arguments)
         torch.testing.assert_close(result, expected)
-        found = torch.autograd.grad(result.sum(), arguments)
-        torch.testing.assert_close(found, torch.autograd.grad(expected.sum(), arguments))
+        gradients = torch.autograd.grad(result.sum(), arguments)
+        torch.testing.assert_close(gradients, torch.autograd.grad(expected.sum(), arguments))
 
 
 @pytest.mark.parametrize("batch", [(4,), (2, 4)])
-def test_mixtures_with_a_batch_shape_are_those_mixtures_one_by_one(batch):
+def test_mixtures_with_a_batch_shape_equal_single_mixtures(batch):
     torch.manual_seed(0)
     loc, scale = torch.randn(*batch, 6, 3), torch.rand(*batch, 6, 3) + 0.1
     log_weights, z = torch.log_softmax(torch.randn(*batch, 6), -1), torch.randn(5, *batch, 3)
@@ -262,7 +262,7 @@ def test_mixtures_with_a_batch_shape_are_those_mixtures_one_by_one(batch):
 
 @pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 3), (2, 1, 3)])
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
-def test_points_of_any_batch_shape(shape, path):
+def test_points_may_have_any_batch_shape(shape, path):
     _, log_weights, loc, scale = small_arguments()
     z = torch.randn(*shape, 3, dtype=torch.float64)
     with path():
@@ -275,7 +275,7 @@ def test_points_of_any_batch_shape(shape, path):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
-def test_half_precision_is_widened_and_double_is_kept(dtype, path):
+def test_half_precision_becomes_float32_and_float64_stays(dtype, path):
     arguments = [x.detach() for x in small_arguments(dtype)]
     with path():
         result = mixture_log_prob(*arguments)
@@ -284,7 +284,7 @@ def test_half_precision_is_widened_and_double_is_kept(dtype, path):
 
 
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
-def test_autocast_does_not_reach_inside(path):
+def test_autocast_does_not_change_the_density(path):
     arguments = small_arguments(torch.float32)
     with path():
         expected = mixture_log_prob(*arguments)
@@ -296,7 +296,7 @@ def test_autocast_does_not_reach_inside(path):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("sizes", [(5, 7, 3), (1000, 5000, 40)])
-def test_the_same_numbers_on_a_gpu(sizes):
+def test_results_on_a_gpu_are_the_same(sizes):
     arguments = small_arguments(torch.float32, *sizes)
     on_gpu = [x.detach().cuda().requires_grad_() for x in arguments]
     results = [mixture_log_prob(*x) for x in (arguments, on_gpu)]
@@ -310,7 +310,7 @@ def test_the_same_numbers_on_a_gpu(sizes):
 
 
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
-def test_where_the_density_is_zero_it_is_minus_infinity_and_the_gradients_are_zero(path):
+def test_a_density_of_zero_gives_minus_infinity_and_zero_gradients(path):
     z, log_weights, loc, scale = small_arguments(torch.float32)
     infinite = torch.full_like(z, math.inf).requires_grad_()
     off = torch.full_like(log_weights, -math.inf).requires_grad_()
@@ -324,7 +324,7 @@ def test_where_the_density_is_zero_it_is_minus_infinity_and_the_gradients_are_ze
 
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
 @pytest.mark.parametrize("distance", [1e4, 1e10, 1e18])
-def test_far_tails_have_their_finite_density_and_score(path, distance):
+def test_density_and_score_are_exact_in_far_tails(path, distance):
     z, log_weights, loc, scale = small_arguments(torch.float32)
     far = (distance * torch.ones_like(z)).requires_grad_()
     with path():
@@ -339,7 +339,7 @@ def test_far_tails_have_their_finite_density_and_score(path, distance):
 
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
 @pytest.mark.parametrize("order", list(itertools.permutations([math.nan, math.inf, 1e30])))
-def test_rows_beside_each_other_keep_their_own_kind_of_overflow(order, path):
+def test_overflow_of_one_point_does_not_affect_the_others(order, path):
     z, log_weights, loc, scale = small_arguments(torch.float32)
     spoilt = z.detach().clone()
     spoilt[1:4, 1] = torch.tensor(order)
@@ -362,7 +362,7 @@ def test_rows_beside_each_other_keep_their_own_kind_of_overflow(order, path):
 
 
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
-def test_nan_stays_in_its_own_point(path):
+def test_nan_in_one_point_does_not_affect_the_others(path):
     z, log_weights, loc, scale = (x.detach() for x in small_arguments(torch.float32))
     spoilt = z.clone()
     spoilt[2, 1] = math.nan
@@ -378,7 +378,7 @@ def test_nan_stays_in_its_own_point(path):
 
 @pytest.mark.parametrize(("scale", "spread"), list(itertools.product([1e-3, 1e-2, 0.1, 1.0, 1e3], [0.0, 1.0, 1e3])))
 @pytest.mark.parametrize("latent_dim", [1, 40, 512])
-def test_the_bound_of_the_cancellation_holds(scale, spread, latent_dim):
+def test_the_bound_of_the_cancellation_error_holds(scale, spread, latent_dim):
     torch.manual_seed(0)
     loc = spread * torch.randn(30, latent_dim)
     components = Components(torch.zeros(30), loc, scale * (0.5 + torch.rand(30, latent_dim)))
@@ -395,7 +395,7 @@ def test_the_bound_of_the_cancellation_holds(scale, spread, latent_dim):
     assert torch.equal(squared_norm <= products.reach, bound <= TOLERANCE)
 
 
-def test_only_the_points_that_need_them_take_differences():
+def test_differences_are_used_only_for_points_that_need_them():
     torch.manual_seed(0)
     components = Components(torch.zeros(20), torch.randn(20, 4), torch.full((20, 4), 1e-3))
     z = torch.randn(6, 4)
@@ -408,8 +408,8 @@ def test_only_the_points_that_need_them_take_differences():
 
 @pytest.mark.parametrize("gap", [10.0, 500.0, 590.0, 610.0, 5000.0])
 @pytest.mark.parametrize("order", ["rising", "falling"])
-def test_components_of_very_different_density_are_all_counted(gap, order):
-    """Blocks whose reference is nearly right, off by as much as it may be, or by more."""
+def test_components_with_very_different_densities_all_count(gap, order):
+    """The reference of a block is nearly right, wrong by the largest allowed amount, or by more."""
     num_components = 64
     steps = torch.linspace(0, 1, num_components) if order == "rising" else torch.linspace(1, 0, num_components)
     loc, scale = torch.zeros(num_components, 2), torch.ones(num_components, 2)
@@ -438,7 +438,7 @@ def test_blocks_cover_everything_once():
 
 
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
-def test_a_device_without_float64_computes_in_float32_all_the_way(path):
+def test_a_device_without_float64_computes_in_float32_only(path):
     arguments = [x.requires_grad_() for x in (y.detach() for y in small_arguments(torch.float32, 30, 20, 12))]
     doubles = [x.detach().double().requires_grad_() for x in arguments]
     expected = recorded_log_prob(*doubles)
@@ -458,7 +458,7 @@ def test_a_device_without_float64_computes_in_float32_all_the_way(path):
 
 
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
-def test_streamed_responsibilities_are_bayes_rule(path):
+def test_streamed_responsibilities_follow_bayes_rule(path):
     torch.manual_seed(0)
     loc, scale, values = torch.randn(60, 3), torch.rand(60, 3) + 0.05, torch.randn(60, 2)
     logits = torch.randn(60)
@@ -491,8 +491,8 @@ loc = torch.randn(K, L, requires_grad=True)
 scale = torch.full((K, L), 0.5, requires_grad=True)
 log_weights = torch.full((K,), -float(torch.tensor(float(K)).log()), requires_grad=True)
 arguments = (z, log_weights, loc, scale)
-mixture_log_prob(*(x[:600].detach() for x in arguments))  # the library's own
-def peak():  # ru_maxrss would begin with that of the parent
+mixture_log_prob(*(x[:600].detach() for x in arguments))  # memory that the libraries need once
+def peak():  # ru_maxrss would start at the peak of the parent process
     (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
     return int(line.split()[1]) * 1024
 before = peak()
@@ -505,7 +505,7 @@ print(peak() - before - gradients)
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak memory from Linux's /proc")
 @pytest.mark.parametrize(("sizes", "limit"), [((1000, 1_000_000, 40), 1.5e9), ((300_000, 500, 16), 0.5e9)])
-def test_memory_is_that_of_the_arguments_gradients_and_a_block(sizes, limit):
+def test_memory_does_not_grow_with_points_times_components(sizes, limit):
     code = textwrap.dedent(MEMORY.format(sizes=sizes))
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert float(result.stdout) <= limit

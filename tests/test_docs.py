@@ -1,4 +1,4 @@
-"""The documentation is complete, and its links are alive; `make docs` builds the site."""
+"""The documentation is complete, and its links work; `make docs` builds the site."""
 
 import re
 import sys
@@ -30,7 +30,7 @@ PAGES = [
 
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory) -> Path:
-    """The folder of the pages that are made of settings, commands and results."""
+    """Write the generated pages of settings, commands and results; return their folder."""
     folder = tmp_path_factory.mktemp("generated")
     sys.path.insert(0, str(DOCS))
     try:
@@ -41,7 +41,7 @@ def generated(tmp_path_factory) -> Path:
 
 
 def documented() -> Iterator[tuple[str, str]]:
-    """Module and name of every entry of the reference."""
+    """Yield module and name of every entry of the reference."""
     for page in sorted((DOCS / "reference").glob("*.md")):
         module = ""
         for kind, name in re.findall(r"^\.\. (currentmodule|auto\w+):: (\S+)", page.read_text(), re.MULTILINE):
@@ -61,7 +61,7 @@ def test_every_entry_of_the_reference_exists():
 
 
 def options(command: Any) -> set[str]:
-    """Flags of a command and of all commands below it."""
+    """Return the flags of a command and of all its subcommands."""
     own = {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}
     below = [options(each) for each in getattr(command, "commands", {}).values()]
     return {flag for flag in own.union(*below) if flag.startswith("--")} - {"--help", "--version"}
@@ -88,7 +88,7 @@ def test_every_metric_is_in_the_glossary(generated):
 
 
 def links(page: Path) -> Iterator[tuple[Path, str]]:
-    """File and anchor that each link of a page leads to; links to the web are left out."""
+    """Yield the file and the anchor of each link of a page; links to the web are left out."""
     text = re.sub(r"^```.*?^```|^    .*?$|`[^`\n]*`", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if not re.match(r"https?:|mailto:", target):
@@ -98,13 +98,13 @@ def links(page: Path) -> Iterator[tuple[Path, str]]:
 
 
 def anchors(page: Path) -> set[str]:
-    """Anchors of the headings of a page, as forges make them."""
+    """Return the anchors of a page's headings, as code hosts such as GitHub make them."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_relative_links_are_alive(page, generated):
+def test_relative_links_exist(page, generated):
     for target, anchor in links(page):
         if target.is_relative_to(GENERATED):
             target = generated / target.relative_to(GENERATED)

@@ -1,4 +1,4 @@
-"""The normal encoder against its formula, at ordinary and at extreme outputs of the network."""
+"""The normal encoder, compared with its formula, for ordinary and extreme outputs of the network."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from priory.nn.networks import mlp
 
 
 class Constant(nn.Module):
-    """A network that ignores its input: every row is the given one."""
+    """A network that ignores its input and returns the same row for each."""
 
     def __init__(self, row):
         super().__init__()
@@ -20,7 +20,7 @@ class Constant(nn.Module):
         return self.row.expand(*features.shape[:-1], -1)
 
 
-def test_log_prob_is_that_of_the_formula():
+def test_log_prob_equals_the_formula():
     encoder = NormalEncoder(Constant([1.0, -2.0, 0.5, -1.5]))
     z = torch.tensor([0.3, -1.0])
     expected = 0.0
@@ -30,8 +30,8 @@ def test_log_prob_is_that_of_the_formula():
     torch.testing.assert_close(encoder(torch.zeros(5)).log_prob(z), expected)
 
 
-def test_sampler_is_the_same_distribution_as_the_density():
-    """The published listing samples with the variance as standard deviation: here 0.37 in place of 0.61."""
+def test_sampler_draws_from_the_density():
+    """The published listing uses the variance as standard deviation, here 0.37 instead of 0.61."""
     encoder = NormalEncoder(Constant([3.0, -1.0]))
     torch.manual_seed(0)
     z = encoder(torch.zeros(5)).sample((20_000,))
@@ -41,7 +41,7 @@ def test_sampler_is_the_same_distribution_as_the_density():
 
 
 @pytest.mark.parametrize("leading", [(), (3,), (2, 3), (4, 2, 3), (0,)])
-def test_shapes(leading):
+def test_posterior_has_the_batch_shape_of_the_rows(leading):
     encoder = NormalEncoder(mlp(5, [7], 4))
     q_z = encoder(torch.randn(*leading, 5))
     assert isinstance(encoder, Encoder)
@@ -51,26 +51,26 @@ def test_shapes(leading):
 
 
 @pytest.mark.parametrize("output", [-1e30, -200.0, 200.0, 1e30])
-def test_scale_is_finite_and_positive_whatever_the_network_gives(output):
+def test_scale_is_finite_and_positive_for_any_network_output(output):
     q_z = NormalEncoder(Constant([0.0, output]))(torch.zeros(5))
     assert 0 < q_z.stddev.item() < float("inf")
     assert q_z.log_prob(q_z.sample()).isfinite()
 
 
 @pytest.mark.parametrize("log_variance", [-13.9, -6.5, 0.0, 2.5, 5.9])
-def test_gradient_is_alive_in_the_default_range(log_variance):
+def test_gradient_does_not_vanish_in_the_default_range(log_variance):
     network = Constant([0.0, log_variance])
     NormalEncoder(network)(torch.zeros(5)).entropy().backward()
     torch.testing.assert_close(network.row.grad, torch.tensor([0.0, 0.5]))  # entropy = log_variance / 2 + constant
 
 
 @pytest.mark.parametrize(("log_variance", "clipped"), [(-9.0, -6.0), (-5.0, -5.0), (1.0, 1.0), (7.0, 2.0)])
-def test_published_range_is_a_hard_clip(log_variance, clipped):
+def test_a_given_range_clips_log_variances(log_variance, clipped):
     q_z = NormalEncoder(Constant([0.0, log_variance]), log_variance_range=(-6.0, 2.0))(torch.zeros(5))
     torch.testing.assert_close(q_z.variance, torch.tensor([clipped]).exp())
 
 
-def test_no_range_leaves_log_variances_alone():
+def test_log_variances_are_not_clipped_without_a_range():
     q_z = NormalEncoder(Constant([0.0, -40.0]), log_variance_range=None)(torch.zeros(5))
     torch.testing.assert_close(q_z.stddev, torch.tensor([-20.0]).exp())
 
@@ -84,23 +84,23 @@ def test_autocast_gives_a_float32_distribution():
         assert q_z.rsample().dtype == torch.float32
 
 
-def test_double_stays_double():
+def test_float64_stays_float64():
     encoder = NormalEncoder(mlp(5, [7], 4)).double()
     assert encoder(torch.randn(3, 5, dtype=torch.float64)).mean.dtype == torch.float64
 
 
-def test_latent_dim_is_known_where_the_network_says_it():
+def test_latent_dim_is_known_if_the_networks_width_is():
     assert NormalEncoder(mlp(5, [7], 6)).latent_dim == 3
     assert NormalEncoder(Constant([0.0, 0.0])).latent_dim is None
 
 
 @pytest.mark.parametrize("log_variance_range", [(2.0, -6.0), (1.0, 1.0), (float("-inf"), 2.0), (float("nan"), 2.0)])
-def test_a_range_that_is_none_is_refused(log_variance_range):
+def test_invalid_ranges_are_refused(log_variance_range):
     with pytest.raises(ValueError, match="log_variance_range must be two finite numbers, low < high"):
         NormalEncoder(nn.Linear(2, 2), log_variance_range=log_variance_range)
 
 
-def test_an_odd_width_is_refused_when_built_or_when_first_seen():
+def test_an_odd_number_of_outputs_is_refused():
     with pytest.raises(ValueError, match=r"2 \* latent_dim numbers per row .* but it gives 3"):
         NormalEncoder(nn.Linear(2, 3))
     with pytest.raises(ValueError, match="but it gives 3"):

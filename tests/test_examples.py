@@ -1,4 +1,4 @@
-"""The scripts in examples/ run, and stay short."""
+"""The scripts in examples/ run and are short."""
 
 import runpy
 import sys
@@ -17,7 +17,7 @@ ARGUMENTS = {
 LEAVES = {"table_map": ["map.png"], "book_figures": ["figure_4_11.png", "figure_4_12.png"]}
 
 
-def test_every_script_is_run_here():
+def test_every_script_has_a_test():
     assert {path.stem for path in EXAMPLES.glob("*.py")} == ARGUMENTS.keys()
 
 

@@ -1,4 +1,4 @@
-"""The exemplar prior: leaving one out against loops in float64, bounds by enumeration, codes in training."""
+"""The exemplar prior: leaving one out compared with loops in float64, bounds by enumeration, codes in training."""
 
 import copy
 import itertools
@@ -68,7 +68,7 @@ def left_out_loop(z: Tensor, loc: Tensor, scale: float, own: list[int], log_weig
 @pytest.mark.parametrize("scale", [0.01, 0.5])
 @pytest.mark.parametrize("own", [[0, 3, -1, 3], [0, 1, 2, 3, 4, 5], [5]], ids=["repeated", "all", "one"])
 def test_leaving_one_out_equals_a_loop_in_float64(own, scale):
-    """Also at the row's own component, of which p(z) is nearly all."""
+    """Also at the center of the row's own component, which makes up nearly all of p(z)."""
     loc, logits = torch.randn(6, L), torch.randn(6)
     p_z = LeaveOneOut(Mixture(logits, diagonal_normal(loc, torch.full_like(loc, scale))), torch.tensor(own))
     z = torch.stack([loc[own], loc[own] + 0.3 * torch.randn(len(own), L)])
@@ -77,7 +77,7 @@ def test_leaving_one_out_equals_a_loop_in_float64(own, scale):
     )
 
 
-def test_leaving_one_out_has_right_gradients():
+def test_leaving_one_out_has_correct_gradients():
     own = torch.tensor([0, 2, -1])
 
     def log_prob(z, logits, loc, log_scale):
@@ -88,7 +88,7 @@ def test_leaving_one_out_has_right_gradients():
 
 
 @pytest.mark.parametrize("neighbors", [1, 3, None])
-def test_a_step_has_the_density_and_the_gradient_of_encoding_all_rows(neighbors):
+def test_a_step_has_the_density_and_the_gradient_of_encoding_all_rows_again(neighbors):
     x, numbers = torch.rand(12, D), torch.tensor([4, 0, 7])
     prior = ExemplarPrior(L, neighbors=neighbors, scale=0.7).double()
     encoder = small_encoder(D, L).double()
@@ -114,8 +114,8 @@ def test_a_step_has_the_density_and_the_gradient_of_encoding_all_rows(neighbors)
 
 
 @pytest.mark.parametrize("left_out", [0, 5])
-def test_drawn_exemplars_are_a_bound(left_out, monkeypatch):
-    """Over all draws of 3 of 6, the mean density is p_-n(z), the mean log-density is below; each density has mass 1."""
+def test_densities_of_drawn_exemplars_average_to_a_lower_bound(left_out, monkeypatch):
+    """Over all draws of 3 of 6, the mean density is p_-n(z), the mean log-density is lower; each density has mass 1."""
     prior, encoder = ExemplarPrior(L, exemplars=3, scale=0.8).double(), small_encoder(D, L).double()
     prior.attach(torch.rand(6, D).double())
     z, cell = quadrature_grid(-6, 6, 40)
@@ -134,7 +134,7 @@ def test_drawn_exemplars_are_a_bound(left_out, monkeypatch):
 
 
 class Watched(ExemplarPrior):
-    """Compares, in each step, the codes that are left out with those of the rows of the batch."""
+    """Stores the codes that the last step left out."""
 
     def forward(self, encoder=None):
         p_z = super().forward(encoder)
@@ -163,7 +163,7 @@ CASES = {"validation": {}, "no validation": {"valid": None}, "average": {"ema_de
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_after_training_the_codes_are_those_of_the_weights_and_no_rows_are_attached(case):
+def test_training_ends_with_codes_of_the_final_weights_and_no_attached_rows(case):
     x = torch.rand(40, D).round()
     prior = ExemplarPrior(L, exemplars=20)
     vae = vae_with(prior)
@@ -190,7 +190,7 @@ def test_resuming_gives_the_same_bits(case, tmp_path):
         assert torch.equal(value, again.state_dict()[name]), name
 
 
-def test_a_loop_of_ones_own_learns():
+def test_a_handwritten_training_loop_learns():
     x = (torch.rand(60, D) < torch.tensor([[0.1], [0.9]]).repeat(30, 1)).float()
     prior = ExemplarPrior(L)
     vae = vae_with(prior)
@@ -211,8 +211,8 @@ def test_a_loop_of_ones_own_learns():
 
 
 @pytest.mark.parametrize("start", [0.05, 5.0])
-def test_the_scale_of_maximum_likelihood_is_that_of_scipy(start):
-    """By minimizing a loop over the same draws, each row without its own component."""
+def test_the_maximum_likelihood_scale_equals_scipys(start):
+    """scipy minimizes the loss of the same draws, each row without its own component."""
     x, prior = torch.rand(60, D), ExemplarPrior(L, scale=start)
     q = small_encoder(D, L)(x)
     z = q.sample((20,))
@@ -233,8 +233,8 @@ def test_the_scale_of_maximum_likelihood_is_that_of_scipy(start):
 def test_refit_gives_the_codes_of_the_training_rows_and_a_better_scale():
     x = torch.rand(60, D).round()
     vae, prior = vae_with(ExemplarPrior(L)), ExemplarPrior(L, scale=5.0)
-    found = refit(vae, prior, x[:50], x[50:], seed=0, epochs=3)
-    assert found.by_em
+    result = refit(vae, prior, x[:50], x[50:], seed=0, epochs=3)
+    assert result.by_em
     assert prior.log_scale < math.log(4.0)
     torch.testing.assert_close(prior.codes, vae.encode(x[:50]).mean.detach())
     assert prior._source is None
@@ -254,7 +254,7 @@ def test_refit_gives_the_codes_of_the_training_rows_and_a_better_scale():
         (lambda: left_out_of_five().log_prob(torch.zeros(3, L)), r"expected shape \(..., 2, 2\)"),
     ],
 )
-def test_bad_input_says_what_was_expected(make, message):
+def test_invalid_arguments_raise_clear_errors(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 
@@ -272,11 +272,11 @@ def left_out_of_five() -> LeaveOneOut:
 
 
 def test_more_exemplars_than_rows_are_refused(refused):
-    said = refused("fit", "digits", "--prior", "exemplar", "--set", "model.exemplars=2000", "--out", "x")
-    assert "model.exemplars=2000: expected at most 1000, the number of training rows" in said
+    message = refused("fit", "digits", "--prior", "exemplar", "--set", "model.exemplars=2000", "--out", "x")
+    assert "model.exemplars=2000: expected at most 1000, the number of training rows" in message
 
 
-def test_exemplars_at_the_top_of_levels_are_the_top_codes_of_the_rows():
+def test_exemplars_of_a_top_level_are_the_top_codes_of_the_rows():
     x = torch.rand(60, D).round()
     top = ExemplarPrior(L)
     encoder = HierarchicalEncoder(small_encoder(D, L), NormalEncoder(mlp(D + L, [8], 2 * 3)))
@@ -288,7 +288,7 @@ def test_exemplars_at_the_top_of_levels_are_the_top_codes_of_the_rows():
     torch.testing.assert_close(again.codes, top.codes)
 
 
-def test_exemplars_below_another_prior_are_refused():
+def test_exemplars_inside_another_prior_are_refused():
     vae = VAE(small_encoder(D, L), BernoulliDecoder(mlp(L, [8], D)), ResampledPrior(ExemplarPrior(L), mlp(L, [8], 1)))
     with pytest.raises(ValueError, match="expected no exemplars below a ResampledPrior"):
         fit(vae, torch.rand(20, D).round(), epochs=1)

@@ -1,4 +1,4 @@
-"""Rows so far away that their code or density overflows: no density for them, and the same numbers for all others."""
+"""Rows so far away that their code or density overflows: their density is zero, and other rows are not affected."""
 
 import math
 
@@ -32,7 +32,7 @@ def seeded(function, *arguments, **options):
 
 @pytest.mark.parametrize("value", [*FAR, -LARGEST])
 @pytest.mark.parametrize("prior", [*MEMBERS, *OTHERS])
-def test_a_far_row_has_no_likelihood_and_changes_no_other(prior, value):
+def test_a_far_row_has_likelihood_zero_and_does_not_affect_other_rows(prior, value):
     vae, x = small_vae(prior)
     near, far = (seeded(log_likelihood, vae, rows, num_samples=6) for rows in (x, with_far_row(x, value)))
     assert far[5] == -math.inf
@@ -42,7 +42,7 @@ def test_a_far_row_has_no_likelihood_and_changes_no_other(prior, value):
 @pytest.mark.parametrize("value", FAR)
 @pytest.mark.parametrize("decoder", ["negative-binomial", "poisson"])
 @pytest.mark.parametrize("prior", ["standard", "flow", "family:StudentMixture"])
-def test_counts_that_overflow_are_never_nan_and_change_no_other(prior, decoder, value):
+def test_counts_that_overflow_are_not_nan_and_do_not_affect_other_rows(prior, decoder, value):
     vae, x = small_vae(prior, decoder)
     near, far = (seeded(log_likelihood, vae, rows, num_samples=6) for rows in (x, with_far_row(x, value)))
     assert far[5] < -100
@@ -51,7 +51,7 @@ def test_counts_that_overflow_are_never_nan_and_change_no_other(prior, decoder, 
 
 @pytest.mark.filterwarnings("ignore::priory.evaluation.LowEffectiveSampleSizeWarning")
 @pytest.mark.parametrize("prior", [*MEMBERS, "plain mixture"])
-def test_evaluate_leaves_the_far_row_out_of_the_latent_space(prior):
+def test_latent_metrics_leave_out_a_far_row(prior):
     vae, x = small_vae(prior)
     near, far = (seeded(evaluate, vae, rows, num_samples=6) for rows in (x, with_far_row(x, LARGEST)))
     for name, of_rows in far.per_row.items():
@@ -65,7 +65,7 @@ def test_evaluate_leaves_the_far_row_out_of_the_latent_space(prior):
 
 
 @pytest.mark.parametrize("prior", GRIDS)
-def test_a_row_whose_code_overflows_has_no_place_on_the_map(prior):
+def test_a_row_whose_code_overflows_has_no_position_on_the_map(prior):
     vae, x = small_vae(prior)
     x = torch.cat([x, x + 0.1])
     kinds = np.array(["a", "b"] * 18)
@@ -92,7 +92,7 @@ def test_a_row_whose_code_overflows_has_no_place_on_the_map(prior):
 
 @pytest.mark.parametrize("missing", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_far_row_has_no_density_under_a_classical_gtm(dtype, missing):
+def test_a_far_row_has_density_zero_under_a_classical_gtm(dtype, missing):
     x = np.random.default_rng(0).normal(size=(40, 3))
     gtm = GTM(points_per_side=4, max_iter=10, tol=0.1, dtype=dtype, tether=0.0).fit(x)
     far = x.copy()

@@ -17,7 +17,7 @@ def write(path: Path, text: str, **options: bool) -> None:
         temporary.write_text(text)
 
 
-def test_a_block_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
+def test_a_failing_block_leaves_the_old_file(tmp_path: Path) -> None:
     write(tmp_path / "a.txt", "old")
     with suppress(KeyboardInterrupt), replacing(tmp_path / "a.txt") as temporary:
         temporary.write_text("half")
@@ -25,7 +25,7 @@ def test_a_block_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
 
 
-def test_leftovers_go_and_nothing_else_does(tmp_path: Path) -> None:
+def test_only_temporary_files_are_removed(tmp_path: Path) -> None:
     others = [tmp_path / name for name in ("a.txt", ".hidden", ".a-1.txt", "figures/b.png", "figures/.b-x.png")]
     for path in others:
         write(path, "mine")
@@ -34,7 +34,7 @@ def test_leftovers_go_and_nothing_else_does(tmp_path: Path) -> None:
             temporary.write_text("half")
             os.link(temporary, temporary.with_name("keep"))
             name = temporary
-        os.rename(name.with_name("keep"), name)  # as a killed process leaves it
+        os.rename(name.with_name("keep"), name)  # a killed process leaves such a file
     (tmp_path / "noext").unlink()
     for folder in (tmp_path, tmp_path / "figures", tmp_path / "nowhere"):
         remove_leftovers(folder)
@@ -42,7 +42,7 @@ def test_leftovers_go_and_nothing_else_does(tmp_path: Path) -> None:
 
 
 def killed_while_writing(path: Path) -> Path:
-    """The temporary file that a killed process leaves."""
+    """Kill a process while it writes; return its temporary file."""
     code = """if True:
         import os, sys
         from priory._support.files import replacing
@@ -59,7 +59,7 @@ def killed_while_writing(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["z.csv", "z", "z[1].csv.gz", ".z"])
-def test_leftovers_of_one_path_go_and_those_of_others_stay(name: str, tmp_path: Path) -> None:
+def test_only_temporary_files_of_the_given_path_are_removed(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     left = killed_while_writing(path)
     others = [left.name.replace(path.stem, "y"), f"{left.name}.csv", left.name[:-1], f"{left.name}0"]
@@ -72,14 +72,14 @@ def test_leftovers_of_one_path_go_and_those_of_others_stay(name: str, tmp_path: 
     assert {file.name for file in tmp_path.iterdir()} == {folder.name, *others}
 
 
-def test_two_writers_of_one_file_do_not_disturb_each_other(tmp_path: Path) -> None:
+def test_two_writers_of_one_file_do_not_interfere(tmp_path: Path) -> None:
     with replacing(tmp_path / "z.csv") as mine:
         mine.write_text("outer")
         write(tmp_path / "z.csv", "inner")
     assert [file.read_text() for file in tmp_path.iterdir()] == ["outer"]
 
 
-def test_a_durable_file_is_on_the_disk_before_its_name_and_its_name_before_the_block_ends(
+def test_a_durable_file_is_synced_before_it_is_renamed_and_its_folder_afterwards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []

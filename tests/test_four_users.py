@@ -1,4 +1,4 @@
-"""The four users of the README, from import to result: a VAE of one's own, a table, counts, images in a notebook."""
+"""Four typical uses, from import to result: a handwritten VAE, a table, counts, images in a notebook."""
 
 import json
 
@@ -34,7 +34,7 @@ class MyVAE(nn.Module):
         return Independent(Bernoulli(logits=self.decoder(z)), 1)
 
 
-def test_a_researcher_with_a_vae_of_their_own(tmp_path):
+def test_a_researcher_can_use_their_own_vae(tmp_path):
     digits = priory.load_dataset("digits", binarize="static")
     train, valid, test = (digits.rows(name).tensor() for name in ("train", "valid", "test"))
     torch.manual_seed(0)
@@ -63,7 +63,7 @@ def test_a_researcher_with_a_vae_of_their_own(tmp_path):
     torch.testing.assert_close(again.encode(x).mean, vae.encode(x).mean, rtol=0, atol=0)
 
 
-def test_a_biologist_with_a_table(tmp_path):
+def test_a_biologist_can_use_a_table(tmp_path):
     frame = load_iris(as_frame=True).frame
     frame.index = [f"plant {i}" for i in range(len(frame))]
     x = frame.drop(columns="target")
@@ -89,7 +89,7 @@ def test_a_biologist_with_a_table(tmp_path):
     )
 
 
-def test_a_biologist_with_counts():
+def test_a_biologist_can_use_counts():
     anndata = pytest.importorskip("anndata", reason="needs the extra anndata")
     sparse = pytest.importorskip("scipy.sparse")
     rng = np.random.default_rng(0)
@@ -114,7 +114,7 @@ def test_a_biologist_with_counts():
 
 
 class Images(Dataset):
-    """Pictures of bars, and whether they are horizontal."""
+    """Images of bars; the label tells whether a bar is horizontal."""
 
     def __len__(self):
         return 60
@@ -147,8 +147,8 @@ class ConvolutionalVAE(nn.Module):
         return Independent(Bernoulli(logits=self.decoder(z).unflatten(-1, (1, 8, 8))), 3)
 
 
-def test_a_student_with_images_in_a_notebook(tmp_path):
-    """`test_notebook.py` runs a kernel; here are images."""
+def test_a_student_can_use_images_in_a_notebook(tmp_path):
+    """`test_notebook.py` runs a notebook; this test uses images."""
     images = Images()
     torch.manual_seed(0)
     vae = ConvolutionalVAE()

@@ -1,4 +1,4 @@
-"""Writing when the disk is full or the folder is not one's own: one line, and everything is as it was before."""
+"""Writing to a full disk or a forbidden folder: an error of one line, and old files do not change."""
 
 import errno
 import os
@@ -26,7 +26,7 @@ def half_written(path: Path, number: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def test_an_error_names_the_file_and_the_cure(tmp_path):
+def test_an_error_names_the_file_and_suggests_a_remedy(tmp_path):
     (tmp_path / "a.txt").write_text("before")
     for number, cure in ((errno.ENOSPC, "free space on the disk"), (errno.EROFS, "a folder that you may write to")):
         with pytest.raises(OSError, match=cure) as caught:
@@ -36,7 +36,7 @@ def test_an_error_names_the_file_and_the_cure(tmp_path):
     assert contents(tmp_path) == {str(tmp_path / "a.txt"): b"before"}
 
 
-def test_an_error_about_another_file_stays_one(tmp_path):
+def test_an_error_about_another_file_is_not_changed(tmp_path):
     with pytest.raises(FileNotFoundError) as caught, replacing(tmp_path / "a.txt"):
         (tmp_path / "template.txt").read_text()
     assert caught.value.filename == str(tmp_path / "template.txt")
@@ -44,7 +44,7 @@ def test_an_error_about_another_file_stays_one(tmp_path):
 
 @pytest.fixture
 def full_disk(tmp_path):
-    """A writer's temporary path that leads to a device without space."""
+    """Return a function that links a temporary path to a device without space."""
     if not Path("/dev/full").is_char_device():
         pytest.skip("this system has no /dev/full")
 
@@ -55,7 +55,7 @@ def full_disk(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["x.npz", "x.csv", "x.tsv", "x.parquet"])
-def test_output_files_on_a_full_disk(name, full_disk, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_old_output_files_unchanged(name, full_disk, tmp_path, monkeypatch):
     arguments = {"ids": ["a", "b"], "columns": {"k": np.arange(2)}, "arrays": {"z": np.ones((2, 9000))}}
     write_rows(tmp_path / name, **arguments)
     before = contents(tmp_path)
@@ -73,7 +73,7 @@ def test_output_files_on_a_full_disk(name, full_disk, tmp_path, monkeypatch):
 
 
 class Failing:
-    """`os.replace`, until it fails: what was written so far is whole, the rest is not there."""
+    """`os.replace` that fails after some calls, so that only the first files exist, each complete."""
 
     def __init__(self, number: int, after: int) -> None:
         self.number, self.left, self.genuine = number, after, os.replace
@@ -86,7 +86,7 @@ class Failing:
 
 
 def state_of_a_run(folder: Path) -> None:
-    """Whatever there is of a run can be read, and there are no temporary files."""
+    """Check that all existing files of a run can be read, and that there are no temporary files."""
     assert not list(folder.rglob(".*"))
     if (folder / "config.json").exists():
         run = priory.workbench.runs.vae_run.Run.open(folder)
@@ -99,7 +99,7 @@ def state_of_a_run(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
-def test_fit_on_a_disk_that_becomes_full_goes_on_afterwards(number, tmp_path, monkeypatch, capsys):
+def test_a_fit_interrupted_by_a_full_disk_can_be_resumed(number, tmp_path, monkeypatch, capsys):
     write(tmp_path / "data.csv", MATRIX)
     monkeypatch.chdir(tmp_path)
     arguments = ("fit", "data.csv", *QUICK, "--no-evaluate", "--resume", "--out")
@@ -109,12 +109,12 @@ def test_fit_on_a_disk_that_becomes_full_goes_on_afterwards(number, tmp_path, mo
         monkeypatch.setattr(os, "replace", Failing(number, after))
         capsys.readouterr()
         assert run_cli(*arguments, "run") in (0, 2)
-        said = capsys.readouterr().err
+        errors = capsys.readouterr().err
         monkeypatch.undo()
         monkeypatch.chdir(tmp_path)
-        assert said.count("\n") == (1 if said else 0), said
-        assert "Traceback" not in said
-        assert not said or "the previous content is unchanged" in said
+        assert errors.count("\n") == (1 if errors else 0), errors
+        assert "Traceback" not in errors
+        assert not errors or "the previous content is unchanged" in errors
         state_of_a_run(tmp_path / "run") if (tmp_path / "run").exists() else None
     assert run_cli(*arguments, "run") == 0
     one, two = (priory.load(tmp_path / name).state_dict() for name in ("whole", "run"))
@@ -122,7 +122,7 @@ def test_fit_on_a_disk_that_becomes_full_goes_on_afterwards(number, tmp_path, mo
 
 
 @pytest.mark.parametrize("command", ["evaluate", "sample", "embed", "score"])
-def test_results_that_cannot_be_written_leave_the_old_ones(command, tmp_path, monkeypatch, capsys):
+def test_results_that_cannot_be_written_leave_old_ones_unchanged(command, tmp_path, monkeypatch, capsys):
     write(tmp_path / "data.csv", MATRIX)
     monkeypatch.chdir(tmp_path)
     assert run_cli("fit", "data.csv", *QUICK, "--out", "run") == 0
@@ -136,25 +136,25 @@ def test_results_that_cannot_be_written_leave_the_old_ones(command, tmp_path, mo
     assert captured.err.startswith("Error: ")
     assert captured.err.count("\n") == 1
     assert f"{name}: cannot be written (No space left on device); free space on the disk" in captured.err
-    assert "nll" in captured.out or command != "evaluate"  # the numbers were said before
+    assert "nll" in captured.out or command != "evaluate"  # metrics are printed before they are written
     assert contents(tmp_path) == before
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write to every folder")
-def test_a_read_only_folder(refused, tmp_path):
+def test_a_read_only_folder_is_refused(refused, tmp_path):
     (tmp_path / "locked").mkdir(mode=0o500)
     write(tmp_path / "data.csv", MATRIX)
-    said = refused("fit", "data.csv", "--out", "locked/run")
-    assert "cannot be written (Permission denied); name a folder that you may write to" in said
+    message = refused("fit", "data.csv", "--out", "locked/run")
+    assert "cannot be written (Permission denied); name a folder that you may write to" in message
 
 
-def test_a_folder_that_cannot_be_made(monkeypatch, refused, tmp_path):
+def test_a_folder_that_cannot_be_created_is_refused(monkeypatch, refused, tmp_path):
     def denied(path: Path, *arguments: object, **options: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "mkdir", denied)
-    said = refused("fit", "digits", "--out", "locked/run")
-    assert "locked/run: cannot be written (Permission denied); name a folder that you may write to" in said
+    message = refused("fit", "digits", "--out", "locked/run")
+    assert "locked/run: cannot be written (Permission denied); name a folder that you may write to" in message
 
 
 def test_a_copy_of_a_run_folder_is_a_run(done, tmp_path):

@@ -39,7 +39,7 @@ Change = Callable[[bytes], bytes]
 
 @st.composite
 def mutations(draw: st.DrawFn, size: int) -> Change:
-    """A few bytes flipped, cut out, doubled, moved or overwritten."""
+    """Return the content with a few bytes flipped, cut out, doubled, moved or overwritten."""
     at, other = draw(st.integers(0, size)), draw(st.integers(0, size))
     low, high = sorted((at, other))
     noise = draw(st.binary(min_size=1, max_size=8))
@@ -57,7 +57,7 @@ def mutations(draw: st.DrawFn, size: int) -> Change:
 
 
 def valid_files(folder: Path) -> dict[str, bytes]:
-    """One small file of each format, and of each sparse one."""
+    """Return one small file of each format and of each sparse format."""
     files = {ending: write(folder / f"x.{ending}", MATRIX).read_bytes() for ending in DAMAGED if ending != "idx.gz"}
     files["idx.gz"] = gzip.compress(files["idx"])
     counts = sparse.random(30, 20, 0.2, format="csr", random_state=0)
@@ -78,10 +78,10 @@ def place(tmp_path_factory) -> Path:
 
 
 def error_of(read: Callable[..., object], *arguments: object) -> str | None:
-    """What a reader says that refuses, None if it does not; any other error is one of the reader's."""
+    """Return the message of a reader's own error, or None if there is no error; other errors are raised."""
     try:
         read(*arguments)
-    except UnicodeError:  # a ValueError, but never one of ours
+    except UnicodeError:  # a ValueError, but not an error of this package
         raise
     except (ValueError, OSError) as error:
         return str(error)
@@ -96,11 +96,11 @@ def use(path: Path) -> None:
 
 
 def look(path: Path, content: bytes) -> None:
-    """Read a file; whatever is wrong with it must be an error of ours, in one line that names it."""
+    """Read a file; an error must be one of this package, in one line that names the file."""
     path.write_bytes(content)
-    said = error_of(use, path) or path.name
-    assert path.name in said or "columns" in said or "rows" in said, said
-    assert "\n" not in said
+    message = error_of(use, path) or path.name
+    assert path.name in message or "columns" in message or "rows" in message, message
+    assert "\n" not in message
 
 
 SPARSE = ("csr", "csc", "coo", "bsr", "dia")
@@ -112,7 +112,7 @@ def name_of(kind: str) -> str:
 
 
 @pytest.mark.parametrize("ending", [*DAMAGED, "h5ad"])
-def test_any_bytes(ending, place):
+def test_files_of_random_bytes_are_read_or_refused(ending, place):
     @quick
     @given(st.binary(max_size=300))
     def check(content: bytes) -> None:
@@ -125,7 +125,7 @@ KINDS = (*DAMAGED, *(f"{kind}.npz" for kind in SPARSE))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_damaged_files(kind, files, place):
+def test_damaged_files_are_read_or_refused(kind, files, place):
     content = files[kind]
 
     @quick
@@ -140,8 +140,8 @@ def test_damaged_files(kind, files, place):
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.endswith("npz")])
-def test_damage_inside_of_an_archive_with_right_checksums(kind, files, place):
-    """Behind the checksums, which flipped bytes do not pass."""
+def test_damaged_archives_with_correct_checksums_are_read_or_refused(kind, files, place):
+    """Flipped bytes alone would fail the checks of checksums."""
     with zipfile.ZipFile(BytesIO(files[kind])) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     sizes = {name: len(content) for name, content in members.items()}
@@ -175,7 +175,7 @@ cells = st.one_of(
     st.sampled_from([",", ";", "\t"]),
     st.sampled_from(["\n", "\r\n", "\r"]),
 )
-def test_any_table_of_text(place, rows, delimiter, newline):
+def test_random_tables_of_text_are_read_or_refused(place, rows, delimiter, newline):
     text = newline.join(delimiter.join(row) for row in rows)
     look(place / "x.csv", text.encode("utf-8", "replace"))
 
@@ -188,12 +188,12 @@ json_values = st.recursive(
 
 
 def paths(tree: dict[str, object], *parents: str) -> list[tuple[str, ...]]:
-    """Every branch and leaf of a tree."""
-    found: list[tuple[str, ...]] = []
+    """Return the paths of all branches and leaves of a tree."""
+    result: list[tuple[str, ...]] = []
     for name, value in tree.items():
-        found.append((*parents, name))
-        found += paths(value, *parents, name) if isinstance(value, dict) else []
-    return found
+        result.append((*parents, name))
+        result += paths(value, *parents, name) if isinstance(value, dict) else []
+    return result
 
 
 CONFIG = {
@@ -211,7 +211,7 @@ NAMES = [".".join(path) for path in paths(RunSettings().model_dump())]
 
 @settings(max_examples=300, deadline=DEADLINE, **FIXED)
 @given(st.sampled_from(paths(CONFIG)), json_values, st.booleans())
-def test_any_configuration(place, path, value, rename):
+def test_random_configurations_are_read_or_refused(place, path, value, rename):
     tree = json.loads(json.dumps(CONFIG))
     *parents, name = path
     branch = tree
@@ -222,14 +222,14 @@ def test_any_configuration(place, path, value, rename):
     else:
         branch[name] = value
     (place / "config.json").write_text(json.dumps(tree))
-    said = error_of(Run.open, place) or str(place / "config.json")
-    assert said.startswith(str(place / "config.json"))
-    assert len(said) < 1500
+    message = error_of(Run.open, place) or str(place / "config.json")
+    assert message.startswith(str(place / "config.json"))
+    assert len(message) < 1500
 
 
 @quick
 @given(st.binary(max_size=100) | json_values.map(lambda tree: json.dumps(tree).encode()))
-def test_any_bytes_as_a_configuration(place, content):
+def test_random_bytes_as_a_configuration_are_refused(place, content):
     (place / "config.json").write_bytes(content)
     with pytest.raises(ValueError, match=r"config\.json"):
         Run.open(place)
@@ -237,7 +237,7 @@ def test_any_bytes_as_a_configuration(place, content):
 
 @quick
 @given(json_values)
-def test_any_tree_of_settings(tree):
+def test_random_trees_of_settings_are_read_or_refused(tree):
     for kind in (Config, RunSettings):
         assert (error_of(checked, kind, tree, "here") or "here: ").startswith("here: ")
 
@@ -247,12 +247,12 @@ def test_any_tree_of_settings(tree):
     st.sampled_from([".".join(path) for path in paths(RunSettings().model_dump())]) | st.text(max_size=12),
     st.text(max_size=12),
 )
-def test_any_assignment(name, value):
-    said = error_of(with_options, RunSettings(), {}, [f"{name}={value}"]) or "--set"
-    assert "settings: " in said or "--set" in said
+def test_random_assignments_are_read_or_refused(name, value):
+    message = error_of(with_options, RunSettings(), {}, [f"{name}={value}"]) or "--set"
+    assert "settings: " in message or "--set" in message
 
 
-def test_damaged_states_splits_and_histories(place):
+def test_damaged_states_splits_and_histories_are_read_or_refused(place):
     write_state(place / "s.safetensors", {"a": {"b": a_tensor()}, "c": [1, 2.5, "x"]})
     np.savez_compressed(place / "splits.npz", train=np.arange(5), valid=np.arange(2), test=np.arange(3))
     (place / "history.csv").write_text("epoch,train_elbo\n0,1.0\n")
@@ -276,7 +276,7 @@ def a_tensor():
     return torch.arange(6.0)
 
 
-def test_headers_of_many_equal_names_take_no_time(place):
+def test_headers_of_many_equal_names_are_read_quickly(place):
     names = ",".join(["a"] * 30_000)
     values = ",".join(["1"] * 30_000)
     (place / "x.csv").write_text(f"{names}\n{values}\n")
@@ -325,8 +325,8 @@ print(number, "files")
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
-def test_an_hour_in_a_minute(seed, tmp_path):
-    """Many thousand damaged files in a process that has 600 MB: no other error, no hang, no crash."""
+def test_many_damaged_files_cause_neither_hang_nor_crash(seed, tmp_path):
+    """Thousands of damaged files in a process with 600 MB cause no other error, no hang and no crash."""
     if not Path("/proc/self/statm").exists() or not hasattr(resource, "RLIMIT_AS"):
         pytest.skip("the limit is Linux's")
     code = LIMITED.format(tests=str(Path(__file__).parent), place=str(tmp_path), seed=seed, seconds=60, longest=20)
@@ -337,8 +337,8 @@ def test_an_hour_in_a_minute(seed, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_zip_bomb_takes_no_memory(tmp_path):
-    """A gigabyte of zeros in a megabyte, as images, in a process that has 300 MB."""
+def test_a_zip_bomb_is_refused_without_much_memory(tmp_path):
+    """A file of a megabyte contains images with a gigabyte of zeros; the process has 300 MB."""
     bomb = zlib.compressobj(9, zlib.DEFLATED, 31)
     head = b"\0\0\x08\x02" + struct.pack(">II", 30_000, 30_000)
     block = bytes(10_000_000)

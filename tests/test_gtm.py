@@ -1,4 +1,4 @@
-"""The generative topographic mapping by EM, against the paper's formulas cell by cell, closed forms and autograd."""
+"""The generative topographic mapping by EM, compared with the paper's formulas, closed forms and autograd."""
 
 import math
 import subprocess
@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 
 
 def curved(rows=120, columns=5, noise=0.1, seed=0):
-    """Rows about a curved sheet."""
+    """Return rows near a curved sheet."""
     random = np.random.default_rng(seed)
     u = random.uniform(-1, 1, (rows, 2))
     directions = random.standard_normal((4, columns))
@@ -40,14 +40,14 @@ def curved(rows=120, columns=5, noise=0.1, seed=0):
 
 
 def arc(rows=500, noise=0.02):
-    """Rows about half of a circle, and where they lie along it."""
+    """Return rows near half of a circle, and their angles."""
     random = np.random.default_rng(0)
     along = random.uniform(0, np.pi, rows)
     return np.stack([np.cos(along), np.sin(along)], 1) + noise * random.standard_normal((rows, 2)), along
 
 
 def with_holes(x, share=0.2, seed=1):
-    """The same with cells missing, one row without any and one column complete."""
+    """Return the same rows with missing cells; one row has no cell, one column is complete elsewhere."""
     random = np.random.default_rng(seed)
     x = x.copy()
     x[random.random(x.shape) < share] = np.nan
@@ -58,7 +58,7 @@ def with_holes(x, share=0.2, seed=1):
 
 
 def quiet_fit(gtm, x, **kwargs):
-    """Fitted, whether or not it has converged."""
+    """Fit without a warning about convergence."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return gtm.fit(x, **kwargs)
@@ -114,14 +114,14 @@ def case(request):
     return quiet_fit(GTM(**{"points_per_side": 6, "max_iter": 60, **options}), x), x
 
 
-def test_the_likelihood_is_that_of_the_explicit_mixture(case):
+def test_the_likelihood_equals_that_of_an_explicit_mixture(case):
     gtm, x = case
     expected = log_likelihoods(x, gtm.means_, gtm.noise_variance_)
     assert_allclose(gtm.score_samples(x), expected, rtol=1e-9, atol=1e-6)
     assert gtm.score(x) == pytest.approx(expected.mean())
 
 
-def test_responsibilities_and_places_are_those_of_the_explicit_mixture(case):
+def test_responsibilities_and_positions_equal_those_of_an_explicit_mixture(case):
     gtm, x = case
     expected = responsibilities(x, gtm.means_, gtm.noise_variance_)
     assert_allclose(gtm.predict_proba(x), expected, atol=1e-6)
@@ -129,7 +129,7 @@ def test_responsibilities_and_places_are_those_of_the_explicit_mixture(case):
     assert_allclose(expected[range(len(x)), gtm.predict(x)], expected.max(1), atol=1e-6)
 
 
-def test_em_never_makes_the_penalized_likelihood_less(case):
+def test_em_never_lowers_the_penalized_likelihood(case):
     gtm, x = case
     gains = np.diff(gtm.penalized_log_likelihoods_)
     assert gains.min(initial=0.0) >= -1e-9 * np.abs(gtm.penalized_log_likelihoods_).max()
@@ -141,50 +141,50 @@ def test_em_never_makes_the_penalized_likelihood_less(case):
 
 @pytest.mark.parametrize("holes", [False, True], ids=["complete", "holes"])
 @pytest.mark.parametrize(("decay", "tether"), [(0.0, 0.0), (0.4, 0.0), (0.4, 0.7)])
-def test_a_step_of_em_is_the_papers(holes, decay, tether):
+def test_a_step_of_em_equals_the_papers(holes, decay, tether):
     x = with_holes(curved(rows=30)) if holes else curved(rows=30)
     weight = np.random.default_rng(2).uniform(0, 3, len(x))
     nodes, basis = latent_grid(3, dtype=torch.float64), RadialBasis.on_grid(2, dtype=torch.float64)
     topography = Topography(basis(nodes), 1e-12)
     start = Sheet(torch.randn(5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)), 0.7)
     center = torch.full((5,), 2.5, dtype=torch.float64)
-    found = topography.expectation(walked(x, weight).centered(center), start)
+    statistics = topography.expectation(walked(x, weight).centered(center), start)
     plane = torch.randn(5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    sheet = topography.maximization(found, WeightPrior(decay, tether, plane), start.variance)
+    sheet = topography.maximization(statistics, WeightPrior(decay, tether, plane), start.variance)
     moved = start.weights.numpy().copy()
     moved[-1] += 2.5
     far = plane.numpy().copy()
     far[-1] += 2.5
     weights, variance = em_step(x, topography.features.numpy(), moved, 0.7, decay, tether, far, weight)
     expected = (weight * log_likelihoods(x, topography.features.numpy() @ moved, 0.7)).sum()
-    assert found.log_likelihood == pytest.approx(expected, rel=1e-10)
+    assert statistics.log_likelihood == pytest.approx(expected, rel=1e-10)
     weights[-1] -= 2.5
     assert_allclose(sheet.weights.numpy(), weights, atol=1e-8)
     assert sheet.variance == pytest.approx(variance, rel=1e-10)
 
 
 @pytest.mark.parametrize("holes", [False, True], ids=["complete", "holes"])
-def test_em_ends_where_the_gradient_of_the_penalized_likelihood_is_zero(holes):
+def test_em_ends_at_a_zero_gradient_of_the_penalized_likelihood(holes):
     x = with_holes(curved()) if holes else curved()
     gtm = GTM(points_per_side=6, max_iter=20_000, tol=1e-14, weight_decay=0.5, tether=0.0).fit(x)
     data = torch.from_numpy(x)
-    there = ~data.isnan()
+    observed = ~data.isnan()
     weights = torch.from_numpy(gtm.basis_weights_).requires_grad_()
     log_variance = torch.tensor(math.log(gtm.noise_variance_), dtype=torch.float64, requires_grad=True)
     features = gtm.basis_(torch.from_numpy(gtm.nodes_))
-    differences = (data.nan_to_num().unsqueeze(1) - features @ weights) * there.unsqueeze(1)
+    differences = (data.nan_to_num().unsqueeze(1) - features @ weights) * observed.unsqueeze(1)
     exponent = -0.5 * differences.square().sum(-1) / log_variance.exp()
-    exponent = exponent - 0.5 * there.sum(-1, keepdim=True) * (math.log(2 * math.pi) + log_variance)
+    exponent = exponent - 0.5 * observed.sum(-1, keepdim=True) * (math.log(2 * math.pi) + log_variance)
     scale = np.nanmean((x - np.nanmean(x, 0)) ** 2)
     penalty = 0.25 / scale * weights[:-1].square().sum()
     penalized = (torch.logsumexp(exponent, -1) - math.log(36)).sum() - penalty
     penalized.backward()
-    assert penalized.item() / int(there.any(1).sum()) == pytest.approx(gtm.penalized_log_likelihoods_[-1], abs=1e-7)
+    assert penalized.item() / int(observed.any(1).sum()) == pytest.approx(gtm.penalized_log_likelihoods_[-1], abs=1e-7)
     assert float(weights.grad.abs().max()) < 1e-3
     assert abs(float(log_variance.grad)) < 1e-3
 
 
-def test_the_start_is_the_plane_of_the_principal_components():
+def test_em_starts_in_the_plane_of_the_principal_components():
     x = curved(rows=300, columns=20)
     nodes, basis = latent_grid(8, dtype=torch.float64), RadialBasis.on_grid(8, width=1.5, dtype=torch.float64)
     course, _ = begin(walked(x), nodes, basis, 0.1, 0)
@@ -199,7 +199,7 @@ def test_the_start_is_the_plane_of_the_principal_components():
     assert course.sheet.variance == pytest.approx(max(variances[2], (spacing / 2) ** 2), rel=1e-3)
 
 
-def test_the_noise_starts_no_narrower_than_half_of_the_spacing():
+def test_the_initial_noise_is_at_least_half_of_the_spacing():
     x = curved(rows=300, columns=2)  # no third component
     nodes, basis = latent_grid(3, dtype=torch.float64), RadialBasis.on_grid(3, dtype=torch.float64)
     course, _ = begin(walked(x), nodes, basis, 0.1, 0)
@@ -207,7 +207,7 @@ def test_the_noise_starts_no_narrower_than_half_of_the_spacing():
     assert course.sheet.variance == pytest.approx((spacing / 2) ** 2)
 
 
-def test_the_start_does_not_depend_on_signs():
+def test_principal_axes_do_not_depend_on_signs():
     x = curved(rows=100, columns=6)
     axes, again = (principal_axes(walked(rows).centered(torch.from_numpy(x.mean(0))), 2) for rows in (x, x[::-1]))
     assert_allclose(axes.directions, again.directions, atol=1e-9)
@@ -215,7 +215,7 @@ def test_the_start_does_not_depend_on_signs():
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(300, 3), (300, 60), (15, 60)])
-def test_principal_axes_are_those_of_the_singular_value_decomposition(rows, columns):
+def test_principal_axes_agree_with_the_singular_value_decomposition(rows, columns):
     x = curved(rows=rows, columns=columns)
     weight = np.random.default_rng(0).integers(1, 4, rows).astype(float)
     center = (weight @ x) / weight.sum()
@@ -225,7 +225,7 @@ def test_principal_axes_are_those_of_the_singular_value_decomposition(rows, colu
     assert_allclose(np.abs((axes.directions.mT.numpy() * directions[:3]).sum(1)), 1.0, atol=1e-3)
 
 
-def test_one_node_is_one_normal():
+def test_a_gtm_with_one_node_is_a_normal():
     x = curved()
     gtm = GTM(points_per_side=1).fit(x)
     assert_allclose(gtm.means_, x.mean(0)[None], rtol=1e-9)
@@ -235,7 +235,7 @@ def test_one_node_is_one_normal():
     assert_array_equal(gtm.transform(x), np.zeros((len(x), 2)))
 
 
-def test_weights_count_rows():
+def test_weights_are_equivalent_to_repeated_rows():
     x = curved(rows=40)
     weight = np.arange(40) % 3
     repeated = quiet_fit(GTM(points_per_side=5, max_iter=40), np.repeat(x, weight, axis=0))
@@ -244,7 +244,7 @@ def test_weights_count_rows():
     assert_allclose(weighted.log_likelihoods_, repeated.log_likelihoods_, atol=1e-8)
 
 
-def test_units_and_origin_change_nothing_but_units_and_origin():
+def test_a_fit_does_not_depend_on_units_and_origin():
     x = curved()
     plain, moved = (GTM(points_per_side=6).fit(rows) for rows in (x, 1000 * x - 5e4))
     assert_allclose(moved.transform(1000 * x - 5e4), plain.transform(x), atol=1e-5)
@@ -252,7 +252,7 @@ def test_units_and_origin_change_nothing_but_units_and_origin():
 
 
 def test_missing_cells_are_integrated_out():
-    """The marginal of the mixture, by quadrature over the missing cell."""
+    """The density equals a quadrature over the missing cell."""
     x = curved(columns=3)
     gtm = GTM(points_per_side=5).fit(x)
     holed = x[:5].copy()
@@ -265,15 +265,15 @@ def test_missing_cells_are_integrated_out():
         assert gtm.score_samples(holed)[n] == pytest.approx(math.log(mass), abs=1e-6)
 
 
-def test_a_row_without_values_has_probability_one_and_lies_in_the_middle():
+def test_a_row_without_values_has_density_one_and_the_middle_position():
     gtm = GTM(points_per_side=5).fit(with_holes(curved()))
     empty = np.full((1, 5), np.nan)
     assert gtm.score_samples(empty) == pytest.approx(0.0)
     assert_allclose(gtm.transform(empty), 0.0, atol=1e-12)
 
 
-def test_missing_cells_cost_little_of_a_map():
-    """Not the column's mean: with two thirds of the cells the fitted sheet is nearly that of all."""
+def test_missing_cells_hardly_lower_the_likelihood():
+    """With two thirds of the cells, the sheet is nearly that of all cells; filling in column means is much worse."""
     x = curved(rows=600, columns=12)
     holed = np.where(np.random.default_rng(0).random(x.shape) < 1 / 3, np.nan, x)
     whole, partial = GTM(points_per_side=8).fit(x), GTM(points_per_side=8).fit(holed)
@@ -282,7 +282,7 @@ def test_missing_cells_cost_little_of_a_map():
     assert filled.score(x) < whole.score(x) - 3
 
 
-def test_rows_without_a_cell_are_no_rows():
+def test_rows_without_observed_cells_are_ignored():
     x = curved()
     options = {"points_per_side": 5, "weight_decay": 5.0}
     plain, padded = GTM(**options).fit(x), GTM(**options).fit(np.vstack([x, np.full((60, 5), np.nan)]))
@@ -290,7 +290,7 @@ def test_rows_without_a_cell_are_no_rows():
     assert padded.log_likelihoods_[-1] == pytest.approx(plain.log_likelihoods_[-1])
 
 
-def test_in_float32_too_cells_are_mostly_missing():
+def test_float32_and_float64_agree_if_most_cells_are_missing():
     x = curved(rows=5000, columns=20)
     holed = np.where(np.random.default_rng(0).random(x.shape) < 0.97, np.nan, x)
     options = {"points_per_side": 4, "max_iter": 40, "tol": 0.0}
@@ -299,7 +299,7 @@ def test_in_float32_too_cells_are_mostly_missing():
     assert narrow.score(x) == pytest.approx(wide.score(x), abs=0.3)
 
 
-def test_float32_bears_a_far_origin():
+def test_float32_is_precise_for_a_far_origin():
     x = curved()
     gtm = GTM(points_per_side=4, dtype="float32").fit(x + 1e7)
     expected = log_likelihoods(x + 1e7, gtm.means_, gtm.noise_variance_)
@@ -307,29 +307,29 @@ def test_float32_bears_a_far_origin():
     assert gtm.score(x + 1e7) == pytest.approx(GTM(points_per_side=4).fit(x).score(x), abs=0.2)
 
 
-def test_em_ends_when_it_gains_little_of_what_it_gained():
+def test_em_ends_when_the_gain_is_small_relative_to_the_total():
     x = load_digits().data[:400]
     for options in ({}, {"basis_width": 3.0}):
         gtm = GTM(points_per_side=10, tol=1e-4, **options).fit(x)
         gains = np.diff(gtm.penalized_log_likelihoods_)
         gained = gtm.penalized_log_likelihoods_[1:] - gtm.log_likelihoods_[0]
         assert gains[-1] <= 1e-4 * gained[-1] + 1e-9
-        assert gtm.n_iter_ > 101  # not while the tether is on
+        assert gtm.n_iter_ > 101  # not before the tether ends
         late = slice(101, -1)
         assert (gains[late] > 1e-4 * gained[late]).all()
 
 
-def test_rows_that_are_not_kept_are_read_again(monkeypatch):
+def test_rows_read_again_in_each_pass_give_the_same_fit(monkeypatch):
     x = with_holes(curved(rows=200))
-    kept = quiet_fit(GTM(points_per_side=5, max_iter=5), x)
+    in_memory = quiet_fit(GTM(points_per_side=5, max_iter=5), x)
     monkeypatch.setattr("priory.gtm.reader.KEPT", 300)
     monkeypatch.setattr("priory.gtm.reader.NUMBERS_AT_ONCE", 1000)
     read = quiet_fit(GTM(points_per_side=5, max_iter=5), x)
-    assert_allclose(read.means_, kept.means_, atol=1e-9)
-    assert_allclose(read.transform(x), kept.transform(x), atol=1e-9)
+    assert_allclose(read.means_, in_memory.means_, atol=1e-9)
+    assert_allclose(read.transform(x), in_memory.transform(x), atol=1e-9)
 
 
-def test_incremental_em_comes_to_the_batch_solution():
+def test_incremental_em_converges_to_the_batch_solution():
     x, _ = arc(noise=0.1)
     one_optimum = {"points_per_side": 30, "basis_per_side": 5, "n_components": 1}
     batch = GTM(**one_optimum, tol=1e-9, max_iter=5000).fit(x)
@@ -339,9 +339,11 @@ def test_incremental_em_comes_to_the_batch_solution():
     assert_allclose(incremental.transform(x), batch.transform(x), atol=0.1)
 
 
-def test_the_batch_solution_does_not_move_under_incremental_em():
+def test_incremental_em_keeps_the_batch_solution():
     x = curved(rows=600)
-    gtm = GTM(points_per_side=6, weight_decay=0.0, tol=1e-12, max_iter=20_000).fit(x)  # a decay counts rows seen
+    gtm = GTM(points_per_side=6, weight_decay=0.0, tol=1e-12, max_iter=20_000).fit(
+        x
+    )  # the weight of a decay changes with the rows so far
     before = gtm.means_
     for _ in range(5):
         gtm.partial_fit(x)
@@ -360,8 +362,8 @@ def test_partial_fit_learns_from_a_stream():
     assert gtm.score(x) == pytest.approx(whole.fit(x).score(x), abs=0.05)
 
 
-def test_steps_move_the_statistics_as_they_say():
-    """Averages of two batches with the weights of the formula, by hand."""
+def test_incremental_steps_average_the_statistics_by_the_formula():
+    """Compare with averages over two batches, weighted as in the formula."""
     first, second = with_holes(curved(rows=50)), curved(rows=70, seed=5)
     gtm = GTM(points_per_side=4).partial_fit(first)
     course = gtm._course
@@ -377,17 +379,17 @@ def test_steps_move_the_statistics_as_they_say():
     assert gtm._course.rows == 49 + 70
 
 
-def test_partial_fit_remembers_the_fit():
+def test_partial_fit_continues_from_the_fit():
     x = curved(rows=400)
     gtm = GTM(points_per_side=5).fit(x)
     before, steps = gtm.score(x), gtm.n_iter_
     gtm.partial_fit(x[:5])
-    assert gtm.score(x) > before - 0.1  # five rows weigh (2 / (t + 2))^0.6, not all
+    assert gtm.score(x) > before - 0.1  # five rows have the weight (2 / (t + 2))^0.6
     assert gtm.n_iter_ == steps + 1
     assert not gtm.converged_
 
 
-def test_batches_of_a_fit_are_shuffled_and_weighted():
+def test_incremental_fits_shuffle_and_weight_rows():
     x = np.sort(curved(rows=100), axis=0)
     options = {"points_per_side": 4, "batch_size": 30, "max_iter": 3, "random_state": 0}
     plain = quiet_fit(GTM(**options), x)
@@ -400,7 +402,7 @@ def test_batches_of_a_fit_are_shuffled_and_weighted():
     assert np.isfinite(nothing.means_).all()
 
 
-def test_a_fit_that_fails_leaves_the_last():
+def test_a_failed_fit_leaves_the_last_one_unchanged():
     x = curved()
     gtm = GTM(points_per_side=5).fit(x)
     before = gtm.transform(x)
@@ -412,7 +414,7 @@ def test_a_fit_that_fails_leaves_the_last():
         gtm.partial_fit(x)
 
 
-def test_the_noise_goes_no_lower_than_a_millionth():
+def test_the_noise_variance_is_at_least_a_millionth_of_a_columns():
     x = np.random.default_rng(0).standard_normal((4, 3))
     gtm = quiet_fit(GTM(points_per_side=8, weight_decay=0.0, basis_per_side=8, tether=0.0), x)
     assert gtm.noise_variance_ == pytest.approx(1e-6 * x.var(0).mean())
@@ -425,7 +427,7 @@ def test_torchs_default_device_does_not_matter():
         assert_array_equal(quiet_fit(GTM(points_per_side=4, max_iter=3), x).transform(x), expected)
 
 
-def test_batches_give_what_the_whole_gives(tmp_path):
+def test_fits_of_batches_equal_a_fit_of_all_rows(tmp_path):
     x = with_holes(curved(rows=90))
     whole = GTM(points_per_side=5).fit(x)
     parts = [x[:10], x[10:70], x[:0], x[70:]]
@@ -447,13 +449,13 @@ def test_batches_give_what_the_whole_gives(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "bool", "int32", "float16", "float32"])
-def test_numbers_of_any_type(dtype):
+def test_rows_may_have_any_numeric_type(dtype):
     x = np.random.default_rng(0).integers(0, 2, (50, 6)).astype(dtype)
     gtm, wide = GTM(points_per_side=4).fit(x), GTM(points_per_side=4).fit(x.astype(np.float64))
     assert_array_equal(gtm.means_, wide.means_)
 
 
-def test_tensors_straight_from_an_encoder():
+def test_tensors_with_gradients_are_accepted():
     x = torch.from_numpy(curved()).requires_grad_()
     assert_array_equal(GTM(points_per_side=4).fit(x).means_, GTM(points_per_side=4).fit(curved()).means_)
 
@@ -481,7 +483,7 @@ def test_samples_are_draws_of_the_density():
         gtm.sample(0)
 
 
-def test_images_of_places_and_their_stretching():
+def test_images_and_magnification_of_positions_agree_with_finite_differences():
     gtm = GTM(points_per_side=5, basis_width=0.7).fit(curved())
     assert_allclose(gtm.inverse_transform(gtm.nodes_), gtm.means_, atol=1e-12)
     places, step = np.array([[0.1, -0.3], [0.9, 0.2]]), 1e-6
@@ -501,7 +503,7 @@ def _cosine(a, b):
     return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
 
 
-def test_wide_rows():
+def test_the_likelihood_of_wide_rows_is_exact():
     x = curved(rows=40, columns=20_000)
     gtm = quiet_fit(GTM(points_per_side=5, max_iter=10, tether=0.0), x)
     expected = joint(x[:2], gtm.means_[:3], gtm.noise_variance_)
@@ -522,7 +524,7 @@ def test_annealing_finds_the_better_optimum():
     assert annealed.penalized_log_likelihoods_[-1] > plain.penalized_log_likelihoods_[-1]
 
 
-def test_the_tether_only_falls():
+def test_the_tether_never_increases():
     release = Release(decay=0.1, scale=2.0, rows=1000, iterations=20, plane=torch.zeros(1))
     tethers = [release.at(iteration).tether for iteration in range(25)]
     assert tethers[0] == pytest.approx(5000.0)
@@ -532,22 +534,22 @@ def test_the_tether_only_falls():
     assert Release(0.1, 1.0, 1000, 0, torch.zeros(1)).at(0).tether == 0.0
 
 
-def test_fitting_the_same_again_gives_the_same_bits():
+def test_repeated_fits_give_the_same_bits():
     x = curved()
     for options in ({}, {"batch_size": 50, "random_state": 3, "max_iter": 5}):
         first, second = (quiet_fit(GTM(points_per_side=5, **options), x) for _ in range(2))
         assert_array_equal(first.means_, second.means_)
 
 
-def test_the_kernel_equals_the_density_of_the_mixtures():
-    """That of `priory.Mixture`, with one scale for all."""
+def test_the_kernel_equals_the_density_of_a_mixture():
+    """Compare with the density of `priory.Mixture`, with one scale for all components and dimensions."""
     torch.manual_seed(0)
     x, loc = torch.randn(50, 7, dtype=torch.float64), torch.randn(4, 7, dtype=torch.float64)
     log_weights = torch.log_softmax(torch.randn(4, dtype=torch.float64), -1)
     normals = IsotropicNormals(log_weights, loc, 0.3)
-    found = normals.exponentials(MaskedRows(x, None)).log_sum + normals.shift(x.square().sum(-1), 7)
+    log_prob = normals.exponentials(MaskedRows(x, None)).log_sum + normals.shift(x.square().sum(-1), 7)
     expected = mixture_log_prob(x, log_weights, loc, torch.full_like(loc, math.sqrt(0.3)))
-    assert_allclose(found, expected, rtol=1e-9)
+    assert_allclose(log_prob, expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -571,7 +573,7 @@ def test_the_kernel_equals_the_density_of_the_mixtures():
         ({"device": "meta"}, "device: expected None .the CPU. or a device that torch finds"),
     ],
 )
-def test_parameters_that_cannot_be(options, message):
+def test_invalid_parameters_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         GTM(**options).fit(curved())
 
@@ -598,12 +600,12 @@ def test_parameters_that_cannot_be(options, message):
         (lambda: quiet_fit(GTM(3, max_iter=2), curved()).transform(curved(columns=4)), "X has 4 features"),
     ],
 )
-def test_data_that_cannot_be(call, message):
+def test_invalid_data_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
 
 
-def test_what_is_not_fitted_says_so():
+def test_methods_of_an_unfitted_gtm_raise_errors():
     for method in ("transform", "predict", "predict_proba", "score_samples", "inverse_transform"):
         with pytest.raises(NotFittedError):
             getattr(GTM(), method)(curved())
@@ -611,7 +613,7 @@ def test_what_is_not_fitted_says_so():
         GTM().magnification_factors()
 
 
-def test_ending_before_convergence_warns():
+def test_a_fit_without_convergence_gives_a_warning():
     with pytest.warns(ConvergenceWarning, match="after max_iter=3 iterations .* raise max_iter or tol"):
         gtm = GTM(points_per_side=4, max_iter=3).fit(curved())
     assert not gtm.converged_
@@ -641,7 +643,7 @@ def test_memory_does_not_grow_with_rows_times_nodes():
 
 
 @pytest.mark.gpu
-def test_the_gpu_gives_what_the_cpu_gives():
+def test_results_on_a_gpu_equal_those_on_the_cpu():
     x = with_holes(curved(rows=500))
     cpu, gpu = GTM(points_per_side=8).fit(x), GTM(points_per_side=8, device="cuda").fit(x)
     assert_allclose(gpu.means_, cpu.means_, atol=1e-6)

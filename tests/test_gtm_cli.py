@@ -1,4 +1,4 @@
-"""`priory gtm fit` and `priory map`, and what the other commands do with the run folder of a map."""
+"""`priory gtm fit` and `priory map`, and other commands for the run folder of a map."""
 
 import json
 import math
@@ -37,7 +37,7 @@ PICTURES = {"map.png", "nodes.png", "magnification.png", "landscape.png", "train
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
-    """A table of columns in very different units, a tenth of its cells empty, with a label that some rows lack."""
+    """Write a table with very different units, a tenth of the cells missing, and a label that some rows lack."""
     generator = np.random.default_rng(0)
     kind = generator.integers(0, 2, 250)
     x = (4.0 * kind[:, None] + generator.normal(size=(250, 4))) * [1, 1000, 0.01, 1] + [0, 5, 100, -3]
@@ -64,13 +64,13 @@ def digits(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def rows(table, run):
-    """The modeled columns, and which rows train and test."""
+    """Return the modeled columns, and the rows of the splits."""
     with np.load(run / "splits.npz") as splits:
         return pd.read_csv(table)[list("abcd")].to_numpy(np.float32).astype(float), dict(splits)
 
 
 def log_likelihoods(run, x):
-    """log p(x) row by row: the mixture over the cells that are there, written out in the data's units."""
+    """Return log p(x) and p(k | x) row by row: the mixture over the observed cells in the units of the data."""
     config = json.loads((run / "config.json").read_text())
     gtm = GTM.load(run / "model.safetensors")
     loc, scale = (np.array(config["standardized"][name]) for name in ("loc", "scale"))
@@ -85,22 +85,24 @@ def log_likelihoods(run, x):
 
 
 def test_fit_describes_the_data_and_writes_a_complete_run(table, run, rows, done, tmp_path):
-    said = done("gtm", "fit", table, *READING, *QUICK, "--out", "again")
+    output = done("gtm", "fit", table, *READING, *QUICK, "--out", "again")
     x, _ = rows
     missing = int(np.isnan(x).sum())
-    assert f"missing: {missing} of 1000 cells, {missing / 1000:.1%}; the likelihood integrates over them" in said
-    assert "1 column has one value in all training rows ('same' = 7.5)" in said
-    assert "1 column has no value in any training row ('none')" in said
-    assert "columns: standardized (so that units do not matter" in said
-    assert "EM converged after" in said
-    assert "next: priory map again --out map.csv" in said
+    assert f"missing: {missing} of 1000 cells, {missing / 1000:.1%}; the likelihood integrates over them" in output
+    assert "1 column has one value in all training rows ('same' = 7.5)" in output
+    assert "1 column has no value in any training row ('none')" in output
+    assert "columns: standardized (so that units do not matter" in output
+    assert "EM converged after" in output
+    assert "next: priory map again --out map.csv" in output
     assert {path.name for path in run.iterdir()} == FILES
     assert {path.name for path in (run / "figures").iterdir()} == PICTURES
-    for name in {*FILES, *(f"figures/{name}" for name in PICTURES)} - {"figures"}:  # the same line, the same bits
+    for name in {*FILES, *(f"figures/{name}" for name in PICTURES)} - {
+        "figures"
+    }:  # the same command gives the same bits
         assert untimed(run / name) == untimed(tmp_path / "again" / name), name
 
 
-def test_columns_are_standardized_by_the_training_rows_cells_that_are_there(run, rows):
+def test_columns_are_standardized_by_the_observed_training_cells(run, rows):
     config = json.loads((run / "config.json").read_text())
     x, splits = rows
     assert config["kind"] == "gtm"
@@ -109,28 +111,28 @@ def test_columns_are_standardized_by_the_training_rows_cells_that_are_there(run,
     np.testing.assert_allclose(config["standardized"]["scale"], np.nanstd(x[splits["train"]], 0), rtol=1e-12)
 
 
-def test_the_map_of_every_row(run, rows, table, done, tmp_path):
+def test_map_writes_positions_and_likelihoods_of_every_row(run, rows, table, done, tmp_path):
     done("map", run, "--out", "map.csv")
     assert (tmp_path / "map.png").stat().st_size > 10_000
-    found = pd.read_csv(tmp_path / "map.csv", keep_default_na=False)
+    table_of_rows = pd.read_csv(tmp_path / "map.csv", keep_default_na=False)
     x, splits = rows
     log_likelihood, shares = log_likelihoods(run, x)
     nodes = GTM.load(run / "model.safetensors").nodes_
-    assert found["id"].tolist() == [f"cell{i}" for i in range(250)]
-    assert found["kind"].tolist() == pd.read_csv(table, keep_default_na=False)["kind"].tolist()
-    assert set(found.index[found["split"] == "test"]) == set(splits["test"])
-    np.testing.assert_allclose(found["log_likelihood"], log_likelihood, rtol=1e-9)
-    np.testing.assert_allclose(found[["u1", "u2"]], grid_oracle.places(shares, nodes), atol=1e-9)
+    assert table_of_rows["id"].tolist() == [f"cell{i}" for i in range(250)]
+    assert table_of_rows["kind"].tolist() == pd.read_csv(table, keep_default_na=False)["kind"].tolist()
+    assert set(table_of_rows.index[table_of_rows["split"] == "test"]) == set(splits["test"])
+    np.testing.assert_allclose(table_of_rows["log_likelihood"], log_likelihood, rtol=1e-9)
+    np.testing.assert_allclose(table_of_rows[["u1", "u2"]], grid_oracle.places(shares, nodes), atol=1e-9)
     spread = np.sqrt(
         [((nodes - place) ** 2 * share[:, None]).sum(0) for place, share in zip(shares @ nodes, shares, strict=True)]
     )
-    np.testing.assert_allclose(found[["u1_scale", "u2_scale"]], spread, atol=1e-6)
-    np.testing.assert_array_equal(found["node"], shares.argmax(1))
-    np.testing.assert_allclose(found[["node_u1", "node_u2"]], nodes[found["node"]], rtol=1e-12)
-    np.testing.assert_allclose(found["responsibility"], shares.max(1), rtol=1e-9)
+    np.testing.assert_allclose(table_of_rows[["u1_scale", "u2_scale"]], spread, atol=1e-6)
+    np.testing.assert_array_equal(table_of_rows["node"], shares.argmax(1))
+    np.testing.assert_allclose(table_of_rows[["node_u1", "node_u2"]], nodes[table_of_rows["node"]], rtol=1e-12)
+    np.testing.assert_allclose(table_of_rows["responsibility"], shares.max(1), rtol=1e-9)
 
 
-def test_metrics_are_those_of_the_test_rows_in_the_datas_units(run, rows, table):
+def test_metrics_describe_test_rows_in_the_units_of_the_data(run, rows, table):
     metrics = json.loads((run / "metrics.json").read_text())
     x, splits = rows
     log_likelihood, shares = log_likelihoods(run, x[splits["test"]])
@@ -150,7 +152,7 @@ def test_metrics_are_those_of_the_test_rows_in_the_datas_units(run, rows, table)
     assert 0.5 < metrics["continuity"]["value"] < 1
 
 
-def test_the_history_is_in_the_datas_units_too(run, rows):
+def test_the_history_is_in_the_units_of_the_data(run, rows):
     history = pd.read_csv(run / "history.csv")
     x, splits = rows
     assert history["iteration"].tolist() == list(range(1, len(history) + 1))
@@ -159,7 +161,7 @@ def test_the_history_is_in_the_datas_units_too(run, rows):
     assert history["log_likelihood"].iloc[-1] == pytest.approx(after, abs=0.01)
 
 
-def test_other_rows_go_onto_the_same_map(run, table, done, tmp_path):
+def test_new_rows_are_placed_on_the_same_map(run, table, done, tmp_path):
     frame = pd.read_csv(table).head(12)[["d", "c", "a", "b"]]  # no label, no ids, another order, no constant column
     frame.loc[3] = np.nan
     frame.assign(same=7.5, none=np.nan).to_csv("new.csv", index=False)
@@ -172,17 +174,20 @@ def test_other_rows_go_onto_the_same_map(run, table, done, tmp_path):
         assert set(new["split"]) == {"new"}
         known = np.arange(12) != 3
         np.testing.assert_allclose(new["u1"][known], old["u1"][known], rtol=1e-12)
-        assert (new["u1"][3], new["log_likelihood"][3]) == (pytest.approx(0, abs=1e-12), 0)  # nothing is known of it
+        assert (new["u1"][3], new["log_likelihood"][3]) == (
+            pytest.approx(0, abs=1e-12),
+            0,
+        )  # a row without observed cells
 
 
-def test_the_map_in_a_copy_of_the_table(run, table, done, tmp_path):
+def test_map_can_write_into_a_copy_of_the_table(run, table, done, tmp_path):
     done("map", run, "--copy", "--out", "copy.csv")
     copy = pd.read_csv(tmp_path / "copy.csv")
     pd.testing.assert_frame_equal(copy[list("abcd")], pd.read_csv(table)[list("abcd")])
     assert copy.columns[-9:].tolist()[:2] == ["u1", "u2"]
 
 
-def test_the_map_of_an_h5ad_file(done, tmp_path):
+def test_map_can_write_into_a_copy_of_an_h5ad_file(done, tmp_path):
     anndata = pytest.importorskip("anndata")
     counts = sparse.random(60, 5, 0.5, format="csr", random_state=0, data_rvs=lambda n: np.arange(1.0, n + 1))
     obs = pd.DataFrame({"batch": ["x", "y"] * 30}, index=[f"cell{i}" for i in range(60)])
@@ -190,9 +195,9 @@ def test_the_map_of_an_h5ad_file(done, tmp_path):
     done("gtm", "fit", "cells.h5ad", "--labels", "batch", *QUICK, "--out", "run")
     done("map", "run", "--out", "mapped.h5ad")
     done("map", "run", "--out", "mapped.csv")
-    found, table = anndata.read_h5ad(tmp_path / "mapped.h5ad"), pd.read_csv(tmp_path / "mapped.csv")
-    np.testing.assert_allclose(found.obsm["X_priory_map"], table[["u1", "u2"]], rtol=1e-12)
-    np.testing.assert_allclose(found.obs["priory_log_likelihood"], table["log_likelihood"], rtol=1e-12)
+    mapped, table = anndata.read_h5ad(tmp_path / "mapped.h5ad"), pd.read_csv(tmp_path / "mapped.csv")
+    np.testing.assert_allclose(mapped.obsm["X_priory_map"], table[["u1", "u2"]], rtol=1e-12)
+    np.testing.assert_allclose(mapped.obs["priory_log_likelihood"], table["log_likelihood"], rtol=1e-12)
     assert (tmp_path / "mapped.png").is_file()
 
 
@@ -207,10 +212,10 @@ def test_other_commands_work_on_the_run_of_a_map(run, rows, done, tmp_path):
         places = grid_oracle.places(shares, GTM.load(run / "model.safetensors").nodes_)
         np.testing.assert_allclose(z["map"], places, atol=1e-9)
         assert z["map_scale"].shape == (250, 2)
-    said = done("score", run, "--out", "s.csv")
+    output = done("score", run, "--out", "s.csv")
     scores = pd.read_csv(tmp_path / "s.csv")["log_likelihood"]
     np.testing.assert_allclose(scores, log_likelihood, rtol=1e-9)
-    assert f"cell{scores.argmin()}" in said
+    assert f"cell{scores.argmin()}" in output
     done("sample", run, "-n", 4000, "--out", "x.csv", "--seed", 2**40)
     samples = pd.read_csv(tmp_path / "x.csv")
     assert (samples["same"] == 7.5).all()
@@ -223,7 +228,7 @@ def test_other_commands_work_on_the_run_of_a_map(run, rows, done, tmp_path):
         assert len(np.unique(m["x"][:, 0])) <= 16  # nodes
 
 
-def test_load_returns_an_estimator_for_rows_in_the_datas_units(run, digits, rows):
+def test_load_returns_an_estimator_for_rows_in_the_units_of_the_data(run, digits, rows):
     x, _ = rows
     shares = log_likelihoods(run, x)[1]
     pipeline = priory.load(run)
@@ -236,26 +241,26 @@ def test_load_returns_an_estimator_for_rows_in_the_datas_units(run, digits, rows
 
 
 @pytest.mark.slow
-def test_digits_have_a_common_unit(digits, done):
+def test_digits_are_not_standardized_by_default(digits, done):
     config = json.loads((digits / "config.json").read_text())
     assert config["standardized"] is None
     assert config["constants"] == {}
     assert config["image_shape"] == [8, 8]
     assert json.loads((digits / "metrics.json").read_text())["knn_accuracy"]["value"] > 0.5
-    said = done("gtm", "fit", "digits", "--standardize", *QUICK, "--out", "standardized")
-    assert "columns: standardized (as requested)" in said
-    assert "3 columns have one value in all training rows" in said
+    output = done("gtm", "fit", "digits", "--standardize", *QUICK, "--out", "standardized")
+    assert "columns: standardized (as requested)" in output
+    assert "3 columns have one value in all training rows" in output
     assert "columns: not standardized (as requested)" in done(
         "gtm", "fit", "digits", "--raw", "--set", "model.batch_size=300", *QUICK, "--set", "model.tol=0", "--out", "raw"
     )
 
 
-def test_a_map_that_has_not_converged_is_noted(capsys, tmp_path):
+def test_a_map_without_convergence_gives_a_note(capsys, tmp_path):
     assert run_cli("gtm", "fit", "digits", "--points-per-side", 3, "--max-iter", 2, "--out", tmp_path / "run") == 0
     assert "EM had not converged after 2 iterations (--max-iter 4)" in capsys.readouterr().err
 
 
-def test_few_rows_and_labels_that_are_measurements(done, tmp_path):
+def test_maps_of_few_rows_and_with_measurements_as_labels_work(done, tmp_path):
     frame = pd.DataFrame(np.random.default_rng(0).normal(size=(15, 2)), columns=["a", "weight"])
     frame.to_csv("few.csv", index=False)
     done("gtm", "fit", "few.csv", "--labels", "weight", *QUICK, "--out", "run")
@@ -265,7 +270,7 @@ def test_few_rows_and_labels_that_are_measurements(done, tmp_path):
     assert pd.read_parquet(tmp_path / "m.parquet")["weight"].tolist() == frame["weight"].tolist()
 
 
-def test_a_fit_that_did_not_end_begins_again(table, run, refused, done, monkeypatch, tmp_path):
+def test_an_unfinished_fit_is_repeated_by_the_same_command(table, run, refused, done, monkeypatch, tmp_path):
     shutil.copytree(run, "run")
     (tmp_path / "run" / "model.safetensors").unlink()
     (tmp_path / "run" / "figures" / "nodes.png").unlink()
@@ -273,15 +278,15 @@ def test_a_fit_that_did_not_end_begins_again(table, run, refused, done, monkeypa
     for command in (("map",), ("evaluate",), ("embed",), ("score",), ("sample",)):
         assert again in refused(*command, "run")
     done("gtm", "fit", table, *READING, *QUICK, "--out", "run")
-    whole, found = (
+    whole, resumed = (
         {path.relative_to(folder): path.is_file() and untimed(path) for path in folder.rglob("*")}
         for folder in (run, tmp_path / "run")
     )
-    assert found == whole
+    assert resumed == whole
 
 
 @pytest.mark.parametrize("place", ["priory.workbench.jobs.gtm.measure", "priory.workbench.pictures.gtm.draw_figures"])
-def test_after_ctrl_c_the_same_line_begins_again(place, table, run, monkeypatch, capsys, tmp_path):
+def test_the_same_command_repeats_a_fit_after_ctrl_c(place, table, run, monkeypatch, capsys, tmp_path):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
@@ -328,7 +333,7 @@ ERRORS = [
 
 
 @pytest.mark.parametrize(("arguments", "message"), ERRORS, ids=[" ".join(map(str, a)) for a, _ in ERRORS])
-def test_what_is_refused(arguments, message, run, refused, tmp_path):
+def test_invalid_arguments_raise_clear_errors(arguments, message, run, refused, tmp_path):
     pd.DataFrame(np.eye(12)).assign(b=[np.inf, *range(11)]).to_csv("inf.csv", index=False)
     pd.DataFrame(np.ones((20, 2)), columns=["a", "b"]).to_csv("same.csv", index=False)
     pd.DataFrame(np.eye(2), columns=["a", "b"]).to_csv("two.csv", index=False)
@@ -351,14 +356,14 @@ def test_what_is_refused(arguments, message, run, refused, tmp_path):
         ({"color": 1}, "color: there is no such setting"),
     ],
 )
-def test_a_damaged_configuration(change, message, run, refused, tmp_path):
+def test_a_damaged_configuration_is_refused(change, message, run, refused, tmp_path):
     shutil.copytree(run, "run")
     config = json.loads((run / "config.json").read_text())
     (tmp_path / "run" / "config.json").write_text(json.dumps(config | change))
     assert message in refused("map", "run")
 
 
-def test_a_damaged_model(run, digits, refused, tmp_path):
+def test_a_damaged_model_is_refused(run, digits, refused, tmp_path):
     shutil.copytree(run, "run")
     shutil.copy(digits / "model.safetensors", "run")
     assert "expected a map of 4 columns on 2 axes, like config.json, got 64 on 2" in refused("evaluate", "run")
@@ -371,8 +376,8 @@ def test_open_run_opens_the_run_of_a_map(run):
     assert open_run(run).modeled == ("a", "b", "c", "d")
 
 
-def test_the_defaults_are_those_of_the_estimator():
-    """They are written twice, so that the command line prints its help without scikit-learn."""
+def test_the_defaults_of_the_settings_equal_those_of_the_estimator():
+    """The defaults are written twice, so that the command line prints its help without scikit-learn."""
     estimator = GTM().get_params()
     settings = GTMSettings().model_dump(exclude={"standardize"})
     assert settings == {name: estimator[name] for name in settings}

@@ -1,4 +1,4 @@
-"""The GTM of rows of Dask against the GTM of the same rows in memory."""
+"""The GTM of Dask collections, compared with the GTM of the same rows in memory."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ RANDOM = np.random.default_rng(0)
 X = np.sin(RANDOM.normal(size=(900, 3)) @ RANDOM.normal(size=(3, 6)))
 HOLES = RANDOM.uniform(size=X.shape) < 0.1
 WEIGHT = RANDOM.uniform(size=len(X))
-WEIGHT[0] = 0.0  # a block of its own below
+WEIGHT[0] = 0.0  # this row is a separate block below
 CLOSE = 1e-10
 
 
@@ -25,17 +25,17 @@ def fitted(rows, weight=None, **options):
     return GTM(5, max_iter=12, tol=0, annealing=4, tether=0.0, **options).fit(rows, sample_weight=weight)
 
 
-def assert_same(found, expected):
-    np.testing.assert_allclose(found.means_, expected.means_, rtol=0, atol=CLOSE)
-    np.testing.assert_allclose(found.log_likelihoods_, expected.log_likelihoods_, rtol=0, atol=CLOSE)
-    np.testing.assert_allclose(found.penalized_log_likelihoods_, expected.penalized_log_likelihoods_, rtol=CLOSE)
-    assert found.noise_variance_ == pytest.approx(expected.noise_variance_, rel=CLOSE)
+def assert_same(actual, expected):
+    np.testing.assert_allclose(actual.means_, expected.means_, rtol=0, atol=CLOSE)
+    np.testing.assert_allclose(actual.log_likelihoods_, expected.log_likelihoods_, rtol=0, atol=CLOSE)
+    np.testing.assert_allclose(actual.penalized_log_likelihoods_, expected.penalized_log_likelihoods_, rtol=CLOSE)
+    assert actual.noise_variance_ == pytest.approx(expected.noise_variance_, rel=CLOSE)
 
 
 @pytest.mark.parametrize("chunks", [(900, 6), (400, 4), ((1, 0, 99, 800), 6), (300, 1)])
 @pytest.mark.parametrize("weight", [None, WEIGHT], ids=["equal", "weighted"])
 @pytest.mark.parametrize("missing", [False, True], ids=["complete", "missing"])
-def test_the_fit_is_that_of_the_rows_in_memory(chunks, weight, missing):
+def test_the_fit_equals_that_of_rows_in_memory(chunks, weight, missing):
     x = np.where(HOLES, np.nan, X) if missing else X
     assert_same(fitted(da.from_array(x, chunks=chunks), weight), fitted(x, weight))
 
@@ -45,15 +45,15 @@ def test_weights_may_be_in_other_blocks():
     assert_same(fitted(da.from_array(X, chunks=(300, 6)), weight), fitted(X, WEIGHT))
 
 
-def test_the_sheet_of_a_small_table_is_as_stiff():
+def test_a_small_table_has_the_same_tether():
     x = load_iris().data
     expected = GTM(10, max_iter=20, tol=0).fit(x)
-    found = GTM(10, max_iter=20, tol=0).fit(da.from_array(x, chunks=(40, 4)))
-    assert found.tether_ == expected.tether_ > 0
-    assert_same(found, expected)
+    gtm = GTM(10, max_iter=20, tol=0).fit(da.from_array(x, chunks=(40, 4)))
+    assert gtm.tether_ == expected.tether_ > 0
+    assert_same(gtm, expected)
 
 
-def test_rows_that_are_made_again_in_each_pass_give_the_same_fit(monkeypatch):
+def test_rows_computed_in_each_pass_give_the_same_fit(monkeypatch):
     monkeypatch.setattr(dask_rows, "KEPT", 0)
     assert_same(fitted(da.from_array(X, chunks=(200, 6))), fitted(X))
 
@@ -62,12 +62,12 @@ def test_a_data_frame_gives_names_and_lazy_predictions():
     frame = pd.DataFrame(X, columns=list("abcdef"))
     expected = fitted(frame, WEIGHT)
     lazy = dd.from_pandas(frame, npartitions=4)
-    found = fitted(lazy, dd.from_pandas(pd.Series(WEIGHT), npartitions=3))
-    assert_same(found, expected)
-    assert found.feature_names_in_.tolist() == list("abcdef")
-    np.testing.assert_allclose(found.transform(lazy).compute(), expected.transform(frame), atol=1e-8)
+    gtm = fitted(lazy, dd.from_pandas(pd.Series(WEIGHT), npartitions=3))
+    assert_same(gtm, expected)
+    assert gtm.feature_names_in_.tolist() == list("abcdef")
+    np.testing.assert_allclose(gtm.transform(lazy).compute(), expected.transform(frame), atol=1e-8)
     with pytest.raises(ValueError, match="feature names should match"):
-        found.transform(lazy[list("fedcba")])
+        gtm.transform(lazy[list("fedcba")])
 
 
 @pytest.mark.parametrize("method", ["transform", "predict", "predict_proba", "score_samples"])
@@ -82,7 +82,7 @@ def test_predictions_are_lazy_arrays(method):
 
 
 @pytest.mark.parametrize("kind", ["array", "frame"])
-def test_missing_cells_are_filled_in_lazily(kind):
+def test_missing_cells_are_imputed_lazily(kind):
     frame = pd.DataFrame(X, columns=[f"x{i}" for i in range(X.shape[1])])
     gtm = GTM(points_per_side=4, max_iter=3, tol=0).fit(frame if kind == "frame" else X)
     gaps = frame.mask(np.random.default_rng(1).random(X.shape) < 0.2)
@@ -131,12 +131,12 @@ def _reads(folder, max_iter):
     ],
     ids=["infinite", "too few weights", "negative weights", "images", "unknown sizes", "text"],
 )
-def test_rows_that_are_refused(rows, weight, message):
+def test_unsuitable_rows_and_weights_are_refused(rows, weight, message):
     with pytest.raises(ValueError, match=message):
         fitted(rows, weight)
 
 
-def test_incremental_em_takes_blocks_one_by_one():
+def test_a_batch_size_is_refused_for_rows_of_dask():
     with pytest.raises(ValueError, match="batch_size: expected None for rows of Dask, got 100"):
         fitted(da.from_array(X, chunks=(300, 6)), batch_size=100)
 
@@ -171,8 +171,8 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 
 
 @pytest.mark.slow
-def test_ten_times_the_rows_take_no_more_memory():
-    """A million rows are 400 MB, and blocks of them 8 MB."""
+def test_memory_does_not_grow_with_the_number_of_rows():
+    """A million rows take 400 MB, a block 8 MB."""
     script = [sys.executable, "-W", "ignore", "-c", BOUNDED]
     growth = subprocess.run(script, check=True, capture_output=True, text=True).stdout
     assert float(growth) < 100

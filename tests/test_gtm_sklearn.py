@@ -1,4 +1,4 @@
-"""The GTM among scikit-learn's tools: conformance checks; classifier and regressor against explicit loops."""
+"""The GTM with scikit-learn's tools: conformance checks; classifier and regressor compared with loops."""
 
 import os
 import pickle
@@ -24,7 +24,7 @@ from priory.gtm import GTM, GTMClassifier, GTMRegressor, reader
 IRIS, SPECIES = load_iris(return_X_y=True)
 COARSE = GTM(6, tol=1e-4)
 
-# A check fits whatever rows come to its mind with max_iter as it is. That some need more is no fault, and said.
+# The checks fit arbitrary rows with the given max_iter; some need more iterations.
 some_do_not_converge = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 QUICK = {
@@ -33,7 +33,7 @@ QUICK = {
     "line": GTM(9, n_components=1),
     "cube": GTM(4, n_components=3, tether=0.0),
     "classifier": GTMClassifier(GTM(6, tether=0.0)),
-    # One check wants R^2 > 0.5 of 200 rows of noise in ten columns: only a map of about as many nodes tells them apart.
+    # One check requires R^2 > 0.5 for 200 rows of noise in ten columns, so the map needs about as many nodes.
     "regressor": GTMRegressor(GTM(16, annealing=0, max_iter=20, tether=0.0), smoothing=0.1),
 }
 SLOW = {
@@ -44,15 +44,15 @@ SLOW = {
 }
 WEIGHTS = "check_sample_weight_equivalence_on_dense_data"
 EXPECTED_TO_FAIL = {
-    ("incremental", WEIGHTS): "a row of weight two is met once in an epoch, two rows are met in two batches"
+    ("incremental", WEIGHTS): "a row of weight two is read once in an epoch, two rows may be in two batches"
 }
-OF_ROUNDOFF = {("float32", WEIGHTS)}  # it wants equality to 1e-7, of sums in another order; there is a test below
-ARRAY_API = "check_array_api_input"  # takes a variable that must stand before scipy is imported: it has its own test
+OF_ROUNDOFF = {("float32", WEIGHTS)}  # requires equality to 1e-7 of sums in another order; a test below replaces it
+ARRAY_API = "check_array_api_input"  # needs a variable that is set before scipy is imported; has its own test
 
 
 def checks(estimators):
-    """scikit-learn's checks of these, with their names."""
-    found = []
+    """Return scikit-learn's checks of these estimators as parameters of a test."""
+    parameters = []
     for name, estimator in estimators.items():
         for one, check in estimator_checks_generator(estimator):
             title = check.func.__name__
@@ -60,20 +60,22 @@ def checks(estimators):
             reason = EXPECTED_TO_FAIL.get((name, title))
             marks = [] if reason is None else [pytest.mark.xfail(reason=reason)]
             if title != ARRAY_API and (name, title) not in OF_ROUNDOFF:
-                found.append(pytest.param(one, check, marks=marks, id="-".join(filter(None, (name, title, details)))))
-    return found
+                parameters.append(
+                    pytest.param(one, check, marks=marks, id="-".join(filter(None, (name, title, details))))
+                )
+    return parameters
 
 
 @some_do_not_converge
 @pytest.mark.parametrize(("estimator", "check"), checks(QUICK))
-def test_scikit_learns_checks(estimator, check):
+def test_estimators_pass_scikit_learns_checks(estimator, check):
     check(estimator)
 
 
 @pytest.mark.slow
 @some_do_not_converge
 @pytest.mark.parametrize(("estimator", "check"), checks(SLOW))
-def test_scikit_learns_checks_of_the_defaults(estimator, check):
+def test_default_estimators_pass_scikit_learns_checks(estimator, check):
     check(estimator)
 
 
@@ -90,13 +92,13 @@ for estimator in (GTM(5), GTMClassifier(GTM(5)), GTMRegressor(GTM(5))):
 
 
 @pytest.mark.slow
-def test_scikit_learns_check_of_the_array_api():
+def test_estimators_pass_scikit_learns_check_of_the_array_api():
     environment = {**os.environ, "SCIPY_ARRAY_API": "1"}
     done = subprocess.run([sys.executable, "-c", ARRAY_API_CHECKS], env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stdout.split()) == (0, ["passed"] * 3), done.stderr
 
 
-def test_weights_are_repetitions_in_float32():
+def test_weights_are_equivalent_to_repeated_rows_in_float32():
     weight = np.random.default_rng(0).integers(0, 4, len(IRIS))
     short = GTM(5, dtype="float32", max_iter=20, tol=0.0)  # roundoff grows from iteration to iteration
     weighted = clone(short).fit(IRIS, sample_weight=weight)
@@ -105,7 +107,7 @@ def test_weights_are_repetitions_in_float32():
     np.testing.assert_allclose(weighted.noise_variance_, repeated.noise_variance_, rtol=1e-3)
 
 
-def test_after_a_scaler():
+def test_a_pipeline_with_a_scaler_equals_a_gtm_of_scaled_rows():
     scaler = StandardScaler().fit(IRIS)
     pipeline = make_pipeline(StandardScaler(), GTM(6)).fit(IRIS)
     alone = GTM(6).fit(scaler.transform(IRIS))
@@ -115,7 +117,7 @@ def test_after_a_scaler():
 
 
 @pytest.mark.slow
-def test_grid_search_finds_what_a_loop_finds():
+def test_grid_search_agrees_with_a_loop():
     sides, decays, folds = (3, 6), (0.01, 10.0), KFold(3, shuffle=True, random_state=0)
     search = GridSearchCV(GTM(max_iter=1000), {"points_per_side": sides, "weight_decay": decays}, cv=folds).fit(IRIS)
     scores = {}
@@ -131,7 +133,7 @@ def test_grid_search_finds_what_a_loop_finds():
 
 
 @pytest.mark.parametrize("model", [COARSE, GTMClassifier(COARSE), GTMRegressor(COARSE)], ids=lambda m: type(m).__name__)
-def test_copies(model):
+def test_clones_and_pickles_give_the_same_predictions(model):
     model = clone(model).fit(IRIS, SPECIES)
     copy = clone(model)
     with pytest.raises(NotFittedError):
@@ -146,7 +148,7 @@ def frame():
     return pd.DataFrame(IRIS, columns=["a", "b", "c", "d"]).set_axis(range(100, 250), axis=0)
 
 
-def test_frames_come_out():
+def test_set_output_gives_data_frames():
     gtm = GTM(6).set_output(transform="pandas")
     places = gtm.fit_transform(frame())
     assert list(places.columns) == list(gtm.get_feature_names_out()) == ["gtm0", "gtm1"]
@@ -156,7 +158,7 @@ def test_frames_come_out():
 
 
 @pytest.mark.parametrize("model", [COARSE, GTMClassifier(COARSE), GTMRegressor(COARSE)], ids=lambda m: type(m).__name__)
-def test_frames_go_in(model):
+def test_models_accept_data_frames_and_check_their_columns(model):
     model = clone(model).fit(frame(), SPECIES)
     assert list(model.feature_names_in_) == list("abcd")
     np.testing.assert_allclose(model.predict(frame()), clone(model).fit(IRIS, SPECIES).predict(IRIS), atol=1e-8)
@@ -169,7 +171,7 @@ def test_frames_go_in(model):
 
 
 @pytest.mark.parametrize("model", [COARSE, GTMClassifier(COARSE), GTMRegressor(COARSE)], ids=lambda m: type(m).__name__)
-def test_frames_with_holes(model):
+def test_data_frames_may_have_missing_cells(model):
     table = frame().mask(np.random.default_rng(0).random(IRIS.shape) < 0.2)
     whole = clone(model).fit(table, SPECIES)
     x = table.to_numpy()
@@ -177,11 +179,11 @@ def test_frames_with_holes(model):
     assert np.isfinite(whole.gtm_.means_ if hasattr(whole, "gtm_") else whole.means_).all()
 
 
-# What follows is written with loops over rows and nodes, on a fitted map's means and noise variance alone.
+# The functions below use loops over rows and nodes, and only the means and the noise variance of a fitted map.
 
 
 def responsibilities(gtm, x):
-    """p(k | x), of the cells that are there."""
+    """Return p(k | x) of the observed cells."""
     shares = []
     for row in x:
         distances = np.nansum((row - gtm.means_) ** 2, axis=1)
@@ -191,7 +193,7 @@ def responsibilities(gtm, x):
 
 
 def shares_of_rows(gtm, r, weight, smoothing):
-    """How much of each node's answer is each training row's, (K, N); smoothed, each node's add up to one."""
+    """Return the weight of each training row in the answer of each node, (K, N), with smoothing; rows sum to one."""
     step = 2 / (gtm.points_per_side - 1)
     shares = []
     for k, here in enumerate(gtm.nodes_):
@@ -204,7 +206,7 @@ def shares_of_rows(gtm, r, weight, smoothing):
 
 @pytest.mark.parametrize("smoothing", [0.3, 1.0])
 @pytest.mark.parametrize("grid", [{"points_per_side": 12}, {"points_per_side": 20, "n_components": 1}], ids=["2", "1"])
-def test_classifier_against_a_loop(grid, smoothing):
+def test_classifier_equals_a_loop(grid, smoothing):
     x = np.where(np.random.default_rng(0).random(IRIS.shape) < 0.1, np.nan, IRIS)
     weight = np.random.default_rng(1).integers(0, 4, len(x)).astype(float)
     labels = np.array(["setosa", "versicolor", "virginica"])[SPECIES]
@@ -218,12 +220,16 @@ def test_classifier_against_a_loop(grid, smoothing):
     np.testing.assert_allclose(model.class_prior_, np.average(one_hot, axis=0, weights=weight))
 
 
-def test_digits_are_told_apart_as_a_loop_does():
+def test_cross_validation_on_digits_equals_a_loop():
     x, y = load_digits(return_X_y=True)
-    found = cross_validate(GTMClassifier(), x, y, cv=3, return_estimator=True, return_indices=True)
-    assert found["test_score"].mean() > 0.9
+    results = cross_validate(GTMClassifier(), x, y, cv=3, return_estimator=True, return_indices=True)
+    assert results["test_score"].mean() > 0.9
     for score, model, train, test in zip(
-        found["test_score"], found["estimator"], found["indices"]["train"], found["indices"]["test"], strict=True
+        results["test_score"],
+        results["estimator"],
+        results["indices"]["train"],
+        results["indices"]["test"],
+        strict=True,
     ):
         r = responsibilities(model.gtm_, x[train])
         landscape = shares_of_rows(model.gtm_, r, np.ones(len(train)), 1.0) @ np.eye(10)[y[train]]
@@ -231,10 +237,10 @@ def test_digits_are_told_apart_as_a_loop_does():
         assert score == (expected.argmax(1) == y[test]).mean()
 
 
-def test_prior_of_the_classes_is_bayes_rule():
+def test_the_prior_of_the_classes_follows_bayes_rule():
     x, y = IRIS[:120], SPECIES[:120]  # 50, 50, 20
-    given = [0.2, 0.2, 0.6]
-    for prior, pi in (("equal", [1 / 3] * 3), (given, given), (None, [50 / 120, 50 / 120, 20 / 120])):
+    unequal = [0.2, 0.2, 0.6]
+    for prior, pi in (("equal", [1 / 3] * 3), (unequal, unequal), (None, [50 / 120, 50 / 120, 20 / 120])):
         model = GTMClassifier(GTM(6, max_iter=1000), smoothing=0.0, class_prior=prior).fit(x, y)
         r = responsibilities(model.gtm_, x)
         of_class = np.array([r[y == c].sum(0) / (y == c).sum() for c in range(3)])  # p(k | c)
@@ -244,7 +250,7 @@ def test_prior_of_the_classes_is_bayes_rule():
 
 
 @pytest.mark.parametrize("prior", [None, "equal"])
-def test_a_class_without_weight(prior):
+def test_a_class_without_weight_has_probability_zero_unless_priors_are_equal(prior):
     model = GTMClassifier(GTM(6), class_prior=prior).fit(IRIS, SPECIES, sample_weight=(SPECIES != 2).astype(float))
     probabilities = model.predict_proba(IRIS)
     np.testing.assert_allclose(probabilities.sum(1), 1.0)
@@ -252,16 +258,16 @@ def test_a_class_without_weight(prior):
     assert (probabilities[:, 2] > 0).all() == (prior == "equal")
 
 
-def test_a_map_in_float32_has_probabilities_of_float64():
+def test_a_map_in_float32_has_probabilities_in_float64():
     model = GTMClassifier(GTM(6, dtype="float32")).fit(IRIS, SPECIES)
     assert model.predict_proba(IRIS).dtype == np.float64
-    assert log_loss(SPECIES, model.predict_proba(IRIS)) < 0.3  # it warns where they do not add up to one
+    assert log_loss(SPECIES, model.predict_proba(IRIS)) < 0.3  # it warns if probabilities do not sum to one
 
 
 @pytest.mark.parametrize("outputs", [1, 2, None])
-def test_regressor_against_a_loop(outputs):
+def test_regressor_equals_a_loop(outputs):
     x, y = load_diabetes(return_X_y=True)
-    x, y = StandardScaler().fit_transform(x[:200]), 1e4 + y[:200]  # squares of these would cancel
+    x, y = StandardScaler().fit_transform(x[:200]), 1e4 + y[:200]  # squares of such numbers cancel
     x[np.random.default_rng(0).random(x.shape) < 0.1] = np.nan
     weight = np.random.default_rng(1).integers(0, 4, len(x)).astype(float)
     t = np.stack([y, np.arange(200) % 7], 1)[:, : outputs or 1]
@@ -281,12 +287,12 @@ def test_regressor_against_a_loop(outputs):
     np.testing.assert_allclose(mean, model.predict(x), rtol=1e-14)
     for n, share in enumerate(r):
         expected = share @ means
-        total = share @ variances + share @ (means - expected) ** 2  # within the nodes and between them
+        total = share @ variances + share @ (means - expected) ** 2  # within nodes, between nodes
         np.testing.assert_allclose(mean[n], expected.reshape(shape), rtol=1e-9)
         np.testing.assert_allclose(scale[n], np.sqrt(total).reshape(shape), rtol=1e-7)
 
 
-def test_regressor_knows_where_it_is_unsure():
+def test_the_regressors_spread_agrees_with_the_noise():
     rng = np.random.default_rng(0)
     u = rng.uniform(-1, 1, 2000)
     x = np.stack([u, 0.02 * rng.standard_normal(2000)], 1)
@@ -298,16 +304,16 @@ def test_regressor_knows_where_it_is_unsure():
     assert scale[1] == pytest.approx(0.5, rel=0.15)
 
 
-def test_one_number_has_no_spread():
+def test_a_constant_target_has_no_spread():
     model = GTMRegressor(GTM(6)).fit(IRIS, np.full(len(IRIS), 0.1))
     mean, scale = model.predict(IRIS, return_std=True)
     np.testing.assert_allclose(mean, 0.1, rtol=1e-12)
     np.testing.assert_allclose(scale, 0.0, atol=1e-8)
 
 
-@some_do_not_converge  # two rows of dots: the noise is at its least
+@some_do_not_converge  # two groups of equal rows: the noise is at its lower bound
 @pytest.mark.parametrize("smoothing", [0.0, 1.0])
-def test_nodes_without_rows_answer_as_those_around_or_all(smoothing):
+def test_nodes_without_rows_have_the_mean_of_their_neighborhood_or_of_all_rows(smoothing):
     x = np.concatenate([np.zeros((30, 1)), np.full((30, 1), 100.0)]) + np.random.default_rng(0).normal(0, 0.01, (60, 1))
     y = np.repeat([0, 1], 30)
     gtm = GTM(41, n_components=1, annealing=0, tol=0.0, max_iter=3)
@@ -322,12 +328,12 @@ def test_nodes_without_rows_answer_as_those_around_or_all(smoothing):
 
 
 @pytest.mark.parametrize("model", [GTMClassifier(COARSE), GTMRegressor(COARSE)], ids=["classes", "numbers"])
-def test_blocks_do_not_matter(model, monkeypatch):
-    x = np.where(np.random.default_rng(0).random(IRIS.shape) < 0.1, np.nan, IRIS)  # whole rows come first in a block
+def test_the_block_size_does_not_matter(model, monkeypatch):
+    x = np.where(np.random.default_rng(0).random(IRIS.shape) < 0.1, np.nan, IRIS)  # complete rows come first in a block
     model = clone(model).fit(x, SPECIES)
     monkeypatch.setattr(reader, "NUMBERS_AT_ONCE", 7 * 36)
     monkeypatch.setattr(reader, "ROWS_AT_LEAST", 1)
-    monkeypatch.setattr(GTM, "predict_proba", None)  # no (N, K) is held
+    monkeypatch.setattr(GTM, "predict_proba", None)  # no matrix (N, K) is computed
     same = clone(model).fit(x, SPECIES)
     for name in ("node_probabilities_", "node_means_", "node_scales_"):
         if hasattr(model, name):
@@ -351,15 +357,15 @@ def test_blocks_do_not_matter(model, monkeypatch):
         (GTMRegressor(GTM(0)), "points_per_side: expected a whole number, at least 1, got 0"),
     ],
 )
-def test_wrong_parameters_are_named(model, message):
+def test_invalid_parameters_are_refused(model, message):
     with pytest.raises(ValueError, match=message):
         model.fit(IRIS, SPECIES)
 
 
-def test_a_fit_that_ends_early_says_so():
+def test_a_fit_without_convergence_gives_a_warning():
     with pytest.warns(ConvergenceWarning, match="raise max_iter or tol"):
         GTMClassifier(GTM(6, max_iter=2)).fit(IRIS, SPECIES)
 
 
-def test_public_names():
+def test_the_package_exports_the_estimators():
     assert (priory.GTM, priory.GTMClassifier, priory.GTMRegressor) == (GTM, GTMClassifier, GTMRegressor)

@@ -1,4 +1,4 @@
-"""A fitted GTM in a file: the same bits again, and one line for whatever is wrong with the file."""
+"""A fitted GTM in a file: loading gives the same bits, and unsuitable files give errors of one line."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def file(gtm, tmp_path):
 
 
 def rewritten(file, arrays=(), dropped=(), **header):
-    """The same file with some arrays, and some of its header, put in the place of others."""
+    """Replace or drop arrays of the file, and replace entries of its header."""
     with safe_open(file, framework="pt") as stored:
         metadata = stored.metadata()
         tensors = {name: stored.get_tensor(name) for name in stored.keys() if name not in dropped}  # noqa: SIM118
@@ -38,7 +38,7 @@ def rewritten(file, arrays=(), dropped=(), **header):
     return file
 
 
-def test_a_file_gives_the_same_bits(gtm, file):
+def test_a_saved_gtm_gives_the_same_bits(gtm, file):
     again = GTM.load(file)
     for method in ("transform", "predict", "predict_proba", "score_samples"):
         np.testing.assert_array_equal(getattr(again, method)(HOLED), getattr(gtm, method)(HOLED))
@@ -55,7 +55,7 @@ def test_a_file_gives_the_same_bits(gtm, file):
     assert file.with_name("again.safetensors").read_bytes() == file.read_bytes()
 
 
-def test_names_of_columns_are_kept(tmp_path):
+def test_names_of_columns_are_saved(tmp_path):
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(X, columns=["a", "b", "c"])
     gtm = GTM(3, max_iter=3, tol=0.0).fit(frame)
@@ -67,7 +67,7 @@ def test_names_of_columns_are_kept(tmp_path):
         again.transform(frame.rename(columns={"a": "z"}))
 
 
-def test_a_generator_and_a_device_are_not_kept(tmp_path):
+def test_a_generator_and_a_device_are_not_saved(tmp_path):
     GTM(3, max_iter=2, tol=0.0, device="cpu", random_state=np.random.RandomState(0)).fit(X).save(tmp_path / "m")
     again = GTM.load(tmp_path / "m")
     assert (again.random_state, again.device) == (None, None)
@@ -76,7 +76,7 @@ def test_a_generator_and_a_device_are_not_kept(tmp_path):
         GTM.load(tmp_path / "m", device="quantum")
 
 
-def test_incremental_em_does_not_go_on_from_a_file(gtm, file):
+def test_partial_fit_refuses_a_loaded_gtm(gtm, file):
     again = GTM.load(file)
     with pytest.raises(ValueError, match="partial_fit: this model was read from a file"):
         again.partial_fit(X)
@@ -85,13 +85,13 @@ def test_incremental_em_does_not_go_on_from_a_file(gtm, file):
     np.testing.assert_array_equal(again.fit(HOLED).means_, gtm.means_)
 
 
-def test_only_what_was_fitted_is_saved(tmp_path):
+def test_an_unfitted_gtm_is_not_saved(tmp_path):
     with pytest.raises(NotFittedError):
         GTM().save(tmp_path / "m")
     assert not list(tmp_path.iterdir())
 
 
-def test_files_that_are_missing_or_something_else(tmp_path):
+def test_missing_and_other_files_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="cannot be read"):
         GTM.load(tmp_path / "nothing")
     with pytest.raises(ValueError, match="got a folder"):
@@ -104,7 +104,7 @@ def test_files_that_are_missing_or_something_else(tmp_path):
         GTM.load(tmp_path / "other")
 
 
-def test_a_torn_file(file):
+def test_a_truncated_file_is_refused(file):
     os.truncate(file, file.stat().st_size // 2)
     with pytest.raises(ValueError, match="got a damaged file"):
         GTM.load(file)
@@ -127,12 +127,12 @@ def test_a_torn_file(file):
         ({"format": 2}, "this version of priory reads format 1, the file has format 2"),
     ],
 )
-def test_a_damaged_file(change, message, file):
+def test_a_damaged_file_is_refused(change, message, file):
     with pytest.raises(ValueError, match=message):
         GTM.load(rewritten(file, **change))
 
 
 @pytest.mark.parametrize("parameters", [{"basis_width": -1.0}, {"dtype": [1]}, {"random_state": "x"}], ids=str)
-def test_parameters_are_checked(parameters, file):
+def test_invalid_parameters_in_a_file_are_refused(parameters, file):
     with pytest.raises(ValueError, match=rf"{file.name}: expected a fitted GTM .* got a damaged file"):
         GTM.load(rewritten(file, parameters=parameters))

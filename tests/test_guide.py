@@ -1,4 +1,4 @@
-"""The guide of a grid and the bound that follows it, against explicit loops, closed forms and other libraries."""
+"""The guide of a grid and the guided bound, compared with loops, closed forms and other libraries."""
 
 import math
 
@@ -58,10 +58,10 @@ def guided_vae(images, prior="gtm-vamp", weights=None):
 
 
 @pytest.mark.parametrize("shift", [0.0, 1e3])
-def test_responsibilities_are_those_of_a_mixture_of_isotropic_normals(images, shift):
+def test_responsibilities_equal_those_of_a_mixture_of_isotropic_normals(images, shift):
     weights, x = torch.tensor([0.4, 0.3, 0.2, 0.1]), torch.rand(5, 3, generator=torch.Generator().manual_seed(1))
-    found = Guide(images + shift, 0.07, weights).log_responsibilities(x + shift).exp().numpy()
-    for row, shares in zip(x.double().numpy(), found, strict=True):
+    responsibilities = Guide(images + shift, 0.07, weights).log_responsibilities(x + shift).exp().numpy()
+    for row, shares in zip(x.double().numpy(), responsibilities, strict=True):
         densities = np.array(
             [w * multivariate_normal(m, 0.07).pdf(row) for w, m in zip(weights.tolist(), images.numpy(), strict=True)]
         )
@@ -76,19 +76,19 @@ def test_the_effect_of_the_context_is_subtracted_from_the_features(images):
     expected = Guide(images, 0.07).log_responsibilities(x)
     torch.testing.assert_close(guide.log_responsibilities(moved, context), expected)
     torch.testing.assert_close(guide.evidence(moved, 2, context), 2 / 3 * expected)
-    with pytest.raises(ValueError, match="context: expected that of the rows"):
+    with pytest.raises(ValueError, match="context: expected the rows' context"):
         guide.log_responsibilities(moved)
 
 
-def test_a_guide_made_of_a_gtm_has_its_responsibilities():
+def test_a_guide_from_a_gtm_has_its_responsibilities():
     x = np.random.default_rng(0).random((200, 3))
     gtm = GTM(points_per_side=5, max_iter=20, tol=0.1).fit(x)
     prior = GTMVampPrior.from_gtm(gtm)
-    found = prior.guide.log_responsibilities(torch.from_numpy(x)).exp()
-    np.testing.assert_allclose(found, gtm.predict_proba(x), atol=1e-4)
+    responsibilities = prior.guide.log_responsibilities(torch.from_numpy(x)).exp()
+    np.testing.assert_allclose(responsibilities, gtm.predict_proba(x), atol=1e-4)
 
 
-def test_the_noise_of_a_guide_is_carried_over_to_the_features():
+def test_the_noise_of_a_guide_is_converted_to_the_features():
     x = np.random.default_rng(0).random((200, 3)) * 16
     gtm = GTM(points_per_side=5, max_iter=20, tol=0.1).fit(x)
     guide = GTMVampPrior.from_gtm(gtm, preprocess=Rescale(0.0, 16.0), low=0.0, high=1.0).guide
@@ -97,13 +97,13 @@ def test_the_noise_of_a_guide_is_carried_over_to_the_features():
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("prior", ["gtm", "gtm-vamp"])
-def test_the_guided_bound_is_the_sum_that_its_formula_says(images, prior, weight):
+def test_the_guided_bound_equals_its_formula(images, prior, weight):
     vae = guided_vae(images, prior, torch.tensor([0.4, 0.3, 0.2, 0.1]))
     with torch.no_grad():
         vae.prior.mixing_logits.copy_(torch.tensor([0.0, 0.5, -0.2, 0.3]))
         x = torch.rand(3, 3, generator=torch.Generator().manual_seed(2)).round()
         torch.manual_seed(3)
-        found = guided_elbo(vae, x, weight, num_samples=20_000)
+        terms = guided_elbo(vae, x, weight, num_samples=20_000)
         p_z, q = vae.latent_prior(), vae.encode(x)
         shares = vae.prior.guide.log_responsibilities(x).exp()
         for n in range(3):
@@ -118,11 +118,11 @@ def test_the_guided_bound_is_the_sum_that_its_formula_says(images, prior, weight
                 whole += r * (float(kl_divergence(q_n, p_k)) - log_pi + math.log(max(r, 1e-300)))
             z = q_n.sample((50_000,))
             true = float((q_n.log_prob(z) - p_z.log_prob(z)).mean())
-            assert float(found.kl[n]) == pytest.approx((1 - weight) * true + weight * whole, abs=0.05)
+            assert float(terms.kl[n]) == pytest.approx((1 - weight) * true + weight * whole, abs=0.05)
 
 
 @pytest.mark.parametrize("prior", ["gtm", "gtm-vamp"])
-def test_it_is_never_above_the_bound_itself(images, prior):
+def test_the_guided_bound_falls_with_the_weight_and_starts_at_the_elbo(images, prior):
     vae = guided_vae(images, prior)
     x = torch.rand(50, 3, generator=torch.Generator().manual_seed(4)).round()
     values = []
@@ -135,8 +135,8 @@ def test_it_is_never_above_the_bound_itself(images, prior):
     assert (values[1] > values[2]).all()
 
 
-def test_where_the_guide_names_the_true_posterior_of_nodes_nothing_is_lost(images):
-    """Components far apart: p(k | z) is one-hot, and so is a guide with little noise at the images themselves."""
+def test_a_guide_that_equals_the_posterior_of_nodes_costs_nothing(images):
+    """Components are far apart, so p(k | z) is one-hot, as the guide with little noise is at its images."""
     vae = guided_vae(images)
 
     class Far(torch.nn.Module):
@@ -154,7 +154,7 @@ def test_where_the_guide_names_the_true_posterior_of_nodes_nothing_is_lost(image
     torch.testing.assert_close(guided, elbo(vae, x, num_samples=8).value(), rtol=1e-4, atol=1e-3)
 
 
-def test_guide_and_encoder_read_what_preprocess_makes(images):
+def test_guide_and_encoder_read_preprocessed_rows(images):
     vae, x = guided_vae(images), torch.rand(6, 3, generator=torch.Generator().manual_seed(2)).round()
     torch.manual_seed(0)
     plain = guided_elbo(vae, x).kl
@@ -164,32 +164,34 @@ def test_guide_and_encoder_read_what_preprocess_makes(images):
     torch.testing.assert_close(guided_elbo(vae, 1 - x).kl, plain)
 
 
-def test_a_guide_has_the_mixing_weights_of_its_gtm():
+def test_a_guide_from_a_gtm_has_its_mixing_weights():
     gtm = GTM(points_per_side=2, max_iter=5, tol=0.1).fit(np.random.default_rng(0).random((50, 3)))
     gtm.weights_ = np.array([0.4, 0.3, 0.2, 0.1])
     guide = GTMVampPrior.from_gtm(gtm).guide
     np.testing.assert_allclose(guide.log_weights.exp(), gtm.weights_, rtol=1e-6)
 
 
-def test_training_follows_the_guide_as_far_as_asked_with_as_many_draws(images, monkeypatch):
-    asked = []
+def test_training_uses_the_guidance_and_the_number_of_draws_from_the_settings(images, monkeypatch):
+    calls = []
     monkeypatch.setattr(
-        elbos, "guided_terms", lambda *given, **named: asked.append((given[2], named)) or (e := elbo(*given[:2]), e.kl)
+        elbos,
+        "guided_terms",
+        lambda *arguments, **options: calls.append((arguments[2], options)) or (e := elbo(*arguments[:2]), e.kl),
     )
     fit(
         guided_vae(images), images.round(), None, epochs=1, batch_size=4, warmup=0, guidance=0.25, num_samples=3, seed=1
     )
-    assert asked == [(0.25, {"num_samples": 3, "prior": None})]
+    assert calls == [(0.25, {"num_samples": 3, "prior": None})]
 
 
 @pytest.mark.parametrize(("num_rows", "weight"), [(4, 1.0), (2000, 0.25)])
-def test_a_guide_fades_with_the_rows(images, num_rows, weight):
+def test_the_weight_of_a_guide_falls_with_the_number_of_rows(images, num_rows, weight):
     objective = named_objective(TrainingSettings(), guided_vae(images), num_rows)
     assert objective == Guided(guidance=weight)
 
 
 @torch.no_grad()
-def test_a_map_weighs_the_code_and_the_guide(images):
+def test_responsibilities_of_a_map_combine_code_and_guide(images):
     vae, x = guided_vae(images), torch.rand(5, images.shape[1], generator=torch.Generator().manual_seed(1))
     p_z, z = vae.eval().latent_prior(), vae.encode(x).mean
     latent_dim, num_features = z.shape[1], images.shape[1]
@@ -217,7 +219,7 @@ def test_a_map_weighs_the_code_and_the_guide(images):
         ({"points_per_side": 40}, 10**6, 20),
     ],
 )
-def test_a_grid_has_as_many_radial_functions_as_nodes_if_there_are_rows_for_them(change, num_rows, functions):
+def test_a_grid_has_as_many_radial_functions_as_nodes_if_there_are_enough_rows(change, num_rows, functions):
     settings = ModelSettings(**{"prior": "gtm-vamp", "points_per_side": 4} | change)
     assert with_rich_basis(settings, num_rows).functions_per_side == functions
 
@@ -231,11 +233,11 @@ def test_the_history_of_a_guided_training_has_the_elbo(images, prior):
         guided = guided_elbo(vae, x, num_samples=4000)
     assert history["train_elbo"][0] == pytest.approx(float(expected.value().mean()), abs=0.05)
     assert history["train_kl"][0] == pytest.approx(float(expected.kl.mean()), abs=0.05)
-    assert float(guided.kl.mean()) > float(expected.kl.mean()) + 0.3  # the bound that was trained is another one
+    assert float(guided.kl.mean()) > float(expected.kl.mean()) + 0.3  # training maximized the guided bound instead
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_node_without_weight_in_the_guide_adds_nothing(images, dtype):
+def test_a_node_with_weight_zero_in_the_guide_does_not_affect_the_bound(images, dtype):
     vae, x = guided_vae(images).to(dtype), images.round().to(dtype)
     values = {}
     for weight in (0.0, 1e-30):
@@ -247,15 +249,15 @@ def test_a_node_without_weight_in_the_guide_adds_nothing(images, dtype):
     assert all(p.grad.isfinite().all() for p in vae.prior.parameters())
 
 
-def test_the_bound_keeps_its_digits_under_autocast(images):
+def test_the_guided_bound_stays_precise_under_autocast(images):
     vae, x = guided_vae(images), images.round()
     torch.manual_seed(0)
     exact = guided_elbo(vae, x, 0.5).kl
     with torch.autocast("cpu", dtype=torch.bfloat16):
         torch.manual_seed(0)
-        found = guided_elbo(vae, x, 0.5).kl
-    assert found.dtype == torch.float32
-    torch.testing.assert_close(found, exact, rtol=0.03, atol=0.03)
+        kl = guided_elbo(vae, x, 0.5).kl
+    assert kl.dtype == torch.float32
+    torch.testing.assert_close(kl, exact, rtol=0.03, atol=0.03)
 
 
 @pytest.mark.parametrize(
@@ -267,32 +269,35 @@ def test_the_bound_keeps_its_digits_under_autocast(images):
         (lambda v, i: Guide(i[0], 1.0), "images: expected shape"),
         (lambda v, i: Guide(i, 0.0), "noise_variance: expected a positive number, got 0.0"),
         (lambda v, i: Guide(i, 1.0, torch.ones(3)), "weights: expected one for each of 4 images"),
-        (lambda v, i: Guide(i, 1.0, torch.tensor([0.5, 0.6, 0.1, -0.2])), "weights: expected finite numbers, none bel"),
-        (lambda v, i: Guide(i, 1.0, torch.zeros(4)), "weights: expected finite numbers, none below zero and not all"),
+        (
+            lambda v, i: Guide(i, 1.0, torch.tensor([0.5, 0.6, 0.1, -0.2])),
+            "weights: expected finite numbers of at least 0",
+        ),
+        (lambda v, i: Guide(i, 1.0, torch.zeros(4)), "weights: expected finite numbers of at least 0, not all zero"),
         (lambda v, i: GTMPrior(2, latent_grid(3), mlp(2, [8], 4), guide=Guide(i, 1.0)), "for each of 9 nodes, got 4"),
     ],
 )
-def test_what_cannot_be_is_refused(images, call, message):
+def test_invalid_arguments_raise_clear_errors(images, call, message):
     with pytest.raises(ValueError, match=message):
         call(guided_vae(images), images)
 
 
-def test_training_follows_the_guide(images):
-    """The likeliest node of each image, by p(k | z), becomes the node of that image; without guidance it need not."""
+def test_guided_training_assigns_images_to_the_nodes_of_the_guide(images):
+    """After guided training, the likeliest node of each image is its own node; without guidance it often is not."""
     agreement = {}
     x = images[torch.randint(4, (400,), generator=torch.Generator().manual_seed(0))].round(decimals=0)
-    wanted = Guide(images, 0.05).log_responsibilities(x).argmax(1)
+    expected = Guide(images, 0.05).log_responsibilities(x).argmax(1)
     for guidance in (0.0, 1.0):
         vae = guided_vae(images, "gtm")
         fit(vae, x, None, epochs=60, batch_size=50, warmup=0, guidance=guidance, learning_rate=1e-2, seed=1)
         with torch.no_grad():
             node = vae.latent_prior().responsibilities(vae.encode(x).mean).argmax(1)
-        agreement[guidance] = float((node == wanted).double().mean())
+        agreement[guidance] = float((node == expected).double().mean())
     assert agreement[1.0] == 1.0
     assert agreement[0.0] < 0.6
 
 
-def test_a_grid_from_the_command_line_starts_as_a_gtm_of_the_features_and_is_guided_by_it():
+def test_a_grid_built_from_settings_starts_as_a_gtm_of_the_features_with_its_guide():
     x = torch.randint(0, 17, (300, 6), generator=torch.Generator().manual_seed(0)).float()
     settings = ModelSettings(prior="gtm-vamp", points_per_side=4, likelihood="categorical", num_levels=17, hidden=(8,))
     vae = build_vae(settings, DataFacts(6, 300, 300, x))
@@ -308,18 +313,18 @@ def test_a_grid_from_the_command_line_starts_as_a_gtm_of_the_features_and_is_gui
     plain = build_vae(settings.model_copy(update={"grid_start": "mean"}), DataFacts(6, 300, 300, x))
     assert plain.prior.guide is None
     assert plain.encoder.input_noise == 0
-    rebuilt = build_vae(settings, DataFacts(6, 300, 300))  # to take saved weights
+    rebuilt = build_vae(settings, DataFacts(6, 300, 300))  # for saved weights
     rebuilt.load_state_dict(vae.state_dict())
     torch.testing.assert_close(rebuilt.prior.guide.images, vae.prior.guide.images)
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_noise_is_added_to_what_the_encoder_reads_in_training_only(training):
+def test_noise_is_added_to_the_encoders_input_in_training_only(training):
     encoder = NormalEncoder(torch.nn.Linear(4, 2, bias=False), input_noise=0.5).train(training)
     with torch.no_grad():
         torch.nn.init.ones_(encoder.network.weight)
         means = encoder(torch.zeros(20_000, 4)).mean
-    expected = 0.5 * 2 if training else 0.0  # of the sum of four
+    expected = 0.5 * 2 if training else 0.0  # standard deviation of a sum of four
     assert float(means.std()) == pytest.approx(expected, rel=0.03)
 
 
@@ -340,9 +345,9 @@ def settings():
     return RunSettings(data={"source": "digits"}, model=model, training=training)
 
 
-def test_a_run_goes_on_with_the_guide_and_the_noise_that_it_has_and_fits_no_gtm_again(tmp_path, monkeypatch, settings):
+def test_a_resumed_run_keeps_guide_and_noise_and_fits_no_gtm(tmp_path, monkeypatch, settings):
     fits = []
-    monkeypatch.setattr(building_priors, "fitted_gtm", lambda *given: fits.append(1) or fitted_gtm(*given))
+    monkeypatch.setattr(building_priors, "fitted_gtm", lambda *arguments: fits.append(1) or fitted_gtm(*arguments))
     with new_run(settings, tmp_path / "one") as (run, dataset, _, vae):
         train(run, dataset, vae)
     assert len(fits) == 1
@@ -351,11 +356,11 @@ def test_a_run_goes_on_with_the_guide_and_the_noise_that_it_has_and_fits_no_gtm_
     longer = settings.model_copy(update={"training": settings.training.model_copy(update={"epochs": 2})})
     with new_run(longer, tmp_path / "two") as (whole, dataset, _, vae):
         expected = train(whole, dataset, vae)
-    found, found_rows = run.load_model(), len(dataset.rows("train"))
-    assert all(torch.equal(found.state_dict()[name], value) for name, value in expected.state_dict().items())
-    assert found.encoder.input_noise == expected.encoder.input_noise
-    noise = 3 * min(1, 1000 / found_rows) * math.sqrt(float(expected.prior.guide.noise_variance))
-    assert found.encoder.input_noise == pytest.approx(noise)
+    model, num_rows = run.load_model(), len(dataset.rows("train"))
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in expected.state_dict().items())
+    assert model.encoder.input_noise == expected.encoder.input_noise
+    noise = 3 * min(1, 1000 / num_rows) * math.sqrt(float(expected.prior.guide.noise_variance))
+    assert model.encoder.input_noise == pytest.approx(noise)
 
 
 def test_input_noise_falls_with_all_training_rows_even_if_initial_values_use_fewer(tmp_path, monkeypatch, settings):
@@ -373,5 +378,5 @@ def test_negative_noise_is_refused():
 
 
 @pytest.mark.parametrize(("shape", "expected"), [((500, 4), 500), ((20_000, 784), 20_000), ((20_000, 20_000), 3355)])
-def test_very_wide_rows_start_a_grid_from_fewer(shape, expected):
+def test_the_initial_gtm_uses_fewer_rows_if_they_are_very_wide(shape, expected):
     assert rows_for_gtm(*shape) == expected

@@ -1,4 +1,4 @@
-"""Several levels of latent variables, against the joint normal of linear-Gaussian ones and against explicit loops."""
+"""Several levels of latent variables, compared with joint normals of linear-Gaussian models and with loops."""
 
 import math
 import re
@@ -58,14 +58,14 @@ def _seed() -> None:
 
 
 def small(prior: str = "vamp", levels: int = 2, **settings) -> tuple[VAE, Tensor]:
-    """A model of binary rows as the command line builds it, in evaluation mode, and rows."""
+    """Return a model of binary rows as the command line builds it, in evaluation mode, and the rows."""
     x = torch.rand(60, 6).round()
-    given = SMALL | WITHOUT_START | {"latent_dim": 2, "levels": levels, "likelihood": "bernoulli"} | settings
-    return build_vae(ModelSettings.of_prior(prior, **given), DataFacts(6, 60, 60, x)).eval(), x
+    all_settings = SMALL | WITHOUT_START | {"latent_dim": 2, "levels": levels, "likelihood": "bernoulli"} | settings
+    return build_vae(ModelSettings.of_prior(prior, **all_settings), DataFacts(6, 60, 60, x)).eval(), x
 
 
 @pytest.mark.parametrize("num_levels", [2, 3])
-def test_a_chain_of_linear_normals_is_their_joint_normal(num_levels):
+def test_a_chain_of_linear_normals_equals_their_joint_normal(num_levels):
     hierarchy = Hierarchy(num_levels)
     chain, expected = hierarchy.vae.latent_prior(), hierarchy.prior()
     z = 2 * torch.randn(3, 50, *expected.event_shape, dtype=torch.float64)
@@ -77,14 +77,14 @@ def test_a_chain_of_linear_normals_is_their_joint_normal(num_levels):
         torch.testing.assert_close(draws.T.cov(), expected.covariance_matrix, rtol=0.04, atol=0.05)
     torch.testing.assert_close(center_of(chain), expected.mean)
     sizes = [sum(hierarchy.levels[:level]) for level in range(num_levels + 1)]
-    for start, end in pairwise(sizes):  # the variance that is left, given the levels above
+    for start, end in pairwise(sizes):  # the conditional variance, given the levels above
         cov = expected.covariance_matrix[:end, :end]
         left = 1 / torch.linalg.inv(cov)[start:, start:].diagonal()
         torch.testing.assert_close(scale_of(chain)[start:end].square(), left)
 
 
 @pytest.mark.parametrize("num_levels", [2, 3])
-def test_a_posterior_of_levels_is_the_joint_normal_for_every_row_and_draw(num_levels):
+def test_a_posterior_of_levels_equals_the_joint_normal_for_every_row_and_draw(num_levels):
     hierarchy = Hierarchy(num_levels)
     x = torch.randn(4, NUM_INPUTS, dtype=torch.float64)
     q, z = hierarchy.vae.encode(x), torch.randn(7, 4, sum(hierarchy.levels), dtype=torch.float64)
@@ -93,7 +93,7 @@ def test_a_posterior_of_levels_is_the_joint_normal_for_every_row_and_draw(num_le
     assert q.expand((3, 4)).sample((2,)).shape == (2, 3, 4, sum(hierarchy.levels))
 
 
-def test_the_bound_of_the_exact_posterior_is_the_evidence_for_every_draw():
+def test_the_bound_of_the_exact_posterior_equals_the_evidence_for_every_draw():
     hierarchy = Hierarchy()
     vae = VAE(ExactEncoder(hierarchy), hierarchy.vae.decoder, hierarchy.vae.prior)
     x = hierarchy.evidence().sample((20,))
@@ -106,8 +106,8 @@ def test_the_bound_of_the_exact_posterior_is_the_evidence_for_every_draw():
 def test_importance_sampling_converges_to_the_evidence(num_levels):
     hierarchy = Hierarchy(num_levels)
     x = hierarchy.evidence().sample((10,))
-    found = log_likelihood(hierarchy.vae, x, num_samples=20_000)
-    torch.testing.assert_close(found, hierarchy.evidence().log_prob(x).detach(), rtol=0, atol=0.05)
+    estimate = log_likelihood(hierarchy.vae, x, num_samples=20_000)
+    torch.testing.assert_close(estimate, hierarchy.evidence().log_prob(x).detach(), rtol=0, atol=0.05)
 
 
 @pytest.mark.parametrize("num_levels", [2, 3])
@@ -116,7 +116,7 @@ def test_importance_sampling_converges_to_the_evidence(num_levels):
     [EvidenceLowerBound(), ImportanceWeighted(1), StickingTheLanding(), DoublyReparameterized(1)],
     ids=lambda objective: type(objective).__name__,
 )
-def test_gradients_of_the_bound_are_right_on_average(objective, num_levels):
+def test_gradients_of_the_bound_are_unbiased(objective, num_levels):
     """The ELBO is log p(x) - KL(q(z|x) || p(z|x)), in closed form for joint normals."""
     hierarchy = Hierarchy(num_levels)
     x = hierarchy.evidence().sample()
@@ -134,8 +134,8 @@ def test_gradients_of_the_bound_are_right_on_average(objective, num_levels):
 
 @pytest.mark.parametrize("num_levels", [2, 3])
 @pytest.mark.parametrize("objective", [StickingTheLanding(), DoublyReparameterized(4)])
-def test_the_density_of_the_posterior_has_no_gradient_by_its_own_parameters(objective, num_levels):
-    """Only through z: with z held constant, nothing reaches the encoder."""
+def test_the_detached_posterior_has_no_gradient_in_its_parameters(objective, num_levels):
+    """The encoder gets a gradient through z only; with z held constant, it gets none."""
     vae = Hierarchy(num_levels).vae
     z = torch.randn(5, sum(vae.encoder.levels), dtype=torch.float64, requires_grad=True)
     q = vae.encode(torch.randn(5, NUM_INPUTS, dtype=torch.float64))
@@ -148,8 +148,8 @@ def test_the_density_of_the_posterior_has_no_gradient_by_its_own_parameters(obje
 
 
 @pytest.mark.parametrize("num_levels", [2, 3])
-def test_rates_by_level_are_those_of_the_joint_normals(num_levels):
-    """The first is KL(q(a|x) || p(a)), and their sum is KL(q(z|x) || p(z)), both in closed form."""
+def test_rates_by_level_equal_those_of_the_joint_normals(num_levels):
+    """The first rate is KL(q(a|x) || p(a)), and their sum is KL(q(z|x) || p(z)); both have closed forms."""
     hierarchy = Hierarchy(num_levels)
     x = hierarchy.evidence().sample((60,))
     metrics = evaluate(hierarchy.vae, x, num_samples=400)
@@ -167,23 +167,23 @@ def test_rates_by_level_are_those_of_the_joint_normals(num_levels):
 
 def test_active_units_are_counted_by_level():
     hierarchy = Hierarchy(3)
-    with torch.no_grad():  # what the second level means does not depend on the row
+    with torch.no_grad():  # the means of the second level do not depend on the row
         hierarchy.encoders[1].weight.zero_()
         hierarchy.encoders[2].weight.fill_(1.0)
-    found = evaluate(hierarchy.vae, hierarchy.evidence().sample((100,)), num_samples=2)
+    metrics = evaluate(hierarchy.vae, hierarchy.evidence().sample((100,)), num_samples=2)
     names = ["active_units", "active_units_level_1", "active_units_level_2", "active_units_level_3"]
-    assert [found[name].value for name in names] == [4, 3, 0, 1]
+    assert [metrics[name].value for name in names] == [4, 3, 0, 1]
 
 
 def test_metrics_by_level_need_the_same_levels_in_posterior_and_prior():
     flat = NormalEncoder(mlp(6, [8], 2 * 4))
     prior = HierarchicalPrior(MixtureOfGaussians(1, 3), NormalEncoder(mlp(1, [8], 2 * 3)))
-    found = evaluate(VAE(flat, BernoulliDecoder(mlp(4, [8], 6)), prior), torch.rand(9, 6).round(), num_samples=4)
-    assert not [name for name in found if "level" in name]
-    assert found["used_components"].value >= 1  # of the top, whose posterior is known
+    metrics = evaluate(VAE(flat, BernoulliDecoder(mlp(4, [8], 6)), prior), torch.rand(9, 6).round(), num_samples=4)
+    assert not [name for name in metrics if "level" in name]
+    assert metrics["used_components"].value >= 1  # of the top, whose posterior is known
 
 
-def test_components_and_holes_are_those_of_the_top_level():
+def test_metrics_of_components_and_holes_describe_the_top_level():
     vae, x = small("mog", latent_dim=1)
     top = VAE(vae.encoder.top, BernoulliDecoder(mlp(1, [8], 6)), vae.prior.top)
     names = ["effective_components", "used_components", "unused_weight", "prior_in_aggregate", "aggregate_in_prior"]
@@ -194,7 +194,7 @@ def test_components_and_holes_are_those_of_the_top_level():
 
 @pytest.mark.parametrize("prior", ["gtm", "gtm-vamp"])
 @pytest.mark.parametrize("levels", [2, 3])
-def test_the_map_is_that_of_the_top_level(prior, levels):
+def test_the_map_shows_the_top_level(prior, levels):
     vae, x = small(prior, levels)
     with torch.no_grad():
         for parameter in vae.parameters():
@@ -218,7 +218,7 @@ def test_the_map_is_that_of_the_top_level(prior, levels):
     torch.testing.assert_close(drawn.nodes.magnification, stretch.detach(), rtol=0.05, atol=1e-4)
 
 
-def test_the_guided_bound_without_weight_is_the_elbo_and_with_it_is_below():
+def test_the_guided_bound_is_at_most_the_elbo_and_equal_at_weight_zero():
     vae, x = small("gtm-vamp")
     vae.prior.top.guide = Guide(torch.rand(9, 6), 0.5)
     values = []
@@ -236,33 +236,33 @@ def test_refit_draws_from_the_chain(num_levels):
     x = hierarchy.evidence().sample((3,))
     with torch.no_grad():
         draws = Posteriors(hierarchy.vae, priory.rows.as_rows(x, "x")).draws(torch.tensor([2, 0]), 60_000)
-        for row, found in zip(x[[2, 0]], draws.unbind(1), strict=True):
+        for row, of_row in zip(x[[2, 0]], draws.unbind(1), strict=True):
             expected = hierarchy.approximate(row)
-            torch.testing.assert_close(found.mean(0), expected.mean, atol=0.03, rtol=0)
-            torch.testing.assert_close(found.T.cov(), expected.covariance_matrix, atol=0.03, rtol=0)
+            torch.testing.assert_close(of_row.mean(0), expected.mean, atol=0.03, rtol=0)
+            torch.testing.assert_close(of_row.T.cov(), expected.covariance_matrix, atol=0.03, rtol=0)
 
 
 @pytest.mark.slow
 def test_refit_fits_the_top_by_em_and_the_conditional_by_gradient():
-    """The aggregate posterior of equal rows is q(z|x), a joint normal that this prior can be."""
+    """The aggregate posterior of equal rows is q(z|x), a joint normal that this prior can represent."""
     hierarchy = Hierarchy()
     x = torch.zeros(200, NUM_INPUTS, dtype=torch.float64)
     before = [parameter.clone() for parameter in (*hierarchy.vae.encoder.parameters(), hierarchy.vae.decoder.weight)]
     prior = HierarchicalPrior(MixtureOfGaussians(3, 1).double(), hierarchy.conditionals[0])
-    found = refit(
+    result = refit(
         hierarchy.vae, prior, x, seed=0, epochs=80, learning_rate=0.05, batch_size=200, draws=5, validation_draws=20
     )
-    assert found.by_em
+    assert result.by_em
     expected = hierarchy.approximate(x[0])
     torch.testing.assert_close(prior.top.loc[0], expected.mean[:3], atol=0.1, rtol=0)
-    assert found.course[found.best] == pytest.approx(-expected.entropy().item(), abs=0.08)
+    assert result.course[result.best] == pytest.approx(-expected.entropy().item(), abs=0.08)
     after = [*hierarchy.vae.encoder.parameters(), hierarchy.vae.decoder.weight]
     assert all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
 
 
 @pytest.mark.parametrize("levels", [2, 3])
 @pytest.mark.parametrize("prior", TOPS)
-def test_every_prior_at_the_top_trains_and_is_saved(prior, levels, tmp_path):
+def test_any_prior_at_the_top_can_be_trained_and_saved(prior, levels, tmp_path):
     vae, x = small(prior, levels)
     vae.train()
     elbo(vae, x).value().mean().backward()
@@ -278,14 +278,14 @@ def test_every_prior_at_the_top_trains_and_is_saved(prior, levels, tmp_path):
     assert torch.equal(again.reconstruct(x), vae.reconstruct(x))
 
 
-def test_functions_can_have_levels_too():
+def test_a_model_of_functions_can_have_levels():
     vae, _ = small("vamp")
     model = as_model(encode=vae.encode, decode=vae.decode, prior=vae.prior, modules=[vae])
     z = vae.latent_prior().sample((5,))
     torch.testing.assert_close(model.latent_prior().log_prob(z), vae.latent_prior().log_prob(z))
 
 
-def test_pseudo_inputs_of_the_top_are_read_by_the_top_encoder_alone():
+def test_only_the_top_encoder_reads_pseudo_inputs_of_the_top():
     vae, _ = small("vamp")
     read = []
     vae.encoder.rest.register_forward_hook(lambda *arguments: read.append(arguments))
@@ -314,13 +314,13 @@ def test_exported_programs_agree_with_the_model():
     vae, x = small("gtm-vamp")
     rows = {0: torch.export.Dim.DYNAMIC}
     q, z = vae.encode(x), vae.latent_prior().sample((7,))
-    for module, given, expected in (
+    for module, inputs, expected in (
         (Encoding(vae), x, (center_of(q), scale_of(q))),
         (LatentDensity(vae), z, vae.latent_prior().log_prob(z)),
         (Placer(vae), x, TopographicMap(vae, x).places.place.float()),
     ):
-        program = torch.export.export(module, (given[:3],), dynamic_shapes=[rows]).module()
-        torch.testing.assert_close(program(given), expected, atol=1e-5, rtol=1e-5)
+        program = torch.export.export(module, (inputs[:3],), dynamic_shapes=[rows]).module()
+        torch.testing.assert_close(program(inputs), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_a_scorer_of_levels_is_refused():
@@ -329,8 +329,8 @@ def test_a_scorer_of_levels_is_refused():
         Scorer(vae)(x)
 
 
-def test_the_published_networks():
-    """`--network gated`, against the layers of HVAE_2level written out."""
+def test_gated_networks_equal_the_published_ones():
+    """Compare the networks of `--network gated` with the layers of HVAE_2level, one by one."""
     settings = ModelSettings(latent_dim=40, levels=2, network="gated", likelihood="bernoulli")
     vae = build_vae(settings, DataFacts(784, 2, 2, torch.rand(2, 784).round()))
 
@@ -362,7 +362,7 @@ def test_the_published_networks():
 
 
 @pytest.mark.parametrize("network", ["mlp", "gated", "conv", "family:Residual"])
-def test_every_network_has_levels(network):
+def test_levels_work_with_every_network(network):
     x = torch.rand(20, 36).round()
     settings = ModelSettings(latent_dim=2, levels=3, lower_dims=(3, 1), network=network, likelihood="bernoulli")
     vae = build_vae(settings, DataFacts(36, 20, 20, x, (6, 6)))
@@ -374,7 +374,7 @@ def flat_encoder(latent_dim: int) -> NormalEncoder:
     return NormalEncoder(mlp(6, [], 2 * latent_dim))
 
 
-def test_levels_that_do_not_match_are_refused_in_one_line():
+def test_levels_that_do_not_match_are_refused():
     encoder = HierarchicalEncoder(flat_encoder(2), NormalEncoder(mlp(8, [], 2 * 3)))
     decoder = BernoulliDecoder(mlp(5, [], 6))
     standard = HierarchicalPrior(StandardNormal(3), NormalEncoder(mlp(3, [], 2 * 2)))
@@ -383,7 +383,7 @@ def test_levels_that_do_not_match_are_refused_in_one_line():
         message = f"prior: expected levels of (2, 3) dimensions, as the encoder has, got {got}"
         with pytest.raises(ValueError, match=re.escape(message)):
             VAE(encoder, decoder, prior)
-    with pytest.raises(TypeError, match="encoder: expected one that gives a Chain of several levels, such as Hier"):
+    with pytest.raises(TypeError, match="encoder: expected one that returns a Chain of several levels"):
         VAE(flat_encoder(6), decoder, vamp).latent_prior()
     with pytest.raises(ValueError, match="conditional: expected a module with a known `latent_dim`, got a Tanh"):
         HierarchicalPrior(StandardNormal(3), torch.nn.Tanh())
@@ -401,24 +401,24 @@ def test_levels_that_do_not_match_are_refused_in_one_line():
         Chain(torch.distributions.Independent(matrix, 1), lambda a: first, (2,))
 
 
-def test_a_far_row_has_no_likelihood_and_no_place_and_leaves_the_others():
+def test_a_far_row_has_likelihood_zero_and_does_not_affect_other_rows():
     x = torch.randn(20, 6)
     settings = {"latent_dim": 2, "levels": 3, "likelihood": "gaussian"}
     vae = build_vae(
         ModelSettings.of_prior("gtm-vamp", **SMALL | WITHOUT_START | settings), DataFacts(6, 20, 20, x)
     ).eval()
     x[3], x[5, 0] = 1e30, 1e20
-    found = log_likelihood(vae, x, num_samples=4)
-    assert found.isneginf().nonzero().flatten().tolist() == [3, 5]
-    assert found.isfinite().sum() == 18
+    values = log_likelihood(vae, x, num_samples=4)
+    assert values.isneginf().nonzero().flatten().tolist() == [3, 5]
+    assert values.isfinite().sum() == 18
     assert TopographicMap(vae, x).places.node[3] == -1
 
 
 @pytest.mark.parametrize("prior", TOPS)
-def test_every_top_is_refitted(prior):
+def test_refit_accepts_any_prior_at_the_top(prior):
     vae, x = small("standard")
     other, _ = small(prior, grid_network="rbf") if "gtm" in prior else small(prior)
-    found = refit(vae, other.prior, x, seed=0, epochs=2)
-    assert found.by_em == (prior in ("mog", "gtm", "gtm-vamp"))
-    assert found.course[found.best] == max(found.course)
-    assert len(found.course) == 3
+    result = refit(vae, other.prior, x, seed=0, epochs=2)
+    assert result.by_em == (prior in ("mog", "gtm", "gtm-vamp"))
+    assert result.course[result.best] == max(result.course)
+    assert len(result.course) == 3

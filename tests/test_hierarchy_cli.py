@@ -1,4 +1,4 @@
-"""Several levels by the command line: from a file to a run, its map, another prior, and errors in one line."""
+"""Several levels on the command line: runs, maps, refits, comparisons and errors."""
 
 import json
 from pathlib import Path
@@ -23,10 +23,10 @@ def table(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.mark.slow
-def test_a_run_of_two_levels_has_a_map_of_the_top(table, capsys):
-    said = must_succeed(capsys, "fit", table, *GRID, *LEVELS, *QUICK, "--out", "run")
-    assert "levels: 3 + 2 latent dimensions; the first level is the top one, with the prior" in said
-    assert "means, scales and map coordinates" in said
+def test_the_map_of_a_run_with_two_levels_shows_the_top_level(table, capsys):
+    output = must_succeed(capsys, "fit", table, *GRID, *LEVELS, *QUICK, "--out", "run")
+    assert "levels: 3 + 2 latent dimensions; the first level is the top one, with the prior" in output
+    assert "means, scales and map coordinates" in output
     vae = priory.load("run")
     assert (vae.encoder.levels, vae.prior.levels) == ((3, 2), (None, 2))
     assert isinstance(vae.prior, HierarchicalPrior)
@@ -43,7 +43,7 @@ def test_a_run_of_two_levels_has_a_map_of_the_top(table, capsys):
 
 
 @pytest.mark.slow
-def test_a_run_of_two_levels_is_resumed_reported_and_refitted(table, capsys):
+def test_a_run_with_two_levels_can_be_resumed_reported_and_refitted(table, capsys):
     must_succeed(capsys, "fit", table, *GRID, *LEVELS, *QUICK, "--out", "run", "--set", "training.warmup=10")
     must_succeed(capsys, "fit", "--resume", "--out", "run", "--epochs", 2, "--no-evaluate", "--no-report")
     must_succeed(capsys, "report", "run")
@@ -62,14 +62,14 @@ def test_a_run_of_two_levels_is_resumed_reported_and_refitted(table, capsys):
 
 
 @pytest.mark.slow
-def test_priors_of_two_levels_are_compared(table):
+def test_priors_with_two_levels_can_be_compared(table):
     options = ("--epochs", 1, "--samples", 2, "--set", "model.hidden=[8]", "--levels", 2, "--seeds", 1)
     assert run_cli("compare", table, "--priors", "standard,gtm-vamp", *options, "--out", "compared") == 0
     assert Path("compared/figures/maps.png").exists()
 
 
 @pytest.mark.slow
-def test_the_prior_with_levels_starts_the_refit_from_the_conditional_that_was_trained(table, capsys):
+def test_a_refit_with_levels_starts_from_the_trained_conditional(table, capsys):
     must_succeed(capsys, "fit", table, *LEVELS, *QUICK, "--out", "run")
     must_succeed(capsys, "refit", "run", "--prior", "standard", "--epochs", 0, "--samples", 2, "--out", "new")
     old, new = (priory.load(folder).prior.state_dict() for folder in ("run", "new"))

@@ -1,4 +1,4 @@
-"""What importing costs and changes: nothing but torch, numpy, jaxtyping; no state; imports run one way."""
+"""Imports: required libraries, no side effects, no cycles, order of the folders."""
 
 import ast
 import json
@@ -77,7 +77,7 @@ def test_core_needs_torch_numpy_and_jaxtyping_only():
 
 
 @pytest.mark.parametrize("library", ["typer", "rich", "pydantic"])
-def test_the_command_without_its_libraries_says_how_to_install_them(library):
+def test_the_command_names_the_extra_if_a_library_is_missing(library):
     code = f"import sys\nsys.modules[{library!r}] = None\nfrom priory.workbench.cli.main import main\nmain()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     expected = f"Error: this command needs {library}, which is not installed; "
@@ -88,19 +88,19 @@ def test_importing_changes_nothing_and_prints_nothing():
     assert run_python(NOTHING_CHANGES) == ""
 
 
-def test_the_package_and_the_command_line_begin_without_torch():
-    """The seconds that torch takes are `cli.main`'s, which is ready for Ctrl-C by then."""
+def test_the_package_and_the_command_line_do_not_import_torch():
+    """`cli.main` imports torch, which takes seconds, after it handles Ctrl-C."""
     run_python(
         "import sys, priory, priory.workbench.cli.main\n"
         "assert not {'torch', 'numpy', 'rich', 'typer'} & set(sys.modules)"
     )
 
 
-def test_the_settings_of_training_begin_without_torch():
+def test_the_settings_of_training_do_not_import_torch():
     run_python("import sys, priory.training.settings\nassert 'torch' not in sys.modules")
 
 
-def test_public_names_are_found_without_importing_their_modules_first():
+def test_public_names_are_imported_when_they_are_used():
     code = "import priory; priory.fit; priory.%s"
     run_python(code.replace("%s", "Mixture"))
     with pytest.raises(AssertionError, match="module 'priory' has no attribute 'Vae'"):
@@ -117,7 +117,7 @@ def test_dir_lists_public_names_only():
     assert all(getattr(priory, name).__doc__ for name in names)
 
 
-def test_the_version_is_that_of_the_distribution():
+def test_the_version_equals_that_of_the_distribution():
     assert version("priory") == priory.__version__
 
 
@@ -156,11 +156,11 @@ def check_answers(commands: list[tuple[int, str]], heavy: set[str], most: int, f
     assert done.returncode == 0, done.stderr
 
 
-def test_what_needs_no_data_is_answered_without_heavy_modules(tmp_path):
+def test_commands_without_data_import_no_heavy_modules(tmp_path):
     check_answers(AT_ONCE, HEAVY | {"rich.markdown", "rich.progress", "pygments"}, 450, tmp_path)
 
 
-def test_a_refused_column_is_answered_by_the_reader_alone(tmp_path):
+def test_an_error_about_a_column_imports_no_heavy_modules(tmp_path):
     (tmp_path / "table.csv").write_text("a,kind\n1,x\n2,y\n3,x\n")
     commands = [(2, f"{kind} table.csv{labels}") for kind in ("fit", "gtm fit") for labels in ("", " --labels missing")]
     check_answers(commands, HEAVY - {"numpy", "pandas"}, 1100, tmp_path)
@@ -174,7 +174,7 @@ MODULES = {module_name(file): ast.parse(file.read_text()) for file in SOURCE.rgl
 
 
 def imported_modules(tree: ast.Module) -> set[str]:
-    """Modules of this package that a file imports, inside of functions too."""
+    """Return the modules of this package that a file imports, also inside functions."""
     modules = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "priory":
@@ -189,7 +189,7 @@ IMPORTS = {module: imported_modules(tree) for module, tree in MODULES.items() if
 
 
 def layers(imports: dict[str, set[str]]) -> list[set[str]]:
-    """Modules sorted into layers, each of which imports from layers before it only."""
+    """Sort modules into layers; each layer imports only from the layers before it."""
     left, sorted_layers = {name: needs & imports.keys() - {name} for name, needs in imports.items()}, []
     while left:
         layer = {name for name, needs in left.items() if needs.isdisjoint(left)}
@@ -200,7 +200,7 @@ def layers(imports: dict[str, set[str]]) -> list[set[str]]:
 
 
 def between_rooms(depth: int, prefix: str) -> dict[str, set[str]]:
-    """What each file or folder under the prefix imports from its siblings."""
+    """Return, for each file or folder under the prefix, the siblings that it imports from."""
     rooms: dict[str, set[str]] = {}
     for module, needs in IMPORTS.items():
         if module.startswith(prefix) and module.count(".") >= depth:
@@ -211,15 +211,15 @@ def between_rooms(depth: int, prefix: str) -> dict[str, set[str]]:
 
 @pytest.mark.parametrize("module", sorted(MODULES.keys() - {"priory.__main__"}))
 def test_every_module_can_be_imported(module):
-    """Annotations are evaluated then, and the newest numpy or jaxtyping may not accept them."""
+    """An import evaluates annotations, which the newest numpy or jaxtyping may reject."""
     assert import_module(module).__name__ == module
 
 
-def test_modules_import_each_other_without_cycles():
+def test_imports_have_no_cycles():
     assert len(layers(IMPORTS)) > 1
 
 
-def test_nothing_outside_of_the_workbench_imports_it():
+def test_the_library_does_not_import_the_workbench():
     outside = {module for module in IMPORTS if not module.startswith("priory.workbench")} - {"priory.__main__"}
     assert not [module for module in outside if any(name.startswith("priory.workbench") for name in IMPORTS[module])]
 
@@ -240,7 +240,7 @@ WORKBENCH = ("data", "settings", "models", "runs", "report", "jobs", "compare", 
 
 
 @pytest.mark.parametrize(("depth", "prefix", "order"), [(1, "priory.", LIBRARY), (2, "priory.workbench.", WORKBENCH)])
-def test_rooms_import_one_way(depth, prefix, order):
+def test_folders_import_only_from_folders_before_them(depth, prefix, order):
     rooms = between_rooms(depth, prefix)
     assert len(layers(rooms)) > 1  # no cycle
     for below, room in enumerate(order):

@@ -1,4 +1,4 @@
-"""Missing cells filled in by a model, against conditional normals."""
+"""Imputation of missing cells, compared with conditional normals."""
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ COVARIANCE = LOADINGS @ LOADINGS.mT + NOISE**2 * torch.eye(4, dtype=torch.float6
 
 
 class LinearModel:
-    """x = A z + noise; its q has the exact mean and a spread that is too wide."""
+    """x = A z + noise; q has the exact mean, and its standard deviation is multiplied by `widened`."""
 
     def __init__(self, widened: float) -> None:
         precision = torch.eye(2, dtype=torch.float64) + LOADINGS.mT @ LOADINGS / NOISE**2
@@ -36,14 +36,14 @@ class LinearModel:
 
 
 def conditional(x: torch.Tensor, missing: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and covariance of the missing cells given the others."""
-    there = ~missing
-    gain = COVARIANCE[missing][:, there] @ torch.linalg.inv(COVARIANCE[there][:, there])
-    return gain @ x[there], COVARIANCE[missing][:, missing] - gain @ COVARIANCE[there][:, missing]
+    """Return mean and covariance of the missing cells given the others."""
+    observed = ~missing
+    gain = COVARIANCE[missing][:, observed] @ torch.linalg.inv(COVARIANCE[observed][:, observed])
+    return gain @ x[observed], COVARIANCE[missing][:, missing] - gain @ COVARIANCE[observed][:, missing]
 
 
 @pytest.mark.parametrize("widened", [1.0, 1.7])
-def test_means_and_draws_are_those_of_the_conditional_normal(widened):
+def test_means_and_draws_agree_with_the_conditional_normal(widened):
     torch.manual_seed(0)
     x = torch.tensor([1.0, torch.nan, -1.0, torch.nan], dtype=torch.float64)
     mean, covariance = conditional(x, x.isnan())
@@ -57,14 +57,14 @@ def test_means_and_draws_are_those_of_the_conditional_normal(widened):
     assert (means.var(0) < 0.5 * draws.var(0)).all()
 
 
-def test_observed_cells_and_complete_rows_stay_as_they_are():
+def test_observed_cells_do_not_change():
     x = torch.tensor([[1.0, 2.0, 3.0, 4.0], [1.0, torch.nan, 3.0, torch.nan]], dtype=torch.float64)
     filled = impute(LinearModel(1.0), x, num_steps=3)
     assert torch.equal(filled[~x.isnan()], x[~x.isnan()])
     assert filled.isfinite().all()
 
 
-def test_a_data_frame_comes_back_as_one():
+def test_the_result_for_a_data_frame_is_a_data_frame():
     frame = pd.DataFrame({"a": [1.0, np.nan], "b": [0.0, 1.0], "c": [np.nan, 1.0], "d": [1.0, 2.0]}, index=["r", "s"])
     filled = impute(LinearModel(1.0), frame, num_steps=3)
     assert filled.index.tolist() == ["r", "s"]
@@ -72,7 +72,7 @@ def test_a_data_frame_comes_back_as_one():
     assert filled.loc["s", "b"] == 1.0
 
 
-def test_infinite_cells_and_no_steps_are_refused():
+def test_infinite_cells_and_zero_steps_are_refused():
     model = LinearModel(1.0)
     with pytest.raises(ValueError, match="expected finite numbers in observed cells, got infinity"):
         impute(model, torch.full((1, 4), torch.inf, dtype=torch.float64))
@@ -91,23 +91,23 @@ def test_a_gtm_imputes_the_mean_and_draws_of_its_mixture():
     gtm = GTM(points_per_side=6, tether=0.0, max_iter=30, tol=0, random_state=0).fit(x)
     row = x[3].copy()
     row[[1, 4]] = np.nan
-    there = ~np.isnan(row)
-    log_joint = -((row[there] - gtm.means_[:, there]) ** 2).sum(1) / (2 * gtm.noise_variance_)
+    observed = ~np.isnan(row)
+    log_joint = -((row[observed] - gtm.means_[:, observed]) ** 2).sum(1) / (2 * gtm.noise_variance_)
     weights = np.exp(log_joint - log_joint.max())
     weights /= weights.sum()
     expected = weights @ gtm.means_
-    found = gtm.impute(row[None])[0]
-    np.testing.assert_allclose(found[~there], expected[~there], rtol=1e-10)
-    np.testing.assert_array_equal(found[there], row[there])
-    draws = gtm.impute(np.tile(row, (4000, 1)), draw=True)[:, ~there]
-    spread = weights @ (gtm.means_[:, ~there] - expected[~there]) ** 2 + gtm.noise_variance_
-    np.testing.assert_allclose(draws.mean(0), expected[~there], atol=5 * np.sqrt(spread.max() / 4000))
+    imputed = gtm.impute(row[None])[0]
+    np.testing.assert_allclose(imputed[~observed], expected[~observed], rtol=1e-10)
+    np.testing.assert_array_equal(imputed[observed], row[observed])
+    draws = gtm.impute(np.tile(row, (4000, 1)), draw=True)[:, ~observed]
+    spread = weights @ (gtm.means_[:, ~observed] - expected[~observed]) ** 2 + gtm.noise_variance_
+    np.testing.assert_allclose(draws.mean(0), expected[~observed], atol=5 * np.sqrt(spread.max() / 4000))
     np.testing.assert_allclose(draws.var(0), spread, rtol=0.15)
 
 
 @pytest.fixture
 def tables(tmp_path):
-    """A complete table with a constant column, and the same with gaps and another value of that column."""
+    """Write a complete table with a constant column, and a copy with missing cells and another value in that column."""
     complete = pd.DataFrame(MATRIX, columns=NAMES).assign(always=1.0, kind=np.arange(ROWS) % 2)
     complete.to_csv(tmp_path / "complete.csv", index=False)
     gaps = complete.copy()
@@ -123,15 +123,15 @@ def tables(tmp_path):
     [("fit", *QUICK), pytest.param(("gtm", "fit", "--points-per-side", 4), marks=pytest.mark.slow)],
     ids=["vae", "gtm"],
 )
-def test_the_command_fills_gaps_and_keeps_every_other_cell(tables, fit, capsys):
+def test_the_command_fills_missing_cells_and_keeps_all_others(tables, fit, capsys):
     run, new, out = tables / "run", tables / "gaps.csv", tables / "filled.csv"
     assert run_cli(*fit, tables / "complete.csv", "--labels", "kind", "--out", run) == 0
-    said = must_succeed(capsys, "impute", run, new, "--steps", 20, "--out", out)
-    assert said.startswith("3 missing cells in 2 of 40 rows filled in: ")
+    output = must_succeed(capsys, "impute", run, new, "--steps", 20, "--out", out)
+    assert output.startswith("3 missing cells in 2 of 40 rows filled in: ")
     gaps, filled = pd.read_csv(new), pd.read_csv(out)
     columns = [*NAMES, "always"]
-    there = gaps[columns].notna().to_numpy()
-    np.testing.assert_array_equal(filled[columns].to_numpy()[there], gaps[columns].to_numpy()[there])
+    present = gaps[columns].notna().to_numpy()
+    np.testing.assert_array_equal(filled[columns].to_numpy()[present], gaps[columns].to_numpy()[present])
     assert filled[columns].notna().all(axis=None)
     assert filled["always"].tolist()[5:7] == [1.0, 2.0]
     assert filled["kind"].isna().tolist() == gaps["kind"].isna().tolist()

@@ -1,4 +1,4 @@
-"""A quick evaluation does not replace numbers of more importance samples, unless it is asked to."""
+"""An evaluation replaces metrics from more importance samples only on request."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ def trained(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def run(trained, tmp_path, monkeypatch) -> Path:
-    """A run whose metrics have 16 samples, beside its data."""
+    """Train a run whose metrics are from 16 samples, beside its data."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     return tmp_path / "run"
@@ -37,9 +37,9 @@ def test_metrics_of_fewer_samples_are_printed_and_not_stored(more, run, capsys):
     before = (run / "metrics.json").read_bytes()
     capsys.readouterr()
     assert run_cli("evaluate", "run", "--samples", 8, *more) == 0
-    said = capsys.readouterr()
-    assert "nll" in said.out
-    assert said.err == (
+    captured = capsys.readouterr()
+    assert "nll" in captured.out
+    assert captured.err == (
         "note: run/metrics.json keeps its metrics from 16 samples; to store these from 8: priory evaluate run "
         "--samples 8 --replace\n"
     )
@@ -57,19 +57,19 @@ def test_as_many_samples_or_more_are_stored(samples, seed, run, done):
     assert samples_of(run) == (samples, seed)
 
 
-def test_numbers_of_other_rows_are_never_stored(run, done):
+def test_metrics_of_other_rows_are_never_stored(run, done):
     before = (run / "metrics.json").read_bytes()
     done("evaluate", "run", "data.csv", "--samples", 64)
     assert (run / "metrics.json").read_bytes() == before
 
 
-def test_going_on_with_a_run_that_has_ended_keeps_them_too(run, capsys):
+def test_resuming_a_finished_run_keeps_its_metrics(run, capsys):
     assert run_cli("fit", "--resume", "--samples", 8, "--no-report", "--out", "run") == 0
     assert "keeps its metrics from 16 samples" in capsys.readouterr().err
     assert samples_of(run) == (16, 0)
 
 
-def test_a_model_that_is_trained_again_gets_numbers_of_its_own(run, done):
+def test_a_model_that_is_trained_again_has_new_metrics(run, done):
     (run / "state.safetensors").unlink()
     done("fit", "--resume", "--samples", 8, "--no-report", "--out", "run")
     assert samples_of(run) == (8, 0)
@@ -81,7 +81,7 @@ def test_damaged_metrics_are_replaced(run, done):
     assert samples_of(run) == (8, 0)
 
 
-def test_a_comparison_of_fewer_samples_keeps_those_of_its_runs(run, capsys):
+def test_a_comparison_with_fewer_samples_keeps_the_metrics_of_its_runs(run, capsys):
     line = ("compare", "data.csv", "--priors", "standard", "--seeds", 1, *QUICK, "--latent-dim", 3, "--out", "all")
     assert run_cli(*line, "--samples", 16) == 0
     first = capsys.readouterr().out

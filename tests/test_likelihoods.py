@@ -1,4 +1,4 @@
-"""Likelihoods against sums over all values, scipy, mpmath, finite differences; samplers against the density."""
+"""Likelihoods, compared with sums over all values, scipy, mpmath and finite differences; samplers, with densities."""
 
 import itertools
 import math
@@ -39,7 +39,7 @@ CASES = [*OPTIONS.items(), ("gaussian", {"loc": LOC, "scale": SCALE, "learn_scal
 
 
 class Fixed(nn.Module):
-    """A network that ignores z: every row is the given one."""
+    """A network that ignores z and returns the same row for each."""
 
     def __init__(self, row):
         super().__init__()
@@ -66,11 +66,11 @@ def log_prob_and_gradients(distribution, parameters, x):
 
 
 def chi_square_p_value(samples, probabilities):
-    """Of counts in cells that each expect 5 or more; the cells beyond are pooled."""
+    """Return the p-value of counts in cells with an expected count of at least 5; the other cells are pooled."""
     observed = np.bincount(samples.long().numpy(), minlength=len(probabilities)).astype(float)
     expected = probabilities.double().numpy() * len(samples)
-    kept = expected >= 5
-    observed, expected = ([*v[kept], v.sum() - v[kept].sum()] for v in (observed[: len(expected)], expected))
+    enough = expected >= 5
+    observed, expected = ([*v[enough], v.sum() - v[enough].sum()] for v in (observed[: len(expected)], expected))
     observed[-1], expected[-1] = len(samples) - sum(observed[:-1]), len(samples) - sum(expected[:-1])
     cells = slice(None) if expected[-1] >= 5 else slice(-1)
     statistic = sum((o - e) ** 2 / e for o, e in zip(observed[cells], expected[cells], strict=True))
@@ -82,7 +82,7 @@ def chi_square_p_value(samples, probabilities):
 
 @pytest.mark.parametrize("leading", [(), (4,), (2, 4), (3, 2, 4)])
 @pytest.mark.parametrize(("name", "options"), CASES)
-def test_every_decoder_keeps_the_contract(name, options, leading):
+def test_every_decoder_has_the_required_shapes_and_moments(name, options, leading):
     decoder = build(name, options)
     p_x = decoder(torch.randn(*leading, LATENT))
     assert isinstance(decoder, Decoder)
@@ -125,7 +125,7 @@ def test_state_dict_restores_the_density(name, options):
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
-def test_double_gives_the_same_numbers_in_float64(name, options):
+def test_float64_gives_the_same_density(name, options):
     decoder = build(name, options)
     z = torch.randn(4, LATENT)
     covariates = {"library_size": LIBRARY_SIZES} if name == "negative-binomial" else {}
@@ -151,7 +151,7 @@ def test_autocast_gives_float32_distributions(name, options):
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
-def test_mean_and_variance_are_those_of_samples(name, options):
+def test_mean_and_variance_agree_with_samples(name, options):
     decoder = build(name, options)
     covariates = {"library_size": torch.tensor(100.0)} if name == "negative-binomial" else {}
     p_x = decoder(torch.randn(LATENT), **covariates)
@@ -170,7 +170,7 @@ def test_expanding_keeps_the_check_of_values(family, validate):
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
-def test_distributions_expand(name, options):
+def test_distributions_can_be_expanded(name, options):
     p_x = build(name, options)(torch.randn(2, LATENT))
     wide = p_x.expand((3, 2))
     x = p_x.sample()
@@ -180,15 +180,15 @@ def test_distributions_expand(name, options):
 
 
 @pytest.mark.parametrize("name", ["bernoulli", "categorical", "discretized-logistic"])
-def test_convolutional_networks_fit(name):
+def test_convolutional_networks_have_the_right_number_of_outputs(name):
     family, options = decoder_of(name), OPTIONS[name]
     network = ConvolutionalDecoderNetwork((7, 6), LATENT, family.outputs_per_dimension(**options), channels=(4, 4))
     assert family(network, **options)(torch.randn(2, LATENT)).event_shape == (42,)
 
 
 @pytest.mark.parametrize("name", ["categorical", "discretized-logistic"])
-def test_outputs_of_one_dimension_lie_side_by_side(name):
-    """Moving one dimension's outputs moves that dimension's mean and no other."""
+def test_outputs_of_one_dimension_are_adjacent(name):
+    """A change of the outputs of one dimension changes only the mean of this dimension."""
     family, options = decoder_of(name), OPTIONS[name]
     per_dimension = family.outputs_per_dimension(**options)
     rows = torch.zeros(4, per_dimension)
@@ -198,10 +198,10 @@ def test_outputs_of_one_dimension_lie_side_by_side(name):
     assert (before != after).tolist() == [False, False, True, False]
 
 
-# -- formulas of the simple ones ---------------------------------------------------------------------------------------
+# -- formulas of simple likelihoods ------------------------------------------------------------------------------------
 
 
-def test_bernoulli_is_the_formula_and_refuses_gray():
+def test_bernoulli_equals_its_formula_and_refuses_gray_values():
     logits = torch.tensor([-2.0, 0.5, 60.0, -60.0])
     p_x = BernoulliDecoder(Fixed(logits))(torch.zeros(LATENT))
     x = torch.tensor([0.0, 1.0, 1.0, 0.0])
@@ -214,7 +214,7 @@ def test_bernoulli_is_the_formula_and_refuses_gray():
             p_x.log_prob(torch.tensor([0.0, 1.0, wrong, 0.0]))
 
 
-def test_categorical_levels_moments_are_sums_over_levels():
+def test_moments_of_categorical_levels_equal_sums_over_levels():
     probabilities = torch.tensor([[0.1, 0.2, 0.3, 0.4], [1.0, 0.0, 0.0, 0.0]])
     levels = CategoricalLevels(probs=probabilities)
     for row, distribution in enumerate(probabilities.tolist()):
@@ -224,7 +224,7 @@ def test_categorical_levels_moments_are_sums_over_levels():
         assert levels.variance[row].item() == pytest.approx(variance, abs=1e-7)
 
 
-def test_categorical_sums_to_one_and_takes_float_levels():
+def test_categorical_sums_to_one_and_accepts_float_levels():
     decoder = CategoricalDecoder(Fixed(torch.randn(17).double() * 20), num_levels=17)
     p_x = decoder(torch.zeros(LATENT))
     total = sum(p_x.log_prob(torch.tensor([float(k)])).exp() for k in range(17))
@@ -246,7 +246,7 @@ def test_gaussian_density_is_in_the_units_of_the_data():
     assert p_x.log_prob(x).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_gaussian_starts_with_the_spread_of_the_data():
+def test_gaussian_starts_with_the_standard_deviation_of_the_data():
     for learn_scale, row in (("per-column", [0.0, 0.0]), ("per-datum", [0.0, 0.0, 0.0, 0.0])):
         decoder = GaussianDecoder(Fixed(row), LOC[:2], SCALE[:2], learn_scale=learn_scale)
         torch.testing.assert_close(decoder(torch.zeros(LATENT)).stddev, SCALE[:2])
@@ -274,7 +274,7 @@ def test_discretized_logistic_sums_to_one(loc, log_scale):
 
 
 @pytest.mark.parametrize("num_levels", [2, 17])
-def test_discretized_logistic_is_a_difference_of_scipys_distribution_functions(num_levels):
+def test_discretized_logistic_agrees_with_scipy(num_levels):
     for loc, scale in itertools.product((-3.0, 0.2, 7.7, 20.0), (0.5, 2.0, 40.0)):
         distribution = DiscretizedLogistic(
             torch.tensor(loc, dtype=torch.float64), torch.tensor(scale, dtype=torch.float64).log(), num_levels
@@ -293,7 +293,7 @@ def test_discretized_logistic_is_precise_in_float32_far_in_the_tails(loc, log_sc
     with mpmath.workdps(60):
         center, scale = mpmath.mpf(parameters[0].item()), mpmath.exp(parameters[1].item())
         for level, value in zip(levels.tolist(), actual.tolist(), strict=True):
-            # the upper tail by its own formula; a difference of numbers near 1 would need more digits than 60
+            # The upper tail has its own formula, because a difference of numbers near 1 needs more than 60 digits.
             sign = 1 if level < center else -1
             below = 1 / (1 + mpmath.exp(-sign * (level + sign * 0.5 - center) / scale))
             beyond = 1 / (1 + mpmath.exp(-sign * (level - sign * 0.5 - center) / scale))
@@ -307,7 +307,7 @@ def test_discretized_logistic_is_precise_in_float32_far_in_the_tails(loc, log_sc
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0, 7.0, 15.0, 16.0])
-def test_discretized_logistic_gradients_are_those_of_finite_differences(level):
+def test_discretized_logistic_gradients_agree_with_finite_differences(level):
     loc = torch.tensor([-4.0, 6.8, 30.0], dtype=torch.float64, requires_grad=True)
     log_scale = torch.tensor([0.3, -1.0, 2.0], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(
@@ -333,7 +333,9 @@ def test_discretized_logistic_decoder_scales_loc_to_levels():
     decoder = DiscretizedLogisticDecoder(Fixed([0.5, 0.3]), num_levels=17)
     levels = decoder(torch.zeros(LATENT)).base_dist
     assert levels.loc.item() == pytest.approx(8.0)
-    assert levels.log_scale.item() == pytest.approx(math.log(1.6) + 0.3, rel=1e-2)  # the soft bound is near identity
+    assert levels.log_scale.item() == pytest.approx(
+        math.log(1.6) + 0.3, rel=1e-2
+    )  # the soft bound is nearly the identity
 
 
 @pytest.mark.parametrize("outputs", list(itertools.product((-1e6, 0.0, 1e6), (-1e6, -30.0, 0.0, 30.0, 1e6))))
@@ -354,7 +356,7 @@ TOTAL_COUNTS = (1e-4, 1e-1, 1.0, 50.0, 1e4, 1e8)
 
 
 def reference_log_prob(x, log_mean, log_total_count):
-    """log-probability and its two derivatives, from the definition, with 60 digits."""
+    """Return the log-probability and its two derivatives by the definition, with 60 digits."""
     with mpmath.workdps(60):
         m, r = mpmath.exp(log_mean), mpmath.exp(log_total_count)
         log_prob = mpmath.loggamma(x + r) - mpmath.loggamma(r) - mpmath.loggamma(x + 1)
@@ -379,15 +381,15 @@ def test_negative_binomial_is_exact_at_extreme_parameters(mean, total_count, dty
         x = torch.tensor(float(count), dtype=dtype)
         actual = [v.item() for v in log_prob_and_gradients(distribution, parameters, x)]
         expected = reference_log_prob(int(x), *(parameter.item() for parameter in parameters))
-        # m = exp(log_mean) is rounded, which moves log P by |d log P / d log m| times a few eps, and the derivatives
-        # by at most the curvature m r / (r + m) times a few eps
+        # m = exp(log_mean) is rounded. This changes log P by |d log P / d log m| times a few eps, and the derivatives
+        # by at most the curvature m r / (r + m) times a few eps.
         assert actual[0] == pytest.approx(expected[0], rel=1e3 * eps, abs=eps * (1e3 + 10 * abs(expected[1])))
         curvature = mean * total_count / (mean + total_count)
         for value, reference in zip(actual[1:], expected[1:], strict=True):
             assert value == pytest.approx(reference, rel=1e3 * eps, abs=eps * (1e3 + 10 * curvature))
 
 
-def test_negative_binomial_is_scipys():
+def test_negative_binomial_agrees_with_scipy():
     for mean, total_count in itertools.product((0.01, 3.0, 200.0), (0.05, 1.0, 70.0)):
         x = np.array([0, 1, 2, 5, 30, 400])
         parameters = torch.tensor([mean, total_count], dtype=torch.float64).log()
@@ -414,7 +416,7 @@ def test_negative_binomial_sums_to_one(mean, total_count):
     torch.testing.assert_close(total, torch.ones((), dtype=torch.float64), rtol=1e-11, atol=0)
 
 
-def test_negative_binomial_gradients_are_those_of_finite_differences():
+def test_negative_binomial_gradients_agree_with_finite_differences():
     x = torch.tensor([0.0, 1.0, 9.0, 40.0, 40.0]).double()
     log_mean = torch.tensor([0.5, -3.0, 2.0, 3.7, 6.0]).double().requires_grad_()
     log_total_count = torch.tensor([1.0, -4.0, 3.0, 8.0, 0.0]).double().requires_grad_()
@@ -440,7 +442,7 @@ def test_negative_binomial_samples_at_extreme_parameters_are_counts():
         assert ((samples >= 0) & (samples == samples.round()) & samples.isfinite()).all()
 
 
-def test_mean_zero_is_the_point_mass_at_zero():
+def test_negative_binomial_with_mean_zero_is_a_point_mass_at_zero():
     log_total_count = torch.zeros((), requires_grad=True)
     distribution = NegativeBinomial(torch.tensor(-torch.inf), log_total_count)
     log_prob = distribution.log_prob(torch.tensor([0.0, 1.0]))
@@ -464,7 +466,7 @@ def test_shares_times_library_size_is_the_mean():
         np.testing.assert_allclose(p_x.log_prob(x)[:, row].detach(), np.full(4, expected), rtol=1e-5)
 
 
-def test_library_sizes_are_drawn_from_those_of_the_training_rows():
+def test_library_sizes_are_drawn_from_the_training_rows():
     decoder = NegativeBinomialDecoder(Fixed([0.0, 0.0]), LIBRARY_SIZES)
     torch.manual_seed(0)
     totals = decoder(torch.zeros(4000, LATENT)).mean.sum(-1).round()
@@ -483,7 +485,7 @@ def test_a_row_without_counts_has_probability_one_and_a_finite_gradient():
 
 
 @pytest.mark.parametrize("free", [-1e6, 1e6])
-def test_total_count_stays_where_the_density_is_precise(free):
+def test_total_count_stays_in_the_range_in_which_the_density_is_precise(free):
     decoder = NegativeBinomialDecoder(Fixed([0.0, 1.0]), LIBRARY_SIZES)
     decoder.free_log_total_count.data.fill_(free)
     p_x = decoder(torch.zeros(LATENT), torch.tensor(5000.0))
@@ -529,12 +531,12 @@ UNKNOWN_WIDTH = nn.Sequential(nn.Linear(LATENT, 10), nn.GLU())
         ),
     ],
 )
-def test_errors_say_what_was_expected(build_or_call, message):
+def test_invalid_arguments_raise_clear_errors(build_or_call, message):
     with pytest.raises(ValueError, match=message):
         build_or_call()
 
 
-def test_num_columns_serves_a_network_that_does_not_say_its_width():
+def test_num_columns_replaces_the_unknown_width_of_a_network():
     decoder = NegativeBinomialDecoder(UNKNOWN_WIDTH, LIBRARY_SIZES, num_columns=5)
     assert decoder(torch.zeros(2, LATENT)).event_shape == (5,)
 
@@ -547,6 +549,6 @@ def test_values_and_parameters_are_validated(family):
         family(torch.tensor([math.nan]), ZEROS, validate_args=True)
 
 
-def test_gaussian_is_a_torch_normal():
+def test_gaussian_decoder_returns_torchs_normal():
     p_x = build("gaussian", OPTIONS["gaussian"])(torch.zeros(LATENT))
     assert isinstance(p_x.base_dist, Normal)

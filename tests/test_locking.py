@@ -1,4 +1,4 @@
-"""One process at a time writes into a run folder; what another one sees of it."""
+"""Only one process at a time writes into a run folder."""
 
 import errno
 import subprocess
@@ -30,7 +30,7 @@ Hold = Callable[[Path], subprocess.Popen[str]]
 
 @pytest.fixture
 def hold() -> Iterator[Hold]:
-    """Start a process that holds a folder until its input ends."""
+    """Start a process that locks a folder until its input ends."""
     processes = []
 
     def start(folder: Path) -> subprocess.Popen[str]:
@@ -58,7 +58,7 @@ def take(folder: Path) -> None:
         pass
 
 
-def test_a_held_folder_is_refused_until_its_holder_ends(hold: Hold, tmp_path: Path) -> None:
+def test_a_locked_folder_is_refused_until_the_other_process_ends(hold: Hold, tmp_path: Path) -> None:
     holder = hold(tmp_path / "run")
     with pytest.raises(BlockingIOError, match="another priory process is writing") as caught:
         take(tmp_path / "run")
@@ -68,14 +68,14 @@ def test_a_held_folder_is_refused_until_its_holder_ends(hold: Hold, tmp_path: Pa
     assert list((tmp_path / "run").iterdir()) == []
 
 
-def test_a_killed_process_holds_nothing(hold: Hold, tmp_path: Path) -> None:
+def test_a_killed_process_leaves_no_lock(hold: Hold, tmp_path: Path) -> None:
     holder = hold(tmp_path)
     holder.kill()
     holder.wait()
     take(tmp_path)
 
 
-def test_a_folder_may_be_taken_again_by_its_holder_and_is_free_when_the_first_block_ends(
+def test_a_process_can_lock_a_folder_twice_and_releases_it_at_the_end_of_the_outer_block(
     hold: Hold, tmp_path: Path
 ) -> None:
     with sole_writer(tmp_path), sole_writer(tmp_path / "." / "."):
@@ -83,7 +83,7 @@ def test_a_folder_may_be_taken_again_by_its_holder_and_is_free_when_the_first_bl
     hold(tmp_path)
 
 
-def test_where_there_are_no_locks_nothing_is_held(hold: Hold, tmp_path: Path, monkeypatch) -> None:
+def test_nothing_is_locked_if_the_system_has_no_locks(hold: Hold, tmp_path: Path, monkeypatch) -> None:
     hold(tmp_path)
 
     def unsupported(descriptor: int, operation: int) -> None:
@@ -104,13 +104,13 @@ def test_where_there_are_no_locks_nothing_is_held(hold: Hold, tmp_path: Path, mo
         (("compare", "digits", *QUICK, "--priors", "standard", "--seeds", 1, "--out", "all"), "all/standard-0"),
     ],
 )
-def test_a_second_writer_is_refused_before_anything_is_changed(
+def test_a_second_writer_is_refused_before_any_change(
     arguments: tuple[object, ...], folder: str, hold: Hold, refused, tmp_path: Path
 ) -> None:
     run_cli("fit", "digits", *QUICK, "--no-evaluate", "--set", "training.warmup=1", "--out", "run")
     holder = hold(tmp_path / folder)
-    said = refused(*arguments)
-    assert said == (
+    message = refused(*arguments)
+    assert message == (
         f"Error: {folder}: another priory process is writing to this folder; wait until it has ended, or choose "
         "another folder\n"
     )
@@ -118,7 +118,7 @@ def test_a_second_writer_is_refused_before_anything_is_changed(
     assert run_cli(*arguments) == 0
 
 
-def test_fit_in_python_holds_its_folder(hold: Hold, tmp_path: Path) -> None:
+def test_fit_in_python_locks_its_folder(hold: Hold, tmp_path: Path) -> None:
     x = torch.rand(20, 6).round()
     vae = VAE(NormalEncoder(mlp(6, [4], 4)), BernoulliDecoder(mlp(2, [4], 6)), StandardNormal(2))
     fit(vae, x, epochs=1, out=tmp_path)
@@ -129,23 +129,21 @@ def test_fit_in_python_holds_its_folder(hold: Hold, tmp_path: Path) -> None:
     assert contents(tmp_path) == before
 
 
-def test_reading_commands_do_not_mind(trained: Path, hold: Hold, done) -> None:
+def test_reading_commands_ignore_the_lock(trained: Path, hold: Hold, done) -> None:
     hold(trained)
     done("sample", trained, "-n", 2)
     done("embed", trained)
     done("score", trained, "--samples", 2)
 
 
-def test_evaluating_a_run_that_is_written_to_says_the_numbers_and_writes_nothing(
-    trained: Path, hold: Hold, capsys
-) -> None:
+def test_evaluating_a_locked_run_prints_metrics_without_writing_them(trained: Path, hold: Hold, capsys) -> None:
     hold(trained)
     before = contents(trained)
     capsys.readouterr()
     assert run_cli("evaluate", trained, "--samples", 3) == 0
-    said = capsys.readouterr()
-    assert "nll" in said.out
-    assert said.err == (
+    captured = capsys.readouterr()
+    assert "nll" in captured.out
+    assert captured.err == (
         f"note: {trained}/metrics.json was not written: another priory process is writing to this folder; wait until "
         "it has ended, or choose another folder\n"
     )
@@ -153,7 +151,7 @@ def test_evaluating_a_run_that_is_written_to_says_the_numbers_and_writes_nothing
 
 
 def trained_on_meanwhile(monkeypatch, run: Run) -> None:
-    """Another process ends its training while this one evaluates."""
+    """Simulate another process that ends its training while this one evaluates."""
     genuine = vae_jobs.measure
 
     def measure(*arguments: object) -> object:
@@ -163,7 +161,7 @@ def trained_on_meanwhile(monkeypatch, run: Run) -> None:
     monkeypatch.setattr(vae_jobs, "measure", measure)
 
 
-def test_the_metrics_of_a_model_that_was_replaced_are_not_written(trained: Path, monkeypatch, capsys) -> None:
+def test_metrics_of_a_replaced_model_are_not_written(trained: Path, monkeypatch, capsys) -> None:
     before = (trained / "metrics.json").read_bytes()
     trained_on_meanwhile(monkeypatch, Run.open(trained))
     assert run_cli("evaluate", trained, "--samples", 3) == 0
@@ -171,7 +169,7 @@ def test_the_metrics_of_a_model_that_was_replaced_are_not_written(trained: Path,
     assert (trained / "metrics.json").read_bytes() == before
 
 
-def test_the_metrics_of_the_best_weights_so_far_are_not_those_of_the_run_that_ends_meanwhile(
+def test_metrics_of_an_unfinished_model_are_not_written_after_the_run_has_ended(
     done, monkeypatch, capsys, tmp_path: Path
 ) -> None:
     done("fit", "digits", *QUICK, "--no-evaluate", "--out", "run")

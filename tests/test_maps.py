@@ -1,4 +1,4 @@
-"""Maps: places, nodes, landscapes, quality, against explicit loops, finite differences and other libraries."""
+"""Maps: positions, nodes, landscapes, quality; compared with loops, finite differences and other libraries."""
 
 import math
 import subprocess
@@ -49,14 +49,14 @@ def make_vae(kind):
     vae = VAE(NormalEncoder(mlp(4, [16], 6)), BernoulliDecoder(mlp(3, [16], 4)), prior)
     with torch.no_grad():
         for parameter in vae.parameters():
-            parameter.mul_(3.0)  # far from the even responsibilities of small weights
+            parameter.mul_(3.0)  # small weights would give nearly equal responsibilities
         vae.prior.mixing_logits.copy_(torch.randn(SIDE**2))
     return vae.eval()
 
 
 @pytest.fixture(scope="module", params=["gtm", "gtm-vamp", "classical", "pipeline"])
 def case(request):
-    """A model, rows, and p(k | x) of the rows by a loop over rows and nodes in float64."""
+    """Return a model, rows, and p(k | x) of the rows from a loop over rows and nodes in float64."""
     x = torch.rand(60, 4, generator=torch.Generator().manual_seed(1))
     if request.param in ("classical", "pipeline"):
         x = x.double()
@@ -80,45 +80,45 @@ def case(request):
     return model, x, np.array(shares)
 
 
-def test_places_of_rows(case):
+def test_places_equal_those_of_a_loop(case):
     model, x, shares = case
     nodes = latent_grid(SIDE, dtype=torch.float64).numpy()
-    found = TopographicMap(model, x, batch_size=7).places
+    places = TopographicMap(model, x, batch_size=7).places
     tolerance = {"atol": 2e-4}
-    np.testing.assert_allclose(found.place, grid_oracle.places(shares, nodes), **tolerance)
-    np.testing.assert_allclose(found.mean, shares @ nodes, **tolerance)
-    np.testing.assert_array_equal(found.node, shares.argmax(1))
-    np.testing.assert_array_equal(found.next_node, np.argsort(shares, 1)[:, -2])
-    np.testing.assert_allclose(found.responsibility, shares.max(1), **tolerance)
-    np.testing.assert_allclose(found.mode, nodes[shares.argmax(1)], atol=1e-6)
+    np.testing.assert_allclose(places.place, grid_oracle.places(shares, nodes), **tolerance)
+    np.testing.assert_allclose(places.mean, shares @ nodes, **tolerance)
+    np.testing.assert_array_equal(places.node, shares.argmax(1))
+    np.testing.assert_array_equal(places.next_node, np.argsort(shares, 1)[:, -2])
+    np.testing.assert_allclose(places.responsibility, shares.max(1), **tolerance)
+    np.testing.assert_allclose(places.mode, nodes[shares.argmax(1)], atol=1e-6)
     variance = [(share[:, None] * (nodes - share @ nodes) ** 2).sum(0) for share in shares]
-    np.testing.assert_allclose(found.scale, np.sqrt(variance), atol=2e-3)
+    np.testing.assert_allclose(places.scale, np.sqrt(variance), atol=2e-3)
 
 
-def test_reach_zero_is_the_likeliest_node_and_a_long_reach_the_mean(case):
+def test_reach_zero_gives_the_likeliest_node_and_infinite_reach_the_mean(case):
     model, x, _ = case
     near, far = (TopographicMap(model, x, reach=reach).places for reach in (0.0, math.inf))
     torch.testing.assert_close(near.place, near.mode)
     torch.testing.assert_close(far.place, far.mean)
 
 
-def test_a_row_between_two_far_nodes_is_placed_at_one_of_them():
+def test_a_row_between_two_distant_nodes_is_placed_near_one_of_them():
     nodes = latent_grid(11, dim=1, dtype=torch.float64)
     share = torch.zeros(1, 11, dtype=torch.float64)
     share[0, [0, 1, 10]] = torch.tensor([0.5, 0.1, 0.4], dtype=torch.float64)
-    found = places_of(share, nodes)
-    assert float(found.place) == pytest.approx((0.5 * -1 + 0.1 * -0.8) / 0.6)
-    assert float(found.mean) == pytest.approx(-1 * 0.5 - 0.8 * 0.1 + 0.4)
+    places = places_of(share, nodes)
+    assert float(places.place) == pytest.approx((0.5 * -1 + 0.1 * -0.8) / 0.6)
+    assert float(places.mean) == pytest.approx(-1 * 0.5 - 0.8 * 0.1 + 0.4)
 
 
-def test_other_rows_are_projected_as_if_they_had_been_there(case):
+def test_projected_rows_have_the_positions_of_mapped_rows(case):
     model, x, _ = case
     whole, part = TopographicMap(model, x), TopographicMap(model, x[:20])
     for theirs, ours in zip(part.project(x[20:]), whole.places, strict=True):
         torch.testing.assert_close(theirs, ours[20:], rtol=1e-5, atol=1e-6)
 
 
-def test_what_lives_at_the_nodes(case):
+def test_nodes_have_contents_weights_usage_and_distances(case):
     model, x, shares = case
     nodes = TopographicMap(model, x).nodes
     np.testing.assert_allclose(nodes.usage, shares.mean(0), atol=1e-5)
@@ -140,26 +140,26 @@ def test_what_lives_at_the_nodes(case):
         assert float(nodes.distance[k]) == pytest.approx(expected, rel=1e-4)
 
 
-def test_progress_is_told_in_rows_done(case):
-    told = []
-    TopographicMap(case[0], case[1], batch_size=25, progress=told.append)
-    assert told == [25, 50, 60]
+def test_progress_is_reported_in_rows(case):
+    progress = []
+    TopographicMap(case[0], case[1], batch_size=25, progress=progress.append)
+    assert progress == [25, 50, 60]
 
 
-def test_a_model_in_training_mode_is_looked_at_as_it_is_in_evaluation_mode():
+def test_maps_use_the_evaluation_mode_of_a_model():
     vae = make_vae("gtm-vamp")
     vae.encoder.network = torch.nn.Sequential(torch.nn.Dropout(0.5), vae.encoder.network)
     vae.decoder.network = torch.nn.Sequential(vae.decoder.network, torch.nn.Dropout(0.5))
     x = torch.rand(40, 4, generator=torch.Generator().manual_seed(1)).round()
     expected = TopographicMap(vae.eval(), x)
-    found = TopographicMap(vae.train(), x)
-    torch.testing.assert_close(found.places.mean, expected.places.mean)
+    drawn = TopographicMap(vae.train(), x)
+    torch.testing.assert_close(drawn.places.mean, expected.places.mean)
     for name in ("contents", "magnification", "distance"):
-        torch.testing.assert_close(getattr(found.nodes, name), getattr(expected.nodes, name))
+        torch.testing.assert_close(getattr(drawn.nodes, name), getattr(expected.nodes, name))
     assert all(part.training for part in vae.modules())
 
 
-def test_missing_cells_have_no_unit_in_a_likelihood():
+def test_only_observed_cells_rescale_the_likelihood():
     x = 10 * np.random.default_rng(0).random((60, 3)) ** 2
     x[::3, 1] = np.nan
     model = make_pipeline(StandardScaler(), GTM(points_per_side=4)).fit(x)
@@ -171,22 +171,22 @@ def test_missing_cells_have_no_unit_in_a_likelihood():
     np.testing.assert_allclose(TopographicMap(model, x).log_likelihood, expected)
 
 
-def test_rows_of_a_data_set_are_given_the_class_of_its_training_rows():
+def test_training_rows_predict_the_classes_of_other_rows():
     dataset = load_dataset("digits", labels=["digit"])
     train, test = dataset.rows("train"), dataset.rows("test")
     gtm = GTM(points_per_side=6, max_iter=20, tol=0.1).fit(train.tensor().double().numpy())
-    found = quality_on_map(TopographicMap(gtm, test, reach=1.0), test)
+    quality = quality_on_map(TopographicMap(gtm, test, reach=1.0), test)
     nodes = latent_grid(6, dtype=torch.float64).numpy()
     shares = [gtm.predict_proba(rows.tensor().double().numpy()) for rows in (train, test)]
     places = [grid_oracle.places(share, nodes, 1.0) for share in shares]
     kinds = [np.asarray(rows.labels["digit"]).astype(str) for rows in (train, test)]
     expected = KNeighborsClassifier(10).fit(places[0], kinds[0]).score(places[1], kinds[1])
-    assert found["knn_accuracy"].value == pytest.approx(expected, abs=2e-3)  # of rows at one place, any are nearest
+    assert quality["knn_accuracy"].value == pytest.approx(expected, abs=2e-3)  # ties have an arbitrary order
     assert "knn_accuracy" not in quality_on_map(TopographicMap(gtm, train), train)
 
 
 @pytest.mark.parametrize("kind", ["gtm", "gtm-vamp"])
-def test_magnification_is_that_of_finite_differences(kind):
+def test_magnification_agrees_with_finite_differences(kind):
     vae = make_vae(kind).double()
     vae.preprocess = Rescale(0.0, 2.0)
     u = torch.tensor([[0.1, -0.3], [0.7, 0.2], [-0.9, 0.9]], dtype=torch.float64)
@@ -205,7 +205,7 @@ def test_magnification_is_that_of_finite_differences(kind):
     np.testing.assert_allclose(surface_of(vae).magnification(), surface_of(vae).magnification(vae.prior.nodes))
 
 
-def test_a_u_matrix_is_the_mean_distance_to_the_neighbors():
+def test_the_u_matrix_is_the_mean_distance_to_the_neighbors():
     features = torch.rand(12, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     sheet = features.reshape(3, 4, 3).numpy()
     for i in range(3):
@@ -215,10 +215,10 @@ def test_a_u_matrix_is_the_mean_distance_to_the_neighbors():
             assert float(neighbor_distances(features, (3, 4))[4 * i + j]) == pytest.approx(expected)
 
 
-def test_log_likelihoods_are_exact_of_a_gtm_and_estimated_of_a_vae(case):
+def test_log_likelihoods_are_exact_for_a_gtm_and_estimated_for_a_vae(case):
     model, x, _ = case
     torch.manual_seed(0)
-    found = TopographicMap(model, x).log_likelihood
+    log_likelihoods = TopographicMap(model, x).log_likelihood
     if isinstance(model, VAE):
         torch.manual_seed(0)
         expected = log_likelihood(model, x, num_samples=64)
@@ -226,11 +226,11 @@ def test_log_likelihoods_are_exact_of_a_gtm_and_estimated_of_a_vae(case):
         expected = model.score_samples(x.numpy())
     else:
         expected = model.score_samples(x.numpy()) - np.log(model[0].scale_).sum()
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_allclose(log_likelihoods, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 1.0])
-def test_a_landscape_of_classes_and_what_it_predicts(case, smoothing):
+def test_landscapes_and_predictions_of_classes_equal_a_loop(case, smoothing):
     model, x, shares = case
     labels = np.array(["b", "a", "", "a"] * 15)
     drawn = TopographicMap(model, x, batch_size=11)
@@ -248,20 +248,20 @@ def test_a_landscape_of_classes_and_what_it_predicts(case, smoothing):
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 1.0])
-def test_a_landscape_of_a_number_and_what_it_predicts(case, smoothing):
+def test_landscapes_and_predictions_of_numbers_equal_a_loop(case, smoothing):
     model, x, shares = case
     values = np.where(np.arange(60) % 7 == 0, np.nan, np.linspace(10.0, 11.0, 60) ** 2)
-    there = ~np.isnan(values)
+    present = ~np.isnan(values)
     drawn = TopographicMap(model, x)
     landscape = drawn.landscape(values, smoothing=smoothing)
-    known, center = shares[there], values[there].mean()
-    t = values[there] - center
+    known, center = shares[present], values[present].mean()
+    t = values[present] - center
     sums = np.stack([known.T @ t, known.T @ t**2], 1)
-    found = smoothed(sums, known.sum(0)[:, None], np.array([0.0, (t**2).mean()]), smoothing)
-    np.testing.assert_allclose(landscape.mean, center + found[:, 0], atol=1e-3)
-    np.testing.assert_allclose(landscape.scale, np.sqrt(np.maximum(found[:, 1] - found[:, 0] ** 2, 0)), atol=1e-2)
+    moments = smoothed(sums, known.sum(0)[:, None], np.array([0.0, (t**2).mean()]), smoothing)
+    np.testing.assert_allclose(landscape.mean, center + moments[:, 0], atol=1e-3)
+    np.testing.assert_allclose(landscape.scale, np.sqrt(np.maximum(moments[:, 1] - moments[:, 0] ** 2, 0)), atol=1e-2)
     prediction = drawn.predict(landscape)
-    mean = shares @ (center + found[:, 0])
+    mean = shares @ (center + moments[:, 0])
     second = shares @ (landscape.scale.numpy() ** 2 + landscape.mean.numpy() ** 2)
     np.testing.assert_allclose(prediction.mean, mean, atol=1e-3)
     np.testing.assert_allclose(prediction.scale, np.sqrt(np.maximum(second - mean**2, 0)), atol=1e-2)
@@ -278,14 +278,14 @@ def smoothed(sums, usage, everywhere, smoothing):
     return np.array(result)
 
 
-def test_numbers_of_few_kinds_are_classes():
+def test_whole_numbers_with_few_values_are_classes():
     x = torch.rand(30, 4)
     drawn = TopographicMap(make_vae("gtm"), x)
     assert drawn.landscape(np.arange(30) % 3).classes == ("0", "1", "2")
     assert drawn.landscape(x[:, 0].numpy()).mean.shape == (SIDE**2,)
 
 
-def test_labels_may_be_missing_as_they_are_in_a_data_frame():
+def test_labels_may_be_missing():
     x = torch.rand(6, 4)
     drawn = TopographicMap(make_vae("gtm"), pd.DataFrame(x.numpy()))
     expected = drawn.landscape(["a", "b", "", "a", "", "b"])
@@ -296,12 +296,12 @@ def test_labels_may_be_missing_as_they_are_in_a_data_frame():
         frame["kind"].astype("string"),
         frame["kind"].astype("category"),
     ):
-        found = drawn.landscape(column)
-        assert found.classes == ("a", "b")
-        torch.testing.assert_close(found.probabilities, expected.probabilities)
+        landscape = drawn.landscape(column)
+        assert landscape.classes == ("a", "b")
+        torch.testing.assert_close(landscape.probabilities, expected.probabilities)
     weights = [0.5, None, 1.5, pd.NA, np.nan, 2.5]
-    there = drawn.landscape(np.array([0.5, np.nan, 1.5, np.nan, np.nan, 2.5]))
-    torch.testing.assert_close(drawn.landscape(weights).mean, there.mean)
+    expected_values = drawn.landscape(np.array([0.5, np.nan, 1.5, np.nan, np.nan, 2.5]))
+    torch.testing.assert_close(drawn.landscape(weights).mean, expected_values.mean)
 
 
 def test_rows_may_be_a_list_or_a_data_frame():
@@ -311,47 +311,45 @@ def test_rows_may_be_a_list_or_a_data_frame():
         torch.testing.assert_close(TopographicMap(make_vae("gtm"), rows).places.place, expected)
 
 
-def test_the_quality_of_a_map():
+def test_the_quality_of_a_map_agrees_with_scikit_learn_and_loops():
     x, y = load_digits(return_X_y=True)
     gtm = GTM(points_per_side=8).fit(x[:600])
     train, test = TopographicMap(gtm, x[:600]), TopographicMap(gtm, x[600:900])
-    found = test.quality(
-        y[600:900].astype(str), train, y[:600].astype(str)
-    )  # of ties among ranks each has its own order
+    quality = test.quality(y[600:900].astype(str), train, y[:600].astype(str))  # ties have an arbitrary order
     places = test.places.place.numpy()
-    assert found["trustworthiness"].value == pytest.approx(
+    assert quality["trustworthiness"].value == pytest.approx(
         sklearn_trustworthiness(x[600:900], places, n_neighbors=10), abs=2e-4
     )
     centered = x[600:900] - x[600:900].mean(0)
     plane = centered @ np.linalg.svd(centered, full_matrices=False)[2][:2].T
-    assert found["pca_trustworthiness"].value == pytest.approx(
+    assert quality["pca_trustworthiness"].value == pytest.approx(
         sklearn_trustworthiness(x[600:900], plane, n_neighbors=10), abs=2e-4
     )
-    assert found["continuity"].value == pytest.approx(
+    assert quality["continuity"].value == pytest.approx(
         sklearn_trustworthiness(places, x[600:900], n_neighbors=10), abs=2e-4
     )
     classifier = KNeighborsClassifier(10).fit(train.places.place.numpy(), y[:600])
-    assert found["knn_accuracy"].value == pytest.approx(classifier.score(places, y[600:900]))
+    assert quality["knn_accuracy"].value == pytest.approx(classifier.score(places, y[600:900]))
     share = gtm.predict_proba(x[600:900])
     usage = share.mean(0)
     perplexity = math.exp(-sum(u * math.log(u) for u in usage if u > 0))
-    assert found["used_nodes"].value == pytest.approx(perplexity)
+    assert quality["used_nodes"].value == pytest.approx(perplexity)
     resampled = []
     random = np.random.default_rng(0)
     for _ in range(300):
         again = share[random.integers(300, size=300)].mean(0)
         resampled.append(math.exp(-sum(u * math.log(u) for u in again if u > 0)))
-    assert found["used_nodes"].se == pytest.approx(np.std(resampled), rel=0.25)
+    assert quality["used_nodes"].se == pytest.approx(np.std(resampled), rel=0.25)
     apart = 0
     for row in share:
         first, second = np.argsort(row)[::-1][:2]
         (a, b), (c, d) = divmod(first, 8), divmod(second, 8)
         apart += max(abs(a - c), abs(b - d)) > 1
-    assert found["topographic_error"].value == pytest.approx(apart / 300)
-    assert topographic_error(test.places, test.surface.nodes) == found["topographic_error"]
+    assert quality["topographic_error"].value == pytest.approx(apart / 300)
+    assert topographic_error(test.places, test.surface.nodes) == quality["topographic_error"]
 
 
-def test_a_step_along_every_axis_at_once_is_next_door_whatever_the_axes_measure():
+def test_diagonal_nodes_are_neighbors_for_any_spacing_of_the_axes():
     nodes = latent_grid(3, dim=3, dtype=torch.float64) * torch.tensor([1.0, 4.0, 9.0])
     shape = (3, 3, 3)
     share = torch.zeros(27, 27, dtype=torch.float64)
@@ -360,8 +358,8 @@ def test_a_step_along_every_axis_at_once_is_next_door_whatever_the_axes_measure(
         share[n, n], share[n, int(other[n])] = 0.6, 0.4
         pair = np.subtract(np.unravel_index(n, shape), np.unravel_index(int(other[n]), shape))
         apart.append(np.abs(pair).max() > 1)
-    found = places_of(share / share.sum(1, keepdim=True), nodes, reach=1.0)
-    assert topographic_error(found, nodes).value == pytest.approx(np.mean(apart))
+    places = places_of(share / share.sum(1, keepdim=True), nodes, reach=1.0)
+    assert topographic_error(places, nodes).value == pytest.approx(np.mean(apart))
     assert 0 < np.mean(apart) < 1
     straight = torch.zeros(1, 27, dtype=torch.float64)
     straight[0, [13, 14, 10, 4, 17]] = torch.tensor([0.5, 0.2, 0.1, 0.1, 0.1], dtype=torch.float64)
@@ -369,7 +367,7 @@ def test_a_step_along_every_axis_at_once_is_next_door_whatever_the_axes_measure(
     torch.testing.assert_close(places_of(straight, nodes, reach=1.0).place[0], near)
 
 
-def test_a_pipeline_may_only_center_but_not_scale_by_another_rule():
+def test_a_pipeline_may_contain_only_a_standard_scaler():
     x = 10 * np.random.default_rng(0).random((60, 3))
     model = make_pipeline(StandardScaler(with_std=False), GTM(points_per_side=4)).fit(x)
     np.testing.assert_allclose(TopographicMap(model, x).log_likelihood, model.score_samples(x))
@@ -377,8 +375,8 @@ def test_a_pipeline_may_only_center_but_not_scale_by_another_rule():
         surface_of(make_pipeline(MinMaxScaler(), GTM(points_per_side=4)).fit(x))
 
 
-def test_any_object_with_the_methods_of_a_surface_is_one():
-    """A surface of one's own, without a model of this package: a soft assignment to four fixed places."""
+def test_any_object_with_the_methods_of_a_surface_can_be_mapped():
+    """A surface without a model of this package: a soft assignment to four fixed positions."""
 
     class Corners:
         nodes = torch.tensor([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]], dtype=torch.float64)
@@ -407,7 +405,7 @@ def test_any_object_with_the_methods_of_a_surface_is_one():
     np.testing.assert_allclose(TopographicMap(corners, x).places.place, expected)
 
 
-def test_surfaces_say_whether_their_likelihood_is_estimated():
+def test_surfaces_state_whether_their_likelihood_is_estimated():
     vae, gtm = make_vae("gtm"), GTM(points_per_side=4).fit(np.random.default_rng(0).random((60, 4)))
     estimated, exact = surface_of(vae), surface_of(gtm)
     x = torch.rand(5, 4).round()
@@ -417,7 +415,7 @@ def test_surfaces_say_whether_their_likelihood_is_estimated():
     assert torch.equal(exact.log_likelihood(x), exact.log_likelihood(x))
 
 
-def test_a_map_and_the_estimators_of_scikit_learn_have_the_same_landscapes():
+def test_maps_and_scikit_learn_estimators_have_the_same_landscapes():
     x, y = load_wine(return_X_y=True)
     x, numbers = StandardScaler().fit_transform(x), x[:, 0] + 0.5  # no whole numbers: measurements
     classifier = GTMClassifier(GTM(points_per_side=6)).fit(x, y)
@@ -428,12 +426,12 @@ def test_a_map_and_the_estimators_of_scikit_learn_have_the_same_landscapes():
     np.testing.assert_allclose(values.mean, regressor.node_means_, rtol=1e-12)
     np.testing.assert_allclose(values.scale, regressor.node_scales_, rtol=1e-9)
     np.testing.assert_allclose(drawn.predict(kinds).probabilities, classifier.predict_proba(x), atol=1e-12)
-    for found, expected in zip(drawn.predict(values), regressor.predict(x, return_std=True), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-9)
+    for predicted, expected in zip(drawn.predict(values), regressor.predict(x, return_std=True), strict=True):
+        np.testing.assert_allclose(predicted, expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("missing", [False, True], ids=["complete", "missing"])
-def test_of_many_rows_some_are_compared_with_all(missing, monkeypatch):
+def test_neighborhoods_of_many_rows_are_estimated_from_a_sample(missing, monkeypatch):
     x = load_digits().data[:700] + np.random.default_rng(0).normal(size=(700, 64))
     x[600, 3] = np.nan if missing else 1.0
     drawn = TopographicMap(GTM(6, tether=0.0, max_iter=20, tol=0).fit(x), x)
@@ -448,11 +446,11 @@ def test_of_many_rows_some_are_compared_with_all(missing, monkeypatch):
         assert 0 < sampled[name].se < 0.03
 
 
-def test_few_rows_have_no_neighborhoods_and_no_labels_no_accuracy():
+def test_few_rows_without_labels_have_no_neighborhoods_and_no_accuracy():
     assert TopographicMap(make_vae("gtm"), torch.rand(20, 4)).quality().keys() == {"topographic_error", "used_nodes"}
 
 
-def test_cells_may_be_missing_in_rows_of_a_gtm():
+def test_rows_of_a_gtm_may_have_missing_cells():
     x, _ = load_wine(return_X_y=True)
     x[::3, 1] = np.nan
     model = make_pipeline(StandardScaler(), GTM(points_per_side=6)).fit(x)
@@ -461,7 +459,7 @@ def test_cells_may_be_missing_in_rows_of_a_gtm():
     assert 0.5 < drawn.quality()["trustworthiness"].value <= 1
 
 
-def test_a_map_of_standardized_columns_looks_at_them_standardized():
+def test_features_of_a_map_are_preprocessed_rows():
     loc, scale = torch.tensor([1.0, -2.0, 0.0, 5.0]), torch.tensor([1.0, 10.0, 0.1, 3.0])
     decoder = GaussianDecoder(mlp(3, [8], 4), loc=loc, scale=scale)
 
@@ -493,7 +491,7 @@ def test_a_map_of_standardized_columns_looks_at_them_standardized():
         (lambda: small().landscape(["a"] * 5, smoothing=-1.0), "smoothing: expected a number of rows"),
     ],
 )
-def test_what_cannot_be_is_refused(call, message):
+def test_invalid_arguments_raise_clear_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call()
 
@@ -511,14 +509,14 @@ def vae_of(prior):
 
 
 def test_memory_does_not_grow_with_rows_times_nodes():
-    """The largest tensor that places keep is as long as the rows, and as wide as a few numbers."""
+    """The largest tensor of a map has a few numbers for each row."""
     drawn = TopographicMap(make_vae("gtm"), torch.rand(3000, 4), batch_size=100)
-    kept = [value for value in vars(drawn).values() if isinstance(value, torch.Tensor)] + list(drawn.places)
-    assert max(value.numel() for value in kept) <= 3000 * 2
+    tensors = [value for value in vars(drawn).values() if isinstance(value, torch.Tensor)] + list(drawn.places)
+    assert max(value.numel() for value in tensors) <= 3000 * 2
 
 
-def test_resident_memory_does_not_either():
-    """In a process of its own: 60 000 rows by 400 nodes are 192 MB in float64."""
+def test_resident_memory_does_not_grow_with_rows_times_nodes():
+    """In a separate process; 60 000 rows by 400 nodes would take 192 MB in float64."""
     code = (
         "import resource, torch\n"
         "from priory import VAE, BernoulliDecoder, GTMPrior, NormalEncoder, TopographicMap, latent_grid, mlp\n"
@@ -531,11 +529,11 @@ def test_resident_memory_does_not_either():
         "TopographicMap(vae, x)\n"
         "print(peak() - before)"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert int(said.stdout) < 100_000  # kB
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(process.stdout) < 100_000  # kB
 
 
-def test_columns_of_a_frame_are_those_that_the_gtm_was_fitted_to():
+def test_columns_in_another_order_than_in_the_fit_are_refused():
     frame = load_iris(as_frame=True).data
     for model in (GTM(4).fit(frame), make_pipeline(StandardScaler(), GTM(4)).fit(frame)):
         drawn = TopographicMap(model, frame)

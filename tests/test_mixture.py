@@ -1,4 +1,4 @@
-"""The mixture against torch's own, against a loop, and in cases that a wrong one passes by chance."""
+"""The mixture, compared with torch's mixture, with loops, and in cases that detect common errors."""
 
 import math
 
@@ -58,7 +58,7 @@ def test_agrees_with_mixture_same_family(family, batch):
 
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
-def test_parts_have_the_names_of_mixture_same_family(family):
+def test_properties_equal_those_of_mixture_same_family(family):
     logits, components = torch.randn(4, 5), family((4, 5))
     ours, torchs = Mixture(logits, components), MixtureSameFamily(Categorical(logits=logits), components)
     assert ours.component_distribution is torchs.component_distribution
@@ -68,7 +68,7 @@ def test_parts_have_the_names_of_mixture_same_family(family):
     assert torch.equal(ours.mixture_distribution.probs.argmax(-1), ours.mixing_weights.argmax(-1))
 
 
-def test_a_component_that_is_switched_off_has_no_probability():
+def test_a_component_with_weight_zero_has_no_probability():
     mixture = Mixture(torch.tensor([0.0, -torch.inf]), FAMILIES["diagonal"]((2,)))
     assert mixture.mixture_distribution.probs.tolist() == [1.0, 0.0]
 
@@ -78,13 +78,13 @@ def uniforms(low, width):
 
 
 def scaled_beta(low, width):
-    """A beta distribution on an interval of its own: torch's support of it is the real line."""
+    """A beta distribution on another interval; torch reports the real line as its support."""
     shape = distributions.Beta(torch.full_like(low, 2.0), torch.full_like(low, 3.0))
     return distributions.TransformedDistribution(shape, [distributions.AffineTransform(low, width)])
 
 
 def pairs_of(low, width):
-    """torch's own mixtures, without their check, which refuses what lies in one of the two supports."""
+    """torch's mixtures without their check of values, which rejects values in only one of the two supports."""
     low, width = (torch.stack([x, x + 0.5], -1) for x in (low, width))
     pairs = distributions.Uniform(low, low + width, validate_args=False)
     return MixtureSameFamily(Categorical(torch.tensor([0.3, 0.7]).expand_as(low)), pairs, validate_args=False)
@@ -121,7 +121,7 @@ SUPPORTS = {
 
 
 def log_prob_of_one(component, value):
-    """By the component's own check of values; -inf if it refuses this one."""
+    """Return the log-density; -inf if the component's own check rejects the value."""
     try:
         return component.log_prob(value)
     except ValueError:
@@ -131,8 +131,8 @@ def log_prob_of_one(component, value):
 @pytest.mark.parametrize("validate", [True, False])
 @pytest.mark.parametrize("batch", [(), (3,)])
 @pytest.mark.parametrize("family", SUPPORTS.values(), ids=SUPPORTS)
-def test_a_component_has_no_density_outside_of_its_own_support(family, batch, validate):
-    """Against one component at a time, whose own check of values says where its support ends."""
+def test_components_have_zero_density_outside_of_their_supports(family, batch, validate):
+    """Compare with single components, whose own checks of values define their supports."""
     parameters = 0.5 + 1.5 * torch.rand(2, *batch, 4)
     p_z = Mixture(torch.randn(*batch, 4), family(*parameters), validate_args=validate).expand((2, *batch))
     z = p_z.sample((6,))
@@ -154,7 +154,7 @@ def test_a_component_has_no_density_outside_of_its_own_support(family, batch, va
     ("family", "value"),
     [("uniform", 9.0), ("binomial", 40.0), ("pareto", 0.1), ("scaled beta", 9.0), ("mixtures of uniforms", 9.0)],
 )
-def test_a_value_in_no_support_is_refused_if_it_is_checked_and_has_no_density_if_not(family, value):
+def test_a_value_outside_of_all_supports_is_refused_or_has_zero_density(family, value):
     arguments = torch.zeros(4), SUPPORTS[family](*(0.5 + 1.5 * torch.rand(2, 4)))
     with pytest.raises(ValueError, match="within the support"):
         Mixture(*arguments, validate_args=True).expand((2,)).log_prob(torch.tensor(value))
@@ -167,7 +167,7 @@ class WithoutSupport(Normal):
         raise NotImplementedError
 
 
-def test_components_need_no_support():
+def test_components_may_lack_a_support():
     components = WithoutSupport(torch.zeros(3), torch.ones(3), validate_args=False)
     log_prob = Mixture(torch.zeros(3), components).log_prob(torch.tensor(1.0))
     torch.testing.assert_close(log_prob, Normal(0.0, 1.0).log_prob(torch.tensor(1.0)))
@@ -178,7 +178,7 @@ def test_expanding_keeps_the_check_of_values(validate):
     assert Mixture(torch.zeros(3), FAMILIES["diagonal"]((3,)), validate).expand((2,))._validate_args == validate
 
 
-def test_gradients_pass_by_components_without_the_value_in_their_support():
+def test_components_without_the_value_in_their_support_have_zero_gradients():
     high = torch.tensor([1.0, 3.0], requires_grad=True)
     Mixture(torch.zeros(2), distributions.Uniform(torch.zeros(2), high)).log_prob(torch.tensor(2.0)).backward()
     torch.testing.assert_close(high.grad, torch.tensor([0.0, -1 / 3]))
@@ -212,7 +212,7 @@ def test_kernel_is_exact_where_the_float32_expansion_cancels(scale, distance):
     assert ((result - expected).abs() <= 1e-4 * expected.abs().clamp_min(1)).all()
 
 
-def test_components_of_weight_zero_are_neither_seen_nor_drawn():
+def test_components_with_weight_zero_affect_neither_density_nor_draws():
     p_z = Mixture(torch.tensor([-math.inf, 0.0, -math.inf]), diagonal_normal(torch.randn(3, 2), torch.ones(3, 2)))
     z = torch.randn(4, 2)
     torch.testing.assert_close(p_z.log_prob(z), p_z.components.log_prob(z.unsqueeze(-2))[:, 1])
@@ -233,7 +233,7 @@ def test_far_tails_are_finite_with_finite_gradients():
     assert torch.isfinite(z.grad).all()
 
 
-def test_sampled_components_have_their_weights():
+def test_components_are_sampled_by_their_weights():
     log_weights = torch.log_softmax(torch.randn(3, 6), -1)
     index = sample_index(log_weights, torch.Size((50_000,)))
     share = torch.stack([(index == k).double().mean(0) for k in range(6)], -1)
@@ -241,7 +241,7 @@ def test_sampled_components_have_their_weights():
     assert ((share - weights).abs() < 5 * (weights * (1 - weights) / 50_000).sqrt()).all()
 
 
-def test_generator_makes_samples_repeatable_and_leaves_the_global_one():
+def test_samples_of_a_generator_are_reproducible_and_leave_the_global_one_unchanged():
     state = torch.get_rng_state()
     first, second = (corners().sample((4,), generator=torch.Generator().manual_seed(3)) for _ in range(2))
     assert torch.equal(first, second)
@@ -250,7 +250,7 @@ def test_generator_makes_samples_repeatable_and_leaves_the_global_one():
         Mixture(torch.zeros(5), FAMILIES["laplace"]((5,))).sample((2,), generator=torch.Generator())
 
 
-def test_permuting_components_changes_nothing():
+def test_density_does_not_depend_on_the_order_of_components():
     logits, loc, scale = torch.randn(7), torch.randn(7, 3), torch.rand(7, 3) + 0.1
     order, z = torch.randperm(7), torch.randn(10, 3)
     one, other = (
@@ -269,7 +269,7 @@ def test_permuting_components_changes_nothing():
         (lambda: corners().log_prob(torch.zeros(3)), ValueError, r"expected shape \(..., 2\), got \(3,\)"),
     ],
 )
-def test_bad_input_says_what_was_expected(make, error, message):
+def test_invalid_arguments_raise_clear_errors(make, error, message):
     with pytest.raises(error, match=message):
         make()
 
@@ -286,7 +286,7 @@ def mixture_of(logits, loc, scale):
 
 
 def test_rsample_of_one_dimension_moves_along_the_quantile():
-    """dz/dtheta at fixed F(z), by finite differences of a root that bisection finds."""
+    """dz/dtheta at fixed F(z) equals finite differences of the quantile, which bisection computes."""
     parameters = [x.detach()[..., :1].squeeze() for x in three_components()]
     parameters[0] = three_components()[0].detach()
 
@@ -315,7 +315,7 @@ def test_rsample_of_one_dimension_moves_along_the_quantile():
 
 
 def test_rsample_gradients_of_expectations_are_finite_differences_of_quadrature():
-    """E[z_1 z_2 + cos(z_1 + 2 z_2)] couples the coordinates; its gradient in every parameter, weights too."""
+    """The function z_1 z_2 + cos(z_1 + 2 z_2) couples the coordinates; all parameters are tested, also the weights."""
     parameters = three_components()
 
     def function(z):
@@ -359,7 +359,7 @@ def test_rsample_of_one_component_is_loc_plus_scale_times_noise():
 
 
 @pytest.mark.parametrize("batch", [(), (4,), (2, 4)])
-def test_rsample_has_the_law_and_the_shape_of_sample(batch):
+def test_rsample_has_the_distribution_and_the_shape_of_sample(batch):
     logits, loc, scale = torch.randn(*batch, 5), torch.randn(*batch, 5, 3), torch.rand(*batch, 5, 3) + 0.1
     p_z = mixture_of(logits.requires_grad_(), loc.requires_grad_(), scale)
     assert p_z.has_rsample
@@ -382,7 +382,7 @@ def test_rsample_of_other_components_is_refused():
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 @pytest.mark.parametrize("batch", [(), (4,)])
 @pytest.mark.parametrize("grad", [True, False])
-def test_expected_value_and_top_responsibilities_are_those_of_the_matrix(family, batch, grad):
+def test_expected_value_and_top_responsibilities_agree_with_the_matrix(family, batch, grad):
     p_z = Mixture(torch.randn(*batch, 5).requires_grad_(grad), family((*batch, 5)))
     z, values = p_z.sample((7,)), torch.randn(5, 2)
     matrix = p_z.responsibilities(z)
@@ -396,8 +396,8 @@ def test_expected_value_and_top_responsibilities_are_those_of_the_matrix(family,
         p_z.top_responsibilities(z, 6)
 
 
-def test_more_components_than_multinomial_can_draw_from():
-    """`torch.multinomial` ends at 2^24; the tail behind it must be drawn as often as its weight says."""
+def test_more_components_than_multinomial_supports_are_drawn_by_weight():
+    """`torch.multinomial` supports at most 2^24 categories; the components beyond must be drawn by their weight."""
     num_components = 2**24 + 1000
     log_weights = torch.full((num_components,), -math.log(2 * 2**24))
     log_weights[2**24 :] = -math.log(2 * 1000)  # half of the weight on the last thousand

@@ -1,4 +1,4 @@
-"""Anybody's model: everything asks encode, latent_prior and decode, and gives the numbers of the same `VAE`."""
+"""Models of any class: results equal those of the same `VAE`, and errors name the wrong method."""
 
 import json
 import math
@@ -37,7 +37,7 @@ D, L = 6, 3
 
 
 class Own(nn.Module):
-    """A VAE as people write it."""
+    """A VAE as users write it."""
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, prior: nn.Module) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ def rows(number: int = 40) -> Tensor:
 
 
 def forms(kind: str = "vamp") -> dict[str, object]:
-    """The same model in every form that people have, in float64."""
+    """Return the same model in every form that the library accepts, in float64."""
     encoder, decoder, prior = (part.double() for part in parts(kind))
     own = Own(encoder, decoder, prior)
     methods = {"encode": own.encode, "decode": own.decode}
@@ -94,29 +94,29 @@ MODULES = pytest.mark.parametrize("form", [form for form in forms() if form != "
 
 @ALL_FORMS
 @pytest.mark.parametrize("kind", ["vamp", "gtm-vamp", "standard"])
-def test_metrics_are_those_of_the_same_vae(form, kind):
-    found = []
+def test_metrics_equal_those_of_the_same_vae(form, kind):
+    results = []
     for model in (forms(kind)["VAE"], forms(kind)[form]):
-        module_of(model).eval()  # nobody else can switch the mode of an object that is no module
+        module_of(model).eval()  # the library cannot switch the mode of an object that is not a module
         torch.manual_seed(2)
-        found.append(evaluate(model, rows().double(), num_samples=8))
-    torch.testing.assert_close(dict(found[0]), dict(found[1]))
-    torch.testing.assert_close(found[0].per_row, found[1].per_row)
+        results.append(evaluate(model, rows().double(), num_samples=8))
+    torch.testing.assert_close(dict(results[0]), dict(results[1]))
+    torch.testing.assert_close(results[0].per_row, results[1].per_row)
 
 
 @MODULES
-def test_bounds_and_gradients_are_those_of_the_same_vae(form):
-    found, x = [], rows().double()
+def test_bounds_and_gradients_equal_those_of_the_same_vae(form):
+    results, x = [], rows().double()
     for model in (forms()["VAE"].eval(), forms()[form].eval()):
         torch.manual_seed(3)
         bound = importance_weighted_bound(model, x, num_samples=4).mean() + elbo(model, x).value().mean()
         bound.backward()
-        found.append([bound.detach(), *sorted(float(p.grad.norm()) for p in model.parameters())])
-    torch.testing.assert_close(*found)
+        results.append([bound.detach(), *sorted(float(p.grad.norm()) for p in model.parameters())])
+    torch.testing.assert_close(*results)
 
 
 @MODULES
-def test_neither_prior_nor_evaluation_changes_a_model_in_training_mode(form):
+def test_prior_and_evaluation_do_not_change_a_model_in_training_mode(form):
     model, x = forms()[form].train(), rows().double()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     model.latent_prior()
@@ -128,7 +128,7 @@ def test_neither_prior_nor_evaluation_changes_a_model_in_training_mode(form):
 
 
 @ALL_FORMS
-def test_the_map_is_that_of_the_same_vae(form):
+def test_the_map_equals_that_of_the_same_vae(form):
     places = []
     for model in (forms("gtm-vamp")["VAE"], forms("gtm-vamp")[form]):
         module_of(model).eval()
@@ -141,31 +141,31 @@ def test_the_map_is_that_of_the_same_vae(form):
 def test_refit_keeps_the_encoder_and_improves_the_prior(form):
     model = forms()[form]
     before = [p.detach().clone() for p in model.parameters()] if isinstance(model, nn.Module) else []
-    found = refit(model, MixtureOfGaussians(L, 3).double(), rows().double(), seed=0, epochs=3)
-    assert found.course[found.best] >= found.course[0]
-    assert isinstance(found.model.prior, MixtureOfGaussians)
-    assert evaluate(found.model, rows().double(), num_samples=4)["nll"].value > 0
+    result = refit(model, MixtureOfGaussians(L, 3).double(), rows().double(), seed=0, epochs=3)
+    assert result.course[result.best] >= result.course[0]
+    assert isinstance(result.model.prior, MixtureOfGaussians)
+    assert evaluate(result.model, rows().double(), num_samples=4)["nll"].value > 0
     assert all(p.requires_grad for p in (model.parameters() if before else []))
     for old, new in zip(before, model.parameters() if before else [], strict=True):
         assert torch.equal(old, new)
 
 
 def test_refit_refuses_a_prior_of_other_latent_dimensions():
-    with pytest.raises(ValueError, match="prior: expected 3 latent dimensions, those of the model, got 5"):
+    with pytest.raises(ValueError, match="prior: expected 3 latent dimensions, as in the model, got 5"):
         refit(forms()["module"], MixtureOfGaussians(5, 2), rows())
 
 
-def test_refit_reads_pseudo_inputs_with_the_models_own_encode():
+def test_refit_encodes_pseudo_inputs_with_the_models_encode():
     prior = VampPrior.from_data(rows().double(), 4, low=0.0, high=1.0).double()
-    found = refit(forms()["module"], prior, rows(), seed=0, epochs=2)
-    p_z, encode = found.model.latent_prior(), forms()["module"].eval().encode
-    torch.testing.assert_close(p_z.components.mean, encode(found.model.prior.pseudo_inputs).mean)
+    result = refit(forms()["module"], prior, rows(), seed=0, epochs=2)
+    p_z, encode = result.model.latent_prior(), forms()["module"].eval().encode
+    torch.testing.assert_close(p_z.components.mean, encode(result.model.prior.pseudo_inputs).mean)
 
 
 @pytest.mark.parametrize(
     "form", ["module", *[pytest.param(each, marks=pytest.mark.slow) for each in forms() if each != "module"]]
 )
-def test_report_and_pictures(form, tmp_path):
+def test_report_and_pictures_work_for_every_form_of_model(form, tmp_path):
     model = forms("gtm-vamp")[form]
     with evaluation_mode(module_of(model)):
         page = priory.report(
@@ -179,7 +179,7 @@ def test_report_and_pictures(form, tmp_path):
     assert {"map.png", "nodes.png", "samples.png", "reconstructions.png", "pseudo_inputs.png"} <= drawn
 
 
-def test_a_report_takes_one_label_without_a_name_and_refuses_a_file(tmp_path):
+def test_a_report_accepts_one_label_without_a_name_and_refuses_a_file(tmp_path):
     model, labels = Own(*parts()), ["even" if total % 2 else "odd" for total in rows().sum(1)]
     assert "label" in priory.report(model, rows(), tmp_path / "report", labels=labels, num_samples=4).read_text()
     with pytest.raises(ValueError, match="out: expected a folder, got the file"):
@@ -197,20 +197,20 @@ class Images(Own):
         return Independent(Bernoulli(logits=logits, validate_args=False), 3, validate_args=False)
 
 
-def test_images_are_judged_and_drawn_as_their_flat_rows(tmp_path):
+def test_models_of_images_and_of_flat_rows_have_the_same_metrics(tmp_path):
     flat, images = Own(*parts()).double().eval(), Images(*parts()).double().eval()
     images.prior = VampPrior(flat.prior.pseudo_inputs.detach().unflatten(-1, (1, 2, 3)), low=0.0, high=1.0)
     x = rows().double()
-    found = []
+    results = []
     for model, data in ((flat, x), (images, x.unflatten(-1, (1, 2, 3)))):
         torch.manual_seed(0)
-        found.append(dict(evaluate(model, data, num_samples=8)))
-    torch.testing.assert_close(*found)
+        results.append(dict(evaluate(model, data, num_samples=8)))
+    torch.testing.assert_close(*results)
     drawn = priory.draw(images, x.unflatten(-1, (1, 2, 3)), tmp_path)
     assert {"samples.png", "pseudo_inputs.png"} <= {path.name for path in drawn}
 
 
-def test_covariates_reach_the_decoder_of_any_model():
+def test_the_decoder_of_any_model_gets_covariates():
     torch.manual_seed(0)
     encoder, decoder = nn.Linear(D, 2 * L), NegativeBinomialDecoder(nn.Linear(L, D), torch.ones(D))
     x = torch.poisson(torch.full((9, D), 3.0))
@@ -226,7 +226,7 @@ def test_covariates_reach_the_decoder_of_any_model():
 
 
 @pytest.mark.parametrize("form", ["VAE", "module", "of functions"])
-def test_a_model_answers_the_protocol(form):
+def test_models_satisfy_the_protocol(form):
     assert isinstance(forms()[form], LatentVariableModel)
 
 
@@ -289,7 +289,7 @@ WRONG_ANSWERS = {
 
 
 @pytest.mark.parametrize("wrong", WRONG_ANSWERS)
-def test_a_wrong_answer_is_told_its_cure(wrong):
+def test_errors_about_wrong_methods_suggest_a_remedy(wrong):
     model, kind, message = WRONG_ANSWERS[wrong]
     for use in (lambda: elbo(model, rows()), lambda: evaluate(model, rows(), num_samples=4)):
         with pytest.raises(kind, match=message):
@@ -306,7 +306,7 @@ USES = {
 
 
 @pytest.mark.parametrize("form", ["VAE", "module"])
-def test_gray_values_under_a_binary_likelihood_are_told_the_cure(form):
+def test_errors_about_gray_values_suggest_binarization(form):
     model, gray = forms()[form], torch.full((9, D), 0.25).double()
     if form == "module":
         model.decode = lambda z: Independent(Bernoulli(logits=model.decoder_network(z)), 1)
@@ -321,7 +321,7 @@ def test_gray_values_under_a_binary_likelihood_are_told_the_cure(form):
 
 
 @pytest.mark.parametrize("use", USES)
-def test_what_is_no_model_is_named(use, tmp_path):
+def test_objects_that_are_not_models_are_refused(use, tmp_path):
     with pytest.raises(TypeError, match=r"model: .* got Linear without encode, latent_prior, decode; .*as_model"):
         USES[use](nn.Linear(2, 2), tmp_path)
     with pytest.raises(TypeError, match="got Own, which is a class, not an object"):
@@ -336,7 +336,7 @@ def test_what_is_no_model_is_named(use, tmp_path):
         ({"covariates": ()}, "covariates: expected a function"),
     ],
 )
-def test_as_model_names_an_argument_of_another_type(changes, message):
+def test_as_model_refuses_arguments_of_another_type(changes, message):
     arguments = {"encode": loc, "decode": loc, "prior": StandardNormal(L)}
     with pytest.raises(TypeError, match=message):
         as_model(**arguments | changes)

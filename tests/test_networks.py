@@ -1,4 +1,4 @@
-"""Networks against explicit loops and against what their shapes promise."""
+"""Networks: outputs compared with loops, and shapes."""
 
 import itertools
 import math
@@ -21,7 +21,7 @@ IMAGE_SHAPES = [(4, 4), (8, 8), (28, 28), (27, 31), (3, 5, 8)]
 LEADING_SHAPES = [(), (3,), (2, 3), (2, 1, 3), (0,), (2, 0)]
 
 
-def test_mlp_is_alternating_affine_maps_and_activations():
+def test_mlp_alternates_affine_maps_and_activations():
     network = mlp(3, [5, 4], 2, activation=nn.Tanh, output_activation=nn.Sigmoid)
     h = x = torch.randn(7, 3)
     linears = [module for module in network if isinstance(module, nn.Linear)]
@@ -48,7 +48,7 @@ def test_gated_linear_is_a_linear_map_times_a_sigmoid_of_another():
     torch.testing.assert_close(layer(x), expected)
 
 
-def test_gated_mlp_ends_in_a_linear_layer_and_the_wanted_activation():
+def test_gated_mlp_ends_with_a_linear_layer_and_the_output_activation():
     network = gated_mlp(4, [6, 5], 3, output_activation=nn.Sigmoid)
     assert [type(module) for module in network] == [GatedLinear, GatedLinear, nn.Linear, nn.Sigmoid]
     x = torch.randn(2, 4)
@@ -57,7 +57,7 @@ def test_gated_mlp_ends_in_a_linear_layer_and_the_wanted_activation():
 
 @pytest.mark.parametrize("leading", LEADING_SHAPES)
 @pytest.mark.parametrize("image_shape", IMAGE_SHAPES)
-def test_convolutional_pair_maps_flat_rows_of_any_leading_shape(image_shape, leading):
+def test_convolutional_networks_accept_any_leading_shape(image_shape, leading):
     encoder = ConvolutionalEncoderNetwork(image_shape, out_features=6, channels=(4, 5, 6))
     decoder = ConvolutionalDecoderNetwork(image_shape, 3, outputs_per_pixel=2, channels=(6, 5))
     assert encoder(torch.randn(*leading, math.prod(image_shape))).shape == (*leading, 6)
@@ -74,8 +74,8 @@ def test_convolutional_rows_do_not_depend_on_each_other(image_shape):
         torch.testing.assert_close(network(rows), one_by_one, atol=1e-5, rtol=1e-4)
 
 
-def test_convolutional_decoder_lays_out_pixels_first_and_outputs_last():
-    """With a last convolution that only knows its bias, the bias of channel c, output p, must be found at [c, p]."""
+def test_convolutional_decoder_returns_outputs_of_each_pixel_in_sequence():
+    """If the last convolution has only a bias, output p of each pixel of channel c equals the bias [c, p]."""
     network = ConvolutionalDecoderNetwork((2, 5, 6), 3, outputs_per_pixel=4, channels=(3,))
     last = network.convolutions[-1][-1]
     nn.init.zeros_(last.weight)
@@ -93,7 +93,7 @@ def test_convolutional_encoder_reads_the_row_as_channels_height_width():
 
 
 @pytest.mark.parametrize("image_shape", [(4, 4), (27, 31)])
-def test_every_pixel_of_the_convolutional_pair_is_used(image_shape):
+def test_convolutional_networks_use_every_pixel(image_shape):
     pixels = math.prod(image_shape)
     encoder = ConvolutionalEncoderNetwork(image_shape, out_features=6, channels=(8, 8))
     x = torch.rand(1, pixels, requires_grad=True)
@@ -103,7 +103,7 @@ def test_every_pixel_of_the_convolutional_pair_is_used(image_shape):
     assert (decoder(torch.randn(50, 3)).std(0) > 0).all()
 
 
-def test_output_width_is_read_only_where_it_is_said():
+def test_output_width_is_none_for_networks_of_unknown_width():
     assert output_width(nn.Linear(2, 3)) == 3
     assert output_width(gated_mlp(2, [4], 6)) == 6
     assert output_width(nn.Sequential(nn.Linear(2, 3), GatedLinear(3, 5))) == 5
@@ -114,7 +114,7 @@ def test_output_width_is_read_only_where_it_is_said():
 
 
 @pytest.mark.parametrize(
-    ("given", "wanted"),
+    ("dtype", "expected"),
     [
         (torch.float16, torch.float32),
         (torch.bfloat16, torch.float32),
@@ -122,8 +122,8 @@ def test_output_width_is_read_only_where_it_is_said():
         (torch.float64, torch.float64),
     ],
 )
-def test_at_least_float32(given, wanted):
-    assert at_least_float32(torch.zeros(1, dtype=given)).dtype == wanted
+def test_at_least_float32_converts_only_half_precision(dtype, expected):
+    assert at_least_float32(torch.zeros(1, dtype=dtype)).dtype == expected
 
 
 @pytest.mark.parametrize(
@@ -143,6 +143,6 @@ def test_at_least_float32(given, wanted):
         (lambda: ConvolutionalDecoderNetwork((8, 8), 2)(torch.zeros(3)), r"2 numbers .* shape \(3,\)"),
     ],
 )
-def test_errors_say_what_was_expected(build, message):
+def test_invalid_arguments_raise_clear_errors(build, message):
     with pytest.raises(ValueError, match=message):
         build()

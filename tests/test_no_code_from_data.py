@@ -1,4 +1,4 @@
-"""The source has no call that could run what is in a file, or write where an archive says."""
+"""The source has no call that could run code from a file, or write to a path from an archive."""
 
 import ast
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ FORBIDDEN_METHODS = {"extractall", "extract", "unpack_archive", "read_pickle", "
 
 
 def violations(source: str) -> Iterator[str]:
-    """What of the above the source uses."""
+    """Yield the forbidden modules, names, calls and arguments that the source uses."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (a.name for a in node.names if a.name.split(".")[0] in FORBIDDEN_MODULES)
@@ -40,7 +40,7 @@ def violations(source: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("file", sorted(Path(priory.__file__).parent.rglob("*.py")), ids=lambda path: path.name)
-def test_source(file):
+def test_the_source_has_no_unsafe_calls(file):
     assert list(violations(file.read_text(encoding="utf-8"))) == []
 
 
@@ -59,6 +59,6 @@ def test_source(file):
         "torch.something(p, weights_only=False)",
     ],
 )
-def test_the_test_sees(source):
+def test_unsafe_calls_are_detected(source):
     assert list(violations(source))
     assert not list(violations("vae.eval()\nre.compile(x)\nnp.lib.format.read_array(f, allow_pickle=False)"))

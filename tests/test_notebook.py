@@ -1,4 +1,4 @@
-"""A notebook as a user runs it: a kernel of its own executes the cells, and the results show themselves."""
+"""A notebook: a separate kernel executes the cells, and results have displays."""
 
 import re
 
@@ -33,7 +33,7 @@ CELLS = (
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory):
-    """What each cell shows: by its MIME types, and what it printed as `stdout` or `stderr`."""
+    """Return the outputs of each cell by MIME type, and its printed text as `stdout` or `stderr`."""
     cells = [nbformat.v4.new_code_cell("\n".join(line.strip() for line in cell.splitlines())) for cell in CELLS]
     notebook = nbformat.v4.new_notebook(cells=cells)
     folder = tmp_path_factory.mktemp("notebook")
@@ -47,35 +47,35 @@ def shown(output) -> dict[str, str]:
     return {output["name"]: output["text"]} if output["output_type"] == "stream" else dict(output.get("data", {}))
 
 
-def test_no_cell_says_anything_on_stderr_but_the_bar_of_the_training(outputs):
+def test_only_the_progress_bar_of_training_is_on_stderr(outputs):
     assert [number for number, output in enumerate(outputs) if "stderr" in output and number != 2] == []
 
 
-def test_the_model_shows_the_sizes_of_its_prior(outputs):
+def test_the_text_of_a_model_has_the_sizes_of_its_prior(outputs):
     assert "grid 4 x 4, K=16, L from the encoder" in outputs[1]["text/plain"]
 
 
-def test_the_history_is_a_table_and_a_picture(outputs):
+def test_a_history_is_displayed_as_a_table_and_a_picture(outputs):
     html = outputs[2]["text/html"]
     assert re.findall("<tr><td>(best|last)</td>", html) == ["best", "last"]
     assert "data:image/png" in html
 
 
-def test_the_evaluation_is_a_table(outputs):
+def test_an_evaluation_is_displayed_as_a_table(outputs):
     assert re.search(r"<td>nll</td><td>\S+ ± \S+ nats</td><td>-log p\(x\)", outputs[3]["text/html"])
     assert "description" in outputs[4]["text/html"]
     assert re.fullmatch(r"\d+\.\d+ ± \d+\.\d+\n", outputs[5]["stdout"])
 
 
-def test_the_map_is_a_picture(outputs):
+def test_a_map_is_displayed_as_a_picture(outputs):
     assert "TopographicMap(rows=120, nodes=4 x 4" in outputs[6]["text/html"]
     assert "data:image/png" in outputs[6]["text/html"]
     assert all("image/png" in outputs[cell] for cell in (7, 8))
 
 
-def test_the_refitted_prior_is_one_line(outputs):
+def test_a_refitted_prior_is_displayed_in_one_line(outputs):
     assert outputs[9]["text/plain"].startswith("Refitted(MixtureOfGaussians")
 
 
-def test_the_model_comes_back_from_its_folder(outputs):
+def test_a_saved_model_can_be_loaded(outputs):
     assert outputs[10]["text/plain"] == "True"

@@ -1,4 +1,4 @@
-"""Objectives of training: value and gradient against closed forms and quadrature of linear-Gaussian models."""
+"""Objectives of training and their gradients, compared with closed forms and quadrature of linear-Gaussian models."""
 
 import math
 
@@ -41,14 +41,14 @@ class LearnedNormal(nn.Module):
 
 
 def wrong_model(latent_dim: int, prior: nn.Module | None = None) -> tuple[VAE, Tensor]:
-    """A linear-Gaussian VAE whose posterior is too wide and whose prior is learned, and a row."""
+    """Return a linear-Gaussian VAE with a too wide posterior and a learned prior, and a row."""
     vae, evidence = linear_gaussian_vae(latent_dim=latent_dim, scale_factor=1.4)
     vae.prior = LearnedNormal(latent_dim) if prior is None else prior
     return vae.double(), evidence.sample()
 
 
 def with_gradient(value: Tensor, vae: nn.Module) -> Tensor:
-    """The value and its gradient by all parameters in one vector; a parameter without influence has a zero."""
+    """Return the value and its gradient in all parameters as one vector; unused parameters have zeros."""
     gradients = torch.autograd.grad(value, list(vae.parameters()), allow_unused=True, materialize_grads=True)
     return torch.cat([value.detach().reshape(1), *[g.flatten() for g in gradients]])
 
@@ -61,7 +61,7 @@ def assert_unbiased(objective: Objective, vae: VAE, x: Tensor, beta: float, expe
 
 
 def closed_elbo(vae: VAE, x: Tensor) -> tuple[Tensor, Tensor]:
-    """E_q [log p(x|z)] and KL(q || p) of normals, as textbooks write them."""
+    """Return E_q [log p(x|z)] and KL(q || p) of normals by the textbook formulas."""
     q, p, decoder = vae.encode(x), vae.latent_prior(), vae.decoder
     spread = (decoder.weight.square().sum(0) * q.variance).sum()
     squares = (x - decoder.bias - decoder.weight @ q.mean).square().sum() + spread
@@ -83,7 +83,7 @@ def closed_elbo(vae: VAE, x: Tensor) -> tuple[Tensor, Tensor]:
     ],
     ids=["elbo", "beta-elbo", "free bits, above", "free bits, below", "sticking the landing"],
 )
-def test_elbos_have_value_and_gradient_of_the_closed_form(objective, penalty, beta):
+def test_elbos_and_their_gradients_agree_with_closed_forms(objective, penalty, beta):
     vae, x = wrong_model(latent_dim=2)
     reconstruction, kl = closed_elbo(vae, x)
     assert 0.1 < kl < 50
@@ -101,15 +101,15 @@ def quadrature(vae: VAE, x: Tensor, beta: float) -> Tensor:
 
 
 @pytest.mark.parametrize("beta", [1.0, 0.4])
-@pytest.mark.parametrize("prior", ["normal", "vamp"])  # the encoder is a part of the second one
+@pytest.mark.parametrize("prior", ["normal", "vamp"])  # the VampPrior depends on the encoder
 @pytest.mark.parametrize("kind", [ImportanceWeighted, DoublyReparameterized])
-def test_importance_weighted_bounds_have_value_and_gradient_of_quadrature(kind, prior, beta):
+def test_importance_weighted_bounds_and_their_gradients_agree_with_quadrature(kind, prior, beta):
     vae, x = wrong_model(latent_dim=1, prior=VampPrior(torch.randn(3, 5).double()) if prior == "vamp" else None)
     assert_unbiased(kind(num_samples=2), vae, x, beta, with_gradient(quadrature(vae, x, beta), vae))
 
 
 @pytest.mark.parametrize("kind", [ImportanceWeighted, DoublyReparameterized])
-def test_at_the_exact_posterior_the_decoder_has_the_gradient_of_the_evidence(kind):
+def test_decoder_gradients_equal_those_of_the_evidence_at_the_exact_posterior(kind):
     vae, evidence = linear_gaussian_vae()
     x, decoder = evidence.sample(), vae.decoder
     covariance = decoder.weight @ decoder.weight.T + NOISE**2 * torch.eye(5, dtype=torch.float64)
@@ -122,7 +122,7 @@ def test_at_the_exact_posterior_the_decoder_has_the_gradient_of_the_evidence(kin
 
 
 @pytest.mark.parametrize("num_samples", [1, 5])
-def test_the_bound_of_the_same_draws_is_the_functions(num_samples):
+def test_objective_and_function_agree_for_the_same_draws(num_samples):
     vae, x = wrong_model(latent_dim=2)
     rows = x.expand(7, -1)
     results = []
@@ -136,11 +136,11 @@ def test_the_bound_of_the_same_draws_is_the_functions(num_samples):
 
 
 @pytest.mark.parametrize("kind", [ImportanceWeighted, DoublyReparameterized])
-def test_with_one_draw_the_importance_weighted_bound_is_the_elbo(kind):
+def test_importance_weighted_bound_with_one_draw_equals_the_elbo(kind):
     vae, x = wrong_model(latent_dim=1, prior=VampPrior(torch.randn(3, 5).double()))
     rows = x.expand(9, -1)
     torch.manual_seed(1)
-    expected = elbo(vae, rows)  # the KL to a mixture is that of the draws
+    expected = elbo(vae, rows)  # the KL to a mixture is estimated from the same draws
     torch.manual_seed(1)
     terms = kind(num_samples=1)(vae, rows)
     torch.testing.assert_close(terms.bound.value(), expected.value())
@@ -148,7 +148,7 @@ def test_with_one_draw_the_importance_weighted_bound_is_the_elbo(kind):
 
 
 class Posteriors:
-    """A linear-Gaussian model whose posteriors have a mean of their own for each of many equal rows."""
+    """A linear-Gaussian model of equal rows with a separate posterior mean for each row."""
 
     def __init__(self, number: int) -> None:
         self.loc = torch.full((number, 1), 0.5, dtype=torch.float64, requires_grad=True)
@@ -164,21 +164,21 @@ class Posteriors:
 
 
 def signal_and_noise(objective: Objective) -> tuple[float, float]:
-    """Mean and standard deviation of the gradient by the mean of the posterior, of many draws."""
+    """Return mean and standard deviation of the gradient in the posterior mean, over many draws."""
     model = Posteriors(5000)
     x = torch.tensor([0.2, 1.0, -0.3]).double().expand(5000, -1)
     (gradient,) = torch.autograd.grad(objective(model, x).bound.value().sum(), model.loc)
     return abs(float(gradient.mean())), float(gradient.std())
 
 
-def test_more_draws_drown_the_encoders_gradient_unless_it_is_doubly_reparameterized():
-    """The ratio of signal to noise falls like 1 / sqrt(S), or grows like sqrt(S)."""
+def test_signal_to_noise_ratio_grows_with_draws_only_if_doubly_reparameterized():
+    """The ratio falls as 1 / sqrt(S), and with double reparameterization it grows as sqrt(S)."""
     numbers = (4, 64)
     ratios, noises = {}, {}
     for kind in (ImportanceWeighted, DoublyReparameterized):
-        found = [signal_and_noise(kind(number)) for number in numbers]
-        ratios[kind] = [signal / noise for signal, noise in found]
-        noises[kind] = [noise for _, noise in found]
+        gradients = [signal_and_noise(kind(number)) for number in numbers]
+        ratios[kind] = [signal / noise for signal, noise in gradients]
+        noises[kind] = [noise for _, noise in gradients]
     few, many = ratios[ImportanceWeighted]
     assert many < few
     few, many = ratios[DoublyReparameterized]
@@ -188,10 +188,10 @@ def test_more_draws_drown_the_encoders_gradient_unless_it_is_doubly_reparameteri
     assert noises[DoublyReparameterized][1] < noises[ImportanceWeighted][1] / 3
 
 
-def test_sticking_the_landing_has_no_gradient_of_an_exact_posterior_in_any_draw():
+def test_sticking_the_landing_has_zero_gradients_at_an_exact_posterior():
     vae, evidence = linear_gaussian_vae()
     value = StickingTheLanding()(vae, evidence.sample((50,))).bound.value()
-    for row in value:  # each of one draw
+    for row in value:  # one draw each
         gradients = torch.autograd.grad(row, list(vae.encoder.parameters()), retain_graph=True)
         assert max(float(g.abs().max()) for g in gradients) < 1e-12
     plain = EvidenceLowerBound()(vae, evidence.sample((50,))).bound.value()
@@ -207,7 +207,7 @@ def test_sticking_the_landing_has_no_gradient_of_an_exact_posterior_in_any_draw(
         lambda a, b: MultivariateNormal(a, precision_matrix=torch.diag_embed(b.exp())),
     ],
 )
-def test_a_detached_distribution_is_the_same_one_without_gradients(make):
+def test_a_detached_distribution_has_the_same_density_without_gradients(make):
     parameters = [torch.randn(4, 2, requires_grad=True) for _ in range(2)]
     q, z = make(*parameters), torch.randn(4, 2, requires_grad=True)
     held = detached(q).log_prob(z)
@@ -218,14 +218,14 @@ def test_a_detached_distribution_is_the_same_one_without_gradients(make):
     assert q.mean.requires_grad  # the posterior itself has not changed
 
 
-def test_posteriors_that_cannot_be_held_constant_are_named():
+def test_posteriors_that_cannot_be_detached_are_refused():
     q = TransformedDistribution(Independent(Normal(torch.zeros(2), torch.ones(2)), 1), [ExpTransform()])
     with pytest.raises(TypeError, match=r"encode: .* got TransformedDistribution with transforms of type list, .*elbo"):
         detached(q)
 
 
 @pytest.mark.parametrize("name", ["elbo", "sticking-the-landing", "importance-weighted", "doubly-reparameterized"])
-def test_posteriors_without_rsample_are_told_the_cure(name):
+def test_errors_about_posteriors_without_rsample_suggest_a_remedy(name):
     vae, x = wrong_model(latent_dim=1)
     vae.encode = lambda x: Independent(Categorical(torch.ones(len(x), 1, 3)), 1)
     with pytest.raises(TypeError, match=r"encode: expected a reparameterized .* return priory.diagonal_normal\(loc"):

@@ -1,4 +1,4 @@
-"""ELBO, importance-weighted bound and likelihood against the closed forms of a linear-Gaussian VAE."""
+"""ELBO, importance-weighted bound and likelihood, compared with closed forms of a linear-Gaussian VAE."""
 
 import pytest
 import torch
@@ -32,7 +32,7 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
-def test_with_the_exact_posterior_every_bound_is_the_evidence():
+def test_every_bound_equals_the_evidence_at_the_exact_posterior():
     vae, evidence = linear_gaussian_vae()
     x = evidence.sample((40,))
     expected = evidence.log_prob(x)
@@ -60,17 +60,17 @@ def test_likelihood_converges_to_the_evidence(scale_factor, prior_share):
     torch.testing.assert_close(estimate.mean(), evidence.log_prob(x).mean(), rtol=0, atol=0.02)
 
 
-def test_defensive_mixture_saves_a_posterior_that_is_far_too_narrow():
+def test_defensive_mixture_corrects_a_posterior_that_is_far_too_narrow():
     vae, evidence = linear_gaussian_vae(scale_factor=0.15)
     x = evidence.sample((40,))
     truth = evidence.log_prob(x).mean()
     alone = log_likelihood(vae, x, num_samples=512, prior_share=0.0).mean()
     defensive = log_likelihood(vae, x, num_samples=512, prior_share=0.5).mean()
-    assert truth - alone > 0.2  # q alone misses the tails, and says too little
+    assert truth - alone > 0.2  # q alone misses the tails, so the estimate is too low
     assert abs(defensive - truth) < 0.05
 
 
-def test_importance_weighted_bound_grows_with_samples_between_elbo_and_evidence():
+def test_importance_weighted_bound_grows_from_elbo_to_evidence():
     vae, evidence = linear_gaussian_vae(scale_factor=1.7)
     x = evidence.sample((4000,))
     bounds = [importance_weighted_bound(vae, x, num_samples=s).mean().item() for s in (1, 5, 50)]
@@ -78,7 +78,7 @@ def test_importance_weighted_bound_grows_with_samples_between_elbo_and_evidence(
     assert bounds[0] < bounds[1] < bounds[2] < evidence.log_prob(x).mean() + 0.02
 
 
-# In nine dimensions so few draws of the prior do not hit a posterior.
+# In nine dimensions, no draws of the prior are expected near a posterior.
 WAYS_TO_SHARE = pytest.mark.parametrize(
     ("latent_dim", "covariates", "pooled", "shared"),
     [(2, False, True, True), (9, False, False, True), (2, True, False, False)],
@@ -87,7 +87,7 @@ WAYS_TO_SHARE = pytest.mark.parametrize(
 
 
 @WAYS_TO_SHARE
-def test_chunks_and_number_of_samples_mean_what_they_say(monkeypatch, latent_dim, covariates, pooled, shared):
+def test_the_decoder_gets_the_documented_numbers_of_samples(monkeypatch, latent_dim, covariates, pooled, shared):
     vae, evidence = linear_gaussian_vae(num_inputs=12, latent_dim=latent_dim)
     x = evidence.sample((6,))
     decoded = []
@@ -96,7 +96,7 @@ def test_chunks_and_number_of_samples_mean_what_they_say(monkeypatch, latent_dim
     if covariates:
         vae.decoder.covariates = lambda x: {"size": x.sum(-1)}
     log_likelihood(vae, x, num_samples=101, chunk_size=60)
-    # One to see what kind of distribution it gives; 51 draws of q for each of the six, 50 of the prior.
+    # One draw to find out the family of p(x|z); 51 draws of q for each of the six rows, 50 of the prior.
     one = 0 if covariates else 1
     assert sum(decoded) == one + 51 * 6 + 50 * (6 if pooled or not shared else 1)
     assert max(decoded) <= 60
@@ -104,7 +104,7 @@ def test_chunks_and_number_of_samples_mean_what_they_say(monkeypatch, latent_dim
 
 @WAYS_TO_SHARE
 @pytest.mark.parametrize("prior_share", [0.0, 0.3])
-def test_importance_estimate_is_the_formula_in_a_loop(latent_dim, covariates, pooled, shared, prior_share):
+def test_importance_estimate_equals_the_formula_in_a_loop(latent_dim, covariates, pooled, shared, prior_share):
     vae, evidence = linear_gaussian_vae(num_inputs=12, latent_dim=latent_dim, scale_factor=1.4)
     prior = MultivariateNormal(torch.ones(latent_dim).double(), torch.eye(latent_dim).double())
     vae.prior = DensityPrior(prior)
@@ -114,11 +114,11 @@ def test_importance_estimate_is_the_formula_in_a_loop(latent_dim, covariates, po
         vae.decoder.covariates = lambda x: {"size": x.sum(-1)}
     x = evidence.sample((3,))
     torch.manual_seed(3)
-    found = importance_estimate(vae, x, num_samples=10, prior_share=prior_share)
+    estimate = importance_estimate(vae, x, num_samples=10, prior_share=prior_share)
     torch.manual_seed(3)
     q, from_prior = vae.encode(x), round(10 * prior_share) * (3 if pooled else 1)
     if prior_share and not covariates:
-        prior.sample((1,))  # to see what kind of distribution the decoder gives
+        prior.sample((1,))  # the draw to find out the family of p(x|z)
     z_q = q.sample((10 - round(10 * prior_share),))
     z_p = prior.sample((from_prior,))
     share = from_prior / (len(z_q) + from_prior)
@@ -132,23 +132,23 @@ def test_importance_estimate_is_the_formula_in_a_loop(latent_dim, covariates, po
             weights.append((prior.log_prob(z) + terms[-1]).exp() / proposal)
         weights = torch.stack(weights)
         size = weights.sum() ** 2 / weights.square().sum()
-        torch.testing.assert_close(found.log_likelihood[n], weights.mean().log())
-        torch.testing.assert_close(found.effective_sample_size[n], size)
-        torch.testing.assert_close(found.reconstruction[n], torch.stack(terms[: len(z_q)]).mean())
-        torch.testing.assert_close(found.kl[n], torch.stack(divergences[: len(z_q)]).mean())
+        torch.testing.assert_close(estimate.log_likelihood[n], weights.mean().log())
+        torch.testing.assert_close(estimate.effective_sample_size[n], size)
+        torch.testing.assert_close(estimate.reconstruction[n], torch.stack(terms[: len(z_q)]).mean())
+        torch.testing.assert_close(estimate.kl[n], torch.stack(divergences[: len(z_q)]).mean())
 
 
-def test_rows_are_the_same_whether_encoded_before_or_not_and_in_groups():
+def test_estimates_are_correct_with_and_without_given_posteriors():
     vae, evidence = linear_gaussian_vae(scale_factor=1.3)
     x = evidence.sample((40,))
     truth = evidence.log_prob(x)
     for posterior in (None, vae.encode(x)):
-        found = importance_estimate(vae, x, num_samples=4000, posterior=posterior)
-        torch.testing.assert_close(found.log_likelihood, truth, rtol=0, atol=0.15)
-        assert (found.effective_sample_size > 500).all()
+        estimate = importance_estimate(vae, x, num_samples=4000, posterior=posterior)
+        torch.testing.assert_close(estimate.log_likelihood, truth, rtol=0, atol=0.15)
+        assert (estimate.effective_sample_size > 500).all()
 
 
-def test_posteriors_need_no_mean(monkeypatch):
+def test_posteriors_without_a_closed_form_mean_work(monkeypatch):
     vae, evidence = linear_gaussian_vae(scale_factor=1.3)
     x, encoder = evidence.sample((40,)), vae.encoder.forward
     shift = AffineTransform(torch.zeros(2).double(), torch.ones(2).double(), event_dim=1)
@@ -159,7 +159,7 @@ def test_posteriors_need_no_mean(monkeypatch):
     assert metrics["active_units"].value == 2
 
 
-def test_many_rows_that_were_encoded_before_pool_no_more_than_sixteen_do(monkeypatch):
+def test_rows_with_given_posteriors_pool_draws_in_groups_of_sixteen(monkeypatch):
     vae, evidence = linear_gaussian_vae()
     x, decoded, decoder = evidence.sample((64,)), [], vae.decoder.forward
     monkeypatch.setattr(vae.decoder, "forward", lambda z: decoded.append(z.shape[:-1].numel()) or decoder(z))
@@ -177,7 +177,7 @@ def test_prior_is_evaluated_once_and_encoder_once_per_datum():
     assert rows == [7, 6]
 
 
-def test_closed_form_of_the_kl_where_torch_has_one():
+def test_the_kl_uses_the_closed_form_if_torch_has_one():
     vae, evidence = linear_gaussian_vae(scale_factor=1.3)
     x = evidence.sample((5,))
     torch.testing.assert_close(elbo(vae, x).kl, kl_divergence(vae.encode(x), StandardNormal(2).double()()))
@@ -207,7 +207,7 @@ def test_terms_are_per_datum_and_beta_weighs_the_kl():
     torch.testing.assert_close(bound.value(0.3), bound.reconstruction - 0.3 * bound.kl)
 
 
-def test_gradients_reach_every_parameter():
+def test_every_parameter_receives_a_gradient_from_every_bound():
     vae, evidence = linear_gaussian_vae()
     for objective in (lambda x: elbo(vae, x).value(), lambda x: importance_weighted_bound(vae, x, num_samples=4)):
         vae.zero_grad()
@@ -237,7 +237,7 @@ def test_at_least_one_draw_comes_from_the_posterior(num_samples, prior_share):
         ),
     ],
 )
-def test_bad_input_says_what_was_expected(call, message):
+def test_invalid_arguments_raise_clear_errors(call, message):
     vae, evidence = linear_gaussian_vae()
     with pytest.raises(ValueError, match=message):
         call(vae, evidence.sample((2,)))

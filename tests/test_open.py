@@ -1,4 +1,4 @@
-"""Priors, likelihoods and networks that are not in the package, from the data file to the pictures."""
+"""Priors, likelihoods, networks and formats from other packages, from the data file to the pictures."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def _in_a_folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def registered(monkeypatch):
-    """Parts under names of their own, for one test."""
+    """Register parts by name for one test."""
     for registry in (PRIORS, LIKELIHOODS, NETWORKS):
         monkeypatch.setattr(registry, "_parts", dict(registry._parts))
     PRIORS.register("student", StudentMixture)
@@ -39,7 +39,7 @@ def registered(monkeypatch):
 
 @pytest.fixture
 def install(tmp_path, monkeypatch):
-    """Give a function that writes the metadata of a distribution with one entry point, as pip does."""
+    """Return a function that writes the metadata of a distribution with one entry point, as pip does."""
 
     def write_metadata(name: str, group: str, entry_point: str) -> None:
         folder = tmp_path / "site" / f"{name}-1.0.dist-info"
@@ -58,9 +58,9 @@ def install(tmp_path, monkeypatch):
         ("family:ExemplarPrior", (), ExemplarPrior),
     ],
 )
-def test_a_prior_that_is_named_by_its_place_does_all_that_others_do(prior, options, kind, capsys):
-    said = must_succeed(capsys, *FIT, "--prior", prior, *options, "--out", "run")
-    assert f"prior: {prior}" in said
+def test_a_prior_given_by_its_import_path_works_with_all_commands(prior, options, kind, capsys):
+    output = must_succeed(capsys, *FIT, "--prior", prior, *options, "--out", "run")
+    assert f"prior: {prior}" in output
     model = priory.load("run")
     assert type(model.prior) is kind
     pictures = {path.name for path in Path("run/figures").iterdir()}
@@ -80,7 +80,7 @@ def test_a_prior_that_is_named_by_its_place_does_all_that_others_do(prior, optio
 
 @pytest.mark.slow
 def test_a_module_in_the_working_directory_is_found(tmp_path):
-    """By the commands that name it; `-P` keeps Python itself from looking there."""
+    """Commands search the working directory for it; with `-P`, Python itself does not."""
     (tmp_path / "own.py").write_text("from family import StudentMixture as Own\n")
     command = [sys.executable, "-P", "-m", "priory", *map(str, FIT), "--prior", "own:Own", "--out", "run"]
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
@@ -119,7 +119,7 @@ def counts(tmp_path) -> Path:
     return write(tmp_path / "counts.csv", np.round(np.exp(MATRIX)))
 
 
-def test_a_likelihood_brings_its_support_its_preprocessing_and_its_options(counts, capsys, tmp_path):
+def test_a_likelihood_has_its_own_support_preprocessing_and_options(counts, capsys, tmp_path):
     options = ("--likelihood", "family:PoissonDecoder", "--set", "model.offset=0.5")
     must_succeed(capsys, "fit", counts, *options, *QUICK, "--out", "run")
     model = priory.load("run")
@@ -128,18 +128,18 @@ def test_a_likelihood_brings_its_support_its_preprocessing_and_its_options(count
     assert type(model.preprocess) is priory.Rescale
     must_succeed(capsys, "score", "run", "--samples", 2, "--out", "scores.csv")
     negative = write(tmp_path / "negative.csv", np.round(MATRIX * 3))
-    said = must_be_refused(capsys, tmp_path, "fit", negative, *options, *QUICK, "--out", "other")
-    assert "expected integers from 0 up for --likelihood family:PoissonDecoder, got integers -" in said
+    message = must_be_refused(capsys, tmp_path, "fit", negative, *options, *QUICK, "--out", "other")
+    assert "expected integers from 0 up for --likelihood family:PoissonDecoder, got integers -" in message
     real = write(tmp_path / "real.csv", np.abs(MATRIX))
     assert "got real values" in must_be_refused(capsys, tmp_path, "score", "run", real, "--out", "no.csv")
 
 
-def test_a_likelihood_is_registered_by_name(registered, counts, capsys):
+def test_a_likelihood_can_be_registered_by_name(registered, counts, capsys):
     must_succeed(capsys, "fit", counts, "--likelihood", "poisson", *QUICK, "--out", "run")
     assert type(priory.load("run").decoder) is PoissonDecoder
 
 
-def test_a_network_brings_its_options_and_encoder_and_decoder_are_chosen_apart(registered, capsys):
+def test_networks_of_encoder_and_decoder_have_their_own_options(registered, capsys):
     must_succeed(capsys, *FIT, "--encoder", "residual", "--set", "model.num_blocks=2", "--out", "run")
     model = priory.load("run")
     assert type(model.encoder.network) is Residual
@@ -183,7 +183,7 @@ def test_settings_that_the_parts_lack_are_refused(options, words, capsys, tmp_pa
     assert words in must_be_refused(capsys, tmp_path, "fit", "digits", *options, "--out", "run")
 
 
-def test_settings_are_made_of_parameters_that_json_can_hold():
+def test_only_parameters_that_json_can_represent_become_settings():
     def build(latent_dim: int, network: torch.nn.Module) -> None: ...
 
     with pytest.raises(TypeError, match=r"expected .*build to have parameters that settings can hold .*got network"):
@@ -205,15 +205,15 @@ def test_an_installed_package_declares_a_format(tmp_path, install):
     assert priory.load_dataset(tmp_path / "x.lines").x.shape == (20, 2)
 
 
-def test_a_refit_takes_a_setting_without_a_default(capsys):
+def test_a_refit_accepts_a_setting_without_a_default(capsys):
     must_succeed(capsys, *FIT, "--out", "run")
-    asked = ("refit", "run", "--prior", "family:Spread", "--epochs", 1, "--samples", 2, "--out", "new")
-    must_succeed(capsys, *asked, "--set", "model.width=2.0")
+    options = ("refit", "run", "--prior", "family:Spread", "--epochs", 1, "--samples", 2, "--out", "new")
+    must_succeed(capsys, *options, "--set", "model.width=2.0")
     assert priory.load("new").prior.width == 2.0
 
 
 @pytest.mark.slow
-def test_priors_of_one_class_name_are_compared_in_folders_of_their_own(capsys):
+def test_priors_with_the_same_class_name_have_separate_folders(capsys):
     (Path("twin.py")).write_text("from family import StudentMixture as Twin\n\nclass StudentMixture(Twin):\n    pass\n")
     names = "family:StudentMixture,twin:StudentMixture"
     size = ("--set", "model.hidden=[8]", "--seeds", 1, "--samples", 2, "--epochs", 1, "--no-report")
@@ -221,7 +221,7 @@ def test_priors_of_one_class_name_are_compared_in_folders_of_their_own(capsys):
     assert {"family.StudentMixture-0", "twin.StudentMixture-0"} <= {path.name for path in Path("both").iterdir()}
 
 
-def test_a_part_has_settings_and_a_builder_of_its_own(registered, capsys):
+def test_a_registered_part_can_have_its_own_settings_and_builder(registered, capsys):
     settings = settings_of(StudentMixture, ["latent_dim", "num_components"])
     part = PriorPart(StudentMixture, settings, lambda settings, features: StudentMixture(settings.latent_dim, 7))
     PRIORS.register("seven", part)
@@ -229,14 +229,14 @@ def test_a_part_has_settings_and_a_builder_of_its_own(registered, capsys):
     assert priory.load("run").prior.num_components == 7
 
 
-def test_no_folder_is_searched_for_code_when_a_run_is_read(capsys, tmp_path, monkeypatch):
-    """A run folder from somebody else may name a module; one that lies beside it must not be imported."""
+def test_reading_a_run_imports_no_module_beside_it(capsys, tmp_path, monkeypatch):
+    """A run folder of unknown origin may name a module; a module beside the folder must not be imported."""
     must_succeed(capsys, *FIT, "--out", "run")
     Path("beside.py").write_text("import pathlib\npathlib.Path('imported').touch()\n")
     config = json.loads(Path("run/config.json").read_text())
     config["settings"]["model"]["prior"] = "beside:Prior"
     Path("run/config.json").write_text(json.dumps(config))
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(tmp_path))])
-    said = must_be_refused(capsys, tmp_path, "evaluate", "run")
-    assert re.search(r"settings.model: .*No module named 'beside'", said)
+    message = must_be_refused(capsys, tmp_path, "evaluate", "run")
+    assert re.search(r"settings.model: .*No module named 'beside'", message)
     assert not Path("imported").exists()

@@ -1,4 +1,4 @@
-"""No command replaces data that are read, a file of a run, or a file that nobody named."""
+"""Commands do not replace their data, files of a run, or files that the user did not name."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from command_line import MATRIX, QUICK, run_cli, write
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
-    """A map's run on a table, and another file with the same columns; copy the folder before it is used."""
+    """Fit a map to a table, and write another file with the same columns; tests use copies of the folder."""
     folder = tmp_path_factory.mktemp("trained")
     write(folder / "data.csv", MATRIX)
     write(folder / "new.csv", MATRIX[:20] + 1)
@@ -23,7 +23,7 @@ def trained(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def place(trained, tmp_path, monkeypatch) -> Path:
-    """The folder that commands run in; its run was fitted to its data."""
+    """Return the working directory of the commands; its run was fitted to its data."""
     for path in trained.iterdir():
         (shutil.copytree if path.is_dir() else shutil.copy)(path, tmp_path / path.name)
     for name in ("run", "other"):
@@ -54,20 +54,20 @@ FILES += ["history.csv", "run/row_scores.npz", "run/figures/new.csv", "compared/
 
 @pytest.mark.parametrize("out", [*DATA, *FILES])
 @pytest.mark.parametrize("command", COMMANDS)
-def test_an_output_replaces_neither_data_nor_a_file_of_a_run(command, out, place, refused):
+def test_outputs_do_not_replace_data_or_files_of_a_run(command, out, place, refused):
     what = "the data" if out in DATA else "those of a run"
     assert f"--out: expected another file than {what}, got '{out}'" in refused(*COMMANDS[command], "--out", out)
 
 
 @pytest.mark.parametrize("command", ["embed", "score", "map"])
-def test_an_output_does_not_replace_the_file_that_is_read(command, place, refused):
+def test_outputs_do_not_replace_the_file_that_is_read(command, place, refused):
     for copy in ((), ("--copy",)):
-        said = refused(command, "run", "new.csv", *copy, "--out", "new.csv")
-        assert "--out: expected another file than the data, got 'new.csv'" in said
+        message = refused(command, "run", "new.csv", *copy, "--out", "new.csv")
+        assert "--out: expected another file than the data, got 'new.csv'" in message
 
 
 @pytest.mark.parametrize("figure", ["run/figures/map.png", "other/figures/nodes.png", "alias/figures/new.svg"])
-def test_a_figure_replaces_no_file_of_a_run(figure, place, refused):
+def test_figures_do_not_replace_files_of_a_run(figure, place, refused):
     assert "--figure: expected another file than those of a run" in refused(
         "map", "run", "--out", "m.csv", "--figure", figure
     )
@@ -77,16 +77,16 @@ DEFAULTS = {"sample": "samples.npz", "embed": "embedding.npz", "score": "scores.
 
 
 @pytest.mark.parametrize("command", DEFAULTS)
-def test_a_file_that_the_user_did_not_name_stays(command, place, refused, done):
+def test_files_that_the_user_did_not_name_are_not_replaced(command, place, refused, done):
     name = DEFAULTS[command]
     (place / name).write_text("precious")
-    said = refused(command, "run")
-    assert f"--out: '{name}' exists, and is replaced only if you name it; give --out {name} to replace it" in said
+    message = refused(command, "run")
+    assert f"--out: '{name}' exists, and is replaced only if you name it; give --out {name} to replace it" in message
     done(command, "run", "--out", name)
     assert (place / name).read_bytes() != b"precious"
 
 
-def test_a_picture_that_the_user_did_not_name_stays(place, refused, done):
+def test_pictures_that_the_user_did_not_name_are_not_replaced(place, refused, done):
     (place / "m.png").write_bytes(b"precious")
     assert "--figure: 'm.png' exists, and is replaced only if you name it" in refused("map", "run", "--out", "m.csv")
     done("map", "run", "--out", "m.csv", "--figure", "m.png")
@@ -100,14 +100,14 @@ def test_the_picture_of_an_earlier_map_is_replaced(place, done):
     assert (place / "m.png").read_bytes() != first
 
 
-def test_an_output_may_have_another_name_in_a_run_folder_and_be_made_again(place, done):
+def test_outputs_with_other_names_in_a_run_folder_can_be_replaced(place, done):
     for _ in range(2):
         done("score", "run", "--out", "run/scores.csv")
 
 
 @pytest.mark.parametrize("command", [("fit",), ("gtm", "fit")])
 def test_a_new_run_does_not_replace_its_data(command, place, refused):
-    """`splits.npz` alone could be what an interrupted run left."""
+    """An interrupted run may leave only `splits.npz`."""
     (place / "out").mkdir()
     write(place / "out" / "splits.npz", MATRIX)
     assert "--out out: expected another folder than the one of the data" in refused(
@@ -116,7 +116,7 @@ def test_a_new_run_does_not_replace_its_data(command, place, refused):
 
 
 def test_a_refit_does_not_replace_its_data(place, refused, done):
-    """An interrupted refit leaves its split too."""
+    """An interrupted refit may leave only its split."""
     (place / "out").mkdir()
     write(place / "out" / "splits.npz", MATRIX)
     done("fit", "out/splits.npz", *QUICK, "--no-evaluate", "--out", "vae")
@@ -135,5 +135,5 @@ def test_a_comparison_replaces_only_files_of_a_comparison(name, place, refused):
     )
 
 
-def test_a_run_may_be_made_where_the_command_runs(tmp_path, done):
+def test_a_run_can_be_in_the_working_directory(tmp_path, done):
     done("fit", "digits", *QUICK, "--no-evaluate", "--out", ".")

@@ -1,4 +1,4 @@
-"""Log-densities of all pairs against a loop over distributions and values in float64."""
+"""Log-densities of all pairs, compared with a loop over distributions and values in float64."""
 
 import math
 from collections.abc import Callable
@@ -19,7 +19,7 @@ def numbers(*more: int) -> Tensor:
     return 3 * torch.randn(*SHAPE, *more)
 
 
-# Makes the distributions from numbers, those numbers, values, whether a matrix product is expected.
+# Function from parameters to distributions, parameters, values, and whether a matrix product is expected.
 FAMILIES: dict[str, tuple[Callable[..., Distribution], Callable[[], list[Tensor]], Callable[[], Tensor], bool]] = {
     "normal": (diagonal_normal, lambda: [numbers(), numbers().exp()], lambda: 3 * torch.randn(7, 5), True),
     "binary": (BinaryVector, lambda: [10 * numbers()], lambda: torch.rand(7, 5).round(), True),
@@ -75,31 +75,31 @@ FAMILIES: dict[str, tuple[Callable[..., Distribution], Callable[[], list[Tensor]
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_it_is_the_loop(name):
+def test_log_probs_of_pairs_equal_a_loop(name):
     torch.manual_seed(0)
     family, parameters, values, by_product = FAMILIES[name]
-    given, x = parameters(), values()
-    p = family(*given)
-    found = log_prob_of_pairs(p, x)
+    arguments, x = parameters(), values()
+    p = family(*arguments)
+    log_probs = log_prob_of_pairs(p, x)
     assert by_matrix_product(p) == by_product
-    assert found.shape == (4, 7)
+    assert log_probs.shape == (4, 7)
     for a in range(4):
-        one = family(*(parameter[a].double() for parameter in given))
+        one = family(*(parameter[a].double() for parameter in arguments))
         for b in range(7):
             expected = one.log_prob(x[b].double() if x.is_floating_point() else x[b])
-            torch.testing.assert_close(found[a, b].double(), expected, rtol=1e-5, atol=1e-4)
+            torch.testing.assert_close(log_probs[a, b].double(), expected, rtol=1e-5, atol=1e-4)
 
 
 def test_narrow_normals_far_away_are_exact():
-    """The squares that a matrix product expands would cancel."""
+    """The terms of an expanded square would cancel."""
     loc, scale = torch.tensor([[1e4, -1e4], [1e4 + 1, -1e4]]), torch.full((2, 2), 1e-3)
-    found = log_prob_of_pairs(diagonal_normal(loc, scale), loc + 1e-3)
+    log_probs = log_prob_of_pairs(diagonal_normal(loc, scale), loc + 1e-3)
     expected = diagonal_normal(loc.double().unsqueeze(1), scale.double().unsqueeze(1)).log_prob((loc + 1e-3).double())
-    torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=1e-4)
+    torch.testing.assert_close(log_probs.double(), expected, rtol=1e-6, atol=1e-4)
 
 
-def test_impossible_values_and_certain_ones():
-    """Levels and pixels of probability zero and one: infinity times zero has no place in the sum."""
+def test_log_probs_of_impossible_and_certain_values_are_exact():
+    """For probabilities of zero and one, the sum must not contain infinity times zero."""
     logits = torch.randn(4, 5, 3).index_fill(-1, torch.tensor([2]), -math.inf)
     levels = Independent(Categorical(logits=logits), 1)
     possible, impossible = torch.zeros(1, 5), torch.full((1, 5), 2.0)
@@ -107,8 +107,8 @@ def test_impossible_values_and_certain_ones():
     torch.testing.assert_close(log_prob_of_pairs(levels, torch.cat([possible, impossible]))[:, 0], expected)
     assert (log_prob_of_pairs(levels, impossible) == -math.inf).all()
     pixels = BinaryVector(torch.tensor([[math.inf, -math.inf, 0.0]]))
-    found = log_prob_of_pairs(pixels, torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]]))
-    torch.testing.assert_close(found, torch.tensor([[-math.log(2), -math.inf]]))
+    log_probs = log_prob_of_pairs(pixels, torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]]))
+    torch.testing.assert_close(log_probs, torch.tensor([[-math.log(2), -math.inf]]))
 
 
 @pytest.mark.parametrize("name", ["normal", "binary", "levels"])
@@ -121,7 +121,7 @@ def test_autocast_does_not_round_the_product(name):
         torch.testing.assert_close(log_prob_of_pairs(p, x), expected, rtol=0, atol=0)
 
 
-def test_a_categorical_with_a_density_of_its_own_keeps_it():
+def test_a_subclass_of_categorical_keeps_its_own_density():
     class Tempered(Categorical):
         def log_prob(self, value):
             return 0.5 * super().log_prob(value)

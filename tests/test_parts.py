@@ -1,4 +1,4 @@
-"""Row commands over data in parts: the numbers of one file, and what is there is not done again."""
+"""Row commands for data in parts: results equal those of one file, and finished parts are not repeated."""
 
 import json
 import os
@@ -24,8 +24,8 @@ from priory.workbench.runs.folder import MODEL
 from priory.workbench.settings.gtm import GTMRunSettings
 from priory.workbench.settings.run import RunSettings
 
-NAMES = ["x0", "x1", "x2"]  # as those of arrays
-CUTS = (0, 20, 21, 50, 90)  # of 90 rows, with a part of one row
+NAMES = ["x0", "x1", "x2"]  # names of the columns of arrays
+CUTS = (0, 20, 21, 50, 90)  # parts of 90 rows, one with a single row
 ROWS = np.random.default_rng(0).normal(size=(CUTS[-1], 3)).astype(np.float32)
 KINDS = np.array(["x", "y", "z"] * 30)
 COMMANDS = {
@@ -42,7 +42,7 @@ def frame(start: int = 0, stop: int = CUTS[-1]) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with a run of a VAE with a map, one of a GTM, all rows in a file, and in parts of it."""
+    """Make a folder with a run of a VAE with a map, a run of a GTM, and all rows in one file and in parts."""
     folder = tmp_path_factory.mktemp("parts")
     (folder / "shards").mkdir()
     frame().to_parquet(folder / "all.parquet")
@@ -53,9 +53,9 @@ def place(tmp_path_factory):
     settings = RunSettings.model_validate({"data": data, "model": model, "training": {"epochs": 1}})
     with vae.new_run(settings, folder / "vae") as new:
         vae.train(new.run, new.dataset, new.vae)
-    with gtm.new_gtm_run(GTMRunSettings.model_validate({"data": data}), folder / "gtm") as (run, found):
-        fitted = gtm.fit(run, found.dataset, "cpu")
-        run.write_splits(found.dataset)
+    with gtm.new_gtm_run(GTMRunSettings.model_validate({"data": data}), folder / "gtm") as (run, opened):
+        fitted = gtm.fit(run, opened.dataset, "cpu")
+        run.write_splits(opened.dataset)
         run.write_config()
         fitted.gtm.save(run.path / MODEL)
     return folder
@@ -63,7 +63,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture
 def here(place, tmp_path, monkeypatch):
-    """The same folder of data; outputs go to a folder of the test's own, which is the working directory."""
+    """Return the folder with data and runs; the working directory, for outputs, is a separate folder."""
     monkeypatch.chdir(tmp_path)
     return place
 
@@ -74,7 +74,7 @@ def outputs(folder: Path | str) -> pd.DataFrame:
 
 @pytest.mark.parametrize("kind", ["vae", "gtm"])
 @pytest.mark.parametrize("command", ["embed", "score", "map"])
-def test_parts_have_the_numbers_of_one_file(here, command, kind):
+def test_results_of_parts_equal_those_of_one_file(here, command, kind):
     run = (command, here / kind)
     assert run_cli(*run, here / "all.parquet", "--out", "one.parquet", *COMMANDS[command]) == 0
     assert run_cli(*run, here / "shards" / "*.parquet", "--out", "parts", *COMMANDS[command]) == 0
@@ -92,7 +92,7 @@ def test_parts_have_the_numbers_of_one_file(here, command, kind):
 
 @pytest.mark.parametrize("kind", ["vae", "gtm"])
 @pytest.mark.parametrize("how", [(), ("--draw",)], ids=["mean", "draw"])
-def test_gaps_are_filled_in_parts_as_in_each_file(here, kind, how):
+def test_imputation_of_parts_equals_that_of_single_files(here, kind, how):
     gaps = frame()
     gaps.loc[::7, "x1"] = np.nan
     Path("gaps").mkdir()
@@ -102,12 +102,12 @@ def test_gaps_are_filled_in_parts_as_in_each_file(here, kind, how):
     options = ("--steps", 5, *how)
     assert run_cli(*run, "gaps", "--out", "parts", *options) == 0
     assert run_cli(*run, "gaps/0.parquet", "--out", "first.parquet", *options) == 0
-    found = outputs("parts")
-    assert list(found) == ["id", "kind", *NAMES]
-    there = gaps[NAMES].notna().to_numpy()
-    np.testing.assert_array_equal(found[NAMES].to_numpy()[there], ROWS[there])
-    assert found[NAMES].notna().all(axis=None)
-    pd.testing.assert_frame_equal(found[:50], pd.read_parquet("first.parquet"))
+    filled = outputs("parts")
+    assert list(filled) == ["id", "kind", *NAMES]
+    present = gaps[NAMES].notna().to_numpy()
+    np.testing.assert_array_equal(filled[NAMES].to_numpy()[present], ROWS[present])
+    assert filled[NAMES].notna().all(axis=None)
+    pd.testing.assert_frame_equal(filled[:50], pd.read_parquet("first.parquet"))
 
 
 def test_a_score_has_the_same_bits_in_any_parts(here):
@@ -140,7 +140,7 @@ def test_metrics_of_parts_agree_with_those_of_one_file(here, capsys):
         assert parts[name]["value"] == pytest.approx(one[name]["value"], abs=0.05), name
 
 
-def test_parts_added_later_give_the_sample_of_all_parts_at_once(here, monkeypatch):
+def test_parts_added_later_give_the_same_sample_as_all_parts_at_once(here, monkeypatch):
     monkeypatch.setattr(part_metrics, "SAMPLED_ROWS", 20)
     line = ("evaluate", here / "vae", "shards", "--samples", 4, "--out")
     Path("shards").mkdir()
@@ -154,7 +154,7 @@ def test_parts_added_later_give_the_sample_of_all_parts_at_once(here, monkeypatc
 
 
 @pytest.mark.parametrize("kind", ["vae", "gtm"])
-def test_a_sample_is_no_measure_of_neighborhoods(here, capsys, monkeypatch, kind):
+def test_metrics_of_a_sample_have_no_neighborhoods(here, capsys, monkeypatch, kind):
     monkeypatch.setattr(part_metrics, "SAMPLED_ROWS", 40)
     assert run_cli("evaluate", here / kind, here / "shards", "--out", "parts", *COMMANDS["evaluate"]) == 0
     metrics = json.loads(Path("parts/metrics.json").read_text())
@@ -164,17 +164,17 @@ def test_a_sample_is_no_measure_of_neighborhoods(here, capsys, monkeypatch, kind
     assert "note: trustworthiness and continuity are left out" in capsys.readouterr().err
 
 
-def test_too_few_samples_and_training_rows_are_noted(here, capsys, monkeypatch):
+def test_too_few_samples_and_training_rows_give_notes(here, capsys, monkeypatch):
     data = {"source": str(here / "shards"), "labels": ("kind",)}
     settings = RunSettings.model_validate({"data": data, "model": {"hidden": (8,)}, "training": {"epochs": 1}})
     with vae.new_run(settings, Path("own")) as new:
         vae.train(new.run, new.dataset, new.vae)
     monkeypatch.setattr(part_metrics, "median", lambda values: Estimate(1.5, 0.1))
     assert run_cli("evaluate", "own", "--out", "parts", "--samples", 4) == 0
-    said = capsys.readouterr().err
-    assert "these metrics cover all rows of the run" in said
-    assert "half of the rows have at most 1.5 effective samples, at 4 samples a row" in said
-    assert "(--samples 32)" in said
+    errors = capsys.readouterr().err
+    assert "these metrics cover all rows of the run" in errors
+    assert "half of the rows have at most 1.5 effective samples, at 4 samples a row" in errors
+    assert "(--samples 32)" in errors
 
 
 def test_finished_parts_are_not_repeated(here, capsys):
@@ -188,7 +188,7 @@ def test_finished_parts_are_not_repeated(here, capsys):
 
 
 @pytest.mark.parametrize("fault", ["damaged", "columns", "gaps"])
-def test_a_part_that_fails_does_not_keep_the_others_from_being_written(here, capsys, fault):
+def test_a_failing_part_does_not_prevent_the_others(here, capsys, fault):
     shards = Path("shards")
     shards.mkdir()
     for number in range(3):
@@ -202,8 +202,8 @@ def test_a_part_that_fails_does_not_keep_the_others_from_being_written(here, cap
         bad[fault].to_parquet(shards / "part-1.parquet")
     capsys.readouterr()
     assert run_cli("score", here / "vae", "shards", "--out", "parts", "--samples", 4) == 1
-    said = capsys.readouterr().err
-    assert "Error: 1 of 3 parts failed\npart-1: part-1.parquet: expected" in said
+    errors = capsys.readouterr().err
+    assert "Error: 1 of 3 parts failed\npart-1: part-1.parquet: expected" in errors
     assert sorted(file.name for file in Path("parts").iterdir()) == ["part-0.parquet", "part-2.parquet", "parts.json"]
     part.to_parquet(shards / "part-1.parquet")
     assert "(2 were there)" in must_succeed(capsys, "score", here / "vae", "shards", "--out", "parts", "--samples", 4)
@@ -239,9 +239,9 @@ def test_rows_of_the_run_have_its_split(here):
     for number in range(3):
         frame(30 * number, 30 * number + 30).to_parquet(f"data/part-{number}.parquet")
     settings = GTMRunSettings.model_validate({"data": {"source": "data", "labels": ("kind",)}})
-    with gtm.new_gtm_run(settings, Path("own")) as (run, found):
-        fitted = gtm.fit(run, found.dataset, "cpu")
-        run.write_splits(found.dataset)
+    with gtm.new_gtm_run(settings, Path("own")) as (run, embedded):
+        fitted = gtm.fit(run, embedded.dataset, "cpu")
+        run.write_splits(embedded.dataset)
         run.write_config()
         fitted.gtm.save(run.path / MODEL)
     assert run_cli("embed", "own", "--out", "one.parquet") == 0
@@ -250,8 +250,8 @@ def test_rows_of_the_run_have_its_split(here):
     assert run_cli("embed", "own", "data/*.parquet", "--out", "table.parquet") == 0
     split = pd.read_parquet("one.parquet").split.tolist()
     assert set(split) == {"train", "valid", "test"}
-    for found in (outputs("parts"), outputs("pattern"), pd.read_parquet("table.parquet")):
-        assert found.split.tolist() == split
+    for embedded in (outputs("parts"), outputs("pattern"), pd.read_parquet("table.parquet")):
+        assert embedded.split.tolist() == split
 
 
 def test_empty_parts_are_left_out(here, capsys):
@@ -265,7 +265,7 @@ def test_empty_parts_are_left_out(here, capsys):
 def test_named_rows_keep_their_names_and_numbered_rows_are_counted_across_parts(here, ending):
     for number in range(2):
         part, path = frame(9 * number, 9 * number + 9), Path(f"part-{number}.{ending}")
-        part["cell"] = np.arange(9).astype(str)  # in each part again
+        part["cell"] = np.arange(9).astype(str)  # the same names in each part
         if ending == "parquet":
             part.set_index(part.cell.rename(None)).to_parquet(path)
         elif ending == "csv":
@@ -301,8 +301,8 @@ def test_parts_are_of_any_format_that_the_package_reads(here, ending):
         else:
             write_h5ad(path, rows, NAMES)
     assert run_cli("embed", here / "vae", f"*.{ending}", "--out", "parts") == 0
-    found = outputs("parts")
-    assert found.id.tolist() == [str(number) for number in range(60)]
+    embedded = outputs("parts")
+    assert embedded.id.tolist() == [str(number) for number in range(60)]
 
 
 def test_outputs_have_the_requested_ending(here):
@@ -362,7 +362,7 @@ def test_invalid_requests_for_parts_are_refused(place, capsys, monkeypatch, argu
     assert message in must_be_refused(capsys, place, *arguments)
 
 
-def test_without_dask_the_extra_is_named(here, capsys, monkeypatch):
+def test_an_error_names_the_extra_if_dask_is_missing(here, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     before = must_be_refused(capsys, Path.cwd(), "embed", here / "vae", here / "shards", "--out", "new", "--workers", 2)
     assert "--workers needs distributed, which is not installed" in before
@@ -370,7 +370,7 @@ def test_without_dask_the_extra_is_named(here, capsys, monkeypatch):
 
 
 @pytest.mark.slow  # starts a process
-def test_in_this_process_nothing_of_dask_is_imported(here):
+def test_one_process_does_not_import_dask(here):
     script = f"""
 import sys
 sys.argv = ["priory", "embed", {str(here / "vae")!r}, {str(here / "shards")!r}, "--out", "parts"]
@@ -385,7 +385,7 @@ assert not {{"dask", "distributed"}} & set(sys.modules)
 
 
 @pytest.mark.slow  # starts processes
-def test_a_scheduler_that_does_not_answer_is_refused_in_seconds(here, capsys):
+def test_a_scheduler_that_does_not_respond_is_refused_within_seconds(here, capsys):
     began = time.monotonic()
     line = ("embed", here / "vae", here / "shards", "--out", "new", "--scheduler", "tcp://127.0.0.1:9")
     assert "none answers there within 5 seconds" in must_be_refused(capsys, Path.cwd(), *line)
@@ -393,16 +393,16 @@ def test_a_scheduler_that_does_not_answer_is_refused_in_seconds(here, capsys):
 
 
 @pytest.mark.slow  # starts processes
-def test_a_worker_that_is_killed_loses_nothing(here):
+def test_a_killed_worker_does_not_change_the_results(here):
     line = ("score", here / "vae", here / "shards" / "*.parquet", "--samples", 50_000)
     assert run_cli(*line, "--out", "alone") == 0
     arguments = [sys.executable, "-m", "priory", *map(str, line), "--out", "shared", "--workers", "2"]
     job = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
     written = _kill_the_process_that_writes(Path("shared"), job.pid)
-    said, _ = job.communicate(timeout=300)
+    output, _ = job.communicate(timeout=300)
     assert 0 < written < 4
     assert job.returncode == 0
-    assert said.startswith("4 of 4 parts, 90 rows")
+    assert output.startswith("4 of 4 parts, 90 rows")
     assert sorted(file.name for file in Path("shared").iterdir()) == sorted(
         file.name for file in Path("alone").iterdir()
     )
@@ -432,7 +432,7 @@ def test_an_interruption_of_workers_prints_one_line(here, end, sign, word, code)
 
 
 def _kill_the_process_that_writes(folder: Path, parent: int) -> int:
-    """Kill the busiest worker as soon as an output is there; gives the number of outputs."""
+    """Kill the busiest worker as soon as an output exists; return the number of outputs."""
     for _ in range(6000):
         if written := len(list(folder.glob("*.parquet"))):
             os.kill(max(_descendants(parent), key=_used), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""The figures, read back from the artists that matplotlib would draw."""
+"""Figures, checked by the artists that matplotlib draws."""
 
 import math
 import os
@@ -26,7 +26,7 @@ def standard_normal():
 
 
 def narrow_mixture(scale, num_components=16):
-    """Components of equal weight and unequal width, the narrowest a thousandth and less of the window."""
+    """Return a mixture with equal weights and different widths, the smallest below a thousandth of the window."""
     generator = torch.Generator().manual_seed(0)
     loc = 3 * torch.randn(num_components, 2, generator=generator)
     widths = scale * torch.linspace(0.5, 2, num_components)[:, None].expand(-1, 2)
@@ -55,15 +55,15 @@ def _seed():
         yield
 
 
-def test_contours_of_a_standard_normal_lie_where_the_closed_form_puts_them():
+def test_contours_of_a_standard_normal_agree_with_the_closed_form():
     axes = plots.plot_prior_contours(standard_normal(), torch.randn(450, 2), levels=LEVELS)
-    # the mass beyond radius r is exp(-r^2 / 2), so that the region that ends at density t has mass 1 - 2 pi t
+    # The mass beyond radius r is exp(-r^2 / 2), so the region with density above t has mass 1 - 2 pi t.
     enclosed = 1 - 2 * math.pi * np.exp(thresholds(axes))
     np.testing.assert_allclose(enclosed, LEVELS[::-1], atol=2e-3)
 
 
 @pytest.mark.parametrize("scale", [0.3, 0.05, 0.01, 0.001])
-def test_contours_of_mixtures_enclose_the_stated_mass_of_independent_samples(scale):
+def test_contours_of_mixtures_enclose_the_stated_share_of_samples(scale):
     prior = narrow_mixture(scale)
     axes = plots.plot_prior_contours(prior, prior.sample((450,)), levels=LEVELS)
     log_density = prior.log_prob(prior.sample((40_000,))).numpy()
@@ -71,7 +71,7 @@ def test_contours_of_mixtures_enclose_the_stated_mass_of_independent_samples(sca
     np.testing.assert_allclose(enclosed, sorted(LEVELS, reverse=True), atol=0.02)
 
 
-def test_contours_need_no_sampler_and_stop_at_the_mass_in_the_window():
+def test_contours_without_a_sampler_are_limited_to_the_mass_in_the_window():
     points = torch.tensor([[-1.0, -1.0], [1.0, 1.0]])
     with pytest.warns(UserWarning, match="has 0.466 of the prior's mass"):  # erf(1 / sqrt(2))^2
         axes = plots.plot_prior_contours(LogProbOnly(standard_normal()), points, levels=LEVELS, margin=0.0)
@@ -91,7 +91,7 @@ def test_a_plateau_is_one_contour():
 
 
 @pytest.mark.parametrize("number", [1, 7, 450, 3000])
-def test_every_point_is_a_dot_and_the_square_window_holds_99_percent_of_points_and_samples(number):
+def test_every_point_is_a_dot_and_the_window_has_99_percent_of_points_and_samples(number):
     points = 2 * torch.distributions.StudentT(2.0).sample((number, 2)) + 1
     axes = plots.plot_prior_contours(standard_normal(), points)
     (dots,) = axes.lines
@@ -107,7 +107,7 @@ def test_every_point_is_a_dot_and_the_square_window_holds_99_percent_of_points_a
     assert (f"({outside} outside" in axes.get_title()) == (outside > 0)
 
 
-def test_contours_draw_in_given_axes_and_leave_the_generator_alone():
+def test_contours_use_given_axes_and_leave_the_generator_unchanged():
     panels = Figure().subplots(1, 2)
     points = torch.randn(10, 2, dtype=torch.float64, requires_grad=True)
     before = torch.get_rng_state()
@@ -141,24 +141,24 @@ def test_contours_draw_in_given_axes_and_leave_the_generator_alone():
         (standard_normal(), torch.zeros(5, 2), {"margin": -1.0}, "margin: expected a fraction >= 0"),
     ],
 )
-def test_contours_explain_what_they_cannot_draw(prior, points, options, message):
+def test_invalid_arguments_of_contours_raise_clear_errors(prior, points, options, message):
     with pytest.raises(ValueError, match=message):
         plots.plot_prior_contours(prior, points, **options)
 
 
-def test_contours_refuse_a_window_without_the_prior():
+def test_a_window_without_the_prior_is_refused():
     far = LogProbOnly(Independent(Normal(torch.full((2,), 50.0), 1.0), 1))
     with pytest.warns(UserWarning, match="window has"), pytest.raises(ValueError, match="levels: the window holds"):
         plots.plot_prior_contours(far, torch.randn(50, 2))
 
 
-def test_unnormalized_densities_are_told_so_and_scaled():
+def test_unnormalized_densities_give_a_warning_and_are_scaled():
     with pytest.warns(UserWarning, match="not normalized"):
         axes = plots.plot_prior_contours(LogProbOnly(standard_normal(), 5.0), 4 * torch.randn(99, 2), levels=[0.5])
     np.testing.assert_allclose(thresholds(axes), [math.log(0.5 / (2 * math.pi)) + 5], atol=0.02)
 
 
-def test_labeled_points_of_contours_have_the_looks_of_a_map():
+def test_labeled_points_of_contours_are_styled_as_on_a_map():
     prior, points = standard_normal(), torch.randn(300, 2, generator=torch.Generator().manual_seed(0))
     kinds = np.array(["a", "b", ""])[np.arange(300) % 3]
     axes = plots.plot_prior_contours(prior, points, classes=kinds, name="kind")
@@ -178,7 +178,7 @@ def test_labeled_points_of_contours_have_the_looks_of_a_map():
 
 
 @pytest.mark.parametrize("shape", [(3, 5), (1, 3, 5)])
-def test_each_pixel_of_each_image_is_where_it_must_be(shape):
+def test_each_pixel_of_each_image_has_the_correct_position(shape):
     images = torch.arange(7 * 15, dtype=torch.float32).reshape(7, 15)
     axes = plots.plot_images(images, image_shape=shape, columns=3, title="seven")
     canvas = axes.images[0].get_array()
@@ -201,7 +201,7 @@ def test_images_share_one_gray_scale():
     assert (scale.vmin, scale.vmax) == (0, 1)
 
 
-def test_reconstructions_stand_below_their_originals_and_are_labeled():
+def test_reconstructions_are_below_their_originals_and_labeled():
     originals, reconstructions = np.random.default_rng(0).random((2, 5, 6))
     axes = plots.plot_reconstructions(originals, reconstructions, image_shape=(2, 3), columns=3)
     canvas = axes.images[0].get_array()
@@ -255,7 +255,7 @@ def test_rows_are_standardized_by_the_data():
     assert [label.get_text() for label in right.get_xticklabels()] == ["a", "b"]
 
 
-def test_samples_show_quantiles_in_units_of_the_data():
+def test_samples_are_drawn_as_quantiles_standardized_by_the_data():
     data = np.random.default_rng(0).normal(size=(200, 4)) * 5 + 3
     samples = data[:100] + 5
     axes = plots.plot_samples(data, samples)
@@ -270,19 +270,19 @@ def test_samples_show_quantiles_in_units_of_the_data():
 
 
 @pytest.mark.parametrize("make", [np.asarray, torch.tensor])
-def test_of_a_wide_table_the_columns_that_vary_most_are_drawn(make):
+def test_the_columns_with_the_largest_variance_of_a_wide_table_are_drawn(make):
     data = np.random.default_rng(0).normal(size=(50, 30))
     data[:, [28, 3, 17]] *= 9.0, 7.0, 8.0
     names = [f"gene {i}" for i in range(30)]
-    said = "the 3 of 30 columns with the largest variance"
+    title = "the 3 of 30 columns with the largest variance"
     axes = plots.plot_samples(make(data), make(data[:9] + 1), names=names, max_columns=3)
-    assert axes.get_title().startswith(said)
+    assert axes.get_title().startswith(title)
     assert [label.get_text() for label in axes.get_yticklabels()] == ["gene 3", "gene 17", "gene 28"]
     np.testing.assert_allclose(
         axes.lines[1].get_xdata(), np.median(((data[:9] + 1 - data.mean(0)) / data.std(0))[:, [3, 17, 28]], axis=0)
     )
     left, right = plots.plot_rows(make(data), make(data + 1), names=names, max_columns=3)
-    assert left.figure.get_suptitle() == said
+    assert left.figure.get_suptitle() == title
     assert [label.get_text() for label in right.get_xticklabels()] == ["gene 3", "gene 17", "gene 28"]
     shown = (data + 1 - data.mean(0)) / data.std(0)
     np.testing.assert_allclose(right.images[0].get_array(), shown[:, [3, 17, 28]])
@@ -292,7 +292,7 @@ def history(epochs=100, warm_up=20):
     epoch = np.arange(1, epochs + 1)
     train = -88 - 1e5 * np.exp(-epoch / 1.0) - 15 * np.exp(-epoch / 20)
     valid = np.where(epoch % 5 == 0, train - 3 - 0.001 * np.maximum(epoch - 60, 0) ** 2, np.nan)
-    valid[9] = 0.0  # epoch 10: too good, but the warm-up's bound is another one
+    valid[9] = 0.0  # epoch 10 has the highest value, but is in the warm-up, which has another bound
     kl = 24 * (1 - np.exp(-epoch / 6.0))
     beta = np.minimum(1, epoch / warm_up)
     return {"epoch": epoch, "train_elbo": train, "valid_elbo": valid, "train_kl": kl, "beta": beta, "seconds": epoch}
@@ -318,7 +318,7 @@ def test_training_curve_marks_the_best_full_epoch_and_the_end_of_the_warm_up():
     assert [panel.get_ylabel() for panel in (upper, lower)] == ["ELBO (nats)", "KL (nats)"]
 
 
-def test_the_legend_speaks_of_the_warm_up_only_where_it_decides():
+def test_the_legend_mentions_the_warm_up_only_if_it_matters():
     columns = history()
     columns["valid_elbo"][9] = np.nan
     upper, _ = plots.plot_training_curve(columns)
@@ -329,7 +329,7 @@ def test_the_legend_speaks_of_the_warm_up_only_where_it_decides():
     assert labeled(upper, "best epoch").get_label() == "best epoch: 10 (0.00 nats)"
 
 
-def test_the_best_epoch_is_that_of_the_objective_where_it_is_another_one():
+def test_the_best_epoch_has_the_best_objective():
     columns = history() | {"beta": np.ones(100)}
     columns["valid_objective"] = np.where(np.arange(100) == 69, -1.0, -50.0)
     columns["valid_elbo"][69] = -84.0
@@ -338,7 +338,7 @@ def test_the_best_epoch_is_that_of_the_objective_where_it_is_another_one():
     assert mark.get_xydata().tolist() == [[70, -84.0]]
 
 
-def test_first_epochs_do_not_squash_the_training_curve():
+def test_first_epochs_do_not_compress_the_training_curve():
     columns = history()
     columns["valid_elbo"][9] = np.nan
     upper, lower = plots.plot_training_curve(columns)
@@ -346,7 +346,7 @@ def test_first_epochs_do_not_squash_the_training_curve():
     assert -130 < low < columns["train_elbo"][20:].min()
     assert -88.2 < high < -80
     assert "lie below the axis" in upper.get_title(loc="right")
-    assert lower.get_ylim()[0] < columns["train_kl"].min()  # nothing extreme, nothing cut
+    assert lower.get_ylim()[0] < columns["train_kl"].min()  # no extreme values, so none are cut off
     assert lower.get_title(loc="right") == ""
 
 
@@ -354,18 +354,18 @@ def test_first_epochs_do_not_squash_the_training_curve():
     "draw",
     [lambda: plots.plot_training_curve(history())[0], lambda: plots.plot_likelihood_curve(-(np.arange(9.0) ** 2))],
 )
-def test_no_legend_lies_on_a_curve(draw):
+def test_legends_do_not_overlap_curves(draw):
     axes = draw()
     axes.figure.canvas.draw()
     legend, panel = axes.get_legend().get_window_extent(), axes.get_window_extent()
     assert not legend.shrunk(0.999, 0.999).overlaps(panel)
-    assert axes.figure.bbox.contains(legend.x1, legend.y0)  # and it is whole
+    assert axes.figure.bbox.contains(legend.x1, legend.y0)  # inside the figure
 
 
-def test_the_legend_says_that_training_rows_have_noise():
+def test_the_legend_mentions_noise_on_training_rows():
     upper, _ = plots.plot_training_curve(history(), input_noise=0.126)
     assert labeled(upper, "training").get_label() == "training, with noise 0.13\non the encoder's input"
-    assert upper.get_ylim()[0] > -200  # the first epochs are cut off all the same
+    assert upper.get_ylim()[0] > -200  # the first epochs are cut off here, too
 
 
 @pytest.mark.parametrize(
@@ -383,7 +383,7 @@ def test_short_and_sparse_histories_are_drawn(columns, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
-def test_figures_are_saved_whole_and_nothing_else_is_left(tmp_path, suffix):
+def test_saving_a_figure_leaves_no_other_files(tmp_path, suffix):
     axes = plots.plot_images(np.eye(4, 6), image_shape=(2, 3))
     path = tmp_path / f"figure.{suffix}"
     for figure in (axes, axes.figure, np.array([axes])):
@@ -417,7 +417,7 @@ def test_a_figure_with_a_subfigure_is_saved_as_a_whole(tmp_path):
     assert (width, height) == (800, 200)
 
 
-def test_twenty_thousand_dots_make_a_small_svg(tmp_path):
+def test_twenty_thousand_dots_give_a_small_svg(tmp_path):
     for number, vector in ((20_000, False), (1000, True)):
         axes = plots.plot_prior_contours(standard_normal(), torch.randn(number, 2))
         plots.save_figure(axes, tmp_path / "dots.svg")
@@ -429,10 +429,10 @@ def run(script):
     return subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=False)
 
 
-def test_nothing_global_changes(tmp_path):
+def test_plots_do_not_change_global_settings(tmp_path):
     script = f"""
 import sys, numpy as np, torch, matplotlib
-def settings():  # `rcParams["backend"]` would itself choose one
+def settings():  # reading `rcParams["backend"]` would choose a backend
     return {{key: repr(dict.__getitem__(matplotlib.rcParams, key)) for key in matplotlib.rcParams}}
 before = settings()
 from priory import plots
@@ -447,7 +447,7 @@ assert settings() == before
     assert result.returncode == 0, result.stderr
 
 
-def test_without_matplotlib_the_error_names_the_extra():
+def test_an_error_names_the_extra_if_matplotlib_is_missing():
     script = """
 import sys
 sys.modules["matplotlib"] = None
@@ -468,8 +468,8 @@ HOSTILE = [r"$\foo$", "_hidden", "a$_{b$ c", "x" * 200, "<b>two\nlines</b>"]
 
 
 @pytest.mark.parametrize("kind", ["svg", "png"])
-def test_names_from_a_file_are_drawn_to_the_letter(tmp_path, kind):
-    """Two $ are no formula, names that begin with _ are in the legend, and long ones leave room for the picture."""
+def test_names_from_a_file_are_drawn_literally(tmp_path, kind):
+    """Two $ make no formula, names that begin with _ are in the legend, and long names leave room for the picture."""
     rows = np.random.default_rng(0).normal(size=(9, 5))
     classes = np.resize(HOSTILE, 9)
     axes = {

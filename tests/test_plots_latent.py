@@ -59,7 +59,7 @@ def test_pairwise_panels_show_their_dimensions():
         assert panels[i, 0].get_ylabel() == (f"latent {i + 1}" if i else "density")
 
 
-def test_of_many_dimensions_those_whose_codes_vary_most():
+def test_dimensions_whose_codes_vary_most_are_drawn():
     codes = torch.randn(100, 4) * SCALES
     panels = plot_pairwise_marginals(torch.randn(4000, 4), codes, most=2)
     assert [panel.get_xlabel() for panel in panels[1]] == ["latent 2", "latent 3"]
@@ -67,7 +67,7 @@ def test_of_many_dimensions_those_whose_codes_vary_most():
     np.testing.assert_array_equal(panels[1, 0].lines[0].get_xydata(), codes[:, [1, 2]].double())
 
 
-def test_an_aggregate_posterior_shows_one_draw_of_each_and_chooses_by_the_means():
+def test_an_aggregate_posterior_is_drawn_by_one_draw_for_each_row():
     loc = torch.zeros(1000, 3)
     loc[:, 0], loc[:, 2] = torch.linspace(-3, 3, 1000), torch.linspace(3, -3, 1000)
     scale = torch.tensor([0.01, 5.0, 0.01]).expand(1000, 3)
@@ -100,7 +100,7 @@ def test_one_dimensional_densities_are_kernel_estimates_of_one_width():
     assert top == pytest.approx(expected[0].max(), rel=0.02)
 
 
-def test_many_codes_are_pixels_and_each_is_counted():
+def test_many_codes_are_drawn_as_pixels_by_their_number():
     codes = torch.randn(3000, 3)
     panel = plot_pairwise_marginals(torch.randn(4000, 3), codes)[1, 0]
     (image,) = panel.images
@@ -119,10 +119,10 @@ def test_many_codes_are_pixels_and_each_is_counted():
     np.testing.assert_array_equal(opacity > 0, counts > 0)
     order = np.argsort(counts[counts > 0], kind="stable")
     assert (np.diff(opacity[counts > 0][order]) >= 0).all()
-    assert opacity.max() < 0.6  # gray that a dark contour is seen on
+    assert opacity.max() < 0.6  # a dark contour is visible on this gray
 
 
-def test_cells_hold_counts_and_means():
+def test_cells_have_counts_and_means():
     rng = np.random.default_rng(0)
     points, values = rng.normal(size=(500, 2)), rng.normal(size=500)
     low, high = np.array([-1.0, -2.0]), np.array([1.0, 1.5])
@@ -140,7 +140,7 @@ def test_cells_hold_counts_and_means():
     assert np.ma.is_masked(cell_means(points[:1] * 0, values[:1], low, high, 4)[0, 0])
 
 
-def test_component_use_is_ordered_by_weight_and_tells_perplexities():
+def test_component_use_is_ordered_by_weight_and_has_perplexities():
     weights, usage = np.array([0.1, 0.4, 0.2, 0.3]), torch.tensor([0.5, 0.25, 0.25, 0.0])
     axes = plot_component_use(weights, usage)
     line, dots, arrows = axes.lines
@@ -167,7 +167,7 @@ MODELS = ["normal", "mixture of Gaussians", "vamp", "gtm", "gtm-vamp", "flow", "
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_legend_of_eight_models_covers_nothing_and_each_has_a_look_of_its_own(seed):
+def test_legend_of_eight_models_covers_nothing_and_styles_are_distinct(seed):
     rng = np.random.default_rng(seed)
     points = {name: 20 + 2 * rng.normal(size=2) for name in MODELS}
     axes = plot_rate_distortion(points, errors={"vamp": (0.3, 0.4)})
@@ -185,7 +185,7 @@ def test_legend_of_eight_models_covers_nothing_and_each_has_a_look_of_its_own(se
     assert len(set(looks)) == len(MODELS)
 
 
-def test_iso_lines_join_places_of_the_elbo_they_name():
+def test_iso_lines_have_the_elbo_of_their_labels():
     axes = plot_rate_distortion({"a": (20.0, 80.0), "b": (25.0, 70.0)})
     lines = [line for line in axes.lines if line.get_linestyle() == "-" and len(line.get_xdata()) == 2]
     texts = {text.xy: text.get_text().replace("\N{MINUS SIGN}", "-") for text in axes.texts}
@@ -202,7 +202,7 @@ def test_a_model_without_errors_has_no_bars_in_the_legend():
     assert "bars" not in plot_rate_distortion({"a": (1.0, 2.0)}).get_title()
 
 
-def test_errors_are_bars():
+def test_standard_errors_are_drawn_as_bars():
     axes = plot_rate_distortion({"a": (20.0, 80.0), "b": (25.0, 70.0)}, errors={"b": (0.5, 2.0)})
     across, up = (bar.get_segments()[0] for bar in axes.containers[1].lines[2])
     np.testing.assert_allclose(across, [[24.5, 70.0], [25.5, 70.0]])
@@ -210,7 +210,7 @@ def test_errors_are_bars():
 
 
 def luma(color):
-    """By Pillow, as a picture is made gray."""
+    """Return the lightness of a color in gray, by Pillow."""
     pixel = tuple(round(255 * part) for part in to_rgb(color))
     return Image.new("RGB", (1, 1), pixel).convert("L").getpixel((0, 0)) / 255
 
@@ -219,7 +219,7 @@ def test_prior_and_codes_differ_in_gray():
     few, many = (plot_pairwise_marginals(torch.randn(4000, 2), torch.randn(n, 2)) for n in (50, 5000))
     fills = [luma(color) for each in few[1, 0].collections if each.filled for color in each.get_facecolor()[:, :3]]
     assert min(fills) - luma(few[1, 0].lines[0].get_color()) > 0.5
-    assert (np.diff(fills) < -0.02).all()  # each region darker than the one around it
+    assert (np.diff(fills) < -0.02).all()  # each region is darker than the one around it
     (contours,) = many[1, 0].collections
     darkest = 1 - many[1, 0].images[0].get_array()[..., 3].max()
     assert darkest - luma(contours.get_edgecolor()[0]) > 0.15
@@ -228,12 +228,12 @@ def test_prior_and_codes_differ_in_gray():
 
 
 @pytest.mark.filterwarnings("error")
-def test_dimensions_of_one_value_are_drawn(tmp_path):
+def test_constant_dimensions_are_drawn(tmp_path):
     codes = torch.randn(30, 3) * torch.tensor([1.0, 0.0, 1.0])
     save_figure(plot_pairwise_marginals(torch.zeros(50, 3), codes), tmp_path / "flat.svg")
 
 
-def test_given_axes_are_drawn_in():
+def test_given_axes_are_used():
     panels = Figure().subplots(2, 3)
     assert plot_component_use([0.5, 0.5], [0.5, 0.5], axes=panels[0, 2]) is panels[0, 2]
     assert plot_rate_distortion({"a": (1, 2)}, axes=panels[1, 2]) is panels[1, 2]
@@ -270,6 +270,6 @@ CODES = torch.randn(9, 2)
         (lambda: plot_rate_distortion({"a": (1, 2)}, errors={"a": (-1, 1)}), "errors: expected name -> two standard"),
     ],
 )
-def test_what_cannot_be_drawn(call, message):
+def test_invalid_arguments_raise_clear_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call()

@@ -1,4 +1,4 @@
-"""Pictures of very many rows: vector files stay small and quick, for what is many is drawn as pixels."""
+"""Figures of very many rows: vector files are small and written quickly, because rows are drawn as pixels."""
 
 import time
 
@@ -10,7 +10,7 @@ from priory import plots
 from priory.grid.nodes import latent_grid
 
 MANY = 200_000  # a million, in the slow suite, take five times as long
-SECONDS, MEGABYTES = 30.0, 4.0  # generous: 200 000 take 0.5 to 3.5 s; as vectors their maps are 14 MB and more
+SECONDS, MEGABYTES = 30.0, 4.0  # generous: 200 000 rows take 0.5 to 3.5 s; maps as vectors would have 14 MB and more
 
 RNG = np.random.default_rng(0)
 
@@ -46,17 +46,17 @@ def check_small_and_quick(figure, number, folder, seconds, suffixes):
 
 
 @pytest.mark.parametrize("figure", FIGURES)
-def test_many_rows_make_a_small_svg(figure, tmp_path):
+def test_many_rows_give_a_small_svg(figure, tmp_path):
     check_small_and_quick(figure, MANY, tmp_path, SECONDS, ["svg"])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("figure", FIGURES)
-def test_a_million_rows_make_small_vector_files(figure, tmp_path):
+def test_a_million_rows_give_small_vector_files(figure, tmp_path):
     check_small_and_quick(figure, 1_000_000, tmp_path, 5 * SECONDS, ["svg", "pdf"])
 
 
-def test_many_numbers_are_means_of_cells():
+def test_many_numbers_are_drawn_as_means_of_cells():
     number = 6000
     places, values = cloud(number), RNG.normal(size=number)
     axes = plots.plot_map(places, values=values, name="weight")

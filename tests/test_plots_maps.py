@@ -1,4 +1,4 @@
-"""Pictures of maps: what is drawn where."""
+"""Figures of maps: contents and positions."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def legend_of(axes):
 
 
 def drawn(axes):
-    """Every row's marker, without the nodes."""
+    """Return the positions of all rows' markers, without the nodes."""
     return np.concatenate([line.get_xydata() for line in axes.lines if line.get_zorder() > 0])
 
 
@@ -37,27 +37,27 @@ def test_classes_differ_in_marker_and_are_counted(tmp_path):
     save_figure(axes, tmp_path / "map.png")
 
 
-def test_folder_names_are_the_markers_in_the_order_of_numbers():
+def test_short_names_are_markers_in_the_order_of_numbers():
     axes = plot_map(PLACES, classes=np.repeat(["10", "9", "b"], 20))
     assert [line.get_marker() for line in axes.lines[:3]] == [f"$\\mathbf{{{name}}}$" for name in ("9", "10", "b")]
 
 
-def test_of_many_classes_the_commonest_are_told_apart():
+def test_the_most_frequent_of_many_classes_have_their_own_style():
     counts = np.arange(1, 15)
     classes = np.repeat([f"class {i}" for i in counts], counts)
     axes = plot_map(np.zeros((len(classes), 2)), classes=classes)
     assert len(legend_of(axes)) == MOST_STYLES
-    assert legend_of(axes)[-1] == "others (6)"  # of 1, 2 and 3
+    assert legend_of(axes)[-1] == "others (6)"  # classes of 1, 2 and 3 rows
 
 
-def test_numbers_shade():
+def test_numbers_determine_colors():
     axes = plot_map(torch.from_numpy(PLACES), values=np.r_[np.nan, np.arange(59.0)], name="weight")
     assert axes.collections[0].get_array().tolist() == list(range(59))
     assert axes.figure.axes[1].get_ylabel() == "weight"
     assert legend_of(axes) == ["none (1)"]
 
 
-def test_rows_at_one_place_are_spread_about_it_within_the_nodes_distance():
+def test_rows_at_one_position_are_spread_within_the_distance_of_nodes():
     nodes = latent_grid(5)
     places = np.repeat([[0.5, -0.5], [-1.0, 1.0]], [40, 1], axis=0)
     shown = drawn(plot_map(places, nodes=nodes))
@@ -91,7 +91,7 @@ def test_magnification_is_relative_to_its_geometric_mean():
     assert np.isfinite(flat).all()
 
 
-def test_the_likelihood_curve_names_its_end():
+def test_the_legend_of_a_likelihood_curve_has_its_last_value():
     axes = plot_likelihood_curve([-9.0, -4.0, -3.25])
     assert legend_of(axes) == ["training rows: \N{MINUS SIGN}3.25 nats"]
     assert plot_likelihood_curve([1.0]).lines[0].get_marker() == "o"
@@ -108,12 +108,12 @@ def test_the_likelihood_curve_names_its_end():
         (lambda: plot_likelihood_curve([]), "log_likelihood: expected at least one iteration"),
     ],
 )
-def test_what_cannot_be_drawn(call, message):
+def test_invalid_arguments_raise_clear_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call()
 
 
-def test_a_class_that_is_nearly_a_number_is_a_name():
+def test_a_class_that_resembles_a_number_is_a_name():
     axes = plot_map(np.zeros((3, 2)), classes=["--5", "10", "9"])
     assert axes.get_legend_handles_labels()[1] == ["9 (1)", "10 (1)", "--5 (1)"]
 
@@ -135,7 +135,7 @@ def test_skewed_numbers_are_colored_by_quantiles(draw, skewed):
     picture = axes.images[0] if axes.images else axes.collections[0]
     drawn = np.ma.masked_invalid(picture.get_array()).compressed()
     shares = picture.norm(drawn)
-    if skewed:  # rank over the number of others, whatever the size
+    if skewed:  # rank divided by the number of other values, for any size
         expected = (np.searchsorted(np.sort(drawn), drawn)) / (len(drawn) - 1)
         np.testing.assert_allclose(shares, expected, atol=0.01)
         quarters = np.quantile(drawn, [0, 0.25, 0.5, 0.75, 1])
@@ -147,7 +147,7 @@ def test_skewed_numbers_are_colored_by_quantiles(draw, skewed):
     assert ("colors by quantiles" in text) == skewed
 
 
-def test_a_value_that_most_have_takes_one_color():
+def test_a_frequent_value_has_one_color():
     values = np.zeros(100)
     values[:10] = 2.0 ** np.arange(10)
     picture = plot_node_values(values, "count").images[0]

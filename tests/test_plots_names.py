@@ -1,4 +1,4 @@
-"""Names of the user in figures: short, distinct, to the letter, with a font that has their letters."""
+"""Names from the user's data in figures: short, distinct, drawn literally, in a font with their letters."""
 
 import warnings
 
@@ -29,7 +29,7 @@ ROWS = np.random.default_rng(0).normal(size=(len(NAMES) ** 2, len(NAMES)))
 
 
 def texts(axes: object) -> list[str]:
-    """All texts of a figure as they reach the page: without the backslash that keeps a dollar from being math."""
+    """Return all texts of a figure as drawn: without the backslash that prevents a formula after a dollar."""
     figure = np.asarray(axes, dtype=object).flat[0].figure
     return [text.get_text().replace(r"\$", "$").strip() for text in figure.findobj(Text) if text.get_text()]
 
@@ -56,11 +56,11 @@ def test_different_names_look_different_in_every_figure(figure):
     assert expected <= set(shown)
 
 
-def test_a_name_with_dollars_is_drawn_to_the_letter():
+def test_a_name_with_dollars_is_drawn_literally():
     for name in ("$x_1$", "US$", "a$b$c$", r"\$", r"$\alpha$"):
         drawn = as_drawn(name)
         assert not is_math_text(drawn)
-        assert drawn.replace(r"\$", "$") == name  # which is what matplotlib does with texts without math
+        assert drawn.replace(r"\$", "$") == name  # matplotlib does the same with texts without formulas
 
 
 LONG = st.integers(0, 99).map(lambda number: f"{50 * 'x'}{number}{50 * 'y'}")
@@ -75,19 +75,21 @@ def test_short_forms_are_short_and_distinct(names, most):
 
 
 def only_in(font: str) -> str:
-    """A letter that this font has and matplotlib's usual font has not."""
+    """Return a letter that this font has and matplotlib's usual font lacks."""
     usual, other = (get_font(findfont(FontProperties(family=name))).get_charmap() for name in ("DejaVu Sans", font))
     return next(chr(code) for code in sorted(set(other) - set(usual)) if chr(code).isalpha())
 
 
-def test_letters_that_the_usual_font_lacks_are_drawn_with_another(tmp_path):
-    axes = plot_map(ROWS[:, :2], classes=[only_in("STIXGeneral")] * len(ROWS))  # this font comes with matplotlib
+def test_letters_that_the_usual_font_lacks_are_drawn_with_another_font(tmp_path):
+    axes = plot_map(ROWS[:, :2], classes=[only_in("STIXGeneral")] * len(ROWS))  # matplotlib contains this font
     save_figure(axes, tmp_path / "figure.png")  # warnings are errors here
     assert len(axes.get_legend().get_texts()[0].get_fontfamily()) > 1
 
 
-def test_letters_that_no_font_has_give_one_warning_in_our_words(tmp_path):
-    axes = plot_map(ROWS[:, :2], classes=["\U000f0000"] * len(ROWS), name="\U000f0001\U000f0002")  # of private use
+def test_letters_that_no_font_has_give_one_clear_warning(tmp_path):
+    axes = plot_map(
+        ROWS[:, :2], classes=["\U000f0000"] * len(ROWS), name="\U000f0001\U000f0002"
+    )  # characters for private use
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         save_figure(axes, tmp_path / "figure.png")

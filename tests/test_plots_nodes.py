@@ -1,4 +1,4 @@
-"""Pictures of a map's nodes: numbers, classes and images, each at its node's place."""
+"""Figures of a map's nodes: numbers, classes and images at the positions of the nodes."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ PLACES = np.random.default_rng(0).uniform(-1, 1, size=(60, 2))
 
 
 def patch(axes, node):
-    """What is drawn at a place of the map."""
+    """Return the value or color that is drawn at a position of the map."""
     image = axes.images[0]
     left, right, bottom, top = image.get_extent()
     picture = image.get_array()
@@ -26,13 +26,13 @@ def patch(axes, node):
 
 
 def luma(color):
-    """By Pillow, as a picture is made gray."""
+    """Return the lightness of a color in gray, by Pillow."""
     pixel = tuple(round(255 * part) for part in color[:3])
     return Image.new("RGB", (1, 1), pixel).convert("L").getpixel((0, 0)) / 255
 
 
 def marked(axes):
-    """Of each label's name, the places of its markers."""
+    """Return the positions of the markers of each label."""
     return {line.get_label().rpartition(" (")[0]: line.get_xydata() for line in axes.lines if "(" in line.get_label()}
 
 
@@ -48,7 +48,7 @@ def test_each_number_is_drawn_at_its_node(side):
     np.testing.assert_array_equal(axes.lines[0].get_xydata(), PLACES)
 
 
-def test_a_node_without_a_number_is_hatched_and_no_other():
+def test_only_nodes_without_a_number_are_hatched():
     values = np.arange(9.0)
     assert plot_node_values(values, "usage").patch.get_hatch() is None
     values[4] = np.nan
@@ -72,7 +72,7 @@ def test_each_node_has_its_most_probable_class_by_letter_and_color():
         color = patch(axes, node)
         lightness = 0.94 - 0.34 * (share[best] - 0.6) / 0.4 if sure else 1.0
         assert luma(color) == pytest.approx(lightness, abs=0.006)
-        if sure:  # between its class's color and white or black: same hue
+        if sure:  # a mixture of the class's color with white or black has the same hue
             hue = np.array(to_rgb(styles[names[best]][1]))
             assert np.array_equal(np.argsort(hue, kind="stable")[[0, -1]], np.argsort(color, kind="stable")[[0, -1]])
     for name, nodes in expected.items():
@@ -84,7 +84,7 @@ def test_each_node_has_its_most_probable_class_by_letter_and_color():
 
 @pytest.mark.parametrize("color", ["#000000", "#ffffff", "#ddcc77", "#0072b2", "#332288"])
 @pytest.mark.parametrize("lightness", [0.6, 0.77, 0.94])
-def test_equally_sure_is_equally_light_in_gray(color, lightness):
+def test_equal_probabilities_have_equal_lightness(color, lightness):
     mixed = at_lightness(np.array(to_rgb(color)), lightness)
     assert (mixed >= 0).all()
     assert (mixed <= 1).all()
@@ -92,7 +92,7 @@ def test_equally_sure_is_equally_light_in_gray(color, lightness):
     assert luma(mixed) - luma(to_rgb("black")) > 0.5  # the letter's color
 
 
-def test_nodes_without_probabilities_and_classes_that_are_too_many():
+def test_nodes_without_probabilities_and_rare_classes_have_common_styles():
     shares = np.zeros((25, 20))
     winners = np.arange(25) % 20
     shares[np.arange(25), winners] = 1.0
@@ -120,7 +120,7 @@ def test_node_images_lie_at_their_nodes(tmp_path):
     save_figure(axes, tmp_path / "nodes.png")
 
 
-def test_images_of_hardly_used_nodes_fade():
+def test_images_of_hardly_used_nodes_are_faded():
     usage = np.array([0.0, 0.125 / 2, 0.125, 0.8125])
     alpha = plot_node_images(np.ones((4, 1)), image_shape=(1, 1), side=2, usage=usage).images[0].get_alpha()
     np.testing.assert_allclose(alpha, [[0.3 + 0.7 / 2, 1.0], [0.3, 1.0]])  # u_2 = 1 above, u_1 = -1 to the left
@@ -142,6 +142,6 @@ def test_images_of_hardly_used_nodes_fade():
         ),
     ],
 )
-def test_what_cannot_be_drawn(call, message):
+def test_invalid_arguments_raise_clear_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call()

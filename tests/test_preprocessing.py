@@ -1,4 +1,4 @@
-"""Preprocessing against numpy written out, and the promises that all members share."""
+"""Preprocessing modules, compared with numpy, and properties that all of them share."""
 
 import math
 
@@ -10,7 +10,7 @@ from priory.nn.preprocessing import Identity, LogNormalize, Preprocessing, Resca
 
 COUNTS = torch.tensor([[0.0, 3.0, 5.0], [2.0, 0.0, 0.0], [0.0, 0.0, 0.0], [10.0, 1.0, 4.0]])
 
-# each with data that it is meant for
+# module, suitable data
 MEMBERS = {
     "identity": (Identity(), torch.tensor([[0.0, 1.0], [1.0, 1.0]])),
     "rescale": (Rescale(0, 255), torch.tensor([[0.0, 255.0], [17.0, 128.0]])),
@@ -27,7 +27,7 @@ def member(request):
     return MEMBERS[request.param]
 
 
-def test_inverse_gives_the_data_back(member):
+def test_inverse_restores_the_data(member):
     preprocess, x = member
     torch.testing.assert_close(preprocess.inverse(preprocess(x)), x, atol=1e-5, rtol=1e-5)
 
@@ -41,7 +41,7 @@ def test_features_lie_in_the_feature_range(member):
 
 
 @pytest.mark.parametrize("leading", [(), (1,), (5,), (3, 2), (2, 3, 2), (0,)])
-def test_any_batch_shape_and_each_row_by_itself(member, leading):
+def test_rows_are_transformed_independently_in_any_batch_shape(member, leading):
     preprocess, x = member
     rows = x[torch.randint(len(x), leading)]
     features = preprocess(rows)
@@ -65,12 +65,12 @@ def test_state_dict_restores_the_constants():
     torch.testing.assert_close(restored(torch.tensor([-2.0, 0.0, 6.0])), torch.tensor([0.0, 0.25, 1.0]))
 
 
-def test_rescale_reaches_exactly_the_ends():
+def test_rescale_maps_bounds_exactly_to_zero_and_one():
     assert Rescale(0, 255)(torch.tensor([0.0, 255.0])).tolist() == [0.0, 1.0]
     assert Rescale(0, 255)(torch.tensor([0, 255], dtype=torch.uint8)).tolist() == [0.0, 1.0]
 
 
-def test_standardize_from_data_is_numpys_mean_and_standard_deviation():
+def test_standardize_agrees_with_numpys_mean_and_standard_deviation():
     x = np.random.default_rng(0).normal([1e4, 0.0, -3.0], [0.5, 2.0, 1e-3], size=(500, 3)).astype(np.float32)
     standardize = Standardize.from_data(torch.from_numpy(x))
     np.testing.assert_allclose(standardize.loc, x.astype(np.float64).mean(0), rtol=1e-6)
@@ -93,7 +93,7 @@ def test_a_single_row_and_integers_can_be_standardized():
     assert (standardize.loc.item(), standardize.scale.item(), standardize.loc.dtype) == (2.0, 1.0, torch.float32)
 
 
-def test_log_normalize_is_the_formula_row_by_row():
+def test_log_normalize_equals_its_formula():
     features = LogNormalize(target=100.0)(COUNTS)
     for row, expected_row in zip(COUNTS.tolist(), features.tolist(), strict=True):
         total = sum(row)
@@ -101,7 +101,7 @@ def test_log_normalize_is_the_formula_row_by_row():
         assert expected_row == pytest.approx(expected, rel=1e-6)
 
 
-def test_features_bring_every_row_to_the_target():
+def test_log_normalize_scales_every_row_to_the_target():
     preprocess = LogNormalize(target=100.0)
     totals = preprocess.inverse(preprocess(COUNTS)).sum(-1)
     torch.testing.assert_close(totals, torch.tensor([100.0, 100.0, 0.0, 100.0]))
@@ -142,6 +142,6 @@ NAN = float("nan")
         (lambda: LogNormalize.from_data(torch.zeros(2)), "x must be a table"),
     ],
 )
-def test_errors_say_what_was_expected(build, message):
+def test_invalid_arguments_raise_clear_errors(build, message):
     with pytest.raises(ValueError, match=message):
         build()

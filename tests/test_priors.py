@@ -1,4 +1,4 @@
-"""Every property over every member of the family; each held against something written differently."""
+"""Properties of all priors, compared with independent computations."""
 
 import copy
 
@@ -42,7 +42,7 @@ RANGES = {"bounded": (0.0, 1.0), "half-bounded": (0.0, None), "unbounded": (None
 
 
 def make_prior(name: str, latent_dim: int = 2, **changes) -> Prior:
-    """A member whose components differ (fresh networks put them all at one place)."""
+    """Return a prior whose components differ; with new networks, all components are equal."""
     num_rows = 1 if changes.get("components") == 1 else 50
     features = Features(torch.rand(num_rows, NUM_FEATURES), *changes.pop("feature_range", (0.0, 1.0)))
     prior = made(name, latent_dim, features, **changes)
@@ -86,8 +86,8 @@ def test_density_equals_a_loop_in_float64(name):
 
 
 @each_prior
-def test_density_and_sampler_are_one_distribution(name):
-    """The share of samples in each cell of a coarse grid is the density's integral over it: joint, not per axis."""
+def test_sampler_draws_from_the_density(name):
+    """The share of samples in each cell of a coarse grid equals the integral of the joint density over the cell."""
     p_z = make_prior(name).double()(spread_encoder().double())
     draws = p_z.sample((20_000,))
     points, cell = quadrature_grid(-12, 12, 480)
@@ -104,7 +104,7 @@ def test_density_and_sampler_are_one_distribution(name):
 
 @each_prior
 @pytest.mark.parametrize("latent_dim", [1, 3])
-def test_shapes_for_batches_of_any_rank(name, latent_dim):
+def test_samples_and_log_probs_have_the_batch_shape(name, latent_dim):
     p_z = make_prior(name, latent_dim)(spread_encoder(latent_dim))
     for batch in [(), (5,), (2, 5), (3, 2, 5)]:
         assert p_z.sample(batch).shape == (*batch, latent_dim)
@@ -126,7 +126,7 @@ def test_every_parameter_receives_a_gradient(name):
 
 
 @each_prior
-def test_gradcheck(name):
+def test_gradients_equal_finite_differences(name):
     prior, encoder = make_prior(name).double(), spread_encoder().double()
     names, values = zip(*prior.named_parameters(), strict=True) if list(prior.parameters()) else ((), ())
     z = torch.randn(3, 2, dtype=torch.float64, requires_grad=True)
@@ -177,7 +177,7 @@ def test_deepcopy_is_independent(name):
 
 
 @each_prior
-def test_moves_of_device_and_dtype(name):
+def test_prior_moves_to_another_dtype(name):
     prior, encoder = make_prior(name), spread_encoder()
     single = prior(encoder).log_prob(torch.ones(4, 2))
     double = prior.double()(encoder.double()).log_prob(torch.ones(4, 2, dtype=torch.float64))
@@ -208,8 +208,8 @@ def test_compiles_without_a_graph_break(name):
 
 
 @each_prior
-def test_autocast_changes_no_density_of_parameters_at_rest(name):
-    """With an encoder outside of autocast's reach (float64 stays), the density is that without autocast."""
+def test_autocast_does_not_change_a_density_in_float64(name):
+    """Autocast does not change a float64 encoder, so the density equals the one without autocast."""
     prior, encoder = make_prior(name).double(), spread_encoder().double()
     z = torch.randn(20, 2, dtype=torch.float64)
     expected = prior(encoder).log_prob(z)
@@ -232,7 +232,7 @@ def test_autocast_leaves_a_flow_in_full_precision():
 
 @each_mixture
 def test_autocast_keeps_the_density_exact(name):
-    """The kernel leaves autocast: the density of the very components that autocast's networks made."""
+    """The kernel switches autocast off: the density is exact for the components that autocast's networks return."""
     prior, encoder = make_prior(name), spread_encoder()
     z = torch.randn(50, 2)
     with torch.autocast("cpu", torch.bfloat16):
@@ -243,8 +243,8 @@ def test_autocast_keeps_the_density_exact(name):
 
 
 @each_prior
-def test_vmap_and_grad_of_torch_func(name):
-    if Version(torch.__version__) < Version("2.8"):  # its own check of values does not work under vmap
+def test_vmap_and_grad_of_torch_func_agree_with_autograd(name):
+    if Version(torch.__version__) < Version("2.8"):  # torch's check of values does not work under vmap
         torch.distributions.Distribution.set_default_validate_args(False)
     p_z = make_prior(name)(spread_encoder())
     z = torch.randn(5, 2)
@@ -255,7 +255,7 @@ def test_vmap_and_grad_of_torch_func(name):
 
 
 @each_mixture
-def test_single_component(name):
+def test_mixture_with_one_component_equals_the_component(name):
     p_z = make_prior(name, components=1, points_per_side=1)(spread_encoder())
     z = torch.randn(7, 2)
     torch.testing.assert_close(p_z.log_prob(z), p_z.components.log_prob(z.unsqueeze(-2)).squeeze(-1))
@@ -267,14 +267,14 @@ WEIGHTED = [name for name, part in PRIORS.items() if "learn_weights" in part.set
 
 
 @pytest.mark.parametrize("name", WEIGHTED)
-def test_uniform_weights_are_no_parameter(name):
+def test_uniform_weights_are_not_a_parameter(name):
     prior = make_prior(name, learn_weights=False)
     assert "mixing_logits" not in dict(prior.named_parameters())
     torch.testing.assert_close(prior.mixing_weights, torch.full((9,), 1 / 9))
 
 
 @each_prior
-def test_a_prior_asks_for_the_encoder_if_it_needs_one(name):
+def test_a_missing_encoder_raises_an_error_if_the_prior_needs_it(name):
     prior = make_prior(name)
     if prior.needs_encoder:
         with pytest.raises(TypeError, match=r"needs the encoder"):
@@ -295,8 +295,8 @@ def test_pseudo_inputs_start_within_a_hundredth_of_the_range_of_their_datum(boun
 
 
 @pytest.mark.parametrize("size", [0.1, 1.0, 100.0])
-def test_zeros_of_half_bounded_columns_stay_near_zero_whatever_the_scale(size):
-    """Sparse counts: thousands of zeros must not add up to a row that no encoder has seen."""
+def test_zeros_of_half_bounded_columns_stay_near_zero_at_any_scale(size):
+    """Sparse counts: thousands of slightly shifted zeros must not add up to an unusual row."""
     x = size * torch.rand(40, 200) * (torch.rand(40, 200) < 0.1) * torch.linspace(0.2, 1.0, 200)
     prior = VampPrior.from_data(x, 40, low=0.0)
     u = prior.pseudo_inputs.detach()
@@ -310,7 +310,7 @@ def test_zeros_of_half_bounded_columns_stay_near_zero_whatever_the_scale(size):
 @pytest.mark.parametrize("bounds", RANGES.values(), ids=RANGES)
 @pytest.mark.parametrize("name", ["vamp", "gtm-vamp"])
 def test_pseudo_inputs_respect_the_range(name, bounds):
-    """However far the free numbers run, values stay inside, and so far from a bound that none is denormal."""
+    """For any free numbers, values stay inside the range, and far enough from a bound that none is denormal."""
     prior = make_prior(name, feature_range=bounds)
     with torch.no_grad():
         for parameter in prior.parameters():
@@ -321,20 +321,20 @@ def test_pseudo_inputs_respect_the_range(name, bounds):
 
 
 @pytest.mark.parametrize("initialize", ["data", "mean", "uniform"])
-def test_initializations_of_pseudo_inputs(initialize):
+def test_initial_pseudo_inputs_are_distributed_as_documented(initialize):
     x = torch.rand(500, NUM_FEATURES) * torch.linspace(0.1, 0.8, NUM_FEATURES)
     u = VampPrior.from_data(x, 400, initialize=initialize, low=0.0, high=1.0).pseudo_inputs.detach()
     if initialize == "data":
         assert len(torch.cdist(u, x).argmin(-1).unique()) == 400  # no row twice
     elif initialize == "mean":
         torch.testing.assert_close(u.mean(0), x.mean(0), rtol=0.1, atol=0.02)
-        assert (u.std(0) > 0.6 * x.std(0)).all()  # less than the data's: what left the range was moved inside
+        assert (u.std(0) > 0.6 * x.std(0)).all()  # less than in the data: values outside of the range were moved inside
     else:
         torch.testing.assert_close(u.mean(0), torch.full((NUM_FEATURES,), 0.5), rtol=0, atol=0.06)
         torch.testing.assert_close(u.std(0), torch.full((NUM_FEATURES,), 12**-0.5), rtol=0.1, atol=0)
 
 
-def test_more_pseudo_inputs_than_data_use_each_datum_before_any_twice():
+def test_more_pseudo_inputs_than_data_use_all_data_equally_often():
     x = torch.rand(5, NUM_FEATURES)
     u = VampPrior.from_data(x, 12).pseudo_inputs.detach()
     counts = torch.bincount(torch.cdist(u, x).argmin(-1), minlength=5)
@@ -348,7 +348,7 @@ def test_fixed_pseudo_inputs_are_a_buffer():
     assert "raw_pseudo_inputs" in prior.state_dict()
 
 
-def test_pseudo_inputs_of_any_shape():
+def test_pseudo_inputs_may_have_any_shape():
     encoder = nn.Sequential(nn.Flatten(), small_encoder(16, 2))
     p_z = VampPrior(torch.rand(5, 1, 4, 4), low=0.0, high=1.0)(encoder)
     assert p_z.log_prob(torch.zeros(3, 2)).shape == (3,)
@@ -397,7 +397,7 @@ def test_grid_is_the_full_cartesian_product():
 
 
 @each_grid
-def test_grid_priors_keep_what_a_map_needs(name):
+def test_grid_priors_have_a_grid_shape_and_draw_nodes_by_weight(name):
     prior = make_prior(name)
     assert prior.grid_shape == (3, 3)
     assert "nodes" in prior.state_dict()
@@ -407,14 +407,14 @@ def test_grid_priors_keep_what_a_map_needs(name):
     assert ((share - prior.mixing_weights).abs() < error).all()
 
 
-def test_coordinates_take_another_precision():
+def test_coordinates_accept_z_in_another_precision():
     prior = make_prior("gtm")
     for dtype in (torch.float64, torch.bfloat16):
         place = prior.coordinates(prior(), torch.randn(3, 2, dtype=dtype))
         assert place.shape == (3, 2)
 
 
-def test_grid_shape_of_other_nodes_is_their_number():
+def test_grid_shape_of_irregular_nodes_is_their_number():
     shuffled = latent_grid(3)[torch.randperm(9)]
     repeated = torch.tensor([[0.0, 0.0], [0.0, 0.0], [1.0, 1.0], [1.0, 1.0]])
     for nodes in (shuffled, repeated):
@@ -436,7 +436,7 @@ FLOWS = {"coupling": FlowPrior.coupling, "spline": FlowPrior.spline}
 
 
 @pytest.mark.parametrize("flow", FLOWS.values(), ids=FLOWS)
-def test_flow_of_zuko_and_argument_validation_untouched(flow):
+def test_flows_leave_torchs_argument_validation_unchanged(flow):
     validate = torch.distributions.Distribution._validate_args
     prior = flow(latent_dim=5)  # odd, where the published flow fails
     assert torch.distributions.Distribution._validate_args is validate
@@ -456,8 +456,8 @@ def test_flow_log_determinant_is_counted_once(flow, latent_dim):
     torch.testing.assert_close(prior().log_prob(z), expected)
 
 
-def test_half_of_the_dimensions_of_a_spline_flow_depend_on_the_other_half_alone():
-    """A coupling: its inverse takes one pass, not one for each dimension."""
+def test_a_spline_flow_transforms_half_of_the_dimensions_given_the_others():
+    """A coupling: its inverse needs one pass, not one for each dimension."""
     transform = FlowPrior.spline(4, num_transforms=1).flow().transform
     jacobian = torch.autograd.functional.jacobian(transform, torch.randn(4))
     off = jacobian - torch.diag(jacobian.diag())
@@ -488,7 +488,7 @@ DENSITIES = {
 
 
 @pytest.mark.parametrize("density", DENSITIES.values(), ids=DENSITIES)
-def test_any_distribution_becomes_a_prior_that_moves_and_saves(density):
+def test_a_prior_of_any_distribution_can_be_moved_and_saved(density):
     first = density()
     prior, other = DensityPrior(first), DensityPrior(density())
     z = torch.randn(6, 3)
@@ -553,23 +553,23 @@ def test_a_module_with_a_density_becomes_a_prior():
         (lambda: DensityPrior(Independent(Normal(torch.zeros(2).requires_grad_() + 1, 1.0), 1)), "not an nn.Parameter"),
     ],
 )
-def test_bad_input_says_what_was_expected(make, message):
+def test_invalid_arguments_raise_clear_errors(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 
 
 @pytest.mark.parametrize("make", [lambda: FlowPrior(3), lambda: FlowPrior(nn.Identity()), lambda: DensityPrior(3)])
-def test_wrong_types_are_named(make):
+def test_wrong_types_raise_type_errors(make):
     with pytest.raises(TypeError):
         make()
 
 
-def test_registry_names_a_summary_and_a_source_for_each():
+def test_every_registered_prior_has_a_summary_and_a_reference():
     for name in PRIORS:
         assert class_of_prior(name).summary, name
         assert class_of_prior(name).reference, name
 
 
-def test_mixture_priors_return_the_one_mixture():
+def test_mixture_priors_return_a_mixture():
     for name in MIXTURES:
         assert type(make_prior(name)(spread_encoder())) is Mixture

@@ -1,4 +1,4 @@
-"""A classical GTM as a neural prior: the same density, the same sheet, and then it can be trained on."""
+"""Priors made from a classical GTM: they have its density or its sheet, and can be trained further."""
 
 import copy
 import math
@@ -32,7 +32,7 @@ PLACES = torch.from_numpy(RANDOM.uniform(-1.2, 1.2, (50, 2)))  # between the nod
 
 
 def bent_sheet(columns: int = 5, rows: int = 300) -> np.ndarray:
-    """Rows about a bent sheet in so many columns, none of them about zero."""
+    """Return rows near a bent sheet in this many columns, all far from zero."""
     u = RANDOM.uniform(-1, 1, (rows, 2))
     features = np.stack([u[:, 0], u[:, 1], u[:, 0] ** 2, u[:, 0] * u[:, 1], np.sin(2 * u[:, 1])], 1)
     return 3.0 + features @ RANDOM.normal(size=(5, columns)) + 0.2 * RANDOM.normal(size=(rows, columns))
@@ -49,13 +49,13 @@ def gtm(x):
 
 
 def mixture_by_hand(gtm, z: np.ndarray) -> np.ndarray:
-    """log sum_k w_k N(z | m_k, v I), written out, in float64."""
+    """log sum_k w_k N(z | m_k, v I) in float64."""
     squares = ((z[:, None, :] - gtm.means_) ** 2).sum(-1)
     log_normal = -0.5 * squares / gtm.noise_variance_ - 0.5 * z.shape[1] * math.log(2 * math.pi * gtm.noise_variance_)
     return np.log((np.exp(log_normal) * gtm.weights_).sum(1))
 
 
-def test_gtm_prior_has_the_density_of_the_gtm(gtm, x):
+def test_gtm_prior_equals_the_density_of_the_gtm(gtm, x):
     near = x[:40] + 0.1
     log_prob = GTMPrior.from_gtm(gtm)().log_prob(torch.from_numpy(near).float()).detach().numpy()
     np.testing.assert_allclose(log_prob, gtm.score_samples(near), atol=1e-4)
@@ -65,7 +65,7 @@ def test_gtm_prior_has_the_density_of_the_gtm(gtm, x):
 @pytest.mark.parametrize(
     "options", [{"n_components": 1}, {"n_components": 3}, {"basis_per_side": 5, "basis_width": 1.5}]
 )
-def test_other_grids_and_bases(options, x):
+def test_gtm_prior_equals_gtms_with_other_grids_and_bases(options, x):
     gtm = GTM(points_per_side=4, max_iter=5, tol=1.0, **options).fit(x)
     prior = GTMPrior.from_gtm(gtm)
     np.testing.assert_allclose(
@@ -74,8 +74,8 @@ def test_other_grids_and_bases(options, x):
     assert prior.nodes.shape == (4 ** options.get("n_components", 2), options.get("n_components", 2))
 
 
-def test_weights_that_are_not_uniform_and_a_basis_of_another_kind():
-    """Any object with the attributes will do; the basis need not be ours."""
+def test_gtm_prior_accepts_unequal_weights_and_another_basis():
+    """Any object with the attributes of a fitted GTM is accepted, with any basis."""
 
     class Corners(nn.Module):
         def forward(self, u):
@@ -95,7 +95,7 @@ def test_weights_that_are_not_uniform_and_a_basis_of_another_kind():
 
 
 @pytest.mark.parametrize("learn_weights", [True, False])
-def test_gtm_vamp_prior_takes_unequal_weights_into_its_density_and_its_guide(gtm, x, learn_weights):
+def test_density_and_guide_of_a_gtm_vamp_prior_have_the_gtms_weights(gtm, x, learn_weights):
     unequal = copy.copy(gtm)
     unequal.weights_ = np.random.default_rng(1).dirichlet(np.ones(36))
     prior = GTMVampPrior.from_gtm(unequal, learn_weights=learn_weights)
@@ -108,11 +108,11 @@ def test_gtm_vamp_prior_takes_unequal_weights_into_its_density_and_its_guide(gtm
         torch.testing.assert_close(
             prior(encoder).log_prob(z).double(), torch.stack(densities).log(), rtol=1e-4, atol=1e-4
         )
-    found = prior.guide.log_responsibilities(torch.from_numpy(x).float()).exp()
-    np.testing.assert_allclose(found, unequal.predict_proba(x), atol=1e-4)
+    responsibilities = prior.guide.log_responsibilities(torch.from_numpy(x).float()).exp()
+    np.testing.assert_allclose(responsibilities, unequal.predict_proba(x), atol=1e-4)
 
 
-def test_it_can_be_trained_on(gtm, x):
+def test_a_prior_from_a_gtm_can_be_trained(gtm, x):
     prior, z = GTMPrior.from_gtm(gtm), torch.from_numpy(x).float()
     optimizer = torch.optim.Adam(prior.parameters(), 1e-2)
     losses = []
@@ -120,7 +120,7 @@ def test_it_can_be_trained_on(gtm, x):
         loss = -prior().log_prob(z).mean()
         optimizer.zero_grad()
         loss.backward()
-        if step == 0:  # the variances of all functions too, which start at zero
+        if step == 0:  # also the weights of the log-variances, which start at zero
             assert all(bool(p.grad.abs().amax(0).min() > 0) for p in prior.parameters())
         optimizer.step()
         losses.append(loss.item())
@@ -128,9 +128,9 @@ def test_it_can_be_trained_on(gtm, x):
 
 
 @pytest.mark.parametrize("name", ["gtm", "gtm-vamp"])
-def test_a_prior_that_the_settings_build_takes_the_weights(name, gtm, x):
+def test_a_prior_built_from_settings_can_load_the_state(name, gtm, x):
     from_gtm = class_of_prior(name).from_gtm(gtm)
-    start = "gtm" if name == "gtm-vamp" else "mean"  # of latents there is no guide
+    start = "gtm" if name == "gtm-vamp" else "mean"  # a GTM of latents gives no guide
     no_data = Features(torch.zeros(1, x.shape[1]), are_data=False)
     rebuilt = made(name, x.shape[1], no_data, points_per_side=6, grid_network="rbf", grid_start=start)
     rebuilt.load_state_dict(from_gtm.state_dict())
@@ -140,20 +140,20 @@ def test_a_prior_that_the_settings_build_takes_the_weights(name, gtm, x):
     assert rebuilt.network[0].width == gtm.basis_.width
 
 
-def test_the_command_lines_radial_functions_start_about_the_mean(x):
+def test_radial_functions_built_from_settings_start_at_the_mean(x):
     rows = torch.from_numpy(x).float()
     options = {"points_per_side": 6, "grid_network": "rbf", "basis_per_side": 4, "basis_width": 0.5}
     prior = made("gtm-vamp", 2, Features(rows), **options)
     assert len(prior.network[0].centers) == 16
     assert prior.network[0].width == pytest.approx(1 / 3)  # half of 2/3
-    far = prior.network(torch.full((1, 2), 100.0))[0]  # where nothing but the constant is left
+    far = prior.network(torch.full((1, 2), 100.0))[0]  # only the constant is not zero there
     torch.testing.assert_close(far, rows.mean(0))
     with pytest.raises(ValueError, match=r"grid_network\n  Input should be 'mlp' or 'rbf'"):
         made("gtm", 2, Features(rows), grid_network="none")
 
 
 @pytest.mark.parametrize("preprocess", [None, Rescale(-10.0, 20.0), "standardize"], ids=["none", "rescale", "standard"])
-def test_an_affine_sheet_is_the_gtms_between_the_nodes_too(preprocess, gtm, x):
+def test_a_sheet_of_affine_features_equals_the_gtms_between_the_nodes(preprocess, gtm, x):
     if preprocess == "standardize":
         preprocess = Standardize.from_data(torch.from_numpy(x).float())
     prior = GTMVampPrior.from_gtm(gtm, preprocess=preprocess)
@@ -170,36 +170,36 @@ def sheet_within(x: np.ndarray, preprocess, low, high, **options):
     return gtm, prior, prior.pseudo_inputs.detach().double()
 
 
-def test_a_sheet_within_a_range_to_its_margin():
-    """With as many functions as nodes the least squares leave nothing; images that overshoot are moved inside."""
+def test_images_outside_of_the_range_are_moved_inside():
+    """With as many functions as nodes, least squares are exact."""
     x = np.clip(8 * bent_sheet() / 3, 0, 16).round()
-    gtm, prior, found = sheet_within(x, Rescale(0.0, 16.0), 0.0, 1.0, basis_per_side=6, tether=0.0)
+    gtm, prior, pseudo_inputs = sheet_within(x, Rescale(0.0, 16.0), 0.0, 1.0, basis_per_side=6, tether=0.0)
     assert gtm.means_.max() > 16 or gtm.means_.min() < 0
-    wanted = torch.from_numpy(gtm.means_ / 16).clamp(1 / 128, 1 - 1 / 128)
-    torch.testing.assert_close(found, wanted, atol=1e-3, rtol=0)
-    assert 0 < found.min() < found.max() < 1
+    expected = torch.from_numpy(gtm.means_ / 16).clamp(1 / 128, 1 - 1 / 128)
+    torch.testing.assert_close(pseudo_inputs, expected, atol=1e-3, rtol=0)
+    assert 0 < pseudo_inputs.min() < pseudo_inputs.max() < 1
     _, _, few = sheet_within(x, Rescale(0.0, 16.0), 0.0, 1.0)
-    assert (few - wanted).square().mean().sqrt() < 0.05
+    assert (few - expected).square().mean().sqrt() < 0.05
     grid, network = latent_grid(6), prior.network
     assert prior.feature_range.constrain(network(PLACES.float())).isfinite().all()
     torch.testing.assert_close(prior.nodes, grid)
 
 
 class Logarithm(nn.Module):
-    """Of what may be below zero."""
+    """A preprocessing without finite values below zero."""
 
     def forward(self, x):
         return x.log()
 
 
-def test_counts_with_a_lower_bound():
+def test_images_of_counts_stay_above_the_lower_bound():
     x = np.maximum(bent_sheet(8), 0.0).round() ** 2
     preprocess = LogNormalize.from_data(torch.from_numpy(x))
-    gtm, prior, found = sheet_within(x, preprocess, 0.0, None, basis_per_side=6)
-    assert gtm.means_.min() < 0  # which have no logarithm
-    wanted = preprocess(torch.from_numpy(np.maximum(gtm.means_, 0.0)))
-    torch.testing.assert_close(found, wanted.maximum(wanted.amax(0) / 1024), atol=1e-2, rtol=0)
-    assert float(prior.feature_range.scale) == pytest.approx(float(wanted.max()))
+    gtm, prior, pseudo_inputs = sheet_within(x, preprocess, 0.0, None, basis_per_side=6)
+    assert gtm.means_.min() < 0  # these have no logarithm
+    expected = preprocess(torch.from_numpy(np.maximum(gtm.means_, 0.0)))
+    torch.testing.assert_close(pseudo_inputs, expected.maximum(expected.amax(0) / 1024), atol=1e-2, rtol=0)
+    assert float(prior.feature_range.scale) == pytest.approx(float(expected.max()))
     with pytest.raises(ValueError, match=r"preprocess: expected finite features of the nodes' images, got NaN"):
         GTMVampPrior.from_gtm(gtm, preprocess=Logarithm())
 
@@ -211,7 +211,7 @@ def test_pseudo_inputs_train_through_the_encoder(gtm, x):
     assert all(bool(p.grad.abs().sum() > 0) for p in prior.parameters())
 
 
-def test_what_is_refused(gtm):
+def test_invalid_arguments_raise_clear_errors(gtm):
     for kind in (GTMPrior, GTMVampPrior):
         with pytest.raises(ValueError, match=r"gtm: expected a fitted GTM, got a GTM without means_, .*call gtm.fit"):
             kind.from_gtm(GTM())
@@ -224,7 +224,7 @@ def test_what_is_refused(gtm):
         GTMVampPrior.from_gtm(gtm, preprocess=other)
 
 
-def test_em_of_a_gtm_prior_is_the_classical_gtm(x):
+def test_em_of_a_gtm_prior_equals_the_classical_gtm(x):
     z = torch.from_numpy(x - 3.0).float()
     for learn_weights in (True, False):
         options = {"points_per_side": 5, "grid_network": "rbf", "basis_width": 1.2, "learn_weights": learn_weights}
@@ -236,7 +236,7 @@ def test_em_of_a_gtm_prior_is_the_classical_gtm(x):
         prior.fit_by_em(z[:, :4])
 
 
-def test_em_of_a_sheet_is_from_gtm_of_the_features(x):
+def test_em_of_a_gtm_vamp_prior_equals_a_gtm_of_the_features(x):
     features = torch.from_numpy(x).float()
     prior = made("gtm-vamp", 2, Features(features), points_per_side=5, grid_network="rbf")
     assert not prior.fit_by_em(torch.zeros(3, 2))
@@ -245,7 +245,7 @@ def test_em_of_a_sheet_is_from_gtm_of_the_features(x):
     torch.testing.assert_close(prior.pseudo_inputs.double(), torch.from_numpy(gtm.means_), atol=1e-4, rtol=0)
 
 
-def test_em_of_a_mixture_is_scikit_learns():
+def test_em_of_a_mixture_equals_scikit_learns():
     z = np.concatenate([RANDOM.normal(loc, 0.5, (200, 2)) for loc in (-3.0, 0.0, 3.0)])
     prior = MixtureOfGaussians(2, 3)
     assert prior.fit_by_em(torch.from_numpy(z).float(), seed=1)
@@ -257,7 +257,7 @@ def test_em_of_a_mixture_is_scikit_learns():
         prior.fit_by_em(torch.zeros(2, 2))
 
 
-def test_what_has_no_closed_form_is_left_alone():
+def test_fit_by_em_does_not_change_priors_without_closed_form_steps():
     z = torch.zeros(3, 2)
     features = Features(torch.zeros(3, 2))
     shifted = GTMPrior(2, latent_grid(3, low=0.0), made("gtm", 2, features, grid_network="rbf").network)

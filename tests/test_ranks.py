@@ -1,4 +1,4 @@
-"""Several processes train as one: the same steps, the same numbers, and one line if one of them is lost."""
+"""Training on several processes: same results as on one, and an error of one line if a process is killed."""
 
 import json
 import math
@@ -21,9 +21,7 @@ SCRIPT = Path(__file__).with_name("ranks_script.py")
 
 
 @pytest.mark.parametrize(("rows", "world_size", "batch_size"), [(37, 2, 8), (33, 2, 8), (1, 4, 5), (9, 4, 2)])
-def test_steps_of_several_processes_are_the_mean_over_the_rows_of_one(
-    rows: int, world_size: int, batch_size: int
-) -> None:
+def test_steps_of_several_processes_equal_the_mean_over_all_rows(rows: int, world_size: int, batch_size: int) -> None:
     values = torch.rand(rows, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     whole = ShuffledBatches(TensorRows(values.unsqueeze(-1)), batch_size * world_size, seed=1)
     ranks = [ShuffledBatches(whole.rows, batch_size, seed=1) for _ in range(world_size)]
@@ -40,7 +38,7 @@ def test_steps_of_several_processes_are_the_mean_over_the_rows_of_one(
 
 
 def environment() -> dict[str, str]:
-    """Of a process without a launcher's variables."""
+    """Return the environment variables without those of a launcher."""
     launchers = ("SLURM", "TORCHELASTIC", "MASTER_", "RANK", "LOCAL_RANK", "WORLD_SIZE", "NODE_RANK")
     return {name: value for name, value in os.environ.items() if not name.startswith(launchers)} | {
         "OMP_NUM_THREADS": "1"
@@ -53,7 +51,7 @@ def flat(tree) -> list[float]:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> list:
-    """The results of `ranks_script` on one process, and on each of two."""
+    """Return the results of `ranks_script` on one process, and on each of two."""
     out = tmp_path_factory.mktemp("ranks")
     for processes in (1, 2):
         command = [sys.executable, str(SCRIPT), str(out), str(processes)]
@@ -66,14 +64,14 @@ def trained(tmp_path_factory) -> list:
 
 
 @pytest.mark.slow
-def test_two_processes_take_the_steps_of_one(trained) -> None:
+def test_two_processes_train_like_one(trained) -> None:
     one, *two = trained
     for name, expected in one.items():
         for rank in two:
-            found = rank[name]
-            assert flat(found["weights"]) == pytest.approx(flat(expected["weights"]), abs=1e-10), name
-            assert flat(found["history"]) == pytest.approx(flat(expected["history"]), abs=1e-8, nan_ok=True), name
-            assert found["stopped"] == expected["stopped"], name
+            result = rank[name]
+            assert flat(result["weights"]) == pytest.approx(flat(expected["weights"]), abs=1e-10), name
+            assert flat(result["history"]) == pytest.approx(flat(expected["history"]), abs=1e-8, nan_ok=True), name
+            assert result["stopped"] == expected["stopped"], name
 
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -85,7 +83,7 @@ BEGIN = {
     "torchrun": ("sh", str(EXAMPLES / "torchrun.sh")),
 }
 BIN = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-# Starts the tasks of a job as srun does: two machines with one task each, which are both this one.
+# Starts the tasks of a job like srun: two tasks, whose two machines are both this one.
 SRUN = """#!/bin/sh
 shift
 SLURM_PROCID=1 SLURM_NODEID=1 "$@" &
@@ -103,11 +101,11 @@ def start(*command: object, **variables: str) -> subprocess.Popen:
 
 
 def finished(*command: object, **variables: str) -> str:
-    """What the command says on stderr."""
+    """Run a command that must succeed; return its stderr."""
     process = start(*command, **variables)
-    said = process.communicate(timeout=240)[1]
-    assert process.returncode == 0, said
-    return said
+    errors = process.communicate(timeout=240)[1]
+    assert process.returncode == 0, errors
+    return errors
 
 
 def weights_of(run: Path) -> dict[str, torch.Tensor]:
@@ -118,7 +116,7 @@ def weights_of(run: Path) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> dict[str, torch.Tensor]:
-    """The weights of the run that the tasks of a SLURM job train."""
+    """Train a run as a SLURM job of two tasks; return its weights."""
     folder = tmp_path_factory.mktemp("undisturbed")
     srun = folder / "srun"
     srun.write_text(SRUN)
@@ -131,7 +129,7 @@ def undisturbed(tmp_path_factory) -> dict[str, torch.Tensor]:
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize("launcher", BEGIN)
-def test_a_killed_process_ends_the_others_with_a_line_and_the_run_goes_on_to_the_same_bits(
+def test_a_killed_process_ends_the_others_with_one_line_and_the_run_can_be_resumed(
     launcher: str, rank: int, tmp_path, request
 ) -> None:
     run = tmp_path / "run"
@@ -141,28 +139,33 @@ def test_a_killed_process_ends_the_others_with_a_line_and_the_run_goes_on_to_the
         time.sleep(0.02)
     workers = process_ids(run)
     os.kill(workers[rank], signal.SIGKILL)
-    said = process.communicate(timeout=60)[1]  # all that have its stderr have ended by then
+    errors = process.communicate(timeout=60)[1]  # ends when all processes with this stderr have ended
     assert process.returncode != 0
-    lines = [line for line in said.splitlines() if line.startswith("Error: ")]
-    assert len(lines) == 1, said
-    assert "another of its processes has ended" in lines[0]
+    lines = [line for line in errors.splitlines() if line.startswith("Error: ")]
+    assert len(lines) == 1, errors
+    assert "another process of this run was killed or failed" in lines[0]
     assert f"go on with: priory fit --resume --out {run}" in lines[0]
-    assert "priory/" not in said  # torchrun reports the failure itself; there is no traceback of ours
+    assert "priory/" not in errors  # no traceback of this package; torchrun reports the failure itself
     assert not (run / "model.safetensors").exists()
-    if (launcher, rank) == ("Lightning", 0):  # the others would add a minute
+    if (launcher, rank) == ("Lightning", 0):  # the other cases would take another minute
         finished(*BEGIN[launcher], "--resume", "--out", run)
-        found = weights_of(run)
+        resumed = weights_of(run)
         undisturbed = request.getfixturevalue("undisturbed")
-        assert all(torch.equal(found[name], value) for name, value in undisturbed.items())
-        assert priory.load(run).latent_prior().num_components == 7  # of both processes
-        more = ("--epochs", "102", "--set", "training.shard_components=false")  # for all processes, not the first alone
+        assert all(torch.equal(resumed[name], value) for name, value in undisturbed.items())
+        assert priory.load(run).latent_prior().num_components == 7  # components of both processes
+        more = (
+            "--epochs",
+            "102",
+            "--set",
+            "training.shard_components=false",
+        )  # applies to all processes, not only to the first
         finished(*BEGIN[launcher], "--resume", *more, "--out", run)
         assert priory.training.History.read(run / "history.csv").epochs == 102
 
 
 def process_ids(run: Path) -> list[int]:
-    """The processes that train the run, by rank; the later one is the second."""
-    found = []
+    """Return the ids of the processes that train the run, by rank."""
+    processes = []
     for folder in Path("/proc").iterdir():
         try:
             words = (folder / "cmdline").read_bytes().split(b"\0")
@@ -171,9 +174,9 @@ def process_ids(run: Path) -> list[int]:
             continue
         if str(run).encode() in words and b"torchrun" not in b" ".join(words):
             rank = next((int(each[11:]) for each in variables if each.startswith(b"LOCAL_RANK=")), 0)
-            found.append((rank, int(folder.name)))
-    assert [rank for rank, _ in sorted(found)] == [0, 1]
-    return [process for _, process in sorted(found)]
+            processes.append((rank, int(folder.name)))
+    assert [rank for rank, _ in sorted(processes)] == [0, 1]
+    return [process for _, process in sorted(processes)]
 
 
 @pytest.mark.parametrize(
@@ -186,13 +189,13 @@ def process_ids(run: Path) -> list[int]:
     ],
     ids=lambda prior: type(prior).__name__,
 )
-def test_priors_that_cannot_be_shared_out_are_refused(prior) -> None:
+def test_priors_whose_components_cannot_be_split_are_refused(prior) -> None:
     vae = priory.VAE(priory.NormalEncoder(priory.mlp(6, [4], 4)), priory.BernoulliDecoder(priory.mlp(2, [4], 6)), prior)
     with pytest.raises(ValueError, match=f"shard_components: expected a mixture .* got {type(prior).__name__}"):
         priory.fit(vae, torch.rand(9, 6).round(), epochs=1, shard_components=True)
 
 
-def test_one_process_holds_all_components_whether_they_may_be_shared_out_or_not() -> None:
+def test_shard_components_changes_nothing_on_one_process() -> None:
     results = []
     for shard_components in (False, True):
         torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Rate and ELBO of priors without a closed form, against plain Monte Carlo in float64 that is written here."""
+"""Rate and ELBO of priors without a closed form, compared with plain Monte Carlo in float64."""
 
 import copy
 import math
@@ -17,7 +17,7 @@ from priory.objectives import guided_elbo
 
 PRIORS = [*MEMBERS, *OTHERS]
 DRAWS = 2000
-ERRORS = 5  # standard errors that two estimates may lie apart
+ERRORS = 5  # largest difference of two estimates, in standard errors
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,7 @@ def _seed() -> None:
 
 
 def model(prior: str, decoder: str) -> tuple[VAE, Tensor]:
-    """Posteriors that are narrow and apart, so that rates are of the order of the latent dimension."""
+    """Return a model with narrow, separate posteriors, so that rates are about the latent dimension; and rows."""
     vae, x = small_vae(prior, decoder)
     with torch.no_grad():
         for parameter in vae.encoder.parameters():
@@ -43,7 +43,7 @@ def log_prior(p_z, z: Tensor) -> Tensor:
 
 @torch.no_grad()
 def plain(vae: VAE, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Rates and reconstructions of draws z ~ q(z|x), (draw, row), by the formulas."""
+    """Return rates and reconstructions of draws z ~ q(z|x), (draw, row), by the formulas."""
     vae, x = copy.deepcopy(vae).double(), x.double()
     q = vae.encode(x)
     loc, scale = q.mean, q.stddev
@@ -54,7 +54,7 @@ def plain(vae: VAE, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def assert_same_mean(estimates: Tensor, draws: Tensor, count: int) -> None:
-    """Estimates of the rows by `count` draws each, against the mean of these draws."""
+    """Check that estimates of the rows, by `count` draws each, agree with the mean of these draws."""
     error = draws.std(0) * math.sqrt(1 / DRAWS + 1 / count)
     apart = estimates.detach().double() - draws.mean(0)
     assert (apart.abs() <= ERRORS * error + 1e-5).all()
@@ -63,25 +63,25 @@ def assert_same_mean(estimates: Tensor, draws: Tensor, count: int) -> None:
 
 @pytest.mark.parametrize("pooled", [True, False])
 @pytest.mark.parametrize("prior", PRIORS)
-def test_rate_and_reconstruction_of_importance_sampling(prior, pooled, monkeypatch):
-    """Both are means over the draws of q, however many draws of the prior there are, shared by the rows or not."""
+def test_importance_sampling_agrees_with_monte_carlo(prior, pooled, monkeypatch):
+    """Rate and reconstruction are means over the draws of q, for pooled and separate draws of the prior."""
     monkeypatch.setattr(importance, "ENOUGH_HITS", 0.0 if pooled else math.inf)
     vae, x = model(prior, "bernoulli")
     rates, reconstructions = plain(vae, x)
     assert rates.mean() > 0.5
-    found = importance_estimate(vae, x, num_samples=500, prior_share=0.7)
-    assert_same_mean(found.kl, rates, 150)
-    assert_same_mean(found.reconstruction, reconstructions, 150)
-    with torch.no_grad():  # draws of the prior: the narrow posteriors alone would miss most of p(x)
+    estimate = importance_estimate(vae, x, num_samples=500, prior_share=0.7)
+    assert_same_mean(estimate.kl, rates, 150)
+    assert_same_mean(estimate.reconstruction, reconstructions, 150)
+    with torch.no_grad():  # draws of the prior, because the narrow posteriors miss most of p(x)
         log_prob = vae.decode(vae.latent_prior().sample((DRAWS, 1))).log_prob(x).double()
     truth = torch.logsumexp(log_prob, 0) - math.log(DRAWS)
-    torch.testing.assert_close(found.log_likelihood, truth, rtol=0, atol=0.15)
+    torch.testing.assert_close(estimate.log_likelihood, truth, rtol=0, atol=0.15)
 
 
 @pytest.mark.parametrize("decoder", ["bernoulli", "negative-binomial"])
 @pytest.mark.parametrize("prior", ["mog", "flow", "family:StudentMixture"])
-def test_rate_and_elbo_of_an_evaluation(prior, decoder):
-    """A decoder with covariates decodes a draw of the prior for each row; the others once for all."""
+def test_evaluate_agrees_with_monte_carlo(prior, decoder):
+    """A decoder with covariates decodes draws of the prior for each row; other decoders do so once for all rows."""
     vae, x = model(prior, decoder)
     rates, reconstructions = plain(vae, x)
     metrics = evaluate(vae, x, num_samples=400)
@@ -93,13 +93,13 @@ def test_rate_and_elbo_of_an_evaluation(prior, decoder):
 
 
 @pytest.mark.parametrize("prior", slow_if(PRIORS, {"noise-contrastive"}))
-def test_elbo_and_importance_weighted_bound_of_training(prior):
+def test_bounds_of_training_agree_with_monte_carlo(prior):
     vae, x = model(prior, "gaussian")
     rates, reconstructions = plain(vae, x)
-    found = elbo(vae, x, num_samples=1000)
-    assert_same_mean(found.kl, rates, 1000)
-    assert_same_mean(found.reconstruction, reconstructions, 1000)
-    torch.testing.assert_close(found.value(), found.reconstruction - found.kl)
+    bound = elbo(vae, x, num_samples=1000)
+    assert_same_mean(bound.kl, rates, 1000)
+    assert_same_mean(bound.reconstruction, reconstructions, 1000)
+    torch.testing.assert_close(bound.value(), bound.reconstruction - bound.kl)
     bounds = torch.logsumexp((reconstructions - rates).unflatten(0, (-1, 8)), 1) - math.log(8)
     several = torch.stack([importance_weighted_bound(vae, x, num_samples=8) for _ in range(100)])
     error = bounds.std(0) * math.sqrt(1 / len(bounds) + 1 / len(several))
@@ -119,8 +119,8 @@ class FixedGuide(nn.Module):
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("prior", ["gtm", "gtm-vamp", "mog"])
-def test_guided_elbo_is_its_formula(prior, weight):
-    """Reconstruction - (1 - w) KL(q || p) - w (KL(r || pi) + sum_k r_k KL(q || p_k)), the weights unequal."""
+def test_guided_elbo_equals_its_formula(prior, weight):
+    """Reconstruction - (1 - w) KL(q || p) - w (KL(r || pi) + sum_k r_k KL(q || p_k)), with unequal weights."""
     vae, x = model(prior, "gaussian")
     vae.prior.mixing_logits.data = torch.randn(vae.prior.num_components)
     vae.prior.guide = FixedGuide(vae.prior.num_components)
@@ -139,7 +139,7 @@ def test_guided_elbo_is_its_formula(prior, weight):
         bracket = of_r + (r * torch.stack(of_nodes, -1)).sum(-1)
     bound = guided_elbo(vae, x, weight, num_samples=2000)
     assert_same_mean(bound.reconstruction, reconstructions, 2000)
-    found = bound.kl.detach().double()
+    kl = bound.kl.detach().double()
     expected = (1 - weight) * rates.mean(0) + weight * bracket
-    torch.testing.assert_close(found, expected, rtol=0.02, atol=0.3)
-    assert (found - expected).mean().abs() < 0.1
+    torch.testing.assert_close(kl, expected, rtol=0.02, atol=0.3)
+    assert (kl - expected).mean().abs() < 0.1

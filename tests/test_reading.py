@@ -1,4 +1,4 @@
-"""Tables of text as people write them, against the values they were written from; and what a refusal advises."""
+"""Tables of text in common layouts, compared with their original values; and the advice of error messages."""
 
 import csv
 import io
@@ -19,7 +19,7 @@ KINDS = [f"kind{i % 3}" for i in range(12)]
 
 
 def table(header, rows, delimiter=",", decimal="."):
-    """The text of a table, written by the csv module."""
+    """Return the text of a table, written by the csv module."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, delimiter=delimiter, lineterminator="\n")
     cells = [[str(cell).replace(".", decimal) if isinstance(cell, float) else cell for cell in row] for row in rows]
@@ -61,7 +61,7 @@ TYPES = {
 
 @pytest.fixture(params=TYPES)
 def texts(request):
-    """A column of text with a gap, of every type that pandas has for it."""
+    """Return columns of text with a missing cell, in all types that pandas has for text."""
     if "arrow" in request.param:
         pytest.importorskip("pyarrow")
     try:
@@ -90,7 +90,7 @@ def test_gaps_in_labels_and_ids_of_a_parquet_file(texts, tmp_path):
     assert load_dataset(tmp_path / "t.parquet", ids="kind").ids.tolist() == ["bee", "ant", "", "bumblebee"]
 
 
-def test_gaps_among_numbers_bytes_and_dates():
+def test_missing_cells_among_numbers_bytes_and_dates_become_empty_text():
     assert as_text(np.array([1.0, np.nan])).tolist() == ["1.0", ""]
     assert as_text([b"caf\xc3\xa9", b"", None]).tolist() == ["café", "", ""]
     assert as_text(np.array([0.1], np.float32)).tolist() == ["0.1"]
@@ -110,7 +110,7 @@ HEADERS = [
     ("wavelengths", [1100, 1102, 1104, 1106], VALUES),
     ("decimal wavelengths", [1100.5, 1102.5, 1104.5, 1106.5], VALUES),
     ("descending", [4000, 3998, 3996, 3994], VALUES),
-    ("years", [2019, 2020, 2021, 2022], COUNTS),  # that lie among the counts
+    ("years", [2019, 2020, 2021, 2022], COUNTS),  # the counts have such values, too
     ("some years", [1990, 2000, 2005, 2022], COUNTS),
     ("far from all values", [400, 900, 650, 700], VALUES),
     ("numbers of columns", [0, 1, 2, 3], VALUES),
@@ -163,7 +163,7 @@ def test_a_first_row_with_text_is_recognized(load):
     assert data.notes == ("no names, the first line is data (if it holds names: --header)",)
 
 
-def test_gaps_in_a_first_row(load):
+def test_a_first_row_with_missing_cells_is_recognized(load):
     assert load("5.1,NA,?,red\n4.9,2,3,blue\n4.7,1,2,red\n", labels=["x3"], missing=["?"]).x.shape == (3, 3)
 
 
@@ -176,7 +176,7 @@ def test_an_ambiguous_first_line_is_refused(header, load):
     assert load(text, header=False).x.shape == (13, 2)
 
 
-def test_a_header_with_the_columns_of_a_model(load):
+def test_a_header_with_the_columns_of_a_model_is_recognized(load):
     one_row = "10,30,20\n7,1,40\n"
     assert load(one_row, known_columns=["10", "20", "30"]).columns == ("10", "30", "20")
     assert load("2019,2020\n1,2\n", known_columns=["x0", "x1"]).x.shape == (2, 2)
@@ -189,7 +189,7 @@ def test_a_header_with_the_columns_of_a_model(load):
 @pytest.mark.parametrize("decimal", [".", ","])
 @pytest.mark.parametrize("header", [["a", "b", "c", "d", "kind"], None])
 @pytest.mark.parametrize("name", ["t.csv", "t.tsv"])
-def test_delimiters_and_decimal_marks(delimiter, decimal, header, name, load):
+def test_delimiters_and_decimal_marks_are_recognized(delimiter, decimal, header, name, load):
     text = table(header, with_kinds(), delimiter, decimal)
     options = {"decimal": ","} if delimiter == decimal == "," else {}  # in quotation marks
     if options and header is None:
@@ -202,14 +202,14 @@ def test_delimiters_and_decimal_marks(delimiter, decimal, header, name, load):
     assert any(note.startswith("decimal commas") for note in data.notes) == (decimal == "," and not options)
 
 
-def test_decimal_commas_that_come_late_and_those_of_a_label(load):
+def test_late_decimal_commas_are_recognized_and_those_of_labels_are_kept(load):
     data = load("a;b;y\n" + "1;2;3\n" * 500 + "1,5;3;2,5\n", labels=["y"])
     assert data.x[-1].tolist() == [1.5, 3]
     assert data.labels["y"][-1] == 2.5
     assert np.isnan(load("a;b\n1,5;?\n2;2,5\n", missing=["?"]).x[0, 1])
 
 
-def test_a_table_of_write_csv2_and_one_of_write_table(load):
+def test_tables_of_rs_write_csv2_and_write_table_are_read(load):
     assert load('"";"a";"b"\n"r1";1,5;2\n"r2";2,5;NA\n').ids.tolist() == ["r1", "r2"]
     assert load('"a" "b"\n"r1" 1.5 2\n"r2" 2.5 3\n').ids.tolist() == ["r1", "r2"]
 
@@ -223,13 +223,13 @@ def test_a_table_of_write_csv2_and_one_of_write_table(load):
         ("\n# one\n\n", "1 comment line skipped"),
     ],
 )
-def test_lines_before_the_table(before, note, load):
+def test_lines_before_the_table_are_skipped(before, note, load):
     data = load(f"{before}a;b\n1;2\n3;4\n")
     assert (data.columns, data.x.tolist()) == (("a", "b"), [[1, 2], [3, 4]])
     assert note in data.notes
 
 
-def test_names_in_a_comment(load):
+def test_names_of_columns_may_be_in_a_comment(load):
     data = load("# made by numpy\n# width,height\n1.5,2\n3,4\n")
     assert (data.columns, data.x.tolist()) == (("width", "height"), [[1.5, 2], [3, 4]])
     assert load("#SampleID,a\ns1,2\ns2,3\n", ids="#SampleID").ids.tolist() == ["s1", "s2"]
@@ -237,20 +237,20 @@ def test_names_in_a_comment(load):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
-def test_encodings(encoding, load):
+def test_encodings_are_recognized(encoding, load):
     text = "kind,a\nb,1\nc,2\n" if encoding.endswith("e") else "größe,a\né,1\nü,2\n"
     data = load(text.encode(encoding), labels=[text.partition(",")[0]])
     assert next(iter(data.labels.values())).tolist() == [text.split("\n")[1][0], text.split("\n")[2][0]]
 
 
-def test_columns_of_the_same_name_are_noted(load):
+def test_columns_of_the_same_name_give_a_note(load):
     data = load("a,a,b,b,b\n1,2,3,4,5\n")
     assert data.columns == ("a", "a.1", "b", "b.1", "b.2")
     assert "columns of the same name renamed: 'a' (2 times; now a, a.1, ...), 'b' (3 times" in data.notes[1]
 
 
 @pytest.mark.filterwarnings("ignore:Variable names are not unique")
-def test_columns_of_the_same_name_in_an_h5ad(tmp_path):
+def test_columns_of_the_same_name_in_an_h5ad_give_a_note(tmp_path):
     anndata = pytest.importorskip("anndata")
     made = anndata.AnnData(np.arange(6.0).reshape(2, 3), var=pd.DataFrame(index=["g", "h", "g"]))
     made.write_h5ad(tmp_path / "t.h5ad")
@@ -287,7 +287,7 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize(("text", "cause", "cure"), REFUSALS)
-def test_a_refusal_names_the_cause_and_the_cure(text, cause, cure, load):
+def test_an_error_names_the_cause_and_suggests_a_remedy(text, cause, cure, load):
     with pytest.raises(ValueError, match=re.escape(cause)) as caught:
         load(text)
     assert cure in str(caught.value)
@@ -295,7 +295,7 @@ def test_a_refusal_names_the_cause_and_the_cure(text, cause, cure, load):
         assert "--labels" not in str(caught.value)
 
 
-def test_the_cures_work(load):
+def test_the_suggested_remedies_work(load):
     assert np.isnan(load("a,b\n1,?\n2,-\n3,4\n", missing=["?", "-"]).x[:2, 1]).all()
     assert load('a,b\n"1,5",1\n"2,5",2\n', decimal=",").x[0].tolist() == [1.5, 1]
     assert load("a\tb\n1\t2,899\n2\t1,024\n", decimal=",").x[:, 1].tolist() == pytest.approx([2.899, 1.024])
@@ -310,12 +310,12 @@ def test_the_cures_work(load):
         ({"missing": "?"}, r"missing: expected a list of names, got the text '\?'"),
     ],
 )
-def test_invalid_text_options(options, message, load):
+def test_invalid_text_options_are_refused(options, message, load):
     with pytest.raises((ValueError, TypeError), match=f"{message}|Type-check error"):
         load("a,b\n1,2\n", **options)
 
 
-def test_options_of_text_for_other_data(tmp_path):
+def test_options_of_text_are_refused_for_other_data(tmp_path):
     np.save(tmp_path / "t.npy", VALUES)
     for source in (tmp_path / "t.npy", "digits"):
         with pytest.raises(
@@ -352,7 +352,7 @@ def save(path, values):
 
 @pytest.mark.parametrize("ending", FORMATS)
 @pytest.mark.parametrize("name", CLOSE)
-def test_no_digit_is_lost(name, ending, tmp_path):
+def test_all_digits_are_read(name, ending, tmp_path):
     values = np.column_stack([CLOSE[name], np.random.default_rng(0).normal(size=ROWS)])
     data = load_dataset(save(tmp_path / f"t.{ending}", values))
     x = data.x if isinstance(data.x, np.ndarray) else data.x.toarray()
@@ -366,7 +366,7 @@ def test_no_digit_is_lost(name, ending, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.float64])
-def test_one_other_value_in_many_rows_is_no_constant(dtype, tmp_path):
+def test_a_column_with_one_other_value_is_not_constant(dtype, tmp_path):
     values = np.full((5000, 2), 1.6e9).astype(dtype)
     values[:, 1] = np.arange(5000)
     values[3001, 0] += 1
@@ -391,7 +391,7 @@ def test_columns_that_float32_distinguishes_stay_float32(tmp_path):
 
 @pytest.fixture
 def done(capsys, tmp_path, monkeypatch):
-    """Run a command that must succeed without a word on stderr; gives what it printed."""
+    """Run a command that must succeed with an empty stderr; return its output."""
     monkeypatch.chdir(tmp_path)
     return lambda *arguments: must_succeed(capsys, *arguments)
 
@@ -399,8 +399,8 @@ def done(capsys, tmp_path, monkeypatch):
 SMALL_MAP = ("--points-per-side", 4, "--basis-per-side", 2, "--max-iter", 3)
 
 
-def test_a_map_keeps_all_digits(done, tmp_path, monkeypatch):
-    """The same map and scores as of values that were centered beforehand; samples keep the digits too."""
+def test_a_map_uses_all_digits(done, tmp_path, monkeypatch):
+    """Map and scores equal those of centered values; samples have the digits, too."""
     monkeypatch.setattr("warnings.warn", lambda *_, **__: None)  # EM still moves
     rng = np.random.default_rng(0)
     near = np.column_stack([rng.normal(size=ROWS), rng.normal(size=ROWS)])
@@ -421,13 +421,13 @@ def test_a_map_keeps_all_digits(done, tmp_path, monkeypatch):
 # --- commands ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_reads_new_rows_and_copies_as_it_read_its_data(done, tmp_path):
+def test_a_run_reads_new_rows_with_the_options_of_its_data(done, tmp_path):
     values = np.random.default_rng(0).normal(size=(ROWS, 4)).round(3)
     rows = [[f"=id{i}", *row] for i, row in enumerate(values.tolist())]
     (tmp_path / "t.csv").write_text("# lab\n" + table(["name", 10, 30, 20, 40], rows, ";", ","))
-    said = done("fit", "t.csv", "--ids", "name", *QUICK, "--out", "run")
-    assert "read: the first line holds names" in said
-    assert "delimiter ';'; 1 comment line skipped; decimal commas" in said
+    output = done("fit", "t.csv", "--ids", "name", *QUICK, "--out", "run")
+    assert "read: the first line holds names" in output
+    assert "delimiter ';'; 1 comment line skipped; decimal commas" in output
     (tmp_path / "new.csv").write_text(table(["name", 40, 10, 30, 20], rows[:1], ";", ","))
     done("score", "run", "new.csv", "--out", "s.csv", "--safe-csv")
     assert pd.read_csv("s.csv")["id"].tolist() == ["'=id0"]

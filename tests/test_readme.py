@@ -1,4 +1,4 @@
-"""The Python of the README and of the pages in docs/ runs as it stands, one block after another."""
+"""The Python blocks of the README and of the pages in docs/ run unchanged, one after another."""
 
 import re
 from pathlib import Path
@@ -16,7 +16,7 @@ PAGES = {
 }
 
 
-NEEDS_TORCH_2_8 = pytest.mark.skipif(Version(torch.__version__) < Version("2.8"), reason="export.md is of torch 2.8 on")
+NEEDS_TORCH_2_8 = pytest.mark.skipif(Version(torch.__version__) < Version("2.8"), reason="export.md needs torch 2.8")
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_code_of_a_page_runs(page, capsys, tmp_path, monkeypatch):
         assert ("print" in block) == bool(capsys.readouterr().out)
 
 
-def test_readme_and_the_first_page_of_the_site_show_a_vae():
+def test_readme_and_the_page_about_vaes_use_a_vae():
     assert all(any("VAE" in block for block in PAGES[page]) for page in ("README", "vae"))
 
 

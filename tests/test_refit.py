@@ -1,4 +1,4 @@
-"""A prior fitted to a trained encoder and decoder, which do not change; and the command that does it to a run."""
+"""`refit`: a prior fitted to a trained encoder and decoder, which do not change; and the command `refit`."""
 
 import json
 import math
@@ -38,7 +38,7 @@ class Clusters(nn.Module):
 
 
 def signs(rows: int, share: float = 0.25) -> Tensor:
-    """A share of rows at (-1, -1), the others at (1, 1)."""
+    """Return rows, a share of them at (-1, -1) and the others at (1, 1)."""
     return torch.where(torch.arange(rows) < share * rows, -1.0, 1.0).unsqueeze(1).repeat(1, 2)
 
 
@@ -62,57 +62,59 @@ def assert_same(module: nn.Module, before: dict[str, Tensor]) -> None:
 
 @pytest.mark.parametrize("by_em", [True, False], ids=["em", "gradient"])
 def test_the_optimum_is_the_aggregate_posterior(by_em):
-    """Two clusters with a known density: the prior becomes it, and E_q log p(z) minus its negative entropy vanishes."""
+    """The prior becomes the known density of two clusters, and E_q log p(z) its negative entropy."""
     torch.manual_seed(1)
     prior = MixtureOfGaussians(2, 2)
     if not by_em:
         prior.loc.data = torch.tensor([[-1.0, -1.0], [1.0, 1.0]])
         prior.fit_by_em = lambda *arguments, **options: False  # type: ignore[method-assign]
     options = {"epochs": 0 if by_em else 200, "learning_rate": 0.03, "batch_size": 400, "draws": 8}
-    found = refit(model(), prior, signs(400), signs(200), seed=0, **options)
-    assert found.by_em == by_em
+    result = refit(model(), prior, signs(400), signs(200), seed=0, **options)
+    assert result.by_em == by_em
     order = prior.loc[:, 0].argsort()
     torch.testing.assert_close(prior.loc[order], torch.tensor([[-3.0, -3.0], [3.0, 3.0]]), atol=0.06, rtol=0)
     torch.testing.assert_close(prior.log_scale.exp(), torch.full((2, 2), 0.5), atol=0.04, rtol=0)
     torch.testing.assert_close(prior.mixing_weights[order], torch.tensor([0.25, 0.75]), atol=0.02, rtol=0)
-    entropy = math.log(2 * math.pi * math.e * 0.25) - 0.25 * math.log(0.25) - 0.75 * math.log(0.75)  # far apart
-    assert found.course[found.best] == pytest.approx(-entropy, abs=0.05)
+    entropy = (
+        math.log(2 * math.pi * math.e * 0.25) - 0.25 * math.log(0.25) - 0.75 * math.log(0.75)
+    )  # components are far apart
+    assert result.course[result.best] == pytest.approx(-entropy, abs=0.05)
 
 
 @pytest.mark.parametrize("name", PRIORS)
-def test_every_prior_gains_and_the_rest_stays_to_the_bit(name):
+def test_refit_improves_every_prior_and_changes_nothing_else(name):
     vae, x = small()
     vae.encoder.train()
     before = copied(vae)
     prior = made(name, 2, Features(x, 0.0, 1.0), components=5, grid_network="rbf")
-    found = refit(vae, prior, x[:60], x[60:], seed=0, epochs=8, batch_size=20)
+    result = refit(vae, prior, x[:60], x[60:], seed=0, epochs=8, batch_size=20)
     assert_same(vae, before)
-    assert found.model.encoder is vae.encoder
-    assert found.model.decoder is vae.decoder
+    assert result.model.encoder is vae.encoder
+    assert result.model.decoder is vae.decoder
     assert all(p.requires_grad for p in vae.parameters())
     assert all(p.grad is None for p in vae.parameters())
-    assert not found.model.training
-    assert found.by_em == (name in ("mog", "gtm", "gtm-vamp", "exemplar"))
-    assert found.course[found.best] == max(found.course)
+    assert not result.model.training
+    assert result.by_em == (name in ("mog", "gtm", "gtm-vamp", "exemplar"))
+    assert result.course[result.best] == max(result.course)
     if name == "standard":
-        assert len(found.course) == 1
+        assert len(result.course) == 1
     else:
-        assert len(found.course) == 9
-        assert priory.evaluate(found.model, x[60:], num_samples=8)["nll"].value > 0
+        assert len(result.course) == 9
+        assert priory.evaluate(result.model, x[60:], num_samples=8)["nll"].value > 0
 
 
-def test_the_best_weights_are_kept_and_patience_ends_it():
+def test_refit_keeps_the_best_weights_and_stops_after_patience():
     vae, x = small()
     prior = MixtureOfGaussians(2, 3)
-    found = refit(vae, prior, x[:60], x[60:], seed=0, epochs=300, patience=4, learning_rate=0.3)
-    assert len(found.course) - 1 == found.best + 4
-    assert found.course[found.best] == max(found.course)
-    again = refit(vae, MixtureOfGaussians(2, 3), x[:60], x[60:], seed=0, epochs=found.best, learning_rate=0.3)
-    assert again.course == found.course[: found.best + 1]
+    result = refit(vae, prior, x[:60], x[60:], seed=0, epochs=300, patience=4, learning_rate=0.3)
+    assert len(result.course) - 1 == result.best + 4
+    assert result.course[result.best] == max(result.course)
+    again = refit(vae, MixtureOfGaussians(2, 3), x[:60], x[60:], seed=0, epochs=result.best, learning_rate=0.3)
+    assert again.course == result.course[: result.best + 1]
     assert_same(again.model.prior, copied(prior))
 
 
-def test_the_same_seed_gives_the_same_bits_and_leaves_the_generator():
+def test_a_seed_gives_the_same_bits_and_leaves_the_generator_unchanged():
     vae, x = small()
     state = torch.get_rng_state()
     priors = [refit(vae, MixtureOfGaussians(2, 3), x, seed=3, epochs=2).model.prior for _ in range(2)]
@@ -126,14 +128,14 @@ def test_the_same_seed_gives_the_same_bits_and_leaves_the_generator():
     assert not torch.equal(torch.get_rng_state(), state)
 
 
-def test_a_vaes_own_prior_can_be_fitted_on():
+def test_the_models_own_prior_can_be_refitted():
     vae = model(MixtureOfGaussians(2, 2))
-    found = refit(vae, vae.prior, signs(100), seed=0, epochs=1)
-    assert found.model.prior is vae.prior
+    result = refit(vae, vae.prior, signs(100), seed=0, epochs=1)
+    assert result.model.prior is vae.prior
     assert vae.prior.loc.abs().min() > 2
 
 
-def test_rows_that_are_binarized_anew_are_encoded_anew():
+def test_dynamically_binarized_rows_are_encoded_again():
     class Means(Rows):
         dynamic_binarization = True
 
@@ -148,11 +150,11 @@ def test_rows_that_are_binarized_anew_are_encoded_anew():
     first = posteriors.loc.clone()
     posteriors.encode()
     assert not torch.equal(posteriors.loc, first)
-    found = refit(model(), MixtureOfGaussians(2, 4), Means(), signs(20), seed=0, epochs=2)
-    assert len(found.course) == 3
+    result = refit(model(), MixtureOfGaussians(2, 4), Means(), signs(20), seed=0, epochs=2)
+    assert len(result.course) == 3
 
 
-def test_draws_are_from_the_posteriors():
+def test_draws_have_the_moments_of_the_posteriors():
     torch.manual_seed(0)
     posteriors = Posteriors(model(), TensorRows(signs(10)))
     z = posteriors.draws(torch.tensor([0, 9]), 20_000)
@@ -160,11 +162,11 @@ def test_draws_are_from_the_posteriors():
     torch.testing.assert_close(z.std(0), torch.full((2, 2), 0.5), atol=0.02, rtol=0)
     numbers, z = posteriors.many_draws()
     assert sorted(numbers.tolist()) == list(range(10))
-    rows = z.reshape(10, 10, 2).mean(0)  # of the draws of each row, in the order of the numbers
+    rows = z.reshape(10, 10, 2).mean(0)  # means over the draws of each row, in the order of the numbers
     torch.testing.assert_close(rows.sign(), signs(10)[numbers].sign())
 
 
-def test_what_is_refused():
+def test_invalid_arguments_raise_clear_errors():
     vae, x = small()
     with pytest.raises(ValueError, match=r"prior: expected 2 latent dimensions, as the encoder has, got 3"):
         refit(vae, StandardNormal(3), x)
@@ -174,7 +176,7 @@ def test_what_is_refused():
     odd.encode = lambda x: Independent(Laplace(x[:, :2], torch.ones(len(x), 2)), 1)  # type: ignore[method-assign]
     odd.gain = nn.Parameter(torch.zeros(1))
     odd.encode(x)
-    with pytest.raises(TypeError, match=r"model: refit expects an encoder that gives Independent\(Normal, 1\)"):
+    with pytest.raises(TypeError, match=r"model: refit expects an encoder that returns Independent\(Normal, 1\)"):
         refit(odd, StandardNormal(2), x)
     flow = made("flow", 2, Features(x))
     with pytest.raises(ArithmeticError, match=r"refit: expected a prior with finite .* lower the learning rate"):
@@ -183,7 +185,7 @@ def test_what_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("name", "difference", "said"),
+    ("name", "difference", "expected"),
     [
         ("nll", Estimate(-0.5, 0.1), "NLL: better by 0.500 ± 0.100 nats"),
         ("nll", Estimate(0.5, 0.1), "NLL: worse by 0.500 ± 0.100 nats; the old prior is better"),
@@ -192,13 +194,13 @@ def test_what_is_refused():
         ("elbo", Estimate(0.0, 0.0), "ELBO: the same"),
     ],
 )
-def test_it_says_plainly_whether_it_was_worth_it(name, difference, said):
-    assert verdict(name, difference) == said
+def test_the_verdict_states_whether_the_new_prior_is_better(name, difference, expected):
+    assert verdict(name, difference) == expected
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
-    """A quickly trained run on digits."""
+    """Train a run on digits for a short time."""
     out = tmp_path_factory.mktemp("refit") / "old"
     assert run_cli("fit", "digits", "--latent-dim", 3, *QUICK, "--out", out) == 0
     return out
@@ -208,15 +210,15 @@ LITTLE = ("--epochs", 2, "--samples", 4, "--set", "refit.batch_size=500")
 
 
 @pytest.mark.parametrize("name", slow_if(PRIORS, set(PRIORS) - {"mog", "gtm", "noise-contrastive"}))
-def test_a_run_gets_another_prior(name, trained, done, tmp_path):
+def test_the_command_gives_a_run_another_prior(name, trained, done, tmp_path):
     before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
     options = ("--components", 5) if name in ("mog", "vamp") else ("--grid", "3x3") if "gtm" in name else ()
-    said = done("refit", trained, "--prior", name, *options, *LITTLE, "--out", "new")
+    output = done("refit", trained, "--prior", name, *options, *LITTLE, "--out", "new")
     assert {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()} == before
-    assert f"prior: standard before, {name} now" in said
-    assert "difference" in said
-    assert ("it has no parameters to fit" in said) == (name == "standard")
-    assert ("expectation maximization" in said) == (name in ("mog", "gtm", "gtm-vamp", "exemplar"))
+    assert f"prior: standard before, {name} now" in output
+    assert "difference" in output
+    assert ("it has no parameters to fit" in output) == (name == "standard")
+    assert ("expectation maximization" in output) == (name in ("mog", "gtm", "gtm-vamp", "exemplar"))
     new, old = priory.load("new"), priory.load(trained)
     assert type(new.prior) is class_of_prior(name)
     for part in ("encoder", "decoder", "preprocess"):
@@ -241,8 +243,8 @@ def test_a_run_gets_another_prior(name, trained, done, tmp_path):
 
 
 def check_comparison(folder: Path, new: VAE, old: VAE) -> None:
-    """The differences of the rows, by evaluating the two models again."""
-    found = json.loads((folder / "refit.json").read_text())
+    """Compare the differences in `refit.json` with evaluations of both models."""
+    comparison = json.loads((folder / "refit.json").read_text())
     rows = load_dataset("digits").rows("test")
     collected = []
     for vae in (old, new):
@@ -250,15 +252,15 @@ def check_comparison(folder: Path, new: VAE, old: VAE) -> None:
         collected.append(priory.evaluate(vae, rows, num_samples=4).per_row)
     for name in ("elbo", "nll"):
         each = (collected[1][name] - collected[0][name]).double()
-        assert found["difference"][name]["value"] == pytest.approx(float(each.mean()), abs=1e-4)
-        assert found["difference"][name]["se"] == pytest.approx(float(each.std()) / math.sqrt(447), abs=1e-4)
-        assert found["after"][name]["value"] == pytest.approx(float(collected[1][name].mean()), abs=1e-4)
-        change = found["after"][name]["value"] - found["before"][name]["value"]
-        assert found["difference"][name]["value"] == pytest.approx(change, abs=1e-4)
+        assert comparison["difference"][name]["value"] == pytest.approx(float(each.mean()), abs=1e-4)
+        assert comparison["difference"][name]["se"] == pytest.approx(float(each.std()) / math.sqrt(447), abs=1e-4)
+        assert comparison["after"][name]["value"] == pytest.approx(float(collected[1][name].mean()), abs=1e-4)
+        change = comparison["after"][name]["value"] - comparison["before"][name]["value"]
+        assert comparison["difference"][name]["value"] == pytest.approx(change, abs=1e-4)
 
 
 @pytest.mark.slow
-def test_of_a_refit_again_and_the_default_folder(trained, done, tmp_path):
+def test_a_refit_can_be_refitted_and_has_a_default_folder(trained, done, tmp_path):
     done("refit", trained, "--prior", "mog", "--components", 3, *LITTLE, "--out", tmp_path / "one")
     done("refit", "one", "--prior", "gtm", "--grid", "3x3", "--set", "model.grid_network=mlp", *LITTLE)
     run = Run.open("one-gtm")
@@ -271,8 +273,8 @@ def test_of_a_refit_again_and_the_default_folder(trained, done, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("likelihood", ["gaussian", "negative-binomial"])
 @pytest.mark.parametrize("name", ["vamp", "gtm-vamp"])
-def test_pseudo_inputs_live_where_the_encoder_reads(name, likelihood, capsys, monkeypatch, tmp_path):
-    """Standardized columns, one of them constant, and counts; means of pseudo-inputs are near those of the features."""
+def test_pseudo_inputs_are_in_the_space_of_the_encoders_input(name, likelihood, capsys, monkeypatch, tmp_path):
+    """For standardized columns, one of them constant, and for counts, pseudo-inputs have about the features' mean."""
     monkeypatch.chdir(tmp_path)
     values = MATRIX + 5.0 if likelihood == "gaussian" else np.round(np.exp(MATRIX + 2))
     values = values.astype(np.float32).copy()
@@ -314,28 +316,28 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("options", "message"), REFUSED, ids=[" ".join(options) for options, _ in REFUSED])
-def test_refusals(options, message, trained, refused):
+def test_invalid_options_are_refused(options, message, trained, refused):
     assert message in refused("refit", trained, *options, "--samples", 2, "--out", "new")
 
 
-def test_folders_that_are_not_free_and_runs_that_are_none(trained, capsys, monkeypatch, tmp_path):
+def test_occupied_folders_and_folders_without_a_run_are_refused(trained, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     Path("taken").mkdir()
     Path("taken/notes.txt").write_text("mine")
     refused = ("refit", trained, "--prior", "mog", *LITTLE)
-    said = must_be_refused(capsys, tmp_path, *refused, "--out", "taken")
-    assert "--out taken: expected an empty or a new folder, so that nothing is lost; choose another" in said
-    Path("taken/notes.txt").rename("taken/model.safetensors")  # without a split, nothing that a refit left
+    message = must_be_refused(capsys, tmp_path, *refused, "--out", "taken")
+    assert "--out taken: expected an empty or a new folder, so that nothing is lost; choose another" in message
+    Path("taken/notes.txt").rename("taken/model.safetensors")  # without a split, it is not the rest of a refit
     assert "expected an empty or a new folder" in must_be_refused(capsys, tmp_path, *refused, "--out", "taken")
     assert "choose another" in must_be_refused(capsys, trained, *refused, "--out", trained)
     assert "expected a run folder" in must_be_refused(capsys, tmp_path, "refit", "taken", "--prior", "mog")
 
 
-def test_a_refit_is_no_training_to_go_on_with(trained, done, capsys, tmp_path):
+def test_a_refit_cannot_be_resumed(trained, done, capsys, tmp_path):
     done("refit", trained, "--prior", "standard", *LITTLE, "--out", "new")
-    said = must_be_refused(capsys, tmp_path, "fit", "--resume", "--out", "new")
-    assert "--resume: new has its prior from `priory refit` and its other parts from" in said
+    message = must_be_refused(capsys, tmp_path, "fit", "--resume", "--out", "new")
+    assert "--resume: new has its prior from `priory refit` and its other parts from" in message
 
 
-def test_settings_have_descriptions():
+def test_all_settings_have_descriptions():
     assert all(field.description for field in RefitSettings.model_fields.values())

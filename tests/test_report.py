@@ -298,6 +298,25 @@ def test_too_many_thumbnails_become_a_noted_random_subset():
     np.testing.assert_array_equal(tile.ravel(), x[rows[i]])
 
 
+@pytest.mark.parametrize(("bytes_left", "kind"), [(600_000, "f4"), (320_000, "u2"), (200_000, "u1")])
+def test_decoded_means_of_nodes_are_in_the_page_to_its_precision(bytes_left, kind):
+    random = np.random.default_rng(0)
+    decoded = random.uniform(-3, 19, (9, 20))
+    contents = a_map(3000, 20, image_shape=(4, 5), low=0.0, high=16.0, nodes=NodeContents(grid(3), decoded))
+    data = map_data(contents, bytes_left)
+    assert data["columns"][0]["rows"]["type"] == kind
+    for column in data["columns"]:
+        values = decoded[:, int(column["name"][1:])]
+        half_a_step = np.ptp(values) / 65534 / 2 if kind != "f4" else 2**-24 * np.abs(values).max()
+        np.testing.assert_allclose(unpacked(column["nodes"]), values, rtol=0, atol=half_a_step * (1 + 1e-9))
+    pixels = 255 * imread(io.BytesIO(base64.b64decode(data["node_sheet"]["png"])))
+    gap = data["node_sheet"]["gap"]
+    for node, values in enumerate(decoded):
+        top, left = (2 - node % 3) * (4 + gap), node // 3 * (5 + gap)
+        gray = 255 * np.clip(values / 16, 0, 1)
+        np.testing.assert_allclose(pixels[top : top + 4, left : left + 5].ravel(), gray, rtol=0, atol=0.5 + 1e-4)
+
+
 def test_too_many_columns_become_a_noted_subset_that_varies_most():
     contents = a_map(1000, 200)  # column i has the scale i + 1
     data = map_data(contents, 120_000)

@@ -16,6 +16,7 @@ pytest.importorskip("playwright", reason="playwright is not installed")
 from matplotlib import colormaps
 from matplotlib.image import imread
 from playwright.sync_api import sync_playwright
+from scipy.interpolate import RegularGridInterpolator
 
 from priory.workbench.report import MapContents, Metric, NodeContents, Picture, ReportContents, Table, write_report
 
@@ -105,11 +106,45 @@ class Opened:
         self.tab.wait_for_selector("#tip:not([hidden])")
         return self.tab.locator("#tip")
 
-    def pixels(self, of):
-        """The gray values of the first canvas in an element, as it was drawn."""
+    def click_between(self, place):
+        """Click on a place between nodes, and wait for the frame around it."""
+        self.tab.mouse.click(*self.point(place))
+        self.tab.wait_for_function(
+            """([x, y]) => {
+                const frame = document.getElementById("plot").layout.annotations.at(-1);
+                return frame && Math.hypot(frame.x - x, frame.y - y) < 0.02;
+            }""",
+            arg=np.clip(place, -1.0, 1.0).tolist(),
+        )
+        assert self.tab.locator("#details h3").first.text_content() == "Between nodes"
+
+    def drag(self, start, end):
+        """Drag with the mouse, and wait for the path."""
+        self.tab.mouse.move(*self.point(start))
+        self.tab.mouse.down()
+        self.tab.mouse.move(*self.point(end), steps=4)
+        self.tab.mouse.up()
+        self.wait_for_path(end)
+
+    def wait_for_path(self, end):
+        """Wait for the path to this place, with the frame at its start."""
+        self.tab.wait_for_function(
+            """([x, y]) => {
+                const { shapes: [, line], annotations } = document.getElementById("plot").layout;
+                return line && Math.hypot(line.x1 - x, line.y1 - y) < 0.02 && annotations.at(-1).x === line.x0;
+            }""",
+            arg=[float(each) for each in end],
+        )
+
+    def frame(self):
+        """The place that the frame is around."""
+        return self.tab.evaluate("(({ x, y }) => [x, y])(document.getElementById('plot').layout.annotations.at(-1))")
+
+    def pixels(self, of, which=0):
+        """The gray values of a canvas in an element, the first one by default, as it was drawn."""
         script = """canvas => [canvas.width, ...canvas.getContext("2d").getImageData(
             0, 0, canvas.width, canvas.height).data.filter((_, i) => i % 4 === 0)]"""
-        return self.tab.locator(f"{of} canvas").first.evaluate(script)[1:]
+        return self.tab.locator(f"{of} canvas").nth(which).evaluate(script)[1:]
 
     def color(self, place):
         """Of the screen there."""
@@ -249,6 +284,149 @@ def test_nodes_and_rows_are_found_by_keyboard(of_images):
     of_images.tab.wait_for_function("document.querySelector('#details dd')?.textContent === 'row 31'")
 
 
+def between(contents, places):
+    """What is decoded at places of the grid of `nodes`, by bilinear interpolation: (P, D)."""
+    line = np.array([-1.0, 0.0, 1.0])
+    return RegularGridInterpolator((line, line), contents.reshape(3, 3, -1).astype(float))(np.atleast_2d(places))
+
+
+def number(text):
+    return float(text.replace(MINUS, "-"))
+
+
+def columns_of(opened):
+    """The columns of the path in the page's order, by name: the values at the start, at the slider and at the end."""
+    names, values = (opened.tab.locator(f"#path .changes {tag}").all_text_contents() for tag in ("dt", "dd"))
+    cells = zip(names, np.reshape(values, (-1, 4)), strict=True)  # at the slider, at the start, the curve, at the end
+    return {name: [number(row[i]) for i in (1, 0, 3)] for name, row in cells}
+
+
+def path_of(opened):
+    """The ends of the line on the map."""
+    script = "(({ x0, y0, x1, y1 }) => [[x0, y0], [x1, y1]])(document.getElementById('plot').layout.shapes[1])"
+    return np.array(opened.tab.evaluate(script))
+
+
+PLACES = [(-0.42, 0.31), (0.62, -0.9), (-0.5, -0.02)]  # far from rows and nodes
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_click_between_nodes_shows_the_bilinear_mix_of_the_nodes_around(of_images, of_table, place):
+    for opened in (of_images, of_table):
+        opened.click_between(place)
+        assert "bilinear interpolation" in opened.tab.locator("#details .hint").first.text_content()
+        assert opened.frame() == pytest.approx(place, abs=0.005)
+    (expected,) = between(of_images.contents.nodes.contents, of_images.frame())
+    np.testing.assert_allclose(of_images.pixels("#details"), expected, atol=0.51)
+    (expected,) = between(of_table.contents.nodes.contents, of_table.frame())
+    listed = of_table.tab.locator("#details .columns").first
+    names, values = (listed.locator(tag).all_text_contents() for tag in ("dt", "dd"))
+    for name, value in zip(names, values[::2], strict=True):  # each is followed by its distance from the mean
+        assert number(value) == pytest.approx(expected[int(name[1:])], rel=1e-3)
+
+
+def test_a_click_outside_of_the_grid_shows_its_edge(of_images):
+    of_images.click_between((1.3, 0.45))
+    assert of_images.frame() == pytest.approx((1.0, 0.45), abs=0.005)
+    (expected,) = between(of_images.contents.nodes.contents, of_images.frame())
+    np.testing.assert_allclose(of_images.pixels("#details"), expected, atol=0.51)
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 8), (5, 1), (4, 4)])
+def test_at_a_node_a_path_shows_what_the_node_decodes(of_images, of_table, first, last):
+    for opened in (of_images, of_table):
+        opened.tab.get_by_label("path from node").fill(str(first))
+        opened.tab.get_by_label("path to node").fill(str(last))
+        opened.tab.keyboard.press("Enter")
+        opened.wait_for_path(opened.contents.nodes.places[last])
+        np.testing.assert_allclose(path_of(opened), opened.contents.nodes.places[[first, last]], atol=1e-7)
+    for which, node in ((0, first), (6, last)):
+        assert of_images.pixels("#path-strip", which) == of_images.contents.nodes.contents[node].tolist()
+    contents = of_table.contents.nodes.contents
+    for name, (start, here, end) in columns_of(of_table).items():
+        assert (start, here, end) == pytest.approx(contents[[first, first, last], int(name[1:])], rel=1e-3)
+
+
+def test_a_drag_draws_a_path_with_decodes_along_it(of_images):
+    of_images.drag((-0.42, 0.31), (0.62, -0.9))
+    ends = path_of(of_images)
+    np.testing.assert_allclose(ends, [(-0.42, 0.31), (0.62, -0.9)], atol=0.005)
+    assert of_images.tab.locator("#path-strip canvas").count() == 7
+    along = between(of_images.contents.nodes.contents, np.linspace(*ends, 7))
+    for which in (0, 3, 6):
+        np.testing.assert_allclose(of_images.pixels("#path-strip", which), along[which], atol=0.51)
+    assert "bilinear interpolation" in of_images.tab.locator("#path-hint").text_content()
+
+
+def test_a_drag_from_a_row_hides_its_tip(of_images):
+    of_images.hover(places()[20])
+    of_images.drag(places()[20], (0.62, -0.9))
+    assert of_images.tab.locator("#tip").is_hidden()
+
+
+def test_the_columns_that_change_most_along_a_path_are_first(of_table):
+    of_table.drag((-0.42, 0.31), (0.62, -0.9))
+    along = between(of_table.contents.nodes.contents, np.linspace(*path_of(of_table), 2001))
+    order = np.argsort(-np.ptp(along, 0) / np.nanstd(of_table.contents.x, 0))
+    assert list(columns_of(of_table)) == [f"c{i}" for i in order]
+
+
+def test_the_slider_moves_the_frame_along_the_path(of_images, of_table):
+    for opened in (of_images, of_table):
+        opened.drag((-0.9, 0.9), (0.3, -0.3))
+        ends = path_of(opened)
+        assert opened.frame() == pytest.approx(ends[0])
+        slider = opened.tab.get_by_label("Position on the path")
+        slider.focus()
+        opened.tab.keyboard.press("PageUp")
+        opened.tab.keyboard.press("ArrowRight")
+        place = ends[0] + 0.11 * (ends[1] - ends[0])
+        assert opened.frame() == pytest.approx(place)
+        (expected,) = between(opened.contents.nodes.contents, place)
+        if opened is of_images:
+            np.testing.assert_allclose(opened.pixels("#path-here"), expected, atol=0.51)
+        else:
+            assert all(row[1] == pytest.approx(expected[int(n[1:])], rel=1e-3) for n, row in columns_of(opened).items())
+        opened.tab.keyboard.press("End")
+        assert opened.frame() == pytest.approx(ends[1])
+
+
+def test_a_path_stays_while_rows_are_colored_and_clicked_and_the_next_one_replaces_it(of_table):
+    of_table.drag((-0.9, 0.9), (0.3, -0.3))
+    first = path_of(of_table)
+    of_table.tab.mouse.click(*of_table.point(places()[20]))
+    of_table.tab.wait_for_function("document.querySelector('#details h3')?.textContent === 'Row'")
+    of_table.choose("#color-by", "c3")
+    np.testing.assert_array_equal(path_of(of_table), first)
+    lines = of_table.tab.locator("#plot .shapelayer path")
+    assert lines.count() == 2  # black in white
+    of_table.drag((0.3, 0.9), (-0.3, -0.3))
+    assert lines.count() == 2
+    assert path_of(of_table)[0] == pytest.approx((0.3, 0.9), abs=0.005)
+
+
+def test_a_double_click_shows_all_of_a_zoomed_map(of_images):
+    seen = "document.getElementById('plot')._fullLayout.xaxis.range"
+    before = of_images.tab.evaluate(seen)
+    of_images.tab.evaluate("Plotly.relayout('plot', { 'xaxis.range': [-0.2, 0.2], 'yaxis.range': [-0.2, 0.2] })")
+    of_images.tab.mouse.dblclick(*of_images.point((0.1, 0.05)))
+    of_images.tab.wait_for_function(f"{seen}[1] > 1")
+    assert of_images.tab.evaluate(seen) == pytest.approx(before)
+
+
+@pytest.mark.parametrize("given", [{"nodes": None}, {"x": None, "columns": ()}], ids=["no grid", "no contents"])
+def test_a_map_without_decoded_nodes_has_no_path(browser, tmp_path, given):
+    a_map = replace(table().map, **given)
+    opened = Opened(browser, tmp_path / "report.html", ReportContents("t", map=a_map))
+    assert opened.tab.locator("#path").is_hidden()
+    assert opened.tab.evaluate("document.getElementById('plot').layout.dragmode") == "pan"
+    opened.tab.mouse.click(*opened.point(PLACES[0]))
+    opened.tab.mouse.click(*opened.point(places()[20]))
+    opened.tab.wait_for_function("document.querySelector('#details h3')?.textContent === 'Row'")
+    assert opened.said == []
+    opened.tab.close()
+
+
 def test_nodes_are_colored_and_pictured(of_images):
     tab = of_images.tab
     tab.mouse.move(5, 5)
@@ -371,6 +549,23 @@ def test_a_script_that_slipped_in_would_not_run(of_images):
     }""")
     of_images.tab.wait_for_timeout(100)
     assert of_images.tab.evaluate("window.stolen") is None
+
+
+def test_a_finger_taps_between_nodes_and_draws_a_path(browser, tmp_path):
+    phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "device_scale_factor": 2}
+    opened = Opened(browser, tmp_path / "report.html", images(), **phone)
+    opened.tab.touchscreen.tap(*opened.point(PLACES[0]))
+    opened.tab.wait_for_function("document.querySelector('#details h3')?.textContent === 'Between nodes'")
+    assert opened.frame() == pytest.approx(PLACES[0], abs=0.01)
+    finger = opened.tab.context.new_cdp_session(opened.tab)
+    start, end = (np.array(opened.point(place)) for place in PLACES[:2])
+    for kind, points in [("Start", [start]), *(("Move", [p]) for p in np.linspace(start, end, 5)[1:]), ("End", [])]:
+        touches = [{"x": x, "y": y} for x, y in points]
+        finger.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": touches})
+    opened.wait_for_path(PLACES[1])
+    assert opened.tab.evaluate("document.documentElement.scrollWidth") == 390
+    assert opened.said == []
+    opened.tab.close()
 
 
 def test_a_phone_scrolls_downwards_only(browser, tmp_path):

@@ -1,4 +1,4 @@
-"""Resampled and noise-contrastive priors: normalizer, density and sampler against quadrature and closed forms."""
+"""Resampled and noise-contrastive priors, compared with quadrature and closed forms."""
 
 import json
 import math
@@ -71,7 +71,7 @@ def integral(log_values: Tensor) -> Tensor:
 
 
 def tilted() -> nn.Module:
-    """A network of a strongly varying acceptance."""
+    """A network with a strongly varying acceptance."""
     torch.manual_seed(0)
     network = mlp(2, [16], 1, activation=nn.Tanh)
     with torch.no_grad():
@@ -82,7 +82,7 @@ def tilted() -> nn.Module:
 
 @pytest.mark.parametrize("base", BASES.values(), ids=BASES)
 @pytest.mark.parametrize("truncation", TRUNCATIONS)
-def test_the_density_is_that_of_quadrature(base, truncation):
+def test_the_density_agrees_with_quadrature(base, truncation):
     torch.manual_seed(0)
     p_base = base()
     p_z = Resampled(p_base, bumpy, truncation, 2**16)
@@ -90,8 +90,8 @@ def test_the_density_is_that_of_quadrature(base, truncation):
     normalizer = integral(log_base + bumpy(GRID))
     assert float(p_z.log_normalizer) == pytest.approx(float(normalizer.log()), abs=4 * float(p_z.relative_error))
     assert 0 < p_z.relative_error < 0.02
-    refused = 0.0 if truncation is None else (1 - normalizer) ** (truncation - 1)
-    expected = log_base.exp() * ((1 - refused) * bumpy(GRID).exp() / normalizer + refused)
+    rejected = 0.0 if truncation is None else (1 - normalizer) ** (truncation - 1)
+    expected = log_base.exp() * ((1 - rejected) * bumpy(GRID).exp() / normalizer + rejected)
     torch.testing.assert_close(p_z.log_prob(GRID).exp(), expected, rtol=0.05, atol=1e-8)
     assert float(integral(p_z.log_prob(GRID))) == pytest.approx(1, abs=4 * float(p_z.relative_error))
 
@@ -133,7 +133,7 @@ def test_a_prior_that_accepts_everything_is_its_base(truncation, training):
 
 
 @pytest.mark.parametrize("truncation", [2, 100])
-def test_a_prior_that_accepts_nothing_is_its_base_if_it_is_truncated(truncation):
+def test_a_truncated_prior_that_accepts_nothing_is_its_base(truncation):
     network = nn.Linear(2, 1)
     nn.init.constant_(network.bias, -2000.0)
     base = StandardNormal(2)
@@ -160,17 +160,17 @@ def ours(parameter: Tensor) -> Mixture:
 
 
 @pytest.mark.parametrize("family", [student, of_torch, ours])
-def test_the_gradient_of_the_normalizer_is_that_of_quadrature(family):
-    """By pathwise gradients, by scores where a distribution has none, and of each component of a mixture."""
+def test_the_gradient_of_the_normalizer_agrees_with_quadrature(family):
+    """For pathwise gradients, for scores if a distribution has no pathwise ones, and for components of a mixture."""
     torch.manual_seed(0)
     parameter = torch.tensor([-1.0, 0.7, 0.3, -0.4], requires_grad=True)
-    (found,) = torch.autograd.grad(log_expectation(family(parameter), gaussian, 2**17)[0], parameter)
+    (gradient,) = torch.autograd.grad(log_expectation(family(parameter), gaussian, 2**17)[0], parameter)
     (expected,) = torch.autograd.grad(integral(family(parameter).log_prob(GRID) + gaussian(GRID)).log(), parameter)
-    torch.testing.assert_close(found, expected.float(), rtol=0.02, atol=0.01)
+    torch.testing.assert_close(gradient, expected.float(), rtol=0.02, atol=0.01)
 
 
 @pytest.mark.parametrize("base", BASES.values(), ids=BASES)
-def test_the_standard_error_is_the_spread_of_estimates(base):
+def test_the_standard_error_equals_the_spread_of_estimates(base):
     torch.manual_seed(0)
     estimates = [log_expectation(base(), bumpy, 2000) for _ in range(300)]
     values, errors = (torch.stack(each) for each in zip(*estimates, strict=True))
@@ -178,7 +178,7 @@ def test_the_standard_error_is_the_spread_of_estimates(base):
 
 
 @pytest.mark.parametrize("number", [3, DRAWS_AT_ONCE, DRAWS_AT_ONCE + 1])
-def test_the_draws_are_as_many_as_asked_for(number):
+def test_the_number_of_draws_is_the_requested_one(number):
     counts = []
 
     def counted(z: Tensor) -> Tensor:
@@ -193,7 +193,7 @@ def test_the_draws_are_as_many_as_asked_for(number):
     assert sum(counts) == 2 * number
 
 
-def test_training_draws_anew_and_evaluation_does_not_touch_the_generator():
+def test_training_uses_new_draws_and_evaluation_leaves_the_generator_unchanged():
     prior = ResampledPrior(StandardNormal(2), tilted()).train()
     assert prior().log_normalizer != prior().log_normalizer
     prior.eval()
@@ -214,8 +214,8 @@ def test_estimates_in_training_and_evaluation_agree():
 
 
 @pytest.mark.parametrize("truncation", [None, 100])
-def test_the_sampler_asks_for_about_as_many_draws_as_it_must(truncation):
-    """1 / Z draws a value, in parts that fit into memory."""
+def test_the_sampler_needs_hardly_more_draws_than_necessary(truncation):
+    """It needs about 1 / Z draws for each value, in parts that fit into memory."""
     sizes = []
     prior = ResampledPrior(StandardNormal(2), tilted(), truncation=truncation).eval()
     p_z = prior()
@@ -226,7 +226,7 @@ def test_the_sampler_asks_for_about_as_many_draws_as_it_must(truncation):
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (2, 0), (3, 2)])
-def test_samples_of_any_shape(shape):
+def test_samples_have_the_requested_shape(shape):
     assert ResampledPrior(StandardNormal(2), tilted())().sample(shape).shape == (*shape, 2)
 
 
@@ -235,7 +235,7 @@ BASE_NAMES = [name for name, part in PRIORS.items() if not issubclass(part.setti
 
 @pytest.mark.parametrize("name", ["resampled", "noise-contrastive"])
 @pytest.mark.parametrize("base", [*BASE_NAMES, "family:StudentMixture"])
-def test_any_member_of_the_family_is_a_base(name, base):
+def test_any_prior_can_be_the_base(name, base):
     torch.manual_seed(0)
     prior = made(name, 2, Features(torch.rand(50, 6), 0.0, 1.0), base_prior=base).eval()
     encoder = small_encoder(6, 2)
@@ -258,7 +258,7 @@ def test_the_checks_of_a_prior_pass_for_any_base(base):
     assert not check_prior(prior, encoder=small_encoder(6, 2) if prior.needs_encoder else None).failures
 
 
-def test_a_base_that_needs_the_encoder_says_so():
+def test_a_missing_encoder_of_the_base_raises_an_error():
     with pytest.raises(TypeError, match=r"VampPrior: its components are q\(z\|u_k\), so it needs the encoder"):
         ResampledPrior(VampPrior(torch.rand(4, 6)), mlp(2, [4], 1))()
 
@@ -284,7 +284,7 @@ def test_a_base_that_needs_the_encoder_says_so():
         ),
     ],
 )
-def test_what_is_refused(make, kind, message):
+def test_invalid_arguments_raise_clear_errors(make, kind, message):
     with pytest.raises(kind, match=message):
         make()
 
@@ -294,15 +294,15 @@ def small_model(prior) -> VAE:
     return VAE(NormalEncoder(mlp(6, [8], 4)), BernoulliDecoder(mlp(2, [8], 6)), prior).eval()
 
 
-def test_evaluation_shows_the_normalizer_and_its_error():
+def test_evaluation_returns_the_normalizer_and_its_error():
     vae, x = small_model(ResampledPrior(StandardNormal(2), tilted())), torch.rand(9, 6).round()
-    found = evaluate(vae, x, num_samples=8)["log_normalizer"]
+    log_normalizer = evaluate(vae, x, num_samples=8)["log_normalizer"]
     p_z = vae.latent_prior()
-    assert found == (float(p_z.log_normalizer.detach()), float(p_z.relative_error))
+    assert log_normalizer == (float(p_z.log_normalizer.detach()), float(p_z.relative_error))
     assert "log_normalizer" not in evaluate(small_model(StandardNormal(2)), x, num_samples=8)
 
 
-def test_an_error_of_the_normalizer_moves_the_likelihood_of_all_rows_alike():
+def test_an_error_of_the_normalizer_shifts_the_likelihood_of_all_rows_equally():
     vae, x = small_model(NoiseContrastivePrior(StandardNormal(2), tilted())), torch.rand(9, 6).round()
     rows = []
     for error in (0.0, 0.1):
@@ -329,15 +329,15 @@ def spread_model(prior: nn.Module) -> tuple[VAE, Tensor]:
 
 @pytest.mark.slow
 def test_a_noise_contrastive_prior_learns_the_aggregate_posterior():
-    """The ratio of q(z) to the base is learned by a classifier; the base and the model's own prior stay."""
+    """A classifier learns the ratio of q(z) to the base; the base and the model's prior do not change."""
     torch.manual_seed(0)
     base = MixtureOfGaussians(1, 2)
     vae, x = spread_model(base)
     before = {name: value.clone() for name, value in base.state_dict().items()}
     prior = NoiseContrastivePrior(base, mlp(1, [32], 1, activation=nn.Tanh))
-    found = refit(vae, prior, x, seed=0, epochs=40, learning_rate=0.03)
+    result = refit(vae, prior, x, seed=0, epochs=40, learning_rate=0.03)
     assert vae.prior is base
-    assert not found.by_em
+    assert not result.by_em
     assert all(torch.equal(value, before[name]) for name, value in base.state_dict().items())
     loc, scale = torch.tensor([[-1.0], [1.0]]), torch.full((2, 1), 0.3)
     target = Mixture(torch.tensor([0.25, 0.75]).log(), diagonal_normal(loc, scale))
@@ -348,7 +348,7 @@ def test_a_noise_contrastive_prior_learns_the_aggregate_posterior():
 
 
 def test_the_loss_of_a_noise_contrastive_prior_is_a_cross_entropy():
-    """Against a loop over draws and a classifier that knows which is which; it is least at the ratio of densities."""
+    """Compare with the cross-entropy of a classifier that distinguishes z from draws of the base."""
     torch.manual_seed(0)
     network = nn.Linear(1, 1)
     prior = NoiseContrastivePrior(StandardNormal(1), network)
@@ -367,19 +367,19 @@ def test_a_resampled_prior_is_fitted_by_its_likelihood():
     vae, x = spread_model(StandardNormal(1))
     torch.manual_seed(0)
     prior = ResampledPrior(StandardNormal(1), mlp(1, [32], 1, activation=nn.Tanh))
-    found = refit(vae, prior, x, seed=0, epochs=40, learning_rate=0.03)
+    result = refit(vae, prior, x, seed=0, epochs=40, learning_rate=0.03)
     z = torch.cat([x + 0.3 * torch.randn_like(x) for _ in range(20)])
     entropy = -0.25 * math.log(0.25) - 0.75 * math.log(0.75) + 0.5 * math.log(2 * math.pi * math.e * 0.09)
-    assert found.model.prior().log_prob(z).mean().item() == pytest.approx(-entropy, abs=0.06)
+    assert result.model.prior().log_prob(z).mean().item() == pytest.approx(-entropy, abs=0.06)
 
 
-def test_a_distribution_of_torch_as_base():
+def test_a_torch_distribution_can_be_the_base():
     prior = ResampledPrior(DensityPrior(Independent(StudentT(3.0, torch.zeros(2), torch.ones(2)), 1)), tilted()).eval()
     assert prior().log_prob(torch.zeros(3, 2)).isfinite().all()
 
 
 @pytest.mark.parametrize("base", ["standard", "mog"])
-def test_settings_of_the_base_join_those_of_the_prior(base):
+def test_settings_include_those_of_the_base(base):
     settings = ModelSettings(prior="resampled", base_prior=base)
     assert ("components" in type(settings).model_fields) == (base == "mog")
 
@@ -399,7 +399,7 @@ def base_of(folder: str) -> dict[str, Tensor]:
 
 
 @pytest.mark.slow
-def test_refit_stands_on_the_runs_own_prior(mog_run, done):
+def test_refit_uses_the_runs_prior_as_base(mog_run, done):
     done("refit", mog_run, "--prior", "noise-contrastive", *LITTLE, "--out", "new")
     own = priory.load(mog_run).prior.state_dict()
     assert all(torch.equal(value, own[name]) for name, value in base_of("new").items())
@@ -428,5 +428,5 @@ def test_refit_fits_another_base_first(mog_run, done):
         ("acceptance_hidden=[0]", "model.acceptance_hidden"),
     ],
 )
-def test_settings_that_are_refused(setting, message, refused):
+def test_invalid_settings_are_refused(setting, message, refused):
     assert message in refused("fit", "digits", "--prior", "resampled", "--set", f"model.{setting}", "--out", "run")

@@ -1,4 +1,4 @@
-"""Results as text, tables, JSON and pictures: what a notebook shows of them."""
+"""Results as text, tables, JSON and pictures, as a notebook displays them."""
 
 import json
 import math
@@ -41,7 +41,7 @@ DIGITS = [0.1687, 0.0996, 0.9951, 3.149, 9.96, 12.34, 99.6, 123.0, 1e-5, 4567.0]
 
 @pytest.mark.parametrize("value", [23.1234, -93.88709, 0.0, 1234567.0])
 @pytest.mark.parametrize("se", DIGITS)
-def test_an_estimate_prints_two_digits_of_its_error_and_the_value_as_far(value, se):
+def test_an_estimate_has_two_digits_of_its_error_and_as_many_decimals(value, se):
     exponent = Decimal(f"{Decimal(repr(se)):.1e}").adjusted() - 1
     places = Decimal(1).scaleb(exponent)
     expected = [Decimal(repr(number)).quantize(places) for number in (value, se)]
@@ -59,7 +59,7 @@ def test_an_estimate_prints_two_digits_of_its_error_and_the_value_as_far(value, 
         (Estimate(1.0, math.inf), "1 ± inf"),
     ],
 )
-def test_an_error_that_is_zero_or_not_known_is_left_out(estimate, text):
+def test_an_error_that_is_zero_or_unknown_is_left_out(estimate, text):
     assert str(estimate) == f"{estimate}" == text
 
 
@@ -72,7 +72,7 @@ def test_a_width_applies_to_the_whole_text(spec):
     assert format(Estimate(1.23456, 0.5), spec) == format("1.23 ± 0.50", spec)
 
 
-def test_an_estimate_is_a_pair_whose_repr_makes_it_again():
+def test_an_estimate_is_a_pair_whose_repr_can_be_evaluated():
     estimate = Estimate(1.5, 0.5)
     value, se = estimate
     assert (value, se) == (1.5, 0.5)
@@ -96,7 +96,7 @@ def evaluation(vae, x):
     return evaluate(vae, x, num_samples=32)
 
 
-def test_an_evaluation_shows_estimates_with_units_and_descriptions(evaluation):
+def test_the_text_of_an_evaluation_has_units_and_descriptions(evaluation):
     lines = repr(evaluation).splitlines()
     assert [line.split()[0] for line in lines] == list(evaluation)
     for line, (name, estimate) in zip(lines, evaluation.items(), strict=True):
@@ -106,7 +106,7 @@ def test_an_evaluation_shows_estimates_with_units_and_descriptions(evaluation):
     assert re.search(r"^bits_per_dimension +\S+ ± \S+ bits", repr(evaluation), re.MULTILINE)
 
 
-def test_an_evaluation_is_a_table_in_html(evaluation):
+def test_the_html_of_an_evaluation_is_a_table(evaluation):
     table = evaluation._repr_html_()
     cells = re.findall("<td>(.*?)</td>", table)
     assert cells[0::3] == list(evaluation)
@@ -115,18 +115,18 @@ def test_an_evaluation_is_a_table_in_html(evaluation):
 
 
 @pytest.mark.parametrize("read", [lambda evaluation: json.loads(evaluation.to_json()), Evaluation.to_dict])
-def test_an_evaluation_comes_back_from_json(read, evaluation):
+def test_the_json_of_an_evaluation_can_be_read(read, evaluation):
     assert {name: Estimate(**numbers) for name, numbers in read(evaluation).items()} == evaluation
 
 
-def test_an_evaluation_as_a_frame_has_a_row_for_each_metric(evaluation):
+def test_the_data_frame_of_an_evaluation_has_a_row_for_each_metric(evaluation):
     frame = evaluation.to_frame()
     assert list(frame.index) == list(evaluation)
     assert [Estimate(*row) for row in frame[["value", "se"]].to_numpy()] == list(evaluation.values())
     assert frame.loc["rate", ["unit", "description"]].tolist() == ["nats", METRIC_DESCRIPTIONS["rate"]]
 
 
-def test_a_metric_of_ones_own_is_shown_without_a_description():
+def test_an_added_metric_is_shown_without_a_description():
     mine = Evaluation({"<mine>": Estimate(1.0, 0.1)}, {})
     assert repr(mine) == "<mine>  1.00 ± 0.10"
     assert "&lt;mine&gt;" in mine._repr_html_()
@@ -141,7 +141,7 @@ def history(epochs: int = 5) -> History:
     )
 
 
-def test_a_history_as_a_frame_has_a_row_for_each_epoch():
+def test_the_data_frame_of_a_history_has_a_row_for_each_epoch():
     frame = history().to_frame()
     assert frame.index.name == "epoch"
     assert frame["valid_elbo"].idxmax() == history().best_epoch == 2
@@ -152,14 +152,14 @@ def pictures(html: str) -> list[bytes]:
     return [b64decode(content) for content in re.findall('<img src="data:image/png;base64,(.*?)">', html)]
 
 
-def test_a_history_shows_its_best_and_last_epoch_and_its_course():
+def test_the_html_of_a_history_has_best_and_last_epoch_and_a_plot():
     html = history()._repr_html_()
     assert re.findall("<tr><td>(best|last)</td><td>(.)</td>", html) == [("best", "2"), ("last", "4")]
     assert [content[1:4] for content in pictures(html)] == [b"PNG"]
 
 
 @pytest.mark.parametrize("epochs", [0, 1])
-def test_a_history_of_few_epochs_is_shown_too(epochs):
+def test_a_history_of_few_epochs_can_be_displayed(epochs):
     assert len(pictures(history(epochs)._repr_html_())) == epochs
 
 
@@ -173,13 +173,13 @@ def drawn(vae, x):
     return TopographicMap(vae, x)
 
 
-def test_a_map_names_its_rows_nodes_and_model(drawn, x):
+def test_the_text_of_a_map_has_rows_nodes_and_model(drawn, x):
     assert repr(drawn) == "TopographicMap(rows=40, nodes=4 x 4, model=VAE with GTMVampPrior)"
     gtm = GTM(points_per_side=3, tether=0).fit(x.double().numpy())
     assert repr(TopographicMap(gtm, x.double())) == "TopographicMap(rows=40, nodes=3 x 3, model=GTM)"
 
 
-def test_a_map_shows_its_picture_in_html(drawn):
+def test_the_html_of_a_map_has_a_picture(drawn):
     assert "rows=40" in drawn._repr_html_()
     assert len(pictures(drawn._repr_html_())) == 1
 
@@ -190,7 +190,7 @@ KINDS = ["a", "b", "", "c"] * 10
 @pytest.mark.parametrize(
     "color", [KINDS, np.array(KINDS), pd.Series(KINDS, name="kind"), pd.Series(KINDS, dtype="category")]
 )
-def test_a_map_is_styled_by_classes(color, drawn):
+def test_classes_determine_the_styles_of_a_map(color, drawn):
     labels = drawn.plot(color).get_legend_handles_labels()[1]
     assert labels == ["a (10)", "b (10)", "c (10)", "none (10)"]
 
@@ -201,14 +201,14 @@ def test_the_name_of_a_series_names_the_classes(drawn):
 
 
 @pytest.mark.parametrize("make", [np.asarray, torch.as_tensor, list, pd.Series])
-def test_a_map_is_shaded_by_numbers(make, drawn):
+def test_numbers_determine_the_colors_of_a_map(make, drawn):
     values = np.linspace(0.0, 1.0, 40)
     values[3] = math.nan
     axes = drawn.plot(make(values), name="size")
     assert sorted(axes.collections[0].get_array().tolist()) == sorted(values[np.isfinite(values)].tolist())
 
 
-def test_a_map_is_drawn_into_axes_that_are_given(drawn):
+def test_a_map_can_be_drawn_in_given_axes(drawn):
     axes = drawn.plot()
     assert drawn.plot(axes=axes) is axes
 
@@ -218,7 +218,7 @@ def test_colors_for_another_number_of_rows_are_refused(drawn):
         drawn.plot([1, 2, 3])
 
 
-def test_rows_without_a_place_are_left_out_with_their_colors(vae, x):
+def test_rows_without_a_position_are_left_out_with_their_colors(vae, x):
     far = torch.cat([x[:20], torch.full((1, 6), 1e30), x[20:]])
     drawn = TopographicMap(vae, far)
     assert int(drawn.places.exist.sum()) == 40
@@ -234,7 +234,7 @@ def test_a_map_with_three_axes_is_described_without_a_picture(x):
 
 
 @pytest.mark.parametrize("make", [history, lambda: None], ids=["history", "map"])
-def test_without_matplotlib_the_table_stays_and_a_plot_says_how_to_install_it(make, drawn, monkeypatch):
+def test_displays_without_matplotlib_are_tables_and_plots_raise_an_error(make, drawn, monkeypatch):
     result = make() or drawn
     for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
         monkeypatch.setitem(sys.modules, name, None)
@@ -246,17 +246,17 @@ def test_without_matplotlib_the_table_stays_and_a_plot_says_how_to_install_it(ma
 
 
 @pytest.mark.parametrize("to_frame", [lambda evaluation: evaluation.to_frame(), lambda _: history().to_frame()])
-def test_without_pandas_a_frame_says_how_to_install_it(to_frame, evaluation, monkeypatch):
+def test_an_error_names_the_extra_if_pandas_is_missing(to_frame, evaluation, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match=r"to_frame needs pandas, which is not installed; .*\[tables\]"):
         to_frame(evaluation)
 
 
-def test_a_fitted_prior_tells_what_was_gained(vae, x):
-    found = refit(vae, MixtureOfGaussians(2, 3), x, seed=0, epochs=3)
-    numbers = f"{found.course[0]:.2f} to {found.course[found.best]:.2f} nats"
-    assert repr(found).startswith(f"Refitted(MixtureOfGaussians, by_em=True, E log p(z): {numbers}, best epoch ")
-    assert "\n" not in repr(found)
+def test_the_text_of_a_refitted_prior_has_the_gain(vae, x):
+    result = refit(vae, MixtureOfGaussians(2, 3), x, seed=0, epochs=3)
+    numbers = f"{result.course[0]:.2f} to {result.course[result.best]:.2f} nats"
+    assert repr(result).startswith(f"Refitted(MixtureOfGaussians, by_em=True, E log p(z): {numbers}, best epoch ")
+    assert "\n" not in repr(result)
 
 
 PRIORS = {
@@ -276,5 +276,5 @@ PRIORS = {
 
 
 @pytest.mark.parametrize("text", PRIORS)
-def test_a_prior_shows_its_sizes(text):
+def test_the_text_of_a_prior_has_its_sizes(text):
     assert " ".join(repr(PRIORS[text]()).split()).startswith(text)

@@ -1,4 +1,4 @@
-"""Noise by the ids of rows: parts of the rows have the numbers that they have among all rows."""
+"""Noise that depends on the ids of rows: parts of the rows have the same results as all rows."""
 
 import numpy as np
 import pytest
@@ -49,9 +49,9 @@ def x():
     return np.random.default_rng(0).integers(0, 2, (ROWS, 9)).astype(np.float32)
 
 
-def assert_same(found, expected):
-    """Equal but for the rounding of matrix products, which may depend on the place of a row among the others."""
-    np.testing.assert_allclose(found, expected, rtol=2e-6)
+def assert_same(actual, expected):
+    """Check equality up to the rounding of matrix products, which may depend on the position of a row in its batch."""
+    np.testing.assert_allclose(actual, expected, rtol=2e-6)
 
 
 def scores(model, x, index, **options):
@@ -60,13 +60,13 @@ def scores(model, x, index, **options):
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 20, 36])
-def test_parts_of_any_size_have_the_numbers_of_all_rows(model, x, size):
+def test_parts_of_any_size_have_the_same_likelihood_as_all_rows(model, x, size):
     whole = scores(model, x, range(ROWS))
     parts = [scores(model, x, range(start, min(start + size, ROWS))) for start in range(0, ROWS, size)]
     assert_same(np.concatenate(parts), whole)
 
 
-def test_the_order_of_rows_and_the_size_of_batches_do_not_count(model, x):
+def test_the_order_of_rows_and_the_batch_size_do_not_matter(model, x):
     order = np.random.default_rng(1).permutation(ROWS)
     assert_same(scores(model, x, order, batch_size=5), scores(model, x, range(ROWS))[order])
 
@@ -77,18 +77,18 @@ def test_equal_rows_with_other_ids_or_another_seed_have_other_noise(model, x):
     assert len({*first.tolist(), *second.tolist()}) == 4
 
 
-def test_without_ids_rows_go_by_their_numbers(model, x):
+def test_row_numbers_are_the_ids_of_rows_without_ids(model, x):
     numbered = log_likelihood(model, ArrayRows(x, ids=range(ROWS)), num_samples=8, seed=0)
     assert torch.equal(log_likelihood(model, torch.from_numpy(x), num_samples=8, seed=0), numbered)
 
 
-def test_the_generator_of_torch_stays_as_it_is(model, x):
+def test_torchs_generator_does_not_change(model, x):
     before = torch.get_rng_state()
     scores(model, x, range(ROWS))
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_the_numbers_of_rows_are_those_that_the_likelihood_is(model, x):
+def test_evaluate_rows_equals_log_likelihood(model, x):
     rows = ArrayRows(x, ids=range(ROWS))
     numbers = evaluate_rows(model, rows, num_samples=8, seed=5)
     assert torch.equal(-numbers["nll"], log_likelihood(model, rows, num_samples=8, seed=5))
@@ -97,7 +97,7 @@ def test_the_numbers_of_rows_are_those_that_the_likelihood_is(model, x):
         np.testing.assert_allclose(values[20:], part[name], rtol=1e-4)
 
 
-def test_rows_given_contexts_have_the_numbers_of_all_rows(x):
+def test_parts_of_rows_with_contexts_have_the_same_likelihood_as_all_rows(x):
     torch.manual_seed(0)
     prior = ConditionalMixtureOfGaussians(MixtureOfGaussians(3, 4), 2, torch.nn.Linear(2, 2))
     encoder = ConditionalEncoder(NormalEncoder(mlp(9 + 2, [8], 6)))
@@ -115,14 +115,14 @@ def test_rows_given_contexts_have_the_numbers_of_all_rows(x):
 def test_estimates_agree_with_the_exact_likelihood():
     vae, evidence = linear_gaussian_vae(scale_factor=0.6)  # a posterior that is too narrow
     x = evidence.sample((500,))
-    found = log_likelihood(vae, x, num_samples=500, seed=0)
-    assert abs(found - evidence.log_prob(x)).mean() < 0.05
-    assert float((found - evidence.log_prob(x)).mean()) == pytest.approx(0.0, abs=0.02)
+    estimates = log_likelihood(vae, x, num_samples=500, seed=0)
+    assert abs(estimates - evidence.log_prob(x)).mean() < 0.05
+    assert float((estimates - evidence.log_prob(x)).mean()) == pytest.approx(0.0, abs=0.02)
 
 
-def test_means_of_the_numbers_of_rows_agree_with_evaluate():
+def test_means_of_evaluate_rows_agree_with_evaluate():
     vae, evidence = linear_gaussian_vae()
     x = evidence.sample((300,))
     metrics, numbers = evaluate(vae, x, num_samples=2000), evaluate_rows(vae, x, num_samples=2000)
     assert float(numbers["nll"].mean()) == pytest.approx(metrics["nll"].value, abs=0.02)
-    assert float(numbers["rate"].mean()) == pytest.approx(metrics["rate"].value, rel=1e-12)  # no noise in it
+    assert float(numbers["rate"].mean()) == pytest.approx(metrics["rate"].value, rel=1e-12)  # the rate has no noise

@@ -1,4 +1,4 @@
-"""Rows in every form that people have serve every function that reads rows, with the numbers of a tensor."""
+"""All functions that read rows give the same results for every form of rows as for a tensor."""
 
 import os
 from functools import cache
@@ -52,7 +52,7 @@ from priory.rows import Rows, TensorRows, as_rows, read_batches
 
 
 class Streamed(Rows):
-    """Rows that are never together in one tensor."""
+    """Rows that are never in one tensor together."""
 
     def __init__(self, x: Tensor) -> None:
         self.values = x.tolist()
@@ -65,7 +65,7 @@ class Streamed(Rows):
 
 
 class Separate:
-    """The methods of `Rows` without inheriting from it, as a class of another package has them."""
+    """A class with the methods of `Rows` that does not inherit from it."""
 
     def __init__(self, x: Tensor) -> None:
         self.x = x
@@ -91,7 +91,7 @@ def make() -> VAE:
 
 
 class Images(Dataset):
-    """A map-style dataset as people write it: a row and its label."""
+    """A usual map-style dataset: each item is a row and its label."""
 
     def __init__(self, x: Tensor) -> None:
         self.x = x
@@ -174,7 +174,7 @@ QUICK = ("streamed", "separate", "memory map", "pandas", "anndata sparse in a fi
 
 
 def everything(rows) -> list[Tensor]:
-    """Numbers of every function that reads rows."""
+    """Return results of all functions that read rows."""
     vae = make()
     history = fit(vae, rows, rows, seed=0, epochs=1, batch_size=16)
     refitted = refit(vae, MixtureOfGaussians(2, 3), rows, rows, seed=0, epochs=1)
@@ -205,20 +205,22 @@ def expected() -> list[Tensor]:
 @pytest.mark.parametrize(
     "form", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FORMS]
 )
-def test_every_form_serves_all_with_the_numbers_of_its_tensor(form, tmp_path) -> None:
-    for found, same in zip(everything(FORMS[form](binary(), tmp_path)), expected(), strict=True):
-        torch.testing.assert_close(found, same, rtol=0, atol=1e-12)  # the GTM adds up columns in the order of memory
+def test_all_functions_give_the_same_results_for_every_form_of_rows(form, tmp_path) -> None:
+    for result, of_tensor in zip(everything(FORMS[form](binary(), tmp_path)), expected(), strict=True):
+        torch.testing.assert_close(
+            result, of_tensor, rtol=0, atol=1e-12
+        )  # the order of sums depends on the memory layout
 
 
-def test_rows_of_a_data_set_are_rows() -> None:
+def test_rows_of_a_data_set_satisfy_the_protocol() -> None:
     assert isinstance(load_dataset("digits").rows("train"), Rows)
 
 
 def test_log_likelihood_streams_rows_in_batches() -> None:
     vae, evidence = linear_gaussian_vae()
     x, done = evidence.sample((50,)), []
-    found = log_likelihood(vae, TensorRows(x), num_samples=3, prior_share=0.0, batch_size=20, progress=done.append)
-    torch.testing.assert_close(found, evidence.log_prob(x))  # the encoder is exact, so every weight is p(x)
+    estimates = log_likelihood(vae, TensorRows(x), num_samples=3, prior_share=0.0, batch_size=20, progress=done.append)
+    torch.testing.assert_close(estimates, evidence.log_prob(x))  # the encoder is exact, so every weight is p(x)
     assert done == [20, 40, 50]
 
 
@@ -235,9 +237,9 @@ def test_batches_cover_all_rows_in_order(batch_size: int) -> None:
 def test_batches_of_every_form_have_the_values_of_its_tensor(form, tmp_path) -> None:
     x, order = binary(), torch.randperm(40, generator=torch.Generator().manual_seed(0))
     rows, state = as_rows(FORMS[form](x, tmp_path), "x"), torch.get_rng_state()
-    for found, chunk in zip(read_batches(rows, order.split(15)), order.split(15), strict=True):
-        assert torch.equal(found[0].float(), x[chunk])
-        assert torch.equal(found[1], chunk)
+    for batch, chunk in zip(read_batches(rows, order.split(15)), order.split(15), strict=True):
+        assert torch.equal(batch[0].float(), x[chunk])
+        assert torch.equal(batch[1], chunk)
     assert torch.equal(torch.cat([values for values, _ in rows.batches(16)]).float(), x)
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -249,7 +251,7 @@ def test_batches_of_every_form_have_the_values_of_its_tensor(form, tmp_path) -> 
         *(("?", "float32"), ("i1", "float32"), ("u2", "float32"), ("i4", "float64"), ("u8", "float64")),
     ],
 )
-def test_values_become_floats_that_hold_all_of_their_type(stored: str, read: str) -> None:
+def test_values_become_floats_that_can_represent_their_type(stored: str, read: str) -> None:
     for x in (array := np.ones((3, 2), stored)), pd.DataFrame(array.astype(stored.strip(">"))):
         assert as_rows(x, "x").batch(torch.tensor([1]))[0].dtype == getattr(torch, read)
     if stored != ">f4":
@@ -271,16 +273,16 @@ def test_missing_cells_become_nan(data) -> None:
     torch.testing.assert_close(x.double(), torch.tensor([[1.0, torch.nan], [torch.nan, 1.0]]).double(), equal_nan=True)
 
 
-def test_nothing_is_read_whole_that_can_be_read_in_batches(tmp_path) -> None:
-    """A hundred gigabytes of zeros: a file with a hole, and a matrix without values."""
+def test_large_data_are_read_in_batches(tmp_path) -> None:
+    """The data have a hundred gigabytes of zeros: a sparse file, and a sparse matrix without values."""
     shape = (10**6, 10**5)
     mapped = np.memmap(tmp_path / "x.bin", np.uint8, "w+", shape=shape)
     for data in (mapped, scipy.sparse.csr_matrix(shape, dtype=np.uint8)):
         assert as_rows(data, "x").batch(torch.tensor([10**6 - 1, 0]))[0].shape == (2, 10**5)
-    dataset, asked = Images(binary()), []
-    dataset.__class__ = type("Asked", (Images,), {"__getitem__": lambda self, i: asked.append(i) or (self.x[i], i)})
+    dataset, indices = Images(binary()), []
+    dataset.__class__ = type("Asked", (Images,), {"__getitem__": lambda self, i: indices.append(i) or (self.x[i], i)})
     as_rows(dataset, "x").batch(torch.tensor([7]))
-    assert asked == [0, 7]  # the first one is looked at
+    assert indices == [0, 7]  # the first item is read to check its type
 
 
 @pytest.mark.parametrize("persistent", [False, True])
@@ -289,9 +291,9 @@ def test_workers_of_a_loader_read_its_rows(persistent: bool) -> None:
     rows = as_rows(loader(Images(binary()), **options), "train")
     for seed in range(2):
         order = torch.randperm(40, generator=torch.Generator().manual_seed(seed))
-        found = list(read_batches(rows, order.split(15)))
-        assert [x[:, 0].tolist() for x, _ in found] == [chunk.tolist() for chunk in order.split(15)]
-        assert os.getpid() not in {int(x[0, 1]) for x, _ in found}
+        batches = list(read_batches(rows, order.split(15)))
+        assert [x[:, 0].tolist() for x, _ in batches] == [chunk.tolist() for chunk in order.split(15)]
+        assert os.getpid() not in {int(x[0, 1]) for x, _ in batches}
     assert int(rows.batch(torch.tensor([3]))[0][0, 1]) == os.getpid()
 
 
@@ -300,7 +302,7 @@ def processes(items: list[tuple[Tensor, int]]) -> Tensor:
 
 
 @pytest.mark.parametrize("dataset", [Images(binary()), TensorDataset(binary())])
-def test_a_loader_gives_the_size_of_its_batches(dataset: Dataset) -> None:
+def test_rows_of_a_loader_have_its_batch_size(dataset: Dataset) -> None:
     assert as_rows(loader(dataset), "train").batch_size == 7
     batches = BatchSampler(RandomSampler(dataset), 9, drop_last=True)
     assert as_rows(DataLoader(dataset, batch_sampler=batches), "train").batch_size == 9
@@ -323,13 +325,13 @@ def test_results_of_named_rows_have_their_names(form: str, tmp_path) -> None:
     assert load_dataset(data).ids.tolist() == names
 
 
-def test_results_of_rows_without_names_are_numbered() -> None:
+def test_results_of_rows_without_names_have_row_numbers() -> None:
     vae, x = make(), binary()
     assert isinstance(log_likelihood(vae, x.numpy(), num_samples=2), Tensor)
     assert evaluate(vae, x, num_samples=2).rows_to_frame().index.tolist() == list(range(40))
 
 
-def test_rows_keep_the_shape_of_an_input() -> None:
+def test_rows_keep_the_shape_of_their_input() -> None:
     rows = as_rows(torch.rand(5, 3, 4, 4, requires_grad=True), "train")
     x, numbers = rows.batch(torch.tensor([4, 0]))
     assert (x.shape, numbers.tolist(), x.requires_grad) == ((2, 3, 4, 4), [4, 0], False)
@@ -359,7 +361,7 @@ def test_rows_keep_the_shape_of_an_input() -> None:
         (lambda: TensorRows(binary()).batches(0), ValueError, "batch_size: expected at least 1, got 0"),
     ],
 )
-def test_other_things_are_refused(function, error, message) -> None:
+def test_objects_that_are_not_rows_are_refused(function, error, message) -> None:
     with pytest.raises(error, match=message):
         function()
 
@@ -393,7 +395,7 @@ def test_other_things_are_refused(function, error, message) -> None:
         ),
     ],
 )
-def test_other_values_are_refused_with_a_cure(data, message) -> None:
+def test_errors_about_values_suggest_a_remedy(data, message) -> None:
     with pytest.raises(ValueError, match=f"^train: .*{message}"):
         as_rows(data, "train")
 
@@ -418,29 +420,29 @@ class Stream(IterableDataset):
         (StackDataset(binary()[:, 0]), r"got a tuple of a tensor of shape \(\)"),
     ],
 )
-def test_other_items_of_a_dataset_are_refused(data, message) -> None:
+def test_unsuitable_items_of_a_dataset_are_refused(data, message) -> None:
     with pytest.raises((TypeError, ValueError), match=f"^train: .*{message}"):
         as_rows(data, "train")
 
 
-def test_what_collate_fn_returns_is_checked() -> None:
+def test_the_result_of_collate_fn_is_checked() -> None:
     rows = as_rows(loader(Images(binary()), collate_fn=dict), "train")
     with pytest.raises(TypeError, match=r"collate_fn: expected a tensor \(B, \*input\), .* got a dict"):
         rows.batch(torch.arange(2))
 
 
-def test_a_damaged_file_in_a_folder_is_named(tmp_path) -> None:
+def test_an_error_names_a_damaged_file_in_a_folder(tmp_path) -> None:
     (in_parquet(binary(), tmp_path) / "b.parquet").write_bytes(b"PAR1")
     with pytest.raises(ValueError, match=r"train: expected .parquet files .* damaged .*b\.parquet"):
         as_rows(tmp_path, "train")
 
 
-def test_a_sparse_matrix_goes_to_a_gtm_as_rows() -> None:
+def test_an_error_about_a_sparse_matrix_suggests_as_rows() -> None:
     with pytest.raises(TypeError, match=r"got a sparse matrix; give priory.rows.as_rows\(X, 'X'\)"):
         GTM().fit(scipy.sparse.csr_matrix(binary().numpy()))
 
 
-def test_a_gtm_names_columns_of_text() -> None:
+def test_an_error_of_a_gtm_names_columns_of_text() -> None:
     with pytest.raises(ValueError, match=r"X: expected columns of numbers, got 'kind' .* frame.select_dtypes"):
         GTM().fit(frame_of(binary()).assign(kind="x"))
 
@@ -455,19 +457,19 @@ def test_a_gtm_checks_the_columns_and_cells_of_rows() -> None:
 
 
 @pytest.mark.parametrize("kind", [Images, TensorRows, lambda x: x])
-def test_images_are_flat_rows_of_a_gtm(kind) -> None:
+def test_a_gtm_flattens_images(kind) -> None:
     x, gtm = torch.rand(40, 1, 2, 3), GTM(3, tether=0.0, max_iter=5, tol=0.0)
     expected = TopographicMap(gtm.fit(x.flatten(1).numpy()), x.flatten(1))
-    found = TopographicMap(gtm.fit(kind(x)), kind(x))
-    torch.testing.assert_close(found.places.place, expected.places.place, atol=1e-12, rtol=0)
-    assert str(found.quality()) == str(expected.quality())
+    drawn = TopographicMap(gtm.fit(kind(x)), kind(x))
+    torch.testing.assert_close(drawn.places.place, expected.places.place, atol=1e-12, rtol=0)
+    assert str(drawn.quality()) == str(expected.quality())
 
 
 @pytest.mark.parametrize("kind", [GTMClassifier, GTMRegressor])
-def test_labels_on_a_map_of_a_dataset(kind) -> None:
+def test_supervised_gtms_accept_a_dataset(kind) -> None:
     x, y = binary(), np.arange(40) % 3
     gtm = GTM(3, tether=0.0, max_iter=5, tol=0.0)
-    found = kind(gtm).fit(Images(x), y).predict(Images(x))
-    np.testing.assert_allclose(found, kind(gtm).fit(x.numpy(), y).predict(x.numpy()))
+    predicted = kind(gtm).fit(Images(x), y).predict(Images(x))
+    np.testing.assert_allclose(predicted, kind(gtm).fit(x.numpy(), y).predict(x.numpy()))
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         kind(gtm).fit(Images(x), y[:5])

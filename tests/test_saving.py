@@ -1,4 +1,4 @@
-"""`save` and `load`: the same model again, to the bit; nothing unpickled; one clear line for what cannot be."""
+"""`save` and `load`: models are identical to the bit, nothing is unpickled, and errors have one clear line."""
 
 import errno
 import json
@@ -61,7 +61,7 @@ def vae_of(prior=None, decoder=None, encoder=None, preprocess=None) -> VAE:
 
 
 def shared_module() -> VAE:
-    """The last layer of the decoder draws the pseudo-inputs too."""
+    """Return a VAE whose decoder and prior share their last layer."""
     last = nn.Linear(4, D)
     prior = GTMVampPrior(latent_grid(3), nn.Sequential(nn.Linear(2, 4), last))
     return vae_of(prior, BernoulliDecoder(nn.Sequential(nn.Linear(L, 4), last)))
@@ -72,7 +72,7 @@ def twice(activation: nn.Module) -> nn.Sequential:
 
 
 def tied_weights() -> VAE:
-    """Two layers of the decoder with one weight."""
+    """Return a VAE with two decoder layers that share a weight."""
     network = mlp(L, [4, 4, 4], D, activation=nn.Tanh)
     network[4].weight = network[2].weight
     return vae_of(decoder=BernoulliDecoder(network))
@@ -185,7 +185,7 @@ def numbers(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def same_numbers(one: nn.Module, two: nn.Module) -> bool:
-    """Whether two models have the same numbers to the bit, in the same dtypes, and learn the same ones."""
+    """Return whether two models have the same numbers to the bit; also check dtypes and `requires_grad`."""
     assert numbers(one).keys() == numbers(two).keys()
     pairs = list(zip(numbers(one).values(), numbers(two).values(), strict=True))
     assert all(a.dtype == b.dtype and a.requires_grad == b.requires_grad for a, b in pairs)
@@ -193,7 +193,7 @@ def same_numbers(one: nn.Module, two: nn.Module) -> bool:
 
 
 def equal(one: nn.Module, two: nn.Module, x: torch.Tensor) -> bool:
-    """Whether two models have the same numbers and the same bound, all to the bit."""
+    """Return whether two models have the same numbers and the same bound, to the bit."""
     bounds = []
     for model in (one, two):
         torch.manual_seed(0)
@@ -219,7 +219,7 @@ def test_a_saved_model_is_the_same_to_the_bit(name, tmp_path):
 
 
 @pytest.mark.parametrize("prior", [*MEMBERS, *OTHERS])
-def test_every_prior_of_the_family_is_the_same_to_the_bit(prior, tmp_path):
+def test_a_saved_model_with_any_prior_is_the_same_to_the_bit(prior, tmp_path):
     model, x = small_vae(prior)
     if prior in CODE_OF_OTHERS:
         note = priory.save(model, tmp_path)
@@ -239,7 +239,7 @@ def scrambled(model: nn.Module) -> nn.Module:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("name", ["convolutions", "guide", "fixed pseudo-inputs", "one component", "splines"])
-def test_the_dtype_of_each_number_survives(name, dtype, tmp_path):
+def test_saving_keeps_the_dtype_of_each_number(name, dtype, tmp_path):
     model = MODELS[name]().to(dtype).eval()
     again = reloaded(model, tmp_path)
     for other in (again, priory.load(tmp_path, into=MODELS[name]())):
@@ -247,17 +247,17 @@ def test_the_dtype_of_each_number_survives(name, dtype, tmp_path):
         assert dtype != torch.float64 or equal(model, other, ROWS.to(dtype))
 
 
-def test_one_parameter_in_two_modules_stays_one(tmp_path):
+def test_a_parameter_in_two_modules_remains_shared(tmp_path):
     again = reloaded(tied_weights(), tmp_path).decoder.network
     assert again[2].weight is again[4].weight
 
 
-def test_a_module_used_twice_stays_one(tmp_path):
+def test_a_module_used_twice_remains_shared(tmp_path):
     again = reloaded(shared_module(), tmp_path)
     assert again.prior.network[1] is again.decoder.network[1]
 
 
-def test_a_part_of_a_model_is_saved_like_a_model(tmp_path):
+def test_a_part_of_a_model_can_be_saved(tmp_path):
     encoder = NormalEncoder(mlp(3, [4], 4))
     assert torch.equal(reloaded(encoder, tmp_path)(torch.ones(3)).mean, encoder(torch.ones(3)).mean)
 
@@ -269,7 +269,7 @@ def test_statistics_of_batch_norm_are_saved(tmp_path):
     assert equal(model.eval(), reloaded(model, tmp_path), ROWS)
 
 
-def test_loading_does_not_touch_the_random_stream(tmp_path):
+def test_loading_does_not_change_the_generator(tmp_path):
     priory.save(vae_of(), tmp_path)
     torch.manual_seed(0)
     priory.load(tmp_path)
@@ -308,7 +308,7 @@ class OwnVAE(nn.Module):
         return Independent(torch.distributions.Bernoulli(logits=self.decoder(z)), 1)
 
 
-def test_the_numbers_of_a_hand_written_model_go_into_another_one(tmp_path):
+def test_the_numbers_of_a_handwritten_model_can_be_loaded_into_another(tmp_path):
     model = OwnVAE(scale=2.0)
     assert priory.save(model, tmp_path).startswith("model is a OwnVAE, which is not a class that priory.load builds; ")
     other = OwnVAE()
@@ -317,14 +317,14 @@ def test_the_numbers_of_a_hand_written_model_go_into_another_one(tmp_path):
     assert torch.equal(evaluate(other, ROWS, num_samples=2).per_row["nll"].isfinite(), torch.ones(7, dtype=torch.bool))
 
 
-def test_the_recipe_is_not_needed_to_load_into_a_model(tmp_path):
+def test_loading_into_a_model_does_not_use_the_recipe(tmp_path):
     model = vae_of()
     priory.save(model, tmp_path)
     assert equal(model.eval(), priory.load(tmp_path, into=scrambled(vae_of())), ROWS)
 
 
-def test_the_parameters_of_the_other_model_stay_the_same_objects(tmp_path):
-    """An optimizer that was made before goes on with them."""
+def test_loading_into_a_model_keeps_its_parameter_objects(tmp_path):
+    """So an optimizer that was made before remains valid."""
     priory.save(vae_of(), tmp_path)
     other = vae_of().double()
     before = list(other.parameters())
@@ -342,7 +342,7 @@ def test_the_parameters_of_the_other_model_stay_the_same_objects(tmp_path):
         (lambda: nn.Sequential(OwnVAE()), r"the model lacks decoder\.0\.bias, .*"),
     ],
 )
-def test_numbers_of_another_model_are_refused_by_their_names(other, message, tmp_path):
+def test_an_error_names_the_numbers_of_another_model(other, message, tmp_path):
     priory.save(OwnVAE(), tmp_path)
     model = other()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -366,7 +366,7 @@ def test_numbers_of_another_model_are_refused_by_their_names(other, message, tmp
         (lambda vae: setattr(vae, "__class__", type("Mine", (VAE,), {})), "model is a Mine"),
     ],
 )
-def test_a_part_that_cannot_be_described_is_named_and_the_numbers_are_saved(change, message, tmp_path):
+def test_a_part_that_cannot_be_described_is_reported_and_the_numbers_are_saved(change, message, tmp_path):
     def changed() -> VAE:
         change(model := vae_of())
         return model
@@ -424,7 +424,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_a_damaged_folder_gets_one_clear_line(name, tmp_path):
+def test_a_damaged_folder_gives_an_error_of_one_line(name, tmp_path):
     priory.save(vae_of(), tmp_path)
     damage, message = DAMAGES[name]
     damage(tmp_path)
@@ -445,7 +445,7 @@ def test_a_folder_with_other_files_is_refused(tmp_path):
     assert equal(model.eval(), priory.load(tmp_path), ROWS)
 
 
-def test_a_saved_model_is_replaced(tmp_path):
+def test_saving_replaces_an_earlier_model(tmp_path):
     priory.save(vae_of(), tmp_path / "new" / "folder")
     model = vae_of(MixtureOfGaussians(L, 2)).eval()
     assert equal(model, reloaded(model, tmp_path / "new" / "folder"), ROWS)
@@ -453,7 +453,7 @@ def test_a_saved_model_is_replaced(tmp_path):
 
 
 @pytest.mark.parametrize("method", ["write_text", "write_bytes"])
-def test_a_full_disk_leaves_the_model_of_before(method, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_earlier_model(method, tmp_path, monkeypatch):
     before = vae_of().eval()
     priory.save(before, tmp_path)
 
@@ -469,7 +469,7 @@ def test_a_full_disk_leaves_the_model_of_before(method, tmp_path, monkeypatch):
 
 
 def test_files_of_two_models_are_refused(tmp_path):
-    """As a crash between the two names may leave them."""
+    """A crash between the two renamings may leave such files."""
     priory.save(vae_of(), tmp_path / "one")
     priory.save(vae_of(), tmp_path / "two")
     os.replace(tmp_path / "one" / WEIGHTS, tmp_path / "two" / WEIGHTS)
@@ -483,7 +483,7 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
         priory.save(vae_of(), tmp_path / "model")
 
 
-def test_the_same_model_makes_the_same_files(tmp_path):
+def test_files_of_the_same_model_are_identical(tmp_path):
     model = vae_of()
     for name in "ab":
         priory.save(model, tmp_path / name)
@@ -492,7 +492,7 @@ def test_the_same_model_makes_the_same_files(tmp_path):
 
 
 @pytest.mark.parametrize(("model", "kind"), [(GTM(), "GTM"), (Normal(0.0, 1.0), "Normal"), ({}, "dict")])
-def test_what_is_no_module_is_refused(model, kind, tmp_path):
+def test_objects_that_are_not_modules_are_refused(model, kind, tmp_path):
     own = r"; a GTM has a method save\(path\)" if kind == "GTM" else ""
     with pytest.raises(TypeError, match=f"model: expected a torch.nn.Module, got {kind}{own}$"):
         priory.save(model, tmp_path)
@@ -508,7 +508,7 @@ def test_loading_needs_torch_and_safetensors_only(tmp_path):
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_without_safetensors_the_error_says_how_to_install_it(tmp_path, monkeypatch):
+def test_an_error_names_the_extra_if_safetensors_is_missing(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "safetensors.torch", None)
     with pytest.raises(ImportError, match=r"priory\.save needs safetensors, .*\[train\]"):
         priory.save(vae_of(), tmp_path)

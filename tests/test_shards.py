@@ -1,4 +1,4 @@
-"""Files of a pattern."""
+"""Patterns of files."""
 
 import re
 
@@ -7,7 +7,7 @@ import pytest
 from priory.workbench.data.shards import is_pattern, same_files, shards_of
 
 
-def test_files_of_a_pattern_come_in_the_order_of_their_names(tmp_path):
+def test_files_of_a_pattern_are_sorted_by_name(tmp_path):
     for name in ("b.parquet", "a.parquet", "c.csv"):
         (tmp_path / name).touch()
     assert [path.name for path in shards_of(tmp_path / "*.parquet")] == ["a.parquet", "b.parquet"]
@@ -16,7 +16,7 @@ def test_files_of_a_pattern_come_in_the_order_of_their_names(tmp_path):
     assert shards_of(tmp_path / "c.csv") == [tmp_path / "c.csv"]
 
 
-def test_a_file_whose_name_has_a_bracket_is_no_pattern(tmp_path):
+def test_an_existing_file_with_a_bracket_in_its_name_is_not_a_pattern(tmp_path):
     path = tmp_path / "rows[1].csv"
     path.touch()
     assert not is_pattern(path)
@@ -37,7 +37,7 @@ def test_patterns_without_files_or_with_several_formats_are_refused(tmp_path, pa
         shards_of(tmp_path / pattern)
 
 
-def test_the_same_files_have_several_names(tmp_path):
+def test_patterns_of_the_same_files_are_recognized(tmp_path):
     for name in ("a.parquet", "b.parquet"):
         (tmp_path / name).touch()
     names = (tmp_path, tmp_path / "*.parquet", f"{tmp_path}/[ab]*", tmp_path / ".." / tmp_path.name / "**/*.parquet")

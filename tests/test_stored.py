@@ -1,4 +1,4 @@
-"""Whatever a run folder holds that is read back: content of the wrong kind is one line that names the file."""
+"""Files of a run folder with wrong content: the error is one line that names the file."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ QUICK = ("--set", "model.hidden=[8]", "--set", "training.warmup=0", "--samples",
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
-    """A run of each kind on the same table; copy them before they are damaged."""
+    """Train a run of each kind on the same table; tests damage copies of them."""
     folder = tmp_path_factory.mktemp("trained")
     data = write(folder / "data.csv", MATRIX)
     assert run_cli("fit", data, "--epochs", 2, *QUICK, "--out", folder / "vae") == 0
@@ -51,7 +51,7 @@ COMMANDS += [("report",), ("refit", "--prior", "mog"), ("fit", "--resume", "--ou
 
 @pytest.mark.parametrize("kind", [[1], "som"], ids=str)
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
-def test_a_kind_that_is_none_is_refused_by_every_command(command, kind, runs, refused):
+def test_every_command_refuses_an_unknown_kind_of_run(command, kind, runs, refused):
     edit(runs / "vae" / "config.json", "kind", value=kind)
     name, *options = command
     line = (name, *options, "vae") if name == "fit" else (name, "vae", *options)
@@ -60,7 +60,7 @@ def test_a_kind_that_is_none_is_refused_by_every_command(command, kind, runs, re
 
 @pytest.mark.parametrize("content", [[], 3, "text", None, {}, {"settings": []}], ids=str)
 @pytest.mark.parametrize("kind", ["vae", "gtm"])
-def test_a_configuration_of_another_shape(kind, content, runs, refused):
+def test_a_configuration_of_another_structure_is_refused(kind, content, runs, refused):
     (runs / kind / "config.json").write_text(json.dumps(content))
     assert f"{kind}/config.json: " in refused("evaluate", kind, "--samples", 2)
 
@@ -81,9 +81,9 @@ def test_a_configuration_of_another_shape(kind, content, runs, refused):
 )
 def test_parts_of_a_configuration_that_do_not_fit(kind, path, value, runs, refused):
     edit(runs / kind / "config.json", *path, value=value)
-    said = refused("report", kind)
-    assert f"{kind}/config.json: " in said
-    assert path[-1] in said
+    message = refused("report", kind)
+    assert f"{kind}/config.json: " in message
+    assert path[-1] in message
 
 
 EVALUATION = {"num_samples": 2, "seed": 0}
@@ -105,13 +105,13 @@ METRICS = [
 
 @pytest.mark.parametrize("content", METRICS, ids=str)
 @pytest.mark.parametrize("kind", ["vae", "gtm"])
-def test_metrics_of_another_shape(kind, content, runs, refused):
+def test_metrics_of_another_structure_are_refused(kind, content, runs, refused):
     (runs / kind / "metrics.json").write_text(json.dumps(content))
     assert f"{kind}/metrics.json: " in refused("report", kind)
 
 
 def test_a_standard_error_may_be_missing(runs, done):
-    """`noise_variance` of a map has none."""
+    """`noise_variance` of a map has no standard error."""
     edit(runs / "gtm" / "metrics.json", "nll", "se", value=None)
     done("report", "gtm")
 
@@ -167,19 +167,19 @@ STATES: dict[str, Callable[[dict[str, Any]], None]] = {
 
 
 @pytest.mark.parametrize("change", STATES)
-def test_a_training_state_of_another_shape(change, runs, refused):
-    """Of a run that goes on for longer, for which all of the state is needed."""
+def test_a_training_state_of_another_structure_is_refused(change, runs, refused):
+    """A run that is continued needs all parts of the state."""
     state = read_state(runs / "vae" / "state.safetensors")
     STATES[change](state)
     write_state(runs / "vae" / "state.safetensors", state)
     (runs / "vae" / "model.safetensors").unlink()
     edit(runs / "vae" / "config.json", "settings", "training", "epochs", value=4)
-    said = refused("fit", "--resume", "--out", "vae")
-    assert "vae/state.safetensors" in said
+    message = refused("fit", "--resume", "--out", "vae")
+    assert "vae/state.safetensors" in message
 
 
 @pytest.mark.parametrize("part", ["optimizer", "schedulers", "selection", "history"])
-def test_a_damaged_state_is_refused_by_commands_that_read_weights_from_it(part, runs, refused):
+def test_commands_that_read_weights_from_a_damaged_state_refuse_it(part, runs, refused):
     """Before the end of training, the best weights are read from the state."""
     state = read_state(runs / "vae" / "state.safetensors")
     del state[part]
@@ -188,12 +188,12 @@ def test_a_damaged_state_is_refused_by_commands_that_read_weights_from_it(part, 
     assert f"vae/state.safetensors: the training state is damaged ({part}: " in refused("sample", "vae", "-n", 2)
 
 
-def test_more_epochs_with_a_damaged_state_leave_the_run_as_it_was(runs, refused):
+def test_resuming_with_a_damaged_state_leaves_the_run_unchanged(runs, refused):
     write_state(runs / "vae" / "state.safetensors", {"vae": 3})
     assert "state.safetensors" in refused("fit", "--resume", "--epochs", 4, "--out", "vae")
 
 
-def test_a_scheduler_of_another_shape(tmp_path, done, refused):
+def test_a_scheduler_of_another_structure_is_refused(tmp_path, done, refused):
     write(tmp_path / "data.csv", MATRIX)
     done("fit", "data.csv", "--epochs", 2, "--set", "training.schedule=one-cycle", *QUICK, "--out", "run")
     file = tmp_path / "run" / "state.safetensors"
@@ -224,7 +224,7 @@ def test_another_split_is_refused(kind, splits, runs, refused):
     assert f"{kind}/splits.npz: expected the split that `priory " in refused("evaluate", kind, "--samples", 2)
 
 
-def test_a_run_of_a_newer_version_says_so(runs, capsys):
+def test_a_run_of_a_newer_version_gives_a_note(runs, capsys):
     edit(runs / "vae" / "config.json", "priory", value="99.1")
     assert run_cli("evaluate", runs / "vae", "--samples", 2) == 0
     assert f"note: {runs}/vae/config.json: priory 99.1 wrote this run" in capsys.readouterr().err
@@ -233,15 +233,15 @@ def test_a_run_of_a_newer_version_says_so(runs, capsys):
 
 
 @pytest.mark.parametrize(("name", "value"), [("color", 1), ("kind", "flow"), ("columns", 3)])
-def test_what_only_a_newer_version_can_read_is_refused_with_the_version(name, value, runs, refused):
+def test_an_error_about_a_file_of_a_newer_version_names_the_version(name, value, runs, refused):
     edit(runs / "vae" / "config.json", "priory", value="99.1")
     edit(runs / "vae" / "config.json", name, value=value)
-    said = refused("evaluate", "vae")
-    assert f"vae/config.json: {name}: " in said
-    assert "priory 99.1 wrote this file" in said
+    message = refused("evaluate", "vae")
+    assert f"vae/config.json: {name}: " in message
+    assert "priory 99.1 wrote this file" in message
 
 
 @pytest.mark.parametrize("version", ["0.1.0", "0.1.9", "0.0.1", "0.1", "0", "?", ""])
-def test_a_run_of_no_newer_version_says_nothing(version, runs):
+def test_a_run_of_no_newer_version_gives_no_note(version, runs):
     edit(runs / "vae" / "config.json", "priory", value=version)
     assert note_of_newer_version(runs / "vae") is None

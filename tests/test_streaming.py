@@ -1,4 +1,4 @@
-"""Rows that stay in their files: the same numbers as rows in memory, a known order, little memory."""
+"""Rows that stay in their files: same results as for rows in memory, a known order, little memory."""
 
 import os
 import re
@@ -34,11 +34,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*zarr.*")
 ROWS, KINDS = 300, np.array(["a", "bb", "", "c"])
 REALS = np.random.default_rng(0).normal(size=(ROWS, 4)).round(3)
 COUNTS = np.random.default_rng(1).poisson(0.8, size=(ROWS, 4))
-TIMES = 1.6e9 + np.arange(ROWS * 4.0).reshape(ROWS, 4)  # which float32 does not tell apart
+TIMES = 1.6e9 + np.arange(ROWS * 4.0).reshape(ROWS, 4)  # float32 cannot distinguish them
 
 
 def shards(folder: Path, x: np.ndarray, files: int = 4, group: int = 30, **columns: list) -> Path:
-    """Parquet files with these rows in order, and columns beside them."""
+    """Write Parquet files with these rows in order, and further columns."""
     folder.mkdir()
     for number, rows in enumerate(np.array_split(np.arange(len(x)), files)):
         values = {f"x{i}": column for i, column in enumerate(x[rows].T)}
@@ -81,7 +81,7 @@ SOURCES = {
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_streamed_rows_are_those_in_memory(source, tmp_path, monkeypatch) -> None:
+def test_streamed_rows_equal_those_in_memory(source, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("priory.rows.stored.BLOCK_BYTES", 1000)
     path = SOURCES[source](tmp_path)
     held, streamed = (load_dataset(path, stream=stream) for stream in ("no", "yes"))
@@ -99,7 +99,7 @@ def test_streamed_rows_are_those_in_memory(source, tmp_path, monkeypatch) -> Non
             assert torch.equal(numbers, same)
 
 
-def test_labels_ids_and_hive_columns_of_shards_are_read_whole(tmp_path) -> None:
+def test_labels_ids_and_hive_columns_of_shards_equal_those_in_memory(tmp_path) -> None:
     kinds = [str(kind) or None for kind in KINDS[np.arange(ROWS) % 4]]
     path = shards(tmp_path / "kind=z", REALS, k=kinds, n=[f"r{i}" for i in range(ROWS)]).parent
     held, streamed = (
@@ -120,9 +120,9 @@ def test_the_index_of_pandas_names_the_rows(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("how", ["static", "dynamic"])
-def test_draws_of_gray_values_are_those_in_memory(how, tmp_path, monkeypatch) -> None:
+def test_draws_of_gray_values_equal_those_in_memory(how, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("priory.rows.stored.BLOCK_BYTES", 100)
-    path = in_numpy(tmp_path, np.random.default_rng(0).random((ROWS, 3)))  # an odd number of draws a row
+    path = in_numpy(tmp_path, np.random.default_rng(0).random((ROWS, 3)))  # an odd number of draws for each row
     held, streamed = (load_dataset(path, binarize=how, stream=stream) for stream in ("no", "yes"))
     np.testing.assert_array_equal(streamed.x[:], held.x)
     np.testing.assert_array_equal(streamed.x[:, [2, 0]][5:9], held.x[5:9, [2, 0]])
@@ -134,10 +134,10 @@ def test_draws_of_gray_values_are_those_in_memory(how, tmp_path, monkeypatch) ->
 def test_a_checksum_does_not_depend_on_blocks(matrix, cuts, monkeypatch) -> None:
     monkeypatch.setattr("priory.workbench.data.fingerprint._BLOCK_VALUES", 64)
     whole = fingerprint_of(matrix, np.arange(ROWS).astype(str))
-    found = RowsChecksum()
+    checksum = RowsChecksum()
     for start, stop in zip((0, *cuts), (*cuts, ROWS), strict=True):
-        found.add(matrix[start:stop])
-    assert found.fingerprint(np.arange(ROWS)) == whole
+        checksum.add(matrix[start:stop])
+    assert checksum.fingerprint(np.arange(ROWS)) == whole
 
 
 def test_rows_are_streamed_if_they_would_take_half_of_the_free_memory(tmp_path, monkeypatch) -> None:
@@ -147,7 +147,7 @@ def test_rows_are_streamed_if_they_would_take_half_of_the_free_memory(tmp_path, 
         assert load_dataset(path).streamed == is_streamed
 
 
-def test_text_larger_than_memory_is_refused_with_a_command_for_parquet(tmp_path, monkeypatch) -> None:
+def test_an_error_about_text_larger_than_memory_suggests_parquet(tmp_path, monkeypatch) -> None:
     (tmp_path / "t.csv").write_text("a,b\n1,2\n")
     monkeypatch.setattr(memory, "available_memory", lambda: 1)
     with pytest.raises(memory.NotEnoughMemoryError, match=r"t\.csv: .* convert it to Parquet.*write_dataset"):
@@ -157,7 +157,7 @@ def test_text_larger_than_memory_is_refused_with_a_command_for_parquet(tmp_path,
 
 
 class Counting(SlicedMatrix):
-    """Counts how often each block is decoded, and how many are alive."""
+    """Records which blocks are decoded."""
 
     def __init__(self, array: np.ndarray, step: int) -> None:
         super().__init__(array, step=step)
@@ -169,7 +169,7 @@ class Counting(SlicedMatrix):
 
 
 @pytest.mark.parametrize("order", [torch.arange(20), torch.randperm(20, generator=torch.Generator().manual_seed(0))])
-def test_each_block_is_decoded_once_however_rows_are_ordered(order) -> None:
+def test_each_block_is_decoded_once_for_any_order_of_rows(order) -> None:
     array = np.arange(40.0).reshape(20, 2)
     matrix = Counting(array, step=3)
     read = torch.cat([x for x, _ in StoredRows(matrix).read(order.split(4))])
@@ -177,7 +177,7 @@ def test_each_block_is_decoded_once_however_rows_are_ordered(order) -> None:
     assert sorted(matrix.decoded) == list(range(7))
 
 
-def test_a_window_has_whole_blocks_and_every_row_comes_once() -> None:
+def test_windows_have_whole_blocks_and_every_row_occurs_once() -> None:
     bounds = torch.arange(0, 1001, 10)
     order = shuffled_in_windows(bounds, 95, torch.Generator().manual_seed(3))
     assert sorted(order.tolist()) == list(range(1000))
@@ -188,14 +188,14 @@ def test_a_window_has_whole_blocks_and_every_row_comes_once() -> None:
     assert torch.equal(order, again)
 
 
-def test_rows_that_fit_into_the_buffer_have_the_order_of_rows_in_memory() -> None:
+def test_rows_that_fit_into_the_buffer_are_shuffled_like_rows_in_memory() -> None:
     rows = StoredRows(SlicedMatrix(REALS, step=7))
     order = ShuffledBatches(rows, 10, 5).order()
     assert torch.equal(order, ShuffledBatches(as_rows(REALS, "x"), 10, 5).order())
     assert not torch.equal(order, ShuffledBatches(rows, 10, 5, shuffle_buffer=50).order())
 
 
-def test_several_processes_share_out_the_order_of_one() -> None:
+def test_several_processes_divide_the_order_of_one_process() -> None:
     batches = ShuffledBatches(StoredRows(SlicedMatrix(REALS, step=7)), 10, 5, shuffle_buffer=50)
     whole = batches.order()
     batches.world_size, parts = 3, []
@@ -205,7 +205,7 @@ def test_several_processes_share_out_the_order_of_one() -> None:
 
 
 @pytest.mark.parametrize("kind", ["memory map", "HDF5", "zarr", "AnnData"])
-def test_arrays_in_files_have_blocks_for_the_library(kind, tmp_path) -> None:
+def test_arrays_in_files_are_read_in_blocks(kind, tmp_path) -> None:
     np.save(tmp_path / "x.npy", REALS)
     with h5py.File(tmp_path / "x.h5", "w") as file:
         data = {
@@ -235,7 +235,7 @@ def test_a_matrix_stored_by_columns_is_refused(tmp_path) -> None:
 
 @pytest.mark.parametrize("place", ["X", "layers/counts"])
 @pytest.mark.parametrize("form", ["h5ad", "zarr"])
-def test_a_matrix_of_another_shape_than_its_obs_is_named(tmp_path, form, place) -> None:
+def test_a_matrix_of_another_shape_than_its_obs_is_refused(tmp_path, form, place) -> None:
     path, data = tmp_path / f"cells.{form}", anndata.AnnData(REALS)
     with h5py.File(path, "w") if form == "h5ad" else nullcontext(zarr.open_group(path, mode="w")) as store:
         for name, part in {"obs": data.obs, "var": data.var, place: REALS[:7]}.items():
@@ -280,15 +280,15 @@ BAD_SHARDS = {
 
 
 @pytest.mark.parametrize("change", BAD_SHARDS)
-def test_a_bad_shard_is_refused_by_its_name_or_row(change, tmp_path, capsys) -> None:
+def test_an_error_names_the_file_or_row_of_a_bad_shard(change, tmp_path, capsys) -> None:
     spoil, message = BAD_SHARDS[change]
     spoil(shards(tmp_path / "shards", REALS) / "2.parquet")
-    said = must_be_refused(capsys, tmp_path, "fit", tmp_path / "shards", *QUICK, "--out", tmp_path / "run")
-    assert re.search(message, said), said
+    output = must_be_refused(capsys, tmp_path, "fit", tmp_path / "shards", *QUICK, "--out", tmp_path / "run")
+    assert re.search(message, output), output
 
 
 @pytest.mark.parametrize("change", [lambda table: table.drop(["x1"]), lambda table: table.append_column("y", table[0])])
-def test_shards_with_other_columns_are_refused_in_memory_too(change, tmp_path) -> None:
+def test_shards_with_other_columns_are_refused_in_memory(change, tmp_path) -> None:
     rewritten(change)(shards(tmp_path / "shards", REALS) / "2.parquet")  # type: ignore[operator]
     with pytest.raises(ValueError, match=r"2\.parquet: expected the columns of 0\.parquet"):
         load_dataset(tmp_path / "shards", stream="no")
@@ -296,7 +296,7 @@ def test_shards_with_other_columns_are_refused_in_memory_too(change, tmp_path) -
 
 @pytest.mark.parametrize("stream", ["yes", "no"])
 @pytest.mark.parametrize("damaged", ["0.parquet", "2.parquet"])
-def test_column_names_that_are_not_utf8_are_refused_with_the_name_of_the_source(damaged, stream, tmp_path) -> None:
+def test_an_error_about_column_names_that_are_not_utf8_names_the_source(damaged, stream, tmp_path) -> None:
     folder = tmp_path / "shards"
     folder.mkdir()
     for number in range(3):
@@ -308,7 +308,7 @@ def test_column_names_that_are_not_utf8_are_refused_with_the_name_of_the_source(
         load_dataset(folder, stream=stream)
 
 
-def test_a_pattern_is_named_with_its_folder(tmp_path) -> None:
+def test_the_origin_of_a_pattern_includes_its_folder(tmp_path) -> None:
     shards(tmp_path / "shards", np.where(REALS > 2, np.nan, REALS))
     assert load_dataset(tmp_path / "shards" / "*.parquet").origin == "shards/*.parquet"
 
@@ -323,7 +323,7 @@ def test_a_pattern_of_other_files_is_refused(tmp_path, capsys) -> None:
     assert "a pattern of .parquet files" in must_be_refused(capsys, tmp_path, "fit", tmp_path / "*.csv", *QUICK)
 
 
-def test_a_folder_with_brackets_in_its_name_is_no_pattern(tmp_path, monkeypatch) -> None:
+def test_a_folder_with_brackets_in_its_name_is_not_a_pattern(tmp_path, monkeypatch) -> None:
     (tmp_path / "x[1]").mkdir()
     shards(tmp_path / "x[1]" / "shards", REALS)
     assert len(load_dataset(tmp_path / "x[1]" / "*" / "*.parquet")) == ROWS
@@ -333,15 +333,15 @@ def test_a_folder_with_brackets_in_its_name_is_no_pattern(tmp_path, monkeypatch)
     assert run_cli("fit", "shards/*.parquet", *QUICK, "--prior", "standard", "--out", "run") == 0
 
 
-def test_streamed_text_columns_are_named(tmp_path, capsys) -> None:
+def test_an_error_names_streamed_columns_of_text(tmp_path, capsys) -> None:
     shards(tmp_path / "shards", REALS, kind=["u"] * ROWS)
-    said = must_be_refused(capsys, tmp_path, "fit", tmp_path / "shards", *QUICK, "--out", tmp_path / "run")
-    assert "expected columns of numbers, got others: kind" in said
+    message = must_be_refused(capsys, tmp_path, "fit", tmp_path / "shards", *QUICK, "--out", tmp_path / "run")
+    assert "expected columns of numbers, got others: kind" in message
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
-    """A run on streamed shards whose windows have a part of the rows."""
+    """Train a run on streamed shards; each window has a part of the rows."""
     folder = tmp_path_factory.mktemp("streamed")
     shards(folder / "shards", REALS, kind=["u", "v"] * (ROWS // 2))
     options = ("--labels", "kind", "--prior", "standard", "--set", "training.shuffle_buffer=60")
@@ -357,7 +357,7 @@ def test_a_run_records_that_it_was_streamed(trained) -> None:
     assert run.load_dataset().name == "shards"
 
 
-def test_commands_take_the_rows_of_a_streamed_run(trained, tmp_path) -> None:
+def test_commands_accept_streamed_runs(trained, tmp_path) -> None:
     held = tmp_path / "held"
     shards(held, REALS, kind=["u", "v"] * (ROWS // 2))
     assert run_cli("evaluate", trained / "run", "--samples", 2) == 0
@@ -373,18 +373,18 @@ def test_unchanged_files_are_not_read_again(trained, monkeypatch) -> None:
     Run.open(trained / "run").load_dataset()
 
 
-def test_a_changed_shard_is_refused_and_a_copied_one_is_not(trained, tmp_path, capsys) -> None:
+def test_a_changed_shard_is_refused_and_a_copied_one_is_accepted(trained, tmp_path, capsys) -> None:
     path = trained / "shards" / "1.parquet"
     content = path.read_bytes()
-    path.write_bytes(content)  # of another time, with the same values
+    path.write_bytes(content)  # another modification time, the same values
     Run.open(trained / "run").load_dataset()
     rewritten(lambda table: table.set_column(0, "x0", pyarrow.array([0.5] * len(table))))(path)  # type: ignore[operator]
-    said = must_be_refused(capsys, trained / "run", "evaluate", trained / "run", "--samples", 2)
-    assert "rows with other values" in said
+    message = must_be_refused(capsys, trained / "run", "evaluate", trained / "run", "--samples", 2)
+    assert "rows with other values" in message
     path.write_bytes(content)
 
 
-def test_exemplars_are_refused_for_rows_in_files(tmp_path, capsys) -> None:
+def test_exemplars_of_rows_in_files_are_refused(tmp_path, capsys) -> None:
     shards(tmp_path / "shards", REALS)
     source = ("fit", tmp_path / "shards", *QUICK, "--prior", "exemplar", "--out", tmp_path / "run")
     assert "expected rows in memory" in must_be_refused(capsys, tmp_path, *source)
@@ -396,24 +396,24 @@ def test_compare_accepts_the_option_named_in_the_error_about_exemplars(tmp_path,
     assert "choose another prior, or --stream no" in capsys.readouterr().err
 
 
-def test_conditions_of_streamed_rows_are_those_in_memory(tmp_path) -> None:
+def test_conditions_of_streamed_rows_equal_those_in_memory(tmp_path) -> None:
     from priory.rows import Conditions, context_at
     from priory.workbench.data import encoded
 
     path = shards(tmp_path / "shards", REALS, kind=["u", "v"] * (ROWS // 2))
-    found = []
+    contexts = []
     for stream in ("no", "yes"):
         dataset = load_dataset(path, conditions=["kind"], stream=stream)
         rows = encoded(dataset, Conditions.from_columns(dataset.labels)).rows("valid")
-        found.append(context_at(rows, torch.tensor([5, 0, 2])))
-    assert torch.equal(*found)
+        contexts.append(context_at(rows, torch.tensor([5, 0, 2])))
+    assert torch.equal(*contexts)
 
 
 class Interrupted(Exception):
     pass
 
 
-def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path) -> None:
+def test_a_resumed_run_has_the_same_bits(tmp_path) -> None:
     path = shards(tmp_path / "shards", REALS)
     weights = []
     for out, stops in (("whole", [None]), ("stopped", [20, 40, None])):
@@ -452,7 +452,7 @@ main.main()
 
 @pytest.mark.slow
 def test_rows_train_within_half_of_their_memory(tmp_path) -> None:
-    """The values repeat, so that the files are small; decoded they take 800 MB, in row groups of 16 MB."""
+    """Decoded rows take 800 MB, in row groups of 16 MB; the files are small, because values repeat."""
     if not Path("/proc/self/status").exists():
         pytest.skip("only Linux limits the data of a process")
     tile = np.random.default_rng(0).normal(size=(1000, 100))
@@ -467,6 +467,6 @@ def test_rows_train_within_half_of_their_memory(tmp_path) -> None:
         [sys.executable, "-c", LIMITED, *arguments],
         capture_output=True,
         text=True,
-        env=os.environ | {"ARROW_DEFAULT_MEMORY_POOL": "system"},  # others reserve a gigabyte that they do not use
+        env=os.environ | {"ARROW_DEFAULT_MEMORY_POOL": "system"},  # other pools reserve a gigabyte without using it
     )
     assert done.returncode == 0, done.stderr[-2000:]

@@ -62,7 +62,7 @@ NEEDS_TORCH_2_8 = pytest.mark.skipif(
 
 @pytest.fixture(autouse=True)
 def checks_of_values_stay():
-    """torch.compile switches them off for the whole process, at its first use."""
+    """Restore torch's checks of values, which the first `torch.compile` switches off for the whole process."""
     validate = Distribution._validate_args
     yield
     Distribution.set_default_validate_args(validate)
@@ -70,7 +70,7 @@ def checks_of_values_stay():
 
 @pytest.fixture
 def compiled():
-    """torch.compile as in a process of its own."""
+    """Return `torch.compile` in the state of a new process."""
     torch.compiler.reset()
     Distribution.set_default_validate_args(False)
     return partial(torch.compile, fullgraph=True, backend="aot_eager")
@@ -82,7 +82,7 @@ def inputs_of(module, x, count):
 
 def needs_programs():
     if not hasattr(torch.compiler, "is_exporting"):
-        pytest.skip("torch before 2.7 does not tell that it exports")
+        pytest.skip("torch before 2.7 does not report that it exports")
 
 
 def exported(module, *example):
@@ -103,7 +103,7 @@ def assert_same_numbers(program, module, x, **tolerances):
 
 
 def check_program(module, x):
-    """A program of a model in training mode, written and read, has eager's numbers and no operator of the package."""
+    """Check that a saved and loaded program gives the numbers of eager mode and uses no operator of the package."""
     program = exported(module, inputs_of(module, x, 6))
     assert not [node for node in program.graph.nodes if "priory" in str(node.target)]
     file = io.BytesIO()
@@ -114,19 +114,19 @@ def check_program(module, x):
 
 @pytest.mark.parametrize("prior", slow_but(ALL, {"vamp"}))
 @pytest.mark.parametrize("kind", [Encoding, LatentDensity, Scorer])
-def test_a_program_takes_any_number_of_rows(kind, prior):
+def test_a_program_accepts_any_number_of_rows(kind, prior):
     vae, x = small_vae(prior)
     check_program(kind(vae.train()), x)
 
 
 @pytest.mark.parametrize("decoder", slow_but(DECODERS, {"bernoulli"}))
-def test_a_scorer_of_every_likelihood_takes_any_number_of_rows(decoder):
+def test_a_scorer_of_every_likelihood_accepts_any_number_of_rows(decoder):
     vae, x = small_vae("gtm-vamp", decoder)
     check_program(Scorer(vae), x)
 
 
 @pytest.mark.parametrize("prior", GRIDS)
-def test_a_map_takes_any_number_of_rows(prior):
+def test_an_exported_map_accepts_any_number_of_rows(prior):
     vae, x = small_vae(prior)
     check_program(Placer(vae), x)
 
@@ -145,8 +145,8 @@ def test_a_program_of_functions_is_in_evaluation_mode():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("strict", [False, True])
-def test_a_mixture_of_any_size_takes_any_number_of_points(strict):
-    """49 nodes in 16 dimensions: above 1337 points, eager mode takes another path."""
+def test_an_exported_mixture_accepts_any_number_of_points(strict):
+    """For 49 nodes in 16 dimensions, eager mode uses another method above 1337 points."""
     module = OfMixture(mixture_log_prob, *random_mixture(49, 16))
     program = torch.export.export(module, (torch.randn(3, 16),), dynamic_shapes=ROWS, strict=strict).module()
     for count in BATCHES:
@@ -182,7 +182,7 @@ def random_mixture(num_components, latent_dim):
 
 
 class OfGrid(nn.Module):
-    """Densities of a family whose two parameters are on a grid."""
+    """Densities of a family, with two parameters on a grid."""
 
     def __init__(self, family, first, second):
         super().__init__()
@@ -301,7 +301,7 @@ def test_onnx_gives_the_same_density_of_counts_and_levels(family, tmp_path):
 
 
 @pytest.mark.parametrize("prior", GRIDS)
-def test_a_placer_has_the_places_of_the_map(prior):
+def test_a_placer_gives_the_positions_of_the_map(prior):
     vae, x = small_vae(prior)
     torch.testing.assert_close(Placer(vae)(x).double(), TopographicMap(vae, x).places.place, rtol=1e-5, atol=1e-5)
 
@@ -312,22 +312,22 @@ def test_a_placer_of_infinite_reach_gives_the_mean_of_the_grid():
     torch.testing.assert_close(Placer(vae, reach=float("inf"))(x), expected)
 
 
-def test_a_row_whose_code_overflows_has_no_place():
+def test_a_placer_gives_nan_for_a_row_whose_code_overflows():
     vae, x = small_vae("gtm")
     places = Placer(vae)(torch.cat([x[:1], torch.full_like(x[:1], 3e38)]))
     assert places.isfinite().all(-1).tolist() == [True, False]
 
 
-def test_a_scorer_is_a_loop_over_rows_and_noise():
+def test_a_scorer_equals_a_loop_over_rows_and_noise():
     vae, x = small_vae("vamp")
     scorer = Scorer(vae, num_samples=3)
-    for row, found in zip(x, scorer(x), strict=True):
+    for row, score in zip(x, scorer(x), strict=True):
         q = vae.encode(row)
         terms = []
         for noise in scorer.noise:
             z = q.mean + q.stddev * noise
             terms.append(vae.latent_prior().log_prob(z) + vae.decode(z).log_prob(row) - q.log_prob(z))
-        torch.testing.assert_close(found, torch.stack(terms).exp().mean().log())
+        torch.testing.assert_close(score, torch.stack(terms).exp().mean().log())
 
 
 def test_a_scorer_needs_a_normal_posterior_and_samples():
@@ -347,7 +347,7 @@ def test_a_placer_needs_a_grid():
         Placer(small_vae("vamp")[0])
 
 
-def test_checks_of_values_are_back_after_an_error():
+def test_checks_of_values_are_restored_after_an_error():
     Distribution.set_default_validate_args(True)
     with pytest.raises(ZeroDivisionError), unvalidated():
         1 / Distribution._validate_args  # False
@@ -391,7 +391,7 @@ class Loss(nn.Module):
 
 
 def ensemble(prior, objective="elbo"):
-    """Three losses of models with different parameters, and rows."""
+    """Return losses of three models with different parameters, and rows."""
     losses = []
     for seed in range(3):
         vae, x = small_vae(prior)
@@ -403,7 +403,7 @@ def ensemble(prior, objective="elbo"):
 
 
 def stacked(losses):
-    """One function of the parameters of a model, the stacked parameters, and one model's buffers, which all share."""
+    """Return a loss as a function of one model's parameters, and the stacked parameters; all models share buffers."""
     parameters, _ = stack_module_state(losses)
     buffers = dict(losses[0].named_buffers())
     return lambda own, x: functional_call(losses[0], (own, buffers), (x,)), parameters
@@ -412,7 +412,7 @@ def stacked(losses):
 @NEEDS_TORCH_2_8
 @pytest.mark.parametrize("objective", slow_but(LOSSES, {"elbo"}))
 @pytest.mark.parametrize("prior", slow_if(ALL, {"noise-contrastive"}))
-def test_the_losses_and_gradients_of_an_ensemble_are_those_of_a_loop(prior, objective):
+def test_the_losses_and_gradients_of_an_ensemble_equal_those_of_a_loop(prior, objective):
     losses, x = ensemble(prior, objective)
     of_one, parameters = stacked(losses)
     torch.manual_seed(1)
@@ -426,7 +426,7 @@ def test_the_losses_and_gradients_of_an_ensemble_are_those_of_a_loop(prior, obje
 
 @NEEDS_TORCH_2_8
 @pytest.mark.parametrize("prior", slow_if(ALL, {"noise-contrastive"}))
-def test_the_gradients_of_each_row_are_those_of_a_loop(prior):
+def test_the_gradients_of_each_row_equal_those_of_a_loop(prior):
     vae, x = small_vae(prior)
     loss = Loss(vae, "elbo")
     of_one, _ = stacked([loss])
@@ -439,7 +439,7 @@ def test_the_gradients_of_each_row_are_those_of_a_loop(prior):
 
 
 @NEEDS_TORCH_2_8
-def test_the_members_of_an_ensemble_draw_their_own_noise():
+def test_the_members_of_an_ensemble_may_have_different_noise():
     losses, x = ensemble("vamp")
     of_one, parameters = stacked([losses[0], copy.deepcopy(losses[0])])
     different, same = (
@@ -449,12 +449,12 @@ def test_the_members_of_an_ensemble_draw_their_own_noise():
     assert same[0] == same[1]
 
 
-def test_a_normal_draws_the_numbers_of_torch():
+def test_draws_of_a_normal_equal_those_of_torch():
     loc, scale = torch.randn(5, 3), torch.rand(5, 3)
     torch.manual_seed(0)
-    found = Normal(loc, scale).rsample((7,))
+    draws = Normal(loc, scale).rsample((7,))
     torch.manual_seed(0)
-    assert torch.equal(found, torch.distributions.Normal(loc, scale).rsample((7,)))
+    assert torch.equal(draws, torch.distributions.Normal(loc, scale).rsample((7,)))
 
 
 @NEEDS_TORCH_2_8
@@ -463,8 +463,8 @@ def test_values_of_binary_data_are_checked_in_a_vmap():
     x = torch.tensor([[0.0, 1.0], [1.0, 0.5]])
     with pytest.raises(ValueError, match="within the support"):
         vmap(lambda row: BinaryVector(torch.zeros(2)).log_prob(row))(x)
-    found = vmap(lambda row: BinaryVector(torch.zeros(2)).log_prob(row))(x.round())
-    torch.testing.assert_close(found, torch.full((2,), 0.25).log())
+    log_prob = vmap(lambda row: BinaryVector(torch.zeros(2)).log_prob(row))(x.round())
+    torch.testing.assert_close(log_prob, torch.full((2,), 0.25).log())
 
 
 HALVES = [torch.bfloat16, torch.float16]
@@ -472,7 +472,7 @@ NEAR = {"rtol": 0.05, "atol": 0.1, "check_dtype": False}
 
 
 def check_precision(vae, x, dtype):
-    """The numbers of a cast model are near those of the model, and its densities are in float32 at least."""
+    """Check that a cast model gives nearly the same results, with densities at least in float32."""
     cast = copy.deepcopy(vae).to(dtype)
     widest = torch.promote_types(dtype, torch.float32)
     rows, z = x.to(widest), vae.encode(x).mean.to(widest)
@@ -502,7 +502,7 @@ def test_a_model_with_any_likelihood_can_be_cast(decoder, dtype):
 
 @pytest.mark.parametrize("dtype", slow_but(HALVES, {torch.bfloat16}))
 @pytest.mark.parametrize("prior", slow_but(["gtm-vamp", "flow", "family:StudentMixture"], {"gtm-vamp"}))
-def test_a_model_in_half_precision_is_evaluated_and_trained(prior, dtype):
+def test_a_model_in_half_precision_can_be_evaluated_and_trained(prior, dtype):
     vae, x = small_vae(prior)
     torch.manual_seed(0)
     expected = evaluate(vae, x, num_samples=8)["nll"].value
@@ -517,20 +517,20 @@ def test_a_model_in_half_precision_is_evaluated_and_trained(prior, dtype):
 
 @pytest.mark.parametrize("dtype", HALVES)
 @pytest.mark.parametrize("prior", GRIDS)
-def test_the_map_of_a_model_in_half_precision_is_near(prior, dtype):
+def test_the_map_of_a_model_in_half_precision_agrees_with_float32(prior, dtype):
     vae, x = small_vae(prior)
     expected = TopographicMap(vae, x).places.mean
     torch.testing.assert_close(TopographicMap(vae.to(dtype), x).places.mean, expected, rtol=0, atol=0.02)
 
 
-def test_a_prior_stays_in_float32_and_follows_to_float64():
+def test_a_prior_stays_in_float32_for_half_precision_and_becomes_float64():
     vae, _ = small_vae("vamp")
     pseudo_inputs = vae.prior.raw_pseudo_inputs.detach().clone()
     assert torch.equal(vae.bfloat16().prior.raw_pseudo_inputs, pseudo_inputs)
     assert vae.double().prior.raw_pseudo_inputs.dtype == torch.float64
 
 
-def test_pseudo_inputs_have_the_precision_of_a_hand_written_encoder():
+def test_pseudo_inputs_are_cast_to_the_precision_of_a_handwritten_encoder():
     network = nn.Linear(5, 2 * L).bfloat16()
     network.forward = lambda x: diagonal_normal(*nn.functional.linear(x, network.weight).exp().chunk(2, -1))
     p_z = small_vae("vamp")[0].prior(network)

@@ -1,4 +1,4 @@
-"""`fit` against an explicit loop, its warm-up, stopping, best weights, records and side effects."""
+"""`fit`: comparison with a loop, warm-up, early stopping, best weights, history, side effects, errors."""
 
 import logging
 import math
@@ -73,7 +73,7 @@ def same_weights(a: nn.Module, b: nn.Module) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
-def test_fit_takes_the_steps_of_an_explicit_loop() -> None:
+def test_fit_equals_an_explicit_loop() -> None:
     x, vae, plain = binary(25), make(), make()
     history = fit(vae, x, seed=3, epochs=4, batch_size=10, warmup=6, learning_rate=0.01)
     torch.manual_seed(3)
@@ -109,7 +109,7 @@ def test_same_seed_gives_the_same_bits(optimizer: str) -> None:
     assert not same_weights(fits[0], make())
 
 
-def test_without_a_seed_the_global_generator_decides() -> None:
+def test_the_global_generator_is_used_without_a_seed() -> None:
     results = []
     for _ in range(2):
         vae = make()
@@ -120,21 +120,23 @@ def test_without_a_seed_the_global_generator_decides() -> None:
     assert same_weights(*results)
 
 
-def test_validation_noise_leaves_training_noise_alone() -> None:
+def test_validation_does_not_change_the_noise_of_training() -> None:
     weights = []
     for valid in (None, binary(30, 1)):
         vae = make()
-        fit(vae, binary(20), valid, seed=0, epochs=3, batch_size=8, warmup=10_000)  # no best weights: the last ones
+        fit(
+            vae, binary(20), valid, seed=0, epochs=3, batch_size=8, warmup=10_000
+        )  # ends during the warm-up, so the last weights remain
         weights.append(vae)
     assert same_weights(*weights)
 
 
-def test_warmup_by_steps_by_fraction_and_none() -> None:
+def test_warmup_is_a_number_of_steps_or_a_fraction_of_the_run() -> None:
     assert [TrainingSettings(warmup=4).beta(t, 99) for t in (0, 1, 3, 4, 9)] == [0, 0.25, 0.75, 1, 1]
     assert TrainingSettings(warmup=0.25, epochs=8).warmup_steps(5) == 10
     assert TrainingSettings(warmup=0.1, epochs=30).warmup_steps(1) == 3
-    assert TrainingSettings(warmup=0.1, epochs=3).warmup_steps(10) == 3  # of 3.0000000000000004
-    assert TrainingSettings(warmup=0.07, epochs=100).warmup_steps(1) == 7  # of 7.000000000000001
+    assert TrainingSettings(warmup=0.1, epochs=3).warmup_steps(10) == 3  # from 3.0000000000000004
+    assert TrainingSettings(warmup=0.07, epochs=100).warmup_steps(1) == 7  # from 7.000000000000001
     assert TrainingSettings(warmup=0.1, epochs=3).warmup_steps(11) == 4
     assert TrainingSettings(warmup=0).beta(0, 5) == 1
     assert TrainingSettings(warmup="0.5", epochs=2).warmup_steps(4) == 4
@@ -158,23 +160,23 @@ def test_warmup_by_steps_by_fraction_and_none() -> None:
         ("optimiser", "adam", "Extra inputs"),
     ],
 )
-def test_settings_refuse(name: str, value: object, words: str) -> None:
+def test_invalid_settings_are_refused(name: str, value: object, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         TrainingSettings(**{name: value})
 
 
 @pytest.mark.parametrize(
-    ("given", "kept"), [("auto", "auto"), (" 2 ", 2), ("-1", -1), ("0, 1", "0,1"), ("3,", "3,"), (4, 4)]
+    ("value", "expected"), [("auto", "auto"), (" 2 ", 2), ("-1", -1), ("0, 1", "0,1"), ("3,", "3,"), (4, 4)]
 )
-def test_devices_are_a_number_a_list_or_auto(given: int | str, kept: int | str) -> None:
-    assert TrainingSettings(devices=given).devices == kept
+def test_devices_are_a_number_a_list_or_auto(value: int | str, expected: int | str) -> None:
+    assert TrainingSettings(devices=value).devices == expected
 
 
-def test_settings_are_described() -> None:
+def test_all_settings_have_descriptions() -> None:
     assert all(field.description for field in TrainingSettings.model_fields.values())
 
 
-def test_selection_follows_a_hand_made_sequence() -> None:
+def test_selection_keeps_the_best_epoch_and_stops_after_patience() -> None:
     elbos = [-1.0, -2.0, -9.0, -7.0, -7.0, -8.0, -6.0, -6.5, -6.5, -6.5]
     selection = Selection(patience=3)
     better = []
@@ -190,8 +192,8 @@ def test_selection_follows_a_hand_made_sequence() -> None:
     assert not never.stop
 
 
-def test_early_stopping_ends_the_run_and_gives_the_best_weights_back() -> None:
-    vae, valid = make(), 1 - binary(40, 1)  # what training learns is wrong here
+def test_early_stopping_restores_the_best_weights() -> None:
+    vae, valid = make(), 1 - binary(40, 1)  # opposite values, so that training makes validation worse
     history = fit(vae, binary(30), valid, seed=0, epochs=60, batch_size=10, warmup=6, patience=4, learning_rate=0.02)
     assert history.stopped_early
     assert history.epochs == history.best_epoch + 5 < 60
@@ -213,7 +215,7 @@ def test_prior_is_evaluated_once_per_step_and_once_per_validation() -> None:
     assert vae.prior.evaluations == 3 * (3 + 1)
 
 
-def test_history_is_written_and_read_back(tmp_path) -> None:
+def test_history_can_be_read_from_its_file(tmp_path) -> None:
     history = fit(make(), binary(25), binary(9, 1), seed=0, epochs=3, batch_size=10, warmup=3, out=tmp_path)
     read = History.read(tmp_path / "history.csv")
     assert dict(read) == dict(history)
@@ -243,8 +245,8 @@ def test_training_terms_are_means_over_rows() -> None:
     assert math.isnan(history["valid_elbo"][0])
 
 
-def test_nothing_else_changes(tmp_path, monkeypatch, capfd) -> None:
-    fit(make(), binary(9), epochs=1)  # Lightning's import is over
+def test_training_has_no_side_effects(tmp_path, monkeypatch, capfd) -> None:
+    fit(make(), binary(9), epochs=1)  # imports Lightning
     monkeypatch.chdir(tmp_path)
     capfd.readouterr()
     filters, threads = list(warnings.filters), torch.get_num_threads()
@@ -259,20 +261,20 @@ def test_nothing_else_changes(tmp_path, monkeypatch, capfd) -> None:
     assert (output.out, output.err) == ("", "")
 
 
-def test_progress_shows_the_terms(capsys) -> None:
+def test_progress_shows_epochs_and_elbo(capsys) -> None:
     fit(make(), binary(20), binary(9, 1), epochs=2, batch_size=8, progress=True, warmup=1)
     output = capsys.readouterr().out
     assert "2/2" in output
     assert "elbo" in output
 
 
-def test_tensorboard_on_request(tmp_path) -> None:
+def test_tensorboard_files_are_written_on_request(tmp_path) -> None:
     pytest.importorskip("tensorboard")
     fit(make(), binary(20), binary(9, 1), epochs=2, out=tmp_path, tensorboard=True)
     assert any(name.startswith("events") for name in os.listdir(tmp_path / "tensorboard"))
 
 
-def test_missing_tensorboard_is_an_error_before_anything_is_written(tmp_path, monkeypatch) -> None:
+def test_a_missing_tensorboard_is_reported_before_any_file_is_written(tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(ImportError, match=r"\.\[tensorboard\]"):
         fit(make(), binary(20), epochs=2, out=tmp_path / "run", tensorboard=True)
@@ -284,7 +286,7 @@ def test_missing_tensorboard_is_an_error_before_anything_is_written(tmp_path, mo
     [
         ({}, 0),
         ({"LOCAL_RANK": "2"}, 2),
-        ({"RANK": "3", "WORLD_SIZE": "4"}, 0),  # a cluster's container without torchrun
+        ({"RANK": "3", "WORLD_SIZE": "4"}, 0),  # a container of a cluster without torchrun
         ({"TORCHELASTIC_RUN_ID": "a", "RANK": "5", "LOCAL_RANK": "1"}, 5),
         ({"SLURM_NTASKS": "1", "SLURM_PROCID": "0"}, 0),
         ({"SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "4", "SLURM_LOCALID": "3", "SLURM_PROCID": "3"}, 3),
@@ -292,18 +294,18 @@ def test_missing_tensorboard_is_an_error_before_anything_is_written(tmp_path, mo
         ({"SLURM_PROCID": "3"}, 0),
     ],
 )
-def test_process_rank_is_the_launchers_and_lightnings(monkeypatch, environment: dict[str, str], rank: int) -> None:
+def test_process_rank_agrees_with_launcher_and_lightning(monkeypatch, environment: dict[str, str], rank: int) -> None:
     from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
     for name in [name for name in os.environ if name.startswith(("SLURM", "TORCHELASTIC"))] + ["RANK", "LOCAL_RANK"]:
         monkeypatch.delenv(name, raising=False)
     for name, value in ({"SLURM_NODEID": "0", "SLURM_LOCALID": "0", "WORLD_SIZE": "8"} | environment).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(rank_zero_only, "rank", 0)  # Lightning's own, put back afterwards
+    monkeypatch.setattr(rank_zero_only, "rank", 0)  # Lightning's attribute; restored afterwards
     assert process_rank() == rank
     check_devices(TrainingSettings(accelerator="cpu", devices=8, strategy="ddp"))  # compares with Lightning's rank
     if rank > 0:
-        with pytest.raises(ValueError, match="join the processes of a launcher"):
+        with pytest.raises(ValueError, match="join the processes of a launcher into one run"):
             check_devices(TrainingSettings(accelerator="cpu"))
 
 
@@ -317,7 +319,9 @@ def test_process_rank_is_the_launchers_and_lightnings(monkeypatch, environment: 
         ({"SLURM_NNODES": "2"}, 1),
     ],
 )
-def test_the_launcher_gives_the_number_of_machines(monkeypatch, environment: dict[str, str], machines: int) -> None:
+def test_the_number_of_machines_comes_from_the_launcher(
+    monkeypatch, environment: dict[str, str], machines: int
+) -> None:
     for name in ("TORCHELASTIC_RUN_ID", "GROUP_WORLD_SIZE", "SLURM_NTASKS", "SLURM_NNODES", "SLURM_JOB_NAME"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
@@ -325,13 +329,15 @@ def test_the_launcher_gives_the_number_of_machines(monkeypatch, environment: dic
     assert number_of_machines() == machines
 
 
-def test_other_ranks_neither_look_into_the_folder_nor_write(tmp_path, monkeypatch) -> None:
+def test_other_ranks_neither_check_the_folder_nor_write(tmp_path, monkeypatch) -> None:
     fit(make(), binary(9), epochs=1, out=tmp_path / "a")
     with pytest.raises(FileExistsError):
         fit(make(), binary(9), epochs=1, out=tmp_path / "a")
     monkeypatch.setenv("LOCAL_RANK", "1")
     for name in ("a", "b"):
-        with pytest.raises(ValueError, match="join the processes of a launcher"):  # past the check of the folder
+        with pytest.raises(
+            ValueError, match="join the processes of a launcher into one run"
+        ):  # after the check of the folder
             fit(make(), binary(9), epochs=1, out=tmp_path / name)
     assert os.listdir(tmp_path) == ["a"]
 
@@ -347,7 +353,7 @@ def test_other_ranks_neither_look_into_the_folder_nor_write(tmp_path, monkeypatc
         ({"accelerator": "cpu", "strategy": "ddp_spawn", "devices": 2}, "single device or plain ddp"),
     ],
 )
-def test_devices_that_are_not_there(tmp_path, settings: dict[str, Any], words: str) -> None:
+def test_missing_devices_are_refused(tmp_path, settings: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words) as caught:
         check_devices(TrainingSettings(**settings))
     assert "\n" not in str(caught.value)
@@ -356,7 +362,7 @@ def test_devices_that_are_not_there(tmp_path, settings: dict[str, Any], words: s
     assert os.listdir(tmp_path) == []
 
 
-def test_checking_devices_says_nothing(capfd) -> None:
+def test_checking_devices_prints_nothing(capfd) -> None:
     for settings in ({}, {"accelerator": "cpu", "devices": 2, "strategy": "ddp"}, {"precision": "16-mixed"}):
         check_devices(TrainingSettings(**settings))  # warnings are errors here
     output = capfd.readouterr()
@@ -364,12 +370,12 @@ def test_checking_devices_says_nothing(capfd) -> None:
 
 
 @pytest.mark.parametrize(("schedule", "last"), [("constant", 0.01), ("cosine", 0.0), ("one-cycle", 4e-8)])
-def test_schedules(schedule: str, last: float) -> None:
+def test_schedules_end_at_their_last_learning_rate(schedule: str, last: float) -> None:
     history = fit(make(), binary(20), epochs=5, batch_size=5, learning_rate=0.01, schedule=schedule)
     assert history["learning_rate"][-1] == pytest.approx(last, abs=1e-6)
 
 
-def test_bf16_mixed_is_near_full_precision() -> None:
+def test_bf16_mixed_agrees_with_full_precision() -> None:
     elbos = [
         fit(make(), binary(40), binary(20, 1), seed=0, epochs=4, batch_size=10, precision=precision)["valid_elbo"][-1]
         for precision in ("32-true", "bf16-mixed")
@@ -379,7 +385,7 @@ def test_bf16_mixed_is_near_full_precision() -> None:
 
 
 class Means(Rows):
-    """Rows of a larger file, whose values are means."""
+    """Rows of a larger file; the values are probabilities of ones."""
 
     dynamic_binarization = True
 
@@ -399,7 +405,7 @@ class Seen(Encoder):
         return super().forward(x)
 
 
-def test_means_are_drawn_anew_for_training_only() -> None:
+def test_values_are_binarized_anew_in_training_only() -> None:
     vae = VAE(Seen(), Decoder(), LearnedNormal())
     x = torch.full((400, 6), 0.25)
     fit(vae, Means(x), x[:10], seed=0, epochs=2, batch_size=400, warmup=0)
@@ -410,7 +416,7 @@ def test_means_are_drawn_anew_for_training_only() -> None:
     assert all(torch.equal(seen, x[:10]) for training, seen in vae.encoder.batches if not training)
 
 
-def test_batches_cover_every_row_and_depend_on_seed_and_epoch_alone() -> None:
+def test_batches_cover_every_row_and_depend_only_on_seed_and_epoch() -> None:
     batches = ShuffledBatches(TensorRows(binary(23)), 5, seed=1)
     torch.manual_seed(0)
     orders = []
@@ -435,7 +441,7 @@ def test_batches_cover_every_row_and_depend_on_seed_and_epoch_alone() -> None:
 
 
 class FailingDecoder(Decoder):
-    """NaN for one row from the third call on."""
+    """Returns NaN for one row in the third call."""
 
     def forward(self, z: Tensor) -> Independent:
         self.__dict__["calls"] = self.__dict__.get("calls", 0) + 1
@@ -446,7 +452,7 @@ class FailingDecoder(Decoder):
         return Independent(Bernoulli(logits=logits, validate_args=False), 1, validate_args=False)
 
 
-def test_nan_loss_names_term_batch_rows_and_group(tmp_path) -> None:
+def test_an_error_about_a_nan_loss_names_term_batch_rows_and_group(tmp_path) -> None:
     vae = VAE(Encoder(), FailingDecoder(), LearnedNormal())
     with pytest.raises(NonFiniteLossError, match=r"epoch 1, batch 0.*reconstruction term.*gradient_clip") as caught:
         fit(vae, binary(20), seed=0, epochs=9, batch_size=10, out=tmp_path)
@@ -461,7 +467,7 @@ def test_nan_loss_names_term_batch_rows_and_group(tmp_path) -> None:
     assert (tmp_path / "state.safetensors").exists()
 
 
-def test_infinite_kl_names_the_prior() -> None:
+def test_an_error_about_an_infinite_kl_names_the_prior() -> None:
     vae = make()
     vae.prior.loc.data[0] = 1e30
     with pytest.raises(NonFiniteLossError, match="KL term") as caught:
@@ -475,11 +481,11 @@ def test_infinite_kl_names_the_prior() -> None:
 
 class InfiniteGradient(LearnedNormal):
     def forward(self, encoder: nn.Module | None = None) -> Independent:
-        loc = self.loc + (self.loc * 0).abs().sqrt()  # its value is finite, its gradient is not
+        loc = self.loc + (self.loc * 0).abs().sqrt()  # the value is finite, the gradient is not
         return diagonal_normal(loc, torch.ones_like(loc))
 
 
-def test_infinite_gradient_of_a_finite_loss() -> None:
+def test_an_infinite_gradient_of_a_finite_loss_stops_training() -> None:
     vae = VAE(Encoder(), Decoder(), InfiniteGradient())
     with pytest.raises(NonFiniteLossError, match="gradient of a finite loss") as caught:
         fit(vae, binary(20), seed=0, epochs=1, warmup=0)
@@ -487,7 +493,7 @@ def test_infinite_gradient_of_a_finite_loss() -> None:
 
 
 class ZeroVariance(Decoder):
-    """A Gaussian likelihood whose scale is zero from the third step on, where the log-likelihood is infinite."""
+    """A Gaussian likelihood whose scale is zero from the third step on; then the log-likelihood is infinite."""
 
     def __init__(self, validate: bool) -> None:
         super().__init__()
@@ -500,8 +506,8 @@ class ZeroVariance(Decoder):
         return Independent(Normal(loc, scale, validate_args=self.validate), 1, validate_args=False)
 
 
-@pytest.mark.parametrize("validate", [False, True])  # an infinite likelihood, or torch's refusal of the scale
-def test_a_likelihood_of_zero_variance_stops_the_run_and_keeps_what_was_good(tmp_path, validate: bool) -> None:
+@pytest.mark.parametrize("validate", [False, True])  # an infinite likelihood, or an error of torch about the scale
+def test_a_likelihood_with_zero_variance_stops_training_and_keeps_the_last_state(tmp_path, validate: bool) -> None:
     torch.manual_seed(5)
     vae = VAE(Encoder(), ZeroVariance(validate), LearnedNormal())
     with pytest.raises(NonFiniteLossError, match=r"epoch 1, batch 0: the reconstruction") as caught:
@@ -513,19 +519,19 @@ def test_a_likelihood_of_zero_variance_stops_the_run_and_keeps_what_was_good(tmp
     assert state["progress"]["epoch"] == History.read(tmp_path / "history.csv").epochs == 1
 
 
-def test_an_exploding_flow_stops_the_run_and_is_named(tmp_path) -> None:
+def test_an_exploding_flow_stops_training_with_an_error_about_the_prior(tmp_path) -> None:
     torch.manual_seed(5)
     vae = VAE(Encoder(), Decoder(), FlowPrior.coupling(2, hidden=(8,)))
     with torch.no_grad():
         for parameter in vae.prior.parameters():
-            parameter *= 1e19  # the flow's densities leave float32
+            parameter *= 1e19  # the flow's densities overflow float32
     with pytest.raises(NonFiniteLossError, match=r"epoch 0, batch 0: .*KL term is NaN or infinite.* look at the prior"):
         fit(vae, binary(20), seed=0, epochs=1, batch_size=10, out=tmp_path)
     assert not (tmp_path / "state.safetensors").exists()
 
 
-def test_a_parameter_that_the_last_step_of_an_epoch_breaks_is_not_saved(tmp_path) -> None:
-    """Without validation no loss sees it; the state stays the one of the epoch before."""
+def test_a_non_finite_parameter_after_the_last_step_is_not_saved(tmp_path) -> None:
+    """Without validation, no loss depends on the last step; the state of the previous epoch remains."""
     vae, steps = make(), []
 
     class Breaking(torch.optim.Adam):
@@ -551,7 +557,7 @@ class NormalDecoder(Decoder):
 
 
 @pytest.mark.parametrize("learning_rate", [1e4, 1e30])
-def test_too_high_a_learning_rate_saves_nothing_that_is_not_finite(tmp_path, learning_rate: float) -> None:
+def test_a_learning_rate_that_is_too_high_saves_no_non_finite_numbers(tmp_path, learning_rate: float) -> None:
     vae = VAE(Encoder(), NormalDecoder(), LearnedNormal())
     with pytest.raises(NonFiniteLossError, match="Lower the learning rate"):
         fit(vae, binary(20), seed=0, epochs=99, batch_size=10, out=tmp_path, learning_rate=learning_rate)
@@ -560,15 +566,17 @@ def test_too_high_a_learning_rate_saves_nothing_that_is_not_finite(tmp_path, lea
         assert all(torch.isfinite(tensor).all() for tensor in read_state(path)["vae"].values())
 
 
-def test_a_finite_gradient_that_is_too_large_for_its_norm_is_said_to_be_so() -> None:
+def test_a_gradient_with_an_infinite_norm_is_reported() -> None:
     vae = make()
     vae.prior.loc.register_hook(lambda gradient: torch.full_like(gradient, 1e30))
-    with pytest.raises(NonFiniteLossError, match="the gradient of a finite loss is too large for its norm") as caught:
+    with pytest.raises(
+        NonFiniteLossError, match="the gradient of a finite loss is too large to compute its norm"
+    ) as caught:
         fit(vae, binary(20), seed=0, epochs=1)
     assert (caught.value.parameter, caught.value.group) == (None, "prior")
 
 
-def test_validation_that_is_not_finite_stops_too() -> None:
+def test_a_non_finite_validation_loss_stops_training() -> None:
     valid = binary(9, 1)
     valid[4, 0] = float("nan")
     with pytest.raises(NonFiniteLossError, match="epoch 0, validation") as caught:
@@ -577,7 +585,7 @@ def test_validation_that_is_not_finite_stops_too() -> None:
 
 
 @pytest.mark.parametrize("form", [lambda x: x, lambda x: x.numpy(), lambda x: pd.DataFrame(x.numpy())])
-def test_rows_in_memory_that_are_not_finite_are_refused_before_anything_is_trained(form) -> None:
+def test_non_finite_rows_in_memory_are_refused_before_training(form) -> None:
     vae, train = make(), binary(20)
     train[[3, 11], 0] = torch.tensor([math.nan, math.inf])
     before = [p.clone() for p in vae.parameters()]
@@ -589,7 +597,7 @@ def test_rows_in_memory_that_are_not_finite_are_refused_before_anything_is_train
 
 
 class InvalidWhenEvaluated(nn.Module):
-    """A part whose distribution has NaN for its scale in evaluation mode."""
+    """A part whose distribution has the scale NaN in evaluation mode."""
 
     def __init__(self, part: nn.Module) -> None:
         super().__init__()
@@ -602,7 +610,7 @@ class InvalidWhenEvaluated(nn.Module):
 
 
 @pytest.mark.parametrize("part", ["encoder", "prior"])
-def test_validation_that_meets_invalid_parameters_stops_too(part: str) -> None:
+def test_invalid_parameters_in_validation_stop_training(part: str) -> None:
     vae = make()
     setattr(vae, part, InvalidWhenEvaluated(getattr(vae, part)))
     with pytest.raises(NonFiniteLossError, match="epoch 0, validation") as caught:
@@ -634,12 +642,12 @@ def test_gradient_clipping_limits_the_norm() -> None:
         (torch.zeros(3, 6, dtype=torch.complex64), "real numbers"),
     ],
 )
-def test_data_are_checked(train: Tensor, words: str) -> None:
+def test_invalid_rows_are_refused(train: Tensor, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         fit(make(), train, epochs=1)
 
 
-def test_other_objects_are_refused(tmp_path) -> None:
+def test_invalid_arguments_are_refused(tmp_path) -> None:
     with pytest.raises(TypeError, match="batch"):
         fit(make(), {}, epochs=1)
     with pytest.raises(ValueError, match="expected out="):

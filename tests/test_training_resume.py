@@ -1,4 +1,4 @@
-"""An interrupted run ends as an uninterrupted one, and nothing that was computed is lost."""
+"""A resumed run ends exactly as an uninterrupted one."""
 
 import json
 import os
@@ -26,7 +26,7 @@ SETTINGS = {"epochs": 8, "batch_size": 10, "warmup": 6, "learning_rate": 0.01, "
 
 
 class Encoder(nn.Module):
-    """With batch norm (buffers) and dropout (noise that is not the latent's)."""
+    """An encoder with batch norm (buffers) and dropout (noise besides that of z)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class Interrupted(Exception):
 
 
 class RaisingRows(Rows):
-    """Rows that raise at the n-th batch."""
+    """Rows that raise an error at the n-th batch."""
 
     def __init__(self, x: Tensor, raise_at: int | None = None, error: type[BaseException] = Interrupted) -> None:
         self.x, self.raise_at, self.error, self.reads = x, raise_at, error, 0
@@ -106,7 +106,7 @@ def test_resumed_run_equals_an_uninterrupted_one(tmp_path, raise_at: int, schedu
     history = run(whole, tmp_path / "whole", schedule=schedule)
     with pytest.raises(Interrupted):
         run(half, tmp_path / "half", schedule=schedule, raise_at=raise_at)
-    other = make(seed=9)  # resumption takes nothing from the model's present weights, once an epoch is done
+    other = make(seed=9)  # after an epoch, resuming does not depend on the current weights of the model
     resumed = other if raise_at > 4 else make()
     result = run(resumed, tmp_path / "half", schedule=schedule, resume=True)
     assert_same(whole, history, resumed, result)
@@ -126,7 +126,7 @@ def test_resume_restores_every_optimizer(tmp_path, optimizer: str) -> None:
     assert_same(whole, history, half, resumed)
 
 
-def test_keyboard_interrupt_stays_one_and_can_be_resumed(tmp_path) -> None:
+def test_a_run_can_be_resumed_after_a_keyboard_interrupt(tmp_path) -> None:
     whole, half = make(), make()
     history = run(whole, None)
     handler = signal.getsignal(signal.SIGINT)
@@ -137,7 +137,7 @@ def test_keyboard_interrupt_stays_one_and_can_be_resumed(tmp_path) -> None:
     assert_same(whole, history, half, run(half, tmp_path, resume=True))
 
 
-def test_finished_run_returns_at_once(tmp_path) -> None:
+def test_resuming_a_finished_run_returns_at_once(tmp_path) -> None:
     whole, again = make(), make(seed=9)
     history = run(whole, tmp_path)
     result = run(again, tmp_path, resume=True, raise_at=1)
@@ -145,7 +145,7 @@ def test_finished_run_returns_at_once(tmp_path) -> None:
     assert result["seconds"] == history["seconds"]
 
 
-def test_early_stop_is_remembered(tmp_path) -> None:
+def test_a_resumed_run_remembers_that_it_stopped_early(tmp_path) -> None:
     def stopped(resume: bool) -> History:
         return run(make(), tmp_path, resume=resume, patience=1, epochs=400, learning_rate=0.05)
 
@@ -154,8 +154,8 @@ def test_early_stop_is_remembered(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("extra", [0, 1])
-def test_a_longer_run_stops_early_where_one_that_was_long_from_its_start_does(tmp_path, extra: int) -> None:
-    """Also where patience ran out in the very last epoch of the shorter run, which did not end early by it."""
+def test_a_lengthened_run_stops_early_at_the_same_epoch_as_a_long_one(tmp_path, extra: int) -> None:
+    """Also if patience ran out in the last epoch of the shorter run, which therefore did not stop early."""
     keywords = {"patience": 2, "learning_rate": 0.3, "warmup": 0}
     whole, longer = make(), make()
     history = run(whole, None, epochs=60, **keywords)
@@ -167,15 +167,15 @@ def test_a_longer_run_stops_early_where_one_that_was_long_from_its_start_does(tm
     assert resumed.stopped_early
 
 
-def test_a_finished_run_writes_its_history_again(tmp_path) -> None:
-    """The state waits for the disk and the history does not: a power cut may leave one of them."""
+def test_resuming_a_finished_run_writes_its_history_again(tmp_path) -> None:
+    """After a power failure, the history may be missing although the state exists."""
     history = run(make(), tmp_path)
     (tmp_path / "history.csv").write_text("")
     run(make(), tmp_path, resume=True)
     assert dict(History.read(tmp_path / "history.csv")) == dict(history)
 
 
-def test_epochs_can_be_raised_where_the_schedule_allows(tmp_path) -> None:
+def test_epochs_can_be_raised_if_the_schedule_allows_it(tmp_path) -> None:
     whole, longer = make(), make()
     history = run(whole, None, epochs=11)
     run(longer, tmp_path)
@@ -184,13 +184,13 @@ def test_epochs_can_be_raised_where_the_schedule_allows(tmp_path) -> None:
         run(longer, tmp_path, epochs=9, resume=True)
 
 
-def test_another_run_is_refused(tmp_path) -> None:
+def test_resuming_another_run_is_refused(tmp_path) -> None:
     run(make(), tmp_path / "a", warmup=0.2)
     with pytest.raises(FileExistsError, match="resume=True"):
         run(make(), tmp_path / "a")
     with pytest.raises(ValueError, match=r"batch_size \(was 10, is 11\)"):
         run(make(), tmp_path / "a", warmup=0.2, batch_size=11, resume=True)
-    with pytest.raises(ValueError, match="epochs can be raised if"):
+    with pytest.raises(ValueError, match="epochs can be raised only if"):
         run(make(), tmp_path / "a", warmup=0.2, epochs=9, resume=True)
     with pytest.raises(ValueError, match="seed"):
         run(make(), tmp_path / "a", warmup=0.2, seed=4, resume=True)
@@ -199,10 +199,10 @@ def test_another_run_is_refused(tmp_path) -> None:
         run(other, tmp_path / "a", warmup=0.2, resume=True)
 
 
-def test_devices_may_differ_where_the_number_of_processes_does_not(tmp_path) -> None:
+def test_devices_may_differ_if_the_number_of_processes_is_the_same(tmp_path) -> None:
     run(make(), tmp_path, epochs=4)
     finished = tmp_path / "state.safetensors"
-    with pytest.raises(ValueError, match=r"a run of 1 process\(es\).* give 2 here"):
+    with pytest.raises(ValueError, match=r"a run of 1 process\(es\).* start 2 here"):
         run(make(), tmp_path, devices=2, strategy="ddp", accelerator="cpu", resume=True)
     whole, resumed = make(), make()
     history = run(whole, None)
@@ -212,7 +212,7 @@ def test_devices_may_differ_where_the_number_of_processes_does_not(tmp_path) -> 
 
 
 @pytest.mark.parametrize("damage", ["truncated", "other", "pickle"])
-def test_damaged_states_are_errors(tmp_path, damage: str) -> None:
+def test_damaged_states_are_refused(tmp_path, damage: str) -> None:
     run(make(), tmp_path)
     path = tmp_path / "state.safetensors"
     content = path.read_bytes()
@@ -221,7 +221,7 @@ def test_damaged_states_are_errors(tmp_path, damage: str) -> None:
         run(make(), tmp_path, resume=True)
 
 
-def test_states_come_back_to_the_last_bit(tmp_path) -> None:
+def test_states_are_stored_exactly(tmp_path) -> None:
     shared = torch.arange(6.0)
     state = {
         "a": {0: {"step": torch.tensor(3.0), "betas": (0.9, 0.999)}},
@@ -285,7 +285,7 @@ def start(tmp_path, *arguments: str) -> subprocess.Popen:
 
 
 @pytest.mark.slow
-def test_terminated_process_is_resumed_to_the_last_bit(tmp_path) -> None:
+def test_a_terminated_process_is_resumed_with_the_same_bits(tmp_path) -> None:
     out = tmp_path / "terminated"
     process = start(tmp_path, str(out), "run")
     deadline = time.monotonic() + 120
@@ -313,7 +313,7 @@ def whole_run() -> History:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["ddp", "steered ddp"])
-def test_two_processes_end_with_the_same_weights_and_a_sensible_fit(tmp_path, mode: str) -> None:
+def test_two_processes_end_with_equal_weights_and_a_similar_elbo(tmp_path, mode: str) -> None:
     out = tmp_path / "ddp"
     assert start(tmp_path, str(out), mode).wait(300) == 0
     deadline = time.monotonic() + 60

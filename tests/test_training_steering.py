@@ -1,4 +1,4 @@
-"""What people steer `fit` with: models, objectives, callbacks, loggers, optimizers, averaged weights, settings."""
+"""Arguments of `fit`: models, objectives, callbacks, loggers, optimizers, averaged weights, settings."""
 
 import csv
 import inspect
@@ -31,7 +31,7 @@ SHORT: dict[str, Any] = {"seed": 0, "epochs": 3, "batch_size": 10, "warmup": 5, 
 
 
 class HandWritten(nn.Module):
-    """With parameters of its own beside its parts."""
+    """A model with a parameter that belongs to none of its parts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class HandWritten(nn.Module):
         return Independent(Bernoulli(logits=self.outer(z)), 1)
 
 
-def test_a_module_and_its_functions_are_trained_to_the_same_bits() -> None:
+def test_a_module_and_its_functions_train_identically() -> None:
     module, parts = HandWritten(), HandWritten()
     composed = as_model(encode=parts.encode, decode=parts.decode, prior=parts.latent_prior())
     composed.latent_prior = parts.latent_prior  # type: ignore[method-assign]
@@ -61,7 +61,7 @@ def test_a_module_and_its_functions_are_trained_to_the_same_bits() -> None:
 
 
 class NoModule:
-    encode = latent_prior = decode = staticmethod(lambda *given: None)
+    encode = latent_prior = decode = staticmethod(lambda *arguments: None)
 
 
 @pytest.mark.parametrize(
@@ -72,31 +72,31 @@ class NoModule:
         (
             compose(encode=lambda x: x, decode=lambda z: z, prior=StandardNormal(2)),
             ValueError,
-            r"model: expected parameters to train, got a ComposedModel without; .*modules=\[",
+            r"model: expected parameters to train, got a ComposedModel without any; .*modules=\[",
         ),
     ],
 )
-def test_models_that_cannot_be_trained_are_told_why(model, error, words) -> None:
+def test_models_that_cannot_be_trained_are_refused(model, error, words) -> None:
     with pytest.raises(error, match=words):
         fit(model, TRAIN, epochs=1)
 
 
 class Refused(nn.Module):
-    """A part whose distribution torch refuses while it is trained."""
+    """A part whose distribution has an invalid scale."""
 
     def __init__(self, part: nn.Module) -> None:
         super().__init__()
         self.part = part
 
-    def forward(self, *given: Any) -> Independent:
-        loc = self.part(*given).mean
+    def forward(self, *arguments: Any) -> Independent:
+        loc = self.part(*arguments).mean
         return Independent(Normal(loc, torch.full_like(loc, -1.0), validate_args=True), 1)
 
 
 @pytest.mark.parametrize(
     ("part", "method"), [("encoder", "encode"), ("prior", "latent_prior"), ("decoder", "decode")], ids=str
 )
-def test_the_part_that_torch_refuses_is_named(part: str, method: str) -> None:
+def test_an_error_names_the_part_with_invalid_parameters(part: str, method: str) -> None:
     vae = make()
     setattr(vae, part, Refused(getattr(vae, part)))
     with pytest.raises(NonFiniteLossError, match=rf"look at the {part} first .*{method}: Expected parameter") as caught:
@@ -104,7 +104,7 @@ def test_the_part_that_torch_refuses_is_named(part: str, method: str) -> None:
     assert caught.value.group == part
 
 
-def test_a_model_without_parts_has_errors_too() -> None:
+def test_errors_of_a_model_without_parts_name_the_model() -> None:
     model = HandWritten()
     model.loc.data[0] = float("nan")
     with pytest.raises(NonFiniteLossError, match="look at the model first") as caught:
@@ -115,13 +115,13 @@ def test_a_model_without_parts_has_errors_too() -> None:
 # Objectives
 
 
-def test_the_names_of_objectives_are_those_of_the_settings() -> None:
+def test_settings_accept_all_names_of_objectives() -> None:
     names = get_args(TrainingSettings.model_fields["objective"].annotation)
     assert names == ("auto", *OBJECTIVES)
 
 
 @pytest.mark.parametrize("objective", [None, "auto", "elbo", elbo, lambda model, x: elbo(model, x)])
-def test_the_elbo_by_any_name_is_the_default_to_the_last_bit(objective) -> None:
+def test_the_elbo_in_any_form_equals_the_default(objective) -> None:
     vaes = [make(), make()]
     histories = [fit(vaes[0], TRAIN, VALID, **SHORT), fit(vaes[1], TRAIN, VALID, objective=objective, **SHORT)]
     assert same_weights(*vaes)
@@ -139,7 +139,7 @@ def test_the_elbo_by_any_name_is_the_default_to_the_last_bit(objective) -> None:
         ("sticking-the-landing", {}, StickingTheLanding()),
     ],
 )
-def test_a_name_with_settings_is_the_object_with_options(name, settings, own) -> None:
+def test_a_name_with_settings_equals_the_object_with_options(name, settings, own) -> None:
     vaes = [make(), make(), make()]
     histories = [
         fit(vaes[0], TRAIN, VALID, objective=name, **settings, **SHORT),
@@ -151,7 +151,7 @@ def test_a_name_with_settings_is_the_object_with_options(name, settings, own) ->
     assert histories[0]["valid_objective"] == histories[1]["valid_objective"]
 
 
-def test_an_epoch_is_judged_by_the_objective() -> None:
+def test_the_objective_selects_the_best_epoch() -> None:
     vae, valid = make(), 1 - VALID
     settings = SHORT | {"warmup": 0, "epochs": 6, "learning_rate": 0.05}
     history = fit(vae, TRAIN, valid, objective=BetaElbo(kl_weight=8.0), **settings)
@@ -161,7 +161,7 @@ def test_an_epoch_is_judged_by_the_objective() -> None:
     assert history.best_epoch == max(range(6), key=lambda epoch: history["valid_objective"][epoch])
 
 
-def test_the_importance_weighted_bound_judges_with_its_own_number_of_draws() -> None:
+def test_validation_uses_the_draws_of_the_importance_weighted_bound() -> None:
     vae = make()
     history = fit(vae, TRAIN, VALID, objective=ImportanceWeighted(50), **SHORT)
     with torch.no_grad():
@@ -171,7 +171,7 @@ def test_the_importance_weighted_bound_judges_with_its_own_number_of_draws() -> 
     assert best["valid_elbo"] < best["valid_objective"]
 
 
-def test_a_function_that_gives_a_tensor_has_no_warm_up_and_the_elbo_in_validation_only() -> None:
+def test_an_objective_that_returns_a_tensor_has_no_warm_up_and_no_training_elbo() -> None:
     vaes = [make(), make()]
     bounds = partial(importance_weighted_bound, num_samples=3)
     history = fit(vaes[0], TRAIN, VALID, objective=bounds, **SHORT)
@@ -183,15 +183,21 @@ def test_a_function_that_gives_a_tensor_has_no_warm_up_and_the_elbo_in_validatio
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
+    ("arguments", "words"),
     [
         ({"objective": 3}, "objective: expected a name, a function"),
         ({"objective": ImportanceWeighted}, "got the class ImportanceWeighted"),
         ({"objective": lambda model, x: 3}, "returns a priory.Elbo or a tensor of bounds, got int"),
-        ({"objective": ImportanceWeighted(3), "num_samples": 4}, "num_samples: expected it in the objective"),
+        (
+            {"objective": ImportanceWeighted(3), "num_samples": 4},
+            "num_samples: expected as an option of the objective object",
+        ),
         ({"optimizer": 3}, r"optimizer: expected a function from parameters .*torch.optim.SGD.*got int"),
         ({"optimizer": lambda parameters: 3}, "optimizer: .* got one that returns int"),
-        ({"optimizer": torch.optim.SGD, "learning_rate": 1}, "learning_rate: expected it in the optimizer"),
+        (
+            {"optimizer": torch.optim.SGD, "learning_rate": 1},
+            "learning_rate: expected as an option of the optimizer object",
+        ),
         ({"callbacks": 3}, "callbacks: expected a Callback of lightning.pytorch, got int"),
         ({"logger": [pl.Callback()]}, "logger: expected a Logger of lightning.pytorch, got Callback"),
         ({"lr": 1e-3}, "fit: unknown setting 'lr'; did you mean 'learning_rate'[?] settings: epochs, batch_size, "),
@@ -202,14 +208,14 @@ def test_a_function_that_gives_a_tensor_has_no_warm_up_and_the_elbo_in_validatio
         ({"quux": 3}, "fit: unknown setting 'quux'; settings: "),
     ],
 )
-def test_arguments_of_another_kind_are_told_what_was_expected(tmp_path, given, words) -> None:
+def test_arguments_of_another_type_are_refused(tmp_path, arguments, words) -> None:
     with pytest.raises(TypeError, match=words):
-        fit(make(), TRAIN, VALID, epochs=1, out=tmp_path / "run", **given)
+        fit(make(), TRAIN, VALID, epochs=1, out=tmp_path / "run", **arguments)
     assert not (tmp_path / "run" / "state.safetensors").exists()
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
+    ("arguments", "words"),
     [
         ({"learning_rate": -1.0}, r"^learning_rate: expected more than 0, got -1.0$"),
         (
@@ -218,7 +224,7 @@ def test_arguments_of_another_kind_are_told_what_was_expected(tmp_path, given, w
         ),
         (
             {"objective": "importance-weighted"},
-            "num_samples: the objective importance-weighted needs it, .* num_samples=8$",
+            "num_samples: the objective importance-weighted needs this setting, .* num_samples=8$",
         ),
         ({"objective": "importance_weighted"}, "got 'importance_weighted'; did you mean importance-weighted[?]$"),
         ({"optimizer": "adan"}, "^optimizer: expected 'adam', .* did you mean adam[?]$"),
@@ -229,7 +235,7 @@ def test_arguments_of_another_kind_are_told_what_was_expected(tmp_path, given, w
         ({"objective": "elbo", "free_bits": 2}, "^free_bits: expected none, .* or choose objective=free-bits$"),
         (
             {"objective": "beta-elbo"},
-            "^kl_weight: the objective beta-elbo needs it, got none; give a number, such as kl_we",
+            "^kl_weight: the objective beta-elbo needs this setting, got none; give a number, such as",
         ),
         ({"objective": "guided"}, "expected a prior with a guide"),
         ({"objective": lambda model, x: elbo(model, x).value().mean()}, r"one number for each datum, .* shape \(10,\)"),
@@ -237,13 +243,13 @@ def test_arguments_of_another_kind_are_told_what_was_expected(tmp_path, given, w
         ({"warmup": -1}, "^warmup: expected at least 0, got -1$"),
     ],
 )
-def test_values_that_do_not_fit_are_told_in_one_line(given, words) -> None:
+def test_invalid_values_are_refused_in_one_line(arguments, words) -> None:
     with pytest.raises(ValueError, match=words) as caught:
-        fit(make(), TRAIN, VALID, **{"epochs": 1, "batch_size": 10} | given)
+        fit(make(), TRAIN, VALID, **{"epochs": 1, "batch_size": 10} | arguments)
     assert "pydantic" not in str(caught.value)
 
 
-def test_refit_names_the_nearest_setting_too() -> None:
+def test_an_error_of_refit_suggests_the_nearest_setting() -> None:
     with pytest.raises(
         TypeError, match=r"^refit: unknown setting 'lr'; did you mean 'learning_rate'\? settings: epochs"
     ):
@@ -252,12 +258,12 @@ def test_refit_names_the_nearest_setting_too() -> None:
         refit(make(), StandardNormal(2), TRAIN, draws=0)
 
 
-def test_an_average_needs_rows_that_judge_it() -> None:
+def test_averaged_weights_need_validation_rows() -> None:
     with pytest.raises(ValueError, match="ema_decay: expected valid="):
         fit(make(), TRAIN, epochs=1, ema_decay=0.9)
 
 
-def test_discrete_posteriors_are_told_the_cure() -> None:
+def test_discrete_posteriors_are_refused() -> None:
     vae = make()
     vae.encode = lambda x: Independent(Categorical(torch.ones(len(x), 2, 3)), 1)
     with pytest.raises(TypeError, match="encode: expected a reparameterized q"):
@@ -268,7 +274,7 @@ def test_discrete_posteriors_are_told_the_cure() -> None:
 
 
 class Pruning(pl.Callback):
-    """Reads what Optuna's callback reads, at the hook at which it does."""
+    """Reads the same metrics as Optuna's callback, in the same hook."""
 
     def __init__(self, monitor: str = "valid_elbo") -> None:
         self.monitor, self.reports = monitor, []
@@ -277,7 +283,7 @@ class Pruning(pl.Callback):
         self.reports.append((trainer.current_epoch, trainer.callback_metrics[self.monitor].item()))
 
 
-def test_callbacks_see_the_row_of_each_epoch_and_change_nothing(tmp_path) -> None:
+def test_callbacks_get_the_metrics_of_each_epoch_and_change_nothing(tmp_path) -> None:
     plain, watched, pruning = make(), make(), Pruning()
     checkpoint = pl.callbacks.ModelCheckpoint(tmp_path, monitor="valid_elbo", mode="max", save_top_k=1)
     callbacks = [pruning, checkpoint, pl.callbacks.EarlyStopping("valid_elbo", mode="max", patience=99)]
@@ -292,7 +298,7 @@ def test_callbacks_see_the_row_of_each_epoch_and_change_nothing(tmp_path) -> Non
     assert same_draws_elbo(watched, VALID, order_seed=0) == pytest.approx(max(history["valid_elbo"]), abs=1e-5)
 
 
-def test_without_validation_rows_there_is_nothing_to_monitor_but_training() -> None:
+def test_only_training_metrics_can_be_monitored_without_validation_rows() -> None:
     pruning = Pruning("train_elbo")
     history = fit(make(), TRAIN, callbacks=pruning, **SHORT)
     assert [value for _, value in pruning.reports] == history["train_elbo"]
@@ -300,7 +306,7 @@ def test_without_validation_rows_there_is_nothing_to_monitor_but_training() -> N
         fit(make(), TRAIN, callbacks=pl.callbacks.EarlyStopping("valid_elbo"), **SHORT)
 
 
-def test_loggers_get_the_settings_and_a_row_at_the_last_step_of_each_epoch(tmp_path) -> None:
+def test_loggers_get_the_settings_and_the_metrics_of_each_epoch(tmp_path) -> None:
     logger = pl.loggers.CSVLogger(tmp_path, name="", version="log")
     history = fit(make(), TRAIN, VALID, logger=[logger], **SHORT | {"weight_decay": 0.125})
     with open(tmp_path / "log" / "metrics.csv", newline="") as file:
@@ -321,7 +327,7 @@ class StopAt(pl.Callback):
         trainer.should_stop |= trainer.current_epoch >= self.epoch
 
 
-def test_a_run_that_a_callback_stopped_is_finished(tmp_path) -> None:
+def test_a_run_stopped_by_a_callback_is_finished(tmp_path) -> None:
     settings = SHORT | {"epochs": 9}
     vae, again = make(), make()
     history = fit(vae, TRAIN, VALID, callbacks=StopAt(4), out=tmp_path, **settings)
@@ -329,7 +335,7 @@ def test_a_run_that_a_callback_stopped_is_finished(tmp_path) -> None:
     assert_same(vae, history, again, fit(again, RaisingRows(TRAIN, 1), VALID, out=tmp_path, resume=True, **settings))
 
 
-def test_a_resumed_run_goes_on_counting_epochs_steps_and_patience(tmp_path) -> None:
+def test_a_resumed_run_continues_counting_epochs_steps_and_patience(tmp_path) -> None:
     def run(rows: Any, **more: Any) -> tuple[VAE, History, Pruning, Any]:
         vae, pruning = make(), Pruning()
         stopping = pl.callbacks.EarlyStopping("valid_elbo", mode="max", min_delta=9.0, patience=6)
@@ -349,7 +355,7 @@ def test_a_resumed_run_goes_on_counting_epochs_steps_and_patience(tmp_path) -> N
     assert later == steps[3:]
 
 
-def test_tensorboard_and_a_logger_of_ones_own_go_together(tmp_path) -> None:
+def test_tensorboard_works_beside_another_logger(tmp_path) -> None:
     pytest.importorskip("tensorboard")
     logger = pl.loggers.CSVLogger(tmp_path, name="csv", version="v")
     fit(make(), TRAIN, VALID, logger=logger, tensorboard=True, out=tmp_path, **SHORT)
@@ -361,7 +367,7 @@ def test_tensorboard_and_a_logger_of_ones_own_go_together(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "one-cycle"])
-def test_an_optimizer_of_ones_own_takes_the_steps_of_an_explicit_loop(schedule) -> None:
+def test_a_custom_optimizer_equals_an_explicit_loop(schedule) -> None:
     fitted, plain = make(), make()
     optimizer = partial(torch.optim.SGD, lr=0.1)
     settings = {name: value for name, value in SHORT.items() if name != "learning_rate"} | {"warmup": 0}
@@ -388,7 +394,7 @@ def test_an_optimizer_of_ones_own_takes_the_steps_of_an_explicit_loop(schedule) 
 @pytest.mark.parametrize(
     "optimizer", [partial(torch.optim.SGD, lr=0.1, momentum=0.9), partial(torch.optim.Adagrad, lr=0.1)]
 )
-def test_an_optimizer_of_ones_own_is_resumed_to_the_last_bit(tmp_path, optimizer) -> None:
+def test_a_custom_optimizer_is_resumed_with_the_same_bits(tmp_path, optimizer) -> None:
     settings = {name: value for name, value in SHORT.items() if name != "learning_rate"} | {"schedule": "one-cycle"}
     whole, half = make(), make()
     history = fit(whole, TRAIN, VALID, optimizer=optimizer, **settings)
@@ -403,7 +409,7 @@ def test_an_optimizer_of_ones_own_is_resumed_to_the_last_bit(tmp_path, optimizer
 # Averaged weights
 
 
-def test_averaged_weights_are_those_of_an_explicit_loop() -> None:
+def test_averaged_weights_equal_those_of_an_explicit_loop() -> None:
     layer, values = nn.Linear(3, 2), []
     average = WeightAverage(layer, decay=0.9)
     for _ in range(5):
@@ -419,7 +425,7 @@ def test_averaged_weights_are_those_of_an_explicit_loop() -> None:
 
 
 def test_the_average_is_kept_if_it_is_better() -> None:
-    """Steps that are too large go around the optimum; their average is nearer to it."""
+    """Weights move around the optimum if steps are too large; their average is nearer to it."""
     settings = SHORT | {"epochs": 12, "warmup": 0, "learning_rate": 0.3, "batch_size": 4, "patience": None}
     plain, averaged = make(), make()
     without = fit(plain, TRAIN, VALID, **settings)
@@ -432,8 +438,8 @@ def test_the_average_is_kept_if_it_is_better() -> None:
 
 @pytest.mark.parametrize("raise_at", [6, 10, 23])
 @pytest.mark.parametrize("objective", ["importance-weighted", "doubly-reparameterized", "sticking-the-landing"])
-def test_a_steered_run_is_resumed_to_the_last_bit(tmp_path, raise_at, objective) -> None:
-    """With buffers of batch norm, dropout, and an average that wins some epochs."""
+def test_a_run_with_objective_and_average_is_resumed_with_the_same_bits(tmp_path, raise_at, objective) -> None:
+    """The model has batch norm and dropout, and the average is better in some epochs."""
 
     def run(rows: Any, vae: VAE, **more: Any) -> History:
         settings = SHORT | {"epochs": 8, "learning_rate": 0.1, "objective": objective, "num_samples": 3}
@@ -453,7 +459,7 @@ def test_a_run_is_not_resumed_with_another_objective_or_average(tmp_path, change
         fit(make(), TRAIN, VALID, out=tmp_path, resume=True, **{"objective": BetaElbo(2.0)} | change, **SHORT)
 
 
-def test_every_prior_is_trained_with_every_objective() -> None:
+def test_a_vamp_prior_trains_with_every_objective() -> None:
     for objective in (ImportanceWeighted(3), StickingTheLanding(2), FreeBits(0.5)):
         vae = VAE(Encoder(), Decoder(), VampPrior(TRAIN[:5]))
         assert torch.isfinite(
@@ -461,12 +467,12 @@ def test_every_prior_is_trained_with_every_objective() -> None:
         ).all()
 
 
-def test_the_signature_names_what_steers() -> None:
+def test_the_signature_of_fit_has_the_main_arguments() -> None:
     assert list(inspect.signature(fit).parameters)[:7] == [
         *("model", "train", "valid", "objective", "callbacks", "logger", "optimizer")
     ]
 
 
-def test_parts_without_a_prior_of_ours_are_fine() -> None:
+def test_models_with_other_priors_can_be_trained() -> None:
     model = as_model(encode=Encoder(), decode=Decoder(), prior=LearnedNormal())
     assert fit(model, TRAIN, VALID, **SHORT).epochs == 3

@@ -1,4 +1,4 @@
-"""Type checkers know the public names: a misspelled one is an error, and each has a type of its own."""
+"""Type checkers find the public names: a misspelled name is an error, and each name has its own type."""
 
 import inspect
 import re
@@ -18,10 +18,10 @@ NAMES = [name for name in dir(priory) if not name.startswith("__")]
 
 @pytest.fixture(scope="module")
 def messages(tmp_path_factory, pytestconfig) -> dict[str, str]:
-    """The message of mypy about each name, from one strict run over one file."""
-    asked = [*NAMES, *MISSPELLED]
+    """Return the message of mypy about each name, from one strict run on one file."""
+    names = [*NAMES, *MISSPELLED]
     snippet = tmp_path_factory.mktemp("typing") / "snippet.py"
-    snippet.write_text("\n".join(["import priory", *(f"reveal_type(priory.{name})" for name in asked)]))
+    snippet.write_text("\n".join(["import priory", *(f"reveal_type(priory.{name})" for name in names)]))
     options = ["--strict", "--follow-imports=silent", "--config-file=", "--disable-error-code=name-defined"]
     done = subprocess.run(
         [sys.executable, "-m", "mypy", *options, f"--cache-dir={pytestconfig.cache.mkdir('mypy')}", str(snippet)],
@@ -31,8 +31,8 @@ def messages(tmp_path_factory, pytestconfig) -> dict[str, str]:
         check=False,
     )
     lines = re.findall(r"snippet\.py:(\d+): (.*)", done.stdout)
-    assert len(lines) >= len(asked), done.stdout + done.stderr
-    return {asked[int(line) - 2]: message for line, message in reversed(lines)}
+    assert len(lines) >= len(names), done.stdout + done.stderr
+    return {names[int(line) - 2]: message for line, message in reversed(lines)}
 
 
 def test_a_misspelled_name_is_an_error(messages):

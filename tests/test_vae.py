@@ -1,4 +1,4 @@
-"""The VAE composes anything; its modes and covariates are what they should be."""
+"""The VAE: modes of its modules, covariates, preprocessing, samples."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ def _seed() -> None:
 
 
 class BatchNormEncoder(nn.Module):
-    """Somebody's encoder, with statistics that move and noise in training mode."""
+    """An encoder with batch norm and dropout."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,14 +42,14 @@ def test_pseudo_inputs_do_not_move_batch_norm_statistics():
     before = norm.running_mean.clone()
     z = torch.zeros(3, 2)
     first, second = vae.latent_prior().log_prob(z), vae.latent_prior().log_prob(z)
-    assert torch.equal(first, second)  # no dropout among the components either
+    assert torch.equal(first, second)  # dropout is off, too
     assert torch.equal(norm.running_mean, before)
     assert norm.training
     assert dropout.training
     first.sum().backward()
     assert vae.prior.raw_pseudo_inputs.grad.abs().max() > 0
     vae.encode(torch.rand(4, 6))
-    assert not torch.equal(norm.running_mean, before)  # the data do move them
+    assert not torch.equal(norm.running_mean, before)  # encoding data changes them
 
 
 def _fail_in_evaluation_mode(module):
@@ -57,7 +57,7 @@ def _fail_in_evaluation_mode(module):
         raise RuntimeError(str(module[0].training))
 
 
-def test_modes_come_back_after_an_error():
+def test_modes_are_restored_after_an_error():
     module = nn.Sequential(nn.Dropout(), nn.Dropout().eval())
     with pytest.raises(RuntimeError, match="False"):
         _fail_in_evaluation_mode(module)
@@ -81,7 +81,7 @@ def test_encoder_reads_preprocessed_data():
 
 
 @pytest.mark.parametrize("shape", [(), 3, (2, 3)])
-def test_samples_have_the_shape_asked_for(shape):
+def test_samples_of_a_vae_have_the_requested_shape(shape):
     vae = VAE(NormalEncoder(mlp(6, [], 4)), BernoulliDecoder(mlp(2, [], 6)), VampPrior(torch.rand(5, 6)))
     expected = (*((shape,) if isinstance(shape, int) else shape), 6)
     draws, means = vae.sample(shape), vae.sample(shape, mean=True)
@@ -95,7 +95,7 @@ def test_latent_dimensions_must_agree():
         VAE(NormalEncoder(mlp(6, [], 4)), BernoulliDecoder(mlp(2, [], 6)), StandardNormal(3))
 
 
-def test_prior_stays_out_of_the_encoders_state():
+def test_state_dict_has_no_shared_tensors():
     vae = VAE(NormalEncoder(mlp(6, [], 4)), BernoulliDecoder(mlp(2, [], 6)), VampPrior(torch.rand(5, 6)))
     vae.latent_prior()
     pointers = [p.data_ptr() for p in vae.state_dict().values()]

@@ -24,7 +24,6 @@ def as_text(values: Any) -> np.ndarray:
 
     NumPy's own conversion of objects, `to_numpy(dtype=str)`, writes a missing cell as 'nan' or 'None', or cuts every
     text to one letter.
-    letter.
 
     >>> as_text(["bee", None, float("nan")]), as_text(np.array([1.5, np.nan])), as_text([b"caf\\xc3\\xa9"])
     (array(['bee', '', ''], dtype='<U3'), array(['1.5', ''], dtype='<U32'), array(['café'], dtype='<U4'))

@@ -5,8 +5,8 @@
     log N(z_b | loc_k, scale_k^2) = -1/2 sum_l ((z_bl - loc_kl) / scale_kl)^2 - sum_l log scale_kl - L/2 log(2 pi)
 
 Every prior of the family spends its time in this function. Results are within 1e-4 max(1, |log p|) of a sum in float64
-for any scales and centers; `components.py` has the method. The memory is that of the arguments, of their gradients and
-of one block of b x k numbers; `log_prob.py` has the method.
+for any scales and centers; `components.py` has the method. Only the arguments, their gradients and one block of b x k
+numbers are in memory; `log_prob.py` has the method.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""Prepared blocks of components and of points; what a pair of blocks adds to the density and its gradients.
+"""Prepared blocks of components and of points; the terms of the density and its gradients for a pair of blocks.
 
 A pair uses `Products` for the points for which they are precise enough, and `Differences` for the others.
 """

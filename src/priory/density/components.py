@@ -140,7 +140,7 @@ class Products:
 
         (2 L + 8) u (|z - c|^2 max_kl 1/scale_kl^2 + max_k sum_l (loc_kl - c_l)^2 / scale_kl^2).
 
-    Any center is correct; that of the components loses the fewest digits.
+    Any center is correct; the center of the components loses the fewest digits.
     """
 
     def __init__(self, components: Components, center: Float[Tensor, " latent"]) -> None:

@@ -24,7 +24,8 @@ from priory.density.components import (
 )
 from priory.density.exported import exported_joint, is_exporting
 
-# Recorded operations of up to this many numbers b x k x L use differences, which are always precise; larger, products.
+# Recorded operations of up to this many numbers b x k x L use differences, which are always precise; larger ones use
+# products.
 RECORDED_DIFFERENCES = 2**20
 
 

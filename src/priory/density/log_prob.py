@@ -3,8 +3,8 @@
     log p(z_b) = log sum_k exp(joint_bk),    joint_bk = log pi_k + log N(z_b | loc_k, diag(scale_k^2))
 
 Forward goes over blocks of components and points with an online log-sum-exp and keeps one number per point; backward
-computes the responsibilities of each block again. This is the algorithm of flash attention, for mixtures. Memory is
-that of the arguments, their gradients and a block. If there is only one block, its exponentials are kept for backward.
+computes the responsibilities of each block again. This is the algorithm of flash attention, for mixtures. Only the
+arguments, their gradients and a block are in memory. A single block's exponentials are kept for backward.
 
 Autograd records nothing here: `functions.py` calls these functions.
 
@@ -22,7 +22,7 @@ from torch import Tensor
 from priory.density.blocks import ComponentSums, Pair, PointSums, Walk
 from priory.density.components import Components, Exponentials, Gradients, Needed, lowest_exponent, working_dtype
 
-REFERENCE_MAY_BE_OFF = -300.0, 600.0  # nats: lower, float64 exponentials vanish in any sum; higher, they overflow
+REFERENCE_MAY_BE_OFF = -300.0, 600.0  # nats: below, float64 exponentials vanish in any sum; above, they overflow
 SOME = 32  # components whose largest joint log-density is the first reference
 KEPT_EXPONENTIALS = 2**19  # b x k numbers that forward keeps for backward
 

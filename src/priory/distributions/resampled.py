@@ -103,7 +103,7 @@ class Resampled(Distribution):
 
 
 def log_expectation(base: Distribution, log_value: LogFunction, num_draws: int) -> tuple[Tensor, Tensor]:
-    """Estimate log E_base [exp(log_value(z))] by draws of the base, with gradients in both; and its standard error.
+    """Estimate log E_base [exp(log_value(z))] by draws of the base, with gradients in both; also its standard error.
 
     Each component of a mixture has the same number of draws, weighted by its weight, so the estimate is also a smooth
     function of the weights. The estimate of the expectation is unbiased, so its logarithm is too low by half of the
@@ -136,7 +136,7 @@ def log_expectation(base: Distribution, log_value: LogFunction, num_draws: int) 
 
 
 def _differentiable_draws(parts: Distribution, number: int) -> tuple[Tensor, Tensor | float]:
-    """Draw from each distribution of a batch; also return log p(z) - log p(z), with the gradients that z lacks."""
+    """Draw z from each distribution of a batch; if z has no gradient, also return a zero with that of log p(z)."""
     shape = torch.Size((number,))
     if is_diagonal_normal(parts):
         normal: Any = parts.base_dist  # type: ignore[attr-defined]

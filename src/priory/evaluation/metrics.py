@@ -51,7 +51,7 @@ METRIC_DESCRIPTIONS = {
     "index_code_mutual_information": "information part of the rate, at most log N",
     "mutual_information_upper_bound": "upper bound of the same for infinite N",
     "marginal_kl": "rest of the rate: KL(q(z) || p(z))",
-    "aggregate_rows": "evenly spaced rows, if q(z) is not of all rows",
+    "aggregate_rows": "evenly spaced rows in q(z), if not all",
     "active_units": "latent dimensions in use",
     "prior_in_aggregate": "0.95: no holes",
     "aggregate_in_prior": "0.95: all codes are covered",

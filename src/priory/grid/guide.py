@@ -68,7 +68,7 @@ class Guide(nn.Module):
         if weights is not None and weights.shape != images.shape[:1]:
             raise ValueError(f"weights: expected one for each of {len(images)} images, got {tuple(weights.shape)}")
         if weights is not None and not (bool((weights >= 0).all()) and 0 < float(weights.sum()) < math.inf):
-            raise ValueError("weights: expected finite numbers, none below zero and not all zero; check the GTM's")
+            raise ValueError("weights: expected finite numbers of at least 0, not all zero; check the GTM's weights")
         self.effect = effect
         log_weights = torch.zeros(len(images)) if weights is None else weights.log()
         self.register_buffer("images", images.detach().to(torch.get_default_dtype()).clone())
@@ -92,7 +92,7 @@ class Guide(nn.Module):
             ValueError: the guide has an effect of the context, and the context is missing.
         """
         if self.effect is not None and context is None:
-            raise ValueError("context: expected that of the rows, because the guide subtracts its effect, got none")
+            raise ValueError("context: expected the rows' context, because the guide subtracts its effect, got none")
         with torch.autocast(features.device.type, enabled=False):
             features = features.to(self.images)
             if self.effect is not None:

@@ -66,7 +66,7 @@ class GTM(SafetensorsMixin, FittedMap):
         weights_: mixing weights, (K,); all 1/K.
         noise_variance_: in the data's units, squared.
         tether_: the given or chosen tether.
-        least_noise_variance_: the lower bound of noise_variance_ that was chosen with the tether; 0 if none was.
+        least_noise_variance_: the lower bound of noise_variance_ that was chosen with the tether; 0 without a choice.
         collapsed_: whether the noise is at its general lower bound, so that the sheet passes through the rows.
         log_likelihoods_: mean log-likelihood of a training row in nats, with the parameters before each iteration.
         held_out_log_likelihoods_: the same for the rows held out in `fit_batches`, else empty.

@@ -72,10 +72,10 @@ class Course:
         sheet: the initial sheet.
         release: the schedule of the prior of W, which releases the sheet from the plane.
 
-        Attributes:
-            statistics: averages per row; None before the first step.
-            steps: number of steps taken.
-            rows: sum of the weights of all rows so far.
+    Attributes:
+        statistics: averages per row; None before the first step.
+        steps: number of steps taken.
+        rows: sum of the weights of all rows so far.
 
     Reference: Cappe & Moulines 2009, arXiv:0712.4273 (the step); Neal & Hinton 1998.
     """

@@ -82,8 +82,8 @@ class ModelSurface:
         prior = grid_prior_of(model)
         if prior is None and context_of(model) is not None:
             raise ValueError(
-                "model: expected a conditional model without a context (all contexts share the map), got one with one; "
-                "give the ConditionalVAE, and priory.with_context(rows, context)"
+                "model: expected a conditional model without a fixed context (all contexts share the map), got a model "
+                "with one; give the ConditionalVAE, and priory.with_context(rows, context)"
             )
         if prior is None:
             kind = type(getattr(model, "prior", None)).__name__

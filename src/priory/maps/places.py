@@ -19,7 +19,7 @@ class Places(NamedTuple):
         scale: the standard deviation of u given x, for each coordinate, (N, C).
         node: the likeliest node, (N,), or -1; `mode` has its coordinates.
         next_node: the second likeliest, (N,).
-        responsibility: that of the likeliest node, (N,).
+        responsibility: p(k | x) of the likeliest node, (N,).
         mode: the likeliest node's coordinates, (N, C).
     """
 

@@ -16,7 +16,7 @@ from priory.evaluation.neighbors import continuity, rows_at, sampled_neighborhoo
 from priory.maps.places import Places, grid_steps
 
 NUM_NEIGHBORS = 10
-MOST_COMPARED = 5000  # up to so many rows, all are compared with each other; of more rows, a sample with all
+MOST_COMPARED = 5000  # up to so many rows, each is compared with all others; beyond, only a sample of the rows is
 MOST_QUERIES = 1000  # rows in this sample: the time is linear in it, the standard error falls with its root
 SEED = 0  # seed of this sample
 MOST_NUMBERS = 2**26  # numbers in the features of these rows, in float64

@@ -246,10 +246,10 @@ class TopographicMap:
         train: "TopographicMap | None" = None,
         train_kinds: np.ndarray | None = None,
     ) -> dict[str, Estimate]:
-        """Measure `trustworthiness`, that of PCA, `continuity`, `topographic_error`, `used_nodes`; with classes, also
-        `knn_accuracy`.
+        """Measure the quality of the map: neighborhoods, topographic error, use of nodes; with classes, their accuracy.
 
-        Rows without a position are left out.
+        The metrics are `trustworthiness`, `pca_trustworthiness`, `continuity`, `topographic_error`, `used_nodes` and,
+        with classes, `knn_accuracy`. Rows without a position are left out.
 
         Args:
             kinds: classes of these rows as texts, '' for a row without a class.

@@ -15,7 +15,7 @@ class ConditionalEncoder(nn.Module):
     """q(z | x, c) by an encoder that reads the concatenation (h(x), c).
 
     Args:
-        encoder: reads (h(x), c): the width of its input is that of h(x) plus that of the context.
+        encoder: reads (h(x), c): its input is as wide as h(x) and the context together.
         features: h, such as a convolutional network for images; None is the identity.
         input_noise: standard deviation of normal noise on x, in training mode only; the context gets no noise.
 
@@ -47,7 +47,7 @@ class ConditionalDecoder(nn.Module):
     """p(x | z, c) by a decoder that reads the concatenation (z, c).
 
     Args:
-        decoder: reads (z, c): the width of its input is L plus that of the context.
+        decoder: reads (z, c): the width of its input is L plus the width of the context.
 
     >>> from priory import BernoulliDecoder, mlp
     >>> decoder = ConditionalDecoder(BernoulliDecoder(mlp(2 + 3, [8], 6)))

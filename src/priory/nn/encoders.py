@@ -107,7 +107,7 @@ class NormalEncoder(nn.Module):
 
 
 def with_noise(encoder: Any, features: Tensor) -> Tensor:
-    """Return features, in training mode with the encoder's `input_noise`.
+    """Return the features; in training mode, add the encoder's `input_noise`.
 
     >>> with_noise(NormalEncoder(nn.Linear(5, 4), input_noise=0.1).eval(), torch.zeros(2))
     tensor([0., 0.])

@@ -86,8 +86,8 @@ def levels_of(argument: str, part: nn.Module) -> tuple[int, ...]:
     levels = getattr(part, "levels", None) or (getattr(part, "latent_dim", None),)
     if not all(isinstance(size, int) for size in levels):
         raise ValueError(
-            f"{argument}: expected a module with a known `latent_dim`, got a {type(part).__name__} without; give its "
-            "network an `out_features`"
+            f"{argument}: expected a module with a known `latent_dim`, got a {type(part).__name__} without it; "
+            "give its network an `out_features`"
         )
     return tuple(levels)
 
@@ -109,7 +109,7 @@ def top_of(encoder: Encoder) -> Encoder:
             q = encoder(cast_like(features, owner(encoder)))
         if not isinstance(q, Chain):
             raise TypeError(
-                f"encoder: expected one that gives a Chain of several levels, such as HierarchicalEncoder, got {q}"
+                f"encoder: expected one that returns a Chain of several levels, such as HierarchicalEncoder, got {q}"
             )
         return q.first
 

@@ -72,7 +72,7 @@ def guided_elbo(
     num_samples: int = 1,
     prior: Distribution | None = None,
 ) -> Elbo:
-    """Lower bound for training a map: it draws each datum to the grid nodes that the prior's guide assigns it to.
+    """Lower bound for training a map: it pulls each datum to the grid nodes that the prior's guide assigns to it.
 
         log p(x) >= E_q [log p(x|z)] - (1 - weight) KL(q || p) - weight (KL(r || pi) + sum_k r_k KL(q || p_k))
 
@@ -88,7 +88,7 @@ def guided_elbo(
         prior: p(z), if it has been evaluated already.
 
     Returns:
-        Reconstruction, and all that is subtracted from it as `kl`, each of shape (*batch,), in nats.
+        Reconstruction, and the sum of all subtracted terms as `kl`, each of shape (*batch,), in nats.
 
     Raises:
         ValueError: num_samples is not positive, weight is outside of [0, 1], or the prior has no guide.
@@ -114,13 +114,13 @@ def guided_terms(
     num_samples: int,
     prior: Distribution | None = None,
 ) -> tuple[Elbo, Float[Tensor, "*batch"]]:
-    """Return `guided_elbo` and, of the same draws, KL(q || p), with which its reconstruction makes the ELBO."""
+    """Return `guided_elbo`, and KL(q || p) from the same draws; the ELBO is its reconstruction minus this KL."""
     guide = guide_of(model)
     if guide is None:
         prior = getattr(model, "prior", None)
         raise ValueError(
             f"model: expected a prior with a guide, as GTMVampPrior.from_gtm makes it, got a {type(prior).__name__} "
-            "without; use elbo, or give its prior one"
+            "without a guide; use elbo, or give the prior a guide"
         )
     if not 0 <= weight <= 1:
         raise ValueError(f"weight: expected a number from 0 to 1, got {weight}")
@@ -128,10 +128,10 @@ def guided_terms(
     p_z, q, z = encoded(model, x, num_samples, prior)
     reconstruction = log_prob_of_rows(likelihood_of(model, z, x), x).mean(0)
     log_q, log_p_k = q.log_prob(z), p_z.component_log_prob(z)
-    apart = log_r.clamp(min=torch.finfo(log_r.dtype).min) - log_p_k  # of a node without weight: 0 log 0 = 0
-    whole = (log_r.exp() * apart).sum(-1)
+    log_ratio = log_r.clamp(min=torch.finfo(log_r.dtype).min) - log_p_k  # a node without weight: 0 log 0 = 0
+    expected_log_ratio = (log_r.exp() * log_ratio).sum(-1)
     log_p = torch.logsumexp(log_p_k, -1)
-    kl = log_q + weight * whole - (1 - weight) * log_p
+    kl = log_q + weight * expected_log_ratio - (1 - weight) * log_p
     return Elbo(reconstruction, kl.mean(0)), (log_q - log_p).mean(0)
 
 
@@ -174,7 +174,7 @@ def importance_weighted_bound(
 def encoded(
     model: LatentVariableModel, x: Float[Tensor, "*batch input"], num_samples: int, prior: Distribution | None
 ) -> tuple[Any, Distribution, Float[Tensor, "sample *batch latent"]]:
-    """Return p(z), which is evaluated if `prior` is None, q(z | x), and draws of it."""
+    """Return p(z), which is evaluated if `prior` is None; q(z | x); and draws of z from it."""
     p_z = latent_prior_of(model) if prior is None else prior
     q = posterior_of(model, x)
     return p_z, q, draws_from(q, num_samples)
@@ -195,9 +195,9 @@ def draws_from(q: Distribution, num_samples: int) -> Float[Tensor, "sample *batc
         raise ValueError(f"num_samples: expected a positive number of draws, got {num_samples}")
     if not q.has_rsample:
         raise TypeError(
-            f"encode: expected a reparameterized q(z|x), with rsample, got {type(q).__name__} without, through whose "
-            "draws no gradient reaches the encoder; return priory.diagonal_normal(loc, scale), or write an objective "
-            "that needs no rsample: fit(..., objective=function)"
+            f"encode: expected a reparameterized q(z|x), with rsample, got {type(q).__name__} without it: no "
+            "gradient of its draws reaches the encoder; return priory.diagonal_normal(loc, scale), or write an "
+            "objective that needs no rsample: fit(..., objective=function)"
         )
     return q.rsample(torch.Size((num_samples,)))
 

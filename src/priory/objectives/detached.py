@@ -47,8 +47,8 @@ def _with_constants(module: nn.Module) -> Callable[[Tensor], Distribution]:
     """Return the module as a function whose parameters have no gradient; gradients of its argument remain."""
     constants = {name: parameter.detach() for name, parameter in module.named_parameters()}
 
-    def conditional(known: Tensor) -> Distribution:
-        p: Any = functional_call(module, constants, (known,))
+    def conditional(condition: Tensor) -> Distribution:
+        p: Any = functional_call(module, constants, (condition,))
         if isinstance(p, Chain):  # its module is called later
             p.conditional = _with_constants(p.conditional)
         return p

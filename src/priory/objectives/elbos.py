@@ -76,9 +76,9 @@ class BetaElbo(OfElbo):
 
 @dataclass(frozen=True)
 class FreeBits(OfElbo):
-    """The ELBO without a cost of the mean KL below a floor: mean reconstruction - max(free_bits, mean kl).
+    """The ELBO in which a mean KL below a floor costs nothing: mean reconstruction - max(free_bits, mean kl).
 
-    The density of a learned prior is joint, so its KL has no terms by dimension. The floor applies to the KL of the
+    The density of a learned prior is joint, so its KL has no term per dimension. The floor applies to the KL of the
     whole code, averaged over the batch, on all processes that train together. A batch below the floor has no gradient
     of its KL. In validation the floor applies to each batch of `validation_batch_size` rows.
 

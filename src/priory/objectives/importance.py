@@ -51,7 +51,7 @@ class DoublyReparameterized(ImportanceWeighted):
         sum_s v_s (1 - beta (1 - v_s)) d log w_s / dz_s dz_s / dphi,
 
     and for beta = 1 the published sum_s v_s^2 ... Decoder and prior have the gradient of `ImportanceWeighted`. If a
-    prior uses the encoder (VampPrior), the gradient through the prior counts as the prior's.
+    prior uses the encoder (VampPrior), the gradient through the prior is part of the prior's gradient.
 
     Reference: Tucker, Lawson, Gu & Maddison 2018, arXiv:1810.04152, eq. 8.
 

@@ -33,15 +33,18 @@ MANY_DOTS = 5000  # more dots are drawn as pixels, because browsers are slow wit
 def save_figure(figure: "Figure | Axes | np.ndarray", path: str | Path, *, software: str | None = None) -> None:
     """Write a figure; a crash leaves no partial file.
 
+    Letters that matplotlib's font lacks are drawn with an installed font that has them.
+
     Args:
         figure: a figure, one of its axes, or an array of them.
         path: path of the file; its suffix is the format: `.svg` and `.pdf` are vector graphics, `.png` has 200 dpi.
         software: the program that a `.png` names as its creator; matplotlib if None.
 
-        Letters that matplotlib's font lacks are drawn with an installed font; a warning is given if no font has them.
-
     Raises:
         ValueError: matplotlib cannot write the format of the suffix.
+
+    Warns:
+        UserWarning: no installed font has some of the letters.
     """
     kind = Path(path).suffix[1:].lower()
     root = _root(figure)

@@ -144,5 +144,5 @@ class GridCovariates(Covariates):
 
 
 def _sure(indicators: Float[Tensor, "component category"]) -> float:
-    """Return the weight of the indicators, mixed with uniform probabilities, that gives a row's category `START`."""
+    """Return w such that w indicators + (1 - w) uniform gives the row's own category the probability `START`."""
     return (START * indicators.shape[1] - 1) / (indicators.shape[1] - 1)

@@ -28,7 +28,7 @@ class GTMPrior(GridPrior):
     Raises:
         ValueError: latent_dim is not positive, or the output of the network is not 2L wide (raised by `forward`).
 
-    Reference: Tomczak 2022, *Deep Generative Modeling*, eq. 4.51; Bishop, Svensen & Williams 1998.
+    Reference: Tomczak 2022, *Deep Generative Modeling*, eq. 4.50-4.52; Bishop, Svensen & Williams 1998.
 
     >>> from priory import latent_grid, mlp
     >>> prior = GTMPrior(latent_dim=3, grid=latent_grid(4), network=mlp(2, [8], 6))
@@ -38,7 +38,7 @@ class GTMPrior(GridPrior):
     """
 
     summary = "diagonal normals that a network draws at the nodes of a fixed grid; it is also a map"
-    reference = "Tomczak 2022, Deep Generative Modeling, eq. 4.51; Bishop, Svensen & Williams 1998"
+    reference = "Tomczak 2022, Deep Generative Modeling, eq. 4.50-4.52; Bishop, Svensen & Williams 1998"
 
     def __init__(
         self,

@@ -29,7 +29,7 @@ class GTMVampPrior(GridPrior):
     Raises:
         ValueError: grid is not a matrix with rows, or low is not below high.
 
-    Reference: Tomczak 2022, *Deep Generative Modeling*, eq. 4.52-4.53.
+    Reference: Tomczak 2022, *Deep Generative Modeling*, eq. 4.53.
 
     >>> from priory import NormalEncoder, latent_grid, mlp
     >>> prior = GTMVampPrior(latent_grid(4), mlp(2, [8], 6), low=0.0, high=1.0)
@@ -38,7 +38,7 @@ class GTMVampPrior(GridPrior):
     """
 
     summary = "the encoder's posteriors at pseudo-inputs that a network draws at the nodes of a grid; it is also a map"
-    reference = "Tomczak 2022, Deep Generative Modeling, eq. 4.52-4.53"
+    reference = "Tomczak 2022, Deep Generative Modeling, eq. 4.53"
     needs_encoder = True
 
     def __init__(

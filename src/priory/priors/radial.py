@@ -20,7 +20,7 @@ RIDGE = 1e-10
 
 
 class FittedGTM(Protocol):
-    """The attributes that are read of a fitted classical GTM, `priory.GTM` or another.
+    """A fitted classical GTM, `priory.GTM` or another class, with the attributes that are read here.
 
     Attributes:
         means_: the images of the nodes, (K, D), in the data's units: basis_(nodes_) @ basis_weights_.

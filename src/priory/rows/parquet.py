@@ -23,12 +23,12 @@ class ParquetMatrix(StoredMatrix):
     """The columns of Parquet files that have the same columns; a block is a row group.
 
     Args:
-            files: in the order of their rows.
-            base: the folder whose subfolders are named column=value, if they are.
+        files: in the order of their rows.
+        base: the folder whose subfolders are named column=value, if there are such subfolders.
 
-        Attributes:
-            names: names of the columns.
-            schema: pyarrow's schema of all columns of the files.
+    Attributes:
+        names: names of the columns.
+        schema: pyarrow's schema of all columns of the files.
     """
 
     def __init__(self, files: Sequence[str | Path], base: str | Path | None = None) -> None:

@@ -23,7 +23,6 @@ def excess(differences: Float[Tensor, "chain statistic"]) -> Float[Tensor, " sta
 
     For independent symmetric d_i its tails are at most those of a sum of signs: P(|.| > x) <= 2 exp(-x^2/2), for any
     number of chains and any distribution (Efron 1969, JASA 64; Hoeffding 1963).
-    number of chains and any distribution (Efron 1969, JASA 64; Hoeffding 1963).
     """
     differences = differences.double()
     return differences.sum(0) / (differences.square().sum(0).sqrt() + 1e-300)

@@ -24,7 +24,6 @@ def gradients_exist(subject: Subject) -> Outcome:
 
     Exception: parameters that have no effect because they are normalized over one entry. In a mixture of one
     component, log softmax(w) = 0 for any logit w.
-    component, log softmax(w) = 0 whatever the logit w is.
     """
     gradients = _gradients(subject.candidate, subject.some)
     missing = [name for name, gradient in gradients.items() if gradient is None]

@@ -59,7 +59,6 @@ class Subject:
 
     The arguments are those of `check_prior`. `reference` may also be a factory or the import path of a distribution. If
     `obj` is a factory, the check of `state_dict` is stricter.
-    is a factory, the check of `state_dict` is stricter.
 
     Raises:
         TypeError: obj has none of these forms.

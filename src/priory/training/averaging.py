@@ -11,7 +11,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 class WeightAverage:
     """The average of a model's parameters over the steps: average = decay * average + (1 - decay) * parameters.
 
-    It begins with the weights after the first step. Buffers, such as the statistics of batch norm, are the model's own.
+    The average starts with the weights after the first step. It has no buffers, such as the statistics of batch norm.
 
     Args:
         model: the model that is trained; its parameters are read at each `update`.
@@ -38,7 +38,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take the weights of a step into the average."""
+        """Add the weights of a step to the average."""
         if not self._values:
             self._values = {name: p.detach().clone() for name, p in self._parameters.items()}
             return
@@ -46,7 +46,7 @@ class WeightAverage:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Give the model the average inside the block, and its own weights back afterwards."""
+        """Put the average into the model inside the block, and restore the model's own weights afterwards."""
         self._swap()
         try:
             yield
@@ -58,13 +58,13 @@ class WeightAverage:
             p.data, self._values[name] = self._values[name], p.data
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the average by the names of the parameters."""
+        """Return the average of each parameter, by name."""
         return self._values
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take the average from a state.
+        """Load the average from a state.
 
         Raises:
-            KeyError, RuntimeError: it belongs to another model.
+            KeyError, RuntimeError: the state belongs to another model.
         """
         self._values = {name: torch.empty_like(p).copy_(state[name]) for name, p in self._parameters.items()}

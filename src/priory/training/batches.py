@@ -10,7 +10,7 @@ from torch import Tensor
 
 from priory.rows import Blocks, Rows, read_with_context
 
-SHUFFLED_BYTES = 2**27  # of the rows that are shuffled together if no number of them is given
+SHUFFLED_BYTES = 2**27  # size of the rows that are shuffled together, if `shuffle_buffer` is None
 
 
 def derived_seed(*parts: object) -> int:
@@ -20,7 +20,7 @@ def derived_seed(*parts: object) -> int:
 
 
 class Share(NamedTuple):
-    """The part of a step's rows that one of several processes has; the other rows of its batch count nothing.
+    """One process's share of the rows of a step. Repeated rows at the end of its batch do not count.
 
     >>> values = torch.tensor([1.0, 2.0, 6.0])
     >>> shares = [Share(own=2, total=3, processes=2), Share(own=1, total=3, processes=2)]
@@ -29,17 +29,17 @@ class Share(NamedTuple):
     tensor(True)
     """
 
-    own: int  # rows of this process: the first ones of its batch
-    total: int  # rows of all processes
+    own: int  # rows that count: the first ones of this process's batch
+    total: int  # rows of the step on all processes
     processes: int = 1
 
     @property
     def weight(self) -> float:
-        """Weight of the mean over `own`: the mean of all processes' weighted means is the mean over all rows."""
+        """Weight of this process's mean: the average of the weighted means over processes is the mean over all rows."""
         return self.own * self.processes / self.total
 
     def counted(self, values: Float[Tensor, " row"]) -> Float[Tensor, " row"]:
-        """Return the values of the own rows; of a process without any, one value, whose weight is zero."""
+        """Return the values of the rows that count; if there is none, one value, whose weight is zero."""
         return values if self.own == len(values) else values[: max(self.own, 1)]
 
     def mean(self, values: Float[Tensor, " row"]) -> Float[Tensor, ""]:
@@ -53,7 +53,7 @@ class Share(NamedTuple):
 
 
 def rows_of_process(positions: Tensor, rank: int, world_size: int) -> Tensor:
-    """Return every world_size-th position; the first ones come again at the end, so all processes have as many.
+    """Return every world_size-th position; repeat the first ones, so that all processes get equally many.
 
     >>> [rows_of_process(torch.arange(5), rank, world_size=2).tolist() for rank in (0, 1)]
     [[0, 2, 4], [1, 3, 0]]
@@ -63,7 +63,7 @@ def rows_of_process(positions: Tensor, rank: int, world_size: int) -> Tensor:
 
 
 def own_rows(number: int, rank: int, world_size: int) -> int:
-    """Return how many of `rows_of_process` are no repetition, of so many positions.
+    """Return how many rows a process gets of `number` rows, without repetitions.
 
     >>> [own_rows(5, rank, world_size=2) for rank in (0, 1)]
     [3, 2]
@@ -72,10 +72,10 @@ def own_rows(number: int, rank: int, world_size: int) -> int:
 
 
 class ShuffledBatches:
-    """Every row once per epoch, in an order drawn for (seed, epoch); the last batch may be shorter.
+    """Batches with every row once per epoch, in an order drawn for (seed, epoch); the last batch may be shorter.
 
-    Rows that are stored in blocks are shuffled in windows of `shuffle_buffer` rows, see `shuffled_in_windows`; all in
-    one if there are no more rows, so that the order is that of rows in memory.
+    Rows that are stored in blocks are shuffled in windows of `shuffle_buffer` rows (see `shuffled_in_windows`). If one
+    window holds all rows, their order is the same as for rows in memory.
 
     Each of several processes takes every world_size-th row of the same order, so their batches together are the batch
     of one process with a batch size of world_size * batch_size. The caller sets `epoch`.
@@ -91,12 +91,12 @@ class ShuffledBatches:
         return -(-share // self.batch_size)
 
     def order(self) -> Tensor:
-        """Positions of this process's rows in this epoch."""
+        """Return the positions of this process's rows in this epoch."""
         generator = torch.Generator().manual_seed(derived_seed(self.seed, "order", self.epoch))
         return rows_of_process(self._shuffled(generator), self.rank, self.world_size)
 
     def share(self, batch: int) -> Share:
-        """The part of a batch's rows that this process has: less than others if the rows cannot be shared equally."""
+        """Return this process's share of a batch. Shares differ if the rows cannot be divided equally."""
         together = self.batch_size * self.world_size
         total = min(together, len(self.rows) - batch * together)
         return Share(own_rows(total, self.rank, self.world_size), total, self.world_size)
@@ -114,13 +114,13 @@ class ShuffledBatches:
 
 
 def shuffled_in_windows(bounds: Int[Tensor, " bound"], number: int, generator: torch.Generator) -> Int[Tensor, " row"]:
-    """Return an order of rows in which few blocks are in use at a time.
+    """Return a shuffled order of rows that uses few blocks at a time.
 
     The blocks are shuffled, then cut into windows of at least `number` rows. The rows of each window are shuffled.
 
     Args:
-        bounds: positions where blocks begin, and the number of rows at the end.
-        number: rows of a window, at least. The last window may have fewer.
+        bounds: first position of each block, then the number of rows.
+        number: smallest number of rows in a window; the last window may have fewer.
         generator: draws both orders.
 
     >>> shuffled_in_windows(torch.tensor([0, 3, 4, 8]), 4, torch.Generator().manual_seed(0)).tolist()

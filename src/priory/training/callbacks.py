@@ -30,24 +30,24 @@ from priory.training.states import (
 )
 from priory.training.validation import validation_sums
 
-# Between two writes of the state lie at least this many seconds, and twenty times as long as the last write took, so
-# writing takes a twentieth of the run at most. A process that is killed outright repeats the epochs since the last
-# write; any other end writes the state.
+# Two writes of the state are at least this many seconds apart, and at least 20 times the duration of the last write, so
+# writing takes at most 1/20 of the run. If the process is killed outright, a resumed run repeats the epochs since the
+# last write; after any other end, the state is complete.
 WRITE_EVERY = 2.0
 WRITE_SHARE = 20
 REFRESHES_PER_SECOND = 4
-# A tensor up to this size moves to the accelerator once, instead of batch by batch; a small part of any GPU's memory.
+# Tensors up to this size move to the accelerator once, not batch by batch. It is a small part of any GPU's memory.
 RESIDENT_BYTES = 1 << 30
 
 
 class Record(pl.Callback):
-    """Validates, keeps the history, the best weights and the state to resume from, and stops the run.
+    """Validate each epoch; record the history, the best weights and the state to resume from; stop the run early.
 
-    It works in Lightning's validation loop, so the row of the history is logged when the hooks of other callbacks run:
-    `on_validation_end` as well as `on_train_epoch_end`. The state is taken after these hooks, because it has the states
-    of the other callbacks.
+    It runs in Lightning's validation loop, so an epoch's row of the history is logged before the hooks
+    `on_validation_end` and `on_train_epoch_end` of other callbacks run. The state is recorded after these hooks,
+    because it contains the states of the other callbacks.
 
-    Paths of None write nothing; a seed of None leaves torch's global generator alone.
+    If a path is None, its file is not written. If the seed is None, torch's global generator is used as it is.
     """
 
     def __init__(
@@ -69,13 +69,13 @@ class Record(pl.Callback):
         self.selection = Selection(patience)
         self.best: dict[str, Tensor] | None = None
         self._resumed = state
-        self._kept = 0  # epochs
+        self._recorded_epochs = 0
         self._unwritten: dict[str, Any] | None = None
         self._next_write = 0.0
         self._epoch_began = 0.0
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Give the batches their share of the rows, before the optimizer is made, which needs their number."""
+        """Set this process's share of the rows. The optimizer, which is built next, needs the number of batches."""
         module = _training(pl_module)
         batches = module.batches
         batches.rank, batches.world_size = trainer.global_rank, trainer.world_size
@@ -92,7 +92,7 @@ class Record(pl.Callback):
             module.step = progress["step"]
             _continue_counting(trainer, **progress)
             self.history = History(self._resumed["history"])
-            self._kept = module.epoch
+            self._recorded_epochs = module.epoch
             self.selection = Selection(self.selection.patience, **self._resumed["selection"])
             self.best = self._resumed["best"]
 
@@ -121,7 +121,7 @@ class Record(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Set the generators just before the first step, so that Lightning draws nothing from them in between."""
         module = _training(pl_module)
-        if self._resumed is not None and trainer.is_global_zero:  # other ranks get a seed in each epoch
+        if self._resumed is not None and trainer.is_global_zero:  # other ranks set a seed in each epoch
             with restoring(self.state_path):
                 restore_random_state(self._resumed["random"], module.device)
         elif self.seed is not None:
@@ -132,8 +132,8 @@ class Record(pl.Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         module = _training(pl_module)
-        self._keep(trainer, module)
-        if trainer.global_rank > 0:  # noise of its own for its rows, which a resumed run draws again
+        self._record(trainer, module)
+        if trainer.global_rank > 0:  # each rank draws its own noise; a resumed run draws the same
             torch.manual_seed(derived_seed(module.batches.seed, "noise", module.epoch, trainer.global_rank))
         self._epoch_began = time.perf_counter()
 
@@ -143,11 +143,11 @@ class Record(pl.Callback):
         train = _reduced(trainer, module, module.take_sums())
         if trainer.world_size > 1:
             parts = () if module.sharding is None else module.sharding.names
-            for name, buffer in module.model.named_buffers():  # batch-norm statistics differ until the next step
+            for name, buffer in module.model.named_buffers():  # statistics of batch norm differ between processes
                 if name not in parts:
                     torch.distributed.broadcast(buffer, src=0)
         valid = self._validate(trainer, module)
-        average: AbstractContextManager[None] = nullcontext()  # of the weights, if it is better than they are
+        average: AbstractContextManager[None] = nullcontext()  # puts in the averaged weights if they are better
         if module.average is not None:
             with module.average.in_place():
                 averaged = self._validate(trainer, module)
@@ -174,10 +174,10 @@ class Record(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         module = _training(pl_module)
-        if trainer.should_stop:  # perhaps another callback's wish
+        if trainer.should_stop:  # another callback may have set it
             self.selection.stop = True
             self.history.stopped_early = module.epoch < module.settings.epochs
-        self._keep(trainer, module)
+        self._record(trainer, module)
         if module.sharding is not None:
             module.sharding.join()
 
@@ -198,26 +198,26 @@ class Record(pl.Callback):
         )
         return _reduced(trainer, module, sums)
 
-    def _keep(self, trainer: pl.Trainer, module: Training) -> None:
-        """Write the history, and the state if it is time, unless no epoch ended since the last call."""
-        if self._kept == module.epoch or not (trainer.is_global_zero or module.sharding):
+    def _record(self, trainer: pl.Trainer, module: Training) -> None:
+        """If an epoch ended since the last call, write the history, and the state if enough time has passed."""
+        if self._recorded_epochs == module.epoch or not (trainer.is_global_zero or module.sharding):
             return
-        self._kept = module.epoch
+        self._recorded_epochs = module.epoch
         if self.history_path is not None and trainer.is_global_zero:
             self.history.write(self.history_path)
         if self.state_path is None:
             return
         finished = self.selection.stop or module.epoch >= module.settings.epochs
         state = self._state(trainer, module, finished=finished)
-        if not trainer.is_global_zero:  # it gave its components
+        if not trainer.is_global_zero:  # it only contributed its components
             return
         self._unwritten = state
         if finished or time.monotonic() >= self._next_write:
             self._write_state()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        if (module := _training(pl_module)).sharding is None:  # else only all processes together have the state
-            self._keep(trainer, module)
+        if (module := _training(pl_module)).sharding is None:  # if sharded, only all processes together have the state
+            self._record(trainer, module)
         self._write_state()
 
     def _write_state(self) -> None:
@@ -251,7 +251,7 @@ class Record(pl.Callback):
 
 
 class ProgressBar(pl.Callback):
-    """A line with the epoch, the terms of the ELBO in nats and the best validation bound, a few times a second."""
+    """A line with the epoch, the terms of the ELBO in nats and the best validation bound, updated during training."""
 
     def __init__(self, record: Record) -> None:
         self.record = record
@@ -328,18 +328,18 @@ def _terms(prefix: str, sums: Tensor | None) -> dict[str, float]:
 
 
 def _bound(sums: Tensor | None) -> float:
-    """The mean of the objective's bound."""
+    """Return the mean of the objective's bound."""
     *_, reconstruction, kl = _means(sums)
     return reconstruction - kl
 
 
 def _means(sums: Tensor | None) -> list[float]:
-    """The means that `validation_sums` sums; NaN if there is no validation."""
+    """Return the means of the terms that `validation_sums` sums; NaN if there is no validation."""
     return [float("nan")] * 4 if sums is None else (sums[:4] / sums[4]).tolist()
 
 
 def _log(trainer: pl.Trainer, step: int, row: Mapping[str, float]) -> None:
-    """Show a row to callbacks and loggers; `LightningModule.log` takes milliseconds for it."""
+    """Log a row for callbacks and loggers; `LightningModule.log` would take milliseconds."""
     shown = {name: value for name, value in row.items() if not math.isnan(value)}
     metrics = {name: torch.tensor(value, dtype=torch.float64) for name, value in shown.items() if name != "epoch"}
     trainer.callback_metrics.update(metrics)
@@ -350,7 +350,7 @@ def _log(trainer: pl.Trainer, step: int, row: Mapping[str, float]) -> None:
 
 
 def _continue_counting(trainer: pl.Trainer, epoch: int, step: int) -> None:
-    """Let Lightning count on from the epochs and steps of a state, which callbacks and loggers read from it."""
+    """Set Lightning's counts of epochs and steps, which callbacks and loggers read, to those of a state."""
     loop = trainer.fit_loop
     for progress in (loop.epoch_progress.current, loop.epoch_progress.total):
         vars(progress).update(dict.fromkeys(("ready", "started", "processed", "completed"), epoch))

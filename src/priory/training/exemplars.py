@@ -1,4 +1,4 @@
-"""What training does for a prior that reads the training rows, such as `ExemplarPrior`; for others, nothing."""
+"""Steps of training for a prior that reads the training rows, such as `ExemplarPrior`; no effect on other priors."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -15,13 +15,13 @@ from priory.vae import feature_encoder, features_of
 
 
 def has_exemplars(model: Any) -> bool:
-    """Whether the model's prior, or that of its top level, reads the training rows."""
+    """Return whether the model's prior, or the prior of its top level, reads the training rows."""
     return _prior_of(model) is not None
 
 
 @contextmanager
 def exemplars_attached(model: Any, rows: Rows) -> Iterator[None]:
-    """Let the model's prior, or that of its top level, read these rows inside the block.
+    """Attach these rows to the model's prior, or to the prior of its top level, inside the block.
 
     Raises:
         TypeError: the model conditions on a context, which exemplars do not have.
@@ -33,7 +33,7 @@ def exemplars_attached(model: Any, rows: Rows) -> Iterator[None]:
     if isinstance(model, ConditionalModel):
         raise TypeError(
             f"prior: expected a prior without exemplars for a model that conditions on a context, got "
-            f"{type(prior).__name__}; take another one, such as ConditionalMixturePrior of a VampPrior"
+            f"{type(prior).__name__}; use another prior, such as a ConditionalMixturePrior of a VampPrior"
         )
     prior.attach(rows, lambda x: features_of(model, cast_like(x, model)))
     try:
@@ -43,7 +43,7 @@ def exemplars_attached(model: Any, rows: Rows) -> Iterator[None]:
 
 
 def refresh_exemplars(model: Any) -> None:
-    """Let the prior encode all of its rows by the model's encoder."""
+    """Encode all rows of the prior again with the model's encoder."""
     if (prior := _prior_of(model)) is not None:
         encoder = feature_encoder(model)
         with evaluation_mode(model):
@@ -51,23 +51,23 @@ def refresh_exemplars(model: Any) -> None:
 
 
 def exemplars_left_out(model: Any, numbers: Tensor) -> AbstractContextManager[None]:
-    """Inside the block, the rows of these numbers are no components of their own prior."""
+    """Leave each of these rows out of its own prior inside the block."""
     prior = _prior_of(model)
     return nullcontext() if prior is None else prior.leave_out(numbers)
 
 
 def require_own_exemplars(model: Any) -> None:
-    """Refuse exemplars below another prior, which cannot leave a row's own one out.
+    """Raise an error if another prior is built on top of exemplars.
 
     Raises:
-        ValueError: there are such.
+        ValueError: the other prior cannot leave a row's own exemplar out.
     """
-    prior, known = getattr(model, "prior", None), _prior_of(model)
+    prior, exemplars = getattr(model, "prior", None), _prior_of(model)
     below = [part for part in prior.modules() if hasattr(part, "leave_out")] if isinstance(prior, nn.Module) else []
-    if below and known is None:
+    if below and exemplars is None:
         raise ValueError(
-            f"prior: expected no exemplars below a {type(prior).__name__}, which cannot leave out that of a row in "
-            f"training, got one on top of {type(below[0]).__name__}; give it another base prior (base_prior)"
+            f"prior: expected no exemplars below a {type(prior).__name__}, which cannot leave out a row's own exemplar "
+            f"in training, got the base prior {type(below[0]).__name__}; choose another base prior (base_prior)"
         )
 
 

@@ -1,4 +1,4 @@
-"""The error of a training step that is not finite, and where to look first."""
+"""Errors of training steps with NaN or infinite values, and the part of the model to look at first."""
 
 import math
 import traceback
@@ -14,9 +14,9 @@ ADVICE = (
     "Lower the learning rate, lower gradient_clip (the largest norm of the gradient), bound the scales that the "
     "encoder, decoder and prior can reach"
 )
-REFUSALS = ("Expected parameter", "Expected value argument")  # how torch's distributions begin
-# The functions that ask a model, with the method that answers and the part of a VAE that is behind it.
-ASKING = {
+REFUSALS = ("Expected parameter", "Expected value argument")  # beginnings of the errors of torch's distributions
+# The functions that call a model, with the method that each one calls and the part of a VAE that the method uses.
+CALLERS = {
     "posterior_of": ("encode", "encoder"),
     "latent_prior_of": ("latent_prior", "prior"),
     "likelihood_of": ("decode", "decoder"),
@@ -28,16 +28,16 @@ class NonFiniteLossError(RuntimeError):
 
     Attributes:
         term: "reconstruction", "KL", "reconstruction and KL", "gradient" if the loss was finite, or "parameter" if
-            the last step of an epoch left one that is not finite.
-        group: a child module of the model, such as "encoder", "decoder", "prior" of a VAE, or "model" for its own
-            parameters: the first one whose parameters are not finite, else the one whose distribution torch refused,
-            else the first one whose gradient is not finite, else the one with the largest gradient, or the largest
-            parameters before a gradient.
-        parameter: full name of the model's first parameter that is not finite, else of the first one whose gradient is
-            not; None if there is none.
-        epoch: counted from 0.
-        batch: in the epoch, counted from 0; None for validation and for a parameter.
-        rows: numbers of up to eight rows of the batch whose terms are not finite; of its first rows if only the
+            the last step of an epoch left a parameter that is not finite.
+        group: the child module to look at first, such as "encoder", "decoder" or "prior" of a VAE, or "model" for the
+            model's own parameters. It is the first module with parameters that are not finite; else the one whose
+            distribution torch rejected; else the first one with a gradient that is not finite; else the one with the
+            largest gradient, or with the largest parameters if there is no gradient yet.
+        parameter: full name of the model's first parameter that is not finite, else of the first parameter with a
+            gradient that is not finite; None if there is none.
+        epoch: number of the epoch, counted from 0.
+        batch: number of the batch in the epoch, counted from 0; None for validation and for a parameter.
+        rows: numbers of up to eight rows of the batch with terms that are not finite; of its first rows if only the
             gradient is not finite.
     """
 
@@ -58,14 +58,14 @@ class NonFiniteLossError(RuntimeError):
 
 
 class LostProcessError(RuntimeError):
-    """Another of several processes that train together has ended. The run's state has the epochs before this one."""
+    """Another process of the same run has ended. The run's state contains the epochs before this one."""
 
 
 @contextmanager
 def lost_processes(when: Callable[[], str]) -> Iterator[None]:
     """Turn an error that torch raises because another process does not answer into a `LostProcessError`.
 
-    gloo has no class of its own for it: the connection is closed, reset or timed out, and the text names gloo's source.
+    gloo raises a plain RuntimeError if a connection is closed, reset or timed out; the message names gloo's source.
     """
     try:
         yield
@@ -73,12 +73,12 @@ def lost_processes(when: Callable[[], str]) -> Iterator[None]:
         if not isinstance(error, torch.distributed.DistError) and "gloo" not in str(error):
             raise
         raise LostProcessError(
-            f"training stopped {when()}: another of its processes has ended, because it was killed or failed."
+            f"training stopped {when()}: another process of this run was killed or failed."
         ) from error
 
 
 class GroupState(NamedTuple):
-    """A child module of the model in a failed step; norms are Euclidean."""
+    """A child module of the model in a failed step, with the Euclidean norms of its parameters and its gradient."""
 
     name: str
     parameters: float
@@ -101,7 +101,8 @@ def failed_step(
 ) -> NonFiniteLossError:
     """Return the error for a batch with these terms per datum.
 
-    The terms are None if torch refused to compute them; `refused` is the part of a VAE whose distribution it refused.
+    The terms are None if torch raised an error instead of computing them: `refusal` is its message, `refused` the part
+    of a VAE with the rejected distribution.
     """
     every = torch.ones(len(rows), dtype=torch.bool)
     terms = {"reconstruction": reconstruction, "KL": kl}
@@ -113,14 +114,14 @@ def failed_step(
     shown = rows.cpu()[mask][:SHOWN_ROWS].tolist()
     number = int(mask.sum())
     stop = "validation" if batch is None else f"batch {batch}"
-    kept = "The epoch was not saved" if batch is None else "The step was not taken"
-    what = f"the {term} term" if names else "the gradient of a finite loss"
-    kind = "NaN or infinite" if names or parameter else "too large for its norm"
+    outcome = "The epoch was not saved" if batch is None else "The step was not taken"
+    subject = f"the {term} term" if names else "the gradient of a finite loss"
+    kind = "NaN or infinite" if names or parameter else "too large to compute its norm"
     numbers = ", ".join(map(str, shown)) + (", ..." if number > len(shown) else "")
     reason = f" ({refusal})" if refusal else ""
     message = (
-        f"training stopped at epoch {epoch}, {stop}: {what} is {kind} for {number} of {len(rows)} rows "
-        f"(rows {numbers}); {place}{reason}. {kept}. {ADVICE}, and look at the values of these rows."
+        f"training stopped at epoch {epoch}, {stop}: {subject} is {kind} for {number} of {len(rows)} rows "
+        f"(rows {numbers}); {place}{reason}. {outcome}. {ADVICE}, and look at the values of these rows."
     )
     return NonFiniteLossError(
         message, term=term, group=group, parameter=parameter, epoch=epoch, batch=batch, rows=shown
@@ -128,7 +129,7 @@ def failed_step(
 
 
 def check_parameters(model: nn.Module, *, epoch: int) -> None:
-    """Raise an error if the last step of an epoch, from which no loss has been computed yet, left NaN or infinity."""
+    """Raise an error if the last step of an epoch, which no loss has used yet, left NaN or infinity."""
     if all(bool(torch.isfinite(p).all()) for p in model.parameters()):
         return
     group, parameter, place = _place(model)
@@ -141,7 +142,7 @@ def check_parameters(model: nn.Module, *, epoch: int) -> None:
 
 @contextmanager
 def invalid_parameters(model: nn.Module, rows: Tensor, *, epoch: int, batch: int | None) -> Iterator[None]:
-    """Turn the ValueError with which torch's distributions refuse NaN into a `NonFiniteLossError`."""
+    """Turn the ValueError of torch's distributions about NaN into a `NonFiniteLossError`."""
     try:
         yield
     except ValueError as error:
@@ -149,7 +150,7 @@ def invalid_parameters(model: nn.Module, rows: Tensor, *, epoch: int, batch: int
             raise
         refusal = " ".join(str(error).split(", but found")[0].split())
         functions = [frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__)]
-        method, part = next((ASKING[name] for name in functions if name in ASKING), ("", None))
+        method, part = next((CALLERS[name] for name in functions if name in CALLERS), ("", None))
         refusal = f"{method}: {refusal}" if method else refusal
         raise failed_step(model, None, None, rows, epoch=epoch, batch=batch, refusal=refusal, refused=part) from error
 
@@ -166,7 +167,7 @@ def suspect(groups: Sequence[GroupState], refused: str | None = None) -> str:
 
 
 def _place(model: nn.Module, refused: str | None = None) -> tuple[str, str | None, str]:
-    """Return the group to look at first, the first parameter that is not finite, and a sentence that says so."""
+    """Return the group to look at first, the first parameter that is not finite, and a sentence with both."""
     groups = []
     parts = {"model": list(model.parameters(recurse=False))}
     parts |= {name: list(child.parameters()) for name, child in model.named_children()}

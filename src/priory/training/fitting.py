@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from priory.training.callbacks import Record
 
-NUMBERS_AT_ONCE = 2**22  # of rows that are looked through for NaN: sparse ones are made dense
+NUMBERS_AT_ONCE = 2**22  # values checked for NaN at a time; sparse rows are made dense
 
 
 def fit(
@@ -58,7 +58,7 @@ def fit(
         loss_t = -mean_n (reconstruction_n - beta_t * kl_n),    beta_t = min(1, t / W)    (see `TrainingSettings`)
 
     Afterwards the model has the weights of the epoch with the best validation after the warm-up (the last weights
-    if there is no validation), is in evaluation mode and on the device that it came from.
+    if there is no validation), is in evaluation mode and on its original device.
 
     Args:
         model: a `VAE`, or any `torch.nn.Module` with the methods `encode`, `latent_prior` and `decode`, such as the
@@ -67,26 +67,26 @@ def fit(
             `Dataset`, ...; a `DataLoader` gives `batch_size` too, unless it or `settings` is given. A conditional model
             needs rows with a context (`with_context`). Rows in files (`Blocks`) are read and shuffled block by block:
             see the setting `shuffle_buffer`.
-        valid: validation rows, likewise; their values are never drawn anew.
-        objective: what is maximized: a name, one of the classes of `priory.objectives` with its options, or a function
-            (model, x) that returns an `Elbo` or a tensor (B,) of bounds in nats, for which there is no warm-up. By
-            default the guided bound if the prior has a guide, else the ELBO. An epoch is judged by the objective's own
-            bound at beta = 1; by the ELBO for `Guided` and `StickingTheLanding`.
-        callbacks: one or more of Lightning's. The row of the history is logged in every epoch under the names of its
-            columns; without validation rows there are no `valid_...`.
-        logger: one or more of Lightning's; they get the settings, and the row of each epoch at the number of its last
-            step.
+        valid: validation rows, in any of these forms; their values are never drawn at random (`dynamic_binarization`).
+        objective: the bound to maximize: a name, one of the classes of `priory.objectives` with its options, or a
+            function (model, x) that returns an `Elbo` or a tensor (B,) of bounds in nats. A tensor has no warm-up. The
+            default is the guided bound if the prior has a guide, else the ELBO. Validation compares epochs by the
+            objective's own bound at beta = 1, or by the ELBO for `Guided` and `StickingTheLanding`.
+        callbacks: one or more Lightning callbacks. Each epoch logs its row of the history under the names of the
+            columns, without `valid_...` if there are no validation rows.
+        logger: one or more Lightning loggers. They receive the settings, and each epoch's row of the history at the
+            number of the epoch's last step.
         optimizer: a name, or a function from parameters to a `torch.optim.Optimizer`, such as
-            `functools.partial(torch.optim.SGD, lr=0.01)`, whose rate the schedule starts from.
+            `functools.partial(torch.optim.SGD, lr=0.01)`. The schedule starts from the optimizer's learning rate.
         settings: how to train; the defaults of `TrainingSettings` if None.
-        seed: of torch's global generator, which gives all noise, and of the order of the rows. The same seed gives the
-            same bits on the same machine with one thread. None draws from the global generator as it is.
+        seed: seed of torch's global generator, which draws all noise, and of the order of the rows. Runs with the same
+            seed are equal bit for bit on the same machine with one thread. None uses the global generator as it is.
         out: folder for history.csv, the state to resume from and TensorBoard's events; None writes nothing. If several
-            processes train together (`devices`), all call `fit` and rank 0 alone writes: see `process_rank`.
-        resume: continue the run in `out` from its last completed epoch, to the same result as without the interruption;
-            begin if there is none yet; return at once if it is finished. The kind of device may change, the number of
-            processes may not. `epochs` may be raised if the schedule is constant and the warm-up a number of steps:
-            the result is that of a run with that many epochs from its start.
+            processes train together (`devices`), all call `fit`, and only rank 0 writes: see `process_rank`.
+        resume: continue the run in `out` after its last completed epoch; the result is the same as without the
+            interruption. Starts a new run if there is none yet, and returns at once if the run is finished. The kind of
+            device may change; the number of processes may not. `epochs` may be raised if the schedule is constant and
+            the warm-up is a number of steps; the result is the same as if the run had so many epochs from its start.
         progress: show a progress bar.
         tensorboard: write the history to `out` for TensorBoard (needs the extra `tensorboard`).
         **overrides: single settings, such as `epochs=20` or `ema_decay=0.999`.
@@ -96,13 +96,14 @@ def fit(
 
     Raises:
         TypeError: there is no such setting, or an argument is of another type.
-        NonFiniteLossError: the loss or its gradient became NaN or infinite; what was written so far stays.
-        LostProcessError: another of several processes has ended; what was written so far stays.
+        NonFiniteLossError: the loss or its gradient became NaN or infinite; files written before remain.
+        LostProcessError: another process of the run has ended; files written before remain.
         FileExistsError: `out` holds a run and `resume` is False.
         BlockingIOError: another process is writing to `out`.
         ValueError: rows have NaN or infinite values; the state in `out` is damaged, or belongs to a run with other
-            settings; settings are out of range; this machine has no such devices.
-        ImportError: Lightning is not installed, or TensorBoard if it is asked for; the message names the extra.
+            settings; settings are out of range; this machine does not have the devices.
+        ImportError: Lightning is not installed, or `tensorboard` is True and TensorBoard is not installed; the message
+            names the extra.
 
     Reference: Kingma & Welling 2014, arXiv:1312.6114, algorithm 1; Sonderby et al. 2016, arXiv:1602.02282.
 
@@ -118,7 +119,7 @@ def fit(
     train_rows = _finite_rows(train, "train")
     valid_rows = None if valid is None else _finite_rows(valid, "valid")
     for rows in filter(None, (train_rows, valid_rows)):
-        given(module, context_at(rows, torch.zeros(1, dtype=torch.int64)))  # before any work: do model and rows match?
+        given(module, context_at(rows, torch.zeros(1, dtype=torch.int64)))  # fails early if model and rows do not match
     if settings is None and (batch_size := getattr(train_rows, "batch_size", None)):
         overrides = {"batch_size": batch_size} | overrides
     named = {"objective": objective, "optimizer": optimizer}
@@ -141,9 +142,9 @@ def fit(
         num_rows=len(train_rows),
     )
     if valid_rows is None and chosen.ema_decay is not None:
-        raise ValueError("ema_decay: expected valid=, rows that decide between the weights and their average; got none")
+        raise ValueError("ema_decay: expected valid=, the rows that compare the weights with their average, got none")
     folder = _folder(out, resume=resume, tensorboard=tensorboard)
-    with _held(folder, make=False):
+    with _locked(folder, make=False):
         state = stored_state(folder / STATE_FILE) if folder and resume else None
         identity = identity_of(chosen, seed, train_rows, valid_rows, steering.own)
         if state is not None:
@@ -159,7 +160,7 @@ def fit(
         if folder is not None and state is not None:
             check_same_processes(state["identity"], identity, folder / STATE_FILE)
         identity.setdefault("order_seed", int(torch.randint(2**62, ())) if seed is None else seed)
-        with _held(folder, make=True), quiet():
+        with _locked(folder, make=True), quiet():
             if folder is not None and tensorboard:
                 steering.loggers.append(tensorboard_logger(folder))
             record = _train(
@@ -169,7 +170,7 @@ def fit(
 
 
 def _finite_rows(data: RowsLike, argument: str) -> Rows:
-    """Return rows after a look for NaN and infinity, if they are in memory; others are found when they are read."""
+    """Return rows; check those in memory for NaN and infinity. Other rows are checked when they are read."""
     rows, bad = as_rows(data, argument), []
     if getattr(rows, "in_memory", False):
         width = rows.batch(torch.zeros(1, dtype=torch.int64))[0].numel()
@@ -178,20 +179,20 @@ def _finite_rows(data: RowsLike, argument: str) -> Rows:
     if bad:
         raise ValueError(
             f"{argument}: expected finite numbers, got NaN or infinity in {len(bad)} of {len(rows)} rows (rows "
-            f"{first_few(list(map(str, bad)))}); leave them out or fill their cells; priory.GTM takes missing cells"
+            f"{first_few(list(map(str, bad)))}); drop these rows or fill their cells; priory.GTM accepts missing cells"
         )
     return rows
 
 
-def _held(folder: Path | None, *, make: bool) -> AbstractContextManager[None]:
-    """Lock the folder for the process that writes, if it exists or may be made."""
+def _locked(folder: Path | None, *, make: bool) -> AbstractContextManager[None]:
+    """Lock the folder for the process that writes to it, if the folder exists or `make` is true."""
     if folder is None or process_rank() > 0 or not (make or folder.exists()):
         return nullcontext()
     return sole_writer(folder)
 
 
 def _load_weights(model: nn.Module, state: Mapping[str, Any], path: str) -> None:
-    """Give the model the weights of the last epoch; those of the best one must fit too."""
+    """Load the weights of the last epoch into the model; check that the best weights fit too."""
     try:
         for weights in filter(None, (state["best"], state["vae"])):
             model.load_state_dict(weights)
@@ -268,6 +269,6 @@ def _folder(out: str | Path | None, *, resume: bool, tensorboard: bool) -> Path 
         if (folder / name).exists():
             raise FileExistsError(
                 f"{folder / name} exists: the folder holds a run already; "
-                "continue it with resume=True, or choose another"
+                "continue it with resume=True, or choose another folder"
             )
     return folder

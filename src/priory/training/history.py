@@ -1,4 +1,4 @@
-"""The history of a training: a row of numbers for each epoch."""
+"""The history of a training run: one row of numbers per epoch."""
 
 import csv
 import math
@@ -31,13 +31,14 @@ SHOWN = ("epoch", "train_elbo", "valid_elbo", "valid_reconstruction", "valid_kl"
 class History(Mapping[str, list[float]]):
     """A column of numbers per quantity, one row per epoch; ELBO terms are means per datum in nats.
 
-    The ELBO has beta = 1 during the warm-up too. `beta` and `learning_rate` are those of the step after the epoch.
-    Training terms are means over the steps of the epoch, between which the weights change, and have the encoder's input
-    noise. `train_objective` and `valid_objective` are the bound that is maximized, also with beta = 1; they equal the
-    ELBO if that is the objective. Validation is that of the averaged weights in epochs in which they are better.
+    The ELBO has beta = 1 during the warm-up too. `beta` and `learning_rate` are the values of the step after the epoch.
+    Training terms are means over the steps of the epoch: the weights change between these steps, and the encoder's
+    input has noise. `train_objective` and `valid_objective` are the maximized bound, also at beta = 1; they equal the
+    ELBO if the objective is the ELBO. In epochs in which the averaged weights are better, the validation columns are
+    theirs.
 
     Attributes:
-        stopped_early: whether patience ended the run before its last epoch; None if it is not known (`read`).
+        stopped_early: whether patience ended the run before its last epoch; None if unknown (after `read`).
 
     >>> history = History()
     >>> history.append(dict.fromkeys(COLUMNS, 1.0) | {"epoch": 0})
@@ -133,7 +134,7 @@ class History(Mapping[str, list[float]]):
         self._lines.append(_line(row))
 
     def write(self, path: str | Path) -> None:
-        """Write a CSV file atomically, every number to its last bit."""
+        """Write a CSV file atomically; numbers are exact to the last bit."""
         with replacing(path, durable=False) as temporary:
             temporary.write_text("".join([",".join(COLUMNS) + "\n", *self._lines]), encoding="utf-8")
 
@@ -142,7 +143,7 @@ class History(Mapping[str, list[float]]):
         """Read a file that `write` wrote.
 
         Raises:
-            ValueError: the file is no history.
+            ValueError: the file is not a history.
         """
         try:
             with open(path, newline="", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""The identity of a run: a run continues from a state with the same identity only."""
+"""The identity of a run: a run resumes only from a state with the same identity."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +21,7 @@ def identity_of(
 
 
 def check_same_run(old: Mapping[str, Any], new: dict[str, Any], path: Path | None) -> None:
-    """Refuse to continue a run with another identity; a seed of None becomes the old one."""
+    """Raise an error if the identity of a run has changed; a seed of None becomes the old seed."""
     if new["seed"] is None:
         new["seed"] = old["seed"]
     was, now = ({**run["settings"], "seed": run["seed"]} for run in (old, new))
@@ -37,15 +37,15 @@ def check_same_run(old: Mapping[str, Any], new: dict[str, Any], path: Path | Non
     if different:
         hint = ""
         if was["epochs"] != now["epochs"]:
-            hint = "; epochs can be raised if the schedule is constant and the warm-up a number of steps, else not"
+            hint = "; epochs can be raised only if the schedule is constant and the warm-up is a number of steps"
         raise ValueError(f"resume: {path} belongs to a run with other settings: {', '.join(different)}{hint}")
 
 
 def check_same_processes(old: Mapping[str, Any], new: Mapping[str, Any], path: Path) -> None:
-    """Refuse to continue a run with another number of processes, because its steps would be other steps."""
+    """Raise an error if the number of processes has changed, because the steps would change too."""
     was, now = old.get("processes", 1), new["processes"]
     if was != now:
         raise ValueError(
-            f"resume: {path} belongs to a run of {was} process(es), and devices and strategy give {now} here; "
-            "expected the same number, because a step is batch_size rows on each"
+            f"resume: {path} belongs to a run of {was} process(es), but devices and strategy start {now} here; "
+            "expected the same number, because each process takes batch_size rows per step"
         )

@@ -21,17 +21,17 @@ from priory.training.settings import TrainingSettings
 from priory.training.sharding import Sharding
 from priory.vae import feature_encoder
 
-# Steps whose terms stay on the device: reading them makes the device wait, keeping them takes memory.
+# The terms of this many steps stay on the device: reading them makes the device wait, storing them takes memory.
 PENDING_STEPS = 256
 
 
 class Training(pl.LightningModule):
     """Minimizes -(reconstruction - beta * kl) of the objective, averaged over the batch, in nats.
 
-    If the model's prior has `log_prior` (see `Prior`), the loss also has -beta * log_prior, whose gradient reaches the
-    prior's own parameters alone: the encoder is to fit the data, not the clusters' prior.
+    If the model's prior has `log_prior` (see `Prior`), the loss also has the term -beta * log_prior. Its gradient
+    reaches only the prior's own parameters: the encoder must fit the data, not the prior of the clusters.
 
-    Steps log nothing through Lightning, whose bookkeeping takes as long as a step of a small model.
+    Steps do not log through Lightning, because its bookkeeping takes as long as a step of a small model.
 
     Attributes:
         model: the model that is trained.
@@ -57,8 +57,8 @@ class Training(pl.LightningModule):
         self.average = None if settings.ema_decay is None else WeightAverage(model, settings.ema_decay)
         self.sharding: Sharding | None = None
         self.epoch = self.step = self.batch = 0
-        self.last_terms: tuple[Elbo, Tensor] | None = None  # of the objective, with the rows; for failures
-        self.last_means: tuple[Elbo, Elbo] | None = None  # of the ELBO and the objective; for the progress bar
+        self.last_terms: tuple[Elbo, Tensor] | None = None  # the objective's terms and the rows, for error messages
+        self.last_means: tuple[Elbo, Elbo] | None = None  # of the ELBO and the objective, for the progress bar
         self._pending: list[Tensor] = []
         self._pending_rows: list[int] = []
         self._sums = torch.zeros(5, dtype=torch.float64)
@@ -71,12 +71,12 @@ class Training(pl.LightningModule):
         return self.settings.beta(self.step, len(self.batches))
 
     def share_out(self, device: torch.device) -> None:
-        """Keep this process's part of the prior's components; DDP leaves them alone."""
+        """Keep only this process's part of the prior's components, and exclude it from DDP."""
         self.sharding = Sharding(self.model, device)
         self._ddp_params_and_buffers_to_ignore = [f"model.{name}" for name in self.sharding.names]
 
     def whole(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Return named tensors of the model with the components of all processes, which must all call it."""
+        """Return named tensors of the model with the components of all processes; all processes must call it."""
         return tensors if self.sharding is None else self.sharding.whole(tensors)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
@@ -86,7 +86,7 @@ class Training(pl.LightningModule):
         return x.to(device, next(self.model.parameters()).dtype, non_blocking=True), rows, context
 
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor | None], batch_idx: int) -> Tensor:
-        """Compute the loss; DDP's forward sees all that is random or has a gradient, because it is in here."""
+        """Compute the loss. All random draws and gradients are in this method, so that DDP's forward contains them."""
         x, rows, context = batch
         if self.dynamic_binarization:
             x = torch.bernoulli(x)
@@ -123,9 +123,9 @@ class Training(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the gradient, and raise an error before the optimizer takes a step along NaN.
+        """Clip the gradient; raise an error before the optimizer takes a step along NaN.
 
-        The device is read once.
+        Numbers are read from the device only once.
         """
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         if self.sharding is None:
@@ -152,7 +152,7 @@ class Training(pl.LightningModule):
         """Do nothing: `Record` validates in Lightning's validation loop, which runs over one empty batch."""
 
     def on_validation_model_zero_grad(self) -> None:
-        """Keep the gradients of the last step, which say where to look if the validation fails."""
+        """Keep the gradients of the last step: if the validation fails, the error message uses them."""
 
     def _check(self, norm: Tensor) -> tuple[float, bool]:
         """Return the gradient's norm, and whether it and the loss are finite on every process."""
@@ -178,7 +178,7 @@ class Training(pl.LightningModule):
         self._pending, self._pending_rows = [], []
 
     def take_sums(self) -> Tensor:
-        """Return this process's sums since the last call, as `validation_sums` gives them."""
+        """Return this process's sums since the last call, in the order of `validation_sums`."""
         self._read_pending()
         sums, self._sums = self._sums, torch.zeros(5, dtype=torch.float64)
         return sums
@@ -204,7 +204,7 @@ def _counted(terms: Terms, share: Share) -> Terms:
 
 
 def _elbo_means(terms: Terms, bound: Elbo) -> Elbo:
-    """Return the means of the ELBO's terms; `bound` has those of the objective's."""
+    """Return the means of the ELBO's terms; `bound` has the means of the objective's terms."""
     if terms.elbo is terms.bound:
         return bound
     if terms.elbo is None:

@@ -1,4 +1,4 @@
-"""Optimizers by name or from a user's function, and the course of their learning rate."""
+"""Optimizers by name or from a user's function, and the schedules of their learning rate."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -22,7 +22,7 @@ OPTIMIZERS = {
 
 def optimizer_of(settings: TrainingSettings, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     """Return the optimizer that the settings name."""
-    # Adam and AdamW have one kernel for all parameters; Lightning cannot clip with it under a scaler
+    # Fused Adam and AdamW update all parameters in one kernel; with them, Lightning cannot clip under a scaler.
     can_fuse = settings.optimizer in ("adam", "adamw") and settings.precision != "16-mixed"
     fuse = can_fuse and all(p.device.type in ("cpu", "cuda") for p in parameters)
     options: dict[str, Any] = {"fused": True} if fuse else {}
@@ -31,10 +31,10 @@ def optimizer_of(settings: TrainingSettings, parameters: list[nn.Parameter]) -> 
 
 
 def kind_of_optimizer(factory: OptimizerFactory) -> str:
-    """Return the name of the class that a factory makes.
+    """Return the class name of the optimizer that a factory makes.
 
     Raises:
-        TypeError: it cannot be called with parameters, or makes something else than an optimizer.
+        TypeError: the factory is not a function of parameters, or does not return an optimizer.
 
     >>> from functools import partial
     >>> kind_of_optimizer(partial(torch.optim.SGD, lr=0.1))
@@ -44,14 +44,14 @@ def kind_of_optimizer(factory: OptimizerFactory) -> str:
     expected += "functools.partial(torch.optim.SGD, lr=0.01), "
     if not callable(factory):
         raise TypeError(f"{expected}got {type(factory).__name__}")
-    made = factory([nn.Parameter(torch.zeros(1))])
-    if not isinstance(made, torch.optim.Optimizer):
-        raise TypeError(f"{expected}got one that returns {type(made).__name__}")
-    return type(made).__name__
+    optimizer = factory([nn.Parameter(torch.zeros(1))])
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise TypeError(f"{expected}got one that returns {type(optimizer).__name__}")
+    return type(optimizer).__name__
 
 
 def scheduler_of(schedule: str, optimizer: torch.optim.Optimizer, steps: int) -> LRScheduler | None:
-    """Return the course of the learning rate over so many steps; its peak or start is the rate of each group.
+    """Return the schedule of the learning rate, which starts or peaks at each group's rate; None if it is constant.
 
     One-cycle changes the momentum too, if the optimizer has one.
     """

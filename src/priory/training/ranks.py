@@ -16,21 +16,21 @@ _LAUNCHERS = {
 
 
 def process_rank() -> int:
-    """Return the rank that a launcher gave this process, 0 without one. Only rank 0 writes, prints and evaluates.
+    """Return this process's rank from its launcher, 0 without one. Only rank 0 writes, prints and evaluates.
 
-    It is read from the environment by Lightning's rules, so it is known before anything is built:
+    It is read from the environment by Lightning's rules, so it is available before anything is built:
 
     - torchrun (`TORCHELASTIC_RUN_ID` is set): `RANK`.
     - SLURM (`SLURM_NTASKS` is set, and the job's name is not bash or interactive): `SLURM_PROCID`. Under sbatch without
       srun, under `srun -n1` and in an interactive job there is one process, and it gets 0.
-    - otherwise `LOCAL_RANK`, which Lightning's ddp sets when it starts the script once more for each other device. A
+    - otherwise `LOCAL_RANK`, which Lightning's ddp sets when it starts the script again for each other device. A
       `RANK` without torchrun, which some clusters set in every container, is ignored.
 
     If Lightning gives the process another rank, for example when one srun starts four runs with `devices=1`, `fit` and
     `check_devices` raise an error, so no two processes write to one folder.
 
     Raises:
-        ValueError: a launcher's variable is no number.
+        ValueError: a launcher's variable is not a number.
 
     >>> process_rank()
     0

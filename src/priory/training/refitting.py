@@ -37,24 +37,24 @@ from priory.training.failures import REFUSALS
 from priory.training.settings import SYNONYMS, RefitSettings
 from priory.vae import VAE, ConditionalVAE, feature_encoder, features_of
 
-# Limits of expectation maximization, which keeps its draws: it takes seconds.
+# Limits of expectation maximization, which holds all draws in memory. Within them it takes seconds.
 MOST_DRAWS = 100_000
 MOST_DRAWS_PER_ROW = 10
 MOST_ROWS = 20_000
-MOST_VALUES = 2**27  # of the rows, a gigabyte in float64
-ROWS_AT_ONCE = 1024  # encoded
-MOST_JUDGED = 2**24  # numbers of z in the draws for validation, the same in all epochs
+MOST_VALUES = 2**27  # in the rows; a gigabyte in float64
+ROWS_AT_ONCE = 1024  # in the encoder
+MOST_VALIDATION_VALUES = 2**24  # in the draws of z for validation, which are the same in all epochs
 
 
 class Refitted(NamedTuple):
     """Result of `refit`.
 
     Attributes:
-        model: the same encoder and decoder objects with the new prior, in evaluation mode: a `VAE` of a `VAE`, of
-            another model what `as_model` makes of its methods.
+        model: the same encoder and decoder objects with the new prior, in evaluation mode: a `VAE` if the model is one,
+            else the result of `as_model` for the model's methods.
         by_em: whether the prior was fitted by expectation maximization before the gradient steps.
         course: E_q [log p(z)] of the validation rows in nats, before the first epoch and after each.
-        best: the index in `course` of the weights that the prior has.
+        best: index in `course` of the prior's final weights.
     """
 
     model: Any
@@ -85,27 +85,27 @@ def refit(
 
         maximize over p:    1/N sum_n E_{q(z|x_n)} [log p(z)]
 
-    the only term of the evidence lower bound that depends on the prior; its maximum is the aggregate posterior
-    1/N sum_n q(z|x_n). If the prior has a closed form for it (`Prior.fit_by_em`: mixtures of Gaussians, a GTM of radial
-    functions), expectation maximization on draws of z comes first. Then Adam changes the prior's parameters alone: the
-    decoder is not used, the posteriors are computed once, and each step draws z anew. The prior gets the weights with
-    the best validation, which can be those of its start.
+    This is the only term of the evidence lower bound that depends on the prior. Its maximum is the aggregate posterior
+    1/N sum_n q(z|x_n). If the prior has closed steps for it (`Prior.fit_by_em`: mixtures of Gaussians, a GTM of radial
+    functions), expectation maximization on draws of z comes first. Then Adam changes only the prior's parameters: the
+    decoder is not used, the posteriors are computed once, and each step draws z again. The prior gets the weights with
+    the best validation, which can be the weights before the first epoch.
 
     Args:
-        model: answers `encode`, `latent_prior` and `decode`, as a `VAE` does; `encode` gives diagonal normals, or
-            chains of them as a `HierarchicalEncoder` does. Its own prior does not change. Pseudo-inputs of the new
-            prior are read by the encoder of a `VAE`, and by `encode` of another model.
-        prior: the new prior, at its start; it is fitted in place.
+        model: has the methods `encode`, `latent_prior` and `decode`, as a `VAE` has. `encode` returns diagonal normals,
+            or chains of them as a `HierarchicalEncoder` does. The model's own prior does not change. Pseudo-inputs of
+            the new prior are read by the encoder of a `VAE`, or by `encode` of another model.
+        prior: the new prior with its initial weights; it is fitted in place.
         train: training rows, as in `fit`.
-        valid: validation rows, likewise; None validates with the training rows.
+        valid: validation rows, as in `fit`; None validates with the training rows.
         settings: how to fit; the defaults of `RefitSettings` if None.
-        seed: of all noise; None draws from torch's global generator as it is.
+        seed: seed of all noise; None uses torch's global generator as it is.
         progress: called with the number of epochs done.
         **overrides: single settings, such as `epochs=20`.
 
     Raises:
         TypeError: there is no such setting; rows are of another type, a method of the model is missing, or the encoder
-            gives another distribution than a diagonal normal.
+            returns another distribution than a diagonal normal.
         ValueError: rows have the wrong shape, or the prior has another latent dimension.
         ArithmeticError: the prior's density became NaN or infinite.
 
@@ -113,22 +113,22 @@ def refit(
 
     >>> from priory import BernoulliDecoder, MixtureOfGaussians, NormalEncoder, StandardNormal, mlp
     >>> vae = VAE(NormalEncoder(mlp(6, [8], 4)), BernoulliDecoder(mlp(2, [8], 6)), StandardNormal(2))
-    >>> found = refit(vae, MixtureOfGaussians(2, 3), torch.rand(50, 6).round(), seed=0, epochs=5)
-    >>> found.by_em, type(found.model.prior).__name__, found.model.encoder is vae.encoder
+    >>> refitted = refit(vae, MixtureOfGaussians(2, 3), torch.rand(50, 6).round(), seed=0, epochs=5)
+    >>> refitted.by_em, type(refitted.model.prior).__name__, refitted.model.encoder is vae.encoder
     (True, 'MixtureOfGaussians', True)
     """
     chosen = settings_from(RefitSettings, settings, overrides, refit, SYNONYMS)
     require_model(model, conditional=True)
     rows = as_rows(train, "train")
-    judges = rows if valid is None else as_rows(valid, "valid")
-    given(model, context_at(rows, torch.zeros(1, dtype=torch.int64)))  # before any work: do model and rows match?
+    valid_rows = rows if valid is None else as_rows(valid, "valid")
+    given(model, context_at(rows, torch.zeros(1, dtype=torch.int64)))  # fails early if model and rows do not match
     fitted = _with_prior(model, prior.to(device_of(model)))
-    if type(prior).refit_loss is Prior.refit_loss:  # a prior with a loss of its own keeps the one below as it is
+    if type(prior).refit_loss is Prior.refit_loss:  # a prior with its own loss does not change its base
         require_own_exemplars(fitted)
     noise = nullcontext() if seed is None else own_noise(seed, device_of(model))
     with noise, frozen(model, prior), evaluation_mode(fitted), exemplars_attached(fitted, rows):
         refresh_exemplars(fitted)
-        fitting = _Fitting(fitted, prior, Posteriors(model, rows), Posteriors(model, judges), chosen)
+        fitting = _Fitting(fitted, prior, Posteriors(model, rows), Posteriors(model, valid_rows), chosen)
         numbers, z = fitting.train.many_draws()
         with exemplars_left_out(fitted, numbers):
             by_em = prior.fit_by_em(z, partial(_features, model, rows), seed=seed or 0)
@@ -146,13 +146,13 @@ def _with_prior(model: AnyModel, prior: Prior) -> nn.Module:
     with torch.no_grad(), evaluation_mode(model):
         latent_dim = latent_prior_of(model).event_shape[0]
     if prior.latent_dim not in (None, latent_dim):
-        raise ValueError(f"prior: expected {latent_dim} latent dimensions, those of the model, got {prior.latent_dim}")
+        raise ValueError(f"prior: expected {latent_dim} latent dimensions, as in the model, got {prior.latent_dim}")
     covariates = getattr(model, "covariates", None)
     return as_model(encode=model.encode, decode=model.decode, prior=prior, covariates=covariates)
 
 
 class Posteriors:
-    """q(z|x_n) of all rows, encoded once, or in each epoch if the rows are binarized anew."""
+    """q(z|x_n) of all rows, encoded once, or in each epoch if the rows are binarized at random."""
 
     def __init__(self, model: Any, rows: Rows) -> None:
         self._model, self._rows = model, rows
@@ -172,7 +172,7 @@ class Posteriors:
             top, features = top_level(q), getattr(q, "features", None)
             if not is_diagonal_normal(top) or (top is not q and features is None):
                 raise TypeError(
-                    f"model: refit expects an encoder that gives Independent(Normal, 1), got {type(q).__name__}; use "
+                    f"model: refit expects an encoder that returns Independent(Normal, 1), got {type(q).__name__}; use "
                     "NormalEncoder or HierarchicalEncoder, or fit the prior in a loop of your own: "
                     "loss = -prior(encoder).log_prob(z).mean()"
                 )
@@ -195,14 +195,14 @@ class Posteriors:
         return loc + scale * torch.randn(number, *loc.shape, dtype=loc.dtype, device=loc.device)
 
     def many_draws(self) -> tuple[Int[Tensor, " row"], Float[Tensor, "draw latent"]]:
-        """Draw z for expectation maximization, from all rows or a random part of very many; the rows' numbers first."""
+        """Draw z for expectation maximization, from at most `MOST_DRAWS` rows; return their numbers and the draws."""
         number = min(MOST_DRAWS_PER_ROW, math.ceil(MOST_DRAWS / len(self)))
         positions = torch.randperm(len(self))[:MOST_DRAWS]
         return self.numbers[positions], self.draws(positions, number).flatten(0, 1)
 
 
 def _features(model: AnyModel, rows: Rows) -> Tensor:
-    """Return the rows as pseudo-inputs are read, all or a random part of very many."""
+    """Return the rows in the form of pseudo-inputs; if there are very many, a random part of them."""
     columns = rows.batch(torch.zeros(1, dtype=torch.int64))[0].numel()
     x, _ = rows.batch(torch.randperm(len(rows))[: min(MOST_ROWS, max(1, MOST_VALUES // columns))])
     with torch.no_grad():
@@ -214,15 +214,15 @@ class _Fitting:
 
     def __init__(self, model: Any, prior: Prior, train: Posteriors, valid: Posteriors, settings: RefitSettings) -> None:
         self.model, self.prior, self.train, self.settings = model, prior, train, settings
-        number = min(settings.validation_draws, max(1, MOST_JUDGED // valid.loc.numel()))
-        self.valid, self.judged = valid, valid.draws(slice(None), number)
+        number = min(settings.validation_draws, max(1, MOST_VALIDATION_VALUES // valid.loc.numel()))
+        self.valid, self.valid_draws = valid, valid.draws(slice(None), number)
         self.course: list[float] = []
         self.best = 0
         self.parameters = [p for p in prior.parameters() if p.requires_grad]
 
     def run(self, progress: Callable[[int], None] | None) -> None:
         """Fit until the validation has not improved for `patience` epochs, and restore the best weights."""
-        self._judge()
+        self._validate()
         if not self.parameters:
             return
         weights = copy.deepcopy(self.prior.state_dict())
@@ -230,8 +230,8 @@ class _Fitting:
         for epoch in range(1, self.settings.epochs + 1):
             try:
                 self._epoch(optimizer)
-                better = self._judge()
-            except ValueError as error:  # torch's distributions refuse NaN
+                better = self._validate()
+            except ValueError as error:  # torch's distributions reject NaN
                 if not str(error).startswith(REFUSALS):
                     raise
                 raise self._diverged("NaN") from error
@@ -259,10 +259,10 @@ class _Fitting:
         self.prior.eval()
 
     @torch.no_grad()
-    def _judge(self) -> bool:
+    def _validate(self) -> bool:
         """Append E_q [log p(z)] of the validation rows to the course, and return whether it is the best."""
         p_z = self.valid.prior(self.model, torch.arange(len(self.valid)))
-        score = float(torch.stack([p_z.log_prob(z).double().mean() for z in self.judged]).mean())
+        score = float(torch.stack([p_z.log_prob(z).double().mean() for z in self.valid_draws]).mean())
         if not math.isfinite(score):
             raise self._diverged(f"E log p(z) = {score}")
         self.course.append(score)
@@ -271,8 +271,8 @@ class _Fitting:
             self.best = len(self.course) - 1
         return better
 
-    def _diverged(self, what: str) -> ArithmeticError:
+    def _diverged(self, value: str) -> ArithmeticError:
         return ArithmeticError(
-            f"refit: expected a prior with finite densities, got {what} in epoch {len(self.course)}; "
+            f"refit: expected a prior with finite densities, got {value} in epoch {len(self.course)}; "
             f"lower the learning rate, for example learning_rate={self.settings.learning_rate / 10:g}"
         )

@@ -13,15 +13,15 @@ from priory._support.settings import NumbersAreNotTruthValues
 # counts of 2000 genes 156 and 310, of 20670 genes 560 and 1910. Adam's step does not depend on the gradient's scale, so
 # the limit can be far above these: it stops explosions that would fill Adam's second moment for a thousand steps.
 GRADIENT_CLIP = 10_000.0
-MOST = 10**9  # of epochs, rows, draws: more than anybody waits for, and few enough to multiply in torch
+MOST = 10**9  # epochs, rows or draws: more than anybody waits for, and the product of two fits into torch's integers
 
-MOST_DEVICES = 1000  # of one machine
+MOST_DEVICES = 1000  # on one machine
 
 OBJECTIVE_OF = {"kl_weight": "beta-elbo", "free_bits": "free-bits"}  # the only objective that has the setting
 
-OBJECTIVES_OF_DRAWS = ("importance-weighted", "doubly-reparameterized")  # whose bound depends on num_samples
+OBJECTIVES_OF_DRAWS = ("importance-weighted", "doubly-reparameterized")  # their bounds depend on num_samples
 
-# What other libraries call a setting, or a keyword of `fit`.
+# Names that other libraries use for a setting, or for a keyword of `fit`.
 SYNONYMS = {
     "amp": "precision",
     "beta": "kl_weight",
@@ -61,7 +61,7 @@ class TrainingSettings(NumbersAreNotTruthValues):
         None,
         ge=1,
         le=MOST,
-        description="rows shuffled together, if blocks of them are read from files; none: as many as take 128 MB",
+        description="rows shuffled together, if they are read from files in blocks; none: as many as fit into 128 MB",
     )
     optimizer: Literal["adam", "adamw", "adamax", "nadam", "radam"] = Field(
         "adam", description="a member of Adam's family"
@@ -75,9 +75,9 @@ class TrainingSettings(NumbersAreNotTruthValues):
         "doubly-reparameterized",
         "sticking-the-landing",
         "guided",
-    ] = Field("auto", description="what is maximized; auto: the guided bound if the prior has a guide, else the ELBO")
+    ] = Field("auto", description="bound to maximize; auto: the guided bound if the prior has a guide, else the ELBO")
     kl_weight: float | None = Field(None, ge=0, description="weight of the KL term of the objective beta-elbo")
-    free_bits: float | None = Field(None, ge=0, description="nats of KL that cost nothing, of the objective free-bits")
+    free_bits: float | None = Field(None, ge=0, description="nats of KL without cost in the objective free-bits")
     learning_rate: float = Field(1e-3, gt=0, description="step size; the peak of one-cycle, the start of cosine")
     weight_decay: float = Field(0.0, ge=0, description="decay of the weights (decoupled from the gradient for adamw)")
     schedule: Literal["constant", "one-cycle", "cosine"] = Field("constant", description="course of the learning rate")
@@ -93,7 +93,7 @@ class TrainingSettings(NumbersAreNotTruthValues):
         None,
         gt=0,
         lt=1,
-        description="decay a step (0.999) of an average of the weights, kept if better; none: no average",
+        description="decay per step (0.999) of an average of the weights, used if it is better; none: no average",
     )
     patience: int | None = Field(
         50, ge=1, le=MOST, description="epochs without a better validation before training stops; none: never"
@@ -112,10 +112,10 @@ class TrainingSettings(NumbersAreNotTruthValues):
         "32-true", description="number format of the matrix products (Lightning's names); validation is in float32"
     )
     accelerator: str = Field("auto", description="Lightning's accelerator: auto, cpu, gpu, mps, ...")
-    devices: StrictInt | str = Field(1, description="Lightning's devices: how many, a list such as 0,1, or auto")
+    devices: StrictInt | str = Field(1, description="Lightning's devices: a number, a list such as 0,1, or auto")
     strategy: str = Field("auto", description="Lightning's strategy: auto, or ddp on several devices")
     shard_components: bool = Field(
-        False, description="share out the prior's components over the processes, for more than one of them can hold"
+        False, description="divide the prior's components among the processes, if one cannot hold them all"
     )
 
     @field_validator("warmup", mode="before")
@@ -137,14 +137,14 @@ class TrainingSettings(NumbersAreNotTruthValues):
     def _check_objective(self) -> Self:
         if self.objective in OBJECTIVES_OF_DRAWS and "num_samples" not in self.model_fields_set:
             raise ValueError(
-                f"num_samples: the objective {self.objective} needs it, and with one draw it is the ELBO; give the "
-                "number of draws, such as num_samples=8"
+                f"num_samples: the objective {self.objective} needs this setting, because with one draw it is "
+                "the ELBO; give the number of draws, such as num_samples=8"
             )
         for name, objective in OBJECTIVE_OF.items():
             value = getattr(self, name)
             if self.objective == objective and value is None:
                 raise ValueError(
-                    f"{name}: the objective {objective} needs it, got none; give a number, such as {name}=2"
+                    f"{name}: the objective {objective} needs this setting, got none; give a number, such as {name}=2"
                 )
             if self.objective != objective and value is not None:
                 raise ValueError(
@@ -169,7 +169,7 @@ class TrainingSettings(NumbersAreNotTruthValues):
         return value
 
     def warmup_steps(self, steps_per_epoch: int) -> int:
-        """Return W, the number of optimizer steps with a beta below one."""
+        """Return W, the number of optimizer steps with beta below one."""
         if isinstance(self.warmup, int):
             return self.warmup
         # rounded first, because 0.1 * 3 * 10 is 3.0000000000000004
@@ -190,7 +190,7 @@ class TrainingSettings(NumbersAreNotTruthValues):
 
 
 class RefitSettings(NumbersAreNotTruthValues):
-    """How `refit` fits a prior to a trained encoder; unknown names are errors."""
+    """The settings of `priory.training.refit`; unknown names are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 

@@ -1,4 +1,4 @@
-"""The components of a prior, shared out over the processes that train together."""
+"""The components of a prior, divided among the processes that train together."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,7 @@ def require_shardable(model: Any) -> MixturePrior:
     """Return the prior of the model, or of its top level, if each of its own tensors has a row for each component.
 
     Raises:
-        ValueError: it has other ones.
+        ValueError: the prior has other tensors.
     """
     prior = top_prior(getattr(model, "prior", None))
     has_more = any(hasattr(prior, name) for name in ("log_prior", "leave_out"))
@@ -30,15 +30,15 @@ def require_shardable(model: Any) -> MixturePrior:
 class Sharding:
     """The tensors of a prior that have a row for each component: each process holds a part of the rows.
 
-    Other parameters are on all processes, and DDP takes the mean of their gradients. A part's gradient is that of the
-    sum of all processes' losses, so it is divided by their number.
+    All processes have the other parameters, and DDP averages their gradients. The gradient of a part is the gradient of
+    the sum of all processes' losses, so it is divided by the number of processes.
 
     Args:
-        model: the model; its prior is cut to the part of this process, of the components that rank 0 has.
-        device: of this process, which the processes exchange tensors on.
+        model: the model; its prior keeps only this process's part of the components that rank 0 has.
+        device: this process's device, on which the processes exchange tensors.
 
     Attributes:
-        names: of the tensors, in the model's state.
+        names: names of these tensors in the model's state.
     """
 
     def __init__(self, model: nn.Module, device: torch.device) -> None:
@@ -60,7 +60,7 @@ class Sharding:
         self._handles.append(prior.register_forward_hook(_sharded))
 
     def join(self) -> None:
-        """Give the prior of each process all components."""
+        """Restore all components of the prior on each process."""
         for handle in self._handles:
             handle.remove()
         for tensor in _own_tensors(self.prior).values():
@@ -68,15 +68,15 @@ class Sharding:
             tensor.grad = None
 
     def part(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return named tensors of the model, of which those of components are cut to this process's."""
+        """Return named tensors of the model with only this process's components."""
         return {name: self._part(each) if name in self.names else each for name, each in tensors.items()}
 
     def whole(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return named tensors of the model with those of all components; all processes must call it."""
+        """Return named tensors of the model with all components; all processes must call it."""
         return {name: self._whole(each) if name in self.names else each for name, each in tensors.items()}
 
     def part_of_optimizer(self, state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-        """Return an optimizer's state with the averages of this process's components alone."""
+        """Return an optimizer's state with the averages of only this process's components."""
         return self._of_optimizer(state, optimizer, self._part)
 
     def whole_optimizer(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -84,7 +84,7 @@ class Sharding:
         return self._of_optimizer(optimizer.state_dict(), optimizer, self._whole)
 
     def norm(self, parameters: list[nn.Parameter]) -> Tensor:
-        """Return the norm of the gradient of all parameters, those of all components included."""
+        """Return the norm of the gradient of all parameters, including the components of other processes."""
         ours = {id(p) for p in self.parameters.values()}
         shared = [p.grad for p in parameters if p.grad is not None and id(p) not in ours]
         own = [p.grad for p in parameters if p.grad is not None and id(p) in ours]
@@ -111,20 +111,20 @@ class Sharding:
         return torch.cat(parts)
 
     def _from(self, rank: int, tensor: Tensor, shape: Any) -> Tensor:
-        """Return the tensor that a process has, of this shape, on the CPU, which holds what a device cannot."""
+        """Return the tensor of process `rank`, of this shape, on the CPU, which has more memory than a device."""
         piece = tensor.to(self.device, copy=True) if rank == self.rank else tensor.new_empty(shape, device=self.device)
         distributed.broadcast(piece, rank)
         return piece.cpu()
 
 
 def _has_components_alone(prior: MixturePrior) -> bool:
-    """Whether each of the prior's own tensors has a row for each component, and its children have no parameters."""
+    """Return whether the prior's own tensors have a row for each component, and its children no parameters."""
     rows = {each.shape[:1] for each in _own_tensors(prior).values()}
     return rows == {(prior.num_components,)} and not [p for each in prior.children() for p in each.parameters()]
 
 
 def _own_tensors(prior: nn.Module) -> dict[str, Tensor]:
-    """The parameters and buffers of a module, without those of its children."""
+    """Return the parameters and buffers of a module, without those of its children."""
     return dict(prior.named_parameters(recurse=False)) | dict(prior.named_buffers(recurse=False))
 
 

@@ -1,4 +1,4 @@
-"""The state a run resumes from, in a safetensors file: tensors and numbers, never unpickled."""
+"""The state that a run resumes from: tensors and numbers in a safetensors file, without pickle."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ _ANEW = "remove it to train from the beginning"
 
 
 class _Part(BaseModel):
-    """A part of the state, with exactly these types: nothing is converted."""
+    """A part of the state. Its values must have exactly these types: nothing is converted."""
 
     model_config = ConfigDict(strict=True, arbitrary_types_allowed=True)
 
@@ -53,7 +53,7 @@ class _Selection(_Part):
 
 
 class TrainingState(_Part):
-    """The content of the file, as far as it does not depend on the model, the optimizer and the device."""
+    """The content of the file, as far as it is independent of the model, the optimizer and the device."""
 
     identity: _Identity
     finished: bool
@@ -103,7 +103,7 @@ def write_state(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Read a file that `write_state` wrote, to the last bit; a ValueError says that it is damaged or another file."""
+    """Read a file that `write_state` wrote, exactly; raise a ValueError if it is damaged or another kind of file."""
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
@@ -116,8 +116,8 @@ def read_state(path: Path) -> dict[str, Any]:
     except SafetensorError as error:
         raise ValueError(f"{path}: the training state is damaged ({error}); {_ANEW}") from error
     if metadata.get("format") != FORMAT:
-        found = metadata.get("format", "no format")
-        raise ValueError(f"{path}: expected the format {FORMAT!r}, got {found!r}; it cannot be resumed from, {_ANEW}")
+        file_format = metadata.get("format", "no format")
+        raise ValueError(f"{path}: expected the format {FORMAT!r}, got {file_format!r}; {_ANEW}")
     try:
         return dict(_unflatten(json.loads(metadata["structure"]), tensors))
     except (KeyError, TypeError, ValueError, RecursionError) as error:
@@ -128,7 +128,7 @@ def stored_state(path: Path) -> dict[str, Any] | None:
     """Read the state of a run; None if there is none yet.
 
     Raises:
-        ValueError: it is damaged, or a part is missing or of another kind.
+        ValueError: the state is damaged, or a part is missing or has another type.
     """
     if not path.exists():
         return None
@@ -140,7 +140,7 @@ def stored_state(path: Path) -> dict[str, Any] | None:
 
 @contextmanager
 def restoring(path: Path | None) -> Iterator[None]:
-    """Turn the errors of torch and pydantic about a part of the state into one that names the file."""
+    """Turn errors of torch and pydantic about a part of the state into an error that names the file."""
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
@@ -157,7 +157,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]
     """Load the state of an optimizer of Adam's family.
 
     Raises:
-        ValueError: it has other averages than this optimizer, or of other shapes; torch would find out at a step.
+        ValueError: its averages have other names or shapes than the optimizer's; torch would fail later, at a step.
     """
     optimizer.load_state_dict(dict(state))
     weight = torch.nn.Parameter(torch.zeros(1))
@@ -168,7 +168,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]
     for parameter, averages in optimizer.state.items():
         shapes = {name: parameter.shape if value.ndim else value.shape for name, value in example.state[weight].items()}
         if {name: value.shape for name, value in averages.items()} != shapes:
-            raise ValueError(f"the optimizer's averages: expected {', '.join(shapes)} of the parameters' shapes")
+            raise ValueError(f"the optimizer's averages: expected {', '.join(shapes)} with the parameters' shapes")
 
 
 def restore_schedulers(schedulers: list[Any], states: list[Mapping[str, Any]]) -> None:
@@ -180,7 +180,7 @@ def restore_schedulers(schedulers: list[Any], states: list[Mapping[str, Any]]) -
     for scheduler, state in zip(schedulers, states, strict=True):
         for name, value in scheduler.state_dict().items():
             if not isinstance(state[name], type(value)):
-                raise ValueError(f"the scheduler's {name}: expected a value of another type, got {state[name]!r}")
+                raise ValueError(f"the scheduler's {name}: expected type {type(value).__name__}, got {state[name]!r}")
         scheduler.load_state_dict(state)
 
 
@@ -198,7 +198,7 @@ def _flatten(tree: Any, name: str, tensors: dict[str, Tensor]) -> Any:
         return {kind: [_flatten(value, f"{name}/{i}", tensors) for i, value in enumerate(tree)]}
     if tree is None or isinstance(tree, bool | int | float | str):
         return tree
-    raise TypeError(f"{name}: cannot be part of a training state: {type(tree).__name__}")
+    raise TypeError(f"{name}: expected tensors, numbers or strings in a training state, got {type(tree).__name__}")
 
 
 def _unflatten(tree: Any, tensors: Mapping[str, Tensor]) -> Any:

@@ -1,4 +1,4 @@
-"""What a caller of `fit` steers the training with: model, objective, optimizer, callbacks and loggers."""
+"""Check what a caller passes to `fit`: model, objective, optimizer, callbacks and loggers."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import lightning.pytorch as pl
     from lightning.pytorch.loggers import Logger
 
-# Settings that belong to an objective or optimizer by name; one that the caller makes has its own.
+# Settings of a named objective or optimizer; the caller's own object has its own options instead.
 OPTIONS = {"objective": ("num_samples", "guidance"), "optimizer": ("learning_rate", "weight_decay")}
 
 
@@ -27,7 +27,7 @@ class Steering:
     """The caller's objects, checked.
 
     Attributes:
-        objective: what is maximized.
+        objective: the bound to maximize.
         optimizer: the caller's function, or None if the settings name one.
         callbacks: Lightning's callbacks.
         loggers: Lightning's loggers.
@@ -42,10 +42,10 @@ class Steering:
 
 
 def require_trainable(model: Any) -> nn.Module:
-    """Return the model, or raise an error if it is no module with the three methods and with parameters.
+    """Return the model; raise an error if it is not a module with parameters and the three methods.
 
     Raises:
-        TypeError: it lacks a method, or is no module.
+        TypeError: it lacks a method, or is not a module.
         ValueError: it has no parameters to train.
     """
     require_model(model, conditional=True)
@@ -53,8 +53,8 @@ def require_trainable(model: Any) -> nn.Module:
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}; derive from it, or {AS_MODEL}")
     if not any(p.requires_grad for p in model.parameters()):
         raise ValueError(
-            f"model: expected parameters to train, got a {type(model).__name__} without; as_model finds those of "
-            "functions that are modules or methods of modules, and of others in as_model(..., modules=[...])"
+            f"model: expected parameters to train, got a {type(model).__name__} without any; as_model finds "
+            "those of a function that is a module or a method of one; list others in as_model(..., modules=[...])"
         )
     return model
 
@@ -70,16 +70,16 @@ def steering_of(
     overrides: Mapping[str, Any],
     num_rows: int,
 ) -> Steering:
-    """Return the objects that the caller gave or named.
+    """Return the caller's objects, and the objective that the settings name.
 
     Raises:
-        TypeError: one is of another type, or a setting is given twice.
+        TypeError: an object has another type, or a setting belongs to an object of the caller.
     """
-    for argument, given in {"objective": objective, "optimizer": optimizer}.items():
+    for argument, value in {"objective": objective, "optimizer": optimizer}.items():
         for name in OPTIONS[argument]:
-            if name in overrides and not isinstance(given, str | None):
+            if name in overrides and not isinstance(value, str | None):
                 raise TypeError(
-                    f"{name}: expected it in the {argument}, which has its own options; got it as a setting"
+                    f"{name}: expected as an option of the {argument} object, got a setting; set it in the {argument}"
                 )
     factory = None if isinstance(optimizer, str | None) else optimizer
     own = {
@@ -112,7 +112,7 @@ def _own_objective(objective: Any) -> Objective:
 
 
 def _described(function: Callable[..., Any]) -> str:
-    """The name of a function with the keywords of a partial one; the representation of an objective."""
+    """Return the name of a function, with the keywords of a `partial`; for an objective, its representation."""
     if isinstance(function, Objective):
         return repr(function)
     if isinstance(function, partial):
@@ -122,9 +122,9 @@ def _described(function: Callable[..., Any]) -> str:
     return f"{named.__module__}.{named.__qualname__}"
 
 
-def _list(argument: str, given: Any, kind: str) -> list[Any]:
-    """The objects that an argument holds, all of a kind of Lightning's."""
-    objects = list(given) if isinstance(given, Iterable) else [] if given is None else [given]
+def _list(argument: str, value: Any, kind: str) -> list[Any]:
+    """Return the objects of an argument; all must be of Lightning's class `kind`."""
+    objects = list(value) if isinstance(value, Iterable) else [] if value is None else [value]
     if not objects:
         return []
     from lightning.pytorch import Callback
@@ -139,7 +139,7 @@ def _list(argument: str, given: Any, kind: str) -> list[Any]:
 
 
 def tensorboard_logger(folder: Path) -> "Logger":
-    """Return a logger that writes to a run's folder."""
+    """Return a TensorBoard logger that writes to a run's folder."""
     from lightning.pytorch.loggers import TensorBoardLogger
 
     return TensorBoardLogger(folder, name="tensorboard", version="", default_hp_metric=False)

@@ -1,4 +1,4 @@
-"""Lightning's trainer: checked, made, run and silenced. Lightning is imported when training starts."""
+"""Make, check, run and silence Lightning's trainer. Lightning is imported when training starts."""
 
 import logging
 import warnings
@@ -20,17 +20,17 @@ SIGTERM_EXIT = 143  # 128 + 15, as a shell reports a process that SIGTERM ended
 
 
 def check_devices(settings: TrainingSettings) -> int:
-    """Return the number of processes that train with these settings, after asking Lightning for their devices.
+    """Return the number of processes that train with these settings. Lightning checks that the devices exist.
 
     Raises:
-        ValueError: there are no such devices, or no such accelerator, strategy or precision; or a launcher started
-            several processes (see `process_rank`) that these settings do not join to one run.
+        ValueError: the devices, accelerator, strategy or precision do not exist; or a launcher started several
+            processes (see `process_rank`) that these settings do not join into one run.
         ImportError: Lightning is not installed; the message names the extra.
 
     >>> check_devices(TrainingSettings(accelerator="cpu"))
     1
     """
-    process_rank()  # names a variable that Lightning cannot read
+    process_rank()  # raises an error if Lightning cannot read a variable
     with quiet():
         warnings.simplefilter("ignore")  # Lightning repeats its warnings when training starts
         return make_trainer(settings, []).world_size
@@ -67,22 +67,22 @@ def make_trainer(
     if spawns or not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy):
         raise ValueError(
             f"strategy: expected a single device or plain ddp, got {settings.strategy!r}; "
-            "strategies that split the weights, or train in a spawned copy, would lose them"
+            "strategies that split the weights or train in spawned processes would lose the weights"
         )
     if trainer.global_rank != process_rank():
         raise ValueError(
-            f"{described}: expected settings that join the processes of a launcher to one run, such as strategy=ddp "
-            f"with devices their number; this process is number {process_rank()} in its environment, and number "
-            f"{trainer.global_rank} with these; start separate runs one by one (srun -n1)"
+            f"{described}: expected settings that join the processes of a launcher into one run, such as strategy=ddp "
+            f"with devices=the number of processes; this process has rank {process_rank()} in its environment, and "
+            f"rank {trainer.global_rank} with these settings; start separate runs one by one (srun -n1)"
         )
     return trainer
 
 
 def wait_for_all(settings: TrainingSettings) -> None:
-    """Return when all processes that torchrun or SLURM started are here; those that `fit` starts itself come later.
+    """Wait for all processes that torchrun or SLURM started; `fit` starts its own processes later.
 
     Raises:
-        LostProcessError: one of them has ended.
+        LostProcessError: one of the processes has ended.
     """
     from lightning.fabric.plugins.environments import LightningEnvironment
 
@@ -95,7 +95,7 @@ def wait_for_all(settings: TrainingSettings) -> None:
 
 
 def run_trainer(trainer: "pl.Trainer", module: "pl.LightningModule", batches: ShuffledBatches) -> None:
-    """Run Lightning's fit; an interruption raises here, while Lightning would end the process with code 1 or 0.
+    """Run Lightning's fit. An interruption raises an exception; Lightning would end the process with code 1 or 0.
 
     Raises:
         LostProcessError: another process of this run has ended.
@@ -104,7 +104,7 @@ def run_trainer(trainer: "pl.Trainer", module: "pl.LightningModule", batches: Sh
 
     try:
         with lost_processes(lambda: f"in epoch {batches.epoch}"):
-            trainer.fit(module, batches, range(1))  # one empty batch of validation, in which `Record` validates
+            trainer.fit(module, batches, range(1))  # `Record` validates in one empty validation batch
     except SIGTERMException as stop:
         raise SystemExit(SIGTERM_EXIT) from stop
     except SystemExit as stop:
@@ -115,7 +115,7 @@ def run_trainer(trainer: "pl.Trainer", module: "pl.LightningModule", batches: Sh
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence Lightning's advice on hardware, loaders and its makers' products inside the block."""
+    """Silence Lightning's advice on hardware and data loaders, and its advertisements, inside the block."""
     with warnings.catch_warnings():
         require("lightning.pytorch", "train", "training")
         warnings.filterwarnings("ignore", module=r"lightning\.")

@@ -30,7 +30,7 @@ def validation_sums(
 ) -> Tensor:
     """Return sums over this process's rows, in nats: (5,), float64.
 
-    They are those of the ELBO's reconstruction and KL, of the objective's two parts at beta = 1, and of the rows. The
+    The sums are the ELBO's reconstruction and KL, the objective's two parts at beta = 1, and the number of rows. The
     prior is evaluated once, or for each batch if the rows have a context. Each of several processes has every
     world_size-th row of each batch.
     """
@@ -42,9 +42,9 @@ def validation_sums(
         prior = None
         for share, (x, numbers, context) in zip(shares, read_with_context(rows, own), strict=True):
             with invalid_parameters(model, numbers, epoch=epoch, batch=None), batch_mean_by(share.mean):
-                known = given(model, context)
-                prior = latent_prior_of(known) if prior is None or context is not None else prior
-                bound, elbo = objective(known, cast_like(x, model), prior=prior)
+                conditioned = given(model, context)
+                prior = latent_prior_of(conditioned) if prior is None or context is not None else prior
+                bound, elbo = objective(conditioned, cast_like(x, model), prior=prior)
             assert elbo is not None
             bound, elbo = (Elbo(*(term[: share.own] for term in terms)) for terms in (bound, elbo))
             chunk_sums = torch.stack([term.sum() for term in (*elbo, *bound)]).cpu().double()

@@ -2,8 +2,8 @@
 
 A decoder holds a network that returns P numbers for each of the D data dimensions: the parameters of its distribution.
 They are laid out flat as (..., D * P) and read as (..., D, P). The distribution has batch (...,) and event (D,), in
-float32 or float64 for any precision of the network. Its densities are those of the original data, so bounds of
-different models are comparable.
+float32 or float64 for any precision of the network. Its densities are in the units of the data, so bounds of different
+models are comparable.
 """
 
 from abc import ABC, abstractmethod

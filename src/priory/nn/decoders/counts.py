@@ -22,7 +22,7 @@ class NegativeBinomialDecoder(LikelihoodDecoder):
         x_d | z, l ~ NegativeBinomial(mean = l softmax_d(network(z)), total_count = r_d)
 
     The model does not explain the library size l, the total of a row: `covariates(x)` computes it from the datum.
-    Without a datum, it is drawn for each z from those of the training rows.
+    Without a datum, it is drawn for each z from the library sizes of the training rows.
 
     Args:
         network: maps z (..., L) to logits (..., D).
@@ -99,7 +99,7 @@ class NegativeBinomialDecoder(LikelihoodDecoder):
         Args:
             z: (..., L).
             library_size: row totals, in counts, of a shape that broadcasts to z's batch shape: for samples (S, B, L),
-                (B,) is enough. None draws one total for each z from those of the training rows.
+                (B,) is enough. None draws one total for each z from the totals of the training rows.
 
         Raises:
             ValueError: library_size does not broadcast to the batch shape.

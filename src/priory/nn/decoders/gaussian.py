@@ -22,9 +22,9 @@ class GaussianDecoder(LikelihoodDecoder):
         p(x_d | z) = N(x_d | loc_d + scale_d mean_d(z), (scale_d noise_d)^2),    noise = min_scale + softplus(free)
 
     The network works in standardized units; an affine map converts the density to the units of the data. One noise per
-    column (the default) is enough for most tables and cannot collapse: its variance is that of the residuals over all
-    rows. One noise per datum lets the likelihood grow without limit at rows that are reproduced exactly; min_scale
-    bounds it.
+    column (the default) is enough for most tables and cannot collapse: its variance is the variance of the residuals
+    over all rows. One noise per datum lets the likelihood grow without limit at rows that are reproduced exactly;
+    min_scale bounds it.
 
     Args:
         network: maps z (..., L) to (..., D) means, or to (..., D * 2) with `learn_scale="per-datum"`.

@@ -17,11 +17,13 @@ from priory.workbench.settings.run import DataSettings, RunSettings
 if TYPE_CHECKING:
     from priory.workbench.data import Dataset
 
-GRID_FLAGS = {"model.points_per_side": "--grid", "model.grid_dim": "--grid"}
 AS_PUBLISHED = {
     "model.grid_start": "mean",
     "model.grid_network": "mlp",
 }  # without an initial GTM there is no guide and no noise
+GRID_FLAGS = {"model.points_per_side": "--grid", "model.grid_dim": "--grid"} | dict.fromkeys(
+    AS_PUBLISHED, "--as-published"
+)
 
 
 class FitRequest(NamedTuple):

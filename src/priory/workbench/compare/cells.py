@@ -12,7 +12,6 @@ from priory.workbench.data import read_arrays
 from priory.workbench.runs.config import CONFIG
 from priory.workbench.runs.folder import ROW_SCORES
 from priory.workbench.runs.vae_run import Run
-from priory.workbench.settings.likelihoods import LIKELIHOODS
 from priory.workbench.settings.registry import folder_name
 from priory.workbench.settings.run import RunSettings
 
@@ -68,11 +67,8 @@ def _require_same_settings(run: Run, settings: RunSettings) -> None:
     recorded, data = run.settings.model, settings.data
     if data.stream == "auto":
         data = data.model_copy(update={"stream": run.settings.data.stream})
-    likelihood = settings.model.likelihood or recorded.likelihood or "gaussian"
-    model = settings.model.with_likelihood(likelihood)
-    options = [*LIKELIHOODS[likelihood].settings.model_fields, "basis_per_side"]
-    decided = {name: getattr(recorded, name, None) for name in options if getattr(model, name, ...) is None}
-    model = model.model_copy(update=decided)
+    model = settings.model.with_likelihood(settings.model.likelihood or recorded.likelihood or "gaussian")
+    model = model.model_copy(update={name: getattr(recorded, name, None) for name, value in model if value is None})
     if run.refit_of is not None or settings.model_copy(update={"model": model, "data": data}) != run.settings:
         raise ValueError(f"{run.path}: this run has other settings; choose another --out, or remove the run")
 

@@ -19,7 +19,7 @@ from priory.workbench.report.contents import Metric, Picture, ReportContents
 from priory.workbench.report.encoding import Part, json_for_html
 from priory.workbench.report.map_data import map_data
 
-SCRIPTS = ("decode.js", "colors.js", "details.js", "selection.js", "map.js", "start.js")
+SCRIPTS = ("decode.js", "colors.js", "details.js", "between.js", "selection.js", "map.js", "path.js", "start.js")
 _ROUNDING = 1e-6  # relative to the value; a smaller error is rounding, and is shown with one digit
 _PICTURES_LIMIT = 4_000_000  # bytes in base64, of all pictures together
 

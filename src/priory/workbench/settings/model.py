@@ -65,7 +65,7 @@ class ModelSettings(Settings):
         prior, network = (tree.get(name, cls.model_fields[name].default) for name in ("prior", "network"))
         named = [("prior", prior), ("likelihood", tree.get("likelihood"))]
         named += [(name, tree[name]) if tree.get(name) else ("network", network) for name in ("encoder", "decoder")]
-        if not all(isinstance(name, str | None) for _, name in named):
+        if prior is None or not all(isinstance(name, str | None) for _, name in named):
             return cls  # validation refuses them
         base = base_prior_of({**tree, "prior": prior})
         named += [("base_prior", base)] if isinstance(base, str) else []

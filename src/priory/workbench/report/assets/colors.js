@@ -112,16 +112,15 @@ function lookOf(chosen, colors, count) {
   return chosen.kinds ? classLook(chosen, colors, count) : numberLook(chosen);
 }
 
+function svgElement(tag, attributes) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  Object.entries(attributes).forEach(([name, value]) => made.setAttribute(name, value));
+  return made;
+}
+
 function swatch(shape, color) {
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  svg.setAttribute("viewBox", "-7 -7 14 14");
-  svg.setAttribute("width", "14");
-  svg.setAttribute("height", "14");
-  svg.setAttribute("aria-hidden", "true");
-  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-  path.setAttribute("d", shape);
-  path.setAttribute("fill", color);
-  svg.append(path);
+  const svg = svgElement("svg", { viewBox: "-7 -7 14 14", width: 14, height: 14, "aria-hidden": "true" });
+  svg.append(svgElement("path", { d: shape, fill: color }));
   return svg;
 }
 

@@ -43,6 +43,15 @@ async function loadedImage(sheet) {
   return image;
 }
 
+// Four bytes per pixel; in gray images, the first is the gray value.
+function pixelsOf(image) {
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [image.width, image.height];
+  const context = canvas.getContext("2d");
+  context.drawImage(image, 0, 0);
+  return context.getImageData(0, 0, image.width, image.height);
+}
+
 // Decodes all of the map except columns, which are unpacked on first use.
 async function decodedMap(data) {
   const map = { data, count: data.count, ids: await decodedTexts(data.ids) };
@@ -61,8 +70,8 @@ async function decodedMap(data) {
 }
 
 function once(make) {
-  let promise = null;
-  return () => (promise = promise || make());
+  let made = null;
+  return () => (made = made || make());
 }
 
 async function decodedLabel(part) {
@@ -82,6 +91,7 @@ async function decodedNodes(data) {
   const part = data.nodes;
   const places = (await Promise.all(part.places.map(decoded))).map((values) => values.raw);
   const numbers = await Promise.all(part.numbers.map(async (each) => ({ name: each.name, values: await decoded(each.numbers) })));
-  const sheet = data.node_sheet ? { ...data.node_sheet, image: await loadedImage(data.node_sheet) } : null;
+  const image = data.node_sheet ? await loadedImage(data.node_sheet) : null;
+  const sheet = image && { ...data.node_sheet, image, pixels: once(() => pixelsOf(image)) };
   return { count: part.count, side: part.side, places, numbers, sheet };
 }

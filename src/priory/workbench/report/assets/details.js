@@ -2,9 +2,8 @@
 
 const MOST_COLUMNS = 6; // number of listed columns
 
-function drawTile(sheet, place, side) {
+function tileCanvas({ width, height }, side) {
   const canvas = element("canvas");
-  const { width, height, gap } = sheet;
   canvas.width = width;
   canvas.height = height;
   const shown = Math.max(1, Math.round(side / Math.max(width, height)));
@@ -12,23 +11,31 @@ function drawTile(sheet, place, side) {
   canvas.style.height = height * shown + "px";
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", "image");
-  const [column, line] = place;
-  canvas.getContext("2d").drawImage(sheet.image, column * (width + gap), line * (height + gap), width, height, 0, 0, width, height);
   return canvas;
+}
+
+function drawTile(sheet, [left, top], side) {
+  const canvas = tileCanvas(sheet, side), { width, height } = sheet;
+  canvas.getContext("2d").drawImage(sheet.image, left, top, width, height, 0, 0, width, height);
+  return canvas;
+}
+
+// The left and upper edge of a tile in its sheet, in pixels.
+function tileOrigin({ width, height, gap, across, as_map: asMap }, i) {
+  const [rest, times] = [i % across, Math.floor(i / across)];
+  const [column, line] = asMap ? [times, across - 1 - rest] : [rest, times];
+  return [column * (width + gap), line * (height + gap)];
 }
 
 function rowTile(map, row, side) {
   if (!map.sheet || !map.sheet.place.has(row)) return null;
   const i = map.sheet.place.get(row);
-  return drawTile(map.sheet, [i % map.sheet.across, Math.floor(i / map.sheet.across)], side);
+  return drawTile(map.sheet, tileOrigin(map.sheet, i), side);
 }
 
 function nodeTile(map, node, side) {
   const sheet = map.nodes.sheet;
-  if (!sheet) return null;
-  const across = sheet.across;
-  const place = sheet.as_map ? [Math.floor(node / across), across - 1 - (node % across)] : [node % across, Math.floor(node / across)];
-  return drawTile(sheet, place, side);
+  return sheet && drawTile(sheet, tileOrigin(sheet, node), side);
 }
 
 function listOf(rows, kind = "") {
@@ -47,19 +54,23 @@ function topColumns(columns, at) {
   });
 }
 
+function writtenPlace(place) {
+  return place.map((value) => written(Number(value.toFixed(3)))).join(", ");
+}
+
 function rowFacts(map, row) {
   const pairs = [["id", map.ids[row]]];
   for (const label of map.labels) {
     pairs.push([label.name, label.kinds ? label.kinds[label.kind.at(row)] || "none" : written(label.values.at(row))]);
   }
   if (map.score) pairs.push([map.score.name, written(map.score.values.at(row))]);
-  pairs.push(["place", map.places.map((values) => written(Number(values.at(row).toFixed(3)))).join(", ")]);
+  pairs.push(["place", writtenPlace(map.places.map((values) => values.at(row)))]);
   return listOf(pairs);
 }
 
 function nodeFacts(map, node) {
   const pairs = map.nodes.numbers.map((each) => [each.name, written(each.values.at(node))]);
-  pairs.push(["place", map.nodes.places.map((values) => written(Number(values[node].toFixed(3)))).join(", ")]);
+  pairs.push(["place", writtenPlace(map.nodes.places.map((values) => values[node]))]);
   return listOf(pairs);
 }
 
@@ -84,24 +95,30 @@ async function describedNode(map, node, side) {
   return parts;
 }
 
-function nearestNode(map, row) {
-  const [x, y] = map.places.map((values) => values.at(row));
-  let best = 0, least = Infinity;
-  for (let k = 0; k < map.nodes.count; k++) {
-    const distance = (map.nodes.places[0][k] - x) ** 2 + (map.nodes.places[1][k] - y) ** 2;
-    if (distance < least) { least = distance; best = k; }
+// The nearest of the points within reach, or -1, and its distance.
+function nearest([x, y], [u, v], reach = Infinity) {
+  let best = -1, least = reach ** 2;
+  for (let i = 0; i < x.length; i++) {
+    const distance = (x[i] - u) ** 2 + (y[i] - v) ** 2;
+    if (distance < least) { least = distance; best = i; }
   }
-  return best;
+  return [best, Math.sqrt(least)];
+}
+
+async function describedNearest(map, place) {
+  const [node] = nearest(map.nodes.places, place), parts = await describedNode(map, node, 112);
+  parts[0].textContent = "Nearest node: " + node;
+  return parts;
 }
 
 async function showRow(map, row) {
   const parts = [element("h3", "Row"), ...(await describedRow(map, row, 112))];
-  if (map.nodes) {
-    const node = await describedNode(map, nearestNode(map, row), 112);
-    node[0].textContent = "Nearest node: " + nearestNode(map, row);
-    parts.push(...node);
-  }
+  if (map.nodes) parts.push(...(await describedNearest(map, map.places.map((values) => values.at(row)))));
   document.getElementById("details").replaceChildren(...parts);
+}
+
+async function showPlace(map, place) {
+  document.getElementById("details").replaceChildren(...(await describedPlace(map, place, 112)), ...(await describedNearest(map, place)));
 }
 
 async function showNode(map, node) {

@@ -2,6 +2,8 @@
 
 const NODES = 0, ROWS = 1, SHEET = 2; // indices of traces; the sheet of the nodes' colors is below all
 const SAME_SPOT = 5; // pixels
+const MOST_TREMOR = 8; // pixels between the events of a click; farther apart, they are a drag
+const REACH = 10; // pixels between the pointer and a row or a node
 const MOST_WITHOUT_WEBGL = 20000; // rows
 const SIZES = [[300, 9], [2000, 7], [5000, 5.5], [20000, 4.5], [Infinity, 3]];
 
@@ -19,6 +21,12 @@ function axis(values, nodes, apart) {
   return { range: [low - margin, high + margin], zeroline: false, showgrid: false, ticks: "outside", tickcolor: "#aab2bd", linecolor: "#aab2bd", showline: true, mirror: true };
 }
 
+// The distance of neighboring nodes; infinite if they are not on a regular grid.
+function nodesApart(map) {
+  const { places: [x], side } = map.nodes;
+  return side ? (x[x.length - 1] - x[0]) / (side - 1) : Infinity;
+}
+
 function layoutOf(map) {
   const nodes = map.nodes ? map.nodes.places : [null, null];
   const apart = map.nodes && map.nodes.side ? 1 / (map.nodes.side - 1) : 0;
@@ -26,17 +34,21 @@ function layoutOf(map) {
     xaxis: axis(map.shown[0], nodes[0], apart),
     yaxis: { ...axis(map.shown[1], nodes[1], apart), scaleanchor: "x", constrain: "domain" },
     margin: { l: 38, r: 10, t: 34, b: 30 }, uirevision: "kept",
-    showlegend: false, hovermode: "closest", hoverdistance: 10, dragmode: "pan",
+    showlegend: false, hovermode: "closest", hoverdistance: REACH, dragmode: canDecode(map) ? "drawline" : "pan",
+    newshape: { line: { color: "#000", width: 2 } },
     paper_bgcolor: "#fff", plot_bgcolor: "#fff", font: { family: "system-ui, sans-serif", size: 12, color: "#5c6470" },
     modebar: { orientation: "h", bgcolor: "rgba(255,255,255,0.9)", color: "#6a727d", activecolor: "#0072b2" },
-    images: [], annotations: [],
+    images: [], shapes: [], annotations: [],
   };
 }
 
-const CONFIG = {
-  responsive: true, displaylogo: false, displayModeBar: true, scrollZoom: true, doubleClick: "reset",
-  modeBarButtons: [["pan2d", "zoom2d", "select2d", "lasso2d"], ["zoomIn2d", "zoomOut2d", "resetScale2d"], ["toImage"]],
-};
+function configOf(map) {
+  const drags = [...(canDecode(map) ? ["drawline"] : []), "pan2d", "zoom2d", "select2d", "lasso2d"];
+  return {
+    responsive: true, displaylogo: false, displayModeBar: true, scrollZoom: true, doubleClick: "reset",
+    modeBarButtons: [drags, ["zoomIn2d", "zoomOut2d", "resetScale2d"], ["toImage"]],
+  };
+}
 
 function rowsTrace(map, state) {
   const [x, y] = map.shown.map((values) => withoutHidden(values, state.look.group, state.hidden));
@@ -97,11 +109,19 @@ function frames(x, y) {
   ];
 }
 
+// A path: a line, black in white like the frames, and the head of an arrow at its end. Plotly draws an arrow's line only if
+// one of its ends is in view.
+function pathMarks([x0, y0], [x1, y1]) {
+  const line = (color, width) => ({ type: "line", x0, y0, x1, y1, line: { color, width } });
+  const arrow = { x: x1, y: y1, ax: x0, ay: y0, xref: "x", yref: "y", axref: "x", ayref: "y", text: "", showarrow: true, arrowwidth: 2, arrowhead: 2, arrowcolor: "#000" };
+  return { shapes: [line("#fff", 5), line("#000", 2)], annotations: [arrow] };
+}
+
 // Draws the whole state.
 async function draw(map, plot, state) {
   const layout = plot.layout || layoutOf(map);
   layout.images = state.nodeKind === "picture" ? [nodesPicture(map)] : [];
-  await Plotly.react(plot, [nodesTrace(map, state), rowsTrace(map, state), sheetTrace(map, state)], layout, CONFIG);
+  await Plotly.react(plot, [nodesTrace(map, state), rowsTrace(map, state), sheetTrace(map, state)], layout, configOf(map));
   plot.dataset.drawings = Number(plot.dataset.drawings || 0) + 1; // for tests that wait for the drawing
 }
 
@@ -117,20 +137,26 @@ function firstState(map, plot) {
   return { type, size, look: plainLook(), nodeLook: null, nodeKind: "hidden", hidden: new Set(), rowsShown: true, selected: [] };
 }
 
+// The place on the map under the pointer.
+function placeUnder(plot, { clientX, clientY }) {
+  const { xaxis, yaxis } = plot._fullLayout, box = plot.getBoundingClientRect();
+  return [xaxis.p2d(clientX - box.x - xaxis._offset), yaxis.p2d(clientY - box.y - yaxis._offset)];
+}
+
+// Both axes have the same scale.
+function unitsPerPixel(plot) {
+  const { xaxis } = plot._fullLayout;
+  return xaxis.p2d(1) - xaxis.p2d(0);
+}
+
+function nearestRow(plot, place, reach) {
+  const { x, y, visible } = plot.data[ROWS];
+  return visible === false ? [-1, Infinity] : nearest([x, y], place, reach);
+}
+
 // The row under the pointer if plotly reports the node below it: both may be at the same place.
 function rowNear(plot, event) {
-  const { x, y, visible } = plot.data[ROWS];
-  if (visible === false) return -1;
-  const { xaxis, yaxis } = plot._fullLayout, box = plot.getBoundingClientRect();
-  const [left, top] = [event.clientX - box.x - xaxis._offset, event.clientY - box.y - yaxis._offset];
-  const [u, v] = [xaxis.p2d(left), yaxis.p2d(top)];
-  const reach = Math.abs(xaxis.p2d(left + SAME_SPOT) - u);
-  let best = -1, least = reach ** 2;
-  for (let i = 0; i < x.length; i++) {
-    const distance = (x[i] - u) ** 2 + (y[i] - v) ** 2;
-    if (distance < least) { least = distance; best = i; }
-  }
-  return best;
+  return nearestRow(plot, placeUnder(plot, event), SAME_SPOT * unitsPerPixel(plot))[0];
 }
 
 // The row, or otherwise the node, of a plotly event.
@@ -141,4 +167,33 @@ function pointed(map, plot, { points: [point], event }) {
   if (point.curveNumber === NODES) return { node: point.pointNumber };
   const [line, column] = point.pointNumber;
   return { node: column * map.nodes.side + line };
+}
+
+// What a click is for: a row, a node, or otherwise a place. A node reaches at most 0.3 of the way to the next one.
+function clickedOn(map, plot, event) {
+  const place = placeUnder(plot, event), unit = unitsPerPixel(plot);
+  const [row, toRow] = nearestRow(plot, place, REACH * unit);
+  const [node, toNode] = map.nodes ? nearest(map.nodes.places, place, Math.min(REACH * unit, 0.3 * nodesApart(map))) : [-1, Infinity];
+  if (row >= 0 && (node < 0 || toRow <= Math.max(toNode, SAME_SPOT * unit))) return { row };
+  if (node >= 0) return { node };
+  return canDecode(map) ? { place: insideGrid(map, place) } : {};
+}
+
+function isNear(event, other) {
+  return other !== null && Math.hypot(event.clientX - other.clientX, event.clientY - other.clientY) < MOST_TREMOR;
+}
+
+// Calls `clicked` with the pointer's event of each click inside the axes, and whether it is the second one of a double
+// click. Plotly reports clicks on rows and nodes only.
+function onClick(plot, clicked) {
+  let down = null, last = null;
+  plot.addEventListener("pointerdown", (event) => { down = event.button === 0 && event.target.closest(".nsewdrag") ? event : null; }, true);
+  window.addEventListener("pointerup", (event) => {
+    if (isNear(event, down)) {
+      const again = isNear(event, last) && event.timeStamp - last.timeStamp < plot._context.doubleClickDelay;
+      last = event;
+      clicked(event, again);
+    }
+    down = null;
+  });
 }

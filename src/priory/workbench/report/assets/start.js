@@ -53,36 +53,61 @@ function startColors(map, plot, state) {
 
 function startDetails(map, plot) {
   const tip = byId("tip");
+  showHint(map);
   let hovers = 0; // unpacking of columns may finish after a later hover; only the last hover counts
+  let left = 0; // time when the pointer left; after each drawing, plotly repeats the last hover, however old
   plot.on("plotly_hover", async (hover) => {
+    if (hover.event.timeStamp < left) return;
     const mine = ++hovers, { row, node } = pointed(map, plot, hover);
     const parts = await (row === undefined ? describedNode(map, node, 84) : describedRow(map, row, 84));
     if (mine !== hovers) return;
     tip.replaceChildren(...parts);
     placeTip(tip, hover.event);
   });
-  const leave = () => { hovers++; tip.hidden = true; };
+  const leave = () => { hovers++; left = performance.now(); tip.hidden = true; };
   plot.on("plotly_unhover", leave);
   plot.addEventListener("mouseleave", leave); // plotly sends no unhover event after a lasso
-  plot.on("plotly_click", (click) => {
-    const { row, node } = pointed(map, plot, click);
-    return row === undefined ? pinNode(map, plot, node) : pinRow(map, plot, row);
+  window.addEventListener("pointermove", (event) => { if (event.buttons) leave(); }); // nor one before a drag
+  onClick(plot, (event, again) => {
+    const { row, node, place } = clickedOn(map, plot, event);
+    if (again && plot.layout.dragmode === "drawline") showAll(map, plot); // with Pan, plotly does so
+    else if (row !== undefined) pinRow(map, plot, row);
+    else if (node !== undefined) pinNode(map, plot, node);
+    else if (place) pinPlace(map, plot, place);
   });
 }
 
-function mark(plot, x, y) {
-  return Plotly.relayout(plot, { annotations: frames(x, y) });
+function showAll(map, plot) {
+  const { xaxis, yaxis } = layoutOf(map);
+  return Plotly.relayout(plot, { "xaxis.range": xaxis.range, "yaxis.range": yaxis.range });
+}
+
+function showHint(map) {
+  const things = canDecode(map) ? "a row, a node or a place between nodes" : map.nodes ? "a row or a node" : "a row";
+  byId("details").replaceChildren(element("p", "Click " + things + " to see it here.", "hint"));
+}
+
+// Frames a place; the arrow of a path stays. `relayout` would compute all traces again.
+function mark(plot, [x, y]) {
+  const arrow = plot.layout.annotations.filter((each) => each.showarrow);
+  return Plotly.react(plot, plot.data, { ...plot.layout, annotations: [...arrow, ...frames(x, y)] });
 }
 
 async function pinRow(map, plot, row) {
   await showRow(map, row);
-  await mark(plot, map.shown[0][row], map.shown[1][row]);
+  await mark(plot, map.shown.map((values) => values[row]));
 }
 
 async function pinNode(map, plot, node) {
   byId("node-number").value = node;
   await showNode(map, node);
-  await mark(plot, map.nodes.places[0][node], map.nodes.places[1][node]);
+  await mark(plot, map.nodes.places.map((values) => values[node]));
+}
+
+async function pinPlace(map, plot, place) {
+  byId("node-number").value = "";
+  await showPlace(map, place);
+  await mark(plot, place);
 }
 
 // Finds rows and nodes by keyboard.
@@ -125,6 +150,7 @@ async function start() {
   startDetails(map, plot);
   startSelection(map, plot, state);
   startSearch(map, plot);
+  startPath(map, plot);
   keepSizeInPrint(plot);
   byId("axes-hint").textContent = "Across: " + data.axes[0] + "; up: " + data.axes[1] + ". " + map.count + " rows" + (map.nodes ? "; rows at the same place are spread around it." : ".");
   byId("map-notes").replaceChildren(...data.notes.map((note) => element("li", note)));

@@ -67,7 +67,7 @@ def in_principal_components(split: Split) -> Split:
 
 
 def load(name: str, data_dir: str | None) -> Split:
-    """Load a data set in the units of the file; images in [0, 1]; cells in the principal components of their logarithms."""
+    """Load a data set in the units of the file; images in [0, 1]; cells in principal components of their logarithms."""
     if name == "digits":
         from priory import load_dataset
 

@@ -1,4 +1,6 @@
-"""Training images of which some are moved by one pixel, fewer and fewer in the course of a training."""
+"""Training images of which some are moved by one pixel, and fewer the longer training lasts."""
+
+import math
 
 import lightning.pytorch as pl
 import torch
@@ -7,11 +9,9 @@ from torch import Tensor
 
 from priory.rows import Rows, RowsLike, as_rows
 
-SIDE = 28
-
 
 class ShiftedImages(Rows):
-    """Square images of which a share is moved by one pixel, to one of the eight neighboring places."""
+    """Square images of which a share is moved by one pixel, in one of the eight directions or not at all."""
 
     def __init__(self, rows: RowsLike, share: float) -> None:
         self.rows, self.share = as_rows(rows, "rows"), share
@@ -22,7 +22,8 @@ class ShiftedImages(Rows):
 
     def batch(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         x, numbers = self.rows.batch(positions)
-        moved = F.pad(x.view(-1, SIDE, SIDE), (1, 1, 1, 1)).unfold(1, SIDE, 1).unfold(2, SIDE, 1)
+        side = math.isqrt(x.shape[1])
+        moved = F.pad(x.view(-1, side, side), (1, 1, 1, 1)).unfold(1, side, 1).unfold(2, side, 1)
         down, across = torch.randint(3, (2, len(x)))
         moved = moved[torch.arange(len(x)), down, across].view_as(x)
         return torch.where(torch.rand(len(x), 1) < self.share, moved, x), numbers

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from _map_data import Split, file_of
+from _map_data import Split, cells, file_of
 from _map_judging import judged
 from _maps_places import places_of
 from _maps_variants import assignments
+from priory._support.files import replacing
 from priory._support.locking import sole_writer
 from priory.training.history import HISTORY_FILE, History
 from priory.vae import VAE
@@ -23,13 +24,12 @@ from priory.workbench.settings.base import with_options
 from priory.workbench.settings.run import RunSettings
 
 Row = dict[str, Any]
-Parts = tuple[DatasetRows, DatasetRows]
-NUM_SAMPLES = {"digits": 512, "oil flow": 512}
+NUM_SAMPLES = {"digits": 512, "oil flow": 512, "cells": 512}
 MOST_SAMPLES, STEP = 128, 10  # of MNIST: samples, and every tenth test row
 
 
-def told(data: str, variant: str, seed: int, extra: tuple[str, ...] = ()) -> list[str]:
-    """The assignments of a run; those of its seed too."""
+def settings_of(data: str, variant: str, seed: int, extra: tuple[str, ...] = ()) -> list[str]:
+    """Return the assignments of a run, with its seed."""
     return [*assignments(data, variant), *extra, f"seed={seed}"]
 
 
@@ -52,17 +52,46 @@ def trained(folder: Path, source: str, settings: list[str]) -> tuple[Run, VAE]:
         return run, vae_jobs.train(run, run.load_dataset(), resume=True).eval()
 
 
-def inputs(run: Run) -> dict[str, Parts]:
-    """Training and test rows that the encoder gets; of binarized images the gray values, and the binary ones."""
+def source_of(data: str, data_dir: str | None, runs: Path) -> str:
+    """Return the source of a run's data; counts of cells are written to a file first."""
+    name = data.partition(",")[0]
+    if name == "digits":
+        return name
+    if name != "cells":
+        return str(file_of(name, data_dir))
+    file = runs / "cells.npz"
+    if not file.exists():
+        arrays = {
+            f"{part}_{key}": each
+            for part, rows in cells(data_dir)._asdict().items()
+            for key, each in zip("xy", rows, strict=False)
+        }
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(file) as temporary, open(temporary, "wb") as stream:
+            np.savez_compressed(stream, **arrays)
+    return str(file)
+
+
+def encoded_rows(run: Run) -> Dataset:
+    """Return the data that the encoder gets; of images that training binarizes, the gray values."""
     if run.settings.data.binarize == "none":
-        return {"": _parts(run.load_dataset())}
+        return run.load_dataset()
     gray = load_dataset(run.settings.data.source)
-    gray = replace(gray, x=(gray.x / np.float32(run.binarize_scale)).astype(np.float32))
-    return {"": _parts(gray), ", binary rows": _parts(run.load_dataset(drawn=True))}
+    return replace(gray, x=(gray.x / np.float32(run.binarize_scale)).astype(np.float32))
 
 
-def _parts(dataset: Dataset) -> Parts:
-    return dataset.rows("train"), dataset.rows("test")
+def judged_places(run: Run, vae: VAE, split: Split) -> Row:
+    """Judge each way to place test rows; the first of them by validation rows and by binary images too."""
+    ways, dataset = places_of(vae), encoded_rows(run)
+    train, test = dataset.rows("train"), dataset.rows("test")
+    result = {name: judged(split, *place(vae, train, test)) for name, place in ways.items()}
+    name, place = next(iter(ways.items()))
+    valid = place(vae, train, dataset.rows("valid"))
+    result[f"{name}, validation rows"] = judged(split._replace(test=split.valid), *valid)
+    if run.settings.data.binarize != "none":
+        binary = run.load_dataset(drawn=True)
+        result[f"{name}, binary rows"] = judged(split, *place(vae, binary.rows("train"), binary.rows("test")))
+    return result
 
 
 def nll(vae: VAE, test: DatasetRows, data: str) -> Row:
@@ -75,15 +104,10 @@ def nll(vae: VAE, test: DatasetRows, data: str) -> Row:
 
 def run_row(data: str, data_dir: str | None, split: Split, variant: str, settings: list[str], runs: Path) -> Row:
     """Train, or read, and judge; `split` has what neighbors are judged by."""
-    source = "digits" if data == "digits" else str(file_of(data.partition(",")[0], data_dir))
-    run, vae = trained(folder_of(runs, data, variant, settings), source, settings)
+    run, vae = trained(folder_of(runs, data, variant, settings), source_of(data, data_dir, runs), settings)
     start = time.perf_counter()
     row: Row = {"settings": " ".join(settings)} | nll(vae, run.load_dataset().rows("test"), data)
-    row["places"] = {
-        name + suffix: judged(split, *place(vae, *parts))
-        for suffix, parts in inputs(run).items()
-        for name, place in places_of(vae).items()
-    }
+    row["places"] = judged_places(run, vae, split)
     history = History.read(run.path / HISTORY_FILE)
     row |= {"epochs": history.epochs, "best epoch": history.best_epoch, "s": sum(history["seconds"])}
     return row | {"s to judge": time.perf_counter() - start}

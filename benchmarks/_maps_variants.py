@@ -24,6 +24,10 @@ VARIANTS = {
     "vamp-16": Variant("model.prior=vamp model.latent_dim=16 model.components=400"),
     "vamp-16, noise": Variant("model.prior=vamp model.latent_dim=16 model.components=400 model.input_noise=0.1256"),
     "gtm-vamp-16": Variant(VAMP),
+    "vamp-16, 900": Variant("model.prior=vamp model.latent_dim=16 model.components=900"),
+    "gtm-vamp-16, 30 x 30": Variant(
+        "model.prior=gtm-vamp model.latent_dim=16 model.points_per_side=30", "vamp-16, 900"
+    ),
     "gtm-16": Variant(GTM),
     "gtm-vamp-16, as it came": Variant(f"{VAMP} {AS_IT_CAME}"),
     "gtm-16, as it came": Variant(f"{GTM} {AS_IT_CAME}"),
@@ -42,6 +46,9 @@ OF_DATA = {
     "oil flow": "",
     "MNIST": MNIST,
     "MNIST, binary": f"{MNIST} data.binarize=dynamic",
+    "Fashion-MNIST": MNIST,
+    "Fashion-MNIST, binary": f"{MNIST} data.binarize=dynamic",
+    "cells": "model.likelihood=negative-binomial",
 }
 
 

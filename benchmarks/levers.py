@@ -18,12 +18,11 @@ from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from _results import RESULTS, write_results
+from _shifted import FallingShare, ShiftedImages
 from priory import evaluate, fit, load_dataset
-from priory.rows import Rows
 from priory.training import TrainingSettings
 from priory.workbench.models.building import build_vae
 from priory.workbench.models.facts import facts_of
@@ -31,35 +30,6 @@ from priory.workbench.settings.model import ModelSettings
 from tables import DATA, MODEL, OURS, ProcessorTime
 
 NUM_ROWS, EPOCHS, ROW_STEP, NUM_SAMPLES = 10_000, 75, 10, 500
-SIDE = 28
-
-
-class Shifted(Rows):
-    """Images of which a share is moved by one pixel, in one of eight directions."""
-
-    def __init__(self, x: Tensor) -> None:
-        self.x, self.share = x, 1.0
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def batch(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.x[positions]
-        moved = F.pad(x.view(-1, SIDE, SIDE), (1, 1, 1, 1)).unfold(1, SIDE, 1).unfold(2, SIDE, 1)
-        across, down = torch.randint(3, (2, len(x)))
-        chosen = moved[torch.arange(len(x)), across, down].flatten(1)
-        return torch.where(torch.rand(len(x), 1) < self.share, chosen, x), positions
-
-
-class LessAndLess(pl.Callback):
-    """Let the share fall to zero over the first part of a run."""
-
-    def __init__(self, rows: Shifted, share: float, until: float) -> None:
-        self.rows, self.start, self.until = rows, share, until
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        done = trainer.current_epoch / (self.until * EPOCHS)
-        self.rows.share = self.start * max(0.0, 1 - done)
 
 
 class Lever(NamedTuple):
@@ -88,6 +58,11 @@ LEVERS = {
     "doubly reparameterized, five draws": Lever({"objective": "doubly-reparameterized"}),
     "ten draws": Lever({"num_samples": 10}),
     "half of the images moved by a pixel, none in the last third": Lever(shift=(0.5, 0.67)),
+    "9 of 10 images moved by a pixel, none in the last third": Lever(shift=(0.9, 0.67)),
+    "8 of 10 images moved by a pixel, fewer until the end": Lever(shift=(0.8, 1.0)),
+    "half of the images moved, none in the last third, and doubly reparameterized": Lever(
+        {"objective": "doubly-reparameterized"}, shift=(0.5, 0.67)
+    ),
     "dropout of 0.1 in the decoder": Lever(change=drop_out(0.1)),
     "K = 1000": Lever(model={"components": 1000}),
     "average of weights, 0.999 a step": Lever({"ema_decay": 0.999}),
@@ -107,8 +82,9 @@ def measured(lever: Lever, dataset: Any) -> dict[str, float]:
     callbacks: list[pl.Callback] = [clock]
     rows: Any = x
     if lever.shift is not None:
-        rows = Shifted(x)
-        callbacks.append(LessAndLess(rows, *lever.shift))
+        share, until = lever.shift
+        rows = ShiftedImages(x, share)
+        callbacks.append(FallingShare(rows, until))
     training = TrainingSettings(**OURS | {"epochs": EPOCHS} | dict(lever.training))
     history = fit(vae, rows, valid[::ROW_STEP], settings=training, seed=0, callbacks=callbacks)
     result = {

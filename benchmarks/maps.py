@@ -8,9 +8,10 @@ lines of `benchmarks/_maps_variants.py`: add one, and name it by --maps to run i
 `_maps_places.py`: after a new one, `--judge-again` reads the finished runs anew.
 
 Protocol: coordinates of all rows; 10-NN fitted to the training rows' coordinates and scored on the test rows;
-trustworthiness and continuity with 10 neighbors on the test rows, against the pixels (oil flow: standardized columns).
-NLL by importance sampling: 512 samples on all test rows; MNIST 128 on every tenth. Grids have 20 x 20 nodes. Digits and
-oil flow are run with five seeds, MNIST with one, and what no seed changes once.
+trustworthiness and continuity with 10 neighbors on the test rows, against the pixels (oil flow: standardized columns;
+cells: 50 principal components). NLL by importance sampling: 512 samples on all test rows, of (Fashion-)MNIST 128 on
+every tenth. Grids have 20 x 20 nodes. Models have five seeds, baselines of (Fashion-)MNIST one. The lines of
+validation rows choose what becomes the default.
 
 Results go to `benchmarks/results/maps.json` after each row, and to `.md`.
 """
@@ -30,7 +31,7 @@ from _map_data import Split, load
 from _map_judging import judged
 from _maps_baselines import BASELINES
 from _maps_report import page, report, without_seed
-from _maps_runs import run_row, told
+from _maps_runs import run_row, settings_of
 from _maps_variants import OF_DATA, VARIANTS
 from priory._support.files import replacing
 
@@ -116,7 +117,7 @@ def run_variants(data: str, split: Split, arguments: argparse.Namespace, results
     """Those that were asked for; a seed of all of them before the next, so that half a night is half a table."""
     for seed in seeds(data, arguments.seeds):
         for name in (name for name in VARIANTS if name in arguments.maps):
-            settings = told(data, name, seed, QUICK if arguments.quick else ())
+            settings = settings_of(data, name, seed, QUICK if arguments.quick else ())
             key = {"data": data, "map": name, "seed": seed}
             if arguments.judge_again or not results.has(key | {"settings": " ".join(settings)}):
                 row = run_row(data, arguments.data_dir, split, name, settings, arguments.runs)
@@ -125,7 +126,7 @@ def run_variants(data: str, split: Split, arguments: argparse.Namespace, results
 
 def seeds(data: str, asked: list[int] | None) -> list[int]:
     """Of a data set."""
-    return asked if asked is not None else [0] if data.startswith("MNIST") else [0, 1, 2, 3, 4]
+    return asked if asked is not None else [0] if data.endswith("MNIST") else [0, 1, 2, 3, 4]
 
 
 def parse(line: list[str] | None) -> argparse.Namespace:

@@ -1,11 +1,14 @@
 """One VampPrior training step against its floor: the matrix products and exponentials of the same sizes, alone.
 
-    python benchmarks/step.py [--compile]
+    python benchmarks/step.py [--compile] [--pythae]
 
 Random binary rows, D = 784, K = 500, L = 40, gated 300-300 networks, one thread. The floor is that of the networks'
 format; the density's products are in float32 there, and its exponentials too (the library's are in float64). All take
 turns; processor time, in milliseconds. `torch.compile` takes two minutes before its first step. Results go to
 `benchmarks/results/step.json`, and to `.md`.
+
+--pythae adds the step of pythae's VAMP model (one draw) with the same networks; `benchmarks/requirements-published.txt`
+installs it. Its standard Adam is that of its trainer.
 """
 
 import argparse
@@ -25,6 +28,7 @@ NUM_COLUMNS, NUM_COMPONENTS, LATENT_DIM, HIDDEN = 784, 500, 40, 300
 SIZES = {"ELBO of one draw, batch 100": (100, 1), "importance-weighted bound of five, batch 250": (250, 5)}
 FORMATS = {"float32": torch.float32, "bf16": torch.bfloat16}
 ROUNDS = 30
+PYTHAE = "float32, step of pythae"
 
 
 def step_of(batch: int, draws: int, *, bf16: bool, fused: bool = True, compiled: bool = False) -> Callable[[], None]:
@@ -47,6 +51,46 @@ def step_of(batch: int, draws: int, *, bf16: bool, fused: bool = True, compiled:
         value = loss(x[torch.randint(len(x), (batch,))])
         optimizer.zero_grad()
         value.backward()
+        optimizer.step()
+
+    return step
+
+
+def pythae_step(batch: int) -> Callable[[], None]:
+    """Return a step of pythae's VAMP model with gated networks of the same sizes."""
+    from pythae.models import VAMP, VAMPConfig
+    from pythae.models.base.base_utils import ModelOutput
+    from pythae.models.nn import BaseDecoder, BaseEncoder
+
+    class Encoder(BaseEncoder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = gated_mlp(NUM_COLUMNS, [HIDDEN] * 2, 2 * LATENT_DIM)
+
+        def forward(self, x: Tensor) -> Any:
+            mean, log_variance = self.network(x).chunk(2, -1)
+            return ModelOutput(embedding=mean, log_covariance=log_variance.clamp(-6.0, 2.0))
+
+    class Decoder(BaseDecoder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = gated_mlp(LATENT_DIM, [HIDDEN] * 2, NUM_COLUMNS)
+
+        def forward(self, z: Tensor) -> Any:
+            return ModelOutput(reconstruction=self.network(z).sigmoid())
+
+    torch.manual_seed(0)
+    x = (torch.rand(20 * batch, NUM_COLUMNS) < 0.2).float()
+    config = VAMPConfig(
+        input_dim=(NUM_COLUMNS,), latent_dim=LATENT_DIM, number_components=NUM_COMPONENTS, reconstruction_loss="bce"
+    )
+    model = VAMP(config, Encoder(), Decoder())
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+
+    def step() -> None:
+        loss = model({"data": x[torch.randint(len(x), (batch,))]}).loss
+        optimizer.zero_grad()
+        loss.backward()
         optimizer.step()
 
     return step
@@ -103,16 +147,20 @@ def page(results: dict[str, dict[str, float]]) -> str:
     """The results in Markdown."""
     lines = ["# A VampPrior step and its floor", "", "`python benchmarks/step.py`; its first lines say how."]
     for size, times in results.items():
-        lines += ["", f"## {size}", "", "| | ms | times its floor |", "|---|---|---|"]
+        pythae = times.get(PYTHAE)
+        lines += ["", f"## {size}", "", "| | ms | times its floor |" + " times faster than pythae |" * bool(pythae)]
+        lines += ["|---|---|---|" + "---|" * bool(pythae)]
         for name, value in times.items():
             floor = times[f"{name.partition(',')[0]}, floor"]
-            lines.append(f"| {name} | {value:.1f} | {value / floor:.2f} |")
+            faster = f" {pythae / value:.2f} |" if pythae else ""
+            lines.append(f"| {name} | {value:.1f} | {value / floor:.2f} |{faster}")
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--compile", action="store_true", help="steps by torch.compile too")
+    parser.add_argument("--pythae", action="store_true", help="a step of pythae's VAMP model too")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     results = {}
@@ -125,6 +173,8 @@ def main() -> None:
             functions[f"{name}, step, Adam by foreach"] = step_of(batch, draws, bf16=bf16, fused=False)
             if arguments.compile:
                 functions[f"{name}, step, compiled"] = step_of(batch, draws, bf16=bf16, compiled=True)
+        if arguments.pythae and draws == 1:
+            functions[PYTHAE] = pythae_step(batch)
         results[size] = milliseconds(functions)
         write_results(RESULTS / "step.json", results, page(results))
     print(page(results))

@@ -89,7 +89,7 @@ def test_an_interrupted_run_is_resumed_and_a_finished_one_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = _module("_maps_runs")
-    settings = runs.told("digits", "gtm-vamp-16", 1, ("training.epochs=2", "model.hidden=[8]"))
+    settings = runs.settings_of("digits", "gtm-vamp-16", 1, ("training.epochs=2", "model.hidden=[8]"))
     _, expected = runs.trained(tmp_path / "whole", "digits", settings)
     train = runs.vae_jobs.train
 
@@ -112,14 +112,14 @@ def test_an_interrupted_run_is_resumed_and_a_finished_one_is_read(
 def test_row_of_a_run_has_its_nll_and_all_kinds_of_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = _module("_maps_runs")
     monkeypatch.setitem(runs.NUM_SAMPLES, "digits", 4)
-    split, settings = _module("_map_data").load("digits", None), runs.told("digits", "gtm-16", 0)
+    split, settings = _module("_map_data").load("digits", None), runs.settings_of("digits", "gtm-16", 0)
     settings += ["training.epochs=2", "model.hidden=[8]", "model.points_per_side=5"]
     row = runs.run_row("digits", None, split, "gtm-16", settings, tmp_path)
     run = runs.Run.open(next(tmp_path.iterdir()))
     log_p = runs.vae_jobs.score(run.load_model(), run.load_dataset().rows("test"), 4, seed=0)
     assert len(log_p) == 447
     assert row["nll"] == pytest.approx(-log_p.mean())
-    assert set(row["places"]) == {"place", "mean", "mode", "latents"}
+    assert set(row["places"]) == {"place", "place, validation rows", "mean", "mode", "latents"}
     assert row["epochs"] == 2
 
 

@@ -33,10 +33,9 @@ from _maps_baselines import BASELINES
 from _maps_report import page, report, without_seed
 from _maps_runs import run_row, settings_of
 from _maps_variants import OF_DATA, VARIANTS
-from priory._support.files import replacing
+from _results import RESULTS, write_results
 
 Row = dict[str, Any]
-RESULTS = Path(__file__).parent / "results" / "maps.json"
 QUICK = ("training.epochs=2",)
 
 
@@ -59,10 +58,7 @@ class Results:
         return any(all(r.get(name) == value for name, value in row.items()) for r in self.rows)
 
     def write(self) -> None:
-        with replacing(self.path) as temporary:
-            temporary.write_text(json.dumps(self.rows, indent=1) + "\n")
-        with replacing(self.path.with_suffix(".md")) as temporary:
-            temporary.write_text(page(report(self.rows), versions()))
+        write_results(self.path, self.rows, page(report(self.rows), versions()))
 
 
 def _stale(old: Row, new: Row) -> bool:
@@ -140,13 +136,13 @@ def parse(line: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--judge-again", action="store_true", help="judge runs that are there anew")
     parser.add_argument("--quick", action="store_true", help="two epochs, to see that it runs; writes no results")
     parser.add_argument("--table", action="store_true", help="only the tables, from what is there")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, default=RESULTS / "maps.json")
     return parser.parse_args(line)
 
 
 def main(line: list[str] | None = None) -> None:
     arguments = parse(line)
-    if arguments.quick and arguments.out == RESULTS:
+    if arguments.quick and arguments.out == RESULTS / "maps.json":
         raise SystemExit("--quick trains for two epochs: name another file than the results' by --out")
     results = Results(arguments.out)
     for data in [] if arguments.table else arguments.data:

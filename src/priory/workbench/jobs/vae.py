@@ -380,6 +380,16 @@ def sample(model: Any, number: int, seed: int, mean: bool, context: Tensor | Non
 
 
 def surface(model: AnyModel, num_samples: int) -> Surface:
-    """Return the map of a model with a grid prior; likelihoods use `num_samples` importance samples."""
+    """Return the map of a model with a grid prior; likelihoods use `num_samples` importance samples.
+
+    Raises:
+        ValueError: the prior has no grid.
+    """
+    if grid_prior_of(model) is None:
+        name = type(getattr(model, "prior", None)).__name__
+        raise ValueError(
+            f"RUN: expected a run whose prior has a grid (gtm, gtm-vamp), got the prior {name}; "
+            "train a model with such a prior, or give it to this run: priory refit RUN --prior gtm-vamp"
+        )
     kind: Any = ConditionalSurface if isinstance(model, ConditionalVAE) else ModelSurface
     return kind(model, num_samples=num_samples)

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from priory.maps import TopographicMap
-from priory.maps.model_surface import grid_prior_of
 from priory.workbench.cli.commands.opening import chosen_rows, opened_model
 from priory.workbench.cli.commands.parts import parts_request, run_parts
 from priory.workbench.cli.commands.printing import note_rows
@@ -18,7 +17,6 @@ from priory.workbench.jobs.rows import MAP_SEED, predictions, rows_with_labels, 
 from priory.workbench.pictures.maps import draw_map, some_rows
 from priory.workbench.runs.kinds import open_run
 from priory.workbench.runs.outputs import check_place
-from priory.workbench.runs.vae_run import Run
 
 PICTURES = (".png", ".svg", ".pdf")
 MARK = "priory map"  # in the metadata of the picture: the next map may replace it
@@ -51,11 +49,6 @@ def map_run(
     requested, figure = figure, figure or out.with_suffix(".png")
     run, model, jobs = opened_model(path, device)
     _check_figure(figure, {data or run.settings.data.source, run.settings.data.source}, requested=requested is not None)
-    if isinstance(run, Run) and grid_prior_of(model) is None:
-        raise ValueError(
-            f"{path}: expected a run whose prior has a grid (gtm, gtm-vamp), got the prior {run.settings.model.prior}; "
-            f"train a model with such a prior, or give this one: priory refit {path} --prior gtm-vamp"
-        )
     surface = jobs.surface(model, num_samples)
     no_picture = _why_no_picture(surface.nodes.shape[1], requested)
     known = rows_with_labels(run, predict)
